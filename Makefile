@@ -1,0 +1,53 @@
+# Tokenpulse. `make help` lists the targets. Needs Python >= 3.11 and PyPI, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help setup up test lint bench lock docs clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.run ## make .venv with the `tokenpulse` command in it
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tokenpulse needs Python >= 3.11; set PYTHON=/path/to/python3")'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+# Stamps: a second `make` installs nothing unless a lock or pyproject.toml changed.
+.venv/.run: .venv/.python requirements.lock pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/.dev: .venv/.run requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+up: .venv/.run ## run everything on this machine with simulated traffic; Ctrl-C stops all
+	@$(BIN)/tokenpulse up $(ARGS)
+
+test: .venv/.dev ## run every test this machine can run, and say which could not run
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.dev ## formatting, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: .venv/.run ## events per second of the whole path, beside plain clients in the same run
+	@$(BIN)/python -m bench.pipeline $(ARGS)
+
+docs: .venv/.run ## write the generated documents again
+	@$(BIN)/python -m streams.docs
+
+lock: .venv/.dev ## resolve the dependencies again, with hashes
+	$(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+		--no-emit-find-links --extra local -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --extra local --extra dev -c requirements.lock \
+		-o requirements-dev.lock pyproject.toml
+
+clean: ## remove the virtual environment and caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

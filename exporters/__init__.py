@@ -1,0 +1,1 @@
+"""State in, numbers out: from Redis to Prometheus and JSON. Keeps nothing of its own."""

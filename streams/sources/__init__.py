@@ -1,0 +1,1 @@
+"""Where events come from when no gateway sends them: files, simulated traffic."""
