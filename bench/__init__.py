@@ -1,0 +1,1 @@
+"""Benchmarks: rates and ratios measured within one run, never thresholds."""

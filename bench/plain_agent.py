@@ -1,0 +1,47 @@
+"""What everybody would write first: a Faust agent that takes one event at a time and counts it.
+
+python -m bench.plain_agent BOOTSTRAP TOPIC EVENTS     prints events per second
+"""
+
+import os
+import sys
+import time
+from typing import Any
+
+import faust
+
+
+def main() -> None:
+    """Count EVENTS events, print the rate, end."""
+    bootstrap, topic_name, wanted = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    app = faust.App(
+        f"plain-{os.getpid()}",
+        broker=f"kafka://{bootstrap}",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        web_enabled=False,
+        broker_session_timeout=2,
+        broker_heartbeat_interval=0.333,
+        consumer_auto_offset_reset="earliest",
+        value_serializer="raw",
+        key_serializer="raw",
+    )
+    seen, began = 0, 0.0
+
+    @app.agent(app.topic(topic_name, value_serializer="raw", key_serializer="raw"))
+    async def count(events: Any) -> None:
+        nonlocal seen, began
+        async for _ in events:
+            if seen == 0:
+                began = time.perf_counter()
+            seen += 1
+            if seen == wanted:
+                print(f"{(seen - 1) / (time.perf_counter() - began):.0f}", flush=True)
+                os._exit(0)
+
+    faust.Worker(app, loglevel="ERROR").execute_from_commandline()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The Faust app: settings, one agent, start and stop. No logic of its own.
+
+Every Faust setting that differs from its default says why.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping, Set
+from typing import Any, NoReturn
+
+import faust
+from faust.types import TP
+from yarl import URL
+
+from streams.batches import Batch
+from streams.checkpoint import LOAD_DEADLINE_S, RedisStore, StoreError, connect
+from streams.config import Settings
+from streams.pipeline import Pipeline
+from streams.transport import BatchTransport
+from streams.watchdog import Lasting, Ticker, Watchdog, die
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_DEADLINE_S = 10.0
+TEN_YEARS_S = 315_360_000.0
+
+
+class KafkaDeadLetters:
+    """Refused records, byte for byte, with headers that say where they were and why not."""
+
+    def __init__(self, app: faust.App, topic: str) -> None:
+        self._app, self._topic = app, topic
+
+    async def send(
+        self, batch: Batch, position: int, reason: str, detail: str
+    ) -> Awaitable[object]:
+        """See `pipeline.DeadLetters`."""
+        key, value = batch.keys[position], batch.values[position]
+        headers = {
+            "tokenpulse.topic": batch.topic,
+            "tokenpulse.partition": str(batch.partition),
+            "tokenpulse.offset": str(batch.offsets[position]),
+            "tokenpulse.timestamp_ms": str(batch.timestamps_ms[position]),
+            "tokenpulse.reason": reason,
+            "tokenpulse.detail": detail,
+        }
+        if value is None:
+            headers["tokenpulse.null_value"] = "true"
+        sent: Awaitable[object] = await self._app.producer.send(
+            self._topic,
+            key,
+            value if value is not None else b"",
+            None,
+            None,
+            [(name, text.encode()) for name, text in headers.items()],
+        )
+        return sent
+
+
+def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
+    """The worker's Faust app and what it does with its partitions."""
+    kafka = settings.kafka
+    brokers = [URL(f"aiokafka://{one.strip()}") for one in kafka.bootstrap.split(",")]
+    app = faust.App(
+        kafka.group,
+        broker=brokers,
+        # Topics are made with `tokenpulse topics create`, where partitions, retention and sizes
+        # are ours to say.
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        # With 0 and no tables the assignor is a plain round robin.
+        table_standby_replicas=0,
+        web_enabled=False,
+        # A batch that waits for a silent Redis must not hold up a rebalance.
+        stream_wait_empty=False,
+        # Counts batches of up to fetch_max_partition_bytes each.
+        stream_buffer_maxsize=2,
+        stream_processing_timeout=60,
+        key_serializer="raw",
+        value_serializer="raw",
+        # A worker idle for longer would leave the group and could never come back.
+        broker_max_poll_interval=TEN_YEARS_S,
+        broker_session_timeout=kafka.session_timeout_s,
+        broker_heartbeat_interval=kafka.heartbeat_interval_s,
+        broker_rebalance_timeout=60,
+        broker_request_timeout=90,
+        broker_commit_interval=5,
+        broker_check_crcs=True,
+        producer_request_timeout=30,
+        producer_acks=-1,
+        producer_linger=0.02,
+        consumer_auto_offset_reset="earliest",
+        worker_redirect_stdouts=False,
+    )
+    store = RedisStore(
+        connect(settings.redis.url, settings.redis.timeout_s), kafka.group, kafka.topic
+    )
+
+    async def seek(partition: int, offset: int) -> None:
+        await app.consumer.seek_wait({TP(kafka.topic, partition): offset})
+
+    pipeline = Pipeline(settings.worker, store, KafkaDeadLetters(app, kafka.dlq_topic), seek)
+    app.transport = BatchTransport(
+        brokers,
+        app,
+        kafka=kafka,
+        load=lambda tps, generation: _load(pipeline, kafka.topic, tps, generation),
+        durable=lambda: {
+            TP(kafka.topic, partition): offset for partition, offset in pipeline.durable().items()
+        },
+    )
+    topic = app.topic(kafka.topic, key_serializer="raw", value_serializer="raw")
+
+    @app.agent(topic, concurrency=1, name="count")  # type: ignore[untyped-decorator, unused-ignore]
+    async def count(batches: AsyncIterator[Batch]) -> None:
+        async for batch in batches:
+            try:
+                await pipeline.consume(batch)
+            except Exception:
+                # Faust would acknowledge the batch and go on with the next.
+                log.exception("partition %d: cannot count", batch.partition)
+                die("an unexpected error while counting; the batch will be read again")
+
+    _install_life_cycle(app, pipeline, store)
+    return app, pipeline
+
+
+async def _load(pipeline: Pipeline, topic: str, tps: Set[TP], generation: int) -> Mapping[TP, int]:
+    """Load within a deadline or end the process: Faust would wait for ever after a slow seek."""
+    deadline = time.monotonic() + LOAD_DEADLINE_S
+    while True:
+        try:
+            offsets = await pipeline.load(
+                (tp.partition for tp in tps if tp.topic == topic), generation
+            )
+            return {TP(topic, partition): offset for partition, offset in offsets.items()}
+        except StoreError as error:
+            if time.monotonic() > deadline:
+                die(f"cannot load the state: {error}")
+            log.warning("%s: trying again", error)
+            await asyncio.sleep(1)
+
+
+def _install_life_cycle(app: faust.App, pipeline: Pipeline, store: RedisStore) -> None:
+    main_ticker = Ticker("main", 20)
+    consumer_ticker = Ticker("consumer", 20)
+    watchdog = Watchdog(
+        [
+            main_ticker.check,
+            consumer_ticker.check,
+            Lasting("rebalancing", 60, lambda: bool(app.rebalancing)).check,
+            Lasting(
+                "records wait but none was written", 1, lambda: pipeline.stalled_s() > 120
+            ).check,
+        ]
+    )
+
+    @app.task  # type: ignore[untyped-decorator, unused-ignore]
+    async def start(app: faust.App) -> None:
+        await store.check()
+        app.add_future(main_ticker.run())
+        asyncio.run_coroutine_threadsafe(consumer_ticker.run(), app.consumer._thread.thread_loop)
+        watchdog.start()
+        try:
+            await pipeline.checkpoints()
+        except Exception:
+            log.exception("cannot write checkpoints")
+            die("an unexpected error while writing a checkpoint")
+
+    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator, unused-ignore]
+    async def give_back(app: faust.App, revoked: Set[TP], **_: Any) -> None:
+        await pipeline.revoke()
+
+    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator, unused-ignore]
+    async def write_all(app: faust.App, **_: Any) -> None:
+        watchdog.stop()
+        async with asyncio.timeout(SHUTDOWN_DEADLINE_S):
+            await pipeline.revoke()
+
+
+def run_worker(settings: Settings) -> NoReturn:
+    """Run one worker until it is told to stop."""
+    app, _ = create_app(settings)
+    worker = faust.Worker(app, loglevel="INFO", redirect_stdouts=False)
+    worker.execute_from_commandline()

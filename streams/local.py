@@ -1,0 +1,386 @@
+"""The embedded stack: broker, Redis, workers, exporter and traffic as children of one process.
+
+A shell around `streams.supervisor`. Broker and Redis come from wheels (or Redis from PATH), listen
+on 127.0.0.1 only and keep everything in memory. They live and die together: a broker that comes
+back empty would leave state in Redis that no log explains, and consumers that wait at offsets it
+does not have. So when either dies, everything is started afresh, empty.
+
+Why it stays healthy for a working day. The broker has no retention, and every fetch walks all
+batches of the partition. At 50 events/s and a linger of 1 s, in 8 h (measured on 2 cores, lz4):
+
+    partitions  batches each  memory  processor of the broker  arrival to reader
+             1        28,800  299 MB                     3 %              40 ms
+             4        28,800  515 MB                    11 %             150 ms
+
+So there are as many partitions as workers (1), not more, and the simulator lingers for a second.
+"""
+
+import asyncio
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel
+
+from streams.config import Settings
+from streams.embedded import (
+    HOST,
+    StackDirectory,
+    StackError,
+    broker_binary,
+    environment,
+    foreign_environment,
+    free_port,
+    is_free,
+    listens,
+    one_start_at_a_time,
+    reachable,
+    redis_binary,
+)
+from streams.supervisor import Child, ChildError, Supervisor
+from streams.topics import (
+    EMBEDDED_CLUSTER,
+    ServerError,
+    check_broker,
+    check_redis,
+    create_topics,
+)
+
+Answer = TypeVar("Answer")
+
+SERVER_START_S = 15
+EXPORTER_START_S = 30
+PORT_ATTEMPTS = 3
+# A group of the embedded broker settles in half the session timeout (measured): 1 s instead of 15.
+SESSION_TIMEOUT_S, HEARTBEAT_INTERVAL_S = 2.0, 0.333
+BYTES_PER_EVENT = 208  # in the broker's memory, measured as above
+
+
+class LocalStack:
+    """The embedded stack, as a context manager; nothing of it is left after `stop`.
+
+    `workers`: worker processes, 0 for none. `exporter`, `simulate`: whether these run too. `start`
+    raises StackError. Ports of `settings.local` that are 0 become free ones; the exporter takes its
+    usual port if that is free, or else another, unless one is configured.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        workers: int,
+        exporter: bool,
+        simulate: bool,
+        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    ) -> None:
+        self.settings = settings  # after start: with the addresses and secrets of this stack
+        self._asked = settings
+        self._workers = workers
+        self._with_exporter = exporter
+        self._with_simulate = simulate
+        self._say = say
+        self._cluster_id = f"{EMBEDDED_CLUSTER}-{secrets.token_hex(8)}"
+        self._ports: dict[str, int] = {}
+        self._directory: StackDirectory | None = None
+        self._supervisor: Supervisor | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def bootstrap(self) -> str:
+        """The broker's `host:port`."""
+        return self.settings.kafka.bootstrap
+
+    @property
+    def redis_url(self) -> str:
+        """The Redis URL."""
+        return self.settings.redis.url
+
+    @property
+    def exporter_url(self) -> str:
+        """The exporter's base URL, without a slash at the end."""
+        return f"http://{reachable(self.settings.exporter.host)}:{self.settings.exporter.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment for further `tokenpulse` commands on this stack; it holds its secrets."""
+        return environment(self.settings)
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the workers that run at this moment."""
+        pids = [self.pid(f"worker-{number}") for number in range(1, self._workers + 1)]
+        return [pid for pid in pids if pid is not None]
+
+    @property
+    def log_dir(self) -> Path:
+        """Where the children's logs are; removed by `stop`."""
+        if self._directory is None:
+            raise StackError("the stack is not running")
+        return self._directory.path
+
+    def pid(self, name: str) -> int | None:
+        """Process id of broker, redis, worker-N, exporter or simulate; None if it does not run."""
+        return self._supervisor.pid(name) if self._supervisor is not None else None
+
+    def start(self) -> None:
+        """Start everything; returns when all servers answer. StackError leaves nothing behind."""
+        broker, redis = broker_binary(), redis_binary()
+        with one_start_at_a_time():
+            self._directory = StackDirectory()
+            self._supervisor = Supervisor(
+                self._directory.path,
+                lambda supervisor: self._boot(supervisor, broker, redis),
+                self._say,
+            )
+            try:
+                self._supervisor.start()
+            except BaseException as error:
+                self._supervisor.interrupt(hard=True)
+                self._supervisor.stop()
+                self._directory.remove()
+                self._directory = None
+                if isinstance(error, ChildError | ServerError):
+                    raise StackError(str(error)) from error
+                raise
+
+    def stop(self) -> None:
+        """End all children and remove their files; harmless when nothing runs."""
+        if self._supervisor is not None:
+            self._supervisor.stop()
+        if self._directory is not None:
+            self._directory.remove()
+            self._directory = None
+
+    def interrupt(self, hard: bool = False) -> None:
+        """Begin to stop, for signal handlers; `hard`: without waiting for anybody's last words."""
+        if self._supervisor is not None:
+            self._supervisor.interrupt(hard)
+
+    def check(self) -> None:
+        """For callers whose data is in this stack.
+
+        Raises StackError where broker or Redis were lost, and the data with them, or where a child
+        keeps dying.
+        """
+        if self._supervisor is None:
+            return
+        if self._supervisor.rebuilds:
+            raise StackError(
+                "the embedded broker or Redis died, and the data with it: run it again"
+            )
+        for name in self._supervisor.troubled():
+            raise StackError(f"{name} keeps dying{self._supervisor.tail(name)}")
+
+    def _boot(self, supervisor: Supervisor, broker: str, redis: str) -> None:
+        self._serve(
+            supervisor,
+            "kafka_port",
+            lambda port: self._broker(broker, port),
+            lambda port, _: self._is_our_broker(port),
+        )
+        self._serve(
+            supervisor,
+            "redis_port",
+            lambda port: self._redis(redis, port),
+            lambda port, pid: _answers(check_redis(_redis_url(port))) == pid,
+        )
+        if self._with_exporter and "exporter" not in self._ports:
+            self._ports["exporter"] = self._exporter_port()
+        self.settings = self._completed()
+        # Before anybody else connects: this broker makes any topic it is asked about.
+        asyncio.run(create_topics(self.settings))
+        for number in range(1, self._workers + 1):
+            supervisor.launch(self._command(f"worker-{number}", "worker"))
+        if self._with_exporter:
+            child = self._command("exporter", "exporter")
+            supervisor.launch(child)
+            exporter = self.settings.exporter
+            ready = partial(listens, reachable(exporter.host), exporter.port)
+            supervisor.wait_until(child, ready, EXPORTER_START_S)
+        if self._with_simulate:
+            supervisor.launch(self._command("simulate", "simulate"))
+
+    def _serve(
+        self,
+        supervisor: Supervisor,
+        setting: str,
+        child_at: Callable[[int], Child],
+        is_ours: Callable[[int, int | None], bool],
+    ) -> None:
+        """Start broker or Redis on its port, or on a free one, and know that it is ours."""
+        fixed: int = self._ports.get(setting) or getattr(self._asked.local, setting)
+        for _ in range(PORT_ATTEMPTS):
+            port = fixed or free_port()
+            if is_free(HOST, port):
+                child = child_at(port)
+                supervisor.launch(child)
+                ready = partial(is_ours, port, supervisor.pid(child.name))
+                try:
+                    supervisor.wait_until(child, ready, SERVER_START_S)
+                except ChildError:
+                    if supervisor.alive(child.name) or is_free(HOST, port):
+                        raise
+                else:
+                    self._ports[setting] = port
+                    return
+            # Taken, perhaps a moment ago.
+            if fixed:
+                raise StackError(
+                    f"local.{setting}: port {port} on {HOST} is in use: end what listens there, "
+                    "or set another, 0 for any free one"
+                )
+        raise StackError(f"local.{setting}: {PORT_ATTEMPTS} free ports were taken meanwhile")
+
+    def _broker(self, program: str, port: int) -> Child:
+        url = f"tcp://{HOST}:{port}"
+        return Child(
+            "broker",
+            program,
+            (
+                "broker",
+                f"--cluster-id={self._cluster_id}",
+                f"--listener-url={url}",
+                f"--advertised-listener-url={url}",
+                "--storage-engine=memory://tansu/",
+            ),
+            environment=foreign_environment(),
+            vital=True,
+        )
+
+    def _is_our_broker(self, port: int) -> bool:
+        # It exits with status 0 when the port is taken, while whoever has the port answers.
+        return _answers(check_broker(f"{HOST}:{port}")) == self._cluster_id
+
+    def _redis(self, program: str, port: int) -> Child:
+        options = {
+            "port": port,
+            "bind": HOST,
+            "dir": self.log_dir,
+            "save": "",
+            "appendonly": "no",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }
+        arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+        return Child("redis", program, arguments, environment=foreign_environment(), vital=True)
+
+    def _command(self, name: str, command: str) -> Child:
+        return Child(
+            name,
+            sys.executable,
+            ("-m", "streams.cli", command),
+            environment={**self.environment, "PYTHONUNBUFFERED": "1"},
+        )
+
+    def _exporter_port(self) -> int:
+        exporter = self._asked.exporter
+        if exporter.port and is_free(exporter.host, exporter.port):
+            return exporter.port
+        if exporter.port and "port" in exporter.model_fields_set:
+            raise StackError(
+                f"exporter.port: port {exporter.port} on {exporter.host} is in use: end what "
+                "listens there, or set another, 0 for any free one"
+            )
+        return free_port(exporter.host)
+
+    def _completed(self) -> Settings:
+        """The settings asked for, with this stack's addresses, its key and what suits it."""
+        asked = self._asked
+        kafka: dict[str, Any] = {
+            "partitions": max(1, self._workers),
+            "session_timeout_s": SESSION_TIMEOUT_S,
+            "heartbeat_interval_s": HEARTBEAT_INTERVAL_S,
+            "replication": 1,
+        }
+        kafka = {key: kafka[key] for key in kafka.keys() - asked.kafka.model_fields_set}
+        worker: dict[str, Any] = {}
+        if asked.worker.customer_key is None and asked.worker.customer_key_file is None:
+            # The same key as before after a restart of everything.
+            known = self.settings.worker.customer_key
+            worker["customer_key"] = known or secrets.token_hex(32)
+        changes: dict[str, BaseModel] = {
+            "kafka": asked.kafka.model_copy(
+                update={**kafka, "bootstrap": f"{HOST}:{self._ports['kafka_port']}"}
+            ),
+            "redis": asked.redis.model_copy(update={"url": _redis_url(self._ports["redis_port"])}),
+            "worker": asked.worker.model_copy(update=worker),
+        }
+        if "exporter" in self._ports:
+            changes["exporter"] = asked.exporter.model_copy(
+                update={"port": self._ports["exporter"]}
+            )
+        return asked.model_copy(update=changes)
+
+
+def run_up(settings: Settings) -> int:
+    """`tokenpulse up`: run everything until Ctrl-C or SIGTERM; the exit status, 0.
+
+    A second Ctrl-C stops hard. Raises StackError where it cannot start.
+    """
+    stack = LocalStack(settings, workers=settings.local.workers, exporter=True, simulate=True)
+    signalled = threading.Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        stack.interrupt(hard=signalled.is_set() and number == signal.SIGINT)
+        signalled.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    try:
+        stack.start()
+        _announce(stack)
+        signalled.wait()
+        _print("stopping")
+    except StackError:
+        if not signalled.is_set():
+            raise
+    finally:
+        stack.stop()
+    return 0
+
+
+def _announce(stack: LocalStack) -> None:
+    settings = stack.settings
+    mb_per_h = settings.local.events_per_s * 3600 * BYTES_PER_EVENT / 1e6
+    _print(
+        f"Tokenpulse runs, with {settings.local.events_per_s:g} simulated requests a second.\n"
+        f"  metrics  {stack.exporter_url}/metrics\n"
+        f"  Kafka    {stack.bootstrap}, topic {settings.kafka.topic}\n"
+        f"  Redis    {stack.redis_url}\n"
+        f"  logs     {stack.log_dir}\n"
+        f"Everything is in memory, about {mb_per_h:.0f} MB more an hour, and gone at the end.\n"
+        "Ctrl-C stops it."
+    )
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+def _redis_url(port: int) -> str:
+    return f"redis://{HOST}:{port}/0"
+
+
+def _answers(question: Coroutine[Any, Any, Answer]) -> Answer | None:
+    """What a server says, None while it says nothing."""
+    try:
+        return asyncio.run(question)
+    except ServerError:
+        return None

@@ -1,0 +1,382 @@
+"""The state of one partition: which slices an event goes into, what must be written, what can go.
+
+Pure: no clock, no store. The shell around it decodes records, fetches slices that `missing` names,
+and writes what `snapshot` returns.
+
+Every event is counted in the 10 s slice it belongs to. When the watermark has passed the end of a
+minute by `lateness_s`, its six slices are added up into the minute's; minutes into ten minutes,
+those into hours, those into days. `merged_until_s[k]` says how far level k reaches:
+
+    level 2 (10 min)  |--------------------------|
+    level 1 (1 min)   |-----------------------------------------|
+    level 0 (10 s)         (kept)  |------------------------------------|  watermark
+                                 merged_until_s[2]         merged_until_s[1]
+
+so that a slice of level k holds exactly the events of its stretch of time, for all slices before
+merged_until_s[k]. An event that comes later than that is added to every level that already reaches
+it, as long as the level still keeps the slice.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from streams.events import Decoded
+from streams.registry import CHUNK, CubeKey, Registry, SeriesKey
+from streams.slices import (
+    LEVELS,
+    SUMS_AT,
+    SliceId,
+    Tally,
+    Thresholds,
+    record,
+    record_totals,
+    refused_tally,
+)
+from streams.tables import Table
+
+SCHEMA = 1
+_COMPACT_PARTS = 12
+
+
+class Meta(msgspec.Struct, array_like=True, frozen=True):
+    """What is stored beside the slices, in the same write."""
+
+    schema: int
+    sequence: int  # number of the checkpoint
+    watermark_ms: int | None
+    merged_until_s: tuple[int, ...]
+    unplaced: dict[str, int]  # refused before the first accepted event, by reason
+    folded: dict[str, int]  # events counted as __other__, by dimension
+    series: int  # names in the registry
+    cubes: int
+    edges: Thresholds
+    written_at_ms: int  # by the writer's clock; for people and freshness, never for decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One checkpoint to be written: absolute values, all or nothing."""
+
+    sequence: int
+    from_offset: int
+    to_offset: int
+    fields: Mapping[str, bytes]
+    deletes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A checkpoint as read back; `fields` has meta, index, totals and the registry, if any."""
+
+    offset: int
+    fields: Mapping[str, bytes] = field(default_factory=dict)
+
+
+_meta_decoder = msgspec.msgpack.Decoder(Meta)
+_index_decoder = msgspec.msgpack.Decoder(list[dict[int, int]])
+_series_decoder = msgspec.msgpack.Decoder(list[SeriesKey])
+_cubes_decoder = msgspec.msgpack.Decoder(list[CubeKey])
+
+
+def slice_field(of: SliceId) -> str:
+    """Name of a slice's field in the store, e.g. `s:600:1700000400`."""
+    return f"s:{LEVELS[of.level].step_s}:{of.start_s}"
+
+
+def decode_meta(data: bytes) -> Meta:
+    """Read a stored meta; raises ValueError for one of a newer schema."""
+    if data[1] > SCHEMA:  # array header, then the schema number
+        raise ValueError(
+            f"state has schema {data[1]}, this program knows {SCHEMA}: upgrade the program"
+        )
+    return _meta_decoder.decode(data)
+
+
+def decode_index(data: bytes) -> dict[SliceId, int]:
+    """Which slices are stored, and by which checkpoint each was last written."""
+    return {
+        SliceId(level, start_s): sequence
+        for level, starts in enumerate(_index_decoder.decode(data))
+        for start_s, sequence in starts.items()
+    }
+
+
+def registry_fields(meta: Meta) -> list[str]:
+    """The store's fields that hold the names."""
+    return [f"series:{at // CHUNK}" for at in range(0, meta.series, CHUNK)] + [
+        f"cubes:{at // CHUNK}" for at in range(0, meta.cubes, CHUNK)
+    ]
+
+
+def decode_names(meta: Meta, fields: Mapping[str, bytes]) -> tuple[list[SeriesKey], list[CubeKey]]:
+    """Read the registry's fields back into lists."""
+    series = [
+        key
+        for at in range(0, meta.series, CHUNK)
+        for key in _series_decoder.decode(fields[f"series:{at // CHUNK}"])
+    ]
+    cubes = [
+        key
+        for at in range(0, meta.cubes, CHUNK)
+        for key in _cubes_decoder.decode(fields[f"cubes:{at // CHUNK}"])
+    ]
+    return series[: meta.series], cubes[: meta.cubes]
+
+
+class PartitionState:
+    """Counts of one partition's log up to `next_offset`."""
+
+    def __init__(
+        self,
+        stored: Stored,
+        registry: Registry,
+        thresholds: Thresholds,
+        edges: Thresholds,
+        lateness_s: int,
+    ) -> None:
+        """`registry` must hold the names that `stored` counts with."""
+        self.registry = registry
+        self.stored_offset = self.next_offset = stored.offset
+        self._thresholds, self._edges, self._lateness_s = thresholds, edges, lateness_s
+        self._slices: dict[SliceId, list[Tally]] = {}  # least recently used first
+        self._dirty: set[SliceId] = set()
+        self._deletes: set[SliceId] = set()
+        self.index: dict[SliceId, int] = {}
+        self.watermark_ms: int | None = None
+        self._merged_until_s = [0] * len(LEVELS)
+        self._unplaced: dict[str, int] = {}
+        self._totals = [Tally.empty()]
+        self.sequence = 0
+        self._names_stored = (0, 0)
+        if "meta" in stored.fields:
+            self._restore(stored.fields)
+
+    def _restore(self, fields: Mapping[str, bytes]) -> None:
+        meta = decode_meta(fields["meta"])
+        self.index = decode_index(fields["index"])
+        self.watermark_ms = meta.watermark_ms
+        self._merged_until_s = list(meta.merged_until_s)
+        self._unplaced = dict(meta.unplaced)
+        self.registry.folded.update(meta.folded)
+        self.sequence = meta.sequence
+        self._names_stored = (meta.series, meta.cubes)
+        totals = Tally.unpack(fields["totals"])
+        if meta.edges != self._edges:
+            # Other edges: the exported histograms begin again at zero, a counter reset, as a new
+            # edge cannot be given the past and a histogram must stay cumulative.
+            series = totals.series.values.copy()
+            series[:, SUMS_AT:] = 0
+            totals = Tally(
+                Table(totals.series.keys, series),
+                totals.cells,
+                Table.empty(),
+                totals.cube,
+                totals.refused,
+            )
+        self._totals = [totals]
+
+    @property
+    def unflushed(self) -> int:
+        """Records counted here that are not in the store yet."""
+        return self.next_offset - self.stored_offset
+
+    def missing(self, decoded: Decoded) -> list[SliceId]:
+        """Slices that `apply` will need and that are only in the store."""
+        wanted: set[SliceId] = set()
+        starts = np.unique(decoded.columns.ended_at_ms // 10_000) * 10
+        merged = self._merged(decoded.watermark_ms)
+        for start_s in starts.tolist():
+            wanted.update(self._targets(start_s, decoded.watermark_ms))
+        for level in range(1, len(LEVELS)):
+            if merged[level] > self._merged_until_s[level]:
+                wanted.update(
+                    of
+                    for of in self.index
+                    if of.level == level - 1
+                    and self._merged_until_s[level] <= of.start_s < merged[level]
+                )
+        return [of for of in wanted if of in self.index and of not in self._slices]
+
+    def provide(self, slices: Mapping[SliceId, bytes]) -> None:
+        """Hand over slices that `missing` asked for."""
+        for of, data in slices.items():
+            self._slices[of] = [Tally.unpack(data)]
+
+    def apply(self, decoded: Decoded, next_offset: int) -> None:
+        """Count a decoded batch that ends before `next_offset`.
+
+        Either the whole batch is counted or, on any exception, nothing of it: new values are put
+        together aside and swapped in at the end.
+        """
+        columns, watermark_ms = decoded.columns, decoded.watermark_ms
+        series = self.registry.series_numbers(
+            columns.series,
+            np.bincount(columns.series_index, minlength=len(columns.series)).tolist(),
+        )[columns.series_index]
+        cube = self.registry.cube_numbers(
+            columns.cubes, np.bincount(columns.cube_index, minlength=len(columns.cubes)).tolist()
+        )[columns.cube_index]
+        added, unplaced = self._placed_refusals(decoded)
+        added += record(columns, series, cube, self._thresholds)
+
+        staged: dict[SliceId, list[Tally]] = {}
+
+        def add(of: SliceId, tallies: Iterable[Tally]) -> None:
+            if of not in staged:
+                if of in self.index and of not in self._slices:
+                    raise RuntimeError(f"{slice_field(of)} is stored but was not provided")
+                staged[of] = list(self._slices.get(of, ()))
+            staged[of].extend(tallies)
+
+        for start_s, tally in added:
+            for of in self._targets(start_s, watermark_ms):
+                add(of, (tally,))
+        merged = self._merged(watermark_ms)
+        for level in range(1, len(LEVELS)):
+            since, until = self._merged_until_s[level], merged[level]
+            if until == since:
+                continue
+            step_s = LEVELS[level].step_s
+            sources = {
+                of
+                for of in (*self._slices, *staged)
+                if of.level == level - 1 and since <= of.start_s < until
+            }
+            for of in sorted(sources):
+                tallies = staged.get(of) or self._slices[of]
+                add(SliceId(level, of.start_s // step_s * step_s), tallies)
+        totals = record_totals(columns, series, self._edges)
+        refused = refused_tally(Counter(refusal.reason for refusal in decoded.refusals))
+
+        # From here on nothing can fail.
+        for of, tallies in staged.items():
+            self._slices.pop(of, None)  # moves it to the recently used end
+            self._slices[of] = tallies
+        self._dirty.update(staged)
+        moved = (watermark_ms or 0) // 10_000 != (self.watermark_ms or 0) // 10_000
+        self.watermark_ms, self._merged_until_s, self._unplaced = watermark_ms, merged, unplaced
+        self._totals += [totals, refused]
+        if len(self._totals) > _COMPACT_PARTS:
+            self._totals = [Tally.merged(self._totals)]
+        for of in staged:
+            if len(self._slices[of]) > _COMPACT_PARTS:
+                self._slices[of] = [Tally.merged(self._slices[of])]
+        if moved:
+            self._expire()
+        self.next_offset = next_offset
+
+    def skip_to(self, next_offset: int) -> None:
+        """Move on over offsets that hold no records (compacted, aborted, or control records)."""
+        self.next_offset = next_offset
+
+    def snapshot(self, written_at_ms: int) -> Snapshot:
+        """What must be written so that the store equals this state."""
+        self.sequence += 1
+        fields: dict[str, bytes] = {}
+        for of in sorted(self._dirty):
+            self._slices[of] = [Tally.merged(self._slices[of])]
+            fields[slice_field(of)] = self._slices[of][0].pack()
+            self.index[of] = self.sequence
+        deletes = [slice_field(of) for of in sorted(self._deletes)]
+        self._dirty, self._deletes = set(), set()
+        levels: list[dict[int, int]] = [{} for _ in LEVELS]
+        for of in sorted(self.index):
+            levels[of.level][of.start_s] = self.index[of]
+        fields["index"] = msgspec.msgpack.encode(levels)
+        self._totals = [Tally.merged(self._totals)]
+        fields["totals"] = self._totals[0].pack()
+        names = (len(self.registry.series), len(self.registry.cubes))
+        for name, have, stored, keys in (
+            ("series", names[0], self._names_stored[0], self.registry.series),
+            ("cubes", names[1], self._names_stored[1], self.registry.cubes),
+        ):
+            for chunk in range(stored // CHUNK, -(-have // CHUNK)):
+                if have > stored:
+                    part = keys[chunk * CHUNK : (chunk + 1) * CHUNK]
+                    fields[f"{name}:{chunk}"] = msgspec.msgpack.encode(part)
+        self._names_stored = names
+        fields["meta"] = msgspec.msgpack.encode(
+            Meta(
+                schema=SCHEMA,
+                sequence=self.sequence,
+                watermark_ms=self.watermark_ms,
+                merged_until_s=tuple(self._merged_until_s),
+                unplaced=self._unplaced,
+                folded=dict(sorted(self.registry.folded.items())),
+                series=names[0],
+                cubes=names[1],
+                edges=self._edges,
+                written_at_ms=written_at_ms,
+            )
+        )
+        return Snapshot(self.sequence, self.stored_offset, self.next_offset, fields, deletes)
+
+    def confirm(self, snapshot: Snapshot) -> None:
+        """The store holds `snapshot` now."""
+        self.stored_offset = snapshot.to_offset
+
+    def evict(self, budget_bytes: int) -> None:
+        """Forget slices that the store holds, least recently used first, down to the budget."""
+        sizes = {of: sum(t.size_bytes for t in parts) for of, parts in self._slices.items()}
+        total = sum(sizes.values())
+        for of in list(self._slices):
+            if total <= budget_bytes:
+                return
+            if of not in self._dirty:
+                del self._slices[of]
+                total -= sizes[of]
+
+    def _merged(self, watermark_ms: int | None) -> list[int]:
+        """How far each level reaches at this watermark; never less than before."""
+        if watermark_ms is None:
+            return self._merged_until_s
+        reach = watermark_ms // 1_000 - self._lateness_s
+        merged = [0]
+        for level in range(1, len(LEVELS)):
+            step_s = LEVELS[level].step_s
+            reach = max(reach // step_s * step_s, self._merged_until_s[level])
+            merged.append(reach)
+        return merged
+
+    def _targets(self, start_s: int, watermark_ms: int | None) -> list[SliceId]:
+        """Where events of the 10 s slice at `start_s` are counted: in it, unless it has expired,
+        and in every coarser slice that already reaches it."""
+        watermark_s = (watermark_ms or 0) // 1_000
+        targets = []
+        for level, (step_s, keep_s) in enumerate(LEVELS):
+            of = SliceId(level, start_s // step_s * step_s)
+            if level and start_s >= self._merged_until_s[level]:
+                break
+            above = level + 1
+            pending = above < len(LEVELS) and start_s >= self._merged_until_s[above]
+            if pending or of.end_s > watermark_s - keep_s:
+                targets.append(of)
+        return targets
+
+    def _expire(self) -> None:
+        watermark_s = (self.watermark_ms or 0) // 1_000
+        for of in [*self._slices, *self.index]:
+            if of.end_s <= watermark_s - LEVELS[of.level].keep_s:
+                self._slices.pop(of, None)
+                self._dirty.discard(of)
+                if self.index.pop(of, None) is not None:
+                    self._deletes.add(of)
+
+    def _placed_refusals(self, decoded: Decoded) -> tuple[list[tuple[int, Tally]], dict[str, int]]:
+        """Refused records are counted in the slice where the watermark stood; those before the
+        first accepted event wait for it."""
+        by_slice: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        waiting = Counter(self._unplaced)
+        for refusal in decoded.refusals:
+            if refusal.watermark_ms is None:
+                waiting[refusal.reason] += 1
+            else:
+                by_slice[refusal.watermark_ms // 10_000 * 10][refusal.reason] += 1
+        if waiting and len(decoded.columns.ended_at_ms):
+            by_slice[int(decoded.columns.ended_at_ms[0]) // 10_000 * 10].update(waiting)
+            waiting = Counter()
+        return [(at, refused_tally(reasons)) for at, reasons in sorted(by_slice.items())], waiting

@@ -1,0 +1,143 @@
+"""Names to numbers, per partition: series and customer rows, with a cap on distinct names.
+
+Pure. Numbers are given out in log order and never taken back, so replaying a partition gives every
+name the same number. A name beyond a limit is counted as `__other__` and tallied as folded: a
+flood of invented names costs precision, never memory.
+"""
+
+import hashlib
+import hmac
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from streams.events import UNKNOWN
+from streams.tables import Ints
+
+OTHER = "__other__"
+DIMENSIONS = ("model", "region", "channel", "service_tier")
+SeriesKey = tuple[str, str, str, str]
+CubeKey = tuple[str, str]
+CHUNK = 512  # names in one field of the store
+
+
+class Caps(NamedTuple):
+    """Most distinct values; the first four in the order of DIMENSIONS."""
+
+    model: int
+    region: int
+    channel: int
+    service_tier: int
+    series: int
+    customers: int
+
+
+def customer_hasher(secret: bytes) -> Callable[[str], str]:
+    """Replace customer ids by HMAC-SHA-256, cut to 96 bits, in hex.
+
+    A plain hash of so few possible ids could be undone by trying them all; a keyed one cannot
+    without the key. `unknown` stays readable: it names nobody.
+    """
+
+    def hashed(customer_id: str) -> str:
+        if customer_id == UNKNOWN:
+            return UNKNOWN
+        return hmac.new(secret, customer_id.encode(), hashlib.sha256).hexdigest()[:24]
+
+    return hashed
+
+
+class Registry:
+    """The names of one partition. Lists rise only; an entry's place is its number."""
+
+    def __init__(
+        self,
+        caps: Caps,
+        hashed: Callable[[str], str],
+        series: Sequence[SeriesKey] = (),
+        cubes: Sequence[CubeKey] = (),
+    ) -> None:
+        self._caps = caps
+        self._hashed = hashed
+        self.series: list[SeriesKey] = []
+        self.cubes: list[CubeKey] = []
+        self.folded: Counter[str] = Counter()  # events, by dimension
+        self._series_number: dict[SeriesKey, int] = {}
+        self._cube_number: dict[CubeKey, int] = {}
+        self._seen: tuple[set[str], ...] = tuple(set() for _ in DIMENSIONS)
+        self._customers: set[str] = set()
+        self._hash_of: dict[str, str] = {}
+        for key in series:
+            self._add_series(key)
+        for cube in cubes:
+            self._add_cube(cube)
+
+    def series_numbers(self, keys: Sequence[SeriesKey], events: Sequence[int]) -> Ints:
+        """Number of each of a batch's distinct series, in order of first appearance.
+
+        `events`: how many events of the batch belong to each.
+        """
+        numbers = np.empty(len(keys), np.int64)
+        for at, key in enumerate(keys):
+            number = self._series_number.get(key)
+            if number is None:
+                number = self._new_series(key, events[at])
+            numbers[at] = number
+        return numbers
+
+    def cube_numbers(self, keys: Sequence[CubeKey], events: Sequence[int]) -> Ints:
+        """Number of each of a batch's distinct (customer id, model); see `series_numbers`, which
+        must have seen the same batch first, as it decides which models are folded."""
+        numbers = np.empty(len(keys), np.int64)
+        models = self._seen[0]
+        for at, (customer_id, model) in enumerate(keys):
+            customer = self._hash(customer_id)
+            if customer not in self._customers and len(self._customers) >= self._caps.customers:
+                self.folded["customer"] += events[at]
+                customer = OTHER
+            key = (customer, model if model in models else OTHER)
+            number = self._cube_number.get(key)
+            numbers[at] = self._add_cube(key) if number is None else number
+        return numbers
+
+    def _hash(self, customer_id: str) -> str:
+        found = self._hash_of.get(customer_id)
+        if found is None:
+            if len(self._hash_of) >= 2 * self._caps.customers:
+                self._hash_of.clear()  # a flood of ids must not fill the memory
+            found = self._hash_of[customer_id] = self._hashed(customer_id)
+        return found
+
+    def _new_series(self, key: SeriesKey, events: int) -> int:
+        kept = []
+        for name, dimension, seen, cap in zip(
+            key, DIMENSIONS, self._seen, self._caps, strict=False
+        ):
+            if name in seen or len(seen) < cap:
+                kept.append(name)
+            else:
+                self.folded[dimension] += events
+                kept.append(OTHER)
+        folded = (kept[0], kept[1], kept[2], kept[3])
+        if folded not in self._series_number and len(self.series) >= self._caps.series:
+            self.folded["series"] += events
+            folded = (OTHER, OTHER, OTHER, OTHER)
+        number = self._series_number.get(folded)
+        return self._add_series(folded) if number is None else number
+
+    def _add_series(self, key: SeriesKey) -> int:
+        self._series_number[key] = len(self.series)
+        self.series.append(key)
+        for name, seen in zip(key, self._seen, strict=True):
+            if name != OTHER:
+                seen.add(name)
+        return len(self.series) - 1
+
+    def _add_cube(self, key: CubeKey) -> int:
+        self._cube_number[key] = len(self.cubes)
+        self.cubes.append(key)
+        if key[0] != OTHER:
+            self._customers.add(key[0])
+        return len(self.cubes) - 1

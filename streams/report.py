@@ -1,0 +1,187 @@
+"""The report: exact measures over a range of time, in steps, by group, from the stored slices.
+
+`build` is pure; `make_report` reads the store. docs/report.schema.json describes the result.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import redis.asyncio as aioredis
+
+from streams.measures import (
+    SERIES_DIMENSIONS,
+    GroupKey,
+    by_cube,
+    by_series,
+    measures,
+    whole,
+)
+from streams.reader import StateReader, View
+from streams.registry import CubeKey, SeriesKey
+from streams.slices import HORIZON_S, LEVELS, SliceId, Tally
+from streams.windows import cover, kept_step_s
+
+STEPS_MAX = 20_000
+DEFAULT_STEP_S = 300
+
+
+class ReportError(ValueError):
+    """A question that cannot be answered; one line, with the cure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked; None lets the stored data decide.
+
+    Seconds since the epoch. `by`: some of model, region, channel, service_tier; or customer, alone
+    or with model.
+    """
+
+    from_s: int | None = None
+    to_s: int | None = None
+    step_s: int = DEFAULT_STEP_S
+    by: tuple[str, ...] = ()
+    as_of_s: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.step_s % LEVELS[0].step_s or not LEVELS[0].step_s <= self.step_s <= 86_400:
+            raise ReportError(f"--step: got {self.step_s} s; give 10s up to 1d in tens of seconds")
+        if 86_400 % self.step_s:
+            raise ReportError(f"--step: {self.step_s} s does not divide a day; try 5m, 10m or 1h")
+        known = {*SERIES_DIMENSIONS, "customer"}
+        for dimension in self.by:
+            if dimension not in known:
+                raise ReportError(
+                    f"--by: got {dimension!r}; choose from {', '.join(sorted(known))}"
+                )
+        if "customer" in self.by and not set(self.by) <= {"customer", "model"}:
+            raise ReportError("--by: customers are counted by model only: use customer,model")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The range a question comes to, on boundaries that the store can answer exactly."""
+
+    from_s: int
+    to_s: int
+    step_s: int
+    as_of_s: int
+
+
+def settle(question: Question, views: Sequence[View]) -> Range:
+    """Fill in what the question leaves open and widen its step to what is still kept."""
+    watermark_s = max(((view.meta.watermark_ms or 0) // 1_000 for view in views), default=0)
+    as_of_s = watermark_s if question.as_of_s is None else question.as_of_s
+    starts = [of.start_s for view in views for of in view.index]
+    to_s = as_of_s + 1 if question.to_s is None else min(question.to_s, as_of_s + 1)
+    from_s = question.from_s
+    if from_s is None:
+        from_s = min(starts, default=to_s - 1)
+    from_s = max(from_s, watermark_s - HORIZON_S)
+    if from_s >= to_s:
+        raise ReportError(
+            f"nothing to report between {_rfc3339(from_s)} and {_rfc3339(to_s)}: --from must lie "
+            "before --to, and both before --as-of"
+        )
+    step_s = question.step_s
+    while True:
+        # The step kept at the beginning must divide the step of the answer.
+        kept = kept_step_s(from_s // step_s * step_s, watermark_s)
+        if step_s % kept == 0:
+            break
+        step_s = kept if kept > step_s else kept * -(-step_s // kept)
+        while 86_400 % step_s:
+            step_s += kept
+    return Range(from_s // step_s * step_s, -(-to_s // step_s) * step_s, step_s, as_of_s)
+
+
+def build(
+    asked: Question,
+    found: Range,
+    read: Sequence[tuple[View, Mapping[SliceId, Tally]]],
+    series: Sequence[SeriesKey],
+    cubes: Sequence[CubeKey],
+) -> dict[str, Any]:
+    """Put the answer together from the slices of all partitions."""
+    starts = range(found.from_s, found.to_s, found.step_s)
+    steps = [
+        Tally.merged(
+            [
+                slices[of]
+                for view, slices in read
+                for of in cover(
+                    view.index, view.meta.merged_until_s, start_s, start_s + found.step_s
+                )
+            ]
+        )
+        for start_s in starts
+    ]
+    total = Tally.merged(steps)
+    report: dict[str, Any] = {
+        "from": _rfc3339(found.from_s),
+        "to": _rfc3339(found.to_s),
+        "step_s": found.step_s,
+        "as_of": _rfc3339(found.as_of_s),
+        "total": measures(whole(total)),
+        "steps": [
+            {"start": _rfc3339(start_s), "measures": measures(whole(step))}
+            for start_s, step in zip(starts, steps, strict=True)
+        ],
+    }
+    if asked.by:
+
+        def grouped(tally: Tally) -> dict[GroupKey, Tally]:
+            if "customer" in asked.by:
+                return by_cube(tally, cubes, asked.by)
+            return by_series(tally, series, asked.by)
+
+        groups = {
+            key: {"key": dict(zip(asked.by, key, strict=True)), "total": _of(tally), "steps": []}
+            for key, tally in sorted(grouped(total).items())
+        }
+        for start_s, step in zip(starts, steps, strict=True):
+            for key, tally in grouped(step).items():
+                groups[key]["steps"].append({"start": _rfc3339(start_s), "measures": _of(tally)})
+        report["groups"] = list(groups.values())
+    return report
+
+
+def _of(tally: Tally) -> dict[str, Any]:
+    """Measures of one group. Refused records belong to none: what names they had, we refused."""
+    found = measures(tally)
+    del found["refused"]
+    return found
+
+
+async def make_report(
+    client: "aioredis.Redis", group: str, topic: str, asked: Question
+) -> dict[str, Any]:
+    """Answer a question from the store. Raises StoreError or ReportError."""
+    reader = StateReader(client, group, topic)
+    views = [view for view, _ in await reader.read(lambda view: ())]
+    if not views:
+        raise ReportError(
+            f"no state of group {group!r} and topic {topic!r}: start a worker, or set kafka.group "
+            "and kafka.topic to those it runs with"
+        )
+    found = settle(asked, views)
+    if (found.to_s - found.from_s) // found.step_s > STEPS_MAX:
+        raise ReportError(
+            f"--step: {found.step_s} s makes more than {STEPS_MAX} steps; give a longer one"
+        )
+
+    def needed(view: View) -> list[SliceId]:
+        return [
+            of
+            for start_s in range(found.from_s, found.to_s, found.step_s)
+            for of in cover(view.index, view.meta.merged_until_s, start_s, start_s + found.step_s)
+        ]
+
+    read = await reader.read(needed)
+    return build(asked, found, read, reader.series, reader.cubes)
+
+
+def _rfc3339(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,374 @@
+"""What is counted in one slice of event time, and how slices add up.
+
+Pure. A slice holds five tables; all of them are sums, so slices of any cut of a stream add up to
+the same numbers:
+
+    series    (model, region, channel, tier)  -> requests by outcome, tokens, latency sums
+    cells     (series, latency, bucket)       -> requests in that HdrHistogram bucket
+    within    (series, latency, threshold)    -> requests at or under that threshold, exactly
+    cube      (customer, model)               -> requests by outcome, tokens
+    refused   reason                          -> refused records
+
+Series and cube rows are named by small numbers that the partition's registry (registry.py) gives
+out; a key of `cells` and `within` carries that number in its upper bits.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, Self
+
+import msgspec
+import numpy as np
+
+from streams import histogram
+from streams.events import OUTCOMES, REASONS, Columns
+from streams.tables import Ints, Table
+
+LATENCIES = ("ttft", "tpot", "duration")
+TOKENS = ("input", "cached_input", "cache_write", "output", "reasoning")
+
+# Columns of `series`: requests by outcome, probes by outcome, tokens, sums of latency in
+# microseconds (nanoseconds would overflow 64 bits within a busy year).
+PROBES_AT = len(OUTCOMES)
+TOKENS_AT = 2 * len(OUTCOMES)
+SUMS_AT = TOKENS_AT + len(TOKENS)
+SERIES_COLUMNS = SUMS_AT + len(LATENCIES)
+
+# Columns of `cube`: requests by outcome, tokens.
+CUBE_TOKENS_AT = len(OUTCOMES)
+CUBE_COLUMNS = CUBE_TOKENS_AT + len(TOKENS)
+
+LATENCY_BITS = 2
+CELL_BITS = LATENCY_BITS + histogram.BUCKET_BITS
+THRESHOLD_BITS = 38  # thresholds are whole microseconds, at most a day: below 2**38
+WITHIN_BITS = LATENCY_BITS + THRESHOLD_BITS
+
+# Recorded events are keyed by their slot first, so that one sort serves all slots of a batch.
+_SERIES_BITS = 22
+_THRESHOLD_INDEX_BITS = 8
+
+
+class Level(NamedTuple):
+    """One resolution: the length of its slices and how long they are kept, by event time."""
+
+    step_s: int
+    keep_s: int
+
+
+LEVELS = (
+    Level(10, 15 * 60),
+    Level(60, 3 * 3_600),
+    Level(600, 30 * 3_600),
+    Level(3_600, 35 * 86_400),
+    Level(86_400, 400 * 86_400),
+)
+HORIZON_S = LEVELS[-1].keep_s
+
+
+class SliceId(NamedTuple):
+    """The slice [start_s, start_s + LEVELS[level].step_s)."""
+
+    level: int
+    start_s: int
+
+    @property
+    def end_s(self) -> int:
+        """First second after the slice."""
+        return self.start_s + LEVELS[self.level].step_s
+
+
+class Thresholds(NamedTuple):
+    """Latency limits in whole microseconds, rising, that are counted exactly; one tuple a latency
+    in the order of LATENCIES."""
+
+    ttft_us: tuple[int, ...]
+    tpot_us: tuple[int, ...]
+    duration_us: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The content of one slice, or of any sum of slices."""
+
+    series: Table
+    cells: Table
+    within: Table
+    cube: Table
+    refused: Table
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Nothing counted."""
+        return cls(
+            Table.empty(SERIES_COLUMNS),
+            Table.empty(),
+            Table.empty(),
+            Table.empty(CUBE_COLUMNS),
+            Table.empty(),
+        )
+
+    @classmethod
+    def merged(cls, tallies: Sequence["Tally"]) -> Self:
+        """The sum of any number of tallies."""
+        if not tallies:
+            return cls.empty()
+        return cls(
+            *(
+                Table.merged([getattr(tally, field.name) for tally in tallies])
+                for field in fields(cls)
+            )
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory its arrays take."""
+        return sum(
+            getattr(self, field.name).keys.nbytes + getattr(self, field.name).values.nbytes
+            for field in fields(self)
+        )
+
+    def pack(self) -> bytes:
+        """As bytes for the store. Histograms are in the standard HdrHistogram encoding."""
+        groups, histograms = histogram.encode(
+            self.cells.keys >> histogram.BUCKET_BITS,
+            self.cells.keys & ((1 << histogram.BUCKET_BITS) - 1),
+            self.cells.values,
+        )
+        return msgspec.msgpack.encode(
+            _Packed(
+                series=self.series.pack(),
+                histogram_of=Table(groups, np.zeros(len(groups), np.int64)).pack(),
+                histograms=histograms,
+                within=self.within.pack(),
+                cube=self.cube.pack(),
+                refused=self.refused.pack(),
+            )
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Read what `pack` wrote."""
+        packed = _unpacker.decode(data)
+        groups = Table.unpack(packed.histogram_of).keys
+        index, buckets, counts = histogram.decode(packed.histograms)
+        return cls(
+            series=Table.unpack(packed.series),
+            cells=Table((groups[index] << histogram.BUCKET_BITS) | buckets, counts),
+            within=Table.unpack(packed.within),
+            cube=Table.unpack(packed.cube),
+            refused=Table.unpack(packed.refused),
+        )
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    series: bytes
+    histogram_of: bytes  # keys (series, latency), one for each of `histograms`
+    histograms: list[bytes]
+    within: bytes
+    cube: bytes
+    refused: bytes
+
+
+_unpacker = msgspec.msgpack.Decoder(_Packed)
+
+
+def unpack_histograms(data: bytes) -> dict[tuple[int, str], bytes]:
+    """The stored histograms of a packed tally as they are: (series number, latency) -> bytes."""
+    packed = _unpacker.decode(data)
+    groups = Table.unpack(packed.histogram_of).keys.tolist()
+    mask = (1 << LATENCY_BITS) - 1
+    return {
+        (group >> LATENCY_BITS, LATENCIES[group & mask]): encoded
+        for group, encoded in zip(groups, packed.histograms, strict=True)
+    }
+
+
+def record(
+    columns: Columns, series: Ints, cube: Ints, thresholds: Thresholds
+) -> list[tuple[int, Tally]]:
+    """Count events into the finest slices: [(start_s, tally), ...], rising.
+
+    `series` and `cube`: the registry's number for each event's series and customer row.
+    """
+    if len(columns.ended_at_ms) == 0:
+        return []
+    step_s = LEVELS[0].step_s
+    starts, slot = np.unique(columns.ended_at_ms // (1_000 * step_s), return_inverse=True)
+    row = (slot << _SERIES_BITS) | series
+    real = ~columns.probe
+
+    parts = {
+        "series": (_series_rows(columns, row), _SERIES_BITS),
+        "cells": (_cells(columns, row), _SERIES_BITS + CELL_BITS),
+        "cube": (_cube_rows(columns, ((slot << _SERIES_BITS) | cube)[real], real), _SERIES_BITS),
+    }
+    tables: dict[str, dict[int, Table]] = {
+        name: dict(table.split(bits)) for name, (table, bits) in parts.items()
+    }
+    tables["within"] = {
+        at: _by_threshold(part, thresholds)
+        for at, part in _within(columns, row, thresholds).split(
+            _SERIES_BITS + LATENCY_BITS + _THRESHOLD_INDEX_BITS
+        )
+    }
+    nothing = Tally.empty()
+    return [
+        (
+            start * step_s,
+            Tally(
+                series=tables["series"][at],
+                cells=tables["cells"].get(at, nothing.cells),
+                within=tables["within"].get(at, nothing.within),
+                cube=tables["cube"].get(at, nothing.cube),
+                refused=nothing.refused,
+            ),
+        )
+        for at, start in enumerate(starts.tolist())
+    ]
+
+
+def refused_tally(by_reason: Mapping[str, int]) -> Tally:
+    """A tally of refused records."""
+    if not by_reason:
+        return Tally.empty()
+    numbers = np.array([REASONS.index(reason) for reason in by_reason], np.int64)
+    counts = np.array(list(by_reason.values()), np.int64)
+    return replace(Tally.empty(), refused=Table.summed(numbers, counts))
+
+
+def _latencies(columns: Columns) -> tuple[Ints, Ints, Ints]:
+    return columns.ttft_ns, columns.tpot_ns, columns.duration_ns
+
+
+def _tokens(columns: Columns) -> tuple[Ints, ...]:
+    return (
+        columns.input_tokens,
+        columns.cached_input_tokens,
+        columns.cache_write_tokens,
+        columns.output_tokens,
+        columns.reasoning_tokens,
+    )
+
+
+def _sum_rows(row: Ints, width: int, columns: Sequence[tuple[Ints | int, Ints]]) -> Table:
+    """Add (column, amount) pairs by row. `column` may differ from event to event."""
+    rows, at = np.unique(row, return_inverse=True)
+    values = np.zeros((len(rows), width), np.int64)
+    for column, amount in columns:
+        # bincount adds in float64, exact below 2**53; larger sums take the slow exact way.
+        if int(amount.max(initial=0)) * len(amount) < 1 << 53:
+            flat = np.bincount(at * width + column, weights=amount, minlength=values.size)
+            values += flat.astype(np.int64).reshape(values.shape)
+        else:
+            np.add.at(values, (at, column), amount)
+    return Table(rows, values)
+
+
+def _series_rows(columns: Columns, row: Ints) -> Table:
+    outcome = columns.outcome.astype(np.int64) + np.where(columns.probe, PROBES_AT, 0)
+    real = ~columns.probe
+    pairs: list[tuple[Ints | int, Ints]] = [(outcome, np.ones(len(row), np.int64))]
+    pairs += [(TOKENS_AT + i, tokens * real) for i, tokens in enumerate(_tokens(columns))]
+    pairs += [
+        (SUMS_AT + i, np.where(value >= 0, (value + 500) // 1_000, 0))
+        for i, value in enumerate(_latencies(columns))
+    ]
+    return _sum_rows(row, SERIES_COLUMNS, pairs)
+
+
+def _cube_rows(columns: Columns, row: Ints, real: "np.typing.NDArray[np.bool_]") -> Table:
+    pairs: list[tuple[Ints | int, Ints]] = [
+        (columns.outcome[real].astype(np.int64), np.ones(len(row), np.int64))
+    ]
+    pairs += [(CUBE_TOKENS_AT + i, tokens[real]) for i, tokens in enumerate(_tokens(columns))]
+    return _sum_rows(row, CUBE_COLUMNS, pairs)
+
+
+def _cells(columns: Columns, row: Ints) -> Table:
+    keys = []
+    for number, values in enumerate(_latencies(columns)):
+        known = values >= 0
+        cell = (number << histogram.BUCKET_BITS) | histogram.bucket_of(values[known])
+        keys.append((row[known] << CELL_BITS) | cell)
+    return Table.counted(np.concatenate(keys))
+
+
+def _within(columns: Columns, row: Ints, thresholds: Thresholds) -> Table:
+    """Keys are (row, latency, index of the threshold)."""
+    keys, counts = [], []
+    for number, (values, limits_us) in enumerate(zip(_latencies(columns), thresholds, strict=True)):
+        known = values >= 0
+        if not limits_us or not known.any():
+            continue
+        limits_ns = np.array(limits_us, np.int64) * 1_000
+        first = np.searchsorted(limits_ns, values[known], side="left")  # first limit >= value
+        rows, at = np.unique(row[known], return_inverse=True)
+        width = len(limits_us) + 1
+        flat = np.bincount(at * width + first, minlength=len(rows) * width)
+        running = np.cumsum(flat.reshape(len(rows), width), axis=1)[:, :-1]
+        key = (rows << LATENCY_BITS) | number
+        index = np.arange(len(limits_us), dtype=np.int64)
+        keys.append(((key << _THRESHOLD_INDEX_BITS)[:, None] | index[None, :]).ravel())
+        counts.append(running.ravel().astype(np.int64))
+    if not keys:
+        return Table.empty()
+    return Table.summed(np.concatenate(keys), np.concatenate(counts))
+
+
+def _by_threshold(part: Table, thresholds: Thresholds) -> Table:
+    """Replace the index of a threshold by the threshold itself, which outlives a configuration."""
+    size = 1 << _THRESHOLD_INDEX_BITS
+    limit_us = np.zeros((1 << LATENCY_BITS, size), np.int64)
+    for number, limits in enumerate(thresholds):
+        limit_us[number, : len(limits)] = limits
+    latency = (part.keys >> _THRESHOLD_INDEX_BITS) & ((1 << LATENCY_BITS) - 1)
+    row = part.keys >> _THRESHOLD_INDEX_BITS
+    keys = (row << THRESHOLD_BITS) | limit_us[latency, part.keys & (size - 1)]
+    return Table(keys, part.values)
+
+
+def record_totals(columns: Columns, series: Ints, edges: Thresholds) -> Tally:
+    """Count events for the totals that only rise: requests, tokens, and requests at or under each
+    edge of the exported histograms."""
+    if len(columns.ended_at_ms) == 0:
+        return Tally.empty()
+    return replace(
+        Tally.empty(),
+        series=_series_rows(columns, series),
+        within=_by_threshold(_within(columns, series, edges), edges),
+    )
+
+
+# Bucket edges of the OpenTelemetry GenAI server metrics, in seconds. Source: OpenTelemetry semantic
+# conventions v1.41.1, docs/gen-ai/gen-ai-metrics.md.
+OTEL_EDGES_S: dict[str, tuple[float, ...]] = {
+    "ttft": (
+        *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1),
+        *(0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+    ),
+    "tpot": (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
+    "duration": (
+        *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64),
+        *(1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+    ),
+}
+# Edges added around a target: a percentile read through the histogram near the target would
+# otherwise be off by half a bucket (a true 280 ms reads 321-378 ms through the conventional edges).
+AROUND_TARGET = (0.8, 0.9, 1.0, 1.1, 1.25)
+EVERYTHING_US = 86_400 * 10**6  # the largest latency there is: stands for +Inf
+
+
+def export_edges(targets: Thresholds) -> Thresholds:
+    """Edges of the exported histograms: the convention's, some around each target, and all."""
+    return Thresholds(
+        *(
+            tuple(
+                sorted(
+                    {round(edge_s * 1e6) for edge_s in OTEL_EDGES_S[latency]}
+                    | {round(limit * factor) for limit in limits for factor in AROUND_TARGET}
+                    | {EVERYTHING_US}
+                )
+            )
+            for latency, limits in zip(LATENCIES, targets, strict=True)
+        )
+    )

@@ -1,0 +1,272 @@
+"""What a mapping file says, checked as it is read: docs/mappings.md is its manual.
+
+Every finding is one line, `file: key: found; cure`. What is left to be found when a mapping is
+applied is what the file lacks: a column, a number where one is due.
+"""
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from streams.sources.conversion import KINDS, Unit, Unusable, code, converter, shown
+
+SHIPPED = Path(__file__).parent / "mappings"
+PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+SPECIAL_NAMES = ("@file", "@line", "@key")  # what a template may name besides columns
+
+
+class MappingError(ValueError):
+    """A mapping that cannot be used: one line with file, key, finding and cure."""
+
+
+class Part(BaseModel):
+    """A piece of a mapping; an unknown key is an error, as it is nearly always a typing error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _column(value: Any) -> Any:
+    return {"column": value} if isinstance(value, str) else value
+
+
+class When(Part):
+    """Holds if the column has one of these values (`is`), or none of them (`is_not`)."""
+
+    column: str
+    among: list[Any] | None = Field(None, alias="is", min_length=1)
+    not_among: list[Any] | None = Field(None, alias="is_not", min_length=1)
+
+    @model_validator(mode="after")
+    def _one_list(self) -> Self:
+        if (self.among is None) == (self.not_among is None):
+            raise ValueError("give `is` or `is_not`, a list of values")
+        return self
+
+
+class Term(Part):
+    """One column, and how its number is read."""
+
+    column: str | None = None
+    unit: Unit | Literal["timestamp"] | None = None
+    nulls: list[Any] = [""]
+    optional: bool = False
+    default: Any = None
+
+
+Shorthand = BeforeValidator(_column)
+
+
+class Source(Term):
+    """Where a field comes from: exactly one of column, constant, template, add."""
+
+    constant: Any = None
+    template: str | None = None
+    add: list[Annotated[Term, Shorthand]] | None = Field(None, min_length=1)
+    subtract: list[Annotated[Term, Shorthand]] = []
+    table: dict[Any, Any] | None = Field(None, min_length=1)
+    when: When | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        origins = [self.column, self.constant, self.template, self.add]
+        if sum(origin is not None for origin in origins) != 1:
+            raise ValueError("give exactly one of column, constant, template, add")
+        if self.subtract and not self.add:
+            raise ValueError("`subtract` needs an `add` to subtract from")
+        if self.table and not (self.column or self.template):
+            raise ValueError("`table` translates a column or a template; give one")
+        return self
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("use an IANA name such as UTC or Europe/Berlin") from error
+    return name
+
+
+class Time(Part):
+    """The instant of a row, and what it marks.
+
+    `kind`: `text` (RFC 3339 or `format`), `epoch`, or `relative` to `base`. `every` instead of a
+    column spaces the rows evenly. `origin: first` counts relative times from the first row's.
+    `marks`: whether the file gives a request's arrival or its end; `count_at`: which of the two
+    becomes `ended_at`, and so decides the window in which the request is counted.
+    """
+
+    column: str | None = None
+    every: float | None = Field(None, gt=0)
+    kind: Literal["text", "epoch", "relative"]
+    unit: Unit | None = None
+    zone: Annotated[str, AfterValidator(_zone)] | None = None
+    format: str | None = None
+    base: AwareDatetime | None = None
+    origin: Literal["zero", "first"] = "zero"
+    marks: Literal["arrival", "end"]
+    count_at: Literal["arrival", "end"] = "end"
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        if (self.column is None) == (self.every is None):
+            raise ValueError("give `column`, or `every` to space the rows evenly")
+        if self.every is not None and self.kind != "relative":
+            raise ValueError("`every` makes relative times; set kind: relative")
+        if (self.unit is None) != (self.kind == "text"):
+            raise ValueError(
+                "`unit` (s, ms, us, ns) belongs to kind epoch and relative; both need it"
+            )
+        if (self.base is None) == (self.kind == "relative"):
+            raise ValueError("`base`, an RFC 3339 time, belongs to kind relative, which needs it")
+        if self.kind != "text" and (self.zone or self.format):
+            raise ValueError("`zone` and `format` belong to kind text")
+        if self.kind != "relative" and self.origin != "zero":
+            raise ValueError("`origin` belongs to kind relative")
+        return self
+
+
+class Csv(Part):
+    """How the CSV file is written. `columns`: their names, where the file has no header line."""
+
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    columns: list[str] | None = Field(None, min_length=1)
+
+
+class Mapping(Part):
+    """How the rows of one shape of file become events."""
+
+    about: str = ""
+    format: Literal["csv", "jsonl", "json"]
+    csv: Csv = Csv()
+    rows: str | None = None
+    time: Time
+    fields: dict[str, Annotated[Source, Shorthand]]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.format != "csv" and "csv" in self.model_fields_set:
+            raise ValueError("csv: found with another format; leave it out or set format: csv")
+        if self.format != "json" and self.rows is not None:
+            raise ValueError("rows: found with another format; leave it out or set format: json")
+        if "model" not in self.fields:
+            raise ValueError("fields: no model; map a column or give {constant: some-name}")
+        if not {"outcome", "status_code"} & self.fields.keys():
+            raise ValueError(
+                "fields: neither outcome nor status_code; {constant: success} if all are"
+            )
+        if (
+            self.time.marks != self.time.count_at
+            and "duration_ms" not in self.fields
+            and (self.time.marks == "end")
+        ):
+            raise ValueError(
+                "time.count_at: arrival cannot be told from the end without duration_ms"
+            )
+        for name, source in self.fields.items():
+            _check_field(name, source)
+        return self
+
+
+def _check_field(name: str, source: Source) -> None:
+    """Everything about a field that can be wrong before a file is seen."""
+    if name not in KINDS:
+        raise ValueError(f"fields.{name}: no such field; use {', '.join(KINDS)}")
+    for special in PLACEHOLDER.findall(source.template or ""):
+        if special.startswith("@") and special not in SPECIAL_NAMES:
+            raise ValueError(
+                f"fields.{name}.template: found {special}; use {', '.join(SPECIAL_NAMES)}"
+            )
+    numeric = KINDS[name] in ("duration", "whole")
+    if source.add is not None and not numeric:
+        raise ValueError(f"fields.{name}.add: {name} is no number; use a template")
+    for key, term in [
+        ("", source),
+        *((".add", t) for t in [*(source.add or []), *source.subtract]),
+    ]:
+        if term.unit is not None and KINDS[name] != "duration":
+            raise ValueError(f"fields.{name}{key}.unit: {name} is no duration; leave `unit` out")
+        if key and term.column is None:
+            raise ValueError(f"fields.{name}{key}: a term without column; give it one")
+        if key and type(term.default) not in (int, float, type(None)):
+            raise ValueError(f"fields.{name}{key}.default: found {shown(term.default)}; a number")
+    if source.unit == "timestamp" or (source.unit and source.column is None):
+        raise ValueError(f"fields.{name}.unit: belongs to a column or to the terms of `add`")
+    for key, value in [
+        ("constant", source.constant),
+        ("default", source.default),
+        *((f"table.{key}", value) for key, value in (source.table or {}).items()),
+    ]:
+        if value is None:
+            continue
+        try:
+            converter(name)(value)
+        except Unusable as problem:
+            raise ValueError(f"fields.{name}.{key}: {problem}") from problem
+    if source.table and len({code(key) for key in source.table}) < len(source.table):
+        raise ValueError(f"fields.{name}.table: a code is given twice; keep one of them")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML where a key given twice is an error: the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.MarkedYAMLError(problem=f"the key {key} is given twice; keep one")
+        return super().construct_mapping(node, deep)
+
+
+def shipped_mappings() -> list[str]:
+    """The names `load_mapping` knows besides paths."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_mapping(name_or_path: str) -> Mapping:
+    """The mapping of that shipped name, or in that YAML file. Raises MappingError."""
+    if name_or_path in shipped_mappings():
+        path = SHIPPED / f"{name_or_path}.yaml"
+    else:
+        path = Path(name_or_path)
+    try:
+        content = yaml.load(path.read_text("utf-8-sig"), Loader=_Loader)  # noqa: S506 - is a SafeLoader
+    except OSError as error:
+        raise MappingError(
+            f"{name_or_path}: {error.strerror}; give the path of a YAML file or a shipped mapping: "
+            f"{', '.join(shipped_mappings())}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise MappingError(f"{path}: not YAML: {reason}; see docs/mappings.md") from error
+    if not isinstance(content, dict):
+        raise MappingError(f"{path}: found {shown(content)}; write keys as in docs/mappings.md")
+    try:
+        return Mapping.model_validate(content)
+    except ValidationError as error:
+        raise MappingError(f"{path}: {_first_finding(error)}") from error
+
+
+def _first_finding(error: ValidationError) -> str:
+    first, more = error.errors()[0], error.error_count() - 1
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "no such key; docs/mappings.md lists them"
+    elif first["type"] == "missing":
+        message = "is missing; docs/mappings.md says what to write"
+    found = f"{where}: found {shown(first['input'])}; {message}" if where else message
+    return f"{found} (and {more} more)" if more else found

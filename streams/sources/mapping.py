@@ -1,0 +1,347 @@
+"""Rows of a recorded file as events of the contract, as a mapping says.
+
+Reads no clock: relative times count from the mapping's base, or from the one handed in. The mapping
+is compiled once per file into one function a field; a row then costs little more than these calls.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from streams.event_fields import MAX_TEXT, MAX_TIME_MS
+from streams.sources.conversion import (
+    EPOCH,
+    KINDS,
+    MICROSECOND,
+    Convert,
+    Unusable,
+    amount_ms,
+    code,
+    converter,
+    instant_ms,
+    number,
+    shown,
+)
+from streams.sources.declaration import (
+    PLACEHOLDER,
+    Mapping,
+    MappingError,
+    Source,
+    Term,
+    Time,
+    When,
+    load_mapping,
+    shipped_mappings,
+)
+from streams.sources.files import (
+    CsvRows,
+    RawRow,
+    RowError,
+    UnreadableFile,
+    json_lines,
+    json_rows,
+    opened,
+)
+
+__all__ = [
+    "Mapping",
+    "MappingError",
+    "Row",
+    "RowError",
+    "UnreadableFile",
+    "load_mapping",
+    "read_rows",
+    "shipped_mappings",
+]
+
+Get = Callable[[RawRow], Any]  # a field's value, None for null; raises Unusable
+
+HALF_MICROSECOND_MS = 0.0005  # 1.001 s is 1000.9999... ms in binary and still means 1001
+# Pairs that the contract wants in this order; nearly always a column mapped to the wrong field.
+ORDERED = (
+    ("cached_input_tokens", "input_tokens"),
+    ("reasoning_tokens", "output_tokens"),
+    ("ttft_ms", "duration_ms"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event. `event`: ready to be JSON-encoded, no None in it; `ended_at_ms` is in it too."""
+
+    line: int
+    event: dict[str, Any]
+    ended_at_ms: int
+
+
+def read_rows(path: Path, mapping: Mapping, base_ms: int | None = None) -> Iterator[Row | RowError]:
+    """Every row of the file, in its order, as an event or as what is wrong with it.
+
+    `base_ms` replaces the mapping's base for relative times. Raises UnreadableFile, from the
+    iterator, where the file cannot be read (on) or lacks a mapped column.
+    """
+    with opened(path) as file:
+        columns = None
+        raw: Iterable[RawRow | RowError]
+        if mapping.format == "csv":
+            raw = table = CsvRows(path, file, mapping.csv.delimiter, mapping.csv.columns)
+            columns = table.columns
+        elif mapping.format == "jsonl":
+            raw = json_lines(file)
+        else:
+            raw = json_rows(path, file, mapping.rows)
+        yield from _events(raw, mapping, _Compiler(path, mapping, columns), base_ms)
+
+
+def _events(
+    raw_rows: Iterable[RawRow | RowError],
+    mapping: Mapping,
+    compiler: "_Compiler",
+    base_ms: int | None,
+) -> Iterator[Row | RowError]:
+    time = mapping.time
+    fields = [(name, compiler.field(name, source)) for name, source in mapping.fields.items()]
+    ordered = [pair for pair in ORDERED if set(pair) <= mapping.fields.keys()]
+    instant = compiler.time(time)
+    # +1: from the arrival to the end; -1: back. A row without duration stays where it is.
+    steps = (time.count_at == "end") - (time.marks == "end")
+    start_ms = 0
+    if time.base is not None:
+        start_ms = (time.base - EPOCH) // MICROSECOND // 1_000 if base_ms is None else base_ms
+    first_ms = None if time.origin == "first" else 0.0
+
+    for index, raw in enumerate(raw_rows):
+        if isinstance(raw, RowError):
+            yield raw
+            continue
+        event: dict[str, Any] = {"request_id": f"{compiler.id_prefix}-{raw.line}", "ended_at": 0}
+        name = "time"
+        try:
+            at_ms = instant(index, raw)
+            for name, get in fields:
+                value = get(raw)
+                if value is not None:
+                    event[name] = value
+        except Unusable as problem:
+            yield RowError(raw.line, f"{name} {compiler.origins[name]}: {problem}")
+            continue
+        if steps:
+            at_ms += steps * event.get("duration_ms", 0)
+        if first_ms is None:
+            first_ms = at_ms
+        ended_at_ms = start_ms + math.floor(at_ms - first_ms + HALF_MICROSECOND_MS)
+        if conflict := _contradiction(event, ordered, ended_at_ms):
+            yield RowError(raw.line, conflict)
+            continue
+        event["ended_at"] = ended_at_ms
+        yield Row(raw.line, event, ended_at_ms)
+
+
+def _contradiction(
+    event: dict[str, Any], ordered: Iterable[tuple[str, str]], ended_at_ms: int
+) -> str | None:
+    if not 0 <= ended_at_ms <= MAX_TIME_MS:
+        return f"time: found {ended_at_ms} ms after 1970; correct its unit or base"
+    for lesser, greater in ordered:
+        if lesser in event and greater in event and event[lesser] > event[greater]:
+            return (
+                f"{lesser}: found {event[lesser]}, more than {greater} {event[greater]}; "
+                "map the right columns, or correct the row"
+            )
+    return None
+
+
+class _Compiler:
+    """Makes the functions that take a field from a row of one file.
+
+    `columns`: the header of a CSV file; None where rows are JSON objects. Raises UnreadableFile
+    for a column that the header lacks.
+    """
+
+    def __init__(self, path: Path, mapping: Mapping, columns: list[str] | None) -> None:
+        self._path = path
+        self._columns = columns
+        self._zone = ZoneInfo(mapping.time.zone) if mapping.time.zone else None
+        self.stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+        self.id_prefix = self.stem[: MAX_TEXT - 20]  # leaves room for any line number
+        self.origins = {name: _origin(source) for name, source in mapping.fields.items()}
+        self.origins["time"] = f"(column {mapping.time.column})"
+
+    def time(self, time: Time) -> Callable[[int, RawRow], float]:
+        """The row's instant in milliseconds, from the number of rows before it and the row."""
+        if time.every is not None:
+            every_ms = amount_ms(time.unit or "s")(time.every)
+            return lambda index, raw: index * every_ms
+        fetch = self._fetch(str(time.column), "time")
+        convert = amount_ms(time.unit) if time.unit else instant_ms(self._zone, time.format)
+        return lambda index, raw: convert(fetch(raw))
+
+    def field(self, name: str, source: Source) -> Get:
+        """The field's value, None where the row has none."""
+        unit = source.unit if source.unit and source.unit != "timestamp" else "ms"
+        convert = converter(name, unit)
+        if source.constant is not None:
+            constant = convert(source.constant)
+            get: Get = lambda raw: constant  # noqa: E731 - one of several ways to make it
+        elif source.add is not None:
+            get = self._sum(name, source, converter(name))
+        elif source.template is not None:
+            get = self._value(name, source, self._template(name, source), convert)
+        else:
+            fetch = self._fetch(str(source.column), f"fields.{name}", source.optional)
+            get = self._value(name, source, fetch, convert)
+        return get if source.when is None else self._conditional(name, source.when, get)
+
+    def _fetch(self, column: str, where: str, optional: bool = False) -> Get:
+        """The value as the file has it, null where an optional column is absent."""
+        if self._columns is None:
+            return _json_fetch(column, optional)
+        found = self._columns.count(column)
+        if found == 1:
+            index = self._columns.index(column)
+            return lambda raw: raw.values[index]
+        if found == 0 and optional:
+            return lambda raw: None
+        listed = ", ".join(self._columns[:12])
+        raise UnreadableFile(
+            f"{self._path}: {found or 'no'} columns named {column!r} for {where}; correct the "
+            f"mapping, or set optional: true; the file has {shown(listed)}"
+        )
+
+    def _value(self, name: str, source: Term, fetch: Get, convert: Convert) -> Get:
+        """Null, a code of the table, or a converted value."""
+        nulls = (*source.nulls, *(code(null) for null in source.nulls))
+        default = source.default
+        if default is not None and isinstance(source, Source):
+            default = converter(name)(default)
+        if isinstance(source, Source) and source.table is not None:
+            plain = converter(name)
+            table = {
+                code(key): None if value is None else plain(value)
+                for key, value in source.table.items()
+            }
+
+            def translated(raw: RawRow) -> Any:
+                value = fetch(raw)
+                key = None if value in nulls else code(value)
+                if key in table:
+                    return table[key]
+                if key is None or default is not None:
+                    return default
+                raise Unusable(value, "unknown code: add it to `table`, or give a `default`")
+
+            return translated
+
+        def plain_value(raw: RawRow) -> Any:
+            value = fetch(raw)
+            return default if value is None or value in nulls else convert(value)
+
+        numbers = {null for null in source.nulls if type(null) in (int, float)}
+        if not numbers or KINDS[name] not in ("duration", "whole"):
+            return plain_value
+
+        def unless_number(raw: RawRow) -> Any:  # also finds the 0 in "0.000"
+            value = fetch(raw)
+            if value is None or value in nulls or number(value) in numbers:
+                return default
+            return convert(value)
+
+        return unless_number
+
+    def _sum(self, name: str, source: Source, convert: Convert) -> Get:
+        """`add` less `subtract`; null as soon as one term is null."""
+        signed = [(1, self._term(name, term)) for term in source.add or []]
+        signed += [(-1, self._term(name, term)) for term in source.subtract]
+        default = None if source.default is None else convert(source.default)
+
+        def get(raw: RawRow) -> Any:
+            total: int | float = 0
+            for sign, term in signed:
+                value = term(raw)
+                if value is None:
+                    return default
+                total += sign * value
+            return convert(total)
+
+        return get
+
+    def _term(self, name: str, term: Term) -> Get:
+        fetch = self._fetch(str(term.column), f"fields.{name}", term.optional)
+        if term.unit == "timestamp":
+            convert = instant_ms(self._zone, None)
+        elif KINDS[name] == "duration":
+            convert = amount_ms(term.unit or "ms")
+        else:
+            convert = number
+        return self._value(name, term, fetch, convert)
+
+    def _template(self, name: str, source: Source) -> Get:
+        """The text with its `{...}` filled in; null as soon as one of them is null."""
+        pieces: list[str | Get] = []
+        for index, piece in enumerate(PLACEHOLDER.split(source.template or "")):
+            if index % 2 == 0:
+                pieces.append(piece)
+            elif piece == "@file":
+                pieces.append(self.stem)
+            elif piece == "@line":
+                pieces.append(lambda raw: raw.line)
+            elif piece == "@key":
+                pieces.append(lambda raw: raw.key)
+            else:
+                pieces.append(self._fetch(piece, f"fields.{name}", source.optional))
+
+        def get(raw: RawRow) -> str | None:
+            texts = [p if isinstance(p, str) else code(p(raw)) for p in pieces]
+            return None if None in texts else "".join(texts)  # type: ignore[arg-type]
+
+        return get
+
+    def _conditional(self, name: str, when: When, get: Get) -> Get:
+        fetch = self._fetch(when.column, f"fields.{name}.when")
+        codes = {code(value) for value in when.among or when.not_among or []}
+        expected = when.among is not None
+        return lambda raw: get(raw) if (code(fetch(raw)) in codes) is expected else None
+
+
+def _json_fetch(column: str, optional: bool) -> Get:
+    """Finds `a.b` as the member named so, else as b within a; names may hold dots themselves."""
+    missing = object()
+    parts = column.split(".")
+
+    def search(value: Any, start: int) -> Any:
+        if start == len(parts):
+            return value
+        if value is None:  # the whole group is null
+            return None
+        if isinstance(value, dict):
+            for stop in range(len(parts), start, -1):
+                key = ".".join(parts[start:stop])
+                if key in value and (found := search(value[key], stop)) is not missing:
+                    return found
+        return missing
+
+    def fetch(raw: RawRow) -> Any:
+        values = raw.values
+        found = values[column] if column in values else search(values, 0)
+        if found is missing:
+            if optional:
+                return None
+            raise Unusable(
+                list(values), f"no {column!r} among these; correct it, or set optional: true"
+            )
+        return found
+
+    return fetch
+
+
+def _origin(source: Source) -> str:
+    """Which columns a field comes from, for messages."""
+    if source.column is not None:
+        return f"(column {source.column})"
+    if source.add is not None:
+        terms = [*source.add, *source.subtract]
+        return f"(columns {', '.join(str(term.column) for term in terms)})"
+    return f"(template {source.template})"

@@ -1,0 +1,337 @@
+"""Sends events to Kafka in large batches.
+
+A shell around aiokafka. Its own `send()` handles one record at a time, with a future for each;
+here the records of a chunk are partitioned together (murmur2 on arrays) and packed into record
+batches of up to `max.message.bytes`, one future a batch.
+
+    send / send_many -> waiting records -> one open batch per partition -> queue per partition
+                        (a chunk, or the linger is over)    (full, or the linger is over)
+
+One batch per partition is on its way at a time, and the next leaves only after the broker has
+confirmed it: a retry cannot overtake. A batch that the broker refuses, or does not confirm within
+the delivery timeout, ends the producer: nothing after it is sent, every later call says why.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterable, Iterable, Sequence
+from itertools import islice
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
+
+from streams.config import Kafka
+from streams.topics import EMBEDDED_CLUSTER, ServerError, TopicError, check_broker, one_line
+
+Codec = Literal["gzip", "snappy", "lz4", "zstd", "none"]
+Event = tuple[bytes | None, bytes]
+
+# Records partitioned and packed in one go: large enough that array work pays, small enough (a few
+# ms) that the loop goes on serving the network in between.
+CHUNK_RECORDS = 2_048
+# What a compressed batch may be larger than its content, for content that does not compress.
+BATCH_SLACK_BYTES = 1_024
+DELIVERY_TIMEOUT_S = 30
+
+
+class EventProducer:
+    """Sends (key, value) records to one topic; use it as an async context manager.
+
+    `linger_ms`: how long a record may wait for company. `max_in_flight_bytes`: bytes accepted but
+    not confirmed at which `send` waits. `sent`: records the broker has confirmed, `batches` and
+    `sent_bytes` (keys and values, uncompressed) likewise. Leaving the block sends what waits.
+
+    Raises ServerError where no broker answers and TopicError where the topic is missing or the
+    broker refuses a batch.
+    """
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        *,
+        topic: str | None = None,
+        linger_ms: float = 500,
+        compression: Codec = "lz4",
+        max_in_flight_bytes: int = 32 * 1_048_576,
+        connect_timeout_s: float = 10,
+    ) -> None:
+        self.topic = topic or kafka.topic
+        self.sent = 0
+        self.sent_bytes = 0
+        self.batches = 0
+        self._kafka = kafka
+        self._linger_s = linger_ms / 1000
+        self._compression = compression
+        self._max_in_flight_bytes = max_in_flight_bytes
+        self._connect_timeout_s = connect_timeout_s
+        self._waiting: list[tuple[bytes | None, bytes, int]] = []
+        self._lanes: list[_Lane] = []
+        self._unconfirmed_bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._linger: asyncio.TimerHandle | None = None
+        self._failure: ServerError | None = None
+        self._turn = 0  # partition of the next record without a key
+
+    async def __aenter__(self) -> Self:
+        cluster = await check_broker(self._kafka.bootstrap, self._connect_timeout_s)
+        batch_bytes = self._kafka.max_message_bytes - BATCH_SLACK_BYTES
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._kafka.bootstrap,
+            acks="all",
+            # Numbers the batches, so that one sent again after a lost answer is stored once.
+            enable_idempotence=not cluster.startswith(EMBEDDED_CLUSTER),
+            compression_type=None if self._compression == "none" else self._compression,
+            max_batch_size=batch_bytes,
+            max_request_size=batch_bytes,
+            request_timeout_ms=DELIVERY_TIMEOUT_S * 1000,
+        )
+        try:
+            await self._producer.start()
+            # All names first: asking for one name would make some brokers create it.
+            metadata = await self._producer.client.fetch_all_metadata()
+            if self.topic not in metadata.topics():
+                raise TopicError(
+                    f"{self.topic}: no such topic at {self._kafka.bootstrap}; run `tokenpulse "
+                    "topics create`, or set kafka.topic"
+                )
+            partitions = await self._producer.partitions_for(self.topic)
+        except BaseException as error:
+            await self._producer.stop()
+            if isinstance(error, KafkaConnectionError):
+                raise ServerError(
+                    f"no Kafka broker answers at {self._kafka.bootstrap}: start it, or set "
+                    "kafka.bootstrap"
+                ) from error
+            raise
+        self._lanes = [_Lane(partition) for partition in sorted(partitions)]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                await self.flush()
+        finally:
+            self._stop_linger()
+            for lane in self._lanes:
+                if lane.task is not None:
+                    lane.task.cancel()
+            await asyncio.gather(
+                *(lane.task for lane in self._lanes if lane.task), return_exceptions=True
+            )
+            await self._producer.stop()
+
+    async def send(self, key: bytes | None, value: bytes, timestamp_ms: int | None = None) -> None:
+        """Accept one record; returns when there is room, not when it is delivered.
+
+        `timestamp_ms`: the record's Kafka timestamp, default now.
+        """
+        self._waiting.append((key, value, _now_ms() if timestamp_ms is None else timestamp_ms))
+        if len(self._waiting) >= CHUNK_RECORDS:
+            await self._pack_waiting()
+        else:
+            self._start_linger()
+        if self._failure is not None:
+            raise self._failure
+
+    async def send_many(self, events: Sequence[Event], timestamp_ms: int | None = None) -> None:
+        """Accept many records at once; much faster than `send` one by one, and in the same order.
+
+        `timestamp_ms` is the Kafka timestamp of all of them, default now.
+        """
+        stamp = _now_ms() if timestamp_ms is None else timestamp_ms
+        for start in range(0, len(events), CHUNK_RECORDS):
+            chunk = events[start : start + CHUNK_RECORDS]
+            self._waiting.extend((key, value, stamp) for key, value in chunk)
+            await self._pack_waiting()
+        self._start_linger()
+
+    async def flush(self) -> None:
+        """Send everything accepted so far and wait until the broker has confirmed it."""
+        self._stop_linger()
+        self._pack()
+        self._seal_all()
+        # A loop: a lane that ends may have been given more meanwhile.
+        while tasks := [lane.task for lane in self._lanes if lane.task is not None]:
+            await asyncio.wait(tasks)
+        if self._failure is not None:
+            raise self._failure
+
+    async def _pack_waiting(self) -> None:
+        self._pack()
+        if self._failure is None and self._unconfirmed_bytes >= self._max_in_flight_bytes:
+            self._seal_all()  # what is open counts too: without sealing it nothing would free it
+            self._room.clear()
+            await self._room.wait()
+        else:
+            await asyncio.sleep(0)  # let the network in, also when there is always room
+        if self._failure is not None:
+            raise self._failure
+
+    def _pack(self) -> None:
+        """Move the waiting records into the open batch of their partition."""
+        records, self._waiting = self._waiting, []
+        if not records or self._failure is not None:
+            return
+        lanes = self._lanes
+        for (key, value, stamp), number in zip(records, self._partition(records), strict=True):
+            lane = lanes[number]
+            if lane.open is None:
+                lane.open = self._producer.create_batch()
+            if lane.open.append(timestamp=stamp, key=key, value=value) is None:
+                lane.open = self._producer.create_batch()
+                lane.open.append(timestamp=stamp, key=key, value=value)
+            size = len(value) + (len(key) if key is not None else 0)
+            lane.open_bytes += size
+            self._unconfirmed_bytes += size
+
+    def _partition(self, records: list[tuple[bytes | None, bytes, int]]) -> list[int]:
+        """Where each record goes: Kafka's default partitioner; without a key, one by one round."""
+        keys = [key for key, _, _ in records]
+        numbers: list[int] = partition_of([key or b"" for key in keys], len(self._lanes)).tolist()
+        if None in keys:
+            for index, key in enumerate(keys):
+                if key is None:
+                    numbers[index] = self._turn
+                    self._turn = (self._turn + 1) % len(self._lanes)
+        return numbers
+
+    def _seal_all(self) -> None:
+        for lane in self._lanes:
+            if lane.open is not None:
+                self._seal(lane)
+
+    def _seal(self, lane: "_Lane") -> None:
+        assert lane.open is not None
+        lane.open.close()
+        lane.queue.append((lane.open, lane.open_bytes))
+        lane.open, lane.open_bytes = None, 0
+        if lane.task is None:
+            lane.task = asyncio.create_task(self._deliver(lane))
+
+    async def _deliver(self, lane: "_Lane") -> None:
+        """Send a lane's batches one after another, each confirmed before the next leaves."""
+        try:
+            while lane.queue and self._failure is None:
+                batch, size = lane.queue[0]
+                delivery = await self._producer.send_batch(
+                    batch, self.topic, partition=lane.partition
+                )
+                await delivery
+                lane.queue.popleft()
+                self.sent += batch.record_count()
+                self.sent_bytes += size
+                self.batches += 1
+                self._unconfirmed_bytes -= size
+                if self._unconfirmed_bytes < self._max_in_flight_bytes:
+                    self._room.set()
+        except Exception as error:  # whatever it is, "sent" must not be said of this batch
+            self._failure = TopicError(
+                f"{self.topic}: partition {lane.partition} at {self._kafka.bootstrap} did not take "
+                f"a batch of {batch.record_count()} records: {one_line(error)}"
+            )
+            self._room.set()
+        finally:
+            lane.task = None
+
+    def _start_linger(self) -> None:
+        if self._linger is None:
+            loop = asyncio.get_running_loop()
+            self._linger = loop.call_later(self._linger_s, self._linger_over)
+
+    def _stop_linger(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+
+    def _linger_over(self) -> None:
+        self._linger = None
+        self._pack()
+        self._seal_all()
+
+
+class _Lane:
+    """One partition's batches: the open one, and those that wait for their turn."""
+
+    __slots__ = ("open", "open_bytes", "partition", "queue", "task")
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.open: Any = None  # aiokafka's BatchBuilder
+        self.open_bytes = 0
+        self.queue: deque[tuple[Any, int]] = deque()
+        self.task: asyncio.Task[None] | None = None
+
+
+async def produce(events: Iterable[Event] | AsyncIterable[Event], producer: EventProducer) -> int:
+    """Send all events as fast as the broker takes them; the number sent, all confirmed."""
+    before = producer.sent
+    if isinstance(events, AsyncIterable):
+        chunk: list[Event] = []
+        async for event in events:
+            chunk.append(event)
+            if len(chunk) == CHUNK_RECORDS:
+                await producer.send_many(chunk)
+                chunk = []
+        await producer.send_many(chunk)
+    else:
+        source = iter(events)
+        while chunk := list(islice(source, CHUNK_RECORDS)):
+            await producer.send_many(chunk)
+    await producer.flush()
+    return producer.sent - before
+
+
+def partition_of(keys: Sequence[bytes], partitions: int) -> npt.NDArray[np.int64]:
+    """Kafka's default partition of each key: murmur2, sign bit cleared, modulo `partitions`.
+
+    Pure. Source: org.apache.kafka.clients.producer.internals.BuiltInPartitioner and
+    org.apache.kafka.common.utils.Utils.murmur2, worked out for all keys of one length together.
+    """
+    by_length: dict[int, list[int]] = {}
+    for index, key in enumerate(keys):
+        by_length.setdefault(len(key), []).append(index)
+    numbers = np.empty(len(keys), np.int64)
+    for length, indexes in by_length.items():
+        joined = b"".join([keys[index] for index in indexes])
+        hashes = _murmur2(np.frombuffer(joined, np.uint8).reshape(len(indexes), length))
+        numbers[indexes] = (hashes & np.uint32(0x7FFFFFFF)) % np.uint32(partitions)
+    return numbers
+
+
+def _murmur2(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """Murmur2 of each row; all arithmetic wraps at 32 bits, as it does in Kafka's Java."""
+    count, length = keys.shape
+    m = np.uint32(0x5BD1E995)
+    h = np.full(count, np.uint32(0x9747B28C) ^ np.uint32(length), np.uint32)
+    words = length // 4
+    # Little-endian words, one column a step: (word 0 of every key), (word 1 of every key), ...
+    columns = np.ascontiguousarray(keys[:, : words * 4]).view("<u4").T if words else ()
+    for column in columns:
+        k = column.astype(np.uint32) * m
+        k ^= k >> np.uint32(24)
+        h *= m
+        h ^= k * m
+    rest = length % 4
+    for byte in range(rest - 1, -1, -1):
+        h ^= keys[:, words * 4 + byte].astype(np.uint32) << np.uint32(8 * byte)
+    if rest:
+        h *= m
+    h ^= h >> np.uint32(13)
+    h *= m
+    h ^= h >> np.uint32(15)
+    return h
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,264 @@
+"""Incidents to order: what can go wrong in simulated traffic, and what exactly it changes.
+
+Pure: no clock, no Kafka. A scenario has a start, a duration and a filter; it acts on requests that
+END in [start, start + duration). It decides by lots that are drawn for it alone, so requests
+outside its time and filter stay byte for byte what they are without it.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from streams.event_fields import OUTCOMES
+from streams.sources.traffic import Bools, Floats, Requests
+
+SUCCESS = OUTCOMES.index("success")
+SERVER_ERROR = OUTCOMES.index("server_error")
+OVERLOADED = OUTCOMES.index("overloaded")
+STREAM_ERROR = OUTCOMES.index("stream_error")
+RATE_LIMITED = OUTCOMES.index("rate_limited")
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SPAN_MAX = timedelta(days=3660)
+SPAN_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+SPAN_CURE = "write a number with a unit, e.g. 90s, 5m, 2h, 1d"
+
+
+class TimelineError(ValueError):
+    """A timeline that cannot be used; one line per finding: where, what was found, the cure."""
+
+
+def _span(value: object) -> timedelta:
+    amount, unit_s = value, 1
+    if isinstance(value, str) and value[-1:] in SPAN_UNITS_S:
+        amount, unit_s = value[:-1], SPAN_UNITS_S[value[-1]]
+    if isinstance(value, timedelta):
+        span = value
+    elif isinstance(amount, str | int | float) and not isinstance(amount, bool):
+        try:
+            span = timedelta(seconds=float(amount) * unit_s)
+        except (ValueError, OverflowError):
+            raise ValueError(SPAN_CURE) from None
+    else:
+        raise ValueError(SPAN_CURE)
+    if not timedelta() <= span <= SPAN_MAX:
+        raise ValueError(f"write a time from 0 to {SPAN_MAX.days}d")
+    return span
+
+
+def _instant_or_span(value: object) -> datetime | timedelta:
+    if isinstance(value, str) and "T" in value:
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("write an instant as 2026-01-31T09:00:00Z") from None
+    if not isinstance(value, datetime):
+        return _span(value)
+    if value.tzinfo is None:
+        raise ValueError("add the time zone, e.g. 2026-01-31T09:00:00Z")
+    return value
+
+
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
+Factor = Annotated[float, Field(gt=0, le=100, strict=True)]
+Span = Annotated[timedelta, BeforeValidator(_span)]
+Delay = Annotated[Span, Field(le=timedelta(days=2))]  # what is kept back stays in memory
+
+
+class Where(BaseModel):
+    """The requests a scenario touches: those that carry every name given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = None
+    region: str | None = None
+    channel: str | None = None
+    service_tier: str | None = None
+    customer_id: str | None = None
+
+
+class Scenario(BaseModel):
+    """One incident. `start`: an instant, or a time after the timeline's beginning."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    reach: ClassVar[tuple[str, ...]] = ()  # parameters that keep records back
+
+    kind: str
+    start: Annotated[datetime | timedelta, BeforeValidator(_instant_or_span)]
+    duration: Annotated[Span, Field(gt=timedelta())]
+    where: Where = Where()
+
+    @property
+    def start_ms(self) -> int:
+        """Epoch ms. Needs an absolute start."""
+        if isinstance(self.start, timedelta):
+            raise TimelineError(
+                f"{self.kind}: start {self.start} counts from the timeline's beginning; say when "
+                "that is with Timeline.beginning_at(ms)"
+            )
+        return (self.start - EPOCH) // timedelta(milliseconds=1)
+
+    @property
+    def end_ms(self) -> int:
+        """Epoch ms, exclusive."""
+        return self.start_ms + self.duration // timedelta(milliseconds=1)
+
+    @property
+    def reach_ms(self) -> int:
+        """Longest time by which this scenario sends a record later than usual."""
+        return max((_ms(getattr(self, name)) for name in self.reach), default=0)
+
+    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+        """Change the requests marked in `hit`; `lots` holds two numbers in [0, 1) for each.
+
+        Not called for a flood, which adds requests and changes none.
+        """
+        raise NotImplementedError
+
+
+class Outage(Scenario):
+    """`error_share` of the requests fail with server_error, probes too."""
+
+    error_share: Share = 1.0
+
+    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+        """Fail them."""
+        requests.outcome[hit & (lots[:, 0] < self.error_share)] = SERVER_ERROR
+
+
+class Latency(Scenario):
+    """Slower answers: first token by `ttft_factor`, each further one by `tpot_factor`."""
+
+    ttft_factor: Factor = 3.0
+    tpot_factor: Factor = 1.0
+
+    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+        """Stretch both latencies; the duration follows from them."""
+        requests.ttft_ms[hit] *= self.ttft_factor
+        requests.tpot_ms[hit] *= self.tpot_factor
+
+
+class CacheFailure(Scenario):
+    """Only `kept_share` of a request's cached tokens is still found; the rest is written again."""
+
+    kept_share: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
+
+    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+        """Turn cache reads into cache writes."""
+        kept = (requests.cached_input_tokens * self.kept_share).astype(np.int64)
+        lost = np.where(hit, requests.cached_input_tokens - kept, 0)
+        requests.cached_input_tokens -= lost
+        requests.cache_write_tokens += lost
+
+
+class StreamErrors(Scenario):
+    """`share` of the streamed answers that would succeed break off after HTTP 200."""
+
+    share: Share = 0.2
+
+    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+        """Cut the answers anywhere."""
+        streaming = requests.stream & (requests.outcome == SUCCESS)
+        broken = hit & streaming & (lots[:, 0] < self.share)
+        requests.outcome[broken] = STREAM_ERROR
+        requests.cut_short(broken, lots[:, 1])
+
+
+class Overload(Scenario):
+    """`share` of the requests is turned away (503, 529); the others are slow."""
+
+    share: Share = 0.3
+    ttft_factor: Factor = 3.0
+    tpot_factor: Factor = 1.5
+
+    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+        """Turn some away and slow the rest."""
+        turned_away = hit & (lots[:, 0] < self.share)
+        requests.outcome[turned_away] = OVERLOADED
+        requests.ttft_ms[hit] *= self.ttft_factor
+        requests.tpot_ms[hit] *= self.tpot_factor
+
+
+class Flood(Scenario):
+    """One customer sends `extra_ratio` times the fleet's mean rate on top of everything.
+
+    `rate_limited_share` of these requests is refused. `where` pins further names.
+    """
+
+    extra_ratio: Factor = 1.0
+    rate_limited_share: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.2
+
+    @model_validator(mode="after")
+    def _one_customer(self) -> Self:
+        if self.where.customer_id is None:
+            raise ValueError("a flood comes from one customer; add where: {customer_id: ...}")
+        return self
+
+    def refuse(self, requests: Requests, lots: Floats) -> None:
+        """Rate-limit some of the requests of the flood itself; one lot in [0, 1) for each."""
+        requests.outcome[lots < self.rate_limited_share] = RATE_LIMITED
+
+
+class Duplicates(Scenario):
+    """`share` of the records is sent a second time, the same bytes, `after` later."""
+
+    reach = ("after",)
+    share: Share = 0.1
+    after: Delay = timedelta(seconds=5)
+
+    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+        """Mark what is sent again."""
+        chosen = hit & (lots[:, 0] < self.share)
+        np.copyto(requests.again_after_ms, _ms(self.after), where=chosen)
+
+
+class Late(Scenario):
+    """`share` of the records is sent `min_delay` to `max_delay` after its end."""
+
+    reach = ("max_delay",)
+    share: Share = 0.1
+    min_delay: Delay = timedelta(minutes=1)
+    max_delay: Delay = timedelta(minutes=10)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_delay > self.max_delay:
+            raise ValueError("min_delay is above max_delay; swap them")
+        return self
+
+    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+        """Keep records back."""
+        chosen = hit & (lots[:, 0] < self.share)
+        shortest, longest = _ms(self.min_delay), _ms(self.max_delay)
+        delay = shortest + (lots[:, 1] * (longest - shortest)).astype(np.int64)
+        np.copyto(requests.transit_ms, delay, where=chosen)
+
+
+class Malformed(Scenario):
+    """`share` of the records arrives broken, in the ways `streams.sources.simulate` lists."""
+
+    share: Share = 0.01
+
+    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+        """Mark what is broken, and draw in which way."""
+        chosen = hit & (lots[:, 0] < self.share)
+        np.copyto(requests.broken, lots[:, 1], where=chosen)
+
+
+KINDS: dict[str, type[Scenario]] = {
+    "outage": Outage,
+    "latency": Latency,
+    "cache_failure": CacheFailure,
+    "stream_errors": StreamErrors,
+    "overload": Overload,
+    "flood": Flood,
+    "duplicates": Duplicates,
+    "late": Late,
+    "malformed": Malformed,
+}
+
+
+def _ms(span: timedelta) -> int:
+    return span // timedelta(milliseconds=1)

@@ -1,0 +1,339 @@
+"""Simulated traffic: an endless, seeded stream of events that look like a company's day.
+
+Pure: no clock, no Kafka; times are milliseconds since the Unix epoch. The same seed, profile and
+timeline give the same bytes, however the time is cut into calls:
+
+    slot (by the END of a request)      10:00        10:01        10:02
+    own generator, (seed, slot)          | draw 3,000 | draw 3,000 | ...
+    sent                                 ..x.x.xx..x.xx..          a late one: x
+
+Each slot has generators of its own, one for the calm traffic, one for the probes, one per
+scenario. So any slot can be drawn alone, and a scenario leaves alone what it does not touch.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from dataclasses import replace as replaced
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from streams.event_fields import MAX_LATENCY_MS, OUTCOMES
+from streams.sources.profile import Profile
+from streams.sources.scenarios import (
+    OVERLOADED,
+    RATE_LIMITED,
+    SERVER_ERROR,
+    Flood,
+    Scenario,
+    TimelineError,
+)
+from streams.sources.timeline import Timeline, load_timeline, shipped_timelines
+from streams.sources.traffic import (
+    DAY_MS,
+    TIMEOUT_MS,
+    TRANSIT_MAX_MS,
+    Bools,
+    Population,
+    Requests,
+)
+
+__all__ = [
+    "MALFORMATIONS",
+    "Profile",
+    "Record",
+    "Timeline",
+    "TimelineError",
+    "Traffic",
+    "load_timeline",
+    "shipped_timelines",
+]
+
+SLOT_CHOICES_MS = (60_000, 10_000, 1_000)
+SLOT_MAX_EVENTS = 10_000  # per slot: a live sender should not wait long for the next one
+CALM, PROBES, FIRST_SCENARIO = 0, 1, 2  # which generator of a slot
+
+# Outcomes of requests that never reached a model, so have neither tokens nor latencies of one.
+REFUSED = (SERVER_ERROR, OVERLOADED, RATE_LIMITED, OUTCOMES.index("client_error"))
+NOTHING_PLANNED = Timeline()
+TIMEOUT = OUTCOMES.index("timeout")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record: `key` is the request id, `value` the event as JSON.
+
+    `ended_at_ms` is the true end of the request also where `value` is broken or says otherwise.
+    """
+
+    key: bytes
+    value: bytes
+    ended_at_ms: int
+    send_at_ms: int
+
+
+class _Wire(msgspec.Struct, omit_defaults=True, gc=False):
+    """The event as it is written; None is left out."""
+
+    request_id: str
+    ended_at: int
+    model: str
+    outcome: str
+    region: str
+    channel: str
+    service_tier: str
+    stream: bool
+    customer_id: str | None = None
+    ttft_ms: float | None = None
+    duration_ms: float | None = None
+    input_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    probe: bool = False
+    trace_id: str | None = None
+
+
+def _without(field: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda event: {key: value for key, value in event.items() if key != field}
+
+
+# Ways in which a `malformed` scenario breaks a record: each breaks one rule of the contract.
+MALFORMATIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a required field is missing": _without("model"),
+    "not an object": lambda event: [event],
+    "true for a count": lambda event: event | {"input_tokens": True},
+    "text for a count": lambda event: event | {"input_tokens": "many"},
+    "a negative count": lambda event: event | {"input_tokens": -1},
+    "a label with markup": lambda event: event | {"region": "<b>here</b>"},
+    "more cached than asked": lambda event: event | {"input_tokens": 10, "cached_input_tokens": 11},
+    "first token after the end": lambda event: event | {"ttft_ms": 2.0, "duration_ms": 1.0},
+    "an unknown outcome": lambda event: event | {"outcome": "fine"},
+    "an end in the far future": lambda event: event | {"ended_at": event["ended_at"] + 30 * DAY_MS},
+    "cut off": lambda event: msgspec.Raw(msgspec.json.encode(event)[:-20]),
+    "not UTF-8": lambda event: msgspec.Raw(b'{"request_id":"\xff\xfe"}'),
+    "nested too deeply": lambda event: msgspec.Raw(b"[" * 300 + b"]" * 300),
+    "empty": lambda event: msgspec.Raw(b""),
+}
+
+
+_SENT = attrgetter("send_at_ms")
+_ENCODER = msgspec.json.Encoder()
+_OUTCOME_NAMES = np.array(OUTCOMES, object)
+
+
+class Traffic:
+    """The records of a profile, a seed and a timeline.
+
+    Keeps the records that it has drawn but not yet handed out, so consecutive ranges are
+    cheap. Raises TimelineError where the timeline does not fit the profile or has starts that
+    count from a beginning it does not know.
+    """
+
+    def __init__(self, profile: Profile, seed: int, timeline: Timeline = NOTHING_PLANNED) -> None:
+        if seed < 0:
+            raise ValueError(f"seed: got {seed}; use 0 or a positive whole number")
+        names = profile.names()
+        timeline.check_names(names)
+        self.profile, self.seed, self.timeline = profile, seed, timeline
+        self._spans = [(entry.start_ms, entry.end_ms) for entry in timeline.scenarios]
+        self._population = Population(profile)
+        self._names = {field: np.array(known, object) for field, known in names.items()}
+        self._index = {
+            field: {name: index for index, name in enumerate(known)}
+            for field, known in names.items()
+        }
+        self.slot_ms = next(
+            (
+                slot_ms
+                for slot_ms in SLOT_CHOICES_MS
+                if profile.events_per_s * slot_ms / 1000 <= SLOT_MAX_EVENTS
+            ),
+            SLOT_CHOICES_MS[-1],
+        )
+        self._drawn: dict[int, dict[int, list[Record]]] = {}  # slot of end -> slot of sending
+        self._newest: tuple[int, list[Record]] = (-1, [])  # slot of sending, its records
+
+    def with_timeline(self, timeline: Timeline) -> "Traffic":
+        """The same traffic under another timeline, e.g. one with a scenario more from now on."""
+        return Traffic(self.profile, self.seed, timeline)
+
+    def records(self, from_ms: int, to_ms: int) -> Iterator[Record]:
+        """The records sent in [from_ms, to_ms), in the order of sending.
+
+        Consecutive ranges give together what one large range gives. Times before the epoch
+        hold no traffic.
+        """
+        from_ms = max(from_ms, 0)
+        for slot in range(from_ms // self.slot_ms, -(-to_ms // self.slot_ms)):
+            sent = self._sent_in(slot)
+            first = bisect_left(sent, from_ms, key=_SENT)
+            yield from sent[first : bisect_left(sent, to_ms, key=_SENT)]
+
+    def _sent_in(self, slot: int) -> list[Record]:
+        """What is sent in one slot, in order."""
+        newest, sent = self._newest
+        if slot == newest:
+            return sent
+        if slot < newest:
+            self._drawn.clear()  # parts of it were handed out and dropped
+        start_ms = slot * self.slot_ms
+        sources = set(range(max(0, (start_ms - TRANSIT_MAX_MS) // self.slot_ms), slot + 1))
+        # Copies of late records reach furthest: one scenario's delay on top of another's.
+        reach_ms = TRANSIT_MAX_MS + sum(entry.reach_ms for entry in self.timeline.scenarios)
+        for entry, (begin_ms, end_ms) in zip(self.timeline.scenarios, self._spans, strict=True):
+            if entry.reach_ms:
+                first = max(begin_ms, start_ms - reach_ms, 0) // self.slot_ms
+                sources.update(range(first, min((end_ms - 1) // self.slot_ms, slot) + 1))
+        sent = []
+        for source in sorted(sources):
+            if source not in self._drawn:
+                self._drawn[source] = self._draw(source)
+            sent += self._drawn[source].get(slot, [])
+        sent.sort(key=_SENT)
+        self._drawn = {
+            source: {later: kept for later, kept in parts.items() if later > slot}
+            for source, parts in self._drawn.items()
+            if source * self.slot_ms + reach_ms + 2 * self.slot_ms > start_ms
+        }
+        self._newest = (slot, sent)
+        return sent
+
+    def _draw(self, slot: int) -> dict[int, list[Record]]:
+        """The records of the requests that end in a slot, by the slot they are sent in."""
+        start_ms, end_ms = slot * self.slot_ms, (slot + 1) * self.slot_ms
+        calm = self._generator(slot, CALM)
+        count = int(calm.poisson(self._population.expected(start_ms, end_ms)))
+        parts = [
+            self._population.draw(calm, count, start_ms, end_ms),
+            self._population.probes(self._generator(slot, PROBES), start_ms, end_ms),
+        ]
+        active = [
+            (entry, self._generator(slot, FIRST_SCENARIO + number), max(begin_ms, start_ms), until)
+            for number, (entry, (begin_ms, until)) in enumerate(
+                zip(self.timeline.scenarios, self._spans, strict=True)
+            )
+            if begin_ms < end_ms and until > start_ms
+        ]
+        # Floods go behind the calm requests, which therefore keep their lots in every scenario.
+        for entry, rng, begin_ms, until in active:
+            if isinstance(entry, Flood):
+                parts.append(self._flood(entry, rng, begin_ms, min(until, end_ms)))
+        requests = Requests.joined(parts)
+        for entry, rng, _, _ in active:
+            if not isinstance(entry, Flood):
+                lots = rng.random((len(requests), 2))
+                entry.apply(requests, self._hit(entry, requests), lots)
+        by_slot = defaultdict(list)
+        for record in self._sent(requests):
+            by_slot[record.send_at_ms // self.slot_ms].append(record)
+        return dict(by_slot)
+
+    def _sent(self, requests: Requests) -> Iterator[Record]:
+        """Every record of these requests, broken and repeated as the scenarios say."""
+        ways = tuple(MALFORMATIONS.values())
+        for record, lot, again_after_ms in zip(
+            self._encoded(requests),
+            requests.broken.tolist(),
+            requests.again_after_ms.tolist(),
+            strict=True,
+        ):
+            if lot >= 0:
+                event = msgspec.json.decode(record.value)
+                value = msgspec.json.encode(ways[int(lot * len(ways))](event))
+                record = replaced(record, value=value)
+            yield record
+            if again_after_ms >= 0:
+                yield replaced(record, send_at_ms=record.send_at_ms + again_after_ms)
+
+    def _generator(self, slot: int, stream: int) -> np.random.Generator:
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(slot, stream))
+        return np.random.Generator(np.random.PCG64(sequence))
+
+    def _flood(
+        self, flood: Flood, rng: np.random.Generator, start_ms: int, end_ms: int
+    ) -> Requests:
+        rate_per_ms = flood.extra_ratio * self.profile.events_per_s / 1000
+        count = int(rng.poisson(rate_per_ms * (end_ms - start_ms)))
+        requests = self._population.draw(rng, count, start_ms, end_ms, self._pinned(flood))
+        flood.refuse(requests, rng.random(count))
+        return requests
+
+    def _pinned(self, scenario: Scenario) -> dict[str, int]:
+        """Names of the filter as indices, by event field."""
+        named = scenario.where.model_dump(exclude_none=True)
+        return {field: self._index[field][name] for field, name in named.items()}
+
+    def _hit(self, scenario: Scenario, requests: Requests) -> Bools:
+        """Which requests lie in the scenario's time and filter."""
+        ended_at_ms = requests.ended_at_ms
+        hit: Bools = (ended_at_ms >= scenario.start_ms) & (ended_at_ms < scenario.end_ms)
+        for field, index in self._pinned(scenario).items():
+            hit &= getattr(requests, field) == index
+        return hit
+
+    def _encoded(self, requests: Requests) -> Iterator[Record]:
+        """One sound record a request, in their order."""
+        outcome, output = requests.outcome, requests.output_tokens
+        answered = ~np.isin(outcome, REFUSED)
+        timed_out = outcome == TIMEOUT
+        output = np.where(timed_out, 0, output)
+        reasoning = np.where(timed_out, 0, requests.reasoning_tokens)
+        ttft_ms = np.round(np.minimum(requests.ttft_ms, MAX_LATENCY_MS), 3)
+        answer_ms = ttft_ms + requests.tpot_ms * np.maximum(output - 1, 0)
+        answer_ms[timed_out] = TIMEOUT_MS
+        took_ms = np.where(
+            answered, np.minimum(answer_ms, MAX_LATENCY_MS), requests.refused_after_ms
+        )
+        took_ms = np.round(took_ms, 3)
+        first_token_seen = answered & ~timed_out & requests.stream
+        ids = [f"req_{name}" for name in _hex(requests.identity[:, :12])]
+        traces = np.array(_hex(requests.identity[:, 12:]), object)
+        names = self._names
+        events = map(
+            _Wire,
+            ids,
+            requests.ended_at_ms.tolist(),
+            names["model"][requests.model].tolist(),
+            _OUTCOME_NAMES[outcome].tolist(),
+            names["region"][requests.region].tolist(),
+            names["channel"][requests.channel].tolist(),
+            names["service_tier"][requests.service_tier].tolist(),
+            requests.stream.tolist(),
+            _present(names["customer_id"][requests.customer_id], requests.customer_id >= 0),
+            _present(ttft_ms, first_token_seen),
+            took_ms.tolist(),
+            _present(requests.input_tokens, answered),
+            _present(requests.cached_input_tokens, answered & ~requests.probe),
+            _present(requests.cache_write_tokens, answered & (requests.cache_write_tokens > 0)),
+            _present(output, answered),
+            _present(reasoning, answered & (reasoning > 0)),
+            requests.probe.tolist(),
+            _present(traces, requests.traced),
+        )
+        return map(
+            Record,
+            map(str.encode, ids),
+            map(_ENCODER.encode, events),
+            requests.ended_at_ms.tolist(),
+            (requests.ended_at_ms + requests.transit_ms).tolist(),
+        )
+
+
+def _hex(rows: np.typing.NDArray[np.uint8]) -> list[str]:
+    """Each row of bytes in hexadecimal."""
+    digits, width = rows.tobytes().hex(), 2 * rows.shape[1]
+    return [digits[at : at + width] for at in range(0, len(digits), width)]
+
+
+def _present(values: Any, where: Bools) -> list[Any]:
+    """The values, None where absent."""
+    shown = values.astype(object)
+    shown[~where] = None
+    listed: list[Any] = shown.tolist()
+    return listed

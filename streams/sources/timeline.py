@@ -1,0 +1,155 @@
+"""Timelines: which scenarios happen when.
+
+Pure: no clock, no Kafka; reads a YAML file when asked to. Scenarios act in the order of the list;
+docs/simulator.md shows each kind.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as replaced
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from streams.sources.scenarios import EPOCH, KINDS, Scenario, TimelineError, Where
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Scenarios in the order in which they act. `source` is named in errors."""
+
+    scenarios: tuple[Scenario, ...] = ()
+    source: str = "timeline"
+
+    def beginning_at(self, beginning_ms: int) -> "Timeline":
+        """The same with every relative start counted from `beginning_ms` (epoch ms)."""
+        beginning = EPOCH + timedelta(milliseconds=beginning_ms)
+        return replaced(
+            self,
+            scenarios=tuple(
+                scenario.model_copy(update={"start": beginning + scenario.start})
+                if isinstance(scenario.start, timedelta)
+                else scenario
+                for scenario in self.scenarios
+            ),
+        )
+
+    def with_scenario(
+        self,
+        kind: str,
+        start_ms: int,
+        duration_s: float,
+        where: Mapping[str, str] | None = None,
+        **parameters: Any,
+    ) -> "Timeline":
+        """The same with one more scenario, on from `start_ms` (epoch ms) for `duration_s`.
+
+        Raises TimelineError as `load_timeline` does.
+        """
+        entry = {
+            "kind": kind,
+            "start": EPOCH + timedelta(milliseconds=start_ms),
+            "duration": duration_s,
+            "where": dict(where or {}),
+            **parameters,
+        }
+        scenario = _scenario(entry, f"{self.source}: scenarios[{len(self.scenarios)}]")
+        return replaced(self, scenarios=(*self.scenarios, scenario))
+
+    def check_names(self, names: Mapping[str, Sequence[str]]) -> None:
+        """Raise TimelineError where a filter names what does not occur in `names` (by field)."""
+        problems = []
+        for index, scenario in enumerate(self.scenarios):
+            for field, name in scenario.where.model_dump(exclude_none=True).items():
+                known = names[field]
+                if name not in known:
+                    shown = ", ".join(known) if len(known) < 12 else f"{known[0]} to {known[-1]}"
+                    problems.append(
+                        f"{self.source}: scenarios[{index}].where.{field}: got {name!r}, which "
+                        f"this traffic does not have; use {shown}"
+                    )
+        if problems:
+            raise TimelineError("\n".join(problems))
+
+
+def shipped_timelines() -> list[str]:
+    """Names that `load_timeline` takes beside paths."""
+    folder = resources.files("streams.sources") / "scenarios"
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def load_timeline(path_or_name: str | Path) -> Timeline:
+    """Read a timeline from a YAML file, or a shipped one by its name.
+
+    Raises TimelineError, one line per finding: `file: key: found; cure`.
+    """
+    source = str(path_or_name)
+    if source in shipped_timelines():
+        text = (resources.files("streams.sources") / "scenarios" / f"{source}.yaml").read_text()
+    else:
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except OSError as error:
+            raise TimelineError(
+                f"{source}: {error.strerror}; give the path of a YAML file, or one of the shipped "
+                f"timelines: {', '.join(shipped_timelines())}"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise TimelineError(f"{source}: not UTF-8; save the file as UTF-8 text") from error
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # the latter: a date that does not exist
+        found = " ".join(str(error).split())
+        raise TimelineError(f"{source}: not YAML: {found}; correct this place") from error
+    entries = document.get("scenarios") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise TimelineError(f"{source}: scenarios: got no list; start the file with `scenarios:`")
+    if extra := sorted(str(key) for key in document if key not in ("scenarios", "description")):
+        raise TimelineError(f"{source}: {extra[0]}: no such key; use description and scenarios")
+    scenarios, problems = [], []
+    for index, entry in enumerate(entries):
+        try:
+            scenarios.append(_scenario(entry, f"{source}: scenarios[{index}]"))
+        except TimelineError as error:
+            problems.append(str(error))
+    if problems:
+        raise TimelineError("\n".join(problems))
+    return Timeline(tuple(scenarios), source)
+
+
+def _scenario(entry: object, at: str) -> Scenario:
+    """One scenario from its YAML mapping; `at` names its place in errors."""
+    if not isinstance(entry, dict):
+        raise TimelineError(f"{at}: got {entry!r}; write keys, e.g. kind: outage")
+    kind = entry.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise TimelineError(f"{at}.kind: got {kind!r}; use one of {', '.join(KINDS)}")
+    try:
+        return KINDS[kind].model_validate(entry)
+    except ValidationError as error:
+        raise TimelineError(
+            "\n".join(_finding(at, found, KINDS[kind]) for found in error.errors())
+        ) from error
+
+
+def _finding(at: str, found: Any, kind: type[Scenario]) -> str:
+    """`at.key: found; cure`, in one line."""
+    path = [str(part) for part in found["loc"] if str(part) not in ("datetime", "timedelta")]
+    where = ".".join([at, *path])
+    if found["type"] == "missing":
+        return f"{where}: got nothing; this key is required"
+    if found["type"] == "extra_forbidden":
+        known = Where.model_fields if path[0] == "where" else kind.model_fields
+        return f"{where}: no such key; use one of {', '.join(known)}"
+    if not path:
+        return f"{where}: {found['msg'].removeprefix('Value error, ')}"
+    shown = " ".join(str(found["input"]).split())
+    return f"{where}: got {shown}; {found['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,89 @@
+"""Ends the process when it no longer works, so that another can take over.
+
+A thread, not a coroutine: what it guards against is a loop that no longer turns. Faust itself can
+live on for ever with a dead consumer while it keeps its partitions.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+EXIT_CODE = 70
+PERIOD_S = 1.0
+
+
+class Watchdog:
+    """Checks once a second; every check says what is wrong, or None."""
+
+    def __init__(self, checks: "list[Callable[[], str | None]]") -> None:
+        self._checks = checks
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching; the process is about to end by itself."""
+        self._stopping.set()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(PERIOD_S):
+            for check in self._checks:
+                if found := check():
+                    die(found)
+
+
+class Ticker:
+    """Says when an event loop last turned."""
+
+    def __init__(self, name: str, limit_s: float) -> None:
+        self._name, self._limit_s = name, limit_s
+        self._ticked_at: float | None = None
+
+    async def run(self) -> None:
+        """Tick for ever; run it as a task in the loop to be watched."""
+        while True:
+            self._ticked_at = time.monotonic()
+            await asyncio.sleep(PERIOD_S)
+
+    def check(self) -> str | None:
+        """For the watchdog."""
+        if self._ticked_at is None:
+            return None
+        age_s = time.monotonic() - self._ticked_at
+        if age_s > self._limit_s:
+            return f"the {self._name} loop has not turned for {age_s:.0f} s"
+        return None
+
+
+class Lasting:
+    """Complains when something bad has lasted longer than a limit."""
+
+    def __init__(self, what: str, limit_s: float, bad: Callable[[], bool]) -> None:
+        self._what, self._limit_s, self._bad = what, limit_s, bad
+        self._since: float | None = None
+
+    def check(self) -> str | None:
+        """For the watchdog."""
+        now = time.monotonic()
+        if not self._bad():
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        elif now - self._since > self._limit_s:
+            return f"{self._what} for {now - self._since:.0f} s"
+        return None
+
+
+def die(reason: str) -> None:
+    """End the process now: no clean-up that could hang; the state on disk is sound at any time."""
+    log.critical("ending this worker: %s", reason)
+    logging.shutdown()
+    os._exit(EXIT_CODE)

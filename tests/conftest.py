@@ -1,0 +1,71 @@
+"""Servers for all tests, and an honest list of the checks that did not run."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from streams.config import ENV_PREFIX
+from streams.embedded import free_port
+from streams.local import LocalStack
+from tests.servers import Broker, RedisServer, start_servers
+
+# A shell that is set up for some Tokenpulse must not steer the tests.
+for _name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
+    del os.environ[_name]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[LocalStack]:
+    stack = start_servers()
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture(scope="session")
+def broker(servers: LocalStack) -> Broker:
+    return Broker(servers.bootstrap)
+
+
+@pytest.fixture(scope="session")
+def redis_server(servers: LocalStack) -> RedisServer:
+    return RedisServer(servers.redis_url)
+
+
+@pytest.fixture
+def redis_client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of an empty database."""
+    with redis_server.client() as client:
+        client.flushdb()
+        yield client
+        client.flushdb()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A loopback port at which nobody listens."""
+    return free_port()
+
+
+def _not_run(config: pytest.Config) -> list[str]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    lines = []
+    for report in reporter.stats.get("skipped", []) if reporter is not None else []:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        lines.append(f"{report.nodeid}: {str(reason).removeprefix('Skipped: ')}")
+    return lines
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = _not_run(terminalreporter.config)
+    if skipped:
+        terminalreporter.section("checks that did not run")
+        for line in skipped:
+            terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything is expected to be there, a check that did not run is a failure."""
+    if os.environ.get("CI") == "true" and _not_run(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,69 @@
+"""One good event to vary, and ways to look at what became of it."""
+
+import json
+
+import numpy as np
+
+from streams.events import OUTCOMES, Rules, decode
+
+RULES = Rules(max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=60_000)
+NOW = 1_700_000_000_000
+EVENT = {
+    "request_id": "req-1",
+    "ended_at": NOW,
+    "model": "opus",
+    "outcome": "success",
+    "region": "us-east-1",
+    "channel": "direct",
+    "service_tier": "standard",
+    "customer_id": "customer-7",
+    "ttft_ms": 250.5,
+    "duration_ms": 2_250.5,
+    "input_tokens": 1_000,
+    "cached_input_tokens": 400,
+    "output_tokens": 101,
+    "reasoning_tokens": 60,
+}
+NUMBERS = (
+    *("ttft_ns", "tpot_ns", "duration_ns", "input_tokens", "cached_input_tokens"),
+    *("cache_write_tokens", "output_tokens", "reasoning_tokens"),
+)
+
+
+def judge(values, timestamps_ms=None, watermark_ms=None, rules=RULES):
+    stamps = np.array(
+        [NOW] * len(values) if timestamps_ms is None else timestamps_ms, dtype=np.int64
+    )
+    return decode(values, stamps, watermark_ms, rules)
+
+
+def rows(decoded):
+    """Accepted events as dictionaries, names in the place of indices."""
+    columns = decoded.columns
+    return [
+        {
+            "position": int(columns.position[at]),
+            "ended_at_ms": int(columns.ended_at_ms[at]),
+            "outcome": OUTCOMES[columns.outcome[at]],
+            "probe": bool(columns.probe[at]),
+            "series": columns.series[columns.series_index[at]],
+            "cube": columns.cubes[columns.cube_index[at]],
+        }
+        | {name: int(getattr(columns, name)[at]) for name in NUMBERS}
+        for at in range(len(columns.position))
+    ]
+
+
+def raw(event=EVENT, **changes):
+    return json.dumps(event | changes).encode()
+
+
+def without(*names):
+    return {key: value for key, value in EVENT.items() if key not in names}
+
+
+def verdict(value, **judged):
+    """The reason one record is refused for, or its row."""
+    decoded = judge([value], **judged)
+    (found,) = [refusal.reason for refusal in decoded.refusals] + rows(decoded)
+    return found
