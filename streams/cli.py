@@ -3,13 +3,19 @@
 The one place that knows both sides: commands import what they run only when they run it.
 """
 
+import asyncio
+import json
+import re
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from streams.config import ConfigError, Settings, load_settings
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class OneLineErrors(click.Group):
@@ -19,17 +25,73 @@ class OneLineErrors(click.Group):
         """See click."""
         try:
             return super().invoke(ctx)
-        except (ConfigError, UserError) as error:
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if not _is_told(error):
+                raise
             for line in str(error).splitlines():
                 click.echo(f"tokenpulse: {line}", err=True)
             sys.exit(2)
 
 
-class UserError(RuntimeError):
-    """Something the person at the terminal can mend; the message is one line and says how."""
+def _is_told(error: Exception) -> bool:
+    """Whether an error's message is meant for the person at the terminal."""
+    from streams.checkpoint import StoreError
+    from streams.embedded import StackError
+    from streams.report import ReportError
+    from streams.sources.mapping import MappingError, UnreadableFile
+    from streams.sources.replay import ReplayError
+    from streams.sources.scenarios import TimelineError
+    from streams.topics import ServerError
+
+    return isinstance(
+        error,
+        ConfigError
+        | StoreError
+        | StackError
+        | ReportError
+        | MappingError
+        | UnreadableFile
+        | ReplayError
+        | TimelineError
+        | ServerError,
+    )
 
 
-@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+class Span(click.ParamType):
+    """A length of time: `10s`, `5m`, `1h`, `1d`, or a number of seconds. Gives seconds."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """See click."""
+        found = re.fullmatch(r"(\d+)([smhd]?)", str(value))
+        if found is None:
+            self.fail(f"{value!r} is not a span; write 10s, 5m, 1h or 1d", param, ctx)
+        return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}[found[2]]
+
+
+class Instant(click.ParamType):
+    """An instant: RFC 3339 with a zone, or seconds since the epoch. Gives whole seconds."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """See click."""
+        text = str(value)
+        if re.fullmatch(r"\d+", text):
+            return int(text)
+        try:
+            found = datetime.fromisoformat(text)
+        except ValueError:
+            found = None
+        if found is None or found.tzinfo is None:
+            self.fail(f"{text!r}: write 2026-01-31T12:00:00Z or seconds since 1970", param, ctx)
+        return int(found.timestamp())
+
+
+@click.group(cls=OneLineErrors, context_settings=CONTEXT)
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file with settings.")
 @click.version_option(package_name="tokenpulse", prog_name="tokenpulse")
 @click.pass_context
@@ -38,8 +100,17 @@ def main(ctx: click.Context, config: Path | None) -> None:
     ctx.obj = config
 
 
-def _settings(ctx: click.Context, **overrides: Any) -> Settings:
+def _settings(ctx: click.Context, overrides: dict[str, Any] | None = None) -> Settings:
     return load_settings(ctx.obj, overrides)
+
+
+@main.command()
+@click.pass_context
+def up(ctx: click.Context) -> None:
+    """Run everything on this machine: broker, Redis, worker, exporter, simulated traffic."""
+    from streams.local import run_up
+
+    sys.exit(run_up(_settings(ctx)))
 
 
 @main.command()
@@ -49,6 +120,245 @@ def worker(ctx: click.Context) -> None:
     from streams.app import run_worker
 
     run_worker(_settings(ctx))
+
+
+@main.command()
+@click.pass_context
+def exporter(ctx: click.Context) -> None:
+    """Serve the state as Prometheus metrics."""
+    from exporters.server import run_exporter
+
+    sys.exit(run_exporter(_settings(ctx)))
+
+
+def _question_options(command: Any) -> Any:
+    for option in reversed(
+        (
+            click.option("--from", "from_s", type=Instant(), help="Begin; default: oldest data."),
+            click.option("--to", "to_s", type=Instant(), help="End; default: newest data."),
+            click.option(
+                "--step", "step_s", type=Span(), default="5m", show_default=True,
+                help="Length of a step, 10s to 1d.",
+            ),
+            click.option(
+                "--by", default="",
+                help="Groups: model, region, channel, service_tier; or customer[,model].",
+            ),
+            click.option(
+                "--as-of", "as_of_s", type=Instant(),
+                help="Answer as at this instant; default: the newest event.",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _question(
+    from_s: int | None, to_s: int | None, step_s: int, by: str, as_of_s: int | None
+) -> Any:
+    from streams.report import Question
+
+    dimensions = tuple(part.strip() for part in by.split(",") if part.strip())
+    return Question(from_s, to_s, step_s, dimensions, as_of_s)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--mapping", required=True, help="Mapping file, or the name of a shipped one.")
+@click.option("--as-recorded", is_flag=True, help="Keep the file's times; default: end now.")
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Times real time.")
+@click.option("--base", type=Instant(), help="Instant that relative times count from.")
+@click.option("--bootstrap", help="Use this Kafka and running workers, not an embedded stack.")
+@click.option("--redis-url", help="The Redis of those workers.", envvar="TOKENPULSE_REDIS__URL")
+@click.option("--report-json", type=click.Path(path_type=Path), help="Write the report here.")
+@_question_options
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    file: Path,
+    mapping: str,
+    as_recorded: bool,
+    speed: float | None,
+    base: int | None,
+    bootstrap: str | None,
+    redis_url: str | None,
+    report_json: Path | None,
+    **question: Any,
+) -> None:
+    """Send recorded requests through the whole path; exit when all are counted.
+
+    Exit status 0: every row was counted or reported. 1: some were neither. 2: it could not run.
+    """
+    from streams.sources.mapping import load_mapping
+    from streams.sources.replay import Replay, run_replay
+
+    overrides: dict[str, Any] = {}
+    if bootstrap:
+        overrides["kafka"] = {"bootstrap": bootstrap}
+    if redis_url:
+        overrides["redis"] = {"url": redis_url}
+    settings = _settings(ctx, overrides)
+    external = "bootstrap" in settings.kafka.model_fields_set
+    what = Replay(
+        file,
+        load_mapping(mapping),
+        as_recorded,
+        speed,
+        None if base is None else base * 1_000,
+        _question(**question),
+    )
+    outcome = run_replay(settings, what, external, lambda line: click.echo(line, err=True))
+    if report_json is not None:
+        report_json.write_text(json.dumps(outcome.report, indent=1) + "\n")
+    refused = {} if outcome.report is None else outcome.report["total"]["refused"]
+    click.echo(
+        f"{outcome.rows} rows: {outcome.counted} counted, {outcome.refused} refused"
+        + (f" ({_listed(refused)})" if outcome.refused else "")
+        + f", {outcome.unmapped} could not be mapped"
+    )
+    if outcome.report is not None:
+        _print_measures(outcome.report)
+    if not outcome.complete:
+        click.echo("tokenpulse: some rows were neither counted nor reported", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON (docs/report.schema.json).")
+@_question_options
+@click.pass_context
+def report(ctx: click.Context, as_json: bool, **question: Any) -> None:
+    """Answer from the state: requests, tokens, cache hits, latencies, availability."""
+    from streams.checkpoint import connect
+    from streams.report import make_report
+
+    settings = _settings(ctx)
+
+    async def ask() -> dict[str, Any]:
+        client = connect(settings.redis.url, settings.redis.timeout_s)
+        try:
+            return await make_report(
+                client, settings.kafka.group, settings.kafka.topic, _question(**question)
+            )
+        finally:
+            await client.aclose()
+
+    answer = asyncio.run(ask())
+    if as_json:
+        click.echo(json.dumps(answer, indent=1))
+    else:
+        _print_measures(answer)
+
+
+def _print_measures(answer: dict[str, Any]) -> None:
+    total = answer["total"]
+    click.echo(f"{answer['from']} to {answer['to']}")
+    rows = [
+        ("requests", f"{total['requests']:,}"),
+        ("tokens", f"{total['tokens']['total']:,}"),
+        ("cache hit", _share(total.get("cache_hit_ratio"))),
+        ("available", _share(total.get("availability_ratio"))),
+    ]
+    for name in ("ttft", "tpot", "duration"):
+        found = total.get(f"{name}_seconds", {"count": 0})
+        shown = "unknown"
+        if found["count"]:
+            shown = f"P95 {found['p95'] * 1_000:,.1f} ms of {found['count']:,}"
+        rows.append((name, shown))
+    for name, shown in rows:
+        click.echo(f"  {name:<10}{shown}")
+
+
+def _share(ratio: float | None) -> str:
+    return "unknown" if ratio is None else f"{100 * ratio:.3f} %"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path), default="-")
+@click.pass_context
+def produce(ctx: click.Context, file: Path) -> None:
+    """Send version-1 events, one JSON object a line, to Kafka as they are. `-`: standard input."""
+    from streams.sources.live import open_events
+    from streams.sources.live import produce as send
+
+    try:
+        with open_events(file) as source:
+            sent = asyncio.run(send(_settings(ctx), source))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}; check the path") from error
+    click.echo(f"{sent} events sent")
+
+
+@main.command()
+@click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same traffic.")
+@click.option("--scenarios", help="Timeline file, or the name of a shipped one.")
+@click.option("--for", "for_s", type=Span(), help="Stop after this long; default: never.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Mean events a second.")
+@click.option("--ending-now", is_flag=True, help="Send the last --for at once, as fast as it goes.")
+@click.pass_context
+def simulate(
+    ctx: click.Context,
+    seed: int,
+    scenarios: str | None,
+    for_s: int | None,
+    rate: float | None,
+    ending_now: bool,
+) -> None:
+    """Send simulated traffic that looks real, with faults on request."""
+    import time
+
+    from streams.sources.live import simulate as send
+    from streams.sources.timeline import load_timeline
+
+    if ending_now and for_s is None:
+        raise click.UsageError("--ending-now needs --for")
+    settings = _settings(ctx, {"local": {"events_per_s": rate}} if rate else None)
+    timeline = [load_timeline(scenarios)] if scenarios else []
+    begin_ms = time.time_ns() // 1_000_000 - for_s * 1_000 if ending_now and for_s else None
+    sent = asyncio.run(send(settings, seed, *timeline, for_s=for_s, fast_from_ms=begin_ms))
+    click.echo(f"{sent} records sent")
+
+
+@main.group()
+def topics() -> None:
+    """Kafka topics."""
+
+
+@topics.command("create")
+@click.pass_context
+def topics_create(ctx: click.Context) -> None:
+    """Make the event topic and the dead-letter topic, with partitions, retention and sizes."""
+    from streams.topics import create_topics
+
+    for topic in asyncio.run(create_topics(_settings(ctx))):
+        click.echo(str(topic))
+
+
+@main.group()
+def config() -> None:
+    """Settings."""
+
+
+@config.command("check")
+@click.pass_context
+def config_check(ctx: click.Context) -> None:
+    """Read the settings, ask Kafka and Redis, and show what is in force, without secrets."""
+    import yaml
+
+    from streams.config import shown
+    from streams.topics import check_broker, check_redis
+
+    settings = _settings(ctx)
+    click.echo(yaml.safe_dump(shown(settings), sort_keys=False).rstrip())
+    settings.worker.customer_secret()
+    asyncio.run(check_broker(settings.kafka.bootstrap))
+    asyncio.run(check_redis(settings.redis.url))
+    click.echo("settings, Kafka and Redis are fine")
 
 
 if __name__ == "__main__":

@@ -307,3 +307,72 @@ def _secret_paths() -> frozenset[str]:
 
 
 _SECRETS = _secret_paths()
+
+
+def shown(settings: Settings) -> dict[str, Any]:
+    """The settings as plain data, secrets replaced."""
+    plain = settings.model_dump(mode="json")
+    for path in _SECRETS:
+        section, key = path.split(".")
+        if plain[section][key] is not None:
+            plain[section][key] = _masked(plain[section][key])
+    return plain
+
+
+def _masked(secret: str) -> str:
+    """Nothing of a key; of a URL all but the password."""
+    if "://" not in secret:
+        return "(set)"
+    scheme, rest = secret.split("://", 1)
+    return f"{scheme}://(credentials)@{rest.rsplit('@', 1)[1]}" if "@" in rest else secret
+
+
+def document() -> str:
+    """docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "Generated from `streams/config.py` by `make docs`.",
+        "",
+        "Settings come from, later wins: the defaults below, a YAML file (`tokenpulse --config",
+        "FILE ...` or `TOKENPULSE_CONFIG=FILE`), environment variables. A variable is",
+        "`TOKENPULSE_`, the section, two underscores, the setting; lists and numbers as JSON:",
+        "",
+        "```yaml",
+        "kafka:",
+        "  bootstrap: kafka-1:9092,kafka-2:9092",
+        "worker:",
+        "  customer_key_file: /run/secrets/customer_key",
+        "```",
+        "",
+        "```sh",
+        "TOKENPULSE_KAFKA__BOOTSTRAP=kafka-1:9092 TOKENPULSE_WORKER__TTFT_TARGETS_S='[0.3, 1]'",
+        "```",
+        "",
+        "`tokenpulse config check` shows what is in force and asks Kafka and Redis.",
+    ]
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        assert isinstance(section, type) and issubclass(section, Section)
+        lines += ["", f"## {name}", "", (section.__doc__ or "").strip(), ""]
+        lines += ["| setting | default | meaning |", "|---|---|---|"]
+        lines += _rows(section, "")
+    return "\n".join(lines) + "\n"
+
+
+def _rows(section: type[Section], prefix: str) -> list[str]:
+    rows = []
+    for key, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            rows += _rows(field.annotation, f"{prefix}{key}.")
+            continue
+        default = field.get_default(call_default_factory=True)
+        shown_default = "" if default is None else f"`{_plain(default)}`"
+        rows.append(f"| `{prefix}{key}` | {shown_default} | {field.description} |")
+    return rows
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(str(part) for part in value) + "]"
+    return str(value)

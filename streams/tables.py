@@ -68,9 +68,11 @@ class Table:
 
         [(high part, table of the low parts), ...] in rising order.
         """
+        if not len(self.keys):
+            return []
         high = self.keys >> bits
         low = self.keys & ((1 << bits) - 1)
-        starts = np.flatnonzero(np.concatenate(([True], high[1:] != high[:-1])))[: len(high)]
+        starts = np.flatnonzero(np.concatenate(([True], high[1:] != high[:-1])))
         ends = np.append(starts[1:], len(high))
         return [
             (int(high[start]), Table(low[start:end], self.values[start:end]))

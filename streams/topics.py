@@ -120,7 +120,10 @@ def _configs(retention_h: float, max_message_bytes: int) -> dict[str, str]:
 
 async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> set[str]:
     """Names made by this call; one that somebody else made meanwhile is not among them."""
-    response = await admin.create_topics(topics)
+    try:
+        response = await admin.create_topics(topics)
+    except AttributeError as error:  # aiokafka's, while the cluster elects a controller
+        raise TopicError("the Kafka cluster has no controller right now: try again") from error
     created = set()
     for name, code, *text in response.topic_errors:
         if code == 0:

@@ -41,6 +41,12 @@ def test_absent_and_null_labels_are_one_series_and_one_customer():
     assert decoded.columns.series_index.tolist() == [0, 0, 0]
 
 
+def test_a_series_is_listed_once_whatever_else_its_events_say():
+    decoded = judge([raw(), raw(stream=False), raw(use_case="chat"), raw(customer_id="b")])
+    assert decoded.columns.series == [("opus", "us-east-1", "direct", "standard")]
+    assert decoded.columns.cubes == [("customer-7", "opus"), ("b", "opus")]
+
+
 def test_names_of_refused_events_do_not_enter_the_series():
     decoded = judge([raw(region="x"), raw(region="y", input_tokens=None), raw(region="z")])
     assert [region for _, region, _, _ in decoded.columns.series] == ["x", "z"]
@@ -66,6 +72,13 @@ def test_latencies_count_only_where_they_are_defined(changes, ttft, tpot, durati
     assert [row[name] >= 0 for name in ("ttft_ns", "tpot_ns", "duration_ns")] == [
         *(ttft, tpot, duration)
     ]
+
+
+def test_latencies_are_rounded_to_the_nearest_nanosecond():
+    row = verdict(
+        raw(ttft_ms=0.0000016, duration_ms=0.0000094, output_tokens=5, reasoning_tokens=0)
+    )
+    assert (row["ttft_ns"], row["duration_ns"], row["tpot_ns"]) == (2, 9, 2)  # 7 ns over 4 is 1.75
 
 
 def test_a_measured_zero_stays_zero():
@@ -268,6 +281,7 @@ def test_nesting_is_limited_and_brackets_in_text_are_no_nesting(bracket):
         return f'{BARE},"u":{opening * levels}1{bracket[1] * levels}}}'.encode()
 
     assert isinstance(verdict(nested(255)), dict)  # with the event itself: 256
+    assert isinstance(verdict(nested(255)[:-1] + b',"v":[[],[]]}'), dict)  # wide is not deep
     assert verdict(nested(256)) == "too_deep"
     big = Rules(max_event_bytes=10**7, future_tolerance_ms=0, horizon_ms=0)
     assert verdict(nested(200_000), rules=big) == "too_deep"
@@ -276,7 +290,7 @@ def test_nesting_is_limited_and_brackets_in_text_are_no_nesting(bracket):
 
 
 def test_size_is_judged_by_the_byte():
-    value = raw()
+    value = raw(padding="x" * 600)
     fits = Rules(max_event_bytes=len(value), future_tolerance_ms=0, horizon_ms=0)
     assert isinstance(verdict(value, rules=fits), dict)
     assert verdict(value + b" ", rules=fits) == "too_large"

@@ -22,9 +22,9 @@ from streams.sources.simulate import (
 
 NOON = 1_773_230_400_000  # 2026-03-11T12:00:00Z
 SPAN_MS = 600_000
-#  0 min      3 min ........ 6 min          10 min
-#  calm       the scenario   calm again
-START, END = NOON + 180_000, NOON + 360_000
+#  0 min      3:10 ........ 6:10          10 min
+#  calm       the scenario   calm again             (it begins and ends in the midst of a slot)
+START, END = NOON + 190_000, NOON + 370_000
 RULES = Rules(max_event_bytes=262_144, future_tolerance_ms=0, horizon_ms=86_400_000)
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "simulator.md"
 RATE = 30
@@ -284,6 +284,16 @@ def test_scenarios_act_together_and_a_later_one_leaves_earlier_decisions_alone()
     # The outage also fails requests of the flood; those of calm traffic fare as before.
     assert {key: together[key] for key in alone} == alone
     assert len(together) > len(alone)
+
+
+def test_two_scenarios_at_once_draw_their_lots_independently():
+    twice = Timeline()
+    for _ in range(2):
+        twice = twice.with_scenario("outage", START, 180, error_share=0.5)
+    events = events_by_key(records_under(twice)).values()
+    inside = [event for event in events if matches(event, {})]
+    failed = sum(event["outcome"] == "server_error" for event in inside)
+    assert abs(failed / len(inside) - 0.75) < 0.03
 
 
 def test_a_scenario_switched_on_later_leaves_everything_before_it_as_it_was():

@@ -257,6 +257,7 @@ def test_there_is_no_traffic_before_the_epoch_and_none_in_an_empty_range():
         ({"events_per_s": 0}, "events_per_s: got 0; write a number above 0"),
         ({"events_per_s": float("nan")}, "events_per_s: got nan; write a number above 0"),
         ({"customers": 0}, "customers: got 0; write a number above 0"),
+        ({"probe_interval_s": 0.2}, "probe_interval_s: got 0.2; write 1 or more"),
         ({"regions": ()}, "regions: got none; name at least one"),
         ({"failures": (("oops", 0.1),)}, "failures: got oops; use server_error, timeout,"),
         ({"failures": (("timeout", 1.1),)}, "failures: got ratios below 0 or above 1 in sum"),

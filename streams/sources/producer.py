@@ -64,6 +64,7 @@ class EventProducer:
         self.sent = 0
         self.sent_bytes = 0
         self.batches = 0
+        self.end_offsets: dict[int, int] = {}  # per partition, after the last confirmed record
         self._kafka = kafka
         self._linger_s = linger_ms / 1000
         self._compression = compression
@@ -189,6 +190,7 @@ class EventProducer:
             if lane.open is None:
                 lane.open = self._producer.create_batch()
             if lane.open.append(timestamp=stamp, key=key, value=value) is None:
+                self._seal(lane)
                 lane.open = self._producer.create_batch()
                 lane.open.append(timestamp=stamp, key=key, value=value)
             size = len(value) + (len(key) if key is not None else 0)
@@ -227,7 +229,8 @@ class EventProducer:
                 delivery = await self._producer.send_batch(
                     batch, self.topic, partition=lane.partition
                 )
-                await delivery
+                confirmed = await delivery
+                self.end_offsets[lane.partition] = confirmed.offset + batch.record_count()
                 lane.queue.popleft()
                 self.sent += batch.record_count()
                 self.sent_bytes += size

@@ -115,6 +115,8 @@ class Profile:
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name}: got {value}; write a number above 0")
+        if self.probe_interval_s < 1:
+            raise ValueError(f"probe_interval_s: got {self.probe_interval_s}; write 1 or more")
         for name in ("models", "regions", "channels", "tiers"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: got none; name at least one")

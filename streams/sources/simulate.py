@@ -169,7 +169,6 @@ class Traffic:
         Consecutive ranges give together what one large range gives. Times before the epoch
         hold no traffic.
         """
-        from_ms = max(from_ms, 0)
         for slot in range(from_ms // self.slot_ms, -(-to_ms // self.slot_ms)):
             sent = self._sent_in(slot)
             first = bisect_left(sent, from_ms, key=_SENT)

@@ -5,7 +5,6 @@ tokens are counts. Whole arrays are drawn at a time, one entry a request, from a
 caller seeds, so the same generator always gives the same requests.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Self
@@ -167,11 +166,10 @@ class Population:
 
         They enter directly at the first tier and belong to no customer.
         """
-        interval_ms = self.profile.probe_interval_s * 1000
+        interval_ms = round(self.profile.probe_interval_s * 1000)
         targets = len(self.profile.models) * len(self.profile.regions)
-        step_ms = interval_ms / targets  # spread out: a fleet of probes is not a burst
-        first, last = math.ceil(start_ms / step_ms), math.ceil(end_ms / step_ms)
-        turn = np.arange(first, last)
+        # Turn k ends at k * interval / targets, rounded down; ceiling division finds the first.
+        turn = np.arange(-(-start_ms * targets // interval_ms), -(-end_ms * targets // interval_ms))
         zeros = np.zeros(len(turn), np.int64)
         drawn = {
             "model": turn % targets % len(self.profile.models),
@@ -181,8 +179,7 @@ class Population:
             "customer_id": zeros,
         }
         requests = self._answered(rng, drawn, np.ones(len(turn), np.bool_), start_ms, end_ms)
-        # Ceiling keeps a probe in the range that `first` and `last` were counted for.
-        requests.ended_at_ms = np.minimum(np.ceil(turn * step_ms).astype(np.int64), end_ms - 1)
+        requests.ended_at_ms = turn * interval_ms // targets
         requests.probe[:] = True
         requests.traced[:] = False
         requests.customer_id[:] = -1

@@ -1,0 +1,227 @@
+"""`tokenpulse replay`: a file of recorded requests through the whole path, and back as a report.
+
+A shell. The file is read twice: once to count its rows and find its last moment, so that times can
+be shifted and a progress bar can say what is left; once to send it.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tqdm import tqdm
+
+from streams.checkpoint import connect, partition_key
+from streams.config import Settings
+from streams.local import LocalStack
+from streams.measures import outcomes, probe_outcomes
+from streams.reader import StateReader
+from streams.report import Question, make_report
+from streams.sources.mapping import Mapping, Row, RowError, read_rows
+from streams.sources.producer import EventProducer
+
+POLL_S = 0.1
+# The worker may be waiting for a group to settle, or for Redis; silence for longer is a failure.
+DRAIN_SILENCE_S = 120.0
+CHUNK = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What to replay, and how.
+
+    `speed`: times real time; None for as fast as it goes. `as_recorded`: keep the times of the
+    file instead of shifting them to end now. `base_ms`: instant that relative times count from.
+    """
+
+    path: Path
+    mapping: Mapping
+    as_recorded: bool = False
+    speed: float | None = None
+    base_ms: int | None = None
+    question: Question = field(default_factory=Question)
+
+
+class ReplayError(RuntimeError):
+    """The replay cannot be finished; one line, with the cure."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the rows of a file."""
+
+    rows: int = 0
+    unmapped: int = 0
+    sent: int = 0
+    counted: int = 0
+    refused: int = 0
+    report: "dict[str, Any] | None" = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row was either counted or reported."""
+        return self.counted + self.refused + self.unmapped == self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    rows: int
+    first_ms: int
+    last_ms: int
+
+
+def run_replay(
+    settings: Settings, replay: Replay, external: bool, say: Callable[[str], None]
+) -> Outcome:
+    """Replay a file; with `external`, through servers and workers that already run.
+
+    Raises ReplayError, StackError, ServerError, StoreError, MappingError or UnreadableFile.
+    """
+    extent = _measure(replay)
+    stack = (
+        nullcontext(None)
+        if external
+        else LocalStack(settings, workers=settings.local.workers, exporter=False, simulate=False)
+    )
+    with stack as running:
+        if running is not None:
+            settings = running.settings
+        return asyncio.run(_replay(settings, replay, extent, running, say))
+
+
+def _measure(replay: Replay) -> _Extent:
+    rows, first_ms, last_ms = 0, None, 0
+    for row in read_rows(replay.path, replay.mapping, replay.base_ms):
+        rows += 1
+        if isinstance(row, Row):
+            first_ms = row.ended_at_ms if first_ms is None else min(first_ms, row.ended_at_ms)
+            last_ms = max(last_ms, row.ended_at_ms)
+    return _Extent(rows, first_ms or 0, last_ms)
+
+
+async def _replay(
+    settings: Settings,
+    replay: Replay,
+    extent: _Extent,
+    stack: LocalStack | None,
+    say: Callable[[str], None],
+) -> Outcome:
+    outcome = Outcome()
+    client = connect(settings.redis.url, settings.redis.timeout_s)
+    group, topic = settings.kafka.group, settings.kafka.topic
+    try:
+        before = await _counts(client, settings)
+        async with EventProducer(settings.kafka) as producer:
+            await _send(producer, replay, extent, outcome, say)
+            ends = dict(producer.end_offsets)
+        await _drain(client, settings, ends, stack)
+        after = await _counts(client, settings)
+        outcome.counted = after[0] - before[0]
+        outcome.refused = after[1] - before[1]
+        if outcome.sent:
+            outcome.report = await make_report(client, group, topic, replay.question)
+        return outcome
+    finally:
+        await client.aclose()
+
+
+async def _send(
+    producer: EventProducer,
+    replay: Replay,
+    extent: _Extent,
+    outcome: Outcome,
+    say: Callable[[str], None],
+) -> None:
+    began_ms = time.time_ns() // 1_000_000
+    shift_ms = 0 if replay.as_recorded else _shift_ms(replay.speed, extent, began_ms)
+    encode = msgspec.json.encode
+    chunk: list[tuple[bytes, bytes]] = []
+    with tqdm(
+        total=extent.rows, unit=" rows", disable=not sys.stderr.isatty(), file=sys.stderr
+    ) as bar:
+        for row in read_rows(replay.path, replay.mapping, replay.base_ms):
+            outcome.rows += 1
+            if isinstance(row, RowError):
+                outcome.unmapped += 1
+                bar.clear()
+                say(f"{replay.path}: line {row.line}: {row.problem}")
+                continue
+            event = {**row.event, "ended_at": row.ended_at_ms + shift_ms}
+            chunk.append((str(event["request_id"]).encode(), encode(event)))
+            due_s = _due_s(replay.speed, row.ended_at_ms - extent.first_ms, began_ms)
+            if len(chunk) >= CHUNK or due_s > 0:
+                await producer.send_many(chunk)
+                bar.update(outcome.rows - bar.n)
+                outcome.sent += len(chunk)
+                chunk = []
+                await asyncio.sleep(max(0.0, due_s))
+        await producer.send_many(chunk)
+        outcome.sent += len(chunk)
+        await producer.flush()
+        bar.update(outcome.rows - bar.n)
+
+
+def _shift_ms(speed: float | None, extent: _Extent, began_ms: int) -> int:
+    """What to add to the recorded times.
+
+    Such that the file ends when its last row is sent. Slower than real time it begins now instead:
+    its rows would otherwise lie in the future when they are sent.
+    """
+    span_ms = extent.last_ms - extent.first_ms
+    if speed is None:
+        return began_ms - extent.last_ms
+    if speed >= 1:
+        return began_ms + int(span_ms / speed) - extent.last_ms
+    return began_ms - extent.first_ms
+
+
+def _due_s(speed: float | None, since_first_ms: int, began_ms: int) -> float:
+    """Seconds until a row is to be sent."""
+    if speed is None:
+        return 0.0
+    return (began_ms + since_first_ms / speed - time.time_ns() / 1e6) / 1_000
+
+
+async def _counts(client: Any, settings: Settings) -> tuple[int, int]:
+    """(counted, refused) records in the store, all partitions."""
+    reader = StateReader(client, settings.kafka.group, settings.kafka.topic)
+    counted = refused = 0
+    for view, _ in await reader.read(lambda view: ()):
+        counted += int(outcomes(view.totals).sum() + probe_outcomes(view.totals).sum())
+        refused += int(view.totals.refused.values.sum())
+    return counted, refused
+
+
+async def _drain(
+    client: Any, settings: Settings, ends: dict[int, int], stack: LocalStack | None
+) -> None:
+    """Wait until the store includes every record sent."""
+    missing, moved_at = None, time.monotonic()
+    while True:
+        offsets = [
+            int(
+                await client.hget(
+                    partition_key(settings.kafka.group, settings.kafka.topic, partition), "offset"
+                )
+                or 0
+            )
+            for partition in ends
+        ]
+        left = sum(max(0, end - have) for end, have in zip(ends.values(), offsets, strict=True))
+        if left == 0:
+            return
+        if left != missing:
+            missing, moved_at = left, time.monotonic()
+        if stack is not None:
+            stack.check()
+        if time.monotonic() - moved_at > DRAIN_SILENCE_S:
+            raise ReplayError(
+                f"{left} records were not counted and nothing moved for {DRAIN_SILENCE_S:.0f} s: "
+                "is a worker running for this group and topic?"
+            )
+        await asyncio.sleep(POLL_S)
