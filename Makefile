@@ -40,7 +40,7 @@ bench: .venv/.run ## events per second of the whole path, beside plain clients i
 	@$(BIN)/python -m bench.pipeline $(ARGS)
 
 docs: .venv/.run ## write the generated documents again
-	@$(BIN)/python -m streams.docs
+	@$(BIN)/python docs/generate.py
 
 lock: .venv/.dev ## resolve the dependencies again, with hashes
 	$(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host \

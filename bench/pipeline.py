@@ -131,7 +131,7 @@ def plain_agent(settings: Settings) -> float:
     lines = done.stdout.strip().splitlines()
     if not lines:
         raise RuntimeError(f"the plain agent said nothing: {done.stderr[-2_000:]}")
-    return float(lines[-1])
+    return float(lines[-1].split()[-1])
 
 
 def pipeline(stack: LocalStack, settings: Settings) -> tuple[float, float, float]:

@@ -40,7 +40,7 @@ def main() -> None:
                 print(f"{(seen - 1) / (time.perf_counter() - began):.0f}", flush=True)
                 os._exit(0)
 
-    faust.Worker(app, loglevel="ERROR").execute_from_commandline()
+    faust.Worker(app, loglevel="ERROR", redirect_stdouts=False).execute_from_commandline()
 
 
 if __name__ == "__main__":

@@ -4,26 +4,29 @@ Every Faust setting that differs from its default says why.
 """
 
 import asyncio
+import ctypes
+import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Set
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Mapping, Set
+from typing import Any, NoReturn, cast
 
 import faust
-from faust.types import TP
+from faust.types import TP, StreamT
 from yarl import URL
 
 from streams.batches import Batch
 from streams.checkpoint import LOAD_DEADLINE_S, RedisStore, StoreError, connect
 from streams.config import Settings
 from streams.pipeline import Pipeline
-from streams.transport import BatchTransport
+from streams.transport import BatchConsumer, BatchTransport
 from streams.watchdog import Lasting, Ticker, Watchdog, die
 
 log = logging.getLogger(__name__)
 
 SHUTDOWN_DEADLINE_S = 10.0
 TEN_YEARS_S = 315_360_000.0
+TRIM_PERIOD_S = 2.0
 
 
 class KafkaDeadLetters:
@@ -112,8 +115,8 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
     )
     topic = app.topic(kafka.topic, key_serializer="raw", value_serializer="raw")
 
-    @app.agent(topic, concurrency=1, name="count")  # type: ignore[untyped-decorator, unused-ignore]
-    async def count(batches: AsyncIterator[Batch]) -> None:
+    @app.agent(topic, concurrency=1, name="count")
+    async def count(batches: StreamT[Batch]) -> None:
         async for batch in batches:
             try:
                 await pipeline.consume(batch)
@@ -156,11 +159,13 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline, store: RedisStore) -
         ]
     )
 
-    @app.task  # type: ignore[untyped-decorator, unused-ignore]
+    @app.task  # type: ignore[untyped-decorator]
     async def start(app: faust.App) -> None:
         await store.check()
+        consumer = cast(BatchConsumer, app.consumer)
         app.add_future(main_ticker.run())
-        asyncio.run_coroutine_threadsafe(consumer_ticker.run(), app.consumer._thread.thread_loop)
+        app.add_future(give_memory_back())
+        asyncio.run_coroutine_threadsafe(consumer_ticker.run(), consumer._thread.thread_loop)
         watchdog.start()
         try:
             await pipeline.checkpoints()
@@ -168,19 +173,42 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline, store: RedisStore) -
             log.exception("cannot write checkpoints")
             die("an unexpected error while writing a checkpoint")
 
-    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator, unused-ignore]
-    async def give_back(app: faust.App, revoked: Set[TP], **_: Any) -> None:
+    @app.on_partitions_revoked.connect  # type: ignore[arg-type]
+    async def give_back(app: Any, *_: Any, **__: Any) -> None:
         await pipeline.revoke()
 
-    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator, unused-ignore]
-    async def write_all(app: faust.App, **_: Any) -> None:
+    @app.on_before_shutdown.connect  # type: ignore[arg-type]
+    async def write_all(app: Any, *_: Any, **__: Any) -> None:
         watchdog.stop()
         async with asyncio.timeout(SHUTDOWN_DEADLINE_S):
             await pipeline.revoke()
 
 
+def tune_collector() -> None:
+    """What exists now lives as long as the process, and decoding makes many short-lived tuples: the
+    collector looks less often, and only at what came later."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+
+
+async def give_memory_back() -> None:
+    """Return freed memory to the system for ever, where the C library is glibc.
+
+    It keeps what batches and slices of changing size leave behind: half of the resident memory
+    while a backlog drains (measured: 340 of which 170 MB were free).
+    """
+    try:
+        trim = ctypes.CDLL("libc.so.6").malloc_trim
+    except (OSError, AttributeError):
+        return
+    while True:
+        await asyncio.sleep(TRIM_PERIOD_S)
+        await asyncio.to_thread(trim, 0)  # ctypes lets the other threads run meanwhile
+
+
 def run_worker(settings: Settings) -> NoReturn:
     """Run one worker until it is told to stop."""
     app, _ = create_app(settings)
+    tune_collector()
     worker = faust.Worker(app, loglevel="INFO", redirect_stdouts=False)
     worker.execute_from_commandline()

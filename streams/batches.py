@@ -71,6 +71,9 @@ def take(result: FetchResult, generation: int) -> Batch | None:
     records.next_fetch_offset = next_offset
     result._update_position()
     result._partition_records = None
+    # Its own iterator, which we do not use, refers back to it: together they would keep the whole
+    # response in memory until the garbage collector comes by.
+    records._records_iterator = None
     return Batch(
         topic=tp.topic,
         partition=tp.partition,

@@ -119,7 +119,7 @@ class RedisStore:
         owner, offset = cast(list[bytes | None], await self._run("claim", key, [uuid.uuid4().hex]))
         assert owner is not None
         partitions = partitions_key(self._group, self._topic)
-        await self._redis.sadd(partitions, str(partition))  # type: ignore[misc]
+        await self._redis.sadd(partitions, str(partition))
         claimed = Claimed(key, owner.decode(), Stored(int(offset or 0)))
         if offset is None:
             return claimed
@@ -142,7 +142,7 @@ class RedisStore:
             part = list(fields[at : at + 500])
             owner, *values = cast(
                 list[bytes | None],
-                await self._redis.hmget(claim.key, ["owner", *part]),  # type: ignore[misc]
+                await self._redis.hmget(claim.key, ["owner", *part]),
             )
             if owner is None or owner.decode() != claim.owner:
                 raise Lost(f"{claim.key}: another worker claimed it")
@@ -171,11 +171,15 @@ class RedisStore:
             raise StoreError(f"{claim.key}: cannot write: {_told(error)}") from error
         return Answer(cast(bytes, answer).decode())
 
-    async def pulse(self, partition: int, values: Mapping[str, str | int | float]) -> None:
+    async def pulse(
+        self,
+        partition: int,
+        values: Mapping[str | bytes | bytearray | memoryview | int | float, str | int | float],
+    ) -> None:
         """Leave a sign of life; nothing depends on it but what people look at."""
         key = pulse_key(self._group, self._topic, partition)
         try:
-            await self._redis.hset(key, mapping=dict(values))  # type: ignore[misc]
+            await self._redis.hset(key, mapping={**values})
         except (RedisError, OSError) as error:
             raise StoreError(f"{key}: cannot write: {_told(error)}") from error
 
@@ -194,12 +198,12 @@ class RedisStore:
 
     async def _run(self, name: str, key: str, arguments: Sequence[str | bytes | int]) -> object:
         if name not in self._loaded:
-            self._loaded[name] = cast(str, await self._redis.script_load(self._scripts[name]))
+            self._loaded[name] = await self._redis.script_load(self._scripts[name])
         try:
-            return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)  # type: ignore[misc]
+            return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)
         except NoScriptError:  # Redis was restarted, or its script cache flushed
-            self._loaded[name] = cast(str, await self._redis.script_load(self._scripts[name]))
-            return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)  # type: ignore[misc]
+            self._loaded[name] = await self._redis.script_load(self._scripts[name])
+            return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)
 
 
 def _told(error: BaseException) -> str:

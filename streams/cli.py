@@ -176,6 +176,7 @@ def _question(
 @click.pass_context
 def replay(
     ctx: click.Context,
+    /,
     file: Path,
     mapping: str,
     as_recorded: bool,
@@ -228,7 +229,7 @@ def replay(
 @click.option("--json", "as_json", is_flag=True, help="As JSON (docs/report.schema.json).")
 @_question_options
 @click.pass_context
-def report(ctx: click.Context, as_json: bool, **question: Any) -> None:
+def report(ctx: click.Context, /, as_json: bool, **question: Any) -> None:
     """Answer from the state: requests, tokens, cache hits, latencies, availability."""
     from streams.checkpoint import connect
     from streams.report import make_report
@@ -313,14 +314,15 @@ def simulate(
     import time
 
     from streams.sources.live import simulate as send
+    from streams.sources.simulate import NOTHING_PLANNED
     from streams.sources.timeline import load_timeline
 
     if ending_now and for_s is None:
         raise click.UsageError("--ending-now needs --for")
     settings = _settings(ctx, {"local": {"events_per_s": rate}} if rate else None)
-    timeline = [load_timeline(scenarios)] if scenarios else []
+    timeline = load_timeline(scenarios) if scenarios else NOTHING_PLANNED
     begin_ms = time.time_ns() // 1_000_000 - for_s * 1_000 if ending_now and for_s else None
-    sent = asyncio.run(send(settings, seed, *timeline, for_s=for_s, fast_from_ms=begin_ms))
+    sent = asyncio.run(send(settings, seed, timeline, for_s=for_s, fast_from_ms=begin_ms))
     click.echo(f"{sent} records sent")
 
 

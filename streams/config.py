@@ -102,7 +102,7 @@ class Worker(Section):
         1_000_000, ge=1, description="Events not yet in Redis at which consuming pauses."
     )
     resident_max_mb: int = Field(
-        96, ge=8, description="Memory for slices that are already in Redis, over all partitions."
+        64, ge=8, description="Memory for slices that are already in Redis, over all partitions."
     )
     max_event_bytes: int = Field(
         262_144, ge=256, description="Larger records are refused (`too_large`)."
@@ -353,7 +353,8 @@ def document() -> str:
     ]
     for name, field in Settings.model_fields.items():
         section = field.annotation
-        assert isinstance(section, type) and issubclass(section, Section)
+        assert isinstance(section, type)
+        assert issubclass(section, Section)
         lines += ["", f"## {name}", "", (section.__doc__ or "").strip(), ""]
         lines += ["| setting | default | meaning |", "|---|---|---|"]
         lines += _rows(section, "")

@@ -377,14 +377,20 @@ def _columns(rows: _Rows) -> Columns:
 def _interned(
     keys: list[tuple[Any, ...]], index: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.int32], list[Any]]:
-    """Distinct keys that `index` still points at, absent labels as UNKNOWN, and the index anew."""
-    used = np.zeros(len(keys), np.bool_)
-    used[index] = True
-    if used.all() and None not in chain.from_iterable(keys) and len(set(keys)) == len(keys):
+    """Distinct keys that `index` still points at, absent labels as UNKNOWN, and the index anew.
+
+    In the order in which `index` names them: where a refused record was the first to have a key,
+    its place must not depend on whether that record was in the same batch.
+    """
+    first_at = np.full(len(keys), len(index))
+    first_at[index[::-1]] = np.arange(len(index))[::-1]  # of equal ones the last is kept
+    order = np.argsort(first_at, kind="stable")[: np.count_nonzero(first_at < len(index))].tolist()
+    in_order = order == list(range(len(keys)))
+    if in_order and None not in chain.from_iterable(keys) and len(set(keys)) == len(keys):
         return index, keys
     distinct: dict[tuple[str, ...], int] = {}
     renumbered = np.zeros(len(keys), np.int32)
-    for at in np.flatnonzero(used).tolist():
+    for at in order:
         key = tuple(UNKNOWN if label is None else label for label in keys[at])
         renumbered[at] = distinct.setdefault(key, len(distinct))
     return renumbered[index], list(distinct)

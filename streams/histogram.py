@@ -10,6 +10,7 @@ import itertools
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -35,14 +36,16 @@ def bucket_of(values: Ints) -> Ints:
     # frexp's exponent is the bit length, exact as the values stay below 2**53.
     bits = np.frexp((values | (_SUB_BUCKETS - 1)).astype(np.float64))[1].astype(np.int64)
     shift = bits - 8
-    return ((shift + 1) << 7) + ((values >> shift) - _HALF)
+    buckets: Ints = ((shift + 1) << 7) + ((values >> shift) - _HALF)
+    return buckets
 
 
 def highest_in(buckets: Ints) -> Ints:
     """Largest value that falls into each bucket: what HdrHistogram reports for it."""
     shift = np.maximum((buckets >> 7) - 1, 0)
     sub = np.where(buckets < _SUB_BUCKETS, buckets, (buckets & (_HALF - 1)) + _HALF)
-    return ((sub + 1) << shift) - 1
+    highest: Ints = ((sub + 1) << shift) - 1
+    return highest
 
 
 def percentiles(buckets: Ints, counts: Ints, ratios: Sequence[float]) -> list[int]:
@@ -84,21 +87,27 @@ def encode(groups: Ints, buckets: Ints, counts: Ints) -> tuple[Ints, list[bytes]
 
 
 def _wrap(counts: bytes) -> bytes:
-    payload = _PAYLOAD.pack(_COOKIE, len(counts), 0, DIGITS, LOWEST, HIGHEST, 1.0) + counts
-    if len(payload) < _STORE_BELOW:
-        # A zlib stream of one stored block: read by every inflater, written without deflating.
-        size = len(payload)
-        deflated = b"".join(
-            (
-                b"\x78\x01\x01",
-                struct.pack("<HH", size, size ^ 0xFFFF),
-                payload,
-                struct.pack(">I", zlib.adler32(payload)),
-            )
-        )
-    else:
-        deflated = zlib.compress(payload, 1)
-    return _COMPRESSED.pack(_COMPRESSED_COOKIE, len(deflated)) + deflated
+    if len(counts) >= _STORE_BELOW:
+        deflated = zlib.compress(_payload_head(len(counts)) + counts, 1)
+        return _COMPRESSED.pack(_COMPRESSED_COOKIE, len(deflated)) + deflated
+    # A zlib stream of one stored block: read by every inflater, written without deflating.
+    head, checksum = _stored_head(len(counts))
+    return head + counts + zlib.adler32(counts, checksum).to_bytes(4, "big")
+
+
+@lru_cache(maxsize=_STORE_BELOW)
+def _stored_head(length: int) -> tuple[bytes, int]:
+    """What stands before `length` bytes of counts, and the checksum up to there."""
+    payload_head = _payload_head(length)
+    size = len(payload_head) + length
+    block = b"\x78\x01\x01" + struct.pack("<HH", size, size ^ 0xFFFF)
+    deflated_size = len(block) + size + 4
+    head = _COMPRESSED.pack(_COMPRESSED_COOKIE, deflated_size) + block + payload_head
+    return head, zlib.adler32(payload_head)
+
+
+def _payload_head(length: int) -> bytes:
+    return _PAYLOAD.pack(_COOKIE, length, 0, DIGITS, LOWEST, HIGHEST, 1.0)
 
 
 def decode(encoded: Sequence[bytes]) -> tuple[Ints, Ints, Ints]:

@@ -18,7 +18,6 @@ from streams.slices import (
     CUBE_TOKENS_AT,
     LATENCIES,
     PROBES_AT,
-    SERIES_COLUMNS,
     THRESHOLD_BITS,
     TOKENS,
     TOKENS_AT,
@@ -111,13 +110,18 @@ def _flat(table: Table, low_bits: int) -> Table:
 def outcomes(tally: Tally) -> Ints:
     """Requests by outcome, in the order of OUTCOMES; from the series, or else the cube."""
     if len(tally.series):
-        return tally.series.values[:, :PROBES_AT].sum(axis=0)
-    return tally.cube.values[:, : len(OUTCOMES)].sum(axis=0)
+        return _column_sums(tally.series.values[:, :PROBES_AT])
+    return _column_sums(tally.cube.values[:, : len(OUTCOMES)])
 
 
 def probe_outcomes(tally: Tally) -> Ints:
     """Probes by outcome, in the order of OUTCOMES."""
-    return tally.series.values[:, PROBES_AT:TOKENS_AT].sum(axis=0)
+    return _column_sums(tally.series.values[:, PROBES_AT:TOKENS_AT])
+
+
+def _column_sums(values: Ints) -> Ints:
+    sums: Ints = values.sum(axis=0)
+    return sums
 
 
 def tokens(tally: Tally) -> dict[str, int]:
@@ -197,6 +201,3 @@ def measures(tally: Tally) -> dict[str, Any]:
     if eligible:
         found["availability_ratio"] = good / eligible
     return found
-
-
-assert SERIES_COLUMNS == TOKENS_AT + len(TOKENS) + len(LATENCIES)

@@ -276,11 +276,10 @@ class Pipeline:
     async def checkpoints(self) -> None:
         """Write checkpoints for ever: every interval, or sooner when much has been counted."""
         while True:
-            try:
-                async with asyncio.timeout(self._worker.flush_interval_s):
-                    await self._flush_wanted.wait()
-            except TimeoutError:
-                pass
+            wanted = asyncio.ensure_future(self._flush_wanted.wait())
+            # Not a timeout, whose exception would hold on to frames and what they refer to.
+            await asyncio.wait({wanted}, timeout=self._worker.flush_interval_s)
+            wanted.cancel()
             self._flush_wanted.clear()
             await self.flush_all()
 
@@ -312,7 +311,10 @@ class Pipeline:
                 self.tallies.conflicts += answer is Answer.CONFLICT
                 raise Lost(f"checkpoint refused: {answer}")
             owned.state.confirm(snapshot)
-            owned.state.evict(self._worker.resident_max_mb * 1_000_000 // max(1, len(self._owned)))
+            async with owned.counting:  # not between fetching a slice and adding to it
+                owned.state.evict(
+                    self._worker.resident_max_mb * 1_000_000 // max(1, len(self._owned))
+                )
             owned.flushed_at = time.monotonic()
             owned.flush_s = owned.flushed_at - began
 

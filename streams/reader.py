@@ -2,7 +2,8 @@
 
 Each partition is read as it was at one checkpoint: if a worker writes between two reads, they are
 made again. Slices are cached by the checkpoint that last wrote them, so that reading again costs
-little. Series and customers get numbers that hold across partitions.
+little; whoever keeps something else of them turns that off (`remember`). Series and customers get
+numbers that hold across partitions.
 """
 
 import asyncio
@@ -62,8 +63,11 @@ class StateReader:
     """Reads one consumer group's state of one topic. `series` and `cubes` name the numbers that
     the tallies it returns are keyed by; the lists only grow."""
 
-    def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
+    def __init__(
+        self, client: "aioredis.Redis", group: str, topic: str, remember: bool = True
+    ) -> None:
         self._redis, self._group, self._topic = client, group, topic
+        self._remember = remember
         self.series: list[SeriesKey] = []
         self.cubes: list[CubeKey] = []
         self._series_number: dict[SeriesKey, int] = {}
@@ -98,7 +102,10 @@ class StateReader:
             if await self._fetch(view, cached, stale):
                 for of in [of for of in cached.slices if of not in view.index]:
                     del cached.slices[of]
-                return view, {of: cached.slices[of][1] for of in wanted}
+                found = {of: cached.slices[of][1] for of in wanted}
+                if not self._remember:
+                    cached.slices.clear()
+                return view, found
         raise StoreError(
             f"{partition_key(self._group, self._topic, partition)}: written too often to be read"
         )

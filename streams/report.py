@@ -137,7 +137,7 @@ def build(
                 return by_cube(tally, cubes, asked.by)
             return by_series(tally, series, asked.by)
 
-        groups = {
+        groups: dict[GroupKey, dict[str, Any]] = {
             key: {"key": dict(zip(asked.by, key, strict=True)), "total": _of(tally), "steps": []}
             for key, tally in sorted(grouped(total).items())
         }

@@ -260,7 +260,7 @@ def _sum_rows(row: Ints, width: int, columns: Sequence[tuple[Ints | int, Ints]])
             flat = np.bincount(at * width + column, weights=amount, minlength=values.size)
             values += flat.astype(np.int64).reshape(values.shape)
         else:
-            np.add.at(values, (at, column), amount)
+            np.add.at(values.reshape(-1), at * width + column, amount)
     return Table(rows, values)
 
 

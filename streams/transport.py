@@ -35,12 +35,15 @@ from streams.config import Kafka
 COMMIT_DEADLINE_S = 10.0
 
 
-class BatchThread(AIOKafkaConsumerThread):  # type: ignore[misc]
+class BatchThread(AIOKafkaConsumerThread):
     """The consumer's own thread: fetches, seeks, commits."""
 
     consumer: "BatchConsumer"
 
-    def _create_worker_consumer(self, transport: "BatchTransport") -> AIOKafkaConsumer:
+    def _create_worker_consumer(
+        self,
+        transport: "BatchTransport",  # type: ignore[override]
+    ) -> AIOKafkaConsumer:
         """A consumer with our assignor, fetch sizes and isolation (Faust offers none of them)."""
         kafka, conf = transport.kafka, self.app.conf
         self._assignor = RoundRobinPartitionAssignor
@@ -147,7 +150,7 @@ class BatchThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         return True
 
 
-class BatchConsumer(Consumer):  # type: ignore[misc]
+class BatchConsumer(Consumer):
     """The consumer as Faust's main thread sees it."""
 
     transport: "BatchTransport"
@@ -164,7 +167,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
             0,
             None,
             None,
-            record,
+            record,  # type: ignore[arg-type]  # Faust passes any value through
             None,
             tp=tp,
             generation_id=record.generation,
@@ -201,7 +204,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         """Faust's detector compares two different clocks here; the watchdog looks instead."""
 
 
-class BatchTransport(Transport):  # type: ignore[misc]
+class BatchTransport(Transport):
     """Transport with batch delivery; knows where the state's offsets come from."""
 
     Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer

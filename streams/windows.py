@@ -51,7 +51,7 @@ def calendar(unit: str, as_of_s: int, zone: ZoneInfo, watermark_s: int) -> tuple
     Where midnight does not fall on a slice that is still kept (zones that are off by half an hour,
     days ago), the window begins with the next one that is.
     """
-    local = datetime.fromtimestamp(as_of_s, zone).replace(hour=0, minute=0, second=0)
+    local = datetime.fromtimestamp(as_of_s, zone).replace(hour=0, minute=0, second=0, fold=0)
     start = local.replace(day=1) if unit == "month" else local
     finest = LEVELS[0].step_s
     to_s = as_of_s // finest * finest + finest
@@ -62,7 +62,7 @@ def calendar(unit: str, as_of_s: int, zone: ZoneInfo, watermark_s: int) -> tuple
 
 def calendar_end(unit: str, as_of_s: int, zone: ZoneInfo) -> int:
     """First second of the next calendar `day` or `month`."""
-    local = datetime.fromtimestamp(as_of_s, zone).replace(hour=0, minute=0, second=0)
+    local = datetime.fromtimestamp(as_of_s, zone).replace(hour=0, minute=0, second=0, fold=0)
     if unit == "month":
         following = (local.replace(day=28) + timedelta(days=4)).replace(day=1)
     else:
@@ -70,17 +70,26 @@ def calendar_end(unit: str, as_of_s: int, zone: ZoneInfo) -> int:
     return int(following.timestamp())
 
 
+def extent(stored: Collection[SliceId]) -> tuple[int, int]:
+    """[from_s, to_s) that all these slices together reach over; there must be one at least."""
+    return min(of.start_s for of in stored), max(of.end_s for of in stored)
+
+
 def cover(
-    stored: Collection[SliceId], merged_until_s: Sequence[int], from_s: int, to_s: int
+    stored: Collection[SliceId],
+    merged_until_s: Sequence[int],
+    from_s: int,
+    to_s: int,
+    reach_s: tuple[int, int] | None = None,
 ) -> list[SliceId]:
     """The stored slices that add up to [from_s, to_s) of one partition.
 
     `from_s` and `to_s` must be multiples of a step that is still kept there (`kept_step_s`).
+    `reach_s`: `extent(stored)`, from a caller that asks for many windows.
     """
     if not stored:
         return []
-    earliest = min(of.start_s for of in stored)
-    latest = max(of.end_s for of in stored)
+    earliest, latest = reach_s or extent(stored)
     # Whole days before the first slice are skipped; fewer would change what is aligned to what.
     days_before = (earliest - from_s) // LEVELS[-1].step_s
     position = from_s + max(0, days_before) * LEVELS[-1].step_s

@@ -1,0 +1,44 @@
+"""Writes the generated documents, or says which are not current.
+
+    python docs/generate.py           write them
+    python docs/generate.py --check   exit status 1 if one differs from the code
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from exporters import catalogue
+from streams import config, event_schema, report_schema
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def documents() -> dict[str, str]:
+    """Path below the project's root -> text."""
+    return {
+        **event_schema.documents(),
+        **catalogue.documents(),
+        "docs/configuration.md": config.document(),
+        "docs/report.schema.json": json.dumps(report_schema.json_schema(), indent=2) + "\n",
+    }
+
+
+def main() -> None:
+    """See the module."""
+    stale = [
+        path
+        for path, text in documents().items()
+        if not (ROOT / path).is_file() or (ROOT / path).read_text() != text
+    ]
+    if "--check" in sys.argv[1:]:
+        for path in stale:
+            print(f"{path}: differs from the code; run `make docs`")
+        sys.exit(bool(stale))
+    for path in stale:
+        (ROOT / path).write_text(documents()[path])
+        print(f"{path}: written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The metrics about Tokenpulse itself: pipeline and exporter. A part of the catalogue."""
+
+from exporters.spec import Group, Spec
+
+# -- the pipeline ----------------------------------------------------------------------------------
+
+STATE_READABLE = Spec(
+    "tokenpulse_state_readable",
+    "gauge",
+    "1 if the state could be read from Redis at the last refresh, else 0.",
+    (),
+    "At 0 all windows and totals are absent: unknown is not healthy.",
+)
+STATE_SINCE = Spec(
+    "tokenpulse_state_since_timestamp_seconds",
+    "gauge",
+    "Start of the earliest slice in the state, in event time.",
+    (),
+    "Nothing is known from before.",
+)
+PARTITION_OFFSET = Spec(
+    "tokenpulse_partition_offset",
+    "gauge",
+    "Offset of the first record that the state of a partition does not include.",
+    ("partition",),
+    "Falls only when the state was lost or the topic made again.",
+)
+PARTITION_LAG = Spec(
+    "tokenpulse_partition_lag_records",
+    "gauge",
+    "Records in Kafka that the state does not include yet.",
+    ("partition",),
+    "Absent where no live worker says how far the log reaches.",
+)
+PARTITION_WATERMARK = Spec(
+    "tokenpulse_partition_watermark_timestamp_seconds",
+    "gauge",
+    "Largest event time in the state of a partition.",
+    ("partition",),
+    "Stands still in silence and when the pipeline is stuck: the lag tells which.",
+)
+PARTITION_CHECKPOINT = Spec(
+    "tokenpulse_partition_checkpoint_timestamp_seconds",
+    "gauge",
+    "When the state of a partition was last written.",
+    ("partition",),
+    "Written only when there was something to count.",
+)
+PARTITION_PULSE = Spec(
+    "tokenpulse_partition_pulse_timestamp_seconds",
+    "gauge",
+    "Last sign of life of the worker that owns a partition.",
+    ("partition",),
+    "Older than a few seconds: nobody counts this partition.",
+)
+PARTITION_FLUSH = Spec(
+    "tokenpulse_partition_flush_seconds",
+    "gauge",
+    "How long the last checkpoint of a partition took to write.",
+    ("partition",),
+    "Rises with a slow Redis, before anything else shows it.",
+)
+PARTITION_FRESHNESS = Spec(
+    "tokenpulse_partition_freshness_seconds",
+    "gauge",
+    "Age of the newest event of a partition when this exporter first had it.",
+    ("partition",),
+    "Event time to export, of the newest checkpoint; does not grow in silence. Two exporters "
+    "differ in it, and after a start it is absent until the next checkpoint.",
+)
+WORKER_FENCED = Spec(
+    "tokenpulse_worker_fenced_flushes_total",
+    "counter",
+    "Checkpoints refused because another worker owns the partition.",
+    ("worker",),
+    "A few at a rebalance are the protection at work.",
+)
+WORKER_CONFLICTS = Spec(
+    "tokenpulse_worker_conflicts_total",
+    "counter",
+    "Checkpoints refused because the stored offset was not the expected one.",
+    ("worker",),
+    "The state was changed or restored under a running worker.",
+)
+WORKER_RESEEKS = Spec(
+    "tokenpulse_worker_reseeks_total",
+    "counter",
+    "Times a worker had to go back for records that were skipped.",
+    ("worker",),
+    "Harmless once in a while.",
+)
+WORKER_LOST = Spec(
+    "tokenpulse_worker_lost_records_total",
+    "counter",
+    "Records gone from Kafka before they were counted.",
+    ("worker",),
+    "Must be 0: retention is shorter than the outage was.",
+)
+WORKER_STORE_ERRORS = Spec(
+    "tokenpulse_worker_store_errors_total",
+    "counter",
+    "Failed writes to Redis; each is tried again.",
+    ("worker",),
+    "Redis is slow, full or away.",
+)
+
+# -- the exporter ----------------------------------------------------------------------------------
+
+EXPORTER_REFRESHED = Spec(
+    "tokenpulse_exporter_refreshed_timestamp_seconds",
+    "gauge",
+    "When the state was last read with success: the age of everything here.",
+    (),
+    "Numbers are read from Redis in the background, not at each scrape.",
+)
+EXPORTER_REFRESH = Spec(
+    "tokenpulse_exporter_refresh_seconds",
+    "gauge",
+    "How long the last successful refresh took, reading, adding up and writing this page.",
+    (),
+    "Above exporter.refresh_interval_s the numbers get older than configured.",
+)
+EXPORTER_FAILURES = Spec(
+    "tokenpulse_exporter_refresh_failures_total",
+    "counter",
+    "Refreshes that failed since the exporter started.",
+    (),
+    "The reason is at /readyz and in the log.",
+)
+BUILD_INFO = Spec(
+    "tokenpulse_build_info",
+    "gauge",
+    "Always 1; the label says which version runs.",
+    ("version",),
+    "Which version runs where.",
+)
+
+# A worker's pulse counts these under their own names, per process.
+WORKER_TOTALS = {
+    "fenced": WORKER_FENCED,
+    "conflicts": WORKER_CONFLICTS,
+    "reseeks": WORKER_RESEEKS,
+    "lost": WORKER_LOST,
+    "store_errors": WORKER_STORE_ERRORS,
+}
+
+PIPELINE = Group(
+    "The pipeline",
+    "What the workers do, per partition and per worker process. Times are points in time: "
+    "`time() - metric` is an age. Worker counters begin again with each worker process.",
+    (
+        STATE_READABLE,
+        STATE_SINCE,
+        PARTITION_OFFSET,
+        PARTITION_LAG,
+        PARTITION_WATERMARK,
+        PARTITION_CHECKPOINT,
+        PARTITION_PULSE,
+        PARTITION_FLUSH,
+        PARTITION_FRESHNESS,
+        *WORKER_TOTALS.values(),
+    ),
+)
+EXPORTER = Group(
+    "The exporter",
+    "About the process that answers the scrape.",
+    (EXPORTER_REFRESHED, EXPORTER_REFRESH, EXPORTER_FAILURES, BUILD_INFO),
+)

@@ -1,0 +1,292 @@
+"""One export: reads the state, keeps the windows up to date, fills a page.
+
+A shell around the pure modules: Redis is read here, the time comes as an argument. All work is in
+proportion to what changed since the last export, not to how long the windows are.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+import redis.asyncio as aioredis
+
+from exporters import catalogue, catalogue_health, samples
+from exporters.catalogue import SCOPE_LABELS
+from exporters.directory import Customer
+from exporters.exposition import Page, label_text
+from exporters.windows_cache import CUSTOMER, Change, Digest, PartKey, Scope, Sums, Window, digest
+from streams.checkpoint import StoreError
+from streams.config import Settings
+from streams.measures import SERIES_DIMENSIONS
+from streams.pipeline import thresholds_of
+from streams.reader import StateReader, View
+from streams.slices import SliceId, Tally, Thresholds
+from streams.windows import ROLLING_S, calendar, cover, extent, rolling
+
+CALENDAR = ("day", "month")
+# A day of 100 series is some megabytes a partition before it is digested; a few at a time.
+SLICES_A_ROUND = 16
+ROUNDS = 500
+
+Read = Sequence[tuple[View, Mapping[SliceId, Tally]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What one reading of the state came to."""
+
+    page: Page
+    partitions: int  # that have state; 0 before the first event
+    newest_pulse_s: float | None  # newest sign of life of any worker
+
+
+class Collector:
+    """Turns the state of one consumer group into pages, again and again."""
+
+    def __init__(
+        self, settings: Settings, client: "aioredis.Redis", customers: Mapping[str, Customer]
+    ) -> None:
+        self._settings, self._client, self._customers = settings, client, customers
+        self._zone = ZoneInfo(settings.exporter.time_zone)
+        self._targets = thresholds_of(settings.worker)
+        self._plan = window_plan(settings)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin again from nothing, as after a failed reading: what Redis holds when it comes back
+        may be another state under the same numbers."""
+        kafka = self._settings.kafka
+        self._reader = StateReader(self._client, kafka.group, kafka.topic, remember=False)
+        self._scopes = {
+            name: Scope(
+                name,
+                labels if name != CUSTOMER else (CUSTOMER,),
+                SERIES_DIMENSIONS if name != CUSTOMER else (CUSTOMER, "model"),
+            )
+            for name, labels in SCOPE_LABELS.items()
+        }
+        self._histogram_scope = Scope("histograms", ("model", "region"), SERIES_DIMENSIONS)
+        self._windows = {name: Window(scopes) for name, scopes in self._plan.items()}
+        self._digests: dict[PartKey, tuple[int, Digest]] = {}  # with the version of the slice
+        self._sequences: dict[int, int] = {}
+        self._freshness_s: dict[int, float] = {}
+
+    async def collect(self, now_s: float) -> Collected:
+        """Read the state and fill a page with everything known at `now_s`, the wall clock.
+
+        Raises StoreError where the state cannot be read.
+        """
+        views, covers = await self._read(int(now_s))
+        page = Page()
+        if views:
+            self._update(covers)
+            self._add_totals(page, views)
+            self._add_windows(page, views, int(now_s))
+            self._add_health(page, views, now_s)
+        pulses = [pulse for view in views if (pulse := _pulse(view, "at_ms")) is not None]
+        return Collected(page, len(views), max(pulses) / 1_000 if pulses else None)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def _read(self, as_of_s: int) -> tuple[list[View], dict[int, dict[str, list[SliceId]]]]:
+        """All partitions, and per partition and window the slices that are its parts; these are
+        digested, at the version of the view, when this returns."""
+        covers: dict[int, dict[str, list[SliceId]]] = {}
+        unread: dict[int, int] = {}
+
+        def wanted(view: View) -> list[SliceId]:
+            partition = view.partition
+            if view.meta.sequence < self._sequences.get(partition, 0):  # the state was set back
+                self._drop(partition)
+            covers[partition] = self._covers(view, as_of_s)
+            missing = [
+                of
+                for of, scopes in self._needs(covers[partition]).items()
+                if not self._has(partition, of, view.index[of], scopes)
+            ]
+            unread[partition] = max(0, len(missing) - SLICES_A_ROUND)
+            return missing[:SLICES_A_ROUND]
+
+        for _ in range(ROUNDS):
+            read = await self._reader.read(wanted)
+            self._digest(read, covers)
+            if not any(unread[view.partition] for view, _ in read):
+                break
+        else:
+            raise StoreError("the state is rewritten faster than it can be read")
+        views = [view for view, _ in read]
+        covers = {view.partition: covers[view.partition] for view in views}
+        kept = {(partition, of) for partition in covers for of in self._needs(covers[partition])}
+        self._digests = {key: held for key, held in self._digests.items() if key in kept}
+        return views, covers
+
+    def _covers(self, view: View, as_of_s: int) -> dict[str, list[SliceId]]:
+        if not view.index:
+            return {name: [] for name in self._plan}
+        watermark_s = (view.meta.watermark_ms or 0) // 1_000
+        reach_s = extent(view.index)
+        return {
+            name: cover(
+                view.index,
+                view.meta.merged_until_s,
+                *self._span(name, as_of_s, watermark_s),
+                reach_s,
+            )
+            for name in self._plan
+        }
+
+    def _span(self, window: str, as_of_s: int, watermark_s: int) -> tuple[int, int]:
+        if window in CALENDAR:
+            return calendar(window, as_of_s, self._zone, watermark_s)
+        return rolling(ROLLING_S[window], as_of_s, watermark_s)
+
+    def _needs(self, covers: Mapping[str, Sequence[SliceId]]) -> dict[SliceId, set[str]]:
+        """Scopes that each slice must be digested for."""
+        needs: dict[SliceId, set[str]] = {}
+        for name, scopes in self._plan.items():
+            for of in covers[name]:
+                needs.setdefault(of, set()).update(scopes)
+        return needs
+
+    def _has(self, partition: int, of: SliceId, version: int, scopes: set[str]) -> bool:
+        held = self._digests.get((partition, of))
+        return held is not None and held[0] == version and held[1].keys() >= scopes
+
+    def _digest(self, read: Read, covers: Mapping[int, Mapping[str, Sequence[SliceId]]]) -> None:
+        for name, scope in self._scopes.items():
+            scope.follow(self._reader.cubes if name == CUSTOMER else self._reader.series)
+        for view, tallies in read:
+            needs = self._needs(covers[view.partition]) if tallies else {}
+            for of, tally in tallies.items():
+                scopes = [self._scopes[name] for name in sorted(needs[of])]
+                self._digests[view.partition, of] = (view.index[of], digest(tally, scopes))
+
+    def _drop(self, partition: int) -> None:
+        self._digests = {key: held for key, held in self._digests.items() if key[0] != partition}
+
+    def _update(self, covers: Mapping[int, Mapping[str, Sequence[SliceId]]]) -> None:
+        deltas: dict[Change, Sums] = {}
+        for name, window in self._windows.items():
+            window.update(
+                {
+                    (partition, of): self._digests[partition, of][1]
+                    for partition, by_window in covers.items()
+                    for of in by_window[name]
+                },
+                deltas,
+            )
+
+    # -- samples ---------------------------------------------------------------------------------
+
+    def _add_totals(self, page: Page, views: Sequence[View]) -> None:
+        totals = Tally.merged([view.totals for view in views])
+        edges = _common_edges([view.meta.edges for view in views])
+        folded: dict[str, int] = {}
+        for view in views:
+            for dimension, count in view.meta.folded.items():
+                folded[dimension] = folded.get(dimension, 0) + count
+        names = self._reader.series
+        self._histogram_scope.follow(names)
+        exporter = self._settings.exporter
+        samples.add_totals(page, totals, names, self._targets, edges)
+        samples.add_refused(page, totals, folded)
+        samples.add_histograms(
+            page,
+            totals,
+            self._histogram_scope,
+            edges,
+            exporter.operation_name,
+            exporter.provider_name,
+        )
+
+    def _add_windows(self, page: Page, views: Sequence[View], as_of_s: int) -> None:
+        for name, window in self._windows.items():
+            for scope, sums in window.sums.items():
+                if scope == CUSTOMER:
+                    samples.add_customers(
+                        page,
+                        name,
+                        self._scopes[scope],
+                        sums,
+                        self._settings.exporter.customers_top,
+                        self._customers,
+                    )
+                else:
+                    samples.add_window(page, name, self._scopes[scope], sums)
+        watermark_s = max((view.meta.watermark_ms or 0) // 1_000 for view in views)
+        reached = [extent(view.index)[0] for view in views if view.index]
+        if not reached:
+            return
+        since_s = min(reached)
+        page.add(catalogue_health.STATE_SINCE, "", since_s)
+        for name in self._plan:
+            from_s, to_s = self._span(name, as_of_s, watermark_s)
+            covered_s = min(max(to_s - max(from_s, since_s), 0), to_s - from_s)
+            label = label_text({"window": name})
+            page.add(catalogue.WINDOW_START, label, from_s)
+            page.add(catalogue.WINDOW_COVERAGE, label, covered_s / (to_s - from_s))
+
+    def _add_health(self, page: Page, views: Sequence[View], now_s: float) -> None:
+        workers: dict[str, View] = {}
+        for view in views:
+            label = label_text({"partition": str(view.partition)})
+            page.add(catalogue_health.PARTITION_OFFSET, label, view.offset)
+            page.add(catalogue_health.PARTITION_CHECKPOINT, label, view.meta.written_at_ms / 1_000)
+            if view.meta.watermark_ms is not None:
+                watermark_s = view.meta.watermark_ms / 1_000
+                page.add(catalogue_health.PARTITION_WATERMARK, label, watermark_s)
+                known = self._sequences.get(view.partition)
+                if known is not None and view.meta.sequence != known:
+                    self._freshness_s[view.partition] = max(0.0, now_s - watermark_s)
+                if view.partition in self._freshness_s:
+                    page.add(
+                        catalogue_health.PARTITION_FRESHNESS,
+                        label,
+                        round(self._freshness_s[view.partition], 3),
+                    )
+            self._sequences[view.partition] = view.meta.sequence
+            pulse_ms = _pulse(view, "at_ms")
+            if pulse_ms is None:
+                continue
+            page.add(catalogue_health.PARTITION_PULSE, label, pulse_ms / 1_000)
+            page.add(catalogue_health.PARTITION_FLUSH, label, _pulse(view, "flush_s") or 0.0)
+            highwater = _pulse(view, "highwater")
+            alive = now_s - pulse_ms / 1_000 <= self._settings.exporter.stale_after_s
+            if alive and highwater is not None and highwater >= view.offset:
+                page.add(catalogue_health.PARTITION_LAG, label, int(highwater) - view.offset)
+            worker = view.pulse.get("worker", "")
+            if worker not in workers or pulse_ms > (_pulse(workers[worker], "at_ms") or 0):
+                workers[worker] = view
+        for worker, view in sorted(workers.items()):
+            for name, spec in catalogue_health.WORKER_TOTALS.items():
+                count = _pulse(view, name)
+                if count is not None:
+                    page.add(spec, label_text({"worker": worker}), int(count))
+
+
+def window_plan(settings: Settings) -> dict[str, list[str]]:
+    """Window -> scopes it is summed by."""
+    exporter = settings.exporter
+    shared = [scope for scope in SCOPE_LABELS if scope not in ("series", CUSTOMER)]
+    plan: dict[str, list[str]] = {}
+    for name in (*exporter.windows, *CALENDAR):
+        plan[name] = list(shared)
+    for name in exporter.series_windows:
+        plan.setdefault(name, []).append("series")
+    for name in exporter.customer_windows if exporter.customers_top else ():
+        plan.setdefault(name, []).append(CUSTOMER)
+    return plan
+
+
+def _common_edges(edges: Sequence[Thresholds]) -> Thresholds:
+    """Edges that all partitions count: while a target changes, they do not all have the same."""
+    return Thresholds(
+        *(tuple(sorted(set.intersection(*map(set, one)))) for one in zip(*edges, strict=True))
+    )
+
+
+def _pulse(view: View, name: str) -> float | None:
+    try:
+        return float(view.pulse[name])
+    except (KeyError, ValueError):
+        return None

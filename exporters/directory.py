@@ -1,0 +1,113 @@
+"""The customer directory: who is behind a hashed customer id.
+
+A YAML list of customers:
+
+    - id: acme            # as events carry it
+      name: Acme Corp
+      segment: enterprise
+      contract: enterprise-2026    # optional
+      monthly_commitment_usd: 250000    # optional
+
+Ids are hashed with the workers' key as soon as they are read. Any mistake is a ConfigError: a
+customer that silently loses its name would be missed where it matters.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from streams.config import ConfigError, Settings
+from streams.registry import customer_hasher
+
+KEYS = ("id", "name", "segment", "contract", "monthly_commitment_usd")
+_REQUIRED = ("id", "name", "segment")
+_LONGEST_TEXT = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """One customer, without the id."""
+
+    name: str
+    segment: str
+    contract: str | None = None
+    monthly_commitment_usd: float | None = None
+
+
+def load_directory(settings: Settings) -> dict[str, Customer]:
+    """Hashed id -> customer; empty where no directory is configured. Raises ConfigError."""
+    path = settings.exporter.customer_directory
+    if path is None:
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigError(
+            f"exporter.customer_directory: cannot read {path}: {reason}; give a YAML file"
+        ) from error
+    return read_directory(text, str(path), customer_hasher(settings.worker.customer_secret()))
+
+
+def read_directory(text: str, origin: str, hashed: Callable[[str], str]) -> dict[str, Customer]:
+    """Read a directory; `origin` names it in errors. Raises ConfigError."""
+    try:
+        entries = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: not YAML: {' '.join(str(error).split())}") from error
+    if entries is None:
+        return {}
+    if not isinstance(entries, list):
+        raise ConfigError(
+            f"{origin}: got {type(entries).__name__}; write a list, one `- id: ...` a customer"
+        )
+    found: dict[str, Customer] = {}
+    place_of: dict[str, int] = {}  # names too: two customers of one name could not be told apart
+    for at, entry in enumerate(entries):
+        customer_id, customer = _customer(entry, f"{origin}: [{at}]")
+        for what in (f"id {customer_id!r}", f"name {customer.name!r}"):
+            if what in place_of:
+                raise ConfigError(
+                    f"{origin}: [{at}]: {what} stands at [{place_of[what]}] too; keep one"
+                )
+            place_of[what] = at
+        found[hashed(customer_id)] = customer
+    return found
+
+
+def _customer(entry: Any, where: str) -> tuple[str, Customer]:
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where}: got {entry!r}; write the keys {', '.join(KEYS)}")
+    for key in entry:
+        if key not in KEYS:
+            raise ConfigError(f"{where}: {key}: no such key; known are {', '.join(KEYS)}")
+    texts = {key: _text(entry.get(key), f"{where}: {key}") for key in _REQUIRED}
+    contract = entry.get("contract")
+    commitment = entry.get("monthly_commitment_usd")
+    if commitment is not None and (
+        isinstance(commitment, bool)
+        or not isinstance(commitment, int | float)
+        or not 0 <= commitment < 1e15  # refuses NaN, too
+    ):
+        raise ConfigError(
+            f"{where}: monthly_commitment_usd: got {commitment!r}; write dollars a month, 0 or more"
+        )
+    return texts["id"], Customer(
+        name=texts["name"],
+        segment=texts["segment"],
+        contract=None if contract is None else _text(contract, f"{where}: contract"),
+        monthly_commitment_usd=None if commitment is None else float(commitment),
+    )
+
+
+def _text(value: Any, where: str) -> str:
+    """A text as a label may hold it. YAML reads an unquoted 42 or `no` as something else."""
+    if isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT and value.isprintable():
+        return value
+    found = "nothing" if value is None else repr(value)
+    raise ConfigError(
+        f"{where}: got {found}; write 1 to {_LONGEST_TEXT} printable characters, in quotes if YAML "
+        "would take them for a number"
+    )

@@ -1,0 +1,90 @@
+"""Writes metrics as text: Prometheus 0.0.4 and OpenMetrics 1.0.
+
+Pure. prometheus_client's own writers take 13 us a sample, a quarter of a second for the 20,000
+samples of a large fleet, twice a second; here a sample is one f-string, and both formats share the
+lines. Its parsers judge the result in the tests.
+
+Sources: https://prometheus.io/docs/instrumenting/exposition_formats/ and
+https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from exporters.catalogue import SPECS
+from exporters.spec import Spec
+
+
+def label_text(pairs: Mapping[str, str]) -> str:
+    """Labels as they stand between the braces."""
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs.items())
+
+
+def joined(*texts: str) -> str:
+    """Label texts put together; empty ones are left out."""
+    return ",".join(text for text in texts if text)
+
+
+class Page:
+    """Samples collected for one export; `text` writes them in the order of the catalogue."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[str]] = {}
+
+    def add(self, spec: Spec, labels: str, value: float) -> None:
+        """One sample; `labels` as `label_text` writes them."""
+        line = f"{spec.name}{{{labels}}} {value}\n" if labels else f"{spec.name} {value}\n"
+        self._lines.setdefault(spec.name, []).append(line)
+
+    def add_quantiles(
+        self, spec: Spec, labels: str, quantiles: Iterable[tuple[str, float]]
+    ) -> None:
+        """Quantiles of one summary; each as (text, value)."""
+        self._lines.setdefault(spec.name, []).extend(
+            [f'{spec.name}{{{labels},quantile="{text}"}} {value}\n' for text, value in quantiles]
+        )
+
+    def add_histogram(
+        self,
+        spec: Spec,
+        labels: str,
+        edges: Sequence[str],
+        cumulative: Sequence[int],
+        sum_value: float,
+    ) -> None:
+        """A histogram: counts at or under each edge, the last of which is `+Inf`."""
+        lines = self._lines.setdefault(spec.name, [])
+        for edge, count in zip(edges, cumulative, strict=True):
+            lines.append(f'{spec.name}_bucket{{{labels},le="{edge}"}} {count}\n')
+        lines.append(f"{spec.name}_sum{{{labels}}} {sum_value}\n")
+        lines.append(f"{spec.name}_count{{{labels}}} {cumulative[-1]}\n")
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return sum(len(lines) for lines in self._lines.values())
+
+    def text(self, openmetrics: bool) -> bytes:
+        """The whole page."""
+        out: list[str] = []
+        for spec in SPECS:
+            if spec.name in self._lines:
+                out.append(_heading(spec, openmetrics))
+                out += self._lines[spec.name]
+        if openmetrics:
+            out.append("# EOF\n")
+        return "".join(out).encode()
+
+
+def _heading(spec: Spec, openmetrics: bool) -> str:
+    name = spec.name.removesuffix("_total") if openmetrics else spec.name
+    text = spec.help.replace("\\", r"\\").replace("\n", r"\n")
+    if openmetrics:
+        text = text.replace('"', r"\"")
+    heading = f"# HELP {name} {text}\n# TYPE {name} {spec.kind}\n"
+    if openmetrics and spec.unit:
+        heading += f"# UNIT {name} {spec.unit}\n"
+    return heading
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -1,0 +1,216 @@
+"""From numbers to samples: totals, histograms, windows. What is not known is left out.
+
+Pure. Label texts are put together once a group and window and then only extended, as most of an
+export's time goes into text.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from exporters import catalogue
+from exporters.catalogue import (
+    EXPORTED_QUANTILES,
+    GEN_AI_LABELS,
+    REQUEST_HISTOGRAMS,
+    SCOPE_LABELS,
+    SERIES_LABELS,
+    TOKEN_TYPES,
+    WINDOW_QUANTILES,
+    WINDOW_SAMPLES,
+)
+from exporters.directory import Customer
+from exporters.exposition import Page, joined, label_text
+from exporters.spec import Spec
+from exporters.windows_cache import CUSTOMER, Scope, Sums, percentiles
+from streams.events import ELIGIBLE, OUTCOMES, REASONS
+from streams.registry import DIMENSIONS, SeriesKey
+from streams.slices import (
+    CUBE_TOKENS_AT,
+    EVERYTHING_US,
+    LATENCIES,
+    LATENCY_BITS,
+    PROBES_AT,
+    SUMS_AT,
+    THRESHOLD_BITS,
+    TOKENS_AT,
+    WITHIN_BITS,
+    Tally,
+    Thresholds,
+)
+from streams.tables import Ints, Table
+
+FOLDED_DIMENSIONS = (*DIMENSIONS, "series", "customer")
+_ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
+_SUCCESS_AT = OUTCOMES.index("success")
+_OUTCOME_LABELS = [label_text({"outcome": outcome}) for outcome in OUTCOMES]
+_TYPE_LABELS = [label_text({"type": kind}) for kind in TOKEN_TYPES]
+_QUANTILE_TEXTS = [str(ratio) for ratio in EXPORTED_QUANTILES]
+
+
+def add_totals(
+    page: Page, totals: Tally, names: Sequence[SeriesKey], targets: Thresholds, edges: Thresholds
+) -> None:
+    """Counters by series. `targets` that are not among the `edges` were not counted: left out."""
+    numbers = totals.series.keys
+    labels = [
+        label_text(dict(zip(SERIES_LABELS, names[number], strict=True)))
+        for number in numbers.tolist()
+    ]
+    for base, row in zip(labels, totals.series.values.tolist(), strict=True):
+        _add_by(page, catalogue.REQUESTS_TOTAL, base, _OUTCOME_LABELS, row[:PROBES_AT])
+        probes = row[PROBES_AT:TOKENS_AT]
+        if any(probes):
+            _add_by(page, catalogue.PROBES_TOTAL, base, _OUTCOME_LABELS, probes)
+        fresh, cached, written, output, reasoning = _exclusive(row[TOKENS_AT:SUMS_AT])
+        _add_by(page, catalogue.TOKENS_TOTAL, base, _TYPE_LABELS, (fresh, cached, output))
+        page.add(catalogue.CACHE_WRITE_TOKENS_TOTAL, base, written)
+        page.add(catalogue.REASONING_TOKENS_TOTAL, base, reasoning)
+    for number, latency in enumerate(LATENCIES):
+        groups = (numbers << LATENCY_BITS) | number
+        measured = _within(totals.within, groups, EVERYTHING_US)
+        latency_label = label_text({"latency": latency})
+        for base, count in zip(labels, measured.tolist(), strict=True):
+            page.add(catalogue.MEASURED_TOTAL, joined(base, latency_label), count)
+        for target_us in sorted({*targets[number]} & {*edges[number]}):
+            target_label = joined(latency_label, _target(target_us))
+            good = _within(totals.within, groups, target_us)
+            for base, count in zip(labels, good.tolist(), strict=True):
+                page.add(catalogue.WITHIN_TARGET_TOTAL, joined(base, target_label), count)
+
+
+def add_refused(page: Page, totals: Tally, folded: Mapping[str, int]) -> None:
+    """Refused records by reason and folded events by dimension, all of them from the start."""
+    refused = dict(zip(totals.refused.keys.tolist(), totals.refused.values.tolist(), strict=True))
+    for at, reason in enumerate(REASONS):
+        page.add(catalogue.REFUSED_TOTAL, label_text({"reason": reason}), refused.get(at, 0))
+    for dimension in FOLDED_DIMENSIONS:
+        page.add(
+            catalogue.FOLDED_TOTAL,
+            label_text({"dimension": dimension}),
+            folded.get(dimension, 0),
+        )
+
+
+def add_histograms(
+    page: Page, totals: Tally, scope: Scope, edges: Thresholds, operation: str, provider: str
+) -> None:
+    """The OpenTelemetry-named histograms; `scope` groups series by model and region."""
+    if not len(totals.series):
+        return
+    rows = scope.grouped(totals.series, 0)
+    within = scope.grouped(totals.within, WITHIN_BITS) if len(totals.within) else Table.empty()
+    for number, latency in enumerate(LATENCIES):
+        edge_texts = [
+            "+Inf" if edge_us == EVERYTHING_US else str(edge_us / 1e6) for edge_us in edges[number]
+        ]
+        groups = (rows.keys << LATENCY_BITS) | number
+        counts = np.column_stack(
+            [_within(within, groups, edge_us) for edge_us in edges[number]]
+        ).tolist()
+        sums_us = rows.values[:, SUMS_AT + number].tolist()
+        for group, cumulative, sum_us in zip(rows.keys.tolist(), counts, sums_us, strict=True):
+            values = (operation, provider, *scope.keys[group])
+            page.add_histogram(
+                REQUEST_HISTOGRAMS[latency],
+                label_text(dict(zip(GEN_AI_LABELS, values, strict=True))),
+                edge_texts,
+                cumulative,
+                sum_us / 1e6,
+            )
+
+
+def add_window(page: Page, window: str, scope: Scope, sums: Sums) -> None:
+    """All measures of one window in a scope that is summed from series."""
+    labels: dict[int, str] = {}
+    rows = sums.counts.values.tolist()
+    for group, row in zip(sums.counts.keys.tolist(), rows, strict=True):
+        pairs = dict(zip(SCOPE_LABELS[scope.name], scope.keys[group], strict=True))
+        labels[group] = label_text({"scope": scope.name, "window": window, **pairs})
+        counted = [
+            one + probes
+            for one, probes in zip(row[:PROBES_AT], row[PROBES_AT:TOKENS_AT], strict=True)
+        ]
+        _add_counts(page, labels[group], row[:PROBES_AT], counted, row[TOKENS_AT:SUMS_AT])
+    found = percentiles(sums, EXPORTED_QUANTILES)
+    for number, latency in enumerate(LATENCIES):
+        for group, base in labels.items():
+            count, values_ns = found.get((group, number), (0, None))
+            page.add(WINDOW_SAMPLES[latency], base, count)
+            if values_ns is not None:
+                seconds = [value / 1e9 for value in values_ns.tolist()]
+                page.add_quantiles(
+                    WINDOW_QUANTILES[latency], base, zip(_QUANTILE_TEXTS, seconds, strict=True)
+                )
+    _add_within(page, labels, sums.within)
+
+
+def add_customers(
+    page: Page, window: str, scope: Scope, sums: Sums, top: int, customers: Mapping[str, Customer]
+) -> None:
+    """The customers with the most requests in a window; by name where the directory has one."""
+    requests = sums.counts.values[:, :PROBES_AT].sum(axis=1).tolist()
+    ranked = sorted(
+        zip(requests, sums.counts.keys.tolist(), sums.counts.values.tolist(), strict=True),
+        key=lambda found: (-found[0], scope.keys[found[1]]),
+    )
+    for _, group, row in ranked[:top]:
+        (token,) = scope.keys[group]
+        known = customers.get(token)
+        who = {CUSTOMER: token} if known is None else {CUSTOMER: known.name}
+        if known is not None:
+            who["segment"] = known.segment
+        base = label_text({"scope": CUSTOMER, "window": window, **who})
+        _add_counts(page, base, row[:PROBES_AT], row[:PROBES_AT], row[CUBE_TOKENS_AT:])
+
+
+def _add_counts(
+    page: Page, base: str, requests: Sequence[int], counted: Sequence[int], tokens: Sequence[int]
+) -> None:
+    """`counted`: requests and probes, for availability."""
+    _add_by(page, catalogue.WINDOW_REQUESTS, base, _OUTCOME_LABELS, requests)
+    eligible = sum(counted[at] for at in _ELIGIBLE_AT)
+    page.add(catalogue.WINDOW_ELIGIBLE_REQUESTS, base, eligible)
+    if eligible:
+        page.add(catalogue.AVAILABILITY_RATIO, base, counted[_SUCCESS_AT] / eligible)
+    fresh, cached, written, output, reasoning = _exclusive(tokens)
+    _add_by(page, catalogue.WINDOW_TOKENS, base, _TYPE_LABELS, (fresh, cached, output))
+    page.add(catalogue.WINDOW_INPUT_TOKENS, base, fresh + cached)
+    if fresh + cached:
+        page.add(catalogue.CACHE_HIT_RATIO, base, cached / (fresh + cached))
+    page.add(catalogue.WINDOW_CACHE_WRITE_TOKENS, base, written)
+    page.add(catalogue.WINDOW_REASONING_TOKENS, base, reasoning)
+
+
+def _add_within(page: Page, labels: Mapping[int, str], within: Table) -> None:
+    latency_mask, limit_mask = (1 << LATENCY_BITS) - 1, (1 << THRESHOLD_BITS) - 1
+    for key, (good, measured) in zip(within.keys.tolist(), within.values.tolist(), strict=True):
+        base = labels.get(key >> WITHIN_BITS)
+        if base is not None and measured:
+            latency = LATENCIES[(key >> THRESHOLD_BITS) & latency_mask]
+            about = joined(label_text({"latency": latency}), _target(key & limit_mask))
+            page.add(catalogue.WITHIN_TARGET_RATIO, joined(base, about), good / measured)
+
+
+def _add_by(page: Page, spec: Spec, base: str, by: Sequence[str], values: Sequence[int]) -> None:
+    for extra, value in zip(by, values, strict=True):
+        page.add(spec, joined(base, extra), value)
+
+
+def _exclusive(tokens: Sequence[int]) -> tuple[int, int, int, int, int]:
+    """(uncached input, cached input, cache writes, output, reasoning) from stored TOKENS."""
+    total_input, cached, written, output, reasoning = tokens
+    return total_input - cached, cached, written, output, reasoning
+
+
+def _target(target_us: int) -> str:
+    return label_text({"target_seconds": f"{target_us / 1e6:g}"})
+
+
+def _within(within: Table, groups: Ints, threshold_us: int) -> Ints:
+    """Count at or under a threshold of each (series or group, latency); 0 where there is none."""
+    if not len(within):
+        return np.zeros(len(groups), np.int64)
+    wanted = (groups << THRESHOLD_BITS) | threshold_us
+    at = np.minimum(np.searchsorted(within.keys, wanted), len(within) - 1)
+    return np.where(within.keys[at] == wanted, within.values[at], 0)

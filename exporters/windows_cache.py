@@ -1,0 +1,219 @@
+"""Windows that are kept up to date instead of added up anew.
+
+Pure. A month is hundreds of slices a partition; between two exports a handful of them change. So a
+window holds its sums and the parts they are made of: what left is subtracted, what came is added,
+in whole numbers, and the result is the same as a recount.
+
+A slice is not kept as it is stored, by series, but as sums by scope (fleet, per model, ...): a few
+groups with shared histograms, a fraction of the memory.
+
+    stored slice --digest--> {scope: Sums} --add, subtract--> window: Sums, of one scope
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from streams import histogram
+from streams.measures import GroupKey
+from streams.slices import (
+    CELL_BITS,
+    CUBE_COLUMNS,
+    SERIES_COLUMNS,
+    THRESHOLD_BITS,
+    WITHIN_BITS,
+    SliceId,
+    Tally,
+)
+from streams.tables import Ints, Table
+
+CUSTOMER = "customer"  # the scope that is summed from the cube; all others from the series
+_MERGED_AT_ONCE = 32  # digests added up in one step, which bounds the memory of a first build
+
+PartKey = tuple[int, SliceId]  # partition, slice
+Change = tuple[str, tuple[int, ...]]  # scope, identities of what came and what left
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Counts of some slices by group of one scope; tables as in `Tally`, keyed by group number."""
+
+    counts: Table  # the columns of Tally.series, or of Tally.cube for customers
+    cells: Table  # (group, latency, bucket)
+    within: Table  # (group, latency, threshold) -> [at or under it, measured with it]
+
+    @classmethod
+    def empty(cls, scope: str) -> Self:
+        """Nothing counted."""
+        columns = CUBE_COLUMNS if scope == CUSTOMER else SERIES_COLUMNS
+        return cls(Table.empty(columns), Table.empty(), Table.empty(2))
+
+    @classmethod
+    def merged(cls, sums: Sequence["Sums"]) -> Self:
+        """The sum of one or more; rows that come to nothing are left out."""
+        return cls(
+            _without_zeros(Table.merged([one.counts for one in sums])),
+            _without_zeros(Table.merged([one.cells for one in sums])),
+            _without_zeros(Table.merged([one.within for one in sums])),
+        )
+
+    def negated(self) -> "Sums":
+        """What must be added to take these away."""
+        return Sums(_negated(self.counts), _negated(self.cells), _negated(self.within))
+
+
+Digest = Mapping[str, Sums]  # by scope
+
+
+class Scope:
+    """Groups of names that agree in some places. Group numbers hold; `keys` says whom they mean."""
+
+    def __init__(self, name: str, dimensions: Sequence[str], of: Sequence[str]) -> None:
+        """`dimensions`: which of the names' parts, `of`, tell one group from another."""
+        self.name = name
+        self._places = tuple(of.index(dimension) for dimension in dimensions)
+        self.keys: list[GroupKey] = []
+        self._numbers: dict[GroupKey, int] = {}
+        self._group_of = np.empty(0, np.int64)
+
+    def follow(self, names: Sequence[tuple[str, ...]]) -> None:
+        """Learn names (of series, or of (customer, model) rows) that came since the last call."""
+        known = len(self._group_of)
+        if len(names) > known:
+            added = [self._number(name) for name in names[known:]]
+            self._group_of = np.append(self._group_of, np.array(added, np.int64))
+
+    def _number(self, name: tuple[str, ...]) -> int:
+        key = tuple(name[place] for place in self._places)
+        number = self._numbers.setdefault(key, len(self.keys))
+        if number == len(self.keys):
+            self.keys.append(key)
+        return number
+
+    def grouped(self, table: Table, low_bits: int) -> Table:
+        """A table with groups in the place of the names `follow` was told."""
+        low = table.keys & ((1 << low_bits) - 1)
+        return Table.summed(
+            (self._group_of[table.keys >> low_bits] << low_bits) | low, table.values
+        )
+
+
+def digest(tally: Tally, scopes: Iterable[Scope]) -> Digest:
+    """Sums of one stored slice by scope."""
+    within = measured_within(tally)
+    found = {}
+    for scope in scopes:
+        nothing = Sums.empty(scope.name)
+        if scope.name == CUSTOMER:
+            found[scope.name] = Sums(
+                _grouped(scope, tally.cube, 0, nothing.counts), nothing.cells, nothing.within
+            )
+        else:
+            found[scope.name] = Sums(
+                _grouped(scope, tally.series, 0, nothing.counts),
+                _grouped(scope, tally.cells, CELL_BITS, nothing.cells),
+                _grouped(scope, within, WITHIN_BITS, nothing.within),
+            )
+    return found
+
+
+def _grouped(scope: Scope, table: Table, low_bits: int, nothing: Table) -> Table:
+    return scope.grouped(table, low_bits) if len(table) else nothing
+
+
+def measured_within(tally: Tally) -> Table:
+    """Tally.within with a second column: how many were measured while that threshold was counted.
+
+    Targets change; a request from before a target was set is neither good nor bad.
+    """
+    if not len(tally.within):
+        return Table.empty(2)
+    histograms, counts, _ = _by_histogram(tally.cells)
+    wanted = tally.within.keys >> THRESHOLD_BITS
+    at = np.searchsorted(histograms, wanted)
+    at = np.minimum(at, max(0, len(histograms) - 1))
+    measured = np.zeros(len(wanted), np.int64)
+    if len(histograms):
+        measured = np.where(histograms[at] == wanted, counts[at], 0)
+    return Table(tally.within.keys, np.column_stack((tally.within.values, measured)))
+
+
+class Window:
+    """Sums of one window by scope, and the parts they are made of."""
+
+    def __init__(self, scopes: Sequence[str]) -> None:
+        self.sums = {scope: Sums.empty(scope) for scope in scopes}
+        self._parts: dict[PartKey, Digest] = {}
+
+    def update(self, parts: Mapping[PartKey, Digest], deltas: "dict[Change, Sums]") -> None:
+        """Hold exactly `parts` from now on; each has all scopes of this window.
+
+        `deltas`: what windows with the same change share; the caller hands in an empty one for
+        each round.
+        """
+        added = [one for key, one in parts.items() if self._parts.get(key) is not one]
+        removed = [one for key, one in self._parts.items() if parts.get(key) is not one]
+        self._parts = dict(parts)
+        if not added and not removed:
+            return
+        if len(added) == len(parts):
+            self.sums = {scope: _sum([one[scope] for one in added], scope) for scope in self.sums}
+            return
+        change = (*map(id, added), 0, *map(id, removed))
+        for scope, sums in self.sums.items():
+            if (scope, change) not in deltas:
+                gone = [one[scope].negated() for one in removed]
+                deltas[scope, change] = _sum([one[scope] for one in added] + gone, scope)
+            self.sums[scope] = Sums.merged([sums, deltas[scope, change]])
+
+
+def _sum(sums: Sequence[Sums], scope: str) -> Sums:
+    total = Sums.empty(scope)
+    for at in range(0, len(sums), _MERGED_AT_ONCE):
+        total = Sums.merged([total, *sums[at : at + _MERGED_AT_ONCE]])
+    return total
+
+
+def percentiles(sums: Sums, ratios: Sequence[float]) -> dict[tuple[int, int], tuple[int, Ints]]:
+    """(group, latency) -> (samples, nearest-rank percentiles in ns), of all groups at once.
+
+    As `histogram.percentiles`, which does one histogram.
+    """
+    cells = sums.cells
+    keys, counts, ends = _by_histogram(cells)
+    if not len(keys):
+        return {}
+    running = np.cumsum(cells.values)
+    before = running[ends] - counts
+    # Rounding first keeps 0.95 * 100 = 95.00000000000001 from asking for rank 96.
+    ranks = np.ceil(np.round(counts[:, None] * np.array(ratios), 6)).astype(np.int64)
+    at = np.searchsorted(running, before[:, None] + np.maximum(ranks, 1))
+    values = histogram.highest_in(cells.keys[at] & ((1 << histogram.BUCKET_BITS) - 1))
+    latency_bits = CELL_BITS - histogram.BUCKET_BITS
+    mask = (1 << latency_bits) - 1
+    return {
+        (key >> latency_bits, key & mask): (count, row)
+        for key, count, row in zip(keys.tolist(), counts.tolist(), values, strict=True)
+    }
+
+
+def _by_histogram(cells: Table) -> tuple[Ints, Ints, Ints]:
+    """Keys (group, latency) of the histograms in `cells`, their counts, and their last cells."""
+    keys = cells.keys >> histogram.BUCKET_BITS
+    if not len(keys):
+        nothing = np.empty(0, np.int64)
+        return nothing, nothing, nothing
+    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    ends = np.append(starts[1:], len(keys)) - 1
+    return keys[starts], np.add.reduceat(cells.values, starts), ends
+
+
+def _without_zeros(table: Table) -> Table:
+    filled = table.values != 0 if table.values.ndim == 1 else table.values.any(axis=1)
+    return table if filled.all() else Table(table.keys[filled], table.values[filled])
+
+
+def _negated(table: Table) -> Table:
+    return Table(table.keys, -table.values)

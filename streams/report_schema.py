@@ -1,0 +1,90 @@
+"""The JSON Schema of the report, from the same names that make it. Written to docs/ by `make docs`."""
+
+from typing import Any
+
+from streams.events import OUTCOMES, REASONS
+from streams.measures import QUANTILES, SERIES_DIMENSIONS
+from streams.slices import LATENCIES, TOKENS
+
+_COUNT = {"type": "integer", "minimum": 0}
+_RATIO = {"type": "number", "minimum": 0, "maximum": 1}
+_INSTANT = {"type": "string", "format": "date-time"}
+
+
+def _closed(properties: dict[str, Any], required: "list[str] | None" = None) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties) if required is None else required,
+        "additionalProperties": False,
+    }
+
+
+def json_schema() -> dict[str, Any]:
+    """Draft 2020-12. What is not known is absent, so only counts are always there."""
+    latency = _closed(
+        {"count": _COUNT, **{name: {"type": "number", "minimum": 0} for name in QUANTILES}},
+        required=["count"],
+    )
+    latency["description"] = (
+        "Seconds; nearest-rank percentiles of `count` samples, at most 0.8 % above the exact value."
+    )
+    measures = _closed(
+        {
+            "requests": {**_COUNT, "description": "Without probes."},
+            "outcomes": _closed(dict.fromkeys(OUTCOMES, _COUNT)),
+            "refused": {
+                **_closed(dict.fromkeys(REASONS, _COUNT), required=[]),
+                "description": "Records refused, by reason; not in groups.",
+            },
+            "tokens": {
+                **_closed(dict.fromkeys((*TOKENS, "total"), _COUNT)),
+                "description": "`input` includes cached, `output` includes reasoning; "
+                "`total` is input + output.",
+            },
+            "cache_hit_ratio": {**_RATIO, "description": "cached_input / input, of the sums."},
+            **{f"{name}_seconds": {"$ref": "#/$defs/latency"} for name in LATENCIES},
+            "availability_ratio": {
+                **_RATIO,
+                "description": "success / (success + server_error + timeout + overloaded + "
+                "stream_error), probes included.",
+            },
+        },
+        required=["requests", "outcomes", "tokens"],
+    )
+    steps = {
+        "type": "array",
+        "items": _closed({"start": _INSTANT, "measures": {"$ref": "#/$defs/measures"}}),
+    }
+    group = _closed(
+        {
+            "key": _closed(
+                {name: {"type": "string"} for name in (*SERIES_DIMENSIONS, "customer")},
+                required=[],
+            ),
+            "total": {"$ref": "#/$defs/measures"},
+            "steps": {**steps, "description": "Only steps in which the group occurs."},
+        }
+    )
+    top = _closed(
+        {
+            "from": {**_INSTANT, "description": "Begin, included."},
+            "to": {**_INSTANT, "description": "End, not included."},
+            "step_s": {
+                **_COUNT,
+                "description": "Length of a step in seconds: the one asked for, or the finest "
+                "multiple that is still kept at `from`.",
+            },
+            "as_of": {**_INSTANT, "description": "The instant the answer is for."},
+            "total": {"$ref": "#/$defs/measures"},
+            "steps": steps,
+            "groups": {"type": "array", "items": {"$ref": "#/$defs/group"}},
+        },
+        required=["from", "to", "step_s", "as_of", "total", "steps"],
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Tokenpulse report",
+        **top,
+        "$defs": {"latency": latency, "measures": measures, "group": group},
+    }

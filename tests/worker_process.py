@@ -1,0 +1,262 @@
+"""Real worker processes, real commands, and what Redis says of them."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from streams.checkpoint import connect, partition_key
+from streams.config import Kafka, Redis, Settings, Worker
+from streams.embedded import environment
+from streams.report import Question, make_report
+from streams.sources.producer import EventProducer
+from streams.topics import create_topics
+from tests.servers import Broker, RedisServer, wait_until
+
+SECRET = "a secret of the tests, long enough"
+START_S = 30  # for a worker to start, join and count on a loaded machine
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def worker_settings(
+    broker: Broker,
+    redis_url: str,
+    partitions: int = 1,
+    kafka: Mapping[str, Any] | None = None,
+    timeout_s: float = 2,
+    **worker: Any,
+) -> Settings:
+    """Settings with topics and a group of their own, and quick checkpoints."""
+    own: Kafka = broker.new_kafka(partitions).model_copy(update=dict(kafka or {}))
+    return Settings(
+        kafka=own,
+        redis=Redis(url=redis_url, timeout_s=timeout_s),
+        worker=Worker(**{"customer_key": SECRET, "flush_interval_s": 0.1, **worker}),
+    )
+
+
+def regrouped(settings: Settings, group: str) -> Settings:
+    """The same topic for another consumer group, so with a state of its own."""
+    kafka = settings.kafka.model_copy(update={"group": group})
+    return settings.model_copy(update={"kafka": kafka})
+
+
+class WorkerProcess:
+    """`tokenpulse worker` as a process; killed at the end of the block if it still runs."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self.settings, self._log = settings, log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "streams.cli", "worker"],
+                env={**environment(settings), "PYTHONUNBUFFERED": "1"},
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            error.add_note(f"the worker's log ends:\n{self.log[-3_000:]}")
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text(errors="replace")
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL: it gets no last word."""
+        self._process.kill()
+        self._process.wait()
+
+    def ended(self, timeout_s: float = START_S) -> int:
+        """Wait for its end; the exit status."""
+        return self._process.wait(timeout_s)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        self.signal(signal.SIGTERM)
+        return self.ended()
+
+
+class State:
+    """What Redis holds of one group and topic."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._kafka, self._client = settings.kafka, client
+
+    def key(self, partition: int) -> str:
+        """The partition's hash."""
+        return partition_key(self._kafka.group, self._kafka.topic, partition)
+
+    def offset(self, partition: int) -> int:
+        """The stored offset; 0 where nothing is stored."""
+        return int(self._field(partition, "offset") or 0)
+
+    def owner(self, partition: int) -> str:
+        """Token of the worker that claimed it last; empty where nobody did."""
+        return (self._field(partition, "owner") or b"").decode()
+
+    def counted(self, partitions: Iterable[int]) -> int:
+        """Records that the stored states include."""
+        return sum(map(self.offset, partitions))
+
+    def has(self, ends: Mapping[int, int]) -> bool:
+        """Whether every partition's stored offset is exactly at its end."""
+        offsets = {partition: self.offset(partition) for partition in ends}
+        for partition, end in ends.items():
+            assert offsets[partition] <= end, f"partition {partition} passed its end"
+        return offsets == dict(ends)
+
+    def wait_for(self, ends: Mapping[int, int], timeout_s: float = 60) -> None:
+        """Return when everything up to `ends` is stored."""
+        wait_until(lambda: self.has(ends), f"stored offsets reach {dict(ends)}", timeout_s)
+
+    def _field(self, partition: int, name: str) -> bytes | None:
+        value: bytes | None = self._client.hget(self.key(partition), name)  # type: ignore[assignment]
+        return value
+
+
+def send(
+    kafka: Kafka,
+    *parts: Sequence[tuple[bytes | None, bytes]],
+    timestamps_ms: Sequence[int] | None = None,
+) -> dict[int, int]:
+    """Produce records, each part with a Kafka timestamp of its own or now; the end of each
+    partition that got some."""
+
+    async def run() -> dict[int, int]:
+        async with EventProducer(kafka) as producer:
+            for number, part in enumerate(parts):
+                stamp_ms = timestamps_ms[number] if timestamps_ms is not None else None
+                await producer.send_many(part, stamp_ms)
+            await producer.flush()
+            return dict(producer.end_offsets)
+
+    return asyncio.run(run())
+
+
+def make_topics(settings: Settings) -> None:
+    """Create the topics that the settings name."""
+    asyncio.run(create_topics(settings))
+
+
+def report(settings: Settings, **question: Any) -> dict[str, Any]:
+    """The report, as read by the code behind `tokenpulse report`."""
+
+    async def run() -> dict[str, Any]:
+        client = connect(settings.redis.url, settings.redis.timeout_s)
+        try:
+            kafka = settings.kafka
+            return await make_report(client, kafka.group, kafka.topic, Question(**question))
+        finally:
+            await client.aclose()
+
+    return asyncio.run(run())
+
+
+def tokenpulse(
+    *arguments: object,
+    settings: Settings | None = None,
+    send_in: bytes | None = None,
+    timeout_s: float = 120,
+    **variables: str,
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, with these settings or the defaults."""
+    own = environment(settings) if settings is not None else dict(os.environ)
+    done = subprocess.run(
+        [sys.executable, "-m", "streams.cli", *map(str, arguments)],
+        env={**own, **variables},
+        cwd=ROOT,
+        input=send_in if send_in is not None else b"",
+        capture_output=True,
+        timeout=timeout_s,
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+def asked(settings: Settings, *options: str) -> dict[str, Any]:
+    """What `tokenpulse report --json` answers, as a process."""
+    done = tokenpulse("report", "--json", *options, settings=settings)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def fresh(redis_server: RedisServer) -> redis.Redis:
+    """A client of a database without anything in it."""
+    client = redis_server.client()
+    client.flushdb()
+    return client
+
+
+def dead_letters(kafka: Kafka, distinct: int, timeout_s: float = 60) -> list[Any]:
+    """Records of the dead-letter topic, once it holds so many different ones.
+
+    A refused record may be there more than once: it is sent again where its first sending was not
+    yet part of a checkpoint.
+    """
+
+    async def run() -> list[Any]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
+        await consumer.start()
+        try:
+            await consumer.topics()
+            tps = [
+                TopicPartition(kafka.dlq_topic, number)
+                for number in consumer.partitions_for_topic(kafka.dlq_topic) or ()
+            ]
+            consumer.assign(tps)
+            await consumer.seek_to_beginning(*tps)
+            found: list[Any] = []
+            async with asyncio.timeout(timeout_s):
+                while len({origin(one) for one in found}) < distinct:
+                    for batch in (await consumer.getmany(timeout_ms=100)).values():
+                        found.extend(batch)
+            return found
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(run())
+
+
+def headers(record: Any) -> dict[str, str]:
+    """The headers of a dead letter, without the prefix of their names."""
+    return {name.removeprefix("tokenpulse."): value.decode() for name, value in record.headers}
+
+
+def origin(record: Any) -> tuple[str, int, int]:
+    """Topic, partition and offset that a dead letter came from."""
+    told = headers(record)
+    return told["topic"], int(told["partition"]), int(told["offset"])
