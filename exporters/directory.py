@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 
 from streams.config import ConfigError, Settings
-from streams.registry import customer_hasher
+from streams.events import UNKNOWN
+from streams.registry import OTHER, customer_hasher
 
 KEYS = ("id", "name", "segment", "contract", "monthly_commitment_usd")
 _REQUIRED = ("id", "name", "segment")
@@ -84,6 +85,10 @@ def _customer(entry: Any, where: str) -> tuple[str, Customer]:
         if key not in KEYS:
             raise ConfigError(f"{where}: {key}: no such key; known are {', '.join(KEYS)}")
     texts = {key: _text(entry.get(key), f"{where}: {key}") for key in _REQUIRED}
+    if texts["name"] in (OTHER, UNKNOWN):  # customers of that name are exported already
+        raise ConfigError(
+            f"{where}: name: got {texts['name']!r}; that name has a meaning here, choose another"
+        )
     contract = entry.get("contract")
     commitment = entry.get("monthly_commitment_usd")
     if commitment is not None and (

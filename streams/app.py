@@ -12,13 +12,15 @@ from collections.abc import Awaitable, Mapping, Set
 from typing import Any, NoReturn, cast
 
 import faust
+from aiokafka.errors import IllegalStateError
 from faust.types import TP, StreamT
 from yarl import URL
 
 from streams.batches import Batch
-from streams.checkpoint import LOAD_DEADLINE_S, RedisStore, StoreError, connect
+from streams.checkpoint import LOAD_DEADLINE_S, Lost, RedisStore, StoreError, connect
 from streams.config import Settings
-from streams.pipeline import Pipeline
+from streams.pipeline import RECLAIMS, Pipeline
+from streams.topics import check_broker, check_redis
 from streams.transport import BatchConsumer, BatchTransport
 from streams.watchdog import Lasting, Ticker, Watchdog, die
 
@@ -26,7 +28,8 @@ log = logging.getLogger(__name__)
 
 SHUTDOWN_DEADLINE_S = 10.0
 TEN_YEARS_S = 315_360_000.0
-TRIM_PERIOD_S = 2.0
+TRIM_PERIOD_S = 1.0
+MMAP_THRESHOLD, ARENA_MAX = -3, -8  # mallopt parameters, from glibc's malloc.h
 
 
 class KafkaDeadLetters:
@@ -39,7 +42,7 @@ class KafkaDeadLetters:
         self, batch: Batch, position: int, reason: str, detail: str
     ) -> Awaitable[object]:
         """See `pipeline.DeadLetters`."""
-        key, value = batch.keys[position], batch.values[position]
+        key, value = batch.key(position), batch.values[position]
         headers = {
             "tokenpulse.topic": batch.topic,
             "tokenpulse.partition": str(batch.partition),
@@ -101,7 +104,10 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
     )
 
     async def seek(partition: int, offset: int) -> None:
-        await app.consumer.seek_wait({TP(kafka.topic, partition): offset})
+        try:
+            await app.consumer.seek_wait({TP(kafka.topic, partition): offset})
+        except IllegalStateError:  # just taken away: whoever gets it next seeks by itself
+            log.info("partition %d: no longer assigned, not sought to %d", partition, offset)
 
     pipeline = Pipeline(settings.worker, store, KafkaDeadLetters(app, kafka.dlq_topic), seek)
     app.transport = BatchTransport(
@@ -131,15 +137,16 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
 
 async def _load(pipeline: Pipeline, topic: str, tps: Set[TP], generation: int) -> Mapping[TP, int]:
     """Load within a deadline or end the process: Faust would wait for ever after a slow seek."""
-    deadline = time.monotonic() + LOAD_DEADLINE_S
+    deadline, lost = time.monotonic() + LOAD_DEADLINE_S, 0
     while True:
         try:
             offsets = await pipeline.load(
                 (tp.partition for tp in tps if tp.topic == topic), generation
             )
             return {TP(topic, partition): offset for partition, offset in offsets.items()}
-        except StoreError as error:
-            if time.monotonic() > deadline:
+        except (StoreError, Lost) as error:
+            lost += isinstance(error, Lost)  # claimed away meanwhile, or damaged
+            if lost > RECLAIMS or time.monotonic() > deadline:
                 die(f"cannot load the state: {error}")
             log.warning("%s: trying again", error)
             await asyncio.sleep(1)
@@ -161,10 +168,10 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline, store: RedisStore) -
 
     @app.task  # type: ignore[untyped-decorator]
     async def start(app: faust.App) -> None:
-        await store.check()
         consumer = cast(BatchConsumer, app.consumer)
+        if (libc := tune_memory()) is not None:
+            app.add_future(give_memory_back(libc))
         app.add_future(main_ticker.run())
-        app.add_future(give_memory_back())
         asyncio.run_coroutine_threadsafe(consumer_ticker.run(), consumer._thread.thread_loop)
         watchdog.start()
         try:
@@ -184,31 +191,39 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline, store: RedisStore) -
             await pipeline.revoke()
 
 
-def tune_collector() -> None:
-    """What exists now lives as long as the process, and decoding makes many short-lived tuples: the
-    collector looks less often, and only at what came later."""
+def tune_memory() -> "ctypes.CDLL | None":
+    """Set up the collector and, where there is one, glibc's allocator, which is returned."""
+    # What exists now lives as long as the process, and decoding makes many short-lived tuples: the
+    # collector looks less often, and only at what came later.
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
-
-
-async def give_memory_back() -> None:
-    """Return freed memory to the system for ever, where the C library is glibc.
-
-    It keeps what batches and slices of changing size leave behind: half of the resident memory
-    while a backlog drains (measured: 340 of which 170 MB were free).
-    """
     try:
-        trim = ctypes.CDLL("libc.so.6").malloc_trim
+        libc = ctypes.CDLL("libc.so.6")
+        # Large blocks are mapped, so that they leave no holes; by itself glibc would raise the
+        # limit with every fetched batch that is freed. One arena: the threads take turns anyway.
+        libc.mallopt(MMAP_THRESHOLD, 128 * 1_024)
+        libc.mallopt(ARENA_MAX, 1)
     except (OSError, AttributeError):
-        return
+        return None
+    return libc
+
+
+async def give_memory_back(libc: ctypes.CDLL) -> None:
+    """Return freed memory to the system for ever: glibc keeps what batches and slices of changing
+    size leave behind (measured while a backlog drains: 170 of 340 MB)."""
     while True:
         await asyncio.sleep(TRIM_PERIOD_S)
-        await asyncio.to_thread(trim, 0)  # ctypes lets the other threads run meanwhile
+        await asyncio.to_thread(libc.malloc_trim, 0)  # the other threads run meanwhile
 
 
 def run_worker(settings: Settings) -> NoReturn:
-    """Run one worker until it is told to stop."""
+    """Run one worker until it is told to stop.
+
+    Raises ServerError where Kafka or Redis does not answer, or Redis may evict state.
+    """
+    # Here, where an error is still one line, and not amid the start of Faust.
+    asyncio.run(check_broker(settings.kafka.bootstrap))
+    asyncio.run(check_redis(settings.redis.url))
     app, _ = create_app(settings)
-    tune_collector()
     worker = faust.Worker(app, loglevel="INFO", redirect_stdouts=False)
     worker.execute_from_commandline()

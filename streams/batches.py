@@ -1,10 +1,13 @@
-"""Record batches read below aiokafka's ConsumerRecord: four lists for a whole fetch response.
+"""Record batches read below aiokafka's ConsumerRecord: lists for a whole fetch response.
 
 Building one ConsumerRecord a record costs more than all our counting. This module walks the
 compiled record readers directly; what it leaves out of aiokafka's own loop, it says.
 """
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
@@ -12,7 +15,7 @@ from aiokafka.errors import CorruptRecordException
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of one partition as fetched together, in log order; four equal-long lists.
+    """Records of one partition as fetched together, in log order; equal-long sequences.
 
     The log has been read completely from `fetch_offset` to `next_offset`: offsets missing in
     between belong to no record we are to count (compacted, aborted, control records).
@@ -24,10 +27,28 @@ class Batch:
     fetch_offset: int
     next_offset: int
     highwater: int  # end of the partition's log when fetched
-    offsets: list[int]
+    offsets: Sequence[int]
     timestamps_ms: list[int]
-    keys: list[bytes | None]
     values: list[bytes | None]
+    records: list[Any]  # aiokafka's compiled records, for the few whose key is wanted
+
+    def key(self, position: int) -> bytes | None:
+        """The key of one record."""
+        found: bytes | None = self.records[position].key
+        return found
+
+    def since(self, offset: int) -> "Batch":
+        """The part that begins at `offset`."""
+        skip = bisect_left(self.offsets, offset)
+        if skip == 0:
+            return self
+        return replace(
+            self,
+            offsets=self.offsets[skip:],
+            timestamps_ms=self.timestamps_ms[skip:],
+            values=self.values[skip:],
+            records=self.records[skip:],
+        )
 
 
 def take(result: FetchResult, generation: int) -> Batch | None:
@@ -42,10 +63,7 @@ def take(result: FetchResult, generation: int) -> Batch | None:
     records: PartitionRecords = result._partition_records
     state = result._assignment.state_value(tp)
     fetch_offset: int = records.next_fetch_offset
-    offsets: list[int] = []
-    timestamps_ms: list[int] = []
-    keys: list[bytes | None] = []
-    values: list[bytes | None] = []
+    found: list[Any] = []
     next_offset = fetch_offset
     memory = records._records
     while memory.has_next():
@@ -57,15 +75,10 @@ def take(result: FetchResult, generation: int) -> Batch | None:
         if not _counts(records, batch):
             next_offset = batch.next_offset
             continue
-        for record in batch:
-            offset = record.offset
-            if offset < next_offset:
-                continue  # the fetch began inside a compressed batch
-            offsets.append(offset)
-            timestamps_ms.append(record.timestamp)
-            keys.append(record.key)
-            values.append(record.value)
-            next_offset = offset + 1
+        read = list(batch)
+        if read and read[0].offset < next_offset:  # the fetch began inside a batch
+            read = [record for record in read if record.offset >= next_offset]
+        found += read
         # A batch keeps its last offset even where compaction removed the last record.
         next_offset = max(next_offset, batch.next_offset)
     records.next_fetch_offset = next_offset
@@ -81,11 +94,21 @@ def take(result: FetchResult, generation: int) -> Batch | None:
         fetch_offset=fetch_offset,
         next_offset=next_offset,
         highwater=state.highwater or next_offset,
-        offsets=offsets,
-        timestamps_ms=timestamps_ms,
-        keys=keys,
-        values=values,
+        offsets=_offsets(found),
+        timestamps_ms=[record.timestamp for record in found],
+        values=[record.value for record in found],
+        records=found,
     )
+
+
+def _offsets(records: list[Any]) -> Sequence[int]:
+    """A range where nothing is missing in between, which is nearly always."""
+    if not records:
+        return ()
+    first, last = records[0].offset, records[-1].offset
+    if last - first + 1 == len(records):
+        return range(first, last + 1)
+    return [record.offset for record in records]
 
 
 def _counts(records: PartitionRecords, batch: object) -> bool:

@@ -59,7 +59,7 @@ class Kafka(Section):
         "read_committed", description="Whether records of aborted transactions are skipped."
     )
     fetch_max_partition_bytes: int = Field(
-        2_097_152, ge=65_536, description="Most bytes fetched from one partition at a time."
+        1_048_576, ge=65_536, description="Most bytes fetched from one partition at a time."
     )
     session_timeout_s: float = Field(
         30, ge=1, description="Silence after which the broker gives a worker's partitions away."
@@ -81,12 +81,17 @@ class Redis(Section):
 class Limits(Section):
     """Distinct values kept per partition; further ones are counted as `__other__`."""
 
-    models: int = Field(200, ge=1, description="Distinct models.")
+    models: int = Field(200, ge=1, le=1_000, description="Distinct models.")
     regions: int = Field(100, ge=1, description="Distinct regions.")
     channels: int = Field(50, ge=1, description="Distinct channels.")
     service_tiers: int = Field(20, ge=1, description="Distinct service tiers.")
-    series: int = Field(2_000, ge=1, description="Distinct (model, region, channel, tier).")
-    customers: int = Field(20_000, ge=1, description="Distinct customers.")
+    series: int = Field(
+        2_000, ge=1, le=100_000, description="Distinct (model, region, channel, tier)."
+    )
+    customers: int = Field(20_000, ge=1, le=200_000, description="Distinct customers.")
+
+
+Targets = Annotated[tuple[Annotated[float, Field(gt=0, le=86_400)], ...], Field(max_length=16)]
 
 
 class Worker(Section):
@@ -126,13 +131,13 @@ class Worker(Section):
         json_schema_extra={"secret": True},
     )
     customer_key_file: Path | None = Field(None, description="File to read that secret from.")
-    ttft_targets_s: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    ttft_targets_s: Targets = Field(
         (0.3,), description="TTFT thresholds that are counted exactly, as good of total."
     )
-    tpot_targets_s: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    tpot_targets_s: Targets = Field(
         (0.05,), description="TPOT thresholds that are counted exactly."
     )
-    duration_targets_s: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    duration_targets_s: Targets = Field(
         (), description="Duration thresholds that are counted exactly."
     )
     limits: Limits = Limits()

@@ -115,9 +115,13 @@ def decode(encoded: Sequence[bytes]) -> tuple[Ints, Ints, Ints]:
     if not encoded:
         nothing = np.empty(0, np.int64)
         return nothing, nothing, nothing
-    bodies = [zlib.decompress(memoryview(one)[_COMPRESSED.size :]) for one in encoded]
-    for body in bodies:
-        cookie, length, _, digits, lowest, highest, _ = _PAYLOAD.unpack_from(body)
+    try:
+        bodies = [zlib.decompress(memoryview(one)[_COMPRESSED.size :]) for one in encoded]
+        heads = [_PAYLOAD.unpack_from(body) for body in bodies]
+    except (zlib.error, struct.error) as error:
+        raise ValueError(f"not a histogram: {error}") from error
+    for body, head in zip(bodies, heads, strict=True):
+        cookie, length, _, digits, lowest, highest, _ = head
         if (cookie, digits, lowest, highest) != (_COOKIE, DIGITS, LOWEST, HIGHEST):
             raise ValueError(f"not one of our histograms: {cookie=:#x} {digits=} {highest=}")
         if length != len(body) - _PAYLOAD.size:

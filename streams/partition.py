@@ -187,7 +187,9 @@ class PartitionState:
     def missing(self, decoded: Decoded) -> list[SliceId]:
         """Slices that `apply` will need and that are only in the store."""
         wanted: set[SliceId] = set()
-        starts = np.unique(decoded.columns.ended_at_ms // 10_000) * 10
+        refused_ms = [one.watermark_ms for one in decoded.refusals if one.watermark_ms is not None]
+        times_ms = np.concatenate((decoded.columns.ended_at_ms, np.array(refused_ms, np.int64)))
+        starts = np.unique(times_ms // 10_000) * 10
         merged = self._merged(decoded.watermark_ms)
         for start_s in starts.tolist():
             wanted.update(self._targets(start_s, decoded.watermark_ms))
@@ -212,6 +214,8 @@ class PartitionState:
         Either the whole batch is counted or, on any exception, nothing of it: new values are put
         together aside and swapped in at the end.
         """
+        if absent := self.missing(decoded):
+            raise RuntimeError(f"{slice_field(min(absent))} is stored but was not provided")
         columns, watermark_ms = decoded.columns, decoded.watermark_ms
         series = self.registry.series_numbers(
             columns.series,
@@ -227,8 +231,6 @@ class PartitionState:
 
         def add(of: SliceId, tallies: Iterable[Tally]) -> None:
             if of not in staged:
-                if of in self.index and of not in self._slices:
-                    raise RuntimeError(f"{slice_field(of)} is stored but was not provided")
                 staged[of] = list(self._slices.get(of, ()))
             staged[of].extend(tallies)
 

@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -127,6 +127,7 @@ class Pipeline:
         self._edges = export_edges(self._thresholds)
         self._owned: dict[int, Owned] = {}
         self._flush_wanted = asyncio.Event()
+        self._store_answers = True
         self._flushed = asyncio.Condition()
         self.tallies = Tallies()
         self.name = f"{os.uname().nodename}:{os.getpid()}"
@@ -231,7 +232,7 @@ class Pipeline:
                 batch.fetch_offset - 1,
             )
             state.skip_to(batch.fetch_offset)
-        batch = _from_offset(batch, state.next_offset)
+        batch = batch.since(state.next_offset)
         decoded = decode(
             batch.values,
             np.array(batch.timestamps_ms, np.int64),
@@ -298,7 +299,8 @@ class Pipeline:
     async def _flush(self, owned: Owned, retry: bool = True) -> None:
         async with owned.flushing:
             if owned.state.unflushed == 0:
-                owned.flushed_at = time.monotonic()
+                if owned.highwater <= owned.state.stored_offset:
+                    owned.flushed_at = time.monotonic()  # nothing to do is no stall
                 return
             began = time.monotonic()
             async with owned.counting:
@@ -322,8 +324,11 @@ class Pipeline:
         """Write until the store answers; writing the same checkpoint again is harmless."""
         while True:
             try:
-                return await self._store.flush(owned.claim, snapshot)
+                answer = await self._store.flush(owned.claim, snapshot)
+                self._store_answers = True
+                return answer
             except StoreError as error:
+                self._store_answers = False
                 self.tallies.store_errors += 1
                 if not retry:
                     raise
@@ -350,7 +355,12 @@ class Pipeline:
             log.warning("%s", error)
 
     def stalled_s(self) -> float:
-        """Seconds since the slowest partition with uncounted or unwritten records was written."""
+        """Seconds since the slowest partition with uncounted or unwritten records was written.
+
+        0 while the store does not answer: another worker could do no better, so we stay and retry.
+        """
+        if not self._store_answers:
+            return 0.0
         now = time.monotonic()
         return max(
             (
@@ -360,17 +370,3 @@ class Pipeline:
             ),
             default=0.0,
         )
-
-
-def _from_offset(batch: Batch, offset: int) -> Batch:
-    """The part of a batch that begins at `offset`."""
-    skip = int(np.searchsorted(np.array(batch.offsets, np.int64), offset))
-    if skip == 0:
-        return batch
-    return replace(
-        batch,
-        offsets=batch.offsets[skip:],
-        timestamps_ms=batch.timestamps_ms[skip:],
-        keys=batch.keys[skip:],
-        values=batch.values[skip:],
-    )

@@ -115,15 +115,17 @@ class Registry:
         for name, dimension, seen, cap in zip(
             key, DIMENSIONS, self._seen, self._caps, strict=False
         ):
-            if name in seen or len(seen) < cap:
+            if name in seen or name == OTHER or len(seen) < cap:
                 kept.append(name)
             else:
                 self.folded[dimension] += events
                 kept.append(OTHER)
         folded = (kept[0], kept[1], kept[2], kept[3])
-        if folded not in self._series_number and len(self.series) >= self._caps.series:
+        nothing_left = (OTHER, OTHER, OTHER, OTHER)
+        full = len(self.series) >= self._caps.series
+        if full and folded not in self._series_number and folded != nothing_left:
             self.folded["series"] += events
-            folded = (OTHER, OTHER, OTHER, OTHER)
+            folded = nothing_left
         number = self._series_number.get(folded)
         return self._add_series(folded) if number is None else number
 

@@ -3,6 +3,7 @@
 `build` is pure; `make_report` reads the store. docs/report.schema.json describes the result.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from streams.measures import (
 )
 from streams.reader import StateReader, View
 from streams.registry import CubeKey, SeriesKey
-from streams.slices import HORIZON_S, LEVELS, SliceId, Tally
+from streams.slices import HORIZON_S, LEVELS, SliceId, Tally, refused_tally
 from streams.windows import cover, kept_step_s
 
 STEPS_MAX = 20_000
@@ -118,7 +119,11 @@ def build(
         )
         for start_s in starts
     ]
-    total = Tally.merged(steps)
+    # Records refused before anything was accepted have no place in time: only the total has them.
+    unplaced = Counter[str]()
+    for view, _ in read:
+        unplaced.update(view.meta.unplaced)
+    total = Tally.merged([*steps, refused_tally(unplaced)])
     report: dict[str, Any] = {
         "from": _rfc3339(found.from_s),
         "to": _rfc3339(found.to_s),

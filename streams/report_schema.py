@@ -1,4 +1,4 @@
-"""The JSON Schema of the report, from the same names that make it. Written to docs/ by `make docs`."""
+"""The JSON Schema of the report, from the same names that make it (written by `make docs`)."""
 
 from typing import Any
 
@@ -72,8 +72,8 @@ def json_schema() -> dict[str, Any]:
             "to": {**_INSTANT, "description": "End, not included."},
             "step_s": {
                 **_COUNT,
-                "description": "Length of a step in seconds: the one asked for, or the finest "
-                "multiple that is still kept at `from`.",
+                "description": "Length of a step in seconds: the one asked for, or the next longer "
+                "one that divides a day into slices still kept at `from`.",
             },
             "as_of": {**_INSTANT, "description": "The instant the answer is for."},
             "total": {"$ref": "#/$defs/measures"},

@@ -44,7 +44,7 @@ THRESHOLD_BITS = 38  # thresholds are whole microseconds, at most a day: below 2
 WITHIN_BITS = LATENCY_BITS + THRESHOLD_BITS
 
 # Recorded events are keyed by their slot first, so that one sort serves all slots of a batch.
-_SERIES_BITS = 22
+_SERIES_BITS = 28  # config.Limits keeps the numbers below 2**28
 _THRESHOLD_INDEX_BITS = 8
 
 

@@ -74,8 +74,9 @@ class Table:
         low = self.keys & ((1 << bits) - 1)
         starts = np.flatnonzero(np.concatenate(([True], high[1:] != high[:-1])))
         ends = np.append(starts[1:], len(high))
+        # Copies: a view would keep the whole table in memory for as long as any part is kept.
         return [
-            (int(high[start]), Table(low[start:end], self.values[start:end]))
+            (int(high[start]), Table(low[start:end].copy(), self.values[start:end].copy()))
             for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
         ]
 

@@ -84,7 +84,9 @@ def cover(
 ) -> list[SliceId]:
     """The stored slices that add up to [from_s, to_s) of one partition.
 
-    `from_s` and `to_s` must be multiples of a step that is still kept there (`kept_step_s`).
+    `from_s` must be a multiple of the step still kept there (`kept_step_s`), and `to_s` of that
+    same step, or else so near the watermark that no slice since the last whole coarser one has
+    expired: 13:09 is no end any more once the minute 13:00 is known only as a part of 13:00-13:10.
     `reach_s`: `extent(stored)`, from a caller that asks for many windows.
     """
     if not stored:

@@ -182,14 +182,15 @@ def named(count, caps, hashed):
         for dimension, name, cap, place in zip(
             caps._fields, row.series, caps, places, strict=False
         ):
-            if name in place or len(place) < cap:
+            if name in place or name == OTHER or len(place) < cap:
                 names.append(name)
             else:
                 names.append(OTHER)
                 folded[dimension] += 1
         key = tuple(names)
-        if key not in series and len(series) >= caps.series:
-            key = (OTHER,) * 4
+        rest = (OTHER,) * 4
+        if key not in [*series, rest] and len(series) >= caps.series:
+            key = rest
             folded["series"] += 1
         if key not in series:
             series.append(key)

@@ -1,5 +1,7 @@
 """Random logs, and a worker without a network that counts them and keeps the result on a shelf."""
 
+from itertools import pairwise
+
 import msgspec
 from hypothesis import strategies as st
 
@@ -13,7 +15,8 @@ from streams.partition import (
     slice_field,
 )
 from streams.registry import Caps, Registry, customer_hasher
-from streams.slices import Tally, export_edges
+from streams.slices import LEVELS, Tally, export_edges
+from streams.windows import kept_step_s
 from tests.oracle import LIMITS, judge, readable
 
 HASHED = customer_hasher(b"a key of the tests, 24 b")
@@ -194,3 +197,16 @@ def shelf_after(log, cuts=(), caps=ROOMY, lateness_s=30):
     checkpoint(state, shelf)
     assert (shelf.offset, state.unflushed) == (len(log), 0)
     return shelf
+
+
+def answerable(from_s, to_s, watermark_s):
+    """The largest range inside that what is kept can answer exactly."""
+    step_s = kept_step_s(from_s, watermark_s)
+    from_s = -(-from_s // step_s) * step_s
+    to_s -= to_s % LEVELS[0].step_s
+    for finer, coarser in reversed(list(pairwise(LEVELS))):
+        # What lies beyond the last whole coarser slice is told by finer ones, if all are there.
+        begin_s = to_s // coarser.step_s * coarser.step_s
+        if begin_s + finer.step_s <= watermark_s - finer.keep_s:
+            to_s = begin_s
+    return from_s, max(from_s, to_s)

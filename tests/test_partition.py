@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from streams.partition import slice_field
 from streams.slices import LEVELS, SliceId, Tally, export_edges
-from streams.windows import ROLLING_S, cover, kept_step_s, rolling
+from streams.windows import ROLLING_S, cover, rolling
 from tests.oracle import LIMITS, judge, named, readable, recount, told
 from tests.shelf import (
     CUTS,
@@ -22,6 +22,7 @@ from tests.shelf import (
     ROOMY,
     TIGHT,
     Shelf,
+    answerable,
     checkpoint,
     count,
     loaded,
@@ -31,7 +32,7 @@ from tests.shelf import (
 
 # --- the laws ------------------------------------------------------------------------------------
 
-MANY = settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 NAMED_BY_A_REFUSED = [
@@ -87,6 +88,7 @@ def test_every_window_that_is_still_kept_equals_a_recount(log, cuts, lateness_s,
         assert shelf.index == {}
         return
     watermark_s = truth.watermark_ms // 1_000
+    oldest = watermark_s // DAY_S * DAY_S - LEVELS[-1].keep_s + DAY_S
     ranges = [
         rolling(span_s, watermark_s + silent_s, watermark_s)
         for span_s in ROLLING_S.values()
@@ -97,18 +99,11 @@ def test_every_window_that_is_still_kept_equals_a_recount(log, cuts, lateness_s,
         ends = st.sampled_from(sorted(truth.touched_s()))
         one, other = data.draw(ends), data.draw(ends)
         spread = data.draw(st.integers(0, 2 * DAY_S) | st.integers(0, 90))
-        ranges.append(aligned(min(one, other) - spread, max(one, other) + spread, watermark_s))
+        from_s, to_s = min(one, other) - spread, max(one, other) + spread
+        ranges.append(answerable(max(from_s, oldest), to_s, watermark_s))
     for from_s, to_s in ranges:
         found = cover(shelf.index, shelf.meta.merged_until_s, from_s, to_s)
         assert shelf.readable(found) == truth.between(from_s, to_s)
-
-
-def aligned(from_s, to_s, watermark_s):
-    """The largest range inside that what is kept at either end can answer."""
-    first, last = kept_step_s(from_s, watermark_s), kept_step_s(to_s - 1, watermark_s)
-    oldest = watermark_s // DAY_S * DAY_S - LEVELS[-1].keep_s + DAY_S
-    from_s = max(oldest, -(-from_s // first) * first)
-    return from_s, max(from_s, to_s // last * last)
 
 
 # --- single facts --------------------------------------------------------------------------------
@@ -167,6 +162,15 @@ def test_a_late_event_is_counted_at_every_resolution_that_still_keeps_its_time()
     for of in (SliceId(2, NOON), SliceId(3, NOON)):
         models = {key[0] for key in shelf.readable([of])["series"]}
         assert models == {"a", "b"}
+
+
+def test_an_event_for_a_slice_that_has_just_expired_does_not_bring_it_back():
+    #  12:00:00 |10 s| ... 15 min ... 12:15:10 = watermark, then a late one of 12:00:01
+    log = [plain(NOON), plain(NOON + 910), plain(NOON + 1, model="b")]
+    for cuts in ([], [(1, ""), (1, "")], [(1, "restart"), (1, "restart")]):
+        shelf = shelf_after(log, cuts)
+        assert levels_holding(shelf, NOON) == [60, 600]
+        assert len(shelf.readable([SliceId(1, NOON)])["series"]) == 2
 
 
 def test_forgetting_keeps_what_is_not_in_the_store():

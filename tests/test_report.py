@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from streams.reader import View
 from streams.report import Question, Range, ReportError, build, settle
+from streams.report_schema import json_schema
 from streams.slices import Tally
 from tests.oracle import named, recount
 from tests.shelf import (
@@ -166,6 +168,14 @@ def summed(values):
 # --- shape ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("by", [(), ("model", "region"), ("customer",)])
+def test_a_report_is_what_its_schema_says(by):
+    log = [plain(NOON), plain(NOON + 900, probe=True), (b"{", 0), plain(NOON + 900, region="eu")]
+    report = answer([shelf_after(log)], by=by)
+    Draft202012Validator(json_schema()).validate(report)
+    assert ("groups" in report) == bool(by)
+
+
 def test_a_report_has_exactly_the_keys_that_are_promised():
     log = [plain(NOON, region="eu"), (b"{", 0), plain(NOON + 400, probe=True)]
     report = answer([shelf_after(log)], by=("model", "region"))
@@ -230,6 +240,8 @@ def test_partitions_are_added_up_each_at_its_own_watermark():
         (5 * HOUR_S, 300, 600),
         (5 * HOUR_S, 900, 1_200),  # whole slices in a step, whole steps in a day
         (40 * HOUR_S, 3 * HOUR_S, 3 * HOUR_S),
+        (5 * HOUR_S, 2_700, HOUR_S),  # 50 min would do, but no whole number of them is a day
+        (40 * HOUR_S, 17_280, 6 * HOUR_S),
         (40 * HOUR_S, 300, HOUR_S),  # ten minutes for 30 h
         (34 * DAY_S, 1_800, HOUR_S),
         (36 * DAY_S, 300, DAY_S),  # hours for 35 days
@@ -241,6 +253,15 @@ def test_older_ranges_are_answered_at_the_coarsest_step_needed_and_say_so(age_s,
     report = answer([shelf_after(log)], from_s=NOON - age_s, step_s=asked_s, to_s=NOON - age_s + 1)
     assert report["step_s"] == step_s
     assert report["from"] == rfc3339((NOON - age_s) // step_s * step_s)
+    assert report["total"]["requests"] == 1
+
+
+def test_the_begin_of_the_first_step_decides_what_is_still_kept():
+    #  09:00          09:14 = from                         12:10 = watermark
+    #    |-- 900 s -----|- the minutes before 09:10 are gone
+    shelf = shelf_after([plain(NOON - 3 * HOUR_S), plain(NOON + 600)])
+    report = answer([shelf], from_s=NOON - 166 * 60, step_s=900, to_s=NOON - 165 * 60)
+    assert (report["step_s"], report["from"]) == (1_200, "2023-11-15T09:00:00Z")
     assert report["total"]["requests"] == 1
 
 

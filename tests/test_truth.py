@@ -1,5 +1,5 @@
-"""The whole path on real requests: file -> Kafka -> worker -> Redis -> report equals the answers that
-came with each trace, and nothing that happens to a worker on the way changes a digit.
+"""The whole path on real requests: file -> Kafka -> worker -> Redis -> report equals the answers
+that came with each trace, and nothing that happens to a worker on the way changes a digit.
 
 Latencies are held against nearest-rank values of the file, within the 1 % that a report promises;
 everything else must be equal.
@@ -14,6 +14,7 @@ import json
 import math
 import random
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,18 +29,17 @@ from streams.sources.mapping import Row, load_mapping, read_rows
 from streams.sources.producer import EventProducer
 from streams.sources.profile import Profile
 from streams.sources.simulate import Traffic, load_timeline
-from tests.servers import Broker, RedisServer, wait_until
+from tests.servers import Broker, RedisServer
 from tests.traces import TRACES, needs_traces, reference
 from tests.worker_process import (
     SECRET,
-    START_S,
     State,
     WorkerProcess,
-    asked,
+    dead_letters,
     make_topics,
+    origin,
     regrouped,
     report,
-    send,
     tokenpulse,
     worker_settings,
 )
@@ -108,7 +108,7 @@ def assert_counts(measures: Answer, expected: Mapping[str, Any]) -> None:
     }
     known = {name: expected[name] for name in told if isinstance(expected.get(name), int | float)}
     assert {name: told[name] for name in known} == known
-    assert measures["outcomes"].values() and sum(measures["outcomes"].values()) == told["requests"]
+    assert sum(measures["outcomes"].values()) == measures["requests"]
 
 
 def assert_latency(found: Answer, answer: Mapping[str, Any], unit_s: float = 1) -> None:
@@ -150,7 +150,7 @@ def by(answer: Answer) -> dict[str, Answer]:
 
 
 @dataclass
-class Path_:
+class Through:
     """One worker and one topic, through which files go one after another, oldest first."""
 
     settings: Settings
@@ -178,11 +178,11 @@ class Path_:
 @pytest.fixture(scope="module")
 def path(
     broker: Broker, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path_]:
+) -> Iterator[Through]:
     scratch = tmp_path_factory.mktemp("truth")
     settings = worker_settings(broker, redis_server.url, partitions=2)
     with WorkerProcess(settings, scratch / "worker.log"):
-        yield Path_(settings, scratch)
+        yield Through(settings, scratch)
 
 
 def recent_from_s(whole: Answer) -> int:
@@ -191,7 +191,7 @@ def recent_from_s(whole: Answer) -> int:
     return -(-oldest_s // FIVE_MIN_S) * FIVE_MIN_S
 
 
-# --- the traces, oldest first: one worker counts them all ------------------------------------------
+# --- the traces, oldest first: one worker counts them all -----------------------------------------
 
 
 @needs_traces
@@ -225,7 +225,7 @@ def test_azure_with_one_command_that_brings_its_own_broker_redis_and_worker(tmp_
 
 
 @needs_traces
-def test_llmperf_runs_one_by_one_and_errors_stay_out_of_the_percentiles(path: Path_) -> None:
+def test_llmperf_runs_one_by_one_and_errors_stay_out_of_the_percentiles(path: Through) -> None:
     expected = reference("llmperf_leaderboard")
     folder = TRACES / "llmperf_leaderboard" / "individual"
     for run in expected["runs"]:
@@ -237,12 +237,17 @@ def test_llmperf_runs_one_by_one_and_errors_stay_out_of_the_percentiles(path: Pa
     for run, told in expected["runs"].items():
         assert_counts(runs[run], told)
         codes = {"stream_error": "-100", "rate_limited": "429", "server_error": "-1"}
-        failed = {codes[name]: n for name, n in runs[run]["outcomes"].items() if name in codes and n}
+        failed = {
+            codes[name]: n for name, n in runs[run]["outcomes"].items() if name in codes and n
+        }
         assert failed == told["error_codes"]
         assert_latency(runs[run]["ttft_seconds"], told["ttft_s_no_error"])
         assert_latency(runs[run]["duration_seconds"], told["end_to_end_latency_s_no_error"])
         rows = json.loads((folder / f"{run}.json").read_text())
-        for ours, theirs in (("ttft_seconds", "ttft_s"), ("duration_seconds", "end_to_end_latency_s")):
+        for ours, theirs in (
+            ("ttft_seconds", "ttft_s"),
+            ("duration_seconds", "end_to_end_latency_s"),
+        ):
             good = sorted(row[theirs] for row in rows if row["error_code"] is None)
             for percent in (50, 95, 99):
                 published = told["published"][f"{theirs}_p{percent}"]
@@ -254,7 +259,7 @@ def test_llmperf_runs_one_by_one_and_errors_stay_out_of_the_percentiles(path: Pa
 
 
 @needs_traces
-def test_vllm_logs_file_by_file(path: Path_) -> None:
+def test_vllm_logs_file_by_file(path: Through) -> None:
     for number, (name, told) in enumerate(reference("vllm_overload_logs")["files"].items()):
         base_s = VLLM_BASE_S + (number + 1) * 6 * 3_600
         answer = path.replay(
@@ -274,7 +279,7 @@ def test_vllm_logs_file_by_file(path: Path_) -> None:
 
 
 @needs_traces
-def test_claude_sessions_per_model_and_per_customer(path: Path_) -> None:
+def test_claude_sessions_per_model_and_per_customer(path: Through) -> None:
     base_s, told = BASE["claude_code_sessions"], reference("claude_code_sessions")
     file = TRACES / "claude_code_sessions" / FILES["claude_code_sessions"]
     whole = path.replay(file, "claude_code_sessions", "--from", str(base_s), "--by", "model")
@@ -310,7 +315,7 @@ def test_mooncake_cached_tokens_in_every_five_minutes(
     # A topic of its own: it lies at the same time as the Claude sessions.
     settings = worker_settings(broker, redis_server.url)
     with WorkerProcess(settings, tmp_path / "worker.log"):
-        answer = Path_(settings, tmp_path).replay(
+        answer = Through(settings, tmp_path).replay(
             TRACES / "mooncake_conversation" / FILES["mooncake_conversation"],
             "mooncake_conversation",
         )
@@ -322,7 +327,7 @@ def test_mooncake_cached_tokens_in_every_five_minutes(
 
 
 @needs_traces
-def test_exgentic_errors_per_model_and_per_session(path: Path_) -> None:
+def test_exgentic_errors_per_model_and_per_session(path: Through) -> None:
     told = reference("exgentic_agent_spans")
     start_s = int(datetime.fromisoformat(told["first"]).timestamp()) // 86_400 * 86_400
     file = TRACES / "exgentic_agent_spans" / FILES["exgentic_agent_spans"]
@@ -350,10 +355,10 @@ def zip_by(expected: Mapping[str, Any], found: Mapping[str, Answer]) -> list[tup
     return [(expected[name], found[name]) for name in expected]
 
 
-# --- killed workers --------------------------------------------------------------------------------
+# --- killed workers -------------------------------------------------------------------------------
 
 KILLS = 5
-SIMULATED_AT_MS = 1_735_862_400_000  # two days after the Claude sessions
+SIMULATED_AT_MS = 1_735_866_000_000  # two days after the Claude sessions
 COPIES = 3
 
 
@@ -414,7 +419,9 @@ def stored(redis_server: RedisServer, settings: Settings) -> dict[int, dict[byte
 class Feed:
     """Sends to a topic at a pace, but never beyond what is allowed so far."""
 
-    def __init__(self, kafka: Kafka, parts: Sequence[tuple[int, list[tuple[bytes, bytes]]]]) -> None:
+    def __init__(
+        self, kafka: Kafka, parts: Sequence[tuple[int, list[tuple[bytes, bytes]]]]
+    ) -> None:
         self.total = sum(len(records) for _, records in parts)
         self.allowed = 0
         self.sent = 0
@@ -432,7 +439,7 @@ class Feed:
     async def _run(self) -> None:
         async with EventProducer(self._kafka, linger_ms=20) as producer:
             for stamp_ms, records in self._parts:
-                while self.sent + len(records) > self.allowed:
+                while self.sent + len(records) > self.allowed:  # noqa: ASYNC110 - another thread's
                     await asyncio.sleep(0.01)
                 await producer.send_many(records, stamp_ms)
                 self.sent += len(records)
@@ -460,9 +467,7 @@ def test_a_worker_killed_five_times_while_events_flow_gives_the_identical_report
             feed.allowed = number * window
             target = feed.allowed - dice.uniform(0.1, 0.9) * window
             with WorkerProcess(killed, tmp_path / "killed.log") as worker:
-                wait_until(
-                    lambda: state.counted(partitions) > max(before, target), "it gets on", START_S
-                )
+                state.wait_past(partitions, max(before, target))
                 worker.kill()
             now = state.counted(partitions)
             assert before < now < feed.total
@@ -473,7 +478,26 @@ def test_a_worker_killed_five_times_while_events_flow_gives_the_identical_report
             state.wait_for(ends)
         with WorkerProcess(undisturbed, tmp_path / "undisturbed.log"):
             State(undisturbed, client).wait_for(ends)
+    questions: list[dict[str, Any]] = [
+        {},
+        {"by": ("model", "region", "channel", "service_tier")},
+        {"by": ("customer", "model")},
+        {"from_s": SIMULATED_AT_MS // 1_000 + 3_000, "step_s": 10},
+    ]
+    for question in questions:
+        assert report(killed, **question) == report(undisturbed, **question)
     assert stored(redis_server, killed) == stored(redis_server, undisturbed)
+    # Every refused record is at the other topic, at least once; the kills made some of them double.
+    refused = sum(report(killed)["total"]["refused"].values())
+    assert refused > 1_000
+    letters = [dead_letters(settings.kafka, refused) for settings in (killed, undisturbed)]
+    assert {origin(one) for one in letters[0]} == {origin(one) for one in letters[1]}
+    assert len(letters[1]) == refused <= len(letters[0])
+    if TRACES.is_dir():
+        day = report(killed, to_s=SIMULATED_AT_MS // 1_000 - 3_600, step_s=86_400)["total"]
+        told = reference("claude_code_sessions")
+        names = ("rows", "input_tokens", "cached_input_tokens", "output_tokens")
+        assert_counts(day, {name: COPIES * told[name] for name in names})
 
 
 def with_dead_letters_of_its_own(settings: Settings) -> Settings:
@@ -481,3 +505,191 @@ def with_dead_letters_of_its_own(settings: Settings) -> Settings:
     settings = settings.model_copy(update={"kafka": kafka})
     make_topics(settings)
     return settings
+
+
+# --- a simulated file, where the traces are not there, and always ---------------------------------
+
+MAPPING = """
+format: jsonl
+time: {column: ended_at, kind: epoch, unit: ms, marks: end}
+fields:
+"""
+FIELDS = (
+    *("request_id", "model", "outcome", "region", "channel", "service_tier", "customer_id"),
+    *("stream", "ttft_ms", "duration_ms", "input_tokens", "cached_input_tokens"),
+    *("cache_write_tokens", "output_tokens", "reasoning_tokens", "probe"),
+)
+LINES_AT_MS = 1_760_000_000_000
+IN_2099_MS = 4_070_908_800_000
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Answer]]:
+    """A file of a quarter of an hour, its mapping, and its good rows.
+
+    Three more rows cannot be mapped, and two are so far in the future that the worker refuses them.
+    """
+    folder = tmp_path_factory.mktemp("simulated")
+    mapping = folder / "mapping.yaml"
+    optional = "".join(f"  {name}: {{column: {name}, optional: true}}\n" for name in FIELDS)
+    mapping.write_text(MAPPING + optional)
+    records = Traffic(Profile.default(12), 7).records(LINES_AT_MS, LINES_AT_MS + 900_000)
+    good = [json.loads(one.value) for one in records]
+    bad = [good[0] | {"ended_at": "soon"}] * 3
+    future = [event | {"ended_at": IN_2099_MS} for event in good[:2]]
+    lines = [json.dumps(event) for event in (*good[:500], *bad, *future, *good[500:])]
+    file = folder / "simulated.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+    return file, mapping, good
+
+
+def nearest_rank(values: list[float]) -> Answer:
+    """Answers in the shape of the references."""
+    ranked = sorted(values)
+    shares = {f"p{p}_nearest_rank": ranked[math.ceil(p * len(ranked) / 100) - 1] for p in PERCENTS}
+    return {"n": len(ranked), "max": ranked[-1], **shares}
+
+
+PERCENTS = (50, 90, 95, 99)
+
+
+def assert_recounted(found: Answer, events: list[Answer]) -> None:
+    """Measures equal a recount of these events, one by one."""
+    real = [event for event in events if not event.get("probe", False)]
+    good = [event for event in real if event["outcome"] == "success"]
+    outcomes = Counter(event["outcome"] for event in real)
+    assert {name: n for name, n in found["outcomes"].items() if n} == outcomes
+    tokens = {
+        name: sum(event.get(f"{name}_tokens", 0) for event in real)
+        for name in ("input", "cached_input", "cache_write", "output", "reasoning")
+    }
+    tokens["total"] = tokens["input"] + tokens["output"]
+    assert found["tokens"] == tokens
+    assert found["cache_hit_ratio"] == tokens["cached_input"] / tokens["input"]
+    if "ttft_seconds" not in found:  # customers have counts only
+        return
+    streamed = [event for event in good if event.get("stream", True) and "ttft_ms" in event]
+    lasting = [event for event in good if "duration_ms" in event]
+    written = [
+        (event["duration_ms"] - event["ttft_ms"]) / (event["output_tokens"] - 1)
+        for event in streamed
+        if "duration_ms" in event and event.get("output_tokens", 0) > 1
+    ]
+    assert_latency(
+        found["ttft_seconds"], nearest_rank([event["ttft_ms"] for event in streamed]), 0.001
+    )
+    assert_latency(
+        found["duration_seconds"], nearest_rank([event["duration_ms"] for event in lasting]), 0.001
+    )
+    assert_latency(found["tpot_seconds"], nearest_rank(written), 0.001)
+    eligible = ("success", "server_error", "timeout", "overloaded", "stream_error")
+    judged = [event["outcome"] for event in events if event["outcome"] in eligible]
+    assert found["availability_ratio"] == judged.count("success") / len(judged)
+
+
+def test_a_simulated_file_equals_a_recount_and_every_row_is_counted_or_reported(
+    simulated: tuple[Path, Path, list[Answer]], tmp_path: Path
+) -> None:
+    file, mapping, events = simulated
+    target = tmp_path / "report.json"
+    done = tokenpulse(
+        *("replay", file, "--mapping", mapping, "--as-recorded", "--report-json", target),
+        *("--by", "model", "--step", "1m"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        f"{len(events) + 5} rows: {len(events)} counted, 2 refused (from_the_future 2), "
+        "3 could not be mapped\n"
+    )
+    lines = [501, 502, 503]
+    assert [
+        line.partition(f"{file}: line ")[2].split(":")[0] for line in done.stderr.splitlines()
+    ] == [str(line) for line in lines]
+    answer = json.loads(target.read_text())
+    assert answer["step_s"] == 60
+    assert answer["total"]["refused"] == {"from_the_future": 2}
+    assert_recounted(answer["total"], events)
+    assert by(answer).keys() == {event["model"] for event in events}
+    for model, found in by(answer).items():
+        assert_recounted(found, [event for event in events if event["model"] == model])
+    per_minute: defaultdict[int, list[Answer]] = defaultdict(list)
+    for event in events:
+        per_minute[event["ended_at"] // 60_000 * 60].append(event)
+    assert steps(answer).keys() == per_minute.keys()
+    for start_s, found in steps(answer).items():
+        assert_recounted(found, per_minute[start_s])
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_without_as_recorded_a_file_ends_now(
+    simulated: tuple[Path, Path, list[Answer]],
+    broker: Broker,
+    redis_server: RedisServer,
+    tmp_path: Path,
+) -> None:
+    _, mapping, events = simulated
+    file = tmp_path / "good.jsonl"
+    file.write_text("".join(json.dumps(event) + "\n" for event in events))
+    settings = worker_settings(broker, redis_server.url)
+    began_s = time.time()
+    with WorkerProcess(settings, tmp_path / "worker.log"):
+        done = tokenpulse("replay", file, "--mapping", mapping, settings=settings)
+    assert done.returncode == 0, done.stderr
+    answer = report(settings)
+    assert int(began_s) <= seconds(answer["as_of"]) <= time.time()
+    assert_recounted(answer["total"], events)
+    # All were moved by the same time: what lay apart lies as far apart as before.
+    span_s = (max(event["ended_at"] for event in events) - events[0]["ended_at"]) // 1_000
+    [records] = broker.read(settings.kafka.topic, len(events)).values()
+    sent = [json.loads(record.value)["ended_at"] for record in records]
+    assert {now - then["ended_at"] for now, then in zip(sent, events, strict=True)} == {
+        sent[0] - events[0]["ended_at"]
+    }
+    assert (max(sent) - sent[0]) // 1_000 == span_s
+
+
+def test_at_a_speed_no_row_is_sent_before_its_time(
+    broker: Broker, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    # Rows at 0, 10, 30 and 60 s, twenty times as fast: sent 0, 0.5, 1.5 and 3 s after the first.
+    mapping, file = tmp_path / "mapping.yaml", tmp_path / "rows.csv"
+    mapping.write_text(
+        "format: csv\ntime: {column: at, kind: relative, unit: s, base: 2026-01-01T00:00:00Z, "
+        "marks: end}\nfields:\n  model: {constant: m}\n  outcome: {constant: success}\n"
+        "  input_tokens: tokens\n"
+    )
+    file.write_text("at,tokens\n0,1\n10,2\n30,3\n60,4\n")
+    settings = worker_settings(broker, redis_server.url)
+    with WorkerProcess(settings, tmp_path / "worker.log"):
+        done = tokenpulse("replay", file, "--mapping", mapping, "--speed", 20, settings=settings)
+    assert done.returncode == 0, done.stderr
+    [records] = broker.read(settings.kafka.topic, 4).values()
+    # The file is shifted to end when its last row is due, which tells when the replay began.
+    ended_ms = [json.loads(record.value)["ended_at"] for record in records]
+    began_ms = ended_ms[-1] - 3_000
+    for record, due_ms in zip(records, (0, 500, 1_500, 3_000), strict=True):
+        assert record.timestamp >= began_ms + due_ms - CLOCK_STEP_MS
+    assert ended_ms == [ended_ms[-1] - before_ms for before_ms in (60_000, 50_000, 30_000, 0)]
+
+
+CLOCK_STEP_MS = 20  # a sleep may end that much early where clocks are coarse
+
+
+@pytest.mark.parametrize(
+    ("file", "mapping", "told"),
+    [
+        ("absent.csv", "azure_llm_2023", "absent.csv: "),
+        ("{here}", "nobody_made_this", "nobody_made_this"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_and_status_2(
+    tmp_path: Path, file: str, mapping: str, told: str
+) -> None:
+    done = tokenpulse("replay", file.format(here=Path(__file__)), "--mapping", mapping)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("tokenpulse: ")
+    assert told in line

@@ -1,26 +1,28 @@
 """Real worker processes, real commands, and what Redis says of them."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import redis
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams.checkpoint import connect, partition_key
+from streams.checkpoint import connect, partition_key, pulse_key
 from streams.config import Kafka, Redis, Settings, Worker
 from streams.embedded import environment
 from streams.report import Question, make_report
 from streams.sources.producer import EventProducer
 from streams.topics import create_topics
-from tests.servers import Broker, RedisServer, wait_until
+from tests.servers import Broker, wait_until
 
 SECRET = "a secret of the tests, long enough"
 START_S = 30  # for a worker to start, join and count on a loaded machine
@@ -126,9 +128,20 @@ class State:
         """Token of the worker that claimed it last; empty where nobody did."""
         return (self._field(partition, "owner") or b"").decode()
 
+    def workers(self, partitions: Iterable[int]) -> set[str]:
+        """Names of the workers whose sign of life is the newest of some partition."""
+        kafka = self._kafka
+        keys = [pulse_key(kafka.group, kafka.topic, partition) for partition in partitions]
+        return {(self._client.hget(key, "worker") or b"").decode() for key in keys}  # type: ignore[union-attr]
+
     def counted(self, partitions: Iterable[int]) -> int:
         """Records that the stored states include."""
         return sum(map(self.offset, partitions))
+
+    def wait_past(self, partitions: Iterable[int], records: float) -> None:
+        """Return when the stored states include more than `records`."""
+        wanted = list(partitions)
+        wait_until(lambda: self.counted(wanted) > records, f"more than {records:g}", START_S)
 
     def has(self, ends: Mapping[int, int]) -> bool:
         """Whether every partition's stored offset is exactly at its end."""
@@ -161,6 +174,24 @@ def send(
                 await producer.send_many(part, stamp_ms)
             await producer.flush()
             return dict(producer.end_offsets)
+
+    return asyncio.run(run())
+
+
+def send_raw(kafka: Kafka, records: Sequence[tuple[bytes | None, bytes | None]]) -> dict[int, int]:
+    """Produce records one by one, also such as our own producer never sends."""
+
+    async def run() -> dict[int, int]:
+        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
+        await producer.start()
+        try:
+            ends: dict[int, int] = {}
+            for key, value in records:
+                sent = await producer.send_and_wait(kafka.topic, value, key=key)
+                ends[sent.partition] = sent.offset + 1
+            return ends
+        finally:
+            await producer.stop()
 
     return asyncio.run(run())
 
@@ -214,13 +245,6 @@ def asked(settings: Settings, *options: str) -> dict[str, Any]:
     return answer
 
 
-def fresh(redis_server: RedisServer) -> redis.Redis:
-    """A client of a database without anything in it."""
-    client = redis_server.client()
-    client.flushdb()
-    return client
-
-
 def dead_letters(kafka: Kafka, distinct: int, timeout_s: float = 60) -> list[Any]:
     """Records of the dead-letter topic, once it holds so many different ones.
 
@@ -260,3 +284,78 @@ def origin(record: Any) -> tuple[str, int, int]:
     """Topic, partition and offset that a dead letter came from."""
     told = headers(record)
     return told["topic"], int(told["partition"]), int(told["offset"])
+
+
+class Cable:
+    """A TCP connection to a server that can be cut, or held so that nothing passes any more."""
+
+    def __init__(self, port: int) -> None:
+        self._to, self._pairs = port, set[asyncio.StreamWriter]()
+        self._loop = asyncio.new_event_loop()
+        self._passing = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.mend()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.cut()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def cut(self) -> None:
+        """Close all connections and refuse new ones."""
+        self._do(self._cut())
+
+    def hold(self) -> None:
+        """Accept, and say nothing more."""
+        self._do(self._hold())
+
+    def mend(self) -> None:
+        """Let everything through again, at the same port."""
+        self._do(self._mend())
+
+    def _do(self, what: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(10)
+
+    async def _cut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in self._pairs:
+            writer.transport.abort()
+        self._pairs.clear()
+
+    async def _hold(self) -> None:
+        self._passing.clear()
+
+    async def _mend(self) -> None:
+        self._passing.set()
+        if self._server is None:
+            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        self._pairs |= {writer, far_writer}
+        with contextlib.suppress(OSError):
+            await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                await self._passing.wait()
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()

@@ -151,15 +151,15 @@ async def _send(
                 bar.clear()
                 say(f"{replay.path}: line {row.line}: {row.problem}")
                 continue
-            event = {**row.event, "ended_at": row.ended_at_ms + shift_ms}
-            chunk.append((str(event["request_id"]).encode(), encode(event)))
             due_s = _due_s(replay.speed, row.ended_at_ms - extent.first_ms, began_ms)
             if len(chunk) >= CHUNK or due_s > 0:
                 await producer.send_many(chunk)
-                bar.update(outcome.rows - bar.n)
+                bar.update(outcome.rows - 1 - bar.n)
                 outcome.sent += len(chunk)
                 chunk = []
                 await asyncio.sleep(max(0.0, due_s))
+            event = {**row.event, "ended_at": row.ended_at_ms + shift_ms}
+            chunk.append((str(event["request_id"]).encode(), encode(event)))
         await producer.send_many(chunk)
         outcome.sent += len(chunk)
         await producer.flush()

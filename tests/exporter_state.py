@@ -1,0 +1,176 @@
+"""State as a worker would leave it, written from events through the real store and state."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporters.collector import Collected, Collector
+from streams.checkpoint import Answer, Claimed, RedisStore, connect
+from streams.config import Settings, Worker
+from streams.events import OUTCOMES, Rules, decode
+from streams.partition import PartitionState, decode_meta, decode_names, slice_field
+from streams.pipeline import thresholds_of
+from streams.registry import Caps, Registry, customer_hasher
+from streams.slices import HORIZON_S, export_edges
+
+SECRET = "0123456789abcdef" * 2
+RULES = Rules(10_000, 300_000, HORIZON_S * 1_000)
+NOW_S = 1_700_000_005  # in the slice [.. 000, .. 010)
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def settings_for(redis_url: str, worker: dict[str, Any] | None = None, **exporter: Any) -> Settings:
+    return Settings(
+        redis={"url": redis_url, "timeout_s": 1},
+        worker={"customer_key": SECRET, **(worker or {})},
+        exporter=exporter,
+    )
+
+
+def event(ended_at_s: float, **changes: Any) -> dict[str, Any]:
+    """A success with TTFT 0.2 s, TPOT 0.02 s, 1,000 input tokens of which 400 cached."""
+    return {
+        "request_id": "r",
+        "ended_at": round(ended_at_s * 1_000),
+        "model": "opus",
+        "outcome": "success",
+        "region": "us-east-1",
+        "channel": "direct",
+        "service_tier": "standard",
+        "customer_id": "acme",
+        "ttft_ms": 200,
+        "duration_ms": 2_200,
+        "input_tokens": 1_000,
+        "cached_input_tokens": 400,
+        "output_tokens": 101,
+        "reasoning_tokens": 60,
+    } | changes
+
+
+def some_events(seed: int, count: int, from_s: float, to_s: float) -> list[dict[str, Any]]:
+    """Random events in rising order of time, of several models, regions and customers."""
+    chance = random.Random(seed)
+    events = []
+    for ended_at_s in sorted(chance.uniform(from_s, to_s) for _ in range(count)):
+        outcome = chance.choice(["success"] * 12 + list(OUTCOMES))
+        ttft_ms = round(chance.lognormvariate(5.3, 0.6), 3)
+        made = event(
+            ended_at_s,
+            model=chance.choice(["opus", "sonnet", "haiku"]),
+            region=chance.choice(["us-east-1", "eu-west-1"]),
+            customer_id=chance.choice(["acme", "globex", "initech", "hooli"]),
+            outcome=outcome,
+            ttft_ms=ttft_ms,
+            duration_ms=ttft_ms + round(chance.lognormvariate(8, 1), 3),
+            input_tokens=chance.randint(100, 5_000),
+            cached_input_tokens=chance.randint(0, 100),
+            output_tokens=chance.randint(2, 800),
+            reasoning_tokens=chance.randint(0, 2),
+        )
+        if chance.random() < 0.05:
+            made["probe"] = True
+        events.append(made)
+    return events
+
+
+class StateWriter:
+    """Stands in for a worker; use it inside one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._client = connect(settings.redis.url, 5)
+        self._store = RedisStore(self._client, settings.kafka.group, settings.kafka.topic)
+        self._owned: dict[int, tuple[Claimed, PartitionState]] = {}
+
+    async def write(
+        self, partition: int, values: Sequence[dict[str, Any] | bytes], at_s: float = NOW_S
+    ) -> None:
+        """Count records and write one checkpoint and a pulse; `at_s` is the writer's clock."""
+        if partition not in self._owned:
+            self._owned[partition] = await self._claimed(partition, self.settings.worker)
+        claim, state = self._owned[partition]
+        raw = [one if isinstance(one, bytes) else msgspec.json.encode(one) for one in values]
+        stamps = np.full(len(raw), round(at_s * 1_000), np.int64)
+        decoded = decode(raw, stamps, state.watermark_ms, RULES)
+        missing = state.missing(decoded)
+        found = await self._store.load(claim, [slice_field(of) for of in missing])
+        state.provide(dict(zip(missing, found.values(), strict=True)))
+        state.apply(decoded, state.next_offset + len(raw))
+        snapshot = state.snapshot(round(at_s * 1_000))
+        assert await self._store.flush(claim, snapshot) is Answer.OK
+        state.confirm(snapshot)
+        await self.pulse(partition, at_s)
+
+    async def pulse(self, partition: int, at_s: float, **changes: Any) -> None:
+        values = {
+            "at_ms": round(at_s * 1_000),
+            "worker": f"host:{partition}",
+            "highwater": self._owned[partition][1].next_offset + 7,
+            "flush_s": 0.0125,
+            **dict.fromkeys(("fenced", "conflicts", "reseeks", "lost", "store_errors"), 0),
+        }
+        await self._store.pulse(partition, values | changes)
+
+    async def _claimed(self, partition: int, worker: Worker) -> tuple[Claimed, PartitionState]:
+        claim = await self._store.claim(partition)
+        fields = claim.stored.fields
+        names = decode_names(decode_meta(fields["meta"]), fields) if fields else ([], [])
+        targets, limits = thresholds_of(worker), worker.limits
+        caps = Caps(
+            *(limits.models, limits.regions, limits.channels, limits.service_tiers),
+            *(limits.series, limits.customers),
+        )
+        registry = Registry(caps, customer_hasher(worker.customer_secret()), *names)
+        return claim, PartitionState(
+            claim.stored, registry, targets, export_edges(targets), worker.lateness_s
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def write_state(settings: Settings, records: dict[int, list[Any]], at_s: float = NOW_S) -> None:
+    """Write one checkpoint for each partition."""
+
+    async def write() -> None:
+        writer = StateWriter(settings)
+        for partition, values in records.items():
+            await writer.write(partition, values, at_s)
+        await writer.close()
+
+    asyncio.run(write())
+
+
+def export(settings: Settings, now_s: float = NOW_S, **customers: Any) -> Collected:
+    """One export by a fresh exporter."""
+
+    async def collect() -> Collected:
+        client = connect(settings.redis.url, 5)
+        try:
+            return await Collector(settings, client, customers).collect(now_s)
+        finally:
+            await client.aclose()
+
+    return asyncio.run(collect())
+
+
+def parsed(text: bytes) -> Samples:
+    """Samples of a text in the Prometheus format; a sample that stands twice is an error."""
+    found: Samples = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in found, f"twice: {key}"
+            found[key] = sample.value
+    return found
+
+
+def value(samples: Samples, name: str, **labels: str) -> float | None:
+    """One sample; None where it is absent."""
+    return samples.get((name, frozenset(labels.items())))

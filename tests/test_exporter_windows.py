@@ -1,0 +1,151 @@
+"""The windows that are kept up to date equal a sum from scratch, and their percentiles hold."""
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporters.windows_cache import Scope, Sums, Window, digest, measured_within, percentiles
+from streams import histogram
+from streams.events import OUTCOMES
+from streams.measures import SERIES_DIMENSIONS, latency
+from streams.slices import (
+    CELL_BITS,
+    CUBE_COLUMNS,
+    LATENCIES,
+    SERIES_COLUMNS,
+    THRESHOLD_BITS,
+    WITHIN_BITS,
+    SliceId,
+    Tally,
+)
+from streams.tables import Table
+
+NAMES = [
+    ("opus", "us", "direct", "standard"),
+    ("opus", "eu", "direct", "standard"),
+    ("haiku", "us", "direct", "standard"),
+]
+CUBES = [("acme", "opus"), ("acme", "haiku"), ("globex", "opus")]
+SCOPES = ("fleet", "model", "series", "customer")
+
+
+def scopes():
+    dimensions = {"fleet": (), "model": ("model",), "series": SERIES_DIMENSIONS}
+    found = [Scope(name, parts, SERIES_DIMENSIONS) for name, parts in dimensions.items()]
+    for scope in found:
+        scope.follow(NAMES)
+    customers = Scope("customer", ("customer",), ("customer", "model"))
+    customers.follow(CUBES)
+    return [*found, customers]
+
+
+def tally_of(events):
+    """One slice of (series number, TTFT in ns, cube number) successes; 0.3 s is a target."""
+    tally = Tally.empty()
+    parts = []
+    for series, ttft_ns, cube in events:
+        row = np.zeros((1, SERIES_COLUMNS), np.int64)
+        row[0, OUTCOMES.index("success")] = 1
+        cube_row = np.zeros((1, CUBE_COLUMNS), np.int64)
+        cube_row[0, OUTCOMES.index("success")] = 1
+        bucket = histogram.bucket_of(np.array([ttft_ns], np.int64))
+        limit = (series << WITHIN_BITS) | 300_000
+        parts.append(
+            replace(
+                tally,
+                series=Table(np.array([series]), row),
+                cells=Table((series << CELL_BITS) | bucket, np.array([1])),
+                within=Table(np.array([limit]), np.array([int(ttft_ns <= 300_000_000)])),
+                cube=Table(np.array([cube]), cube_row),
+            )
+        )
+    return Tally.merged(parts)
+
+
+EVENTS = st.tuples(st.integers(0, 2), st.integers(0, 10**10), st.integers(0, 2))
+SLICES = st.lists(EVENTS, min_size=1, max_size=8).map(tally_of)
+
+
+def same(one: Sums, other: Sums) -> bool:
+    return all(
+        np.array_equal(getattr(one, name).keys, getattr(other, name).keys)
+        and np.array_equal(getattr(one, name).values, getattr(other, name).values)
+        for name in ("counts", "cells", "within")
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.dictionaries(st.integers(0, 9), SLICES, max_size=8), min_size=1, max_size=6))
+def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(moves):
+    # slice numbers in the window:  {0 1 2} -> {1 2' 3} -> ...   2' was rewritten
+    known = scopes()
+    window, other = Window(SCOPES), Window(SCOPES)
+    for move in moves:
+        parts = {(0, SliceId(0, number)): digest(tally, known) for number, tally in move.items()}
+        deltas = {}
+        window.update(parts, deltas)
+        other.update(parts, deltas)
+        for scope in SCOPES:
+            whole = Sums.merged(
+                [Sums.empty(scope), *(digest(tally, known)[scope] for tally in move.values())]
+            )
+            assert same(window.sums[scope], whole)
+            assert same(other.sums[scope], whole)
+
+
+def test_what_stays_in_a_window_is_not_added_again():
+    known = scopes()
+    parts = {(0, SliceId(0, 0)): digest(tally_of([(0, 10**8, 0)]), known)}
+    window = Window(SCOPES)
+    for _ in range(3):
+        window.update(parts, {})
+    assert window.sums["fleet"].counts.values[:, 0].tolist() == [1]
+
+
+@given(SLICES)
+def test_percentiles_of_all_groups_at_once_equal_those_of_each(tally):
+    ratios = (0.5, 0.9, 0.95, 0.99)
+    (sums,) = digest(tally, [scopes()[1]]).values()
+    found = percentiles(sums, ratios)
+    for group, part in sums.cells.split(CELL_BITS):
+        one = latency(replace(Tally.empty(), cells=part), "ttft")
+        count, values = found[group, LATENCIES.index("ttft")]
+        assert count == one["count"]
+        assert [one_ns / 1e9 for one_ns in values] == [one[f"p{q * 100:g}"] for q in ratios]
+    assert len(found) == len(sums.cells.split(CELL_BITS))
+
+
+def test_nothing_measured_gives_no_percentile():
+    assert percentiles(Sums.empty("fleet"), (0.5,)) == {}
+
+
+def test_a_threshold_is_judged_only_over_slices_that_counted_it():
+    # slice 1: three requests, the target not configured yet; slice 2: two requests, one good
+    before = replace(tally_of([(0, 10**8, 0)] * 3), within=Table.empty())
+    after = tally_of([(0, 10**8, 0), (0, 10**9, 0)])
+    (fleet, *_) = scopes()
+    window = Window(["fleet"])
+    window.update(
+        {(0, SliceId(0, at)): digest(one, [fleet]) for at, one in enumerate((before, after))}, {}
+    )
+    assert window.sums["fleet"].within.values.tolist() == [[1, 2]]
+    assert window.sums["fleet"].counts.values[0, 0] == 5
+
+
+def test_a_threshold_without_measurements_has_none():
+    stray = replace(
+        Tally.empty(), within=Table(np.array([(1 << THRESHOLD_BITS) | 5]), np.array([0]))
+    )
+    assert measured_within(stray).values.tolist() == [[0, 0]]
+
+
+def test_groups_keep_their_numbers_when_names_come():
+    scope = Scope("model", ("model",), SERIES_DIMENSIONS)
+    scope.follow(NAMES[:1])
+    assert scope.keys == [("opus",)]
+    scope.follow(NAMES)
+    assert scope.keys == [("opus",), ("haiku",)]
+    table = scope.grouped(Table(np.array([0, 1, 2]), np.array([5, 6, 7])), 0)
+    assert (table.keys.tolist(), table.values.tolist()) == ([0, 1], [11, 7])
