@@ -186,7 +186,7 @@ def _add_within(page: Page, labels: Mapping[int, str], within: Table) -> None:
     latency_mask, limit_mask = (1 << LATENCY_BITS) - 1, (1 << THRESHOLD_BITS) - 1
     for key, (good, measured) in zip(within.keys.tolist(), within.values.tolist(), strict=True):
         base = labels.get(key >> WITHIN_BITS)
-        if base is not None and measured:
+        if base is not None:
             latency = LATENCIES[(key >> THRESHOLD_BITS) & latency_mask]
             about = joined(label_text({"latency": latency}), _target(key & limit_mask))
             page.add(catalogue.WITHIN_TARGET_RATIO, joined(base, about), good / measured)

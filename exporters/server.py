@@ -144,7 +144,7 @@ class Refresher:
         began, now_s = time.monotonic(), time.time()
         try:
             found = await collector.collect(now_s)
-        except StoreError as error:
+        except Exception as error:
             # Anything: a state that cannot be understood is as unreadable as none, and an
             # exporter that dies of it could not say so.
             self._failures += 1

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SHUTDOWN_DEADLINE_S = 10.0
 TEN_YEARS_S = 315_360_000.0
-TRIM_PERIOD_S = 1.0
+TRIM_PERIOD_S = 2.0
 MMAP_THRESHOLD, ARENA_MAX = -3, -8  # mallopt parameters, from glibc's malloc.h
 
 
@@ -199,9 +199,9 @@ def tune_memory() -> "ctypes.CDLL | None":
     gc.set_threshold(20_000, 10, 10)
     try:
         libc = ctypes.CDLL("libc.so.6")
-        # Large blocks are mapped, so that they leave no holes; by itself glibc would raise the
-        # limit with every fetched batch that is freed. One arena: the threads take turns anyway.
-        libc.mallopt(MMAP_THRESHOLD, 128 * 1_024)
+        # Fetch responses are mapped, so that they leave no holes; by itself glibc would raise this
+        # limit with every one that is freed. One arena: the threads take turns anyway.
+        libc.mallopt(MMAP_THRESHOLD, 1_048_576)
         libc.mallopt(ARENA_MAX, 1)
     except (OSError, AttributeError):
         return None

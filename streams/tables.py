@@ -101,17 +101,28 @@ def leb128_encode(numbers: Ints) -> tuple[bytes, Ints]:
     """Write numbers >= 0; also says where each begins, with the total length last (n + 1,)."""
     if len(numbers) and int(numbers.min()) < 0:
         raise ValueError(f"LEB128 holds numbers >= 0, got {int(numbers.min())}")
+    large = np.flatnonzero(numbers > 0x7F)
+    low = (numbers & 0x7F).astype(np.uint8)
+    if not len(large):
+        return low.tobytes(), np.arange(len(numbers) + 1)
+    # Most numbers take one byte; the rest are followed byte by byte, fewer each time.
+    low[large] |= 0x80
+    rest = numbers[large] >> 7
+    more = np.ones(len(large), np.int64)
+    left = rest >> 7
+    while left.any():
+        more += left > 0
+        left >>= 7
     lengths = np.ones(len(numbers), np.int64)
-    largest = int(numbers.max()) if len(numbers) else 0
-    for length in range(1, (largest.bit_length() + 6) // 7):
-        lengths += numbers >= (1 << 7 * length)
+    lengths[large] += more
     starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
     out = np.empty(int(starts[-1]), np.uint8)
-    position, rest, left = starts[:-1], numbers, lengths
+    out[starts[:-1]] = low
+    position = starts[large] + 1
     while len(rest):
-        more = left > 1
-        out[position] = (rest & 0x7F) | (more * 0x80)
-        position, rest, left = position[more] + 1, rest[more] >> 7, left[more] - 1
+        goes_on = rest > 0x7F
+        out[position] = (rest & 0x7F) | (goes_on * 0x80)
+        position, rest = position[goes_on] + 1, rest[goes_on] >> 7
     return out.tobytes(), starts
 
 

@@ -21,6 +21,7 @@ from streams.slices import HORIZON_S, export_edges
 SECRET = "0123456789abcdef" * 2
 RULES = Rules(10_000, 300_000, HORIZON_S * 1_000)
 NOW_S = 1_700_000_005  # in the slice [.. 000, .. 010)
+token_of = customer_hasher(SECRET.encode())
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -174,3 +175,13 @@ def parsed(text: bytes) -> Samples:
 def value(samples: Samples, name: str, **labels: str) -> float | None:
     """One sample; None where it is absent."""
     return samples.get((name, frozenset(labels.items())))
+
+
+def samples_of(settings: Settings, now_s: float = NOW_S, **customers: Any) -> Samples:
+    """Samples of one export by a fresh exporter."""
+    return parsed(export(settings, now_s, **customers).page.text(openmetrics=False))
+
+
+def named(samples: Samples, name: str) -> dict[frozenset[tuple[str, str]], float]:
+    """Labels -> value of one metric."""
+    return {labels: one for (found, labels), one in samples.items() if found == name}

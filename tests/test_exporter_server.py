@@ -173,6 +173,38 @@ def test_a_redis_that_dies_silences_the_numbers_and_they_recover(own_redis, refr
     assert value(text_of(refresher), "tokenpulse_exporter_refresh_failures_total") >= 1
 
 
+def test_what_comes_back_with_redis_is_read_as_a_new_state(own_redis, refreshing):
+    # A restored or rebuilt state counts its checkpoints anew: the same number, another content.
+    settings = quick(own_redis.url, refresh_interval_s=1)
+    at_s = time.time()
+
+    def write(model):
+        async def write():
+            writer = StateWriter(settings)
+            for _ in range(2):
+                await writer.write(0, [event(at_s, model=model)], time.time())
+            await writer.close()
+
+        asyncio.run(write())
+
+    def models():
+        return {
+            dict(labels)["model"]
+            for name, labels in text_of(refresher)
+            if name == "tokenpulse_ttft_samples" and ("scope", "model") in labels
+        }
+
+    write("opus")
+    refresher = refreshing(settings)
+    wait_until(lambda: models() == {"opus"}, "the first state")
+    own_redis.kill()
+    wait_until(lambda: not ready(refresher), "not ready")
+    own_redis.start()
+    write("haiku")
+    wait_until(lambda: ready(refresher), "ready again")
+    assert models() == {"haiku"}
+
+
 def test_a_redis_that_hangs_delays_no_scrape_and_then_silences_the_numbers(own_redis, refreshing):
     settings = quick(own_redis.url)
     write_now(settings)

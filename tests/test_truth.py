@@ -363,7 +363,7 @@ COPIES = 3
 
 
 PARTITIONS = 3
-PACE_S = 0.1
+PACE_S = 0.05
 
 
 def flow() -> list[tuple[int, list[tuple[bytes, bytes]]]]:
