@@ -42,11 +42,12 @@ SERIES = [
 CUSTOMERS = 500
 
 
-def make_events(count: int, seed: int = 1) -> list[tuple[bytes, bytes]]:
-    """(key, value) of `count` events over the last ten minutes, in order of time."""
-    rng = np.random.default_rng(seed)
-    now_ms = time.time_ns() // 1_000_000
-    ended = np.sort(rng.integers(now_ms - SPAN_S * 1_000, now_ms, count)).tolist()
+def make_events(first: int, count: int, total: int, end_ms: int) -> list[tuple[bytes, bytes]]:
+    """(key, value) of events `first` to `first + count` of `total` over the ten minutes before
+    `end_ms`, in order of time but for half a second."""
+    rng = np.random.default_rng(first)
+    place_ms = SPAN_S * 1_000 * np.arange(first, first + count) // total
+    ended = (end_ms - SPAN_S * 1_000 + place_ms - rng.integers(0, 500, count)).tolist()
     series = rng.integers(0, len(SERIES), count).tolist()
     customer = (rng.zipf(1.3, count) % CUSTOMERS).tolist()
     ttft = rng.lognormal(-1.6, 0.4, count) * 1_000
@@ -60,7 +61,7 @@ def make_events(count: int, seed: int = 1) -> list[tuple[bytes, bytes]]:
     events = []
     for i in range(count):
         model, region, channel, tier = SERIES[series[i]]
-        key = f"req-{i:012d}"
+        key = f"req-{first + i:012d}"
         events.append(
             (
                 key.encode(),
@@ -91,8 +92,9 @@ async def fill(settings: Settings) -> float:
     """Write the backlog; the mean size of a value in bytes."""
     size = 0
     async with EventProducer(settings.kafka, compression="none") as producer:
-        for part in range(0, EVENTS, 200_000):
-            events = make_events(min(200_000, EVENTS - part), seed=part)
+        end_ms = time.time_ns() // 1_000_000
+        for first in range(0, EVENTS, 200_000):
+            events = make_events(first, min(200_000, EVENTS - first), EVENTS, end_ms)
             size += sum(len(value) for _, value in events)
             await producer.send_many(events)
         await producer.flush()

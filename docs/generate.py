@@ -1,7 +1,7 @@
 """Writes the generated documents, or says which are not current.
 
-    python docs/generate.py           write them
-    python docs/generate.py --check   exit status 1 if one differs from the code
+python docs/generate.py           write them
+python docs/generate.py --check   exit status 1 if one differs from the code
 """
 
 import json

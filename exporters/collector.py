@@ -18,7 +18,6 @@ from exporters.windows_cache import CUSTOMER, Change, Digest, PartKey, Scope, Su
 from streams.checkpoint import StoreError
 from streams.config import Settings
 from streams.measures import SERIES_DIMENSIONS
-from streams.pipeline import thresholds_of
 from streams.reader import StateReader, View
 from streams.slices import SliceId, Tally, Thresholds
 from streams.windows import ROLLING_S, calendar, cover, extent, rolling
@@ -48,7 +47,11 @@ class Collector:
     ) -> None:
         self._settings, self._client, self._customers = settings, client, customers
         self._zone = ZoneInfo(settings.exporter.time_zone)
-        self._targets = thresholds_of(settings.worker)
+        self._targets = Thresholds.of_seconds(
+            settings.worker.ttft_targets_s,
+            settings.worker.tpot_targets_s,
+            settings.worker.duration_targets_s,
+        )
         self._plan = window_plan(settings)
         self.forget()
 

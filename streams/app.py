@@ -4,7 +4,6 @@ Every Faust setting that differs from its default says why.
 """
 
 import asyncio
-import ctypes
 import gc
 import logging
 import time
@@ -28,8 +27,6 @@ log = logging.getLogger(__name__)
 
 SHUTDOWN_DEADLINE_S = 10.0
 TEN_YEARS_S = 315_360_000.0
-TRIM_PERIOD_S = 2.0
-MMAP_THRESHOLD, ARENA_MAX = -3, -8  # mallopt parameters, from glibc's malloc.h
 
 
 class KafkaDeadLetters:
@@ -64,11 +61,18 @@ class KafkaDeadLetters:
         return sent
 
 
+class App(faust.App):
+    """Keeps nothing on disk."""
+
+    def _create_directories(self) -> None:
+        """Faust would make a data directory for its tables wherever the worker is started."""
+
+
 def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
     """The worker's Faust app and what it does with its partitions."""
     kafka = settings.kafka
     brokers = [URL(f"aiokafka://{one.strip()}") for one in kafka.bootstrap.split(",")]
-    app = faust.App(
+    app = App(
         kafka.group,
         broker=brokers,
         # Topics are made with `tokenpulse topics create`, where partitions, retention and sizes
@@ -169,8 +173,7 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline, store: RedisStore) -
     @app.task  # type: ignore[untyped-decorator]
     async def start(app: faust.App) -> None:
         consumer = cast(BatchConsumer, app.consumer)
-        if (libc := tune_memory()) is not None:
-            app.add_future(give_memory_back(libc))
+        tune_collector()
         app.add_future(main_ticker.run())
         asyncio.run_coroutine_threadsafe(consumer_ticker.run(), consumer._thread.thread_loop)
         watchdog.start()
@@ -191,29 +194,11 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline, store: RedisStore) -
             await pipeline.revoke()
 
 
-def tune_memory() -> "ctypes.CDLL | None":
-    """Set up the collector and, where there is one, glibc's allocator, which is returned."""
-    # What exists now lives as long as the process, and decoding makes many short-lived tuples: the
-    # collector looks less often, and only at what came later.
+def tune_collector() -> None:
+    """What exists now lives as long as the process, and decoding makes many short-lived tuples: the
+    collector looks less often, and only at what came later (measured: a tenth of the time)."""
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        # Fetch responses are mapped, so that they leave no holes; by itself glibc would raise this
-        # limit with every one that is freed. One arena: the threads take turns anyway.
-        libc.mallopt(MMAP_THRESHOLD, 1_048_576)
-        libc.mallopt(ARENA_MAX, 1)
-    except (OSError, AttributeError):
-        return None
-    return libc
-
-
-async def give_memory_back(libc: ctypes.CDLL) -> None:
-    """Return freed memory to the system for ever: glibc keeps what batches and slices of changing
-    size leave behind (measured while a backlog drains: 170 of 340 MB)."""
-    while True:
-        await asyncio.sleep(TRIM_PERIOD_S)
-        await asyncio.to_thread(libc.malloc_trim, 0)  # the other threads run meanwhile
 
 
 def run_worker(settings: Settings) -> NoReturn:

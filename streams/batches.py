@@ -12,6 +12,9 @@ from typing import Any
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 
+# A broker may answer with far more than was asked for; unread it takes a fraction of the memory.
+ENOUGH_RECORDS = 4_096
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -52,9 +55,11 @@ class Batch:
 
 
 def take(result: FetchResult, generation: int) -> Batch | None:
-    """Take everything a fetch response holds and move the consumer's position past it.
+    """Take the next records of a fetch response and move the consumer's position past them.
 
-    None where the response no longer fits the consumer's position (after a seek or a rebalance).
+    Whole record batches, until ENOUGH_RECORDS are read; `result.has_more()` then says whether any
+    are left. None where the response no longer fits the consumer's position (after a seek or a
+    rebalance).
     Raises CorruptRecordException where a checksum is wrong; the position then stays.
     """
     tp = result._topic_partition
@@ -66,7 +71,7 @@ def take(result: FetchResult, generation: int) -> Batch | None:
     found: list[Any] = []
     next_offset = fetch_offset
     memory = records._records
-    while memory.has_next():
+    while memory.has_next() and len(found) < ENOUGH_RECORDS:
         batch = memory.next_batch()
         if records._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(
@@ -83,10 +88,11 @@ def take(result: FetchResult, generation: int) -> Batch | None:
         next_offset = max(next_offset, batch.next_offset)
     records.next_fetch_offset = next_offset
     result._update_position()
-    result._partition_records = None
-    # Its own iterator, which we do not use, refers back to it: together they would keep the whole
-    # response in memory until the garbage collector comes by.
-    records._records_iterator = None
+    if not memory.has_next():
+        result._partition_records = None
+        # Its own iterator, which we do not use, refers back to it: together they would keep the
+        # whole response in memory until the garbage collector comes by.
+        records._records_iterator = None
     return Batch(
         topic=tp.topic,
         partition=tp.partition,

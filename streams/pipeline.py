@@ -90,16 +90,6 @@ class Tallies:
     store_errors: int = 0
 
 
-def thresholds_of(worker: Worker) -> Thresholds:
-    """The configured latency targets, as the state counts them."""
-    return Thresholds(
-        *(
-            tuple(sorted({round(limit_s * 1e6) for limit_s in limits}))
-            for limits in (worker.ttft_targets_s, worker.tpot_targets_s, worker.duration_targets_s)
-        )
-    )
-
-
 class Pipeline:
     """Everything a worker does with its partitions."""
 
@@ -123,7 +113,9 @@ class Pipeline:
             limits.customers,
         )
         self._hashed = customer_hasher(worker.customer_secret())
-        self._thresholds = thresholds_of(worker)
+        self._thresholds = Thresholds.of_seconds(
+            worker.ttft_targets_s, worker.tpot_targets_s, worker.duration_targets_s
+        )
         self._edges = export_edges(self._thresholds)
         self._owned: dict[int, Owned] = {}
         self._flush_wanted = asyncio.Event()
@@ -181,14 +173,23 @@ class Pipeline:
 
     async def _reload(self, owned: Owned) -> None:
         """Drop what memory says of a partition and begin again from the store."""
-        for attempt in range(RECLAIMS):
+        lost = 0
+        while True:
             try:
                 fresh = await self._load(owned.partition, owned.generation)
+                self._store_answers = True
                 break
             except Lost as error:
-                log.warning("partition %d: %s (attempt %d)", owned.partition, error, attempt + 1)
-        else:
-            raise Lost(f"partition {owned.partition}: claimed away {RECLAIMS} times in a row")
+                lost += 1
+                log.warning("partition %d: %s (attempt %d)", owned.partition, error, lost)
+                if lost == RECLAIMS:
+                    raise Lost(
+                        f"partition {owned.partition}: claimed away {lost} times in a row"
+                    ) from error
+            except StoreError as error:
+                self._store_answers = False
+                log.warning("partition %d: %s: trying again", owned.partition, error)
+                await asyncio.sleep(RETRY_S)
         if self._owned.get(owned.partition) is owned:
             self._owned[owned.partition] = fresh
             await self._seek(owned.partition, fresh.state.next_offset)
@@ -256,8 +257,21 @@ class Pipeline:
         missing = owned.state.missing(decoded)
         if missing:
             names = {slice_field(of): of for of in missing}
-            found = await self._store.load(owned.claim, list(names))
+            found = await self._loaded(owned, list(names))
             owned.state.provide({names[name]: data for name, data in found.items()})
+
+    async def _loaded(self, owned: Owned, names: list[str]) -> dict[str, bytes]:
+        """Read until the store answers: away for a while is no reason to begin again."""
+        while True:
+            try:
+                found = await self._store.load(owned.claim, names)
+                self._store_answers = True
+                return found
+            except StoreError as error:
+                self._store_answers = False
+                self.tallies.store_errors += 1
+                log.warning("partition %d: %s: trying again", owned.partition, error)
+                await asyncio.sleep(RETRY_S)
 
     async def _hold_back(self) -> None:
         """Wait while too much is counted that the store does not have yet."""

@@ -13,12 +13,13 @@ Series and cube rows are named by small numbers that the partition's registry (r
 out; a key of `cells` and `within` carries that number in its upper bits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from streams import histogram
 from streams.events import OUTCOMES, REASONS, Columns
@@ -84,6 +85,18 @@ class Thresholds(NamedTuple):
     ttft_us: tuple[int, ...]
     tpot_us: tuple[int, ...]
     duration_us: tuple[int, ...]
+
+    @classmethod
+    def of_seconds(
+        cls, ttft_s: Iterable[float], tpot_s: Iterable[float], duration_s: Iterable[float]
+    ) -> Self:
+        """From limits in seconds, in any order."""
+        return cls(
+            *(
+                tuple(sorted({round(limit_s * 1e6) for limit_s in limits}))
+                for limits in (ttft_s, tpot_s, duration_s)
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,20 +207,20 @@ def record(
         return []
     step_s = LEVELS[0].step_s
     starts, slot = np.unique(columns.ended_at_ms // (1_000 * step_s), return_inverse=True)
-    row = (slot << _SERIES_BITS) | series
     real = ~columns.probe
+    rows = _distinct(slot, series)
 
     parts = {
-        "series": (_series_rows(columns, row), _SERIES_BITS),
-        "cells": (_cells(columns, row), _SERIES_BITS + CELL_BITS),
-        "cube": (_cube_rows(columns, ((slot << _SERIES_BITS) | cube)[real], real), _SERIES_BITS),
+        "series": (_series_rows(columns, rows), _SERIES_BITS),
+        "cells": (_cells(columns, rows), _SERIES_BITS + CELL_BITS),
+        "cube": (_cube_rows(columns, _distinct(slot[real], cube[real]), real), _SERIES_BITS),
     }
     tables: dict[str, dict[int, Table]] = {
         name: dict(table.split(bits)) for name, (table, bits) in parts.items()
     }
     tables["within"] = {
         at: _by_threshold(part, thresholds)
-        for at, part in _within(columns, row, thresholds).split(
+        for at, part in _within(columns, rows, thresholds).split(
             _SERIES_BITS + LATENCY_BITS + _THRESHOLD_INDEX_BITS
         )
     }
@@ -250,50 +263,69 @@ def _tokens(columns: Columns) -> tuple[Ints, ...]:
     )
 
 
-def _sum_rows(row: Ints, width: int, columns: Sequence[tuple[Ints | int, Ints]]) -> Table:
-    """Add (column, amount) pairs by row. `column` may differ from event to event."""
-    rows, at = np.unique(row, return_inverse=True)
-    values = np.zeros((len(rows), width), np.int64)
-    for column, amount in columns:
+class _Rows(NamedTuple):
+    """Distinct (slot, number) of some events: their keys, rising, and each event's place there."""
+
+    keys: Ints
+    at: Ints
+
+
+def _distinct(slot: Ints, number: Ints) -> _Rows:
+    if len(number) == 0:
+        return _Rows(number, number)
+    width = int(number.max()) + 1
+    cells = (int(slot.max()) + 1) * width
+    if cells > 8 * len(number) + 1_024:
+        keys, at = np.unique((slot << _SERIES_BITS) | number, return_inverse=True)
+        return _Rows(keys, at)
+    # Few enough to mark them on a board instead of sorting: several times faster.
+    cell = slot * width + number
+    taken = np.bincount(cell, minlength=cells) > 0
+    filled = np.flatnonzero(taken)
+    keys = (filled // width << _SERIES_BITS) | filled % width
+    return _Rows(keys, (np.cumsum(taken) - 1)[cell])
+
+
+def _sum_rows(rows: _Rows, width: int, outcome: Ints, columns: Mapping[int, Ints]) -> Table:
+    """One event more in column `outcome` of each event's row, and amounts added to others."""
+    count = len(rows.keys)
+    flat = np.bincount(rows.at * width + outcome, minlength=count * width)
+    values = flat.astype(np.int64).reshape(count, width)
+    for column, amount in columns.items():
         # bincount adds in float64, exact below 2**53; larger sums take the slow exact way.
         if int(amount.max(initial=0)) * len(amount) < 1 << 53:
-            flat = np.bincount(at * width + column, weights=amount, minlength=values.size)
-            values += flat.astype(np.int64).reshape(values.shape)
+            values[:, column] += np.bincount(rows.at, weights=amount, minlength=count).astype(
+                np.int64
+            )
         else:
-            np.add.at(values.reshape(-1), at * width + column, amount)
-    return Table(rows, values)
+            np.add.at(values[:, column], rows.at, amount)
+    return Table(rows.keys, values)
 
 
-def _series_rows(columns: Columns, row: Ints) -> Table:
+def _series_rows(columns: Columns, rows: _Rows) -> Table:
     outcome = columns.outcome.astype(np.int64) + np.where(columns.probe, PROBES_AT, 0)
-    real = ~columns.probe
-    pairs: list[tuple[Ints | int, Ints]] = [(outcome, np.ones(len(row), np.int64))]
-    pairs += [(TOKENS_AT + i, tokens * real) for i, tokens in enumerate(_tokens(columns))]
-    pairs += [
-        (SUMS_AT + i, np.where(value >= 0, (value + 500) // 1_000, 0))
-        for i, value in enumerate(_latencies(columns))
-    ]
-    return _sum_rows(row, SERIES_COLUMNS, pairs)
+    # Probes come without tokens and latencies: decoding sees to that.
+    amounts = {TOKENS_AT + i: tokens for i, tokens in enumerate(_tokens(columns))}
+    for i, value in enumerate(_latencies(columns)):
+        amounts[SUMS_AT + i] = np.where(value >= 0, (value + 500) // 1_000, 0)
+    return _sum_rows(rows, SERIES_COLUMNS, outcome, amounts)
 
 
-def _cube_rows(columns: Columns, row: Ints, real: "np.typing.NDArray[np.bool_]") -> Table:
-    pairs: list[tuple[Ints | int, Ints]] = [
-        (columns.outcome[real].astype(np.int64), np.ones(len(row), np.int64))
-    ]
-    pairs += [(CUBE_TOKENS_AT + i, tokens[real]) for i, tokens in enumerate(_tokens(columns))]
-    return _sum_rows(row, CUBE_COLUMNS, pairs)
+def _cube_rows(columns: Columns, rows: _Rows, real: npt.NDArray[np.bool_]) -> Table:
+    amounts = {CUBE_TOKENS_AT + i: tokens[real] for i, tokens in enumerate(_tokens(columns))}
+    return _sum_rows(rows, CUBE_COLUMNS, columns.outcome[real].astype(np.int64), amounts)
 
 
-def _cells(columns: Columns, row: Ints) -> Table:
+def _cells(columns: Columns, rows: _Rows) -> Table:
     keys = []
     for number, values in enumerate(_latencies(columns)):
         known = values >= 0
         cell = (number << histogram.BUCKET_BITS) | histogram.bucket_of(values[known])
-        keys.append((row[known] << CELL_BITS) | cell)
+        keys.append((rows.keys[rows.at[known]] << CELL_BITS) | cell)
     return Table.counted(np.concatenate(keys))
 
 
-def _within(columns: Columns, row: Ints, thresholds: Thresholds) -> Table:
+def _within(columns: Columns, rows: _Rows, thresholds: Thresholds) -> Table:
     """Keys are (row, latency, index of the threshold)."""
     keys, counts = [], []
     for number, (values, limits_us) in enumerate(zip(_latencies(columns), thresholds, strict=True)):
@@ -302,14 +334,14 @@ def _within(columns: Columns, row: Ints, thresholds: Thresholds) -> Table:
             continue
         limits_ns = np.array(limits_us, np.int64) * 1_000
         first = np.searchsorted(limits_ns, values[known], side="left")  # first limit >= value
-        rows, at = np.unique(row[known], return_inverse=True)
         width = len(limits_us) + 1
-        flat = np.bincount(at * width + first, minlength=len(rows) * width)
-        running = np.cumsum(flat.reshape(len(rows), width), axis=1)[:, :-1]
-        key = (rows << LATENCY_BITS) | number
+        flat = np.bincount(rows.at[known] * width + first, minlength=len(rows.keys) * width)
+        by_limit = flat.astype(np.int64).reshape(len(rows.keys), width)
+        measured = by_limit.any(axis=1)
+        key = (rows.keys[measured] << LATENCY_BITS) | number
         index = np.arange(len(limits_us), dtype=np.int64)
         keys.append(((key << _THRESHOLD_INDEX_BITS)[:, None] | index[None, :]).ravel())
-        counts.append(running.ravel().astype(np.int64))
+        counts.append(np.cumsum(by_limit[measured], axis=1)[:, :-1].ravel())
     if not keys:
         return Table.empty()
     return Table.summed(np.concatenate(keys), np.concatenate(counts))
@@ -332,10 +364,11 @@ def record_totals(columns: Columns, series: Ints, edges: Thresholds) -> Tally:
     edge of the exported histograms."""
     if len(columns.ended_at_ms) == 0:
         return Tally.empty()
+    rows = _distinct(np.zeros_like(series), series)
     return replace(
         Tally.empty(),
-        series=_series_rows(columns, series),
-        within=_by_threshold(_within(columns, series, edges), edges),
+        series=_series_rows(columns, rows),
+        within=_by_threshold(_within(columns, rows, edges), edges),
     )
 
 

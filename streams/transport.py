@@ -33,6 +33,7 @@ from streams.batches import Batch, take
 from streams.config import Kafka
 
 COMMIT_DEADLINE_S = 10.0
+FETCH_PARTITIONS = 8  # partitions' worth of records in one answer of one broker
 
 
 class BatchThread(AIOKafkaConsumerThread):
@@ -57,6 +58,7 @@ class BatchThread(AIOKafkaConsumerThread):
             # Any limit in seconds would one day put a standby worker out of the group for good.
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1_000),
             max_partition_fetch_bytes=kafka.fetch_max_partition_bytes,
+            fetch_max_bytes=64 * kafka.fetch_max_partition_bytes,
             fetch_max_wait_ms=500,
             request_timeout_ms=int(conf.broker_request_timeout * 1_000),
             check_crcs=conf.broker_check_crcs,
@@ -111,14 +113,16 @@ class BatchThread(AIOKafkaConsumerThread):
                     continue
                 if not isinstance(found, FetchResult) and drained:
                     break  # hand over what there is; the error comes with the next call
-                # Taken out first, so that the next fetch starts while this one is being read.
-                del fetcher._records[tp]
-                if not isinstance(found, FetchResult):
-                    fetcher._notify(fetcher._wait_consume_future)
-                    found.check_raise()
-                    continue
-                batch = take(found, generation)
-                fetcher._notify(fetcher._wait_consume_future)
+                batch = None
+                try:
+                    if isinstance(found, FetchResult):
+                        batch = take(found, generation)
+                    else:
+                        found.check_raise()
+                finally:
+                    if not isinstance(found, FetchResult) or not found.has_more() or batch is None:
+                        del fetcher._records[tp]
+                        fetcher._notify(fetcher._wait_consume_future)
                 if batch is not None:
                     drained[TP(tp.topic, tp.partition)] = [batch]
             left_s = deadline - loop.time()

@@ -14,9 +14,8 @@ from streams.checkpoint import Answer, Claimed, RedisStore, connect
 from streams.config import Settings, Worker
 from streams.events import OUTCOMES, Rules, decode
 from streams.partition import PartitionState, decode_meta, decode_names, slice_field
-from streams.pipeline import thresholds_of
 from streams.registry import Caps, Registry, customer_hasher
-from streams.slices import HORIZON_S, export_edges
+from streams.slices import HORIZON_S, Thresholds, export_edges
 
 SECRET = "0123456789abcdef" * 2
 RULES = Rules(10_000, 300_000, HORIZON_S * 1_000)
@@ -122,7 +121,10 @@ class StateWriter:
         claim = await self._store.claim(partition)
         fields = claim.stored.fields
         names = decode_names(decode_meta(fields["meta"]), fields) if fields else ([], [])
-        targets, limits = thresholds_of(worker), worker.limits
+        limits = worker.limits
+        targets = Thresholds.of_seconds(
+            worker.ttft_targets_s, worker.tpot_targets_s, worker.duration_targets_s
+        )
         caps = Caps(
             *(limits.models, limits.regions, limits.channels, limits.service_tiers),
             *(limits.series, limits.customers),

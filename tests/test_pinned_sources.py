@@ -116,6 +116,8 @@ PINNED: dict[str, tuple[str, ...]] = {
     "a clean stop: on_before_shutdown, which writes the last checkpoint, comes first": (
         f"{APP}.on_stop",
         f"{APP}._stop_consumer",
+        f"{APP}.on_first_start",
+        f"{APP}._create_directories",
         f"{DRIVER}.on_stop",
     ),
 }
@@ -191,6 +193,8 @@ ec7429b70176f8c6 faust.tables.recovery:Recovery._wait
 6ef567acf072e46d faust.tables.recovery:Recovery.on_recovery_completed
 bfe5a933defb2324 faust.app.base:App.on_stop
 55854a5de12c3f52 faust.app.base:App._stop_consumer
+ec655d9c223403cc faust.app.base:App.on_first_start
+a9f571c3b04abec3 faust.app.base:App._create_directories
 173f86b366f3608e faust.transport.drivers.aiokafka:Consumer.on_stop
 """
 DIGESTS = {name: digest for digest, name in (line.split() for line in TABLE.strip().splitlines())}

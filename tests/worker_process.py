@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -57,11 +56,13 @@ class WorkerProcess:
 
     def __init__(self, settings: Settings, log: Path) -> None:
         self.settings, self._log = settings, log
+        self.directory = log.with_suffix("")  # where it runs
+        self.directory.mkdir(exist_ok=True)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "streams.cli", "worker"],
-                env={**environment(settings), "PYTHONUNBUFFERED": "1"},
-                cwd=ROOT,
+                env={**environment(settings), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+                cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -235,14 +236,6 @@ def tokenpulse(
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
-
-
-def asked(settings: Settings, *options: str) -> dict[str, Any]:
-    """What `tokenpulse report --json` answers, as a process."""
-    done = tokenpulse("report", "--json", *options, settings=settings)
-    assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
 
 
 def dead_letters(kafka: Kafka, distinct: int, timeout_s: float = 60) -> list[Any]:

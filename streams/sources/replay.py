@@ -64,8 +64,12 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
-        """Whether every row was either counted or reported."""
-        return self.counted + self.refused + self.unmapped == self.rows
+        """Whether every row was either counted or reported.
+
+        Where others send to the same topic, their events are among the counted.
+        """
+        mapped = self.rows - self.unmapped
+        return self.sent == mapped and self.counted + self.refused >= mapped
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,44 @@
+"""Generated documents equal the code they are generated from; written ones name what exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from click import Group
+
+from streams.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_generated_documents_are_current():
+    done = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_link_between_documents_leads_somewhere():
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_readme_names_only_commands_that_exist():
+    named = set(
+        re.findall(r"(?:tokenpulse|tokenpulse\.yaml|…) (?:--config \S+ )?([a-z]+)\b", _code())
+    )
+    assert isinstance(main, Group)
+    assert {"replay", "report", "worker", "exporter"} <= named
+    assert named <= set(main.commands), named - set(main.commands)
+
+
+def _code() -> str:
+    """What stands in back quotes in the README."""
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    commands = [part for part in [*blocks, *spans] if "tokenpulse " in part or part.startswith("…")]
+    return "\n".join(commands)
