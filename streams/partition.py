@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 
 from streams.events import Decoded
+from streams.recording import record, record_totals
 from streams.registry import CHUNK, CubeKey, Registry, SeriesKey
 from streams.slices import (
     LEVELS,
@@ -32,8 +33,6 @@ from streams.slices import (
     SliceId,
     Tally,
     Thresholds,
-    record,
-    record_totals,
     refused_tally,
 )
 from streams.tables import Table
@@ -322,15 +321,20 @@ class PartitionState:
         self.stored_offset = snapshot.to_offset
 
     def evict(self, budget_bytes: int) -> None:
-        """Forget slices that the store holds, least recently used first, down to the budget."""
+        """Forget slices that the store holds, down to the budget: first those that are part of a
+        coarser one already, and of these the least recently used."""
         sizes = {of: sum(t.size_bytes for t in parts) for of, parts in self._slices.items()}
         total = sum(sizes.values())
-        for of in list(self._slices):
+        for of in sorted(self._slices, key=self._awaits_merging):
             if total <= budget_bytes:
                 return
             if of not in self._dirty:
                 del self._slices[of]
                 total -= sizes[of]
+
+    def _awaits_merging(self, of: SliceId) -> bool:
+        above = of.level + 1
+        return above < len(LEVELS) and of.start_s >= self._merged_until_s[above]
 
     def _merged(self, watermark_ms: int | None) -> list[int]:
         """How far each level reaches at this watermark; never less than before."""
@@ -353,9 +357,7 @@ class PartitionState:
             of = SliceId(level, start_s // step_s * step_s)
             if level and start_s >= self._merged_until_s[level]:
                 break
-            above = level + 1
-            pending = above < len(LEVELS) and start_s >= self._merged_until_s[above]
-            if pending or of.end_s > watermark_s - keep_s:
+            if self._awaits_merging(of) or of.end_s > watermark_s - keep_s:
                 targets.append(of)
         return targets
 

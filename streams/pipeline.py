@@ -14,9 +14,10 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -26,7 +27,6 @@ from streams.config import Worker
 from streams.events import Decoded, Rules, decode
 from streams.partition import (
     PartitionState,
-    Snapshot,
     Stored,
     decode_meta,
     decode_names,
@@ -36,6 +36,8 @@ from streams.registry import Caps, Registry, customer_hasher
 from streams.slices import HORIZON_S, Thresholds, export_edges
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 REVOKE_DEADLINE_S = 5.0
 RETRY_S = 0.5
@@ -173,23 +175,15 @@ class Pipeline:
 
     async def _reload(self, owned: Owned) -> None:
         """Drop what memory says of a partition and begin again from the store."""
-        lost = 0
-        while True:
+        load = partial(self._load, owned.partition, owned.generation)
+        for attempt in range(1, RECLAIMS + 1):
             try:
-                fresh = await self._load(owned.partition, owned.generation)
-                self._store_answers = True
+                fresh = await self._answered(owned, load)
                 break
             except Lost as error:
-                lost += 1
-                log.warning("partition %d: %s (attempt %d)", owned.partition, error, lost)
-                if lost == RECLAIMS:
-                    raise Lost(
-                        f"partition {owned.partition}: claimed away {lost} times in a row"
-                    ) from error
-            except StoreError as error:
-                self._store_answers = False
-                log.warning("partition %d: %s: trying again", owned.partition, error)
-                await asyncio.sleep(RETRY_S)
+                log.warning("partition %d: %s (attempt %d)", owned.partition, error, attempt)
+        else:
+            raise Lost(f"partition {owned.partition}: claimed away {RECLAIMS} times in a row")
         if self._owned.get(owned.partition) is owned:
             self._owned[owned.partition] = fresh
             await self._seek(owned.partition, fresh.state.next_offset)
@@ -257,16 +251,16 @@ class Pipeline:
         missing = owned.state.missing(decoded)
         if missing:
             names = {slice_field(of): of for of in missing}
-            found = await self._loaded(owned, list(names))
+            found = await self._answered(owned, lambda: self._store.load(owned.claim, list(names)))
             owned.state.provide({names[name]: data for name, data in found.items()})
 
-    async def _loaded(self, owned: Owned, names: list[str]) -> dict[str, bytes]:
-        """Read until the store answers: away for a while is no reason to begin again."""
+    async def _answered(self, owned: Owned, call: Callable[[], Awaitable[T]]) -> T:
+        """Ask until the store answers: it may be away for a while, and asking again is harmless."""
         while True:
             try:
-                found = await self._store.load(owned.claim, names)
+                answer = await call()
                 self._store_answers = True
-                return found
+                return answer
             except StoreError as error:
                 self._store_answers = False
                 self.tallies.store_errors += 1
@@ -321,7 +315,8 @@ class Pipeline:
                 snapshot = owned.state.snapshot(written_at_ms=time.time_ns() // 1_000_000)
                 refused, owned.refused = owned.refused, []
             await asyncio.gather(*refused)  # in Kafka before the offset passes them
-            answer = await self._written(owned, snapshot, retry)
+            write = partial(self._store.flush, owned.claim, snapshot)
+            answer = await (self._answered(owned, write) if retry else write())
             if answer in (Answer.FENCED, Answer.CONFLICT):
                 self.tallies.fenced += answer is Answer.FENCED
                 self.tallies.conflicts += answer is Answer.CONFLICT
@@ -333,21 +328,6 @@ class Pipeline:
                 )
             owned.flushed_at = time.monotonic()
             owned.flush_s = owned.flushed_at - began
-
-    async def _written(self, owned: Owned, snapshot: Snapshot, retry: bool) -> Answer:
-        """Write until the store answers; writing the same checkpoint again is harmless."""
-        while True:
-            try:
-                answer = await self._store.flush(owned.claim, snapshot)
-                self._store_answers = True
-                return answer
-            except StoreError as error:
-                self._store_answers = False
-                self.tallies.store_errors += 1
-                if not retry:
-                    raise
-                log.warning("partition %d: %s: trying again", owned.partition, error)
-                await asyncio.sleep(RETRY_S)
 
     async def _pulse(self, owned: Owned) -> None:
         try:

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PURE = (
     "tables",
     "histogram",
+    "recording",
     "slices",
     "registry",
     "partition",

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from streams import slices
 from streams.events import OUTCOMES, REASONS, Columns
-from streams.slices import LEVELS, Tally, Thresholds, export_edges, record, refused_tally
+from streams.recording import record
+from streams.slices import LEVELS, Tally, Thresholds, export_edges, refused_tally
 from streams.tables import Table
 from tests.oracle import LIMITS, judge, readable, recount, told
 from tests.shelf import HOUR_S, LOGS, NOON, plain

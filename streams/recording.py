@@ -1,0 +1,200 @@
+"""Decoded events to tallies: one batch counted with array operations.
+
+Pure. What the tables of a tally mean is said in slices.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from streams import histogram
+from streams.events import Columns
+from streams.slices import (
+    CELL_BITS,
+    CUBE_COLUMNS,
+    CUBE_TOKENS_AT,
+    LATENCY_BITS,
+    LEVELS,
+    PROBES_AT,
+    SERIES_COLUMNS,
+    SUMS_AT,
+    THRESHOLD_BITS,
+    TOKENS_AT,
+    Tally,
+    Thresholds,
+)
+from streams.tables import Ints, Table
+
+# Recorded events are keyed by their slot first, so that one sort serves all slots of a batch.
+_SERIES_BITS = 28  # config.Limits keeps the numbers below 2**28
+_THRESHOLD_INDEX_BITS = 8
+
+
+def record(
+    columns: Columns, series: Ints, cube: Ints, thresholds: Thresholds
+) -> list[tuple[int, Tally]]:
+    """Count events into the finest slices: [(start_s, tally), ...], rising.
+
+    `series` and `cube`: the registry's number for each event's series and customer row.
+    """
+    if len(columns.ended_at_ms) == 0:
+        return []
+    step_s = LEVELS[0].step_s
+    starts, slot = np.unique(columns.ended_at_ms // (1_000 * step_s), return_inverse=True)
+    real = ~columns.probe
+    rows = _distinct(slot, series)
+
+    parts = {
+        "series": (_series_rows(columns, rows), _SERIES_BITS),
+        "cells": (_cells(columns, rows), _SERIES_BITS + CELL_BITS),
+        "cube": (_cube_rows(columns, _distinct(slot[real], cube[real]), real), _SERIES_BITS),
+    }
+    tables: dict[str, dict[int, Table]] = {
+        name: dict(table.split(bits)) for name, (table, bits) in parts.items()
+    }
+    tables["within"] = {
+        at: _by_threshold(part, thresholds)
+        for at, part in _within(columns, rows, thresholds).split(
+            _SERIES_BITS + LATENCY_BITS + _THRESHOLD_INDEX_BITS
+        )
+    }
+    nothing = Tally.empty()
+    return [
+        (
+            start * step_s,
+            Tally(
+                series=tables["series"][at],
+                cells=tables["cells"].get(at, nothing.cells),
+                within=tables["within"].get(at, nothing.within),
+                cube=tables["cube"].get(at, nothing.cube),
+                refused=nothing.refused,
+            ),
+        )
+        for at, start in enumerate(starts.tolist())
+    ]
+
+
+def record_totals(columns: Columns, series: Ints, edges: Thresholds) -> Tally:
+    """Count events for the totals that only rise: requests, tokens, and requests at or under each
+    edge of the exported histograms."""
+    if len(columns.ended_at_ms) == 0:
+        return Tally.empty()
+    rows = _distinct(np.zeros_like(series), series)
+    return replace(
+        Tally.empty(),
+        series=_series_rows(columns, rows),
+        within=_by_threshold(_within(columns, rows, edges), edges),
+    )
+
+
+def _latencies(columns: Columns) -> tuple[Ints, Ints, Ints]:
+    return columns.ttft_ns, columns.tpot_ns, columns.duration_ns
+
+
+def _tokens(columns: Columns) -> tuple[Ints, ...]:
+    return (
+        columns.input_tokens,
+        columns.cached_input_tokens,
+        columns.cache_write_tokens,
+        columns.output_tokens,
+        columns.reasoning_tokens,
+    )
+
+
+class _Rows(NamedTuple):
+    """Distinct (slot, number) of some events: their keys, rising, and each event's place there."""
+
+    keys: Ints
+    at: Ints
+
+
+def _distinct(slot: Ints, number: Ints) -> _Rows:
+    if len(number) == 0:
+        return _Rows(number, number)
+    width = int(number.max()) + 1
+    cells = (int(slot.max()) + 1) * width
+    if cells > 8 * len(number) + 1_024:
+        keys, at = np.unique((slot << _SERIES_BITS) | number, return_inverse=True)
+        return _Rows(keys, at)
+    # Few enough to mark them on a board instead of sorting: several times faster.
+    cell = slot * width + number
+    taken = np.bincount(cell, minlength=cells) > 0
+    filled = np.flatnonzero(taken)
+    keys = (filled // width << _SERIES_BITS) | filled % width
+    return _Rows(keys, (np.cumsum(taken) - 1)[cell])
+
+
+def _sum_rows(rows: _Rows, width: int, outcome: Ints, columns: Mapping[int, Ints]) -> Table:
+    """One event more in column `outcome` of each event's row, and amounts added to others."""
+    count = len(rows.keys)
+    flat = np.bincount(rows.at * width + outcome, minlength=count * width)
+    values = flat.astype(np.int64).reshape(count, width)
+    for column, amount in columns.items():
+        # bincount adds in float64, exact below 2**53; larger sums take the slow exact way.
+        if int(amount.max(initial=0)) * len(amount) < 1 << 53:
+            values[:, column] += np.bincount(rows.at, weights=amount, minlength=count).astype(
+                np.int64
+            )
+        else:
+            np.add.at(values[:, column], rows.at, amount)
+    return Table(rows.keys, values)
+
+
+def _series_rows(columns: Columns, rows: _Rows) -> Table:
+    outcome = columns.outcome.astype(np.int64) + np.where(columns.probe, PROBES_AT, 0)
+    # Probes come without tokens and latencies: decoding sees to that.
+    amounts = {TOKENS_AT + i: tokens for i, tokens in enumerate(_tokens(columns))}
+    for i, value in enumerate(_latencies(columns)):
+        amounts[SUMS_AT + i] = np.where(value >= 0, (value + 500) // 1_000, 0)
+    return _sum_rows(rows, SERIES_COLUMNS, outcome, amounts)
+
+
+def _cube_rows(columns: Columns, rows: _Rows, real: npt.NDArray[np.bool_]) -> Table:
+    amounts = {CUBE_TOKENS_AT + i: tokens[real] for i, tokens in enumerate(_tokens(columns))}
+    return _sum_rows(rows, CUBE_COLUMNS, columns.outcome[real].astype(np.int64), amounts)
+
+
+def _cells(columns: Columns, rows: _Rows) -> Table:
+    keys = []
+    for number, values in enumerate(_latencies(columns)):
+        known = values >= 0
+        cell = (number << histogram.BUCKET_BITS) | histogram.bucket_of(values[known])
+        keys.append((rows.keys[rows.at[known]] << CELL_BITS) | cell)
+    return Table.counted(np.concatenate(keys))
+
+
+def _within(columns: Columns, rows: _Rows, thresholds: Thresholds) -> Table:
+    """Keys are (row, latency, index of the threshold)."""
+    keys, counts = [], []
+    for number, (values, limits_us) in enumerate(zip(_latencies(columns), thresholds, strict=True)):
+        known = values >= 0
+        if not limits_us or not known.any():
+            continue
+        limits_ns = np.array(limits_us, np.int64) * 1_000
+        first = np.searchsorted(limits_ns, values[known], side="left")  # first limit >= value
+        width = len(limits_us) + 1
+        flat = np.bincount(rows.at[known] * width + first, minlength=len(rows.keys) * width)
+        by_limit = flat.astype(np.int64).reshape(len(rows.keys), width)
+        measured = by_limit.any(axis=1)
+        key = (rows.keys[measured] << LATENCY_BITS) | number
+        index = np.arange(len(limits_us), dtype=np.int64)
+        keys.append(((key << _THRESHOLD_INDEX_BITS)[:, None] | index[None, :]).ravel())
+        counts.append(np.cumsum(by_limit[measured], axis=1)[:, :-1].ravel())
+    if not keys:
+        return Table.empty()
+    return Table.summed(np.concatenate(keys), np.concatenate(counts))
+
+
+def _by_threshold(part: Table, thresholds: Thresholds) -> Table:
+    """Replace the index of a threshold by the threshold itself, which outlives a configuration."""
+    size = 1 << _THRESHOLD_INDEX_BITS
+    limit_us = np.zeros((1 << LATENCY_BITS, size), np.int64)
+    for number, limits in enumerate(thresholds):
+        limit_us[number, : len(limits)] = limits
+    latency = (part.keys >> _THRESHOLD_INDEX_BITS) & ((1 << LATENCY_BITS) - 1)
+    row = part.keys >> _THRESHOLD_INDEX_BITS
+    keys = (row << THRESHOLD_BITS) | limit_us[latency, part.keys & (size - 1)]
+    return Table(keys, part.values)

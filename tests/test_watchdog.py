@@ -1,0 +1,75 @@
+"""A process that no longer works ends, with a status that says so."""
+
+import subprocess
+import sys
+import textwrap
+
+from streams import watchdog
+from streams.watchdog import Lasting, Ticker
+
+
+def run(program: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+
+
+def test_a_blocked_event_loop_ends_the_process_although_nothing_in_it_can_run():
+    ended = run(
+        """
+        import asyncio, time
+        from streams.watchdog import Ticker, Watchdog
+
+        async def main():
+            ticker = Ticker("main", limit_s=1)
+            watchdog = Watchdog([ticker.check])
+            asyncio.ensure_future(ticker.run())
+            await asyncio.sleep(0)  # lets it tick once
+            watchdog.start()
+            time.sleep(25)  # the fault: blocks the loop
+            print("still here")
+
+        asyncio.run(main())
+        """
+    )
+    assert ended.returncode == watchdog.EXIT_CODE
+    assert "still here" not in ended.stdout
+    assert "the main loop has not turned" in ended.stderr
+
+
+def test_a_loop_that_turns_is_left_alone_and_stopping_the_watchdog_ends_it():
+    ended = run(
+        """
+        import asyncio
+        from streams.watchdog import Ticker, Watchdog
+
+        async def main():
+            ticker = Ticker("main", limit_s=1.5)
+            watchdog = Watchdog([ticker.check])
+            asyncio.ensure_future(ticker.run())
+            watchdog.start()
+            await asyncio.sleep(3)
+            watchdog.stop()
+            print("still here")
+
+        asyncio.run(main())
+        """
+    )
+    assert (ended.returncode, ended.stdout.strip()) == (0, "still here")
+
+
+def test_what_is_bad_counts_only_from_when_it_began_and_recovery_clears_it(monkeypatch):
+    #   0 s     10 s    65 s    70 s    75 s    140 s
+    #   good    bad     bad     good    bad     bad for 65 s > 60 s
+    now, bad = 0.0, False
+    monkeypatch.setattr(watchdog.time, "monotonic", lambda: now)
+    check = Lasting("rebalancing", 60, lambda: bad).check
+    said = []
+    for now, bad in ((0, False), (10, True), (65, True), (70, False), (75, True), (140, True)):
+        said.append(check())
+    assert said == [None, None, None, None, None, "rebalancing for 65 s"]
+
+
+def test_a_loop_that_has_not_begun_is_not_called_stuck():
+    assert Ticker("consumer", 0).check() is None
