@@ -62,11 +62,12 @@ def test_a_loop_that_turns_is_left_alone_and_stopping_the_watchdog_ends_it():
 def test_what_is_bad_counts_only_from_when_it_began_and_recovery_clears_it(monkeypatch):
     #   0 s     10 s    65 s    70 s    75 s    140 s
     #   good    bad     bad     good    bad     bad for 65 s > 60 s
-    now, bad = 0.0, False
-    monkeypatch.setattr(watchdog.time, "monotonic", lambda: now)
-    check = Lasting("rebalancing", 60, lambda: bad).check
+    state = {"now": 0.0, "bad": False}
+    monkeypatch.setattr(watchdog.time, "monotonic", lambda: state["now"])
+    check = Lasting("rebalancing", 60, lambda: bool(state["bad"])).check
     said = []
-    for now, bad in ((0, False), (10, True), (65, True), (70, False), (75, True), (140, True)):
+    for at_s, bad in ((0, False), (10, True), (65, True), (70, False), (75, True), (140, True)):
+        state.update(now=at_s, bad=bad)
         said.append(check())
     assert said == [None, None, None, None, None, "rebalancing for 65 s"]
 
