@@ -14,7 +14,7 @@ STATE_READABLE = Spec(
 STATE_SINCE = Spec(
     "tokenpulse_state_since_timestamp_seconds",
     "gauge",
-    "Start of the earliest slice in the state, in event time.",
+    "First event ever counted, or the earliest slice still kept, in event time.",
     (),
     "Nothing is known from before.",
 )

@@ -217,7 +217,12 @@ class Collector:
                 else:
                     samples.add_window(page, name, self._scopes[scope], sums)
         watermark_s = max((view.meta.watermark_ms or 0) // 1_000 for view in views)
-        reached = [extent(view.index)[0] for view in views if view.index]
+        # A coarse slice may begin long before the first event in it.
+        reached = [
+            max(extent(view.index)[0], (view.meta.since_ms or 0) // 1_000)
+            for view in views
+            if view.index
+        ]
         if not reached:
             return
         since_s = min(reached)

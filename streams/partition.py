@@ -54,6 +54,7 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     cubes: int
     edges: Thresholds
     written_at_ms: int  # by the writer's clock; for people and freshness, never for decisions
+    since_ms: int | None = None  # event time of the first record accepted: nothing is known before
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,7 @@ class PartitionState:
         self._deletes: set[SliceId] = set()
         self.index: dict[SliceId, int] = {}
         self.watermark_ms: int | None = None
+        self.since_ms: int | None = None
         self._merged_until_s = [0] * len(LEVELS)
         self._unplaced: dict[str, int] = {}
         self._totals = [Tally.empty()]
@@ -157,7 +159,7 @@ class PartitionState:
     def _restore(self, fields: Mapping[str, bytes]) -> None:
         meta = decode_meta(fields["meta"])
         self.index = decode_index(fields["index"])
-        self.watermark_ms = meta.watermark_ms
+        self.watermark_ms, self.since_ms = meta.watermark_ms, meta.since_ms
         self._merged_until_s = list(meta.merged_until_s)
         self._unplaced = dict(meta.unplaced)
         self.registry.folded.update(meta.folded)
@@ -258,6 +260,8 @@ class PartitionState:
             self._slices.pop(of, None)  # moves it to the recently used end
             self._slices[of] = tallies
         self._dirty.update(staged)
+        if self.since_ms is None and len(columns.ended_at_ms):
+            self.since_ms = int(columns.ended_at_ms[0])
         moved = (watermark_ms or 0) // 10_000 != (self.watermark_ms or 0) // 10_000
         self.watermark_ms, self._merged_until_s, self._unplaced = watermark_ms, merged, unplaced
         self._totals += [totals, refused]
@@ -312,6 +316,7 @@ class PartitionState:
                 cubes=names[1],
                 edges=self._edges,
                 written_at_ms=written_at_ms,
+                since_ms=self.since_ms,
             )
         )
         return Snapshot(self.sequence, self.stored_offset, self.next_offset, fields, deletes)

@@ -152,8 +152,8 @@ class Shelf:
     def lasting(self):
         """All bytes but those that say when they were written, and by which checkpoint."""
         left = {name: data for name, data in self.fields.items() if name not in ("meta", "index")}
-        schema, _, *meta, _ = msgspec.msgpack.decode(self.fields["meta"])
-        return left | {"meta": [schema, *meta], "index": set(self.index)}
+        schema, _, *meta, _, since_ms = msgspec.msgpack.decode(self.fields["meta"])
+        return left | {"meta": [schema, *meta, since_ms], "index": set(self.index)}
 
 
 def loaded(shelf, caps=ROOMY, lateness_s=30, edges=EDGES):

@@ -252,3 +252,13 @@ def test_state_of_a_newer_program_is_refused():
     shelf.fields["meta"] = msgspec.msgpack.encode([schema + 1, *rest, "something new"])
     with pytest.raises(ValueError, match="schema 2, this program knows 1: upgrade"):
         shelf.names()
+
+
+def test_the_state_remembers_since_when_it_knows_anything_whatever_came_later():
+    #   log:  refused   12:00:07   11:59:40 (late)   12:30:00
+    #                   ^ since
+    at_s = 1_700_000_007
+    log = [REFUSED, *(plain(at_s + ago_s) for ago_s in (0, -27, 1_800))]
+    for size in (1, 2, 4):
+        shelf = shelf_after(log, [(size, "restart")] * 4)
+        assert shelf.meta.since_ms == at_s * 1_000
