@@ -25,7 +25,6 @@ from streams.watchdog import Lasting, Ticker, Watchdog, die
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_DEADLINE_S = 10.0
 TEN_YEARS_S = 315_360_000.0
 
 
@@ -135,7 +134,7 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
                 log.exception("partition %d: cannot count", batch.partition)
                 die("an unexpected error while counting; the batch will be read again")
 
-    _install_life_cycle(app, pipeline, store)
+    _install_life_cycle(app, pipeline)
     return app, pipeline
 
 
@@ -156,7 +155,7 @@ async def _load(pipeline: Pipeline, topic: str, tps: Set[TP], generation: int) -
             await asyncio.sleep(1)
 
 
-def _install_life_cycle(app: faust.App, pipeline: Pipeline, store: RedisStore) -> None:
+def _install_life_cycle(app: faust.App, pipeline: Pipeline) -> None:
     main_ticker = Ticker("main", 20)
     consumer_ticker = Ticker("consumer", 20)
     watchdog = Watchdog(
@@ -190,8 +189,7 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline, store: RedisStore) -
     @app.on_before_shutdown.connect  # type: ignore[arg-type]
     async def write_all(app: Any, *_: Any, **__: Any) -> None:
         watchdog.stop()
-        async with asyncio.timeout(SHUTDOWN_DEADLINE_S):
-            await pipeline.revoke()
+        await pipeline.revoke()  # bounded by itself
 
 
 def tune_collector() -> None:

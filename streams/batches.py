@@ -117,16 +117,13 @@ def _offsets(records: list[Any]) -> Sequence[int]:
     return [record.offset for record in records]
 
 
-def _counts(records: PartitionRecords, batch: object) -> bool:
+def _counts(records: PartitionRecords, batch: Any) -> bool:
     """Whether a batch holds events: control batches and aborted transactions do not."""
     isolated = records._isolation_level == 1  # READ_COMMITTED
-    if isolated and batch.producer_id is not None:  # type: ignore[attr-defined]
-        records._consume_aborted_up_to(batch.base_offset)  # type: ignore[attr-defined]
-        if batch.is_control_batch and records._contains_abort_marker(batch):  # type: ignore[attr-defined]
-            records._aborted_producers.discard(batch.producer_id)  # type: ignore[attr-defined]
-        if (
-            batch.is_transactional  # type: ignore[attr-defined]
-            and batch.producer_id in records._aborted_producers  # type: ignore[attr-defined]
-        ):
+    if isolated and batch.producer_id is not None:
+        records._consume_aborted_up_to(batch.base_offset)
+        if batch.is_control_batch and records._contains_abort_marker(batch):
+            records._aborted_producers.discard(batch.producer_id)
+        if batch.is_transactional and batch.producer_id in records._aborted_producers:
             return False
-    return not batch.is_control_batch  # type: ignore[attr-defined]
+    return not batch.is_control_batch

@@ -51,6 +51,10 @@ class Claimed:
     stored: Stored
 
 
+# Field -> value; keys are as wide as the client's own signature wants them.
+Pulse = Mapping[str | bytes | bytearray | memoryview | int | float, str | int | float]
+
+
 class Store(Protocol):
     """Where checkpoints are kept. All calls end within their deadline or raise StoreError."""
 
@@ -64,6 +68,10 @@ class Store(Protocol):
 
     async def flush(self, claim: Claimed, snapshot: Snapshot) -> Answer:
         """Write a checkpoint. A StoreError means: it is not known whether it was written."""
+        ...
+
+    async def pulse(self, partition: int, values: Pulse) -> None:
+        """Leave a sign of life; nothing depends on it but what people look at."""
         ...
 
 
@@ -174,27 +182,14 @@ class RedisStore:
     async def pulse(
         self,
         partition: int,
-        values: Mapping[str | bytes | bytearray | memoryview | int | float, str | int | float],
+        values: Pulse,
     ) -> None:
-        """Leave a sign of life; nothing depends on it but what people look at."""
+        """See `Store`."""
         key = pulse_key(self._group, self._topic, partition)
         try:
             await self._redis.hset(key, mapping={**values})
         except (RedisError, OSError) as error:
             raise StoreError(f"{key}: cannot write: {_told(error)}") from error
-
-    async def check(self) -> None:
-        """Refuse a Redis that may throw state away: raises StoreError."""
-        try:
-            memory = await self._redis.info("memory")
-        except (RedisError, OSError) as error:
-            raise StoreError(f"redis.url: Redis does not answer: {_told(error)}") from error
-        policy = memory.get("maxmemory_policy")
-        if policy != "noeviction":
-            raise StoreError(
-                f"redis: maxmemory-policy is {policy!r}, which may drop counts without a word; "
-                "run CONFIG SET maxmemory-policy noeviction and put it into redis.conf"
-            )
 
     async def _run(self, name: str, key: str, arguments: Sequence[str | bytes | int]) -> object:
         if name not in self._loaded:

@@ -19,7 +19,7 @@ it, as long as the level still keeps the slice.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -171,13 +171,7 @@ class PartitionState:
             # edge cannot be given the past and a histogram must stay cumulative.
             series = totals.series.values.copy()
             series[:, SUMS_AT:] = 0
-            totals = Tally(
-                Table(totals.series.keys, series),
-                totals.cells,
-                Table.empty(),
-                totals.cube,
-                totals.refused,
-            )
+            totals = replace(totals, series=Table(totals.series.keys, series), within=Table.empty())
         self._totals = [totals]
 
     @property

@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from streams.batches import Batch
-from streams.checkpoint import Answer, Claimed, Lost, RedisStore, StoreError
+from streams.checkpoint import Answer, Claimed, Lost, Store, StoreError
 from streams.config import Worker
 from streams.events import Decoded, Rules, decode
 from streams.partition import (
@@ -95,9 +95,7 @@ class Tallies:
 class Pipeline:
     """Everything a worker does with its partitions."""
 
-    def __init__(
-        self, worker: Worker, store: RedisStore, dead_letters: DeadLetters, seek: Seek
-    ) -> None:
+    def __init__(self, worker: Worker, store: Store, dead_letters: DeadLetters, seek: Seek) -> None:
         self._worker, self._store = worker, store
         self._dead_letters, self._seek = dead_letters, seek
         self._rules = Rules(

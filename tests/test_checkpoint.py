@@ -281,28 +281,11 @@ def test_a_full_redis_refuses_the_whole_flush_and_takes_it_once_there_is_room() 
         asyncio.run(story(stack.redis_url, client))
 
 
-@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-def test_a_redis_that_may_evict_is_refused_with_the_cure(
-    run: Callable[..., Any], redis_client: redis.Redis, policy: str
-) -> None:
-    async def story(store: RedisStore) -> None:
-        await store.check()
-        redis_client.config_set("maxmemory-policy", policy)
-        try:
-            with pytest.raises(StoreError, match=f"'{policy}'.*CONFIG SET maxmemory-policy noevic"):
-                await store.check()
-        finally:
-            redis_client.config_set("maxmemory-policy", "noeviction")
-
-    run(story)
-
-
 CALLS: dict[str, Callable[[RedisStore], Awaitable[Any]]] = {
     "claim": lambda store: store.claim(PARTITION),
     "load": lambda store: store.load(Claimed(KEY, "1:x", Any), ["meta"]),  # type: ignore[arg-type]
     "flush": lambda store: store.flush(Claimed(KEY, "1:x", Any), snapshot(0, 1)),  # type: ignore[arg-type]
     "pulse": lambda store: store.pulse(PARTITION, {"at_ms": 1}),
-    "check": lambda store: store.check(),
 }
 
 

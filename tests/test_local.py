@@ -357,20 +357,29 @@ def test_something_that_is_no_broker_is_one_line() -> None:
             asyncio.run(check_broker(address, timeout_s=0.3))
 
 
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
 def test_a_redis_that_would_evict_state_is_refused_with_the_cure(
-    redis_server: RedisServer, redis_client: redis.Redis
+    redis_server: RedisServer, redis_client: redis.Redis, policy: str
 ) -> None:
     asyncio.run(check_redis(redis_server.url))
-    redis_client.config_set("maxmemory-policy", "allkeys-lru")
+    redis_client.config_set("maxmemory-policy", policy)
     try:
         with pytest.raises(ServerError) as caught:
             asyncio.run(check_redis(redis_server.url))
     finally:
         redis_client.config_set("maxmemory-policy", "noeviction")
     assert str(caught.value).endswith(
-        "maxmemory-policy is allkeys-lru, which throws state away; run "
+        f"maxmemory-policy is {policy}, which throws state away; run "
         "`CONFIG SET maxmemory-policy noeviction`"
     )
+
+
+def test_a_redis_that_accepts_and_never_answers_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ServerError, match=f"^no Redis answers at {address}") as caught:
+            asyncio.run(check_redis(f"redis://{address}/0", timeout_s=0.1))
+        assert "\n" not in str(caught.value)
 
 
 def test_no_redis_is_one_line_without_the_password(unused_port: int) -> None:
