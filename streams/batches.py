@@ -1,19 +1,33 @@
 """Record batches read below aiokafka's ConsumerRecord: lists for a whole fetch response.
 
 Building one ConsumerRecord a record costs more than all our counting. This module walks the
-compiled record readers directly; what it leaves out of aiokafka's own loop, it says.
+batches itself (record_batches.py) and uses only the compiled reader of their records.
 """
 
+import zlib
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
-from aiokafka.errors import CorruptRecordException
+
+from streams.record_batches import FetchedRecords, RecordBatch, UnreadableError
+from streams.stored import Witness
 
 # A broker may answer with far more than was asked for; unread it takes a fraction of the memory.
 ENOUGH_RECORDS = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why the record batch at the consumer's position cannot be read."""
+
+    why: str  # one line for people
+    skip_to: int | None  # the offset after it; None where its header cannot be trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,9 @@ class Batch:
     timestamps_ms: list[int]
     values: list[bytes | None]
     records: list[Any]  # aiokafka's compiled records, for the few whose key is wanted
+    # Set: the batch holds no records, and next_offset = fetch_offset.
+    unreadable: Unreadable | None = None
+    epoch: int = 0  # seeks made in this partition before the fetch
 
     def key(self, position: int) -> bytes | None:
         """The key of one record."""
@@ -43,52 +60,104 @@ class Batch:
     def since(self, offset: int) -> "Batch":
         """The part that begins at `offset`."""
         skip = bisect_left(self.offsets, offset)
-        if skip == 0:
-            return self
+        return self if skip == 0 else self._part(slice(skip, None))
+
+    def until(self, offset: int) -> "Batch":
+        """The part that ends before `offset`."""
+        return self._part(slice(bisect_left(self.offsets, offset)))
+
+    def _part(self, part: slice) -> "Batch":
         return replace(
             self,
-            offsets=self.offsets[skip:],
-            timestamps_ms=self.timestamps_ms[skip:],
-            values=self.values[skip:],
-            records=self.records[skip:],
+            offsets=self.offsets[part],
+            timestamps_ms=self.timestamps_ms[part],
+            values=self.values[part],
+            records=self.records[part],
         )
 
+    def offsets_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The offsets of some records."""
+        if isinstance(self.offsets, range):
+            return positions + self.offsets.start
+        return np.array(self.offsets, np.int64)[positions]
 
-def take(result: FetchResult, generation: int) -> Batch | None:
+    def last(self) -> Witness | None:
+        """What tells the last record from any other; None without records."""
+        return self._witness(len(self.offsets) - 1) if self.offsets else None
+
+    def fingerprint(self, offset: int) -> Witness | None:
+        """What tells the record at `offset` from any other; None where there is none."""
+        position = bisect_left(self.offsets, offset)
+        if position == len(self.offsets) or self.offsets[position] != offset:
+            return None
+        return self._witness(position)
+
+    def _witness(self, position: int) -> Witness:
+        crc = zlib.crc32(self.values[position] or b"")
+        return Witness(self.offsets[position], self.timestamps_ms[position], crc)
+
+
+def keep_bytes() -> None:
+    """Have aiokafka keep the bytes of what it fetches, for `take`, in this whole process.
+
+    Its fetcher makes its records with a class that hides them; ours stands in for that class.
+    """
+    fetcher.MemoryRecords = FetchedRecords
+
+
+def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | None:
     """Take the next records of a fetch response and move the consumer's position past them.
 
-    Whole record batches, until ENOUGH_RECORDS are read; `result.has_more()` then says whether any
-    are left. None where the response no longer fits the consumer's position (after a seek or a
-    rebalance).
-    Raises CorruptRecordException where a checksum is wrong; the position then stays.
+    Whole record batches, until ENOUGH_RECORDS or `max_batch_bytes` are read; `result.has_more()`
+    then says whether any are left. None where the response no longer fits the consumer's position
+    (after a seek or a rebalance).
+
+    A record batch that cannot be read, or has more than `max_batch_bytes` when decompressed, is
+    reported by a Batch of its own, with `unreadable`, once all before it are taken. The position
+    then stays.
     """
     tp = result._topic_partition
     if not result.has_more() or not result.check_assignment(tp):
         return None
     records: PartitionRecords = result._partition_records
     state = result._assignment.state_value(tp)
+    fetched: FetchedRecords = records._records
     fetch_offset: int = records.next_fetch_offset
-    found: list[Any] = []
     next_offset = fetch_offset
-    memory = records._records
-    while memory.has_next() and len(found) < ENOUGH_RECORDS:
-        batch = memory.next_batch()
-        if records._check_crcs and not batch.validate_crc():
-            raise CorruptRecordException(
-                f"{tp.topic}-{tp.partition}: wrong checksum in the batch at offset {next_offset}"
+    found: list[Any] = []
+    taken_bytes = 0
+    trouble = None
+    while len(found) < ENOUGH_RECORDS and taken_bytes < max_batch_bytes:
+        try:
+            batch = fetched.peek(
+                next_offset, checksums=records._check_crcs, log_end=state.highwater
             )
-        if not _counts(records, batch):
-            next_offset = batch.next_offset
-            continue
-        read = list(batch)
-        if read and read[0].offset < next_offset:  # the fetch began inside a batch
-            read = [record for record in read if record.offset >= next_offset]
-        found += read
+            if batch is None:
+                break
+            if _counts(records, batch, max_batch_bytes):
+                plain = batch.uncompressed(max_batch_bytes)
+                taken_bytes += len(plain.data)
+                read = plain.records()
+                if read and read[0].offset < next_offset:  # the fetch began inside a batch
+                    read = [record for record in read if record.offset >= next_offset]
+                found += read
+        except UnreadableError as error:
+            trouble = error
+            break
+        fetched.skip(batch)
         # A batch keeps its last offset even where compaction removed the last record.
         next_offset = max(next_offset, batch.next_offset)
+    more = fetched.has_more()
+    if not more and next_offset == fetch_offset:  # to ask again would bring the same, for ever
+        trouble = UnreadableError("the broker answered with older ones only", None)
+    unreadable = None
+    if trouble is not None and next_offset == fetch_offset:
+        where = f"{tp.topic}-{tp.partition}: record batch at offset {fetch_offset}"
+        forward = trouble.skip_to is not None and trouble.skip_to > fetch_offset
+        unreadable = Unreadable(f"{where}: {trouble.why}", trouble.skip_to if forward else None)
     records.next_fetch_offset = next_offset
     result._update_position()
-    if not memory.has_next():
+    if not more and unreadable is None:
         result._partition_records = None
         # Its own iterator, which we do not use, refers back to it: together they would keep the
         # whole response in memory until the garbage collector comes by.
@@ -104,6 +173,7 @@ def take(result: FetchResult, generation: int) -> Batch | None:
         timestamps_ms=[record.timestamp for record in found],
         values=[record.value for record in found],
         records=found,
+        unreadable=unreadable,
     )
 
 
@@ -117,13 +187,15 @@ def _offsets(records: list[Any]) -> Sequence[int]:
     return [record.offset for record in records]
 
 
-def _counts(records: PartitionRecords, batch: Any) -> bool:
-    """Whether a batch holds events: control batches and aborted transactions do not."""
-    isolated = records._isolation_level == 1  # READ_COMMITTED
-    if isolated and batch.producer_id is not None:
+def _counts(records: PartitionRecords, batch: RecordBatch, max_batch_bytes: int) -> bool:
+    """Whether a batch holds events: control batches and aborted transactions do not.
+
+    Raises UnreadableError.
+    """
+    if records._isolation_level == 1:  # READ_COMMITTED
         records._consume_aborted_up_to(batch.base_offset)
-        if batch.is_control_batch and records._contains_abort_marker(batch):
-            records._aborted_producers.discard(batch.producer_id)
-        if batch.is_transactional and batch.producer_id in records._aborted_producers:
+        if batch.reader.is_control_batch and batch.uncompressed(max_batch_bytes).aborts():
+            records._aborted_producers.discard(batch.reader.producer_id)
+        if batch.reader.is_transactional and batch.reader.producer_id in records._aborted_producers:
             return False
-    return not batch.is_control_batch
+    return not batch.reader.is_control_batch
