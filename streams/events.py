@@ -7,6 +7,7 @@ one `Refusal`, whatever its bytes are, and where a log is cut into batches chang
     event_json.py     bytes -> size, depth, encoding -> JSON of the declared types and ranges
     here              -> columns -> outcome, labels, fields that must agree -> time, against the
                       record's timestamp and the partition's watermark
+    event_columns.py  what comes of it
     event_schema.py   the contract as documents
 
 A record is refused for the first rule it breaks in that order.
@@ -19,13 +20,15 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import count
 from operator import attrgetter, itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from xxhash import xxh3_128_digest
 
+from streams.event_columns import Columns, Decoded, Refusal, interned
 from streams.event_fields import (
     ELIGIBLE,
     FIELDS,
@@ -72,49 +75,6 @@ class Rules:
                 raise ValueError(f"{name}: got {value}; it is a size or a span, give 0 or more")
 
 
-@dataclass(slots=True)
-class Columns:
-    """The n accepted events of a batch in log order, one array of length n each."""
-
-    position: npt.NDArray[np.int64]  # index in the batch handed in
-    ended_at_ms: npt.NDArray[np.int64]
-    outcome: npt.NDArray[np.int8]  # index into OUTCOMES
-    probe: npt.NDArray[np.bool_]
-    series_index: npt.NDArray[np.int32]  # index into `series`
-    series: list[tuple[str, str, str, str]]  # distinct (model, region, channel, service_tier)
-    cube_index: npt.NDArray[np.int32]  # index into `cubes`
-    cubes: list[tuple[str, str]]  # distinct (customer_id, model)
-    # Latencies; -1 where design says "not measured". Probes have none.
-    ttft_ns: npt.NDArray[np.int64]  # streaming successes only
-    tpot_ns: npt.NDArray[np.int64]  # where ttft_ns is known and output_tokens > 1
-    duration_ns: npt.NDArray[np.int64]  # successes only
-    # Tokens; 0 where absent. Probes have none.
-    input_tokens: npt.NDArray[np.int64]
-    cached_input_tokens: npt.NDArray[np.int64]
-    cache_write_tokens: npt.NDArray[np.int64]
-    output_tokens: npt.NDArray[np.int64]
-    reasoning_tokens: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One record that broke the contract."""
-
-    position: int  # index in the batch handed in
-    reason: str  # one of REASONS
-    detail: str  # field and rule, for people; never what the payload says
-    watermark_ms: int | None  # of the partition when the record was judged
-
-
-@dataclass(slots=True)
-class Decoded:
-    """A batch, judged: each record is in `columns` or in `refusals`, once."""
-
-    columns: Columns
-    refusals: list[Refusal]
-    watermark_ms: int | None  # largest `ended_at` accepted so far, this batch included
-
-
 def decode(
     values: Sequence[bytes | None],
     timestamps_ms: npt.NDArray[np.int64],
@@ -139,7 +99,7 @@ def decode(
         Refusal(position, *verdicts[position], _known(running_ms[position]))
         for position in sorted(verdicts)
     ]
-    return Decoded(_columns(rows), refusals, _known(running_ms[-1]))
+    return Decoded(_columns(rows, running_ms), refusals, _known(running_ms[-1]))
 
 
 def _known(watermark_ms: np.int64) -> int | None:
@@ -151,6 +111,7 @@ class _Rows:
     """The parsed events of a batch, column by column, before they are judged as wholes."""
 
     position: npt.NDArray[np.int64]
+    request: npt.NDArray[np.uint64]  # shape (n, 2)
     ended_at_ms: npt.NDArray[np.int64]  # or BAD_TIME, NO_DATE
     outcome: npt.NDArray[np.int8]  # or _NO_OUTCOME, _NO_MEANING
     kind: npt.NDArray[np.int32]  # index into `kinds`
@@ -194,6 +155,7 @@ _KIND = (*_SERIES, "use_case", "stream", "probe")
 _PAIR = ("customer_id", "model")
 _get_kind, _get_pair = attrgetter(*_KIND), attrgetter(*_PAIR)
 _get_ended_at, _get_outcome = attrgetter("ended_at"), attrgetter("outcome")
+_get_request = attrgetter("request_id")
 _NUMBERS: dict[str, tuple[Callable[[Any], Any], Any, type]] = {
     field.name: (
         attrgetter(field.name),
@@ -217,6 +179,7 @@ def _parse(records: Sequence[bytes], positions: npt.NDArray[np.int64], verdicts:
         chunks.append(
             [
                 kept,
+                _hashes(events),
                 _times(events),
                 _outcomes(events),
                 np.fromiter(map(kinds.__getitem__, map(_get_kind, events)), np.int32, size),
@@ -224,11 +187,12 @@ def _parse(records: Sequence[bytes], positions: npt.NDArray[np.int64], verdicts:
                 *(_numbers(events, *number) for number in _NUMBERS.values()),
             ]
         )
-    position, ended_at_ms, outcome, kind, pair, *numbers = map(
+    position, request, ended_at_ms, outcome, kind, pair, *numbers = map(
         np.concatenate, zip(*chunks, strict=True)
     )
     return _Rows(
         position,
+        request,
         ended_at_ms,
         outcome,
         kind,
@@ -239,6 +203,11 @@ def _parse(records: Sequence[bytes], positions: npt.NDArray[np.int64], verdicts:
         np.ones(len(position), np.bool_),
         verdicts,
     )
+
+
+def _hashes(events: Sequence[Any]) -> npt.NDArray[np.uint64]:
+    digests = b"".join(map(xxh3_128_digest, map(str.encode, map(_get_request, events))))
+    return np.frombuffer(digests, np.uint64).reshape(-1, 2)
 
 
 def _times(events: Sequence[Any]) -> npt.NDArray[np.int64]:
@@ -336,7 +305,7 @@ def _judge_time(
     return running_ms
 
 
-def _columns(rows: _Rows) -> Columns:
+def _columns(rows: _Rows, running_ms: npt.NDArray[np.int64]) -> Columns:
     alive = slice(None) if rows.alive.all() else rows.alive
     probe = rows.flag("probe", True)[alive]
     outcome = rows.outcome[alive]
@@ -354,13 +323,13 @@ def _columns(rows: _Rows) -> Columns:
     steps = np.maximum(tokens["output_tokens"] - 1, 1)
     timed = (ttft_ns >= 0) & (duration_ns >= 0) & (tokens["output_tokens"] > 1)
     tpot_ns = np.where(timed, np.rint((duration_ns - ttft_ns) / steps), -1)
-    series_index, series = _interned(
-        [kind[: len(_SERIES)] for kind in rows.kinds], rows.kind[alive]
-    )
-    cube_index, cubes = _interned(rows.pairs, rows.pair[alive])
+    series_index, series = interned([kind[: len(_SERIES)] for kind in rows.kinds], rows.kind[alive])
+    cube_index, cubes = interned(rows.pairs, rows.pair[alive])
     return Columns(
         position=rows.position[alive],
+        request=rows.request[alive],
         ended_at_ms=rows.ended_at_ms[alive],
+        watermark_ms=running_ms[rows.position[alive]],
         outcome=outcome,
         probe=probe,
         series_index=series_index,
@@ -372,25 +341,3 @@ def _columns(rows: _Rows) -> Columns:
         duration_ns=duration_ns.astype(np.int64),
         **tokens,
     )
-
-
-def _interned(
-    keys: list[tuple[Any, ...]], index: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.int32], list[Any]]:
-    """Distinct keys that `index` still points at, absent labels as UNKNOWN, and the index anew.
-
-    In the order in which `index` names them: where a refused record was the first to have a key,
-    its place must not depend on whether that record was in the same batch.
-    """
-    first_at = np.full(len(keys), len(index))
-    first_at[index[::-1]] = np.arange(len(index))[::-1]  # of equal ones the last is kept
-    order = np.argsort(first_at, kind="stable")[: np.count_nonzero(first_at < len(index))].tolist()
-    in_order = order == list(range(len(keys)))
-    if in_order and None not in chain.from_iterable(keys) and len(set(keys)) == len(keys):
-        return index, keys
-    distinct: dict[tuple[str, ...], int] = {}
-    renumbered = np.zeros(len(keys), np.int32)
-    for at in order:
-        key = tuple(UNKNOWN if label is None else label for label in keys[at])
-        renumbered[at] = distinct.setdefault(key, len(distinct))
-    return renumbered[index], list(distinct)

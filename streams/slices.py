@@ -7,7 +7,7 @@ the same numbers:
     cells     (series, latency, bucket)       -> requests in that HdrHistogram bucket
     within    (series, latency, threshold)    -> requests at or under that threshold, exactly
     cube      (customer, model)               -> requests by outcome, tokens
-    refused   reason                          -> refused records
+    refused   reason                          -> refused records, and duplicates under a key apart
 
 Series and cube rows are named by small numbers that the partition's registry (registry.py) gives
 out; a key of `cells` and `within` carries that number in its upper bits.
@@ -37,6 +37,9 @@ SERIES_COLUMNS = SUMS_AT + len(LATENCIES)
 # Columns of `cube`: requests by outcome, tokens.
 CUBE_TOKENS_AT = len(OUTCOMES)
 CUBE_COLUMNS = CUBE_TOKENS_AT + len(TOKENS)
+
+# Key of `refused` for duplicates. Not a reason: REASONS, indexed below it, may grow up to it.
+DUPLICATE_KEY = 255
 
 LATENCY_BITS = 2
 CELL_BITS = LATENCY_BITS + histogram.BUCKET_BITS
@@ -191,13 +194,31 @@ def unpack_histograms(data: bytes) -> dict[tuple[int, str], bytes]:
     }
 
 
-def refused_tally(by_reason: Mapping[str, int]) -> Tally:
-    """A tally of refused records."""
-    if not by_reason:
+def refused_tally(by_reason: Mapping[str, int], duplicates: int = 0) -> Tally:
+    """A tally of refused records and of duplicates."""
+    counted = {REASONS.index(reason): count for reason, count in by_reason.items()}
+    if duplicates:
+        counted[DUPLICATE_KEY] = duplicates
+    if not counted:
         return Tally.empty()
-    numbers = np.array([REASONS.index(reason) for reason in by_reason], np.int64)
-    counts = np.array(list(by_reason.values()), np.int64)
-    return replace(Tally.empty(), refused=Table.summed(numbers, counts))
+    keys, counts = np.array(list(counted.items()), np.int64).T
+    return replace(Tally.empty(), refused=Table.summed(keys, counts))
+
+
+def refused_of(tally: Tally) -> dict[str, int]:
+    """Refused records by reason; reasons that did not occur are absent."""
+    return {
+        REASONS[key]: count
+        for key, count in zip(
+            tally.refused.keys.tolist(), tally.refused.values.tolist(), strict=True
+        )
+        if key != DUPLICATE_KEY
+    }
+
+
+def duplicates_of(tally: Tally) -> int:
+    """Duplicates that were set apart: in no other table, and in no reason."""
+    return int(tally.refused.values[tally.refused.keys == DUPLICATE_KEY].sum())
 
 
 # Bucket edges of the OpenTelemetry GenAI server metrics, in seconds. Source: OpenTelemetry semantic

@@ -19,6 +19,7 @@ from streams.histogram import BUCKET_BITS
 from streams.slices import (
     CELL_BITS,
     CUBE_TOKENS_AT,
+    DUPLICATE_KEY,
     HORIZON_S,
     LATENCIES,
     LATENCY_BITS,
@@ -34,6 +35,7 @@ from streams.slices import (
 )
 
 OTHER = "__other__"
+DUPLICATE = "duplicate"  # beside the reasons
 RULES = Rules(max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=HORIZON_S * 1_000)
 LIMITS = Thresholds((100_000, 300_000), (50_000,), ())  # microseconds
 
@@ -56,7 +58,8 @@ class Recount:
     """Everything a log says."""
 
     rows: list[Row]
-    refused: list[tuple[int | None, str]]  # (second it is counted at, reason); None: not yet
+    # (second it is counted at, reason or DUPLICATE); None: not yet
+    refused: list[tuple[int | None, str]]
     watermark_ms: int | None
 
     def between(self, from_s, to_s):
@@ -113,11 +116,17 @@ def judge(log, watermark_ms=None, rules=RULES):
     return decode([encoded(value) for value, _ in log], stamps, watermark_ms, rules)
 
 
-def recount(log, rules=RULES):
-    """Read a log from its beginning."""
+def is_duplicate(before, request_id, watermark_ms, window_ms):
+    """`before`: (request_id, ended_at) of the valid events that came before."""
+    return any(one == request_id and at > watermark_ms - window_ms for one, at in before)
+
+
+def recount(log, rules=RULES, window_ms=0):
+    """Read a log from its beginning; without a window nothing is a duplicate."""
     decoded = judge(log, rules=rules)
     verdicts = {refusal.position: refusal.reason for refusal in decoded.refusals}
     rows, refused, waiting, watermark_ms = [], [], [], None
+    before = defaultdict(list)  # request_id -> (it, ended_at): looked through like one list
     for position, (value, _) in enumerate(log):
         if position in verdicts:
             if watermark_ms is None:
@@ -129,8 +138,13 @@ def recount(log, rules=RULES):
         if watermark_ms is None:
             refused += [(row.at_ms // 1_000, reason) for reason in waiting]
             waiting, watermark_ms = [], row.at_ms
+        name = value["request_id"]
+        if window_ms and is_duplicate(before[name], name, watermark_ms, window_ms):
+            refused.append((watermark_ms // 1_000, DUPLICATE))
+        else:
+            rows.append(row)
+        before[name].append((name, row.at_ms))
         watermark_ms = max(watermark_ms, row.at_ms)
-        rows.append(row)
     return Recount(rows, refused + [(None, reason) for reason in waiting], watermark_ms)
 
 
@@ -273,7 +287,10 @@ def readable(tally, series, cubes):
             for key, count in pairs(tally.within)
         },
         "cube": {cubes[key]: filled(cube_columns, row) for key, row in pairs(tally.cube)},
-        "refused": {REASONS[key]: count for key, count in pairs(tally.refused)},
+        "refused": {
+            DUPLICATE if key == DUPLICATE_KEY else REASONS[key]: count
+            for key, count in pairs(tally.refused)
+        },
     }
 
 

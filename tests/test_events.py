@@ -367,3 +367,28 @@ def test_rules_and_timestamps_that_make_no_sense_are_named():
         Rules(max_event_bytes=1, future_tolerance_ms=0, horizon_ms=-1)
     with pytest.raises(ValueError, match="timestamps_ms: got 0 for 1 records"):
         decode([b"{}"], np.zeros(0, np.int64), None, RULES)
+
+
+# --- what tells a duplicate ----------------------------------------------------------------------
+
+
+def test_equal_request_ids_have_equal_hashes_and_no_others():
+    ids = ["a", "b", "é", "e\u0301", "a ", "A", "a" * 128]
+    request = judge([raw(request_id=name, region=None) for name in ids + ids]).columns.request
+    assert (request.dtype, request.shape) == (np.uint64, (14, 2))
+    assert request[:7].tolist() == request[7:].tolist()
+    assert len(np.unique(request, axis=0)) == 7
+    assert len(np.unique(request[:7, 0])) == len(np.unique(request[:7, 1])) == 7
+    escaped = judge([b'{"request_id":"\\u00e9","ended_at":1,"model":"m","outcome":"timeout"}'])
+    assert escaped.columns.request.tolist() == request[2:3].tolist()
+
+
+def test_each_event_bears_the_watermark_that_it_found():
+    times = [NOW, NOW - 7, NOW - 60_001, NOW + 300_001, NOW + 5, NOW]
+    values = [b"{", *(raw(ended_at=time) for time in times)]
+    columns = judge(values).columns
+    assert columns.position.tolist() == [1, 2, 5, 6]
+    assert columns.watermark_ms.tolist() == [-1, NOW, NOW, NOW + 5]
+    assert judge(values[5:], watermark_ms=NOW).columns.watermark_ms.tolist() == [NOW, NOW + 5]
+    assert judge([b"{"]).columns.watermark_ms.tolist() == []
+    assert judge([b"{"]).columns.request.shape == (0, 2)
