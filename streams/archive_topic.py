@@ -1,0 +1,183 @@
+"""The archive in Kafka: states are written to a compacted topic about once an hour, and read back
+on the day on which the store has lost them.
+
+A shell around archive.py. It needs neither transactions nor an idempotent producer: what is sent
+twice, late, or by a worker that no longer owns the partition, changes nothing that a reader finds.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.archive import (
+    Archived,
+    ArchiveError,
+    Ledger,
+    Look,
+    Place,
+    Record,
+    Send,
+    keep,
+    restored,
+    write,
+)
+from streams.config import Kafka
+from streams.security import client_kwargs
+from streams.topics import one_line
+
+log = logging.getLogger(__name__)
+
+WRITE_DEADLINE_S = 120.0
+READ_DEADLINE_S = 60.0
+REQUEST_DEADLINE_S = 15.0  # also bounds how long a producer takes to stop
+BATCH_BYTES = 1_000_000
+POLL_MS = 200
+
+Client = TypeVar("Client", AIOKafkaConsumer, AIOKafkaProducer)
+
+
+class KafkaArchive:
+    """Archived states of one consumer group and topic in `kafka.archive_topic`."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        """Raises ConfigError where a file of the security settings cannot be used."""
+        self._kafka, self._topic = kafka, kafka.archive_topic
+        self._clients: dict[str, Any] = {
+            "bootstrap_servers": kafka.bootstrap,
+            "request_timeout_ms": int(REQUEST_DEADLINE_S * 1_000),
+            **client_kwargs(kafka),
+        }
+        self._ledgers: dict[int, Ledger] = {}
+        self._ends: dict[int, int] = {}  # last offset of the archive written, by partition
+        self._reading = asyncio.Lock()
+
+    async def write(self, partition: int, owner: str, look: Look) -> int | None:
+        """Archive the state that `look` shows, and say as of which offset; None where there is no
+        state yet. Checkpoints may be written meanwhile.
+
+        The first time for an `owner` (its token in the store) every field is written, after that
+        those that changed. Raises ArchiveError, and what `look` raises; the archive before, if
+        any, is then still there. Only one call at a time for a partition.
+        """
+        ledger = self._ledgers.pop(partition, None)  # one that failed half way begins anew
+        try:
+            async with asyncio.timeout(WRITE_DEADLINE_S):
+                if ledger is None or ledger.owner != owner:
+                    # Before the first look, which shows that the partition is ours: whatever is
+                    # found was written before anyone after us began, and may be deleted by us.
+                    place = self._place(partition)
+                    found = await self._live(place, values=False)
+                    ledger = Ledger(place, owner, uuid.uuid4().hex[:8], set(found))
+                    self._ends[partition] = -1
+                async with self._sender(ledger.place) as send:
+                    offset = await write(ledger, look, send, time.time_ns() // 1_000_000)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise self._unusable(partition, "written", error) from error
+        self._ledgers[partition] = ledger
+        return offset
+
+    async def read(self, partition: int) -> Archived | None:
+        """The newest complete state in the archive; None where there is none.
+
+        States are large, so only one is read at a time. Raises ArchiveError.
+        """
+        place = self._place(partition)
+        async with self._reading:
+            try:
+                async with asyncio.timeout(READ_DEADLINE_S):
+                    live = await self._live(place, values=True)
+                found, faults = restored(place, live)
+            except (KafkaError, OSError, TimeoutError, ValueError) as error:
+                raise self._unusable(partition, "read", error) from error
+        for fault in faults:
+            log.warning("%s: passed over: %s", self._topic, fault)
+        return found
+
+    def _place(self, partition: int) -> Place:
+        return Place(self._kafka.group, self._kafka.topic, partition)
+
+    async def _live(self, place: Place, values: bool) -> dict[bytes, bytes]:
+        """Every key of ours that has a value, in log order, with it or with an empty one."""
+        live: dict[bytes, bytes] = {}
+        consumer = AIOKafkaConsumer(
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=4 * 1_048_576,
+            fetch_max_wait_ms=POLL_MS,
+            **self._clients,
+        )
+        async with _started(consumer):
+            await consumer.topics()  # all names: some brokers create a topic that is asked for
+            tp = self._tp(place, consumer.partitions_for_topic(self._topic))
+            consumer.assign([tp])
+            await consumer.seek_to_beginning(tp)
+            # The fetch response knows the end of the log; other answers are not right everywhere.
+            while consumer.highwater(tp) is None or (
+                await consumer.position(tp) < consumer.highwater(tp)
+            ):
+                for record in (await consumer.getmany(tp, timeout_ms=POLL_MS)).get(tp, ()):
+                    if place.owns(record.key):
+                        value = record.value if values or record.value is None else b""
+                        keep(live, record.key, value)
+        return live
+
+    def _tp(self, place: Place, partitions: Iterable[int] | None) -> TopicPartition:
+        """The partition of the archive topic that holds a partition's records."""
+        if not partitions:
+            raise ArchiveError(
+                f"{self._topic}: no such topic at {self._kafka.bootstrap}; run `tokenpulse topics "
+                "create`, or set kafka.archive_topic"
+            )
+        return TopicPartition(self._topic, place.partition % len(set(partitions)))
+
+    @asynccontextmanager
+    async def _sender(self, place: Place) -> AsyncIterator[Send]:
+        producer = AIOKafkaProducer(
+            acks="all",
+            compression_type="zstd",
+            max_batch_size=BATCH_BYTES,
+            linger_ms=5,
+            **self._clients,
+        )
+        async with _started(producer):
+            metadata = await producer.client.fetch_all_metadata()
+            tp = self._tp(place, metadata.partitions_for_topic(self._topic))
+
+            async def send(records: Sequence[Record]) -> None:
+                acks = [
+                    await producer.send(tp.topic, value, key, tp.partition)
+                    for key, value in records
+                ]
+                offsets = [sent.offset for sent in await asyncio.gather(*acks)]
+                end = self._ends[place.partition]
+                if min(offsets, default=end + 1) <= end:
+                    raise ArchiveError(
+                        f"{tp.topic}: partition {tp.partition} has lost records or was made again: "
+                        "the next archive will be written whole"
+                    )
+                self._ends[place.partition] = max([end, *offsets])
+
+            yield send
+
+    def _unusable(self, partition: int, done: str, error: BaseException) -> ArchiveError:
+        why = "no answer in time" if isinstance(error, TimeoutError) else one_line(error)
+        return ArchiveError(
+            f"{self._topic}: the archive of partition {partition} cannot be {done}: "
+            f"{why or type(error).__name__}; see to the broker at {self._kafka.bootstrap} and to "
+            "our rights on the topic"
+        )
+
+
+@asynccontextmanager
+async def _started(client: Client) -> AsyncIterator[Client]:
+    try:
+        await client.start()
+        yield client
+    finally:
+        await client.stop()
