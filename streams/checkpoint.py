@@ -6,73 +6,22 @@ of the last write), `meta`, `index`, `totals`, `series:N`, `cubes:N` and one per
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib.resources import files
-from typing import Protocol, cast
+from typing import Any, cast
 
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import NoScriptError, RedisError
 
-from streams.partition import Snapshot, Stored, decode_meta, registry_fields
+from streams.store import Answer, Claimed, Lost, Order, Pulse, StoreError, StoreUnfitError
+from streams.stored import Snapshot, Stored, decode_meta, registry_fields
 
 FLUSH_DEADLINE_S = 10.0
 LOAD_DEADLINE_S = 20.0
-
-
-class StoreError(RuntimeError):
-    """The store did not answer or refused: one line with what to do."""
-
-
-class Lost(RuntimeError):
-    """Another worker owns the partition, or its state is not what we built on: memory of it must
-    be dropped and the state claimed and loaded again."""
-
-
-class Answer(StrEnum):
-    """What the store says to a flush."""
-
-    OK = "OK"
-    ALREADY = "ALREADY"
-    FENCED = "FENCED"
-    CONFLICT = "CONFLICT"
-
-
-@dataclass(slots=True)
-class Claimed:
-    """One partition's state as we found it, ours until somebody else claims it."""
-
-    key: str
-    owner: str  # the token under which we write
-    stored: Stored
-
-
-# Field -> value; keys are as wide as the client's own signature wants them.
-Pulse = Mapping[str | bytes | bytearray | memoryview | int | float, str | int | float]
-
-
-class Store(Protocol):
-    """Where checkpoints are kept. All calls end within their deadline or raise StoreError."""
-
-    async def claim(self, partition: int) -> Claimed:
-        """Own a partition and read its state."""
-        ...
-
-    async def load(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
-        """Read slices; raises Lost when we no longer own the partition."""
-        ...
-
-    async def flush(self, claim: Claimed, snapshot: Snapshot) -> Answer:
-        """Write a checkpoint. A StoreError means: it is not known whether it was written."""
-        ...
-
-    async def pulse(self, partition: int, values: Pulse) -> None:
-        """Leave a sign of life; nothing depends on it but what people look at."""
-        ...
 
 
 def partition_key(group: str, topic: str, partition: int) -> str:
@@ -85,14 +34,19 @@ def pulse_key(group: str, topic: str, partition: int) -> str:
     return partition_key(group, topic, partition) + ":pulse"
 
 
+def order_key(group: str, topic: str, partition: int) -> str:
+    """The last order that an operator left for a partition."""
+    return partition_key(group, topic, partition) + ":order"
+
+
 def partitions_key(group: str, topic: str) -> str:
     """Set of the partitions that were ever claimed."""
     return f"tp:{{{group}:{topic}}}:partitions"
 
 
-def connect(url: str, timeout_s: float) -> "aioredis.Redis":
+def connect(url: str, timeout_s: float, **secured: Any) -> "aioredis.Redis":
     """A client whose calls end soon: its defaults could hold a call for a minute, longer than
-    a worker may be silent."""
+    a worker may be silent. `secured`: what `security.redis_kwargs` says."""
     client: aioredis.Redis = aioredis.Redis.from_url(
         url,
         socket_timeout=timeout_s,
@@ -100,8 +54,49 @@ def connect(url: str, timeout_s: float) -> "aioredis.Redis":
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
         health_check_interval=15,
         max_connections=16,
+        **secured,
     )
     return client
+
+
+async def leave_order(
+    client: "aioredis.Redis", group: str, topic: str, partition: int, order: Order
+) -> None:
+    """Leave an order for whichever worker owns the partition, in place of any before it.
+
+    Raises StoreError where Redis does not take it.
+    """
+    key = order_key(group, topic, partition)
+    fields: dict[str, str | int | None] = {
+        "id": order.id,
+        "kind": order.kind,
+        "to": order.to,
+        "reason": order.reason,
+        "by": order.by,
+        "at_ms": time.time_ns() // 1_000_000,
+    }
+    try:
+        async with asyncio.timeout(FLUSH_DEADLINE_S), client.pipeline(transaction=True) as pipe:
+            pipe.delete(key)  # a "to" of the order before must not stay
+            pipe.hset(
+                key, mapping={name: value for name, value in fields.items() if value is not None}
+            )
+            await pipe.execute()
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreError(f"{key}: cannot write: {_told(error)}") from error
+
+
+def eviction_problem(policy: object) -> str | None:
+    """What to do about a Redis with this maxmemory-policy; None when it keeps what it is given.
+
+    Eviction tears the state without an error anywhere, so only `noeviction` is accepted.
+    """
+    if policy == "noeviction":
+        return None
+    return (
+        f"maxmemory-policy is {policy}, which throws state away; run "
+        "`CONFIG SET maxmemory-policy noeviction`"
+    )
 
 
 class RedisStore:
@@ -144,20 +139,30 @@ class RedisStore:
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreError(f"{claim.key}: cannot load: {_told(error)}") from error
 
+    async def look(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
+        """See `Store`."""
+        try:
+            async with asyncio.timeout(LOAD_DEADLINE_S):
+                return await self._look(claim, fields)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreError(f"{claim.key}: cannot read: {_told(error)}") from error
+
+    async def _look(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
+        owner, *values = cast(
+            list[bytes | None], await self._redis.hmget(claim.key, ["owner", *fields])
+        )
+        if owner is None or owner.decode() != claim.owner:
+            raise Lost(f"{claim.key}: another worker claimed it")
+        found = zip(fields, values, strict=True)
+        return {name: value for name, value in found if value is not None}
+
     async def _read(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
         for at in range(0, len(fields), 500):
-            part = list(fields[at : at + 500])
-            owner, *values = cast(
-                list[bytes | None],
-                await self._redis.hmget(claim.key, ["owner", *part]),
-            )
-            if owner is None or owner.decode() != claim.owner:
-                raise Lost(f"{claim.key}: another worker claimed it")
-            for name, value in zip(part, values, strict=True):
-                if value is None:
-                    raise Lost(f"{claim.key}: field {name} is gone: the state was damaged")
-                found[name] = value
+            part = fields[at : at + 500]
+            found |= await self._look(claim, part)
+            if missing := [name for name in part if name not in found]:
+                raise Lost(f"{claim.key}: field {missing[0]} is gone: the state was damaged")
         return found
 
     async def flush(self, claim: Claimed, snapshot: Snapshot) -> Answer:
@@ -179,17 +184,31 @@ class RedisStore:
             raise StoreError(f"{claim.key}: cannot write: {_told(error)}") from error
         return Answer(cast(bytes, answer).decode())
 
-    async def pulse(
-        self,
-        partition: int,
-        values: Pulse,
-    ) -> None:
+    async def pulse(self, partition: int, values: Pulse) -> Order | None:
         """See `Store`."""
         key = pulse_key(self._group, self._topic, partition)
+        orders = order_key(self._group, self._topic, partition)
         try:
-            await self._redis.hset(key, mapping={**values})
-        except (RedisError, OSError) as error:
+            async with (
+                asyncio.timeout(FLUSH_DEADLINE_S),
+                self._redis.pipeline(transaction=False) as pipe,
+            ):
+                pipe.hset(key, mapping={**values})
+                pipe.hgetall(orders)
+                _, order = await pipe.execute()
+        except (RedisError, OSError, TimeoutError) as error:
             raise StoreError(f"{key}: cannot write: {_told(error)}") from error
+        return _order(orders, cast(dict[bytes, bytes], order))
+
+    async def check(self) -> None:
+        """See `Store`."""
+        try:
+            async with asyncio.timeout(FLUSH_DEADLINE_S):
+                memory = await self._redis.info("memory")
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreError(f"cannot ask Redis for its settings: {_told(error)}") from error
+        if problem := eviction_problem(memory.get("maxmemory_policy")):
+            raise StoreUnfitError(f"Redis: {problem}")
 
     async def _run(self, name: str, key: str, arguments: Sequence[str | bytes | int]) -> object:
         if name not in self._loaded:
@@ -199,6 +218,20 @@ class RedisStore:
         except NoScriptError:  # Redis was restarted, or its script cache flushed
             self._loaded[name] = await self._redis.script_load(self._scripts[name])
             return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)
+
+
+def _order(key: str, found: Mapping[bytes, bytes]) -> Order | None:
+    if not found:
+        return None
+    fields = {
+        str(name, "utf-8", "replace"): str(value, "utf-8", "replace")
+        for name, value in found.items()
+    }
+    try:
+        to = int(fields["to"]) if "to" in fields else None
+        return Order(fields["id"], fields["kind"], to, fields["reason"], fields["by"])
+    except (KeyError, ValueError) as error:
+        raise StoreError(f"{key}: got {fields}; leave the order again") from error
 
 
 def _told(error: BaseException) -> str:

@@ -18,16 +18,17 @@ it, as long as the level still keeps the slice.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import msgspec
 import numpy as np
 
 from streams.events import Decoded
 from streams.recording import record, record_totals
-from streams.registry import CHUNK, CubeKey, Registry, SeriesKey
+from streams.registry import CHUNK, Registry
 from streams.slices import (
+    HORIZON_S,
     LEVELS,
     SUMS_AT,
     SliceId,
@@ -35,96 +36,21 @@ from streams.slices import (
     Thresholds,
     refused_tally,
 )
+from streams.stored import (
+    SCHEMA,
+    Gap,
+    Meta,
+    Snapshot,
+    Stored,
+    Witness,
+    decode_index,
+    decode_meta,
+    slice_field,
+)
 from streams.tables import Table
 
-SCHEMA = 1
 _COMPACT_PARTS = 12
-
-
-class Meta(msgspec.Struct, array_like=True, frozen=True):
-    """What is stored beside the slices, in the same write."""
-
-    schema: int
-    sequence: int  # number of the checkpoint
-    watermark_ms: int | None
-    merged_until_s: tuple[int, ...]
-    unplaced: dict[str, int]  # refused before the first accepted event, by reason
-    folded: dict[str, int]  # events counted as __other__, by dimension
-    series: int  # names in the registry
-    cubes: int
-    edges: Thresholds
-    written_at_ms: int  # by the writer's clock; for people and freshness, never for decisions
-    since_ms: int | None = None  # event time of the first record accepted: nothing is known before
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """One checkpoint to be written: absolute values, all or nothing."""
-
-    sequence: int
-    from_offset: int
-    to_offset: int
-    fields: Mapping[str, bytes]
-    deletes: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A checkpoint as read back; `fields` has meta, index, totals and the registry, if any."""
-
-    offset: int
-    fields: Mapping[str, bytes] = field(default_factory=dict)
-
-
-_meta_decoder = msgspec.msgpack.Decoder(Meta)
-_index_decoder = msgspec.msgpack.Decoder(list[dict[int, int]])
-_series_decoder = msgspec.msgpack.Decoder(list[SeriesKey])
-_cubes_decoder = msgspec.msgpack.Decoder(list[CubeKey])
-
-
-def slice_field(of: SliceId) -> str:
-    """Name of a slice's field in the store, e.g. `s:600:1700000400`."""
-    return f"s:{LEVELS[of.level].step_s}:{of.start_s}"
-
-
-def decode_meta(data: bytes) -> Meta:
-    """Read a stored meta; raises ValueError for one of a newer schema."""
-    if data[1] > SCHEMA:  # array header, then the schema number
-        raise ValueError(
-            f"state has schema {data[1]}, this program knows {SCHEMA}: upgrade the program"
-        )
-    return _meta_decoder.decode(data)
-
-
-def decode_index(data: bytes) -> dict[SliceId, int]:
-    """Which slices are stored, and by which checkpoint each was last written."""
-    return {
-        SliceId(level, start_s): sequence
-        for level, starts in enumerate(_index_decoder.decode(data))
-        for start_s, sequence in starts.items()
-    }
-
-
-def registry_fields(meta: Meta) -> list[str]:
-    """The store's fields that hold the names."""
-    return [f"series:{at // CHUNK}" for at in range(0, meta.series, CHUNK)] + [
-        f"cubes:{at // CHUNK}" for at in range(0, meta.cubes, CHUNK)
-    ]
-
-
-def decode_names(meta: Meta, fields: Mapping[str, bytes]) -> tuple[list[SeriesKey], list[CubeKey]]:
-    """Read the registry's fields back into lists."""
-    series = [
-        key
-        for at in range(0, meta.series, CHUNK)
-        for key in _series_decoder.decode(fields[f"series:{at // CHUNK}"])
-    ]
-    cubes = [
-        key
-        for at in range(0, meta.cubes, CHUNK)
-        for key in _cubes_decoder.decode(fields[f"cubes:{at // CHUNK}"])
-    ]
-    return series[: meta.series], cubes[: meta.cubes]
+_GAPS_MAX = 64
 
 
 class PartitionState:
@@ -152,6 +78,14 @@ class PartitionState:
         self._unplaced: dict[str, int] = {}
         self._totals = [Tally.empty()]
         self.sequence = 0
+        self.begun_at: int | None = None  # None until something is counted
+        self.lost_records = 0
+        self.gaps: list[Gap] = []
+        self.rebuilt = 0
+        self.witness: Witness | None = None
+        self.recent: Mapping[int, int] = {}  # kept for duplicates.py
+        self.archived_at_ms = 0
+        self._changed = False
         self._names_stored = (0, 0)
         if "meta" in stored.fields:
             self._restore(stored.fields)
@@ -164,6 +98,13 @@ class PartitionState:
         self._unplaced = dict(meta.unplaced)
         self.registry.folded.update(meta.folded)
         self.sequence = meta.sequence
+        self.begun_at, self.lost_records, self.rebuilt = (
+            meta.begun_at,
+            meta.lost_records,
+            meta.rebuilt,
+        )
+        self.gaps, self.witness = list(meta.gaps), meta.witness
+        self.recent, self.archived_at_ms = meta.recent, meta.archived_at_ms
         self._names_stored = (meta.series, meta.cubes)
         totals = Tally.unpack(fields["totals"])
         if meta.edges != self._edges:
@@ -177,13 +118,20 @@ class PartitionState:
     @property
     def unflushed(self) -> int:
         """Records counted here that are not in the store yet."""
-        return self.next_offset - self.stored_offset
+        return max(0, self.next_offset - self.stored_offset)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is to be written."""
+        return self._changed or self.next_offset != self.stored_offset
 
     def missing(self, decoded: Decoded) -> list[SliceId]:
         """Slices that `apply` will need and that are only in the store."""
         wanted: set[SliceId] = set()
         refused_ms = [one.watermark_ms for one in decoded.refusals if one.watermark_ms is not None]
-        times_ms = np.concatenate((decoded.columns.ended_at_ms, np.array(refused_ms, np.int64)))
+        times_ms = np.concatenate(
+            (decoded.columns.ended_at_ms, np.array(refused_ms, np.int64), decoded.duplicates_ms)
+        )
         starts = np.unique(times_ms // 10_000) * 10
         merged = self._merged(decoded.watermark_ms)
         for start_s in starts.tolist():
@@ -203,8 +151,8 @@ class PartitionState:
         for of, data in slices.items():
             self._slices[of] = [Tally.unpack(data)]
 
-    def apply(self, decoded: Decoded, next_offset: int) -> None:
-        """Count a decoded batch that ends before `next_offset`.
+    def apply(self, decoded: Decoded, next_offset: int, witness: Witness | None = None) -> None:
+        """Count a decoded batch that ends before `next_offset`; `witness`: its last record.
 
         Either the whole batch is counted or, on any exception, nothing of it: new values are put
         together aside and swapped in at the end.
@@ -247,15 +195,17 @@ class PartitionState:
                 tallies = staged.get(of) or self._slices[of]
                 add(SliceId(level, of.start_s // step_s * step_s), tallies)
         totals = record_totals(columns, series, self._edges)
-        refused = refused_tally(Counter(refusal.reason for refusal in decoded.refusals))
+        refused = refused_tally(
+            Counter(refusal.reason for refusal in decoded.refusals), len(decoded.duplicates_ms)
+        )
 
         # From here on nothing can fail.
         for of, tallies in staged.items():
             self._slices.pop(of, None)  # moves it to the recently used end
             self._slices[of] = tallies
         self._dirty.update(staged)
-        if self.since_ms is None and len(columns.ended_at_ms):
-            self.since_ms = int(columns.ended_at_ms[0])
+        if len(columns.ended_at_ms):
+            self._seen_first(int(columns.ended_at_ms[0]))
         moved = (watermark_ms or 0) // 10_000 != (self.watermark_ms or 0) // 10_000
         self.watermark_ms, self._merged_until_s, self._unplaced = watermark_ms, merged, unplaced
         self._totals += [totals, refused]
@@ -266,11 +216,56 @@ class PartitionState:
                 self._slices[of] = [Tally.merged(self._slices[of])]
         if moved:
             self._expire()
+        if self.begun_at is None:
+            self.begun_at = self.next_offset
+        self.witness = witness or self.witness
         self.next_offset = next_offset
 
-    def skip_to(self, next_offset: int) -> None:
-        """Move on over offsets that hold no records (compacted, aborted, or control records)."""
+    def _seen_first(self, ended_at_ms: int) -> None:
+        """An event has been accepted: whatever was open until the next one ends here."""
+        if self.since_ms is None:
+            self.since_ms = ended_at_ms
+        if self.gaps and self.gaps[-1].to_ms is None:
+            last = self.gaps.pop()
+            self.gaps.append(last._replace(to_ms=max(ended_at_ms, last.from_ms) + 1))
+
+    def begin_at(self, offset: int) -> None:
+        """Nothing is counted yet, and the log begins at `offset`: nothing is missed that this
+        state ever had."""
+        self.begun_at = self.next_offset = offset
+
+    def lose(self, next_offset: int) -> None:
+        """Go on at `next_offset`: the records before it are gone, or an operator skips them."""
+        self._open_gap(next_offset - self.next_offset)
         self.next_offset = next_offset
+
+    def begin_again(self, offset: int) -> None:
+        """Go on at `offset` of a log made again; how much of the old one was missed, nobody can
+        say."""
+        self._open_gap(0)
+        self.next_offset, self.witness, self.recent = offset, None, {}
+        self._changed = True
+
+    def _open_gap(self, records: int) -> None:
+        self.lost_records += records
+        if self.gaps and self.gaps[-1].to_ms is None:
+            last = self.gaps.pop()
+            self.gaps.append(last._replace(records=last.records + records))
+        else:
+            self.gaps.append(Gap(self.watermark_ms or 0, None, records))
+        if len(self.gaps) > _GAPS_MAX:  # the two oldest become one that covers both
+            first, second, *others = self.gaps
+            self.gaps = [Gap(first.from_ms, second.to_ms, first.records + second.records), *others]
+
+    def mark_rebuilt(self, times: int) -> None:
+        """The state before this one was lost, the `times`-th time."""
+        self.rebuilt = times
+        self._changed = True
+
+    def mark_archived(self, at_ms: int) -> None:
+        """The state has been written to the archive."""
+        self.archived_at_ms = at_ms
+        self._changed = True
 
     def snapshot(self, written_at_ms: int) -> Snapshot:
         """What must be written so that the store equals this state."""
@@ -311,8 +306,16 @@ class PartitionState:
                 edges=self._edges,
                 written_at_ms=written_at_ms,
                 since_ms=self.since_ms,
+                lost_records=self.lost_records,
+                gaps=tuple(self.gaps),
+                rebuilt=self.rebuilt,
+                begun_at=self.begun_at or 0,
+                witness=self.witness,
+                recent=dict(self.recent),
+                archived_at_ms=self.archived_at_ms,
             )
         )
+        self._changed = False
         return Snapshot(self.sequence, self.stored_offset, self.next_offset, fields, deletes)
 
     def confirm(self, snapshot: Snapshot) -> None:
@@ -362,6 +365,8 @@ class PartitionState:
 
     def _expire(self) -> None:
         watermark_s = (self.watermark_ms or 0) // 1_000
+        horizon_ms = (watermark_s - HORIZON_S) * 1_000
+        self.gaps = [gap for gap in self.gaps if gap.to_ms is None or gap.to_ms > horizon_ms]
         for of in [*self._slices, *self.index]:
             if of.end_s <= watermark_s - LEVELS[of.level].keep_s:
                 self._slices.pop(of, None)
@@ -370,9 +375,10 @@ class PartitionState:
                     self._deletes.add(of)
 
     def _placed_refusals(self, decoded: Decoded) -> tuple[list[tuple[int, Tally]], dict[str, int]]:
-        """Refused records are counted in the slice where the watermark stood; those before the
-        first accepted event wait for it."""
+        """Refused records and duplicates are counted in the slice where the watermark stood;
+        records refused before the first accepted event wait for it."""
         by_slice: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        twice = Counter((decoded.duplicates_ms // 10_000 * 10).tolist())
         waiting = Counter(self._unplaced)
         for refusal in decoded.refusals:
             if refusal.watermark_ms is None:
@@ -382,4 +388,8 @@ class PartitionState:
         if waiting and len(decoded.columns.ended_at_ms):
             by_slice[int(decoded.columns.ended_at_ms[0]) // 10_000 * 10].update(waiting)
             waiting = Counter()
-        return [(at, refused_tally(reasons)) for at, reasons in sorted(by_slice.items())], waiting
+        placed = [
+            (at, refused_tally(by_slice.get(at, {}), twice[at]))
+            for at in sorted({*by_slice, *twice})
+        ]
+        return placed, waiting

@@ -7,7 +7,7 @@ numbers that hold across partitions.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
@@ -15,8 +15,11 @@ import numpy as np
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
-from streams.checkpoint import StoreError, partition_key, partitions_key, pulse_key
-from streams.partition import (
+from streams.checkpoint import partition_key, partitions_key, pulse_key
+from streams.registry import CubeKey, SeriesKey
+from streams.slices import CELL_BITS, WITHIN_BITS, SliceId, Tally
+from streams.store import StoreError
+from streams.stored import (
     Meta,
     decode_index,
     decode_meta,
@@ -24,8 +27,6 @@ from streams.partition import (
     registry_fields,
     slice_field,
 )
-from streams.registry import CubeKey, SeriesKey
-from streams.slices import CELL_BITS, WITHIN_BITS, SliceId, Tally
 from streams.tables import Ints, Table
 
 ATTEMPTS = 8
@@ -41,9 +42,44 @@ class View:
     meta: Meta
     index: dict[SliceId, int]
     totals: Tally
-    pulse: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class LifeSign:
+    """The last sign of life that a worker left for one partition; what it does not say is absent.
+
+    `fields` are those that `Store.pulse` was given.
+    """
+
+    partition: int
+    fields: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        """One field; empty where it is absent."""
+        return self.fields.get(name, "")
+
+    def number(self, name: str) -> float | None:
+        """One field that is a number."""
+        try:
+            return float(self.fields[name])
+        except (KeyError, ValueError):
+            return None
+
+    def age_s(self, now_s: float) -> float | None:
+        """How long ago it was left; None where nothing ever was."""
+        at_ms = self.number("at_ms")
+        return None if at_ms is None else now_s - at_ms / 1_000
+
+    def lag(self, offset: int, now_s: float, stale_after_s: float) -> int | None:
+        """Records in Kafka that a state up to `offset` does not include; None where no live worker
+        says how far the log reaches."""
+        age_s, end = self.age_s(now_s), self.number("highwater")
+        if age_s is None or age_s > stale_after_s or end is None or end < offset:
+            return None
+        return int(end) - offset
+
+
+T = TypeVar("T")
 Name = TypeVar("Name", SeriesKey, CubeKey)
 
 Cover = Callable[[View], Iterable[SliceId]]
@@ -79,13 +115,29 @@ class StateReader:
 
         Raises StoreError where Redis does not answer.
         """
+        read = await self._of_each(lambda partition: self._read(partition, cover))
+        return [one for one in read if one is not None]
+
+    async def signs(self) -> list[LifeSign]:
+        """Of every partition that was ever claimed, whether it has state or not.
+
+        Raises StoreError where Redis does not answer.
+        """
+        return await self._of_each(self._sign)
+
+    async def _of_each(self, read: Callable[[int], Awaitable[T]]) -> list[T]:
         try:
             found = await self._redis.smembers(partitions_key(self._group, self._topic))
-            partitions = sorted(int(one) for one in found)
-            read = await asyncio.gather(*(self._read(one, cover) for one in partitions))
+            return await asyncio.gather(*(read(one) for one in sorted(map(int, found))))
         except (RedisError, OSError) as error:
             raise StoreError(f"cannot read the state: {' '.join(str(error).split())}") from error
-        return [one for one in read if one is not None]
+
+    async def _sign(self, partition: int) -> LifeSign:
+        found = await self._redis.hgetall(pulse_key(self._group, self._topic, partition))
+        fields = cast(dict[bytes, bytes], found)
+        return LifeSign(
+            partition, {name.decode(): value.decode() for name, value in fields.items()}
+        )
 
     async def _read(self, partition: int, cover: Cover) -> tuple[View, dict[SliceId, Tally]] | None:
         cached = self._cached.setdefault(partition, _Cached())
@@ -136,17 +188,12 @@ class StateReader:
             cached.cubes = np.array(
                 [_number(name, self.cubes, self._cube_number) for name in cubes], np.int64
             )
-        pulse = cast(
-            dict[bytes, bytes],
-            await self._redis.hgetall(pulse_key(self._group, self._topic, partition)),
-        )
         return View(
             partition=partition,
             offset=int(offset),
             meta=meta,
             index=decode_index(index_data),
             totals=_renumbered(Tally.unpack(totals_data), cached),
-            pulse={name.decode(): value.decode() for name, value in pulse.items()},
         )
 
     async def _fetch(self, view: View, cached: _Cached, wanted: Sequence[SliceId]) -> bool:

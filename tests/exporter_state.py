@@ -10,12 +10,15 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.collector import Collected, Collector
-from streams.checkpoint import Answer, Claimed, RedisStore, connect
+from streams.checkpoint import RedisStore, connect
 from streams.config import Settings, Worker
+from streams.duplicates import set_apart
 from streams.events import OUTCOMES, Rules, decode
-from streams.partition import PartitionState, decode_meta, decode_names, slice_field
+from streams.partition import PartitionState
 from streams.registry import Caps, Registry, customer_hasher
 from streams.slices import HORIZON_S, Thresholds, export_edges
+from streams.store import Answer, Claimed
+from streams.stored import decode_meta, decode_names, slice_field
 
 SECRET = "0123456789abcdef" * 2
 RULES = Rules(10_000, 300_000, HORIZON_S * 1_000)
@@ -89,15 +92,20 @@ class StateWriter:
         self._owned: dict[int, tuple[Claimed, PartitionState]] = {}
 
     async def write(
-        self, partition: int, values: Sequence[dict[str, Any] | bytes], at_s: float = NOW_S
+        self,
+        partition: int,
+        values: Sequence[dict[str, Any] | bytes],
+        at_s: float = NOW_S,
+        duplicates: int = 0,
     ) -> None:
-        """Count records and write one checkpoint and a pulse; `at_s` is the writer's clock."""
-        if partition not in self._owned:
-            self._owned[partition] = await self._claimed(partition, self.settings.worker)
-        claim, state = self._owned[partition]
+        """Count records and write one checkpoint and a pulse; `at_s` is the writer's clock. The
+        last `duplicates` of the events are set apart as such."""
+        claim, state = await self.owned(partition)
         raw = [one if isinstance(one, bytes) else msgspec.json.encode(one) for one in values]
         stamps = np.full(len(raw), round(at_s * 1_000), np.int64)
         decoded = decode(raw, stamps, state.watermark_ms, RULES)
+        events = len(decoded.columns.ended_at_ms)
+        decoded = set_apart(decoded, np.arange(events) >= events - duplicates)
         missing = state.missing(decoded)
         found = await self._store.load(claim, [slice_field(of) for of in missing])
         state.provide(dict(zip(missing, found.values(), strict=True)))
@@ -107,13 +115,21 @@ class StateWriter:
         state.confirm(snapshot)
         await self.pulse(partition, at_s)
 
+    async def owned(self, partition: int) -> tuple[Claimed, PartitionState]:
+        """A partition as its worker has it: what happens to the log can be told to its state."""
+        if partition not in self._owned:
+            self._owned[partition] = await self._claimed(partition, self.settings.worker)
+        return self._owned[partition]
+
     async def pulse(self, partition: int, at_s: float, **changes: Any) -> None:
         values = {
             "at_ms": round(at_s * 1_000),
             "worker": f"host:{partition}",
-            "highwater": self._owned[partition][1].next_offset + 7,
+            "highwater": (await self.owned(partition))[1].next_offset + 7,
             "flush_s": 0.0125,
-            **dict.fromkeys(("fenced", "conflicts", "reseeks", "lost", "store_errors"), 0),
+            **dict.fromkeys(("fenced", "conflicts", "rollbacks", "reseeks", "store_errors"), 0),
+            **dict.fromkeys(("seen_ids", "seen_forgotten", "archived_ms"), 0),
+            **dict.fromkeys(("halted", "halted_detail", "order"), ""),
         }
         await self._store.pulse(partition, values | changes)
 

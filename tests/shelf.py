@@ -5,8 +5,10 @@ from itertools import pairwise
 import msgspec
 from hypothesis import strategies as st
 
-from streams.partition import (
-    PartitionState,
+from streams.partition import PartitionState
+from streams.registry import Caps, Registry, customer_hasher
+from streams.slices import LEVELS, Tally, export_edges
+from streams.stored import (
     Stored,
     decode_index,
     decode_meta,
@@ -14,8 +16,6 @@ from streams.partition import (
     registry_fields,
     slice_field,
 )
-from streams.registry import Caps, Registry, customer_hasher
-from streams.slices import LEVELS, Tally, export_edges
 from streams.windows import kept_step_s
 from tests.oracle import LIMITS, judge, readable
 
@@ -152,8 +152,8 @@ class Shelf:
     def lasting(self):
         """All bytes but those that say when they were written, and by which checkpoint."""
         left = {name: data for name, data in self.fields.items() if name not in ("meta", "index")}
-        schema, _, *meta, _, since_ms = msgspec.msgpack.decode(self.fields["meta"])
-        return left | {"meta": [schema, *meta, since_ms], "index": set(self.index)}
+        meta = msgspec.structs.replace(self.meta, sequence=0, written_at_ms=0, archived_at_ms=0)
+        return left | {"meta": meta, "index": set(self.index)}
 
 
 def loaded(shelf, caps=ROOMY, lateness_s=30, edges=EDGES):

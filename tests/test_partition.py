@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from streams.partition import slice_field
 from streams.slices import LEVELS, SliceId, Tally, export_edges
+from streams.stored import slice_field
 from streams.windows import ROLLING_S, cover, rolling
 from tests.oracle import LIMITS, judge, named, readable, recount, told
 from tests.shelf import (
@@ -213,7 +213,7 @@ def test_offsets_without_records_are_passed_over():
     shelf = Shelf()
     state = loaded(shelf)
     state.apply(judge([plain(NOON)]), 1)
-    state.skip_to(7)
+    state.apply(judge([]), 7)
     assert state.unflushed == 7
     checkpoint(state, shelf)
     assert (shelf.offset, loaded(shelf).next_offset, state.unflushed) == (7, 7, 0)
@@ -250,7 +250,7 @@ def test_state_of_a_newer_program_is_refused():
     shelf = shelf_after([plain(NOON)])
     schema, *rest = msgspec.msgpack.decode(shelf.fields["meta"])
     shelf.fields["meta"] = msgspec.msgpack.encode([schema + 1, *rest, "something new"])
-    with pytest.raises(ValueError, match="schema 2, this program knows 1: upgrade"):
+    with pytest.raises(ValueError, match="schema 3, this program knows 2: upgrade"):
         shelf.names()
 
 
@@ -262,3 +262,80 @@ def test_the_state_remembers_since_when_it_knows_anything_whatever_came_later():
     for size in (1, 2, 4):
         shelf = shelf_after(log, [(size, "restart")] * 4)
         assert shelf.meta.since_ms == at_s * 1_000
+
+
+def meta_after(*steps):
+    """The stored meta after steps on a state that begins empty, written after each."""
+    shelf = Shelf()
+    state = loaded(shelf)
+    for step in steps:
+        step(state)
+        checkpoint(state, shelf)
+    assert loaded(shelf).gaps == state.gaps
+    return shelf.meta
+
+
+def counted(*log):
+    return lambda state: state.apply(judge(list(log), state.watermark_ms), state.next_offset + 1)
+
+
+def test_records_that_are_gone_leave_a_gap_until_the_next_event():
+    #   12:00:00 counted | offsets 1 to 5 gone | 12:00:40 counted
+    before = counted(plain(NOON))
+    lost = lambda state: state.lose(6)  # noqa: E731
+    open_gap = meta_after(before, lost)
+    assert (open_gap.lost_records, open_gap.gaps) == (5, ((NOON * 1_000, None, 5),))
+    closed = meta_after(before, lost, counted(plain(NOON + 40)))
+    assert closed.gaps == ((NOON * 1_000, (NOON + 40) * 1_000 + 1, 5),)
+    again = meta_after(before, lost, lambda state: state.lose(8), counted(plain(NOON + 40)))
+    assert again.gaps == ((NOON * 1_000, (NOON + 40) * 1_000 + 1, 7),)
+    assert again.lost_records == 7
+
+
+def test_a_gap_that_ends_with_a_late_event_is_never_turned_around():
+    late = meta_after(counted(plain(NOON)), lambda state: state.lose(3), counted(plain(NOON - 60)))
+    assert late.gaps == ((NOON * 1_000, NOON * 1_000 + 1, 2),)
+
+
+def test_gaps_beyond_what_is_kept_are_forgotten_and_too_many_become_one():
+    def lose_and_count(number):
+        def step(state):
+            state.lose(state.next_offset + 1)
+            counted(plain(NOON + 10 * number))(state)
+
+        return step
+
+    many = meta_after(counted(plain(NOON)), *map(lose_and_count, range(1, 80)))
+    assert len(many.gaps) == 64
+    assert sum(gap.records for gap in many.gaps) == many.lost_records == 79
+    assert many.gaps[0].from_ms == NOON * 1_000
+    far = counted(plain(NOON + 401 * DAY_S))
+    late = meta_after(counted(plain(NOON)), lose_and_count(1), far)
+    assert (late.gaps, late.lost_records) == ((), 1)
+
+
+def test_counting_that_begins_inside_a_log_says_where_and_misses_nothing():
+    begun = meta_after(lambda state: state.begin_at(700), counted(plain(NOON)))
+    assert (begun.begun_at, begun.lost_records, begun.gaps) == (700, 0, ())
+    assert meta_after(counted(plain(NOON))).begun_at == 0
+
+
+def test_a_log_made_again_is_counted_from_where_an_operator_says():
+    shelf = Shelf()
+    state = loaded(shelf)
+    state.apply(judge([plain(NOON)]), 900)
+    checkpoint(state, shelf)
+    state.begin_again(0)
+    assert state.changed
+    checkpoint(state, shelf)
+    state = loaded(shelf)
+    assert (state.next_offset, state.witness, state.changed) == (0, None, False)
+    count(state, shelf, [plain(NOON + 10)], 1)
+    checkpoint(state, shelf)
+    assert shelf.offset == 1
+    assert shelf.meta.gaps == ((NOON * 1_000, (NOON + 10) * 1_000 + 1, 0),)
+
+
+def test_marks_are_written_even_when_nothing_was_counted():
+    meta = meta_after(lambda state: state.mark_rebuilt(2), lambda state: state.mark_archived(77))
+    assert (meta.rebuilt, meta.archived_at_ms) == (2, 77)

@@ -1,0 +1,86 @@
+"""The contract of a checkpoint store: what any store promises, whatever it is made of.
+
+Pure. checkpoint.py keeps the promises with Redis; the tests hold a store in memory to them as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from streams.stored import Snapshot, Stored
+
+
+class StoreError(RuntimeError):
+    """The store did not answer or refused: one line with what to do."""
+
+
+class StoreUnfitError(StoreError):
+    """The store answers, but may throw state away by itself: nothing must be written to it."""
+
+
+class Lost(RuntimeError):
+    """Another worker owns the partition, or its state is not what we built on: memory of it must
+    be dropped and the state claimed and loaded again."""
+
+
+class Answer(StrEnum):
+    """What the store says to a flush."""
+
+    OK = "OK"
+    ALREADY = "ALREADY"
+    FENCED = "FENCED"
+    CONFLICT = "CONFLICT"
+
+
+@dataclass(slots=True)
+class Claimed:
+    """One partition's state as we found it, ours until somebody else claims it."""
+
+    key: str
+    owner: str  # the token under which we write
+    stored: Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an operator tells the worker of a halted partition to do."""
+
+    id: str  # never used before, so that an order is obeyed once
+    kind: str  # "resume": go on; "move": go on at another offset
+    to: int | None  # that offset; None for "resume"
+    reason: str
+    by: str
+
+
+# Field -> value; keys are as wide as the client's own signature wants them.
+Pulse = Mapping[str | bytes | bytearray | memoryview | int | float, str | int | float]
+
+
+class Store(Protocol):
+    """Where checkpoints are kept. All calls end within their deadline or raise StoreError."""
+
+    async def claim(self, partition: int) -> Claimed:
+        """Own a partition and read its state."""
+        ...
+
+    async def load(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
+        """Read slices; raises Lost when we no longer own the partition."""
+        ...
+
+    async def look(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
+        """Read fields, all at the same moment, `offset` (decimal) among them if asked for; those
+        that do not exist are left out. Raises Lost when we no longer own the partition."""
+        ...
+
+    async def flush(self, claim: Claimed, snapshot: Snapshot) -> Answer:
+        """Write a checkpoint. A StoreError means: it is not known whether it was written."""
+        ...
+
+    async def pulse(self, partition: int, values: Pulse) -> Order | None:
+        """Leave a sign of life, which only people look at; the last order left here, if any."""
+        ...
+
+    async def check(self) -> None:
+        """Raises StoreUnfitError where the store may throw state away by itself."""
+        ...
