@@ -6,26 +6,31 @@ Every Faust setting that differs from its default says why.
 import asyncio
 import gc
 import logging
-import time
-from collections.abc import Awaitable, Mapping, Set
+from collections.abc import Awaitable, Iterable, Mapping, Set
 from typing import Any, NoReturn, cast
 
 import faust
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.types import TP, StreamT
 from yarl import URL
 
+from streams.archive_topic import KafkaArchive
 from streams.batches import Batch
-from streams.checkpoint import LOAD_DEADLINE_S, Lost, RedisStore, StoreError, connect
+from streams.checkpoint import RedisStore, connect
 from streams.config import Settings
 from streams.pipeline import RECLAIMS, Pipeline
-from streams.topics import check_broker, check_redis
+from streams.security import redis_kwargs
+from streams.store import Lost, StoreError
+from streams.topics import check_redis, check_topics
 from streams.transport import BatchConsumer, BatchTransport
 from streams.watchdog import Lasting, Ticker, Watchdog, die
 
 log = logging.getLogger(__name__)
 
 TEN_YEARS_S = 315_360_000.0
+# Faust gives up on a seek, and on every one after it, when it takes longer than its request
+# timeout, which is set to 90 s below.
+LOADING_DEADLINE_S = 80.0
 
 
 class KafkaDeadLetters:
@@ -58,6 +63,49 @@ class KafkaDeadLetters:
             [(name, text.encode()) for name, text in headers.items()],
         )
         return sent
+
+
+class KafkaFlow:
+    """See `owned.Flow`."""
+
+    def __init__(self, app: faust.App, topic: str) -> None:
+        self._app, self._topic = app, topic
+
+    async def confirm(self, partitions: Iterable[int]) -> Mapping[int, int] | None:
+        """See `owned.Flow`."""
+        tps = {TP(self._topic, partition) for partition in partitions}
+        while True:
+            try:
+                found = await cast(BatchConsumer, self._app.consumer).confirm(tps)
+                break
+            except (KafkaError, TimeoutError) as error:
+                if isinstance(error, KafkaError) and not error.retriable:
+                    die(f"the group coordinator refuses this worker: {error!r}")
+                log.warning("the group coordinator does not answer: %r: asking again", error)
+                await asyncio.sleep(1)
+        if found is None:
+            return None
+        return {tp.partition: offset for tp, offset in found.items()}
+
+    async def seek(self, partition: int, offset: int) -> int:
+        """See `owned.Flow`."""
+        tp = TP(self._topic, partition)
+        try:
+            epochs = await cast(BatchConsumer, self._app.consumer).seek_to({tp: offset})
+        except IllegalStateError:  # just taken away: whoever gets it next seeks by itself
+            log.info("partition %d: no longer assigned, not sought to %d", partition, offset)
+            return 0
+        return epochs[tp]
+
+    def pause(self, partition: int) -> None:
+        """See `owned.Flow`."""
+        self._app.consumer.pause_partitions({TP(self._topic, partition)})
+
+    def resume(self, partition: int) -> None:
+        """See `owned.Flow`."""
+        tp = TP(self._topic, partition)
+        if tp in self._app.consumer.assignment():
+            self._app.consumer.resume_partitions({tp})
 
 
 class App(faust.App):
@@ -103,21 +151,28 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
         worker_redirect_stdouts=False,
     )
     store = RedisStore(
-        connect(settings.redis.url, settings.redis.timeout_s), kafka.group, kafka.topic
+        connect(settings.redis.url, settings.redis.timeout_s, **redis_kwargs(settings.redis)),
+        kafka.group,
+        kafka.topic,
     )
 
-    async def seek(partition: int, offset: int) -> None:
-        try:
-            await app.consumer.seek_wait({TP(kafka.topic, partition): offset})
-        except IllegalStateError:  # just taken away: whoever gets it next seeks by itself
-            log.info("partition %d: no longer assigned, not sought to %d", partition, offset)
-
-    pipeline = Pipeline(settings.worker, store, KafkaDeadLetters(app, kafka.dlq_topic), seek)
+    archive = KafkaArchive(kafka) if settings.worker.archive_interval_s else None
+    pipeline = Pipeline(
+        settings.worker,
+        store,
+        KafkaDeadLetters(app, kafka.dlq_topic),
+        KafkaFlow(app, kafka.topic),
+        archive,
+    )
     app.transport = BatchTransport(
         brokers,
         app,
         kafka=kafka,
+        max_batch_bytes=settings.worker.max_batch_mb * 1_000_000,
         load=lambda tps, generation: _load(pipeline, kafka.topic, tps, generation),
+        sought=lambda epochs: pipeline.sought(
+            {tp.partition: epoch for tp, epoch in epochs.items()}
+        ),
         durable=lambda: {
             TP(kafka.topic, partition): offset for partition, offset in pipeline.durable().items()
         },
@@ -140,19 +195,23 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
 
 async def _load(pipeline: Pipeline, topic: str, tps: Set[TP], generation: int) -> Mapping[TP, int]:
     """Load within a deadline or end the process: Faust would wait for ever after a slow seek."""
-    deadline, lost = time.monotonic() + LOAD_DEADLINE_S, 0
-    while True:
-        try:
-            offsets = await pipeline.load(
-                (tp.partition for tp in tps if tp.topic == topic), generation
-            )
-            return {TP(topic, partition): offset for partition, offset in offsets.items()}
-        except (StoreError, Lost) as error:
-            lost += isinstance(error, Lost)  # claimed away meanwhile, or damaged
-            if lost > RECLAIMS or time.monotonic() > deadline:
-                die(f"cannot load the state: {error}")
-            log.warning("%s: trying again", error)
-            await asyncio.sleep(1)
+    lost = 0
+    try:
+        async with asyncio.timeout(LOADING_DEADLINE_S):
+            while True:
+                try:
+                    offsets = await pipeline.load(
+                        (tp.partition for tp in tps if tp.topic == topic), generation
+                    )
+                    return {TP(topic, partition): offset for partition, offset in offsets.items()}
+                except (StoreError, Lost) as error:
+                    lost += isinstance(error, Lost)  # claimed away meanwhile, or damaged
+                    if lost > RECLAIMS:
+                        die(f"cannot load the state: {error}")
+                    log.warning("%s: trying again", error)
+                    await asyncio.sleep(1)
+    except TimeoutError:
+        die(f"cannot load the state within {LOADING_DEADLINE_S:g} s")
 
 
 def _install_life_cycle(app: faust.App, pipeline: Pipeline) -> None:
@@ -176,6 +235,7 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline) -> None:
         app.add_future(main_ticker.run())
         asyncio.run_coroutine_threadsafe(consumer_ticker.run(), consumer._thread.thread_loop)
         watchdog.start()
+        app.add_future(pipeline.archives())
         try:
             await pipeline.checkpoints()
         except Exception:
@@ -202,11 +262,12 @@ def tune_collector() -> None:
 def run_worker(settings: Settings) -> NoReturn:
     """Run one worker until it is told to stop.
 
-    Raises ServerError where Kafka or Redis does not answer, or Redis may evict state.
+    Raises ServerError where Kafka or Redis does not answer, a topic is missing, or Redis may evict
+    state.
     """
     # Here, where an error is still one line, and not amid the start of Faust.
-    asyncio.run(check_broker(settings.kafka.bootstrap))
-    asyncio.run(check_redis(settings.redis.url))
+    asyncio.run(check_topics(settings))
+    asyncio.run(check_redis(settings.redis.url, **redis_kwargs(settings.redis)))
     app, _ = create_app(settings)
     worker = faust.Worker(app, loglevel="INFO", redirect_stdouts=False)
     worker.execute_from_commandline()

@@ -6,8 +6,8 @@ The order of things, for one partition:
                                   |                          every second: checkpoint
                                   +-> a batch that is not the next one is never counted
 
-Nothing here decides what a number is; that is partition.py's. Here it is decided whether a batch
-may be counted at all, and when memory of a partition has to be dropped.
+What may be counted and when memory must be dropped is custody.py's to say, what a number is,
+partition.py's. Here it is done, in the right order, against servers that may be away.
 """
 
 import asyncio
@@ -15,25 +15,23 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from streams.batches import Batch
-from streams.checkpoint import Answer, Claimed, Lost, Store, StoreError
+from streams.breaker import Breaker
 from streams.config import Worker
+from streams.custody import Count, Custody, Drop, Halt, Seek, Why
+from streams.duplicates import Reach, Seen, set_apart
 from streams.events import Decoded, Rules, decode
-from streams.partition import (
-    PartitionState,
-    Stored,
-    decode_meta,
-    decode_names,
-    slice_field,
-)
-from streams.registry import Caps, Registry, customer_hasher
-from streams.slices import HORIZON_S, Thresholds, export_edges
+from streams.loading import Archive, Loader
+from streams.owned import DeadLetters, Flow, Owned, Tallies
+from streams.slices import HORIZON_S
+from streams.store import Answer, Lost, Store, StoreError
+from streams.stored import slice_field
+from streams.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -42,120 +40,80 @@ T = TypeVar("T")
 REVOKE_DEADLINE_S = 5.0
 RETRY_S = 0.5
 RECLAIMS = 3
-
-
-class DeadLetters(Protocol):
-    """Takes refused records."""
-
-    async def send(
-        self, batch: Batch, position: int, reason: str, detail: str
-    ) -> Awaitable[object]:
-        """Hand over one record; the result is done when the broker has it."""
-        ...
-
-
-class Seek(Protocol):
-    """Moves a partition's reading position."""
-
-    async def __call__(self, partition: int, offset: int) -> None:
-        """Read on at `offset`."""
-        ...
-
-
-@dataclass(slots=True)
-class Owned:
-    """A partition this worker owns."""
-
-    partition: int
-    generation: int
-    claim: Claimed
-    state: PartitionState
-    counting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    refused: list[Awaitable[object]] = field(default_factory=list)
-    highwater: int = 0
-    gap_at: int | None = None  # offset at which a gap was seen and a seek made
-    flushed_at: float = field(default_factory=time.monotonic)
-    flush_s: float = 0.0
-
-
-@dataclass(slots=True)
-class Tallies:
-    """What happened in this process; for its sign of life and its log."""
-
-    records: int = 0
-    fenced: int = 0
-    conflicts: int = 0
-    dropped_batches: int = 0
-    reseeks: int = 0
-    lost_records: int = 0
-    store_errors: int = 0
+ARCHIVE_LOOK_S = 5.0
 
 
 class Pipeline:
     """Everything a worker does with its partitions."""
 
-    def __init__(self, worker: Worker, store: Store, dead_letters: DeadLetters, seek: Seek) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        store: Store,
+        dead_letters: DeadLetters,
+        flow: Flow,
+        archive: Archive | None = None,
+    ) -> None:
         self._worker, self._store = worker, store
-        self._dead_letters, self._seek = dead_letters, seek
+        self._dead_letters, self._flow = dead_letters, flow
+        self._loader = Loader(worker, store, archive)
         self._rules = Rules(
             max_event_bytes=worker.max_event_bytes,
             future_tolerance_ms=worker.future_tolerance_s * 1_000,
             horizon_ms=HORIZON_S * 1_000,
         )
-        limits = worker.limits
-        self._caps = Caps(
-            limits.models,
-            limits.regions,
-            limits.channels,
-            limits.service_tiers,
-            limits.series,
-            limits.customers,
-        )
-        self._hashed = customer_hasher(worker.customer_secret())
-        self._thresholds = Thresholds.of_seconds(
-            worker.ttft_targets_s, worker.tpot_targets_s, worker.duration_targets_s
-        )
-        self._edges = export_edges(self._thresholds)
         self._owned: dict[int, Owned] = {}
         self._flush_wanted = asyncio.Event()
         self._store_answers = True
         self._flushed = asyncio.Condition()
         self.tallies = Tallies()
-        self.name = f"{os.uname().nodename}:{os.getpid()}"
+        name = f"{os.uname().nodename}:{os.getpid()}"
+        self._upkeep = Upkeep(name, worker, store, flow, archive, self.tallies)
 
     # -- ownership -------------------------------------------------------------------------------
 
     async def load(self, partitions: Iterable[int], generation: int) -> Mapping[int, int]:
-        """Claim and load partitions; says at which offset to read each on.
+        """Claim and load partitions; says at which offset to read each on, nothing where they are
+        not ours any more.
 
-        Raises StoreError where the store does not answer in time.
+        Raises StoreError where the store does not answer in time, Lost where another worker claims
+        one meanwhile.
         """
         wanted = sorted(partitions)
-        loaded = await asyncio.gather(*(self._load(one, generation) for one in wanted))
+        committed = await self._flow.confirm(wanted)
+        if committed is None:
+            return {}
+        loaded = await asyncio.gather(
+            *(self._load(one, generation, committed[one], len(wanted)) for one in wanted)
+        )
         self._owned = {owned.partition: owned for owned in loaded}
-        return {one: owned.state.next_offset for one, owned in self._owned.items()}
+        return {one: owned.custody.read_from for one, owned in self._owned.items()}
 
-    async def _load(self, partition: int, generation: int) -> Owned:
-        claim = await self._store.claim(partition)
-        state = self._restored(claim.stored)
-        log.info(
-            "partition %d: claimed as %s at offset %d", partition, claim.owner, state.next_offset
-        )
-        return Owned(partition, generation, claim, state)
+    def sought(self, epochs: Mapping[int, int]) -> None:
+        """The seeks that `load` asked for were made; from now on batches bear these epochs."""
+        for partition, epoch in epochs.items():
+            if (owned := self._owned.get(partition)) is not None:
+                owned.custody.sought(epoch)
 
-    def _restored(self, stored: Stored) -> PartitionState:
-        names = (
-            ([], [])
-            if not stored.fields
-            else decode_names(decode_meta(stored.fields["meta"]), stored.fields)
-        )
-        return PartitionState(
-            stored,
-            Registry(self._caps, self._hashed, *names),
-            self._thresholds,
-            self._edges,
-            self._worker.lateness_s,
+    async def _load(self, partition: int, generation: int, committed: int, sharing: int) -> Owned:
+        worker = self._worker
+        loaded = await self._loader.load(partition, committed)
+        self.tallies.rollbacks += loaded.went_back
+        state = loaded.state
+        window_ms = worker.dedup_window_s * 1_000
+        reach = Reach(window_ms)
+        reach.load(state.recent)
+        read_from = state.next_offset
+        if state.witness is not None:
+            read_from = min(read_from, state.witness.offset)
+        since = reach.since(state.watermark_ms) if window_ms else None
+        if since is not None:
+            read_from = min(read_from, since)
+        return Owned(
+            Custody(partition, generation, loaded.claim, state, read_from),
+            Breaker(worker.breaker_ratio, worker.breaker_records, worker.breaker_run),
+            Seen(window_ms, max(1, worker.dedup_max_ids // max(1, sharing))) if window_ms else None,
+            reach,
         )
 
     async def revoke(self) -> None:
@@ -171,67 +129,120 @@ class Pipeline:
         """Per partition the offset whose records are all in the store."""
         return {one: owned.state.stored_offset for one, owned in self._owned.items()}
 
+    def _is_ours(self, owned: Owned) -> bool:
+        return self._owned.get(owned.partition) is owned
+
     async def _reload(self, owned: Owned) -> None:
         """Drop what memory says of a partition and begin again from the store."""
-        load = partial(self._load, owned.partition, owned.generation)
-        for attempt in range(1, RECLAIMS + 1):
-            try:
-                fresh = await self._answered(owned, load)
-                break
-            except Lost as error:
-                log.warning("partition %d: %s (attempt %d)", owned.partition, error, attempt)
-        else:
-            raise Lost(f"partition {owned.partition}: claimed away {RECLAIMS} times in a row")
-        if self._owned.get(owned.partition) is owned:
-            self._owned[owned.partition] = fresh
-            await self._seek(owned.partition, fresh.state.next_offset)
+        async with owned.reloading:
+            if not self._is_ours(owned):
+                return
+            for attempt in range(1, RECLAIMS + 1):
+                try:
+                    fresh = await self._answered(owned.partition, partial(self._load_again, owned))
+                    break
+                except Lost as error:
+                    log.warning("partition %d: %s (attempt %d)", owned.partition, error, attempt)
+            else:
+                raise Lost(f"partition {owned.partition}: claimed away {RECLAIMS} times in a row")
+            if fresh is None:
+                self._owned.pop(owned.partition, None)
+                return
+            if self._is_ours(owned):
+                async with fresh.counting:  # nothing may be judged before the seek is made
+                    self._owned[fresh.partition] = fresh
+                    await self._upkeep.go_on(fresh, fresh.custody.read_from)
+
+    async def _load_again(self, owned: Owned) -> Owned | None:
+        """None where the partition is not ours any more: claiming it would only fence its owner."""
+        custody = owned.custody
+        committed = await self._flow.confirm([owned.partition])
+        if committed is None:
+            return None
+        # What the store has confirmed to us counts for more than what was committed to Kafka.
+        known = max(committed[owned.partition], owned.state.stored_offset)
+        return await self._load(owned.partition, custody.generation, known, len(self._owned))
 
     # -- counting --------------------------------------------------------------------------------
 
     async def consume(self, batch: Batch) -> None:
         """Count a batch, if it is the next one of a partition we own."""
         owned = self._owned.get(batch.partition)
-        if owned is None or owned.generation != batch.generation:
+        if owned is None:
             self.tallies.dropped_batches += 1
             return
-        owned.highwater = max(owned.highwater, batch.highwater)
         try:
             async with owned.counting:
-                await self._count(owned, batch)
+                await self._admit(owned, batch)
         except Lost as error:
             log.warning("partition %d: %s: loading it again", batch.partition, error)
             self.tallies.fenced += 1
             await self._reload(owned)
         await self._hold_back()
 
+    async def _admit(self, owned: Owned, batch: Batch) -> None:
+        match owned.custody.admit(batch):
+            case Drop():
+                self.tallies.dropped_batches += 1
+            case Seek(to):
+                self.tallies.reseeks += 1
+                await self._upkeep.go_on(owned, to)
+            case Halt() as halt:
+                self._upkeep.halt(owned, halt)
+            case Count(since, gone):
+                if gone:
+                    self._pass_over(owned, batch.fetch_offset, gone)
+                if batch.fetch_offset < since:
+                    self._remember(owned, batch.until(since))
+                if batch.next_offset > since:
+                    await self._count(owned, batch.since(since))
+
+    def _pass_over(self, owned: Owned, offset: int, gone: int) -> None:
+        state, first = owned.state, offset - gone
+        if state.begun_at is None:
+            log.info("partition %d: its log begins at offset %d", owned.partition, offset)
+            state.begin_at(offset)
+            return
+        log.error(
+            "partition %d: records %d to %d are gone from Kafka before they were counted",
+            owned.partition,
+            first,
+            offset - 1,
+        )
+        state.lose(offset)
+
+    def _remember(self, owned: Owned, batch: Batch) -> None:
+        """Records that are counted already, read again for their request ids."""
+        owned.flushed_at = time.monotonic()  # reading again takes its time, and is no stall
+        state, seen = owned.state, owned.seen
+        if seen is None or state.watermark_ms is None:
+            return
+        columns = self._decoded(batch, None).columns
+        last_ms = np.full(len(columns.position), state.watermark_ms, np.int64)
+        seen.judge(columns.request, columns.ended_at_ms, last_ms)
+
+    def _decoded(self, batch: Batch, watermark_ms: int | None) -> Decoded:
+        timestamps_ms = np.array(batch.timestamps_ms, np.int64)
+        return decode(batch.values, timestamps_ms, watermark_ms, self._rules)
+
     async def _count(self, owned: Owned, batch: Batch) -> None:
         state = owned.state
-        if batch.next_offset <= state.next_offset:
-            self.tallies.dropped_batches += 1
+        decoded = self._decoded(batch, state.watermark_ms)
+        refused = [refusal.position for refusal in decoded.refusals]
+        if owned.pass_all:
+            owned.pass_all, owned.pass_until = False, batch.highwater
+        if state.next_offset < owned.pass_until:
+            owned.breaker.forget()
+        elif found := owned.breaker.look(len(batch.values), refused):
+            self._upkeep.halt(owned, Halt(Why.DEAD_LETTERS, state.next_offset, found))
             return
-        if batch.fetch_offset > state.next_offset:
-            if owned.gap_at != state.next_offset:
-                owned.gap_at = state.next_offset
-                self.tallies.reseeks += 1
-                await self._seek(owned.partition, state.next_offset)
-                return
-            # Asked for again and still not there: Kafka no longer has these records.
-            lost = batch.fetch_offset - state.next_offset
-            self.tallies.lost_records += lost
-            log.error(
-                "partition %d: records %d to %d are gone from Kafka before they were counted",
-                owned.partition,
-                state.next_offset,
-                batch.fetch_offset - 1,
+        if owned.seen is not None:
+            columns = decoded.columns
+            owned.reach.add(batch.offsets_at(columns.position), columns.ended_at_ms)
+            decoded = set_apart(
+                decoded,
+                owned.seen.judge(columns.request, columns.ended_at_ms, columns.watermark_ms),
             )
-            state.skip_to(batch.fetch_offset)
-        batch = batch.since(state.next_offset)
-        decoded = decode(
-            batch.values,
-            np.array(batch.timestamps_ms, np.int64),
-            state.watermark_ms,
-            self._rules,
-        )
         await self._provide(owned, decoded)
         for refusal in decoded.refusals:
             owned.refused.append(
@@ -239,7 +250,7 @@ class Pipeline:
                     batch, refusal.position, refusal.reason, refusal.detail
                 )
             )
-        state.apply(decoded, batch.next_offset)
+        state.apply(decoded, batch.next_offset, batch.last())
         self.tallies.records += len(batch.values)
         if state.unflushed >= self._worker.flush_max_events:
             self._flush_wanted.set()
@@ -249,10 +260,13 @@ class Pipeline:
         missing = owned.state.missing(decoded)
         if missing:
             names = {slice_field(of): of for of in missing}
-            found = await self._answered(owned, lambda: self._store.load(owned.claim, list(names)))
+            claim = owned.custody.claim
+            found = await self._answered(
+                owned.partition, lambda: self._store.load(claim, list(names))
+            )
             owned.state.provide({names[name]: data for name, data in found.items()})
 
-    async def _answered(self, owned: Owned, call: Callable[[], Awaitable[T]]) -> T:
+    async def _answered(self, partition: int, call: Callable[[], Awaitable[T]]) -> T:
         """Ask until the store answers: it may be away for a while, and asking again is harmless."""
         while True:
             try:
@@ -262,7 +276,7 @@ class Pipeline:
             except StoreError as error:
                 self._store_answers = False
                 self.tallies.store_errors += 1
-                log.warning("partition %d: %s: trying again", owned.partition, error)
+                log.warning("partition %d: %s: trying again", partition, error)
                 await asyncio.sleep(RETRY_S)
 
     async def _hold_back(self) -> None:
@@ -285,80 +299,72 @@ class Pipeline:
         while True:
             wanted = asyncio.ensure_future(self._flush_wanted.wait())
             # Not a timeout, whose exception would hold on to frames and what they refer to.
-            await asyncio.wait({wanted}, timeout=self._worker.flush_interval_s)
-            wanted.cancel()
+            try:
+                await asyncio.wait({wanted}, timeout=self._worker.flush_interval_s)
+            finally:
+                wanted.cancel()
             self._flush_wanted.clear()
             await self.flush_all()
 
+    async def archives(self) -> None:
+        """Write due archives for ever."""
+        while True:
+            await asyncio.sleep(ARCHIVE_LOOK_S)
+            for owned in list(self._owned.values()):
+                await self._upkeep.archive(owned)
+
     async def flush_all(self) -> None:
         """Write a checkpoint of every partition, and a sign of life."""
+        await self._upkeep.check_store()
         for owned in list(self._owned.values()):
             try:
-                await self._flush(owned)
+                if self._upkeep.store_is_fit:
+                    await self._flush(owned)
             except Lost as error:
                 log.warning("partition %d: %s: loading it again", owned.partition, error)
                 await self._reload(owned)
-            await self._pulse(owned)
+            await self._upkeep.pulse(owned)
         async with self._flushed:
             self._flushed.notify_all()
 
     async def _flush(self, owned: Owned, retry: bool = True) -> None:
         async with owned.flushing:
-            if owned.state.unflushed == 0:
-                if owned.highwater <= owned.state.stored_offset:
+            state = owned.state
+            if not state.changed:
+                if owned.custody.highwater <= state.stored_offset:
                     owned.flushed_at = time.monotonic()  # nothing to do is no stall
                 return
             began = time.monotonic()
             async with owned.counting:
-                snapshot = owned.state.snapshot(written_at_ms=time.time_ns() // 1_000_000)
+                state.recent = owned.reach.dump()
+                snapshot = state.snapshot(written_at_ms=time.time_ns() // 1_000_000)
                 refused, owned.refused = owned.refused, []
             await asyncio.gather(*refused)  # in Kafka before the offset passes them
-            write = partial(self._store.flush, owned.claim, snapshot)
-            answer = await (self._answered(owned, write) if retry else write())
-            if answer in (Answer.FENCED, Answer.CONFLICT):
-                self.tallies.fenced += answer is Answer.FENCED
-                self.tallies.conflicts += answer is Answer.CONFLICT
-                raise Lost(f"checkpoint refused: {answer}")
-            owned.state.confirm(snapshot)
+            write = partial(self._store.flush, owned.custody.claim, snapshot)
+            answer = await (self._answered(owned.partition, write) if retry else write())
+            self.tallies.fenced += answer is Answer.FENCED
+            self.tallies.conflicts += answer is Answer.CONFLICT
+            owned.custody.settle(snapshot, answer)
             async with owned.counting:  # not between fetching a slice and adding to it
-                owned.state.evict(
-                    self._worker.resident_max_mb * 1_000_000 // max(1, len(self._owned))
-                )
+                state.evict(self._worker.resident_max_mb * 1_000_000 // max(1, len(self._owned)))
             owned.flushed_at = time.monotonic()
             owned.flush_s = owned.flushed_at - began
-
-    async def _pulse(self, owned: Owned) -> None:
-        try:
-            await self._store.pulse(
-                owned.partition,
-                {
-                    "at_ms": time.time_ns() // 1_000_000,
-                    "worker": self.name,
-                    "highwater": owned.highwater,
-                    "flush_s": round(owned.flush_s, 4),
-                    "fenced": self.tallies.fenced,
-                    "conflicts": self.tallies.conflicts,
-                    "reseeks": self.tallies.reseeks,
-                    "lost": self.tallies.lost_records,
-                    "store_errors": self.tallies.store_errors,
-                },
-            )
-        except StoreError as error:
-            log.warning("%s", error)
 
     def stalled_s(self) -> float:
         """Seconds since the slowest partition with uncounted or unwritten records was written.
 
-        0 while the store does not answer: another worker could do no better, so we stay and retry.
+        0 while the store does not answer or must not be written to: another worker could do no
+        better, so we stay and retry. A halted partition waits for a person.
         """
-        if not self._store_answers:
+        if not self._store_answers or not self._upkeep.store_is_fit:
             return 0.0
         now = time.monotonic()
         return max(
             (
                 now - owned.flushed_at
                 for owned in self._owned.values()
-                if owned.highwater > owned.state.stored_offset
+                if owned.custody.halted is None
+                and owned.custody.highwater > owned.state.stored_offset
             ),
             default=0.0,
         )

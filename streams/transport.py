@@ -13,26 +13,34 @@ tests/test_pinned_sources.py pins the source of every method overridden or bypas
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Set
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+)
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import (
     AIOKafkaConsumerThread,
     Consumer,
+    Producer,
     Transport,
-    credentials_to_aiokafka_auth,
     server_list,
 )
 from faust.types import TP, ConsumerMessage, Message
 
-from streams.batches import Batch, take
+from streams.batches import Batch, keep_bytes, take
 from streams.config import Kafka
+from streams.security import client_kwargs
 
 COMMIT_DEADLINE_S = 10.0
+READ_AGAIN_S = 5.0  # how often a batch that cannot be read is fetched, and reported, again
 FETCH_PARTITIONS = 8  # partitions' worth of records in one answer of one broker
 
 
@@ -41,12 +49,18 @@ class BatchThread(AIOKafkaConsumerThread):
 
     consumer: "BatchConsumer"
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.epochs: dict[TP, int] = {}  # seeks made, by partition
+        self._reported: set[FetchResult] = set()  # those whose next batch cannot be read
+
     def _create_worker_consumer(
         self,
         transport: "BatchTransport",  # type: ignore[override]
     ) -> AIOKafkaConsumer:
         """A consumer with our assignor, fetch sizes and isolation (Faust offers none of them)."""
         kafka, conf = transport.kafka, self.app.conf
+        keep_bytes()
         self._assignor = RoundRobinPartitionAssignor
         return AIOKafkaConsumer(
             client_id=conf.broker_client_id,
@@ -66,8 +80,8 @@ class BatchThread(AIOKafkaConsumerThread):
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1_000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1_000),
             isolation_level=kafka.isolation_level,
-            metadata_max_age_ms=60_000,
-            **credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+            metadata_max_age_ms=int(kafka.metadata_max_age_s * 1_000),
+            **client_kwargs(kafka),
         )
 
     async def _fetch_records(
@@ -111,12 +125,14 @@ class BatchThread(AIOKafkaConsumerThread):
                     if not fetcher._subscriptions.is_assigned(tp):
                         del fetcher._records[tp]
                     continue
+                if found in self._reported:
+                    continue
                 if not isinstance(found, FetchResult) and drained:
                     break  # hand over what there is; the error comes with the next call
                 batch = None
                 try:
                     if isinstance(found, FetchResult):
-                        batch = take(found, generation)
+                        batch = self._taken(found, generation)
                     else:
                         found.check_raise()
                 finally:
@@ -125,6 +141,9 @@ class BatchThread(AIOKafkaConsumerThread):
                         fetcher._notify(fetcher._wait_consume_future)
                 if batch is not None:
                     drained[TP(tp.topic, tp.partition)] = [batch]
+                    if batch.unreadable is not None:  # kept: at once it would be fetched again
+                        self._reported.add(found)
+                        loop.call_later(READ_AGAIN_S, self._read_again, fetcher, tp, found)
             left_s = deadline - loop.time()
             if drained or left_s <= 0:
                 return drained
@@ -134,6 +153,47 @@ class BatchThread(AIOKafkaConsumerThread):
                 waiter.cancel()
                 return {}
             waiter.result()  # raises what the fetcher ran into
+
+    def _read_again(self, fetcher: Any, tp: TopicPartition, found: FetchResult) -> None:
+        self._reported.discard(found)
+        if fetcher._records.get(tp) is found:
+            del fetcher._records[tp]
+            fetcher._notify(fetcher._wait_consume_future)
+
+    def _taken(self, found: FetchResult, generation: int) -> Batch | None:
+        limit = self.consumer.transport.max_batch_bytes
+        batch = take(found, generation, limit)
+        if batch is None:
+            return None
+        return replace(batch, epoch=self.epochs.get(TP(batch.topic, batch.partition), 0))
+
+    async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:
+        """Seek; what is fetched from now on bears the next epoch."""
+        for tp, offset in partitions.items():
+            consumer.seek(TopicPartition(tp.topic, tp.partition), offset)
+            self.epochs[tp] = self.epochs.get(tp, 0) + 1
+
+    async def confirm(self, tps: Set[TP]) -> Mapping[TP, int] | None:
+        """The committed offsets of partitions, 0 where there are none; None where the group
+        coordinator says that they are not ours any more.
+
+        The offsets are committed once more, with our generation: a broker accepts that only from
+        the present owner. A worker that slept through a rebalance finds out here, before it claims
+        state that belongs to another. Raises KafkaError, TimeoutError.
+        """
+        consumer = self._ensure_consumer()
+        wanted = [TopicPartition(tp.topic, tp.partition) for tp in tps]
+        async with asyncio.timeout(COMMIT_DEADLINE_S):
+            known = await consumer._coordinator.fetch_committed_offsets(wanted)
+            offsets = {one: max(0, known[one].offset) if one in known else 0 for one in wanted}
+            try:
+                await consumer.commit(
+                    {one: OffsetAndMetadata(offset, "") for one, offset in offsets.items()}
+                )
+            except (CommitFailedError, IllegalStateError) as error:
+                self.log.warning("the group has moved on without us: %s", error)
+                return None
+        return {TP(one.topic, one.partition): offset for one, offset in offsets.items()}
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Tell Kafka how far the state is. Best effort: nothing depends on it."""
@@ -154,10 +214,28 @@ class BatchThread(AIOKafkaConsumerThread):
         return True
 
 
+class _NothingRead(dict[TP, Any]):
+    """Faust drops messages below the offset it delivered last, also after a seek back that it has
+    not noticed. Which batch is the next one is custody.py's to say."""
+
+    def __missing__(self, tp: TP) -> None:
+        return None
+
+    def __setitem__(self, tp: TP, offset: Any) -> None:
+        pass
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
 class BatchConsumer(Consumer):
     """The consumer as Faust's main thread sees it."""
 
     transport: "BatchTransport"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._read_offset = _NothingRead()
 
     def _new_consumer_thread(self) -> BatchThread:
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
@@ -184,11 +262,25 @@ class BatchConsumer(Consumer):
         """
         generation: int = self.app.consumer_generation_id
         assigned = set(self.assignment())
+        if not assigned:
+            return {}
         offsets = await self.transport.load(assigned, generation)
         if offsets:
             # Also to 0: without a seek a partition would start at the offset committed to Kafka.
-            await self.seek_wait(offsets)
+            self.transport.sought(await self.seek_to(offsets))
         return offsets
+
+    async def confirm(self, tps: Set[TP]) -> Mapping[TP, int] | None:
+        """See `BatchThread.confirm`."""
+        thread = cast(BatchThread, self._thread)
+        found: Mapping[TP, int] | None = await thread.call_thread(thread.confirm, tps)
+        return found
+
+    async def seek_to(self, offsets: Mapping[TP, int]) -> Mapping[TP, int]:
+        """Seek; the epochs that batches bear from now on."""
+        await self.seek_wait(offsets)
+        epochs = cast(BatchThread, self._thread).epochs
+        return {tp: epochs[tp] for tp in offsets}
 
     def ack(self, message: Message) -> bool:
         """Nothing to remember: what counts as done is what the state holds."""
@@ -208,20 +300,35 @@ class BatchConsumer(Consumer):
         """Faust's detector compares two different clocks here; the watchdog looks instead."""
 
 
+class SecureProducer(Producer):
+    """Faust's producer with our login: Faust's own turns a login without TLS files into plain
+    text, silently."""
+
+    transport: "BatchTransport"
+
+    def _settings_auth(self) -> Mapping[str, Any]:
+        return client_kwargs(self.transport.kafka)
+
+
 class BatchTransport(Transport):
     """Transport with batch delivery; knows where the state's offsets come from."""
 
     Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
+    Producer: ClassVar[type[SecureProducer]] = SecureProducer
 
     def __init__(
         self,
         *args: Any,
         kafka: Kafka,
+        max_batch_bytes: int,
         load: Callable[[Set[TP], int], Awaitable[Mapping[TP, int]]],
+        sought: Callable[[Mapping[TP, int]], None],
         durable: Callable[[], Mapping[TP, int]],
         **kwargs: Any,
     ) -> None:
         """`load`: claim and load these partitions for this generation, answer their offsets.
+        `sought`: the seeks to these were made, and these are the epochs from there on.
         `durable`: the offsets whose records are in the store."""
         super().__init__(*args, **kwargs)
-        self.kafka, self.load, self.durable = kafka, load, durable
+        self.kafka, self.max_batch_bytes = kafka, max_batch_bytes
+        self.load, self.sought, self.durable = load, sought, durable

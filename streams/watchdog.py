@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Lasting:
         return None
 
 
-def die(reason: str) -> None:
+def die(reason: str) -> NoReturn:
     """End the process now: no clean-up that could hang; the state on disk is sound at any time."""
     log.critical("ending this worker: %s", reason)
     logging.shutdown()

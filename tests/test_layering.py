@@ -19,6 +19,14 @@ PURE = (
     "event_fields",
     "event_json",
     "event_schema",
+    "event_columns",
+    "duplicates",
+    "stored",
+    "store",
+    "custody",
+    "breaker",
+    "coverage",
+    "archive",
 )
 SHELLS = {"faust", "mode", "redis", "aiokafka", "asyncio", "threading", "socket", "time", "os"}
 CLOCKS = {"now", "utcnow", "today"}

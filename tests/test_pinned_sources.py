@@ -18,6 +18,7 @@ THREAD = "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread"
 DRIVER = "faust.transport.drivers.aiokafka:Consumer"
 LISTENER = "faust.transport.drivers.aiokafka:ConsumerRebalanceListener"
 CONSUMER = "faust.transport.consumer:Consumer"
+PRODUCER = "faust.transport.drivers.aiokafka:Producer"
 DELEGATE = "faust.transport.consumer:ThreadDelegateConsumer"
 APP = "faust.app.base:App"
 RECOVERY = "faust.tables.recovery:Recovery"
@@ -56,8 +57,22 @@ PINNED: dict[str, tuple[str, ...]] = {
         f"{FETCHER}:PartitionRecords._consume_aborted_up_to",
         f"{FETCHER}:PartitionRecords._contains_abort_marker",
         f"{FETCHER}:PartitionRecords._consumer_record",
+        "aiokafka.record.control_record:ControlRecord.parse",
     ),
-    "a response to an older fetch must be discarded, and a seek must throw away what was fetched": (
+    "a response kept in _records must stop its partition from being fetched": (
+        f"{FETCHER}:Fetcher._get_actions_per_node",
+    ),
+    "SecureProducer replaces the login that Faust's producer is made with": (
+        f"{PRODUCER}._settings_auth",
+        f"{PRODUCER}._new_producer",
+    ),
+    "BatchThread.confirm asks and commits through these; only the owner's commit may be accepted": (
+        "aiokafka.consumer.consumer:AIOKafkaConsumer.commit",
+        "aiokafka.consumer.group_coordinator:GroupCoordinator.fetch_committed_offsets",
+        "aiokafka.consumer.group_coordinator:GroupCoordinator.commit_offsets",
+    ),
+    "a response to an older fetch must be discarded, a seek must throw away what was fetched, and "
+    "MemoryRecords is made by its name in the module": (
         f"{FETCHER}:Fetcher._proc_fetch_request",
         f"{FETCHER}:Fetcher.seek_to",
         f"{THREAD}._seek_wait",
@@ -147,6 +162,13 @@ b803e6d46480732c aiokafka.consumer.fetcher:PartitionRecords._unpack_records
 56876530cd6412f3 aiokafka.consumer.fetcher:PartitionRecords._consume_aborted_up_to
 17e9ad2322ef4e0a aiokafka.consumer.fetcher:PartitionRecords._contains_abort_marker
 e668541600b047ab aiokafka.consumer.fetcher:PartitionRecords._consumer_record
+643de4890a23c02b aiokafka.record.control_record:ControlRecord.parse
+1dab2cf937d165d0 aiokafka.consumer.fetcher:Fetcher._get_actions_per_node
+6d47a0b8599c573e faust.transport.drivers.aiokafka:Producer._settings_auth
+e72355c3430ed02f faust.transport.drivers.aiokafka:Producer._new_producer
+79b057d88220e5a2 aiokafka.consumer.consumer:AIOKafkaConsumer.commit
+6c049c7379165952 aiokafka.consumer.group_coordinator:GroupCoordinator.fetch_committed_offsets
+5cbe31af28d6cc06 aiokafka.consumer.group_coordinator:GroupCoordinator.commit_offsets
 59bf948fff47eed5 aiokafka.consumer.fetcher:Fetcher._proc_fetch_request
 f0ba6aba6c22ef83 aiokafka.consumer.fetcher:Fetcher.seek_to
 9d221e816d940467 faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._seek_wait

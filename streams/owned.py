@@ -1,0 +1,88 @@
+"""What a worker holds of each partition it owns, and the two things it is given to work with."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streams.batches import Batch
+from streams.breaker import Breaker
+from streams.custody import Custody
+from streams.duplicates import Reach, Seen
+from streams.partition import PartitionState
+
+
+class DeadLetters(Protocol):
+    """Takes refused records."""
+
+    async def send(
+        self, batch: Batch, position: int, reason: str, detail: str
+    ) -> Awaitable[object]:
+        """Hand over one record; the result is done when the broker has it."""
+        ...
+
+
+class Flow(Protocol):
+    """What is read of the partitions, and whose they are."""
+
+    async def confirm(self, partitions: Iterable[int]) -> Mapping[int, int] | None:
+        """The offsets that Kafka knows of partitions, 0 where none; None where the group has moved
+        on without us, and they are not ours to claim."""
+        ...
+
+    async def seek(self, partition: int, offset: int) -> int:
+        """Read on at `offset`; batches fetched from now on bear the epoch that is answered."""
+        ...
+
+    def pause(self, partition: int) -> None:
+        """Read nothing more of a partition."""
+        ...
+
+    def resume(self, partition: int) -> None:
+        """Read a paused partition again."""
+        ...
+
+
+@dataclass(slots=True)
+class Owned:
+    """A partition this worker owns."""
+
+    custody: Custody[PartitionState]
+    breaker: Breaker
+    seen: Seen | None  # None: duplicates are not looked for
+    reach: Reach
+    counting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    refused: list[Awaitable[object]] = field(default_factory=list)
+    pass_all: bool = False  # an operator lets refused records through, to the log's present end
+    pass_until: int = 0  # that end, once a batch has told it
+    archive_after: float = 0.0  # not before, after a failure
+    order: str = ""  # the last one obeyed
+    standing_order: str | None = None  # the one that was there when the partition was halted
+    flushed_at: float = field(default_factory=time.monotonic)
+    flush_s: float = 0.0
+
+    @property
+    def partition(self) -> int:
+        """Its number."""
+        return self.custody.partition
+
+    @property
+    def state(self) -> PartitionState:
+        """Its counts."""
+        return self.custody.counts
+
+
+@dataclass(slots=True)
+class Tallies:
+    """What happened in this process; for its sign of life and its log."""
+
+    records: int = 0
+    fenced: int = 0
+    conflicts: int = 0
+    rollbacks: int = 0
+    dropped_batches: int = 0
+    reseeks: int = 0
+    store_errors: int = 0
