@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup up test lint bench lock docs clean
+.PHONY: help setup up test lint bench lock audit docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ lock: .venv/.dev ## resolve the dependencies again, with hashes
 	$(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
 		--no-emit-trusted-host --no-emit-find-links --extra local --extra dev -c requirements.lock \
 		-o requirements-dev.lock pyproject.toml
+
+audit: .venv/.dev ## known vulnerabilities of the locked dependencies
+	@$(BIN)/python .ci/audit.py
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -26,8 +26,11 @@ from exporters import catalogue_health
 from exporters.collector import Collector
 from exporters.directory import Customer, load_directory
 from exporters.exposition import Page, label_text
-from streams.checkpoint import StoreError, connect
+from exporters.web_config import WebConfig, load_web_config, middleware
+from streams.checkpoint import connect
 from streams.config import ConfigError, Settings
+from streams.security import redis_kwargs
+from streams.store import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +71,7 @@ class Refresher:
 
     def __init__(self, settings: Settings, customers: Mapping[str, Customer]) -> None:
         self._settings, self._customers = settings, customers
+        self._secured = redis_kwargs(settings.redis)
         self._failures = 0
         self._refreshed_at_s: float | None = None  # wall clock
         self._turned_at = time.monotonic()
@@ -124,7 +128,7 @@ class Refresher:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._started.set()
         redis = self._settings.redis
-        client = connect(redis.url, redis.timeout_s)
+        client = connect(redis.url, redis.timeout_s, **self._secured)
         collector = Collector(self._settings, client, self._customers)
         interval_s = self._settings.exporter.refresh_interval_s
         try:
@@ -191,9 +195,9 @@ class Refresher:
 REFRESHER: web.AppKey[Refresher] = web.AppKey("refresher", Refresher)
 
 
-def create_app(refresher: Refresher) -> web.Application:
-    """The web application around a running refresher."""
-    app = web.Application()
+def create_app(refresher: Refresher, config: WebConfig | None = None) -> web.Application:
+    """The web application around a running refresher, guarded as `config` says."""
+    app = web.Application(middlewares=[middleware(config or WebConfig())])
     app[REFRESHER] = refresher
     app.add_routes(
         [
@@ -267,24 +271,27 @@ def _takes_gzip(accept_encoding: str) -> bool:
 def run_exporter(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status.
 
-    Raises ConfigError, one line, where the port cannot be had or the customer directory read.
+    Raises ConfigError, one line, where the port cannot be had, or the customer directory or the web
+    configuration cannot be used.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    return asyncio.run(_serve(settings, load_directory(settings)))
+    config = load_web_config(settings.exporter.web_config_file)
+    return asyncio.run(_serve(settings, load_directory(settings), config))
 
 
-async def _serve(settings: Settings, customers: Mapping[str, Customer]) -> int:
+async def _serve(settings: Settings, customers: Mapping[str, Customer], config: WebConfig) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     refresher = Refresher(settings, customers)
-    runner = web.AppRunner(create_app(refresher), access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(create_app(refresher, config), access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        await _listen(runner, settings)
+        await _listen(runner, settings, config)
         host, port = runner.addresses[0][:2]
-        log.info("listening on http://%s:%d/metrics", host, port)
+        scheme = "http" if config.tls is None else "https"
+        log.info("listening on %s://%s:%d/metrics", scheme, host, port)
         refresher.start()
         await stopping.wait()
     finally:
@@ -293,10 +300,10 @@ async def _serve(settings: Settings, customers: Mapping[str, Customer]) -> int:
     return 0
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+async def _listen(runner: web.AppRunner, settings: Settings, config: WebConfig) -> None:
     host, port = settings.exporter.host, settings.exporter.port
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, host, port, ssl_context=config.tls).start()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(

@@ -4,232 +4,53 @@ Later wins: defaults, then the YAML file (`--config` or TOKENPULSE_CONFIG), then
 TOKENPULSE_KAFKA__TOPIC, where two underscores step into a section. A secret may also be given as
 a file (`..._file`), so that it never stands in a command line or in a process listing.
 
-docs/configuration.md is generated from the descriptions below (`make docs`).
+The settings themselves: sections.py. docs/configuration.md is generated from them (`make docs`).
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
 
-ENV_PREFIX = "TOKENPULSE_"
+from streams.sections import (
+    ENV_PREFIX,
+    ConfigError,
+    Exporter,
+    Kafka,
+    Limits,
+    Local,
+    Redis,
+    Section,
+    Worker,
+)
 
-
-class ConfigError(ValueError):
-    """A setting that cannot be used: the message names its path, the value found and the cure."""
-
-
-class Section(BaseModel):
-    """One group of settings; an unknown key is an error, as it is nearly always a typing error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Kafka(Section):
-    """Where the events come from."""
-
-    bootstrap: str = Field("127.0.0.1:9092", description="Brokers, `host:port`, comma-separated.")
-    topic: str = Field("inference.requests", description="Topic with one event a record.")
-    dlq_topic: str = Field(
-        "inference.requests.dlq", description="Topic that takes refused records, byte for byte."
-    )
-    group: str = Field("tokenpulse", description="Consumer group; also names the state in Redis.")
-    partitions: int = Field(8, ge=1, description="Partitions that `topics create` makes.")
-    replication: int = Field(1, ge=1, description="Replicas that `topics create` asks for.")
-    retention_h: float = Field(
-        24 * 40,
-        gt=0,
-        description="Hours of events `topics create` lets Kafka keep: the longest window, plus the "
-        "longest outage you want to be able to rebuild from.",
-    )
-    max_message_bytes: int = Field(
-        1_048_576, ge=1024, description="Largest record batch, for `topics create`."
-    )
-    isolation_level: Literal["read_committed", "read_uncommitted"] = Field(
-        "read_committed", description="Whether records of aborted transactions are skipped."
-    )
-    fetch_max_partition_bytes: int = Field(
-        1_048_576, ge=65_536, description="Most bytes fetched from one partition at a time."
-    )
-    session_timeout_s: float = Field(
-        30, ge=1, description="Silence after which the broker gives a worker's partitions away."
-    )
-    heartbeat_interval_s: float = Field(3, gt=0, description="How often a worker says it lives.")
-
-
-class Redis(Section):
-    """Where the state is kept."""
-
-    url: str = Field(
-        "redis://127.0.0.1:6379/0",
-        description="`redis://`, `rediss://` (TLS) or `unix://`, with user and password if any.",
-        json_schema_extra={"secret": True},
-    )
-    timeout_s: float = Field(2, gt=0, le=30, description="Wait for one answer, and for a connect.")
-
-
-class Limits(Section):
-    """Distinct values kept per partition; further ones are counted as `__other__`."""
-
-    models: int = Field(200, ge=1, le=1_000, description="Distinct models.")
-    regions: int = Field(100, ge=1, description="Distinct regions.")
-    channels: int = Field(50, ge=1, description="Distinct channels.")
-    service_tiers: int = Field(20, ge=1, description="Distinct service tiers.")
-    series: int = Field(
-        2_000, ge=1, le=100_000, description="Distinct (model, region, channel, tier)."
-    )
-    customers: int = Field(20_000, ge=1, le=200_000, description="Distinct customers.")
-
-
-Targets = Annotated[tuple[Annotated[float, Field(gt=0, le=86_400)], ...], Field(max_length=16)]
-
-
-class Worker(Section):
-    """How events become state."""
-
-    flush_interval_s: float = Field(
-        1, ge=0.05, le=60, description="Time between two checkpoints of a partition."
-    )
-    flush_max_events: int = Field(
-        200_000, ge=1, description="Events after which a checkpoint is written at once."
-    )
-    backlog_max_events: int = Field(
-        1_000_000, ge=1, description="Events not yet in Redis at which consuming pauses."
-    )
-    resident_max_mb: int = Field(
-        64, ge=8, description="Memory for slices that are already in Redis, over all partitions."
-    )
-    max_event_bytes: int = Field(
-        262_144, ge=256, description="Larger records are refused (`too_large`)."
-    )
-    future_tolerance_s: int = Field(
-        300,
-        ge=0,
-        description="How far `ended_at` may lie after the record's Kafka timestamp before it is "
-        "refused (`from_the_future`).",
-    )
-    lateness_s: int = Field(
-        30,
-        ge=0,
-        le=600,
-        description="How long after its end a slice waits before it is merged into the next "
-        "coarser one. Later events still count; they cost a little more.",
-    )
-    customer_key: str | None = Field(
-        None,
-        description="Secret of the HMAC that replaces customer ids before they enter the state.",
-        json_schema_extra={"secret": True},
-    )
-    customer_key_file: Path | None = Field(None, description="File to read that secret from.")
-    ttft_targets_s: Targets = Field(
-        (0.3,), description="TTFT thresholds that are counted exactly, as good of total."
-    )
-    tpot_targets_s: Targets = Field(
-        (0.05,), description="TPOT thresholds that are counted exactly."
-    )
-    duration_targets_s: Targets = Field(
-        (), description="Duration thresholds that are counted exactly."
-    )
-    limits: Limits = Limits()
-
-    @model_validator(mode="after")
-    def _one_key(self) -> Self:
-        if self.customer_key is not None and self.customer_key_file is not None:
-            raise ValueError("give customer_key or customer_key_file, not both")
-        return self
-
-    def customer_secret(self) -> bytes:
-        """The HMAC key.
-
-        Raises ConfigError where none is configured: a default key would be no secret.
-        """
-        if self.customer_key_file is not None:
-            try:
-                secret = self.customer_key_file.read_bytes().strip()
-            except OSError as error:
-                raise ConfigError(
-                    f"worker.customer_key_file: cannot read {self.customer_key_file}: "
-                    f"{error.strerror}; make it readable for this user"
-                ) from error
-        else:
-            secret = (self.customer_key or "").encode()
-        if len(secret) < 16:
-            raise ConfigError(
-                "worker.customer_key: customer ids are stored only as a keyed hash; set "
-                f"{ENV_PREFIX}WORKER__CUSTOMER_KEY or worker.customer_key_file to a secret of at "
-                "least 16 bytes (for example from `openssl rand -hex 32`)"
-            )
-        return secret
-
-
-WindowName = Literal["1m", "5m", "30m", "1h", "6h", "24h", "3d", "30d"]
-
-
-def _known_zone(zone: str) -> str:
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError("unknown time zone; use an IANA name such as Europe/Berlin") from error
-    return zone
-
-
-class Exporter(Section):
-    """How state becomes numbers to look at."""
-
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(9464, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
-    refresh_interval_s: float = Field(
-        1, ge=0.1, le=60, description="How often the windows are read from Redis again."
-    )
-    stale_after_s: float = Field(
-        15, gt=0, description="Age of the newest sign of life at which `/readyz` turns to 503."
-    )
-    time_zone: Annotated[str, AfterValidator(_known_zone)] = Field(
-        "UTC", description="Zone of the calendar day and month, an IANA name."
-    )
-    windows: tuple[WindowName, ...] = Field(
-        ("1m", "5m", "30m", "1h", "6h", "24h", "3d", "30d"),
-        description="Rolling windows for fleet, model, region, channel and tier.",
-    )
-    series_windows: tuple[WindowName, ...] = Field(
-        ("5m",), description="Rolling windows for every single (model, region, channel, tier)."
-    )
-    customer_windows: tuple[WindowName, ...] = Field(
-        ("1h", "24h"), description="Rolling windows for the customers with the most requests."
-    )
-    customers_top: int = Field(
-        50, ge=0, le=1_000, description="Customers that get series of their own; 0 for none."
-    )
-    customer_directory: Path | None = Field(
-        None, description="YAML file: id, name, segment, contract, monthly_commitment_usd."
-    )
-    provider_name: str = Field(
-        "tokenpulse", description="`gen_ai.provider.name` on the OpenTelemetry-named histograms."
-    )
-    operation_name: str = Field(
-        "chat", description="`gen_ai.operation.name` on the OpenTelemetry-named histograms."
-    )
-
-
-class Local(Section):
-    """The embedded stack of `tokenpulse up` and `tokenpulse replay`."""
-
-    kafka_port: int = Field(0, ge=0, le=65_535, description="Broker port; 0 takes a free one.")
-    redis_port: int = Field(0, ge=0, le=65_535, description="Redis port; 0 takes a free one.")
-    workers: int = Field(1, ge=1, le=16, description="Worker processes.")
-    events_per_s: float = Field(
-        50, gt=0, le=20_000, description="Mean rate of the simulated traffic."
-    )
+__all__ = [
+    "ENV_PREFIX",
+    "ConfigError",
+    "Exporter",
+    "Kafka",
+    "Limits",
+    "Local",
+    "Redis",
+    "Section",
+    "Settings",
+    "Worker",
+    "document",
+    "load_settings",
+    "shown",
+]
 
 
 class Settings(BaseSettings):
@@ -279,10 +100,19 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     try:
         settings: Settings = reading(**(overrides or {}))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: {_place(error)}") from None
+    except SettingsError as error:  # its text has no value in it, that of its cause has
+        raise ConfigError(f"{' '.join(str(error).split())}; write JSON") from None
     except ValidationError as error:
         raise ConfigError("\n".join(_findings(error, path))) from error
     return settings
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """Where a file is not YAML. Not the parser's words: they quote the text, perhaps a secret."""
+    mark = getattr(error, "problem_mark", None)
+    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"not YAML{where}; text that begins with a sign needs quotes"
 
 
 def _findings(error: ValidationError, path: Path | None) -> list[str]:
@@ -295,23 +125,42 @@ def _findings(error: ValidationError, path: Path | None) -> list[str]:
             cure = "no such setting; docs/configuration.md lists them all"
         else:
             cure = finding["msg"].removeprefix("Value error, ")
-        shown = "(hidden)" if where in _SECRETS else repr(finding["input"])
-        lines.append(f"{origin}{where}: got {shown}; {cure}")
+        found = _found(finding)
+        found = f"got {found}; " if found else ""
+        lines.append(f"{origin}{where}: {found}{cure}")
     return lines
 
 
-def _secret_paths() -> frozenset[str]:
-    found = set()
-    for name, section in Settings.model_fields.items():
-        if not isinstance(section.annotation, type) or not issubclass(section.annotation, Section):
-            continue
-        for key, field in section.annotation.model_fields.items():
-            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("secret"):
-                found.add(f"{name}.{key}")
-    return frozenset(found)
+def _found(finding: ErrorDetails) -> str:
+    """What stands there; not a secret, nor what may be one under a misspelt name."""
+    if isinstance(finding["input"], dict):  # settings that do not fit together: the cure says which
+        return ""
+    name = [part for part in finding["loc"] if isinstance(part, str)][-1]
+    near = get_close_matches(name.lower(), _LEAVES, n=1)
+    if name in Settings.model_fields or not near or _LEAVES[near[0]]:
+        return "(hidden)"
+    return repr(finding["input"])
 
 
-_SECRETS = _secret_paths()
+def _leaves() -> Iterator[tuple[str, bool]]:
+    """Path of each setting, and whether it is a secret."""
+    for name, field in Settings.model_fields.items():
+        yield from _leaves_of(field.annotation, f"{name}.")
+
+
+def _leaves_of(section: Any, prefix: str) -> Iterator[tuple[str, bool]]:
+    for key, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _leaves_of(field.annotation, f"{prefix}{key}.")
+        else:
+            extra = field.json_schema_extra
+            yield f"{prefix}{key}", isinstance(extra, dict) and bool(extra.get("secret"))
+
+
+_SECRETS = frozenset(path for path, secret in _leaves() if secret)
+# Name without its section -> whether it is a secret in any of them.
+_LEAVES = {path.rpartition(".")[2]: False for path, _ in _leaves()}
+_LEAVES |= {path.rpartition(".")[2]: True for path in _SECRETS}
 
 
 def shown(settings: Settings) -> dict[str, Any]:
@@ -325,11 +174,13 @@ def shown(settings: Settings) -> dict[str, Any]:
 
 
 def _masked(secret: str) -> str:
-    """Nothing of a key; of a URL all but the password."""
+    """Nothing of a key; of a URL neither login nor options."""
     if "://" not in secret:
         return "(set)"
     scheme, rest = secret.split("://", 1)
-    return f"{scheme}://(credentials)@{rest.rsplit('@', 1)[1]}" if "@" in rest else secret
+    address, options, _ = rest.rpartition("@")[2].partition("?")
+    login = "(credentials)@" if "@" in rest else ""
+    return f"{scheme}://{login}{address}{'?(options)' if options else ''}"
 
 
 def document() -> str:

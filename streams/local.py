@@ -62,6 +62,13 @@ SESSION_TIMEOUT_S, HEARTBEAT_INTERVAL_S = 2.0, 0.333
 BYTES_PER_EVENT = 208  # in the broker's memory, measured as above
 
 
+# Settings with which an operator logs in to servers that are not ours.
+_LOGIN = (
+    *("username", "password", "password_file"),
+    *("ssl_ca_file", "ssl_cert_file", "ssl_key_file"),
+)
+
+
 class LocalStack:
     """The embedded stack, as a context manager; nothing of it is left after `stop`.
 
@@ -310,21 +317,29 @@ class LocalStack:
             "replication": 1,
         }
         kafka = {key: kafka[key] for key in kafka.keys() - asked.kafka.model_fields_set}
-        worker: dict[str, Any] = {}
+        # Broker and state live and die together: there is nothing an archive could outlive.
+        worker: dict[str, Any] = {"archive_interval_s": 0}
         if asked.worker.customer_key is None and asked.worker.customer_key_file is None:
             # The same key as before after a restart of everything.
             known = self.settings.worker.customer_key
             worker["customer_key"] = known or secrets.token_hex(32)
         changes: dict[str, BaseModel] = {
             "kafka": asked.kafka.model_copy(
-                update={**kafka, "bootstrap": f"{HOST}:{self._ports['kafka_port']}"}
+                update={
+                    **kafka,
+                    "bootstrap": f"{HOST}:{self._ports['kafka_port']}",
+                    **dict.fromkeys(_LOGIN),
+                    "security_protocol": "PLAINTEXT",
+                }
             ),
-            "redis": asked.redis.model_copy(update={"url": _redis_url(self._ports["redis_port"])}),
+            "redis": asked.redis.model_copy(
+                update={"url": _redis_url(self._ports["redis_port"]), **dict.fromkeys(_LOGIN)}
+            ),
             "worker": asked.worker.model_copy(update=worker),
         }
         if "exporter" in self._ports:
             changes["exporter"] = asked.exporter.model_copy(
-                update={"port": self._ports["exporter"]}
+                update={"port": self._ports["exporter"], "web_config_file": None}
             )
         return asked.model_copy(update=changes)
 

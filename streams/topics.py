@@ -1,22 +1,26 @@
 """Topics are made here, by us, and the servers we depend on are checked here.
 
 A shell around Kafka's admin protocol and Redis' INFO. Faust never creates topics: partitions,
-retention and record sizes are decisions, not side effects. Everything is async and answers, or
-raises TopicError / ServerError in one line, within the deadline given.
+retention, record sizes and whose clock stamps a record are decisions, not side effects. Everything
+is async and answers, or raises TopicError / ServerError in one line, within the deadline given.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis.asyncio
 import redis.exceptions
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 
+from streams.checkpoint import eviction_problem
 from streams.config import Kafka, Settings
+from streams.security import client_kwargs
 
 TOPIC_EXISTS = 36  # Kafka error code TOPIC_ALREADY_EXISTS
 
@@ -29,6 +33,8 @@ DLQ_HEADER_BYTES = 16_384
 DLQ_RETENTION_H = 7 * 24
 # Refused records are few; a quarter of the partitions carries them.
 DLQ_SHARE = 4
+# From this many replicas on, one may be gone and an acknowledged record still has another copy.
+SAFE_REPLICAS = 3
 
 
 class ServerError(RuntimeError):
@@ -47,75 +53,156 @@ class Topic:
     partitions: int
     wanted_partitions: int
     created: bool
+    # Settings of one that existed which are not as we would make them: name, found, wanted.
+    differences: tuple[tuple[str, str, str], ...] = ()
 
     def __str__(self) -> str:
         if self.created:
             return f"{self.name}: created with {self.partitions} partitions"
-        found = f"{self.name}: already there with {self.partitions} partitions, left alone"
-        if self.partitions == self.wanted_partitions:
-            return found
-        return (
-            f"{found}; kafka.partitions asks for {self.wanted_partitions}: set it to "
-            f"{self.partitions}, or make the topic again"
-        )
+        text = f"{self.name}: already there with {self.partitions} partitions, left alone"
+        if self.partitions != self.wanted_partitions:
+            text += (
+                f"; kafka.partitions asks for {self.wanted_partitions}: set it to "
+                f"{self.partitions}, or make the topic again"
+            )
+        for name, found, wanted in self.differences:
+            text += f"; {name} is {found or 'not set'}, not {wanted}"
+        if self.differences:
+            text += ": change that with kafka-configs, or leave it if it is meant"
+        return text
 
 
 async def create_topics(settings: Settings, timeout_s: float = 15) -> list[Topic]:
-    """Make the event topic and the dead-letter topic; existing ones are left as they are.
+    """Make the event, dead-letter and archive topics; existing ones are left as they are.
 
     Raises ServerError where no broker answers in `timeout_s`, TopicError where it refuses.
     """
     wanted = _wanted(settings.kafka)
-    async with _admin(settings.kafka.bootstrap, timeout_s) as admin:
+    async with _admin(settings.kafka.bootstrap, timeout_s, client_kwargs(settings.kafka)) as admin:
         there = set(await admin.list_topics())
         missing = [topic for topic in wanted if topic.name not in there]
         created = await _create(admin, missing) if missing else set()
         # Asks for existing names only: some brokers create whatever name they hear.
-        found = await admin.describe_topics([topic.name for topic in wanted])
-    partitions = {entry["topic"]: len(entry["partitions"]) for entry in found}
+        described = await admin.describe_topics([topic.name for topic in wanted])
+        found = {
+            topic.name: await _found_configs(admin, topic.name)
+            for topic in wanted
+            if topic.name not in created
+        }
+    partitions = {entry["topic"]: len(entry["partitions"]) for entry in described}
     return [
         Topic(
             name=topic.name,
             partitions=partitions[topic.name],
             wanted_partitions=topic.num_partitions,
             created=topic.name in created,
+            differences=_differences(found.get(topic.name, {}), topic.topic_configs),
         )
         for topic in wanted
     ]
 
 
 def _wanted(kafka: Kafka) -> list[NewTopic]:
-    if kafka.dlq_topic == kafka.topic:
-        raise TopicError(
-            f"kafka.dlq_topic: got {kafka.dlq_topic!r}, which is kafka.topic; name another"
-        )
+    names = {"topic": kafka.topic, "dlq_topic": kafka.dlq_topic}
+    for setting, name in (("dlq_topic", kafka.dlq_topic), ("archive_topic", kafka.archive_topic)):
+        for other, taken in names.items():
+            if name == taken and other != setting:
+                raise TopicError(
+                    f"kafka.{setting}: got {name!r}, which is kafka.{other}; name another"
+                )
+        names[setting] = name
+    safe = {}
+    if kafka.replication >= SAFE_REPLICAS:
+        safe = {
+            "min.insync.replicas": str(kafka.replication - 1),
+            "unclean.leader.election.enable": "false",
+        }
     return [
         NewTopic(
             kafka.topic,
             kafka.partitions,
             kafka.replication,
-            topic_configs=_configs(kafka.retention_h, kafka.max_message_bytes),
+            topic_configs={
+                **_configs(kafka.retention_h, kafka.max_message_bytes),
+                # The broker's clock: a producer whose clock is wrong cannot make its own events
+                # look late or early, nor Kafka keep or drop them at the wrong time.
+                "message.timestamp.type": "LogAppendTime",
+                **safe,
+            },
         ),
         NewTopic(
             kafka.dlq_topic,
             max(1, kafka.partitions // DLQ_SHARE),
             kafka.replication,
-            topic_configs=_configs(
-                min(kafka.retention_h, DLQ_RETENTION_H),
-                kafka.max_message_bytes + DLQ_HEADER_BYTES,
-            ),
+            topic_configs={
+                **_configs(
+                    min(kafka.retention_h, DLQ_RETENTION_H),
+                    kafka.max_message_bytes + DLQ_HEADER_BYTES,
+                ),
+                **safe,
+            },
+        ),
+        NewTopic(
+            kafka.archive_topic,
+            kafka.partitions,
+            kafka.replication,
+            topic_configs={
+                "cleanup.policy": "compact",
+                "retention.ms": "-1",
+                "max.message.bytes": str(kafka.max_message_bytes),
+                **safe,
+            },
         ),
     ]
 
 
 def _configs(retention_h: float, max_message_bytes: int) -> dict[str, str]:
     return {
+        "cleanup.policy": "delete",
         "retention.ms": str(int(retention_h * 3_600_000)),
         "max.message.bytes": str(max_message_bytes),
-        "cleanup.policy": "delete",
-        # The producer's own time decides slices, lateness and replays.
-        "message.timestamp.type": "CreateTime",
     }
+
+
+async def _found_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
+    """Settings of an existing topic; none where we may not read them."""
+    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    return {
+        entry[0]: entry[1]
+        for answer in answers
+        for error, _, _, _, entries in answer.resources
+        if error == 0
+        for entry in entries
+    }
+
+
+def _differences(
+    found: Mapping[str, str], wanted: Mapping[str, str]
+) -> tuple[tuple[str, str, str], ...]:
+    if not found:
+        return ()
+    return tuple(
+        (name, found.get(name, ""), value)
+        for name, value in wanted.items()
+        if found.get(name) != value
+    )
+
+
+async def check_topics(settings: Settings, timeout_s: float = 5) -> None:
+    """TopicError in one line where a topic that a worker needs is not there; none is made."""
+    kafka = settings.kafka
+    needed = {"topic": kafka.topic, "dlq_topic": kafka.dlq_topic}
+    if settings.worker.archive_interval_s:
+        needed["archive_topic"] = kafka.archive_topic
+    async with _admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
+        # All names: asking for one would make some brokers create it.
+        there = set(await admin.list_topics())
+    for setting, name in needed.items():
+        if name not in there:
+            raise TopicError(
+                f"{name}: no such topic at {kafka.bootstrap}, or this user may not see it; run "
+                f"`tokenpulse topics create`, or set kafka.{setting}"
+            )
 
 
 async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> set[str]:
@@ -134,22 +221,29 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> set[str
     return created
 
 
-async def check_broker(bootstrap: str, timeout_s: float = 5) -> str:
-    """The cluster's id; ServerError in one line where no broker answers in time."""
-    async with _admin(bootstrap, timeout_s) as admin:
+async def check_broker(bootstrap: str, timeout_s: float = 5, **secured: Any) -> str:
+    """The cluster's id; ServerError in one line where no broker answers in time.
+
+    `secured`: what `client_kwargs` says.
+    """
+    async with _admin(bootstrap, timeout_s, secured) as admin:
         cluster = await admin.describe_cluster()
         return str(cluster.get("cluster_id") or "")
 
 
-async def check_redis(url: str, timeout_s: float = 2) -> int:
+async def check_redis(url: str, timeout_s: float = 2, **secured: Any) -> int:
     """The server's process id; ServerError where it does not answer or would evict state.
 
-    Eviction tears the state without an error anywhere, so only `noeviction` is accepted.
+    `secured`: what `redis_kwargs` says.
     """
     where = redis_address(url)
     try:
         client = redis.asyncio.Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=None
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=None,
+            **secured,
         )
     except ValueError as error:
         raise ServerError(f"redis.url: {one_line(error)}; write redis://HOST:PORT/0") from error
@@ -158,8 +252,8 @@ async def check_redis(url: str, timeout_s: float = 2) -> int:
             info = await client.info()
     except redis.exceptions.AuthenticationError as error:
         raise ServerError(
-            f"Redis at {where} refuses the login: {one_line(error)}; put user and password into "
-            "redis.url"
+            f"Redis at {where} refuses the login: {one_line(error)}; set "
+            "redis.username and redis.password_file, or put them into redis.url"
         ) from error
     except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
         raise ServerError(
@@ -167,12 +261,8 @@ async def check_redis(url: str, timeout_s: float = 2) -> int:
         ) from error
     finally:
         await client.aclose()
-    policy = info.get("maxmemory_policy")
-    if policy != "noeviction":
-        raise ServerError(
-            f"Redis at {where}: maxmemory-policy is {policy}, which throws state away; run "
-            "`CONFIG SET maxmemory-policy noeviction`"
-        )
+    if problem := eviction_problem(info.get("maxmemory_policy")):
+        raise ServerError(f"Redis at {where}: {problem}")
     return int(info["process_id"])
 
 
@@ -185,7 +275,9 @@ def redis_address(url: str) -> str:
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str, timeout_s: float) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _admin(
+    bootstrap: str, timeout_s: float, secured: Mapping[str, Any]
+) -> AsyncIterator[AIOKafkaAdminClient]:
     """A started admin client; what it raises becomes one line that names the broker."""
     silent = f"no Kafka broker answers at {bootstrap}: start it, or set kafka.bootstrap"
     try:
@@ -193,7 +285,9 @@ async def _admin(bootstrap: str, timeout_s: float) -> AsyncIterator[AIOKafkaAdmi
             # Without this look first, aiokafka logs every refused connection as an error.
             await _any_listens(bootstrap)
             admin = AIOKafkaAdminClient(
-                bootstrap_servers=bootstrap, request_timeout_ms=max(1, int(timeout_s * 1000))
+                bootstrap_servers=bootstrap,
+                request_timeout_ms=max(1, int(timeout_s * 1000)),
+                **secured,
             )
             try:
                 await admin.start()

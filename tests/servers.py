@@ -36,6 +36,7 @@ class Broker:
             bootstrap=self.bootstrap,
             topic=topic,
             dlq_topic=f"{topic}.dlq",
+            archive_topic=f"{topic}.state",
             group=f"group-of-{topic}",
             partitions=partitions,
             session_timeout_s=2,

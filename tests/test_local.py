@@ -317,17 +317,20 @@ def test_stopping_twice_or_before_the_start_is_harmless() -> None:
 
 def test_topics_are_made_with_the_partitions_asked_for_and_then_left_alone(broker: Broker) -> None:
     kafka = broker.new_kafka(partitions=6)
-    asked = Settings(kafka=kafka.model_copy(update={"topic": "six", "dlq_topic": "six.dlq"}))
+    names = {"topic": "six", "dlq_topic": "six.dlq", "archive_topic": "six.state"}
+    asked = Settings(kafka=kafka.model_copy(update=names))
     first = asyncio.run(create_topics(asked))
     assert [(t.name, t.partitions, t.created) for t in first] == [
         ("six", 6, True),
         ("six.dlq", 1, True),
+        ("six.state", 6, True),
     ]
     other = Settings(kafka=asked.kafka.model_copy(update={"partitions": 9}))
     again = asyncio.run(create_topics(other))
     assert [(t.name, t.partitions, t.created) for t in again] == [
         ("six", 6, False),
         ("six.dlq", 1, False),
+        ("six.state", 6, False),
     ]
     assert str(again[0]) == (
         "six: already there with 6 partitions, left alone; kafka.partitions asks for 9: set it to "

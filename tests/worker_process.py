@@ -41,7 +41,14 @@ def worker_settings(
     return Settings(
         kafka=own,
         redis=Redis(url=redis_url, timeout_s=timeout_s),
-        worker=Worker(**{"customer_key": SECRET, "flush_interval_s": 0.1, **worker}),
+        worker=Worker(
+            **{
+                "customer_key": SECRET,
+                "flush_interval_s": 0.1,
+                "archive_interval_s": 0,
+                **worker,
+            }
+        ),
     )
 
 

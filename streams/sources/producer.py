@@ -26,6 +26,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 
 from streams.config import Kafka
+from streams.security import client_kwargs
 from streams.topics import EMBEDDED_CLUSTER, ServerError, TopicError, check_broker, one_line
 
 Codec = Literal["gzip", "snappy", "lz4", "zstd", "none"]
@@ -80,7 +81,8 @@ class EventProducer:
         self._turn = 0  # partition of the next record without a key
 
     async def __aenter__(self) -> Self:
-        cluster = await check_broker(self._kafka.bootstrap, self._connect_timeout_s)
+        secured = client_kwargs(self._kafka)
+        cluster = await check_broker(self._kafka.bootstrap, self._connect_timeout_s, **secured)
         batch_bytes = self._kafka.max_message_bytes - BATCH_SLACK_BYTES
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._kafka.bootstrap,
@@ -91,6 +93,7 @@ class EventProducer:
             max_batch_size=batch_bytes,
             max_request_size=batch_bytes,
             request_timeout_ms=DELIVERY_TIMEOUT_S * 1000,
+            **secured,
         )
         try:
             await self._producer.start()

@@ -22,6 +22,7 @@ from streams.local import LocalStack
 from streams.measures import outcomes, probe_outcomes
 from streams.reader import StateReader
 from streams.report import Question, make_report
+from streams.security import redis_kwargs
 from streams.sources.mapping import Mapping, Row, RowError, read_rows
 from streams.sources.producer import EventProducer
 
@@ -116,7 +117,7 @@ async def _replay(
     say: Callable[[str], None],
 ) -> Outcome:
     outcome = Outcome()
-    client = connect(settings.redis.url, settings.redis.timeout_s)
+    client = connect(settings.redis.url, settings.redis.timeout_s, **redis_kwargs(settings.redis))
     group, topic = settings.kafka.group, settings.kafka.topic
     try:
         before = await _counts(client, settings)

@@ -1,0 +1,232 @@
+"""TLS and users of the exporter's pages, in the form of Prometheus' web configuration file.
+
+A subset of what https://prometheus.io/docs/prometheus/latest/configuration/https/ describes, and
+`promtool check web-config` accepts the same files. What we do not know is refused: a guard that was
+written down and is not there would be worse than none. As with Prometheus' own exporters every
+page is behind the guard, the health checks too.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import bcrypt
+import yaml
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from streams.config import ConfigError
+from streams.security import load_authorities, load_certificate
+
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="Tokenpulse", charset="UTF-8"'}
+# Bcrypt is slow on purpose: guesses may take one processor, not all of them.
+GUESSES_AT_A_TIME = 1
+GUESSES_WAITING = 64
+
+_TLS_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+_CLIENT_AUTH = {
+    "NoClientCert": ssl.CERT_NONE,
+    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
+    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
+}
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1\d|2\d|3[01])\$[./A-Za-z0-9]{53}")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Tls(_Part):
+    cert_file: Path
+    key_file: Path
+    client_auth_type: Literal[
+        "NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"
+    ] = "NoClientCert"
+    client_ca_file: Path | None = None
+    min_version: Literal["TLS12", "TLS13"] = "TLS12"
+
+    @model_validator(mode="after")
+    def _authorities(self) -> Self:
+        if (self.client_ca_file is None) != (self.client_auth_type == "NoClientCert"):
+            raise ValueError(
+                "client_ca_file and a client_auth_type that verifies go together; set both or "
+                "neither"
+            )
+        return self
+
+
+def _hashed(text: str) -> str:
+    if _BCRYPT.fullmatch(text) is None:
+        raise ValueError("not a bcrypt hash; make one with `htpasswd -nBC 10 USER`")
+    return text
+
+
+def _header(text: str) -> str:
+    if "\r" in text or "\n" in text:
+        raise ValueError("a header is one line")
+    return text
+
+
+class _Http(_Part):
+    # The names that Prometheus allows.
+    headers: dict[
+        Literal[
+            "Content-Security-Policy",
+            "Strict-Transport-Security",
+            "X-Content-Type-Options",
+            "X-Frame-Options",
+            "X-XSS-Protection",
+        ],
+        Annotated[str, AfterValidator(_header)],
+    ] = Field(default_factory=dict)
+
+
+class _File(_Part):
+    tls_server_config: _Tls | None = None
+    http_server_config: _Http = _Http()
+    basic_auth_users: dict[str, Annotated[str, AfterValidator(_hashed)]] = Field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WebConfig:
+    """Who may see the pages, and over what; without anything in it, everybody in plain text."""
+
+    tls: ssl.SSLContext | None = None
+    users: Mapping[str, str] = field(default_factory=dict, repr=False)  # name -> bcrypt hash
+    headers: Mapping[str, str] = field(default_factory=dict)  # added to each answer
+
+
+def load_web_config(path: Path | None) -> WebConfig:
+    """Read the file, if there is one. ConfigError, one line a finding, where it cannot be used.
+
+    Paths in it are relative to where it lies.
+    """
+    if path is None:
+        return WebConfig()
+    try:
+        content = yaml.safe_load(path.read_bytes())
+        file = _File.model_validate({} if content is None else content)
+    except OSError as error:
+        raise ConfigError(
+            f"exporter.web_config_file: cannot read {path}: {error.strerror}; make it readable for "
+            "this user"
+        ) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}: not YAML{where}; correct this place") from error
+    except ValidationError as error:
+        raise ConfigError("\n".join(_findings(error, path))) from error
+    tls = _context(file.tls_server_config, path) if file.tls_server_config else None
+    headers = {str(name): text for name, text in file.http_server_config.headers.items()}
+    return WebConfig(tls, file.basic_auth_users, headers)
+
+
+def _findings(error: ValidationError, path: Path) -> list[str]:
+    lines = []
+    for finding in error.errors():
+        where = ".".join(str(part) for part in finding["loc"] if part != "[key]")
+        cure = finding["msg"].removeprefix("Value error, ")
+        if finding["type"] == "extra_forbidden":
+            cure = "not supported here; docs/security.md lists what is"
+        # A value may be a hash, or a password where a hash should stand.
+        known = where.startswith("tls_server_config.") and isinstance(finding["input"], str)
+        found = f"found {finding['input']!r}; " if known else ""
+        lines.append(f"{path}: {where or 'the file'}: {found}{cure}")
+    return lines
+
+
+def _context(tls: _Tls, path: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _TLS_VERSIONS[tls.min_version]
+    beside = path.parent
+    setting = f"{path}: tls_server_config"
+    load_certificate(context, beside / tls.cert_file, beside / tls.key_file, f"{setting}.cert_file")
+    if tls.client_ca_file is not None:
+        load_authorities(context, beside / tls.client_ca_file, f"{setting}.client_ca_file")
+    context.verify_mode = _CLIENT_AUTH[tls.client_auth_type]
+    return context
+
+
+class Guard:
+    """Checks passwords; a password that was right is known again without bcrypt."""
+
+    def __init__(self, users: Mapping[str, str]) -> None:
+        self._users = {name: text.encode() for name, text in users.items()}
+        self._key = secrets.token_bytes(32)
+        self._known: dict[str, bytes] = {}  # name -> keyed hash of its password
+        self._turn = asyncio.Semaphore(GUESSES_AT_A_TIME)
+        self._waiting = 0
+
+    async def admits(self, authorization: str | None) -> bool:
+        """Whether this Authorization header names one of the users with the right password."""
+        login = _login(authorization or "")
+        if login is None:
+            return False
+        name, password = login
+        seen = hmac.digest(self._key, password, hashlib.sha256)
+        known = self._known.get(name)
+        if known is not None and hmac.compare_digest(known, seen):
+            return True
+        if self._waiting >= GUESSES_WAITING:
+            return False
+        self._waiting += 1
+        try:
+            async with self._turn:
+                right = await asyncio.to_thread(self._is_right, name, password)
+        finally:
+            self._waiting -= 1
+        if right:
+            self._known[name] = seen
+        return right
+
+    def _is_right(self, name: str, password: bytes) -> bool:
+        # An unknown name costs as much time as a known one.
+        found = self._users.get(name)
+        against = found if found is not None else next(iter(self._users.values()))
+        try:
+            return bcrypt.checkpw(password, against) and found is not None
+        except ValueError:  # longer than bcrypt can tell apart
+            return False
+
+
+def _login(header: str) -> tuple[str, bytes] | None:
+    """Name and password of a Basic Authorization header (RFC 7617)."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+        return (name.decode(), password) if colon else None
+    except ValueError:
+        return None
+
+
+def middleware(config: WebConfig) -> Middleware:
+    """What stands before every page."""
+    guard = Guard(config.users) if config.users else None
+
+    @web.middleware
+    async def stand(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if guard is not None and not await guard.admits(request.headers.get("Authorization")):
+            raise web.HTTPUnauthorized(headers={**CHALLENGE, **config.headers})
+        try:
+            answer = await handler(request)
+        except web.HTTPException as refused:
+            refused.headers.update(config.headers)
+            raise
+        answer.headers.update(config.headers)
+        return answer
+
+    return stand
