@@ -92,6 +92,13 @@ REFUSED_TOTAL = Spec(
     ("reason",),
     "Anything but a flat line is a producer that breaks the event contract (docs/events.md).",
 )
+DUPLICATES_TOTAL = Spec(
+    "tokenpulse_duplicates_total",
+    "counter",
+    "Records not counted, as a record with the same request_id was counted shortly before.",
+    (),
+    "Producers that send again. A jump: a producer restarted, or records are mirrored twice.",
+)
 FOLDED_TOTAL = Spec(
     "tokenpulse_folded_total",
     "counter",
@@ -246,6 +253,14 @@ WINDOW_COVERAGE = Spec(
     ("window",),
     "Below 1 a window is not whole yet: a state of two days says little about 30 days.",
 )
+WINDOW_COMPLETE = Spec(
+    "tokenpulse_window_complete",
+    "gauge",
+    "0 where records of a window are known to be missing or to be older than the state, else 1.",
+    ("window",),
+    "At 0 every number of that window is of a part of the traffic only. What still waits in Kafka "
+    "is not missing: the lag tells of it.",
+)
 
 REQUEST_HISTOGRAMS = {
     "ttft": TTFT_HISTOGRAM,
@@ -269,6 +284,7 @@ GROUPS = (
             WITHIN_TARGET_TOTAL,
             MEASURED_TOTAL,
             REFUSED_TOTAL,
+            DUPLICATES_TOTAL,
             FOLDED_TOTAL,
         ),
     ),
@@ -300,6 +316,7 @@ GROUPS = (
             WINDOW_REASONING_TOKENS,
             WINDOW_START,
             WINDOW_COVERAGE,
+            WINDOW_COMPLETE,
         ),
     ),
     PIPELINE,

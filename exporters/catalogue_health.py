@@ -68,6 +68,50 @@ PARTITION_FRESHNESS = Spec(
     "Event time to export, of the newest checkpoint; does not grow in silence. Two exporters "
     "differ in it, and after a start it is absent until the next checkpoint.",
 )
+PARTITION_HALTED = Spec(
+    "tokenpulse_partition_halted",
+    "gauge",
+    "1 while a worker refuses to count a partition, for a reason that a person must look at.",
+    ("partition", "reason"),
+    "Absent while it is counted. `tokenpulse partitions list` says where and why; then `partitions "
+    "resume` or `partitions move`.",
+)
+LOST_RECORDS = Spec(
+    "tokenpulse_lost_records_total",
+    "counter",
+    "Records gone from Kafka before they were counted, or skipped by an operator.",
+    ("partition",),
+    "Must not rise: an outage was longer than the retention. Windows with such records are not "
+    "complete.",
+)
+STATE_LOSSES = Spec(
+    "tokenpulse_state_losses_total",
+    "counter",
+    "Times the state of a partition was gone from Redis and built again.",
+    ("partition",),
+    "Redis lost its data: restarted without persistence, flushed, or a key deleted by hand.",
+)
+DUPLICATE_WINDOW_IDS = Spec(
+    "tokenpulse_duplicate_window_ids",
+    "gauge",
+    "Request ids that are remembered to recognise duplicates.",
+    ("partition",),
+    "Grows with traffic; at worker.dedup_max_ids the oldest are forgotten early.",
+)
+DUPLICATE_WINDOW_FORGOTTEN = Spec(
+    "tokenpulse_duplicate_window_forgotten_total",
+    "counter",
+    "Request ids forgotten before their time, for want of room, since a worker took the partition.",
+    ("partition",),
+    "Duplicates of these would be counted twice: raise worker.dedup_max_ids.",
+)
+PARTITION_ARCHIVE = Spec(
+    "tokenpulse_partition_archive_timestamp_seconds",
+    "gauge",
+    "When the state of a partition was last archived.",
+    ("partition",),
+    "Absent if it never was. What is lost with Redis is built again from there.",
+)
 WORKER_FENCED = Spec(
     "tokenpulse_worker_fenced_flushes_total",
     "counter",
@@ -89,12 +133,12 @@ WORKER_RESEEKS = Spec(
     ("worker",),
     "Harmless once in a while.",
 )
-WORKER_LOST = Spec(
-    "tokenpulse_worker_lost_records_total",
+STATE_ROLLBACKS = Spec(
+    "tokenpulse_state_rollbacks_total",
     "counter",
-    "Records gone from Kafka before they were counted.",
+    "Times a worker found the stored state set back behind what it had written.",
     ("worker",),
-    "Must be 0: retention is shorter than the outage was.",
+    "A Redis failover lost its latest writes. The records are read again: nothing is lost.",
 )
 WORKER_STORE_ERRORS = Spec(
     "tokenpulse_worker_store_errors_total",
@@ -140,8 +184,8 @@ WORKER_TOTALS = {
     "fenced": WORKER_FENCED,
     "conflicts": WORKER_CONFLICTS,
     "reseeks": WORKER_RESEEKS,
-    "lost": WORKER_LOST,
     "store_errors": WORKER_STORE_ERRORS,
+    "rollbacks": STATE_ROLLBACKS,
 }
 
 PIPELINE = Group(
@@ -158,6 +202,12 @@ PIPELINE = Group(
         PARTITION_PULSE,
         PARTITION_FLUSH,
         PARTITION_FRESHNESS,
+        PARTITION_HALTED,
+        PARTITION_ARCHIVE,
+        LOST_RECORDS,
+        STATE_LOSSES,
+        DUPLICATE_WINDOW_IDS,
+        DUPLICATE_WINDOW_FORGOTTEN,
         *WORKER_TOTALS.values(),
     ),
 )

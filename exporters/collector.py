@@ -10,16 +10,17 @@ from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
-from exporters import catalogue, catalogue_health, samples
+from exporters import catalogue, catalogue_health, health, samples
 from exporters.catalogue import SCOPE_LABELS
 from exporters.directory import Customer
 from exporters.exposition import Page, label_text
 from exporters.windows_cache import CUSTOMER, Change, Digest, PartKey, Scope, Sums, Window, digest
-from streams.checkpoint import StoreError
 from streams.config import Settings
+from streams.coverage import Coverage
 from streams.measures import SERIES_DIMENSIONS
-from streams.reader import StateReader, View
+from streams.reader import LifeSign, StateReader, View
 from streams.slices import SliceId, Tally, Thresholds
+from streams.store import StoreError
 from streams.windows import ROLLING_S, calendar, cover, extent, rolling
 
 CALENDAR = ("day", "month")
@@ -80,14 +81,15 @@ class Collector:
         Raises StoreError where the state cannot be read.
         """
         views, covers = await self._read(int(now_s))
+        signs = await self._reader.signs()
         page = Page()
         if views:
             self._update(covers)
             self._add_totals(page, views)
             self._add_windows(page, views, int(now_s))
-            self._add_health(page, views, now_s)
-        pulses = [pulse for view in views if (pulse := _pulse(view, "at_ms")) is not None]
-        return Collected(page, len(views), max(pulses) / 1_000 if pulses else None)
+        self._add_health(page, views, signs, now_s)
+        pulsed_ms = [at_ms for sign in signs if (at_ms := sign.number("at_ms")) is not None]
+        return Collected(page, len(views), max(pulsed_ms) / 1_000 if pulsed_ms else None)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -226,6 +228,7 @@ class Collector:
         if not reached:
             return
         since_s = min(reached)
+        coverage = Coverage.of(view.meta for view in views)
         page.add(catalogue_health.STATE_SINCE, "", since_s)
         for name in self._plan:
             from_s, to_s = self._span(name, as_of_s, watermark_s)
@@ -233,43 +236,26 @@ class Collector:
             label = label_text({"window": name})
             page.add(catalogue.WINDOW_START, label, from_s)
             page.add(catalogue.WINDOW_COVERAGE, label, covered_s / (to_s - from_s))
+            page.add(catalogue.WINDOW_COMPLETE, label, int(coverage.complete(from_s, to_s)))
 
-    def _add_health(self, page: Page, views: Sequence[View], now_s: float) -> None:
-        workers: dict[str, View] = {}
+    def _add_health(
+        self, page: Page, views: Sequence[View], signs: Sequence[LifeSign], now_s: float
+    ) -> None:
         for view in views:
-            label = label_text({"partition": str(view.partition)})
-            page.add(catalogue_health.PARTITION_OFFSET, label, view.offset)
-            page.add(catalogue_health.PARTITION_CHECKPOINT, label, view.meta.written_at_ms / 1_000)
-            if view.meta.watermark_ms is not None:
-                watermark_s = view.meta.watermark_ms / 1_000
-                page.add(catalogue_health.PARTITION_WATERMARK, label, watermark_s)
-                known = self._sequences.get(view.partition)
-                if known is not None and view.meta.sequence != known:
-                    self._freshness_s[view.partition] = max(0.0, now_s - watermark_s)
-                if view.partition in self._freshness_s:
-                    page.add(
-                        catalogue_health.PARTITION_FRESHNESS,
-                        label,
-                        round(self._freshness_s[view.partition], 3),
-                    )
+            known = self._sequences.get(view.partition)
+            watermark_ms = view.meta.watermark_ms
+            if known not in (None, view.meta.sequence) and watermark_ms is not None:
+                self._freshness_s[view.partition] = max(0.0, now_s - watermark_ms / 1_000)
             self._sequences[view.partition] = view.meta.sequence
-            pulse_ms = _pulse(view, "at_ms")
-            if pulse_ms is None:
-                continue
-            page.add(catalogue_health.PARTITION_PULSE, label, pulse_ms / 1_000)
-            page.add(catalogue_health.PARTITION_FLUSH, label, _pulse(view, "flush_s") or 0.0)
-            highwater = _pulse(view, "highwater")
-            alive = now_s - pulse_ms / 1_000 <= self._settings.exporter.stale_after_s
-            if alive and highwater is not None and highwater >= view.offset:
-                page.add(catalogue_health.PARTITION_LAG, label, int(highwater) - view.offset)
-            worker = view.pulse.get("worker", "")
-            if worker not in workers or pulse_ms > (_pulse(workers[worker], "at_ms") or 0):
-                workers[worker] = view
-        for worker, view in sorted(workers.items()):
-            for name, spec in catalogue_health.WORKER_TOTALS.items():
-                count = _pulse(view, name)
-                if count is not None:
-                    page.add(spec, label_text({"worker": worker}), int(count))
+            health.add_state(page, view, self._freshness_s.get(view.partition))
+        offsets = {view.partition: view.offset for view in views}
+        for sign in signs:
+            lag = None
+            if sign.partition in offsets:
+                stale_after_s = self._settings.exporter.stale_after_s
+                lag = sign.lag(offsets[sign.partition], now_s, stale_after_s)
+            health.add_sign(page, sign, lag)
+        health.add_workers(page, signs)
 
 
 def window_plan(settings: Settings) -> dict[str, list[str]]:
@@ -291,10 +277,3 @@ def _common_edges(edges: Sequence[Thresholds]) -> Thresholds:
     return Thresholds(
         *(tuple(sorted(set.intersection(*map(set, one)))) for one in zip(*edges, strict=True))
     )
-
-
-def _pulse(view: View, name: str) -> float | None:
-    try:
-        return float(view.pulse[name])
-    except (KeyError, ValueError):
-        return None

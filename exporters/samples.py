@@ -37,6 +37,7 @@ from streams.slices import (
     WITHIN_BITS,
     Tally,
     Thresholds,
+    duplicates_of,
 )
 from streams.tables import Ints, Table
 
@@ -80,10 +81,11 @@ def add_totals(
 
 
 def add_refused(page: Page, totals: Tally, folded: Mapping[str, int]) -> None:
-    """Refused records by reason and folded events by dimension, all of them from the start."""
+    """Records refused by reason, duplicates, and events folded by dimension: all from the start."""
     refused = dict(zip(totals.refused.keys.tolist(), totals.refused.values.tolist(), strict=True))
     for at, reason in enumerate(REASONS):
         page.add(catalogue.REFUSED_TOTAL, label_text({"reason": reason}), refused.get(at, 0))
+    page.add(catalogue.DUPLICATES_TOTAL, "", duplicates_of(totals))
     for dimension in FOLDED_DIMENSIONS:
         page.add(
             catalogue.FOLDED_TOTAL,

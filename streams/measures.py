@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from streams import histogram
-from streams.events import ELIGIBLE, OUTCOMES, REASONS
+from streams.events import ELIGIBLE, OUTCOMES
 from streams.registry import CubeKey, SeriesKey
 from streams.slices import (
     CELL_BITS,
@@ -23,6 +23,8 @@ from streams.slices import (
     TOKENS_AT,
     WITHIN_BITS,
     Tally,
+    duplicates_of,
+    refused_of,
 )
 from streams.tables import Ints, Table
 
@@ -174,21 +176,14 @@ def within(tally: Tally, name: str, threshold_us: int) -> int | None:
     return int(found.sum()) if len(found) else None
 
 
-def refused(tally: Tally) -> dict[str, int]:
-    """Refused records by reason; reasons that did not occur are absent."""
-    return {
-        REASONS[int(reason)]: int(count)
-        for reason, count in zip(tally.refused.keys, tally.refused.values, strict=True)
-    }
-
-
 def measures(tally: Tally) -> dict[str, Any]:
     """All measures of a tally of one group, as the report shows them."""
     counts = outcomes(tally)
     found: dict[str, Any] = {
         "requests": int(counts.sum()),
         "outcomes": {name: int(n) for name, n in zip(OUTCOMES, counts, strict=True)},
-        "refused": refused(tally),
+        "refused": refused_of(tally),
+        "duplicates": duplicates_of(tally),
         "tokens": tokens(tally),
     }
     ratio = cache_hit_ratio(tally)

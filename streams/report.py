@@ -11,6 +11,7 @@ from typing import Any
 
 import redis.asyncio as aioredis
 
+from streams.coverage import Coverage
 from streams.measures import (
     SERIES_DIMENSIONS,
     GroupKey,
@@ -124,14 +125,31 @@ def build(
     for view, _ in read:
         unplaced.update(view.meta.unplaced)
     total = Tally.merged([*steps, refused_tally(unplaced)])
+    coverage = Coverage.of(view.meta for view, _ in read)
+
+    def whole_of(tally: Tally, from_s: int, to_s: int) -> dict[str, Any]:
+        return {**measures(whole(tally)), "complete": coverage.complete(from_s, to_s)}
+
     report: dict[str, Any] = {
         "from": _rfc3339(found.from_s),
         "to": _rfc3339(found.to_s),
         "step_s": found.step_s,
         "as_of": _rfc3339(found.as_of_s),
-        "total": measures(whole(total)),
+        "gaps": [
+            {
+                "from": rfc3339_ms(gap.from_ms),
+                "to": None if gap.to_ms is None else rfc3339_ms(gap.to_ms),
+                "records": gap.records,
+            }
+            for gap in coverage.gaps
+        ],
+        "lost_records": coverage.lost_records,
+        "total": whole_of(total, found.from_s, found.to_s),
         "steps": [
-            {"start": _rfc3339(start_s), "measures": measures(whole(step))}
+            {
+                "start": _rfc3339(start_s),
+                "measures": whole_of(step, start_s, start_s + found.step_s),
+            }
             for start_s, step in zip(starts, steps, strict=True)
         ],
     }
@@ -154,9 +172,10 @@ def build(
 
 
 def _of(tally: Tally) -> dict[str, Any]:
-    """Measures of one group. Refused records belong to none: what names they had, we refused."""
+    """Measures of one group. Refused records belong to none: what names they had, we refused; and
+    the names of a duplicate were never looked at."""
     found = measures(tally)
-    del found["refused"]
+    del found["refused"], found["duplicates"]
     return found
 
 
@@ -190,3 +209,9 @@ async def make_report(
 
 def _rfc3339(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_ms(at_ms: int) -> str:
+    """An instant as people and programs read it, to the millisecond."""
+    seconds, ms = divmod(at_ms, 1_000)
+    return f"{_rfc3339(seconds)[:-1]}.{ms:03}Z"

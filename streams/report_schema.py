@@ -37,6 +37,16 @@ def json_schema() -> dict[str, Any]:
                 **_closed(dict.fromkeys(REASONS, _COUNT), required=[]),
                 "description": "Records refused, by reason; not in groups.",
             },
+            "duplicates": {
+                **_COUNT,
+                "description": "Records not counted, as their request was counted before; not in "
+                "groups.",
+            },
+            "complete": {
+                "type": "boolean",
+                "description": "False where records of this stretch of time are known to be "
+                "missing (see `gaps`), or where the state began later; not in groups.",
+            },
             "tokens": {
                 **_closed(dict.fromkeys((*TOKENS, "total"), _COUNT)),
                 "description": "`input` includes cached, `output` includes reasoning; "
@@ -51,6 +61,17 @@ def json_schema() -> dict[str, Any]:
             },
         },
         required=["requests", "outcomes", "tokens"],
+    )
+    gap = _closed(
+        {
+            "from": {**_INSTANT, "description": "Begin, included."},
+            "to": {
+                "type": ["string", "null"],
+                "format": "date-time",
+                "description": "End, not included; null: no event has come since.",
+            },
+            "records": {**_COUNT, "description": "How many are missing, as far as it is known."},
+        }
     )
     steps = {
         "type": "array",
@@ -76,11 +97,22 @@ def json_schema() -> dict[str, Any]:
                 "one that divides a day into slices still kept at `from`.",
             },
             "as_of": {**_INSTANT, "description": "The instant the answer is for."},
+            "gaps": {
+                "type": "array",
+                "items": gap,
+                "description": "All stretches of event time, also beyond this report, in which "
+                "records are missing: gone from Kafka before they were counted, or skipped.",
+            },
+            "lost_records": {
+                **_COUNT,
+                "description": "Missing records since the state began, also those of gaps too old "
+                "to be listed.",
+            },
             "total": {"$ref": "#/$defs/measures"},
             "steps": steps,
             "groups": {"type": "array", "items": {"$ref": "#/$defs/group"}},
         },
-        required=["from", "to", "step_s", "as_of", "total", "steps"],
+        required=["from", "to", "step_s", "as_of", "gaps", "lost_records", "total", "steps"],
     )
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

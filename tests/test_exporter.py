@@ -73,13 +73,14 @@ def test_the_whole_text_of_a_tiny_state(configured):
 
 
 def full_state(settings):
-    """Everything that can be exported: probes, refusals, folded names, several partitions."""
+    """Everything that can be exported: probes, refusals, several partitions, one of them halted."""
 
     async def write():
         writer = StateWriter(settings)
         events = some_events(3, 400, NOW_S - 900, NOW_S)
         await writer.write(0, events[::2])
         await writer.write(1, [*events[1::2], b"not json", event(NOW_S, model='a"b\\c')])
+        await writer.pulse(1, NOW_S, halted="unreadable", archived_ms=NOW_S * 1_000)
         await writer.close()
 
     asyncio.run(write())

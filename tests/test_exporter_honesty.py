@@ -8,8 +8,9 @@ import pytest
 from exporters.catalogue_health import PARTITION_FRESHNESS
 from exporters.collector import Collector
 from exporters.directory import Customer
-from streams.checkpoint import StoreError, connect
+from streams.checkpoint import connect
 from streams.reader import StateReader
+from streams.store import StoreError
 from tests.exporter_state import (
     NOW_S,
     StateWriter,

@@ -16,13 +16,14 @@ QUICK = settings(max_examples=60, deadline=None)
 PERCENTS = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 
 
-def must(rows, refused=()):
+def must(rows, refused=(), duplicates=0):
     """The measures of some rows; latencies are exact values, as {name: sorted nanoseconds}."""
     real = [row for row in rows if not row.probe]
     found = {
         "requests": len(real),
         "outcomes": {name: sum(row.outcome == name for row in real) for name in OUTCOMES},
         "refused": {reason: list(refused).count(reason) for reason in refused},
+        "duplicates": duplicates,
         "tokens": {name: sum(row.tokens[name] for row in rows) for name in TOKENS},
     }
     found["tokens"]["total"] = found["tokens"]["input"] + found["tokens"]["output"]
@@ -35,7 +36,7 @@ def must(rows, refused=()):
     return found
 
 
-def agrees(found, rows, refused=()):
+def agrees(found, rows, refused=(), duplicates=0):
     """Everything is as counted; percentiles are the nearest-rank value, or up to 1/128 more."""
     found = dict(found)
     for name in LATENCIES if rows else ():
@@ -46,7 +47,7 @@ def agrees(found, rows, refused=()):
         for label, seconds in latency.items():
             true_s = nearest_rank(values, PERCENTS[label]) / 1e9
             assert true_s <= seconds <= true_s * (1 + 1 / 128)
-    assert found == must(rows, refused)
+    assert found == must(rows, refused, duplicates)
     return True
 
 
@@ -125,10 +126,12 @@ def test_only_probes_is_no_requests_and_yet_an_availability():
 
 def test_what_is_unknown_is_absent():
     nothing = measures.measures(Tally.empty())
-    assert set(nothing) == {"requests", "outcomes", "refused", "tokens"}
-    assert nothing["refused"] == {}
+    assert set(nothing) == {"requests", "outcomes", "refused", "duplicates", "tokens"}
+    assert (nothing["refused"], nothing["duplicates"]) == ({}, 0)
     only_refused = measures.measures(whole(refused_tally({"not_json": 3})))
     assert only_refused == nothing | {"refused": {"not_json": 3}}
+    only_duplicates = measures.measures(whole(refused_tally({}, duplicates=2)))
+    assert only_duplicates == nothing | {"duplicates": 2}
     # A caller's mistake tells nothing about our availability.
     mistake = measures.measures(whole(counted([plain(NOON, outcome="client_error")])[0]))
     assert "availability_ratio" not in mistake

@@ -20,6 +20,10 @@ from tests.shelf import (
     LOGS,
     NOON,
     ROOMY,
+    Shelf,
+    checkpoint,
+    count,
+    loaded,
     plain,
     shelf_after,
 )
@@ -46,7 +50,6 @@ def view_of(shelf, partition=0):
         shelf.meta,
         shelf.index,
         Tally.unpack(shelf.fields["totals"]),
-        pulse={},
     )
 
 
@@ -107,9 +110,9 @@ def test_every_number_of_a_report_is_that_of_a_recount(log, cuts, by, step_s, da
         return rows, refused
 
     for start_s, step in zip(starts, report["steps"], strict=True):
-        assert agrees(step["measures"], *inside(start_s, start_s + found.step_s))
+        assert whole_agrees(step["measures"], *inside(start_s, start_s + found.step_s))
     all_rows, all_refused = inside(found.from_s, found.to_s)
-    assert agrees(report["total"], all_rows, all_refused)
+    assert whole_agrees(report["total"], all_rows, all_refused)
     if not by:
         assert "groups" not in report
         return
@@ -150,19 +153,77 @@ def key_of(row, by):
     return tuple(names[name] for name in by)
 
 
+def whole_agrees(found, rows, refused):
+    assert found["complete"] is True
+    return agrees({name: one for name, one in found.items() if name != "complete"}, rows, refused)
+
+
 def group_agrees(found, rows, by):
-    assert "refused" not in found
+    assert not {"refused", "duplicates", "complete"} & set(found)
     if "customer" in by:
         expected = must(rows)
-        del expected["refused"]
+        del expected["refused"], expected["duplicates"]
         return found == expected
-    return agrees(found | {"refused": {}}, rows)
+    return agrees(found | {"refused": {}, "duplicates": 0}, rows)
 
 
 def summed(values):
     if values and isinstance(values[0], dict):
         return {name: sum(value[name] for value in values) for name in values[0]}
     return sum(values)
+
+
+# --- what is missing -----------------------------------------------------------------------------
+
+
+def shelf_after_losses(log, losses):
+    """Count a log of which some stretches, [from, to) in offsets, are gone before they are read."""
+    shelf = Shelf()
+    state = loaded(shelf)
+    for from_offset, to_offset in losses:
+        count(state, shelf, log, max(from_offset, state.next_offset))
+        if to_offset > state.next_offset:
+            state.lose(to_offset)
+    count(state, shelf, log, len(log))
+    checkpoint(state, shelf)
+    return shelf
+
+
+@QUICK
+@given(
+    st.lists(st.integers(1, 40), min_size=2, max_size=40),
+    st.lists(st.tuples(st.integers(1, 39), st.integers(1, 6)), max_size=3),
+)
+def test_a_step_that_is_called_complete_has_every_record_of_the_log(steps_s, lengths):
+    times_s = [NOON + sum(steps_s[:at]) for at in range(len(steps_s))]
+    log = [plain(at_s) for at_s in times_s]
+    losses = [(at, min(at + length, len(log))) for at, length in sorted(lengths) if at < len(log)]
+    shelf = shelf_after_losses(log, losses)
+    report = answer([shelf], step_s=10)
+    lost = len(log) - report["total"]["requests"]
+    assert report["lost_records"] == lost
+    assert sum(gap["records"] for gap in report["gaps"]) == lost
+    assert report["total"]["complete"] == (lost == 0)
+    for step in report["steps"]:
+        start_s = int(datetime.fromisoformat(step["start"]).timestamp())
+        truth = sum(start_s <= at_s < start_s + 10 for at_s in times_s)
+        found = step["measures"]
+        assert found["requests"] == truth or not found["complete"]
+    Draft202012Validator(json_schema()).validate(report)
+
+
+def test_a_gap_is_told_with_its_times_and_spoils_the_steps_it_touches():
+    #  12:00:00   12:00:30 - 12:01:10 gone   12:01:20, 12:01:30   then nothing, three more gone
+    log = [plain(NOON + 10 * at) for at in range(13)]
+    report = answer([shelf_after_losses(log, [(3, 8), (10, 13)]), shelf_after(log)], step_s=10)
+    assert report["gaps"] == [
+        {"from": "2023-11-15T12:00:20.000Z", "to": "2023-11-15T12:01:20.001Z", "records": 5},
+        {"from": "2023-11-15T12:01:30.000Z", "to": None, "records": 3},
+    ]
+    assert report["lost_records"] == 8
+    complete = [step["measures"]["complete"] for step in report["steps"]]
+    assert complete == [True] * 2 + [False] * 11
+    assert report["total"]["complete"] is False
 
 
 # --- shape ---------------------------------------------------------------------------------------
@@ -179,7 +240,11 @@ def test_a_report_is_what_its_schema_says(by):
 def test_a_report_has_exactly_the_keys_that_are_promised():
     log = [plain(NOON, region="eu"), (b"{", 0), plain(NOON + 400, probe=True)]
     report = answer([shelf_after(log)], by=("model", "region"))
-    assert list(report) == ["from", "to", "step_s", "as_of", "total", "steps", "groups"]
+    assert list(report) == [
+        *("from", "to", "step_s", "as_of", "gaps", "lost_records"),
+        *("total", "steps", "groups"),
+    ]
+    assert (report["gaps"], report["lost_records"]) == ([], 0)
     assert (report["from"], report["to"]) == ("2023-11-15T12:00:00Z", "2023-11-15T12:10:00Z")
     assert (report["step_s"], report["as_of"]) == (300, "2023-11-15T12:06:40Z")
     assert [step["start"] for step in report["steps"]] == [
@@ -188,8 +253,9 @@ def test_a_report_has_exactly_the_keys_that_are_promised():
     ]
     total = report["total"]
     assert set(total) == {
-        *("requests", "outcomes", "refused", "tokens", "cache_hit_ratio", "ttft_seconds"),
-        *("tpot_seconds", "duration_seconds", "availability_ratio"),
+        *("requests", "outcomes", "refused", "duplicates", "complete", "tokens"),
+        *("cache_hit_ratio", "ttft_seconds", "tpot_seconds", "duration_seconds"),
+        "availability_ratio",
     }
     assert set(total["tokens"]) == {
         *("input", "cached_input", "cache_write", "output", "reasoning", "total"),
@@ -212,7 +278,7 @@ def test_a_step_in_which_nothing_happened_says_nothing_but_zero_requests():
     report = answer([shelf_after([plain(NOON), plain(NOON + 610)])])
     assert [step["measures"]["requests"] for step in report["steps"]] == [1, 0, 1]
     silent = report["steps"][1]["measures"]
-    assert set(silent) == {"requests", "outcomes", "refused", "tokens"}
+    assert set(silent) == {"requests", "outcomes", "refused", "duplicates", "complete", "tokens"}
 
 
 def test_partitions_are_added_up_each_at_its_own_watermark():

@@ -1,0 +1,58 @@
+"""Samples about partitions and workers: how far they are, how old, and what went wrong.
+
+Pure. Of partitions that have state, from the state; of all that were ever claimed, from the last
+sign of life of their worker.
+"""
+
+from collections.abc import Sequence
+
+from exporters import catalogue_health
+from exporters.exposition import Page, joined, label_text
+from streams.reader import LifeSign, View
+
+
+def add_state(page: Page, view: View, freshness_s: float | None) -> None:
+    """What the stored state of a partition says of itself."""
+    label, meta = label_text({"partition": str(view.partition)}), view.meta
+    page.add(catalogue_health.PARTITION_OFFSET, label, view.offset)
+    page.add(catalogue_health.PARTITION_CHECKPOINT, label, meta.written_at_ms / 1_000)
+    if meta.watermark_ms is not None:
+        page.add(catalogue_health.PARTITION_WATERMARK, label, meta.watermark_ms / 1_000)
+    if freshness_s is not None:
+        page.add(catalogue_health.PARTITION_FRESHNESS, label, round(freshness_s, 3))
+    page.add(catalogue_health.LOST_RECORDS, label, meta.lost_records)
+    page.add(catalogue_health.STATE_LOSSES, label, meta.rebuilt)
+
+
+def add_sign(page: Page, sign: LifeSign, lag: int | None) -> None:
+    """What the worker of a partition last said of it; `lag` in records."""
+    at_ms = sign.number("at_ms")
+    if at_ms is None:
+        return
+    label = label_text({"partition": str(sign.partition)})
+    page.add(catalogue_health.PARTITION_PULSE, label, at_ms / 1_000)
+    page.add(catalogue_health.PARTITION_FLUSH, label, sign.number("flush_s") or 0.0)
+    if lag is not None:
+        page.add(catalogue_health.PARTITION_LAG, label, lag)
+    if reason := sign.text("halted"):
+        page.add(
+            catalogue_health.PARTITION_HALTED, joined(label, label_text({"reason": reason})), 1
+        )
+    if archived_ms := sign.number("archived_ms"):
+        page.add(catalogue_health.PARTITION_ARCHIVE, label, archived_ms / 1_000)
+    if (ids := sign.number("seen_ids")) is not None:
+        page.add(catalogue_health.DUPLICATE_WINDOW_IDS, label, int(ids))
+    if (ids := sign.number("seen_forgotten")) is not None:
+        page.add(catalogue_health.DUPLICATE_WINDOW_FORGOTTEN, label, int(ids))
+
+
+def add_workers(page: Page, signs: Sequence[LifeSign]) -> None:
+    """Counters of worker processes, each from its newest sign of life for any partition."""
+    newest: dict[str, LifeSign] = {}
+    for sign in sorted(signs, key=lambda sign: sign.number("at_ms") or 0.0):
+        if worker := sign.text("worker"):
+            newest[worker] = sign
+    for worker, sign in sorted(newest.items()):
+        for name, spec in catalogue_health.WORKER_TOTALS.items():
+            if (count := sign.number(name)) is not None:
+                page.add(spec, label_text({"worker": worker}), int(count))
