@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+from alerts import schema as policy_schema
 from exporters import catalogue
 from streams import config, event_schema, report_schema
 
@@ -19,6 +20,7 @@ def documents() -> dict[str, str]:
     return {
         **event_schema.documents(),
         **catalogue.documents(),
+        **policy_schema.documents(),
         "docs/configuration.md": config.document(),
         "docs/report.schema.json": json.dumps(report_schema.json_schema(), indent=2) + "\n",
     }

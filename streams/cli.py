@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from streams.cli_partitions import partitions
 from streams.config import ConfigError, Settings, load_settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -37,12 +38,13 @@ class OneLineErrors(click.Group):
 
 def _is_told(error: Exception) -> bool:
     """Whether an error's message is meant for the person at the terminal."""
-    from streams.checkpoint import StoreError
     from streams.embedded import StackError
+    from streams.operations import OperationError
     from streams.report import ReportError
     from streams.sources.mapping import MappingError, UnreadableFile
     from streams.sources.replay import ReplayError
     from streams.sources.scenarios import TimelineError
+    from streams.store import StoreError
     from streams.topics import ServerError
 
     return isinstance(
@@ -50,6 +52,7 @@ def _is_told(error: Exception) -> bool:
         ConfigError
         | StoreError
         | StackError
+        | OperationError
         | ReportError
         | MappingError
         | UnreadableFile
@@ -57,6 +60,25 @@ def _is_told(error: Exception) -> bool:
         | TimelineError
         | ServerError,
     )
+
+
+class Commands(OneLineErrors):
+    """Knows the commands of `alerts` too, whose code is loaded when one is asked for: alerts come
+    after streams."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click."""
+        from alerts.cli import commands
+
+        return sorted([*super().list_commands(ctx), *commands])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See click."""
+        if (own := super().get_command(ctx, cmd_name)) is not None:
+            return own
+        from alerts.cli import commands
+
+        return commands.get(cmd_name)
 
 
 class Span(click.ParamType):
@@ -91,7 +113,7 @@ class Instant(click.ParamType):
         return int(found.timestamp())
 
 
-@click.group(cls=OneLineErrors, context_settings=CONTEXT)
+@click.group(cls=Commands, context_settings=CONTEXT)
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file with settings.")
 @click.version_option(package_name="tokenpulse", prog_name="tokenpulse")
 @click.pass_context
@@ -233,11 +255,14 @@ def report(ctx: click.Context, /, as_json: bool, **question: Any) -> None:
     """Answer from the state: requests, tokens, cache hits, latencies, availability."""
     from streams.checkpoint import connect
     from streams.report import make_report
+    from streams.security import redis_kwargs
 
     settings = _settings(ctx)
 
     async def ask() -> dict[str, Any]:
-        client = connect(settings.redis.url, settings.redis.timeout_s)
+        client = connect(
+            settings.redis.url, settings.redis.timeout_s, **redis_kwargs(settings.redis)
+        )
         try:
             return await make_report(
                 client, settings.kafka.group, settings.kafka.topic, _question(**question)
@@ -255,8 +280,11 @@ def report(ctx: click.Context, /, as_json: bool, **question: Any) -> None:
 def _print_measures(answer: dict[str, Any]) -> None:
     total = answer["total"]
     click.echo(f"{answer['from']} to {answer['to']}")
+    if not total["complete"]:
+        click.echo("  INCOMPLETE: records of this time are missing; --json lists the gaps")
     rows = [
         ("requests", f"{total['requests']:,}"),
+        ("duplicates", f"{total['duplicates']:,}"),
         ("tokens", f"{total['tokens']['total']:,}"),
         ("cache hit", _share(total.get("cache_hit_ratio"))),
         ("available", _share(total.get("availability_ratio"))),
@@ -268,7 +296,7 @@ def _print_measures(answer: dict[str, Any]) -> None:
             shown = f"P95 {found['p95'] * 1_000:,.1f} ms of {found['count']:,}"
         rows.append((name, shown))
     for name, shown in rows:
-        click.echo(f"  {name:<10}{shown}")
+        click.echo(f"  {name:<12}{shown}")
 
 
 def _share(ratio: float | None) -> str:
@@ -341,6 +369,9 @@ def topics_create(ctx: click.Context) -> None:
         click.echo(str(topic))
 
 
+main.add_command(partitions)
+
+
 @main.group()
 def config() -> None:
     """Settings."""
@@ -353,13 +384,14 @@ def config_check(ctx: click.Context) -> None:
     import yaml
 
     from streams.config import shown
+    from streams.security import client_kwargs, redis_kwargs
     from streams.topics import check_broker, check_redis
 
     settings = _settings(ctx)
     click.echo(yaml.safe_dump(shown(settings), sort_keys=False).rstrip())
     settings.worker.customer_secret()
-    asyncio.run(check_broker(settings.kafka.bootstrap))
-    asyncio.run(check_redis(settings.redis.url))
+    asyncio.run(check_broker(settings.kafka.bootstrap, **client_kwargs(settings.kafka)))
+    asyncio.run(check_redis(settings.redis.url, **redis_kwargs(settings.redis)))
     click.echo("settings, Kafka and Redis are fine")
 
 

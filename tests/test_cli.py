@@ -36,6 +36,8 @@ from tests.worker_process import (
 COMMANDS = (
     *("up", "worker", "exporter", "replay", "report", "produce", "simulate"),
     *("topics", "topics create", "config", "config check"),
+    *("partitions", "partitions list", "partitions resume", "partitions move"),
+    *("policy", "policy check", "policy import-openslo"),
 )
 
 
@@ -281,7 +283,7 @@ def test_report_as_json_has_exactly_the_documented_keys(
         "duration_seconds": {"count": 0},
         "availability_ratio": 1.0,
     }
-    whole = measures | {"refused": {"not_json": 1}}
+    whole = measures | {"refused": {"not_json": 1}, "duplicates": 0, "complete": True}
     start = "2025-10-09T08:50:00Z"
     assert seconds_of(EVENT["ended_at"]) == "2025-10-09T08:53:20Z"
     assert answer == {
@@ -289,6 +291,8 @@ def test_report_as_json_has_exactly_the_documented_keys(
         "to": "2025-10-09T08:55:00Z",
         "step_s": 300,
         "as_of": "2025-10-09T08:53:20Z",
+        "gaps": [],
+        "lost_records": 0,
         "total": whole,
         "steps": [{"start": start, "measures": whole}],
         "groups": [

@@ -1,0 +1,274 @@
+"""A policy: what was promised to whom, over which period, and what follows if it is missed.
+
+Pure. Frozen and exact; nothing here knows where the counts come from. `loading.py` reads policies
+from files, docs/policies.md explains every key.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from alerts.indicators import (
+    PROMISED,
+    ROLLING,
+    SHARES,
+    Latency,
+    LatencyIndicator,
+    Part,
+    PromiseIndicator,
+    RollingPercentile,
+    ShareIndicator,
+)
+from alerts.scope import CalendarMonth, Exclusion, Period, Scope
+from alerts.sla import Sla
+from alerts.values import (
+    Label,
+    LatencyUs,
+    Money,
+    Name,
+    OpenPercent,
+    Percent,
+    SpanS,
+    Text,
+    Version,
+    percent_text,
+)
+
+Severity = Literal["page", "ticket"]
+
+
+Fleet = Literal["fleet"]
+
+
+def _fleet(found: Any) -> Any:
+    return Scope() if found == "fleet" else found
+
+
+class _Objective(Part):
+    name: Name
+    """Unique in its policy; becomes a label."""
+    about: Text | None = None
+    """What it means, for people."""
+    scope: Annotated[Scope, BeforeValidator(_fleet, json_schema_input_type=Fleet | Scope)] = Scope()
+    """Which requests: `fleet` for all, or names by dimension and `per`."""
+    exclusions: tuple[Exclusion, ...] = ()
+    """What does not count for this objective, beside the policy's exclusions."""
+    route: Label = "default"
+    """Label by which Alertmanager chooses whom to tell."""
+
+
+class Promise(_Objective):
+    """An attainment over a period, held against a target: it has an error budget."""
+
+    indicator: PromiseIndicator
+    """What is measured."""
+    target: OpenPercent
+    """The attainment promised; at the target it is met."""
+    period: Period
+    """Over which time."""
+    severity: Literal["page", "ticket", "none"] = "page"
+    """The most urgent alert about its error budget: `page` (and tickets), `ticket`, or `none`."""
+    sla: Sla | None = None
+    """Credits, if it is a contract."""
+
+    @property
+    def error_budget(self) -> Fraction:
+        """Share that may fail."""
+        return 1 - self.target
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> Self:
+        if isinstance(self.indicator, LatencyIndicator):
+            _no_customers(self.scope, self.indicator.kind)
+        if self.sla is not None:
+            if not isinstance(self.period, CalendarMonth):
+                raise ValueError("credits are for calendar months; write period: {calendar: month}")
+            if self.sla.credit_tiers[0].below > self.target:
+                raise ValueError(
+                    f"sla: a credit below {percent_text(self.sla.credit_tiers[0].below)} would be "
+                    f"due while the target {percent_text(self.target)} is met; lower `below`"
+                )
+        return self
+
+
+class LatencyLevel(Part):
+    """From where on a latency is an alert."""
+
+    severity: Severity
+    """How urgent."""
+    above_us: LatencyUs = Field(alias="above")
+    """Alert if the value is more than this."""
+    for_s: SpanS = Field(300, alias="for", json_schema_extra={"default": "5m"})
+    """How long it must last."""
+
+
+class ShareLevel(Part):
+    """From where on a share is an alert."""
+
+    severity: Severity
+    """How urgent."""
+    below: Percent
+    """Alert if the value is less than this."""
+    for_s: SpanS = Field(300, alias="for", json_schema_extra={"default": "5m"})
+    """How long it must last."""
+
+
+class Band(Part):
+    """A stretch of values with a name, for boards; alerts nobody."""
+
+    name: Text
+    """What it is called."""
+    from_ratio: Percent = Field(alias="from")
+    """Begin, included."""
+    to_ratio: Percent = Field(Fraction(1), alias="to", json_schema_extra={"default": "100%"})
+    """End, included."""
+
+    @model_validator(mode="after")
+    def _is_a_stretch(self) -> Self:
+        if self.from_ratio >= self.to_ratio:
+            raise ValueError("to is not above from; correct them")
+        return self
+
+
+class LatencyNow(_Objective):
+    """A latency percentile over a rolling window, held against levels."""
+
+    indicator: RollingPercentile
+    """What is measured."""
+    levels: tuple[LatencyLevel, ...] = Field(min_length=1, max_length=2)
+    """When to alert, one level a severity."""
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> Self:
+        _no_customers(self.scope, self.indicator.kind)
+        _page_is_worse([(level.severity, level.above_us) for level in self.levels])
+        return self
+
+
+class ShareNow(_Objective):
+    """A share over a rolling window, held against levels."""
+
+    indicator: ShareIndicator
+    """What is measured."""
+    levels: tuple[ShareLevel, ...] = Field(min_length=1, max_length=2)
+    """When to alert, one level a severity."""
+    bands: tuple[Band, ...] = ()
+    """Names of stretches of values, for boards."""
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> Self:
+        _page_is_worse([(level.severity, -level.below) for level in self.levels])
+        return self
+
+
+def _no_customers(scope: Scope, kind: str) -> None:
+    if "customer" in scope.dimensions():
+        raise ValueError(
+            f"latencies are not kept by customer, so {kind} cannot be; use request_ratio, "
+            "minute_verdicts or slice_ratio_mean, or another scope"
+        )
+
+
+def _page_is_worse(levels: Sequence[tuple[Severity, int | Fraction]]) -> None:
+    """Levels as numbers of which more is worse."""
+    badness = dict(levels)
+    if len(badness) < len(levels):
+        raise ValueError("levels: two of one severity; keep one")
+    if len(badness) == 2 and badness["page"] <= badness["ticket"]:
+        raise ValueError("levels: page is no worse than ticket; swap or correct them")
+
+
+def _tag(found: Any) -> str | None:
+    """Which class an entry of `objectives` is, by the kind of its indicator."""
+    if isinstance(found, _Objective):
+        return type(found).__name__
+    indicator = found.get("indicator") if isinstance(found, Mapping) else None
+    kind = indicator.get("kind") if isinstance(indicator, Mapping) else None
+    classes = {PROMISED: Promise, ROLLING: LatencyNow, SHARES: ShareNow}
+    return next((of.__name__ for kinds, of in classes.items() if kind in kinds), None)
+
+
+Objective = Annotated[
+    Annotated[Promise, Tag("Promise")]
+    | Annotated[LatencyNow, Tag("LatencyNow")]
+    | Annotated[ShareNow, Tag("ShareNow")],
+    Discriminator(_tag),
+]
+
+
+class Policy(Part):
+    """One file of objectives."""
+
+    version: Version
+    """Of this format."""
+    name: Name
+    """Unique among the policies in force; becomes a label."""
+    about: Text | None = None
+    """What it is for, for people."""
+    source: Text | None = None
+    """The contract or document it follows."""
+    objectives: tuple[Objective, ...] = Field(min_length=1, max_length=200)
+    """What is promised."""
+    exclusions: tuple[Exclusion, ...] = ()
+    """What does not count for any of them: maintenance, mostly."""
+
+    def promises(self) -> tuple[Promise, ...]:
+        """The objectives with an error budget."""
+        return tuple(one for one in self.objectives if isinstance(one, Promise))
+
+    def exclusions_of(self, objective: Objective) -> tuple[Exclusion, ...]:
+        """The policy's exclusions and the objective's own."""
+        return (*self.exclusions, *objective.exclusions)
+
+    def limits_us(self) -> dict[Latency, tuple[int, ...]]:
+        """Latency limits in microseconds, rising, that must be counted exactly to judge it."""
+        found: dict[Latency, set[int]] = {"ttft": set(), "tpot": set(), "duration": set()}
+        for promise in self.promises():
+            if isinstance(promise.indicator, LatencyIndicator):
+                found[promise.indicator.measure].add(promise.indicator.limit_us)
+        return {measure: tuple(sorted(limits)) for measure, limits in found.items()}
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        counted = Counter(objective.name for objective in self.objectives)
+        if twice := [name for name, count in counted.items() if count > 1]:
+            raise ValueError(f"two objectives are called {twice[0]}; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _credits_can_be_compared(self) -> Self:
+        bases: dict[str, Money | None] = {}
+        for promise in self.promises():
+            if promise.sla is not None and promise.sla.greatest_of is not None:
+                group = promise.sla.greatest_of
+                if bases.setdefault(group, promise.sla.base) != promise.sla.base:
+                    raise ValueError(
+                        f"objective {promise.name}: its fee differs from that of the others with "
+                        f"greatest_of: {group}; give them one fee"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _exclusions_can_be_counted(self) -> Self:
+        for objective in self.objectives:
+            if "customer" not in objective.scope.dimensions():
+                unknown = {"customer"}
+            else:
+                unknown = {"region", "channel", "service_tier"}
+            for exclusion in self.exclusions_of(objective):
+                if wrong := sorted(exclusion.where.dimensions() & unknown):
+                    raise ValueError(
+                        f"objective {objective.name}: its requests are not counted by {wrong[0]}, "
+                        "so they cannot be excluded by it; change the exclusion's where, or move "
+                        "it to the objectives it fits"
+                    )
+        return self

@@ -1,0 +1,126 @@
+"""Which requests an objective is about, over which period, and what does not count.
+
+Pure. Only names and times; what they select is counted elsewhere.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from alerts.indicators import Part
+from alerts.values import Count, InstantS, Labels, Text
+
+Dimension = Literal["model", "region", "channel", "service_tier", "customer"]
+DIMENSIONS: tuple[Dimension, ...] = ("model", "region", "channel", "service_tier", "customer")
+
+
+class Where(Part):
+    """Names to keep, by dimension; a dimension that is left out keeps everything."""
+
+    model: Labels = ()
+    """Models."""
+    region: Labels = ()
+    """Regions."""
+    channel: Labels = ()
+    """Channels."""
+    service_tier: Labels = ()
+    """Service tiers."""
+    customer: Labels = ()
+    """Customers, by the id that events carry."""
+
+    def names(self) -> dict[Dimension, tuple[str, ...]]:
+        """The dimensions that are restricted, and to what."""
+        found: dict[Dimension, tuple[str, ...]] = {
+            dimension: getattr(self, dimension) for dimension in DIMENSIONS
+        }
+        return {dimension: names for dimension, names in found.items() if names}
+
+    def dimensions(self) -> frozenset[Dimension]:
+        """The dimensions it looks at."""
+        return frozenset(self.names())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_empty_list(cls, found: Any) -> Any:
+        if isinstance(found, Mapping):
+            for key, names in found.items():
+                if names is None or names == []:
+                    raise ValueError(f"{key} names nothing; write a name or leave the key out")
+        return found
+
+
+class Scope(Where):
+    """Which requests an objective is about, and whether each name is judged by itself."""
+
+    per: Dimension | None = None
+    """Judge every value of this dimension by itself; without it all requests are one."""
+
+    def dimensions(self) -> frozenset[Dimension]:
+        """The dimensions it looks at."""
+        return super().dimensions() | ({self.per} if self.per else frozenset())
+
+    @model_validator(mode="after")
+    def _customers_are_known_by_model_only(self) -> Self:
+        others = sorted(self.dimensions() - {"customer", "model"})
+        if "customer" in self.dimensions() and others:
+            raise ValueError(
+                f"customers are counted by model only; leave out {', '.join(others)}, or customer"
+            )
+        return self
+
+
+class RollingDays(Part):
+    """The last N times 24 hours."""
+
+    rolling_days: Count = Field(ge=1, le=400)
+    """How many days."""
+
+
+class CalendarMonth(Part):
+    """The running calendar month."""
+
+    calendar: Literal["month"]
+    """The unit."""
+    zone: ZoneInfo = ZoneInfo("UTC")
+    """IANA name of the zone whose midnight begins the month."""
+
+
+def _period_tag(found: Any) -> str:
+    is_calendar = isinstance(found, CalendarMonth) or (
+        isinstance(found, Mapping) and "calendar" in found
+    )
+    return CalendarMonth.__name__ if is_calendar else RollingDays.__name__
+
+
+Period = Annotated[
+    Annotated[RollingDays, Tag("RollingDays")] | Annotated[CalendarMonth, Tag("CalendarMonth")],
+    Discriminator(_period_tag),
+]
+
+
+class Exclusion(Part):
+    """Requests that do not count: all in a stretch of time, some always, or some in a stretch of
+    time. A minute that is wholly excluded is neither up nor down."""
+
+    from_s: InstantS | None = Field(None, alias="from")
+    """Begin, included."""
+    to_s: InstantS | None = Field(None, alias="to")
+    """End, not included."""
+    where: Where = Where()
+    """Only these requests."""
+    author: Text
+    """Who decided it."""
+    reason: Text
+    """Why; for the customer who asks."""
+
+    @model_validator(mode="after")
+    def _says_what(self) -> Self:
+        if (self.from_s is None) != (self.to_s is None):
+            raise ValueError("from and to belong together; write both or neither")
+        if self.from_s is not None and self.to_s is not None and self.from_s >= self.to_s:
+            raise ValueError("to is not after from; correct them")
+        if self.from_s is None and not self.where.names():
+            raise ValueError("this would exclude everything for ever; write from and to, or where")
+        return self
