@@ -12,6 +12,7 @@ into none of its neighbours; on the way here only TLS protects it.
 
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -26,6 +27,10 @@ from streams.decompression import DecompressionError, decompress
 # The shortest event there can be has 75 bytes. Smaller ones by the million would be a flood of
 # objects, each many times the size of what it was read from.
 MIN_RECORD_BYTES = 64
+# A header becomes some 130 bytes of objects for the 4 it may take in the batch. In batches below
+# LARGE_BYTES there cannot be enough of them to hurt.
+HEADERS_MAX = 500_000
+LARGE_BYTES = 2_000_000
 
 HEADER_BYTES = 61
 _PLACE = struct.Struct(">qi")  # base offset, and length of what follows: the same in all formats
@@ -78,6 +83,8 @@ class RecordBatch:
 
         Raises UnreadableError.
         """
+        if len(self.data) > LARGE_BYTES and _headers(self.data) > HEADERS_MAX:
+            raise self._unreadable(f"its records have more than {HEADERS_MAX:,} headers")
         try:
             found = list(self.reader)
         # The last two: a record of a length that no memory holds.
@@ -200,6 +207,40 @@ class FetchedRecords(MemoryRecords):  # type: ignore[misc]  # compiled, without 
                 None,
             )
         return RecordBatch(data, reader, base, next_offset)
+
+
+def _headers(data: memoryview) -> int:
+    """Headers of all records of an uncompressed batch, without making anything of them; what does
+    not parse has none here, and is found later."""
+    [count] = _COUNT.unpack_from(data, _COUNT_AT)
+    found, at = 0, HEADER_BYTES
+    with suppress(IndexError):
+        for _ in range(count):
+            length, at = _varint(data, at)
+            end = at + length
+            at += 1  # attributes
+            for _ in ("timestamp", "offset"):
+                _, at = _varint(data, at)
+            for _ in ("key", "value"):
+                length, at = _varint(data, at)
+                at += max(0, length)
+            headers, _ = _varint(data, at)
+            found, at = found + max(0, headers), end
+    return found
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """A zigzag number and where it ends. Raises IndexError."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), at
+        shift += 7
+        if shift > 63:
+            raise IndexError("no number of Kafka's is as long")
 
 
 def _of_other_format(data: memoryview, log_end: int | None) -> UnreadableError:

@@ -179,6 +179,18 @@ def read_within(data: bytes, max_bytes: int) -> list[Batch]:
     return list(taken(Partition().fetched(data), max_bytes))
 
 
+@pytest.mark.parametrize(("each", "refused"), [(499, False), (501, True)])
+def test_a_flood_of_headers_is_refused_before_it_becomes_objects(each: int, refused: bool) -> None:
+    builder = DefaultRecordBatchBuilder(2, CODECS["zstd"], False, -1, 0, 0, 1 << 30)
+    for position in range(1_000):
+        builder.append(position, 1, b"key", b"v" * 100, [("h", b"")] * each)
+    found = read_within(bytes(builder.build()), 8 * MB)
+    if refused:
+        assert complaint(found) == ("its records have more than 500,000 headers", 1_000)
+    else:
+        assert len(records_of(found)) == 1_000
+
+
 def test_one_take_stops_after_enough_bytes_however_few_the_records() -> None:
     data = b"".join(packed(number, [bytes(MB)], "zstd") for number in range(10))
     found = read_within(data, 3 * MB)
