@@ -186,7 +186,9 @@ def test_a_flood_of_headers_is_refused_before_it_becomes_objects(each: int, refu
         builder.append(position, 1, b"key", b"v" * 100, [("h", b"")] * each)
     found = read_within(bytes(builder.build()), 8 * MB)
     if refused:
-        assert complaint(found) == ("its records have more than 500,000 headers", 1_000)
+        why, skip_to = complaint(found)
+        assert "its records have more than 500,000 headers" in why
+        assert skip_to == 1_000
     else:
         assert len(records_of(found)) == 1_000
 
