@@ -32,6 +32,13 @@ PARTITION_LAG = Spec(
     ("partition",),
     "Absent where no live worker says how far the log reaches.",
 )
+PARTITION_UNCOMMITTED = Spec(
+    "tokenpulse_partition_uncommitted_records",
+    "gauge",
+    "Records in Kafka behind a transaction that is still open: nobody may read them yet.",
+    ("partition",),
+    "Stays above 0: a transactional producer hangs, and the partition with it.",
+)
 PARTITION_WATERMARK = Spec(
     "tokenpulse_partition_watermark_timestamp_seconds",
     "gauge",
@@ -197,6 +204,7 @@ PIPELINE = Group(
         STATE_SINCE,
         PARTITION_OFFSET,
         PARTITION_LAG,
+        PARTITION_UNCOMMITTED,
         PARTITION_WATERMARK,
         PARTITION_CHECKPOINT,
         PARTITION_PULSE,

@@ -34,6 +34,8 @@ def add_sign(page: Page, sign: LifeSign, lag: int | None) -> None:
     page.add(catalogue_health.PARTITION_FLUSH, label, sign.number("flush_s") or 0.0)
     if lag is not None:
         page.add(catalogue_health.PARTITION_LAG, label, lag)
+        end, readable = sign.number("highwater") or 0, sign.number("readable") or 0
+        page.add(catalogue_health.PARTITION_UNCOMMITTED, label, int(end - readable))
     if reason := sign.text("halted"):
         page.add(
             catalogue_health.PARTITION_HALTED, joined(label, label_text({"reason": reason})), 1

@@ -222,9 +222,7 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline) -> None:
             main_ticker.check,
             consumer_ticker.check,
             Lasting("rebalancing", 60, lambda: bool(app.rebalancing)).check,
-            Lasting(
-                "records wait but none was written", 1, lambda: pipeline.stalled_s() > 120
-            ).check,
+            pipeline.stall,
         ]
     )
 

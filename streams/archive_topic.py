@@ -113,8 +113,9 @@ class KafkaArchive:
             **self._clients,
         )
         async with _started(consumer):
-            await consumer.topics()  # all names: some brokers create a topic that is asked for
-            tp = self._tp(place, consumer.partitions_for_topic(self._topic))
+            # All names: some brokers create a topic that is asked for.
+            metadata = await consumer._client.fetch_all_metadata()
+            tp = self._tp(place, metadata.partitions_for_topic(self._topic))
             consumer.assign([tp])
             await consumer.seek_to_beginning(tp)
             # The fetch response knows the end of the log; other answers are not right everywhere.

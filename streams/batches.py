@@ -44,6 +44,7 @@ class Batch:
     fetch_offset: int
     next_offset: int
     highwater: int  # end of the partition's log when fetched
+    readable: int  # end of what may be read of it: an open transaction may come before the end
     offsets: Sequence[int]
     timestamps_ms: list[int]
     values: list[bytes | None]
@@ -162,13 +163,17 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
         # Its own iterator, which we do not use, refers back to it: together they would keep the
         # whole response in memory until the garbage collector comes by.
         records._records_iterator = None
+    # A broker may say where the log ends before it reads what it answers with.
+    highwater = max(state.highwater or 0, next_offset)
+    stable = state.lso if records._isolation_level == 1 and (state.lso or -1) >= 0 else highwater
     return Batch(
         topic=tp.topic,
         partition=tp.partition,
         generation=generation,
         fetch_offset=fetch_offset,
         next_offset=next_offset,
-        highwater=state.highwater or next_offset,
+        highwater=highwater,
+        readable=min(max(stable, next_offset), highwater),
         offsets=_offsets(found),
         timestamps_ms=[record.timestamp for record in found],
         values=[record.value for record in found],

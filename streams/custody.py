@@ -72,6 +72,11 @@ class Reading(Protocol):
         ...
 
     @property
+    def readable(self) -> int:
+        """Where what may be read of it ended: before an open transaction."""
+        ...
+
+    @property
     def unreadable(self) -> Trouble | None:
         """Set where the log goes on with something that cannot be read."""
         ...
@@ -135,6 +140,7 @@ class Custody(Generic[C]):
     read_from: int  # at or before counts.next_offset
     epoch: int = 0  # of the seek this custody made last
     highwater: int = 0
+    readable: int = 0
     halted: Halt | None = None
     _doubts: int = 0
     _unproven: Witness | None = field(init=False)
@@ -158,7 +164,7 @@ class Custody(Generic[C]):
         expected = self.counts.next_offset
         if batch.epoch > self.epoch:  # somebody else moved the position meanwhile
             return Seek(expected)
-        self.highwater = batch.highwater
+        self.highwater, self.readable = batch.highwater, batch.readable
         if batch.highwater < expected:
             return self._doubt() or self._halt(
                 Why.LOG_TRUNCATED,

@@ -40,6 +40,7 @@ T = TypeVar("T")
 REVOKE_DEADLINE_S = 5.0
 RETRY_S = 0.5
 RECLAIMS = 3
+STALL_S = 120.0
 ARCHIVE_LOOK_S = 5.0
 
 
@@ -331,7 +332,7 @@ class Pipeline:
         async with owned.flushing:
             state = owned.state
             if not state.changed:
-                if owned.custody.highwater <= state.stored_offset:
+                if owned.custody.readable <= state.stored_offset:
                     owned.flushed_at = time.monotonic()  # nothing to do is no stall
                 return
             began = time.monotonic()
@@ -350,6 +351,13 @@ class Pipeline:
             owned.flushed_at = time.monotonic()
             owned.flush_s = owned.flushed_at - began
 
+    def stall(self) -> str | None:
+        """For the watchdog."""
+        stalled_s = self.stalled_s()
+        if stalled_s > STALL_S:
+            return f"records wait, and none was written for {stalled_s:.0f} s"
+        return None
+
     def stalled_s(self) -> float:
         """Seconds since the slowest partition with uncounted or unwritten records was written.
 
@@ -364,7 +372,7 @@ class Pipeline:
                 now - owned.flushed_at
                 for owned in self._owned.values()
                 if owned.custody.halted is None
-                and owned.custody.highwater > owned.state.stored_offset
+                and owned.custody.readable > owned.state.stored_offset
             ),
             default=0.0,
         )

@@ -189,7 +189,8 @@ class FetchedRecords(MemoryRecords):  # type: ignore[misc]  # compiled, without 
             following, _ = _PLACE.unpack_from(self._data, self._position + size)
         in_place = (
             self._end <= base < next_offset
-            and (log_end is None or next_offset <= log_end)
+            # What goes on where we are may pass the end, which may have been asked for before.
+            and (base <= offset < next_offset or log_end is None or next_offset <= log_end)
             # Two that overlap: the one that goes on where the last one ended is right.
             and (following is None or next_offset <= following or base <= offset)
         )

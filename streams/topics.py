@@ -280,6 +280,9 @@ async def _admin(
 ) -> AsyncIterator[AIOKafkaAdminClient]:
     """A started admin client; what it raises becomes one line that names the broker."""
     silent = f"no Kafka broker answers at {bootstrap}: start it, or set kafka.bootstrap"
+    if secured.get("security_protocol", "PLAINTEXT") != "PLAINTEXT":
+        # aiokafka does not tell a refused login from silence.
+        silent += ", or it refuses login or certificate: see the line before, and kafka.username"
     try:
         async with asyncio.timeout(timeout_s):
             # Without this look first, aiokafka logs every refused connection as an error.

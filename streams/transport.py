@@ -38,8 +38,10 @@ from faust.types import TP, ConsumerMessage, Message
 from streams.batches import Batch, keep_bytes, take
 from streams.config import Kafka
 from streams.security import client_kwargs
+from streams.watchdog import die
 
 COMMIT_DEADLINE_S = 10.0
+LOOK_AT_GROUP_S = 1.0
 READ_AGAIN_S = 5.0  # how often a batch that cannot be read is fetched, and reported, again
 FETCH_PARTITIONS = 8  # partitions' worth of records in one answer of one broker
 
@@ -53,6 +55,20 @@ class BatchThread(AIOKafkaConsumerThread):
         super().__init__(*args, **kwargs)
         self.epochs: dict[TP, int] = {}  # seeks made, by partition
         self._reported: set[FetchResult] = set()  # those whose next batch cannot be read
+
+    async def on_start(self) -> None:
+        """Watch the group from the first moment: while nothing is assigned, nothing is fetched,
+        and nobody would ask whether the group refuses us."""
+        await super().on_start()
+        self.add_future(self._watch_group())
+
+    async def _watch_group(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AT_GROUP_S)
+            try:
+                self._ensure_consumer()._coordinator.check_errors()
+            except Exception as error:
+                die(f"the consumer group does not take this worker: {error!r}")
 
     def _create_worker_consumer(
         self,

@@ -115,6 +115,7 @@ class Upkeep:
                     "at_ms": time.time_ns() // 1_000_000,
                     "worker": self._name,
                     "highwater": custody.highwater,
+                    "readable": custody.readable,
                     "flush_s": round(owned.flush_s, 4),
                     "fenced": tallies.fenced,
                     "conflicts": tallies.conflicts,

@@ -106,6 +106,7 @@ class Fetched:
     fetch_offset: int
     next_offset: int
     highwater: int
+    readable: int
     unreadable: None = None
 
     def fingerprint(self, offset: int) -> Witness | None:
@@ -183,7 +184,7 @@ class Life:
         until = min(worker.position + self.random.randint(1, 6), self.end)
         if until > worker.position:
             worker.queue.append(
-                Fetched(worker.generation, worker.epoch, worker.position, until, self.end)
+                Fetched(worker.generation, worker.epoch, worker.position, until, self.end, self.end)
             )
             worker.position = until
 

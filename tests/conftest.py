@@ -1,19 +1,22 @@
 """Servers for all tests, and an honest list of the checks that did not run."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
 
-from streams.config import ENV_PREFIX
+from streams.config import ENV_PREFIX, Settings
 from streams.embedded import free_port
 from streams.local import LocalStack
+from tests.apache_kafka import CACHE_VARIABLE, ApacheKafka
 from tests.servers import Broker, RedisServer, start_servers
+from tests.worker_process import State
 
 # A shell that is set up for some Tokenpulse must not steer the tests.
 for _name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
-    del os.environ[_name]
+    if _name != CACHE_VARIABLE:
+        del os.environ[_name]
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +32,13 @@ def broker(servers: LocalStack) -> Broker:
 
 
 @pytest.fixture(scope="session")
+def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    """One node for all tests that leave it running; every test makes topics of its own."""
+    with ApacheKafka(tmp_path_factory.mktemp("kafka")) as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session")
 def redis_server(servers: LocalStack) -> RedisServer:
     return RedisServer(servers.redis_url)
 
@@ -40,6 +50,13 @@ def redis_client(redis_server: RedisServer) -> Iterator[redis.Redis]:
         client.flushdb()
         yield client
         client.flushdb()
+
+
+@pytest.fixture
+def state_of(redis_server: RedisServer) -> Iterator[Callable[[Settings], State]]:
+    """What Redis holds for some settings."""
+    with redis_server.client() as client:
+        yield lambda settings: State(settings, client)
 
 
 @pytest.fixture

@@ -126,6 +126,7 @@ class StateWriter:
             "at_ms": round(at_s * 1_000),
             "worker": f"host:{partition}",
             "highwater": (await self.owned(partition))[1].next_offset + 7,
+            "readable": (await self.owned(partition))[1].next_offset + 4,
             "flush_s": 0.0125,
             **dict.fromkeys(("fenced", "conflicts", "rollbacks", "reseeks", "store_errors"), 0),
             **dict.fromkeys(("seen_ids", "seen_forgotten", "archived_ms"), 0),

@@ -54,7 +54,7 @@ class Broker:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
         await consumer.start()
         try:
-            partitions = sorted(await _partitions(consumer, topic))
+            partitions = sorted(await partitions_of(consumer, topic))
             log: dict[int, list[Any]] = {number: [] for number in partitions}
             tps = [TopicPartition(topic, number) for number in partitions]
             consumer.assign(tps)
@@ -71,9 +71,11 @@ class Broker:
         return log
 
 
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    await consumer.topics()  # all names: this broker would create a topic that is asked for
-    found: set[int] | None = consumer.partitions_for_topic(topic)
+async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+    """The partitions of a topic; fails where it does not exist."""
+    # All names: the embedded broker would create a topic that is asked for.
+    metadata = await consumer._client.fetch_all_metadata()
+    found: set[int] | None = metadata.partitions_for_topic(topic)
     assert found, f"{topic} does not exist"
     return found
 

@@ -34,7 +34,7 @@ def custody(offset=100, read_from=99):
 
 
 def batch(begin, end, highwater=1_000, generation=4, epoch=2):
-    return Log(generation, epoch, begin, end, highwater)
+    return Log(generation, epoch, begin, end, highwater, highwater)
 
 
 def test_the_next_batch_is_counted_from_where_the_counts_end():

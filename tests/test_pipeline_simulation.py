@@ -192,6 +192,7 @@ class Member:
             fetch_offset=begin,
             next_offset=until,
             highwater=self.world.end,
+            readable=self.world.end,
             offsets=range(begin, until),
             timestamps_ms=self.world.timestamps_ms[begin:until],
             values=self.world.values[begin:until],

@@ -21,7 +21,7 @@ from streams.embedded import environment
 from streams.report import Question, make_report
 from streams.sources.producer import EventProducer
 from streams.topics import create_topics
-from tests.servers import Broker, wait_until
+from tests.servers import Broker, partitions_of, wait_until
 
 SECRET = "a secret of the tests, long enough"
 START_S = 30  # for a worker to start, join and count on a loaded machine
@@ -256,10 +256,9 @@ def dead_letters(kafka: Kafka, distinct: int, timeout_s: float = 60) -> list[Any
         consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
         await consumer.start()
         try:
-            await consumer.topics()
             tps = [
                 TopicPartition(kafka.dlq_topic, number)
-                for number in consumer.partitions_for_topic(kafka.dlq_topic) or ()
+                for number in await partitions_of(consumer, kafka.dlq_topic)
             ]
             consumer.assign(tps)
             await consumer.seek_to_beginning(*tps)
