@@ -1,16 +1,76 @@
 #!/usr/bin/env bash
-# Installs what some checks need beyond Python: promtool and redis-server, from Debian's packages.
-# Harmless where they are there already; where they cannot be had, `make test` says what did not run.
+# Installs what some checks need beyond Python: promtool, redis-server, Java and Maven from Debian's
+# packages, and by Maven the Apache Kafka that tests/kafka/pom.xml names, into a cache directory.
+# Harmless where all is there already; where it cannot be had, `make test` says what did not run.
+#
+#   provision.sh        install, and verify every jar against tests/kafka/jars.sha256
+#   provision.sh lock   write tests/kafka/jars.sha256 anew, after a change of the pom
 set -euo pipefail
-missing=()
-command -v promtool >/dev/null || missing+=(prometheus)
-command -v redis-server >/dev/null || missing+=(redis-server)
-[ ${#missing[@]} -eq 0 ] && exit 0
-if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
-  echo "not installed: ${missing[*]} (needs apt-get and root)"
-  exit 0
+cd "$(dirname "$0")"
+
+install_packages() {
+  local missing=()
+  command -v promtool >/dev/null || missing+=(prometheus)
+  command -v redis-server >/dev/null || missing+=(redis-server)
+  command -v java >/dev/null || missing+=(default-jre-headless)
+  command -v mvn >/dev/null || missing+=(maven)
+  [ ${#missing[@]} -eq 0 ] && return
+  if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+    echo "not installed: ${missing[*]} (needs apt-get and root)"
+    return
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  # The packages start services; the tests start their own on free ports.
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+fetch_kafka() { # $1: an empty directory for the jars
+  mvn -B -q -Dstyle.color=never -f kafka/pom.xml \
+    org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$1"
+}
+
+digests() { # of all jars in $1, in a fixed order
+  (cd "$1" && LC_ALL=C sha256sum -- *.jar)
+}
+
+provide_kafka() {
+  local cache="${TOKENPULSE_TEST_CACHE:-$HOME/.cache/tokenpulse-tests}" version
+  version=$(sed -n 's/.* kafka_2\.13-\(.*\)\.jar$/\1/p' kafka/jars.sha256)
+  local there="$cache/kafka-$version"
+  # Compared as a whole: a jar too many is as wrong as one that differs.
+  if [ -d "$there" ] && digests "$there" | cmp -s - kafka/jars.sha256; then return; fi
+  if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
+    echo "not installed: Apache Kafka $version (needs java and mvn)"
+    return
+  fi
+  mkdir -p "$cache"
+  fetched=$(mktemp -d "$cache/fetch.XXXXXX")
+  trap 'rm -rf "$fetched"' EXIT
+  if ! fetch_kafka "$fetched"; then
+    echo "not installed: Apache Kafka $version (Maven could not fetch it, see above)"
+    return
+  fi
+  if ! digests "$fetched" | diff kafka/jars.sha256 -; then
+    echo "Apache Kafka $version: the jars fetched (>) are not those of tests/kafka/jars.sha256 (<);" \
+      "after a wanted change run: bash tests/provision.sh lock" >&2
+    exit 1
+  fi
+  rm -rf "$there"
+  mv "$fetched" "$there"
+}
+
+lock_kafka() {
+  fetched=$(mktemp -d)
+  trap 'rm -rf "$fetched"' EXIT
+  fetch_kafka "$fetched"
+  digests "$fetched" >kafka/jars.sha256
+}
+
+if [ "${1:-}" = lock ]; then
+  lock_kafka
+else
+  install_packages
+  provide_kafka
 fi
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-# The packages start services; the tests start their own on free ports.
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
