@@ -159,12 +159,14 @@ class Custody(Generic[C]):
     def admit(self, batch: Reading) -> Admission:
         """What to do with a batch. Of Count, the counts must have been moved past it, of Seek, the
         seek must have been made, before the next batch is shown."""
-        if batch.generation != self.generation or batch.epoch < self.epoch or self.halted:
+        if self.halted or batch.epoch < self.epoch:
+            return Drop()
+        self.highwater, self.readable = batch.highwater, batch.readable
+        if batch.generation != self.generation:
             return Drop()
         expected = self.counts.next_offset
         if batch.epoch > self.epoch:  # somebody else moved the position meanwhile
             return Seek(expected)
-        self.highwater, self.readable = batch.highwater, batch.readable
         if batch.highwater < expected:
             return self._doubt() or self._halt(
                 Why.LOG_TRUNCATED,

@@ -61,6 +61,7 @@ class Owned:
     archive_after: float = 0.0  # not before, after a failure
     order: str = ""  # the last one obeyed
     standing_order: str | None = None  # the one that was there when the partition was halted
+    consumed_at: float = field(default_factory=time.monotonic)
     flushed_at: float = field(default_factory=time.monotonic)
     flush_s: float = 0.0
 

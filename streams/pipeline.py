@@ -175,6 +175,7 @@ class Pipeline:
         try:
             async with owned.counting:
                 await self._admit(owned, batch)
+                owned.consumed_at = time.monotonic()
         except Lost as error:
             log.warning("partition %d: %s: loading it again", batch.partition, error)
             self.tallies.fenced += 1
@@ -282,16 +283,15 @@ class Pipeline:
 
     async def _hold_back(self) -> None:
         """Wait while too much is counted that the store does not have yet."""
-        if self._unflushed() <= self._worker.backlog_max_events:
+        if self._takes_more():
             return
         self._flush_wanted.set()
         async with self._flushed:
-            await self._flushed.wait_for(
-                lambda: self._unflushed() <= self._worker.backlog_max_events
-            )
+            await self._flushed.wait_for(self._takes_more)
 
-    def _unflushed(self) -> int:
-        return sum(owned.state.unflushed for owned in self._owned.values())
+    def _takes_more(self) -> bool:
+        unflushed = sum(owned.state.unflushed for owned in self._owned.values())
+        return unflushed <= self._worker.backlog_max_events
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -324,6 +324,8 @@ class Pipeline:
             except Lost as error:
                 log.warning("partition %d: %s: loading it again", owned.partition, error)
                 await self._reload(owned)
+            if self._is_ours(owned) and self._takes_more():
+                await self._upkeep.nudge(owned)
             await self._upkeep.pulse(owned)
         async with self._flushed:
             self._flushed.notify_all()

@@ -359,6 +359,10 @@ class Exporter(Section):
     customers_top: int = Field(
         50, ge=0, le=1_000, description="Customers that get series of their own; 0 for none."
     )
+    policies: tuple[str, ...] = Field(
+        ("default",),
+        description="Policies in force, as files or by the names of shipped ones (policies.md).",
+    )
     web_config_file: Path | None = Field(
         None,
         description="TLS and users of all pages, in the form of Prometheus' web configuration "

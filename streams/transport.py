@@ -114,20 +114,18 @@ class BatchThread(AIOKafkaConsumerThread):
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
         consumer._coordinator.check_errors()
-        # Taken before the fetch: what arrives after a rebalance must not pass for the new owner's.
-        generation: int = self.app.consumer_generation_id
         subscriptions = fetcher._subscriptions
         # Not its own context manager, which an exception leaves counting for ever.
         subscriptions._fetch_count += 1
         try:
-            return await self._fetched(fetcher, active_partitions, generation, timeout or 0.0)
+            return await self._fetched(fetcher, active_partitions, timeout or 0.0)
         finally:
             subscriptions._fetch_count -= 1
             if subscriptions._fetch_count == 0:
                 subscriptions._last_fetch_ended = time.monotonic()
 
     async def _fetched(
-        self, fetcher: Any, partitions: Set[TP], generation: int, timeout_s: float
+        self, fetcher: Any, partitions: Set[TP], timeout_s: float
     ) -> Mapping[TP, list[Batch]]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -148,7 +146,7 @@ class BatchThread(AIOKafkaConsumerThread):
                 batch = None
                 try:
                     if isinstance(found, FetchResult):
-                        batch = self._taken(found, generation)
+                        batch = self._taken(found)
                     else:
                         found.check_raise()
                 finally:
@@ -176,9 +174,14 @@ class BatchThread(AIOKafkaConsumerThread):
             del fetcher._records[tp]
             fetcher._notify(fetcher._wait_consume_future)
 
-    def _taken(self, found: FetchResult, generation: int) -> Batch | None:
-        limit = self.consumer.transport.max_batch_bytes
-        batch = take(found, generation, limit)
+    def _taken(self, found: FetchResult) -> Batch | None:
+        """The next records of a response, with the generation and the epoch of this moment.
+
+        A seek throws away what was fetched before it. So these records belong to whoever made the
+        last seek, however long before it the call began that waited for them.
+        """
+        generation: int = self.app.consumer_generation_id
+        batch = take(found, generation, self.consumer.transport.max_batch_bytes)
         if batch is None:
             return None
         return replace(batch, epoch=self.epochs.get(TP(batch.topic, batch.partition), 0))

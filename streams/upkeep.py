@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 CHECK_S = 15.0  # between two looks at how the store is set up
 ARCHIVE_RETRY_S = 60.0
+NUDGE_S = 15.0
 
 CURES = {
     Why.DEAD_LETTERS: "mend what produces them, then `tokenpulse partitions resume` lets those "
@@ -50,6 +51,26 @@ class Upkeep:
         """Read a partition on at an offset."""
         owned.custody.sought(await self._flow.seek(owned.partition, offset))
         self._flow.resume(owned.partition)
+
+    async def nudge(self, owned: Owned) -> None:
+        """Ask again for records that are known to be there and do not come: somewhere on the way a
+        batch was dropped, and no later one has shown the gap."""
+        custody, offset = owned.custody, owned.state.next_offset
+        silent_s = time.monotonic() - owned.consumed_at
+        if custody.halted or custody.readable <= offset or silent_s < NUDGE_S:
+            return
+        if owned.counting.locked():  # one has come
+            return
+        async with owned.counting:
+            log.warning(
+                "partition %d: nothing has come for %.0f s, reading on at offset %d once more",
+                owned.partition,
+                silent_s,
+                offset,
+            )
+            owned.consumed_at = time.monotonic()
+            self._tallies.reseeks += 1
+            await self.go_on(owned, offset)
 
     def halt(self, owned: Owned, halt: Halt) -> None:
         """Stop reading a partition until an operator has looked at it; nothing is lost."""

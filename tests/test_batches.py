@@ -571,6 +571,7 @@ def test_what_cannot_be_read_is_reported_once_and_fetched_again_later(
 async def report_once() -> None:
     thread = BatchThread.__new__(BatchThread)
     thread.epochs, thread._reported = {}, set()
+    thread.app = SimpleNamespace(consumer_generation_id=1)
     thread.consumer = SimpleNamespace(transport=SimpleNamespace(max_batch_bytes=MB))
     dropped = asyncio.Event()
     bad = Partition().fetched(sealed(packed(0, [b"a"]), b"nonsense"))
@@ -582,9 +583,9 @@ async def report_once() -> None:
         _create_fetch_waiter=asyncio.get_running_loop().create_future,
         _notify=lambda _: dropped.set(),
     )
-    [[batch]] = (await thread._fetched(fetcher, {TP}, 1, 0)).values()
+    [[batch]] = (await thread._fetched(fetcher, {TP}, 0)).values()
     assert batch.unreadable is not None
-    assert await thread._fetched(fetcher, {TP}, 1, 0) == {}
+    assert await thread._fetched(fetcher, {TP}, 0) == {}
     assert fetcher._records == {TP: bad}  # so nothing is fetched in between
     await asyncio.wait_for(dropped.wait(), 30)
     assert not fetcher._records
