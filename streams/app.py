@@ -31,6 +31,8 @@ TEN_YEARS_S = 315_360_000.0
 # Faust gives up on a seek, and on every one after it, when it takes longer than its request
 # timeout, which is set to 90 s below.
 LOADING_DEADLINE_S = 80.0
+# Less than the grace that orchestrators give, which is 30 s and more.
+ENDING_DEADLINE_S = 25.0
 
 
 class KafkaDeadLetters:
@@ -246,7 +248,7 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline) -> None:
 
     @app.on_before_shutdown.connect  # type: ignore[arg-type]
     async def write_all(app: Any, *_: Any, **__: Any) -> None:
-        watchdog.stop()
+        watchdog.expect_end(ENDING_DEADLINE_S)
         await pipeline.revoke()  # bounded by itself
 
 

@@ -151,7 +151,9 @@ class RedisStore:
         owner, *values = cast(
             list[bytes | None], await self._redis.hmget(claim.key, ["owner", *fields])
         )
-        if owner is None or owner.decode() != claim.owner:
+        if owner is None:
+            raise Lost(f"{claim.key}: the state is gone")
+        if owner.decode() != claim.owner:
             raise Lost(f"{claim.key}: another worker claimed it")
         found = zip(fields, values, strict=True)
         return {name: value for name, value in found if value is not None}

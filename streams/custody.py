@@ -8,7 +8,7 @@ numbers: the offset up to which the counts reach, and the epoch, which rises wit
 that what was fetched before a seek is known for what it is:
 
     offsets   ...| read again, to know recent request ids |  counted from here on ...
-             read_from                            counts.next_offset
+             read_from        wanted ->           counts.next_offset
 """
 
 from dataclasses import dataclass, field
@@ -143,10 +143,11 @@ class Custody(Generic[C]):
     readable: int = 0
     halted: Halt | None = None
     _doubts: int = 0
+    _read_to: int = field(init=False)
     _unproven: Witness | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self._unproven = self.counts.witness
+        self._read_to, self._unproven = self.read_from, self.counts.witness
 
     def resume(self) -> None:
         """Somebody has looked at what halted it."""
@@ -164,18 +165,19 @@ class Custody(Generic[C]):
         self.highwater, self.readable = batch.highwater, batch.readable
         if batch.generation != self.generation:
             return Drop()
-        expected = self.counts.next_offset
+        expected, wanted = self.counts.next_offset, self.wanted
         if batch.epoch > self.epoch:  # somebody else moved the position meanwhile
-            return Seek(expected)
+            return Seek(wanted)
         if batch.highwater < expected:
             return self._doubt() or self._halt(
                 Why.LOG_TRUNCATED,
                 f"the log ends at offset {batch.highwater}, before what was counted of it",
             )
-        if batch.fetch_offset > expected and (again := self._doubt()):
+        if batch.fetch_offset > wanted and (again := self._doubt()):
             return again
         if batch.unreadable is not None:
             if batch.fetch_offset < expected:  # it was only to be remembered
+                self._read_to = expected
                 return Seek(expected)
             return self._halt(Why.UNREADABLE, batch.unreadable.why)
         if not self._proven(batch):
@@ -186,8 +188,13 @@ class Custody(Generic[C]):
             )
         if batch.next_offset <= batch.fetch_offset:
             return Drop()
-        self._doubts = 0
+        self._doubts, self._read_to = 0, max(self._read_to, batch.next_offset)
         return Count(self._first_to_count(batch), max(0, batch.fetch_offset - expected))
+
+    @property
+    def wanted(self) -> int:
+        """The offset at which the next batch must begin."""
+        return min(self._read_to, self.counts.next_offset)
 
     def _first_to_count(self, batch: Reading) -> int:
         return max(self.counts.next_offset, batch.fetch_offset)
@@ -195,7 +202,7 @@ class Custody(Generic[C]):
     def _doubt(self) -> Seek | None:
         """Ask again before something final is concluded; None once it is certain."""
         self._doubts += 1
-        return Seek(self.counts.next_offset) if self._doubts < CERTAIN else None
+        return Seek(self.wanted) if self._doubts < CERTAIN else None
 
     def _halt(self, why: Why, detail: str) -> Halt:
         return Halt(why, self.counts.next_offset, detail)

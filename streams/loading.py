@@ -56,6 +56,7 @@ class Loader:
             limits.service_tiers,
             limits.series,
             limits.customers,
+            limits.customer_models,
         )
         self._hashed = customer_hasher(worker.customer_secret())
         self._thresholds = Thresholds.of_seconds(

@@ -62,6 +62,7 @@ class Owned:
     order: str = ""  # the last one obeyed
     standing_order: str | None = None  # the one that was there when the partition was halted
     consumed_at: float = field(default_factory=time.monotonic)
+    seen_stored_at: float = field(default_factory=time.monotonic)
     flushed_at: float = field(default_factory=time.monotonic)
     flush_s: float = 0.0
 

@@ -71,6 +71,7 @@ class PartitionState:
         self._slices: dict[SliceId, list[Tally]] = {}  # least recently used first
         self._dirty: set[SliceId] = set()
         self._deletes: set[SliceId] = set()
+        self._sent: tuple[set[SliceId], set[SliceId]] | None = None  # both, not confirmed yet
         self.index: dict[SliceId, int] = {}
         self.watermark_ms: int | None = None
         self.since_ms: int | None = None
@@ -86,7 +87,7 @@ class PartitionState:
         self.recent: Mapping[int, int] = {}  # kept for duplicates.py
         self.archived_at_ms = 0
         self._changed = False
-        self._names_stored = (0, 0)
+        self._names_stored = self._names_sent = (0, 0)
         if "meta" in stored.fields:
             self._restore(stored.fields)
 
@@ -98,14 +99,11 @@ class PartitionState:
         self._unplaced = dict(meta.unplaced)
         self.registry.folded.update(meta.folded)
         self.sequence = meta.sequence
-        self.begun_at, self.lost_records, self.rebuilt = (
-            meta.begun_at,
-            meta.lost_records,
-            meta.rebuilt,
-        )
+        self.begun_at, self.rebuilt = meta.begun_at, meta.rebuilt
+        self.lost_records = meta.lost_records
         self.gaps, self.witness = list(meta.gaps), meta.witness
         self.recent, self.archived_at_ms = meta.recent, meta.archived_at_ms
-        self._names_stored = (meta.series, meta.cubes)
+        self._names_stored = self._names_sent = (meta.series, meta.cubes)
         totals = Tally.unpack(fields["totals"])
         if meta.edges != self._edges:
             # Other edges: the exported histograms begin again at zero, a counter reset, as a new
@@ -123,7 +121,7 @@ class PartitionState:
     @property
     def changed(self) -> bool:
         """Whether anything is to be written."""
-        return self._changed or self.next_offset != self.stored_offset
+        return self._changed or self._sent is not None or self.next_offset != self.stored_offset
 
     def missing(self, decoded: Decoded) -> list[SliceId]:
         """Slices that `apply` will need and that are only in the store."""
@@ -268,14 +266,19 @@ class PartitionState:
         self._changed = True
 
     def snapshot(self, written_at_ms: int) -> Snapshot:
-        """What must be written so that the store equals this state."""
+        """What must be written so that the store equals this state; also what was in snapshots
+        before it that nobody has confirmed."""
         self.sequence += 1
+        if self._sent is not None:
+            self._dirty |= self._sent[0] & self._slices.keys()
+            self._deletes |= self._sent[1]
         fields: dict[str, bytes] = {}
         for of in sorted(self._dirty):
             self._slices[of] = [Tally.merged(self._slices[of])]
             fields[slice_field(of)] = self._slices[of][0].pack()
             self.index[of] = self.sequence
         deletes = [slice_field(of) for of in sorted(self._deletes)]
+        self._sent = self._dirty, self._deletes
         self._dirty, self._deletes = set(), set()
         levels: list[dict[int, int]] = [{} for _ in LEVELS]
         for of in sorted(self.index):
@@ -292,7 +295,7 @@ class PartitionState:
                 if have > stored:
                     part = keys[chunk * CHUNK : (chunk + 1) * CHUNK]
                     fields[f"{name}:{chunk}"] = msgspec.msgpack.encode(part)
-        self._names_stored = names
+        self._names_sent = names
         fields["meta"] = msgspec.msgpack.encode(
             Meta(
                 schema=SCHEMA,
@@ -319,18 +322,20 @@ class PartitionState:
         return Snapshot(self.sequence, self.stored_offset, self.next_offset, fields, deletes)
 
     def confirm(self, snapshot: Snapshot) -> None:
-        """The store holds `snapshot` now."""
-        self.stored_offset = snapshot.to_offset
+        """The store holds `snapshot`, the last one taken, now."""
+        self.stored_offset, self._names_stored = snapshot.to_offset, self._names_sent
+        self._sent = None
 
     def evict(self, budget_bytes: int) -> None:
         """Forget slices that the store holds, down to the budget: first those that are part of a
         coarser one already, and of these the least recently used."""
         sizes = {of: sum(t.size_bytes for t in parts) for of, parts in self._slices.items()}
         total = sum(sizes.values())
+        unwritten = self._dirty | (self._sent[0] if self._sent is not None else set())
         for of in sorted(self._slices, key=self._awaits_merging):
             if total <= budget_bytes:
                 return
-            if of not in self._dirty:
+            if of not in unwritten:
                 del self._slices[of]
                 total -= sizes[of]
 

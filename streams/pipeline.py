@@ -64,6 +64,7 @@ class Pipeline:
             horizon_ms=HORIZON_S * 1_000,
         )
         self._owned: dict[int, Owned] = {}
+        self._given_back: Mapping[int, int] = {}  # stored offsets, for Kafka's last commit
         self._flush_wanted = asyncio.Event()
         self._store_answers = True
         self._flushed = asyncio.Condition()
@@ -87,7 +88,7 @@ class Pipeline:
         loaded = await asyncio.gather(
             *(self._load(one, generation, committed[one], len(wanted)) for one in wanted)
         )
-        self._owned = {owned.partition: owned for owned in loaded}
+        self._owned, self._given_back = {owned.partition: owned for owned in loaded}, {}
         return {one: owned.custody.read_from for one, owned in self._owned.items()}
 
     def sought(self, epochs: Mapping[int, int]) -> None:
@@ -120,11 +121,13 @@ class Pipeline:
     async def revoke(self) -> None:
         """Partitions are about to move: write what is counted, if that is quick, and forget."""
         owned, self._owned = list(self._owned.values()), {}
+        self._given_back = {}
         try:
             async with asyncio.timeout(REVOKE_DEADLINE_S):
                 await asyncio.gather(*(self._flush(one, retry=False) for one in owned))
-        except (TimeoutError, StoreError, Lost) as error:
-            log.warning("not everything was written before giving partitions back: %s", error)
+        except Exception as error:  # whatever it is: what was not written is counted again
+            log.warning("not everything was written before giving partitions back: %r", error)
+        self._given_back = {one.partition: one.state.stored_offset for one in owned}
 
     def durable(self) -> Mapping[int, int]:
         """Per partition the offset whose records are all in the store."""
@@ -162,7 +165,10 @@ class Pipeline:
             return None
         # What the store has confirmed to us counts for more than what was committed to Kafka.
         known = max(committed[owned.partition], owned.state.stored_offset)
-        return await self._load(owned.partition, custody.generation, known, len(self._owned))
+        fresh = await self._load(owned.partition, custody.generation, known, len(self._owned))
+        if fresh.state.rebuilt and fresh.state.stored_offset < known:
+            fresh.state.mark_rebuilt(max(fresh.state.rebuilt, owned.state.rebuilt + 1))
+        return fresh
 
     # -- counting --------------------------------------------------------------------------------
 
@@ -321,17 +327,21 @@ class Pipeline:
             try:
                 if self._upkeep.store_is_fit:
                     await self._flush(owned)
+                    await self._upkeep.check_state(owned)
             except Lost as error:
                 log.warning("partition %d: %s: loading it again", owned.partition, error)
                 await self._reload(owned)
-            if self._is_ours(owned) and self._takes_more():
-                await self._upkeep.nudge(owned)
-            await self._upkeep.pulse(owned)
+            if self._is_ours(owned):
+                if self._takes_more():
+                    await self._upkeep.nudge(owned)
+                await self._upkeep.pulse(owned)
         async with self._flushed:
             self._flushed.notify_all()
 
     async def _flush(self, owned: Owned, retry: bool = True) -> None:
         async with owned.flushing:
+            if retry and not self._is_ours(owned):
+                return  # given back meanwhile, with a last checkpoint of its own
             state = owned.state
             if not state.changed:
                 if owned.custody.readable <= state.stored_offset:

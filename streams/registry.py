@@ -32,6 +32,7 @@ class Caps(NamedTuple):
     service_tier: int
     series: int
     customers: int
+    customer_models: int = 100_000  # pairs
 
 
 def customer_hasher(secret: bytes) -> Callable[[str], str]:
@@ -98,6 +99,10 @@ class Registry:
                 self.folded["customer"] += events[at]
                 customer = OTHER
             key = (customer, model if model in models else OTHER)
+            full = len(self.cubes) >= self._caps.customer_models
+            if full and key not in self._cube_number and key[1] != OTHER:
+                self.folded["customer_model"] += events[at]
+                key = (customer, OTHER)
             number = self._cube_number.get(key)
             numbers[at] = self._add_cube(key) if number is None else number
         return numbers

@@ -201,6 +201,13 @@ class Limits(Section):
         2_000, ge=1, le=100_000, description="Distinct (model, region, channel, tier)."
     )
     customers: int = Field(20_000, ge=1, le=200_000, description="Distinct customers.")
+    customer_models: int = Field(
+        100_000,
+        ge=1,
+        le=1_000_000,
+        description="Distinct (customer, model); further ones are counted as the customer's "
+        "`__other__` model.",
+    )
 
 
 Targets = Annotated[tuple[Annotated[float, Field(gt=0, le=86_400)], ...], Field(max_length=16)]

@@ -55,7 +55,7 @@ class Upkeep:
     async def nudge(self, owned: Owned) -> None:
         """Ask again for records that are known to be there and do not come: somewhere on the way a
         batch was dropped, and no later one has shown the gap."""
-        custody, offset = owned.custody, owned.state.next_offset
+        custody, offset = owned.custody, owned.custody.wanted
         silent_s = time.monotonic() - owned.consumed_at
         if custody.halted or custody.readable <= offset or silent_s < NUDGE_S:
             return
@@ -121,7 +121,7 @@ class Upkeep:
                 order.by,
                 order.reason,
             )
-            await self.go_on(owned, state.next_offset)
+            await self.go_on(owned, owned.custody.wanted)
 
     # -- signs of life ---------------------------------------------------------------------------
 
@@ -181,6 +181,20 @@ class Upkeep:
         elif self._unfit and not found:
             log.warning("writing again: the store is fit")
         self._unfit = found
+
+    async def check_state(self, owned: Owned) -> None:
+        """Look from time to time whether the store still has what it confirmed; where nothing
+        arrives, no checkpoint would find out. Raises Lost."""
+        if time.monotonic() - owned.seen_stored_at < CHECK_S:
+            return
+        owned.seen_stored_at = time.monotonic()
+        async with owned.flushing:
+            try:
+                found = await self._store.look(owned.custody.claim, ["offset"])
+            except StoreError:
+                return  # it does not answer, which others notice
+            if int(found.get("offset", b"0")) != owned.state.stored_offset:
+                raise Lost("the store went back to an older state")
 
     async def archive(self, owned: Owned) -> None:
         """Write a partition's state to the archive, if it is due."""

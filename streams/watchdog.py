@@ -31,8 +31,19 @@ class Watchdog:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching; the process is about to end by itself."""
+        """Stop watching."""
         self._stopping.set()
+
+    def expect_end(self, within_s: float) -> None:
+        """The process is about to end by itself; if it does not, it is ended. All that matters is
+        written by then."""
+        until = time.monotonic() + within_s
+
+        def overdue() -> str | None:
+            late = time.monotonic() > until
+            return f"told to end, it had not after {within_s:g} s" if late else None
+
+        self._checks = [overdue]
 
     def _watch(self) -> None:
         while not self._stopping.wait(PERIOD_S):

@@ -216,6 +216,9 @@ def named(count, caps, hashed):
             folded["customer"] += 1
         customers.update({customer} - {OTHER})
         cube = (customer, row.cube[1] if row.cube[1] in places[0] else OTHER)
+        if cube not in cubes and len(cubes) >= caps.customer_models and cube[1] != OTHER:
+            cube = (customer, OTHER)
+            folded["customer_model"] += 1
         if cube not in cubes:
             cubes.append(cube)
         rows.append(replace(row, series=key, cube=cube))

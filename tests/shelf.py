@@ -121,7 +121,7 @@ class Shelf:
     def write(self, snapshot):
         assert snapshot.from_offset == self.offset
         for name in snapshot.deletes:
-            del self.fields[name]  # only what is stored is ever deleted
+            self.fields.pop(name, None)  # it may have come and gone in a checkpoint that got lost
         self.fields.update(snapshot.fields)
         self.offset = snapshot.to_offset
 

@@ -26,7 +26,7 @@ class Remembering(Counts):
     witness = LAST
 
 
-def custody(offset=100, read_from=99):
+def custody(offset=100, read_from=100):
     counts = Remembering(offset, {})
     held = Custody(0, 4, Claimed("k", "1:a", Stored(offset)), counts, read_from)
     held.sought(2)
@@ -66,6 +66,22 @@ def test_records_are_given_up_only_when_they_are_missing_again_and_again():
         assert held.admit(batch(150, 160, epoch=epoch)) == Seek(100)
         held.sought(epoch + 1)
     assert held.admit(batch(150, 160, epoch=1 + CERTAIN)) == Count(150, gone=50)
+
+
+def test_a_hole_in_what_is_read_again_is_asked_for_and_then_passed_over_without_a_loss():
+    #   read again from 80 on, but Kafka begins at 90 | counted: 100 ...
+    held = custody(read_from=80)
+    for epoch in range(2, 1 + CERTAIN):
+        assert held.admit(batch(90, 110, epoch=epoch)) == Seek(80)
+        held.sought(epoch + 1)
+    assert held.admit(batch(90, 110, epoch=1 + CERTAIN)) == Count(100)
+
+
+def test_after_a_part_was_read_again_reading_goes_on_behind_it():
+    held = custody(read_from=80)
+    assert held.admit(batch(80, 90)) == Count(100)
+    assert held.admit(batch(95, 110)) == Seek(90)
+    assert held.admit(batch(300, 310, epoch=3)) == Seek(90)
 
 
 def test_a_batch_in_between_takes_the_doubts_away():

@@ -339,3 +339,17 @@ def test_a_log_made_again_is_counted_from_where_an_operator_says():
 def test_marks_are_written_even_when_nothing_was_counted():
     meta = meta_after(lambda state: state.mark_rebuilt(2), lambda state: state.mark_archived(77))
     assert (meta.rebuilt, meta.archived_at_ms) == (2, 77)
+
+
+@given(LOGS, st.integers(1, 5))
+def test_a_checkpoint_that_got_lost_is_part_of_the_next_one(log, size):
+    shelf = Shelf()
+    state = loaded(shelf)
+    for until in [*range(size, len(log), size), len(log)]:
+        count(state, shelf, log, until)
+        state.snapshot(7)  # never arrives
+        state.evict(0)  # of what was not written, nothing
+    assert state.changed
+    checkpoint(state, shelf)
+    assert not state.changed
+    assert shelf.lasting() == shelf_after(log).lasting()

@@ -30,6 +30,7 @@ SMALL = st.builds(
     *(st.integers(1, 3) for _ in range(4)),
     series=st.integers(1, 5),
     customers=st.integers(1, 4),
+    customer_models=st.integers(1, 6),
 )
 ONE_OF_EACH = Caps(1, 1, 1, 1, series=1, customers=1)
 STRANGE = {"model": "b", "region": "r", "channel": "c", "service_tier": "t"}
@@ -175,3 +176,12 @@ def test_a_refused_record_names_nobody():
     log = [(plain(NOON, model="never")[0], -1), plain(NOON)]
     assert judge(log).columns.series == [("a", "unknown", "unknown", "unknown")]
     assert [name[0] for name in shelf_after(log).names()[0]] == ["a"]
+
+
+def test_pairs_of_customer_and_model_beyond_the_limit_become_the_customers_other_model():
+    registry = Registry(Caps(9, 9, 9, 9, 99, 9, customer_models=2), str.upper)
+    registry.series_numbers([("m1", "r", "c", "t"), ("m2", "r", "c", "t")], [1, 1])
+    pairs = [("ann", "m1"), ("bob", "m1"), ("ann", "m2"), ("bob", "m2"), ("ann", "m1")]
+    registry.cube_numbers(pairs, [1, 2, 4, 8, 16])
+    assert registry.cubes == [("ANN", "m1"), ("BOB", "m1"), ("ANN", OTHER), ("BOB", OTHER)]
+    assert registry.folded == {"customer_model": 12}
