@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+MINUTES ?= 5
+SEED ?=
 
-.PHONY: help setup up test lint bench lock audit docs clean
+.PHONY: help setup up test chaos lint bench lock audit docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +32,9 @@ up: .venv/.run ## run everything on this machine with simulated traffic; Ctrl-C 
 
 test: .venv/.dev ## run every test this machine can run, and say which could not run
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: .venv/.dev ## break everything at random for MINUTES=5, then recount; SEED=n repeats a run
+	@CHAOS_MINUTES=$(MINUTES) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/test_chaos.py $(ARGS)
 
 lint: .venv/.dev ## formatting, lint and types
 	@$(BIN)/ruff format --check .
