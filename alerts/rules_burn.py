@@ -1,0 +1,67 @@
+"""Which burn rates alert, over which windows: exact, from the table that Google recommends.
+
+Pure. A burn rate is the speed at which an error budget is spent; 1 spends all of it in exactly the
+period. An alert needs both windows over the factor: the long one shows that enough was spent to
+matter, the short one (a twelfth) that it is still being spent, so the alert ends soon after.
+"""
+
+from fractions import Fraction
+from typing import NamedTuple
+
+from alerts.policy import Promise
+from alerts.scope import RollingDays
+
+_HOUR_S = 3_600
+MONTH_S = 30 * 24 * _HOUR_S  # what a calendar month is taken for here
+
+# Severity, long window, short window, share of the period's error budget spent in the long one.
+# Source: Google SRE Workbook, https://sre.google/workbook/alerting-on-slos/; for 30 days these are
+# 14.4, 6, 3 and 1.
+RECOMMENDED = (
+    ("page", "1h", "5m", Fraction(2, 100)),
+    ("page", "6h", "30m", Fraction(5, 100)),
+    ("ticket", "1d", "2h", Fraction(10, 100)),
+    ("ticket", "3d", "6h", Fraction(10, 100)),
+)
+BURN_WINDOWS_S = {
+    "5m": 300,
+    "30m": 1_800,
+    "1h": _HOUR_S,
+    "2h": 2 * _HOUR_S,
+    "6h": 6 * _HOUR_S,
+    "1d": 24 * _HOUR_S,
+    "3d": 72 * _HOUR_S,
+}
+
+
+class BurnLevel(NamedTuple):
+    """Alert while both windows burn faster than `factor`."""
+
+    severity: str
+    long: str
+    short: str
+    factor: Fraction
+    budget_share: Fraction  # of the period's error budget, gone after `long` at this speed
+
+
+def period_s(promise: Promise) -> int:
+    """Length of the period in seconds; a calendar month counts as 30 days."""
+    if isinstance(promise.period, RollingDays):
+        return promise.period.rolling_days * 24 * _HOUR_S
+    return MONTH_S
+
+
+def burn_levels(promise: Promise) -> tuple[BurnLevel, ...]:
+    """The levels that mean something for this objective.
+
+    Left out: speeds that the period sustains (a factor under 1, of short periods), and speeds that
+    even a full outage does not reach (loose targets). Pages become none where the objective's
+    severity says so.
+    """
+    found = []
+    for severity, long, short, share in RECOMMENDED:
+        factor = share * Fraction(period_s(promise), BURN_WINDOWS_S[long])
+        is_wanted = promise.severity == "page" or severity == promise.severity
+        if is_wanted and 1 <= factor < 1 / promise.error_budget:
+            found.append(BurnLevel(severity, long, short, factor, share))
+    return tuple(found)

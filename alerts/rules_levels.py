@@ -1,0 +1,269 @@
+"""Rules for objectives with levels: a latency percentile, the cache hit ratio, token volume.
+
+Pure. They read rolling windows of event time. A level is over once the value of a shorter window is
+clearly back (a tenth better), not only once the bad minutes have left the long one.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+from alerts.indicators import CacheHitRatio, TokenVolumeDrop
+from alerts.loading import PolicyError
+from alerts.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
+from alerts.rules_model import (
+    KEEP_FIRING_S,
+    Alert,
+    Read,
+    Selection,
+    added,
+    any_of,
+    dashboard,
+    newest,
+    number,
+    quoted,
+    whom,
+)
+from alerts.rules_promises import objective_labels
+from alerts.values import latency_text, percent_text
+from exporters import catalogue
+from streams.windows import ROLLING_S
+
+# The window that tells whether a longer one still describes the present.
+_SHORTER = {"5m": "1m", "30m": "5m", "1h": "5m", "6h": "30m", "24h": "1h", "3d": "6h", "30d": "3d"}
+_BETTER = Fraction(1, 10)
+# Requests that the watched window would hold if it were like the baseline: with fewer, a third of
+# the usual volume is chance.
+FEWEST_EXPECTED = 50
+_TREND = "24h"
+_NAMES = {"ttft": "TokenpulseTtftHigh", "tpot": "TokenpulseTpotHigh"}
+_DURATION = "TokenpulseDurationHigh"
+_WORDS = {"ttft": "time to first token", "tpot": "time per output token", "duration": "duration"}
+_LIVE = dashboard("live", "model", "region")
+
+
+def latency_alerts(policy: Policy, objective: LatencyNow) -> Iterator[Alert]:
+    """One rule a level."""
+    selection = Selection.of(objective.scope)
+    for level in objective.levels:
+        if selection.is_one_series:
+            alert = _percentile(objective, selection, level)
+        else:
+            alert = _share_within(objective, selection, level)
+        yield replace(
+            alert,
+            severity=level.severity,
+            for_s=level.for_s,
+            labels=_labels(policy, objective),
+            link=_LIVE,
+        )
+
+
+def share_alerts(policy: Policy, objective: ShareNow) -> Iterator[Alert]:
+    """One rule a level. Raises PolicyError for what the windows cannot answer."""
+    selection = Selection.of(objective.scope)
+    if selection.names.get("customer") or "customer" in objective.scope.dimensions() != {
+        "customer"
+    }:
+        raise PolicyError(
+            f"{policy.name}: objective {objective.name}: scope: windows know customers by the name "
+            "that the directory gives them, and not by model; write {per: customer}"
+        )
+    for level in objective.levels:
+        if isinstance(objective.indicator, CacheHitRatio):
+            alert = _cache_hit(objective, objective.indicator, selection, level)
+        else:
+            alert = _token_volume(objective, objective.indicator, selection, level)
+        yield replace(
+            alert,
+            severity=level.severity,
+            for_s=level.for_s,
+            labels=_labels(policy, objective),
+        )
+
+
+def _percentile(objective: LatencyNow, selection: Selection, level: LatencyLevel) -> Alert:
+    indicator = objective.indicator
+    windows = _read(indicator.window)
+    quantile = "=" + quoted(number(Fraction(indicator.percentile, 100)))
+
+    def value(window: str) -> str:
+        spec = catalogue.WINDOW_QUANTILES[indicator.measure]
+        return newest(spec, selection.matchers(window) | {"quantile": quantile}, selection.by)
+
+    samples = newest(
+        catalogue.WINDOW_SAMPLES[indicator.measure],
+        selection.matchers(indicator.window),
+        selection.by,
+    )
+    limit_s = Fraction(level.above_us, 10**6)
+    expr = (
+        f"{value(indicator.window)} > {number(limit_s)}\nand {samples} >= {indicator.min_samples}"
+    )
+    for shorter in windows[1:]:
+        expr += f"\nunless {value(shorter)} <= {number(limit_s * (1 - _BETTER))}"
+    return _latency_alert(
+        objective, level, expr, "{{ $value | humanizeDuration }}", selection, windows
+    )
+
+
+def _share_within(objective: LatencyNow, selection: Selection, level: LatencyLevel) -> Alert:
+    """Percentiles of several series cannot be put together, but counts can: P95 <= 300 ms is that
+    at least 95 % are at or under 300 ms."""
+    indicator = objective.indicator
+    limit_s = Fraction(level.above_us, 10**6)
+    matchers = selection.matchers(indicator.window)
+    counted = newest(catalogue.WINDOW_SAMPLES[indicator.measure], matchers, selection.labels)
+    within = newest(
+        catalogue.WITHIN_TARGET_RATIO,
+        matchers
+        | {
+            "latency": any_of((indicator.measure,)),
+            "target_seconds": any_of((f"{float(limit_s):g}",)),
+        },
+        selection.labels,
+    )
+    samples = added(counted, selection.by)
+    expr = (
+        f"{added(f'round({within} * {counted})', selection.by)} / {samples}"
+        f" < {number(Fraction(indicator.percentile, 100))}"
+        f"\nand {samples} >= {indicator.min_samples}"
+    )
+    said = f"{{{{ $value | humanizePercentage }}}} within {latency_text(level.above_us)}"
+    return _latency_alert(objective, level, expr, said, selection, (indicator.window,))
+
+
+def _latency_alert(
+    objective: LatencyNow,
+    level: LatencyLevel,
+    expr: str,
+    value: str,
+    selection: Selection,
+    windows: tuple[str, ...],
+) -> Alert:
+    indicator = objective.indicator
+    what = f"P{indicator.percentile} {_WORDS[indicator.measure]}"
+    limit = latency_text(level.above_us)
+    return Alert(
+        name=_NAMES.get(indicator.measure, _DURATION),
+        severity=level.severity,
+        expr=expr,
+        summary=f"{what} is over {limit}: {value}{whom(selection.by)}",
+        description=f"{_said(objective)}Over the last {indicator.window} it is {value}, the target "
+        f"is a {what} of at most {limit}.",
+        value=value,
+        target=f"at most {limit}",
+        keep_firing_s=KEEP_FIRING_S,
+        reads=tuple(Read(selection.scope, window) for window in windows),
+    )
+
+
+def _cache_hit(
+    objective: ShareNow, indicator: CacheHitRatio, selection: Selection, level: ShareLevel
+) -> Alert:
+    windows = _read(indicator.window)
+
+    def ratio(window: str) -> str:
+        if selection.is_one_series:
+            return newest(catalogue.CACHE_HIT_RATIO, selection.matchers(window), selection.by)
+        cached = _tokens(selection, window, {"type": any_of(("cached_input",))})
+        return f"{cached} / {_input_tokens(selection, window)}"
+
+    expr = (
+        f"{ratio(indicator.window)} < {number(level.below)}"
+        f"\nand {_input_tokens(selection, indicator.window)} >= {indicator.min_input_tokens}"
+    )
+    for shorter in windows[1:]:
+        expr += f"\nunless {ratio(shorter)} >= {number(level.below * (1 + _BETTER))}"
+    value, below = "{{ $value | humanizePercentage }}", percent_text(level.below)
+    return Alert(
+        name="TokenpulseCacheHitLow",
+        severity=level.severity,
+        expr=expr,
+        summary=f"Cache hit ratio is under {below}: {value}{whom(selection.by)}",
+        description=f"{_said(objective)}Over the last {indicator.window} {value} of the input "
+        f"tokens came from the cache, the target is at least {below}. {_trend(selection)}",
+        value=value,
+        target=f"at least {below}",
+        keep_firing_s=KEEP_FIRING_S,
+        link=dashboard("cache", "model"),
+        reads=tuple(Read(selection.scope, window) for window in windows),
+    )
+
+
+def _input_tokens(selection: Selection, window: str) -> str:
+    every = newest(catalogue.WINDOW_INPUT_TOKENS, selection.matchers(window), selection.labels)
+    return every if selection.is_one_series else added(every, selection.by)
+
+
+def _tokens(selection: Selection, window: str, more: Mapping[str, str] | None = None) -> str:
+    """PromQL: tokens of all types, or of what `more` matches; nothing where none were seen."""
+    matchers = selection.matchers(window) | dict(more or {})
+    every = newest(catalogue.WINDOW_TOKENS, matchers, (*selection.labels, "type"))
+    return added(every, selection.by)
+
+
+def _trend(selection: Selection) -> str:
+    """Template: where the ratio comes from; nothing where it is not published as one series."""
+    if selection.scope == "series":
+        return ""
+    about = f"scope='{selection.scope}',window='{_TREND}'"
+    name = catalogue.CACHE_HIT_RATIO.name
+    label = "" if selection.scope == "fleet" else selection.scope
+    asked = (
+        f'printf "{name}{{{about},{label}=%q}}" $labels.{label} | query'
+        if label
+        else f'query "{name}{{{about}}}"'
+    )
+    return (
+        f"{{{{ with {asked} }}}}Over the last {_TREND} it was "
+        "{{ . | first | value | humanizePercentage }}.{{ end }}"
+    )
+
+
+def _token_volume(
+    objective: ShareNow, indicator: TokenVolumeDrop, selection: Selection, level: ShareLevel
+) -> Alert:
+    now = _tokens(selection, indicator.window)
+    baseline = _tokens(selection, indicator.baseline)
+    requests = added(
+        newest(
+            catalogue.WINDOW_REQUESTS,
+            selection.matchers(indicator.baseline),
+            (*selection.labels, "outcome"),
+        ),
+        selection.by,
+    )
+    times = Fraction(ROLLING_S[indicator.baseline], ROLLING_S[indicator.window])
+    below = percent_text(level.below)
+    value = "{{ $value | humanizePercentage }}"
+    return Alert(
+        name="TokenpulseTokenVolumeDrop",
+        severity=level.severity,
+        expr=f"({now} or 0 * {baseline}) / {baseline} * {number(times)}"
+        f" < {number(level.below)}\nand {baseline} >= {indicator.min_baseline_tokens}"
+        f"\nand {requests} >= {number(FEWEST_EXPECTED * times)}",
+        summary=f"Token volume fell to {value} of the last {indicator.baseline}"
+        f"{whom(selection.by)}",
+        description=f"{_said(objective)}Tokens per second over the last {indicator.window} are "
+        f"{value} of those over the last {indicator.baseline}; told below {below}.",
+        value=value,
+        target=f"at least {below} of the last {indicator.baseline}",
+        keep_firing_s=KEEP_FIRING_S,
+        link=_LIVE,
+        reads=tuple(
+            Read(selection.scope, window) for window in (indicator.window, indicator.baseline)
+        ),
+    )
+
+
+def _read(window: str) -> tuple[str, ...]:
+    return (window, _SHORTER[window]) if window in _SHORTER else (window,)
+
+
+def _said(objective: LatencyNow | ShareNow) -> str:
+    return f"{' '.join(objective.about.split())} " if objective.about else ""
+
+
+def _labels(policy: Policy, objective: LatencyNow | ShareNow) -> dict[str, str]:
+    return objective_labels(policy, objective.name, objective.route)

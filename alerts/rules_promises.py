@@ -1,0 +1,169 @@
+"""Rules for objectives with a target: error budget burning, objective missed, credit due.
+
+Pure. They read what the exporter says of an objective, in event time, so they are right after an
+outage of the pipeline and with an empty Prometheus.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from alerts.indicators import LatencyRatio, RequestRatio
+from alerts.policy import Policy, Promise
+from alerts.rules_burn import BurnLevel, burn_levels
+from alerts.rules_model import KEEP_FIRING_S, Alert, any_of, dashboard, newest, number, whom
+from alerts.values import percent_text
+from exporters.catalogue_objectives import (
+    ATTAINMENT,
+    BUDGET_LEFT,
+    BURN_RATE,
+    CREDIT_DUE,
+    CREDIT_SHARE,
+    ELIGIBLE,
+)
+from exporters.spec import Spec
+
+# Of these an error budget is requests; of the other kinds it is minutes or slices.
+_COUNT_REQUESTS = (RequestRatio, LatencyRatio)
+# Failures in the long window below which nobody is told: ten may be one unlucky customer.
+FEWEST_FAILURES = 10
+# The same for minutes and slices, whose requests we do not see failing one by one.
+FEWEST_REQUESTS = 10
+
+
+def promise_alerts(policy: Policy, promise: Promise) -> Iterator[Alert]:
+    """All rules of one objective."""
+    if promise.severity != "none":
+        for level in burn_levels(promise):
+            yield _burning(policy, promise, level)
+        yield _missed(policy, promise)
+    yield from _credits(policy, promise)
+
+
+def of_objective(policy: Policy, promise: Promise, spec: Spec, **matchers: str) -> str:
+    """PromQL: a gauge of this objective, one value for each thing that is judged."""
+    selected = {"policy": policy.name, "objective": promise.name, **matchers}
+    return newest(
+        spec, {label: any_of((value,)) for label, value in selected.items()}, _judged(promise)
+    )
+
+
+def _judged(promise: Promise) -> tuple[str, ...]:
+    """Labels by which this objective is judged."""
+    return (promise.scope.per,) if promise.scope.per else ()
+
+
+def _asked(policy: Policy, promise: Promise, spec: Spec) -> str:
+    """Template: the value of another gauge for the labels of this alert."""
+    about = f"policy='{policy.name}',objective='{promise.name}'"
+    per = promise.scope.per
+    if per is None:
+        return f'{{{{ with query "{spec.name}{{{about}}}" }}}}'
+    return f'{{{{ with printf "{spec.name}{{{about},{per}=%q}}" $labels.{per} | query }}}}'
+
+
+def _budget_left(policy: Policy, promise: Promise) -> str:
+    known = "{{ . | first | value | humanizePercentage }}"
+    return f"{_asked(policy, promise, BUDGET_LEFT)}{known}{{{{ else }}}}unknown{{{{ end }}}}"
+
+
+def _burning(policy: Policy, promise: Promise, level: BurnLevel) -> Alert:
+    long = of_objective(policy, promise, BURN_RATE, window=level.long)
+    short = of_objective(policy, promise, BURN_RATE, window=level.short)
+    factor = number(level.factor)
+    if isinstance(promise.indicator, _COUNT_REQUESTS):
+        # burn rate * error budget * eligible = failures, a whole number but for rounding
+        eligible = of_objective(policy, promise, ELIGIBLE, window=level.long)
+        fewest = FEWEST_FAILURES - Fraction(1, 2)
+        enough = f"{long} * {eligible} >= {number(fewest / promise.error_budget)}"
+    else:
+        eligible = of_objective(policy, promise, ELIGIBLE, window=level.short)
+        enough = f"{eligible} >= {FEWEST_REQUESTS}"
+    return Alert(
+        name="TokenpulseErrorBudgetBurn",
+        severity=level.severity,
+        expr=f"{long} > {factor}\nand {short} > {factor}\nand {enough}",
+        summary=f"{promise.name} burns its error budget {{{{ $value | humanize }}}} times as fast "
+        f"as sustainable{whom(_judged(promise))}",
+        description=f"{_said(promise)}Over the last {level.long} the error budget was spent "
+        f"{{{{ $value | humanize }}}} times as fast as the period sustains, and over the "
+        f"last {level.short} too; told above {factor}. At {factor} times, {level.long} spend "
+        f"{percent_text(level.budget_share)} of the whole budget.",
+        value="{{ $value | humanize }} times as fast as sustainable",
+        target=f"{percent_text(promise.target)}, so at most {factor} times as fast as sustainable",
+        budget_left=_budget_left(policy, promise),
+        keep_firing_s=KEEP_FIRING_S,
+        labels=_labels(policy, promise) | {"window": level.long},
+        link=_link(policy, promise),
+    )
+
+
+def _missed(policy: Policy, promise: Promise) -> Alert:
+    return Alert(
+        name="TokenpulseObjectiveMissed",
+        severity="ticket",
+        expr=f"{of_objective(policy, promise, ATTAINMENT)} < {number(promise.target)}",
+        summary=f"{promise.name} is missed: {{{{ $value | humanizePercentage }}}} of "
+        f"{percent_text(promise.target)}{whom(_judged(promise))}",
+        description=f"{_said(promise)}The attainment of the running period is "
+        f"{{{{ $value | humanizePercentage }}}}, the target {percent_text(promise.target)}: the "
+        "error budget is spent.",
+        value="{{ $value | humanizePercentage }}",
+        target=percent_text(promise.target),
+        budget_left=_budget_left(policy, promise),
+        for_s=60,
+        keep_firing_s=KEEP_FIRING_S,
+        labels=_labels(policy, promise),
+        link=_link(policy, promise),
+    )
+
+
+def _credits(policy: Policy, promise: Promise) -> Iterator[Alert]:
+    """One rule a tier, of which one fires: so crossing into a worse tier is told again."""
+    if promise.sla is None:
+        return
+    share = of_objective(policy, promise, CREDIT_SHARE)
+    shares: list[Fraction] = sorted({tier.credit for tier in promise.sla.credit_tiers} - {0})
+    for at, credit in enumerate(shares):
+        upper = f"\nand {share} < {number(shares[at + 1])}" if at + 1 < len(shares) else ""
+        below = max(tier.below for tier in promise.sla.credit_tiers if tier.credit == credit)
+        due = f"{_asked(policy, promise, CREDIT_DUE)}, {{{{ . | first | value | humanize }}}} USD"
+        yield Alert(
+            name="TokenpulseCreditDue",
+            severity="ticket",
+            expr=f"{share} >= {number(credit)}{upper}",
+            summary=f"A credit of {percent_text(credit)} is due for {promise.name}"
+            f"{whom(_judged(promise))}",
+            description=f"{_said(promise)}The attainment of the running month fell below "
+            f"{percent_text(below)}. If the month ended now, {percent_text(credit)} of the fee"
+            f"{due}{{{{ end }}}} would be due.",
+            value="{{ $value | humanizePercentage }} of the fee",
+            target=f"no credit: at least {percent_text(promise.sla.credit_tiers[0].below)}",
+            budget_left=_budget_left(policy, promise),
+            for_s=60,
+            keep_firing_s=KEEP_FIRING_S,
+            labels=_labels(policy, promise) | {"credit": percent_text(credit)},
+            link=_link(policy, promise),
+        )
+
+
+def _said(promise: Promise) -> str:
+    return f"{' '.join(promise.about.split())} " if promise.about else ""
+
+
+def _labels(policy: Policy, promise: Promise) -> dict[str, str]:
+    return objective_labels(policy, promise.name, promise.route)
+
+
+def objective_labels(policy: Policy, objective: str, route: str) -> dict[str, str]:
+    """Labels for routing that all alerts of policies have."""
+    return {
+        "policy": policy.name,
+        "objective": objective,
+        "route": route,
+        "derived_from": "state",
+        "digest": "cro",
+    }
+
+
+def _link(policy: Policy, promise: Promise) -> str:
+    return f"{dashboard('sla')}&var-policy={policy.name}&var-objective={promise.name}"
