@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from itertools import chain
 
 from exporters.catalogue_health import EXPORTER, PIPELINE
+from exporters.catalogue_objectives import OBJECTIVES
 from exporters.spec import Group, Spec
 
 SERIES_LABELS = ("model", "region", "channel", "service_tier")
@@ -319,6 +320,7 @@ GROUPS = (
             WINDOW_COMPLETE,
         ),
     ),
+    OBJECTIVES,
     PIPELINE,
     EXPORTER,
 )

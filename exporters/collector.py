@@ -10,10 +10,12 @@ from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
+from alerts.loading import load_policies
 from exporters import catalogue, catalogue_health, health, samples
 from exporters.catalogue import SCOPE_LABELS
 from exporters.directory import Customer
 from exporters.exposition import Page, label_text
+from exporters.objectives import Objectives
 from exporters.windows_cache import CUSTOMER, Change, Digest, PartKey, Scope, Sums, Window, digest
 from streams.config import Settings
 from streams.coverage import Coverage
@@ -53,6 +55,7 @@ class Collector:
             settings.worker.tpot_targets_s,
             settings.worker.duration_targets_s,
         )
+        self._policies = load_policies(settings.exporter.policies)
         self._plan = window_plan(settings)
         self.forget()
 
@@ -60,6 +63,7 @@ class Collector:
         """Begin again from nothing, as after a failed reading: what Redis holds when it comes back
         may be another state under the same numbers."""
         kafka = self._settings.kafka
+        self._objectives = Objectives(self._settings, self._policies, self._client, self._customers)
         self._reader = StateReader(self._client, kafka.group, kafka.topic, remember=False)
         self._scopes = {
             name: Scope(
@@ -87,6 +91,7 @@ class Collector:
             self._update(covers)
             self._add_totals(page, views)
             self._add_windows(page, views, int(now_s))
+            await self._objectives.add(page, now_s)
         self._add_health(page, views, signs, now_s)
         pulsed_ms = [at_ms for sign in signs if (at_ms := sign.number("at_ms")) is not None]
         return Collected(page, len(views), max(pulsed_ms) / 1_000 if pulsed_ms else None)

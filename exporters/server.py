@@ -22,6 +22,7 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 
+from alerts.loading import load_policies
 from exporters import catalogue_health
 from exporters.collector import Collector
 from exporters.directory import Customer, load_directory
@@ -276,6 +277,7 @@ def run_exporter(settings: Settings) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config = load_web_config(settings.exporter.web_config_file)
+    load_policies(settings.exporter.policies)  # a mistake is told now, not by the refresh thread
     return asyncio.run(_serve(settings, load_directory(settings), config))
 
 

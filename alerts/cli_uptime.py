@@ -1,0 +1,190 @@
+"""`tokenpulse maintenance` and `tokenpulse sla`: what does not count, and how promises stand.
+
+A shell: Redis in and out. Registered in cli.py.
+"""
+
+import asyncio
+import getpass
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from alerts.ledger_store import LedgerStore
+from alerts.loading import PolicyError, load_policies
+from alerts.maintenance import Maintenance
+from alerts.uptime_report import credits, instant, lines, report
+from alerts.values import instant_s
+from streams.checkpoint import connect
+from streams.config import ConfigError, Settings, load_settings
+from streams.security import redis_kwargs
+
+if TYPE_CHECKING:
+    import redis.asyncio as aioredis
+
+T = TypeVar("T")
+READINGS_MAX = 10_000
+
+AUTHOR = click.option("--author", help="Who decides it; default: the user of this terminal.")
+
+
+@click.group()
+def maintenance() -> None:
+    """Maintenance windows: minutes that do not count, by whom and why (docs/sla.md)."""
+
+
+@maintenance.command("add")
+@click.option("--from", "from_", required=True, help="Begin: 2026-01-31T22:00Z, a whole minute.")
+@click.option("--to", required=True, help="End, not included.")
+@click.option("--reason", required=True, help="Why; the customer may read it.")
+@AUTHOR
+@click.option("--policy", help="Only this policy; default: all.")
+@click.option("--objective", help="Only this objective of the policy.")
+@click.pass_context
+def maintenance_add(
+    ctx: click.Context,
+    from_: str,
+    to: str,
+    reason: str,
+    author: str | None,
+    policy: str | None,
+    objective: str | None,
+) -> None:
+    """Add a window. One in a period that is closed is shown as an adjustment beside it."""
+    settings = load_settings(ctx.obj)
+    _check_names(settings, policy, objective)
+    try:
+        window = Maintenance(
+            id=f"m-{uuid.uuid4().hex[:12]}",
+            from_s=_instant("--from", from_),
+            to_s=_instant("--to", to),
+            author=author or getpass.getuser(),
+            reason=reason,
+            created_at_s=int(time.time()),
+            policy=policy,
+            objective=objective,
+        )
+    except ValueError as error:
+        raise ConfigError(f"maintenance: {error}") from error
+    _with_redis(settings, lambda client: _store(settings, client).put_window(window))
+    click.echo(f"{window.id}: {_told(window)}")
+
+
+@maintenance.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_context
+def maintenance_list(ctx: click.Context, as_json: bool) -> None:
+    """Show all windows, also those that were cancelled."""
+    settings = load_settings(ctx.obj)
+    found = _with_redis(settings, lambda client: _store(settings, client).windows())
+    if as_json:
+        click.echo(json.dumps([json.loads(one.pack()) for one in found], indent=1))
+        return
+    for one in found:
+        click.echo(f"{one.id}: {_told(one)}")
+
+
+@maintenance.command("cancel")
+@click.argument("window")
+@click.option("--reason", required=True, help="Why.")
+@AUTHOR
+@click.pass_context
+def maintenance_cancel(ctx: click.Context, window: str, reason: str, author: str | None) -> None:
+    """Take a window out of force. It stays in the list, with who cancelled it and why."""
+    settings = load_settings(ctx.obj)
+
+    async def cancel(client: "aioredis.Redis") -> Maintenance:
+        store = _store(settings, client)
+        known = {one.id: one for one in await store.windows()}
+        if window not in known:
+            raise ConfigError(f"{window}: no such window; see `tokenpulse maintenance list`")
+        try:
+            gone = known[window].cancelled(author or getpass.getuser(), reason, int(time.time()))
+        except ValueError as error:
+            raise ConfigError(f"maintenance: {error}") from error
+        await store.put_window(gone)
+        return gone
+
+    click.echo(f"{window}: {_told(_with_redis(settings, cancel))}")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_context
+def sla(ctx: click.Context, as_json: bool) -> None:
+    """Show how every promise of the configured policies stands, with credits and adjustments."""
+    from exporters.directory import load_directory
+    from exporters.objectives import Customers, engine_for
+
+    settings = load_settings(ctx.obj)
+    policies = load_policies(settings.exporter.policies)
+    customers = Customers(load_directory(settings))
+
+    async def judge(client: "aioredis.Redis") -> list[dict[str, object]]:
+        engine = engine_for(settings, policies, client)
+        for _ in range(READINGS_MAX):
+            found = await engine.refresh(time.time(), keep=False)
+            if found is not None:
+                break
+        else:
+            raise PolicyError("the state is rewritten faster than it can be read; try again")
+        due = credits(found, lambda one: one.standing.attainment.ratio, customers.fee_of)
+        ahead = credits(found, lambda one: one.standing.projected, customers.fee_of)
+        return report(found, due, ahead, customers.name_of)
+
+    entries = _with_redis(settings, judge)
+    if as_json:
+        click.echo(json.dumps(entries, indent=1))
+    else:
+        for line in lines(entries):
+            click.echo(line)
+
+
+def _with_redis(settings: Settings, call: "Callable[[aioredis.Redis], Awaitable[T]]") -> T:
+    async def ask() -> T:
+        client = connect(
+            settings.redis.url, settings.redis.timeout_s, **redis_kwargs(settings.redis)
+        )
+        try:
+            return await call(client)
+        finally:
+            await client.aclose()
+
+    return asyncio.run(ask())
+
+
+def _store(settings: Settings, client: "aioredis.Redis") -> LedgerStore:
+    return LedgerStore(client, settings.kafka.group, settings.kafka.topic)
+
+
+def _instant(option: str, text: str) -> int:
+    try:
+        return instant_s(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: got {text!r}; {error}") from error
+
+
+def _check_names(settings: Settings, policy: str | None, objective: str | None) -> None:
+    """A window for a name that nobody has would exclude nothing, in silence."""
+    if policy is None:
+        return
+    known = {one.name: one for one in load_policies(settings.exporter.policies)}
+    if policy not in known:
+        raise ConfigError(f"--policy: got {policy!r}; in force are {', '.join(sorted(known))}")
+    names = [one.name for one in known[policy].promises()]
+    if objective is not None and objective not in names:
+        raise ConfigError(f"--objective: got {objective!r}; {policy} has {', '.join(names)}")
+
+
+def _told(window: Maintenance) -> str:
+    scope = "/".join(part for part in (window.policy, window.objective) if part) or "everything"
+    text = (
+        f"{instant(window.from_s // 60)} to {instant(window.to_s // 60)}, {scope}, "
+        f"by {window.author}: {window.reason}"
+    )
+    if window.cancelled_at_s is not None:
+        text += f" (cancelled by {window.cancelled_by}: {window.cancelled_why})"
+    return text

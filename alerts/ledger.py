@@ -1,0 +1,221 @@
+"""What an objective is judged by: two counts a minute and name, over the days its period needs.
+
+Pure, whole numbers only. `total` is what counts (eligible requests, or measured ones), `bad` the
+part of it that failed (or missed the limit). Times are minutes since 1970.
+
+Counts of one minute only ever rise, as late events add and nothing takes away. So of two counts of
+a minute the larger total is the better informed, and merging in any order comes to the same.
+
+What is known only of a longer stretch (minutes are kept for hours, the hours for weeks) is in
+`rest`: what that stretch has beyond its minutes, so that sums stay exact to the event:
+
+    minutes     5  7  0  0  0  0  0  0  0  0      the exporter stood still from 12:02 on
+    rest       31                                 ten minutes from 12:00 had 43
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.tables import leb128_decode, leb128_encode
+
+DAY = 1_440  # minutes
+BLOCK = 10  # minutes of one entry of `rest`
+_BLOCKS = DAY // BLOCK
+
+Pair = tuple[int, int]  # total, bad
+Flags = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+Small = npt.NDArray[np.int32]  # half the memory, and no minute has 2**31 requests
+Array = TypeVar("Array", Small, Flags)
+
+
+class Seen(IntEnum):
+    """How well a minute is known."""
+
+    NO = 0  # nobody counted it by itself
+    WHOLE = 1
+    PARTLY = 2  # records of it are missing for good; never WHOLE again
+
+
+@dataclass(slots=True)
+class Row:
+    """The counts of one name."""
+
+    counts: Small  # (minutes, 2)
+    rest: Small  # (minutes / BLOCK, 2)
+    version: int = 0  # rises with every change of a minute that is over
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The minutes [begin, begin + len(seen)) of one name."""
+
+    begin: int
+    counts: Small
+    rest: Small  # of the blocks that begin in the span; the first begins at `first_block`
+    first_block: int  # minutes
+    seen: Flags
+
+
+class Ledger:
+    """Counts by name over a number of whole UTC days, and which of them are not stored yet."""
+
+    def __init__(self, first_day: int, days: int) -> None:
+        self.first_day, self.days = first_day, days
+        self.seen: Flags = np.zeros(days * DAY, np.uint8)
+        self.rows: dict[str, Row] = {}
+        # What changed since it was stored, by (name, day), and when (`clock`); name None: `seen`.
+        self.dirty: dict[tuple[str | None, int], int] = {}
+        self.clock = 0
+        self.seen_version = 0
+        self.running = 0  # the minute that is not over yet
+
+    @property
+    def begin(self) -> int:
+        """First minute."""
+        return self.first_day * DAY
+
+    @property
+    def end(self) -> int:
+        """First minute after it."""
+        return (self.first_day + self.days) * DAY
+
+    def settled(self, name: str) -> tuple[int, int]:
+        """Stays the same as long as all that is known of minutes that are over does."""
+        row = self.rows.get(name)
+        return self.seen_version, -1 if row is None else row.version
+
+    def move(self, first_day: int) -> None:
+        """Begin at a later day; what lies before is forgotten here."""
+        shift = min(first_day - self.first_day, self.days)
+        if shift <= 0:
+            return
+        self.first_day = first_day
+        self.seen_version += 1
+        self.seen = _shifted(self.seen, shift * DAY)
+        for name, row in list(self.rows.items()):
+            row.counts = _shifted(row.counts, shift * DAY)
+            row.rest = _shifted(row.rest, shift * _BLOCKS)
+            if not row.counts.any() and not row.rest.any():
+                del self.rows[name]
+        self.dirty = {key: at for key, at in self.dirty.items() if key[1] >= first_day}
+
+    def count(self, minute: int, found: Mapping[str, Pair]) -> None:
+        """Counts of one minute by name."""
+        if not self.begin <= minute < self.end:
+            return
+        at = minute - self.begin
+        for name, pair in found.items():
+            row = self._row(name)
+            if pair[0] >= row.counts[at, 0] and pair != tuple(row.counts[at]):
+                row.counts[at] = pair
+                self._changed(name, minute)
+
+    def reconcile(self, begin: int, minutes: int, found: Mapping[str, Pair]) -> None:
+        """Counts of a longer stretch by name: what its minutes do not hold goes into the rest.
+
+        The stretch is whole blocks; finer stretches come first.
+        """
+        if not (self.begin <= begin and begin + minutes <= self.end):
+            return
+        low, high = begin - self.begin, begin - self.begin + minutes
+        for name, pair in found.items():
+            row = self._row(name)
+            held = row.counts[low:high].sum(axis=0, dtype=np.int64) + row.rest[
+                low // BLOCK : high // BLOCK
+            ].sum(0)
+            missing = np.maximum(np.array(pair, np.int64) - held, 0)
+            if missing[0]:
+                row.rest[low // BLOCK] += np.minimum(missing, missing[0])
+                self._changed(name, begin)
+
+    def see(self, begin: int, end: int) -> None:
+        """These minutes were counted whole."""
+        self._mark(begin, end, Seen.NO, Seen.WHOLE)
+
+    def lose(self, begin: int, end: int) -> None:
+        """Records of these minutes are missing for good."""
+        self._mark(begin, end, Seen.NO, Seen.PARTLY)
+        self._mark(begin, end, Seen.WHOLE, Seen.PARTLY)
+
+    def span(self, name: str, begin: int, end: int) -> Span:
+        """Minutes of one name, cut to what there is."""
+        low, high = (min(max(one, self.begin), self.end) - self.begin for one in (begin, end))
+        high = max(low, high)
+        row, blocks = self.rows.get(name), slice(-(-low // BLOCK), -(-high // BLOCK))
+        if row is None:
+            row = Row(self._nothing(high), self._nothing(blocks.stop))
+        return Span(
+            begin=self.begin + low,
+            counts=row.counts[low:high],
+            rest=row.rest[blocks],
+            first_block=self.begin + blocks.start * BLOCK,
+            seen=self.seen[low:high],
+        )
+
+    # -- as it is stored ---------------------------------------------------------------------------
+
+    def pack(self, name: str | None, day: int) -> bytes:
+        """One day of one name, or of `seen`."""
+        at = day - self.first_day
+        if name is None:
+            return zlib.compress(self.seen[at * DAY : (at + 1) * DAY].tobytes())
+        row = self.rows.get(name)
+        if row is None:
+            return b""
+        counts = row.counts[at * DAY : (at + 1) * DAY]
+        rest = row.rest[at * _BLOCKS : (at + 1) * _BLOCKS]
+        numbers = np.concatenate((counts.T.ravel(), rest.T.ravel())).astype(np.int64)
+        return zlib.compress(leb128_encode(numbers)[0])
+
+    def unpack(self, name: str | None, day: int, data: bytes) -> None:
+        """Take over what `pack` wrote."""
+        if not (data and self.first_day <= day < self.first_day + self.days):
+            return
+        at = day - self.first_day
+        raw = np.frombuffer(zlib.decompress(data), np.uint8)
+        if name is None:
+            self.seen[at * DAY : (at + 1) * DAY] = raw
+            return
+        numbers = leb128_decode(raw)
+        row = self._row(name)
+        row.counts[at * DAY : (at + 1) * DAY] = numbers[: 2 * DAY].reshape(2, DAY).T
+        row.rest[at * _BLOCKS : (at + 1) * _BLOCKS] = numbers[2 * DAY :].reshape(2, _BLOCKS).T
+
+    def _row(self, name: str) -> Row:
+        if name not in self.rows:
+            self.rows[name] = Row(
+                self._nothing(self.days * DAY), self._nothing(self.days * _BLOCKS)
+            )
+        return self.rows[name]
+
+    @staticmethod
+    def _nothing(length: int) -> Small:
+        return np.zeros((length, 2), np.int32)
+
+    def _mark(self, begin: int, end: int, was: Seen, now: Seen) -> None:
+        low, high = (min(max(one, self.begin), self.end) - self.begin for one in (begin, end))
+        changed = np.flatnonzero(self.seen[low:high] == was) + low
+        if len(changed):
+            self.seen[changed] = now
+            self.seen_version += 1
+            for day in np.unique(changed // DAY).tolist():
+                self._changed(None, self.begin + day * DAY)
+
+    def _changed(self, name: str | None, minute: int) -> None:
+        self.dirty[name, minute // DAY] = self.clock
+        if name is not None and minute < self.running:
+            self.rows[name].version += 1
+
+
+def _shifted(values: Array, by: int) -> Array:
+    out = np.zeros_like(values)
+    if by < len(values):
+        out[: len(values) - by] = values[by:]
+    return out

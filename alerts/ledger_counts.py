@@ -1,0 +1,160 @@
+"""From stored slices to the two counts of a promise: which requests it is about, which are bad.
+
+Pure. Names are the values of the scope's `per` dimension; without `per` there is one, empty.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from pydantic import BaseModel
+
+from alerts.indicators import LatencyIndicator, RequestIndicator
+from alerts.ledger import Pair
+from alerts.policy import Policy, Promise
+from alerts.scope import Dimension, Exclusion, Where
+from exporters.windows_cache import measured_within
+from streams.events import OUTCOMES
+from streams.measures import SERIES_DIMENSIONS
+from streams.registry import CubeKey, SeriesKey
+from streams.slices import (
+    LATENCIES,
+    PROBES_AT,
+    SERIES_COLUMNS,
+    THRESHOLD_BITS,
+    WITHIN_BITS,
+    Tally,
+)
+from streams.tables import Ints, Table
+
+CUBE_DIMENSIONS = ("customer", "model")
+_FORMAT = 1  # raise it when the same policy would be counted in another way
+
+
+class Selection:
+    """The requests of one promise."""
+
+    def __init__(self, policy: Policy, promise: Promise, token_of: Callable[[str], str]) -> None:
+        """`token_of`: customer id -> what the state knows it by."""
+        self._indicator, self._per = promise.indicator, promise.scope.per
+        self._wanted = known_as(promise.scope, token_of)
+        self.by_customer = "customer" in promise.scope.dimensions()
+        customers = self._wanted.get("customer", frozenset())
+        # The one customer it is about, as the state has it.
+        self.customer = next(iter(customers)) if len(customers) == 1 else None
+        self._dimensions = CUBE_DIMENSIONS if self.by_customer else SERIES_DIMENSIONS
+        self._partial = [one for one in policy.exclusions_of(promise) if one.where.names()]
+        self._unwanted = [known_as(one.where, token_of) for one in self._partial]
+        self.id = f"{policy.name}:{promise.name}:{_digest(promise, self._partial)}"
+        self.names: list[str] = []
+        self._groups: dict[tuple[int, ...], Ints] = {}  # by exclusions that hold: row -> name
+        self._weights: tuple[Ints, Ints] | None = None
+        if isinstance(self._indicator, RequestIndicator):
+            probes = self._indicator.probes and not self.by_customer
+            self._weights = (
+                _weights(self._indicator.eligible, probes),
+                _weights(self._indicator.failed, probes),
+            )
+
+    def count(
+        self,
+        tally: Tally,
+        series: Sequence[SeriesKey],
+        cubes: Sequence[CubeKey],
+        from_s: int,
+        to_s: int,
+    ) -> dict[str, Pair]:
+        """(total, bad) by name in a slice [from_s, to_s); names with nothing are left out.
+
+        An exclusion of some requests holds for a slice that lies wholly in its stretch of time.
+        """
+        held = tuple(at for at, one in enumerate(self._partial) if _covers(one, from_s, to_s))
+        groups = self._follow(held, cubes if self.by_customer else series)
+        keys, totals, bads = self._rows(tally)
+        group = groups[keys]
+        kept = group >= 0
+        sums = np.zeros((len(self.names), 2), np.int64)
+        np.add.at(sums, group[kept], np.column_stack((totals[kept], bads[kept])))
+        return {
+            self.names[at]: (int(sums[at, 0]), int(sums[at, 1]))
+            for at in np.flatnonzero(sums[:, 0]).tolist()
+        }
+
+    def _rows(self, tally: Tally) -> tuple[Ints, Ints, Ints]:
+        """Row numbers (series or cube), with what counts and what is bad of each."""
+        if self._weights is not None:
+            table: Table = tally.cube if self.by_customer else tally.series
+            total, bad = (weights[: table.values.shape[1]] for weights in self._weights)
+            return table.keys, table.values @ total, table.values @ bad
+        assert isinstance(self._indicator, LatencyIndicator)
+        latency = LATENCIES.index(self._indicator.measure)
+        wanted = (latency << THRESHOLD_BITS) | self._indicator.limit_us
+        within = measured_within(tally)
+        mine = (within.keys & ((1 << WITHIN_BITS) - 1)) == wanted
+        good, measured = within.values[mine, 0], within.values[mine, 1]
+        return within.keys[mine] >> WITHIN_BITS, measured, measured - good
+
+    def _follow(self, held: tuple[int, ...], rows: Sequence[tuple[str, ...]]) -> Ints:
+        known = self._groups.get(held, np.empty(0, np.int64))
+        if len(rows) > len(known):
+            added = [self._name(held, row) for row in rows[len(known) :]]
+            known = self._groups[held] = np.append(known, np.array(added, np.int64))
+        return known
+
+    def _name(self, held: tuple[int, ...], row: tuple[str, ...]) -> int:
+        """Number of the name that a row of the state counts for; -1 if for none."""
+        values = dict(zip(self._dimensions, row, strict=True))
+        if not _matches(self._wanted, values):
+            return -1
+        if any(_matches(self._unwanted[at], values) for at in held):
+            return -1
+        name = values[self._per] if self._per else ""
+        if name not in self.names:
+            self.names.append(name)
+        return self.names.index(name)
+
+
+def known_as(where: Where, token_of: Callable[[str], str]) -> dict[Dimension, frozenset[str]]:
+    """The names of a policy as the state has them, by dimension."""
+    return {
+        dimension: frozenset(map(token_of, names) if dimension == "customer" else names)
+        for dimension, names in where.names().items()
+    }
+
+
+def _matches(wanted: Mapping[Dimension, frozenset[str]], values: Mapping[str, str]) -> bool:
+    return all(values[dimension] in names for dimension, names in wanted.items())
+
+
+def _weights(outcomes: frozenset[str], probes: bool) -> Ints:
+    """1 at the columns to add up. The cube's outcomes stand in the same places."""
+    weights = np.zeros(SERIES_COLUMNS, np.int64)
+    for at, outcome in enumerate(OUTCOMES):
+        weights[at] = outcome in outcomes
+        weights[PROBES_AT + at] = probes and outcome in outcomes
+    return weights
+
+
+def _covers(exclusion: Exclusion, from_s: int, to_s: int) -> bool:
+    if exclusion.from_s is None or exclusion.to_s is None:
+        return True
+    return exclusion.from_s <= from_s and to_s <= exclusion.to_s
+
+
+def _digest(promise: Promise, partial: Sequence[Exclusion]) -> str:
+    """Of all that decides what is counted and how it is judged: other words, another ledger."""
+    parts = [
+        _FORMAT,
+        _plain(promise.indicator),
+        _plain(promise.scope),
+        [(one.from_s, one.to_s, _plain(one.where)) for one in partial],
+    ]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def _plain(model: BaseModel) -> list[tuple[str, str]]:
+    found = {key: getattr(model, key) for key in type(model).model_fields}
+    return [
+        (key, str(sorted(value) if isinstance(value, frozenset) else value))
+        for key, value in sorted(found.items())
+    ]

@@ -1,0 +1,153 @@
+"""Ledgers and maintenance windows in Redis.
+
+A ledger is a few hashes: its head (revision, how far it includes the state, closed periods), and
+one a month with a field a name and day. A month's hash goes 14 months after it was last written, so
+that the ledger of a policy that was changed does not stay for ever.
+
+Two exporters may write one ledger. Who writes looks at the head first: where it includes more than
+the writer knows, the writer leaves it; and a write only goes through if the head is still as it was
+looked at (WATCH), so no count is ever put back.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import cast
+
+import msgspec
+import redis.asyncio as aioredis
+from redis.exceptions import RedisError, WatchError
+
+from alerts.ledger import DAY, Ledger
+from alerts.maintenance import Closing, Maintenance
+from streams.store import StoreError
+
+KEPT_S = 432 * 86_400
+
+Hash = dict[bytes, bytes]
+Reach = dict[int, tuple[int, int]]  # partition -> (times rebuilt, checkpoint)
+
+
+@dataclass(slots=True)
+class Head:
+    """What a ledger says of itself."""
+
+    reach: Reach = field(default_factory=dict)
+    closings: dict[tuple[str, int], Closing] = field(default_factory=dict)  # by name, begin
+
+    def is_within(self, reach: Reach) -> bool:
+        """Whether it includes no more than `reach` does, in any partition."""
+        return all(at <= reach.get(partition, (-1, -1)) for partition, at in self.reach.items())
+
+
+class LedgerStore:
+    """The ledgers of one consumer group and topic. Every call raises StoreError where Redis does
+    not answer."""
+
+    def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
+        self._redis = client
+        self._prefix = f"tp:{{{group}:{topic}}}"
+
+    async def head(self, ledger_id: str) -> Head:
+        """The head of a ledger; an empty one where there is none."""
+        try:
+            return _head(cast(Hash, await self._redis.hgetall(self._key(ledger_id))))
+        except (RedisError, OSError) as error:
+            raise _store_error("read", ledger_id, error) from error
+
+    async def fill(self, ledger_id: str, ledger: Ledger) -> None:
+        """Read the days that a ledger spans."""
+        days = range(ledger.first_day, ledger.first_day + ledger.days)
+        try:
+            for month in sorted({_month(day) for day in days}):
+                found = await self._redis.hgetall(self._key(ledger_id, month))
+                for name, data in cast(Hash, found).items():
+                    kind, day, of = name.decode().split(":", 2)
+                    if kind in "cs":
+                        ledger.unpack(of if kind == "c" else None, int(day), data)
+        except (RedisError, OSError) as error:
+            raise _store_error("read", ledger_id, error) from error
+
+    async def write(
+        self,
+        ledger_id: str,
+        reach: Reach,
+        days: Mapping[tuple[str, str | None, int], bytes],
+        closings: Mapping[tuple[str, int], Closing],
+    ) -> Head | None:
+        """Write days, by (kind, name, day), kind `c` for counts, `s` for what was seen, `v` for
+        verdicts; and closings that are not there yet. None if someone else wrote meanwhile, or the
+        stored ledger includes more than `reach`."""
+        key = self._key(ledger_id)
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                await pipe.watch(key)
+                head = _head(cast(Hash, await pipe.hgetall(key)))
+                if not head.is_within(reach):
+                    return None
+                pipe.multi()  # type: ignore[no-untyped-call]
+                months = {_month(day) for _, _, day in days}
+                for (kind, name, day), data in days.items():
+                    pipe.hset(self._key(ledger_id, _month(day)), f"{kind}:{day}:{name or ''}", data)
+                for month in sorted(months):
+                    pipe.expire(self._key(ledger_id, month), KEPT_S)
+                for (name, begin), closing in closings.items():
+                    if (name, begin) not in head.closings:
+                        head.closings[name, begin] = closing
+                        pipe.hset(key, f"closed:{begin}:{name}", closing.pack())
+                pipe.hset(key, "reach", msgspec.msgpack.encode(reach))
+                pipe.expire(key, KEPT_S)
+                await pipe.execute()
+        except WatchError:
+            return None
+        except (RedisError, OSError) as error:
+            raise _store_error("write", ledger_id, error) from error
+        head.reach = dict(reach)
+        return head
+
+    async def windows(self) -> list[Maintenance]:
+        """All maintenance windows, cancelled ones too, by begin."""
+        try:
+            found = await self._redis.hgetall(self._maintenance)
+        except (RedisError, OSError) as error:
+            raise _store_error("read", "maintenance", error) from error
+        return sorted(
+            (Maintenance.unpack(data) for data in cast(Hash, found).values()),
+            key=lambda one: (one.from_s, one.id),
+        )
+
+    async def put_window(self, window: Maintenance) -> None:
+        """Add a window, or the cancelled form of one that is there."""
+        try:
+            await self._redis.hset(self._maintenance, window.id, window.pack())
+        except (RedisError, OSError) as error:
+            raise _store_error("write", "maintenance", error) from error
+
+    @property
+    def _maintenance(self) -> str:
+        return f"{self._prefix}:maintenance"
+
+    def _key(self, ledger_id: str, month: str | None = None) -> str:
+        return f"{self._prefix}:ledger:{ledger_id}" + (f":{month}" if month else "")
+
+
+def _head(found: Mapping[bytes, bytes]) -> Head:
+    head = Head()
+    for name, data in found.items():
+        kind, *rest = name.decode().split(":", 2)
+        if kind == "reach":
+            head.reach = {
+                int(partition): (rebuilt, sequence)
+                for partition, (rebuilt, sequence) in msgspec.msgpack.decode(data).items()
+            }
+        elif kind == "closed":
+            head.closings[rest[1], int(rest[0])] = Closing.unpack(data)
+    return head
+
+
+def _month(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY * 60, UTC).strftime("%Y-%m")
+
+
+def _store_error(what: str, of: str, error: Exception) -> StoreError:
+    return StoreError(f"{of}: cannot {what}: {' '.join(str(error).split())}")

@@ -1,0 +1,178 @@
+"""Maintenance windows, and what a closed period said before somebody changed it.
+
+Pure. A window is never edited and never deleted: it is added, and it may be cancelled, both with a
+name and a reason, so that the list of windows is its own audit.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+
+from alerts.policy import Policy, Promise
+from alerts.verdicts import Attainment
+
+SEAL_AFTER_S = 86_400  # a period is closed this long after its end, when late events are in
+LONGEST_S = 31 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """A stretch of whole minutes that does not count; times in seconds since 1970."""
+
+    id: str
+    from_s: int
+    to_s: int
+    author: str
+    reason: str
+    created_at_s: int
+    policy: str | None = None  # None: all policies
+    objective: str | None = None  # None: all of the policy
+    cancelled_at_s: int | None = None
+    cancelled_by: str | None = None
+    cancelled_why: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.from_s % 60 or self.to_s % 60:
+            raise ValueError("a window begins and ends with a whole minute")
+        if not 0 <= self.from_s < self.to_s <= self.from_s + LONGEST_S:
+            raise ValueError("a window ends after it begins, at most 31 days later")
+        if not self.author.strip() or not self.reason.strip():
+            raise ValueError("a window has an author and a reason")
+        if self.objective is not None and self.policy is None:
+            raise ValueError("an objective is named together with its policy")
+
+    def covers(self, policy: str, objective: str) -> bool:
+        """Whether it is in force for an objective."""
+        return (
+            self.cancelled_at_s is None
+            and self.policy in (None, policy)
+            and self.objective in (None, objective)
+        )
+
+    def cancelled(self, by: str, why: str, at_s: int) -> "Maintenance":
+        """The same window, out of force."""
+        if self.cancelled_at_s is not None:
+            raise ValueError(f"{self.id} was cancelled before, by {self.cancelled_by}")
+        if not by.strip() or not why.strip():
+            raise ValueError("who cancels says who and why")
+        return replace(self, cancelled_at_s=at_s, cancelled_by=by, cancelled_why=why)
+
+    def pack(self) -> bytes:
+        """As bytes for the store."""
+        return msgspec.json.encode(asdict(self))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Maintenance":
+        """Read what `pack` wrote."""
+        return cls(**msgspec.json.decode(data))
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One exclusion in force, from a policy file or by command."""
+
+    id: str
+    begin: int  # minutes
+    end: int
+    author: str
+    reason: str
+
+
+def causes(policy: Policy, promise: Promise, windows: Iterable[Maintenance]) -> list[Cause]:
+    """All that takes whole minutes out of a promise. Exclusions of some requests are counted
+    elsewhere (ledger_counts.py)."""
+    found = [
+        Cause(
+            f"policy:{one.from_s}-{one.to_s}",
+            one.from_s // 60,
+            one.to_s // 60,
+            one.author,
+            one.reason,
+        )
+        for one in policy.exclusions_of(promise)
+        if one.from_s is not None and one.to_s is not None and not one.where.names()
+    ]
+    found += [
+        Cause(one.id, one.from_s // 60, one.to_s // 60, one.author, one.reason)
+        for one in windows
+        if one.covers(policy.name, promise.name)
+    ]
+    return sorted(found, key=lambda one: (one.begin, one.id))
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What a period came to when it was closed; it stays as it was."""
+
+    begin: int  # minutes
+    end: int
+    good: Fraction
+    counted: int
+    closed_at_s: int
+    causes: tuple[str, ...]  # ids of the exclusions in force
+
+    @property
+    def attainment(self) -> Attainment:
+        """As it was."""
+        return Attainment(self.good, self.counted)
+
+    def pack(self) -> bytes:
+        """As bytes for the store; exact."""
+        return msgspec.json.encode(
+            {**asdict(self), "good": [str(self.good.numerator), str(self.good.denominator)]}
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Closing":
+        """Read what `pack` wrote."""
+        found: dict[str, Any] = msgspec.json.decode(data)
+        numerator, denominator = found.pop("good")
+        return cls(
+            **{
+                **found,
+                "good": Fraction(int(numerator), int(denominator)),
+                "causes": tuple(found["causes"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """How a closed period would read today, and why. It stands beside the closed figure."""
+
+    closing: Closing
+    now: Attainment
+    because: tuple[str, ...]
+
+
+def adjustment(
+    closing: Closing, now: Attainment, in_force: Sequence[Cause], windows: Iterable[Maintenance]
+) -> Adjustment | None:
+    """None where the period reads as it did when it was closed."""
+    if now == closing.attainment:
+        return None
+    because = [
+        f"{one.id} by {one.author}: {one.reason}"
+        for one in in_force
+        if one.id not in closing.causes and one.begin < closing.end and closing.begin < one.end
+    ]
+    still = {one.id for one in in_force}
+    cancelled = {one.id: one for one in windows if one.cancelled_at_s is not None}
+    for gone in closing.causes:
+        if gone in cancelled:
+            one = cancelled[gone]
+            because.append(f"{gone} cancelled by {one.cancelled_by}: {one.cancelled_why}")
+        elif gone not in still:
+            because.append(f"{gone} taken out of the policy")
+    return Adjustment(closing, now, tuple(because) or ("events that came late",))
+
+
+def closing_of(
+    attained: Attainment, begin: int, end: int, in_force: Iterable[Cause], now_s: int
+) -> Closing:
+    """What a period comes to now."""
+    ids = tuple(one.id for one in in_force if one.begin < end and begin < one.end)
+    return Closing(begin, end, attained.good, attained.counted, now_s, ids)

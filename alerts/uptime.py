@@ -1,0 +1,309 @@
+"""How a promise stands: attainment, error budget, burn rates and projections, from its ledger.
+
+Pure and exact; verdicts.py says the same of plain lists, slowly. Times are minutes since 1970
+unless they end in `_s`. A minute or slice that was not seen whole is never up and never down,
+whatever the policy makes of unknown ones: that is for silence, not for ignorance.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+
+import numpy as np
+
+from alerts.indicators import (
+    LatencyRatio,
+    MinuteVerdicts,
+    RequestRatio,
+    SlicePercentile,
+    SliceRatioMean,
+    SliceSpeed,
+)
+from alerts.ledger import BLOCK, DAY, Bools, Ledger, Seen, Span
+from alerts.policy import Promise
+from alerts.scope import CalendarMonth, Period
+from alerts.verdicts import Attainment, Verdict, budget_left, burn_rate
+from streams.tables import Ints
+
+BURN_MINUTES = {"5m": 5, "30m": 30, "1h": 60, "2h": 120, "6h": 360, "1d": 1_440, "3d": 4_320}
+PROJECTED_BY = "1d"  # the window whose pace projections carry on
+NOTHING = Attainment(Fraction(0), 0)
+# A mean of thousands of ratios has a denominator of thousands of digits. Ratios are added up in
+# steps of 1e-40 and the sum is rounded to 1e-30: exact wherever the sum has up to 30 decimals.
+_FINE, _COARSE = 10**40, 10**10
+
+Stretch = tuple[int, int]  # [begin, end) in minutes
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One promise, for one name, at one moment."""
+
+    attainment: Attainment
+    period: Stretch  # its end lies ahead
+    elapsed: int  # minutes of it that are over, or running
+    verdicts: Mapping[Verdict, int]  # minutes of the period so far; empty for ratios of requests
+    budget_left: Fraction | None
+    burn: Mapping[str, Fraction]  # by window; absent where nothing is known
+    eligible: Mapping[str, int]  # requests by window
+    exhausted_at_s: int | None  # at the pace of the last day; None: not within the period
+    projected: Fraction | None  # attainment at the end of a calendar month, at that pace
+
+
+def period_of(period: Period, now_s: int) -> Stretch:
+    """The period that is running at `now_s`. A rolling one ends with the running minute."""
+    if not isinstance(period, CalendarMonth):
+        end = now_s // 60 + 1
+        return end - period.rolling_days * DAY, end
+    begin = datetime.fromtimestamp(now_s, period.zone).replace(
+        day=1, hour=0, minute=0, second=0, microsecond=0, fold=0
+    )
+    end_ = (begin.replace(day=28) + timedelta(days=4)).replace(day=1)
+    return int(begin.timestamp()) // 60, int(end_.timestamp()) // 60
+
+
+def closed_before(period: Period, now_s: int) -> Stretch:
+    """The last accounting period that is over: calendar month, or UTC day of a rolling one."""
+    if isinstance(period, CalendarMonth):
+        return period_of(period, period_of(period, now_s)[0] * 60 - 1)
+    today = now_s // 60 // DAY * DAY
+    return today - DAY, today
+
+
+def standing(
+    promise: Promise, ledger: Ledger, name: str, excluded: Sequence[Stretch], now_s: int
+) -> Standing:
+    """How a promise stands for one name; `excluded`: maintenance."""
+    begin, end = period_of(promise.period, now_s)
+    now = now_s // 60 + 1  # the running minute counts as far as requests do
+    attained, verdicts = judged(promise, ledger, name, excluded, (begin, min(now, end)), now_s)
+    burn: dict[str, Fraction] = {}
+    eligible: dict[str, int] = {}
+    pace = NOTHING
+    for window, minutes in BURN_MINUTES.items():
+        stretch = (now - minutes, now)
+        if isinstance(promise.indicator, RequestRatio | LatencyRatio):
+            recent = judged(promise, ledger, name, excluded, stretch, now_s)[0]
+        else:  # whole minutes and slices only: the running one is not judged yet
+            whole = now_s // 60
+            step = _step(promise)
+            whole = whole // step * step
+            recent = judged(
+                promise, ledger, name, excluded, (whole - max(minutes, step), whole), now_s
+            )[0]
+        span = ledger.span(name, *stretch)
+        counts = span.counts[~_within(excluded, span)] if excluded else span.counts
+        eligible[window] = int(counts[:, 0].sum(dtype=np.int64))
+        if recent.ratio is not None:
+            burn[window] = burn_rate(recent.ratio, promise.target)
+        if window == PROJECTED_BY:
+            pace = recent
+    left = None if attained.ratio is None else budget_left(attained.ratio, promise.target)
+    return Standing(
+        attainment=attained,
+        period=(begin, end),
+        elapsed=min(now, end) - begin,
+        verdicts=verdicts,
+        budget_left=left,
+        burn=burn,
+        eligible=eligible,
+        exhausted_at_s=_exhausted_at_s(promise, attained, burn, begin, end, now_s),
+        projected=_projected(promise, attained, pace, end, now_s),
+    )
+
+
+def judged(
+    promise: Promise,
+    ledger: Ledger,
+    name: str,
+    excluded: Sequence[Stretch],
+    stretch: Stretch,
+    now_s: int,
+) -> tuple[Attainment, dict[Verdict, int]]:
+    """Attainment over a stretch of minutes, and how many minutes had which verdict."""
+    indicator = promise.indicator
+    span = ledger.span(name, *stretch)
+    if isinstance(indicator, RequestRatio | LatencyRatio):
+        minutes, rest = span.counts, span.rest
+        if excluded:
+            minutes = minutes[~_within(excluded, span)]
+            rest = rest[~_blocks_within(excluded, span)]
+        total, bad = (
+            int(minutes[:, at].sum(dtype=np.int64)) + int(rest[:, at].sum(dtype=np.int64))
+            for at in (0, 1)
+        )
+        if total < indicator.min_samples:
+            return NOTHING, {}
+        return Attainment(Fraction(total - bad), total), {}
+    end = min(stretch[1], now_s // 60)  # only what is over is judged
+    if isinstance(indicator, SliceRatioMean):
+        return _ratio_mean(indicator, ledger, name, excluded, (stretch[0], end)), {}
+    found, seen = verdicts_of(promise, ledger, name, excluded, (stretch[0], end))
+    step = _step(promise)
+    counts = np.bincount(found, minlength=4)
+    up, down = int(counts[Verdict.UP]), int(counts[Verdict.DOWN])
+    silent = int(((found == Verdict.UNKNOWN) & seen).sum())
+    up += silent * (indicator.unknown == "up")
+    down += silent * (indicator.unknown == "down")
+    by_verdict = {verdict: int(counts[verdict]) * step for verdict in Verdict}
+    return Attainment(Fraction(up), up + down), by_verdict
+
+
+def verdicts_of(
+    promise: Promise, ledger: Ledger, name: str, excluded: Sequence[Stretch], stretch: Stretch
+) -> tuple[Ints, Bools]:
+    """The verdict of each minute or slice that lies wholly in a stretch, and whether it was seen
+    whole. For indicators that judge minutes, or slices by a percentile."""
+    indicator = promise.indicator
+    if isinstance(indicator, MinuteVerdicts):
+        # A run may begin before and end after the stretch.
+        wider = ledger.span(name, stretch[0] - indicator.down_run, stretch[1] + indicator.down_run)
+        found = _minutes(indicator, wider, excluded)
+        low = max(stretch[0], wider.begin) - wider.begin
+        high = max(low, min(stretch[1] - wider.begin, len(found)))
+        return found[low:high], wider.seen[low:high] == Seen.WHOLE
+    if not isinstance(indicator, SlicePercentile | SliceSpeed):
+        raise TypeError(f"{indicator.kind} has no verdicts by minute or slice")
+    totals, bads, seen, out = _slices(indicator.slice_s // 60, ledger, name, excluded, stretch)
+    # As verdicts.percentile_kept.
+    rank = -(-indicator.percentile * totals // 100)
+    kept = bads < rank if isinstance(indicator, SliceSpeed) else totals - bads >= rank
+    found = np.where(kept, Verdict.UP, Verdict.DOWN)
+    found[(totals < indicator.min_samples) | ~seen] = Verdict.UNKNOWN
+    found[out] = Verdict.EXCLUDED
+    return found, seen
+
+
+def _minutes(indicator: MinuteVerdicts, span: Span, excluded: Sequence[Stretch]) -> Ints:
+    total, bad = span.counts.astype(np.int64).T
+    above = indicator.down_above
+    found = np.where(
+        bad * above.denominator > total * above.numerator, Verdict.DOWN, Verdict.UP
+    ).astype(np.int64)
+    found[(total < indicator.min_samples) | (span.seen != Seen.WHOLE)] = Verdict.UNKNOWN
+    found[_within(excluded, span)] = Verdict.EXCLUDED
+    edges = np.flatnonzero(np.diff(found == Verdict.DOWN, prepend=False, append=False))
+    for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        if end - begin < indicator.down_run:
+            found[begin:end] = Verdict.UP
+    return found
+
+
+def _slices(
+    step: int, ledger: Ledger, name: str, excluded: Sequence[Stretch], stretch: Stretch
+) -> tuple[Ints, Ints, Bools, Bools]:
+    """Totals, bad ones, whether seen whole, whether excluded: of whole slices of `step` minutes.
+
+    Excluded minutes of a slice do not count; a slice of nothing else does not either.
+    """
+    low, high = -(-stretch[0] // step) * step, stretch[1] // step * step
+    span = ledger.span(name, low, max(low, high))
+    if (skipped := -span.begin % step) or len(span.seen) % step:
+        span = ledger.span(name, span.begin + skipped, (span.begin + len(span.seen)) // step * step)
+    out: Bools = _within(excluded, span).reshape(-1, step)
+    counts = np.where(out.reshape(-1, 1), 0, span.counts).reshape(-1, step, 2)
+    sums = counts.sum(axis=1, dtype=np.int64)
+    seen: Bools = np.all((span.seen.reshape(-1, step) == Seen.WHOLE) | out, axis=1)
+    whole: Bools = np.all(out, axis=1)
+    return sums[:, 0], sums[:, 1], seen, whole
+
+
+def _ratio_mean(
+    indicator: SliceRatioMean,
+    ledger: Ledger,
+    name: str,
+    excluded: Sequence[Stretch],
+    stretch: Stretch,
+) -> Attainment:
+    totals, bads, seen, out = _slices(indicator.slice_s // 60, ledger, name, excluded, stretch)
+    enough = totals >= indicator.min_samples
+    counted = enough & seen & ~out
+    silent = int((~enough & seen & ~out).sum())
+    pairs, times = np.unique(
+        np.column_stack((bads[counted], totals[counted])), axis=0, return_counts=True
+    )
+    failed = sum(
+        times_ * ((2 * bad * _FINE + total) // (2 * total))
+        for (bad, total), times_ in zip(pairs.tolist(), times.tolist(), strict=True)
+    )
+    good = int(counted.sum()) - Fraction((failed + _COARSE // 2) // _COARSE, _FINE // _COARSE)
+    if indicator.unknown == "excluded":
+        silent = 0
+    return Attainment(good + silent * (indicator.unknown == "up"), int(counted.sum()) + silent)
+
+
+def _within(excluded: Sequence[Stretch], span: Span) -> Bools:
+    out = np.zeros(len(span.seen), np.bool_)
+    for begin, end in excluded:
+        out[max(begin - span.begin, 0) : max(end - span.begin, 0)] = True
+    return out
+
+
+def _blocks_within(excluded: Sequence[Stretch], span: Span) -> Bools:
+    """Blocks that lie wholly in one exclusion."""
+    out = np.zeros(len(span.rest), np.bool_)
+    for begin, end in excluded:
+        low = -(-(begin - span.first_block) // BLOCK)
+        out[max(low, 0) : max((end - span.first_block) // BLOCK, 0)] = True
+    return out
+
+
+def _step(promise: Promise) -> int:
+    """Minutes that are judged together."""
+    indicator = promise.indicator
+    if isinstance(indicator, SlicePercentile | SliceSpeed | SliceRatioMean):
+        return indicator.slice_s // 60
+    return 1
+
+
+def _exhausted_at_s(
+    promise: Promise,
+    attained: Attainment,
+    burn: Mapping[str, Fraction],
+    begin: int,
+    end: int,
+    now_s: int,
+) -> int | None:
+    pace = burn.get(PROJECTED_BY)
+    if attained.ratio is None or not pace:
+        return None
+    spent = burn_rate(attained.ratio, promise.target)
+    if _is_month(promise):
+        spent *= Fraction(now_s - begin * 60, (end - begin) * 60)
+    if spent >= 1:
+        return now_s
+    at_s = now_s + (1 - spent) * (end - begin) * 60 / pace
+    # A rolling period forgets as it goes: at a pace of 1 and less nothing is used up.
+    is_ahead = at_s < end * 60 if _is_month(promise) else pace > 1
+    return round(at_s) if is_ahead else None
+
+
+def _is_month(promise: Promise) -> bool:
+    return isinstance(promise.period, CalendarMonth)
+
+
+def _projected(
+    promise: Promise, attained: Attainment, pace: Attainment, end: int, now_s: int
+) -> Fraction | None:
+    if not _is_month(promise) or attained.ratio is None:
+        return None
+    if pace.ratio is None:
+        return attained.ratio
+    ahead = pace.counted * Fraction(end * 60 - now_s, BURN_MINUTES[PROJECTED_BY] * 60)
+    return (attained.good + pace.ratio * ahead) / (attained.counted + ahead)
+
+
+def packed(found: Ints) -> bytes:
+    """Verdicts as two bits each, four a byte, the first in the lowest bits."""
+    padded = np.zeros(-(-len(found) // 4) * 4, np.uint8)
+    padded[: len(found)] = found
+    fours = padded.reshape(-1, 4)
+    both = fours[:, 0] | fours[:, 1] << 2 | fours[:, 2] << 4 | fours[:, 3] << 6
+    return both.astype(np.uint8).tobytes()
+
+
+def unpacked(data: bytes) -> list[Verdict]:
+    """Read what `packed` wrote; a length that is no multiple of four is filled with UNKNOWN."""
+    raw = np.frombuffer(data, np.uint8)
+    return [Verdict(byte >> shift & 3) for byte in raw.tolist() for shift in (0, 2, 4, 6)]

@@ -1,0 +1,400 @@
+"""Keeps the ledgers of all promises in step with the state, and says how each promise stands.
+
+A shell around the pure modules: state and ledgers are read here, the time comes as an argument.
+
+A minute is counted from its one-minute slices of all partitions, or while these are not merged yet
+from the slices of ten seconds. Minutes that are known only as a part of coarser slices (nobody read
+them while they were kept) go into the ledger's rest: sums stay exact, verdicts unknown. Which
+coarse slices changed since the ledger was written, the state's own index says.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import redis.asyncio as aioredis
+
+from alerts.indicators import (
+    LatencyRatio,
+    MinuteVerdicts,
+    RequestRatio,
+    SlicePercentile,
+    SliceSpeed,
+)
+from alerts.ledger import DAY, Ledger, Pair
+from alerts.ledger_counts import Selection
+from alerts.ledger_store import Head, LedgerStore, Reach
+from alerts.maintenance import (
+    SEAL_AFTER_S,
+    Adjustment,
+    Cause,
+    Closing,
+    Maintenance,
+    adjustment,
+    causes,
+    closing_of,
+)
+from alerts.policy import Policy, Promise
+from alerts.scope import CalendarMonth
+from alerts.uptime import Standing, closed_before, judged, packed, standing, verdicts_of
+from alerts.uptime_report import Found
+from alerts.uptime_slices import added, floors_s, known_from, seen_until_s
+from streams.coverage import Coverage
+from streams.reader import LifeSign, StateReader, View
+from streams.slices import LEVELS, SliceId
+from streams.store import StoreError
+
+log = logging.getLogger(__name__)
+
+STORE_EVERY_S = 60
+SLICES_A_REFRESH = 600
+_SLICES_A_ROUND = 60
+_ONE_PAUSE_S = 3_600  # after a longer one the ledger is read again: another exporter may know more
+
+Counts = tuple[dict[str, Pair], ...]  # of one slice, one a promise
+
+
+@dataclass(slots=True)
+class _Kept:
+    """One promise and what is kept of it."""
+
+    policy: Policy
+    promise: Promise
+    selection: Selection
+    ledger: Ledger
+    head: Head = field(default_factory=Head)
+    # (clock, reach) of the times it was tried to store, oldest first
+    tries: list[tuple[int, Reach]] = field(default_factory=list)
+    fresh: dict[tuple[str, int], Closing] = field(default_factory=dict)  # not stored yet
+    adjusted: dict[str, tuple[Adjustment, ...]] = field(default_factory=dict)  # by name
+    # By name, with what it was judged from.
+    judged: dict[str, tuple[object, Standing]] = field(default_factory=dict)
+
+
+class Engine:
+    """The promises of some policies over the state of one consumer group and topic."""
+
+    def __init__(
+        self,
+        policies: Sequence[Policy],
+        client: "aioredis.Redis",
+        group: str,
+        topic: str,
+        token_of: Callable[[str], str],
+    ) -> None:
+        """`token_of`: customer id -> what the state knows it by."""
+        self._policies, self._token_of = policies, token_of
+        self._reader = StateReader(client, group, topic, remember=False)
+        self._store = LedgerStore(client, group, topic)
+        self._kept: list[_Kept] = []
+        self._counts: dict[tuple[int, SliceId], tuple[int, Counts]] = {}
+        self._done: Reach = {}
+        self._refreshed_s = self._stored_s = 0.0
+        self.windows: list[Maintenance] = []
+
+    async def refresh(self, now_s: float, keep: bool = True) -> list[Found] | None:
+        """Bring the ledgers up to date and judge; None while a first reading is under way.
+
+        `now_s`: the wall clock. `keep`: whether to store what was found. Raises StoreError.
+        """
+        if not self._promises():
+            return []
+        today = int(now_s) // 60 // DAY
+        if not self._kept or now_s - self._refreshed_s > _ONE_PAUSE_S:
+            await self._begin(today)
+        self._refreshed_s = now_s
+        for kept in self._kept:
+            kept.ledger.move(today + 2 - kept.ledger.days)
+            kept.ledger.running = int(now_s) // 60
+        views = await self._read()
+        if views is None:
+            return None
+        self._see(views, await self._reader.signs(), int(now_s))
+        if now_s - self._stored_s >= STORE_EVERY_S:
+            self._stored_s = now_s
+            self.windows = await self._store.windows()
+            for kept in self._kept:
+                self._close(kept, int(now_s))
+                self._adjust(kept, int(now_s))
+            if keep:
+                await self._keep()
+        return [found for kept in self._kept for found in self._judged(kept, int(now_s))]
+
+    def _promises(self) -> list[tuple[Policy, Promise]]:
+        return [(policy, promise) for policy in self._policies for promise in policy.promises()]
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    async def _begin(self, today: int) -> None:
+        self._counts, self._done, self._kept = {}, {}, []
+        self.windows = await self._store.windows()
+        for policy, promise in self._promises():
+            days = _days(promise)
+            ledger = Ledger(today + 2 - days, days)
+            kept = _Kept(policy, promise, Selection(policy, promise, self._token_of), ledger)
+            kept.head = await self._store.head(kept.selection.id)
+            await self._store.fill(kept.selection.id, ledger)
+            self._kept.append(kept)
+        # What every ledger includes needs no second look.
+        for partition in {one for kept in self._kept for one in kept.head.reach}:
+            self._done[partition] = min(
+                kept.head.reach.get(partition, (-1, -1)) for kept in self._kept
+            )
+
+    async def _read(self) -> list[View] | None:
+        """Count what changed; None if there is more to read than one refresh may."""
+        for _ in range(SLICES_A_REFRESH // _SLICES_A_ROUND):
+            views = [view for view, _ in await self._reader.read(lambda view: ())]
+            self._drop_other_states(views)
+            floors = floors_s(views)
+            due = self._coarse(views, floors)
+            unread = {view.partition: self._unread(view, floors, due) for view in views}
+            if not any(unread.values()):
+                self._settle(views, floors, due)
+                return views
+            room = max(_SLICES_A_ROUND // len(views), 4)
+            wanted = {partition: set(found[:room]) for partition, found in unread.items()}
+
+            def chosen(view: View, wanted: Mapping[int, set[SliceId]] = wanted) -> list[SliceId]:
+                return [of for of in wanted.get(view.partition, ()) if of in view.index]
+
+            changed: set[int] = set()
+            for view, tallies in await self._reader.read(chosen):
+                for of, tally in tallies.items():
+                    counts = tuple(
+                        kept.selection.count(
+                            tally, self._reader.series, self._reader.cubes, of.start_s, of.end_s
+                        )
+                        for kept in self._kept
+                    )
+                    self._counts[view.partition, of] = (view.index[of], counts)
+                    if of.level <= 1:
+                        changed.add(of.start_s // 60)
+            self._count(views, changed)
+            await asyncio.sleep(0)
+        return None
+
+    def _drop_other_states(self, views: Sequence[View]) -> None:
+        """Forget the counts of partitions whose state was lost or set back: its checkpoints have
+        the same numbers and another content."""
+        for view in views:
+            rebuilt, sequence = self._done.get(view.partition, (-1, -1))
+            if sequence >= 0 and (rebuilt != view.meta.rebuilt or sequence > view.meta.sequence):
+                del self._done[view.partition]
+                self._counts = {
+                    key: held for key, held in self._counts.items() if key[0] != view.partition
+                }
+
+    def _unread(self, view: View, floors: Sequence[int], due: set[SliceId]) -> list[SliceId]:
+        """Slices of a partition whose counts are not known at this version, newest first."""
+        merged_s = view.meta.merged_until_s[1]
+        wanted = [
+            of
+            for of in view.index
+            if of in due
+            or (
+                of.level <= 1
+                and of.start_s >= floors[1]
+                and (of.start_s >= merged_s) == (of.level == 0)
+            )
+        ]
+        return sorted(
+            (
+                of
+                for of in wanted
+                if self._counts.get((view.partition, of), (-1,))[0] != view.index[of]
+            ),
+            key=lambda of: -of.start_s,
+        )
+
+    def _coarse(self, views: Sequence[View], floors: Sequence[int]) -> set[SliceId]:
+        """Coarser slices that changed since the ledgers were last settled, where nothing finer is
+        kept."""
+        earliest_s = min(kept.ledger.begin for kept in self._kept) * 60
+        due: set[SliceId] = set()
+        for view in views:
+            _, sequence = self._done.get(view.partition, (-1, -1))
+            due.update(
+                of
+                for of, written in view.index.items()
+                if of.level >= 2
+                and written > sequence
+                and of.start_s >= max(floors[of.level], earliest_s)
+                and of.start_s < floors[of.level - 1]
+            )
+        return due
+
+    def _count(self, views: Iterable[View], changed: Iterable[int]) -> None:
+        """Add up minutes over the partitions."""
+        views = list(views)
+        for minute in changed:
+            parts: list[Counts] = []
+            for view in views:
+                if minute * 60 < view.meta.merged_until_s[1]:
+                    slices = [SliceId(1, minute * 60)]
+                else:
+                    slices = [SliceId(0, minute * 60 + ten) for ten in range(0, 60, 10)]
+                known = [self._counts.get((view.partition, of)) for of in slices]
+                parts += [one[1] for one in known if one is not None]
+            for at, kept in enumerate(self._kept):
+                kept.ledger.count(minute, added(part[at] for part in parts))
+
+    def _settle(self, views: Sequence[View], floors: Sequence[int], due: set[SliceId]) -> None:
+        """Everything is read: put the coarser slices into the rest, and forget what expired."""
+        for of in sorted(due):  # finer ones first
+            parts = [
+                self._counts[view.partition, of][1]
+                for view in views
+                if (view.partition, of) in self._counts
+            ]
+            for at, kept in enumerate(self._kept):
+                kept.ledger.reconcile(
+                    of.start_s // 60,
+                    LEVELS[of.level].step_s // 60,
+                    added(part[at] for part in parts),
+                )
+        indexes = {view.partition: view.index for view in views}
+        self._counts = {
+            (partition, of): held
+            for (partition, of), held in self._counts.items()
+            if of.level <= 1 and of.start_s >= floors[1] and of in indexes.get(partition, ())
+        }
+        self._done = {view.partition: (view.meta.rebuilt, view.meta.sequence) for view in views}
+
+    def _see(self, views: Sequence[View], signs: Sequence[LifeSign], now_s: int) -> None:
+        """Which minutes are known whole, and of which records are missing."""
+        coverage = Coverage.of(view.meta for view in views)
+        floor_s, first = floors_s(views)[1], known_from(views, coverage)
+        until_s = min([now_s, *seen_until_s(views, signs)]) if views else 0
+        for kept in self._kept:
+            for gap in coverage.gaps:
+                to_ms = gap.to_ms if gap.to_ms is not None else now_s * 1_000
+                kept.ledger.lose(gap.from_ms // 60_000, -(-to_ms // 60_000))
+            if first is not None:
+                kept.ledger.see(max(-(-floor_s // 60), first), until_s // 60)
+
+    # -- judging and storing -----------------------------------------------------------------------
+
+    def _judged(self, kept: _Kept, now_s: int) -> Iterable[Found]:
+        excluded = [(one.begin, one.end) for one in self._causes(kept)]
+        for name in _names(kept):
+            # Requests are judged as they come; minutes and slices change once they are over.
+            same: object = None
+            if not isinstance(kept.promise.indicator, RequestRatio | LatencyRatio):
+                same = (now_s // 60, kept.ledger.settled(name), *excluded)
+            if same is None or kept.judged.get(name, (None,))[0] != same:
+                stands = standing(kept.promise, kept.ledger, name, excluded, now_s)
+                kept.judged[name] = (same, stands)
+            yield Found(
+                kept.policy,
+                kept.promise,
+                name,
+                kept.selection.customer,
+                kept.judged[name][1],
+                tuple(_closings(kept, name)),
+                kept.adjusted.get(name, ()),
+            )
+
+    def _adjust(self, kept: _Kept, now_s: int) -> None:
+        """Hold the closed periods against what they would come to today."""
+        in_force = self._causes(kept)
+        excluded = [(one.begin, one.end) for one in in_force]
+        for name in _names(kept):
+            found = [
+                adjustment(
+                    closing,
+                    judged(
+                        *(kept.promise, kept.ledger, name, excluded),
+                        *((closing.begin, closing.end), now_s),
+                    )[0],
+                    in_force,
+                    self.windows,
+                )
+                for closing in _closings(kept, name)
+            ]
+            kept.adjusted[name] = tuple(one for one in found if one is not None)
+
+    def _causes(self, kept: _Kept) -> list[Cause]:
+        return causes(kept.policy, kept.promise, self.windows)
+
+    async def _keep(self) -> None:
+        try:
+            await self._write()
+        except StoreError as error:  # what is known stays known, and the next try writes it all
+            log.warning("%s; ledgers are not stored", error)
+
+    async def _write(self) -> None:
+        for kept in self._kept:
+            kept.head = await self._store.head(kept.selection.id)
+            for clock, reach in kept.tries:  # what another exporter has stored since
+                if all(at <= kept.head.reach.get(one, (-1, -1)) for one, at in reach.items()):
+                    kept.ledger.dirty = {
+                        key: at for key, at in kept.ledger.dirty.items() if at > clock
+                    }
+            kept.tries = [*kept.tries[-9:], (kept.ledger.clock, dict(self._done))]
+            dirty = dict(kept.ledger.dirty)
+            kept.ledger.clock += 1
+            closings = {
+                key: one for key, one in kept.fresh.items() if key not in kept.head.closings
+            }
+            if not dirty and not closings:
+                continue
+            head = await self._store.write(
+                kept.selection.id, self._done, _packed(kept, dirty, self._causes(kept)), closings
+            )
+            if head is not None:
+                kept.head = head
+                kept.ledger.dirty = {
+                    key: at for key, at in kept.ledger.dirty.items() if dirty.get(key) != at
+                }
+
+    def _close(self, kept: _Kept, now_s: int) -> None:
+        """Close the last period that is over, once late events had their time."""
+        begin, end = closed_before(kept.promise.period, now_s - SEAL_AFTER_S)
+        if begin < kept.ledger.begin:
+            return
+        in_force = self._causes(kept)
+        excluded = [(one.begin, one.end) for one in in_force]
+        for name in _names(kept):
+            if (name, begin) in kept.head.closings or (name, begin) in kept.fresh:
+                continue
+            attained, _ = judged(kept.promise, kept.ledger, name, excluded, (begin, end), now_s)
+            if attained.counted:
+                kept.fresh[name, begin] = closing_of(attained, begin, end, in_force, now_s)
+
+
+def _days(promise: Promise) -> int:
+    """Days to keep at hand: the period, the last closed one, tomorrow for clocks that differ."""
+    if isinstance(promise.period, CalendarMonth):
+        return 2 * 31 + 4
+    return promise.period.rolling_days + 4
+
+
+def _closings(kept: _Kept, name: str) -> list[Closing]:
+    """Closed periods that the ledger still spans, newest first."""
+    found = {**kept.fresh, **kept.head.closings}
+    mine = [one for (of, _), one in found.items() if of == name and one.begin >= kept.ledger.begin]
+    return sorted(mine, key=lambda one: -one.begin)
+
+
+def _names(kept: _Kept) -> list[str]:
+    return sorted(kept.ledger.rows) if kept.promise.scope.per else [""]
+
+
+def _packed(
+    kept: _Kept, dirty: Iterable[tuple[str | None, int]], in_force: Sequence[Cause]
+) -> dict[tuple[str, str | None, int], bytes]:
+    """The days that changed, and the verdicts of their minutes."""
+    found: dict[tuple[str, str | None, int], bytes] = {}
+    excluded = [(one.begin, one.end) for one in in_force]
+    for name, day in dirty:
+        found["s" if name is None else "c", name, day] = kept.ledger.pack(name, day)
+    if isinstance(kept.promise.indicator, MinuteVerdicts | SlicePercentile | SliceSpeed):
+        days = {day for _, day in dirty}
+        for name in _names(kept):
+            for day in days:
+                stretch = (day * DAY, (day + 1) * DAY)
+                verdicts, _ = verdicts_of(kept.promise, kept.ledger, name, excluded, stretch)
+                found["v", name, day] = packed(verdicts)
+    return found

@@ -1,0 +1,198 @@
+"""What is said of promises: credits, and the report of `tokenpulse sla`.
+
+Pure. Ratios leave here as exact decimals in text, money in hundredths.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from typing import Any
+
+from alerts.maintenance import Adjustment, Closing
+from alerts.policy import Policy, Promise
+from alerts.uptime import Standing
+from alerts.values import Money, percent_text
+from alerts.verdicts import Attainment, credit_share, credits_due
+
+Key = tuple[str, str, str]  # policy, objective, name
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One promise and name, with all that is to be said of it."""
+
+    policy: Policy
+    promise: Promise
+    name: str  # of the scope's `per` dimension; empty without
+    customer: str | None  # the one customer it is about, as the state knows it
+    standing: Standing
+    closed: tuple[Closing, ...]  # newest first
+    adjustments: tuple[Adjustment, ...]
+
+    @property
+    def key(self) -> Key:
+        """Tells it from all others."""
+        return self.policy.name, self.promise.name, self.name
+
+    def scope(self, name_of: Callable[[str], str]) -> dict[str, str]:
+        """The names it is about, by dimension; `name_of`: token of a customer -> name."""
+        found: dict[str, str] = {
+            dimension: names[0]
+            for dimension, names in self.promise.scope.names().items()
+            if len(names) == 1 and dimension != "customer"
+        }
+        customer = self.name if self.promise.scope.per == "customer" else self.customer
+        if customer is not None:
+            found["customer"] = name_of(customer)
+        if self.promise.scope.per not in (None, "customer"):
+            found[str(self.promise.scope.per)] = self.name
+        return found
+
+
+def credits(
+    found: Sequence[Found],
+    ratio_of: Callable[[Found], Fraction | None],
+    fee_of: Callable[[str], Money | None],
+) -> dict[Key, Money]:
+    """Credits of those with an SLA and a fee; `fee_of`: customer -> what it pays in a month."""
+    together: dict[tuple[str, str, str | None], list[Found]] = {}
+    for one in found:
+        together.setdefault((one.policy.name, one.name, one.customer), []).append(one)
+    due: dict[Key, Money] = {}
+    for (_, name, customer), group in together.items():
+        per_customer = any(one.promise.scope.per == "customer" for one in group)
+        payer = name if per_customer else customer
+        ratios = {one.promise.name: ratio_of(one) for one in group}
+        of_group = credits_due(group[0].policy, ratios, fee_of(payer) if payer else None)
+        for one in group:
+            if one.promise.name in of_group:
+                due[one.key] = of_group[one.promise.name]
+    return due
+
+
+def report(
+    found: Sequence[Found],
+    due: Mapping[Key, Money],
+    projected: Mapping[Key, Money],
+    name_of: Callable[[str], str],
+) -> list[dict[str, Any]]:
+    """The report as plain data; what is not known is absent."""
+    return [_entry(one, due, projected, name_of) for one in found]
+
+
+def _entry(
+    one: Found,
+    due: Mapping[Key, Money],
+    projected: Mapping[Key, Money],
+    name_of: Callable[[str], str],
+) -> dict[str, Any]:
+    stands = one.standing
+    entry: dict[str, Any] = {
+        "policy": one.policy.name,
+        "objective": one.promise.name,
+        "scope": one.scope(name_of),
+        "target_ratio": exact(one.promise.target),
+        "period": {"from": instant(stands.period[0]), "to": instant(stands.period[1])},
+        "attainment": _attainment(stands.attainment),
+        "error_budget_left_ratio": exact(stands.budget_left),
+        "burn_rate": {window: float(rate) for window, rate in stands.burn.items()},
+        "eligible": dict(stands.eligible),
+        "minutes": {verdict.name.lower(): n for verdict, n in stands.verdicts.items()},
+        "budget_exhausted_at": (
+            None if stands.exhausted_at_s is None else instant(stands.exhausted_at_s // 60)
+        ),
+        "projected_ratio": exact(stands.projected),
+    }
+    if one.promise.sla is not None:
+        entry["credit"] = {
+            "share": exact(credit_share(one.promise.sla, stands.attainment.ratio)),
+            "due": _money(due.get(one.key)),
+            "projected": _money(projected.get(one.key)),
+            "claim_days": one.promise.sla.claim_days,
+        }
+    entry["closed"] = [_closed(closing) for closing in one.closed]
+    entry["adjustments"] = [
+        {
+            "before": _closed(change.closing),
+            "now": _attainment(change.now),
+            "because": list(change.because),
+        }
+        for change in one.adjustments
+    ]
+    return _without_none(entry)
+
+
+def lines(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The report for people."""
+    for entry in entries:
+        scope = ", ".join(f"{key} {name}" for key, name in entry["scope"].items())
+        attained = entry["attainment"].get("ratio")
+        shown = "unknown" if attained is None else _percent(attained)
+        met = "" if attained is None else _verdict(attained, entry["target_ratio"])
+        yield (
+            f"{entry['policy']}/{entry['objective']}{' (' + scope + ')' if scope else ''}: "
+            f"{shown} of {_percent(entry['target_ratio'])}{met}, "
+            f"since {entry['period']['from']}"
+        )
+        if "error_budget_left_ratio" in entry:
+            burns = ", ".join(f"{key} {rate:.3g}" for key, rate in entry["burn_rate"].items())
+            yield f"  budget left {_percent(entry['error_budget_left_ratio'])}; burn {burns}"
+        if "budget_exhausted_at" in entry:
+            yield f"  budget used up at {entry['budget_exhausted_at']}, as the last day went"
+        if due := entry.get("credit", {}).get("due"):
+            ahead = entry["credit"].get("projected", due)
+            yield f"  credit {due} now, {ahead} projected"
+        for change in entry["adjustments"]:
+            before, now = change["before"]["ratio"], change["now"].get("ratio")
+            yield (
+                f"  closed {change['before']['from']}: {_percent(before)}; today it would be "
+                f"{'unknown' if now is None else _percent(now)} ({'; '.join(change['because'])})"
+            )
+
+
+def exact(ratio: Fraction | None) -> str | None:
+    """A ratio as a decimal with up to 15 digits after the point."""
+    if ratio is None:
+        return None
+    with localcontext() as context:
+        context.prec = 60
+        scaled = Decimal(round(ratio * 10**15)).scaleb(-15)
+        return f"{scaled.normalize():f}"
+
+
+def instant(minute: int) -> str:
+    """A minute since 1970 as RFC 3339."""
+    return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _attainment(found: Attainment) -> dict[str, Any]:
+    return _without_none(
+        {"ratio": exact(found.ratio), "good": exact(found.good), "counted": found.counted}
+    )
+
+
+def _closed(closing: Closing) -> dict[str, Any]:
+    return {
+        "from": instant(closing.begin),
+        "to": instant(closing.end),
+        **_attainment(closing.attainment),
+        "closed_at": instant(closing.closed_at_s // 60),
+    }
+
+
+def _money(amount: Money | None) -> str | None:
+    return None if amount is None else str(amount)
+
+
+def _percent(ratio: str) -> str:
+    return percent_text(Fraction(ratio))
+
+
+def _verdict(attained: str, target: str) -> str:
+    return ", met" if Fraction(attained) >= Fraction(target) else ", MISSED"
+
+
+def _without_none(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if value is not None}

@@ -1,0 +1,115 @@
+"""Samples of the promises: the uptime engine's findings as metrics."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
+
+import redis.asyncio as aioredis
+
+from alerts.policy import Policy
+from alerts.uptime_engine import Engine
+from alerts.uptime_report import Found, Key, credits
+from alerts.values import Money
+from alerts.verdicts import credit_share
+from exporters import catalogue_objectives as catalogue
+from exporters.directory import Customer
+from exporters.exposition import Page, joined, label_text
+from exporters.spec import Spec
+from streams.config import Settings
+from streams.registry import customer_hasher
+
+
+class Customers:
+    """What the directory says of a customer, by the token that the state knows it by."""
+
+    def __init__(self, customers: Mapping[str, Customer]) -> None:
+        self._customers = customers
+
+    def name_of(self, token: str) -> str:
+        """Its name; the token where the directory has none."""
+        known = self._customers.get(token)
+        return token if known is None else known.name
+
+    def fee_of(self, token: str) -> Money | None:
+        """What it committed to spend in a month."""
+        known = self._customers.get(token)
+        if known is None or known.monthly_commitment_usd is None:
+            return None
+        return Money(Decimal(str(known.monthly_commitment_usd)), "USD")
+
+
+def engine_for(settings: Settings, policies: Sequence[Policy], client: "aioredis.Redis") -> Engine:
+    """The engine of some policies.
+
+    The customers' key is needed only where a policy names customers; ConfigError without it.
+    """
+
+    def token_of(customer_id: str) -> str:
+        return customer_hasher(settings.worker.customer_secret())(customer_id)
+
+    return Engine(policies, client, settings.kafka.group, settings.kafka.topic, token_of)
+
+
+class Objectives:
+    """Adds the promises of the configured policies to pages."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policies: Sequence[Policy],
+        client: "aioredis.Redis",
+        customers: Mapping[str, Customer],
+    ) -> None:
+        self._engine = engine_for(settings, policies, client)
+        self._customers = Customers(customers)
+
+    async def add(self, page: Page, now_s: float) -> None:
+        """Read, judge, and add what is known. Raises StoreError where the state cannot be read."""
+        found = await self._engine.refresh(now_s)
+        if found is None:
+            return
+        fee_of = self._customers.fee_of
+        due = credits(found, lambda one: one.standing.attainment.ratio, fee_of)
+        projected = credits(found, lambda one: one.standing.projected, fee_of)
+        for one in found:
+            _add(page, one, self._labels(one), due, projected)
+
+    def _labels(self, one: Found) -> str:
+        scope = one.scope(self._customers.name_of)
+        own = {name: scope[name] for name in catalogue.SCOPE if name in scope}
+        return label_text({"policy": one.policy.name, "objective": one.promise.name, **own})
+
+
+def _add(
+    page: Page, one: Found, labels: str, due: Mapping[Key, Money], projected: Mapping[Key, Money]
+) -> None:
+    stands = one.standing
+    page.add(catalogue.TARGET, labels, float(one.promise.target))
+    _add_known(page, catalogue.ATTAINMENT, labels, stands.attainment.ratio)
+    _add_known(page, catalogue.BUDGET_LEFT, labels, stands.budget_left)
+    _add_known(page, catalogue.PROJECTED, labels, stands.projected)
+    for window, rate in stands.burn.items():
+        page.add(catalogue.BURN_RATE, joined(labels, label_text({"window": window})), float(rate))
+    for window, requests in stands.eligible.items():
+        page.add(catalogue.ELIGIBLE, joined(labels, label_text({"window": window})), requests)
+    for verdict, minutes in stands.verdicts.items():
+        which = label_text({"verdict": verdict.name.lower()})
+        page.add(catalogue.VERDICTS, joined(labels, which), minutes * 60)
+    if stands.exhausted_at_s is not None:
+        page.add(catalogue.EXHAUSTED, labels, stands.exhausted_at_s)
+    page.add(catalogue.ADJUSTMENTS, labels, len(one.adjustments))
+    if one.promise.sla is not None and stands.attainment.ratio is not None:
+        share = credit_share(one.promise.sla, stands.attainment.ratio)
+        page.add(catalogue.CREDIT_SHARE, labels, float(share))
+        _add_usd(page, catalogue.CREDIT_DUE, labels, due.get(one.key))
+        _add_usd(page, catalogue.CREDIT_PROJECTED, labels, projected.get(one.key))
+
+
+def _add_known(page: Page, spec: Spec, labels: str, ratio: Fraction | None) -> None:
+    if ratio is not None:
+        page.add(spec, labels, float(ratio))
+
+
+def _add_usd(page: Page, spec: Spec, labels: str, amount: Money | None) -> None:
+    if amount is not None and amount.currency == "USD":
+        page.add(spec, labels, float(amount.amount))
