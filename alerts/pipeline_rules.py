@@ -16,7 +16,7 @@ OUTAGE_SCOPES = ("fleet", "region", "model")
 FEWEST_REQUESTS = 20
 STALE_AFTER_S = 30
 BEHIND_AFTER_S = 60
-ARCHIVE_STALE_AFTER_S = 3_600
+ARCHIVE_STALE_AFTER_S = 7_200  # twice the default of worker.archive_interval_s
 MANY_WAITING = 1_000
 REFUSED_SHARE = "0.01"
 FEWEST_REFUSED = 10
@@ -207,7 +207,7 @@ def _state() -> Iterator[Alert]:
         "If Redis lost its data now, what is older than Kafka's retention would be restored from "
         f"an archive that is {age} old.",
         f"{age} old",
-        "at most 1h",
+        "at most 2h",
         60,
     )
 

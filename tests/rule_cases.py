@@ -499,8 +499,8 @@ def incomplete(_: Labels) -> list[Case]:
 def archive_old(_: Labels) -> list[Case]:
     gauge = named("tokenpulse_partition_archive_timestamp_seconds", **PARTITION)
     return [
-        Case("more than an hour", True, {gauge: ago(3_601)}),
-        Case("ten minutes", False, {gauge: ago(600)}),
+        Case("more than two hours", True, {gauge: ago(7_201)}),
+        Case("an hour", False, {gauge: ago(3_601)}),
         Case("missing data: no archive configured", False, {}),
     ]
 
