@@ -21,7 +21,7 @@ from streams.config import Settings
 from streams.pipeline import RECLAIMS, Pipeline
 from streams.security import redis_kwargs
 from streams.store import Lost, StoreError
-from streams.topics import check_redis, check_topics
+from streams.topics import DLQ_HEADER_BYTES, check_redis, check_topics
 from streams.transport import BatchConsumer, BatchTransport
 from streams.watchdog import Lasting, Ticker, Watchdog, die
 
@@ -148,6 +148,9 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
         broker_check_crcs=True,
         producer_request_timeout=30,
         producer_acks=-1,
+        producer_compression_type="zstd",
+        # Whatever can be read can be refused, and must fit into the dead-letter topic.
+        producer_max_request_size=settings.worker.max_batch_mb * 1_000_000 + DLQ_HEADER_BYTES,
         producer_linger=0.02,
         consumer_auto_offset_reset="earliest",
         worker_redirect_stdouts=False,

@@ -155,7 +155,9 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
     if trouble is not None and next_offset == fetch_offset:
         where = f"{tp.topic}-{tp.partition}: record batch at offset {fetch_offset}"
         forward = trouble.skip_to is not None and trouble.skip_to > fetch_offset
-        unreadable = Unreadable(f"{where}: {trouble.why}", trouble.skip_to if forward else None)
+        after = f"; the log goes on at offset {trouble.skip_to}" if forward else ""
+        why = f"{where}: {trouble.why}{after}"
+        unreadable = Unreadable(why, trouble.skip_to if forward else None)
     records.next_fetch_offset = next_offset
     result._update_position()
     if not more and unreadable is None:

@@ -47,8 +47,10 @@ def partitions_key(group: str, topic: str) -> str:
 def connect(url: str, timeout_s: float, **secured: Any) -> "aioredis.Redis":
     """A client whose calls end soon: its defaults could hold a call for a minute, longer than
     a worker may be silent. `secured`: what `security.redis_kwargs` says."""
-    client: aioredis.Redis = aioredis.Redis.from_url(
+    # Whoever finds all connections taken waits for one: partitions are loaded all at once.
+    pool: aioredis.BlockingConnectionPool = aioredis.BlockingConnectionPool.from_url(
         url,
+        timeout=LOAD_DEADLINE_S,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
@@ -56,7 +58,7 @@ def connect(url: str, timeout_s: float, **secured: Any) -> "aioredis.Redis":
         max_connections=16,
         **secured,
     )
-    return client
+    return aioredis.Redis.from_pool(pool)
 
 
 async def leave_order(

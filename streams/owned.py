@@ -1,6 +1,7 @@
 """What a worker holds of each partition it owns, and the two things it is given to work with."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,10 @@ from streams.breaker import Breaker
 from streams.custody import Custody
 from streams.duplicates import Reach, Seen
 from streams.partition import PartitionState
+
+log = logging.getLogger(__name__)
+
+DEAD_LETTERS_S = 2.0
 
 
 class DeadLetters(Protocol):
@@ -55,7 +60,7 @@ class Owned:
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)
     flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
-    refused: list[Awaitable[object]] = field(default_factory=list)
+    refused: list[asyncio.Future[object]] = field(default_factory=list)
     pass_all: bool = False  # an operator lets refused records through, to the log's present end
     pass_until: int = 0  # that end, once a batch has told it
     archive_after: float = 0.0  # not before, after a failure
@@ -75,6 +80,24 @@ class Owned:
     def state(self) -> PartitionState:
         """Its counts."""
         return self.custody.counts
+
+    async def arrived(self, refused: list[asyncio.Future[object]]) -> bool:
+        """Whether refused records are in Kafka, as they must be before the offset passes them. One
+        partition's do not hold up the others for long: they are waited for again next time."""
+        if refused:
+            await asyncio.wait(refused, timeout=DEAD_LETTERS_S)
+        waiting = [one for one in refused if not one.done()]
+        if waiting:
+            self.refused = refused + self.refused
+            log.warning(
+                "partition %d: %d refused records are not in the dead-letter topic yet",
+                self.partition,
+                len(waiting),
+            )
+            return False
+        for one in refused:
+            one.result()  # raises what went wrong
+        return True
 
 
 @dataclass(slots=True)

@@ -253,11 +253,10 @@ class Pipeline:
             )
         await self._provide(owned, decoded)
         for refusal in decoded.refusals:
-            owned.refused.append(
-                await self._dead_letters.send(
-                    batch, refusal.position, refusal.reason, refusal.detail
-                )
+            sent = await self._dead_letters.send(
+                batch, refusal.position, refusal.reason, refusal.detail
             )
+            owned.refused.append(asyncio.ensure_future(sent))
         state.apply(decoded, batch.next_offset, batch.last())
         self.tallies.records += len(batch.values)
         if state.unflushed >= self._worker.flush_max_events:
@@ -352,7 +351,8 @@ class Pipeline:
                 state.recent = owned.reach.dump()
                 snapshot = state.snapshot(written_at_ms=time.time_ns() // 1_000_000)
                 refused, owned.refused = owned.refused, []
-            await asyncio.gather(*refused)  # in Kafka before the offset passes them
+            if not await owned.arrived(refused):
+                return
             write = partial(self._store.flush, owned.custody.claim, snapshot)
             answer = await (self._answered(owned.partition, write) if retry else write())
             self.tallies.fenced += answer is Answer.FENCED

@@ -51,7 +51,7 @@ def test_the_truth_told_in_parts_is_that_of_the_whole_log(
     assert partition.unplaced == whole.unplaced()
     told = whole.slices(lateness_s)
     assert plain(partition.slices()) == plain(told)
-    assert plain({0: partition.total}) == plain({0: whole.everything()})
+    assert plain({0: partition.everything()}) == plain({0: whole.everything()})
 
 
 def few_names(value: Any, names: int) -> Any:

@@ -67,7 +67,7 @@ class Checker:
             _same(f"{where}: {of}", shelf.readable([of]), counts)
         total = readable(Tally.unpack(shelf.fields["totals"]), *shelf.names())
         for name in ("series", "refused"):
-            _same(f"{where}: {name} of the totals", total[name], truth.total[name])
+            _same(f"{where}: {name} of the totals", total[name], truth.everything()[name])
         _same(f"{where}: watermark", meta.watermark_ms, truth.watermark_ms)
         _same(f"{where}: merged until", list(meta.merged_until_s), truth.merged_until_s())
         _same(f"{where}: unplaced", meta.unplaced, dict(truth.unplaced))

@@ -106,6 +106,12 @@ class Partition:
             for level, slices in zip(LEVELS, self._levels, strict=True):
                 add(slices.setdefault(start_s - start_s % level.step_s, {}), counts)
 
+    def everything(self) -> Counts:
+        """All that was counted, records that still wait for a place in time among them."""
+        counts: Counts = told((), self.unplaced.elements())
+        add(counts, self.total)
+        return counts
+
     def _forget(self) -> None:
         """What no state keeps any more, and ids that are duplicates no more."""
         if self.watermark_ms is None:
