@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+JOBS ?= 2
 MINUTES ?= 5
 SEED ?=
 
@@ -31,7 +32,7 @@ up: .venv/.run ## run everything on this machine with simulated traffic; Ctrl-C 
 	@$(BIN)/tokenpulse up $(ARGS)
 
 test: .venv/.dev ## run every test this machine can run, and say which could not run
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 chaos: .venv/.dev ## break everything at random for MINUTES=5, then recount; SEED=n repeats a run
 	@CHAOS_MINUTES=$(MINUTES) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/test_chaos.py $(ARGS)

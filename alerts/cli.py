@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 import yaml
 
+from alerts.cli_rules import rules
+from alerts.cli_uptime import maintenance, sla
 from alerts.loading import PolicyError, load_policies, read_policy, read_text, read_yaml
 from alerts.openslo import from_openslo
 from alerts.policy import Policy
@@ -70,4 +72,9 @@ def import_openslo(file: Path, name: str | None) -> None:
 
 
 # What `tokenpulse` has besides its own commands.
-commands: dict[str, click.Command] = {"policy": policy}
+commands: dict[str, click.Command] = {
+    "policy": policy,
+    "rules": rules,
+    "maintenance": maintenance,
+    "sla": sla,
+}

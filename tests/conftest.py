@@ -75,6 +75,16 @@ def _not_run(config: pytest.Config) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    told = [
+        str(text)
+        for report in terminalreporter.stats.get("passed", [])
+        for name, text in report.user_properties
+        if name == "told"
+    ]
+    if told:
+        terminalreporter.section("what was measured")
+        for line in told:
+            terminalreporter.write_line(line)
     skipped = _not_run(terminalreporter.config)
     if skipped:
         terminalreporter.section("checks that did not run")

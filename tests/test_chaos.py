@@ -5,6 +5,7 @@ CHAOS_MINUTES says for how long, CHAOS_SEED repeats the choices of a run.
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ ROOM_S = 600  # to start, to come to rest, to recount
 
 @pytest.mark.stack
 @pytest.mark.timeout(MINUTES * 60 + ROOM_S)
-def test_whatever_breaks_no_event_is_lost_or_counted_twice(tmp_path: Path) -> None:
+def test_whatever_breaks_no_event_is_lost_or_counted_twice(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
     print(f"\nCHAOS_SEED={seed} CHAOS_MINUTES={MINUTES:g}", flush=True)
-    print(run(seed, MINUTES, tmp_path))
+    record_property("told", run(seed, MINUTES, tmp_path))
 
 
 @given(LOGS, st.integers(1, 5), st.lists(st.integers(0, 60), max_size=4), st.sampled_from([0, 30]))

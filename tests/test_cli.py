@@ -38,6 +38,8 @@ COMMANDS = (
     *("topics", "topics create", "config", "config check"),
     *("partitions", "partitions list", "partitions resume", "partitions move"),
     *("policy", "policy check", "policy import-openslo"),
+    *("rules", "rules build", "sla"),
+    *("maintenance", "maintenance add", "maintenance list", "maintenance cancel"),
 )
 
 
