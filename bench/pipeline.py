@@ -5,7 +5,8 @@ minutes of event time) is written to the embedded broker. Then, one after anothe
 
     raw getmany   aiokafka's getmany, counting records and nothing else
     plain agent   a Faust agent that gets one event at a time and counts it (on a part of the topic)
-    pipeline      one Tokenpulse worker: decode, check, count into all windows, checkpoint to Redis
+    pipeline      one Tokenpulse worker: decode, check, look for duplicates, count into all
+                  windows, checkpoint to Redis; and once more without looking for duplicates
 
 The pipeline's rate is taken from the store: from the first checkpoint to the one that holds all.
 The last line is for machines.
@@ -136,18 +137,19 @@ def plain_agent(settings: Settings) -> float:
     return float(lines[-1].split()[-1])
 
 
-def pipeline(stack: LocalStack, settings: Settings) -> tuple[float, float, float]:
-    """(events per second, largest resident memory in MB, processor seconds) of one worker."""
+def pipeline(
+    stack: LocalStack, settings: Settings, group: str, **variables: str
+) -> tuple[float, float, float]:
+    """(events per second, largest resident memory in MB, processor seconds) of one worker of a
+    consumer group of its own, with these settings in its environment."""
     store = redis.Redis.from_url(stack.redis_url)
-    keys = [
-        partition_key(settings.kafka.group, settings.kafka.topic, number)
-        for number in range(PARTITIONS)
-    ]
-    log_path = stack.log_dir / "bench-worker.log"
+    keys = [partition_key(group, settings.kafka.topic, number) for number in range(PARTITIONS)]
+    log_path = stack.log_dir / f"{group}.log"
     with log_path.open("wb") as log:
         worker = subprocess.Popen(
             [sys.executable, "-m", "streams.cli", "worker"],
-            env=stack.environment, stdout=log, stderr=log,
+            env={**stack.environment, "TOKENPULSE_KAFKA__GROUP": group, **variables},
+            stdout=log, stderr=log,
         )  # fmt: skip
     try:
         first: tuple[int, float] | None = None
@@ -185,9 +187,17 @@ def main() -> None:
         print(f"raw getmany, counting only:       {raw:>9,.0f} events/s")
         plain = plain_agent(settings)
         print(f"plain Faust agent, counting only: {plain:>9,.0f} events/s")
-        rate, rss_mb, cpu_s = pipeline(stack, settings)
+        rate, rss_mb, cpu_s = pipeline(stack, settings, "everything")
         print(f"pipeline, everything:             {rate:>9,.0f} events/s")
         print(f"worker: {cpu_s:.1f} s of processor time; {rate / plain:.0f} times the plain agent")
+        bare, bare_mb, bare_s = pipeline(
+            stack, settings, "without-duplicates", TOKENPULSE_WORKER__DEDUP_WINDOW_S="0"
+        )
+        print(f"pipeline, duplicates not sought:  {bare:>9,.0f} events/s")
+        print(
+            f"de-duplication: {(cpu_s - bare_s) / EVENTS * 1e6:.2f} us of processor "
+            f"time an event, {rss_mb - bare_mb:.0f} MB for {EVENTS:,} request ids"
+        )
     print(
         f"pipeline_events_per_s={rate:.0f} raw_getmany_events_per_s={raw:.0f} "
         f"ratio={rate / raw:.3f} worker_rss_mb={rss_mb:.0f}"
