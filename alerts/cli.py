@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import yaml
 
+from alerts.cli_backtest import backtest
 from alerts.cli_rules import rules
 from alerts.cli_uptime import maintenance, sla
 from alerts.loading import PolicyError, load_policies, read_policy, read_text, read_yaml
@@ -73,6 +74,7 @@ def import_openslo(file: Path, name: str | None) -> None:
 
 # What `tokenpulse` has besides its own commands.
 commands: dict[str, click.Command] = {
+    "backtest": backtest,
     "policy": policy,
     "rules": rules,
     "maintenance": maintenance,

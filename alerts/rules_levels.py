@@ -1,7 +1,8 @@
 """Rules for objectives with levels: a latency percentile, the cache hit ratio, token volume.
 
 Pure. They read rolling windows of event time. A level is over once the value of a shorter window is
-clearly back (a tenth better), not only once the bad minutes have left the long one.
+clearly back (a tenth better) or has nothing left, not only once the bad minutes have left the long
+one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,8 +30,12 @@ from alerts.values import latency_text, percent_text
 from exporters import catalogue
 from streams.windows import ROLLING_S
 
-# The window that tells whether a longer one still describes the present.
+# The window that tells whether a longer one still describes the present. An empty one has no value,
+# so without traffic no level holds: as the good requests leave the long window before the bad ones,
+# its value can become worse when nobody asks any more.
 _SHORTER = {"5m": "1m", "30m": "5m", "1h": "5m", "6h": "30m", "24h": "1h", "3d": "6h", "30d": "3d"}
+# How much better than the level the shorter window is once all is well: at the level itself, an
+# alert would come and go.
 _BETTER = Fraction(1, 10)
 # Requests that the watched window would hold if it were like the baseline: with fewer, a third of
 # the usual volume is chance.
@@ -101,7 +106,7 @@ def _percentile(objective: LatencyNow, selection: Selection, level: LatencyLevel
         f"{value(indicator.window)} > {number(limit_s)}\nand {samples} >= {indicator.min_samples}"
     )
     for shorter in windows[1:]:
-        expr += f"\nunless {value(shorter)} <= {number(limit_s * (1 - _BETTER))}"
+        expr += f"\nand {value(shorter)} > {number(limit_s * (1 - _BETTER))}"
     return _latency_alert(
         objective, level, expr, "{{ $value | humanizeDuration }}", selection, windows
     )
@@ -174,7 +179,7 @@ def _cache_hit(
         f"\nand {_input_tokens(selection, indicator.window)} >= {indicator.min_input_tokens}"
     )
     for shorter in windows[1:]:
-        expr += f"\nunless {ratio(shorter)} >= {number(level.below * (1 + _BETTER))}"
+        expr += f"\nand {ratio(shorter)} < {number(level.below * (1 + _BETTER))}"
     value, below = "{{ $value | humanizePercentage }}", percent_text(level.below)
     return Alert(
         name="TokenpulseCacheHitLow",

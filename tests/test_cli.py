@@ -38,7 +38,7 @@ COMMANDS = (
     *("topics", "topics create", "config", "config check"),
     *("partitions", "partitions list", "partitions resume", "partitions move"),
     *("policy", "policy check", "policy import-openslo"),
-    *("rules", "rules build", "sla"),
+    *("rules", "rules build", "backtest", "sla"),
     *("maintenance", "maintenance add", "maintenance list", "maintenance cancel"),
 )
 

@@ -1,0 +1,252 @@
+"""Recorded events as the ten-second tallies that the workers would have made of them.
+
+A shell: reads files and a topic, and keeps what does not fit into memory in a temporary file that
+nobody else sees. So files may be larger than memory and in any order: event time counts.
+"""
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.config import Settings
+from streams.duplicates import Seen, set_apart
+from streams.event_fields import MAX_TIME_MS
+from streams.events import Rules, decode
+from streams.recording import record
+from streams.registry import Caps, Registry
+from streams.security import client_kwargs
+from streams.slices import HORIZON_S, LEVELS, TOKENS_AT, Tally, Thresholds
+from streams.sources.files import MAX_LINE_BYTES, opened
+from streams.sources.mapping import Mapping, RowError, read_rows
+from streams.tables import Ints
+from streams.topics import ServerError
+
+SPILL_BYTES = 64 * 2**20  # tallies beyond this go to the temporary file
+_BATCH = 4_096
+_POLL_MS = 500
+_SILENCE_POLLS = 60
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Log:
+    """What judging the next event of one log depends on."""
+
+    seen: Seen | None
+    watermark_ms: int | None = None
+
+
+class Recording:
+    """Events, decoded and counted as a worker does, by ten seconds of their own time."""
+
+    def __init__(self, settings: Settings, thresholds: Thresholds, to_s: int | None) -> None:
+        """`to_s`: where it ends; what ended later is left out. Customers keep their ids."""
+        worker, limits = settings.worker, settings.worker.limits
+        caps = Caps(
+            limits.models,
+            limits.regions,
+            limits.channels,
+            limits.service_tiers,
+            limits.series,
+            limits.customers,
+        )
+        self.registry = Registry(caps, lambda customer_id: customer_id)
+        self.counted = 0
+        self.duplicates = 0
+        self.refused: Counter[str] = Counter()  # by reason
+        self.unmapped = 0
+        self.begin_s: int | None = None  # of the first slice; None before the first event
+        self.end_s = to_s or 0  # of the last slice
+        self._worker, self._thresholds, self._to_s = worker, thresholds, to_s
+        self._logs: dict[object, _Log] = {}
+        self._held: dict[int, list[Tally]] = {}
+        self._held_bytes = 0
+        self._has_spilled = False
+        self._disk = sqlite3.connect("")  # private, and gone when closed
+        self._disk.execute("CREATE TABLE parts (start_s INTEGER, tally BLOB)")
+
+    def add(self, log: object, values: list[bytes | None], timestamps_ms: Ints | None) -> None:
+        """Count the next records of a log.
+
+        `timestamps_ms`: those of Kafka. Without them nothing is from the future, and nothing too
+        late: a file has no time of its own.
+        """
+        worker, of = self._worker, self._log(log)
+        rules = Rules(
+            max_event_bytes=worker.max_event_bytes,
+            future_tolerance_ms=worker.future_tolerance_s * 1_000,
+            horizon_ms=HORIZON_S * 1_000 if timestamps_ms is not None else MAX_TIME_MS,
+        )
+        if timestamps_ms is None:
+            timestamps_ms = np.full(len(values), MAX_TIME_MS, np.int64)
+        decoded = decode(values, timestamps_ms, of.watermark_ms, rules)
+        of.watermark_ms = decoded.watermark_ms
+        if of.seen is not None and len(decoded.columns.ended_at_ms):
+            columns = decoded.columns
+            twice = of.seen.judge(columns.request, columns.ended_at_ms, columns.watermark_ms)
+            decoded = set_apart(decoded, twice)
+        self.refused.update(refusal.reason for refusal in decoded.refusals)
+        self.duplicates += len(decoded.duplicates_ms)
+        columns, names = decoded.columns, self.registry
+        series = names.series_numbers(columns.series, _events(columns.series_index))
+        cube = names.cube_numbers(columns.cubes, _events(columns.cube_index))
+        recorded = record(
+            columns, series[columns.series_index], cube[columns.cube_index], self._thresholds
+        )
+        for start_s, tally in recorded:
+            if self._to_s is None or start_s < self._to_s:
+                self._keep(start_s, tally)
+
+    def slices(self) -> Iterator[tuple[int, Tally]]:
+        """Start and content of each slice in which something ended, rising. Ends the recording."""
+        if not self._has_spilled:
+            self._disk.close()
+            for start_s in sorted(self._held):
+                yield start_s, Tally.merged(self._held.pop(start_s))
+            return
+        self._spill()
+        self._disk.execute("CREATE INDEX by_start ON parts (start_s)")
+        rows = self._disk.execute("SELECT start_s, tally FROM parts ORDER BY start_s")
+        for start_s, parts in groupby(rows, key=itemgetter(0)):
+            yield start_s, Tally.merged([Tally.unpack(data) for _, data in parts])
+        self._disk.close()
+
+    def _log(self, log: object) -> _Log:
+        if log not in self._logs:
+            window_ms, most = self._worker.dedup_window_s * 1_000, self._worker.dedup_max_ids
+            self._logs[log] = _Log(Seen(window_ms, most) if window_ms else None)
+        return self._logs[log]
+
+    def _keep(self, start_s: int, tally: Tally) -> None:
+        self.counted += int(tally.series.values[:, :TOKENS_AT].sum())  # probes too
+        self.begin_s = start_s if self.begin_s is None else min(self.begin_s, start_s)
+        self.end_s = max(self.end_s, start_s + LEVELS[0].step_s)
+        self._held.setdefault(start_s, []).append(tally)
+        self._held_bytes += tally.size_bytes
+        if self._held_bytes > SPILL_BYTES:
+            self._spill()
+
+    def _spill(self) -> None:
+        self._disk.executemany(
+            "INSERT INTO parts VALUES (?, ?)",
+            ((start_s, Tally.merged(parts).pack()) for start_s, parts in self._held.items()),
+        )
+        self._held, self._held_bytes, self._has_spilled = {}, 0, True
+
+
+def _events(index: npt.NDArray[np.int32]) -> list[int]:
+    """How many events have each of the numbers from 0 on."""
+    counts: list[int] = np.bincount(index).tolist()
+    return counts
+
+
+def read_file(
+    recording: Recording, path: Path, mapping: Mapping | None, base_ms: int | None, say: Say
+) -> None:
+    """Record a file: rows as the mapping says, or without one events as JSON lines.
+
+    `say` is told of rows that cannot be mapped. Raises UnreadableFile.
+    """
+    values = _lines(path) if mapping is None else _mapped(recording, path, mapping, base_ms, say)
+    for batch in _batches(values):
+        recording.add(path, batch, None)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with opened(path) as file:
+        while line := file.readline(MAX_LINE_BYTES):
+            if not line.isspace():
+                yield line.rstrip(b"\r\n")
+
+
+def _mapped(
+    recording: Recording, path: Path, mapping: Mapping, base_ms: int | None, say: Say
+) -> Iterator[bytes]:
+    for row in read_rows(path, mapping, base_ms):
+        if isinstance(row, RowError):
+            recording.unmapped += 1
+            say(f"{path}: line {row.line}: {row.problem}")
+        else:
+            yield msgspec.json.encode(row.event)
+
+
+def _batches(values: Iterable[bytes]) -> Iterator[list[bytes | None]]:
+    batch: list[bytes | None] = []
+    for value in values:
+        batch.append(value)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def read_topic(recording: Recording, settings: Settings) -> None:
+    """Record what the configured topic holds now, as far back as Kafka keeps it.
+
+    Reads beside the workers: no group, no commits. Raises ServerError.
+    """
+    try:
+        asyncio.run(_read_topic(recording, settings))
+    except (KafkaError, OSError) as error:
+        raise ServerError(
+            f"kafka.bootstrap: {settings.kafka.bootstrap}: {error}; is Kafka running?"
+        ) from error
+
+
+async def _read_topic(recording: Recording, settings: Settings) -> None:
+    kafka = settings.kafka
+    consumer = AIOKafkaConsumer(
+        kafka.topic,
+        bootstrap_servers=kafka.bootstrap,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        isolation_level=kafka.isolation_level,
+        max_partition_fetch_bytes=kafka.fetch_max_partition_bytes,
+        **client_kwargs(kafka),
+    )
+    await consumer.start()
+    try:
+        ends: dict[TopicPartition, int] = {}  # as each was when first asked
+        silent = 0
+        while not await _is_read(consumer, ends):
+            found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH)
+            for partition, records in found.items():
+                stamps = np.array([one.timestamp for one in records], np.int64)
+                recording.add(partition, [one.value for one in records], stamps)
+            silent = 0 if found else silent + 1
+            if silent > _SILENCE_POLLS:
+                raise ServerError(
+                    f"kafka.topic: {kafka.topic}: nothing more came for "
+                    f"{_SILENCE_POLLS * _POLL_MS // 1_000} s before its end; look at the brokers"
+                )
+    finally:
+        await consumer.stop()
+
+
+async def _is_read(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
+    """Whether everything is read that was there when the reading began.
+
+    The end of a partition is known with its first answer (`highwater`); what comes later would
+    never end on a busy topic.
+    """
+    partitions = consumer.assignment()
+    for partition in partitions:
+        highwater = consumer.highwater(partition)
+        if partition not in ends and highwater is not None:
+            ends[partition] = highwater
+    if not partitions or len(ends) < len(partitions):
+        return False
+    return all([await consumer.position(one) >= ends[one] for one in partitions])

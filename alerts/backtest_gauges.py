@@ -1,0 +1,277 @@
+"""What the exporter would have said, slice after slice, of recorded events.
+
+Pure. The exporter's own code makes the samples: windows of the slices that the state would still
+have had, promises of a ledger. Only metrics that some rule reads are made.
+
+Samples stand for the end of a slice: at 12:00:10 all that ended before is known. The two seconds of
+the pipeline are not in it.
+"""
+
+import operator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+
+from alerts.backtest_promql import Key, Samples, key_of
+from alerts.ledger import DAY, Ledger, Pair
+from alerts.ledger_counts import Selection
+from alerts.maintenance import causes
+from alerts.policy import Policy, Promise
+from alerts.rules_model import Read
+from alerts.uptime import Standing, standing
+from alerts.uptime_report import Found
+from alerts.verdicts import credit_share
+from exporters import catalogue_objectives as catalogue
+from exporters.catalogue import SCOPE_LABELS
+from exporters.exposition import Page
+from exporters.samples import add_customers, add_window
+from exporters.spec import Spec
+from exporters.windows_cache import CUSTOMER, Change, Digest, PartKey, Scope, Sums, Window, digest
+from streams.measures import SERIES_DIMENSIONS
+from streams.registry import Registry
+from streams.slices import LEVELS, SliceId, Tally
+from streams.windows import ROLLING_S, cover, extent, rolling
+
+STEP_S = LEVELS[0].step_s
+_PAIR = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+class Gauges:
+    """Samples of the metrics that rules read."""
+
+    def __init__(
+        self,
+        policies: Sequence[Policy],
+        reads: Iterable[Read],
+        metrics: frozenset[str],
+        registry: Registry,
+        span_s: tuple[int, int],
+        customers_top: int,
+    ) -> None:
+        """`reads`: the windows of the rules. `span_s`: first and last second of all slices."""
+        self._windows = _Windows(reads, metrics, registry, customers_top)
+        self.judged = [
+            Judged(policy, promise, registry, span_s)
+            for policy in policies
+            for promise in policy.promises()
+        ]
+        self._parts: list[Samples] = []
+        self._samples: Samples = {}
+
+    def add(self, start_s: int, tally: Tally | None) -> None:
+        """The next slice, None where nothing ended in it. They come without a gap."""
+        self._windows.add(start_s, tally)
+        for judged in self.judged:
+            judged.add(start_s, tally)
+
+    def samples(self) -> Samples:
+        """As at the end of the newest slice; the same object as long as nothing changes."""
+        parts = [*self._windows.parts(), *(judged.part() for judged in self.judged)]
+        if list(map(id, parts)) != list(map(id, self._parts)):
+            whole: dict[str, dict[Key, float]] = {}
+            for part in parts:
+                for metric, vector in part.items():
+                    whole.setdefault(metric, {}).update(vector)
+            self._parts, self._samples = parts, whole
+        return self._samples
+
+
+class _Windows:
+    """Rolling windows by scope."""
+
+    def __init__(
+        self, reads: Iterable[Read], metrics: frozenset[str], registry: Registry, top: int
+    ) -> None:
+        self._metrics, self._registry, self._top = metrics, registry, top
+        plan: dict[str, set[str]] = {}
+        for scope, window in reads:
+            plan.setdefault(window, set()).add(scope)
+        self._windows = {window: Window(sorted(plan[window])) for window in sorted(plan)}
+        self._scopes = {
+            scope: Scope(
+                scope,
+                SCOPE_LABELS[scope] if scope != CUSTOMER else (CUSTOMER,),
+                SERIES_DIMENSIONS if scope != CUSTOMER else (CUSTOMER, "model"),
+            )
+            for scope in sorted({scope for scopes in plan.values() for scope in scopes})
+        }
+        self._held: dict[SliceId, Digest] = {}
+        self._as_of_s = 0
+        self._made: dict[str, tuple[list[Sums], Samples]] = {}  # with what it was made from
+
+    def add(self, start_s: int, tally: Tally | None) -> None:
+        now_s = start_s + STEP_S
+        self._as_of_s = now_s - 1
+        if tally is not None and self._scopes:
+            for name, scope in self._scopes.items():
+                names = self._registry.cubes if name == CUSTOMER else self._registry.series
+                scope.follow(names)
+            self._held[SliceId(0, start_s)] = digest(tally, self._scopes.values())
+        if now_s % LEVELS[1].step_s == 0:
+            self._merge(now_s)
+
+    def _merge(self, now_s: int) -> None:
+        """Add up what is full, and forget what the state would have forgotten."""
+        for level in range(1, len(LEVELS)):
+            step_s = LEVELS[level].step_s
+            if now_s % step_s:
+                break
+            parts = [
+                self._held[of]
+                for at in range(now_s - step_s, now_s, LEVELS[level - 1].step_s)
+                if (of := SliceId(level - 1, at)) in self._held
+            ]
+            if parts:
+                self._held[SliceId(level, now_s - step_s)] = {
+                    scope: Sums.merged([part[scope] for part in parts]) for scope in self._scopes
+                }
+        self._held = {
+            of: held
+            for of, held in self._held.items()
+            if of.end_s > now_s - LEVELS[of.level].keep_s
+        }
+
+    def parts(self) -> Iterator[Samples]:
+        """Samples of each window."""
+        deltas: dict[Change, Sums] = {}
+        as_of_s = self._as_of_s
+        reach_s = extent(self._held) if self._held else None
+        merged_until_s = [(as_of_s + 1) // step_s * step_s for step_s, _ in LEVELS]
+        for name, window in self._windows.items():
+            span = rolling(ROLLING_S[name], as_of_s, as_of_s)
+            parts: dict[PartKey, Digest] = {
+                (0, of): self._held[of] for of in cover(self._held, merged_until_s, *span, reach_s)
+            }
+            window.update(parts, deltas)
+            sums = list(window.sums.values())
+            made = self._made.get(name)
+            if made is None or any(map(operator.is_not, made[0], sums)):
+                made = self._made[name] = (sums, self._sheet(name, window))
+            yield made[1]
+
+    def _sheet(self, name: str, window: Window) -> Samples:
+        sheet = _Sheet(self._metrics)
+        for scope, sums in window.sums.items():
+            if scope == CUSTOMER:
+                add_customers(sheet, name, self._scopes[scope], sums, self._top, {})
+            else:
+                add_window(sheet, name, self._scopes[scope], sums)
+        return sheet.found
+
+
+class Judged:
+    """One promise over recorded events."""
+
+    def __init__(
+        self, policy: Policy, promise: Promise, registry: Registry, span_s: tuple[int, int]
+    ) -> None:
+        self.policy, self.promise = policy, promise
+        self.selection = Selection(policy, promise, lambda customer_id: customer_id)
+        first_day = span_s[0] // 60 // DAY
+        self.ledger = Ledger(first_day, span_s[1] // 60 // DAY + 1 - first_day)
+        self.excluded = [(one.begin, one.end) for one in causes(policy, promise, ())]
+        self.worst: dict[tuple[str, str], tuple[float, int, int]] = {}
+        self._registry = registry
+        self._as_of_s = self._minute = 0
+        self._counts: dict[str, Pair] = {}  # of the running minute
+        self._changed = True
+        self._samples: Samples = {}
+
+    def add(self, start_s: int, tally: Tally | None) -> None:
+        """The next slice, as for `Gauges.add`."""
+        self._as_of_s = start_s + STEP_S - 1
+        minute = start_s // 60
+        if minute != self._minute:
+            self._minute, self._counts, self._changed = minute, {}, True
+            self.ledger.running = minute
+        if tally is not None:
+            names = self._registry
+            counts = self.selection.count(
+                tally, names.series, names.cubes, start_s, start_s + STEP_S
+            )
+            for name, (total, bad) in counts.items():
+                had = self._counts.get(name, (0, 0))
+                self._counts[name] = (had[0] + total, had[1] + bad)
+            self.ledger.count(minute, self._counts)
+            self._changed |= bool(counts)
+        if (start_s + STEP_S) % 60 == 0:
+            self.ledger.see(minute, minute + 1)
+
+    def part(self) -> Samples:
+        """Samples of this promise."""
+        if self._changed:
+            self._changed = False
+            found: dict[str, dict[Key, float]] = {}
+            for name in self.names():
+                self._add(found, name)
+            self._samples = found
+        return self._samples
+
+    def names(self) -> list[str]:
+        """What is judged by itself; one empty name without `per`."""
+        return sorted(self.ledger.rows) if self.promise.scope.per else [""]
+
+    def standing(self, name: str, now_s: int) -> Standing:
+        """How it stood."""
+        return standing(self.promise, self.ledger, name, self.excluded, now_s)
+
+    def scope(self, name: str) -> dict[str, str]:
+        """Whom a name is about, by dimension."""
+        return self._found(name, self.standing(name, self._as_of_s)).scope(lambda token: token)
+
+    def _found(self, name: str, stands: Standing) -> Found:
+        return Found(self.policy, self.promise, name, self.selection.customer, stands, (), ())
+
+    def _add(self, found: dict[str, dict[Key, float]], name: str) -> None:
+        # Requests are judged as they come; minutes and slices change once they are over.
+        stands = self.standing(name, self._as_of_s)
+        about = {
+            "policy": self.policy.name,
+            "objective": self.promise.name,
+            **self._found(name, stands).scope(lambda token: token),
+        }
+
+        def add(spec: Spec, value: float, **more: str) -> None:
+            found.setdefault(spec.name, {})[key_of({**about, **more})] = value
+
+        ratio = stands.attainment.ratio
+        if ratio is not None:
+            add(catalogue.ATTAINMENT, float(ratio))
+            if self.promise.sla is not None:
+                share = credit_share(self.promise.sla, ratio)
+                add(catalogue.CREDIT_SHARE, float(share))
+        for window, rate in stands.burn.items():
+            add(catalogue.BURN_RATE, float(rate), window=window)
+            if float(rate) > self.worst.get((name, window), (0.0, 0, 0))[0]:
+                self.worst[name, window] = (
+                    float(rate),
+                    self._as_of_s + 1,
+                    stands.eligible[window],
+                )
+        for window, requests in stands.eligible.items():
+            add(catalogue.ELIGIBLE, float(requests), window=window)
+
+
+class _Sheet(Page):
+    """Keeps samples by name and labels instead of writing them."""
+
+    def __init__(self, wanted: frozenset[str]) -> None:
+        super().__init__()
+        self._wanted = wanted
+        self.found: dict[str, dict[Key, float]] = {}
+
+    def add(self, spec: Spec, labels: str, value: float) -> None:
+        if spec.name in self._wanted:
+            self.found.setdefault(spec.name, {})[_key(labels)] = float(value)
+
+    def add_quantiles(
+        self, spec: Spec, labels: str, quantiles: Iterable[tuple[str, float]]
+    ) -> None:
+        for text, value in quantiles:
+            self.add(spec, f'{labels},quantile="{text}"', value)
+
+
+@lru_cache(maxsize=65_536)
+def _key(labels: str) -> Key:
+    pairs: Mapping[str, str] = dict(_PAIR.findall(labels))
+    return key_of({name: re.sub(r"\\(.)", r"\1", value) for name, value in pairs.items()})

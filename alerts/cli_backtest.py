@@ -1,0 +1,74 @@
+"""`tokenpulse backtest`: recorded events against policies.
+
+A shell: files or Kafka in, lines out. Registered in alerts/cli.py.
+"""
+
+import json
+from pathlib import Path
+
+import click
+
+from streams.cli import Instant
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE...]")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    default=("default",),
+    show_default=True,
+    help="A policy, by path or by name of a shipped one; may be given again.",
+)
+@click.option("--mapping", help="Mapping file, or the name of a shipped one; default: events.")
+@click.option("--base", type=Instant(), help="Instant that relative times count from.")
+@click.option("--from", "from_s", type=Instant(), help="Evaluate from here; default: all.")
+@click.option("--to", "to_s", type=Instant(), help="Evaluate up to here; default: last event.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON (docs/backtest.md).")
+@click.pass_context
+def backtest(
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    policies: tuple[str, ...],
+    mapping: str | None,
+    base: int | None,
+    from_s: int | None,
+    to_s: int | None,
+    as_json: bool,
+) -> None:
+    """Replay recorded events against policies: what would have paged, when, for how long.
+
+    Events come from files, as JSON lines or by a mapping; without a file from the configured Kafka
+    topic. Nothing is written anywhere, and no server is needed for files.
+    """
+    from alerts.backtest import BacktestError, run, thresholds
+    from alerts.backtest_events import Recording, read_file, read_topic
+    from alerts.backtest_gauges import STEP_S
+    from alerts.backtest_report import lines, report
+    from alerts.loading import load_policies
+    from alerts.rules import unread
+    from exporters.collector import window_plan
+    from streams.config import load_settings
+    from streams.sources.mapping import load_mapping
+
+    settings = load_settings(ctx.obj)
+    in_force = load_policies(policies)
+    if mapping is not None and not files:
+        raise BacktestError("--mapping: is for files; name one, or leave it out")
+    for line in unread(in_force, window_plan(settings)):
+        click.echo(line, err=True)
+    end_s = None if to_s is None else -(-to_s // STEP_S) * STEP_S
+    recording = Recording(settings, thresholds(in_force, settings.worker), end_s)
+    columns = None if mapping is None else load_mapping(mapping)
+    for file in files:
+        base_ms = None if base is None else base * 1_000
+        read_file(recording, file, columns, base_ms, lambda line: click.echo(line, err=True))
+    if not files:
+        read_topic(recording, settings)
+    found = report(run(in_force, settings, recording, from_s))
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    for line in lines(found):
+        click.echo(line)
