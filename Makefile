@@ -32,7 +32,7 @@ up: .venv/.run ## run everything on this machine with simulated traffic; Ctrl-C 
 	@$(BIN)/tokenpulse up $(ARGS)
 
 test: .venv/.dev ## run every test this machine can run, and say which could not run
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: .venv/.dev ## break everything at random for MINUTES=5, then recount; SEED=n repeats a run
 	@CHAOS_MINUTES=$(MINUTES) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/test_chaos.py $(ARGS)

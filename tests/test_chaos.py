@@ -32,7 +32,7 @@ def test_whatever_breaks_no_event_is_lost_or_counted_twice(
 ) -> None:
     seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
     print(f"\nCHAOS_SEED={seed} CHAOS_MINUTES={MINUTES:g}", flush=True)
-    record_property("told", run(seed, MINUTES, tmp_path))
+    record_property("told", str(run(seed, MINUTES, tmp_path)))
 
 
 @given(LOGS, st.integers(1, 5), st.lists(st.integers(0, 60), max_size=4), st.sampled_from([0, 30]))
