@@ -234,16 +234,23 @@ def test_simulate_for_a_while_ending_now_is_bounded_and_repeatable(
 @pytest.mark.stack
 def test_topics_are_created_once_and_then_left_alone(broker: Broker) -> None:
     kafka = broker.new_kafka().model_copy(
-        update={"topic": "of-the-cli", "dlq_topic": "of-the-cli.dlq", "partitions": 8}
+        update={
+            "topic": "of-the-cli",
+            "dlq_topic": "of-the-cli.dlq",
+            "archive_topic": "of-the-cli.state",
+            "partitions": 8,
+        }
     )
     settings = Settings(kafka=kafka)
     assert run("topics", "create", settings=settings).stdout.splitlines() == [
         "of-the-cli: created with 8 partitions",
         "of-the-cli.dlq: created with 2 partitions",
+        "of-the-cli.state: created with 8 partitions",
     ]
     assert run("topics", "create", settings=settings).stdout.splitlines() == [
         "of-the-cli: already there with 8 partitions, left alone",
         "of-the-cli.dlq: already there with 2 partitions, left alone",
+        "of-the-cli.state: already there with 8 partitions, left alone",
     ]
 
 
@@ -306,9 +313,9 @@ def test_report_as_json_has_exactly_the_documented_keys(
         ],
     }
     told = run("report", settings=settings).stdout
-    assert "requests  1\n" in told
-    assert "cache hit 40.000 %\n" in told
-    assert "ttft      unknown\n" in told
+    assert "requests    1\n" in told
+    assert "cache hit   40.000 %\n" in told
+    assert "ttft        unknown\n" in told
     assert_one_line(
         run("report", "--from", "2030-01-01T00:00:00Z", settings=settings), "nothing to report"
     )
