@@ -131,7 +131,8 @@ class Pipeline:
 
     def durable(self) -> Mapping[int, int]:
         """Per partition the offset whose records are all in the store."""
-        return {one: owned.state.stored_offset for one, owned in self._owned.items()}
+        owned = {one: owned.state.stored_offset for one, owned in self._owned.items()}
+        return {**self._given_back, **owned}
 
     def _is_ours(self, owned: Owned) -> bool:
         return self._owned.get(owned.partition) is owned

@@ -63,6 +63,8 @@ class MemoryHash:
 
     def look(self, owner: str, names: Iterable[str]) -> dict[str, bytes]:
         """HMGET, as `RedisStore` judges it: those fields that there are; Lost for another owner."""
+        if self.owner is None:
+            raise Lost("the state is gone")
         if self.owner != owner:
             raise Lost("another worker claimed it")
         held, own = self.fields, self._own()
