@@ -252,7 +252,7 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline) -> None:
     @app.on_before_shutdown.connect  # type: ignore[arg-type]
     async def write_all(app: Any, *_: Any, **__: Any) -> None:
         watchdog.expect_end(ENDING_DEADLINE_S)
-        await pipeline.revoke()  # bounded by itself
+        await pipeline.revoke(ending=True)  # bounded by itself
 
 
 def tune_collector() -> None:

@@ -118,8 +118,12 @@ class Pipeline:
             reach,
         )
 
-    async def revoke(self) -> None:
-        """Partitions are about to move: write what is counted, if that is quick, and forget."""
+    async def revoke(self, ending: bool = False) -> None:
+        """Partitions are about to move: write what is counted, if that is quick, and forget.
+
+        `ending`: for good. Their offsets are then still told to Kafka; in the middle of a rebalance
+        a commit would only disturb it.
+        """
         owned, self._owned = list(self._owned.values()), {}
         self._given_back = {}
         try:
@@ -127,7 +131,8 @@ class Pipeline:
                 await asyncio.gather(*(self._flush(one, retry=False) for one in owned))
         except Exception as error:  # whatever it is: what was not written is counted again
             log.warning("not everything was written before giving partitions back: %r", error)
-        self._given_back = {one.partition: one.state.stored_offset for one in owned}
+        if ending:
+            self._given_back = {one.partition: one.state.stored_offset for one in owned}
 
     def durable(self) -> Mapping[int, int]:
         """Per partition the offset whose records are all in the store."""
