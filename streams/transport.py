@@ -255,6 +255,8 @@ class BatchConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._read_offset = _NothingRead()
+        self._seeking = asyncio.Lock()
+        self._sought: tuple[int, Set[TP], Mapping[TP, int]] = (-1, set(), {})
 
     def _new_consumer_thread(self) -> BatchThread:
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
@@ -279,15 +281,20 @@ class BatchConsumer(Consumer):
 
         Faust calls this whenever it wants to know where to read on, after every assignment.
         """
-        generation: int = self.app.consumer_generation_id
-        assigned = set(self.assignment())
-        if not assigned:
-            return {}
-        offsets = await self.transport.load(assigned, generation)
-        if offsets:
-            # Also to 0: without a seek a partition would start at the offset committed to Kafka.
-            self.transport.sought(await self.seek_to(offsets))
-        return offsets
+        # Faust asks from two places at once; a second claim would fence the first.
+        async with self._seeking:
+            generation: int = self.app.consumer_generation_id
+            assigned = set(self.assignment())
+            if not assigned:
+                return {}
+            if self._sought[:2] == (generation, assigned):
+                return self._sought[2]
+            offsets = await self.transport.load(assigned, generation)
+            if offsets:
+                # Also to 0: without a seek a partition would start at the offset committed to Kafka.
+                self.transport.sought(await self.seek_to(offsets))
+                self._sought = (generation, assigned, offsets)
+            return offsets
 
     async def confirm(self, tps: Set[TP]) -> Mapping[TP, int] | None:
         """See `BatchThread.confirm`."""
