@@ -291,7 +291,7 @@ class BatchConsumer(Consumer):
                 return self._sought[2]
             offsets = await self.transport.load(assigned, generation)
             if offsets:
-                # Also to 0: without a seek a partition would start at the offset committed to Kafka.
+                # Also to 0: else a partition would start at the offset committed to Kafka.
                 self.transport.sought(await self.seek_to(offsets))
                 self._sought = (generation, assigned, offsets)
             return offsets
