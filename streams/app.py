@@ -16,7 +16,7 @@ from yarl import URL
 
 from streams.archive_topic import KafkaArchive
 from streams.batches import Batch
-from streams.checkpoint import RedisStore, connect
+from streams.checkpoint import RedisStore, connected
 from streams.config import Settings
 from streams.pipeline import RECLAIMS, Pipeline
 from streams.security import redis_kwargs
@@ -155,11 +155,7 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
         consumer_auto_offset_reset="earliest",
         worker_redirect_stdouts=False,
     )
-    store = RedisStore(
-        connect(settings.redis.url, settings.redis.timeout_s, **redis_kwargs(settings.redis)),
-        kafka.group,
-        kafka.topic,
-    )
+    store = RedisStore(connected(settings.redis), kafka.group, kafka.topic)
 
     archive = KafkaArchive(kafka) if settings.worker.archive_interval_s else None
     pipeline = Pipeline(
@@ -248,6 +244,7 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline) -> None:
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]
     async def give_back(app: Any, *_: Any, **__: Any) -> None:
         await pipeline.revoke()
+        cast(BatchConsumer, app.consumer).given_back()
 
     @app.on_before_shutdown.connect  # type: ignore[arg-type]
     async def write_all(app: Any, *_: Any, **__: Any) -> None:

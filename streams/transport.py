@@ -43,7 +43,6 @@ from streams.watchdog import die
 COMMIT_DEADLINE_S = 10.0
 LOOK_AT_GROUP_S = 1.0
 READ_AGAIN_S = 5.0  # how often a batch that cannot be read is fetched, and reported, again
-FETCH_PARTITIONS = 8  # partitions' worth of records in one answer of one broker
 
 
 class BatchThread(AIOKafkaConsumerThread):
@@ -256,7 +255,7 @@ class BatchConsumer(Consumer):
         super().__init__(*args, **kwargs)
         self._read_offset = _NothingRead()
         self._seeking = asyncio.Lock()
-        self._sought: tuple[int, Set[TP], Mapping[TP, int]] = (-1, set(), {})
+        self.given_back()
 
     def _new_consumer_thread(self) -> BatchThread:
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
@@ -275,6 +274,11 @@ class BatchConsumer(Consumer):
             tp=tp,
             generation_id=record.generation,
         )
+
+    def given_back(self) -> None:
+        """Partitions were given back: what is assigned next is to be loaded, even if it looks the
+        same, as a group that was empty for a moment may number its generations anew."""
+        self._sought: tuple[int, Set[TP], Mapping[TP, int]] = (-1, set(), {})
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Claim and load the state of all assigned partitions, and seek to where it ends.
