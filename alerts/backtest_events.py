@@ -8,7 +8,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -22,11 +22,12 @@ from aiokafka.errors import KafkaError
 from streams.config import Settings
 from streams.duplicates import Seen, set_apart
 from streams.event_fields import MAX_TIME_MS
-from streams.events import Rules, decode
+from streams.events import decode
 from streams.recording import record
-from streams.registry import Caps, Registry
+from streams.registry import Registry
 from streams.security import client_kwargs
-from streams.slices import HORIZON_S, LEVELS, TOKENS_AT, Tally, Thresholds
+from streams.settled import caps_of, rules_of
+from streams.slices import LEVELS, TOKENS_AT, Tally, Thresholds
 from streams.sources.files import MAX_LINE_BYTES, opened
 from streams.sources.mapping import Mapping, RowError, read_rows
 from streams.tables import Ints
@@ -53,16 +54,8 @@ class Recording:
 
     def __init__(self, settings: Settings, thresholds: Thresholds, to_s: int | None) -> None:
         """`to_s`: where it ends; what ended later is left out. Customers keep their ids."""
-        worker, limits = settings.worker, settings.worker.limits
-        caps = Caps(
-            limits.models,
-            limits.regions,
-            limits.channels,
-            limits.service_tiers,
-            limits.series,
-            limits.customers,
-        )
-        self.registry = Registry(caps, lambda customer_id: customer_id)
+        worker = settings.worker
+        self.registry = Registry(caps_of(worker), lambda customer_id: customer_id)
         self.counted = 0
         self.duplicates = 0
         self.refused: Counter[str] = Counter()  # by reason
@@ -83,13 +76,9 @@ class Recording:
         `timestamps_ms`: those of Kafka. Without them nothing is from the future, and nothing too
         late: a file has no time of its own.
         """
-        worker, of = self._worker, self._log(log)
-        rules = Rules(
-            max_event_bytes=worker.max_event_bytes,
-            future_tolerance_ms=worker.future_tolerance_s * 1_000,
-            horizon_ms=HORIZON_S * 1_000 if timestamps_ms is not None else MAX_TIME_MS,
-        )
+        of, rules = self._log(log), rules_of(self._worker)
         if timestamps_ms is None:
+            rules = replace(rules, horizon_ms=MAX_TIME_MS)
             timestamps_ms = np.full(len(values), MAX_TIME_MS, np.int64)
         decoded = decode(values, timestamps_ms, of.watermark_ms, rules)
         of.watermark_ms = decoded.watermark_ms

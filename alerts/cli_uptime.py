@@ -18,9 +18,8 @@ from alerts.loading import PolicyError, load_policies
 from alerts.maintenance import Maintenance
 from alerts.uptime_report import credits, instant, lines, report
 from alerts.values import instant_s
-from streams.checkpoint import connect
+from streams.checkpoint import connected
 from streams.config import ConfigError, Settings, load_settings
-from streams.security import redis_kwargs
 
 if TYPE_CHECKING:
     import redis.asyncio as aioredis
@@ -145,9 +144,7 @@ def sla(ctx: click.Context, as_json: bool) -> None:
 
 def _with_redis(settings: Settings, call: "Callable[[aioredis.Redis], Awaitable[T]]") -> T:
     async def ask() -> T:
-        client = connect(
-            settings.redis.url, settings.redis.timeout_s, **redis_kwargs(settings.redis)
-        )
+        client = connected(settings.redis)
         try:
             return await call(client)
         finally:

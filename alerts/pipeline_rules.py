@@ -5,6 +5,7 @@ its silence for health: `TokenpulseDataStale` pages itself and silences what is 
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from alerts.rules_model import KEEP_FIRING_S, Alert, Group, Read, any_of, dashboard, newest, quoted
 from alerts.scope import DIMENSIONS
@@ -315,7 +316,8 @@ def _increase(spec: Spec, span: str, label: str, over: int = 0) -> str:
     return f"max by ({label}) (increase({spec.name}[{span}])) > {over}"
 
 
-def _page(
+def _alert(
+    severity: str,
     name: str,
     expr: str,
     summary: str,
@@ -325,21 +327,8 @@ def _page(
     for_s: int = 0,
     **labels: str,
 ) -> Alert:
-    return Alert(
-        name, "page", expr, summary, description, value, target, for_s, labels={**_ROUTE, **labels}
-    )
+    routed = {"route": "sre", **labels}
+    return Alert(name, severity, expr, summary, description, value, target, for_s, labels=routed)
 
 
-def _ticket(
-    name: str,
-    expr: str,
-    summary: str,
-    description: str,
-    value: str,
-    target: str,
-    for_s: int = 0,
-) -> Alert:
-    return Alert(name, "ticket", expr, summary, description, value, target, for_s, labels=_ROUTE)
-
-
-_ROUTE = {"route": "sre"}
+_page, _ticket = partial(_alert, "page"), partial(_alert, "ticket")

@@ -21,6 +21,7 @@ from streams.config import Settings
 from streams.coverage import Coverage
 from streams.measures import SERIES_DIMENSIONS
 from streams.reader import LifeSign, StateReader, View
+from streams.settled import thresholds_of
 from streams.slices import SliceId, Tally, Thresholds
 from streams.store import StoreError
 from streams.windows import ROLLING_S, calendar, cover, extent, rolling
@@ -50,11 +51,7 @@ class Collector:
     ) -> None:
         self._settings, self._client, self._customers = settings, client, customers
         self._zone = ZoneInfo(settings.exporter.time_zone)
-        self._targets = Thresholds.of_seconds(
-            settings.worker.ttft_targets_s,
-            settings.worker.tpot_targets_s,
-            settings.worker.duration_targets_s,
-        )
+        self._targets = thresholds_of(settings.worker)
         self._policies = load_policies(settings.exporter.policies)
         self._plan = window_plan(settings)
         self.forget()

@@ -17,6 +17,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import NoScriptError, RedisError
 
+from streams.config import Redis
+from streams.security import redis_kwargs
 from streams.store import Answer, Claimed, Lost, Order, Pulse, StoreError, StoreUnfitError
 from streams.stored import Snapshot, Stored, decode_meta, registry_fields
 
@@ -59,6 +61,12 @@ def connect(url: str, timeout_s: float, **secured: Any) -> "aioredis.Redis":
         **secured,
     )
     return aioredis.Redis.from_pool(pool)
+
+
+def connected(redis: Redis) -> "aioredis.Redis":
+    """A client of the Redis that the settings name, with their login. ConfigError, one line, where
+    a file cannot be used."""
+    return connect(redis.url, redis.timeout_s, **redis_kwargs(redis))
 
 
 async def leave_order(

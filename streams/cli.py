@@ -253,16 +253,13 @@ def replay(
 @click.pass_context
 def report(ctx: click.Context, /, as_json: bool, **question: Any) -> None:
     """Answer from the state: requests, tokens, cache hits, latencies, availability."""
-    from streams.checkpoint import connect
+    from streams.checkpoint import connected
     from streams.report import make_report
-    from streams.security import redis_kwargs
 
     settings = _settings(ctx)
 
     async def ask() -> dict[str, Any]:
-        client = connect(
-            settings.redis.url, settings.redis.timeout_s, **redis_kwargs(settings.redis)
-        )
+        client = connected(settings.redis)
         try:
             return await make_report(
                 client, settings.kafka.group, settings.kafka.topic, _question(**question)

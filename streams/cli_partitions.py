@@ -73,17 +73,14 @@ def partitions_move(ctx: click.Context, partition: int, to: int, reason: str, ye
 
 
 def _with_partitions(ctx: click.Context, call: "Callable[[Partitions], Awaitable[T]]") -> T:
-    from streams.checkpoint import connect
+    from streams.checkpoint import connected
     from streams.operations import Partitions
-    from streams.security import redis_kwargs
 
     settings = load_settings(ctx.obj)
     kafka, stale_after_s = settings.kafka, settings.exporter.stale_after_s
 
     async def ask() -> T:
-        client = connect(
-            settings.redis.url, settings.redis.timeout_s, **redis_kwargs(settings.redis)
-        )
+        client = connected(settings.redis)
         try:
             return await call(Partitions(client, kafka.group, kafka.topic, stale_after_s))
         finally:

@@ -14,8 +14,9 @@ from streams.archive import Archived, Look
 from streams.config import Worker
 from streams.custody import Custody
 from streams.partition import PartitionState
-from streams.registry import Caps, Registry, customer_hasher
-from streams.slices import Thresholds, export_edges
+from streams.registry import Registry, customer_hasher
+from streams.settled import caps_of, thresholds_of
+from streams.slices import export_edges
 from streams.store import Claimed, Store
 from streams.stored import Snapshot, Stored, decode_meta, decode_names, remade
 
@@ -48,20 +49,9 @@ class Loader:
 
     def __init__(self, worker: Worker, store: Store, archive: Archive | None) -> None:
         self._worker, self._store, self._archive = worker, store, archive
-        limits = worker.limits
-        self._caps = Caps(
-            limits.models,
-            limits.regions,
-            limits.channels,
-            limits.service_tiers,
-            limits.series,
-            limits.customers,
-            limits.customer_models,
-        )
+        self._caps = caps_of(worker)
         self._hashed = customer_hasher(worker.customer_secret())
-        self._thresholds = Thresholds.of_seconds(
-            worker.ttft_targets_s, worker.tpot_targets_s, worker.duration_targets_s
-        )
+        self._thresholds = thresholds_of(worker)
         self._edges = export_edges(self._thresholds)
 
     async def load(self, partition: int, committed: int) -> Loaded:

@@ -63,10 +63,7 @@ BYTES_PER_EVENT = 208  # in the broker's memory, measured as above
 
 
 # Settings with which an operator logs in to servers that are not ours.
-_LOGIN = (
-    *("username", "password", "password_file"),
-    *("ssl_ca_file", "ssl_cert_file", "ssl_key_file"),
-)
+_LOGIN = ["username", "password", "password_file", "ssl_ca_file", "ssl_cert_file", "ssl_key_file"]
 
 
 class LocalStack:

@@ -104,10 +104,8 @@ class Owned:
 class Tallies:
     """What happened in this process; for its sign of life and its log."""
 
-    records: int = 0
     fenced: int = 0
     conflicts: int = 0
     rollbacks: int = 0
-    dropped_batches: int = 0
     reseeks: int = 0
     store_errors: int = 0

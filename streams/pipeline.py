@@ -25,10 +25,10 @@ from streams.breaker import Breaker
 from streams.config import Worker
 from streams.custody import Count, Custody, Drop, Halt, Seek, Why
 from streams.duplicates import Reach, Seen, set_apart
-from streams.events import Decoded, Rules, decode
+from streams.events import Decoded, decode
 from streams.loading import Archive, Loader
 from streams.owned import DeadLetters, Flow, Owned, Tallies
-from streams.slices import HORIZON_S
+from streams.settled import rules_of
 from streams.store import Answer, Lost, Store, StoreError
 from streams.stored import slice_field
 from streams.upkeep import Upkeep
@@ -58,11 +58,7 @@ class Pipeline:
         self._worker, self._store = worker, store
         self._dead_letters, self._flow = dead_letters, flow
         self._loader = Loader(worker, store, archive)
-        self._rules = Rules(
-            max_event_bytes=worker.max_event_bytes,
-            future_tolerance_ms=worker.future_tolerance_s * 1_000,
-            horizon_ms=HORIZON_S * 1_000,
-        )
+        self._rules = rules_of(worker)
         self._owned: dict[int, Owned] = {}
         self._given_back: Mapping[int, int] = {}  # stored offsets, for Kafka's last commit
         self._flush_wanted = asyncio.Event()
@@ -182,7 +178,6 @@ class Pipeline:
         """Count a batch, if it is the next one of a partition we own."""
         owned = self._owned.get(batch.partition)
         if owned is None:
-            self.tallies.dropped_batches += 1
             return
         try:
             async with owned.counting:
@@ -197,7 +192,7 @@ class Pipeline:
     async def _admit(self, owned: Owned, batch: Batch) -> None:
         match owned.custody.admit(batch):
             case Drop():
-                self.tallies.dropped_batches += 1
+                pass
             case Seek(to):
                 self.tallies.reseeks += 1
                 await self._upkeep.go_on(owned, to)
@@ -264,7 +259,6 @@ class Pipeline:
             )
             owned.refused.append(asyncio.ensure_future(sent))
         state.apply(decoded, batch.next_offset, batch.last())
-        self.tallies.records += len(batch.values)
         if state.unflushed >= self._worker.flush_max_events:
             self._flush_wanted.set()
 

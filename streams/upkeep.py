@@ -1,6 +1,6 @@
 """Round the counting of a partition: signs of life, halts, operators' orders, the archive.
 
-Nothing that is counted depends on what happens here.
+No number is made here. Only an operator's order moves the offset at which counting goes on.
 """
 
 import logging

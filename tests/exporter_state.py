@@ -15,8 +15,9 @@ from streams.config import Settings, Worker
 from streams.duplicates import set_apart
 from streams.events import OUTCOMES, Rules, decode
 from streams.partition import PartitionState
-from streams.registry import Caps, Registry, customer_hasher
-from streams.slices import HORIZON_S, Thresholds, export_edges
+from streams.registry import Registry, customer_hasher
+from streams.settled import caps_of, thresholds_of
+from streams.slices import HORIZON_S, export_edges
 from streams.store import Answer, Claimed
 from streams.stored import decode_meta, decode_names, slice_field
 
@@ -138,15 +139,8 @@ class StateWriter:
         claim = await self._store.claim(partition)
         fields = claim.stored.fields
         names = decode_names(decode_meta(fields["meta"]), fields) if fields else ([], [])
-        limits = worker.limits
-        targets = Thresholds.of_seconds(
-            worker.ttft_targets_s, worker.tpot_targets_s, worker.duration_targets_s
-        )
-        caps = Caps(
-            *(limits.models, limits.regions, limits.channels, limits.service_tiers),
-            *(limits.series, limits.customers),
-        )
-        registry = Registry(caps, customer_hasher(worker.customer_secret()), *names)
+        targets = thresholds_of(worker)
+        registry = Registry(caps_of(worker), customer_hasher(worker.customer_secret()), *names)
         return claim, PartitionState(
             claim.stored, registry, targets, export_edges(targets), worker.lateness_s
         )

@@ -7,9 +7,9 @@ from typing import Any
 import redis
 
 from streams.config import Settings
-from streams.events import Rules
-from streams.registry import Caps, customer_hasher
-from streams.slices import HORIZON_S, Tally
+from streams.registry import customer_hasher
+from streams.settled import caps_of, rules_of
+from streams.slices import Tally
 from tests.oracle import LIMITS, Named, named, readable, recount
 from tests.servers import Broker
 from tests.shelf import Shelf
@@ -43,14 +43,8 @@ def _parsed(value: bytes) -> Any:
 def recounted(settings: Settings, log: Log) -> Named:
     """A partition's log counted again, with the names as the state has them."""
     worker = settings.worker
-    limits = worker.limits
-    caps = Caps(
-        *(limits.models, limits.regions, limits.channels, limits.service_tiers),
-        *(limits.series, limits.customers),
-    )
-    rules = Rules(worker.max_event_bytes, worker.future_tolerance_s * 1_000, HORIZON_S * 1_000)
-    count = recount(log, rules, worker.dedup_window_s * 1_000)
-    return named(count, caps, customer_hasher(worker.customer_secret()))
+    count = recount(log, rules_of(worker), worker.dedup_window_s * 1_000)
+    return named(count, caps_of(worker), customer_hasher(worker.customer_secret()))
 
 
 def assert_recounted(client: redis.Redis, settings: Settings, logs: Mapping[int, Log]) -> None:

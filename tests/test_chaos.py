@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.config import Worker
-from streams.events import Rules
-from streams.slices import HORIZON_S
+from streams.settled import rules_of
 from tests.chaos.driver import run
 from tests.chaos.truth import Partition
 from tests.oracle import encoded, recount
@@ -44,12 +43,7 @@ def test_the_truth_told_in_parts_is_that_of_the_whole_log(
     partition = Partition(worker)
     for cut in [*sorted(cuts), len(log)]:
         partition.read([(encoded(value), stamp) for value, stamp in log[partition.offset : cut]])
-    rules = Rules(
-        max_event_bytes=worker.max_event_bytes,
-        future_tolerance_ms=worker.future_tolerance_s * 1_000,
-        horizon_ms=HORIZON_S * 1_000,
-    )
-    whole = recount(log, rules, window_ms=60_000)
+    whole = recount(log, rules_of(worker), window_ms=60_000)
     assert partition.watermark_ms == whole.watermark_ms
     assert partition.unplaced == whole.unplaced()
     told = whole.slices(lateness_s)

@@ -16,13 +16,12 @@ from typing import Any
 import msgspec
 from tqdm import tqdm
 
-from streams.checkpoint import connect, partition_key
+from streams.checkpoint import connected, partition_key
 from streams.config import Settings
 from streams.local import LocalStack
 from streams.measures import outcomes, probe_outcomes
 from streams.reader import StateReader
 from streams.report import Question, make_report
-from streams.security import redis_kwargs
 from streams.sources.mapping import Mapping, Row, RowError, read_rows
 from streams.sources.producer import EventProducer
 
@@ -117,7 +116,7 @@ async def _replay(
     say: Callable[[str], None],
 ) -> Outcome:
     outcome = Outcome()
-    client = connect(settings.redis.url, settings.redis.timeout_s, **redis_kwargs(settings.redis))
+    client = connected(settings.redis)
     group, topic = settings.kafka.group, settings.kafka.topic
     try:
         before = await _counts(client, settings)

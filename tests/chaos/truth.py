@@ -14,8 +14,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.config import Kafka, Worker
-from streams.events import Rules
-from streams.slices import HORIZON_S, LEVELS, SliceId, Thresholds
+from streams.settled import rules_of, thresholds_of
+from streams.slices import LEVELS, SliceId
 from tests.answers import hashed
 from tests.oracle import DUPLICATE, Recount, Row, judge, row_of, told
 
@@ -49,13 +49,7 @@ class Partition:
 
     def read(self, records: Sequence[Record]) -> None:
         """Count the next records."""
-        worker = self.worker
-        rules = Rules(
-            max_event_bytes=worker.max_event_bytes,
-            future_tolerance_ms=worker.future_tolerance_s * 1_000,
-            horizon_ms=HORIZON_S * 1_000,
-        )
-        decoded = judge(records, self.watermark_ms, rules)
+        decoded = judge(records, self.watermark_ms, rules_of(self.worker))
         reasons = {refusal.position: refusal.reason for refusal in decoded.refusals}
         self.refused.update(self.offset + position for position in reasons)
         rows: defaultdict[int, list[Row]] = defaultdict(list)
@@ -96,10 +90,7 @@ class Partition:
     def _count(
         self, rows: Mapping[int, Iterable[Row]], refused: Mapping[int, Iterable[str]]
     ) -> None:
-        worker = self.worker
-        limits = Thresholds.of_seconds(
-            worker.ttft_targets_s, worker.tpot_targets_s, worker.duration_targets_s
-        )
+        limits = thresholds_of(self.worker)
         for start_s in {*rows, *refused}:
             counts = told(rows.get(start_s, ()), refused.get(start_s, ()), limits)
             add(self.total, counts)

@@ -1,0 +1,39 @@
+"""A worker's settings as the pure modules want them: limits, rules and thresholds.
+
+Whoever counts events as a worker does takes them from here, so that all count alike.
+"""
+
+from streams.config import Worker
+from streams.events import Rules
+from streams.registry import Caps
+from streams.slices import HORIZON_S, Thresholds
+
+
+def caps_of(worker: Worker) -> Caps:
+    """Most distinct names."""
+    limits = worker.limits
+    return Caps(
+        limits.models,
+        limits.regions,
+        limits.channels,
+        limits.service_tiers,
+        limits.series,
+        limits.customers,
+        limits.customer_models,
+    )
+
+
+def rules_of(worker: Worker) -> Rules:
+    """What makes an event too large, too early or too late."""
+    return Rules(
+        max_event_bytes=worker.max_event_bytes,
+        future_tolerance_ms=worker.future_tolerance_s * 1_000,
+        horizon_ms=HORIZON_S * 1_000,
+    )
+
+
+def thresholds_of(worker: Worker) -> Thresholds:
+    """Latencies that are counted exactly."""
+    return Thresholds.of_seconds(
+        worker.ttft_targets_s, worker.tpot_targets_s, worker.duration_targets_s
+    )
