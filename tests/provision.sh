@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what some checks need beyond Python: promtool, redis-server, Java and Maven from Debian's
-# packages, and by Maven the Apache Kafka that tests/kafka/pom.xml names, into a cache directory.
+# Installs what some checks need beyond Python: promtool, redis-server, a headless Chromium, Java and
+# Maven from Debian's packages, and by Maven the Apache Kafka that tests/kafka/pom.xml names, into a cache directory.
 # Harmless where all is there already; where it cannot be had, `make test` says what did not run.
 #
 #   provision.sh        install, and verify every jar against tests/kafka/jars.sha256
@@ -14,6 +14,7 @@ install_packages() {
   command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
   command -v redis-server >/dev/null || missing+=(redis-server)
   command -v openssl >/dev/null || missing+=(openssl)
+  command -v chromium-headless-shell >/dev/null || missing+=(chromium-headless-shell)
   command -v java >/dev/null || missing+=(default-jre-headless)
   command -v mvn >/dev/null || missing+=(maven)
   [ ${#missing[@]} -eq 0 ] && return

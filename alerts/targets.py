@@ -1,0 +1,78 @@
+"""What the fleet is held against, as the policies in force say: for boards, panels and marks.
+
+Pure. A board shows one line "target" beside each number; the policies may hold many objectives.
+These are those of the whole fleet, the strictest where there are several.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from alerts.indicators import CacheHitRatio, Latency, MinuteVerdicts, RequestRatio, SliceRatioMean
+from alerts.policy import Band, LatencyNow, Policy, Promise, ShareNow
+from alerts.scope import Scope
+from alerts.values import percent_text
+
+_AVAILABILITY = (RequestRatio, MinuteVerdicts, SliceRatioMean)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Targets of the fleet; None where no policy sets one. Seconds, ratios from 0 to 1."""
+
+    ttft_p95_s: float | None = None  # met below it
+    tpot_p95_s: float | None = None
+    availability_ratio: float | None = None  # met at it and above
+    cache_hit_ticket_ratio: float | None = None  # below it a ticket
+    cache_hit_page_ratio: float | None = None  # below it a page: a failure
+    cache_hit_bands: tuple[Band, ...] = ()  # stretches with a name, such as best in class
+
+
+def targets_of(policies: Iterable[Policy]) -> Targets:
+    """The fleet's targets in some policies."""
+    objectives = [one for policy in policies for one in policy.objectives if one.scope == Scope()]
+    caches = [
+        one
+        for one in objectives
+        if isinstance(one, ShareNow) and isinstance(one.indicator, CacheHitRatio)
+    ]
+    return Targets(
+        ttft_p95_s=_latency_s(objectives, "ttft"),
+        tpot_p95_s=_latency_s(objectives, "tpot"),
+        availability_ratio=max(
+            (
+                float(one.target)
+                for one in objectives
+                if isinstance(one, Promise) and isinstance(one.indicator, _AVAILABILITY)
+            ),
+            default=None,
+        ),
+        cache_hit_ticket_ratio=_level(caches, "ticket"),
+        cache_hit_page_ratio=_level(caches, "page"),
+        cache_hit_bands=next((one.bands for one in caches if one.bands), ()),
+    )
+
+
+def band_text(band: Band) -> str:
+    """A band in words: `best in class: 40% to 60%`."""
+    return f"{band.name}: {percent_text(band.from_ratio)} to {percent_text(band.to_ratio)}"
+
+
+def _latency_s(objectives: Sequence[object], measure: Latency) -> float | None:
+    return min(
+        (
+            min(level.above_us for level in one.levels) / 1e6
+            for one in objectives
+            if isinstance(one, LatencyNow)
+            and one.indicator.measure == measure
+            and one.indicator.percentile == 95
+        ),
+        default=None,
+    )
+
+
+def _level(caches: Sequence[ShareNow], severity: str) -> float | None:
+    found: list[Fraction] = [
+        level.below for one in caches for level in one.levels if level.severity == severity
+    ]
+    return float(max(found)) if found else None

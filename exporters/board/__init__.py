@@ -1,0 +1,1 @@
+"""The live board: one page that says how the service is, for people without Grafana."""

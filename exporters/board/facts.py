@@ -1,0 +1,124 @@
+"""What the live board says, as plain data: made from the state, shown by the page.
+
+Pure. Seconds, ratios from 0 to 1, tokens; times in seconds since the epoch. None is "not known" and
+is shown as such, never as 0. Names come from events and from the customer directory: text, to be
+escaped by whoever shows it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# As people read it: met; met, but its budget or its level is near; missed; nothing known.
+State = Literal["ok", "at_risk", "breached", "unknown"]
+Severity = Literal["page", "ticket", "info"]
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """One number of the fleet over the board's window, against its target."""
+
+    value: float | None
+    samples: int  # requests behind it, or input tokens behind a cache hit ratio
+    target: float | None
+    state: State
+    spark: tuple[float | None, ...] = ()  # the last 60 minutes, one value a minute, oldest first
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveState:
+    """How one objective stands."""
+
+    policy: str
+    objective: str
+    about: str
+    scope: str  # in words: `fleet`, `model aurora-4-large`, `customer Acme Corp`
+    kind: Literal["promise", "level"]  # over a period with a budget, or a number now
+    state: State
+    value: str  # as it is read aloud: `99.982 %`, `212 ms`
+    target: str  # `at least 99.9 %`, `under 300 ms`
+    budget_left_ratio: float | None = None  # promises only; below 0 it is overdrawn
+    burn: tuple[tuple[str, float], ...] = ()  # (window, rate), shortest window first
+
+
+@dataclass(frozen=True, slots=True)
+class UptimeDay:
+    """One UTC day of an availability objective."""
+
+    date: str  # YYYY-MM-DD
+    attained_ratio: float | None
+    state: State
+    running: bool  # the day is not over
+
+
+@dataclass(frozen=True, slots=True)
+class UptimeStrip:
+    """The days of one availability objective, oldest first."""
+
+    policy: str
+    objective: str
+    scope: str
+    target_ratio: float
+    days: tuple[UptimeDay, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One model or region over the board's window. Worst first where they are listed."""
+
+    name: str
+    requests: int
+    eligible: int
+    availability_ratio: float | None
+    ttft_p95_s: float | None
+    ttft_samples: int
+    tpot_p95_s: float | None
+    tpot_samples: int
+    cache_hit_ratio: float | None
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that is wrong now, in words."""
+
+    severity: Severity
+    words: str  # one sentence with numbers
+    runbook: str | None  # file name in docs/runbooks, without .md
+    alert: str | None = None  # name of the alert that would tell of it
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Whether the numbers can be trusted."""
+
+    state: State
+    words: str  # one sentence
+    newest_event_age_s: float | None  # age of the newest event that is counted
+    lag_records: int | None  # in Kafka, not counted yet; None where no worker says so
+    workers: int  # that have left a sign of life lately
+    complete: bool  # False: records of the board's window are known to be missing
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFacts:
+    """Everything the live board shows."""
+
+    made_at_s: float
+    window: str  # of all numbers, places and tokens: `5m`
+    from_s: int  # the window's begin and end in event time
+    to_s: int
+    headline: str  # how it is, in one sentence
+    state: State
+    troubles: tuple[Trouble, ...]  # the most urgent first; empty when all is well
+    ttft_p95_s: Number
+    tpot_p95_s: Number
+    cache_hit_ratio: Number
+    availability_ratio: Number
+    tokens_per_s: Number
+    requests: int
+    tokens: int
+    objectives: tuple[ObjectiveState, ...]  # the worst first
+    strips: tuple[UptimeStrip, ...]
+    models: tuple[Place, ...]
+    regions: tuple[Place, ...]
+    freshness: Freshness

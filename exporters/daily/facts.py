@@ -1,0 +1,159 @@
+"""What the daily reliability board says, as plain data: made from closed days, shown by renderers.
+
+Pure. Seconds, ratios from 0 to 1, tokens; a day is a calendar day of the board's zone. None is
+"not known" and is shown as such, never as 0. Every dataclass here is plain: `asdict` of it is the
+JSON of the board, and what a sealed day is stored as.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# In the order the board shows them.
+METRICS = ("tokens", "ttft_p95_s", "tpot_p95_s", "availability_ratio", "cache_hit_ratio")
+Metric = Literal["tokens", "ttft_p95_s", "tpot_p95_s", "availability_ratio", "cache_hit_ratio"]
+# Better than the target by the policy's band of that name (or, where a metric has none, by twice:
+# half the latency, half the failures); met; missed; no target or no number.
+Mark = Literal["best", "met", "missed", "unknown"]
+# running: not over. provisional: over, but late events may still come. sealed: final.
+# absent: nothing was counted.
+DayState = Literal["running", "provisional", "sealed", "absent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One metric of one stretch of time."""
+
+    value: float | None
+    samples: int  # requests behind a latency or an availability, input tokens behind a cache hit
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The five metrics of a stretch of time."""
+
+    requests: int
+    tokens: Value
+    ttft_p95_s: Value
+    tpot_p95_s: Value
+    availability_ratio: Value
+    cache_hit_ratio: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a sealed day would read otherwise today. The day itself does not change."""
+
+    metric: Metric
+    sealed: float | None
+    now: float | None
+    words: str  # `late events: 12 requests more`
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One calendar day of the zone."""
+
+    date: str  # YYYY-MM-DD
+    from_s: int
+    to_s: int
+    state: DayState
+    complete: bool  # False: records of it are known to be missing
+    values: Values
+    sealed_at_s: int | None = None
+    corrections: tuple[Correction, ...] = ()
+    note: str = ""  # why it is provisional or incomplete, one sentence; empty if it is neither
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """The board's day against what was normal before it.
+
+    A norm is the median of the known days among the 7 (28) before it; None with less than 3 (7).
+    """
+
+    metric: Metric
+    norm_7d: float | None
+    norm_28d: float | None
+    change_7d: float | None  # value - norm; for tokens as a share of the norm
+    change_28d: float | None
+    better: bool | None  # whether the change against 28 days (else 7) is for the better
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What moved a metric, with how much of it is mix and how much is rate.
+
+    mix: the part by which its share of the traffic changed; rate: the part by which it got better
+    or worse itself. In the metric's unit, signed as the change is; mix + rate = total.
+    """
+
+    metric: Metric
+    dimension: str  # model, region, channel, service_tier, customer
+    name: str
+    total: float
+    mix: float
+    rate: float
+    words: str  # one sentence with numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """How one objective with a budget stands at the end of the board's day."""
+
+    policy: str
+    objective: str
+    scope: str  # in words
+    target_ratio: float
+    attained_ratio: float | None
+    budget_left_ratio: float | None
+    credit_due: str | None  # `1,250.00 USD`
+    credit_projected: str | None
+    adjusted: bool  # a closed period would read otherwise today
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Customers of one segment on the board's day. Latencies are not kept by customer."""
+
+    name: str
+    customers: int
+    requests: int
+    tokens: int
+    availability_ratio: float | None
+    cache_hit_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DailyFacts:
+    """Everything the daily board shows."""
+
+    made_at_s: int
+    zone: str
+    date: str  # the day it is about: the last closed one, or the one that was asked for
+    headline: str  # how that day was, in one sentence
+    trust: str  # whether it can be relied on, in one sentence
+    days: tuple[Day, ...]  # 30 closed ones and the running one, oldest first
+    targets: "BoardTargets"
+    trends: tuple[Trend, ...]
+    month: str  # YYYY-MM
+    month_to_date: Values
+    risks: tuple[Risk, ...]  # the worst first
+    causes: tuple[Cause, ...]  # at most three, the largest first
+    segments: tuple[Segment, ...]  # empty without a customer directory
+
+    @property
+    def day(self) -> Day:
+        """The day it is about."""
+        return next(day for day in self.days if day.date == self.date)
+
+
+@dataclass(frozen=True, slots=True)
+class BoardTargets:
+    """What the five metrics are held against; None where no policy says so."""
+
+    ttft_p95_s: float | None
+    tpot_p95_s: float | None
+    availability_ratio: float | None
+    cache_hit_ratio: float | None  # the lower end of what is good
+    cache_hit_best: tuple[float, float] | None  # the band that is best in class
