@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what some checks need beyond Python: promtool, redis-server, a headless Chromium, Java and
-# Maven from Debian's packages, and by Maven the Apache Kafka that tests/kafka/pom.xml names, into a cache directory.
+# Installs what some checks need beyond Python: promtool, redis-server, a headless Chromium, Java
+# and Maven from Debian's packages, and by Maven the Apache Kafka that tests/kafka/pom.xml names,
+# into a cache directory.
 # Harmless where all is there already; where it cannot be had, `make test` says what did not run.
 #
 #   provision.sh        install, and verify every jar against tests/kafka/jars.sha256
