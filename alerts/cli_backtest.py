@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from streams.cli import Instant
+from streams.cli_types import Instant
 
 
 @click.command()

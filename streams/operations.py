@@ -118,10 +118,11 @@ def new_order(kind: str, to: int | None, reason: str) -> Order:
     reason = " ".join(reason.split())
     if not reason:
         raise OperationError("--reason: got nothing; say in a few words why, for the worker's log")
-    return Order(uuid.uuid4().hex, kind, to, reason, _who())
+    return Order(uuid.uuid4().hex, kind, to, reason, who())
 
 
-def _who() -> str:
+def who() -> str:
+    """Whoever runs this process, as user@machine."""
     try:
         login = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # as in a container that runs under a number

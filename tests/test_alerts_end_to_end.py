@@ -30,7 +30,7 @@ objectives:
     indicator: {kind: cache_hit_ratio, window: 1m}
     levels: [{severity: page, below: 30%, for: 15s}]
 """
-REGION = "ap-northeast"
+REGION = "ap-northeast-1"
 STALE = {"alertname": "TokenpulseDataStale", "cause": "worker"}
 OUTAGE = {"alertname": "TokenpulseOutage", "scope": "region", "region": REGION}
 LATE = {"alertname": "TokenpulseTtftHigh", "policy": "default", "objective": "ttft-p95"}

@@ -76,7 +76,7 @@ REFUSAL = TOKENS | {"outcome", "ttft_ms", "duration_ms"}
 @pytest.mark.parametrize(
     ("kind", "where", "parameters", "measures"),
     [
-        ("outage", {"region": "eu-west"}, {}, REFUSAL),
+        ("outage", {"region": "eu-west-1"}, {}, REFUSAL),
         ("latency", {"model": "aurora-4-small"}, {}, {"ttft_ms", "duration_ms"}),
         ("latency", {"model": "aurora-4-code"}, {"tpot_factor": 2.0}, {"ttft_ms", "duration_ms"}),
         ("cache_failure", {}, {}, {"cached_input_tokens", "cache_write_tokens"}),
@@ -86,7 +86,7 @@ REFUSAL = TOKENS | {"outcome", "ttft_ms", "duration_ms"}
             {},
             {"outcome", "output_tokens", "reasoning_tokens", "duration_ms"},
         ),
-        ("overload", {"service_tier": "standard", "region": "us-east"}, {}, REFUSAL),
+        ("overload", {"service_tier": "standard", "region": "us-east-1"}, {}, REFUSAL),
         ("outage", {"customer_id": "acct-0001"}, {"error_share": 0.5}, REFUSAL),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_scenario_moves_its_measures_within_filter_and_time_and_nothing_outsid
 
 
 def test_in_a_full_outage_nothing_in_the_region_succeeds_not_even_a_probe():
-    where = {"region": "us-west"}
+    where = {"region": "us-west-2"}
     inside = [e for e in events_by_key(under("outage", where)).values() if matches(e, where)]
     assert {event["outcome"] for event in inside} == {"server_error"}
     assert any(event.get("probe") for event in inside)
@@ -194,7 +194,7 @@ def test_a_flood_adds_requests_of_one_customer_and_changes_none():
 
 
 def test_duplicates_are_the_same_bytes_sent_once_more_after_the_delay():
-    where = {"region": "eu-west"}
+    where = {"region": "eu-west-1"}
     records = under("duplicates", where, share=0.5, after="20s")
     first = dict.fromkeys(record.key for record in records)
     copies = []
@@ -277,7 +277,9 @@ def test_each_way_to_break_a_record_breaks_one_rule_of_the_contract(way):
 
 
 def test_scenarios_act_together_and_a_later_one_leaves_earlier_decisions_alone():
-    outage = Timeline().with_scenario("outage", START, 180, {"region": "us-east"}, error_share=0.5)
+    outage = Timeline().with_scenario(
+        "outage", START, 180, {"region": "us-east-1"}, error_share=0.5
+    )
     both = outage.with_scenario("flood", START, 60, {"customer_id": "acct-0001"})
     alone = {record.key: record for record in records_under(outage)}
     together = {record.key: record for record in records_under(both)}
@@ -300,7 +302,7 @@ def test_a_scenario_switched_on_later_leaves_everything_before_it_as_it_was():
     traffic = Traffic(PROFILE, 11)
     before = list(traffic.records(NOON, START + 5_000))
     switched = traffic.with_timeline(
-        traffic.timeline.with_scenario("outage", START + 5_000, 60, {"region": "us-east"})
+        traffic.timeline.with_scenario("outage", START + 5_000, 60, {"region": "us-east-1"})
     )
     after = list(switched.records(START + 5_000, NOON + SPAN_MS))
     assert [record.key for record in before + after] == [record.key for record in calm_records()]
@@ -428,7 +430,7 @@ def test_a_name_that_the_traffic_does_not_have_is_refused_before_it_matches_noth
         Traffic(PROFILE, 1, timeline)
     assert str(refused.value) == (
         "timeline: scenarios[0].where.region: got 'us-est', which this traffic does not have; "
-        "use us-east, us-west, eu-west, ap-northeast"
+        "use us-east-1, us-west-2, eu-west-1, ap-northeast-1"
     )
 
 

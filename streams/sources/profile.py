@@ -63,10 +63,10 @@ MODELS = (
     Model("aurora-3-medium", 0.06, 130, 28, 220),
 )
 REGIONS = (
-    Region("us-east", 0.40, -5, 1.0),
-    Region("us-west", 0.20, -8, 0.95),
-    Region("eu-west", 0.25, 1, 1.05),
-    Region("ap-northeast", 0.15, 9, 1.10),
+    Region("us-east-1", 0.40, -5, 1.0),
+    Region("us-west-2", 0.20, -8, 0.95),
+    Region("eu-west-1", 0.25, 1, 1.05),
+    Region("ap-northeast-1", 0.15, 9, 1.10),
 )
 CHANNELS = (
     Channel("direct", 0.58, 1.0),

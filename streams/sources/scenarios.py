@@ -119,7 +119,7 @@ class Scenario(BaseModel):
 
 
 class Outage(Scenario):
-    """`error_share` of the requests fail with server_error, probes too."""
+    """Requests fail with server_error, probes too: `error_share` of them."""
 
     error_share: Share = 1.0
 
@@ -141,7 +141,7 @@ class Latency(Scenario):
 
 
 class CacheFailure(Scenario):
-    """Only `kept_share` of a request's cached tokens is still found; the rest is written again."""
+    """Cached tokens are not found any more, but for `kept_share`; they are written again."""
 
     kept_share: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
 
@@ -154,7 +154,7 @@ class CacheFailure(Scenario):
 
 
 class StreamErrors(Scenario):
-    """`share` of the streamed answers that would succeed break off after HTTP 200."""
+    """Streamed answers break off after HTTP 200: `share` of those that would succeed."""
 
     share: Share = 0.2
 
@@ -167,7 +167,7 @@ class StreamErrors(Scenario):
 
 
 class Overload(Scenario):
-    """`share` of the requests is turned away (503, 529); the others are slow."""
+    """Too little capacity: `share` of the requests is turned away (503, 529), the rest is slow."""
 
     share: Share = 0.3
     ttft_factor: Factor = 3.0
@@ -202,7 +202,7 @@ class Flood(Scenario):
 
 
 class Duplicates(Scenario):
-    """`share` of the records is sent a second time, the same bytes, `after` later."""
+    """Records are sent a second time, the same bytes: `share` of them, `after` later."""
 
     reach = ("after",)
     share: Share = 0.1
@@ -215,7 +215,7 @@ class Duplicates(Scenario):
 
 
 class Late(Scenario):
-    """`share` of the records is sent `min_delay` to `max_delay` after its end."""
+    """Records are sent late: `share` of them, `min_delay` to `max_delay` after their end."""
 
     reach = ("max_delay",)
     share: Share = 0.1
@@ -237,7 +237,7 @@ class Late(Scenario):
 
 
 class Malformed(Scenario):
-    """`share` of the records arrives broken, in the ways `streams.sources.simulate` lists."""
+    """Records arrive broken: `share` of them, in the ways `streams.sources.simulate` lists."""
 
     share: Share = 0.01
 

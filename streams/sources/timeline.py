@@ -57,8 +57,28 @@ class Timeline:
             "where": dict(where or {}),
             **parameters,
         }
+        return self.with_entry(entry)
+
+    def with_entry(self, entry: object) -> "Timeline":
+        """The same with one more scenario, given as in a file. Raises TimelineError likewise."""
         scenario = _scenario(entry, f"{self.source}: scenarios[{len(self.scenarios)}]")
         return replaced(self, scenarios=(*self.scenarios, scenario))
+
+    def limited(self, place: int, start_ms: int, end_ms: int) -> "Timeline":
+        """The same with one scenario, by its place, only on in [start_ms, end_ms) of its time.
+
+        It keeps its place, also where no time is left: the lots of those after it hang on that.
+        """
+        scenario = self.scenarios[place]
+        start_ms = max(start_ms, scenario.start_ms)
+        left_ms = max(0, min(end_ms, scenario.end_ms) - start_ms)
+        update = {
+            "start": EPOCH + timedelta(milliseconds=start_ms),
+            "duration": timedelta(milliseconds=left_ms),
+        }
+        scenarios = list(self.scenarios)
+        scenarios[place] = scenario.model_copy(update=update)
+        return replaced(self, scenarios=tuple(scenarios))
 
     def check_names(self, names: Mapping[str, Sequence[str]]) -> None:
         """Raise TimelineError where a filter names what does not occur in `names` (by field)."""
