@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from itertools import chain
 
 from exporters.catalogue_health import EXPORTER, PIPELINE
+from exporters.catalogue_money import MONEY
 from exporters.catalogue_objectives import OBJECTIVES
 from exporters.spec import Group, Spec
 
@@ -293,7 +294,9 @@ GROUPS = (
         "Histograms",
         "Under the names of the OpenTelemetry GenAI conventions (1.41.1), with their bucket edges "
         "and further ones around each configured target. Counts from the state, as the totals. "
-        "Changing a target begins them again at zero. `region` is our addition.",
+        "Changing a target begins them again at zero. `region` is our addition. In OpenMetrics a "
+        "bucket may carry an exemplar: the `trace_id` of a recent request in it, if events have "
+        "one. They are a sample, at most 200 a partition, kept by the workers while they run.",
         tuple(REQUEST_HISTOGRAMS.values()),
     ),
     Group(
@@ -320,6 +323,7 @@ GROUPS = (
             WINDOW_COMPLETE,
         ),
     ),
+    MONEY,
     OBJECTIVES,
     PIPELINE,
     EXPORTER,

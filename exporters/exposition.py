@@ -19,6 +19,11 @@ def label_text(pairs: Mapping[str, str]) -> str:
     return ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs.items())
 
 
+def exemplar_text(trace_id: str, value: float, time_s: float) -> str:
+    """One request of a bucket, as OpenMetrics has it: at most 128 characters of labels."""
+    return f"{{{label_text({'trace_id': trace_id})}}} {value} {time_s}"
+
+
 def joined(*texts: str) -> str:
     """Label texts put together; empty ones are left out."""
     return ",".join(text for text in texts if text)
@@ -29,6 +34,7 @@ class Page:
 
     def __init__(self) -> None:
         self._lines: dict[str, list[str]] = {}
+        self._exemplars: dict[str, dict[int, str]] = {}  # metric -> index of the line -> text
 
     def add(self, spec: Spec, labels: str, value: float) -> None:
         """One sample; `labels` as `label_text` writes them."""
@@ -50,9 +56,15 @@ class Page:
         edges: Sequence[str],
         cumulative: Sequence[int],
         sum_value: float,
+        exemplars: Mapping[int, str],
     ) -> None:
-        """A histogram: counts at or under each edge, the last of which is `+Inf`."""
+        """A histogram: counts at or under each edge, the last of which is `+Inf`.
+
+        `exemplars`: index of the edge -> text as `exemplar_text` writes it.
+        """
         lines = self._lines.setdefault(spec.name, [])
+        for at, text in exemplars.items():
+            self._exemplars.setdefault(spec.name, {})[len(lines) + at] = text
         for edge, count in zip(edges, cumulative, strict=True):
             lines.append(f'{spec.name}_bucket{{{labels},le="{edge}"}} {count}\n')
         lines.append(f"{spec.name}_sum{{{labels}}} {sum_value}\n")
@@ -69,7 +81,12 @@ class Page:
         for spec in SPECS:
             if spec.name in self._lines:
                 out.append(_heading(spec, openmetrics))
-                out += self._lines[spec.name]
+                lines = self._lines[spec.name]
+                if openmetrics and spec.name in self._exemplars:
+                    lines = lines.copy()
+                    for at, text in self._exemplars[spec.name].items():
+                        lines[at] = f"{lines[at][:-1]} # {text}\n"
+                out += lines
         if openmetrics:
             out.append("# EOF\n")
         return "".join(out).encode()

@@ -4,7 +4,8 @@ Pure. Label texts are put together once a group and window and then only extende
 export's time goes into text.
 """
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,10 +21,11 @@ from exporters.catalogue import (
     WINDOW_SAMPLES,
 )
 from exporters.directory import Customer
-from exporters.exposition import Page, joined, label_text
+from exporters.exposition import Page, exemplar_text, joined, label_text
 from exporters.spec import Spec
 from exporters.windows_cache import CUSTOMER, Scope, Sums, percentiles
 from streams.events import ELIGIBLE, OUTCOMES, REASONS
+from streams.exemplars import Exemplar
 from streams.registry import DIMENSIONS, SeriesKey
 from streams.slices import (
     CUBE_TOKENS_AT,
@@ -95,11 +97,21 @@ def add_refused(page: Page, totals: Tally, folded: Mapping[str, int]) -> None:
 
 
 def add_histograms(
-    page: Page, totals: Tally, scope: Scope, edges: Thresholds, operation: str, provider: str
+    page: Page,
+    totals: Tally,
+    scope: Scope,
+    edges: Thresholds,
+    operation: str,
+    provider: str,
+    exemplars: Iterable[Exemplar],
 ) -> None:
-    """The OpenTelemetry-named histograms; `scope` groups series by model and region."""
+    """The OpenTelemetry-named histograms; `scope` groups series by model and region. Of the
+    exemplars the newest of each bucket is shown."""
     if not len(totals.series):
         return
+    shown: dict[tuple[str, ...], list[Exemplar]] = {}
+    for one in sorted(exemplars, key=lambda one: one.ended_at_ms):
+        shown.setdefault((one.model, one.region, one.latency), []).append(one)
     rows = scope.grouped(totals.series, 0)
     within = scope.grouped(totals.within, WITHIN_BITS) if len(totals.within) else Table.empty()
     for number, latency in enumerate(LATENCIES):
@@ -119,7 +131,24 @@ def add_histograms(
                 edge_texts,
                 cumulative,
                 sum_us / 1e6,
+                _in_buckets(
+                    shown.get((*scope.keys[group], latency), ()), edges[number], cumulative
+                ),
             )
+
+
+def _in_buckets(
+    exemplars: Iterable[Exemplar], edges_us: Sequence[int], cumulative: Sequence[int]
+) -> dict[int, str]:
+    """Index of the edge -> exemplar, later ones in the place of earlier ones. One that ran ahead of
+    the counts is left out."""
+    found: dict[int, str] = {}
+    for one in exemplars:
+        at = bisect_left(edges_us, one.value_ns / 1_000)
+        before = cumulative[at - 1] if 0 < at < len(cumulative) else 0
+        if at < len(cumulative) and cumulative[at] > before:
+            found[at] = exemplar_text(one.trace_id, one.value_ns / 1e9, one.ended_at_ms / 1_000)
+    return found
 
 
 def add_window(page: Page, window: str, scope: Scope, sums: Sums) -> None:
@@ -149,13 +178,15 @@ def add_window(page: Page, window: str, scope: Scope, sums: Sums) -> None:
 
 def add_customers(
     page: Page, window: str, scope: Scope, sums: Sums, top: int, customers: Mapping[str, Customer]
-) -> None:
-    """The customers with the most requests in a window; by name where the directory has one."""
+) -> list[tuple[str, str]]:
+    """The customers with the most requests in a window; by name where the directory has one. Says
+    which they are: (token in the state, labels)."""
     requests = sums.counts.values[:, :PROBES_AT].sum(axis=1).tolist()
     ranked = sorted(
         zip(requests, sums.counts.keys.tolist(), sums.counts.values.tolist(), strict=True),
         key=lambda found: (-found[0], scope.keys[found[1]]),
     )
+    shown = []
     for _, group, row in ranked[:top]:
         (token,) = scope.keys[group]
         known = customers.get(token)
@@ -164,6 +195,8 @@ def add_customers(
             who["segment"] = known.segment
         base = label_text({"scope": CUSTOMER, "window": window, **who})
         _add_counts(page, base, row[:PROBES_AT], row[:PROBES_AT], row[CUBE_TOKENS_AT:])
+        shown.append((token, base))
+    return shown
 
 
 def _add_counts(

@@ -19,7 +19,7 @@ class Spec(NamedTuple):
     def unit(self) -> str:
         """Its base unit, or nothing for plain counts."""
         stem = self.name.removesuffix("_total")
-        units = ("seconds", "ratio", "tokens")
+        units = ("seconds", "ratio", "tokens", "usd")
         return next((unit for unit in units if stem.endswith("_" + unit)), "")
 
 

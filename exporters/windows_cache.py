@@ -21,8 +21,11 @@ from streams.measures import GroupKey
 from streams.slices import (
     CELL_BITS,
     CUBE_COLUMNS,
+    CUBE_TOKENS_AT,
     SERIES_COLUMNS,
     THRESHOLD_BITS,
+    TOKENS,
+    TOKENS_AT,
     WITHIN_BITS,
     SliceId,
     Tally,
@@ -30,6 +33,11 @@ from streams.slices import (
 from streams.tables import Ints, Table
 
 CUSTOMER = "customer"  # the scope that is summed from the cube; all others from the series
+# Scopes that are not shown: input tokens by what their price depends on. The second is of the cube,
+# which knows no tiers.
+MODEL_TIER, CUSTOMER_MODEL = PRICED = ("model_tier", "customer_model")
+_INPUT_TOKENS = ("input", "cached_input", "cache_write")
+_INPUT_AT = [TOKENS.index(name) for name in _INPUT_TOKENS]
 _MERGED_AT_ONCE = 32  # digests added up in one step, which bounds the memory of a first build
 
 PartKey = tuple[int, SliceId]  # partition, slice
@@ -40,7 +48,7 @@ Change = tuple[str, tuple[int, ...]]  # scope, identities of what came and what 
 class Sums:
     """Counts of some slices by group of one scope; tables as in `Tally`, keyed by group number."""
 
-    counts: Table  # the columns of Tally.series, or of Tally.cube for customers
+    counts: Table  # the columns of Tally.series; of Tally.cube for customers; input tokens (PRICED)
     cells: Table  # (group, latency, bucket)
     within: Table  # (group, latency, threshold) -> [at or under it, measured with it]
 
@@ -48,6 +56,8 @@ class Sums:
     def empty(cls, scope: str) -> Self:
         """Nothing counted."""
         columns = CUBE_COLUMNS if scope == CUSTOMER else SERIES_COLUMNS
+        if scope in PRICED:
+            columns = len(_INPUT_TOKENS)
         return cls(Table.empty(columns), Table.empty(), Table.empty(2))
 
     @classmethod
@@ -106,7 +116,14 @@ def digest(tally: Tally, scopes: Iterable[Scope]) -> Digest:
     found = {}
     for scope in scopes:
         nothing = Sums.empty(scope.name)
-        if scope.name == CUSTOMER:
+        if scope.name in PRICED:
+            cube = scope.name == CUSTOMER_MODEL
+            table, at = (tally.cube, CUBE_TOKENS_AT) if cube else (tally.series, TOKENS_AT)
+            tokens = Table(table.keys, table.values[:, [at + one for one in _INPUT_AT]])
+            found[scope.name] = Sums(
+                _grouped(scope, tokens, 0, nothing.counts), nothing.cells, nothing.within
+            )
+        elif scope.name == CUSTOMER:
             found[scope.name] = Sums(
                 _grouped(scope, tally.cube, 0, nothing.counts), nothing.cells, nothing.within
             )

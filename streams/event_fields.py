@@ -141,7 +141,12 @@ FIELDS: tuple[Field, ...] = (
     Field("output_tokens", TOKENS, "generated, reasoning included", absent=0),
     Field("reasoning_tokens", TOKENS, "spent on reasoning; <= `output_tokens`", absent=0),
     Field("probe", FLAG, "a synthetic check: counts for uptime only", absent=False),
-    Field("trace_id", TEXT, "trace of the request, for exemplars"),
+    Field(
+        "trace_id",
+        TEXT,
+        "trace of the request; a few are shown as exemplars beside the latency histograms, those "
+        "that are 1 to 96 of letters, digits, space and . _ : / @ -",
+    ),
 )
 
 

@@ -11,6 +11,7 @@ from streams.batches import Batch
 from streams.breaker import Breaker
 from streams.custody import Custody
 from streams.duplicates import Reach, Seen
+from streams.exemplars import Exemplars
 from streams.partition import PartitionState
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Owned:
     breaker: Breaker
     seen: Seen | None  # None: duplicates are not looked for
     reach: Reach
+    exemplars: Exemplars
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)
     flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)

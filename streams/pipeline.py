@@ -26,9 +26,11 @@ from streams.config import Worker
 from streams.custody import Count, Custody, Drop, Halt, Seek, Why
 from streams.duplicates import Reach, Seen, set_apart
 from streams.events import Decoded, decode
+from streams.exemplars import Exemplars
 from streams.loading import Archive, Loader
 from streams.owned import DeadLetters, Flow, Owned, Tallies
-from streams.settled import rules_of
+from streams.settled import rules_of, thresholds_of
+from streams.slices import export_edges
 from streams.store import Answer, Lost, Store, StoreError
 from streams.stored import slice_field
 from streams.upkeep import Upkeep
@@ -112,6 +114,7 @@ class Pipeline:
             Breaker(worker.breaker_ratio, worker.breaker_records, worker.breaker_run),
             Seen(window_ms, max(1, worker.dedup_max_ids // max(1, sharing))) if window_ms else None,
             reach,
+            Exemplars(export_edges(thresholds_of(worker))),
         )
 
     async def revoke(self, ending: bool = False) -> None:
@@ -259,6 +262,8 @@ class Pipeline:
             )
             owned.refused.append(asyncio.ensure_future(sent))
         state.apply(decoded, batch.next_offset, batch.last())
+        if owned.exemplars.wanted:
+            owned.exemplars.look(batch.values, decoded.columns, state.registry.knows)
         if state.unflushed >= self._worker.flush_max_events:
             self._flush_wanted.set()
 

@@ -88,6 +88,10 @@ class Registry:
             numbers[at] = number
         return numbers
 
+    def knows(self, key: SeriesKey) -> bool:
+        """Whether a series is counted under its own name."""
+        return key in self._series_number
+
     def cube_numbers(self, keys: Sequence[CubeKey], events: Sequence[int]) -> Ints:
         """Number of each of a batch's distinct (customer id, model); see `series_numbers`, which
         must have seen the same batch first, as it decides which models are folded."""

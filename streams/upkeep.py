@@ -127,8 +127,8 @@ class Upkeep:
 
     async def pulse(self, owned: Owned) -> None:
         """Leave a sign of life, and see whether an operator has left an order."""
-        custody, tallies = owned.custody, self._tallies
-        halt = custody.halted
+        custody, tallies, exemplars = owned.custody, self._tallies, owned.exemplars
+        halt, told = custody.halted, exemplars.dump()
         try:
             order = await self._store.pulse(
                 owned.partition,
@@ -150,8 +150,10 @@ class Upkeep:
                     "seen_ids": len(owned.seen) if owned.seen is not None else 0,
                     "seen_forgotten": owned.seen.forgotten if owned.seen is not None else 0,
                     "archived_ms": owned.state.archived_at_ms,
+                    **({"exemplars": told} if told != exemplars.told else {}),
                 },
             )
+            exemplars.told, exemplars.wanted = told, True
         except StoreError as error:
             log.warning("%s", error)
             return

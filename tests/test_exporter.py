@@ -106,7 +106,9 @@ def full_page(settings):
 
 def test_what_is_declared_is_exported_and_nothing_else(configured):
     contract = str(Path(__file__).parent / "policies" / "contract.yaml")
-    text = full_page(configured(policies=["default", contract])).text(openmetrics=False)
+    prices = str(Path(__file__).parent / "prices" / "models.yaml")
+    settings = configured(policies=["default", contract], price_book=prices)
+    text = full_page(settings).text(openmetrics=False)
     families = {family.name for family in text_string_to_metric_families(text.decode())}
     declared = {spec.name.removesuffix("_total") for spec in LIVE}
     own = {"tokenpulse_state_readable"}  # added by the process, see test_exporter_server.py

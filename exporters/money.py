@@ -1,0 +1,95 @@
+"""From token sums to dollars of the prompt cache, as samples. What is not known is left out.
+
+Pure. How dollars follow from tokens is said in prices.py. The windows are summed by model and tier,
+and by customer and model, which people do not see: the sums they see no longer know the model.
+"""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from exporters import catalogue_money as catalogue
+from exporters.catalogue import SCOPE_LABELS
+from exporters.exposition import Page, label_text
+from exporters.prices import CacheDollars, CacheTokens, PriceBook, cache_dollars
+from exporters.windows_cache import CUSTOMER, CUSTOMER_MODEL, MODEL_TIER, Scope, Sums
+from streams.measures import SERIES_DIMENSIONS
+
+
+class CacheMoney:
+    """Adds the dollars of windows to pages."""
+
+    def __init__(self, book: PriceBook, target: Fraction | None) -> None:
+        """`target`: the cache hit ratio that is good enough; None if no policy says."""
+        self._book, self._target = book, target
+        self.scopes = {
+            MODEL_TIER: Scope(MODEL_TIER, ("model", "service_tier"), SERIES_DIMENSIONS),
+            CUSTOMER_MODEL: Scope(CUSTOMER_MODEL, (CUSTOMER, "model"), (CUSTOMER, "model")),
+        }
+        self._rows_of: dict[str, list[int]] = {}  # customer -> its groups in CUSTOMER_MODEL
+        self._followed = 0
+
+    @staticmethod
+    def planned(plan: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        """Window -> scopes, with those that its dollars need."""
+        return {
+            name: [
+                *scopes,
+                *([MODEL_TIER] if "fleet" in scopes else []),
+                *([CUSTOMER_MODEL] if CUSTOMER in scopes else []),
+            ]
+            for name, scopes in plan.items()
+        }
+
+    def add_window(self, page: Page, window: str, sums: Sums) -> None:
+        """Fleet and models of one window; `sums` are of the scope MODEL_TIER."""
+        keys = self.scopes[MODEL_TIER].keys
+        by_model: dict[str, list[CacheTokens]] = {}
+        for group, tokens in zip(
+            sums.counts.keys.tolist(), sums.counts.values.tolist(), strict=True
+        ):
+            model, tier = keys[group]
+            by_model.setdefault(model, []).append(CacheTokens(model, tier, *tokens))
+        if not by_model:
+            return
+        everything = [row for rows in by_model.values() for row in rows]
+        fleet = self._dollars(everything)
+        base = label_text({"scope": "fleet", "window": window})
+        _add(page, base, fleet)
+        page.add(catalogue.UNPRICED_TOKENS, base, fleet.unpriced_tokens)
+        (label,) = SCOPE_LABELS["model"]
+        for model, rows in by_model.items():
+            base = label_text({"scope": "model", "window": window, label: model})
+            found = self._dollars(rows)
+            _add(page, base, found)
+            if found.saved_usd is None:
+                page.add(catalogue.UNPRICED_TOKENS, base, found.unpriced_tokens)
+
+    def add_customers(self, page: Page, shown: Sequence[tuple[str, str]], sums: Sums) -> None:
+        """Customers of one window; `shown` are their tokens in the state and their labels, `sums`
+        of the scope CUSTOMER_MODEL. At base prices: customers are counted without their tier."""
+        keys = self.scopes[CUSTOMER_MODEL].keys
+        for group in range(self._followed, len(keys)):
+            self._rows_of.setdefault(keys[group][0], []).append(group)
+        self._followed = len(keys)
+        counts = sums.counts
+        for token, base in shown:
+            groups = np.array(self._rows_of.get(token, ()), np.int64)
+            at = np.searchsorted(counts.keys, groups)
+            rows = [
+                CacheTokens(keys[group][1], None, *counts.values[place].tolist())
+                for group, place in zip(groups.tolist(), at.tolist(), strict=True)
+                if place < len(counts) and counts.keys[place] == group
+            ]
+            _add(page, base, self._dollars(rows))
+
+    def _dollars(self, rows: Sequence[CacheTokens]) -> CacheDollars:
+        return cache_dollars(rows, self._book, self._target)
+
+
+def _add(page: Page, base: str, found: CacheDollars) -> None:
+    if found.saved_usd is not None:
+        page.add(catalogue.CACHE_SAVED, base, float(found.saved_usd))
+    if found.lost_usd is not None:
+        page.add(catalogue.CACHE_LOST, base, float(found.lost_usd))

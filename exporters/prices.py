@@ -1,0 +1,221 @@
+"""What input tokens cost, and what the prompt cache saves of it.
+
+Pure, but for `load_price_book`. A price book (docs/prices.md) is a YAML file:
+
+    version: 1
+    models:
+      aurora-4-large:
+        input_usd_per_mtok: 3
+        cache_read_ratio: 0.1      # of the input price, for a token read from the cache
+        cache_write_ratio: 1.25    # of the input price, for a token written to it
+        service_tiers: {priority: 1.75, batch: 0.5}    # optional; of the input price, 1 elsewhere
+    default: {...}                 # optional: for all other models
+
+Money is exact: whole units of 10**-24 dollars inside, Fractions outside. Any mistake in a book is a
+ConfigError, one line per finding: dollars that are quietly wrong would be believed.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property
+from importlib import resources
+from importlib.resources.abc import Traversable
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from alerts.loading import read_yaml
+from alerts.targets import Targets
+from streams.config import ConfigError
+
+BEST_IN_CLASS = "best in class"
+_DIGITS = 6  # after the decimal point, of every number in a book
+_UNITS_A_USD = 10 ** (4 * _DIGITS)  # a million tokens, a price, a ratio and a tier multiplied
+_MAX_BYTES = 1_000_000
+
+Usd = Annotated[Decimal, Field(ge=0, le=100_000, decimal_places=_DIGITS)]
+Factor = Annotated[Decimal, Field(ge=0, le=100, decimal_places=_DIGITS)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Price(_Part):
+    """What one model costs. Ratios are of its input price."""
+
+    input_usd_per_mtok: Usd
+    cache_read_ratio: Annotated[Decimal, Field(ge=0, le=1, decimal_places=_DIGITS)]
+    cache_write_ratio: Factor
+    service_tiers: dict[str, Factor] = {}
+
+    def units(self, service_tier: str | None) -> tuple[int, int]:
+        """(saved by a token read from the cache, paid more for one written), in units of 10**-24
+        dollars. None: no tier is known, so the base price."""
+        factor = self.service_tiers.get(service_tier, Decimal(1)) if service_tier else Decimal(1)
+        price = Fraction(self.input_usd_per_mtok) * Fraction(factor) * _UNITS_A_USD / 10**6
+        return int(price * (1 - Fraction(self.cache_read_ratio))), int(
+            price * (Fraction(self.cache_write_ratio) - 1)
+        )
+
+
+class PriceBook(_Part):
+    """Prices of models."""
+
+    version: Literal[1]
+    models: dict[str, Price] = {}
+    default: Price | None = None
+
+    def price(self, model: str) -> Price | None:
+        """What a model costs; None where the book does not say."""
+        return self.models.get(model, self.default)
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, str | None], tuple[int, int] | None]:
+        return {}
+
+    def units(self, model: str, service_tier: str | None) -> tuple[int, int] | None:
+        """`Price.units` of a model; None where it has no price."""
+        key = (model, service_tier)
+        if key not in self._known:
+            price = self.price(model)
+            self._known[key] = None if price is None else price.units(service_tier)
+        return self._known[key]
+
+
+class CacheTokens(NamedTuple):
+    """Tokens of one model in one service tier."""
+
+    model: str
+    service_tier: str | None  # None: not known, as for customers
+    input: int  # cached ones included
+    cached: int
+    written: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheDollars:
+    """What the cache did for some traffic, of the models that have a price."""
+
+    saved_usd: Fraction | None  # None where no model has a price
+    lost_usd: Fraction | None  # None without a target, too
+    unpriced_tokens: int  # input tokens of models without a price
+
+
+def cache_dollars(
+    rows: Iterable[CacheTokens], book: PriceBook, target: Fraction | None
+) -> CacheDollars:
+    """Dollars saved, and what more would have been at a cache hit ratio of `target`.
+
+    saved = sum(cached x p x (1 - read ratio)) - sum(written x p x (write ratio - 1))
+    lost = sum over models(max(0, target x input - cached) x mean of p x (1 - read ratio))
+
+    with p the input price of model and tier, and the mean over the model's input tokens. Each model
+    is held to the target by itself, so that none makes up for another.
+    """
+    saved = lost = unpriced = 0
+    is_priced = False
+    for model, tiers in groupby(sorted(rows, key=lambda row: row.model), lambda row: row.model):
+        total_input = total_cached = worth = 0
+        for row in tiers:
+            units = book.units(model, row.service_tier)
+            if units is None:
+                unpriced += row.input
+                continue
+            is_priced = True
+            read_gain, write_cost = units
+            saved += row.cached * read_gain - row.written * write_cost
+            total_input += row.input
+            total_cached += row.cached
+            worth += row.input * read_gain
+        if target is not None and total_input:
+            missing = target.numerator * total_input - target.denominator * total_cached
+            lost += max(0, missing) * worth // (target.denominator * total_input)
+    return CacheDollars(
+        Fraction(saved, _UNITS_A_USD) if is_priced else None,
+        Fraction(lost, _UNITS_A_USD) if is_priced and target is not None else None,
+        unpriced,
+    )
+
+
+def cache_target(targets: Targets) -> Fraction | None:
+    """The cache hit ratio that is good enough: where the band "best in class" begins, else the
+    level below which a ticket is opened; None where no policy says either."""
+    for band in targets.cache_hit_bands:
+        if band.name.lower() == BEST_IN_CLASS:
+            return band.from_ratio
+    ticket = targets.cache_hit_ticket_ratio
+    return None if ticket is None else Fraction(str(ticket))
+
+
+def shipped() -> dict[str, Traversable]:
+    """The price books that come with the package, by name."""
+    return {
+        entry.name.removesuffix(".yaml"): entry
+        for entry in (resources.files("exporters") / "prices").iterdir()
+        if entry.name.endswith(".yaml")
+    }
+
+
+def load_price_book(path_or_name: str) -> PriceBook:
+    """Read a price book from a file, or a shipped one by its name. Raises ConfigError."""
+    if path_or_name in shipped():
+        return read_price_book(shipped()[path_or_name].read_text(encoding="utf-8"), path_or_name)
+    path = Path(path_or_name)
+    if not path.is_file():
+        raise ConfigError(
+            f"exporter.price_book: {path}: no such file; give the path of a price book, or one of "
+            f"the shipped ones: {', '.join(sorted(shipped()))}"
+        )
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: longer than {_MAX_BYTES} bytes; this is no price book")
+        return read_price_book(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8; save the file as UTF-8 text") from error
+
+
+def read_price_book(text: str, origin: str) -> PriceBook:
+    """A price book from its text; `origin` names it in errors. Raises ConfigError."""
+    documents = read_yaml(text, origin)
+    if len(documents) != 1 or not isinstance(documents[0], dict):
+        raise ConfigError(
+            f"{origin}: got {len(documents)} documents, or no keys; write one that begins with "
+            "`version: 1`"
+        )
+    try:
+        book = PriceBook.model_validate(documents[0])
+    except ValidationError as error:
+        raise ConfigError("\n".join(_findings(error, origin))) from error
+    if not book.models and book.default is None:
+        raise ConfigError(f"{origin}: models: got none; give at least one, or a default")
+    return book
+
+
+def _findings(error: ValidationError, origin: str) -> Iterable[str]:
+    for finding in error.errors():
+        where = ".".join(str(part) for part in finding["loc"])
+        found: Any = finding["input"]
+        match finding["type"]:
+            case "missing":
+                yield f"{origin}: {where}: got nothing; this key is required"
+            case "extra_forbidden":
+                yield f"{origin}: {where}: no such key here; docs/prices.md lists them all"
+            case "model_type" | "dict_type":
+                yield f"{origin}: {where}: got {_shown(found)}; write keys here"
+            case _:
+                cure = finding["msg"].replace("Input", "it", 1)
+                yield f"{origin}: {where}: got {_shown(found)}; {cure}"
+
+
+def _shown(found: Any) -> str:
+    if found is None:
+        return "nothing"
+    text = repr(found) if isinstance(found, str) else str(found)
+    return text if len(text) <= 60 else f"{text[:60]}..."
