@@ -74,6 +74,7 @@ class Ledger:
         self.dirty: dict[tuple[str | None, int], int] = {}
         self.clock = 0
         self.seen_version = 0
+        self._day_versions: dict[tuple[str | None, int], int] = {}
         self.running = 0  # the minute that is not over yet
 
     @property
@@ -91,6 +92,11 @@ class Ledger:
         row = self.rows.get(name)
         return self.seen_version, -1 if row is None else row.version
 
+    def version(self, name: str, day: int) -> tuple[int, int]:
+        """Stays the same as long as all that is known of a day does."""
+        of = self._day_versions
+        return of.get((None, day), 0), of.get((name, day), 0)
+
     def move(self, first_day: int) -> None:
         """Begin at a later day; what lies before is forgotten here."""
         shift = min(first_day - self.first_day, self.days)
@@ -105,6 +111,9 @@ class Ledger:
             if not row.counts.any() and not row.rest.any():
                 del self.rows[name]
         self.dirty = {key: at for key, at in self.dirty.items() if key[1] >= first_day}
+        self._day_versions = {
+            key: at for key, at in self._day_versions.items() if key[1] >= first_day
+        }
 
     def count(self, minute: int, found: Mapping[str, Pair]) -> None:
         """Counts of one minute by name."""
@@ -209,7 +218,9 @@ class Ledger:
                 self._changed(None, self.begin + day * DAY)
 
     def _changed(self, name: str | None, minute: int) -> None:
-        self.dirty[name, minute // DAY] = self.clock
+        key = name, minute // DAY
+        self.dirty[key] = self.clock
+        self._day_versions[key] = self._day_versions.get(key, 0) + 1
         if name is not None and minute < self.running:
             self.rows[name].version += 1
 

@@ -36,7 +36,7 @@ from streams.windows import ROLLING_S
 _SHORTER = {"5m": "1m", "30m": "5m", "1h": "5m", "6h": "30m", "24h": "1h", "3d": "6h", "30d": "3d"}
 # How much better than the level the shorter window is once all is well: at the level itself, an
 # alert would come and go.
-_BETTER = Fraction(1, 10)
+BETTER = Fraction(1, 10)
 # Requests that the watched window would hold if it were like the baseline: with fewer, a third of
 # the usual volume is chance.
 FEWEST_EXPECTED = 50
@@ -89,7 +89,7 @@ def share_alerts(policy: Policy, objective: ShareNow) -> Iterator[Alert]:
 
 def _percentile(objective: LatencyNow, selection: Selection, level: LatencyLevel) -> Alert:
     indicator = objective.indicator
-    windows = _read(indicator.window)
+    windows = windows_read(indicator.window)
     quantile = "=" + quoted(number(Fraction(indicator.percentile, 100)))
 
     def value(window: str) -> str:
@@ -106,7 +106,7 @@ def _percentile(objective: LatencyNow, selection: Selection, level: LatencyLevel
         f"{value(indicator.window)} > {number(limit_s)}\nand {samples} >= {indicator.min_samples}"
     )
     for shorter in windows[1:]:
-        expr += f"\nand {value(shorter)} > {number(limit_s * (1 - _BETTER))}"
+        expr += f"\nand {value(shorter)} > {number(limit_s * (1 - BETTER))}"
     return _latency_alert(
         objective, level, expr, "{{ $value | humanizeDuration }}", selection, windows
     )
@@ -166,7 +166,7 @@ def _latency_alert(
 def _cache_hit(
     objective: ShareNow, indicator: CacheHitRatio, selection: Selection, level: ShareLevel
 ) -> Alert:
-    windows = _read(indicator.window)
+    windows = windows_read(indicator.window)
 
     def ratio(window: str) -> str:
         if selection.is_one_series:
@@ -179,7 +179,7 @@ def _cache_hit(
         f"\nand {_input_tokens(selection, indicator.window)} >= {indicator.min_input_tokens}"
     )
     for shorter in windows[1:]:
-        expr += f"\nand {ratio(shorter)} < {number(level.below * (1 + _BETTER))}"
+        expr += f"\nand {ratio(shorter)} < {number(level.below * (1 + BETTER))}"
     value, below = "{{ $value | humanizePercentage }}", percent_text(level.below)
     return Alert(
         name="TokenpulseCacheHitLow",
@@ -262,7 +262,8 @@ def _token_volume(
     )
 
 
-def _read(window: str) -> tuple[str, ...]:
+def windows_read(window: str) -> tuple[str, ...]:
+    """A window, and the shorter one that tells whether it still describes the present, if any."""
     return (window, _SHORTER[window]) if window in _SHORTER else (window,)
 
 

@@ -11,33 +11,26 @@ coarse slices changed since the ledger was written, the state's own index says.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import redis.asyncio as aioredis
 
 from alerts.indicators import (
     LatencyRatio,
-    MinuteVerdicts,
     RequestRatio,
-    SlicePercentile,
-    SliceSpeed,
 )
 from alerts.ledger import DAY, Ledger, Pair
 from alerts.ledger_counts import Selection
-from alerts.ledger_store import Head, LedgerStore, Reach
+from alerts.ledger_store import LedgerStore, Reach
 from alerts.maintenance import (
     SEAL_AFTER_S,
-    Adjustment,
-    Cause,
-    Closing,
     Maintenance,
     adjustment,
-    causes,
     closing_of,
 )
 from alerts.policy import Policy, Promise
-from alerts.scope import CalendarMonth
-from alerts.uptime import Standing, closed_before, judged, packed, standing, verdicts_of
+from alerts.uptime import closed_before, judged, standing
+from alerts.uptime_days import DayUptime, by_day
+from alerts.uptime_kept import Kept, days_kept
 from alerts.uptime_report import Found
 from alerts.uptime_slices import added, floors_s, known_from, seen_until_s
 from streams.coverage import Coverage
@@ -55,23 +48,6 @@ _ONE_PAUSE_S = 3_600  # after a longer one the ledger is read again: another exp
 Counts = tuple[dict[str, Pair], ...]  # of one slice, one a promise
 
 
-@dataclass(slots=True)
-class _Kept:
-    """One promise and what is kept of it."""
-
-    policy: Policy
-    promise: Promise
-    selection: Selection
-    ledger: Ledger
-    head: Head = field(default_factory=Head)
-    # (clock, reach) of the times it was tried to store, oldest first
-    tries: list[tuple[int, Reach]] = field(default_factory=list)
-    fresh: dict[tuple[str, int], Closing] = field(default_factory=dict)  # not stored yet
-    adjusted: dict[str, tuple[Adjustment, ...]] = field(default_factory=dict)  # by name
-    # By name, with what it was judged from.
-    judged: dict[str, tuple[object, Standing]] = field(default_factory=dict)
-
-
 class Engine:
     """The promises of some policies over the state of one consumer group and topic."""
 
@@ -87,7 +63,7 @@ class Engine:
         self._policies, self._token_of = policies, token_of
         self._reader = StateReader(client, group, topic, remember=False)
         self._store = LedgerStore(client, group, topic)
-        self._kept: list[_Kept] = []
+        self._kept: list[Kept] = []
         self._counts: dict[tuple[int, SliceId], tuple[int, Counts]] = {}
         self._done: Reach = {}
         self._refreshed_s = self._stored_s = 0.0
@@ -121,6 +97,13 @@ class Engine:
                 await self._keep()
         return [found for kept in self._kept for found in self._judged(kept, int(now_s))]
 
+    def by_day(self, one: Found, days: int, now_s: int) -> tuple[DayUptime, ...]:
+        """How a promise of the last `refresh` was kept on its last `days` UTC days, the running one
+        included; oldest first, at most what the ledger spans."""
+        kept = next(kept for kept in self._kept if kept.promise is one.promise)
+        excluded = kept.excluded(self.windows)
+        return by_day(kept.promise, kept.ledger, one.name, excluded, days, now_s, kept.days)
+
     def _promises(self) -> list[tuple[Policy, Promise]]:
         return [(policy, promise) for policy in self._policies for promise in policy.promises()]
 
@@ -130,9 +113,9 @@ class Engine:
         self._counts, self._done, self._kept = {}, {}, []
         self.windows = await self._store.windows()
         for policy, promise in self._promises():
-            days = _days(promise)
+            days = days_kept(promise)
             ledger = Ledger(today + 2 - days, days)
-            kept = _Kept(policy, promise, Selection(policy, promise, self._token_of), ledger)
+            kept = Kept(policy, promise, Selection(policy, promise, self._token_of), ledger)
             kept.head = await self._store.head(kept.selection.id)
             await self._store.fill(kept.selection.id, ledger)
             self._kept.append(kept)
@@ -276,9 +259,9 @@ class Engine:
 
     # -- judging and storing -----------------------------------------------------------------------
 
-    def _judged(self, kept: _Kept, now_s: int) -> Iterable[Found]:
-        excluded = [(one.begin, one.end) for one in self._causes(kept)]
-        for name in _names(kept):
+    def _judged(self, kept: Kept, now_s: int) -> Iterable[Found]:
+        excluded = kept.excluded(self.windows)
+        for name in kept.names():
             # Requests are judged as they come; minutes and slices change once they are over.
             same: object = None
             if not isinstance(kept.promise.indicator, RequestRatio | LatencyRatio):
@@ -292,15 +275,15 @@ class Engine:
                 name,
                 kept.selection.customer,
                 kept.judged[name][1],
-                tuple(_closings(kept, name)),
+                tuple(kept.closings(name)),
                 kept.adjusted.get(name, ()),
             )
 
-    def _adjust(self, kept: _Kept, now_s: int) -> None:
+    def _adjust(self, kept: Kept, now_s: int) -> None:
         """Hold the closed periods against what they would come to today."""
-        in_force = self._causes(kept)
+        in_force = kept.causes(self.windows)
         excluded = [(one.begin, one.end) for one in in_force]
-        for name in _names(kept):
+        for name in kept.names():
             found = [
                 adjustment(
                     closing,
@@ -311,12 +294,9 @@ class Engine:
                     in_force,
                     self.windows,
                 )
-                for closing in _closings(kept, name)
+                for closing in kept.closings(name)
             ]
             kept.adjusted[name] = tuple(one for one in found if one is not None)
-
-    def _causes(self, kept: _Kept) -> list[Cause]:
-        return causes(kept.policy, kept.promise, self.windows)
 
     async def _keep(self) -> None:
         try:
@@ -341,7 +321,10 @@ class Engine:
             if not dirty and not closings:
                 continue
             head = await self._store.write(
-                kept.selection.id, self._done, _packed(kept, dirty, self._causes(kept)), closings
+                kept.selection.id,
+                self._done,
+                kept.packed(dirty, kept.excluded(self.windows)),
+                closings,
             )
             if head is not None:
                 kept.head = head
@@ -349,52 +332,16 @@ class Engine:
                     key: at for key, at in kept.ledger.dirty.items() if dirty.get(key) != at
                 }
 
-    def _close(self, kept: _Kept, now_s: int) -> None:
+    def _close(self, kept: Kept, now_s: int) -> None:
         """Close the last period that is over, once late events had their time."""
         begin, end = closed_before(kept.promise.period, now_s - SEAL_AFTER_S)
         if begin < kept.ledger.begin:
             return
-        in_force = self._causes(kept)
+        in_force = kept.causes(self.windows)
         excluded = [(one.begin, one.end) for one in in_force]
-        for name in _names(kept):
+        for name in kept.names():
             if (name, begin) in kept.head.closings or (name, begin) in kept.fresh:
                 continue
             attained, _ = judged(kept.promise, kept.ledger, name, excluded, (begin, end), now_s)
             if attained.counted:
                 kept.fresh[name, begin] = closing_of(attained, begin, end, in_force, now_s)
-
-
-def _days(promise: Promise) -> int:
-    """Days to keep at hand: the period, the last closed one, tomorrow for clocks that differ."""
-    if isinstance(promise.period, CalendarMonth):
-        return 2 * 31 + 4
-    return promise.period.rolling_days + 4
-
-
-def _closings(kept: _Kept, name: str) -> list[Closing]:
-    """Closed periods that the ledger still spans, newest first."""
-    found = {**kept.fresh, **kept.head.closings}
-    mine = [one for (of, _), one in found.items() if of == name and one.begin >= kept.ledger.begin]
-    return sorted(mine, key=lambda one: -one.begin)
-
-
-def _names(kept: _Kept) -> list[str]:
-    return sorted(kept.ledger.rows) if kept.promise.scope.per else [""]
-
-
-def _packed(
-    kept: _Kept, dirty: Iterable[tuple[str | None, int]], in_force: Sequence[Cause]
-) -> dict[tuple[str, str | None, int], bytes]:
-    """The days that changed, and the verdicts of their minutes."""
-    found: dict[tuple[str, str | None, int], bytes] = {}
-    excluded = [(one.begin, one.end) for one in in_force]
-    for name, day in dirty:
-        found["s" if name is None else "c", name, day] = kept.ledger.pack(name, day)
-    if isinstance(kept.promise.indicator, MinuteVerdicts | SlicePercentile | SliceSpeed):
-        days = {day for _, day in dirty}
-        for name in _names(kept):
-            for day in days:
-                stretch = (day * DAY, (day + 1) * DAY)
-                verdicts, _ = verdicts_of(kept.promise, kept.ledger, name, excluded, stretch)
-                found["v", name, day] = packed(verdicts)
-    return found

@@ -6,17 +6,41 @@ proportion to what changed since the last export, not to how long the windows ar
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
 from alerts.loading import load_policies
+from alerts.targets import targets_of
+from alerts.uptime_report import Found
 from exporters import catalogue, catalogue_health, health, samples
+from exporters.board.facts import LiveFacts
+from exporters.board.live import LiveBoard, sums_needed
+from exporters.board.minutes import FLEET, Minutes
+from exporters.board.reading import Reading
+from exporters.board.standings import STRIP_DAYS, shown_by_day
+from exporters.board.troubles import NEWEST_S, OUTAGE_WINDOW
 from exporters.catalogue import SCOPE_LABELS
 from exporters.directory import Customer
 from exporters.exposition import Page, label_text
-from exporters.objectives import Objectives
-from exporters.windows_cache import CUSTOMER, Change, Digest, PartKey, Scope, Sums, Window, digest
+from exporters.money import CacheMoney
+from exporters.objectives import Customers, Objectives
+from exporters.prices import cache_target, load_price_book
+from exporters.windows_cache import (
+    CUSTOMER,
+    CUSTOMER_MODEL,
+    MODEL_TIER,
+    PRICED,
+    Change,
+    Digest,
+    PartKey,
+    Scope,
+    Sums,
+    Window,
+    digest,
+)
+from streams import exemplars
 from streams.config import Settings
 from streams.coverage import Coverage
 from streams.measures import SERIES_DIMENSIONS
@@ -41,6 +65,7 @@ class Collected:
     page: Page
     partitions: int  # that have state; 0 before the first event
     newest_pulse_s: float | None  # newest sign of life of any worker
+    live: LiveFacts | None  # None before the first event
 
 
 class Collector:
@@ -54,6 +79,15 @@ class Collector:
         self._targets = thresholds_of(settings.worker)
         self._policies = load_policies(settings.exporter.policies)
         self._plan = window_plan(settings)
+        book = settings.exporter.price_book
+        self._book = None if book is None else load_price_book(book)
+        if self._book is not None:
+            self._plan = CacheMoney.planned(self._plan)
+        # What is summed but not exported is for the board.
+        self._held = {name: list(scopes) for name, scopes in self._plan.items()}
+        for name, scopes in sums_needed(self._policies).items():
+            held = self._held.setdefault(name, [])
+            held += [scope for scope in sorted(scopes) if scope not in held]
         self.forget()
 
     def forget(self) -> None:
@@ -70,8 +104,18 @@ class Collector:
             )
             for name, labels in SCOPE_LABELS.items()
         }
+        self._money: CacheMoney | None = None
+        if self._book is not None:
+            self._money = CacheMoney(self._book, cache_target(targets_of(self._policies)))
+            self._scopes.update(self._money.scopes)
         self._histogram_scope = Scope("histograms", ("model", "region"), SERIES_DIMENSIONS)
-        self._windows = {name: Window(scopes) for name, scopes in self._plan.items()}
+        self._windows = {name: Window(scopes) for name, scopes in self._held.items()}
+        self._minutes = Minutes()
+        self._board = LiveBoard(
+            self._policies,
+            Customers(self._customers).name_of,
+            self._settings.exporter.stale_after_s,
+        )
         self._digests: dict[PartKey, tuple[int, Digest]] = {}  # with the version of the slice
         self._sequences: dict[int, int] = {}
         self._freshness_s: dict[int, float] = {}
@@ -83,15 +127,17 @@ class Collector:
         """
         views, covers = await self._read(int(now_s))
         signs = await self._reader.signs()
-        page = Page()
+        page, found = Page(), None
         if views:
             self._update(covers)
-            self._add_totals(page, views)
+            self._add_totals(page, views, signs)
             self._add_windows(page, views, int(now_s))
-            await self._objectives.add(page, now_s)
+            found = await self._objectives.add(page, now_s)
         self._add_health(page, views, signs, now_s)
+        live = self._board.facts(self._reading(views, signs, found, now_s)) if views else None
         pulsed_ms = [at_ms for sign in signs if (at_ms := sign.number("at_ms")) is not None]
-        return Collected(page, len(views), max(pulsed_ms) / 1_000 if pulsed_ms else None)
+        newest_pulse_s = max(pulsed_ms) / 1_000 if pulsed_ms else None
+        return Collected(page, len(views), newest_pulse_s, live)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -111,6 +157,8 @@ class Collector:
                 for of, scopes in self._needs(covers[partition]).items()
                 if not self._has(partition, of, view.index[of], scopes)
             ]
+            known = set(missing)
+            missing += [of for of in self._minutes.missing(view, as_of_s) if of not in known]
             unread[partition] = max(0, len(missing) - SLICES_A_ROUND)
             return missing[:SLICES_A_ROUND]
 
@@ -129,7 +177,7 @@ class Collector:
 
     def _covers(self, view: View, as_of_s: int) -> dict[str, list[SliceId]]:
         if not view.index:
-            return {name: [] for name in self._plan}
+            return {name: [] for name in self._held}
         watermark_s = (view.meta.watermark_ms or 0) // 1_000
         reach_s = extent(view.index)
         return {
@@ -139,7 +187,7 @@ class Collector:
                 *self._span(name, as_of_s, watermark_s),
                 reach_s,
             )
-            for name in self._plan
+            for name in self._held
         }
 
     def _span(self, window: str, as_of_s: int, watermark_s: int) -> tuple[int, int]:
@@ -150,7 +198,7 @@ class Collector:
     def _needs(self, covers: Mapping[str, Sequence[SliceId]]) -> dict[SliceId, set[str]]:
         """Scopes that each slice must be digested for."""
         needs: dict[SliceId, set[str]] = {}
-        for name, scopes in self._plan.items():
+        for name, scopes in self._held.items():
             for of in covers[name]:
                 needs.setdefault(of, set()).update(scopes)
         return needs
@@ -161,15 +209,21 @@ class Collector:
 
     def _digest(self, read: Read, covers: Mapping[int, Mapping[str, Sequence[SliceId]]]) -> None:
         for name, scope in self._scopes.items():
-            scope.follow(self._reader.cubes if name == CUSTOMER else self._reader.series)
+            cubes = name in (CUSTOMER, CUSTOMER_MODEL)
+            scope.follow(self._reader.cubes if cubes else self._reader.series)
         for view, tallies in read:
             needs = self._needs(covers[view.partition]) if tallies else {}
             for of, tally in tallies.items():
-                scopes = [self._scopes[name] for name in sorted(needs[of])]
-                self._digests[view.partition, of] = (view.index[of], digest(tally, scopes))
+                names = needs.get(of, set())
+                if self._minutes.wants(view.partition, of):
+                    names = names | {FLEET}
+                digested = digest(tally, [self._scopes[name] for name in sorted(names)])
+                self._digests[view.partition, of] = (view.index[of], digested)
+                self._minutes.take(view.partition, of, view.index[of], digested)
 
     def _drop(self, partition: int) -> None:
         self._digests = {key: held for key, held in self._digests.items() if key[0] != partition}
+        self._minutes.drop(partition)
 
     def _update(self, covers: Mapping[int, Mapping[str, Sequence[SliceId]]]) -> None:
         deltas: dict[Change, Sums] = {}
@@ -185,7 +239,7 @@ class Collector:
 
     # -- samples ---------------------------------------------------------------------------------
 
-    def _add_totals(self, page: Page, views: Sequence[View]) -> None:
+    def _add_totals(self, page: Page, views: Sequence[View], signs: Sequence[LifeSign]) -> None:
         totals = Tally.merged([view.totals for view in views])
         edges = _common_edges([view.meta.edges for view in views])
         folded: dict[str, int] = {}
@@ -204,13 +258,16 @@ class Collector:
             edges,
             exporter.operation_name,
             exporter.provider_name,
+            chain.from_iterable(exemplars.read(sign.text("exemplars")) for sign in signs),
         )
 
     def _add_windows(self, page: Page, views: Sequence[View], as_of_s: int) -> None:
         for name, window in self._windows.items():
             for scope, sums in window.sums.items():
+                if scope in PRICED or scope not in self._plan.get(name, ()):
+                    continue
                 if scope == CUSTOMER:
-                    samples.add_customers(
+                    shown = samples.add_customers(
                         page,
                         name,
                         self._scopes[scope],
@@ -218,8 +275,12 @@ class Collector:
                         self._settings.exporter.customers_top,
                         self._customers,
                     )
+                    if self._money is not None:
+                        self._money.add_customers(page, shown, window.sums[CUSTOMER_MODEL])
                 else:
                     samples.add_window(page, name, self._scopes[scope], sums)
+            if self._money is not None and MODEL_TIER in window.sums:
+                self._money.add_window(page, name, window.sums[MODEL_TIER])
         watermark_s = max((view.meta.watermark_ms or 0) // 1_000 for view in views)
         # A coarse slice may begin long before the first event in it.
         reached = [
@@ -240,6 +301,52 @@ class Collector:
             page.add(catalogue.WINDOW_COVERAGE, label, covered_s / (to_s - from_s))
             page.add(catalogue.WINDOW_COMPLETE, label, int(coverage.complete(from_s, to_s)))
 
+    def _reading(
+        self,
+        views: Sequence[View],
+        signs: Sequence[LifeSign],
+        found: Sequence[Found] | None,
+        now_s: float,
+    ) -> Reading:
+        """What the board is made of."""
+        watermark_s = max((view.meta.watermark_ms or 0) // 1_000 for view in views)
+        spans = {name: self._span(name, int(now_s), watermark_s) for name in self._held}
+        newest_s = spans[OUTAGE_WINDOW][1] - NEWEST_S
+        newest = [
+            digested["series"]
+            for (_, of), (_, digested) in self._digests.items()
+            if of.level == 0 and of.start_s >= newest_s
+        ]
+        return Reading(
+            now_s=now_s,
+            names={name: scope.keys for name, scope in self._scopes.items()},
+            windows={name: window.sums for name, window in self._windows.items()},
+            spans=spans,
+            newest=Sums.merged([Sums.empty("series"), *newest]),
+            newest_s=newest_s,
+            views=views,
+            signs=signs,
+            coverage=Coverage.of(view.meta for view in views),
+            lags=self._lags(views, signs, now_s),
+            freshness_s=self._freshness_s,
+            minutes=self._minutes.of({view.partition for view in views}, now_s),
+            found=found,
+            days=self._objectives.by_day(shown_by_day(found or ()), STRIP_DAYS, now_s),
+        )
+
+    def _lags(
+        self, views: Sequence[View], signs: Sequence[LifeSign], now_s: float
+    ) -> dict[int, int]:
+        """Records that wait, by partition; only where a live worker says so."""
+        offsets = {view.partition: view.offset for view in views}
+        stale_after_s = self._settings.exporter.stale_after_s
+        return {
+            sign.partition: lag
+            for sign in signs
+            if sign.partition in offsets
+            and (lag := sign.lag(offsets[sign.partition], now_s, stale_after_s)) is not None
+        }
+
     def _add_health(
         self, page: Page, views: Sequence[View], signs: Sequence[LifeSign], now_s: float
     ) -> None:
@@ -250,13 +357,9 @@ class Collector:
                 self._freshness_s[view.partition] = max(0.0, now_s - watermark_ms / 1_000)
             self._sequences[view.partition] = view.meta.sequence
             health.add_state(page, view, self._freshness_s.get(view.partition))
-        offsets = {view.partition: view.offset for view in views}
+        lags = self._lags(views, signs, now_s)
         for sign in signs:
-            lag = None
-            if sign.partition in offsets:
-                stale_after_s = self._settings.exporter.stale_after_s
-                lag = sign.lag(offsets[sign.partition], now_s, stale_after_s)
-            health.add_sign(page, sign, lag)
+            health.add_sign(page, sign, lags.get(sign.partition))
         health.add_workers(page, signs)
 
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 import redis.asyncio as aioredis
 
 from alerts.policy import Policy
+from alerts.uptime_days import DayUptime
 from alerts.uptime_engine import Engine
 from alerts.uptime_report import Found, Key, credits
 from alerts.values import Money
@@ -63,16 +64,26 @@ class Objectives:
         self._engine = engine_for(settings, policies, client)
         self._customers = Customers(customers)
 
-    async def add(self, page: Page, now_s: float) -> None:
-        """Read, judge, and add what is known. Raises StoreError where the state cannot be read."""
+    async def add(self, page: Page, now_s: float) -> list[Found] | None:
+        """Read, judge, and add what is known; None while a first reading is under way.
+
+        Raises StoreError where the state cannot be read.
+        """
         found = await self._engine.refresh(now_s)
         if found is None:
-            return
+            return None
         fee_of = self._customers.fee_of
         due = credits(found, lambda one: one.standing.attainment.ratio, fee_of)
         projected = credits(found, lambda one: one.standing.projected, fee_of)
         for one in found:
             _add(page, one, self._labels(one), due, projected)
+        return found
+
+    def by_day(
+        self, found: Sequence[Found], days: int, now_s: float
+    ) -> dict[Key, Sequence[DayUptime]]:
+        """The last days of promises of the last `add`."""
+        return {one.key: self._engine.by_day(one, days, int(now_s)) for one in found}
 
     def _labels(self, one: Found) -> str:
         scope = one.scope(self._customers.name_of)

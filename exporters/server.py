@@ -1,15 +1,14 @@
-"""The exporter process: /metrics, /healthz, /readyz, and a page of links.
+"""The exporter process: /metrics, /healthz, /readyz, the live and the daily board.
 
-Two threads. One reads the state every `exporter.refresh_interval_s` and writes the whole text; the
-other answers with the text that is there, so that neither a slow Redis nor a large fleet makes a
-scrape wait. An export that is too old, or whose reading failed, is not served: then the text says
-only that the state cannot be read.
+Three threads. One reads the state every `exporter.refresh_interval_s` and writes the whole text;
+one makes the daily board (daily/shelf.py); one answers with what is there, so that neither a slow
+Redis nor a large fleet makes a scrape wait. An export that is too old, or whose reading failed, is
+not served: then the text says only that the state cannot be read.
 """
 
 import asyncio
 import errno
 import gzip
-import html
 import logging
 import signal
 import threading
@@ -24,7 +23,11 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 
 from alerts.loading import load_policies
 from exporters import catalogue_health
+from exporters.board.facts import LiveFacts, LiveState
+from exporters.board.routes import board_routes
 from exporters.collector import Collector
+from exporters.daily.routes import Source, daily_routes
+from exporters.daily.shelf import Shelf
 from exporters.directory import Customer, load_directory
 from exporters.exposition import Page, label_text
 from exporters.web_config import WebConfig, load_web_config, middleware
@@ -53,6 +56,7 @@ class Export:
     readable: bool
     problem: str | None = None  # why there are no numbers; one line
     newest_pulse_s: float | None = None
+    live: LiveFacts | None = None  # None where `problem` says why
     _written: dict[tuple[bool, bool], bytes] = field(default_factory=dict)
 
     def body(self, openmetrics: bool, zipped: bool) -> bytes:
@@ -100,6 +104,11 @@ class Refresher:
         if found.readable and age_s > self._settings.exporter.stale_after_s:
             return self._silence(f"the state was last read {age_s:.0f} s ago")
         return found
+
+    def live(self) -> LiveState:
+        """What the live board may show now."""
+        found = self.export()
+        return LiveState(found.live, found.problem, found.made_at)
 
     def not_ready(self, now_s: float) -> str | None:
         """Why nobody should rely on this exporter now, in one line; None if they may."""
@@ -173,7 +182,7 @@ class Refresher:
             else f"no state of group {kafka.group!r} and topic {kafka.topic!r}: no worker has "
             "counted anything yet"
         )
-        export = Export(page, began, True, problem, found.newest_pulse_s)
+        export = Export(page, began, True, problem, found.newest_pulse_s, found.live)
         for openmetrics in (False, True):
             export.body(openmetrics, zipped=False)
         return export
@@ -196,16 +205,20 @@ class Refresher:
 REFRESHER: web.AppKey[Refresher] = web.AppKey("refresher", Refresher)
 
 
-def create_app(refresher: Refresher, config: WebConfig | None = None) -> web.Application:
-    """The web application around a running refresher, guarded as `config` says."""
+def create_app(
+    refresher: Refresher, config: WebConfig | None = None, daily: Source | None = None
+) -> web.Application:
+    """The web application around a running refresher, guarded as `config` says, with the pages of
+    the daily board if there is one."""
     app = web.Application(middlewares=[middleware(config or WebConfig())])
     app[REFRESHER] = refresher
     app.add_routes(
         [
-            web.get("/", _index),
+            *board_routes(refresher.live),
             web.get("/metrics", _metrics),
             web.get("/healthz", _healthz),
             web.get("/readyz", _readyz),
+            *(daily_routes(daily) if daily is not None else ()),
         ]
     )
     return app
@@ -243,24 +256,6 @@ def _verdict(problem: str | None) -> web.Response:
     )
 
 
-async def _index(request: web.Request) -> web.Response:
-    problem = request.app[REFRESHER].not_ready(time.time())
-    state = "ready" if problem is None else f"not ready: {problem}"
-    links = "".join(
-        f'<li><a href="{path}">{path}</a>: {what}</li>'
-        for path, what in (
-            ("/metrics", "for Prometheus"),
-            ("/readyz", "whether the numbers can be relied on"),
-            ("/healthz", "whether this process works"),
-        )
-    )
-    return web.Response(
-        text="<!doctype html><html lang=en><meta charset=utf-8><title>Tokenpulse</title>"
-        f"<h1>Tokenpulse exporter</h1><p>{html.escape(state)}</p><ul>{links}</ul></html>\n",
-        content_type="text/html",
-    )
-
-
 def _takes_gzip(accept_encoding: str) -> bool:
     for coding in accept_encoding.lower().split(","):
         name, _, weight = coding.partition(";")
@@ -287,7 +282,9 @@ async def _serve(settings: Settings, customers: Mapping[str, Customer], config: 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     refresher = Refresher(settings, customers)
-    runner = web.AppRunner(create_app(refresher, config), access_log=None, shutdown_timeout=1)
+    shelf = Shelf(settings, customers)
+    app = create_app(refresher, config, shelf.facts)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         await _listen(runner, settings, config)
@@ -295,10 +292,12 @@ async def _serve(settings: Settings, customers: Mapping[str, Customer], config: 
         scheme = "http" if config.tls is None else "https"
         log.info("listening on %s://%s:%d/metrics", scheme, host, port)
         refresher.start()
+        shelf.start()
         await stopping.wait()
     finally:
         await runner.cleanup()
         await asyncio.to_thread(refresher.stop)
+        await asyncio.to_thread(shelf.stop)
     return 0
 
 

@@ -292,13 +292,30 @@ def test_the_format_is_the_one_asked_for(own_redis, refreshing):
     }
 
 
-def test_the_first_page_says_whether_it_is_ready(unused_port):
+def test_the_first_page_is_the_board_and_says_why_there_is_nothing_yet(unused_port):
     refresher = Refresher(quick(f"redis://127.0.0.1:{unused_port}/0"), {})
     status, headers, body = asked(refresher, "/")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert b"not ready: no reading" in body
-    assert all(path in body for path in (b"/metrics", b"/readyz", b"/healthz"))
+    assert b"no reading of the state has finished yet" in body
+    assert all(path in body for path in (b"metrics", b"readyz"))
     assert asked(refresher, "/nothing")[0] == 404
+
+
+def test_the_board_has_facts_while_there_is_a_state_and_else_the_reason(own_redis, refreshing):
+    settings = quick(own_redis.url)
+    refresher = refreshing(settings)
+    assert (refresher.live().facts, refresher.live().problem) == (None, problem(refresher))
+    wait_until(
+        lambda: "no worker has counted" in (refresher.live().problem or ""), "an empty Redis"
+    )
+    write_now(settings)
+    wait_until(lambda: refresher.live().facts is not None, "facts")
+    first = refresher.live()
+    assert (first.problem, first.facts.requests) == (None, 1)
+    wait_until(lambda: refresher.live().made_at > first.made_at, "news")
+    own_redis.kill()
+    wait_until(lambda: refresher.live().facts is None, "no facts")
+    assert "cannot read the state" in refresher.live().problem
 
 
 # -- the process -----------------------------------------------------------------------------------

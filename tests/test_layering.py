@@ -27,6 +27,12 @@ PURE = (
     "breaker",
     "coverage",
     "archive",
+    "exemplars",
+)
+# Of exporters/board: all but the page and its routes.
+PURE_BOARD = (
+    *("words", "facts", "measured", "minutes", "concentration", "history", "reading", "levels"),
+    *("standings", "places", "numbers", "pipeline", "troubles", "live"),
 )
 SHELLS = {"faust", "mode", "redis", "aiokafka", "asyncio", "threading", "socket", "time", "os"}
 CLOCKS = {"now", "utcnow", "today"}
@@ -67,6 +73,17 @@ def test_a_pure_module_knows_no_network_and_no_clock(name):
         if belongs(imported, "streams") and imported != "streams":
             assert imported.split(".")[1] in PURE, f"{name} imports {imported}, which is not pure"
         assert not belongs(imported, "exporters")
+    clocks = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    assert CLOCKS.isdisjoint(clocks), f"{name} asks for the time"
+
+
+@pytest.mark.parametrize("name", PURE_BOARD)
+def test_the_board_is_made_without_network_and_clock(name):
+    tree = ast.parse((ROOT / "exporters" / "board" / f"{name}.py").read_text())
+    for imported, _ in imports(tree):
+        assert imported.split(".")[0] not in SHELLS, f"{name} imports {imported}"
+        if belongs(imported, "exporters.board") and imported != "exporters.board":
+            assert imported.split(".")[2] in PURE_BOARD, f"{name} imports {imported}: not pure"
     clocks = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     assert CLOCKS.isdisjoint(clocks), f"{name} asks for the time"
 

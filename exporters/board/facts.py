@@ -122,3 +122,12 @@ class LiveFacts:
     models: tuple[Place, ...]
     regions: tuple[Place, ...]
     freshness: Freshness
+
+
+@dataclass(frozen=True, slots=True)
+class LiveState:
+    """What there is to show now. Of `facts` and `problem` one is always None."""
+
+    facts: LiveFacts | None  # None while the state cannot be read or nothing was counted yet
+    problem: str | None  # why there are no facts; one line
+    made_at: float  # monotonic; another number whenever there is news

@@ -1,0 +1,160 @@
+"""Objectives with levels, judged from the windows their policies name, by the rules' conditions.
+
+Pure. The alert waits (`for`) before it fires; the board tells at once.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from alerts.indicators import CacheHitRatio, TokenVolumeDrop
+from alerts.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
+from alerts.rules_levels import BETTER, FEWEST_EXPECTED, windows_read
+from alerts.rules_model import Selection
+from exporters.board.facts import State
+from exporters.board.measured import Measured
+from exporters.board.reading import Reading, can_answer
+from streams.windows import ROLLING_S
+
+PLACES = ("region", "model", "channel", "service_tier")  # scopes by which a drop is looked for
+_NOTHING = Measured()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One objective with levels, for one name."""
+
+    policy: Policy
+    objective: LatencyNow | ShareNow
+    name: str  # of the scope's `per` dimension; empty without
+    value: float | None  # seconds, or a ratio
+    samples: int  # requests, or tokens, behind it
+    state: State
+    level: LatencyLevel | ShareLevel | None  # the most urgent that alerts
+    shorter: tuple[str, float] | None = None  # a shorter window and the value there
+
+
+def judged(policies: Iterable[Policy], reading: Reading) -> list[Judged]:
+    """Every objective with levels, for every name."""
+    found: list[Judged] = []
+    for policy in policies:
+        for objective in policy.objectives:
+            if isinstance(objective, LatencyNow):
+                found += _latency(policy, objective, reading)
+            elif isinstance(objective, ShareNow):
+                indicator = objective.indicator
+                if isinstance(indicator, CacheHitRatio):
+                    found += _cache_hit(policy, objective, indicator, reading)
+                else:
+                    found += _token_volume(policy, objective, indicator, reading)
+    return found
+
+
+def windows_needed(policies: Iterable[Policy]) -> Iterator[tuple[str, str]]:
+    """(window, scope) of all sums that `judged` looks at."""
+    for policy in policies:
+        for objective in policy.objectives:
+            if not isinstance(objective, LatencyNow | ShareNow) or not can_answer(objective.scope):
+                continue
+            indicator, scopes = objective.indicator, {Selection.of(objective.scope).scope}
+            windows = windows_read(indicator.window)
+            if isinstance(indicator, TokenVolumeDrop):
+                windows = (indicator.window, indicator.baseline)
+                scopes.update(PLACES)
+            yield from ((window, scope) for window in windows for scope in scopes)
+
+
+def _latency(policy: Policy, objective: LatencyNow, reading: Reading) -> Iterator[Judged]:
+    indicator = objective.indicator
+    asked = indicator.measure, indicator.percentile / 100
+    now, *shorter = (
+        reading.selected(objective.scope, window) for window in windows_read(indicator.window)
+    )
+    levels = sorted(objective.levels, key=lambda level: -level.above_us)
+    for name, one in now.items():
+        value, samples = one.quantiles_s.get(asked), one.samples.get(indicator.measure, 0)
+        if value is None or samples < indicator.min_samples:
+            yield Judged(policy, objective, name, value, samples, "unknown", None)
+            continue
+        short = [window.get(name, _NOTHING).quantiles_s.get(asked) for window in shorter]
+        over = [level for level in levels if value > level.above_us / 1e6]
+        alerting = [
+            level
+            for level in over
+            if all(
+                recent is not None and recent > level.above_us * (1 - BETTER) / 10**6
+                for recent in short
+            )
+        ]
+        is_near = value > levels[-1].above_us * (1 - BETTER) / 10**6
+        yield Judged(
+            *(policy, objective, name, value, samples),
+            state=_state(len(over), len(levels), is_near),
+            level=alerting[0] if alerting else None,
+            shorter=_shorter(indicator.window, short),
+        )
+
+
+def _cache_hit(
+    policy: Policy, objective: ShareNow, indicator: CacheHitRatio, reading: Reading
+) -> Iterator[Judged]:
+    now, *shorter = (
+        reading.selected(objective.scope, window) for window in windows_read(indicator.window)
+    )
+    levels = sorted(objective.levels, key=lambda level: level.below)
+    for name, one in now.items():
+        if one.cache_hit is None or one.input_tokens < indicator.min_input_tokens:
+            yield Judged(
+                *(policy, objective, name, one.cache_hit, one.input_tokens, "unknown", None)
+            )
+            continue
+        short = [window.get(name, _NOTHING).cache_hit for window in shorter]
+        below = [level for level in levels if one.cache_hit < level.below]
+        alerting = [
+            level
+            for level in below
+            if all(recent is not None and recent < level.below * (1 + BETTER) for recent in short)
+        ]
+        yield Judged(
+            *(policy, objective, name, one.cache_hit, one.input_tokens),
+            state=_state(len(below), len(levels), False),
+            level=alerting[0] if alerting else None,
+            shorter=_shorter(indicator.window, short),
+        )
+
+
+def _token_volume(
+    policy: Policy, objective: ShareNow, indicator: TokenVolumeDrop, reading: Reading
+) -> Iterator[Judged]:
+    now = reading.selected(objective.scope, indicator.window)
+    times = Fraction(ROLLING_S[indicator.baseline], ROLLING_S[indicator.window])
+    levels = sorted(objective.levels, key=lambda level: level.below)
+    for name, usual in reading.selected(objective.scope, indicator.baseline).items():
+        too_few = (
+            usual.tokens < indicator.min_baseline_tokens or usual.requests < FEWEST_EXPECTED * times
+        )
+        share = None
+        if usual.tokens:
+            share = float(Fraction(now.get(name, _NOTHING).tokens, usual.tokens) * times)
+        if share is None or too_few:
+            yield Judged(policy, objective, name, share, usual.tokens, "unknown", None)
+            continue
+        below = [level for level in levels if share < level.below]
+        yield Judged(
+            *(policy, objective, name, share, usual.tokens),
+            state=_state(len(below), len(levels), False),
+            level=below[0] if below else None,
+        )
+
+
+def _state(crossed: int, levels: int, is_near: bool) -> State:
+    """Past the last level it is missed; past a milder one, or near the only one, at risk."""
+    if crossed == levels:
+        return "breached"
+    return "at_risk" if crossed or is_near else "ok"
+
+
+def _shorter(window: str, values: list[float | None]) -> tuple[str, float] | None:
+    if values and values[0] is not None:
+        return windows_read(window)[1], values[0]
+    return None

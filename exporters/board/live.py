@@ -1,0 +1,125 @@
+"""Puts together what the live board says, at every refresh.
+
+Pure but for what it remembers: totals of the last quarter of an hour, and where each series is.
+All numbers are the sums of one window, as `tokenpulse report` gives them for the same stretch.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from alerts.policy import Policy
+from alerts.targets import targets_of
+from exporters.board import words
+from exporters.board.concentration import SeriesPlaces
+from exporters.board.facts import LiveFacts, Severity, State, Trouble
+from exporters.board.history import History
+from exporters.board.levels import Judged, judged, windows_needed
+from exporters.board.measured import Measured
+from exporters.board.numbers import WINDOW, Numbers
+from exporters.board.pipeline import Trust, trust
+from exporters.board.places import Limits, places
+from exporters.board.reading import Reading
+from exporters.board.standings import NameOf, objective_states, strips
+from exporters.board.troubles import OUTAGE_WINDOW, budget_troubles, level_troubles, outages
+
+_URGENCY: dict[Severity, int] = {"page": 0, "ticket": 1, "info": 2}
+
+
+class LiveBoard:
+    """The board of some policies."""
+
+    def __init__(self, policies: Sequence[Policy], name_of: NameOf, stale_after_s: float) -> None:
+        """`name_of`: token of a customer -> its name. `stale_after_s`: age of a sign of life from
+        which on its worker counts as gone."""
+        self._policies, self._name_of = policies, name_of
+        self._stale_after_s = stale_after_s
+        self._targets, self._limits = targets_of(policies), Limits.of(policies)
+        self._history, self._places = History(), SeriesPlaces()
+
+    def facts(self, reading: Reading) -> LiveFacts:
+        """Everything the board shows now."""
+        self._places.follow(reading.names["series"])
+        levels = judged(self._policies, reading)
+        trusted = trust(reading, WINDOW, self._history, self._stale_after_s)
+        troubles = self._troubles(reading, levels, trusted)
+        fleet = reading.fleet(WINDOW)
+        from_s, to_s = reading.spans[WINDOW]
+        numbers = Numbers(reading, self._targets, self._limits, levels, trusted.stale)
+        return LiveFacts(
+            made_at_s=reading.now_s,
+            window=WINDOW,
+            from_s=from_s,
+            to_s=to_s,
+            headline=_headline(troubles, trusted, fleet),
+            state=_overall(troubles, trusted, fleet),
+            troubles=troubles,
+            ttft_p95_s=numbers.latency("ttft", self._targets.ttft_p95_s),
+            tpot_p95_s=numbers.latency("tpot", self._targets.tpot_p95_s),
+            cache_hit_ratio=numbers.cache_hit(),
+            availability_ratio=numbers.availability(),
+            tokens_per_s=numbers.tokens_per_s(),
+            requests=fleet.requests,
+            tokens=fleet.tokens,
+            objectives=objective_states(self._policies, levels, reading, self._name_of),
+            strips=strips(reading, self._name_of),
+            models=places(reading.by_name(WINDOW, "model"), fleet, self._limits),
+            regions=places(reading.by_name(WINDOW, "region"), fleet, self._limits),
+            freshness=trusted.freshness,
+        )
+
+    def _troubles(
+        self, reading: Reading, levels: Sequence[Judged], trusted: Trust
+    ) -> tuple[Trouble, ...]:
+        """The most urgent first; of equally urgent ones what makes the others doubtful."""
+        found = list(trusted.troubles)
+        if not trusted.blind:
+            found += outages(reading, self._places, self._limits)
+            found += level_troubles(levels, reading, self._places, self._name_of)
+            found += budget_troubles(reading.found or (), self._name_of, reading.now_s)
+        return tuple(sorted(found, key=lambda one: _URGENCY[one.severity]))
+
+
+def sums_needed(policies: Sequence[Policy]) -> dict[str, set[str]]:
+    """Window -> scopes that the board looks at."""
+    found = {WINDOW: {"fleet", "series", "model", "region"}, OUTAGE_WINDOW: {"series"}}
+    for window, scope in windows_needed(policies):
+        found.setdefault(window, set()).add(scope)
+    return found
+
+
+def _overall(troubles: Sequence[Trouble], trusted: Trust, fleet: Measured) -> State:
+    if trusted.stale:
+        return "unknown"
+    severities = {one.severity for one in troubles}
+    if "page" in severities:
+        return "breached"
+    if "ticket" in severities:
+        return "at_risk"
+    return "ok" if fleet.requests else "unknown"
+
+
+def _headline(troubles: Sequence[Trouble], trusted: Trust, fleet: Measured) -> str:
+    """The most urgent trouble; what is stale goes before everything else."""
+    if trusted.stale:
+        return f"These numbers are old: {_uncapital(trusted.freshness.words)}"
+    if troubles:
+        more = f" And {len(troubles) - 1:,} more." if troubles[1:] else ""
+        return troubles[0].words + more
+    if not fleet.requests:
+        return f"No requests in {words.window_words(WINDOW)}. {trusted.freshness.words}"
+    return f"All is well: {', '.join(_well(fleet))}, over {words.window_words(WINDOW)}."
+
+
+def _well(fleet: Measured) -> Iterator[str]:
+    if fleet.availability is not None:
+        succeeded = words.percent(fleet.availability)
+        yield f"{succeeded} of {words.many(fleet.eligible, 'request')} succeeded"
+    for latency, name in (("ttft", "TTFT"), ("tpot", "TPOT")):
+        p95_s = fleet.p95_s(latency)
+        if p95_s is not None:
+            yield f"P95 {name} {words.seconds(p95_s)}"
+    if fleet.cache_hit is not None:
+        yield f"cache hit rate {words.percent(fleet.cache_hit)}"
+
+
+def _uncapital(text: str) -> str:
+    return text[:1].lower() + text[1:]

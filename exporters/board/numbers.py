@@ -1,0 +1,111 @@
+"""The numbers of the fleet with their targets and curves. Pure."""
+
+from collections.abc import Callable, Sequence
+
+from alerts.indicators import TokenVolumeDrop
+from alerts.scope import Scope
+from alerts.targets import Targets
+from exporters.board.facts import Number, State
+from exporters.board.levels import Judged
+from exporters.board.minutes import Minute
+from exporters.board.places import Limits, availability_state, latency_state
+from exporters.board.reading import Reading
+from exporters.board.standings import RANK
+
+WINDOW = "5m"
+_SPARK_AFTER_S = 30.0  # of a shorter stretch, what is still on its way is too large a part
+
+
+class Numbers:
+    """The numbers of the fleet with their curves; of old data the state is unknown."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        targets: Targets,
+        limits: Limits,
+        levels: Sequence[Judged],
+        stale: bool,
+    ) -> None:
+        self._reading, self._targets, self._limits = reading, targets, limits
+        self._levels, self._stale = levels, stale
+        self._fleet = reading.fleet(WINDOW)
+
+    def latency(self, latency: str, target_s: float | None) -> Number:
+        """P95 of a latency, seconds."""
+        state = latency_state(self._fleet, latency, self._limits)
+        return self._number(
+            self._fleet.p95_s(latency),
+            self._fleet.samples.get(latency, 0),
+            target_s,
+            state,
+            lambda minute: minute.measured.p95_s(latency),
+        )
+
+    def cache_hit(self) -> Number:
+        """Below the level of a page it is missed, below that of a ticket at risk."""
+        value, targets = self._fleet.cache_hit, self._targets
+        lowest, target = targets.cache_hit_page_ratio, targets.cache_hit_ticket_ratio
+        state: State = "ok"
+        if value is None or (lowest is None and target is None):
+            state = "unknown"
+        elif lowest is not None and value < lowest:
+            state = "breached"
+        elif target is not None and value < target:
+            state = "breached" if lowest is None else "at_risk"
+        return self._number(
+            value,
+            self._fleet.input_tokens,
+            lowest if target is None else target,
+            state,
+            lambda minute: minute.measured.cache_hit,
+        )
+
+    def availability(self) -> Number:
+        """Successes of the requests that count."""
+        return self._number(
+            self._fleet.availability,
+            self._fleet.eligible,
+            self._targets.availability_ratio,
+            availability_state(self._fleet, self._limits),
+            lambda minute: minute.measured.availability,
+        )
+
+    def tokens_per_s(self) -> Number:
+        """Over the part of the window that is over and in the state."""
+        since_ms = [view.meta.since_ms for view in self._reading.views if view.meta.since_ms]
+        from_s, to_s = self._reading.spans[WINDOW]
+        begin_s = max(from_s, min(since_ms, default=0) / 1_000)
+        elapsed_s = min(to_s, self._reading.now_s) - begin_s
+        return self._number(
+            self._fleet.tokens / elapsed_s if elapsed_s >= 1 else None,
+            self._fleet.requests,
+            None,
+            self._volume_state(),
+            lambda minute: (
+                minute.measured.tokens / minute.elapsed_s
+                if minute.elapsed_s >= _SPARK_AFTER_S and minute.measured.requests
+                else None
+            ),
+        )
+
+    def _volume_state(self) -> State:
+        """Against what is usual, where a policy says how much less is too little."""
+        states: list[State] = [
+            one.state
+            for one in self._levels
+            if isinstance(one.objective.indicator, TokenVolumeDrop)
+            and one.objective.scope == Scope()
+        ]
+        return min(states, key=lambda state: RANK[state], default="unknown")
+
+    def _number(
+        self,
+        value: float | None,
+        samples: int,
+        target: float | None,
+        state: State,
+        at: Callable[[Minute], float | None],
+    ) -> Number:
+        spark = tuple(at(minute) for minute in self._reading.minutes)
+        return Number(value, samples, target, "unknown" if self._stale else state, spark)

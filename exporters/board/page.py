@@ -1,0 +1,270 @@
+"""The live board as HTML: one fragment for each part of the page, and the page around them.
+
+Pure: the time is in the facts. All text goes through Jinja's escaping; nothing here writes markup.
+A fragment is what an open page exchanges when it changes (board.js).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from exporters.board import text
+from exporters.board.facts import (
+    LiveFacts,
+    LiveState,
+    Number,
+    ObjectiveState,
+    Severity,
+    State,
+    Trouble,
+    UptimeStrip,
+)
+from exporters.board.spark import Sparkline, sparkline
+
+FRAGMENTS = ("status", "troubles", "numbers", "objectives", "uptime", "models", "regions")
+
+# (word, what it means)
+STATE_WORDS: Mapping[State, tuple[str, str]] = {
+    "ok": ("Met", "the target is met"),
+    "at_risk": ("At risk", "met, but the budget or the level is near its end"),
+    "breached": ("Missed", "the target is missed"),
+    "unknown": ("Unknown", "nothing is known, or there is no target"),
+}
+OVERALL_WORDS: Mapping[State, str] = {
+    "ok": "Healthy",
+    "at_risk": "At risk",
+    "breached": "Unhealthy",
+    "unknown": "Unknown",
+}
+SEVERITY_WORDS: Mapping[Severity, str] = {"page": "Urgent", "ticket": "Ticket", "info": "Note"}
+BURN_WINDOWS = ("5m", "1h", "6h", "3d")  # those that the burn alerts look at
+BUDGET_WIDTH = 100  # of the bar, in units of its drawing
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number of the fleet, ready to be shown."""
+
+    key: str
+    label: str
+    meaning: str
+    value: float | None
+    shown: str
+    state: State
+    target: str | None
+    samples: int
+    samples_of: str
+    spark: Sparkline
+
+
+@dataclass(frozen=True, slots=True)
+class ToldTrouble:
+    """A trouble and what it is recognised by while its numbers change."""
+
+    key: str
+    trouble: Trouble
+
+
+def fragments(state: LiveState) -> dict[str, str]:
+    """HTML of every part of the page, by the id of its place."""
+    facts = state.facts
+    shown: dict[str, object] = {"facts": facts, "problem": state.problem, "aged": False}
+    if facts is not None:
+        shown |= {
+            "aged": facts.freshness.state == "breached",
+            "tiles": tiles(facts),
+            "troubles": told(facts.troubles),
+        }
+    return {name: _ENVIRONMENT.get_template(f"{name}.html").render(shown) for name in FRAGMENTS}
+
+
+def page(parts: Mapping[str, str], state: LiveState, assets: Mapping[str, str], build: str) -> str:
+    """The whole page. `assets`: address of each static file, relative to the page; `build`: what
+    tells pages of another version apart."""
+    return _ENVIRONMENT.get_template("board.html").render(
+        parts={name: Markup(part) for name, part in parts.items()},  # noqa: S704 (ours, escaped)
+        state=state,
+        title=title(state),
+        assets=assets,
+        build=build,
+    )
+
+
+def title(state: LiveState) -> str:
+    """Of the browser's tab, the state first, as tabs are narrow."""
+    facts = state.facts
+    return f"{OVERALL_WORDS[facts.state if facts else 'unknown']} · Tokenpulse"
+
+
+def told(troubles: Sequence[Trouble]) -> list[ToldTrouble]:
+    """Troubles with keys that stay while only the numbers in their words change."""
+    seen: Counter[str] = Counter()
+    found = []
+    for trouble in troubles:
+        wordless = re.sub(r"\d[\d.,]*", "#", trouble.words)
+        key = f"{trouble.severity}|{trouble.alert or ''}|{wordless}"
+        seen[key] += 1
+        found.append(ToldTrouble(f"{key}|{seen[key]}", trouble))
+    return found
+
+
+def tiles(facts: LiveFacts) -> list[Tile]:
+    """The numbers of the fleet in the order of the page."""
+    ttft, tpot = facts.ttft_p95_s, facts.tpot_p95_s
+    cache, available = facts.cache_hit_ratio, facts.availability_ratio
+    return [
+        _tile(
+            "ttft",
+            "P95 TTFT",
+            "Time to first token: 95 % of the streams began faster",
+            ttft,
+            lambda value: text.duration(value, ttft.target),
+            "under",
+            "requests",
+        ),
+        _tile(
+            "tpot",
+            "P95 TPOT",
+            "Time per output token after the first: 95 % of the streams were faster",
+            tpot,
+            lambda value: text.duration(value, tpot.target),
+            "under",
+            "requests",
+        ),
+        _tile(
+            "cache",
+            "Cache hit rate",
+            "Input tokens read from the prompt cache",
+            cache,
+            lambda value: text.percent(value, cache.target),
+            "at least",
+            "input tokens",
+        ),
+        _tile(
+            "availability",
+            "Availability",
+            "Requests that succeeded, of those that count",
+            available,
+            lambda value: text.percent(value, available.target),
+            "at least",
+            "requests that count",
+        ),
+        _tile(
+            "tokens",
+            "Tokens per second",
+            "Input and output tokens processed",
+            facts.tokens_per_s,
+            text.count,
+            "at least",
+            "requests",
+        ),
+    ]
+
+
+def _tile(
+    key: str,
+    label: str,
+    meaning: str,
+    number: Number,
+    shown: Callable[[float | None], str],
+    side: str,
+    samples_of: str,
+) -> Tile:
+    # A target is written as it is, not kept off itself.
+    target = None if number.target is None else f"{side} {_target_text(key, number.target)}"
+    return Tile(
+        key=key,
+        label=label,
+        meaning=meaning,
+        value=number.value,
+        shown=shown(number.value),
+        state=number.state,
+        target=target,
+        samples=number.samples,
+        samples_of=samples_of,
+        spark=sparkline(number.spark, number.target, shown),
+    )
+
+
+def _target_text(key: str, target: float) -> str:
+    if key in ("ttft", "tpot"):
+        return text.duration(target)
+    return text.trimmed_percent(target) if key in ("cache", "availability") else text.count(target)
+
+
+def budget_text(left_ratio: float | None) -> str:
+    """What is left of an error budget: `73.2 % left`, `overdrawn by 12 %`."""
+    if left_ratio is None:
+        return "no budget"
+    if left_ratio < 0:
+        return f"overdrawn by {text.percent(-left_ratio)}"
+    return f"{text.percent(left_ratio)} left" if left_ratio else "all spent"
+
+
+def budget_state(objective: ObjectiveState) -> State:
+    """How full the bar is, as a state: below a quarter it is at risk."""
+    left = objective.budget_left_ratio
+    if left is None:
+        return "unknown"
+    return "breached" if left <= 0 else "at_risk" if left < 0.25 else "ok"
+
+
+def burn_shown(objective: ObjectiveState) -> tuple[tuple[str, float], ...]:
+    """The burn rates there is room for, shortest window first."""
+    if len(objective.burn) <= len(BURN_WINDOWS):
+        return objective.burn
+    return tuple((window, rate) for window, rate in objective.burn if window in BURN_WINDOWS)
+
+
+def budget_width(left_ratio: float) -> float:
+    """Length of the bar, in units of its drawing."""
+    return round(BUDGET_WIDTH * min(1.0, max(0.0, left_ratio)), 2)
+
+
+def window_text(window: str) -> str:
+    """`5m` as `last 5 minutes`."""
+    number, unit = window[:-1], window[-1:]
+    names = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
+    if not number.isdigit() or unit not in names:
+        return window
+    return f"last {names[unit]}" if number == "1" else f"last {number} {names[unit]}s"
+
+
+def strip_words(strip: UptimeStrip) -> str:
+    """A strip in one sentence: `30 days: 27 met, 1 at risk, 2 missed`."""
+    counted = Counter(day.state for day in strip.days)
+    parts = [f"{counted[s]} {STATE_WORDS[s][0].lower()}" for s in STATE_WORDS if counted[s]]
+    days = len(strip.days)
+    return f"{days} day{'' if days == 1 else 's'}" + (": " + ", ".join(parts) if parts else "")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("exporters.board"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        {
+            "text": text,
+            "STATE_WORDS": STATE_WORDS,
+            "OVERALL_WORDS": OVERALL_WORDS,
+            "SEVERITY_WORDS": SEVERITY_WORDS,
+            "budget_text": budget_text,
+            "budget_state": budget_state,
+            "budget_width": budget_width,
+            "burn_shown": burn_shown,
+            "window_text": window_text,
+            "strip_words": strip_words,
+        }
+    )
+    return environment
+
+
+_ENVIRONMENT = _environment()

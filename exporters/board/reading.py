@@ -1,0 +1,86 @@
+"""What one refresh knows, as the board's modules take it. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from alerts.rules_model import Selection
+from alerts.scope import Scope
+from alerts.uptime_days import DayUptime
+from alerts.uptime_report import Found, Key
+from exporters.board.measured import Measured, measured, regrouped
+from exporters.board.minutes import Minute
+from exporters.catalogue import SCOPE_LABELS
+from exporters.windows_cache import CUSTOMER, Sums
+from streams.coverage import Coverage
+from streams.measures import GroupKey
+from streams.reader import LifeSign, View
+
+Groups = Mapping[str, Measured]  # by name of the scope's `per` dimension; "" without one
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The state at one moment."""
+
+    now_s: float  # wall clock
+    names: Mapping[str, Sequence[GroupKey]]  # what group numbers mean, by scope
+    windows: Mapping[str, Mapping[str, Sums]]  # window -> scope -> sums
+    spans: Mapping[str, tuple[int, int]]  # window -> [from_s, to_s)
+    newest: Sums  # by series, since `newest_s`
+    newest_s: int
+    views: Sequence[View]
+    signs: Sequence[LifeSign]
+    coverage: Coverage
+    lags: Mapping[int, int]  # partition -> records that wait; only where a live worker says so
+    freshness_s: Mapping[int, float]  # partition -> age of its newest event when last written
+    minutes: Sequence[Minute]
+    found: Sequence[Found] | None  # of the promises; None while they are read for the first time
+    days: Mapping[Key, Sequence[DayUptime]]  # of the promises that are shown day by day
+    _measured: dict[tuple[str, str], dict[int, Measured]] = field(default_factory=dict)
+
+    def by_name(self, window: str, scope: str) -> dict[str, Measured]:
+        """All groups of a scope with one label; the fleet is called ""."""
+        names = self.names[scope]
+        return {
+            names[group][0] if names[group] else "": one
+            for group, one in self._groups(window, scope).items()
+        }
+
+    def fleet(self, window: str) -> Measured:
+        """Everything."""
+        return self._groups(window, "fleet").get(0, Measured())
+
+    def selected(self, scope: Scope, window: str) -> Groups:
+        """The groups that an objective judges; empty where the windows cannot answer."""
+        selection = Selection.of(scope)
+        if not can_answer(scope):
+            return {}
+        dimensions = (CUSTOMER,) if selection.scope == CUSTOMER else SCOPE_LABELS[selection.scope]
+        numbers: dict[str, int] = {}
+        group_of = []
+        for key in self.names[selection.scope]:
+            values: dict[str, str] = dict(zip(dimensions, key, strict=True))
+            if all(values[one] in wanted for one, wanted in selection.names.items()):
+                name = values[selection.per] if selection.per else ""
+                group_of.append(numbers.setdefault(name, len(numbers)))
+            else:
+                group_of.append(-1)
+        if selection.scope == "fleet":
+            return {"": self.fleet(window)}
+        sums = regrouped(self.windows[window][selection.scope], np.array(group_of, np.int64))
+        found = measured(selection.scope, sums)
+        return {name: found[number] for name, number in numbers.items() if number in found}
+
+    def _groups(self, window: str, scope: str) -> dict[int, Measured]:
+        if (window, scope) not in self._measured:
+            self._measured[window, scope] = measured(scope, self.windows[window][scope])
+        return self._measured[window, scope]
+
+
+def can_answer(scope: Scope) -> bool:
+    """Whether windows hold what an objective is about: customers only all of them, and without
+    the model."""
+    dimensions = scope.dimensions()
+    return "customer" not in dimensions or (dimensions == {"customer"} and not scope.customer)

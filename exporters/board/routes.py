@@ -1,0 +1,264 @@
+"""The live board over HTTP: the page, its static files, the stream of news, and the facts as JSON.
+
+All clients share one rendering of each state. A client of the stream gets the whole board once,
+then only the parts that changed; one that cannot keep up skips states, and one that takes nothing
+at all for a while is dropped, so nothing is stored for anybody. Addresses in the page are relative:
+it works below a path of a reverse proxy, if that path ends with a slash.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+
+from aiohttp import web
+
+from exporters.board.facts import LiveState
+from exporters.board.page import FRAGMENTS, fragments, page, title
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.25  # whether there is news; only while somebody listens
+HEARTBEAT_S = 3.0
+RETRY_MS = 2_000
+SLOW_AFTER_S = 10.0  # without taking what was sent
+CLIENTS_MAX = 500
+
+_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_FOR_EVER = "public, max-age=31536000, immutable"
+# Nothing but what this server sends; no script or style in the page itself.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_SAFE = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A static file; its address changes with its content."""
+
+    name: str
+    body: bytes
+    digest: str
+    address: str  # relative to the page
+
+
+@cache
+def assets() -> Mapping[str, Asset]:
+    """All static files by name, read once."""
+    found = {}
+    for file in files("exporters.board").joinpath("static").iterdir():
+        body = file.read_bytes()
+        digest = hashlib.sha256(body).hexdigest()[:16]
+        found[file.name] = Asset(file.name, body, digest, f"board/static/{digest}/{file.name}")
+    return found
+
+
+@cache
+def build() -> str:
+    """Tells pages of one version from those of another: a digest of all they are made of."""
+    summed = hashlib.sha256()
+    for folder in ("static", "templates"):
+        for file in sorted(files("exporters.board").joinpath(folder).iterdir(), key=str):
+            summed.update(file.read_bytes())
+    return summed.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """One state as it is sent, made once for all clients."""
+
+    state: LiveState
+    parts: Mapping[str, str]
+    number: int
+    whole: bytes  # as an event
+    changed: bytes  # the same, for whom has the rendering before; empty if nothing differs
+
+
+def event(name: str, data: str) -> bytes:
+    """A server-sent event. Line breaks in `data` cannot end it, or begin a field."""
+    # \r\n, \n and \r all end a line of the protocol; other separators do not.
+    lines = data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return "".join([f"event: {name}\n", *(f"data: {line}\n" for line in lines), "\n"]).encode()
+
+
+def news(state: LiveState, parts: Mapping[str, str]) -> bytes:
+    """Parts of the page as an event."""
+    return event("board", json.dumps({"build": build(), "title": title(state), "parts": parts}))
+
+
+class Board:
+    """Renders what there is, when it is asked for, and tells listeners of news."""
+
+    def __init__(self, source: Callable[[], LiveState]) -> None:
+        self._source = source
+        self._rendering: Rendering | None = None
+        self._listeners = 0
+        self._watching: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()  # set, and replaced, by the next rendering
+
+    @property
+    def listeners(self) -> int:
+        """How many streams are open."""
+        return self._listeners
+
+    def rendering(self) -> Rendering:
+        """What there is now; rendered if nobody asked for it yet."""
+        state, last = self._source(), self._rendering
+        if last is not None and not _differs(state, last.state):
+            return last
+        parts = fragments(state)
+        before = last.parts if last is not None else {}
+        changed = {name: parts[name] for name in FRAGMENTS if parts[name] != before.get(name)}
+        self._rendering = Rendering(
+            state,
+            parts,
+            last.number + 1 if last is not None else 0,
+            news(state, parts),
+            news(state, changed) if changed else b"",
+        )
+        told, self._news = self._news, asyncio.Event()
+        told.set()
+        return self._rendering
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """Everything one client is sent, one event at a time, without end."""
+        self._listeners += 1
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+        try:
+            sent = self.rendering()
+            yield f"retry: {RETRY_MS}\n\n".encode() + sent.whole
+            while True:
+                now = await self._after(sent.number)
+                if now is None:
+                    yield event("alive", "")
+                    continue
+                data = now.changed if now.number == sent.number + 1 else now.whole
+                sent = now
+                yield data or event("alive", "")
+        finally:
+            self._listeners -= 1
+            if not self._listeners and self._watching is not None:
+                self._watching.cancel()
+                self._watching = None
+
+    async def _after(self, number: int) -> Rendering | None:
+        """The newest rendering as soon as it is newer than `number`; None when it is time to say
+        that we are alive."""
+        if self._newest() <= number:
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._news.wait()
+            except TimeoutError:
+                return None
+        return self._rendering
+
+    def _newest(self) -> int:
+        return self._rendering.number if self._rendering is not None else -1
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                self.rendering()
+            except Exception:
+                # The page would fail in the same way; listeners hear that nothing is new.
+                log.exception("the live board cannot be rendered")
+
+
+def _differs(state: LiveState, last: LiveState) -> bool:
+    return state.facts is not last.facts or state.problem != last.problem
+
+
+def board_routes(source: Callable[[], LiveState]) -> list[web.RouteDef]:
+    """Routes of the live board. `source` says what there is to show, at once and without effort."""
+    board = Board(source)
+
+    async def show(request: web.Request) -> web.Response:
+        found = board.rendering()
+        addresses = {name: asset.address for name, asset in assets().items()}
+        return web.Response(
+            text=page(found.parts, found.state, addresses, build()),
+            content_type="text/html",
+            headers={**_SAFE, "Cache-Control": "no-store"},
+        )
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        return await _stream(request, board)
+
+    async def live(request: web.Request) -> web.Response:
+        state = source()
+        return web.json_response(
+            text=live_json(state),
+            status=503 if state.facts is None else 200,
+            headers={**_SAFE, "Cache-Control": "no-store"},
+        )
+
+    return [
+        web.get("/", show),
+        web.get("/board/events", stream, allow_head=False),
+        web.get("/board/static/{digest}/{name}", _static),
+        web.get("/api/v1/live", live),
+    ]
+
+
+def live_json(state: LiveState) -> str:
+    """The facts as JSON: `{"problem": null, "facts": {...}}`; one of the two is null."""
+    facts = None if state.facts is None else asdict(state.facts)
+    return json.dumps({"problem": state.problem, "facts": facts}, allow_nan=False)
+
+
+async def _stream(request: web.Request, board: Board) -> web.StreamResponse:
+    if board.listeners >= CLIENTS_MAX:
+        return web.Response(
+            text=f"{CLIENTS_MAX} pages are open already; close some, or open the page later\n",
+            status=503,
+            headers={**_SAFE, "Retry-After": "30"},
+        )
+    response = web.StreamResponse(
+        headers={
+            **_SAFE,
+            "Content-Type": "text/event-stream; charset=utf-8",
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",  # nginx would hold events back
+        }
+    )
+    await response.prepare(request)
+    async with aclosing(board.events()) as events:
+        async for data in events:
+            began = time.monotonic()
+            try:
+                await asyncio.wait_for(response.write(data), SLOW_AFTER_S)
+            except TimeoutError:
+                log.info("a page took nothing for %.0f s: dropped", time.monotonic() - began)
+                if request.transport is not None:
+                    request.transport.abort()
+                break
+            except ConnectionError:
+                break
+    return response
+
+
+async def _static(request: web.Request) -> web.Response:
+    asset = assets().get(request.match_info["name"])
+    if asset is None or request.match_info["digest"] != asset.digest:
+        raise web.HTTPNotFound(headers=_SAFE)
+    headers = {**_SAFE, "Cache-Control": _FOR_EVER, "ETag": f'"{asset.digest}"'}
+    if request.if_none_match and any(tag.value == asset.digest for tag in request.if_none_match):
+        return web.Response(status=304, headers=headers)
+    kind = _TYPES[asset.name.rpartition(".")[2]]
+    return web.Response(body=asset.body, content_type=kind, charset="utf-8", headers=headers)

@@ -1,0 +1,219 @@
+"""How every objective stands, and the days of those about availability.
+
+Pure. Promises come judged from the uptime engine, objectives with levels from levels.py.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+
+from alerts.indicators import (
+    CacheHitRatio,
+    LatencyRatio,
+    RequestIndicator,
+    RequestRatio,
+    RollingPercentile,
+    ShareIndicator,
+)
+from alerts.ledger import DAY
+from alerts.policy import LatencyNow, Objective, Policy, Promise, ShareNow
+from alerts.rules_burn import BurnLevel, burn_levels
+from alerts.rules_promises import FEWEST_FAILURES, FEWEST_REQUESTS
+from alerts.scope import Scope
+from alerts.uptime_report import Found
+from exporters.board import words
+from exporters.board.facts import ObjectiveState, State, UptimeDay, UptimeStrip
+from exporters.board.levels import Judged
+from exporters.board.reading import Reading
+
+RANK: dict[State, int] = {"breached": 0, "at_risk": 1, "unknown": 2, "ok": 3}
+STRIP_DAYS = 30
+STRIPS_MOST = 12
+# Of one objective: a contract with every customer must not bury the fleet. The worst are shown.
+NAMES_MOST = 10
+_BUDGET_NEARLY_GONE = 0.1
+
+NameOf = Callable[[str], str]  # token of a customer -> its name
+
+
+def objective_states(
+    policies: Iterable[Policy], levels: Sequence[Judged], reading: Reading, name_of: NameOf
+) -> tuple[ObjectiveState, ...]:
+    """All objectives, the worst first."""
+    states = [_promise(one, name_of) for one in reading.found or ()]
+    states += [_level(one, name_of) for one in levels]
+    known = {(one.policy, one.objective) for one in states}
+    for policy in policies:
+        for objective in policy.objectives:
+            if (policy.name, objective.name) not in known and objective.scope.per is None:
+                states.append(_unknown(policy, objective))
+    states.sort(key=lambda one: (RANK[one.state], _budget(one), one.policy, one.objective))
+    shown = Counter[tuple[str, str]]()
+    kept = []
+    for one in states:
+        shown[one.policy, one.objective] += 1
+        if shown[one.policy, one.objective] <= NAMES_MOST:
+            kept.append(one)
+    return tuple(kept)
+
+
+def scope_words(scope: Scope, name: str, name_of: NameOf) -> str:
+    """`fleet`, `model aurora-4-large`, `region eu-west-1, tier batch`."""
+    parts = {dimension: list(names) for dimension, names in scope.names().items()}
+    if scope.per is not None:
+        parts[scope.per] = [name_of(name) if scope.per == "customer" else name]
+    return (
+        ", ".join(
+            f"{'tier' if dimension == 'service_tier' else dimension} {words.listed(names)}"
+            for dimension, names in parts.items()
+        )
+        or "fleet"
+    )
+
+
+def burning(one: Found) -> BurnLevel | None:
+    """The most urgent level at which an error budget burns too fast, by the rules' conditions."""
+    promise, stands = one.promise, one.standing
+    if promise.severity == "none":
+        return None
+    for level in burn_levels(promise):
+        long, short = stands.burn.get(level.long), stands.burn.get(level.short)
+        if long is None or short is None or min(long, short) <= level.factor:
+            continue
+        if isinstance(promise.indicator, RequestRatio | LatencyRatio):
+            failures = long * promise.error_budget * stands.eligible.get(level.long, 0)
+            is_enough = failures >= FEWEST_FAILURES
+        else:
+            is_enough = stands.eligible.get(level.short, 0) >= FEWEST_REQUESTS
+        if is_enough:
+            return level
+    return None
+
+
+def strips(reading: Reading, name_of: NameOf) -> tuple[UptimeStrip, ...]:
+    """Promises about availability, day by day."""
+    return tuple(
+        UptimeStrip(
+            policy=one.policy.name,
+            objective=one.promise.name,
+            scope=scope_words(one.promise.scope, one.name, name_of),
+            target_ratio=float(one.promise.target),
+            days=tuple(_days(one, reading)),
+        )
+        for one in shown_by_day(reading.found or ())
+    )
+
+
+def shown_by_day(found: Iterable[Found]) -> list[Found]:
+    """Promises that get a strip: those of the fleet, then those with the least budget left."""
+    about = [one for one in found if isinstance(one.promise.indicator, RequestIndicator)]
+    about.sort(key=lambda one: (one.promise.scope != Scope(), _left(one)))
+    return about[:STRIPS_MOST]
+
+
+def _days(one: Found, reading: Reading) -> Iterator[UptimeDay]:
+    for day in reading.days.get(one.key, ()):
+        ratio = day.attainment.ratio
+        state: State = "unknown"
+        if ratio is not None:
+            state = "ok" if ratio >= one.promise.target else "breached"
+        date = datetime.fromtimestamp(day.day * DAY * 60, UTC).strftime("%Y-%m-%d")
+        yield UptimeDay(date, None if ratio is None else float(ratio), state, day.is_running)
+
+
+def _left(one: Found) -> float:
+    left = one.standing.budget_left
+    return 1.0 if left is None else float(left)
+
+
+def _budget(state: ObjectiveState) -> float:
+    return 1.0 if state.budget_left_ratio is None else state.budget_left_ratio
+
+
+def _promise(one: Found, name_of: NameOf) -> ObjectiveState:
+    stands, promise = one.standing, one.promise
+    ratio = stands.attainment.ratio
+    state: State = "ok"
+    if ratio is None:
+        state = "unknown"
+    elif ratio < promise.target:
+        state = "breached"
+    elif burning(one) is not None or _left(one) < _BUDGET_NEARLY_GONE:
+        state = "at_risk"
+    return ObjectiveState(
+        policy=one.policy.name,
+        objective=promise.name,
+        about=_about(promise),
+        scope=_found_scope(one, name_of),
+        kind="promise",
+        state=state,
+        value="unknown" if ratio is None else words.percent(ratio),
+        target=f"at least {words.exact_percent(promise.target)}",
+        budget_left_ratio=None if stands.budget_left is None else float(stands.budget_left),
+        burn=tuple((window, float(rate)) for window, rate in stands.burn.items()),
+    )
+
+
+def _found_scope(one: Found, name_of: NameOf) -> str:
+    if one.customer is not None and one.promise.scope.per is None:
+        return f"customer {name_of(one.customer)}"
+    return scope_words(one.promise.scope, one.name, name_of)
+
+
+def _level(one: Judged, name_of: NameOf) -> ObjectiveState:
+    return ObjectiveState(
+        policy=one.policy.name,
+        objective=one.objective.name,
+        about=_about(one.objective),
+        scope=scope_words(one.objective.scope, one.name, name_of),
+        kind="level",
+        state=one.state,
+        value=level_value(one),
+        target=_target(one.objective),
+    )
+
+
+def level_value(one: Judged) -> str:
+    """The value as it is read aloud."""
+    if one.value is None:
+        return "unknown"
+    indicator = one.objective.indicator
+    if isinstance(indicator, RollingPercentile):
+        return words.seconds(one.value)
+    if isinstance(indicator, CacheHitRatio):
+        return words.percent(one.value)
+    return f"{words.percent(one.value)} of {words.window_words(indicator.baseline)}'s"
+
+
+def _target(objective: LatencyNow | ShareNow) -> str:
+    """The mildest level: from there on somebody is told."""
+    if isinstance(objective, LatencyNow):
+        return f"under {words.exact_latency(min(one.above_us for one in objective.levels))}"
+    lowest = words.exact_percent(max(one.below for one in objective.levels))
+    return f"at least {lowest}{_of(objective.indicator)}"
+
+
+def _of(indicator: ShareIndicator) -> str:
+    if isinstance(indicator, CacheHitRatio):
+        return ""
+    return f" of {words.window_words(indicator.baseline)}'s"
+
+
+def _unknown(policy: Policy, objective: Objective) -> ObjectiveState:
+    is_promise = isinstance(objective, Promise)
+    return ObjectiveState(
+        policy=policy.name,
+        objective=objective.name,
+        about=_about(objective),
+        scope=scope_words(objective.scope, "", str),
+        kind="promise" if is_promise else "level",
+        state="unknown",
+        value="unknown",
+        target=f"at least {words.exact_percent(objective.target)}"
+        if isinstance(objective, Promise)
+        else _target(objective),
+    )
+
+
+def _about(objective: Objective) -> str:
+    return " ".join((objective.about or "").split())

@@ -1,0 +1,322 @@
+"""What is wrong with the traffic now, in words: how bad, where, and how it is elsewhere.
+
+Pure. Conditions and names are those of the alerts; an alert waits before it fires, the board tells
+at once. Failures are looked at over the last minute, so that an outage is told within seconds.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from alerts.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
+from alerts.pipeline_rules import FEWEST_REQUESTS, OUTAGE_BELOW
+from alerts.policy import LatencyNow, ShareNow
+from alerts.rules_promises import FEWEST_FAILURES
+from alerts.scope import Scope
+from alerts.uptime_report import Found
+from exporters.board import words
+from exporters.board.concentration import Concentration, SeriesPlaces, Split, concentrated
+from exporters.board.facts import Severity, Trouble
+from exporters.board.levels import PLACES, Judged
+from exporters.board.measured import Measured, failures, outcome_counts, slow, uncached
+from exporters.board.places import Limits
+from exporters.board.reading import Reading
+from exporters.board.standings import NameOf, burning, level_value, scope_words
+from exporters.windows_cache import Sums
+from streams.events import ELIGIBLE
+from streams.measures import SERIES_DIMENSIONS
+from streams.tables import Ints
+from streams.windows import ROLLING_S
+
+OUTAGE_WINDOW = "1m"
+NEWEST_S = 20  # the slice of ten seconds that is filling, and the one before it
+PLACES_WINDOW = "5m"  # where latency and caching are looked for: the newest that has enough of them
+_INCIDENTS_MOST = 3
+_NAMES_MOST = 3  # of one objective
+_ALERTS = {"ttft": "TokenpulseTtftHigh", "tpot": "TokenpulseTpotHigh"}
+_WORDS = {"ttft": "time to first token", "tpot": "time per output token", "duration": "duration"}
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Failures in one place, or everywhere."""
+
+    where: Concentration | None
+    bad: int
+    total: int
+
+
+# -- availability ----------------------------------------------------------------------------------
+
+
+def outages(reading: Reading, places: SeriesPlaces, limits: Limits) -> Iterator[Trouble]:
+    """Failures that spend the error budget too fast to be borne, each place once."""
+    sums = reading.windows[OUTAGE_WINDOW]["series"]
+    bad, total = failures(sums, len(reading.names["series"]))
+    outage_share = 1 - float(OUTAGE_BELOW)
+    allowed = outage_share if limits.failing_share is None else limits.failing_share
+    for incident in _incidents(places, bad, total, allowed):
+        share = incident.bad / incident.total
+        is_outage = share > outage_share and incident.total >= FEWEST_REQUESTS
+        severity: Severity = "page"
+        if not is_outage and limits.burn is not None and limits.burn.severity == "ticket":
+            severity = "ticket"
+        alert = "TokenpulseOutage" if is_outage else "TokenpulseErrorBudgetBurn"
+        yield Trouble(severity, _failing(incident, reading, places, sums), alert, alert)
+
+
+def _incidents(places: SeriesPlaces, bad: Ints, total: Ints, allowed: float) -> Iterator[Incident]:
+    for _ in range(_INCIDENTS_MOST):
+        bad_all, total_all = int(bad.sum()), int(total.sum())
+        if bad_all < FEWEST_FAILURES:
+            return
+        where = concentrated(places.splits(bad, total), allowed)
+        if where is None:
+            if bad_all > allowed * total_all:
+                yield Incident(None, bad_all, total_all)
+            return
+        if where.bad < FEWEST_FAILURES or where.share <= allowed:
+            return
+        yield Incident(where, where.bad, where.total)
+        elsewhere = ~places.inside(where)
+        bad, total = bad * elsewhere, total * elsewhere
+
+
+def _failing(incident: Incident, reading: Reading, places: SeriesPlaces, sums: Sums) -> str:
+    share, how = words.percent(incident.bad / incident.total), _how(incident, places, sums)
+    said = (
+        f"{share} of {words.many(incident.total, 'request')} failed in "
+        f"{words.window_words(OUTAGE_WINDOW)} ({how}){_newest(incident, reading, places)}"
+    )
+    if incident.where is None:
+        return f"{said}, in all regions and models alike."
+    return f"{words.capital(incident.where.words)}: {said}{_elsewhere(incident.where)}."
+
+
+def _newest(incident: Incident, reading: Reading, places: SeriesPlaces) -> str:
+    """How it is just now: a minute is slow to tell a beginning and an end."""
+    bad, total = failures(reading.newest, len(reading.names["series"]))
+    if incident.where is not None:
+        inside = places.inside(incident.where)
+        bad, total = bad * inside, total * inside
+    if int(total.sum()) < FEWEST_REQUESTS:
+        return ""
+    ago = words.duration(reading.now_s - reading.newest_s)
+    return f", {words.percent(int(bad.sum()) / int(total.sum()))} in the last {ago}"
+
+
+def _how(incident: Incident, places: SeriesPlaces, sums: Sums) -> str:
+    """The outcomes of the failures: one that dominates, or two."""
+    counts = sums.counts.values
+    if incident.where is not None:
+        counts = counts[places.inside(incident.where)[sums.counts.keys]]
+    failed = {name: n for name, n in outcome_counts(counts).items() if name in ELIGIBLE}
+    every = Counter({name: n for name, n in failed.items() if name != "success"}).most_common(2)
+    if len(every) == 2 and every[1][1] * 10 < every[0][1]:
+        every = every[:1]
+    return ", ".join(name for name, _ in every)
+
+
+# -- levels ----------------------------------------------------------------------------------------
+
+
+def level_troubles(
+    levels: Iterable[Judged], reading: Reading, places: SeriesPlaces, name_of: NameOf
+) -> Iterator[Trouble]:
+    """Objectives with levels that are crossed; of one objective only some names."""
+    told = Counter[int]()
+    for one in levels:
+        if one.level is None:
+            continue
+        told[id(one.objective)] += 1
+        if told[id(one.objective)] <= _NAMES_MOST:
+            yield _crossed(one, reading, places, name_of)
+
+
+def _crossed(one: Judged, reading: Reading, places: SeriesPlaces, name_of: NameOf) -> Trouble:
+    indicator = one.objective.indicator
+    whose = scope_words(one.objective.scope, one.name, name_of)
+    of = "" if whose == "fleet" else f" of {whose}"
+    if isinstance(indicator, RollingPercentile):
+        said, alert = _slow(one, of, reading, places)
+    elif isinstance(indicator, CacheHitRatio):
+        said, alert = _uncached(one, of, reading, places), "TokenpulseCacheHitLow"
+    else:
+        said, alert = _fewer(one, indicator, of, reading), "TokenpulseTokenVolumeDrop"
+    severity: Severity = "page" if one.level is None else one.level.severity
+    return Trouble(severity, said, alert, alert)
+
+
+def _slow(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> tuple[str, str]:
+    assert isinstance(one.objective, LatencyNow)
+    indicator = one.objective.indicator
+    limit_us = min(level.above_us for level in one.objective.levels)
+    groups = len(reading.names["series"])
+    sums = reading.windows[PLACES_WINDOW]["series"]
+    bad, total = slow(sums, groups, indicator.measure, limit_us)
+    mine = _mine(one, reading)
+    where = concentrated(places.splits(bad * mine, total * mine), 1 - indicator.percentile / 100)
+    limit = words.exact_latency(limit_us)
+    said = (
+        f"P{indicator.percentile} {_WORDS[indicator.measure]}{of} is {level_value(one)} over "
+        f"{words.window_words(indicator.window)}, target under {limit}"
+    )
+    if where is not None:
+        said += (
+            f": {where.words} {_has(where)} {words.percent(where.explained)} of the slow requests, "
+            f"{words.percent(where.share)} of {words.many(where.total, 'request')} there took over "
+            f"{limit}{_elsewhere(where)}"
+        )
+    elif len(set(reading.names["series"])) > 1:
+        said += ", in all regions and models alike"
+    return f"{said}.", _ALERTS.get(indicator.measure, "TokenpulseDurationHigh")
+
+
+def _uncached(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> str:
+    assert isinstance(one.objective, ShareNow)
+    indicator = one.objective.indicator
+    below = max(level.below for level in one.objective.levels)
+    shorter = ""
+    if one.shorter is not None:
+        window, value = one.shorter
+        shorter = f" and {words.percent(value)} over {words.window_words(window)}"
+    said = (
+        f"Cache hit ratio{of} is {level_value(one)} over {words.window_words(indicator.window)}"
+        f"{shorter}, target at least {words.exact_percent(below)}"
+    )
+    if "customer" in one.objective.scope.dimensions():
+        return f"{said}."
+    mine = _mine(one, reading)
+    bad, total = uncached(reading.windows[PLACES_WINDOW]["series"], len(mine))
+    where = concentrated(places.splits(bad * mine, total * mine), float(1 - below))
+    if where is not None:
+        said += (
+            f": {where.words} {_reads(where)} {words.percent(1 - where.share)} of "
+            f"{'its' if len(where.names) == 1 else 'their'} input from the cache"
+        )
+        if where.share_elsewhere is not None:
+            said += f", elsewhere it is {words.percent(1 - where.share_elsewhere)}"
+    return f"{said}."
+
+
+def _fewer(one: Judged, indicator: TokenVolumeDrop, of: str, reading: Reading) -> str:
+    said = (
+        f"Token volume{of} over {words.window_words(indicator.window)} fell to {level_value(one)}"
+    )
+    if one.objective.scope != Scope():
+        return f"{said}."
+    where = concentrated(_missing(indicator, reading), 0.5)
+    if where is not None:
+        said += f": {where.words} {_is(where)} at {words.percent(1 - where.share)}"
+        if where.share_elsewhere is not None:
+            said += f", elsewhere it is {words.percent(1 - where.share_elsewhere)}"
+    return f"{said}."
+
+
+def _missing(indicator: TokenVolumeDrop, reading: Reading) -> dict[str, Split]:
+    """Tokens that one would expect by place, and how many of them did not come."""
+    times = Fraction(ROLLING_S[indicator.window], ROLLING_S[indicator.baseline])
+    found = {}
+    for scope in PLACES:
+        now = reading.by_name(indicator.window, scope)
+        usual = reading.by_name(indicator.baseline, scope)
+        expected = np.array([int(one.tokens * times) for one in usual.values()], np.int64)
+        came = np.array([now.get(name, Measured()).tokens for name in usual], np.int64)
+        found[scope] = Split(list(usual), np.maximum(expected - came, 0), expected)
+    return found
+
+
+def _mine(one: Judged, reading: Reading) -> Ints:
+    """1 for the series that an objective is about, else 0."""
+    scope, found = one.objective.scope, []
+    wanted = scope.names()
+    for key in reading.names["series"]:
+        values: dict[str, str] = dict(zip(SERIES_DIMENSIONS, key, strict=True))
+        mine = all(values[dimension] in names for dimension, names in wanted.items())
+        found.append(mine and (scope.per is None or values[scope.per] == one.name))
+    return np.array(found, np.int64)
+
+
+# -- promises --------------------------------------------------------------------------------------
+
+
+def budget_troubles(found: Sequence[Found], name_of: NameOf, now_s: float) -> Iterator[Trouble]:
+    """Error budgets that burn or are gone; of one objective only some names, the worst."""
+    told = Counter[int]()
+    for one in sorted(found, key=lambda one: one.standing.budget_left or 0):
+        trouble = _burning(one, name_of, now_s) or _missed(one, name_of)
+        if trouble is not None:
+            told[id(one.promise)] += 1
+            if told[id(one.promise)] <= _NAMES_MOST:
+                yield trouble
+
+
+def _burning(one: Found, name_of: NameOf, now_s: float) -> Trouble | None:
+    level, stands = burning(one), one.standing
+    if level is None:
+        return None
+    said = (
+        f"{_promised(one, name_of)} burns its error budget {words.rate(stands.burn[level.long])} "
+        f"times as fast as sustainable over {_burn_words(level.long)} (told from "
+        f"{words.rate(level.factor)})"
+    )
+    left = stands.budget_left
+    if left is not None and left <= 0:
+        said += ", and it is spent"
+    elif left is not None:
+        said += f": {words.percent(left)} of it is left"
+        if stands.exhausted_at_s is not None and stands.exhausted_at_s > now_s:
+            ahead = words.duration(stands.exhausted_at_s - now_s)
+            said += f", for {ahead} more at the pace of the last day"
+    severity: Severity = "page" if level.severity == "page" else "ticket"
+    alert = "TokenpulseErrorBudgetBurn"
+    return Trouble(severity, f"{said}.", alert, alert)
+
+
+def _missed(one: Found, name_of: NameOf) -> Trouble | None:
+    ratio, promise = one.standing.attainment.ratio, one.promise
+    if promise.severity == "none" or ratio is None or ratio >= promise.target:
+        return None
+    alert = "TokenpulseObjectiveMissed"
+    return Trouble(
+        "ticket",
+        f"{_promised(one, name_of)} is missed: {words.percent(ratio)} of "
+        f"{words.exact_percent(promise.target)}, so its error budget is spent.",
+        alert,
+        alert,
+    )
+
+
+def _promised(one: Found, name_of: NameOf) -> str:
+    whose = scope_words(one.promise.scope, one.name, name_of)
+    if one.customer is not None and one.promise.scope.per is None:
+        whose = f"customer {name_of(one.customer)}"
+    return f"Objective {one.promise.name}" + ("" if whose == "fleet" else f" ({whose})")
+
+
+def _burn_words(window: str) -> str:
+    number, unit = int(window[:-1]), {"m": "minute", "h": "hour", "d": "day"}[window[-1]]
+    return f"the last {unit}" if number == 1 else f"the last {number} {unit}s"
+
+
+# -- small pieces ----------------------------------------------------------------------------------
+
+
+def _elsewhere(where: Concentration) -> str:
+    share = where.share_elsewhere
+    return "" if share is None else f"; elsewhere {words.percent(share)}"
+
+
+def _has(where: Concentration) -> str:
+    return "has" if len(where.names) == 1 else "have"
+
+
+def _is(where: Concentration) -> str:
+    return "is" if len(where.names) == 1 else "are"
+
+
+def _reads(where: Concentration) -> str:
+    return "reads" if len(where.names) == 1 else "read"

@@ -1,0 +1,200 @@
+"""Numbers as people read them, and what they must never claim."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporters.board import text
+from exporters.board.spark import HEIGHT, WIDTH, sparkline
+
+
+def plain(shown):
+    return shown.replace(text.GAP, " ")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shown"),
+    [
+        (None, "unknown"),
+        (float("nan"), "unknown"),
+        (0.0, "0 %"),
+        (1.0, "100 %"),
+        (0.9996, "99.96 %"),
+        (0.99968, "99.968 %"),
+        (0.999996, "99.999 %"),
+        (0.9999999999, "99.999 %"),
+        (0.5, "50 %"),
+        (0.48312, "48.3 %"),
+        (0.00123, "0.12 %"),
+        (0.0000004, "0.00004 %"),
+        (1e-12, "0.000001 %"),
+        (-0.29, "-29 %"),
+    ],
+)
+def test_a_ratio_is_a_percent_and_never_100_or_0_unless_it_is(ratio, shown):
+    assert plain(text.percent(ratio)) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "unknown"),
+        (0.0, "0 ms"),
+        (0.00941, "9.4 ms"),
+        (0.0423, "42.3 ms"),
+        (0.2124, "212 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1 s"),
+        (1.236, "1.24 s"),
+        (75.0, "75 s"),
+    ],
+)
+def test_a_latency_has_a_unit_that_fits(seconds, shown):
+    assert plain(text.duration(seconds)) == shown
+
+
+def test_a_number_is_shown_on_its_side_of_the_target():
+    assert plain(text.duration(0.2996, 0.3)) == "299.6 ms"
+    assert plain(text.duration(0.3, 0.3)) == "300 ms"
+    assert plain(text.duration(0.30004, 0.3)) == "300.04 ms"
+    assert plain(text.percent(0.39999, 0.4)) == "39.999 %"
+    assert plain(text.percent(0.999004, 0.999)) == "99.9004 %"
+
+
+def number_of(shown):
+    return Decimal(shown.split(text.GAP)[0])
+
+
+@given(st.floats(0, 1), st.floats(0.001, 0.999))
+def test_rounding_never_moves_a_ratio_across_its_target_or_to_100(ratio, target):
+    shown = number_of(text.percent(ratio, target))
+    for limit in (0, target, 1):
+        exact, edge = Decimal(repr(ratio)), Decimal(repr(limit))
+        if exact < edge:
+            assert shown < edge * 100
+        elif exact > edge:
+            assert shown > edge * 100
+        else:
+            # 16 digits of a target are more than are shown of a number.
+            assert abs(shown - edge * 100) <= Decimal("0.000001")
+
+
+@given(st.floats(0, 100), st.floats(0.001, 10))
+def test_rounding_never_moves_a_latency_across_its_target(seconds, target):
+    shown = text.duration(seconds, target)
+    factor = 1 if shown.endswith(f"{text.GAP}s") else 1000
+    exact, edge = Decimal(repr(seconds)), Decimal(repr(target))
+    if exact != edge:
+        assert (number_of(shown) / factor < edge) == (exact < edge)
+    assert abs(number_of(shown) / factor - exact) <= Decimal("0.0051")
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (None, "unknown"),
+        (0, "0"),
+        (7, "7"),
+        (41.26, "41.3"),
+        (12_345, "12,345"),
+        (99_999, "99,999"),
+        (99_999.7, "100,000"),
+        (100_000, "100 k"),
+        (999_499, "999 k"),
+        (999_960, "1 M"),
+        (1_234_567, "1.23 M"),
+        (12_370_350, "12.4 M"),
+        (345_000_000, "345 M"),
+        (7_100_000_000, "7.1 B"),
+        (2.5e12, "2.5 T"),
+        (2.5e15, "2500 T"),
+    ],
+)
+def test_a_count_has_three_digits_once_it_is_large(number, shown):
+    assert plain(text.count(number)) == shown
+
+
+@given(st.floats(0, 1e14))
+def test_a_count_is_near_what_it_counts(number):
+    digits, _, letter = text.count(number).partition(text.GAP)
+    steps = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+    shown = float(digits.replace(",", "")) * steps[letter]
+    assert abs(shown - number) <= max(0.5, 0.005 * number)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "unknown"),
+        (-0.2, "0.0 s"),
+        (0.84, "0.8 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min"),
+        (200, "3 min 20 s"),
+        (3_600, "1 h"),
+        (7_500, "2 h 5 min"),
+        (273_600, "3 d 4 h"),
+    ],
+)
+def test_an_age_has_two_units_at_most(seconds, shown):
+    assert plain(text.age(seconds)) == shown
+
+
+def test_a_burn_rate_is_kept_on_its_side_of_sustainable():
+    assert [text.times(one) for one in (None, 0.0, 0.42, 0.98, 1.0, 1.02, 14.4)] == [
+        "unknown", "0×", "0.4×", "0.98×", "1×", "1.02×", "14.4×",
+    ]  # fmt: skip
+
+
+def test_a_number_is_not_parted_from_its_unit():
+    assert text.glued("99.9 % of 12 requests in 300 ms at 12:00:05 UTC; 3 small models") == (
+        "99.9\u00a0% of 12 requests in 300\u00a0ms at 12:00:05\u00a0UTC; 3 small models"
+    )
+
+
+def test_times_name_their_zone():
+    at_s = 1_795_348_985
+    assert text.instant(at_s) == "22 Nov 2026, 12:03:05 UTC"
+    assert text.machine_time(at_s) == "2026-11-22T12:03:05Z"
+    assert [text.month(one) for one in ("2026-11-22", "not a date")] == ["Nov", "not a date"]
+
+
+def test_a_target_is_written_as_it_was_set():
+    shown = [plain(text.trimmed_percent(one)) for one in (0.999, 0.4, 1.0, 0.9995)]
+    assert shown == ["99.9 %", "40 %", "100 %", "99.95 %"]
+
+
+def test_a_sparkline_has_gaps_where_nothing_is_known_and_a_dot_for_a_value_alone():
+    drawn = sparkline([1.0, 2.0, None, 3.0, None, float("nan"), 2.0, 1.0], None, str)
+    starts = drawn.line.count("M")
+    assert starts == 3
+    first, alone, _ = drawn.line.split(" M")
+    assert first.startswith("M0 ")
+    assert alone.split("L")[0] == alone.split("L")[1], "a line of no length"
+    assert drawn.words == "Last 8 minutes: 1.0 to 3.0; 3 of them unknown."
+    assert drawn.last is not None
+
+
+def test_a_sparkline_without_a_newest_value_marks_none():
+    assert sparkline([1.0, None], None, str).last is None
+
+
+def test_a_sparkline_of_nothing_says_so():
+    drawn = sparkline([None, None], 0.3, str)
+    assert (drawn.line, drawn.area, drawn.target_y) == ("", "", None)
+    assert drawn.words == "Last 2 minutes: nothing known."
+    assert sparkline([], None, str).line == ""
+
+
+@given(
+    st.lists(st.none() | st.floats(-1e12, 1e12), max_size=60), st.none() | st.floats(-1e12, 1e12)
+)
+def test_a_sparkline_stays_inside_its_drawing(values, target):
+    drawn = sparkline(values, target, str)
+    pairs = drawn.line.replace("M", " ").replace("L", " ").split()
+    assert all(0 <= float(x) <= WIDTH for x in pairs[::2])
+    assert all(0 <= float(y) <= HEIGHT for y in pairs[1::2])
+    if drawn.target_y is not None:
+        assert 0 <= drawn.target_y <= HEIGHT
