@@ -10,6 +10,7 @@ from pathlib import Path
 
 from alerts import schema as policy_schema
 from exporters import catalogue
+from exporters.daily import json_text as daily_json
 from streams import config, event_schema, report_schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,6 +23,7 @@ def documents() -> dict[str, str]:
         **catalogue.documents(),
         **policy_schema.documents(),
         "docs/configuration.md": config.document(),
+        "docs/daily.schema.json": json.dumps(daily_json.json_schema(), indent=2) + "\n",
         "docs/report.schema.json": json.dumps(report_schema.json_schema(), indent=2) + "\n",
     }
 

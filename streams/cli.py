@@ -5,15 +5,16 @@ The one place that knows both sides: commands import what they run only when the
 
 import asyncio
 import json
-import re
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from streams.cli_health import health
 from streams.cli_partitions import partitions
+from streams.cli_scenario import scenario
+from streams.cli_types import Instant, Span
 from streams.config import ConfigError, Settings, load_settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -38,6 +39,8 @@ class OneLineErrors(click.Group):
 
 def _is_told(error: Exception) -> bool:
     """Whether an error's message is meant for the person at the terminal."""
+    from exporters.daily.delivery import DeliveryError
+    from exporters.daily.keeper import DailyError
     from streams.embedded import StackError
     from streams.operations import OperationError
     from streams.report import ReportError
@@ -58,59 +61,31 @@ def _is_told(error: Exception) -> bool:
         | UnreadableFile
         | ReplayError
         | TimelineError
-        | ServerError,
+        | ServerError
+        | DailyError
+        | DeliveryError,
     )
 
 
 class Commands(OneLineErrors):
-    """Knows the commands of `alerts` too, whose code is loaded when one is asked for: alerts come
-    after streams."""
+    """Knows the commands of `alerts` and `exporters` too, whose code is loaded when one is asked
+    for: they come after streams."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """See click."""
         from alerts.cli import commands
+        from exporters.daily.cli import commands as daily_commands
 
-        return sorted([*super().list_commands(ctx), *commands])
+        return sorted([*super().list_commands(ctx), *commands, *daily_commands])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """See click."""
         if (own := super().get_command(ctx, cmd_name)) is not None:
             return own
         from alerts.cli import commands
+        from exporters.daily.cli import commands as daily_commands
 
-        return commands.get(cmd_name)
-
-
-class Span(click.ParamType):
-    """A length of time: `10s`, `5m`, `1h`, `1d`, or a number of seconds. Gives seconds."""
-
-    name = "span"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """See click."""
-        found = re.fullmatch(r"(\d+)([smhd]?)", str(value))
-        if found is None:
-            self.fail(f"{value!r} is not a span; write 10s, 5m, 1h or 1d", param, ctx)
-        return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}[found[2]]
-
-
-class Instant(click.ParamType):
-    """An instant: RFC 3339 with a zone, or seconds since the epoch. Gives whole seconds."""
-
-    name = "instant"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """See click."""
-        text = str(value)
-        if re.fullmatch(r"\d+", text):
-            return int(text)
-        try:
-            found = datetime.fromisoformat(text)
-        except ValueError:
-            found = None
-        if found is None or found.tzinfo is None:
-            self.fail(f"{text!r}: write 2026-01-31T12:00:00Z or seconds since 1970", param, ctx)
-        return int(found.timestamp())
+        return {**commands, **daily_commands}.get(cmd_name)
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
@@ -130,7 +105,7 @@ def _settings(ctx: click.Context, overrides: dict[str, Any] | None = None) -> Se
 @click.pass_context
 def up(ctx: click.Context) -> None:
     """Run everything on this machine: broker, Redis, worker, exporter, simulated traffic."""
-    from streams.local import run_up
+    from streams.up import run_up
 
     sys.exit(run_up(_settings(ctx)))
 
@@ -326,6 +301,10 @@ def produce(ctx: click.Context, file: Path) -> None:
 @click.option("--for", "for_s", type=Span(), help="Stop after this long; default: never.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Mean events a second.")
 @click.option("--ending-now", is_flag=True, help="Send the last --for at once, as fast as it goes.")
+@click.option(
+    "--past", "past_s", type=Span(), default="0s",
+    help="Send this much of the past first, but for what this --seed has sent before.",
+)  # fmt: skip
 @click.pass_context
 def simulate(
     ctx: click.Context,
@@ -334,21 +313,23 @@ def simulate(
     for_s: int | None,
     rate: float | None,
     ending_now: bool,
+    past_s: int,
 ) -> None:
-    """Send simulated traffic that looks real, with faults on request."""
-    import time
-
+    """Send simulated traffic that looks real, with faults on request (see `scenario`)."""
     from streams.sources.live import simulate as send
+    from streams.sources.live import simulate_past
     from streams.sources.simulate import NOTHING_PLANNED
     from streams.sources.timeline import load_timeline
 
-    if ending_now and for_s is None:
-        raise click.UsageError("--ending-now needs --for")
+    if ending_now and (for_s is None or past_s):
+        raise click.UsageError("--ending-now needs --for, and takes no --past")
     settings = _settings(ctx, {"local": {"events_per_s": rate}} if rate else None)
     timeline = load_timeline(scenarios) if scenarios else NOTHING_PLANNED
-    begin_ms = time.time_ns() // 1_000_000 - for_s * 1_000 if ending_now and for_s else None
-    sent = asyncio.run(send(settings, seed, timeline, for_s=for_s, fast_from_ms=begin_ms))
-    click.echo(f"{sent} records sent")
+    if ending_now and for_s is not None:
+        sending = simulate_past(settings, seed, timeline, for_s)
+    else:
+        sending = send(settings, seed, timeline, for_s, past_s)
+    click.echo(f"{asyncio.run(sending)} records sent")
 
 
 @main.group()
@@ -366,7 +347,9 @@ def topics_create(ctx: click.Context) -> None:
         click.echo(str(topic))
 
 
+main.add_command(health)
 main.add_command(partitions)
+main.add_command(scenario)
 
 
 @main.group()

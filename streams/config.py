@@ -30,15 +30,17 @@ from streams.sections import (
     Exporter,
     Kafka,
     Limits,
-    Local,
     Redis,
     Section,
     Worker,
 )
+from streams.sections_daily import Daily
+from streams.sections_local import Local
 
 __all__ = [
     "ENV_PREFIX",
     "ConfigError",
+    "Daily",
     "Exporter",
     "Kafka",
     "Limits",
@@ -67,6 +69,7 @@ class Settings(BaseSettings):
     redis: Redis = Redis()
     worker: Worker = Worker()
     exporter: Exporter = Exporter()
+    daily: Daily = Daily()
     local: Local = Local()
 
     @classmethod

@@ -17,9 +17,7 @@ So there are as many partitions as workers (1), not more, and the simulator ling
 
 import asyncio
 import secrets
-import signal
 import sys
-import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -59,8 +57,14 @@ EXPORTER_START_S = 30
 PORT_ATTEMPTS = 3
 # A group of the embedded broker settles in half the session timeout (measured): 1 s instead of 15.
 SESSION_TIMEOUT_S, HEARTBEAT_INTERVAL_S = 2.0, 0.333
-BYTES_PER_EVENT = 208  # in the broker's memory, measured as above
 
+# Who the simulated customers are, what they pay, and what they are promised.
+SIMULATED = Path(__file__).parent / "sources" / "simulated"
+SIMULATED_COMPANY = {
+    "customer_directory": SIMULATED / "customers.yaml",
+    "policies": ("default", str(SIMULATED / "contracts.yaml")),
+    "price_book": "simulated",
+}
 
 # Settings with which an operator logs in to servers that are not ours.
 _LOGIN = ["username", "password", "password_file", "ssl_ca_file", "ssl_cert_file", "ssl_key_file"]
@@ -219,7 +223,8 @@ class LocalStack:
             ready = partial(listens, reachable(exporter.host), exporter.port)
             supervisor.wait_until(child, ready, EXPORTER_START_S)
         if self._with_simulate:
-            supervisor.launch(self._command("simulate", "simulate"))
+            past = f"{self.settings.local.past_s:.0f}s"
+            supervisor.launch(self._command("simulate", "simulate", "--past", past))
 
     def _serve(
         self,
@@ -285,11 +290,11 @@ class LocalStack:
         arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
         return Child("redis", program, arguments, environment=foreign_environment(), vital=True)
 
-    def _command(self, name: str, command: str) -> Child:
+    def _command(self, name: str, *command: str) -> Child:
         return Child(
             name,
             sys.executable,
-            ("-m", "streams.cli", command),
+            ("-m", "streams.cli", *command),
             environment={**self.environment, "PYTHONUNBUFFERED": "1"},
         )
 
@@ -335,55 +340,15 @@ class LocalStack:
             "worker": asked.worker.model_copy(update=worker),
         }
         if "exporter" in self._ports:
-            changes["exporter"] = asked.exporter.model_copy(
-                update={"port": self._ports["exporter"], "web_config_file": None}
-            )
+            exporter: dict[str, Any] = {"port": self._ports["exporter"], "web_config_file": None}
+            if self._with_simulate:
+                exporter |= {
+                    setting: value
+                    for setting, value in SIMULATED_COMPANY.items()
+                    if setting not in asked.exporter.model_fields_set
+                }
+            changes["exporter"] = asked.exporter.model_copy(update=exporter)
         return asked.model_copy(update=changes)
-
-
-def run_up(settings: Settings) -> int:
-    """`tokenpulse up`: run everything until Ctrl-C or SIGTERM; the exit status, 0.
-
-    A second Ctrl-C stops hard. Raises StackError where it cannot start.
-    """
-    stack = LocalStack(settings, workers=settings.local.workers, exporter=True, simulate=True)
-    signalled = threading.Event()
-
-    def on_signal(number: int, _frame: object) -> None:
-        stack.interrupt(hard=signalled.is_set() and number == signal.SIGINT)
-        signalled.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, on_signal)
-    try:
-        stack.start()
-        _announce(stack)
-        signalled.wait()
-        _print("stopping")
-    except StackError:
-        if not signalled.is_set():
-            raise
-    finally:
-        stack.stop()
-    return 0
-
-
-def _announce(stack: LocalStack) -> None:
-    settings = stack.settings
-    mb_per_h = settings.local.events_per_s * 3600 * BYTES_PER_EVENT / 1e6
-    _print(
-        f"Tokenpulse runs, with {settings.local.events_per_s:g} simulated requests a second.\n"
-        f"  metrics  {stack.exporter_url}/metrics\n"
-        f"  Kafka    {stack.bootstrap}, topic {settings.kafka.topic}\n"
-        f"  Redis    {stack.redis_url}\n"
-        f"  logs     {stack.log_dir}\n"
-        f"Everything is in memory, about {mb_per_h:.0f} MB more an hour, and gone at the end.\n"
-        "Ctrl-C stops it."
-    )
-
-
-def _print(text: str) -> None:
-    print(text, flush=True)
 
 
 def _redis_url(port: int) -> str:

@@ -378,20 +378,12 @@ class Exporter(Section):
     customer_directory: Path | None = Field(
         None, description="YAML file: id, name, segment, contract, monthly_commitment_usd."
     )
+    price_book: str | None = Field(
+        None, description="Prices, for cache dollars: a file, or a shipped book (prices.md)."
+    )
     provider_name: str = Field(
         "tokenpulse", description="`gen_ai.provider.name` on the OpenTelemetry-named histograms."
     )
     operation_name: str = Field(
         "chat", description="`gen_ai.operation.name` on the OpenTelemetry-named histograms."
-    )
-
-
-class Local(Section):
-    """The embedded stack of `tokenpulse up` and `tokenpulse replay`."""
-
-    kafka_port: int = Field(0, ge=0, le=65_535, description="Broker port; 0 takes a free one.")
-    redis_port: int = Field(0, ge=0, le=65_535, description="Redis port; 0 takes a free one.")
-    workers: int = Field(1, ge=1, le=16, description="Worker processes.")
-    events_per_s: float = Field(
-        50, gt=0, le=20_000, description="Mean rate of the simulated traffic."
     )

@@ -36,9 +36,10 @@ from tests.worker_process import (
 COMMANDS = (
     *("up", "worker", "exporter", "replay", "report", "produce", "simulate"),
     *("topics", "topics create", "config", "config check"),
+    *("scenario", "scenario list", "scenario stop"),
     *("partitions", "partitions list", "partitions resume", "partitions move"),
     *("policy", "policy check", "policy import-openslo"),
-    *("rules", "rules build", "backtest", "sla"),
+    *("rules", "rules build", "backtest", "sla", "daily"),
     *("maintenance", "maintenance add", "maintenance list", "maintenance cancel"),
 )
 

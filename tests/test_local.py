@@ -38,8 +38,8 @@ class StackOfScripts(LocalStack):
     scripts: dict[str, str] = {"worker": SLEEPS, "exporter": LISTENS, "simulate": SLEEPS}  # noqa: RUF012
     stop_grace_s = 10.0
 
-    def _command(self, name: str, command: str) -> Child:
-        script = self.scripts[command]
+    def _command(self, name: str, *command: str) -> Child:
+        script = self.scripts[command[0]]
         return Child(
             name, sys.executable, ("-c", script), self.environment, stop_grace_s=self.stop_grace_s
         )
@@ -224,7 +224,7 @@ def test_a_child_that_keeps_dying_is_shown_with_the_end_of_its_log() -> None:
 
 UP = """
 import sys
-import streams.local
+import streams.up
 from streams.config import load_settings
 from tests.test_local import StackOfScripts
 class Loud(StackOfScripts):
@@ -233,8 +233,8 @@ class Loud(StackOfScripts):
     def start(self):
         super().start()
         print("pids", *(self.pid(name) for name in {names!r}), flush=True)
-streams.local.LocalStack = Loud
-sys.exit(streams.local.run_up(load_settings()))
+streams.up.LocalStack = Loud
+sys.exit(streams.up.run_up(load_settings()))
 """
 
 

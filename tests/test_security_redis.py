@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from exporters.daily.store import DayStore
 from streams.checkpoint import connect, leave_order
 from streams.config import Kafka, Redis, Settings
 from streams.embedded import environment, free_port
@@ -30,7 +31,7 @@ from tests.worker_process import ROOT, State, WorkerProcess, send, tokenpulse, w
 pytestmark = pytest.mark.stack
 
 SHIPPED = ROOT / "deploy/redis"
-USERS = ("admin", "worker", "exporter", "operator")
+USERS = ("admin", "worker", "exporter", "operator", "simulator", "health")
 
 
 def password(user: str) -> str:
@@ -177,6 +178,7 @@ def test_worker_exporter_and_commands_need_no_more_than_their_users_may(
             # So much later that the slices before are merged and deleted.
             State(base, client).wait_for(send(kafka, events("second", 0)))
         asyncio.run(give_order(guarded.settings("operator"), kafka))
+        asyncio.run(seal_days(guarded.settings("exporter"), kafka))
         assert worker.stop() == 0
     done = tokenpulse("config", "check", settings=as_worker)
     assert done.returncode == 0, done.stderr
@@ -199,6 +201,17 @@ async def give_order(operator: Redis, kafka: Kafka) -> None:
     client = connect(operator.url, operator.timeout_s, **redis_kwargs(operator))
     try:
         await leave_order(client, kafka.group, kafka.topic, 0, Order("1", "resume", None, "", ""))
+    finally:
+        await client.aclose()
+
+
+async def seal_days(exporter: Redis, kafka: Kafka) -> None:
+    client = connect(exporter.url, exporter.timeout_s, **redis_kwargs(exporter))
+    days = DayStore(client, kafka.group, kafka.topic, "UTC")
+    try:
+        await days.seal("2024-01-01", b"old", b"")
+        await days.seal("2026-01-01", b"new", b"")
+        assert await days.first() == "2026-01-01"
     finally:
         await client.aclose()
 

@@ -8,9 +8,15 @@ JSON of the board, and what a sealed day is stored as.
 from dataclasses import dataclass
 from typing import Literal
 
-# In the order the board shows them.
-METRICS = ("tokens", "ttft_p95_s", "tpot_p95_s", "availability_ratio", "cache_hit_ratio")
 Metric = Literal["tokens", "ttft_p95_s", "tpot_p95_s", "availability_ratio", "cache_hit_ratio"]
+# In the order the board shows them.
+METRICS: tuple[Metric, ...] = (
+    "tokens",
+    "ttft_p95_s",
+    "tpot_p95_s",
+    "availability_ratio",
+    "cache_hit_ratio",
+)
 # Better than the target by the policy's band of that name (or, where a metric has none, by twice:
 # half the latency, half the failures); met; missed; no target or no number.
 Mark = Literal["best", "met", "missed", "unknown"]

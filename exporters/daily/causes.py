@@ -1,0 +1,162 @@
+"""Why a day differs from the days before: the metrics that moved, and what moved them.
+
+Pure. Only what moved beyond its usual day-to-day spread has a cause; missed targets come first. Of
+the dimensions (model, region, ...) the one is taken in which a single name explains more than its
+share of the traffic would. How a change is divided among names: parts.py.
+
+The change that is explained is that against the sum of the 28 days before (else 7, else the one
+before), since parts can add up only to a difference of sums; the board's trend is against medians.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from exporters.daily import words
+from exporters.daily.counts import DIMENSIONS, Counts, Groups, p95_s
+from exporters.daily.facts import METRICS, Cause, Day, Metric, Value
+from exporters.daily.parts import Part, parts_of
+from exporters.daily.trends import FALLS_WELL, Base
+from exporters.windows_cache import CUSTOMER
+
+CAUSES_MAX = 3
+# Changes below these are not told: of the norm for tokens and latencies, in points for ratios.
+LEAST = {
+    "tokens": 0.05,
+    "ttft_p95_s": 0.05,
+    "tpot_p95_s": 0.05,
+    "availability_ratio": 0.0005,
+    "cache_hit_ratio": 0.005,
+}
+_OF_THE_NORM = ("tokens", "ttft_p95_s", "tpot_p95_s")
+SPREADS = 2  # as many usual spreads a change must have
+_SECOND_LEAST = 0.2  # share of all that moved which a second name must explain
+PROBES = "synthetic checks"  # customers have none; they stand beside the customers
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A metric that moved beyond its usual spread."""
+
+    metric: Metric
+    before: float
+    now: float
+    missed: bool  # its target, and the move was for the worse
+    spreads: float  # how far, in usual spreads
+
+    @property
+    def change(self) -> float:
+        """Signed."""
+        return self.now - self.before
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What was counted, all of it and by group."""
+
+    fleet: Counts
+    groups: Groups
+    days: int = 1
+
+
+def causes(
+    day: Day, now: Traffic, before: Traffic, base: Base, name_of: Callable[[str], str]
+) -> tuple[Cause, ...]:
+    """At most three causes, of the metric that moved most first; `name_of`: token of a customer
+    -> name."""
+    found = [
+        (moved, _in_dimension(moved, now, before)) for moved in moved_of(day, now, before, base)
+    ]
+    explained = [(moved, *one) for moved, one in found if one is not None]
+    chosen = [(moved, dimension, parts[0]) for moved, dimension, parts in explained]
+    for moved, dimension, parts in explained:
+        moving = sum(abs(part.total) for part in parts)
+        chosen += [
+            (moved, dimension, part)
+            for part in parts[1:]
+            if part.total * moved.change > 0 and abs(part.total) >= _SECOND_LEAST * moving
+        ]
+    return tuple(
+        Cause(
+            metric=moved.metric,
+            dimension=dimension,
+            name=name_of(part.name) if dimension == CUSTOMER else part.name,
+            total=part.total,
+            mix=part.mix,
+            rate=part.rate,
+            words=words.cause(
+                moved.metric,
+                (moved.before, moved.now),
+                dimension,
+                name_of(part.name) if dimension == CUSTOMER else part.name,
+                part,
+            ),
+        )
+        for moved, dimension, part in chosen[:CAUSES_MAX]
+    )
+
+
+def moved_of(day: Day, now: Traffic, before: Traffic, base: Base) -> list[Moved]:
+    """The metrics that moved, missed targets first, then by how unusual it is."""
+    found = []
+    for metric in METRICS:
+        if metric == "tokens" and day.state == "running":
+            continue  # a part of a day is no less than a whole one
+        one, was = _measured(metric, now), _measured(metric, before)
+        if one is None or was is None:
+            continue
+        least = LEAST[metric] * (was if metric in _OF_THE_NORM else 1)
+        spread = max(base.spread(metric), least / SPREADS)
+        if not spread or abs(one - was) <= SPREADS * spread:
+            continue
+        value: Value = getattr(day.values, metric)
+        worse = (one > was) == (metric in FALLS_WELL)
+        found.append(
+            Moved(metric, was, one, value.mark == "missed" and worse, abs(one - was) / spread)
+        )
+    return sorted(found, key=lambda moved: (not moved.missed, -moved.spreads))
+
+
+def _measured(metric: Metric, traffic: Traffic) -> float | None:
+    fleet = traffic.fleet
+    match metric:
+        case "tokens":
+            return fleet.tokens / traffic.days if fleet else None
+        case "ttft_p95_s":
+            return p95_s(fleet.ttft)
+        case "tpot_p95_s":
+            return p95_s(fleet.tpot)
+        case "availability_ratio":
+            return fleet.availability_ratio
+        case "cache_hit_ratio":
+            return fleet.cache_hit_ratio
+
+
+def _in_dimension(moved: Moved, now: Traffic, before: Traffic) -> tuple[str, list[Part]] | None:
+    """The dimension that tells most, and its parts, those that moved the metric most first."""
+    best: tuple[float, str, list[Part]] | None = None
+    for dimension in DIMENSIONS:
+        sides = [_names(dimension, moved.metric, traffic) for traffic in (before, now)]
+        parts = parts_of(moved.metric, sides[0], sides[1], before.days)
+        parts.sort(key=lambda part: -part.total if moved.change > 0 else part.total)
+        if not parts or parts[0].total * moved.change <= 0:
+            continue
+        score = _concentration(parts)
+        if best is None or score > best[0] + 1e-9:
+            best = score, dimension, parts
+    return None if best is None else best[1:]
+
+
+def _concentration(parts: list[Part]) -> float:
+    """By how much the first part explains more of what moved than its share of the traffic."""
+    weight = sum(part.before.weight + part.now.weight for part in parts)
+    share = (parts[0].before.weight + parts[0].now.weight) / weight
+    return abs(parts[0].total) / sum(abs(part.total) for part in parts) - share
+
+
+def _names(dimension: str, metric: Metric, traffic: Traffic) -> Mapping[str, Counts]:
+    names = traffic.groups.get(dimension, {})
+    if dimension != CUSTOMER or metric != "availability_ratio" or not names:
+        return names
+    eligible = traffic.fleet.eligible - sum(one.eligible for one in names.values())
+    successes = traffic.fleet.successes - sum(one.successes for one in names.values())
+    return {**names, PROBES: Counts(eligible=eligible, successes=successes)} if eligible else names

@@ -1,0 +1,129 @@
+"""`tokenpulse daily`: the daily reliability board as a file, on the terminal, or delivered.
+
+A shell: Redis in, text out. Registered in streams/cli.py.
+"""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from streams.config import ConfigError, Settings, load_settings
+
+if TYPE_CHECKING:
+    from exporters.daily.delivery import Outcome
+    from exporters.daily.facts import DailyFacts
+
+FORMATS = ("html", "pdf", "csv", "json", "md")
+
+
+@click.command()
+@click.option(
+    "--date",
+    default="yesterday",
+    show_default=True,
+    help="A day of exporter.time_zone: YYYY-MM-DD, yesterday or today.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    help="Default: as --output ends, else md.",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Write here; default: print.")
+@click.option("--send", is_flag=True, help="Deliver it to whom the settings say (docs/daily.md).")
+@click.option("--again", is_flag=True, help="With --send: also to those who have got this day.")
+@click.pass_context
+def daily(
+    ctx: click.Context, date: str, format_: str | None, output: Path | None, send: bool, again: bool
+) -> None:  # fmt: skip
+    """Show the daily reliability board, or deliver it by e-mail and to Slack.
+
+    Exit status of --send: 0 if everybody has got this day, now or before; 1 if somebody could not
+    be reached, and the next run tries them again.
+    """
+    from exporters.daily.delivery import recipients
+    from exporters.daily.shelf import meant
+
+    if again and not send:
+        raise click.UsageError("--again goes with --send")
+    settings = load_settings(ctx.obj)
+    chosen = format_ or _format_of(output)
+    shows = output is None and (not send or format_ is not None)
+    if chosen == "pdf" and shows and sys.stdout.isatty():
+        raise click.UsageError("a PDF is not for the terminal; give --output FILE")
+    if send:
+        recipients(settings.daily)
+    day = meant(date, settings.exporter.time_zone, time.time())
+    facts, outcomes = asyncio.run(_work(settings, day, send, again))
+    if output is not None:
+        _write(output, _rendered(facts, chosen))
+    elif shows:
+        click.echo(_rendered(facts, chosen), nl=False)
+    for outcome in outcomes:
+        click.echo(f"{facts.date}: {outcome}", err=outcome.failed)
+    if any(outcome.failed for outcome in outcomes):
+        sys.exit(1)
+
+
+async def _work(
+    settings: Settings, date: str | None, send: bool, again: bool
+) -> "tuple[DailyFacts, list[Outcome]]":
+    from alerts.loading import load_policies
+    from exporters.daily.delivery import deliver
+    from exporters.daily.keeper import DailyError, DailyKeeper
+    from exporters.directory import load_directory
+    from streams.checkpoint import connected
+
+    policies = load_policies(settings.exporter.policies)
+    customers = load_directory(settings)
+    client = connected(settings.redis)
+    try:
+        facts = await DailyKeeper(settings, policies, client, customers).facts(time.time(), date)
+        if facts is None:
+            raise DailyError("nothing was counted yet: start a worker and send it events")
+        return facts, await deliver(settings, client, facts, again) if send else []
+    finally:
+        await client.aclose()
+
+
+def _rendered(facts: "DailyFacts", format_: str) -> bytes:
+    from exporters.daily.csv_text import csv_text
+    from exporters.daily.html import html
+    from exporters.daily.json_text import json_text
+    from exporters.daily.markdown import markdown
+    from exporters.daily.pdf import pdf
+
+    match format_:
+        case "pdf":
+            return pdf(facts)
+        case "html":
+            return html(facts).encode()
+        case "csv":
+            return csv_text(facts).encode()
+        case "json":
+            return json_text(facts).encode()
+        case _:
+            return markdown(facts).encode()
+
+
+def _format_of(output: Path | None) -> str:
+    """The format that a file's name says."""
+    ending = "" if output is None else output.suffix.removeprefix(".").lower()
+    return ending if ending in FORMATS else "md"
+
+
+def _write(output: Path, content: bytes) -> None:
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise ConfigError(
+            f"--output: cannot write {output}: {error.strerror}; give a path in a directory that "
+            "is there"
+        ) from error
+
+
+commands: dict[str, click.Command] = {"daily": daily}

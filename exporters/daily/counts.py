@@ -1,0 +1,151 @@
+"""What is counted of a stretch of time, all of it or one group, and the five metrics of that.
+
+Pure. Whole numbers that add up exactly; latencies as histograms in HdrHistogram's buckets. The
+metrics are those of the report (streams/measures.py): ratios of sums, nearest-rank percentiles of
+merged histograms, probes counted for availability alone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from exporters.windows_cache import CUSTOMER, Scope, Sums
+from streams import histogram
+from streams.events import ELIGIBLE, OUTCOMES
+from streams.slices import (
+    CUBE_TOKENS_AT,
+    LATENCIES,
+    LATENCY_BITS,
+    PROBES_AT,
+    TOKENS,
+    TOKENS_AT,
+)
+from streams.tables import Ints, Table
+
+DIMENSIONS = ("model", "region", "channel", "service_tier", CUSTOMER)
+P95 = 0.95
+_ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
+_SUCCESS_AT = OUTCOMES.index("success")
+_INPUT_AT, _CACHED_AT, _OUTPUT_AT = map(TOKENS.index, ("input", "cached_input", "output"))
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Sums of some requests."""
+
+    requests: int = 0  # without probes
+    eligible: int = 0  # outcomes an SLA counts, probes included
+    successes: int = 0
+    input_tokens: int = 0  # cached ones included
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    ttft: Table = field(default_factory=Table.empty)  # bucket -> requests
+    tpot: Table = field(default_factory=Table.empty)
+
+    @classmethod
+    def merged(cls, parts: Iterable["Counts"]) -> Self:
+        """The sum of any number of them."""
+        parts = [cls(), *parts]
+        return cls(
+            requests=sum(one.requests for one in parts),
+            eligible=sum(one.eligible for one in parts),
+            successes=sum(one.successes for one in parts),
+            input_tokens=sum(one.input_tokens for one in parts),
+            cached_tokens=sum(one.cached_tokens for one in parts),
+            output_tokens=sum(one.output_tokens for one in parts),
+            ttft=Table.merged([one.ttft for one in parts]),
+            tpot=Table.merged([one.tpot for one in parts]),
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Input and output."""
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def availability_ratio(self) -> float | None:
+        """Successes of eligible requests."""
+        return self.successes / self.eligible if self.eligible else None
+
+    @property
+    def cache_hit_ratio(self) -> float | None:
+        """Cached of all input tokens."""
+        return self.cached_tokens / self.input_tokens if self.input_tokens else None
+
+    def __bool__(self) -> bool:
+        return bool(self.requests or self.eligible)
+
+
+Groups = Mapping[str, Mapping[str, Counts]]  # dimension -> name -> counts
+
+
+def p95_s(buckets: Table) -> float | None:
+    """Nearest-rank P95 of a histogram in seconds."""
+    if not len(buckets):
+        return None
+    return histogram.percentiles(buckets.keys, buckets.values, [P95])[0] / 1e9
+
+
+def samples(buckets: Table) -> int:
+    """Requests in a histogram."""
+    return int(buckets.values.sum())
+
+
+def counts_of(sums: Sums, scope: Scope) -> dict[str, Counts]:
+    """Counts of each group of a scope by its name; of a scope without dimensions that of ''."""
+    histograms: dict[int, dict[str, Table]] = {}
+    for key, table in sums.cells.split(histogram.BUCKET_BITS):
+        latency = LATENCIES[key & ((1 << LATENCY_BITS) - 1)]
+        histograms.setdefault(key >> LATENCY_BITS, {})[latency] = table
+    read = _of_customer if scope.name == CUSTOMER else _of_series
+    found = {}
+    for group, row in zip(sums.counts.keys.tolist(), sums.counts.values, strict=True):
+        latencies = histograms.get(group, {})
+        found["".join(scope.keys[group][:1])] = read(
+            row, latencies.get("ttft", Table.empty()), latencies.get("tpot", Table.empty())
+        )
+    return found
+
+
+def _of_series(row: Ints, ttft: Table, tpot: Table) -> Counts:
+    outcomes = row[:PROBES_AT]
+    judged = outcomes + row[PROBES_AT:TOKENS_AT]
+    return _counts(outcomes, judged, row[TOKENS_AT:], ttft, tpot)
+
+
+def _of_customer(row: Ints, ttft: Table, tpot: Table) -> Counts:
+    outcomes = row[: len(OUTCOMES)]
+    return _counts(outcomes, outcomes, row[CUBE_TOKENS_AT:], ttft, tpot)
+
+
+def _counts(outcomes: Ints, judged: Ints, tokens: Ints, ttft: Table, tpot: Table) -> Counts:
+    return Counts(
+        requests=int(outcomes.sum()),
+        eligible=int(judged[_ELIGIBLE_AT].sum()),
+        successes=int(judged[_SUCCESS_AT]),
+        input_tokens=int(tokens[_INPUT_AT]),
+        cached_tokens=int(tokens[_CACHED_AT]),
+        output_tokens=int(tokens[_OUTPUT_AT]),
+        ttft=ttft,
+        tpot=tpot,
+    )
+
+
+def without_durations(sums: Sums) -> Sums:
+    """Only what the board reads: no request durations, no thresholds."""
+    latency = (sums.cells.keys >> histogram.BUCKET_BITS) & ((1 << LATENCY_BITS) - 1)
+    read = latency != LATENCIES.index("duration")
+    return Sums(sums.counts, Table(sums.cells.keys[read], sums.cells.values[read]), Table.empty(2))
+
+
+def added(groups: Sequence[Groups]) -> dict[str, dict[str, Counts]]:
+    """The sum of several days' groups."""
+    found: dict[str, dict[str, list[Counts]]] = {}
+    for one in groups:
+        for dimension, names in one.items():
+            for name, counts in names.items():
+                found.setdefault(dimension, {}).setdefault(name, []).append(counts)
+    return {
+        dimension: {name: Counts.merged(parts) for name, parts in names.items()}
+        for dimension, names in found.items()
+    }

@@ -1,0 +1,88 @@
+"""Calendar days of a zone, and whether they can be cut out of the slices that are kept.
+
+Pure. A day is what the zone's clocks say, 23 or 25 hours long where they change. It is a sum of
+slices only if its midnights fall on slices that are still there: hours are kept for 35 days, UTC
+days for 400, so
+
+    UTC                       400 days
+    full hours off UTC        35 days
+    half hours off UTC        6 hours after the day's end: from then on only as it was sealed
+    other                     never
+"""
+
+from datetime import date as Date
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from streams.slices import HORIZON_S
+from streams.windows import kept_step_s
+
+HOUR_S = 3_600
+
+Stretch = tuple[int, int]  # [from_s, to_s)
+
+
+class CalendarDay(NamedTuple):
+    """One day of the board's zone."""
+
+    date: str  # YYYY-MM-DD
+    from_s: int
+    to_s: int
+
+    @property
+    def stretch(self) -> Stretch:
+        """Its seconds."""
+        return self.from_s, self.to_s
+
+
+def read_date(text: str) -> Date | None:
+    """A date as YYYY-MM-DD; None where the text is none."""
+    try:
+        found = Date.fromisoformat(text)
+    except ValueError:
+        return None
+    # The library also takes 20261110 and 2026-W46-2, which would be other names of a day.
+    return found if found.isoformat() == text else None
+
+
+def day_at(at_s: float, zone: ZoneInfo) -> CalendarDay:
+    """The day that an instant lies in."""
+    return day_of(datetime.fromtimestamp(at_s, zone).date(), zone)
+
+
+def day_of(date: Date, zone: ZoneInfo) -> CalendarDay:
+    """The day of a date."""
+    return CalendarDay(
+        date.isoformat(), _midnight(date, zone), _midnight(date + timedelta(days=1), zone)
+    )
+
+
+def days_until(last: Date, count: int, zone: ZoneInfo) -> list[CalendarDay]:
+    """So many days that end with `last`, oldest first."""
+    return [day_of(last - timedelta(days=back), zone) for back in reversed(range(count))]
+
+
+def _midnight(date: Date, zone: ZoneInfo) -> int:
+    return int(datetime(date.year, date.month, date.day, tzinfo=zone).timestamp())
+
+
+def can_be_cut(stretch: Stretch, watermark_s: int) -> bool:
+    """Whether a stretch is a sum of slices that a partition at `watermark_s` still keeps."""
+    from_s, to_s = stretch
+    if from_s < watermark_s - HORIZON_S:
+        return False
+    # The far end needs the finest slices that are kept there; the near end is reached by hours,
+    # and from its last full hour on by finer ones.
+    last_hour_s = max(from_s, to_s // HOUR_S * HOUR_S)
+    return (
+        from_s % kept_step_s(from_s, watermark_s) == 0
+        and to_s % kept_step_s(last_hour_s, watermark_s) == 0
+    )
+
+
+def by_hour(stretch: Stretch) -> list[Stretch]:
+    """A stretch in parts that end with the full hours."""
+    from_s, to_s = stretch
+    cuts = [*range(from_s // HOUR_S * HOUR_S + HOUR_S, to_s, HOUR_S), to_s]
+    return list(zip([from_s, *cuts], cuts, strict=False))

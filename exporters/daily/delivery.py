@@ -1,0 +1,153 @@
+"""Delivers the daily board by e-mail and to Slack, once a day and recipient.
+
+What was delivered is noted in Redis at once. A run that dies between a server's word and our note
+delivers again; the e-mail then has the same Message-ID, by which mail programs know it.
+"""
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import redis.asyncio as aioredis
+
+from exporters.daily import mail, slack
+from exporters.daily.facts import DailyFacts
+from exporters.daily.sent import Sent, digest
+from streams.config import ConfigError, Daily, Settings
+
+T = TypeVar("T")
+
+ATTEMPTS = 3
+FIRST_WAIT_S, WAIT_MAX_S = 1.0, 30.0
+SLACK = "Slack"
+
+
+class DeliveryError(RuntimeError):
+    """A board that cannot be delivered at all; one line, with the cure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one recipient."""
+
+    recipient: str  # `e-mail to board@example.com`, `Slack`
+    words: str  # `delivered`; `delivered before, on 2026-11-04 at 08:00 UTC`; why it was not
+    failed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.recipient}: {self.words}"
+
+
+def recipients(daily: Daily) -> list[str]:
+    """Who gets the board. Raises ConfigError where nobody does."""
+    found = [_mailed(address) for address in daily.mail_to]
+    if daily.slack_webhook_file is not None:
+        found.append(SLACK)
+    if not found:
+        raise ConfigError(
+            "daily: nobody to send the board to; set smtp_host, mail_from and mail_to, or "
+            "slack_webhook_file"
+        )
+    return found
+
+
+async def deliver(
+    settings: Settings, client: "aioredis.Redis", facts: DailyFacts, again: bool
+) -> list[Outcome]:
+    """Deliver to everybody who has not got this day; `again`: to the others too.
+
+    Raises ConfigError, StoreError and DeliveryError, before anything was sent.
+    """
+    daily = settings.daily
+    wanted = recipients(daily)
+    daily.smtp_password(), daily.slack_webhook()  # a file that cannot be read is told now
+    if facts.day.state == "running":
+        raise DeliveryError(f"{facts.date} is not over; send a closed day")
+    sent = Sent(client, settings.kafka.group, settings.kafka.topic, facts.date)
+    before = await sent.claim(time.time())
+    if before is None:
+        raise DeliveryError(f"another run is sending {facts.date}; try again in some minutes")
+    try:
+        outcomes = [
+            Outcome(
+                one, f"delivered before, on {_instant(before[digest(one)])}; --again repeats it"
+            )
+            for one in wanted
+            if digest(one) in before and not again
+        ]
+        pending = [one for one in wanted if again or digest(one) not in before]
+        mailed = [address for address in daily.mail_to if _mailed(address) in pending]
+        if mailed:
+            outcomes += await _by_mail(settings, facts, mailed, sent, again)
+        if SLACK in pending:
+            outcomes.append(await _to_slack(daily, facts, sent))
+    finally:
+        await sent.release()
+    return outcomes
+
+
+async def _by_mail(
+    settings: Settings, facts: DailyFacts, to: Sequence[str], sent: Sent, again: bool
+) -> list[Outcome]:
+    daily = settings.daily
+    made = mail.compose(facts, daily, _message_id(settings, facts.date, again))
+
+    async def send() -> list[mail.Refused]:
+        return await asyncio.to_thread(mail.hand_over, made, daily, to)
+
+    try:
+        refused = {one.address: one.words for one in await _tried(send)}
+    except mail.MailError as error:
+        return [Outcome(_mailed(address), str(error), failed=True) for address in to]
+    outcomes = []
+    for address in to:
+        if address in refused:
+            outcomes.append(Outcome(_mailed(address), f"refused: {refused[address]}", failed=True))
+            continue
+        await sent.note(digest(_mailed(address)), time.time())
+        outcomes.append(Outcome(_mailed(address), "delivered"))
+    return outcomes
+
+
+async def _to_slack(daily: Daily, facts: DailyFacts, sent: Sent) -> Outcome:
+    url = daily.slack_webhook() or ""
+    message = slack.payload(facts, daily.public_url)
+    try:
+        await _tried(lambda: slack.post(url, message))
+    except slack.SlackError as error:
+        return Outcome(SLACK, str(error), failed=True)
+    await sent.note(digest(SLACK), time.time())
+    return Outcome(SLACK, "delivered")
+
+
+async def _tried(send: Callable[[], Awaitable[T]]) -> T:
+    """Try some times, where a failure may pass."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return await send()
+        except (mail.MailError, slack.SlackError) as error:
+            if not error.again or attempt == ATTEMPTS:
+                raise
+            asked_s = error.wait_s if isinstance(error, slack.SlackError) else 0.0
+        await asyncio.sleep(min(max(asked_s, FIRST_WAIT_S * 2 ** (attempt - 1)), WAIT_MAX_S))
+    raise AssertionError("unreachable")
+
+
+def _mailed(address: str) -> str:
+    return f"e-mail to {address}"
+
+
+def _message_id(settings: Settings, date: str, again: bool) -> str:
+    kafka = settings.kafka
+    whose = hashlib.sha256(f"{kafka.group}:{kafka.topic}".encode()).hexdigest()[:16]
+    repeated = f".{uuid.uuid4().hex}" if again else ""
+    domain = (settings.daily.mail_from or "").rpartition("@")[2]
+    return f"<daily.{date}.{whose}{repeated}@{domain}>"
+
+
+def _instant(at_s: str) -> str:
+    return time.strftime("%Y-%m-%d at %H:%M UTC", time.gmtime(float(at_s)))

@@ -1,0 +1,156 @@
+"""What is known of each day: from the slices, or else as it was sealed.
+
+Pure.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from zoneinfo import ZoneInfo
+
+from exporters.daily import words
+from exporters.daily.causes import Traffic, causes
+from exporters.daily.counts import DIMENSIONS, Counts, Groups, added, counts_of
+from exporters.daily.days import CalendarDay
+from exporters.daily.facts import BoardTargets, Cause, Day, DayState
+from exporters.daily.reading import FLEET, Read, summed
+from exporters.daily.seal import Record, corrections
+from exporters.daily.trends import Base
+from exporters.daily.values import values_of
+from exporters.windows_cache import Scope
+from streams.coverage import Coverage
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One day as the state and the sealed days have it."""
+
+    of: CalendarDay
+    parts: tuple[Read, ...] | None  # None: it cannot be cut out of the slices that are kept
+    fleet: Counts | None
+    record: Record | None  # if it is sealed
+
+    @property
+    def versions(self) -> object:
+        """Stays the same as long as everything that was counted of it does."""
+        return self.of.date, None if self.parts is None else tuple(one.key for one in self.parts)
+
+
+def known(
+    of: CalendarDay,
+    parts: Sequence[Read] | None,
+    record: Record | None,
+    scopes: Mapping[str, Scope],
+) -> Known:
+    """Add up the fleet of a day."""
+    if parts is None:
+        return Known(of, None, None, record)
+    sums = summed([one.digest for one in parts], (FLEET,))
+    fleet = counts_of(sums[FLEET], scopes[FLEET]).get("", Counts())
+    return Known(of, tuple(parts), fleet, record)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What all days are seen with."""
+
+    now_s: float
+    zone: ZoneInfo
+    targets: BoardTargets
+    coverage: Coverage
+    seal_after_s: float
+    behind: Callable[[float], Sequence[tuple[int, int]]]  # partitions not read up to a moment
+
+    def due(self, one: Known) -> bool:
+        """Whether a day is to be sealed now."""
+        seal_at_s = one.of.to_s + self.seal_after_s
+        return (
+            one.record is None
+            and bool(one.fleet)
+            and self.now_s >= seal_at_s
+            and not self.behind(seal_at_s)
+        )
+
+    def day(self, one: Known) -> Day:
+        """A day as it is shown."""
+        if one.record is not None:
+            sealed = one.record.day
+            if one.fleet is None:
+                return sealed
+            now = values_of(one.fleet, one.record.targets)
+            return replace(sealed, corrections=corrections(sealed, now))
+        fleet = one.fleet or Counts()
+        state: DayState = "running" if self.now_s < one.of.to_s else "provisional"
+        complete = one.fleet is not None and self._complete(one.of)
+        note = ""
+        if one.fleet is None:
+            state, note = "absent", words.GONE if self.now_s >= one.of.to_s else words.NEVER
+        elif not one.fleet and state == "provisional":
+            state = "absent"
+        elif state == "provisional":
+            seal_at_s = one.of.to_s + self.seal_after_s
+            note = words.waiting(seal_at_s, self.now_s, self.behind(seal_at_s), self.zone)
+        if one.fleet is not None and not complete:
+            note = words.both(self._missing(one.of), note)
+        return Day(
+            date=one.of.date,
+            from_s=one.of.from_s,
+            to_s=one.of.to_s,
+            state=state,
+            complete=complete,
+            values=values_of(fleet, self.targets),
+            note=note,
+        )
+
+    def sealed(self, one: Known) -> Day:
+        """A day as it is written down now."""
+        assert one.fleet is not None
+        complete = self._complete(one.of)
+        return Day(
+            date=one.of.date,
+            from_s=one.of.from_s,
+            to_s=one.of.to_s,
+            state="sealed",
+            complete=complete,
+            values=values_of(one.fleet, self.targets),
+            sealed_at_s=int(self.now_s),
+            note="" if complete else self._missing(one.of),
+        )
+
+    def _complete(self, of: CalendarDay) -> bool:
+        return self.coverage.complete(of.from_s, min(of.to_s, int(self.now_s) + 1))
+
+    def _missing(self, of: CalendarDay) -> str:
+        gaps = [
+            gap
+            for gap in self.coverage.gaps
+            if gap.from_ms < of.to_s * 1_000 and (gap.to_ms or of.to_s * 1_000) > of.from_s * 1_000
+        ]
+        return words.missing(gaps, self.coverage.since_ms, of.from_s, self.zone)
+
+
+def traffic(
+    days: Sequence[Known],
+    details: Mapping[str, tuple[Counts, Groups]],
+    scopes: Mapping[str, Scope],
+) -> Traffic:
+    """Everything that was counted on some days; `details`: of those that cannot be cut out of the
+    slices any more, by date."""
+    parts = [part.digest for one in days for part in one.parts or ()]
+    sums = summed(parts, scopes)
+    cut: Groups = {name: counts_of(sums[name], scopes[name]) for name in DIMENSIONS}
+    written = [details[one.of.date] for one in days if one.parts is None]
+    fleets = [one.fleet for one in days if one.fleet is not None]
+    return Traffic(
+        Counts.merged([*fleets, *(fleet for fleet, _ in written)]),
+        added([cut, *(groups for _, groups in written)]) if written else cut,
+        len(days),
+    )
+
+
+def causes_of(
+    day: Day, now: Traffic, before: Traffic | None, base: Base | None, name_of: Callable[[str], str]
+) -> tuple[Cause, ...]:
+    """The causes of a day's change; none without days to compare it with."""
+    if before is None or base is None or not before.days:
+        return ()
+    return causes(day, now, before, base, name_of)

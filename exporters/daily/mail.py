@@ -1,0 +1,134 @@
+"""The daily board as an e-mail: text, HTML and the PDF; and the mail server that takes it.
+
+Sending blocks. No error says a secret: neither ours nor what a server repeats of it.
+"""
+
+import smtplib
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+
+from exporters.daily.facts import DailyFacts
+from exporters.daily.html import message as html_message
+from exporters.daily.markdown import markdown
+from exporters.daily.pdf import pdf
+from exporters.daily.view import subject, view_of
+from streams.config import Daily
+from streams.security import load_authorities
+
+TIMEOUT_S = 15.0  # of one answer
+_SAID_LONGEST = 120
+
+
+class MailError(RuntimeError):
+    """The mail server did not take the message: one line. `again`: it may if asked again."""
+
+    def __init__(self, words: str, again: bool) -> None:
+        super().__init__(words)
+        self.again = again
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One recipient whom the server did not take the message for, while it did for others."""
+
+    address: str
+    words: str
+
+
+def compose(facts: DailyFacts, daily: Daily, message_id: str) -> EmailMessage:
+    """The message. The same facts and settings give the same one."""
+    view = view_of(facts)
+    link = None if daily.public_url is None else f"{daily.public_url}/daily?date={facts.date}"
+    made = EmailMessage(policy=SMTP)
+    made["Subject"] = subject(view)
+    made["From"] = daily.mail_from
+    made["To"] = ", ".join(daily.mail_to)
+    made["Date"] = format_datetime(datetime.fromtimestamp(facts.made_at_s, UTC))
+    made["Message-ID"] = message_id
+    made["Auto-Submitted"] = "auto-generated"  # no answers from people on holiday
+    made["Content-Language"] = "en"
+    made.set_content(markdown(facts, link))
+    made.add_alternative(html_message(facts, link), subtype="html")
+    made.add_attachment(
+        pdf(facts), maintype="application", subtype="pdf", filename=f"daily-{facts.date}.pdf"
+    )
+    return made
+
+
+def hand_over(made: EmailMessage, daily: Daily, to: Sequence[str]) -> list[Refused]:
+    """Give the message to the mail server for these recipients; whom it refused, if it took it for
+    others. MailError where it took it for nobody, ConfigError where a file cannot be used."""
+    password = daily.smtp_password()
+    context = _context(daily)
+    host, port = daily.smtp_host or "", daily.smtp_port
+    where = f"{host}:{port}"
+    try:
+        with _connected(daily, context) as server:
+            if daily.smtp_username is not None and password is not None:
+                server.login(daily.smtp_username, password)
+            found = server.send_message(made, daily.mail_from, list(to))
+    except smtplib.SMTPAuthenticationError as error:  # what it says may repeat what we said
+        words = f"{where} refuses the login ({error.smtp_code}); check the user and its password"
+        raise MailError(words, again=400 <= error.smtp_code < 500) from None
+    except smtplib.SMTPRecipientsRefused as error:
+        told = "; ".join(
+            f"{address}: {_said(*answer, password)}" for address, answer in error.recipients.items()
+        )
+        temporary = all(400 <= code < 500 for code, _ in error.recipients.values())
+        raise MailError(f"{where} takes it for nobody: {told}", again=temporary) from None
+    except smtplib.SMTPResponseException as error:
+        said = _said(error.smtp_code, error.smtp_error, password)
+        raise MailError(f"{where} answers {said}", 400 <= error.smtp_code < 500) from None
+    except smtplib.SMTPNotSupportedError as error:
+        cure = "it offers no STARTTLS or no login; set daily.smtp_tls, daily.smtp_username"
+        raise MailError(f"{where}: {error}: {cure}", again=False) from None
+    except ssl.SSLError as error:
+        why = getattr(error, "verify_message", "") or error.reason or "TLS failed"
+        cure = "check daily.smtp_tls, daily.smtp_ca_file and the host's name"
+        raise MailError(f"{where}: {why}; {cure}", again=False) from None
+    except (smtplib.SMTPException, OSError) as error:
+        why = getattr(error, "strerror", None) or _one_line(str(error)) or type(error).__name__
+        cure = "check daily.smtp_host and daily.smtp_port"
+        raise MailError(f"{where} does not take it: {why}; {cure}", again=True) from None
+    return [Refused(address, _said(*answer, password)) for address, answer in found.items()]
+
+
+def _connected(daily: Daily, context: ssl.SSLContext | None) -> smtplib.SMTP:
+    host, port = daily.smtp_host or "", daily.smtp_port
+    if daily.smtp_tls == "tls":
+        return smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_S, context=context)
+    server = smtplib.SMTP(host, port, timeout=TIMEOUT_S)
+    if daily.smtp_tls == "starttls":
+        try:
+            server.starttls(context=context)
+        except BaseException:
+            server.close()
+            raise
+    return server
+
+
+def _context(daily: Daily) -> ssl.SSLContext | None:
+    if daily.smtp_tls == "none":
+        return None
+    if daily.smtp_ca_file is None:
+        return ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # these authorities and no others
+    load_authorities(context, daily.smtp_ca_file, "daily.smtp_ca_file")
+    return context
+
+
+def _said(code: int, said: bytes | str, secret: str | None) -> str:
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+    if secret:
+        text = text.replace(secret, "(hidden)")
+    return f"{code} {_one_line(text)}"
+
+
+def _one_line(text: str) -> str:
+    seen = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(seen.split())[:_SAID_LONGEST]

@@ -1,0 +1,204 @@
+"""How much of a change is due to each group, and of that how much is mix and how much is rate.
+
+Pure. Mix: the group's share of the traffic changed. Rate: the group itself got better or worse.
+For every group mix + rate = total; no order of "first the one, then the other" is preferred, each
+half is taken at the mean of both (midpoint) or averaged over both orders.
+
+Ratios (availability, cache hits). With shares w of the denominator, ratios r and the fleet's ratio
+R = sum(w r), before (0) and now (1):
+
+    rate = (w1 + w0) / 2 * (r1 - r0)
+    mix  = (w1 - w0) * ((r1 + r0) / 2 - (R1 + R0) / 2)
+
+The parts of all groups add up to R1 - R0: w1 r1 - w0 r0 is rate + (w1 - w0)(r1 + r0)/2, and the
+constant that is taken off in the mix is multiplied by sum(w1 - w0) = 0. It makes a group that is
+worse than the fleet and grows count against the fleet. This is the decomposition of Kitagawa,
+"Components of a Difference Between Two Rates", JASA 50 (1955), with the mean ratio as reference.
+
+Tokens, with n requests a day of t tokens each: mix = (t1 + t0)/2 (n1 - n0), rate = (n1 + n0)/2
+(t1 - t0). The parts of all groups add up to the change.
+
+Percentiles do not add up, so a group's part is found by replacing it: in the merged histogram, its
+weight w (share of the samples) or its shape s (its own histogram) is exchanged for the other
+day's, and the percentile is read again. P(w, s) is that percentile; with the other groups as they
+are now, and as they were, averaged:
+
+    total = P(w1, s1) - P(w0, s0)
+    rate  = ((P(w1, s1) - P(w1, s0)) + (P(w0, s1) - P(w0, s0))) / 2
+    mix   = ((P(w1, s1) - P(w0, s1)) + (P(w1, s0) - P(w0, s0))) / 2
+
+the Shapley values of two players. What a group has only on one side is taken from that side for
+both: all of its part is mix.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters.daily.counts import P95, Counts
+from exporters.daily.facts import Metric
+from streams import histogram
+from streams.tables import Ints, Table
+
+# Ranks are compared with this tolerance, as weights are no whole numbers.
+_ROUNDING = 1e-9
+
+Weights = npt.NDArray[np.float64]
+
+
+class Side(NamedTuple):
+    """One group before or now."""
+
+    weight: float  # share of the denominator or of the samples; for tokens requests a day
+    value: float | None  # its own metric; for tokens, tokens a request
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one group did to a metric, in the metric's unit."""
+
+    name: str
+    mix: float
+    rate: float
+    before: Side
+    now: Side
+
+    @property
+    def total(self) -> float:
+        """Both."""
+        return self.mix + self.rate
+
+
+def parts_of(
+    metric: Metric, before: Mapping[str, Counts], now: Mapping[str, Counts], days: int
+) -> list[Part]:
+    """The part of each group; `before`: sums of so many days. Groups of neither side are left out,
+    and so is everything where one side has nothing to compare."""
+    names = sorted({*before, *now})
+    nothing = Counts()
+    pairs = {name: (before.get(name, nothing), now.get(name, nothing)) for name in names}
+    match metric:
+        case "tokens":
+            return [_tokens(name, *pair, days) for name, pair in pairs.items() if any(pair)]
+        case "availability_ratio":
+            return _ratios(
+                {
+                    name: ((was.eligible, was.successes), (one.eligible, one.successes))
+                    for name, (was, one) in pairs.items()
+                }
+            )
+        case "cache_hit_ratio":
+            return _ratios(
+                {
+                    name: (
+                        (was.input_tokens, was.cached_tokens),
+                        (one.input_tokens, one.cached_tokens),
+                    )
+                    for name, (was, one) in pairs.items()
+                }
+            )
+        case "ttft_p95_s":
+            return _percentiles({name: (was.ttft, one.ttft) for name, (was, one) in pairs.items()})
+        case "tpot_p95_s":
+            return _percentiles({name: (was.tpot, one.tpot) for name, (was, one) in pairs.items()})
+
+
+def _tokens(name: str, was: Counts, one: Counts, days: int) -> Part:
+    n0, n1 = was.requests / days, float(one.requests)
+    t0 = was.tokens / was.requests if was.requests else None
+    t1 = one.tokens / one.requests if one.requests else None
+    low, high = _both(t0, t1)
+    return Part(
+        name,
+        mix=(high + low) / 2 * (n1 - n0),
+        rate=(n1 + n0) / 2 * (high - low),
+        before=Side(n0, t0),
+        now=Side(n1, t1),
+    )
+
+
+def _both(before: float | None, now: float | None) -> tuple[float, float]:
+    """What only one side knows stands for both."""
+    low = before if before is not None else now
+    high = now if now is not None else before
+    return low or 0.0, high or 0.0
+
+
+def _ratios(pairs: Mapping[str, tuple[tuple[int, int], tuple[int, int]]]) -> list[Part]:
+    """Of (all, good) before and now."""
+    all0, good0 = (sum(pair[0][at] for pair in pairs.values()) for at in (0, 1))
+    all1, good1 = (sum(pair[1][at] for pair in pairs.values()) for at in (0, 1))
+    if not all0 or not all1:
+        return []
+    middle = (good0 / all0 + good1 / all1) / 2
+    found = []
+    for name, ((n0, g0), (n1, g1)) in pairs.items():
+        if not n0 and not n1:
+            continue
+        before = Side(n0 / all0, g0 / n0 if n0 else None)
+        now = Side(n1 / all1, g1 / n1 if n1 else None)
+        r0, r1 = _both(before.value, now.value)
+        found.append(
+            Part(
+                name,
+                mix=(now.weight - before.weight) * ((r1 + r0) / 2 - middle),
+                rate=(now.weight + before.weight) / 2 * (r1 - r0),
+                before=before,
+                now=now,
+            )
+        )
+    return found
+
+
+def _percentiles(pairs: Mapping[str, tuple[Table, Table]]) -> list[Part]:
+    """Of histograms before and now."""
+    counts = {name: (_dense(was), _dense(one)) for name, (was, one) in pairs.items() if was or one}
+    wholes = [np.zeros(1 << histogram.BUCKET_BITS) for _ in range(2)]
+    for pair in counts.values():
+        for whole, one in zip(wholes, pair, strict=True):
+            whole += one
+    if not all(whole.any() for whole in wholes):
+        return []
+    return [_percentile(name, pair, wholes) for name, pair in counts.items()]
+
+
+def _percentile(name: str, pair: tuple[Weights, Weights], wholes: list[Weights]) -> Part:
+    all_ = [float(whole.sum()) for whole in wholes]
+    sizes = [float(one.sum()) for one in pair]
+    weights = [size / total for size, total in zip(sizes, all_, strict=True)]
+    shapes = [one / size if size else None for one, size in zip(pair, sizes, strict=True)]
+    known = [shape for shape in shapes if shape is not None]
+    filled = [shape if shape is not None else known[0] for shape in shapes]
+    mix = rate = 0.0
+    for others in (0, 1):
+        rest = wholes[others] - pair[others]
+
+        def at(weight: int, shape: int, rest: Weights = rest, total: float = all_[others]) -> float:
+            return _p95_s(rest + weights[weight] * total * filled[shape], filled[shape])
+
+        rate += ((at(1, 1) - at(1, 0)) + (at(0, 1) - at(0, 0))) / 4
+        mix += ((at(1, 1) - at(0, 1)) + (at(1, 0) - at(0, 0))) / 4
+    before, now = (
+        Side(weight, None if shape is None else _p95_s(shape, shape))
+        for weight, shape in zip(weights, shapes, strict=True)
+    )
+    return Part(name, mix, rate, before, now)
+
+
+def _dense(table: Table) -> Weights:
+    found = np.zeros(1 << histogram.BUCKET_BITS)
+    found[table.keys] = table.values
+    return found
+
+
+def _p95_s(weights: Weights, otherwise: Weights) -> float:
+    """Nearest-rank P95 in seconds; of `otherwise` where nothing is left."""
+    running = np.cumsum(weights)
+    if running[-1] <= _ROUNDING:
+        running = np.cumsum(otherwise)
+    bucket = int(np.searchsorted(running, P95 * running[-1] * (1 - _ROUNDING)))
+    buckets: Ints = np.array([bucket], np.int64)
+    return int(histogram.highest_in(buckets)[0]) / 1e9

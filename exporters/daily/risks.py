@@ -1,0 +1,71 @@
+"""How the objectives with a budget stand at the end of the board's day.
+
+Pure: the uptime engine (alerts/uptime_engine.py) has judged them.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from alerts.uptime_report import Found, credits
+from alerts.values import Money
+from exporters.daily.facts import Risk
+from exporters.objectives import Customers
+
+
+def risks_of(found: Sequence[Found], customers: Customers) -> tuple[Risk, ...]:
+    """The worst first: those with the least budget left, then those of which nothing is known."""
+    fee_of = customers.fee_of
+    due = credits(found, lambda one: one.standing.attainment.ratio, fee_of)
+    projected = credits(found, lambda one: one.standing.projected, fee_of)
+    risks = [
+        Risk(
+            policy=one.policy.name,
+            objective=one.promise.name,
+            scope=_scope(one, customers),
+            target_ratio=float(one.promise.target),
+            attained_ratio=_number(one.standing.attainment.ratio),
+            budget_left_ratio=_number(one.standing.budget_left),
+            credit_due=_money(due.get(one.key)),
+            credit_projected=_money(projected.get(one.key)),
+            adjusted=bool(one.adjustments),
+        )
+        for one in found
+    ]
+    return tuple(
+        sorted(
+            risks,
+            key=lambda risk: (
+                risk.budget_left_ratio is None,
+                risk.budget_left_ratio or 0.0,
+                (risk.policy, risk.objective, risk.scope),
+            ),
+        )
+    )
+
+
+def _scope(one: Found, customers: Customers) -> str:
+    names = one.scope(customers.name_of)
+    texts = [
+        f"{'tier' if dimension == 'service_tier' else dimension} {name}"
+        for dimension, name in names.items()
+    ]
+    several = {
+        dimension: values
+        for dimension, values in one.promise.scope.names().items()
+        if len(values) > 1
+    }
+    texts += [
+        f"{len(values)} customers"
+        if dimension == "customer"
+        else f"{'tier' if dimension == 'service_tier' else dimension} {' or '.join(values)}"
+        for dimension, values in several.items()
+    ]
+    return ", ".join(texts) or "fleet"
+
+
+def _number(ratio: Fraction | None) -> float | None:
+    return None if ratio is None else float(ratio)
+
+
+def _money(amount: Money | None) -> str | None:
+    return None if amount is None else f"{amount.amount:,.2f} {amount.currency}"

@@ -1,0 +1,108 @@
+"""The daily board over HTTP: /daily, the same in other formats, and as JSON for programs.
+
+`?date=` names a day; without it the last closed one. Addresses in the page are relative.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from exporters.daily.csv_text import csv_text
+from exporters.daily.facts import DailyFacts
+from exporters.daily.html import content_security_policy, html, trouble
+from exporters.daily.json_text import json_text
+from exporters.daily.keeper import DailyError
+from exporters.daily.markdown import markdown
+from exporters.daily.pdf import pdf
+from exporters.daily.shelf import BusyError
+from streams.store import StoreError
+
+# YYYY-MM-DD, `today` or `yesterday` -> its board; None where nothing was ever counted. Raises
+# BusyError, StoreError, DailyError.
+Source = Callable[[str], Awaitable[DailyFacts | None]]
+
+NOTHING_YET = "Nothing was counted yet: no worker has seen an event."
+_AGAIN_S = "5"
+_SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """One way to show a board."""
+
+    content_type: str
+    render: Callable[[DailyFacts], bytes]
+    ending: str
+    saved: bool = False  # a browser keeps it as a file rather than showing it
+
+
+_PAGE = _Format("text/html", lambda facts: html(facts, served=True).encode(), "html")
+_JSON = _Format("application/json", lambda facts: json_text(facts).encode(), "json")
+FORMATS: Mapping[str, _Format] = {
+    "/daily": _PAGE,
+    "/daily.json": _JSON,
+    "/api/v1/daily": _JSON,
+    "/daily.csv": _Format("text/csv", lambda facts: csv_text(facts).encode(), "csv", saved=True),
+    "/daily.md": _Format("text/markdown", lambda facts: markdown(facts).encode(), "md"),
+    "/daily.pdf": _Format("application/pdf", pdf, "pdf"),
+}
+
+
+def daily_routes(source: Source) -> list[web.RouteDef]:
+    """Routes of the board that `source` has."""
+    return [web.get(path, _answerer(source, found)) for path, found in FORMATS.items()]
+
+
+def _answerer(
+    source: Source, found: _Format
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            facts = await source(request.query.get("date", "yesterday"))
+        except DailyError as error:
+            return _refusal(found, 404, "No such day", str(error))
+        except (BusyError, StoreError) as error:
+            return _refusal(found, 503, "No daily board now", str(error))
+        if facts is None:
+            return _refusal(found, 503, "No daily board yet", NOTHING_YET)
+        body = await asyncio.to_thread(found.render, facts)
+        headers = dict(_SAFE)
+        if found is _PAGE:
+            headers["Content-Security-Policy"] = _policy()
+        else:
+            how = "attachment" if found.saved else "inline"
+            name = f"daily-{facts.date}.{found.ending}"
+            headers["Content-Disposition"] = f'{how}; filename="{name}"'
+        if found.content_type.startswith("text/"):
+            headers["Content-Type"] = f"{found.content_type}; charset=utf-8"
+        else:
+            headers["Content-Type"] = found.content_type
+        return web.Response(body=body, headers=headers)
+
+    return answer
+
+
+def _refusal(found: _Format, status: int, title: str, words: str) -> web.Response:
+    headers = dict(_SAFE)
+    if status == 503:
+        headers["Retry-After"] = _AGAIN_S
+    words = " ".join(words.split())
+    if found is _PAGE:
+        headers["Content-Security-Policy"] = _policy()
+        page = trouble(words, title)
+        return web.Response(text=page, status=status, headers=headers, content_type="text/html")
+    if found is _JSON:
+        return web.json_response({"error": words}, status=status, headers=headers)
+    return web.Response(text=f"{words}\n", status=status, headers=headers)
+
+
+def _policy() -> str:
+    return f"{content_security_policy()}; frame-ancestors 'none'"

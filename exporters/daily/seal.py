@@ -1,0 +1,165 @@
+"""When a day is final, and what is written down of it then.
+
+Pure. A day is final when late events have had their time and everything was read that came within
+it: by every partition, up to `daily.seal_after_h` after the day's end in event time.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import msgspec
+
+from alerts.uptime_slices import seen_until_s
+from exporters.daily import words
+from exporters.daily.counts import Counts, Groups
+from exporters.daily.facts import METRICS, BoardTargets, Cause, Correction, Day, Segment, Values
+from exporters.daily.trends import value_of
+from streams.reader import LifeSign, View
+from streams.registry import OTHER
+from streams.tables import Table
+
+VERSION = 1
+# Names a dimension that are written down; the others are added up.
+NAMES_MAX = 50
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A sealed day as the board shows it."""
+
+    version: int
+    zone: str
+    day: Day
+    targets: BoardTargets  # in force when it was sealed
+    causes: tuple[Cause, ...]
+    segments: tuple[Segment, ...]
+
+    def pack(self) -> bytes:
+        """As bytes for the store."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Read what `pack` wrote; raises ValueError for what a newer program wrote."""
+        _check_version(data)
+        return msgspec.json.decode(data, type=cls)
+
+
+class _Packed(msgspec.Struct, array_like=True, frozen=True):
+    requests: int
+    eligible: int
+    successes: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    ttft: bytes  # histograms: LEB128 tables, deflated
+    tpot: bytes
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """What a sealed day was counted from."""
+
+    version: int
+    fleet: _Packed
+    groups: dict[str, dict[str, _Packed]]
+
+    @classmethod
+    def of(cls, fleet: Counts, groups: Groups) -> Self:
+        """From the counts of a day."""
+        return cls(
+            VERSION,
+            _packed(fleet),
+            {
+                dimension: {name: _packed(counts) for name, counts in _largest(names).items()}
+                for dimension, names in groups.items()
+            },
+        )
+
+    def pack(self) -> bytes:
+        """As bytes for the store."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> tuple[Counts, dict[str, dict[str, Counts]]]:
+        """The counts again; raises ValueError for what a newer program wrote."""
+        _check_version(data)
+        found = msgspec.json.decode(data, type=cls)
+        return _unpacked(found.fleet), {
+            dimension: {name: _unpacked(one) for name, one in names.items()}
+            for dimension, names in found.groups.items()
+        }
+
+
+class _Version(msgspec.Struct):
+    version: int
+
+
+def _check_version(data: bytes) -> None:
+    version = msgspec.json.decode(data, type=_Version).version
+    if version > VERSION:
+        raise ValueError(
+            f"a sealed day has version {version}, this program knows {VERSION}: upgrade the program"
+        )
+
+
+def _packed(counts: Counts) -> _Packed:
+    return _Packed(
+        requests=counts.requests,
+        eligible=counts.eligible,
+        successes=counts.successes,
+        input_tokens=counts.input_tokens,
+        cached_tokens=counts.cached_tokens,
+        output_tokens=counts.output_tokens,
+        ttft=zlib.compress(counts.ttft.pack()),
+        tpot=zlib.compress(counts.tpot.pack()),
+    )
+
+
+def _unpacked(packed: _Packed) -> Counts:
+    return Counts(
+        requests=packed.requests,
+        eligible=packed.eligible,
+        successes=packed.successes,
+        input_tokens=packed.input_tokens,
+        cached_tokens=packed.cached_tokens,
+        output_tokens=packed.output_tokens,
+        ttft=Table.unpack(zlib.decompress(packed.ttft)),
+        tpot=Table.unpack(zlib.decompress(packed.tpot)),
+    )
+
+
+def _largest(names: Mapping[str, Counts]) -> Mapping[str, Counts]:
+    if len(names) <= NAMES_MAX:
+        return names
+    order = sorted(names, key=lambda name: (-names[name].eligible, name))
+    kept = {name: names[name] for name in order[: NAMES_MAX - 1] if name != OTHER}
+    others = Counts.merged(one for name, one in names.items() if name not in kept)
+    return {**kept, OTHER: others}
+
+
+def behind(
+    until_s: float, views: Sequence[View], signs: Sequence[LifeSign]
+) -> list[tuple[int, int]]:
+    """Partitions that have not told everything up to a moment: (partition, up to when)."""
+    found = [
+        (view.partition, reached_s)
+        for view, reached_s in zip(views, seen_until_s(views, signs), strict=True)
+        if reached_s < until_s
+    ]
+    counted = {view.partition for view in views}
+    # Claimed, and its log has records, but nothing of them is counted yet.
+    found += [
+        (sign.partition, 0)
+        for sign in signs
+        if sign.partition not in counted and sign.number("highwater")
+    ]
+    return found
+
+
+def corrections(sealed: Day, now: Values) -> tuple[Correction, ...]:
+    """What a sealed day would read otherwise today."""
+    return tuple(
+        words.correction(metric, sealed.values, now)
+        for metric in METRICS
+        if value_of(sealed.values, metric) != value_of(now, metric)
+    )

@@ -1,0 +1,82 @@
+"""What was delivered of the daily board, in Redis: so that each day goes out once.
+
+One hash a day, `tp:{group:topic}:sent:DATE`. Field `sending`: until when (Unix time) which run is
+at it; a field for each recipient that was delivered to, under a digest of its address: when.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from typing import cast
+
+import redis.asyncio as aioredis
+from redis.exceptions import RedisError, WatchError
+
+from streams.store import StoreError
+
+LEASE_S = 600  # longer than a delivery takes, retries and time-outs included
+KEPT_S = 400 * 86_400
+_SENDING = "sending"
+
+
+def digest(recipient: str) -> str:
+    """The field of a recipient: addresses are nobody's business here."""
+    return hashlib.sha256(recipient.encode()).hexdigest()[:32]
+
+
+class Sent:
+    """What was delivered of one day. Every call raises StoreError where Redis does not answer."""
+
+    def __init__(self, client: "aioredis.Redis", group: str, topic: str, date: str) -> None:
+        self._redis = client
+        self.key = f"tp:{{{group}:{topic}}}:sent:{date}"
+        self._token = uuid.uuid4().hex
+
+    async def claim(self, now_s: float) -> Mapping[str, str] | None:
+        """Be the one run that delivers this day; field -> when it was delivered. None: another run
+        is at it."""
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                await pipe.watch(self.key)
+                found = await self._fields(pipe)
+                until_s = float(found.pop(_SENDING, "").partition(" ")[0] or 0)
+                if now_s < until_s:
+                    return None
+                pipe.multi()  # type: ignore[no-untyped-call]
+                pipe.hset(self.key, _SENDING, f"{now_s + LEASE_S:.0f} {self._token}")
+                pipe.expire(self.key, KEPT_S)
+                await pipe.execute()
+        except WatchError:
+            return None
+        except (RedisError, OSError) as error:
+            raise self._error("read", error) from error
+        return found
+
+    async def note(self, field: str, now_s: float) -> None:
+        """Remember that this was delivered."""
+        try:
+            await self._redis.hset(self.key, field, f"{now_s:.0f}")
+        except (RedisError, OSError) as error:
+            raise self._error("write", error) from error
+
+    async def release(self) -> None:
+        """Let another run deliver what was not, unless one has begun since."""
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                await pipe.watch(self.key)
+                found = await self._fields(pipe)
+                if found.get(_SENDING, "").endswith(f" {self._token}"):
+                    pipe.multi()  # type: ignore[no-untyped-call]
+                    pipe.hset(self.key, _SENDING, "")
+                    await pipe.execute()
+        except WatchError:
+            return
+        except (RedisError, OSError) as error:
+            raise self._error("write", error) from error
+
+    async def _fields(self, pipe: "aioredis.client.Pipeline") -> dict[str, str]:
+        found = cast(dict[bytes, bytes], await pipe.hgetall(self.key))
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+    def _error(self, what: str, error: Exception) -> StoreError:
+        return StoreError(f"{self.key}: cannot {what}: {' '.join(str(error).split())}")

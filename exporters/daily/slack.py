@@ -1,0 +1,93 @@
+"""The daily board as a Slack message, and the incoming webhook that takes it.
+
+Everything with a name in it is plain text, which Slack does not read markup in. The webhook's URL
+is a secret: no error says it, nor more of an answer than its status.
+"""
+
+from typing import Any
+
+import aiohttp
+
+from exporters.daily.facts import DailyFacts, Mark
+from exporters.daily.rows import Row
+from exporters.daily.view import subject, view_of
+
+TIMEOUT_S = 15.0
+# What Slack takes at most, in characters.
+_HEADER_LONGEST, _TEXT_LONGEST, _FIELD_LONGEST = 150, 3_000, 2_000
+_SHAPES: dict[Mark, str] = {"best": "★", "met": "●", "missed": "✕", "unknown": "–"}
+
+
+class SlackError(RuntimeError):
+    """Slack did not take the message: one line. `again`: it may if asked again, after `wait_s`."""
+
+    def __init__(self, words: str, again: bool, wait_s: float = 0) -> None:
+        super().__init__(words)
+        self.again, self.wait_s = again, wait_s
+
+
+def payload(facts: DailyFacts, public_url: str | None) -> dict[str, Any]:
+    """The message: headline, numbers, what moved, link."""
+    view = view_of(facts)
+    blocks: list[dict[str, Any]] = [
+        {"type": "header", "text": _plain(subject(view), _HEADER_LONGEST)},
+        {"type": "section", "text": _plain(view.headline, _TEXT_LONGEST)},
+        {"type": "context", "elements": [_plain(view.trust, _FIELD_LONGEST)]},
+        *(
+            {"type": "context", "elements": [_plain(words, _FIELD_LONGEST)]}
+            for words in view.corrections
+        ),
+        {"type": "section", "fields": [_field(row) for row in view.rows]},
+    ]
+    if view.causes:
+        numbered = [f"{number}. {words}" for number, words in enumerate(view.causes, 1)]
+        blocks.append({"type": "section", "text": _plain("\n".join(numbered), _TEXT_LONGEST)})
+    if public_url is not None:
+        link = f"<{escaped(public_url)}/daily?date={facts.date}|Open the board of this day>"
+        blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": link}})
+    # Shown where blocks are not, such as in notifications.
+    return {"text": escaped(subject(view)), "blocks": blocks}
+
+
+def escaped(text: str) -> str:
+    """A text without a mention or a link for Slack."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+async def post(url: str, message: dict[str, Any]) -> None:
+    """Give it to the webhook. Raises SlackError."""
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+            session.post(url, json=message, allow_redirects=False) as answer,
+        ):
+            status, wait = answer.status, answer.headers.get("Retry-After", "")
+    # Their texts may hold the URL.
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        words = f"the webhook cannot be reached ({type(error).__name__})"
+        raise SlackError(words, again=not isinstance(error, ValueError)) from None
+    if status == 200:
+        return
+    cure = {
+        403: "; Slack does not allow it, ask the workspace's owner",
+        404: "; the webhook is gone, make another",
+        410: "; its channel is archived, make another webhook",
+    }.get(status, "")
+    wait_s = float(wait) if wait.isdecimal() else 0.0
+    again = status == 429 or status >= 500
+    raise SlackError(f"the webhook answers with status {status}{cure}", again, wait_s)
+
+
+def _plain(text: str, longest: int) -> dict[str, Any]:
+    text = text if len(text) <= longest else text[: longest - 1] + "…"
+    return {"type": "plain_text", "text": text or "–", "emoji": False}
+
+
+def _field(row: Row) -> dict[str, Any]:
+    judged = f"{_SHAPES[row.value.mark]} {row.value.words}"
+    target = f", {row.target}" if row.target else ""
+    lines = [row.title, row.value.text, f"{judged}{target}"]
+    if row.four_weeks is not None and row.four_weeks.norm:
+        lines.append(f"{row.four_weeks.words}, 28-day {row.four_weeks.norm}")
+    return _plain("\n".join(lines), _FIELD_LONGEST)

@@ -1,0 +1,73 @@
+"""The five metrics of a stretch of time, held against the targets.
+
+Pure.
+"""
+
+from alerts.targets import Targets
+from exporters.daily.counts import Counts, p95_s, samples
+from exporters.daily.facts import BoardTargets, Mark, Value, Values
+
+BEST_BAND = "best in class"
+
+
+def board_targets(targets: Targets) -> BoardTargets:
+    """What the board holds its metrics against."""
+    best = next((band for band in targets.cache_hit_bands if band.name == BEST_BAND), None)
+    lower = targets.cache_hit_ticket_ratio
+    if lower is None:
+        lower = targets.cache_hit_page_ratio
+    if lower is None and best is not None:
+        lower = float(best.from_ratio)
+    return BoardTargets(
+        ttft_p95_s=targets.ttft_p95_s,
+        tpot_p95_s=targets.tpot_p95_s,
+        availability_ratio=targets.availability_ratio,
+        cache_hit_ratio=lower,
+        cache_hit_best=None if best is None else (float(best.from_ratio), float(best.to_ratio)),
+    )
+
+
+def values_of(counts: Counts, targets: BoardTargets) -> Values:
+    """The metrics of some requests."""
+    ttft_s, tpot_s = p95_s(counts.ttft), p95_s(counts.tpot)
+    available, cache_hit = counts.availability_ratio, counts.cache_hit_ratio
+    return Values(
+        requests=counts.requests,
+        tokens=Value(float(counts.tokens) if counts else None, counts.requests, "unknown"),
+        ttft_p95_s=Value(ttft_s, samples(counts.ttft), latency_mark(ttft_s, targets.ttft_p95_s)),
+        tpot_p95_s=Value(tpot_s, samples(counts.tpot), latency_mark(tpot_s, targets.tpot_p95_s)),
+        availability_ratio=Value(
+            available, counts.eligible, _share(available, targets.availability_ratio)
+        ),
+        cache_hit_ratio=Value(cache_hit, counts.input_tokens, _cache_hit(cache_hit, targets)),
+    )
+
+
+def latency_mark(value_s: float | None, target_s: float | None) -> Mark:
+    """A latency against the limit it must stay below."""
+    if value_s is None or target_s is None:
+        return "unknown"
+    if value_s <= target_s / 2:
+        return "best"
+    return "met" if value_s < target_s else "missed"
+
+
+def _share(value: float | None, target: float | None) -> Mark:
+    if value is None or target is None:
+        return "unknown"
+    if value < target:
+        return "missed"
+    return "best" if 1 - value <= (1 - target) / 2 else "met"
+
+
+def _cache_hit(value: float | None, targets: BoardTargets) -> Mark:
+    if targets.cache_hit_best is None:
+        return _share(value, targets.cache_hit_ratio)
+    if value is None:
+        return "unknown"
+    # Above the band is no worse than in it.
+    if value >= targets.cache_hit_best[0]:
+        return "best"
+    if targets.cache_hit_ratio is None:
+        return "unknown"
+    return "met" if value >= targets.cache_hit_ratio else "missed"

@@ -1,0 +1,224 @@
+"""The daily board in words: what every renderer shows, so that no two formats can disagree.
+
+Pure. All texts are plain and unescaped; names in them come from events, policies and the customer
+directory, and whoever shows them escapes them for its format.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from exporters.daily import figures
+from exporters.daily.facts import METRICS, DailyFacts, Day, Risk
+from exporters.daily.rows import (
+    TITLES,
+    Marked,
+    Row,
+    budget,
+    marked,
+    measured,
+    objective,
+    seven,
+    short,
+)
+
+RISKS_SHOWN = 5
+SEGMENTS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RiskRow:
+    """One objective with a budget."""
+
+    name: str  # `default/uptime`
+    scope: str
+    target: str
+    attained: str
+    budget: Marked
+    credit: str
+    adjusted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """Customers of one segment."""
+
+    name: str
+    customers: str
+    requests: str
+    tokens: str
+    availability: str
+    cache_hit: str
+
+
+@dataclass(frozen=True, slots=True)
+class DayColumn:
+    """One day of the strip."""
+
+    date: str
+    day: str  # of the month, `03`
+    weekend: bool
+    requests: str
+    state: str  # `final`, `provisional, incomplete`; words
+    letter: str  # the state in the strip, a letter; empty if it is final and complete
+    chosen: bool
+    cells: tuple[Marked, ...]  # in the order of METRICS
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything a page of the daily board says."""
+
+    date: str
+    date_words: str  # `Tuesday, 3 November 2026`
+    zone: str
+    state: str  # `final`, `provisional`, `still running`, `no data`
+    badges: tuple[str, ...]  # the state, then `incomplete` and `corrected` where they hold
+    headline: str
+    verdict: str  # `missed: P95 TTFT`
+    trust: str
+    reliable: bool  # final, complete and not corrected
+    corrections: tuple[str, ...]
+    rows: tuple[Row, ...]
+    month: str  # `November`
+    month_words: str  # `November 2026 to date`
+    causes: tuple[str, ...]
+    risks: tuple[RiskRow, ...]
+    risks_more: int
+    segments: tuple[SegmentRow, ...]
+    segments_more: int
+    days: tuple[DayColumn, ...]
+    made: str  # `2026-11-04 08:00 UTC`
+    previous: str | None  # dates that there is a board of, for links
+    next: str | None
+
+
+def view_of(facts: DailyFacts) -> View:
+    """The board of some facts in words."""
+    day = facts.day
+    badges = _badges(day)
+    month = date.fromisoformat(f"{facts.month}-01")
+    rows = seven(facts)
+    return View(
+        date=facts.date,
+        date_words=_date_words(facts.date),
+        zone=facts.zone,
+        state=badges[0],
+        badges=badges,
+        headline=facts.headline,
+        verdict=_verdict(rows),
+        trust=facts.trust,
+        reliable=badges == ("final",),
+        corrections=tuple(_corrections(day)),
+        rows=rows,
+        month=f"{month:%B}",
+        month_words=f"{month:%B %Y} to date",
+        causes=tuple(cause.words for cause in facts.causes),
+        risks=tuple(_risk_row(risk) for risk in facts.risks[:RISKS_SHOWN]),
+        risks_more=max(0, len(facts.risks) - RISKS_SHOWN),
+        segments=tuple(
+            SegmentRow(
+                short(one.name),
+                figures.count(one.customers),
+                figures.large(one.requests),
+                figures.large(one.tokens),
+                figures.figure("availability_ratio", one.availability_ratio),
+                figures.figure("cache_hit_ratio", one.cache_hit_ratio),
+            )
+            for one in facts.segments[:SEGMENTS_SHOWN]
+        ),
+        segments_more=max(0, len(facts.segments) - SEGMENTS_SHOWN),
+        days=tuple(_column(one, facts) for one in facts.days),
+        made=f"{_made(facts):%Y-%m-%d %H:%M} {facts.zone}",
+        previous=_beside(facts, -1),
+        next=_beside(facts, 1),
+    )
+
+
+def subject(view: View) -> str:
+    """The board in one line, for a subject: `Reliability 2026-11-03: missed P95 TTFT (final)`."""
+    return f"Reliability {view.date}: {view.verdict} ({', '.join(view.badges)})"
+
+
+def is_corrected(day: Day) -> bool:
+    """Whether a sealed day would read otherwise today."""
+    return bool(day.corrections)
+
+
+def _badges(day: Day) -> tuple[str, ...]:
+    states = {
+        "running": "still running",
+        "provisional": "provisional",
+        "sealed": "final",
+        "absent": "no data",
+    }
+    badges = [states[day.state]]
+    if not day.complete:
+        badges.append("incomplete")
+    if is_corrected(day):
+        badges.append("corrected")
+    return tuple(badges)
+
+
+def _corrections(day: Day) -> Iterator[str]:
+    for one in day.corrections:
+        yield (
+            f"Correction, {TITLES[one.metric]}: sealed as "
+            f"{figures.figure(one.metric, one.sealed)}, today "
+            f"{figures.figure(one.metric, one.now)} ({one.words})."
+        )
+
+
+def _verdict(rows: tuple[Row, ...]) -> str:
+    judged = [row for row in rows if row.value.mark != "unknown"]
+    missed = [row.title for row in judged if row.value.mark == "missed"]
+    if missed:
+        return f"missed {', '.join(missed)}"
+    return f"all {len(judged)} targets met" if judged else "nothing to judge"
+
+
+def _risk_row(risk: Risk) -> RiskRow:
+    attained = risk.attained_ratio
+    return RiskRow(
+        name=objective(risk),
+        scope=short(risk.scope),
+        target=figures.share(risk.target_ratio),
+        attained=figures.UNKNOWN if attained is None else figures.percent(attained, 3),
+        budget=budget(risk.budget_left_ratio),
+        credit=risk.credit_projected or "–",
+        adjusted=risk.adjusted,
+    )
+
+
+def _column(day: Day, facts: DailyFacts) -> DayColumn:
+    badges = _badges(day)
+    letters = {"provisional": "P", "still running": "R", "no data": "–"}
+    marks = letters.get(badges[0], "") + ("!" if not day.complete else "")
+    return DayColumn(
+        date=day.date,
+        day=day.date[-2:],
+        weekend=date.fromisoformat(day.date).weekday() >= 5,
+        requests=figures.count(day.values.requests),
+        state=", ".join(badges),
+        letter=marks + ("C" if is_corrected(day) else ""),
+        chosen=day.date == facts.date,
+        cells=tuple(marked(metric, measured(day.values, metric)) for metric in METRICS),
+    )
+
+
+def _date_words(text: str) -> str:
+    found = date.fromisoformat(text)
+    return f"{found:%A}, {found.day} {found:%B %Y}"
+
+
+def _made(facts: DailyFacts) -> datetime:
+    return datetime.fromtimestamp(facts.made_at_s, UTC).astimezone(ZoneInfo(facts.zone))
+
+
+def _beside(facts: DailyFacts, step: int) -> str | None:
+    """The day before or after the board's, if this board knows that it can be asked for."""
+    found = (date.fromisoformat(facts.date) + timedelta(days=step)).isoformat()
+    if step < 0:
+        return found if found >= facts.days[0].date else None
+    return found if found <= f"{_made(facts):%Y-%m-%d}" else None

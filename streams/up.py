@@ -1,0 +1,93 @@
+"""`tokenpulse up`: the embedded stack for a person who looks at it, until Ctrl-C."""
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from streams.config import Settings
+from streams.embedded import StackError
+from streams.local import LocalStack
+from streams.running import RunningStack, leave_note
+
+BYTES_PER_EVENT = 208  # in the broker's memory, measured as streams/local.py says
+
+
+def run_up(settings: Settings) -> int:
+    """Run everything until Ctrl-C or SIGTERM; the exit status, 0.
+
+    A second Ctrl-C stops hard. Raises StackError where it cannot start.
+    """
+    stack = LocalStack(settings, workers=settings.local.workers, exporter=True, simulate=True)
+    signalled = threading.Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        stack.interrupt(hard=signalled.is_set() and number == signal.SIGINT)
+        signalled.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    try:
+        stack.start()
+        leave_note(stack.log_dir, _running(stack))
+        _announce(stack)
+        signalled.wait()
+        _print("stopping")
+    except StackError:
+        if not signalled.is_set():
+            raise
+    finally:
+        stack.stop()
+    return 0
+
+
+def _running(stack: LocalStack) -> RunningStack:
+    kafka = stack.settings.kafka
+    return RunningStack(
+        pid=os.getpid(),
+        started_at_ms=time.time_ns() // 1_000_000,
+        board_url=f"{stack.exporter_url}/",
+        redis_url=stack.redis_url,
+        group=kafka.group,
+        topic=kafka.topic,
+    )
+
+
+def _announce(stack: LocalStack) -> None:
+    settings = stack.settings
+    rate = settings.local.events_per_s
+    mb_per_h = rate * 3600 * BYTES_PER_EVENT / 1e6
+    _print(
+        f"  board    {stack.exporter_url}/\n"
+        f"  daily    {stack.exporter_url}/daily\n"
+        f"  metrics  {stack.exporter_url}/metrics\n"
+        f"  Kafka    {stack.bootstrap}, topic {settings.kafka.topic}\n"
+        f"  Redis    {stack.redis_url}\n"
+        f"  logs     {stack.log_dir}\n"
+        f"Tokenpulse runs, with {rate:g} simulated requests a second{_past(settings)}.\n"
+        "Break something, in another terminal:\n"
+        f"  {_command()} scenario outage --region eu-west-1 --for 5m\n"
+        f"Everything is in memory, about {mb_per_h:.0f} MB more an hour, and gone at the end.\n"
+        "Ctrl-C stops it."
+    )
+
+
+def _past(settings: Settings) -> str:
+    minutes = settings.local.past_s / 60
+    return f", and those of the last {minutes:.0f} minutes" if minutes else ""
+
+
+def _command() -> str:
+    """How this command is called from the present directory."""
+    name = Path(sys.argv[0])
+    if shutil.which(name.name) == str(name) or not name.is_absolute():
+        return name.name if name.is_absolute() else str(name)
+    return shlex.quote(os.path.relpath(name))
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)

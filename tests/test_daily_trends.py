@@ -1,0 +1,110 @@
+"""Norms are medians of days, and a change says whether it is for the better."""
+
+from dataclasses import replace
+
+import pytest
+
+from alerts.loading import load_policies
+from alerts.targets import targets_of
+from exporters.daily.counts import Counts
+from exporters.daily.facts import BoardTargets, Day, Value
+from exporters.daily.trends import base_of, trends
+from exporters.daily.values import board_targets, latency_mark, values_of
+
+NONE = BoardTargets(None, None, None, None, None)
+TARGETS = board_targets(targets_of(load_policies(["default"])))
+
+
+def day(state="sealed", **values):
+    shown = values_of(Counts(requests=1, eligible=1), NONE)
+    known = {name: Value(value, 1, "unknown") for name, value in values.items()}
+    nothing = {name: Value(None, 0, "unknown") for name in ("tokens", "availability_ratio")}
+    return Day("2026-11-10", 0, 86_400, state, True, replace(shown, **{**nothing, **known}))
+
+
+def of(found, metric):
+    return next(one for one in found if one.metric == metric)
+
+
+def test_the_norm_is_the_median_so_one_bad_day_changes_nothing():
+    before = [day(ttft_p95_s=0.2) for _ in range(27)] + [day(ttft_p95_s=9.0)]
+    found = of(trends(day(ttft_p95_s=0.25), before), "ttft_p95_s")
+    assert (found.norm_7d, found.norm_28d) == (0.2, 0.2)
+    assert found.change_28d == pytest.approx(0.05)
+    assert found.better is False
+
+
+@pytest.mark.parametrize(
+    ("days_known", "weekly", "monthly"), [(2, False, False), (3, True, False), (7, True, True)]
+)
+def test_a_norm_needs_three_days_of_a_week_and_seven_of_four(days_known, weekly, monthly):
+    before = [day() for _ in range(28 - days_known)]
+    before += [day(ttft_p95_s=0.2) for _ in range(days_known)]
+    found = of(trends(day(ttft_p95_s=0.1), before), "ttft_p95_s")
+    assert (found.norm_7d is not None, found.norm_28d is not None) == (weekly, monthly)
+    assert found.better is (True if weekly else None)
+
+
+def test_only_the_28_days_before_count():
+    before = [day(ttft_p95_s=9.0) for _ in range(31)] + [day(ttft_p95_s=0.2) for _ in range(28)]
+    assert of(trends(day(ttft_p95_s=0.2), before), "ttft_p95_s").norm_28d == 0.2
+
+
+def test_tokens_change_as_a_share_and_not_while_the_day_runs():
+    before = [day(tokens=1_000.0) for _ in range(28)]
+    over = of(trends(day(tokens=900.0), before), "tokens")
+    assert (over.change_28d, over.better) == (-0.1, False)
+    running = of(trends(day("running", tokens=400.0), before), "tokens")
+    assert (running.norm_28d, running.change_28d, running.better) == (1_000.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "better"),
+    [
+        ("availability_ratio", 0.95, True),
+        ("cache_hit_ratio", 0.4, False),
+        ("tpot_p95_s", 0.04, True),
+        ("tpot_p95_s", 0.06, False),
+    ],
+)
+def test_less_is_better_for_latencies_alone(metric, value, better):
+    norm = {"availability_ratio": 0.9, "cache_hit_ratio": 0.5, "tpot_p95_s": 0.05}[metric]
+    before = [day(**{metric: norm}) for _ in range(28)]
+    assert of(trends(day(**{metric: value}), before), metric).better is better
+
+
+def test_a_change_is_explained_against_28_days_else_7_else_the_one_before():
+    one, empty = day(tokens=1.0), replace(day(), values=values_of(Counts(), NONE))
+    assert base_of([]) is None
+    assert base_of([empty] * 28) is None
+    assert len(base_of([one]).days) == 1
+    assert len(base_of([one] * 5 + [empty] * 2).days) == 5
+    assert len(base_of([one] * 40).days) == 28
+
+
+@pytest.mark.parametrize(
+    ("metric", "marks"),
+    [
+        ("ttft_p95_s", {0.15: "best", 0.151: "met", 0.2999: "met", 0.3: "missed", None: "unknown"}),
+        ("availability_ratio", {0.9995: "best", 0.9994: "met", 0.999: "met", 0.99899: "missed"}),
+        ("cache_hit_ratio", {0.4: "best", 0.6: "best", 0.7: "best", 0.39: "missed"}),
+    ],
+)
+def test_marks_against_the_shipped_targets(metric, marks):
+    for value, mark in marks.items():
+        counts = Counts(requests=1, eligible=100_000, input_tokens=100_000)
+        if metric == "availability_ratio":
+            counts = replace(counts, successes=round(value * 100_000))
+        elif metric == "cache_hit_ratio":
+            counts = replace(counts, cached_tokens=round(value * 100_000))
+        else:
+            assert latency_mark(value, TARGETS.ttft_p95_s) == mark
+            continue
+        assert getattr(values_of(counts, TARGETS), metric).mark == mark, value
+
+
+def test_without_a_target_nothing_is_judged():
+    counts = Counts(requests=1, eligible=1, successes=1, input_tokens=10, cached_tokens=5)
+    values = values_of(counts, NONE)
+    assert {values.availability_ratio.mark, values.cache_hit_ratio.mark} == {"unknown"}
+    assert values.availability_ratio.value == 1
