@@ -6,7 +6,7 @@ JOBS ?= 2
 MINUTES ?= 5
 SEED ?=
 
-.PHONY: help setup up test chaos lint bench lock audit docs clean
+.PHONY: help setup up test chaos lint bench lock audit docs dashboards screenshots secrets clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,8 +45,14 @@ lint: .venv/.dev ## formatting, lint and types
 bench: .venv/.run ## events per second of the whole path, beside plain clients in the same run
 	@$(BIN)/python -m bench.pipeline $(ARGS)
 
-docs: .venv/.run ## write the generated documents again
+docs: dashboards ## write the generated documents and dashboards again
 	@$(BIN)/python docs/generate.py
+
+dashboards: .venv/.dev ## write the Grafana dashboards again, from catalogue and policy
+	@$(BIN)/python -m grafana.generate
+
+screenshots: .venv/.dev ## take the README's pictures again, from the running product
+	@$(BIN)/python docs/screenshots.py $(ARGS)
 
 lock: .venv/.dev ## resolve the dependencies again, with hashes
 	$(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host \
@@ -54,6 +60,12 @@ lock: .venv/.dev ## resolve the dependencies again, with hashes
 	$(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
 		--no-emit-trusted-host --no-emit-find-links --extra local --extra dev -c requirements.lock \
 		-o requirements-dev.lock pyproject.toml
+	$(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --build-deps-for wheel -c requirements.lock \
+		-o requirements-image.lock pyproject.toml
+
+secrets: ## make the passwords and certificates that docker-compose.yml reads; keeps what is there
+	@bash deploy/make-secrets.sh
 
 audit: .venv/.dev ## known vulnerabilities of the locked dependencies
 	@$(BIN)/python .ci/audit.py

@@ -1,0 +1,240 @@
+"""Cache: how much of the input comes from the prompt cache, what that is worth, and who misses."""
+
+from collections.abc import Iterator
+
+from grafana_foundation_sdk.models import dashboard
+
+from exporters import catalogue, catalogue_money
+from grafana import words
+from grafana.frame import CELL, Section, Variable, board, link_to, trust, window_variable
+from grafana.panels import Column, Panel, Query, graph, listing, number
+from grafana.queries import AnyOf, Chosen, Match, rate, window
+from grafana.thresholds import WARNING, Limits
+from streams.sections import Exporter
+
+SPAN = Chosen("window")
+_SHOWN = 20  # worst customers
+_MODEL = Chosen("model")
+_INPUT = AnyOf(("uncached_input", "cached_input"))
+
+VARIABLES = (
+    Variable(
+        "model",
+        "Model",
+        "Models to show by name; the first row is of the whole fleet.",
+        catalogue.WINDOW_INPUT_TOKENS,
+        {"scope": "model"},
+    ),
+    Variable(
+        "segment",
+        "Segment",
+        "Segments of the customer directory; `All` includes customers without one.",
+        catalogue.WINDOW_INPUT_TOKENS,
+        {"scope": "customer"},
+        optional=True,
+    ),
+    Variable(
+        "customer",
+        "Customer",
+        "Customers of the chosen segments, of those with the most requests.",
+        catalogue.WINDOW_INPUT_TOKENS,
+        {"scope": "customer", "segment": Chosen("segment")},
+    ),
+)
+_WHO: dict[str, Match] = {"segment": Chosen("segment"), "customer": Chosen("customer")}
+
+
+def cache(limits: Limits) -> dashboard.Dashboard:
+    """The board."""
+    return board(
+        "cache",
+        "For whoever looks after the margin: the prompt cache's hit ratio against its bands, what "
+        "it saves and what it could, by model, and the customers to talk to first.",
+        (
+            Section("The fleet", tuple(_fleet(limits))),
+            trust(SPAN),
+            Section("Over time", tuple(_over_time(limits))),
+            Section("By model", tuple(_models(limits))),
+            Section("Worst customers", tuple(_customers(limits))),
+        ),
+        # Customers are published over fewer windows than models.
+        (window_variable(Exporter().customer_windows, "24h"), *VARIABLES),
+        since="now-24h",
+        refresh="1m",
+    )
+
+
+def _fleet(limits: Limits) -> Iterator[Panel]:
+    yield number(
+        "Cache hit ratio",
+        f"Input tokens read from the prompt cache. {words.cache_target(limits)}",
+        window(catalogue.CACHE_HIT_RATIO, "fleet", SPAN),
+        "percentunit",
+        limits.cache_hit,
+        width=4,
+        decimals=1,
+    )
+    for title, about, spec in (
+        (
+            "Saved",
+            "US dollars of input price that the cache saved in the window, its writes paid for. "
+            "Below 0 writing costs more than reading saves.",
+            catalogue_money.CACHE_SAVED,
+        ),
+        (
+            "Lost",
+            "US dollars more that would have been saved at the target hit ratio, model by model.",
+            catalogue_money.CACHE_LOST,
+        ),
+    ):
+        yield number(
+            title,
+            about,
+            window(spec, "fleet", SPAN),
+            "currencyUSD",
+            width=4,
+            unknown="no prices",
+        )
+    yield number(
+        "Tokens without a price",
+        "Input tokens in the window of models that the price book does not have: the dollars are "
+        "of the rest.",
+        window(catalogue_money.UNPRICED_TOKENS, "fleet", SPAN),
+        "short",
+        ((None, "green"), (1, WARNING)),
+        width=4,
+        unknown="no prices",
+    )
+    yield number(
+        "Input tokens",
+        "In the window, cached included: how much the ratio weighs.",
+        window(catalogue.WINDOW_INPUT_TOKENS, "fleet", SPAN),
+        "short",
+        width=4,
+    )
+    yield number(
+        "Written to the cache",
+        "Tokens written in the window. Writes without later hits are money lost.",
+        window(catalogue.WINDOW_CACHE_WRITE_TOKENS, "fleet", SPAN),
+        "short",
+        width=4,
+    )
+
+
+def _over_time(limits: Limits) -> Iterator[Panel]:
+    hits = catalogue.CACHE_HIT_RATIO
+    yield graph(
+        "Cache hit ratio of the fleet",
+        words.cache_target(limits),
+        tuple(Query(window(hits, "fleet", span), span) for span in ("5m", "1h", "24h")),
+        "percentunit",
+        limits.cache_hit,
+        most=1,
+    )
+    yield graph(
+        "Input tokens/s",
+        "Read fresh, or from the cache; chosen models.",
+        (
+            Query(rate(catalogue.TOKENS_TOTAL, ("type",), type=_INPUT, model=_MODEL), "{{type}}"),
+            Query(rate(catalogue.CACHE_WRITE_TOKENS_TOTAL, model=_MODEL), "written"),
+        ),
+        "short",
+    )
+    yield graph(
+        "Dollars of the window",
+        "Saved, and lost against the target, over the window chosen above, at each moment.",
+        (
+            Query(window(catalogue_money.CACHE_SAVED, "fleet", SPAN), "saved"),
+            Query(window(catalogue_money.CACHE_LOST, "fleet", SPAN), "lost"),
+        ),
+        "currencyUSD",
+        least=None,
+    )
+
+
+def _models(limits: Limits) -> Iterator[Panel]:
+    hits = window(catalogue.CACHE_HIT_RATIO, "model", SPAN, model=_MODEL)
+    yield graph(
+        "Cache hit ratio by model",
+        words.cache_target(limits),
+        (Query(hits, "{{model}}"),),
+        "percentunit",
+        limits.cache_hit,
+        width=10,
+        most=1,
+    )
+    yield listing(
+        "Models",
+        "The window chosen above; the dearest misses first.",
+        ("model",),
+        (
+            Column("Hit ratio", hits, "percentunit", limits.cache_hit, 1),
+            Column(
+                "Input tokens",
+                window(catalogue.WINDOW_INPUT_TOKENS, "model", SPAN, model=_MODEL),
+                "short",
+            ),
+            Column(
+                "Saved",
+                window(catalogue_money.CACHE_SAVED, "model", SPAN, model=_MODEL),
+                "currencyUSD",
+            ),
+            Column(
+                "Lost",
+                window(catalogue_money.CACHE_LOST, "model", SPAN, model=_MODEL),
+                "currencyUSD",
+            ),
+            Column(
+                "Without a price",
+                window(catalogue_money.UNPRICED_TOKENS, "model", SPAN, model=_MODEL),
+                "short",
+            ),
+        ),
+        links={"model": link_to("live", model=CELL)},
+        sort_by="Lost",
+        width=14,
+    )
+
+
+def _customers(limits: Limits) -> Iterator[Panel]:
+    hits = window(catalogue.CACHE_HIT_RATIO, "customer", SPAN, **_WHO)
+    lost = window(catalogue_money.CACHE_LOST, "customer", SPAN, **_WHO)
+    yield listing(
+        "Customers that lose the most",
+        f"The {_SHOWN} with the dearest misses in the window. Talk to them about stable prompt "
+        "prefixes first.",
+        ("customer", "segment"),
+        (
+            Column("Lost", lost, "currencyUSD", decimals=2),
+            Column(
+                "Saved",
+                window(catalogue_money.CACHE_SAVED, "customer", SPAN, **_WHO),
+                "currencyUSD",
+                decimals=2,
+            ),
+        ),
+        among=f"topk({_SHOWN}, {lost})",
+        links={"customer": link_to("sla", customer=CELL)},
+        sort_by="Lost",
+        width=12,
+        height=10,
+    )
+    yield listing(
+        "Customers with the lowest hit ratio",
+        f"The {_SHOWN} lowest in the window, and how many input tokens that is of.",
+        ("customer", "segment"),
+        (
+            Column("Hit ratio", hits, "percentunit", limits.cache_hit, 1),
+            Column(
+                "Input tokens",
+                window(catalogue.WINDOW_INPUT_TOKENS, "customer", SPAN, **_WHO),
+                "short",
+            ),
+        ),
+        among=f"bottomk({_SHOWN}, {hits})",
+        links={"customer": link_to("sla", customer=CELL)},
+        sort_by="Hit ratio",
+        ascending=True,
+        width=12,
+        height=10,
+    )

@@ -1,0 +1,319 @@
+"""Daily Reliability Board: the numbers of the day against target, norm and promise, for the CRO."""
+
+from collections.abc import Iterator
+
+from grafana_foundation_sdk.models import dashboard
+
+from exporters import catalogue, catalogue_money, catalogue_objectives
+from grafana import words
+from grafana.frame import CELL, Section, board, link_to, trust
+from grafana.panels import Column, Panel, Query, graph, listing, note, number
+from grafana.queries import AnyOf, Match, newest, window
+from grafana.thresholds import Limits, bad_above, bad_below
+
+DAY, NORM = "24h", "30d"
+SHOWN = ("day", "24h", "3d", "30d", "month")
+_SHOWN = 20  # promises with the least budget
+_ABOUT_NOW = "Over the last 24 hours."
+
+
+def daily(limits: Limits) -> dashboard.Dashboard:
+    """The board."""
+    return board(
+        "daily",
+        "For the Chief Revenue Officer: what the last day was like, against target and against the "
+        "last 30 days, what moved it, and what it costs. Closed days, sealed and to print, are the "
+        "daily board of the exporter at `/daily`.",
+        (
+            Section("The last 24 hours", tuple(_numbers(limits))),
+            trust(DAY),
+            Section("Against the norm", tuple(_norm(limits))),
+            Section("The last 30 days", tuple(_trend(limits))),
+            Section("What moved: 24 hours against 30 days", tuple(_movers(limits))),
+            Section("Promises and money", tuple(_promises())),
+        ),
+        since="now-30d",
+        refresh="5m",
+    )
+
+
+def _numbers(limits: Limits) -> Iterator[Panel]:
+    yield number(
+        "Tokens processed",
+        f"{_ABOUT_NOW} Input and output.",
+        words.tokens("fleet", DAY),
+        "short",
+        width=4,
+    )
+    yield number(
+        "P95 TTFT",
+        f"Time to first token. {_ABOUT_NOW} {words.under(limits.targets.ttft_p95_s)}",
+        words.p95(catalogue.TTFT_SECONDS, "fleet", DAY),
+        "s",
+        limits.ttft,
+    )
+    yield number(
+        "P95 TPOT",
+        f"Time per output token. {_ABOUT_NOW} {words.under(limits.targets.tpot_p95_s)}",
+        words.p95(catalogue.TPOT_SECONDS, "fleet", DAY),
+        "s",
+        limits.tpot,
+    )
+    yield number(
+        "Uptime",
+        f"Successes of the requests that count. {_ABOUT_NOW} {words.availability_target(limits)}",
+        window(catalogue.AVAILABILITY_RATIO, "fleet", DAY),
+        "percentunit",
+        limits.availability,
+        width=4,
+        decimals=3,
+    )
+    yield number(
+        "Cache hit ratio",
+        f"{_ABOUT_NOW} {words.cache_target(limits)}",
+        window(catalogue.CACHE_HIT_RATIO, "fleet", DAY),
+        "percentunit",
+        limits.cache_hit,
+        width=4,
+        decimals=1,
+    )
+    yield number(
+        "Error budget left",
+        "Of the promise that has the least left; below 0 it is missed.",
+        f"min({words.of_promises(catalogue_objectives.BUDGET_LEFT)})",
+        "percentunit",
+        bad_below(0),
+    )
+    yield number(
+        "Credits due",
+        "US dollars if the month ended now, of the contracts whose fee is known.",
+        f"sum({words.of_promises(catalogue_objectives.CREDIT_DUE)})",
+        "currencyUSD",
+        bad_above(1),
+        unknown="none known",
+    )
+
+
+def _norm(limits: Limits) -> Iterator[Panel]:
+    spans = AnyOf(SHOWN)
+
+    tokens = window(catalogue.WINDOW_TOKENS, "fleet", spans, ("window", "type"))
+    uptime = window(catalogue.AVAILABILITY_RATIO, "fleet", spans, ("window",))
+    hits = window(catalogue.CACHE_HIT_RATIO, "fleet", spans, ("window",))
+    yield listing(
+        "The same numbers by window",
+        "`day` and `month` are the running calendar ones, all others end now. A window with little "
+        "coverage says little yet.",
+        ("window",),
+        (
+            Column("P95 TTFT", _p95("ttft", spans), "s", limits.ttft),
+            Column("P95 TPOT", _p95("tpot", spans), "s", limits.tpot),
+            Column("Uptime", uptime, "percentunit", limits.availability, 3),
+            Column("Cache hit", hits, "percentunit", limits.cache_hit, 1),
+            Column("Tokens", f"sum by (window) ({tokens})", "short"),
+            Column(
+                "Coverage",
+                newest(catalogue.WINDOW_COVERAGE, ("window",), window=spans),
+                "percentunit",
+            ),
+        ),
+        width=16,
+        height=8,
+    )
+    yield note(
+        "How to read this board",
+        "What the board is for.",
+        "- A colour is a verdict against the target of the policy; without one there is no colour."
+        "\n- The row above says whether the numbers can be trusted."
+        "\n- Percentiles are of all requests of a window, never means of percentiles."
+        "\n- The sealed record of a closed day is the exporter's `/daily`, as HTML, PDF and CSV.",
+        width=8,
+        height=8,
+    )
+
+
+def _p95(what: str, spans: Match) -> str:
+    spec = catalogue.WINDOW_QUANTILES[what]
+    return window(spec, "fleet", spans, ("window",), quantile="0.95")
+
+
+def _trend(limits: Limits) -> Iterator[Panel]:
+    about = "Each point is the 24 hours before it."
+    for title, expr, unit, thresholds, said in (
+        (
+            "P95 TTFT",
+            words.p95(catalogue.TTFT_SECONDS, "fleet", DAY),
+            "s",
+            limits.ttft,
+            words.under(limits.targets.ttft_p95_s),
+        ),
+        (
+            "P95 TPOT",
+            words.p95(catalogue.TPOT_SECONDS, "fleet", DAY),
+            "s",
+            limits.tpot,
+            words.under(limits.targets.tpot_p95_s),
+        ),
+        (
+            "Cache hit ratio",
+            window(catalogue.CACHE_HIT_RATIO, "fleet", DAY),
+            "percentunit",
+            limits.cache_hit,
+            words.cache_target(limits),
+        ),
+    ):
+        yield graph(
+            f"{title}, day by day",
+            f"{about} {said}",
+            (Query(expr, "24 hours"),),
+            unit,
+            thresholds,
+            step="1h",
+        )
+    yield graph(
+        "Uptime, day by day",
+        f"{about} {words.availability_target(limits)}",
+        (Query(window(catalogue.AVAILABILITY_RATIO, "fleet", DAY), "24 hours"),),
+        "percentunit",
+        limits.availability,
+        width=12,
+        least=None,
+        most=1,
+        step="1h",
+    )
+    yield graph(
+        "Tokens, day by day",
+        f"{about} Input and output.",
+        (Query(words.tokens("fleet", DAY), "24 hours"),),
+        "short",
+        width=12,
+        step="1h",
+    )
+
+
+def _movers(limits: Limits) -> Iterator[Panel]:
+    for name in ("model", "region"):
+        ttft = words.p95(catalogue.TTFT_SECONDS, name, DAY)
+        norm = words.p95(catalogue.TTFT_SECONDS, name, NORM)
+        yield listing(
+            f"Every {name} against its own norm",
+            "The last 24 hours, and how far they are from the last 30 days: above 0 is slower, or "
+            "more. The greatest rise of the P95 TTFT first.",
+            (name,),
+            (
+                Column("P95 TTFT", ttft, "s", limits.ttft),
+                Column("TTFT change", f"{ttft} / {norm} - 1", "percentunit", decimals=1),
+                Column(
+                    "Uptime",
+                    window(catalogue.AVAILABILITY_RATIO, name, DAY),
+                    "percentunit",
+                    limits.availability,
+                    3,
+                ),
+                Column(
+                    "Cache hit",
+                    window(catalogue.CACHE_HIT_RATIO, name, DAY),
+                    "percentunit",
+                    limits.cache_hit,
+                    1,
+                ),
+                Column(
+                    "Cache change",
+                    f"{window(catalogue.CACHE_HIT_RATIO, name, DAY)}"
+                    f" - {window(catalogue.CACHE_HIT_RATIO, name, NORM)}",
+                    "percentunit",
+                    decimals=1,
+                ),
+                Column("Tokens", words.tokens(name, DAY), "short"),
+            ),
+            links={name: link_to("live", **{name: CELL})},
+            sort_by="TTFT change",
+        )
+    by = ("segment",)
+    yield listing(
+        "Segments",
+        "The last 24 hours of the largest customers, by the segment that the customer directory "
+        "gives them.",
+        by,
+        (
+            Column("Uptime", _by_segment(), "percentunit", limits.availability, 3),
+            Column("Requests", _segment_sum("outcome"), "short"),
+            Column("Tokens", _segment_sum("type"), "short"),
+        ),
+        sort_by="Tokens",
+        width=24,
+        height=6,
+    )
+
+
+def _segment_sum(of: str) -> str:
+    spec = catalogue.WINDOW_TOKENS if of == "type" else catalogue.WINDOW_REQUESTS
+    return f"sum by (segment) ({window(spec, 'customer', DAY, ('customer', 'segment', of))})"
+
+
+def _by_segment() -> str:
+    eligible = window(catalogue.WINDOW_ELIGIBLE_REQUESTS, "customer", DAY)
+    good = f"{window(catalogue.AVAILABILITY_RATIO, 'customer', DAY)} * {eligible}"
+    return f"sum by (segment) ({good}) / sum by (segment) ({eligible})"
+
+
+def _promises() -> Iterator[Panel]:
+    labels = ("policy", "objective", *catalogue_objectives.SCOPE)
+    budget = words.of_promises(catalogue_objectives.BUDGET_LEFT)
+    yield listing(
+        "Promises",
+        f"The running period: the {_SHOWN} with the least error budget. Credits as if the month "
+        "ended now.",
+        labels,
+        (
+            Column(
+                "Attained",
+                words.of_promises(catalogue_objectives.ATTAINMENT),
+                "percentunit",
+                decimals=3,
+            ),
+            Column(
+                "Target",
+                words.of_promises(catalogue_objectives.TARGET),
+                "percentunit",
+                decimals=3,
+            ),
+            Column("Budget left", budget, "percentunit", bad_below(0)),
+            Column("Credit due", words.of_promises(catalogue_objectives.CREDIT_DUE), "currencyUSD"),
+            Column(
+                "Credit projected",
+                words.of_promises(catalogue_objectives.CREDIT_PROJECTED),
+                "currencyUSD",
+            ),
+        ),
+        links={
+            "customer": link_to("sla", customer=CELL),
+            "objective": link_to("sla", objective=CELL),
+        },
+        among=f"bottomk({_SHOWN}, {budget})",
+        sort_by="Budget left",
+        ascending=True,
+        width=16,
+    )
+    for title, about, spec in (
+        (
+            "Saved by the cache",
+            "US dollars of input price that the prompt cache saved, its writes paid for. "
+            "Only models with a price.",
+            catalogue_money.CACHE_SAVED,
+        ),
+        (
+            "Lost to cache misses",
+            "US dollars more that would have been saved at the target cache hit ratio.",
+            catalogue_money.CACHE_LOST,
+        ),
+    ):
+        yield number(
+            title,
+            f"{_ABOUT_NOW} {about}",
+            window(spec, "fleet", DAY),
+            "currencyUSD",
+            width=4,
+            height=8,
+            unknown="no prices",
+        )

@@ -1,0 +1,356 @@
+"""SRE Live: is it well, and if not, where. The first row answers in one glance."""
+
+from collections.abc import Iterator
+
+from grafana_foundation_sdk.models import dashboard
+
+from alerts import pipeline_rules
+from exporters import catalogue, catalogue_health, catalogue_objectives
+from exporters.spec import Spec
+from grafana import words
+from grafana.frame import CELL, Section, Variable, alerts, board, link_to, trust
+from grafana.panels import Column, Link, Named, Panel, Query, graph, heat, listing, number
+from grafana.queries import added, newest, rate, window
+from grafana.thresholds import BAD, GOOD, WARNING, Limits, bad_above, bad_below
+
+SPAN = "5m"  # of all numbers: long enough for a P95, short enough to act on
+BUDGET_AT_RISK = 0.25
+NOT_TO_ONE = {"customer": ""}  # promises that are not to a customer
+
+_SERIES = {"scope": "series", "window": SPAN}
+_REGION = Variable(
+    "region",
+    "Region",
+    "Regions to show by name; the first row is always of the whole fleet.",
+    catalogue.WINDOW_REQUESTS,
+    {**_SERIES},
+)
+_MODEL = Variable(
+    "model",
+    "Model",
+    "Models to show, of those that the chosen regions serve.",
+    catalogue.WINDOW_REQUESTS,
+    {**_SERIES, "region": words.CHOSEN["region"]},
+)
+_CHANNEL = Variable(
+    "channel",
+    "Channel",
+    "Channels to show, of those through which the chosen models are sold.",
+    catalogue.WINDOW_REQUESTS,
+    {**_SERIES, "region": words.CHOSEN["region"], "model": words.CHOSEN["model"]},
+)
+VARIABLES = (_REGION, _MODEL, _CHANNEL)
+
+
+def live(limits: Limits) -> dashboard.Dashboard:
+    """The board."""
+    return board(
+        "live",
+        "For the SRE on call: the state of the whole fleet in the first row, then what burns, then "
+        "where: by model, region and channel. Windows are in event time.",
+        (
+            Section("Health at a glance: the whole fleet, last 5 minutes", tuple(_glance(limits))),
+            trust(SPAN),
+            Section("What is wrong", tuple(_wrong(limits))),
+            Section("The fleet over time", tuple(_fleet(limits))),
+            *(
+                Section(f"By {name}", tuple(_by(limits, name)))
+                for name in ("model", "region", "channel")
+            ),
+            Section("What is chosen above: region, model and channel", tuple(_chosen(limits))),
+            Section("Distributions; dots lead to traces", tuple(_heatmaps())),
+        ),
+        VARIABLES,
+        since="now-1h",
+        refresh="10s",
+    )
+
+
+def _glance(limits: Limits) -> Iterator[Panel]:
+    budget = words.of_promises(catalogue_objectives.BUDGET_LEFT, **NOT_TO_ONE)
+    burn = words.of_promises(catalogue_objectives.BURN_RATE, **NOT_TO_ONE, window="1h")
+    yield number(
+        "SLO state",
+        "Of the promises of all policies, the one with the least error budget left; those to "
+        "single customers are on Customer SLA. Latencies and cache stand beside it.",
+        f"min({budget})",
+        "percentunit",
+        bad_below(0, BUDGET_AT_RISK),
+        named=Named(
+            ranges=(
+                (None, -1e-9, "MISSED", BAD),
+                (-1e-9, BUDGET_AT_RISK, "AT RISK", WARNING),
+                (BUDGET_AT_RISK, None, "MET", GOOD),
+            )
+        ),
+    )
+    yield number(
+        "Burn rate, 1h",
+        "Speed at which the fastest burning error budget was spent over the last hour; 1 spends "
+        "all of it in the period. Colours: the rates at which rules tell of it.",
+        f"max({burn})",
+        "none",
+        limits.burn,
+        decimals=1,
+    )
+    yield number(
+        "P95 TTFT",
+        f"Time to first token. {words.under(limits.targets.ttft_p95_s)}",
+        words.p95(catalogue.TTFT_SECONDS, "fleet", SPAN),
+        "s",
+        limits.ttft,
+    )
+    yield number(
+        "P95 TPOT",
+        f"Time per output token. {words.under(limits.targets.tpot_p95_s)}",
+        words.p95(catalogue.TPOT_SECONDS, "fleet", SPAN),
+        "s",
+        limits.tpot,
+    )
+    yield number(
+        "Cache hit ratio",
+        f"Input tokens read from the prompt cache. {words.cache_target(limits)}",
+        window(catalogue.CACHE_HIT_RATIO, "fleet", SPAN),
+        "percentunit",
+        limits.cache_hit,
+        decimals=1,
+    )
+    yield number(
+        "Error ratio",
+        "Failures of the requests that count for availability. Red where it spends error budget "
+        f"faster than the target allows. {words.availability_target(limits)}",
+        words.error_ratio("fleet", SPAN),
+        "percentunit",
+        limits.errors,
+        decimals=3,
+    )
+    yield number(
+        "Tokens/s",
+        "Tokens processed a second, input and output.",
+        words.tokens_per_s("fleet", SPAN),
+        "short",
+        decimals=1,
+    )
+    yield number(
+        "Data freshness",
+        "Age of the newest event when it was exported, of the slowest partition.",
+        newest(catalogue_health.PARTITION_FRESHNESS),
+        "s",
+        bad_above(pipeline_rules.BEHIND_AFTER_S),
+        decimals=1,
+    )
+
+
+def _wrong(limits: Limits) -> Iterator[Panel]:
+    budget = words.of_promises(catalogue_objectives.BUDGET_LEFT, **NOT_TO_ONE)
+    burn = words.of_promises(catalogue_objectives.BURN_RATE, **NOT_TO_ONE, window="1h")
+    names = ("alertname", "severity", "objective", "model", "region", "customer", "partition")
+    yield listing(
+        "Alerts that fire",
+        "Pages and tickets of Tokenpulse at this moment; empty when all is well.",
+        names,
+        (Column("firing", alerts(*names), "bool_yes_no"),),
+        links={"customer": link_to("sla", customer=CELL)},
+        sort_by="severity",
+        ascending=True,
+        width=10,
+    )
+    yield graph(
+        "Burn rate by objective, 1h",
+        "Speed at which error budgets were spent over the last hour; 1 spends all in the period.",
+        (Query(burn, words.promise_legend()),),
+        "none",
+        limits.burn,
+        width=7,
+    )
+    yield graph(
+        "Error budget left by objective",
+        "Share of the error budget of the period so far; below 0 the promise is missed.",
+        (Query(budget, words.promise_legend()),),
+        "percentunit",
+        bad_below(0, BUDGET_AT_RISK),
+        width=7,
+        least=None,
+        most=1,
+    )
+
+
+def _fleet(limits: Limits) -> Iterator[Panel]:
+    for what, spec, target_s, thresholds in (
+        ("TTFT", catalogue.TTFT_SECONDS, limits.targets.ttft_p95_s, limits.ttft),
+        ("TPOT", catalogue.TPOT_SECONDS, limits.targets.tpot_p95_s, limits.tpot),
+    ):
+        yield graph(
+            f"{what} percentiles",
+            f"Percentiles over the last 5 minutes, of the whole fleet. For the P95: "
+            f"{words.under(target_s)}",
+            (Query(window(spec, "fleet", SPAN, ("quantile",)), "{{quantile}}"),),
+            "s",
+            thresholds,
+        )
+    yield graph(
+        "Error ratio over time",
+        f"Failures of the requests that count. {words.availability_target(limits)}",
+        (
+            Query(words.error_ratio("fleet", "1m"), "1m"),
+            Query(words.error_ratio("fleet", SPAN), SPAN),
+            Query(words.error_ratio("fleet", "1h"), "1h"),
+        ),
+        "percentunit",
+        limits.errors,
+    )
+    yield graph(
+        "Requests by outcome",
+        "Finished requests a second, probes not included.",
+        (Query(rate(catalogue.REQUESTS_TOTAL, ("outcome",)), "{{outcome}}"),),
+        "reqps",
+        stacked=True,
+    )
+    yield graph(
+        "Cache hit ratio over time",
+        words.cache_target(limits),
+        (
+            Query(window(catalogue.CACHE_HIT_RATIO, "fleet", SPAN), SPAN),
+            Query(window(catalogue.CACHE_HIT_RATIO, "fleet", "1h"), "1h"),
+        ),
+        "percentunit",
+        limits.cache_hit,
+        most=1,
+    )
+    yield graph(
+        "Tokens/s by type",
+        "Tokens processed a second; the types exclude one another.",
+        (Query(rate(catalogue.TOKENS_TOTAL, ("type",)), "{{type}}"),),
+        "short",
+        stacked=True,
+    )
+
+
+def _by(limits: Limits, name: str) -> Iterator[Panel]:
+    chosen, legend = {name: words.CHOSEN[name]}, f"{{{{{name}}}}}"
+
+    def percentile(spec: Spec) -> str:
+        return words.p95(spec, name, SPAN, **chosen)
+
+    errors = words.error_ratio(name, SPAN, **chosen)
+    hits = window(catalogue.CACHE_HIT_RATIO, name, SPAN, **chosen)
+    for what, spec, thresholds in (
+        ("TTFT", catalogue.TTFT_SECONDS, limits.ttft),
+        ("TPOT", catalogue.TPOT_SECONDS, limits.tpot),
+    ):
+        yield graph(
+            f"P95 {what} by {name}",
+            f"Over the last 5 minutes, against the target of the fleet; chosen {name}s.",
+            (Query(percentile(spec), legend),),
+            "s",
+            thresholds,
+        )
+    yield graph(
+        f"Error ratio by {name}",
+        f"Failures of the requests that count, over the last 5 minutes; chosen {name}s.",
+        (Query(errors, legend),),
+        "percentunit",
+        limits.errors,
+    )
+    links: dict[str, Link] = {}
+    if name in ("model", "region"):
+        links[name] = link_to("live", **{name: CELL})
+    yield listing(
+        f"Every {name} now",
+        "The last 5 minutes, the worst error ratio first. Below 20 samples a P95 is the largest "
+        "value.",
+        (name,),
+        (
+            Column("Errors", errors, "percentunit", limits.errors, 3),
+            Column("P95 TTFT", percentile(catalogue.TTFT_SECONDS), "s", limits.ttft),
+            Column("P95 TPOT", percentile(catalogue.TPOT_SECONDS), "s", limits.tpot),
+            Column("Samples", window(catalogue.TTFT_SAMPLES, name, SPAN, **chosen), "short"),
+            Column("Cache hit", hits, "percentunit", limits.cache_hit, 1),
+            Column("Tokens/s", words.tokens_per_s(name, SPAN, **chosen), "short"),
+            Column("Requests", words.requests(name, SPAN, **chosen), "short"),
+        ),
+        links=links,
+        sort_by="Errors",
+        width=24,
+        height=7,
+    )
+
+
+def _each(spec: Spec, **labels: str) -> str:
+    """The single series that are chosen: counts can be added up, percentiles cannot."""
+    return window(spec, "series", SPAN, **words.CHOSEN, **labels)
+
+
+def _chosen(limits: Limits) -> Iterator[Panel]:
+    eligible = _each(catalogue.WINDOW_ELIGIBLE_REQUESTS)
+    good = f"{_each(catalogue.AVAILABILITY_RATIO)} * {eligible}"
+    yield number(
+        "Error ratio of the chosen",
+        f"Over the last 5 minutes. {words.availability_target(limits)}",
+        f"1 - {added(good)} / {added(eligible)}",
+        "percentunit",
+        limits.errors,
+        width=4,
+        height=6,
+        decimals=3,
+    )
+    for what, target_s, samples in (
+        ("TTFT", limits.targets.ttft_p95_s, catalogue.TTFT_SAMPLES),
+        ("TPOT", limits.targets.tpot_p95_s, catalogue.TPOT_SAMPLES),
+    ):
+        if target_s is not None:
+            yield _within(what, target_s, samples)
+    cached = _each(catalogue.WINDOW_TOKENS, type="cached_input")
+    yield number(
+        "Cache hit ratio of the chosen",
+        f"Over the last 5 minutes. {words.cache_target(limits)}",
+        f"{added(cached)} / {added(_each(catalogue.WINDOW_INPUT_TOKENS))}",
+        "percentunit",
+        limits.cache_hit,
+        width=4,
+        height=6,
+        decimals=1,
+    )
+    yield graph(
+        "Requests of the chosen by outcome",
+        "Finished requests a second, probes not included.",
+        (Query(rate(catalogue.REQUESTS_TOTAL, ("outcome",), **words.CHOSEN), "{{outcome}}"),),
+        "reqps",
+        height=6,
+        stacked=True,
+    )
+
+
+def _within(what: str, target_s: float, samples: Spec) -> Panel:
+    """A P95 is under its target exactly when at least 95 % of the requests are."""
+    about = {"latency": what.lower(), "target_seconds": f"{target_s:g}"}
+    within = _each(catalogue.WITHIN_TARGET_RATIO, **about)
+    measured = _each(samples)
+    return number(
+        f"{what} within target of the chosen",
+        f"Share of requests at or under {target_s * 1e3:g} ms over the last 5 minutes, counted "
+        "exactly. At 95% the P95 is at its target.",
+        f"{added(f'round({within} * {measured})')} / {added(measured)}",
+        "percentunit",
+        bad_below(0.95),
+        width=4,
+        height=6,
+        decimals=2,
+    )
+
+
+def _heatmaps() -> Iterator[Panel]:
+    chosen = {"gen_ai_request_model": words.CHOSEN["model"], "region": words.CHOSEN["region"]}
+    for what, title in (
+        ("ttft", "Time to first token"),
+        ("tpot", "Time per output token"),
+        ("duration", "Request duration"),
+    ):
+        spec = catalogue.REQUEST_HISTOGRAMS[what]
+        yield heat(
+            title,
+            f"{spec.help} {spec.meaning} Chosen regions and models, requests a second by bucket. A "
+            "dot is one request that carried a trace id; it leads to its trace.",
+            rate(spec, ("le",), "_bucket", **chosen),
+            "s",
+        )

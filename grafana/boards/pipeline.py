@@ -1,0 +1,310 @@
+"""Pipeline Health: whether Tokenpulse itself is well, by partition and by worker."""
+
+from collections.abc import Iterator
+
+from grafana_foundation_sdk.models import dashboard
+
+from alerts import pipeline_rules
+from exporters import catalogue, catalogue_health
+from exporters.spec import Spec
+from grafana.frame import Section, Variable, board, trust
+from grafana.panels import Column, Panel, Query, graph, listing, number
+from grafana.queries import Chosen, age_s, increase, newest, rate
+from grafana.thresholds import BAD, GOOD, Limits, Steps, bad_above, bad_below
+
+SPAN = "1h"  # whose completeness the data trust tells
+PARTITION = {"partition": Chosen("partition")}
+_NONE_AT_ALL: Steps = ((None, GOOD), (0.5, BAD))  # an increase is not a whole number
+
+VARIABLES = (
+    Variable(
+        "partition",
+        "Partition",
+        "Partitions of the topic.",
+        catalogue_health.PARTITION_OFFSET,
+        {},
+    ),
+)
+
+
+def pipeline(limits: Limits) -> dashboard.Dashboard:
+    """The board. Its limits are those of the alert rules, not of a policy."""
+    return board(
+        "pipeline",
+        "For whoever runs Tokenpulse: is everything counted, how late, who counts it, and what was "
+        "refused. `docs/runbooks` says what to do about each alert.",
+        (
+            Section("Is everything counted?", tuple(_counted())),
+            trust(SPAN),
+            Section("Partitions", tuple(_partitions())),
+            Section("Records that were not counted", tuple(_refused())),
+            Section("Workers", tuple(_workers())),
+            Section("Exporters and windows", tuple(_exporters())),
+        ),
+        VARIABLES,
+        since="now-1h",
+        refresh="10s",
+    )
+
+
+def _counted() -> Iterator[Panel]:
+    halted = newest(catalogue_health.PARTITION_HALTED, ("partition", "reason"))
+    for title, about, expr in (
+        (
+            "Partitions halted",
+            "Partitions that a worker refuses to count until a person has looked.",
+            f"count({halted} == 1) or 0 * {newest(catalogue_health.STATE_READABLE)}",
+        ),
+        (
+            "Records lost",
+            "Gone from Kafka before they were counted, over the time shown.",
+            increase(catalogue_health.LOST_RECORDS),
+        ),
+        (
+            "State lost",
+            "Times the state of a partition was gone from Redis, over the time shown.",
+            increase(catalogue_health.STATE_LOSSES),
+        ),
+        (
+            "Records refused",
+            "Put on the dead-letter topic, over the time shown.",
+            increase(catalogue.REFUSED_TOTAL),
+        ),
+        (
+            "Duplicates",
+            "Recognised and not counted again, over the time shown.",
+            increase(catalogue.DUPLICATES_TOTAL),
+        ),
+        (
+            "Labels folded",
+            "Events counted under __other__, over the time shown.",
+            increase(catalogue.FOLDED_TOTAL),
+        ),
+    ):
+        thresholds = ((None, GOOD),) if title == "Duplicates" else _NONE_AT_ALL
+        yield number(title, about, expr, "short", thresholds, width=4, decimals=0)
+
+
+def _partitions() -> Iterator[Panel]:
+    def each(spec: Spec) -> str:
+        return newest(spec, ("partition",), **PARTITION)
+
+    for title, about, expr, unit, thresholds in (
+        (
+            "Lag of each partition",
+            "Records in Kafka that the state does not include yet.",
+            each(catalogue_health.PARTITION_LAG),
+            "short",
+            bad_above(pipeline_rules.MANY_WAITING),
+        ),
+        (
+            "Freshness of each partition",
+            "Age of the newest event when it was first exported.",
+            each(catalogue_health.PARTITION_FRESHNESS),
+            "s",
+            bad_above(pipeline_rules.BEHIND_AFTER_S),
+        ),
+        (
+            "Time to write a checkpoint",
+            "Rises with a slow Redis, before anything else shows it.",
+            each(catalogue_health.PARTITION_FLUSH),
+            "s",
+            None,
+        ),
+    ):
+        yield graph(title, about, (Query(expr, "{{partition}}"),), unit, *_given(thresholds))
+    archived = each(catalogue_health.PARTITION_ARCHIVE)
+    yield listing(
+        "Every partition now",
+        "Ages in seconds. A watermark stands still in silence and when the pipeline is stuck: the "
+        "lag tells which.",
+        ("partition",),
+        (
+            Column("Offset", each(catalogue_health.PARTITION_OFFSET), "none"),
+            Column(
+                "Lag",
+                each(catalogue_health.PARTITION_LAG),
+                "short",
+                bad_above(pipeline_rules.MANY_WAITING),
+            ),
+            Column("Uncommitted", each(catalogue_health.PARTITION_UNCOMMITTED), "short"),
+            Column(
+                "Worker age",
+                age_s(each(catalogue_health.PARTITION_PULSE)),
+                "s",
+                bad_above(pipeline_rules.STALE_AFTER_S),
+                1,
+            ),
+            Column(
+                "Checkpoint age",
+                age_s(each(catalogue_health.PARTITION_CHECKPOINT)),
+                "s",
+                decimals=1,
+            ),
+            Column(
+                "Watermark age", age_s(each(catalogue_health.PARTITION_WATERMARK)), "s", decimals=1
+            ),
+            Column(
+                "Archive age",
+                age_s(archived),
+                "s",
+                bad_above(pipeline_rules.ARCHIVE_STALE_AFTER_S),
+                0,
+            ),
+            Column("Ids remembered", each(catalogue_health.DUPLICATE_WINDOW_IDS), "short"),
+        ),
+        width=24,
+        height=7,
+    )
+    yield listing(
+        "Halted partitions",
+        "Empty when all is well. `tokenpulse partitions list` says where and why.",
+        ("partition", "reason"),
+        (
+            Column(
+                "halted",
+                newest(catalogue_health.PARTITION_HALTED, ("partition", "reason"), **PARTITION),
+                "bool_yes_no",
+            ),
+        ),
+        width=24,
+        height=4,
+    )
+
+
+def _given(thresholds: Steps | None) -> tuple[Steps, ...]:
+    return () if thresholds is None else (thresholds,)
+
+
+def _refused() -> Iterator[Panel]:
+    yield graph(
+        "Refused by reason",
+        "Records a second that were put on the dead-letter topic: a producer breaks the event "
+        "contract.",
+        (Query(rate(catalogue.REFUSED_TOTAL, ("reason",)), "{{reason}}"),),
+        "cps",
+    )
+    yield graph(
+        "Refused share",
+        "Of all records; red where a rule tells of it.",
+        (
+            Query(
+                f"{rate(catalogue.REFUSED_TOTAL)} / ({rate(catalogue.REFUSED_TOTAL)}"
+                f" + ({rate(catalogue.REQUESTS_TOTAL)}))",
+                "refused",
+            ),
+        ),
+        "percentunit",
+        bad_above(float(pipeline_rules.REFUSED_SHARE)),
+    )
+    yield graph(
+        "Duplicates and folded labels",
+        "Records a second that were recognised as seen before, and events counted under __other__.",
+        (
+            Query(rate(catalogue.DUPLICATES_TOTAL), "duplicates"),
+            Query(rate(catalogue.FOLDED_TOTAL, ("dimension",)), "folded {{dimension}}"),
+        ),
+        "cps",
+    )
+
+
+def _workers() -> Iterator[Panel]:
+    yield graph(
+        "Checkpoints refused",
+        "Fenced: another worker owns the partition, as at a rebalance. Conflicts: the state was "
+        "changed under a running worker. Rollbacks: Redis was set back.",
+        (
+            Query(rate(catalogue_health.WORKER_FENCED, ("worker",)), "fenced {{worker}}"),
+            Query(rate(catalogue_health.WORKER_CONFLICTS, ("worker",)), "conflict {{worker}}"),
+            Query(rate(catalogue_health.STATE_ROLLBACKS, ("worker",)), "rollback {{worker}}"),
+        ),
+        "cps",
+    )
+    yield graph(
+        "Failed writes and reseeks",
+        "Each failed write to Redis is tried again; a reseek goes back for records that were "
+        "skipped.",
+        (
+            Query(rate(catalogue_health.WORKER_STORE_ERRORS, ("worker",)), "failed {{worker}}"),
+            Query(rate(catalogue_health.WORKER_RESEEKS, ("worker",)), "reseek {{worker}}"),
+        ),
+        "cps",
+    )
+    yield graph(
+        "Request ids forgotten early",
+        "Ids a second for which there was no room: duplicates of these would count twice.",
+        (
+            Query(
+                rate(catalogue_health.DUPLICATE_WINDOW_FORGOTTEN, ("partition",), **PARTITION),
+                "{{partition}}",
+            ),
+        ),
+        "cps",
+    )
+
+
+def _exporters() -> Iterator[Panel]:
+    yield graph(
+        "Exporters that answer",
+        "Scrape targets by instance: 1 answers, 0 does not.",
+        (Query('up{job=~"$job"}', "{{instance}}"),),
+        "bool_yes_no",
+        most=1,
+        width=6,
+    )
+    yield graph(
+        "Time to refresh",
+        "Reading the state, adding up and writing the page.",
+        (
+            Query(newest(catalogue_health.EXPORTER_REFRESH), "refresh"),
+            Query('max(scrape_duration_seconds{job=~"$job"})', "scrape"),
+        ),
+        "s",
+        width=6,
+    )
+    yield graph(
+        "Failed refreshes",
+        "A second. The reason is at /readyz and in the log.",
+        (Query(rate(catalogue_health.EXPORTER_FAILURES), "failed"),),
+        "cps",
+        width=6,
+    )
+    yield graph(
+        "Samples a scrape",
+        "Size of the page; a page over the limits of the scrape is refused as a whole.",
+        (Query('max by (instance) (scrape_samples_scraped{job=~"$job"})', "{{instance}}"),),
+        "short",
+        width=6,
+    )
+    yield listing(
+        "Windows",
+        "What each window can say: whether records are known to be missing, how much of it lies "
+        "after the first event, and where it begins.",
+        ("window",),
+        (
+            Column(
+                "Complete",
+                newest(catalogue.WINDOW_COMPLETE, ("window",)),
+                "bool_yes_no",
+                bad_below(1),
+            ),
+            Column("Coverage", newest(catalogue.WINDOW_COVERAGE, ("window",)), "percentunit"),
+            Column("Length", age_s(newest(catalogue.WINDOW_START, ("window",))), "dtdurations"),
+        ),
+        width=14,
+    )
+    yield listing(
+        "Versions",
+        "What runs where, and since when the state holds anything, in seconds.",
+        ("version",),
+        (Column("Runs", newest(catalogue_health.BUILD_INFO, ("version",)), "bool_yes_no"),),
+        width=5,
+    )
+    yield number(
+        "State reaches back",
+        "To the first event ever counted, or the earliest slice still kept.",
+        age_s(newest(catalogue_health.STATE_SINCE)),
+        "dtdurations",
+        width=5,
+        height=8,
+    )

@@ -1,0 +1,271 @@
+"""Customer SLA: how a promise to one customer stands, minute by minute, and what it costs."""
+
+from collections.abc import Iterator
+
+from grafana_foundation_sdk.models import dashboard
+
+from exporters import catalogue, catalogue_objectives
+from exporters.spec import Spec
+from grafana import words
+from grafana.frame import CELL, Section, Variable, board, link_to, trust
+from grafana.panels import Column, Panel, Query, graph, history, listing, number
+from grafana.queries import STEP, Chosen, added, select, window
+from grafana.thresholds import BAD, GOOD, Limits, bad_above, bad_below
+
+DAY = "24h"
+CHOSEN = {**words.PROMISE, "customer": Chosen("customer")}
+_SHOWN, _ROWS = 50, 20  # promises with the least budget in the table, most down as rows of cells
+_SLICE = "5m"  # of the status history
+
+VARIABLES = (
+    Variable(
+        "policy",
+        "Policy",
+        "Policies in force.",
+        catalogue_objectives.TARGET,
+        {},
+        several=False,
+    ),
+    Variable(
+        "objective",
+        "Objective",
+        "Promises of the chosen policy.",
+        catalogue_objectives.TARGET,
+        {"policy": Chosen("policy")},
+        several=False,
+    ),
+    Variable(
+        "customer",
+        "Customer",
+        "Customers whom the chosen promise judges by themselves. `All` includes what is promised "
+        "to nobody in particular.",
+        catalogue_objectives.TARGET,
+        words.PROMISE,
+        several=False,
+        optional=True,
+    ),
+)
+
+
+def sla(limits: Limits) -> dashboard.Dashboard:
+    """The board."""
+    return board(
+        "sla",
+        "For account teams: one customer's promise: attainment, error budget, minutes down, "
+        "credits. Choose policy, objective and customer; of several the worst is shown. Contract "
+        "grade: `tokenpulse sla --json` says the same.",
+        (
+            Section("The promise, its period so far", tuple(_standing(limits))),
+            trust(DAY),
+            Section("Minutes down", tuple(_minutes())),
+            Section("Error budget", tuple(_budget(limits))),
+            Section("All that is chosen", tuple(_all())),
+            Section("The customer's traffic, last 24 hours", tuple(_traffic(limits))),
+        ),
+        VARIABLES,
+        since="now-24h",
+        refresh="1m",
+    )
+
+
+def _of(spec: Spec, *more: str, **labels: str) -> str:
+    return words.of_promises(spec, *more, **CHOSEN, **labels)
+
+
+def _standing(limits: Limits) -> Iterator[Panel]:
+    yield number(
+        "Attainment",
+        "Share of requests, minutes or slices that were good. Compare with the target beside it.",
+        f"min({_of(catalogue_objectives.ATTAINMENT)})",
+        "percentunit",
+        decimals=4,
+    )
+    yield number(
+        "Target",
+        "The attainment promised.",
+        f"max({_of(catalogue_objectives.TARGET)})",
+        "percentunit",
+        decimals=4,
+    )
+    yield number(
+        "Error budget left",
+        "Share of the error budget of the period so far; below 0 the promise is missed.",
+        f"min({_of(catalogue_objectives.BUDGET_LEFT)})",
+        "percentunit",
+        bad_below(0),
+        decimals=1,
+    )
+    yield number(
+        "Burn rate, 1h",
+        "Speed at which the error budget was spent over the last hour; 1 spends all in the period.",
+        f"max({_of(catalogue_objectives.BURN_RATE, window='1h')})",
+        "none",
+        limits.burn,
+        decimals=1,
+    )
+    yield number(
+        "Budget used up in",
+        "If the last day goes on. Unknown where that is not in sight.",
+        f"clamp_min(min({_of(catalogue_objectives.EXHAUSTED)}) - time(), 0)",
+        "dtdurations",
+        unknown="not in sight",
+    )
+    yield number(
+        "Minutes down",
+        "Minutes of the period so far that were judged as down. Only for promises that judge "
+        "minutes or slices.",
+        f"sum({_of(catalogue_objectives.VERDICTS, verdict='down')}) / 60",
+        "m",
+        bad_above(1),
+        unknown="not judged by minutes",
+    )
+    yield number(
+        "Credit due",
+        "US dollars if the month ended now.",
+        f"sum({_of(catalogue_objectives.CREDIT_DUE)})",
+        "currencyUSD",
+        bad_above(0.01),
+        unknown="none known",
+    )
+    yield number(
+        "Credit projected",
+        "US dollars at the end of the month if the last day goes on.",
+        f"sum({_of(catalogue_objectives.CREDIT_PROJECTED)})",
+        "currencyUSD",
+        bad_above(0.01),
+        unknown="none known",
+    )
+
+
+def _minutes() -> Iterator[Panel]:
+    """The time judged as down only grows within a period: what it grew by fell into that step."""
+    down = select(catalogue_objectives.VERDICTS, "", {**CHOSEN, "verdict": "down"})
+    by = ("policy", "objective", *catalogue_objectives.SCOPE)
+    grown = f"max by ({', '.join(by)}) ({down} - {down} offset {STEP})"
+    yield history(
+        "Minutes down, one by one",
+        "Green: none; red: at least one, hover for how many. A cell is five minutes or, over a "
+        "longer time, more. What was judged before this Prometheus scraped it is not here: "
+        "`tokenpulse sla` has it.",
+        Query(f"topk({_ROWS}, clamp_min({grown}, 0) / 60)", words.promise_legend()),
+        "m",
+        ((None, GOOD), (1 / 60, BAD)),
+        _SLICE,
+    )
+    yield graph(
+        "Time by verdict",
+        "The period so far. A minute that nobody counted by itself, or whose records were lost, is "
+        "unknown.",
+        (
+            Query(
+                words.worst("sum", _of(catalogue_objectives.VERDICTS, "verdict"), "verdict"),
+                "{{objective}} {{verdict}}",
+            ),
+        ),
+        "dtdurations",
+        width=24,
+        height=6,
+    )
+
+
+def _budget(limits: Limits) -> Iterator[Panel]:
+    yield graph(
+        "Attainment against target",
+        "The period so far; of several the worst.",
+        (
+            Query(words.worst("min", _of(catalogue_objectives.ATTAINMENT)), "{{objective}}"),
+            Query(words.worst("max", _of(catalogue_objectives.TARGET)), "target {{objective}}"),
+        ),
+        "percentunit",
+        least=None,
+        most=1,
+    )
+    yield graph(
+        "Error budget left over time",
+        "Below 0 the promise is missed.",
+        (Query(words.worst("min", _of(catalogue_objectives.BUDGET_LEFT)), "{{objective}}"),),
+        "percentunit",
+        bad_below(0),
+        least=None,
+        most=1,
+    )
+    yield graph(
+        "Burn rate by window",
+        "1 spends the whole budget in the period. A rule tells when a long and a short window burn "
+        "too fast.",
+        (
+            Query(
+                words.worst("max", _of(catalogue_objectives.BURN_RATE, "window"), "window"),
+                "{{objective}} {{window}}",
+            ),
+        ),
+        "none",
+        limits.burn,
+    )
+
+
+def _all() -> Iterator[Panel]:
+    labels = ("policy", "objective", *catalogue_objectives.SCOPE)
+    columns = [
+        ("Attained", catalogue_objectives.ATTAINMENT, "percentunit", 4),
+        ("Target", catalogue_objectives.TARGET, "percentunit", 4),
+        ("Projected", catalogue_objectives.PROJECTED, "percentunit", 4),
+        ("Credit share", catalogue_objectives.CREDIT_SHARE, "percentunit", 0),
+        ("Credit due", catalogue_objectives.CREDIT_DUE, "currencyUSD", 2),
+        ("Credit projected", catalogue_objectives.CREDIT_PROJECTED, "currencyUSD", 2),
+        ("Closed periods to correct", catalogue_objectives.ADJUSTMENTS, "short", 0),
+    ]
+    left = _of(catalogue_objectives.BUDGET_LEFT)
+    yield listing(
+        "Promises",
+        f"The {_SHOWN} with the least error budget. Click a customer to see it alone.",
+        labels,
+        (
+            Column("Budget left", left, "percentunit", bad_below(0), 1),
+            *(Column(name, _of(spec), unit, decimals=to) for name, spec, unit, to in columns),
+        ),
+        among=f"bottomk({_SHOWN}, {left})",
+        links={"customer": link_to("sla", customer=CELL)},
+        sort_by="Budget left",
+        ascending=True,
+        width=24,
+    )
+
+
+def _traffic(limits: Limits) -> Iterator[Panel]:
+    who = {"customer": Chosen("customer")}
+    yield graph(
+        "Availability",
+        "Successes of the requests that count, probes not included. The customers with the most "
+        "requests only.",
+        (Query(window(catalogue.AVAILABILITY_RATIO, "customer", DAY, **who), "{{customer}}"),),
+        "percentunit",
+        least=None,
+        most=1,
+    )
+    yield graph(
+        "Requests by outcome",
+        "Of the last 24 hours, at each moment.",
+        (
+            Query(
+                added(
+                    window(
+                        *(catalogue.WINDOW_REQUESTS, "customer", DAY, ("customer", "outcome")),
+                        **who,
+                    ),
+                    ("outcome",),
+                ),
+                "{{outcome}}",
+            ),
+        ),
+        "short",
+        stacked=True,
+    )
+    yield graph(
+        "Cache hit ratio",
+        words.cache_target(limits),
+        (Query(window(catalogue.CACHE_HIT_RATIO, "customer", DAY, **who), "{{customer}}"),),
+        "percentunit",
+        limits.cache_hit,
+        most=1,
+    )

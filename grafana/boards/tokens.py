@@ -1,0 +1,203 @@
+"""Tokens and Capacity: how much is processed, where, by whom, and how near the limits are."""
+
+from collections.abc import Iterator
+
+from grafana_foundation_sdk.models import dashboard
+
+from exporters import catalogue
+from grafana import words
+from grafana.boards.live import VARIABLES
+from grafana.frame import (
+    CELL,
+    Section,
+    board,
+    link_to,
+    published_windows,
+    trust,
+    window_variable,
+)
+from grafana.panels import Column, Panel, Query, graph, listing, number
+from grafana.queries import AnyOf, Chosen, added, rate, window
+from grafana.thresholds import Limits
+
+SPAN = Chosen("window")
+_CUSTOMER_SPAN = "24h"
+
+
+def tokens(limits: Limits) -> dashboard.Dashboard:
+    """The board."""
+    return board(
+        "tokens",
+        "For whoever plans capacity: tokens and requests by model, region, channel and customer, "
+        "requests in flight, and what had to be turned away.",
+        (
+            Section("The fleet", tuple(_fleet(limits))),
+            trust(SPAN),
+            Section("Load of the chosen", tuple(_load())),
+            Section("Capacity of the chosen", tuple(_capacity())),
+            Section("Who uses it", tuple(_users())),
+        ),
+        (window_variable(published_windows(), "1h"), *VARIABLES),
+        since="now-6h",
+        refresh="30s",
+    )
+
+
+def _fleet(limits: Limits) -> Iterator[Panel]:
+    yield number(
+        "Tokens",
+        "Processed in the window, input and output.",
+        words.tokens("fleet", SPAN),
+        "short",
+        width=4,
+    )
+    yield number(
+        "Tokens/s",
+        "Mean over the window.",
+        words.tokens_per_s("fleet", SPAN),
+        "short",
+        width=4,
+        decimals=1,
+    )
+    yield number(
+        "Requests/s",
+        "Mean over the window, probes not included.",
+        f"{words.requests('fleet', SPAN)} / {words.length_s(SPAN)}",
+        "reqps",
+        width=4,
+        decimals=2,
+    )
+    yield number(
+        "Tokens per request",
+        "Mean over the window.",
+        f"{words.tokens('fleet', SPAN)} / {words.requests('fleet', SPAN)}",
+        "short",
+        width=4,
+    )
+    yield number(
+        "Turned away",
+        "Requests that ended as overloaded or rate limited, of all in the window.",
+        f"{_shed()} / {words.requests('fleet', SPAN)}",
+        "percentunit",
+        width=4,
+        decimals=2,
+    )
+    now, before = limits.volume_windows
+    yield number(
+        "Volume against the usual",
+        f"Tokens/s of the last {now} over those of the last {before}: 1 is steady. Red where a "
+        "rule tells that requests no longer arrive.",
+        f"({words.tokens_per_s('fleet', now)}) / ({words.tokens_per_s('fleet', before)})",
+        "none",
+        limits.volume,
+        width=4,
+        decimals=2,
+    )
+
+
+def _shed() -> str:
+    shed = AnyOf(words.SHED)
+    return added(window(catalogue.WINDOW_REQUESTS, "fleet", SPAN, ("outcome",), outcome=shed))
+
+
+def _load() -> Iterator[Panel]:
+    for name in words.DIMENSIONS:
+        yield graph(
+            f"Tokens/s by {name}",
+            "Input and output.",
+            (Query(rate(catalogue.TOKENS_TOTAL, (name,), **words.CHOSEN), f"{{{{{name}}}}}"),),
+            "short",
+            stacked=True,
+        )
+    yield graph(
+        "Tokens/s by type",
+        "The types exclude one another; reasoning is a part of the output.",
+        (
+            Query(rate(catalogue.TOKENS_TOTAL, ("type",), **words.CHOSEN), "{{type}}"),
+            Query(rate(catalogue.REASONING_TOKENS_TOTAL, **words.CHOSEN), "reasoning"),
+        ),
+        "short",
+    )
+    yield graph(
+        "Requests by model",
+        "Finished requests a second.",
+        (Query(rate(catalogue.REQUESTS_TOTAL, ("model",), **words.CHOSEN), "{{model}}"),),
+        "reqps",
+        stacked=True,
+    )
+    yield graph(
+        "Requests by service tier",
+        "Finished requests a second.",
+        (
+            Query(
+                rate(catalogue.REQUESTS_TOTAL, ("service_tier",), **words.CHOSEN),
+                "{{service_tier}}",
+            ),
+        ),
+        "reqps",
+        stacked=True,
+    )
+
+
+def _capacity() -> Iterator[Panel]:
+    chosen = {"gen_ai_request_model": words.CHOSEN["model"], "region": words.CHOSEN["region"]}
+    for label, name in (("region", "region"), ("gen_ai_request_model", "model")):
+        in_flight = rate(catalogue.DURATION_HISTOGRAM, (label,), "_sum", **chosen)
+        yield graph(
+            f"Requests in flight by {name}",
+            "Seconds of work finished a second: by Little's law the mean number of successful "
+            "requests that were served at once.",
+            (Query(in_flight, f"{{{{{label}}}}}"),),
+            "short",
+            stacked=True,
+        )
+    shed = AnyOf(words.SHED)
+    yield graph(
+        "Turned away by region",
+        "Requests a second that ended as overloaded or rate limited.",
+        (
+            Query(
+                rate(
+                    catalogue.REQUESTS_TOTAL,
+                    ("region", "outcome"),
+                    outcome=shed,
+                    **words.CHOSEN,
+                ),
+                "{{region}} {{outcome}}",
+            ),
+        ),
+        "reqps",
+    )
+
+
+def _users() -> Iterator[Panel]:
+    yield listing(
+        "Models",
+        "The window chosen above, the most tokens first.",
+        ("model",),
+        (
+            Column("Tokens", words.tokens("model", SPAN, model=Chosen("model")), "short"),
+            Column("Tokens/s", words.tokens_per_s("model", SPAN, model=Chosen("model")), "short"),
+            Column("Requests", words.requests("model", SPAN, model=Chosen("model")), "short"),
+            Column(
+                "Reasoning tokens",
+                window(catalogue.WINDOW_REASONING_TOKENS, "model", SPAN, model=Chosen("model")),
+                "short",
+            ),
+        ),
+        links={"model": link_to("live", model=CELL)},
+        sort_by="Tokens",
+        height=10,
+    )
+    yield listing(
+        "Customers",
+        f"The last {_CUSTOMER_SPAN} of those with the most requests; the most tokens first.",
+        ("customer", "segment"),
+        (
+            Column("Tokens", words.tokens("customer", _CUSTOMER_SPAN), "short"),
+            Column("Requests", words.requests("customer", _CUSTOMER_SPAN), "short"),
+        ),
+        links={"customer": link_to("cache", customer=CELL)},
+        sort_by="Tokens",
+        height=10,
+    )

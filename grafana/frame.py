@@ -1,0 +1,316 @@
+"""What all boards have in common: variables, links, annotations, data trust, and the grid.
+
+Pure.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from grafana_foundation_sdk.models import common, dashboard
+
+from alerts import pipeline_rules
+from exporters import catalogue, catalogue_health
+from exporters.spec import Spec
+from grafana import panels, queries
+from grafana.panels import SOURCE, Named, Panel, number
+from grafana.thresholds import BAD, GOOD, WARNING, bad_above, bad_below
+from streams.sections import Exporter
+
+TAG = "tokenpulse"
+DATA_SOURCE_UID = "tokenpulse-prometheus"  # as provisioning/datasources has it
+ALL = "$__all"
+_ALERTS = 'ALERTS{alertstate="firing", alertname=~"Tokenpulse.+", severity=~"page|ticket"}'
+
+_ANNOTATED = ("alertname", "severity", "policy", "objective", "model", "region", "partition")
+
+# uid without `tokenpulse-` -> title; alert rules link to these uids.
+TITLES = {
+    "live": "SRE Live",
+    "daily": "Daily Reliability Board",
+    "sla": "Customer SLA",
+    "cache": "Cache",
+    "tokens": "Tokens and Capacity",
+    "pipeline": "Pipeline Health",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Panels under a heading; they flow from left to right and wrap."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One that is chosen from the values of a label."""
+
+    label: str  # of the metric, and the variable's name
+    title: str
+    about: str
+    of: Spec
+    labels: Mapping[str, queries.Match]  # other variables it depends on among them
+    several: bool = True  # more than one may be chosen
+    # Where the label may be missing `All` must match that, too.
+    optional: bool = False
+
+    def model(self) -> dashboard.VariableModel:
+        """As Grafana writes it."""
+        found = queries.select(self.of, "", self.labels)
+        if self.label not in self.of.labels:
+            raise ValueError(f"{self.of.name}: has no label {self.label}")
+        return _query_variable(
+            self.label,
+            self.title,
+            self.about,
+            f"label_values({found}, {self.label})",
+            several=self.several,
+            all_value=".*" if self.optional else ".+",
+        )
+
+
+def alerts(*by: str) -> str:
+    """Pages and tickets that fire, one for each set of these labels."""
+    return f"max by ({', '.join(by)}) ({_ALERTS})"
+
+
+def uid_of(board: str) -> str:
+    """The uid of a board of `TITLES`."""
+    if board not in TITLES:
+        raise ValueError(f"{board}: no such board; there are {', '.join(TITLES)}")
+    return f"tokenpulse-{board}"
+
+
+def link_to(board: str, **variables: str) -> panels.Link:
+    """From a cell of a table to a board, with some of its variables set."""
+    chosen = "".join(f"&var-{name}={value}" for name, value in variables.items())
+    return panels.Link(f"Open {TITLES[board]}", f"/d/{uid_of(board)}?${{__url_time_range}}{chosen}")
+
+
+CELL = "${__value.text:percentencode}"
+
+
+def window_variable(windows: Sequence[str], default: str) -> dashboard.VariableModel:
+    """Which window a board reads."""
+    if default not in windows:
+        raise ValueError(f"{default}: not among {', '.join(windows)}")
+    option = dashboard.VariableOption
+    return dashboard.VariableModel(
+        type_val=dashboard.VariableType.CUSTOM,
+        name="window",
+        label="Window",
+        description="The window that numbers without a time axis are of, in event time.",
+        query=",".join(windows),
+        current=option(selected=True, text=default, value=default),
+        options=[option(selected=one == default, text=one, value=one) for one in windows],
+        allow_custom_value=False,
+    )
+
+
+def published_windows() -> tuple[str, ...]:
+    """Windows of the fleet, models, regions, ... as the exporter has them by default."""
+    return (*Exporter().windows, "day", "month")
+
+
+def trust(window: queries.Match) -> Section:
+    """Whether what stands on the board can be believed."""
+    lag = queries.newest(catalogue_health.PARTITION_LAG, ("partition",))
+    pulse = queries.newest(catalogue_health.PARTITION_PULSE, ("partition",))
+    complete = queries.newest(catalogue.WINDOW_COMPLETE, ("window",), window=window)
+    coverage = queries.newest(catalogue.WINDOW_COVERAGE, ("window",), window=window)
+    stale = bad_above(pipeline_rules.STALE_AFTER_S)
+    return Section(
+        "Can these numbers be trusted?",
+        (
+            number(
+                "State",
+                "Whether an exporter could read the state from Redis at its last refresh. If not, "
+                "every number here is missing.",
+                queries.newest(catalogue_health.STATE_READABLE),
+                "none",
+                bad_below(1),
+                width=4,
+                height=3,
+                named=Named((("1", "readable", GOOD), ("0", "NOT READABLE", BAD))),
+                unknown="no exporter",
+            ),
+            number(
+                "Exporter age",
+                "Time since an exporter last read the state with success: the age of everything "
+                "here. A second is usual.",
+                queries.age_s(queries.newest(catalogue_health.EXPORTER_REFRESHED)),
+                "s",
+                stale,
+                width=4,
+                height=3,
+                decimals=1,
+            ),
+            number(
+                "Freshness",
+                "Age of the newest event when it was first exported, of the slowest partition. "
+                "Does not grow in silence.",
+                queries.newest(catalogue_health.PARTITION_FRESHNESS),
+                "s",
+                bad_above(pipeline_rules.BEHIND_AFTER_S),
+                width=4,
+                height=3,
+                decimals=1,
+            ),
+            number(
+                "Lag",
+                "Records in Kafka that no number includes yet.",
+                queries.added(lag),
+                "short",
+                bad_above(pipeline_rules.MANY_WAITING),
+                height=3,
+            ),
+            number(
+                "Worker age",
+                "Time since the last sign of life of a worker, of the partition that is worst off.",
+                queries.age_s(f"min({pulse})"),
+                "s",
+                stale,
+                height=3,
+                decimals=1,
+            ),
+            number(
+                "Window complete",
+                "Whether no record of the window is known to be missing.",
+                f"min({complete})",
+                "none",
+                bad_below(1),
+                height=3,
+                named=Named((("1", "complete", GOOD), ("0", "INCOMPLETE", WARNING))),
+            ),
+            number(
+                "Coverage",
+                "Share of the window that lies after the first event ever counted. Below 100% the "
+                "window is not whole yet.",
+                f"min({coverage})",
+                "percentunit",
+                ((None, WARNING), (1, GOOD)),
+                height=3,
+            ),
+        ),
+    )
+
+
+def board(
+    name: str,
+    about: str,
+    sections: Sequence[Section],
+    variables: Sequence[Variable | dashboard.VariableModel] = (),
+    *,
+    since: str,
+    refresh: str,
+) -> dashboard.Dashboard:
+    """A board of `TITLES`. `since`: the time it shows at first, `refresh`: how often it is new."""
+    chosen = [one.model() if isinstance(one, Variable) else one for one in variables]
+    return dashboard.Dashboard(
+        uid=uid_of(name),
+        title=TITLES[name],
+        description=about,
+        tags=[TAG],
+        timezone=_time_zone(Exporter().time_zone),
+        editable=False,
+        graph_tooltip=dashboard.DashboardCursorSync.CROSSHAIR,
+        time=dashboard.DashboardDashboardTime(from_val=since, to="now"),
+        timepicker=dashboard.TimePickerConfig(refresh_intervals=["5s", "10s", "30s", "1m", "5m"]),
+        refresh=refresh,
+        panels=_laid_out(sections),
+        templating=dashboard.DashboardDashboardTemplating(
+            list_val=[_data_source(), _job(), *chosen]
+        ),
+        annotations=dashboard.AnnotationContainer(list_val=[_annotation()]),
+        links=[_link(other) for other in TITLES if other != name],
+    )
+
+
+def _time_zone(name: str) -> str:
+    return "utc" if name == "UTC" else name
+
+
+def _laid_out(sections: Sequence[Section]) -> list[dashboard.Panel | dashboard.RowPanel]:
+    found: list[dashboard.Panel | dashboard.RowPanel] = []
+    y = 0
+    for section in sections:
+        place = dashboard.GridPos(h=1, w=panels.WIDTH, x=0, y=y)
+        found.append(dashboard.RowPanel(title=section.title, grid_pos=place, id_val=len(found) + 1))
+        x, y, tallest = 0, y + 1, 0
+        for panel in section.panels:
+            if x + panel.width > panels.WIDTH:
+                x, y, tallest = 0, y + tallest, 0
+            panel.model.grid_pos = dashboard.GridPos(h=panel.height, w=panel.width, x=x, y=y)
+            panel.model.id_val = len(found) + 1
+            found.append(panel.model)
+            x, tallest = x + panel.width, max(tallest, panel.height)
+        y += tallest
+    return found
+
+
+def _data_source() -> dashboard.VariableModel:
+    return dashboard.VariableModel(
+        type_val=dashboard.VariableType.DATASOURCE,
+        name="datasource",
+        label="Data source",
+        description="The Prometheus that scrapes the exporters.",
+        query="prometheus",
+        current=dashboard.VariableOption(text="Prometheus", value=DATA_SOURCE_UID),
+    )
+
+
+def _job() -> dashboard.VariableModel:
+    found = f"label_values({catalogue_health.BUILD_INFO.name}, job)"
+    about = "Scrape jobs of the exporters: one for each Tokenpulse."
+    return _query_variable("job", "Job", about, found, several=True, all_value=".+")
+
+
+def _query_variable(
+    name: str, title: str, about: str, query: str, *, several: bool, all_value: str
+) -> dashboard.VariableModel:
+    everything: list[str] | str = [ALL] if several else ALL
+    return dashboard.VariableModel(
+        type_val=dashboard.VariableType.QUERY,
+        name=name,
+        label=title,
+        description=about,
+        datasource=SOURCE,
+        query=query,
+        definition=query,
+        refresh=dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED,
+        sort=dashboard.VariableSort.ALPHABETICAL_ASC,
+        multi=several,
+        include_all=True,
+        all_value=all_value,
+        current=dashboard.VariableOption(
+            text=["All"] if several else "All",
+            value=everything,
+        ),
+    )
+
+
+def _annotation() -> dashboard.AnnotationQuery:
+    return dashboard.AnnotationQuery(
+        name="Alerts",
+        datasource=common.DataSourceRef(type_val="prometheus", uid="$datasource"),
+        enable=True,
+        icon_color=BAD,
+        expr=alerts(*_ANNOTATED),  # not by customer: there may be hundreds
+        step="10s",
+        title_format="{{alertname}}",
+        text_format=" ".join(f"{{{{{label}}}}}" for label in _ANNOTATED[1:]),
+        tag_keys="severity",
+    )
+
+
+def _link(board: str) -> dashboard.DashboardLink:
+    return dashboard.DashboardLink(
+        title=TITLES[board],
+        type_val=dashboard.DashboardLinkType.LINK,
+        icon="dashboard",
+        tooltip=f"Open {TITLES[board]} over the same time",
+        url=f"/d/{uid_of(board)}",
+        keep_time=True,
+        include_vars=True,
+    )

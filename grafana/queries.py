@@ -1,0 +1,134 @@
+"""PromQL of the boards, put together from the catalogue.
+
+Pure: text out. A label that a metric does not have, and a function that does not suit its kind, is
+a ValueError, so a renamed metric or label breaks the build and not a panel. Every selector is of
+the chosen `$job`, and every series goes through `max by`: two exporters of one state are one.
+"""
+
+from collections.abc import Collection, Mapping
+from itertools import chain
+from typing import NamedTuple
+
+from exporters.catalogue import SCOPE_LABELS
+from exporters.spec import Spec
+
+# Grafana fills these in.
+RATE_SPAN = "$__rate_interval"
+RANGE = "$__range"
+STEP = "$__interval"
+
+_SAMPLE_LABELS = {"_bucket": ("le",)}  # of a histogram's samples, beside the metric's own
+
+
+class Chosen(NamedTuple):
+    """The values that a variable of the dashboard is set to; several, or all."""
+
+    variable: str
+
+
+class AnyOf(NamedTuple):
+    """Any of some names."""
+
+    names: tuple[str, ...]
+
+
+Match = str | Chosen | AnyOf
+
+
+def quoted(text: str) -> str:
+    """A PromQL string."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def select(spec: Spec, suffix: str, labels: Mapping[str, Match]) -> str:
+    """A selector. `suffix`: which of a histogram's samples, such as `_bucket`, or nothing."""
+    if bool(suffix) != (spec.kind == "histogram"):
+        raise ValueError(f"{spec.name}: is a {spec.kind}; only a histogram's samples have a suffix")
+    matchers = ['job=~"$job"']
+    for label, match in labels.items():
+        _check(spec, (label,), suffix)
+        matchers.append(label + _matcher(match))
+    return f"{spec.name}{suffix}{{{', '.join(matchers)}}}"
+
+
+def newest(spec: Spec, by: Collection[str] = (), /, **labels: Match) -> str:
+    """A gauge, of whichever exporter says more, with only the labels `by`."""
+    if spec.kind not in ("gauge", "summary"):
+        raise ValueError(f"{spec.name}: is a {spec.kind}; ask for its rate or increase")
+    _check(spec, by)
+    return _by("max", by, select(spec, "", labels))
+
+
+def window(
+    spec: Spec,
+    scope: str,
+    window: Match,
+    by: Collection[str] | None = None,
+    /,
+    **labels: Match,
+) -> str:
+    """A window of one scope, with the labels that name it, or those of `by`."""
+    if by is None:
+        by = SCOPE_LABELS[scope]
+    of_other_scopes = {*chain.from_iterable(SCOPE_LABELS.values())} - {*SCOPE_LABELS[scope]}
+    for label in (*by, *labels):
+        if label in of_other_scopes:
+            raise ValueError(f"{spec.name}: by {scope} it has no label {label}")
+    return newest(spec, by, scope=scope, window=window, **labels)
+
+
+def rate(spec: Spec, by: Collection[str] = (), suffix: str = "", /, **labels: Match) -> str:
+    """How fast a counter, or a histogram's samples, rise a second, added up by `by`."""
+    return _rising("rate", RATE_SPAN, spec, by, suffix, labels)
+
+
+def increase(spec: Spec, by: Collection[str] = (), /, **labels: Match) -> str:
+    """How much a counter rose over the time shown, added up by `by`."""
+    return _rising("increase", RANGE, spec, by, "", labels)
+
+
+def added(expr: str, by: Collection[str] = ()) -> str:
+    """A sum, by some labels."""
+    return _by("sum", by, expr)
+
+
+def age_s(points_in_time: str) -> str:
+    """Seconds since points in time."""
+    return f"time() - {points_in_time}"
+
+
+def _rising(
+    function: str,
+    span: str,
+    spec: Spec,
+    by: Collection[str],
+    suffix: str,
+    labels: Mapping[str, Match],
+) -> str:
+    if spec.kind not in ("counter", "histogram"):
+        raise ValueError(f"{spec.name}: is a {spec.kind}; read it, do not take its {function}")
+    _check(spec, by, suffix)
+    each = (*spec.labels, *_SAMPLE_LABELS.get(suffix, ()))
+    risen = _by("max", each, f"{function}({select(spec, suffix, labels)}[{span}])")
+    return risen if set(by) == set(each) else _by("sum", by, risen)
+
+
+def _check(spec: Spec, labels: Collection[str], suffix: str = "") -> None:
+    known = (*spec.labels, *_SAMPLE_LABELS.get(suffix, ()))
+    for label in labels:
+        if label not in known:
+            raise ValueError(f"{spec.name}: has no label {label}; it has {', '.join(known)}")
+
+
+def _matcher(match: Match) -> str:
+    match match:
+        case Chosen(variable):
+            return f'=~"${variable}"'
+        case AnyOf(names):
+            return "=~" + quoted("|".join(name.replace(".", "\\.") for name in names))
+        case _:
+            return "=" + quoted(match)
+
+
+def _by(function: str, by: Collection[str], inside: str) -> str:
+    return f"{function} by ({', '.join(by)}) ({inside})" if by else f"{function}({inside})"

@@ -1,0 +1,93 @@
+"""Numbers of the fleet, models, regions, channels and customers that several boards show.
+
+Pure. Expressions by scope and window, with the words that go with them.
+"""
+
+from alerts.targets import band_text
+from exporters import catalogue, catalogue_objectives
+from exporters.spec import Spec
+from grafana.queries import Chosen, Match, added, newest, window
+from grafana.thresholds import Limits
+
+DIMENSIONS = ("model", "region", "channel")
+CHOSEN = {name: Chosen(name) for name in DIMENSIONS}
+PROMISE = {"policy": Chosen("policy"), "objective": Chosen("objective")}
+SHED = ("overloaded", "rate_limited")  # turned away for want of room
+
+
+def p95(spec: Spec, scope: str, span: Match, /, **labels: Match) -> str:
+    """The P95 of a latency."""
+    return window(spec, scope, span, quantile="0.95", **labels)
+
+
+def error_ratio(scope: str, span: Match, /, **labels: Match) -> str:
+    """Failures of the requests that count for availability."""
+    return f"1 - {window(catalogue.AVAILABILITY_RATIO, scope, span, **labels)}"
+
+
+def tokens(scope: str, span: Match, /, **labels: Match) -> str:
+    """Tokens processed: the types exclude one another."""
+    by = catalogue.SCOPE_LABELS[scope]
+    each = window(catalogue.WINDOW_TOKENS, scope, span, (*by, "type"), **labels)
+    return added(each, by)
+
+
+def requests(scope: str, span: Match, /, **labels: Match) -> str:
+    """Requests of all outcomes."""
+    by = catalogue.SCOPE_LABELS[scope]
+    each = window(catalogue.WINDOW_REQUESTS, scope, span, (*by, "outcome"), **labels)
+    return added(each, by)
+
+
+def length_s(span: Match) -> str:
+    """How long a window is at this moment, in seconds."""
+    return f"scalar(time() - {newest(catalogue.WINDOW_START, window=span)})"
+
+
+def tokens_per_s(scope: str, span: Match, /, **labels: Match) -> str:
+    """Tokens processed a second, over a window in event time."""
+    return f"{tokens(scope, span, **labels)} / {length_s(span)}"
+
+
+def of_promises(spec: Spec, /, *more: str, **labels: Match) -> str:
+    """A gauge of the promises, one value for each thing that is judged."""
+    by = ("policy", "objective", *catalogue_objectives.SCOPE, *more)
+    return newest(spec, by, **labels)
+
+
+def worst(function: str, expr: str, *by: str) -> str:
+    """Of promises to many the worst: `function` is min or max, whichever is bad."""
+    return f"{function} by ({', '.join(('policy', 'objective', *by))}) ({expr})"
+
+
+def promise_legend(*more: str) -> str:
+    """A promise by its names, those that are there."""
+    names = ("objective", *catalogue_objectives.SCOPE, *more)
+    return " ".join(f"{{{{{name}}}}}" for name in names)
+
+
+def under(limit_s: float | None) -> str:
+    """A latency target in words."""
+    return "No policy sets a target." if limit_s is None else f"Target: under {limit_s * 1e3:g} ms."
+
+
+def availability_target(limits: Limits) -> str:
+    """The availability target in words."""
+    ratio = limits.targets.availability_ratio
+    return "No policy sets a target." if ratio is None else f"Target: at least {_percent(ratio)}."
+
+
+def cache_target(limits: Limits) -> str:
+    """The cache hit targets in words."""
+    targets = limits.targets
+    said = [band_text(band) for band in targets.cache_hit_bands]
+    if targets.cache_hit_ticket_ratio is not None:
+        said.append(f"a ticket below {_percent(targets.cache_hit_ticket_ratio)}")
+    if targets.cache_hit_page_ratio is not None:
+        said.append(f"a failure below {_percent(targets.cache_hit_page_ratio)}")
+    words = "; ".join(said)
+    return f"{words[0].upper()}{words[1:]}." if words else "No policy sets a target."
+
+
+def _percent(ratio: float) -> str:
+    return f"{ratio * 100:.8g}%"
