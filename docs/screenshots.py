@@ -1,0 +1,198 @@
+"""Takes the pictures of the README from the running product: `make screenshots`.
+
+python docs/screenshots.py [board] [daily]
+
+board: `tokenpulse up`, an outage ordered on the command line, and the page that tells of it.
+daily: an embedded stack that is sent a simulated month first, at a low rate. Takes minutes, and
+about 1 GB of memory for as long.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # the browser of the tests
+
+from streams.config import load_settings  # noqa: E402
+from streams.embedded import HOST, foreign_environment, free_port  # noqa: E402
+from streams.local import SIMULATED_COMPANY, LocalStack  # noqa: E402
+from tests.browser import Browser  # noqa: E402
+
+IMAGES = ROOT / "docs" / "images"
+TOKENPULSE = (sys.executable, "-m", "streams.cli")
+WIDTH, HEIGHT = 1280, 1000
+MOST_BYTES = 300_000
+PATIENCE_S = 900
+MONTH_D, MONTH_RATE = 30, 0.5
+
+
+def board() -> None:
+    """docs/images/board.png and board-dark.png."""
+    with running_up() as (address, environment):
+        wait_for(lambda: has_calm_traffic(address), "calm traffic on the board")
+        order = ("scenario", "outage", "--region", "eu-west-1", "--error-share", "0.4")
+        command(environment, *order, "--for", "10m")
+        wait_for(lambda: "Region eu-west-1" in live(address)["headline"], "the outage on the board")
+        time.sleep(75)  # so that the lines show it too
+        asyncio.run(picture(address, "board.png"))
+        asyncio.run(picture(address, "board-dark.png", dark=True))
+
+
+def daily() -> None:
+    """docs/images/daily.png."""
+    port = free_port()
+    settings = load_settings(
+        overrides={
+            "local": {"events_per_s": MONTH_RATE},
+            "exporter": {"port": port, **SIMULATED_COMPANY},
+        }
+    )
+    # First the past, then who looks at it and the present: an exporter that reads along would seal
+    # days whose events are still to come.
+    with LocalStack(settings, workers=1, exporter=False, simulate=False) as stack:
+        environment = {**stack.environment, "TOKENPULSE_EXPORTER__PORT": str(port)}
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump(month(datetime.now(UTC)), file)
+            file.flush()
+            began_s = time.time()
+            past = ("--ending-now", "--for", f"{MONTH_D}d", "--scenarios", file.name)
+            command(environment, "simulate", *past)
+        gap = f"{time.time() - began_s:.0f}s"
+        address = f"http://{HOST}:{port}/"
+        with (
+            running(environment, "exporter"),
+            running(environment, "simulate", "--seed", "2", "--past", gap),
+        ):
+            wait_for(lambda: is_up_to_date(address), "the month to be counted")
+            time.sleep(70)  # the daily board is made once a minute
+            asyncio.run(picture(f"{address}daily", "daily.png", full=True))
+
+
+@contextmanager
+def running(environment: dict[str, str], *arguments: str) -> Iterator[None]:
+    """Another `tokenpulse` for as long as this lasts."""
+    process = subprocess.Popen([*TOKENPULSE, *arguments], env=environment, cwd=ROOT)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def month(now: datetime) -> dict[str, Any]:
+    """What went wrong in the month before `now`; the last of it yesterday."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def at(days_ago: int, hour: int) -> str:
+        return (midnight - timedelta(days=days_ago) + timedelta(hours=hour)).isoformat()
+
+    scenarios = [
+        {"kind": "outage", "start": at(21, 14), "duration": "12m"}
+        | {"where": {"region": "us-west-2"}},
+        {"kind": "latency", "start": at(12, 6), "duration": "14h", "ttft_factor": 3.5}
+        | {"where": {"model": "aurora-4-medium"}},
+        {"kind": "stream_errors", "start": at(6, 9), "duration": "2h", "share": 0.03}
+        | {"where": {"channel": "foundry"}},
+        {"kind": "cache_failure", "start": at(1, 4), "duration": "16h", "kept_share": 0.3}
+        | {"where": {"region": "us-east-1"}},
+        {"kind": "outage", "start": at(1, 15), "duration": "25m"}
+        | {"where": {"region": "eu-west-1"}},
+    ]
+    return {"scenarios": scenarios}
+
+
+@contextmanager
+def running_up() -> Iterator[tuple[str, dict[str, str]]]:
+    """`tokenpulse up`: the board's address, and an environment in which commands find it."""
+    with tempfile.TemporaryDirectory() as temporary:
+        environment = {**foreign_environment(), "TMPDIR": temporary}
+        process = subprocess.Popen(
+            [*TOKENPULSE, "up"],
+            env={**environment, "TOKENPULSE_EXPORTER__PORT": "0"},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            name, address = process.stdout.readline().split()
+            assert name == "board"
+            yield address, environment
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+
+
+def command(environment: dict[str, str], *arguments: str) -> None:
+    """Another `tokenpulse`, as in another terminal."""
+    subprocess.run([*TOKENPULSE, *arguments], env=environment, cwd=ROOT, check=True)
+
+
+def live(address: str) -> dict[str, Any]:
+    """What the board shows, as data; of an empty headline while it shows nothing."""
+    try:
+        with urllib.request.urlopen(f"{address}api/v1/live", timeout=30) as answer:  # noqa: S310
+            found: dict[str, Any] = json.load(answer)["facts"]
+            return found
+    except (urllib.error.URLError, TimeoutError):
+        return {"headline": "", "requests": 0, "troubles": [], "freshness": {"state": "unknown"}}
+
+
+def has_calm_traffic(address: str) -> bool:
+    """Whether the last five minutes are there, and nothing is wrong."""
+    found = live(address)
+    return found["requests"] > 5_000 and not found["troubles"]
+
+
+def is_up_to_date(address: str) -> bool:
+    """Whether everything that was sent is counted."""
+    found = live(address)
+    return found["freshness"]["state"] == "ok" and found["requests"] > 0
+
+
+def wait_for(is_so: Callable[[], bool], what: str) -> None:
+    """Return as soon as it is so."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        if time.monotonic() > deadline_s:
+            sys.exit(f"waited {PATIENCE_S} s for {what}")
+        time.sleep(0.5)
+
+
+async def picture(url: str, name: str, dark: bool = False, full: bool = False) -> None:
+    """One picture of a page, in docs/images."""
+    async with Browser.start() as browser:
+        page = await browser.open(url, WIDTH, HEIGHT, dark=dark, reduced_motion=True)
+        await asyncio.sleep(3)  # for the first news of a live page
+        path = await page.screenshot(IMAGES / name, full=full)
+    size = path.stat().st_size
+    print(f"{path.relative_to(ROOT)}: {size:,} bytes")
+    if size > MOST_BYTES:
+        sys.exit(f"{name} has more than {MOST_BYTES:,} bytes: take less of the page")
+
+
+def main() -> None:
+    """See the module."""
+    os.chdir(ROOT)
+    chosen = sys.argv[1:] or ["board", "daily"]
+    for name in chosen:
+        {"board": board, "daily": daily}[name]()
+
+
+if __name__ == "__main__":
+    main()
