@@ -539,7 +539,7 @@ def test_a_bomb_is_refused_within_the_memory_that_was_allowed(name: str) -> None
 @pytest.mark.parametrize(
     ("codec", "body", "why"),
     [
-        ("gzip", gzip.compress(bytes(99))[:-1], "it ends too early"),
+        ("gzip", gzip.compress(bytes(99), mtime=0)[:-1], "it ends too early"),
         ("snappy", codecs.snappy_encode(b"") + b"\xff\xff\xff\xfc", "a block of -4 bytes"),
         ("snappy", codecs.snappy_encode(b"") + b"\0\0\0\x09x", "a block of 9 bytes"),
     ],

@@ -175,6 +175,12 @@ def test_credits_of_several_currencies_are_not_added_up():
     assert figures.total([]) is None
 
 
+def test_budgets_say_what_is_left_or_by_how_much_they_are_overdrawn():
+    assert figures.budget(0.519) == "51 % left"
+    assert figures.budget(-61.42) == "6,142 % overdrawn"
+    assert figures.budget(None) == "not known"
+
+
 def test_nothing_known_is_never_shown_as_zero():
     facts = empty_facts()
     page = Page(html(facts))
@@ -262,6 +268,15 @@ def test_the_worst_budget_and_all_credits_stand_among_the_seven():
     assert "enterprise-sla/uptime-acme" in rows["error_budget"].note
     assert rows["credits"].value.text == "25,000.00 USD"
     assert rows["credits"].note == "12,500.00 USD due if the period ended now"
+
+
+def test_a_running_day_is_not_held_against_the_tokens_of_whole_days():
+    facts = some_facts()
+    trend = replace(facts.trends[0], change_7d=None, change_28d=None, better=None)
+    [row, *_] = view_of(replace(facts, trends=(trend, *facts.trends[1:]))).rows
+    assert (row.week.words, row.week.norm) == ("the day is not over", "norm 12.1 B")
+    [row, *_] = view_of(replace(facts, trends=())).rows
+    assert (row.week.words, row.week.norm) == ("no norm yet", "")
 
 
 def test_links_lead_to_the_days_that_there_are():

@@ -74,7 +74,7 @@ def budget(left_ratio: float | None) -> str:
     if left_ratio is None:
         return UNKNOWN
     if left_ratio < 0:
-        return f"{_rounded(-100 * Decimal(str(left_ratio)), 0)} % overdrawn"
+        return f"{_rounded(-100 * Decimal(str(left_ratio)), 0):,} % overdrawn"
     return f"{percent(left_ratio, 0)} left"
 
 

@@ -88,9 +88,7 @@ def _segments(view: View) -> str:
         [one.name, one.customers, one.requests, one.tokens, one.availability, one.cache_hit]
         for one in view.segments
     ]
-    return _block(
-        [["segment", "customers", "requests", "tokens", "uptime", "cache hit rate"], *rows]
-    )
+    return _block([["segment", "", "requests", "tokens", "uptime", "cache hit rate"], *rows])
 
 
 def _block(rows: Sequence[Sequence[str]]) -> str:

@@ -225,7 +225,7 @@ class _Sheet:
             self._rule(WIDE, begin)
             first = self._y - 8.5
             self._text(one.name, begin, 7, font=BOLD, y=first, room=58)
-            self._text(f"{one.customers} customers", begin, 6.5, QUIET, y=self._y - 16.5)
+            self._text(one.customers, begin, 6.5, QUIET, y=self._y - 16.5)
             texts = (one.requests, one.tokens, one.availability, one.cache_hit)
             for end, text in zip(ends, texts, strict=True):
                 self._right(text, end, 7, y=first)

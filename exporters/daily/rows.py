@@ -20,6 +20,7 @@ from exporters.daily.facts import (
 )
 
 NAME_LONGEST = 96
+TOO_EARLY = "the day is not over"
 
 TITLES: dict[Metric, str] = {
     "tokens": "Tokens processed",
@@ -136,8 +137,8 @@ def _metric_rows(facts: DailyFacts) -> Iterator[Row]:
                 if _SAMPLES[metric] and found.value is not None
                 else ""
             ),
-            week=_against(metric, trend, 7),
-            four_weeks=_against(metric, trend, 28),
+            week=_against(metric, found.value, trend, 7),
+            four_weeks=_against(metric, found.value, trend, 28),
             month=marked(metric, measured(facts.month_to_date, metric)),
             chart=_chart(metric, facts, chosen),
         )
@@ -164,13 +165,15 @@ def _target(metric: Metric, targets: BoardTargets) -> str:
     return f"at least {figures.share(target)}{band}"
 
 
-def _against(metric: Metric, trend: Trend | None, days: int) -> Against:
+def _against(metric: Metric, value: float | None, trend: Trend | None, days: int) -> Against:
     if trend is None:
         return Against(figures.change(metric, None), "", None)
     week = days == 7
     norm = trend.norm_7d if week else trend.norm_28d
     by = trend.change_7d if week else trend.change_28d
     words = figures.change(metric, by)
+    if by is None and norm is not None:  # a running day's tokens have no whole day to compare
+        words = figures.UNKNOWN if value is None else TOO_EARLY
     # `better` judges the change against 28 days, else 7: the other may go the other way.
     judged = trend.change_28d if trend.change_28d is not None else trend.change_7d
     better = None
@@ -219,17 +222,15 @@ def budget(left: float | None) -> Marked:
 def _credit_row(risks: tuple[Risk, ...]) -> Row:
     ahead = [risk.credit_projected for risk in risks if risk.credit_projected is not None]
     due = figures.total([risk.credit_due for risk in risks if risk.credit_due is not None])
-    at_risk = figures.total(ahead)
+    at_risk, target = figures.total(ahead), "should be none"
     if at_risk is None:
-        value = Marked("none", "unknown", "no SLA with a fee")
+        value, target = Marked("none", "unknown", "no SLA with a fee"), ""
     elif any(digit in "123456789" for digit in at_risk):
         value = Marked(at_risk, "missed", "missed")
     else:
         value = Marked(at_risk, "met", "met")
     note = "" if due is None else f"{due} due if the period ended now"
-    return Row(
-        "credits", "Credits at risk", "projected, all SLAs", value, "should be none", "", note
-    )
+    return Row("credits", "Credits at risk", "projected, all SLAs", value, target, "", note)
 
 
 def objective(risk: Risk) -> str:

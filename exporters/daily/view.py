@@ -45,7 +45,7 @@ class SegmentRow:
     """Customers of one segment."""
 
     name: str
-    customers: str
+    customers: str  # `42 customers`
     requests: str
     tokens: str
     availability: str
@@ -120,7 +120,7 @@ def view_of(facts: DailyFacts) -> View:
         segments=tuple(
             SegmentRow(
                 short(one.name),
-                figures.count(one.customers),
+                "1 customer" if one.customers == 1 else f"{figures.count(one.customers)} customers",
                 figures.large(one.requests),
                 figures.large(one.tokens),
                 figures.figure("availability_ratio", one.availability_ratio),
