@@ -42,7 +42,13 @@ def seen_until_s(views: Sequence[View], signs: Sequence[LifeSign]) -> list[int]:
         until_s = (view.meta.watermark_ms or 0) // 1_000
         sign = by_partition.get(view.partition)
         at_ms = None if sign is None else sign.number("at_ms")
-        if sign is not None and at_ms is not None and sign.number("highwater") == view.offset:
+        # A halted worker may have nothing left of what it knows, and no idea of what came since.
+        if (
+            sign is not None
+            and at_ms is not None
+            and sign.number("highwater") == view.offset
+            and not sign.text("halted")
+        ):
             until_s = max(until_s, int(at_ms) // 1_000)
         found.append(until_s)
     return found

@@ -164,21 +164,21 @@ def some_facts(seed: int = 1, on: str = DATE) -> DailyFacts:
         causes=(
             Cause(
                 *("ttft_p95_s", "model", "aurora-4-large", 0.031, 0.004, 0.027),
-                "P95 TTFT rose by 47 ms to 314 ms: model aurora-4-large made +31 ms of it, +27 ms "
-                "by rate (its P95 was 288 ms, now 402 ms) and +4.0 ms by mix (its share of the "
-                "traffic was 22.1 %, now 24.3 %).",
+                "P95 TTFT rose by 47 ms to 314 ms: model aurora-4-large added 31 ms: +27 ms by "
+                "rate (its own P95 TTFT rose from 288 ms to 402 ms) and +4.0 ms by mix (share of "
+                "the traffic rose from 22.1 % to 24.3 %).",
             ),
             Cause(
                 *("ttft_p95_s", "region", "eu-west-1", 0.022, 0.001, 0.021),
-                "P95 TTFT rose by 47 ms to 314 ms: region eu-west-1 made +22 ms of it, +21 ms by "
-                "rate (its P95 was 271 ms, now 371 ms) and +1.0 ms by mix (its share of the "
-                "traffic was 31.0 %, now 31.4 %).",
+                "P95 TTFT rose by 47 ms to 314 ms: region eu-west-1 added 22 ms: +21 ms by rate "
+                "(its own P95 TTFT rose from 271 ms to 371 ms) and +1.0 ms by mix (share of the "
+                "traffic rose from 31.0 % to 31.4 %).",
             ),
             Cause(
                 *("cache_hit_ratio", "customer", "Acme Corp", -0.0061, -0.0042, -0.0019),
-                "Cache hit rate fell by 0.8 points to 46.2 %: customer Acme Corp made -0.6 points "
-                "of it, -0.2 points by rate (its rate was 14.1 %, now 12.0 %) and -0.4 points by "
-                "mix (its share of the traffic was 8.2 %, now 11.0 %).",
+                "Cache hit rate fell by 0.8 points to 46.2 %: customer Acme Corp took 0.6 points: "
+                "-0.2 points by rate (its own cache hit rate fell from 14.1 % to 12.0 %) and -0.4 "
+                "points by mix (share of the traffic rose from 8.2 % to 11.0 %).",
             ),
         ),
         segments=(

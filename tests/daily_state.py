@@ -81,6 +81,12 @@ class World:
         await self.writer.write(partition, events, at_s or last_s)
 
     async def tell(self, until_s: float, *partitions: int) -> None:
+        """The stream goes on: an event of that moment in the first of these partitions, and a
+        live worker's word that it has read them to the end."""
+        await self.add((partitions or (0,))[0], [event(until_s)])
+        await self.quiet(until_s, *partitions)
+
+    async def quiet(self, until_s: float, *partitions: int) -> None:
         """A live worker's word that it has read its partitions to the end."""
         for partition in partitions or (0,):
             _, state = await self.writer.owned(partition)

@@ -8,14 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.daily.causes import PROBES, Traffic, causes, moved_of
+from exporters.daily.causes import Traffic, causes, moved_of, named
 from exporters.daily.counts import Counts, p95_s
+from exporters.daily.days import CalendarDay
 from exporters.daily.facts import BoardTargets, Day
+from exporters.daily.history import Known
+from exporters.daily.history import traffic as summed_up
 from exporters.daily.parts import parts_of
+from exporters.daily.reading import DayReader
 from exporters.daily.trends import Base
 from exporters.daily.values import values_of
+from exporters.daily.words import PROBES
 from streams import histogram
+from streams.registry import OTHER
 from streams.tables import Table
+from tests.exporter_state import token_of
 
 TARGETS = BoardTargets(0.3, 0.05, 0.999, 0.4, (0.4, 0.6))
 
@@ -165,7 +172,8 @@ def day_of(counts, state="sealed"):
 
 def explained(now, before, days=28, name_of=str):
     usual = [day_of(before.fleet)] * days
-    return causes(day_of(now.fleet), now, before, Base(tuple(usual)), name_of)
+    found = causes(day_of(now.fleet), now, before, Base(tuple(usual)))
+    return tuple(named(cause, name_of) for cause in found)
 
 
 def test_the_dimension_is_the_one_in_which_a_name_explains_more_than_its_share():
@@ -197,8 +205,8 @@ def test_the_dimension_is_the_one_in_which_a_name_explains_more_than_its_share()
     assert cause.total == pytest.approx(-0.01)
     assert cause.rate == pytest.approx(-0.01)
     assert cause.words == (
-        "Uptime fell by 1.050 points to 98.850 %: region eu made -1.000 points of it, all by "
-        "rate (its uptime was 99.900 %, now 94.900 %)."
+        "Uptime fell by 1.050 points to 98.850 %: region eu took 1.000 points, all by rate "
+        "(its own uptime fell from 99.900 % to 94.900 %)."
     )
 
 
@@ -242,6 +250,14 @@ def test_a_running_day_is_not_asked_why_it_has_fewer_tokens():
     assert moved == []
 
 
+def test_the_first_days_of_all_are_no_norm_of_tokens():
+    before, now = cached(400_000, 200_000), cached(1_000_000, 500_000)
+    for days, metrics in ((1, []), (2, []), (3, ["tokens"])):
+        base = Base((day_of(before),) * days)
+        moved = moved_of(day_of(now), Traffic(now, {}), Traffic(before, {}), base)
+        assert [one.metric for one in moved] == metrics, days
+
+
 def test_customers_have_no_probes_so_these_stand_beside_them():
     fleet = [judged(1_100, 1_099), judged(1_100, 1_059)]
     sides = [
@@ -254,14 +270,19 @@ def test_customers_have_no_probes_so_these_stand_beside_them():
     [cause] = explained(sides[1], sides[0], name_of=str)
     assert (cause.dimension, cause.name) == ("customer", PROBES)
     assert cause.total == pytest.approx(-40 / 1_100)
+    assert ": synthetic checks took 3.636 points, all by rate (their own uptime fell" in cause.words
 
 
 def test_a_customer_is_told_by_its_name():
-    before = traffic({"customer": {"t1": cached(1_000, 500), "t2": cached(9_000, 4_500)}})
-    now = traffic({"customer": {"t1": cached(1_000, 0), "t2": cached(9_000, 4_500)}})
-    [cause] = explained(now, before, name_of={"t1": "Acme", "t2": "Globex"}.get)
+    acme, globex = token_of("acme"), token_of("globex")
+    before = traffic({"customer": {acme: cached(1_000, 500), globex: cached(9_000, 4_500)}})
+    now = traffic({"customer": {acme: cached(1_000, 0), globex: cached(9_000, 4_500)}})
+    [cause] = explained(now, before, name_of={acme: "Acme", globex: "Globex"}.get)
     assert (cause.dimension, cause.name) == ("customer", "Acme")
-    assert "customer Acme made -5.0 points of it" in cause.words
+    assert cause.words == (
+        "Cache hit rate fell by 5.0 points to 45.0 %: customer Acme took 5.0 points, all by rate "
+        "(its own cache hit rate fell from 50.0 % to 0.0 %)."
+    )
 
 
 def test_a_second_name_is_told_where_it_moved_much_and_three_are_the_most():
@@ -271,3 +292,42 @@ def test_a_second_name_is_told_where_it_moved_much_and_three_are_the_most():
     found = explained(now, before)
     assert [one.name for one in found] == ["a", "b", "c"]
     assert sum(Fraction(one.total) for one in found) < 0
+
+
+def test_rate_and_mix_are_told_with_what_they_come_from():
+    # large: from 10 % to 50 % of the traffic, and better itself; the example of docs/daily.md.
+    before = traffic({"model": {"small": judged(9_000, 8_910), "large": judged(1_000, 900)}})
+    now = traffic({"model": {"small": judged(5_000, 4_970), "large": judged(5_000, 4_600)}})
+    [cause] = [one for one in explained(now, before) if one.name == "large"]
+    assert cause.words == (
+        "Uptime fell by 2.400 points to 95.700 %: model large took 1.760 points: +0.600 points by "
+        "rate (its own uptime rose from 90.000 % to 92.000 %) and -2.360 points by mix (share of "
+        "the traffic rose from 10.0 % to 50.0 %)."
+    )
+
+
+def test_a_new_name_a_gone_one_and_all_others_are_told_as_such():
+    before = traffic({"model": {"old": judged(500, 500), "same": judged(500, 500)}})
+    now = traffic({"model": {OTHER: judged(500, 400), "same": judged(500, 500)}})
+    cause = next(one for one in explained(now, before) if one.name == OTHER)
+    assert cause.words.endswith(
+        ": all other models together took 7.500 points, all by mix (new, with 50.0 % of the "
+        "traffic)."
+    )
+    cause = next(one for one in explained(before, now) if one.name == OTHER)
+    assert "all other models together added 7.500 points" in cause.words
+    assert "(gone, with 50.0 % of the traffic before)" in cause.words
+
+
+def test_names_that_were_added_up_on_the_days_before_are_no_change():
+    # Of the days before, only the largest names are written down: b was one of the others.
+    now = traffic({"customer": {"a": cached(6_000, 3_000), "b": cached(4_000, 1_000)}})
+    day = CalendarDay("2026-11-09", 0, 86_400)
+    names = {"a": cached(6_000, 3_000), OTHER: cached(4_000, 1_000)}
+    details = {day.date: (Counts.merged(names.values()), {"customer": names})}
+    before = summed_up([Known(day, None, None, None)], details, DayReader(None, "", "").scopes)
+    folded = now.as_told(before.told).groups["customer"]
+    assert set(folded) == {"a", OTHER}
+    assert all(folded[name].cached_tokens == names[name].cached_tokens for name in names)
+    parts = parts_of("cache_hit_ratio", before.groups["customer"], folded, 1)
+    assert [one.total for one in parts] == [0, 0]

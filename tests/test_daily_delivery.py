@@ -374,6 +374,36 @@ def test_a_day_is_delivered_once_unless_asked_again(mailbox, channel, webhook_fi
     assert send(daily, other) == [*MAILED, ("Slack", "delivered", False)]
 
 
+def final(facts, **changed):
+    """The same day, sealed, with these metrics."""
+    found = replace(facts.day, state="sealed", note="", values=replace(facts.day.values, **changed))
+    return replace(
+        facts, days=tuple(found if one.date == facts.date else one for one in facts.days)
+    )
+
+
+def test_who_was_told_other_numbers_before_the_day_was_final_is_told_the_final_ones(
+    mailbox, channel, webhook_file, send
+):
+    daily = mailed(mailbox, slack_webhook_file=webhook_file)
+    facts = some_facts()
+    worse = replace(facts.day.values.availability_ratio, value=0.9981, mark="missed")
+    send({**daily, "mail_to": TO[:1]}, facts)
+    # While it may change again, and when it is final as it was told, nobody needs to know.
+    for same in (final(facts), facts):
+        found = send({**daily, "mail_to": TO[:1]}, same)
+        assert all(words.startswith("delivered before, on 20") for _, words, _ in found)
+    found = send(daily, final(facts, availability_ratio=worse))
+    assert sorted(found) == sorted([*MAILED, ("Slack", "delivered", False)])
+    told = {to[0]: message for to, message in mailbox.messages[1:]}
+    assert told[TO[0]]["Subject"].startswith("Update: Reliability 2026-11-03: missed P95 TTFT, Up")
+    assert told[TO[1]]["Subject"].startswith("Reliability 2026-11-03: missed")
+    assert told[TO[0]]["Message-ID"] != mailbox.messages[0][1]["Message-ID"]
+    assert channel.messages[1]["text"].startswith("Update: Reliability 2026-11-03")
+    found = send(daily, final(facts))  # final is final: later numbers are corrections on the page
+    assert all(words.startswith("delivered before, on 20") for _, words, _ in found)
+
+
 def test_who_was_not_reached_is_tried_again_and_nobody_else(mailbox, channel, webhook_file, send):
     daily = mailed(mailbox, slack_webhook_file=webhook_file)
     mailbox.refused = {TO[1]: "450 greylisted"}

@@ -13,6 +13,7 @@ from exporters.daily.counts import Counts
 from exporters.daily.facts import METRICS
 from exporters.daily.keeper import DailyError
 from exporters.daily.segments import OTHERS, segments_of
+from exporters.daily.view import view_of
 from exporters.directory import Customer
 from exporters.objectives import Customers, engine_for
 from streams.events import ELIGIBLE
@@ -85,6 +86,20 @@ def test_the_board_is_about_the_last_closed_day_or_the_one_asked_for(in_world):
     in_world(use)
 
 
+def test_on_the_first_day_of_all_the_board_is_about_that_day(in_world):
+    async def use(world):
+        await world.add(0, steady(0)[:30])
+        facts = await world.keeper().facts(MIDNIGHT + 13 * HOUR_S)
+        assert (facts.date, facts.day.state) == ("2026-11-10", "running")
+        view = view_of(facts)
+        assert view.previous is None  # there is no board of the days before
+        assert [day.date for day in view.days if day.linked] == ["2026-11-10"]
+        facts = await world.keeper().facts(MIDNIGHT + DAY_S + HOUR_S)
+        assert (facts.date, facts.day.state) == ("2026-11-10", "provisional")
+
+    in_world(use)
+
+
 @pytest.mark.parametrize(
     ("date", "cure"),
     [
@@ -142,7 +157,7 @@ def test_a_bad_day_is_told_with_what_made_it_bad(in_world):
         assert cause.mix == 0
         assert cause.rate == pytest.approx(0.4, rel=0.02)
         assert cause.words.startswith("P95 TTFT rose by ")
-        assert "model large made +398 ms of it, all by rate" in cause.words
+        assert "model large added 398 ms, all by rate (its own P95 TTFT rose from" in cause.words
         found = {one.metric: one for one in facts.trends}
         assert found["ttft_p95_s"].better is False
         assert found["ttft_p95_s"].change_28d == pytest.approx(0.4, rel=0.02)
@@ -235,11 +250,12 @@ def test_a_zone_of_half_hours_has_its_month_and_causes_from_sealed_days(in_world
         await world.add(0, slow)
         await world.tell(start + DAY_S + 4.2 * HOUR_S)
         facts = await world.keeper().facts(start + DAY_S + 4.2 * HOUR_S)
-        expected = recount(world.events)
+        counted = world.within(0, start + DAY_S)
+        expected = recount(counted)
         assert facts.month_to_date.requests == expected["requests"]
         assert facts.month_to_date.availability_ratio.value == expected["availability_ratio"]
         assert facts.month_to_date.ttft_p95_s.samples == sum(
-            one["outcome"] == "success" and not one.get("probe") for one in world.events
+            one["outcome"] == "success" and not one.get("probe") for one in counted
         )
         [cause] = [one for one in facts.causes if one.metric == "ttft_p95_s"]
         assert (cause.dimension, cause.name) == ("region", "eu")

@@ -397,3 +397,31 @@ def test_the_json_is_as_its_schema_says(facts):
 def test_the_samples_are_marked_as_the_policy_says():
     assert mark_of("ttft_p95_s", 0.3) == "missed"
     assert mark_of("availability_ratio", 0.999) == "met"
+
+
+def test_error_budgets_that_read_otherwise_today_are_one_correction():
+    facts = some_facts()
+    first, second, *rest = facts.risks
+    worse = replace(first, budget_left_ratio=-0.41, credit_projected="27,500.00 USD")
+    other = replace(second, budget_left_ratio=0.49)
+    unseen = replace(rest[0], budget_left_ratio=0.6199)
+    assert rest[0].budget_left_ratio == 0.62
+    view = view_of(replace(facts, risks_corrected=(worse, other)))
+    assert view.corrections == (
+        "Correction, error budget of enterprise-sla/uptime-acme, customer Acme Corp: sealed as "
+        "29 % overdrawn and 25,000.00 USD ahead, today 41 % overdrawn and 27,500.00 USD ahead "
+        "(late events or maintenance; 1 more).",
+    )
+    assert "corrected" in view.badges
+    assert not view.reliable
+    same = replace(rest[0], attained_ratio=0.99621)  # not a number that is told
+    assert view_of(replace(facts, risks_corrected=(same,))).corrections == ()
+    assert len(view_of(replace(facts, risks_corrected=(unseen,))).corrections) == 1
+
+
+def test_what_rate_and_mix_mean_stands_under_the_causes():
+    facts = some_facts()
+    printed = " ".join(PdfReader(BytesIO(pdf(facts))).pages[0].extract_text().split())
+    for text in (html(facts), markdown(facts), printed):
+        assert "Mix: its share of the traffic changed." in text
+    assert "Mix: its" not in html(replace(facts, causes=()))

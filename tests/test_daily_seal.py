@@ -8,13 +8,16 @@ import pytest
 
 from exporters.daily.counts import Counts
 from exporters.daily.days import CalendarDay
+from exporters.daily.facts import Risk
+from exporters.daily.risks import SEALED_MAX, to_seal
 from exporters.daily.seal import NAMES_MAX, VERSION, Detail, Record
 from exporters.daily.store import DETAIL_DAYS, KEPT_DAYS, DayStore
+from exporters.directory import Customer
 from streams.stored import Gap
 from tests.daily_state import DAY_S, HOUR_S, at, recount, some_traffic
 from tests.daily_state import day_of as on
 from tests.daily_state import in_world as world_runner
-from tests.exporter_state import event
+from tests.exporter_state import event, token_of
 
 BEGIN = at("2026-11-08 00:00")
 END = BEGIN + DAY_S
@@ -50,7 +53,9 @@ def test_a_day_is_provisional_until_late_events_had_their_time_and_all_is_read(i
         await world.tell(END + 5 * HOUR_S, 0)  # partition 1 stays silent
         facts = await keeper.facts(END + 5 * HOUR_S)
         assert facts.day.state == "provisional"
-        assert facts.day.note.startswith("Partition 1 is read up to 2026-11-08 23:")
+        assert facts.day.note.startswith(
+            "Not everything is read yet: partition 1 up to 2026-11-08 23:"
+        )
         assert "Provisional" in facts.trust
 
         await world.tell(END + 5 * HOUR_S, 1)
@@ -91,9 +96,85 @@ def test_a_partition_that_has_counted_nothing_of_its_log_is_waited_for(in_world)
         await world.add(0, [event(END + 6 * HOUR_S)])
         await world.writer.pulse(1, END + 6 * HOUR_S, highwater=12)
         facts = await world.keeper().facts(END + 6 * HOUR_S)
-        assert facts.day.note == "Partition 1 is read not at all."
+        assert facts.day.note == "Not everything is read yet: partition 1 not at all."
         await world.writer.pulse(1, END + 6 * HOUR_S, highwater=0)  # an empty log is read
         assert (await world.keeper().facts(END + 6 * HOUR_S)).day.state == "sealed"
+
+    in_world(use)
+
+
+def test_a_day_is_not_sealed_while_nothing_of_after_it_has_come(in_world):
+    # The producers are cut off from 23:00 on, or an hour of theirs is loaded bit by bit: the log
+    # is read to its end again and again, and the day is not whole.
+    async def use(world):
+        await world.add(0, some_traffic(1, 60, BEGIN, END - HOUR_S))
+        await world.quiet(END + 5 * HOUR_S)
+        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        assert facts.day.state == "provisional"
+        assert facts.day.note == (
+            "No event of after 2026-11-09 04:00 has come, so earlier ones may be on their way; "
+            "without one it is final at 2026-11-10 00:00."
+        )
+        await world.add(0, some_traffic(2, 60, END - HOUR_S, END), END + 6 * HOUR_S)
+        assert (await world.keeper().facts(END + 6 * HOUR_S)).day.state == "provisional"
+        await world.tell(END + 7 * HOUR_S)
+        facts = await world.keeper().facts(END + 7 * HOUR_S)
+        assert (facts.day.state, facts.day.corrections) == ("sealed", ())
+        assert facts.day.values.requests == recount(world.within(BEGIN, END))["requests"]
+
+    in_world(use)
+
+
+def test_silence_is_believed_after_a_day(in_world):
+    async def use(world):
+        await one_day(world)
+        for after_s, state in ((DAY_S - 60, "provisional"), (DAY_S, "sealed")):
+            await world.quiet(END + after_s)
+            facts = await world.keeper().facts(END + after_s, DATE)
+            assert facts.day.state == state, after_s
+
+    in_world(use)
+
+
+def test_where_a_day_could_not_be_counted_later_it_does_not_wait_in_silence(in_world):
+    zone = "Asia/Kolkata"
+
+    async def use(world):
+        start = at("2026-11-08 00:00", zone)
+        await world.add(0, some_traffic(1, 20, start, start + DAY_S))
+        await world.quiet(start + DAY_S + 5 * HOUR_S)
+        facts = await world.keeper().facts(start + DAY_S + 5 * HOUR_S)
+        assert facts.day.state == "sealed"
+
+    in_world(use, zone=zone)
+
+
+def test_a_halted_worker_has_not_read_its_log_to_the_end(in_world):
+    async def use(world):
+        await one_day(world, partitions=2)
+        await world.tell(END + 5 * HOUR_S, 0, 1)
+        _, state = await world.writer.owned(1)
+        halted = {"highwater": state.next_offset, "halted": "log_recreated"}
+        await world.writer.pulse(1, END + 5 * HOUR_S, **halted)
+        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        assert facts.day.note.startswith(
+            "Not everything is read yet: partition 1 up to 2026-11-08 23:"
+        )
+
+    in_world(use)
+
+
+def test_a_day_whose_events_are_not_read_yet_is_not_one_without_events(in_world):
+    async def use(world):
+        await world.add(0, some_traffic(1, 20, BEGIN - DAY_S, BEGIN))
+        await world.writer.pulse(0, BEGIN)  # and then the workers stood still
+        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        assert (facts.date, facts.day.state) == (DATE, "provisional")
+        assert facts.trust.startswith("Provisional: the numbers may still change; not everything")
+        await world.tell(END + 5 * HOUR_S)
+        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        assert facts.day.state == "absent"
+        assert facts.trust == "No event of this day was counted."
 
     in_world(use)
 
@@ -116,6 +197,9 @@ def test_all_closed_days_are_sealed_that_nobody_looked_at(in_world):
         states = [day.state for day in facts.days[-6:]]
         assert states == [*["sealed"] * 4, "provisional", "running"]
         assert {day.state for day in facts.days[:-6]} == {"absent"}
+        stored = [json.loads(data) for key, data in sorted((await world.stored()).items())]
+        budgets = [one["risks"] is not None for one in stored if "day" in one]
+        assert budgets == [False, False, True, True]  # to judge all of a month takes too long
 
     in_world(use)
 
@@ -279,6 +363,95 @@ def test_after_everything_was_lost_a_day_that_can_be_counted_is_sealed_again(in_
         again = (await world.keeper().facts(END + 9 * HOUR_S)).day
         assert again.sealed_at_s == END + 9 * HOUR_S
         assert again.values == first.values
+
+    in_world(use)
+
+
+def test_an_exporter_forgets_sealed_days_that_redis_lost(in_world):
+    async def use(world):
+        await one_day(world)
+        await world.tell(END + 5 * HOUR_S)
+        keeper = world.keeper()
+        await keeper.facts(END + 5 * HOUR_S)
+        kafka = world.settings.kafka
+        await world.client.delete(f"tp:{{{kafka.group}:{kafka.topic}}}:days")
+        for one in (keeper, world.keeper()):  # both say what is stored now
+            facts = await one.facts(END + 9 * HOUR_S)
+            assert facts.day.sealed_at_s == END + 9 * HOUR_S
+
+    in_world(use)
+
+
+def test_error_budgets_and_credits_are_sealed_too_and_what_they_would_be_stands_beside(in_world):
+    async def use(world):
+        await one_day(world)
+        await world.tell(END + 5 * HOUR_S)
+        sealed = await world.keeper().facts(END + 5 * HOUR_S)
+        assert sealed.risks
+        assert sealed.risks_corrected == ()
+        late = [event(END - 60 - one, outcome="server_error") for one in range(12)]
+        await world.add(0, late, END + 6 * HOUR_S)
+        later = await world.keeper().facts(END + 6 * HOUR_S)
+        assert later.risks == sealed.risks
+        assert later.risks_corrected
+        was = {(one.policy, one.objective, one.scope): one for one in sealed.risks}
+        one = later.risks_corrected[0]
+        assert one.budget_left_ratio < was[one.policy, one.objective, one.scope].budget_left_ratio
+
+    in_world(use)
+
+
+def test_of_many_objectives_the_worst_are_sealed_and_all_that_cost_something():
+    def risk(left, credit):
+        return Risk("p", "o", "fleet", 0.99, 0.99, left, credit, credit, False)
+
+    fine = [risk(0.5 + at / 10_000, "0.00 USD") for at in range(SEALED_MAX + 50)]
+    costly, overdrawn = risk(0.9, "12.00 USD"), risk(-0.1, None)
+    sealed = to_seal([*fine, costly, overdrawn])
+    assert sealed == (*fine[:SEALED_MAX], costly, overdrawn)
+
+
+def test_redis_is_not_told_the_names_of_customers(in_world):
+    # Acme's cache stops working; its name comes from the directory and stays there.
+    acme = token_of("acme")
+    directory = {acme: Customer("Acme Corp", "smb")}
+
+    async def use(world):
+        for number in range(4):
+            start = BEGIN + (number - 3) * DAY_S
+            events = [
+                one | {"cached_input_tokens": one["input_tokens"] // 2}
+                for one in some_traffic(number, 60, start, start + DAY_S)
+            ]
+            for one in events:
+                if number == 3 and one["customer_id"] == "acme":
+                    one["cached_input_tokens"] = 0
+            await world.add(0, events)
+        await world.tell(END + 5 * HOUR_S)
+        facts = await world.keeper(**directory).facts(END + 5 * HOUR_S)
+        [cause] = [one for one in facts.causes if one.metric == "cache_hit_ratio"][:1]
+        assert (facts.day.state, cause.name) == ("sealed", "Acme Corp")
+        assert "customer Acme Corp took" in cause.words
+        stored = b"".join((await world.stored()).values())
+        assert b"Acme Corp" not in stored
+        assert acme.encode() in stored
+        nameless = await world.keeper().facts(END + 5 * HOUR_S)
+        assert acme in {one.name for one in nameless.causes}
+
+    in_world(use)
+
+
+def test_the_month_says_that_days_of_it_are_incomplete(in_world):
+    async def use(world):
+        await world.add(0, some_traffic(1, 20, BEGIN - DAY_S, BEGIN - 9 * HOUR_S))
+        _, state = await world.writer.owned(0)
+        state.lose(state.next_offset + 5)
+        await world.add(0, some_traffic(2, 20, BEGIN - 5 * HOUR_S, BEGIN))
+        await one_day(world)
+        await world.tell(END + 5 * HOUR_S)
+        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        assert facts.day.complete
+        assert facts.trust.endswith("; 1 day of the month is incomplete or not known.")
 
     in_world(use)
 

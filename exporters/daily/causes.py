@@ -9,14 +9,16 @@ before), since parts can add up only to a difference of sums; the board's trend 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from exporters.daily import words
 from exporters.daily.counts import DIMENSIONS, Counts, Groups, p95_s
 from exporters.daily.facts import METRICS, Cause, Day, Metric, Value
 from exporters.daily.parts import Part, parts_of
-from exporters.daily.trends import FALLS_WELL, Base
+from exporters.daily.trends import FALLS_WELL, NEEDED, WEEK, Base
+from exporters.daily.words import PROBES
 from exporters.windows_cache import CUSTOMER
+from streams.registry import OTHER
 
 CAUSES_MAX = 3
 # Changes below these are not told: of the norm for tokens and latencies, in points for ratios.
@@ -30,7 +32,6 @@ LEAST = {
 _OF_THE_NORM = ("tokens", "ttft_p95_s", "tpot_p95_s")
 SPREADS = 2  # as many usual spreads a change must have
 _SECOND_LEAST = 0.2  # share of all that moved which a second name must explain
-PROBES = "synthetic checks"  # customers have none; they stand beside the customers
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +57,23 @@ class Traffic:
     fleet: Counts
     groups: Groups
     days: int = 1
+    # Where the smaller names of a dimension were added up on some days: those that never were.
+    told: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def as_told(self, told: Mapping[str, frozenset[str]]) -> "Traffic":
+        """The same with all other names added up: what is one name on one side and a part of the
+        others on the other side would look like a change."""
+        groups = {dimension: dict(names) for dimension, names in self.groups.items()}
+        for dimension, kept in told.items():
+            names = groups.get(dimension, {})
+            others = [names.pop(name) for name in list(names) if name not in kept]
+            if others:
+                names[OTHER] = Counts.merged(others)
+        return replace(self, groups=groups)
 
 
-def causes(
-    day: Day, now: Traffic, before: Traffic, base: Base, name_of: Callable[[str], str]
-) -> tuple[Cause, ...]:
-    """At most three causes, of the metric that moved most first; `name_of`: token of a customer
-    -> name."""
+def causes(day: Day, now: Traffic, before: Traffic, base: Base) -> tuple[Cause, ...]:
+    """At most three causes, of the metric that moved most first; customers by token (`named`)."""
     found = [
         (moved, _in_dimension(moved, now, before)) for moved in moved_of(day, now, before, base)
     ]
@@ -79,28 +90,30 @@ def causes(
         Cause(
             metric=moved.metric,
             dimension=dimension,
-            name=name_of(part.name) if dimension == CUSTOMER else part.name,
+            name=part.name,
             total=part.total,
             mix=part.mix,
             rate=part.rate,
-            words=words.cause(
-                moved.metric,
-                (moved.before, moved.now),
-                dimension,
-                name_of(part.name) if dimension == CUSTOMER else part.name,
-                part,
-            ),
+            words=words.cause(moved.metric, (moved.before, moved.now), dimension, part),
         )
         for moved, dimension, part in chosen[:CAUSES_MAX]
     )
+
+
+def named(cause: Cause, name_of: Callable[[str], str]) -> Cause:
+    """The same with the customer's name; `name_of`: token -> name."""
+    if cause.dimension != CUSTOMER:
+        return cause
+    return replace(cause, name=name_of(cause.name), words=words.with_names(cause.words, name_of))
 
 
 def moved_of(day: Day, now: Traffic, before: Traffic, base: Base) -> list[Moved]:
     """The metrics that moved, missed targets first, then by how unusual it is."""
     found = []
     for metric in METRICS:
-        if metric == "tokens" and day.state == "running":
-            continue  # a part of a day is no less than a whole one
+        # A part of a day is no less than a whole one, and the first day of all is mostly a part.
+        if metric == "tokens" and (day.state == "running" or len(base.days) < NEEDED[WEEK]):
+            continue
         one, was = _measured(metric, now), _measured(metric, before)
         if one is None or was is None:
             continue

@@ -9,36 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+from exporters.amounts import Amounts
 from exporters.windows_cache import CUSTOMER, Scope, Sums
 from streams import histogram
-from streams.events import ELIGIBLE, OUTCOMES
-from streams.slices import (
-    CUBE_TOKENS_AT,
-    LATENCIES,
-    LATENCY_BITS,
-    PROBES_AT,
-    TOKENS,
-    TOKENS_AT,
-)
-from streams.tables import Ints, Table
+from streams.slices import LATENCIES, LATENCY_BITS
+from streams.tables import Table
 
 DIMENSIONS = ("model", "region", "channel", "service_tier", CUSTOMER)
 P95 = 0.95
-_ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
-_SUCCESS_AT = OUTCOMES.index("success")
-_INPUT_AT, _CACHED_AT, _OUTPUT_AT = map(TOKENS.index, ("input", "cached_input", "output"))
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """Sums of some requests."""
+class Counts(Amounts):
+    """Sums of some requests, with their latencies."""
 
-    requests: int = 0  # without probes
-    eligible: int = 0  # outcomes an SLA counts, probes included
-    successes: int = 0
-    input_tokens: int = 0  # cached ones included
-    cached_tokens: int = 0
-    output_tokens: int = 0
     ttft: Table = field(default_factory=Table.empty)  # bucket -> requests
     tpot: Table = field(default_factory=Table.empty)
 
@@ -56,21 +40,6 @@ class Counts:
             ttft=Table.merged([one.ttft for one in parts]),
             tpot=Table.merged([one.tpot for one in parts]),
         )
-
-    @property
-    def tokens(self) -> int:
-        """Input and output."""
-        return self.input_tokens + self.output_tokens
-
-    @property
-    def availability_ratio(self) -> float | None:
-        """Successes of eligible requests."""
-        return self.successes / self.eligible if self.eligible else None
-
-    @property
-    def cache_hit_ratio(self) -> float | None:
-        """Cached of all input tokens."""
-        return self.cached_tokens / self.input_tokens if self.input_tokens else None
 
     def __bool__(self) -> bool:
         return bool(self.requests or self.eligible)
@@ -97,38 +66,16 @@ def counts_of(sums: Sums, scope: Scope) -> dict[str, Counts]:
     for key, table in sums.cells.split(histogram.BUCKET_BITS):
         latency = LATENCIES[key & ((1 << LATENCY_BITS) - 1)]
         histograms.setdefault(key >> LATENCY_BITS, {})[latency] = table
-    read = _of_customer if scope.name == CUSTOMER else _of_series
     found = {}
-    for group, row in zip(sums.counts.keys.tolist(), sums.counts.values, strict=True):
+    for group, row in zip(sums.counts.keys.tolist(), sums.counts.values.tolist(), strict=True):
         latencies = histograms.get(group, {})
-        found["".join(scope.keys[group][:1])] = read(
-            row, latencies.get("ttft", Table.empty()), latencies.get("tpot", Table.empty())
+        found["".join(scope.keys[group][:1])] = Counts.read(
+            scope.name,
+            row,
+            ttft=latencies.get("ttft", Table.empty()),
+            tpot=latencies.get("tpot", Table.empty()),
         )
     return found
-
-
-def _of_series(row: Ints, ttft: Table, tpot: Table) -> Counts:
-    outcomes = row[:PROBES_AT]
-    judged = outcomes + row[PROBES_AT:TOKENS_AT]
-    return _counts(outcomes, judged, row[TOKENS_AT:], ttft, tpot)
-
-
-def _of_customer(row: Ints, ttft: Table, tpot: Table) -> Counts:
-    outcomes = row[: len(OUTCOMES)]
-    return _counts(outcomes, outcomes, row[CUBE_TOKENS_AT:], ttft, tpot)
-
-
-def _counts(outcomes: Ints, judged: Ints, tokens: Ints, ttft: Table, tpot: Table) -> Counts:
-    return Counts(
-        requests=int(outcomes.sum()),
-        eligible=int(judged[_ELIGIBLE_AT].sum()),
-        successes=int(judged[_SUCCESS_AT]),
-        input_tokens=int(tokens[_INPUT_AT]),
-        cached_tokens=int(tokens[_CACHED_AT]),
-        output_tokens=int(tokens[_OUTPUT_AT]),
-        ttft=ttft,
-        tpot=tpot,
-    )
 
 
 def without_durations(sums: Sums) -> Sums:

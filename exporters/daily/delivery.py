@@ -17,6 +17,7 @@ import redis.asyncio as aioredis
 from exporters.daily import mail, slack
 from exporters.daily.facts import DailyFacts
 from exporters.daily.sent import Sent, digest
+from exporters.daily.view import numbers, view_of
 from streams.config import ConfigError, Daily, Settings
 
 T = TypeVar("T")
@@ -58,7 +59,8 @@ def recipients(daily: Daily) -> list[str]:
 async def deliver(
     settings: Settings, client: "aioredis.Redis", facts: DailyFacts, again: bool
 ) -> list[Outcome]:
-    """Deliver to everybody who has not got this day; `again`: to the others too.
+    """Deliver to everybody who has not got this day, and to those who were told other numbers
+    before it was final; `again`: to the others too.
 
     Raises ConfigError, StoreError and DeliveryError, before anything was sent.
     """
@@ -72,29 +74,39 @@ async def deliver(
     if before is None:
         raise DeliveryError(f"another run is sending {facts.date}; try again in some minutes")
     try:
+        told = {one: before[digest(one)] for one in wanted if digest(one) in before}
+        updated = {one for one, was in told.items() if _is_news(was, facts)}
+        pending = {one for one in wanted if again or one not in told} | updated
         outcomes = [
-            Outcome(
-                one, f"delivered before, on {_instant(before[digest(one)])}; --again repeats it"
-            )
-            for one in wanted
-            if digest(one) in before and not again
+            Outcome(one, f"delivered before, on {_instant(was)}; --again repeats it")
+            for one, was in told.items()
+            if one not in pending
         ]
-        pending = [one for one in wanted if again or digest(one) not in before]
-        mailed = [address for address in daily.mail_to if _mailed(address) in pending]
-        if mailed:
-            outcomes += await _by_mail(settings, facts, mailed, sent, again)
+        for update in (False, True):
+            mailed = [
+                address
+                for address in daily.mail_to
+                if _mailed(address) in pending and (_mailed(address) in updated) == update
+            ]
+            if mailed:
+                outcomes += await _by_mail(settings, facts, mailed, sent, again, update)
         if SLACK in pending:
-            outcomes.append(await _to_slack(daily, facts, sent))
+            outcomes.append(await _to_slack(daily, facts, sent, SLACK in updated))
     finally:
         await sent.release()
     return outcomes
 
 
 async def _by_mail(
-    settings: Settings, facts: DailyFacts, to: Sequence[str], sent: Sent, again: bool
+    settings: Settings,
+    facts: DailyFacts,
+    to: Sequence[str],
+    sent: Sent,
+    again: bool,
+    update: bool,
 ) -> list[Outcome]:
     daily = settings.daily
-    made = mail.compose(facts, daily, _message_id(settings, facts.date, again))
+    made = mail.compose(facts, daily, _message_id(settings, facts.date, again, update), update)
 
     async def send() -> list[mail.Refused]:
         return await asyncio.to_thread(mail.hand_over, made, daily, to)
@@ -108,19 +120,19 @@ async def _by_mail(
         if address in refused:
             outcomes.append(Outcome(_mailed(address), f"refused: {refused[address]}", failed=True))
             continue
-        await sent.note(digest(_mailed(address)), time.time())
+        await sent.note(digest(_mailed(address)), time.time(), _open_numbers(facts))
         outcomes.append(Outcome(_mailed(address), "delivered"))
     return outcomes
 
 
-async def _to_slack(daily: Daily, facts: DailyFacts, sent: Sent) -> Outcome:
+async def _to_slack(daily: Daily, facts: DailyFacts, sent: Sent, update: bool) -> Outcome:
     url = daily.slack_webhook() or ""
-    message = slack.payload(facts, daily.public_url)
+    message = slack.payload(facts, daily.public_url, update)
     try:
         await _tried(lambda: slack.post(url, message))
     except slack.SlackError as error:
         return Outcome(SLACK, str(error), failed=True)
-    await sent.note(digest(SLACK), time.time())
+    await sent.note(digest(SLACK), time.time(), _open_numbers(facts))
     return Outcome(SLACK, "delivered")
 
 
@@ -137,17 +149,29 @@ async def _tried(send: Callable[[], Awaitable[T]]) -> T:
     raise AssertionError("unreachable")
 
 
+def _open_numbers(facts: DailyFacts) -> str:
+    """What is remembered of the numbers: nothing once they are final."""
+    return "" if facts.day.state == "sealed" else numbers(view_of(facts))
+
+
+def _is_news(was: str, facts: DailyFacts) -> bool:
+    """Whether the day is final now, and was told with other numbers."""
+    told = was.partition(" ")[2]
+    return bool(told) and facts.day.state == "sealed" and told != numbers(view_of(facts))
+
+
 def _mailed(address: str) -> str:
     return f"e-mail to {address}"
 
 
-def _message_id(settings: Settings, date: str, again: bool) -> str:
+def _message_id(settings: Settings, date: str, again: bool, update: bool) -> str:
     kafka = settings.kafka
     whose = hashlib.sha256(f"{kafka.group}:{kafka.topic}".encode()).hexdigest()[:16]
-    repeated = f".{uuid.uuid4().hex}" if again else ""
+    repeated = f".{uuid.uuid4().hex}" if again else ".final" if update else ""
     domain = (settings.daily.mail_from or "").rpartition("@")[2]
     return f"<daily.{date}.{whose}{repeated}@{domain}>"
 
 
-def _instant(at_s: str) -> str:
-    return time.strftime("%Y-%m-%d at %H:%M UTC", time.gmtime(float(at_s)))
+def _instant(was: str) -> str:
+    at_s = float(was.partition(" ")[0])
+    return time.strftime("%Y-%m-%d at %H:%M UTC", time.gmtime(at_s))

@@ -147,6 +147,8 @@ class DailyFacts:
     risks: tuple[Risk, ...]  # the worst first
     causes: tuple[Cause, ...]  # at most three, the largest first
     segments: tuple[Segment, ...]  # empty without a customer directory
+    # Those of a sealed day's risks that would read otherwise today, as they would.
+    risks_corrected: tuple[Risk, ...] = ()
 
     @property
     def day(self) -> Day:

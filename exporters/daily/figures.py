@@ -1,17 +1,19 @@
 """Numbers as the daily board writes them, the same in every format.
 
 Pure. A number that is held against a target is rounded down and never to nearest: 99.8996 % reads
-99.899 %, so that what is read and what is judged agree, at least 99.9 % or under 300 ms alike.
+99.899 %, so that what is read and what is judged agree, at least 99.9 % or under 300 ms alike. A
+column of a printed sheet also has the same places in every row. So the formats of the live board
+(board/text.py), which round to nearest and drop zeros, are not used here.
 """
 
 from collections.abc import Sequence
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
+from exporters.board.text import STEPS, three_digits
 from exporters.daily.facts import Metric
 
 UNKNOWN = "not known"
 AS_USUAL = "as usual"
-_SCALES = ((12, "T"), (9, "B"), (6, "M"), (3, "k"))
 # A share of 1 in so many digits after the point, as a percent.
 _PLACES = {"availability_ratio": 3, "cache_hit_ratio": 1}
 _WORDS = {
@@ -59,13 +61,8 @@ def change(metric: Metric, by: float | None) -> str:
     return f"{amount} {_WORDS[metric][by < 0]}"
 
 
-def share(ratio: float) -> str:
-    """A target ratio, as many digits as it has: `99.95 %`."""
-    return f"{(Decimal(str(ratio)) * 100).normalize():f} %"
-
-
 def limit(seconds: float) -> str:
-    """A target latency, as many digits as it has: `300 ms`."""
+    """A target latency, as many digits as it has: `300 ms`, `1500 ms`, as the values beside it."""
     return f"{(Decimal(str(seconds)) * 1_000).normalize():f} ms"
 
 
@@ -95,10 +92,10 @@ def count(number: int) -> str:
 def large(number: float) -> str:
     """A count, three digits of it, rounded down: `1.23 B`."""
     exact = Decimal(str(number))
-    for power, unit in _SCALES:
-        scaled = exact.scaleb(-power)
-        if scaled >= 1:
-            return f"{_rounded(scaled, _three_digits(scaled), ROUND_FLOOR)} {unit}"
+    for step, letter in STEPS:
+        if exact >= step:
+            scaled = exact / step
+            return f"{_rounded(scaled, three_digits(scaled), ROUND_FLOOR)} {letter}"
     return f"{_rounded(exact, 0, ROUND_FLOOR)}"
 
 
@@ -106,11 +103,7 @@ def _latency(seconds: Decimal) -> str:
     if seconds >= 10:
         return f"{_rounded(seconds, 1, ROUND_FLOOR)} s"
     ms = seconds * 1_000
-    return f"{_rounded(ms, _three_digits(ms), ROUND_FLOOR)} ms"
-
-
-def _three_digits(number: Decimal) -> int:
-    return 0 if number >= 100 else 1 if number >= 10 else 2
+    return f"{_rounded(ms, three_digits(ms), ROUND_FLOOR)} ms"
 
 
 def _rounded(number: Decimal, places: int, rounding: str = ROUND_HALF_EVEN) -> Decimal:

@@ -18,6 +18,7 @@ from exporters.daily.trends import Base
 from exporters.daily.values import values_of
 from exporters.windows_cache import Scope
 from streams.coverage import Coverage
+from streams.registry import OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +60,24 @@ class Scene:
     coverage: Coverage
     seal_after_s: float
     behind: Callable[[float], Sequence[tuple[int, int]]]  # partitions not read up to a moment
+    # Until when a day waits for an event of after a moment; None where it does not.
+    silent_until_s: Callable[[CalendarDay, float], float | None]
 
     def due(self, one: Known) -> bool:
         """Whether a day is to be sealed now."""
-        seal_at_s = one.of.to_s + self.seal_after_s
-        return (
-            one.record is None
-            and bool(one.fleet)
-            and self.now_s >= seal_at_s
-            and not self.behind(seal_at_s)
-        )
+        return one.record is None and bool(one.fleet) and not self._open(one.of)
+
+    def _open(self, of: CalendarDay) -> str:
+        """Why a day that is over is not final yet, one sentence; empty if it is."""
+        seal_at_s = of.to_s + self.seal_after_s
+        if self.now_s < seal_at_s:
+            return words.early(seal_at_s, self.zone)
+        if behind := self.behind(seal_at_s):
+            return words.unread(behind, self.zone)
+        until_s = self.silent_until_s(of, seal_at_s)
+        if until_s is not None and self.now_s < until_s:
+            return words.silent(seal_at_s, until_s, self.zone)
+        return ""
 
     def day(self, one: Known) -> Day:
         """A day as it is shown."""
@@ -84,11 +93,10 @@ class Scene:
         note = ""
         if one.fleet is None:
             state, note = "absent", words.GONE if self.now_s >= one.of.to_s else words.NEVER
-        elif not one.fleet and state == "provisional":
-            state = "absent"
         elif state == "provisional":
-            seal_at_s = one.of.to_s + self.seal_after_s
-            note = words.waiting(seal_at_s, self.now_s, self.behind(seal_at_s), self.zone)
+            note = self._open(one.of)
+            if not one.fleet and not note:  # with events that are not read yet it is no such day
+                state = "absent"
         if one.fleet is not None and not complete:
             note = words.both(self._missing(one.of), note)
         return Day(
@@ -144,13 +152,24 @@ def traffic(
         Counts.merged([*fleets, *(fleet for fleet, _ in written)]),
         added([cut, *(groups for _, groups in written)]) if written else cut,
         len(days),
+        _told([groups for _, groups in written]),
     )
 
 
+def _told(written: Sequence[Groups]) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for groups in written:
+        for dimension, names in groups.items():
+            if OTHER in names:
+                kept = frozenset(names) - {OTHER}
+                found[dimension] = found.get(dimension, kept) & kept
+    return found
+
+
 def causes_of(
-    day: Day, now: Traffic, before: Traffic | None, base: Base | None, name_of: Callable[[str], str]
+    day: Day, now: Traffic, before: Traffic | None, base: Base | None
 ) -> tuple[Cause, ...]:
     """The causes of a day's change; none without days to compare it with."""
     if before is None or base is None or not before.days:
         return ()
-    return causes(day, now, before, base, name_of)
+    return causes(day, now.as_told(before.told), before.as_told(before.told), base)

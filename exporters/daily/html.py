@@ -8,12 +8,13 @@ from base64 import b64encode
 from functools import cache
 from hashlib import sha256
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from exporters.daily.charts import Plot, plot
 from exporters.daily.facts import METRICS, DailyFacts
 from exporters.daily.rows import TITLES, Chart
 from exporters.daily.view import View, view_of
+from exporters.templates import templates
 
 CHART_WIDTH, CHART_HEIGHT = 168, 40
 # A running day that is open in a browser is read again this often.
@@ -79,13 +80,7 @@ def content_security_policy() -> str:
 
 @cache
 def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("exporters.daily"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("exporters.daily")
     environment.globals["plot"] = _plot
     environment.globals["chart_size"] = (CHART_WIDTH, CHART_HEIGHT)
     return environment

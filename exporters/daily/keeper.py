@@ -5,17 +5,17 @@ A shell around the pure modules: Redis is read and written here, the time comes 
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date as Date
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
-from alerts.ledger_store import LedgerStore
 from alerts.policy import Policy
 from alerts.targets import targets_of
 from exporters.daily import words
-from exporters.daily.causes import Traffic
+from exporters.daily.causes import Traffic, named
 from exporters.daily.counts import Counts, Groups
 from exporters.daily.days import (
     CalendarDay,
@@ -30,14 +30,16 @@ from exporters.daily.days import (
 from exporters.daily.facts import Cause, DailyFacts, Day, Risk, Segment
 from exporters.daily.history import Known, Scene, causes_of, known, traffic
 from exporters.daily.reading import DayReader, Read
-from exporters.daily.risks import risks_of
-from exporters.daily.seal import VERSION, Detail, Record, behind
+from exporters.daily.risks import corrected, to_seal
+from exporters.daily.seal import VERSION, Detail, Record, behind, silent_until_s
 from exporters.daily.segments import segments_of
+from exporters.daily.standing import Standing
 from exporters.daily.store import DayStore
 from exporters.daily.trends import MONTH, base_of, trends
 from exporters.daily.values import board_targets, values_of
+from exporters.daily.words import with_names
 from exporters.directory import Customer
-from exporters.objectives import Customers, engine_for
+from exporters.objectives import Customers
 from exporters.windows_cache import CUSTOMER
 from streams.config import Settings
 from streams.coverage import Coverage
@@ -47,10 +49,11 @@ from streams.windows import extent
 
 CLOSED_DAYS = 30
 _MONTH_LONGEST = 31
-_READINGS_MAX = 10_000
 # Objectives are judged as at the end of the board's day, so they change with what comes late and
 # with what people decide; that is looked at this often.
 _RISKS_EVERY_S = 600
+# A day that is sealed later has no word on its objectives: to judge a month of them takes its time.
+_RISKS_SEALED_WITHIN_S = 3 * 86_400
 
 
 class DailyError(ValueError):
@@ -68,22 +71,21 @@ class DailyKeeper:
         customers: Mapping[str, Customer],
     ) -> None:
         """`customers`: by the token that the state knows them by."""
-        self._settings, self._policies, self._client = settings, policies, client
-        self._customers = customers
+        self._settings, self._customers = settings, customers
         self._name_of = Customers(customers).name_of
         self._zone = ZoneInfo(settings.exporter.time_zone)
         self._targets = board_targets(targets_of(policies))
         kafka = settings.kafka
         self._store = DayStore(client, kafka.group, kafka.topic, settings.exporter.time_zone)
-        self._ledgers = LedgerStore(client, kafka.group, kafka.topic)
+        self._standing = Standing(settings, policies, client, customers)
         self._reader = DayReader(client, kafka.group, kafka.topic)
         self._lock = asyncio.Lock()  # askers share what was read
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, Record] = {}  # of the board that is being made
         self._explained: tuple[object, tuple[tuple[Cause, ...], tuple[Segment, ...]]] | None = None
-        self._judged: tuple[object, tuple[Risk, ...]] | None = None
 
     async def facts(self, now_s: float, date: str | None = None) -> DailyFacts | None:
-        """The board about `date` (YYYY-MM-DD), or the last closed day.
+        """The board about `date` (YYYY-MM-DD), or the last closed day; while there is none, about
+        the running one.
 
         None where nothing was ever counted. Cheap when nothing changed since the last call. Days
         that became final are sealed on the way. Raises StoreError where Redis does not answer,
@@ -95,14 +97,14 @@ class DailyKeeper:
                 return await self._facts(now_s, asked)
             except StoreError:
                 self._reader.forget()
-                self._records.clear()
-                self._explained = self._judged = None
+                self._standing.forget()
+                self._explained = None
                 raise
 
     def _asked(self, date: str, now_s: float) -> CalendarDay:
         found = read_date(date)
         if found is None:
-            raise DailyError(f"date: got {date!r}; write a day as YYYY-MM-DD")
+            raise DailyError(f"date: got {date[:40]!r}; write a day as YYYY-MM-DD")
         today = day_at(now_s, self._zone)
         if date > today.date:
             raise DailyError(f"date: {date} lies in the future; the running day is {today.date}")
@@ -110,12 +112,14 @@ class DailyKeeper:
 
     async def _facts(self, now_s: float, asked: CalendarDay | None) -> DailyFacts | None:
         views, signs = await self._reader.views()
+        self._records = {}  # what Redis has is what counts: it may have been lost or set back
         first = await self._first(views)
         if first is None:
             return None
         today = day_at(now_s, self._zone)
         yesterday = day_at(today.from_s - 1, self._zone)
-        board = asked or yesterday
+        # On the first day of all, nobody is served by an empty page about the one before.
+        board = asked or (yesterday if first <= yesterday.date else today)
         if asked is not None and asked.date < first:
             raise DailyError(f"date: nothing is kept of {asked.date}; the first day is {first}")
         last_closed = min(board, yesterday, key=lambda one: one.from_s)
@@ -137,6 +141,7 @@ class DailyKeeper:
             coverage=Coverage.of(view.meta for view in views),
             seal_after_s=self._settings.daily.seal_after_h * 3_600,
             behind=lambda until_s: behind(until_s, views, signs),
+            silent_until_s=lambda of, seal_at_s: silent_until_s(of, seal_at_s, views),
         )
 
     # -- reading -----------------------------------------------------------------------------------
@@ -201,7 +206,10 @@ class DailyKeeper:
         reasons = await self._causes(sealed, one, now, found, days)
         segments = segments_of(now.groups[CUSTOMER], self._customers)
         zone = self._settings.exporter.time_zone
-        record = Record(VERSION, zone, sealed, self._targets, reasons, segments)
+        risks = None
+        if scene.now_s < one.of.to_s + _RISKS_SEALED_WITHIN_S:
+            risks = to_seal(await self._standing.judge(one.of.to_s - 1))
+        record = Record(VERSION, zone, sealed, self._targets, reasons, segments, risks)
         stored = await self._store.seal(
             one.of.date, record.pack(), Detail.of(now.fleet, now.groups).pack()
         )
@@ -229,7 +237,7 @@ class DailyKeeper:
             return ()
         dates = {of.date for of in base.days}
         before = await self._traffic([of for of in found if of.of.date in dates])
-        return causes_of(day, now, before, base, self._name_of)
+        return causes_of(day, now, before, base)
 
     async def _why(
         self, one: Known, day: Day, found: Sequence[Known], days: Mapping[str, Day]
@@ -263,21 +271,31 @@ class DailyKeeper:
         in_month = [of for of in found[: at + 1] if of.of.date.startswith(month)]
         total = await self._fleet(in_month)
         reasons, segments = await self._why(one, day, found, days)
-        month_missing = len(in_month) - total.days
+        # Of the board's own day the trust sentence tells more.
+        holes = len(in_month) - total.days
+        holes += sum(
+            not days[of.of.date].complete
+            for of in in_month
+            if of.of != board and (of.fleet is not None or of.record is not None)
+        )
+        targets = self._targets if one.record is None else one.record.targets
+        risks = await self._risks(board, found, now_s)
+        sealed_risks = None if one.record is None else one.record.risks
         return DailyFacts(
             made_at_s=int(now_s),
             zone=self._settings.exporter.time_zone,
             date=board.date,
             headline=words.headline(day),
-            trust=words.trust(day, now_s, self._zone, month_missing),
+            trust=words.trust(day, now_s, self._zone, holes),
             days=tuple(days[of.of.date] for of in found[-CLOSED_DAYS - 1 :]),
-            targets=self._targets if one.record is None else one.record.targets,
+            targets=targets,
             trends=trends(day, [days[of.of.date] for of in found[:at]]),
             month=month,
-            month_to_date=values_of(total.fleet, self._targets),
-            risks=await self._risks(board, found, now_s),
-            causes=reasons,
+            month_to_date=values_of(total.fleet, targets),
+            risks=self._named(risks if sealed_risks is None else sealed_risks),
+            causes=tuple(named(cause, self._name_of) for cause in reasons),
             segments=segments,
+            risks_corrected=self._named(corrected(sealed_risks or (), risks)),
         )
 
     async def _fleet(self, days: Sequence[Known]) -> Traffic:
@@ -291,21 +309,12 @@ class DailyKeeper:
     ) -> tuple[Risk, ...]:
         """The objectives as they stand at the end of the board's day, or now if it runs."""
         running = now_s < board.to_s
-        same = (
+        versions = (
             int(now_s) // _RISKS_EVERY_S if running else board.date,
             tuple(one.versions for one in found[-_MONTH_LONGEST - 1 :] if one.of.to_s <= now_s),
-            tuple(await self._ledgers.windows()),
         )
-        if self._judged is None or self._judged[0] != same:
-            # Its last second, as the next one belongs to the next day, and perhaps month.
-            at_s = min(now_s, board.to_s - 1)
-            engine = engine_for(self._settings, self._policies, self._client)
-            for _ in range(_READINGS_MAX):
-                standing = await engine.refresh(at_s, keep=False)
-                if standing is not None:
-                    break
-                await asyncio.sleep(0)
-            else:
-                raise StoreError("the state is rewritten faster than it can be read")
-            self._judged = same, risks_of(standing, Customers(self._customers))
-        return self._judged[1]
+        # Its last second, as the next one belongs to the next day, and perhaps month.
+        return await self._standing.at(min(now_s, board.to_s - 1), versions)
+
+    def _named(self, risks: Sequence[Risk]) -> tuple[Risk, ...]:
+        return tuple(replace(one, scope=with_names(one.scope, self._name_of)) for one in risks)

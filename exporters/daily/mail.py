@@ -40,12 +40,13 @@ class Refused:
     words: str
 
 
-def compose(facts: DailyFacts, daily: Daily, message_id: str) -> EmailMessage:
-    """The message. The same facts and settings give the same one."""
+def compose(facts: DailyFacts, daily: Daily, message_id: str, update: bool = False) -> EmailMessage:
+    """The message. The same facts and settings give the same one; `update`: to somebody who was
+    told other numbers before."""
     view = view_of(facts)
     link = None if daily.public_url is None else f"{daily.public_url}/daily?date={facts.date}"
     made = EmailMessage(policy=SMTP)
-    made["Subject"] = subject(view)
+    made["Subject"] = subject(view, update)
     made["From"] = daily.mail_from
     made["To"] = ", ".join(daily.mail_to)
     made["Date"] = format_datetime(datetime.fromtimestamp(facts.made_at_s, UTC))

@@ -40,7 +40,7 @@ def markdown(facts: DailyFacts, link: str | None = None) -> str:
     if view.causes:
         blocks.append("*What moved*")
         numbered = [f"{number}. {plain(words)}" for number, words in enumerate(view.causes, 1)]
-        blocks.append("\n".join(numbered))
+        blocks += ["\n".join(numbered), plain(view.causes_note)]
     if view.risks:
         blocks += ["*Objectives at risk*", _risks(view)]
     if view.segments:

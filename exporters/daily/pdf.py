@@ -73,6 +73,8 @@ class _Sheet:
             if view.causes:
                 self._text(f"{number}.", 0, 8, y=self._y - 10)
             self._paragraph(words, 8, 3, x=12 if view.causes else 0)
+        if view.causes_note:
+            self._paragraph(view.causes_note, 6.5, 2, x=12, color=QUIET)
         self._y -= 2
         top = self._y
         self._risks(view)

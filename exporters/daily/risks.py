@@ -1,27 +1,29 @@
 """How the objectives with a budget stand at the end of the board's day.
 
-Pure: the uptime engine (alerts/uptime_engine.py) has judged them.
+Pure: the uptime engine (alerts/uptime_engine.py) has judged them. Customers are told by token; who
+shows them puts the names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from alerts.uptime_report import Found, credits
 from alerts.values import Money
 from exporters.daily.facts import Risk
-from exporters.objectives import Customers
+
+SEALED_MAX = 200
 
 
-def risks_of(found: Sequence[Found], customers: Customers) -> tuple[Risk, ...]:
+def risks_of(found: Sequence[Found], fee_of: Callable[[str], Money | None]) -> tuple[Risk, ...]:
     """The worst first: those with the least budget left, then those of which nothing is known."""
-    fee_of = customers.fee_of
     due = credits(found, lambda one: one.standing.attainment.ratio, fee_of)
     projected = credits(found, lambda one: one.standing.projected, fee_of)
     risks = [
         Risk(
             policy=one.policy.name,
             objective=one.promise.name,
-            scope=_scope(one, customers),
+            scope=_scope(one),
             target_ratio=float(one.promise.target),
             attained_ratio=_number(one.standing.attainment.ratio),
             budget_left_ratio=_number(one.standing.budget_left),
@@ -43,8 +45,28 @@ def risks_of(found: Sequence[Found], customers: Customers) -> tuple[Risk, ...]:
     )
 
 
-def _scope(one: Found, customers: Customers) -> str:
-    names = one.scope(customers.name_of)
+def to_seal(risks: Sequence[Risk]) -> tuple[Risk, ...]:
+    """What of them is written down: the worst, and all that are overdrawn or cost a credit."""
+    return tuple(
+        risk
+        for at, risk in enumerate(risks)
+        if at < SEALED_MAX
+        or (risk.budget_left_ratio or 0) < 0
+        or any(digit in "123456789" for digit in f"{risk.credit_due} {risk.credit_projected}")
+    )
+
+
+def corrected(sealed: Sequence[Risk], now: Sequence[Risk]) -> tuple[Risk, ...]:
+    """Those of a sealed day that would read otherwise today, as they would; `adjusted` aside."""
+    by_key = {(one.policy, one.objective, one.scope): one for one in now}
+    found = [(was, by_key.get((was.policy, was.objective, was.scope))) for was in sealed]
+    return tuple(
+        one for was, one in found if one is not None and replace(one, adjusted=was.adjusted) != was
+    )
+
+
+def _scope(one: Found) -> str:
+    names = one.scope(str)
     texts = [
         f"{'tier' if dimension == 'service_tier' else dimension} {name}"
         for dimension, name in names.items()

@@ -6,6 +6,7 @@ Pure. Texts are plain and unescaped.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from exporters.board.text import exact_percent
 from exporters.daily import figures
 from exporters.daily.facts import (
     METRICS,
@@ -160,9 +161,9 @@ def _target(metric: Metric, targets: BoardTargets) -> str:
         return f"under {figures.limit(target)}"
     band = ""
     if metric == "cache_hit_ratio" and targets.cache_hit_best is not None:
-        low, high = (figures.share(ratio) for ratio in targets.cache_hit_best)
+        low, high = (exact_percent(ratio) for ratio in targets.cache_hit_best)
         band = f", best {low.removesuffix(' %')} to {high}"
-    return f"at least {figures.share(target)}{band}"
+    return f"at least {exact_percent(target)}{band}"
 
 
 def _against(metric: Metric, value: float | None, trend: Trend | None, days: int) -> Against:

@@ -1,7 +1,9 @@
 """When a day is final, and what is written down of it then.
 
-Pure. A day is final when late events have had their time and everything was read that came within
-it: by every partition, up to `daily.seal_after_h` after the day's end in event time.
+Pure. A day is final when late events have had their time, `daily.seal_after_h` after its end, and
+everything was read that came within it, by every partition. That a log is read to its end says
+little while the producers are cut off or behind: so an event of after that time must have come as
+well. Where none comes, silence is believed as late as a period of an SLA is closed.
 """
 
 import zlib
@@ -10,10 +12,21 @@ from typing import Self
 
 import msgspec
 
+from alerts.maintenance import SEAL_AFTER_S
 from alerts.uptime_slices import seen_until_s
 from exporters.daily import words
 from exporters.daily.counts import Counts, Groups
-from exporters.daily.facts import METRICS, BoardTargets, Cause, Correction, Day, Segment, Values
+from exporters.daily.days import HOUR_S, CalendarDay
+from exporters.daily.facts import (
+    METRICS,
+    BoardTargets,
+    Cause,
+    Correction,
+    Day,
+    Risk,
+    Segment,
+    Values,
+)
 from exporters.daily.trends import value_of
 from streams.reader import LifeSign, View
 from streams.registry import OTHER
@@ -25,7 +38,7 @@ NAMES_MAX = 50
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A sealed day as the board shows it."""
+    """A sealed day as the board shows it; customers by token, as the state has them."""
 
     version: int
     zone: str
@@ -33,6 +46,7 @@ class Record(msgspec.Struct, frozen=True):
     targets: BoardTargets  # in force when it was sealed
     causes: tuple[Cause, ...]
     segments: tuple[Segment, ...]
+    risks: tuple[Risk, ...] | None = None  # None: it was sealed too late to say how they stood
 
     def pack(self) -> bytes:
         """As bytes for the store."""
@@ -154,6 +168,15 @@ def behind(
         if sign.partition not in counted and sign.number("highwater")
     ]
     return found
+
+
+def silent_until_s(of: CalendarDay, seal_at_s: float, views: Sequence[View]) -> float | None:
+    """Until when a day waits for an event of after the time for late ones; None where it does not:
+    one has come, or the day cannot be counted any more by the time it comes."""
+    heard_s = max(((view.meta.watermark_ms or 0) / 1_000 for view in views), default=0.0)
+    if heard_s >= seal_at_s or of.from_s % HOUR_S or of.to_s % HOUR_S:
+        return None
+    return max(seal_at_s, of.to_s + SEAL_AFTER_S)
 
 
 def corrections(sealed: Day, now: Values) -> tuple[Correction, ...]:

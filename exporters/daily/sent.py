@@ -1,7 +1,8 @@
 """What was delivered of the daily board, in Redis: so that each day goes out once.
 
 One hash a day, `tp:{group:topic}:sent:DATE`. Field `sending`: until when (Unix time) which run is
-at it; a field for each recipient that was delivered to, under a digest of its address: when.
+at it; a field for each recipient that was delivered to, under a digest of its address: when, and
+of a day that was not final what its numbers were.
 """
 
 import hashlib
@@ -52,10 +53,11 @@ class Sent:
             raise self._error("read", error) from error
         return found
 
-    async def note(self, field: str, now_s: float) -> None:
-        """Remember that this was delivered."""
+    async def note(self, field: str, now_s: float, numbers: str) -> None:
+        """Remember that this was delivered; `numbers`: their digest if they may change, else
+        empty."""
         try:
-            await self._redis.hset(self.key, field, f"{now_s:.0f}")
+            await self._redis.hset(self.key, field, f"{now_s:.0f} {numbers}".strip())
         except (RedisError, OSError) as error:
             raise self._error("write", error) from error
 

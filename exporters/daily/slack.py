@@ -26,11 +26,11 @@ class SlackError(RuntimeError):
         self.again, self.wait_s = again, wait_s
 
 
-def payload(facts: DailyFacts, public_url: str | None) -> dict[str, Any]:
-    """The message: headline, numbers, what moved, link."""
+def payload(facts: DailyFacts, public_url: str | None, update: bool = False) -> dict[str, Any]:
+    """The message: headline, numbers, what moved, link; `update`: of a day that was told before."""
     view = view_of(facts)
     blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": _plain(subject(view), _HEADER_LONGEST)},
+        {"type": "header", "text": _plain(subject(view, update), _HEADER_LONGEST)},
         {"type": "section", "text": _plain(view.headline, _TEXT_LONGEST)},
         {"type": "context", "elements": [_plain(view.trust, _FIELD_LONGEST)]},
         *(
@@ -42,11 +42,12 @@ def payload(facts: DailyFacts, public_url: str | None) -> dict[str, Any]:
     if view.causes:
         numbered = [f"{number}. {words}" for number, words in enumerate(view.causes, 1)]
         blocks.append({"type": "section", "text": _plain("\n".join(numbered), _TEXT_LONGEST)})
+        blocks.append({"type": "context", "elements": [_plain(view.causes_note, _FIELD_LONGEST)]})
     if public_url is not None:
         link = f"<{escaped(public_url)}/daily?date={facts.date}|Open the board of this day>"
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": link}})
     # Shown where blocks are not, such as in notifications.
-    return {"text": escaped(subject(view)), "blocks": blocks}
+    return {"text": escaped(subject(view, update)), "blocks": blocks}
 
 
 def escaped(text: str) -> str:

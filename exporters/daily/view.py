@@ -4,11 +4,13 @@ Pure. All texts are plain and unescaped; names in them come from events, policie
 directory, and whoever shows them escapes them for its format.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from exporters.board.text import exact_percent
 from exporters.daily import figures
 from exporters.daily.facts import METRICS, DailyFacts, Day, Risk
 from exporters.daily.rows import (
@@ -25,6 +27,10 @@ from exporters.daily.rows import (
 
 RISKS_SHOWN = 5
 SEGMENTS_SHOWN = 5
+CAUSES_NOTE = (
+    "Rate: it got better or worse itself. Mix: its share of the traffic changed. Compared with the "
+    "days before taken together, so a little off the medians above."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,7 @@ class DayColumn:
     state: str  # `final`, `provisional, incomplete`; words
     letter: str  # the state in the strip, a letter; empty if it is final and complete
     chosen: bool
+    linked: bool  # whether there is a board of it
     cells: tuple[Marked, ...]  # in the order of METRICS
 
 
@@ -84,6 +91,7 @@ class View:
     month: str  # `November`
     month_words: str  # `November 2026 to date`
     causes: tuple[str, ...]
+    causes_note: str  # what rate and mix mean; empty without a cause
     risks: tuple[RiskRow, ...]
     risks_more: int
     segments: tuple[SegmentRow, ...]
@@ -97,7 +105,10 @@ class View:
 def view_of(facts: DailyFacts) -> View:
     """The board of some facts in words."""
     day = facts.day
+    corrections = (*_corrections(day), *_risk_corrections(facts))
     badges = _badges(day)
+    if corrections and "corrected" not in badges:
+        badges = (*badges, "corrected")
     month = date.fromisoformat(f"{facts.month}-01")
     rows = seven(facts)
     return View(
@@ -110,11 +121,12 @@ def view_of(facts: DailyFacts) -> View:
         verdict=_verdict(rows),
         trust=facts.trust,
         reliable=badges == ("final",),
-        corrections=tuple(_corrections(day)),
+        corrections=corrections,
         rows=rows,
         month=f"{month:%B}",
         month_words=f"{month:%B %Y} to date",
         causes=tuple(cause.words for cause in facts.causes),
+        causes_note=CAUSES_NOTE if facts.causes else "",
         risks=tuple(_risk_row(risk) for risk in facts.risks[:RISKS_SHOWN]),
         risks_more=max(0, len(facts.risks) - RISKS_SHOWN),
         segments=tuple(
@@ -136,9 +148,17 @@ def view_of(facts: DailyFacts) -> View:
     )
 
 
-def subject(view: View) -> str:
-    """The board in one line, for a subject: `Reliability 2026-11-03: missed P95 TTFT (final)`."""
-    return f"Reliability {view.date}: {view.verdict} ({', '.join(view.badges)})"
+def subject(view: View, update: bool = False) -> str:
+    """The board in one line, for a subject: `Reliability 2026-11-03: missed P95 TTFT (final)`.
+    `update`: to somebody who was told other numbers of the day before it was final."""
+    before = "Update: " if update else ""
+    return f"{before}Reliability {view.date}: {view.verdict} ({', '.join(view.badges)})"
+
+
+def numbers(view: View) -> str:
+    """A digest of the numbers and marks that a reader was told."""
+    told = [(row.key, row.value.text, row.value.mark) for row in view.rows]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
 
 
 def is_corrected(day: Day) -> bool:
@@ -170,6 +190,25 @@ def _corrections(day: Day) -> Iterator[str]:
         )
 
 
+def _risk_corrections(facts: DailyFacts) -> Iterator[str]:
+    """One sentence about all error budgets and credits that read otherwise."""
+    sealed = {(one.policy, one.objective, one.scope): one for one in facts.risks}
+    told = []
+    for one in facts.risks_corrected:
+        was = _risk_words(sealed[one.policy, one.objective, one.scope])
+        if was != _risk_words(one):
+            name = f"{objective(one)}, {short(one.scope)}"
+            told.append(f"{name}: sealed as {was}, today {_risk_words(one)}")
+    if told:
+        more = f"; {len(told) - 1} more" if len(told) > 1 else ""
+        yield f"Correction, error budget of {told[0]} (late events or maintenance{more})."
+
+
+def _risk_words(risk: Risk) -> str:
+    ahead = "" if risk.credit_projected is None else f" and {risk.credit_projected} ahead"
+    return f"{figures.budget(risk.budget_left_ratio)}{ahead}"
+
+
 def _verdict(rows: tuple[Row, ...]) -> str:
     judged = [row for row in rows if row.value.mark != "unknown"]
     missed = [row.title for row in judged if row.value.mark == "missed"]
@@ -183,7 +222,7 @@ def _risk_row(risk: Risk) -> RiskRow:
     return RiskRow(
         name=objective(risk),
         scope=short(risk.scope),
-        target=figures.share(risk.target_ratio),
+        target=exact_percent(risk.target_ratio),
         attained=figures.UNKNOWN if attained is None else figures.percent(attained, 3),
         budget=budget(risk.budget_left_ratio),
         credit=risk.credit_projected or "–",
@@ -203,6 +242,7 @@ def _column(day: Day, facts: DailyFacts) -> DayColumn:
         state=", ".join(badges),
         letter=marks + ("C" if is_corrected(day) else ""),
         chosen=day.date == facts.date,
+        linked=_is_kept(day.date, facts),
         cells=tuple(marked(metric, measured(day.values, metric)) for metric in METRICS),
     )
 
@@ -216,9 +256,14 @@ def _made(facts: DailyFacts) -> datetime:
     return datetime.fromtimestamp(facts.made_at_s, UTC).astimezone(ZoneInfo(facts.zone))
 
 
+def _is_kept(on: str, facts: DailyFacts) -> bool:
+    """Whether there is a board of a date: not of those before the first day of all."""
+    return any(day.date <= on and day.state != "absent" for day in facts.days)
+
+
 def _beside(facts: DailyFacts, step: int) -> str | None:
     """The day before or after the board's, if this board knows that it can be asked for."""
     found = (date.fromisoformat(facts.date) + timedelta(days=step)).isoformat()
     if step < 0:
-        return found if found >= facts.days[0].date else None
+        return found if _is_kept(found, facts) else None
     return found if found <= f"{_made(facts):%Y-%m-%d}" else None

@@ -3,13 +3,15 @@
 Pure. Plain words with numbers; nothing is escaped.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from exporters.daily.facts import METRICS, Correction, Day, Metric, Value, Values
 from exporters.daily.figures import count, figure, percent
 from exporters.daily.parts import Part
+from streams.registry import OTHER
 from streams.stored import Gap
 
 NAMES: dict[Metric, str] = {
@@ -20,21 +22,45 @@ NAMES: dict[Metric, str] = {
     "cache_hit_ratio": "cache hit rate",
 }
 _DIMENSIONS = {"service_tier": "tier"}
+PROBES = "synthetic checks"  # customers have none; they stand beside the customers
+# What a name did to a metric that it brought down.
+_TOOK: dict[Metric, str] = {
+    "tokens": "took away",
+    "ttft_p95_s": "took off",
+    "tpot_p95_s": "took off",
+    "availability_ratio": "took",
+    "cache_hit_ratio": "took",
+}
+_TOKEN = re.compile(r"\b[0-9a-f]{24}\b")  # of a customer
 _RATIOS = ("availability_ratio", "cache_hit_ratio")
 
 
-def cause(metric: Metric, moved: tuple[float, float], dimension: str, name: str, part: Part) -> str:
-    """`P95 TTFT rose by 83 ms to 312 ms: model large made +71 ms of it, ...`"""
+def with_names(text: str, name_of: Callable[[str], str]) -> str:
+    """A text with the names of customers for their tokens; `name_of`: token -> name."""
+    return _TOKEN.sub(lambda found: name_of(found[0]), text)
+
+
+def cause(metric: Metric, moved: tuple[float, float], dimension: str, part: Part) -> str:
+    """`P95 TTFT rose by 83 ms to 312 ms: model large added 71 ms, all by rate (...)`"""
     was, now = moved
     verb = "rose" if now > was else "fell"
     size = (
         f"{abs(now - was) / was * 100:.0f} %" if metric == "tokens" else _amount(metric, now - was)
     )
-    where = f"{_DIMENSIONS.get(dimension, dimension)} {name}"
+    did = "added" if part.total > 0 else _TOOK[metric]
     return (
-        f"{_capital(NAMES[metric])} {verb} by {size} to {figure(metric, now)}: {where} made "
-        f"{_signed(metric, part.total)} of it, {_split(metric, part)}."
+        f"{_capital(NAMES[metric])} {verb} by {size} to {figure(metric, now)}: "
+        f"{_where(dimension, part.name)} {did} {_amount(metric, part.total)}"
+        f"{_split(metric, part)}."
     )
+
+
+def _where(dimension: str, name: str) -> str:
+    if name == PROBES:
+        return name
+    if name == OTHER:  # names that are not counted by themselves
+        return f"all other {_DIMENSIONS.get(dimension, dimension)}s together"
+    return f"{_DIMENSIONS.get(dimension, dimension)} {name}"
 
 
 def _split(metric: Metric, part: Part) -> str:
@@ -42,29 +68,38 @@ def _split(metric: Metric, part: Part) -> str:
     rate, mix = _signed(metric, part.rate), _signed(metric, part.mix)
     by_rate, by_mix = f"by rate ({_rate(metric, part)})", f"by mix ({_mix(metric, part)})"
     if not _says(mix):
-        return f"all {by_rate}"
+        return f", all {by_rate}"
     if not _says(rate):
-        return f"all {by_mix}"
-    return f"{rate} {by_rate} and {mix} {by_mix}"
+        return f", all {by_mix}"
+    return f": {rate} {by_rate} and {mix} {by_mix}"
 
 
 def _rate(metric: Metric, part: Part) -> str:
     was, now = part.before.value, part.now.value
-    if was is None:
-        return "it is new"
-    if now is None:
-        return "it is gone"
+    if was is None or now is None:
+        return _mix(metric, part)
     if metric == "tokens":
-        return f"{was:,.0f} tokens a request before, {now:,.0f} now"
-    own = {"availability_ratio": "its uptime", "cache_hit_ratio": "its rate"}.get(metric, "its P95")
-    return f"{own} was {figure(metric, was)}, now {figure(metric, now)}"
+        return _from_to("tokens a request", was, now, "{:,.0f}".format)
+    whose = "their" if part.name in (OTHER, PROBES) else "its"
+    return _from_to(f"{whose} own {NAMES[metric]}", was, now, lambda one: figure(metric, one))
 
 
 def _mix(metric: Metric, part: Part) -> str:
     was, now = part.before.weight, part.now.weight
     if metric == "tokens":
-        return f"{was:,.0f} requests a day before, {now:,.0f} now"
-    return f"its share of the traffic was {percent(was, 1)}, now {percent(now, 1)}"
+        return _from_to("requests a day", was, now, "{:,.0f}".format)
+    if part.before.value is None:
+        return f"new, with {percent(now, 1)} of the traffic"
+    if part.now.value is None:
+        return f"gone, with {percent(was, 1)} of the traffic before"
+    return _from_to("share of the traffic", was, now, lambda one: percent(one, 1))
+
+
+def _from_to(what: str, was: float, now: float, written: Callable[[float], str]) -> str:
+    before, after = written(was), written(now)
+    if before == after:
+        return f"{what} about {after} as before"
+    return f"{what} {'rose' if now > was else 'fell'} from {before} to {after}"
 
 
 def _amount(metric: Metric, by: float) -> str:
@@ -125,7 +160,7 @@ def headline(day: Day) -> str:
     return f"{when}: {told} missed {'its target' if len(missed) == 1 else 'their targets'}{rest}."
 
 
-def trust(day: Day, now_s: float, zone: ZoneInfo, month_missing: int) -> str:
+def trust(day: Day, now_s: float, zone: ZoneInfo, month_holes: int) -> str:
     """Whether a day can be relied on, in one sentence."""
     match day.state:
         case "sealed":
@@ -135,7 +170,9 @@ def trust(day: Day, now_s: float, zone: ZoneInfo, month_missing: int) -> str:
         case "running":
             said = f"Running: the day is not over, the numbers reach to {_instant(now_s, zone)}"
         case "absent":
-            said = "Nothing is known of this day"
+            said = (
+                "Nothing is known of this day" if day.note else "No event of this day was counted"
+            )
     if day.note:
         said += f"; {day.note[0].lower() + day.note[1:].rstrip('.')}"
     elif day.state != "absent":
@@ -143,9 +180,11 @@ def trust(day: Day, now_s: float, zone: ZoneInfo, month_missing: int) -> str:
     if day.corrections:
         numbers = "1 number" if len(day.corrections) == 1 else f"{len(day.corrections)} numbers"
         said += f"; {numbers} would read otherwise today"
-    if month_missing:
-        days = "1 day" if month_missing == 1 else f"{month_missing} days"
-        said += f"; {days} of the month are not known"
+    if month_holes:
+        days = (
+            "1 day of the month is" if month_holes == 1 else f"{month_holes} days of the month are"
+        )
+        said += f"; {days} incomplete or not known"
     return said + "."
 
 
@@ -164,18 +203,26 @@ def missing(gaps: Sequence[Gap], since_ms: int | None, day_from_s: int, zone: Zo
     return "Incomplete: records are known to be missing."
 
 
-def waiting(
-    seal_at_s: float, now_s: float, behind: Sequence[tuple[int, int]], zone: ZoneInfo
-) -> str:
-    """Why a day that is over is not sealed; `behind`: (partition, read up to)."""
-    if now_s < seal_at_s:
-        return f"Late events count until {_instant(seal_at_s, zone)}."
-    if not behind:
-        return "It is being sealed."
+def early(seal_at_s: float, zone: ZoneInfo) -> str:
+    """A day is not final: late events have time."""
+    return f"Late events count until {_instant(seal_at_s, zone)}."
+
+
+def silent(seal_at_s: float, until_s: float, zone: ZoneInfo) -> str:
+    """A day is not final: nothing came since."""
+    return (
+        f"No event of after {_instant(seal_at_s, zone)} has come, so earlier ones may be on their "
+        f"way; without one it is final at {_instant(until_s, zone)}."
+    )
+
+
+def unread(behind: Sequence[tuple[int, int]], zone: ZoneInfo) -> str:
+    """A day is not final: not everything is read; `behind`: (partition, read up to)."""
     partition, until_s = min(behind, key=lambda one: one[1])
-    others = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
     reach = f"up to {_instant(until_s, zone)} only" if until_s else "not at all"
-    return f"Partition {partition}{others} is read {reach}."
+    more = len(behind) - 1
+    others = f", and {more} more partition{'s' if more > 1 else ''}" if more else ""
+    return f"Not everything is read yet: partition {partition} {reach}{others}."
 
 
 GONE = "It was not sealed in time, and its slices are no longer kept."

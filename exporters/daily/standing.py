@@ -1,0 +1,58 @@
+"""Judges the objectives with a budget as they stood at a moment, from the state.
+
+A shell: Redis is read here; nothing is written.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import redis.asyncio as aioredis
+
+from alerts.ledger_store import LedgerStore
+from alerts.policy import Policy
+from exporters.daily.facts import Risk
+from exporters.daily.risks import risks_of
+from exporters.directory import Customer
+from exporters.objectives import Customers, engine_for
+from streams.config import Settings
+from streams.store import StoreError
+
+_READINGS_MAX = 10_000
+
+
+class Standing:
+    """The objectives of one consumer group and topic; customers in them by token."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policies: Sequence[Policy],
+        client: "aioredis.Redis",
+        customers: Mapping[str, Customer],
+    ) -> None:
+        self._settings, self._policies, self._client = settings, policies, client
+        self._fee_of = Customers(customers).fee_of
+        self._ledgers = LedgerStore(client, settings.kafka.group, settings.kafka.topic)
+        self._judged: tuple[object, tuple[Risk, ...]] | None = None
+
+    def forget(self) -> None:
+        """Judge anew, as after a failed reading."""
+        self._judged = None
+
+    async def at(self, at_s: float, versions: object) -> tuple[Risk, ...]:
+        """How they stood; the last answer is kept while `versions`, of what was counted, and what
+        people decided stay the same. Raises StoreError."""
+        same = versions, tuple(await self._ledgers.windows())
+        if self._judged is None or self._judged[0] != same:
+            self._judged = same, await self.judge(at_s)
+        return self._judged[1]
+
+    async def judge(self, at_s: float) -> tuple[Risk, ...]:
+        """How they stood. Raises StoreError."""
+        engine = engine_for(self._settings, self._policies, self._client)
+        for _ in range(_READINGS_MAX):
+            found = await engine.refresh(at_s, keep=False)
+            if found is not None:
+                return risks_of(found, self._fee_of)
+            await asyncio.sleep(0)
+        raise StoreError("the state is rewritten faster than it can be read")
