@@ -75,11 +75,22 @@ def read_yaml(text: str, origin: str) -> list[Any]:
         raise PolicyError(f"{origin}: not YAML: {found}; correct this place") from error
 
 
-def read_text(path: Path) -> str:
-    """A file's text. Raises PolicyError."""
+def read_document(text: str, origin: str) -> dict[str, Any]:
+    """The one document of a YAML text. Raises PolicyError."""
+    documents = read_yaml(text, origin)
+    if len(documents) != 1 or not isinstance(documents[0], dict):
+        raise PolicyError(
+            f"{origin}: got {_shown(documents[0]) if documents else 'nothing'}; write one document "
+            "that begins with `version: 1`"
+        )
+    return documents[0]
+
+
+def read_text(path: Path, kind: str = "policy file") -> str:
+    """A file's text; `kind` names in errors what it should be. Raises PolicyError."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise PolicyError(f"{path}: longer than {MAX_BYTES} bytes; this is no policy file")
+            raise PolicyError(f"{path}: longer than {MAX_BYTES} bytes; this is no {kind}")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise PolicyError(f"{path}: cannot be read: {error.strerror}; check the path") from error
@@ -89,13 +100,7 @@ def read_text(path: Path) -> str:
 
 def read_policy(text: str, origin: str) -> Policy:
     """A policy from its text; `origin` names it in errors. Raises PolicyError."""
-    documents = read_yaml(text, origin)
-    if len(documents) != 1 or not isinstance(documents[0], dict):
-        raise PolicyError(
-            f"{origin}: got {_shown(documents[0]) if documents else 'nothing'}; write one document "
-            "that begins with `version: 1`"
-        )
-    return as_policy(documents[0], origin)
+    return as_policy(read_document(text, origin), origin)
 
 
 def as_policy(document: dict[str, Any], origin: str) -> Policy:
@@ -103,7 +108,9 @@ def as_policy(document: dict[str, Any], origin: str) -> Policy:
     try:
         return Policy.model_validate(document)
     except ValidationError as error:
-        raise PolicyError("\n".join(_findings(error, document, origin))) from error
+        raise PolicyError(
+            "\n".join(findings(error, document, origin, "docs/policies.md"))
+        ) from error
 
 
 def shipped() -> dict[str, Traversable]:
@@ -154,7 +161,8 @@ def load_policies(paths_or_names: Iterable[str | Path]) -> tuple[Policy, ...]:
     return tuple(policies)
 
 
-def _findings(error: ValidationError, document: Any, origin: str) -> Iterator[str]:
+def findings(error: ValidationError, document: Any, origin: str, guide: str) -> Iterator[str]:
+    """What is wrong with a document, a line each; `guide`: the page that lists its keys."""
     for finding in error.errors():
         given = finding["input"]
         where = _place(finding["loc"], document, finding["type"] == "missing")
@@ -164,7 +172,7 @@ def _findings(error: ValidationError, document: Any, origin: str) -> Iterator[st
             case "missing":
                 found, cure = "got nothing; ", "this key is required"
             case "extra_forbidden":
-                cure = "no such key here; docs/policies.md lists them all"
+                cure = f"no such key here; {guide} lists them all"
             case "union_tag_not_found" if isinstance(given, dict):
                 indicator = given.get("indicator")
                 kind = indicator.get("kind") if isinstance(indicator, dict) else indicator
@@ -172,7 +180,7 @@ def _findings(error: ValidationError, document: Any, origin: str) -> Iterator[st
                 found, cure = f"got {_shown(kind)}; ", f"use one of {', '.join(KINDS)}"
             case "zoneinfo_str":
                 cure = "use an IANA name such as Europe/Berlin"
-            case "model_attributes_type" | "model_type" | "union_tag_not_found":
+            case "model_attributes_type" | "model_type" | "dict_type" | "union_tag_not_found":
                 cure = "write keys here"
             case "too_short" if given:
                 continue  # pydantic also counts only the entries that were right

@@ -24,18 +24,17 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from alerts.loading import read_yaml
+from alerts.loading import findings, read_document, read_text
 from alerts.targets import Targets
 from streams.config import ConfigError
 
 BEST_IN_CLASS = "best in class"
 _DIGITS = 6  # after the decimal point, of every number in a book
 _UNITS_A_USD = 10 ** (4 * _DIGITS)  # a million tokens, a price, a ratio and a tier multiplied
-_MAX_BYTES = 1_000_000
 
 Usd = Annotated[Decimal, Field(ge=0, le=100_000, decimal_places=_DIGITS)]
 Factor = Annotated[Decimal, Field(ge=0, le=100, decimal_places=_DIGITS)]
@@ -171,51 +170,16 @@ def load_price_book(path_or_name: str) -> PriceBook:
             f"exporter.price_book: {path}: no such file; give the path of a price book, or one of "
             f"the shipped ones: {', '.join(sorted(shipped()))}"
         )
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(f"{path}: longer than {_MAX_BYTES} bytes; this is no price book")
-        return read_price_book(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8; save the file as UTF-8 text") from error
+    return read_price_book(read_text(path, "price book"), str(path))
 
 
 def read_price_book(text: str, origin: str) -> PriceBook:
     """A price book from its text; `origin` names it in errors. Raises ConfigError."""
-    documents = read_yaml(text, origin)
-    if len(documents) != 1 or not isinstance(documents[0], dict):
-        raise ConfigError(
-            f"{origin}: got {len(documents)} documents, or no keys; write one that begins with "
-            "`version: 1`"
-        )
+    document = read_document(text, origin)
     try:
-        book = PriceBook.model_validate(documents[0])
+        book = PriceBook.model_validate(document)
     except ValidationError as error:
-        raise ConfigError("\n".join(_findings(error, origin))) from error
+        raise ConfigError("\n".join(findings(error, document, origin, "docs/prices.md"))) from error
     if not book.models and book.default is None:
         raise ConfigError(f"{origin}: models: got none; give at least one, or a default")
     return book
-
-
-def _findings(error: ValidationError, origin: str) -> Iterable[str]:
-    for finding in error.errors():
-        where = ".".join(str(part) for part in finding["loc"])
-        found: Any = finding["input"]
-        match finding["type"]:
-            case "missing":
-                yield f"{origin}: {where}: got nothing; this key is required"
-            case "extra_forbidden":
-                yield f"{origin}: {where}: no such key here; docs/prices.md lists them all"
-            case "model_type" | "dict_type":
-                yield f"{origin}: {where}: got {_shown(found)}; write keys here"
-            case _:
-                cure = finding["msg"].replace("Input", "it", 1)
-                yield f"{origin}: {where}: got {_shown(found)}; {cure}"
-
-
-def _shown(found: Any) -> str:
-    if found is None:
-        return "nothing"
-    text = repr(found) if isinstance(found, str) else str(found)
-    return text if len(text) <= 60 else f"{text[:60]}..."

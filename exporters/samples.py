@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from exporters import catalogue
+from exporters.amounts import ELIGIBLE_AT, SUCCESS_AT
 from exporters.catalogue import (
     EXPORTED_QUANTILES,
     GEN_AI_LABELS,
@@ -24,7 +25,7 @@ from exporters.directory import Customer
 from exporters.exposition import Page, exemplar_text, joined, label_text
 from exporters.spec import Spec
 from exporters.windows_cache import CUSTOMER, Scope, Sums, percentiles
-from streams.events import ELIGIBLE, OUTCOMES, REASONS
+from streams.events import OUTCOMES, REASONS
 from streams.exemplars import Exemplar
 from streams.registry import DIMENSIONS, SeriesKey
 from streams.slices import (
@@ -44,8 +45,6 @@ from streams.slices import (
 from streams.tables import Ints, Table
 
 FOLDED_DIMENSIONS = (*DIMENSIONS, "series", "customer")
-_ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
-_SUCCESS_AT = OUTCOMES.index("success")
 _OUTCOME_LABELS = [label_text({"outcome": outcome}) for outcome in OUTCOMES]
 _TYPE_LABELS = [label_text({"type": kind}) for kind in TOKEN_TYPES]
 _QUANTILE_TEXTS = [str(ratio) for ratio in EXPORTED_QUANTILES]
@@ -204,10 +203,10 @@ def _add_counts(
 ) -> None:
     """`counted`: requests and probes, for availability."""
     _add_by(page, catalogue.WINDOW_REQUESTS, base, _OUTCOME_LABELS, requests)
-    eligible = sum(counted[at] for at in _ELIGIBLE_AT)
+    eligible = sum(counted[at] for at in ELIGIBLE_AT)
     page.add(catalogue.WINDOW_ELIGIBLE_REQUESTS, base, eligible)
     if eligible:
-        page.add(catalogue.AVAILABILITY_RATIO, base, counted[_SUCCESS_AT] / eligible)
+        page.add(catalogue.AVAILABILITY_RATIO, base, counted[SUCCESS_AT] / eligible)
     fresh, cached, written, output, reasoning = _exclusive(tokens)
     _add_by(page, catalogue.WINDOW_TOKENS, base, _TYPE_LABELS, (fresh, cached, output))
     page.add(catalogue.WINDOW_INPUT_TOKENS, base, fresh + cached)

@@ -108,7 +108,9 @@ class Refresher:
     def live(self) -> LiveState:
         """What the live board may show now."""
         found = self.export()
-        return LiveState(found.live, found.problem, found.made_at)
+        return LiveState(
+            found.live, found.problem, found.made_at, self._settings.exporter.runbooks_url
+        )
 
     def not_ready(self, now_s: float) -> str | None:
         """Why nobody should rely on this exporter now, in one line; None if they may."""

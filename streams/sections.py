@@ -381,6 +381,11 @@ class Exporter(Section):
     price_book: str | None = Field(
         None, description="Prices, for cache dollars: a file, or a shipped book (prices.md)."
     )
+    runbooks_url: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="Where people read `docs/runbooks`; the live board's troubles link there.",
+    )
     provider_name: str = Field(
         "tokenpulse", description="`gen_ai.provider.name` on the OpenTelemetry-named histograms."
     )

@@ -1,6 +1,7 @@
 """The live board's HTML: what is shown, what is not known, and that no name can become markup."""
 
 import dataclasses
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import exporters.board.facts as facts_module
 from exporters.board.facts import LiveState, Number, State, Trouble
-from exporters.board.page import FRAGMENTS, fragments, page, told
+from exporters.board.page import FRAGMENTS, budget_text, fragments, page, told
 from exporters.board.routes import assets, build, event, live_json, news
 from exporters.board.text import glued
 from tests.board_samples import STALE, TROUBLED, WELL
@@ -185,6 +186,12 @@ def test_a_day_of_99_99999_percent_is_not_shown_as_100():
     assert "2026-10-27: 99.999\u00a0%, Met" in fragments(state(TROUBLED))["uptime"]
 
 
+def test_a_budget_is_left_spent_or_overdrawn():
+    said = [budget_text(one) for one in (None, 0.7318, 0.0, -0.0042, -2.471)]
+    assert said == ["no budget", "73.2 % left", "all spent", "overdrawn by 0.42 %",
+                    "overdrawn by 247 %"]  # fmt: skip
+
+
 def test_nothing_wrong_is_said_in_words():
     assert "Nothing. All that is watched is as it should be." in fragments(state(WELL))["troubles"]
 
@@ -219,6 +226,8 @@ def test_a_trouble_is_known_again_while_only_its_numbers_change():
 
     assert troubles("eu fails 41.2 %, 1,204 of 2,951") == troubles("eu fails 9 %, 77 of 3,000")
     assert troubles("eu fails 41 %") != troubles("us fails 41 %")
+    ages = ("59 s", "1 min", "3 min 20 s", "2 h")
+    assert len({key for age in ages for key in troubles(f"no sign of life for {age}.")}) == 1
     first, second = troubles("model 4 fails", "model 5 fails")
     assert first != second
 
@@ -327,3 +336,14 @@ def test_no_colour_stands_outside_the_variables():
 
 def test_the_script_stays_small():
     assert len((STATIC / "board.js").read_text().splitlines()) < 200
+
+
+def test_a_trouble_leads_to_its_runbook_where_people_read_them():
+    there = LiveState(TROUBLED, None, 1.0, 'https://git.example/"runbooks"/')
+    links = re.findall(r'<a href="([^"]*)"', fragments(there)["troubles"])
+    names = [one.runbook for one in TROUBLED.troubles if one.runbook]
+    assert names
+    assert [html.unescape(link) for link in links] == [
+        f'https://git.example/"runbooks"/{name}.md' for name in names
+    ]
+    assert "<a" not in fragments(state(TROUBLED))["troubles"]

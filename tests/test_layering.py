@@ -31,8 +31,8 @@ PURE = (
 )
 # Of exporters/board: all but the page and its routes.
 PURE_BOARD = (
-    *("words", "facts", "measured", "minutes", "concentration", "history", "reading", "levels"),
-    *("standings", "places", "numbers", "pipeline", "troubles", "live"),
+    *("facts", "measured", "minutes", "concentration", "history", "reading", "levels", "live"),
+    *("standings", "places", "numbers", "pipeline", "troubles", "text", "words"),
 )
 SHELLS = {"faust", "mode", "redis", "aiokafka", "asyncio", "threading", "socket", "time", "os"}
 CLOCKS = {"now", "utcnow", "today"}

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from exporters.board.page import tiles
 from exporters.collector import Collector
 from exporters.directory import Customer
 from streams.checkpoint import connect
@@ -246,6 +247,7 @@ def test_a_calm_service_says_so_with_numbers_and_nothing_else(configured):
     assert facts.state == "ok"
     assert facts.headline.startswith("All is well: 100 % of 1,475 requests succeeded, P95 TTFT 23")
     assert facts.headline.endswith("cache hit rate 45 %, over the last 5 minutes.")
+    assert all(tile.shown in facts.headline for tile in tiles(facts) if tile.key != "tokens")
     for number in (facts.ttft_p95_s, facts.tpot_p95_s, facts.cache_hit_ratio):
         assert number.state == "ok"
     assert facts.availability_ratio.state == facts.tokens_per_s.state == "ok"
@@ -516,10 +518,8 @@ def test_a_budget_that_burns_is_told_before_it_is_gone(configured):
     change = failing(0, share=0.019)
     facts = facts_of(configured(), traffic(15, 20, NOW_S - 1_800, NOW_S, change))
     words = the_budget(facts).words
-    assert words.startswith("Objective uptime burns its error budget ")
-    assert (
-        "times as fast as sustainable over the last hour (told from 14.4), and it is spent" in words
-    )
+    assert words.startswith("Objective uptime burns its error budget at ")
+    assert "× the sustainable rate over the last hour (a page above 14.4×), and it is sp" in words
     assert the_budget(facts).severity == "page"
     (uptime,) = [one for one in facts.objectives if one.kind == "promise"]
     assert uptime.state == "breached"

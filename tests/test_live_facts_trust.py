@@ -102,8 +102,8 @@ def test_records_that_wait_unwritten_are_stale(configured):
         return await world.facts()
 
     facts = in_world(configured(), use)
-    assert (
-        the(facts, "TokenpulseDataStale").words == "Partition 0 is 90 s behind, and 7 records wait."
+    assert the(facts, "TokenpulseDataStale").words == (
+        "Partition 0 is 1 min 30 s behind, and 7 records wait."
     )
     assert facts.state == "unknown"
 

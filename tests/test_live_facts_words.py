@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from alerts.loading import load_policies
 from alerts.pipeline_rules import builtin_groups
 from alerts.rules import policy_groups
-from exporters.board import words
+from exporters.board import text, words
 from exporters.board.concentration import SeriesPlaces, Split, concentrated
 from exporters.board.history import History
+from exporters.board.measured import Measured
+from exporters.board.places import Limits, availability_state
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,58 +25,41 @@ ROOT = Path(__file__).resolve().parents[1]
 # -- words -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("ratio", "said"),
-    [
-        (0, "0 %"),
-        (1, "100 %"),
-        (Fraction(999_999_999, 10**9), "99.999 %"),  # never more than is true
-        (0.99982, "99.982 %"),
-        (0.98, "98 %"),
-        (0.4834, "48.3 %"),
-        (0.0144, "1.4 %"),
-        (0.0012, "0.12 %"),
-        (0.00001, "under 0.01 %"),
-        (1.344, "134.4 %"),
-    ],
-)
-def test_a_ratio_is_said_as_precisely_as_it_matters(ratio, said):
-    assert words.percent(ratio) == said
-
-
 @given(st.integers(0, 10**6), st.integers(1, 10**6))
 def test_only_what_is_perfect_is_called_100_percent(failed, good):
-    said = words.percent(Fraction(good, good + failed))
+    said = text.percent(Fraction(good, good + failed))
     assert (said == "100 %") == (failed == 0)
 
 
 @pytest.mark.parametrize(
     ("spoken", "said"),
     [
-        (words.seconds(0.212), "212 ms"),
-        (words.seconds(0.0094), "9.4 ms"),
-        (words.seconds(1.239), "1.24 s"),
-        (words.exact_latency(300_000), "300 ms"),
-        (words.exact_latency(1_500_000), "1.5 s"),
-        (words.exact_percent(Fraction(999, 1_000)), "99.9 %"),
-        (words.duration(1.23), "1.2 s"),
-        (words.duration(41.4), "41 s"),
-        (words.duration(250), "4 min"),
-        (words.duration(12_000), "3 h 20 min"),
-        (words.duration(2.13 * 86_400), "2.1 days"),
-        (words.duration(-3), "0 s"),
-        (words.rate(14.4), "14.4"),
-        (words.rate(1_000), "1000"),
+        (words.last("5m"), "last 5 minutes"),
+        (words.last("1h"), "last hour"),
+        (words.last("30d"), "last 30 days"),
         (words.many(1, "record"), "1 record"),
         (words.many(1_204, "record"), "1,204 records"),
         (words.listed(["a"]), "a"),
         (words.listed(["a", "b", "c"]), "a, b and c"),
         (words.listed(list("abcdefgh")), "a, b, c, d, e and 3 more"),
-        (words.clock(1_700_000_005), "22:13:25 UTC"),
     ],
 )
-def test_numbers_as_they_are_read_aloud(spoken, said):
+def test_things_as_they_are_read_aloud(spoken, said):
     assert spoken == said
+
+
+# -- what is met ---------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 999), st.integers(1, 10**4))
+def test_a_target_that_is_just_reached_is_met(permille, thousands):
+    #  of a thousand requests so many fail as the target allows; one more is too many
+    limits = Limits(Fraction(permille, 1000), None, {}, {})
+    good = permille * thousands
+    counted = Measured(eligible=1000 * thousands, successes=good)
+    assert availability_state(counted, limits) == "ok"
+    fewer = Measured(eligible=1000 * thousands, successes=good - 1)
+    assert availability_state(fewer, limits) == "at_risk"
 
 
 # -- where it is -----------------------------------------------------------------------------------
@@ -98,6 +83,7 @@ def test_a_place_is_blamed_that_is_bad_while_all_else_is_well():
     assert blamed(region=by_region, model=by_model) == ("region", ("eu",))
     found = concentrated({"region": by_region}, 0.01)
     assert (found.bad, found.total, found.share) == (98, 100, 0.98)
+    assert (found.good, found.good_elsewhere) == (Fraction(2, 100), 1)
     assert (found.bad_elsewhere, found.share_elsewhere, found.explained) == (0, 0.0, 1.0)
 
 

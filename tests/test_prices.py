@@ -134,11 +134,11 @@ models:
 @pytest.mark.parametrize(
     ("text", "finding"),
     [
-        ("", "b.yaml: got 0 documents, or no keys; write one that begins with `version: 1`"),
+        ("", "b.yaml: got nothing; write one document that begins with `version: 1`"),
         ("version: 1", "b.yaml: models: got none; give at least one, or a default"),
         ("version: 2\nmodels: {}", "b.yaml: version: got 2; it should be 1"),
         ("models: {}", "b.yaml: version: got nothing; this key is required"),
-        ("version: 1\nmodel: {}", "b.yaml: model: no such key here; docs/prices.md lists them all"),
+        ("version: 1\nmodel: {}", "b.yaml: model: got {}; no such key here; docs/prices.md lists"),
         ("version: 1\nmodels: {m: 3}", "b.yaml: models.m: got 3; write keys here"),
         (
             "version: 1\nmodels: {m: {input_usd_per_mtok: -1}}",

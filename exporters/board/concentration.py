@@ -11,6 +11,7 @@ sharp contrast and how much of the bad is explained.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import log
 from typing import NamedTuple
 
@@ -57,6 +58,18 @@ class Concentration:
     def share_elsewhere(self) -> float | None:
         """Bad ones of all elsewhere; None where there is nothing else."""
         return self.bad_elsewhere / self.total_elsewhere if self.total_elsewhere else None
+
+    @property
+    def good(self) -> Fraction:
+        """Good ones of all in these places, exactly: held against targets."""
+        return 1 - Fraction(self.bad, self.total)
+
+    @property
+    def good_elsewhere(self) -> Fraction | None:
+        """The same elsewhere; None where there is nothing else."""
+        return (
+            1 - Fraction(self.bad_elsewhere, self.total_elsewhere) if self.total_elsewhere else None
+        )
 
     @property
     def explained(self) -> float:

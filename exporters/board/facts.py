@@ -8,7 +8,7 @@ escaped by whoever shows it.
 from dataclasses import dataclass
 from typing import Literal
 
-# As people read it: met; met, but its budget or its level is near; missed; nothing known.
+# As people read it: met; not missed yet, but near it; missed; nothing known.
 State = Literal["ok", "at_risk", "breached", "unknown"]
 Severity = Literal["page", "ticket", "info"]
 
@@ -131,3 +131,4 @@ class LiveState:
     facts: LiveFacts | None  # None while the state cannot be read or nothing was counted yet
     problem: str | None  # why there are no facts; one line
     made_at: float  # monotonic; another number whenever there is news
+    runbooks_url: str | None = None  # where people read docs/runbooks

@@ -103,20 +103,20 @@ def _cache_hit(
     )
     levels = sorted(objective.levels, key=lambda level: level.below)
     for name, one in now.items():
-        if one.cache_hit is None or one.input_tokens < indicator.min_input_tokens:
+        if one.cache_hit_ratio is None or one.input_tokens < indicator.min_input_tokens:
             yield Judged(
-                *(policy, objective, name, one.cache_hit, one.input_tokens, "unknown", None)
+                *(policy, objective, name, one.cache_hit_ratio, one.input_tokens, "unknown", None)
             )
             continue
-        short = [window.get(name, _NOTHING).cache_hit for window in shorter]
-        below = [level for level in levels if one.cache_hit < level.below]
+        short = [window.get(name, _NOTHING).cache_hit_ratio for window in shorter]
+        below = [level for level in levels if one.cache_hit_ratio < float(level.below)]
         alerting = [
             level
             for level in below
             if all(recent is not None and recent < level.below * (1 + BETTER) for recent in short)
         ]
         yield Judged(
-            *(policy, objective, name, one.cache_hit, one.input_tokens),
+            *(policy, objective, name, one.cache_hit_ratio, one.input_tokens),
             state=_state(len(below), len(levels), False),
             level=alerting[0] if alerting else None,
             shorter=_shorter(indicator.window, short),
@@ -139,7 +139,7 @@ def _token_volume(
         if share is None or too_few:
             yield Judged(policy, objective, name, share, usual.tokens, "unknown", None)
             continue
-        below = [level for level in levels if share < level.below]
+        below = [level for level in levels if share < float(level.below)]
         yield Judged(
             *(policy, objective, name, share, usual.tokens),
             state=_state(len(below), len(levels), False),

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from alerts.policy import Policy
 from alerts.targets import targets_of
-from exporters.board import words
+from exporters.board import text, words
 from exporters.board.concentration import SeriesPlaces
-from exporters.board.facts import LiveFacts, Severity, State, Trouble
+from exporters.board.facts import LiveFacts, Number, Severity, State, Trouble
 from exporters.board.history import History
 from exporters.board.levels import Judged, judged, windows_needed
 from exporters.board.measured import Measured
@@ -44,18 +44,22 @@ class LiveBoard:
         fleet = reading.fleet(WINDOW)
         from_s, to_s = reading.spans[WINDOW]
         numbers = Numbers(reading, self._targets, self._limits, levels, trusted.stale)
+        ttft = numbers.latency("ttft", self._targets.ttft_p95_s)
+        tpot = numbers.latency("tpot", self._targets.tpot_p95_s)
+        cache, available = numbers.cache_hit(), numbers.availability()
+        well = list(_well(available, ttft, tpot, cache))
         return LiveFacts(
             made_at_s=reading.now_s,
             window=WINDOW,
             from_s=from_s,
             to_s=to_s,
-            headline=_headline(troubles, trusted, fleet),
+            headline=_headline(troubles, trusted, fleet, well),
             state=_overall(troubles, trusted, fleet),
             troubles=troubles,
-            ttft_p95_s=numbers.latency("ttft", self._targets.ttft_p95_s),
-            tpot_p95_s=numbers.latency("tpot", self._targets.tpot_p95_s),
-            cache_hit_ratio=numbers.cache_hit(),
-            availability_ratio=numbers.availability(),
+            ttft_p95_s=ttft,
+            tpot_p95_s=tpot,
+            cache_hit_ratio=cache,
+            availability_ratio=available,
             tokens_per_s=numbers.tokens_per_s(),
             requests=fleet.requests,
             tokens=fleet.tokens,
@@ -97,7 +101,9 @@ def _overall(troubles: Sequence[Trouble], trusted: Trust, fleet: Measured) -> St
     return "ok" if fleet.requests else "unknown"
 
 
-def _headline(troubles: Sequence[Trouble], trusted: Trust, fleet: Measured) -> str:
+def _headline(
+    troubles: Sequence[Trouble], trusted: Trust, fleet: Measured, well: Sequence[str]
+) -> str:
     """The most urgent trouble; what is stale goes before everything else."""
     if trusted.stale:
         return f"These numbers are old: {_uncapital(trusted.freshness.words)}"
@@ -105,21 +111,21 @@ def _headline(troubles: Sequence[Trouble], trusted: Trust, fleet: Measured) -> s
         more = f" And {len(troubles) - 1:,} more." if troubles[1:] else ""
         return troubles[0].words + more
     if not fleet.requests:
-        return f"No requests in {words.window_words(WINDOW)}. {trusted.freshness.words}"
-    return f"All is well: {', '.join(_well(fleet))}, over {words.window_words(WINDOW)}."
+        return f"No requests in the {words.last(WINDOW)}. {trusted.freshness.words}"
+    return f"All is well{': ' if well else ''}{', '.join(well)}, over the {words.last(WINDOW)}."
 
 
-def _well(fleet: Measured) -> Iterator[str]:
-    if fleet.availability is not None:
-        succeeded = words.percent(fleet.availability)
-        yield f"{succeeded} of {words.many(fleet.eligible, 'request')} succeeded"
-    for latency, name in (("ttft", "TTFT"), ("tpot", "TPOT")):
-        p95_s = fleet.p95_s(latency)
-        if p95_s is not None:
-            yield f"P95 {name} {words.seconds(p95_s)}"
-    if fleet.cache_hit is not None:
-        yield f"cache hit rate {words.percent(fleet.cache_hit)}"
+def _well(available: Number, ttft: Number, tpot: Number, cache: Number) -> Iterator[str]:
+    """The numbers of the tiles, written as there."""
+    if available.value is not None:
+        succeeded = text.percent(available.value, available.target)
+        yield f"{succeeded} of {words.many(available.samples, 'request')} succeeded"
+    for name, latency in (("TTFT", ttft), ("TPOT", tpot)):
+        if latency.value is not None:
+            yield f"P95 {name} {text.latency(latency.value, latency.target)}"
+    if cache.value is not None:
+        yield f"cache hit rate {text.percent(cache.value, cache.target)}"
 
 
-def _uncapital(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _uncapital(said: str) -> str:
+    return said[:1].lower() + said[1:]

@@ -9,64 +9,28 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from exporters.amounts import CACHED_AT, ELIGIBLE_AT, INPUT_AT, SUCCESS_AT, Amounts
 from exporters.catalogue import EXPORTED_QUANTILES
-from exporters.windows_cache import CUSTOMER, Sums, percentiles
+from exporters.windows_cache import Sums, percentiles
 from streams import histogram
-from streams.events import ELIGIBLE, OUTCOMES
+from streams.events import OUTCOMES
 from streams.slices import (
     CELL_BITS,
-    CUBE_TOKENS_AT,
     LATENCIES,
     LATENCY_BITS,
     PROBES_AT,
-    TOKENS,
     TOKENS_AT,
     WITHIN_BITS,
 )
 from streams.tables import Ints, Table
 
-_ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
-_SUCCESS_AT = OUTCOMES.index("success")
-_INPUT, _CACHED, _OUTPUT = (TOKENS.index(name) for name in ("input", "cached_input", "output"))
-
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Amounts):
     """One group over one window."""
 
-    requests: int = 0  # without probes
-    outcomes: Mapping[str, int] = field(default_factory=dict)  # with probes; those that occurred
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
     samples: Mapping[str, int] = field(default_factory=dict)  # by latency
     quantiles_s: Mapping[tuple[str, float], float] = field(default_factory=dict)
-
-    @property
-    def eligible(self) -> int:
-        """Requests and probes that count for availability."""
-        return sum(n for outcome, n in self.outcomes.items() if outcome in ELIGIBLE)
-
-    @property
-    def failed(self) -> int:
-        """Those of them that did not succeed."""
-        return self.eligible - self.outcomes.get("success", 0)
-
-    @property
-    def availability(self) -> float | None:
-        """Successes of the eligible."""
-        good = self.outcomes.get("success", 0)
-        return good / self.eligible if self.eligible else None
-
-    @property
-    def tokens(self) -> int:
-        """All that were processed."""
-        return self.input_tokens + self.output_tokens
-
-    @property
-    def cache_hit(self) -> float | None:
-        """Cached input tokens of all input tokens."""
-        return self.cached_tokens / self.input_tokens if self.input_tokens else None
 
     def p95_s(self, latency: str) -> float | None:
         """The percentile that everything is judged by."""
@@ -89,24 +53,14 @@ def _of(
     row: Sequence[int],
     found: Mapping[tuple[int, int], tuple[int, Ints]],
 ) -> Measured:
-    counted, tokens_at = row[:PROBES_AT], CUBE_TOKENS_AT
-    if scope != CUSTOMER:  # customers have no probes
-        probes = row[PROBES_AT:TOKENS_AT]
-        counted, tokens_at = (
-            [one + two for one, two in zip(counted, probes, strict=True)],
-            TOKENS_AT,
-        )
     latencies = {
         latency: found[group, number]
         for number, latency in enumerate(LATENCIES)
         if (group, number) in found
     }
-    return Measured(
-        requests=sum(row[:PROBES_AT]),
-        outcomes={name: n for name, n in zip(OUTCOMES, counted, strict=True) if n},
-        input_tokens=row[tokens_at + _INPUT],
-        cached_tokens=row[tokens_at + _CACHED],
-        output_tokens=row[tokens_at + _OUTPUT],
+    return Measured.read(
+        scope,
+        row,
         samples={latency: count for latency, (count, _) in latencies.items()},
         quantiles_s={
             (latency, ratio): value_ns / 1e9
@@ -138,8 +92,8 @@ def _regrouped(table: Table, group_of: Ints, low_bits: int) -> Table:
 def failures(sums: Sums, groups: int) -> tuple[Ints, Ints]:
     """Eligible requests that failed."""
     counted = sums.counts.values[:, :PROBES_AT] + sums.counts.values[:, PROBES_AT:TOKENS_AT]
-    eligible = counted[:, _ELIGIBLE_AT].sum(axis=1)
-    return _spread(sums.counts.keys, eligible - counted[:, _SUCCESS_AT], eligible, groups)
+    eligible = counted[:, ELIGIBLE_AT].sum(axis=1)
+    return _spread(sums.counts.keys, eligible - counted[:, SUCCESS_AT], eligible, groups)
 
 
 def outcome_counts(rows: Ints) -> dict[str, int]:
@@ -161,8 +115,8 @@ def slow(sums: Sums, groups: int, latency: str, limit_us: int) -> tuple[Ints, In
 def uncached(sums: Sums, groups: int) -> tuple[Ints, Ints]:
     """Input tokens that were not read from the cache."""
     tokens = sums.counts.values[:, TOKENS_AT:]
-    every = tokens[:, _INPUT]
-    return _spread(sums.counts.keys, every - tokens[:, _CACHED], every, groups)
+    every = tokens[:, INPUT_AT]
+    return _spread(sums.counts.keys, every - tokens[:, CACHED_AT], every, groups)
 
 
 def _spread(keys: Ints, bad: Ints, every: Ints, groups: int) -> tuple[Ints, Ints]:

@@ -44,7 +44,7 @@ class Numbers:
 
     def cache_hit(self) -> Number:
         """Below the level of a page it is missed, below that of a ticket at risk."""
-        value, targets = self._fleet.cache_hit, self._targets
+        value, targets = self._fleet.cache_hit_ratio, self._targets
         lowest, target = targets.cache_hit_page_ratio, targets.cache_hit_ticket_ratio
         state: State = "ok"
         if value is None or (lowest is None and target is None):
@@ -58,17 +58,17 @@ class Numbers:
             self._fleet.input_tokens,
             lowest if target is None else target,
             state,
-            lambda minute: minute.measured.cache_hit,
+            lambda minute: minute.measured.cache_hit_ratio,
         )
 
     def availability(self) -> Number:
         """Successes of the requests that count."""
         return self._number(
-            self._fleet.availability,
+            self._fleet.availability_ratio,
             self._fleet.eligible,
             self._targets.availability_ratio,
             availability_state(self._fleet, self._limits),
-            lambda minute: minute.measured.availability,
+            lambda minute: minute.measured.availability_ratio,
         )
 
     def tokens_per_s(self) -> Number:

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from exporters.board import text
+from exporters.board import text, words
 from exporters.board.facts import (
     LiveFacts,
     LiveState,
@@ -24,13 +24,14 @@ from exporters.board.facts import (
     UptimeStrip,
 )
 from exporters.board.spark import Sparkline, sparkline
+from exporters.templates import templates
 
 FRAGMENTS = ("status", "troubles", "numbers", "objectives", "uptime", "models", "regions")
 
 # (word, what it means)
 STATE_WORDS: Mapping[State, tuple[str, str]] = {
     "ok": ("Met", "the target is met"),
-    "at_risk": ("At risk", "met, but the budget or the level is near its end"),
+    "at_risk": ("At risk", "not missed yet, but the budget or the level is near its end"),
     "breached": ("Missed", "the target is missed"),
     "unknown": ("Unknown", "nothing is known, or there is no target"),
 }
@@ -42,6 +43,8 @@ OVERALL_WORDS: Mapping[State, str] = {
 }
 SEVERITY_WORDS: Mapping[Severity, str] = {"page": "Urgent", "ticket": "Ticket", "info": "Note"}
 BURN_WINDOWS = ("5m", "1h", "6h", "3d")  # those that the burn alerts look at
+# With its unit, as ages change theirs: `59 s`, `1 min`, `1 min 1 s`.
+_NUMBER = re.compile(r"\d[\d.,]*(?: (?:ms|s|min|h|d)\b(?: \d+ (?:s|min|h)\b)?)?")
 BUDGET_WIDTH = 100  # of the bar, in units of its drawing
 
 
@@ -73,6 +76,7 @@ def fragments(state: LiveState) -> dict[str, str]:
     """HTML of every part of the page, by the id of its place."""
     facts = state.facts
     shown: dict[str, object] = {"facts": facts, "problem": state.problem, "aged": False}
+    shown["runbooks_url"] = (state.runbooks_url or "").rstrip("/")
     if facts is not None:
         shown |= {
             "aged": facts.freshness.state == "breached",
@@ -105,7 +109,7 @@ def told(troubles: Sequence[Trouble]) -> list[ToldTrouble]:
     seen: Counter[str] = Counter()
     found = []
     for trouble in troubles:
-        wordless = re.sub(r"\d[\d.,]*", "#", trouble.words)
+        wordless = _NUMBER.sub("#", trouble.words)
         key = f"{trouble.severity}|{trouble.alert or ''}|{wordless}"
         seen[key] += 1
         found.append(ToldTrouble(f"{key}|{seen[key]}", trouble))
@@ -122,7 +126,7 @@ def tiles(facts: LiveFacts) -> list[Tile]:
             "P95 TTFT",
             "Time to first token: 95 % of the streams began faster",
             ttft,
-            lambda value: text.duration(value, ttft.target),
+            lambda value: text.latency(value, ttft.target),
             "under",
             "requests",
         ),
@@ -131,7 +135,7 @@ def tiles(facts: LiveFacts) -> list[Tile]:
             "P95 TPOT",
             "Time per output token after the first: 95 % of the streams were faster",
             tpot,
-            lambda value: text.duration(value, tpot.target),
+            lambda value: text.latency(value, tpot.target),
             "under",
             "requests",
         ),
@@ -192,8 +196,8 @@ def _tile(
 
 def _target_text(key: str, target: float) -> str:
     if key in ("ttft", "tpot"):
-        return text.duration(target)
-    return text.trimmed_percent(target) if key in ("cache", "availability") else text.count(target)
+        return text.exact_latency(target)
+    return text.exact_percent(target) if key in ("cache", "availability") else text.count(target)
 
 
 def budget_text(left_ratio: float | None) -> str:
@@ -225,15 +229,6 @@ def budget_width(left_ratio: float) -> float:
     return round(BUDGET_WIDTH * min(1.0, max(0.0, left_ratio)), 2)
 
 
-def window_text(window: str) -> str:
-    """`5m` as `last 5 minutes`."""
-    number, unit = window[:-1], window[-1:]
-    names = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
-    if not number.isdigit() or unit not in names:
-        return window
-    return f"last {names[unit]}" if number == "1" else f"last {number} {names[unit]}s"
-
-
 def strip_words(strip: UptimeStrip) -> str:
     """A strip in one sentence: `30 days: 27 met, 1 at risk, 2 missed`."""
     counted = Counter(day.state for day in strip.days)
@@ -243,13 +238,7 @@ def strip_words(strip: UptimeStrip) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("exporters.board"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("exporters.board")
     environment.globals.update(
         {
             "text": text,
@@ -260,7 +249,7 @@ def _environment() -> Environment:
             "budget_state": budget_state,
             "budget_width": budget_width,
             "burn_shown": burn_shown,
-            "window_text": window_text,
+            "window_text": words.last,
             "strip_words": strip_words,
         }
     )

@@ -14,7 +14,7 @@ from alerts.pipeline_rules import (
     REFUSED_SHARE,
     STALE_AFTER_S,
 )
-from exporters.board import words
+from exporters.board import text, words
 from exporters.board.facts import Freshness, Severity, State, Trouble
 from exporters.board.history import SPAN_S, History
 from exporters.board.reading import Reading
@@ -112,10 +112,12 @@ def _gone_told(reading: Reading, gone: dict[int, float | None]) -> Iterator[Trou
         return
     every = {view.partition for view in reading.views} | {one.partition for one in reading.signs}
     ages_s = [age_s for age_s in gone.values() if age_s is not None]
-    since = f"for {words.duration(min(ages_s))}" if ages_s else "yet"
+    since = f"for {text.age(min(ages_s))}" if ages_s else "yet"
     if len(gone) == len(every):
         newest_s = _newest_s(reading)
-        counted = "" if newest_s is None else f": nothing after {words.clock(newest_s)} is counted"
+        counted = (
+            "" if newest_s is None else f": nothing after {text.clock(newest_s)} UTC is counted"
+        )
         yield _stale(f"No worker has given a sign of life {since}{counted}.")
     else:
         yield _stale(
@@ -146,7 +148,7 @@ def _behind_told(reading: Reading, behind: dict[int, float]) -> Iterator[Trouble
         records = f", and {words.many(waiting, 'record')} wait" if waiting else ""
         yield _stale(
             f"{words.capital(_partitions(behind))} {'is' if len(behind) == 1 else 'are'} "
-            f"{words.duration(max(behind.values()))} behind{records}."
+            f"{text.age(max(behind.values()))} behind{records}."
         )
 
 
@@ -181,9 +183,11 @@ def _lost(reading: Reading) -> Iterator[Trouble]:
 
 
 def _when(gaps: Sequence[Gap]) -> str:
-    since = words.clock(gaps[0].from_ms / 1_000)
+    since = f"{text.clock(gaps[0].from_ms / 1_000)} UTC"
     last_ms = gaps[-1].to_ms
-    return f"since {since}" if last_ms is None else f"from {since} to {words.clock(last_ms / 1e3)}"
+    return (
+        f"since {since}" if last_ms is None else f"from {since} to {text.clock(last_ms / 1e3)} UTC"
+    )
 
 
 def _state_lost(history: History) -> Iterator[Trouble]:
@@ -242,7 +246,7 @@ def _refused(history: History) -> Iterator[Trouble]:
         yield _told(
             "ticket",
             "TokenpulseRecordsRefused",
-            f"{words.percent(refused / (refused + counted))} of the newest records are refused "
+            f"{text.percent(refused / (refused + counted))} of the newest records are refused "
             f"({refused:,}, {'all' if len(reasons) == 1 else 'mostly'} {most}): they are on the "
             "dead-letter topic and count nowhere.",
         )
@@ -272,8 +276,8 @@ def _fine(reading: Reading, workers: int) -> str:
         return f"Up to date: no request was ever counted; {crew}."
     age_s = max(0.0, reading.now_s - newest_s)
     if age_s > QUIET_AFTER_S and not waiting:
-        return f"Up to date: no request has come for {words.duration(age_s)}; {crew}."
-    return f"Up to date: the newest request ended {words.duration(age_s)} ago; {crew}, {waits}."
+        return f"Up to date: no request has come for {text.age(age_s)}; {crew}."
+    return f"Up to date: the newest request ended {text.age(age_s)} ago; {crew}, {waits}."
 
 
 def _newest_s(reading: Reading) -> float | None:

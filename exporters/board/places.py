@@ -74,10 +74,11 @@ class Limits:
 def availability_state(one: Measured, limits: Limits) -> State:
     """Below the target it is at risk: the promise is about a longer time. Missed where failures
     spend the budget so fast that somebody is told."""
-    ratio = one.availability
+    ratio = one.availability_ratio
     if ratio is None or limits.target_ratio is None:
         return "unknown"
-    if ratio >= limits.target_ratio:
+    # As a float it is just what the same ratio of counts is.
+    if ratio >= float(limits.target_ratio):
         return "ok"
     fast = limits.failing_share
     is_many = one.failed >= FEWEST_FAILURES and fast is not None and 1 - ratio > fast
@@ -119,12 +120,12 @@ def _place(name: str, one: Measured, fleet: Measured, limits: Limits) -> Place:
         name="others" if name == OTHER else name,
         requests=one.requests,
         eligible=one.eligible,
-        availability_ratio=one.availability,
+        availability_ratio=one.availability_ratio,
         ttft_p95_s=one.p95_s("ttft"),
         ttft_samples=one.samples.get("ttft", 0),
         tpot_p95_s=one.p95_s("tpot"),
         tpot_samples=one.samples.get("tpot", 0),
-        cache_hit_ratio=one.cache_hit,
+        cache_hit_ratio=one.cache_hit_ratio,
         state=min(known, key=lambda state: RANK[state], default="unknown"),
     )
 
@@ -132,8 +133,8 @@ def _place(name: str, one: Measured, fleet: Measured, limits: Limits) -> Place:
 def _badness(one: Measured, limits: Limits) -> float:
     """How far it is over what the fleet is held against; 1 is at the limit."""
     found = [0.0]
-    if one.availability is not None and limits.target_ratio is not None:
-        found.append((1 - one.availability) / float(1 - limits.target_ratio))
+    if one.availability_ratio is not None and limits.target_ratio is not None:
+        found.append((1 - one.availability_ratio) / float(1 - limits.target_ratio))
     for latency, limit_s in limits.latency_s.items():
         p95_s = one.p95_s(latency)
         if p95_s is not None and one.samples[latency] >= limits.fewest[latency]:

@@ -6,13 +6,13 @@ Pure. Promises come judged from the uptime engine, objectives with levels from l
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from fractions import Fraction
 
 from alerts.indicators import (
     CacheHitRatio,
     LatencyRatio,
     RequestIndicator,
     RequestRatio,
-    RollingPercentile,
     ShareIndicator,
 )
 from alerts.ledger import DAY
@@ -21,7 +21,7 @@ from alerts.rules_burn import BurnLevel, burn_levels
 from alerts.rules_promises import FEWEST_FAILURES, FEWEST_REQUESTS
 from alerts.scope import Scope
 from alerts.uptime_report import Found
-from exporters.board import words
+from exporters.board import text, words
 from exporters.board.facts import ObjectiveState, State, UptimeDay, UptimeStrip
 from exporters.board.levels import Judged
 from exporters.board.reading import Reading
@@ -147,8 +147,8 @@ def _promise(one: Found, name_of: NameOf) -> ObjectiveState:
         scope=_found_scope(one, name_of),
         kind="promise",
         state=state,
-        value="unknown" if ratio is None else words.percent(ratio),
-        target=f"at least {words.exact_percent(promise.target)}",
+        value=text.percent(ratio, promise.target),
+        target=f"at least {text.exact_percent(promise.target)}",
         budget_left_ratio=None if stands.budget_left is None else float(stands.budget_left),
         burn=tuple((window, float(rate)) for window, rate in stands.burn.items()),
     )
@@ -176,27 +176,30 @@ def _level(one: Judged, name_of: NameOf) -> ObjectiveState:
 def level_value(one: Judged) -> str:
     """The value as it is read aloud."""
     if one.value is None:
-        return "unknown"
-    indicator = one.objective.indicator
-    if isinstance(indicator, RollingPercentile):
-        return words.seconds(one.value)
-    if isinstance(indicator, CacheHitRatio):
-        return words.percent(one.value)
-    return f"{words.percent(one.value)} of {words.window_words(indicator.baseline)}'s"
+        return text.UNKNOWN
+    target = mildest(one.objective)
+    if isinstance(one.objective, LatencyNow):
+        return text.latency(one.value, target)
+    return f"{text.percent(one.value, target)}{_of(one.objective.indicator)}"
+
+
+def mildest(objective: LatencyNow | ShareNow) -> Fraction:
+    """The mildest level, seconds or a ratio: from there on somebody is told."""
+    if isinstance(objective, LatencyNow):
+        return Fraction(min(one.above_us for one in objective.levels), 10**6)
+    return max(one.below for one in objective.levels)
 
 
 def _target(objective: LatencyNow | ShareNow) -> str:
-    """The mildest level: from there on somebody is told."""
     if isinstance(objective, LatencyNow):
-        return f"under {words.exact_latency(min(one.above_us for one in objective.levels))}"
-    lowest = words.exact_percent(max(one.below for one in objective.levels))
-    return f"at least {lowest}{_of(objective.indicator)}"
+        return f"under {text.exact_latency(mildest(objective))}"
+    return f"at least {text.exact_percent(mildest(objective))}{_of(objective.indicator)}"
 
 
 def _of(indicator: ShareIndicator) -> str:
     if isinstance(indicator, CacheHitRatio):
         return ""
-    return f" of {words.window_words(indicator.baseline)}'s"
+    return f" of the {words.last(indicator.baseline)}'s"
 
 
 def _unknown(policy: Policy, objective: Objective) -> ObjectiveState:
@@ -209,7 +212,7 @@ def _unknown(policy: Policy, objective: Objective) -> ObjectiveState:
         kind="promise" if is_promise else "level",
         state="unknown",
         value="unknown",
-        target=f"at least {words.exact_percent(objective.target)}"
+        target=f"at least {text.exact_percent(objective.target)}"
         if isinstance(objective, Promise)
         else _target(objective),
     )

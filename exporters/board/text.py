@@ -2,7 +2,7 @@
 
 Pure. None is "unknown". A number is never rounded onto or across a limit that it does not reach:
 99.996 % is not 100 %, and 299.7 ms under a target of 300 ms is not "300 ms". Between number and
-unit stands a no-break space.
+unit stands a plain space; the page sets it unbreakable where it shows it (`glued`).
 """
 
 import math
@@ -10,23 +10,27 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
+
+from alerts.values import latency_text, percent_text
 
 UNKNOWN = "unknown"
 GAP = "\u00a0"
 # More digits than this say nothing that was measured.
 DIGITS_MAX = 6
 _EXACT = Context(prec=400)
-_STEPS = (
+STEPS = (
     (Decimal(10**12), "T"),
     (Decimal(10**9), "B"),
     (Decimal(10**6), "M"),
     (Decimal(1000), "k"),
 )
+_BEFORE_LETTERS = re.compile(r"(?<=\d)(?=[a-z])")
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|(?:ms|s|min|h|d|k|M|B|T|UTC)\b))")
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-def duration(seconds: float | None, limit_s: float | None = None) -> str:
+def latency(seconds: float | None, limit_s: float | Fraction | None = None) -> str:
     """A latency: `42.3 ms`, `212 ms`, `1.24 s`; kept on its side of `limit_s`."""
     value = _known(seconds)
     if value is None:
@@ -36,12 +40,12 @@ def duration(seconds: float | None, limit_s: float | None = None) -> str:
     scale, unit = (1000, "ms") if abs(value) < Decimal("0.9995") else (1, "s")
     digits = 2 if scale == 1 else 0 if abs(value) >= Decimal("0.1") else 1
     limits = [Decimal(0)] if limit is None else [Decimal(0), limit * scale]
-    return _rounded(value * scale, digits, limits) + GAP + unit
+    return f"{_rounded(value * scale, digits, limits)} {unit}"
 
 
-def percent(ratio: float | None, limit: float | None = None) -> str:
-    """A ratio from 0 to 1: `48.3 %`, `0.12 %`, `99.982 %`. Never 0 %, 100 % or `limit` unless it is
-    just that; from 99 % on, where each digit counts, rounded down."""
+def percent(ratio: float | Fraction | None, limit: float | Fraction | None = None) -> str:
+    """A ratio: `48.3 %`, `0.12 %`, `99.982 %`, `192 %`. Never 0 %, 100 % or `limit` unless it is
+    just that; from 99 % to 100 %, where each digit counts, rounded down."""
     value = _known(ratio)
     if value is None:
         return UNKNOWN
@@ -49,15 +53,20 @@ def percent(ratio: float | None, limit: float | None = None) -> str:
     if (known := _known(limit)) is not None:
         limits.append(known * 100)
     hundredths = value * 100
-    if hundredths >= 99:
-        return _rounded(hundredths, 3, limits, ROUND_FLOOR) + f"{GAP}%"
-    return _rounded(hundredths, 1 if abs(hundredths) >= 1 else 2, limits) + f"{GAP}%"
+    if 99 <= hundredths <= 100:
+        return f"{_rounded(hundredths, 3, limits, ROUND_FLOOR)} %"
+    size = abs(hundredths)
+    return f"{_rounded(hundredths, 0 if size > 100 else 1 if size >= 1 else 2, limits)} %"
 
 
-def trimmed_percent(ratio: float) -> str:
+def exact_percent(ratio: float | Fraction) -> str:
     """A target as it was set: `99.9 %`, `40 %`."""
-    exact = Decimal(repr(ratio)) * 100
-    return f"{exact.normalize(_EXACT):f}{GAP}%"
+    return percent_text(Fraction(str(ratio))).replace("%", " %")
+
+
+def exact_latency(seconds: float | Fraction) -> str:
+    """A target as it was set: `300 ms`, `1.5 s`."""
+    return _BEFORE_LETTERS.sub(" ", latency_text(round(seconds * 10**6)))
 
 
 def count(number: float | None) -> str:
@@ -67,11 +76,11 @@ def count(number: float | None) -> str:
         return UNKNOWN
     if abs(value) < 100_000:
         return f"{_half_even(value, 0 if abs(value) >= 100 else 1):,f}".removesuffix(".0")
-    for step, letter in _STEPS:
+    for step, letter in STEPS:
         # 999,950 and more are 1 M, not 1,000 k.
         if abs(value) >= step * Decimal("0.9995"):
             shown = value / step
-            return _plain(_half_even(shown, _digits(shown))) + GAP + letter
+            return f"{_plain(_half_even(shown, three_digits(shown)))} {letter}"
     raise AssertionError("steps end at 1000")
 
 
@@ -83,22 +92,25 @@ def age(seconds: float | None) -> str:
     if value < 0:
         value = Decimal(0)
     if value < Decimal("9.95"):
-        return f"{_half_even(value, 1)}{GAP}s"
+        return f"{_half_even(value, 1)} s"
     whole = int(_half_even(value, 0))
     for position, (span_s, unit) in enumerate(_AGES):
         if whole >= span_s:
             first, rest = divmod(whole, span_s)
             finer = _AGES[position + 1 : position + 2]
-            parts = [f"{first}{GAP}{unit}"]
-            parts += [f"{n}{GAP}{name}" for s, name in finer if (n := rest // s)]
+            parts = [f"{first} {unit}"]
+            parts += [f"{n} {name}" for s, name in finer if (n := rest // s)]
             return " ".join(parts)
     raise AssertionError("ages end at a second")
 
 
-def times(ratio: float | None) -> str:
-    """A burn rate, 1 = just sustainable: `0.4×`, `14.4×`; kept on its side of 1."""
+def times(ratio: float | Fraction | None, limit: float | Fraction | None = None) -> str:
+    """A burn rate, 1 = just sustainable: `0.4×`, `14.4×`; kept on its side of 1 and of `limit`."""
     value = _known(ratio)
-    return UNKNOWN if value is None else _rounded(value, 1, [Decimal(0), Decimal(1)]) + "×"
+    limits = [Decimal(0), Decimal(1)]
+    if (known := _known(limit)) is not None:
+        limits.append(known)
+    return UNKNOWN if value is None else f"{_rounded(value, 1, limits)}×"
 
 
 def clock(at_s: float) -> str:
@@ -140,14 +152,18 @@ def full(value: float | None) -> str:
     return "" if _known(value) is None else repr(value)
 
 
-def _known(value: float | None) -> Decimal | None:
-    """The number as it is written, so that 0.2997 is just that; None for what is no number."""
-    return None if value is None or not math.isfinite(value) else Decimal(repr(value))
-
-
-def _digits(value: Decimal) -> int:
+def three_digits(value: Decimal) -> int:
     """Digits after the point that make three in all, at most two."""
     return 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+
+
+def _known(value: float | Fraction | None) -> Decimal | None:
+    """The number as it is written, so that 0.2997 is just that; None for what is no number."""
+    if value is None or not math.isfinite(value):
+        return None
+    if isinstance(value, Fraction):
+        return Decimal(value.numerator) / value.denominator
+    return Decimal(repr(value))
 
 
 def _rounded(

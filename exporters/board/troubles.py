@@ -17,14 +17,14 @@ from alerts.policy import LatencyNow, ShareNow
 from alerts.rules_promises import FEWEST_FAILURES
 from alerts.scope import Scope
 from alerts.uptime_report import Found
-from exporters.board import words
+from exporters.board import text, words
 from exporters.board.concentration import Concentration, SeriesPlaces, Split, concentrated
 from exporters.board.facts import Severity, Trouble
 from exporters.board.levels import PLACES, Judged
 from exporters.board.measured import Measured, failures, outcome_counts, slow, uncached
 from exporters.board.places import Limits
 from exporters.board.reading import Reading
-from exporters.board.standings import NameOf, burning, level_value, scope_words
+from exporters.board.standings import NameOf, burning, level_value, mildest, scope_words
 from exporters.windows_cache import Sums
 from streams.events import ELIGIBLE
 from streams.measures import SERIES_DIMENSIONS
@@ -86,10 +86,10 @@ def _incidents(places: SeriesPlaces, bad: Ints, total: Ints, allowed: float) -> 
 
 
 def _failing(incident: Incident, reading: Reading, places: SeriesPlaces, sums: Sums) -> str:
-    share, how = words.percent(incident.bad / incident.total), _how(incident, places, sums)
+    share, how = text.percent(incident.bad / incident.total), _how(incident, places, sums)
     said = (
         f"{share} of {words.many(incident.total, 'request')} failed in "
-        f"{words.window_words(OUTAGE_WINDOW)} ({how}){_newest(incident, reading, places)}"
+        f"the {words.last(OUTAGE_WINDOW)} ({how}){_newest(incident, reading, places)}"
     )
     if incident.where is None:
         return f"{said}, in all regions and models alike."
@@ -104,8 +104,8 @@ def _newest(incident: Incident, reading: Reading, places: SeriesPlaces) -> str:
         bad, total = bad * inside, total * inside
     if int(total.sum()) < FEWEST_REQUESTS:
         return ""
-    ago = words.duration(reading.now_s - reading.newest_s)
-    return f", {words.percent(int(bad.sum()) / int(total.sum()))} in the last {ago}"
+    ago = text.age(reading.now_s - reading.newest_s)
+    return f", {text.percent(int(bad.sum()) / int(total.sum()))} in the last {ago}"
 
 
 def _how(incident: Incident, places: SeriesPlaces, sums: Sums) -> str:
@@ -153,21 +153,21 @@ def _crossed(one: Judged, reading: Reading, places: SeriesPlaces, name_of: NameO
 def _slow(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> tuple[str, str]:
     assert isinstance(one.objective, LatencyNow)
     indicator = one.objective.indicator
-    limit_us = min(level.above_us for level in one.objective.levels)
+    target_s = mildest(one.objective)
     groups = len(reading.names["series"])
     sums = reading.windows[PLACES_WINDOW]["series"]
-    bad, total = slow(sums, groups, indicator.measure, limit_us)
+    bad, total = slow(sums, groups, indicator.measure, int(target_s * 10**6))
     mine = _mine(one, reading)
     where = concentrated(places.splits(bad * mine, total * mine), 1 - indicator.percentile / 100)
-    limit = words.exact_latency(limit_us)
+    limit = text.exact_latency(target_s)
     said = (
         f"P{indicator.percentile} {_WORDS[indicator.measure]}{of} is {level_value(one)} over "
-        f"{words.window_words(indicator.window)}, target under {limit}"
+        f"the {words.last(indicator.window)}, target under {limit}"
     )
     if where is not None:
         said += (
-            f": {where.words} {_has(where)} {words.percent(where.explained)} of the slow requests, "
-            f"{words.percent(where.share)} of {words.many(where.total, 'request')} there took over "
+            f": {where.words} {_has(where)} {text.percent(where.explained)} of the slow requests, "
+            f"{text.percent(where.share)} of {words.many(where.total, 'request')} there took over "
             f"{limit}{_elsewhere(where)}"
         )
     elif len(set(reading.names["series"])) > 1:
@@ -178,41 +178,39 @@ def _slow(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> tuple
 def _uncached(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> str:
     assert isinstance(one.objective, ShareNow)
     indicator = one.objective.indicator
-    below = max(level.below for level in one.objective.levels)
+    target = mildest(one.objective)
     shorter = ""
     if one.shorter is not None:
         window, value = one.shorter
-        shorter = f" and {words.percent(value)} over {words.window_words(window)}"
+        shorter = f" and {text.percent(value, target)} over the {words.last(window)}"
     said = (
-        f"Cache hit ratio{of} is {level_value(one)} over {words.window_words(indicator.window)}"
-        f"{shorter}, target at least {words.exact_percent(below)}"
+        f"Cache hit ratio{of} is {level_value(one)} over the {words.last(indicator.window)}"
+        f"{shorter}, target at least {text.exact_percent(target)}"
     )
     if "customer" in one.objective.scope.dimensions():
         return f"{said}."
     mine = _mine(one, reading)
     bad, total = uncached(reading.windows[PLACES_WINDOW]["series"], len(mine))
-    where = concentrated(places.splits(bad * mine, total * mine), float(1 - below))
+    where = concentrated(places.splits(bad * mine, total * mine), float(1 - target))
     if where is not None:
         said += (
-            f": {where.words} {_reads(where)} {words.percent(1 - where.share)} of "
+            f": {where.words} {_reads(where)} {text.percent(where.good, target)} of "
             f"{'its' if len(where.names) == 1 else 'their'} input from the cache"
         )
-        if where.share_elsewhere is not None:
-            said += f", elsewhere it is {words.percent(1 - where.share_elsewhere)}"
+        if where.good_elsewhere is not None:
+            said += f", elsewhere it is {text.percent(where.good_elsewhere, target)}"
     return f"{said}."
 
 
 def _fewer(one: Judged, indicator: TokenVolumeDrop, of: str, reading: Reading) -> str:
-    said = (
-        f"Token volume{of} over {words.window_words(indicator.window)} fell to {level_value(one)}"
-    )
+    said = f"Token volume{of} over the {words.last(indicator.window)} fell to {level_value(one)}"
     if one.objective.scope != Scope():
         return f"{said}."
     where = concentrated(_missing(indicator, reading), 0.5)
     if where is not None:
-        said += f": {where.words} {_is(where)} at {words.percent(1 - where.share)}"
-        if where.share_elsewhere is not None:
-            said += f", elsewhere it is {words.percent(1 - where.share_elsewhere)}"
+        said += f": {where.words} {_is(where)} at {text.percent(where.good)}"
+        if where.good_elsewhere is not None:
+            said += f", elsewhere it is {text.percent(where.good_elsewhere)}"
     return f"{said}."
 
 
@@ -258,20 +256,20 @@ def _burning(one: Found, name_of: NameOf, now_s: float) -> Trouble | None:
     level, stands = burning(one), one.standing
     if level is None:
         return None
+    severity: Severity = "page" if level.severity == "page" else "ticket"
     said = (
-        f"{_promised(one, name_of)} burns its error budget {words.rate(stands.burn[level.long])} "
-        f"times as fast as sustainable over {_burn_words(level.long)} (told from "
-        f"{words.rate(level.factor)})"
+        f"{_promised(one, name_of)} burns its error budget at "
+        f"{text.times(stands.burn[level.long], level.factor)} the sustainable rate over the "
+        f"{words.last(level.long)} (a {severity} above {text.times(level.factor)})"
     )
     left = stands.budget_left
     if left is not None and left <= 0:
         said += ", and it is spent"
     elif left is not None:
-        said += f": {words.percent(left)} of it is left"
+        said += f": {text.percent(left)} of it is left"
         if stands.exhausted_at_s is not None and stands.exhausted_at_s > now_s:
-            ahead = words.duration(stands.exhausted_at_s - now_s)
+            ahead = text.age(stands.exhausted_at_s - now_s)
             said += f", for {ahead} more at the pace of the last day"
-    severity: Severity = "page" if level.severity == "page" else "ticket"
     alert = "TokenpulseErrorBudgetBurn"
     return Trouble(severity, f"{said}.", alert, alert)
 
@@ -283,8 +281,8 @@ def _missed(one: Found, name_of: NameOf) -> Trouble | None:
     alert = "TokenpulseObjectiveMissed"
     return Trouble(
         "ticket",
-        f"{_promised(one, name_of)} is missed: {words.percent(ratio)} of "
-        f"{words.exact_percent(promise.target)}, so its error budget is spent.",
+        f"{_promised(one, name_of)} is missed: {text.percent(ratio, promise.target)} of "
+        f"{text.exact_percent(promise.target)}, so its error budget is spent.",
         alert,
         alert,
     )
@@ -297,17 +295,12 @@ def _promised(one: Found, name_of: NameOf) -> str:
     return f"Objective {one.promise.name}" + ("" if whose == "fleet" else f" ({whose})")
 
 
-def _burn_words(window: str) -> str:
-    number, unit = int(window[:-1]), {"m": "minute", "h": "hour", "d": "day"}[window[-1]]
-    return f"the last {unit}" if number == 1 else f"the last {number} {unit}s"
-
-
 # -- small pieces ----------------------------------------------------------------------------------
 
 
 def _elsewhere(where: Concentration) -> str:
     share = where.share_elsewhere
-    return "" if share is None else f"; elsewhere {words.percent(share)}"
+    return "" if share is None else f"; elsewhere {text.percent(share)}"
 
 
 def _has(where: Concentration) -> str:

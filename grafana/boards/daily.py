@@ -6,6 +6,7 @@ from grafana_foundation_sdk.models import dashboard
 
 from exporters import catalogue, catalogue_money, catalogue_objectives
 from grafana import words
+from grafana.fleet import latencies, p95_numbers
 from grafana.frame import CELL, Section, board, link_to, trust
 from grafana.panels import Column, Panel, Query, graph, listing, note, number
 from grafana.queries import AnyOf, Match, newest, window
@@ -45,20 +46,7 @@ def _numbers(limits: Limits) -> Iterator[Panel]:
         "short",
         width=4,
     )
-    yield number(
-        "P95 TTFT",
-        f"Time to first token. {_ABOUT_NOW} {words.under(limits.targets.ttft_p95_s)}",
-        words.p95(catalogue.TTFT_SECONDS, "fleet", DAY),
-        "s",
-        limits.ttft,
-    )
-    yield number(
-        "P95 TPOT",
-        f"Time per output token. {_ABOUT_NOW} {words.under(limits.targets.tpot_p95_s)}",
-        words.p95(catalogue.TPOT_SECONDS, "fleet", DAY),
-        "s",
-        limits.tpot,
-    )
+    yield from p95_numbers(limits, DAY, f"{_ABOUT_NOW} ")
     yield number(
         "Uptime",
         f"Successes of the requests that count. {_ABOUT_NOW} {words.availability_target(limits)}",
@@ -139,37 +127,23 @@ def _p95(what: str, spans: Match) -> str:
 
 def _trend(limits: Limits) -> Iterator[Panel]:
     about = "Each point is the 24 hours before it."
-    for title, expr, unit, thresholds, said in (
-        (
-            "P95 TTFT",
-            words.p95(catalogue.TTFT_SECONDS, "fleet", DAY),
-            "s",
-            limits.ttft,
-            words.under(limits.targets.ttft_p95_s),
-        ),
-        (
-            "P95 TPOT",
-            words.p95(catalogue.TPOT_SECONDS, "fleet", DAY),
-            "s",
-            limits.tpot,
-            words.under(limits.targets.tpot_p95_s),
-        ),
-        (
-            "Cache hit ratio",
-            window(catalogue.CACHE_HIT_RATIO, "fleet", DAY),
-            "percentunit",
-            limits.cache_hit,
-            words.cache_target(limits),
-        ),
-    ):
+    for one in latencies(limits):
         yield graph(
-            f"{title}, day by day",
-            f"{about} {said}",
-            (Query(expr, "24 hours"),),
-            unit,
-            thresholds,
+            f"P95 {one.name}, day by day",
+            f"{about} {words.under(one.target_s)}",
+            (Query(words.p95(one.seconds, "fleet", DAY), "24 hours"),),
+            "s",
+            one.thresholds,
             step="1h",
         )
+    yield graph(
+        "Cache hit ratio, day by day",
+        f"{about} {words.cache_target(limits)}",
+        (Query(window(catalogue.CACHE_HIT_RATIO, "fleet", DAY), "24 hours"),),
+        "percentunit",
+        limits.cache_hit,
+        step="1h",
+    )
     yield graph(
         "Uptime, day by day",
         f"{about} {words.availability_target(limits)}",

@@ -8,6 +8,7 @@ from alerts import pipeline_rules
 from exporters import catalogue, catalogue_health, catalogue_objectives
 from exporters.spec import Spec
 from grafana import words
+from grafana.fleet import latencies, p95_numbers
 from grafana.frame import CELL, Section, Variable, alerts, board, link_to, trust
 from grafana.panels import Column, Link, Named, Panel, Query, graph, heat, listing, number
 from grafana.queries import added, newest, rate, window
@@ -93,20 +94,7 @@ def _glance(limits: Limits) -> Iterator[Panel]:
         limits.burn,
         decimals=1,
     )
-    yield number(
-        "P95 TTFT",
-        f"Time to first token. {words.under(limits.targets.ttft_p95_s)}",
-        words.p95(catalogue.TTFT_SECONDS, "fleet", SPAN),
-        "s",
-        limits.ttft,
-    )
-    yield number(
-        "P95 TPOT",
-        f"Time per output token. {words.under(limits.targets.tpot_p95_s)}",
-        words.p95(catalogue.TPOT_SECONDS, "fleet", SPAN),
-        "s",
-        limits.tpot,
-    )
+    yield from p95_numbers(limits, SPAN)
     yield number(
         "Cache hit ratio",
         f"Input tokens read from the prompt cache. {words.cache_target(limits)}",
@@ -176,17 +164,14 @@ def _wrong(limits: Limits) -> Iterator[Panel]:
 
 
 def _fleet(limits: Limits) -> Iterator[Panel]:
-    for what, spec, target_s, thresholds in (
-        ("TTFT", catalogue.TTFT_SECONDS, limits.targets.ttft_p95_s, limits.ttft),
-        ("TPOT", catalogue.TPOT_SECONDS, limits.targets.tpot_p95_s, limits.tpot),
-    ):
+    for one in latencies(limits):
         yield graph(
-            f"{what} percentiles",
+            f"{one.name} percentiles",
             f"Percentiles over the last 5 minutes, of the whole fleet. For the P95: "
-            f"{words.under(target_s)}",
-            (Query(window(spec, "fleet", SPAN, ("quantile",)), "{{quantile}}"),),
+            f"{words.under(one.target_s)}",
+            (Query(window(one.seconds, "fleet", SPAN, ("quantile",)), "{{quantile}}"),),
             "s",
-            thresholds,
+            one.thresholds,
         )
     yield graph(
         "Error ratio over time",
@@ -234,16 +219,13 @@ def _by(limits: Limits, name: str) -> Iterator[Panel]:
 
     errors = words.error_ratio(name, SPAN, **chosen)
     hits = window(catalogue.CACHE_HIT_RATIO, name, SPAN, **chosen)
-    for what, spec, thresholds in (
-        ("TTFT", catalogue.TTFT_SECONDS, limits.ttft),
-        ("TPOT", catalogue.TPOT_SECONDS, limits.tpot),
-    ):
+    for one in latencies(limits):
         yield graph(
-            f"P95 {what} by {name}",
+            f"P95 {one.name} by {name}",
             f"Over the last 5 minutes, against the target of the fleet; chosen {name}s.",
-            (Query(percentile(spec), legend),),
+            (Query(percentile(one.seconds), legend),),
             "s",
-            thresholds,
+            one.thresholds,
         )
     yield graph(
         f"Error ratio by {name}",
@@ -294,12 +276,9 @@ def _chosen(limits: Limits) -> Iterator[Panel]:
         height=6,
         decimals=3,
     )
-    for what, target_s, samples in (
-        ("TTFT", limits.targets.ttft_p95_s, catalogue.TTFT_SAMPLES),
-        ("TPOT", limits.targets.tpot_p95_s, catalogue.TPOT_SAMPLES),
-    ):
-        if target_s is not None:
-            yield _within(what, target_s, samples)
+    for one in latencies(limits):
+        if one.target_s is not None:
+            yield _within(one.name, one.target_s, one.samples)
     cached = _each(catalogue.WINDOW_TOKENS, type="cached_input")
     yield number(
         "Cache hit ratio of the chosen",
