@@ -92,7 +92,16 @@ told, real, real_ns = pathlib.Path({path!r}), time.time, time.time_ns
 time.time = lambda: real() + int(told.read_text())
 time.time_ns = lambda: real_ns() + int(told.read_text()) * 10**9
 """
+
+
 HOUR_S = 3_600
+
+
+def set_clock(clock: Path, shift_s: int) -> None:
+    """At once: a worker that finds the file half written has no time at all."""
+    fresh = clock.with_suffix(".new")
+    fresh.write_text(f"{shift_s}")
+    fresh.replace(clock)
 
 
 def test_a_clock_an_hour_fast_or_slow_or_set_while_it_counts_changes_no_number(
@@ -101,7 +110,7 @@ def test_a_clock_an_hour_fast_or_slow_or_set_while_it_counts_changes_no_number(
     settings = worker_settings(broker, redis_server.url, **TARGETS)
     state, now_ms = State(settings, redis_client), time.time_ns() // 1_000_000
     clock = tmp_path / "clock"
-    clock.write_text(f"{HOUR_S}")
+    set_clock(clock, HOUR_S)
     total = 0
     with (
         altered(tmp_path, CLOCK.format(path=str(clock))),
@@ -114,7 +123,7 @@ def test_a_clock_an_hour_fast_or_slow_or_set_while_it_counts_changes_no_number(
                 (None, raw(request_id=f"{part}-{number}", ended_at=now_ms + by_ms))
                 for number, by_ms in enumerate(ahead_ms)
             ]
-            clock.write_text(f"{shift_s}")
+            set_clock(clock, shift_s)
             total += len(records)
             state.wait_for(send(settings.kafka, records, timestamps_ms=[now_ms]))
         assert worker.stop() == 0

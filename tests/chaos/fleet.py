@@ -18,6 +18,7 @@ GRACE_S = 45  # between SIGTERM and SIGKILL
 YOUNG_S = 15  # by then it is up and handles signals
 RESTART_S = 2
 KILLED, NOT_YET_LISTENING = -signal.SIGKILL, -signal.SIGTERM
+FAILED_START = 1
 TAIL = 2_500
 
 
@@ -42,9 +43,11 @@ class Slot:
         self._settings = settings.model_copy(update={"redis": redis})
         self.log = directory / f"worker-{number}.log"
         self._worker: WorkerProcess | None = None
+        self._log_begin = 0  # of its present worker's
 
     def start(self) -> None:
         """Start a worker here."""
+        self._log_begin = self.log.stat().st_size if self.log.exists() else 0
         self._worker = WorkerProcess(self._settings, self.log)
         self._be(Is.UP)
 
@@ -89,6 +92,11 @@ class Slot:
         status = self._worker.ended()
         self._be(Is.OFF)
         return status
+
+    def found_no_broker(self) -> bool:
+        """Whether its worker had to give up its start, as Kafka was away."""
+        told = self.log.read_bytes()[self._log_begin :]
+        return b"Unable to bootstrap" in told and b"[^Worker]: Ready" not in told
 
     def tail(self) -> str:
         """How its log ends."""
@@ -136,6 +144,8 @@ class Fleet:
             if status == EXIT_CODE:
                 self._note(f"worker {slot.number} had to be ended by its watchdog")
                 self.overdue += 1
+            elif status == FAILED_START and slot.found_no_broker():
+                self._note(f"worker {slot.number} had not started, for want of Kafka")
             elif status not in (0, NOT_YET_LISTENING):
                 self.wrong.append(f"worker {slot.number} was told to end and ended with {status}")
                 self._note(f"{self.wrong[-1]}: {slot.last_words()}")
