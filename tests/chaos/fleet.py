@@ -18,7 +18,6 @@ GRACE_S = 45  # between SIGTERM and SIGKILL
 YOUNG_S = 15  # by then it is up and handles signals
 RESTART_S = 2
 KILLED, NOT_YET_LISTENING = -signal.SIGKILL, -signal.SIGTERM
-FAILED_START = 1
 TAIL = 2_500
 
 
@@ -93,10 +92,12 @@ class Slot:
         self._be(Is.OFF)
         return status
 
-    def found_no_broker(self) -> bool:
-        """Whether its worker had to give up its start, as Kafka was away."""
+    def could_not_start(self, status: int) -> bool:
+        """Whether its worker had given up its start, as Kafka or Redis was away, and said so: in
+        one line where it looks for them first, or by Faust a moment later."""
         told = self.log.read_bytes()[self._log_begin :]
-        return b"Unable to bootstrap" in told and b"[^Worker]: Ready" not in told
+        why = {1: b"Unable to bootstrap", 2: b"tokenpulse: no "}.get(status)
+        return why is not None and why in told and b"[^Worker]: Ready" not in told
 
     def tail(self) -> str:
         """How its log ends."""
@@ -144,8 +145,8 @@ class Fleet:
             if status == EXIT_CODE:
                 self._note(f"worker {slot.number} had to be ended by its watchdog")
                 self.overdue += 1
-            elif status == FAILED_START and slot.found_no_broker():
-                self._note(f"worker {slot.number} had not started, for want of Kafka")
+            elif slot.could_not_start(status):
+                self._note(f"worker {slot.number} had not started: {slot.last_words()}")
             elif status not in (0, NOT_YET_LISTENING):
                 self.wrong.append(f"worker {slot.number} was told to end and ended with {status}")
                 self._note(f"{self.wrong[-1]}: {slot.last_words()}")
