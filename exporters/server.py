@@ -21,7 +21,6 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 
-from alerts.loading import load_policies
 from exporters import catalogue_health
 from exporters.board.facts import LiveFacts, LiveState
 from exporters.board.routes import board_routes
@@ -31,9 +30,8 @@ from exporters.daily.shelf import Shelf
 from exporters.directory import Customer, load_directory
 from exporters.exposition import Page, label_text
 from exporters.web_config import WebConfig, load_web_config, middleware
-from streams.checkpoint import connect
+from streams.checkpoint import connected
 from streams.config import ConfigError, Settings
-from streams.security import redis_kwargs
 from streams.store import StoreError
 
 log = logging.getLogger(__name__)
@@ -75,8 +73,11 @@ class Refresher:
     """Reads the state again and again, in a thread with an event loop of its own."""
 
     def __init__(self, settings: Settings, customers: Mapping[str, Customer]) -> None:
-        self._settings, self._customers = settings, customers
-        self._secured = redis_kwargs(settings.redis)
+        """Raises ConfigError where files that the settings name cannot be used: said to whom
+        starts it, not in its thread."""
+        self._settings = settings
+        self._client = connected(settings.redis)
+        self._collector = Collector(settings, self._client, customers)
         self._failures = 0
         self._refreshed_at_s: float | None = None  # wall clock
         self._turned_at = time.monotonic()
@@ -139,14 +140,11 @@ class Refresher:
     async def _run(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._started.set()
-        redis = self._settings.redis
-        client = connect(redis.url, redis.timeout_s, **self._secured)
-        collector = Collector(self._settings, client, self._customers)
         interval_s = self._settings.exporter.refresh_interval_s
         try:
             while True:
                 began = self._turned_at = time.monotonic()
-                self._export = await self._refreshed(collector)
+                self._export = await self._refreshed()
                 took_s = time.monotonic() - began
                 # At least as long at rest as at work: a reading that is slow for lack of a
                 # processor must not take all there is.
@@ -154,17 +152,17 @@ class Refresher:
         except asyncio.CancelledError:
             log.debug("refreshing ends")
         finally:
-            await client.aclose()
+            await self._client.aclose()
 
-    async def _refreshed(self, collector: Collector) -> Export:
+    async def _refreshed(self) -> Export:
         began, now_s = time.monotonic(), time.time()
         try:
-            found = await collector.collect(now_s)
+            found = await self._collector.collect(now_s)
         except Exception as error:
             # Anything: a state that cannot be understood is as unreadable as none, and an
             # exporter that dies of it could not say so.
             self._failures += 1
-            collector.forget()
+            self._collector.forget()
             reason = " ".join(str(error).split()) or type(error).__name__
             if self._export.readable or self._failures == 1:  # not again every second
                 expected = isinstance(error, StoreError)
@@ -269,12 +267,11 @@ def _takes_gzip(accept_encoding: str) -> bool:
 def run_exporter(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status.
 
-    Raises ConfigError, one line, where the port cannot be had, or the customer directory or the web
-    configuration cannot be used.
+    Raises ConfigError, one line, where the port cannot be had, or a file that the settings name
+    cannot be used.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config = load_web_config(settings.exporter.web_config_file)
-    load_policies(settings.exporter.policies)  # a mistake is told now, not by the refresh thread
     return asyncio.run(_serve(settings, load_directory(settings), config))
 
 

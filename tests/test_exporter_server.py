@@ -19,6 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporters.catalogue import EXPORTER, PIPELINE
 from exporters.server import Refresher, create_app
+from streams.config import ConfigError
 from streams.embedded import environment, free_port, redis_binary
 from tests.exporter_state import StateWriter, event, parsed, settings_for, value
 from tests.servers import wait_until
@@ -365,3 +366,13 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(redis_server):
     (line,) = said.decode().splitlines()
     assert f"exporter.port: port {port} on 127.0.0.1 is in use" in line
     assert "TOKENPULSE_EXPORTER__PORT" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("policies", ("/no/such.yaml",)), ("price_book", "/no/such.yaml")]
+)
+def test_a_file_that_cannot_be_used_is_told_to_whom_starts_the_exporter(name, value):
+    settings = settings_for("redis://127.0.0.1:1/0", **{name: value})
+    with pytest.raises(ConfigError, match=r"/no/such\.yaml: no such file; ") as refused:
+        Refresher(settings, {})
+    assert "\n" not in str(refused.value)
