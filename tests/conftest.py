@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import redis
@@ -10,6 +11,7 @@ from streams.config import ENV_PREFIX, Settings
 from streams.embedded import free_port
 from streams.local import LocalStack
 from tests.apache_kafka import CACHE_VARIABLE, ApacheKafka
+from tests.exporter_state import settings_for
 from tests.servers import Broker, RedisServer, start_servers
 from tests.worker_process import State
 
@@ -57,6 +59,12 @@ def state_of(redis_server: RedisServer) -> Iterator[Callable[[Settings], State]]
     """What Redis holds for some settings."""
     with redis_server.client() as client:
         yield lambda settings: State(settings, client)
+
+
+@pytest.fixture
+def configured(redis_server: RedisServer, redis_client: redis.Redis) -> Callable[..., Settings]:
+    """Settings of an exporter over an empty store."""
+    return partial(settings_for, redis_server.url)
 
 
 @pytest.fixture

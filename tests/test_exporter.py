@@ -27,7 +27,6 @@ from tests.exporter_state import (
     named,
     parsed,
     samples_of,
-    settings_for,
     some_events,
     token_of,
     value,
@@ -37,12 +36,6 @@ from tests.exporter_state import (
 GOLDEN = Path(__file__).parent / "golden" / "metrics.txt"
 LIVE = [spec for spec in SPECS if spec not in EXPORTER.specs]
 SPANS_S = {"1m": 60, "5m": 300, "30m": 1_800, "1h": 3_600}
-
-
-@pytest.fixture
-def configured(redis_server, redis_client):
-    """Settings of an exporter over an empty store."""
-    return lambda **sections: settings_for(redis_server.url, **sections)
 
 
 # -- the whole text --------------------------------------------------------------------------------

@@ -26,13 +26,6 @@ from tests.exporter_state import (
     write_state,
 )
 
-
-@pytest.fixture
-def configured(redis_server, redis_client):
-    """Settings of an exporter over an empty store."""
-    return lambda **sections: settings_for(redis_server.url, **sections)
-
-
 # -- honesty ---------------------------------------------------------------------------------------
 
 

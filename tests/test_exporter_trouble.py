@@ -17,7 +17,6 @@ from tests.exporter_state import (
     named,
     parsed,
     samples_of,
-    settings_for,
     some_events,
     value,
     write_state,
@@ -26,12 +25,6 @@ from tests.exporter_state import (
 HALTED = "tokenpulse_partition_halted"
 COMPLETE = "tokenpulse_window_complete"
 LOST = "tokenpulse_lost_records_total"
-
-
-@pytest.fixture
-def configured(redis_server, redis_client):
-    """Settings of an exporter over an empty store."""
-    return lambda **sections: settings_for(redis_server.url, **sections)
 
 
 def after(settings, steps):

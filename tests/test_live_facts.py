@@ -14,17 +14,11 @@ from exporters.directory import Customer
 from streams.checkpoint import connect
 from streams.events import ELIGIBLE
 from streams.report import Question, make_report
-from tests.exporter_state import NOW_S, StateWriter, event, settings_for, some_events, token_of
+from tests.exporter_state import NOW_S, StateWriter, event, some_events, token_of
 
 MINUTE_S = 60
 # The board's window at 22:13:25 is [22:08:30, 22:13:30).
 FROM_S, TO_S = NOW_S - 295, NOW_S + 5
-
-
-@pytest.fixture
-def configured(redis_server, redis_client):
-    """Settings of an exporter over an empty store."""
-    return lambda **sections: settings_for(redis_server.url, **sections)
 
 
 class World:

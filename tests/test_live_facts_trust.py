@@ -11,12 +11,6 @@ from tests.exporter_state import NOW_S, StateWriter, event, settings_for
 from tests.test_live_facts import in_world, the, told, traffic
 
 
-@pytest.fixture
-def configured(redis_server, redis_client):
-    """Settings of an exporter over an empty store."""
-    return lambda **sections: settings_for(redis_server.url, **sections)
-
-
 def calm(seed=1, until_s=NOW_S):
     return traffic(seed, 5, until_s - 600, until_s)
 

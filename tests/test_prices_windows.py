@@ -16,7 +16,6 @@ from tests.exporter_state import (
     named,
     parsed,
     samples_of,
-    settings_for,
     some_events,
     token_of,
     value,
@@ -34,12 +33,6 @@ PRICES = {
     "haiku": ("0.0000008", "0.25", "1", {}),
 }
 TARGET = Fraction(2, 5)  # where the default policy's best in class begins
-
-
-@pytest.fixture
-def configured(redis_server, redis_client):
-    """Settings of an exporter over an empty store."""
-    return lambda **sections: settings_for(redis_server.url, **sections)
 
 
 def priced_events(seed, count, from_s, to_s):
