@@ -17,7 +17,7 @@ from alerts.pipeline_rules import builtin_groups
 from alerts.policy import LatencyNow, Policy
 from alerts.rules import policy_groups
 from alerts.rules_model import EVERY_S, Alert, Links
-from streams.config import Settings, Worker
+from streams.config.settings import Settings, Worker
 from streams.slices import LATENCIES, Tally, Thresholds
 
 # Of Tokenpulse's own alerts the one that is about requests; the others watch the pipeline.

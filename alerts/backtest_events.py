@@ -19,13 +19,13 @@ import numpy.typing as npt
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.config import Settings
+from streams.config.security import client_kwargs
+from streams.config.settings import Settings
 from streams.duplicates import Seen, set_apart
 from streams.event_fields import MAX_TIME_MS
 from streams.events import decode
 from streams.recording import record
 from streams.registry import Registry
-from streams.security import client_kwargs
 from streams.settled import caps_of, rules_of
 from streams.slices import LEVELS, TOKENS_AT, Tally, Thresholds
 from streams.sources.files import MAX_LINE_BYTES, opened

@@ -15,7 +15,7 @@ from alerts.cli_uptime import maintenance, sla
 from alerts.loading import PolicyError, load_policies, read_policy, read_text, read_yaml
 from alerts.openslo import from_openslo
 from alerts.policy import Policy
-from streams.config import load_settings
+from streams.config.settings import load_settings
 
 
 @click.group()

@@ -49,7 +49,7 @@ def backtest(
     from alerts.loading import load_policies
     from alerts.rules import unread
     from exporters.collector import window_plan
-    from streams.config import load_settings
+    from streams.config.settings import load_settings
     from streams.sources.mapping import load_mapping
 
     settings = load_settings(ctx.obj)

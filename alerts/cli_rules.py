@@ -13,7 +13,7 @@ from alerts.loading import load_policies
 from alerts.rules import Format, build, unread
 from alerts.rules_model import Links
 from exporters.collector import window_plan
-from streams.config import load_settings
+from streams.config.settings import load_settings
 
 _DEFAULT = Links()
 

@@ -19,7 +19,7 @@ from alerts.maintenance import Maintenance
 from alerts.uptime_report import credits, instant, lines, report
 from alerts.values import instant_s
 from streams.checkpoint import connected
-from streams.config import ConfigError, Settings, load_settings
+from streams.config.settings import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
     import redis.asyncio as aioredis

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from alerts.indicators import KINDS
 from alerts.policy import Policy
-from streams.config import ConfigError
+from streams.config.settings import ConfigError
 
 MAX_BYTES = 1_000_000
 _LONGEST_SHOWN = 60

@@ -25,7 +25,7 @@ import redis
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.checkpoint import partition_key
-from streams.config import Settings, load_settings
+from streams.config.settings import Settings, load_settings
 from streams.local import LocalStack
 from streams.sources.producer import EventProducer
 

@@ -28,7 +28,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the browser of the tests
 
-from streams.config import load_settings  # noqa: E402
+from streams.config.settings import load_settings  # noqa: E402
 from streams.embedded import HOST, foreign_environment, free_port  # noqa: E402
 from streams.local import SIMULATED_COMPANY, LocalStack  # noqa: E402
 from tests.browser import Browser  # noqa: E402

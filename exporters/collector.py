@@ -41,7 +41,7 @@ from exporters.windows_cache import (
     digest,
 )
 from streams import exemplars
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.coverage import Coverage
 from streams.measures import SERIES_DIMENSIONS
 from streams.reader import LifeSign, StateReader, View

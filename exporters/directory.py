@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from streams.config import ConfigError, Settings
+from streams.config.settings import ConfigError, Settings
 from streams.events import UNKNOWN
 from streams.registry import OTHER, customer_hasher
 

@@ -16,7 +16,7 @@ from exporters import catalogue_objectives as catalogue
 from exporters.directory import Customer
 from exporters.exposition import Page, joined, label_text
 from exporters.spec import Spec
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.registry import customer_hasher
 
 

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alerts.loading import findings, read_document, read_text
 from alerts.targets import Targets
-from streams.config import ConfigError
+from streams.config.settings import ConfigError
 
 BEST_IN_CLASS = "best in class"
 _DIGITS = 6  # after the decimal point, of every number in a book

@@ -31,7 +31,7 @@ from exporters.directory import Customer, load_directory
 from exporters.exposition import Page, label_text
 from exporters.web_config import WebConfig, load_web_config, middleware
 from streams.checkpoint import connected
-from streams.config import ConfigError, Settings
+from streams.config.settings import ConfigError, Settings
 from streams.store import StoreError
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from exporters.spec import Spec
 from grafana import panels, queries
 from grafana.panels import SOURCE, Named, Panel, number
 from grafana.thresholds import BAD, GOOD, WARNING, bad_above, bad_below
-from streams.sections import Exporter
+from streams.config.sections import Exporter
 
 TAG = "tokenpulse"
 DATA_SOURCE_UID = "tokenpulse-prometheus"  # as provisioning/datasources has it

@@ -21,7 +21,7 @@ from grafana.boards.pipeline import pipeline
 from grafana.boards.sla import sla
 from grafana.boards.tokens import tokens
 from grafana.thresholds import limits_of
-from streams.config import ConfigError
+from streams.config.settings import ConfigError
 
 HERE = Path(__file__).resolve().parent / "dashboards"
 # The folder is that of the file, and of Grafana's, too.

@@ -17,9 +17,9 @@ from yarl import URL
 from streams.archive_topic import KafkaArchive
 from streams.batches import Batch
 from streams.checkpoint import RedisStore, connected
-from streams.config import Settings
+from streams.config.security import redis_kwargs
+from streams.config.settings import Settings
 from streams.pipeline import RECLAIMS, Pipeline
-from streams.security import redis_kwargs
 from streams.store import Lost, StoreError
 from streams.topics import DLQ_HEADER_BYTES, check_redis, check_topics
 from streams.transport import BatchConsumer, BatchTransport

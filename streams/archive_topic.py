@@ -28,8 +28,8 @@ from streams.archive import (
     restored,
     write,
 )
-from streams.config import Kafka
-from streams.security import client_kwargs
+from streams.config.security import client_kwargs
+from streams.config.settings import Kafka
 from streams.topics import one_line
 
 log = logging.getLogger(__name__)

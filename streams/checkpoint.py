@@ -17,8 +17,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import NoScriptError, RedisError
 
-from streams.config import Redis
-from streams.security import redis_kwargs
+from streams.config.security import redis_kwargs
+from streams.config.settings import Redis
 from streams.store import Answer, Claimed, Lost, Order, Pulse, StoreError, StoreUnfitError
 from streams.stored import Snapshot, Stored, decode_meta, registry_fields
 

@@ -15,7 +15,7 @@ from streams.cli_health import health
 from streams.cli_partitions import partitions
 from streams.cli_scenario import scenario
 from streams.cli_types import Instant, Span
-from streams.config import ConfigError, Settings, load_settings
+from streams.config.settings import ConfigError, Settings, load_settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -363,8 +363,8 @@ def config_check(ctx: click.Context) -> None:
     """Read the settings, ask Kafka and Redis, and show what is in force, without secrets."""
     import yaml
 
-    from streams.config import shown
-    from streams.security import client_kwargs, redis_kwargs
+    from streams.config.security import client_kwargs, redis_kwargs
+    from streams.config.settings import shown
     from streams.topics import check_broker, check_redis
 
     settings = _settings(ctx)

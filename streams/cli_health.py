@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streams.config import Settings, load_settings
+from streams.config.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from streams.health import Progress
@@ -101,7 +101,7 @@ def _not_ready(port: int) -> str | None:
 async def _arrived(settings: Settings, since_ms: int) -> bool:
     from aiokafka import AIOKafkaConsumer
 
-    from streams.security import client_kwargs
+    from streams.config.security import client_kwargs
     from streams.topics import check_topics
 
     kafka = settings.kafka

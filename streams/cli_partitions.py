@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from streams.config import load_settings
+from streams.config.settings import load_settings
 
 if TYPE_CHECKING:
     from streams.operations import Partitions, Standing

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from streams.config import ConfigError, Settings, load_settings
+from streams.config.settings import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
     from streams.running import RunningStack
@@ -204,8 +204,8 @@ def scenario_stop(ctx: click.Context, order_id: str | None, every: bool, url: st
 
 def _simulators(ctx: click.Context, url: str | None) -> "tuple[Settings, RunningStack | None]":
     """Settings under which the simulators are found, and the `tokenpulse up` if it is one's."""
+    from streams.config.sections import Redis
     from streams.running import running_stacks
-    from streams.sections import Redis
 
     settings = load_settings(ctx.obj, {"redis": {"url": url}} if url else None)
     if "url" in settings.redis.model_fields_set:

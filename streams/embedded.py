@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter
 
-from streams.config import ENV_PREFIX, Settings
+from streams.config.settings import ENV_PREFIX, Settings
 
 HOST = "127.0.0.1"
 

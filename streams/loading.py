@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streams.archive import Archived, Look
-from streams.config import Worker
+from streams.config.settings import Worker
 from streams.custody import Custody
 from streams.partition import PartitionState
 from streams.registry import Registry, customer_hasher

@@ -26,7 +26,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.embedded import (
     HOST,
     StackDirectory,

@@ -22,7 +22,7 @@ import numpy as np
 
 from streams.batches import Batch
 from streams.breaker import Breaker
-from streams.config import Worker
+from streams.config.settings import Worker
 from streams.custody import Count, Custody, Drop, Halt, Seek, Why
 from streams.duplicates import Reach, Seen, set_apart
 from streams.events import Decoded, decode

@@ -3,7 +3,7 @@
 Whoever counts events as a worker does takes them from here, so that all count alike.
 """
 
-from streams.config import Worker
+from streams.config.settings import Worker
 from streams.events import Rules
 from streams.registry import Caps
 from streams.slices import HORIZON_S, Thresholds

@@ -19,8 +19,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 
 from streams.checkpoint import eviction_problem
-from streams.config import Kafka, Settings
-from streams.security import client_kwargs
+from streams.config.security import client_kwargs
+from streams.config.settings import Kafka, Settings
 
 TOPIC_EXISTS = 36  # Kafka error code TOPIC_ALREADY_EXISTS
 

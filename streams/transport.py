@@ -36,8 +36,8 @@ from faust.transport.drivers.aiokafka import (
 from faust.types import TP, ConsumerMessage, Message
 
 from streams.batches import Batch, keep_bytes, take
-from streams.config import Kafka
-from streams.security import client_kwargs
+from streams.config.security import client_kwargs
+from streams.config.settings import Kafka
 from streams.watchdog import die
 
 COMMIT_DEADLINE_S = 10.0

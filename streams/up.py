@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.embedded import StackError
 from streams.local import LocalStack
 from streams.running import RunningStack, leave_note

@@ -7,7 +7,7 @@ import logging
 import time
 from functools import partial
 
-from streams.config import Worker
+from streams.config.settings import Worker
 from streams.custody import Halt, Why
 from streams.loading import Archive
 from streams.owned import Flow, Owned, Tallies

@@ -21,7 +21,7 @@ from typing import Any, Self
 import redis
 import yaml
 
-from streams.config import Exporter, Kafka, Settings
+from streams.config.settings import Exporter, Kafka, Settings
 from streams.embedded import environment, free_port
 from streams.local import LocalStack
 from tests.servers import wait_until

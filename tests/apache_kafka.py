@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import pytest
 
-from streams.config import Kafka
+from streams.config.settings import Kafka
 from streams.embedded import free_port
 from tests.certificates import Authority
 from tests.servers import Broker, wait_until

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import redis
 
-from streams.config import ENV_PREFIX, Settings
+from streams.config.settings import ENV_PREFIX, Settings
 from streams.embedded import free_port
 from streams.local import LocalStack
 from tests.apache_kafka import CACHE_VARIABLE, ApacheKafka

@@ -108,7 +108,7 @@ class World:
 
 
 def _daily(changes: Mapping[str, Any]) -> Any:
-    from streams.config import Daily
+    from streams.config.settings import Daily
 
     return Daily(**changes)
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.collector import Collected, Collector
 from streams.checkpoint import RedisStore, connect
-from streams.config import Settings, Worker
+from streams.config.settings import Settings, Worker
 from streams.duplicates import set_apart
 from streams.events import OUTCOMES, Rules, decode
 from streams.partition import PartitionState

@@ -16,7 +16,7 @@ from typing import Any, Self
 import redis
 import yaml
 
-from streams.config import Exporter, Kafka, Settings
+from streams.config.settings import Exporter, Kafka, Settings
 from streams.embedded import environment, free_port
 from streams.local import LocalStack
 from tests.alerting_stack import PROMETHEUS, PROMETHEUS_CONFIG, running, scenario

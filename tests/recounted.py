@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.registry import customer_hasher
 from streams.settled import caps_of, rules_of
 from streams.slices import Tally

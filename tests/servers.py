@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.config import Kafka, Settings
+from streams.config.settings import Kafka, Settings
 from streams.local import LocalStack
 from streams.topics import create_topics
 

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams.config import Kafka
+from streams.config.settings import Kafka
 from streams.sources.producer import Codec, EventProducer
 from tests.apache_kafka import ApacheKafka
 from tests.kafka_admin import add_partitions, configure_topic, delete_records

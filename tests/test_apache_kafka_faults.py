@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from streams.config import Settings
+from streams.config.settings import Settings
 from tests.apache_kafka import ApacheKafka
 from tests.kafka_admin import coordinator, delete_records, delete_topic
 from tests.servers import RedisServer, wait_until

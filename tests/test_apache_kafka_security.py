@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streams.config import Kafka, Settings
+from streams.config.settings import Kafka, Settings
 from streams.watchdog import EXIT_CODE
 from tests.apache_kafka import ApacheKafka
 from tests.certificates import Authority

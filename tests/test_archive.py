@@ -31,7 +31,7 @@ from streams.archive import (
     write,
 )
 from streams.archive_topic import KafkaArchive
-from streams.config import Kafka
+from streams.config.settings import Kafka
 from streams.registry import CHUNK
 from streams.store import Lost
 from streams.stored import slice_field

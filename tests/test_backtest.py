@@ -29,7 +29,7 @@ from alerts.loading import as_policy, load_policies, shipped
 from alerts.policy import Policy
 from alerts.rules import build
 from streams.cli import main
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.sources.mapping import load_mapping
 from streams.sources.producer import EventProducer
 from tests.servers import Broker

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 import pytest
 import redis
 
-from streams.config import Exporter, Settings
+from streams.config.settings import Exporter, Settings
 from streams.local import LocalStack
 from tests.alerting_stack import running
 from tests.browser import Browser

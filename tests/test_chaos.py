@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.config import Worker
+from streams.config.settings import Worker
 from streams.settled import rules_of
 from tests.chaos.driver import run
 from tests.chaos.truth import Partition

@@ -19,7 +19,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from streams.cli import main
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.embedded import environment
 from tests.servers import Broker, RedisServer, wait_until
 from tests.test_local import gone, is_running

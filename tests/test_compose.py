@@ -16,7 +16,7 @@ from click import Context
 
 from streams.app import ENDING_DEADLINE_S
 from streams.cli import main
-from streams.config import Settings, load_settings
+from streams.config.settings import Settings, load_settings
 from tests.compose import ROOT, document, environment_of, mounts_of, secrets_of
 
 DOCUMENT = document()

@@ -22,7 +22,7 @@ from exporters.daily.delivery import DeliveryError, deliver
 from exporters.daily.sent import LEASE_S, Sent
 from exporters.daily.slack import payload
 from streams.checkpoint import connect
-from streams.config import ConfigError, Daily
+from streams.config.settings import ConfigError, Daily
 from streams.embedded import free_port
 from streams.store import StoreError
 from tests.certificates import Authority

@@ -18,7 +18,7 @@ from exporters.daily.json_text import json_text
 from exporters.daily.keeper import DailyError
 from exporters.daily.shelf import BusyError, Shelf, meant
 from exporters.server import Refresher, create_app
-from streams.config import ConfigError
+from streams.config.settings import ConfigError
 from streams.store import StoreError
 from tests.daily_samples import DATE, hostile_facts, some_facts
 from tests.exporter_state import settings_for, some_events, write_state

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import yaml
 
-from streams.config import Exporter, Kafka, Settings
+from streams.config.settings import Exporter, Kafka, Settings
 from streams.embedded import free_port
 from streams.local import LocalStack
 from tests.alerting_stack import running

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from exporters.directory import Customer, load_directory, read_directory
-from streams.config import ConfigError
+from streams.config.settings import ConfigError
 from streams.registry import customer_hasher
 from tests.exporter_state import SECRET, settings_for
 

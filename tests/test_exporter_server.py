@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporters.catalogue import EXPORTER, PIPELINE
 from exporters.server import Refresher, create_app
-from streams.config import ConfigError
+from streams.config.settings import ConfigError
 from streams.embedded import environment, free_port, redis_binary
 from tests.exporter_state import StateWriter, event, parsed, settings_for, value
 from tests.servers import wait_until

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from streams.config import Settings
+from streams.config.settings import Settings
 from tests.certificates import Authority, Certificate
 from tests.servers import Broker, wait_until
 from tests.test_security_redis import GuardedRedis, as_user, guarded  # noqa: F401

@@ -23,7 +23,7 @@ from alerts.rules import build
 from exporters.catalogue import SPECS
 from exporters.collector import window_plan
 from grafana.generate import documents, encoded
-from streams.config import Settings
+from streams.config.settings import Settings
 from tests.grafana_boards import (
     BOARDS,
     ROOT,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streams.config import Kafka, Settings
+from streams.config.settings import Kafka, Settings
 from streams.sources.mapping import Row, load_mapping, read_rows
 from streams.sources.producer import EventProducer
 from streams.sources.profile import Profile

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from streams.config import Kafka
+from streams.config.settings import Kafka
 from tests.worker_process import WorkerProcess, dead_letters, worker_settings
 
 pytestmark = pytest.mark.stack

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 import streams.local
-from streams.config import Kafka, Local, Settings, Worker, load_settings
+from streams.config.settings import Kafka, Local, Settings, Worker, load_settings
 from streams.embedded import StackError, environment, free_port, is_free
 from streams.local import LocalStack
 from streams.supervisor import Child

@@ -12,7 +12,7 @@ from alerts.loading import as_policy
 from alerts.maintenance import Closing, Maintenance, adjustment, causes
 from alerts.verdicts import Attainment
 from streams.cli import main
-from streams.config import ENV_PREFIX
+from streams.config.settings import ENV_PREFIX
 from tests.exporter_state import SECRET, event, settings_for, write_state
 
 WINDOW = Maintenance("m-1", 7_200, 10_800, "jo", "new racks", 7_000)

@@ -13,7 +13,7 @@ from click.testing import Result
 
 from streams import cli_partitions
 from streams.checkpoint import RedisStore, connect, order_key
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.custody import Why
 from streams.operations import OperationError, Partitions, Standing, check, new_order
 from streams.store import Order

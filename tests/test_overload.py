@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from bench.pipeline import make_events
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.sources.producer import EventProducer
 from tests.exporter_state import export
 from tests.kafka_admin import delete_topic

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from streams.batches import Batch
-from streams.config import Worker
+from streams.config.settings import Worker
 from streams.pipeline import Pipeline
 from streams.slices import PROBES_AT, Tally, duplicates_of, refused_of
 from streams.store import Lost, StoreError

@@ -18,7 +18,7 @@ from exporters.prices import (
     load_price_book,
     read_price_book,
 )
-from streams.config import ConfigError
+from streams.config.settings import ConfigError
 from streams.sources.profile import Profile
 
 BOOK = read_price_book(

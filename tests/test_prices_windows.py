@@ -9,7 +9,7 @@ import pytest
 
 from exporters.collector import Collector
 from streams.checkpoint import connect
-from streams.config import Settings
+from streams.config.settings import Settings
 from tests.exporter_state import (
     NOW_S,
     StateWriter,

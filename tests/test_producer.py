@@ -10,7 +10,7 @@ from aiokafka.partitioner import murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.config import Kafka
+from streams.config.settings import Kafka
 from streams.sources.producer import CHUNK_RECORDS, Codec, EventProducer, partition_of, produce
 from streams.topics import ServerError, TopicError
 from tests.servers import Broker

@@ -19,7 +19,7 @@ from alerts.rules_model import number
 from exporters.catalogue import SPECS
 from exporters.collector import window_plan
 from streams.cli import main
-from streams.config import Settings
+from streams.config.settings import Settings
 from tests.rule_cases import ALWAYS, CASES, alerts_in, isolated, unit_tests
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,7 +21,7 @@ from alerts.uptime import BURN_MINUTES
 from exporters.catalogue import SPECS
 from exporters.collector import window_plan
 from streams.cli import main
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.custody import Why
 from tests.rule_cases import alerts_in
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from streams import cli_scenario
 from streams.checkpoint import connected
-from streams.config import Redis, Settings
+from streams.config.settings import Redis, Settings
 from streams.embedded import TEMP_MARK, TEMP_PREFIX, environment
 from streams.running import RunningStack, leave_note, running_stacks
 from streams.sources.order_store import GRACE_MS, OrderStore, Simulator

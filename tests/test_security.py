@@ -19,8 +19,8 @@ from click.testing import CliRunner
 import streams
 from streams.app import create_app
 from streams.cli import main
-from streams.config import ConfigError, Kafka, Redis, Settings, load_settings, shown
-from streams.security import client_kwargs, redis_kwargs
+from streams.config.security import client_kwargs, redis_kwargs
+from streams.config.settings import ConfigError, Kafka, Redis, Settings, load_settings, shown
 from streams.topics import TopicError, check_topics, create_topics
 from tests.certificates import Authority
 from tests.event_samples import raw

@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestServer
 from exporters import web_config
 from exporters.server import Refresher, create_app
 from exporters.web_config import Guard, WebConfig, load_web_config
-from streams.config import ConfigError
+from streams.config.settings import ConfigError
 from tests.certificates import Authority
 from tests.exporter_state import settings_for
 

@@ -17,9 +17,9 @@ import redis
 
 from exporters.daily.store import DayStore
 from streams.checkpoint import connect, leave_order
-from streams.config import Kafka, Redis, Settings
+from streams.config.security import redis_kwargs
+from streams.config.settings import Kafka, Redis, Settings
 from streams.embedded import environment, free_port
-from streams.security import redis_kwargs
 from streams.store import Order
 from streams.topics import ServerError, check_redis
 from tests.certificates import Authority

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import redis
 
-from streams.config import Settings
+from streams.config.settings import Settings
 from tests.exporter_state import named, samples_of
 from tests.recounted import TARGETS, assert_recounted, logs_of, shelf_of
 from tests.servers import Broker, RedisServer, wait_until

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from streams.config import Settings
+from streams.config.settings import Settings
 from tests.answers import (
     BASE,
     FILES,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.watchdog import EXIT_CODE
 from tests.servers import Broker, RedisServer, wait_until
 from tests.worker_process import (

@@ -17,7 +17,7 @@ from aiokafka.protocol.produce import ProduceRequest
 
 from streams.checkpoint import connect as connected
 from streams.checkpoint import leave_order, pulse_key
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.operations import new_order
 from streams.sources.producer import partition_of
 from tests.answers import seconds

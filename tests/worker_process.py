@@ -16,7 +16,7 @@ import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.checkpoint import connect, partition_key, pulse_key
-from streams.config import Kafka, Redis, Settings, Worker
+from streams.config.settings import Kafka, Redis, Settings, Worker
 from streams.embedded import environment
 from streams.report import Question, make_report
 from streams.sources.producer import EventProducer

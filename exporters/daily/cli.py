@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streams.config import ConfigError, Settings, load_settings
+from streams.config.settings import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
     from exporters.daily.delivery import Outcome

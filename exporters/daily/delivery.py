@@ -18,7 +18,7 @@ from exporters.daily import mail, slack
 from exporters.daily.facts import DailyFacts
 from exporters.daily.sent import Sent, digest
 from exporters.daily.view import numbers, view_of
-from streams.config import ConfigError, Daily, Settings
+from streams.config.settings import ConfigError, Daily, Settings
 
 T = TypeVar("T")
 

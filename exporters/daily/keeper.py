@@ -41,7 +41,7 @@ from exporters.daily.words import with_names
 from exporters.directory import Customer
 from exporters.objectives import Customers
 from exporters.windows_cache import CUSTOMER
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.coverage import Coverage
 from streams.reader import LifeSign, View
 from streams.store import StoreError

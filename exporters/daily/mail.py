@@ -17,8 +17,8 @@ from exporters.daily.html import message as html_message
 from exporters.daily.markdown import markdown
 from exporters.daily.pdf import pdf
 from exporters.daily.view import subject, view_of
-from streams.config import Daily
-from streams.security import load_authorities
+from streams.config.security import load_authorities
+from streams.config.settings import Daily
 
 TIMEOUT_S = 15.0  # of one answer
 _SAID_LONGEST = 120

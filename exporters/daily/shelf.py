@@ -20,8 +20,8 @@ from exporters.daily.facts import DailyFacts
 from exporters.daily.keeper import DailyError, DailyKeeper
 from exporters.directory import Customer
 from streams.checkpoint import connected
-from streams.config import Settings
-from streams.security import redis_kwargs
+from streams.config.security import redis_kwargs
+from streams.config.settings import Settings
 from streams.store import StoreError
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from exporters.daily.facts import Risk
 from exporters.daily.risks import risks_of
 from exporters.directory import Customer
 from exporters.objectives import Customers, engine_for
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.store import StoreError
 
 _READINGS_MAX = 10_000

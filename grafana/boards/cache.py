@@ -10,7 +10,7 @@ from grafana.frame import CELL, Section, Variable, board, link_to, trust, window
 from grafana.panels import Column, Panel, Query, graph, listing, number
 from grafana.queries import AnyOf, Chosen, Match, rate, window
 from grafana.thresholds import WARNING, Limits
-from streams.sections import Exporter
+from streams.config.sections import Exporter
 
 SPAN = Chosen("window")
 _SHOWN = 20  # worst customers

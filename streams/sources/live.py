@@ -11,7 +11,7 @@ from typing import BinaryIO
 import msgspec
 
 from streams.checkpoint import connected
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.sources.order_store import OrderStore, Simulator
 from streams.sources.orders import Follower, ScenarioOrder
 from streams.sources.producer import CHUNK_RECORDS, EventProducer

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.sources.orders import ScenarioOrder
 from streams.sources.scenarios import TimelineError
 from streams.store import StoreError

@@ -25,8 +25,8 @@ import numpy.typing as npt
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 
-from streams.config import Kafka
-from streams.security import client_kwargs
+from streams.config.security import client_kwargs
+from streams.config.settings import Kafka
 from streams.topics import EMBEDDED_CLUSTER, ServerError, TopicError, check_broker, one_line
 
 Codec = Literal["gzip", "snappy", "lz4", "zstd", "none"]

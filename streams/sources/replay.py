@@ -17,7 +17,7 @@ import msgspec
 from tqdm import tqdm
 
 from streams.checkpoint import connected, partition_key
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.local import LocalStack
 from streams.measures import outcomes, probe_outcomes
 from streams.reader import StateReader

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
 
-from streams.config import Settings
+from streams.config.settings import Settings
 from streams.watchdog import EXIT_CODE
 from tests.redis_proxy import RedisProxy
 from tests.worker_process import WorkerProcess

@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from typing import Any, Self
 
-from streams.config import Kafka
+from streams.config.settings import Kafka
 from streams.sources.producer import EventProducer
 from tests.shelf import KINDS
 

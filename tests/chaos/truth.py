@@ -13,7 +13,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.config import Kafka, Worker
+from streams.config.settings import Kafka, Worker
 from streams.settled import rules_of, thresholds_of
 from streams.slices import LEVELS, SliceId
 from tests.answers import hashed

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from streams.config import Settings
+from streams.config.settings import Settings
 from tests.apache_kafka import ApacheKafka
 from tests.chaos.checker import Watch
 from tests.chaos.fleet import Fleet, Is, Slot

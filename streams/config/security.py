@@ -8,7 +8,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from streams.config import ConfigError, Kafka, Redis
+from streams.config.settings import ConfigError, Kafka, Redis
 
 
 def client_kwargs(kafka: Kafka) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from streams.sections import ConfigError, Section, read_secret
+from streams.config.sections import ConfigError, Section, read_secret
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

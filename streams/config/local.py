@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from streams.sections import Section
+from streams.config.sections import Section
 
 # What comes at once when nobody says how much: about three seconds of work.
 PAST_S, PAST_EVENTS = 3_600.0, 200_000

@@ -24,7 +24,9 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from streams.sections import (
+from streams.config.daily import Daily
+from streams.config.local import Local
+from streams.config.sections import (
     ENV_PREFIX,
     ConfigError,
     Exporter,
@@ -34,8 +36,6 @@ from streams.sections import (
     Section,
     Worker,
 )
-from streams.sections_daily import Daily
-from streams.sections_local import Local
 
 __all__ = [
     "ENV_PREFIX",
@@ -191,7 +191,7 @@ def document() -> str:
     lines = [
         "# Configuration",
         "",
-        "Generated from `streams/config.py` by `make docs`.",
+        "Generated from `streams/config/settings.py` by `make docs`.",
         "",
         "Settings come from, later wins: the defaults below, a YAML file (`tokenpulse --config",
         "FILE ...` or `TOKENPULSE_CONFIG=FILE`), environment variables. A variable is",

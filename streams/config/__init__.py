@@ -1,0 +1,1 @@
+"""The settings: one document, from defaults, a YAML file and the environment."""
