@@ -22,8 +22,8 @@ from aiokafka.errors import KafkaError
 from streams.config.security import client_kwargs
 from streams.config.settings import Settings
 from streams.duplicates import Seen, set_apart
-from streams.event_fields import MAX_TIME_MS
-from streams.events import decode
+from streams.events.decoder import decode
+from streams.events.fields import MAX_TIME_MS
 from streams.recording import record
 from streams.registry import Registry
 from streams.settled import caps_of, rules_of

@@ -14,7 +14,7 @@ from alerts.ledger import Pair
 from alerts.policy import Policy, Promise
 from alerts.scope import Dimension, Exclusion, Where
 from exporters.windows_cache import measured_within
-from streams.events import OUTCOMES
+from streams.events.decoder import OUTCOMES
 from streams.measures import SERIES_DIMENSIONS
 from streams.registry import CubeKey, SeriesKey
 from streams.slices import (

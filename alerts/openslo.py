@@ -26,7 +26,7 @@ from exporters.catalogue import (
     WINDOW_QUANTILES,
     WITHIN_TARGET_TOTAL,
 )
-from streams.event_fields import OUTCOMES
+from streams.events.fields import OUTCOMES
 from streams.windows import ROLLING_S
 
 API_VERSION = "openslo/v1"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from exporters.windows_cache import CUSTOMER
-from streams.events import ELIGIBLE, OUTCOMES
+from streams.events.decoder import ELIGIBLE, OUTCOMES
 from streams.slices import CUBE_TOKENS_AT, PROBES_AT, TOKENS, TOKENS_AT
 
 ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from streams.config.settings import ConfigError, Settings
-from streams.events import UNKNOWN
+from streams.events.decoder import UNKNOWN
 from streams.registry import OTHER, customer_hasher
 
 KEYS = ("id", "name", "segment", "contract", "monthly_commitment_usd")

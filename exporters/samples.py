@@ -25,7 +25,7 @@ from exporters.directory import Customer
 from exporters.exposition import Page, exemplar_text, joined, label_text
 from exporters.spec import Spec
 from exporters.windows_cache import CUSTOMER, Scope, Sums, percentiles
-from streams.events import OUTCOMES, REASONS
+from streams.events.decoder import OUTCOMES, REASONS
 from streams.exemplars import Exemplar
 from streams.registry import DIMENSIONS, SeriesKey
 from streams.slices import (

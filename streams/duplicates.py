@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.event_columns import Columns, Decoded, interned
+from streams.events.columns import Columns, Decoded, interned
 from streams.tables import Ints
 
 Hashes = npt.NDArray[np.uint64]

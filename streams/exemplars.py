@@ -15,8 +15,8 @@ from typing import Annotated, NamedTuple
 import msgspec
 import numpy as np
 
-from streams.event_columns import Columns
-from streams.event_fields import LABEL_PATTERN
+from streams.events.columns import Columns
+from streams.events.fields import LABEL_PATTERN
 from streams.slices import LATENCIES, Thresholds
 from streams.tables import Ints
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from streams import histogram
-from streams.events import ELIGIBLE, OUTCOMES
+from streams.events.decoder import ELIGIBLE, OUTCOMES
 from streams.registry import CubeKey, SeriesKey
 from streams.slices import (
     CELL_BITS,

@@ -24,7 +24,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from streams.events import Decoded
+from streams.events.decoder import Decoded
 from streams.recording import record, record_totals
 from streams.registry import CHUNK, Registry
 from streams.slices import (

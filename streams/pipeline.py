@@ -25,7 +25,7 @@ from streams.breaker import Breaker
 from streams.config.settings import Worker
 from streams.custody import Count, Custody, Drop, Halt, Seek, Why
 from streams.duplicates import Reach, Seen, set_apart
-from streams.events import Decoded, decode
+from streams.events.decoder import Decoded, decode
 from streams.exemplars import Exemplars
 from streams.loading import Archive, Loader
 from streams.owned import DeadLetters, Flow, Owned, Tallies

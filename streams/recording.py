@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams import histogram
-from streams.events import Columns
+from streams.events.decoder import Columns
 from streams.slices import (
     CELL_BITS,
     CUBE_COLUMNS,

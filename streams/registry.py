@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streams.events import UNKNOWN
+from streams.events.decoder import UNKNOWN
 from streams.tables import Ints
 
 OTHER = "__other__"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from streams.events import OUTCOMES, REASONS
+from streams.events.decoder import OUTCOMES, REASONS
 from streams.measures import QUANTILES, SERIES_DIMENSIONS
 from streams.slices import LATENCIES, TOKENS
 

@@ -4,7 +4,7 @@ Whoever counts events as a worker does takes them from here, so that all count a
 """
 
 from streams.config.settings import Worker
-from streams.events import Rules
+from streams.events.decoder import Rules
 from streams.registry import Caps
 from streams.slices import HORIZON_S, Thresholds
 

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from streams import histogram
-from streams.events import OUTCOMES, REASONS
+from streams.events.decoder import OUTCOMES, REASONS
 from streams.tables import Table
 
 LATENCIES = ("ttft", "tpot", "duration")

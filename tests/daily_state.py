@@ -13,7 +13,7 @@ from exporters.daily.facts import DailyFacts, Day
 from exporters.daily.keeper import DailyKeeper
 from exporters.directory import Customer
 from streams.checkpoint import connect
-from streams.events import ELIGIBLE
+from streams.events.decoder import ELIGIBLE
 from tests.exporter_state import StateWriter, event, settings_for
 
 DAY_S = 86_400

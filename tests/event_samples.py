@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from streams.events import OUTCOMES, Rules, decode
+from streams.events.decoder import OUTCOMES, Rules, decode
 
 RULES = Rules(max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=60_000)
 NOW = 1_700_000_000_000

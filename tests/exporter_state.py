@@ -13,7 +13,7 @@ from exporters.collector import Collected, Collector
 from streams.checkpoint import RedisStore, connect
 from streams.config.settings import Settings, Worker
 from streams.duplicates import set_apart
-from streams.events import OUTCOMES, Rules, decode
+from streams.events.decoder import OUTCOMES, Rules, decode
 from streams.partition import PartitionState
 from streams.registry import Registry, customer_hasher
 from streams.settled import caps_of, thresholds_of

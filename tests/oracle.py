@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from streams.events import OUTCOMES, REASONS, Rules, decode, outcome_of
+from streams.events.decoder import OUTCOMES, REASONS, Rules, decode, outcome_of
 from streams.histogram import BUCKET_BITS
 from streams.slices import (
     CELL_BITS,

@@ -16,7 +16,7 @@ from exporters.daily.segments import OTHERS, segments_of
 from exporters.daily.view import view_of
 from exporters.directory import Customer
 from exporters.objectives import Customers, engine_for
-from streams.events import ELIGIBLE
+from streams.events.decoder import ELIGIBLE
 from streams.store import StoreError
 from tests.daily_state import DAY_S, HOUR_S, at, recount, some_traffic
 from tests.daily_state import day_of as on

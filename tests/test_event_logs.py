@@ -8,7 +8,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.events import OUTCOMES, REASONS, Rules
+from streams.events.decoder import OUTCOMES, REASONS, Rules
 from tests.event_samples import EVENT, NOW, NUMBERS, RULES, judge, raw, rows
 from tests.traces import TRACES, needs_traces, reference
 

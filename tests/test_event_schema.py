@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from streams.event_fields import FIELDS, MAX_LATENCY_MS, MAX_TIME_MS, MAX_TOKENS, OUTCOMES, REASONS
-from streams.event_schema import REASON_HELP, documents, json_schema
-from streams.events import Rules, decode
+from streams.events.decoder import Rules, decode
+from streams.events.fields import FIELDS, MAX_LATENCY_MS, MAX_TIME_MS, MAX_TOKENS, OUTCOMES, REASONS
+from streams.events.schema import REASON_HELP, documents, json_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 EVENT = {

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from streams.events import ELIGIBLE, OUTCOMES, Refusal, Rules, decode, outcome_of
+from streams.events.decoder import ELIGIBLE, OUTCOMES, Refusal, Rules, decode, outcome_of
 from tests.event_samples import NOW, NUMBERS, RULES, judge, raw, rows, verdict, without
 
 # --- what an event reads as ----------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from streams.events import Rules, decode
+from streams.events.decoder import Rules, decode
 from streams.exemplars import KEPT_MAX, KEPT_MS, LOOKED_AT, Exemplar, Exemplars, read
 from streams.slices import LATENCIES, Thresholds, export_edges
 from tests.exporter_state import NOW_S, StateWriter, event, export, parsed, settings_for

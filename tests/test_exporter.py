@@ -18,7 +18,7 @@ from exporters.catalogue import EXPORTER, SPECS
 from exporters.collector import Collector
 from exporters.directory import Customer
 from streams.checkpoint import connect
-from streams.events import ELIGIBLE, OUTCOMES, REASONS
+from streams.events.decoder import ELIGIBLE, OUTCOMES, REASONS
 from tests.exporter_state import (
     NOW_S,
     StateWriter,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from exporters.windows_cache import Scope, Sums, Window, digest, measured_within, percentiles
 from streams import histogram
-from streams.events import OUTCOMES
+from streams.events.decoder import OUTCOMES
 from streams.measures import SERIES_DIMENSIONS, latency
 from streams.slices import (
     CELL_BITS,

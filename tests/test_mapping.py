@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.event_fields import FIELDS, OUTCOMES
-from streams.events import Rules, decode
+from streams.events.decoder import Rules, decode
+from streams.events.fields import FIELDS, OUTCOMES
 from streams.sources import files
 from streams.sources.conversion import KINDS
 from streams.sources.mapping import (

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams import measures
-from streams.events import ELIGIBLE, OUTCOMES
+from streams.events.decoder import ELIGIBLE, OUTCOMES
 from streams.measures import by_cube, by_series, whole
 from streams.slices import LATENCIES, TOKENS, Tally, refused_tally
 from tests.oracle import judge, nearest_rank, recount

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from streams.events import Rules, decode
+from streams.events.decoder import Rules, decode
 from streams.sources.profile import Profile
 from streams.sources.scenarios import KINDS
 from streams.sources.simulate import (

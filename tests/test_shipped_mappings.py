@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.events import Rules, decode
+from streams.events.decoder import Rules, decode
 from streams.sources.mapping import Row, RowError, load_mapping, read_rows, shipped_mappings
 from tests.traces import TRACES, needs_traces, reference
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.events import Rules, decode
+from streams.events.decoder import Rules, decode
 from streams.sources.profile import Profile
 from streams.sources.simulate import Timeline, Traffic
 from streams.sources.traffic import Population

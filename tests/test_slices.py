@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams import slices
-from streams.events import OUTCOMES, REASONS, Columns
+from streams.events.decoder import OUTCOMES, REASONS, Columns
 from streams.recording import record
 from streams.slices import LEVELS, Tally, Thresholds, export_edges, refused_tally
 from streams.tables import Table

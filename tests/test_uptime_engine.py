@@ -20,7 +20,7 @@ from alerts.uptime_report import Found
 from alerts.verdicts import Attainment, Verdict
 from exporters.directory import Customer
 from streams.checkpoint import connect
-from streams.events import ELIGIBLE
+from streams.events.decoder import ELIGIBLE
 from streams.registry import customer_hasher
 from tests.exporter_state import (
     SECRET,

@@ -13,7 +13,7 @@ from exporters.amounts import CACHED_AT, ELIGIBLE_AT, INPUT_AT, SUCCESS_AT, Amou
 from exporters.catalogue import EXPORTED_QUANTILES
 from exporters.windows_cache import Sums, percentiles
 from streams import histogram
-from streams.events import OUTCOMES
+from streams.events.decoder import OUTCOMES
 from streams.slices import (
     CELL_BITS,
     LATENCIES,

@@ -26,7 +26,7 @@ from exporters.board.places import Limits
 from exporters.board.reading import Reading
 from exporters.board.standings import NameOf, burning, level_value, mildest, scope_words
 from exporters.windows_cache import Sums
-from streams.events import ELIGIBLE
+from streams.events.decoder import ELIGIBLE
 from streams.measures import SERIES_DIMENSIONS
 from streams.tables import Ints
 from streams.windows import ROLLING_S

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Literal
 
-from streams.event_fields import LABEL_PATTERN, MAX_TEXT, OUTCOMES
+from streams.events.fields import LABEL_PATTERN, MAX_TEXT, OUTCOMES
 
 Convert = Callable[[Any], Any]
 Unit = Literal["s", "ms", "us", "ns"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from streams.event_fields import MAX_TEXT, MAX_TIME_MS
+from streams.events.fields import MAX_TEXT, MAX_TIME_MS
 from streams.sources.conversion import (
     EPOCH,
     KINDS,

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from streams.event_fields import OUTCOMES
+from streams.events.fields import OUTCOMES
 
 
 @dataclass(frozen=True, slots=True)

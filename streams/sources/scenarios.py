@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from streams.event_fields import OUTCOMES
+from streams.events.fields import OUTCOMES
 from streams.sources.traffic import Bools, Floats, Requests
 
 SUCCESS = OUTCOMES.index("success")

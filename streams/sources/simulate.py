@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streams.event_fields import MAX_LATENCY_MS, OUTCOMES
+from streams.events.fields import MAX_LATENCY_MS, OUTCOMES
 from streams.sources.profile import Profile
 from streams.sources.scenarios import (
     OVERLOADED,

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from streams.event_fields import OUTCOMES
+from streams.events.fields import OUTCOMES
 from streams.sources.profile import Profile
 
 Ints = npt.NDArray[np.int64]

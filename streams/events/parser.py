@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streams.event_fields import FIELDS, MAX_DEPTH, MAX_TIME_MS, TIME_PATTERN
+from streams.events.fields import FIELDS, MAX_DEPTH, MAX_TIME_MS, TIME_PATTERN
 
 Verdicts = dict[int, tuple[str, str]]  # position in the batch -> (reason, detail)
 BAD_TIME, NO_DATE = -1, -2  # what time_ms gives for text that is no time

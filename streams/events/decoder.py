@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_128_digest
 
-from streams.event_columns import Columns, Decoded, Refusal, interned
-from streams.event_fields import (
+from streams.events.columns import Columns, Decoded, Refusal, interned
+from streams.events.fields import (
     ELIGIBLE,
     FIELDS,
     LABEL,
@@ -42,7 +42,7 @@ from streams.event_fields import (
     UNKNOWN,
     outcome_of,
 )
-from streams.event_json import BAD_TIME, NO_DATE, Verdicts, events_of, readable, time_ms
+from streams.events.parser import BAD_TIME, NO_DATE, Verdicts, events_of, readable, time_ms
 
 __all__ = [
     "ELIGIBLE",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.event_fields import UNKNOWN
+from streams.events.fields import UNKNOWN
 
 
 @dataclass(slots=True)

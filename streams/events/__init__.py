@@ -1,0 +1,1 @@
+"""Bytes of a record become columns of numbers, or a rejection. Pure."""
