@@ -18,7 +18,7 @@ from alerts.policy import LatencyNow, Policy
 from alerts.rules import policy_groups
 from alerts.rules_model import EVERY_S, Alert, Links
 from streams.config.settings import Settings, Worker
-from streams.slices import LATENCIES, Tally, Thresholds
+from streams.state.slices import LATENCIES, Tally, Thresholds
 
 # Of Tokenpulse's own alerts the one that is about requests; the others watch the pipeline.
 OUTAGE = "tokenpulse-outage"

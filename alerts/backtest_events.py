@@ -24,13 +24,13 @@ from streams.config.settings import Settings
 from streams.duplicates import Seen, set_apart
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
-from streams.recording import record
-from streams.registry import Registry
-from streams.settled import caps_of, rules_of
-from streams.slices import LEVELS, TOKENS_AT, Tally, Thresholds
 from streams.sources.files import MAX_LINE_BYTES, opened
 from streams.sources.mapping import Mapping, RowError, read_rows
-from streams.tables import Ints
+from streams.state.aggregation import record
+from streams.state.limits import caps_of, rules_of
+from streams.state.registry import Registry
+from streams.state.slices import LEVELS, TOKENS_AT, Tally, Thresholds
+from streams.state.tables import Ints
 from streams.topics import ServerError
 
 SPILL_BYTES = 64 * 2**20  # tallies beyond this go to the temporary file

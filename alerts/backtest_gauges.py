@@ -27,10 +27,10 @@ from exporters.exposition import Page
 from exporters.samples import add_customers, add_window
 from exporters.spec import Spec
 from exporters.windows_cache import CUSTOMER, Change, Digest, PartKey, Scope, Sums, Window, digest
-from streams.measures import SERIES_DIMENSIONS
-from streams.registry import Registry
-from streams.slices import LEVELS, SliceId, Tally
-from streams.windows import ROLLING_S, cover, extent, rolling
+from streams.state.measures import SERIES_DIMENSIONS
+from streams.state.registry import Registry
+from streams.state.slices import LEVELS, SliceId, Tally
+from streams.state.windows import ROLLING_S, cover, extent, rolling
 
 STEP_S = LEVELS[0].step_s
 _PAIR = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from alerts.values import Count, Flag, LatencyUs, Outcome, Percent, SpanS, WindowName
 from exporters.catalogue import EXPORTED_QUANTILES
 from streams.events.fields import ELIGIBLE
-from streams.windows import ROLLING_S
+from streams.state.windows import ROLLING_S
 
 Latency = Literal["ttft", "tpot", "duration"]
 # What a stretch of time without enough samples counts as.

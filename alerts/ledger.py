@@ -22,7 +22,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from streams.tables import leb128_decode, leb128_encode
+from streams.state.tables import leb128_decode, leb128_encode
 
 DAY = 1_440  # minutes
 BLOCK = 10  # minutes of one entry of `rest`

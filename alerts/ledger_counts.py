@@ -15,9 +15,9 @@ from alerts.policy import Policy, Promise
 from alerts.scope import Dimension, Exclusion, Where
 from exporters.windows_cache import measured_within
 from streams.events.decoder import OUTCOMES
-from streams.measures import SERIES_DIMENSIONS
-from streams.registry import CubeKey, SeriesKey
-from streams.slices import (
+from streams.state.measures import SERIES_DIMENSIONS
+from streams.state.registry import CubeKey, SeriesKey
+from streams.state.slices import (
     LATENCIES,
     PROBES_AT,
     SERIES_COLUMNS,
@@ -25,7 +25,7 @@ from streams.slices import (
     WITHIN_BITS,
     Tally,
 )
-from streams.tables import Ints, Table
+from streams.state.tables import Ints, Table
 
 CUBE_DIMENSIONS = ("customer", "model")
 _FORMAT = 1  # raise it when the same policy would be counted in another way

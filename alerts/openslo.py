@@ -27,7 +27,7 @@ from exporters.catalogue import (
     WITHIN_TARGET_TOTAL,
 )
 from streams.events.fields import OUTCOMES
-from streams.windows import ROLLING_S
+from streams.state.windows import ROLLING_S
 
 API_VERSION = "openslo/v1"
 _NAME_LENGTH = 63

@@ -28,7 +28,7 @@ from alerts.rules_model import (
 from alerts.rules_promises import objective_labels
 from alerts.values import latency_text, percent_text
 from exporters import catalogue
-from streams.windows import ROLLING_S
+from streams.state.windows import ROLLING_S
 
 # The window that tells whether a longer one still describes the present. An empty one has no value,
 # so without traffic no level holds: as the good requests leave the long window before the bad ones,

@@ -24,7 +24,7 @@ from alerts.ledger import BLOCK, DAY, Bools, Ledger, Seen, Span
 from alerts.policy import Promise
 from alerts.scope import CalendarMonth, Period
 from alerts.verdicts import Attainment, Verdict, budget_left, burn_rate
-from streams.tables import Ints
+from streams.state.tables import Ints
 
 BURN_MINUTES = {"5m": 5, "30m": 30, "1h": 60, "2h": 120, "6h": 360, "1d": 1_440, "3d": 4_320}
 PROJECTED_BY = "1d"  # the window whose pace projections carry on

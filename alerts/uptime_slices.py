@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from alerts.ledger import Pair
-from streams.coverage import Coverage
 from streams.reader import LifeSign, View
-from streams.slices import LEVELS
+from streams.state.coverage import Coverage
+from streams.state.slices import LEVELS
 
 
 def added(parts: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:

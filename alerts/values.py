@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
 
 from streams.events.fields import LABEL_PATTERN, OUTCOMES
-from streams.windows import ROLLING_S
+from streams.state.windows import ROLLING_S
 
 _DECIMAL = r"(?:0|[1-9][0-9]{0,14})(?:[.][0-9]{1,9})?"
 PERCENT_PATTERN = rf"^{_DECIMAL} ?%$"

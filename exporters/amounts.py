@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from exporters.windows_cache import CUSTOMER
 from streams.events.decoder import ELIGIBLE, OUTCOMES
-from streams.slices import CUBE_TOKENS_AT, PROBES_AT, TOKENS, TOKENS_AT
+from streams.state.slices import CUBE_TOKENS_AT, PROBES_AT, TOKENS, TOKENS_AT
 
 ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
 SUCCESS_AT = OUTCOMES.index("success")

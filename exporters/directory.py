@@ -20,7 +20,7 @@ import yaml
 
 from streams.config.settings import ConfigError, Settings
 from streams.events.decoder import UNKNOWN
-from streams.registry import OTHER, customer_hasher
+from streams.state.registry import OTHER, customer_hasher
 
 KEYS = ("id", "name", "segment", "contract", "monthly_commitment_usd")
 _REQUIRED = ("id", "name", "segment")

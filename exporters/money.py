@@ -14,7 +14,7 @@ from exporters.catalogue import SCOPE_LABELS
 from exporters.exposition import Page, label_text
 from exporters.prices import CacheDollars, CacheTokens, PriceBook, cache_dollars
 from exporters.windows_cache import CUSTOMER, CUSTOMER_MODEL, MODEL_TIER, Scope, Sums
-from streams.measures import SERIES_DIMENSIONS
+from streams.state.measures import SERIES_DIMENSIONS
 
 
 class CacheMoney:

@@ -17,7 +17,7 @@ from exporters.directory import Customer
 from exporters.exposition import Page, joined, label_text
 from exporters.spec import Spec
 from streams.config.settings import Settings
-from streams.registry import customer_hasher
+from streams.state.registry import customer_hasher
 
 
 class Customers:

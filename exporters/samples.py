@@ -27,8 +27,8 @@ from exporters.spec import Spec
 from exporters.windows_cache import CUSTOMER, Scope, Sums, percentiles
 from streams.events.decoder import OUTCOMES, REASONS
 from streams.exemplars import Exemplar
-from streams.registry import DIMENSIONS, SeriesKey
-from streams.slices import (
+from streams.state.registry import DIMENSIONS, SeriesKey
+from streams.state.slices import (
     CUBE_TOKENS_AT,
     EVERYTHING_US,
     LATENCIES,
@@ -42,7 +42,7 @@ from streams.slices import (
     Thresholds,
     duplicates_of,
 )
-from streams.tables import Ints, Table
+from streams.state.tables import Ints, Table
 
 FOLDED_DIMENSIONS = (*DIMENSIONS, "series", "customer")
 _OUTCOME_LABELS = [label_text({"outcome": outcome}) for outcome in OUTCOMES]

@@ -16,9 +16,9 @@ from typing import Self
 
 import numpy as np
 
-from streams import histogram
-from streams.measures import GroupKey
-from streams.slices import (
+from streams.state import histogram
+from streams.state.measures import GroupKey
+from streams.state.slices import (
     CELL_BITS,
     CUBE_COLUMNS,
     CUBE_TOKENS_AT,
@@ -30,7 +30,7 @@ from streams.slices import (
     SliceId,
     Tally,
 )
-from streams.tables import Ints, Table
+from streams.state.tables import Ints, Table
 
 CUSTOMER = "customer"  # the scope that is summed from the cube; all others from the series
 # Scopes that are not shown: input tokens by what their price depends on. The second is of the cube,

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from streams.registry import CHUNK
+from streams.state.registry import CHUNK
+from streams.state.snapshot import decode_index, decode_meta, registry_fields, slice_field
 from streams.store import StoreError
-from streams.stored import decode_index, decode_meta, registry_fields, slice_field
 
 SCHEMA = 1
 # Fields that every checkpoint writes, and the offset, which is no field of the archived state.

@@ -16,7 +16,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 
 from streams.record_batches import FetchedRecords, RecordBatch, UnreadableError
-from streams.stored import Witness
+from streams.state.snapshot import Witness
 
 # A broker may answer with far more than was asked for; unread it takes a fraction of the memory.
 ENOUGH_RECORDS = 4_096

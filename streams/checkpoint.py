@@ -19,8 +19,8 @@ from redis.exceptions import NoScriptError, RedisError
 
 from streams.config.security import redis_kwargs
 from streams.config.settings import Redis
+from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
 from streams.store import Answer, Claimed, Lost, Order, Pulse, StoreError, StoreUnfitError
-from streams.stored import Snapshot, Stored, decode_meta, registry_fields
 
 FLUSH_DEADLINE_S = 10.0
 LOAD_DEADLINE_S = 20.0

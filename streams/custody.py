@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+from streams.state.snapshot import Snapshot, Witness
 from streams.store import Answer, Claimed, Lost
-from streams.stored import Snapshot, Witness
 
 # The log must begin after the wanted offset, or end before it, this often in a row to be believed.
 CERTAIN = 3

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.events.columns import Columns, Decoded, interned
-from streams.tables import Ints
+from streams.state.tables import Ints
 
 Hashes = npt.NDArray[np.uint64]
 Marks = npt.NDArray[np.bool_]

@@ -17,8 +17,8 @@ import numpy as np
 
 from streams.events.columns import Columns
 from streams.events.fields import LABEL_PATTERN
-from streams.slices import LATENCIES, Thresholds
-from streams.tables import Ints
+from streams.state.slices import LATENCIES, Thresholds
+from streams.state.tables import Ints
 
 LOOKED_AT = 500  # events of a batch
 KEPT_MAX = 200  # of a partition: about 20 kB

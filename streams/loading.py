@@ -13,12 +13,12 @@ from typing import Protocol
 from streams.archive import Archived, Look
 from streams.config.settings import Worker
 from streams.custody import Custody
-from streams.partition import PartitionState
-from streams.registry import Registry, customer_hasher
-from streams.settled import caps_of, thresholds_of
-from streams.slices import export_edges
+from streams.state.limits import caps_of, thresholds_of
+from streams.state.partition import PartitionState
+from streams.state.registry import Registry, customer_hasher
+from streams.state.slices import export_edges
+from streams.state.snapshot import Snapshot, Stored, decode_meta, decode_names, remade
 from streams.store import Claimed, Store
-from streams.stored import Snapshot, Stored, decode_meta, decode_names, remade
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import redis.asyncio as aioredis
 from streams.checkpoint import leave_order
 from streams.custody import Why
 from streams.reader import LifeSign, StateReader, View
-from streams.slices import duplicates_of
+from streams.state.slices import duplicates_of
 from streams.store import Order
 
 _POLL_S = 0.2

@@ -12,7 +12,7 @@ from streams.breaker import Breaker
 from streams.custody import Custody
 from streams.duplicates import Reach, Seen
 from streams.exemplars import Exemplars
-from streams.partition import PartitionState
+from streams.state.partition import PartitionState
 
 log = logging.getLogger(__name__)
 

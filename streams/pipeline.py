@@ -29,10 +29,10 @@ from streams.events.decoder import Decoded, decode
 from streams.exemplars import Exemplars
 from streams.loading import Archive, Loader
 from streams.owned import DeadLetters, Flow, Owned, Tallies
-from streams.settled import rules_of, thresholds_of
-from streams.slices import export_edges
+from streams.state.limits import rules_of, thresholds_of
+from streams.state.slices import export_edges
+from streams.state.snapshot import slice_field
 from streams.store import Answer, Lost, Store, StoreError
-from streams.stored import slice_field
 from streams.upkeep import Upkeep
 
 log = logging.getLogger(__name__)

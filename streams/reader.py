@@ -16,10 +16,9 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from streams.checkpoint import partition_key, partitions_key, pulse_key
-from streams.registry import CubeKey, SeriesKey
-from streams.slices import CELL_BITS, WITHIN_BITS, SliceId, Tally
-from streams.store import StoreError
-from streams.stored import (
+from streams.state.registry import CubeKey, SeriesKey
+from streams.state.slices import CELL_BITS, WITHIN_BITS, SliceId, Tally
+from streams.state.snapshot import (
     Meta,
     decode_index,
     decode_meta,
@@ -27,7 +26,8 @@ from streams.stored import (
     registry_fields,
     slice_field,
 )
-from streams.tables import Ints, Table
+from streams.state.tables import Ints, Table
+from streams.store import StoreError
 
 ATTEMPTS = 8
 SLICES_A_READ = 200

@@ -3,8 +3,8 @@
 from typing import Any
 
 from streams.events.decoder import OUTCOMES, REASONS
-from streams.measures import QUANTILES, SERIES_DIMENSIONS
-from streams.slices import LATENCIES, TOKENS
+from streams.state.measures import QUANTILES, SERIES_DIMENSIONS
+from streams.state.slices import LATENCIES, TOKENS
 
 _COUNT = {"type": "integer", "minimum": 0}
 _RATIO = {"type": "number", "minimum": 0, "maximum": 1}

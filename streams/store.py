@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from streams.stored import Snapshot, Stored
+from streams.state.snapshot import Snapshot, Stored
 
 
 class StoreError(RuntimeError):

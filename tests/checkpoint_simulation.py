@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from streams.custody import Count, Custody, Drop, Halt, Seek
+from streams.state.snapshot import Snapshot, Stored, Witness
 from streams.store import Answer, Claimed, Lost
-from streams.stored import Snapshot, Stored, Witness
 from tests.memory_store import GUARDS, MemoryHash
 
 STEPS = 70

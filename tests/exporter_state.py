@@ -14,12 +14,12 @@ from streams.checkpoint import RedisStore, connect
 from streams.config.settings import Settings, Worker
 from streams.duplicates import set_apart
 from streams.events.decoder import OUTCOMES, Rules, decode
-from streams.partition import PartitionState
-from streams.registry import Registry, customer_hasher
-from streams.settled import caps_of, thresholds_of
-from streams.slices import HORIZON_S, export_edges
+from streams.state.limits import caps_of, thresholds_of
+from streams.state.partition import PartitionState
+from streams.state.registry import Registry, customer_hasher
+from streams.state.slices import HORIZON_S, export_edges
+from streams.state.snapshot import decode_meta, decode_names, slice_field
 from streams.store import Answer, Claimed
-from streams.stored import decode_meta, decode_names, slice_field
 
 SECRET = "0123456789abcdef" * 2
 RULES = Rules(10_000, 300_000, HORIZON_S * 1_000)

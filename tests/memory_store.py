@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.checkpoint import eviction_problem, partition_key
+from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
 from streams.store import Answer, Claimed, Lost, Order, Pulse, StoreUnfitError
-from streams.stored import Snapshot, Stored, decode_meta, registry_fields
 
 GUARDS = frozenset({"owner", "offset", "flush_id"})
 

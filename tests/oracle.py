@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streams.events.decoder import OUTCOMES, REASONS, Rules, decode, outcome_of
-from streams.histogram import BUCKET_BITS
-from streams.slices import (
+from streams.state.histogram import BUCKET_BITS
+from streams.state.slices import (
     CELL_BITS,
     CUBE_TOKENS_AT,
     DUPLICATE_KEY,

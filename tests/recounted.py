@@ -7,9 +7,9 @@ from typing import Any
 import redis
 
 from streams.config.settings import Settings
-from streams.registry import customer_hasher
-from streams.settled import caps_of, rules_of
-from streams.slices import Tally
+from streams.state.limits import caps_of, rules_of
+from streams.state.registry import customer_hasher
+from streams.state.slices import Tally
 from tests.oracle import LIMITS, Named, named, readable, recount
 from tests.servers import Broker
 from tests.shelf import Shelf

@@ -5,10 +5,10 @@ from itertools import pairwise
 import msgspec
 from hypothesis import strategies as st
 
-from streams.partition import PartitionState
-from streams.registry import Caps, Registry, customer_hasher
-from streams.slices import LEVELS, Tally, export_edges
-from streams.stored import (
+from streams.state.partition import PartitionState
+from streams.state.registry import Caps, Registry, customer_hasher
+from streams.state.slices import LEVELS, Tally, export_edges
+from streams.state.snapshot import (
     Stored,
     decode_index,
     decode_meta,
@@ -16,7 +16,7 @@ from streams.stored import (
     registry_fields,
     slice_field,
 )
-from streams.windows import kept_step_s
+from streams.state.windows import kept_step_s
 from tests.oracle import LIMITS, judge, readable
 
 HASHED = customer_hasher(b"a key of the tests, 24 b")

@@ -32,9 +32,9 @@ from streams.archive import (
 )
 from streams.archive_topic import KafkaArchive
 from streams.config.settings import Kafka
-from streams.registry import CHUNK
+from streams.state.registry import CHUNK
+from streams.state.snapshot import slice_field
 from streams.store import Lost
-from streams.stored import slice_field
 from tests.servers import Broker
 from tests.shelf import HOUR_S, LOGS, NOON, Shelf, checkpoint, count, loaded, plain, shelf_after
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.config.settings import Worker
-from streams.settled import rules_of
+from streams.state.limits import rules_of
 from tests.chaos.driver import run
 from tests.chaos.truth import Partition
 from tests.oracle import encoded, recount

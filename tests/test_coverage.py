@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.coverage import Coverage
-from streams.slices import LEVELS, Thresholds
-from streams.stored import SCHEMA, Gap, Meta
+from streams.state.coverage import Coverage
+from streams.state.slices import LEVELS, Thresholds
+from streams.state.snapshot import SCHEMA, Gap, Meta
 
 QUICK = settings(max_examples=300, deadline=None)
 NOON = 1_700_049_600

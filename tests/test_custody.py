@@ -6,8 +6,8 @@ import pytest
 
 from streams.batches import Unreadable
 from streams.custody import CERTAIN, Count, Custody, Drop, Halt, Seek, Why
+from streams.state.snapshot import Snapshot, Stored, Witness
 from streams.store import Answer, Claimed, Lost
-from streams.stored import Snapshot, Stored, Witness
 from tests.checkpoint_simulation import Counts, Fetched
 
 LAST = Witness(99, 1_700_000_000_000, 7)

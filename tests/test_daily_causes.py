@@ -19,9 +19,9 @@ from exporters.daily.reading import DayReader
 from exporters.daily.trends import Base
 from exporters.daily.values import values_of
 from exporters.daily.words import PROBES
-from streams import histogram
-from streams.registry import OTHER
-from streams.tables import Table
+from streams.state import histogram
+from streams.state.registry import OTHER
+from streams.state.tables import Table
 from tests.exporter_state import token_of
 
 TARGETS = BoardTargets(0.3, 0.05, 0.999, 0.4, (0.4, 0.6))

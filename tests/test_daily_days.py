@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from exporters.daily.days import by_hour, can_be_cut, day_at, day_of, days_until, read_date
 from exporters.daily.facts import METRICS
-from streams.histogram import ERROR_RATIO
 from streams.report import Question, make_report
+from streams.state.histogram import ERROR_RATIO
 from tests.daily_state import DAY_S, HOUR_S, at, recount, some_traffic
 from tests.daily_state import day_of as on
 from tests.daily_state import in_world as world_runner

@@ -13,7 +13,7 @@ from exporters.daily.risks import SEALED_MAX, to_seal
 from exporters.daily.seal import NAMES_MAX, VERSION, Detail, Record
 from exporters.daily.store import DETAIL_DAYS, KEPT_DAYS, DayStore
 from exporters.directory import Customer
-from streams.stored import Gap
+from streams.state.snapshot import Gap
 from tests.daily_state import DAY_S, HOUR_S, at, recount, some_traffic
 from tests.daily_state import day_of as on
 from tests.daily_state import in_world as world_runner

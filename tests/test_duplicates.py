@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams.duplicates import MAX_WINDOW_MS, Reach, Seen, set_apart
-from streams.recording import record
-from streams.slices import DUPLICATE_KEY, Tally, duplicates_of, refused_of, refused_tally
+from streams.state.aggregation import record
+from streams.state.slices import DUPLICATE_KEY, Tally, duplicates_of, refused_of, refused_tally
 from tests import oracle
 from tests.event_samples import EVENT, NOW, judge, raw, rows
 from tests.oracle import is_duplicate

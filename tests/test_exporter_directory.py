@@ -6,7 +6,7 @@ import pytest
 
 from exporters.directory import Customer, load_directory, read_directory
 from streams.config.settings import ConfigError
-from streams.registry import customer_hasher
+from streams.state.registry import customer_hasher
 from tests.exporter_state import SECRET, settings_for
 
 GOOD = """

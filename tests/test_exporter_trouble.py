@@ -7,8 +7,8 @@ import pytest
 
 from exporters.collector import Collector
 from streams.checkpoint import connect
-from streams.registry import OTHER
-from streams.windows import ROLLING_S
+from streams.state.registry import OTHER
+from streams.state.windows import ROLLING_S
 from tests.exporter_state import (
     NOW_S,
     StateWriter,

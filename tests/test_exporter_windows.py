@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporters.windows_cache import Scope, Sums, Window, digest, measured_within, percentiles
-from streams import histogram
 from streams.events.decoder import OUTCOMES
-from streams.measures import SERIES_DIMENSIONS, latency
-from streams.slices import (
+from streams.state import histogram
+from streams.state.measures import SERIES_DIMENSIONS, latency
+from streams.state.slices import (
     CELL_BITS,
     CUBE_COLUMNS,
     LATENCIES,
@@ -20,7 +20,7 @@ from streams.slices import (
     SliceId,
     Tally,
 )
-from streams.tables import Table
+from streams.state.tables import Table
 
 NAMES = [
     ("opus", "us", "direct", "standard"),

@@ -8,8 +8,8 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import histogram
-from streams.slices import Tally, unpack_histograms
+from streams.state import histogram
+from streams.state.slices import Tally, unpack_histograms
 from tests.oracle import bucket, nearest_rank
 from tests.shelf import NOON, plain, shelf_after
 

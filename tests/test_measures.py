@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import measures
 from streams.events.decoder import ELIGIBLE, OUTCOMES
-from streams.measures import by_cube, by_series, whole
-from streams.slices import LATENCIES, TOKENS, Tally, refused_tally
+from streams.state import measures
+from streams.state.measures import by_cube, by_series, whole
+from streams.state.slices import LATENCIES, TOKENS, Tally, refused_tally
 from tests.oracle import judge, nearest_rank, recount
 from tests.shelf import LOGS, NOON, plain
 from tests.test_slices import counted

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from streams.slices import LEVELS, SliceId, Tally, export_edges
-from streams.stored import slice_field
-from streams.windows import ROLLING_S, cover, rolling
+from streams.state.slices import LEVELS, SliceId, Tally, export_edges
+from streams.state.snapshot import slice_field
+from streams.state.windows import ROLLING_S, cover, rolling
 from tests.oracle import LIMITS, judge, named, readable, recount, told
 from tests.shelf import (
     CUTS,

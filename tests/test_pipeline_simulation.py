@@ -18,7 +18,7 @@ import pytest
 from streams.batches import Batch
 from streams.config.settings import Worker
 from streams.pipeline import Pipeline
-from streams.slices import PROBES_AT, Tally, duplicates_of, refused_of
+from streams.state.slices import PROBES_AT, Tally, duplicates_of, refused_of
 from streams.store import Lost, StoreError
 from tests.memory_store import MemoryHash, MemoryRedis, MemoryStore
 from tests.shelf import Shelf

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams.registry import OTHER, Caps, Registry, customer_hasher
+from streams.state.registry import OTHER, Caps, Registry, customer_hasher
 from tests.oracle import judge, named, recount
 from tests.shelf import (
     CUTS,

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from streams.reader import View
 from streams.report import Question, Range, ReportError, build, settle
 from streams.report_schema import json_schema
-from streams.slices import Tally
+from streams.state.slices import Tally
 from tests.oracle import named, recount
 from tests.shelf import (
     CUTS,

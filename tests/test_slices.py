@@ -6,11 +6,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import slices
 from streams.events.decoder import OUTCOMES, REASONS, Columns
-from streams.recording import record
-from streams.slices import LEVELS, Tally, Thresholds, export_edges, refused_tally
-from streams.tables import Table
+from streams.state import slices
+from streams.state.aggregation import record
+from streams.state.slices import LEVELS, Tally, Thresholds, export_edges, refused_tally
+from streams.state.tables import Table
 from tests.oracle import LIMITS, judge, readable, recount, told
 from tests.shelf import HOUR_S, LOGS, NOON, plain
 

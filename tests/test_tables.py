@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.tables import Table, leb128_decode, leb128_encode
+from streams.state.tables import Table, leb128_decode, leb128_encode
 
 LARGEST = 2**63 - 1
 KEYS = st.integers(0, 5) | st.integers(0, 2**62)

@@ -21,7 +21,7 @@ from alerts.verdicts import Attainment, Verdict
 from exporters.directory import Customer
 from streams.checkpoint import connect
 from streams.events.decoder import ELIGIBLE
-from streams.registry import customer_hasher
+from streams.state.registry import customer_hasher
 from tests.exporter_state import (
     SECRET,
     StateWriter,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.slices import LEVELS, SliceId
-from streams.windows import ROLLING_S, calendar, calendar_end, cover, kept_step_s, rolling
+from streams.state.slices import LEVELS, SliceId
+from streams.state.windows import ROLLING_S, calendar, calendar_end, cover, kept_step_s, rolling
 from tests.shelf import answerable
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.tables import Ints
+from streams.state.tables import Ints
 
 # Of equally good explanations the first; a model in one region only where that says more.
 DIMENSIONS = ("region", "model", "channel", "service_tier", "model and region")

@@ -14,7 +14,7 @@ from alerts.rules_model import Selection
 from exporters.board.facts import State
 from exporters.board.measured import Measured
 from exporters.board.reading import Reading, can_answer
-from streams.windows import ROLLING_S
+from streams.state.windows import ROLLING_S
 
 PLACES = ("region", "model", "channel", "service_tier")  # scopes by which a drop is looked for
 _NOTHING = Measured()

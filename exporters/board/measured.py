@@ -12,9 +12,9 @@ import numpy as np
 from exporters.amounts import CACHED_AT, ELIGIBLE_AT, INPUT_AT, SUCCESS_AT, Amounts
 from exporters.catalogue import EXPORTED_QUANTILES
 from exporters.windows_cache import Sums, percentiles
-from streams import histogram
 from streams.events.decoder import OUTCOMES
-from streams.slices import (
+from streams.state import histogram
+from streams.state.slices import (
     CELL_BITS,
     LATENCIES,
     LATENCY_BITS,
@@ -22,7 +22,7 @@ from streams.slices import (
     TOKENS_AT,
     WITHIN_BITS,
 )
-from streams.tables import Ints, Table
+from streams.state.tables import Ints, Table
 
 
 @dataclass(frozen=True, slots=True)

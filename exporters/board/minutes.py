@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from exporters.board.measured import Measured, measured
 from exporters.windows_cache import Digest, PartKey, Sums
 from streams.reader import View
-from streams.slices import SliceId
+from streams.state.slices import SliceId
 
 FLEET = "fleet"
 MINUTES = 60

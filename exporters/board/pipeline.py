@@ -18,8 +18,8 @@ from exporters.board import text, words
 from exporters.board.facts import Freshness, Severity, State, Trouble
 from exporters.board.history import SPAN_S, History
 from exporters.board.reading import Reading
-from streams.slices import PROBES_AT, refused_of
-from streams.stored import Gap
+from streams.state.slices import PROBES_AT, refused_of
+from streams.state.snapshot import Gap
 
 REFUSED_SPAN_S = 300.0
 GROWS_FOR_S = 60.0

@@ -13,7 +13,7 @@ from alerts.scope import Scope
 from exporters.board.facts import Place, State
 from exporters.board.measured import Measured
 from exporters.board.standings import RANK
-from streams.registry import OTHER
+from streams.state.registry import OTHER
 
 PLACES_MOST = 20
 _LATENCIES = ("ttft", "tpot")

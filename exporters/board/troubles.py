@@ -27,9 +27,9 @@ from exporters.board.reading import Reading
 from exporters.board.standings import NameOf, burning, level_value, mildest, scope_words
 from exporters.windows_cache import Sums
 from streams.events.decoder import ELIGIBLE
-from streams.measures import SERIES_DIMENSIONS
-from streams.tables import Ints
-from streams.windows import ROLLING_S
+from streams.state.measures import SERIES_DIMENSIONS
+from streams.state.tables import Ints
+from streams.state.windows import ROLLING_S
 
 OUTAGE_WINDOW = "1m"
 NEWEST_S = 20  # the slice of ten seconds that is filling, and the one before it

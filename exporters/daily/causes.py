@@ -18,7 +18,7 @@ from exporters.daily.parts import Part, parts_of
 from exporters.daily.trends import FALLS_WELL, NEEDED, WEEK, Base
 from exporters.daily.words import PROBES
 from exporters.windows_cache import CUSTOMER
-from streams.registry import OTHER
+from streams.state.registry import OTHER
 
 CAUSES_MAX = 3
 # Changes below these are not told: of the norm for tokens and latencies, in points for ratios.

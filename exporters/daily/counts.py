@@ -1,7 +1,7 @@
 """What is counted of a stretch of time, all of it or one group, and the five metrics of that.
 
 Pure. Whole numbers that add up exactly; latencies as histograms in HdrHistogram's buckets. The
-metrics are those of the report (streams/measures.py): ratios of sums, nearest-rank percentiles of
+metrics are those of the report (streams/state/measures.py): ratios of sums, nearest-rank percentiles of
 merged histograms, probes counted for availability alone.
 """
 
@@ -11,9 +11,9 @@ from typing import Self
 
 from exporters.amounts import Amounts
 from exporters.windows_cache import CUSTOMER, Scope, Sums
-from streams import histogram
-from streams.slices import LATENCIES, LATENCY_BITS
-from streams.tables import Table
+from streams.state import histogram
+from streams.state.slices import LATENCIES, LATENCY_BITS
+from streams.state.tables import Table
 
 DIMENSIONS = ("model", "region", "channel", "service_tier", CUSTOMER)
 P95 = 0.95

@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from streams.slices import HORIZON_S
-from streams.windows import kept_step_s
+from streams.state.slices import HORIZON_S
+from streams.state.windows import kept_step_s
 
 HOUR_S = 3_600
 

@@ -17,8 +17,8 @@ from exporters.daily.seal import Record, corrections
 from exporters.daily.trends import Base
 from exporters.daily.values import values_of
 from exporters.windows_cache import Scope
-from streams.coverage import Coverage
-from streams.registry import OTHER
+from streams.state.coverage import Coverage
+from streams.state.registry import OTHER
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,8 @@ import numpy.typing as npt
 
 from exporters.daily.counts import P95, Counts
 from exporters.daily.facts import Metric
-from streams import histogram
-from streams.tables import Ints, Table
+from streams.state import histogram
+from streams.state.tables import Ints, Table
 
 # Ranks are compared with this tolerance, as weights are no whole numbers.
 _ROUNDING = 1e-9

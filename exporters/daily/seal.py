@@ -29,8 +29,8 @@ from exporters.daily.facts import (
 )
 from exporters.daily.trends import value_of
 from streams.reader import LifeSign, View
-from streams.registry import OTHER
-from streams.tables import Table
+from streams.state.registry import OTHER
+from streams.state.tables import Table
 
 VERSION = 1
 # Names a dimension that are written down; the others are added up.

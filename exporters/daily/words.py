@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 from exporters.daily.facts import METRICS, Correction, Day, Metric, Value, Values
 from exporters.daily.figures import count, figure, percent
 from exporters.daily.parts import Part
-from streams.registry import OTHER
-from streams.stored import Gap
+from streams.state.registry import OTHER
+from streams.state.snapshot import Gap
 
 NAMES: dict[Metric, str] = {
     "tokens": "tokens",

@@ -11,8 +11,8 @@ from typing import Self
 
 import redis
 
-from streams.slices import Tally
-from streams.stored import slice_field
+from streams.state.slices import Tally
+from streams.state.snapshot import slice_field
 from tests.chaos.truth import Counts, Truth
 from tests.oracle import readable
 from tests.shelf import Shelf

@@ -14,8 +14,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.config.settings import Kafka, Worker
-from streams.settled import rules_of, thresholds_of
-from streams.slices import LEVELS, SliceId
+from streams.state.limits import rules_of, thresholds_of
+from streams.state.slices import LEVELS, SliceId
 from tests.answers import hashed
 from tests.oracle import DUPLICATE, Recount, Row, judge, row_of, told
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from streams.stored import Gap, Meta
+from streams.state.snapshot import Gap, Meta
 
 
 @dataclass(frozen=True, slots=True)

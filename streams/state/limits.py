@@ -5,8 +5,8 @@ Whoever counts events as a worker does takes them from here, so that all count a
 
 from streams.config.settings import Worker
 from streams.events.decoder import Rules
-from streams.registry import Caps
-from streams.slices import HORIZON_S, Thresholds
+from streams.state.registry import Caps
+from streams.state.slices import HORIZON_S, Thresholds
 
 
 def caps_of(worker: Worker) -> Caps:

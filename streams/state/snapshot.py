@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from streams.registry import CHUNK, CubeKey, SeriesKey
-from streams.slices import LEVELS, SliceId, Thresholds
+from streams.state.registry import CHUNK, CubeKey, SeriesKey
+from streams.state.slices import LEVELS, SliceId, Thresholds
 
 # 2: duplicates in the slices, and what is known to be missing in the meta.
 SCHEMA = 2

@@ -25,9 +25,9 @@ import msgspec
 import numpy as np
 
 from streams.events.decoder import Decoded
-from streams.recording import record, record_totals
-from streams.registry import CHUNK, Registry
-from streams.slices import (
+from streams.state.aggregation import record, record_totals
+from streams.state.registry import CHUNK, Registry
+from streams.state.slices import (
     HORIZON_S,
     LEVELS,
     SUMS_AT,
@@ -36,7 +36,7 @@ from streams.slices import (
     Thresholds,
     refused_tally,
 )
-from streams.stored import (
+from streams.state.snapshot import (
     SCHEMA,
     Gap,
     Meta,
@@ -47,7 +47,7 @@ from streams.stored import (
     decode_meta,
     slice_field,
 )
-from streams.tables import Table
+from streams.state.tables import Table
 
 _COMPACT_PARTS = 12
 _GAPS_MAX = 64

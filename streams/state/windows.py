@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from streams.slices import LEVELS, SliceId
+from streams.state.slices import LEVELS, SliceId
 
 ROLLING_S = {
     "1m": 60,

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams import histogram
 from streams.events.decoder import Columns
-from streams.slices import (
+from streams.state import histogram
+from streams.state.slices import (
     CELL_BITS,
     CUBE_COLUMNS,
     CUBE_TOKENS_AT,
@@ -26,7 +26,7 @@ from streams.slices import (
     Tally,
     Thresholds,
 )
-from streams.tables import Ints, Table
+from streams.state.tables import Ints, Table
 
 # Recorded events are keyed by their slot first, so that one sort serves all slots of a batch.
 _SERIES_BITS = 28  # config.Limits keeps the numbers below 2**28

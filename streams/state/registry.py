@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streams.events.decoder import UNKNOWN
-from streams.tables import Ints
+from streams.state.tables import Ints
 
 OTHER = "__other__"
 DIMENSIONS = ("model", "region", "channel", "service_tier")

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from streams.tables import Ints, leb128_decode, leb128_encode
+from streams.state.tables import Ints, leb128_decode, leb128_encode
 
 LOWEST, HIGHEST, DIGITS = 1, 86_400 * 10**9, 2
 ERROR_RATIO = 1 / 128

@@ -20,9 +20,9 @@ from typing import NamedTuple, Self
 import msgspec
 import numpy as np
 
-from streams import histogram
 from streams.events.decoder import OUTCOMES, REASONS
-from streams.tables import Table
+from streams.state import histogram
+from streams.state.tables import Table
 
 LATENCIES = ("ttft", "tpot", "duration")
 TOKENS = ("input", "cached_input", "cache_write", "output", "reasoning")

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from streams import histogram
 from streams.events.decoder import ELIGIBLE, OUTCOMES
-from streams.registry import CubeKey, SeriesKey
-from streams.slices import (
+from streams.state import histogram
+from streams.state.registry import CubeKey, SeriesKey
+from streams.state.slices import (
     CELL_BITS,
     CUBE_TOKENS_AT,
     LATENCIES,
@@ -26,7 +26,7 @@ from streams.slices import (
     duplicates_of,
     refused_of,
 )
-from streams.tables import Ints, Table
+from streams.state.tables import Ints, Table
 
 SERIES_DIMENSIONS = ("model", "region", "channel", "service_tier")
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "max": 1.0}
