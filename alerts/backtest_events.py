@@ -24,6 +24,7 @@ from streams.config.settings import Settings
 from streams.duplicates import Seen, set_apart
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
+from streams.kafka.topics import ServerError
 from streams.sources.files import MAX_LINE_BYTES, opened
 from streams.sources.mapping import Mapping, RowError, read_rows
 from streams.state.aggregation import record
@@ -31,7 +32,6 @@ from streams.state.limits import caps_of, rules_of
 from streams.state.registry import Registry
 from streams.state.slices import LEVELS, TOKENS_AT, Tally, Thresholds
 from streams.state.tables import Ints
-from streams.topics import ServerError
 
 SPILL_BYTES = 64 * 2**20  # tallies beyond this go to the temporary file
 _BATCH = 4_096

@@ -26,8 +26,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.checkpoint import partition_key
 from streams.config.settings import Settings, load_settings
+from streams.kafka.producer import EventProducer
 from streams.local import LocalStack
-from streams.sources.producer import EventProducer
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "2000000"))
 PLAIN_EVENTS = 40_000

@@ -30,7 +30,7 @@ from streams.archive import (
 )
 from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
-from streams.topics import one_line
+from streams.kafka.topics import one_line
 
 log = logging.getLogger(__name__)
 

@@ -42,13 +42,13 @@ def _is_told(error: Exception) -> bool:
     from exporters.daily.delivery import DeliveryError
     from exporters.daily.keeper import DailyError
     from streams.embedded import StackError
+    from streams.kafka.topics import ServerError
     from streams.operations import OperationError
     from streams.report import ReportError
     from streams.sources.mapping import MappingError, UnreadableFile
     from streams.sources.replay import ReplayError
     from streams.sources.scenarios import TimelineError
     from streams.store import StoreError
-    from streams.topics import ServerError
 
     return isinstance(
         error,
@@ -341,7 +341,7 @@ def topics() -> None:
 @click.pass_context
 def topics_create(ctx: click.Context) -> None:
     """Make the event topic and the dead-letter topic, with partitions, retention and sizes."""
-    from streams.topics import create_topics
+    from streams.kafka.topics import create_topics
 
     for topic in asyncio.run(create_topics(_settings(ctx))):
         click.echo(str(topic))
@@ -365,7 +365,7 @@ def config_check(ctx: click.Context) -> None:
 
     from streams.config.security import client_kwargs, redis_kwargs
     from streams.config.settings import shown
-    from streams.topics import check_broker, check_redis
+    from streams.kafka.topics import check_broker, check_redis
 
     settings = _settings(ctx)
     click.echo(yaml.safe_dump(shown(settings), sort_keys=False).rstrip())

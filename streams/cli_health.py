@@ -102,7 +102,7 @@ async def _arrived(settings: Settings, since_ms: int) -> bool:
     from aiokafka import AIOKafkaConsumer
 
     from streams.config.security import client_kwargs
-    from streams.topics import check_topics
+    from streams.kafka.topics import check_topics
 
     kafka = settings.kafka
     await check_topics(settings)  # says in one line that no broker answers

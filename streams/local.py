@@ -41,14 +41,14 @@ from streams.embedded import (
     reachable,
     redis_binary,
 )
-from streams.supervisor import Child, ChildError, Supervisor
-from streams.topics import (
+from streams.kafka.topics import (
     EMBEDDED_CLUSTER,
     ServerError,
     check_broker,
     check_redis,
     create_topics,
 )
+from streams.supervisor import Child, ChildError, Supervisor
 
 Answer = TypeVar("Answer")
 

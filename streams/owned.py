@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streams.batches import Batch
 from streams.breaker import Breaker
 from streams.custody import Custody
 from streams.duplicates import Reach, Seen
 from streams.exemplars import Exemplars
+from streams.kafka.fetch import Batch
 from streams.state.partition import PartitionState
 
 log = logging.getLogger(__name__)

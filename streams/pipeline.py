@@ -20,13 +20,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from streams.batches import Batch
 from streams.breaker import Breaker
 from streams.config.settings import Worker
 from streams.custody import Count, Custody, Drop, Halt, Seek, Why
 from streams.duplicates import Reach, Seen, set_apart
 from streams.events.decoder import Decoded, decode
 from streams.exemplars import Exemplars
+from streams.kafka.fetch import Batch
 from streams.loading import Archive, Loader
 from streams.owned import DeadLetters, Flow, Owned, Tallies
 from streams.state.limits import rules_of, thresholds_of

@@ -11,8 +11,8 @@ import redis
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.config.settings import Kafka, Settings
+from streams.kafka.topics import create_topics
 from streams.local import LocalStack
-from streams.topics import create_topics
 
 # The embedded broker gives no answer about the end of a log, so whoever reads says how many.
 READ_TIMEOUT_S = 60

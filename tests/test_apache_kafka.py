@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.config.settings import Kafka
-from streams.sources.producer import Codec, EventProducer
+from streams.kafka.producer import Codec, EventProducer
 from tests.apache_kafka import ApacheKafka
 from tests.kafka_admin import add_partitions, configure_topic, delete_records
 from tests.servers import Broker, RedisServer, wait_until

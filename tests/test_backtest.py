@@ -30,8 +30,8 @@ from alerts.policy import Policy
 from alerts.rules import build
 from streams.cli import main
 from streams.config.settings import Settings
+from streams.kafka.producer import EventProducer
 from streams.sources.mapping import load_mapping
-from streams.sources.producer import EventProducer
 from tests.servers import Broker
 from tests.traces import TRACES, needs_traces, reference
 

@@ -23,10 +23,11 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import batches, transport
-from streams.batches import Batch, keep_bytes, take
-from streams.record_batches import FetchedRecords
-from streams.transport import BatchThread
+from streams.kafka import fetch as batches
+from streams.kafka import transport
+from streams.kafka.fetch import Batch, keep_bytes, take
+from streams.kafka.record_batches import FetchedRecords
+from streams.kafka.transport import BatchThread
 
 MB = 1_000_000
 TP = TopicPartition("requests", 3)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from streams.batches import Unreadable
 from streams.custody import CERTAIN, Count, Custody, Drop, Halt, Seek, Why
+from streams.kafka.fetch import Unreadable
 from streams.state.snapshot import Snapshot, Stored, Witness
 from streams.store import Answer, Claimed, Lost
 from tests.checkpoint_simulation import Counts, Fetched

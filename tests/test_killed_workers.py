@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from streams.config.settings import Kafka, Settings
+from streams.kafka.producer import EventProducer
 from streams.sources.mapping import Row, load_mapping, read_rows
-from streams.sources.producer import EventProducer
 from streams.sources.profile import Profile
 from streams.sources.simulate import Traffic, load_timeline
 from tests.answers import FILES, assert_counts

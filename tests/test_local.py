@@ -17,9 +17,9 @@ import redis
 import streams.local
 from streams.config.settings import Kafka, Local, Settings, Worker, load_settings
 from streams.embedded import StackError, environment, free_port, is_free
+from streams.kafka.topics import ServerError, TopicError, check_broker, check_redis, create_topics
 from streams.local import LocalStack
 from streams.supervisor import Child
-from streams.topics import ServerError, TopicError, check_broker, check_redis, create_topics
 from tests.servers import Broker, RedisServer, start_servers, wait_until
 
 pytestmark = pytest.mark.stack

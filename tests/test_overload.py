@@ -17,7 +17,7 @@ import redis
 
 from bench.pipeline import make_events
 from streams.config.settings import Settings
-from streams.sources.producer import EventProducer
+from streams.kafka.producer import EventProducer
 from tests.exporter_state import export
 from tests.kafka_admin import delete_topic
 from tests.recounted import TARGETS, assert_recounted, logs_of

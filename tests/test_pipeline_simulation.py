@@ -15,8 +15,8 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from streams.batches import Batch
 from streams.config.settings import Worker
+from streams.kafka.fetch import Batch
 from streams.pipeline import Pipeline
 from streams.state.slices import PROBES_AT, Tally, duplicates_of, refused_of
 from streams.store import Lost, StoreError

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.config.settings import Kafka
-from streams.sources.producer import CHUNK_RECORDS, Codec, EventProducer, partition_of, produce
-from streams.topics import ServerError, TopicError
+from streams.kafka.producer import CHUNK_RECORDS, Codec, EventProducer, partition_of, produce
+from streams.kafka.topics import ServerError, TopicError
 from tests.servers import Broker
 
 pytestmark = pytest.mark.stack

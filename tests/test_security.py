@@ -21,7 +21,7 @@ from streams.app import create_app
 from streams.cli import main
 from streams.config.security import client_kwargs, redis_kwargs
 from streams.config.settings import ConfigError, Kafka, Redis, Settings, load_settings, shown
-from streams.topics import TopicError, check_topics, create_topics
+from streams.kafka.topics import TopicError, check_topics, create_topics
 from tests.certificates import Authority
 from tests.event_samples import raw
 from tests.servers import Broker, RedisServer
@@ -126,7 +126,9 @@ def test_faust_and_all_our_clients_get_the_same_login(monkeypatch: pytest.Monkey
     assert auth["sasl_plain_password"] == "hunter2"
     assert auth["ssl_context"].check_hostname
     built: list[dict[str, Any]] = []
-    monkeypatch.setattr("streams.transport.AIOKafkaConsumer", lambda **kwargs: built.append(kwargs))
+    monkeypatch.setattr(
+        "streams.kafka.transport.AIOKafkaConsumer", lambda **kwargs: built.append(kwargs)
+    )
     app.consumer._thread._create_worker_consumer(app.transport)
     assert {name: built[0][name] for name in auth if name != "ssl_context"} == {
         name: value for name, value in auth.items() if name != "ssl_context"

@@ -20,8 +20,8 @@ from streams.checkpoint import connect, leave_order
 from streams.config.security import redis_kwargs
 from streams.config.settings import Kafka, Redis, Settings
 from streams.embedded import environment, free_port
+from streams.kafka.topics import ServerError, check_redis
 from streams.store import Order
-from streams.topics import ServerError, check_redis
 from tests.certificates import Authority
 from tests.event_samples import raw
 from tests.redis_servers import program

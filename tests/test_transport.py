@@ -6,7 +6,7 @@ from typing import Any
 
 from faust.types import TP
 
-from streams.transport import BatchConsumer
+from streams.kafka.transport import BatchConsumer
 
 ZERO = TP("t", 0)
 

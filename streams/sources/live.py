@@ -12,9 +12,9 @@ import msgspec
 
 from streams.checkpoint import connected
 from streams.config.settings import Settings
+from streams.kafka.producer import CHUNK_RECORDS, EventProducer
 from streams.sources.order_store import OrderStore, Simulator
 from streams.sources.orders import Follower, ScenarioOrder
-from streams.sources.producer import CHUNK_RECORDS, EventProducer
 from streams.sources.profile import Profile
 from streams.sources.simulate import NOTHING_PLANNED, Traffic
 from streams.sources.timeline import Timeline

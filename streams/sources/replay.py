@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from streams.checkpoint import connected, partition_key
 from streams.config.settings import Settings
+from streams.kafka.producer import EventProducer
 from streams.local import LocalStack
 from streams.reader import StateReader
 from streams.report import Question, make_report
 from streams.sources.mapping import Mapping, Row, RowError, read_rows
-from streams.sources.producer import EventProducer
 from streams.state.measures import outcomes, probe_outcomes
 
 POLL_S = 0.1

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from typing import Any, Self
 
 from streams.config.settings import Kafka
-from streams.sources.producer import EventProducer
+from streams.kafka.producer import EventProducer
 from tests.shelf import KINDS
 
 TICK_S = 0.05

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 
-from streams.record_batches import FetchedRecords, RecordBatch, UnreadableError
+from streams.kafka.record_batches import FetchedRecords, RecordBatch, UnreadableError
 from streams.state.snapshot import Witness
 
 # A broker may answer with far more than was asked for; unread it takes a fraction of the memory.

@@ -27,7 +27,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
-from streams.topics import EMBEDDED_CLUSTER, ServerError, TopicError, check_broker, one_line
+from streams.kafka.topics import EMBEDDED_CLUSTER, ServerError, TopicError, check_broker, one_line
 
 Codec = Literal["gzip", "snappy", "lz4", "zstd", "none"]
 Event = tuple[bytes | None, bytes]

@@ -22,7 +22,7 @@ from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.decompression import DecompressionError, decompress
+from streams.kafka.decompression import DecompressionError, decompress
 
 # The shortest event there can be has 75 bytes. Smaller ones by the million would be a flood of
 # objects, each many times the size of what it was read from.

@@ -35,9 +35,9 @@ from faust.transport.drivers.aiokafka import (
 )
 from faust.types import TP, ConsumerMessage, Message
 
-from streams.batches import Batch, keep_bytes, take
 from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
+from streams.kafka.fetch import Batch, keep_bytes, take
 from streams.watchdog import die
 
 COMMIT_DEADLINE_S = 10.0

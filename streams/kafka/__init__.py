@@ -1,0 +1,1 @@
+"""The broker: fetch, record batches, topics, and the producer."""
