@@ -18,8 +18,8 @@ from alerts.loading import PolicyError, load_policies
 from alerts.maintenance import Maintenance
 from alerts.uptime_report import credits, instant, lines, report
 from alerts.values import instant_s
-from streams.checkpoint import connected
 from streams.config.settings import ConfigError, Settings, load_settings
+from streams.store.redis import connected
 
 if TYPE_CHECKING:
     import redis.asyncio as aioredis

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError, WatchError
 
 from alerts.ledger import DAY, Ledger
 from alerts.maintenance import Closing, Maintenance
-from streams.store import StoreError
+from streams.store.contract import StoreError
 
 KEPT_S = 432 * 86_400
 

@@ -33,10 +33,10 @@ from alerts.uptime_days import DayUptime, by_day
 from alerts.uptime_kept import Kept, days_kept
 from alerts.uptime_report import Found
 from alerts.uptime_slices import added, floors_s, known_from, seen_until_s
-from streams.reader import LifeSign, StateReader, View
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS, SliceId
-from streams.store import StoreError
+from streams.store.contract import StoreError
+from streams.store.reader import LifeSign, StateReader, View
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from alerts.ledger import Pair
-from streams.reader import LifeSign, View
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS
+from streams.store.reader import LifeSign, View
 
 
 def added(parts: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:

@@ -24,10 +24,10 @@ import numpy as np
 import redis
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.checkpoint import partition_key
 from streams.config.settings import Settings, load_settings
 from streams.kafka.producer import EventProducer
 from streams.local import LocalStack
+from streams.store.redis import partition_key
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "2000000"))
 PLAIN_EVENTS = 40_000

@@ -42,13 +42,13 @@ from exporters.windows_cache import (
 )
 from streams import exemplars
 from streams.config.settings import Settings
-from streams.reader import LifeSign, StateReader, View
 from streams.state.coverage import Coverage
 from streams.state.limits import thresholds_of
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import SliceId, Tally, Thresholds
 from streams.state.windows import ROLLING_S, calendar, cover, extent, rolling
-from streams.store import StoreError
+from streams.store.contract import StoreError
+from streams.store.reader import LifeSign, StateReader, View
 
 CALENDAR = ("day", "month")
 # A day of 100 series is some megabytes a partition before it is digested; a few at a time.

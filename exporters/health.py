@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from exporters import catalogue_health
 from exporters.exposition import Page, joined, label_text
-from streams.reader import LifeSign, View
+from streams.store.reader import LifeSign, View
 
 
 def add_state(page: Page, view: View, freshness_s: float | None) -> None:

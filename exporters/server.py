@@ -30,9 +30,9 @@ from exporters.daily.shelf import Shelf
 from exporters.directory import Customer, load_directory
 from exporters.exposition import Page, label_text
 from exporters.web_config import WebConfig, load_web_config, middleware
-from streams.checkpoint import connected
 from streams.config.settings import ConfigError, Settings
-from streams.store import StoreError
+from streams.store.contract import StoreError
+from streams.store.redis import connected
 
 log = logging.getLogger(__name__)
 

@@ -14,15 +14,15 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from faust.types import TP, StreamT
 from yarl import URL
 
-from streams.archive_topic import KafkaArchive
-from streams.checkpoint import RedisStore, connected
 from streams.config.security import redis_kwargs
 from streams.config.settings import Settings
 from streams.kafka.fetch import Batch
 from streams.kafka.topics import DLQ_HEADER_BYTES, check_redis, check_topics
 from streams.kafka.transport import BatchConsumer, BatchTransport
 from streams.pipeline import RECLAIMS, Pipeline
-from streams.store import Lost, StoreError
+from streams.store.archive_topic import KafkaArchive
+from streams.store.contract import Lost, StoreError
+from streams.store.redis import RedisStore, connected
 from streams.watchdog import Lasting, Ticker, Watchdog, die
 
 log = logging.getLogger(__name__)

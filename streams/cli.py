@@ -48,7 +48,7 @@ def _is_told(error: Exception) -> bool:
     from streams.sources.mapping import MappingError, UnreadableFile
     from streams.sources.replay import ReplayError
     from streams.sources.scenarios import TimelineError
-    from streams.store import StoreError
+    from streams.store.contract import StoreError
 
     return isinstance(
         error,
@@ -228,8 +228,8 @@ def replay(
 @click.pass_context
 def report(ctx: click.Context, /, as_json: bool, **question: Any) -> None:
     """Answer from the state: requests, tokens, cache hits, latencies, availability."""
-    from streams.checkpoint import connected
     from streams.report import make_report
+    from streams.store.redis import connected
 
     settings = _settings(ctx)
 

@@ -63,9 +63,9 @@ def _tell(problem: str | None) -> None:
 
 
 async def _progress(settings: Settings) -> "list[Progress]":
-    from streams.checkpoint import connected
     from streams.health import Progress
-    from streams.reader import StateReader
+    from streams.store.reader import StateReader
+    from streams.store.redis import connected
 
     client = connected(settings.redis)
     try:

@@ -73,8 +73,8 @@ def partitions_move(ctx: click.Context, partition: int, to: int, reason: str, ye
 
 
 def _with_partitions(ctx: click.Context, call: "Callable[[Partitions], Awaitable[T]]") -> T:
-    from streams.checkpoint import connected
     from streams.operations import Partitions
+    from streams.store.redis import connected
 
     settings = load_settings(ctx.obj)
     kafka, stale_after_s = settings.kafka, settings.exporter.stale_after_s

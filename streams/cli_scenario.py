@@ -230,8 +230,8 @@ def _simulators(ctx: click.Context, url: str | None) -> "tuple[Settings, Running
 
 
 def _with_store(settings: Settings, call: "Callable[[OrderStore], Awaitable[T]]") -> T:
-    from streams.checkpoint import connected
     from streams.sources.order_store import OrderStore
+    from streams.store.redis import connected
 
     async def ask() -> T:
         client = connected(settings.redis)

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from streams.state.snapshot import Snapshot, Witness
-from streams.store import Answer, Claimed, Lost
+from streams.store.contract import Answer, Claimed, Lost
 
 # The log must begin after the wanted offset, or end before it, this often in a row to be believed.
 CERTAIN = 3

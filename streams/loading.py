@@ -10,7 +10,6 @@ import logging
 from dataclasses import dataclass
 from typing import Protocol
 
-from streams.archive import Archived, Look
 from streams.config.settings import Worker
 from streams.custody import Custody
 from streams.state.limits import caps_of, thresholds_of
@@ -18,7 +17,8 @@ from streams.state.partition import PartitionState
 from streams.state.registry import Registry, customer_hasher
 from streams.state.slices import export_edges
 from streams.state.snapshot import Snapshot, Stored, decode_meta, decode_names, remade
-from streams.store import Claimed, Store
+from streams.store.archive import Archived, Look
+from streams.store.contract import Claimed, Store
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ from streams.owned import DeadLetters, Flow, Owned, Tallies
 from streams.state.limits import rules_of, thresholds_of
 from streams.state.slices import export_edges
 from streams.state.snapshot import slice_field
-from streams.store import Answer, Lost, Store, StoreError
+from streams.store.contract import Answer, Lost, Store, StoreError
 from streams.upkeep import Upkeep
 
 log = logging.getLogger(__name__)

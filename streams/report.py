@@ -11,12 +11,12 @@ from typing import Any
 
 import redis.asyncio as aioredis
 
-from streams.reader import StateReader, View
 from streams.state.coverage import Coverage
 from streams.state.measures import SERIES_DIMENSIONS, GroupKey, by_cube, by_series, measures, whole
 from streams.state.registry import CubeKey, SeriesKey
 from streams.state.slices import HORIZON_S, LEVELS, SliceId, Tally, refused_tally
 from streams.state.windows import cover, kept_step_s
+from streams.store.reader import StateReader, View
 
 STEPS_MAX = 20_000
 DEFAULT_STEP_S = 300

@@ -11,7 +11,7 @@ from streams.config.settings import Worker
 from streams.custody import Halt, Why
 from streams.loading import Archive
 from streams.owned import Flow, Owned, Tallies
-from streams.store import Lost, Order, Store, StoreError, StoreUnfitError
+from streams.store.contract import Lost, Order, Store, StoreError, StoreUnfitError
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from itertools import accumulate
 
 from streams.custody import Count, Custody, Drop, Halt, Seek
 from streams.state.snapshot import Snapshot, Stored, Witness
-from streams.store import Answer, Claimed, Lost
+from streams.store.contract import Answer, Claimed, Lost
 from tests.memory_store import GUARDS, MemoryHash
 
 STEPS = 70

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from streams.checkpoint import partition_key
 from streams.state.slices import Thresholds
 from streams.state.snapshot import Meta, Snapshot
-from streams.store import Answer, Claimed, Store
+from streams.store.contract import Answer, Claimed, Store
+from streams.store.redis import partition_key
 
 GROUP, TOPIC, PARTITION = "g", "t", 3
 KEY = partition_key(GROUP, TOPIC, PARTITION)

@@ -12,8 +12,8 @@ from alerts.loading import load_policies
 from exporters.daily.facts import DailyFacts, Day
 from exporters.daily.keeper import DailyKeeper
 from exporters.directory import Customer
-from streams.checkpoint import connect
 from streams.events.decoder import ELIGIBLE
+from streams.store.redis import connect
 from tests.exporter_state import StateWriter, event, settings_for
 
 DAY_S = 86_400

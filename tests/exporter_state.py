@@ -10,7 +10,6 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.collector import Collected, Collector
-from streams.checkpoint import RedisStore, connect
 from streams.config.settings import Settings, Worker
 from streams.duplicates import set_apart
 from streams.events.decoder import OUTCOMES, Rules, decode
@@ -19,7 +18,8 @@ from streams.state.partition import PartitionState
 from streams.state.registry import Registry, customer_hasher
 from streams.state.slices import HORIZON_S, export_edges
 from streams.state.snapshot import decode_meta, decode_names, slice_field
-from streams.store import Answer, Claimed
+from streams.store.contract import Answer, Claimed
+from streams.store.redis import RedisStore, connect
 
 SECRET = "0123456789abcdef" * 2
 RULES = Rules(10_000, 300_000, HORIZON_S * 1_000)

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.checkpoint import eviction_problem, partition_key
 from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
-from streams.store import Answer, Claimed, Lost, Order, Pulse, StoreUnfitError
+from streams.store.contract import Answer, Claimed, Lost, Order, Pulse, StoreUnfitError
+from streams.store.redis import eviction_problem, partition_key
 
 GUARDS = frozenset({"owner", "offset", "flush_id"})
 

@@ -6,8 +6,8 @@ from typing import cast
 
 import redis
 
-from streams.checkpoint import leave_order, partitions_key
-from streams.store import Order, Store
+from streams.store.contract import Order, Store
+from streams.store.redis import leave_order, partitions_key
 from tests.counting import GROUP, KEY, PARTITION, TOPIC
 from tests.memory_store import MemoryRedis, MemoryStore
 from tests.redis_servers import RedisProcess, opened

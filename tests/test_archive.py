@@ -14,7 +14,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.archive import (
+from streams.config.settings import Kafka
+from streams.state.registry import CHUNK
+from streams.state.snapshot import slice_field
+from streams.store.archive import (
     HEAD,
     LOOK_BYTES,
     PART_BYTES,
@@ -30,11 +33,8 @@ from streams.archive import (
     restored,
     write,
 )
-from streams.archive_topic import KafkaArchive
-from streams.config.settings import Kafka
-from streams.state.registry import CHUNK
-from streams.state.snapshot import slice_field
-from streams.store import Lost
+from streams.store.archive_topic import KafkaArchive
+from streams.store.contract import Lost
 from tests.servers import Broker
 from tests.shelf import HOUR_S, LOGS, NOON, Shelf, checkpoint, count, loaded, plain, shelf_after
 
@@ -574,7 +574,7 @@ def test_an_archive_that_ends_half_way_leaves_the_one_before(
         archive = KafkaArchive(kafka)
         await archive.write(7, "me", holder(world.shelf))
         world.checkpointed(log, len(log))
-        monkeypatch.setattr("streams.archive_topic.AIOKafkaProducer", Dying)
+        monkeypatch.setattr("streams.store.archive_topic.AIOKafkaProducer", Dying)
         for Dying.left in (0, 1, 5):
             with pytest.raises(
                 ArchiveError, match="archive of partition 7 cannot be written: gone"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import redis
-
 import streams.checkpoint
-from streams.checkpoint import RedisStore, leave_order, order_key
+
 from streams.embedded import free_port
-from streams.store import Claimed, Order, StoreError
+from streams.store.contract import Claimed, Order, StoreError
+from streams.store.redis import RedisStore, leave_order, order_key
 from tests.counting import GROUP, KEY, PARTITION, TOPIC, snapshot
 from tests.redis_servers import opened
 from tests.servers import RedisServer
@@ -70,8 +70,8 @@ def test_the_deadline_holds_however_often_the_client_would_try(
             with pytest.raises(StoreError, match="TimeoutError"):
                 await CALLS["flush"](store)
 
-    monkeypatch.setattr(streams.checkpoint, "LOAD_DEADLINE_S", 0.2)
-    monkeypatch.setattr(streams.checkpoint, "FLUSH_DEADLINE_S", 0.2)
+    monkeypatch.setattr(streams.store.redis, "LOAD_DEADLINE_S", 0.2)
+    monkeypatch.setattr(streams.store.redis, "FLUSH_DEADLINE_S", 0.2)
     asyncio.run(story())
 
 

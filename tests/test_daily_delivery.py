@@ -21,10 +21,10 @@ from exporters.daily import delivery
 from exporters.daily.delivery import DeliveryError, deliver
 from exporters.daily.sent import LEASE_S, Sent
 from exporters.daily.slack import payload
-from streams.checkpoint import connect
 from streams.config.settings import ConfigError, Daily
 from streams.embedded import free_port
-from streams.store import StoreError
+from streams.store.contract import StoreError
+from streams.store.redis import connect
 from tests.certificates import Authority
 from tests.daily_samples import DATE, hostile_facts, some_facts
 from tests.exporter_state import settings_for, some_events, write_state

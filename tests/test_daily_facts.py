@@ -17,7 +17,7 @@ from exporters.daily.view import view_of
 from exporters.directory import Customer
 from exporters.objectives import Customers, engine_for
 from streams.events.decoder import ELIGIBLE
-from streams.store import StoreError
+from streams.store.contract import StoreError
 from tests.daily_state import DAY_S, HOUR_S, at, recount, some_traffic
 from tests.daily_state import day_of as on
 from tests.daily_state import in_world as world_runner

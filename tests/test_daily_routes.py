@@ -19,7 +19,7 @@ from exporters.daily.keeper import DailyError
 from exporters.daily.shelf import BusyError, Shelf, meant
 from exporters.server import Refresher, create_app
 from streams.config.settings import ConfigError
-from streams.store import StoreError
+from streams.store.contract import StoreError
 from tests.daily_samples import DATE, hostile_facts, some_facts
 from tests.exporter_state import settings_for, some_events, write_state
 

@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporters.catalogue import EXPORTER, SPECS
 from exporters.collector import Collector
 from exporters.directory import Customer
-from streams.checkpoint import connect
 from streams.events.decoder import ELIGIBLE, OUTCOMES, REASONS
+from streams.store.redis import connect
 from tests.exporter_state import (
     NOW_S,
     StateWriter,

@@ -8,9 +8,9 @@ import pytest
 from exporters.catalogue_health import PARTITION_FRESHNESS
 from exporters.collector import Collector
 from exporters.directory import Customer
-from streams.checkpoint import connect
-from streams.reader import StateReader
-from streams.store import StoreError
+from streams.store.contract import StoreError
+from streams.store.reader import StateReader
+from streams.store.redis import connect
 from tests.exporter_state import (
     NOW_S,
     StateWriter,

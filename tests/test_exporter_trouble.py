@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from exporters.collector import Collector
-from streams.checkpoint import connect
 from streams.state.registry import OTHER
 from streams.state.windows import ROLLING_S
+from streams.store.redis import connect
 from tests.exporter_state import (
     NOW_S,
     StateWriter,

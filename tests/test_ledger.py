@@ -14,8 +14,8 @@ from alerts.ledger_counts import Selection
 from alerts.ledger_store import LedgerStore
 from alerts.loading import as_policy
 from alerts.maintenance import Closing
-from streams.checkpoint import connect
-from streams.store import StoreError
+from streams.store.contract import StoreError
+from streams.store.redis import connect
 
 FIRST = 20_000  # a day
 BEGIN = FIRST * DAY

@@ -11,9 +11,9 @@ import pytest
 from exporters.board.page import tiles
 from exporters.collector import Collector
 from exporters.directory import Customer
-from streams.checkpoint import connect
 from streams.events.decoder import ELIGIBLE
 from streams.report import Question, make_report
+from streams.store.redis import connect
 from tests.exporter_state import NOW_S, StateWriter, event, some_events, token_of
 
 MINUTE_S = 60

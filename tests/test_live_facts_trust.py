@@ -6,7 +6,7 @@ import asyncio
 import pytest
 
 from exporters.collector import Collector
-from streams.checkpoint import connect
+from streams.store.redis import connect
 from tests.exporter_state import NOW_S, StateWriter, event, settings_for
 from tests.test_live_facts import in_world, the, told, traffic
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from exporters.collector import Collector
-from streams.checkpoint import connect
 from streams.config.settings import Settings
+from streams.store.redis import connect
 from tests.exporter_state import (
     NOW_S,
     StateWriter,

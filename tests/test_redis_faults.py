@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from streams.store import Answer, StoreError, StoreUnfitError
+from streams.store.contract import Answer, StoreError, StoreUnfitError
 from tests.counting import Counting, agreed_offset, snapshot
 from tests.redis_servers import KINDS, RedisProcess, opened, recovered, working
 from tests.servers import wait_until

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.store import Answer, Lost, StoreError
+from streams.store.contract import Answer, Lost, StoreError
 from tests.counting import KEY, Counting, agreed_offset
 from tests.redis_proxy import Fate, RedisProxy
 from tests.redis_servers import KINDS, RedisProcess, opened, recovered, working

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from streams.reader import View
 from streams.report import Question, Range, ReportError, build, settle
 from streams.report_schema import json_schema
 from streams.state.slices import Tally
+from streams.store.reader import View
 from tests.oracle import named, recount
 from tests.shelf import (
     CUTS,

@@ -21,7 +21,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams import cli_scenario
-from streams.checkpoint import connected
 from streams.config.settings import Redis, Settings
 from streams.embedded import TEMP_MARK, TEMP_PREFIX, environment
 from streams.running import RunningStack, leave_note, running_stacks
@@ -30,6 +29,7 @@ from streams.sources.orders import Follower, ScenarioOrder, new_order
 from streams.sources.profile import Profile
 from streams.sources.scenarios import KINDS, TimelineError
 from streams.sources.simulate import Record, Traffic
+from streams.store.redis import connected
 from tests.servers import Broker, RedisServer, wait_until
 from tests.test_cli import assert_one_line, run
 from tests.worker_process import ROOT

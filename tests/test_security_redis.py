@@ -16,12 +16,12 @@ import pytest
 import redis
 
 from exporters.daily.store import DayStore
-from streams.checkpoint import connect, leave_order
 from streams.config.security import redis_kwargs
 from streams.config.settings import Kafka, Redis, Settings
 from streams.embedded import environment, free_port
 from streams.kafka.topics import ServerError, check_redis
-from streams.store import Order
+from streams.store.contract import Order
+from streams.store.redis import connect, leave_order
 from tests.certificates import Authority
 from tests.event_samples import raw
 from tests.redis_servers import program

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.store import Answer, Claimed, Lost, Order, Store, StoreUnfitError
+from streams.store.contract import Answer, Claimed, Lost, Order, Store, StoreUnfitError
 from tests.counting import (
     KEY,
     NOTHING,

@@ -19,9 +19,9 @@ from alerts.uptime_engine import STORE_EVERY_S, Engine
 from alerts.uptime_report import Found
 from alerts.verdicts import Attainment, Verdict
 from exporters.directory import Customer
-from streams.checkpoint import connect
 from streams.events.decoder import ELIGIBLE
 from streams.state.registry import customer_hasher
+from streams.store.redis import connect
 from tests.exporter_state import (
     SECRET,
     StateWriter,

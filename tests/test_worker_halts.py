@@ -15,11 +15,11 @@ import redis
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.protocol.produce import ProduceRequest
 
-from streams.checkpoint import connect as connected
-from streams.checkpoint import leave_order, pulse_key
 from streams.config.settings import Settings
 from streams.kafka.producer import partition_of
 from streams.operations import new_order
+from streams.store.redis import connect as connected
+from streams.store.redis import leave_order, pulse_key
 from tests.answers import seconds
 from tests.exporter_state import samples_of, value
 from tests.recounted import TARGETS, Log, assert_recounted, logs_of

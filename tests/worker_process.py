@@ -15,12 +15,12 @@ from typing import Any, Self
 import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams.checkpoint import connect, partition_key, pulse_key
 from streams.config.settings import Kafka, Redis, Settings, Worker
 from streams.embedded import environment
 from streams.kafka.producer import EventProducer
 from streams.kafka.topics import create_topics
 from streams.report import Question, make_report
+from streams.store.redis import connect, partition_key, pulse_key
 from tests.servers import Broker, partitions_of, wait_until
 
 SECRET = "a secret of the tests, long enough"

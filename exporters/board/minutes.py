@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from exporters.board.measured import Measured, measured
 from exporters.windows_cache import Digest, PartKey, Sums
-from streams.reader import View
 from streams.state.slices import SliceId
+from streams.store.reader import View
 
 FLEET = "fleet"
 MINUTES = 60

@@ -13,9 +13,9 @@ from exporters.board.measured import Measured, measured, regrouped
 from exporters.board.minutes import Minute
 from exporters.catalogue import SCOPE_LABELS
 from exporters.windows_cache import CUSTOMER, Sums
-from streams.reader import LifeSign, View
 from streams.state.coverage import Coverage
 from streams.state.measures import GroupKey
+from streams.store.reader import LifeSign, View
 
 Groups = Mapping[str, Measured]  # by name of the scope's `per` dimension; "" without one
 

@@ -76,7 +76,7 @@ async def _work(
     from exporters.daily.delivery import deliver
     from exporters.daily.keeper import DailyError, DailyKeeper
     from exporters.directory import load_directory
-    from streams.checkpoint import connected
+    from streams.store.redis import connected
 
     policies = load_policies(settings.exporter.policies)
     customers = load_directory(settings)

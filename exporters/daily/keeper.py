@@ -42,10 +42,10 @@ from exporters.directory import Customer
 from exporters.objectives import Customers
 from exporters.windows_cache import CUSTOMER
 from streams.config.settings import Settings
-from streams.reader import LifeSign, View
 from streams.state.coverage import Coverage
 from streams.state.windows import extent
-from streams.store import StoreError
+from streams.store.contract import StoreError
+from streams.store.reader import LifeSign, View
 
 CLOSED_DAYS = 30
 _MONTH_LONGEST = 31

@@ -13,11 +13,11 @@ import redis.asyncio as aioredis
 from exporters.daily.counts import DIMENSIONS, without_durations
 from exporters.daily.days import Stretch
 from exporters.windows_cache import CUSTOMER, Digest, Scope, Sums, digest
-from streams.reader import LifeSign, StateReader, View
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import SliceId
 from streams.state.windows import cover, extent
-from streams.store import StoreError
+from streams.store.contract import StoreError
+from streams.store.reader import LifeSign, StateReader, View
 
 FLEET = "fleet"
 # As the exporter's own windows: a day of 100 series is some megabytes before it is digested.

@@ -17,7 +17,7 @@ from exporters.daily.keeper import DailyError
 from exporters.daily.markdown import markdown
 from exporters.daily.pdf import pdf
 from exporters.daily.shelf import BusyError
-from streams.store import StoreError
+from streams.store.contract import StoreError
 
 # YYYY-MM-DD, `today` or `yesterday` -> its board; None where nothing was ever counted. Raises
 # BusyError, StoreError, DailyError.

@@ -28,9 +28,9 @@ from exporters.daily.facts import (
     Values,
 )
 from exporters.daily.trends import value_of
-from streams.reader import LifeSign, View
 from streams.state.registry import OTHER
 from streams.state.tables import Table
+from streams.store.reader import LifeSign, View
 
 VERSION = 1
 # Names a dimension that are written down; the others are added up.

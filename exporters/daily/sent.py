@@ -13,7 +13,7 @@ from typing import cast
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError, WatchError
 
-from streams.store import StoreError
+from streams.store.contract import StoreError
 
 LEASE_S = 600  # longer than a delivery takes, retries and time-outs included
 KEPT_S = 400 * 86_400

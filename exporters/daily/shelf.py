@@ -19,10 +19,10 @@ from alerts.loading import load_policies
 from exporters.daily.facts import DailyFacts
 from exporters.daily.keeper import DailyError, DailyKeeper
 from exporters.directory import Customer
-from streams.checkpoint import connected
 from streams.config.security import redis_kwargs
 from streams.config.settings import Settings
-from streams.store import StoreError
+from streams.store.contract import StoreError
+from streams.store.redis import connected
 
 log = logging.getLogger(__name__)
 

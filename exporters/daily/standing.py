@@ -15,7 +15,7 @@ from exporters.daily.risks import risks_of
 from exporters.directory import Customer
 from exporters.objectives import Customers, engine_for
 from streams.config.settings import Settings
-from streams.store import StoreError
+from streams.store.contract import StoreError
 
 _READINGS_MAX = 10_000
 

@@ -12,7 +12,7 @@ from typing import cast
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
-from streams.store import StoreError
+from streams.store.contract import StoreError
 
 KEPT_DAYS = 400
 DETAIL_DAYS = 40

@@ -10,7 +10,6 @@ from typing import BinaryIO
 
 import msgspec
 
-from streams.checkpoint import connected
 from streams.config.settings import Settings
 from streams.kafka.producer import CHUNK_RECORDS, EventProducer
 from streams.sources.order_store import OrderStore, Simulator
@@ -18,7 +17,8 @@ from streams.sources.orders import Follower, ScenarioOrder
 from streams.sources.profile import Profile
 from streams.sources.simulate import NOTHING_PLANNED, Traffic
 from streams.sources.timeline import Timeline
-from streams.store import StoreError
+from streams.store.contract import StoreError
+from streams.store.redis import connected
 
 TICK_MS = 100
 STRIDE_MS = 60_000  # at most this much traffic is drawn and sent in one go

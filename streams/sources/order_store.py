@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from streams.config.settings import Settings
 from streams.sources.orders import ScenarioOrder
 from streams.sources.scenarios import TimelineError
-from streams.store import StoreError
+from streams.store.contract import StoreError
 
 T = TypeVar("T")
 

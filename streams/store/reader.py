@@ -15,7 +15,6 @@ import numpy as np
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
-from streams.checkpoint import partition_key, partitions_key, pulse_key
 from streams.state.registry import CubeKey, SeriesKey
 from streams.state.slices import CELL_BITS, WITHIN_BITS, SliceId, Tally
 from streams.state.snapshot import (
@@ -27,7 +26,8 @@ from streams.state.snapshot import (
     slice_field,
 )
 from streams.state.tables import Ints, Table
-from streams.store import StoreError
+from streams.store.contract import StoreError
+from streams.store.redis import partition_key, partitions_key, pulse_key
 
 ATTEMPTS = 8
 SLICES_A_READ = 200

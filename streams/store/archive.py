@@ -23,7 +23,7 @@ import msgspec
 
 from streams.state.registry import CHUNK
 from streams.state.snapshot import decode_index, decode_meta, registry_fields, slice_field
-from streams.store import StoreError
+from streams.store.contract import StoreError
 
 SCHEMA = 1
 # Fields that every checkpoint writes, and the offset, which is no field of the archived state.

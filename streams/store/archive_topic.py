@@ -16,7 +16,10 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.archive import (
+from streams.config.security import client_kwargs
+from streams.config.settings import Kafka
+from streams.kafka.topics import one_line
+from streams.store.archive import (
     Archived,
     ArchiveError,
     Ledger,
@@ -28,9 +31,6 @@ from streams.archive import (
     restored,
     write,
 )
-from streams.config.security import client_kwargs
-from streams.config.settings import Kafka
-from streams.kafka.topics import one_line
 
 log = logging.getLogger(__name__)
 

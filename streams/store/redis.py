@@ -20,7 +20,7 @@ from redis.exceptions import NoScriptError, RedisError
 from streams.config.security import redis_kwargs
 from streams.config.settings import Redis
 from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
-from streams.store import Answer, Claimed, Lost, Order, Pulse, StoreError, StoreUnfitError
+from streams.store.contract import Answer, Claimed, Lost, Order, Pulse, StoreError, StoreUnfitError
 
 FLUSH_DEADLINE_S = 10.0
 LOAD_DEADLINE_S = 20.0
@@ -115,7 +115,8 @@ class RedisStore:
     def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
         self._redis, self._group, self._topic = client, group, topic
         self._scripts = {
-            name: (files("streams") / f"{name}.lua").read_text() for name in ("claim", "flush")
+            name: (files("streams.store") / f"{name}.lua").read_text()
+            for name in ("claim", "flush")
         }
         self._loaded: dict[str, str] = {}
 

@@ -1,0 +1,1 @@
+"""The state outside the process: its contract, Redis, and the archive."""
