@@ -21,7 +21,6 @@ from aiokafka.errors import KafkaError
 
 from streams.config.security import client_kwargs
 from streams.config.settings import Settings
-from streams.duplicates import Seen, set_apart
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
 from streams.kafka.topics import ServerError
@@ -32,6 +31,7 @@ from streams.state.limits import caps_of, rules_of
 from streams.state.registry import Registry
 from streams.state.slices import LEVELS, TOKENS_AT, Tally, Thresholds
 from streams.state.tables import Ints
+from streams.worker.deduplication import Seen, set_apart
 
 SPILL_BYTES = 64 * 2**20  # tallies beyond this go to the temporary file
 _BATCH = 4_096

@@ -40,7 +40,6 @@ from exporters.windows_cache import (
     Window,
     digest,
 )
-from streams import exemplars
 from streams.config.settings import Settings
 from streams.state.coverage import Coverage
 from streams.state.limits import thresholds_of
@@ -49,6 +48,7 @@ from streams.state.slices import SliceId, Tally, Thresholds
 from streams.state.windows import ROLLING_S, calendar, cover, extent, rolling
 from streams.store.contract import StoreError
 from streams.store.reader import LifeSign, StateReader, View
+from streams.worker import exemplars
 
 CALENDAR = ("day", "month")
 # A day of 100 series is some megabytes a partition before it is digested; a few at a time.

@@ -26,7 +26,6 @@ from exporters.exposition import Page, exemplar_text, joined, label_text
 from exporters.spec import Spec
 from exporters.windows_cache import CUSTOMER, Scope, Sums, percentiles
 from streams.events.decoder import OUTCOMES, REASONS
-from streams.exemplars import Exemplar
 from streams.state.registry import DIMENSIONS, SeriesKey
 from streams.state.slices import (
     CUBE_TOKENS_AT,
@@ -43,6 +42,7 @@ from streams.state.slices import (
     duplicates_of,
 )
 from streams.state.tables import Ints, Table
+from streams.worker.exemplars import Exemplar
 
 FOLDED_DIMENSIONS = (*DIMENSIONS, "series", "customer")
 _OUTCOME_LABELS = [label_text({"outcome": outcome}) for outcome in OUTCOMES]

@@ -114,7 +114,7 @@ def up(ctx: click.Context) -> None:
 @click.pass_context
 def worker(ctx: click.Context) -> None:
     """Consume events and keep the state in Redis."""
-    from streams.app import run_worker
+    from streams.worker.app import run_worker
 
     run_worker(_settings(ctx))
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import redis.asyncio as aioredis
 
-from streams.custody import Why
 from streams.state.slices import duplicates_of
 from streams.store.contract import Order
 from streams.store.reader import LifeSign, StateReader, View
 from streams.store.redis import leave_order
+from streams.worker.admission import Why
 
 _POLL_S = 0.2
 _ANOTHER_LOG = (Why.LOG_TRUNCATED, Why.LOG_RECREATED)

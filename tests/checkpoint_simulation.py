@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
-from streams.custody import Count, Custody, Drop, Halt, Seek
 from streams.state.snapshot import Snapshot, Stored, Witness
 from streams.store.contract import Answer, Claimed, Lost
+from streams.worker.admission import Count, Custody, Drop, Halt, Seek
 from tests.memory_store import GUARDS, MemoryHash
 
 STEPS = 70

@@ -11,7 +11,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.collector import Collected, Collector
 from streams.config.settings import Settings, Worker
-from streams.duplicates import set_apart
 from streams.events.decoder import OUTCOMES, Rules, decode
 from streams.state.limits import caps_of, thresholds_of
 from streams.state.partition import PartitionState
@@ -20,6 +19,7 @@ from streams.state.slices import HORIZON_S, export_edges
 from streams.state.snapshot import decode_meta, decode_names, slice_field
 from streams.store.contract import Answer, Claimed
 from streams.store.redis import RedisStore, connect
+from streams.worker.deduplication import set_apart
 
 SECRET = "0123456789abcdef" * 2
 RULES = Rules(10_000, 300_000, HORIZON_S * 1_000)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.breaker import Breaker
+from streams.worker.circuit_breaker import Breaker
 
 
 def cut(marks, sizes):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams.duplicates import MAX_WINDOW_MS, Reach, Seen, set_apart
 from streams.state.aggregation import record
 from streams.state.slices import DUPLICATE_KEY, Tally, duplicates_of, refused_of, refused_tally
+from streams.worker.deduplication import MAX_WINDOW_MS, Reach, Seen, set_apart
 from tests import oracle
 from tests.event_samples import EVENT, NOW, judge, raw, rows
 from tests.oracle import is_duplicate

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from streams.events.decoder import Rules, decode
-from streams.exemplars import KEPT_MAX, KEPT_MS, LOOKED_AT, Exemplar, Exemplars, read
 from streams.state.slices import LATENCIES, Thresholds, export_edges
+from streams.worker.exemplars import KEPT_MAX, KEPT_MS, LOOKED_AT, Exemplar, Exemplars, read
 from tests.exporter_state import NOW_S, StateWriter, event, export, parsed, settings_for
 
 EDGES = export_edges(Thresholds.of_seconds((0.3,), (0.05,), ()))

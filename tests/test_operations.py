@@ -13,10 +13,10 @@ from click.testing import Result
 
 from streams import cli_partitions
 from streams.config.settings import Settings
-from streams.custody import Why
 from streams.operations import OperationError, Partitions, Standing, check, new_order
 from streams.store.contract import Order
 from streams.store.redis import RedisStore, connect, order_key
+from streams.worker.admission import Why
 from tests.exporter_state import StateWriter, event, settings_for
 from tests.servers import RedisServer, wait_until
 from tests.test_cli import assert_one_line, run

@@ -17,9 +17,9 @@ import pytest
 
 from streams.config.settings import Worker
 from streams.kafka.fetch import Batch
-from streams.pipeline import Pipeline
 from streams.state.slices import PROBES_AT, Tally, duplicates_of, refused_of
 from streams.store.contract import Lost, StoreError
+from streams.worker.pipeline import Pipeline
 from tests.memory_store import MemoryHash, MemoryRedis, MemoryStore
 from tests.shelf import Shelf
 

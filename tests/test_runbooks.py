@@ -22,7 +22,7 @@ from exporters.catalogue import SPECS
 from exporters.collector import window_plan
 from streams.cli import main
 from streams.config.settings import Settings
-from streams.custody import Why
+from streams.worker.admission import Why
 from tests.rule_cases import alerts_in
 
 ROOT = Path(__file__).resolve().parents[1]

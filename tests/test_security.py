@@ -17,11 +17,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from click.testing import CliRunner
 
 import streams
-from streams.app import create_app
 from streams.cli import main
 from streams.config.security import client_kwargs, redis_kwargs
 from streams.config.settings import ConfigError, Kafka, Redis, Settings, load_settings, shown
 from streams.kafka.topics import TopicError, check_topics, create_topics
+from streams.worker.app import create_app
 from tests.certificates import Authority
 from tests.event_samples import raw
 from tests.servers import Broker, RedisServer

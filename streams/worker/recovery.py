@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streams.config.settings import Worker
-from streams.custody import Custody
 from streams.state.limits import caps_of, thresholds_of
 from streams.state.partition import PartitionState
 from streams.state.registry import Registry, customer_hasher
@@ -19,6 +18,7 @@ from streams.state.slices import export_edges
 from streams.state.snapshot import Snapshot, Stored, decode_meta, decode_names, remade
 from streams.store.archive import Archived, Look
 from streams.store.contract import Claimed, Store
+from streams.worker.admission import Custody
 
 log = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from streams.config.settings import Settings
 from streams.kafka.fetch import Batch
 from streams.kafka.topics import DLQ_HEADER_BYTES, check_redis, check_topics
 from streams.kafka.transport import BatchConsumer, BatchTransport
-from streams.pipeline import RECLAIMS, Pipeline
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import Lost, StoreError
 from streams.store.redis import RedisStore, connected
 from streams.watchdog import Lasting, Ticker, Watchdog, die
+from streams.worker.pipeline import RECLAIMS, Pipeline
 
 log = logging.getLogger(__name__)
 

@@ -20,20 +20,20 @@ from typing import TypeVar
 
 import numpy as np
 
-from streams.breaker import Breaker
 from streams.config.settings import Worker
-from streams.custody import Count, Custody, Drop, Halt, Seek, Why
-from streams.duplicates import Reach, Seen, set_apart
 from streams.events.decoder import Decoded, decode
-from streams.exemplars import Exemplars
 from streams.kafka.fetch import Batch
-from streams.loading import Archive, Loader
-from streams.owned import DeadLetters, Flow, Owned, Tallies
 from streams.state.limits import rules_of, thresholds_of
 from streams.state.slices import export_edges
 from streams.state.snapshot import slice_field
 from streams.store.contract import Answer, Lost, Store, StoreError
-from streams.upkeep import Upkeep
+from streams.worker.admission import Count, Custody, Drop, Halt, Seek, Why
+from streams.worker.assignment import DeadLetters, Flow, Owned, Tallies
+from streams.worker.circuit_breaker import Breaker
+from streams.worker.deduplication import Reach, Seen, set_apart
+from streams.worker.exemplars import Exemplars
+from streams.worker.recovery import Archive, Loader
+from streams.worker.supervision import Upkeep
 
 log = logging.getLogger(__name__)
 

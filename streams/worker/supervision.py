@@ -8,10 +8,10 @@ import time
 from functools import partial
 
 from streams.config.settings import Worker
-from streams.custody import Halt, Why
-from streams.loading import Archive
-from streams.owned import Flow, Owned, Tallies
 from streams.store.contract import Lost, Order, Store, StoreError, StoreUnfitError
+from streams.worker.admission import Halt, Why
+from streams.worker.assignment import Flow, Owned, Tallies
+from streams.worker.recovery import Archive
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streams.breaker import Breaker
-from streams.custody import Custody
-from streams.duplicates import Reach, Seen
-from streams.exemplars import Exemplars
 from streams.kafka.fetch import Batch
 from streams.state.partition import PartitionState
+from streams.worker.admission import Custody
+from streams.worker.circuit_breaker import Breaker
+from streams.worker.deduplication import Reach, Seen
+from streams.worker.exemplars import Exemplars
 
 log = logging.getLogger(__name__)
 

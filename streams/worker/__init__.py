@@ -1,0 +1,1 @@
+"""One worker process: it claims partitions, counts, writes checkpoints and gives back."""
