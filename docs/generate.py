@@ -11,9 +11,9 @@ from pathlib import Path
 from alerts import schema as policy_schema
 from exporters import catalogue
 from exporters.daily import json_text as daily_json
-from streams import report_schema
 from streams.config import settings as config
 from streams.events import schema as event_schema
+from streams.query import report_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -43,8 +43,8 @@ def _is_told(error: Exception) -> bool:
     from exporters.daily.keeper import DailyError
     from streams.embedded import StackError
     from streams.kafka.topics import ServerError
-    from streams.operations import OperationError
-    from streams.report import ReportError
+    from streams.query.partitions import OperationError
+    from streams.query.report import ReportError
     from streams.sources.mapping import MappingError, UnreadableFile
     from streams.sources.replay import ReplayError
     from streams.sources.scenarios import TimelineError
@@ -154,7 +154,7 @@ def _question_options(command: Any) -> Any:
 def _question(
     from_s: int | None, to_s: int | None, step_s: int, by: str, as_of_s: int | None
 ) -> Any:
-    from streams.report import Question
+    from streams.query.report import Question
 
     dimensions = tuple(part.strip() for part in by.split(",") if part.strip())
     return Question(from_s, to_s, step_s, dimensions, as_of_s)
@@ -228,7 +228,7 @@ def replay(
 @click.pass_context
 def report(ctx: click.Context, /, as_json: bool, **question: Any) -> None:
     """Answer from the state: requests, tokens, cache hits, latencies, availability."""
-    from streams.report import make_report
+    from streams.query.report import make_report
     from streams.store.redis import connected
 
     settings = _settings(ctx)

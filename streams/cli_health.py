@@ -16,7 +16,7 @@ import click
 from streams.config.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from streams.health import Progress
+    from streams.query.health import Progress
 
 TIMEOUT_S = 5.0
 
@@ -30,7 +30,7 @@ def health() -> None:
 @click.pass_context
 def health_worker(ctx: click.Context) -> None:
     """Whether the worker on this host leaves signs of life, and writes while records wait."""
-    from streams.health import ill
+    from streams.query.health import ill
 
     settings = load_settings(ctx.obj)
     found = asyncio.run(_progress(settings))
@@ -63,7 +63,7 @@ def _tell(problem: str | None) -> None:
 
 
 async def _progress(settings: Settings) -> "list[Progress]":
-    from streams.health import Progress
+    from streams.query.health import Progress
     from streams.store.reader import StateReader
     from streams.store.redis import connected
 

@@ -12,7 +12,7 @@ import click
 from streams.config.settings import load_settings
 
 if TYPE_CHECKING:
-    from streams.operations import Partitions, Standing
+    from streams.query.partitions import Partitions, Standing
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def partitions_move(ctx: click.Context, partition: int, to: int, reason: str, ye
 
 
 def _with_partitions(ctx: click.Context, call: "Callable[[Partitions], Awaitable[T]]") -> T:
-    from streams.operations import Partitions
+    from streams.query.partitions import Partitions
     from streams.store.redis import connected
 
     settings = load_settings(ctx.obj)
@@ -90,7 +90,7 @@ def _with_partitions(ctx: click.Context, call: "Callable[[Partitions], Awaitable
 
 
 def _give(ctx: click.Context, partition: int, kind: str, to: int | None, reason: str) -> None:
-    from streams.operations import new_order
+    from streams.query.partitions import new_order
 
     order = new_order(kind, to, reason)
     try:
@@ -118,7 +118,7 @@ def _halt(standing: "Standing") -> str:
 
 
 def _print_table(found: "Sequence[Standing]") -> None:
-    from streams.report import rfc3339_ms
+    from streams.query.report import rfc3339_ms
 
     rows = [
         (

@@ -110,7 +110,7 @@ def _option(name: str) -> str:
 
 
 def _order(ctx: click.Context, url: str | None, kind: str, options: dict[str, Any]) -> None:
-    from streams.operations import who
+    from streams.query.partitions import who
     from streams.sources.orders import described, new_order
     from streams.sources.profile import Profile
     from streams.sources.scenarios import TimelineError
@@ -178,7 +178,7 @@ def scenario_list(ctx: click.Context, url: str | None) -> None:
 @click.pass_context
 def scenario_stop(ctx: click.Context, order_id: str | None, every: bool, url: str | None) -> None:
     """End a scenario; without ID the one that is on."""
-    from streams.operations import OperationError
+    from streams.query.partitions import OperationError
 
     if order_id is not None and every:
         raise click.UsageError("give an ID or --all, not both")
@@ -258,7 +258,7 @@ def _obeyed(reading: "Reading") -> set[str]:
 
 
 def _when(scenario: "Scenario", now_ms: int) -> str:
-    from streams.report import rfc3339_ms
+    from streams.query.report import rfc3339_ms
 
     begins = f"from {rfc3339_ms(scenario.start_ms)} " if scenario.start_ms > now_ms else ""
     return f"{begins}until {rfc3339_ms(scenario.end_ms)}"

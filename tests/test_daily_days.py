@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporters.daily.days import by_hour, can_be_cut, day_at, day_of, days_until, read_date
 from exporters.daily.facts import METRICS
-from streams.report import Question, make_report
+from streams.query.report import Question, make_report
 from streams.state.histogram import ERROR_RATIO
 from tests.daily_state import DAY_S, HOUR_S, at, recount, some_traffic
 from tests.daily_state import day_of as on

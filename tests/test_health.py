@@ -1,6 +1,6 @@
 """When a worker is well: its own signs of life, and checkpoints while records wait."""
 
-from streams.health import STALLED_S, Progress, ill
+from streams.query.health import STALLED_S, Progress, ill
 from streams.store.reader import LifeSign
 
 NOW_S = 1_000_000.0

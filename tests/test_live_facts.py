@@ -12,7 +12,7 @@ from exporters.board.page import tiles
 from exporters.collector import Collector
 from exporters.directory import Customer
 from streams.events.decoder import ELIGIBLE
-from streams.report import Question, make_report
+from streams.query.report import Question, make_report
 from streams.store.redis import connect
 from tests.exporter_state import NOW_S, StateWriter, event, some_events, token_of
 

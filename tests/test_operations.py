@@ -13,7 +13,7 @@ from click.testing import Result
 
 from streams import cli_partitions
 from streams.config.settings import Settings
-from streams.operations import OperationError, Partitions, Standing, check, new_order
+from streams.query.partitions import OperationError, Partitions, Standing, check, new_order
 from streams.store.contract import Order
 from streams.store.redis import RedisStore, connect, order_key
 from streams.worker.admission import Why

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from streams.report import Question, Range, ReportError, build, settle
-from streams.report_schema import json_schema
+from streams.query.report import Question, Range, ReportError, build, settle
+from streams.query.report_schema import json_schema
 from streams.state.slices import Tally
 from streams.store.reader import View
 from tests.oracle import named, recount

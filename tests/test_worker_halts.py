@@ -17,7 +17,7 @@ from aiokafka.protocol.produce import ProduceRequest
 
 from streams.config.settings import Settings
 from streams.kafka.producer import partition_of
-from streams.operations import new_order
+from streams.query.partitions import new_order
 from streams.store.redis import connect as connected
 from streams.store.redis import leave_order, pulse_key
 from tests.answers import seconds

@@ -19,7 +19,7 @@ from streams.config.settings import Kafka, Redis, Settings, Worker
 from streams.embedded import environment
 from streams.kafka.producer import EventProducer
 from streams.kafka.topics import create_topics
-from streams.report import Question, make_report
+from streams.query.report import Question, make_report
 from streams.store.redis import connect, partition_key, pulse_key
 from tests.servers import Broker, partitions_of, wait_until
 

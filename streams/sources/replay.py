@@ -19,7 +19,7 @@ from tqdm import tqdm
 from streams.config.settings import Settings
 from streams.kafka.producer import EventProducer
 from streams.local import LocalStack
-from streams.report import Question, make_report
+from streams.query.report import Question, make_report
 from streams.sources.mapping import Mapping, Row, RowError, read_rows
 from streams.state.measures import outcomes, probe_outcomes
 from streams.store.reader import StateReader

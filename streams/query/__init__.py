@@ -1,0 +1,1 @@
+"""Questions to the stored state: reports, partitions, readiness."""
