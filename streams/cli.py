@@ -45,9 +45,9 @@ def _is_told(error: Exception) -> bool:
     from streams.kafka.topics import ServerError
     from streams.query.partitions import OperationError
     from streams.query.report import ReportError
+    from streams.simulator.scenarios import TimelineError
     from streams.sources.mapping import MappingError, UnreadableFile
     from streams.sources.replay import ReplayError
-    from streams.sources.scenarios import TimelineError
     from streams.store.contract import StoreError
 
     return isinstance(
@@ -284,8 +284,8 @@ def _listed(counts: dict[str, int]) -> str:
 @click.pass_context
 def produce(ctx: click.Context, file: Path) -> None:
     """Send version-1 events, one JSON object a line, to Kafka as they are. `-`: standard input."""
-    from streams.sources.live import open_events
-    from streams.sources.live import produce as send
+    from streams.simulator.runner import open_events
+    from streams.simulator.runner import produce as send
 
     try:
         with open_events(file) as source:
@@ -316,10 +316,10 @@ def simulate(
     past_s: int,
 ) -> None:
     """Send simulated traffic that looks real, with faults on request (see `scenario`)."""
-    from streams.sources.live import simulate as send
-    from streams.sources.live import simulate_past
-    from streams.sources.simulate import NOTHING_PLANNED
-    from streams.sources.timeline import load_timeline
+    from streams.simulator.generator import NOTHING_PLANNED
+    from streams.simulator.runner import simulate as send
+    from streams.simulator.runner import simulate_past
+    from streams.simulator.timeline import load_timeline
 
     if ending_now and (for_s is None or past_s):
         raise click.UsageError("--ending-now needs --for, and takes no --past")

@@ -16,8 +16,8 @@ from streams.config.settings import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
     from streams.running import RunningStack
-    from streams.sources.order_store import OrderStore, Reading
-    from streams.sources.scenarios import Scenario
+    from streams.simulator.scenario_store import OrderStore, Reading
+    from streams.simulator.scenarios import Scenario
 
 T = TypeVar("T")
 
@@ -45,13 +45,13 @@ class Kinds(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """See click."""
-        from streams.sources.scenarios import KINDS
+        from streams.simulator.scenarios import KINDS
 
         return [*super().list_commands(ctx), *KINDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """See click."""
-        from streams.sources.scenarios import KINDS
+        from streams.simulator.scenarios import KINDS
 
         if (own := super().get_command(ctx, cmd_name)) is not None:
             return own
@@ -111,10 +111,10 @@ def _option(name: str) -> str:
 
 def _order(ctx: click.Context, url: str | None, kind: str, options: dict[str, Any]) -> None:
     from streams.query.partitions import who
-    from streams.sources.orders import described, new_order
-    from streams.sources.profile import Profile
-    from streams.sources.scenarios import TimelineError
-    from streams.sources.timeline import Timeline
+    from streams.simulator.profile import Profile
+    from streams.simulator.scenario_requests import described, new_order
+    from streams.simulator.scenarios import TimelineError
+    from streams.simulator.timeline import Timeline
 
     where = {field: options.pop(name) for name, field in FILTERS.items() if name in options}
     entry = {"kind": kind, "start": options.pop("in_"), "duration": options.pop("for_")}
@@ -150,7 +150,7 @@ def _order(ctx: click.Context, url: str | None, kind: str, options: dict[str, An
 @click.pass_context
 def scenario_list(ctx: click.Context, url: str | None) -> None:
     """Show which ordered scenarios are on or will be, and until when."""
-    from streams.sources.orders import described
+    from streams.simulator.scenario_requests import described
 
     async def show(store: "OrderStore") -> None:
         now = await store.read()
@@ -230,7 +230,7 @@ def _simulators(ctx: click.Context, url: str | None) -> "tuple[Settings, Running
 
 
 def _with_store(settings: Settings, call: "Callable[[OrderStore], Awaitable[T]]") -> T:
-    from streams.sources.order_store import OrderStore
+    from streams.simulator.scenario_store import OrderStore
     from streams.store.redis import connected
 
     async def ask() -> T:

@@ -59,7 +59,7 @@ PORT_ATTEMPTS = 3
 SESSION_TIMEOUT_S, HEARTBEAT_INTERVAL_S = 2.0, 0.333
 
 # Who the simulated customers are, what they pay, and what they are promised.
-SIMULATED = Path(__file__).parent / "sources" / "simulated"
+SIMULATED = Path(__file__).parent / "simulator" / "simulated"
 SIMULATED_COMPANY = {
     "customer_directory": SIMULATED / "customers.yaml",
     "policies": ("default", str(SIMULATED / "contracts.yaml")),

@@ -12,9 +12,9 @@ import pytest
 
 from streams.config.settings import Kafka, Settings
 from streams.kafka.producer import EventProducer
+from streams.simulator.generator import Traffic, load_timeline
+from streams.simulator.profile import Profile
 from streams.sources.mapping import Row, load_mapping, read_rows
-from streams.sources.profile import Profile
-from streams.sources.simulate import Traffic, load_timeline
 from tests.answers import FILES, assert_counts
 from tests.servers import Broker, RedisServer
 from tests.traces import TRACES, reference

@@ -19,7 +19,7 @@ from exporters.prices import (
     read_price_book,
 )
 from streams.config.settings import ConfigError
-from streams.sources.profile import Profile
+from streams.simulator.profile import Profile
 
 BOOK = read_price_book(
     """

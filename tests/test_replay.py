@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.sources.profile import Profile
-from streams.sources.simulate import Traffic
+from streams.simulator.generator import Traffic
+from streams.simulator.profile import Profile
 from tests.answers import Answer, assert_latency, by, seconds, steps
 from tests.servers import Broker, RedisServer
 from tests.worker_process import (

@@ -24,11 +24,11 @@ from streams import cli_scenario
 from streams.config.settings import Redis, Settings
 from streams.embedded import TEMP_MARK, TEMP_PREFIX, environment
 from streams.running import RunningStack, leave_note, running_stacks
-from streams.sources.order_store import GRACE_MS, OrderStore, Simulator
-from streams.sources.orders import Follower, ScenarioOrder, new_order
-from streams.sources.profile import Profile
-from streams.sources.scenarios import KINDS, TimelineError
-from streams.sources.simulate import Record, Traffic
+from streams.simulator.generator import Record, Traffic
+from streams.simulator.profile import Profile
+from streams.simulator.scenario_requests import Follower, ScenarioOrder, new_order
+from streams.simulator.scenario_store import GRACE_MS, OrderStore, Simulator
+from streams.simulator.scenarios import KINDS, TimelineError
 from streams.store.redis import connected
 from tests.servers import Broker, RedisServer, wait_until
 from tests.test_cli import assert_one_line, run

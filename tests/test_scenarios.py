@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from streams.events.decoder import Rules, decode
-from streams.sources.profile import Profile
-from streams.sources.scenarios import KINDS
-from streams.sources.simulate import (
+from streams.simulator.generator import (
     MALFORMATIONS,
     Timeline,
     TimelineError,
@@ -19,6 +17,8 @@ from streams.sources.simulate import (
     load_timeline,
     shipped_timelines,
 )
+from streams.simulator.profile import Profile
+from streams.simulator.scenarios import KINDS
 
 NOON = 1_773_230_400_000  # 2026-03-11T12:00:00Z
 SPAN_MS = 600_000

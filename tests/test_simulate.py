@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.events.decoder import Rules, decode
-from streams.sources.profile import Profile
-from streams.sources.simulate import Timeline, Traffic
-from streams.sources.traffic import Population
+from streams.simulator.generator import Timeline, Traffic
+from streams.simulator.profile import Profile
+from streams.simulator.traffic import Population
 
 DAY_MS = 86_400_000
 WEDNESDAY = 1_773_187_200_000  # 2026-03-11T00:00:00Z

@@ -1,6 +1,6 @@
 """Scenarios that are ordered while the traffic runs, and how a simulator follows them.
 
-Pure: no clock, no Redis; the list is in `streams.sources.order_store`. The list says what is to be
+Pure: no clock, no Redis; the list is in `streams.simulator.scenario_store`. The list says what is to be
 on: an order that is not on it any more is over. A simulator takes each order once, by its id, from
 its present time on, and leaves alone what it has sent:
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from streams.sources.scenarios import EPOCH, Scenario, TimelineError
-from streams.sources.timeline import Timeline
+from streams.simulator.scenarios import EPOCH, Scenario, TimelineError
+from streams.simulator.timeline import Timeline
 
 ID_BYTES = 3
 

@@ -23,8 +23,8 @@ import msgspec
 import numpy as np
 
 from streams.events.fields import MAX_LATENCY_MS, OUTCOMES
-from streams.sources.profile import Profile
-from streams.sources.scenarios import (
+from streams.simulator.profile import Profile
+from streams.simulator.scenarios import (
     OVERLOADED,
     RATE_LIMITED,
     SERVER_ERROR,
@@ -32,8 +32,8 @@ from streams.sources.scenarios import (
     Scenario,
     TimelineError,
 )
-from streams.sources.timeline import Timeline, load_timeline, shipped_timelines
-from streams.sources.traffic import (
+from streams.simulator.timeline import Timeline, load_timeline, shipped_timelines
+from streams.simulator.traffic import (
     DAY_MS,
     TIMEOUT_MS,
     TRANSIT_MAX_MS,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.events.fields import OUTCOMES
-from streams.sources.profile import Profile
+from streams.simulator.profile import Profile
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -15,8 +15,8 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from streams.config.settings import Settings
-from streams.sources.orders import ScenarioOrder
-from streams.sources.scenarios import TimelineError
+from streams.simulator.scenario_requests import ScenarioOrder
+from streams.simulator.scenarios import TimelineError
 from streams.store.contract import StoreError
 
 T = TypeVar("T")

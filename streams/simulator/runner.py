@@ -12,11 +12,11 @@ import msgspec
 
 from streams.config.settings import Settings
 from streams.kafka.producer import CHUNK_RECORDS, EventProducer
-from streams.sources.order_store import OrderStore, Simulator
-from streams.sources.orders import Follower, ScenarioOrder
-from streams.sources.profile import Profile
-from streams.sources.simulate import NOTHING_PLANNED, Traffic
-from streams.sources.timeline import Timeline
+from streams.simulator.generator import NOTHING_PLANNED, Traffic
+from streams.simulator.profile import Profile
+from streams.simulator.scenario_requests import Follower, ScenarioOrder
+from streams.simulator.scenario_store import OrderStore, Simulator
+from streams.simulator.timeline import Timeline
 from streams.store.contract import StoreError
 from streams.store.redis import connected
 

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from streams.events.fields import OUTCOMES
-from streams.sources.traffic import Bools, Floats, Requests
+from streams.simulator.traffic import Bools, Floats, Requests
 
 SUCCESS = OUTCOMES.index("success")
 SERVER_ERROR = OUTCOMES.index("server_error")
@@ -237,7 +237,7 @@ class Late(Scenario):
 
 
 class Malformed(Scenario):
-    """Records arrive broken: `share` of them, in the ways `streams.sources.simulate` lists."""
+    """Records arrive broken: `share` of them, in the ways `streams.simulator.generator` lists."""
 
     share: Share = 0.01
 

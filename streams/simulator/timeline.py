@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from streams.sources.scenarios import EPOCH, KINDS, Scenario, TimelineError, Where
+from streams.simulator.scenarios import EPOCH, KINDS, Scenario, TimelineError, Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Timeline:
 
 def shipped_timelines() -> list[str]:
     """Names that `load_timeline` takes beside paths."""
-    folder = resources.files("streams.sources") / "scenarios"
+    folder = resources.files("streams.simulator") / "scenarios"
     return sorted(
         entry.name.removesuffix(".yaml")
         for entry in folder.iterdir()
@@ -113,7 +113,7 @@ def load_timeline(path_or_name: str | Path) -> Timeline:
     """
     source = str(path_or_name)
     if source in shipped_timelines():
-        text = (resources.files("streams.sources") / "scenarios" / f"{source}.yaml").read_text()
+        text = (resources.files("streams.simulator") / "scenarios" / f"{source}.yaml").read_text()
     else:
         try:
             text = Path(source).read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Simulated traffic that looks real, and the faults that can be switched on in it."""
