@@ -12,11 +12,11 @@ from alerts.backtest_episodes import Episode, Timeline
 from alerts.backtest_events import Recording
 from alerts.backtest_gauges import STEP_S, Gauges, Judged
 from alerts.backtest_promql import Expression, Samples, Vector, parse
-from alerts.loading import PolicyError
 from alerts.pipeline_rules import builtin_groups
-from alerts.policy import LatencyNow, Policy
 from alerts.rules import policy_groups
 from alerts.rules_model import EVERY_S, Alert, Links
+from slo.policy.loading import PolicyError
+from slo.policy.policy import LatencyNow, Policy
 from streams.config.settings import Settings, Worker
 from streams.state.slices import LATENCIES, Tally, Thresholds
 

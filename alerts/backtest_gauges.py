@@ -16,7 +16,6 @@ from alerts.backtest_promql import Key, Samples, key_of
 from alerts.ledger import DAY, Ledger, Pair
 from alerts.ledger_counts import Selection
 from alerts.maintenance import causes
-from alerts.policy import Policy, Promise
 from alerts.rules_model import Read
 from alerts.uptime import Standing, standing
 from alerts.uptime_report import Found
@@ -27,6 +26,7 @@ from exporters.exposition import Page
 from exporters.samples import add_customers, add_window
 from exporters.spec import Spec
 from exporters.windows_cache import CUSTOMER, Change, Digest, PartKey, Scope, Sums, Window, digest
+from slo.policy.policy import Policy, Promise
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.registry import Registry
 from streams.state.slices import LEVELS, SliceId, Tally

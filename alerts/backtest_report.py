@@ -13,14 +13,14 @@ from alerts.backtest import Backtest, Watched
 from alerts.backtest_episodes import Episode
 from alerts.backtest_gauges import Judged
 from alerts.ledger import DAY
-from alerts.policy import Policy
-from alerts.rules_burn import period_s
 from alerts.rules_model import seconds_text
-from alerts.scope import CalendarMonth
 from alerts.uptime import Stretch, judged, period_of
 from alerts.uptime_report import exact, instant
-from alerts.values import percent_text
 from alerts.verdicts import Attainment, burn_rate, credit_share, credits_due
+from slo.policy.burn_rates import period_s
+from slo.policy.policy import Policy
+from slo.policy.scope import CalendarMonth
+from slo.policy.units import percent_text
 
 _OWN_LABELS = ("window", "credit")  # tell rules of one objective apart
 

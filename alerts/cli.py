@@ -12,9 +12,9 @@ import yaml
 from alerts.cli_backtest import backtest
 from alerts.cli_rules import rules
 from alerts.cli_uptime import maintenance, sla
-from alerts.loading import PolicyError, load_policies, read_policy, read_text, read_yaml
 from alerts.openslo import from_openslo
-from alerts.policy import Policy
+from slo.policy.loading import PolicyError, load_policies, read_policy, read_text, read_yaml
+from slo.policy.policy import Policy
 from streams.config.settings import load_settings
 
 

@@ -9,10 +9,10 @@ from typing import get_args
 
 import click
 
-from alerts.loading import load_policies
 from alerts.rules import Format, build, unread
 from alerts.rules_model import Links
 from exporters.collector import window_plan
+from slo.policy.loading import load_policies
 from streams.config.settings import load_settings
 
 _DEFAULT = Links()

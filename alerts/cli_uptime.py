@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from alerts.ledger_store import LedgerStore
-from alerts.loading import PolicyError, load_policies
 from alerts.maintenance import Maintenance
 from alerts.uptime_report import credits, instant, lines, report
-from alerts.values import instant_s
+from slo.policy.loading import PolicyError, load_policies
+from slo.policy.units import instant_s
 from streams.config.settings import ConfigError, Settings, load_settings
 from streams.store.redis import connected
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from pydantic import BaseModel
 
-from alerts.indicators import LatencyIndicator, RequestIndicator
 from alerts.ledger import Pair
-from alerts.policy import Policy, Promise
-from alerts.scope import Dimension, Exclusion, Where
 from exporters.windows_cache import measured_within
+from slo.policy.indicators import LatencyIndicator, RequestIndicator
+from slo.policy.policy import Policy, Promise
+from slo.policy.scope import Dimension, Exclusion, Where
 from streams.events.decoder import OUTCOMES
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.registry import CubeKey, SeriesKey

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from alerts.policy import Policy, Promise
 from alerts.verdicts import Attainment
+from slo.policy.policy import Policy, Promise
 
 SEAL_AFTER_S = 86_400  # a period is closed this long after its end, when late events are in
 LONGEST_S = 31 * 86_400

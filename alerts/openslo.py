@@ -17,7 +17,6 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from alerts.values import latency_text, percent_text
 from exporters.catalogue import (
     MEASURED_TOTAL,
     REQUESTS_TOTAL,
@@ -26,6 +25,7 @@ from exporters.catalogue import (
     WINDOW_QUANTILES,
     WITHIN_TARGET_TOTAL,
 )
+from slo.policy.units import latency_text, percent_text
 from streams.events.fields import OUTCOMES
 from streams.state.windows import ROLLING_S
 

@@ -9,9 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from alerts.indicators import CacheHitRatio, TokenVolumeDrop
-from alerts.loading import PolicyError
-from alerts.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
 from alerts.rules_model import (
     KEEP_FIRING_S,
     Alert,
@@ -26,8 +23,11 @@ from alerts.rules_model import (
     whom,
 )
 from alerts.rules_promises import objective_labels
-from alerts.values import latency_text, percent_text
 from exporters import catalogue
+from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
+from slo.policy.loading import PolicyError
+from slo.policy.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
+from slo.policy.units import latency_text, percent_text
 from streams.state.windows import ROLLING_S
 
 # The window that tells whether a longer one still describes the present. An empty one has no value,

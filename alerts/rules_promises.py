@@ -7,11 +7,7 @@ outage of the pipeline and with an empty Prometheus.
 from collections.abc import Iterator
 from fractions import Fraction
 
-from alerts.indicators import LatencyRatio, RequestRatio
-from alerts.policy import Policy, Promise
-from alerts.rules_burn import BurnLevel, burn_levels
 from alerts.rules_model import KEEP_FIRING_S, Alert, any_of, dashboard, newest, number, whom
-from alerts.values import percent_text
 from exporters.catalogue_objectives import (
     ATTAINMENT,
     BUDGET_LEFT,
@@ -21,6 +17,10 @@ from exporters.catalogue_objectives import (
     ELIGIBLE,
 )
 from exporters.spec import Spec
+from slo.policy.burn_rates import BurnLevel, burn_levels
+from slo.policy.indicators import LatencyRatio, RequestRatio
+from slo.policy.policy import Policy, Promise
+from slo.policy.units import percent_text
 
 # Of these an error budget is requests; of the other kinds it is minutes or slices.
 _COUNT_REQUESTS = (RequestRatio, LatencyRatio)

@@ -6,11 +6,11 @@ times error budget. Where an objective is judged by a label (`per`), that label 
 
 from typing import Any
 
-from alerts.policy import Policy, Promise
-from alerts.rules_burn import BURN_WINDOWS_S, period_s
 from alerts.rules_model import number
 from alerts.rules_promises import of_objective
 from exporters.catalogue_objectives import ATTAINMENT, BUDGET_LEFT, BURN_RATE
+from slo.policy.burn_rates import BURN_WINDOWS_S, period_s
+from slo.policy.policy import Policy, Promise
 
 _EVERY = "30s"
 _DAY_S = 86_400

@@ -12,7 +12,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from alerts.indicators import (
+from alerts.ledger import BLOCK, DAY, Bools, Ledger, Seen, Span
+from alerts.verdicts import Attainment, Verdict, budget_left, burn_rate
+from slo.policy.indicators import (
     LatencyRatio,
     MinuteVerdicts,
     RequestRatio,
@@ -20,10 +22,8 @@ from alerts.indicators import (
     SliceRatioMean,
     SliceSpeed,
 )
-from alerts.ledger import BLOCK, DAY, Bools, Ledger, Seen, Span
-from alerts.policy import Promise
-from alerts.scope import CalendarMonth, Period
-from alerts.verdicts import Attainment, Verdict, budget_left, burn_rate
+from slo.policy.policy import Promise
+from slo.policy.scope import CalendarMonth, Period
 from streams.state.tables import Ints
 
 BURN_MINUTES = {"5m": 5, "30m": 30, "1h": 60, "2h": 120, "6h": 360, "1d": 1_440, "3d": 4_320}

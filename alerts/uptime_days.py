@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from alerts.ledger import DAY, Ledger
-from alerts.policy import Promise
 from alerts.uptime import Stretch, judged
 from alerts.verdicts import Attainment
+from slo.policy.policy import Promise
 
 
 @dataclass(frozen=True, slots=True)

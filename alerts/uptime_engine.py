@@ -14,10 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import redis.asyncio as aioredis
 
-from alerts.indicators import (
-    LatencyRatio,
-    RequestRatio,
-)
 from alerts.ledger import DAY, Ledger, Pair
 from alerts.ledger_counts import Selection
 from alerts.ledger_store import LedgerStore, Reach
@@ -27,12 +23,13 @@ from alerts.maintenance import (
     adjustment,
     closing_of,
 )
-from alerts.policy import Policy, Promise
 from alerts.uptime import closed_before, judged, standing
 from alerts.uptime_days import DayUptime, by_day
 from alerts.uptime_kept import Kept, days_kept
 from alerts.uptime_report import Found
 from alerts.uptime_slices import added, floors_s, known_from, seen_until_s
+from slo.policy.indicators import LatencyRatio, RequestRatio
+from slo.policy.policy import Policy, Promise
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS, SliceId
 from streams.store.contract import StoreError

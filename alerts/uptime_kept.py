@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from alerts.indicators import MinuteVerdicts, SlicePercentile, SliceSpeed
 from alerts.ledger import DAY, Ledger
 from alerts.ledger_counts import Selection
 from alerts.ledger_store import Head, Reach
 from alerts.maintenance import Adjustment, Cause, Closing, Maintenance, causes
-from alerts.policy import Policy, Promise
-from alerts.scope import CalendarMonth
 from alerts.uptime import Standing, Stretch, packed, verdicts_of
 from alerts.uptime_days import DayCache
+from slo.policy.indicators import MinuteVerdicts, SlicePercentile, SliceSpeed
+from slo.policy.policy import Policy, Promise
+from slo.policy.scope import CalendarMonth
 
 
 @dataclass(slots=True)

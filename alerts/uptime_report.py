@@ -11,10 +11,10 @@ from fractions import Fraction
 from typing import Any
 
 from alerts.maintenance import Adjustment, Closing
-from alerts.policy import Policy, Promise
 from alerts.uptime import Standing
-from alerts.values import Money, percent_text
 from alerts.verdicts import Attainment, credit_share, credits_due
+from slo.policy.policy import Policy, Promise
+from slo.policy.units import Money, percent_text
 
 Key = tuple[str, str, str]  # policy, objective, name
 

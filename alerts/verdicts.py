@@ -17,7 +17,7 @@ from itertools import groupby
 from math import floor
 from typing import NamedTuple
 
-from alerts.indicators import (
+from slo.policy.indicators import (
     LatencyRatio,
     MinuteVerdicts,
     RequestRatio,
@@ -26,9 +26,9 @@ from alerts.indicators import (
     SliceSpeed,
     Unknown,
 )
-from alerts.policy import Policy
-from alerts.sla import Sla
-from alerts.values import Money
+from slo.policy.policy import Policy
+from slo.policy.sla import Sla
+from slo.policy.units import Money
 
 
 class Requests(NamedTuple):

@@ -8,9 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from alerts import schema as policy_schema
 from exporters import catalogue
 from exporters.daily import json_text as daily_json
+from slo.policy import schema as policy_schema
 from streams.config import settings as config
 from streams.events import schema as event_schema
 from streams.query import report_schema

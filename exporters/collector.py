@@ -11,8 +11,6 @@ from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
-from alerts.loading import load_policies
-from alerts.targets import targets_of
 from alerts.uptime_report import Found
 from exporters import catalogue, catalogue_health, health, samples
 from exporters.board.facts import LiveFacts
@@ -40,6 +38,8 @@ from exporters.windows_cache import (
     Window,
     digest,
 )
+from slo.policy.loading import load_policies
+from slo.policy.targets import targets_of
 from streams.config.settings import Settings
 from streams.state.coverage import Coverage
 from streams.state.limits import thresholds_of

@@ -28,8 +28,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from alerts.loading import findings, read_document, read_text
-from alerts.targets import Targets
+from slo.policy.loading import findings, read_document, read_text
+from slo.policy.targets import Targets
 from streams.config.settings import ConfigError
 
 BEST_IN_CLASS = "best in class"

@@ -12,8 +12,6 @@ from typing import Any
 import click
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from alerts.loading import load_policies
-from alerts.policy import Policy
 from grafana.boards.cache import cache
 from grafana.boards.daily import daily
 from grafana.boards.live import live
@@ -21,6 +19,8 @@ from grafana.boards.pipeline import pipeline
 from grafana.boards.sla import sla
 from grafana.boards.tokens import tokens
 from grafana.thresholds import limits_of
+from slo.policy.loading import load_policies
+from slo.policy.policy import Policy
 from streams.config.settings import ConfigError
 
 HERE = Path(__file__).resolve().parent / "dashboards"

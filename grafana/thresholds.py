@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.models.dashboard import Threshold
 
-from alerts.indicators import TokenVolumeDrop
-from alerts.policy import Policy, Promise, ShareNow
-from alerts.rules_burn import burn_levels
-from alerts.scope import Scope
-from alerts.targets import Targets, targets_of
+from slo.policy.burn_rates import burn_levels
+from slo.policy.indicators import TokenVolumeDrop
+from slo.policy.policy import Policy, Promise, ShareNow
+from slo.policy.scope import Scope
+from slo.policy.targets import Targets, targets_of
 
 GOOD, WARNING, BAD, BEST, PLAIN = "green", "orange", "red", "blue", "text"
 

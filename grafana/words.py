@@ -3,11 +3,11 @@
 Pure. Expressions by scope and window, with the words that go with them.
 """
 
-from alerts.targets import band_text
 from exporters import catalogue, catalogue_objectives
 from exporters.spec import Spec
 from grafana.queries import Chosen, Match, added, newest, window
 from grafana.thresholds import Limits
+from slo.policy.targets import band_text
 
 DIMENSIONS = ("model", "region", "channel")
 CHOSEN = {name: Chosen(name) for name in DIMENSIONS}

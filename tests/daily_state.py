@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from alerts.loading import load_policies
 from exporters.daily.facts import DailyFacts, Day
 from exporters.daily.keeper import DailyKeeper
 from exporters.directory import Customer
+from slo.policy.loading import load_policies
 from streams.events.decoder import ELIGIBLE
 from streams.store.redis import connect
 from tests.exporter_state import StateWriter, event, settings_for

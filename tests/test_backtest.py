@@ -25,9 +25,9 @@ from alerts.backtest_events import Recording, read_file
 from alerts.backtest_gauges import Gauges
 from alerts.backtest_promql import key_of, parse
 from alerts.backtest_report import lines, report
-from alerts.loading import as_policy, load_policies, shipped
-from alerts.policy import Policy
 from alerts.rules import build
+from slo.policy.loading import as_policy, load_policies, shipped
+from slo.policy.policy import Policy
 from streams.cli import main
 from streams.config.settings import Settings
 from streams.kafka.producer import EventProducer

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from alerts.loading import load_policies
-from alerts.targets import targets_of
 from exporters.daily.counts import Counts
 from exporters.daily.facts import BoardTargets, Day, Value
 from exporters.daily.trends import base_of, trends
 from exporters.daily.values import board_targets, latency_mark, values_of
+from slo.policy.loading import load_policies
+from slo.policy.targets import targets_of
 
 NONE = BoardTargets(None, None, None, None, None)
 TARGETS = board_targets(targets_of(load_policies(["default"])))

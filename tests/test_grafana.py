@@ -16,13 +16,13 @@ import yaml
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from alerts.loading import load_policies, shipped
 from alerts.pipeline_rules import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
-from alerts.policy import LatencyNow
 from alerts.rules import build
 from exporters.catalogue import SPECS
 from exporters.collector import window_plan
 from grafana.generate import documents, encoded
+from slo.policy.loading import load_policies, shipped
+from slo.policy.policy import LatencyNow
 from streams.config.settings import Settings
 from tests.grafana_boards import (
     BOARDS,
@@ -39,7 +39,7 @@ from tests.grafana_boards import (
 from tests.rule_cases import alerts_in
 
 PROMTOOL = shutil.which("promtool")
-POLICY = yaml.safe_load((ROOT / "alerts/policies/default.yaml").read_text())
+POLICY = yaml.safe_load((ROOT / "slo/policies/default.yaml").read_text())
 OBJECTIVES = {one["name"]: one for one in POLICY["objectives"]}
 BY_UID = {board["uid"]: board for board in BOARDS.values()}
 # Series that Prometheus itself makes.

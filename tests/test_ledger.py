@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from alerts.ledger import BLOCK, DAY, Ledger, Seen
 from alerts.ledger_counts import Selection
 from alerts.ledger_store import LedgerStore
-from alerts.loading import as_policy
 from alerts.maintenance import Closing
+from slo.policy.loading import as_policy
 from streams.store.contract import StoreError
 from streams.store.redis import connect
 

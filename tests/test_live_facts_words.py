@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.loading import load_policies
 from alerts.pipeline_rules import builtin_groups
 from alerts.rules import policy_groups
 from exporters.board import text, words
@@ -18,6 +17,7 @@ from exporters.board.concentration import SeriesPlaces, Split, concentrated
 from exporters.board.history import History
 from exporters.board.measured import Measured
 from exporters.board.places import Limits, availability_state
+from slo.policy.loading import load_policies
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,9 +8,9 @@ from fractions import Fraction
 import pytest
 from click.testing import CliRunner
 
-from alerts.loading import as_policy
 from alerts.maintenance import Closing, Maintenance, adjustment, causes
 from alerts.verdicts import Attainment
+from slo.policy.loading import as_policy
 from streams.cli import main
 from streams.config.settings import ENV_PREFIX
 from tests.exporter_state import SECRET, event, settings_for, write_state

@@ -17,8 +17,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from alerts.indicators import KINDS
-from alerts.loading import (
+from slo.policy.indicators import KINDS
+from slo.policy.loading import (
     PolicyError,
     as_policy,
     load_policies,
@@ -27,9 +27,9 @@ from alerts.loading import (
     read_yaml,
     shipped,
 )
-from alerts.policy import LatencyNow, Policy, Promise, ShareNow
-from alerts.schema import json_schema
-from alerts.values import Money, latency_text, latency_us, percent, percent_text
+from slo.policy.policy import LatencyNow, Policy, Promise, ShareNow
+from slo.policy.schema import json_schema
+from slo.policy.units import Money, latency_text, latency_us, percent, percent_text
 from tests.test_layering import CLOCKS, PURE, SHELLS, imports
 
 HERE = Path(__file__).parent

@@ -9,8 +9,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from alerts.cli import policy
-from alerts.loading import as_policy, read_policy, read_yaml, shipped
 from alerts.openslo import Imported, from_openslo
+from slo.policy.loading import as_policy, read_policy, read_yaml, shipped
 from streams.cli import OneLineErrors
 
 HERE = Path(__file__).parent

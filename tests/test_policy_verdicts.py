@@ -9,17 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.indicators import (
-    LatencyRatio,
-    MinuteVerdicts,
-    RequestRatio,
-    SlicePercentile,
-    SliceRatioMean,
-    SliceSpeed,
-)
-from alerts.loading import as_policy, load_policy
-from alerts.policy import Policy
-from alerts.values import Money
 from alerts.verdicts import (
     Attainment,
     Latencies,
@@ -38,6 +27,17 @@ from alerts.verdicts import (
     slice_verdict,
     uptime,
 )
+from slo.policy.indicators import (
+    LatencyRatio,
+    MinuteVerdicts,
+    RequestRatio,
+    SlicePercentile,
+    SliceRatioMean,
+    SliceSpeed,
+)
+from slo.policy.loading import as_policy, load_policy
+from slo.policy.policy import Policy
+from slo.policy.units import Money
 
 UP, DOWN, UNKNOWN, EXCLUDED = Verdict.UP, Verdict.DOWN, Verdict.UNKNOWN, Verdict.EXCLUDED
 SLICES_OF_A_MONTH = 30 * 24 * 12

@@ -8,9 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.loading import load_policies
-from alerts.policy import Band
-from alerts.targets import Targets, targets_of
 from exporters.prices import (
     CacheTokens,
     cache_dollars,
@@ -18,6 +15,9 @@ from exporters.prices import (
     load_price_book,
     read_price_book,
 )
+from slo.policy.loading import load_policies
+from slo.policy.policy import Band
+from slo.policy.targets import Targets, targets_of
 from streams.config.settings import ConfigError
 from streams.simulator.profile import Profile
 

@@ -12,12 +12,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.loading import PolicyError, load_policies, load_policy, read_policy, shipped
 from alerts.rules import FORMATS, build, unread
-from alerts.rules_burn import burn_levels
 from alerts.rules_model import number
 from exporters.catalogue import SPECS
 from exporters.collector import window_plan
+from slo.policy.burn_rates import burn_levels
+from slo.policy.loading import PolicyError, load_policies, load_policy, read_policy, shipped
 from streams.cli import main
 from streams.config.settings import Settings
 from tests.rule_cases import ALWAYS, CASES, alerts_in, isolated, unit_tests

@@ -15,11 +15,11 @@ import pytest
 import yaml
 from click import Command, Context, Group
 
-from alerts.loading import load_policies, shipped
 from alerts.rules import build
 from alerts.uptime import BURN_MINUTES
 from exporters.catalogue import SPECS
 from exporters.collector import window_plan
+from slo.policy.loading import load_policies, shipped
 from streams.cli import main
 from streams.config.settings import Settings
 from streams.worker.admission import Why

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 from alerts import verdicts
 from alerts.ledger import DAY, Ledger
-from alerts.loading import as_policy, load_policy
-from alerts.policy import Promise
 from alerts.uptime import (
     closed_before,
     judged,
@@ -23,8 +21,10 @@ from alerts.uptime import (
     unpacked,
     verdicts_of,
 )
-from alerts.values import Money, money
 from alerts.verdicts import Attainment, Latencies, Requests, Verdict, credit
+from slo.policy.loading import as_policy, load_policy
+from slo.policy.policy import Promise
+from slo.policy.units import Money, money
 from tests.traces import TRACES, needs_traces, reference
 
 # 1 November 2026 is a Sunday; the month has 30 days.

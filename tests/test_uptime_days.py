@@ -7,10 +7,10 @@ from fractions import Fraction
 import pytest
 
 from alerts import uptime_days
-from alerts.indicators import MinuteVerdicts, RequestRatio
 from alerts.ledger import DAY, Ledger
-from alerts.loading import as_policy
 from alerts.uptime_days import DayCache, by_day
+from slo.policy.indicators import MinuteVerdicts, RequestRatio
+from slo.policy.loading import as_policy
 
 TODAY = int(datetime(2026, 11, 10, tzinfo=UTC).timestamp()) // 60 // DAY
 NOON_S = (TODAY * DAY + DAY // 2) * 60

@@ -12,13 +12,13 @@ import yaml
 
 from alerts.ledger import DAY
 from alerts.ledger_store import LedgerStore
-from alerts.loading import as_policy
 from alerts.maintenance import Maintenance
 from alerts.uptime import unpacked
 from alerts.uptime_engine import STORE_EVERY_S, Engine
 from alerts.uptime_report import Found
 from alerts.verdicts import Attainment, Verdict
 from exporters.directory import Customer
+from slo.policy.loading import as_policy
 from streams.events.decoder import ELIGIBLE
 from streams.state.registry import customer_hasher
 from streams.store.redis import connect

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from alerts.indicators import CacheHitRatio, TokenVolumeDrop
-from alerts.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
 from alerts.rules_levels import BETTER, FEWEST_EXPECTED, windows_read
 from alerts.rules_model import Selection
 from exporters.board.facts import State
 from exporters.board.measured import Measured
 from exporters.board.reading import Reading, can_answer
+from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
+from slo.policy.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
 from streams.state.windows import ROLLING_S
 
 PLACES = ("region", "model", "channel", "service_tier")  # scopes by which a drop is looked for

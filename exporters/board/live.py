@@ -6,8 +6,6 @@ All numbers are the sums of one window, as `tokenpulse report` gives them for th
 
 from collections.abc import Iterator, Sequence
 
-from alerts.policy import Policy
-from alerts.targets import targets_of
 from exporters.board import text, words
 from exporters.board.concentration import SeriesPlaces
 from exporters.board.facts import LiveFacts, Number, Severity, State, Trouble
@@ -20,6 +18,8 @@ from exporters.board.places import Limits, places
 from exporters.board.reading import Reading
 from exporters.board.standings import NameOf, objective_states, strips
 from exporters.board.troubles import OUTAGE_WINDOW, budget_troubles, level_troubles, outages
+from slo.policy.policy import Policy
+from slo.policy.targets import targets_of
 
 _URGENCY: dict[Severity, int] = {"page": 0, "ticket": 1, "info": 2}
 

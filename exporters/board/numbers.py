@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
-from alerts.indicators import TokenVolumeDrop
-from alerts.scope import Scope
-from alerts.targets import Targets
 from exporters.board.facts import Number, State
 from exporters.board.levels import Judged
 from exporters.board.minutes import Minute
 from exporters.board.places import Limits, availability_state, latency_state
 from exporters.board.reading import Reading
 from exporters.board.standings import RANK
+from slo.policy.indicators import TokenVolumeDrop
+from slo.policy.scope import Scope
+from slo.policy.targets import Targets
 
 WINDOW = "5m"
 _SPARK_AFTER_S = 30.0  # of a shorter stretch, what is still on its way is too large a part

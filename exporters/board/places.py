@@ -4,15 +4,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from alerts.indicators import RequestIndicator
-from alerts.policy import LatencyNow, Policy, Promise
-from alerts.rules_burn import BurnLevel, burn_levels
 from alerts.rules_levels import BETTER
 from alerts.rules_promises import FEWEST_FAILURES
-from alerts.scope import Scope
 from exporters.board.facts import Place, State
 from exporters.board.measured import Measured
 from exporters.board.standings import RANK
+from slo.policy.burn_rates import BurnLevel, burn_levels
+from slo.policy.indicators import RequestIndicator
+from slo.policy.policy import LatencyNow, Policy, Promise
+from slo.policy.scope import Scope
 from streams.state.registry import OTHER
 
 PLACES_MOST = 20
@@ -37,7 +37,7 @@ class Limits:
 
     @classmethod
     def of(cls, policies: Iterable[Policy]) -> "Limits":
-        """The strictest of the fleet's objectives, as `alerts.targets` has them."""
+        """The strictest of the fleet's objectives, as `slo.policy.targets` has them."""
         fleet = [one for policy in policies for one in policy.objectives if one.scope == Scope()]
         promises = [
             one

@@ -8,23 +8,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from alerts.indicators import (
+from alerts.ledger import DAY
+from alerts.rules_promises import FEWEST_FAILURES, FEWEST_REQUESTS
+from alerts.uptime_report import Found
+from exporters.board import text, words
+from exporters.board.facts import ObjectiveState, State, UptimeDay, UptimeStrip
+from exporters.board.levels import Judged
+from exporters.board.reading import Reading
+from slo.policy.burn_rates import BurnLevel, burn_levels
+from slo.policy.indicators import (
     CacheHitRatio,
     LatencyRatio,
     RequestIndicator,
     RequestRatio,
     ShareIndicator,
 )
-from alerts.ledger import DAY
-from alerts.policy import LatencyNow, Objective, Policy, Promise, ShareNow
-from alerts.rules_burn import BurnLevel, burn_levels
-from alerts.rules_promises import FEWEST_FAILURES, FEWEST_REQUESTS
-from alerts.scope import Scope
-from alerts.uptime_report import Found
-from exporters.board import text, words
-from exporters.board.facts import ObjectiveState, State, UptimeDay, UptimeStrip
-from exporters.board.levels import Judged
-from exporters.board.reading import Reading
+from slo.policy.policy import LatencyNow, Objective, Policy, Promise, ShareNow
+from slo.policy.scope import Scope
 
 RANK: dict[State, int] = {"breached": 0, "at_risk": 1, "unknown": 2, "ok": 3}
 STRIP_DAYS = 30

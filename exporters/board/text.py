@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 
-from alerts.values import latency_text, percent_text
+from slo.policy.units import latency_text, percent_text
 
 UNKNOWN = "unknown"
 GAP = "\u00a0"

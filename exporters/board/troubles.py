@@ -11,11 +11,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from alerts.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
 from alerts.pipeline_rules import FEWEST_REQUESTS, OUTAGE_BELOW
-from alerts.policy import LatencyNow, ShareNow
 from alerts.rules_promises import FEWEST_FAILURES
-from alerts.scope import Scope
 from alerts.uptime_report import Found
 from exporters.board import text, words
 from exporters.board.concentration import Concentration, SeriesPlaces, Split, concentrated
@@ -26,6 +23,9 @@ from exporters.board.places import Limits
 from exporters.board.reading import Reading
 from exporters.board.standings import NameOf, burning, level_value, mildest, scope_words
 from exporters.windows_cache import Sums
+from slo.policy.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
+from slo.policy.policy import LatencyNow, ShareNow
+from slo.policy.scope import Scope
 from streams.events.decoder import ELIGIBLE
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.tables import Ints

@@ -72,10 +72,10 @@ def daily(
 async def _work(
     settings: Settings, date: str | None, send: bool, again: bool
 ) -> "tuple[DailyFacts, list[Outcome]]":
-    from alerts.loading import load_policies
     from exporters.daily.delivery import deliver
     from exporters.daily.keeper import DailyError, DailyKeeper
     from exporters.directory import load_directory
+    from slo.policy.loading import load_policies
     from streams.store.redis import connected
 
     policies = load_policies(settings.exporter.policies)

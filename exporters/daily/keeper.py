@@ -12,8 +12,6 @@ from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
-from alerts.policy import Policy
-from alerts.targets import targets_of
 from exporters.daily import words
 from exporters.daily.causes import Traffic, named
 from exporters.daily.counts import Counts, Groups
@@ -41,6 +39,8 @@ from exporters.daily.words import with_names
 from exporters.directory import Customer
 from exporters.objectives import Customers
 from exporters.windows_cache import CUSTOMER
+from slo.policy.policy import Policy
+from slo.policy.targets import targets_of
 from streams.config.settings import Settings
 from streams.state.coverage import Coverage
 from streams.state.windows import extent

@@ -9,8 +9,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from alerts.uptime_report import Found, credits
-from alerts.values import Money
 from exporters.daily.facts import Risk
+from slo.policy.units import Money
 
 SEALED_MAX = 200
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from alerts.loading import load_policies
 from exporters.daily.facts import DailyFacts
 from exporters.daily.keeper import DailyError, DailyKeeper
 from exporters.directory import Customer
+from slo.policy.loading import load_policies
 from streams.config.security import redis_kwargs
 from streams.config.settings import Settings
 from streams.store.contract import StoreError

@@ -3,9 +3,9 @@
 Pure.
 """
 
-from alerts.targets import Targets
 from exporters.daily.counts import Counts, p95_s, samples
 from exporters.daily.facts import BoardTargets, Mark, Value, Values
+from slo.policy.targets import Targets
 
 BEST_BAND = "best in class"
 

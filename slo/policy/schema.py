@@ -6,7 +6,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from alerts.policy import Policy
+from slo.policy.policy import Policy
 
 
 class _AsWritten(GenerateJsonSchema):

@@ -8,8 +8,8 @@ matter, the short one (a twelfth) that it is still being spent, so the alert end
 from fractions import Fraction
 from typing import NamedTuple
 
-from alerts.policy import Promise
-from alerts.scope import RollingDays
+from slo.policy.policy import Promise
+from slo.policy.scope import RollingDays
 
 _HOUR_S = 3_600
 MONTH_S = 30 * 24 * _HOUR_S  # what a calendar month is taken for here

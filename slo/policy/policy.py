@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from alerts.indicators import (
+from slo.policy.indicators import (
     PROMISED,
     ROLLING,
     SHARES,
@@ -28,9 +28,9 @@ from alerts.indicators import (
     RollingPercentile,
     ShareIndicator,
 )
-from alerts.scope import CalendarMonth, Exclusion, Period, Scope
-from alerts.sla import Sla
-from alerts.values import (
+from slo.policy.scope import CalendarMonth, Exclusion, Period, Scope
+from slo.policy.sla import Sla
+from slo.policy.units import (
     Label,
     LatencyUs,
     Money,

@@ -8,10 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from alerts.indicators import CacheHitRatio, Latency, MinuteVerdicts, RequestRatio, SliceRatioMean
-from alerts.policy import Band, LatencyNow, Policy, Promise, ShareNow
-from alerts.scope import Scope
-from alerts.values import percent_text
+from slo.policy.indicators import (
+    CacheHitRatio,
+    Latency,
+    MinuteVerdicts,
+    RequestRatio,
+    SliceRatioMean,
+)
+from slo.policy.policy import Band, LatencyNow, Policy, Promise, ShareNow
+from slo.policy.scope import Scope
+from slo.policy.units import percent_text
 
 _AVAILABILITY = (RequestRatio, MinuteVerdicts, SliceRatioMean)
 

@@ -12,8 +12,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from alerts.values import Count, Flag, LatencyUs, Outcome, Percent, SpanS, WindowName
 from exporters.catalogue import EXPORTED_QUANTILES
+from slo.policy.units import Count, Flag, LatencyUs, Outcome, Percent, SpanS, WindowName
 from streams.events.fields import ELIGIBLE
 from streams.state.windows import ROLLING_S
 

@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from alerts.indicators import KINDS
-from alerts.policy import Policy
+from slo.policy.indicators import KINDS
+from slo.policy.policy import Policy
 from streams.config.settings import ConfigError
 
 MAX_BYTES = 1_000_000
@@ -115,7 +115,7 @@ def as_policy(document: dict[str, Any], origin: str) -> Policy:
 
 def shipped() -> dict[str, Traversable]:
     """The policies that come with the package, by name: `default` and the presets."""
-    folder = resources.files("alerts") / "policies"
+    folder = resources.files("slo") / "policies"
     entries = [*folder.iterdir(), *(folder / "presets").iterdir()]
     return {
         entry.name.removesuffix(".yaml"): entry

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from alerts.indicators import Part
-from alerts.values import Count, InstantS, Labels, Text
+from slo.policy.indicators import Part
+from slo.policy.units import Count, InstantS, Labels, Text
 
 Dimension = Literal["model", "region", "channel", "service_tier", "customer"]
 DIMENSIONS: tuple[Dimension, ...] = ("model", "region", "channel", "service_tier", "customer")

@@ -8,8 +8,8 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from alerts.indicators import Part
-from alerts.values import Amount, Count, Money, Name, OpenPercent, Percent, percent_text
+from slo.policy.indicators import Part
+from slo.policy.units import Amount, Count, Money, Name, OpenPercent, Percent, percent_text
 
 
 class CreditTier(Part):

@@ -1,0 +1,1 @@
+"""Policy files: objectives, scopes, indicators, targets and credits."""
