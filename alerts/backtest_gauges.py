@@ -13,19 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from alerts.backtest_promql import Key, Samples, key_of
-from alerts.ledger import DAY, Ledger, Pair
-from alerts.ledger_counts import Selection
-from alerts.maintenance import causes
 from alerts.rules_model import Read
-from alerts.uptime import Standing, standing
-from alerts.uptime_report import Found
-from alerts.verdicts import credit_share
 from exporters import catalogue_objectives as catalogue
 from exporters.catalogue import SCOPE_LABELS
 from exporters.exposition import Page
 from exporters.samples import add_customers, add_window
 from exporters.spec import Spec
 from exporters.windows_cache import CUSTOMER, Change, Digest, PartKey, Scope, Sums, Window, digest
+from slo.engine.attainment import Standing, standing
+from slo.engine.counting import Selection
+from slo.engine.ledger import DAY, Ledger, Pair
+from slo.engine.maintenance import causes
+from slo.engine.report import Found
+from slo.engine.verdicts import credit_share
 from slo.policy.policy import Policy, Promise
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.registry import Registry

@@ -12,11 +12,11 @@ from typing import Any
 from alerts.backtest import Backtest, Watched
 from alerts.backtest_episodes import Episode
 from alerts.backtest_gauges import Judged
-from alerts.ledger import DAY
 from alerts.rules_model import seconds_text
-from alerts.uptime import Stretch, judged, period_of
-from alerts.uptime_report import exact, instant
-from alerts.verdicts import Attainment, burn_rate, credit_share, credits_due
+from slo.engine.attainment import Stretch, judged, period_of
+from slo.engine.ledger import DAY
+from slo.engine.report import exact, instant
+from slo.engine.verdicts import Attainment, burn_rate, credit_share, credits_due
 from slo.policy.burn_rates import period_s
 from slo.policy.policy import Policy
 from slo.policy.scope import CalendarMonth

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from alerts.ledger_store import LedgerStore
-from alerts.maintenance import Maintenance
-from alerts.uptime_report import credits, instant, lines, report
+from slo.engine.ledger_store import LedgerStore
+from slo.engine.maintenance import Maintenance
+from slo.engine.report import credits, instant, lines, report
 from slo.policy.loading import PolicyError, load_policies
 from slo.policy.units import instant_s
 from streams.config.settings import ConfigError, Settings, load_settings

@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
-from alerts.uptime_report import Found
 from exporters import catalogue, catalogue_health, health, samples
 from exporters.board.facts import LiveFacts
 from exporters.board.live import LiveBoard, sums_needed
@@ -38,6 +37,7 @@ from exporters.windows_cache import (
     Window,
     digest,
 )
+from slo.engine.report import Found
 from slo.policy.loading import load_policies
 from slo.policy.targets import targets_of
 from streams.config.settings import Settings

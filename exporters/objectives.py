@@ -6,14 +6,14 @@ from fractions import Fraction
 
 import redis.asyncio as aioredis
 
-from alerts.uptime_days import DayUptime
-from alerts.uptime_engine import Engine
-from alerts.uptime_report import Found, Key, credits
-from alerts.verdicts import credit_share
 from exporters import catalogue_objectives as catalogue
 from exporters.directory import Customer
 from exporters.exposition import Page, joined, label_text
 from exporters.spec import Spec
+from slo.engine.daily import DayUptime
+from slo.engine.engine import Engine
+from slo.engine.report import Found, Key, credits
+from slo.engine.verdicts import credit_share
 from slo.policy.policy import Policy
 from slo.policy.units import Money
 from streams.config.settings import Settings

@@ -7,7 +7,6 @@ from dataclasses import asdict
 import pytest
 import yaml
 
-from alerts.uptime_report import credits
 from exporters.daily.counts import Counts
 from exporters.daily.facts import METRICS
 from exporters.daily.keeper import DailyError
@@ -15,6 +14,7 @@ from exporters.daily.segments import OTHERS, segments_of
 from exporters.daily.view import view_of
 from exporters.directory import Customer
 from exporters.objectives import Customers, engine_for
+from slo.engine.report import credits
 from slo.policy.loading import load_policies
 from streams.events.decoder import ELIGIBLE
 from streams.store.contract import StoreError

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.ledger import BLOCK, DAY, Ledger, Seen
-from alerts.ledger_counts import Selection
-from alerts.ledger_store import LedgerStore
-from alerts.maintenance import Closing
+from slo.engine.counting import Selection
+from slo.engine.ledger import BLOCK, DAY, Ledger, Seen
+from slo.engine.ledger_store import LedgerStore
+from slo.engine.maintenance import Closing
 from slo.policy.loading import as_policy
 from streams.store.contract import StoreError
 from streams.store.redis import connect

@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 from click.testing import CliRunner
 
-from alerts.maintenance import Closing, Maintenance, adjustment, causes
-from alerts.verdicts import Attainment
+from slo.engine.maintenance import Closing, Maintenance, adjustment, causes
+from slo.engine.verdicts import Attainment
 from slo.policy.loading import as_policy
 from streams.cli import main
 from streams.config.settings import ENV_PREFIX

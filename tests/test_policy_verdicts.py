@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.verdicts import (
+from slo.engine.verdicts import (
     Attainment,
     Latencies,
     Requests,

@@ -16,9 +16,9 @@ import yaml
 from click import Command, Context, Group
 
 from alerts.rules import build
-from alerts.uptime import BURN_MINUTES
 from exporters.catalogue import SPECS
 from exporters.collector import window_plan
+from slo.engine.attainment import BURN_MINUTES
 from slo.policy.loading import load_policies, shipped
 from streams.cli import main
 from streams.config.settings import Settings

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts import verdicts
-from alerts.ledger import DAY, Ledger
-from alerts.uptime import (
+from slo.engine import verdicts
+from slo.engine.attainment import (
     closed_before,
     judged,
     packed,
@@ -21,7 +20,8 @@ from alerts.uptime import (
     unpacked,
     verdicts_of,
 )
-from alerts.verdicts import Attainment, Latencies, Requests, Verdict, credit
+from slo.engine.ledger import DAY, Ledger
+from slo.engine.verdicts import Attainment, Latencies, Requests, Verdict, credit
 from slo.policy.loading import as_policy, load_policy
 from slo.policy.policy import Promise
 from slo.policy.units import Money, money

@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import pytest
 
-from alerts import uptime_days
-from alerts.ledger import DAY, Ledger
-from alerts.uptime_days import DayCache, by_day
+from slo.engine import daily as uptime_days
+from slo.engine.daily import DayCache, by_day
+from slo.engine.ledger import DAY, Ledger
 from slo.policy.indicators import MinuteVerdicts, RequestRatio
 from slo.policy.loading import as_policy
 

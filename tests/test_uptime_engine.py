@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from alerts.ledger import DAY
-from alerts.ledger_store import LedgerStore
-from alerts.maintenance import Maintenance
-from alerts.uptime import unpacked
-from alerts.uptime_engine import STORE_EVERY_S, Engine
-from alerts.uptime_report import Found
-from alerts.verdicts import Attainment, Verdict
 from exporters.directory import Customer
+from slo.engine.attainment import unpacked
+from slo.engine.engine import STORE_EVERY_S, Engine
+from slo.engine.ledger import DAY
+from slo.engine.ledger_store import LedgerStore
+from slo.engine.maintenance import Maintenance
+from slo.engine.report import Found
+from slo.engine.verdicts import Attainment, Verdict
 from slo.policy.loading import as_policy
 from streams.events.decoder import ELIGIBLE
 from streams.state.registry import customer_hasher

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from alerts.rules_model import Selection
-from alerts.uptime_days import DayUptime
-from alerts.uptime_report import Found, Key
 from exporters.board.measured import Measured, measured, regrouped
 from exporters.board.minutes import Minute
 from exporters.catalogue import SCOPE_LABELS
 from exporters.windows_cache import CUSTOMER, Sums
+from slo.engine.daily import DayUptime
+from slo.engine.report import Found, Key
 from slo.policy.scope import Scope
 from streams.state.coverage import Coverage
 from streams.state.measures import GroupKey

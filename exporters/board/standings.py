@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from alerts.ledger import DAY
 from alerts.rules_promises import FEWEST_FAILURES, FEWEST_REQUESTS
-from alerts.uptime_report import Found
 from exporters.board import text, words
 from exporters.board.facts import ObjectiveState, State, UptimeDay, UptimeStrip
 from exporters.board.levels import Judged
 from exporters.board.reading import Reading
+from slo.engine.ledger import DAY
+from slo.engine.report import Found
 from slo.policy.burn_rates import BurnLevel, burn_levels
 from slo.policy.indicators import (
     CacheHitRatio,

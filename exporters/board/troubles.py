@@ -13,7 +13,6 @@ import numpy as np
 
 from alerts.pipeline_rules import FEWEST_REQUESTS, OUTAGE_BELOW
 from alerts.rules_promises import FEWEST_FAILURES
-from alerts.uptime_report import Found
 from exporters.board import text, words
 from exporters.board.concentration import Concentration, SeriesPlaces, Split, concentrated
 from exporters.board.facts import Severity, Trouble
@@ -23,6 +22,7 @@ from exporters.board.places import Limits
 from exporters.board.reading import Reading
 from exporters.board.standings import NameOf, burning, level_value, mildest, scope_words
 from exporters.windows_cache import Sums
+from slo.engine.report import Found
 from slo.policy.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
 from slo.policy.policy import LatencyNow, ShareNow
 from slo.policy.scope import Scope

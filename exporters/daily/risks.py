@@ -1,6 +1,6 @@
 """How the objectives with a budget stand at the end of the board's day.
 
-Pure: the uptime engine (alerts/uptime_engine.py) has judged them. Customers are told by token; who
+Pure: the uptime engine (slo/engine/engine.py) has judged them. Customers are told by token; who
 shows them puts the names.
 """
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from alerts.uptime_report import Found, credits
 from exporters.daily.facts import Risk
+from slo.engine.report import Found, credits
 from slo.policy.units import Money
 
 SEALED_MAX = 200

@@ -12,8 +12,6 @@ from typing import Self
 
 import msgspec
 
-from alerts.maintenance import SEAL_AFTER_S
-from alerts.uptime_slices import seen_until_s
 from exporters.daily import words
 from exporters.daily.counts import Counts, Groups
 from exporters.daily.days import HOUR_S, CalendarDay
@@ -28,6 +26,8 @@ from exporters.daily.facts import (
     Values,
 )
 from exporters.daily.trends import value_of
+from slo.engine.maintenance import SEAL_AFTER_S
+from slo.engine.observed import seen_until_s
 from streams.state.registry import OTHER
 from streams.state.tables import Table
 from streams.store.reader import LifeSign, View

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import redis.asyncio as aioredis
 
-from alerts.ledger_store import LedgerStore
 from exporters.daily.facts import Risk
 from exporters.daily.risks import risks_of
 from exporters.directory import Customer
 from exporters.objectives import Customers, engine_for
+from slo.engine.ledger_store import LedgerStore
 from slo.policy.policy import Policy
 from streams.config.settings import Settings
 from streams.store.contract import StoreError

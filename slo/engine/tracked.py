@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from alerts.ledger import DAY, Ledger
-from alerts.ledger_counts import Selection
-from alerts.ledger_store import Head, Reach
-from alerts.maintenance import Adjustment, Cause, Closing, Maintenance, causes
-from alerts.uptime import Standing, Stretch, packed, verdicts_of
-from alerts.uptime_days import DayCache
+from slo.engine.attainment import Standing, Stretch, packed, verdicts_of
+from slo.engine.counting import Selection
+from slo.engine.daily import DayCache
+from slo.engine.ledger import DAY, Ledger
+from slo.engine.ledger_store import Head, Reach
+from slo.engine.maintenance import Adjustment, Cause, Closing, Maintenance, causes
 from slo.policy.indicators import MinuteVerdicts, SlicePercentile, SliceSpeed
 from slo.policy.policy import Policy, Promise
 from slo.policy.scope import CalendarMonth

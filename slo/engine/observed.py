@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from alerts.ledger import Pair
+from slo.engine.ledger import Pair
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS
 from streams.store.reader import LifeSign, View

@@ -7,9 +7,9 @@ something became known of it, or of the days beside it: a run of bad minutes may
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from alerts.ledger import DAY, Ledger
-from alerts.uptime import Stretch, judged
-from alerts.verdicts import Attainment
+from slo.engine.attainment import Stretch, judged
+from slo.engine.ledger import DAY, Ledger
+from slo.engine.verdicts import Attainment
 from slo.policy.policy import Promise
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from pydantic import BaseModel
 
-from alerts.ledger import Pair
 from exporters.windows_cache import measured_within
+from slo.engine.ledger import Pair
 from slo.policy.indicators import LatencyIndicator, RequestIndicator
 from slo.policy.policy import Policy, Promise
 from slo.policy.scope import Dimension, Exclusion, Where

@@ -10,9 +10,9 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
-from alerts.maintenance import Adjustment, Closing
-from alerts.uptime import Standing
-from alerts.verdicts import Attainment, credit_share, credits_due
+from slo.engine.attainment import Standing
+from slo.engine.maintenance import Adjustment, Closing
+from slo.engine.verdicts import Attainment, credit_share, credits_due
 from slo.policy.policy import Policy, Promise
 from slo.policy.units import Money, percent_text
 

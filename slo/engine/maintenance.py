@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from alerts.verdicts import Attainment
+from slo.engine.verdicts import Attainment
 from slo.policy.policy import Policy, Promise
 
 SEAL_AFTER_S = 86_400  # a period is closed this long after its end, when late events are in

@@ -12,8 +12,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from alerts.ledger import BLOCK, DAY, Bools, Ledger, Seen, Span
-from alerts.verdicts import Attainment, Verdict, budget_left, burn_rate
+from slo.engine.ledger import BLOCK, DAY, Bools, Ledger, Seen, Span
+from slo.engine.verdicts import Attainment, Verdict, budget_left, burn_rate
 from slo.policy.indicators import (
     LatencyRatio,
     MinuteVerdicts,

@@ -18,8 +18,8 @@ import msgspec
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError, WatchError
 
-from alerts.ledger import DAY, Ledger
-from alerts.maintenance import Closing, Maintenance
+from slo.engine.ledger import DAY, Ledger
+from slo.engine.maintenance import Closing, Maintenance
 from streams.store.contract import StoreError
 
 KEPT_S = 432 * 86_400

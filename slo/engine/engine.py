@@ -14,20 +14,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import redis.asyncio as aioredis
 
-from alerts.ledger import DAY, Ledger, Pair
-from alerts.ledger_counts import Selection
-from alerts.ledger_store import LedgerStore, Reach
-from alerts.maintenance import (
-    SEAL_AFTER_S,
-    Maintenance,
-    adjustment,
-    closing_of,
-)
-from alerts.uptime import closed_before, judged, standing
-from alerts.uptime_days import DayUptime, by_day
-from alerts.uptime_kept import Kept, days_kept
-from alerts.uptime_report import Found
-from alerts.uptime_slices import added, floors_s, known_from, seen_until_s
+from slo.engine.attainment import closed_before, judged, standing
+from slo.engine.counting import Selection
+from slo.engine.daily import DayUptime, by_day
+from slo.engine.ledger import DAY, Ledger, Pair
+from slo.engine.ledger_store import LedgerStore, Reach
+from slo.engine.maintenance import SEAL_AFTER_S, Maintenance, adjustment, closing_of
+from slo.engine.observed import added, floors_s, known_from, seen_until_s
+from slo.engine.report import Found
+from slo.engine.tracked import Kept, days_kept
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import Policy, Promise
 from streams.state.coverage import Coverage

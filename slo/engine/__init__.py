@@ -1,0 +1,1 @@
+"""Per-minute counts become attainment, error budgets, burn rates and credits."""
