@@ -12,7 +12,7 @@ from aiohttp import web
 from exporters.board import routes
 from exporters.board.facts import LiveState, Trouble
 from exporters.board.routes import board_routes
-from exporters.board.text import glued
+from exporters.formatting import glued
 from exporters.web_config import WebConfig, middleware
 from streams.embedded import free_port
 from tests.board_samples import STALE, TROUBLED, WELL

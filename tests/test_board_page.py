@@ -17,7 +17,7 @@ import exporters.board.facts as facts_module
 from exporters.board.facts import LiveState, Number, State, Trouble
 from exporters.board.page import FRAGMENTS, budget_text, fragments, page, told
 from exporters.board.routes import assets, build, event, live_json, news
-from exporters.board.text import glued
+from exporters.formatting import glued
 from tests.board_samples import STALE, TROUBLED, WELL
 
 STATIC = Path(facts_module.__file__).parent / "static"

@@ -12,7 +12,7 @@ from aiohttp import web
 from exporters.board import routes
 from exporters.board.facts import LiveState
 from exporters.board.routes import Board, assets, board_routes
-from exporters.board.text import glued
+from exporters.formatting import glued
 from tests.board_samples import TROUBLED, WELL
 
 WAIT_S = 10

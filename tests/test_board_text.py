@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.board import text
+from exporters import formatting as text
 from exporters.board.spark import HEIGHT, WIDTH, sparkline
 
 

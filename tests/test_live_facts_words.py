@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from alerts.pipeline_rules import builtin_groups
 from alerts.rules import policy_groups
-from exporters.board import text, words
+from exporters import formatting as text
+from exporters.board import words
 from exporters.board.concentration import SeriesPlaces, Split, concentrated
 from exporters.board.history import History
 from exporters.board.measured import Measured

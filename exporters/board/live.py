@@ -6,7 +6,8 @@ All numbers are the sums of one window, as `tokenpulse report` gives them for th
 
 from collections.abc import Iterator, Sequence
 
-from exporters.board import text, words
+from exporters import formatting as text
+from exporters.board import words
 from exporters.board.concentration import SeriesPlaces
 from exporters.board.facts import LiveFacts, Number, Severity, State, Trouble
 from exporters.board.history import History

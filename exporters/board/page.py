@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from jinja2 import Environment
 from markupsafe import Markup
 
-from exporters.board import text, words
+from exporters import formatting as text
+from exporters.board import words
 from exporters.board.facts import (
     LiveFacts,
     LiveState,

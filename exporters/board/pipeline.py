@@ -14,7 +14,8 @@ from alerts.pipeline_rules import (
     REFUSED_SHARE,
     STALE_AFTER_S,
 )
-from exporters.board import text, words
+from exporters import formatting as text
+from exporters.board import words
 from exporters.board.facts import Freshness, Severity, State, Trouble
 from exporters.board.history import SPAN_S, History
 from exporters.board.reading import Reading

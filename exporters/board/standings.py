@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from alerts.rules_promises import FEWEST_FAILURES, FEWEST_REQUESTS
-from exporters.board import text, words
+from exporters import formatting as text
+from exporters.board import words
 from exporters.board.facts import ObjectiveState, State, UptimeDay, UptimeStrip
 from exporters.board.levels import Judged
 from exporters.board.reading import Reading

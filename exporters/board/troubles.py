@@ -13,7 +13,8 @@ import numpy as np
 
 from alerts.pipeline_rules import FEWEST_REQUESTS, OUTAGE_BELOW
 from alerts.rules_promises import FEWEST_FAILURES
-from exporters.board import text, words
+from exporters import formatting as text
+from exporters.board import words
 from exporters.board.concentration import Concentration, SeriesPlaces, Split, concentrated
 from exporters.board.facts import Severity, Trouble
 from exporters.board.levels import PLACES, Judged

@@ -9,8 +9,8 @@ column of a printed sheet also has the same places in every row. So the formats 
 from collections.abc import Sequence
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
-from exporters.board.text import STEPS, three_digits
 from exporters.daily.facts import Metric
+from exporters.formatting import STEPS, three_digits
 
 UNKNOWN = "not known"
 AS_USUAL = "as usual"

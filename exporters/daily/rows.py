@@ -6,7 +6,6 @@ Pure. Texts are plain and unescaped.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exporters.board.text import exact_percent
 from exporters.daily import figures
 from exporters.daily.facts import (
     METRICS,
@@ -19,6 +18,7 @@ from exporters.daily.facts import (
     Value,
     Values,
 )
+from exporters.formatting import exact_percent
 
 NAME_LONGEST = 96
 TOO_EARLY = "the day is not over"

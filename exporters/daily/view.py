@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from exporters.board.text import exact_percent
 from exporters.daily import figures
 from exporters.daily.facts import METRICS, DailyFacts, Day, Risk
 from exporters.daily.rows import (
@@ -24,6 +23,7 @@ from exporters.daily.rows import (
     seven,
     short,
 )
+from exporters.formatting import exact_percent
 
 RISKS_SHOWN = 5
 SEGMENTS_SHOWN = 5
