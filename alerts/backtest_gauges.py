@@ -14,11 +14,11 @@ from functools import lru_cache
 
 from alerts.backtest_promql import Key, Samples, key_of
 from alerts.rules_model import Read
-from exporters import catalogue_objectives as catalogue
-from exporters.catalogue import SCOPE_LABELS
+from exporters.catalogue import objectives as catalogue
+from exporters.catalogue.requests import SCOPE_LABELS
+from exporters.catalogue.spec import Spec
 from exporters.exposition import Page
 from exporters.samples import add_customers, add_window
-from exporters.spec import Spec
 from exporters.windows_cache import CUSTOMER, Change, Digest, PartKey, Scope, Sums, Window, digest
 from slo.engine.attainment import Standing, standing
 from slo.engine.counting import Selection

@@ -17,7 +17,7 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from exporters.catalogue import (
+from exporters.catalogue.requests import (
     MEASURED_TOTAL,
     REQUESTS_TOTAL,
     SCOPE_LABELS,

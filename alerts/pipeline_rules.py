@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from alerts.rules_model import KEEP_FIRING_S, Alert, Group, Read, any_of, dashboard, newest, quoted
-from exporters import catalogue, catalogue_health
-from exporters.spec import Spec
+from exporters.catalogue import pipeline as catalogue_health
+from exporters.catalogue import requests as catalogue
+from exporters.catalogue.spec import Spec
 from slo.policy.scope import DIMENSIONS
 
 OUTAGE_BELOW = "0.5"

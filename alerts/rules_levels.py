@@ -23,7 +23,7 @@ from alerts.rules_model import (
     whom,
 )
 from alerts.rules_promises import objective_labels
-from exporters import catalogue
+from exporters.catalogue import requests as catalogue
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
 from slo.policy.loading import PolicyError
 from slo.policy.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
-from exporters.catalogue import SERIES_LABELS
-from exporters.spec import Spec
+from exporters.catalogue.requests import SERIES_LABELS
+from exporters.catalogue.spec import Spec
 from slo.policy.scope import Dimension, Scope
 
 # One bad scrape, or an exporter that dies, must not look like a recovery: stale data is told

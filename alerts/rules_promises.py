@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from alerts.rules_model import KEEP_FIRING_S, Alert, any_of, dashboard, newest, number, whom
-from exporters.catalogue_objectives import (
+from exporters.catalogue.objectives import (
     ATTAINMENT,
     BUDGET_LEFT,
     BURN_RATE,
@@ -16,7 +16,7 @@ from exporters.catalogue_objectives import (
     CREDIT_SHARE,
     ELIGIBLE,
 )
-from exporters.spec import Spec
+from exporters.catalogue.spec import Spec
 from slo.policy.burn_rates import BurnLevel, burn_levels
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import Policy, Promise

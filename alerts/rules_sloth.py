@@ -8,7 +8,7 @@ from typing import Any
 
 from alerts.rules_model import number
 from alerts.rules_promises import of_objective
-from exporters.catalogue_objectives import ATTAINMENT, BUDGET_LEFT, BURN_RATE
+from exporters.catalogue.objectives import ATTAINMENT, BUDGET_LEFT, BURN_RATE
 from slo.policy.burn_rates import BURN_WINDOWS_S, period_s
 from slo.policy.policy import Policy, Promise
 

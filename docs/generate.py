@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from exporters import catalogue
+from exporters.catalogue import requests as catalogue
 from exporters.daily import json_text as daily_json
 from slo.policy import schema as policy_schema
 from streams.config import settings as config

@@ -11,14 +11,16 @@ from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
-from exporters import catalogue, catalogue_health, health, samples
+from exporters import health, samples
 from exporters.board.facts import LiveFacts
 from exporters.board.live import LiveBoard, sums_needed
 from exporters.board.minutes import FLEET, Minutes
 from exporters.board.reading import Reading
 from exporters.board.standings import STRIP_DAYS, shown_by_day
 from exporters.board.troubles import NEWEST_S, OUTAGE_WINDOW
-from exporters.catalogue import SCOPE_LABELS
+from exporters.catalogue import pipeline as catalogue_health
+from exporters.catalogue import requests as catalogue
+from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.directory import Customer
 from exporters.exposition import Page, label_text
 from exporters.money import CacheMoney

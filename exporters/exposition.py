@@ -10,8 +10,8 @@ https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from exporters.catalogue import SPECS
-from exporters.spec import Spec
+from exporters.catalogue.requests import SPECS
+from exporters.catalogue.spec import Spec
 
 
 def label_text(pairs: Mapping[str, str]) -> str:

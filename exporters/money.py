@@ -9,8 +9,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from exporters import catalogue_money as catalogue
-from exporters.catalogue import SCOPE_LABELS
+from exporters.catalogue import cost as catalogue
+from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.exposition import Page, label_text
 from exporters.prices import CacheDollars, CacheTokens, PriceBook, cache_dollars
 from exporters.windows_cache import CUSTOMER, CUSTOMER_MODEL, MODEL_TIER, Scope, Sums

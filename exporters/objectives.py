@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import redis.asyncio as aioredis
 
-from exporters import catalogue_objectives as catalogue
+from exporters.catalogue import objectives as catalogue
+from exporters.catalogue.spec import Spec
 from exporters.directory import Customer
 from exporters.exposition import Page, joined, label_text
-from exporters.spec import Spec
 from slo.engine.daily import DayUptime
 from slo.engine.engine import Engine
 from slo.engine.report import Found, Key, credits

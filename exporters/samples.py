@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from exporters import catalogue
 from exporters.amounts import ELIGIBLE_AT, SUCCESS_AT
-from exporters.catalogue import (
+from exporters.catalogue import requests as catalogue
+from exporters.catalogue.requests import (
     EXPORTED_QUANTILES,
     GEN_AI_LABELS,
     REQUEST_HISTOGRAMS,
@@ -21,9 +21,9 @@ from exporters.catalogue import (
     WINDOW_QUANTILES,
     WINDOW_SAMPLES,
 )
+from exporters.catalogue.spec import Spec
 from exporters.directory import Customer
 from exporters.exposition import Page, exemplar_text, joined, label_text
-from exporters.spec import Spec
 from exporters.windows_cache import CUSTOMER, Scope, Sums, percentiles
 from streams.events.decoder import OUTCOMES, REASONS
 from streams.state.registry import DIMENSIONS, SeriesKey

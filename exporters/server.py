@@ -21,9 +21,9 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 
-from exporters import catalogue_health
 from exporters.board.facts import LiveFacts, LiveState
 from exporters.board.routes import board_routes
+from exporters.catalogue import pipeline as catalogue_health
 from exporters.collector import Collector
 from exporters.daily.routes import Source, daily_routes
 from exporters.daily.shelf import Shelf

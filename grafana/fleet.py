@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from exporters import catalogue
-from exporters.spec import Spec
+from exporters.catalogue import requests as catalogue
+from exporters.catalogue.spec import Spec
 from grafana import words
 from grafana.panels import Panel, number
 from grafana.queries import Match

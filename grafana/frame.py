@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from grafana_foundation_sdk.models import common, dashboard
 
 from alerts import pipeline_rules
-from exporters import catalogue, catalogue_health
-from exporters.spec import Spec
+from exporters.catalogue import pipeline as catalogue_health
+from exporters.catalogue import requests as catalogue
+from exporters.catalogue.spec import Spec
 from grafana import panels, queries
 from grafana.panels import SOURCE, Named, Panel, number
 from grafana.thresholds import BAD, GOOD, WARNING, bad_above, bad_below

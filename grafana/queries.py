@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from itertools import chain
 from typing import NamedTuple
 
-from exporters.catalogue import SCOPE_LABELS
-from exporters.spec import Spec
+from exporters.catalogue.requests import SCOPE_LABELS
+from exporters.catalogue.spec import Spec
 
 # Grafana fills these in.
 RATE_SPAN = "$__rate_interval"

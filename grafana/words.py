@@ -3,8 +3,9 @@
 Pure. Expressions by scope and window, with the words that go with them.
 """
 
-from exporters import catalogue, catalogue_objectives
-from exporters.spec import Spec
+from exporters.catalogue import objectives as catalogue_objectives
+from exporters.catalogue import requests as catalogue
+from exporters.catalogue.spec import Spec
 from grafana.queries import Chosen, Match, added, newest, window
 from grafana.thresholds import Limits
 from slo.policy.targets import band_text

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from exporters.catalogue import GROUPS, SCOPE_LABELS, SPECS, documents
-from exporters.catalogue_money import MONEY, MONEY_SCOPES
+from exporters.catalogue.cost import MONEY, MONEY_SCOPES
+from exporters.catalogue.requests import GROUPS, SCOPE_LABELS, SPECS, documents
 
 ROOT = Path(__file__).resolve().parents[1]
 

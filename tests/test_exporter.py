@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters.catalogue import EXPORTER, SPECS
+from exporters.catalogue.requests import EXPORTER, SPECS
 from exporters.collector import Collector
 from exporters.directory import Customer
 from streams.events.decoder import ELIGIBLE, OUTCOMES, REASONS

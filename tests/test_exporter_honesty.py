@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from exporters.catalogue_health import PARTITION_FRESHNESS
+from exporters.catalogue.pipeline import PARTITION_FRESHNESS
 from exporters.collector import Collector
 from exporters.directory import Customer
 from streams.store.contract import StoreError

@@ -17,7 +17,7 @@ import redis
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from exporters.catalogue import EXPORTER, PIPELINE
+from exporters.catalogue.requests import EXPORTER, PIPELINE
 from exporters.server import Refresher, create_app
 from streams.config.settings import ConfigError
 from streams.embedded import environment, free_port, redis_binary

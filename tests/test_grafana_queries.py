@@ -2,7 +2,9 @@
 
 import pytest
 
-from exporters import catalogue, catalogue_health, catalogue_objectives
+from exporters.catalogue import objectives as catalogue_objectives
+from exporters.catalogue import pipeline as catalogue_health
+from exporters.catalogue import requests as catalogue
 from grafana.frame import Variable, board, uid_of
 from grafana.queries import AnyOf, Chosen, increase, newest, rate, select, window
 from grafana.thresholds import NEUTRAL, bad_above, bad_below

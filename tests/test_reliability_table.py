@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.catalogue import SPECS
+from exporters.catalogue.requests import SPECS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/reliability.md").read_text()

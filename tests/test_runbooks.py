@@ -16,7 +16,7 @@ import yaml
 from click import Command, Context, Group
 
 from alerts.rules import build
-from exporters.catalogue import SPECS
+from exporters.catalogue.requests import SPECS
 from exporters.collector import window_plan
 from slo.engine.attainment import BURN_MINUTES
 from slo.policy.loading import load_policies, shipped

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from exporters.amounts import CACHED_AT, ELIGIBLE_AT, INPUT_AT, SUCCESS_AT, Amounts
-from exporters.catalogue import EXPORTED_QUANTILES
+from exporters.catalogue.requests import EXPORTED_QUANTILES
 from exporters.windows_cache import Sums, percentiles
 from streams.events.decoder import OUTCOMES
 from streams.state import histogram

@@ -8,7 +8,7 @@ import numpy as np
 from alerts.rules_model import Selection
 from exporters.board.measured import Measured, measured, regrouped
 from exporters.board.minutes import Minute
-from exporters.catalogue import SCOPE_LABELS
+from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.windows_cache import CUSTOMER, Sums
 from slo.engine.daily import DayUptime
 from slo.engine.report import Found, Key

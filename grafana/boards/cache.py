@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from exporters import catalogue, catalogue_money
+from exporters.catalogue import cost as catalogue_money
+from exporters.catalogue import requests as catalogue
 from grafana import words
 from grafana.frame import CELL, Section, Variable, board, link_to, trust, window_variable
 from grafana.panels import Column, Panel, Query, graph, listing, number

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from exporters import catalogue, catalogue_money, catalogue_objectives
+from exporters.catalogue import cost as catalogue_money
+from exporters.catalogue import objectives as catalogue_objectives
+from exporters.catalogue import requests as catalogue
 from grafana import words
 from grafana.fleet import latencies, p95_numbers
 from grafana.frame import CELL, Section, board, link_to, trust

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from grafana_foundation_sdk.models import dashboard
 
 from alerts import pipeline_rules
-from exporters import catalogue, catalogue_health, catalogue_objectives
-from exporters.spec import Spec
+from exporters.catalogue import objectives as catalogue_objectives
+from exporters.catalogue import pipeline as catalogue_health
+from exporters.catalogue import requests as catalogue
+from exporters.catalogue.spec import Spec
 from grafana import words
 from grafana.fleet import latencies, p95_numbers
 from grafana.frame import CELL, Section, Variable, alerts, board, link_to, trust

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from grafana_foundation_sdk.models import dashboard
 
 from alerts import pipeline_rules
-from exporters import catalogue, catalogue_health
-from exporters.spec import Spec
+from exporters.catalogue import pipeline as catalogue_health
+from exporters.catalogue import requests as catalogue
+from exporters.catalogue.spec import Spec
 from grafana.frame import Section, Variable, board, trust
 from grafana.panels import Column, Panel, Query, graph, listing, number
 from grafana.queries import Chosen, age_s, increase, newest, rate

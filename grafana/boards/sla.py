@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from exporters import catalogue, catalogue_objectives
-from exporters.spec import Spec
+from exporters.catalogue import objectives as catalogue_objectives
+from exporters.catalogue import requests as catalogue
+from exporters.catalogue.spec import Spec
 from grafana import words
 from grafana.frame import CELL, Section, Variable, board, link_to, trust
 from grafana.panels import Column, Panel, Query, graph, history, listing, number

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from exporters import catalogue
+from exporters.catalogue import requests as catalogue
 from grafana import words
 from grafana.boards.live import VARIABLES
 from grafana.frame import (

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from exporters.catalogue import EXPORTED_QUANTILES
+from exporters.catalogue.requests import EXPORTED_QUANTILES
 from slo.policy.units import Count, Flag, LatencyUs, Outcome, Percent, SpanS, WindowName
 from streams.events.fields import ELIGIBLE
 from streams.state.windows import ROLLING_S

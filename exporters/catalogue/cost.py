@@ -1,7 +1,7 @@
 """The metrics about dollars: what the prompt cache saves, and what it could. A part of the
 catalogue."""
 
-from exporters.spec import Group, Spec
+from exporters.catalogue.spec import Group, Spec
 
 MONEY_SCOPES = ("fleet", "model", "customer")
 LABELS = ("scope", "window", "model", "customer", "segment")

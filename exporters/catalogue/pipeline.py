@@ -1,6 +1,6 @@
 """The metrics about Tokenpulse itself: pipeline and exporter. A part of the catalogue."""
 
-from exporters.spec import Group, Spec
+from exporters.catalogue.spec import Group, Spec
 
 # -- the pipeline ----------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The metrics about promises: attainment, error budgets, credits. A part of the catalogue."""
 
-from exporters.spec import Group, Spec
+from exporters.catalogue.spec import Group, Spec
 
 SCOPE = ("model", "region", "channel", "service_tier", "customer")
 LABELS = ("policy", "objective", *SCOPE)

@@ -11,10 +11,10 @@ docs/metrics.md is generated from here (`documents`).
 from collections.abc import Iterable
 from itertools import chain
 
-from exporters.catalogue_health import EXPORTER, PIPELINE
-from exporters.catalogue_money import MONEY
-from exporters.catalogue_objectives import OBJECTIVES
-from exporters.spec import Group, Spec
+from exporters.catalogue.cost import MONEY
+from exporters.catalogue.objectives import OBJECTIVES
+from exporters.catalogue.pipeline import EXPORTER, PIPELINE
+from exporters.catalogue.spec import Group, Spec
 
 SERIES_LABELS = ("model", "region", "channel", "service_tier")
 GEN_AI_LABELS = (
@@ -337,7 +337,7 @@ def documents() -> dict[str, str]:
 
 
 def _page() -> Iterable[str]:
-    yield "<!-- Generated from exporters/catalogue.py by `make docs`: do not edit. -->"
+    yield "<!-- Generated from exporters/catalogue/requests.py by `make docs`: do not edit. -->"
     yield "# Metrics"
     yield ""
     yield "`/metrics` of the exporter, in the Prometheus text format or OpenMetrics, as asked for."
