@@ -19,7 +19,16 @@ from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.catalogue.spec import Spec
 from exporters.exposition import Page
 from exporters.samples import add_customers, add_window
-from exporters.windows_cache import CUSTOMER, Change, Digest, PartKey, Scope, Sums, Window, digest
+from exporters.windows.incremental import (
+    CUSTOMER,
+    Change,
+    Digest,
+    PartKey,
+    Scope,
+    Sums,
+    Window,
+    digest,
+)
 from slo.engine.attainment import Standing, standing
 from slo.engine.counting import Selection
 from slo.engine.ledger import DAY, Ledger, Pair

@@ -26,7 +26,7 @@ from exporters.exposition import Page, label_text
 from exporters.money import CacheMoney
 from exporters.objectives import Customers, Objectives
 from exporters.prices import cache_target, load_price_book
-from exporters.windows_cache import (
+from exporters.windows.incremental import (
     CUSTOMER,
     CUSTOMER_MODEL,
     MODEL_TIER,

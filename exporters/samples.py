@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from exporters.amounts import ELIGIBLE_AT, SUCCESS_AT
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.requests import (
     EXPORTED_QUANTILES,
@@ -24,7 +23,8 @@ from exporters.catalogue.requests import (
 from exporters.catalogue.spec import Spec
 from exporters.directory import Customer
 from exporters.exposition import Page, exemplar_text, joined, label_text
-from exporters.windows_cache import CUSTOMER, Scope, Sums, percentiles
+from exporters.windows.amounts import ELIGIBLE_AT, SUCCESS_AT
+from exporters.windows.incremental import CUSTOMER, Scope, Sums, percentiles
 from streams.events.decoder import OUTCOMES, REASONS
 from streams.state.registry import DIMENSIONS, SeriesKey
 from streams.state.slices import (

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporters.windows_cache import Scope, Sums, Window, digest, measured_within, percentiles
+from exporters.windows.incremental import Scope, Sums, Window, digest, measured_within, percentiles
 from streams.events.decoder import OUTCOMES
 from streams.state import histogram
 from streams.state.measures import SERIES_DIMENSIONS, latency

@@ -16,8 +16,8 @@ from exporters import formatting as text
 from exporters.board import words
 from exporters.board.concentration import SeriesPlaces, Split, concentrated
 from exporters.board.history import History
-from exporters.board.measured import Measured
 from exporters.board.places import Limits, availability_state
+from exporters.windows.measured import Measured
 from slo.policy.loading import load_policies
 
 ROOT = Path(__file__).resolve().parents[1]

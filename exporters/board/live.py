@@ -12,13 +12,13 @@ from exporters.board.concentration import SeriesPlaces
 from exporters.board.facts import LiveFacts, Number, Severity, State, Trouble
 from exporters.board.history import History
 from exporters.board.levels import Judged, judged, windows_needed
-from exporters.board.measured import Measured
 from exporters.board.numbers import WINDOW, Numbers
 from exporters.board.pipeline import Trust, trust
 from exporters.board.places import Limits, places
 from exporters.board.reading import Reading
 from exporters.board.standings import NameOf, objective_states, strips
 from exporters.board.troubles import OUTAGE_WINDOW, budget_troubles, level_troubles, outages
+from exporters.windows.measured import Measured
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of
 

@@ -8,8 +8,8 @@ one of its slices changed.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from exporters.board.measured import Measured, measured
-from exporters.windows_cache import Digest, PartKey, Sums
+from exporters.windows.incremental import Digest, PartKey, Sums
+from exporters.windows.measured import Measured, measured
 from streams.state.slices import SliceId
 from streams.store.reader import View
 

@@ -7,8 +7,8 @@ from fractions import Fraction
 from alerts.rules_levels import BETTER
 from alerts.rules_promises import FEWEST_FAILURES
 from exporters.board.facts import Place, State
-from exporters.board.measured import Measured
 from exporters.board.standings import RANK
+from exporters.windows.measured import Measured
 from slo.policy.burn_rates import BurnLevel, burn_levels
 from slo.policy.indicators import RequestIndicator
 from slo.policy.policy import LatencyNow, Policy, Promise

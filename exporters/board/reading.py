@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from alerts.rules_model import Selection
-from exporters.board.measured import Measured, measured, regrouped
 from exporters.board.minutes import Minute
 from exporters.catalogue.requests import SCOPE_LABELS
-from exporters.windows_cache import CUSTOMER, Sums
+from exporters.windows.incremental import CUSTOMER, Sums
+from exporters.windows.measured import Measured, measured, regrouped
 from slo.engine.daily import DayUptime
 from slo.engine.report import Found, Key
 from slo.policy.scope import Scope

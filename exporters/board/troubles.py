@@ -18,11 +18,11 @@ from exporters.board import words
 from exporters.board.concentration import Concentration, SeriesPlaces, Split, concentrated
 from exporters.board.facts import Severity, Trouble
 from exporters.board.levels import PLACES, Judged
-from exporters.board.measured import Measured, failures, outcome_counts, slow, uncached
 from exporters.board.places import Limits
 from exporters.board.reading import Reading
 from exporters.board.standings import NameOf, burning, level_value, mildest, scope_words
-from exporters.windows_cache import Sums
+from exporters.windows.incremental import Sums
+from exporters.windows.measured import Measured, failures, outcome_counts, slow, uncached
 from slo.engine.report import Found
 from slo.policy.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
 from slo.policy.policy import LatencyNow, ShareNow

@@ -17,7 +17,7 @@ from exporters.daily.facts import METRICS, Cause, Day, Metric, Value
 from exporters.daily.parts import Part, parts_of
 from exporters.daily.trends import FALLS_WELL, NEEDED, WEEK, Base
 from exporters.daily.words import PROBES
-from exporters.windows_cache import CUSTOMER
+from exporters.windows.incremental import CUSTOMER
 from streams.state.registry import OTHER
 
 CAUSES_MAX = 3

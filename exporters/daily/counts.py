@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from exporters.amounts import Amounts
-from exporters.windows_cache import CUSTOMER, Scope, Sums
+from exporters.windows.amounts import Amounts
+from exporters.windows.incremental import CUSTOMER, Scope, Sums
 from streams.state import histogram
 from streams.state.slices import LATENCIES, LATENCY_BITS
 from streams.state.tables import Table

@@ -16,7 +16,7 @@ from exporters.daily.reading import FLEET, Read, summed
 from exporters.daily.seal import Record, corrections
 from exporters.daily.trends import Base
 from exporters.daily.values import values_of
-from exporters.windows_cache import Scope
+from exporters.windows.incremental import Scope
 from streams.state.coverage import Coverage
 from streams.state.registry import OTHER
 

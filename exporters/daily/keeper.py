@@ -38,7 +38,7 @@ from exporters.daily.values import board_targets, values_of
 from exporters.daily.words import with_names
 from exporters.directory import Customer
 from exporters.objectives import Customers
-from exporters.windows_cache import CUSTOMER
+from exporters.windows.incremental import CUSTOMER
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of
 from streams.config.settings import Settings

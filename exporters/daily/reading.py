@@ -12,7 +12,7 @@ import redis.asyncio as aioredis
 
 from exporters.daily.counts import DIMENSIONS, without_durations
 from exporters.daily.days import Stretch
-from exporters.windows_cache import CUSTOMER, Digest, Scope, Sums, digest
+from exporters.windows.incremental import CUSTOMER, Digest, Scope, Sums, digest
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import SliceId
 from streams.state.windows import cover, extent

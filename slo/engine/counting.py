@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from pydantic import BaseModel
 
-from exporters.windows_cache import measured_within
+from exporters.windows.incremental import measured_within
 from slo.engine.ledger import Pair
 from slo.policy.indicators import LatencyIndicator, RequestIndicator
 from slo.policy.policy import Policy, Promise

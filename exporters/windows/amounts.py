@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from exporters.windows_cache import CUSTOMER
+from exporters.windows.incremental import CUSTOMER
 from streams.events.decoder import ELIGIBLE, OUTCOMES
 from streams.state.slices import CUBE_TOKENS_AT, PROBES_AT, TOKENS, TOKENS_AT
 
