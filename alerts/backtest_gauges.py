@@ -17,8 +17,8 @@ from alerts.rules_model import Read
 from exporters.catalogue import objectives as catalogue
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.catalogue.spec import Spec
-from exporters.exposition import Page
-from exporters.samples import add_customers, add_window
+from exporters.metrics.exposition import Page
+from exporters.metrics.requests import add_customers, add_window
 from exporters.windows.incremental import (
     CUSTOMER,
     Change,

@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
-from exporters import health, samples
 from exporters.board.facts import LiveFacts
 from exporters.board.live import LiveBoard, sums_needed
 from exporters.board.minutes import FLEET, Minutes
@@ -22,9 +21,11 @@ from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.directory import Customer
-from exporters.exposition import Page, label_text
-from exporters.money import CacheMoney
-from exporters.objectives import Customers, Objectives
+from exporters.metrics import pipeline as health
+from exporters.metrics import requests as samples
+from exporters.metrics.cost import CacheMoney
+from exporters.metrics.exposition import Page, label_text
+from exporters.metrics.objectives import Customers, Objectives
 from exporters.prices import cache_target, load_price_book
 from exporters.windows.incremental import (
     CUSTOMER,

@@ -28,7 +28,7 @@ from exporters.collector import Collector
 from exporters.daily.routes import Source, daily_routes
 from exporters.daily.shelf import Shelf
 from exporters.directory import Customer, load_directory
-from exporters.exposition import Page, label_text
+from exporters.metrics.exposition import Page, label_text
 from exporters.web_config import WebConfig, load_web_config, middleware
 from streams.config.settings import ConfigError, Settings
 from streams.store.contract import StoreError

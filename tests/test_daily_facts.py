@@ -13,7 +13,7 @@ from exporters.daily.keeper import DailyError
 from exporters.daily.segments import OTHERS, segments_of
 from exporters.daily.view import view_of
 from exporters.directory import Customer
-from exporters.objectives import Customers, engine_for
+from exporters.metrics.objectives import Customers, engine_for
 from slo.engine.report import credits
 from slo.policy.loading import load_policies
 from streams.events.decoder import ELIGIBLE

@@ -37,7 +37,7 @@ from exporters.daily.trends import MONTH, base_of, trends
 from exporters.daily.values import board_targets, values_of
 from exporters.daily.words import with_names
 from exporters.directory import Customer
-from exporters.objectives import Customers
+from exporters.metrics.objectives import Customers
 from exporters.windows.incremental import CUSTOMER
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of

@@ -11,7 +11,7 @@ import redis.asyncio as aioredis
 from exporters.daily.facts import Risk
 from exporters.daily.risks import risks_of
 from exporters.directory import Customer
-from exporters.objectives import Customers, engine_for
+from exporters.metrics.objectives import Customers, engine_for
 from slo.engine.ledger_store import LedgerStore
 from slo.policy.policy import Policy
 from streams.config.settings import Settings

@@ -7,7 +7,7 @@ sign of life of their worker.
 from collections.abc import Sequence
 
 from exporters.catalogue import pipeline as catalogue_health
-from exporters.exposition import Page, joined, label_text
+from exporters.metrics.exposition import Page, joined, label_text
 from streams.store.reader import LifeSign, View
 
 

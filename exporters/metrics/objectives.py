@@ -9,7 +9,7 @@ import redis.asyncio as aioredis
 from exporters.catalogue import objectives as catalogue
 from exporters.catalogue.spec import Spec
 from exporters.directory import Customer
-from exporters.exposition import Page, joined, label_text
+from exporters.metrics.exposition import Page, joined, label_text
 from slo.engine.daily import DayUptime
 from slo.engine.engine import Engine
 from slo.engine.report import Found, Key, credits

@@ -22,7 +22,7 @@ from exporters.catalogue.requests import (
 )
 from exporters.catalogue.spec import Spec
 from exporters.directory import Customer
-from exporters.exposition import Page, exemplar_text, joined, label_text
+from exporters.metrics.exposition import Page, exemplar_text, joined, label_text
 from exporters.windows.amounts import ELIGIBLE_AT, SUCCESS_AT
 from exporters.windows.incremental import CUSTOMER, Scope, Sums, percentiles
 from streams.events.decoder import OUTCOMES, REASONS

@@ -1,0 +1,1 @@
+"""Samples of the metrics, and the page they are written on."""
