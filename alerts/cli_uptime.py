@@ -115,8 +115,8 @@ def maintenance_cancel(ctx: click.Context, window: str, reason: str, author: str
 @click.pass_context
 def sla(ctx: click.Context, as_json: bool) -> None:
     """Show how every promise of the configured policies stands, with credits and adjustments."""
-    from exporters.directory import load_directory
     from exporters.metrics.objectives import Customers, engine_for
+    from exporters.reference.customers import load_directory
 
     settings = load_settings(ctx.obj)
     policies = load_policies(settings.exporter.policies)

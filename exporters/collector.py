@@ -20,13 +20,13 @@ from exporters.board.troubles import NEWEST_S, OUTAGE_WINDOW
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.requests import SCOPE_LABELS
-from exporters.directory import Customer
 from exporters.metrics import pipeline as health
 from exporters.metrics import requests as samples
 from exporters.metrics.cost import CacheMoney
 from exporters.metrics.exposition import Page, label_text
 from exporters.metrics.objectives import Customers, Objectives
-from exporters.prices import cache_target, load_price_book
+from exporters.reference.customers import Customer
+from exporters.reference.prices import cache_target, load_price_book
 from exporters.windows.incremental import (
     CUSTOMER,
     CUSTOMER_MODEL,

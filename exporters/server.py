@@ -27,8 +27,8 @@ from exporters.catalogue import pipeline as catalogue_health
 from exporters.collector import Collector
 from exporters.daily.routes import Source, daily_routes
 from exporters.daily.shelf import Shelf
-from exporters.directory import Customer, load_directory
 from exporters.metrics.exposition import Page, label_text
+from exporters.reference.customers import Customer, load_directory
 from exporters.web_config import WebConfig, load_web_config, middleware
 from streams.config.settings import ConfigError, Settings
 from streams.store.contract import StoreError

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from exporters.daily.facts import DailyFacts, Day
 from exporters.daily.keeper import DailyKeeper
-from exporters.directory import Customer
+from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
 from streams.events.decoder import ELIGIBLE
 from streams.store.redis import connect

@@ -185,7 +185,9 @@ class GrafanaStack:
 
 def _prices() -> dict[str, Any]:
     """Of all simulated models but one, so that something has no price."""
-    book: dict[str, Any] = yaml.safe_load((ROOT / "exporters/prices/simulated.yaml").read_text())
+    book: dict[str, Any] = yaml.safe_load(
+        (ROOT / "exporters/reference/price_books/simulated.yaml").read_text()
+    )
     book["models"].popitem()
     return book
 

@@ -12,8 +12,8 @@ from exporters.daily.facts import METRICS
 from exporters.daily.keeper import DailyError
 from exporters.daily.segments import OTHERS, segments_of
 from exporters.daily.view import view_of
-from exporters.directory import Customer
 from exporters.metrics.objectives import Customers, engine_for
+from exporters.reference.customers import Customer
 from slo.engine.report import credits
 from slo.policy.loading import load_policies
 from streams.events.decoder import ELIGIBLE

@@ -12,7 +12,7 @@ from exporters.daily.facts import Risk
 from exporters.daily.risks import SEALED_MAX, to_seal
 from exporters.daily.seal import NAMES_MAX, VERSION, Detail, Record
 from exporters.daily.store import DETAIL_DAYS, KEPT_DAYS, DayStore
-from exporters.directory import Customer
+from exporters.reference.customers import Customer
 from streams.state.snapshot import Gap
 from tests.daily_state import DAY_S, HOUR_S, at, recount, some_traffic
 from tests.daily_state import day_of as on

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from exporters.directory import Customer, load_directory, read_directory
+from exporters.reference.customers import Customer, load_directory, read_directory
 from streams.config.settings import ConfigError
 from streams.state.registry import customer_hasher
 from tests.exporter_state import SECRET, settings_for

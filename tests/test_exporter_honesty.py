@@ -7,7 +7,7 @@ import pytest
 
 from exporters.catalogue.pipeline import PARTITION_FRESHNESS
 from exporters.collector import Collector
-from exporters.directory import Customer
+from exporters.reference.customers import Customer
 from streams.store.contract import StoreError
 from streams.store.reader import StateReader
 from streams.store.redis import connect

@@ -10,7 +10,7 @@ import pytest
 
 from exporters.board.page import tiles
 from exporters.collector import Collector
-from exporters.directory import Customer
+from exporters.reference.customers import Customer
 from streams.events.decoder import ELIGIBLE
 from streams.query.report import Question, make_report
 from streams.store.redis import connect

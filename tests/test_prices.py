@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.prices import (
+from exporters.reference.prices import (
     CacheTokens,
     cache_dollars,
     cache_target,

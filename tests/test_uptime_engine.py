@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporters.directory import Customer
+from exporters.reference.customers import Customer
 from slo.engine.attainment import unpacked
 from slo.engine.engine import STORE_EVERY_S, Engine
 from slo.engine.ledger import DAY

@@ -74,7 +74,7 @@ async def _work(
 ) -> "tuple[DailyFacts, list[Outcome]]":
     from exporters.daily.delivery import deliver
     from exporters.daily.keeper import DailyError, DailyKeeper
-    from exporters.directory import load_directory
+    from exporters.reference.customers import load_directory
     from slo.policy.loading import load_policies
     from streams.store.redis import connected
 

@@ -36,8 +36,8 @@ from exporters.daily.store import DayStore
 from exporters.daily.trends import MONTH, base_of, trends
 from exporters.daily.values import board_targets, values_of
 from exporters.daily.words import with_names
-from exporters.directory import Customer
 from exporters.metrics.objectives import Customers
+from exporters.reference.customers import Customer
 from exporters.windows.incremental import CUSTOMER
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from exporters.daily.counts import Counts
 from exporters.daily.facts import Segment
-from exporters.directory import Customer
+from exporters.reference.customers import Customer
 
 OTHERS = "not in the directory"
 

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from exporters.daily.facts import DailyFacts
 from exporters.daily.keeper import DailyError, DailyKeeper
-from exporters.directory import Customer
+from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
 from streams.config.security import redis_kwargs
 from streams.config.settings import Settings

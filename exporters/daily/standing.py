@@ -10,8 +10,8 @@ import redis.asyncio as aioredis
 
 from exporters.daily.facts import Risk
 from exporters.daily.risks import risks_of
-from exporters.directory import Customer
 from exporters.metrics.objectives import Customers, engine_for
+from exporters.reference.customers import Customer
 from slo.engine.ledger_store import LedgerStore
 from slo.policy.policy import Policy
 from streams.config.settings import Settings

@@ -12,7 +12,7 @@ import numpy as np
 from exporters.catalogue import cost as catalogue
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.metrics.exposition import Page, label_text
-from exporters.prices import CacheDollars, CacheTokens, PriceBook, cache_dollars
+from exporters.reference.prices import CacheDollars, CacheTokens, PriceBook, cache_dollars
 from exporters.windows.incremental import CUSTOMER, CUSTOMER_MODEL, MODEL_TIER, Scope, Sums
 from streams.state.measures import SERIES_DIMENSIONS
 

@@ -8,8 +8,8 @@ import redis.asyncio as aioredis
 
 from exporters.catalogue import objectives as catalogue
 from exporters.catalogue.spec import Spec
-from exporters.directory import Customer
 from exporters.metrics.exposition import Page, joined, label_text
+from exporters.reference.customers import Customer
 from slo.engine.daily import DayUptime
 from slo.engine.engine import Engine
 from slo.engine.report import Found, Key, credits

@@ -21,8 +21,8 @@ from exporters.catalogue.requests import (
     WINDOW_SAMPLES,
 )
 from exporters.catalogue.spec import Spec
-from exporters.directory import Customer
 from exporters.metrics.exposition import Page, exemplar_text, joined, label_text
+from exporters.reference.customers import Customer
 from exporters.windows.amounts import ELIGIBLE_AT, SUCCESS_AT
 from exporters.windows.incremental import CUSTOMER, Scope, Sums, percentiles
 from streams.events.decoder import OUTCOMES, REASONS

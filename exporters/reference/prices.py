@@ -155,7 +155,7 @@ def shipped() -> dict[str, Traversable]:
     """The price books that come with the package, by name."""
     return {
         entry.name.removesuffix(".yaml"): entry
-        for entry in (resources.files("exporters") / "prices").iterdir()
+        for entry in (resources.files("exporters.reference") / "price_books").iterdir()
         if entry.name.endswith(".yaml")
     }
 

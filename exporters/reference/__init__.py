@@ -1,0 +1,1 @@
+"""Files of the operator: customers and prices."""
