@@ -47,7 +47,7 @@ def backtest(
     from alerts.backtest_gauges import STEP_S
     from alerts.backtest_report import lines, report
     from alerts.rules import unread
-    from exporters.collector import window_plan
+    from exporters.server.collector import window_plan
     from slo.policy.loading import load_policies
     from streams.config.settings import load_settings
     from streams.sources.mapping import load_mapping

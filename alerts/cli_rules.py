@@ -11,7 +11,7 @@ import click
 
 from alerts.rules import Format, build, unread
 from alerts.rules_model import Links
-from exporters.collector import window_plan
+from exporters.server.collector import window_plan
 from slo.policy.loading import load_policies
 from streams.config.settings import load_settings
 

@@ -123,7 +123,7 @@ def worker(ctx: click.Context) -> None:
 @click.pass_context
 def exporter(ctx: click.Context) -> None:
     """Serve the state as Prometheus metrics."""
-    from exporters.server import run_exporter
+    from exporters.server.http import run_exporter
 
     sys.exit(run_exporter(_settings(ctx)))
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters.collector import Collected, Collector
+from exporters.server.collector import Collected, Collector
 from streams.config.settings import Settings, Worker
 from streams.events.decoder import OUTCOMES, Rules, decode
 from streams.state.limits import caps_of, thresholds_of

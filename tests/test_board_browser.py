@@ -13,7 +13,7 @@ from exporters.board import routes
 from exporters.board.facts import LiveState, Trouble
 from exporters.board.routes import board_routes
 from exporters.formatting import glued
-from exporters.web_config import WebConfig, middleware
+from exporters.server.web_config import WebConfig, middleware
 from streams.embedded import free_port
 from tests.board_samples import STALE, TROUBLED, WELL
 from tests.browser import Browser

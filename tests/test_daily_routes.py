@@ -17,7 +17,7 @@ from exporters.daily.html import content_security_policy, html
 from exporters.daily.json_text import json_text
 from exporters.daily.keeper import DailyError
 from exporters.daily.shelf import BusyError, Shelf, meant
-from exporters.server import Refresher, create_app
+from exporters.server.http import Refresher, create_app
 from streams.config.settings import ConfigError
 from streams.store.contract import StoreError
 from tests.daily_samples import DATE, hostile_facts, some_facts

@@ -15,8 +15,8 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.catalogue.requests import EXPORTER, SPECS
-from exporters.collector import Collector
 from exporters.reference.customers import Customer
+from exporters.server.collector import Collector
 from streams.events.decoder import ELIGIBLE, OUTCOMES, REASONS
 from streams.store.redis import connect
 from tests.exporter_state import (

@@ -6,8 +6,8 @@ import math
 import pytest
 
 from exporters.catalogue.pipeline import PARTITION_FRESHNESS
-from exporters.collector import Collector
 from exporters.reference.customers import Customer
+from exporters.server.collector import Collector
 from streams.store.contract import StoreError
 from streams.store.reader import StateReader
 from streams.store.redis import connect

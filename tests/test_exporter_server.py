@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporters.catalogue.requests import EXPORTER, PIPELINE
-from exporters.server import Refresher, create_app
+from exporters.server.http import Refresher, create_app
 from streams.config.settings import ConfigError
 from streams.embedded import environment, free_port, redis_binary
 from tests.exporter_state import StateWriter, event, parsed, settings_for, value

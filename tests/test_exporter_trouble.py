@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from exporters.collector import Collector
+from exporters.server.collector import Collector
 from streams.state.registry import OTHER
 from streams.state.windows import ROLLING_S
 from streams.store.redis import connect

@@ -19,7 +19,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from alerts.pipeline_rules import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
 from alerts.rules import build
 from exporters.catalogue.requests import SPECS
-from exporters.collector import window_plan
+from exporters.server.collector import window_plan
 from grafana.generate import documents, encoded
 from slo.policy.loading import load_policies, shipped
 from slo.policy.policy import LatencyNow

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from exporters.board.page import tiles
-from exporters.collector import Collector
 from exporters.reference.customers import Customer
+from exporters.server.collector import Collector
 from streams.events.decoder import ELIGIBLE
 from streams.query.report import Question, make_report
 from streams.store.redis import connect

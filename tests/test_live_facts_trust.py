@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from exporters.collector import Collector
+from exporters.server.collector import Collector
 from streams.store.redis import connect
 from tests.exporter_state import NOW_S, StateWriter, event, settings_for
 from tests.test_live_facts import in_world, the, told, traffic

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.collector import Collector
+from exporters.server.collector import Collector
 from streams.config.settings import Settings
 from streams.store.redis import connect
 from tests.exporter_state import (

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from alerts.rules import FORMATS, build, unread
 from alerts.rules_model import number
 from exporters.catalogue.requests import SPECS
-from exporters.collector import window_plan
+from exporters.server.collector import window_plan
 from slo.policy.burn_rates import burn_levels
 from slo.policy.loading import PolicyError, load_policies, load_policy, read_policy, shipped
 from streams.cli import main

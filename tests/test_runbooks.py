@@ -17,7 +17,7 @@ from click import Command, Context, Group
 
 from alerts.rules import build
 from exporters.catalogue.requests import SPECS
-from exporters.collector import window_plan
+from exporters.server.collector import window_plan
 from slo.engine.attainment import BURN_MINUTES
 from slo.policy.loading import load_policies, shipped
 from streams.cli import main

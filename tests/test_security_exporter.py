@@ -15,9 +15,9 @@ import pytest
 import yaml
 from aiohttp.test_utils import TestServer
 
-from exporters import web_config
-from exporters.server import Refresher, create_app
-from exporters.web_config import Guard, WebConfig, load_web_config
+from exporters.server import web_config
+from exporters.server.http import Refresher, create_app
+from exporters.server.web_config import Guard, WebConfig, load_web_config
 from streams.config.settings import ConfigError
 from tests.certificates import Authority
 from tests.exporter_state import settings_for

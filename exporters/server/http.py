@@ -24,12 +24,12 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 from exporters.board.facts import LiveFacts, LiveState
 from exporters.board.routes import board_routes
 from exporters.catalogue import pipeline as catalogue_health
-from exporters.collector import Collector
 from exporters.daily.routes import Source, daily_routes
 from exporters.daily.shelf import Shelf
 from exporters.metrics.exposition import Page, label_text
 from exporters.reference.customers import Customer, load_directory
-from exporters.web_config import WebConfig, load_web_config, middleware
+from exporters.server.collector import Collector
+from exporters.server.web_config import WebConfig, load_web_config, middleware
 from streams.config.settings import ConfigError, Settings
 from streams.store.contract import StoreError
 from streams.store.redis import connected

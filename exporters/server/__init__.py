@@ -1,0 +1,1 @@
+"""The exporter process: refresh in a thread, HTTP, logins."""
