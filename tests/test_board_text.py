@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporters import formatting as text
-from exporters.board.spark import HEIGHT, WIDTH, sparkline
+from exporters.board.sparkline import HEIGHT, WIDTH, sparkline
 
 
 @pytest.mark.parametrize(

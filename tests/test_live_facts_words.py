@@ -14,9 +14,9 @@ from alerts.pipeline_rules import builtin_groups
 from alerts.rules import policy_groups
 from exporters import formatting as text
 from exporters.board import words
-from exporters.board.concentration import SeriesPlaces, Split, concentrated
-from exporters.board.history import History
-from exporters.board.places import Limits, availability_state
+from exporters.board.breakdown import Limits, availability_state
+from exporters.board.localisation import SeriesPlaces, Split, concentrated
+from exporters.board.recent_totals import History
 from exporters.windows.measured import Measured
 from slo.policy.loading import load_policies
 

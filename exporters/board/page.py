@@ -24,7 +24,7 @@ from exporters.board.facts import (
     Trouble,
     UptimeStrip,
 )
-from exporters.board.spark import Sparkline, sparkline
+from exporters.board.sparkline import Sparkline, sparkline
 from exporters.templates import templates
 
 FRAGMENTS = ("status", "troubles", "numbers", "objectives", "uptime", "models", "regions")

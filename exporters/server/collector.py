@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
+from exporters.board.build import LiveBoard, sums_needed
 from exporters.board.facts import LiveFacts
-from exporters.board.live import LiveBoard, sums_needed
-from exporters.board.minutes import FLEET, Minutes
-from exporters.board.reading import Reading
-from exporters.board.standings import STRIP_DAYS, shown_by_day
-from exporters.board.troubles import NEWEST_S, OUTAGE_WINDOW
+from exporters.board.incidents import NEWEST_S, OUTAGE_WINDOW
+from exporters.board.input import Reading
+from exporters.board.objectives import STRIP_DAYS, shown_by_day
+from exporters.board.sparkline_minutes import FLEET, Minutes
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.requests import SCOPE_LABELS

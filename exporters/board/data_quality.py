@@ -17,8 +17,8 @@ from alerts.pipeline_rules import (
 from exporters import formatting as text
 from exporters.board import words
 from exporters.board.facts import Freshness, Severity, State, Trouble
-from exporters.board.history import SPAN_S, History
-from exporters.board.reading import Reading
+from exporters.board.input import Reading
+from exporters.board.recent_totals import SPAN_S, History
 from streams.state.slices import PROBES_AT, refused_of
 from streams.state.snapshot import Gap
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from alerts.rules_model import Selection
-from exporters.board.minutes import Minute
+from exporters.board.sparkline_minutes import Minute
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.windows.incremental import CUSTOMER, Sums
 from exporters.windows.measured import Measured, measured, regrouped

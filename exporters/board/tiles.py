@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
+from exporters.board.breakdown import Limits, availability_state, latency_state
 from exporters.board.facts import Number, State
-from exporters.board.levels import Judged
-from exporters.board.minutes import Minute
-from exporters.board.places import Limits, availability_state, latency_state
-from exporters.board.reading import Reading
-from exporters.board.standings import RANK
+from exporters.board.input import Reading
+from exporters.board.objectives import RANK
+from exporters.board.sparkline_minutes import Minute
+from exporters.board.thresholds import Judged
 from slo.policy.indicators import TokenVolumeDrop
 from slo.policy.scope import Scope
 from slo.policy.targets import Targets

@@ -7,7 +7,7 @@ from fractions import Fraction
 from alerts.rules_levels import BETTER
 from alerts.rules_promises import FEWEST_FAILURES
 from exporters.board.facts import Place, State
-from exporters.board.standings import RANK
+from exporters.board.objectives import RANK
 from exporters.windows.measured import Measured
 from slo.policy.burn_rates import BurnLevel, burn_levels
 from slo.policy.indicators import RequestIndicator

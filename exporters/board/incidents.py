@@ -15,12 +15,12 @@ from alerts.pipeline_rules import FEWEST_REQUESTS, OUTAGE_BELOW
 from alerts.rules_promises import FEWEST_FAILURES
 from exporters import formatting as text
 from exporters.board import words
-from exporters.board.concentration import Concentration, SeriesPlaces, Split, concentrated
+from exporters.board.breakdown import Limits
 from exporters.board.facts import Severity, Trouble
-from exporters.board.levels import PLACES, Judged
-from exporters.board.places import Limits
-from exporters.board.reading import Reading
-from exporters.board.standings import NameOf, burning, level_value, mildest, scope_words
+from exporters.board.input import Reading
+from exporters.board.localisation import Concentration, SeriesPlaces, Split, concentrated
+from exporters.board.objectives import NameOf, burning, level_value, mildest, scope_words
+from exporters.board.thresholds import PLACES, Judged
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import Measured, failures, outcome_counts, slow, uncached
 from slo.engine.report import Found

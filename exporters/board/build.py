@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 
 from exporters import formatting as text
 from exporters.board import words
-from exporters.board.concentration import SeriesPlaces
+from exporters.board.breakdown import Limits, places
+from exporters.board.data_quality import Trust, trust
 from exporters.board.facts import LiveFacts, Number, Severity, State, Trouble
-from exporters.board.history import History
-from exporters.board.levels import Judged, judged, windows_needed
-from exporters.board.numbers import WINDOW, Numbers
-from exporters.board.pipeline import Trust, trust
-from exporters.board.places import Limits, places
-from exporters.board.reading import Reading
-from exporters.board.standings import NameOf, objective_states, strips
-from exporters.board.troubles import OUTAGE_WINDOW, budget_troubles, level_troubles, outages
+from exporters.board.incidents import OUTAGE_WINDOW, budget_troubles, level_troubles, outages
+from exporters.board.input import Reading
+from exporters.board.localisation import SeriesPlaces
+from exporters.board.objectives import NameOf, objective_states, strips
+from exporters.board.recent_totals import History
+from exporters.board.thresholds import Judged, judged, windows_needed
+from exporters.board.tiles import WINDOW, Numbers
 from exporters.windows.measured import Measured
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of

@@ -12,8 +12,8 @@ from alerts.rules_promises import FEWEST_FAILURES, FEWEST_REQUESTS
 from exporters import formatting as text
 from exporters.board import words
 from exporters.board.facts import ObjectiveState, State, UptimeDay, UptimeStrip
-from exporters.board.levels import Judged
-from exporters.board.reading import Reading
+from exporters.board.input import Reading
+from exporters.board.thresholds import Judged
 from slo.engine.ledger import DAY
 from slo.engine.report import Found
 from slo.policy.burn_rates import BurnLevel, burn_levels

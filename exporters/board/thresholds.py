@@ -10,7 +10,7 @@ from fractions import Fraction
 from alerts.rules_levels import BETTER, FEWEST_EXPECTED, windows_read
 from alerts.rules_model import Selection
 from exporters.board.facts import State
-from exporters.board.reading import Reading, can_answer
+from exporters.board.input import Reading, can_answer
 from exporters.windows.measured import Measured
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
 from slo.policy.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
