@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from exporters.daily.facts import (
+from exporters.daily.day.facts import (
     BoardTargets,
     Cause,
     Correction,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from exporters.daily.facts import DailyFacts, Day
+from exporters.daily.day.facts import DailyFacts, Day
 from exporters.daily.keeper import DailyKeeper
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies

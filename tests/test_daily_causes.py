@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.daily.causes import Traffic, causes, moved_of, named
-from exporters.daily.counts import Counts, p95_s
-from exporters.daily.days import CalendarDay
-from exporters.daily.facts import BoardTargets, Day
-from exporters.daily.history import Known
-from exporters.daily.history import traffic as summed_up
-from exporters.daily.parts import parts_of
-from exporters.daily.reading import DayReader
-from exporters.daily.trends import Base
-from exporters.daily.values import values_of
-from exporters.daily.words import PROBES
+from exporters.daily.day.attribution import parts_of
+from exporters.daily.day.calendar import CalendarDay
+from exporters.daily.day.causes import Traffic, causes, moved_of, named
+from exporters.daily.day.counts import Counts, p95_s
+from exporters.daily.day.facts import BoardTargets, Day
+from exporters.daily.day.history import Known
+from exporters.daily.day.history import traffic as summed_up
+from exporters.daily.day.metrics import values_of
+from exporters.daily.day.reader import DayReader
+from exporters.daily.day.text import PROBES
+from exporters.daily.day.trends import Base
 from streams.state import histogram
 from streams.state.registry import OTHER
 from streams.state.tables import Table

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.daily.days import by_hour, can_be_cut, day_at, day_of, days_until, read_date
-from exporters.daily.facts import METRICS
+from exporters.daily.day.calendar import by_hour, can_be_cut, day_at, day_of, days_until, read_date
+from exporters.daily.day.facts import METRICS
 from streams.query.report import Question, make_report
 from streams.state.histogram import ERROR_RATIO
 from tests.daily_state import DAY_S, HOUR_S, at, recount, some_traffic

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
-from exporters.daily import figures
 from exporters.daily.csv_text import COLUMNS, csv_text
-from exporters.daily.facts import METRICS, Correction
+from exporters.daily.day import figures
+from exporters.daily.day.facts import METRICS, Correction
 from exporters.daily.html import content_security_policy, html, message
 from exporters.daily.json_text import json_schema, json_text
 from exporters.daily.markdown import markdown, plain

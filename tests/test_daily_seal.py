@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from exporters.daily.counts import Counts
-from exporters.daily.days import CalendarDay
-from exporters.daily.facts import Risk
-from exporters.daily.risks import SEALED_MAX, to_seal
-from exporters.daily.seal import NAMES_MAX, VERSION, Detail, Record
-from exporters.daily.store import DETAIL_DAYS, KEPT_DAYS, DayStore
+from exporters.daily.day.calendar import CalendarDay
+from exporters.daily.day.counts import Counts
+from exporters.daily.day.facts import Risk
+from exporters.daily.day.risks import SEALED_MAX, to_seal
+from exporters.daily.day.seal import NAMES_MAX, VERSION, Detail, Record
+from exporters.daily.day.store import DETAIL_DAYS, KEPT_DAYS, DayStore
 from exporters.reference.customers import Customer
 from streams.state.snapshot import Gap
 from tests.daily_state import DAY_S, HOUR_S, at, recount, some_traffic

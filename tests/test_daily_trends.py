@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from exporters.daily.counts import Counts
-from exporters.daily.facts import BoardTargets, Day, Value
-from exporters.daily.trends import base_of, trends
-from exporters.daily.values import board_targets, latency_mark, values_of
+from exporters.daily.day.counts import Counts
+from exporters.daily.day.facts import BoardTargets, Day, Value
+from exporters.daily.day.metrics import board_targets, latency_mark, values_of
+from exporters.daily.day.trends import base_of, trends
 from slo.policy.loading import load_policies
 from slo.policy.targets import targets_of
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from exporters.daily.store import DayStore
+from exporters.daily.day.store import DayStore
 from streams.config.security import redis_kwargs
 from streams.config.settings import Kafka, Redis, Settings
 from streams.embedded import environment, free_port

@@ -14,8 +14,8 @@ import click
 from streams.config.settings import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
+    from exporters.daily.day.facts import DailyFacts
     from exporters.daily.delivery import Outcome
-    from exporters.daily.facts import DailyFacts
 
 FORMATS = ("html", "pdf", "csv", "json", "md")
 

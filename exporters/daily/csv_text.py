@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import StringIO
 
-from exporters.daily.facts import METRICS, DailyFacts, Day
+from exporters.daily.day.facts import METRICS, DailyFacts, Day
 from exporters.daily.rows import measured, target_of
 
 # What makes a cell a formula in one spreadsheet program or another.

@@ -11,7 +11,7 @@ from hashlib import sha256
 from jinja2 import Environment
 
 from exporters.daily.charts import Plot, plot
-from exporters.daily.facts import METRICS, DailyFacts
+from exporters.daily.day.facts import METRICS, DailyFacts
 from exporters.daily.rows import TITLES, Chart
 from exporters.daily.view import View, view_of
 from exporters.templates import templates

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from exporters.daily.facts import DailyFacts
+from exporters.daily.day.facts import DailyFacts
 
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
 

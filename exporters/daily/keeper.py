@@ -12,10 +12,8 @@ from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
-from exporters.daily import words
-from exporters.daily.causes import Traffic, named
-from exporters.daily.counts import Counts, Groups
-from exporters.daily.days import (
+from exporters.daily.day import text as words
+from exporters.daily.day.calendar import (
     CalendarDay,
     Stretch,
     by_hour,
@@ -25,17 +23,19 @@ from exporters.daily.days import (
     days_until,
     read_date,
 )
-from exporters.daily.facts import Cause, DailyFacts, Day, Risk, Segment
-from exporters.daily.history import Known, Scene, causes_of, known, traffic
-from exporters.daily.reading import DayReader, Read
-from exporters.daily.risks import corrected, to_seal
-from exporters.daily.seal import VERSION, Detail, Record, behind, silent_until_s
-from exporters.daily.segments import segments_of
-from exporters.daily.standing import Standing
-from exporters.daily.store import DayStore
-from exporters.daily.trends import MONTH, base_of, trends
-from exporters.daily.values import board_targets, values_of
-from exporters.daily.words import with_names
+from exporters.daily.day.causes import Traffic, named
+from exporters.daily.day.counts import Counts, Groups
+from exporters.daily.day.facts import Cause, DailyFacts, Day, Risk, Segment
+from exporters.daily.day.history import Known, Scene, causes_of, known, traffic
+from exporters.daily.day.metrics import board_targets, values_of
+from exporters.daily.day.reader import DayReader, Read
+from exporters.daily.day.risks import corrected, to_seal
+from exporters.daily.day.seal import VERSION, Detail, Record, behind, silent_until_s
+from exporters.daily.day.segments import segments_of
+from exporters.daily.day.standing import Standing
+from exporters.daily.day.store import DayStore
+from exporters.daily.day.text import with_names
+from exporters.daily.day.trends import MONTH, base_of, trends
 from exporters.metrics.objectives import Customers
 from exporters.reference.customers import Customer
 from exporters.windows.incremental import CUSTOMER

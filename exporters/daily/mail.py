@@ -12,7 +12,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 
-from exporters.daily.facts import DailyFacts
+from exporters.daily.day.facts import DailyFacts
 from exporters.daily.html import message as html_message
 from exporters.daily.markdown import markdown
 from exporters.daily.pdf import pdf

@@ -7,7 +7,7 @@ in sentences cannot make markup, mention anybody or link anywhere.
 import re
 from collections.abc import Sequence
 
-from exporters.daily.facts import DailyFacts
+from exporters.daily.day.facts import DailyFacts
 from exporters.daily.rows import Row
 from exporters.daily.view import View, view_of
 

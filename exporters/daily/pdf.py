@@ -12,7 +12,7 @@ from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
 from exporters.daily.charts import plot
-from exporters.daily.facts import METRICS, DailyFacts, Mark
+from exporters.daily.day.facts import METRICS, DailyFacts, Mark
 from exporters.daily.pdf_text import BOLD, LACKING, REGULAR, broken, cut, lacks, shown, width
 from exporters.daily.rows import TITLES, Against, Row
 from exporters.daily.view import View, view_of

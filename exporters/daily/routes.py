@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from exporters.daily.csv_text import csv_text
-from exporters.daily.facts import DailyFacts
+from exporters.daily.day.facts import DailyFacts
 from exporters.daily.html import content_security_policy, html, trouble
 from exporters.daily.json_text import json_text
 from exporters.daily.keeper import DailyError

@@ -6,8 +6,8 @@ Pure. Texts are plain and unescaped.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exporters.daily import figures
-from exporters.daily.facts import (
+from exporters.daily.day import figures
+from exporters.daily.day.facts import (
     METRICS,
     BoardTargets,
     DailyFacts,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from exporters.daily.facts import DailyFacts
+from exporters.daily.day.facts import DailyFacts
 from exporters.daily.keeper import DailyError, DailyKeeper
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from exporters.daily.facts import DailyFacts, Mark
+from exporters.daily.day.facts import DailyFacts, Mark
 from exporters.daily.rows import Row
 from exporters.daily.view import subject, view_of
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from exporters.daily import figures
-from exporters.daily.facts import METRICS, DailyFacts, Day, Risk
+from exporters.daily.day import figures
+from exporters.daily.day.facts import METRICS, DailyFacts, Day, Risk
 from exporters.daily.rows import (
     TITLES,
     Marked,

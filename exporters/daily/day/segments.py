@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from exporters.daily.counts import Counts
-from exporters.daily.facts import Segment
+from exporters.daily.day.counts import Counts
+from exporters.daily.day.facts import Segment
 from exporters.reference.customers import Customer
 
 OTHERS = "not in the directory"

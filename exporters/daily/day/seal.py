@@ -12,10 +12,10 @@ from typing import Self
 
 import msgspec
 
-from exporters.daily import words
-from exporters.daily.counts import Counts, Groups
-from exporters.daily.days import HOUR_S, CalendarDay
-from exporters.daily.facts import (
+from exporters.daily.day import text as words
+from exporters.daily.day.calendar import HOUR_S, CalendarDay
+from exporters.daily.day.counts import Counts, Groups
+from exporters.daily.day.facts import (
     METRICS,
     BoardTargets,
     Cause,
@@ -25,7 +25,7 @@ from exporters.daily.facts import (
     Segment,
     Values,
 )
-from exporters.daily.trends import value_of
+from exporters.daily.day.trends import value_of
 from slo.engine.maintenance import SEAL_AFTER_S
 from slo.engine.observed import seen_until_s
 from streams.state.registry import OTHER

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from exporters.daily.facts import METRICS, Day, Metric, Trend, Value, Values
+from exporters.daily.day.facts import METRICS, Day, Metric, Trend, Value, Values
 
 WEEK, MONTH = 7, 28
 # Norm of so many days -> known days it needs.

@@ -38,8 +38,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from exporters.daily.counts import P95, Counts
-from exporters.daily.facts import Metric
+from exporters.daily.day.counts import P95, Counts
+from exporters.daily.day.facts import Metric
 from streams.state import histogram
 from streams.state.tables import Ints, Table
 

@@ -3,8 +3,8 @@
 Pure.
 """
 
-from exporters.daily.counts import Counts, p95_s, samples
-from exporters.daily.facts import BoardTargets, Mark, Value, Values
+from exporters.daily.day.counts import Counts, p95_s, samples
+from exporters.daily.day.facts import BoardTargets, Mark, Value, Values
 from slo.policy.targets import Targets
 
 BEST_BAND = "best in class"

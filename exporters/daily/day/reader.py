@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import redis.asyncio as aioredis
 
-from exporters.daily.counts import DIMENSIONS, without_durations
-from exporters.daily.days import Stretch
+from exporters.daily.day.calendar import Stretch
+from exporters.daily.day.counts import DIMENSIONS, without_durations
 from exporters.windows.incremental import CUSTOMER, Digest, Scope, Sums, digest
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import SliceId

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import redis.asyncio as aioredis
 
-from exporters.daily.facts import Risk
-from exporters.daily.risks import risks_of
+from exporters.daily.day.facts import Risk
+from exporters.daily.day.risks import risks_of
 from exporters.metrics.objectives import Customers, engine_for
 from exporters.reference.customers import Customer
 from slo.engine.ledger_store import LedgerStore

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
-from exporters.daily.facts import METRICS, Correction, Day, Metric, Value, Values
-from exporters.daily.figures import count, figure, percent
-from exporters.daily.parts import Part
+from exporters.daily.day.attribution import Part
+from exporters.daily.day.facts import METRICS, Correction, Day, Metric, Value, Values
+from exporters.daily.day.figures import count, figure, percent
 from streams.state.registry import OTHER
 from streams.state.snapshot import Gap
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from exporters.daily.facts import Risk
+from exporters.daily.day.facts import Risk
 from slo.engine.report import Found, credits
 from slo.policy.units import Money
 

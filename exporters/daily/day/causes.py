@@ -11,12 +11,12 @@ before), since parts can add up only to a difference of sums; the board's trend 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from exporters.daily import words
-from exporters.daily.counts import DIMENSIONS, Counts, Groups, p95_s
-from exporters.daily.facts import METRICS, Cause, Day, Metric, Value
-from exporters.daily.parts import Part, parts_of
-from exporters.daily.trends import FALLS_WELL, NEEDED, WEEK, Base
-from exporters.daily.words import PROBES
+from exporters.daily.day import text as words
+from exporters.daily.day.attribution import Part, parts_of
+from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, p95_s
+from exporters.daily.day.facts import METRICS, Cause, Day, Metric, Value
+from exporters.daily.day.text import PROBES
+from exporters.daily.day.trends import FALLS_WELL, NEEDED, WEEK, Base
 from exporters.windows.incremental import CUSTOMER
 from streams.state.registry import OTHER
 

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
-from exporters.daily import words
-from exporters.daily.causes import Traffic, causes
-from exporters.daily.counts import DIMENSIONS, Counts, Groups, added, counts_of
-from exporters.daily.days import CalendarDay
-from exporters.daily.facts import BoardTargets, Cause, Day, DayState
-from exporters.daily.reading import FLEET, Read, summed
-from exporters.daily.seal import Record, corrections
-from exporters.daily.trends import Base
-from exporters.daily.values import values_of
+from exporters.daily.day import text as words
+from exporters.daily.day.calendar import CalendarDay
+from exporters.daily.day.causes import Traffic, causes
+from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, added, counts_of
+from exporters.daily.day.facts import BoardTargets, Cause, Day, DayState
+from exporters.daily.day.metrics import values_of
+from exporters.daily.day.reader import FLEET, Read, summed
+from exporters.daily.day.seal import Record, corrections
+from exporters.daily.day.trends import Base
 from exporters.windows.incremental import Scope
 from streams.state.coverage import Coverage
 from streams.state.registry import OTHER

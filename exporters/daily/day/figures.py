@@ -9,7 +9,7 @@ column of a printed sheet also has the same places in every row. So the formats 
 from collections.abc import Sequence
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
-from exporters.daily.facts import Metric
+from exporters.daily.day.facts import Metric
 from exporters.formatting import STEPS, three_digits
 
 UNKNOWN = "not known"

@@ -1,0 +1,1 @@
+"""One closed day as plain facts, and where it is kept."""
