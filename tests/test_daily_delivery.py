@@ -17,10 +17,10 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from pypdf import PdfReader
 
-from exporters.daily import delivery
-from exporters.daily.delivery import DeliveryError, deliver
-from exporters.daily.sent import LEASE_S, Sent
-from exporters.daily.slack import payload
+from exporters.daily.delivery import deliver as delivery
+from exporters.daily.delivery.deliver import DeliveryError, deliver
+from exporters.daily.delivery.sent import LEASE_S, Sent
+from exporters.daily.delivery.slack import payload
 from streams.config.settings import ConfigError, Daily
 from streams.embedded import free_port
 from streams.store.contract import StoreError

@@ -15,7 +15,7 @@ from streams.config.settings import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
     from exporters.daily.day.facts import DailyFacts
-    from exporters.daily.delivery import Outcome
+    from exporters.daily.delivery.deliver import Outcome
 
 FORMATS = ("html", "pdf", "csv", "json", "md")
 
@@ -45,7 +45,7 @@ def daily(
     Exit status of --send: 0 if everybody has got this day, now or before; 1 if somebody could not
     be reached, and the next run tries them again.
     """
-    from exporters.daily.delivery import recipients
+    from exporters.daily.delivery.deliver import recipients
     from exporters.daily.shelf import meant
 
     if again and not send:
@@ -72,7 +72,7 @@ def daily(
 async def _work(
     settings: Settings, date: str | None, send: bool, again: bool
 ) -> "tuple[DailyFacts, list[Outcome]]":
-    from exporters.daily.delivery import deliver
+    from exporters.daily.delivery.deliver import deliver
     from exporters.daily.keeper import DailyError, DailyKeeper
     from exporters.reference.customers import load_directory
     from slo.policy.loading import load_policies

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import redis.asyncio as aioredis
 
-from exporters.daily import mail, slack
 from exporters.daily.day.facts import DailyFacts
-from exporters.daily.sent import Sent, digest
+from exporters.daily.delivery import mail, slack
+from exporters.daily.delivery.sent import Sent, digest
 from exporters.daily.view import numbers, view_of
 from streams.config.settings import ConfigError, Daily, Settings
 

@@ -1,0 +1,1 @@
+"""The daily board by mail and to Slack."""
