@@ -11,7 +11,7 @@ from exporters.daily.day.counts import Counts
 from exporters.daily.day.facts import METRICS
 from exporters.daily.day.segments import OTHERS, segments_of
 from exporters.daily.keeper import DailyError
-from exporters.daily.view import view_of
+from exporters.daily.render.view import view_of
 from exporters.metrics.objectives import Customers, engine_for
 from exporters.reference.customers import Customer
 from slo.engine.report import credits

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader
 
-from exporters.daily.html import html
+from exporters.daily.render.html import html
 from tests.browser import Browser, chromium
 from tests.daily_samples import empty_facts, hostile_facts, some_facts
 

@@ -5,8 +5,8 @@ from io import BytesIO
 import pytest
 from pypdf import PdfReader
 
-from exporters.daily.pdf import MARGIN, pdf
-from exporters.daily.pdf_text import BOLD, REGULAR, broken, cut, shown, width
+from exporters.daily.render.pdf import MARGIN, pdf
+from exporters.daily.render.pdf_text import BOLD, REGULAR, broken, cut, shown, width
 from tests.daily_samples import HOSTILE, empty_facts, hostile_facts, some_facts
 
 BOARDS = {"some": some_facts, "hostile": hostile_facts, "empty": empty_facts}

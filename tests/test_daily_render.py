@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
-from exporters.daily.csv_text import COLUMNS, csv_text
 from exporters.daily.day import figures
 from exporters.daily.day.facts import METRICS, Correction
-from exporters.daily.html import content_security_policy, html, message
-from exporters.daily.json_text import json_schema, json_text
-from exporters.daily.markdown import markdown, plain
-from exporters.daily.pdf import pdf
-from exporters.daily.rows import measured
-from exporters.daily.view import subject, view_of
+from exporters.daily.render.data import COLUMNS, csv_text
+from exporters.daily.render.html import content_security_policy, html, message
+from exporters.daily.render.json_text import json_schema, json_text
+from exporters.daily.render.markdown import markdown, plain
+from exporters.daily.render.pdf import pdf
+from exporters.daily.render.rows import measured
+from exporters.daily.render.view import subject, view_of
 from tests.daily_samples import (
     DATE,
     HOSTILE,

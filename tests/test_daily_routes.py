@@ -13,9 +13,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from pypdf import PdfReader
 
 from exporters.daily import shelf as shelves
-from exporters.daily.html import content_security_policy, html
-from exporters.daily.json_text import json_text
 from exporters.daily.keeper import DailyError
+from exporters.daily.render.html import content_security_policy, html
+from exporters.daily.render.json_text import json_text
 from exporters.daily.shelf import BusyError, Shelf, meant
 from exporters.server.http import Refresher, create_app
 from streams.config.settings import ConfigError

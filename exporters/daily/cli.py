@@ -91,11 +91,11 @@ async def _work(
 
 
 def _rendered(facts: "DailyFacts", format_: str) -> bytes:
-    from exporters.daily.csv_text import csv_text
-    from exporters.daily.html import html
-    from exporters.daily.json_text import json_text
-    from exporters.daily.markdown import markdown
-    from exporters.daily.pdf import pdf
+    from exporters.daily.render.data import csv_text
+    from exporters.daily.render.html import html
+    from exporters.daily.render.json_text import json_text
+    from exporters.daily.render.markdown import markdown
+    from exporters.daily.render.pdf import pdf
 
     match format_:
         case "pdf":

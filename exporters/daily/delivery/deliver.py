@@ -17,7 +17,7 @@ import redis.asyncio as aioredis
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.delivery import mail, slack
 from exporters.daily.delivery.sent import Sent, digest
-from exporters.daily.view import numbers, view_of
+from exporters.daily.render.view import numbers, view_of
 from streams.config.settings import ConfigError, Daily, Settings
 
 T = TypeVar("T")

@@ -13,10 +13,10 @@ from email.policy import SMTP
 from email.utils import format_datetime
 
 from exporters.daily.day.facts import DailyFacts
-from exporters.daily.html import message as html_message
-from exporters.daily.markdown import markdown
-from exporters.daily.pdf import pdf
-from exporters.daily.view import subject, view_of
+from exporters.daily.render.html import message as html_message
+from exporters.daily.render.markdown import markdown
+from exporters.daily.render.pdf import pdf
+from exporters.daily.render.view import subject, view_of
 from streams.config.security import load_authorities
 from streams.config.settings import Daily
 

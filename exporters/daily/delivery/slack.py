@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 
 from exporters.daily.day.facts import DailyFacts, Mark
-from exporters.daily.rows import Row
-from exporters.daily.view import subject, view_of
+from exporters.daily.render.rows import Row
+from exporters.daily.render.view import subject, view_of
 
 TIMEOUT_S = 15.0
 # What Slack takes at most, in characters.

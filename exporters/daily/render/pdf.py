@@ -11,11 +11,11 @@ from reportlab.lib.colors import Color, HexColor
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
-from exporters.daily.charts import plot
 from exporters.daily.day.facts import METRICS, DailyFacts, Mark
-from exporters.daily.pdf_text import BOLD, LACKING, REGULAR, broken, cut, lacks, shown, width
-from exporters.daily.rows import TITLES, Against, Row
-from exporters.daily.view import View, view_of
+from exporters.daily.render.charts import plot
+from exporters.daily.render.pdf_text import BOLD, LACKING, REGULAR, broken, cut, lacks, shown, width
+from exporters.daily.render.rows import TITLES, Against, Row
+from exporters.daily.render.view import View, view_of
 
 INK, QUIET, RULE = HexColor("#16181d"), HexColor("#59606c"), HexColor("#d9dde3")
 RAISED, CAUTION_PAPER, CAUTION = HexColor("#f5f6f8"), HexColor("#fff4de"), HexColor("#8a5300")

@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 
 from exporters.daily.day.facts import DailyFacts
-from exporters.daily.rows import Row
-from exporters.daily.view import View, view_of
+from exporters.daily.render.rows import Row
+from exporters.daily.render.view import View, view_of
 
 # A sign that begins or ends markup, wherever it stands.
 _MARKUP = re.compile(r"([\\`*\[\]|~#])")

@@ -10,10 +10,10 @@ from hashlib import sha256
 
 from jinja2 import Environment
 
-from exporters.daily.charts import Plot, plot
 from exporters.daily.day.facts import METRICS, DailyFacts
-from exporters.daily.rows import TITLES, Chart
-from exporters.daily.view import View, view_of
+from exporters.daily.render.charts import Plot, plot
+from exporters.daily.render.rows import TITLES, Chart
+from exporters.daily.render.view import View, view_of
 from exporters.templates import templates
 
 CHART_WIDTH, CHART_HEIGHT = 168, 40
@@ -80,7 +80,7 @@ def content_security_policy() -> str:
 
 @cache
 def _templates() -> Environment:
-    environment = templates("exporters.daily")
+    environment = templates("exporters.daily.render")
     environment.globals["plot"] = _plot
     environment.globals["chart_size"] = (CHART_WIDTH, CHART_HEIGHT)
     return environment

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from io import StringIO
 
 from exporters.daily.day.facts import METRICS, DailyFacts, Day
-from exporters.daily.rows import measured, target_of
+from exporters.daily.render.rows import measured, target_of
 
 # What makes a cell a formula in one spreadsheet program or another.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")

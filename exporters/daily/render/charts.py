@@ -5,7 +5,7 @@ Pure. Coordinates from the upper left corner, y downwards, as SVG has them.
 
 from dataclasses import dataclass
 
-from exporters.daily.rows import Chart
+from exporters.daily.render.rows import Chart
 
 Point = tuple[float, float]
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from exporters.daily.day import figures
 from exporters.daily.day.facts import METRICS, DailyFacts, Day, Risk
-from exporters.daily.rows import (
+from exporters.daily.render.rows import (
     TITLES,
     Marked,
     Row,

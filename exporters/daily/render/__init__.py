@@ -1,0 +1,1 @@
+"""The daily board in each of its formats."""
