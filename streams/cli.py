@@ -39,8 +39,8 @@ class OneLineErrors(click.Group):
 
 def _is_told(error: Exception) -> bool:
     """Whether an error's message is meant for the person at the terminal."""
+    from exporters.daily.build import DailyError
     from exporters.daily.delivery.deliver import DeliveryError
-    from exporters.daily.keeper import DailyError
     from streams.embedded import StackError
     from streams.kafka.topics import ServerError
     from streams.query.partitions import OperationError

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from exporters.daily.build import DailyKeeper
 from exporters.daily.day.facts import DailyFacts, Day
-from exporters.daily.keeper import DailyKeeper
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
 from streams.events.decoder import ELIGIBLE

@@ -7,10 +7,10 @@ from dataclasses import asdict
 import pytest
 import yaml
 
+from exporters.daily.build import DailyError
 from exporters.daily.day.counts import Counts
 from exporters.daily.day.facts import METRICS
 from exporters.daily.day.segments import OTHERS, segments_of
-from exporters.daily.keeper import DailyError
 from exporters.daily.render.view import view_of
 from exporters.metrics.objectives import Customers, engine_for
 from exporters.reference.customers import Customer

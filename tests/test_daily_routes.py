@@ -12,11 +12,11 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from pypdf import PdfReader
 
-from exporters.daily import shelf as shelves
-from exporters.daily.keeper import DailyError
+from exporters.daily import cache as shelves
+from exporters.daily.build import DailyError
+from exporters.daily.cache import BusyError, Shelf, meant
 from exporters.daily.render.html import content_security_policy, html
 from exporters.daily.render.json_text import json_text
-from exporters.daily.shelf import BusyError, Shelf, meant
 from exporters.server.http import Refresher, create_app
 from streams.config.settings import ConfigError
 from streams.store.contract import StoreError
@@ -284,7 +284,7 @@ def test_a_board_that_breaks_is_told_once_and_tried_again(running, monkeypatch, 
     shelf = running(settings_for("redis://127.0.0.1:1/0"))
     assert asked(shelf.facts, "/daily")[0] == 500
     time.sleep(0.1)
-    told = [one for one in caplog.records if one.name == "exporters.daily.shelf"]
+    told = [one for one in caplog.records if one.name == "exporters.daily.cache"]
     assert [one.getMessage() for one in told] == ["daily board: a mistake of ours: trying again"]
     assert shelf._thread.is_alive()
 

@@ -45,8 +45,8 @@ def daily(
     Exit status of --send: 0 if everybody has got this day, now or before; 1 if somebody could not
     be reached, and the next run tries them again.
     """
+    from exporters.daily.cache import meant
     from exporters.daily.delivery.deliver import recipients
-    from exporters.daily.shelf import meant
 
     if again and not send:
         raise click.UsageError("--again goes with --send")
@@ -72,8 +72,8 @@ def daily(
 async def _work(
     settings: Settings, date: str | None, send: bool, again: bool
 ) -> "tuple[DailyFacts, list[Outcome]]":
+    from exporters.daily.build import DailyError, DailyKeeper
     from exporters.daily.delivery.deliver import deliver
-    from exporters.daily.keeper import DailyError, DailyKeeper
     from exporters.reference.customers import load_directory
     from slo.policy.loading import load_policies
     from streams.store.redis import connected

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from exporters.daily.build import DailyError
+from exporters.daily.cache import BusyError
 from exporters.daily.day.facts import DailyFacts
-from exporters.daily.keeper import DailyError
 from exporters.daily.render.data import csv_text
 from exporters.daily.render.html import content_security_policy, html, trouble
 from exporters.daily.render.json_text import json_text
 from exporters.daily.render.markdown import markdown
 from exporters.daily.render.pdf import pdf
-from exporters.daily.shelf import BusyError
 from streams.store.contract import StoreError
 
 # YYYY-MM-DD, `today` or `yesterday` -> its board; None where nothing was ever counted. Raises

@@ -24,8 +24,8 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 from exporters.board.facts import LiveFacts, LiveState
 from exporters.board.routes import board_routes
 from exporters.catalogue import pipeline as catalogue_health
+from exporters.daily.cache import Shelf
 from exporters.daily.routes import Source, daily_routes
-from exporters.daily.shelf import Shelf
 from exporters.metrics.exposition import Page, label_text
 from exporters.reference.customers import Customer, load_directory
 from exporters.server.collector import Collector

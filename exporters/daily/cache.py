@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from exporters.daily.build import DailyError, DailyKeeper
 from exporters.daily.day.facts import DailyFacts
-from exporters.daily.keeper import DailyError, DailyKeeper
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
 from streams.config.security import redis_kwargs
