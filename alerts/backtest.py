@@ -12,9 +12,9 @@ from alerts.backtest_episodes import Episode, Timeline
 from alerts.backtest_events import Recording
 from alerts.backtest_gauges import STEP_S, Gauges, Judged
 from alerts.backtest_promql import Expression, Samples, Vector, parse
-from alerts.pipeline_rules import builtin_groups
-from alerts.rules import policy_groups
-from alerts.rules_model import EVERY_S, Alert, Links
+from alerts.rules.build import policy_groups
+from alerts.rules.model import EVERY_S, Alert, Links
+from alerts.rules.pipeline import builtin_groups
 from slo.policy.loading import PolicyError
 from slo.policy.policy import LatencyNow, Policy
 from streams.config.settings import Settings, Worker

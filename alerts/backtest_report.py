@@ -12,7 +12,7 @@ from typing import Any
 from alerts.backtest import Backtest, Watched
 from alerts.backtest_episodes import Episode
 from alerts.backtest_gauges import Judged
-from alerts.rules_model import seconds_text
+from alerts.rules.model import seconds_text
 from slo.engine.attainment import Stretch, judged, period_of
 from slo.engine.ledger import DAY
 from slo.engine.report import exact, instant

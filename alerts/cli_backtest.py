@@ -46,7 +46,7 @@ def backtest(
     from alerts.backtest_events import Recording, read_file, read_topic
     from alerts.backtest_gauges import STEP_S
     from alerts.backtest_report import lines, report
-    from alerts.rules import unread
+    from alerts.rules.build import unread
     from exporters.server.collector import window_plan
     from slo.policy.loading import load_policies
     from streams.config.settings import load_settings

@@ -9,8 +9,8 @@ from typing import get_args
 
 import click
 
-from alerts.rules import Format, build, unread
-from alerts.rules_model import Links
+from alerts.rules.build import Format, build, unread
+from alerts.rules.model import Links
 from exporters.server.collector import window_plan
 from slo.policy.loading import load_policies
 from streams.config.settings import load_settings

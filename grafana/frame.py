@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.models import common, dashboard
 
-from alerts import pipeline_rules
+from alerts.rules import pipeline as pipeline_rules
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec

@@ -25,7 +25,7 @@ from alerts.backtest_events import Recording, read_file
 from alerts.backtest_gauges import Gauges
 from alerts.backtest_promql import key_of, parse
 from alerts.backtest_report import lines, report
-from alerts.rules import build
+from alerts.rules.build import build
 from slo.policy.loading import as_policy, load_policies, shipped
 from slo.policy.policy import Policy
 from streams.cli import main

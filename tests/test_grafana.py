@@ -16,8 +16,8 @@ import yaml
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from alerts.pipeline_rules import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
-from alerts.rules import build
+from alerts.rules.build import build
+from alerts.rules.pipeline import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
 from exporters.catalogue.requests import SPECS
 from exporters.server.collector import window_plan
 from grafana.generate import documents, encoded

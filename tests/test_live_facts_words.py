@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.pipeline_rules import builtin_groups
-from alerts.rules import policy_groups
+from alerts.rules.build import policy_groups
+from alerts.rules.pipeline import builtin_groups
 from exporters import formatting as text
 from exporters.board import words
 from exporters.board.breakdown import Limits, availability_state

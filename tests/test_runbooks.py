@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click import Command, Context, Group
 
-from alerts.rules import build
+from alerts.rules.build import build
 from exporters.catalogue.requests import SPECS
 from exporters.server.collector import window_plan
 from slo.engine.attainment import BURN_MINUTES

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from alerts.rules_levels import BETTER
-from alerts.rules_promises import FEWEST_FAILURES
+from alerts.rules.error_budget import FEWEST_FAILURES
+from alerts.rules.thresholds import BETTER
 from exporters.board.facts import Place, State
 from exporters.board.objectives import RANK
 from exporters.windows.measured import Measured

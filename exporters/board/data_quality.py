@@ -1,13 +1,13 @@
 """Whether the numbers can be trusted, and what is wrong with Tokenpulse itself.
 
 Pure but for the history of totals. The conditions are those of the pipeline's alerts
-(alerts/pipeline_rules.py), told at once.
+(alerts/rules/pipeline.py), told at once.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from alerts.pipeline_rules import (
+from alerts.rules.pipeline import (
     BEHIND_AFTER_S,
     FEWEST_REFUSED,
     MANY_WAITING,

@@ -11,8 +11,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from alerts.pipeline_rules import FEWEST_REQUESTS, OUTAGE_BELOW
-from alerts.rules_promises import FEWEST_FAILURES
+from alerts.rules.error_budget import FEWEST_FAILURES
+from alerts.rules.pipeline import FEWEST_REQUESTS, OUTAGE_BELOW
 from exporters import formatting as text
 from exporters.board import words
 from exporters.board.breakdown import Limits

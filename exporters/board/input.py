@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from alerts.rules_model import Selection
+from alerts.rules.model import Selection
 from exporters.board.sparkline_minutes import Minute
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.windows.incremental import CUSTOMER, Sums

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from alerts.rules_promises import FEWEST_FAILURES, FEWEST_REQUESTS
+from alerts.rules.error_budget import FEWEST_FAILURES, FEWEST_REQUESTS
 from exporters import formatting as text
 from exporters.board import words
 from exporters.board.facts import ObjectiveState, State, UptimeDay, UptimeStrip

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from alerts.rules_levels import BETTER, FEWEST_EXPECTED, windows_read
-from alerts.rules_model import Selection
+from alerts.rules.model import Selection
+from alerts.rules.thresholds import BETTER, FEWEST_EXPECTED, windows_read
 from exporters.board.facts import State
 from exporters.board.input import Reading, can_answer
 from exporters.windows.measured import Measured

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from alerts import pipeline_rules
+from alerts.rules import pipeline as pipeline_rules
 from exporters.catalogue import objectives as catalogue_objectives
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue

@@ -7,7 +7,7 @@ outage of the pipeline and with an empty Prometheus.
 from collections.abc import Iterator
 from fractions import Fraction
 
-from alerts.rules_model import KEEP_FIRING_S, Alert, any_of, dashboard, newest, number, whom
+from alerts.rules.model import KEEP_FIRING_S, Alert, any_of, dashboard, newest, number, whom
 from exporters.catalogue.objectives import (
     ATTAINMENT,
     BUDGET_LEFT,

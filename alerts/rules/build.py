@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 import yaml
 
-from alerts.pipeline_rules import builtin_groups
-from alerts.rules_levels import latency_alerts, share_alerts
-from alerts.rules_model import EVERY_S, Alert, Group, Links, Selection, seconds_text
-from alerts.rules_promises import promise_alerts
-from alerts.rules_sloth import sloth_groups
+from alerts.rules.error_budget import promise_alerts
+from alerts.rules.model import EVERY_S, Alert, Group, Links, Selection, seconds_text
+from alerts.rules.pipeline import builtin_groups
+from alerts.rules.sloth import sloth_groups
+from alerts.rules.thresholds import latency_alerts, share_alerts
 from slo.policy.policy import LatencyNow, Policy, Promise
 
 Format = Literal["prometheus", "sloth", "kubernetes"]

@@ -7,7 +7,7 @@ its silence for health: `TokenpulseDataStale` pages itself and silences what is 
 from collections.abc import Iterator
 from functools import partial
 
-from alerts.rules_model import KEEP_FIRING_S, Alert, Group, Read, any_of, dashboard, newest, quoted
+from alerts.rules.model import KEEP_FIRING_S, Alert, Group, Read, any_of, dashboard, newest, quoted
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from alerts.rules_model import (
+from alerts.rules.error_budget import objective_labels
+from alerts.rules.model import (
     KEEP_FIRING_S,
     Alert,
     Read,
@@ -22,7 +23,6 @@ from alerts.rules_model import (
     quoted,
     whom,
 )
-from alerts.rules_promises import objective_labels
 from exporters.catalogue import requests as catalogue
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
 from slo.policy.loading import PolicyError

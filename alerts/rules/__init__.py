@@ -1,0 +1,1 @@
+"""Policies become Prometheus alerting rules."""
