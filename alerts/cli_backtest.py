@@ -42,10 +42,10 @@ def backtest(
     Events come from files, as JSON lines or by a mapping; without a file from the configured Kafka
     topic. Nothing is written anywhere, and no server is needed for files.
     """
-    from alerts.backtest import BacktestError, run, thresholds
-    from alerts.backtest_events import Recording, read_file, read_topic
-    from alerts.backtest_gauges import STEP_S
-    from alerts.backtest_report import lines, report
+    from alerts.backtest.recording import Recording, read_file, read_topic
+    from alerts.backtest.report import lines, report
+    from alerts.backtest.run import BacktestError, run, thresholds
+    from alerts.backtest.samples import STEP_S
     from alerts.rules.build import unread
     from exporters.server.collector import window_plan
     from slo.policy.loading import load_policies

@@ -18,13 +18,13 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts import backtest_events
-from alerts.backtest import Backtest, run, thresholds, watched_rules
-from alerts.backtest_episodes import Timeline
-from alerts.backtest_events import Recording, read_file
-from alerts.backtest_gauges import Gauges
-from alerts.backtest_promql import key_of, parse
-from alerts.backtest_report import lines, report
+from alerts.backtest import recording as backtest_events
+from alerts.backtest.promql import key_of, parse
+from alerts.backtest.recording import Recording, read_file
+from alerts.backtest.report import lines, report
+from alerts.backtest.run import Backtest, run, thresholds, watched_rules
+from alerts.backtest.samples import Gauges
+from alerts.backtest.timeline import Timeline
 from alerts.rules.build import build
 from slo.policy.loading import as_policy, load_policies, shipped
 from slo.policy.policy import Policy

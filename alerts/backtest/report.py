@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
-from alerts.backtest import Backtest, Watched
-from alerts.backtest_episodes import Episode
-from alerts.backtest_gauges import Judged
+from alerts.backtest.run import Backtest, Watched
+from alerts.backtest.samples import Judged
+from alerts.backtest.timeline import Episode
 from alerts.rules.model import seconds_text
 from slo.engine.attainment import Stretch, judged, period_of
 from slo.engine.ledger import DAY

@@ -15,7 +15,7 @@ Source: https://prometheus.io/docs/prometheus/latest/configuration/alerting_rule
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from alerts.backtest_promql import Key, Vector
+from alerts.backtest.promql import Key, Vector
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from alerts.backtest_promql import Key, Samples, key_of
+from alerts.backtest.promql import Key, Samples, key_of
 from alerts.rules.model import Read
 from exporters.catalogue import objectives as catalogue
 from exporters.catalogue.requests import SCOPE_LABELS

@@ -8,10 +8,10 @@ slice of ten seconds.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from alerts.backtest_episodes import Episode, Timeline
-from alerts.backtest_events import Recording
-from alerts.backtest_gauges import STEP_S, Gauges, Judged
-from alerts.backtest_promql import Expression, Samples, Vector, parse
+from alerts.backtest.promql import Expression, Samples, Vector, parse
+from alerts.backtest.recording import Recording
+from alerts.backtest.samples import STEP_S, Gauges, Judged
+from alerts.backtest.timeline import Episode, Timeline
 from alerts.rules.build import policy_groups
 from alerts.rules.model import EVERY_S, Alert, Links
 from alerts.rules.pipeline import builtin_groups

@@ -1,0 +1,1 @@
+"""The rules on recorded traffic: what would have fired, and when."""
