@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
-from grafana import words
+from grafana import series as words
 from grafana.panels import Panel, number
 from grafana.queries import Match
 from grafana.thresholds import Limits, Steps

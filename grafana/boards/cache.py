@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models import dashboard
 
 from exporters.catalogue import cost as catalogue_money
 from exporters.catalogue import requests as catalogue
-from grafana import words
+from grafana import series as words
 from grafana.frame import CELL, Section, Variable, board, link_to, trust, window_variable
 from grafana.panels import Column, Panel, Query, graph, listing, number
 from grafana.queries import AnyOf, Chosen, Match, rate, window

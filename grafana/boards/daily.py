@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models import dashboard
 from exporters.catalogue import cost as catalogue_money
 from exporters.catalogue import objectives as catalogue_objectives
 from exporters.catalogue import requests as catalogue
-from grafana import words
+from grafana import series as words
 from grafana.fleet import latencies, p95_numbers
 from grafana.frame import CELL, Section, board, link_to, trust
 from grafana.panels import Column, Panel, Query, graph, listing, note, number

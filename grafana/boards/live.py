@@ -9,7 +9,7 @@ from exporters.catalogue import objectives as catalogue_objectives
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
-from grafana import words
+from grafana import series as words
 from grafana.fleet import latencies, p95_numbers
 from grafana.frame import CELL, Section, Variable, alerts, board, link_to, trust
 from grafana.panels import Column, Link, Named, Panel, Query, graph, heat, listing, number

@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models import dashboard
 from exporters.catalogue import objectives as catalogue_objectives
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
-from grafana import words
+from grafana import series as words
 from grafana.frame import CELL, Section, Variable, board, link_to, trust
 from grafana.panels import Column, Panel, Query, graph, history, listing, number
 from grafana.queries import STEP, Chosen, added, select, window

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from grafana_foundation_sdk.models import dashboard
 
 from exporters.catalogue import requests as catalogue
-from grafana import words
+from grafana import series as words
 from grafana.boards.live import VARIABLES
 from grafana.frame import (
     CELL,
