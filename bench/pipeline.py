@@ -26,8 +26,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.config.settings import Settings, load_settings
 from streams.kafka.producer import EventProducer
-from streams.local import LocalStack
 from streams.store.redis import partition_key
+from tokenpulse.local.stack import LocalStack
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "2000000"))
 PLAIN_EVENTS = 40_000

@@ -41,14 +41,14 @@ def _is_told(error: Exception) -> bool:
     """Whether an error's message is meant for the person at the terminal."""
     from exporters.daily.build import DailyError
     from exporters.daily.delivery.deliver import DeliveryError
-    from streams.embedded import StackError
     from streams.kafka.topics import ServerError
     from streams.query.partitions import OperationError
     from streams.query.report import ReportError
     from streams.simulator.scenarios import TimelineError
     from streams.sources.mapping import MappingError, UnreadableFile
-    from streams.sources.replay import ReplayError
     from streams.store.contract import StoreError
+    from tokenpulse.local.embedded import StackError
+    from tokenpulse.local.replay import ReplayError
 
     return isinstance(
         error,
@@ -105,7 +105,7 @@ def _settings(ctx: click.Context, overrides: dict[str, Any] | None = None) -> Se
 @click.pass_context
 def up(ctx: click.Context) -> None:
     """Run everything on this machine: broker, Redis, worker, exporter, simulated traffic."""
-    from streams.up import run_up
+    from tokenpulse.local.up import run_up
 
     sys.exit(run_up(_settings(ctx)))
 
@@ -189,7 +189,7 @@ def replay(
     Exit status 0: every row was counted or reported. 1: some were neither. 2: it could not run.
     """
     from streams.sources.mapping import load_mapping
-    from streams.sources.replay import Replay, run_replay
+    from tokenpulse.local.replay import Replay, run_replay
 
     overrides: dict[str, Any] = {}
     if bootstrap:

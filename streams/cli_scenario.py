@@ -15,9 +15,9 @@ import click
 from streams.config.settings import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
-    from streams.running import RunningStack
     from streams.simulator.scenario_store import OrderStore, Reading
     from streams.simulator.scenarios import Scenario
+    from tokenpulse.local.discovery import RunningStack
 
 T = TypeVar("T")
 
@@ -205,7 +205,7 @@ def scenario_stop(ctx: click.Context, order_id: str | None, every: bool, url: st
 def _simulators(ctx: click.Context, url: str | None) -> "tuple[Settings, RunningStack | None]":
     """Settings under which the simulators are found, and the `tokenpulse up` if it is one's."""
     from streams.config.sections import Redis
-    from streams.running import running_stacks
+    from tokenpulse.local.discovery import running_stacks
 
     settings = load_settings(ctx.obj, {"redis": {"url": url}} if url else None)
     if "url" in settings.redis.model_fields_set:

@@ -22,11 +22,11 @@ import redis
 import yaml
 
 from streams.config.settings import Exporter, Kafka, Settings
-from streams.embedded import environment, free_port
-from streams.local import LocalStack
 from tests.servers import wait_until
 from tests.test_alertmanager import CONFIG, ROOT, TEMPLATES, Alertmanager, Receiver, readable
 from tests.worker_process import START_S, State, WorkerProcess, tokenpulse
+from tokenpulse.local.embedded import environment, free_port
+from tokenpulse.local.stack import LocalStack
 
 PROMETHEUS = shutil.which("prometheus")
 PROMETHEUS_CONFIG = ROOT / "deploy" / "prometheus" / "prometheus.yml"

@@ -23,9 +23,9 @@ from typing import Any, Self
 import pytest
 
 from streams.config.settings import Kafka
-from streams.embedded import free_port
 from tests.certificates import Authority
 from tests.servers import Broker, wait_until
+from tokenpulse.local.embedded import free_port
 
 CACHE_VARIABLE = "TOKENPULSE_TEST_CACHE"  # as in provision.sh
 HERE = Path(__file__).resolve().parent / "kafka"

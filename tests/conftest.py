@@ -8,12 +8,12 @@ import pytest
 import redis
 
 from streams.config.settings import ENV_PREFIX, Settings
-from streams.embedded import free_port
-from streams.local import LocalStack
 from tests.apache_kafka import CACHE_VARIABLE, ApacheKafka
 from tests.exporter_state import settings_for
 from tests.servers import Broker, RedisServer, start_servers
 from tests.worker_process import State
+from tokenpulse.local.embedded import free_port
+from tokenpulse.local.stack import LocalStack
 
 # A shell that is set up for some Tokenpulse must not steer the tests.
 for _name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:

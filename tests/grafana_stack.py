@@ -17,11 +17,11 @@ import redis
 import yaml
 
 from streams.config.settings import Exporter, Kafka, Settings
-from streams.embedded import environment, free_port
-from streams.local import LocalStack
 from tests.alerting_stack import PROMETHEUS, PROMETHEUS_CONFIG, running, scenario
 from tests.servers import wait_until
 from tests.worker_process import ROOT, START_S, State, WorkerProcess, tokenpulse
+from tokenpulse.local.embedded import environment, free_port
+from tokenpulse.local.stack import LocalStack
 
 PARTITIONS = 2
 HISTORY = "1h"

@@ -10,9 +10,9 @@ import threading
 from collections import Counter, deque
 from enum import Enum, auto
 
-from streams.embedded import HOST
 from tests.redis_servers import redis_url
 from tests.worker_process import Cable
+from tokenpulse.local.embedded import HOST
 
 ONE_LINE, SIZED, COLLECTED = b"+-:_#,(", b"$!=", {b"*": 1, b"~": 1, b">": 1, b"%": 2, b"|": 2}
 RULE_S = 30  # for a command to come by

@@ -15,11 +15,11 @@ from unittest.mock import patch
 import pytest
 import redis
 
-from streams.embedded import HOST, StackError, free_port, one_start_at_a_time, redis_binary
 from streams.store.contract import Answer
 from streams.store.redis import RedisStore, connect
 from tests.counting import GROUP, KEY, TOPIC, Counting, agreed_offset
 from tests.servers import wait_until
+from tokenpulse.local.embedded import HOST, StackError, free_port, one_start_at_a_time, redis_binary
 
 KINDS = ("embedded", "debian")
 

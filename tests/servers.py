@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.config.settings import Kafka, Settings
 from streams.kafka.topics import create_topics
-from streams.local import LocalStack
+from tokenpulse.local.stack import LocalStack
 
 # The embedded broker gives no answer about the end of a log, so whoever reads says how many.
 READ_TIMEOUT_S = 60

@@ -14,9 +14,9 @@ from exporters.board.facts import LiveState, Trouble
 from exporters.board.routes import board_routes
 from exporters.formatting import glued
 from exporters.server.web_config import WebConfig, middleware
-from streams.embedded import free_port
 from tests.board_samples import STALE, TROUBLED, WELL
 from tests.browser import Browser
+from tokenpulse.local.embedded import free_port
 
 PHONE = {"width": 360, "height": 740, "mobile": True}
 

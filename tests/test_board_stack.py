@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from streams.config.settings import Exporter, Settings
-from streams.local import LocalStack
 from tests.alerting_stack import running
 from tests.browser import Browser
 from tests.worker_process import ROOT, START_S, State, WorkerProcess, tokenpulse
+from tokenpulse.local.stack import LocalStack
 
 pytestmark = pytest.mark.stack
 

@@ -8,12 +8,12 @@ import pytest
 import redis
 import streams.checkpoint
 
-from streams.embedded import free_port
 from streams.store.contract import Claimed, Order, StoreError
 from streams.store.redis import RedisStore, leave_order, order_key
 from tests.counting import GROUP, KEY, PARTITION, TOPIC, snapshot
 from tests.redis_servers import opened
 from tests.servers import RedisServer
+from tokenpulse.local.embedded import free_port
 
 pytestmark = pytest.mark.stack
 

@@ -20,7 +20,6 @@ from click.testing import CliRunner, Result
 
 from streams.cli import main
 from streams.config.settings import Settings
-from streams.embedded import environment
 from tests.servers import Broker, RedisServer, wait_until
 from tests.test_local import gone, is_running
 from tests.worker_process import (
@@ -32,6 +31,7 @@ from tests.worker_process import (
     tokenpulse,
     worker_settings,
 )
+from tokenpulse.local.embedded import environment
 
 COMMANDS = (
     *("up", "worker", "exporter", "replay", "report", "produce", "simulate"),

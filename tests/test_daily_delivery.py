@@ -22,13 +22,13 @@ from exporters.daily.delivery.deliver import DeliveryError, deliver
 from exporters.daily.delivery.sent import LEASE_S, Sent
 from exporters.daily.delivery.slack import payload
 from streams.config.settings import ConfigError, Daily
-from streams.embedded import free_port
 from streams.store.contract import StoreError
 from streams.store.redis import connect
 from tests.certificates import Authority
 from tests.daily_samples import DATE, hostile_facts, some_facts
 from tests.exporter_state import settings_for, some_events, write_state
 from tests.test_cli import run
+from tokenpulse.local.embedded import free_port
 
 PASSWORD = "correct horse battery staple"
 TO = ("cro@example.com", "sre@example.com")

@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from streams.config.settings import Exporter, Kafka, Settings
-from streams.embedded import free_port
-from streams.local import LocalStack
 from tests.alerting_stack import running
 from tests.exporter_state import event
 from tests.servers import wait_until
 from tests.worker_process import send
+from tokenpulse.local.embedded import free_port
+from tokenpulse.local.stack import LocalStack
 
 PROMETHEUS = shutil.which("prometheus")
 FIELD_OF = {

@@ -20,9 +20,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from exporters.catalogue.requests import EXPORTER, PIPELINE
 from exporters.server.http import Refresher, create_app
 from streams.config.settings import ConfigError
-from streams.embedded import environment, free_port, redis_binary
 from tests.exporter_state import StateWriter, event, parsed, settings_for, value
 from tests.servers import wait_until
+from tokenpulse.local.embedded import environment, free_port, redis_binary
 
 OPENMETRICS_ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 import redis
-
 import streams.local
+
 from streams.config.settings import Kafka, Local, Settings, Worker, load_settings
-from streams.embedded import StackError, environment, free_port, is_free
 from streams.kafka.topics import ServerError, TopicError, check_broker, check_redis, create_topics
-from streams.local import LocalStack
-from streams.supervisor import Child
 from tests.servers import Broker, RedisServer, start_servers, wait_until
+from tokenpulse.local.embedded import StackError, environment, free_port, is_free
+from tokenpulse.local.stack import LocalStack
+from tokenpulse.local.supervisor import Child
 
 pytestmark = pytest.mark.stack
 
@@ -93,9 +93,13 @@ def test_a_server_that_lost_its_port_to_another_takes_the_next(
     # The other stack's broker answers at the port we believed to be free, and ours ends with 0.
     offered = iter([int(servers.bootstrap.split(":")[1])])
     looks = iter([True])
-    monkeypatch.setattr(streams.local, "free_port", lambda: next(offered, None) or free_port())
     monkeypatch.setattr(
-        streams.local, "is_free", lambda host, port: next(looks, False) or is_free(host, port)
+        tokenpulse.local.stack, "free_port", lambda: next(offered, None) or free_port()
+    )
+    monkeypatch.setattr(
+        tokenpulse.local.stack,
+        "is_free",
+        lambda host, port: next(looks, False) or is_free(host, port),
     )
     with start_servers_here() as stack:
         assert stack.bootstrap != servers.bootstrap
@@ -233,8 +237,8 @@ class Loud(StackOfScripts):
     def start(self):
         super().start()
         print("pids", *(self.pid(name) for name in {names!r}), flush=True)
-streams.up.LocalStack = Loud
-sys.exit(streams.up.run_up(load_settings()))
+tokenpulse.local.up.LocalStack = Loud
+sys.exit(tokenpulse.local.up.run_up(load_settings()))
 """
 
 

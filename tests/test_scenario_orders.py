@@ -22,8 +22,6 @@ from hypothesis import strategies as st
 
 from streams import cli_scenario
 from streams.config.settings import Redis, Settings
-from streams.embedded import TEMP_MARK, TEMP_PREFIX, environment
-from streams.running import RunningStack, leave_note, running_stacks
 from streams.simulator.generator import Record, Traffic
 from streams.simulator.profile import Profile
 from streams.simulator.scenario_requests import Follower, ScenarioOrder, new_order
@@ -33,6 +31,8 @@ from streams.store.redis import connected
 from tests.servers import Broker, RedisServer, wait_until
 from tests.test_cli import assert_one_line, run
 from tests.worker_process import ROOT
+from tokenpulse.local.discovery import RunningStack, leave_note, running_stacks
+from tokenpulse.local.embedded import TEMP_MARK, TEMP_PREFIX, environment
 
 NOON = 1_773_230_400_000  # 2026-03-11T12:00:00Z
 SPAN_MS, REACH_MS = 120_000, 30_000

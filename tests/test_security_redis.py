@@ -18,7 +18,6 @@ import redis
 from exporters.daily.day.store import DayStore
 from streams.config.security import redis_kwargs
 from streams.config.settings import Kafka, Redis, Settings
-from streams.embedded import environment, free_port
 from streams.kafka.topics import ServerError, check_redis
 from streams.store.contract import Order
 from streams.store.redis import connect, leave_order
@@ -27,6 +26,7 @@ from tests.event_samples import raw
 from tests.redis_servers import program
 from tests.servers import Broker, wait_until
 from tests.worker_process import ROOT, State, WorkerProcess, send, tokenpulse, worker_settings
+from tokenpulse.local.embedded import environment, free_port
 
 pytestmark = pytest.mark.stack
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from streams.embedded import foreign_environment
 from tests.servers import wait_until
 from tests.test_local import gone, is_running
 from tests.worker_process import ROOT
+from tokenpulse.local.embedded import foreign_environment
 
 pytestmark = pytest.mark.stack
 

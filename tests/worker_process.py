@@ -16,12 +16,12 @@ import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.config.settings import Kafka, Redis, Settings, Worker
-from streams.embedded import environment
 from streams.kafka.producer import EventProducer
 from streams.kafka.topics import create_topics
 from streams.query.report import Question, make_report
 from streams.store.redis import connect, partition_key, pulse_key
 from tests.servers import Broker, partitions_of, wait_until
+from tokenpulse.local.embedded import environment
 
 SECRET = "a secret of the tests, long enough"
 START_S = 30  # for a worker to start, join and count on a loaded machine

@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from streams.config.settings import Settings
 from streams.kafka.producer import EventProducer
-from streams.local import LocalStack
 from streams.query.report import Question, make_report
 from streams.sources.mapping import Mapping, Row, RowError, read_rows
 from streams.state.measures import outcomes, probe_outcomes
 from streams.store.reader import StateReader
 from streams.store.redis import connected, partition_key
+from tokenpulse.local.stack import LocalStack
 
 POLL_S = 0.1
 # The worker may be waiting for a group to settle, or for Redis; silence for longer is a failure.

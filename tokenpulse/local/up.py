@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 from streams.config.settings import Settings
-from streams.embedded import StackError
-from streams.local import LocalStack
-from streams.running import RunningStack, leave_note
+from tokenpulse.local.discovery import RunningStack, leave_note
+from tokenpulse.local.embedded import StackError
+from tokenpulse.local.stack import LocalStack
 
-BYTES_PER_EVENT = 208  # in the broker's memory, measured as streams/local.py says
+BYTES_PER_EVENT = 208  # in the broker's memory, measured as tokenpulse/local/stack.py says
 
 
 def run_up(settings: Settings) -> int:

@@ -1,6 +1,6 @@
 """The embedded stack: broker, Redis, workers, exporter and traffic as children of one process.
 
-A shell around `streams.supervisor`. Broker and Redis come from wheels (or Redis from PATH), listen
+A shell around `tokenpulse.local.supervisor`. Broker and Redis come from wheels (or Redis from PATH), listen
 on 127.0.0.1 only and keep everything in memory. They live and die together: a broker that comes
 back empty would leave state in Redis that no log explains, and consumers that wait at offsets it
 does not have. So when either dies, everything is started afresh, empty.
@@ -20,6 +20,7 @@ import secrets
 import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
+from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -27,7 +28,14 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel
 
 from streams.config.settings import Settings
-from streams.embedded import (
+from streams.kafka.topics import (
+    EMBEDDED_CLUSTER,
+    ServerError,
+    check_broker,
+    check_redis,
+    create_topics,
+)
+from tokenpulse.local.embedded import (
     HOST,
     StackDirectory,
     StackError,
@@ -41,14 +49,7 @@ from streams.embedded import (
     reachable,
     redis_binary,
 )
-from streams.kafka.topics import (
-    EMBEDDED_CLUSTER,
-    ServerError,
-    check_broker,
-    check_redis,
-    create_topics,
-)
-from streams.supervisor import Child, ChildError, Supervisor
+from tokenpulse.local.supervisor import Child, ChildError, Supervisor
 
 Answer = TypeVar("Answer")
 
@@ -59,7 +60,7 @@ PORT_ATTEMPTS = 3
 SESSION_TIMEOUT_S, HEARTBEAT_INTERVAL_S = 2.0, 0.333
 
 # Who the simulated customers are, what they pay, and what they are promised.
-SIMULATED = Path(__file__).parent / "simulator" / "simulated"
+SIMULATED = Path(str(resources.files("streams.simulator"))) / "simulated"
 SIMULATED_COMPANY = {
     "customer_directory": SIMULATED / "customers.yaml",
     "policies": ("default", str(SIMULATED / "contracts.yaml")),

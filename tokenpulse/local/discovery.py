@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from streams.embedded import TEMP_MARK, TEMP_PREFIX
+from tokenpulse.local.embedded import TEMP_MARK, TEMP_PREFIX
 
 NOTE = "up.json"
 

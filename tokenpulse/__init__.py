@@ -1,0 +1,1 @@
+"""The `tokenpulse` command and the stack that runs on one machine."""
