@@ -147,7 +147,7 @@ def pipeline(
     log_path = stack.log_dir / f"{group}.log"
     with log_path.open("wb") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "streams.cli", "worker"],
+            [sys.executable, "-m", "tokenpulse.cli.main", "worker"],
             env={**stack.environment, "TOKENPULSE_KAFKA__GROUP": group, **variables},
             stdout=log, stderr=log,
         )  # fmt: skip

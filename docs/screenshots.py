@@ -34,7 +34,7 @@ from tokenpulse.local.embedded import HOST, foreign_environment, free_port  # no
 from tokenpulse.local.stack import SIMULATED_COMPANY, LocalStack  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
-TOKENPULSE = (sys.executable, "-m", "streams.cli")
+TOKENPULSE = (sys.executable, "-m", "tokenpulse.cli.main")
 WIDTH, HEIGHT = 1280, 1000
 MOST_BYTES = 300_000
 PATIENCE_S = 900

@@ -167,7 +167,7 @@ class AlertingStack:
         asked = ("simulate", *self._rate(), "--scenarios", str(timeline))
         self._traffic.enter_context(
             running(
-                [sys.executable, "-m", "streams.cli", *asked],
+                [sys.executable, "-m", "tokenpulse.cli.main", *asked],
                 self._directory / "simulate.log",
                 {**environment(self.settings), "PYTHONPATH": str(ROOT)},
             )

@@ -130,7 +130,7 @@ class GrafanaStack:
         self._send_history()
         self._open.enter_context(
             running(
-                [sys.executable, "-m", "streams.cli", "simulate", *RATE],
+                [sys.executable, "-m", "tokenpulse.cli.main", "simulate", *RATE],
                 self._directory / "simulate.log",
                 {**environment(self._settings), "PYTHONPATH": str(ROOT)},
             )

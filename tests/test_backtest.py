@@ -28,12 +28,12 @@ from alerts.backtest.timeline import Timeline
 from alerts.rules.build import build
 from slo.policy.loading import as_policy, load_policies, shipped
 from slo.policy.policy import Policy
-from streams.cli import main
 from streams.config.settings import Settings
 from streams.kafka.producer import EventProducer
 from streams.sources.mapping import load_mapping
 from tests.servers import Broker
 from tests.traces import TRACES, needs_traces, reference
+from tokenpulse.cli.main import main
 
 T0 = 1_767_225_600  # 2026-01-01T00:00:00Z
 Event = dict[str, Any]

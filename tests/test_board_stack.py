@@ -72,7 +72,7 @@ def simulated(local, *asked):
 @contextmanager
 def traffic(local, directory):
     """Traffic that goes on."""
-    command = [sys.executable, "-m", "streams.cli", "simulate", "--rate", str(EVENTS_PER_S)]
+    command = [sys.executable, "-m", "tokenpulse.cli.main", "simulate", "--rate", str(EVENTS_PER_S)]
     variables = {**local.environment, "PYTHONPATH": str(ROOT)}
     with running(command, directory / "simulate.log", variables):
         yield

@@ -18,7 +18,6 @@ import redis
 import yaml
 from click.testing import CliRunner, Result
 
-from streams.cli import main
 from streams.config.settings import Settings
 from tests.servers import Broker, RedisServer, wait_until
 from tests.test_local import gone, is_running
@@ -31,6 +30,7 @@ from tests.worker_process import (
     tokenpulse,
     worker_settings,
 )
+from tokenpulse.cli.main import main
 from tokenpulse.local.embedded import environment
 
 COMMANDS = (
@@ -363,7 +363,7 @@ def test_an_option_that_cannot_be_read_shows_how_to_write_it(options: list[str])
 def up(temporary: Path, **variables: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """`tokenpulse up`, running; and what it printed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "streams.cli", "up"],
+        [sys.executable, "-m", "tokenpulse.cli.main", "up"],
         env={**os.environ, "TMPDIR": str(temporary), **variables},
         cwd=ROOT,
         stdout=subprocess.PIPE,

@@ -14,10 +14,10 @@ import pytest
 import yaml
 from click import Context
 
-from streams.cli import main
 from streams.config.settings import Settings, load_settings
 from streams.worker.app import ENDING_DEADLINE_S
 from tests.compose import ROOT, document, environment_of, mounts_of, secrets_of
+from tokenpulse.cli.main import main
 
 DOCUMENT = document()
 SERVICES = DOCUMENT["services"]

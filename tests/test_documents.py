@@ -7,7 +7,7 @@ from pathlib import Path
 
 from click import Context, Group
 
-from streams.cli import main
+from tokenpulse.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 

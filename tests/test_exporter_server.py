@@ -325,7 +325,7 @@ def test_the_board_has_facts_while_there_is_a_state_and_else_the_reason(own_redi
 def exporter_process(settings):
     own = {name: text for name, text in os.environ.items() if not name.startswith("TOKENPULSE_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "streams.cli", "exporter"],
+        [sys.executable, "-m", "tokenpulse.cli.main", "exporter"],
         env=own | environment(settings),
         stderr=subprocess.PIPE,
     )

@@ -44,7 +44,7 @@ def altered(directory: Path, program: str) -> Iterator[None]:
         f"{textwrap.dedent(program)}\n"
         "import runpy, sys\n"
         "sys.argv = ['tokenpulse', 'worker']\n"
-        "runpy.run_module('streams.cli', run_name='__main__')\n"
+        "runpy.run_module('tokenpulse.cli.main', run_name='__main__')\n"
     )
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{first}"\n')
     python.chmod(0o755)

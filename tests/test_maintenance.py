@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from slo.engine.maintenance import Closing, Maintenance, adjustment, causes
 from slo.engine.verdicts import Attainment
 from slo.policy.loading import as_policy
-from streams.cli import main
 from streams.config.settings import ENV_PREFIX
 from tests.exporter_state import SECRET, event, settings_for, write_state
+from tokenpulse.cli.main import main
 
 WINDOW = Maintenance("m-1", 7_200, 10_800, "jo", "new racks", 7_000)
 CLOSED = Closing(0, 1_440, Fraction(90), 100, 90_000, ("m-1",))

@@ -11,7 +11,6 @@ import pytest
 import redis
 from click.testing import Result
 
-from streams import cli_partitions
 from streams.config.settings import Settings
 from streams.query.partitions import OperationError, Partitions, Standing, check, new_order
 from streams.store.contract import Order
@@ -20,6 +19,7 @@ from streams.worker.admission import Why
 from tests.exporter_state import StateWriter, event, settings_for
 from tests.servers import RedisServer, wait_until
 from tests.test_cli import assert_one_line, run
+from tokenpulse.cli import partitions as cli_partitions
 
 BEGIN_S = 1_700_000_000  # 2023-11-14 22:13:20 UTC
 STALE_AFTER_S = 15.0

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from alerts.cli import policy
 from alerts.openslo import Imported, from_openslo
 from slo.policy.loading import as_policy, read_policy, read_yaml, shipped
-from streams.cli import OneLineErrors
+from tokenpulse.cli.main import OneLineErrors
+from tokenpulse.cli.policy import policy
 
 HERE = Path(__file__).parent
 FILE = HERE / "policies" / "openslo.yaml"

@@ -18,9 +18,9 @@ from exporters.catalogue.requests import SPECS
 from exporters.server.collector import window_plan
 from slo.policy.burn_rates import burn_levels
 from slo.policy.loading import PolicyError, load_policies, load_policy, read_policy, shipped
-from streams.cli import main
 from streams.config.settings import Settings
 from tests.rule_cases import ALWAYS, CASES, alerts_in, isolated, unit_tests
+from tokenpulse.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = ROOT / "alerts" / "generated"

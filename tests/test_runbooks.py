@@ -20,10 +20,10 @@ from exporters.catalogue.requests import SPECS
 from exporters.server.collector import window_plan
 from slo.engine.attainment import BURN_MINUTES
 from slo.policy.loading import load_policies, shipped
-from streams.cli import main
 from streams.config.settings import Settings
 from streams.worker.admission import Why
 from tests.rule_cases import alerts_in
+from tokenpulse.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNBOOKS = ROOT / "docs" / "runbooks"

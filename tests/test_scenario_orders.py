@@ -20,7 +20,6 @@ import redis
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams import cli_scenario
 from streams.config.settings import Redis, Settings
 from streams.simulator.generator import Record, Traffic
 from streams.simulator.profile import Profile
@@ -31,6 +30,7 @@ from streams.store.redis import connected
 from tests.servers import Broker, RedisServer, wait_until
 from tests.test_cli import assert_one_line, run
 from tests.worker_process import ROOT
+from tokenpulse.cli import scenario as cli_scenario
 from tokenpulse.local.discovery import RunningStack, leave_note, running_stacks
 from tokenpulse.local.embedded import TEMP_MARK, TEMP_PREFIX, environment
 
@@ -356,7 +356,7 @@ def test_a_note_of_another_version_is_no_stack(temporary: Path) -> None:
 @contextmanager
 def simulator(settings: Settings, *options: str) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "streams.cli", "simulate", *options],
+        [sys.executable, "-m", "tokenpulse.cli.main", "simulate", *options],
         env=environment(settings),
         cwd=ROOT,
         stdout=subprocess.PIPE,

@@ -17,7 +17,6 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from click.testing import CliRunner
 
 import streams
-from streams.cli import main
 from streams.config.security import client_kwargs, redis_kwargs
 from streams.config.settings import ConfigError, Kafka, Redis, Settings, load_settings, shown
 from streams.kafka.topics import TopicError, check_topics, create_topics
@@ -37,6 +36,7 @@ from tests.worker_process import (
     tokenpulse,
     worker_settings,
 )
+from tokenpulse.cli.main import main
 
 LOGIN = {"username": "worker", "password": "hunter2"}
 MARKER = "Marker-Customer-4711"

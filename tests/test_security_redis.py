@@ -133,7 +133,7 @@ def exporter(settings: Settings, log: Path) -> Iterator[str]:
     )
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streams.cli", "exporter"],
+            [sys.executable, "-m", "tokenpulse.cli.main", "exporter"],
             env={**environment(own), "PYTHONPATH": str(ROOT)},
             stdout=output,
             stderr=output,

@@ -36,7 +36,7 @@ class Up:
             "TOKENPULSE_EXPORTER__PORT": "0",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streams.cli", "up"],
+            [sys.executable, "-m", "tokenpulse.cli.main", "up"],
             env=self.environment,
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -90,7 +90,7 @@ class Up:
     def command(self, *arguments: str) -> str:
         """Another `tokenpulse`, as in another terminal; what it says."""
         done = subprocess.run(
-            [sys.executable, "-m", "streams.cli", *arguments],
+            [sys.executable, "-m", "tokenpulse.cli.main", *arguments],
             env=self.environment,
             cwd=ROOT,
             capture_output=True,

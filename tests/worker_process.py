@@ -67,7 +67,7 @@ class WorkerProcess:
         self.directory.mkdir(exist_ok=True)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", "worker"],
+                [sys.executable, "-m", "tokenpulse.cli.main", "worker"],
                 env={**environment(settings), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
@@ -233,7 +233,7 @@ def tokenpulse(
     """Run a command to its end, with these settings or the defaults."""
     own = environment(settings) if settings is not None else dict(os.environ)
     done = subprocess.run(
-        [sys.executable, "-m", "streams.cli", *map(str, arguments)],
+        [sys.executable, "-m", "tokenpulse.cli.main", *map(str, arguments)],
         env={**own, **variables},
         cwd=ROOT,
         input=send_in if send_in is not None else b"",

@@ -295,7 +295,7 @@ class LocalStack:
         return Child(
             name,
             sys.executable,
-            ("-m", "streams.cli", *command),
+            ("-m", "tokenpulse.cli.main", *command),
             environment={**self.environment, "PYTHONUNBUFFERED": "1"},
         )
 

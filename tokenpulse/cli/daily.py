@@ -1,6 +1,6 @@
 """`tokenpulse daily`: the daily reliability board as a file, on the terminal, or delivered.
 
-A shell: Redis in, text out. Registered in streams/cli.py.
+A shell: Redis in, text out. Registered in tokenpulse/cli/main.py.
 """
 
 import asyncio

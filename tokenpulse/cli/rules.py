@@ -1,6 +1,6 @@
 """`tokenpulse rules`: compile policies to alerting rules.
 
-A shell: policies in, files out. Registered in alerts/cli.py.
+A shell: policies in, files out. Registered in tokenpulse/cli/policy.py.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """`tokenpulse policy`: check policies, import them from OpenSLO.
 
-A shell: files in, lines out. Registered in streams/cli.py.
+A shell: files in, lines out. Registered in tokenpulse/cli/main.py.
 """
 
 import sys
@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 import yaml
 
-from alerts.cli_backtest import backtest
-from alerts.cli_rules import rules
-from alerts.cli_uptime import maintenance, sla
 from alerts.openslo import from_openslo
 from slo.policy.loading import PolicyError, load_policies, read_policy, read_text, read_yaml
 from slo.policy.policy import Policy
 from streams.config.settings import load_settings
+from tokenpulse.cli.backtest import backtest
+from tokenpulse.cli.rules import rules
+from tokenpulse.cli.sla import maintenance, sla
 
 
 @click.group()

@@ -1,6 +1,6 @@
 """`tokenpulse backtest`: recorded events against policies.
 
-A shell: files or Kafka in, lines out. Registered in alerts/cli.py.
+A shell: files or Kafka in, lines out. Registered in tokenpulse/cli/policy.py.
 """
 
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from streams.cli_types import Instant
+from tokenpulse.cli.types import Instant
 
 
 @click.command()

@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from streams.cli_health import health
-from streams.cli_partitions import partitions
-from streams.cli_scenario import scenario
-from streams.cli_types import Instant, Span
 from streams.config.settings import ConfigError, Settings, load_settings
+from tokenpulse.cli.health import health
+from tokenpulse.cli.partitions import partitions
+from tokenpulse.cli.scenario import scenario
+from tokenpulse.cli.types import Instant, Span
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -73,8 +73,8 @@ class Commands(OneLineErrors):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """See click."""
-        from alerts.cli import commands
-        from exporters.daily.cli import commands as daily_commands
+        from tokenpulse.cli.daily import commands as daily_commands
+        from tokenpulse.cli.policy import commands
 
         return sorted([*super().list_commands(ctx), *commands, *daily_commands])
 
@@ -82,8 +82,8 @@ class Commands(OneLineErrors):
         """See click."""
         if (own := super().get_command(ctx, cmd_name)) is not None:
             return own
-        from alerts.cli import commands
-        from exporters.daily.cli import commands as daily_commands
+        from tokenpulse.cli.daily import commands as daily_commands
+        from tokenpulse.cli.policy import commands
 
         return {**commands, **daily_commands}.get(cmd_name)
 
