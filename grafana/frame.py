@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.models import common, dashboard
 
-from alerts.rules import pipeline as pipeline_rules
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
 from grafana import panels, queries
 from grafana.panels import SOURCE, Named, Panel, number
 from grafana.thresholds import BAD, GOOD, WARNING, bad_above, bad_below
+from slo.health_limits import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
 from streams.config.sections import Exporter
 
 TAG = "tokenpulse"
@@ -120,7 +120,7 @@ def trust(window: queries.Match) -> Section:
     pulse = queries.newest(catalogue_health.PARTITION_PULSE, ("partition",))
     complete = queries.newest(catalogue.WINDOW_COMPLETE, ("window",), window=window)
     coverage = queries.newest(catalogue.WINDOW_COVERAGE, ("window",), window=window)
-    stale = bad_above(pipeline_rules.STALE_AFTER_S)
+    stale = bad_above(STALE_AFTER_S)
     return Section(
         "Can these numbers be trusted?",
         (
@@ -153,7 +153,7 @@ def trust(window: queries.Match) -> Section:
                 "Does not grow in silence.",
                 queries.newest(catalogue_health.PARTITION_FRESHNESS),
                 "s",
-                bad_above(pipeline_rules.BEHIND_AFTER_S),
+                bad_above(BEHIND_AFTER_S),
                 width=4,
                 height=3,
                 decimals=1,
@@ -163,7 +163,7 @@ def trust(window: queries.Match) -> Section:
                 "Records in Kafka that no number includes yet.",
                 queries.added(lag),
                 "short",
-                bad_above(pipeline_rules.MANY_WAITING),
+                bad_above(MANY_WAITING),
                 height=3,
             ),
             number(

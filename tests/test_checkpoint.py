@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import redis
-import streams.checkpoint
 
+import streams.store.redis
 from streams.store.contract import Claimed, Order, StoreError
 from streams.store.redis import RedisStore, leave_order, order_key
 from tests.counting import GROUP, KEY, PARTITION, TOPIC, snapshot

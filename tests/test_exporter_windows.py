@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporters.windows.incremental import Scope, Sums, Window, digest, measured_within, percentiles
+from exporters.windows.incremental import Scope, Sums, Window, digest, percentiles
 from streams.events.decoder import OUTCOMES
 from streams.state import histogram
-from streams.state.measures import SERIES_DIMENSIONS, latency
+from streams.state.measures import SERIES_DIMENSIONS, latency, measured_within
 from streams.state.slices import (
     CELL_BITS,
     CUBE_COLUMNS,

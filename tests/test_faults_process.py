@@ -53,7 +53,7 @@ def altered(directory: Path, program: str) -> Iterator[None]:
 
 
 BREAKING = """
-from streams.transport import BatchThread
+from streams.kafka.transport import BatchThread
 
 fetched, before = BatchThread._fetched, []
 

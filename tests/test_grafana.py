@@ -17,10 +17,10 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from alerts.rules.build import build
-from alerts.rules.pipeline import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
 from exporters.catalogue.requests import SPECS
 from exporters.server.collector import window_plan
 from grafana.generate import documents, encoded
+from slo.health_limits import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
 from slo.policy.loading import load_policies, shipped
 from slo.policy.policy import LatencyNow
 from streams.config.settings import Settings

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import redis
-import streams.local
 
 from streams.config.settings import Kafka, Local, Settings, Worker, load_settings
-from streams.kafka.topics import ServerError, TopicError, check_broker, check_redis, create_topics
+from streams.errors import ServerError
+from streams.kafka.topics import TopicError, check_broker, check_redis, create_topics
 from tests.servers import Broker, RedisServer, start_servers, wait_until
+from tokenpulse.local import stack as stack_module
 from tokenpulse.local.embedded import StackError, environment, free_port, is_free
 from tokenpulse.local.stack import LocalStack
 from tokenpulse.local.supervisor import Child
@@ -93,11 +94,9 @@ def test_a_server_that_lost_its_port_to_another_takes_the_next(
     # The other stack's broker answers at the port we believed to be free, and ours ends with 0.
     offered = iter([int(servers.bootstrap.split(":")[1])])
     looks = iter([True])
+    monkeypatch.setattr(stack_module, "free_port", lambda: next(offered, None) or free_port())
     monkeypatch.setattr(
-        tokenpulse.local.stack, "free_port", lambda: next(offered, None) or free_port()
-    )
-    monkeypatch.setattr(
-        tokenpulse.local.stack,
+        stack_module,
         "is_free",
         lambda host, port: next(looks, False) or is_free(host, port),
     )
@@ -228,7 +227,7 @@ def test_a_child_that_keeps_dying_is_shown_with_the_end_of_its_log() -> None:
 
 UP = """
 import sys
-import streams.up
+import tokenpulse.local.up
 from streams.config import load_settings
 from tests.test_local import StackOfScripts
 class Loud(StackOfScripts):

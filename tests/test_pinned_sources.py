@@ -1,4 +1,4 @@
-"""Sources of Faust and aiokafka that streams/kafka/transport.py and streams/kafka/fetch.py stand on.
+"""Sources of Faust and aiokafka that transport.py and fetch.py of streams/kafka stand on.
 
 We override some of their methods, go around others, and reach into the insides of a few. None of
 that is promised to stay. So the source of each is pinned by its SHA-256: an upgrade that changes

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.config.settings import Kafka
+from streams.errors import ServerError
 from streams.kafka.producer import CHUNK_RECORDS, Codec, EventProducer, partition_of, produce
-from streams.kafka.topics import ServerError, TopicError
+from streams.kafka.topics import TopicError
 from tests.servers import Broker
 
 pytestmark = pytest.mark.stack

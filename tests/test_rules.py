@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alerts.promql import number
 from alerts.rules.build import FORMATS, build, unread
-from alerts.rules.model import number
 from exporters.catalogue.requests import SPECS
 from exporters.server.collector import window_plan
 from slo.policy.burn_rates import burn_levels

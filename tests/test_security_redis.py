@@ -18,7 +18,8 @@ import redis
 from exporters.daily.day.store import DayStore
 from streams.config.security import redis_kwargs
 from streams.config.settings import Kafka, Redis, Settings
-from streams.kafka.topics import ServerError, check_redis
+from streams.errors import ServerError
+from streams.kafka.topics import check_redis
 from streams.store.contract import Order
 from streams.store.redis import connect, leave_order
 from tests.certificates import Authority

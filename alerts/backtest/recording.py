@@ -21,9 +21,9 @@ from aiokafka.errors import KafkaError
 
 from streams.config.security import client_kwargs
 from streams.config.settings import Settings
+from streams.errors import ServerError
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
-from streams.kafka.topics import ServerError
 from streams.sources.files import MAX_LINE_BYTES, opened
 from streams.sources.mapping import Mapping, RowError, read_rows
 from streams.state.aggregation import record

@@ -12,7 +12,7 @@ from typing import Any
 from alerts.backtest.run import Backtest, Watched
 from alerts.backtest.samples import Judged
 from alerts.backtest.timeline import Episode
-from alerts.rules.model import seconds_text
+from alerts.promql import seconds_text
 from slo.engine.attainment import Stretch, judged, period_of
 from slo.engine.ledger import DAY
 from slo.engine.report import exact, instant

@@ -10,12 +10,14 @@ from urllib.parse import quote
 
 import yaml
 
+from alerts.promql import seconds_text
 from alerts.rules.error_budget import promise_alerts
-from alerts.rules.model import EVERY_S, Alert, Group, Links, Selection, seconds_text
+from alerts.rules.model import EVERY_S, Alert, Group, Links
 from alerts.rules.pipeline import builtin_groups
 from alerts.rules.sloth import sloth_groups
 from alerts.rules.thresholds import latency_alerts, share_alerts
 from slo.policy.policy import LatencyNow, Policy, Promise
+from slo.policy.selection import Selection
 
 Format = Literal["prometheus", "sloth", "kubernetes"]
 FORMATS: tuple[Format, ...] = ("prometheus", "sloth", "kubernetes")

@@ -7,7 +7,8 @@ outage of the pipeline and with an empty Prometheus.
 from collections.abc import Iterator
 from fractions import Fraction
 
-from alerts.rules.model import KEEP_FIRING_S, Alert, any_of, dashboard, newest, number, whom
+from alerts.promql import any_of, newest, number
+from alerts.rules.model import KEEP_FIRING_S, Alert, dashboard, whom
 from exporters.catalogue.objectives import (
     ATTAINMENT,
     BUDGET_LEFT,
@@ -18,16 +19,13 @@ from exporters.catalogue.objectives import (
 )
 from exporters.catalogue.spec import Spec
 from slo.policy.burn_rates import BurnLevel, burn_levels
+from slo.policy.conditions import FEWEST_FAILURES, FEWEST_REQUESTS
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import Policy, Promise
 from slo.policy.units import percent_text
 
 # Of these an error budget is requests; of the other kinds it is minutes or slices.
 _COUNT_REQUESTS = (RequestRatio, LatencyRatio)
-# Failures in the long window below which nobody is told: ten may be one unlucky customer.
-FEWEST_FAILURES = 10
-# The same for minutes and slices, whose requests we do not see failing one by one.
-FEWEST_REQUESTS = 10
 
 
 def promise_alerts(policy: Policy, promise: Promise) -> Iterator[Alert]:

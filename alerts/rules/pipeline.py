@@ -7,21 +7,24 @@ its silence for health: `TokenpulseDataStale` pages itself and silences what is 
 from collections.abc import Iterator
 from functools import partial
 
-from alerts.rules.model import KEEP_FIRING_S, Alert, Group, Read, any_of, dashboard, newest, quoted
+from alerts.promql import any_of, newest, quoted
+from alerts.rules.model import KEEP_FIRING_S, Alert, Group, Read, dashboard
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
+from slo.health_limits import (
+    ARCHIVE_STALE_AFTER_S,
+    BEHIND_AFTER_S,
+    FEWEST_REFUSED,
+    FEWEST_REQUESTS,
+    MANY_WAITING,
+    OUTAGE_BELOW,
+    REFUSED_SHARE,
+    STALE_AFTER_S,
+)
 from slo.policy.scope import DIMENSIONS
 
-OUTAGE_BELOW = "0.5"
 OUTAGE_SCOPES = ("fleet", "region", "model")
-FEWEST_REQUESTS = 20
-STALE_AFTER_S = 30
-BEHIND_AFTER_S = 60
-ARCHIVE_STALE_AFTER_S = 7_200  # twice the default of worker.archive_interval_s
-MANY_WAITING = 1_000
-REFUSED_SHARE = "0.01"
-FEWEST_REFUSED = 10
 _PARTITION = ("partition",)
 _WHICH = "partition {{ $labels.partition }}"
 

@@ -6,8 +6,8 @@ times error budget. Where an objective is judged by a label (`per`), that label 
 
 from typing import Any
 
+from alerts.promql import number
 from alerts.rules.error_budget import of_objective
-from alerts.rules.model import number
 from exporters.catalogue.objectives import ATTAINMENT, BUDGET_LEFT, BURN_RATE
 from slo.policy.burn_rates import BURN_WINDOWS_S, period_s
 from slo.policy.policy import Policy, Promise

@@ -9,37 +9,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
+from alerts.promql import added, any_of, newest, number, quoted
 from alerts.rules.error_budget import objective_labels
-from alerts.rules.model import (
-    KEEP_FIRING_S,
-    Alert,
-    Read,
-    Selection,
-    added,
-    any_of,
-    dashboard,
-    newest,
-    number,
-    quoted,
-    whom,
-)
+from alerts.rules.model import KEEP_FIRING_S, Alert, Read, dashboard, whom
 from exporters.catalogue import requests as catalogue
+from slo.policy.conditions import BETTER, FEWEST_EXPECTED, windows_read
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
 from slo.policy.loading import PolicyError
 from slo.policy.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
+from slo.policy.selection import Selection
 from slo.policy.units import latency_text, percent_text
 from streams.state.windows import ROLLING_S
 
-# The window that tells whether a longer one still describes the present. An empty one has no value,
-# so without traffic no level holds: as the good requests leave the long window before the bad ones,
-# its value can become worse when nobody asks any more.
-_SHORTER = {"5m": "1m", "30m": "5m", "1h": "5m", "6h": "30m", "24h": "1h", "3d": "6h", "30d": "3d"}
-# How much better than the level the shorter window is once all is well: at the level itself, an
-# alert would come and go.
-BETTER = Fraction(1, 10)
-# Requests that the watched window would hold if it were like the baseline: with fewer, a third of
-# the usual volume is chance.
-FEWEST_EXPECTED = 50
 _TREND = "24h"
 _NAMES = {"ttft": "TokenpulseTtftHigh", "tpot": "TokenpulseTpotHigh"}
 _DURATION = "TokenpulseDurationHigh"
@@ -94,11 +75,13 @@ def _percentile(objective: LatencyNow, selection: Selection, level: LatencyLevel
 
     def value(window: str) -> str:
         spec = catalogue.WINDOW_QUANTILES[indicator.measure]
-        return newest(spec, selection.matchers(window) | {"quantile": quantile}, selection.by)
+        return newest(
+            spec, matchers(selection.values(window)) | {"quantile": quantile}, selection.by
+        )
 
     samples = newest(
         catalogue.WINDOW_SAMPLES[indicator.measure],
-        selection.matchers(indicator.window),
+        matchers(selection.values(indicator.window)),
         selection.by,
     )
     limit_s = Fraction(level.above_us, 10**6)
@@ -117,11 +100,11 @@ def _share_within(objective: LatencyNow, selection: Selection, level: LatencyLev
     at least 95 % are at or under 300 ms."""
     indicator = objective.indicator
     limit_s = Fraction(level.above_us, 10**6)
-    matchers = selection.matchers(indicator.window)
-    counted = newest(catalogue.WINDOW_SAMPLES[indicator.measure], matchers, selection.labels)
+    selected = matchers(selection.values(indicator.window))
+    counted = newest(catalogue.WINDOW_SAMPLES[indicator.measure], selected, selection.labels)
     within = newest(
         catalogue.WITHIN_TARGET_RATIO,
-        matchers
+        selected
         | {
             "latency": any_of((indicator.measure,)),
             "target_seconds": any_of((f"{float(limit_s):g}",)),
@@ -170,7 +153,9 @@ def _cache_hit(
 
     def ratio(window: str) -> str:
         if selection.is_one_series:
-            return newest(catalogue.CACHE_HIT_RATIO, selection.matchers(window), selection.by)
+            return newest(
+                catalogue.CACHE_HIT_RATIO, matchers(selection.values(window)), selection.by
+            )
         cached = _tokens(selection, window, {"type": any_of(("cached_input",))})
         return f"{cached} / {_input_tokens(selection, window)}"
 
@@ -197,14 +182,16 @@ def _cache_hit(
 
 
 def _input_tokens(selection: Selection, window: str) -> str:
-    every = newest(catalogue.WINDOW_INPUT_TOKENS, selection.matchers(window), selection.labels)
+    every = newest(
+        catalogue.WINDOW_INPUT_TOKENS, matchers(selection.values(window)), selection.labels
+    )
     return every if selection.is_one_series else added(every, selection.by)
 
 
 def _tokens(selection: Selection, window: str, more: Mapping[str, str] | None = None) -> str:
     """PromQL: tokens of all types, or of what `more` matches; nothing where none were seen."""
-    matchers = selection.matchers(window) | dict(more or {})
-    every = newest(catalogue.WINDOW_TOKENS, matchers, (*selection.labels, "type"))
+    selected = matchers(selection.values(window)) | dict(more or {})
+    every = newest(catalogue.WINDOW_TOKENS, selected, (*selection.labels, "type"))
     return added(every, selection.by)
 
 
@@ -234,7 +221,7 @@ def _token_volume(
     requests = added(
         newest(
             catalogue.WINDOW_REQUESTS,
-            selection.matchers(indicator.baseline),
+            matchers(selection.values(indicator.baseline)),
             (*selection.labels, "outcome"),
         ),
         selection.by,
@@ -260,11 +247,6 @@ def _token_volume(
             Read(selection.scope, window) for window in (indicator.window, indicator.baseline)
         ),
     )
-
-
-def windows_read(window: str) -> tuple[str, ...]:
-    """A window, and the shorter one that tells whether it still describes the present, if any."""
-    return (window, _SHORTER[window]) if window in _SHORTER else (window,)
 
 
 def _said(objective: LatencyNow | ShareNow) -> str:

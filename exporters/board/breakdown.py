@@ -4,12 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from alerts.rules.error_budget import FEWEST_FAILURES
-from alerts.rules.thresholds import BETTER
 from exporters.board.facts import Place, State
 from exporters.board.objectives import RANK
 from exporters.windows.measured import Measured
 from slo.policy.burn_rates import BurnLevel, burn_levels
+from slo.policy.conditions import BETTER, FEWEST_FAILURES
 from slo.policy.indicators import RequestIndicator
 from slo.policy.policy import LatencyNow, Policy, Promise
 from slo.policy.scope import Scope

@@ -7,18 +7,18 @@ Pure but for the history of totals. The conditions are those of the pipeline's a
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from alerts.rules.pipeline import (
+from exporters import formatting as text
+from exporters.board import words
+from exporters.board.facts import Freshness, Severity, State, Trouble
+from exporters.board.input import Reading
+from exporters.board.recent_totals import SPAN_S, History
+from slo.health_limits import (
     BEHIND_AFTER_S,
     FEWEST_REFUSED,
     MANY_WAITING,
     REFUSED_SHARE,
     STALE_AFTER_S,
 )
-from exporters import formatting as text
-from exporters.board import words
-from exporters.board.facts import Freshness, Severity, State, Trouble
-from exporters.board.input import Reading
-from exporters.board.recent_totals import SPAN_S, History
 from streams.state.slices import PROBES_AT, refused_of
 from streams.state.snapshot import Gap
 

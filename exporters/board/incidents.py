@@ -11,8 +11,6 @@ from fractions import Fraction
 
 import numpy as np
 
-from alerts.rules.error_budget import FEWEST_FAILURES
-from alerts.rules.pipeline import FEWEST_REQUESTS, OUTAGE_BELOW
 from exporters import formatting as text
 from exporters.board import words
 from exporters.board.breakdown import Limits
@@ -24,6 +22,8 @@ from exporters.board.thresholds import PLACES, Judged
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import Measured, failures, outcome_counts, slow, uncached
 from slo.engine.report import Found
+from slo.health_limits import FEWEST_REQUESTS, OUTAGE_BELOW
+from slo.policy.conditions import FEWEST_FAILURES
 from slo.policy.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
 from slo.policy.policy import LatencyNow, ShareNow
 from slo.policy.scope import Scope

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from alerts.rules.model import Selection
 from exporters.board.sparkline_minutes import Minute
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.windows.incremental import CUSTOMER, Sums
@@ -13,6 +12,7 @@ from exporters.windows.measured import Measured, measured, regrouped
 from slo.engine.daily import DayUptime
 from slo.engine.report import Found, Key
 from slo.policy.scope import Scope
+from slo.policy.selection import Selection
 from streams.state.coverage import Coverage
 from streams.state.measures import GroupKey
 from streams.store.reader import LifeSign, View

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from alerts.rules.error_budget import FEWEST_FAILURES, FEWEST_REQUESTS
 from exporters import formatting as text
 from exporters.board import words
 from exporters.board.facts import ObjectiveState, State, UptimeDay, UptimeStrip
@@ -17,6 +16,7 @@ from exporters.board.thresholds import Judged
 from slo.engine.ledger import DAY
 from slo.engine.report import Found
 from slo.policy.burn_rates import BurnLevel, burn_levels
+from slo.policy.conditions import FEWEST_FAILURES, FEWEST_REQUESTS
 from slo.policy.indicators import (
     CacheHitRatio,
     LatencyRatio,

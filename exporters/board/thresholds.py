@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from alerts.rules.model import Selection
-from alerts.rules.thresholds import BETTER, FEWEST_EXPECTED, windows_read
 from exporters.board.facts import State
 from exporters.board.input import Reading, can_answer
 from exporters.windows.measured import Measured
+from slo.policy.conditions import BETTER, FEWEST_EXPECTED, windows_read
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
 from slo.policy.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
+from slo.policy.selection import Selection
 from streams.state.windows import ROLLING_S
 
 PLACES = ("region", "model", "channel", "service_tier")  # scopes by which a drop is looked for

@@ -33,7 +33,6 @@ SCOPE_LABELS = {
 }
 WINDOW_LABELS = ("scope", "window", *SERIES_LABELS, "customer", "segment")
 TOKEN_TYPES = ("uncached_input", "cached_input", "output")
-EXPORTED_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 
 # -- totals ----------------------------------------------------------------------------------------
 

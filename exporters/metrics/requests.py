@@ -11,7 +11,6 @@ import numpy as np
 
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.requests import (
-    EXPORTED_QUANTILES,
     GEN_AI_LABELS,
     REQUEST_HISTOGRAMS,
     SCOPE_LABELS,
@@ -26,6 +25,7 @@ from exporters.reference.customers import Customer
 from exporters.windows.amounts import ELIGIBLE_AT, SUCCESS_AT
 from exporters.windows.incremental import CUSTOMER, Scope, Sums, percentiles
 from streams.events.decoder import OUTCOMES, REASONS
+from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.registry import DIMENSIONS, SeriesKey
 from streams.state.slices import (
     CUBE_TOKENS_AT,

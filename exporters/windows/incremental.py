@@ -17,13 +17,12 @@ from typing import Self
 import numpy as np
 
 from streams.state import histogram
-from streams.state.measures import GroupKey
+from streams.state.measures import GroupKey, by_histogram, measured_within
 from streams.state.slices import (
     CELL_BITS,
     CUBE_COLUMNS,
     CUBE_TOKENS_AT,
     SERIES_COLUMNS,
-    THRESHOLD_BITS,
     TOKENS,
     TOKENS_AT,
     WITHIN_BITS,
@@ -140,23 +139,6 @@ def _grouped(scope: Scope, table: Table, low_bits: int, nothing: Table) -> Table
     return scope.grouped(table, low_bits) if len(table) else nothing
 
 
-def measured_within(tally: Tally) -> Table:
-    """Tally.within with a second column: how many were measured while that threshold was counted.
-
-    Targets change; a request from before a target was set is neither good nor bad.
-    """
-    if not len(tally.within):
-        return Table.empty(2)
-    histograms, counts, _ = _by_histogram(tally.cells)
-    wanted = tally.within.keys >> THRESHOLD_BITS
-    at = np.searchsorted(histograms, wanted)
-    at = np.minimum(at, max(0, len(histograms) - 1))
-    measured = np.zeros(len(wanted), np.int64)
-    if len(histograms):
-        measured = np.where(histograms[at] == wanted, counts[at], 0)
-    return Table(tally.within.keys, np.column_stack((tally.within.values, measured)))
-
-
 class Window:
     """Sums of one window by scope, and the parts they are made of."""
 
@@ -199,7 +181,7 @@ def percentiles(sums: Sums, ratios: Sequence[float]) -> dict[tuple[int, int], tu
     As `histogram.percentiles`, which does one histogram.
     """
     cells = sums.cells
-    keys, counts, ends = _by_histogram(cells)
+    keys, counts, ends = by_histogram(cells)
     if not len(keys):
         return {}
     running = np.cumsum(cells.values)
@@ -214,17 +196,6 @@ def percentiles(sums: Sums, ratios: Sequence[float]) -> dict[tuple[int, int], tu
         (key >> latency_bits, key & mask): (count, row)
         for key, count, row in zip(keys.tolist(), counts.tolist(), values, strict=True)
     }
-
-
-def _by_histogram(cells: Table) -> tuple[Ints, Ints, Ints]:
-    """Keys (group, latency) of the histograms in `cells`, their counts, and their last cells."""
-    keys = cells.keys >> histogram.BUCKET_BITS
-    if not len(keys):
-        nothing = np.empty(0, np.int64)
-        return nothing, nothing, nothing
-    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-    ends = np.append(starts[1:], len(keys)) - 1
-    return keys[starts], np.add.reduceat(cells.values, starts), ends
 
 
 def _without_zeros(table: Table) -> Table:

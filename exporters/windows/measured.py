@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from exporters.catalogue.requests import EXPORTED_QUANTILES
 from exporters.windows.amounts import CACHED_AT, ELIGIBLE_AT, INPUT_AT, SUCCESS_AT, Amounts
 from exporters.windows.incremental import Sums, percentiles
 from streams.events.decoder import OUTCOMES
 from streams.state import histogram
+from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.slices import (
     CELL_BITS,
     LATENCIES,

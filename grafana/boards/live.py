@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from alerts.rules import pipeline as pipeline_rules
 from exporters.catalogue import objectives as catalogue_objectives
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
@@ -15,6 +14,7 @@ from grafana.frame import CELL, Section, Variable, alerts, board, link_to, trust
 from grafana.panels import Column, Link, Named, Panel, Query, graph, heat, listing, number
 from grafana.queries import added, newest, rate, window
 from grafana.thresholds import BAD, GOOD, WARNING, Limits, bad_above, bad_below
+from slo.health_limits import BEHIND_AFTER_S
 
 SPAN = "5m"  # of all numbers: long enough for a P95, short enough to act on
 BUDGET_AT_RISK = 0.25
@@ -126,7 +126,7 @@ def _glance(limits: Limits) -> Iterator[Panel]:
         "Age of the newest event when it was exported, of the slowest partition.",
         newest(catalogue_health.PARTITION_FRESHNESS),
         "s",
-        bad_above(pipeline_rules.BEHIND_AFTER_S),
+        bad_above(BEHIND_AFTER_S),
         decimals=1,
     )
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from alerts.rules import pipeline as pipeline_rules
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
@@ -12,6 +11,13 @@ from grafana.frame import Section, Variable, board, trust
 from grafana.panels import Column, Panel, Query, graph, listing, number
 from grafana.queries import Chosen, age_s, increase, newest, rate
 from grafana.thresholds import BAD, GOOD, Limits, Steps, bad_above, bad_below
+from slo.health_limits import (
+    ARCHIVE_STALE_AFTER_S,
+    BEHIND_AFTER_S,
+    MANY_WAITING,
+    REFUSED_SHARE,
+    STALE_AFTER_S,
+)
 
 SPAN = "1h"  # whose completeness the data trust tells
 PARTITION = {"partition": Chosen("partition")}
@@ -96,14 +102,14 @@ def _partitions() -> Iterator[Panel]:
             "Records in Kafka that the state does not include yet.",
             each(catalogue_health.PARTITION_LAG),
             "short",
-            bad_above(pipeline_rules.MANY_WAITING),
+            bad_above(MANY_WAITING),
         ),
         (
             "Freshness of each partition",
             "Age of the newest event when it was first exported.",
             each(catalogue_health.PARTITION_FRESHNESS),
             "s",
-            bad_above(pipeline_rules.BEHIND_AFTER_S),
+            bad_above(BEHIND_AFTER_S),
         ),
         (
             "Time to write a checkpoint",
@@ -126,14 +132,14 @@ def _partitions() -> Iterator[Panel]:
                 "Lag",
                 each(catalogue_health.PARTITION_LAG),
                 "short",
-                bad_above(pipeline_rules.MANY_WAITING),
+                bad_above(MANY_WAITING),
             ),
             Column("Uncommitted", each(catalogue_health.PARTITION_UNCOMMITTED), "short"),
             Column(
                 "Worker age",
                 age_s(each(catalogue_health.PARTITION_PULSE)),
                 "s",
-                bad_above(pipeline_rules.STALE_AFTER_S),
+                bad_above(STALE_AFTER_S),
                 1,
             ),
             Column(
@@ -149,7 +155,7 @@ def _partitions() -> Iterator[Panel]:
                 "Archive age",
                 age_s(archived),
                 "s",
-                bad_above(pipeline_rules.ARCHIVE_STALE_AFTER_S),
+                bad_above(ARCHIVE_STALE_AFTER_S),
                 0,
             ),
             Column("Ids remembered", each(catalogue_health.DUPLICATE_WINDOW_IDS), "short"),
@@ -196,7 +202,7 @@ def _refused() -> Iterator[Panel]:
             ),
         ),
         "percentunit",
-        bad_above(float(pipeline_rules.REFUSED_SHARE)),
+        bad_above(float(REFUSED_SHARE)),
     )
     yield graph(
         "Duplicates and folded labels",

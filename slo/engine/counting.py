@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from pydantic import BaseModel
 
-from exporters.windows.incremental import measured_within
 from slo.engine.ledger import Pair
 from slo.policy.indicators import LatencyIndicator, RequestIndicator
 from slo.policy.policy import Policy, Promise
 from slo.policy.scope import Dimension, Exclusion, Where
 from streams.events.decoder import OUTCOMES
-from streams.state.measures import SERIES_DIMENSIONS
+from streams.state.measures import SERIES_DIMENSIONS, measured_within
 from streams.state.registry import CubeKey, SeriesKey
 from streams.state.slices import (
     LATENCIES,

@@ -12,9 +12,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from exporters.catalogue.requests import EXPORTED_QUANTILES
 from slo.policy.units import Count, Flag, LatencyUs, Outcome, Percent, SpanS, WindowName
 from streams.events.fields import ELIGIBLE
+from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.windows import ROLLING_S
 
 Latency = Literal["ttft", "tpot", "duration"]

@@ -27,7 +27,8 @@ from aiokafka.errors import KafkaConnectionError
 
 from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
-from streams.kafka.topics import EMBEDDED_CLUSTER, ServerError, TopicError, check_broker, one_line
+from streams.errors import ServerError, one_line
+from streams.kafka.topics import EMBEDDED_CLUSTER, TopicError, check_broker
 
 Codec = Literal["gzip", "snappy", "lz4", "zstd", "none"]
 Event = tuple[bytes | None, bytes]

@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 
 from streams.config.security import client_kwargs
 from streams.config.settings import Kafka, Settings
+from streams.errors import ServerError, _reason, one_line
 from streams.store.redis import eviction_problem
 
 TOPIC_EXISTS = 36  # Kafka error code TOPIC_ALREADY_EXISTS
@@ -35,10 +36,6 @@ DLQ_RETENTION_H = 7 * 24
 DLQ_SHARE = 4
 # From this many replicas on, one may be gone and an acknowledged record still has another copy.
 SAFE_REPLICAS = 3
-
-
-class ServerError(RuntimeError):
-    """Kafka or Redis does not answer, or is not set up as we need it."""
 
 
 class TopicError(ServerError):
@@ -315,12 +312,3 @@ async def _any_listens(bootstrap: str) -> None:
         writer.close()
         return
     raise ConnectionRefusedError(bootstrap)
-
-
-def _reason(error: BaseException) -> str:
-    return "no answer in time" if isinstance(error, TimeoutError) else one_line(error)
-
-
-def one_line(text: object) -> str:
-    """Text on one line, so that an error stays one line."""
-    return " ".join(str(text).split())

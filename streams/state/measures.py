@@ -196,3 +196,34 @@ def measures(tally: Tally) -> dict[str, Any]:
     if eligible:
         found["availability_ratio"] = good / eligible
     return found
+
+
+EXPORTED_QUANTILES = (0.5, 0.9, 0.95, 0.99)
+
+
+def measured_within(tally: Tally) -> Table:
+    """Tally.within with a second column: how many were measured while that threshold was counted.
+
+    Targets change; a request from before a target was set is neither good nor bad.
+    """
+    if not len(tally.within):
+        return Table.empty(2)
+    histograms, counts, _ = by_histogram(tally.cells)
+    wanted = tally.within.keys >> THRESHOLD_BITS
+    at = np.searchsorted(histograms, wanted)
+    at = np.minimum(at, max(0, len(histograms) - 1))
+    measured = np.zeros(len(wanted), np.int64)
+    if len(histograms):
+        measured = np.where(histograms[at] == wanted, counts[at], 0)
+    return Table(tally.within.keys, np.column_stack((tally.within.values, measured)))
+
+
+def by_histogram(cells: Table) -> tuple[Ints, Ints, Ints]:
+    """Keys (group, latency) of the histograms in `cells`, their counts, and their last cells."""
+    keys = cells.keys >> histogram.BUCKET_BITS
+    if not len(keys):
+        nothing = np.empty(0, np.int64)
+        return nothing, nothing, nothing
+    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    ends = np.append(starts[1:], len(keys)) - 1
+    return keys[starts], np.add.reduceat(cells.values, starts), ends

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 
 from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
-from streams.kafka.topics import one_line
+from streams.errors import one_line
 from streams.store.archive import (
     Archived,
     ArchiveError,

@@ -41,7 +41,7 @@ def _is_told(error: Exception) -> bool:
     """Whether an error's message is meant for the person at the terminal."""
     from exporters.daily.build import DailyError
     from exporters.daily.delivery.deliver import DeliveryError
-    from streams.kafka.topics import ServerError
+    from streams.errors import ServerError
     from streams.query.partitions import OperationError
     from streams.query.report import ReportError
     from streams.simulator.scenarios import TimelineError

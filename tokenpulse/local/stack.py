@@ -1,7 +1,7 @@
 """The embedded stack: broker, Redis, workers, exporter and traffic as children of one process.
 
-A shell around `tokenpulse.local.supervisor`. Broker and Redis come from wheels (or Redis from PATH), listen
-on 127.0.0.1 only and keep everything in memory. They live and die together: a broker that comes
+A shell around `tokenpulse.local.supervisor`. Broker and Redis come from wheels (or Redis from PATH),
+listen on 127.0.0.1 only and keep everything in memory. They live and die together: a broker that comes
 back empty would leave state in Redis that no log explains, and consumers that wait at offsets it
 does not have. So when either dies, everything is started afresh, empty.
 
@@ -28,13 +28,8 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel
 
 from streams.config.settings import Settings
-from streams.kafka.topics import (
-    EMBEDDED_CLUSTER,
-    ServerError,
-    check_broker,
-    check_redis,
-    create_topics,
-)
+from streams.errors import ServerError
+from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker, check_redis, create_topics
 from tokenpulse.local.embedded import (
     HOST,
     StackDirectory,

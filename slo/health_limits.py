@@ -1,0 +1,27 @@
+"""Limits of the pipeline's own health, shared by rules, live board and dashboards.
+
+Pure.
+"""
+
+OUTAGE_BELOW = "0.5"
+
+
+FEWEST_REQUESTS = 20
+
+
+STALE_AFTER_S = 30
+
+
+BEHIND_AFTER_S = 60
+
+
+ARCHIVE_STALE_AFTER_S = 7_200  # twice the default of worker.archive_interval_s
+
+
+MANY_WAITING = 1_000
+
+
+REFUSED_SHARE = "0.01"
+
+
+FEWEST_REFUSED = 10
