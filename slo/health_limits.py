@@ -1,27 +1,11 @@
 """Limits of the pipeline's own health, shared by rules, live board and dashboards.
 
-Pure.
+Pure. Ratios are text, as PromQL writes them.
 """
 
-OUTAGE_BELOW = "0.5"
-
-
-FEWEST_REQUESTS = 20
-
-
 STALE_AFTER_S = 30
-
-
 BEHIND_AFTER_S = 60
-
-
 ARCHIVE_STALE_AFTER_S = 7_200  # twice the default of worker.archive_interval_s
-
-
-MANY_WAITING = 1_000
-
-
+MANY_WAITING = 1_000  # records in Kafka that no worker has counted
 REFUSED_SHARE = "0.01"
-
-
 FEWEST_REFUSED = 10

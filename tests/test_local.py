@@ -228,7 +228,7 @@ def test_a_child_that_keeps_dying_is_shown_with_the_end_of_its_log() -> None:
 UP = """
 import sys
 import tokenpulse.local.up
-from streams.config import load_settings
+from streams.config.settings import load_settings
 from tests.test_local import StackOfScripts
 class Loud(StackOfScripts):
     stop_grace_s = {grace_s}

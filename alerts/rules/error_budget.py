@@ -19,7 +19,7 @@ from exporters.catalogue.objectives import (
 )
 from exporters.catalogue.spec import Spec
 from slo.policy.burn_rates import BurnLevel, burn_levels
-from slo.policy.conditions import FEWEST_FAILURES, FEWEST_REQUESTS
+from slo.policy.conditions import BURN_MIN_FAILURES, BURN_MIN_REQUESTS
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import Policy, Promise
 from slo.policy.units import percent_text
@@ -71,11 +71,11 @@ def _burning(policy: Policy, promise: Promise, level: BurnLevel) -> Alert:
     if isinstance(promise.indicator, _COUNT_REQUESTS):
         # burn rate * error budget * eligible = failures, a whole number but for rounding
         eligible = of_objective(policy, promise, ELIGIBLE, window=level.long)
-        fewest = FEWEST_FAILURES - Fraction(1, 2)
+        fewest = BURN_MIN_FAILURES - Fraction(1, 2)
         enough = f"{long} * {eligible} >= {number(fewest / promise.error_budget)}"
     else:
         eligible = of_objective(policy, promise, ELIGIBLE, window=level.short)
-        enough = f"{eligible} >= {FEWEST_REQUESTS}"
+        enough = f"{eligible} >= {BURN_MIN_REQUESTS}"
     return Alert(
         name="TokenpulseErrorBudgetBurn",
         severity=level.severity,

@@ -16,12 +16,11 @@ from slo.health_limits import (
     ARCHIVE_STALE_AFTER_S,
     BEHIND_AFTER_S,
     FEWEST_REFUSED,
-    FEWEST_REQUESTS,
     MANY_WAITING,
-    OUTAGE_BELOW,
     REFUSED_SHARE,
     STALE_AFTER_S,
 )
+from slo.policy.conditions import OUTAGE_BELOW, OUTAGE_MIN_REQUESTS
 from slo.policy.scope import DIMENSIONS
 
 OUTAGE_SCOPES = ("fleet", "region", "model")
@@ -54,7 +53,7 @@ def _outage() -> Alert:
     return Alert(
         name="TokenpulseOutage",
         severity="page",
-        expr=f"{ratio} < {OUTAGE_BELOW}\nand {enough} >= {FEWEST_REQUESTS}",
+        expr=f"{ratio} < {OUTAGE_BELOW}\nand {enough} >= {OUTAGE_MIN_REQUESTS}",
         summary=f"Most requests{where} fail: {value} succeed",
         description=f"Over the last minute {value} of the requests{where} that count for "
         "availability succeeded, fewer than half.",

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from alerts.promql import added, any_of, newest, number, quoted
+from alerts.promql import added, any_of, matchers, newest, number, quoted
 from alerts.rules.error_budget import objective_labels
 from alerts.rules.model import KEEP_FIRING_S, Alert, Read, dashboard, whom
 from exporters.catalogue import requests as catalogue
-from slo.policy.conditions import BETTER, FEWEST_EXPECTED, windows_read
+from slo.policy.conditions import BASELINE_MIN_REQUESTS, RECOVERY_MARGIN, windows_of
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
 from slo.policy.loading import PolicyError
 from slo.policy.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
@@ -70,7 +70,7 @@ def share_alerts(policy: Policy, objective: ShareNow) -> Iterator[Alert]:
 
 def _percentile(objective: LatencyNow, selection: Selection, level: LatencyLevel) -> Alert:
     indicator = objective.indicator
-    windows = windows_read(indicator.window)
+    windows = windows_of(indicator.window)
     quantile = "=" + quoted(number(Fraction(indicator.percentile, 100)))
 
     def value(window: str) -> str:
@@ -89,7 +89,7 @@ def _percentile(objective: LatencyNow, selection: Selection, level: LatencyLevel
         f"{value(indicator.window)} > {number(limit_s)}\nand {samples} >= {indicator.min_samples}"
     )
     for shorter in windows[1:]:
-        expr += f"\nand {value(shorter)} > {number(limit_s * (1 - BETTER))}"
+        expr += f"\nand {value(shorter)} > {number(limit_s * (1 - RECOVERY_MARGIN))}"
     return _latency_alert(
         objective, level, expr, "{{ $value | humanizeDuration }}", selection, windows
     )
@@ -149,7 +149,7 @@ def _latency_alert(
 def _cache_hit(
     objective: ShareNow, indicator: CacheHitRatio, selection: Selection, level: ShareLevel
 ) -> Alert:
-    windows = windows_read(indicator.window)
+    windows = windows_of(indicator.window)
 
     def ratio(window: str) -> str:
         if selection.is_one_series:
@@ -164,7 +164,7 @@ def _cache_hit(
         f"\nand {_input_tokens(selection, indicator.window)} >= {indicator.min_input_tokens}"
     )
     for shorter in windows[1:]:
-        expr += f"\nand {ratio(shorter)} < {number(level.below * (1 + BETTER))}"
+        expr += f"\nand {ratio(shorter)} < {number(level.below * (1 + RECOVERY_MARGIN))}"
     value, below = "{{ $value | humanizePercentage }}", percent_text(level.below)
     return Alert(
         name="TokenpulseCacheHitLow",
@@ -234,7 +234,7 @@ def _token_volume(
         severity=level.severity,
         expr=f"({now} or 0 * {baseline}) / {baseline} * {number(times)}"
         f" < {number(level.below)}\nand {baseline} >= {indicator.min_baseline_tokens}"
-        f"\nand {requests} >= {number(FEWEST_EXPECTED * times)}",
+        f"\nand {requests} >= {number(BASELINE_MIN_REQUESTS * times)}",
         summary=f"Token volume fell to {value} of the last {indicator.baseline}"
         f"{whom(selection.by)}",
         description=f"{_said(objective)}Tokens per second over the last {indicator.window} are "

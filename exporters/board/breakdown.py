@@ -8,7 +8,7 @@ from exporters.board.facts import Place, State
 from exporters.board.objectives import RANK
 from exporters.windows.measured import Measured
 from slo.policy.burn_rates import BurnLevel, burn_levels
-from slo.policy.conditions import BETTER, FEWEST_FAILURES
+from slo.policy.conditions import BURN_MIN_FAILURES, RECOVERY_MARGIN
 from slo.policy.indicators import RequestIndicator
 from slo.policy.policy import LatencyNow, Policy, Promise
 from slo.policy.scope import Scope
@@ -80,7 +80,7 @@ def availability_state(one: Measured, limits: Limits) -> State:
     if ratio >= float(limits.target_ratio):
         return "ok"
     fast = limits.failing_share
-    is_many = one.failed >= FEWEST_FAILURES and fast is not None and 1 - ratio > fast
+    is_many = one.failed >= BURN_MIN_FAILURES and fast is not None and 1 - ratio > fast
     return "breached" if is_many else "at_risk"
 
 
@@ -91,7 +91,7 @@ def latency_state(one: Measured, latency: str, limits: Limits) -> State:
         return "unknown"
     if p95_s > limit_s:
         return "breached"
-    return "at_risk" if p95_s > limit_s * float(1 - BETTER) else "ok"
+    return "at_risk" if p95_s > limit_s * float(1 - RECOVERY_MARGIN) else "ok"
 
 
 def places(found: Mapping[str, Measured], fleet: Measured, limits: Limits) -> tuple[Place, ...]:

@@ -22,8 +22,7 @@ from exporters.board.thresholds import PLACES, Judged
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import Measured, failures, outcome_counts, slow, uncached
 from slo.engine.report import Found
-from slo.health_limits import FEWEST_REQUESTS, OUTAGE_BELOW
-from slo.policy.conditions import FEWEST_FAILURES
+from slo.policy.conditions import BURN_MIN_FAILURES, OUTAGE_BELOW, OUTAGE_MIN_REQUESTS
 from slo.policy.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
 from slo.policy.policy import LatencyNow, ShareNow
 from slo.policy.scope import Scope
@@ -61,7 +60,7 @@ def outages(reading: Reading, places: SeriesPlaces, limits: Limits) -> Iterator[
     allowed = outage_share if limits.failing_share is None else limits.failing_share
     for incident in _incidents(places, bad, total, allowed):
         share = incident.bad / incident.total
-        is_outage = share > outage_share and incident.total >= FEWEST_REQUESTS
+        is_outage = share > outage_share and incident.total >= OUTAGE_MIN_REQUESTS
         severity: Severity = "page"
         if not is_outage and limits.burn is not None and limits.burn.severity == "ticket":
             severity = "ticket"
@@ -72,14 +71,14 @@ def outages(reading: Reading, places: SeriesPlaces, limits: Limits) -> Iterator[
 def _incidents(places: SeriesPlaces, bad: Ints, total: Ints, allowed: float) -> Iterator[Incident]:
     for _ in range(_INCIDENTS_MOST):
         bad_all, total_all = int(bad.sum()), int(total.sum())
-        if bad_all < FEWEST_FAILURES:
+        if bad_all < BURN_MIN_FAILURES:
             return
         where = concentrated(places.splits(bad, total), allowed)
         if where is None:
             if bad_all > allowed * total_all:
                 yield Incident(None, bad_all, total_all)
             return
-        if where.bad < FEWEST_FAILURES or where.share <= allowed:
+        if where.bad < BURN_MIN_FAILURES or where.share <= allowed:
             return
         yield Incident(where, where.bad, where.total)
         elsewhere = ~places.inside(where)
@@ -103,7 +102,7 @@ def _newest(incident: Incident, reading: Reading, places: SeriesPlaces) -> str:
     if incident.where is not None:
         inside = places.inside(incident.where)
         bad, total = bad * inside, total * inside
-    if int(total.sum()) < FEWEST_REQUESTS:
+    if int(total.sum()) < OUTAGE_MIN_REQUESTS:
         return ""
     ago = text.age(reading.now_s - reading.newest_s)
     return f", {text.percent(int(bad.sum()) / int(total.sum()))} in the last {ago}"

@@ -16,7 +16,7 @@ from exporters.board.thresholds import Judged
 from slo.engine.ledger import DAY
 from slo.engine.report import Found
 from slo.policy.burn_rates import BurnLevel, burn_levels
-from slo.policy.conditions import FEWEST_FAILURES, FEWEST_REQUESTS
+from slo.policy.conditions import BURN_MIN_FAILURES, BURN_MIN_REQUESTS
 from slo.policy.indicators import (
     CacheHitRatio,
     LatencyRatio,
@@ -83,9 +83,9 @@ def burning(one: Found) -> BurnLevel | None:
             continue
         if isinstance(promise.indicator, RequestRatio | LatencyRatio):
             failures = long * promise.error_budget * stands.eligible.get(level.long, 0)
-            is_enough = failures >= FEWEST_FAILURES
+            is_enough = failures >= BURN_MIN_FAILURES
         else:
-            is_enough = stands.eligible.get(level.short, 0) >= FEWEST_REQUESTS
+            is_enough = stands.eligible.get(level.short, 0) >= BURN_MIN_REQUESTS
         if is_enough:
             return level
     return None

@@ -10,7 +10,7 @@ from fractions import Fraction
 from exporters.board.facts import State
 from exporters.board.input import Reading, can_answer
 from exporters.windows.measured import Measured
-from slo.policy.conditions import BETTER, FEWEST_EXPECTED, windows_read
+from slo.policy.conditions import BASELINE_MIN_REQUESTS, RECOVERY_MARGIN, windows_of
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
 from slo.policy.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
 from slo.policy.selection import Selection
@@ -57,7 +57,7 @@ def windows_needed(policies: Iterable[Policy]) -> Iterator[tuple[str, str]]:
             if not isinstance(objective, LatencyNow | ShareNow) or not can_answer(objective.scope):
                 continue
             indicator, scopes = objective.indicator, {Selection.of(objective.scope).scope}
-            windows = windows_read(indicator.window)
+            windows = windows_of(indicator.window)
             if isinstance(indicator, TokenVolumeDrop):
                 windows = (indicator.window, indicator.baseline)
                 scopes.update(PLACES)
@@ -68,7 +68,7 @@ def _latency(policy: Policy, objective: LatencyNow, reading: Reading) -> Iterato
     indicator = objective.indicator
     asked = indicator.measure, indicator.percentile / 100
     now, *shorter = (
-        reading.selected(objective.scope, window) for window in windows_read(indicator.window)
+        reading.selected(objective.scope, window) for window in windows_of(indicator.window)
     )
     levels = sorted(objective.levels, key=lambda level: -level.above_us)
     for name, one in now.items():
@@ -82,11 +82,11 @@ def _latency(policy: Policy, objective: LatencyNow, reading: Reading) -> Iterato
             level
             for level in over
             if all(
-                recent is not None and recent > level.above_us * (1 - BETTER) / 10**6
+                recent is not None and recent > level.above_us * (1 - RECOVERY_MARGIN) / 10**6
                 for recent in short
             )
         ]
-        is_near = value > levels[-1].above_us * (1 - BETTER) / 10**6
+        is_near = value > levels[-1].above_us * (1 - RECOVERY_MARGIN) / 10**6
         yield Judged(
             *(policy, objective, name, value, samples),
             state=_state(len(over), len(levels), is_near),
@@ -99,7 +99,7 @@ def _cache_hit(
     policy: Policy, objective: ShareNow, indicator: CacheHitRatio, reading: Reading
 ) -> Iterator[Judged]:
     now, *shorter = (
-        reading.selected(objective.scope, window) for window in windows_read(indicator.window)
+        reading.selected(objective.scope, window) for window in windows_of(indicator.window)
     )
     levels = sorted(objective.levels, key=lambda level: level.below)
     for name, one in now.items():
@@ -113,7 +113,10 @@ def _cache_hit(
         alerting = [
             level
             for level in below
-            if all(recent is not None and recent < level.below * (1 + BETTER) for recent in short)
+            if all(
+                recent is not None and recent < level.below * (1 + RECOVERY_MARGIN)
+                for recent in short
+            )
         ]
         yield Judged(
             *(policy, objective, name, one.cache_hit_ratio, one.input_tokens),
@@ -131,7 +134,8 @@ def _token_volume(
     levels = sorted(objective.levels, key=lambda level: level.below)
     for name, usual in reading.selected(objective.scope, indicator.baseline).items():
         too_few = (
-            usual.tokens < indicator.min_baseline_tokens or usual.requests < FEWEST_EXPECTED * times
+            usual.tokens < indicator.min_baseline_tokens
+            or usual.requests < BASELINE_MIN_REQUESTS * times
         )
         share = None
         if usual.tokens:
@@ -156,5 +160,5 @@ def _state(crossed: int, levels: int, is_near: bool) -> State:
 
 def _shorter(window: str, values: list[float | None]) -> tuple[str, float] | None:
     if values and values[0] is not None:
-        return windows_read(window)[1], values[0]
+        return windows_of(window)[1], values[0]
     return None

@@ -1,34 +1,42 @@
-"""Numbers that alert conditions share, and the windows that they read.
+"""Limits inside alert conditions, shared by the rules and the boards.
 
-Pure.
+Pure. A limit keeps an alert from firing on a handful of requests, or from coming and going around
+its threshold.
 """
 
 from fractions import Fraction
 
-# The window that tells whether a longer one still describes the present. An empty one has no value,
-# so without traffic no level holds: as the good requests leave the long window before the bad ones,
-# its value can become worse when nobody asks any more.
-_SHORTER = {"5m": "1m", "30m": "5m", "1h": "5m", "6h": "30m", "24h": "1h", "3d": "6h", "30d": "3d"}
+# The shorter window that shows whether a longer one still describes the present. An empty window
+# has no value, so an alert cannot hold without traffic: good requests leave the long window before
+# the bad ones do, and its value can become worse while no requests arrive.
+_SHORTER_WINDOW = {
+    "5m": "1m",
+    "30m": "5m",
+    "1h": "5m",
+    "6h": "30m",
+    "24h": "1h",
+    "3d": "6h",
+    "30d": "3d",
+}
 
+# The shorter window must be better than the threshold by this share before an alert ends; at the
+# threshold itself, it would come and go.
+RECOVERY_MARGIN = Fraction(1, 10)
 
-# How much better than the level the shorter window is once all is well: at the level itself, an
-# alert would come and go.
-BETTER = Fraction(1, 10)
+# Most requests fail: below this share of successes there is an outage.
+OUTAGE_BELOW = "0.5"
+OUTAGE_MIN_REQUESTS = 20
 
+# Failures in the long window of a burn rate; ten may be one unlucky customer.
+BURN_MIN_FAILURES = 10
+# The same limit, as requests, for minutes and slices, which do not show single failures.
+BURN_MIN_REQUESTS = 10
 
-# Requests that the watched window would hold if it were like the baseline: with fewer, a third of
+# Requests that the watched window would hold if it were like its baseline; with fewer, a third of
 # the usual volume is chance.
-FEWEST_EXPECTED = 50
+BASELINE_MIN_REQUESTS = 50
 
 
-def windows_read(window: str) -> tuple[str, ...]:
-    """A window, and the shorter one that tells whether it still describes the present, if any."""
-    return (window, _SHORTER[window]) if window in _SHORTER else (window,)
-
-
-# Failures in the long window below which nobody is told: ten may be one unlucky customer.
-FEWEST_FAILURES = 10
-
-
-# The same for minutes and slices, whose requests we do not see failing one by one.
-FEWEST_REQUESTS = 10
+def windows_of(window: str) -> tuple[str, ...]:
+    """Return the windows a condition on `window` reads: itself, and the shorter one if any."""
+    return (window, _SHORTER_WINDOW[window]) if window in _SHORTER_WINDOW else (window,)

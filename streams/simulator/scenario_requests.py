@@ -1,8 +1,8 @@
 """Scenarios that are ordered while the traffic runs, and how a simulator follows them.
 
-Pure: no clock, no Redis; the list is in `streams.simulator.scenario_store`. The list says what is to
-be on: an order that is not on it any more is over. A simulator takes each order once, by its id, from
-its present time on, and leaves alone what it has sent:
+Pure: no clock, no Redis; the list is in `streams.simulator.scenario_store`. The list says
+what is to be on: an order that is not on it any more is over. A simulator takes each order once,
+by its id, from its present time on, and leaves alone what it has sent:
 
     ordered            |<-------- 5 m -------->|
     present       ........^ taken    ^ gone from the list

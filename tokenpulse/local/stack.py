@@ -1,9 +1,9 @@
 """The embedded stack: broker, Redis, workers, exporter and traffic as children of one process.
 
-A shell around `tokenpulse.local.supervisor`. Broker and Redis come from wheels (or Redis from PATH),
-listen on 127.0.0.1 only and keep everything in memory. They live and die together: a broker that comes
-back empty would leave state in Redis that no log explains, and consumers that wait at offsets it
-does not have. So when either dies, everything is started afresh, empty.
+A shell around `tokenpulse.local.supervisor`. Broker and Redis come from wheels (or Redis from
+PATH), listen on 127.0.0.1 only and keep everything in memory. They live and die together: a broker
+that comes back empty would leave state in Redis that no log explains, and consumers that wait at
+offsets it does not have. So when either dies, everything is started afresh, empty.
 
 Why it stays healthy for a working day. The broker has no retention, and every fetch walks all
 batches of the partition. At 50 events/s and a linger of 1 s, in 8 h (measured on 2 cores, lz4):

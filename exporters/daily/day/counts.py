@@ -1,8 +1,8 @@
 """What is counted of a stretch of time, all of it or one group, and the five metrics of that.
 
 Pure. Whole numbers that add up exactly; latencies as histograms in HdrHistogram's buckets. The
-metrics are those of the report (streams/state/measures.py): ratios of sums, nearest-rank percentiles
-of merged histograms, probes counted for availability alone.
+metrics are those of the report (streams/state/measures.py): ratios of sums, nearest-rank
+percentiles of merged histograms, probes counted for availability alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
