@@ -35,7 +35,7 @@ test: .venv/.dev ## run every test this machine can run, and say which could not
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: .venv/.dev ## break everything at random for MINUTES=5, then recount; SEED=n repeats a run
-	@CHAOS_MINUTES=$(MINUTES) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/test_chaos.py $(ARGS)
+	@CHAOS_MINUTES=$(MINUTES) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/chaos/test_chaos.py $(ARGS)
 
 lint: .venv/.dev ## formatting, lint and types
 	@$(BIN)/ruff format --check .

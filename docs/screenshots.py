@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the browser of the tests
 
 from streams.config.settings import load_settings  # noqa: E402
-from tests.browser import Browser  # noqa: E402
+from tests.support.browser import Browser  # noqa: E402
 from tokenpulse.local.embedded import HOST, foreign_environment, free_port  # noqa: E402
 from tokenpulse.local.stack import SIMULATED_COMPANY, LocalStack  # noqa: E402
 

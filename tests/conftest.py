@@ -8,10 +8,10 @@ import pytest
 import redis
 
 from streams.config.settings import ENV_PREFIX, Settings
-from tests.apache_kafka import CACHE_VARIABLE, ApacheKafka
-from tests.exporter_state import settings_for
-from tests.servers import Broker, RedisServer, start_servers
-from tests.worker_process import State
+from tests.support.apache_kafka import CACHE_VARIABLE, ApacheKafka
+from tests.support.exporter_state import settings_for
+from tests.support.servers import Broker, RedisServer, start_servers
+from tests.support.worker_process import State
 from tokenpulse.local.embedded import free_port
 from tokenpulse.local.stack import LocalStack
 

@@ -3,13 +3,11 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 from click import Context, Group
 
+from tests.support.paths import ROOT
 from tokenpulse.cli.main import main
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_generated_documents_are_current():

@@ -4,13 +4,12 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from exporters.catalogue.requests import SPECS
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/reliability.md").read_text()
 COLUMNS = 6
 FAULTS = 48
@@ -77,7 +76,7 @@ def test_every_metric_that_is_named_is_published():
 def test_every_alert_that_is_named_is_shipped():
     named = set(re.findall(r"`(Tokenpulse\w+)`", PAGE))
     assert named
-    shipped = "".join(path.read_text() for path in (ROOT / "alerts").glob("*_rules.py"))
+    shipped = "".join(path.read_text() for path in (ROOT / "alerts" / "rules").glob("*.py"))
     assert {name for name in named if f'"{name}"' not in shipped} == set()
 
 
@@ -118,7 +117,7 @@ def texts() -> tuple[str, ...]:
     """All texts in the worker's program; what is put into them later stands as a blank."""
     return tuple(
         text
-        for path in sorted((ROOT / "streams").glob("*.py"))
+        for path in sorted((ROOT / "streams").rglob("*.py"))
         for text in _texts(ast.parse(path.read_text()))
     )
 

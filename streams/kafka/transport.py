@@ -7,7 +7,7 @@ Everything that Faust and aiokafka do per record, or get wrong for batches, is o
 - acknowledgements and commits: what the state says is durable (Kafka's offset is for lag tools);
 - errors of the group coordinator: raised instead of lost.
 
-tests/test_pinned_sources.py pins the source of every method overridden or bypassed.
+tests/streams/kafka/test_pinned_sources.py pins the source of every method overridden or bypassed.
 """
 
 import asyncio

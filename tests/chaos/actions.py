@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from tests.chaos.fleet import Is, Slot
 from tests.chaos.world import World
-from tests.kafka_admin import add_partitions
-from tests.redis_proxy import Fate, Rule
+from tests.support.kafka_admin import add_partitions
+from tests.support.redis_proxy import Fate, Rule
 
 PARTITIONS_MORE = 2
 LEAST_UP = 1

@@ -14,9 +14,9 @@ import redis
 from streams.state.slices import Tally
 from streams.state.snapshot import slice_field
 from tests.chaos.truth import Counts, Truth
-from tests.oracle import readable
-from tests.shelf import Shelf
-from tests.worker_process import State
+from tests.support.oracle import readable
+from tests.support.shelf import Shelf
+from tests.support.worker_process import State
 
 LOOK_S = 0.2
 BESIDE = {"owner", "offset", "flush", "meta", "index", "totals"}

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import redis
 
-from tests.apache_kafka import ApacheKafka
 from tests.chaos.actions import ACTIONS, LEAST_UP
 from tests.chaos.checker import Checker, Watch, Wrong
 from tests.chaos.fleet import Fleet, Is, Slot
 from tests.chaos.load import SPEED, Load
 from tests.chaos.truth import Truth
 from tests.chaos.world import World, note
-from tests.redis_proxy import RedisProxy
-from tests.redis_servers import RedisProcess
-from tests.servers import wait_until
-from tests.worker_process import State, dead_letters, origin, worker_settings
+from tests.support.apache_kafka import ApacheKafka
+from tests.support.redis_proxy import RedisProxy
+from tests.support.redis_servers import RedisProcess
+from tests.support.servers import wait_until
+from tests.support.worker_process import State, dead_letters, origin, worker_settings
 
 PARTITIONS, SLOTS, WORKERS = 4, 4, 2
 RATE = 400  # events a second

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from streams.config.settings import Settings
 from streams.watchdog import EXIT_CODE
-from tests.redis_proxy import RedisProxy
-from tests.worker_process import WorkerProcess
+from tests.support.redis_proxy import RedisProxy
+from tests.support.worker_process import WorkerProcess
 
 GRACE_S = 45  # between SIGTERM and SIGKILL
 YOUNG_S = 15  # by then it is up and handles signals

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from streams.config.settings import Kafka
 from streams.kafka.producer import EventProducer
-from tests.shelf import KINDS
+from tests.support.shelf import KINDS
 
 TICK_S = 0.05
 SPEED = 20  # seconds of event time a second: slices merge and expire while we watch

@@ -1,4 +1,4 @@
-"""What a log says, told by tests/oracle.py as the log grows: the truth a state is held against.
+"""What a log says, told by the oracle as the log grows: the truth a state is held against.
 
 Nothing is taken from the producer's memory. The log is read back with a plain consumer, so the
 truth is what the broker has, and a state is judged at whatever offset it says it has reached.
@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from streams.config.settings import Kafka, Worker
 from streams.state.limits import rules_of, thresholds_of
 from streams.state.slices import LEVELS, SliceId
-from tests.answers import hashed
-from tests.oracle import DUPLICATE, Recount, Row, judge, row_of, told
+from tests.support.answers import hashed
+from tests.support.oracle import DUPLICATE, Recount, Row, judge, row_of, told
 
 READ_S = 60
 STEP_S = LEVELS[0].step_s

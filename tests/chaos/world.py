@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from streams.config.settings import Settings
-from tests.apache_kafka import ApacheKafka
 from tests.chaos.checker import Watch
 from tests.chaos.fleet import Fleet, Is, Slot
 from tests.chaos.load import Load
-from tests.redis_servers import RedisProcess
+from tests.support.apache_kafka import ApacheKafka
+from tests.support.redis_servers import RedisProcess
 
 
 @dataclass

@@ -1,0 +1,273 @@
+"""Rules compiled from policies: what they say, and by promtool, when they fire and when not."""
+
+import re
+import shutil
+import subprocess
+from fractions import Fraction
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alerts.promql import number
+from alerts.rules.build import FORMATS, build, unread
+from exporters.catalogue.requests import SPECS
+from exporters.server.collector import window_plan
+from slo.policy.burn_rates import burn_levels
+from slo.policy.loading import PolicyError, load_policies, load_policy, read_policy, shipped
+from streams.config.settings import Settings
+from tests.support.paths import ROOT
+from tests.support.rule_cases import ALWAYS, CASES, alerts_in, isolated, unit_tests
+from tokenpulse.cli.main import main
+
+GENERATED = ROOT / "alerts" / "generated"
+SHAPES = ROOT / "tests" / "rules" / "shapes.yaml"
+PROMTOOL = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(
+    PROMTOOL is None, reason="promtool is not on PATH: run `bash tests/provision.sh`"
+)
+LEVELS = """
+version: 1
+name: p
+objectives:
+  - name: o
+    scope: {scope}
+    indicator: {indicator}
+    levels: [{{severity: page, {level}}}]
+"""
+
+
+def everything():
+    return load_policies([*shipped(), SHAPES])
+
+
+RULES = [
+    pytest.param(rule, id="-".join([rule["alert"], *rule["labels"].values()]))
+    for text in build(everything()).values()
+    for rule in alerts_in(text)
+]
+
+
+def promtool(*arguments: object) -> str:
+    done = subprocess.run(
+        [PROMTOOL, *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("output", FORMATS)
+def test_the_rules_in_the_project_are_those_of_the_default_policy(output):
+    found = {path.name: path.read_text() for path in (GENERATED / output).iterdir()}
+    assert found == build([load_policy("default")], output), "run `tokenpulse rules build`"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_alert_has_cases_in_which_it_fires_and_in_which_it_must_not(rule):
+    fires = [case.fires for case in CASES[rule["alert"]](rule["labels"])]
+    assert True in fires
+    assert (False in fires) != (rule["alert"] in ALWAYS)
+
+
+@needs_promtool
+def test_alerts_fire_when_they_must_and_only_then(tmp_path):
+    for at, parameter in enumerate(RULES):
+        (rule,) = parameter.values
+        (tmp_path / f"{at}.yml").write_text(isolated(rule))
+        (tmp_path / f"{at}.test.yml").write_text(unit_tests(f"{at}.yml", rule))
+    promtool("test", "rules", *tmp_path.glob("*.test.yml"))
+
+
+@needs_promtool
+def test_what_a_person_reads_is_the_number_the_target_and_the_budget_left():
+    promtool("test", "rules", ROOT / "tests" / "rules" / "annotations.test.yml")
+
+
+@needs_promtool
+@pytest.mark.parametrize("output", ["prometheus", "sloth"])
+def test_promtool_has_nothing_to_say_of_any_rule_file(output, tmp_path):
+    for name, text in build(everything(), output).items():
+        (tmp_path / name).write_text(text)
+    promtool("check", "rules", *tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_alert_says_what_when_whom_and_where_to_look(rule):
+    labels, annotations = rule["labels"], rule["annotations"]
+    assert labels["severity"] in ("page", "ticket", "none")
+    assert labels.get("route") or labels["severity"] == "none"
+    for name in ("summary", "description", "value", "target"):
+        assert annotations[name].strip()
+    if "tokenpulse_objective_" in rule["expr"]:
+        assert "error_budget_left_ratio" in annotations["budget_left"]
+    assert annotations["runbook_url"].endswith(f"/{rule['alert']}.md")
+    assert "/d/tokenpulse-" in annotations["dashboard_url"]
+    if labels["severity"] == "page":
+        assert "$value" in annotations["value"] or "{{" not in rule["expr"]
+
+
+@pytest.mark.parametrize("output", ["prometheus", "sloth"])
+def test_rules_read_only_metrics_that_we_publish(output):
+    published = {spec.name for spec in SPECS} | {"up"}
+    for text in build(everything(), output).values():
+        for rule in alerts_in(text):
+            texts = " ".join([rule["expr"], *rule.get("annotations", {}).values()])
+            read = set(re.findall(r"\b(?:tokenpulse|gen_ai)_[a-z0-9_]+|\bup\b(?={)", texts))
+            assert read <= published, (rule, read - published)
+
+
+def test_every_window_that_a_rule_reads_is_published_or_told():
+    plan = window_plan(Settings())
+    assert unread([load_policy("default")], plan) == []
+    (line,) = unread(
+        [one_level("{per: customer}", "{kind: cache_hit_ratio, window: 1h}", "below: 30%")], plan
+    )
+    assert line.startswith("p: o: reads the window 5m by customer")
+
+
+def one_level(scope: str, indicator: str, level: str):
+    return read_policy(LEVELS.format(scope=scope, indicator=indicator, level=level), "p.yaml")
+
+
+def promise(target: str, period: str = "{rolling_days: 30}", severity: str = "page"):
+    text = f"""
+version: 1
+name: p
+objectives:
+  - name: o
+    indicator: {{kind: request_ratio}}
+    target: {target}
+    period: {period}
+    severity: {severity}
+"""
+    return read_policy(text, "p.yaml").promises()[0]
+
+
+def test_thirty_days_burn_at_the_factors_of_the_book():
+    found = [
+        (one.severity, one.long, one.short, one.factor) for one in burn_levels(promise("99.9%"))
+    ]
+    assert found == [
+        ("page", "1h", "5m", Fraction(144, 10)),
+        ("page", "6h", "30m", 6),
+        ("ticket", "1d", "2h", 3),
+        ("ticket", "3d", "6h", 1),
+    ]
+    month = "{calendar: month, zone: Europe/Berlin}"
+    assert burn_levels(promise("99.9%", month)) == burn_levels(promise("99.9%"))
+
+
+def test_other_periods_scale_the_factors_exactly():
+    factors = [one.factor for one in burn_levels(promise("99.9%", "{rolling_days: 28}"))]
+    assert factors == [Fraction(1344, 100), Fraction(56, 10), Fraction(28, 10)]
+
+
+def test_a_speed_that_not_even_an_outage_reaches_has_no_alert():
+    # 14.4 times a budget of 10 % would be 144 % of the requests.
+    assert [one.factor for one in burn_levels(promise("90%"))] == [6, 3, 1]
+
+
+def test_an_objective_pages_only_if_it_says_so():
+    assert {one.severity for one in burn_levels(promise("99.9%", severity="ticket"))} == {"ticket"}
+    assert burn_levels(promise("99.9%", severity="none")) == ()
+
+
+@given(st.fractions())
+def test_numbers_are_written_exactly(value):
+    text = number(value)
+    if text.startswith("("):
+        above, below = text.strip("()").split(" / ")
+        assert Fraction(int(above), int(below)) == value
+    else:
+        assert Fraction(text) == value
+
+
+@given(st.integers(-(10**12), 10**12), st.integers(0, 9))
+def test_decimals_stay_decimals(digits, places):
+    assert "/" not in number(Fraction(digits, 10**places))
+
+
+def test_windows_cannot_tell_customers_by_the_id_of_the_policy():
+    policy = one_level("{customer: acct-1}", "{kind: cache_hit_ratio}", "below: 30%")
+    with pytest.raises(PolicyError, match=r"p: objective o: scope: .*write \{per: customer\}"):
+        build([policy])
+
+
+def test_a_name_held_fast_by_the_scope_is_a_label_for_routing_and_inhibition():
+    texts = build([load_policy(SHAPES)])
+    labels = {
+        rule["labels"].get("objective"): rule["labels"]
+        for rule in alerts_in(texts["policy-shapes.yml"])
+    }
+    assert labels["ttft-in-eu"]["region"] == "eu"
+    assert "region" not in labels["ttft-by-region"]
+
+
+def test_kubernetes_gets_the_same_rules_as_a_manifest():
+    policies = [load_policy("default")]
+    for name, text in build(policies, "kubernetes").items():
+        manifest = yaml.safe_load(text)
+        assert (manifest["apiVersion"], manifest["kind"]) == (
+            "monitoring.coreos.com/v1",
+            "PrometheusRule",
+        )
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", manifest["metadata"]["name"])
+        assert manifest["spec"] == yaml.safe_load(build(policies)[name])
+
+
+def test_sloths_dashboards_find_their_series():
+    (text,) = build([load_policy("default")], "sloth").values()
+    found = {rule["record"]: rule for rule in alerts_in(text)}
+    windows = ("5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d")
+    assert {f"slo:sli_error:ratio_rate{window}" for window in windows} < set(found)
+    assert found["slo:error_budget:ratio"]["expr"] == "vector(0.001)"
+    assert found["slo:sli_error:ratio_rate5m"]["labels"] == {
+        "sloth_id": "default-uptime",
+        "sloth_service": "default",
+        "sloth_slo": "uptime",
+        "sloth_window": "5m",
+    }
+    assert found["sloth_slo_info"]["labels"]["sloth_objective"] == "99.9"
+
+
+def test_the_command_writes_checks_and_says_what_is_stale(tmp_path):
+    def run(*more: str):
+        return CliRunner().invoke(main, ["rules", "build", "--out", str(tmp_path), *more])
+
+    assert run("--check").exit_code == 1
+    assert run("--runbooks", "https://wiki/tp/").exit_code == 0
+    assert "https://wiki/tp/TokenpulseOutage.md" in (tmp_path / "tokenpulse.yml").read_text()
+    stale = run("--check")
+    assert stale.exit_code == 1
+    assert "tokenpulse.yml: differs from the policies" in stale.output
+    assert run().exit_code == 0
+    assert run("--check").exit_code == 0
+    assert "no such file" in run("--policy", "nowhere.yaml").output
+
+
+@needs_promtool
+def test_the_budget_left_is_that_of_whom_the_alert_is_about(tmp_path):
+    (tmp_path / "rules.yml").write_text(build([load_policy(SHAPES)])["policy-shapes.yml"])
+    about = {
+        "eu": ("0.9+0x8", "0.12+0x8"),
+        "us": ("0.999+0x8", "0.8+0x8"),
+    }
+    series = [
+        {
+            "series": f"tokenpulse_objective_{name}"
+            f'{{policy="shapes",objective="ttft-promise",region="{region}"}}',
+            "values": values,
+        }
+        for region, both in about.items()
+        for name, values in zip(("attainment_ratio", "error_budget_left_ratio"), both, strict=True)
+    ]
+    unexpected = {"alertname": "TokenpulseObjectiveMissed", "eval_time": "2m", "exp_alerts": []}
+    tests = [{"interval": "15s", "input_series": series, "alert_rule_test": [unexpected]}]
+    (tmp_path / "t.yml").write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "tests": tests}))
+    done = subprocess.run(
+        [PROMTOOL, "test", "rules", tmp_path / "t.yml"], capture_output=True, text=True
+    )
+    assert 'budget_left="12%"' in done.stdout + done.stderr
+    assert 'budget_left="80%"' not in done.stdout + done.stderr

@@ -1,0 +1,219 @@
+"""Alertmanager's configuration: who is told, what is silenced by what, and what people read.
+
+The real Alertmanager with the project's own file. Before release 0.26 it cannot read a webhook's
+URL from a file; there the URL is written into a copy.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from tests.support.alertmanager import (
+    AMTOOL,
+    CONFIG,
+    SERVER,
+    TEMPLATES,
+    Alertmanager,
+    Receiver,
+    canonical,
+    readable,
+)
+from tests.support.servers import wait_until
+
+pytestmark = pytest.mark.skipif(
+    AMTOOL is None or SERVER is None,
+    reason="amtool and alertmanager are not on PATH: run `bash tests/provision.sh`",
+)
+TTFT = {"alertname": "TokenpulseTtftHigh", "severity": "page", "derived_from": "state"}
+BURN = {"alertname": "TokenpulseErrorBudgetBurn", "derived_from": "state", "policy": "default"}
+STALE = {"alertname": "TokenpulseDataStale", "severity": "page", "cause": "worker"}
+OUTAGE = {"alertname": "TokenpulseOutage", "severity": "page", "derived_from": "state"}
+LAG = {"alertname": "TokenpulseLagGrowing", "severity": "ticket", "route": "sre"}
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(readable(CONFIG.read_text()))
+    shutil.copytree(TEMPLATES.parent, tmp_path / "templates")
+    return path
+
+
+@pytest.fixture
+def receiver():
+    receiver = Receiver()
+    yield receiver
+    receiver.server.shutdown()
+    receiver.server.server_close()
+
+
+def amtool(*arguments: object) -> str:
+    done = subprocess.run(
+        [AMTOOL, *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+def test_amtool_accepts_the_configuration_and_the_templates(config):
+    found = amtool("check-config", config)
+    assert "1 templates" in found
+    assert "SUCCESS" in found
+
+
+def test_no_secret_and_no_url_stands_in_the_configuration():
+    text = CONFIG.read_text()
+    assert "://" not in text
+    assert not re.search(r"(password|key|token|api_url|\burl):", text)
+
+
+@pytest.mark.parametrize(
+    ("labels", "receivers"),
+    [
+        (TTFT, "pages"),
+        (TTFT | {"digest": "cro"}, "cro-digest,pages"),
+        (BURN | {"severity": "ticket", "digest": "cro"}, "cro-digest,tickets"),
+        (BURN | {"severity": "ticket", "route": "sla"}, "account-team"),
+        (BURN | {"severity": "page", "route": "sla"}, "pages"),
+        (LAG, "tickets"),
+        (STALE, "pages"),
+        ({"alertname": "TokenpulseWatchdog", "severity": "none"}, "dead-man"),
+        ({"alertname": "SomebodyElses"}, "tickets"),
+    ],
+)
+def test_everyone_is_told_what_is_theirs(config, labels, receivers):
+    pairs = [f"{name}={value}" for name, value in labels.items()]
+    assert amtool("config", "routes", "test", f"--config.file={config}", *pairs) == receivers
+
+
+@pytest.fixture
+def alertmanager(tmp_path, config, receiver):
+    """The real one, with all that leaves it led to `receiver`."""
+    (tmp_path / "slack_url").write_text(receiver.url + "/slack")
+    text = readable(CONFIG.read_text(), receiver.url)
+    document = yaml.safe_load(text)
+    document["global"]["slack_api_url_file"] = str(tmp_path / "slack_url")
+    for one in document["receivers"]:
+        for kind in ("pagerduty_configs", "email_configs"):
+            one.pop(kind, None)
+    document["route"]["group_wait"] = "0s"
+    for route in document["route"]["routes"]:
+        route["group_wait"] = "0s"
+    config.write_text(yaml.safe_dump(document))
+    alertmanager = Alertmanager(config)
+    yield alertmanager
+    alertmanager.process.terminate()
+    alertmanager.process.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("cause", "silenced", "loud"),
+    [
+        pytest.param(
+            STALE,
+            [TTFT, BURN | {"severity": "page"}, OUTAGE | {"scope": "fleet"}],
+            [LAG],
+            id="stale data silences what is derived from it, and pages itself",
+        ),
+        pytest.param(
+            {"alertname": "TokenpulseExporterDown", "severity": "page"},
+            [TTFT],
+            [LAG],
+            id="without an exporter nothing is known",
+        ),
+        pytest.param(
+            {"alertname": "TokenpulseExporterDown", "severity": "ticket"},
+            [],
+            [TTFT],
+            id="one exporter of two is enough to know",
+        ),
+        pytest.param(
+            OUTAGE | {"scope": "region", "region": "eu"},
+            [TTFT | {"region": "eu", "model": "large"}],
+            [TTFT | {"region": "us", "model": "large"}, TTFT | {"model": "large"}],
+            id="a regional outage silences the latency of its models",
+        ),
+        pytest.param(
+            OUTAGE | {"scope": "fleet"},
+            [OUTAGE | {"scope": "region", "region": "eu"}, TTFT | {"region": "us"}],
+            [BURN | {"severity": "page"}],
+            id="an outage of the fleet is one page",
+        ),
+        pytest.param(
+            BURN | {"severity": "page", "objective": "uptime", "window": "1h"},
+            [BURN | {"severity": "ticket", "objective": "uptime", "window": "3d"}],
+            [
+                BURN | {"severity": "ticket", "objective": "other", "window": "3d"},
+                BURN | {"severity": "ticket", "objective": "uptime", "region": "eu"},
+            ],
+            id="a page makes the ticket on the same thing needless",
+        ),
+    ],
+)
+def test_one_cause_is_one_page(alertmanager, cause, silenced, loud):
+    alertmanager.tell(cause, *silenced, *loud)
+    wanted = {"suppressed": canonical(silenced), "active": canonical([cause, *loud])}
+    wait_until(lambda: alertmanager.states() == wanted, f"{wanted}")
+
+
+def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(alertmanager, receiver):
+    alertmanager.tell(
+        TTFT | {"region": "eu", "model": "large"},
+        summary="P95 time to first token is over 300ms: 412ms",
+        description="Over the last 5m it is 412ms.",
+        value="412ms",
+        target="at most 300ms",
+        budget_left="12%",
+        runbook_url="https://runbooks/TokenpulseTtftHigh.md",
+        dashboard_url="https://grafana/d/tokenpulse-live",
+    )
+    wait_until(lambda: bool(receiver.at("/webhook_url") and receiver.at("/slack")), "both are told")
+    (hook,) = receiver.at("/webhook_url")
+    assert hook["groupLabels"] == {"severity": "page", "model": "large", "region": "eu"}
+    assert hook["alerts"][0]["annotations"]["value"] == "412ms"
+    attachment = receiver.at("/slack")[0]["attachments"][0]
+    assert attachment["title"] == "[PAGE 1] eu large P95 time to first token is over 300ms: 412ms"
+    assert "Now 412ms | target at most 300ms | error budget left 12%" in attachment["text"]
+    assert "<https://runbooks/TokenpulseTtftHigh.md|Runbook>" in attachment["text"]
+    assert "<https://grafana/d/tokenpulse-live|Dashboard>" in attachment["text"]
+
+
+def test_one_place_is_one_message(alertmanager, receiver):
+    place = {"region": "eu", "model": "large"}
+    tpot = TTFT | {"alertname": "TokenpulseTpotHigh"}
+    alertmanager.tell(TTFT | place, tpot | place, TTFT | place | {"region": "us"})
+    wait_until(lambda: len(receiver.at("/webhook_url")) == 2, "two messages")
+    sizes = {
+        hook["groupLabels"]["region"]: len(hook["alerts"]) for hook in receiver.at("/webhook_url")
+    }
+    assert sizes == {"eu": 2, "us": 1}
+
+
+def test_the_watchdog_goes_outside_only(alertmanager, receiver):
+    alertmanager.tell({"alertname": "TokenpulseWatchdog", "severity": "none"})
+    wait_until(lambda: bool(receiver.at("/dead_man_url")), "the dead-man receiver is told")
+    assert {path for path, _ in receiver.got} == {"/dead_man_url"}
+
+
+@pytest.mark.parametrize("name", ["text", "html", "slack", "title", "digest"])
+def test_every_template_renders(name, tmp_path):
+    alert = {
+        "status": "firing",
+        "labels": {"severity": "page"},
+        "annotations": {"value": "412ms", "target": "at most 300ms", "budget_left": "12%"},
+        "startsAt": "2026-11-22T05:06:07Z",
+    }
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps({"status": "firing", "alerts": [alert] * 5}))
+    call = f'{{{{ template "tokenpulse.{name}" . }}}}'
+    found = amtool(
+        *("template", "render", f"--template.glob={TEMPLATES}", f"--template.text={call}"),
+        f"--template.data={data}",
+    )
+    assert "no value" not in found
+    if name in ("text", "html", "slack"):
+        assert all(text in found for text in ("412ms", "at most 300ms", "12%"))

@@ -1,0 +1,238 @@
+"""What the live board says when its numbers cannot be trusted, through the real collector: workers
+that are gone, partitions that stand, records that are lost, refused or wait."""
+
+import asyncio
+
+import pytest
+
+from exporters.server.collector import Collector
+from streams.store.redis import connect
+from tests.support.exporter_state import NOW_S, StateWriter, event, settings_for
+from tests.support.live_facts import in_world, the, told, traffic
+
+
+def calm(seed=1, until_s=NOW_S):
+    return traffic(seed, 5, until_s - 600, until_s)
+
+
+# -- stale -----------------------------------------------------------------------------------------
+
+
+def test_without_any_worker_the_numbers_are_old_and_only_that_is_told(configured):
+    #  an outage begins | the only worker dies | the board, 40 s later
+    #       -70 s             -40 s                  now
+    def failing(one):
+        return {"outcome": "server_error"} if one["ended_at"] > (NOW_S - 70) * 1_000 else {}
+
+    async def use(world):
+        events = traffic(2, 5, NOW_S - 600, NOW_S - 40, failing)
+        await world.writer.write(0, events, NOW_S - 40)
+        return await world.facts()
+
+    facts = in_world(configured(), use)
+    (trouble,) = facts.troubles
+    assert (trouble.alert, trouble.severity) == ("TokenpulseDataStale", "page")
+    assert trouble.words == (
+        "No worker has given a sign of life for 40 s: nothing after 22:12:44 UTC is counted."
+    )
+    assert facts.headline == f"These numbers are old: no{trouble.words[2:]}"
+    assert (facts.state, facts.freshness.state, facts.freshness.workers) == (
+        "unknown",
+        "breached",
+        0,
+    )
+    assert facts.availability_ratio.value < 1
+    for number in (facts.availability_ratio, facts.ttft_p95_s, facts.cache_hit_ratio):
+        assert number.state == "unknown"
+    assert facts.freshness.lag_records is None
+    assert facts.freshness.newest_event_age_s == pytest.approx(40.2, abs=0.01)
+
+
+@pytest.mark.parametrize(("age_s", "is_stale"), [(4, False), (6, True)])
+def test_a_worker_counts_as_gone_when_readiness_says_so(configured, age_s, is_stale):
+    async def use(world):
+        await world.writer.write(0, calm(), NOW_S - age_s)
+        return await world.facts()
+
+    facts = in_world(configured(stale_after_s=5), use)
+    assert bool(told(facts, "TokenpulseDataStale")) == is_stale
+
+
+def test_a_worker_that_comes_back_ends_it(configured):
+    async def use(world):
+        await world.writer.write(0, calm(), NOW_S - 40)
+        before = await world.facts()
+        await world.writer.pulse(0, NOW_S + 1)
+        return before, await world.facts(NOW_S + 1)
+
+    before, after = in_world(configured(), use)
+    assert (before.state, after.state) == ("unknown", "ok")
+    assert after.troubles == ()
+
+
+def test_a_partition_nobody_counts_is_named_and_the_others_are_still_told_of(configured):
+    def failing(one):
+        return {"outcome": "timeout"} if one["region"] == "eu-west-1" else {}
+
+    async def use(world):
+        await world.writer.write(0, traffic(1, 5, NOW_S - 600, NOW_S, failing))
+        await world.writer.write(1, traffic(2, 5, NOW_S - 600, NOW_S), NOW_S - 50)
+        return await world.facts()
+
+    facts = in_world(configured(), use)
+    assert facts.troubles[0].words == (
+        "Nobody counts partition 1 of 2: no sign of life for 50 s, so a part of the traffic is "
+        "missing."
+    )
+    assert facts.headline.startswith("These numbers are old: nobody counts partition 1 of 2")
+    assert told(facts, "TokenpulseOutage")[0].words.startswith("Region eu-west-1: ")
+    assert (facts.freshness.workers, facts.ttft_p95_s.state) == (1, "unknown")
+
+
+def test_records_that_wait_unwritten_are_stale(configured):
+    async def use(world):
+        await world.writer.write(0, calm(until_s=NOW_S - 90), NOW_S - 90)
+        await world.writer.pulse(0, NOW_S)  # alive, and 7 records wait
+        return await world.facts()
+
+    facts = in_world(configured(), use)
+    assert the(facts, "TokenpulseDataStale").words == (
+        "Partition 0 is 1 min 30 s behind, and 7 records wait."
+    )
+    assert facts.state == "unknown"
+
+
+def test_a_halted_partition_says_why_and_is_not_called_stale(configured):
+    async def use(world):
+        await world.writer.write(0, calm())
+        await world.writer.write(1, calm(2), NOW_S - 90)
+        await world.writer.pulse(1, NOW_S, halted="unreadable", halted_at=1)
+        return await world.facts()
+
+    facts = in_world(configured(), use)
+    assert the(facts, "TokenpulsePartitionHalted").words.startswith(
+        "Partition 1 is halted (unreadable): "
+    )
+    assert told(facts, "TokenpulseDataStale") == []
+    assert (facts.freshness.state, facts.state) == ("breached", "breached")
+
+
+# -- missing, refused, waiting ---------------------------------------------------------------------
+
+
+def test_lost_records_are_told_with_when_and_how_many(configured):
+    #  event -10 min, 40 records gone, event -5 min, event now
+    async def use(world):
+        await world.writer.write(0, [event(NOW_S - 600)])
+        (await world.writer.owned(0))[1].lose(41)
+        await world.writer.write(0, [event(NOW_S - 200), event(NOW_S)])
+        return await world.facts()
+
+    facts = in_world(configured(), use)
+    assert the(facts, "TokenpulseRecordsLost").words == (
+        "40 records were lost from 22:03:25 UTC to 22:10:05 UTC: gone from Kafka before they were "
+        "counted, or skipped by an operator."
+    )
+    incomplete = the(facts, "TokenpulseWindowIncomplete")
+    assert incomplete.words.endswith("are of a part of the traffic only: 40 records are missing.")
+    assert "over 5m, 30m, 1h, 6h," in incomplete.words
+    assert incomplete.severity == "ticket"
+    assert (facts.freshness.complete, facts.freshness.state) == (False, "at_risk")
+
+
+def rising(settings, change, *, before=None):
+    """The board after something happened between two looks at a calm state."""
+
+    async def use(world):
+        await world.writer.write(0, calm())
+        if before is not None:
+            await before(world.writer)
+        first = await world.facts(NOW_S)
+        await change(world.writer)
+        return first, await world.facts(NOW_S + 10)
+
+    first, last = in_world(settings, use)
+    assert first.troubles == ()
+    return last
+
+
+def test_refused_records_are_told_with_their_share_and_the_commonest_reason(configured):
+    async def refuse(writer):
+        bad = [b"not json"] * 12 + [b"{}"] * 3
+        await writer.write(0, [*traffic(9, 9, NOW_S, NOW_S + 10), *bad], NOW_S + 10)
+
+    trouble = the(rising(configured(), refuse), "TokenpulseRecordsRefused")
+    assert trouble.words.startswith(
+        "14.3 % of the newest records are refused (15, mostly not_json)"
+    )
+    assert trouble.severity == "ticket"
+
+
+def test_a_few_refused_records_are_no_trouble(configured):
+    async def refuse(writer):
+        await writer.write(0, [event(NOW_S + 9), *[b"not json"] * 9], NOW_S + 10)
+
+    assert rising(configured(), refuse).troubles == ()
+
+
+def test_a_small_share_of_refused_records_is_no_trouble(configured):
+    async def refuse(writer):
+        await writer.write(0, [*traffic(9, 200, NOW_S, NOW_S + 10), *[b"x"] * 12], NOW_S + 10)
+
+    assert rising(configured(), refuse).troubles == ()
+
+
+def test_refused_records_of_long_ago_are_no_trouble(configured):
+    async def refused_before(writer):
+        await writer.write(0, [b"not json"] * 500)
+
+    async def go_on(writer):
+        await writer.write(0, [event(NOW_S + 9)], NOW_S + 10)
+
+    assert rising(configured(), go_on, before=refused_before).troubles == ()
+
+
+def test_a_state_that_was_lost_is_told(configured):
+    async def lose(writer):
+        (await writer.owned(0))[1].mark_rebuilt(1)
+        await writer.write(0, [event(NOW_S + 9)], NOW_S + 10)
+
+    words = the(rising(configured(), lose), "TokenpulseStateLost").words
+    assert words.startswith("The state of partition 0 was gone from Redis")
+
+
+def test_folded_names_are_told(redis_server, redis_client):
+    settings = settings_for(redis_server.url, {"limits": {"models": 3}})
+
+    async def fold(writer):
+        odd = [event(NOW_S + 9, model=f"odd-{number}") for number in range(4)]
+        await writer.write(0, odd, NOW_S + 10)
+
+    words = the(rising(settings, fold), "TokenpulseLabelsFolded").words
+    assert words.startswith("There are too many different values of model: 4 events counted")
+
+
+def test_a_lag_that_grows_is_told_and_one_that_shrinks_is_not(configured):
+    async def run(lags):
+        settings = configured()
+        writer, client = StateWriter(settings), connect(settings.redis.url, 5)
+        collector = Collector(settings, client, {})
+        facts = None
+        for number, lag in enumerate(lags):
+            now_s = NOW_S + 10 * number
+            await writer.write(0, traffic(number, 5, now_s - 10, now_s), now_s)
+            offset = (await writer.owned(0))[1].next_offset
+            await writer.pulse(0, now_s, highwater=offset + lag)
+            facts = (await collector.collect(now_s)).live
+        await writer.close()
+        await client.aclose()
+        return facts
+
+    growing = asyncio.run(run([500, 900, 1_500, 1_400, 2_000, 2_600, 3_100, 3_000]))
+    assert the(growing, "TokenpulseLagGrowing").words.startswith(
+        "3,000 records of partition 0 wait"
+    )
+    assert growing.freshness.lag_records == 3_000
+    assert growing.freshness.state == "at_risk"
+    shrinking = asyncio.run(run([9_000, 8_000, 7_000, 6_000, 5_000, 4_000, 3_000, 2_000]))
+    assert told(shrinking, "TokenpulseLagGrowing") == []

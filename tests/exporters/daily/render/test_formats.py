@@ -1,0 +1,426 @@
+"""The daily board in its formats: the same numbers everywhere, and names that stay names."""
+
+import csv
+import json
+import re
+from base64 import b64encode
+from dataclasses import replace
+from decimal import Decimal
+from hashlib import sha256
+from html.parser import HTMLParser
+from io import BytesIO, StringIO
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pypdf import PdfReader
+
+from exporters.daily.day import figures
+from exporters.daily.day.facts import METRICS, Correction
+from exporters.daily.render.data import COLUMNS, csv_text
+from exporters.daily.render.html import content_security_policy, html, message
+from exporters.daily.render.json_text import json_schema, json_text
+from exporters.daily.render.markdown import markdown, plain
+from exporters.daily.render.pdf import pdf
+from exporters.daily.render.rows import measured
+from exporters.daily.render.view import subject, view_of
+from tests.support.daily_samples import (
+    DATE,
+    HOSTILE,
+    empty_facts,
+    hostile_facts,
+    mark_of,
+    some_facts,
+    values,
+)
+from tests.support.paths import ROOT
+
+VOID = {"meta", "link", "input", "br"}
+# Everything a page of ours is made of.
+ELEMENTS = {
+    *("html", "head", "meta", "title", "style", "link", "body", "header", "main", "footer", "nav"),
+    *("section", "div", "p", "span", "small", "strong", "b", "h1", "h2", "a", "ol", "li"),
+    *("table", "thead", "tbody", "tr", "th", "td", "details", "summary", "form", "label"),
+    *("input", "button", "br"),
+    *("svg", "symbol", "use", "path", "circle", "line", "polyline"),
+}
+
+
+class Page(HTMLParser):
+    """A page as a browser would read it: its elements, their attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.style = ""
+        self._texts: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "style":
+            self.style += data
+        else:
+            self._texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return one_line(" ".join(self._texts))
+
+    def all(self, name: str) -> list[str | None]:
+        """Every value of an attribute."""
+        return [attributes[name] for _, attributes in self.elements if name in attributes]
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def pdf_words(content: bytes) -> str:
+    [page] = PdfReader(BytesIO(content)).pages
+    return one_line(page.extract_text())
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+ratio = st.none() | st.floats(0, 1)
+seconds = st.none() | st.floats(0.0001, 500)
+made = st.builds(values, st.none() | st.integers(0, 10**15), seconds, seconds, ratio, ratio)
+
+
+@settings(max_examples=25, deadline=None)
+@given(day=made, month=made)
+def test_every_format_says_the_same_numbers(day, month):
+    facts = some_facts()
+    chosen = replace(facts.day, values=day)
+    facts = replace(facts, days=(*facts.days[:-2], chosen, facts.days[-1]), month_to_date=month)
+    page, mail, text = Page(html(facts)).text, Page(message(facts, None)).text, markdown(facts)
+    printed = pdf_words(pdf(facts))
+    told = json.loads(json_text(facts))["days"][-2]["values"]
+    row = list(csv.DictReader(StringIO(csv_text(facts), newline="")))[-2]
+    for metric in METRICS:
+        found = measured(day, metric)
+        read = figures.figure(metric, found.value)
+        for shown in (page, mail, text, printed):
+            assert read in shown
+            assert figures.figure(metric, measured(month, metric).value) in shown
+        assert told[metric]["value"] == found.value
+        assert (float(row[metric]) if row[metric] else None) == found.value
+        assert row[f"{metric}_mark"] == told[metric]["mark"] == found.mark
+
+
+@given(st.sampled_from(METRICS[1:]), st.floats(0.0001, 0.9999))
+def test_a_number_never_reads_as_if_it_were_on_the_other_side_of_its_target(metric, value):
+    digits = Decimal(re.match(r"[\d.]+", figures.figure(metric, value))[0])
+    scale = Decimal(1_000 if metric.endswith("_s") else 100)
+    for target in (Decimal("0.3"), Decimal("0.05"), Decimal("0.999"), Decimal("0.4")):
+        assert (digits < target * scale) == (Decimal(str(value)) < target)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "read"),
+    [
+        ("tokens", 0, "0"),
+        ("tokens", 999, "999"),
+        ("tokens", 12_418_223_907, "12.4 B"),
+        ("tokens", 999_999_999, "999 M"),
+        ("ttft_p95_s", 0.29996, "299 ms"),
+        ("ttft_p95_s", 0.3, "300 ms"),
+        ("tpot_p95_s", 0.04999, "49.9 ms"),
+        ("tpot_p95_s", 0.00123, "1.23 ms"),
+        ("ttft_p95_s", 12.34, "12.3 s"),
+        ("availability_ratio", 0.9989999, "99.899 %"),
+        ("availability_ratio", 1.0, "100.000 %"),
+        ("cache_hit_ratio", 0.29, "29.0 %"),
+        ("cache_hit_ratio", None, "not known"),
+    ],
+)
+def test_numbers_are_read_with_their_unit(metric, value, read):
+    assert figures.figure(metric, value) == read
+
+
+@pytest.mark.parametrize(
+    ("metric", "by", "read"),
+    [
+        ("tokens", 0.0435, "4.4 % more"),
+        ("tokens", -0.5, "50 % less"),
+        ("ttft_p95_s", 0.047, "47 ms slower"),
+        ("tpot_p95_s", -0.00043, "0.43 ms faster"),
+        ("availability_ratio", 0.00012, "0.012 points higher"),
+        ("cache_hit_ratio", -0.0081, "0.8 points lower"),
+        ("cache_hit_ratio", 0.0001, "as usual"),
+        ("tokens", None, "no norm yet"),
+    ],
+)
+def test_changes_are_read_as_what_they_mean(metric, by, read):
+    assert figures.change(metric, by) == read
+
+
+def test_credits_of_several_currencies_are_not_added_up():
+    assert figures.total(["1,250.00 USD", "0.50 USD", "3.00 EUR"]) == "3.00 EUR + 1,250.50 USD"
+    assert figures.total([]) is None
+
+
+def test_budgets_say_what_is_left_or_by_how_much_they_are_overdrawn():
+    assert figures.budget(0.519) == "51 % left"
+    assert figures.budget(-61.42) == "6,142 % overdrawn"
+    assert figures.budget(None) == "not known"
+
+
+def test_nothing_known_is_never_shown_as_zero():
+    facts = empty_facts()
+    page = Page(html(facts))
+    assert page.text.count("not known") >= 7
+    assert not re.search(r"\b0(\.0+)? ?(ms|%|B|M|USD)", page.text)
+    assert "no data" in page.text
+    for row in csv.DictReader(StringIO(csv_text(facts))):
+        assert all(row[metric] == "" for metric in METRICS)
+
+
+# -- what is said of a day -------------------------------------------------------------------------
+
+
+def about(**changes):
+    facts = some_facts()
+    day = replace(facts.day, **{"state": "sealed", "note": "", **changes})
+    return replace(facts, days=(*facts.days[:-2], day, facts.days[-1]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "badges"),
+    [
+        ({}, "final"),
+        ({"state": "provisional"}, "provisional"),
+        ({"state": "running"}, "still running"),
+        ({"state": "absent"}, "no data"),
+        ({"complete": False}, "final, incomplete"),
+        (
+            {
+                "corrections": (
+                    Correction("ttft_p95_s", 0.312, 0.314, "late events: 9 requests more"),
+                )
+            },
+            "final, corrected",
+        ),
+    ],
+)
+def test_a_day_that_is_not_final_complete_and_uncorrected_says_so_everywhere(changes, badges):
+    facts = about(**changes)
+    assert view_of(facts).badges == tuple(badges.split(", "))
+    assert badges.replace(", ", " ") in Page(html(facts)).text
+    assert f"({badges})" in markdown(facts)
+    assert f"({badges})" in pdf_words(pdf(facts))
+    assert f"({badges})" in subject(view_of(facts))
+    assert f"({badges})" in Page(message(facts, None)).text
+
+
+def test_a_correction_is_shown_beside_what_was_sealed():
+    corrected = Correction("ttft_p95_s", 0.312, 0.314, "late events: 9 requests more")
+    facts = about(corrections=(corrected,))
+    words = "Correction, P95 TTFT: sealed as 312 ms, today 314 ms (late events: 9 requests more)."
+    for text in (Page(html(facts)).text, markdown(facts), pdf_words(pdf(facts))):
+        assert words in text
+
+
+def test_the_subject_names_what_was_missed():
+    assert subject(view_of(some_facts())) == (
+        "Reliability 2026-11-03: missed P95 TTFT, Error budget, Credits at risk (provisional)"
+    )
+    facts = replace(about(values=values(1, 0.1, 0.01, 1.0, 0.5)), risks=())
+    assert subject(view_of(facts)) == "Reliability 2026-11-03: all 4 targets met (final)"
+
+
+def test_every_mark_stands_beside_its_word():
+    page = Page(html(some_facts()))
+    for word in ("best in class", "met", "missed", "no target"):
+        assert word in page.text
+    used = {value for value in page.all("href") if value and value.startswith("#mark-")}
+    assert used == {"#mark-best", "#mark-met", "#mark-missed", "#mark-unknown"}
+
+
+def test_each_number_has_its_target_norms_and_month():
+    row = next(row for row in view_of(some_facts()).rows if row.key == "ttft_p95_s")
+    assert (row.value.text, row.value.words, row.target) == ("314 ms", "missed", "under 300 ms")
+    assert (row.week.words, row.week.norm) == ("41 ms slower", "norm 273 ms")
+    assert (row.four_weeks.words, row.four_weeks.better) == ("47 ms slower", False)
+    assert (row.month.text, row.month.words) == ("291 ms", "met")
+    assert row.samples == "of 4.33 M requests"
+
+
+def test_the_worst_budget_and_all_credits_stand_among_the_seven():
+    rows = {row.key: row for row in view_of(some_facts()).rows}
+    assert len(rows) == 7
+    assert rows["error_budget"].value.text == "29 % overdrawn"
+    assert "enterprise-sla/uptime-acme" in rows["error_budget"].note
+    assert rows["credits"].value.text == "25,000.00 USD"
+    assert rows["credits"].note == "12,500.00 USD due if the period ended now"
+
+
+def test_a_running_day_is_not_held_against_the_tokens_of_whole_days():
+    facts = some_facts()
+    trend = replace(facts.trends[0], change_7d=None, change_28d=None, better=None)
+    [row, *_] = view_of(replace(facts, trends=(trend, *facts.trends[1:]))).rows
+    assert (row.week.words, row.week.norm) == ("the day is not over", "norm 12.1 B")
+    [row, *_] = view_of(replace(facts, trends=())).rows
+    assert (row.week.words, row.week.norm) == ("no norm yet", "")
+
+
+def test_links_lead_to_the_days_that_there_are():
+    view = view_of(some_facts())
+    assert (view.previous, view.next) == ("2026-11-02", "2026-11-04")
+    facts = some_facts()
+    view = view_of(replace(facts, date="2026-11-04"))
+    assert (view.previous, view.next) == ("2026-11-03", None)
+    assert view_of(replace(facts, date=facts.days[0].date)).previous is None
+
+
+# -- a page by itself ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("facts", [some_facts(), hostile_facts(), empty_facts()])
+@pytest.mark.parametrize("served", [True, False])
+def test_the_page_is_whole_and_needs_nothing_else(facts, served):
+    text = html(facts, served=served)
+    page = Page(text)
+    assert page.open == []
+    assert {name for name, _ in page.elements} <= ELEMENTS
+    assert not page.all("style")
+    assert not page.all("src")
+    allowed = r"#[\w-]+|data:," + (r"|daily[\w.]*(\?date=\d{4}-\d\d-\d\d)?|\." if served else "")
+    for target in page.all("href") + page.all("action"):
+        assert re.fullmatch(allowed, target)
+    digest = b64encode(sha256(page.style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in content_security_policy()
+    assert content_security_policy() in page.all("content")
+    assert "url(" not in page.style
+    assert "@import" not in page.style
+
+
+def test_the_same_facts_give_the_same_bytes():
+    for render in (html, markdown, csv_text, json_text, pdf):
+        assert render(some_facts()) == render(some_facts())
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def test_markup_in_names_is_shown_and_does_nothing():
+    facts = hostile_facts()
+    for text in (html(facts, served=True), html(facts), message(facts, "https://x.example/daily")):
+        page = Page(text)
+        assert {name for name, _ in page.elements} <= ELEMENTS
+        assert not [name for _, found in page.elements for name in found if name.startswith("on")]
+        assert '<script>alert("1")</script>' in page.text
+        assert "{{ 7 * 7 }} {% include 'x' %}" in page.text
+        assert "&amp; &lt;b&gt; &copy;" in page.text
+    assert "javascript:" not in message(facts, None)
+
+
+def test_no_cell_of_the_csv_is_a_formula():
+    facts = hostile_facts()
+    starts = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+    for text in (*HOSTILE, "＝1+1", "\n=1"):
+        text = text.encode("utf-8", "replace").decode()
+        day = replace(facts.day, note=text)
+        out = csv_text(replace(facts, days=(*facts.days[:-2], day, facts.days[-1])))
+        assert out.count("\r\n") >= 32
+        rows = list(csv.reader(StringIO(out, newline="")))
+        assert rows[0] == list(COLUMNS)
+        assert len(rows) == 32
+        for row in rows:
+            assert len(row) == len(COLUMNS)
+            assert not [cell for cell in row if cell.startswith(starts)]
+        assert rows[-2][-1].removeprefix("'") == text.replace("\0", "�")
+
+
+def test_no_name_makes_markup_in_markdown():
+    assert plain("us_east_1 a-b 3.5 % (x)") == "us_east_1 a-b 3.5 % (x)"
+    assert plain("_it_ *b* `c` [l](u) ~n~ | # \\") == (
+        r"\_it\_ \*b\* \`c\` \[l\](u) \~n\~ \| \# \\"
+    )
+    assert plain("<!channel> <b>") == "&lt;!channel&gt; &lt;b&gt;"
+    assert plain("&amp; R&D") == "&amp;amp; R&D"
+    assert plain("- item") == r"\- item"
+    assert plain("1. item") == r"1\. item"
+    assert "@channel" not in plain("@channel")
+    assert "https:" not in plain("see https://x.example")
+    assert "www." not in plain("see www.x.example")
+    for line in markdown(hostile_facts()).splitlines():
+        if line.startswith("```"):
+            assert line == "```"
+    assert markdown(hostile_facts()).count("```\n") == 6
+
+
+def test_no_name_ends_a_code_block():
+    facts = some_facts()
+    named = replace(facts.segments[0], name="```")
+    lines = markdown(replace(facts, segments=(named,))).splitlines()
+    assert [line for line in lines if line.startswith("```")] == ["```"] * 6
+
+
+def test_texts_stay_on_their_line():
+    for text in (*HOSTILE, "a\u2028b", "a\x0bb", "a\x85b"):
+        text = text.encode("utf-8", "replace").decode()
+        assert len(plain(text).splitlines()) <= 1
+
+
+# -- JSON ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("facts", [some_facts(), hostile_facts(), empty_facts()])
+def test_the_json_is_as_its_schema_says(facts):
+    schema = json.loads((ROOT / "docs/daily.schema.json").read_text())
+    assert schema == json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    told = json.loads(json_text(facts))
+    jsonschema.Draft202012Validator(schema).validate(told)
+    assert told["date"] == DATE
+    told["days"][0]["surprise"] = 1
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(schema).validate(told)
+
+
+def test_the_samples_are_marked_as_the_policy_says():
+    assert mark_of("ttft_p95_s", 0.3) == "missed"
+    assert mark_of("availability_ratio", 0.999) == "met"
+
+
+def test_error_budgets_that_read_otherwise_today_are_one_correction():
+    facts = some_facts()
+    first, second, *rest = facts.risks
+    worse = replace(first, budget_left_ratio=-0.41, credit_projected="27,500.00 USD")
+    other = replace(second, budget_left_ratio=0.49)
+    unseen = replace(rest[0], budget_left_ratio=0.6199)
+    assert rest[0].budget_left_ratio == 0.62
+    view = view_of(replace(facts, risks_corrected=(worse, other)))
+    assert view.corrections == (
+        "Correction, error budget of enterprise-sla/uptime-acme, customer Acme Corp: sealed as "
+        "29 % overdrawn and 25,000.00 USD ahead, today 41 % overdrawn and 27,500.00 USD ahead "
+        "(late events or maintenance; 1 more).",
+    )
+    assert "corrected" in view.badges
+    assert not view.reliable
+    same = replace(rest[0], attained_ratio=0.99621)  # not a number that is told
+    assert view_of(replace(facts, risks_corrected=(same,))).corrections == ()
+    assert len(view_of(replace(facts, risks_corrected=(unseen,))).corrections) == 1
+
+
+def test_what_rate_and_mix_mean_stands_under_the_causes():
+    facts = some_facts()
+    printed = " ".join(PdfReader(BytesIO(pdf(facts))).pages[0].extract_text().split())
+    for text in (html(facts), markdown(facts), printed):
+        assert "Mix: its share of the traffic changed." in text
+    assert "Mix: its" not in html(replace(facts, causes=()))

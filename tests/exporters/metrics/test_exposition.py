@@ -1,0 +1,367 @@
+"""What an export says of a state: against a plain recount of the events, and as whole text."""
+
+import asyncio
+import math
+import os
+import shutil
+import subprocess
+from collections import Counter
+
+import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporters.catalogue.requests import EXPORTER, SPECS
+from exporters.reference.customers import Customer
+from exporters.server.collector import Collector
+from streams.events.decoder import ELIGIBLE, OUTCOMES, REASONS
+from streams.store.redis import connect
+from tests.support.exporter_state import (
+    NOW_S,
+    StateWriter,
+    event,
+    export,
+    named,
+    parsed,
+    samples_of,
+    some_events,
+    token_of,
+    value,
+    write_state,
+)
+from tests.support.paths import TESTS
+
+GOLDEN = TESTS / "golden" / "metrics.txt"
+LIVE = [spec for spec in SPECS if spec not in EXPORTER.specs]
+SPANS_S = {"1m": 60, "5m": 300, "30m": 1_800, "1h": 3_600}
+
+
+# -- the whole text --------------------------------------------------------------------------------
+
+
+def tiny_state(settings):
+    write_state(
+        settings,
+        {
+            0: [
+                event(NOW_S - 2),
+                event(NOW_S - 1, outcome="server_error", duration_ms=40),
+                event(NOW_S, probe=True),
+                b"not json",
+            ],
+        },
+    )
+
+
+def test_the_whole_text_of_a_tiny_state(configured):
+    settings = configured(windows=["5m"], series_windows=[], customer_windows=["1h"])
+    tiny_state(settings)
+    text = export(settings).page.text(openmetrics=True).decode()
+    if os.environ.get("REWRITE_GOLDEN"):  # then review the difference
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(text)
+    assert text == GOLDEN.read_text()
+
+
+def full_state(settings):
+    """Everything that can be exported: probes, refusals, several partitions, one of them halted."""
+
+    async def write():
+        writer = StateWriter(settings)
+        events = some_events(3, 400, NOW_S - 900, NOW_S)
+        await writer.write(0, events[::2])
+        await writer.write(1, [*events[1::2], b"not json", event(NOW_S, model='a"b\\c')])
+        await writer.pulse(1, NOW_S, halted="unreadable", archived_ms=NOW_S * 1_000)
+        await writer.close()
+
+    asyncio.run(write())
+
+
+def full_page(settings):
+    """Two exports with a checkpoint between them: only then freshness is known."""
+    full_state(settings)
+
+    async def collect():
+        client = connect(settings.redis.url, 5)
+        collector = Collector(settings, client, {token_of("acme"): Customer('A "corp" \\', "ent")})
+        await collector.collect(NOW_S)
+        writer = StateWriter(settings)
+        await writer.write(0, [event(NOW_S)])
+        await writer.close()
+        found = await collector.collect(NOW_S + 1)
+        await client.aclose()
+        return found.page
+
+    return asyncio.run(collect())
+
+
+def test_what_is_declared_is_exported_and_nothing_else(configured):
+    contract = str(TESTS / "policies" / "contract.yaml")
+    prices = str(TESTS / "prices" / "models.yaml")
+    settings = configured(policies=["default", contract], price_book=prices)
+    text = full_page(settings).text(openmetrics=False)
+    families = {family.name for family in text_string_to_metric_families(text.decode())}
+    declared = {spec.name.removesuffix("_total") for spec in LIVE}
+    own = {"tokenpulse_state_readable"}  # added by the process, see test_exporter_server.py
+    assert families == declared - own
+    labels_of = {spec.name: set(spec.labels) for spec in LIVE}
+    for name, labels in parsed(text):
+        stem = name
+        for suffix in ("_bucket", "_sum", "_count"):
+            if name not in labels_of:
+                stem = name.removesuffix(suffix) if name.endswith(suffix) else stem
+        assert {label for label, _ in labels} <= labels_of[stem] | {"le"}
+
+
+def test_both_formats_say_the_same(configured):
+    page = full_page(configured())
+    openmetrics = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in openmetrics_families(page.text(openmetrics=True).decode())
+        for sample in family.samples
+    }
+    assert openmetrics == parsed(page.text(openmetrics=False))
+    assert len(openmetrics) == page.samples
+
+
+def test_label_values_are_escaped(configured):
+    text = full_page(configured()).text(openmetrics=False).decode()
+    assert 'customer="A \\"corp\\" \\\\",segment="ent"' in text
+    samples = parsed(text.encode())
+    assert any(("customer", 'A "corp" \\') in labels for _, labels in samples)
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed"
+)
+def test_promtool_has_nothing_to_say(configured):
+    text = full_page(configured()).text(openmetrics=False)
+    found = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
+    assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
+
+
+# -- against a recount -----------------------------------------------------------------------------
+
+
+def nearest_rank(values, ratio):
+    return sorted(values)[max(1, math.ceil(round(ratio * len(values), 6))) - 1]
+
+
+def recount(events):
+    """Plain numbers of some events."""
+    real = [one for one in events if not one.get("probe")]
+    eligible = [one for one in events if one["outcome"] in ELIGIBLE]
+    good = [one for one in real if one["outcome"] == "success"]
+    return {
+        "outcomes": Counter(one["outcome"] for one in real),
+        "good": sum(one["outcome"] == "success" for one in eligible),
+        "eligible": len(eligible),
+        "input": sum(one["input_tokens"] for one in real),
+        "cached": sum(one["cached_input_tokens"] for one in real),
+        "output": sum(one["output_tokens"] for one in real),
+        "ttft_s": [one["ttft_ms"] / 1_000 for one in good],
+    }
+
+
+def check_window(samples, scope_labels, events):
+    said = recount(events)
+    if not events:
+        assert value(samples, "tokenpulse_window_input_tokens", **scope_labels) is None
+        return
+    for outcome in OUTCOMES:
+        found = value(samples, "tokenpulse_window_requests", outcome=outcome, **scope_labels)
+        assert found == said["outcomes"][outcome]
+    for kind, count in (
+        ("uncached_input", said["input"] - said["cached"]),
+        ("cached_input", said["cached"]),
+        ("output", said["output"]),
+    ):
+        assert value(samples, "tokenpulse_window_tokens", type=kind, **scope_labels) == count
+    ratio = value(samples, "tokenpulse_cache_hit_ratio", **scope_labels)
+    assert ratio == (said["cached"] / said["input"] if said["input"] else None)
+    available = value(samples, "tokenpulse_availability_ratio", **scope_labels)
+    assert available == (said["good"] / said["eligible"] if said["eligible"] else None)
+    eligible = value(samples, "tokenpulse_window_eligible_requests", **scope_labels)
+    assert eligible == said["eligible"]
+    if scope_labels["scope"] == "customer":
+        return
+    ttft_s = said["ttft_s"]
+    assert value(samples, "tokenpulse_ttft_samples", **scope_labels) == len(ttft_s)
+    for ratio in ("0.5", "0.9", "0.95", "0.99"):
+        found = value(samples, "tokenpulse_ttft_seconds", quantile=ratio, **scope_labels)
+        if ttft_s:
+            truth = nearest_rank(ttft_s, float(ratio))
+            assert truth <= found <= truth * 1.01
+        else:
+            assert found is None
+    within = value(
+        samples,
+        "tokenpulse_within_target_ratio",
+        latency="ttft",
+        target_seconds="0.3",
+        **scope_labels,
+    )
+    assert within == (sum(one <= 0.3 for one in ttft_s) / len(ttft_s) if ttft_s else None)
+
+
+SERIES = ("model", "region", "channel", "service_tier")
+SCOPES_OF_WINDOW = {
+    "1m": [(), ("model",), ("region",), ("channel",), ("service_tier",)],
+    "5m": [(), ("model",), SERIES],
+    "30m": [(), ("model",), ("customer",)],
+    "1h": [(), ("region",)],
+}
+
+
+def check_export(samples, counted, at_s):
+    """Every group of every window, against the events counted so far."""
+    for window, span_s in SPANS_S.items():
+        from_s = value(samples, "tokenpulse_window_start_timestamp_seconds", window=window)
+        to_s = at_s // 10 * 10 + 10
+        assert to_s - span_s <= from_s < to_s - span_s + 60
+        inside = [one for one in counted if from_s <= one["ended_at"] / 1_000 < to_s]
+        for dimensions in SCOPES_OF_WINDOW[window]:
+            scope = {(): "fleet", SERIES: "series"}.get(dimensions) or dimensions[0]
+            for key in {tuple(one[dimension] for dimension in dimensions) for one in counted}:
+                members = [
+                    one
+                    for one in inside
+                    if tuple(one[dimension] for dimension in dimensions) == key
+                    and not (scope == "customer" and one.get("probe"))
+                ]
+                labels = dict(zip(dimensions, key, strict=True))
+                check_window(samples, {"scope": scope, "window": window, **labels}, members)
+
+
+def test_windows_that_roll_on_equal_a_recount_at_every_export(configured):
+    # Checkpoints of a minute over 80 minutes and three partitions, of which the last is a minute
+    # late; an export every ten minutes at first, then after each checkpoint.
+    settings = configured(
+        windows=["1m", "5m", "30m", "1h"], series_windows=["5m"], customer_windows=["30m"]
+    )
+    begin_s, minutes = NOW_S - 4_800, 80
+    events = some_events(7, 1_600, begin_s, NOW_S)
+
+    def arrived(partition, since_s, until_s):
+        delay_s = 60 if partition == 2 else 0
+        return [
+            one
+            for one in events[partition::3]
+            if since_s <= one["ended_at"] / 1_000 + delay_s < until_s
+        ]
+
+    async def run():
+        writer = StateWriter(settings)
+        client = connect(settings.redis.url, 5)
+        collector = Collector(settings, client, {})
+        for minute in range(1, minutes + 1):
+            at_s = begin_s + 60 * minute
+            for partition in range(3):
+                await writer.write(partition, arrived(partition, at_s - 60, at_s))
+            if minute % 10 == 0 or minute > 72:
+                samples = parsed((await collector.collect(at_s)).page.text(openmetrics=False))
+                counted = [
+                    one | {"customer": token_of(one["customer_id"])}
+                    for partition in range(3)
+                    for one in arrived(partition, 0, at_s)
+                ]
+                check_export(samples, counted, at_s)
+        await writer.close()
+        await client.aclose()
+
+    asyncio.run(run())
+
+
+def test_totals_equal_a_recount(configured):
+    settings = configured()
+    events = some_events(5, 600, NOW_S - 3_600, NOW_S)
+    junk = [b"x", b"", b"[]", event(NOW_S, ttft_ms=-1), event(NOW_S, model="a,b")]
+    write_state(settings, {0: events[:300], 1: [*events[300:], *junk]})
+    samples = samples_of(settings)
+    real = [one for one in events if not one.get("probe")]
+    for model in ("opus", "sonnet", "haiku"):
+        mine = [one for one in real if one["model"] == model and one["region"] == "eu-west-1"]
+        key = (model, "eu-west-1", "direct", "standard")
+        labels = dict(zip(SERIES, key, strict=True))
+        for outcome in OUTCOMES:
+            expected = sum(one["outcome"] == outcome for one in mine)
+            name = "tokenpulse_requests_total"
+            assert value(samples, name, outcome=outcome, **labels) == expected
+        reasoning = sum(one["reasoning_tokens"] for one in mine)
+        assert value(samples, "tokenpulse_reasoning_tokens_total", **labels) == reasoning
+        good = [one["ttft_ms"] for one in mine if one["outcome"] == "success"]
+        measured = "tokenpulse_latency_measured_total"
+        assert value(samples, measured, latency="ttft", **labels) == len(good)
+        within = "tokenpulse_latency_within_target_total"
+        assert value(samples, within, latency="ttft", target_seconds="0.3", **labels) == sum(
+            one <= 300 for one in good
+        )
+    all_tokens = sum(named(samples, "tokenpulse_tokens_total").values())
+    assert all_tokens == sum(one["input_tokens"] + one["output_tokens"] for one in real)
+    probes = sum(named(samples, "tokenpulse_probes_total").values())
+    assert probes == len(events) - len(real)
+    refused = named(samples, "tokenpulse_refused_total")
+    assert len(refused) == len(REASONS)  # those that never occurred stand at 0
+    assert sum(refused.values()) == len(junk)
+    assert sum(named(samples, "tokenpulse_folded_total").values()) == 0
+
+
+def test_a_series_without_measurements_has_zeros_and_without_probes_no_probes(configured):
+    settings = configured()
+    write_state(
+        settings,
+        {
+            0: [
+                event(NOW_S, model="working"),
+                event(NOW_S, model="working", probe=True),
+                event(NOW_S, model="failing", outcome="timeout"),
+            ]
+        },
+    )
+    samples = samples_of(settings)
+
+    def by_model(name):
+        return {
+            dict(labels).get("model") or dict(labels)["gen_ai_request_model"]: one
+            for labels, one in named(samples, name).items()
+            if ("latency", "ttft") in labels or "latency" not in dict(labels)
+        }
+
+    assert by_model("tokenpulse_latency_measured_total") == {"failing": 0, "working": 1}
+    assert by_model("tokenpulse_latency_within_target_total") == {"failing": 0, "working": 1}
+    assert by_model("gen_ai_server_time_to_first_token_seconds_count") == {
+        "failing": 0,
+        "working": 1,
+    }
+    assert by_model("tokenpulse_probes_total").keys() == {"working"}
+
+
+def test_histograms_count_at_or_under_every_edge(configured):
+    settings = configured(provider_name="acme", operation_name="chat")
+    events = some_events(9, 500, NOW_S - 600, NOW_S)
+    write_state(settings, {0: events[::2], 1: events[1::2]})
+    samples = samples_of(settings)
+    labels = {
+        "gen_ai_operation_name": "chat",
+        "gen_ai_provider_name": "acme",
+        "gen_ai_request_model": "opus",
+        "region": "us-east-1",
+    }
+    ttft_s = [
+        one["ttft_ms"] / 1_000
+        for one in events
+        if (one["model"], one["region"]) == ("opus", "us-east-1")
+        and one["outcome"] == "success"
+        and not one.get("probe")
+    ]
+    name = "gen_ai_server_time_to_first_token_seconds"
+    edges = [dict(found)["le"] for found in named(samples, name + "_bucket")]
+    assert {"0.25", "0.5", "0.3", "0.27", "10.0", "+Inf"} <= set(edges)
+    for edge in set(edges):
+        count = value(samples, name + "_bucket", le=edge, **labels)
+        assert count == sum(one <= float(edge) for one in ttft_s), edge
+    assert value(samples, name + "_count", **labels) == len(ttft_s)
+    assert value(samples, name + "_sum", **labels) == pytest.approx(sum(ttft_s), abs=1e-3)
+    assert not any("_created" in found for found, _ in samples)

@@ -1,0 +1,87 @@
+"""The customer directory: who is behind a hashed id, and what is refused."""
+
+import re
+
+import pytest
+
+from exporters.reference.customers import Customer, load_directory, read_directory
+from streams.config.settings import ConfigError
+from streams.state.registry import customer_hasher
+from tests.support.exporter_state import SECRET, settings_for
+
+GOOD = """
+- {id: acme, name: Acme Corp, segment: enterprise, contract: e-2026, monthly_commitment_usd: 250000}
+- {id: globex, name: Globex, segment: startup}
+"""
+
+
+def hashed(customer_id):
+    return f"<{customer_id}>"
+
+
+def test_customers_are_found_by_the_hash_of_their_id():
+    assert read_directory(GOOD, "customers.yaml", hashed) == {
+        "<acme>": Customer("Acme Corp", "enterprise", "e-2026", 250_000.0),
+        "<globex>": Customer("Globex", "startup"),
+    }
+
+
+def test_ids_are_hashed_as_the_worker_hashes_them(tmp_path):
+    path = tmp_path / "customers.yaml"
+    path.write_text(GOOD)
+    settings = settings_for("redis://127.0.0.1:1/0", customer_directory=path)
+    token = customer_hasher(SECRET.encode())("acme")
+    assert load_directory(settings)[token].name == "Acme Corp"
+
+
+def test_without_a_directory_nobody_is_known():
+    assert load_directory(settings_for("redis://127.0.0.1:1/0")) == {}
+    assert read_directory("", "customers.yaml", hashed) == {}
+
+
+def test_a_directory_that_cannot_be_read_is_one_line(tmp_path):
+    settings = settings_for("redis://127.0.0.1:1/0", customer_directory=tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match=r"exporter.customer_directory: cannot read .*none.yaml"):
+        load_directory(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "c.yaml: not YAML"),
+        ("a: b", "c.yaml: got dict; write a list"),
+        ("- acme", "c.yaml: [0]: got 'acme'; write the keys id, name"),
+        ("- {id: a, name: A}", "c.yaml: [0]: segment: got nothing; write 1 to 128"),
+        ("- {id: 42, name: A, segment: s}", "c.yaml: [0]: id: got 42; write 1 to 128"),
+        ('- {id: a, name: "a\\nb", segment: s}', "c.yaml: [0]: name: got 'a\\nb'; write"),
+        ("- {id: a, name: A, segment: s, nmae: b}", "c.yaml: [0]: nmae: no such key; known"),
+        (
+            "- {id: a, name: A, segment: s, monthly_commitment_usd: -1}",
+            "c.yaml: [0]: monthly_commitment_usd: got -1; write dollars",
+        ),
+        (
+            "- {id: a, name: A, segment: s, monthly_commitment_usd: .nan}",
+            "c.yaml: [0]: monthly_commitment_usd: got nan; write dollars",
+        ),
+        (
+            "- {id: a, name: A, segment: s, monthly_commitment_usd: true}",
+            "c.yaml: [0]: monthly_commitment_usd: got True; write dollars",
+        ),
+        (
+            "- {id: a, name: A, segment: s}\n- {id: a, name: B, segment: s}",
+            "c.yaml: [1]: id 'a' stands at [0] too",
+        ),
+        (
+            "- {id: a, name: A, segment: s}\n- {id: b, name: A, segment: s}",
+            "c.yaml: [1]: name 'A' stands at [0] too",
+        ),
+        (
+            "- {id: a, name: __other__, segment: s}",
+            "c.yaml: [0]: name: got '__other__'; that name has a meaning here, choose another",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_with_place_finding_and_cure(text, message):
+    with pytest.raises(ConfigError, match=re.escape(message)) as refused:
+        read_directory(text, "c.yaml", hashed)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,336 @@
+"""The uptime engine over a real Redis: whatever happens on the way, the same as a recount."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import yaml
+
+from exporters.reference.customers import Customer
+from slo.engine.attainment import unpacked
+from slo.engine.engine import STORE_EVERY_S, Engine
+from slo.engine.ledger import DAY
+from slo.engine.ledger_store import LedgerStore
+from slo.engine.maintenance import Maintenance
+from slo.engine.report import Found
+from slo.engine.verdicts import Attainment, Verdict
+from slo.policy.loading import as_policy
+from streams.events.decoder import ELIGIBLE
+from streams.state.registry import customer_hasher
+from streams.store.redis import connect
+from tests.support.exporter_state import (
+    SECRET,
+    StateWriter,
+    event,
+    samples_of,
+    settings_for,
+    token_of,
+    value,
+)
+
+NOON = int(datetime(2026, 11, 10, 12, tzinfo=UTC).timestamp())
+ROLLING = {"rolling_days": 30}
+MINUTES = {"kind": "minute_verdicts", "down_above": "5%"}
+
+
+def policy(*objectives: dict[str, Any], **keys: Any) -> Any:
+    base = {"indicator": {"kind": "request_ratio"}, "target": "99%", "period": ROLLING}
+    named = [{"name": f"o{at}"} | base | one for at, one in enumerate(objectives)]
+    return as_policy({"version": 1, "name": "p", "objectives": named} | keys, "test")
+
+
+def traffic(seed: int, count: int, from_s: float, to_s: float) -> list[dict[str, Any]]:
+    chance = random.Random(seed)
+    return [
+        event(
+            at,
+            model=chance.choice(["opus", "haiku"]),
+            region=chance.choice(["eu", "us"]),
+            customer_id=chance.choice(["acme", "hooli"]),
+            outcome=chance.choice(["success"] * 9 + ["overloaded", "stream_error", "cancelled"]),
+            ttft_ms=chance.choice([100, 300, 300.001, 900]),
+        )
+        for at in sorted(chance.uniform(from_s, to_s) for _ in range(count))
+    ]
+
+
+def recount(events: list[dict[str, Any]], **scope: str) -> Attainment:
+    mine = [one for one in events if scope.items() <= one.items() and one["outcome"] in ELIGIBLE]
+    good = sum(one["outcome"] == "success" for one in mine)
+    return Attainment(Fraction(good), len(mine))
+
+
+class World:
+    """A state that grows, and exporters that read it."""
+
+    def __init__(self, url: str) -> None:
+        self.settings = settings_for(url)
+        self.client = connect(url, 5)
+        self.writer = StateWriter(self.settings)
+        self.events: list[dict[str, Any]] = []
+        kafka = self.settings.kafka
+        self.store = LedgerStore(self.client, kafka.group, kafka.topic)
+
+    def engine(self, of: Any) -> Engine:
+        kafka = self.settings.kafka
+        return Engine([of], self.client, kafka.group, kafka.topic, customer_hasher(SECRET.encode()))
+
+    async def add(self, partition: int, events: list[dict[str, Any]]) -> None:
+        self.events += events
+        at_s = max(one["ended_at"] for one in events) / 1_000
+        await self.writer.write(partition, events, at_s)
+
+    async def close(self) -> None:
+        await self.writer.close()
+        await self.client.aclose()
+
+
+async def judge(engine: Engine, now_s: float) -> dict[tuple[str, str], Found]:
+    found = None
+    while found is None:
+        found = await engine.refresh(now_s)
+    return {(one.promise.name, one.name): one for one in found}
+
+
+@pytest.fixture
+def in_world(redis_server, redis_client):
+    def run(use: Callable[[World], Awaitable[None]]) -> None:
+        async def go() -> None:
+            world = World(redis_server.url)
+            try:
+                await use(world)
+            finally:
+                await world.close()
+
+        asyncio.run(go())
+
+    return run
+
+
+def test_attainment_equals_a_recount_by_fleet_by_name_and_by_customer(in_world):
+    async def use(world):
+        of = policy(
+            {},
+            {"scope": {"per": "region", "model": "opus"}},
+            {"scope": {"customer": "acme"}},
+            {"indicator": {"kind": "latency_ratio", "measure": "ttft", "limit": "300ms"}},
+        )
+        engine = world.engine(of)
+        for step in range(4):
+            for partition in range(2):
+                begin = NOON + step * 100
+                await world.add(partition, traffic(step * 2 + partition, 80, begin, begin + 100))
+            found = await judge(engine, NOON + step * 100 + 100)
+            assert found["o0", ""].standing.attainment == recount(world.events)
+            for region in ("eu", "us"):
+                expected = recount(world.events, region=region, model="opus")
+                assert found["o1", region].standing.attainment == expected
+            expected = recount(world.events, customer_id="acme")
+            assert found["o2", ""].standing.attainment == expected
+            done = [one for one in world.events if one["outcome"] == "success"]
+            within = sum(one["ttft_ms"] <= 300 for one in done)
+            assert found["o3", ""].standing.attainment == Attainment(Fraction(within), len(done))
+
+    in_world(use)
+
+
+def test_probes_speak_where_there_is_no_traffic_and_cancelling_is_nobodys_fault(in_world):
+    async def use(world):
+        of = policy({"indicator": MINUTES}, {"indicator": MINUTES | {"probes": False}})
+        await world.add(
+            0,
+            [
+                event(NOON + 1, probe=True),
+                event(NOON + 61, probe=True, outcome="timeout"),
+                event(NOON + 121, outcome="cancelled"),
+                event(NOON + 181, outcome="stream_error"),
+                event(NOON + 241),
+                event(NOON + 301),
+            ],
+        )
+        found = await judge(world.engine(of), NOON + 310)
+        with_probes, without = (found[name, ""].standing for name in ("o0", "o1"))
+        assert with_probes.attainment == Attainment(Fraction(2), 4)
+        assert without.attainment == Attainment(Fraction(1), 2)
+        assert with_probes.verdicts[Verdict.DOWN] == 2
+
+    in_world(use)
+
+
+def test_a_late_event_changes_the_verdict_of_its_minute(in_world):
+    async def use(world):
+        engine = world.engine(policy({"indicator": MINUTES}))
+        await world.add(0, [event(NOON - 60), event(NOON + 5), event(NOON + 600)])
+        found = await judge(engine, NOON + 601)
+        assert found["o0", ""].standing.attainment == Attainment(Fraction(2), 2)
+        await world.add(0, [event(NOON + 30, outcome="server_error"), event(NOON + 602)])
+        found = await judge(engine, NOON + 603)
+        assert found["o0", ""].standing.attainment == Attainment(Fraction(1), 2)
+
+    in_world(use)
+
+
+def test_two_exporters_and_one_that_comes_later_say_the_same(in_world):
+    async def use(world):
+        of = policy({"indicator": MINUTES}, {"scope": {"per": "region"}})
+        first, second = world.engine(of), world.engine(of)
+        for step in range(6):
+            begin = NOON + step * 3_000
+            await world.add(0, traffic(step, 200, begin, begin + 2_999))
+            await world.add(0, [event(begin + 3_000)])  # the minutes before it are over
+            for engine in (first, second):
+                last = await judge(engine, begin + 3_000)
+        later = await judge(world.engine(of), NOON + 18_000)
+        for key, one in last.items():
+            assert later[key].standing == one.standing
+        # Five hours later most minutes are kept in the ledger alone.
+        by_minute = {
+            minute: recount([one for one in world.events if one["ended_at"] // 60_000 == minute])
+            for minute in range(NOON // 60, NOON // 60 + 300)
+        }
+        judged = [one for one in by_minute.values() if one.counted]
+        up = sum(one.good >= one.counted * Fraction(95, 100) for one in judged)
+        assert later["o0", ""].standing.attainment == Attainment(Fraction(up), len(judged))
+
+    in_world(use)
+
+
+def test_what_no_exporter_watched_still_counts_to_the_event(in_world):
+    async def use(world):
+        of = policy({}, {"indicator": MINUTES})
+        await judge(world.engine(of), NOON)
+        for hour in range(40):  # no exporter runs for 40 hours
+            begin = NOON + hour * 3_600
+            await world.add(hour % 2, traffic(hour, 30, begin, begin + 3_600))
+        now_s = NOON + 40 * 3_600
+        found = await judge(world.engine(of), now_s)
+        assert found["o0", ""].standing.attainment == recount(world.events)
+        assert found["o1", ""].standing.attainment.counted <= 180
+
+    in_world(use)
+
+
+def test_an_event_that_is_hours_late_still_counts(in_world):
+    async def use(world):
+        engine = world.engine(policy({}))
+        for hour in range(8):
+            begin = NOON + hour * 3_600
+            await world.add(0, traffic(hour, 30, begin, begin + 3_600))
+            await judge(engine, begin + 3_600)
+        now_s = NOON + 8 * 3_600
+        await world.add(0, [event(NOON + 70, outcome="timeout"), event(now_s + 1)])
+        for one in (engine, world.engine(policy({}))):
+            found = await judge(one, now_s + 1 + STORE_EVERY_S)
+            assert found["o0", ""].standing.attainment == recount(world.events)
+
+    in_world(use)
+
+
+def test_lost_records_make_their_minutes_unknown_and_never_up(in_world):
+    async def use(world):
+        of = policy({"indicator": MINUTES | {"unknown": "up"}})
+        await world.add(0, [event(NOON - 60), event(NOON + 30)])
+        _, state = await world.writer.owned(0)
+        state.lose(state.next_offset + 9)
+        await world.add(0, [event(NOON + 150), event(NOON + 250)])
+        found = (await judge(world.engine(of), NOON + 260))["o0", ""].standing
+        # 12:00, 12:01 and 12:02 lie in the gap; 11:59 and 12:03 are whole.
+        assert found.attainment == Attainment(Fraction(2), 2)
+
+    in_world(use)
+
+
+def test_verdicts_are_stored_as_two_bits_a_minute(in_world):
+    async def use(world):
+        engine = world.engine(policy({"indicator": MINUTES}))
+        window = Maintenance("m", NOON + 120, NOON + 180, "jo", "move", NOON)
+        await world.store.put_window(window)
+        outcomes = {0: "success", 60: "overloaded", 120: "overloaded", 240: "success"}
+        await world.add(0, [event(NOON + at, outcome=one) for at, one in outcomes.items()])
+        await world.add(0, [event(NOON + 400)])
+        await judge(engine, NOON + 401)
+        [key] = await world.client.keys("tp:*ledger*:2026-11")
+        day = NOON // 60 // DAY
+        found = unpacked(await world.client.hget(key, f"v:{day}:"))
+        at = NOON // 60 % DAY
+        assert len(found) == DAY
+        assert [one.name for one in found[at : at + 5]] == [
+            *("UP", "DOWN", "EXCLUDED", "UNKNOWN", "UP")
+        ]
+
+    in_world(use)
+
+
+def test_maintenance_after_the_close_stands_beside_the_closed_figure(in_world):
+    async def use(world):
+        month = {"calendar": "month"}
+        engine = world.engine(policy({"period": month}))
+        end = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())
+        await world.add(0, [event(end - 3_600 * 4, outcome="overloaded"), event(end - 10)])
+        await judge(engine, end + 3_600)
+        found = (await judge(engine, end + 2 * 86_400))["o0", ""]
+        [closing] = found.closed
+        assert closing.attainment == Attainment(Fraction(1), 2)
+        assert found.adjustments == ()
+        begin = end - 3_600 * 5
+        window = Maintenance("m-1", begin, begin + 7_200, "jo", "forgotten", end + 2 * 86_400)
+        await world.store.put_window(window)
+        for _ in range(2):
+            found = (await judge(world.engine(policy({"period": month})), end + 3 * 86_400))[
+                "o0", ""
+            ]
+            assert found.closed == (closing,)
+            [change] = found.adjustments
+            assert change.now == Attainment(Fraction(1), 1)
+            assert change.because == ("m-1 by jo: forgotten",)
+        await world.store.put_window(window.cancelled("al", "not agreed", end + 3 * 86_400))
+        found = (await judge(world.engine(policy({"period": month})), end + 3 * 86_400))["o0", ""]
+        assert found.adjustments == ()
+
+    in_world(use)
+
+
+def test_a_promise_is_exported_with_its_credit_in_dollars(redis_server, redis_client, tmp_path):
+    file = tmp_path / "acme.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "version": 1,
+                "name": "acme",
+                "objectives": [
+                    {
+                        "name": "uptime",
+                        "scope": {"customer": "acme"},
+                        "indicator": {"kind": "request_ratio"},
+                        "target": "99.9%",
+                        "period": {"calendar": "month"},
+                        "sla": {"credit_tiers": [{"below": "99.9%", "credit": "10%"}]},
+                    }
+                ],
+            }
+        )
+    )
+    settings = settings_for(redis_server.url, policies=[str(file)])
+
+    async def write() -> None:
+        writer = StateWriter(settings)
+        await writer.write(0, [event(NOON), event(NOON + 1, outcome="timeout")], NOON + 2)
+        await writer.close()
+
+    asyncio.run(write())
+    directory = {token_of("acme"): Customer("Acme", "enterprise", None, 1_234.5)}
+    found = samples_of(settings, NOON + 2, **directory)
+    labels = {"policy": "acme", "objective": "uptime", "customer": "Acme"}
+    name = "tokenpulse_objective_"
+    assert value(found, f"{name}attainment_ratio", **labels) == 0.5
+    assert value(found, f"{name}target_ratio", **labels) == 0.999
+    assert value(found, f"{name}error_budget_left_ratio", **labels) == -499
+    assert value(found, f"{name}burn_rate", **labels, window="5m") == 500
+    assert value(found, f"{name}eligible", **labels, window="3d") == 2
+    assert value(found, f"{name}credit_share_ratio", **labels) == 0.1
+    assert value(found, f"{name}credit_due_usd", **labels) == 123.45
+    assert value(found, f"{name}credit_projected_usd", **labels) == 123.45

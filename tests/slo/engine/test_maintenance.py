@@ -1,0 +1,162 @@
+"""Maintenance: who took which minutes out, why, and what a closed period said before."""
+
+import json
+import time
+from datetime import UTC, datetime
+from fractions import Fraction
+
+import pytest
+from click.testing import CliRunner
+
+from slo.engine.maintenance import Closing, Maintenance, adjustment, causes
+from slo.engine.verdicts import Attainment
+from slo.policy.loading import as_policy
+from streams.config.settings import ENV_PREFIX
+from tests.support.exporter_state import SECRET, event, settings_for, write_state
+from tokenpulse.cli.main import main
+
+WINDOW = Maintenance("m-1", 7_200, 10_800, "jo", "new racks", 7_000)
+CLOSED = Closing(0, 1_440, Fraction(90), 100, 90_000, ("m-1",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "cure"),
+    [
+        ({"from_s": 7_230}, "whole minute"),
+        ({"to_s": 7_200}, "ends after"),
+        ({"to_s": 7_200 + 40 * 86_400}, "31 days"),
+        ({"author": " "}, "author"),
+        ({"reason": ""}, "reason"),
+        ({"objective": "uptime"}, "policy"),
+    ],
+)
+def test_a_window_that_says_too_little_or_too_much_is_refused(changes, cure):
+    fields = {"id": "m", "from_s": 7_200, "to_s": 10_800, "author": "jo", "reason": "r"}
+    with pytest.raises(ValueError, match=cure):
+        Maintenance(**{**fields, "created_at_s": 1, **changes})
+
+
+def test_a_window_is_stored_as_it_is_and_a_cancelled_one_stays_in_the_list():
+    assert Maintenance.unpack(WINDOW.pack()) == WINDOW
+    gone = WINDOW.cancelled("al", "not agreed", 8_000)
+    assert Maintenance.unpack(gone.pack()) == gone
+    assert (gone.author, gone.reason, gone.cancelled_by) == ("jo", "new racks", "al")
+    assert not gone.covers("p", "o")
+    with pytest.raises(ValueError, match="before, by al"):
+        gone.cancelled("al", "again", 9_000)
+
+
+def test_windows_and_the_policys_own_exclusions_count_for_the_promises_they_name():
+    always = {"author": "x", "reason": "preview", "where": {"model": "beta"}}
+    night = {"author": "x", "reason": "night", "from": "1970-01-01T01:00Z"}
+    objective = {"indicator": {"kind": "request_ratio"}, "target": "99%"}
+    policy = as_policy(
+        {
+            "version": 1,
+            "name": "p",
+            "objectives": [
+                {"name": name, "period": {"rolling_days": 1}} | objective for name in ("a", "b")
+            ],
+            "exclusions": [always, night | {"to": "1970-01-01T01:30Z"}],
+        },
+        "test",
+    )
+    a, b = policy.promises()
+    windows = [
+        WINDOW,
+        Maintenance("m-2", 0, 60, "jo", "r", 1, policy="p", objective="b"),
+        Maintenance("m-3", 0, 60, "jo", "r", 1, policy="other"),
+        Maintenance("m-4", 0, 60, "jo", "r", 1).cancelled("al", "why", 2),
+    ]
+    assert [one.id for one in causes(policy, a, windows)] == ["policy:3600-5400", "m-1"]
+    assert [one.id for one in causes(policy, b, windows)] == ["m-2", "policy:3600-5400", "m-1"]
+
+
+def test_an_adjustment_says_what_changed_since_the_close():
+    same = CLOSED.attainment
+    assert adjustment(CLOSED, same, [], []) is None
+    other = Attainment(Fraction(91), 101)
+    found = adjustment(CLOSED, other, [], [WINDOW.cancelled("al", "not agreed", 95_000)])
+    assert found is not None
+    assert found.closing == CLOSED
+    assert found.because == ("m-1 cancelled by al: not agreed",)
+    found = adjustment(CLOSED, other, [], [])
+    assert found is not None
+    assert found.because == ("m-1 taken out of the policy",)
+    late = adjustment(Closing(0, 1_440, Fraction(90), 100, 90_000, ()), other, [], [])
+    assert late is not None
+    assert late.because == ("events that came late",)
+
+
+# -- the commands --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(redis_server, redis_client, monkeypatch):
+    monkeypatch.setenv(f"{ENV_PREFIX}REDIS__URL", redis_server.url)
+    monkeypatch.setenv(f"{ENV_PREFIX}WORKER__CUSTOMER_KEY", SECRET)
+
+    def tokenpulse(*words: str, status: int = 0) -> str:
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == status, done.output
+        return done.output
+
+    return tokenpulse
+
+
+def at(minute: int) -> str:
+    return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def test_minutes_are_taken_out_by_command_and_put_back_by_command(run, redis_server):
+    now = int(time.time()) // 60
+    begin = (now - 60) * 60
+    bad, good = event(begin + 30, outcome="timeout"), event(begin + 600)
+    write_state(settings_for(redis_server.url), {0: [bad, good]}, time.time())
+
+    def attained() -> str:
+        [entry] = json.loads(run("sla", "--json"))
+        return entry["attainment"]["ratio"]
+
+    assert attained() == "0.5"
+    assert "default/uptime: 50% of 99.9%, MISSED" in run("sla")
+    words = ("--from", at(begin // 60), "--to", at(begin // 60 + 5), "--author", "jo")
+    added = run("maintenance", "add", *words, "--reason", "new racks")
+    window = added.split(":")[0]
+    assert attained() == "1"
+    assert f"{window}: " in run("maintenance", "list")
+    run("maintenance", "cancel", window, "--reason", "not agreed", "--author", "al")
+    assert attained() == "0.5"
+    [entry] = json.loads(run("maintenance", "list", "--json"))
+    assert entry["author"] == "jo"
+    assert entry["cancelled_by"] == "al"
+    assert "cancelled by al: not agreed" in run("maintenance", "list")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--from", "noon", "--to", "2026-01-01T00:00Z"), "--from: got 'noon'; write a whole"),
+        (("--from", "2026-01-01T00:00Z", "--to", "2026-01-01T00:00Z"), "ends after it begins"),
+        (
+            ("--from", "2026-01-01T00:00Z", "--to", "2026-01-01T01:00Z", "--policy", "x"),
+            "--policy: got 'x'; in force are default",
+        ),
+        (
+            (
+                *("--from", "2026-01-01T00:00Z", "--to", "2026-01-01T01:00Z"),
+                *("--policy", "default", "--objective", "x"),
+            ),
+            "default has uptime",
+        ),
+    ],
+)
+def test_a_window_that_would_exclude_nothing_or_nonsense_is_refused_in_one_line(run, words, told):
+    output = run("maintenance", "add", *words, "--reason", "r", status=2)
+    assert told in output
+    assert len(output.splitlines()) == 1
+    assert run("maintenance", "list") == ""
+
+
+def test_a_window_that_is_not_there_cannot_be_cancelled(run):
+    assert "no such window" in run("maintenance", "cancel", "m-x", "--reason", "r", status=2)

@@ -1,0 +1,48 @@
+"""Servers that only tests of real processes need."""
+
+import hashlib
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.certificates import Authority
+from tests.support.guarded_redis import SHIPPED, USERS, GuardedRedis, password
+from tests.support.redis_servers import program
+from tests.support.servers import wait_until
+from tokenpulse.local.embedded import free_port
+
+
+@pytest.fixture(scope="module", params=["debian", "embedded"])
+def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    kind, directory = request.param, tmp_path_factory.mktemp("redis")
+    users = (SHIPPED / "users.acl").read_text()
+    for user in USERS:
+        digest = hashlib.sha256(password(user).encode()).hexdigest()
+        users = users.replace(f"#SHA256-OF-THE-{user.upper()}-PASSWORD", f"#{digest}")
+    (directory / "users.acl").write_text(users)
+    port = free_port()
+    changed: dict[str, object] = {"bind": "127.0.0.1", "dir": directory}
+    changed["aclfile"] = directory / "users.acl"
+    conf = SHIPPED / "redis.conf"
+    authority = None
+    if kind == "debian":
+        authority = Authority(directory / "ca")
+        own = authority.issue("redis")
+        changed |= {"tls-port": port, "tls-cert-file": own.cert, "tls-key-file": own.key}
+        changed["tls-ca-cert-file"] = authority.cert
+    else:  # built without TLS: it does not know these settings
+        lines = [one for one in conf.read_text().splitlines() if not one.startswith("tls-")]
+        conf = directory / "redis.conf"
+        conf.write_text("\n".join(lines) + "\n")
+        changed["port"] = port
+    arguments = [part for name, value in changed.items() for part in (f"--{name}", str(value))]
+    with (directory / "server.log").open("wb") as log:
+        process = subprocess.Popen([program(kind), conf, *arguments], stdout=log, stderr=log)
+    server = GuardedRedis(port, authority, directory)
+    try:
+        wait_until(server.answers, f"Redis answers: {directory / 'server.log'}")
+        yield server
+    finally:
+        process.kill()
+        process.wait()

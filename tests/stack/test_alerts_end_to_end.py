@@ -1,0 +1,92 @@
+"""From a fault to a person: real traffic, real workers, the real Prometheus and Alertmanager.
+
+Each fault pages what is right, and nothing else; each page ends after its fault. The times from the
+fault to the webhook are printed.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.alerting_stack import PROMETHEUS, AlertingStack, scenario
+from tests.support.alertmanager import AMTOOL, SERVER
+
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.skipif(
+        None in (PROMETHEUS, AMTOOL, SERVER),
+        reason="prometheus, alertmanager and amtool are not on PATH: run `bash tests/provision.sh`",
+    ),
+]
+# The shipped policy judges the cache by an hour, for margins; this one by the minute.
+CACHE_NOW = """
+version: 1
+name: cache-now
+objectives:
+  - name: cache-hit-now
+    scope: fleet
+    indicator: {kind: cache_hit_ratio, window: 1m}
+    levels: [{severity: page, below: 30%, for: 15s}]
+"""
+REGION = "ap-northeast-1"
+STALE = {"alertname": "TokenpulseDataStale", "cause": "worker"}
+OUTAGE = {"alertname": "TokenpulseOutage", "scope": "region", "region": REGION}
+LATE = {"alertname": "TokenpulseTtftHigh", "policy": "default", "objective": "ttft-p95"}
+CACHE = {"alertname": "TokenpulseCacheHitLow", "policy": "cache-now"}
+
+WARM_UP_S = 20
+PAGE_S = 60  # from a fault to the webhook
+# The minute that tells that all is well again, the minute that alerts go on, and the way.
+END_S = 180
+FAULT_S = 60
+SIMULATOR_START_S = 4
+
+
+@pytest.mark.timeout(600)
+def test_each_fault_pages_what_is_right_and_nothing_else_and_each_page_ends(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    policy = tmp_path / "cache-now.yaml"
+    policy.write_text(CACHE_NOW)
+    rows = []
+    with AlertingStack(tmp_path, ["default", str(policy)]) as stack:
+        pages = stack.pages
+        pages.watch(time.time() + WARM_UP_S)
+
+        killed_at_s = time.time()
+        pages.expect(STALE)
+        stack.kill_worker()
+        stack.kill_worker()
+        pages.wait_for([STALE], PAGE_S)
+        revived_at_s = time.time()
+        stack.start_workers(2)
+        rows.append(("all workers die", STALE, killed_at_s, revived_at_s))
+
+        begin_s = time.time() + SIMULATOR_START_S
+        end_s = begin_s + FAULT_S
+        faults = {"a region fails": OUTAGE, "late first tokens": LATE, "an empty cache": CACHE}
+        stack.send(
+            [
+                scenario("outage", begin_s, FAULT_S, where={"region": REGION}),
+                scenario("latency", begin_s, FAULT_S, ttft_factor=8),
+                scenario("cache_failure", begin_s, FAULT_S),
+            ]
+        )
+        for labels in faults.values():
+            pages.expect(labels)
+        pages.wait_for(list(faults.values()), SIMULATOR_START_S + PAGE_S)
+        rows += [(what, labels, begin_s, end_s) for what, labels in faults.items()]
+
+        stack.kill_worker()  # the other one takes over, so nobody is called
+        pages.wait_for_ends([STALE, *faults.values()], FAULT_S + END_S)
+        table = [
+            f"{what:<20}"
+            f" paged after {min(page.paged_at_s for page in pages.about(labels)) - from_s:5.1f} s,"
+            f" over {max(page.resolved_at_s for page in pages.about(labels)) - to_s:5.1f} s"
+            " after its end"
+            for what, labels, from_s, to_s in rows
+        ]
+        assert pages.watchdogs > 1
+    record_property("told", "\n".join(table))

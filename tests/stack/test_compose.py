@@ -1,0 +1,339 @@
+"""docker-compose.yml: valid, closed, bounded, and about settings that exist."""
+
+import json
+import os
+import re
+import subprocess
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+from unittest.mock import patch
+
+import jsonschema
+import pytest
+import yaml
+from click import Context
+
+from streams.config.settings import Settings, load_settings
+from streams.worker.app import ENDING_DEADLINE_S
+from tests.support.compose import ROOT, document, environment_of, mounts_of, secrets_of
+from tokenpulse.cli.main import main
+
+DOCUMENT = document()
+SERVICES = DOCUMENT["services"]
+ONCE = ("topics", "rules", "operator")  # they work, and end
+PUBLISHED = {"grafana": 3000, "exporter": 9464}
+VENDORED_SCHEMA = "builtin_schemas/vendor/compose-spec.json"
+every_service = pytest.mark.parametrize("name", SERVICES)
+
+
+def test_it_follows_the_compose_specification():
+    # The package's schemas without the package: its code wants another click than Faust does.
+    found = find_spec("check_jsonschema")
+    assert found is not None
+    [package] = found.submodule_search_locations
+    schema = json.loads((Path(package) / VENDORED_SCHEMA).read_text())
+    errors = jsonschema.validators.validator_for(schema)(schema).iter_errors(DOCUMENT)
+    assert [f"{list(error.absolute_path)}: {error.message}" for error in errors] == []
+
+
+def test_all_that_the_issue_wants_is_there():
+    wanted = {"kafka", "redis", "topics", "worker", "exporter", "prometheus", "alertmanager"}
+    assert wanted | {"grafana", "simulator"} <= set(SERVICES)
+    assert SERVICES["simulator"]["profiles"] == ["simulate"]
+    always = {name for name, service in SERVICES.items() if not service.get("profiles")}
+    assert wanted | {"grafana"} <= always
+
+
+@every_service
+def test_an_image_is_pinned_by_its_full_version(name):
+    image, _, version = SERVICES[name]["image"].partition(":")
+    assert "." not in image.split("/")[0]  # no registry is named
+    assert re.fullmatch(r"v?\d+\.\d+\.\d+(-[a-z]+)?(@sha256:[0-9a-f]{64})?", version), version
+
+
+def test_our_image_has_the_version_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    images = {one["image"] for one in SERVICES.values() if "build" in one}
+    assert images == {f"tokenpulse:{project['version']}"}
+
+
+def test_kafka_is_of_the_version_that_the_tests_run():
+    lock = (ROOT / "tests/kafka/jars.sha256").read_text()
+    assert f" kafka_2.13-{SERVICES['kafka']['image'].partition(':')[2]}.jar\n" in lock
+
+
+@every_service
+def test_a_service_is_locked_in(name):
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    assert service["init"] is True
+    user, group = map(int, service["user"].split(":"))
+    assert user > 0
+    assert group > 0 or name == "grafana"  # its image wants group 0
+    for key in ("pid", "ipc", "devices", "userns_mode"):
+        assert key not in service
+    assert not [source for source, _, _ in mounts_of(service) if "docker.sock" in source]
+
+
+@every_service
+def test_a_service_is_bounded(name):
+    service = SERVICES[name]
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert 0 < service["cpus"] <= 2
+    assert 0 < service["pids_limit"] <= 512
+    assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+    for one in service["tmpfs"]:
+        assert "size=" in one
+
+
+def megabytes(text: str) -> int:
+    return int(text[:-1]) * {"m": 1, "g": 1_024}[text[-1]]
+
+
+def test_limits_are_above_what_each_may_use_by_its_own_settings():
+    assert megabytes(SERVICES["worker"]["mem_limit"]) == 768  # docs/capacity.md
+    conf = (ROOT / "deploy/redis/redis.conf").read_text()
+    [most] = re.findall(r"^maxmemory (\d+)gb$", conf, re.MULTILINE)
+    assert megabytes(SERVICES["redis"]["mem_limit"]) > int(most) * 1_024
+    start = (ROOT / "deploy/kafka/start.sh").read_text()
+    [heap] = re.findall(r"-Xmx(\d+g)", start)
+    assert megabytes(SERVICES["kafka"]["mem_limit"]) >= 2 * megabytes(heap)
+
+
+def test_a_worker_has_time_for_its_last_checkpoint():
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) > ENDING_DEADLINE_S + 10
+
+
+def seconds(text: str) -> float:
+    return float(text.removesuffix("s"))
+
+
+@every_service
+def test_a_service_starts_again_and_its_health_is_asked(name):
+    service = SERVICES[name]
+    check = service["healthcheck"]
+    if name in ONCE:
+        assert check == {"disable": True}
+        assert service["restart"] in ("no", "on-failure:5")
+        return
+    assert service["restart"] == "unless-stopped"
+    assert check["test"][0] in ("CMD", "CMD-SHELL")
+    for key in ("interval", "timeout", "start_period", "start_interval"):
+        assert seconds(check[key]) > 0
+    assert seconds(check["timeout"]) <= seconds(check["interval"])
+    assert seconds(service["stop_grace_period"]) >= 10
+
+
+@every_service
+def test_what_a_service_waits_for_can_become_so(name):
+    for other, how in SERVICES[name].get("depends_on", {}).items():
+        condition = how["condition"]
+        assert (condition == "service_completed_successfully") == (other in ONCE)
+        assert not SERVICES[other].get("profiles"), f"{other} may not run"
+
+
+@every_service
+def test_only_grafana_and_the_board_are_published_and_on_loopback_only(name):
+    ports = SERVICES[name].get("ports", [])
+    number = PUBLISHED.get(name)
+    assert ports == ([] if number is None else [f"127.0.0.1:{number}:{number}"])
+    assert SERVICES[name].get("network_mode") in (None, "none")
+
+
+def test_only_what_must_can_reach_the_outside():
+    closed = {name for name, one in DOCUMENT["networks"].items() if one.get("internal")}
+    open_to = {
+        name: set(service.get("networks", [])) - closed
+        for name, service in SERVICES.items()
+        if set(service.get("networks", [])) - closed
+    }
+    assert open_to == {"exporter": {"front"}, "grafana": {"front"}, "alertmanager": {"outside"}}
+    assert "data" not in SERVICES["grafana"]["networks"]
+    assert "data" not in SERVICES["prometheus"]["networks"]
+
+
+@every_service
+def test_everything_named_is_defined_and_every_file_mounted_is_there(name):
+    service = SERVICES[name]
+    for network in service.get("networks", []):
+        assert network in DOCUMENT["networks"]
+    for secret, _ in secrets_of(service):
+        assert secret in DOCUMENT["secrets"]
+    for source, target, read_only in mounts_of(service):
+        assert target.startswith("/")
+        if source.startswith("."):
+            assert (ROOT / source).exists(), source
+            assert read_only, f"{source}: the checkout is not written to"
+        else:
+            assert source in DOCUMENT["volumes"]
+
+
+@pytest.mark.parametrize("kind", ["networks", "volumes", "secrets"])
+def test_everything_defined_is_used(kind):
+    used: set[str] = set()
+    for service in SERVICES.values():
+        used |= {
+            "networks": set(service.get("networks", [])),
+            "volumes": {source for source, _, _ in mounts_of(service)},
+            "secrets": {secret for secret, _ in secrets_of(service)},
+        }[kind]
+    assert set(DOCUMENT[kind]) <= used
+
+
+def test_make_secrets_makes_every_secret_and_they_stay_out_of_git(made_secrets):
+    assert made_secrets.stat().st_mode & 0o777 == 0o700
+    for secret in DOCUMENT["secrets"].values():
+        path = Path(secret["file"])
+        assert path.parent == Path("deploy/secrets")
+        made = made_secrets / path.name
+        assert made.is_file()
+        assert made.stat().st_mode & 0o777 == 0o644  # by whichever user a container has
+    ignored = (ROOT / "deploy/.gitignore").read_text().splitlines()
+    assert "/secrets/" in ignored
+
+
+def test_secrets_that_are_there_stay_and_a_changed_password_reaches_redis(made_secrets):
+    key = (made_secrets / "customer_key").read_text()
+    (made_secrets / "redis_worker_password").write_text("another, and long enough\n")
+    before = (made_secrets / "redis_users_acl").read_text()
+    make_secrets(made_secrets)
+    after = (made_secrets / "redis_users_acl").read_text()
+    assert (made_secrets / "customer_key").read_text() == key
+    changed = [
+        line
+        for line, earlier in zip(after.splitlines(), before.splitlines(), strict=True)
+        if line != earlier
+    ]
+    assert [line.split()[1] for line in changed] == ["worker"]
+    assert "SHA256" not in after
+
+
+def make_secrets(directory: Path) -> None:
+    script = ROOT / "deploy/make-secrets.sh"
+    subprocess.run(["bash", script, directory], check=True, capture_output=True)
+
+
+@pytest.fixture
+def made_secrets(tmp_path):
+    directory = tmp_path / "secrets"
+    make_secrets(directory)
+    return directory
+
+
+def test_no_secret_stands_in_the_environment():
+    for name, service in SERVICES.items():
+        for variable in environment_of(service):
+            hidden = re.search(r"PASSWORD|SECRET|KEY|TOKEN(?!PULSE)", variable)
+            assert not hidden or variable.endswith("_FILE"), f"{name}: {variable}"
+
+
+OURS = [name for name, service in SERVICES.items() if "build" in service]
+
+
+def settings_of(name: str) -> Settings:
+    with patch.dict(os.environ, environment_of(SERVICES[name]), clear=True):
+        return load_settings()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_environment_is_settings_that_exist(name):
+    service = SERVICES[name]
+    for variable in environment_of(service):
+        assert variable.startswith("TOKENPULSE_")
+        section, _, key = variable.removeprefix("TOKENPULSE_").lower().partition("__")
+        assert key in type(getattr(Settings(), section)).model_fields, variable
+    settings = settings_of(name)
+    mounted = {target for _, target in secrets_of(service)}
+    asked = {
+        str(file)
+        for file in (
+            *(settings.redis.password_file, settings.redis.ssl_ca_file),
+            settings.worker.customer_key_file,
+        )
+        if file is not None
+    }
+    assert asked == mounted
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_addresses_are_those_of_services(name):
+    settings, own = settings_of(name), set(SERVICES[name].get("networks", []))
+    if "kafka" in environment_of(SERVICES[name]).get("TOKENPULSE_KAFKA__BOOTSTRAP", ""):
+        assert settings.kafka.bootstrap == "kafka:9092"
+        assert own & set(SERVICES["kafka"]["networks"])
+    if settings.redis.username is not None:
+        assert settings.redis.url == "rediss://redis:6379/0"
+        assert f"user {settings.redis.username} on " in (
+            (ROOT / "deploy/redis/users.acl").read_text()
+        )
+        assert own & set(SERVICES["redis"]["networks"])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_commands_exist(name):
+    command, context = main, Context(main)
+    for word in SERVICES[name]["command"]:
+        if word.startswith("-"):
+            break
+        command = command.get_command(context, word)
+        assert command is not None, word
+
+
+def test_rules_are_built_of_the_policies_that_the_exporter_has():
+    command = SERVICES["rules"]["command"]
+    built = [one.removeprefix("--policy=") for one in command if one.startswith("--policy=")]
+    assert tuple(built) == settings_of("exporter").exporter.policies
+
+
+def test_links_in_alerts_lead_to_where_grafana_is_told_to_be():
+    there = document({"GRAFANA_URL": "https://grafana.here"})["services"]
+    assert environment_of(there["grafana"])["GF_SERVER_ROOT_URL"] == "https://grafana.here"
+    assert "--dashboards=https://grafana.here" in there["rules"]["command"]
+
+
+def test_prometheus_finds_its_rules_and_its_targets_by_their_names():
+    mounted = {target: source for source, target, _ in mounts_of(SERVICES["prometheus"])}
+    [option] = [one for one in SERVICES["prometheus"]["command"] if "--config.file=" in one]
+    config = option.removeprefix("--config.file=")
+    loaded = yaml.safe_load((ROOT / mounted[config]).read_text())
+    [pattern] = loaded["rule_files"]
+    assert os.path.normpath(Path(config).parent / Path(pattern).parent) in mounted
+    assert mounted[os.path.normpath(Path(config).parent / Path(pattern).parent)] == "rules"
+    targets = re.findall(r"targets: \[([a-z]+):(\d+)\]", (ROOT / mounted[config]).read_text())
+    assert {host for host, _ in targets} == {"alertmanager", "exporter"}
+    for host, _ in targets:
+        assert set(SERVICES[host]["networks"]) & set(SERVICES["prometheus"]["networks"])
+
+
+def test_alertmanager_finds_every_file_that_it_is_told_to_read():
+    mounted = {target: source for source, target, _ in mounts_of(SERVICES["alertmanager"])}
+    text = (ROOT / mounted["/etc/alertmanager"] / "alertmanager.yml").read_text()
+    asked = set(re.findall(r"/run/secrets/\w+", text))
+    assert asked == {target for _, target in secrets_of(SERVICES["alertmanager"])}
+
+
+def test_grafana_lets_nobody_in_without_a_password():
+    variables = environment_of(SERVICES["grafana"])
+    assert variables["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
+    assert variables["GF_USERS_ALLOW_SIGN_UP"] == "false"
+    assert variables["GF_SECURITY_ADMIN_PASSWORD__FILE"] in {
+        target for _, target in secrets_of(SERVICES["grafana"])
+    }
+    asked = {
+        name
+        for file in (ROOT / "grafana/provisioning").rglob("*.y*ml")
+        for name in re.findall(r"(?<!\$)\$\{(\w+)\}", file.read_text())
+    }
+    assert asked <= set(variables)
+
+
+def test_more_workers_can_be_started():
+    worker = SERVICES["worker"]
+    for key in ("container_name", "ports", "hostname"):
+        assert key not in worker
+    assert settings_of("worker").kafka.partitions >= 8

@@ -1,0 +1,42 @@
+"""Programs of two versions at one state: the newer goes on with it, the older leaves it alone."""
+
+import base64
+import json
+
+from tests.support.paths import TESTS
+from tests.support.shelf import KINDS, NOON, Shelf, checkpoint, count, loaded, log_of, shelf_after
+
+# Written by the last program of schema 1 after the first records of `told`.
+WRITTEN = TESTS / "golden/state-schema-1.json"
+
+
+def told():
+    """Events of all kinds, some of them late, some broken."""
+    return log_of(
+        [
+            (
+                number * 7_001 % 90_000,
+                number * 31_000 % 400_000,
+                KINDS[number % len(KINDS)],
+                "ab"[number % 2],
+                ["ann", "bob", None][number % 3],
+                "odd" if number % 11 == 5 else "in time",
+            )
+            for number in range(120)
+        ],
+        NOON,
+    )
+
+
+def test_a_state_of_the_schema_before_is_read_and_counted_on():
+    written = json.loads(WRITTEN.read_text())
+    shelf = Shelf()
+    shelf.offset = written["offset"]
+    shelf.fields = {name: base64.b64decode(data) for name, data in written["fields"].items()}
+    assert shelf.meta.schema == 1
+    log, state = told(), loaded(shelf)
+    assert 0 < state.next_offset == shelf.offset < len(log)
+    count(state, shelf, log, len(log))
+    checkpoint(state, shelf)
+    assert shelf.meta.schema == 2
+    assert shelf.lasting() == shelf_after(log).lasting()

@@ -1,0 +1,193 @@
+"""Redis with the shipped settings and users, over TLS: what they need, and no more."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from exporters.daily.day.store import DayStore
+from streams.config.security import redis_kwargs
+from streams.config.settings import Kafka, Redis, Settings
+from streams.errors import ServerError
+from streams.kafka.topics import check_redis
+from streams.store.contract import Order
+from streams.store.redis import connect, leave_order
+from tests.support.certificates import Authority
+from tests.support.event_samples import raw
+from tests.support.guarded_redis import SHIPPED, GuardedRedis, as_user
+from tests.support.servers import Broker, wait_until
+from tests.support.worker_process import (
+    ROOT,
+    State,
+    WorkerProcess,
+    send,
+    tokenpulse,
+    worker_settings,
+)
+from tokenpulse.local.embedded import environment, free_port
+
+pytestmark = pytest.mark.stack
+
+
+def events(name: str, age_s: int) -> list[tuple[bytes | None, bytes]]:
+    ended_ms = int((time.time() - age_s) * 1000)
+    return [(None, raw(request_id=f"{name}-{one}", ended_at=ended_ms)) for one in range(50)]
+
+
+@contextmanager
+def exporter(settings: Settings, log: Path) -> Iterator[str]:
+    """A running exporter; the address of its pages."""
+    port = free_port()
+    own = settings.model_copy(
+        update={"exporter": settings.exporter.model_copy(update={"port": port})}
+    )
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tokenpulse.cli.main", "exporter"],
+            env={**environment(own), "PYTHONPATH": str(ROOT)},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def shows(url: str, text: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return text in answer.read().decode()
+    except OSError:
+        return False
+
+
+def test_worker_exporter_and_commands_need_no_more_than_their_users_may(
+    guarded: GuardedRedis, broker: Broker, tmp_path: Path
+) -> None:
+    with guarded.client("admin") as admin:
+        admin.acl_log_reset()
+    base = worker_settings(broker, "redis://127.0.0.1:1/1")
+    kafka = base.kafka
+    as_worker = as_user(base, guarded.settings("worker"))
+    as_exporter = as_user(base, guarded.settings("exporter"))
+    with WorkerProcess(as_worker, tmp_path / "worker.log") as worker:
+        with guarded.client("worker") as client:
+            State(base, client).wait_for(send(kafka, events("first", 7_200)))
+        done = tokenpulse("report", "--json", settings=as_exporter)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["total"]["requests"] == 50
+        with exporter(as_exporter, tmp_path / "exporter.log") as address:
+            wait_until(
+                lambda: shows(f"{address}/metrics", "\ntokenpulse_state_readable 1"), "state shown"
+            )
+        with guarded.client("admin") as admin:
+            admin.script_flush()  # the worker has to load its scripts again
+        with guarded.client("worker") as client:
+            # So much later that the slices before are merged and deleted.
+            State(base, client).wait_for(send(kafka, events("second", 0)))
+        asyncio.run(give_order(guarded.settings("operator"), kafka))
+        asyncio.run(seal_days(guarded.settings("exporter"), kafka))
+        assert worker.stop() == 0
+    done = tokenpulse("config", "check", settings=as_worker)
+    assert done.returncode == 0, done.stderr
+    assert guarded.refused() == []
+    with guarded.client("admin") as admin:
+        called = {name.removeprefix("cmdstat_") for name in admin.info("commandstats")}
+    # UNWATCH is for an exporter that leaves a ledger to another one.
+    needed = called | {"select", "unwatch"}
+    assert allowed("worker") | allowed("exporter") | allowed("operator") <= needed
+
+
+def allowed(user: str) -> set[str]:
+    """The commands that the shipped file lets a user give."""
+    lines = (SHIPPED / "users.acl").read_text().splitlines()
+    [line] = [one for one in lines if one.startswith(f"user {user} ")]
+    return {word[1:] for word in line.split() if word.startswith("+")}
+
+
+async def give_order(operator: Redis, kafka: Kafka) -> None:
+    client = connect(operator.url, operator.timeout_s, **redis_kwargs(operator))
+    try:
+        await leave_order(client, kafka.group, kafka.topic, 0, Order("1", "resume", None, "", ""))
+    finally:
+        await client.aclose()
+
+
+async def seal_days(exporter: Redis, kafka: Kafka) -> None:
+    client = connect(exporter.url, exporter.timeout_s, **redis_kwargs(exporter))
+    days = DayStore(client, kafka.group, kafka.topic, "UTC")
+    try:
+        await days.seal("2024-01-01", b"old", b"")
+        await days.seal("2026-01-01", b"new", b"")
+        assert await days.first() == "2026-01-01"
+    finally:
+        await client.aclose()
+
+
+KEY = "tp:{group:topic:0}"
+FORBIDDEN = [
+    ("worker", "FLUSHALL"),
+    ("worker", "CONFIG", "SET", "maxmemory-policy", "allkeys-lru"),
+    ("worker", "DEL", KEY),
+    ("worker", "KEYS", "*"),
+    ("worker", "EVAL", "return 1", "0"),
+    ("worker", "ACL", "LIST"),
+    ("worker", "HSET", "another", "a", "1"),
+    ("exporter", "HSET", KEY, "a", "1"),
+    ("exporter", "HSET", "tp:{group:topic}:maintenance", "a", "1"),
+    ("exporter", "DEL", "tp:{group:topic}:ledger:a"),
+    ("exporter", "SADD", KEY, "a"),
+    ("exporter", "EVALSHA", "0" * 40, "0"),
+    ("exporter", "SCRIPT", "LOAD", "return 1"),
+    ("exporter", "HGETALL", "another"),
+    ("operator", "HSET", KEY, "offset", "0"),
+    ("operator", "HSET", "tp:{group:topic}:ledger:a", "a", "1"),
+    ("operator", "DEL", KEY),
+    ("operator", "EVALSHA", "0" * 40, "0"),
+]
+
+
+@pytest.mark.parametrize(("user", "command"), [(one[0], one[1:]) for one in FORBIDDEN])
+def test_a_user_may_not_do_what_others_do(
+    guarded: GuardedRedis, user: str, command: tuple[str, ...]
+) -> None:
+    with guarded.client(user) as client, pytest.raises(redis.exceptions.NoPermissionError):
+        client.execute_command(*command)
+
+
+def test_nobody_comes_in_without_a_name_and_a_password(guarded: GuardedRedis) -> None:
+    for fields in (
+        {"username": None, "password_file": None},
+        {"password_file": None, "password": "guessed"},
+        {"username": "nobody"},
+    ):
+        own = guarded.settings("worker", **fields)
+        with pytest.raises(ServerError, match=r"refuses the login.*redis\.password_file") as caught:
+            asyncio.run(check_redis(own.url, **redis_kwargs(own)))
+        assert "guessed" not in str(caught.value)
+
+
+@pytest.mark.parametrize("guarded", ["debian"], indirect=True)  # the other is built without TLS
+def test_a_server_with_another_certificate_is_not_spoken_to(
+    guarded: GuardedRedis, tmp_path: Path
+) -> None:
+    asyncio.run(answer(guarded.settings("worker")))
+    stranger = guarded.settings("worker", ssl_ca_file=Authority(tmp_path, "stranger").cert)
+    other_host = guarded.settings("worker", url=f"rediss://localhost:{guarded.port}/0")
+    for untrusted in (stranger, other_host):
+        with pytest.raises(ServerError, match="certificate verify failed"):
+            asyncio.run(answer(untrusted))
+
+
+async def answer(own: Redis) -> int:
+    return await check_redis(own.url, **redis_kwargs(own))

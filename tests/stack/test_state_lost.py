@@ -1,0 +1,170 @@
+"""Redis forgets: all of it, or its latest writes. Kafka knows that there was something, and the
+worker builds it again, from the archive where there is one.
+
+In the end the state is that of a recount, or the archived one bit for bit.
+"""
+
+import re
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+
+from streams.config.settings import Settings
+from tests.support.exporter_state import named, samples_of
+from tests.support.recounted import TARGETS, assert_recounted, logs_of, shelf_of
+from tests.support.servers import Broker, RedisServer, wait_until
+from tests.support.shelf import Shelf
+from tests.support.worker_process import (
+    START_S,
+    State,
+    WorkerProcess,
+    report,
+    send,
+    worker_settings,
+)
+from tests.support.worker_stories import events
+
+pytestmark = pytest.mark.stack
+
+
+def total(settings: Settings, name: str) -> float:
+    """A metric's sum over all partitions and workers."""
+    return sum(named(samples_of(settings, time.time()), name).values())
+
+
+def test_a_redis_emptied_under_a_running_worker_is_filled_again_to_the_same_numbers(
+    broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    settings = worker_settings(broker, redis_server.url, 2, **TARGETS)
+    state, parts = State(settings, redis_client), [events(2_000, seed=seed) for seed in range(2)]
+    ends = send(settings.kafka, parts[0])
+    with WorkerProcess(settings, tmp_path / "worker.log") as worker:
+        state.wait_for(ends)
+        before = report(settings, by=("model",))
+        redis_client.flushall()
+        # One partition gets an event, the other one nothing: it must be noticed there as well.
+        again = send(settings.kafka, [parts[0][-1]])
+        [partition] = again
+        ends |= again
+        state.wait_for(ends)
+        after = report(settings, by=("model",))
+        assert after["total"].pop("duplicates") == before["total"].pop("duplicates") + 1
+        for answer in (before, after):
+            for step in answer["steps"]:
+                del step["measures"]["duplicates"]
+        assert after == before
+        assert f"partition {partition}: its state is lost from the store (offset " in worker.log
+        assert "built again from the earliest record that Kafka still has" in worker.log
+        assert total(settings, "tokenpulse_state_losses_total") == 2
+        ends |= send(settings.kafka, parts[1])
+        state.wait_for(ends)
+        assert worker.stop() == 0
+    assert_recounted(redis_client, settings, logs_of(broker, settings, sum(ends.values())))
+
+
+def test_a_redis_emptied_while_no_worker_runs_is_filled_again_as_kafka_knows_better(
+    broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    settings = worker_settings(broker, redis_server.url, 2, **TARGETS)
+    state = State(settings, redis_client)
+    ends = send(settings.kafka, events(2_000))
+    with WorkerProcess(settings, tmp_path / "one.log") as worker:
+        state.wait_for(ends)
+        assert worker.stop() == 0  # which commits
+    before = report(settings)
+    redis_client.flushall()
+    with WorkerProcess(settings, tmp_path / "two.log") as worker:
+        state.wait_for(ends)
+        assert report(settings) == before
+        for partition, end in ends.items():
+            told = f"partition {partition}: its state is lost from the store (offset {end} was "
+            assert told in worker.log
+        assert total(settings, "tokenpulse_state_losses_total") == 2
+        ends = send(settings.kafka, events(500, seed=2))
+        state.wait_for(ends)
+        assert worker.stop() == 0
+    assert_recounted(redis_client, settings, logs_of(broker, settings, sum(ends.values())))
+
+
+def test_a_redis_set_back_under_a_running_worker_is_noticed_and_the_rest_counted_again(
+    broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    settings = worker_settings(broker, redis_server.url, 1, **TARGETS)
+    state, parts = State(settings, redis_client), [events(1_000, seed=seed) for seed in range(3)]
+    with WorkerProcess(settings, tmp_path / "worker.log") as worker:
+        first = send(settings.kafka, parts[0])
+        state.wait_for(first)
+        old = redis_client.dump(state.key(0))
+        state.wait_for(send(settings.kafka, parts[1]))
+        redis_client.restore(state.key(0), 0, old, replace=True)  # as a replica that lagged would
+        last = send(settings.kafka, parts[2])
+        state.wait_for(last)
+        assert f"partition 0: the store went back to offset {first[0]}, " in worker.log
+        wait_until(
+            lambda: total(settings, "tokenpulse_state_rollbacks_total") == 1, "it says so", START_S
+        )
+        assert worker.stop() == 0
+    assert_recounted(redis_client, settings, logs_of(broker, settings, sum(last.values())))
+    assert report(settings)["total"]["duplicates"] == 0
+
+
+# --- the archive ----------------------------------------------------------------------------------
+
+
+def lasting(shelf: Shelf) -> dict[str, object]:
+    """A state without what says when it was written, archived and put back."""
+    meta = msgspec.structs.replace(
+        shelf.meta, sequence=0, written_at_ms=0, archived_at_ms=0, rebuilt=0
+    )
+    return {**shelf.fields, "meta": meta, "offset": shelf.offset}
+
+
+def wait_archived(worker: WorkerProcess, offset: int) -> None:
+    line = re.compile(rf"archived as of offset {offset}\b")
+    wait_until(lambda: line.search(worker.log) is not None, "it is archived", START_S)
+
+
+RESTORED = "its state is lost from the store; restored from the archive as of offset "
+
+
+def test_a_lost_state_comes_back_from_the_archive_bit_for_bit_and_goes_on(
+    broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    settings = worker_settings(broker, redis_server.url, 1, archive_interval_s=1, **TARGETS)
+    state, parts = State(settings, redis_client), [events(1_500, seed=seed) for seed in range(3)]
+    with WorkerProcess(settings, tmp_path / "one.log") as worker:
+        ends = send(settings.kafka, parts[0])
+        wait_archived(worker, ends[0])
+        assert worker.stop() == 0
+    before = lasting(shelf_of(redis_client, state.key(0)))
+    redis_client.flushall()
+    with WorkerProcess(settings, tmp_path / "two.log") as worker:
+        state.wait_for(ends)
+        assert worker.log.count(RESTORED) == worker.log.count(f"{RESTORED}{ends[0]}, ") == 1
+        assert lasting(shelf_of(redis_client, state.key(0))) == before
+        assert total(settings, "tokenpulse_state_losses_total") == 1
+        # It knows what came before the state was lost, also when that happens while it runs.
+        state.wait_for(send(settings.kafka, [*parts[1], *parts[0][-100:]]))
+        redis_client.flushall()
+        ends = send(settings.kafka, [*parts[2], *parts[1][-100:]])
+        state.wait_for(ends)
+        assert worker.log.count(RESTORED) == 2
+        assert worker.stop() == 0
+    assert report(settings)["total"]["duplicates"] == 200
+    assert_recounted(redis_client, settings, logs_of(broker, settings, sum(ends.values())))
+
+
+def test_a_worker_without_the_archive_topic_it_needs_says_so_in_one_line(
+    broker: Broker, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = worker_settings(
+        broker, redis_server.url, kafka={"archive_topic": "nowhere"}, archive_interval_s=60
+    )
+    with WorkerProcess(settings, tmp_path / "worker.log") as worker:
+        assert worker.ended() == 2
+    [line] = worker.log.splitlines()
+    assert "nowhere" in line
+    assert "tokenpulse topics create" in line

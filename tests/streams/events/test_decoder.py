@@ -1,0 +1,394 @@
+"""What an event reads as, and what is refused."""
+
+import re
+
+import numpy as np
+import pytest
+
+from streams.events.decoder import ELIGIBLE, OUTCOMES, Refusal, Rules, decode, outcome_of
+from tests.support.event_samples import NOW, NUMBERS, RULES, judge, raw, rows, verdict, without
+
+# --- what an event reads as ----------------------------------------------------------------------
+
+
+def test_an_event_reads_as_the_definitions_say():
+    assert rows(judge([raw()])) == [
+        {
+            "position": 0,
+            "ended_at_ms": NOW,
+            "outcome": "success",
+            "probe": False,
+            "series": ("opus", "us-east-1", "direct", "standard"),
+            "cube": ("customer-7", "opus"),
+            "ttft_ns": 250_500_000,
+            "duration_ns": 2_250_500_000,
+            "tpot_ns": 20_000_000,  # 2,000 ms over 100 further tokens
+            "input_tokens": 1_000,
+            "cached_input_tokens": 400,
+            "cache_write_tokens": 0,
+            "output_tokens": 101,
+            "reasoning_tokens": 60,
+        }
+    ]
+
+
+def test_absent_and_null_labels_are_one_series_and_one_customer():
+    bare = without("region", "channel", "service_tier", "customer_id")
+    nulls = dict.fromkeys(("region", "channel", "service_tier", "customer_id"))
+    decoded = judge([raw(bare), raw(**nulls), raw(bare, region="unknown")])
+    assert decoded.columns.series == [("opus", "unknown", "unknown", "unknown")]
+    assert decoded.columns.cubes == [("unknown", "opus")]
+    assert decoded.columns.series_index.tolist() == [0, 0, 0]
+
+
+def test_a_series_is_listed_once_whatever_else_its_events_say():
+    decoded = judge([raw(), raw(stream=False), raw(use_case="chat"), raw(customer_id="b")])
+    assert decoded.columns.series == [("opus", "us-east-1", "direct", "standard")]
+    assert decoded.columns.cubes == [("customer-7", "opus"), ("b", "opus")]
+
+
+def test_names_of_refused_events_do_not_enter_the_series():
+    decoded = judge([raw(region="x"), raw(region="y", input_tokens=None), raw(region="z")])
+    assert [region for _, region, _, _ in decoded.columns.series] == ["x", "z"]
+    assert [row["series"][1] for row in rows(decoded)] == ["x", "z"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "ttft", "tpot", "duration"),
+    [
+        ({}, True, True, True),
+        ({"stream": None}, True, True, True),
+        ({"stream": False}, False, False, True),
+        ({"outcome": "stream_error"}, False, False, False),
+        ({"ttft_ms": None}, False, False, True),
+        ({"duration_ms": None}, True, False, False),
+        ({"output_tokens": 1, "reasoning_tokens": 0}, True, False, True),
+        ({"output_tokens": None, "reasoning_tokens": None}, True, False, True),
+        ({"probe": True}, False, False, False),
+    ],
+)
+def test_latencies_count_only_where_they_are_defined(changes, ttft, tpot, duration):
+    row = verdict(raw(**changes))
+    assert [row[name] >= 0 for name in ("ttft_ns", "tpot_ns", "duration_ns")] == [
+        *(ttft, tpot, duration)
+    ]
+
+
+def test_latencies_are_rounded_to_the_nearest_nanosecond():
+    row = verdict(
+        raw(ttft_ms=0.0000016, duration_ms=0.0000094, output_tokens=5, reasoning_tokens=0)
+    )
+    assert (row["ttft_ns"], row["duration_ns"], row["tpot_ns"]) == (2, 9, 2)  # 7 ns over 4 is 1.75
+
+
+def test_a_measured_zero_stays_zero():
+    row = verdict(raw(ttft_ms=0, duration_ms=-0.0))
+    assert (row["ttft_ns"], row["tpot_ns"], row["duration_ns"]) == (0, 0, 0)
+
+
+def test_a_probe_has_no_tokens_and_needs_none():
+    row = verdict(raw(probe=True))
+    assert row["probe"]
+    assert all(row[name] == 0 for name in NUMBERS if name.endswith("tokens"))
+    assert verdict(raw(without("input_tokens", "cached_input_tokens"), probe=True))["probe"]
+
+
+@pytest.mark.parametrize(
+    ("text", "time_ms"),
+    [
+        ("2023-11-14T22:13:20Z", NOW),
+        ("2023-11-14t22:13:20z", NOW),
+        ("2023-11-14T23:13:20+01:00", NOW),
+        ("2023-11-14T22:13:20-00:00", NOW),
+        ("2023-11-14T22:13:20.0009999999999Z", NOW),  # rounded down, however many digits
+        ("2023-11-14T22:13:20.12Z", NOW + 120),
+        ("2023-11-14T22:12:60Z", NOW - 20_000),  # a leap second is the second after :59
+        ("1970-01-01T00:00:00Z", 0),
+        ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
+    ],
+)
+def test_times_are_read_as_rfc_3339_writes_them(text, time_ms):
+    stamp = [time_ms]
+    assert verdict(raw(ended_at=text), timestamps_ms=stamp)["ended_at_ms"] == time_ms
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("2023-11-14T22:13:20", "bad_type"),
+        ("2023-11-14 22:13:20Z", "bad_type"),
+        ("2023-11-14T22:13:20Z\n", "bad_type"),
+        ("1700000000000", "bad_type"),
+        ("", "bad_type"),
+        ("2023-02-30T00:00:00Z", "out_of_range"),
+        ("0000-01-01T00:00:00Z", "out_of_range"),
+        ("0001-01-01T00:00:00+23:59", "out_of_range"),
+        ("1970-01-01T00:00:00+00:01", "out_of_range"),
+        ("9999-12-31T23:59:59.999-23:59", "out_of_range"),
+        ("9999-12-31T23:59:60Z", "out_of_range"),
+    ],
+)
+def test_what_is_no_time_is_refused(text, reason):
+    assert verdict(raw(ended_at=text)) == reason
+
+
+@pytest.mark.parametrize(
+    ("status_code", "error", "outcome"),
+    [
+        (200, None, "success"),
+        (204, "", "success"),
+        (200, "connection reset", "stream_error"),
+        (408, None, "timeout"),
+        (504, "x", "timeout"),
+        (429, None, "rate_limited"),
+        (499, None, "cancelled"),
+        (503, None, "overloaded"),
+        (529, None, "overloaded"),
+        (500, None, "server_error"),
+        (599, None, "server_error"),
+        (400, None, "client_error"),
+        (498, None, "client_error"),
+        (0, None, None),
+        (199, None, None),
+        (302, None, None),
+        (600, None, None),
+    ],
+)
+def test_an_absent_outcome_follows_from_the_status(status_code, error, outcome):
+    event = without("outcome") | {"status_code": status_code, "error": error}
+    found = verdict(raw(event))
+    assert outcome_of(status_code, error) == outcome
+    assert (found if isinstance(found, str) else found["outcome"]) == (outcome or "out_of_range")
+
+
+def test_an_explicit_outcome_wins_over_the_status():
+    assert verdict(raw(outcome="timeout", status_code=200))["outcome"] == "timeout"
+    assert verdict(raw(status_code=302))["outcome"] == "success"
+
+
+def test_only_known_outcomes_are_eligible():
+    assert set(OUTCOMES) > ELIGIBLE
+    assert {"client_error", "rate_limited", "cancelled"} == set(OUTCOMES) - ELIGIBLE
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+BARE = '{"request_id":"r","ended_at":1,"model":"m","outcome":"timeout"'
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "empty"),
+        (b"", "empty"),
+        (b" ", "not_json"),
+        (b"{", "not_json"),
+        (b"{}{}", "not_json"),
+        (b"[1,", "not_json"),
+        (b"[]", "bad_type"),
+        (b"null", "bad_type"),
+        (b"1.5", "bad_type"),
+        (b"{}", "missing_field"),
+        (b"\xef\xbb\xbf{}", "not_json"),
+        (BARE.encode("utf-16"), "not_json"),
+        (BARE.encode() + b',"u":NaN}', "not_json"),
+        (BARE.encode() + b',"ttft_ms":Infinity}', "not_json"),
+        (BARE.encode() + b',"u":"\xff"}', "not_json"),  # also where nobody looks
+        (BARE.encode() + b',"\xff":1}', "not_json"),
+        (BARE.encode() + b',"error":"\xed\xa0\x80"}', "not_json"),
+        (BARE.encode() + b',"error":"\\ud800"}', "not_json"),
+        (BARE.encode() + b',"u":"\\udc00x"}', "not_json"),
+        (BARE.encode() + b',"ttft_ms":1e999}', "out_of_range"),
+        (BARE.encode() + b',"ttft_ms":' + b"9" * 400 + b"}", "out_of_range"),
+        (BARE.encode() + b',"input_tokens":1e999}', "bad_type"),
+        (BARE.encode() + b',"input_tokens":' + b"9" * 3000 + b"}", "out_of_range"),
+        (BARE.encode() + b',"input_tokens":-9223372036854775809}', "out_of_range"),
+        (raw(padding="x" * 4_000), "too_large"),
+        (raw(request_id=None), "missing_field"),
+        (raw(without("model")), "missing_field"),
+        (raw(outcome=None), "missing_field"),
+        (raw(input_tokens=None), "missing_field"),
+        (raw(outcome=None, status_code=200, input_tokens=None), "missing_field"),
+        (raw(request_id=1), "bad_type"),
+        (raw(ended_at=True), "bad_type"),
+        (raw(ended_at=NOW + 0.5), "bad_type"),
+        (raw(input_tokens=True), "bad_type"),
+        (raw(input_tokens=1.0), "bad_type"),
+        (raw(input_tokens="1"), "bad_type"),
+        (raw(ttft_ms=True), "bad_type"),
+        (raw(ttft_ms="1"), "bad_type"),
+        (raw(stream=1), "bad_type"),
+        (raw(stream="true"), "bad_type"),
+        (raw(model={"name": "opus"}), "bad_type"),
+        (raw(region=["us"]), "bad_type"),
+        (raw(request_id=""), "out_of_range"),
+        (raw(request_id="é" * 129), "out_of_range"),
+        (raw(trace_id="x" * 129), "out_of_range"),
+        (raw(ended_at=-1), "out_of_range"),
+        (raw(ended_at=253_402_300_800_000), "out_of_range"),
+        (raw(ended_at=2**63), "out_of_range"),
+        (raw(ended_at=10**30), "out_of_range"),
+        (raw(outcome="fine"), "out_of_range"),
+        (raw(ttft_ms=-0.001), "out_of_range"),
+        (raw(duration_ms=86_400_000.1), "out_of_range"),
+        (raw(input_tokens=-1), "out_of_range"),
+        (raw(output_tokens=10**12 + 1), "out_of_range"),
+        (raw(model=""), "bad_label"),
+        (raw(model="m" * 97), "bad_label"),
+        (raw(region="eu\n"), "bad_label"),
+        (raw(channel='x"y'), "bad_label"),
+        (raw(service_tier="é"), "bad_label"),
+        (raw(customer_id="a,b"), "bad_label"),
+        (raw(use_case="\x00"), "bad_label"),
+        (raw(cached_input_tokens=1_001), "inconsistent"),
+        (raw(reasoning_tokens=102), "inconsistent"),
+        (raw(ttft_ms=3_000), "inconsistent"),
+        (raw(outcome="timeout", input_tokens=None), "inconsistent"),
+    ],
+)
+def test_a_broken_rule_has_a_reason(value, reason):
+    assert verdict(value) == reason
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"request_id": "é" * 128},
+        {"trace_id": "x" * 128},
+        {"model": "m" * 96},
+        {"model": "Az09._:/@ -"},
+        {"duration_ms": 86_400_000},
+        {"input_tokens": 10**12, "output_tokens": 10**12},
+        {"error": "grüße \ud83d\ude00"},
+        {"unheard_of": {"deep": [1, 2.5e300, None]}},
+    ],
+)
+def test_the_edge_of_a_range_belongs_to_it(changes):
+    assert isinstance(verdict(raw(**changes)), dict)
+
+
+def test_of_a_key_given_twice_the_last_counts_also_where_the_first_is_wrong():
+    for first in ('"region":"a"', '"region":true', '"region":1e999', '"region":null'):
+        assert verdict(f'{BARE},{first},"region":"b"}}'.encode())["series"][1] == "b"
+        assert verdict(f'{BARE},{first},"region":7}}'.encode()) == "bad_type"
+        assert verdict(f'{BARE},{first},"region":null}}'.encode())["series"][1] == "unknown"
+
+
+@pytest.mark.parametrize("bracket", ["[]", "{}"])
+def test_nesting_is_limited_and_brackets_in_text_are_no_nesting(bracket):
+    def nested(levels):
+        opening = bracket[0] if bracket == "[]" else '{"a":'
+        return f'{BARE},"u":{opening * levels}1{bracket[1] * levels}}}'.encode()
+
+    assert isinstance(verdict(nested(255)), dict)  # with the event itself: 256
+    assert isinstance(verdict(nested(255)[:-1] + b',"v":[[],[]]}'), dict)  # wide is not deep
+    assert verdict(nested(256)) == "too_deep"
+    big = Rules(max_event_bytes=10**7, future_tolerance_ms=0, horizon_ms=0)
+    assert verdict(nested(200_000), rules=big) == "too_deep"
+    assert verdict(b"[" * 512, rules=big) == "not_json"  # too short to be well-formed and deep
+    assert isinstance(verdict(f'{BARE},"u":"{"[" * 999}","v":"\\"{"{" * 999}"}}'.encode()), dict)
+
+
+def test_size_is_judged_by_the_byte():
+    value = raw(padding="x" * 600)
+    fits = Rules(max_event_bytes=len(value), future_tolerance_ms=0, horizon_ms=0)
+    assert isinstance(verdict(value, rules=fits), dict)
+    assert verdict(value + b" ", rules=fits) == "too_large"
+
+
+def test_a_detail_names_the_field_and_never_shows_what_was_in_it():
+    secret = "Zebra-4711"
+    for changes in (
+        *({name: f"{secret}\n"} for name in ("model", "region", "customer_id", "use_case")),
+        *({name: [secret]} for name in ("request_id", "customer_id", "ttft_ms", "stream")),
+        {"outcome": secret},
+        {"ended_at": secret},
+        {"request_id": secret * 20},
+        {"customer_id": secret * 20},
+        {"input_tokens": 4711 * 10**12},
+        {"ttft_ms": secret},
+        {"status_code": 4711},
+    ):
+        (refusal,) = judge([raw(**changes)]).refusals
+        (name,) = changes
+        assert refusal.detail.startswith(f"{name}: "), refusal
+        assert not re.search("zebra|4711", refusal.detail.lower()), refusal
+        assert len(refusal.detail) <= 160, refusal
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+def test_late_and_future_are_judged_by_the_watermark_and_the_records_own_timestamp():
+    #  horizon 60 s, tolerance 300 s, timestamps all 0 s
+    #  ended at    100 s   40 s   39.999 s   300 s   300.001 s   240 s   239 s
+    #  watermark     -      100     100       100      300        300     300
+    #  verdict      ok       ok     late       ok     future       ok     late
+    times = [100_000, 40_000, 39_999, 300_000, 300_001, 240_000, 239_000]
+    decoded = judge([raw(ended_at=time) for time in times], timestamps_ms=[0] * 7)
+    assert decoded.columns.position.tolist() == [0, 1, 3, 5]
+    assert decoded.refusals == [
+        Refusal(
+            2, "too_late", "ended_at: 60001 ms behind the watermark; the limit is 60000", 100_000
+        ),
+        Refusal(
+            4,
+            "from_the_future",
+            "ended_at: 300001 ms after the record's timestamp; the limit is 300000",
+            300_000,
+        ),
+        Refusal(
+            6, "too_late", "ended_at: 61000 ms behind the watermark; the limit is 60000", 300_000
+        ),
+    ]
+    assert decoded.watermark_ms == 300_000
+
+
+def test_a_refused_event_never_moves_the_watermark():
+    ahead = NOW + 300_001
+    for value in (raw(ended_at=ahead), raw(ended_at=NOW + 1, model="é"), b"", b"{"):
+        assert judge([value]).watermark_ms is None
+        assert judge([value], watermark_ms=5).watermark_ms == 5
+        assert judge([value], watermark_ms=5).refusals[0].watermark_ms == 5
+
+
+def test_a_record_without_a_timestamp_is_refused():
+    assert verdict(raw(), timestamps_ms=[-1]) == "no_timestamp"
+    assert verdict(raw(), timestamps_ms=[2**63 - 1])["ended_at_ms"] == NOW
+
+
+def test_an_empty_batch_changes_nothing():
+    decoded = judge([], watermark_ms=7)
+    assert (rows(decoded), decoded.refusals, decoded.watermark_ms) == ([], [], 7)
+
+
+def test_rules_and_timestamps_that_make_no_sense_are_named():
+    with pytest.raises(ValueError, match="horizon_ms: got -1"):
+        Rules(max_event_bytes=1, future_tolerance_ms=0, horizon_ms=-1)
+    with pytest.raises(ValueError, match="timestamps_ms: got 0 for 1 records"):
+        decode([b"{}"], np.zeros(0, np.int64), None, RULES)
+
+
+# --- what tells a duplicate ----------------------------------------------------------------------
+
+
+def test_equal_request_ids_have_equal_hashes_and_no_others():
+    ids = ["a", "b", "é", "e\u0301", "a ", "A", "a" * 128]
+    request = judge([raw(request_id=name, region=None) for name in ids + ids]).columns.request
+    assert (request.dtype, request.shape) == (np.uint64, (14, 2))
+    assert request[:7].tolist() == request[7:].tolist()
+    assert len(np.unique(request, axis=0)) == 7
+    assert len(np.unique(request[:7, 0])) == len(np.unique(request[:7, 1])) == 7
+    escaped = judge([b'{"request_id":"\\u00e9","ended_at":1,"model":"m","outcome":"timeout"}'])
+    assert escaped.columns.request.tolist() == request[2:3].tolist()
+
+
+def test_each_event_bears_the_watermark_that_it_found():
+    times = [NOW, NOW - 7, NOW - 60_001, NOW + 300_001, NOW + 5, NOW]
+    values = [b"{", *(raw(ended_at=time) for time in times)]
+    columns = judge(values).columns
+    assert columns.position.tolist() == [1, 2, 5, 6]
+    assert columns.watermark_ms.tolist() == [-1, NOW, NOW, NOW + 5]
+    assert judge(values[5:], watermark_ms=NOW).columns.watermark_ms.tolist() == [NOW, NOW + 5]
+    assert judge([b"{"]).columns.watermark_ms.tolist() == []
+    assert judge([b"{"]).columns.request.shape == (0, 2)

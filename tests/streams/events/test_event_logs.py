@@ -1,0 +1,240 @@
+"""Whole logs, in any batches and of any bytes, against a plain-Python reading of the contract."""
+
+import csv
+import json
+from collections import Counter
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.events.decoder import OUTCOMES, REASONS, Rules
+from tests.support.event_samples import EVENT, NOW, NUMBERS, RULES, judge, raw, rows
+from tests.support.traces import TRACES, needs_traces, reference
+
+# --- any log -------------------------------------------------------------------------------------
+
+LABELS = st.sampled_from(["a", "b", "c", "unknown", None])
+LATENCIES = st.none() | st.floats(0, 5_000) | st.integers(0, 5_000)
+COUNTS = st.none() | st.integers(0, 9) | st.integers(0, 10**12)
+GOOD_EVENTS = st.fixed_dictionaries(
+    {
+        "request_id": st.text("é0", min_size=1, max_size=3),
+        "ended_at": st.integers(NOW - 100_000, NOW + 400_000)
+        | st.sampled_from(["2023-11-14T22:13:20.5Z", "2023-11-14T22:13:50+00:00"]),
+        "model": st.sampled_from("mn"),
+    },
+    optional={
+        "outcome": st.none() | st.sampled_from(OUTCOMES),
+        "status_code": st.none() | st.sampled_from([200, 302, 404, 429, 503]),
+        "error": st.sampled_from([None, "", "reset"]),
+        "region": LABELS,
+        "channel": LABELS,
+        "service_tier": LABELS,
+        "customer_id": LABELS,
+        "stream": st.none() | st.booleans(),
+        "probe": st.none() | st.booleans(),
+        "ttft_ms": LATENCIES,
+        "duration_ms": LATENCIES,
+        "input_tokens": COUNTS,
+        "cached_input_tokens": COUNTS,
+        "cache_write_tokens": COUNTS,
+        "output_tokens": COUNTS,
+        "reasoning_tokens": COUNTS,
+    },
+)
+EVENTS = GOOD_EVENTS.map(lambda event: json.dumps(event, ensure_ascii=False).encode())
+PLAIN = st.builds(
+    lambda ended_at, region: raw(ended_at=ended_at, region=region),
+    st.integers(NOW - 100_000, NOW + 400_000),
+    st.sampled_from("abc"),
+)
+ODD = st.sampled_from(
+    [None, b"", b"{", b"[]", b"\xff", b"{}", raw(model="\n"), raw(ended_at=True), raw(ttft_ms=-1)]
+)
+LOGS = st.lists(
+    st.tuples(PLAIN | EVENTS | ODD, st.sampled_from([NOW, NOW + 9, NOW - 200_000, -1])), max_size=30
+)
+
+
+def rounded(value: Fraction) -> int:
+    return round(value)  # half to even
+
+
+def recount(log, rules):
+    """The contract read record by record with the standard library: rows, refusals, watermark."""
+    accepted, refused, watermark = [], [], None
+    for position, (value, stamp) in enumerate(log):
+        found = reading(value)
+        if isinstance(found, dict):
+            time = found["ended_at_ms"]
+            if stamp < 0:
+                found = "no_timestamp"
+            elif time > stamp + rules.future_tolerance_ms:
+                found = "from_the_future"
+            elif watermark is not None and time < watermark - rules.horizon_ms:
+                found = "too_late"
+        if isinstance(found, dict):
+            accepted.append({"position": position} | found)
+            watermark = max(watermark or 0, found["ended_at_ms"])
+        else:
+            refused.append((position, found, watermark))
+    return accepted, refused, watermark
+
+
+def reading(value):
+    """A row or a reason, for the records of LOGS."""
+    simple = {None: "empty", b"": "empty", b"{": "not_json", b"\xff": "not_json", b"[]": "bad_type"}
+    if value in simple:
+        return simple[value]
+    given = {key: held for key, held in json.loads(value).items() if held is not None}
+    if not {"request_id", "ended_at", "model"} <= set(given):
+        return "missing_field"
+    if given["ended_at"] is True:
+        return "bad_type"
+    if given.get("ttft_ms", 0) < 0:
+        return "out_of_range"
+    outcome = given.get("outcome")
+    if outcome is None:
+        if "status_code" not in given:
+            return "missing_field"
+        broken = "stream_error" if given.get("error") else "success"
+        status = {200: broken, 404: "client_error", 429: "rate_limited", 503: "overloaded"}
+        outcome = status.get(given["status_code"])
+        if outcome is None:
+            return "out_of_range"
+    probe = given.get("probe", False)
+    if outcome == "success" and not probe and "input_tokens" not in given:
+        return "missing_field"
+    if given["model"] == "\n":
+        return "bad_label"
+    ttft, duration = given.get("ttft_ms"), given.get("duration_ms")
+    names = [name for name in NUMBERS if name.endswith("tokens")]
+    tokens = {name: given.get(name, 0) for name in names}
+    if (
+        (ttft is not None and duration is not None and ttft > duration)
+        or tokens["cached_input_tokens"] > tokens["input_tokens"]
+        or tokens["reasoning_tokens"] > tokens["output_tokens"]
+    ):
+        return "inconsistent"
+    written = {"2023-11-14T22:13:20.5Z": NOW + 500, "2023-11-14T22:13:50+00:00": NOW + 30_000}
+    counts = outcome == "success" and not probe
+    row = dict.fromkeys(("ttft_ns", "tpot_ns", "duration_ns"), -1)
+    if counts and ttft is not None and given.get("stream", True):
+        row["ttft_ns"] = rounded(Fraction(ttft * 1e6))
+    if counts and duration is not None:
+        row["duration_ns"] = rounded(Fraction(duration * 1e6))
+    if min(row["ttft_ns"], row["duration_ns"]) >= 0 and tokens["output_tokens"] > 1:
+        span = row["duration_ns"] - row["ttft_ns"]
+        row["tpot_ns"] = rounded(Fraction(span, tokens["output_tokens"] - 1))
+    return {
+        "ended_at_ms": written.get(given["ended_at"], given["ended_at"]),
+        "outcome": outcome,
+        "probe": probe,
+        "series": (
+            given["model"],
+            *(given.get(name, "unknown") for name in ("region", "channel", "service_tier")),
+        ),
+        "cube": (given.get("customer_id", "unknown"), given["model"]),
+        **row,
+        **(dict.fromkeys(tokens, 0) if probe else tokens),
+    }
+
+
+def refused(decoded, shift=0):
+    return [(one.position + shift, one.reason, one.watermark_ms) for one in decoded.refusals]
+
+
+@given(LOGS)
+def test_a_batch_reads_as_a_recount_record_by_record(log):
+    decoded = judge([value for value, _ in log], [stamp for _, stamp in log])
+    assert (rows(decoded), refused(decoded), decoded.watermark_ms) == recount(log, RULES)
+
+
+@given(LOGS, st.lists(st.integers(0, 30), max_size=4))
+def test_where_a_log_is_cut_into_batches_changes_nothing(log, cuts):
+    values, stamps = [value for value, _ in log], [stamp for _, stamp in log]
+    whole = judge(values, stamps)
+    accepted, refusals, watermark = [], [], None
+    edges = sorted({0, *(min(cut, len(log)) for cut in cuts), len(log)})
+    for start, end in zip(edges, [*edges[1:], len(log)], strict=True):
+        part = judge(values[start:end], stamps[start:end], watermark)
+        accepted += [row | {"position": row["position"] + start} for row in rows(part)]
+        refusals += [
+            (one.position + start, one.reason, one.detail, one.watermark_ms)
+            for one in part.refusals
+        ]
+        watermark = part.watermark_ms
+    assert accepted == rows(whole)
+    assert refusals == [(o.position, o.reason, o.detail, o.watermark_ms) for o in whole.refusals]
+    assert watermark == whole.watermark_ms
+
+
+def test_a_batch_longer_than_the_decoder_works_on_at_a_time_reads_the_same():
+    pattern = [
+        raw(region="a"),
+        None,
+        raw(region="b", ended_at="2023-11-14T22:13:20.5Z"),
+        b"{",
+        b"{}",
+    ]
+    log = [(value, NOW) for value in (pattern * 300)[:1_499]]
+    decoded = judge([value for value, _ in log], [stamp for _, stamp in log])
+    assert (rows(decoded), refused(decoded), decoded.watermark_ms) == recount(log, RULES)
+
+
+# --- hostile bytes -------------------------------------------------------------------------------
+
+
+@st.composite
+def mutated(draw):
+    """A good event with some of its bytes cut out, doubled, overwritten or moved."""
+    value = bytearray(draw(EVENTS | PLAIN))
+    for _ in range(draw(st.integers(1, 4))):
+        at, size = draw(st.integers(0, len(value))), draw(st.integers(0, 8))
+        piece = draw(
+            st.binary(max_size=4)
+            | st.sampled_from([b'"', b"{", b"[" * 600, b"\\ud800", b"1e999", b"NaN", b"\x00", b"-"])
+            | st.just(bytes(value[at : at + 20]))
+        )
+        value[at : at + size] = piece
+    return bytes(value)
+
+
+@given(st.lists(st.binary(max_size=80) | st.none() | mutated() | PLAIN, max_size=12))
+def test_any_bytes_are_accepted_or_refused_exactly_once_and_harm_no_neighbour(values):
+    decoded = judge(values)
+    positions = decoded.columns.position.tolist() + [one.position for one in decoded.refusals]
+    assert Counter(positions) == Counter(range(len(values)))
+    assert {one.reason for one in decoded.refusals} <= set(REASONS)
+    no_watermark = Rules(RULES.max_event_bytes, RULES.future_tolerance_ms, horizon_ms=2**60)
+    together = rows(judge(values, rules=no_watermark))
+    alone = [row for value in values for row in rows(judge([value], rules=no_watermark))]
+    assert [row | {"position": 0} for row in together] == alone
+
+
+# --- recorded traffic ----------------------------------------------------------------------------
+
+
+@needs_traces
+def test_recorded_requests_keep_their_token_sums():
+    answers = reference("azure_llm_2023")
+    with (TRACES / "azure_llm_2023" / answers["file"]).open(newline="") as trace:
+        values = [
+            raw(
+                EVENT | {"cached_input_tokens": None, "reasoning_tokens": None},
+                ended_at=line["TIMESTAMP"].replace(" ", "T") + "Z",
+                input_tokens=int(line["ContextTokens"]),
+                output_tokens=int(line["GeneratedTokens"]),
+            )
+            for line in csv.DictReader(trace)
+        ]
+    decoded = judge(values, [NOW + 200_000_000] * len(values), rules=Rules(1_000, 0, 0))
+    assert not decoded.refusals
+    assert len(decoded.columns.position) == answers["rows"]
+    columns = decoded.columns
+    assert columns.input_tokens.sum() == answers["total_input_tokens"]
+    assert columns.output_tokens.sum() == answers["total_output_tokens"]
+    windows = Counter((columns.ended_at_ms // 300_000 * 300).tolist())
+    expected = answers["requests_per_5min_window_utc_epoch_start"]
+    assert windows == {int(start_s): count for start_s, count in expected.items()}

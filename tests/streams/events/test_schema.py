@@ -1,0 +1,156 @@
+"""The published documents say what the decoder does."""
+
+import itertools
+import json
+from datetime import datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from streams.events.decoder import Rules, decode
+from streams.events.fields import FIELDS, MAX_LATENCY_MS, MAX_TIME_MS, MAX_TOKENS, OUTCOMES, REASONS
+from streams.events.schema import REASON_HELP, documents, json_schema
+from tests.support.paths import ROOT
+
+EVENT = {
+    "request_id": "r1",
+    "ended_at": 1_700_000_000_000,
+    "model": "opus",
+    "outcome": "success",
+    "input_tokens": 10,
+}
+SCHEMA = Draft202012Validator(json_schema())
+ANY_TIME = Rules(max_event_bytes=1_000_000, future_tolerance_ms=2**60, horizon_ms=2**60)
+
+
+def decoder_accepts(event: object) -> bool:
+    values = [json.dumps(event).encode()]
+    return not decode(values, np.zeros(1, np.int64), None, ANY_TIME).refusals
+
+
+def test_the_documents_in_the_project_are_the_generated_ones():
+    for path, text in documents().items():
+        assert (ROOT / path).read_text() == text, f"{path} is out of date; run `make docs`"
+
+
+def test_the_schema_is_a_valid_schema():
+    Draft202012Validator.check_schema(json_schema())
+
+
+def test_every_reason_is_explained_once():
+    assert tuple(REASON_HELP) == REASONS
+    assert all(f"| `{reason}` |" in documents()["docs/events.md"] for reason in REASONS)
+
+
+WORDS = (
+    *("", "a", "us-east-1", "a\n", "\n", "é", "a" * 96, "a" * 97, "a" * 128, "a" * 129),
+    *("a b", "a/b:c@d._-", "a,b", "\x00", "null", "1", "unknown", *OUTCOMES),
+)
+# No 30 February: that it is none, a pattern cannot say (the $comment of the schema admits it).
+TIMES = (
+    *("2026-11-22T10:00:00Z", "2026-11-22t10:00:00z", "2026-11-22T10:00:60.5+05:30"),
+    *("2026-11-22 10:00:00Z", "2026-11-22T10:00:00", "2026-11-22T24:00:00Z", "2026-11-22"),
+    *("2026-11-22T10:00:00Z\n", "2026-11-22T10:00:00.Z", "2026-11-22T10:00:00+0530"),
+    *("2026-11-22T10:00:00.123456789Z", "2026-13-22T10:00:00Z", "٢026-11-22T10:00:00Z"),
+)
+EDGES = (
+    *(-1, 0, 1, 199, 200, 204, 299, 300, 404, 499, 503, 599, 600, 999, 1000, 2**64, 10**30),
+    *(edge + step for edge in (MAX_LATENCY_MS, MAX_TIME_MS, MAX_TOKENS) for step in (0, 1)),
+    *(0.5, -0.5, 86_399_999.5, 86_400_000.5, 1e-300),
+)
+VALUES = (None, True, False, [], {}, [1], {"a": 1}, *WORDS, *TIMES, *EDGES)
+
+
+def likely(name: str) -> st.SearchStrategy[object]:
+    """Values that a field takes, more often than those it refuses."""
+    kind = next(field.kind for field in FIELDS if field.name == name)
+    right = {
+        "boolean": st.booleans(),
+        "number": st.integers(0, 9),
+        "integer": st.sampled_from([0, 1, 200, 204, 404, 503]),
+        "string": st.sampled_from(["a", "unknown"]) | st.sampled_from(OUTCOMES),
+    }[kind.json_types[0]]
+    return right | st.none() | st.sampled_from(VALUES)
+
+
+EVENTS = st.fixed_dictionaries(
+    {},
+    optional={field.name: likely(field.name) for field in FIELDS}
+    | {"unheard_of": st.sampled_from(VALUES)},
+)
+ABSENT = st.sets(st.sampled_from(sorted(EVENT)), max_size=2)
+
+
+def parts_fit_their_wholes(event: dict[str, object]) -> bool:
+    def number(name: str, absent: float) -> float:
+        value = event.get(name)
+        return value if isinstance(value, int | float) else absent
+
+    return (
+        number("cached_input_tokens", 0) <= number("input_tokens", 0)
+        and number("reasoning_tokens", 0) <= number("output_tokens", 0)
+        and number("ttft_ms", 0) <= number("duration_ms", float("inf"))
+    )
+
+
+def agree(event: dict[str, object]) -> bool:
+    said = SCHEMA.is_valid(event) and parts_fit_their_wholes(event)
+    return decoder_accepts(event) == said
+
+
+@pytest.mark.parametrize("name", [field.name for field in FIELDS])
+def test_schema_and_decoder_agree_whatever_one_field_of_a_good_event_holds(name):
+    good = EVENT | {"input_tokens": 10**12, "output_tokens": 10**12}
+    assert agree({key: value for key, value in good.items() if key != name})
+    assert [value for value in VALUES if not agree(good | {name: value})] == []
+
+
+def test_schema_and_decoder_agree_on_what_an_outcome_follows_from_and_asks_for():
+    absent = object()
+    choices = {
+        "outcome": (absent, None, "success", "timeout"),
+        "status_code": (absent, None, 200, 302, 404, "200", 1000),
+        "error": (absent, None, "", "reset", 3),
+        "probe": (absent, None, True, False, 1),
+        "input_tokens": (absent, None, 5),
+    }
+    for held in itertools.product(*choices.values()):
+        changes = dict(zip(choices, held, strict=True))
+        event = {key: value for key, value in (EVENT | changes).items() if value is not absent}
+        assert agree(event), event
+
+
+@given(EVENTS, ABSENT)
+def test_schema_and_decoder_agree_on_any_mixture_of_fields(changes, absent):
+    event = {key: value for key, value in (EVENT | changes).items() if key not in absent}
+    assert agree(event)
+
+
+@pytest.mark.parametrize("event", [[], [EVENT], None, 1, "text", True])
+def test_schema_and_decoder_agree_that_an_event_is_an_object(event):
+    assert not decoder_accepts(event)
+    assert not SCHEMA.is_valid(event)
+
+
+def test_what_the_schema_leaves_to_the_decoder_is_what_its_comment_says():
+    for beyond in (
+        {"input_tokens": 10.0},
+        {"status_code": 200.0},
+        {"ended_at": "2026-02-30T10:00:00Z"},
+        {"ended_at": "1969-12-31T23:59:59Z"},
+        {"cached_input_tokens": 11},
+        {"reasoning_tokens": 1},
+        {"ttft_ms": 2, "duration_ms": 1},
+    ):
+        assert SCHEMA.is_valid(EVENT | beyond), beyond
+        assert not decoder_accepts(EVENT | beyond), beyond
+
+
+@given(st.datetimes(min_value=datetime(1970, 1, 2)))
+def test_every_date_of_the_calendar_that_the_schema_takes_the_decoder_takes(moment):
+    event = EVENT | {"ended_at": moment.isoformat() + "Z"}
+    assert SCHEMA.is_valid(event)
+    assert decoder_accepts(event)

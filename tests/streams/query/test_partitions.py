@@ -1,0 +1,349 @@
+"""What an operator sees of partitions, and orders: given only where they make sense, and heard."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+from click.testing import Result
+
+from streams.config.settings import Settings
+from streams.query.partitions import OperationError, Partitions, Standing, check, new_order
+from streams.store.contract import Order
+from streams.store.redis import RedisStore, connect, order_key
+from streams.worker.admission import Why
+from tests.support.command import assert_one_line, run
+from tests.support.exporter_state import StateWriter, event, settings_for
+from tests.support.servers import RedisServer, wait_until
+from tokenpulse.cli import partitions as cli_partitions
+
+BEGIN_S = 1_700_000_000  # 2023-11-14 22:13:20 UTC
+STALE_AFTER_S = 15.0
+
+
+def standing(**changes: Any) -> Standing:
+    """Partition 3, halted at offset 120 of a log that ends at 500, its worker well."""
+    fields: dict[str, Any] = {
+        "partition": 3,
+        "offset": 120,
+        "lag": 380,
+        "watermark_ms": BEGIN_S * 1_000,
+        "worker": "host:7",
+        "pulse_age_s": 0.4,
+        "halted": Why.UNREADABLE,
+        "halted_at": 120,
+        "halted_detail": "the batch at 120 has a wrong checksum",
+        "log_end": 500,
+        "lost_records": 0,
+        "duplicates": 0,
+    }
+    return Standing(**fields | changes)
+
+
+def checked(found: Standing, to: int | None) -> Standing:
+    return check([standing(partition=0, halted=None), found], 3, to, STALE_AFTER_S)
+
+
+# --- which orders make sense
+
+
+@pytest.mark.parametrize(
+    ("changes", "to", "told"),
+    [
+        ({"partition": 4}, None, "partition 3: not known; workers have claimed: 0, 4"),
+        ({"halted": None}, None, "is not halted"),
+        ({"halted": None}, 200, "is not halted"),
+        ({"halted": Why.STORE_POLICY, "halted_detail": "mend it"}, None, "by itself .*: mend it"),
+        ({"pulse_age_s": 16.0}, None, "nobody is there to obey: .* host:7 is 16 s old; start one"),
+        ({"pulse_age_s": None}, None, "nobody is there"),
+        ({}, 0, "--to: got 0, but the records before 120 are counted"),
+        ({}, 120, "--to: got 120"),
+        ({"halted": Why.DEAD_LETTERS}, 119, "--to: got 119"),
+        ({}, 501, "--to: got 501, but the log ends at 500"),
+    ],
+)
+def test_an_order_nobody_could_obey_or_that_counts_twice_is_refused_in_one_line(
+    changes: dict[str, Any], to: int | None, told: str
+) -> None:
+    with pytest.raises(OperationError, match=told) as raised:
+        checked(standing(**changes), to)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "to"),
+    [
+        ({}, None),
+        ({"halted": Why.DEAD_LETTERS}, None),
+        ({}, 121),
+        ({}, 500),
+        ({"log_end": None}, 7_000),
+        ({"halted_at": None}, 7),
+        # Another log: its offsets have nothing to do with those that are counted.
+        ({"halted": Why.LOG_RECREATED}, 0),
+        ({"halted": Why.LOG_TRUNCATED}, 120),
+        ({"halted": Why.LOG_TRUNCATED}, 501),
+    ],
+)
+def test_an_order_that_makes_sense_is_given(changes: dict[str, Any], to: int | None) -> None:
+    assert checked(standing(**changes), to) == standing(**changes)
+
+
+def test_an_order_says_who_gave_it_and_why_in_one_line_and_is_never_the_same() -> None:
+    orders = [new_order("move", 7, "poison\n  at 120 ") for _ in range(3)]
+    assert {one.reason for one in orders} == {"poison at 120"}
+    assert len({one.id for one in orders}) == 3
+    login, _, host = orders[0].by.partition("@")
+    assert login
+    assert host
+    with pytest.raises(OperationError, match="--reason: got nothing"):
+        new_order("resume", None, " \n ")
+
+
+# --- with a store
+
+Obey = Callable[[Order], dict[str, Any]]
+
+
+class StandIn:
+    """A worker as its signs of life show it: leaves them, and obeys the orders it is handed."""
+
+    def __init__(self, settings: Settings, partition: int, fields: dict[str, Any], obey: Obey):
+        self._settings, self._partition = settings, partition
+        self._fields, self._obey = fields, obey
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self.obeyed: list[Order] = []
+
+    async def _run(self) -> None:
+        client = connect(self._settings.redis.url, 5)
+        kafka = self._settings.kafka
+        store = RedisStore(client, kafka.group, kafka.topic)
+        while not self._ended.is_set():
+            order = await store.pulse(self._partition, {**self._fields, "at_ms": now_ms()})
+            if order is not None and self._fields["order"] != order.id:
+                self.obeyed.append(order)
+                self._fields |= {"order": order.id} | self._obey(order)
+            await asyncio.sleep(0.02)
+        await client.aclose()
+
+    def __enter__(self) -> "StandIn":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+def now_ms() -> int:
+    import time
+
+    return time.time_ns() // 1_000_000
+
+
+GOES_ON = {"halted": "", "halted_detail": ""}
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer, redis_client: redis.Redis) -> Settings:
+    """Two partitions: 0 is counted, 1 is halted at its offset, 2, and goes up to 9."""
+    found = settings_for(redis_server.url)
+
+    async def write() -> None:
+        writer = StateWriter(found)
+        await writer.write(0, [event(BEGIN_S), event(BEGIN_S + 1.5)], duplicates=1)
+        await writer.write(1, [event(BEGIN_S), b"{"])
+        (await writer.owned(1))[1].lose(4)
+        await writer.write(1, [b"{"])
+        await writer.pulse(0, now_ms() / 1_000)
+        await writer.close()
+
+    asyncio.run(write())
+    return found
+
+
+@contextmanager
+def halted(
+    settings: Settings, client: redis.Redis, why: Why = Why.UNREADABLE, obey: Obey | None = None
+) -> Iterator[StandIn]:
+    """A worker that has halted partition 1 at offset 5 and obeys as told; at first so seen."""
+    fields = {
+        "worker": "host:7",
+        "highwater": 9,
+        "halted": why,
+        "halted_at": 5,
+        "halted_detail": "wrong checksum",
+        "order": "",
+    }
+    with StandIn(settings, 1, fields, obey or (lambda order: GOES_ON)) as worker:
+        kafka = settings.kafka
+        key = f"tp:{{{kafka.group}:{kafka.topic}:1}}:pulse"
+        wait_until(lambda: client.hget(key, "halted") == why.encode(), "the halt is seen")
+        yield worker
+
+
+def no_order(settings: Settings, client: redis.Redis) -> bool:
+    return not client.exists(order_key(settings.kafka.group, settings.kafka.topic, 1))
+
+
+def cells(done: Result) -> list[list[str]]:
+    return [[cell for cell in line.split("  ") if cell] for line in done.stdout.splitlines()]
+
+
+def test_the_list_says_how_every_partition_stands(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    with halted(settings, redis_client):
+        table = run("partitions", "list", settings=settings)
+        told = json.loads(run("partitions", "list", "--json", settings=settings).stdout)
+    head, first, second, *details = cells(table)
+    assert [one.strip() for one in head] == [
+        *("PARTITION", "OFFSET", "LAG", "WATERMARK", "WORKER"),
+        *("PULSE", "LOST", "DUPLICATES", "HALTED"),
+    ]
+    shown = [one.strip() for one in first]
+    del shown[5]
+    assert shown == ["0", "2", "7", "2023-11-14T22:13:21.500Z", "host:0", "0", "1", "-"]
+    shown = [one.strip() for one in second]
+    assert shown[5].endswith(" s ago")
+    del shown[5]
+    assert shown == ["1", "5", "4", "2023-11-14T22:13:20.000Z", "host:7", "2", "0", "unreadable@5"]
+    assert details == [["partition 1: wrong checksum"]]
+    assert [one["partition"] for one in told] == [0, 1]
+    assert told[1].pop("pulse_age_s") < 15
+    assert told[1] == {
+        "partition": 1,
+        "offset": 5,
+        "lag": 4,
+        "watermark_ms": BEGIN_S * 1_000,
+        "worker": "host:7",
+        "halted": "unreadable",
+        "halted_at": 5,
+        "halted_detail": "wrong checksum",
+        "log_end": 9,
+        "lost_records": 2,
+        "duplicates": 0,
+    }
+    assert (told[0]["halted"], told[0]["halted_at"]) == (None, None)
+
+
+def test_a_partition_without_any_state_is_listed(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    settings = settings_for(redis_server.url)
+
+    async def claim() -> None:
+        writer = StateWriter(settings)
+        await writer.owned(6)
+        await writer.close()
+
+    asyncio.run(claim())
+    _, only = cells(run("partitions", "list", settings=settings))
+    assert [one.strip() for one in only] == ["6", "-", "-", "-", "-", "-", "0", "0", "-"]
+
+
+def test_resume_reaches_the_worker_with_who_and_why_and_says_so(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    with halted(settings, redis_client, Why.DEAD_LETTERS) as worker:
+        done = run("partitions", "resume", 1, "--reason", "mended upstream", settings=settings)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "partition 1: worker host:7 goes on where it stopped\n"
+    [order] = worker.obeyed
+    assert (order.kind, order.to, order.reason) == ("resume", None, "mended upstream")
+    assert "@" in order.by
+
+
+def test_move_asks_first_and_a_no_leaves_everything_as_it_is(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    arguments = ("partitions", "move", 1, "--to", 7, "--reason", "bad batch")
+    with halted(settings, redis_client) as worker:
+        done = run(*arguments, settings=settings, send_in=b"n\n")
+        assert done.exit_code == 1
+        assert "halted at offset 5 (unreadable); go on at 7" in done.stdout
+        assert no_order(settings, redis_client)
+        done = run(*arguments, settings=settings, send_in=b"y\n")
+        assert done.exit_code == 0, done.output
+        assert done.stdout.endswith("partition 1: worker host:7 goes on at offset 7\n")
+    [order] = worker.obeyed
+    assert (order.kind, order.to, order.reason) == ("move", 7, "bad batch")
+
+
+def test_a_partition_that_halts_again_at_once_is_no_success(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    def obey(order: Order) -> dict[str, Any]:
+        return {"halted": "log_truncated", "halted_at": 7, "halted_detail": "ends at 6"}
+
+    with halted(settings, redis_client, obey=obey):
+        done = run(
+            *("partitions", "move", 1, "--to", 7, "--reason", "x", "--yes"), settings=settings
+        )
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert "host:7 took the order" in done.stderr
+    assert done.stderr.endswith("halted: log_truncated@7: ends at 6\n")
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        (("resume", 0), "partition 0: is not halted"),
+        (("resume", 2), "partition 2: not known; workers have claimed: 0, 1"),
+        (("move", 1, "--to", 5), "--to: got 5"),
+        (("move", 1, "--to", 10, "--yes"), "--to: got 10, but the log ends at 9"),
+        (("resume", 1, "--reason", " "), "--reason: got nothing"),
+    ],
+)
+def test_a_refused_order_is_one_line_and_never_left(
+    settings: Settings, redis_client: redis.Redis, order: tuple[Any, ...], told: str
+) -> None:
+    why = () if "--reason" in order else ("--reason", "x")
+    with halted(settings, redis_client):
+        assert_one_line(run("partitions", *order, *why, settings=settings), told)
+        assert no_order(settings, redis_client)
+
+
+def test_an_order_that_nobody_obeys_in_time_is_told(
+    settings: Settings, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_partitions, "OBEYED_WITHIN_S", 0.5)
+    # Says it lives, but never that it obeyed.
+    with halted(settings, redis_client, obey=lambda order: {"order": ""}):
+        done = run("partitions", "resume", 1, "--reason", "x", settings=settings)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("tokenpulse: partition 1: no worker obeyed within ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_without_redis_every_command_is_one_line(unused_port: int) -> None:
+    settings = settings_for(f"redis://:hunter2@127.0.0.1:{unused_port}/0")
+    for command in (("list",), ("resume", 1, "--reason", "x")):
+        done = run("partitions", *command, settings=settings)
+        assert_one_line(done, "cannot read the state")
+        assert "hunter2" not in done.output
+
+
+def test_a_worker_that_was_not_seen_for_long_gets_no_order(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    with halted(settings, redis_client):
+        pass  # and has gone
+
+    async def give() -> None:
+        client = connect(settings.redis.url, 5)
+        known = Partitions(client, settings.kafka.group, settings.kafka.topic, -1.0)
+        try:
+            await known.give(1, new_order("resume", None, "x"), 5)
+        finally:
+            await client.aclose()
+
+    with pytest.raises(OperationError, match="nobody is there to obey"):
+        asyncio.run(give())
+    assert no_order(settings, redis_client)

@@ -1,0 +1,453 @@
+"""Scenarios ordered while the traffic runs: what they change, who obeys, what people are told."""
+
+import asyncio
+import fcntl
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from streams.config.settings import Redis, Settings
+from streams.simulator.generator import Record, Traffic
+from streams.simulator.profile import Profile
+from streams.simulator.scenario_requests import Follower, ScenarioOrder, new_order
+from streams.simulator.scenario_store import GRACE_MS, OrderStore, Simulator
+from streams.simulator.scenarios import KINDS, TimelineError
+from streams.store.redis import connected
+from tests.support.command import assert_one_line, run
+from tests.support.servers import Broker, RedisServer, wait_until
+from tests.support.worker_process import ROOT
+from tokenpulse.cli import scenario as cli_scenario
+from tokenpulse.local.discovery import RunningStack, leave_note, running_stacks
+from tokenpulse.local.embedded import TEMP_MARK, TEMP_PREFIX, environment
+
+NOON = 1_773_230_400_000  # 2026-03-11T12:00:00Z
+SPAN_MS, REACH_MS = 120_000, 30_000
+PROFILE = Profile.default(events_per_s=30)
+
+
+def order(kind: str, start_ms: int = NOON, duration: str = "1m", **entry: Any) -> ScenarioOrder:
+    entry = {"kind": kind, "start": "0s", "duration": duration, **entry}
+    return new_order(entry, start_ms, "somebody@here")
+
+
+# --- what a running simulator makes of orders
+
+
+class Running:
+    """A simulator without a clock: it sends up to a time, under the orders of that moment."""
+
+    def __init__(self) -> None:
+        self.traffic = Traffic(PROFILE, 11)
+        self.follower = Follower(PROFILE.names())
+        self.present_ms = NOON
+        self.sent: list[Record] = []
+
+    def send_to(self, until_ms: int, *orders: ScenarioOrder) -> None:
+        timeline = self.follower.follow(self.traffic.timeline, orders, self.present_ms)
+        if timeline is not self.traffic.timeline:
+            self.traffic = self.traffic.with_timeline(timeline)
+        self.sent += self.traffic.records(self.present_ms, until_ms)
+        self.present_ms = until_ms
+
+
+@cache
+def calm() -> dict[bytes, Record]:
+    sent = Traffic(PROFILE, 11).records(NOON, NOON + SPAN_MS + REACH_MS)
+    return {record.key: record for record in sent}
+
+
+def changed(running: Running) -> set[int]:
+    """When the requests ended whose records are not those of a calm day."""
+    return {r.ended_at_ms for r in running.sent if r.value != calm()[r.key].value}
+
+
+def test_an_order_acts_from_the_moment_it_is_seen_until_its_end() -> None:
+    running = Running()
+    late_seen = order("outage", NOON + 20_000, "30s")
+    running.send_to(NOON + 27_300)
+    running.send_to(NOON + SPAN_MS, late_seen)
+    assert [r.key for r in running.sent] == [r.key for r in calm().values()][: len(running.sent)]
+    times = changed(running)
+    assert len(times) > 400
+    assert min(times) >= NOON + 27_300
+    assert NOON + 49_000 < max(times) < NOON + 50_000
+
+
+def test_an_order_for_later_is_taken_now_and_acts_then() -> None:
+    running, planned = Running(), order("outage", NOON + 60_000, "30s")
+    running.send_to(NOON + 10_000, planned)
+    assert running.follower.obeyed == [planned.id]
+    running.send_to(NOON + SPAN_MS, planned)
+    assert min(changed(running)) >= NOON + 60_000
+    assert running.follower.told == [f"scenario {planned.id} was ordered by somebody@here"]
+
+
+def test_an_order_that_left_the_list_is_over_and_never_taken_again() -> None:
+    running, outage = Running(), order("outage", NOON + 10_000, "100s")
+    running.send_to(NOON + 40_000, outage)
+    running.send_to(NOON + 60_000)
+    running.send_to(NOON + SPAN_MS, outage)
+    times = changed(running)
+    assert len(times) > 700
+    assert min(times) >= NOON + 10_000
+    assert max(times) < NOON + 40_000
+    assert running.follower.told[1:] == [f"scenario {outage.id} was stopped"]
+
+
+def test_an_order_that_is_over_already_is_not_taken() -> None:
+    running = Running()
+    running.send_to(NOON + 60_000)
+    running.send_to(NOON + SPAN_MS, order("outage", NOON, "30s"))
+    assert changed(running) == set()
+    assert running.follower.told == []
+
+
+def test_an_order_for_names_that_the_traffic_lacks_is_told_once_and_ignored() -> None:
+    running, wrong = Running(), order("outage", where={"region": "mars-1"})
+    for seconds in (10, 20):
+        running.send_to(NOON + seconds * 1_000, wrong)
+    [line] = running.follower.told
+    assert line.startswith(f"scenario {wrong.id}: scenarios[0].where.region: got 'mars-1', which")
+    assert running.follower.obeyed == []
+
+
+KEEPING = ("outage", "latency", "cache_failure", "stream_errors", "overload", "late", "malformed")
+SHORT = {"late": {"min_delay": "1s", "max_delay": "20s"}}
+SECONDS = st.integers(0, 110)
+# (kind, on the list from, to; start, duration), in seconds.
+ORDERED = st.tuples(st.sampled_from(KEEPING), SECONDS, SECONDS, SECONDS, st.integers(1, 60))
+
+
+@settings(max_examples=25, deadline=None)
+@example([("late", 5, 110, 5, 60)], [])  # taken when a part of it was sent
+@example([("outage", 0, 30, 100, 10), ("late", 0, 110, 0, 60)], [])  # stopped before it began
+@given(st.lists(ORDERED, max_size=4), st.lists(st.integers(1, 119), max_size=4))
+def test_no_request_is_lost_or_sent_twice_however_orders_come_and_go(
+    ordered: list[tuple[str, int, int, int, int]], looks: list[int]
+) -> None:
+    on = [
+        (order(kind, NOON + start * 1_000, f"{length}s", **SHORT.get(kind, {})), given, leaves)
+        for kind, given, leaves, start, length in ordered
+    ]
+    running = Running()
+    for look in sorted({*looks, 30, 60, 90, (SPAN_MS + REACH_MS) // 1_000}):
+        present_s = (running.present_ms - NOON) / 1_000
+        wanted = [one for one, given, leaves in on if given <= present_s < leaves]
+        running.send_to(NOON + look * 1_000, *wanted)
+    keys = [r.key for r in running.sent if r.ended_at_ms < NOON + SPAN_MS]
+    assert len(keys) == len(set(keys))
+    assert set(keys) == {r.key for r in calm().values() if r.ended_at_ms < NOON + SPAN_MS}
+
+
+def test_an_order_is_stored_as_text_and_read_back() -> None:
+    given = order("late", NOON, "90s", where={"region": "eu-west-1"}, share=0.5, max_delay="5m")
+    assert ScenarioOrder.read(given.id, given.text()) == given
+    assert (given.scenario.start_ms, given.scenario.end_ms) == (NOON, NOON + 90_000)
+    for text in ("", "[]", '{"entry": {"kind": "no such kind"}, "by": "me"}'):
+        with pytest.raises(TimelineError, match=r"^outage-1"):
+            ScenarioOrder.read("outage-1", text)
+
+
+# --- the list in Redis
+
+
+@pytest.fixture
+def shared(redis_server: RedisServer, redis_client: redis.Redis) -> Settings:
+    return Settings(redis=Redis(url=redis_server.url))
+
+
+def in_store(shared: Settings, call: Any) -> Any:
+    async def ask() -> Any:
+        client = connected(shared.redis)
+        try:
+            return await call(OrderStore(client, shared))
+        finally:
+            await client.aclose()
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.stack
+def test_what_is_over_leaves_the_list_with_the_next_order_and_the_list_goes_by_itself(
+    shared: Settings, redis_client: redis.Redis
+) -> None:
+    async def thrice(store: OrderStore) -> Any:
+        now_ms = (await store.read()).now_ms
+        given = [
+            order("latency", now_ms - 20_000, "10s"),
+            order("outage", now_ms - GRACE_MS - 20_000, "10s"),
+            order("late", now_ms - 30_000, "10s"),
+        ]
+        for one in given:
+            await store.give(one, await store.read())
+        return [one.id for one in (await store.read()).orders], given
+
+    ids, (latency, _, late) = in_store(shared, thrice)
+    assert sorted(ids) == sorted([latency.id, late.id])
+    [key] = redis_client.keys("*:scenarios")
+    assert key == b"tp:{tokenpulse:inference.requests}:scenarios"
+    assert 40_000 < redis_client.pttl(key) <= GRACE_MS
+
+
+@pytest.mark.stack
+def test_an_order_that_nobody_can_read_hides_no_other(
+    shared: Settings, redis_client: redis.Redis
+) -> None:
+    for name in ("scenarios", "simulators"):
+        redis_client.hset(f"tp:{{tokenpulse:inference.requests}}:{name}", "odd", "{}")
+
+    async def give(store: OrderStore) -> Any:
+        await store.give(order("outage", (await store.read()).now_ms), await store.read())
+        return await store.read()
+
+    reading = in_store(shared, give)
+    assert len(reading.orders) == 1
+    assert reading.simulators == ()
+    assert reading.unreadable == ("odd: not an order of this version; stop it",)
+
+
+# --- the commands
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_command_with_its_parameters(kind: str) -> None:
+    done = run("scenario", kind, "--help")
+    assert done.exit_code == 0
+    common = {"kind", "start", "duration", "where"}
+    names = [name.replace("_", "-") for name in KINDS[kind].model_fields if name not in common]
+    for option in (*names, "for", "in", "region", "model", "channel", "tier", "customer"):
+        assert f"--{option} " in done.stdout
+    assert run("scenario", kind.replace("_", "-"), "--help").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ("outage --region eu-wst --for 5m", "--region: got 'eu-wst', which this traffic does not"),
+        ("outage --tier gold --for 5m", "--tier: got 'gold', which this traffic does not have; "),
+        ("outage --for soon", "--for: got soon; write a number with a unit, e.g. 90s, 5m, 2h, 1d"),
+        ("outage --for 0s", "--for: got 0s; "),
+        ("outage --for 5m --in never", "--in: got never; write a number with a unit"),
+        ("outage --for 5m --error-share 2", "--error-share: got 2.0; "),
+        ("latency --for 5m --ttft-factor 0", "--ttft-factor: got 0.0; "),
+        ("flood --for 5m", "flood: a flood comes from one customer; add --customer acct-0001"),
+        ("late --for 5m --min-delay 20m", "late: min_delay is above max_delay; swap them"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_is_asked_of_redis(
+    arguments: str, found: str, unused_port: int
+) -> None:
+    nobody = Settings(redis=Redis(url=f"redis://127.0.0.1:{unused_port}/0"))
+    assert_one_line(run("scenario", *arguments.split(), settings=nobody), f"tokenpulse: {found}")
+
+
+def test_no_redis_is_one_line_without_the_password(unused_port: int) -> None:
+    url = f"redis://:hunter2@127.0.0.1:{unused_port}/0"
+    done = run("scenario", "list", "--url", url)
+    assert_one_line(done, f"Redis at 127.0.0.1:{unused_port} does not answer")
+    assert "hunter2" not in done.output
+
+
+@pytest.mark.stack
+def test_an_order_that_no_simulator_takes_is_withdrawn(
+    shared: Settings, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_scenario, "OBEYED_WITHIN_S", 0.3)
+    done = run("scenario", "outage", "--for", "5m", settings=shared)
+    assert done.exit_code == 1
+    assert "no simulator took it within 0 s; it is withdrawn" in done.stderr
+    assert redis_client.hlen("tp:{tokenpulse:inference.requests}:scenarios") == 0
+    listed = run("scenario", "list", settings=shared)
+    assert (listed.stdout, listed.stderr) == ("nothing is on\n", "no simulator runs\n")
+
+
+@pytest.mark.stack
+def test_what_to_stop_is_said_when_it_is_not_clear(shared: Settings) -> None:
+    async def two(store: OrderStore) -> Any:
+        now = await store.read()
+        orders = [order(kind, now.now_ms) for kind in ("late", "outage")]
+        for one in orders:
+            await store.give(one, now)
+        return [one.id for one in orders]
+
+    assert_one_line(run("scenario", "stop", settings=shared), "these are: none")
+    late, outage = in_store(shared, two)
+    for arguments in ([], ["outage-000000"]):
+        done = run("scenario", "stop", *arguments, settings=shared)
+        assert_one_line(done, f"these are: {late}, {outage}")
+    assert run("scenario", "stop", late, "--all", settings=shared).exit_code == 2
+    assert run("scenario", "stop", late, settings=shared).stdout == f"{late}: stopped\n"
+    assert run("scenario", "stop", settings=shared).stdout == f"{outage}: stopped\n"
+
+
+# --- which stack is meant
+
+
+@contextmanager
+def stack_directory(temporary: Path, board: int, started_at_ms: int, alive: bool) -> Iterator[Path]:
+    """What a `tokenpulse up` leaves while it lives, or what is left of a killed one."""
+    directory = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=temporary))
+    (directory / TEMP_MARK).touch()
+    lock = os.open(directory, os.O_RDONLY)
+    if alive:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    url = f"http://127.0.0.1:{board}/"
+    redis_url = f"redis://127.0.0.1:{board + 1}/0"
+    leave_note(directory, RunningStack(os.getpid(), started_at_ms, url, redis_url, "g", "t"))
+    try:
+        yield directory
+    finally:
+        os.close(lock)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_the_newest_stack_that_lives_is_meant_and_the_others_are_named(
+    temporary: Path, unused_port: int
+) -> None:
+    done = run("scenario", "list")
+    assert_one_line(done, "no `tokenpulse up` of this user runs on this machine", "--url")
+    with (
+        stack_directory(temporary, 1_000, 5, alive=True),
+        stack_directory(temporary, unused_port - 1, 7, alive=True) as newest,
+        stack_directory(temporary, 3_000, 9, alive=False),
+    ):
+        assert [stack.started_at_ms for stack in running_stacks()] == [7, 5]
+        assert (newest / "up.json").stat().st_mode & 0o777 == 0o600
+        done = run("scenario", "list")
+        told, failure = done.stderr.splitlines()
+        assert told == (
+            f"2 stacks run; this goes to the newest, whose board is "
+            f"http://127.0.0.1:{unused_port - 1}/; for another give --url "
+            "redis://127.0.0.1:1001/0 (board http://127.0.0.1:1000/)"
+        )
+        assert failure.startswith(f"tokenpulse: Redis at 127.0.0.1:{unused_port} does not answer")
+        chosen = run("scenario", "list", "--url", "redis://127.0.0.1:1001/0")
+        assert_one_line(chosen, "Redis at 127.0.0.1:1001 does not answer")
+
+
+def test_a_note_of_another_version_is_no_stack(temporary: Path) -> None:
+    with stack_directory(temporary, 1_000, 5, alive=True) as directory:
+        (directory / "up.json").write_text('{"pid": 1}')
+        assert running_stacks() == []
+
+
+# --- a simulator by itself, with and without Redis
+
+
+@contextmanager
+def simulator(settings: Settings, *options: str) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tokenpulse.cli.main", "simulate", *options],
+        env=environment(settings),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.stack
+def test_a_simulator_that_shares_the_redis_obeys(broker: Broker, shared: Settings) -> None:
+    shared = shared.model_copy(update={"kafka": broker.new_kafka()})
+
+    def spoken() -> tuple[Simulator, ...]:
+        found: tuple[Simulator, ...] = in_store(shared, OrderStore.read).simulators
+        return found
+
+    with simulator(shared, "--seed", "4", "--rate", "40") as process:
+        wait_until(lambda: bool(spoken()), "the simulator speaks")
+        done = run("scenario", "outage", "--region", "eu-west-1", "--for", "5m", settings=shared)
+        assert done.exit_code == 0, done.output
+        first, *rest = done.stdout.splitlines()
+        id_ = first.partition(":")[0]
+        assert first.startswith(f"{id_}: outage of region eu-west-1, error_share 1, until 20")
+        assert rest == [f"  end it    tokenpulse scenario stop {id_}"]
+        assert id_ in run("scenario", "list", settings=shared).stdout
+        taken_ms = spoken()[0].sent_to_ms
+        wait_until(lambda: spoken()[0].sent_to_ms > taken_ms + 4_000, "some seconds of it")
+        assert run("scenario", "stop", settings=shared).stdout == f"{id_}: stopped\n"
+        stopped_ms = spoken()[0].sent_to_ms
+        wait_until(lambda: spoken()[0].sent_to_ms > stopped_ms + 3_000, "some seconds after it")
+        process.terminate()
+        out, told = process.communicate(timeout=30)
+    assert told.splitlines() == [
+        told.splitlines()[0],
+        f"tokenpulse: scenario {id_} was stopped",
+    ]
+    [log] = broker.read(shared.kafka.topic, int(out.split()[0])).values()
+    events = [msgspec.json.decode(one.value) for one in log]
+    inside = [
+        event["outcome"] == "server_error"
+        for event in events
+        if event["region"] == "eu-west-1" and taken_ms <= event["ended_at"] < taken_ms + 4_000
+    ]
+    assert all(inside)
+    assert len(inside) > 10
+    others = [
+        event
+        for event in events
+        if event["outcome"] == "server_error"
+        and (event["region"] != "eu-west-1" or event["ended_at"] >= stopped_ms)
+    ]
+    assert len(others) < 5  # as on any calm day
+
+
+@pytest.mark.stack
+def test_without_redis_the_traffic_goes_on_and_says_so_once(
+    broker: Broker, unused_port: int
+) -> None:
+    nobody = Settings(
+        kafka=broker.new_kafka(), redis=Redis(url=f"redis://127.0.0.1:{unused_port}/0")
+    )
+    with simulator(nobody, "--for", "4s", "--rate", "40") as process:
+        out, told = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert int(out.split()[0]) > 60
+    [line] = told.splitlines()
+    assert line.startswith(f"tokenpulse: Redis at 127.0.0.1:{unused_port} does not answer: ")
+    assert line.endswith("; traffic goes on, but no scenario can be ordered until it does")
+
+
+@pytest.mark.stack
+def test_the_past_is_sent_once_and_goes_over_into_the_present(
+    broker: Broker, shared: Settings
+) -> None:
+    shared = shared.model_copy(update={"kafka": broker.new_kafka()})
+    sent = 0
+    for _ in range(2):  # as when the first one died and is started again
+        done = run("simulate", "--past", "10m", "--rate", 5, "--for", "2s", settings=shared)
+        assert done.exit_code == 0, done.output
+        sent += int(done.stdout.split()[0])
+    [log] = broker.read(shared.kafka.topic, sent).values()
+    events = [json.loads(one.value) for one in log]
+    ids = [event["request_id"] for event in events]
+    assert len(ids) == len(set(ids))
+    ended = sorted(event["ended_at"] for event in events)
+    assert ended[-1] - ended[0] > 590_000
+    assert ended[-1] <= log[-1].timestamp
+    gaps_ms = [later - before for before, later in itertools.pairwise(ended)]
+    assert max(gaps_ms) < 6_000  # probes alone come every 1.25 s

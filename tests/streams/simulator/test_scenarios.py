@@ -1,0 +1,464 @@
+"""Scenarios: each moves its own measure, in its time and filter, and nothing else."""
+
+from collections import Counter
+from functools import cache
+
+import msgspec
+import numpy as np
+import pytest
+
+from streams.events.decoder import Rules, decode
+from streams.simulator.generator import (
+    MALFORMATIONS,
+    Timeline,
+    TimelineError,
+    Traffic,
+    load_timeline,
+    shipped_timelines,
+)
+from streams.simulator.profile import Profile
+from streams.simulator.scenarios import KINDS
+from tests.support.paths import ROOT
+
+NOON = 1_773_230_400_000  # 2026-03-11T12:00:00Z
+SPAN_MS = 600_000
+#  0 min      3:10 ........ 6:10          10 min
+#  calm       the scenario   calm again             (it begins and ends in the midst of a slot)
+START, END = NOON + 190_000, NOON + 370_000
+RULES = Rules(max_event_bytes=262_144, future_tolerance_ms=0, horizon_ms=86_400_000)
+DOCS = ROOT / "docs" / "simulator.md"
+RATE = 30
+PROFILE = Profile.default(events_per_s=RATE)
+
+
+def records_under(timeline):
+    return list(Traffic(PROFILE, 11, timeline).records(NOON, NOON + SPAN_MS))
+
+
+@cache
+def calm_records():
+    return records_under(Timeline())
+
+
+@cache
+def calm_events():
+    return {record.key: msgspec.json.decode(record.value) for record in calm_records()}
+
+
+def under(kind, where=None, **parameters):
+    """Records of ten minutes with one scenario in the fourth to sixth."""
+    return records_under(Timeline().with_scenario(kind, START, 180, where, **parameters))
+
+
+def events_by_key(records):
+    return {record.key: msgspec.json.decode(record.value) for record in records}
+
+
+def matches(event, where):
+    named = all(event.get(field) == name for field, name in where.items())
+    return named and START <= event["ended_at"] < END
+
+
+def differing(calm, event):
+    return {field for field in calm.keys() | event.keys() if calm.get(field) != event.get(field)}
+
+
+TOKENS = {
+    "input_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+}
+REFUSAL = TOKENS | {"outcome", "ttft_ms", "duration_ms"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "parameters", "measures"),
+    [
+        ("outage", {"region": "eu-west-1"}, {}, REFUSAL),
+        ("latency", {"model": "aurora-4-small"}, {}, {"ttft_ms", "duration_ms"}),
+        ("latency", {"model": "aurora-4-code"}, {"tpot_factor": 2.0}, {"ttft_ms", "duration_ms"}),
+        ("cache_failure", {}, {}, {"cached_input_tokens", "cache_write_tokens"}),
+        (
+            "stream_errors",
+            {"channel": "bedrock"},
+            {},
+            {"outcome", "output_tokens", "reasoning_tokens", "duration_ms"},
+        ),
+        ("overload", {"service_tier": "standard", "region": "us-east-1"}, {}, REFUSAL),
+        ("outage", {"customer_id": "acct-0001"}, {"error_share": 0.5}, REFUSAL),
+    ],
+)
+def test_a_scenario_moves_its_measures_within_filter_and_time_and_nothing_outside(
+    kind, where, parameters, measures
+):
+    records = under(kind, where, **parameters)
+    assert [record.key for record in records] == [record.key for record in calm_records()]
+    moved = set()
+    for calm, record in zip(calm_records(), records, strict=True):
+        assert (calm.ended_at_ms, calm.send_at_ms) == (record.ended_at_ms, record.send_at_ms)
+        if calm.value != record.value:
+            event = msgspec.json.decode(record.value)
+            assert matches(event, where)
+            moved |= differing(calm_events()[record.key], event)
+    assert moved == measures
+
+
+def test_in_a_full_outage_nothing_in_the_region_succeeds_not_even_a_probe():
+    where = {"region": "us-west-2"}
+    inside = [e for e in events_by_key(under("outage", where)).values() if matches(e, where)]
+    assert {event["outcome"] for event in inside} == {"server_error"}
+    assert any(event.get("probe") for event in inside)
+
+
+def test_a_partial_outage_fails_the_share_asked_for():
+    events = events_by_key(under("outage", {}, error_share=0.25)).values()
+    inside = [event for event in events if matches(event, {})]
+    failed = sum(event["outcome"] == "server_error" for event in inside)
+    assert abs(failed / len(inside) - 0.25) < 0.02
+
+
+def test_a_latency_regression_stretches_both_latencies_by_its_factors():
+    events = events_by_key(under("latency", {}, ttft_factor=2.5, tpot_factor=3.0))
+    looked_at = 0
+    for key, event in events.items():
+        calm = calm_events()[key]
+        if matches(event, {}) and "ttft_ms" in event:
+            looked_at += 1
+            assert event["ttft_ms"] == pytest.approx(2.5 * calm["ttft_ms"], abs=0.002)
+            writing_ms = calm["duration_ms"] - calm["ttft_ms"]
+            now_ms = event["duration_ms"] - event["ttft_ms"]
+            assert now_ms == pytest.approx(3.0 * writing_ms, abs=0.01)
+    assert looked_at > 3_000
+
+
+def test_latencies_stretched_beyond_a_day_stay_within_the_contract():
+    timeline = Timeline()
+    for _ in range(3):
+        timeline = timeline.with_scenario(
+            "latency", START, 180, ttft_factor=100.0, tpot_factor=100.0
+        )
+    assert refusals(records_under(timeline)) == []
+
+
+def test_a_cache_failure_keeps_the_share_asked_for_and_writes_the_rest_again():
+    events = events_by_key(under("cache_failure", {}, kept_share=0.25))
+    for key, event in events.items():
+        calm = calm_events()[key]
+        if matches(event, {}) and "cached_input_tokens" in event:
+            assert event["cached_input_tokens"] == calm["cached_input_tokens"] // 4
+            for token_use in (calm, event):
+                token_use.setdefault("cache_write_tokens", 0)
+            before = calm["cached_input_tokens"] + calm["cache_write_tokens"]
+            assert event["cached_input_tokens"] + event["cache_write_tokens"] == before
+
+
+def test_stream_errors_hit_the_share_asked_for_of_streamed_successes_only():
+    events = events_by_key(under("stream_errors", {}, share=0.4))
+    could_break = [
+        key
+        for key, calm in calm_events().items()
+        if matches(calm, {}) and calm["stream"] and calm["outcome"] == "success"
+    ]
+    broken = [key for key in could_break if events[key]["outcome"] == "stream_error"]
+    assert abs(len(broken) / len(could_break) - 0.4) < 0.02
+    for key in broken:
+        calm, event = calm_events()[key], events[key]
+        assert 1 <= event["output_tokens"] <= calm["output_tokens"]
+        assert event["ttft_ms"] == calm["ttft_ms"] <= event["duration_ms"] <= calm["duration_ms"]
+
+
+def test_an_overload_turns_a_share_away_and_slows_the_rest():
+    events = events_by_key(under("overload", {}, share=0.3, ttft_factor=4.0))
+    inside = {key: event for key, event in events.items() if matches(event, {})}
+    turned_away = sum(event["outcome"] == "overloaded" for event in inside.values())
+    assert abs(turned_away / len(inside) - 0.3) < 0.02
+    for key, event in inside.items():
+        if "ttft_ms" in event:
+            expected = pytest.approx(4 * calm_events()[key]["ttft_ms"], abs=0.003)
+            assert event["ttft_ms"] == expected
+
+
+def test_a_flood_adds_requests_of_one_customer_and_changes_none():
+    where = {"customer_id": "acct-0042", "model": "aurora-4-small"}
+    records = under("flood", where, extra_ratio=0.5, rate_limited_share=0.4)
+    calm_keys = calm_events().keys()
+    assert [record for record in records if record.key in calm_keys] == calm_records()
+    extra = [msgspec.json.decode(record.value) for record in records if record.key not in calm_keys]
+    assert all(matches(event, where) for event in extra)
+    expected = 0.5 * RATE * 180
+    assert abs(len(extra) - expected) < 5 * expected**0.5
+    limited = sum(event["outcome"] == "rate_limited" for event in extra)
+    assert abs(limited / len(extra) - 0.4) < 0.04
+
+
+def test_duplicates_are_the_same_bytes_sent_once_more_after_the_delay():
+    where = {"region": "eu-west-1"}
+    records = under("duplicates", where, share=0.5, after="20s")
+    first = dict.fromkeys(record.key for record in records)
+    copies = []
+    for record in records:
+        if first[record.key] is None:
+            first[record.key] = record
+        else:
+            copies.append(record)
+    assert list(first.values()) == calm_records()
+    for copy in copies:
+        original = first[copy.key]
+        assert (copy.value, copy.ended_at_ms) == (original.value, original.ended_at_ms)
+        assert copy.send_at_ms == original.send_at_ms + 20_000
+        assert matches(msgspec.json.decode(copy.value), where)
+    could = sum(matches(event, where) for event in calm_events().values())
+    assert abs(len(copies) / could - 0.5) < 0.05
+
+
+def test_late_records_are_the_same_records_sent_later():
+    records = under("late", {"channel": "vertex"}, share=0.6, min_delay="1m", max_delay="3m")
+    assert Counter((r.key, r.value) for r in records) == Counter(
+        (r.key, r.value) for r in calm_records()
+    )
+    late = [record for record in records if record.send_at_ms - record.ended_at_ms > 1_000]
+    for record in late:
+        assert 60_000 <= record.send_at_ms - record.ended_at_ms <= 180_000
+        assert matches(msgspec.json.decode(record.value), {"channel": "vertex"})
+    could = sum(matches(event, {"channel": "vertex"}) for event in calm_events().values())
+    assert abs(len(late) / could - 0.6) < 0.05
+
+
+def refusals(records):
+    sent = np.array([record.send_at_ms for record in records], np.int64)
+    return decode([record.value for record in records], sent, None, RULES).refusals
+
+
+def test_malformed_records_are_refused_and_no_other():
+    records = under("malformed", {"channel": "bedrock"}, share=0.3)
+    broken = {
+        index
+        for index, (record, calm) in enumerate(zip(records, calm_records(), strict=True))
+        if record.value != calm.value
+    }
+    assert {refusal.position for refusal in refusals(records)} == broken
+    could = [
+        index
+        for index, calm in enumerate(calm_records())
+        if matches(calm_events()[calm.key], {"channel": "bedrock"})
+    ]
+    assert broken <= set(could)
+    assert abs(len(broken) / len(could) - 0.3) < 0.04
+
+
+# Every way in which a record can be broken, and what a decoder says about it.
+REASONS = {
+    "a required field is missing": "missing_field",
+    "not an object": "bad_type",
+    "true for a count": "bad_type",
+    "text for a count": "bad_type",
+    "a negative count": "out_of_range",
+    "a label with markup": "bad_label",
+    "more cached than asked": "inconsistent",
+    "first token after the end": "inconsistent",
+    "an unknown outcome": "out_of_range",
+    "an end in the far future": "from_the_future",
+    "cut off": "not_json",
+    "not UTF-8": "not_json",
+    "nested too deeply": "too_deep",
+    "empty": "empty",
+}
+
+
+@pytest.mark.parametrize("way", MALFORMATIONS)
+def test_each_way_to_break_a_record_breaks_one_rule_of_the_contract(way):
+    for record in calm_records()[:300]:
+        value = msgspec.json.encode(MALFORMATIONS[way](msgspec.json.decode(record.value)))
+        sent = np.array([record.send_at_ms], np.int64)
+        refused = decode([value], sent, None, RULES).refusals
+        assert [refusal.reason for refusal in refused] == [REASONS[way]]
+
+
+def test_scenarios_act_together_and_a_later_one_leaves_earlier_decisions_alone():
+    outage = Timeline().with_scenario(
+        "outage", START, 180, {"region": "us-east-1"}, error_share=0.5
+    )
+    both = outage.with_scenario("flood", START, 60, {"customer_id": "acct-0001"})
+    alone = {record.key: record for record in records_under(outage)}
+    together = {record.key: record for record in records_under(both)}
+    # The outage also fails requests of the flood; those of calm traffic fare as before.
+    assert {key: together[key] for key in alone} == alone
+    assert len(together) > len(alone)
+
+
+def test_two_scenarios_at_once_draw_their_lots_independently():
+    twice = Timeline()
+    for _ in range(2):
+        twice = twice.with_scenario("outage", START, 180, error_share=0.5)
+    events = events_by_key(records_under(twice)).values()
+    inside = [event for event in events if matches(event, {})]
+    failed = sum(event["outcome"] == "server_error" for event in inside)
+    assert abs(failed / len(inside) - 0.75) < 0.03
+
+
+def test_a_scenario_switched_on_later_leaves_everything_before_it_as_it_was():
+    traffic = Traffic(PROFILE, 11)
+    before = list(traffic.records(NOON, START + 5_000))
+    switched = traffic.with_timeline(
+        traffic.timeline.with_scenario("outage", START + 5_000, 60, {"region": "us-east-1"})
+    )
+    after = list(switched.records(START + 5_000, NOON + SPAN_MS))
+    assert [record.key for record in before + after] == [record.key for record in calm_records()]
+    changed = {r.key for r, calm in zip(before + after, calm_records(), strict=True) if r != calm}
+    assert len(changed) > 300
+    assert all(START + 5_000 <= calm_events()[key]["ended_at"] < START + 65_000 for key in changed)
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_timeline_counts_from_its_beginning_or_from_an_instant(tmp_path):
+    path = write(
+        tmp_path,
+        """
+        scenarios:
+          - {kind: outage, start: 90s, duration: 2m}
+          - {kind: late, start: 2026-03-11T13:00:00+01:00, duration: 1.5h, min_delay: 5}
+          - {kind: latency, start: "2026-03-11T12:00:00Z", duration: 1d, ttft_factor: 2}
+        """,
+    )
+    timeline = load_timeline(path).beginning_at(NOON + 7)
+    assert [(s.start_ms - NOON, s.end_ms - s.start_ms) for s in timeline.scenarios] == [
+        (90_007, 120_000),
+        (0, 5_400_000),
+        (0, 86_400_000),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("{kind: outtage}", ".kind: got 'outtage'; use one of outage, latency,"),
+        ("{start: 1m}", ".kind: got None; use one of outage, latency,"),
+        ("outage", ": got 'outage'; write keys, e.g. kind: outage"),
+        ("{kind: outage, duration: 1m}", ".start: got nothing; this key is required"),
+        ("{kind: outage, start: soon, duration: 1m}", ".start: got soon; write a number with a u"),
+        (
+            "{kind: outage, start: 2026-03-11T12:00:00, duration: 1m}",
+            ".start: got 2026-03-11 12:00:00; add the time zone, e.g. 2026-01-31T09:00:00Z",
+        ),
+        (
+            '{kind: outage, start: "2026-99-11T12:00:00Z", duration: 1m}',
+            ".start: got 2026-99-11T12:00:00Z; write an instant as 2026-01-31T09:00:00Z",
+        ),
+        ("{kind: outage, start: -5m, duration: 1m}", ".start: got -5m; write a time from 0 to"),
+        ("{kind: outage, start: 1m, duration: 0}", ".duration: got 0; "),
+        ("{kind: outage, start: 1m, duration: .inf}", ".duration: got inf; write a number with"),
+        ("{kind: outage, start: 1m, duration: yes}", ".duration: got True; write a number with"),
+        ("{kind: outage, start: 1m, duration: 9999d}", ".duration: got 9999d; write a time from"),
+        (
+            "{kind: outage, start: 1m, duration: 1m, share: 1}",
+            ".share: no such key; use one of kind, start, duration, where, error_share",
+        ),
+        (
+            "{kind: outage, start: 1m, duration: 1m, where: {customer: x}}",
+            ".where.customer: no such key; use one of model, region, channel, service_tier,",
+        ),
+        ("{kind: outage, start: 1m, duration: 1m, error_share: 1.5}", ".error_share: got 1.5; "),
+        ("{kind: outage, start: 1m, duration: 1m, error_share: yes}", ".error_share: got True; "),
+        ("{kind: late, start: 1m, duration: 1m, max_delay: 9d}", ".max_delay: got 9d; "),
+        (
+            "{kind: late, start: 1m, duration: 1m, min_delay: 20m}",
+            ": min_delay is above max_delay; swap them",
+        ),
+        (
+            "{kind: flood, start: 1m, duration: 1m}",
+            ": a flood comes from one customer; add where: {customer_id: ...}",
+        ),
+    ],
+)
+def test_a_wrong_scenario_is_one_line_with_file_key_finding_and_cure(tmp_path, text, finding):
+    path = write(tmp_path, f"scenarios:\n  - {text}\n")
+    with pytest.raises(TimelineError) as refused:
+        load_timeline(path)
+    message = str(refused.value)
+    assert message.startswith(f"{path}: scenarios[0]{finding}")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("", "scenarios: got no list; start the file with `scenarios:`"),
+        ("scenarios: outage", "scenarios: got no list; start the file with `scenarios:`"),
+        ("scenarios: []\nbegin: now", "begin: no such key; use description and scenarios"),
+        ("scenarios: [", "not YAML: while parsing a flow"),
+        ("scenarios: [2026-99-99]", "not YAML: month must be in 1..12"),
+    ],
+)
+def test_a_file_that_is_no_timeline_is_one_line(tmp_path, text, finding):
+    path = write(tmp_path, text)
+    with pytest.raises(TimelineError) as refused:
+        load_timeline(path)
+    assert str(refused.value).startswith(f"{path}: {finding}")
+    assert "\n" not in str(refused.value)
+
+
+def test_every_finding_of_a_file_has_its_own_line(tmp_path):
+    path = write(tmp_path, "scenarios:\n  - {kind: a}\n  - {kind: outage, start: x, duration: y}\n")
+    with pytest.raises(TimelineError) as refused:
+        load_timeline(path)
+    keys = [line.split(": ")[1] for line in str(refused.value).splitlines()]
+    assert keys == ["scenarios[0].kind", "scenarios[1].start", "scenarios[1].duration"]
+
+
+def test_a_missing_file_names_the_shipped_timelines(tmp_path):
+    with pytest.raises(TimelineError, match=r"No such file or directory; .*bad_day, outage, tour"):
+        load_timeline(tmp_path / "none.yaml")
+
+
+def test_a_file_that_is_not_text_is_one_line(tmp_path):
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(TimelineError, match="not UTF-8; save the file as UTF-8 text"):
+        load_timeline(path)
+
+
+def test_a_name_that_the_traffic_does_not_have_is_refused_before_it_matches_nothing():
+    timeline = Timeline().with_scenario("outage", START, 60, {"region": "us-est"})
+    with pytest.raises(TimelineError) as refused:
+        Traffic(PROFILE, 1, timeline)
+    assert str(refused.value) == (
+        "timeline: scenarios[0].where.region: got 'us-est', which this traffic does not have; "
+        "use us-east-1, us-west-2, eu-west-1, ap-northeast-1"
+    )
+
+
+def test_starts_that_count_from_an_unknown_beginning_are_refused():
+    with pytest.raises(TimelineError, match=r"outage: start 0:10:00 counts from .*beginning_at"):
+        Traffic(PROFILE, 1, load_timeline("outage"))
+
+
+def test_every_shipped_timeline_fits_the_default_traffic_and_is_documented():
+    assert shipped_timelines() == ["bad_day", "outage", "tour"]
+    for name in shipped_timelines():
+        traffic = Traffic(PROFILE, 1, load_timeline(name).beginning_at(NOON))
+        assert traffic.timeline.scenarios
+        assert f"`{name}`" in DOCS.read_text()
+
+
+def test_the_tour_shows_every_kind_and_every_kind_is_documented():
+    text = DOCS.read_text()
+    assert {scenario.kind for scenario in load_timeline("tour").scenarios} == set(KINDS)
+    for kind, scenario in KINDS.items():
+        assert f"`{kind}`" in text
+        for parameter in scenario.model_fields.keys() - {"kind", "start", "duration", "where"}:
+            assert f"`{parameter}`" in text, (kind, parameter)
+
+
+def test_the_timeline_in_the_document_is_one(tmp_path):
+    blocks = DOCS.read_text().split("```yaml\n")[1:]
+    assert blocks
+    for block in blocks:
+        timeline = load_timeline(write(tmp_path, block.split("```")[0]))
+        Traffic(PROFILE, 1, timeline.beginning_at(NOON))

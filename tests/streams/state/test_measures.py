@@ -1,0 +1,129 @@
+"""What people read: ratios of sums, percentiles with their count, nothing for what is unknown."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.state import measures
+from streams.state.measures import by_cube, by_series, whole
+from streams.state.slices import Tally, refused_tally
+from tests.support.measured import agrees, must
+from tests.support.oracle import judge, nearest_rank, recount
+from tests.support.shelf import LOGS, NOON, plain
+from tests.support.tallies import counted
+
+QUICK = settings(max_examples=60, deadline=None)
+
+
+@QUICK
+@given(LOGS)
+def test_the_measures_of_any_log_are_those_of_a_recount(log):
+    tally, *_ = counted(log)
+    assert agrees(measures.measures(whole(tally)), recount(log).rows)
+
+
+@QUICK
+@given(LOGS, st.permutations(measures.SERIES_DIMENSIONS), st.integers(1, 4))
+def test_every_group_is_a_log_of_its_own_and_groups_add_up(log, dimensions, size):
+    tally, series, _ = counted(log)
+    places = [measures.SERIES_DIMENSIONS.index(name) for name in dimensions[:size]]
+    groups = by_series(tally, series, dimensions[:size])
+    rows_of = {}
+    for row in recount(log).rows:
+        rows_of.setdefault(tuple(row.series[at] for at in places), []).append(row)
+    assert set(groups) == set(rows_of)
+    for key, rows in rows_of.items():
+        assert agrees(measures.measures(groups[key]), rows)
+    assert whole(Tally.merged(list(groups.values()))).series.values.tolist() == (
+        whole(tally).series.values.tolist()
+    )
+
+
+@QUICK
+@given(LOGS, st.sampled_from([("customer",), ("model",), ("customer", "model")]))
+def test_customers_have_requests_outcomes_and_tokens(log, dimensions):
+    tally, _, cubes = counted(log)
+    groups = by_cube(tally, cubes, dimensions)
+    places = [("customer", "model").index(name) for name in dimensions]
+    rows_of = {}
+    for row in recount(log).rows:
+        if not row.probe:
+            rows_of.setdefault(tuple(row.cube[at] for at in places), []).append(row)
+    found = {key: measures.measures(group) for key, group in groups.items()}
+    assert found == {key: must(rows) for key, rows in rows_of.items()}
+
+
+def test_the_cache_hit_ratio_is_a_ratio_of_sums():
+    # 90 of 100 and 0 of 900: the mean of the ratios would say 45 %
+    tally, *_ = counted(
+        [
+            plain(NOON, input_tokens=100, cached_input_tokens=90),
+            plain(NOON, input_tokens=900, cached_input_tokens=0),
+        ]
+    )
+    assert measures.cache_hit_ratio(tally) == 0.09
+
+
+def test_probes_count_for_availability_and_for_nothing_else():
+    log = [
+        plain(NOON),
+        plain(NOON, outcome="server_error"),
+        plain(NOON, probe=True),
+        plain(NOON, probe=True, outcome="timeout"),
+        plain(NOON, probe=True),
+        plain(NOON, outcome="client_error"),  # the caller's fault: not in the denominator
+    ]
+    found = measures.measures(whole(counted(log)[0]))
+    assert found["availability_ratio"] == 3 / 5
+    assert found["requests"] == 3
+    assert found["outcomes"]["timeout"] == 0
+    assert found["tokens"]["input"] == 3 * 900
+    assert found["ttft_seconds"]["count"] == 1
+
+
+def test_only_probes_is_no_requests_and_yet_an_availability():
+    found = measures.measures(whole(counted([plain(NOON, probe=True)])[0]))
+    assert (found["requests"], found["availability_ratio"]) == (0, 1.0)
+    assert "cache_hit_ratio" not in found
+    assert found["ttft_seconds"] == {"count": 0}
+
+
+def test_what_is_unknown_is_absent():
+    nothing = measures.measures(Tally.empty())
+    assert set(nothing) == {"requests", "outcomes", "refused", "duplicates", "tokens"}
+    assert (nothing["refused"], nothing["duplicates"]) == ({}, 0)
+    only_refused = measures.measures(whole(refused_tally({"not_json": 3})))
+    assert only_refused == nothing | {"refused": {"not_json": 3}}
+    only_duplicates = measures.measures(whole(refused_tally({}, duplicates=2)))
+    assert only_duplicates == nothing | {"duplicates": 2}
+    # A caller's mistake tells nothing about our availability.
+    mistake = measures.measures(whole(counted([plain(NOON, outcome="client_error")])[0]))
+    assert "availability_ratio" not in mistake
+
+
+@pytest.mark.parametrize("count", [1, 19, 20, 21, 100])
+def test_a_percentile_carries_its_count_and_is_nearest_rank(count):
+    ttfts_ms = [10 * number for number in range(1, count + 1)]
+    found = measures.latency(counted([plain(NOON, ttft_ms=ttft) for ttft in ttfts_ms])[0], "ttft")
+    assert found["count"] == count
+    true_s = nearest_rank(ttfts_ms, 95) / 1_000
+    assert true_s <= found["p95"] <= true_s * (1 + 1 / 128)
+
+
+def test_good_requests_are_known_for_counted_thresholds_only():
+    ttfts_ms = (50, 100, 200, 300, 400)
+    tally, *_ = counted(
+        [plain(NOON, ttft_ms=ttft, model=model) for ttft in ttfts_ms for model in "ab"]
+    )
+    assert measures.within(tally, "ttft", 100_000) == 4
+    assert measures.within(whole(tally), "ttft", 300_000) == 8
+    assert measures.within(tally, "ttft", 250_000) is None
+    assert measures.within(tally, "duration", 300_000) is None
+    assert measures.within(Tally.empty(), "ttft", 300_000) is None
+
+
+def test_a_group_without_events_does_not_exist():
+    columns = judge([]).columns
+    assert by_series(Tally.empty(), columns.series, ("model",)) == {}
+    assert by_series(Tally.empty(), [("a", "b", "c", "d")], ("model",)) == {}
+    assert by_cube(Tally.empty(), [("ann", "a")], ("customer",)) == {}

@@ -1,0 +1,187 @@
+"""Names become numbers in log order; customers become tokens that only the key's owner can make."""
+
+import hashlib
+import hmac
+from collections import Counter
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from streams.state.registry import OTHER, Caps, Registry, customer_hasher
+from tests.support.oracle import judge, named, recount
+from tests.support.shelf import (
+    CUTS,
+    HASHED,
+    KINDS,
+    NOON,
+    ROOMY,
+    Shelf,
+    checkpoint,
+    count,
+    loaded,
+    plain,
+    shelf_after,
+)
+
+QUICK = settings(max_examples=60, deadline=None)
+SMALL = st.builds(
+    Caps,
+    *(st.integers(1, 3) for _ in range(4)),
+    series=st.integers(1, 5),
+    customers=st.integers(1, 4),
+    customer_models=st.integers(1, 6),
+)
+ONE_OF_EACH = Caps(1, 1, 1, 1, series=1, customers=1)
+STRANGE = {"model": "b", "region": "r", "channel": "c", "service_tier": "t"}
+MANY_NAMES = st.lists(
+    st.builds(
+        lambda model, region, tier, customer, kind, stamp_ms: (
+            plain(
+                NOON,
+                **kind | {"model": model, "region": region, "service_tier": tier},
+                customer_id=customer,
+            )[0],
+            stamp_ms,
+        ),
+        st.sampled_from(["a", "b", "c", "d", OTHER]),
+        st.sampled_from("xyz"),
+        st.sampled_from("st"),
+        st.sampled_from(["ann", "bob", "cyd", "dan", "eve", "unknown", OTHER]),
+        st.sampled_from(KINDS),
+        st.sampled_from([NOON * 1_000] * 5 + [-1]),  # the last one: refused
+    ),
+    max_size=40,
+)
+
+
+@QUICK
+@given(MANY_NAMES, CUTS, SMALL)
+@example([(plain(NOON, model="a")[0], -1), plain(NOON, model="b"), plain(NOON)], [], ROOMY)
+# What is called __other__ already is not folded, neither by a producer nor by us.
+@example([plain(NOON), plain(NOON, model=OTHER), plain(NOON, model=OTHER)], [], ONE_OF_EACH)
+@example([plain(NOON), plain(NOON, **STRANGE), plain(NOON, **STRANGE)], [], ONE_OF_EACH)
+def test_names_get_the_same_numbers_and_folds_however_the_log_was_cut(log, cuts, caps):
+    must = named(recount(log), caps, HASHED)
+    shelf = shelf_after(log, cuts, caps)
+    assert shelf.names() == (must.series, must.cubes)
+    assert shelf.meta.folded == dict(must.folded)
+    for name, place in zip(caps._fields, zip(*must.series, strict=True), strict=False):
+        assert len(set(place) - {OTHER}) <= getattr(caps, name)
+    assert len(must.series) <= caps.series + 1
+    assert len({customer for customer, _ in must.cubes} - {OTHER}) <= caps.customers
+
+
+def test_events_beyond_a_limit_are_counted_as_other_and_as_folded():
+    caps = Caps(model=1, region=9, channel=9, service_tier=9, series=9, customers=1)
+    log = [plain(NOON, model=model, customer_id=f"of {model}") for model in "abcbb"]
+    shelf = shelf_after(log, caps=caps)
+    assert shelf.meta.folded == {"model": 4, "customer": 4}
+    counts = shelf.readable(shelf.index)
+    requests = {key[0]: row["success"] for key, row in counts["series"].items()}
+    assert requests == {"a": 1, OTHER: 4}
+    assert {key: row["success"] for key, row in counts["cube"].items()} == {
+        (HASHED("of a"), "a"): 1,
+        (OTHER, OTHER): 4,
+    }
+
+
+def test_a_flood_of_invented_customers_costs_no_memory():
+    registry = Registry(Caps(9, 9, 9, 9, 9, customers=3), HASHED)
+    registry.series_numbers([("a", "r", "c", "t")], [1])
+    for number in range(1_000):
+        registry.cube_numbers([(f"invented {number}", "a")], [1])
+    assert len(registry.cubes) == 4
+    assert registry.folded == Counter(customer=997)
+
+
+# --- customers -----------------------------------------------------------------------------------
+
+SECRETS = st.binary(min_size=16, max_size=40)
+IDS = st.text("abc0-_/ @", min_size=1, max_size=20).filter(lambda text: text != "unknown")
+
+
+@QUICK
+@given(SECRETS, IDS)
+def test_a_token_is_the_hmac_of_the_id_cut_to_96_bits(secret, customer_id):
+    token = customer_hasher(secret)(customer_id)
+    assert token == hmac.digest(secret, customer_id.encode(), hashlib.sha256)[:12].hex()
+    assert token != customer_id
+
+
+@QUICK
+@given(SECRETS, SECRETS, IDS, IDS)
+def test_other_keys_and_other_customers_give_other_tokens(secret, other_secret, one, two):
+    assert (customer_hasher(secret)(one) == customer_hasher(secret)(two)) is (one == two)
+    # HMAC pads a key with zeros: only keys that differ beyond that are different keys.
+    if secret.rstrip(b"\0") != other_secret.rstrip(b"\0"):
+        assert customer_hasher(secret)(one) != customer_hasher(other_secret)(one)
+
+
+def test_nobody_stays_nobody():
+    assert HASHED("unknown") == "unknown"
+
+
+def test_no_stored_field_holds_a_customer_id():
+    ids = [f"customer-{number}-with-a-name" for number in range(40)]
+    log = [plain(NOON + 30 * number, customer_id=one) for number, one in enumerate(ids)]
+    log += [
+        (plain(NOON, customer_id=ids[0])[0] | {"model": "\n"}, NOON),
+        (b"{" + ids[1].encode(), 5),
+    ]
+    everything = [*shelf_after(log).fields, *shelf_after(log).fields.values()]
+    stored = b"".join(one if isinstance(one, bytes) else one.encode() for one in everything)
+    assert b"with-a-name" not in stored
+    for one in ids:
+        assert HASHED(one).encode() in stored
+
+
+def test_names_are_stored_in_pieces_of_which_only_the_last_is_written_again():
+    log = [plain(NOON, region=f"r{number}") for number in range(1_100)]
+    caps = ROOMY._replace(region=2_000)
+    shelf, written = Shelf(), []
+    state = loaded(shelf, caps)
+    for until in (600, 610, 610, 1_100):
+        if until > state.next_offset:
+            count(state, shelf, log, until)
+        snapshot = state.snapshot(1)
+        written.append(sorted(name for name in snapshot.fields if name.startswith("series")))
+        shelf.write(snapshot)
+        state.confirm(snapshot)
+    assert written == [["series:0", "series:1"], ["series:1"], [], ["series:1", "series:2"]]
+    again = loaded(shelf, caps).snapshot(2)
+    assert not [name for name in again.fields if name.startswith(("series", "cubes"))]
+    regions = [name[1] for name in shelf.names()[0]]
+    assert regions == [f"r{number}" for number in range(1_100)]
+
+
+@pytest.mark.parametrize("customers", [1, 2])
+def test_a_limit_that_was_lowered_keeps_the_names_it_has(customers):
+    log = [plain(NOON, customer_id=one) for one in ("ann", "bob", "cyd", "bob")]
+    shelf = Shelf()
+    state = loaded(shelf)
+    count(state, shelf, log, 2)
+    checkpoint(state, shelf)
+    state = loaded(shelf, ROOMY._replace(customers=customers))
+    count(state, shelf, log, 4)
+    assert [customer for customer, _ in state.registry.cubes] == [
+        HASHED("ann"),
+        HASHED("bob"),
+        OTHER,
+    ]
+    assert state.registry.folded == Counter(customer=1)
+
+
+def test_a_refused_record_names_nobody():
+    log = [(plain(NOON, model="never")[0], -1), plain(NOON)]
+    assert judge(log).columns.series == [("a", "unknown", "unknown", "unknown")]
+    assert [name[0] for name in shelf_after(log).names()[0]] == ["a"]
+
+
+def test_pairs_of_customer_and_model_beyond_the_limit_become_the_customers_other_model():
+    registry = Registry(Caps(9, 9, 9, 9, 99, 9, customer_models=2), str.upper)
+    registry.series_numbers([("m1", "r", "c", "t"), ("m2", "r", "c", "t")], [1, 1])
+    pairs = [("ann", "m1"), ("bob", "m1"), ("ann", "m2"), ("bob", "m2"), ("ann", "m1")]
+    registry.cube_numbers(pairs, [1, 2, 4, 8, 16])
+    assert registry.cubes == [("ANN", "m1"), ("BOB", "m1"), ("ANN", OTHER), ("BOB", OTHER)]
+    assert registry.folded == {"customer_model": 12}

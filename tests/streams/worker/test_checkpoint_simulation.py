@@ -1,0 +1,66 @@
+"""The checkpoint protocol over a hundred thousand made-up lives; see checkpoint_simulation.py."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.checkpoint_simulation import Life, all_broken, broken
+from tests.support.worker_process import ROOT
+
+LIVES = int(os.environ.get("SIMULATED_LIVES", "100000"))
+PART = 1_000
+
+
+def test_no_life_breaks_a_promise():
+    parts = [range(at, min(at + PART, LIVES)) for at in range(0, LIVES, PART)]
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        found = [one for part in pool.imap_unordered(all_broken, parts) for one in part]
+    how = "python -m tests.support.checkpoint_simulation SEED tells a life step by step"
+    assert not found, f"{len(found)} of {LIVES} lives: {'; '.join(sorted(found)[:5])}; {how}"
+
+
+@pytest.mark.parametrize(
+    ("without", "seen"),
+    [
+        ("owner", "who is not the owner has written"),
+        ("offset", "stored at"),
+        ("flush_id", "that was written is said to be in conflict"),
+        ("trim", "stored at"),
+    ],
+)
+def test_every_protection_is_needed(without, seen):
+    found = [one for seed in range(200) if (one := broken(seed, without))]
+    assert any(seen in one for one in found), f"nothing breaks without {without}"
+
+
+def test_a_life_is_the_same_whenever_its_seed_is_lived():
+    assert list(Life(7).steps()) == list(Life(7).steps())
+
+
+def test_a_broken_life_can_be_told_step_by_step():
+    seed = next(seed for seed in range(200) if broken(seed, "trim"))
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.support.checkpoint_simulation", str(seed), "trim"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "worker" in told.stdout
+    assert "BrokenPromiseError: stored at" in told.stderr
+
+
+def test_lives_meet_what_they_are_about():
+    told = [step for seed in range(300) for step in Life(seed).steps()]
+    for what in (
+        "a late checkpoint lands",
+        "the partition moves",
+        "the store goes back",
+        "the store loses everything",
+        "Kafka forgets",
+        "is killed",
+        "claims at",
+    ):
+        assert any(what in step for step in told), what

@@ -1,0 +1,402 @@
+"""Which events count as having come before: the definition, and what must not change it."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from streams.state.aggregation import record
+from streams.state.slices import DUPLICATE_KEY, Tally, duplicates_of, refused_of, refused_tally
+from streams.worker.deduplication import MAX_WINDOW_MS, Reach, Seen, set_apart
+from tests.support import oracle
+from tests.support.event_samples import EVENT, NOW, judge, raw, rows
+from tests.support.oracle import is_duplicate
+
+MINUTE_MS = 60_000
+PLENTY = 1 << 40
+PART_MS = 32  # of short windows
+
+# Hashes that share their place in the table, or one half, are different ids all the same.
+IDS = st.sampled_from([(low, high) for low in (0, 1, 2**63) for high in (0, 1, 1 << 40, 2**64 - 1)])
+TIMES = st.integers(0, 400) | st.integers(0, 4_000) | st.sampled_from([100_000, 100_100])
+ANY_ORDER = st.lists(st.tuples(IDS, TIMES), max_size=40)
+
+
+@st.composite
+def rising(draw):
+    """A log of events that end one after the other, some of them told late."""
+    log, now_ms = [], 0
+    for one, later_ms, late_ms in draw(
+        st.lists(st.tuples(IDS, st.integers(0, 90), st.sampled_from([0, 0, 0, 40, 200])))
+    ):
+        now_ms += later_ms
+        log.append((one, max(0, now_ms - late_ms)))
+    return log
+
+
+LOGS = ANY_ORDER | rising()
+WINDOWS = st.sampled_from([1, 31, 100, 300, 2_000])
+LIMITS = st.integers(1, 8)
+CUTS = st.lists(st.integers(0, 40), max_size=4)
+
+
+def columns(log, watermark_ms=-1):
+    """request, ended_at_ms and watermark_ms as decoding gives them."""
+    times = np.array([at for _, at in log], np.int64)
+    found = np.maximum.accumulate(np.concatenate(([watermark_ms], times)))
+    request = np.array([one for one, _ in log], np.uint64).reshape(-1, 2)
+    return request, times, found[:-1]
+
+
+def verdicts(seen, log, cuts=()):
+    """Judge a log in batches."""
+    request, times, found = columns(log)
+    edges = sorted({0, *(min(cut, len(log)) for cut in cuts), len(log)})
+    judged = []
+    for start, end in zip(edges, [*edges[1:], len(log)], strict=True):
+        part = slice(start, end)
+        judged += seen.judge(request[part], times[part], found[part]).tolist()
+    return judged
+
+
+def one_by_one(seen, log):
+    return verdicts(seen, log, range(len(log)))
+
+
+def defined(log, window_ms):
+    """The definition, word for word."""
+    found, watermark = [], -1
+    for at, (one, ended_at) in enumerate(log):
+        found.append(watermark >= 0 and is_duplicate(log[:at], one, watermark, window_ms))
+        watermark = max(watermark, ended_at)
+    return found
+
+
+def limited(log, window_ms, max_ids):
+    """The same where whole parts of event time are forgotten, oldest first, beyond a limit."""
+    found, watermark, latest, floor = [], -1, {}, 0
+    for one, ended_at in log:
+        known = latest.get(one, -1)
+        found.append(known > watermark - window_ms and known >= floor * PART_MS and known >= 0)
+        latest[one] = max(known, ended_at)
+        watermark = max(watermark, ended_at)
+        while sum(at >= floor * PART_MS for at in latest.values()) > max_ids:
+            floor += 1
+    return found
+
+
+# --- the definition ------------------------------------------------------------------------------
+
+
+@given(LOGS, WINDOWS, CUTS)
+def test_a_duplicate_is_what_the_definition_says_however_the_log_is_cut(log, window_ms, cuts):
+    assert verdicts(Seen(window_ms, PLENTY), log, cuts) == defined(log, window_ms)
+
+
+def test_an_id_is_known_up_to_the_last_millisecond_of_the_window():
+    a, b = (1, 1), (2, 2)
+    for age_ms, known in ((9_999, True), (10_000, False)):
+        log = [(a, 50_000), (b, 50_000 + age_ms), (a, 50_000 + age_ms)]
+        assert verdicts(Seen(10_000, PLENTY), log) == [False, False, known]
+        assert one_by_one(Seen(10_000, PLENTY), log) == [False, False, known]
+
+
+def test_a_duplicate_keeps_its_id_known_if_its_event_ended_later():
+    a = (7, 7)
+    log = [(a, 0), (a, 600), (a, 1_200), (a, 1_200), ((8, 8), 2_300), (a, 1_000)]
+    assert verdicts(Seen(1_000, PLENTY), log) == [False, True, True, True, False, False]
+
+
+def test_a_late_event_beyond_the_window_is_judged_but_not_remembered():
+    a, b = (1, 1), (2, 2)
+    log = [(a, 100_000), (b, 50_000), (b, 50_000), (a, 50_000)]
+    seen = Seen(10_000, PLENTY)
+    assert verdicts(seen, log) == [False, False, False, True]
+    assert len(seen) == 1
+
+
+def test_an_id_is_not_known_again_when_the_bits_of_its_time_come_round():
+    a, round_ms, day_ms = (1, 1), 1 << 32, 86_400_000
+    for between in ([], [((2, 2), NOW + 9 * day_ms * at) for at in range(1, 6)]):
+        log = [(a, NOW), *between, ((3, 3), NOW + round_ms), (a, NOW + round_ms)]
+        assert verdicts(Seen(10 * day_ms, PLENTY), log)[-1] is False
+        assert one_by_one(Seen(10 * day_ms, PLENTY), log)[-1] is False
+        assert verdicts(Seen(10 * day_ms, PLENTY), log, [len(log) - 1])[-1] is False
+
+
+def test_half_a_hash_is_not_an_id():
+    log = [((1, 2), 9), ((1, 3), 9), ((3, 2), 9), ((2, 1), 9), ((1, 2), 9)]
+    assert verdicts(Seen(100, PLENTY), log) == [False, False, False, False, True]
+    assert one_by_one(Seen(100, PLENTY), log) == [False, False, False, False, True]
+
+
+# --- the limit -----------------------------------------------------------------------------------
+
+
+@given(LOGS, WINDOWS, LIMITS, CUTS)
+@example([((0, 1), 100), ((0, 2), 0), ((0, 3), 200), ((0, 2), 90)], 300, 2, [3])
+def test_beyond_the_limit_the_oldest_are_forgotten_the_same_for_every_cut(
+    log, window_ms, max_ids, cuts
+):
+    whole, cut, single = (Seen(window_ms, max_ids) for _ in range(3))
+    expected = limited(log, window_ms, max_ids)
+    assert verdicts(whole, log) == verdicts(cut, log, cuts) == one_by_one(single, log) == expected
+    assert len(whole) == len(cut) == len(single) <= max_ids
+    assert whole.forgotten == cut.forgotten == single.forgotten
+
+
+def test_what_is_forgotten_is_counted():
+    ids = [((at, at), 10_000 + 100 * at) for at in range(10)]
+    seen = Seen(5_000, 4)
+    assert not any(verdicts(seen, ids))
+    assert (len(seen), seen.forgotten) == (4, 6)
+    late = [((99, 99), 10_050)]  # as old as what was forgotten: not remembered either
+    request, times, _ = columns(late)
+    assert not seen.judge(request, times, np.array([10_900])).any()
+    assert (len(seen), seen.forgotten) == (4, 7)
+
+
+def test_numbers_that_make_no_sense_are_named():
+    with pytest.raises(ValueError, match="window_ms: got 0"):
+        Seen(0, 1)
+    with pytest.raises(ValueError, match=f"window_ms: got {MAX_WINDOW_MS + 1}"):
+        Seen(MAX_WINDOW_MS + 1, 1)
+    with pytest.raises(ValueError, match="max_ids: got 0"):
+        Seen(1, 0)
+
+
+# --- restarts ------------------------------------------------------------------------------------
+
+
+def restarted(log, at, window_ms, max_ids, reach):
+    """What knows the first `at` records of a log only from reading some of them again."""
+    seen = Seen(window_ms, max_ids)
+    watermark = max((ended_at for _, ended_at in log[:at]), default=None)
+    again = Reach(window_ms)
+    again.load(reach.dump())
+    since = again.since(watermark)
+    if since is not None:
+        request, times, _ = columns(log[since:at])
+        seen.judge(request, times, np.full(at - since, watermark))
+    return seen
+
+
+@settings(max_examples=200)
+@given(LOGS, WINDOWS, LIMITS | st.just(PLENTY), st.integers(0, 40), CUTS)
+def test_after_a_restart_the_verdicts_are_those_of_one_that_lived_through_it_all(
+    log, window_ms, max_ids, at, cuts
+):
+    at = min(at, len(log))
+    request, times, found = columns(log)
+    lived, reach = Seen(window_ms, max_ids), Reach(window_ms)
+    edges = sorted({0, *(min(cut, at) for cut in cuts), at})
+    for start, end in pairwise(edges):
+        part = slice(start, end)
+        reach.add(np.arange(start, end), times[part])
+        lived.judge(request[part], times[part], found[part])
+    fresh = restarted(log, at, window_ms, max_ids, reach)
+    rest = slice(at, None)
+    expected = lived.judge(request[rest], times[rest], found[rest]).tolist()
+    assert fresh.judge(request[rest], times[rest], found[rest]).tolist() == expected
+    assert len(fresh) == len(lived)
+
+
+def test_what_is_remembered_is_read_again_to_the_last_id():
+    window_ms, beyond_ms, remembered = 2_000, 20, 0  # ids leave by part, so that some stay longer
+    for last_ms in range(10_000, 13_000, 3):
+        log = [((1, 1), last_ms - window_ms - beyond_ms), ((2, 2), last_ms)]
+        seen, reach = Seen(window_ms, PLENTY), Reach(window_ms)
+        verdicts(seen, log)
+        reach.add(np.arange(2), columns(log)[1])
+        assert len(seen) == 1 or reach.since(last_ms) == 0
+        remembered += len(seen) == 2
+    assert 0 < remembered < 1_000
+
+
+def test_what_is_read_again_is_little_more_than_the_window():
+    reach, window_ms = Reach(10 * MINUTE_MS), 10 * MINUTE_MS
+    for minute in range(600):
+        times = NOW + minute * MINUTE_MS + np.arange(60) * 1_000
+        reach.add(1_000 * minute + np.arange(60), times)
+        assert len(reach.dump()) <= 18
+    last_ms = int(times[-1])
+    since = reach.since(last_ms)
+    assert since is not None
+    read_ms = last_ms - (NOW + since // 1_000 * MINUTE_MS + since % 1_000 * 1_000)
+    assert window_ms <= read_ms <= window_ms + window_ms // 15
+    assert reach.since(last_ms + 2 * window_ms) is None
+
+
+def test_a_late_record_far_down_the_log_is_no_reason_to_read_further_back():
+    reach = Reach(1_000)
+    assert reach.since(None) is None
+    reach.add(np.array([5, 6, 7]), np.array([100_000, 200_000, 199_900]))
+    reach.add(np.array([], np.int64), np.array([], np.int64))
+    assert reach.since(200_000) == 6
+    reach.add(np.array([8]), np.array([100_000]))
+    assert reach.since(200_000) == 6
+    assert reach.since(200_500) == 6
+    assert reach.since(300_000) is None
+
+
+@pytest.mark.parametrize(("before", "after"), [(600_000, 60_000), (60_000, 600_000)])
+def test_a_reach_survives_a_change_of_the_window(before, after):
+    times = NOW + np.arange(0, 2_000_000, 500)
+    last_ms = int(times[-1])
+    old = Reach(before)
+    old.add(np.arange(len(times)), times)
+    new = Reach(after)
+    new.load(old.dump())
+    since = new.since(last_ms)
+    assert since is not None
+    assert times[since] <= last_ms - min(before, after)  # knows all that both windows hold
+    ahead = last_ms + 2 * after
+    new.add(np.array([len(times)]), np.array([ahead]))
+    assert new.since(ahead) == len(times)  # and nothing of the old stays for ever
+
+
+# --- many ids ------------------------------------------------------------------------------------
+
+
+def traffic(rng, count, share):
+    """Columns of `count` events, ever more a minute, of which some repeat an earlier one."""
+    request = rng.integers(0, 2**64, (count, 2), np.uint64)
+    times = NOW + (np.sqrt(np.arange(count)) * 4_000).astype(np.int64)
+    times -= rng.integers(0, MINUTE_MS // 2, count)
+    again = np.flatnonzero(rng.random(count) < share)
+    back = rng.integers(0, 40_000, len(again))
+    source = np.maximum(again - back, 0)
+    request[again], times[again] = request[source], times[source]
+    return request, times, np.maximum.accumulate(np.concatenate(([NOW - 1], times)))[:-1]
+
+
+def known_by_dictionary(request, times, found, window_ms):
+    latest, expected = {}, []
+    ids = [bytes(one) for one in request]
+    for one, at, watermark in zip(ids, times.tolist(), found.tolist(), strict=True):
+        known = latest.get(one, -1)
+        expected.append(known > watermark - window_ms)
+        latest[one] = max(known, at)
+    return expected
+
+
+@pytest.mark.parametrize("first_number", [0, 2**32 - 50_000])
+def test_many_ids_are_known_through_growth_and_many_rounds_of_the_ring(first_number):
+    window_ms = 2 * MINUTE_MS
+    request, times, found = traffic(np.random.default_rng(1), 150_000, 0.2)
+    seen, judged, start = Seen(window_ms, PLENTY), [], 0
+    seen._number = first_number  # rows are numbered modulo 2**32
+    while start < len(times):
+        part = slice(start, start := start + 1 + start % 4_096)
+        judged += seen.judge(request[part], times[part], found[part]).tolist()
+    expected = known_by_dictionary(request, times, found, window_ms)
+    assert judged == expected
+    assert 0.02 < np.mean(expected) < 0.2
+    within = times > times.max() - window_ms
+    assert 0 <= len(seen) - len(np.unique(request[within], axis=0)) < 0.01 * len(seen)
+
+
+def fed(seen, request, times, batch=2_000):
+    watermark = seen._latest_ms
+    for start in range(0, len(times), batch):
+        part = slice(start, start + batch)
+        found = np.maximum.accumulate(np.concatenate(([watermark], times[part])))
+        assert not seen.judge(request[part], times[part], found[:-1]).any()
+        watermark = int(found[-1])
+
+
+def test_an_id_takes_some_thirty_bytes_and_gives_them_back():
+    rng = np.random.default_rng(2)
+    seen = Seen(10 * MINUTE_MS, PLENTY)
+    count = 300_000
+    fed(seen, rng.integers(0, 2**64, (count, 2), np.uint64), NOW + np.arange(count) * 4)
+    assert len(seen) == pytest.approx(150_000, rel=0.01)
+    assert seen.size_bytes / len(seen) < 36
+    peak = seen.size_bytes
+    fed(seen, rng.integers(0, 2**64, (1, 2), np.uint64), np.array([NOW + 10**12]))
+    assert (len(seen), seen.forgotten) == (1, 0)
+    assert seen.size_bytes < peak / 5
+
+
+def test_ids_that_come_again_and_again_take_no_memory():
+    seen = Seen(10 * MINUTE_MS, PLENTY)
+    request = np.arange(200, dtype=np.uint64).reshape(100, 2)
+    for at_ms in range(NOW, NOW + 5 * MINUTE_MS, 500):
+        judged = seen.judge(request, np.full(100, at_ms), np.full(100, at_ms - 500))
+        assert judged.tolist() == [at_ms > NOW] * 100
+    assert len(seen) == 100
+    assert seen.size_bytes < 300_000
+
+
+def test_one_id_that_stays_does_not_keep_the_memory_of_all_that_left():
+    rng = np.random.default_rng(3)
+    window_ms = 10 * MINUTE_MS
+    stays = np.array([[1, 1]], np.uint64)
+    seen = Seen(window_ms, PLENTY)
+    fed(seen, stays, np.array([NOW]))
+    late = NOW - window_ms // 2 + np.arange(200_000) // 1_000  # behind it, and out before it
+    fed(seen, rng.integers(0, 2**64, (len(late), 2), np.uint64), late)
+    peak = seen.size_bytes
+    fed(seen, np.array([[2, 2]], np.uint64), np.array([NOW + window_ms - 1]))
+    assert len(seen) == 2
+    assert seen.size_bytes < peak / 5
+    assert seen.judge(stays, np.array([NOW]), np.array([NOW + window_ms - 1])).all()
+
+
+# --- set apart from what counts ------------------------------------------------------------------
+
+
+def test_the_names_of_a_duplicate_leave_no_trace():
+    log = [
+        raw(region="a", customer_id="x"),
+        raw(region="b", customer_id="y", ended_at=NOW + 5),
+        raw(region="c", customer_id="x"),
+        raw(region="b", customer_id="z"),
+        raw(region="a", customer_id="y"),
+    ]
+    decoded = judge(log, watermark_ms=9)
+    apart = set_apart(decoded, np.array([True, False, False, True, False]))
+    assert rows(apart) == [rows(decoded)[at] for at in (1, 2, 4)]
+    assert [region for _, region, _, _ in apart.columns.series] == ["b", "c", "a"]
+    assert [customer for customer, _ in apart.columns.cubes] == ["y", "x"]
+    assert apart.duplicates_ms.tolist() == [9, NOW + 5]
+    assert apart.watermark_ms == decoded.watermark_ms
+    assert apart.columns.request.tolist() == decoded.columns.request[[1, 2, 4]].tolist()
+    assert decoded.duplicates_ms.tolist() == []
+
+
+def test_a_batch_without_duplicates_stays_what_it_is():
+    decoded = judge([raw(), b"", raw()])
+    assert set_apart(decoded, np.zeros(2, np.bool_)) is decoded
+    nothing = set_apart(decoded, np.ones(2, np.bool_))
+    assert (rows(nothing), nothing.columns.series, nothing.columns.cubes) == ([], [], [])
+    assert nothing.refusals == decoded.refusals
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), TIMES, st.sampled_from("xy")), max_size=20))
+def test_a_duplicate_is_counted_as_one_and_as_nothing_else(told):
+    log = [
+        (EVENT | {"request_id": name, "ended_at": NOW + at, "region": region}, NOW + at)
+        for name, at, region in told
+    ]
+    decoded = oracle.judge(log)
+    columns = decoded.columns
+    judged = Seen(300, PLENTY).judge(columns.request, columns.ended_at_ms, columns.watermark_ms)
+    apart = set_apart(decoded, judged)
+    columns = apart.columns
+    parts = record(columns, columns.series_index, columns.cube_index, oracle.LIMITS)
+    tally = Tally.merged(
+        [*(part for _, part in parts), refused_tally({}, len(apart.duplicates_ms))]
+    )
+    expected = oracle.recount(log, window_ms=300).everything()
+    assert oracle.readable(tally, columns.series, columns.cubes) == expected
+
+
+def test_duplicates_are_tallied_beside_the_reasons():
+    tally = refused_tally({"not_json": 3}, duplicates=2)
+    assert (refused_of(tally), duplicates_of(tally)) == ({"not_json": 3}, 2)
+    assert refused_tally({}, duplicates=1).refused.keys.tolist() == [DUPLICATE_KEY]
+    assert (refused_of(refused_tally({})), duplicates_of(refused_tally({}))) == ({}, 0)

@@ -1,0 +1,294 @@
+"""Whole lives of the real pipeline in a made-up world: two workers, a group, a log, a store.
+
+The pipeline is the worker's own, with decoding, duplicates, slices and checkpoints; the store is
+the one in memory, which may be slow, lose answers, go back to an older state or lose everything;
+the group moves the partition whenever it likes, also behind a sleeping owner's back. Time is made
+up, too, so that a life of minutes takes a fraction of a second. In the end the stored state must be
+that of a worker to whom nothing ever happened, bit for bit.
+"""
+
+import asyncio
+import json
+import random
+from contextlib import suppress
+
+import msgspec
+import pytest
+
+from streams.config.settings import Worker
+from streams.kafka.fetch import Batch
+from streams.state.slices import PROBES_AT, Tally, duplicates_of, refused_of
+from streams.store.contract import Lost, StoreError
+from streams.worker.pipeline import Pipeline
+from tests.support.memory_store import MemoryHash, MemoryRedis, MemoryStore
+from tests.support.shelf import Shelf
+
+LIVES = 60
+EVENTS = 400
+NOON_MS = 1_700_049_600_000
+WORKER = Worker(
+    customer_key="a key of the tests, 24 b",
+    flush_interval_s=0.5,
+    dedup_window_s=120,
+    archive_interval_s=0,
+    breaker_run=0,
+    breaker_ratio=1,
+)
+
+
+class MadeUpTime(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to whatever is to happen next."""
+
+    def __init__(self):
+        super().__init__()
+        self._now = 0.0
+
+    def time(self):
+        return self._now
+
+    def _run_once(self):
+        if not self._ready and self._scheduled:
+            self._now = max(self._now, self._scheduled[0].when())
+        super()._run_once()
+
+
+def made_up_log(dice):
+    """Values and timestamps; some are late, some broken, and every fifth came before."""
+    values, at_ms = [], NOON_MS
+    for number in range(EVENTS):
+        at_ms += dice.choice([0, 300, 2_000, 15_000])
+        event = {
+            "request_id": f"r{number}",
+            "ended_at": at_ms - dice.choice([0, 0, 0, 45_000, 200_000]),
+            "model": dice.choice("ab"),
+            "outcome": "success",
+            "input_tokens": 10,
+            "output_tokens": 5,
+            "ttft_ms": dice.randint(1, 900),
+            "duration_ms": 1_000,
+            "customer_id": dice.choice(["ann", "bob"]),
+        }
+        value = json.dumps(event).encode()
+        if dice.random() < 0.1:
+            value = b"{" + value
+        elif dice.random() < 0.2 and values:
+            value = dice.choice(values[-40:])
+        values.append(value)
+    return values, [at_ms] * EVENTS
+
+
+class World:
+    """A log, a group and a store; and what goes wrong with them while `calm` is false."""
+
+    def __init__(self, seed):
+        self.dice = random.Random(seed)
+        self.values, self.timestamps_ms = made_up_log(self.dice)
+        self.end = 0  # of the log
+        self.redis = MemoryRedis()
+        self.generation, self.owner, self.committed = 0, None, 0
+        self.calm, self.away = False, False
+        self.backups = []
+
+    @property
+    def hash(self) -> MemoryHash:
+        return self.redis.partition(0)
+
+    async def delay(self, moment):
+        """A store behind a network."""
+        if self.calm:
+            return
+        dice = self.dice.random()
+        if dice < 0.3:
+            await asyncio.sleep(self.dice.random() * 3)
+        if dice > 0.93 or self.away:
+            raise StoreError(f"no answer to {moment}")
+
+
+class Member:
+    """One worker: pipeline, consumer, and the tasks that keep both going."""
+
+    def __init__(self, world):
+        self.world, self.position, self.epoch, self.generation = world, 0, 0, -1
+        self.paused = self.asleep = False
+        store = MemoryStore(world.redis, "g", "t", world.delay)
+        self.pipeline = Pipeline(WORKER, store, self, self)
+        self.lost_heart = None  # what ended a task
+        self.tasks = [self._kept(self.pipeline.checkpoints()), self._kept(self.consume())]
+
+    def _kept(self, work):
+        async def keep():
+            try:
+                await work
+            except Exception as error:
+                self.lost_heart = error
+                raise
+
+        return asyncio.ensure_future(keep())
+
+    async def end(self):
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    # what the pipeline is given: dead letters and flow
+
+    async def send(self, batch, position, reason, detail):
+        sent = asyncio.get_running_loop().create_future()
+        sent.set_result(None)
+        return sent
+
+    async def confirm(self, partitions):
+        if self.generation != self.world.generation:
+            return None
+        return dict.fromkeys(partitions, self.world.committed)
+
+    async def seek(self, partition, offset):
+        await asyncio.sleep(self.world.dice.random() * 0.1)
+        self.position, self.epoch = offset, self.epoch + 1
+        return self.epoch
+
+    def pause(self, partition):
+        raise AssertionError("nothing in this world is a reason to halt")
+
+    def resume(self, partition):
+        self.paused = False
+
+    # what Faust does
+
+    async def assigned(self, generation):
+        await self.pipeline.revoke()
+        self.generation = generation
+        for _ in range(20):
+            with suppress(StoreError, Lost):  # as the app does
+                offsets = await self.pipeline.load([0], generation)
+                break
+            await asyncio.sleep(0.5)
+            self.world.away = False
+        else:
+            raise AssertionError("the store never answered")
+        if offsets:
+            self.pipeline.sought({0: await self.seek(0, offsets[0])})
+
+    async def consume(self):
+        queue = []
+        world = self.world
+        while True:
+            await asyncio.sleep(world.dice.random() * 0.5)
+            if self.asleep:
+                continue
+            if len(queue) < 3 and self.position < world.end and self.generation >= 0:
+                until = min(world.end, self.position + world.dice.randint(1, 30))
+                queue.append(self.fetched(until))
+                self.position = until
+            if queue and world.dice.random() < 0.8:
+                await self.pipeline.consume(queue.pop(0))
+
+    def fetched(self, until):
+        begin = self.position
+        return Batch(
+            topic="t",
+            partition=0,
+            generation=self.generation,
+            fetch_offset=begin,
+            next_offset=until,
+            highwater=self.world.end,
+            readable=self.world.end,
+            offsets=range(begin, until),
+            timestamps_ms=self.world.timestamps_ms[begin:until],
+            values=self.world.values[begin:until],
+            records=[],
+            epoch=self.epoch,
+        )
+
+
+async def live(world, troubles):
+    members = [Member(world) for _ in range(2)]
+    try:
+        world.owner = members[0]
+        await members[0].assigned(0)
+        while world.end < EVENTS:
+            world.end = min(EVENTS, world.end + world.dice.randint(0, 12))
+            await asyncio.sleep(1)
+            if troubles:
+                await trouble(world, members)
+            await restart(world, members)
+        world.calm, world.away = True, False
+        for member in members:
+            member.asleep = False
+        world.generation += 1
+        await world.owner.assigned(world.generation)
+        async with asyncio.timeout(600):
+            while world.hash.offset != EVENTS:
+                await asyncio.sleep(1)
+                await restart(world, members)
+    finally:
+        for member in members:
+            await member.end()
+
+
+async def restart(world, members):
+    """A worker from whom the partition was claimed again and again ends, and is started again."""
+    for place, member in enumerate(members):
+        if member.lost_heart is None:
+            continue
+        assert isinstance(member.lost_heart, Lost), member.lost_heart
+        await member.end()
+        members[place] = Member(world)
+        if world.owner is member:
+            world.owner, world.generation = members[place], world.generation + 1
+            await members[place].assigned(world.generation)
+
+
+async def trouble(world, members):
+    what = world.dice.random()
+    world.away = world.dice.random() < 0.05
+    if world.hash.offset and world.dice.random() < 0.5:
+        world.committed = world.hash.offset
+    if what < 0.08:
+        world.owner.asleep = world.dice.random() < 0.5  # it does not hear of what follows
+        world.generation += 1
+        if not world.owner.asleep:
+            await world.owner.pipeline.revoke()
+        world.owner = world.dice.choice(members)
+        world.owner.asleep = False
+        await world.owner.assigned(world.generation)
+    elif what < 0.16:
+        world.backups = [*world.backups[-2:], world.hash.copy()]
+    elif what < 0.20 and world.backups:
+        world.hash.restore(world.dice.choice(world.backups))
+    elif what < 0.21:
+        world.hash.restore(MemoryHash())
+    elif what < 0.3:
+        world.dice.choice(members).asleep = False
+
+
+def lasting(seed, troubles):
+    """What is stored in the end, and how often the state was lost."""
+    world, loop = World(seed), MadeUpTime()
+    world.calm = not troubles
+    try:
+        loop.run_until_complete(live(world, troubles))
+    finally:
+        loop.close()
+    shelf = Shelf()
+    shelf.fields, shelf.offset = world.hash.fields, world.hash.offset
+    stored = shelf.lasting()
+    return stored | {"meta": msgspec.structs.replace(stored["meta"], rebuilt=0)}
+
+
+@pytest.mark.parametrize("seed", range(LIVES))
+def test_whatever_happens_the_state_is_that_of_an_undisturbed_worker(seed):
+    assert lasting(seed, troubles=True) == lasting(seed, troubles=False)
+
+
+def test_every_record_of_the_made_up_log_is_counted_refused_or_a_duplicate():
+    world, shelf = World(3), Shelf()
+    shelf.fields = lasting(3, troubles=False)
+    meta = shelf.fields["meta"]
+    totals = Tally.unpack(shelf.fields["totals"])
+    good = [value for value in world.values if not value.startswith(b"{{")]
+    refused = sum(refused_of(totals).values())
+    assert refused == EVENTS - len(good) > 20
+    assert int(totals.series.values[:, :PROBES_AT].sum()) + duplicates_of(totals) == len(good)
+    assert duplicates_of(totals) > 20
+    assert meta.lost_records == 0

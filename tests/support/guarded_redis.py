@@ -1,0 +1,67 @@
+"""A Redis with logins and TLS."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from streams.config.settings import Redis, Settings
+from tests.support.certificates import Authority
+from tests.support.worker_process import (
+    ROOT,
+)
+
+SHIPPED = ROOT / "deploy/redis"
+
+
+USERS = ("admin", "worker", "exporter", "operator", "simulator", "health")
+
+
+def password(user: str) -> str:
+    return f"the password of {user}"
+
+
+@dataclass
+class GuardedRedis:
+    """A server with deploy/redis: its users, over TLS or (the embedded one has none) without."""
+
+    port: int
+    authority: Authority | None
+    directory: Path
+
+    def settings(self, user: str, **changes: object) -> Redis:
+        file = self.directory / f"{user}.password"
+        file.write_text(password(user) + "\n")
+        scheme, ca = ("redis", None) if self.authority is None else ("rediss", self.authority.cert)
+        fields = {
+            "url": f"{scheme}://127.0.0.1:{self.port}/0",
+            "username": user,
+            "password_file": file,
+            "ssl_ca_file": ca,
+        }
+        return Redis(**{**fields, **changes})
+
+    def client(self, user: str) -> redis.Redis:
+        own = self.settings(user)
+        tls = {"ssl_ca_certs": str(own.ssl_ca_file)} if self.authority else {}
+        return redis.Redis.from_url(
+            own.url, username=user, password=password(user), driver_info=None, **tls
+        )
+
+    def answers(self) -> bool:
+        try:
+            with self.client("admin") as admin:
+                return bool(admin.ping())
+        except redis.ConnectionError:
+            return False
+
+    def refused(self) -> list[str]:
+        """What users asked for and may not do."""
+        with self.client("admin") as admin:
+            return [
+                f"{one['username']}: {one['reason']} {one['object']}" for one in admin.acl_log()
+            ]
+
+
+def as_user(settings: Settings, redis_settings: Redis) -> Settings:
+    return settings.model_copy(update={"redis": redis_settings})

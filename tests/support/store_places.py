@@ -1,0 +1,86 @@
+"""Where a checkpoint store may be, for tests that hold every store to one contract."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import cast
+
+import redis
+
+from streams.store.contract import Order, Store
+from streams.store.redis import leave_order, partitions_key
+from tests.support.counting import GROUP, KEY, PARTITION, TOPIC
+from tests.support.memory_store import MemoryRedis, MemoryStore
+from tests.support.redis_servers import RedisProcess, opened
+
+
+class Memory:
+    """The store in memory."""
+
+    def __init__(self) -> None:
+        self.empty()
+
+    def empty(self) -> None:
+        """Begin with nothing stored."""
+        self._redis = MemoryRedis()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Store]:
+        """One worker's store."""
+        yield MemoryStore(self._redis, GROUP, TOPIC)
+
+    def content(self) -> dict[bytes, bytes]:
+        """The partition's hash."""
+        return self._redis.partition(PARTITION).content()
+
+    def lose(self, field: str) -> None:
+        """Damage the state."""
+        del self._redis.partition(PARTITION).fields[field]
+
+    def lose_all(self) -> None:
+        """FLUSHALL."""
+        self._redis.hashes.clear()
+
+    def claimed(self) -> set[int]:
+        """The partitions that were ever claimed."""
+        return set(self._redis.hashes)
+
+    async def order(self, order: Order) -> None:
+        """As an operator does."""
+        self._redis.orders[PARTITION] = order
+
+    def set_policy(self, policy: str) -> None:
+        """What the server does when it is full."""
+        self._redis.policy = policy
+
+
+class Server:
+    """The store in a real server."""
+
+    def __init__(self, process: RedisProcess, client: redis.Redis) -> None:
+        self._url, self._client = process.url, client
+
+    def empty(self) -> None:
+        self._client.flushall()
+        self.set_policy("noeviction")
+
+    def opened(self) -> AbstractAsyncContextManager[Store]:
+        return opened(self._url)
+
+    def content(self) -> dict[bytes, bytes]:
+        return cast(dict[bytes, bytes], self._client.hgetall(KEY))
+
+    def lose(self, field: str) -> None:
+        assert self._client.hdel(KEY, field) == 1
+
+    def lose_all(self) -> None:
+        self._client.flushall()
+
+    def claimed(self) -> set[int]:
+        return set(map(int, self._client.smembers(partitions_key(GROUP, TOPIC))))
+
+    async def order(self, order: Order) -> None:
+        async with opened(self._url) as store:
+            await leave_order(store._redis, GROUP, TOPIC, PARTITION, order)
+
+    def set_policy(self, policy: str) -> None:
+        self._client.config_set("maxmemory-policy", policy)

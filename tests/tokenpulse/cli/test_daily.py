@@ -1,0 +1,109 @@
+"""`tokenpulse daily` as a person meets it."""
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+
+import pytest
+from pypdf import PdfReader
+
+from tests.support.command import assert_one_line, run
+from tests.support.exporter_state import settings_for, some_events, write_state
+
+TODAY = f"{datetime.now(UTC):%Y-%m-%d}"
+YESTERDAY = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+
+
+@pytest.fixture
+def settings(redis_server, redis_client):
+    """Of a state with events of the last 48 hours."""
+    found = settings_for(redis_server.url)
+    now_s = time.time()
+    write_state(found, {0: some_events(1, 400, now_s - 2 * 86_400, now_s)}, now_s)
+    return found
+
+
+@pytest.mark.stack
+def test_it_prints_the_last_closed_day_as_markdown(settings):
+    done = run("daily", settings=settings)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("*Daily reliability board, ")
+    assert "P95 TTFT" in done.stdout
+    named = run("daily", "--date", YESTERDAY, settings=settings)
+    assert done.stdout.splitlines()[:-1] == named.stdout.splitlines()[:-1]  # the last: when made
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("format_", ["html", "pdf", "csv", "json", "md"])
+def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(settings, tmp_path, format_):
+    by_name = tmp_path / f"board.{format_.upper()}"
+    done = run("daily", "--date", TODAY, "--output", by_name, settings=settings)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    content = by_name.read_bytes()
+    begins = {
+        "html": b"<!doctype html>",
+        "pdf": b"%PDF-",
+        "csv": b"date,from,to,",
+        "json": b'{\n "made_at_s"',
+        "md": b"*Daily reliability board",
+    }
+    assert content.startswith(begins[format_])
+    if format_ == "pdf":
+        assert len(PdfReader(BytesIO(content)).pages) == 1
+    if format_ == "json":
+        assert json.loads(content)["date"] == TODAY
+    printed = run("daily", "--date", "today", "--format", format_, settings=settings)
+    assert printed.exit_code == 0
+    assert printed.stdout_bytes.startswith(begins[format_])
+
+
+@pytest.mark.stack
+def test_a_day_that_is_not_there_is_one_line(settings):
+    assert_one_line(run("daily", "--date", "2999-01-01", settings=settings), "2999-01-01")
+    assert_one_line(run("daily", "--date", "2001-01-01", settings=settings), "2001-01-01")
+    assert_one_line(run("daily", "--date", "tomorrow", settings=settings), "tomorrow")
+
+
+@pytest.mark.stack
+def test_a_state_without_an_event_is_one_line(redis_server, redis_client):
+    done = run("daily", settings=settings_for(redis_server.url))
+    assert_one_line(done, "nothing was counted yet")
+
+
+@pytest.mark.stack
+def test_a_file_that_cannot_be_written_is_one_line(settings, tmp_path):
+    done = run("daily", "--output", tmp_path / "absent" / "board.pdf", settings=settings)
+    assert_one_line(done, "--output: cannot write", "absent")
+
+
+def test_no_redis_is_one_line(unused_port):
+    done = run("daily", settings=settings_for(f"redis://127.0.0.1:{unused_port}/0"))
+    assert_one_line(done, str(unused_port))
+
+
+def test_sending_to_nobody_is_one_line_that_says_what_to_set(unused_port):
+    done = run("daily", "--send", settings=settings_for(f"redis://127.0.0.1:{unused_port}/0"))
+    assert_one_line(done, "nobody to send the board to", "smtp_host", "slack_webhook_file")
+    assert run("daily", "--again").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"SMTP_HOST": "mail"}, "e-mail needs smtp_host, mail_from, mail_to; set mail_from and"),
+        ({"MAIL_TO": '["a@b.c, d@e.f"]'}, "plain address"),
+        ({"MAIL_FROM": "Board\r\nBcc: x@y.z"}, "plain address"),
+        ({"SMTP_USERNAME": "me"}, "go together"),
+        (
+            {"SMTP_USERNAME": "me", "SMTP_PASSWORD_FILE": "/x", "SMTP_TLS": "none"},
+            "would show the login",
+        ),
+        ({"PUBLIC_URL": "javascript:alert(1)"}, "write the address of the pages"),
+        ({"PUBLIC_URL": "https://x.example/?a=b"}, "write the address of the pages"),
+    ],
+)
+def test_settings_that_do_not_fit_are_one_line(variables, words):
+    named = {f"TOKENPULSE_DAILY__{name}": value for name, value in variables.items()}
+    assert_one_line(run("daily", "--send", **named), words)

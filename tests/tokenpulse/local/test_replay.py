@@ -1,0 +1,202 @@
+"""`tokenpulse replay` on files made here: the whole path recounted, times, speeds, exit status."""
+
+import json
+import math
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from streams.simulator.generator import Traffic
+from streams.simulator.profile import Profile
+from tests.support.answers import Answer, assert_latency, by, seconds, steps
+from tests.support.servers import Broker, RedisServer
+from tests.support.worker_process import WorkerProcess, report, tokenpulse, worker_settings
+
+pytestmark = pytest.mark.stack
+
+MAPPING = """
+format: jsonl
+time: {column: ended_at, kind: epoch, unit: ms, marks: end}
+fields:
+"""
+FIELDS = (
+    *("request_id", "model", "outcome", "region", "channel", "service_tier", "customer_id"),
+    *("stream", "ttft_ms", "duration_ms", "input_tokens", "cached_input_tokens"),
+    *("cache_write_tokens", "output_tokens", "reasoning_tokens", "probe"),
+)
+LINES_AT_MS = 1_760_000_000_000
+IN_2099_MS = 4_070_908_800_000
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Answer]]:
+    """A file of a quarter of an hour, its mapping, and its good rows.
+
+    Three more rows cannot be mapped, and two are so far in the future that the worker refuses them.
+    """
+    folder = tmp_path_factory.mktemp("simulated")
+    mapping = folder / "mapping.yaml"
+    optional = "".join(f"  {name}: {{column: {name}, optional: true}}\n" for name in FIELDS)
+    mapping.write_text(MAPPING + optional)
+    records = Traffic(Profile.default(12), 7).records(LINES_AT_MS, LINES_AT_MS + 900_000)
+    good = [json.loads(one.value) for one in records]
+    bad = [good[0] | {"ended_at": "soon"}] * 3
+    future = [event | {"ended_at": IN_2099_MS} for event in good[:2]]
+    lines = [json.dumps(event) for event in (*good[:500], *bad, *future, *good[500:])]
+    file = folder / "simulated.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+    return file, mapping, good
+
+
+def nearest_rank(values: list[float]) -> Answer:
+    """Answers in the shape of the references."""
+    ranked = sorted(values)
+    shares = {f"p{p}_nearest_rank": ranked[math.ceil(p * len(ranked) / 100) - 1] for p in PERCENTS}
+    return {"n": len(ranked), "max": ranked[-1], **shares}
+
+
+PERCENTS = (50, 90, 95, 99)
+
+
+def assert_recounted(found: Answer, events: list[Answer]) -> None:
+    """Measures equal a recount of these events, one by one."""
+    real = [event for event in events if not event.get("probe", False)]
+    good = [event for event in real if event["outcome"] == "success"]
+    outcomes = Counter(event["outcome"] for event in real)
+    assert {name: n for name, n in found["outcomes"].items() if n} == outcomes
+    tokens = {
+        name: sum(event.get(f"{name}_tokens", 0) for event in real)
+        for name in ("input", "cached_input", "cache_write", "output", "reasoning")
+    }
+    tokens["total"] = tokens["input"] + tokens["output"]
+    assert found["tokens"] == tokens
+    assert found["cache_hit_ratio"] == tokens["cached_input"] / tokens["input"]
+    if "ttft_seconds" not in found:  # customers have counts only
+        return
+    streamed = [event for event in good if event.get("stream", True) and "ttft_ms" in event]
+    lasting = [event for event in good if "duration_ms" in event]
+    written = [
+        (event["duration_ms"] - event["ttft_ms"]) / (event["output_tokens"] - 1)
+        for event in streamed
+        if "duration_ms" in event and event.get("output_tokens", 0) > 1
+    ]
+    assert_latency(
+        found["ttft_seconds"], nearest_rank([event["ttft_ms"] for event in streamed]), 0.001
+    )
+    assert_latency(
+        found["duration_seconds"], nearest_rank([event["duration_ms"] for event in lasting]), 0.001
+    )
+    assert_latency(found["tpot_seconds"], nearest_rank(written), 0.001)
+    eligible = ("success", "server_error", "timeout", "overloaded", "stream_error")
+    judged = [event["outcome"] for event in events if event["outcome"] in eligible]
+    assert found["availability_ratio"] == judged.count("success") / len(judged)
+
+
+def test_a_simulated_file_equals_a_recount_and_every_row_is_counted_or_reported(
+    simulated: tuple[Path, Path, list[Answer]], tmp_path: Path
+) -> None:
+    file, mapping, events = simulated
+    target = tmp_path / "report.json"
+    done = tokenpulse(
+        *("replay", file, "--mapping", mapping, "--as-recorded", "--report-json", target),
+        *("--by", "model", "--step", "1m"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        f"{len(events) + 5} rows: {len(events)} counted, 2 refused (from_the_future 2), "
+        "3 could not be mapped\n"
+    )
+    lines = [501, 502, 503]
+    assert [
+        line.partition(f"{file}: line ")[2].split(":")[0] for line in done.stderr.splitlines()
+    ] == [str(line) for line in lines]
+    answer = json.loads(target.read_text())
+    assert answer["step_s"] == 60
+    assert answer["total"]["refused"] == {"from_the_future": 2}
+    assert_recounted(answer["total"], events)
+    assert by(answer).keys() == {event["model"] for event in events}
+    for model, found in by(answer).items():
+        assert_recounted(found, [event for event in events if event["model"] == model])
+    per_minute: defaultdict[int, list[Answer]] = defaultdict(list)
+    for event in events:
+        per_minute[event["ended_at"] // 60_000 * 60].append(event)
+    assert steps(answer).keys() == per_minute.keys()
+    for start_s, found in steps(answer).items():
+        assert_recounted(found, per_minute[start_s])
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_without_as_recorded_a_file_ends_now(
+    simulated: tuple[Path, Path, list[Answer]],
+    broker: Broker,
+    redis_server: RedisServer,
+    tmp_path: Path,
+) -> None:
+    _, mapping, events = simulated
+    file = tmp_path / "good.jsonl"
+    file.write_text("".join(json.dumps(event) + "\n" for event in events))
+    settings = worker_settings(broker, redis_server.url)
+    began_s = time.time()
+    with WorkerProcess(settings, tmp_path / "worker.log"):
+        done = tokenpulse("replay", file, "--mapping", mapping, settings=settings)
+    assert done.returncode == 0, done.stderr
+    answer = report(settings)
+    assert int(began_s) <= seconds(answer["as_of"]) <= time.time()
+    assert_recounted(answer["total"], events)
+    # All were moved by the same time: what lay apart lies as far apart as before.
+    span_s = (max(event["ended_at"] for event in events) - events[0]["ended_at"]) // 1_000
+    [records] = broker.read(settings.kafka.topic, len(events)).values()
+    sent = [json.loads(record.value)["ended_at"] for record in records]
+    assert {now - then["ended_at"] for now, then in zip(sent, events, strict=True)} == {
+        sent[0] - events[0]["ended_at"]
+    }
+    assert (max(sent) - sent[0]) // 1_000 == span_s
+
+
+def test_at_a_speed_no_row_is_sent_before_its_time(
+    broker: Broker, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    # Rows at 0, 10, 30 and 60 s, twenty times as fast: sent 0, 0.5, 1.5 and 3 s after the first.
+    mapping, file = tmp_path / "mapping.yaml", tmp_path / "rows.csv"
+    mapping.write_text(
+        "format: csv\ntime: {column: at, kind: relative, unit: s, base: 2026-01-01T00:00:00Z, "
+        "marks: end}\nfields:\n  model: {constant: m}\n  outcome: {constant: success}\n"
+        "  input_tokens: tokens\n"
+    )
+    file.write_text("at,tokens\n0,1\n10,2\n30,3\n60,4\n")
+    settings = worker_settings(broker, redis_server.url)
+    with WorkerProcess(settings, tmp_path / "worker.log"):
+        done = tokenpulse("replay", file, "--mapping", mapping, "--speed", 20, settings=settings)
+    assert done.returncode == 0, done.stderr
+    [records] = broker.read(settings.kafka.topic, 4).values()
+    # The file is shifted to end when its last row is due, which tells when the replay began.
+    ended_ms = [json.loads(record.value)["ended_at"] for record in records]
+    began_ms = ended_ms[-1] - 3_000
+    for record, due_ms in zip(records, (0, 500, 1_500, 3_000), strict=True):
+        assert record.timestamp >= began_ms + due_ms - CLOCK_STEP_MS
+    assert ended_ms == [ended_ms[-1] - before_ms for before_ms in (60_000, 50_000, 30_000, 0)]
+
+
+CLOCK_STEP_MS = 20  # a sleep may end that much early where clocks are coarse
+
+
+@pytest.mark.parametrize(
+    ("file", "mapping", "told"),
+    [
+        ("absent.csv", "azure_llm_2023", "absent.csv: "),
+        ("{here}", "nobody_made_this", "nobody_made_this"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_and_status_2(
+    tmp_path: Path, file: str, mapping: str, told: str
+) -> None:
+    done = tokenpulse("replay", file.format(here=Path(__file__)), "--mapping", mapping)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("tokenpulse: ")
+    assert told in line
