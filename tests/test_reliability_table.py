@@ -39,7 +39,7 @@ def test_a_fault_is_shown_by_a_test_or_the_page_says_why_it_cannot_be(fault):
 
 
 def named_tests() -> list[str]:
-    return sorted(set(re.findall(r"`(test_\w+\.py::\w+)`", PAGE)))
+    return sorted(set(re.findall(r"`([\w/]*test_\w+\.py::\w+)`", PAGE)))
 
 
 @pytest.mark.parametrize("named", named_tests())
@@ -49,7 +49,7 @@ def test_a_test_that_is_named_exists(named):
 
 
 def test_no_name_of_a_test_is_written_another_way():
-    told = re.findall(r"\btest_\w+\.py\b(?:::\w+)?|::\w+", PAGE)
+    told = re.findall(r"[\w/]*\btest_\w+\.py\b(?:::\w+)?|::\w+", PAGE)
     assert {one for one in told if "::" in one} == set(named_tests())
     for file in told:
         assert (ROOT / "tests" / file.partition("::")[0]).is_file(), file

@@ -15,7 +15,8 @@ from slo.policy.scope import Scope
 from slo.policy.selection import Selection
 from streams.state.coverage import Coverage
 from streams.state.measures import GroupKey
-from streams.store.reader import LifeSign, View
+from streams.store.heartbeat import LifeSign
+from streams.store.reader import View
 
 Groups = Mapping[str, Measured]  # by name of the scope's `per` dimension; "" without one
 

@@ -45,7 +45,8 @@ from streams.config.settings import Settings
 from streams.state.coverage import Coverage
 from streams.state.windows import extent
 from streams.store.contract import StoreError
-from streams.store.reader import LifeSign, View
+from streams.store.heartbeat import LifeSign
+from streams.store.reader import View
 
 CLOSED_DAYS = 30
 _MONTH_LONGEST = 31

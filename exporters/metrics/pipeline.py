@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.metrics.exposition import Page, joined, label_text
-from streams.store.reader import LifeSign, View
+from streams.store.heartbeat import LifeSign
+from streams.store.reader import View
 
 
 def add_state(page: Page, view: View, freshness_s: float | None) -> None:

@@ -50,7 +50,8 @@ from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import SliceId, Tally, Thresholds
 from streams.state.windows import ROLLING_S, calendar, cover, extent, rolling
 from streams.store.contract import StoreError
-from streams.store.reader import LifeSign, StateReader, View
+from streams.store.heartbeat import LifeSign
+from streams.store.reader import StateReader, View
 from streams.worker import exemplars
 
 CALENDAR = ("day", "month")

@@ -28,7 +28,8 @@ from slo.policy.policy import Policy, Promise
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS, SliceId
 from streams.store.contract import StoreError
-from streams.store.reader import LifeSign, StateReader, View
+from streams.store.heartbeat import LifeSign
+from streams.store.reader import StateReader, View
 
 log = logging.getLogger(__name__)
 

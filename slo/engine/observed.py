@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from slo.engine.ledger import Pair
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS
-from streams.store.reader import LifeSign, View
+from streams.store.heartbeat import LifeSign
+from streams.store.reader import View
 
 
 def added(parts: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:

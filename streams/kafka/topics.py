@@ -10,18 +10,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-import redis.asyncio
-import redis.exceptions
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 
 from streams.config.security import client_kwargs
 from streams.config.settings import Kafka, Settings
-from streams.errors import ServerError, _reason, one_line
-from streams.store.redis import eviction_problem
+from streams.errors import ServerError, one_line
 
 TOPIC_EXISTS = 36  # Kafka error code TOPIC_ALREADY_EXISTS
 
@@ -226,49 +222,6 @@ async def check_broker(bootstrap: str, timeout_s: float = 5, **secured: Any) -> 
     async with _admin(bootstrap, timeout_s, secured) as admin:
         cluster = await admin.describe_cluster()
         return str(cluster.get("cluster_id") or "")
-
-
-async def check_redis(url: str, timeout_s: float = 2, **secured: Any) -> int:
-    """The server's process id; ServerError where it does not answer or would evict state.
-
-    `secured`: what `redis_kwargs` says.
-    """
-    where = redis_address(url)
-    try:
-        client = redis.asyncio.Redis.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=None,
-            **secured,
-        )
-    except ValueError as error:
-        raise ServerError(f"redis.url: {one_line(error)}; write redis://HOST:PORT/0") from error
-    try:
-        async with asyncio.timeout(timeout_s):
-            info = await client.info()
-    except redis.exceptions.AuthenticationError as error:
-        raise ServerError(
-            f"Redis at {where} refuses the login: {one_line(error)}; set "
-            "redis.username and redis.password_file, or put them into redis.url"
-        ) from error
-    except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
-        raise ServerError(
-            f"no Redis answers at {where}: start it, or set redis.url ({_reason(error)})"
-        ) from error
-    finally:
-        await client.aclose()
-    if problem := eviction_problem(info.get("maxmemory_policy")):
-        raise ServerError(f"Redis at {where}: {problem}")
-    return int(info["process_id"])
-
-
-def redis_address(url: str) -> str:
-    """Host and port, or socket path, of a Redis URL, without user and password."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return parts.path
-    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
 
 
 @asynccontextmanager

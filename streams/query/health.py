@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streams.store.reader import LifeSign
+from streams.store.heartbeat import LifeSign
 
 # A checkpoint is due every second; so long without one, while records wait, is a stall.
 STALLED_S = 60.0

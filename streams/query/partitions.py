@@ -16,9 +16,9 @@ import redis.asyncio as aioredis
 
 from streams.state.slices import duplicates_of
 from streams.store.contract import Order
-from streams.store.reader import LifeSign, StateReader, View
+from streams.store.heartbeat import LifeSign, Why
+from streams.store.reader import StateReader, View
 from streams.store.redis import leave_order
-from streams.worker.admission import Why
 
 _POLL_S = 0.2
 _ANOTHER_LOG = (Why.LOG_TRUNCATED, Why.LOG_RECREATED)

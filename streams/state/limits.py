@@ -1,6 +1,6 @@
-"""A worker's settings as the pure modules want them: limits, rules and thresholds.
+"""Limits, rules and thresholds of counting, taken from a worker's settings.
 
-Whoever counts events as a worker does takes them from here, so that all count alike.
+Pure. Workers, backtests and test oracles all take them from here, so that they count alike.
 """
 
 from streams.config.settings import Worker

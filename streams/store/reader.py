@@ -7,7 +7,7 @@ numbers that hold across partitions.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
@@ -27,6 +27,7 @@ from streams.state.snapshot import (
 )
 from streams.state.tables import Ints, Table
 from streams.store.contract import StoreError
+from streams.store.heartbeat import LifeSign
 from streams.store.redis import partition_key, partitions_key, pulse_key
 
 ATTEMPTS = 8
@@ -42,41 +43,6 @@ class View:
     meta: Meta
     index: dict[SliceId, int]
     totals: Tally
-
-
-@dataclass(frozen=True, slots=True)
-class LifeSign:
-    """The last sign of life that a worker left for one partition; what it does not say is absent.
-
-    `fields` are those that `Store.pulse` was given.
-    """
-
-    partition: int
-    fields: Mapping[str, str]
-
-    def text(self, name: str) -> str:
-        """One field; empty where it is absent."""
-        return self.fields.get(name, "")
-
-    def number(self, name: str) -> float | None:
-        """One field that is a number."""
-        try:
-            return float(self.fields[name])
-        except (KeyError, ValueError):
-            return None
-
-    def age_s(self, now_s: float) -> float | None:
-        """How long ago it was left; None where nothing ever was."""
-        at_ms = self.number("at_ms")
-        return None if at_ms is None else now_s - at_ms / 1_000
-
-    def lag(self, offset: int, now_s: float, stale_after_s: float) -> int | None:
-        """Records in Kafka that a state up to `offset` does not include; None where no live worker
-        says how far the log reaches."""
-        age_s, end = self.age_s(now_s), self.number("highwater")
-        if age_s is None or age_s > stale_after_s or end is None or end < offset:
-            return None
-        return int(end) - offset
 
 
 T = TypeVar("T")

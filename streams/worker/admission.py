@@ -12,11 +12,11 @@ that what was fetched before a seek is known for what it is:
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from streams.state.snapshot import Snapshot, Witness
 from streams.store.contract import Answer, Claimed, Lost
+from streams.store.heartbeat import Why
 
 # The log must begin after the wanted offset, or end before it, this often in a row to be believed.
 CERTAIN = 3
@@ -84,16 +84,6 @@ class Reading(Protocol):
     def fingerprint(self, offset: int) -> Witness | None:
         """What the record at an offset looks like; None where there is none."""
         ...
-
-
-class Why(StrEnum):
-    """Why a partition is halted; people and alerts read these."""
-
-    DEAD_LETTERS = "dead_letters"
-    UNREADABLE = "unreadable"
-    LOG_TRUNCATED = "log_truncated"
-    LOG_RECREATED = "log_recreated"
-    STORE_POLICY = "store_policy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ from yarl import URL
 from streams.config.security import redis_kwargs
 from streams.config.settings import Settings
 from streams.kafka.fetch import Batch
-from streams.kafka.topics import DLQ_HEADER_BYTES, check_redis, check_topics
+from streams.kafka.topics import DLQ_HEADER_BYTES, check_topics
 from streams.kafka.transport import BatchConsumer, BatchTransport
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import Lost, StoreError
 from streams.store.redis import RedisStore, connected
+from streams.store.server_check import check_redis
 from streams.watchdog import Lasting, Ticker, Watchdog, die
 from streams.worker.pipeline import RECLAIMS, Pipeline
 

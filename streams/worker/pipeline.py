@@ -27,7 +27,8 @@ from streams.state.limits import rules_of, thresholds_of
 from streams.state.slices import export_edges
 from streams.state.snapshot import slice_field
 from streams.store.contract import Answer, Lost, Store, StoreError
-from streams.worker.admission import Count, Custody, Drop, Halt, Seek, Why
+from streams.store.heartbeat import Why
+from streams.worker.admission import Count, Custody, Drop, Halt, Seek
 from streams.worker.assignment import DeadLetters, Flow, Owned, Tallies
 from streams.worker.circuit_breaker import Breaker
 from streams.worker.deduplication import Reach, Seen, set_apart

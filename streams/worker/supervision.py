@@ -9,7 +9,8 @@ from functools import partial
 
 from streams.config.settings import Worker
 from streams.store.contract import Lost, Order, Store, StoreError, StoreUnfitError
-from streams.worker.admission import Halt, Why
+from streams.store.heartbeat import Why
+from streams.worker.admission import Halt
 from streams.worker.assignment import Flow, Owned, Tallies
 from streams.worker.recovery import Archive
 

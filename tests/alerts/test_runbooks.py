@@ -20,7 +20,7 @@ from exporters.server.collector import window_plan
 from slo.engine.attainment import BURN_MINUTES
 from slo.policy.loading import load_policies, shipped
 from streams.config.settings import Settings
-from streams.worker.admission import Why
+from streams.store.heartbeat import Why
 from tests.support.paths import ROOT
 from tests.support.rule_cases import alerts_in
 from tokenpulse.cli.main import main

@@ -17,9 +17,9 @@ from exporters.daily.day.store import DayStore
 from streams.config.security import redis_kwargs
 from streams.config.settings import Kafka, Redis, Settings
 from streams.errors import ServerError
-from streams.kafka.topics import check_redis
 from streams.store.contract import Order
 from streams.store.redis import connect, leave_order
+from streams.store.server_check import check_redis
 from tests.support.certificates import Authority
 from tests.support.event_samples import raw
 from tests.support.guarded_redis import SHIPPED, GuardedRedis, as_user

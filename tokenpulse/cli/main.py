@@ -365,7 +365,8 @@ def config_check(ctx: click.Context) -> None:
 
     from streams.config.security import client_kwargs, redis_kwargs
     from streams.config.settings import shown
-    from streams.kafka.topics import check_broker, check_redis
+    from streams.kafka.topics import check_broker
+    from streams.store.server_check import check_redis
 
     settings = _settings(ctx)
     click.echo(yaml.safe_dump(shown(settings), sort_keys=False).rstrip())

@@ -29,7 +29,8 @@ from pydantic import BaseModel
 
 from streams.config.settings import Settings
 from streams.errors import ServerError
-from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker, check_redis, create_topics
+from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker, create_topics
+from streams.store.server_check import check_redis
 from tokenpulse.local.embedded import (
     HOST,
     StackDirectory,

@@ -17,7 +17,8 @@ from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import SliceId
 from streams.state.windows import cover, extent
 from streams.store.contract import StoreError
-from streams.store.reader import LifeSign, StateReader, View
+from streams.store.heartbeat import LifeSign
+from streams.store.reader import StateReader, View
 
 FLEET = "fleet"
 # As the exporter's own windows: a day of 100 series is some megabytes before it is digested.

@@ -30,7 +30,8 @@ from slo.engine.maintenance import SEAL_AFTER_S
 from slo.engine.observed import seen_until_s
 from streams.state.registry import OTHER
 from streams.state.tables import Table
-from streams.store.reader import LifeSign, View
+from streams.store.heartbeat import LifeSign
+from streams.store.reader import View
 
 VERSION = 1
 # Names a dimension that are written down; the others are added up.

@@ -1,7 +1,7 @@
 """When a worker is well: its own signs of life, and checkpoints while records wait."""
 
 from streams.query.health import STALLED_S, Progress, ill
-from streams.store.reader import LifeSign
+from streams.store.heartbeat import LifeSign
 
 NOW_S = 1_000_000.0
 STALE_AFTER_S = 15.0

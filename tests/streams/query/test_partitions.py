@@ -14,8 +14,8 @@ from click.testing import Result
 from streams.config.settings import Settings
 from streams.query.partitions import OperationError, Partitions, Standing, check, new_order
 from streams.store.contract import Order
+from streams.store.heartbeat import Why
 from streams.store.redis import RedisStore, connect, order_key
-from streams.worker.admission import Why
 from tests.support.command import assert_one_line, run
 from tests.support.exporter_state import StateWriter, event, settings_for
 from tests.support.servers import RedisServer, wait_until

@@ -7,7 +7,8 @@ import pytest
 from streams.kafka.fetch import Unreadable
 from streams.state.snapshot import Snapshot, Stored, Witness
 from streams.store.contract import Answer, Claimed, Lost
-from streams.worker.admission import CERTAIN, Count, Custody, Drop, Halt, Seek, Why
+from streams.store.heartbeat import Why
+from streams.worker.admission import CERTAIN, Count, Custody, Drop, Halt, Seek
 from tests.support.checkpoint_simulation import Counts, Fetched
 
 LAST = Witness(99, 1_700_000_000_000, 7)

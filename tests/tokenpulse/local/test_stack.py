@@ -16,7 +16,8 @@ import redis
 
 from streams.config.settings import Kafka, Local, Settings, Worker, load_settings
 from streams.errors import ServerError
-from streams.kafka.topics import TopicError, check_broker, check_redis, create_topics
+from streams.kafka.topics import TopicError, check_broker, create_topics
+from streams.store.server_check import check_redis
 from tests.support.paths import ROOT
 from tests.support.processes import gone, is_running
 from tests.support.script_stack import SLEEPS, StackOfScripts

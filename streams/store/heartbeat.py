@@ -1,0 +1,50 @@
+"""The heartbeat of a worker, kept beside the state of each partition."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class LifeSign:
+    """The last sign of life that a worker left for one partition; what it does not say is absent.
+
+    `fields` are those that `Store.pulse` was given.
+    """
+
+    partition: int
+    fields: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        """One field; empty where it is absent."""
+        return self.fields.get(name, "")
+
+    def number(self, name: str) -> float | None:
+        """One field that is a number."""
+        try:
+            return float(self.fields[name])
+        except (KeyError, ValueError):
+            return None
+
+    def age_s(self, now_s: float) -> float | None:
+        """How long ago it was left; None where nothing ever was."""
+        at_ms = self.number("at_ms")
+        return None if at_ms is None else now_s - at_ms / 1_000
+
+    def lag(self, offset: int, now_s: float, stale_after_s: float) -> int | None:
+        """Records in Kafka that a state up to `offset` does not include; None where no live worker
+        says how far the log reaches."""
+        age_s, end = self.age_s(now_s), self.number("highwater")
+        if age_s is None or age_s > stale_after_s or end is None or end < offset:
+            return None
+        return int(end) - offset
+
+
+class Why(StrEnum):
+    """Why a partition is halted; people and alerts read these."""
+
+    DEAD_LETTERS = "dead_letters"
+    UNREADABLE = "unreadable"
+    LOG_TRUNCATED = "log_truncated"
+    LOG_RECREATED = "log_recreated"
+    STORE_POLICY = "store_policy"
