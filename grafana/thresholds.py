@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models.dashboard import Threshold
 
 from slo.policy.burn_rates import burn_levels
 from slo.policy.indicators import TokenVolumeDrop
-from slo.policy.policy import Policy, Promise, ShareNow
+from slo.policy.policy import ErrorBudgetObjective, Policy, ShareThresholdObjective
 from slo.policy.scope import Scope
 from slo.policy.targets import Targets, targets_of
 
@@ -83,7 +83,7 @@ def _fast_burns(policies: Sequence[Policy]) -> list[float]:
         float(level.factor)
         for policy in policies
         for one in policy.objectives
-        if isinstance(one, Promise) and one.scope == Scope() and one.severity != "none"
+        if isinstance(one, ErrorBudgetObjective) and one.scope == Scope() and one.severity != "none"
         for level in burn_levels(one)
     ]
 
@@ -92,7 +92,7 @@ def _volume(policies: Sequence[Policy]) -> tuple[Steps, tuple[str, str]]:
     """What rules say of a drop in tokens, and the windows they look at."""
     for policy in policies:
         for one in policy.objectives:
-            if one.scope != Scope() or not isinstance(one, ShareNow):
+            if one.scope != Scope() or not isinstance(one, ShareThresholdObjective):
                 continue
             if isinstance(one.indicator, TokenVolumeDrop):
                 lowest = min(float(level.below) for level in one.levels)

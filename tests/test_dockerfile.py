@@ -33,19 +33,19 @@ def locked(text: str) -> dict[str, str]:
     not HADOLINT.exists(),
     reason=f"hadolint has no wheel for {platform.system()} on {platform.machine()}",
 )
-def test_the_dockerfile_passes_hadolint():
+def test_the_dockerfile_passes_hadolint() -> None:
     done = subprocess.run([HADOLINT, ROOT / "Dockerfile"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
-def test_both_stages_begin_with_the_same_slim_image_of_one_version():
+def test_both_stages_begin_with_the_same_slim_image_of_one_version() -> None:
     bases = {stage.split()[1] for stage in stages()}
     assert len(stages()) == 2
     [base] = bases
     assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+(@sha256:[0-9a-f]{64})?", base)
 
 
-def test_everything_fetched_is_compared_with_its_hash_and_nothing_is_built_from_source():
+def test_everything_fetched_is_compared_with_its_hash_and_nothing_is_built_from_source() -> None:
     installs = re.findall(r"pip install (.*?)(?:\n(?! )|&&|$)", DOCKERFILE, re.DOTALL)
     fetching, own = installs
     for option in ("--require-hashes", "--only-binary=:all:", "requirements-image.lock"):
@@ -56,14 +56,14 @@ def test_everything_fetched_is_compared_with_its_hash_and_nothing_is_built_from_
         assert command not in DOCKERFILE
 
 
-def test_every_locked_package_has_hashes():
+def test_every_locked_package_has_hashes() -> None:
     entries = re.split(r"^(?=[A-Za-z0-9_.-]+==)", LOCK, flags=re.MULTILINE)[1:]
     assert len(entries) == len(locked(LOCK)) > 20
     for entry in entries:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry.splitlines()[0]
 
 
-def test_the_image_has_the_tested_versions_and_no_embedded_servers():
+def test_the_image_has_the_tested_versions_and_no_embedded_servers() -> None:
     tested = locked((ROOT / "requirements.lock").read_text())
     image = locked(LOCK)
     assert image.items() <= tested.items()
@@ -74,7 +74,7 @@ def test_the_image_has_the_tested_versions_and_no_embedded_servers():
         assert re.split(r"[<>=;]", part)[0] not in image
 
 
-def test_it_runs_as_nobody_and_knows_its_version():
+def test_it_runs_as_nobody_and_knows_its_version() -> None:
     last = stages()[-1]
     assert "\nUSER 10001:10001\n" in last
     assert last.index("USER ") > last.rindex("COPY ")
@@ -112,7 +112,7 @@ def context() -> list[Path]:
     return found
 
 
-def test_nothing_but_the_code_goes_into_the_image():
+def test_nothing_but_the_code_goes_into_the_image() -> None:
     tops = {path.relative_to(ROOT).parts[0] for path in context()}
     assert tops == {
         *("pyproject.toml", "README.md", "requirements-image.lock"),
@@ -123,7 +123,7 @@ def test_nothing_but_the_code_goes_into_the_image():
     assert {name for names in copied for name in names.split()} == tops
 
 
-def test_the_package_built_from_that_has_all_that_the_code_reads(tmp_path):
+def test_the_package_built_from_that_has_all_that_the_code_reads(tmp_path) -> None:
     for path in context():
         copy = tmp_path / "source" / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)

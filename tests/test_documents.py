@@ -10,21 +10,21 @@ from tests.support.paths import ROOT
 from tokenpulse.cli.main import main
 
 
-def test_the_generated_documents_are_current():
+def test_the_generated_documents_are_current() -> None:
     done = subprocess.run(
         [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_link_between_documents_leads_somewhere():
+def test_every_link_between_documents_leads_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
             if "://" not in target:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-def test_the_readme_names_only_commands_that_exist():
+def test_the_readme_names_only_commands_that_exist() -> None:
     named = set(
         re.findall(r"(?:tokenpulse|tokenpulse\.yaml|…) (?:--config \S+ )?([a-z]+)\b", _code())
     )

@@ -26,14 +26,14 @@ def rows() -> dict[str, list[str]]:
 TABLE = rows()
 
 
-def test_every_fault_has_a_row_of_its_own():
+def test_every_fault_has_a_row_of_its_own() -> None:
     assert list(TABLE) == [f"F{number}" for number in range(1, FAULTS + 1)]
     assert {name: len(cells) for name, cells in TABLE.items() if len(cells) != COLUMNS} == {}
     assert all(all(cells) for cells in TABLE.values())
 
 
 @pytest.mark.parametrize("fault", TABLE)
-def test_a_fault_is_shown_by_a_test_or_the_page_says_why_it_cannot_be(fault):
+def test_a_fault_is_shown_by_a_test_or_the_page_says_why_it_cannot_be(fault) -> None:
     told = " ".join(TABLE[fault])
     assert "::" in TABLE[fault][4] or re.search(r"Not here: \w", told)
 
@@ -43,12 +43,12 @@ def named_tests() -> list[str]:
 
 
 @pytest.mark.parametrize("named", named_tests())
-def test_a_test_that_is_named_exists(named):
+def test_a_test_that_is_named_exists(named) -> None:
     file, _, name = named.partition("::")
     assert name in those_of(file)
 
 
-def test_no_name_of_a_test_is_written_another_way():
+def test_no_name_of_a_test_is_written_another_way() -> None:
     told = re.findall(r"[\w/]*\btest_\w+\.py\b(?:::\w+)?|::\w+", PAGE)
     assert {one for one in told if "::" in one} == set(named_tests())
     for file in told:
@@ -67,20 +67,20 @@ def those_of(file: str) -> frozenset[str]:
     return frozenset(name for name in found if name.startswith("test_"))
 
 
-def test_every_metric_that_is_named_is_published():
+def test_every_metric_that_is_named_is_published() -> None:
     named = set(re.findall(r"`(tokenpulse_\w+)`", PAGE))
     assert named
     assert named <= {spec.name for spec in SPECS}
 
 
-def test_every_alert_that_is_named_is_shipped():
+def test_every_alert_that_is_named_is_shipped() -> None:
     named = set(re.findall(r"`(Tokenpulse\w+)`", PAGE))
     assert named
     shipped = "".join(path.read_text() for path in (ROOT / "alerts" / "rules").glob("*.py"))
     assert {name for name in named if f'"{name}"' not in shipped} == set()
 
 
-def test_every_setting_that_is_named_exists():
+def test_every_setting_that_is_named_exists() -> None:
     settings = (ROOT / "docs/configuration.md").read_text()
     named = set(re.findall(r"`(?:kafka|redis|worker|exporter)\.([a-z_]+)`", PAGE))
     assert named
@@ -95,7 +95,7 @@ def quoted() -> list[str]:
 
 
 @pytest.mark.parametrize("said", quoted())
-def test_what_the_log_is_said_to_tell_is_in_the_program(said):
+def test_what_the_log_is_said_to_tell_is_in_the_program(said) -> None:
     parts = [part for part in said.split("…") if part.strip(" :;,.")]
     assert parts
     assert any(is_told(parts, text) for text in texts())

@@ -1,4 +1,4 @@
-"""Recorded events as the ten-second tallies that the workers would have made of them.
+"""Recorded events as the ten-second aggregates that the workers would have made of them.
 
 A shell: reads files and a topic, and keeps what does not fit into memory in a temporary file that
 nobody else sees. So files may be larger than memory and in any order: event time counts.
@@ -29,11 +29,11 @@ from streams.sources.mapping import Mapping, RowError, read_rows
 from streams.state.aggregation import record
 from streams.state.limits import caps_of, rules_of
 from streams.state.registry import Registry
-from streams.state.slices import LEVELS, TOKENS_AT, Tally, Thresholds
+from streams.state.slices import LEVELS, TOKENS_AT, Aggregate, Thresholds
 from streams.state.tables import Ints
 from streams.worker.deduplication import Seen, set_apart
 
-SPILL_BYTES = 64 * 2**20  # tallies beyond this go to the temporary file
+SPILL_BYTES = 64 * 2**20  # aggregates beyond this go to the temporary file
 _BATCH = 4_096
 _POLL_MS = 500
 _SILENCE_POLLS = 60
@@ -64,11 +64,11 @@ class Recording:
         self.end_s = to_s or 0  # of the last slice
         self._worker, self._thresholds, self._to_s = worker, thresholds, to_s
         self._logs: dict[object, _Log] = {}
-        self._held: dict[int, list[Tally]] = {}
+        self._held: dict[int, list[Aggregate]] = {}
         self._held_bytes = 0
         self._has_spilled = False
         self._disk = sqlite3.connect("")  # private, and gone when closed
-        self._disk.execute("CREATE TABLE parts (start_s INTEGER, tally BLOB)")
+        self._disk.execute("CREATE TABLE parts (start_s INTEGER, aggregate BLOB)")
 
     def add(self, log: object, values: list[bytes | None], timestamps_ms: Ints | None) -> None:
         """Count the next records of a log.
@@ -94,22 +94,22 @@ class Recording:
         recorded = record(
             columns, series[columns.series_index], cube[columns.cube_index], self._thresholds
         )
-        for start_s, tally in recorded:
+        for start_s, aggregate in recorded:
             if self._to_s is None or start_s < self._to_s:
-                self._keep(start_s, tally)
+                self._keep(start_s, aggregate)
 
-    def slices(self) -> Iterator[tuple[int, Tally]]:
+    def slices(self) -> Iterator[tuple[int, Aggregate]]:
         """Start and content of each slice in which something ended, rising. Ends the recording."""
         if not self._has_spilled:
             self._disk.close()
             for start_s in sorted(self._held):
-                yield start_s, Tally.merged(self._held.pop(start_s))
+                yield start_s, Aggregate.merged(self._held.pop(start_s))
             return
         self._spill()
         self._disk.execute("CREATE INDEX by_start ON parts (start_s)")
-        rows = self._disk.execute("SELECT start_s, tally FROM parts ORDER BY start_s")
+        rows = self._disk.execute("SELECT start_s, aggregate FROM parts ORDER BY start_s")
         for start_s, parts in groupby(rows, key=itemgetter(0)):
-            yield start_s, Tally.merged([Tally.unpack(data) for _, data in parts])
+            yield start_s, Aggregate.merged([Aggregate.unpack(data) for _, data in parts])
         self._disk.close()
 
     def _log(self, log: object) -> _Log:
@@ -118,19 +118,19 @@ class Recording:
             self._logs[log] = _Log(Seen(window_ms, most) if window_ms else None)
         return self._logs[log]
 
-    def _keep(self, start_s: int, tally: Tally) -> None:
-        self.counted += int(tally.series.values[:, :TOKENS_AT].sum())  # probes too
+    def _keep(self, start_s: int, aggregate: Aggregate) -> None:
+        self.counted += int(aggregate.series.values[:, :TOKENS_AT].sum())  # probes too
         self.begin_s = start_s if self.begin_s is None else min(self.begin_s, start_s)
         self.end_s = max(self.end_s, start_s + LEVELS[0].step_s)
-        self._held.setdefault(start_s, []).append(tally)
-        self._held_bytes += tally.size_bytes
+        self._held.setdefault(start_s, []).append(aggregate)
+        self._held_bytes += aggregate.size_bytes
         if self._held_bytes > SPILL_BYTES:
             self._spill()
 
     def _spill(self) -> None:
         self._disk.executemany(
             "INSERT INTO parts VALUES (?, ?)",
-            ((start_s, Tally.merged(parts).pack()) for start_s, parts in self._held.items()),
+            ((start_s, Aggregate.merged(parts).pack()) for start_s, parts in self._held.items()),
         )
         self._held, self._held_bytes, self._has_spilled = {}, 0, True
 

@@ -16,9 +16,9 @@ from alerts.rules.build import policy_groups
 from alerts.rules.model import EVERY_S, Alert, Links
 from alerts.rules.pipeline import builtin_groups
 from slo.policy.loading import PolicyError
-from slo.policy.policy import LatencyNow, Policy
+from slo.policy.policy import LatencyThresholdObjective, Policy
 from streams.config.settings import Settings, Worker
-from streams.state.slices import LATENCIES, Tally, Thresholds
+from streams.state.slices import LATENCIES, Aggregate, Thresholds
 
 # Of Tokenpulse's own alerts the one that is about requests; the others watch the pipeline.
 OUTAGE = "tokenpulse-outage"
@@ -76,7 +76,7 @@ def thresholds(policies: Sequence[Policy], worker: Worker) -> Thresholds:
         for measure, limits_us in policy.limits_us().items():
             limits[measure].update(limit_us / 1e6 for limit_us in limits_us)
         for objective in policy.objectives:
-            if isinstance(objective, LatencyNow):
+            if isinstance(objective, LatencyThresholdObjective):
                 limits[objective.indicator.measure].update(
                     level.above_us / 1e6 for level in objective.levels
                 )
@@ -110,8 +110,8 @@ def run(
     )
     evaluated: Samples | None = None
     holding: list[Vector] = []
-    for start_s, tally in _filled(recording):
-        gauges.add(start_s, tally)
+    for start_s, aggregate in _filled(recording):
+        gauges.add(start_s, aggregate)
         samples = gauges.samples()
         if samples is not evaluated:
             evaluated = samples
@@ -123,11 +123,11 @@ def run(
     return Backtest(since_s, end_s, recording, watched, tuple(gauges.judged))
 
 
-def _filled(recording: Recording) -> Iterator[tuple[int, Tally | None]]:
+def _filled(recording: Recording) -> Iterator[tuple[int, Aggregate | None]]:
     """Every slice of the recording, also those in which nothing ended."""
     next_s = recording.begin_s or 0
-    for start_s, tally in recording.slices():
+    for start_s, aggregate in recording.slices():
         yield from ((silent_s, None) for silent_s in range(next_s, start_s, STEP_S))
-        yield start_s, tally
+        yield start_s, aggregate
         next_s = start_s + STEP_S
     yield from ((silent_s, None) for silent_s in range(next_s, recording.end_s, STEP_S))

@@ -35,10 +35,10 @@ from slo.engine.ledger import DAY, Ledger, Pair
 from slo.engine.maintenance import causes
 from slo.engine.report import Found
 from slo.engine.verdicts import credit_share
-from slo.policy.policy import Policy, Promise
+from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.registry import Registry
-from streams.state.slices import LEVELS, SliceId, Tally
+from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.state.windows import ROLLING_S, cover, extent, rolling
 
 STEP_S = LEVELS[0].step_s
@@ -67,11 +67,11 @@ class Gauges:
         self._parts: list[Samples] = []
         self._samples: Samples = {}
 
-    def add(self, start_s: int, tally: Tally | None) -> None:
+    def add(self, start_s: int, aggregate: Aggregate | None) -> None:
         """The next slice, None where nothing ended in it. They come without a gap."""
-        self._windows.add(start_s, tally)
+        self._windows.add(start_s, aggregate)
         for judged in self.judged:
-            judged.add(start_s, tally)
+            judged.add(start_s, aggregate)
 
     def samples(self) -> Samples:
         """As at the end of the newest slice; the same object as long as nothing changes."""
@@ -108,14 +108,14 @@ class _Windows:
         self._as_of_s = 0
         self._made: dict[str, tuple[list[Sums], Samples]] = {}  # with what it was made from
 
-    def add(self, start_s: int, tally: Tally | None) -> None:
+    def add(self, start_s: int, aggregate: Aggregate | None) -> None:
         now_s = start_s + STEP_S
         self._as_of_s = now_s - 1
-        if tally is not None and self._scopes:
+        if aggregate is not None and self._scopes:
             for name, scope in self._scopes.items():
                 names = self._registry.cubes if name == CUSTOMER else self._registry.series
                 scope.follow(names)
-            self._held[SliceId(0, start_s)] = digest(tally, self._scopes.values())
+            self._held[SliceId(0, start_s)] = digest(aggregate, self._scopes.values())
         if now_s % LEVELS[1].step_s == 0:
             self._merge(now_s)
 
@@ -172,7 +172,11 @@ class Judged:
     """One promise over recorded events."""
 
     def __init__(
-        self, policy: Policy, promise: Promise, registry: Registry, span_s: tuple[int, int]
+        self,
+        policy: Policy,
+        promise: ErrorBudgetObjective,
+        registry: Registry,
+        span_s: tuple[int, int],
     ) -> None:
         self.policy, self.promise = policy, promise
         self.selection = Selection(policy, promise, lambda customer_id: customer_id)
@@ -186,17 +190,17 @@ class Judged:
         self._changed = True
         self._samples: Samples = {}
 
-    def add(self, start_s: int, tally: Tally | None) -> None:
+    def add(self, start_s: int, aggregate: Aggregate | None) -> None:
         """The next slice, as for `Gauges.add`."""
         self._as_of_s = start_s + STEP_S - 1
         minute = start_s // 60
         if minute != self._minute:
             self._minute, self._counts, self._changed = minute, {}, True
             self.ledger.running = minute
-        if tally is not None:
+        if aggregate is not None:
             names = self._registry
             counts = self.selection.count(
-                tally, names.series, names.cubes, start_s, start_s + STEP_S
+                aggregate, names.series, names.cubes, start_s, start_s + STEP_S
             )
             for name, (total, bad) in counts.items():
                 had = self._counts.get(name, (0, 0))

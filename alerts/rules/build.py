@@ -16,7 +16,7 @@ from alerts.rules.model import EVERY_S, Alert, Group, Links
 from alerts.rules.pipeline import builtin_groups
 from alerts.rules.sloth import sloth_groups
 from alerts.rules.thresholds import latency_alerts, share_alerts
-from slo.policy.policy import LatencyNow, Policy, Promise
+from slo.policy.policy import ErrorBudgetObjective, LatencyThresholdObjective, Policy
 from slo.policy.selection import Selection
 
 Format = Literal["prometheus", "sloth", "kubernetes"]
@@ -42,9 +42,9 @@ def policy_groups(policy: Policy) -> tuple[Group, ...]:
     """One group an objective. Raises PolicyError for what no published metric can answer."""
     groups = []
     for objective in policy.objectives:
-        if isinstance(objective, Promise):
+        if isinstance(objective, ErrorBudgetObjective):
             alerts = tuple(promise_alerts(policy, objective))
-        elif isinstance(objective, LatencyNow):
+        elif isinstance(objective, LatencyThresholdObjective):
             alerts = tuple(latency_alerts(policy, objective))
         else:
             alerts = tuple(share_alerts(policy, objective))

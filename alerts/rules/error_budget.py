@@ -21,14 +21,14 @@ from exporters.catalogue.spec import Spec
 from slo.policy.burn_rates import BurnLevel, burn_levels
 from slo.policy.conditions import BURN_MIN_FAILURES, BURN_MIN_REQUESTS
 from slo.policy.indicators import LatencyRatio, RequestRatio
-from slo.policy.policy import Policy, Promise
+from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.units import percent_text
 
 # Of these an error budget is requests; of the other kinds it is minutes or slices.
 _COUNT_REQUESTS = (RequestRatio, LatencyRatio)
 
 
-def promise_alerts(policy: Policy, promise: Promise) -> Iterator[Alert]:
+def promise_alerts(policy: Policy, promise: ErrorBudgetObjective) -> Iterator[Alert]:
     """All rules of one objective."""
     if promise.severity != "none":
         for level in burn_levels(promise):
@@ -37,7 +37,7 @@ def promise_alerts(policy: Policy, promise: Promise) -> Iterator[Alert]:
     yield from _credits(policy, promise)
 
 
-def of_objective(policy: Policy, promise: Promise, spec: Spec, **matchers: str) -> str:
+def of_objective(policy: Policy, promise: ErrorBudgetObjective, spec: Spec, **matchers: str) -> str:
     """PromQL: a gauge of this objective, one value for each thing that is judged."""
     selected = {"policy": policy.name, "objective": promise.name, **matchers}
     return newest(
@@ -45,12 +45,12 @@ def of_objective(policy: Policy, promise: Promise, spec: Spec, **matchers: str) 
     )
 
 
-def _judged(promise: Promise) -> tuple[str, ...]:
+def _judged(promise: ErrorBudgetObjective) -> tuple[str, ...]:
     """Labels by which this objective is judged."""
     return (promise.scope.per,) if promise.scope.per else ()
 
 
-def _asked(policy: Policy, promise: Promise, spec: Spec) -> str:
+def _asked(policy: Policy, promise: ErrorBudgetObjective, spec: Spec) -> str:
     """Template: the value of another gauge for the labels of this alert."""
     about = f"policy='{policy.name}',objective='{promise.name}'"
     per = promise.scope.per
@@ -59,12 +59,12 @@ def _asked(policy: Policy, promise: Promise, spec: Spec) -> str:
     return f'{{{{ with printf "{spec.name}{{{about},{per}=%q}}" $labels.{per} | query }}}}'
 
 
-def _budget_left(policy: Policy, promise: Promise) -> str:
+def _budget_left(policy: Policy, promise: ErrorBudgetObjective) -> str:
     known = "{{ . | first | value | humanizePercentage }}"
     return f"{_asked(policy, promise, BUDGET_LEFT)}{known}{{{{ else }}}}unknown{{{{ end }}}}"
 
 
-def _burning(policy: Policy, promise: Promise, level: BurnLevel) -> Alert:
+def _burning(policy: Policy, promise: ErrorBudgetObjective, level: BurnLevel) -> Alert:
     long = of_objective(policy, promise, BURN_RATE, window=level.long)
     short = of_objective(policy, promise, BURN_RATE, window=level.short)
     factor = number(level.factor)
@@ -95,7 +95,7 @@ def _burning(policy: Policy, promise: Promise, level: BurnLevel) -> Alert:
     )
 
 
-def _missed(policy: Policy, promise: Promise) -> Alert:
+def _missed(policy: Policy, promise: ErrorBudgetObjective) -> Alert:
     return Alert(
         name="TokenpulseObjectiveMissed",
         severity="ticket",
@@ -115,7 +115,7 @@ def _missed(policy: Policy, promise: Promise) -> Alert:
     )
 
 
-def _credits(policy: Policy, promise: Promise) -> Iterator[Alert]:
+def _credits(policy: Policy, promise: ErrorBudgetObjective) -> Iterator[Alert]:
     """One rule a tier, of which one fires: so crossing into a worse tier is told again."""
     if promise.sla is None:
         return
@@ -144,11 +144,11 @@ def _credits(policy: Policy, promise: Promise) -> Iterator[Alert]:
         )
 
 
-def _said(promise: Promise) -> str:
+def _said(promise: ErrorBudgetObjective) -> str:
     return f"{' '.join(promise.about.split())} " if promise.about else ""
 
 
-def _labels(policy: Policy, promise: Promise) -> dict[str, str]:
+def _labels(policy: Policy, promise: ErrorBudgetObjective) -> dict[str, str]:
     return objective_labels(policy, promise.name, promise.route)
 
 
@@ -163,5 +163,5 @@ def objective_labels(policy: Policy, objective: str, route: str) -> dict[str, st
     }
 
 
-def _link(policy: Policy, promise: Promise) -> str:
+def _link(policy: Policy, promise: ErrorBudgetObjective) -> str:
     return f"{dashboard('sla')}&var-policy={policy.name}&var-objective={promise.name}"

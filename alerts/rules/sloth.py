@@ -10,7 +10,7 @@ from alerts.promql import number
 from alerts.rules.error_budget import of_objective
 from exporters.catalogue.objectives import ATTAINMENT, BUDGET_LEFT, BURN_RATE
 from slo.policy.burn_rates import BURN_WINDOWS_S, period_s
-from slo.policy.policy import Policy, Promise
+from slo.policy.policy import ErrorBudgetObjective, Policy
 
 _EVERY = "30s"
 _DAY_S = 86_400
@@ -21,7 +21,7 @@ def sloth_groups(policy: Policy) -> list[dict[str, Any]]:
     return [group for promise in policy.promises() for group in _groups(policy, promise)]
 
 
-def _groups(policy: Policy, promise: Promise) -> list[dict[str, Any]]:
+def _groups(policy: Policy, promise: ErrorBudgetObjective) -> list[dict[str, Any]]:
     sloth_id = f"{policy.name}-{promise.name}"
     labels = {"sloth_id": sloth_id, "sloth_service": policy.name, "sloth_slo": promise.name}
     budget = number(promise.error_budget)

@@ -16,7 +16,13 @@ from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import BASELINE_MIN_REQUESTS, RECOVERY_MARGIN, windows_of
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
 from slo.policy.loading import PolicyError
-from slo.policy.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
+from slo.policy.policy import (
+    LatencyThreshold,
+    LatencyThresholdObjective,
+    Policy,
+    ShareThreshold,
+    ShareThresholdObjective,
+)
 from slo.policy.selection import Selection
 from slo.policy.units import latency_text, percent_text
 from streams.state.windows import ROLLING_S
@@ -28,7 +34,7 @@ _WORDS = {"ttft": "time to first token", "tpot": "time per output token", "durat
 _LIVE = dashboard("live", "model", "region")
 
 
-def latency_alerts(policy: Policy, objective: LatencyNow) -> Iterator[Alert]:
+def latency_alerts(policy: Policy, objective: LatencyThresholdObjective) -> Iterator[Alert]:
     """One rule a level."""
     selection = Selection.of(objective.scope)
     for level in objective.levels:
@@ -45,7 +51,7 @@ def latency_alerts(policy: Policy, objective: LatencyNow) -> Iterator[Alert]:
         )
 
 
-def share_alerts(policy: Policy, objective: ShareNow) -> Iterator[Alert]:
+def share_alerts(policy: Policy, objective: ShareThresholdObjective) -> Iterator[Alert]:
     """One rule a level. Raises PolicyError for what the windows cannot answer."""
     selection = Selection.of(objective.scope)
     if selection.names.get("customer") or "customer" in objective.scope.dimensions() != {
@@ -68,7 +74,9 @@ def share_alerts(policy: Policy, objective: ShareNow) -> Iterator[Alert]:
         )
 
 
-def _percentile(objective: LatencyNow, selection: Selection, level: LatencyLevel) -> Alert:
+def _percentile(
+    objective: LatencyThresholdObjective, selection: Selection, level: LatencyThreshold
+) -> Alert:
     indicator = objective.indicator
     windows = windows_of(indicator.window)
     quantile = "=" + quoted(number(Fraction(indicator.percentile, 100)))
@@ -95,7 +103,9 @@ def _percentile(objective: LatencyNow, selection: Selection, level: LatencyLevel
     )
 
 
-def _share_within(objective: LatencyNow, selection: Selection, level: LatencyLevel) -> Alert:
+def _share_within(
+    objective: LatencyThresholdObjective, selection: Selection, level: LatencyThreshold
+) -> Alert:
     """Percentiles of several series cannot be put together, but counts can: P95 <= 300 ms is that
     at least 95 % are at or under 300 ms."""
     indicator = objective.indicator
@@ -122,8 +132,8 @@ def _share_within(objective: LatencyNow, selection: Selection, level: LatencyLev
 
 
 def _latency_alert(
-    objective: LatencyNow,
-    level: LatencyLevel,
+    objective: LatencyThresholdObjective,
+    level: LatencyThreshold,
     expr: str,
     value: str,
     selection: Selection,
@@ -147,7 +157,10 @@ def _latency_alert(
 
 
 def _cache_hit(
-    objective: ShareNow, indicator: CacheHitRatio, selection: Selection, level: ShareLevel
+    objective: ShareThresholdObjective,
+    indicator: CacheHitRatio,
+    selection: Selection,
+    level: ShareThreshold,
 ) -> Alert:
     windows = windows_of(indicator.window)
 
@@ -214,7 +227,10 @@ def _trend(selection: Selection) -> str:
 
 
 def _token_volume(
-    objective: ShareNow, indicator: TokenVolumeDrop, selection: Selection, level: ShareLevel
+    objective: ShareThresholdObjective,
+    indicator: TokenVolumeDrop,
+    selection: Selection,
+    level: ShareThreshold,
 ) -> Alert:
     now = _tokens(selection, indicator.window)
     baseline = _tokens(selection, indicator.baseline)
@@ -249,9 +265,11 @@ def _token_volume(
     )
 
 
-def _said(objective: LatencyNow | ShareNow) -> str:
+def _said(objective: LatencyThresholdObjective | ShareThresholdObjective) -> str:
     return f"{' '.join(objective.about.split())} " if objective.about else ""
 
 
-def _labels(policy: Policy, objective: LatencyNow | ShareNow) -> dict[str, str]:
+def _labels(
+    policy: Policy, objective: LatencyThresholdObjective | ShareThresholdObjective
+) -> dict[str, str]:
     return objective_labels(policy, objective.name, objective.route)

@@ -10,7 +10,7 @@ from exporters.windows.measured import Measured
 from slo.policy.burn_rates import BurnLevel, burn_levels
 from slo.policy.conditions import BURN_MIN_FAILURES, RECOVERY_MARGIN
 from slo.policy.indicators import RequestIndicator
-from slo.policy.policy import LatencyNow, Policy, Promise
+from slo.policy.policy import ErrorBudgetObjective, LatencyThresholdObjective, Policy
 from slo.policy.scope import Scope
 from streams.state.registry import OTHER
 
@@ -41,7 +41,7 @@ class Limits:
         promises = [
             one
             for one in fleet
-            if isinstance(one, Promise) and isinstance(one.indicator, RequestIndicator)
+            if isinstance(one, ErrorBudgetObjective) and isinstance(one.indicator, RequestIndicator)
         ]
         strictest = max(promises, key=lambda one: one.target, default=None)
         levels = [] if strictest is None else burn_levels(strictest)
@@ -49,7 +49,7 @@ class Limits:
             measure: [
                 one
                 for one in fleet
-                if isinstance(one, LatencyNow)
+                if isinstance(one, LatencyThresholdObjective)
                 and (one.indicator.measure, one.indicator.percentile) == (measure, 95)
             ]
             for measure in _LATENCIES

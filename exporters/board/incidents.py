@@ -24,7 +24,7 @@ from exporters.windows.measured import Measured, failures, outcome_counts, slow,
 from slo.engine.report import Found
 from slo.policy.conditions import BURN_MIN_FAILURES, OUTAGE_BELOW, OUTAGE_MIN_REQUESTS
 from slo.policy.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
-from slo.policy.policy import LatencyNow, ShareNow
+from slo.policy.policy import LatencyThresholdObjective, ShareThresholdObjective
 from slo.policy.scope import Scope
 from streams.events.decoder import ELIGIBLE
 from streams.state.measures import SERIES_DIMENSIONS
@@ -151,7 +151,7 @@ def _crossed(one: Judged, reading: Reading, places: SeriesPlaces, name_of: NameO
 
 
 def _slow(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> tuple[str, str]:
-    assert isinstance(one.objective, LatencyNow)
+    assert isinstance(one.objective, LatencyThresholdObjective)
     indicator = one.objective.indicator
     target_s = mildest(one.objective)
     groups = len(reading.names["series"])
@@ -176,7 +176,7 @@ def _slow(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> tuple
 
 
 def _uncached(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> str:
-    assert isinstance(one.objective, ShareNow)
+    assert isinstance(one.objective, ShareThresholdObjective)
     indicator = one.objective.indicator
     target = mildest(one.objective)
     shorter = ""

@@ -15,7 +15,7 @@ from slo.policy.scope import Scope
 from slo.policy.selection import Selection
 from streams.state.coverage import Coverage
 from streams.state.measures import GroupKey
-from streams.store.heartbeat import LifeSign
+from streams.store.heartbeat import Heartbeat
 from streams.store.reader import View
 
 Groups = Mapping[str, Measured]  # by name of the scope's `per` dimension; "" without one
@@ -32,7 +32,7 @@ class Reading:
     newest: Sums  # by series, since `newest_s`
     newest_s: int
     views: Sequence[View]
-    signs: Sequence[LifeSign]
+    signs: Sequence[Heartbeat]
     coverage: Coverage
     lags: Mapping[int, int]  # partition -> records that wait; only where a live worker says so
     freshness_s: Mapping[int, float]  # partition -> age of its newest event when last written

@@ -24,7 +24,13 @@ from slo.policy.indicators import (
     RequestRatio,
     ShareIndicator,
 )
-from slo.policy.policy import LatencyNow, Objective, Policy, Promise, ShareNow
+from slo.policy.policy import (
+    ErrorBudgetObjective,
+    LatencyThresholdObjective,
+    Objective,
+    Policy,
+    ShareThresholdObjective,
+)
 from slo.policy.scope import Scope
 
 RANK: dict[State, int] = {"breached": 0, "at_risk": 1, "unknown": 2, "ok": 3}
@@ -179,20 +185,20 @@ def level_value(one: Judged) -> str:
     if one.value is None:
         return text.UNKNOWN
     target = mildest(one.objective)
-    if isinstance(one.objective, LatencyNow):
+    if isinstance(one.objective, LatencyThresholdObjective):
         return text.latency(one.value, target)
     return f"{text.percent(one.value, target)}{_of(one.objective.indicator)}"
 
 
-def mildest(objective: LatencyNow | ShareNow) -> Fraction:
+def mildest(objective: LatencyThresholdObjective | ShareThresholdObjective) -> Fraction:
     """The mildest level, seconds or a ratio: from there on somebody is told."""
-    if isinstance(objective, LatencyNow):
+    if isinstance(objective, LatencyThresholdObjective):
         return Fraction(min(one.above_us for one in objective.levels), 10**6)
     return max(one.below for one in objective.levels)
 
 
-def _target(objective: LatencyNow | ShareNow) -> str:
-    if isinstance(objective, LatencyNow):
+def _target(objective: LatencyThresholdObjective | ShareThresholdObjective) -> str:
+    if isinstance(objective, LatencyThresholdObjective):
         return f"under {text.exact_latency(mildest(objective))}"
     return f"at least {text.exact_percent(mildest(objective))}{_of(objective.indicator)}"
 
@@ -204,7 +210,7 @@ def _of(indicator: ShareIndicator) -> str:
 
 
 def _unknown(policy: Policy, objective: Objective) -> ObjectiveState:
-    is_promise = isinstance(objective, Promise)
+    is_promise = isinstance(objective, ErrorBudgetObjective)
     return ObjectiveState(
         policy=policy.name,
         objective=objective.name,
@@ -214,7 +220,7 @@ def _unknown(policy: Policy, objective: Objective) -> ObjectiveState:
         state="unknown",
         value="unknown",
         target=f"at least {text.exact_percent(objective.target)}"
-        if isinstance(objective, Promise)
+        if isinstance(objective, ErrorBudgetObjective)
         else _target(objective),
     )
 

@@ -12,7 +12,13 @@ from exporters.board.input import Reading, can_answer
 from exporters.windows.measured import Measured
 from slo.policy.conditions import BASELINE_MIN_REQUESTS, RECOVERY_MARGIN, windows_of
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
-from slo.policy.policy import LatencyLevel, LatencyNow, Policy, ShareLevel, ShareNow
+from slo.policy.policy import (
+    LatencyThreshold,
+    LatencyThresholdObjective,
+    Policy,
+    ShareThreshold,
+    ShareThresholdObjective,
+)
 from slo.policy.selection import Selection
 from streams.state.windows import ROLLING_S
 
@@ -25,12 +31,12 @@ class Judged:
     """One objective with levels, for one name."""
 
     policy: Policy
-    objective: LatencyNow | ShareNow
+    objective: LatencyThresholdObjective | ShareThresholdObjective
     name: str  # of the scope's `per` dimension; empty without
     value: float | None  # seconds, or a ratio
     samples: int  # requests, or tokens, behind it
     state: State
-    level: LatencyLevel | ShareLevel | None  # the most urgent that alerts
+    level: LatencyThreshold | ShareThreshold | None  # the most urgent that alerts
     shorter: tuple[str, float] | None = None  # a shorter window and the value there
 
 
@@ -39,9 +45,9 @@ def judged(policies: Iterable[Policy], reading: Reading) -> list[Judged]:
     found: list[Judged] = []
     for policy in policies:
         for objective in policy.objectives:
-            if isinstance(objective, LatencyNow):
+            if isinstance(objective, LatencyThresholdObjective):
                 found += _latency(policy, objective, reading)
-            elif isinstance(objective, ShareNow):
+            elif isinstance(objective, ShareThresholdObjective):
                 indicator = objective.indicator
                 if isinstance(indicator, CacheHitRatio):
                     found += _cache_hit(policy, objective, indicator, reading)
@@ -54,7 +60,9 @@ def windows_needed(policies: Iterable[Policy]) -> Iterator[tuple[str, str]]:
     """(window, scope) of all sums that `judged` looks at."""
     for policy in policies:
         for objective in policy.objectives:
-            if not isinstance(objective, LatencyNow | ShareNow) or not can_answer(objective.scope):
+            if not isinstance(
+                objective, LatencyThresholdObjective | ShareThresholdObjective
+            ) or not can_answer(objective.scope):
                 continue
             indicator, scopes = objective.indicator, {Selection.of(objective.scope).scope}
             windows = windows_of(indicator.window)
@@ -64,7 +72,9 @@ def windows_needed(policies: Iterable[Policy]) -> Iterator[tuple[str, str]]:
             yield from ((window, scope) for window in windows for scope in scopes)
 
 
-def _latency(policy: Policy, objective: LatencyNow, reading: Reading) -> Iterator[Judged]:
+def _latency(
+    policy: Policy, objective: LatencyThresholdObjective, reading: Reading
+) -> Iterator[Judged]:
     indicator = objective.indicator
     asked = indicator.measure, indicator.percentile / 100
     now, *shorter = (
@@ -96,7 +106,7 @@ def _latency(policy: Policy, objective: LatencyNow, reading: Reading) -> Iterato
 
 
 def _cache_hit(
-    policy: Policy, objective: ShareNow, indicator: CacheHitRatio, reading: Reading
+    policy: Policy, objective: ShareThresholdObjective, indicator: CacheHitRatio, reading: Reading
 ) -> Iterator[Judged]:
     now, *shorter = (
         reading.selected(objective.scope, window) for window in windows_of(indicator.window)
@@ -127,7 +137,7 @@ def _cache_hit(
 
 
 def _token_volume(
-    policy: Policy, objective: ShareNow, indicator: TokenVolumeDrop, reading: Reading
+    policy: Policy, objective: ShareThresholdObjective, indicator: TokenVolumeDrop, reading: Reading
 ) -> Iterator[Judged]:
     now = reading.selected(objective.scope, indicator.window)
     times = Fraction(ROLLING_S[indicator.baseline], ROLLING_S[indicator.window])

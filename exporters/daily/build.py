@@ -45,7 +45,7 @@ from streams.config.settings import Settings
 from streams.state.coverage import Coverage
 from streams.state.windows import extent
 from streams.store.contract import StoreError
-from streams.store.heartbeat import LifeSign
+from streams.store.heartbeat import Heartbeat
 from streams.store.reader import View
 
 CLOSED_DAYS = 30
@@ -134,7 +134,7 @@ class DailyKeeper:
         days = {one.of.date: scene.day(one) for one in found}
         return await self._board(board, found, days, scene, now_s)
 
-    def _scene(self, now_s: float, views: Sequence[View], signs: Sequence[LifeSign]) -> Scene:
+    def _scene(self, now_s: float, views: Sequence[View], signs: Sequence[Heartbeat]) -> Scene:
         return Scene(
             now_s=now_s,
             zone=self._zone,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.metrics.exposition import Page, joined, label_text
-from streams.store.heartbeat import LifeSign
+from streams.store.heartbeat import Heartbeat
 from streams.store.reader import View
 
 
@@ -25,7 +25,7 @@ def add_state(page: Page, view: View, freshness_s: float | None) -> None:
     page.add(catalogue_health.STATE_LOSSES, label, meta.rebuilt)
 
 
-def add_sign(page: Page, sign: LifeSign, lag: int | None) -> None:
+def add_sign(page: Page, sign: Heartbeat, lag: int | None) -> None:
     """What the worker of a partition last said of it; `lag` in records."""
     at_ms = sign.number("at_ms")
     if at_ms is None:
@@ -49,9 +49,9 @@ def add_sign(page: Page, sign: LifeSign, lag: int | None) -> None:
         page.add(catalogue_health.DUPLICATE_WINDOW_FORGOTTEN, label, int(ids))
 
 
-def add_workers(page: Page, signs: Sequence[LifeSign]) -> None:
+def add_workers(page: Page, signs: Sequence[Heartbeat]) -> None:
     """Counters of worker processes, each from its newest sign of life for any partition."""
-    newest: dict[str, LifeSign] = {}
+    newest: dict[str, Heartbeat] = {}
     for sign in sorted(signs, key=lambda sign: sign.number("at_ms") or 0.0):
         if worker := sign.text("worker"):
             newest[worker] = sign

@@ -37,7 +37,7 @@ from streams.state.slices import (
     THRESHOLD_BITS,
     TOKENS_AT,
     WITHIN_BITS,
-    Tally,
+    Aggregate,
     Thresholds,
     duplicates_of,
 )
@@ -51,7 +51,11 @@ _QUANTILE_TEXTS = [str(ratio) for ratio in EXPORTED_QUANTILES]
 
 
 def add_totals(
-    page: Page, totals: Tally, names: Sequence[SeriesKey], targets: Thresholds, edges: Thresholds
+    page: Page,
+    totals: Aggregate,
+    names: Sequence[SeriesKey],
+    targets: Thresholds,
+    edges: Thresholds,
 ) -> None:
     """Counters by series. `targets` that are not among the `edges` were not counted: left out."""
     numbers = totals.series.keys
@@ -81,7 +85,7 @@ def add_totals(
                 page.add(catalogue.WITHIN_TARGET_TOTAL, joined(base, target_label), count)
 
 
-def add_refused(page: Page, totals: Tally, folded: Mapping[str, int]) -> None:
+def add_refused(page: Page, totals: Aggregate, folded: Mapping[str, int]) -> None:
     """Records refused by reason, duplicates, and events folded by dimension: all from the start."""
     refused = dict(zip(totals.refused.keys.tolist(), totals.refused.values.tolist(), strict=True))
     for at, reason in enumerate(REASONS):
@@ -97,7 +101,7 @@ def add_refused(page: Page, totals: Tally, folded: Mapping[str, int]) -> None:
 
 def add_histograms(
     page: Page,
-    totals: Tally,
+    totals: Aggregate,
     scope: Scope,
     edges: Thresholds,
     operation: str,

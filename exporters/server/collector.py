@@ -47,10 +47,10 @@ from streams.config.settings import Settings
 from streams.state.coverage import Coverage
 from streams.state.limits import thresholds_of
 from streams.state.measures import SERIES_DIMENSIONS
-from streams.state.slices import SliceId, Tally, Thresholds
+from streams.state.slices import Aggregate, SliceId, Thresholds
 from streams.state.windows import ROLLING_S, calendar, cover, extent, rolling
 from streams.store.contract import StoreError
-from streams.store.heartbeat import LifeSign
+from streams.store.heartbeat import Heartbeat
 from streams.store.reader import StateReader, View
 from streams.worker import exemplars
 
@@ -59,7 +59,7 @@ CALENDAR = ("day", "month")
 SLICES_A_ROUND = 16
 ROUNDS = 500
 
-Read = Sequence[tuple[View, Mapping[SliceId, Tally]]]
+Read = Sequence[tuple[View, Mapping[SliceId, Aggregate]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,13 +215,13 @@ class Collector:
         for name, scope in self._scopes.items():
             cubes = name in (CUSTOMER, CUSTOMER_MODEL)
             scope.follow(self._reader.cubes if cubes else self._reader.series)
-        for view, tallies in read:
-            needs = self._needs(covers[view.partition]) if tallies else {}
-            for of, tally in tallies.items():
+        for view, aggregates in read:
+            needs = self._needs(covers[view.partition]) if aggregates else {}
+            for of, aggregate in aggregates.items():
                 names = needs.get(of, set())
                 if self._minutes.wants(view.partition, of):
                     names = names | {FLEET}
-                digested = digest(tally, [self._scopes[name] for name in sorted(names)])
+                digested = digest(aggregate, [self._scopes[name] for name in sorted(names)])
                 self._digests[view.partition, of] = (view.index[of], digested)
                 self._minutes.take(view.partition, of, view.index[of], digested)
 
@@ -243,8 +243,8 @@ class Collector:
 
     # -- samples ---------------------------------------------------------------------------------
 
-    def _add_totals(self, page: Page, views: Sequence[View], signs: Sequence[LifeSign]) -> None:
-        totals = Tally.merged([view.totals for view in views])
+    def _add_totals(self, page: Page, views: Sequence[View], signs: Sequence[Heartbeat]) -> None:
+        totals = Aggregate.merged([view.totals for view in views])
         edges = _common_edges([view.meta.edges for view in views])
         folded: dict[str, int] = {}
         for view in views:
@@ -308,7 +308,7 @@ class Collector:
     def _reading(
         self,
         views: Sequence[View],
-        signs: Sequence[LifeSign],
+        signs: Sequence[Heartbeat],
         found: Sequence[Found] | None,
         now_s: float,
     ) -> Reading:
@@ -339,7 +339,7 @@ class Collector:
         )
 
     def _lags(
-        self, views: Sequence[View], signs: Sequence[LifeSign], now_s: float
+        self, views: Sequence[View], signs: Sequence[Heartbeat], now_s: float
     ) -> dict[int, int]:
         """Records that wait, by partition; only where a live worker says so."""
         offsets = {view.partition: view.offset for view in views}
@@ -352,7 +352,7 @@ class Collector:
         }
 
     def _add_health(
-        self, page: Page, views: Sequence[View], signs: Sequence[LifeSign], now_s: float
+        self, page: Page, views: Sequence[View], signs: Sequence[Heartbeat], now_s: float
     ) -> None:
         for view in views:
             known = self._sequences.get(view.partition)

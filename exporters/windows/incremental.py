@@ -26,8 +26,8 @@ from streams.state.slices import (
     TOKENS,
     TOKENS_AT,
     WITHIN_BITS,
+    Aggregate,
     SliceId,
-    Tally,
 )
 from streams.state.tables import Ints, Table
 
@@ -45,9 +45,10 @@ Change = tuple[str, tuple[int, ...]]  # scope, identities of what came and what 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Counts of some slices by group of one scope; tables as in `Tally`, keyed by group number."""
+    """Counts of slices by group of one scope; tables as in `Aggregate`, keyed by group number."""
 
-    counts: Table  # the columns of Tally.series; of Tally.cube for customers; input tokens (PRICED)
+    # The columns of Aggregate.series; of Aggregate.cube for customers; input tokens (PRICED).
+    counts: Table
     cells: Table  # (group, latency, bucket)
     within: Table  # (group, latency, threshold) -> [at or under it, measured with it]
 
@@ -109,27 +110,27 @@ class Scope:
         )
 
 
-def digest(tally: Tally, scopes: Iterable[Scope]) -> Digest:
+def digest(aggregate: Aggregate, scopes: Iterable[Scope]) -> Digest:
     """Sums of one stored slice by scope."""
-    within = measured_within(tally)
+    within = measured_within(aggregate)
     found = {}
     for scope in scopes:
         nothing = Sums.empty(scope.name)
         if scope.name in PRICED:
             cube = scope.name == CUSTOMER_MODEL
-            table, at = (tally.cube, CUBE_TOKENS_AT) if cube else (tally.series, TOKENS_AT)
+            table, at = (aggregate.cube, CUBE_TOKENS_AT) if cube else (aggregate.series, TOKENS_AT)
             tokens = Table(table.keys, table.values[:, [at + one for one in _INPUT_AT]])
             found[scope.name] = Sums(
                 _grouped(scope, tokens, 0, nothing.counts), nothing.cells, nothing.within
             )
         elif scope.name == CUSTOMER:
             found[scope.name] = Sums(
-                _grouped(scope, tally.cube, 0, nothing.counts), nothing.cells, nothing.within
+                _grouped(scope, aggregate.cube, 0, nothing.counts), nothing.cells, nothing.within
             )
         else:
             found[scope.name] = Sums(
-                _grouped(scope, tally.series, 0, nothing.counts),
-                _grouped(scope, tally.cells, CELL_BITS, nothing.cells),
+                _grouped(scope, aggregate.series, 0, nothing.counts),
+                _grouped(scope, aggregate.cells, CELL_BITS, nothing.cells),
                 _grouped(scope, within, WITHIN_BITS, nothing.within),
             )
     return found

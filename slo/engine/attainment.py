@@ -22,7 +22,7 @@ from slo.policy.indicators import (
     SliceRatioMean,
     SliceSpeed,
 )
-from slo.policy.policy import Promise
+from slo.policy.policy import ErrorBudgetObjective
 from slo.policy.scope import CalendarMonth, Period
 from streams.state.tables import Ints
 
@@ -72,7 +72,11 @@ def closed_before(period: Period, now_s: int) -> Stretch:
 
 
 def standing(
-    promise: Promise, ledger: Ledger, name: str, excluded: Sequence[Stretch], now_s: int
+    promise: ErrorBudgetObjective,
+    ledger: Ledger,
+    name: str,
+    excluded: Sequence[Stretch],
+    now_s: int,
 ) -> Standing:
     """How a promise stands for one name; `excluded`: maintenance."""
     begin, end = period_of(promise.period, now_s)
@@ -114,7 +118,7 @@ def standing(
 
 
 def judged(
-    promise: Promise,
+    promise: ErrorBudgetObjective,
     ledger: Ledger,
     name: str,
     excluded: Sequence[Stretch],
@@ -151,7 +155,11 @@ def judged(
 
 
 def verdicts_of(
-    promise: Promise, ledger: Ledger, name: str, excluded: Sequence[Stretch], stretch: Stretch
+    promise: ErrorBudgetObjective,
+    ledger: Ledger,
+    name: str,
+    excluded: Sequence[Stretch],
+    stretch: Stretch,
 ) -> tuple[Ints, Bools]:
     """The verdict of each minute or slice that lies wholly in a stretch, and whether it was seen
     whole. For indicators that judge minutes, or slices by a percentile."""
@@ -249,7 +257,7 @@ def _blocks_within(excluded: Sequence[Stretch], span: Span) -> Bools:
     return out
 
 
-def _step(promise: Promise) -> int:
+def _step(promise: ErrorBudgetObjective) -> int:
     """Minutes that are judged together."""
     indicator = promise.indicator
     if isinstance(indicator, SlicePercentile | SliceSpeed | SliceRatioMean):
@@ -258,7 +266,7 @@ def _step(promise: Promise) -> int:
 
 
 def _exhausted_at_s(
-    promise: Promise,
+    promise: ErrorBudgetObjective,
     attained: Attainment,
     burn: Mapping[str, Fraction],
     begin: int,
@@ -279,12 +287,12 @@ def _exhausted_at_s(
     return round(at_s) if is_ahead else None
 
 
-def _is_month(promise: Promise) -> bool:
+def _is_month(promise: ErrorBudgetObjective) -> bool:
     return isinstance(promise.period, CalendarMonth)
 
 
 def _projected(
-    promise: Promise, attained: Attainment, pace: Attainment, end: int, now_s: int
+    promise: ErrorBudgetObjective, attained: Attainment, pace: Attainment, end: int, now_s: int
 ) -> Fraction | None:
     if not _is_month(promise) or attained.ratio is None:
         return None

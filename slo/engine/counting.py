@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from slo.engine.ledger import Pair
 from slo.policy.indicators import LatencyIndicator, RequestIndicator
-from slo.policy.policy import Policy, Promise
+from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.scope import Dimension, Exclusion, Where
 from streams.events.decoder import OUTCOMES
 from streams.state.measures import SERIES_DIMENSIONS, measured_within
@@ -22,7 +22,7 @@ from streams.state.slices import (
     SERIES_COLUMNS,
     THRESHOLD_BITS,
     WITHIN_BITS,
-    Tally,
+    Aggregate,
 )
 from streams.state.tables import Ints, Table
 
@@ -33,7 +33,9 @@ _FORMAT = 1  # raise it when the same policy would be counted in another way
 class Selection:
     """The requests of one promise."""
 
-    def __init__(self, policy: Policy, promise: Promise, token_of: Callable[[str], str]) -> None:
+    def __init__(
+        self, policy: Policy, promise: ErrorBudgetObjective, token_of: Callable[[str], str]
+    ) -> None:
         """`token_of`: customer id -> what the state knows it by."""
         self._indicator, self._per = promise.indicator, promise.scope.per
         self._wanted = known_as(promise.scope, token_of)
@@ -57,7 +59,7 @@ class Selection:
 
     def count(
         self,
-        tally: Tally,
+        aggregate: Aggregate,
         series: Sequence[SeriesKey],
         cubes: Sequence[CubeKey],
         from_s: int,
@@ -69,7 +71,7 @@ class Selection:
         """
         held = tuple(at for at, one in enumerate(self._partial) if _covers(one, from_s, to_s))
         groups = self._follow(held, cubes if self.by_customer else series)
-        keys, totals, bads = self._rows(tally)
+        keys, totals, bads = self._rows(aggregate)
         group = groups[keys]
         kept = group >= 0
         sums = np.zeros((len(self.names), 2), np.int64)
@@ -79,16 +81,16 @@ class Selection:
             for at in np.flatnonzero(sums[:, 0]).tolist()
         }
 
-    def _rows(self, tally: Tally) -> tuple[Ints, Ints, Ints]:
+    def _rows(self, aggregate: Aggregate) -> tuple[Ints, Ints, Ints]:
         """Row numbers (series or cube), with what counts and what is bad of each."""
         if self._weights is not None:
-            table: Table = tally.cube if self.by_customer else tally.series
+            table: Table = aggregate.cube if self.by_customer else aggregate.series
             total, bad = (weights[: table.values.shape[1]] for weights in self._weights)
             return table.keys, table.values @ total, table.values @ bad
         assert isinstance(self._indicator, LatencyIndicator)
         latency = LATENCIES.index(self._indicator.measure)
         wanted = (latency << THRESHOLD_BITS) | self._indicator.limit_us
-        within = measured_within(tally)
+        within = measured_within(aggregate)
         mine = (within.keys & ((1 << WITHIN_BITS) - 1)) == wanted
         good, measured = within.values[mine, 0], within.values[mine, 1]
         return within.keys[mine] >> WITHIN_BITS, measured, measured - good
@@ -140,7 +142,7 @@ def _covers(exclusion: Exclusion, from_s: int, to_s: int) -> bool:
     return exclusion.from_s <= from_s and to_s <= exclusion.to_s
 
 
-def _digest(promise: Promise, partial: Sequence[Exclusion]) -> str:
+def _digest(promise: ErrorBudgetObjective, partial: Sequence[Exclusion]) -> str:
     """Of all that decides what is counted and how it is judged: other words, another ledger."""
     parts = [
         _FORMAT,

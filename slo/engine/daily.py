@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from slo.engine.attainment import Stretch, judged
 from slo.engine.ledger import DAY, Ledger
 from slo.engine.verdicts import Attainment
-from slo.policy.policy import Promise
+from slo.policy.policy import ErrorBudgetObjective
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class DayCache:
 
 
 def by_day(
-    promise: Promise,
+    promise: ErrorBudgetObjective,
     ledger: Ledger,
     name: str,
     excluded: Sequence[Stretch],

@@ -24,11 +24,11 @@ from slo.engine.observed import added, floors_s, known_from, seen_until_s
 from slo.engine.report import Found
 from slo.engine.tracked import Kept, days_kept
 from slo.policy.indicators import LatencyRatio, RequestRatio
-from slo.policy.policy import Policy, Promise
+from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS, SliceId
 from streams.store.contract import StoreError
-from streams.store.heartbeat import LifeSign
+from streams.store.heartbeat import Heartbeat
 from streams.store.reader import StateReader, View
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Engine:
         excluded = kept.excluded(self.windows)
         return by_day(kept.promise, kept.ledger, one.name, excluded, days, now_s, kept.days)
 
-    def _promises(self) -> list[tuple[Policy, Promise]]:
+    def _promises(self) -> list[tuple[Policy, ErrorBudgetObjective]]:
         return [(policy, promise) for policy in self._policies for promise in policy.promises()]
 
     # -- reading -----------------------------------------------------------------------------------
@@ -136,11 +136,11 @@ class Engine:
                 return [of for of in wanted.get(view.partition, ()) if of in view.index]
 
             changed: set[int] = set()
-            for view, tallies in await self._reader.read(chosen):
-                for of, tally in tallies.items():
+            for view, aggregates in await self._reader.read(chosen):
+                for of, aggregate in aggregates.items():
                     counts = tuple(
                         kept.selection.count(
-                            tally, self._reader.series, self._reader.cubes, of.start_s, of.end_s
+                            aggregate, self._reader.series, self._reader.cubes, of.start_s, of.end_s
                         )
                         for kept in self._kept
                     )
@@ -238,7 +238,7 @@ class Engine:
         }
         self._done = {view.partition: (view.meta.rebuilt, view.meta.sequence) for view in views}
 
-    def _see(self, views: Sequence[View], signs: Sequence[LifeSign], now_s: int) -> None:
+    def _see(self, views: Sequence[View], signs: Sequence[Heartbeat], now_s: int) -> None:
         """Which minutes are known whole, and of which records are missing."""
         coverage = Coverage.of(view.meta for view in views)
         floor_s, first = floors_s(views)[1], known_from(views, coverage)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from slo.engine.verdicts import Attainment
-from slo.policy.policy import Policy, Promise
+from slo.policy.policy import ErrorBudgetObjective, Policy
 
 SEAL_AFTER_S = 86_400  # a period is closed this long after its end, when late events are in
 LONGEST_S = 31 * 86_400
@@ -81,7 +81,9 @@ class Cause:
     reason: str
 
 
-def causes(policy: Policy, promise: Promise, windows: Iterable[Maintenance]) -> list[Cause]:
+def causes(
+    policy: Policy, promise: ErrorBudgetObjective, windows: Iterable[Maintenance]
+) -> list[Cause]:
     """All that takes whole minutes out of a promise. Exclusions of some requests are counted
     elsewhere (ledger_counts.py)."""
     found = [

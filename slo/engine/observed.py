@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from slo.engine.ledger import Pair
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS
-from streams.store.heartbeat import LifeSign
+from streams.store.heartbeat import Heartbeat
 from streams.store.reader import View
 
 
@@ -34,7 +34,7 @@ def known_from(views: Sequence[View], coverage: Coverage) -> int | None:
     return max(-(-coverage.since_ms // 60_000), min(first_ms) // 60_000)
 
 
-def seen_until_s(views: Sequence[View], signs: Sequence[LifeSign]) -> list[int]:
+def seen_until_s(views: Sequence[View], signs: Sequence[Heartbeat]) -> list[int]:
     """By partition, up to when it has told everything: its watermark, or the last time at which
     its worker had nothing left to read."""
     by_partition = {sign.partition: sign for sign in signs}

@@ -13,7 +13,7 @@ from typing import Any
 from slo.engine.attainment import Standing
 from slo.engine.maintenance import Adjustment, Closing
 from slo.engine.verdicts import Attainment, credit_share, credits_due
-from slo.policy.policy import Policy, Promise
+from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.units import Money, percent_text
 
 Key = tuple[str, str, str]  # policy, objective, name
@@ -24,7 +24,7 @@ class Found:
     """One promise and name, with all that is to be said of it."""
 
     policy: Policy
-    promise: Promise
+    promise: ErrorBudgetObjective
     name: str  # of the scope's `per` dimension; empty without
     customer: str | None  # the one customer it is about, as the state knows it
     standing: Standing

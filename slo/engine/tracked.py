@@ -10,7 +10,7 @@ from slo.engine.ledger import DAY, Ledger
 from slo.engine.ledger_store import Head, Reach
 from slo.engine.maintenance import Adjustment, Cause, Closing, Maintenance, causes
 from slo.policy.indicators import MinuteVerdicts, SlicePercentile, SliceSpeed
-from slo.policy.policy import Policy, Promise
+from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.scope import CalendarMonth
 
 
@@ -19,7 +19,7 @@ class Kept:
     """One promise and what is kept of it."""
 
     policy: Policy
-    promise: Promise
+    promise: ErrorBudgetObjective
     selection: Selection
     ledger: Ledger
     head: Head = field(default_factory=Head)
@@ -68,7 +68,7 @@ class Kept:
         return found
 
 
-def days_kept(promise: Promise) -> int:
+def days_kept(promise: ErrorBudgetObjective) -> int:
     """Days to keep at hand: the period, the last closed one, tomorrow for clocks that differ."""
     if isinstance(promise.period, CalendarMonth):
         return 2 * 31 + 4

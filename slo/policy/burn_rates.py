@@ -8,7 +8,7 @@ matter, the short one (a twelfth) that it is still being spent, so the alert end
 from fractions import Fraction
 from typing import NamedTuple
 
-from slo.policy.policy import Promise
+from slo.policy.policy import ErrorBudgetObjective
 from slo.policy.scope import RollingDays
 
 _HOUR_S = 3_600
@@ -44,14 +44,14 @@ class BurnLevel(NamedTuple):
     budget_share: Fraction  # of the period's error budget, gone after `long` at this speed
 
 
-def period_s(promise: Promise) -> int:
+def period_s(promise: ErrorBudgetObjective) -> int:
     """Length of the period in seconds; a calendar month counts as 30 days."""
     if isinstance(promise.period, RollingDays):
         return promise.period.rolling_days * 24 * _HOUR_S
     return MONTH_S
 
 
-def burn_levels(promise: Promise) -> tuple[BurnLevel, ...]:
+def burn_levels(promise: ErrorBudgetObjective) -> tuple[BurnLevel, ...]:
     """The levels that mean something for this objective.
 
     Left out: speeds that the period sustains (a factor under 1, of short periods), and speeds that

@@ -66,7 +66,7 @@ class _Objective(Part):
     """Label by which Alertmanager chooses whom to tell."""
 
 
-class Promise(_Objective):
+class ErrorBudgetObjective(_Objective):
     """An attainment over a period, held against a target: it has an error budget."""
 
     indicator: PromiseIndicator
@@ -100,7 +100,7 @@ class Promise(_Objective):
         return self
 
 
-class LatencyLevel(Part):
+class LatencyThreshold(Part):
     """From where on a latency is an alert."""
 
     severity: Severity
@@ -111,7 +111,7 @@ class LatencyLevel(Part):
     """How long it must last."""
 
 
-class ShareLevel(Part):
+class ShareThreshold(Part):
     """From where on a share is an alert."""
 
     severity: Severity
@@ -139,12 +139,12 @@ class Band(Part):
         return self
 
 
-class LatencyNow(_Objective):
+class LatencyThresholdObjective(_Objective):
     """A latency percentile over a rolling window, held against levels."""
 
     indicator: RollingPercentile
     """What is measured."""
-    levels: tuple[LatencyLevel, ...] = Field(min_length=1, max_length=2)
+    levels: tuple[LatencyThreshold, ...] = Field(min_length=1, max_length=2)
     """When to alert, one level a severity."""
 
     @model_validator(mode="after")
@@ -154,12 +154,12 @@ class LatencyNow(_Objective):
         return self
 
 
-class ShareNow(_Objective):
+class ShareThresholdObjective(_Objective):
     """A share over a rolling window, held against levels."""
 
     indicator: ShareIndicator
     """What is measured."""
-    levels: tuple[ShareLevel, ...] = Field(min_length=1, max_length=2)
+    levels: tuple[ShareThreshold, ...] = Field(min_length=1, max_length=2)
     """When to alert, one level a severity."""
     bands: tuple[Band, ...] = ()
     """Names of stretches of values, for boards."""
@@ -193,14 +193,18 @@ def _tag(found: Any) -> str | None:
         return type(found).__name__
     indicator = found.get("indicator") if isinstance(found, Mapping) else None
     kind = indicator.get("kind") if isinstance(indicator, Mapping) else None
-    classes = {PROMISED: Promise, ROLLING: LatencyNow, SHARES: ShareNow}
+    classes = {
+        PROMISED: ErrorBudgetObjective,
+        ROLLING: LatencyThresholdObjective,
+        SHARES: ShareThresholdObjective,
+    }
     return next((of.__name__ for kinds, of in classes.items() if kind in kinds), None)
 
 
 Objective = Annotated[
-    Annotated[Promise, Tag("Promise")]
-    | Annotated[LatencyNow, Tag("LatencyNow")]
-    | Annotated[ShareNow, Tag("ShareNow")],
+    Annotated[ErrorBudgetObjective, Tag("ErrorBudgetObjective")]
+    | Annotated[LatencyThresholdObjective, Tag("LatencyThresholdObjective")]
+    | Annotated[ShareThresholdObjective, Tag("ShareThresholdObjective")],
     Discriminator(_tag),
 ]
 
@@ -221,9 +225,9 @@ class Policy(Part):
     exclusions: tuple[Exclusion, ...] = ()
     """What does not count for any of them: maintenance, mostly."""
 
-    def promises(self) -> tuple[Promise, ...]:
+    def promises(self) -> tuple[ErrorBudgetObjective, ...]:
         """The objectives with an error budget."""
-        return tuple(one for one in self.objectives if isinstance(one, Promise))
+        return tuple(one for one in self.objectives if isinstance(one, ErrorBudgetObjective))
 
     def exclusions_of(self, objective: Objective) -> tuple[Exclusion, ...]:
         """The policy's exclusions and the objective's own."""

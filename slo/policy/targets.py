@@ -15,7 +15,13 @@ from slo.policy.indicators import (
     RequestRatio,
     SliceRatioMean,
 )
-from slo.policy.policy import Band, LatencyNow, Policy, Promise, ShareNow
+from slo.policy.policy import (
+    Band,
+    ErrorBudgetObjective,
+    LatencyThresholdObjective,
+    Policy,
+    ShareThresholdObjective,
+)
 from slo.policy.scope import Scope
 from slo.policy.units import percent_text
 
@@ -40,7 +46,7 @@ def targets_of(policies: Iterable[Policy]) -> Targets:
     caches = [
         one
         for one in objectives
-        if isinstance(one, ShareNow) and isinstance(one.indicator, CacheHitRatio)
+        if isinstance(one, ShareThresholdObjective) and isinstance(one.indicator, CacheHitRatio)
     ]
     return Targets(
         ttft_p95_s=_latency_s(objectives, "ttft"),
@@ -49,7 +55,8 @@ def targets_of(policies: Iterable[Policy]) -> Targets:
             (
                 float(one.target)
                 for one in objectives
-                if isinstance(one, Promise) and isinstance(one.indicator, _AVAILABILITY)
+                if isinstance(one, ErrorBudgetObjective)
+                and isinstance(one.indicator, _AVAILABILITY)
             ),
             default=None,
         ),
@@ -69,7 +76,7 @@ def _latency_s(objectives: Sequence[object], measure: Latency) -> float | None:
         (
             min(level.above_us for level in one.levels) / 1e6
             for one in objectives
-            if isinstance(one, LatencyNow)
+            if isinstance(one, LatencyThresholdObjective)
             and one.indicator.measure == measure
             and one.indicator.percentile == 95
         ),
@@ -77,7 +84,7 @@ def _latency_s(objectives: Sequence[object], measure: Latency) -> float | None:
     )
 
 
-def _level(caches: Sequence[ShareNow], severity: str) -> float | None:
+def _level(caches: Sequence[ShareThresholdObjective], severity: str) -> float | None:
     found: list[Fraction] = [
         level.below for one in caches for level in one.levels if level.severity == severity
     ]

@@ -16,7 +16,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 
 from streams.kafka.record_batches import FetchedRecords, RecordBatch, UnreadableError
-from streams.state.snapshot import Witness
+from streams.state.snapshot import LogFingerprint
 
 # A broker may answer with far more than was asked for; unread it takes a fraction of the memory.
 ENOUGH_RECORDS = 4_096
@@ -82,20 +82,20 @@ class Batch:
             return positions + self.offsets.start
         return np.array(self.offsets, np.int64)[positions]
 
-    def last(self) -> Witness | None:
+    def last(self) -> LogFingerprint | None:
         """What tells the last record from any other; None without records."""
         return self._witness(len(self.offsets) - 1) if self.offsets else None
 
-    def fingerprint(self, offset: int) -> Witness | None:
+    def fingerprint(self, offset: int) -> LogFingerprint | None:
         """What tells the record at `offset` from any other; None where there is none."""
         position = bisect_left(self.offsets, offset)
         if position == len(self.offsets) or self.offsets[position] != offset:
             return None
         return self._witness(position)
 
-    def _witness(self, position: int) -> Witness:
+    def _witness(self, position: int) -> LogFingerprint:
         crc = zlib.crc32(self.values[position] or b"")
-        return Witness(self.offsets[position], self.timestamps_ms[position], crc)
+        return LogFingerprint(self.offsets[position], self.timestamps_ms[position], crc)
 
 
 def keep_bytes() -> None:

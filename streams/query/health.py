@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streams.store.heartbeat import LifeSign
+from streams.store.heartbeat import Heartbeat
 
 # A checkpoint is due every second; so long without one, while records wait, is a stall.
 STALLED_S = 60.0
@@ -13,7 +13,7 @@ STALLED_S = 60.0
 class Progress:
     """How far one partition is: its worker's last sign of life, and the last checkpoint."""
 
-    sign: LifeSign
+    sign: Heartbeat
     offset: int | None  # of the first record not counted; None: nothing is counted yet
     written_at_s: float | None  # when the last checkpoint was written
 

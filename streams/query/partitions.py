@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import redis.asyncio as aioredis
 
 from streams.state.slices import duplicates_of
-from streams.store.contract import Order
-from streams.store.heartbeat import LifeSign, Why
+from streams.store.contract import OperatorCommand
+from streams.store.heartbeat import HaltReason, Heartbeat
 from streams.store.reader import StateReader, View
 from streams.store.redis import leave_order
 
 _POLL_S = 0.2
-_ANOTHER_LOG = (Why.LOG_TRUNCATED, Why.LOG_RECREATED)
+_ANOTHER_LOG = (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED)
 
 
 class OperationError(ValueError):
@@ -47,14 +47,14 @@ class Standing:
 
 
 def standings(
-    views: Sequence[View], signs: Sequence[LifeSign], now_s: float, stale_after_s: float
+    views: Sequence[View], signs: Sequence[Heartbeat], now_s: float, stale_after_s: float
 ) -> list[Standing]:
     """Every partition that was ever claimed, in order."""
     view_of = {view.partition: view for view in views}
     return [_standing(view_of.get(one.partition), one, now_s, stale_after_s) for one in signs]
 
 
-def _standing(view: View | None, sign: LifeSign, now_s: float, stale_after_s: float) -> Standing:
+def _standing(view: View | None, sign: Heartbeat, now_s: float, stale_after_s: float) -> Standing:
     at, end = sign.number("halted_at"), sign.number("highwater")
     halted = sign.text("halted") or None
     return Standing(
@@ -89,7 +89,7 @@ def check(
             f"partition {partition}: is not halted, so there is nothing to tell its worker; "
             "see `tokenpulse partitions list`"
         )
-    if standing.halted == Why.STORE_POLICY:
+    if standing.halted == HaltReason.STORE_POLICY:
         raise OperationError(
             f"partition {partition}: goes on by itself when Redis is mended: "
             f"{standing.halted_detail}"
@@ -113,12 +113,12 @@ def check(
     return standing
 
 
-def new_order(kind: str, to: int | None, reason: str) -> Order:
+def new_order(kind: str, to: int | None, reason: str) -> OperatorCommand:
     """An order from whoever runs this process."""
     reason = " ".join(reason.split())
     if not reason:
         raise OperationError("--reason: got nothing; say in a few words why, for the worker's log")
-    return Order(uuid.uuid4().hex, kind, to, reason, who())
+    return OperatorCommand(uuid.uuid4().hex, kind, to, reason, who())
 
 
 def who() -> str:
@@ -151,7 +151,7 @@ class Partitions:
         """`check` of how they stand now."""
         return check(await self.standings(), partition, to, self._stale_after_s)
 
-    async def give(self, partition: int, order: Order, within_s: float) -> Standing:
+    async def give(self, partition: int, order: OperatorCommand, within_s: float) -> Standing:
         """Leave an order and wait until a worker has obeyed; how the partition stands then.
 
         Raises TimeoutError where none did in time, OperationError and StoreError as `check` and the
@@ -166,6 +166,6 @@ class Partitions:
                     return next(one for one in found if one.partition == partition)
                 await asyncio.sleep(_POLL_S)
 
-    async def _obeyed(self, partition: int, order: Order) -> bool:
+    async def _obeyed(self, partition: int, order: OperatorCommand) -> bool:
         signs = await self._reader.signs()
         return any(sign.text("order") == order.id for sign in signs if sign.partition == partition)

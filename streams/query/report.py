@@ -14,7 +14,7 @@ import redis.asyncio as aioredis
 from streams.state.coverage import Coverage
 from streams.state.measures import SERIES_DIMENSIONS, GroupKey, by_cube, by_series, measures, whole
 from streams.state.registry import CubeKey, SeriesKey
-from streams.state.slices import HORIZON_S, LEVELS, SliceId, Tally, refused_tally
+from streams.state.slices import HORIZON_S, LEVELS, Aggregate, SliceId, refused_tally
 from streams.state.windows import cover, kept_step_s
 from streams.store.reader import StateReader, View
 
@@ -95,14 +95,14 @@ def settle(question: Question, views: Sequence[View]) -> Range:
 def build(
     asked: Question,
     found: Range,
-    read: Sequence[tuple[View, Mapping[SliceId, Tally]]],
+    read: Sequence[tuple[View, Mapping[SliceId, Aggregate]]],
     series: Sequence[SeriesKey],
     cubes: Sequence[CubeKey],
 ) -> dict[str, Any]:
     """Put the answer together from the slices of all partitions."""
     starts = range(found.from_s, found.to_s, found.step_s)
     steps = [
-        Tally.merged(
+        Aggregate.merged(
             [
                 slices[of]
                 for view, slices in read
@@ -117,11 +117,11 @@ def build(
     unplaced = Counter[str]()
     for view, _ in read:
         unplaced.update(view.meta.unplaced)
-    total = Tally.merged([*steps, refused_tally(unplaced)])
+    total = Aggregate.merged([*steps, refused_tally(unplaced)])
     coverage = Coverage.of(view.meta for view, _ in read)
 
-    def whole_of(tally: Tally, from_s: int, to_s: int) -> dict[str, Any]:
-        return {**measures(whole(tally)), "complete": coverage.complete(from_s, to_s)}
+    def whole_of(aggregate: Aggregate, from_s: int, to_s: int) -> dict[str, Any]:
+        return {**measures(whole(aggregate)), "complete": coverage.complete(from_s, to_s)}
 
     report: dict[str, Any] = {
         "from": _rfc3339(found.from_s),
@@ -148,26 +148,32 @@ def build(
     }
     if asked.by:
 
-        def grouped(tally: Tally) -> dict[GroupKey, Tally]:
+        def grouped(aggregate: Aggregate) -> dict[GroupKey, Aggregate]:
             if "customer" in asked.by:
-                return by_cube(tally, cubes, asked.by)
-            return by_series(tally, series, asked.by)
+                return by_cube(aggregate, cubes, asked.by)
+            return by_series(aggregate, series, asked.by)
 
         groups: dict[GroupKey, dict[str, Any]] = {
-            key: {"key": dict(zip(asked.by, key, strict=True)), "total": _of(tally), "steps": []}
-            for key, tally in sorted(grouped(total).items())
+            key: {
+                "key": dict(zip(asked.by, key, strict=True)),
+                "total": _of(aggregate),
+                "steps": [],
+            }
+            for key, aggregate in sorted(grouped(total).items())
         }
         for start_s, step in zip(starts, steps, strict=True):
-            for key, tally in grouped(step).items():
-                groups[key]["steps"].append({"start": _rfc3339(start_s), "measures": _of(tally)})
+            for key, aggregate in grouped(step).items():
+                groups[key]["steps"].append(
+                    {"start": _rfc3339(start_s), "measures": _of(aggregate)}
+                )
         report["groups"] = list(groups.values())
     return report
 
 
-def _of(tally: Tally) -> dict[str, Any]:
+def _of(aggregate: Aggregate) -> dict[str, Any]:
     """Measures of one group. Refused records belong to none: what names they had, we refused; and
     the names of a duplicate were never looked at."""
-    found = measures(tally)
+    found = measures(aggregate)
     del found["refused"], found["duplicates"]
     return found
 

@@ -1,6 +1,6 @@
-"""Decoded events to tallies: one batch counted with array operations.
+"""Decoded events to aggregates: one batch counted with array operations.
 
-Pure. What the tables of a tally mean is said in slices.py.
+Pure. What the tables of a aggregate mean is said in slices.py.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from streams.state.slices import (
     SUMS_AT,
     THRESHOLD_BITS,
     TOKENS_AT,
-    Tally,
+    Aggregate,
     Thresholds,
 )
 from streams.state.tables import Ints, Table
@@ -35,8 +35,8 @@ _THRESHOLD_INDEX_BITS = 8
 
 def record(
     columns: Columns, series: Ints, cube: Ints, thresholds: Thresholds
-) -> list[tuple[int, Tally]]:
-    """Count events into the finest slices: [(start_s, tally), ...], rising.
+) -> list[tuple[int, Aggregate]]:
+    """Count events into the finest slices: [(start_s, aggregate), ...], rising.
 
     `series` and `cube`: the registry's number for each event's series and customer row.
     """
@@ -61,11 +61,11 @@ def record(
             _SERIES_BITS + LATENCY_BITS + _THRESHOLD_INDEX_BITS
         )
     }
-    nothing = Tally.empty()
+    nothing = Aggregate.empty()
     return [
         (
             start * step_s,
-            Tally(
+            Aggregate(
                 series=tables["series"][at],
                 cells=tables["cells"].get(at, nothing.cells),
                 within=tables["within"].get(at, nothing.within),
@@ -77,14 +77,14 @@ def record(
     ]
 
 
-def record_totals(columns: Columns, series: Ints, edges: Thresholds) -> Tally:
+def record_totals(columns: Columns, series: Ints, edges: Thresholds) -> Aggregate:
     """Count events for the totals that only rise: requests, tokens, and requests at or under each
     edge of the exported histograms."""
     if len(columns.ended_at_ms) == 0:
-        return Tally.empty()
+        return Aggregate.empty()
     rows = _distinct(np.zeros_like(series), series)
     return replace(
-        Tally.empty(),
+        Aggregate.empty(),
         series=_series_rows(columns, rows),
         within=_by_threshold(_within(columns, rows, edges), edges),
     )

@@ -1,4 +1,4 @@
-"""What people read: measures of a tally, and tallies by group.
+"""What people read: measures of a aggregate, and aggregates by group.
 
 Pure. A ratio of sums, never a mean of ratios; a percentile of the merged histogram, with its
 count. What is not known is absent.
@@ -22,7 +22,7 @@ from streams.state.slices import (
     TOKENS,
     TOKENS_AT,
     WITHIN_BITS,
-    Tally,
+    Aggregate,
     duplicates_of,
     refused_of,
 )
@@ -36,9 +36,9 @@ GroupKey = tuple[str, ...]
 
 
 def by_series(
-    tally: Tally, names: Sequence[SeriesKey], dimensions: Sequence[str]
-) -> dict[GroupKey, Tally]:
-    """One tally for each distinct value of some of the series' dimensions."""
+    aggregate: Aggregate, names: Sequence[SeriesKey], dimensions: Sequence[str]
+) -> dict[GroupKey, Aggregate]:
+    """One aggregate for each distinct value of some of the series' dimensions."""
     places = [SERIES_DIMENSIONS.index(dimension) for dimension in dimensions]
     numbers: dict[GroupKey, int] = {}
     group_of = np.array(
@@ -49,17 +49,17 @@ def by_series(
         np.int64,
     )
     parts = {
-        "series": _regrouped(tally.series, group_of, 0),
-        "cells": _regrouped(tally.cells, group_of, CELL_BITS),
-        "within": _regrouped(tally.within, group_of, WITHIN_BITS),
+        "series": _regrouped(aggregate.series, group_of, 0),
+        "cells": _regrouped(aggregate.cells, group_of, CELL_BITS),
+        "within": _regrouped(aggregate.within, group_of, WITHIN_BITS),
     }
     return _assembled(numbers, parts)
 
 
 def by_cube(
-    tally: Tally, names: Sequence[CubeKey], dimensions: Sequence[str]
-) -> dict[GroupKey, Tally]:
-    """One tally for each distinct customer, or (customer, model); only its `cube` is filled."""
+    aggregate: Aggregate, names: Sequence[CubeKey], dimensions: Sequence[str]
+) -> dict[GroupKey, Aggregate]:
+    """One aggregate for each distinct customer, or (customer, model); only its `cube` is filled."""
     places = [("customer", "model").index(dimension) for dimension in dimensions]
     numbers: dict[GroupKey, int] = {}
     group_of = np.array(
@@ -69,7 +69,7 @@ def by_cube(
         ],
         np.int64,
     )
-    return _assembled(numbers, {"cube": _regrouped(tally.cube, group_of, 0)})
+    return _assembled(numbers, {"cube": _regrouped(aggregate.cube, group_of, 0)})
 
 
 def _regrouped(table: Table, group_of: Ints, low_bits: int) -> dict[int, Table]:
@@ -83,8 +83,8 @@ def _regrouped(table: Table, group_of: Ints, low_bits: int) -> dict[int, Table]:
 
 def _assembled(
     numbers: Mapping[GroupKey, int], parts: Mapping[str, Mapping[int, Table]]
-) -> dict[GroupKey, Tally]:
-    nothing = Tally.empty()
+) -> dict[GroupKey, Aggregate]:
+    nothing = Aggregate.empty()
     return {
         key: replace(
             nothing,
@@ -95,13 +95,13 @@ def _assembled(
     }
 
 
-def whole(tally: Tally) -> Tally:
+def whole(aggregate: Aggregate) -> Aggregate:
     """Everything as one group: series 0."""
     return replace(
-        tally,
-        series=_flat(tally.series, 0),
-        cells=_flat(tally.cells, CELL_BITS),
-        within=_flat(tally.within, WITHIN_BITS),
+        aggregate,
+        series=_flat(aggregate.series, 0),
+        cells=_flat(aggregate.cells, CELL_BITS),
+        within=_flat(aggregate.within, WITHIN_BITS),
     )
 
 
@@ -109,16 +109,16 @@ def _flat(table: Table, low_bits: int) -> Table:
     return Table.summed(table.keys & ((1 << low_bits) - 1), table.values)
 
 
-def outcomes(tally: Tally) -> Ints:
+def outcomes(aggregate: Aggregate) -> Ints:
     """Requests by outcome, in the order of OUTCOMES; from the series, or else the cube."""
-    if len(tally.series):
-        return _column_sums(tally.series.values[:, :PROBES_AT])
-    return _column_sums(tally.cube.values[:, : len(OUTCOMES)])
+    if len(aggregate.series):
+        return _column_sums(aggregate.series.values[:, :PROBES_AT])
+    return _column_sums(aggregate.cube.values[:, : len(OUTCOMES)])
 
 
-def probe_outcomes(tally: Tally) -> Ints:
+def probe_outcomes(aggregate: Aggregate) -> Ints:
     """Probes by outcome, in the order of OUTCOMES."""
-    return _column_sums(tally.series.values[:, PROBES_AT:TOKENS_AT])
+    return _column_sums(aggregate.series.values[:, PROBES_AT:TOKENS_AT])
 
 
 def _column_sums(values: Ints) -> Ints:
@@ -126,39 +126,39 @@ def _column_sums(values: Ints) -> Ints:
     return sums
 
 
-def tokens(tally: Tally) -> dict[str, int]:
+def tokens(aggregate: Aggregate) -> dict[str, int]:
     """Tokens by type, and their `total`: input (cached included) plus output (reasoning too)."""
-    if len(tally.series):
-        sums = tally.series.values[:, TOKENS_AT : TOKENS_AT + len(TOKENS)].sum(axis=0)
+    if len(aggregate.series):
+        sums = aggregate.series.values[:, TOKENS_AT : TOKENS_AT + len(TOKENS)].sum(axis=0)
     else:
-        sums = tally.cube.values[:, CUBE_TOKENS_AT:].sum(axis=0)
+        sums = aggregate.cube.values[:, CUBE_TOKENS_AT:].sum(axis=0)
     found = {name: int(value) for name, value in zip(TOKENS, sums, strict=True)}
     return {**found, "total": found["input"] + found["output"]}
 
 
-def cache_hit_ratio(tally: Tally) -> float | None:
+def cache_hit_ratio(aggregate: Aggregate) -> float | None:
     """Cached input tokens of all input tokens; None without input tokens."""
-    sums = tokens(tally)
+    sums = tokens(aggregate)
     return sums["cached_input"] / sums["input"] if sums["input"] else None
 
 
-def availability(tally: Tally) -> tuple[int, int]:
+def availability(aggregate: Aggregate) -> tuple[int, int]:
     """(successes, all) of the outcomes an SLA counts, probes included."""
-    counts = outcomes(tally) + probe_outcomes(tally)
+    counts = outcomes(aggregate) + probe_outcomes(aggregate)
     return int(counts[_SUCCESS_AT]), int(counts[_ELIGIBLE_AT].sum())
 
 
-def latency(tally: Tally, name: str) -> dict[str, float | int]:
+def latency(aggregate: Aggregate, name: str) -> dict[str, float | int]:
     """Sample count and nearest-rank percentiles in seconds of `ttft`, `tpot` or `duration`.
 
-    For a tally of one group. Without samples only the count.
+    For a aggregate of one group. Without samples only the count.
     """
     number = LATENCIES.index(name)
-    cell = tally.cells.keys & ((1 << CELL_BITS) - 1)
+    cell = aggregate.cells.keys & ((1 << CELL_BITS) - 1)
     low, high = np.searchsorted(
         cell, [number << histogram.BUCKET_BITS, (number + 1) << histogram.BUCKET_BITS]
     )
-    counts = tally.cells.values[low:high]
+    counts = aggregate.cells.values[low:high]
     if len(counts) == 0:
         return {"count": 0}
     buckets = cell[low:high] & ((1 << histogram.BUCKET_BITS) - 1)
@@ -169,30 +169,30 @@ def latency(tally: Tally, name: str) -> dict[str, float | int]:
     }
 
 
-def within(tally: Tally, name: str, threshold_us: int) -> int | None:
+def within(aggregate: Aggregate, name: str, threshold_us: int) -> int | None:
     """Requests at or under a threshold, exactly; None where that threshold was not counted."""
     key = (LATENCIES.index(name) << THRESHOLD_BITS) | threshold_us
-    found = tally.within.values[(tally.within.keys & ((1 << WITHIN_BITS) - 1)) == key]
+    found = aggregate.within.values[(aggregate.within.keys & ((1 << WITHIN_BITS) - 1)) == key]
     return int(found.sum()) if len(found) else None
 
 
-def measures(tally: Tally) -> dict[str, Any]:
-    """All measures of a tally of one group, as the report shows them."""
-    counts = outcomes(tally)
+def measures(aggregate: Aggregate) -> dict[str, Any]:
+    """All measures of a aggregate of one group, as the report shows them."""
+    counts = outcomes(aggregate)
     found: dict[str, Any] = {
         "requests": int(counts.sum()),
         "outcomes": {name: int(n) for name, n in zip(OUTCOMES, counts, strict=True)},
-        "refused": refused_of(tally),
-        "duplicates": duplicates_of(tally),
-        "tokens": tokens(tally),
+        "refused": refused_of(aggregate),
+        "duplicates": duplicates_of(aggregate),
+        "tokens": tokens(aggregate),
     }
-    ratio = cache_hit_ratio(tally)
+    ratio = cache_hit_ratio(aggregate)
     if ratio is not None:
         found["cache_hit_ratio"] = ratio
     for name in LATENCIES:
-        if len(tally.cells) or len(tally.series):
-            found[f"{name}_seconds"] = latency(tally, name)
-    good, eligible = availability(tally)
+        if len(aggregate.cells) or len(aggregate.series):
+            found[f"{name}_seconds"] = latency(aggregate, name)
+    good, eligible = availability(aggregate)
     if eligible:
         found["availability_ratio"] = good / eligible
     return found
@@ -201,21 +201,21 @@ def measures(tally: Tally) -> dict[str, Any]:
 EXPORTED_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 
 
-def measured_within(tally: Tally) -> Table:
-    """Tally.within with a second column: how many were measured while that threshold was counted.
+def measured_within(aggregate: Aggregate) -> Table:
+    """Return Aggregate.within with a second column: how many were measured with each threshold.
 
     Targets change; a request from before a target was set is neither good nor bad.
     """
-    if not len(tally.within):
+    if not len(aggregate.within):
         return Table.empty(2)
-    histograms, counts, _ = by_histogram(tally.cells)
-    wanted = tally.within.keys >> THRESHOLD_BITS
+    histograms, counts, _ = by_histogram(aggregate.cells)
+    wanted = aggregate.within.keys >> THRESHOLD_BITS
     at = np.searchsorted(histograms, wanted)
     at = np.minimum(at, max(0, len(histograms) - 1))
     measured = np.zeros(len(wanted), np.int64)
     if len(histograms):
         measured = np.where(histograms[at] == wanted, counts[at], 0)
-    return Table(tally.within.keys, np.column_stack((tally.within.values, measured)))
+    return Table(aggregate.within.keys, np.column_stack((aggregate.within.values, measured)))
 
 
 def by_histogram(cells: Table) -> tuple[Ints, Ints, Ints]:

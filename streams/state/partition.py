@@ -31,18 +31,18 @@ from streams.state.slices import (
     HORIZON_S,
     LEVELS,
     SUMS_AT,
+    Aggregate,
     SliceId,
-    Tally,
     Thresholds,
     refused_tally,
 )
 from streams.state.snapshot import (
     SCHEMA,
     Gap,
+    LogFingerprint,
     Meta,
     Snapshot,
     Stored,
-    Witness,
     decode_index,
     decode_meta,
     slice_field,
@@ -68,7 +68,7 @@ class PartitionState:
         self.registry = registry
         self.stored_offset = self.next_offset = stored.offset
         self._thresholds, self._edges, self._lateness_s = thresholds, edges, lateness_s
-        self._slices: dict[SliceId, list[Tally]] = {}  # least recently used first
+        self._slices: dict[SliceId, list[Aggregate]] = {}  # least recently used first
         self._dirty: set[SliceId] = set()
         self._deletes: set[SliceId] = set()
         self._sent: tuple[set[SliceId], set[SliceId]] | None = None  # both, not confirmed yet
@@ -77,13 +77,13 @@ class PartitionState:
         self.since_ms: int | None = None
         self._merged_until_s = [0] * len(LEVELS)
         self._unplaced: dict[str, int] = {}
-        self._totals = [Tally.empty()]
+        self._totals = [Aggregate.empty()]
         self.sequence = 0
         self.begun_at: int | None = None  # None until something is counted
         self.lost_records = 0
         self.gaps: list[Gap] = []
         self.rebuilt = 0
-        self.witness: Witness | None = None
+        self.witness: LogFingerprint | None = None
         self.recent: Mapping[int, int] = {}  # kept for duplicates.py
         self.archived_at_ms = 0
         self._changed = False
@@ -104,7 +104,7 @@ class PartitionState:
         self.gaps, self.witness = list(meta.gaps), meta.witness
         self.recent, self.archived_at_ms = meta.recent, meta.archived_at_ms
         self._names_stored = self._names_sent = (meta.series, meta.cubes)
-        totals = Tally.unpack(fields["totals"])
+        totals = Aggregate.unpack(fields["totals"])
         if meta.edges != self._edges:
             # Other edges: the exported histograms begin again at zero, a counter reset, as a new
             # edge cannot be given the past and a histogram must stay cumulative.
@@ -147,9 +147,11 @@ class PartitionState:
     def provide(self, slices: Mapping[SliceId, bytes]) -> None:
         """Hand over slices that `missing` asked for."""
         for of, data in slices.items():
-            self._slices[of] = [Tally.unpack(data)]
+            self._slices[of] = [Aggregate.unpack(data)]
 
-    def apply(self, decoded: Decoded, next_offset: int, witness: Witness | None = None) -> None:
+    def apply(
+        self, decoded: Decoded, next_offset: int, witness: LogFingerprint | None = None
+    ) -> None:
         """Count a decoded batch that ends before `next_offset`; `witness`: its last record.
 
         Either the whole batch is counted or, on any exception, nothing of it: new values are put
@@ -168,16 +170,16 @@ class PartitionState:
         added, unplaced = self._placed_refusals(decoded)
         added += record(columns, series, cube, self._thresholds)
 
-        staged: dict[SliceId, list[Tally]] = {}
+        staged: dict[SliceId, list[Aggregate]] = {}
 
-        def add(of: SliceId, tallies: Iterable[Tally]) -> None:
+        def add(of: SliceId, aggregates: Iterable[Aggregate]) -> None:
             if of not in staged:
                 staged[of] = list(self._slices.get(of, ()))
-            staged[of].extend(tallies)
+            staged[of].extend(aggregates)
 
-        for start_s, tally in added:
+        for start_s, aggregate in added:
             for of in self._targets(start_s, watermark_ms):
-                add(of, (tally,))
+                add(of, (aggregate,))
         merged = self._merged(watermark_ms)
         for level in range(1, len(LEVELS)):
             since, until = self._merged_until_s[level], merged[level]
@@ -190,17 +192,17 @@ class PartitionState:
                 if of.level == level - 1 and since <= of.start_s < until
             }
             for of in sorted(sources):
-                tallies = staged.get(of) or self._slices[of]
-                add(SliceId(level, of.start_s // step_s * step_s), tallies)
+                aggregates = staged.get(of) or self._slices[of]
+                add(SliceId(level, of.start_s // step_s * step_s), aggregates)
         totals = record_totals(columns, series, self._edges)
         refused = refused_tally(
             Counter(refusal.reason for refusal in decoded.refusals), len(decoded.duplicates_ms)
         )
 
         # From here on nothing can fail.
-        for of, tallies in staged.items():
+        for of, aggregates in staged.items():
             self._slices.pop(of, None)  # moves it to the recently used end
-            self._slices[of] = tallies
+            self._slices[of] = aggregates
         self._dirty.update(staged)
         if len(columns.ended_at_ms):
             self._seen_first(int(columns.ended_at_ms[0]))
@@ -208,10 +210,10 @@ class PartitionState:
         self.watermark_ms, self._merged_until_s, self._unplaced = watermark_ms, merged, unplaced
         self._totals += [totals, refused]
         if len(self._totals) > _COMPACT_PARTS:
-            self._totals = [Tally.merged(self._totals)]
+            self._totals = [Aggregate.merged(self._totals)]
         for of in staged:
             if len(self._slices[of]) > _COMPACT_PARTS:
-                self._slices[of] = [Tally.merged(self._slices[of])]
+                self._slices[of] = [Aggregate.merged(self._slices[of])]
         if moved:
             self._expire()
         if self.begun_at is None:
@@ -274,7 +276,7 @@ class PartitionState:
             self._deletes |= self._sent[1]
         fields: dict[str, bytes] = {}
         for of in sorted(self._dirty):
-            self._slices[of] = [Tally.merged(self._slices[of])]
+            self._slices[of] = [Aggregate.merged(self._slices[of])]
             fields[slice_field(of)] = self._slices[of][0].pack()
             self.index[of] = self.sequence
         deletes = [slice_field(of) for of in sorted(self._deletes)]
@@ -284,7 +286,7 @@ class PartitionState:
         for of in sorted(self.index):
             levels[of.level][of.start_s] = self.index[of]
         fields["index"] = msgspec.msgpack.encode(levels)
-        self._totals = [Tally.merged(self._totals)]
+        self._totals = [Aggregate.merged(self._totals)]
         fields["totals"] = self._totals[0].pack()
         names = (len(self.registry.series), len(self.registry.cubes))
         for name, have, stored, keys in (
@@ -379,7 +381,9 @@ class PartitionState:
                 if self.index.pop(of, None) is not None:
                     self._deletes.add(of)
 
-    def _placed_refusals(self, decoded: Decoded) -> tuple[list[tuple[int, Tally]], dict[str, int]]:
+    def _placed_refusals(
+        self, decoded: Decoded
+    ) -> tuple[list[tuple[int, Aggregate]], dict[str, int]]:
         """Refused records and duplicates are counted in the slice where the watermark stood;
         records refused before the first accepted event wait for it."""
         by_slice: defaultdict[int, Counter[str]] = defaultdict(Counter)

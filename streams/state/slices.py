@@ -98,7 +98,7 @@ class Thresholds(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Aggregate:
     """The content of one slice, or of any sum of slices."""
 
     series: Table
@@ -119,13 +119,13 @@ class Tally:
         )
 
     @classmethod
-    def merged(cls, tallies: Sequence["Tally"]) -> Self:
-        """The sum of any number of tallies."""
-        if not tallies:
+    def merged(cls, aggregates: Sequence["Aggregate"]) -> Self:
+        """The sum of any number of aggregates."""
+        if not aggregates:
             return cls.empty()
         return cls(
             *(
-                Table.merged([getattr(tally, field.name) for tally in tallies])
+                Table.merged([getattr(aggregate, field.name) for aggregate in aggregates])
                 for field in fields(cls)
             )
         )
@@ -184,7 +184,7 @@ _unpacker = msgspec.msgpack.Decoder(_Packed)
 
 
 def unpack_histograms(data: bytes) -> dict[tuple[int, str], bytes]:
-    """The stored histograms of a packed tally as they are: (series number, latency) -> bytes."""
+    """Return the stored histograms of a packed aggregate: (series number, latency) -> bytes."""
     packed = _unpacker.decode(data)
     groups = Table.unpack(packed.histogram_of).keys.tolist()
     mask = (1 << LATENCY_BITS) - 1
@@ -194,31 +194,31 @@ def unpack_histograms(data: bytes) -> dict[tuple[int, str], bytes]:
     }
 
 
-def refused_tally(by_reason: Mapping[str, int], duplicates: int = 0) -> Tally:
-    """A tally of refused records and of duplicates."""
+def refused_tally(by_reason: Mapping[str, int], duplicates: int = 0) -> Aggregate:
+    """A aggregate of refused records and of duplicates."""
     counted = {REASONS.index(reason): count for reason, count in by_reason.items()}
     if duplicates:
         counted[DUPLICATE_KEY] = duplicates
     if not counted:
-        return Tally.empty()
+        return Aggregate.empty()
     keys, counts = np.array(list(counted.items()), np.int64).T
-    return replace(Tally.empty(), refused=Table.summed(keys, counts))
+    return replace(Aggregate.empty(), refused=Table.summed(keys, counts))
 
 
-def refused_of(tally: Tally) -> dict[str, int]:
+def refused_of(aggregate: Aggregate) -> dict[str, int]:
     """Refused records by reason; reasons that did not occur are absent."""
     return {
         REASONS[key]: count
         for key, count in zip(
-            tally.refused.keys.tolist(), tally.refused.values.tolist(), strict=True
+            aggregate.refused.keys.tolist(), aggregate.refused.values.tolist(), strict=True
         )
         if key != DUPLICATE_KEY
     }
 
 
-def duplicates_of(tally: Tally) -> int:
+def duplicates_of(aggregate: Aggregate) -> int:
     """Duplicates that were set apart: in no other table, and in no reason."""
-    return int(tally.refused.values[tally.refused.keys == DUPLICATE_KEY].sum())
+    return int(aggregate.refused.values[aggregate.refused.keys == DUPLICATE_KEY].sum())
 
 
 # Bucket edges of the OpenTelemetry GenAI server metrics, in seconds. Source: OpenTelemetry semantic

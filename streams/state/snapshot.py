@@ -17,7 +17,7 @@ from streams.state.slices import LEVELS, SliceId, Thresholds
 SCHEMA = 2
 
 
-class Witness(NamedTuple):
+class LogFingerprint(NamedTuple):
     """The last record that was counted or refused: tells the log from another of the same name."""
 
     offset: int
@@ -51,7 +51,7 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     gaps: tuple[Gap, ...] = ()  # where they are missing
     rebuilt: int = 0  # times this state was lost and built again
     begun_at: int = 0  # offset at which counting began; 0 is the log's beginning
-    witness: Witness | None = None
+    witness: LogFingerprint | None = None
     recent: dict[int, int] = {}  # smallest offset by time of event, for duplicates
     archived_at_ms: int = 0  # by the writer's clock, when it was last archived
 

@@ -43,7 +43,7 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class OperatorCommand:
     """What an operator tells the worker of a halted partition to do."""
 
     id: str  # never used before, so that an order is obeyed once
@@ -77,7 +77,7 @@ class Store(Protocol):
         """Write a checkpoint. A StoreError means: it is not known whether it was written."""
         ...
 
-    async def pulse(self, partition: int, values: Pulse) -> Order | None:
+    async def pulse(self, partition: int, values: Pulse) -> OperatorCommand | None:
         """Leave a sign of life, which only people look at; the last order left here, if any."""
         ...
 

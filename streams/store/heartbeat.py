@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
-class LifeSign:
+class Heartbeat:
     """The last sign of life that a worker left for one partition; what it does not say is absent.
 
     `fields` are those that `Store.pulse` was given.
@@ -40,7 +40,7 @@ class LifeSign:
         return int(end) - offset
 
 
-class Why(StrEnum):
+class HaltReason(StrEnum):
     """Why a partition is halted; people and alerts read these."""
 
     DEAD_LETTERS = "dead_letters"

@@ -16,7 +16,7 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from streams.state.registry import CubeKey, SeriesKey
-from streams.state.slices import CELL_BITS, WITHIN_BITS, SliceId, Tally
+from streams.state.slices import CELL_BITS, WITHIN_BITS, Aggregate, SliceId
 from streams.state.snapshot import (
     Meta,
     decode_index,
@@ -27,7 +27,7 @@ from streams.state.snapshot import (
 )
 from streams.state.tables import Ints, Table
 from streams.store.contract import StoreError
-from streams.store.heartbeat import LifeSign
+from streams.store.heartbeat import Heartbeat
 from streams.store.redis import partition_key, partitions_key, pulse_key
 
 ATTEMPTS = 8
@@ -42,7 +42,7 @@ class View:
     offset: int
     meta: Meta
     index: dict[SliceId, int]
-    totals: Tally
+    totals: Aggregate
 
 
 T = TypeVar("T")
@@ -57,13 +57,13 @@ class _Cached:
 
     series: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # local -> our number
     cubes: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    slices: dict[SliceId, tuple[int, Tally]] = field(default_factory=dict)
+    slices: dict[SliceId, tuple[int, Aggregate]] = field(default_factory=dict)
     sequence: int = -1
 
 
 class StateReader:
     """Reads one consumer group's state of one topic. `series` and `cubes` name the numbers that
-    the tallies it returns are keyed by; the lists only grow."""
+    the aggregates it returns are keyed by; the lists only grow."""
 
     def __init__(
         self, client: "aioredis.Redis", group: str, topic: str, remember: bool = True
@@ -76,7 +76,7 @@ class StateReader:
         self._cube_number: dict[CubeKey, int] = {}
         self._cached: dict[int, _Cached] = {}
 
-    async def read(self, cover: Cover) -> list[tuple[View, dict[SliceId, Tally]]]:
+    async def read(self, cover: Cover) -> list[tuple[View, dict[SliceId, Aggregate]]]:
         """Every partition that has state, with the slices that `cover` asks for.
 
         Raises StoreError where Redis does not answer.
@@ -84,7 +84,7 @@ class StateReader:
         read = await self._of_each(lambda partition: self._read(partition, cover))
         return [one for one in read if one is not None]
 
-    async def signs(self) -> list[LifeSign]:
+    async def signs(self) -> list[Heartbeat]:
         """Of every partition that was ever claimed, whether it has state or not.
 
         Raises StoreError where Redis does not answer.
@@ -98,14 +98,16 @@ class StateReader:
         except (RedisError, OSError) as error:
             raise StoreError(f"cannot read the state: {' '.join(str(error).split())}") from error
 
-    async def _sign(self, partition: int) -> LifeSign:
+    async def _sign(self, partition: int) -> Heartbeat:
         found = await self._redis.hgetall(pulse_key(self._group, self._topic, partition))
         fields = cast(dict[bytes, bytes], found)
-        return LifeSign(
+        return Heartbeat(
             partition, {name.decode(): value.decode() for name, value in fields.items()}
         )
 
-    async def _read(self, partition: int, cover: Cover) -> tuple[View, dict[SliceId, Tally]] | None:
+    async def _read(
+        self, partition: int, cover: Cover
+    ) -> tuple[View, dict[SliceId, Aggregate]] | None:
         cached = self._cached.setdefault(partition, _Cached())
         for _ in range(ATTEMPTS):
             view = await self._view(partition, cached)
@@ -159,7 +161,7 @@ class StateReader:
             offset=int(offset),
             meta=meta,
             index=decode_index(index_data),
-            totals=_renumbered(Tally.unpack(totals_data), cached),
+            totals=_renumbered(Aggregate.unpack(totals_data), cached),
         )
 
     async def _fetch(self, view: View, cached: _Cached, wanted: Sequence[SliceId]) -> bool:
@@ -173,8 +175,8 @@ class StateReader:
             for of, value in zip(part, values, strict=True):
                 if value is None:
                     return False
-                tally = _renumbered(Tally.unpack(value), cached)
-                cached.slices[of] = (view.index[of], tally)
+                aggregate = _renumbered(Aggregate.unpack(value), cached)
+                cached.slices[of] = (view.index[of], aggregate)
         return True
 
     async def _hmget(self, key: str, fields: Sequence[str]) -> list[bytes | None]:
@@ -191,14 +193,14 @@ def _number(name: Name, names: list[Name], numbers: dict[Name, int]) -> int:
     return found
 
 
-def _renumbered(tally: Tally, cached: _Cached) -> Tally:
+def _renumbered(aggregate: Aggregate, cached: _Cached) -> Aggregate:
     """Replace a partition's own numbers by ours."""
     return replace(
-        tally,
-        series=_rekeyed(tally.series, cached.series, 0),
-        cells=_rekeyed(tally.cells, cached.series, CELL_BITS),
-        within=_rekeyed(tally.within, cached.series, WITHIN_BITS),
-        cube=_rekeyed(tally.cube, cached.cubes, 0),
+        aggregate,
+        series=_rekeyed(aggregate.series, cached.series, 0),
+        cells=_rekeyed(aggregate.cells, cached.series, CELL_BITS),
+        within=_rekeyed(aggregate.within, cached.series, WITHIN_BITS),
+        cube=_rekeyed(aggregate.cube, cached.cubes, 0),
     )
 
 

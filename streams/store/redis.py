@@ -20,7 +20,15 @@ from redis.exceptions import NoScriptError, RedisError
 from streams.config.security import redis_kwargs
 from streams.config.settings import Redis
 from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
-from streams.store.contract import Answer, Claimed, Lost, Order, Pulse, StoreError, StoreUnfitError
+from streams.store.contract import (
+    Answer,
+    Claimed,
+    Lost,
+    OperatorCommand,
+    Pulse,
+    StoreError,
+    StoreUnfitError,
+)
 
 FLUSH_DEADLINE_S = 10.0
 LOAD_DEADLINE_S = 20.0
@@ -70,7 +78,7 @@ def connected(redis: Redis) -> "aioredis.Redis":
 
 
 async def leave_order(
-    client: "aioredis.Redis", group: str, topic: str, partition: int, order: Order
+    client: "aioredis.Redis", group: str, topic: str, partition: int, order: OperatorCommand
 ) -> None:
     """Leave an order for whichever worker owns the partition, in place of any before it.
 
@@ -197,7 +205,7 @@ class RedisStore:
             raise StoreError(f"{claim.key}: cannot write: {_told(error)}") from error
         return Answer(cast(bytes, answer).decode())
 
-    async def pulse(self, partition: int, values: Pulse) -> Order | None:
+    async def pulse(self, partition: int, values: Pulse) -> OperatorCommand | None:
         """See `Store`."""
         key = pulse_key(self._group, self._topic, partition)
         orders = order_key(self._group, self._topic, partition)
@@ -233,7 +241,7 @@ class RedisStore:
             return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)
 
 
-def _order(key: str, found: Mapping[bytes, bytes]) -> Order | None:
+def _order(key: str, found: Mapping[bytes, bytes]) -> OperatorCommand | None:
     if not found:
         return None
     fields = {
@@ -242,7 +250,7 @@ def _order(key: str, found: Mapping[bytes, bytes]) -> Order | None:
     }
     try:
         to = int(fields["to"]) if "to" in fields else None
-        return Order(fields["id"], fields["kind"], to, fields["reason"], fields["by"])
+        return OperatorCommand(fields["id"], fields["kind"], to, fields["reason"], fields["by"])
     except (KeyError, ValueError) as error:
         raise StoreError(f"{key}: got {fields}; leave the order again") from error
 

@@ -1,4 +1,4 @@
-"""Custody of a partition: what may be counted, what was written, and when memory must be dropped.
+"""Offset admission: which batches may be counted, and when memory must be dropped.
 
 Pure: no clock, no network. The pipeline asks here before it does anything to a partition's counts;
 the simulation in tests/ drives the same code through a hundred thousand lives.
@@ -14,9 +14,9 @@ that what was fetched before a seek is known for what it is:
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from streams.state.snapshot import Snapshot, Witness
+from streams.state.snapshot import LogFingerprint, Snapshot
 from streams.store.contract import Answer, Claimed, Lost
-from streams.store.heartbeat import Why
+from streams.store.heartbeat import HaltReason
 
 # The log must begin after the wanted offset, or end before it, this often in a row to be believed.
 CERTAIN = 3
@@ -27,7 +27,7 @@ class Counts(Protocol):
 
     next_offset: int
     stored_offset: int
-    witness: Witness | None
+    witness: LogFingerprint | None
 
     def confirm(self, snapshot: Snapshot) -> None:
         """The store holds `snapshot` now."""
@@ -81,7 +81,7 @@ class Reading(Protocol):
         """Set where the log goes on with something that cannot be read."""
         ...
 
-    def fingerprint(self, offset: int) -> Witness | None:
+    def fingerprint(self, offset: int) -> LogFingerprint | None:
         """What the record at an offset looks like; None where there is none."""
         ...
 
@@ -90,7 +90,7 @@ class Reading(Protocol):
 class Halt:
     """A partition goes no further until somebody has looked at it."""
 
-    why: Why
+    why: HaltReason
     at: int  # offset
     detail: str
 
@@ -120,7 +120,7 @@ C = TypeVar("C", bound=Counts)
 
 
 @dataclass(slots=True)
-class Custody(Generic[C]):
+class OffsetAdmission(Generic[C]):
     """A partition that was claimed, and the counts that go with it."""
 
     partition: int
@@ -134,7 +134,7 @@ class Custody(Generic[C]):
     halted: Halt | None = None
     _doubts: int = 0
     _read_to: int = field(init=False)
-    _unproven: Witness | None = field(init=False)
+    _unproven: LogFingerprint | None = field(init=False)
 
     def __post_init__(self) -> None:
         self._read_to, self._unproven = self.read_from, self.counts.witness
@@ -160,7 +160,7 @@ class Custody(Generic[C]):
             return Seek(wanted)
         if batch.highwater < expected:
             return self._doubt() or self._halt(
-                Why.LOG_TRUNCATED,
+                HaltReason.LOG_TRUNCATED,
                 f"the log ends at offset {batch.highwater}, before what was counted of it",
             )
         if batch.fetch_offset > wanted and (again := self._doubt()):
@@ -169,10 +169,10 @@ class Custody(Generic[C]):
             if batch.fetch_offset < expected:  # it was only to be remembered
                 self._read_to = expected
                 return Seek(expected)
-            return self._halt(Why.UNREADABLE, batch.unreadable.why)
+            return self._halt(HaltReason.UNREADABLE, batch.unreadable.why)
         if not self._proven(batch):
             return self._halt(
-                Why.LOG_RECREATED,
+                HaltReason.LOG_RECREATED,
                 f"the record at offset {self._unproven and self._unproven.offset} is not the one "
                 "that was counted: this is another log of the same name",
             )
@@ -194,7 +194,7 @@ class Custody(Generic[C]):
         self._doubts += 1
         return Seek(self.wanted) if self._doubts < CERTAIN else None
 
-    def _halt(self, why: Why, detail: str) -> Halt:
+    def _halt(self, why: HaltReason, detail: str) -> Halt:
         return Halt(why, self.counts.next_offset, detail)
 
     def _proven(self, batch: Reading) -> bool:

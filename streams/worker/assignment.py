@@ -9,7 +9,7 @@ from typing import Protocol
 
 from streams.kafka.fetch import Batch
 from streams.state.partition import PartitionState
-from streams.worker.admission import Custody
+from streams.worker.admission import OffsetAdmission
 from streams.worker.circuit_breaker import Breaker
 from streams.worker.deduplication import Reach, Seen
 from streams.worker.exemplars import Exemplars
@@ -54,7 +54,7 @@ class Flow(Protocol):
 class Owned:
     """A partition this worker owns."""
 
-    custody: Custody[PartitionState]
+    custody: OffsetAdmission[PartitionState]
     breaker: Breaker
     seen: Seen | None  # None: duplicates are not looked for
     reach: Reach
@@ -103,7 +103,7 @@ class Owned:
 
 
 @dataclass(slots=True)
-class Tallies:
+class Aggregates:
     """What happened in this process; for its sign of life and its log."""
 
     fenced: int = 0

@@ -27,9 +27,9 @@ from streams.state.limits import rules_of, thresholds_of
 from streams.state.slices import export_edges
 from streams.state.snapshot import slice_field
 from streams.store.contract import Answer, Lost, Store, StoreError
-from streams.store.heartbeat import Why
-from streams.worker.admission import Count, Custody, Drop, Halt, Seek
-from streams.worker.assignment import DeadLetters, Flow, Owned, Tallies
+from streams.store.heartbeat import HaltReason
+from streams.worker.admission import Count, Drop, Halt, OffsetAdmission, Seek
+from streams.worker.assignment import Aggregates, DeadLetters, Flow, Owned
 from streams.worker.circuit_breaker import Breaker
 from streams.worker.deduplication import Reach, Seen, set_apart
 from streams.worker.exemplars import Exemplars
@@ -67,9 +67,9 @@ class Pipeline:
         self._flush_wanted = asyncio.Event()
         self._store_answers = True
         self._flushed = asyncio.Condition()
-        self.tallies = Tallies()
+        self.aggregates = Aggregates()
         name = f"{os.uname().nodename}:{os.getpid()}"
-        self._upkeep = Upkeep(name, worker, store, flow, archive, self.tallies)
+        self._upkeep = Upkeep(name, worker, store, flow, archive, self.aggregates)
 
     # -- ownership -------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ class Pipeline:
     async def _load(self, partition: int, generation: int, committed: int, sharing: int) -> Owned:
         worker = self._worker
         loaded = await self._loader.load(partition, committed)
-        self.tallies.rollbacks += loaded.went_back
+        self.aggregates.rollbacks += loaded.went_back
         state = loaded.state
         window_ms = worker.dedup_window_s * 1_000
         reach = Reach(window_ms)
@@ -111,7 +111,7 @@ class Pipeline:
         if since is not None:
             read_from = min(read_from, since)
         return Owned(
-            Custody(partition, generation, loaded.claim, state, read_from),
+            OffsetAdmission(partition, generation, loaded.claim, state, read_from),
             Breaker(worker.breaker_ratio, worker.breaker_records, worker.breaker_run),
             Seen(window_ms, max(1, worker.dedup_max_ids // max(1, sharing))) if window_ms else None,
             reach,
@@ -189,7 +189,7 @@ class Pipeline:
                 owned.consumed_at = time.monotonic()
         except Lost as error:
             log.warning("partition %d: %s: loading it again", batch.partition, error)
-            self.tallies.fenced += 1
+            self.aggregates.fenced += 1
             await self._reload(owned)
         await self._hold_back()
 
@@ -198,7 +198,7 @@ class Pipeline:
             case Drop():
                 pass
             case Seek(to):
-                self.tallies.reseeks += 1
+                self.aggregates.reseeks += 1
                 await self._upkeep.go_on(owned, to)
             case Halt() as halt:
                 self._upkeep.halt(owned, halt)
@@ -247,7 +247,7 @@ class Pipeline:
         if state.next_offset < owned.pass_until:
             owned.breaker.forget()
         elif found := owned.breaker.look(len(batch.values), refused):
-            self._upkeep.halt(owned, Halt(Why.DEAD_LETTERS, state.next_offset, found))
+            self._upkeep.halt(owned, Halt(HaltReason.DEAD_LETTERS, state.next_offset, found))
             return
         if owned.seen is not None:
             columns = decoded.columns
@@ -288,7 +288,7 @@ class Pipeline:
                 return answer
             except StoreError as error:
                 self._store_answers = False
-                self.tallies.store_errors += 1
+                self.aggregates.store_errors += 1
                 log.warning("partition %d: %s: trying again", partition, error)
                 await asyncio.sleep(RETRY_S)
 
@@ -361,8 +361,8 @@ class Pipeline:
                 return
             write = partial(self._store.flush, owned.custody.claim, snapshot)
             answer = await (self._answered(owned.partition, write) if retry else write())
-            self.tallies.fenced += answer is Answer.FENCED
-            self.tallies.conflicts += answer is Answer.CONFLICT
+            self.aggregates.fenced += answer is Answer.FENCED
+            self.aggregates.conflicts += answer is Answer.CONFLICT
             owned.custody.settle(snapshot, answer)
             async with owned.counting:  # not between fetching a slice and adding to it
                 state.evict(self._worker.resident_max_mb * 1_000_000 // max(1, len(self._owned)))

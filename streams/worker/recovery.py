@@ -18,7 +18,7 @@ from streams.state.slices import export_edges
 from streams.state.snapshot import Snapshot, Stored, decode_meta, decode_names, remade
 from streams.store.archive import Archived, Look
 from streams.store.contract import Claimed, Store
-from streams.worker.admission import Custody
+from streams.worker.admission import OffsetAdmission
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Loader:
         fields = remade(archived.fields)
         sequence = decode_meta(fields["meta"]).sequence
         snapshot = Snapshot(sequence, claim.stored.offset, archived.offset, fields, ())
-        Custody.accept(await self._store.flush(claim, snapshot))
+        OffsetAdmission.accept(await self._store.flush(claim, snapshot))
         names = [name for name in fields if not name.startswith("s:")]
         claim.stored = Stored(archived.offset, {name: fields[name] for name in names})
         return claim

@@ -8,10 +8,10 @@ import time
 from functools import partial
 
 from streams.config.settings import Worker
-from streams.store.contract import Lost, Order, Store, StoreError, StoreUnfitError
-from streams.store.heartbeat import Why
+from streams.store.contract import Lost, OperatorCommand, Store, StoreError, StoreUnfitError
+from streams.store.heartbeat import HaltReason
 from streams.worker.admission import Halt
-from streams.worker.assignment import Flow, Owned, Tallies
+from streams.worker.assignment import Aggregates, Flow, Owned
 from streams.worker.recovery import Archive
 
 log = logging.getLogger(__name__)
@@ -21,11 +21,11 @@ ARCHIVE_RETRY_S = 60.0
 NUDGE_S = 15.0
 
 CURES = {
-    Why.DEAD_LETTERS: "mend what produces them, then `tokenpulse partitions resume` lets those "
-    "in the log go to the dead-letter topic",
-    Why.UNREADABLE: "`tokenpulse partitions move` goes on after it",
-    Why.LOG_TRUNCATED: "`tokenpulse partitions move` to offset 0 counts the new log",
-    Why.LOG_RECREATED: "`tokenpulse partitions move` to offset 0 counts the new log",
+    HaltReason.DEAD_LETTERS: "fix what produces them, then `tokenpulse partitions resume` "
+    "lets those in the log go to the dead-letter topic",
+    HaltReason.UNREADABLE: "`tokenpulse partitions move` goes on after it",
+    HaltReason.LOG_TRUNCATED: "`tokenpulse partitions move` to offset 0 counts the new log",
+    HaltReason.LOG_RECREATED: "`tokenpulse partitions move` to offset 0 counts the new log",
 }
 
 
@@ -39,9 +39,9 @@ class Upkeep:
         store: Store,
         flow: Flow,
         archive: Archive | None,
-        tallies: Tallies,
+        aggregates: Aggregates,
     ) -> None:
-        self._name, self._worker, self._tallies = name, worker, tallies
+        self._name, self._worker, self._tallies = name, worker, aggregates
         self._store, self._flow, self._archive = store, flow, archive
         self._unfit = ""  # why the store must not be written to
         self._checked_at = time.monotonic()  # it was checked at the start
@@ -86,7 +86,7 @@ class Upkeep:
             CURES[halt.why],
         )
 
-    async def _obey(self, owned: Owned, order: Order | None) -> None:
+    async def _obey(self, owned: Owned, order: OperatorCommand | None) -> None:
         """Do what an operator wants of a halted partition; orders from before it was halted were
         meant for something else."""
         halt, left = owned.custody.halted, order.id if order is not None else ""
@@ -100,7 +100,7 @@ class Upkeep:
             owned.order = order.id
             state = owned.state
             if order.kind == "move" and order.to is not None:
-                if halt.why in (Why.LOG_TRUNCATED, Why.LOG_RECREATED):
+                if halt.why in (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED):
                     state.begin_again(order.to)
                 elif order.to >= state.next_offset:
                     state.lose(order.to)
@@ -128,7 +128,7 @@ class Upkeep:
 
     async def pulse(self, owned: Owned) -> None:
         """Leave a sign of life, and see whether an operator has left an order."""
-        custody, tallies, exemplars = owned.custody, self._tallies, owned.exemplars
+        custody, aggregates, exemplars = owned.custody, self._tallies, owned.exemplars
         halt, told = custody.halted, exemplars.dump()
         try:
             order = await self._store.pulse(
@@ -139,12 +139,12 @@ class Upkeep:
                     "highwater": custody.highwater,
                     "readable": custody.readable,
                     "flush_s": round(owned.flush_s, 4),
-                    "fenced": tallies.fenced,
-                    "conflicts": tallies.conflicts,
-                    "rollbacks": tallies.rollbacks,
-                    "reseeks": tallies.reseeks,
-                    "store_errors": tallies.store_errors,
-                    "halted": Why.STORE_POLICY if self._unfit else halt.why if halt else "",
+                    "fenced": aggregates.fenced,
+                    "conflicts": aggregates.conflicts,
+                    "rollbacks": aggregates.rollbacks,
+                    "reseeks": aggregates.reseeks,
+                    "store_errors": aggregates.store_errors,
+                    "halted": HaltReason.STORE_POLICY if self._unfit else halt.why if halt else "",
                     "halted_at": halt.at if halt else owned.state.next_offset,
                     "halted_detail": self._unfit or (halt.detail if halt else ""),
                     "order": owned.order,

@@ -59,13 +59,13 @@ def amtool(*arguments: object) -> str:
     return done.stdout.strip()
 
 
-def test_amtool_accepts_the_configuration_and_the_templates(config):
+def test_amtool_accepts_the_configuration_and_the_templates(config) -> None:
     found = amtool("check-config", config)
     assert "1 templates" in found
     assert "SUCCESS" in found
 
 
-def test_no_secret_and_no_url_stands_in_the_configuration():
+def test_no_secret_and_no_url_stands_in_the_configuration() -> None:
     text = CONFIG.read_text()
     assert "://" not in text
     assert not re.search(r"(password|key|token|api_url|\burl):", text)
@@ -85,7 +85,7 @@ def test_no_secret_and_no_url_stands_in_the_configuration():
         ({"alertname": "SomebodyElses"}, "tickets"),
     ],
 )
-def test_everyone_is_told_what_is_theirs(config, labels, receivers):
+def test_everyone_is_told_what_is_theirs(config, labels, receivers) -> None:
     pairs = [f"{name}={value}" for name, value in labels.items()]
     assert amtool("config", "routes", "test", f"--config.file={config}", *pairs) == receivers
 
@@ -154,13 +154,15 @@ def alertmanager(tmp_path, config, receiver):
         ),
     ],
 )
-def test_one_cause_is_one_page(alertmanager, cause, silenced, loud):
+def test_one_cause_is_one_page(alertmanager, cause, silenced, loud) -> None:
     alertmanager.tell(cause, *silenced, *loud)
     wanted = {"suppressed": canonical(silenced), "active": canonical([cause, *loud])}
     wait_until(lambda: alertmanager.states() == wanted, f"{wanted}")
 
 
-def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(alertmanager, receiver):
+def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(
+    alertmanager, receiver
+) -> None:
     alertmanager.tell(
         TTFT | {"region": "eu", "model": "large"},
         summary="P95 time to first token is over 300ms: 412ms",
@@ -182,7 +184,7 @@ def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(aler
     assert "<https://grafana/d/tokenpulse-live|Dashboard>" in attachment["text"]
 
 
-def test_one_place_is_one_message(alertmanager, receiver):
+def test_one_place_is_one_message(alertmanager, receiver) -> None:
     place = {"region": "eu", "model": "large"}
     tpot = TTFT | {"alertname": "TokenpulseTpotHigh"}
     alertmanager.tell(TTFT | place, tpot | place, TTFT | place | {"region": "us"})
@@ -193,14 +195,14 @@ def test_one_place_is_one_message(alertmanager, receiver):
     assert sizes == {"eu": 2, "us": 1}
 
 
-def test_the_watchdog_goes_outside_only(alertmanager, receiver):
+def test_the_watchdog_goes_outside_only(alertmanager, receiver) -> None:
     alertmanager.tell({"alertname": "TokenpulseWatchdog", "severity": "none"})
     wait_until(lambda: bool(receiver.at("/dead_man_url")), "the dead-man receiver is told")
     assert {path for path, _ in receiver.got} == {"/dead_man_url"}
 
 
 @pytest.mark.parametrize("name", ["text", "html", "slack", "title", "digest"])
-def test_every_template_renders(name, tmp_path):
+def test_every_template_renders(name, tmp_path) -> None:
     alert = {
         "status": "firing",
         "labels": {"severity": "page"},

@@ -20,7 +20,7 @@ from exporters.server.collector import window_plan
 from slo.engine.attainment import BURN_MINUTES
 from slo.policy.loading import load_policies, shipped
 from streams.config.settings import Settings
-from streams.store.heartbeat import Why
+from streams.store.heartbeat import HaltReason
 from tests.support.paths import ROOT
 from tests.support.rule_cases import alerts_in
 from tokenpulse.cli.main import main
@@ -94,17 +94,17 @@ def queries(text: str) -> list[str]:
     ]
 
 
-def test_every_alert_has_its_page_and_every_page_its_alert():
+def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
     assert set(PAGES) == set(RULES)
 
 
-def test_the_rules_in_the_project_lead_to_these_pages():
+def test_the_rules_in_the_project_lead_to_these_pages() -> None:
     for alert, rules in RULES.items():
         for rule in rules:
             assert rule["annotations"]["runbook_url"].endswith(f"/docs/runbooks/{alert}.md")
 
 
-def test_the_index_names_every_page_with_its_severity():
+def test_the_index_names_every_page_with_its_severity() -> None:
     rows = re.findall(r"^\| \[`(\w+)`\]\((\w+)\.md\) \| ([^|]+) \|", TEXTS["README.md"], re.M)
     expected = {alert: ", ".join(sorted(severities(alert))) for alert in RULES}
     assert {name: severity for name, _, severity in rows} == expected
@@ -122,7 +122,7 @@ def severities(alert: str) -> set[str]:
 
 
 @each_page
-def test_a_page_has_all_headings_in_order_and_fits_a_screen(alert):
+def test_a_page_has_all_headings_in_order_and_fits_a_screen(alert) -> None:
     text = PAGES[alert]
     assert text.startswith(f"# {alert}\n")
     assert re.findall(r"^## (.+)$", text, re.M) == HEADINGS
@@ -131,7 +131,7 @@ def test_a_page_has_all_headings_in_order_and_fits_a_screen(alert):
 
 
 @each_page
-def test_a_page_has_steps_and_something_to_run(alert):
+def test_a_page_has_steps_and_something_to_run(alert) -> None:
     steps = PAGES[alert].split("## First five minutes\n")[1].split("\n## ")[0]
     numbers = [int(found) for found in re.findall(r"^(\d+)\. ", steps, re.M)]
     assert numbers == list(range(1, len(numbers) + 1))
@@ -140,7 +140,7 @@ def test_a_page_has_steps_and_something_to_run(alert):
 
 
 @each_text
-def test_metrics_that_are_named_exist(name):
+def test_metrics_that_are_named_exist(name) -> None:
     known = {spec.name for spec in SPECS}
     known |= {
         spec.name + suffix
@@ -153,7 +153,7 @@ def test_metrics_that_are_named_exist(name):
 
 
 @each_text
-def test_queries_select_by_labels_scopes_and_windows_that_are_published(name):
+def test_queries_select_by_labels_scopes_and_windows_that_are_published(name) -> None:
     labels_of = {spec.name: set(spec.labels) for spec in SPECS}
     plan = window_plan(Settings())
     for query in queries(TEXTS[name]):
@@ -170,7 +170,7 @@ def test_queries_select_by_labels_scopes_and_windows_that_are_published(name):
 @pytest.mark.skipif(
     PROMTOOL is None, reason="promtool is not on PATH: run `bash tests/provision.sh`"
 )
-def test_every_query_parses(tmp_path):
+def test_every_query_parses(tmp_path) -> None:
     rules = [
         {"record": f"page:{name.removesuffix('.md')}:{number}", "expr": query}
         for name, text in TEXTS.items()
@@ -186,7 +186,7 @@ def test_every_query_parses(tmp_path):
 
 
 @each_text
-def test_commands_of_ours_exist_and_can_be_given_so(name):
+def test_commands_of_ours_exist_and_can_be_given_so(name) -> None:
     for words in commands(TEXTS[name], "tokenpulse"):
         command: Command = main
         context = Context(main)
@@ -199,7 +199,7 @@ def test_commands_of_ours_exist_and_can_be_given_so(name):
 
 
 @each_page
-def test_a_silence_is_of_this_alert_by_labels_that_it_bears(alert):
+def test_a_silence_is_of_this_alert_by_labels_that_it_bears(alert) -> None:
     silence = PAGES[alert].split("## Silence it\n")[1].split("\n## ")[0]
     given = [words for words in commands(silence, "amtool") if "add" in words]
     if alert == "TokenpulseWatchdog":
@@ -221,7 +221,7 @@ def judged_by(rule: dict) -> set[str]:
 
 
 @each_text
-def test_settings_that_are_named_exist(name):
+def test_settings_that_are_named_exist(name) -> None:
     settings = Settings()
     for span in spans(TEXTS[name]):
         if SETTING.fullmatch(span):
@@ -229,7 +229,7 @@ def test_settings_that_are_named_exist(name):
 
 
 @each_text
-def test_log_lines_that_are_quoted_are_written(name):
+def test_log_lines_that_are_quoted_are_written(name) -> None:
     written = "\n".join(
         node.value
         for file in (ROOT / "streams").rglob("*.py")
@@ -243,16 +243,16 @@ def test_log_lines_that_are_quoted_are_written(name):
 
 
 @each_text
-def test_links_lead_somewhere(name):
+def test_links_lead_somewhere(name) -> None:
     for target in re.findall(r"\]\(([^)#]+)", TEXTS[name]):
         assert (RUNBOOKS / target).exists(), target
 
 
-def test_a_halted_partition_has_a_cure_for_every_reason():
-    assert {why.value for why in Why} <= set(spans(PAGES["TokenpulsePartitionHalted"]))
+def test_a_halted_partition_has_a_cure_for_every_reason() -> None:
+    assert {why.value for why in HaltReason} <= set(spans(PAGES["TokenpulsePartitionHalted"]))
 
 
-def test_stale_data_have_a_cure_for_every_cause():
+def test_stale_data_have_a_cure_for_every_cause() -> None:
     causes = {rule["labels"]["cause"] for rule in RULES["TokenpulseDataStale"]}
     steps = PAGES["TokenpulseDataStale"].split("## First five minutes\n")[1].split("\n## ")[0]
     assert {"state", "worker"} <= causes <= set(spans(steps))

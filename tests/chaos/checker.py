@@ -11,7 +11,7 @@ from typing import Self
 
 import redis
 
-from streams.state.slices import Tally
+from streams.state.slices import Aggregate
 from streams.state.snapshot import slice_field
 from tests.chaos.truth import Counts, Truth
 from tests.support.oracle import readable
@@ -65,7 +65,7 @@ class Checker:
         _same(f"{where}: fields", set(shelf.fields) - names, {slice_field(of) for of in index})
         for of, counts in expected.items():
             _same(f"{where}: {of}", shelf.readable([of]), counts)
-        total = readable(Tally.unpack(shelf.fields["totals"]), *shelf.names())
+        total = readable(Aggregate.unpack(shelf.fields["totals"]), *shelf.names())
         for name in ("series", "refused"):
             _same(f"{where}: {name} of the totals", total[name], truth.everything()[name])
         _same(f"{where}: watermark", meta.watermark_ms, truth.watermark_ms)
@@ -78,7 +78,7 @@ class Checker:
         shelf = self._shelf(partition)
         if not shelf.fields:
             return {"requests": 0, "refused": 0, "duplicate": 0, "lost": 0, "rebuilt": 0}
-        total = readable(Tally.unpack(shelf.fields["totals"]), *shelf.names())
+        total = readable(Aggregate.unpack(shelf.fields["totals"]), *shelf.names())
         refused = dict(total["refused"])
         return {
             "requests": sum(

@@ -37,7 +37,7 @@ from exporters.board.sparkline import HEIGHT, WIDTH, sparkline
         (Fraction(1, 3), "33.3 %"),
     ],
 )
-def test_a_ratio_is_a_percent_and_never_100_or_0_unless_it_is(ratio, shown):
+def test_a_ratio_is_a_percent_and_never_100_or_0_unless_it_is(ratio, shown) -> None:
     assert text.percent(ratio) == shown
 
 
@@ -55,11 +55,11 @@ def test_a_ratio_is_a_percent_and_never_100_or_0_unless_it_is(ratio, shown):
         (75.0, "75 s"),
     ],
 )
-def test_a_latency_has_a_unit_that_fits(seconds, shown):
+def test_a_latency_has_a_unit_that_fits(seconds, shown) -> None:
     assert text.latency(seconds) == shown
 
 
-def test_a_number_is_shown_on_its_side_of_the_target():
+def test_a_number_is_shown_on_its_side_of_the_target() -> None:
     assert text.latency(0.2996, 0.3) == "299.6 ms"
     assert text.latency(0.3, 0.3) == "300 ms"
     assert text.latency(0.30004, 0.3) == "300.04 ms"
@@ -73,7 +73,7 @@ def number_of(shown):
 
 
 @given(st.floats(0, 1), st.floats(0.001, 0.999))
-def test_rounding_never_moves_a_ratio_across_its_target_or_to_100(ratio, target):
+def test_rounding_never_moves_a_ratio_across_its_target_or_to_100(ratio, target) -> None:
     shown = number_of(text.percent(ratio, target))
     for limit in (0, target, 1):
         exact, edge = Decimal(repr(ratio)), Decimal(repr(limit))
@@ -87,7 +87,7 @@ def test_rounding_never_moves_a_ratio_across_its_target_or_to_100(ratio, target)
 
 
 @given(st.floats(0, 100), st.floats(0.001, 10))
-def test_rounding_never_moves_a_latency_across_its_target(seconds, target):
+def test_rounding_never_moves_a_latency_across_its_target(seconds, target) -> None:
     shown = text.latency(seconds, target)
     factor = 1 if shown.endswith(" s") else 1000
     exact, edge = Decimal(repr(seconds)), Decimal(repr(target))
@@ -117,12 +117,12 @@ def test_rounding_never_moves_a_latency_across_its_target(seconds, target):
         (2.5e15, "2500 T"),
     ],
 )
-def test_a_count_has_three_digits_once_it_is_large(number, shown):
+def test_a_count_has_three_digits_once_it_is_large(number, shown) -> None:
     assert text.count(number) == shown
 
 
 @given(st.floats(0, 1e14))
-def test_a_count_is_near_what_it_counts(number):
+def test_a_count_is_near_what_it_counts(number) -> None:
     digits, _, letter = text.count(number).partition(" ")
     steps = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
     shown = float(digits.replace(",", "")) * steps[letter]
@@ -143,31 +143,31 @@ def test_a_count_is_near_what_it_counts(number):
         (273_600, "3 d 4 h"),
     ],
 )
-def test_an_age_has_two_units_at_most(seconds, shown):
+def test_an_age_has_two_units_at_most(seconds, shown) -> None:
     assert text.age(seconds) == shown
 
 
-def test_a_burn_rate_is_kept_on_its_side_of_sustainable():
+def test_a_burn_rate_is_kept_on_its_side_of_sustainable() -> None:
     assert [text.times(one) for one in (None, 0.0, 0.42, 0.98, 1.0, 1.02, 14.4)] == [
         "unknown", "0×", "0.4×", "0.98×", "1×", "1.02×", "14.4×",
     ]  # fmt: skip
     assert text.times(14.41, Fraction(144, 10)) == "14.41×"
 
 
-def test_a_number_is_not_parted_from_its_unit():
+def test_a_number_is_not_parted_from_its_unit() -> None:
     assert text.glued("99.9 % of 12 requests in 300 ms at 12:00:05 UTC; 3 small models") == (
         "99.9\u00a0% of 12 requests in 300\u00a0ms at 12:00:05\u00a0UTC; 3 small models"
     )
 
 
-def test_times_name_their_zone():
+def test_times_name_their_zone() -> None:
     at_s = 1_795_348_985
     assert text.instant(at_s) == "22 Nov 2026, 12:03:05 UTC"
     assert text.machine_time(at_s) == "2026-11-22T12:03:05Z"
     assert [text.month(one) for one in ("2026-11-22", "not a date")] == ["Nov", "not a date"]
 
 
-def test_a_target_is_written_as_it_was_set():
+def test_a_target_is_written_as_it_was_set() -> None:
     ratios = (0.999, 0.4, 1.0, 0.9995, Fraction(999, 1000))
     shown = [text.exact_percent(one) for one in ratios]
     assert shown == ["99.9 %", "40 %", "100 %", "99.95 %", "99.9 %"]
@@ -176,7 +176,7 @@ def test_a_target_is_written_as_it_was_set():
     assert shown == ["300 ms", "300.5 ms", "1.5 s", "300 ms", "500 us"]
 
 
-def test_a_sparkline_has_gaps_where_nothing_is_known_and_a_dot_for_a_value_alone():
+def test_a_sparkline_has_gaps_where_nothing_is_known_and_a_dot_for_a_value_alone() -> None:
     drawn = sparkline([1.0, 2.0, None, 3.0, None, float("nan"), 2.0, 1.0], None, str)
     starts = drawn.line.count("M")
     assert starts == 3
@@ -187,11 +187,11 @@ def test_a_sparkline_has_gaps_where_nothing_is_known_and_a_dot_for_a_value_alone
     assert drawn.last is not None
 
 
-def test_a_sparkline_without_a_newest_value_marks_none():
+def test_a_sparkline_without_a_newest_value_marks_none() -> None:
     assert sparkline([1.0, None], None, str).last is None
 
 
-def test_a_sparkline_of_nothing_says_so():
+def test_a_sparkline_of_nothing_says_so() -> None:
     drawn = sparkline([None, None], 0.3, str)
     assert (drawn.line, drawn.area, drawn.target_y) == ("", "", None)
     assert drawn.words == "Last 2 minutes: nothing known."
@@ -201,7 +201,7 @@ def test_a_sparkline_of_nothing_says_so():
 @given(
     st.lists(st.none() | st.floats(-1e12, 1e12), max_size=60), st.none() | st.floats(-1e12, 1e12)
 )
-def test_a_sparkline_stays_inside_its_drawing(values, target):
+def test_a_sparkline_stays_inside_its_drawing(values, target) -> None:
     drawn = sparkline(values, target, str)
     pairs = drawn.line.replace("M", " ").replace("L", " ").split()
     assert all(0 <= float(x) <= WIDTH for x in pairs[::2])

@@ -22,7 +22,7 @@ from exporters.server.collector import window_plan
 from grafana.generate import documents, encoded
 from slo.health_limits import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
 from slo.policy.loading import load_policies, shipped
-from slo.policy.policy import LatencyNow
+from slo.policy.policy import LatencyThresholdObjective
 from streams.config.settings import Settings
 from tests.support.grafana_boards import (
     BOARDS,
@@ -345,7 +345,7 @@ def test_freshness_turns_red_where_the_rule_does() -> None:
 
 def test_another_policy_gives_other_colours_and_words() -> None:
     def changed(one: Any) -> Any:
-        if isinstance(one, LatencyNow):
+        if isinstance(one, LatencyThresholdObjective):
             (level,) = one.levels
             return one.model_copy(
                 update={"levels": (level.model_copy(update={"above_us": 123_000}),)}

@@ -98,7 +98,7 @@ def report(local, shown, by):
     return json.loads(found.stdout)
 
 
-def test_every_number_on_the_page_is_the_report_s(stack):
+def test_every_number_on_the_page_is_the_report_s(stack) -> None:
     local, _ = stack
 
     async def read():
@@ -134,10 +134,10 @@ def test_every_number_on_the_page_is_the_report_s(stack):
         }
 
 
-def test_new_traffic_is_on_the_page_without_a_reload(stack, tmp_path):
+def test_new_traffic_is_on_the_page_without_a_reload(stack, tmp_path) -> None:
     local, _ = stack
 
-    async def check():
+    async def check() -> None:
         async with opened(local, width=360, height=740, mobile=True) as page:
             newest = "document.querySelector('#freshness dd .num').dataset.value"
             with traffic(local, tmp_path):
@@ -151,7 +151,7 @@ def test_new_traffic_is_on_the_page_without_a_reload(stack, tmp_path):
     asyncio.run(check())
 
 
-def test_a_worker_that_stops_makes_the_numbers_old_until_it_works_again(stack, tmp_path):
+def test_a_worker_that_stops_makes_the_numbers_old_until_it_works_again(stack, tmp_path) -> None:
     local, worker = stack
     old = (
         "document.querySelector('#freshness').dataset.state === 'breached'"
@@ -162,7 +162,7 @@ def test_a_worker_that_stops_makes_the_numbers_old_until_it_works_again(stack, t
         " && !document.querySelector('.tiles').hasAttribute('data-aged')"
     )
 
-    async def check():
+    async def check() -> None:
         async with opened(local, dark=True) as page:
             with traffic(local, tmp_path):
                 await page.wait_for(fresh, START_S)
@@ -178,10 +178,10 @@ def test_a_worker_that_stops_makes_the_numbers_old_until_it_works_again(stack, t
     asyncio.run(check())
 
 
-def test_a_killed_exporter_is_missed_and_found_again(stack):
+def test_a_killed_exporter_is_missed_and_found_again(stack) -> None:
     local, _ = stack
 
-    async def check():
+    async def check() -> None:
         async with opened(local) as page:
             pid = local.pid("exporter")
             os.kill(pid, signal.SIGKILL)

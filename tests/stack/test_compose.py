@@ -27,7 +27,7 @@ VENDORED_SCHEMA = "builtin_schemas/vendor/compose-spec.json"
 every_service = pytest.mark.parametrize("name", SERVICES)
 
 
-def test_it_follows_the_compose_specification():
+def test_it_follows_the_compose_specification() -> None:
     # The package's schemas without the package: its code wants another click than Faust does.
     found = find_spec("check_jsonschema")
     assert found is not None
@@ -37,7 +37,7 @@ def test_it_follows_the_compose_specification():
     assert [f"{list(error.absolute_path)}: {error.message}" for error in errors] == []
 
 
-def test_all_that_the_issue_wants_is_there():
+def test_all_that_the_issue_wants_is_there() -> None:
     wanted = {"kafka", "redis", "topics", "worker", "exporter", "prometheus", "alertmanager"}
     assert wanted | {"grafana", "simulator"} <= set(SERVICES)
     assert SERVICES["simulator"]["profiles"] == ["simulate"]
@@ -46,25 +46,25 @@ def test_all_that_the_issue_wants_is_there():
 
 
 @every_service
-def test_an_image_is_pinned_by_its_full_version(name):
+def test_an_image_is_pinned_by_its_full_version(name) -> None:
     image, _, version = SERVICES[name]["image"].partition(":")
     assert "." not in image.split("/")[0]  # no registry is named
     assert re.fullmatch(r"v?\d+\.\d+\.\d+(-[a-z]+)?(@sha256:[0-9a-f]{64})?", version), version
 
 
-def test_our_image_has_the_version_of_the_project():
+def test_our_image_has_the_version_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     images = {one["image"] for one in SERVICES.values() if "build" in one}
     assert images == {f"tokenpulse:{project['version']}"}
 
 
-def test_kafka_is_of_the_version_that_the_tests_run():
+def test_kafka_is_of_the_version_that_the_tests_run() -> None:
     lock = (ROOT / "tests/kafka/jars.sha256").read_text()
     assert f" kafka_2.13-{SERVICES['kafka']['image'].partition(':')[2]}.jar\n" in lock
 
 
 @every_service
-def test_a_service_is_locked_in(name):
+def test_a_service_is_locked_in(name) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -81,7 +81,7 @@ def test_a_service_is_locked_in(name):
 
 
 @every_service
-def test_a_service_is_bounded(name):
+def test_a_service_is_bounded(name) -> None:
     service = SERVICES[name]
     assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
     assert 0 < service["cpus"] <= 2
@@ -95,7 +95,7 @@ def megabytes(text: str) -> int:
     return int(text[:-1]) * {"m": 1, "g": 1_024}[text[-1]]
 
 
-def test_limits_are_above_what_each_may_use_by_its_own_settings():
+def test_limits_are_above_what_each_may_use_by_its_own_settings() -> None:
     assert megabytes(SERVICES["worker"]["mem_limit"]) == 768  # docs/capacity.md
     conf = (ROOT / "deploy/redis/redis.conf").read_text()
     [most] = re.findall(r"^maxmemory (\d+)gb$", conf, re.MULTILINE)
@@ -105,7 +105,7 @@ def test_limits_are_above_what_each_may_use_by_its_own_settings():
     assert megabytes(SERVICES["kafka"]["mem_limit"]) >= 2 * megabytes(heap)
 
 
-def test_a_worker_has_time_for_its_last_checkpoint():
+def test_a_worker_has_time_for_its_last_checkpoint() -> None:
     assert seconds(SERVICES["worker"]["stop_grace_period"]) > ENDING_DEADLINE_S + 10
 
 
@@ -114,7 +114,7 @@ def seconds(text: str) -> float:
 
 
 @every_service
-def test_a_service_starts_again_and_its_health_is_asked(name):
+def test_a_service_starts_again_and_its_health_is_asked(name) -> None:
     service = SERVICES[name]
     check = service["healthcheck"]
     if name in ONCE:
@@ -130,7 +130,7 @@ def test_a_service_starts_again_and_its_health_is_asked(name):
 
 
 @every_service
-def test_what_a_service_waits_for_can_become_so(name):
+def test_what_a_service_waits_for_can_become_so(name) -> None:
     for other, how in SERVICES[name].get("depends_on", {}).items():
         condition = how["condition"]
         assert (condition == "service_completed_successfully") == (other in ONCE)
@@ -138,14 +138,14 @@ def test_what_a_service_waits_for_can_become_so(name):
 
 
 @every_service
-def test_only_grafana_and_the_board_are_published_and_on_loopback_only(name):
+def test_only_grafana_and_the_board_are_published_and_on_loopback_only(name) -> None:
     ports = SERVICES[name].get("ports", [])
     number = PUBLISHED.get(name)
     assert ports == ([] if number is None else [f"127.0.0.1:{number}:{number}"])
     assert SERVICES[name].get("network_mode") in (None, "none")
 
 
-def test_only_what_must_can_reach_the_outside():
+def test_only_what_must_can_reach_the_outside() -> None:
     closed = {name for name, one in DOCUMENT["networks"].items() if one.get("internal")}
     open_to = {
         name: set(service.get("networks", [])) - closed
@@ -158,7 +158,7 @@ def test_only_what_must_can_reach_the_outside():
 
 
 @every_service
-def test_everything_named_is_defined_and_every_file_mounted_is_there(name):
+def test_everything_named_is_defined_and_every_file_mounted_is_there(name) -> None:
     service = SERVICES[name]
     for network in service.get("networks", []):
         assert network in DOCUMENT["networks"]
@@ -174,7 +174,7 @@ def test_everything_named_is_defined_and_every_file_mounted_is_there(name):
 
 
 @pytest.mark.parametrize("kind", ["networks", "volumes", "secrets"])
-def test_everything_defined_is_used(kind):
+def test_everything_defined_is_used(kind) -> None:
     used: set[str] = set()
     for service in SERVICES.values():
         used |= {
@@ -185,7 +185,7 @@ def test_everything_defined_is_used(kind):
     assert set(DOCUMENT[kind]) <= used
 
 
-def test_make_secrets_makes_every_secret_and_they_stay_out_of_git(made_secrets):
+def test_make_secrets_makes_every_secret_and_they_stay_out_of_git(made_secrets) -> None:
     assert made_secrets.stat().st_mode & 0o777 == 0o700
     for secret in DOCUMENT["secrets"].values():
         path = Path(secret["file"])
@@ -197,7 +197,7 @@ def test_make_secrets_makes_every_secret_and_they_stay_out_of_git(made_secrets):
     assert "/secrets/" in ignored
 
 
-def test_secrets_that_are_there_stay_and_a_changed_password_reaches_redis(made_secrets):
+def test_secrets_that_are_there_stay_and_a_changed_password_reaches_redis(made_secrets) -> None:
     key = (made_secrets / "customer_key").read_text()
     (made_secrets / "redis_worker_password").write_text("another, and long enough\n")
     before = (made_secrets / "redis_users_acl").read_text()
@@ -225,7 +225,7 @@ def made_secrets(tmp_path):
     return directory
 
 
-def test_no_secret_stands_in_the_environment():
+def test_no_secret_stands_in_the_environment() -> None:
     for name, service in SERVICES.items():
         for variable in environment_of(service):
             hidden = re.search(r"PASSWORD|SECRET|KEY|TOKEN(?!PULSE)", variable)
@@ -241,7 +241,7 @@ def settings_of(name: str) -> Settings:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_the_environment_is_settings_that_exist(name):
+def test_the_environment_is_settings_that_exist(name) -> None:
     service = SERVICES[name]
     for variable in environment_of(service):
         assert variable.startswith("TOKENPULSE_")
@@ -261,7 +261,7 @@ def test_the_environment_is_settings_that_exist(name):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_addresses_are_those_of_services(name):
+def test_addresses_are_those_of_services(name) -> None:
     settings, own = settings_of(name), set(SERVICES[name].get("networks", []))
     if "kafka" in environment_of(SERVICES[name]).get("TOKENPULSE_KAFKA__BOOTSTRAP", ""):
         assert settings.kafka.bootstrap == "kafka:9092"
@@ -275,7 +275,7 @@ def test_addresses_are_those_of_services(name):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_commands_exist(name):
+def test_commands_exist(name) -> None:
     command, context = main, Context(main)
     for word in SERVICES[name]["command"]:
         if word.startswith("-"):
@@ -284,19 +284,19 @@ def test_commands_exist(name):
         assert command is not None, word
 
 
-def test_rules_are_built_of_the_policies_that_the_exporter_has():
+def test_rules_are_built_of_the_policies_that_the_exporter_has() -> None:
     command = SERVICES["rules"]["command"]
     built = [one.removeprefix("--policy=") for one in command if one.startswith("--policy=")]
     assert tuple(built) == settings_of("exporter").exporter.policies
 
 
-def test_links_in_alerts_lead_to_where_grafana_is_told_to_be():
+def test_links_in_alerts_lead_to_where_grafana_is_told_to_be() -> None:
     there = document({"GRAFANA_URL": "https://grafana.here"})["services"]
     assert environment_of(there["grafana"])["GF_SERVER_ROOT_URL"] == "https://grafana.here"
     assert "--dashboards=https://grafana.here" in there["rules"]["command"]
 
 
-def test_prometheus_finds_its_rules_and_its_targets_by_their_names():
+def test_prometheus_finds_its_rules_and_its_targets_by_their_names() -> None:
     mounted = {target: source for source, target, _ in mounts_of(SERVICES["prometheus"])}
     [option] = [one for one in SERVICES["prometheus"]["command"] if "--config.file=" in one]
     config = option.removeprefix("--config.file=")
@@ -310,14 +310,14 @@ def test_prometheus_finds_its_rules_and_its_targets_by_their_names():
         assert set(SERVICES[host]["networks"]) & set(SERVICES["prometheus"]["networks"])
 
 
-def test_alertmanager_finds_every_file_that_it_is_told_to_read():
+def test_alertmanager_finds_every_file_that_it_is_told_to_read() -> None:
     mounted = {target: source for source, target, _ in mounts_of(SERVICES["alertmanager"])}
     text = (ROOT / mounted["/etc/alertmanager"] / "alertmanager.yml").read_text()
     asked = set(re.findall(r"/run/secrets/\w+", text))
     assert asked == {target for _, target in secrets_of(SERVICES["alertmanager"])}
 
 
-def test_grafana_lets_nobody_in_without_a_password():
+def test_grafana_lets_nobody_in_without_a_password() -> None:
     variables = environment_of(SERVICES["grafana"])
     assert variables["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
     assert variables["GF_USERS_ALLOW_SIGN_UP"] == "false"
@@ -332,7 +332,7 @@ def test_grafana_lets_nobody_in_without_a_password():
     assert asked <= set(variables)
 
 
-def test_more_workers_can_be_started():
+def test_more_workers_can_be_started() -> None:
     worker = SERVICES["worker"]
     for key in ("container_name", "ports", "hostname"):
         assert key not in worker

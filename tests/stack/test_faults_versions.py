@@ -28,7 +28,7 @@ def told():
     )
 
 
-def test_a_state_of_the_schema_before_is_read_and_counted_on():
+def test_a_state_of_the_schema_before_is_read_and_counted_on() -> None:
     written = json.loads(WRITTEN.read_text())
     shelf = Shelf()
     shelf.offset = written["offset"]

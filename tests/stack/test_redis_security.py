@@ -17,7 +17,7 @@ from exporters.daily.day.store import DayStore
 from streams.config.security import redis_kwargs
 from streams.config.settings import Kafka, Redis, Settings
 from streams.errors import ServerError
-from streams.store.contract import Order
+from streams.store.contract import OperatorCommand
 from streams.store.redis import connect, leave_order
 from streams.store.server_check import check_redis
 from tests.support.certificates import Authority
@@ -118,7 +118,9 @@ def allowed(user: str) -> set[str]:
 async def give_order(operator: Redis, kafka: Kafka) -> None:
     client = connect(operator.url, operator.timeout_s, **redis_kwargs(operator))
     try:
-        await leave_order(client, kafka.group, kafka.topic, 0, Order("1", "resume", None, "", ""))
+        await leave_order(
+            client, kafka.group, kafka.topic, 0, OperatorCommand("1", "resume", None, "", "")
+        )
     finally:
         await client.aclose()
 

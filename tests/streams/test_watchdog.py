@@ -15,7 +15,7 @@ def run(program: str) -> "subprocess.CompletedProcess[str]":
     )  # fmt: skip
 
 
-def test_a_blocked_event_loop_ends_the_process_although_nothing_in_it_can_run():
+def test_a_blocked_event_loop_ends_the_process_although_nothing_in_it_can_run() -> None:
     ended = run(
         """
         import asyncio, time
@@ -38,7 +38,7 @@ def test_a_blocked_event_loop_ends_the_process_although_nothing_in_it_can_run():
     assert "the main loop has not turned" in ended.stderr
 
 
-def test_a_loop_that_turns_is_left_alone_and_stopping_the_watchdog_ends_it():
+def test_a_loop_that_turns_is_left_alone_and_stopping_the_watchdog_ends_it() -> None:
     ended = run(
         """
         import asyncio
@@ -59,7 +59,7 @@ def test_a_loop_that_turns_is_left_alone_and_stopping_the_watchdog_ends_it():
     assert (ended.returncode, ended.stdout.strip()) == (0, "still here")
 
 
-def test_what_is_bad_counts_only_from_when_it_began_and_recovery_clears_it(monkeypatch):
+def test_what_is_bad_counts_only_from_when_it_began_and_recovery_clears_it(monkeypatch) -> None:
     #   0 s     10 s    65 s    70 s    75 s    140 s
     #   good    bad     bad     good    bad     bad for 65 s > 60 s
     state = {"now": 0.0, "bad": False}
@@ -72,5 +72,5 @@ def test_what_is_bad_counts_only_from_when_it_began_and_recovery_clears_it(monke
     assert said == [None, None, None, None, None, "rebalancing for 65 s"]
 
 
-def test_a_loop_that_has_not_begun_is_not_called_stuck():
+def test_a_loop_that_has_not_begun_is_not_called_stuck() -> None:
     assert Ticker("consumer", 0).check() is None

@@ -1,8 +1,8 @@
 """Lives of one partition, made up from a seed: workers, zombies, lost messages, a forgetful store.
 
-No I/O and no clock. The decisions are the project's own: `Custody` judges every batch and every
-answer, `MemoryHash` claims and writes as claim.lua and flush.lua do (the contract suite holds both
-to the same answers). What is made up here is everything that can go wrong around them:
+No I/O and no clock. The decisions are the project's own: `OffsetAdmission` judges every batch
+and every answer, `MemoryHash` claims and writes as claim.lua and flush.lua do (the contract suite
+holds both to the same answers). What is made up here is everything that can go wrong around them:
 
     a rebalance moves the partition while its owner sleeps, and the sleeper wakes up later
     a checkpoint is delayed, repeated, lost, or its answer is; it may land after a newer one
@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
-from streams.state.snapshot import Snapshot, Stored, Witness
+from streams.state.snapshot import LogFingerprint, Snapshot, Stored
 from streams.store.contract import Answer, Claimed, Lost
-from streams.worker.admission import Count, Custody, Drop, Halt, Seek
+from streams.worker.admission import Count, Drop, Halt, OffsetAdmission, Seek
 from tests.support.memory_store import GUARDS, MemoryHash
 
 STEPS = 70
@@ -64,8 +64,8 @@ class Counts:
         self._dirty: set[int] = set()
 
     @property
-    def witness(self) -> Witness | None:
-        return Witness(self.next_offset - 1, 0, 0) if self.next_offset else None
+    def witness(self) -> LogFingerprint | None:
+        return LogFingerprint(self.next_offset - 1, 0, 0) if self.next_offset else None
 
     def count(self, since: int, until: int) -> None:
         for offset in range(since, until):
@@ -88,7 +88,7 @@ class Counts:
         self.stored_offset = snapshot.to_offset
 
 
-class Untrimmed(Custody):
+class Untrimmed(OffsetAdmission):
     """Counts a batch from its beginning, whatever was counted before."""
 
     __slots__ = ()
@@ -109,8 +109,8 @@ class Fetched:
     readable: int
     unreadable: None = None
 
-    def fingerprint(self, offset: int) -> Witness | None:
-        return Witness(offset, 0, 0)
+    def fingerprint(self, offset: int) -> LogFingerprint | None:
+        return LogFingerprint(offset, 0, 0)
 
 
 @dataclass(slots=True)
@@ -119,7 +119,7 @@ class Worker:
 
     name: int
     generation: int = -1  # of the last rebalance it heard of
-    custody: Custody | None = None
+    custody: OffsetAdmission | None = None
     claiming: bool = False  # the coordinator has confirmed it; the claim is on its way
     position: int = 0
     epoch: int = 0
@@ -134,7 +134,7 @@ class Life:
         """`without`: one of GUARDS or "trim", a protection to take away."""
         self.random = random.Random(seed)
         self.store = MemoryHash(GUARDS - {without})
-        self.custody_type = Untrimmed if without == "trim" else Custody
+        self.custody_type = Untrimmed if without == "trim" else OffsetAdmission
         self.generation = 0
         self.workers = [Worker(name, queue=[]) for name in range(3)]
         self.owner = self.workers[0]

@@ -11,7 +11,7 @@ from tests.support.exporter_state import NOW_S, StateWriter, event
 class World:
     """A state that grows, and one exporter that reads it again and again."""
 
-    def __init__(self, settings, **customers):
+    def __init__(self, settings, **customers) -> None:
         self.settings = settings
         self.client = connect(settings.redis.url, 5)
         self.writer = StateWriter(settings)
@@ -20,7 +20,7 @@ class World:
     async def facts(self, now_s=NOW_S):
         return (await self.collector.collect(now_s)).live
 
-    async def close(self):
+    async def close(self) -> None:
         await self.writer.close()
         await self.client.aclose()
 

@@ -27,7 +27,7 @@ def must(rows, refused=(), duplicates=0):
     return found
 
 
-def agrees(found, rows, refused=(), duplicates=0):
+def agrees(found, rows, refused=(), duplicates=0) -> bool:
     """Everything is as counted; percentiles are the nearest-rank value, or up to 1/128 more."""
     found = dict(found)
     for name in LATENCIES if rows else ():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
-from streams.store.contract import Answer, Claimed, Lost, Order, Pulse, StoreUnfitError
+from streams.store.contract import Answer, Claimed, Lost, OperatorCommand, Pulse, StoreUnfitError
 from streams.store.redis import eviction_problem, partition_key
 
 GUARDS = frozenset({"owner", "offset", "flush_id"})
@@ -106,7 +106,7 @@ class MemoryRedis:
     policy: str = "noeviction"
     hashes: dict[int, MemoryHash] = field(default_factory=dict)
     pulses: dict[int, dict[Any, Any]] = field(default_factory=dict)
-    orders: dict[int, Order] = field(default_factory=dict)
+    orders: dict[int, OperatorCommand] = field(default_factory=dict)
 
     def partition(self, number: int) -> MemoryHash:
         """The hash of a partition; an empty one where nobody has claimed it yet."""
@@ -187,7 +187,7 @@ class MemoryStore:
         await self._delay("flushed")
         return answer
 
-    async def pulse(self, partition: int, values: Pulse) -> Order | None:
+    async def pulse(self, partition: int, values: Pulse) -> OperatorCommand | None:
         """See `Store`."""
         await self._delay("pulse")
         self._redis.pulses.setdefault(partition, {}).update(values)

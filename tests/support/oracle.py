@@ -5,7 +5,7 @@ record's Kafka timestamp; its place in the list is its offset. Which records are
 `decode`'s verdict, which streams/events/test_event_logs.py holds against a recount of its own.
 
 Counts are compared as dictionaries with names in the place of numbers: `told(rows, refused)` is
-what must be, `readable(tally, ...)` what a tally says.
+what must be, `readable(aggregate, ...)` what a aggregate says.
 """
 
 import json
@@ -261,11 +261,11 @@ def nearest_rank(values, percent):
     return sorted(values)[rank - 1]
 
 
-def readable(tally, series, cubes):
-    """A tally in the shape of `told`, with the names that its numbers stand for."""
+def readable(aggregate, series, cubes):
+    """A aggregate in the shape of `told`, with the names that its numbers stand for."""
     latency = (1 << LATENCY_BITS) - 1
     buckets = defaultdict(dict)
-    for key, count in pairs(tally.cells):
+    for key, count in pairs(aggregate.cells):
         name = LATENCIES[key >> BUCKET_BITS & latency]
         buckets[series[key >> CELL_BITS], name][key & ((1 << BUCKET_BITS) - 1)] = count
     columns = [
@@ -279,7 +279,7 @@ def readable(tally, series, cubes):
     cube_columns = [*OUTCOMES, *(f"{name} tokens" for name in TOKENS)]
     assert cube_columns.index("input tokens") == CUBE_TOKENS_AT
     return {
-        "series": {series[key]: filled(columns, row) for key, row in pairs(tally.series)},
+        "series": {series[key]: filled(columns, row) for key, row in pairs(aggregate.series)},
         "buckets": dict(buckets),
         "within": {
             (
@@ -287,12 +287,12 @@ def readable(tally, series, cubes):
                 LATENCIES[key >> THRESHOLD_BITS & latency],
                 key & ((1 << THRESHOLD_BITS) - 1),
             ): count
-            for key, count in pairs(tally.within)
+            for key, count in pairs(aggregate.within)
         },
-        "cube": {cubes[key]: filled(cube_columns, row) for key, row in pairs(tally.cube)},
+        "cube": {cubes[key]: filled(cube_columns, row) for key, row in pairs(aggregate.cube)},
         "refused": {
             DUPLICATE if key == DUPLICATE_KEY else REASONS[key]: count
-            for key, count in pairs(tally.refused)
+            for key, count in pairs(aggregate.refused)
         },
     }
 

@@ -9,7 +9,7 @@ import redis
 from streams.config.settings import Settings
 from streams.state.limits import caps_of, rules_of
 from streams.state.registry import customer_hasher
-from streams.state.slices import Tally
+from streams.state.slices import Aggregate
 from tests.support.oracle import LIMITS, Named, named, readable, recount
 from tests.support.servers import Broker
 from tests.support.shelf import Shelf
@@ -57,7 +57,7 @@ def assert_recounted(client: redis.Redis, settings: Settings, logs: Mapping[int,
         assert set(shelf.index) == set(expected)
         for of, counts in expected.items():
             assert shelf.readable([of]) == counts, f"partition {partition}, {of}"
-        totals = readable(Tally.unpack(shelf.fields["totals"]), *shelf.names())
+        totals = readable(Aggregate.unpack(shelf.fields["totals"]), *shelf.names())
         everything = told.count.everything()
         for part in ("series", "refused"):
             assert totals[part] == everything[part], f"partition {partition}, {part} since ever"

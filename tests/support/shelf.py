@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from streams.state.partition import PartitionState
 from streams.state.registry import Caps, Registry, customer_hasher
-from streams.state.slices import LEVELS, Tally, export_edges
+from streams.state.slices import LEVELS, Aggregate, export_edges
 from streams.state.snapshot import (
     Stored,
     decode_index,
@@ -115,10 +115,10 @@ LATENESS_S = st.sampled_from([0, 30, 95, 600])
 class Shelf:
     """What Redis holds of one partition."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.fields, self.offset = {}, 0
 
-    def write(self, snapshot):
+    def write(self, snapshot) -> None:
         assert snapshot.from_offset == self.offset
         for name in snapshot.deletes:
             self.fields.pop(name, None)  # it may have come and gone in a checkpoint that got lost
@@ -142,12 +142,12 @@ class Shelf:
     def names(self):
         return decode_names(self.meta, self.fields)
 
-    def tally(self, of):
-        return Tally.unpack(self.fields[slice_field(of)])
+    def aggregate(self, of):
+        return Aggregate.unpack(self.fields[slice_field(of)])
 
     def readable(self, slices):
         """The sum of some slices."""
-        return readable(Tally.merged([self.tally(of) for of in slices]), *self.names())
+        return readable(Aggregate.merged([self.aggregate(of) for of in slices]), *self.names())
 
     def lasting(self):
         """All bytes but those that say when they were written, and by which checkpoint."""
@@ -161,7 +161,7 @@ def loaded(shelf, caps=ROOMY, lateness_s=30, edges=EDGES):
     return PartitionState(shelf.stored(), Registry(caps, HASHED, *names), LIMITS, edges, lateness_s)
 
 
-def count(state, shelf, log, until):
+def count(state, shelf, log, until) -> None:
     """One batch: the records from the state's offset to `until`."""
     decoded = judge(log[state.next_offset : until], state.watermark_ms)
     missing = state.missing(decoded)
@@ -170,7 +170,7 @@ def count(state, shelf, log, until):
     state.apply(decoded, until)
 
 
-def checkpoint(state, shelf):
+def checkpoint(state, shelf) -> None:
     snapshot = state.snapshot(written_at_ms=len(shelf.fields))
     shelf.write(snapshot)
     state.confirm(snapshot)

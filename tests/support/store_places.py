@@ -6,7 +6,7 @@ from typing import cast
 
 import redis
 
-from streams.store.contract import Order, Store
+from streams.store.contract import OperatorCommand, Store
 from streams.store.redis import leave_order, partitions_key
 from tests.support.counting import GROUP, KEY, PARTITION, TOPIC
 from tests.support.memory_store import MemoryRedis, MemoryStore
@@ -44,7 +44,7 @@ class Memory:
         """The partitions that were ever claimed."""
         return set(self._redis.hashes)
 
-    async def order(self, order: Order) -> None:
+    async def order(self, order: OperatorCommand) -> None:
         """As an operator does."""
         self._redis.orders[PARTITION] = order
 
@@ -78,7 +78,7 @@ class Server:
     def claimed(self) -> set[int]:
         return set(map(int, self._client.smembers(partitions_key(GROUP, TOPIC))))
 
-    async def order(self, order: Order) -> None:
+    async def order(self, order: OperatorCommand) -> None:
         async with opened(self._url) as store:
             await leave_order(store._redis, GROUP, TOPIC, PARTITION, order)
 

@@ -17,7 +17,7 @@ from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import SliceId
 from streams.state.windows import cover, extent
 from streams.store.contract import StoreError
-from streams.store.heartbeat import LifeSign
+from streams.store.heartbeat import Heartbeat
 from streams.store.reader import StateReader, View
 
 FLEET = "fleet"
@@ -59,7 +59,7 @@ class DayReader:
         self._kept: dict[Stretch, Read] = {}
         self._sequences: dict[int, int] = {}
 
-    async def views(self) -> tuple[list[View], list[LifeSign]]:
+    async def views(self) -> tuple[list[View], list[Heartbeat]]:
         """How far every partition is. Raises StoreError."""
         views = [view for view, _ in await self._reader.read(lambda view: ())]
         for view in views:
@@ -114,9 +114,9 @@ class DayReader:
             read = await self._reader.read(wanted)
             for name, scope in self.scopes.items():
                 scope.follow(self._reader.cubes if name == CUSTOMER else self._reader.series)
-            for view, tallies in read:
-                for of, tally in tallies.items():
-                    by_scope = digest(tally, self.scopes.values())
+            for view, aggregates in read:
+                for of, aggregate in aggregates.items():
+                    by_scope = digest(aggregate, self.scopes.values())
                     slim = {name: without_durations(sums) for name, sums in by_scope.items()}
                     digests[view.partition, of] = (_version(view, of), slim)
             if not any(unread[view.partition] for view, _ in read):

@@ -30,7 +30,7 @@ from slo.engine.maintenance import SEAL_AFTER_S
 from slo.engine.observed import seen_until_s
 from streams.state.registry import OTHER
 from streams.state.tables import Table
-from streams.store.heartbeat import LifeSign
+from streams.store.heartbeat import Heartbeat
 from streams.store.reader import View
 
 VERSION = 1
@@ -153,7 +153,7 @@ def _largest(names: Mapping[str, Counts]) -> Mapping[str, Counts]:
 
 
 def behind(
-    until_s: float, views: Sequence[View], signs: Sequence[LifeSign]
+    until_s: float, views: Sequence[View], signs: Sequence[Heartbeat]
 ) -> list[tuple[int, int]]:
     """Partitions that have not told everything up to a moment: (partition, up to when)."""
     found = [

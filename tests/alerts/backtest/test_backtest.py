@@ -132,27 +132,27 @@ def of_rule(found: Backtest, name: str, **labels: str) -> Any:
 SLOW = [*steady(0, 120), *steady(120, 180, ttft_ms=900), *steady(180, 600)]
 
 
-def test_an_alert_fires_after_its_for_and_ends_when_the_slow_minute_has_left_the_window():
+def test_an_alert_fires_after_its_for_and_ends_when_the_slow_minute_has_left_the_window() -> None:
     found = backtested(SLOW, policy(ttft()))
     assert told(found) == [(130, 150, 300)]
     (episode,) = of_rule(found, "TokenpulseTtftHigh").episodes()
     assert episode.worst == pytest.approx(0.9, rel=0.01)
 
 
-def test_what_lasts_less_than_for_is_no_page_but_is_counted():
+def test_what_lasts_less_than_for_is_no_page_but_is_counted() -> None:
     found = backtested(SLOW, policy(ttft("2m")))
     assert told(found) == []
     assert of_rule(found, "TokenpulseTtftHigh").timeline.unfired == 1
 
 
-def test_below_the_samples_nobody_is_told():
+def test_below_the_samples_nobody_is_told() -> None:
     sparse = [event(T0 + at, ttft_ms=900) for at in range(0, 600, 7)]  # 8 or 9 a minute
     assert told(backtested(sparse, policy(ttft()))) == []
     dense = [event(T0 + at, ttft_ms=900) for at in range(0, 600, 6)]  # 10 a minute
     assert told(backtested(dense, policy(ttft()))) == [(60, 80, None)]
 
 
-def test_an_alert_that_flaps_within_its_keep_firing_is_one_and_beyond_it_two():
+def test_an_alert_that_flaps_within_its_keep_firing_is_one_and_beyond_it_two() -> None:
     """Slow in 120-180 and again from 240 on: the first is over at 240, the second seen at 250.
     Slow again from 420 on: that was resolved at 300."""
     near = [*SLOW[:240], *steady(240, 300, ttft_ms=900), *steady(300, 600)]
@@ -167,27 +167,27 @@ def of_five_minutes() -> dict[str, Any]:
     return {**objective, "indicator": {**objective["indicator"], "window": "5m"}}
 
 
-def test_an_alert_ends_when_traffic_stops_although_the_long_window_is_still_bad():
+def test_an_alert_ends_when_traffic_stops_although_the_long_window_is_still_bad() -> None:
     """After 180 nobody asks: the last minute is empty from 240 on, the five minutes from 480 on."""
     found = backtested(SLOW[:180], policy(of_five_minutes()), to_s=T0 + 600)
     assert told(found) == [(130, 150, 300)]
 
 
-def test_nobody_is_told_when_traffic_stopped_and_only_then_the_long_window_becomes_bad():
+def test_nobody_is_told_when_traffic_stopped_and_only_then_the_long_window_becomes_bad() -> None:
     """8 slow ones among 180 are fewer than 5 %; they are more once 20 fast ones have left."""
     events = [*steady(0, 172), *steady(172, 180, ttft_ms=900)]
     found = backtested(events, policy(of_five_minutes()), to_s=T0 + 600)
     assert told(found) == []
 
 
-def test_event_time_counts_and_not_the_order_of_the_file():
+def test_event_time_counts_and_not_the_order_of_the_file() -> None:
     shuffled = SLOW.copy()
     random.Random(3).shuffle(shuffled)
     of = policy(ttft(), UPTIME)
     assert report(backtested(shuffled, of)) == report(backtested(SLOW, of))
 
 
-def test_what_does_not_fit_into_memory_counts_just_as_well(monkeypatch):
+def test_what_does_not_fit_into_memory_counts_just_as_well(monkeypatch) -> None:
     of = policy(ttft(), UPTIME)
     expected = report(backtested(SLOW, of))
     monkeypatch.setattr(backtest_events, "SPILL_BYTES", 1)
@@ -198,7 +198,7 @@ def test_what_does_not_fit_into_memory_counts_just_as_well(monkeypatch):
     assert report(run([of], Settings(), recording, None)) == expected
 
 
-def test_each_name_is_judged_by_itself():
+def test_each_name_is_judged_by_itself() -> None:
     events = [*steady(0, 600, model="small"), *SLOW]
     found = backtested(events, policy(ttft(scope={"per": "model"})))
     assert told(found) == [(130, 150, 300)]
@@ -206,7 +206,7 @@ def test_each_name_is_judged_by_itself():
     assert dict(episode.labels) == {"model": "large"}
 
 
-def test_several_names_together_are_judged_by_counts():
+def test_several_names_together_are_judged_by_counts() -> None:
     """10 % of the requests of two models are slow: no P95 of theirs can be added up."""
     events = [*steady(0, 540, model="small"), *steady(0, 60, model="large", ttft_ms=900)]
     events += steady(60, 540, model="large")
@@ -214,7 +214,7 @@ def test_several_names_together_are_judged_by_counts():
     assert told(found) == [(10, 30, 180)]
 
 
-def test_from_begins_with_full_windows_and_to_ends_what_is_recorded():
+def test_from_begins_with_full_windows_and_to_ends_what_is_recorded() -> None:
     found = backtested(SLOW, policy(ttft()), from_s=T0 + 200)
     assert told(found) == [(200, 220, 300)]
     found = backtested(SLOW, policy(ttft()), to_s=T0 + 170)
@@ -222,7 +222,7 @@ def test_from_begins_with_full_windows_and_to_ends_what_is_recorded():
     assert found.recording.counted == 170
 
 
-def test_silence_up_to_to_is_silence():
+def test_silence_up_to_to_is_silence() -> None:
     """A request a second until 600. At 650 the last minute has 10, a fifth of the 250 in five
     minutes would be 50: 20 %. From 660 on the baseline has too few requests to expect 50."""
     drop = {
@@ -254,7 +254,7 @@ def failing() -> list[Event]:
     ]
 
 
-def test_a_burning_budget_pages_when_both_windows_are_over_the_factor():
+def test_a_burning_budget_pages_when_both_windows_are_over_the_factor() -> None:
     """A window of N minutes is the running one, as far as it went, and the N - 1 before it."""
     found = backtested(failing(), policy(UPTIME))
     burn = of_rule(found, "TokenpulseErrorBudgetBurn", window="1h")
@@ -275,7 +275,7 @@ def test_a_burning_budget_pages_when_both_windows_are_over_the_factor():
     assert episode.resolved_at_s - T0 == holds[-1] + 10 + 60
 
 
-def test_budgets_are_exact():
+def test_budgets_are_exact() -> None:
     found = report(backtested(failing(), policy(UPTIME)))
     (promise,) = found["promises"]
     assert promise["attainment"] == {
@@ -290,7 +290,7 @@ def test_budgets_are_exact():
     assert 0 < float(first["budget_spent_ratio"]["at_firing"]) < 0.0463
 
 
-def test_an_outage_pages_without_any_policy_about_it():
+def test_an_outage_pages_without_any_policy_about_it() -> None:
     events = [*steady(0, 120), *steady(120, 300, outcome="timeout"), *steady(300, 400)]
     found = backtested(events, policy(ttft()))
     episodes = of_rule(found, "TokenpulseOutage").episodes()
@@ -299,7 +299,7 @@ def test_an_outage_pages_without_any_policy_about_it():
     assert {one.fired_at_s - T0 for one in episodes} == {170}
 
 
-def test_a_credit_is_that_of_the_table():
+def test_a_credit_is_that_of_the_table() -> None:
     """An hour of 720 in which nothing works, of a month that is known for ten hours: 90 %."""
     promise = {
         **UPTIME,
@@ -332,7 +332,7 @@ def test_a_credit_is_that_of_the_table():
     st.sampled_from([0, 5, 15, 20]),
     st.sampled_from([0, 5, 20]),
 )
-def test_for_and_keep_firing_are_as_a_plain_reading_of_their_words(holds, for_s, keep_s):
+def test_for_and_keep_firing_are_as_a_plain_reading_of_their_words(holds, for_s, keep_s) -> None:
     timeline = Timeline(for_s, keep_s, is_ceiling=True)
     for at, is_so in enumerate(holds):
         timeline.step(at * 5, {(): 1.0} if is_so else {})
@@ -357,7 +357,7 @@ def test_for_and_keep_firing_are_as_a_plain_reading_of_their_words(holds, for_s,
     assert found == expected
 
 
-def test_every_rule_of_every_shipped_policy_is_understood():
+def test_every_rule_of_every_shipped_policy_is_understood() -> None:
     shapes = [*shipped(), "tests/rules/shapes.yaml"]
     watched = watched_rules(load_policies(shapes))
     assert len(watched) > 30
@@ -375,12 +375,12 @@ def test_every_rule_of_every_shipped_policy_is_understood():
 @pytest.mark.parametrize(
     "text", ["rate(a[5m]) > 0", "a > bool 1", "a +", "time() - a", 'a{b!="c"}', "(a"]
 )
-def test_what_no_rule_says_is_refused(text):
+def test_what_no_rule_says_is_refused(text) -> None:
     with pytest.raises(ValueError, match="no rule says"):
         parse(text)
 
 
-def test_vectors_meet_as_in_prometheus():
+def test_vectors_meet_as_in_prometheus() -> None:
     samples = {
         "a": {key_of({"m": "x", "w": "1"}): 3.0, key_of({"m": "x", "w": "2"}): 5.0},
         "b": {key_of({"m": "x"}): 10.0, key_of({"m": "y"}): 4.0},
@@ -470,7 +470,7 @@ def series_text(values: list[float | None]) -> str:
 
 @pytest.mark.skipif(which("promtool") is None, reason="promtool is not installed")
 @pytest.mark.parametrize("seed", [1, 2])
-def test_prometheus_fires_the_same_alerts_at_the_same_times(seed, tmp_path, monkeypatch):
+def test_prometheus_fires_the_same_alerts_at_the_same_times(seed, tmp_path, monkeypatch) -> None:
     """The numbers of every step are given to promtool, with the compiled rules; it must find every
     alert firing when the backtest says so, and no other."""
     pages: list[Any] = []
@@ -545,7 +545,7 @@ def invoked(*arguments: object, config: Path | None = None) -> Any:
     return CliRunner().invoke(main, [*options, "backtest", *map(str, arguments)])
 
 
-def test_the_command_reads_json_lines_and_says_what_it_left_out(tmp_path):
+def test_the_command_reads_json_lines_and_says_what_it_left_out(tmp_path) -> None:
     file = tmp_path / "events.jsonl"
     events = [*SLOW, SLOW[0]]
     file.write_text("\n".join(map(json.dumps, events)) + "\n\n{\n")
@@ -565,7 +565,7 @@ def test_the_command_reads_json_lines_and_says_what_it_left_out(tmp_path):
     assert alert["resolved_at"] == "2026-01-01T00:05:00Z"
 
 
-def test_every_key_of_the_json_is_documented():
+def test_every_key_of_the_json_is_documented() -> None:
     page = ROOT / "docs" / "backtest.md"
     documented = page.read_text().split("## As JSON")[1]
     found = report(backtested(bad_day(1), everything()))
@@ -577,7 +577,7 @@ def test_every_key_of_the_json_is_documented():
     assert [key for key in sorted(keys) if f"`{key}" not in documented] == []
 
 
-def test_the_command_says_in_one_line_what_it_cannot_do(tmp_path):
+def test_the_command_says_in_one_line_what_it_cannot_do(tmp_path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_text("")
     for arguments, told_ in (
@@ -591,7 +591,7 @@ def test_the_command_says_in_one_line_what_it_cannot_do(tmp_path):
         assert len(shown.stderr.splitlines()) == 1
 
 
-def test_without_a_file_it_reads_the_topic_beside_the_workers(broker: Broker, tmp_path):
+def test_without_a_file_it_reads_the_topic_beside_the_workers(broker: Broker, tmp_path) -> None:
     kafka = broker.new_kafka(partitions=2)
 
     async def send() -> None:
@@ -634,7 +634,7 @@ def p95(values: list[float]) -> float:
 
 @needs_traces
 @pytest.mark.parametrize("scale", [100, 400, 1000])
-def test_an_overloaded_server_pages_when_a_recount_of_its_log_says(scale):
+def test_an_overloaded_server_pages_when_a_recount_of_its_log_says(scale) -> None:
     path = TRACES / "vllm_overload_logs" / f"detail_log_scale{scale}_prompt500.json"
     base_s, end_s = 1_704_067_200, 1_704_067_200 + 720
     (default,) = load_policies(["default"])
@@ -675,7 +675,7 @@ def test_an_overloaded_server_pages_when_a_recount_of_its_log_says(scale):
 
 
 @needs_traces
-def test_hosted_models_page_if_their_published_percentile_is_over_the_limit():
+def test_hosted_models_page_if_their_published_percentile_is_over_the_limit() -> None:
     runs = reference("llmperf_leaderboard")["runs"]
     folder = TRACES / "llmperf_leaderboard" / "individual"
     slow = {**ttft("10s", scope={"per": "model"})}
@@ -709,7 +709,7 @@ def test_hosted_models_page_if_their_published_percentile_is_over_the_limit():
 
 
 @needs_traces
-def test_every_published_outage_of_a_site_pages_for_as_long_as_it_lasted():
+def test_every_published_outage_of_a_site_pages_for_as_long_as_it_lasted() -> None:
     """Upptime records when a site's status changed; it is probed here every two seconds."""
     site = "Document Generation"
     downs = reference("upptime_happydoc")["sites"][site]["down_intervals_unix_s"]

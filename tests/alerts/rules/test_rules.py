@@ -59,20 +59,20 @@ def promtool(*arguments: object) -> str:
 
 
 @pytest.mark.parametrize("output", FORMATS)
-def test_the_rules_in_the_project_are_those_of_the_default_policy(output):
+def test_the_rules_in_the_project_are_those_of_the_default_policy(output) -> None:
     found = {path.name: path.read_text() for path in (GENERATED / output).iterdir()}
     assert found == build([load_policy("default")], output), "run `tokenpulse rules build`"
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_alert_has_cases_in_which_it_fires_and_in_which_it_must_not(rule):
+def test_every_alert_has_cases_in_which_it_fires_and_in_which_it_must_not(rule) -> None:
     fires = [case.fires for case in CASES[rule["alert"]](rule["labels"])]
     assert True in fires
     assert (False in fires) != (rule["alert"] in ALWAYS)
 
 
 @needs_promtool
-def test_alerts_fire_when_they_must_and_only_then(tmp_path):
+def test_alerts_fire_when_they_must_and_only_then(tmp_path) -> None:
     for at, parameter in enumerate(RULES):
         (rule,) = parameter.values
         (tmp_path / f"{at}.yml").write_text(isolated(rule))
@@ -81,20 +81,20 @@ def test_alerts_fire_when_they_must_and_only_then(tmp_path):
 
 
 @needs_promtool
-def test_what_a_person_reads_is_the_number_the_target_and_the_budget_left():
+def test_what_a_person_reads_is_the_number_the_target_and_the_budget_left() -> None:
     promtool("test", "rules", ROOT / "tests" / "rules" / "annotations.test.yml")
 
 
 @needs_promtool
 @pytest.mark.parametrize("output", ["prometheus", "sloth"])
-def test_promtool_has_nothing_to_say_of_any_rule_file(output, tmp_path):
+def test_promtool_has_nothing_to_say_of_any_rule_file(output, tmp_path) -> None:
     for name, text in build(everything(), output).items():
         (tmp_path / name).write_text(text)
     promtool("check", "rules", *tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_alert_says_what_when_whom_and_where_to_look(rule):
+def test_every_alert_says_what_when_whom_and_where_to_look(rule) -> None:
     labels, annotations = rule["labels"], rule["annotations"]
     assert labels["severity"] in ("page", "ticket", "none")
     assert labels.get("route") or labels["severity"] == "none"
@@ -109,7 +109,7 @@ def test_every_alert_says_what_when_whom_and_where_to_look(rule):
 
 
 @pytest.mark.parametrize("output", ["prometheus", "sloth"])
-def test_rules_read_only_metrics_that_we_publish(output):
+def test_rules_read_only_metrics_that_we_publish(output) -> None:
     published = {spec.name for spec in SPECS} | {"up"}
     for text in build(everything(), output).values():
         for rule in alerts_in(text):
@@ -118,7 +118,7 @@ def test_rules_read_only_metrics_that_we_publish(output):
             assert read <= published, (rule, read - published)
 
 
-def test_every_window_that_a_rule_reads_is_published_or_told():
+def test_every_window_that_a_rule_reads_is_published_or_told() -> None:
     plan = window_plan(Settings())
     assert unread([load_policy("default")], plan) == []
     (line,) = unread(
@@ -145,7 +145,7 @@ objectives:
     return read_policy(text, "p.yaml").promises()[0]
 
 
-def test_thirty_days_burn_at_the_factors_of_the_book():
+def test_thirty_days_burn_at_the_factors_of_the_book() -> None:
     found = [
         (one.severity, one.long, one.short, one.factor) for one in burn_levels(promise("99.9%"))
     ]
@@ -159,23 +159,23 @@ def test_thirty_days_burn_at_the_factors_of_the_book():
     assert burn_levels(promise("99.9%", month)) == burn_levels(promise("99.9%"))
 
 
-def test_other_periods_scale_the_factors_exactly():
+def test_other_periods_scale_the_factors_exactly() -> None:
     factors = [one.factor for one in burn_levels(promise("99.9%", "{rolling_days: 28}"))]
     assert factors == [Fraction(1344, 100), Fraction(56, 10), Fraction(28, 10)]
 
 
-def test_a_speed_that_not_even_an_outage_reaches_has_no_alert():
+def test_a_speed_that_not_even_an_outage_reaches_has_no_alert() -> None:
     # 14.4 times a budget of 10 % would be 144 % of the requests.
     assert [one.factor for one in burn_levels(promise("90%"))] == [6, 3, 1]
 
 
-def test_an_objective_pages_only_if_it_says_so():
+def test_an_objective_pages_only_if_it_says_so() -> None:
     assert {one.severity for one in burn_levels(promise("99.9%", severity="ticket"))} == {"ticket"}
     assert burn_levels(promise("99.9%", severity="none")) == ()
 
 
 @given(st.fractions())
-def test_numbers_are_written_exactly(value):
+def test_numbers_are_written_exactly(value) -> None:
     text = number(value)
     if text.startswith("("):
         above, below = text.strip("()").split(" / ")
@@ -185,17 +185,17 @@ def test_numbers_are_written_exactly(value):
 
 
 @given(st.integers(-(10**12), 10**12), st.integers(0, 9))
-def test_decimals_stay_decimals(digits, places):
+def test_decimals_stay_decimals(digits, places) -> None:
     assert "/" not in number(Fraction(digits, 10**places))
 
 
-def test_windows_cannot_tell_customers_by_the_id_of_the_policy():
+def test_windows_cannot_tell_customers_by_the_id_of_the_policy() -> None:
     policy = one_level("{customer: acct-1}", "{kind: cache_hit_ratio}", "below: 30%")
     with pytest.raises(PolicyError, match=r"p: objective o: scope: .*write \{per: customer\}"):
         build([policy])
 
 
-def test_a_name_held_fast_by_the_scope_is_a_label_for_routing_and_inhibition():
+def test_a_name_held_fast_by_the_scope_is_a_label_for_routing_and_inhibition() -> None:
     texts = build([load_policy(SHAPES)])
     labels = {
         rule["labels"].get("objective"): rule["labels"]
@@ -205,7 +205,7 @@ def test_a_name_held_fast_by_the_scope_is_a_label_for_routing_and_inhibition():
     assert "region" not in labels["ttft-by-region"]
 
 
-def test_kubernetes_gets_the_same_rules_as_a_manifest():
+def test_kubernetes_gets_the_same_rules_as_a_manifest() -> None:
     policies = [load_policy("default")]
     for name, text in build(policies, "kubernetes").items():
         manifest = yaml.safe_load(text)
@@ -217,7 +217,7 @@ def test_kubernetes_gets_the_same_rules_as_a_manifest():
         assert manifest["spec"] == yaml.safe_load(build(policies)[name])
 
 
-def test_sloths_dashboards_find_their_series():
+def test_sloths_dashboards_find_their_series() -> None:
     (text,) = build([load_policy("default")], "sloth").values()
     found = {rule["record"]: rule for rule in alerts_in(text)}
     windows = ("5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d")
@@ -232,7 +232,7 @@ def test_sloths_dashboards_find_their_series():
     assert found["sloth_slo_info"]["labels"]["sloth_objective"] == "99.9"
 
 
-def test_the_command_writes_checks_and_says_what_is_stale(tmp_path):
+def test_the_command_writes_checks_and_says_what_is_stale(tmp_path) -> None:
     def run(*more: str):
         return CliRunner().invoke(main, ["rules", "build", "--out", str(tmp_path), *more])
 
@@ -248,7 +248,7 @@ def test_the_command_writes_checks_and_says_what_is_stale(tmp_path):
 
 
 @needs_promtool
-def test_the_budget_left_is_that_of_whom_the_alert_is_about(tmp_path):
+def test_the_budget_left_is_that_of_whom_the_alert_is_about(tmp_path) -> None:
     (tmp_path / "rules.yml").write_text(build([load_policy(SHAPES)])["policy-shapes.yml"])
     about = {
         "eu": ("0.9+0x8", "0.12+0x8"),

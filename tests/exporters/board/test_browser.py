@@ -24,13 +24,13 @@ PHONE = {"width": 360, "height": 740, "mobile": True}
 class Source:
     """What the exporter knows, as a test sets it."""
 
-    def __init__(self, facts=WELL):
+    def __init__(self, facts=WELL) -> None:
         self.now = LiveState(facts, None if facts else "Redis does not answer", 1.0)
 
     def __call__(self):
         return self.now
 
-    def tell(self, facts, problem=None):
+    def tell(self, facts, problem=None) -> None:
         self.now = LiveState(facts, problem, self.now.made_at + 1)
 
 
@@ -63,11 +63,11 @@ async def opened(facts=WELL, **options):
         yield page, source
 
 
-async def is_live(page, timeout_s=10):
+async def is_live(page, timeout_s=10) -> None:
     await page.wait_for("document.querySelector('#live').textContent === 'Live'", timeout_s)
 
 
-def text_of(selector):
+def text_of(selector) -> str:
     return f"(document.querySelector({json.dumps(selector)})?.textContent ?? '')"
 
 
@@ -82,8 +82,8 @@ LOOKS = {
 @pytest.mark.parametrize(
     ("name", "facts"), [("well", WELL), ("trouble", TROUBLED), ("stale", STALE), ("nothing", None)]
 )
-def test_it_fits_every_screen_and_asks_only_its_own_server(name, facts):
-    async def check():
+def test_it_fits_every_screen_and_asks_only_its_own_server(name, facts) -> None:
+    async def check() -> None:
         async with served(Source(facts)) as url, Browser.start() as browser:
             for look, options in LOOKS.items():
                 page = await browser.open(url, **options)
@@ -98,8 +98,8 @@ def test_it_fits_every_screen_and_asks_only_its_own_server(name, facts):
     asyncio.run(check())
 
 
-def test_news_come_without_a_reload_and_keep_focus_scroll_and_open_details():
-    async def check():
+def test_news_come_without_a_reload_and_keep_focus_scroll_and_open_details() -> None:
+    async def check() -> None:
         async with opened(TROUBLED, **PHONE) as (page, source):
             await page.evaluate(
                 """(() => {
@@ -134,12 +134,12 @@ def test_news_come_without_a_reload_and_keep_focus_scroll_and_open_details():
     asyncio.run(check())
 
 
-def test_only_troubles_that_begin_or_end_are_announced():
+def test_only_troubles_that_begin_or_end_are_announced() -> None:
     first = Trouble("page", "Region eu-west-1 fails 41.2 % of its requests.", None, "A")
     later = replace(first, words="Region eu-west-1 fails 48 % of its requests.")
     other = Trouble("ticket", "The cache hit rate is 37 %.", None, "B")
 
-    async def check():
+    async def check() -> None:
         async with opened(WELL) as (page, source):
             await page.evaluate(
                 """(() => {
@@ -167,8 +167,8 @@ def test_only_troubles_that_begin_or_end_are_announced():
     asyncio.run(check())
 
 
-def test_it_says_that_it_is_old_when_the_server_is_gone_and_recovers():
-    async def check():
+def test_it_says_that_it_is_old_when_the_server_is_gone_and_recovers() -> None:
+    async def check() -> None:
         port = free_port()
         async with Browser.start() as browser:
             async with served(Source(), port=port) as url:
@@ -195,10 +195,10 @@ def test_it_says_that_it_is_old_when_the_server_is_gone_and_recovers():
     asyncio.run(check())
 
 
-def test_it_says_that_it_is_old_when_the_server_falls_silent(monkeypatch):
+def test_it_says_that_it_is_old_when_the_server_falls_silent(monkeypatch) -> None:
     monkeypatch.setattr(routes, "HEARTBEAT_S", 3_600)
 
-    async def check():
+    async def check() -> None:
         async with opened() as (page, source):
             await page.wait_for("!document.querySelector('#old').hidden", 30)
             age = await page.wait_for(text_of("#old-age"))
@@ -209,10 +209,10 @@ def test_it_says_that_it_is_old_when_the_server_falls_silent(monkeypatch):
     asyncio.run(check())
 
 
-def test_a_page_that_was_refused_the_news_asks_again(monkeypatch):
+def test_a_page_that_was_refused_the_news_asks_again(monkeypatch) -> None:
     monkeypatch.setattr(routes, "CLIENTS_MAX", 0)
 
-    async def check():
+    async def check() -> None:
         async with served(Source()) as url, Browser.start() as browser:
             page = await browser.open(url)
             await page.wait_for("!document.querySelector('#old').hidden", 30)
@@ -223,8 +223,8 @@ def test_a_page_that_was_refused_the_news_asks_again(monkeypatch):
     asyncio.run(check())
 
 
-def test_without_facts_the_page_says_why_and_fills_once_there_are_some():
-    async def check():
+def test_without_facts_the_page_says_why_and_fills_once_there_are_some() -> None:
+    async def check() -> None:
         async with opened(None) as (page, source):
             assert await page.evaluate(text_of("#headline")) == "No numbers now"
             assert "Redis does not answer" in await page.evaluate(text_of("#status .sub"))
@@ -235,8 +235,8 @@ def test_without_facts_the_page_says_why_and_fills_once_there_are_some():
     asyncio.run(check())
 
 
-def test_without_javascript_it_shows_all_and_reloads_itself():
-    async def check():
+def test_without_javascript_it_shows_all_and_reloads_itself() -> None:
+    async def check() -> None:
         async with opened(TROUBLED, script=False) as (page, _):
             assert await page.evaluate("document.querySelectorAll('.tile').length") == 5
             assert await page.evaluate("document.querySelectorAll('#troubles li').length") == 4
@@ -250,8 +250,8 @@ def test_without_javascript_it_shows_all_and_reloads_itself():
     asyncio.run(check())
 
 
-def test_a_keyboard_reaches_everything_in_order_and_always_sees_where_it_is():
-    async def check():
+def test_a_keyboard_reaches_everything_in_order_and_always_sees_where_it_is() -> None:
+    async def check() -> None:
         async with opened(TROUBLED) as (page, _):
             await page.press("Tab")
             assert await page.evaluate("document.activeElement.className") == "skip"
@@ -286,8 +286,8 @@ def test_a_keyboard_reaches_everything_in_order_and_always_sees_where_it_is():
 
 
 @pytest.mark.parametrize("look", ["desktop-light", "phone-light"])
-def test_a_screen_reader_finds_landmarks_headings_and_tables(look):
-    async def check():
+def test_a_screen_reader_finds_landmarks_headings_and_tables(look) -> None:
+    async def check() -> None:
         async with opened(TROUBLED, **LOOKS[look]) as (page, _):
             nodes = await page.accessibility()
             roles = [node.role for node in nodes]
@@ -318,8 +318,8 @@ def test_a_screen_reader_finds_landmarks_headings_and_tables(look):
     asyncio.run(check())
 
 
-def test_it_works_below_a_path_and_behind_a_password():
-    async def check():
+def test_it_works_below_a_path_and_behind_a_password() -> None:
+    async def check() -> None:
         password = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
         source = Source()
         async with (
@@ -337,8 +337,8 @@ def test_it_works_below_a_path_and_behind_a_password():
     asyncio.run(check())
 
 
-def test_nothing_moves_for_those_who_asked_for_that():
-    async def check():
+def test_nothing_moves_for_those_who_asked_for_that() -> None:
+    async def check() -> None:
         async with opened(reduced_motion=True) as (page, _):
             moving = "document.getAnimations().length"
             assert await page.evaluate(moving) == 0
@@ -348,8 +348,8 @@ def test_nothing_moves_for_those_who_asked_for_that():
     asyncio.run(check())
 
 
-def test_it_prints_black_on_white_also_from_dark_mode():
-    async def check():
+def test_it_prints_black_on_white_also_from_dark_mode() -> None:
+    async def check() -> None:
         async with opened(TROUBLED, dark=True) as (page, _):
             await page.command("Emulation.setEmulatedMedia", media="print")
             assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == (

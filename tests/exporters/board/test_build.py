@@ -46,7 +46,7 @@ def share_failed(events, from_s, **place):
 # -- numbers ---------------------------------------------------------------------------------------
 
 
-def test_all_numbers_are_those_of_the_report_over_the_same_stretch(configured):
+def test_all_numbers_are_those_of_the_report_over_the_same_stretch(configured) -> None:
     settings = configured()
     events = some_events(7, 3_000, NOW_S - 900, NOW_S)
 
@@ -112,7 +112,7 @@ def minute_by_minute(events, now_s):
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_curves_are_a_recount_minute_by_minute_however_they_came_in(configured, at_once):
+def test_curves_are_a_recount_minute_by_minute_however_they_came_in(configured, at_once) -> None:
     # 22:13:25 | 22:12 | 22:11 | ... | 21:14   60 values; 21:58-22:00 nobody asked
     now_s = NOW_S + 20
     quiet_s = (NOW_S // 3_600 * 3_600) - 120
@@ -149,7 +149,7 @@ def test_curves_are_a_recount_minute_by_minute_however_they_came_in(configured, 
     assert len(facts.tpot_p95_s.spark) == 60
 
 
-def test_a_late_event_changes_the_minute_it_belongs_to(configured):
+def test_a_late_event_changes_the_minute_it_belongs_to(configured) -> None:
     #  20 min ago  |  now: one second later, an event of 20 min ago comes
     async def use(world):
         await world.writer.write(0, traffic(1, 1, NOW_S - 3_600, NOW_S))
@@ -164,7 +164,7 @@ def test_a_late_event_changes_the_minute_it_belongs_to(configured):
     assert after[:-21] == before[:-21]
 
 
-def test_nothing_counted_yet_is_no_board(configured):
+def test_nothing_counted_yet_is_no_board(configured) -> None:
     async def use(world):
         return await world.facts()
 
@@ -174,7 +174,7 @@ def test_nothing_counted_yet_is_no_board(configured):
 # -- calm ------------------------------------------------------------------------------------------
 
 
-def test_a_calm_service_says_so_with_numbers_and_nothing_else(configured):
+def test_a_calm_service_says_so_with_numbers_and_nothing_else(configured) -> None:
     facts = facts_of(configured(), traffic(1, 5, NOW_S - 3_600, NOW_S))
     assert facts.troubles == ()
     assert facts.state == "ok"
@@ -196,7 +196,7 @@ def test_a_calm_service_says_so_with_numbers_and_nothing_else(configured):
     assert (facts.freshness.workers, facts.freshness.lag_records) == (1, 7)
 
 
-def test_a_handful_of_failures_does_not_shout(configured):
+def test_a_handful_of_failures_does_not_shout(configured) -> None:
     #  9 of 12 requests of the last minute fail: too few to say anything
     events = traffic(1, 0.2, NOW_S - 60, NOW_S, lambda one: {"outcome": "server_error"})[:9]
     events += traffic(2, 0.05, NOW_S - 60, NOW_S)
@@ -205,7 +205,7 @@ def test_a_handful_of_failures_does_not_shout(configured):
     assert [one.alert for one in facts.troubles] == ["TokenpulseObjectiveMissed"]
 
 
-def test_silence_is_neither_well_nor_a_failure(configured):
+def test_silence_is_neither_well_nor_a_failure(configured) -> None:
     async def use(world):
         await world.writer.write(0, traffic(1, 5, NOW_S - 7_300, NOW_S - 7_200))
         await world.writer.pulse(0, NOW_S, highwater=500)
@@ -244,7 +244,7 @@ def failing(since_s, share=1.0, outcome="server_error", **place):
 )
 def test_an_outage_is_told_with_its_place_its_share_and_how_it_is_elsewhere(
     configured, place, words
-):
+) -> None:
     #  fine ............................ | 40 s of failures |
     #  22:03:25                    22:12:45          22:13:25
     events = traffic(3, 20, NOW_S - 600, NOW_S, failing(NOW_S - 40, **place))
@@ -266,7 +266,7 @@ def test_an_outage_is_told_with_its_place_its_share_and_how_it_is_elsewhere(
             assert named[dimension][0].state == "breached"
 
 
-def test_five_seconds_of_an_outage_are_enough(configured):
+def test_five_seconds_of_an_outage_are_enough(configured) -> None:
     settings = configured()
     events = traffic(4, 50, NOW_S - 600, NOW_S, failing(NOW_S - 5, region="eu-west-1"))
     first = facts_of(settings, events).troubles[0]
@@ -278,7 +278,7 @@ def test_five_seconds_of_an_outage_are_enough(configured):
     assert (first.severity, first.alert) == ("page", "TokenpulseErrorBudgetBurn")
 
 
-def test_an_outage_that_ended_says_that_it_is_over_just_now(configured):
+def test_an_outage_that_ended_says_that_it_is_over_just_now(configured) -> None:
     #  fine ... | 30 s of failures | 20 s fine |
     begin_s = NOW_S - 50
 
@@ -290,14 +290,14 @@ def test_an_outage_that_ended_says_that_it_is_over_just_now(configured):
     assert ", 0 % in the last 15 s; elsewhere 0 %." in facts.troubles[0].words
 
 
-def test_failures_everywhere_blame_no_place(configured):
+def test_failures_everywhere_blame_no_place(configured) -> None:
     change = failing(NOW_S - 40, share=0.3, outcome="overloaded")
     facts = facts_of(configured(), traffic(5, 20, NOW_S - 600, NOW_S, change))
     assert "(overloaded), 3" in facts.troubles[0].words
     assert facts.troubles[0].words.endswith(" in all regions and models alike.")
 
 
-def test_two_outages_at_once_are_two_troubles(configured):
+def test_two_outages_at_once_are_two_troubles(configured) -> None:
     region, model = failing(NOW_S - 40, region="eu-west-1"), failing(NOW_S - 40, model="haiku")
     events = traffic(6, 40, NOW_S - 600, NOW_S, lambda one: region(one) | model(one))
     found = [one.words for one in told(facts_of(configured(), events), "TokenpulseOutage")]
@@ -306,7 +306,7 @@ def test_two_outages_at_once_are_two_troubles(configured):
     assert any(words.startswith("Model haiku: ") for words in found)
 
 
-def test_two_regions_down_are_one_trouble_with_two_names(configured):
+def test_two_regions_down_are_one_trouble_with_two_names(configured) -> None:
     regions = [failing(NOW_S - 40, region=one) for one in ("eu-west-1", "ap-south-1")]
     events = traffic(8, 40, NOW_S - 600, NOW_S, lambda one: regions[0](one) | regions[1](one))
     (first,) = told(facts_of(configured(), events), "TokenpulseOutage")
@@ -318,7 +318,7 @@ def test_two_regions_down_are_one_trouble_with_two_names(configured):
 # -- levels ----------------------------------------------------------------------------------------
 
 
-def test_slow_requests_are_told_with_the_model_that_has_most_of_them(configured):
+def test_slow_requests_are_told_with_the_model_that_has_most_of_them(configured) -> None:
     def slow(one):
         is_slow = one["ended_at"] >= (NOW_S - 120) * 1_000 and one["model"] == "opus"
         return {"ttft_ms": 900, "duration_ms": 2_900} if is_slow else {}
@@ -338,7 +338,7 @@ def test_slow_requests_are_told_with_the_model_that_has_most_of_them(configured)
     assert told(facts, "TokenpulseTpotHigh") == []
 
 
-def test_slow_tokens_are_another_trouble_than_a_slow_start(configured):
+def test_slow_tokens_are_another_trouble_than_a_slow_start(configured) -> None:
     def slow(one):
         return {"duration_ms": one["ttft_ms"] + 9_000} if one["region"] == "eu-west-1" else {}
 
@@ -347,7 +347,7 @@ def test_slow_tokens_are_another_trouble_than_a_slow_start(configured):
     assert told(facts, "TokenpulseTtftHigh") == []
 
 
-def test_a_latency_that_is_over_already_is_no_trouble_now(configured):
+def test_a_latency_that_is_over_already_is_no_trouble_now(configured) -> None:
     #  slow for two minutes, then a good minute: the 5 minutes still are over the level
     def slow(one):
         is_slow = NOW_S - 200 <= one["ended_at"] / 1_000 < NOW_S - 70
@@ -358,7 +358,7 @@ def test_a_latency_that_is_over_already_is_no_trouble_now(configured):
     assert facts.ttft_p95_s.state == "breached"
 
 
-def test_a_cache_that_is_missed_is_told_with_the_region_that_misses_it(configured):
+def test_a_cache_that_is_missed_is_told_with_the_region_that_misses_it(configured) -> None:
     def cold(one):
         return {"cached_input_tokens": 10} if one["region"] == "ap-south-1" else {}
 
@@ -371,7 +371,7 @@ def test_a_cache_that_is_missed_is_told_with_the_region_that_misses_it(configure
     assert (facts.state, facts.cache_hit_ratio.state) == ("at_risk", "at_risk")
 
 
-def test_a_cache_far_too_cold_is_a_page(configured):
+def test_a_cache_far_too_cold_is_a_page(configured) -> None:
     facts = facts_of(
         configured(),
         traffic(10, 5, NOW_S - 3_000, NOW_S, lambda one: {"cached_input_tokens": 100}),
@@ -381,9 +381,9 @@ def test_a_cache_far_too_cold_is_a_page(configured):
     assert ":" not in trouble.words  # everywhere alike
 
 
-def test_traffic_that_stops_coming_from_a_region_is_told(configured):
+def test_traffic_that_stops_coming_from_a_region_is_told(configured) -> None:
     #  all regions ............. | 4 min 55 s: a tenth of one region, 5 % of all others |
-    def weight(one):
+    def weight(one) -> float:
         recent = one["ended_at"] >= FROM_S * 1_000
         return 1 if not recent else 0.1 if one["region"] == "eu-west-1" else 0.0
 
@@ -399,7 +399,7 @@ def test_traffic_that_stops_coming_from_a_region_is_told(configured):
     assert facts.tokens_per_s.state == "breached"
 
 
-def test_every_name_of_a_scope_is_judged_by_itself(configured, tmp_path):
+def test_every_name_of_a_scope_is_judged_by_itself(configured, tmp_path) -> None:
     policy = tmp_path / "models.yaml"
     policy.write_text(
         """
@@ -446,7 +446,7 @@ objectives:
 # -- promises --------------------------------------------------------------------------------------
 
 
-def test_a_budget_that_burns_is_told_before_it_is_gone(configured):
+def test_a_budget_that_burns_is_told_before_it_is_gone(configured) -> None:
     #  2 hours of 1,000 requests a minute would be long: 30 minutes of 20 a second, 1.9 % fail
     change = failing(0, share=0.019)
     facts = facts_of(configured(), traffic(15, 20, NOW_S - 1_800, NOW_S, change))
@@ -468,7 +468,7 @@ def the_budget(facts):
     return found
 
 
-def test_the_days_of_an_availability_promise_are_shown(configured):
+def test_the_days_of_an_availability_promise_are_shown(configured) -> None:
     day_s = 86_400
     yesterday = failing(0, share=0.5)
     events = traffic(16, 0.5, NOW_S - day_s - 600, NOW_S - day_s, yesterday)

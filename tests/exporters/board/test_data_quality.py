@@ -18,7 +18,7 @@ def calm(seed=1, until_s=NOW_S):
 # -- stale -----------------------------------------------------------------------------------------
 
 
-def test_without_any_worker_the_numbers_are_old_and_only_that_is_told(configured):
+def test_without_any_worker_the_numbers_are_old_and_only_that_is_told(configured) -> None:
     #  an outage begins | the only worker dies | the board, 40 s later
     #       -70 s             -40 s                  now
     def failing(one):
@@ -49,7 +49,7 @@ def test_without_any_worker_the_numbers_are_old_and_only_that_is_told(configured
 
 
 @pytest.mark.parametrize(("age_s", "is_stale"), [(4, False), (6, True)])
-def test_a_worker_counts_as_gone_when_readiness_says_so(configured, age_s, is_stale):
+def test_a_worker_counts_as_gone_when_readiness_says_so(configured, age_s, is_stale) -> None:
     async def use(world):
         await world.writer.write(0, calm(), NOW_S - age_s)
         return await world.facts()
@@ -58,7 +58,7 @@ def test_a_worker_counts_as_gone_when_readiness_says_so(configured, age_s, is_st
     assert bool(told(facts, "TokenpulseDataStale")) == is_stale
 
 
-def test_a_worker_that_comes_back_ends_it(configured):
+def test_a_worker_that_comes_back_ends_it(configured) -> None:
     async def use(world):
         await world.writer.write(0, calm(), NOW_S - 40)
         before = await world.facts()
@@ -70,7 +70,7 @@ def test_a_worker_that_comes_back_ends_it(configured):
     assert after.troubles == ()
 
 
-def test_a_partition_nobody_counts_is_named_and_the_others_are_still_told_of(configured):
+def test_a_partition_nobody_counts_is_named_and_the_others_are_still_told_of(configured) -> None:
     def failing(one):
         return {"outcome": "timeout"} if one["region"] == "eu-west-1" else {}
 
@@ -89,7 +89,7 @@ def test_a_partition_nobody_counts_is_named_and_the_others_are_still_told_of(con
     assert (facts.freshness.workers, facts.ttft_p95_s.state) == (1, "unknown")
 
 
-def test_records_that_wait_unwritten_are_stale(configured):
+def test_records_that_wait_unwritten_are_stale(configured) -> None:
     async def use(world):
         await world.writer.write(0, calm(until_s=NOW_S - 90), NOW_S - 90)
         await world.writer.pulse(0, NOW_S)  # alive, and 7 records wait
@@ -102,7 +102,7 @@ def test_records_that_wait_unwritten_are_stale(configured):
     assert facts.state == "unknown"
 
 
-def test_a_halted_partition_says_why_and_is_not_called_stale(configured):
+def test_a_halted_partition_says_why_and_is_not_called_stale(configured) -> None:
     async def use(world):
         await world.writer.write(0, calm())
         await world.writer.write(1, calm(2), NOW_S - 90)
@@ -120,7 +120,7 @@ def test_a_halted_partition_says_why_and_is_not_called_stale(configured):
 # -- missing, refused, waiting ---------------------------------------------------------------------
 
 
-def test_lost_records_are_told_with_when_and_how_many(configured):
+def test_lost_records_are_told_with_when_and_how_many(configured) -> None:
     #  event -10 min, 40 records gone, event -5 min, event now
     async def use(world):
         await world.writer.write(0, [event(NOW_S - 600)])
@@ -156,8 +156,8 @@ def rising(settings, change, *, before=None):
     return last
 
 
-def test_refused_records_are_told_with_their_share_and_the_commonest_reason(configured):
-    async def refuse(writer):
+def test_refused_records_are_told_with_their_share_and_the_commonest_reason(configured) -> None:
+    async def refuse(writer) -> None:
         bad = [b"not json"] * 12 + [b"{}"] * 3
         await writer.write(0, [*traffic(9, 9, NOW_S, NOW_S + 10), *bad], NOW_S + 10)
 
@@ -168,32 +168,32 @@ def test_refused_records_are_told_with_their_share_and_the_commonest_reason(conf
     assert trouble.severity == "ticket"
 
 
-def test_a_few_refused_records_are_no_trouble(configured):
-    async def refuse(writer):
+def test_a_few_refused_records_are_no_trouble(configured) -> None:
+    async def refuse(writer) -> None:
         await writer.write(0, [event(NOW_S + 9), *[b"not json"] * 9], NOW_S + 10)
 
     assert rising(configured(), refuse).troubles == ()
 
 
-def test_a_small_share_of_refused_records_is_no_trouble(configured):
-    async def refuse(writer):
+def test_a_small_share_of_refused_records_is_no_trouble(configured) -> None:
+    async def refuse(writer) -> None:
         await writer.write(0, [*traffic(9, 200, NOW_S, NOW_S + 10), *[b"x"] * 12], NOW_S + 10)
 
     assert rising(configured(), refuse).troubles == ()
 
 
-def test_refused_records_of_long_ago_are_no_trouble(configured):
-    async def refused_before(writer):
+def test_refused_records_of_long_ago_are_no_trouble(configured) -> None:
+    async def refused_before(writer) -> None:
         await writer.write(0, [b"not json"] * 500)
 
-    async def go_on(writer):
+    async def go_on(writer) -> None:
         await writer.write(0, [event(NOW_S + 9)], NOW_S + 10)
 
     assert rising(configured(), go_on, before=refused_before).troubles == ()
 
 
-def test_a_state_that_was_lost_is_told(configured):
-    async def lose(writer):
+def test_a_state_that_was_lost_is_told(configured) -> None:
+    async def lose(writer) -> None:
         (await writer.owned(0))[1].mark_rebuilt(1)
         await writer.write(0, [event(NOW_S + 9)], NOW_S + 10)
 
@@ -201,10 +201,10 @@ def test_a_state_that_was_lost_is_told(configured):
     assert words.startswith("The state of partition 0 was gone from Redis")
 
 
-def test_folded_names_are_told(redis_server, redis_client):
+def test_folded_names_are_told(redis_server, redis_client) -> None:
     settings = settings_for(redis_server.url, {"limits": {"models": 3}})
 
-    async def fold(writer):
+    async def fold(writer) -> None:
         odd = [event(NOW_S + 9, model=f"odd-{number}") for number in range(4)]
         await writer.write(0, odd, NOW_S + 10)
 
@@ -212,7 +212,7 @@ def test_folded_names_are_told(redis_server, redis_client):
     assert words.startswith("There are too many different values of model: 4 events counted")
 
 
-def test_a_lag_that_grows_is_told_and_one_that_shrinks_is_not(configured):
+def test_a_lag_that_grows_is_told_and_one_that_shrinks_is_not(configured) -> None:
     async def run(lags):
         settings = configured()
         writer, client = StateWriter(settings), connect(settings.redis.url, 5)

@@ -36,20 +36,20 @@ def whole(facts, problem=None):
 class Outline(HTMLParser):
     """Elements with the names of their attributes, all texts and all attribute values."""
 
-    def __init__(self, markup):
+    def __init__(self, markup) -> None:
         super().__init__()
         self.elements, self.texts, self.values = [], [], []
         self.feed(markup)
         self.close()
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag, attrs) -> None:
         self.elements.append((tag, tuple(name for name, _ in attrs)))
         self.values += [(tag, name, value) for name, value in attrs]
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag) -> None:
         self.elements.append((f"/{tag}", ()))
 
-    def handle_data(self, data):
+    def handle_data(self, data) -> None:
         self.texts.append(data)
 
 
@@ -90,7 +90,7 @@ def strings_of(facts):
 
 @settings(deadline=None, max_examples=25)
 @given(st.text(min_size=1, max_size=40) | st.just(HOSTILE))
-def test_no_text_of_the_facts_can_change_the_structure_of_the_page(text):
+def test_no_text_of_the_facts_can_change_the_structure_of_the_page(text) -> None:
     # Alert and runbook are shown once where they are the same, so both pages have them the same.
     harmless = whole(with_strings(TROUBLED, lambda _: "x"))
     assert parsed(whole(with_strings(TROUBLED, lambda _: text))).elements == (
@@ -100,7 +100,7 @@ def test_no_text_of_the_facts_can_change_the_structure_of_the_page(text):
 
 @settings(deadline=None, max_examples=60)
 @given(st.text(min_size=1, max_size=40))
-def test_every_text_of_the_facts_is_shown_as_it_is(text):
+def test_every_text_of_the_facts_is_shown_as_it_is(text) -> None:
     text = text.replace("\r", " ").replace("\0", "0")  # which no HTML can hold
     outline = parsed(fragments(state(with_strings(WELL, lambda _: text)))["objectives"])
     assert any(glued(text) in one for one in outline.texts)
@@ -108,7 +108,7 @@ def test_every_text_of_the_facts_is_shown_as_it_is(text):
 
 
 @pytest.mark.parametrize("facts", [TROUBLED, STALE, None])
-def test_a_hostile_text_stays_text(facts):
+def test_a_hostile_text_stays_text(facts) -> None:
     markup = (
         whole(with_strings(facts, lambda _: HOSTILE)) if facts is not None else whole(None, HOSTILE)
     )
@@ -138,7 +138,7 @@ def read_events(stream):
 
 @settings(deadline=None)
 @given(st.text())
-def test_no_text_can_end_an_event_or_begin_another(text):
+def test_no_text_can_end_an_event_or_begin_another(text) -> None:
     [(name, data)] = read_events(event("board", text))
     assert name == "board"
     assert data == re.sub(r"\r\n|\r", "\n", text)
@@ -146,14 +146,14 @@ def test_no_text_can_end_an_event_or_begin_another(text):
 
 @settings(deadline=None, max_examples=30)
 @given(st.text(min_size=1) | st.just("\n\nevent: x\rdata: y\u2028"))
-def test_news_arrive_whole_whatever_stands_in_the_facts(text):
+def test_news_arrive_whole_whatever_stands_in_the_facts(text) -> None:
     shown = state(with_strings(TROUBLED, lambda _: text))
     [(name, data)] = read_events(news(shown, fragments(shown)))
     assert name == "board"
     assert json.loads(data)["parts"] == fragments(shown)
 
 
-def test_what_is_not_known_is_called_so_and_never_zero():
+def test_what_is_not_known_is_called_so_and_never_zero() -> None:
     nothing = Number(None, 0, 0.3, "unknown", (None,) * 60)
     facts = dataclasses.replace(
         WELL,
@@ -174,7 +174,7 @@ def test_what_is_not_known_is_called_so_and_never_zero():
     assert "Waiting in Kafka unknown" in told_words
 
 
-def test_the_full_value_stands_beside_what_is_shown():
+def test_the_full_value_stands_beside_what_is_shown() -> None:
     parts = fragments(state(TROUBLED))
     assert 'data-value="0.2897">290' in parts["numbers"]
     assert 'data-value="0.98714">98.7' in parts["numbers"]
@@ -182,28 +182,28 @@ def test_the_full_value_stands_beside_what_is_shown():
     assert 'data-value="15234">15,234' in parts["status"]
 
 
-def test_a_day_of_99_99999_percent_is_not_shown_as_100():
+def test_a_day_of_99_99999_percent_is_not_shown_as_100() -> None:
     assert "2026-10-27: 99.999\u00a0%, Met" in fragments(state(TROUBLED))["uptime"]
 
 
-def test_a_budget_is_left_spent_or_overdrawn():
+def test_a_budget_is_left_spent_or_overdrawn() -> None:
     said = [budget_text(one) for one in (None, 0.7318, 0.0, -0.0042, -2.471)]
     assert said == ["no budget", "73.2 % left", "all spent", "overdrawn by 0.42 %",
                     "overdrawn by 247 %"]  # fmt: skip
 
 
-def test_nothing_wrong_is_said_in_words():
+def test_nothing_wrong_is_said_in_words() -> None:
     assert "Nothing. All that is watched is as it should be." in fragments(state(WELL))["troubles"]
 
 
-def test_a_state_is_always_told_by_a_word_and_a_shape():
+def test_a_state_is_always_told_by_a_word_and_a_shape() -> None:
     for part in fragments(state(TROUBLED)).values():
         for chip in re.findall(r'<span class="chip".*?</span>', part):
             assert "<use href=" in chip
             assert re.search(r"</svg>(Met|At risk|Missed|Unknown|Urgent|Ticket|Note)</span>", chip)
 
 
-def test_facts_without_any_content_make_a_page():
+def test_facts_without_any_content_make_a_page() -> None:
     empty = dataclasses.replace(
         WELL, objectives=(), strips=(), models=(), regions=(), requests=0, tokens=0
     )
@@ -213,14 +213,14 @@ def test_facts_without_any_content_make_a_page():
     assert "No requests in the last 5 minutes." in words
 
 
-def test_without_facts_the_page_says_why_and_shows_no_number():
+def test_without_facts_the_page_says_why_and_shows_no_number() -> None:
     problem = "Redis at 127.0.0.1:6379 does not answer"
     for name, part in fragments(state(None, problem)).items():
         assert (problem if name in ("status", "troubles") else "Not known now.") in part, name
         assert "data-value" not in part
 
 
-def test_a_trouble_is_known_again_while_only_its_numbers_change():
+def test_a_trouble_is_known_again_while_only_its_numbers_change() -> None:
     def troubles(*words):
         return [one.key for one in told([Trouble("page", one, None, "A") for one in words])]
 
@@ -232,7 +232,7 @@ def test_a_trouble_is_known_again_while_only_its_numbers_change():
     assert first != second
 
 
-def test_the_page_has_no_script_or_style_of_its_own_and_asks_nobody_else():
+def test_the_page_has_no_script_or_style_of_its_own_and_asks_nobody_else() -> None:
     outline = parsed(whole(TROUBLED))
     assert not [1 for tag, _ in outline.elements if tag == "style"]
     names = {name for _, attrs in outline.elements for name in attrs}
@@ -243,7 +243,7 @@ def test_the_page_has_no_script_or_style_of_its_own_and_asks_nobody_else():
             assert not re.match(r"[a-z]+:|/", value), f"{tag} leads to {value}"
 
 
-def test_parts_can_be_exchanged_one_by_one():
+def test_parts_can_be_exchanged_one_by_one() -> None:
     markup = whole(TROUBLED)
     for name, part in fragments(state(TROUBLED)).items():
         assert re.search(rf'<section id="{name}"[^>]*>{re.escape(part)}</section>', markup)
@@ -251,14 +251,14 @@ def test_parts_can_be_exchanged_one_by_one():
     assert re.fullmatch("[0-9a-f]{16}", build())
 
 
-def test_headings_go_down_one_level_at_a_time():
+def test_headings_go_down_one_level_at_a_time() -> None:
     levels = [int(tag[1]) for tag, _ in parsed(whole(TROUBLED)).elements if re.match(r"h\d", tag)]
     assert levels.count(1) == 1
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_every_id_is_there_once_and_every_reference_leads_to_one():
+def test_every_id_is_there_once_and_every_reference_leads_to_one() -> None:
     outline = parsed(whole(TROUBLED))
     ids = [value for _, name, value in outline.values if name == "id"]
     assert len(ids) == len(set(ids))
@@ -267,7 +267,7 @@ def test_every_id_is_there_once_and_every_reference_leads_to_one():
     assert set(used) <= set(ids)
 
 
-def test_every_table_has_a_caption_and_heads_with_a_scope():
+def test_every_table_has_a_caption_and_heads_with_a_scope() -> None:
     markup = whole(TROUBLED)
     tables = re.findall(r"<table.*?</table>", markup, re.DOTALL)
     assert len(tables) == 5
@@ -276,7 +276,7 @@ def test_every_table_has_a_caption_and_heads_with_a_scope():
         assert all("scope=" in head for head in re.findall(r"<th\b[^>]*>", table))
 
 
-def test_the_json_holds_all_facts_and_says_why_there_are_none():
+def test_the_json_holds_all_facts_and_says_why_there_are_none() -> None:
     found = json.loads(live_json(state(TROUBLED)))
     assert found["problem"] is None
     assert found["facts"]["ttft_p95_s"]["value"] == 0.2897
@@ -318,7 +318,7 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark", "print"])
-def test_colours_have_the_contrast_of_wcag_aa(scheme):
+def test_colours_have_the_contrast_of_wcag_aa(scheme) -> None:
     colours = schemes()[scheme]
     for front, back, least in PAIRS:
         if scheme == "print" and front in ("link", "edge", "focus"):
@@ -328,17 +328,17 @@ def test_colours_have_the_contrast_of_wcag_aa(scheme):
         assert found >= least, f"{front} on {back}: {found:.2f}"
 
 
-def test_no_colour_stands_outside_the_variables():
+def test_no_colour_stands_outside_the_variables() -> None:
     css = (STATIC / "board.css").read_text()
     rules = re.sub(r":root \{.*?\}", "", css, flags=re.DOTALL)
     assert not re.findall(r"#[0-9a-fA-F]{3,8}\b|rgb|hsl", rules)
 
 
-def test_the_script_stays_small():
+def test_the_script_stays_small() -> None:
     assert len((STATIC / "board.js").read_text().splitlines()) < 200
 
 
-def test_a_trouble_leads_to_its_runbook_where_people_read_them():
+def test_a_trouble_leads_to_its_runbook_where_people_read_them() -> None:
     there = LiveState(TROUBLED, None, 1.0, 'https://git.example/"runbooks"/')
     links = re.findall(r'<a href="([^"]*)"', fragments(there)["troubles"])
     names = [one.runbook for one in TROUBLED.troubles if one.runbook]

@@ -21,13 +21,13 @@ WAIT_S = 10
 class Source:
     """What the exporter knows, as a test sets it."""
 
-    def __init__(self, facts=WELL):
+    def __init__(self, facts=WELL) -> None:
         self.now = LiveState(facts, None, 1.0)
 
     def __call__(self):
         return self.now
 
-    def tell(self, facts, problem=None):
+    def tell(self, facts, problem=None) -> None:
         self.now = LiveState(facts, problem, self.now.made_at + 1)
 
 
@@ -73,8 +73,8 @@ async def events(board, number):
         await stream.aclose()
 
 
-def test_every_answer_forbids_what_the_page_does_not_need():
-    async def check():
+def test_every_answer_forbids_what_the_page_does_not_need() -> None:
+    async def check() -> None:
         async with served(Source()) as (base, client):
             paths = ["/", "/api/v1/live", *(f"/{one.address}" for one in assets().values())]
             for path in [*paths, "/board/events"]:
@@ -89,8 +89,8 @@ def test_every_answer_forbids_what_the_page_does_not_need():
     asyncio.run(check())
 
 
-def test_a_static_file_is_kept_for_ever_and_has_another_address_when_it_changes():
-    async def check():
+def test_a_static_file_is_kept_for_ever_and_has_another_address_when_it_changes() -> None:
+    async def check() -> None:
         async with served(Source()) as (base, client):
             asset = assets()["board.css"]
             async with client.get(f"{base}/{asset.address}") as answer:
@@ -112,8 +112,8 @@ def test_a_static_file_is_kept_for_ever_and_has_another_address_when_it_changes(
     asyncio.run(check())
 
 
-def test_the_json_is_the_facts_and_503_where_there_are_none():
-    async def check():
+def test_the_json_is_the_facts_and_503_where_there_are_none() -> None:
+    async def check() -> None:
         source = Source(TROUBLED)
         async with served(source) as (base, client):
             async with client.get(f"{base}/api/v1/live") as answer:
@@ -128,8 +128,8 @@ def test_the_json_is_the_facts_and_503_where_there_are_none():
     asyncio.run(check())
 
 
-def test_a_listener_gets_the_whole_board_and_then_only_what_changed():
-    async def check():
+def test_a_listener_gets_the_whole_board_and_then_only_what_changed() -> None:
+    async def check() -> None:
         source = Source()
         async with (
             served(source) as (base, client),
@@ -148,8 +148,8 @@ def test_a_listener_gets_the_whole_board_and_then_only_what_changed():
     asyncio.run(check())
 
 
-def test_a_page_that_is_asked_for_meanwhile_does_not_swallow_the_news():
-    async def check():
+def test_a_page_that_is_asked_for_meanwhile_does_not_swallow_the_news() -> None:
+    async def check() -> None:
         source = Source()
         async with (
             served(source) as (base, client),
@@ -165,18 +165,18 @@ def test_a_page_that_is_asked_for_meanwhile_does_not_swallow_the_news():
     asyncio.run(check())
 
 
-def test_a_listener_hears_that_the_server_lives_while_nothing_is_new(monkeypatch):
+def test_a_listener_hears_that_the_server_lives_while_nothing_is_new(monkeypatch) -> None:
     monkeypatch.setattr(routes, "HEARTBEAT_S", 0.05)
 
-    async def check():
+    async def check() -> None:
         _, *rest = await events(Board(Source()), 3)
         assert rest == [b"event: alive\ndata: \n\n"] * 2
 
     asyncio.run(check())
 
 
-def test_all_listeners_share_one_rendering():
-    async def check():
+def test_all_listeners_share_one_rendering() -> None:
+    async def check() -> None:
         source = Source()
         board = Board(source)
         streams = [board.events() for _ in range(50)]
@@ -193,8 +193,8 @@ def test_all_listeners_share_one_rendering():
     asyncio.run(check())
 
 
-def test_one_that_was_slow_gets_the_newest_board_whole():
-    async def check():
+def test_one_that_was_slow_gets_the_newest_board_whole() -> None:
+    async def check() -> None:
         source = Source()
         board = Board(source)
         stream = board.events()
@@ -208,10 +208,10 @@ def test_one_that_was_slow_gets_the_newest_board_whole():
     asyncio.run(check())
 
 
-def test_more_listeners_than_are_allowed_are_refused(monkeypatch):
+def test_more_listeners_than_are_allowed_are_refused(monkeypatch) -> None:
     monkeypatch.setattr(routes, "CLIENTS_MAX", 1)
 
-    async def check():
+    async def check() -> None:
         async with (
             served(Source()) as (base, client),
             client.get(f"{base}/board/events") as first,
@@ -224,13 +224,13 @@ def test_more_listeners_than_are_allowed_are_refused(monkeypatch):
     asyncio.run(check())
 
 
-def test_one_that_takes_nothing_is_dropped(monkeypatch):
+def test_one_that_takes_nothing_is_dropped(monkeypatch) -> None:
     monkeypatch.setattr(routes, "SLOW_AFTER_S", 0.2)
     monkeypatch.setattr(routes, "LOOK_EVERY_S", 0.01)
     boards = []
     monkeypatch.setattr(routes, "Board", lambda source: boards.append(Board(source)) or boards[0])
 
-    async def check():
+    async def check() -> None:
         source = Source()
         async with served(source) as (base, _):
             port = int(base.rpartition(":")[2])
@@ -250,8 +250,8 @@ def test_one_that_takes_nothing_is_dropped(monkeypatch):
     asyncio.run(check())
 
 
-def test_nobody_looks_for_news_when_nobody_listens():
-    async def check():
+def test_nobody_looks_for_news_when_nobody_listens() -> None:
+    async def check() -> None:
         board = Board(Source())
         await events(board, 1)
         await asyncio.sleep(0)
@@ -262,8 +262,8 @@ def test_nobody_looks_for_news_when_nobody_listens():
 
 
 @pytest.mark.parametrize("under", ["", "/ops/tokenpulse"])
-def test_the_page_works_below_the_path_of_a_proxy(under):
-    async def check():
+def test_the_page_works_below_the_path_of_a_proxy(under) -> None:
+    async def check() -> None:
         async with served(Source(), under) as (base, client):
             async with client.get(f"{base}/") as answer:
                 assert answer.status == 200

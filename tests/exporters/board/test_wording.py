@@ -24,7 +24,7 @@ from tests.support.paths import ROOT
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**6))
-def test_only_what_is_perfect_is_called_100_percent(failed, good):
+def test_only_what_is_perfect_is_called_100_percent(failed, good) -> None:
     said = text.percent(Fraction(good, good + failed))
     assert (said == "100 %") == (failed == 0)
 
@@ -42,7 +42,7 @@ def test_only_what_is_perfect_is_called_100_percent(failed, good):
         (words.listed(list("abcdefgh")), "a, b, c, d, e and 3 more"),
     ],
 )
-def test_things_as_they_are_read_aloud(spoken, said):
+def test_things_as_they_are_read_aloud(spoken, said) -> None:
     assert spoken == said
 
 
@@ -50,7 +50,7 @@ def test_things_as_they_are_read_aloud(spoken, said):
 
 
 @given(st.integers(1, 999), st.integers(1, 10**4))
-def test_a_target_that_is_just_reached_is_met(permille, thousands):
+def test_a_target_that_is_just_reached_is_met(permille, thousands) -> None:
     #  of a thousand requests so many fail as the target allows; one more is too many
     limits = Limits(Fraction(permille, 1000), None, {}, {})
     good = permille * thousands
@@ -74,7 +74,7 @@ def blamed(allowed=0.01, **dimensions):
     return None if found is None else (found.dimension, found.names)
 
 
-def test_a_place_is_blamed_that_is_bad_while_all_else_is_well():
+def test_a_place_is_blamed_that_is_bad_while_all_else_is_well() -> None:
     #  region  eu 98/100, us 0/200      model  large 50/150, small 48/150
     by_region = split(eu=(98, 100), us=(0, 200))
     by_model = split(large=(50, 150), small=(48, 150))
@@ -85,7 +85,7 @@ def test_a_place_is_blamed_that_is_bad_while_all_else_is_well():
     assert (found.bad_elsewhere, found.share_elsewhere, found.explained) == (0, 0.0, 1.0)
 
 
-def test_of_two_ways_to_say_the_same_the_region_is_named():
+def test_of_two_ways_to_say_the_same_the_region_is_named() -> None:
     same = split(a=(50, 100), b=(0, 100))
     assert blamed(model=same, region=same) == ("region", ("a",))
 
@@ -101,25 +101,25 @@ def test_of_two_ways_to_say_the_same_the_region_is_named():
         split(eu=(4_500, 10_000), us=(6_000, 20_000)),
     ],
 )
-def test_no_place_is_blamed_for_what_is_much_the_same_everywhere(alike):
+def test_no_place_is_blamed_for_what_is_much_the_same_everywhere(alike) -> None:
     assert blamed(region=alike) is None
 
 
-def test_a_few_bad_ones_are_no_evidence_though_all_else_is_well():
+def test_a_few_bad_ones_are_no_evidence_though_all_else_is_well() -> None:
     assert blamed(0.05, region=split(eu=(4, 10), us=(40, 1_000))) is None
     assert blamed(0.05, region=split(eu=(40, 100), us=(40, 1_000))) == ("region", ("eu",))
 
 
-def test_a_place_that_is_a_little_worse_is_not_blamed_however_sure_that_is():
+def test_a_place_that_is_a_little_worse_is_not_blamed_however_sure_that_is() -> None:
     assert blamed(0.05, region=split(eu=(6_000, 10**5), us=(4_000, 10**5))) is None
 
 
-def test_places_that_are_bad_together_are_named_together_the_worst_first():
+def test_places_that_are_bad_together_are_named_together_the_worst_first() -> None:
     regions = split(eu=(80, 100), us=(1, 300), ap=(90, 100), sa=(0, 50))
     assert blamed(region=regions) == ("region", ("ap", "eu"))
 
 
-def test_what_a_place_explains_is_what_the_words_say():
+def test_what_a_place_explains_is_what_the_words_say() -> None:
     names = [(m, r, "c", "t") for m in ("large", "small") for r in ("eu", "us")]
     places = SeriesPlaces()
     places.follow(names[:2])
@@ -131,7 +131,7 @@ def test_what_a_place_explains_is_what_the_words_say():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_chance_alone_is_blamed_on_nobody(seed):
+def test_chance_alone_is_blamed_on_nobody(seed) -> None:
     chance = random.Random(seed)
     names = [(m, r, c, "t") for m in "abcd" for r in "efg" for c in "hi"]
     places = SeriesPlaces()
@@ -144,7 +144,7 @@ def test_chance_alone_is_blamed_on_nobody(seed):
 # -- what rose -------------------------------------------------------------------------------------
 
 
-def test_a_rise_is_counted_over_its_span_and_never_below_zero():
+def test_a_rise_is_counted_over_its_span_and_never_below_zero() -> None:
     #  at    0    100   200   1000
     #  lost  5    5     8     8          sent   9  ...  2 (begun anew)
     history = History()
@@ -164,7 +164,7 @@ def test_a_rise_is_counted_over_its_span_and_never_below_zero():
     ("values", "grows"),
     [([1, 2, 3, 4, 5, 6, 7], True), ([7, 6, 5, 4, 3, 2, 1], False), ([3, 1, 4, 5, 2, 6, 5], True)],
 )
-def test_growing_is_more_in_the_later_half(values, grows):
+def test_growing_is_more_in_the_later_half(values, grows) -> None:
     history = History()
     for number, value in enumerate(values):
         history.note(10 * number, {"lag": value})
@@ -176,7 +176,7 @@ def test_growing_is_more_in_the_later_half(values, grows):
 # -- names -----------------------------------------------------------------------------------------
 
 
-def test_every_alert_that_the_board_names_exists_and_has_a_runbook():
+def test_every_alert_that_the_board_names_exists_and_has_a_runbook() -> None:
     sources = (ROOT / "exporters" / "board").glob("*.py")
     named = {
         name for path in sources for name in re.findall(r"\"(Tokenpulse\w+)\"", path.read_text())

@@ -9,12 +9,12 @@ from exporters.catalogue.requests import GROUPS, SCOPE_LABELS, SPECS, documents
 from tests.support.paths import ROOT
 
 
-def test_the_documents_in_the_project_are_the_generated_ones():
+def test_the_documents_in_the_project_are_the_generated_ones() -> None:
     for path, text in documents().items():
         assert (ROOT / path).read_text() == text, f"{path} is out of date; run `make docs`"
 
 
-def test_every_metric_is_declared_and_documented_once():
+def test_every_metric_is_declared_and_documented_once() -> None:
     names = [spec.name for spec in SPECS]
     assert len(names) == len(set(names))
     page = documents()["docs/metrics.md"]
@@ -23,7 +23,7 @@ def test_every_metric_is_declared_and_documented_once():
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_names_follow_the_rules(spec):
+def test_names_follow_the_rules(spec) -> None:
     # https://prometheus.io/docs/practices/naming/
     assert re.fullmatch(r"(tokenpulse|gen_ai)_[a-z][a-z0-9_]*", spec.name)
     assert spec.name.endswith("_total") == (spec.kind == "counter")
@@ -38,7 +38,7 @@ def test_names_follow_the_rules(spec):
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_every_metric_says_what_it_is_and_how_to_read_it(spec):
+def test_every_metric_says_what_it_is_and_how_to_read_it(spec) -> None:
     for text in (spec.help, spec.meaning):
         assert text
         assert text.endswith(".")
@@ -46,13 +46,13 @@ def test_every_metric_says_what_it_is_and_how_to_read_it(spec):
         assert "\n" not in text
 
 
-def test_only_what_is_a_quantile_or_a_histogram_uses_their_labels():
+def test_only_what_is_a_quantile_or_a_histogram_uses_their_labels() -> None:
     for spec in SPECS:
         assert ("quantile" in spec.labels) == (spec.kind == "summary")
         assert "le" not in spec.labels
 
 
-def test_a_scope_is_named_by_labels_that_window_metrics_have():
+def test_a_scope_is_named_by_labels_that_window_metrics_have() -> None:
     windowed = [spec for spec in SPECS if "scope" in spec.labels]
     assert windowed
     for spec in windowed:

@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from io import BytesIO, StringIO
+from typing import Never
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -47,7 +48,7 @@ def always(found):
     return source
 
 
-def test_every_format_is_the_same_board():
+def test_every_format_is_the_same_board() -> None:
     facts = some_facts()
     bodies = {path: asked(always(facts), path) for path in PATHS}
     assert {status for status, _, _ in bodies.values()} == {200}
@@ -71,7 +72,7 @@ def test_every_format_is_the_same_board():
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_answer_lets_a_browser_do_more_than_show_it(path):
+def test_no_answer_lets_a_browser_do_more_than_show_it(path) -> None:
     for found in (hostile_facts(), DailyError("no such day"), None):
         _, headers, _ = asked(always(found), path)
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -84,7 +85,7 @@ def test_no_answer_lets_a_browser_do_more_than_show_it(path):
             assert "unsafe" not in policy
 
 
-def test_the_day_that_is_asked_for_reaches_the_source():
+def test_the_day_that_is_asked_for_reaches_the_source() -> None:
     seen = []
 
     async def source(date):
@@ -108,7 +109,7 @@ def test_the_day_that_is_asked_for_reaches_the_source():
 )
 def test_a_board_that_cannot_be_had_is_told_why_in_the_format_that_was_asked_for(
     path, found, status, words
-):
+) -> None:
     got, headers, body = asked(always(found), path)
     text = body.decode()
     assert got == status
@@ -123,7 +124,7 @@ def test_a_board_that_cannot_be_had_is_told_why_in_the_format_that_was_asked_for
         assert headers["Content-Type"].startswith("text/plain")
 
 
-def test_today_and_yesterday_are_days_of_the_zone():
+def test_today_and_yesterday_are_days_of_the_zone() -> None:
     at_s = datetime(2026, 11, 3, 23, 30, tzinfo=UTC).timestamp()
     assert meant("today", "UTC", at_s) == "2026-11-03"
     assert meant("today", "Asia/Tokyo", at_s) == "2026-11-04"
@@ -160,7 +161,9 @@ def two_days(url):
 
 
 @pytest.mark.stack
-def test_the_boards_of_a_running_exporter_come_from_the_state(redis_server, redis_client, running):
+def test_the_boards_of_a_running_exporter_come_from_the_state(
+    redis_server, redis_client, running
+) -> None:
     shelf = running(two_days(redis_server.url))
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
@@ -180,7 +183,7 @@ def test_the_boards_of_a_running_exporter_come_from_the_state(redis_server, redi
 @pytest.mark.stack
 def test_a_board_is_made_once_a_minute_however_many_ask(
     redis_server, redis_client, running, monkeypatch
-):
+) -> None:
     made = []
     real = shelves.DailyKeeper.facts
 
@@ -192,7 +195,7 @@ def test_a_board_is_made_once_a_minute_however_many_ask(
     shelf = running(two_days(redis_server.url))
     today = f"{datetime.now(UTC):%Y-%m-%d}"
 
-    async def many():
+    async def many() -> None:
         for _ in range(3):
             await asyncio.gather(*(shelf.facts(today) for _ in range(shelves.WAITING_MAX)))
             await asyncio.gather(*(shelf.facts("yesterday") for _ in range(4)))
@@ -204,7 +207,7 @@ def test_a_board_is_made_once_a_minute_however_many_ask(
 @pytest.mark.stack
 def test_boards_are_made_one_at_a_time_and_only_so_many_wait(
     redis_server, redis_client, running, monkeypatch
-):
+) -> None:
     settings = two_days(redis_server.url)
     at_work, most = 0, 0
     began, go_on = threading.Event(), asyncio.Event()
@@ -223,7 +226,7 @@ def test_boards_are_made_one_at_a_time_and_only_so_many_wait(
     monkeypatch.setattr(shelves.DailyKeeper, "facts", slow)
     shelf = running(settings)
 
-    async def many():
+    async def many() -> None:
         asks = [
             asyncio.create_task(shelf.facts(f"2026-10-{day:02}"))
             for day in range(1, shelves.WAITING_MAX + 1)
@@ -244,7 +247,7 @@ def test_boards_are_made_one_at_a_time_and_only_so_many_wait(
 @pytest.mark.stack
 def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
     redis_server, redis_client, running, monkeypatch
-):
+) -> None:
     go_on = asyncio.Event()
 
     async def slow(self, now_s, date=None):
@@ -255,7 +258,7 @@ def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
     monkeypatch.setattr(shelves.DailyKeeper, "facts", slow)
     shelf = running(two_days(redis_server.url))
 
-    async def both():
+    async def both() -> None:
         assert await shelf.facts("yesterday") is not None
         asking = asyncio.create_task(shelf.facts("2026-10-01"))
         await asyncio.sleep(0)
@@ -267,7 +270,7 @@ def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
     asyncio.run(both())
 
 
-def test_a_store_that_is_gone_fails_the_board_and_nothing_else(unused_port, running):
+def test_a_store_that_is_gone_fails_the_board_and_nothing_else(unused_port, running) -> None:
     shelf = running(settings_for(f"redis://127.0.0.1:{unused_port}/0"))
     status, _, body = asked(shelf.facts, "/daily")
     assert status == 503
@@ -275,8 +278,8 @@ def test_a_store_that_is_gone_fails_the_board_and_nothing_else(unused_port, runn
     assert asked(shelf.facts, "/metrics")[0] == 200
 
 
-def test_a_board_that_breaks_is_told_once_and_tried_again(running, monkeypatch, caplog):
-    async def broken(self, now_s, date=None):
+def test_a_board_that_breaks_is_told_once_and_tried_again(running, monkeypatch, caplog) -> None:
+    async def broken(self, now_s, date=None) -> Never:
         raise ZeroDivisionError("a mistake of ours")
 
     monkeypatch.setattr(shelves.DailyKeeper, "facts", broken)
@@ -289,7 +292,7 @@ def test_a_board_that_breaks_is_told_once_and_tried_again(running, monkeypatch, 
     assert shelf._thread.is_alive()
 
 
-def test_a_mistake_in_the_settings_is_told_before_anything_runs():
+def test_a_mistake_in_the_settings_is_told_before_anything_runs() -> None:
     settings = settings_for("redis://127.0.0.1:1/0", policies=["nobody-wrote-this"])
     with pytest.raises(ValueError, match="nobody-wrote-this"):
         Shelf(settings, {})

@@ -73,7 +73,7 @@ def recounted(events, with_tier=True):
     return saved, lost, unpriced
 
 
-def check(samples, labels, events, with_tier=True):
+def check(samples, labels, events, with_tier=True) -> None:
     saved, lost, _ = recounted(events, with_tier)
     priced = any(one["model"] in PRICES and one["input_tokens"] for one in events)
     if not priced:
@@ -84,14 +84,14 @@ def check(samples, labels, events, with_tier=True):
     assert value(samples, LOST, **labels) == pytest.approx(float(lost), rel=1e-15)
 
 
-def test_dollars_of_windows_that_roll_on_equal_a_recount_at_every_export(configured):
+def test_dollars_of_windows_that_roll_on_equal_a_recount_at_every_export(configured) -> None:
     settings = configured(
         windows=["1m", "5m", "30m"], customer_windows=["1m", "30m"], price_book=BOOK
     )
     begin_s, minutes = NOW_S - 2_400, 40
     events = priced_events(11, 900, begin_s, NOW_S)
 
-    async def run():
+    async def run() -> None:
         writer = StateWriter(settings)
         client = connect(settings.redis.url, 5)
         collector = Collector(settings, client, {})
@@ -110,7 +110,7 @@ def test_dollars_of_windows_that_roll_on_equal_a_recount_at_every_export(configu
     asyncio.run(run())
 
 
-def check_windows(samples, counted):
+def check_windows(samples, counted) -> None:
     for window in ("1m", "5m", "30m"):
         from_s = value(samples, "tokenpulse_window_start_timestamp_seconds", window=window)
         inside = [
@@ -131,7 +131,7 @@ def check_windows(samples, counted):
             check(samples, labels, mine, with_tier=False)
 
 
-def test_without_a_price_book_there_are_no_dollars(configured):
+def test_without_a_price_book_there_are_no_dollars(configured) -> None:
     settings = configured()
     write_state(settings, {0: priced_events(1, 50, NOW_S - 100, NOW_S)})
     samples = samples_of(settings)
@@ -139,7 +139,7 @@ def test_without_a_price_book_there_are_no_dollars(configured):
     assert not any(named(samples, name) for name in (SAVED, LOST, UNPRICED))
 
 
-def test_without_a_target_nothing_is_said_to_be_lost(configured):
+def test_without_a_target_nothing_is_said_to_be_lost(configured) -> None:
     # sla-only policies have no cache hit objective
     contract = str(TESTS / "policies" / "contract.yaml")
     settings = configured(price_book=BOOK, policies=[contract])
@@ -149,7 +149,7 @@ def test_without_a_target_nothing_is_said_to_be_lost(configured):
     assert not named(samples, LOST)
 
 
-def test_dollars_change_no_other_sample(configured):
+def test_dollars_change_no_other_sample(configured) -> None:
     events = priced_events(4, 200, NOW_S - 600, NOW_S)
     write_state(configured(), {0: events})
     plain, priced = samples_of(configured()), samples_of(configured(price_book=BOOK))
@@ -161,7 +161,7 @@ def test_dollars_change_no_other_sample(configured):
     ("simulate", "asked", "book"),
     [(True, {}, "simulated"), (True, {"price_book": BOOK}, BOOK), (False, {}, None)],
 )
-def test_simulated_traffic_has_its_prices_by_itself(simulate, asked, book):
+def test_simulated_traffic_has_its_prices_by_itself(simulate, asked, book) -> None:
     settings = Settings(exporter={"port": 0, **asked})
     with StackOfScripts(settings, workers=1, exporter=True, simulate=simulate) as stack:
         assert stack.settings.exporter.price_book == book

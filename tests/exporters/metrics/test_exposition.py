@@ -41,7 +41,7 @@ SPANS_S = {"1m": 60, "5m": 300, "30m": 1_800, "1h": 3_600}
 # -- the whole text --------------------------------------------------------------------------------
 
 
-def tiny_state(settings):
+def tiny_state(settings) -> None:
     write_state(
         settings,
         {
@@ -55,7 +55,7 @@ def tiny_state(settings):
     )
 
 
-def test_the_whole_text_of_a_tiny_state(configured):
+def test_the_whole_text_of_a_tiny_state(configured) -> None:
     settings = configured(windows=["5m"], series_windows=[], customer_windows=["1h"])
     tiny_state(settings)
     text = export(settings).page.text(openmetrics=True).decode()
@@ -65,10 +65,10 @@ def test_the_whole_text_of_a_tiny_state(configured):
     assert text == GOLDEN.read_text()
 
 
-def full_state(settings):
+def full_state(settings) -> None:
     """Everything that can be exported: probes, refusals, several partitions, one of them halted."""
 
-    async def write():
+    async def write() -> None:
         writer = StateWriter(settings)
         events = some_events(3, 400, NOW_S - 900, NOW_S)
         await writer.write(0, events[::2])
@@ -97,7 +97,7 @@ def full_page(settings):
     return asyncio.run(collect())
 
 
-def test_what_is_declared_is_exported_and_nothing_else(configured):
+def test_what_is_declared_is_exported_and_nothing_else(configured) -> None:
     contract = str(TESTS / "policies" / "contract.yaml")
     prices = str(TESTS / "prices" / "models.yaml")
     settings = configured(policies=["default", contract], price_book=prices)
@@ -115,7 +115,7 @@ def test_what_is_declared_is_exported_and_nothing_else(configured):
         assert {label for label, _ in labels} <= labels_of[stem] | {"le"}
 
 
-def test_both_formats_say_the_same(configured):
+def test_both_formats_say_the_same(configured) -> None:
     page = full_page(configured())
     openmetrics = {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -126,7 +126,7 @@ def test_both_formats_say_the_same(configured):
     assert len(openmetrics) == page.samples
 
 
-def test_label_values_are_escaped(configured):
+def test_label_values_are_escaped(configured) -> None:
     text = full_page(configured()).text(openmetrics=False).decode()
     assert 'customer="A \\"corp\\" \\\\",segment="ent"' in text
     samples = parsed(text.encode())
@@ -136,7 +136,7 @@ def test_label_values_are_escaped(configured):
 @pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed"
 )
-def test_promtool_has_nothing_to_say(configured):
+def test_promtool_has_nothing_to_say(configured) -> None:
     text = full_page(configured()).text(openmetrics=False)
     found = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
     assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
@@ -165,7 +165,7 @@ def recount(events):
     }
 
 
-def check_window(samples, scope_labels, events):
+def check_window(samples, scope_labels, events) -> None:
     said = recount(events)
     if not events:
         assert value(samples, "tokenpulse_window_input_tokens", **scope_labels) is None
@@ -215,7 +215,7 @@ SCOPES_OF_WINDOW = {
 }
 
 
-def check_export(samples, counted, at_s):
+def check_export(samples, counted, at_s) -> None:
     """Every group of every window, against the events counted so far."""
     for window, span_s in SPANS_S.items():
         from_s = value(samples, "tokenpulse_window_start_timestamp_seconds", window=window)
@@ -235,7 +235,7 @@ def check_export(samples, counted, at_s):
                 check_window(samples, {"scope": scope, "window": window, **labels}, members)
 
 
-def test_windows_that_roll_on_equal_a_recount_at_every_export(configured):
+def test_windows_that_roll_on_equal_a_recount_at_every_export(configured) -> None:
     # Checkpoints of a minute over 80 minutes and three partitions, of which the last is a minute
     # late; an export every ten minutes at first, then after each checkpoint.
     settings = configured(
@@ -252,7 +252,7 @@ def test_windows_that_roll_on_equal_a_recount_at_every_export(configured):
             if since_s <= one["ended_at"] / 1_000 + delay_s < until_s
         ]
 
-    async def run():
+    async def run() -> None:
         writer = StateWriter(settings)
         client = connect(settings.redis.url, 5)
         collector = Collector(settings, client, {})
@@ -274,7 +274,7 @@ def test_windows_that_roll_on_equal_a_recount_at_every_export(configured):
     asyncio.run(run())
 
 
-def test_totals_equal_a_recount(configured):
+def test_totals_equal_a_recount(configured) -> None:
     settings = configured()
     events = some_events(5, 600, NOW_S - 3_600, NOW_S)
     junk = [b"x", b"", b"[]", event(NOW_S, ttft_ms=-1), event(NOW_S, model="a,b")]
@@ -308,7 +308,7 @@ def test_totals_equal_a_recount(configured):
     assert sum(named(samples, "tokenpulse_folded_total").values()) == 0
 
 
-def test_a_series_without_measurements_has_zeros_and_without_probes_no_probes(configured):
+def test_a_series_without_measurements_has_zeros_and_without_probes_no_probes(configured) -> None:
     settings = configured()
     write_state(
         settings,
@@ -338,7 +338,7 @@ def test_a_series_without_measurements_has_zeros_and_without_probes_no_probes(co
     assert by_model("tokenpulse_probes_total").keys() == {"working"}
 
 
-def test_histograms_count_at_or_under_every_edge(configured):
+def test_histograms_count_at_or_under_every_edge(configured) -> None:
     settings = configured(provider_name="acme", operation_name="chat")
     events = some_events(9, 500, NOW_S - 600, NOW_S)
     write_state(settings, {0: events[::2], 1: events[1::2]})

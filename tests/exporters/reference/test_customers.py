@@ -15,18 +15,18 @@ GOOD = """
 """
 
 
-def hashed(customer_id):
+def hashed(customer_id) -> str:
     return f"<{customer_id}>"
 
 
-def test_customers_are_found_by_the_hash_of_their_id():
+def test_customers_are_found_by_the_hash_of_their_id() -> None:
     assert read_directory(GOOD, "customers.yaml", hashed) == {
         "<acme>": Customer("Acme Corp", "enterprise", "e-2026", 250_000.0),
         "<globex>": Customer("Globex", "startup"),
     }
 
 
-def test_ids_are_hashed_as_the_worker_hashes_them(tmp_path):
+def test_ids_are_hashed_as_the_worker_hashes_them(tmp_path) -> None:
     path = tmp_path / "customers.yaml"
     path.write_text(GOOD)
     settings = settings_for("redis://127.0.0.1:1/0", customer_directory=path)
@@ -34,12 +34,12 @@ def test_ids_are_hashed_as_the_worker_hashes_them(tmp_path):
     assert load_directory(settings)[token].name == "Acme Corp"
 
 
-def test_without_a_directory_nobody_is_known():
+def test_without_a_directory_nobody_is_known() -> None:
     assert load_directory(settings_for("redis://127.0.0.1:1/0")) == {}
     assert read_directory("", "customers.yaml", hashed) == {}
 
 
-def test_a_directory_that_cannot_be_read_is_one_line(tmp_path):
+def test_a_directory_that_cannot_be_read_is_one_line(tmp_path) -> None:
     settings = settings_for("redis://127.0.0.1:1/0", customer_directory=tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match=r"exporter.customer_directory: cannot read .*none.yaml"):
         load_directory(settings)
@@ -81,7 +81,7 @@ def test_a_directory_that_cannot_be_read_is_one_line(tmp_path):
         ),
     ],
 )
-def test_a_mistake_is_one_line_with_place_finding_and_cure(text, message):
+def test_a_mistake_is_one_line_with_place_finding_and_cure(text, message) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)) as refused:
         read_directory(text, "c.yaml", hashed)
     assert "\n" not in str(refused.value)

@@ -35,7 +35,7 @@ HALF = Fraction(1, 2)
 MTOK = 1_000_000
 
 
-def test_a_read_saves_what_a_fresh_token_costs_more_and_a_write_costs_its_surcharge():
+def test_a_read_saves_what_a_fresh_token_costs_more_and_a_write_costs_its_surcharge() -> None:
     #     1 Mtok read at 10 USD instead of 1 USD: 9.00 saved
     #     2 Mtok written at 12.50 USD instead of 10 USD: 5.00 paid
     found = cache_dollars([CacheTokens("large", "standard", 4 * MTOK, MTOK, 2 * MTOK)], BOOK, None)
@@ -43,7 +43,7 @@ def test_a_read_saves_what_a_fresh_token_costs_more_and_a_write_costs_its_surcha
     assert found.lost_usd is None
 
 
-def test_writes_that_nobody_reads_cost_money():
+def test_writes_that_nobody_reads_cost_money() -> None:
     found = cache_dollars([CacheTokens("large", "standard", 4 * MTOK, 0, MTOK)], BOOK, None)
     assert found.saved_usd == Fraction("-2.5")
 
@@ -51,18 +51,18 @@ def test_writes_that_nobody_reads_cost_money():
 @pytest.mark.parametrize(
     ("tier", "saved_usd"), [("priority", 18), ("batch", "4.5"), ("unknown", 9), (None, 9)]
 )
-def test_a_tier_multiplies_the_input_price(tier, saved_usd):
+def test_a_tier_multiplies_the_input_price(tier, saved_usd) -> None:
     found = cache_dollars([CacheTokens("large", tier, MTOK, MTOK, 0)], BOOK, None)
     assert found.saved_usd == Fraction(saved_usd)
 
 
-def test_lost_is_what_the_tokens_missing_to_the_target_would_have_saved():
+def test_lost_is_what_the_tokens_missing_to_the_target_would_have_saved() -> None:
     # 2 Mtok of 10 read from the cache, 5 would be the target: 3 Mtok at 9.00
     found = cache_dollars([CacheTokens("large", None, 10 * MTOK, 2 * MTOK, 0)], BOOK, HALF)
     assert found.lost_usd == 27
 
 
-def test_one_models_surplus_pays_for_no_other():
+def test_one_models_surplus_pays_for_no_other() -> None:
     # large reads 9 of 10 Mtok, small 1 of 2: together far above the target, small exactly at it.
     rows = [
         CacheTokens("large", None, 10 * MTOK, 9 * MTOK, 0),
@@ -71,7 +71,7 @@ def test_one_models_surplus_pays_for_no_other():
     assert cache_dollars(rows, BOOK, HALF).lost_usd == Fraction(1, 2) * Fraction("0.75")
 
 
-def test_a_models_tiers_are_held_to_the_target_together_at_their_mean_price():
+def test_a_models_tiers_are_held_to_the_target_together_at_their_mean_price() -> None:
     # priority reads 1 of 2 Mtok, batch 0 of 2: 1 of 4, so 1 Mtok is missing to 2,
     # at (2 x 18 + 2 x 4.5) / 4 = 11.25 USD.
     rows = [
@@ -81,7 +81,7 @@ def test_a_models_tiers_are_held_to_the_target_together_at_their_mean_price():
     assert cache_dollars(rows, BOOK, HALF).lost_usd == Fraction("11.25")
 
 
-def test_models_without_a_price_are_told_of_and_not_guessed():
+def test_models_without_a_price_are_told_of_and_not_guessed() -> None:
     rows = [CacheTokens("large", None, MTOK, MTOK, 0), CacheTokens("other", None, 7, 3, 1)]
     assert cache_dollars(rows, BOOK, HALF).unpriced_tokens == 7
     assert cache_dollars(rows, BOOK, HALF).saved_usd == 9
@@ -89,7 +89,7 @@ def test_models_without_a_price_are_told_of_and_not_guessed():
     assert (nothing.saved_usd, nothing.lost_usd, nothing.unpriced_tokens) == (None, None, 7)
 
 
-def test_a_default_prices_every_other_model():
+def test_a_default_prices_every_other_model() -> None:
     text = """
 version: 1
 default: {input_usd_per_mtok: 2, cache_read_ratio: 0.5, cache_write_ratio: 1}
@@ -113,7 +113,7 @@ DIGITS = {"min_value": 0, "allow_nan": False, "places": 6}
     st.decimals(max_value=3, **DIGITS),
     st.lists(st.tuples(st.sampled_from(["x", "y"]), TOKENS, TOKENS), min_size=1, max_size=5),
 )
-def test_saved_is_exact_whatever_the_digits(price, read, write, tier, rows):
+def test_saved_is_exact_whatever_the_digits(price, read, write, tier, rows) -> None:
     text = f"""
 version: 1
 models:
@@ -157,26 +157,26 @@ models:
         ("version: [", "b.yaml: not YAML"),
     ],
 )
-def test_a_mistake_is_told_with_place_finding_and_cure(text, finding):
+def test_a_mistake_is_told_with_place_finding_and_cure(text, finding) -> None:
     with pytest.raises(ConfigError) as caught:
         read_price_book(text, "b.yaml")
     assert finding in str(caught.value)
     assert all(line.startswith("b.yaml: ") for line in str(caught.value).splitlines())
 
 
-def test_a_book_that_is_not_there_is_told_with_the_shipped_ones():
+def test_a_book_that_is_not_there_is_told_with_the_shipped_ones() -> None:
     with pytest.raises(ConfigError, match=r"exporter\.price_book: no/such: no such file; .*simul"):
         load_price_book("no/such")
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "book.yaml"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"book\.yaml: not UTF-8; save the file as UTF-8 text"):
         load_price_book(str(path))
 
 
-def test_the_shipped_book_prices_every_simulated_model_and_no_unknown_tier():
+def test_the_shipped_book_prices_every_simulated_model_and_no_unknown_tier() -> None:
     book = load_price_book("simulated")
     names = Profile.default().names()
     assert set(book.models) == set(names["model"])
@@ -185,7 +185,7 @@ def test_the_shipped_book_prices_every_simulated_model_and_no_unknown_tier():
         assert price.input_usd_per_mtok > Decimal(0)
 
 
-def test_the_target_is_the_lower_end_of_best_in_class_or_else_the_ticket_level():
+def test_the_target_is_the_lower_end_of_best_in_class_or_else_the_ticket_level() -> None:
     targets = targets_of(load_policies(["default"]))
     assert cache_target(targets) == Fraction(2, 5)
     bands = (Band(name="fine", **{"from": "10%"}), Band(name="Best in class", **{"from": "55%"}))

@@ -29,13 +29,13 @@ from tests.support.exporter_state import (
 # -- honesty ---------------------------------------------------------------------------------------
 
 
-def test_without_any_state_there_are_no_numbers(configured):
+def test_without_any_state_there_are_no_numbers(configured) -> None:
     found = export(configured())
     assert found.partitions == 0
     assert found.page.samples == 0
 
 
-def test_a_silent_source_fades_out_of_its_windows_and_its_totals_stay(configured):
+def test_a_silent_source_fades_out_of_its_windows_and_its_totals_stay(configured) -> None:
     settings = configured(windows=["5m", "1h"], series_windows=["5m"])
     write_state(settings, {0: [event(NOW_S)]})
 
@@ -55,7 +55,7 @@ def test_a_silent_source_fades_out_of_its_windows_and_its_totals_stay(configured
     assert windows_at(NOW_S + 3_700) == set()
 
 
-def test_what_is_unknown_is_absent(configured):
+def test_what_is_unknown_is_absent(configured) -> None:
     settings = configured(windows=["5m"])
     write_state(
         settings,
@@ -70,7 +70,7 @@ def test_what_is_unknown_is_absent(configured):
     assert not any(math.isnan(one) for one in samples.values())
 
 
-def test_a_young_state_does_not_pass_for_thirty_days(configured):
+def test_a_young_state_does_not_pass_for_thirty_days(configured) -> None:
     settings = configured(windows=["5m", "30d"])
     write_state(settings, {0: [event(NOW_S - 86_400), event(NOW_S)]})
     samples = samples_of(settings)
@@ -80,7 +80,7 @@ def test_a_young_state_does_not_pass_for_thirty_days(configured):
     assert value(samples, "tokenpulse_state_since_timestamp_seconds") <= NOW_S - 86_400
 
 
-def test_the_lag_of_a_worker_that_died_is_unknown(configured):
+def test_the_lag_of_a_worker_that_died_is_unknown(configured) -> None:
     settings = configured(stale_after_s=15)
     write_state(settings, {0: [event(NOW_S)]})
     lag = "tokenpulse_partition_lag_records"
@@ -88,7 +88,7 @@ def test_the_lag_of_a_worker_that_died_is_unknown(configured):
     assert value(samples_of(settings, NOW_S + 16), lag, partition="0") is None
 
 
-def test_freshness_is_the_age_of_an_event_when_it_is_first_seen(configured):
+def test_freshness_is_the_age_of_an_event_when_it_is_first_seen(configured) -> None:
     settings = configured()
 
     async def run():
@@ -110,10 +110,10 @@ def test_freshness_is_the_age_of_an_event_when_it_is_first_seen(configured):
     assert asyncio.run(run()) == [None, None, 1.5, 1.5]
 
 
-def test_worker_counters_stand_once_for_a_worker_with_many_partitions(configured):
+def test_worker_counters_stand_once_for_a_worker_with_many_partitions(configured) -> None:
     settings = configured()
 
-    async def write():
+    async def write() -> None:
         writer = StateWriter(settings)
         for partition in (0, 1):
             await writer.write(partition, [event(NOW_S)])
@@ -126,7 +126,7 @@ def test_worker_counters_stand_once_for_a_worker_with_many_partitions(configured
     assert list(fenced.values()) == [2]
 
 
-def test_events_counted_while_a_target_was_not_configured_are_not_judged_by_it(configured):
+def test_events_counted_while_a_target_was_not_configured_are_not_judged_by_it(configured) -> None:
     old = configured(worker={"ttft_targets_s": [0.3]}, windows=["5m"], series_windows=[])
     new = configured(worker={"ttft_targets_s": [0.1]}, windows=["5m"], series_windows=[])
     write_state(old, {0: [event(NOW_S - 60, ttft_ms=50)]})
@@ -142,12 +142,12 @@ def test_events_counted_while_a_target_was_not_configured_are_not_judged_by_it(c
 # -- restarts, loss --------------------------------------------------------------------------------
 
 
-def test_totals_never_fall_over_restarts_and_two_exporters_agree(configured):
+def test_totals_never_fall_over_restarts_and_two_exporters_agree(configured) -> None:
     settings = configured()
     events = some_events(11, 300, NOW_S - 900, NOW_S)
     before = {}
 
-    async def write(part):
+    async def write(part) -> None:
         writer = StateWriter(settings)  # a fresh worker each time: it claims and loads
         await writer.write(0, part)
         await writer.close()
@@ -166,7 +166,7 @@ def test_totals_never_fall_over_restarts_and_two_exporters_agree(configured):
         before = totals
 
 
-def test_a_state_that_was_lost_and_rebuilt_is_read_afresh(configured, redis_client):
+def test_a_state_that_was_lost_and_rebuilt_is_read_afresh(configured, redis_client) -> None:
     settings = configured(windows=["5m"], series_windows=[])
 
     async def run():
@@ -189,7 +189,7 @@ def test_a_state_that_was_lost_and_rebuilt_is_read_afresh(configured, redis_clie
     assert "opus" not in {dict(labels).get("model") for labels in models}
 
 
-def test_a_clock_that_is_set_back_finds_its_windows_again(configured):
+def test_a_clock_that_is_set_back_finds_its_windows_again(configured) -> None:
     settings = configured(windows=["1h"], series_windows=["5m"], customer_windows=[])
     write_state(settings, {0: [event(NOW_S)]})
 
@@ -213,7 +213,7 @@ def test_a_clock_that_is_set_back_finds_its_windows_again(configured):
     assert (len(later), len(earlier)) == (0, 1)
 
 
-def test_a_reader_that_is_not_to_remember_reads_each_slice_again(configured):
+def test_a_reader_that_is_not_to_remember_reads_each_slice_again(configured) -> None:
     settings = configured()
     write_state(settings, {0: [event(NOW_S)]})
 
@@ -230,7 +230,7 @@ def test_a_reader_that_is_not_to_remember_reads_each_slice_again(configured):
         assert all((one is two) == remember for one, two in zip(first, second, strict=True))
 
 
-def test_an_unreadable_store_is_an_error_not_a_number(unused_port):
+def test_an_unreadable_store_is_an_error_not_a_number(unused_port) -> None:
     settings = settings_for(f"redis://127.0.0.1:{unused_port}/0")
     with pytest.raises(StoreError, match="cannot read the state"):
         export(settings)
@@ -239,7 +239,7 @@ def test_an_unreadable_store_is_an_error_not_a_number(unused_port):
 # -- customers -------------------------------------------------------------------------------------
 
 
-def test_only_the_customers_with_most_requests_stand_out_by_name_where_known(configured):
+def test_only_the_customers_with_most_requests_stand_out_by_name_where_known(configured) -> None:
     settings = configured(customers_top=2, customer_windows=["1h"])
     events = [
         event(NOW_S, customer_id=customer)
@@ -256,7 +256,7 @@ def test_only_the_customers_with_most_requests_stand_out_by_name_where_known(con
     assert customers == {("Big Corp", "enterprise"): 3, (token_of("middle"), None): 2}
 
 
-def test_no_customer_id_is_ever_exported_in_clear(configured):
+def test_no_customer_id_is_ever_exported_in_clear(configured) -> None:
     settings = configured()
     write_state(settings, {0: [event(NOW_S, customer_id="very-secret-customer")]})
     assert b"very-secret-customer" not in export(settings).page.text(openmetrics=False)

@@ -91,10 +91,10 @@ def quick(url, **exporter):
     )
 
 
-def write_now(settings, age_s=0.0):
+def write_now(settings, age_s=0.0) -> None:
     """An event and a sign of life, `age_s` old."""
 
-    async def write():
+    async def write() -> None:
         writer = StateWriter(settings)
         await writer.write(0, [event(time.time() - age_s)], time.time() - age_s)
         await writer.close()
@@ -130,7 +130,7 @@ def asked(refresher, path, **headers):
 SILENT = {spec.name for spec in EXPORTER.specs} | {"tokenpulse_state_readable"}
 
 
-def check_silence(refresher):
+def check_silence(refresher) -> None:
     samples = text_of(refresher)
     assert {name for name, _ in samples} <= SILENT
     assert value(samples, "tokenpulse_state_readable") == 0
@@ -141,13 +141,13 @@ def check_silence(refresher):
 # -- honest silence --------------------------------------------------------------------------------
 
 
-def test_before_the_first_reading_there_is_silence(unused_port):
+def test_before_the_first_reading_there_is_silence(unused_port) -> None:
     refresher = Refresher(quick(f"redis://127.0.0.1:{unused_port}/0"), {})
     assert problem(refresher) == "no reading of the state has finished yet"
     assert value(text_of(refresher), "tokenpulse_state_readable") == 0
 
 
-def test_a_redis_that_dies_silences_the_numbers_and_they_recover(own_redis, refreshing):
+def test_a_redis_that_dies_silences_the_numbers_and_they_recover(own_redis, refreshing) -> None:
     settings = quick(own_redis.url)
     write_now(settings)
     refresher = refreshing(settings)
@@ -174,13 +174,13 @@ def test_a_redis_that_dies_silences_the_numbers_and_they_recover(own_redis, refr
     assert value(text_of(refresher), "tokenpulse_exporter_refresh_failures_total") >= 1
 
 
-def test_what_comes_back_with_redis_is_read_as_a_new_state(own_redis, refreshing):
+def test_what_comes_back_with_redis_is_read_as_a_new_state(own_redis, refreshing) -> None:
     # A restored or rebuilt state counts its checkpoints anew: the same number, another content.
     settings = quick(own_redis.url, refresh_interval_s=1)
     at_s = time.time()
 
-    def write(model):
-        async def write():
+    def write(model) -> None:
+        async def write() -> None:
             writer = StateWriter(settings)
             for _ in range(2):
                 await writer.write(0, [event(at_s, model=model)], time.time())
@@ -206,7 +206,9 @@ def test_what_comes_back_with_redis_is_read_as_a_new_state(own_redis, refreshing
     assert models() == {"haiku"}
 
 
-def test_a_redis_that_hangs_delays_no_scrape_and_then_silences_the_numbers(own_redis, refreshing):
+def test_a_redis_that_hangs_delays_no_scrape_and_then_silences_the_numbers(
+    own_redis, refreshing
+) -> None:
     settings = quick(own_redis.url)
     write_now(settings)
     refresher = refreshing(settings)
@@ -222,7 +224,7 @@ def test_a_redis_that_hangs_delays_no_scrape_and_then_silences_the_numbers(own_r
     wait_until(lambda: ready(refresher), "ready again")
 
 
-def test_a_damaged_state_is_silence_too(own_redis, refreshing):
+def test_a_damaged_state_is_silence_too(own_redis, refreshing) -> None:
     settings = quick(own_redis.url)
     write_now(settings)
     refresher = refreshing(settings)
@@ -237,7 +239,7 @@ def test_a_damaged_state_is_silence_too(own_redis, refreshing):
     wait_until(lambda: ready(refresher), "ready again")
 
 
-def test_numbers_are_not_served_when_refreshing_has_stopped(own_redis, refreshing):
+def test_numbers_are_not_served_when_refreshing_has_stopped(own_redis, refreshing) -> None:
     settings = quick(own_redis.url, stale_after_s=0.5)
     write_now(settings)
     refresher = refreshing(settings)
@@ -250,7 +252,7 @@ def test_numbers_are_not_served_when_refreshing_has_stopped(own_redis, refreshin
     assert (status, body) == (503, b"the refresh thread has ended\n")
 
 
-def test_without_a_sign_of_life_it_is_not_ready_though_readable(own_redis, refreshing):
+def test_without_a_sign_of_life_it_is_not_ready_though_readable(own_redis, refreshing) -> None:
     settings = quick(own_redis.url, stale_after_s=30)
     write_now(settings, age_s=40)
     refresher = refreshing(settings)
@@ -267,7 +269,7 @@ def test_without_a_sign_of_life_it_is_not_ready_though_readable(own_redis, refre
 # -- answers ---------------------------------------------------------------------------------------
 
 
-def test_the_format_is_the_one_asked_for(own_redis, refreshing):
+def test_the_format_is_the_one_asked_for(own_redis, refreshing) -> None:
     settings = quick(own_redis.url)
     write_now(settings)
     refresher = refreshing(settings)
@@ -293,7 +295,7 @@ def test_the_format_is_the_one_asked_for(own_redis, refreshing):
     }
 
 
-def test_the_first_page_is_the_board_and_says_why_there_is_nothing_yet(unused_port):
+def test_the_first_page_is_the_board_and_says_why_there_is_nothing_yet(unused_port) -> None:
     refresher = Refresher(quick(f"redis://127.0.0.1:{unused_port}/0"), {})
     status, headers, body = asked(refresher, "/")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
@@ -302,7 +304,9 @@ def test_the_first_page_is_the_board_and_says_why_there_is_nothing_yet(unused_po
     assert asked(refresher, "/nothing")[0] == 404
 
 
-def test_the_board_has_facts_while_there_is_a_state_and_else_the_reason(own_redis, refreshing):
+def test_the_board_has_facts_while_there_is_a_state_and_else_the_reason(
+    own_redis, refreshing
+) -> None:
     settings = quick(own_redis.url)
     refresher = refreshing(settings)
     assert (refresher.live().facts, refresher.live().problem) == (None, problem(refresher))
@@ -342,7 +346,7 @@ def fetched(url):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_process_cleanly(number, redis_server, redis_client, unused_port):
+def test_a_signal_ends_the_process_cleanly(number, redis_server, redis_client, unused_port) -> None:
     settings = quick(redis_server.url, port=unused_port)
     write_now(settings)
     process = exporter_process(settings)
@@ -355,7 +359,7 @@ def test_a_signal_ends_the_process_cleanly(number, redis_server, redis_client, u
         process.kill()
 
 
-def test_a_port_in_use_is_one_line_that_says_what_to_do(redis_server):
+def test_a_port_in_use_is_one_line_that_says_what_to_do(redis_server) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -371,7 +375,7 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(redis_server):
 @pytest.mark.parametrize(
     ("name", "value"), [("policies", ("/no/such.yaml",)), ("price_book", "/no/such.yaml")]
 )
-def test_a_file_that_cannot_be_used_is_told_to_whom_starts_the_exporter(name, value):
+def test_a_file_that_cannot_be_used_is_told_to_whom_starts_the_exporter(name, value) -> None:
     settings = settings_for("redis://127.0.0.1:1/0", **{name: value})
     with pytest.raises(ConfigError, match=r"/no/such\.yaml: no such file; ") as refused:
         Refresher(settings, {})

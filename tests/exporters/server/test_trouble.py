@@ -30,7 +30,7 @@ LOST = "tokenpulse_lost_records_total"
 def after(settings, steps):
     """Samples after `steps`, an async function that is handed a worker's stand-in."""
 
-    async def run():
+    async def run() -> None:
         writer = StateWriter(settings)
         await steps(writer)
         await writer.close()
@@ -48,15 +48,15 @@ def complete_windows(samples):
 # -- halts -----------------------------------------------------------------------------------------
 
 
-def test_a_halted_partition_stands_out_until_it_goes_on(configured):
+def test_a_halted_partition_stands_out_until_it_goes_on(configured) -> None:
     settings = configured()
 
-    async def halt(writer):
+    async def halt(writer) -> None:
         for partition in (0, 1):
             await writer.write(partition, [event(NOW_S)])
         await writer.pulse(1, NOW_S, halted="unreadable", halted_at=1)
 
-    async def go_on(writer):
+    async def go_on(writer) -> None:
         await writer.pulse(1, NOW_S)
 
     samples = after(settings, halt)
@@ -66,10 +66,10 @@ def test_a_halted_partition_stands_out_until_it_goes_on(configured):
     assert named(after(settings, go_on), HALTED) == {}
 
 
-def test_a_partition_that_halted_before_anything_was_counted_is_not_passed_over(configured):
+def test_a_partition_that_halted_before_anything_was_counted_is_not_passed_over(configured) -> None:
     settings = configured()
 
-    async def halt(writer):
+    async def halt(writer) -> None:
         await writer.owned(3)
         await writer.pulse(3, NOW_S, halted="unreadable", halted_at=0)
 
@@ -84,11 +84,11 @@ def test_a_partition_that_halted_before_anything_was_counted_is_not_passed_over(
 # -- what is missing -------------------------------------------------------------------------------
 
 
-def test_windows_that_hold_a_gap_are_not_complete_and_the_others_are(configured):
+def test_windows_that_hold_a_gap_are_not_complete_and_the_others_are(configured) -> None:
     settings = configured(windows=["1m", "5m", "30m", "1h"])
     begin_s = NOW_S - 1_200
 
-    async def lose(writer):
+    async def lose(writer) -> None:
         # Partition 0:  event -20 min, 40 records gone, event -10 min, event now
         await writer.write(0, [event(begin_s)])
         (await writer.owned(0))[1].lose(41)
@@ -105,10 +105,12 @@ def test_windows_that_hold_a_gap_are_not_complete_and_the_others_are(configured)
     assert value(samples, LOST, partition="1") == 0
 
 
-def test_while_no_event_has_come_since_a_loss_no_window_that_ends_now_is_complete(configured):
+def test_while_no_event_has_come_since_a_loss_no_window_that_ends_now_is_complete(
+    configured,
+) -> None:
     settings = configured()
 
-    async def lose(writer):
+    async def lose(writer) -> None:
         await writer.write(0, [event(NOW_S - 3_600)])
         await writer.write(1, [event(NOW_S)])
         (await writer.owned(0))[1].lose(9)
@@ -121,10 +123,10 @@ def test_while_no_event_has_come_since_a_loss_no_window_that_ends_now_is_complet
 
 def test_a_state_that_began_within_its_log_is_complete_for_windows_since_its_first_event(
     configured,
-):
+) -> None:
     settings = configured()
 
-    async def begin(writer):
+    async def begin(writer) -> None:
         (await writer.owned(0))[1].begin_at(5_000)
         await writer.write(0, [event(NOW_S - 700), event(NOW_S)])
         await writer.write(1, [event(NOW_S - 90_000), event(NOW_S)])
@@ -134,7 +136,7 @@ def test_a_state_that_began_within_its_log_is_complete_for_windows_since_its_fir
     assert windows >= {"30m", "30d"}
 
 
-def test_a_state_that_was_always_there_is_complete_however_young(configured):
+def test_a_state_that_was_always_there_is_complete_however_young(configured) -> None:
     settings = configured()
     write_state(settings, {0: [event(NOW_S)]})
     complete, windows = complete_windows(samples_of(settings))
@@ -144,10 +146,10 @@ def test_a_state_that_was_always_there_is_complete_however_young(configured):
 # -- what a state and its worker went through ------------------------------------------------------
 
 
-def test_lost_states_are_counted_by_partition_and_rollbacks_by_worker(configured):
+def test_lost_states_are_counted_by_partition_and_rollbacks_by_worker(configured) -> None:
     settings = configured()
 
-    async def suffer(writer):
+    async def suffer(writer) -> None:
         await writer.write(0, [event(NOW_S)])
         (await writer.owned(1))[1].mark_rebuilt(2)
         await writer.write(1, [event(NOW_S)])
@@ -161,10 +163,10 @@ def test_lost_states_are_counted_by_partition_and_rollbacks_by_worker(configured
     }
 
 
-def test_the_archive_and_the_ids_are_told_where_a_worker_tells_them(configured):
+def test_the_archive_and_the_ids_are_told_where_a_worker_tells_them(configured) -> None:
     settings = configured()
 
-    async def tell(writer):
+    async def tell(writer) -> None:
         await writer.write(0, [event(NOW_S)])
         await writer.write(1, [event(NOW_S)])
         await writer.pulse(
@@ -179,7 +181,7 @@ def test_the_archive_and_the_ids_are_told_where_a_worker_tells_them(configured):
         assert [value(samples, name, partition=one) for one in "01"] == [0, told]
 
 
-def test_a_pulse_of_an_older_worker_says_nothing_of_what_it_does_not_know(configured):
+def test_a_pulse_of_an_older_worker_says_nothing_of_what_it_does_not_know(configured) -> None:
     settings = configured()
     write_state(settings, {0: [event(NOW_S)]})
 
@@ -198,10 +200,10 @@ def test_a_pulse_of_an_older_worker_says_nothing_of_what_it_does_not_know(config
         assert named(samples, f"tokenpulse_{absent}") == {}
 
 
-def test_duplicates_are_counted_and_count_for_nothing_else(configured):
+def test_duplicates_are_counted_and_count_for_nothing_else(configured) -> None:
     settings = configured()
 
-    async def send_again(writer):
+    async def send_again(writer) -> None:
         await writer.write(0, [event(NOW_S), event(NOW_S), event(NOW_S), b"{"], duplicates=2)
         await writer.write(1, [event(NOW_S), event(NOW_S)], duplicates=1)
 
@@ -224,7 +226,9 @@ DIMENSIONS = {
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
-def test_a_flood_of_names_ends_up_as_other_loses_no_request_and_is_told(configured, dimension):
+def test_a_flood_of_names_ends_up_as_other_loses_no_request_and_is_told(
+    configured, dimension
+) -> None:
     cap, names = 3, 40
     settings = configured(worker={"limits": {DIMENSIONS[dimension]: cap}}, windows=["5m"])
     flood = [
@@ -254,7 +258,7 @@ def test_a_flood_of_names_ends_up_as_other_loses_no_request_and_is_told(configur
     assert folded[dimension] == total[OTHER]
 
 
-def test_a_flood_of_customers_and_of_series_is_told_too(configured):
+def test_a_flood_of_customers_and_of_series_is_told_too(configured) -> None:
     limits = {"customers": 2, "series": 4}
     settings = configured(worker={"limits": limits}, customer_windows=["1h"])
     events = some_events(2, 300, NOW_S - 600, NOW_S)  # 6 series, 4 customers

@@ -17,8 +17,8 @@ from streams.state.slices import (
     SERIES_COLUMNS,
     THRESHOLD_BITS,
     WITHIN_BITS,
+    Aggregate,
     SliceId,
-    Tally,
 )
 from streams.state.tables import Table
 
@@ -43,7 +43,7 @@ def scopes():
 
 def tally_of(events):
     """One slice of (series number, TTFT in ns, cube number) successes; 0.3 s is a target."""
-    tally = Tally.empty()
+    aggregate = Aggregate.empty()
     parts = []
     for series, ttft_ns, cube in events:
         row = np.zeros((1, SERIES_COLUMNS), np.int64)
@@ -54,14 +54,14 @@ def tally_of(events):
         limit = (series << WITHIN_BITS) | 300_000
         parts.append(
             replace(
-                tally,
+                aggregate,
                 series=Table(np.array([series]), row),
                 cells=Table((series << CELL_BITS) | bucket, np.array([1])),
                 within=Table(np.array([limit]), np.array([int(ttft_ns <= 300_000_000)])),
                 cube=Table(np.array([cube]), cube_row),
             )
         )
-    return Tally.merged(parts)
+    return Aggregate.merged(parts)
 
 
 EVENTS = st.tuples(st.integers(0, 2), st.integers(0, 10**10), st.integers(0, 2))
@@ -83,10 +83,10 @@ MOVES = st.lists(
 
 @settings(deadline=None, max_examples=80)
 @given(st.lists(SLICES, min_size=12, max_size=12), MOVES)
-def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(versions, moves):
+def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(versions, moves) -> None:
     # slice -> its version:  {0: a, 1: a, 2: a} -> {1: a, 2: b, 3: a} -> ...   2 was rewritten
     known = scopes()
-    digests = [digest(tally, known) for tally in versions]
+    digests = [digest(aggregate, known) for aggregate in versions]
     window, other = Window(SCOPES), Window(SCOPES)
     for move in moves:
         inside = [2 * number + version for number, version in move.items()]
@@ -94,13 +94,13 @@ def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(versions, mo
         deltas = {}
         window.update(parts, deltas)
         other.update(parts, deltas)
-        whole = digest(Tally.merged([versions[at] for at in inside]), known)
+        whole = digest(Aggregate.merged([versions[at] for at in inside]), known)
         for scope in SCOPES:
             assert same(window.sums[scope], whole[scope])
             assert same(other.sums[scope], whole[scope])
 
 
-def test_what_stays_in_a_window_is_not_added_again():
+def test_what_stays_in_a_window_is_not_added_again() -> None:
     known = scopes()
     parts = {(0, SliceId(0, 0)): digest(tally_of([(0, 10**8, 0)]), known)}
     window = Window(SCOPES)
@@ -110,23 +110,23 @@ def test_what_stays_in_a_window_is_not_added_again():
 
 
 @given(SLICES)
-def test_percentiles_of_all_groups_at_once_equal_those_of_each(tally):
+def test_percentiles_of_all_groups_at_once_equal_those_of_each(aggregate) -> None:
     ratios = (0.5, 0.9, 0.95, 0.99)
-    (sums,) = digest(tally, [scopes()[1]]).values()
+    (sums,) = digest(aggregate, [scopes()[1]]).values()
     found = percentiles(sums, ratios)
     for group, part in sums.cells.split(CELL_BITS):
-        one = latency(replace(Tally.empty(), cells=part), "ttft")
+        one = latency(replace(Aggregate.empty(), cells=part), "ttft")
         count, values = found[group, LATENCIES.index("ttft")]
         assert count == one["count"]
         assert [one_ns / 1e9 for one_ns in values] == [one[f"p{q * 100:g}"] for q in ratios]
     assert len(found) == len(sums.cells.split(CELL_BITS))
 
 
-def test_nothing_measured_gives_no_percentile():
+def test_nothing_measured_gives_no_percentile() -> None:
     assert percentiles(Sums.empty("fleet"), (0.5,)) == {}
 
 
-def test_a_threshold_is_judged_only_over_slices_that_counted_it():
+def test_a_threshold_is_judged_only_over_slices_that_counted_it() -> None:
     # slice 1: three requests, the target not configured yet; slice 2: two requests, one good
     before = replace(tally_of([(0, 10**8, 0)] * 3), within=Table.empty())
     after = tally_of([(0, 10**8, 0), (0, 10**9, 0)])
@@ -139,14 +139,14 @@ def test_a_threshold_is_judged_only_over_slices_that_counted_it():
     assert window.sums["fleet"].counts.values[0, 0] == 5
 
 
-def test_a_threshold_without_measurements_has_none():
+def test_a_threshold_without_measurements_has_none() -> None:
     stray = replace(
-        Tally.empty(), within=Table(np.array([(1 << THRESHOLD_BITS) | 5]), np.array([0]))
+        Aggregate.empty(), within=Table(np.array([(1 << THRESHOLD_BITS) | 5]), np.array([0]))
     )
     assert measured_within(stray).values.tolist() == [[0, 0]]
 
 
-def test_groups_keep_their_numbers_when_names_come():
+def test_groups_keep_their_numbers_when_names_come() -> None:
     scope = Scope("model", ("model",), SERIES_DIMENSIONS)
     scope.follow(NAMES[:1])
     assert scope.keys == [("opus",)]

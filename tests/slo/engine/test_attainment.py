@@ -23,7 +23,7 @@ from slo.engine.attainment import (
 from slo.engine.ledger import DAY, Ledger
 from slo.engine.verdicts import Attainment, Latencies, Requests, Verdict, credit
 from slo.policy.loading import as_policy, load_policy
-from slo.policy.policy import Promise
+from slo.policy.policy import ErrorBudgetObjective
 from slo.policy.units import Money, money
 from tests.support.traces import TRACES, needs_traces, reference
 
@@ -35,7 +35,7 @@ MONTH = {"calendar": "month"}
 UP, DOWN, UNKNOWN, EXCLUDED = Verdict.UP, Verdict.DOWN, Verdict.UNKNOWN, Verdict.EXCLUDED
 
 
-def promise(indicator: dict[str, Any], **changes: Any) -> Promise:
+def promise(indicator: dict[str, Any], **changes: Any) -> ErrorBudgetObjective:
     objective = {"name": "o", "indicator": indicator, "target": "99.9%", "period": MONTH}
     policy = as_policy({"version": 1, "name": "p", "objectives": [objective | changes]}, "test")
     [found] = policy.promises()
@@ -53,11 +53,11 @@ def fill(ledger: Ledger, begin: int, end: int, pair: tuple[int, int], name: str 
         ledger.count(minute, {name: pair})
 
 
-def attained(of: Promise, ledger: Ledger, excluded: Any = ()) -> Attainment:
+def attained(of: ErrorBudgetObjective, ledger: Ledger, excluded: Any = ()) -> Attainment:
     return judged(of, ledger, "", excluded, (NOVEMBER, DECEMBER), FAR_S)[0]
 
 
-def preset(name: str, objective: str = "uptime") -> Promise:
+def preset(name: str, objective: str = "uptime") -> ErrorBudgetObjective:
     [found] = [one for one in load_policy(name).promises() if one.name == objective]
     return found
 
@@ -114,7 +114,7 @@ def _as_bad(parts: list[Any], of_latency: bool) -> Any:
 @pytest.mark.parametrize("indicator", INDICATORS, ids=lambda one: f"{one['kind']}-{len(one)}")
 @settings(deadline=None, max_examples=60)
 @given(spans)
-def test_a_ledger_is_judged_as_plain_lists_are(indicator, span):
+def test_a_ledger_is_judged_as_plain_lists_are(indicator, span) -> None:
     minutes, excluded = span
     of = promise(indicator)
     ledger = month(NOVEMBER + SPAN)
@@ -128,7 +128,7 @@ def test_a_ledger_is_judged_as_plain_lists_are(indicator, span):
 
 
 @given(st.lists(st.sampled_from(Verdict), max_size=50))
-def test_verdicts_are_two_bits_each(found):
+def test_verdicts_are_two_bits_each(found) -> None:
     import numpy as np
 
     data = packed(np.array(found, np.int64))
@@ -139,7 +139,7 @@ def test_verdicts_are_two_bits_each(found):
 # -- contracts, by hand --------------------------------------------------------------------------
 
 
-def test_bedrock_style_an_hour_of_total_failure_costs_twelve_of_8640_slices():
+def test_bedrock_style_an_hour_of_total_failure_costs_twelve_of_8640_slices() -> None:
     of = preset("bedrock-style")
     ledger = month()
     fill(ledger, NOVEMBER, NOVEMBER + 300, (10, 0))
@@ -151,7 +151,7 @@ def test_bedrock_style_an_hour_of_total_failure_costs_twelve_of_8640_slices():
     assert credit(of.sla, found.ratio, money("10000 USD")) == Money(1_000, "USD")
 
 
-def test_gemini_style_counts_only_runs_of_five_minutes():
+def test_gemini_style_counts_only_runs_of_five_minutes() -> None:
     of = preset("gemini-style")
     ledger = month()
     fill(ledger, NOVEMBER, DECEMBER, (100, 0))
@@ -168,7 +168,7 @@ def test_gemini_style_counts_only_runs_of_five_minutes():
     assert credit(of.sla, found.ratio, money("10000 USD")) == Money(1_000, "USD")
 
 
-def test_azure_style_a_thousand_failures_in_a_million_are_exactly_at_the_target():
+def test_azure_style_a_thousand_failures_in_a_million_are_exactly_at_the_target() -> None:
     of = preset("azure-style")
     ledger = month()
     ledger.count(NOVEMBER + 5, {"": (999_999, 999)})
@@ -180,7 +180,7 @@ def test_azure_style_a_thousand_failures_in_a_million_are_exactly_at_the_target(
     assert credit(of.sla, attained(of, ledger).ratio, money("10000 USD")).amount == 1_000
 
 
-def test_scale_tier_style_speed_is_kept_if_half_of_a_slice_is_fast():
+def test_scale_tier_style_speed_is_kept_if_half_of_a_slice_is_fast() -> None:
     of = preset("openai-scale-style", "speed")
     ledger = month()
     fill(ledger, NOVEMBER, NOVEMBER + 5, (2, 1))  # 5 of 10 are slow: the fifth sample is slow
@@ -195,7 +195,7 @@ def test_scale_tier_style_speed_is_kept_if_half_of_a_slice_is_fast():
 
 @pytest.mark.parametrize("kind", ["minute_verdicts", "slice_ratio_mean"])
 @pytest.mark.parametrize("unknown", ["up", "down", "excluded"])
-def test_silence_is_what_the_policy_says_and_ignorance_is_nothing(kind, unknown):
+def test_silence_is_what_the_policy_says_and_ignorance_is_nothing(kind, unknown) -> None:
     indicator = {"kind": kind, "unknown": unknown}
     of = promise(indicator | ({"down_above": "5%"} if kind == "minute_verdicts" else {}))
     step = 1 if kind == "minute_verdicts" else 5
@@ -206,7 +206,7 @@ def test_silence_is_what_the_policy_says_and_ignorance_is_nothing(kind, unknown)
     assert attained(of, ledger) == Attainment(Fraction(expected[0]), expected[1])
 
 
-def test_a_minute_of_which_records_were_lost_is_neither_up_nor_down():
+def test_a_minute_of_which_records_were_lost_is_neither_up_nor_down() -> None:
     of = promise({"kind": "minute_verdicts", "down_above": "5%"})
     ledger = month()
     fill(ledger, NOVEMBER, NOVEMBER + 4, (10, 0))
@@ -216,7 +216,7 @@ def test_a_minute_of_which_records_were_lost_is_neither_up_nor_down():
     assert attained(of, ledger) == Attainment(Fraction(3), 3)
 
 
-def test_a_run_that_begins_before_the_period_is_down_in_it():
+def test_a_run_that_begins_before_the_period_is_down_in_it() -> None:
     of = promise({"kind": "minute_verdicts", "down_above": "5%", "down_run": 5})
     ledger = month()
     ledger.see(NOVEMBER - 60, NOVEMBER)
@@ -227,7 +227,7 @@ def test_a_run_that_begins_before_the_period_is_down_in_it():
 # -- periods, burn rates, projections ------------------------------------------------------------
 
 
-def test_a_month_begins_at_midnight_of_its_zone():
+def test_a_month_begins_at_midnight_of_its_zone() -> None:
     of = promise({"kind": "request_ratio"}, period=MONTH | {"zone": "America/New_York"})
     begin, end = period_of(of.period, NOVEMBER * 60 + 5 * 86_400)
     # Daylight saving ends on 1 November 2026: the month begins at UTC-4 and ends at UTC-5.
@@ -236,13 +236,13 @@ def test_a_month_begins_at_midnight_of_its_zone():
     assert period_of(of.period, NOVEMBER * 60)[1] == begin
 
 
-def test_a_rolling_period_ends_with_the_running_minute():
+def test_a_rolling_period_ends_with_the_running_minute() -> None:
     of = promise({"kind": "request_ratio"}, period={"rolling_days": 7})
     assert period_of(of.period, NOVEMBER * 60 + 59) == (NOVEMBER + 1 - 7 * DAY, NOVEMBER + 1)
     assert closed_before(of.period, NOVEMBER * 60 + 59) == (NOVEMBER - DAY, NOVEMBER)
 
 
-def test_burn_rates_and_projections_by_hand():
+def test_burn_rates_and_projections_by_hand() -> None:
     # 100 requests a minute for ten days, and in the last hour 2 of 100 fail.
     of = promise({"kind": "request_ratio"})
     now = NOVEMBER + 10 * DAY
@@ -264,7 +264,7 @@ def test_burn_rates_and_projections_by_hand():
     assert found.projected == good / (1_440_000 + ahead)
 
 
-def test_the_day_on_which_the_budget_of_the_month_is_used_up():
+def test_the_day_on_which_the_budget_of_the_month_is_used_up() -> None:
     # 0.3 % fail, three times what the target allows: after a third of the month nothing is left.
     of = promise({"kind": "request_ratio"})
     ledger = month()
@@ -278,7 +278,7 @@ def test_the_day_on_which_the_budget_of_the_month_is_used_up():
     assert standing(of, ledger, "", (), late_s).exhausted_at_s == late_s
 
 
-def test_nothing_is_said_of_a_promise_about_which_nothing_is_known():
+def test_nothing_is_said_of_a_promise_about_which_nothing_is_known() -> None:
     found = standing(promise({"kind": "request_ratio"}), month(NOVEMBER), "", (), NOVEMBER * 60)
     assert found.attainment.ratio is found.budget_left is found.projected is None
     assert found.burn == {}
@@ -289,7 +289,7 @@ def test_nothing_is_said_of_a_promise_about_which_nothing_is_known():
 
 @needs_traces
 @pytest.mark.parametrize("trace", ["upptime_dynamisai", "upptime_happydoc"])
-def test_downtime_of_public_sites_is_what_their_monitor_published(trace):
+def test_downtime_of_public_sites_is_what_their_monitor_published(trace) -> None:
     """Each site is probed once a minute, and the probe fails if the site is down right then.
 
     Tolerances: the reference's two minutes a day, and a minute an outage, as we count whole ones.

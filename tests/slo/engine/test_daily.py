@@ -51,7 +51,7 @@ def filled(seed, days=5, last_minute=DAY // 2):
     return ledger, counted
 
 
-def test_each_day_is_a_recount_of_its_minutes():
+def test_each_day_is_a_recount_of_its_minutes() -> None:
     ledger, counted = filled(1)
     found = by_day(promise(), ledger, "", [], 30, NOON_S)
     assert [one.day for one in found] == list(range(TODAY - 4, TODAY + 1))
@@ -63,19 +63,19 @@ def test_each_day_is_a_recount_of_its_minutes():
 
 
 @pytest.mark.parametrize("days", [1, 3])
-def test_only_so_many_days_are_told(days):
+def test_only_so_many_days_are_told(days) -> None:
     ledger, _ = filled(2)
     found = by_day(promise(), ledger, "", [], days, NOON_S)
     assert [one.day for one in found] == list(range(TODAY + 1 - days, TODAY + 1))
 
 
-def test_a_day_nothing_is_known_of_is_unknown():
+def test_a_day_nothing_is_known_of_is_unknown() -> None:
     ledger = Ledger(TODAY - 3, 5)
     found = by_day(promise(), ledger, "", [], 30, NOON_S)
     assert [one.attainment.ratio for one in found] == [None] * 4
 
 
-def test_maintenance_does_not_count():
+def test_maintenance_does_not_count() -> None:
     ledger, counted = filled(3)
     noon = (TODAY - 1) * DAY + 720
     found = by_day(promise(), ledger, "", [(noon, noon + 60)], 2, NOON_S)
@@ -87,7 +87,7 @@ def test_maintenance_does_not_count():
     assert found[0].attainment.counted == sum(total for total, _ in mine.values())
 
 
-def test_a_run_of_bad_minutes_across_midnight_is_down_on_both_days():
+def test_a_run_of_bad_minutes_across_midnight_is_down_on_both_days() -> None:
     #  yesterday 23:57 23:58 23:59 | 0:00 0:01 today      down from 5 in a row: 3 and 2 minutes
     ledger = Ledger(TODAY - 2, 4)
     midnight = TODAY * DAY
@@ -115,7 +115,7 @@ def judged_days(monkeypatch):
     return days
 
 
-def test_a_closed_day_is_judged_again_only_when_something_changed_near_it(monkeypatch):
+def test_a_closed_day_is_judged_again_only_when_something_changed_near_it(monkeypatch) -> None:
     ledger, _ = filled(4)
     assert isinstance(promise().indicator, RequestRatio)
     of, cache = promise(), DayCache()
@@ -138,7 +138,7 @@ def test_a_closed_day_is_judged_again_only_when_something_changed_near_it(monkey
     assert again([(noon, noon + 60)]) == [0]
 
 
-def test_days_that_leave_the_ledger_leave_the_cache():
+def test_days_that_leave_the_ledger_leave_the_cache() -> None:
     ledger, _ = filled(5)
     cache = DayCache()
     by_day(promise(), ledger, "", [], 30, NOON_S, cache)

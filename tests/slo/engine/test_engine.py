@@ -111,8 +111,8 @@ def in_world(redis_server, redis_client):
     return run
 
 
-def test_attainment_equals_a_recount_by_fleet_by_name_and_by_customer(in_world):
-    async def use(world):
+def test_attainment_equals_a_recount_by_fleet_by_name_and_by_customer(in_world) -> None:
+    async def use(world) -> None:
         of = policy(
             {},
             {"scope": {"per": "region", "model": "opus"}},
@@ -138,8 +138,8 @@ def test_attainment_equals_a_recount_by_fleet_by_name_and_by_customer(in_world):
     in_world(use)
 
 
-def test_probes_speak_where_there_is_no_traffic_and_cancelling_is_nobodys_fault(in_world):
-    async def use(world):
+def test_probes_speak_where_there_is_no_traffic_and_cancelling_is_nobodys_fault(in_world) -> None:
+    async def use(world) -> None:
         of = policy({"indicator": MINUTES}, {"indicator": MINUTES | {"probes": False}})
         await world.add(
             0,
@@ -161,8 +161,8 @@ def test_probes_speak_where_there_is_no_traffic_and_cancelling_is_nobodys_fault(
     in_world(use)
 
 
-def test_a_late_event_changes_the_verdict_of_its_minute(in_world):
-    async def use(world):
+def test_a_late_event_changes_the_verdict_of_its_minute(in_world) -> None:
+    async def use(world) -> None:
         engine = world.engine(policy({"indicator": MINUTES}))
         await world.add(0, [event(NOON - 60), event(NOON + 5), event(NOON + 600)])
         found = await judge(engine, NOON + 601)
@@ -174,8 +174,8 @@ def test_a_late_event_changes_the_verdict_of_its_minute(in_world):
     in_world(use)
 
 
-def test_two_exporters_and_one_that_comes_later_say_the_same(in_world):
-    async def use(world):
+def test_two_exporters_and_one_that_comes_later_say_the_same(in_world) -> None:
+    async def use(world) -> None:
         of = policy({"indicator": MINUTES}, {"scope": {"per": "region"}})
         first, second = world.engine(of), world.engine(of)
         for step in range(6):
@@ -199,8 +199,8 @@ def test_two_exporters_and_one_that_comes_later_say_the_same(in_world):
     in_world(use)
 
 
-def test_what_no_exporter_watched_still_counts_to_the_event(in_world):
-    async def use(world):
+def test_what_no_exporter_watched_still_counts_to_the_event(in_world) -> None:
+    async def use(world) -> None:
         of = policy({}, {"indicator": MINUTES})
         await judge(world.engine(of), NOON)
         for hour in range(40):  # no exporter runs for 40 hours
@@ -214,8 +214,8 @@ def test_what_no_exporter_watched_still_counts_to_the_event(in_world):
     in_world(use)
 
 
-def test_an_event_that_is_hours_late_still_counts(in_world):
-    async def use(world):
+def test_an_event_that_is_hours_late_still_counts(in_world) -> None:
+    async def use(world) -> None:
         engine = world.engine(policy({}))
         for hour in range(8):
             begin = NOON + hour * 3_600
@@ -230,8 +230,8 @@ def test_an_event_that_is_hours_late_still_counts(in_world):
     in_world(use)
 
 
-def test_lost_records_make_their_minutes_unknown_and_never_up(in_world):
-    async def use(world):
+def test_lost_records_make_their_minutes_unknown_and_never_up(in_world) -> None:
+    async def use(world) -> None:
         of = policy({"indicator": MINUTES | {"unknown": "up"}})
         await world.add(0, [event(NOON - 60), event(NOON + 30)])
         _, state = await world.writer.owned(0)
@@ -244,8 +244,8 @@ def test_lost_records_make_their_minutes_unknown_and_never_up(in_world):
     in_world(use)
 
 
-def test_verdicts_are_stored_as_two_bits_a_minute(in_world):
-    async def use(world):
+def test_verdicts_are_stored_as_two_bits_a_minute(in_world) -> None:
+    async def use(world) -> None:
         engine = world.engine(policy({"indicator": MINUTES}))
         window = Maintenance("m", NOON + 120, NOON + 180, "jo", "move", NOON)
         await world.store.put_window(window)
@@ -265,8 +265,8 @@ def test_verdicts_are_stored_as_two_bits_a_minute(in_world):
     in_world(use)
 
 
-def test_maintenance_after_the_close_stands_beside_the_closed_figure(in_world):
-    async def use(world):
+def test_maintenance_after_the_close_stands_beside_the_closed_figure(in_world) -> None:
+    async def use(world) -> None:
         month = {"calendar": "month"}
         engine = world.engine(policy({"period": month}))
         end = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())
@@ -294,7 +294,9 @@ def test_maintenance_after_the_close_stands_beside_the_closed_figure(in_world):
     in_world(use)
 
 
-def test_a_promise_is_exported_with_its_credit_in_dollars(redis_server, redis_client, tmp_path):
+def test_a_promise_is_exported_with_its_credit_in_dollars(
+    redis_server, redis_client, tmp_path
+) -> None:
     file = tmp_path / "acme.yaml"
     file.write_text(
         yaml.safe_dump(

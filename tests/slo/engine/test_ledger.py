@@ -33,7 +33,7 @@ def sums(found: Ledger, name: str = "") -> tuple[int, int]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1), st.randoms())
-def test_counts_that_only_rise_come_to_the_same_in_any_order(added, chance):
+def test_counts_that_only_rise_come_to_the_same_in_any_order(added, chance) -> None:
     history, at = [], Counter()
     for minute, more in added:
         at[minute] += more
@@ -48,7 +48,7 @@ def test_counts_that_only_rise_come_to_the_same_in_any_order(added, chance):
 
 @settings(deadline=None)
 @given(st.lists(pairs, min_size=60, max_size=60), st.sets(st.integers(0, 59)))
-def test_minutes_that_nobody_read_come_back_through_coarser_slices(minutes, read):
+def test_minutes_that_nobody_read_come_back_through_coarser_slices(minutes, read) -> None:
     found = ledger()
     for minute in read:
         found.count(BEGIN + minute, {"": minutes[minute]})
@@ -61,14 +61,14 @@ def test_minutes_that_nobody_read_come_back_through_coarser_slices(minutes, read
         assert sums(found) == hour
 
 
-def test_a_stretch_that_knows_less_than_its_minutes_takes_nothing_away():
+def test_a_stretch_that_knows_less_than_its_minutes_takes_nothing_away() -> None:
     found = ledger()
     found.count(BEGIN, {"": (7, 3)})
     found.reconcile(BEGIN, BLOCK, {"": (5, 5)})
     assert sums(found) == (7, 3)
 
 
-def test_a_minute_of_which_records_are_missing_is_never_whole_again():
+def test_a_minute_of_which_records_are_missing_is_never_whole_again() -> None:
     found = ledger()
     found.see(BEGIN, BEGIN + 3)
     found.lose(BEGIN + 1, BEGIN + 2)
@@ -78,7 +78,7 @@ def test_a_minute_of_which_records_are_missing_is_never_whole_again():
 
 @settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 2 * DAY - 1), pairs, max_size=40))
-def test_what_was_stored_is_read_back_as_it_was(minutes):
+def test_what_was_stored_is_read_back_as_it_was(minutes) -> None:
     found = ledger()
     for minute, pair in minutes.items():
         found.count(BEGIN + minute, {"eu": pair})
@@ -92,7 +92,7 @@ def test_what_was_stored_is_read_back_as_it_was(minutes):
     assert np.array_equal(again.rows["eu"].rest, found.rows["eu"].rest)
 
 
-def test_a_ledger_moves_on_and_forgets_the_days_before():
+def test_a_ledger_moves_on_and_forgets_the_days_before() -> None:
     found = ledger()
     found.count(BEGIN + 1, {"": (1, 0), "old": (1, 0)})
     found.count(BEGIN + DAY + 1, {"": (2, 1)})
@@ -131,7 +131,7 @@ def selection(**objective: object) -> Selection:
     return Selection(policy, promise, lambda customer: f"hash of {customer}")
 
 
-def test_another_promise_begins_another_ledger_and_another_target_does_not():
+def test_another_promise_begins_another_ledger_and_another_target_does_not() -> None:
     base = selection().id
     assert selection(target="99%", about="other words", severity="none").id == base
     assert selection(period={"rolling_days": 7}).id == base
@@ -162,8 +162,8 @@ def store_of(redis_server, redis_client):
     return lambda use: asyncio.run(with_store(use))
 
 
-def test_a_writer_that_knows_less_leaves_what_is_there(store_of):
-    async def use(store):
+def test_a_writer_that_knows_less_leaves_what_is_there(store_of) -> None:
+    async def use(store) -> None:
         rich, poor = ledger(), ledger()
         rich.count(BEGIN, {"": (9, 0)})
         poor.count(BEGIN, {"": (4, 0)})
@@ -182,8 +182,8 @@ def test_a_writer_that_knows_less_leaves_what_is_there(store_of):
     store_of(use)
 
 
-def test_a_closed_period_stays_as_it_was_closed(store_of):
-    async def use(store):
+def test_a_closed_period_stays_as_it_was_closed(store_of) -> None:
+    async def use(store) -> None:
         first = Closing(BEGIN, BEGIN + DAY, Fraction(10**30, 7), 5, 100, ("m1",))
         second = Closing(BEGIN, BEGIN + DAY, Fraction(1), 5, 200, ())
         for closing in (first, second):
@@ -193,8 +193,8 @@ def test_a_closed_period_stays_as_it_was_closed(store_of):
     store_of(use)
 
 
-def test_ledgers_go_long_after_they_were_last_written(store_of, redis_client):
-    async def use(store):
+def test_ledgers_go_long_after_they_were_last_written(store_of, redis_client) -> None:
+    async def use(store) -> None:
         await store.write("o", {0: (0, 1)}, {("s", None, FIRST): ledger().pack(None, FIRST)}, {})
 
     store_of(use)
@@ -203,8 +203,8 @@ def test_ledgers_go_long_after_they_were_last_written(store_of, redis_client):
     assert all(redis_client.ttl(key) > 400 * 86_400 for key in keys)
 
 
-def test_a_store_that_does_not_answer_is_said_in_one_line(unused_port):
-    async def use():
+def test_a_store_that_does_not_answer_is_said_in_one_line(unused_port) -> None:
+    async def use() -> None:
         client = connect(f"redis://127.0.0.1:{unused_port}/0", 1)
         try:
             store = LedgerStore(client, "g", "t")

@@ -30,13 +30,13 @@ CLOSED = Closing(0, 1_440, Fraction(90), 100, 90_000, ("m-1",))
         ({"objective": "uptime"}, "policy"),
     ],
 )
-def test_a_window_that_says_too_little_or_too_much_is_refused(changes, cure):
+def test_a_window_that_says_too_little_or_too_much_is_refused(changes, cure) -> None:
     fields = {"id": "m", "from_s": 7_200, "to_s": 10_800, "author": "jo", "reason": "r"}
     with pytest.raises(ValueError, match=cure):
         Maintenance(**{**fields, "created_at_s": 1, **changes})
 
 
-def test_a_window_is_stored_as_it_is_and_a_cancelled_one_stays_in_the_list():
+def test_a_window_is_stored_as_it_is_and_a_cancelled_one_stays_in_the_list() -> None:
     assert Maintenance.unpack(WINDOW.pack()) == WINDOW
     gone = WINDOW.cancelled("al", "not agreed", 8_000)
     assert Maintenance.unpack(gone.pack()) == gone
@@ -46,7 +46,7 @@ def test_a_window_is_stored_as_it_is_and_a_cancelled_one_stays_in_the_list():
         gone.cancelled("al", "again", 9_000)
 
 
-def test_windows_and_the_policys_own_exclusions_count_for_the_promises_they_name():
+def test_windows_and_the_policys_own_exclusions_count_for_the_promises_they_name() -> None:
     always = {"author": "x", "reason": "preview", "where": {"model": "beta"}}
     night = {"author": "x", "reason": "night", "from": "1970-01-01T01:00Z"}
     objective = {"indicator": {"kind": "request_ratio"}, "target": "99%"}
@@ -72,7 +72,7 @@ def test_windows_and_the_policys_own_exclusions_count_for_the_promises_they_name
     assert [one.id for one in causes(policy, b, windows)] == ["m-2", "policy:3600-5400", "m-1"]
 
 
-def test_an_adjustment_says_what_changed_since_the_close():
+def test_an_adjustment_says_what_changed_since_the_close() -> None:
     same = CLOSED.attainment
     assert adjustment(CLOSED, same, [], []) is None
     other = Attainment(Fraction(91), 101)
@@ -108,7 +108,7 @@ def at(minute: int) -> str:
     return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
-def test_minutes_are_taken_out_by_command_and_put_back_by_command(run, redis_server):
+def test_minutes_are_taken_out_by_command_and_put_back_by_command(run, redis_server) -> None:
     now = int(time.time()) // 60
     begin = (now - 60) * 60
     bad, good = event(begin + 30, outcome="timeout"), event(begin + 600)
@@ -151,12 +151,14 @@ def test_minutes_are_taken_out_by_command_and_put_back_by_command(run, redis_ser
         ),
     ],
 )
-def test_a_window_that_would_exclude_nothing_or_nonsense_is_refused_in_one_line(run, words, told):
+def test_a_window_that_would_exclude_nothing_or_nonsense_is_refused_in_one_line(
+    run, words, told
+) -> None:
     output = run("maintenance", "add", *words, "--reason", "r", status=2)
     assert told in output
     assert len(output.splitlines()) == 1
     assert run("maintenance", "list") == ""
 
 
-def test_a_window_that_is_not_there_cannot_be_cancelled(run):
+def test_a_window_that_is_not_there_cannot_be_cancelled(run) -> None:
     assert "no such window" in run("maintenance", "cancel", "m-x", "--reason", "r", status=2)

@@ -26,7 +26,12 @@ from slo.policy.loading import (
     read_yaml,
     shipped,
 )
-from slo.policy.policy import LatencyNow, Policy, Promise, ShareNow
+from slo.policy.policy import (
+    ErrorBudgetObjective,
+    LatencyThresholdObjective,
+    Policy,
+    ShareThresholdObjective,
+)
 from slo.policy.schema import json_schema
 from slo.policy.units import Money, latency_text, latency_us, percent, percent_text
 from tests.support.paths import TESTS
@@ -107,7 +112,7 @@ def test_every_key_arrives_as_what_it_means() -> None:
     assert kinds == set(KINDS)
 
     ratio = objective(policy, "ratio")
-    assert isinstance(ratio, Promise)
+    assert isinstance(ratio, ErrorBudgetObjective)
     assert ratio.target == Fraction(9995, 10000)
     assert ratio.error_budget == Fraction(5, 10000)
     assert ratio.period.rolling_days == 28
@@ -164,14 +169,14 @@ def test_the_shipped_policies_can_be_in_force_together() -> None:
 def test_the_default_policy_holds_the_numbers_the_company_is_judged_by() -> None:
     policy = load_policy("default")
     ttft, tpot = objective(policy, "ttft-p95"), objective(policy, "tpot-p95")
-    assert isinstance(ttft, LatencyNow)
+    assert isinstance(ttft, LatencyThresholdObjective)
     for entry, limit_us in ((ttft, 300_000), (tpot, 50_000)):
         assert entry.indicator.percentile == 95
         assert [level.above_us for level in entry.levels] == [limit_us]
     uptime = objective(policy, "uptime")
     assert (uptime.target, uptime.period.rolling_days) == (Fraction(999, 1000), 30)
     cache = objective(policy, "cache-hit")
-    assert isinstance(cache, ShareNow)
+    assert isinstance(cache, ShareThresholdObjective)
     assert {level.severity: level.below for level in cache.levels} == {
         "page": Fraction(3, 10),
         "ticket": Fraction(4, 10),

@@ -11,7 +11,7 @@ from tests.support.event_samples import NOW, NUMBERS, RULES, judge, raw, rows, v
 # --- what an event reads as ----------------------------------------------------------------------
 
 
-def test_an_event_reads_as_the_definitions_say():
+def test_an_event_reads_as_the_definitions_say() -> None:
     assert rows(judge([raw()])) == [
         {
             "position": 0,
@@ -32,7 +32,7 @@ def test_an_event_reads_as_the_definitions_say():
     ]
 
 
-def test_absent_and_null_labels_are_one_series_and_one_customer():
+def test_absent_and_null_labels_are_one_series_and_one_customer() -> None:
     bare = without("region", "channel", "service_tier", "customer_id")
     nulls = dict.fromkeys(("region", "channel", "service_tier", "customer_id"))
     decoded = judge([raw(bare), raw(**nulls), raw(bare, region="unknown")])
@@ -41,13 +41,13 @@ def test_absent_and_null_labels_are_one_series_and_one_customer():
     assert decoded.columns.series_index.tolist() == [0, 0, 0]
 
 
-def test_a_series_is_listed_once_whatever_else_its_events_say():
+def test_a_series_is_listed_once_whatever_else_its_events_say() -> None:
     decoded = judge([raw(), raw(stream=False), raw(use_case="chat"), raw(customer_id="b")])
     assert decoded.columns.series == [("opus", "us-east-1", "direct", "standard")]
     assert decoded.columns.cubes == [("customer-7", "opus"), ("b", "opus")]
 
 
-def test_names_of_refused_events_do_not_enter_the_series():
+def test_names_of_refused_events_do_not_enter_the_series() -> None:
     decoded = judge([raw(region="x"), raw(region="y", input_tokens=None), raw(region="z")])
     assert [region for _, region, _, _ in decoded.columns.series] == ["x", "z"]
     assert [row["series"][1] for row in rows(decoded)] == ["x", "z"]
@@ -67,26 +67,26 @@ def test_names_of_refused_events_do_not_enter_the_series():
         ({"probe": True}, False, False, False),
     ],
 )
-def test_latencies_count_only_where_they_are_defined(changes, ttft, tpot, duration):
+def test_latencies_count_only_where_they_are_defined(changes, ttft, tpot, duration) -> None:
     row = verdict(raw(**changes))
     assert [row[name] >= 0 for name in ("ttft_ns", "tpot_ns", "duration_ns")] == [
         *(ttft, tpot, duration)
     ]
 
 
-def test_latencies_are_rounded_to_the_nearest_nanosecond():
+def test_latencies_are_rounded_to_the_nearest_nanosecond() -> None:
     row = verdict(
         raw(ttft_ms=0.0000016, duration_ms=0.0000094, output_tokens=5, reasoning_tokens=0)
     )
     assert (row["ttft_ns"], row["duration_ns"], row["tpot_ns"]) == (2, 9, 2)  # 7 ns over 4 is 1.75
 
 
-def test_a_measured_zero_stays_zero():
+def test_a_measured_zero_stays_zero() -> None:
     row = verdict(raw(ttft_ms=0, duration_ms=-0.0))
     assert (row["ttft_ns"], row["tpot_ns"], row["duration_ns"]) == (0, 0, 0)
 
 
-def test_a_probe_has_no_tokens_and_needs_none():
+def test_a_probe_has_no_tokens_and_needs_none() -> None:
     row = verdict(raw(probe=True))
     assert row["probe"]
     assert all(row[name] == 0 for name in NUMBERS if name.endswith("tokens"))
@@ -107,7 +107,7 @@ def test_a_probe_has_no_tokens_and_needs_none():
         ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
     ],
 )
-def test_times_are_read_as_rfc_3339_writes_them(text, time_ms):
+def test_times_are_read_as_rfc_3339_writes_them(text, time_ms) -> None:
     stamp = [time_ms]
     assert verdict(raw(ended_at=text), timestamps_ms=stamp)["ended_at_ms"] == time_ms
 
@@ -128,7 +128,7 @@ def test_times_are_read_as_rfc_3339_writes_them(text, time_ms):
         ("9999-12-31T23:59:60Z", "out_of_range"),
     ],
 )
-def test_what_is_no_time_is_refused(text, reason):
+def test_what_is_no_time_is_refused(text, reason) -> None:
     assert verdict(raw(ended_at=text)) == reason
 
 
@@ -154,19 +154,19 @@ def test_what_is_no_time_is_refused(text, reason):
         (600, None, None),
     ],
 )
-def test_an_absent_outcome_follows_from_the_status(status_code, error, outcome):
+def test_an_absent_outcome_follows_from_the_status(status_code, error, outcome) -> None:
     event = without("outcome") | {"status_code": status_code, "error": error}
     found = verdict(raw(event))
     assert outcome_of(status_code, error) == outcome
     assert (found if isinstance(found, str) else found["outcome"]) == (outcome or "out_of_range")
 
 
-def test_an_explicit_outcome_wins_over_the_status():
+def test_an_explicit_outcome_wins_over_the_status() -> None:
     assert verdict(raw(outcome="timeout", status_code=200))["outcome"] == "timeout"
     assert verdict(raw(status_code=302))["outcome"] == "success"
 
 
-def test_only_known_outcomes_are_eligible():
+def test_only_known_outcomes_are_eligible() -> None:
     assert set(OUTCOMES) > ELIGIBLE
     assert {"client_error", "rate_limited", "cancelled"} == set(OUTCOMES) - ELIGIBLE
 
@@ -246,7 +246,7 @@ BARE = '{"request_id":"r","ended_at":1,"model":"m","outcome":"timeout"'
         (raw(outcome="timeout", input_tokens=None), "inconsistent"),
     ],
 )
-def test_a_broken_rule_has_a_reason(value, reason):
+def test_a_broken_rule_has_a_reason(value, reason) -> None:
     assert verdict(value) == reason
 
 
@@ -263,11 +263,11 @@ def test_a_broken_rule_has_a_reason(value, reason):
         {"unheard_of": {"deep": [1, 2.5e300, None]}},
     ],
 )
-def test_the_edge_of_a_range_belongs_to_it(changes):
+def test_the_edge_of_a_range_belongs_to_it(changes) -> None:
     assert isinstance(verdict(raw(**changes)), dict)
 
 
-def test_of_a_key_given_twice_the_last_counts_also_where_the_first_is_wrong():
+def test_of_a_key_given_twice_the_last_counts_also_where_the_first_is_wrong() -> None:
     for first in ('"region":"a"', '"region":true', '"region":1e999', '"region":null'):
         assert verdict(f'{BARE},{first},"region":"b"}}'.encode())["series"][1] == "b"
         assert verdict(f'{BARE},{first},"region":7}}'.encode()) == "bad_type"
@@ -275,7 +275,7 @@ def test_of_a_key_given_twice_the_last_counts_also_where_the_first_is_wrong():
 
 
 @pytest.mark.parametrize("bracket", ["[]", "{}"])
-def test_nesting_is_limited_and_brackets_in_text_are_no_nesting(bracket):
+def test_nesting_is_limited_and_brackets_in_text_are_no_nesting(bracket) -> None:
     def nested(levels):
         opening = bracket[0] if bracket == "[]" else '{"a":'
         return f'{BARE},"u":{opening * levels}1{bracket[1] * levels}}}'.encode()
@@ -289,14 +289,14 @@ def test_nesting_is_limited_and_brackets_in_text_are_no_nesting(bracket):
     assert isinstance(verdict(f'{BARE},"u":"{"[" * 999}","v":"\\"{"{" * 999}"}}'.encode()), dict)
 
 
-def test_size_is_judged_by_the_byte():
+def test_size_is_judged_by_the_byte() -> None:
     value = raw(padding="x" * 600)
     fits = Rules(max_event_bytes=len(value), future_tolerance_ms=0, horizon_ms=0)
     assert isinstance(verdict(value, rules=fits), dict)
     assert verdict(value + b" ", rules=fits) == "too_large"
 
 
-def test_a_detail_names_the_field_and_never_shows_what_was_in_it():
+def test_a_detail_names_the_field_and_never_shows_what_was_in_it() -> None:
     secret = "Zebra-4711"
     for changes in (
         *({name: f"{secret}\n"} for name in ("model", "region", "customer_id", "use_case")),
@@ -319,7 +319,7 @@ def test_a_detail_names_the_field_and_never_shows_what_was_in_it():
 # --- time ----------------------------------------------------------------------------------------
 
 
-def test_late_and_future_are_judged_by_the_watermark_and_the_records_own_timestamp():
+def test_late_and_future_are_judged_by_the_watermark_and_the_records_own_timestamp() -> None:
     #  horizon 60 s, tolerance 300 s, timestamps all 0 s
     #  ended at    100 s   40 s   39.999 s   300 s   300.001 s   240 s   239 s
     #  watermark     -      100     100       100      300        300     300
@@ -344,7 +344,7 @@ def test_late_and_future_are_judged_by_the_watermark_and_the_records_own_timesta
     assert decoded.watermark_ms == 300_000
 
 
-def test_a_refused_event_never_moves_the_watermark():
+def test_a_refused_event_never_moves_the_watermark() -> None:
     ahead = NOW + 300_001
     for value in (raw(ended_at=ahead), raw(ended_at=NOW + 1, model="é"), b"", b"{"):
         assert judge([value]).watermark_ms is None
@@ -352,17 +352,17 @@ def test_a_refused_event_never_moves_the_watermark():
         assert judge([value], watermark_ms=5).refusals[0].watermark_ms == 5
 
 
-def test_a_record_without_a_timestamp_is_refused():
+def test_a_record_without_a_timestamp_is_refused() -> None:
     assert verdict(raw(), timestamps_ms=[-1]) == "no_timestamp"
     assert verdict(raw(), timestamps_ms=[2**63 - 1])["ended_at_ms"] == NOW
 
 
-def test_an_empty_batch_changes_nothing():
+def test_an_empty_batch_changes_nothing() -> None:
     decoded = judge([], watermark_ms=7)
     assert (rows(decoded), decoded.refusals, decoded.watermark_ms) == ([], [], 7)
 
 
-def test_rules_and_timestamps_that_make_no_sense_are_named():
+def test_rules_and_timestamps_that_make_no_sense_are_named() -> None:
     with pytest.raises(ValueError, match="horizon_ms: got -1"):
         Rules(max_event_bytes=1, future_tolerance_ms=0, horizon_ms=-1)
     with pytest.raises(ValueError, match="timestamps_ms: got 0 for 1 records"):
@@ -372,7 +372,7 @@ def test_rules_and_timestamps_that_make_no_sense_are_named():
 # --- what tells a duplicate ----------------------------------------------------------------------
 
 
-def test_equal_request_ids_have_equal_hashes_and_no_others():
+def test_equal_request_ids_have_equal_hashes_and_no_others() -> None:
     ids = ["a", "b", "é", "e\u0301", "a ", "A", "a" * 128]
     request = judge([raw(request_id=name, region=None) for name in ids + ids]).columns.request
     assert (request.dtype, request.shape) == (np.uint64, (14, 2))
@@ -383,7 +383,7 @@ def test_equal_request_ids_have_equal_hashes_and_no_others():
     assert escaped.columns.request.tolist() == request[2:3].tolist()
 
 
-def test_each_event_bears_the_watermark_that_it_found():
+def test_each_event_bears_the_watermark_that_it_found() -> None:
     times = [NOW, NOW - 7, NOW - 60_001, NOW + 300_001, NOW + 5, NOW]
     values = [b"{", *(raw(ended_at=time) for time in times)]
     columns = judge(values).columns

@@ -146,13 +146,13 @@ def refused(decoded, shift=0):
 
 
 @given(LOGS)
-def test_a_batch_reads_as_a_recount_record_by_record(log):
+def test_a_batch_reads_as_a_recount_record_by_record(log) -> None:
     decoded = judge([value for value, _ in log], [stamp for _, stamp in log])
     assert (rows(decoded), refused(decoded), decoded.watermark_ms) == recount(log, RULES)
 
 
 @given(LOGS, st.lists(st.integers(0, 30), max_size=4))
-def test_where_a_log_is_cut_into_batches_changes_nothing(log, cuts):
+def test_where_a_log_is_cut_into_batches_changes_nothing(log, cuts) -> None:
     values, stamps = [value for value, _ in log], [stamp for _, stamp in log]
     whole = judge(values, stamps)
     accepted, refusals, watermark = [], [], None
@@ -170,7 +170,7 @@ def test_where_a_log_is_cut_into_batches_changes_nothing(log, cuts):
     assert watermark == whole.watermark_ms
 
 
-def test_a_batch_longer_than_the_decoder_works_on_at_a_time_reads_the_same():
+def test_a_batch_longer_than_the_decoder_works_on_at_a_time_reads_the_same() -> None:
     pattern = [
         raw(region="a"),
         None,
@@ -202,7 +202,7 @@ def mutated(draw):
 
 
 @given(st.lists(st.binary(max_size=80) | st.none() | mutated() | PLAIN, max_size=12))
-def test_any_bytes_are_accepted_or_refused_exactly_once_and_harm_no_neighbour(values):
+def test_any_bytes_are_accepted_or_refused_exactly_once_and_harm_no_neighbour(values) -> None:
     decoded = judge(values)
     positions = decoded.columns.position.tolist() + [one.position for one in decoded.refusals]
     assert Counter(positions) == Counter(range(len(values)))
@@ -217,7 +217,7 @@ def test_any_bytes_are_accepted_or_refused_exactly_once_and_harm_no_neighbour(va
 
 
 @needs_traces
-def test_recorded_requests_keep_their_token_sums():
+def test_recorded_requests_keep_their_token_sums() -> None:
     answers = reference("azure_llm_2023")
     with (TRACES / "azure_llm_2023" / answers["file"]).open(newline="") as trace:
         values = [

@@ -31,16 +31,16 @@ def decoder_accepts(event: object) -> bool:
     return not decode(values, np.zeros(1, np.int64), None, ANY_TIME).refusals
 
 
-def test_the_documents_in_the_project_are_the_generated_ones():
+def test_the_documents_in_the_project_are_the_generated_ones() -> None:
     for path, text in documents().items():
         assert (ROOT / path).read_text() == text, f"{path} is out of date; run `make docs`"
 
 
-def test_the_schema_is_a_valid_schema():
+def test_the_schema_is_a_valid_schema() -> None:
     Draft202012Validator.check_schema(json_schema())
 
 
-def test_every_reason_is_explained_once():
+def test_every_reason_is_explained_once() -> None:
     assert tuple(REASON_HELP) == REASONS
     assert all(f"| `{reason}` |" in documents()["docs/events.md"] for reason in REASONS)
 
@@ -102,13 +102,13 @@ def agree(event: dict[str, object]) -> bool:
 
 
 @pytest.mark.parametrize("name", [field.name for field in FIELDS])
-def test_schema_and_decoder_agree_whatever_one_field_of_a_good_event_holds(name):
+def test_schema_and_decoder_agree_whatever_one_field_of_a_good_event_holds(name) -> None:
     good = EVENT | {"input_tokens": 10**12, "output_tokens": 10**12}
     assert agree({key: value for key, value in good.items() if key != name})
     assert [value for value in VALUES if not agree(good | {name: value})] == []
 
 
-def test_schema_and_decoder_agree_on_what_an_outcome_follows_from_and_asks_for():
+def test_schema_and_decoder_agree_on_what_an_outcome_follows_from_and_asks_for() -> None:
     absent = object()
     choices = {
         "outcome": (absent, None, "success", "timeout"),
@@ -124,18 +124,18 @@ def test_schema_and_decoder_agree_on_what_an_outcome_follows_from_and_asks_for()
 
 
 @given(EVENTS, ABSENT)
-def test_schema_and_decoder_agree_on_any_mixture_of_fields(changes, absent):
+def test_schema_and_decoder_agree_on_any_mixture_of_fields(changes, absent) -> None:
     event = {key: value for key, value in (EVENT | changes).items() if key not in absent}
     assert agree(event)
 
 
 @pytest.mark.parametrize("event", [[], [EVENT], None, 1, "text", True])
-def test_schema_and_decoder_agree_that_an_event_is_an_object(event):
+def test_schema_and_decoder_agree_that_an_event_is_an_object(event) -> None:
     assert not decoder_accepts(event)
     assert not SCHEMA.is_valid(event)
 
 
-def test_what_the_schema_leaves_to_the_decoder_is_what_its_comment_says():
+def test_what_the_schema_leaves_to_the_decoder_is_what_its_comment_says() -> None:
     for beyond in (
         {"input_tokens": 10.0},
         {"status_code": 200.0},
@@ -150,7 +150,7 @@ def test_what_the_schema_leaves_to_the_decoder_is_what_its_comment_says():
 
 
 @given(st.datetimes(min_value=datetime(1970, 1, 2)))
-def test_every_date_of_the_calendar_that_the_schema_takes_the_decoder_takes(moment):
+def test_every_date_of_the_calendar_that_the_schema_takes_the_decoder_takes(moment) -> None:
     event = EVENT | {"ended_at": moment.isoformat() + "Z"}
     assert SCHEMA.is_valid(event)
     assert decoder_accepts(event)

@@ -13,8 +13,8 @@ from click.testing import Result
 
 from streams.config.settings import Settings
 from streams.query.partitions import OperationError, Partitions, Standing, check, new_order
-from streams.store.contract import Order
-from streams.store.heartbeat import Why
+from streams.store.contract import OperatorCommand
+from streams.store.heartbeat import HaltReason
 from streams.store.redis import RedisStore, connect, order_key
 from tests.support.command import assert_one_line, run
 from tests.support.exporter_state import StateWriter, event, settings_for
@@ -34,7 +34,7 @@ def standing(**changes: Any) -> Standing:
         "watermark_ms": BEGIN_S * 1_000,
         "worker": "host:7",
         "pulse_age_s": 0.4,
-        "halted": Why.UNREADABLE,
+        "halted": HaltReason.UNREADABLE,
         "halted_at": 120,
         "halted_detail": "the batch at 120 has a wrong checksum",
         "log_end": 500,
@@ -57,12 +57,16 @@ def checked(found: Standing, to: int | None) -> Standing:
         ({"partition": 4}, None, "partition 3: not known; workers have claimed: 0, 4"),
         ({"halted": None}, None, "is not halted"),
         ({"halted": None}, 200, "is not halted"),
-        ({"halted": Why.STORE_POLICY, "halted_detail": "mend it"}, None, "by itself .*: mend it"),
+        (
+            {"halted": HaltReason.STORE_POLICY, "halted_detail": "mend it"},
+            None,
+            "by itself .*: mend it",
+        ),
         ({"pulse_age_s": 16.0}, None, "nobody is there to obey: .* host:7 is 16 s old; start one"),
         ({"pulse_age_s": None}, None, "nobody is there"),
         ({}, 0, "--to: got 0, but the records before 120 are counted"),
         ({}, 120, "--to: got 120"),
-        ({"halted": Why.DEAD_LETTERS}, 119, "--to: got 119"),
+        ({"halted": HaltReason.DEAD_LETTERS}, 119, "--to: got 119"),
         ({}, 501, "--to: got 501, but the log ends at 500"),
     ],
 )
@@ -78,15 +82,15 @@ def test_an_order_nobody_could_obey_or_that_counts_twice_is_refused_in_one_line(
     ("changes", "to"),
     [
         ({}, None),
-        ({"halted": Why.DEAD_LETTERS}, None),
+        ({"halted": HaltReason.DEAD_LETTERS}, None),
         ({}, 121),
         ({}, 500),
         ({"log_end": None}, 7_000),
         ({"halted_at": None}, 7),
         # Another log: its offsets have nothing to do with those that are counted.
-        ({"halted": Why.LOG_RECREATED}, 0),
-        ({"halted": Why.LOG_TRUNCATED}, 120),
-        ({"halted": Why.LOG_TRUNCATED}, 501),
+        ({"halted": HaltReason.LOG_RECREATED}, 0),
+        ({"halted": HaltReason.LOG_TRUNCATED}, 120),
+        ({"halted": HaltReason.LOG_TRUNCATED}, 501),
     ],
 )
 def test_an_order_that_makes_sense_is_given(changes: dict[str, Any], to: int | None) -> None:
@@ -106,18 +110,20 @@ def test_an_order_says_who_gave_it_and_why_in_one_line_and_is_never_the_same() -
 
 # --- with a store
 
-Obey = Callable[[Order], dict[str, Any]]
+Obey = Callable[[OperatorCommand], dict[str, Any]]
 
 
 class StandIn:
     """A worker as its signs of life show it: leaves them, and obeys the orders it is handed."""
 
-    def __init__(self, settings: Settings, partition: int, fields: dict[str, Any], obey: Obey):
+    def __init__(
+        self, settings: Settings, partition: int, fields: dict[str, Any], obey: Obey
+    ) -> None:
         self._settings, self._partition = settings, partition
         self._fields, self._obey = fields, obey
         self._ended = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
-        self.obeyed: list[Order] = []
+        self.obeyed: list[OperatorCommand] = []
 
     async def _run(self) -> None:
         client = connect(self._settings.redis.url, 5)
@@ -169,7 +175,10 @@ def settings(redis_server: RedisServer, redis_client: redis.Redis) -> Settings:
 
 @contextmanager
 def halted(
-    settings: Settings, client: redis.Redis, why: Why = Why.UNREADABLE, obey: Obey | None = None
+    settings: Settings,
+    client: redis.Redis,
+    why: HaltReason = HaltReason.UNREADABLE,
+    obey: Obey | None = None,
 ) -> Iterator[StandIn]:
     """A worker that has halted partition 1 at offset 5 and obeys as told; at first so seen."""
     fields = {
@@ -250,7 +259,7 @@ def test_a_partition_without_any_state_is_listed(
 def test_resume_reaches_the_worker_with_who_and_why_and_says_so(
     settings: Settings, redis_client: redis.Redis
 ) -> None:
-    with halted(settings, redis_client, Why.DEAD_LETTERS) as worker:
+    with halted(settings, redis_client, HaltReason.DEAD_LETTERS) as worker:
         done = run("partitions", "resume", 1, "--reason", "mended upstream", settings=settings)
     assert done.exit_code == 0, done.output
     assert done.stdout == "partition 1: worker host:7 goes on where it stopped\n"
@@ -278,7 +287,7 @@ def test_move_asks_first_and_a_no_leaves_everything_as_it_is(
 def test_a_partition_that_halts_again_at_once_is_no_success(
     settings: Settings, redis_client: redis.Redis
 ) -> None:
-    def obey(order: Order) -> dict[str, Any]:
+    def obey(order: OperatorCommand) -> dict[str, Any]:
         return {"halted": "log_truncated", "halted_at": 7, "halted_detail": "ends at 6"}
 
     with halted(settings, redis_client, obey=obey):

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from streams.query.report import Question, Range, ReportError, build, settle
 from streams.query.report_schema import json_schema
-from streams.state.slices import Tally
+from streams.state.slices import Aggregate
 from streams.store.reader import View
 from tests.support.measured import agrees, must
 from tests.support.oracle import named, recount
@@ -49,7 +49,7 @@ def view_of(shelf, partition=0):
         shelf.offset,
         shelf.meta,
         shelf.index,
-        Tally.unpack(shelf.fields["totals"]),
+        Aggregate.unpack(shelf.fields["totals"]),
     )
 
 
@@ -58,7 +58,7 @@ def answer(shelves, **asked):
     question = Question(**asked)
     views = [view_of(shelf, number) for number, shelf in enumerate(shelves)]
     read = [
-        (view, {of: shelf.tally(of) for of in view.index})
+        (view, {of: shelf.aggregate(of) for of in view.index})
         for view, shelf in zip(views, shelves, strict=True)
     ]
     names = [shelf.names() for shelf in shelves]
@@ -75,7 +75,7 @@ def rfc3339(at_s):
 
 @QUICK
 @given(LOGS, CUTS, BY, st.sampled_from([10, 60, 300, HOUR_S, DAY_S]), st.data())
-def test_every_number_of_a_report_is_that_of_a_recount(log, cuts, by, step_s, data):
+def test_every_number_of_a_report_is_that_of_a_recount(log, cuts, by, step_s, data) -> None:
     truth = named(recount(log), ROOMY, HASHED).count
     shelf = shelf_after(log, cuts)
     if truth.watermark_ms is None:
@@ -194,7 +194,7 @@ def shelf_after_losses(log, losses):
     st.lists(st.integers(1, 40), min_size=2, max_size=40),
     st.lists(st.tuples(st.integers(1, 39), st.integers(1, 6)), max_size=3),
 )
-def test_a_step_that_is_called_complete_has_every_record_of_the_log(steps_s, lengths):
+def test_a_step_that_is_called_complete_has_every_record_of_the_log(steps_s, lengths) -> None:
     times_s = [NOON + sum(steps_s[:at]) for at in range(len(steps_s))]
     log = [plain(at_s) for at_s in times_s]
     losses = [(at, min(at + length, len(log))) for at, length in sorted(lengths) if at < len(log)]
@@ -212,7 +212,7 @@ def test_a_step_that_is_called_complete_has_every_record_of_the_log(steps_s, len
     Draft202012Validator(json_schema()).validate(report)
 
 
-def test_a_gap_is_told_with_its_times_and_spoils_the_steps_it_touches():
+def test_a_gap_is_told_with_its_times_and_spoils_the_steps_it_touches() -> None:
     #  12:00:00   12:00:30 - 12:01:10 gone   12:01:20, 12:01:30   then nothing, three more gone
     log = [plain(NOON + 10 * at) for at in range(13)]
     report = answer([shelf_after_losses(log, [(3, 8), (10, 13)]), shelf_after(log)], step_s=10)
@@ -230,14 +230,14 @@ def test_a_gap_is_told_with_its_times_and_spoils_the_steps_it_touches():
 
 
 @pytest.mark.parametrize("by", [(), ("model", "region"), ("customer",)])
-def test_a_report_is_what_its_schema_says(by):
+def test_a_report_is_what_its_schema_says(by) -> None:
     log = [plain(NOON), plain(NOON + 900, probe=True), (b"{", 0), plain(NOON + 900, region="eu")]
     report = answer([shelf_after(log)], by=by)
     Draft202012Validator(json_schema()).validate(report)
     assert ("groups" in report) == bool(by)
 
 
-def test_a_report_has_exactly_the_keys_that_are_promised():
+def test_a_report_has_exactly_the_keys_that_are_promised() -> None:
     log = [plain(NOON, region="eu"), (b"{", 0), plain(NOON + 400, probe=True)]
     report = answer([shelf_after(log)], by=("model", "region"))
     assert list(report) == [
@@ -272,7 +272,7 @@ def test_a_report_has_exactly_the_keys_that_are_promised():
     assert [list(group) for group in groups] == [["key", "total", "steps"]] * 2
 
 
-def test_a_step_in_which_nothing_happened_says_nothing_but_zero_requests():
+def test_a_step_in_which_nothing_happened_says_nothing_but_zero_requests() -> None:
     #  12:00       12:05       12:10      12:15
     #    |--event----|--(none)---|--event---|
     report = answer([shelf_after([plain(NOON), plain(NOON + 610)])])
@@ -281,7 +281,7 @@ def test_a_step_in_which_nothing_happened_says_nothing_but_zero_requests():
     assert set(silent) == {"requests", "outcomes", "refused", "duplicates", "complete", "tokens"}
 
 
-def test_partitions_are_added_up_each_at_its_own_watermark():
+def test_partitions_are_added_up_each_at_its_own_watermark() -> None:
     #  partition 0   12:00 ........................................ 18:00 (all merged behind it)
     #  partition 1   12:00 .. 12:04 (still in ten-second slices)
     ahead = shelf_after([plain(NOON), plain(NOON + 60), plain(NOON + 6 * HOUR_S)])
@@ -314,7 +314,9 @@ def test_partitions_are_added_up_each_at_its_own_watermark():
         (399 * DAY_S, 6 * HOUR_S, DAY_S),
     ],
 )
-def test_older_ranges_are_answered_at_the_coarsest_step_needed_and_say_so(age_s, asked_s, step_s):
+def test_older_ranges_are_answered_at_the_coarsest_step_needed_and_say_so(
+    age_s, asked_s, step_s
+) -> None:
     log = [plain(NOON - age_s), plain(NOON)]
     report = answer([shelf_after(log)], from_s=NOON - age_s, step_s=asked_s, to_s=NOON - age_s + 1)
     assert report["step_s"] == step_s
@@ -322,7 +324,7 @@ def test_older_ranges_are_answered_at_the_coarsest_step_needed_and_say_so(age_s,
     assert report["total"]["requests"] == 1
 
 
-def test_the_begin_of_the_first_step_decides_what_is_still_kept():
+def test_the_begin_of_the_first_step_decides_what_is_still_kept() -> None:
     #  09:00          09:14 = from                         12:10 = watermark
     #    |-- 900 s -----|- the minutes before 09:10 are gone
     shelf = shelf_after([plain(NOON - 3 * HOUR_S), plain(NOON + 600)])
@@ -331,20 +333,20 @@ def test_the_begin_of_the_first_step_decides_what_is_still_kept():
     assert report["total"]["requests"] == 1
 
 
-def test_left_open_a_report_covers_what_is_stored():
+def test_left_open_a_report_covers_what_is_stored() -> None:
     shelf = shelf_after([plain(NOON + 7), plain(NOON + 1_000)])
     found = settle(Question(), [view_of(shelf)])
     assert found == Range(NOON, NOON + 1_200, 300, NOON + 1_000)
 
 
-def test_what_comes_after_as_of_is_not_part_of_the_answer():
+def test_what_comes_after_as_of_is_not_part_of_the_answer() -> None:
     shelf = shelf_after([plain(NOON), plain(NOON + 300), plain(NOON + 700)])
     report = answer([shelf], as_of_s=NOON + 299)
     assert (report["to"], report["as_of"]) == ("2023-11-15T12:05:00Z", "2023-11-15T12:04:59Z")
     assert report["total"]["requests"] == 1
 
 
-def test_nothing_is_older_than_the_horizon():
+def test_nothing_is_older_than_the_horizon() -> None:
     shelf = shelf_after([plain(NOON)])
     found = settle(Question(from_s=NOON - 500 * DAY_S), [view_of(shelf)])
     assert found.from_s == (NOON - 400 * DAY_S) // DAY_S * DAY_S
@@ -362,12 +364,12 @@ def test_nothing_is_older_than_the_horizon():
         ({"by": ("customer", "region")}, "--by: customers are counted by model only"),
     ],
 )
-def test_a_question_that_makes_no_sense_is_told_how_to_mend_it(asked, message):
+def test_a_question_that_makes_no_sense_is_told_how_to_mend_it(asked, message) -> None:
     with pytest.raises(ReportError, match=message):
         Question(**asked)
 
 
-def test_an_empty_range_is_told_how_to_mend_it():
+def test_an_empty_range_is_told_how_to_mend_it() -> None:
     view = view_of(shelf_after([plain(NOON)]))
     for asked in ({"from_s": NOON + 600}, {"from_s": NOON - 5, "to_s": NOON - 5}):
         with pytest.raises(ReportError, match="--from must lie before --to"):

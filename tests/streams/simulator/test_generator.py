@@ -58,7 +58,7 @@ def storm_in_one_go(events_per_s):
     return list(traffic.records(NOON, NOON + SPAN_MS))
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     def drawn(seed):
         return list(Traffic(Profile.default(20), seed).records(NOON, NOON + 60_000))
 
@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
 
 
 @pytest.mark.parametrize("events_per_s", [20, 300, 1_001])  # slots of 60, 10 and 1 seconds
-def test_consecutive_ranges_give_what_one_large_range_gives(events_per_s):
+def test_consecutive_ranges_give_what_one_large_range_gives(events_per_s) -> None:
     #  0 ........................................ 100 s
     #  |----|-|--------------|--|----------------|
     whole = storm_in_one_go(events_per_s)
@@ -79,7 +79,7 @@ def test_consecutive_ranges_give_what_one_large_range_gives(events_per_s):
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, SPAN_MS), min_size=4, max_size=4))
-def test_any_range_alone_and_in_any_order_is_that_part_of_the_whole(offsets):
+def test_any_range_alone_and_in_any_order_is_that_part_of_the_whole(offsets) -> None:
     whole = storm_in_one_go(20)
     traffic = Traffic(Profile.default(20), 5, STORM)
     for first, second in pairwise(offsets):
@@ -88,7 +88,7 @@ def test_any_range_alone_and_in_any_order_is_that_part_of_the_whole(offsets):
         assert list(traffic.records(start, end)) == part
 
 
-def test_records_come_in_the_order_of_sending_and_none_is_sent_before_its_end():
+def test_records_come_in_the_order_of_sending_and_none_is_sent_before_its_end() -> None:
     records = storm_in_one_go(300)
     sent = [record.send_at_ms for record in records]
     assert sent == sorted(sent)
@@ -97,7 +97,7 @@ def test_records_come_in_the_order_of_sending_and_none_is_sent_before_its_end():
     assert all(record.ended_at_ms <= record.send_at_ms for record in records)
 
 
-def test_every_calm_record_keeps_the_contract_and_is_keyed_by_its_own_request_id():
+def test_every_calm_record_keeps_the_contract_and_is_keyed_by_its_own_request_id() -> None:
     records = calm_half_hour(1)
     assert refusals_of(records) == []
     for record, event in zip(records, events_of(records), strict=True):
@@ -107,7 +107,7 @@ def test_every_calm_record_keeps_the_contract_and_is_keyed_by_its_own_request_id
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_calm_day_meets_the_default_targets(seed):
+def test_a_calm_day_meets_the_default_targets(seed) -> None:
     asked = [event for event in events_of(calm_half_hour(seed)) if not event.get("probe")]
     good = [event for event in asked if event["outcome"] == "success"]
     streamed = [event for event in good if event["stream"]]
@@ -125,7 +125,7 @@ def test_a_calm_day_meets_the_default_targets(seed):
     assert len(good) / sum(event["outcome"] in eligible for event in asked) > 0.999
 
 
-def test_outcomes_and_streaming_occur_as_often_as_the_profile_says():
+def test_outcomes_and_streaming_occur_as_often_as_the_profile_says() -> None:
     events = [
         event
         for seed in (1, 2, 3)
@@ -139,7 +139,7 @@ def test_outcomes_and_streaming_occur_as_often_as_the_profile_says():
     assert 0.83 < sum(event["stream"] for event in events) / len(events) < 0.87
 
 
-def test_what_a_request_carries_follows_from_how_it_ended():
+def test_what_a_request_carries_follows_from_how_it_ended() -> None:
     profile = replace(
         Profile.default(60), failures=tuple((name, 0.1) for name, _ in Profile.default().failures)
     )
@@ -163,7 +163,7 @@ def test_what_a_request_carries_follows_from_how_it_ended():
         assert event.get("reasoning_tokens", 0) <= event.get("output_tokens", 0)
 
 
-def test_the_weekly_mean_is_the_rate_asked_for_and_the_day_has_its_rhythm():
+def test_the_weekly_mean_is_the_rate_asked_for_and_the_day_has_its_rhythm() -> None:
     hour_ms = DAY_MS // 24
     population = Population(Profile.default(events_per_s=3))
     week = [
@@ -177,7 +177,7 @@ def test_the_weekly_mean_is_the_rate_asked_for_and_the_day_has_its_rhythm():
     assert 0.6 < sum(sunday) / sum(wednesday) < 0.8
 
 
-def test_over_a_day_as_many_requests_are_sent_as_the_rhythm_says():
+def test_over_a_day_as_many_requests_are_sent_as_the_rhythm_says() -> None:
     profile = Profile.default(events_per_s=1)
     population = Population(profile)
     records = Traffic(profile, 9).records(WEDNESDAY, WEDNESDAY + DAY_MS)
@@ -192,7 +192,7 @@ def test_over_a_day_as_many_requests_are_sent_as_the_rhythm_says():
         assert abs(sent - expected) < 4 * expected**0.5
 
 
-def test_customers_have_a_long_tail_and_each_its_own_way_with_the_cache():
+def test_customers_have_a_long_tail_and_each_its_own_way_with_the_cache() -> None:
     events = [event for event in events_of(calm_half_hour(2)) if "customer_id" in event]
     asked = Counter(event["customer_id"] for event in events)
     assert len(asked) > 380
@@ -207,7 +207,7 @@ def test_customers_have_a_long_tail_and_each_its_own_way_with_the_cache():
     assert sum(ratio == 0 for ratio in ratios.values()) == 3
 
 
-def test_models_differ_in_their_time_per_token_and_only_some_reason():
+def test_models_differ_in_their_time_per_token_and_only_some_reason() -> None:
     events = [event for event in events_of(calm_half_hour(3)) if not event.get("probe")]
     by_model = {}
     for event in events:
@@ -222,7 +222,7 @@ def test_models_differ_in_their_time_per_token_and_only_some_reason():
     assert thinking == {"aurora-4-reasoning"}
 
 
-def test_a_probe_checks_every_model_in_every_region_every_thirty_seconds():
+def test_a_probe_checks_every_model_in_every_region_every_thirty_seconds() -> None:
     probes = [event for event in events_of(calm_half_hour(1)) if event.get("probe")]
     assert all("customer_id" not in probe for probe in probes)
     ends = {}
@@ -234,7 +234,7 @@ def test_a_probe_checks_every_model_in_every_region_every_thirty_seconds():
         assert {later - earlier for earlier, later in pairwise(sorted(times))} == {30_000}
 
 
-def test_probes_keep_their_interval_whatever_the_length_of_a_slot():
+def test_probes_keep_their_interval_whatever_the_length_of_a_slot() -> None:
     profile = replace(Profile.default(1_001), probe_interval_s=7)  # slots of one second
     traffic = Traffic(profile, 1)
     probes = [
@@ -244,7 +244,7 @@ def test_probes_keep_their_interval_whatever_the_length_of_a_slot():
     assert Counter(Counter(p["model"] + p["region"] for p in in_two_turns).values()) == {2: 24}
 
 
-def test_there_is_no_traffic_before_the_epoch_and_none_in_an_empty_range():
+def test_there_is_no_traffic_before_the_epoch_and_none_in_an_empty_range() -> None:
     traffic = Traffic(Profile.default(20), 1)
     assert list(traffic.records(-5_000, 0)) == []
     assert list(traffic.records(NOON, NOON)) == []
@@ -263,12 +263,12 @@ def test_there_is_no_traffic_before_the_epoch_and_none_in_an_empty_range():
         ({"failures": (("timeout", 1.1),)}, "failures: got ratios below 0 or above 1 in sum"),
     ],
 )
-def test_a_profile_that_makes_no_traffic_is_refused(change, problem):
+def test_a_profile_that_makes_no_traffic_is_refused(change, problem) -> None:
     with pytest.raises(ValueError, match=r"; ") as refused:
         replace(Profile.default(), **change)
     assert str(refused.value).startswith(problem)
 
 
-def test_a_negative_seed_is_refused():
+def test_a_negative_seed_is_refused() -> None:
     with pytest.raises(ValueError, match="seed: got -1; use 0 or a positive whole number"):
         Traffic(Profile.default(), -1)

@@ -92,7 +92,7 @@ REFUSAL = TOKENS | {"outcome", "ttft_ms", "duration_ms"}
 )
 def test_a_scenario_moves_its_measures_within_filter_and_time_and_nothing_outside(
     kind, where, parameters, measures
-):
+) -> None:
     records = under(kind, where, **parameters)
     assert [record.key for record in records] == [record.key for record in calm_records()]
     moved = set()
@@ -105,21 +105,21 @@ def test_a_scenario_moves_its_measures_within_filter_and_time_and_nothing_outsid
     assert moved == measures
 
 
-def test_in_a_full_outage_nothing_in_the_region_succeeds_not_even_a_probe():
+def test_in_a_full_outage_nothing_in_the_region_succeeds_not_even_a_probe() -> None:
     where = {"region": "us-west-2"}
     inside = [e for e in events_by_key(under("outage", where)).values() if matches(e, where)]
     assert {event["outcome"] for event in inside} == {"server_error"}
     assert any(event.get("probe") for event in inside)
 
 
-def test_a_partial_outage_fails_the_share_asked_for():
+def test_a_partial_outage_fails_the_share_asked_for() -> None:
     events = events_by_key(under("outage", {}, error_share=0.25)).values()
     inside = [event for event in events if matches(event, {})]
     failed = sum(event["outcome"] == "server_error" for event in inside)
     assert abs(failed / len(inside) - 0.25) < 0.02
 
 
-def test_a_latency_regression_stretches_both_latencies_by_its_factors():
+def test_a_latency_regression_stretches_both_latencies_by_its_factors() -> None:
     events = events_by_key(under("latency", {}, ttft_factor=2.5, tpot_factor=3.0))
     looked_at = 0
     for key, event in events.items():
@@ -133,7 +133,7 @@ def test_a_latency_regression_stretches_both_latencies_by_its_factors():
     assert looked_at > 3_000
 
 
-def test_latencies_stretched_beyond_a_day_stay_within_the_contract():
+def test_latencies_stretched_beyond_a_day_stay_within_the_contract() -> None:
     timeline = Timeline()
     for _ in range(3):
         timeline = timeline.with_scenario(
@@ -142,7 +142,7 @@ def test_latencies_stretched_beyond_a_day_stay_within_the_contract():
     assert refusals(records_under(timeline)) == []
 
 
-def test_a_cache_failure_keeps_the_share_asked_for_and_writes_the_rest_again():
+def test_a_cache_failure_keeps_the_share_asked_for_and_writes_the_rest_again() -> None:
     events = events_by_key(under("cache_failure", {}, kept_share=0.25))
     for key, event in events.items():
         calm = calm_events()[key]
@@ -154,7 +154,7 @@ def test_a_cache_failure_keeps_the_share_asked_for_and_writes_the_rest_again():
             assert event["cached_input_tokens"] + event["cache_write_tokens"] == before
 
 
-def test_stream_errors_hit_the_share_asked_for_of_streamed_successes_only():
+def test_stream_errors_hit_the_share_asked_for_of_streamed_successes_only() -> None:
     events = events_by_key(under("stream_errors", {}, share=0.4))
     could_break = [
         key
@@ -169,7 +169,7 @@ def test_stream_errors_hit_the_share_asked_for_of_streamed_successes_only():
         assert event["ttft_ms"] == calm["ttft_ms"] <= event["duration_ms"] <= calm["duration_ms"]
 
 
-def test_an_overload_turns_a_share_away_and_slows_the_rest():
+def test_an_overload_turns_a_share_away_and_slows_the_rest() -> None:
     events = events_by_key(under("overload", {}, share=0.3, ttft_factor=4.0))
     inside = {key: event for key, event in events.items() if matches(event, {})}
     turned_away = sum(event["outcome"] == "overloaded" for event in inside.values())
@@ -180,7 +180,7 @@ def test_an_overload_turns_a_share_away_and_slows_the_rest():
             assert event["ttft_ms"] == expected
 
 
-def test_a_flood_adds_requests_of_one_customer_and_changes_none():
+def test_a_flood_adds_requests_of_one_customer_and_changes_none() -> None:
     where = {"customer_id": "acct-0042", "model": "aurora-4-small"}
     records = under("flood", where, extra_ratio=0.5, rate_limited_share=0.4)
     calm_keys = calm_events().keys()
@@ -193,7 +193,7 @@ def test_a_flood_adds_requests_of_one_customer_and_changes_none():
     assert abs(limited / len(extra) - 0.4) < 0.04
 
 
-def test_duplicates_are_the_same_bytes_sent_once_more_after_the_delay():
+def test_duplicates_are_the_same_bytes_sent_once_more_after_the_delay() -> None:
     where = {"region": "eu-west-1"}
     records = under("duplicates", where, share=0.5, after="20s")
     first = dict.fromkeys(record.key for record in records)
@@ -213,7 +213,7 @@ def test_duplicates_are_the_same_bytes_sent_once_more_after_the_delay():
     assert abs(len(copies) / could - 0.5) < 0.05
 
 
-def test_late_records_are_the_same_records_sent_later():
+def test_late_records_are_the_same_records_sent_later() -> None:
     records = under("late", {"channel": "vertex"}, share=0.6, min_delay="1m", max_delay="3m")
     assert Counter((r.key, r.value) for r in records) == Counter(
         (r.key, r.value) for r in calm_records()
@@ -231,7 +231,7 @@ def refusals(records):
     return decode([record.value for record in records], sent, None, RULES).refusals
 
 
-def test_malformed_records_are_refused_and_no_other():
+def test_malformed_records_are_refused_and_no_other() -> None:
     records = under("malformed", {"channel": "bedrock"}, share=0.3)
     broken = {
         index
@@ -268,7 +268,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize("way", MALFORMATIONS)
-def test_each_way_to_break_a_record_breaks_one_rule_of_the_contract(way):
+def test_each_way_to_break_a_record_breaks_one_rule_of_the_contract(way) -> None:
     for record in calm_records()[:300]:
         value = msgspec.json.encode(MALFORMATIONS[way](msgspec.json.decode(record.value)))
         sent = np.array([record.send_at_ms], np.int64)
@@ -276,7 +276,7 @@ def test_each_way_to_break_a_record_breaks_one_rule_of_the_contract(way):
         assert [refusal.reason for refusal in refused] == [REASONS[way]]
 
 
-def test_scenarios_act_together_and_a_later_one_leaves_earlier_decisions_alone():
+def test_scenarios_act_together_and_a_later_one_leaves_earlier_decisions_alone() -> None:
     outage = Timeline().with_scenario(
         "outage", START, 180, {"region": "us-east-1"}, error_share=0.5
     )
@@ -288,7 +288,7 @@ def test_scenarios_act_together_and_a_later_one_leaves_earlier_decisions_alone()
     assert len(together) > len(alone)
 
 
-def test_two_scenarios_at_once_draw_their_lots_independently():
+def test_two_scenarios_at_once_draw_their_lots_independently() -> None:
     twice = Timeline()
     for _ in range(2):
         twice = twice.with_scenario("outage", START, 180, error_share=0.5)
@@ -298,7 +298,7 @@ def test_two_scenarios_at_once_draw_their_lots_independently():
     assert abs(failed / len(inside) - 0.75) < 0.03
 
 
-def test_a_scenario_switched_on_later_leaves_everything_before_it_as_it_was():
+def test_a_scenario_switched_on_later_leaves_everything_before_it_as_it_was() -> None:
     traffic = Traffic(PROFILE, 11)
     before = list(traffic.records(NOON, START + 5_000))
     switched = traffic.with_timeline(
@@ -317,7 +317,7 @@ def write(tmp_path, text):
     return path
 
 
-def test_a_timeline_counts_from_its_beginning_or_from_an_instant(tmp_path):
+def test_a_timeline_counts_from_its_beginning_or_from_an_instant(tmp_path) -> None:
     path = write(
         tmp_path,
         """
@@ -377,7 +377,9 @@ def test_a_timeline_counts_from_its_beginning_or_from_an_instant(tmp_path):
         ),
     ],
 )
-def test_a_wrong_scenario_is_one_line_with_file_key_finding_and_cure(tmp_path, text, finding):
+def test_a_wrong_scenario_is_one_line_with_file_key_finding_and_cure(
+    tmp_path, text, finding
+) -> None:
     path = write(tmp_path, f"scenarios:\n  - {text}\n")
     with pytest.raises(TimelineError) as refused:
         load_timeline(path)
@@ -396,7 +398,7 @@ def test_a_wrong_scenario_is_one_line_with_file_key_finding_and_cure(tmp_path, t
         ("scenarios: [2026-99-99]", "not YAML: month must be in 1..12"),
     ],
 )
-def test_a_file_that_is_no_timeline_is_one_line(tmp_path, text, finding):
+def test_a_file_that_is_no_timeline_is_one_line(tmp_path, text, finding) -> None:
     path = write(tmp_path, text)
     with pytest.raises(TimelineError) as refused:
         load_timeline(path)
@@ -404,7 +406,7 @@ def test_a_file_that_is_no_timeline_is_one_line(tmp_path, text, finding):
     assert "\n" not in str(refused.value)
 
 
-def test_every_finding_of_a_file_has_its_own_line(tmp_path):
+def test_every_finding_of_a_file_has_its_own_line(tmp_path) -> None:
     path = write(tmp_path, "scenarios:\n  - {kind: a}\n  - {kind: outage, start: x, duration: y}\n")
     with pytest.raises(TimelineError) as refused:
         load_timeline(path)
@@ -412,19 +414,19 @@ def test_every_finding_of_a_file_has_its_own_line(tmp_path):
     assert keys == ["scenarios[0].kind", "scenarios[1].start", "scenarios[1].duration"]
 
 
-def test_a_missing_file_names_the_shipped_timelines(tmp_path):
+def test_a_missing_file_names_the_shipped_timelines(tmp_path) -> None:
     with pytest.raises(TimelineError, match=r"No such file or directory; .*bad_day, outage, tour"):
         load_timeline(tmp_path / "none.yaml")
 
 
-def test_a_file_that_is_not_text_is_one_line(tmp_path):
+def test_a_file_that_is_not_text_is_one_line(tmp_path) -> None:
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(TimelineError, match="not UTF-8; save the file as UTF-8 text"):
         load_timeline(path)
 
 
-def test_a_name_that_the_traffic_does_not_have_is_refused_before_it_matches_nothing():
+def test_a_name_that_the_traffic_does_not_have_is_refused_before_it_matches_nothing() -> None:
     timeline = Timeline().with_scenario("outage", START, 60, {"region": "us-est"})
     with pytest.raises(TimelineError) as refused:
         Traffic(PROFILE, 1, timeline)
@@ -434,12 +436,12 @@ def test_a_name_that_the_traffic_does_not_have_is_refused_before_it_matches_noth
     )
 
 
-def test_starts_that_count_from_an_unknown_beginning_are_refused():
+def test_starts_that_count_from_an_unknown_beginning_are_refused() -> None:
     with pytest.raises(TimelineError, match=r"outage: start 0:10:00 counts from .*beginning_at"):
         Traffic(PROFILE, 1, load_timeline("outage"))
 
 
-def test_every_shipped_timeline_fits_the_default_traffic_and_is_documented():
+def test_every_shipped_timeline_fits_the_default_traffic_and_is_documented() -> None:
     assert shipped_timelines() == ["bad_day", "outage", "tour"]
     for name in shipped_timelines():
         traffic = Traffic(PROFILE, 1, load_timeline(name).beginning_at(NOON))
@@ -447,7 +449,7 @@ def test_every_shipped_timeline_fits_the_default_traffic_and_is_documented():
         assert f"`{name}`" in DOCS.read_text()
 
 
-def test_the_tour_shows_every_kind_and_every_kind_is_documented():
+def test_the_tour_shows_every_kind_and_every_kind_is_documented() -> None:
     text = DOCS.read_text()
     assert {scenario.kind for scenario in load_timeline("tour").scenarios} == set(KINDS)
     for kind, scenario in KINDS.items():
@@ -456,7 +458,7 @@ def test_the_tour_shows_every_kind_and_every_kind_is_documented():
             assert f"`{parameter}`" in text, (kind, parameter)
 
 
-def test_the_timeline_in_the_document_is_one(tmp_path):
+def test_the_timeline_in_the_document_is_one(tmp_path) -> None:
     blocks = DOCS.read_text().split("```yaml\n")[1:]
     assert blocks
     for block in blocks:

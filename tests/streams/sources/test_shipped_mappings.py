@@ -66,7 +66,7 @@ def assert_percentiles(
             assert value == pytest.approx(answer[f"p{percent}_nearest_rank"] * unit_ms, rel=1e-9)
 
 
-def test_there_is_a_mapping_for_every_trace_that_carries_requests_and_all_of_them_load():
+def test_there_is_a_mapping_for_every_trace_that_carries_requests_and_all_of_them_load() -> None:
     assert shipped_mappings() == sorted(FILES)
     for name in FILES:
         assert load_mapping(name).about
@@ -74,7 +74,7 @@ def test_there_is_a_mapping_for_every_trace_that_carries_requests_and_all_of_the
 
 @needs_traces
 @pytest.mark.parametrize("trace", FILES)
-def test_every_event_of_a_trace_is_taken_by_the_contract_and_has_an_id_of_its_own(trace):
+def test_every_event_of_a_trace_is_taken_by_the_contract_and_has_an_id_of_its_own(trace) -> None:
     found = events(trace)
     values = [json.dumps(event).encode() for event in found]
     times = np.array([event["ended_at"] for event in found], np.int64)
@@ -83,7 +83,7 @@ def test_every_event_of_a_trace_is_taken_by_the_contract_and_has_an_id_of_its_ow
 
 
 @needs_traces
-def test_azure_counts_and_tokens_equal_the_reference_in_every_five_minutes():
+def test_azure_counts_and_tokens_equal_the_reference_in_every_five_minutes() -> None:
     answer, found = reference("azure_llm_2023"), events("azure_llm_2023")
     assert len(found) == answer["rows"]
     assert total(found, "input_tokens") == answer["total_input_tokens"]
@@ -98,7 +98,9 @@ def test_azure_counts_and_tokens_equal_the_reference_in_every_five_minutes():
 
 
 @needs_traces
-def test_mooncake_counts_tokens_and_cached_tokens_equal_the_reference_in_every_five_minutes():
+def test_mooncake_counts_tokens_and_cached_tokens_equal_the_reference_in_every_five_minutes() -> (
+    None
+):
     answer, found = reference("mooncake_conversation"), events("mooncake_conversation", base_ms=0)
     assert len(found) == answer["rows"]
     assert total(found, "cached_input_tokens") == answer["cached_input_tokens"]
@@ -111,7 +113,7 @@ def test_mooncake_counts_tokens_and_cached_tokens_equal_the_reference_in_every_f
 
 
 @needs_traces
-def test_claude_sessions_equal_the_reference_per_model_and_in_every_five_minutes():
+def test_claude_sessions_equal_the_reference_per_model_and_in_every_five_minutes() -> None:
     answer, found = reference("claude_code_sessions"), events("claude_code_sessions", base_ms=0)
     assert len({event["customer_id"] for event in found}) == answer["conversations"]
     assert per_5min(found) == answer["requests_per_5min_window_all_conversations_started_at_t0"]
@@ -129,7 +131,7 @@ def test_claude_sessions_equal_the_reference_per_model_and_in_every_five_minutes
 
 
 @needs_traces
-def test_exgentic_counts_errors_tokens_and_durations_equal_the_reference():
+def test_exgentic_counts_errors_tokens_and_durations_equal_the_reference() -> None:
     answer, found = reference("exgentic_agent_spans"), events("exgentic_agent_spans")
     windows = answer["per_5min_window_utc_epoch_start"]
     assert per_5min(found) == {start: window["requests"] for start, window in windows.items()}
@@ -153,7 +155,7 @@ def test_exgentic_counts_errors_tokens_and_durations_equal_the_reference():
 
 
 @needs_traces
-def test_llmperf_runs_equal_the_reference_and_errors_stay_out_of_the_percentiles():
+def test_llmperf_runs_equal_the_reference_and_errors_stay_out_of_the_percentiles() -> None:
     answer = reference("llmperf_leaderboard")
     outcomes = {"-100": "stream_error", "429": "rate_limited"}
     for run, expected in answer["runs"].items():
@@ -171,7 +173,7 @@ def test_llmperf_runs_equal_the_reference_and_errors_stay_out_of_the_percentiles
 
 
 @needs_traces
-def test_vllm_logs_equal_the_reference_and_characters_are_not_taken_for_tokens():
+def test_vllm_logs_equal_the_reference_and_characters_are_not_taken_for_tokens() -> None:
     answer = reference("vllm_overload_logs")
     for name, expected in answer["files"].items():
         found = events_of("vllm_overload_logs", TRACES / "vllm_overload_logs" / name, base_ms=0)
@@ -184,7 +186,7 @@ def test_vllm_logs_equal_the_reference_and_characters_are_not_taken_for_tokens()
 
 
 @needs_traces
-def test_a_trace_read_with_the_wrong_mapping_is_reported_row_by_row():
+def test_a_trace_read_with_the_wrong_mapping_is_reported_row_by_row() -> None:
     path = TRACES / "exgentic_agent_spans" / FILES["exgentic_agent_spans"]
     mapping = load_mapping("exgentic_agent_spans")
     wrong = mapping.model_copy(update={"time": mapping.time.model_copy(update={"column": "when"})})

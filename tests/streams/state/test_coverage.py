@@ -47,7 +47,7 @@ def with_gaps(*gaps, **changes):
     return msgspec.structs.replace(META, gaps=tuple(gaps), **changes)
 
 
-def whole_everywhere(metas, from_s, to_s):
+def whole_everywhere(metas, from_s, to_s) -> bool:
     """The definition, millisecond by millisecond and partition by partition."""
     for meta in metas:
         if meta.begun_at and (meta.since_ms is None or from_s * 1_000 < meta.since_ms):
@@ -61,14 +61,16 @@ def whole_everywhere(metas, from_s, to_s):
 
 @QUICK
 @given(st.lists(METAS, max_size=4), SECONDS, st.integers(1, 6))
-def test_a_stretch_is_complete_if_every_partition_has_every_instant_of_it(metas, from_s, span_s):
+def test_a_stretch_is_complete_if_every_partition_has_every_instant_of_it(
+    metas, from_s, span_s
+) -> None:
     found = Coverage.of(metas).complete(from_s, from_s + span_s)
     assert found == whole_everywhere(metas, from_s, from_s + span_s)
 
 
 @QUICK
 @given(st.lists(METAS, max_size=4))
-def test_gaps_of_all_partitions_are_told_once_in_order_and_lose_no_record(metas):
+def test_gaps_of_all_partitions_are_told_once_in_order_and_lose_no_record(metas) -> None:
     coverage, forever_ms = Coverage.of(metas), 20_000
 
     def instants(gaps):
@@ -92,24 +94,24 @@ def test_gaps_of_all_partitions_are_told_once_in_order_and_lose_no_record(metas)
         (NOON - 10, NOON + 60, False),
     ],
 )
-def test_a_gap_spoils_just_the_stretches_that_it_touches(from_s, to_s, complete):
+def test_a_gap_spoils_just_the_stretches_that_it_touches(from_s, to_s, complete) -> None:
     coverage = Coverage.of([META, with_gaps(Gap(NOON * 1_000, NOON * 1_000 + 5_000, 3))])
     assert coverage.complete(from_s, to_s) is complete
 
 
-def test_a_gap_after_which_nothing_came_spoils_everything_since():
+def test_a_gap_after_which_nothing_came_spoils_everything_since() -> None:
     coverage = Coverage.of([with_gaps(Gap(NOON * 1_000, None, 3)), META])
     assert coverage.complete(NOON - 60, NOON)
     assert not coverage.complete(NOON, NOON + 10)
     assert not coverage.complete(NOON + 86_400, NOON + 86_410)
 
 
-def test_a_state_that_begins_with_its_log_is_whole_from_the_beginning_of_time():
+def test_a_state_that_begins_with_its_log_is_whole_from_the_beginning_of_time() -> None:
     young = msgspec.structs.replace(META, since_ms=NOON * 1_000)
     assert Coverage.of([young]).complete(-30 * 86_400, NOON)
 
 
-def test_a_state_that_begins_within_its_log_is_whole_from_its_first_event_on():
+def test_a_state_that_begins_within_its_log_is_whole_from_its_first_event_on() -> None:
     begun = msgspec.structs.replace(META, begun_at=900, since_ms=NOON * 1_000 + 1)
     assert not Coverage.of([META, begun]).complete(NOON, NOON + 10)
     assert Coverage.of([META, begun]).complete(NOON + 1, NOON + 10)
@@ -118,10 +120,10 @@ def test_a_state_that_begins_within_its_log_is_whole_from_its_first_event_on():
     assert not Coverage.of([META, begun]).complete(NOON + 86_400, NOON + 86_410)
 
 
-def test_gaps_that_overlap_are_one_and_gaps_that_follow_each_other_are_not():
+def test_gaps_that_overlap_are_one_and_gaps_that_follow_each_other_are_not() -> None:
     metas = [with_gaps(Gap(0, 10, 1), Gap(15, None, 4)), with_gaps(Gap(10, 20, 2))]
     assert Coverage.of(metas).gaps == (Gap(0, 10, 1), Gap(10, None, 6))
 
 
-def test_what_was_lost_is_remembered_longer_than_where():
+def test_what_was_lost_is_remembered_longer_than_where() -> None:
     assert Coverage.of([with_gaps(lost_records=7), with_gaps(lost_records=1)]).lost_records == 8

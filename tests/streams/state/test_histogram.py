@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.state import histogram
-from streams.state.slices import Tally, unpack_histograms
+from streams.state.slices import Aggregate, unpack_histograms
 from tests.support.oracle import bucket, nearest_rank
 from tests.support.shelf import NOON, plain, shelf_after
 
@@ -63,7 +63,7 @@ def arrays(groups):
 
 @QUICK
 @given(st.lists(VALUES, min_size=1, max_size=50))
-def test_a_value_falls_into_the_bucket_that_the_package_puts_it_in(values):
+def test_a_value_falls_into_the_bucket_that_the_package_puts_it_in(values) -> None:
     package = theirs()
     found = histogram.bucket_of(np.array(values, np.int64))
     assert found.tolist() == [bucket(value) for value in values]
@@ -75,7 +75,7 @@ def test_a_value_falls_into_the_bucket_that_the_package_puts_it_in(values):
     assert counts == [found.tolist().count(at) for at in found.tolist()]
 
 
-def test_every_bucket_begins_where_the_one_before_ends():
+def test_every_bucket_begins_where_the_one_before_ends() -> None:
     buckets = np.arange(histogram.BUCKETS)
     highest = histogram.highest_in(buckets)
     assert histogram.bucket_of(highest).tolist() == buckets.tolist()
@@ -86,7 +86,7 @@ def test_every_bucket_begins_where_the_one_before_ends():
 
 @QUICK
 @given(GROUPS)
-def test_the_package_reads_what_we_write(groups):
+def test_the_package_reads_what_we_write(groups) -> None:
     order, encoded = histogram.encode(*arrays(groups))
     assert order.tolist() == sorted(groups)
     for group, data in zip(order.tolist(), encoded, strict=True):
@@ -97,7 +97,7 @@ def test_the_package_reads_what_we_write(groups):
 
 @QUICK
 @given(GROUPS)
-def test_decoding_gives_back_what_was_encoded(groups):
+def test_decoding_gives_back_what_was_encoded(groups) -> None:
     order, encoded = histogram.encode(*arrays(groups))
     index, buckets, counts = histogram.decode(encoded)
     found = {group: {} for group in groups}
@@ -108,14 +108,16 @@ def test_decoding_gives_back_what_was_encoded(groups):
 
 @QUICK
 @given(st.lists(VALUES, min_size=1, max_size=120), st.sampled_from([0, 50, 90, 95, 99, 100]))
-def test_a_percentile_is_the_nearest_rank_value_or_at_most_its_128th_part_more(values, percent):
+def test_a_percentile_is_the_nearest_rank_value_or_at_most_its_128th_part_more(
+    values, percent
+) -> None:
     buckets, counts = np.unique(histogram.bucket_of(np.array(values, np.int64)), return_counts=True)
     (found,) = histogram.percentiles(buckets, counts, [percent / 100])
     true = nearest_rank(values, percent)
     assert true <= found <= true * (1 + histogram.ERROR_RATIO)
 
 
-def test_a_rank_that_is_a_whole_number_is_not_rounded_up():
+def test_a_rank_that_is_a_whole_number_is_not_rounded_up() -> None:
     # 0.95 * 20 is 19.0, 0.95 * 100 would be 95.00000000000001 if floats had their way
     for samples in (20, 100, 1_000, 1_000_000):
         buckets = np.array([1, 2], np.int64)
@@ -124,7 +126,7 @@ def test_a_rank_that_is_a_whole_number_is_not_rounded_up():
         assert histogram.percentiles(buckets, counts + np.array([-1, 1]), [0.95]) == [2]
 
 
-def test_a_stored_histogram_gives_the_package_the_same_percentiles():
+def test_a_stored_histogram_gives_the_package_the_same_percentiles() -> None:
     ttfts_ms = [20 + 13 * number % 4_000 for number in range(200)]
     log = [plain(NOON, ttft_ms=ttft, duration_ms=5_000) for ttft in ttfts_ms]
     shelf = shelf_after(log)
@@ -151,7 +153,7 @@ def one_encoded(buckets=5):
 
 
 @pytest.mark.parametrize("buckets", [5, 400], ids=["stored", "deflated"])
-def test_damaged_bytes_are_an_error_and_never_other_counts(buckets):
+def test_damaged_bytes_are_an_error_and_never_other_counts(buckets) -> None:
     data = one_encoded(buckets)
     true = [column.tolist() for column in histogram.decode([data])]
     for length in range(0, len(data), 1 if buckets == 5 else 37):
@@ -168,17 +170,17 @@ def test_damaged_bytes_are_an_error_and_never_other_counts(buckets):
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 40, b"not a histogram at all, but long enough"])
-def test_foreign_bytes_are_an_error(data):
+def test_foreign_bytes_are_an_error(data) -> None:
     with pytest.raises(ValueError, match="histogram"):
         histogram.decode([data])
 
 
-def test_a_histogram_of_other_settings_is_an_error():
+def test_a_histogram_of_other_settings_is_an_error() -> None:
     package = HdrHistogram(1, 3_600_000_000, 3)
     package.record_value(1_000)
     with pytest.raises(ValueError, match="not one of our histograms"):
         histogram.decode([base64.b64decode(package.encode())])
 
 
-def test_a_tally_without_histograms_has_none():
-    assert unpack_histograms(Tally.empty().pack()) == {}
+def test_a_tally_without_histograms_has_none() -> None:
+    assert unpack_histograms(Aggregate.empty().pack()) == {}

@@ -3,47 +3,47 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.aggregates import counted
 
 from streams.state import measures
 from streams.state.measures import by_cube, by_series, whole
-from streams.state.slices import Tally, refused_tally
+from streams.state.slices import Aggregate, refused_tally
 from tests.support.measured import agrees, must
 from tests.support.oracle import judge, nearest_rank, recount
 from tests.support.shelf import LOGS, NOON, plain
-from tests.support.tallies import counted
 
 QUICK = settings(max_examples=60, deadline=None)
 
 
 @QUICK
 @given(LOGS)
-def test_the_measures_of_any_log_are_those_of_a_recount(log):
-    tally, *_ = counted(log)
-    assert agrees(measures.measures(whole(tally)), recount(log).rows)
+def test_the_measures_of_any_log_are_those_of_a_recount(log) -> None:
+    aggregate, *_ = counted(log)
+    assert agrees(measures.measures(whole(aggregate)), recount(log).rows)
 
 
 @QUICK
 @given(LOGS, st.permutations(measures.SERIES_DIMENSIONS), st.integers(1, 4))
-def test_every_group_is_a_log_of_its_own_and_groups_add_up(log, dimensions, size):
-    tally, series, _ = counted(log)
+def test_every_group_is_a_log_of_its_own_and_groups_add_up(log, dimensions, size) -> None:
+    aggregate, series, _ = counted(log)
     places = [measures.SERIES_DIMENSIONS.index(name) for name in dimensions[:size]]
-    groups = by_series(tally, series, dimensions[:size])
+    groups = by_series(aggregate, series, dimensions[:size])
     rows_of = {}
     for row in recount(log).rows:
         rows_of.setdefault(tuple(row.series[at] for at in places), []).append(row)
     assert set(groups) == set(rows_of)
     for key, rows in rows_of.items():
         assert agrees(measures.measures(groups[key]), rows)
-    assert whole(Tally.merged(list(groups.values()))).series.values.tolist() == (
-        whole(tally).series.values.tolist()
+    assert whole(Aggregate.merged(list(groups.values()))).series.values.tolist() == (
+        whole(aggregate).series.values.tolist()
     )
 
 
 @QUICK
 @given(LOGS, st.sampled_from([("customer",), ("model",), ("customer", "model")]))
-def test_customers_have_requests_outcomes_and_tokens(log, dimensions):
-    tally, _, cubes = counted(log)
-    groups = by_cube(tally, cubes, dimensions)
+def test_customers_have_requests_outcomes_and_tokens(log, dimensions) -> None:
+    aggregate, _, cubes = counted(log)
+    groups = by_cube(aggregate, cubes, dimensions)
     places = [("customer", "model").index(name) for name in dimensions]
     rows_of = {}
     for row in recount(log).rows:
@@ -53,18 +53,18 @@ def test_customers_have_requests_outcomes_and_tokens(log, dimensions):
     assert found == {key: must(rows) for key, rows in rows_of.items()}
 
 
-def test_the_cache_hit_ratio_is_a_ratio_of_sums():
+def test_the_cache_hit_ratio_is_a_ratio_of_sums() -> None:
     # 90 of 100 and 0 of 900: the mean of the ratios would say 45 %
-    tally, *_ = counted(
+    aggregate, *_ = counted(
         [
             plain(NOON, input_tokens=100, cached_input_tokens=90),
             plain(NOON, input_tokens=900, cached_input_tokens=0),
         ]
     )
-    assert measures.cache_hit_ratio(tally) == 0.09
+    assert measures.cache_hit_ratio(aggregate) == 0.09
 
 
-def test_probes_count_for_availability_and_for_nothing_else():
+def test_probes_count_for_availability_and_for_nothing_else() -> None:
     log = [
         plain(NOON),
         plain(NOON, outcome="server_error"),
@@ -81,15 +81,15 @@ def test_probes_count_for_availability_and_for_nothing_else():
     assert found["ttft_seconds"]["count"] == 1
 
 
-def test_only_probes_is_no_requests_and_yet_an_availability():
+def test_only_probes_is_no_requests_and_yet_an_availability() -> None:
     found = measures.measures(whole(counted([plain(NOON, probe=True)])[0]))
     assert (found["requests"], found["availability_ratio"]) == (0, 1.0)
     assert "cache_hit_ratio" not in found
     assert found["ttft_seconds"] == {"count": 0}
 
 
-def test_what_is_unknown_is_absent():
-    nothing = measures.measures(Tally.empty())
+def test_what_is_unknown_is_absent() -> None:
+    nothing = measures.measures(Aggregate.empty())
     assert set(nothing) == {"requests", "outcomes", "refused", "duplicates", "tokens"}
     assert (nothing["refused"], nothing["duplicates"]) == ({}, 0)
     only_refused = measures.measures(whole(refused_tally({"not_json": 3})))
@@ -102,7 +102,7 @@ def test_what_is_unknown_is_absent():
 
 
 @pytest.mark.parametrize("count", [1, 19, 20, 21, 100])
-def test_a_percentile_carries_its_count_and_is_nearest_rank(count):
+def test_a_percentile_carries_its_count_and_is_nearest_rank(count) -> None:
     ttfts_ms = [10 * number for number in range(1, count + 1)]
     found = measures.latency(counted([plain(NOON, ttft_ms=ttft) for ttft in ttfts_ms])[0], "ttft")
     assert found["count"] == count
@@ -110,20 +110,20 @@ def test_a_percentile_carries_its_count_and_is_nearest_rank(count):
     assert true_s <= found["p95"] <= true_s * (1 + 1 / 128)
 
 
-def test_good_requests_are_known_for_counted_thresholds_only():
+def test_good_requests_are_known_for_counted_thresholds_only() -> None:
     ttfts_ms = (50, 100, 200, 300, 400)
-    tally, *_ = counted(
+    aggregate, *_ = counted(
         [plain(NOON, ttft_ms=ttft, model=model) for ttft in ttfts_ms for model in "ab"]
     )
-    assert measures.within(tally, "ttft", 100_000) == 4
-    assert measures.within(whole(tally), "ttft", 300_000) == 8
-    assert measures.within(tally, "ttft", 250_000) is None
-    assert measures.within(tally, "duration", 300_000) is None
-    assert measures.within(Tally.empty(), "ttft", 300_000) is None
+    assert measures.within(aggregate, "ttft", 100_000) == 4
+    assert measures.within(whole(aggregate), "ttft", 300_000) == 8
+    assert measures.within(aggregate, "ttft", 250_000) is None
+    assert measures.within(aggregate, "duration", 300_000) is None
+    assert measures.within(Aggregate.empty(), "ttft", 300_000) is None
 
 
-def test_a_group_without_events_does_not_exist():
+def test_a_group_without_events_does_not_exist() -> None:
     columns = judge([]).columns
-    assert by_series(Tally.empty(), columns.series, ("model",)) == {}
-    assert by_series(Tally.empty(), [("a", "b", "c", "d")], ("model",)) == {}
-    assert by_cube(Tally.empty(), [("ann", "a")], ("customer",)) == {}
+    assert by_series(Aggregate.empty(), columns.series, ("model",)) == {}
+    assert by_series(Aggregate.empty(), [("a", "b", "c", "d")], ("model",)) == {}
+    assert by_cube(Aggregate.empty(), [("ann", "a")], ("customer",)) == {}

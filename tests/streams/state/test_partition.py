@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from streams.state.slices import LEVELS, SliceId, Tally, export_edges
+from streams.state.slices import LEVELS, Aggregate, SliceId, export_edges
 from streams.state.snapshot import slice_field
 from streams.state.windows import ROLLING_S, cover, rolling
 from tests.support.oracle import LIMITS, judge, named, readable, recount, told
@@ -46,7 +46,7 @@ NAMED_BY_A_REFUSED = [
 @given(LOGS, CUTS, LATENESS_S, st.sampled_from([ROOMY, TIGHT]))
 @example([plain(NOON), REFUSED], [(1, "restart")], 30, ROOMY)
 @example(NAMED_BY_A_REFUSED, [], 30, TIGHT)
-def test_the_store_equals_a_recount_however_the_log_was_cut(log, cuts, lateness_s, caps):
+def test_the_store_equals_a_recount_however_the_log_was_cut(log, cuts, lateness_s, caps) -> None:
     shelf = shelf_after(log, cuts, caps, lateness_s)
     must = named(recount(log), caps, HASHED)
     truth = must.count
@@ -63,7 +63,7 @@ def test_the_store_equals_a_recount_however_the_log_was_cut(log, cuts, lateness_
     for of, counts in kept.items():
         assert shelf.readable([of]) == counts
 
-    totals = readable(Tally.unpack(shelf.fields["totals"]), *shelf.names())
+    totals = readable(Aggregate.unpack(shelf.fields["totals"]), *shelf.names())
     everything = told(truth.rows, [reason for _, reason in truth.refused], limits=EDGES)
     assert totals == everything | {"buckets": {}, "cube": {}}
     assert len(log) == len(truth.rows) + sum(totals["refused"].values())
@@ -73,7 +73,9 @@ def test_the_store_equals_a_recount_however_the_log_was_cut(log, cuts, lateness_
 @given(LOGS, CUTS, CUTS, LATENESS_S, st.sampled_from([ROOMY, TIGHT]))
 @example([plain(NOON), REFUSED], [(1, "restart")], [], 30, ROOMY)
 @example(NAMED_BY_A_REFUSED, [], [(1, "")], 30, ROOMY)
-def test_the_stored_bytes_do_not_depend_on_the_cuts(log, cuts, other_cuts, lateness_s, caps):
+def test_the_stored_bytes_do_not_depend_on_the_cuts(
+    log, cuts, other_cuts, lateness_s, caps
+) -> None:
     once = shelf_after(log, cuts, caps, lateness_s)
     again = shelf_after(log, other_cuts, caps, lateness_s)
     assert once.lasting() == again.lasting()
@@ -81,7 +83,7 @@ def test_the_stored_bytes_do_not_depend_on_the_cuts(log, cuts, other_cuts, laten
 
 @MANY
 @given(LOGS, CUTS, LATENESS_S, st.data())
-def test_every_window_that_is_still_kept_equals_a_recount(log, cuts, lateness_s, data):
+def test_every_window_that_is_still_kept_equals_a_recount(log, cuts, lateness_s, data) -> None:
     shelf = shelf_after(log, cuts, lateness_s=lateness_s)
     truth = named(recount(log), ROOMY, HASHED).count
     if truth.watermark_ms is None:
@@ -109,13 +111,13 @@ def test_every_window_that_is_still_kept_equals_a_recount(log, cuts, lateness_s,
 # --- single facts --------------------------------------------------------------------------------
 
 
-def test_a_worker_that_begins_with_a_refused_record_counts_it_where_the_watermark_stands():
+def test_a_worker_that_begins_with_a_refused_record_counts_it_where_the_watermark_stands() -> None:
     #  [12:00:00 event | restart | refused, refused ...
     shelf = shelf_after([plain(NOON), REFUSED, REFUSED], [(1, "restart"), (1, "restart")])
     assert shelf.readable([SliceId(0, NOON)])["refused"] == {"not_json": 2}
 
 
-def test_refused_before_the_first_event_are_counted_where_that_one_is():
+def test_refused_before_the_first_event_are_counted_where_that_one_is() -> None:
     log = [REFUSED, (b"", 0), plain(NOON + 25), plain(NOON - 100)]
     shelf = shelf_after(log[:2])
     assert (shelf.index, shelf.meta.unplaced) == ({}, {"not_json": 1, "empty": 1})
@@ -148,13 +150,15 @@ def levels_holding(shelf, at_s):
         (400 * DAY_S + 12 * HOUR_S, []),
     ],
 )
-def test_as_the_stream_goes_on_a_slice_is_merged_upwards_and_the_fine_ones_go(age_s, lengths):
+def test_as_the_stream_goes_on_a_slice_is_merged_upwards_and_the_fine_ones_go(
+    age_s, lengths
+) -> None:
     log = [plain(NOON), plain(NOON + age_s)]
     for cuts in ([], [(1, "restart")]):
         assert levels_holding(shelf_after(log, cuts), NOON) == lengths
 
 
-def test_a_late_event_is_counted_at_every_resolution_that_still_keeps_its_time():
+def test_a_late_event_is_counted_at_every_resolution_that_still_keeps_its_time() -> None:
     #  12:00:00 late one ......... 4 h: 10 s and 1 min are gone ......... 16:00 = watermark
     log = [plain(NOON), plain(NOON + 4 * HOUR_S), plain(NOON, model="b")]
     shelf = shelf_after(log, [(1, "restart"), (1, "restart")])
@@ -164,7 +168,7 @@ def test_a_late_event_is_counted_at_every_resolution_that_still_keeps_its_time()
         assert models == {"a", "b"}
 
 
-def test_an_event_for_a_slice_that_has_just_expired_does_not_bring_it_back():
+def test_an_event_for_a_slice_that_has_just_expired_does_not_bring_it_back() -> None:
     #  12:00:00 |10 s| ... 15 min ... 12:15:10 = watermark, then a late one of 12:00:01
     log = [plain(NOON), plain(NOON + 910), plain(NOON + 1, model="b")]
     for cuts in ([], [(1, ""), (1, "")], [(1, "restart"), (1, "restart")]):
@@ -173,7 +177,7 @@ def test_an_event_for_a_slice_that_has_just_expired_does_not_bring_it_back():
         assert len(shelf.readable([SliceId(1, NOON)])["series"]) == 2
 
 
-def test_forgetting_keeps_what_is_not_in_the_store():
+def test_forgetting_keeps_what_is_not_in_the_store() -> None:
     shelf = Shelf()
     state = loaded(shelf)
     log = [plain(NOON), plain(NOON + 20)]
@@ -194,7 +198,7 @@ def recount_of(log):
     return named(recount(log), ROOMY, HASHED).count.everything()
 
 
-def test_a_batch_that_could_not_be_counted_leaves_nothing_behind():
+def test_a_batch_that_could_not_be_counted_leaves_nothing_behind() -> None:
     shelf = shelf_after([plain(NOON), plain(NOON, model="b")], caps=TIGHT)
     state = loaded(shelf, TIGHT)
     batch = judge([plain(NOON, model="c"), plain(NOON, customer_id="eve")], state.watermark_ms)
@@ -209,7 +213,7 @@ def test_a_batch_that_could_not_be_counted_leaves_nothing_behind():
     )
 
 
-def test_offsets_without_records_are_passed_over():
+def test_offsets_without_records_are_passed_over() -> None:
     shelf = Shelf()
     state = loaded(shelf)
     state.apply(judge([plain(NOON)]), 1)
@@ -219,7 +223,7 @@ def test_offsets_without_records_are_passed_over():
     assert (shelf.offset, loaded(shelf).next_offset, state.unflushed) == (7, 7, 0)
 
 
-def test_only_what_changed_is_written():
+def test_only_what_changed_is_written() -> None:
     shelf = Shelf()
     state = loaded(shelf)
     log = [plain(NOON), plain(NOON + 20), plain(NOON + 20)]
@@ -232,13 +236,13 @@ def test_only_what_changed_is_written():
         state.confirm(snapshot)
 
 
-def test_other_edges_begin_their_histograms_at_zero_and_keep_all_other_totals():
+def test_other_edges_begin_their_histograms_at_zero_and_keep_all_other_totals() -> None:
     log = [plain(NOON), plain(NOON), REFUSED]
     shelf = shelf_after(log)
     other = export_edges(LIMITS._replace(ttft_us=(700_000,)))
     state = loaded(shelf, edges=other)
     checkpoint(state, shelf)
-    totals = readable(Tally.unpack(shelf.fields["totals"]), *shelf.names())
+    totals = readable(Aggregate.unpack(shelf.fields["totals"]), *shelf.names())
     (row,) = totals["series"].values()
     assert (row["success"], row["input tokens"], totals["refused"]) == (2, 1_800, {"not_json": 1})
     assert totals["within"] == {}
@@ -246,7 +250,7 @@ def test_other_edges_begin_their_histograms_at_zero_and_keep_all_other_totals():
     assert shelf.meta.edges == other
 
 
-def test_state_of_a_newer_program_is_refused():
+def test_state_of_a_newer_program_is_refused() -> None:
     shelf = shelf_after([plain(NOON)])
     schema, *rest = msgspec.msgpack.decode(shelf.fields["meta"])
     shelf.fields["meta"] = msgspec.msgpack.encode([schema + 1, *rest, "something new"])
@@ -254,7 +258,7 @@ def test_state_of_a_newer_program_is_refused():
         shelf.names()
 
 
-def test_the_state_remembers_since_when_it_knows_anything_whatever_came_later():
+def test_the_state_remembers_since_when_it_knows_anything_whatever_came_later() -> None:
     #   log:  refused   12:00:07   11:59:40 (late)   12:30:00
     #                   ^ since
     at_s = 1_700_000_007
@@ -279,7 +283,7 @@ def counted(*log):
     return lambda state: state.apply(judge(list(log), state.watermark_ms), state.next_offset + 1)
 
 
-def test_records_that_are_gone_leave_a_gap_until_the_next_event():
+def test_records_that_are_gone_leave_a_gap_until_the_next_event() -> None:
     #   12:00:00 counted | offsets 1 to 5 gone | 12:00:40 counted
     before = counted(plain(NOON))
     lost = lambda state: state.lose(6)  # noqa: E731
@@ -292,14 +296,14 @@ def test_records_that_are_gone_leave_a_gap_until_the_next_event():
     assert again.lost_records == 7
 
 
-def test_a_gap_that_ends_with_a_late_event_is_never_turned_around():
+def test_a_gap_that_ends_with_a_late_event_is_never_turned_around() -> None:
     late = meta_after(counted(plain(NOON)), lambda state: state.lose(3), counted(plain(NOON - 60)))
     assert late.gaps == ((NOON * 1_000, NOON * 1_000 + 1, 2),)
 
 
-def test_gaps_beyond_what_is_kept_are_forgotten_and_too_many_become_one():
+def test_gaps_beyond_what_is_kept_are_forgotten_and_too_many_become_one() -> None:
     def lose_and_count(number):
-        def step(state):
+        def step(state) -> None:
             state.lose(state.next_offset + 1)
             counted(plain(NOON + 10 * number))(state)
 
@@ -314,13 +318,13 @@ def test_gaps_beyond_what_is_kept_are_forgotten_and_too_many_become_one():
     assert (late.gaps, late.lost_records) == ((), 1)
 
 
-def test_counting_that_begins_inside_a_log_says_where_and_misses_nothing():
+def test_counting_that_begins_inside_a_log_says_where_and_misses_nothing() -> None:
     begun = meta_after(lambda state: state.begin_at(700), counted(plain(NOON)))
     assert (begun.begun_at, begun.lost_records, begun.gaps) == (700, 0, ())
     assert meta_after(counted(plain(NOON))).begun_at == 0
 
 
-def test_a_log_made_again_is_counted_from_where_an_operator_says():
+def test_a_log_made_again_is_counted_from_where_an_operator_says() -> None:
     shelf = Shelf()
     state = loaded(shelf)
     state.apply(judge([plain(NOON)]), 900)
@@ -336,13 +340,13 @@ def test_a_log_made_again_is_counted_from_where_an_operator_says():
     assert shelf.meta.gaps == ((NOON * 1_000, (NOON + 10) * 1_000 + 1, 0),)
 
 
-def test_marks_are_written_even_when_nothing_was_counted():
+def test_marks_are_written_even_when_nothing_was_counted() -> None:
     meta = meta_after(lambda state: state.mark_rebuilt(2), lambda state: state.mark_archived(77))
     assert (meta.rebuilt, meta.archived_at_ms) == (2, 77)
 
 
 @given(LOGS, st.integers(1, 5))
-def test_a_checkpoint_that_got_lost_is_part_of_the_next_one(log, size):
+def test_a_checkpoint_that_got_lost_is_part_of_the_next_one(log, size) -> None:
     shelf = Shelf()
     state = loaded(shelf)
     for until in [*range(size, len(log), size), len(log)]:

@@ -61,7 +61,7 @@ MANY_NAMES = st.lists(
 # What is called __other__ already is not folded, neither by a producer nor by us.
 @example([plain(NOON), plain(NOON, model=OTHER), plain(NOON, model=OTHER)], [], ONE_OF_EACH)
 @example([plain(NOON), plain(NOON, **STRANGE), plain(NOON, **STRANGE)], [], ONE_OF_EACH)
-def test_names_get_the_same_numbers_and_folds_however_the_log_was_cut(log, cuts, caps):
+def test_names_get_the_same_numbers_and_folds_however_the_log_was_cut(log, cuts, caps) -> None:
     must = named(recount(log), caps, HASHED)
     shelf = shelf_after(log, cuts, caps)
     assert shelf.names() == (must.series, must.cubes)
@@ -72,7 +72,7 @@ def test_names_get_the_same_numbers_and_folds_however_the_log_was_cut(log, cuts,
     assert len({customer for customer, _ in must.cubes} - {OTHER}) <= caps.customers
 
 
-def test_events_beyond_a_limit_are_counted_as_other_and_as_folded():
+def test_events_beyond_a_limit_are_counted_as_other_and_as_folded() -> None:
     caps = Caps(model=1, region=9, channel=9, service_tier=9, series=9, customers=1)
     log = [plain(NOON, model=model, customer_id=f"of {model}") for model in "abcbb"]
     shelf = shelf_after(log, caps=caps)
@@ -86,7 +86,7 @@ def test_events_beyond_a_limit_are_counted_as_other_and_as_folded():
     }
 
 
-def test_a_flood_of_invented_customers_costs_no_memory():
+def test_a_flood_of_invented_customers_costs_no_memory() -> None:
     registry = Registry(Caps(9, 9, 9, 9, 9, customers=3), HASHED)
     registry.series_numbers([("a", "r", "c", "t")], [1])
     for number in range(1_000):
@@ -103,7 +103,7 @@ IDS = st.text("abc0-_/ @", min_size=1, max_size=20).filter(lambda text: text != 
 
 @QUICK
 @given(SECRETS, IDS)
-def test_a_token_is_the_hmac_of_the_id_cut_to_96_bits(secret, customer_id):
+def test_a_token_is_the_hmac_of_the_id_cut_to_96_bits(secret, customer_id) -> None:
     token = customer_hasher(secret)(customer_id)
     assert token == hmac.digest(secret, customer_id.encode(), hashlib.sha256)[:12].hex()
     assert token != customer_id
@@ -111,18 +111,18 @@ def test_a_token_is_the_hmac_of_the_id_cut_to_96_bits(secret, customer_id):
 
 @QUICK
 @given(SECRETS, SECRETS, IDS, IDS)
-def test_other_keys_and_other_customers_give_other_tokens(secret, other_secret, one, two):
+def test_other_keys_and_other_customers_give_other_tokens(secret, other_secret, one, two) -> None:
     assert (customer_hasher(secret)(one) == customer_hasher(secret)(two)) is (one == two)
     # HMAC pads a key with zeros: only keys that differ beyond that are different keys.
     if secret.rstrip(b"\0") != other_secret.rstrip(b"\0"):
         assert customer_hasher(secret)(one) != customer_hasher(other_secret)(one)
 
 
-def test_nobody_stays_nobody():
+def test_nobody_stays_nobody() -> None:
     assert HASHED("unknown") == "unknown"
 
 
-def test_no_stored_field_holds_a_customer_id():
+def test_no_stored_field_holds_a_customer_id() -> None:
     ids = [f"customer-{number}-with-a-name" for number in range(40)]
     log = [plain(NOON + 30 * number, customer_id=one) for number, one in enumerate(ids)]
     log += [
@@ -136,7 +136,7 @@ def test_no_stored_field_holds_a_customer_id():
         assert HASHED(one).encode() in stored
 
 
-def test_names_are_stored_in_pieces_of_which_only_the_last_is_written_again():
+def test_names_are_stored_in_pieces_of_which_only_the_last_is_written_again() -> None:
     log = [plain(NOON, region=f"r{number}") for number in range(1_100)]
     caps = ROOMY._replace(region=2_000)
     shelf, written = Shelf(), []
@@ -156,7 +156,7 @@ def test_names_are_stored_in_pieces_of_which_only_the_last_is_written_again():
 
 
 @pytest.mark.parametrize("customers", [1, 2])
-def test_a_limit_that_was_lowered_keeps_the_names_it_has(customers):
+def test_a_limit_that_was_lowered_keeps_the_names_it_has(customers) -> None:
     log = [plain(NOON, customer_id=one) for one in ("ann", "bob", "cyd", "bob")]
     shelf = Shelf()
     state = loaded(shelf)
@@ -172,13 +172,13 @@ def test_a_limit_that_was_lowered_keeps_the_names_it_has(customers):
     assert state.registry.folded == Counter(customer=1)
 
 
-def test_a_refused_record_names_nobody():
+def test_a_refused_record_names_nobody() -> None:
     log = [(plain(NOON, model="never")[0], -1), plain(NOON)]
     assert judge(log).columns.series == [("a", "unknown", "unknown", "unknown")]
     assert [name[0] for name in shelf_after(log).names()[0]] == ["a"]
 
 
-def test_pairs_of_customer_and_model_beyond_the_limit_become_the_customers_other_model():
+def test_pairs_of_customer_and_model_beyond_the_limit_become_the_customers_other_model() -> None:
     registry = Registry(Caps(9, 9, 9, 9, 99, 9, customer_models=2), str.upper)
     registry.series_numbers([("m1", "r", "c", "t"), ("m2", "r", "c", "t")], [1, 1])
     pairs = [("ann", "m1"), ("bob", "m1"), ("ann", "m2"), ("bob", "m2"), ("ann", "m1")]

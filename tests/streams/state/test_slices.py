@@ -5,15 +5,15 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.aggregates import counted
 
 from streams.events.decoder import OUTCOMES, REASONS, Columns
 from streams.state import slices
 from streams.state.aggregation import record
-from streams.state.slices import LEVELS, Tally, Thresholds, export_edges, refused_tally
+from streams.state.slices import LEVELS, Aggregate, Thresholds, export_edges, refused_tally
 from streams.state.tables import Table
 from tests.support.oracle import LIMITS, judge, readable, recount, told
 from tests.support.shelf import HOUR_S, LOGS, NOON, plain
-from tests.support.tallies import counted
 
 QUICK = settings(max_examples=50, deadline=None)
 FEW_COUNTS = st.dictionaries(st.sampled_from(REASONS), st.integers(1, 9))
@@ -21,39 +21,39 @@ FEW_COUNTS = st.dictionaries(st.sampled_from(REASONS), st.integers(1, 9))
 
 @QUICK
 @given(LOGS)
-def test_events_are_counted_in_the_ten_seconds_they_ended_in(log):
+def test_events_are_counted_in_the_ten_seconds_they_ended_in(log) -> None:
     columns = judge(log).columns
     parts = record(columns, columns.series_index, columns.cube_index, LIMITS)
     rows = recount(log).rows
     assert [start_s for start_s, _ in parts] == sorted({row.at_ms // 10_000 * 10 for row in rows})
-    for start_s, tally in parts:
+    for start_s, aggregate in parts:
         inside = [row for row in rows if row.at_ms // 10_000 * 10 == start_s]
-        assert readable(tally, columns.series, columns.cubes) == told(inside)
+        assert readable(aggregate, columns.series, columns.cubes) == told(inside)
 
 
 @QUICK
 @given(LOGS, FEW_COUNTS)
-def test_a_tally_survives_its_bytes(log, refused):
-    tally, *names = counted(log)
-    tally = Tally.merged([tally, refused_tally(refused)])
-    again = Tally.unpack(tally.pack())
-    assert readable(again, *names) == readable(tally, *names)
-    assert again.pack() == tally.pack()
+def test_a_tally_survives_its_bytes(log, refused) -> None:
+    aggregate, *names = counted(log)
+    aggregate = Aggregate.merged([aggregate, refused_tally(refused)])
+    again = Aggregate.unpack(aggregate.pack())
+    assert readable(again, *names) == readable(aggregate, *names)
+    assert again.pack() == aggregate.pack()
 
 
 @QUICK
 @given(LOGS, st.integers(1, 5), st.randoms(use_true_random=False))
-def test_tallies_add_up_to_the_same_bytes_in_any_order_and_grouping(log, size, random):
+def test_tallies_add_up_to_the_same_bytes_in_any_order_and_grouping(log, size, random) -> None:
     columns = judge(log).columns
     parts = [part for _, part in record(columns, columns.series_index, columns.cube_index, LIMITS)]
-    whole = Tally.merged(parts).pack()
+    whole = Aggregate.merged(parts).pack()
     random.shuffle(parts)
     groups = [parts[at : at + size] for at in range(0, len(parts), size)]
-    assert Tally.merged([Tally.merged(group) for group in groups]).pack() == whole
-    assert Tally.merged([Tally.empty(), *parts, Tally.empty()]).pack() == whole
+    assert Aggregate.merged([Aggregate.merged(group) for group in groups]).pack() == whole
+    assert Aggregate.merged([Aggregate.empty(), *parts, Aggregate.empty()]).pack() == whole
 
 
-def test_a_threshold_counts_what_is_at_it_and_not_a_nanosecond_more():
+def test_a_threshold_counts_what_is_at_it_and_not_a_nanosecond_more() -> None:
     #            100 ms            300 ms
     #    |--- within --|  ...  ------|
     ttfts_ms = [99.999999, 100, 100.000001, 300, 300.000001]
@@ -65,7 +65,7 @@ def test_a_threshold_counts_what_is_at_it_and_not_a_nanosecond_more():
     }
 
 
-def test_a_threshold_that_nobody_meets_is_counted_as_zero():
+def test_a_threshold_that_nobody_meets_is_counted_as_zero() -> None:
     within = readable(*counted([plain(NOON, ttft_ms=1_000)]))["within"]
     assert {limit: n for (_, name, limit), n in within.items() if name == "ttft"} == {
         100_000: 0,
@@ -73,7 +73,7 @@ def test_a_threshold_that_nobody_meets_is_counted_as_zero():
     }
 
 
-def test_a_probe_counts_by_outcome_only():
+def test_a_probe_counts_by_outcome_only() -> None:
     log = [plain(NOON, probe=True), plain(NOON, probe=True, outcome="timeout")]
     found = readable(*counted(log))
     assert found == told(recount(log).rows)
@@ -83,7 +83,7 @@ def test_a_probe_counts_by_outcome_only():
     assert found["buckets"] == found["cube"] == {}
 
 
-def test_sums_beyond_what_a_float_holds_are_exact():
+def test_sums_beyond_what_a_float_holds_are_exact() -> None:
     odd = 10**12 - 1  # 20,000 of these pass 2**53, where floats skip odd numbers
     count = 20_000
     one = judge([plain(NOON, input_tokens=odd, cached_input_tokens=0)]).columns
@@ -93,20 +93,20 @@ def test_sums_beyond_what_a_float_holds_are_exact():
         if name not in ("series", "cubes")
     }
     columns = Columns(**arrays, series=one.series, cubes=one.cubes)
-    ((_, tally),) = record(columns, columns.series_index, columns.cube_index, LIMITS)
-    found = readable(tally, one.series, one.cubes)
+    ((_, aggregate),) = record(columns, columns.series_index, columns.cube_index, LIMITS)
+    found = readable(aggregate, one.series, one.cubes)
     assert found["series"][one.series[0]]["input tokens"] == odd * count
     assert found["cube"][one.cubes[0]]["input tokens"] == odd * count
 
 
-def test_no_event_is_no_slice_and_no_refusal_an_empty_tally():
+def test_no_event_is_no_slice_and_no_refusal_an_empty_tally() -> None:
     nothing = judge([]).columns
     assert record(nothing, nothing.series_index, nothing.cube_index, LIMITS) == []
-    assert refused_tally({}).pack() == Tally.merged([]).pack() == Tally.empty().pack()
-    assert Tally.empty().size_bytes == 0
+    assert refused_tally({}).pack() == Aggregate.merged([]).pack() == Aggregate.empty().pack()
+    assert Aggregate.empty().size_bytes == 0
 
 
-def test_series_and_customers_fit_into_the_bits_of_a_key():
+def test_series_and_customers_fit_into_the_bits_of_a_key() -> None:
     # (slot, series, latency, threshold) is the widest key; slots of a batch have what is left.
     assert slices.WITHIN_BITS + 22 < 63
     assert slices.EVERYTHING_US < 1 << slices.THRESHOLD_BITS
@@ -114,7 +114,7 @@ def test_series_and_customers_fit_into_the_bits_of_a_key():
     assert Table.empty(slices.SERIES_COLUMNS).values.shape[1] == 2 * len(OUTCOMES) + 5 + 3
 
 
-def test_every_level_is_made_of_whole_slices_of_the_one_below_and_kept_longer():
+def test_every_level_is_made_of_whole_slices_of_the_one_below_and_kept_longer() -> None:
     for finer, coarser in pairwise(LEVELS):
         assert coarser.step_s % finer.step_s == 0
         assert coarser.keep_s > finer.keep_s > coarser.step_s
@@ -128,7 +128,7 @@ def test_every_level_is_made_of_whole_slices_of_the_one_below_and_kept_longer():
     ]
 
 
-def test_exported_edges_are_the_conventions_and_finer_around_a_target():
+def test_exported_edges_are_the_conventions_and_finer_around_a_target() -> None:
     edges = export_edges(Thresholds((300_000,), (), ()))
     assert {240_000, 270_000, 300_000, 330_000, 375_000} <= set(edges.ttft_us)
     assert {1_000, 250_000, 500_000, 10_000_000, slices.EVERYTHING_US} <= set(edges.ttft_us)

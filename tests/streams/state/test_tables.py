@@ -28,7 +28,7 @@ def plain(found):
 
 @QUICK
 @given(ROWS)
-def test_summing_adds_the_rows_of_equal_keys(rows):
+def test_summing_adds_the_rows_of_equal_keys(rows) -> None:
     sums = {key: (0, 0) for key, *_ in rows}
     for key, one, two in rows:
         sums[key] = (sums[key][0] + one, sums[key][1] + two)
@@ -37,7 +37,7 @@ def test_summing_adds_the_rows_of_equal_keys(rows):
 
 @QUICK
 @given(ROWS, ROWS, ROWS)
-def test_merging_is_commutative_associative_and_leaves_its_parts_alone(one, two, three):
+def test_merging_is_commutative_associative_and_leaves_its_parts_alone(one, two, three) -> None:
     a, b, c = table(one), table(two), table(three)
     whole = plain(table(one + two + three))
     assert plain(Table.merged([a, b, c])) == whole
@@ -49,14 +49,14 @@ def test_merging_is_commutative_associative_and_leaves_its_parts_alone(one, two,
 
 @QUICK
 @given(st.lists(KEYS))
-def test_counting_says_how_often_each_key_stands_there(keys):
+def test_counting_says_how_often_each_key_stands_there(keys) -> None:
     found = Table.counted(np.array(keys, np.int64))
     assert dict(zip(found.keys.tolist(), found.values.tolist(), strict=True)) == Counter(keys)
 
 
 @QUICK
 @given(ROWS, st.integers(0, 62))
-def test_splitting_cuts_a_key_in_two_and_loses_nothing(rows, bits):
+def test_splitting_cuts_a_key_in_two_and_loses_nothing(rows, bits) -> None:
     parts = table(rows).split(bits)
     highs = [high for high, _ in parts]
     assert highs == sorted(set(highs))
@@ -67,7 +67,7 @@ def test_splitting_cuts_a_key_in_two_and_loses_nothing(rows, bits):
 
 @QUICK
 @given(ROWS, st.booleans())
-def test_packing_and_unpacking_gives_the_same_table(rows, narrow):
+def test_packing_and_unpacking_gives_the_same_table(rows, narrow) -> None:
     before = table(rows)
     if narrow:
         before = Table(before.keys, before.values[:, 0])
@@ -78,7 +78,7 @@ def test_packing_and_unpacking_gives_the_same_table(rows, narrow):
     assert (after.keys.dtype, after.values.dtype) == (np.int64, np.int64)
 
 
-def test_an_empty_table_keeps_its_width_through_its_bytes():
+def test_an_empty_table_keeps_its_width_through_its_bytes() -> None:
     assert Table.unpack(Table.empty(5).pack()).values.shape == (0, 5)
     assert Table.unpack(Table.empty().pack()).values.shape == (0,)
 
@@ -103,7 +103,7 @@ def leb128(number):
 
 @QUICK
 @given(st.lists(NUMBERS | st.just(LARGEST), max_size=20))
-def test_numbers_are_written_as_leb128_and_read_back_up_to_the_largest(numbers):
+def test_numbers_are_written_as_leb128_and_read_back_up_to_the_largest(numbers) -> None:
     data, starts = leb128_encode(np.array(numbers, np.int64))
     written = [leb128(number) for number in numbers]
     assert data == b"".join(written)
@@ -111,7 +111,7 @@ def test_numbers_are_written_as_leb128_and_read_back_up_to_the_largest(numbers):
     assert leb128_decode(np.frombuffer(data, np.uint8)).tolist() == numbers
 
 
-def test_what_is_not_leb128_is_an_error():
+def test_what_is_not_leb128_is_an_error() -> None:
     with pytest.raises(ValueError, match="got -1"):
         leb128_encode(np.array([3, -1], np.int64))
     with pytest.raises(ValueError, match="inside a number"):

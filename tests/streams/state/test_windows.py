@@ -27,7 +27,7 @@ NOW = at("2026-03-11T12:34:47Z")
 # --- rolling -------------------------------------------------------------------------------------
 
 
-def test_a_rolling_window_ends_with_the_slice_that_is_filling():
+def test_a_rolling_window_ends_with_the_slice_that_is_filling() -> None:
     #  12:33:50          12:34:40  :50
     #     |--|--|--|--|--|--|
     #                        47 = now
@@ -52,12 +52,14 @@ def test_a_rolling_window_ends_with_the_slice_that_is_filling():
         ("30d", "2026-02-09T13:00:00Z"),
     ],
 )
-def test_the_far_end_of_a_rolling_window_is_moved_up_to_what_is_kept_there(name, begins):
+def test_the_far_end_of_a_rolling_window_is_moved_up_to_what_is_kept_there(name, begins) -> None:
     assert rolling(ROLLING_S[name], NOW, NOW) == (at(begins), at("2026-03-11T12:34:50Z"))
 
 
 @given(st.integers(500 * DAY, 2 * 10**9), st.integers(0, 90 * DAY))
-def test_a_rolling_window_is_never_longer_than_its_name_nor_shorter_by_a_kept_step(now_s, quiet_s):
+def test_a_rolling_window_is_never_longer_than_its_name_nor_shorter_by_a_kept_step(
+    now_s, quiet_s
+) -> None:
     for span_s in ROLLING_S.values():
         from_s, to_s = rolling(span_s, now_s, now_s - quiet_s)
         step_s = kept_step_s(to_s - span_s, now_s)
@@ -66,7 +68,7 @@ def test_a_rolling_window_is_never_longer_than_its_name_nor_shorter_by_a_kept_st
         assert from_s % step_s == 0
 
 
-def test_what_is_kept_gets_coarser_with_age():
+def test_what_is_kept_gets_coarser_with_age() -> None:
     #   400 d       35 d       30 h        3 h        15 min     now
     #  ..|    1 d    |    1 h   |   10 min   |   1 min   |   10 s  |
     noon = at("2026-03-11T12:00:00Z")
@@ -89,7 +91,7 @@ def test_what_is_kept_gets_coarser_with_age():
 # --- calendar ------------------------------------------------------------------------------------
 
 
-def test_the_calendar_day_begins_at_midnight_of_its_zone():
+def test_the_calendar_day_begins_at_midnight_of_its_zone() -> None:
     #  UTC     22:00   23:00   00:00            12:34:50
     #  Berlin  23:00 | 00:00   01:00            13:34:50
     to_s = at("2026-03-11T12:34:50Z")
@@ -100,7 +102,7 @@ def test_the_calendar_day_begins_at_midnight_of_its_zone():
     assert calendar("day", just_before, BERLIN, NOW)[0] == at("2026-03-10T00:00:00+01:00")
 
 
-def test_the_day_the_clocks_change_has_23_or_25_hours():
+def test_the_day_the_clocks_change_has_23_or_25_hours() -> None:
     #  29 March: 02:00 +01 -> 03:00 +02          25 October: 03:00 +02 -> 02:00 +01
     for noon, begins, ends, hours in (
         ("2026-03-29T12:00+02:00", "2026-03-29T00:00+01:00", "2026-03-30T00:00+02:00", 23),
@@ -112,7 +114,7 @@ def test_the_day_the_clocks_change_has_23_or_25_hours():
         assert end_s - from_s == hours * HOUR
 
 
-def test_both_hours_with_the_same_name_belong_to_the_same_day():
+def test_both_hours_with_the_same_name_belong_to_the_same_day() -> None:
     #  02:30 +02 (first) ... 02:30 +01 (second)
     for half_past_two in ("2026-10-25T02:30+02:00", "2026-10-25T02:30+01:00"):
         now_s = at(half_past_two)
@@ -121,7 +123,7 @@ def test_both_hours_with_the_same_name_belong_to_the_same_day():
         assert calendar_end("day", now_s, BERLIN) == at("2026-10-26T00:00+01:00")
 
 
-def test_a_day_whose_midnight_comes_twice_begins_with_the_first():
+def test_a_day_whose_midnight_comes_twice_begins_with_the_first() -> None:
     #  Havana, 1 November 2026: 00:00 -04 ... 01:00 -04 = 00:00 -05 ... 01:00 -05
     first, second = at("2026-11-01T00:30-04:00"), at("2026-11-01T00:30-05:00")
     for now_s in (first, second, at("2026-11-01T12:00-05:00")):
@@ -130,14 +132,14 @@ def test_a_day_whose_midnight_comes_twice_begins_with_the_first():
     assert calendar_end("day", at("2026-10-31T12:00-04:00"), HAVANA) == at("2026-11-01T00:00-04:00")
 
 
-def test_a_day_without_midnight_begins_when_the_clocks_change():
+def test_a_day_without_midnight_begins_when_the_clocks_change() -> None:
     #  Santiago, 6 September 2026: 24:00 -04 = 01:00 -03
     noon, begins = at("2026-09-06T12:00-03:00"), at("2026-09-06T01:00-03:00")
     assert calendar("day", noon, SANTIAGO, noon)[0] == begins
     assert calendar_end("day", begins - DAY // 2, SANTIAGO) == begins
 
 
-def test_zones_off_by_half_an_hour_begin_with_the_next_slice_that_is_kept():
+def test_zones_off_by_half_an_hour_begin_with_the_next_slice_that_is_kept() -> None:
     #  Kolkata's midnight is 18:30 UTC: between two hours, but on a ten-minute slice
     assert calendar("day", NOW, KOLKATA, NOW)[0] == at("2026-03-10T18:30Z")
     assert calendar("month", NOW, KOLKATA, NOW)[0] == at("2026-02-28T19:00Z")
@@ -157,7 +159,7 @@ def test_zones_off_by_half_an_hour_begin_with_the_next_slice_that_is_kept():
         ("2026-12-01T00:00+01:00", "2027-01-01T00:00+01:00"),
     ],
 )
-def test_a_month_ends_with_its_last_day(now, ends):
+def test_a_month_ends_with_its_last_day(now, ends) -> None:
     assert calendar_end("month", at(now), BERLIN) == at(ends)
 
 
@@ -165,7 +167,7 @@ ZONES = st.sampled_from([UTC, BERLIN, KOLKATA, KATHMANDU, HAVANA, SANTIAGO])
 
 
 @given(st.integers(10**9, 2 * 10**9), ZONES, st.sampled_from(["day", "month"]))
-def test_every_second_is_in_its_day_and_the_days_touch(now_s, zone, unit):
+def test_every_second_is_in_its_day_and_the_days_touch(now_s, zone, unit) -> None:
     end_s = calendar_end(unit, now_s, zone)
     from_s, to_s = calendar(unit, now_s, zone, now_s)
     assert from_s - HOUR < now_s < to_s <= end_s + 10
@@ -202,7 +204,7 @@ def full_store(first_s, watermark_s, lateness_s):
     st.sampled_from([0, 30, 600]),
     st.data(),
 )
-def test_a_cover_neither_overlaps_nor_leaves_a_gap(shift_s, age_s, lateness_s, data):
+def test_a_cover_neither_overlaps_nor_leaves_a_gap(shift_s, age_s, lateness_s, data) -> None:
     watermark_s = NOW + shift_s
     stored, merged = full_store(watermark_s - 90 * DAY, watermark_s, lateness_s)
     from_s = watermark_s - data.draw(st.integers(0, 80 * DAY) | st.integers(0, 2 * HOUR))
@@ -216,7 +218,7 @@ def test_a_cover_neither_overlaps_nor_leaves_a_gap(shift_s, age_s, lateness_s, d
     assert position == to_s
 
 
-def test_a_day_is_few_coarse_slices_and_finer_ones_at_both_ends():
+def test_a_day_is_few_coarse_slices_and_finer_ones_at_both_ends() -> None:
     #  12:40|10m 10m|1h ... 1h|10m 10m 10m|1m 1m 1m 1m|10s 10s 10s 10s 10s|12:34:50
     stored, merged = full_store(NOW - 3 * DAY, NOW, 30)
     found = cover(stored, merged, *rolling(DAY, NOW, NOW))
@@ -224,7 +226,7 @@ def test_a_day_is_few_coarse_slices_and_finer_ones_at_both_ends():
     assert lengths == [600] * 2 + [HOUR] * 23 + [600] * 3 + [60] * 4 + [10] * 5
 
 
-def test_slices_without_events_are_left_out_and_nothing_stored_is_nothing():
+def test_slices_without_events_are_left_out_and_nothing_stored_is_nothing() -> None:
     stored = {SliceId(0, NOW // 10 * 10 - 40), SliceId(0, NOW // 10 * 10)}
     window = rolling(60, NOW, NOW)
     assert set(cover(stored, [0] * 5, *window)) == stored
@@ -232,6 +234,6 @@ def test_slices_without_events_are_left_out_and_nothing_stored_is_nothing():
     assert cover([], [0] * 5, *window) == []
 
 
-def test_years_without_events_before_the_first_slice_cost_nothing():
+def test_years_without_events_before_the_first_slice_cost_nothing() -> None:
     stored = {SliceId(0, NOW // 10 * 10)}
     assert cover(stored, [0] * 5, 0, NOW // 10 * 10 + 10) == list(stored)

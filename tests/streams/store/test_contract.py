@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.store.contract import Answer, Claimed, Lost, Order, Store, StoreUnfitError
+from streams.store.contract import Answer, Claimed, Lost, OperatorCommand, Store, StoreUnfitError
 from tests.support.counting import (
     KEY,
     NOTHING,
@@ -274,8 +274,8 @@ def test_two_workers_that_take_the_partition_from_each_other_count_every_record_
 def test_a_sign_of_life_is_answered_with_the_last_order_and_with_nothing_of_older_ones(
     run: Callable[[Story], Any], place: Memory | Server
 ) -> None:
-    move = Order("1", "move", 70, "unreadable", "ann@host")
-    resume = Order("2", "resume", None, "mended: é", "bob@host")
+    move = OperatorCommand("1", "move", 70, "unreadable", "ann@host")
+    resume = OperatorCommand("2", "resume", None, "mended: é", "bob@host")
 
     async def story(store: Store) -> None:
         assert await store.pulse(PARTITION, {"at_ms": 1}) is None

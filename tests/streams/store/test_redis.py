@@ -8,7 +8,7 @@ import pytest
 import redis
 
 import streams.store.redis
-from streams.store.contract import Claimed, Order, StoreError
+from streams.store.contract import Claimed, OperatorCommand, StoreError
 from streams.store.redis import RedisStore, leave_order, order_key
 from tests.support.counting import GROUP, KEY, PARTITION, TOPIC, snapshot
 from tests.support.redis_servers import opened
@@ -17,7 +17,7 @@ from tokenpulse.local.embedded import free_port
 
 pytestmark = pytest.mark.stack
 
-ORDER = Order("1", "resume", None, "because", "ann@host")
+ORDER = OperatorCommand("1", "resume", None, "because", "ann@host")
 CALLS: dict[str, Callable[[RedisStore], Awaitable[Any]]] = {
     "claim": lambda store: store.claim(PARTITION),
     "load": lambda store: store.load(Claimed(KEY, "1:x", Any), ["meta"]),  # type: ignore[arg-type]

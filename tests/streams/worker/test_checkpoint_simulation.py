@@ -14,7 +14,7 @@ LIVES = int(os.environ.get("SIMULATED_LIVES", "100000"))
 PART = 1_000
 
 
-def test_no_life_breaks_a_promise():
+def test_no_life_breaks_a_promise() -> None:
     parts = [range(at, min(at + PART, LIVES)) for at in range(0, LIVES, PART)]
     with multiprocessing.get_context("spawn").Pool() as pool:
         found = [one for part in pool.imap_unordered(all_broken, parts) for one in part]
@@ -31,16 +31,16 @@ def test_no_life_breaks_a_promise():
         ("trim", "stored at"),
     ],
 )
-def test_every_protection_is_needed(without, seen):
+def test_every_protection_is_needed(without, seen) -> None:
     found = [one for seed in range(200) if (one := broken(seed, without))]
     assert any(seen in one for one in found), f"nothing breaks without {without}"
 
 
-def test_a_life_is_the_same_whenever_its_seed_is_lived():
+def test_a_life_is_the_same_whenever_its_seed_is_lived() -> None:
     assert list(Life(7).steps()) == list(Life(7).steps())
 
 
-def test_a_broken_life_can_be_told_step_by_step():
+def test_a_broken_life_can_be_told_step_by_step() -> None:
     seed = next(seed for seed in range(200) if broken(seed, "trim"))
     told = subprocess.run(
         [sys.executable, "-m", "tests.support.checkpoint_simulation", str(seed), "trim"],
@@ -52,7 +52,7 @@ def test_a_broken_life_can_be_told_step_by_step():
     assert "BrokenPromiseError: stored at" in told.stderr
 
 
-def test_lives_meet_what_they_are_about():
+def test_lives_meet_what_they_are_about() -> None:
     told = [step for seed in range(300) for step in Life(seed).steps()]
     for what in (
         "a late checkpoint lands",

@@ -37,22 +37,22 @@ def wrong(marks, ratio, records, run):
 )
 def test_it_trips_exactly_where_a_recount_says_however_the_log_is_cut(
     marks, sizes, ratio, records, run
-):
+) -> None:
     batches = cut(marks, sizes)
     breaker = Breaker(ratio, records, run)
     assert trips(breaker, batches) == wrong(marks, ratio, records, run)
 
 
-def test_it_says_what_it_saw():
+def test_it_says_what_it_saw() -> None:
     assert Breaker(0.5, 4, 0).look(4, [0, 1, 2]) == "3 of 4 records were refused"
     assert Breaker(1, 1_000, 3).look(5, [1, 2, 3]) == "3 records in a row were refused"
 
 
-def test_a_ratio_of_one_and_a_run_of_none_never_trip():
+def test_a_ratio_of_one_and_a_run_of_none_never_trip() -> None:
     assert Breaker(1, 10, 0).look(1_000, range(1_000)) is None
 
 
-def test_a_batch_that_trips_it_trips_it_again():
+def test_a_batch_that_trips_it_trips_it_again() -> None:
     breaker = Breaker(0.5, 4, 0)
     assert breaker.look(3, []) is None
     for _ in range(3):
@@ -60,7 +60,7 @@ def test_a_batch_that_trips_it_trips_it_again():
 
 
 @pytest.mark.parametrize("let_through", [False, True])
-def test_what_somebody_lets_through_is_not_held_against_what_follows(let_through):
+def test_what_somebody_lets_through_is_not_held_against_what_follows(let_through) -> None:
     breaker = Breaker(0.5, 4, 0)
     assert breaker.look(3, [1, 2]) is None
     if let_through:

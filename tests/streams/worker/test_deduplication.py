@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams.state.aggregation import record
-from streams.state.slices import DUPLICATE_KEY, Tally, duplicates_of, refused_of, refused_tally
+from streams.state.slices import DUPLICATE_KEY, Aggregate, duplicates_of, refused_of, refused_tally
 from streams.worker.deduplication import MAX_WINDOW_MS, Reach, Seen, set_apart
 from tests.support import oracle
 from tests.support.event_samples import EVENT, NOW, judge, raw, rows
@@ -91,11 +91,13 @@ def limited(log, window_ms, max_ids):
 
 
 @given(LOGS, WINDOWS, CUTS)
-def test_a_duplicate_is_what_the_definition_says_however_the_log_is_cut(log, window_ms, cuts):
+def test_a_duplicate_is_what_the_definition_says_however_the_log_is_cut(
+    log, window_ms, cuts
+) -> None:
     assert verdicts(Seen(window_ms, PLENTY), log, cuts) == defined(log, window_ms)
 
 
-def test_an_id_is_known_up_to_the_last_millisecond_of_the_window():
+def test_an_id_is_known_up_to_the_last_millisecond_of_the_window() -> None:
     a, b = (1, 1), (2, 2)
     for age_ms, known in ((9_999, True), (10_000, False)):
         log = [(a, 50_000), (b, 50_000 + age_ms), (a, 50_000 + age_ms)]
@@ -103,13 +105,13 @@ def test_an_id_is_known_up_to_the_last_millisecond_of_the_window():
         assert one_by_one(Seen(10_000, PLENTY), log) == [False, False, known]
 
 
-def test_a_duplicate_keeps_its_id_known_if_its_event_ended_later():
+def test_a_duplicate_keeps_its_id_known_if_its_event_ended_later() -> None:
     a = (7, 7)
     log = [(a, 0), (a, 600), (a, 1_200), (a, 1_200), ((8, 8), 2_300), (a, 1_000)]
     assert verdicts(Seen(1_000, PLENTY), log) == [False, True, True, True, False, False]
 
 
-def test_a_late_event_beyond_the_window_is_judged_but_not_remembered():
+def test_a_late_event_beyond_the_window_is_judged_but_not_remembered() -> None:
     a, b = (1, 1), (2, 2)
     log = [(a, 100_000), (b, 50_000), (b, 50_000), (a, 50_000)]
     seen = Seen(10_000, PLENTY)
@@ -117,7 +119,7 @@ def test_a_late_event_beyond_the_window_is_judged_but_not_remembered():
     assert len(seen) == 1
 
 
-def test_an_id_is_not_known_again_when_the_bits_of_its_time_come_round():
+def test_an_id_is_not_known_again_when_the_bits_of_its_time_come_round() -> None:
     a, round_ms, day_ms = (1, 1), 1 << 32, 86_400_000
     for between in ([], [((2, 2), NOW + 9 * day_ms * at) for at in range(1, 6)]):
         log = [(a, NOW), *between, ((3, 3), NOW + round_ms), (a, NOW + round_ms)]
@@ -126,7 +128,7 @@ def test_an_id_is_not_known_again_when_the_bits_of_its_time_come_round():
         assert verdicts(Seen(10 * day_ms, PLENTY), log, [len(log) - 1])[-1] is False
 
 
-def test_half_a_hash_is_not_an_id():
+def test_half_a_hash_is_not_an_id() -> None:
     log = [((1, 2), 9), ((1, 3), 9), ((3, 2), 9), ((2, 1), 9), ((1, 2), 9)]
     assert verdicts(Seen(100, PLENTY), log) == [False, False, False, False, True]
     assert one_by_one(Seen(100, PLENTY), log) == [False, False, False, False, True]
@@ -139,7 +141,7 @@ def test_half_a_hash_is_not_an_id():
 @example([((0, 1), 100), ((0, 2), 0), ((0, 3), 200), ((0, 2), 90)], 300, 2, [3])
 def test_beyond_the_limit_the_oldest_are_forgotten_the_same_for_every_cut(
     log, window_ms, max_ids, cuts
-):
+) -> None:
     whole, cut, single = (Seen(window_ms, max_ids) for _ in range(3))
     expected = limited(log, window_ms, max_ids)
     assert verdicts(whole, log) == verdicts(cut, log, cuts) == one_by_one(single, log) == expected
@@ -147,7 +149,7 @@ def test_beyond_the_limit_the_oldest_are_forgotten_the_same_for_every_cut(
     assert whole.forgotten == cut.forgotten == single.forgotten
 
 
-def test_what_is_forgotten_is_counted():
+def test_what_is_forgotten_is_counted() -> None:
     ids = [((at, at), 10_000 + 100 * at) for at in range(10)]
     seen = Seen(5_000, 4)
     assert not any(verdicts(seen, ids))
@@ -158,7 +160,7 @@ def test_what_is_forgotten_is_counted():
     assert (len(seen), seen.forgotten) == (4, 7)
 
 
-def test_numbers_that_make_no_sense_are_named():
+def test_numbers_that_make_no_sense_are_named() -> None:
     with pytest.raises(ValueError, match="window_ms: got 0"):
         Seen(0, 1)
     with pytest.raises(ValueError, match=f"window_ms: got {MAX_WINDOW_MS + 1}"):
@@ -187,7 +189,7 @@ def restarted(log, at, window_ms, max_ids, reach):
 @given(LOGS, WINDOWS, LIMITS | st.just(PLENTY), st.integers(0, 40), CUTS)
 def test_after_a_restart_the_verdicts_are_those_of_one_that_lived_through_it_all(
     log, window_ms, max_ids, at, cuts
-):
+) -> None:
     at = min(at, len(log))
     request, times, found = columns(log)
     lived, reach = Seen(window_ms, max_ids), Reach(window_ms)
@@ -203,7 +205,7 @@ def test_after_a_restart_the_verdicts_are_those_of_one_that_lived_through_it_all
     assert len(fresh) == len(lived)
 
 
-def test_what_is_remembered_is_read_again_to_the_last_id():
+def test_what_is_remembered_is_read_again_to_the_last_id() -> None:
     window_ms, beyond_ms, remembered = 2_000, 20, 0  # ids leave by part, so that some stay longer
     for last_ms in range(10_000, 13_000, 3):
         log = [((1, 1), last_ms - window_ms - beyond_ms), ((2, 2), last_ms)]
@@ -215,7 +217,7 @@ def test_what_is_remembered_is_read_again_to_the_last_id():
     assert 0 < remembered < 1_000
 
 
-def test_what_is_read_again_is_little_more_than_the_window():
+def test_what_is_read_again_is_little_more_than_the_window() -> None:
     reach, window_ms = Reach(10 * MINUTE_MS), 10 * MINUTE_MS
     for minute in range(600):
         times = NOW + minute * MINUTE_MS + np.arange(60) * 1_000
@@ -229,7 +231,7 @@ def test_what_is_read_again_is_little_more_than_the_window():
     assert reach.since(last_ms + 2 * window_ms) is None
 
 
-def test_a_late_record_far_down_the_log_is_no_reason_to_read_further_back():
+def test_a_late_record_far_down_the_log_is_no_reason_to_read_further_back() -> None:
     reach = Reach(1_000)
     assert reach.since(None) is None
     reach.add(np.array([5, 6, 7]), np.array([100_000, 200_000, 199_900]))
@@ -242,7 +244,7 @@ def test_a_late_record_far_down_the_log_is_no_reason_to_read_further_back():
 
 
 @pytest.mark.parametrize(("before", "after"), [(600_000, 60_000), (60_000, 600_000)])
-def test_a_reach_survives_a_change_of_the_window(before, after):
+def test_a_reach_survives_a_change_of_the_window(before, after) -> None:
     times = NOW + np.arange(0, 2_000_000, 500)
     last_ms = int(times[-1])
     old = Reach(before)
@@ -283,7 +285,7 @@ def known_by_dictionary(request, times, found, window_ms):
 
 
 @pytest.mark.parametrize("first_number", [0, 2**32 - 50_000])
-def test_many_ids_are_known_through_growth_and_many_rounds_of_the_ring(first_number):
+def test_many_ids_are_known_through_growth_and_many_rounds_of_the_ring(first_number) -> None:
     window_ms = 2 * MINUTE_MS
     request, times, found = traffic(np.random.default_rng(1), 150_000, 0.2)
     seen, judged, start = Seen(window_ms, PLENTY), [], 0
@@ -298,7 +300,7 @@ def test_many_ids_are_known_through_growth_and_many_rounds_of_the_ring(first_num
     assert 0 <= len(seen) - len(np.unique(request[within], axis=0)) < 0.01 * len(seen)
 
 
-def fed(seen, request, times, batch=2_000):
+def fed(seen, request, times, batch=2_000) -> None:
     watermark = seen._latest_ms
     for start in range(0, len(times), batch):
         part = slice(start, start + batch)
@@ -307,7 +309,7 @@ def fed(seen, request, times, batch=2_000):
         watermark = int(found[-1])
 
 
-def test_an_id_takes_some_thirty_bytes_and_gives_them_back():
+def test_an_id_takes_some_thirty_bytes_and_gives_them_back() -> None:
     rng = np.random.default_rng(2)
     seen = Seen(10 * MINUTE_MS, PLENTY)
     count = 300_000
@@ -320,7 +322,7 @@ def test_an_id_takes_some_thirty_bytes_and_gives_them_back():
     assert seen.size_bytes < peak / 5
 
 
-def test_ids_that_come_again_and_again_take_no_memory():
+def test_ids_that_come_again_and_again_take_no_memory() -> None:
     seen = Seen(10 * MINUTE_MS, PLENTY)
     request = np.arange(200, dtype=np.uint64).reshape(100, 2)
     for at_ms in range(NOW, NOW + 5 * MINUTE_MS, 500):
@@ -330,7 +332,7 @@ def test_ids_that_come_again_and_again_take_no_memory():
     assert seen.size_bytes < 300_000
 
 
-def test_one_id_that_stays_does_not_keep_the_memory_of_all_that_left():
+def test_one_id_that_stays_does_not_keep_the_memory_of_all_that_left() -> None:
     rng = np.random.default_rng(3)
     window_ms = 10 * MINUTE_MS
     stays = np.array([[1, 1]], np.uint64)
@@ -348,7 +350,7 @@ def test_one_id_that_stays_does_not_keep_the_memory_of_all_that_left():
 # --- set apart from what counts ------------------------------------------------------------------
 
 
-def test_the_names_of_a_duplicate_leave_no_trace():
+def test_the_names_of_a_duplicate_leave_no_trace() -> None:
     log = [
         raw(region="a", customer_id="x"),
         raw(region="b", customer_id="y", ended_at=NOW + 5),
@@ -367,7 +369,7 @@ def test_the_names_of_a_duplicate_leave_no_trace():
     assert decoded.duplicates_ms.tolist() == []
 
 
-def test_a_batch_without_duplicates_stays_what_it_is():
+def test_a_batch_without_duplicates_stays_what_it_is() -> None:
     decoded = judge([raw(), b"", raw()])
     assert set_apart(decoded, np.zeros(2, np.bool_)) is decoded
     nothing = set_apart(decoded, np.ones(2, np.bool_))
@@ -377,7 +379,7 @@ def test_a_batch_without_duplicates_stays_what_it_is():
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), TIMES, st.sampled_from("xy")), max_size=20))
-def test_a_duplicate_is_counted_as_one_and_as_nothing_else(told):
+def test_a_duplicate_is_counted_as_one_and_as_nothing_else(told) -> None:
     log = [
         (EVENT | {"request_id": name, "ended_at": NOW + at, "region": region}, NOW + at)
         for name, at, region in told
@@ -388,15 +390,15 @@ def test_a_duplicate_is_counted_as_one_and_as_nothing_else(told):
     apart = set_apart(decoded, judged)
     columns = apart.columns
     parts = record(columns, columns.series_index, columns.cube_index, oracle.LIMITS)
-    tally = Tally.merged(
+    aggregate = Aggregate.merged(
         [*(part for _, part in parts), refused_tally({}, len(apart.duplicates_ms))]
     )
     expected = oracle.recount(log, window_ms=300).everything()
-    assert oracle.readable(tally, columns.series, columns.cubes) == expected
+    assert oracle.readable(aggregate, columns.series, columns.cubes) == expected
 
 
-def test_duplicates_are_tallied_beside_the_reasons():
-    tally = refused_tally({"not_json": 3}, duplicates=2)
-    assert (refused_of(tally), duplicates_of(tally)) == ({"not_json": 3}, 2)
+def test_duplicates_are_tallied_beside_the_reasons() -> None:
+    aggregate = refused_tally({"not_json": 3}, duplicates=2)
+    assert (refused_of(aggregate), duplicates_of(aggregate)) == ({"not_json": 3}, 2)
     assert refused_tally({}, duplicates=1).refused.keys.tolist() == [DUPLICATE_KEY]
     assert (refused_of(refused_tally({})), duplicates_of(refused_tally({}))) == ({}, 0)

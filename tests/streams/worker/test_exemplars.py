@@ -40,7 +40,7 @@ def traces(found, latency="ttft"):
     return {one.trace_id for one in found if one.latency == latency}
 
 
-def test_the_slowest_that_has_a_trace_and_the_newest_are_taken():
+def test_the_slowest_that_has_a_trace_and_the_newest_are_taken() -> None:
     found = looked_at(
         [
             event(NOW_S, trace_id="fast", ttft_ms=100, duration_ms=1_000),
@@ -55,7 +55,7 @@ def test_the_slowest_that_has_a_trace_and_the_newest_are_taken():
     assert slow == Exemplar("opus", "us-east-1", "duration", 30 * 10**9, NOW_S * 1_000, "slow")
 
 
-def test_each_model_and_region_has_its_own():
+def test_each_model_and_region_has_its_own() -> None:
     found = looked_at(
         [
             event(NOW_S, trace_id=f"{model}-{region}", model=model, region=region)
@@ -67,7 +67,7 @@ def test_each_model_and_region_has_its_own():
     assert all(one.trace_id == f"{one.model}-{one.region}" for one in found)
 
 
-def test_the_newest_by_its_own_time_stays_in_a_bucket():
+def test_the_newest_by_its_own_time_stays_in_a_bucket() -> None:
     # the second batch holds a late event: Prometheus would refuse an exemplar that goes back
     batches = [
         [event(NOW_S, trace_id="now")],
@@ -77,7 +77,7 @@ def test_the_newest_by_its_own_time_stays_in_a_bucket():
     assert traces(looked_at(*reversed(batches))) == {"now"}
 
 
-def test_requests_without_a_latency_are_not_taken():
+def test_requests_without_a_latency_are_not_taken() -> None:
     found = looked_at(
         [
             event(NOW_S, trace_id="probe", probe=True),
@@ -90,7 +90,7 @@ def test_requests_without_a_latency_are_not_taken():
     assert traces(found) == {"slow", "newest"}
 
 
-def test_series_that_are_not_counted_under_their_name_are_left_out():
+def test_series_that_are_not_counted_under_their_name_are_left_out() -> None:
     found = looked_at(
         [event(NOW_S, trace_id="a"), event(NOW_S, trace_id="b", model="invented")],
         known=lambda series: series[0] != "invented",
@@ -101,7 +101,7 @@ def test_series_that_are_not_counted_under_their_name_are_left_out():
 @pytest.mark.parametrize(
     "trace_id", ["", "x" * 97, 'a"b', "a\nb", "a\n", "ä", "a\\", "{}", "a#b", "\u202e"]
 )
-def test_only_what_may_stand_in_a_label_is_taken(trace_id):
+def test_only_what_may_stand_in_a_label_is_taken(trace_id) -> None:
     traced = {"trace_id": trace_id} if trace_id else {}
     assert kept_after([event(NOW_S, **traced)]).dump() == "[]"
     one = ["m", "r", "ttft", 1, 1, trace_id]
@@ -111,11 +111,11 @@ def test_only_what_may_stand_in_a_label_is_taken(trace_id):
 @pytest.mark.parametrize(
     "text", ["", "x", "[1]", "{}", '[["m","r","ttft",-1,1,"t"]]', '[["m","r","other",1,1,"t"]]']
 )
-def test_what_is_not_understood_is_nothing(text):
+def test_what_is_not_understood_is_nothing(text) -> None:
     assert read(text) == []
 
 
-def test_memory_is_bounded_and_the_oldest_go_first():
+def test_memory_is_bounded_and_the_oldest_go_first() -> None:
     batches = [
         [event(NOW_S, trace_id=f"t{at}", model=f"m{at}", region="r")] for at in range(KEPT_MAX)
     ]
@@ -129,14 +129,14 @@ def test_memory_is_bounded_and_the_oldest_go_first():
     assert len(json.dumps(found)) < 200 * KEPT_MAX
 
 
-def test_what_is_old_beside_the_newest_is_told_no_more():
+def test_what_is_old_beside_the_newest_is_told_no_more() -> None:
     old_s = NOW_S - KEPT_MS // 1_000 - 1
     old, recent = event(old_s, trace_id="old", ttft_ms=900), event(NOW_S, trace_id="recent")
     assert traces(looked_at([old])) == {"old"}
     assert traces(looked_at([old], [recent])) == {"recent"}
 
 
-def test_of_a_large_batch_only_the_newest_events_are_looked_at():
+def test_of_a_large_batch_only_the_newest_events_are_looked_at() -> None:
     events = [event(NOW_S, trace_id="first", ttft_ms=2_000)]
     events += [event(NOW_S, trace_id="other") for _ in range(LOOKED_AT)]
     assert traces(looked_at(events)) == {"other"}
@@ -161,7 +161,7 @@ BATCHES = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(BATCHES)
-def test_every_exemplar_is_a_real_request_and_no_bucket_has_two(batches):
+def test_every_exemplar_is_a_real_request_and_no_bucket_has_two(batches) -> None:
     real = {}
     made = []
     for batch in batches:
@@ -203,7 +203,7 @@ def configured(redis_server, redis_client):
     def configure(events, *exemplars):
         settings = settings_for(redis_server.url)
 
-        async def write():
+        async def write() -> None:
             writer = StateWriter(settings)
             await writer.write(0, events)
             await writer.pulse(0, NOW_S, exemplars=told(*exemplars))
@@ -235,7 +235,7 @@ def exemplar(value_ns, trace_id="4bf92f3577b34da6a3ce929d0e0e4736", at_ms=NOW_S 
     return one._replace(**more)
 
 
-def test_an_exemplar_stands_at_the_bucket_its_value_is_in(configured):
+def test_an_exemplar_stands_at_the_bucket_its_value_is_in(configured) -> None:
     settings = configured([event(NOW_S)], exemplar(200_000_000))  # TTFT 0.2 s is in (0.1, 0.24]
     labels = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
     assert shown(settings) == {(f"{TTFT}_bucket", "0.24"): (labels, 0.2, NOW_S)}
@@ -243,12 +243,12 @@ def test_an_exemplar_stands_at_the_bucket_its_value_is_in(configured):
     assert '# {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 0.2 1700000005.0\n' in text
 
 
-def test_a_value_on_an_edge_is_in_the_bucket_that_ends_there(configured):
+def test_a_value_on_an_edge_is_in_the_bucket_that_ends_there(configured) -> None:
     settings = configured([event(NOW_S, ttft_ms=300)], exemplar(300_000_000))
     assert [le for _, le in shown(settings)] == ["0.3"]
 
 
-def test_each_latency_is_shown_at_its_own_histogram(configured):
+def test_each_latency_is_shown_at_its_own_histogram(configured) -> None:
     of = {"ttft": 200_000_000, "tpot": 20_000_000, "duration": 2_200_000_000}  # as `event` has them
     made = [exemplar(value_ns, name, latency=name) for name, value_ns in of.items()]
     found = shown(configured([event(NOW_S)], *made))
@@ -259,14 +259,14 @@ def test_each_latency_is_shown_at_its_own_histogram(configured):
     }
 
 
-def test_the_newest_of_a_bucket_is_shown(configured):
+def test_the_newest_of_a_bucket_is_shown(configured) -> None:
     newer, older = exemplar(2 * 10**8, "newer"), exemplar(2 * 10**8, "older", NOW_S * 1_000 - 9)
     for pair in ([newer, older], [older, newer]):
         ((labels, _, _),) = shown(configured([event(NOW_S)], *pair)).values()
         assert labels == {"trace_id": "newer"}
 
 
-def test_what_is_in_no_counted_bucket_is_left_out(configured):
+def test_what_is_in_no_counted_bucket_is_left_out(configured) -> None:
     settings = configured(
         [event(NOW_S)],
         exemplar(10**9),  # nothing is counted there yet
@@ -277,7 +277,9 @@ def test_what_is_in_no_counted_bucket_is_left_out(configured):
     assert shown(settings) == {}
 
 
-def test_the_plain_format_and_the_numbers_know_nothing_of_exemplars(configured, redis_client):
+def test_the_plain_format_and_the_numbers_know_nothing_of_exemplars(
+    configured, redis_client
+) -> None:
     events = [event(NOW_S), event(NOW_S, ttft_ms=900)]
     settings = configured(events, exemplar(2 * 10**8), exemplar(9 * 10**8))
     with_them = export(settings).page
@@ -289,11 +291,11 @@ def test_the_plain_format_and_the_numbers_know_nothing_of_exemplars(configured, 
     assert parsed(without.text(openmetrics=False)) == parsed(with_them.text(openmetrics=False))
 
 
-def test_junk_in_the_sign_of_life_spoils_no_export(configured):
+def test_junk_in_the_sign_of_life_spoils_no_export(configured) -> None:
     for junk in ("[", '[["opus"]]', told(exemplar(2 * 10**8, 'a"} 1\nx 1 #'))):
         settings = configured([event(NOW_S)])
 
-        async def write(settings=settings, junk=junk):
+        async def write(settings=settings, junk=junk) -> None:
             writer = StateWriter(settings)
             await writer.pulse(0, NOW_S, exemplars=junk)
             await writer.close()
@@ -302,7 +304,7 @@ def test_junk_in_the_sign_of_life_spoils_no_export(configured):
         assert shown(settings) == {}
 
 
-def test_labels_stay_within_what_openmetrics_allows():
+def test_labels_stay_within_what_openmetrics_allows() -> None:
     # 128 characters of names and values
     chance = random.Random(1)
     longest = "".join(chance.choices("abc019", k=96))

@@ -11,13 +11,14 @@ import asyncio
 import json
 import random
 from contextlib import suppress
+from typing import Never
 
 import msgspec
 import pytest
 
 from streams.config.settings import Worker
 from streams.kafka.fetch import Batch
-from streams.state.slices import PROBES_AT, Tally, duplicates_of, refused_of
+from streams.state.slices import PROBES_AT, Aggregate, duplicates_of, refused_of
 from streams.store.contract import Lost, StoreError
 from streams.worker.pipeline import Pipeline
 from tests.support.memory_store import MemoryHash, MemoryRedis, MemoryStore
@@ -39,14 +40,14 @@ WORKER = Worker(
 class MadeUpTime(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to whatever is to happen next."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
 
     def time(self):
         return self._now
 
-    def _run_once(self):
+    def _run_once(self) -> None:
         if not self._ready and self._scheduled:
             self._now = max(self._now, self._scheduled[0].when())
         super()._run_once()
@@ -80,7 +81,7 @@ def made_up_log(dice):
 class World:
     """A log, a group and a store; and what goes wrong with them while `calm` is false."""
 
-    def __init__(self, seed):
+    def __init__(self, seed) -> None:
         self.dice = random.Random(seed)
         self.values, self.timestamps_ms = made_up_log(self.dice)
         self.end = 0  # of the log
@@ -93,7 +94,7 @@ class World:
     def hash(self) -> MemoryHash:
         return self.redis.partition(0)
 
-    async def delay(self, moment):
+    async def delay(self, moment) -> None:
         """A store behind a network."""
         if self.calm:
             return
@@ -107,7 +108,7 @@ class World:
 class Member:
     """One worker: pipeline, consumer, and the tasks that keep both going."""
 
-    def __init__(self, world):
+    def __init__(self, world) -> None:
         self.world, self.position, self.epoch, self.generation = world, 0, 0, -1
         self.paused = self.asleep = False
         store = MemoryStore(world.redis, "g", "t", world.delay)
@@ -116,7 +117,7 @@ class Member:
         self.tasks = [self._kept(self.pipeline.checkpoints()), self._kept(self.consume())]
 
     def _kept(self, work):
-        async def keep():
+        async def keep() -> None:
             try:
                 await work
             except Exception as error:
@@ -125,7 +126,7 @@ class Member:
 
         return asyncio.ensure_future(keep())
 
-    async def end(self):
+    async def end(self) -> None:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -147,15 +148,15 @@ class Member:
         self.position, self.epoch = offset, self.epoch + 1
         return self.epoch
 
-    def pause(self, partition):
+    def pause(self, partition) -> Never:
         raise AssertionError("nothing in this world is a reason to halt")
 
-    def resume(self, partition):
+    def resume(self, partition) -> None:
         self.paused = False
 
     # what Faust does
 
-    async def assigned(self, generation):
+    async def assigned(self, generation) -> None:
         await self.pipeline.revoke()
         self.generation = generation
         for _ in range(20):
@@ -169,7 +170,7 @@ class Member:
         if offsets:
             self.pipeline.sought({0: await self.seek(0, offsets[0])})
 
-    async def consume(self):
+    async def consume(self) -> None:
         queue = []
         world = self.world
         while True:
@@ -201,7 +202,7 @@ class Member:
         )
 
 
-async def live(world, troubles):
+async def live(world, troubles) -> None:
     members = [Member(world) for _ in range(2)]
     try:
         world.owner = members[0]
@@ -226,7 +227,7 @@ async def live(world, troubles):
             await member.end()
 
 
-async def restart(world, members):
+async def restart(world, members) -> None:
     """A worker from whom the partition was claimed again and again ends, and is started again."""
     for place, member in enumerate(members):
         if member.lost_heart is None:
@@ -239,7 +240,7 @@ async def restart(world, members):
             await members[place].assigned(world.generation)
 
 
-async def trouble(world, members):
+async def trouble(world, members) -> None:
     what = world.dice.random()
     world.away = world.dice.random() < 0.05
     if world.hash.offset and world.dice.random() < 0.5:
@@ -277,15 +278,15 @@ def lasting(seed, troubles):
 
 
 @pytest.mark.parametrize("seed", range(LIVES))
-def test_whatever_happens_the_state_is_that_of_an_undisturbed_worker(seed):
+def test_whatever_happens_the_state_is_that_of_an_undisturbed_worker(seed) -> None:
     assert lasting(seed, troubles=True) == lasting(seed, troubles=False)
 
 
-def test_every_record_of_the_made_up_log_is_counted_refused_or_a_duplicate():
+def test_every_record_of_the_made_up_log_is_counted_refused_or_a_duplicate() -> None:
     world, shelf = World(3), Shelf()
     shelf.fields = lasting(3, troubles=False)
     meta = shelf.fields["meta"]
-    totals = Tally.unpack(shelf.fields["totals"])
+    totals = Aggregate.unpack(shelf.fields["totals"])
     good = [value for value in world.values if not value.startswith(b"{{")]
     refused = sum(refused_of(totals).values())
     assert refused == EVENTS - len(good) > 20

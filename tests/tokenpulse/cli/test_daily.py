@@ -25,7 +25,7 @@ def settings(redis_server, redis_client):
 
 
 @pytest.mark.stack
-def test_it_prints_the_last_closed_day_as_markdown(settings):
+def test_it_prints_the_last_closed_day_as_markdown(settings) -> None:
     done = run("daily", settings=settings)
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("*Daily reliability board, ")
@@ -36,7 +36,9 @@ def test_it_prints_the_last_closed_day_as_markdown(settings):
 
 @pytest.mark.stack
 @pytest.mark.parametrize("format_", ["html", "pdf", "csv", "json", "md"])
-def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(settings, tmp_path, format_):
+def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(
+    settings, tmp_path, format_
+) -> None:
     by_name = tmp_path / f"board.{format_.upper()}"
     done = run("daily", "--date", TODAY, "--output", by_name, settings=settings)
     assert done.exit_code == 0, done.output
@@ -60,30 +62,30 @@ def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(settings, t
 
 
 @pytest.mark.stack
-def test_a_day_that_is_not_there_is_one_line(settings):
+def test_a_day_that_is_not_there_is_one_line(settings) -> None:
     assert_one_line(run("daily", "--date", "2999-01-01", settings=settings), "2999-01-01")
     assert_one_line(run("daily", "--date", "2001-01-01", settings=settings), "2001-01-01")
     assert_one_line(run("daily", "--date", "tomorrow", settings=settings), "tomorrow")
 
 
 @pytest.mark.stack
-def test_a_state_without_an_event_is_one_line(redis_server, redis_client):
+def test_a_state_without_an_event_is_one_line(redis_server, redis_client) -> None:
     done = run("daily", settings=settings_for(redis_server.url))
     assert_one_line(done, "nothing was counted yet")
 
 
 @pytest.mark.stack
-def test_a_file_that_cannot_be_written_is_one_line(settings, tmp_path):
+def test_a_file_that_cannot_be_written_is_one_line(settings, tmp_path) -> None:
     done = run("daily", "--output", tmp_path / "absent" / "board.pdf", settings=settings)
     assert_one_line(done, "--output: cannot write", "absent")
 
 
-def test_no_redis_is_one_line(unused_port):
+def test_no_redis_is_one_line(unused_port) -> None:
     done = run("daily", settings=settings_for(f"redis://127.0.0.1:{unused_port}/0"))
     assert_one_line(done, str(unused_port))
 
 
-def test_sending_to_nobody_is_one_line_that_says_what_to_set(unused_port):
+def test_sending_to_nobody_is_one_line_that_says_what_to_set(unused_port) -> None:
     done = run("daily", "--send", settings=settings_for(f"redis://127.0.0.1:{unused_port}/0"))
     assert_one_line(done, "nobody to send the board to", "smtp_host", "slack_webhook_file")
     assert run("daily", "--again").exit_code == 2
@@ -104,6 +106,6 @@ def test_sending_to_nobody_is_one_line_that_says_what_to_set(unused_port):
         ({"PUBLIC_URL": "https://x.example/?a=b"}, "write the address of the pages"),
     ],
 )
-def test_settings_that_do_not_fit_are_one_line(variables, words):
+def test_settings_that_do_not_fit_are_one_line(variables, words) -> None:
     named = {f"TOKENPULSE_DAILY__{name}": value for name, value in variables.items()}
     assert_one_line(run("daily", "--send", **named), words)

@@ -42,13 +42,13 @@ def in_world(redis_server, redis_client):
         ("UTC", "2026-03-29", 24),
     ],
 )
-def test_a_day_is_as_long_as_its_clocks_say(zone, text, hours):
+def test_a_day_is_as_long_as_its_clocks_say(zone, text, hours) -> None:
     found = day_of(date.fromisoformat(text), ZoneInfo(zone))
     assert found.to_s - found.from_s == hours * HOUR_S
 
 
 @given(st.dates(date(2000, 1, 1), date(2040, 1, 1)), st.sampled_from(ZONES), st.floats(0, 1))
-def test_every_second_lies_in_one_day_and_days_leave_no_gap(day, zone, share):
+def test_every_second_lies_in_one_day_and_days_leave_no_gap(day, zone, share) -> None:
     of = ZoneInfo(zone)
     first, second = days_until(day + timedelta(days=1), 2, of)
     assert first.to_s == second.from_s
@@ -59,7 +59,7 @@ def test_every_second_lies_in_one_day_and_days_leave_no_gap(day, zone, share):
 
 
 @given(st.integers(0, 2**31), st.integers(1, 25 * 3_600))
-def test_the_hours_of_a_stretch_add_up_to_it(from_s, length_s):
+def test_the_hours_of_a_stretch_add_up_to_it(from_s, length_s) -> None:
     parts = by_hour((from_s, from_s + length_s))
     assert parts[0][0] == from_s
     assert parts[-1][1] == from_s + length_s
@@ -68,7 +68,7 @@ def test_the_hours_of_a_stretch_add_up_to_it(from_s, length_s):
 
 
 @pytest.mark.parametrize("text", ["", "today", "2026-11-31", "20261110", "2026-W46-2", "2026-1-1"])
-def test_what_is_no_date_is_none(text):
+def test_what_is_no_date_is_none(text) -> None:
     assert read_date(text) is None
 
 
@@ -89,7 +89,7 @@ def test_what_is_no_date_is_none(text):
 )
 def test_a_day_can_be_cut_out_only_while_its_midnights_fall_on_slices(
     zone, text, days_later, hours_later, whole
-):
+) -> None:
     day = day_of(date.fromisoformat(text), ZoneInfo(zone))
     watermark_s = day.to_s + days_later * DAY_S + int(hours_later * HOUR_S)
     assert can_be_cut(day.stretch, watermark_s) is whole
@@ -103,10 +103,10 @@ HALF_HOURS = ("America/St_Johns", "Asia/Kolkata")
 
 
 @pytest.mark.parametrize("zone", [*WHOLE_HOURS, *HALF_HOURS])
-def test_every_day_equals_a_recount_also_where_summer_time_ends(in_world, zone):
+def test_every_day_equals_a_recount_also_where_summer_time_ends(in_world, zone) -> None:
     # In zones of half hours a day is only known as it was sealed, so they are kept up day by day;
     # in the others nobody looks for a month.
-    async def use(world):
+    async def use(world) -> None:
         keeper = world.keeper()
         half_hours = zone in HALF_HOURS
         last = date(2026, 11, 4 if half_hours else 14)
@@ -169,8 +169,8 @@ def as_shown(total):
 
 
 @pytest.mark.parametrize("zone", WHOLE_HOURS)
-def test_days_and_month_to_date_equal_the_report_of_the_same_range(in_world, zone):
-    async def use(world):
+def test_days_and_month_to_date_equal_the_report_of_the_same_range(in_world, zone) -> None:
+    async def use(world) -> None:
         begin, end = at("2026-10-20 00:00", zone), at("2026-11-08 00:00", zone)
         for number in range(19):
             start, stop = begin + number * DAY_S, min(begin + (number + 1) * DAY_S, end)
@@ -190,8 +190,8 @@ def test_days_and_month_to_date_equal_the_report_of_the_same_range(in_world, zon
     in_world(use, zone=zone)
 
 
-def test_the_running_day_follows_the_state_and_costs_only_what_changed(in_world):
-    async def use(world):
+def test_the_running_day_follows_the_state_and_costs_only_what_changed(in_world) -> None:
+    async def use(world) -> None:
         keeper = world.keeper()
         begin = at("2026-11-10 00:00")
         for step in range(6):
@@ -208,8 +208,8 @@ def test_the_running_day_follows_the_state_and_costs_only_what_changed(in_world)
     in_world(use)
 
 
-def test_a_day_that_cannot_be_cut_out_says_so_and_gives_no_number(in_world):
-    async def use(world):
+def test_a_day_that_cannot_be_cut_out_says_so_and_gives_no_number(in_world) -> None:
+    async def use(world) -> None:
         begin = at("2026-11-08 00:00", "Asia/Kathmandu")
         for number in range(2):
             start = begin + number * DAY_S

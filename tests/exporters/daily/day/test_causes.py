@@ -57,7 +57,7 @@ def read(seconds):
 # -- the parts -------------------------------------------------------------------------------------
 
 
-def test_simpson_every_model_got_better_and_the_fleet_got_worse():
+def test_simpson_every_model_got_better_and_the_fleet_got_worse() -> None:
     # before:  small  900 of 1000 requests, 99.0 % good    now:  small  500 of 1000, 99.4 % good
     #          large  100 of 1000, 90.0 % good                   large  500 of 1000, 92.0 % good
     # fleet:   98.1 %                                            95.7 %
@@ -74,7 +74,7 @@ def test_simpson_every_model_got_better_and_the_fleet_got_worse():
     assert small.total + large.total == pytest.approx(0.957 - 0.981)
 
 
-def test_a_name_that_is_new_or_gone_is_all_mix():
+def test_a_name_that_is_new_or_gone_is_all_mix() -> None:
     before = {"old": judged(100, 90), "same": judged(100, 100)}
     now = {"new": judged(100, 80), "same": judged(100, 100)}
     found = {one.name: one for one in parts_of("availability_ratio", before, now, 1)}
@@ -90,7 +90,7 @@ groups = st.dictionaries(
 
 
 @given(groups, groups, st.sampled_from(["availability_ratio", "cache_hit_ratio", "tokens"]))
-def test_the_parts_of_all_groups_add_up_to_the_change(before, now, metric):
+def test_the_parts_of_all_groups_add_up_to_the_change(before, now, metric) -> None:
     def counts(of):
         return {
             name: Counts(
@@ -121,7 +121,7 @@ def test_the_parts_of_all_groups_add_up_to_the_change(before, now, metric):
     st.lists(st.tuples(st.integers(1, 2_000), st.integers(1, 50)), min_size=1, max_size=8),
     st.lists(st.tuples(st.integers(1, 2_000), st.integers(1, 50)), min_size=1, max_size=8),
 )
-def test_a_single_group_makes_the_whole_change_of_a_percentile_by_rate(before, now):
+def test_a_single_group_makes_the_whole_change_of_a_percentile_by_rate(before, now) -> None:
     sides = [
         {"only": Counts(requests=1, ttft=buckets({at / 1e3: n for at, n in side}))}
         for side in (before, now)
@@ -132,7 +132,7 @@ def test_a_single_group_makes_the_whole_change_of_a_percentile_by_rate(before, n
     assert part.mix == pytest.approx(0)
 
 
-def test_a_percentile_that_moved_by_mix_alone_and_by_rate_alone():
+def test_a_percentile_that_moved_by_mix_alone_and_by_rate_alone() -> None:
     # 900 fast requests and 40 slow ones: the slow 4 % lie above the P95. With 60 of 960 they
     # reach into it, although no model changed: all mix.
     before = {"fast": timed(s0_1=900), "slow": timed(s0_8=40)}
@@ -148,7 +148,7 @@ def test_a_percentile_that_moved_by_mix_alone_and_by_rate_alone():
     assert found["slow"].total == 0
 
 
-def test_tokens_are_requests_times_their_size():
+def test_tokens_are_requests_times_their_size() -> None:
     before = {"a": Counts(requests=200, input_tokens=20_000)}  # of two days
     now = {"a": Counts(requests=150, input_tokens=18_000)}
     [part] = parts_of("tokens", before, now, 2)
@@ -176,7 +176,7 @@ def explained(now, before, days=28, name_of=str):
     return tuple(named(cause, name_of) for cause in found)
 
 
-def test_the_dimension_is_the_one_in_which_a_name_explains_more_than_its_share():
+def test_the_dimension_is_the_one_in_which_a_name_explains_more_than_its_share() -> None:
     # Nearly only eu got worse, in both models alike; the one channel explains all, as it must.
     before = traffic(
         {
@@ -210,7 +210,7 @@ def test_the_dimension_is_the_one_in_which_a_name_explains_more_than_its_share()
     )
 
 
-def test_within_the_usual_spread_nothing_has_a_cause():
+def test_within_the_usual_spread_nothing_has_a_cause() -> None:
     before = traffic({"model": {"a": cached(100_000, 45_000), "b": cached(100_000, 45_000)}}, 28)
     now = traffic({"model": {"a": cached(100_000, 43_000), "b": cached(100_000, 45_000)}})
     restless = [
@@ -225,7 +225,7 @@ def test_within_the_usual_spread_nothing_has_a_cause():
     assert "cache_hit_ratio" in moved
 
 
-def test_a_missed_target_comes_before_a_larger_move():
+def test_a_missed_target_comes_before_a_larger_move() -> None:
     before = Traffic(timed(s0_25=1_000), {"model": {"a": timed(s0_25=1_000)}}, 1)
     base = replace(before.fleet, input_tokens=100_000, cached_tokens=50_000)
     after = replace(timed(s0_32=1_000), input_tokens=100_000, cached_tokens=90_000)
@@ -242,7 +242,7 @@ def test_a_missed_target_comes_before_a_larger_move():
     assert moved[1].spreads > moved[0].spreads
 
 
-def test_a_running_day_is_not_asked_why_it_has_fewer_tokens():
+def test_a_running_day_is_not_asked_why_it_has_fewer_tokens() -> None:
     before, now = cached(1_000_000, 500_000), cached(400_000, 200_000)
     moved = moved_of(
         day_of(now, "running"), Traffic(now, {}), Traffic(before, {}), Base((day_of(before),) * 28)
@@ -250,7 +250,7 @@ def test_a_running_day_is_not_asked_why_it_has_fewer_tokens():
     assert moved == []
 
 
-def test_the_first_days_of_all_are_no_norm_of_tokens():
+def test_the_first_days_of_all_are_no_norm_of_tokens() -> None:
     before, now = cached(400_000, 200_000), cached(1_000_000, 500_000)
     for days, metrics in ((1, []), (2, []), (3, ["tokens"])):
         base = Base((day_of(before),) * days)
@@ -258,7 +258,7 @@ def test_the_first_days_of_all_are_no_norm_of_tokens():
         assert [one.metric for one in moved] == metrics, days
 
 
-def test_customers_have_no_probes_so_these_stand_beside_them():
+def test_customers_have_no_probes_so_these_stand_beside_them() -> None:
     fleet = [judged(1_100, 1_099), judged(1_100, 1_059)]
     sides = [
         Traffic(
@@ -273,7 +273,7 @@ def test_customers_have_no_probes_so_these_stand_beside_them():
     assert ": synthetic checks took 3.636 points, all by rate (their own uptime fell" in cause.words
 
 
-def test_a_customer_is_told_by_its_name():
+def test_a_customer_is_told_by_its_name() -> None:
     acme, globex = token_of("acme"), token_of("globex")
     before = traffic({"customer": {acme: cached(1_000, 500), globex: cached(9_000, 4_500)}})
     now = traffic({"customer": {acme: cached(1_000, 0), globex: cached(9_000, 4_500)}})
@@ -285,7 +285,7 @@ def test_a_customer_is_told_by_its_name():
     )
 
 
-def test_a_second_name_is_told_where_it_moved_much_and_three_are_the_most():
+def test_a_second_name_is_told_where_it_moved_much_and_three_are_the_most() -> None:
     names = "abcd"
     before = traffic({"model": {name: cached(1_000, 500) for name in names}})
     now = traffic({"model": {name: cached(1_000, 100 + 20 * at) for at, name in enumerate(names)}})
@@ -294,7 +294,7 @@ def test_a_second_name_is_told_where_it_moved_much_and_three_are_the_most():
     assert sum(Fraction(one.total) for one in found) < 0
 
 
-def test_rate_and_mix_are_told_with_what_they_come_from():
+def test_rate_and_mix_are_told_with_what_they_come_from() -> None:
     # large: from 10 % to 50 % of the traffic, and better itself; the example of docs/daily.md.
     before = traffic({"model": {"small": judged(9_000, 8_910), "large": judged(1_000, 900)}})
     now = traffic({"model": {"small": judged(5_000, 4_970), "large": judged(5_000, 4_600)}})
@@ -306,7 +306,7 @@ def test_rate_and_mix_are_told_with_what_they_come_from():
     )
 
 
-def test_a_new_name_a_gone_one_and_all_others_are_told_as_such():
+def test_a_new_name_a_gone_one_and_all_others_are_told_as_such() -> None:
     before = traffic({"model": {"old": judged(500, 500), "same": judged(500, 500)}})
     now = traffic({"model": {OTHER: judged(500, 400), "same": judged(500, 500)}})
     cause = next(one for one in explained(now, before) if one.name == OTHER)
@@ -319,7 +319,7 @@ def test_a_new_name_a_gone_one_and_all_others_are_told_as_such():
     assert "(gone, with 50.0 % of the traffic before)" in cause.words
 
 
-def test_names_that_were_added_up_on_the_days_before_are_no_change():
+def test_names_that_were_added_up_on_the_days_before_are_no_change() -> None:
     # Of the days before, only the largest names are written down: b was one of the others.
     now = traffic({"customer": {"a": cached(6_000, 3_000), "b": cached(4_000, 1_000)}})
     day = CalendarDay("2026-11-09", 0, 86_400)

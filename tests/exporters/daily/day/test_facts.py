@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import asdict
+from typing import Never
 
 import pytest
 import yaml
@@ -56,8 +57,8 @@ def steady(number, count=60, **changes):
 # -- which day -------------------------------------------------------------------------------------
 
 
-def test_where_nothing_was_ever_counted_there_is_no_board(in_world):
-    async def use(world):
+def test_where_nothing_was_ever_counted_there_is_no_board(in_world) -> None:
+    async def use(world) -> None:
         assert await world.keeper().facts(MIDNIGHT) is None
         await world.writer.pulse(0, MIDNIGHT)  # claimed, but nothing counted
         assert await world.keeper().facts(MIDNIGHT) is None
@@ -65,8 +66,8 @@ def test_where_nothing_was_ever_counted_there_is_no_board(in_world):
     in_world(use)
 
 
-def test_the_board_is_about_the_last_closed_day_or_the_one_asked_for(in_world):
-    async def use(world):
+def test_the_board_is_about_the_last_closed_day_or_the_one_asked_for(in_world) -> None:
+    async def use(world) -> None:
         for number in range(3):
             await world.add(0, steady(number))
         now_s = MIDNIGHT + 2 * DAY_S + 12 * HOUR_S
@@ -86,8 +87,8 @@ def test_the_board_is_about_the_last_closed_day_or_the_one_asked_for(in_world):
     in_world(use)
 
 
-def test_on_the_first_day_of_all_the_board_is_about_that_day(in_world):
-    async def use(world):
+def test_on_the_first_day_of_all_the_board_is_about_that_day(in_world) -> None:
+    async def use(world) -> None:
         await world.add(0, steady(0)[:30])
         facts = await world.keeper().facts(MIDNIGHT + 13 * HOUR_S)
         assert (facts.date, facts.day.state) == ("2026-11-10", "running")
@@ -109,8 +110,8 @@ def test_on_the_first_day_of_all_the_board_is_about_that_day(in_world):
         ("2026-02-30", "got '2026-02-30'; write a day as YYYY-MM-DD"),
     ],
 )
-def test_a_day_that_is_not_known_is_an_error_with_its_cure(in_world, date, cure):
-    async def use(world):
+def test_a_day_that_is_not_known_is_an_error_with_its_cure(in_world, date, cure) -> None:
+    async def use(world) -> None:
         for number in range(3):
             await world.add(0, steady(number))
         with pytest.raises(DailyError, match=f"^date: .*{cure}"):
@@ -119,8 +120,8 @@ def test_a_day_that_is_not_known_is_an_error_with_its_cure(in_world, date, cure)
     in_world(use)
 
 
-def test_a_day_without_an_event_is_absent_and_no_zero(in_world):
-    async def use(world):
+def test_a_day_without_an_event_is_absent_and_no_zero(in_world) -> None:
+    async def use(world) -> None:
         await world.add(0, steady(0))
         await world.add(0, steady(2))
         facts = await world.keeper().facts(MIDNIGHT + 2 * DAY_S + 23 * HOUR_S)
@@ -136,9 +137,9 @@ def test_a_day_without_an_event_is_absent_and_no_zero(in_world):
 # -- what is said ----------------------------------------------------------------------------------
 
 
-def test_a_bad_day_is_told_with_what_made_it_bad(in_world):
+def test_a_bad_day_is_told_with_what_made_it_bad(in_world) -> None:
     # Four calm weeks; then large in eu fails for a day, and small is as always.
-    async def use(world):
+    async def use(world) -> None:
         for number in range(28):
             await world.add(number % 2, steady(number))
         bad = steady(28)
@@ -172,8 +173,8 @@ def test_a_bad_day_is_told_with_what_made_it_bad(in_world):
     in_world(use)
 
 
-def test_a_calm_day_has_no_cause(in_world):
-    async def use(world):
+def test_a_calm_day_has_no_cause(in_world) -> None:
+    async def use(world) -> None:
         for number in range(9):
             await world.add(0, steady(number))
         facts = await world.keeper().facts(MIDNIGHT + 9 * DAY_S)
@@ -184,8 +185,8 @@ def test_a_calm_day_has_no_cause(in_world):
     in_world(use)
 
 
-def test_the_running_day_is_told_as_such(in_world):
-    async def use(world):
+def test_the_running_day_is_told_as_such(in_world) -> None:
+    async def use(world) -> None:
         await world.add(0, [one for one in steady(0) if one["ended_at"] < 1e3 * (MIDNIGHT + 7_200)])
         facts = await world.keeper().facts(MIDNIGHT + 7_200, "2026-11-10")
         assert facts.headline.startswith("Tuesday 10 November 2026 so far: ")
@@ -197,8 +198,8 @@ def test_the_running_day_is_told_as_such(in_world):
     in_world(use)
 
 
-def test_the_board_is_plain_data(in_world):
-    async def use(world):
+def test_the_board_is_plain_data(in_world) -> None:
+    async def use(world) -> None:
         for number in range(3):
             await world.add(0, steady(number))
         facts = await world.keeper(**DIRECTORY).facts(MIDNIGHT + 3 * DAY_S)
@@ -210,8 +211,8 @@ def test_the_board_is_plain_data(in_world):
 # -- month, objectives, segments -------------------------------------------------------------------
 
 
-def test_the_month_to_date_ends_with_the_boards_day(in_world):
-    async def use(world):
+def test_the_month_to_date_ends_with_the_boards_day(in_world) -> None:
+    async def use(world) -> None:
         for number in range(-12, 3):
             await world.add(0, steady(number, count=20))
         await world.add(0, [event(MIDNIGHT + 3 * DAY_S + 60)])  # of the running day
@@ -231,10 +232,10 @@ def test_the_month_to_date_ends_with_the_boards_day(in_world):
     in_world(use)
 
 
-def test_a_zone_of_half_hours_has_its_month_and_causes_from_sealed_days(in_world):
+def test_a_zone_of_half_hours_has_its_month_and_causes_from_sealed_days(in_world) -> None:
     zone = "Asia/Kolkata"
 
-    async def use(world):
+    async def use(world) -> None:
         begin = at("2026-11-01 00:00", zone)
         keeper = world.keeper()
         for number in range(9):
@@ -298,8 +299,8 @@ def acme_policy(tmp_path):
     return str(file)
 
 
-def test_objectives_stand_as_at_the_end_of_the_boards_day(in_world, tmp_path):
-    async def use(world):
+def test_objectives_stand_as_at_the_end_of_the_boards_day(in_world, tmp_path) -> None:
+    async def use(world) -> None:
         for number in range(3):
             await world.add(0, some_traffic(number, 200, *stretch(number)))
         end_s = MIDNIGHT + 2 * DAY_S
@@ -328,8 +329,8 @@ def test_objectives_stand_as_at_the_end_of_the_boards_day(in_world, tmp_path):
 
 def test_objectives_of_the_running_day_are_those_of_the_engine_and_nothing_is_written(
     in_world, tmp_path
-):
-    async def use(world):
+) -> None:
+    async def use(world) -> None:
         await world.add(0, steady(0))
         now_s = MIDNIGHT + 23.9 * HOUR_S
         facts = await world.keeper(**DIRECTORY).facts(now_s, "2026-11-10")
@@ -349,8 +350,8 @@ def test_objectives_of_the_running_day_are_those_of_the_engine_and_nothing_is_wr
     in_world(use, policies=[acme_policy(tmp_path)])
 
 
-def test_segments_are_those_of_the_directory_and_the_rest_has_a_name(in_world):
-    async def use(world):
+def test_segments_are_those_of_the_directory_and_the_rest_has_a_name(in_world) -> None:
+    async def use(world) -> None:
         await world.add(0, some_traffic(5, 90, MIDNIGHT, MIDNIGHT + DAY_S))
         facts = await world.keeper(**DIRECTORY).facts(MIDNIGHT + DAY_S)
         found = {one.name: one for one in facts.segments}
@@ -373,7 +374,7 @@ def test_segments_are_those_of_the_directory_and_the_rest_has_a_name(in_world):
     in_world(use)
 
 
-def test_customers_of_one_segment_are_added_up():
+def test_customers_of_one_segment_are_added_up() -> None:
     customers = {name: Customer(name, "smb") for name in ("a", "b")}
     counts = {name: Counts(requests=2, eligible=2, successes=1) for name in ("a", "b")}
     [found] = segments_of(counts, customers)
@@ -383,8 +384,8 @@ def test_customers_of_one_segment_are_added_up():
 # -- trouble ---------------------------------------------------------------------------------------
 
 
-def test_a_silent_redis_is_an_error_and_its_return_is_read_anew(in_world):
-    async def use(world):
+def test_a_silent_redis_is_an_error_and_its_return_is_read_anew(in_world) -> None:
+    async def use(world) -> None:
         await world.add(0, steady(0))
         keeper = world.keeper()
         before = await keeper.facts(MIDNIGHT + DAY_S)
@@ -400,12 +401,12 @@ def test_a_silent_redis_is_an_error_and_its_return_is_read_anew(in_world):
 
 
 class Broken:
-    async def smembers(self, key):
+    async def smembers(self, key) -> Never:
         raise OSError("connection lost")
 
 
-def test_a_state_that_was_lost_and_counted_again_is_not_mixed_with_the_old_one(in_world):
-    async def use(world):
+def test_a_state_that_was_lost_and_counted_again_is_not_mixed_with_the_old_one(in_world) -> None:
+    async def use(world) -> None:
         await world.add(0, steady(0)[:30])
         await world.add(0, steady(0)[30:])
         keeper = world.keeper()
@@ -421,8 +422,8 @@ def test_a_state_that_was_lost_and_counted_again_is_not_mixed_with_the_old_one(i
     in_world(use)
 
 
-def test_many_askers_at_once_get_the_same_board(in_world):
-    async def use(world):
+def test_many_askers_at_once_get_the_same_board(in_world) -> None:
+    async def use(world) -> None:
         for number in range(3):
             await world.add(0, steady(number))
         keeper, now_s = world.keeper(), MIDNIGHT + 3 * DAY_S + 5 * HOUR_S
@@ -435,11 +436,11 @@ def test_many_askers_at_once_get_the_same_board(in_world):
     in_world(use)
 
 
-def test_askers_wait_for_each_other_as_they_share_what_was_read(in_world):
-    async def use(world):
+def test_askers_wait_for_each_other_as_they_share_what_was_read(in_world) -> None:
+    async def use(world) -> None:
         keeper, inside, most = world.keeper(), [], []
 
-        async def reading(now_s, asked):
+        async def reading(now_s, asked) -> None:
             inside.append(1)
             await asyncio.sleep(0)
             most.append(len(inside))

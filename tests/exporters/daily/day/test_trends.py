@@ -26,7 +26,7 @@ def of(found, metric):
     return next(one for one in found if one.metric == metric)
 
 
-def test_the_norm_is_the_median_so_one_bad_day_changes_nothing():
+def test_the_norm_is_the_median_so_one_bad_day_changes_nothing() -> None:
     before = [day(ttft_p95_s=0.2) for _ in range(27)] + [day(ttft_p95_s=9.0)]
     found = of(trends(day(ttft_p95_s=0.25), before), "ttft_p95_s")
     assert (found.norm_7d, found.norm_28d) == (0.2, 0.2)
@@ -37,7 +37,7 @@ def test_the_norm_is_the_median_so_one_bad_day_changes_nothing():
 @pytest.mark.parametrize(
     ("days_known", "weekly", "monthly"), [(2, False, False), (3, True, False), (7, True, True)]
 )
-def test_a_norm_needs_three_days_of_a_week_and_seven_of_four(days_known, weekly, monthly):
+def test_a_norm_needs_three_days_of_a_week_and_seven_of_four(days_known, weekly, monthly) -> None:
     before = [day() for _ in range(28 - days_known)]
     before += [day(ttft_p95_s=0.2) for _ in range(days_known)]
     found = of(trends(day(ttft_p95_s=0.1), before), "ttft_p95_s")
@@ -45,12 +45,12 @@ def test_a_norm_needs_three_days_of_a_week_and_seven_of_four(days_known, weekly,
     assert found.better is (True if weekly else None)
 
 
-def test_only_the_28_days_before_count():
+def test_only_the_28_days_before_count() -> None:
     before = [day(ttft_p95_s=9.0) for _ in range(31)] + [day(ttft_p95_s=0.2) for _ in range(28)]
     assert of(trends(day(ttft_p95_s=0.2), before), "ttft_p95_s").norm_28d == 0.2
 
 
-def test_tokens_change_as_a_share_and_not_while_the_day_runs():
+def test_tokens_change_as_a_share_and_not_while_the_day_runs() -> None:
     before = [day(tokens=1_000.0) for _ in range(28)]
     over = of(trends(day(tokens=900.0), before), "tokens")
     assert (over.change_28d, over.better) == (-0.1, False)
@@ -67,13 +67,13 @@ def test_tokens_change_as_a_share_and_not_while_the_day_runs():
         ("tpot_p95_s", 0.06, False),
     ],
 )
-def test_less_is_better_for_latencies_alone(metric, value, better):
+def test_less_is_better_for_latencies_alone(metric, value, better) -> None:
     norm = {"availability_ratio": 0.9, "cache_hit_ratio": 0.5, "tpot_p95_s": 0.05}[metric]
     before = [day(**{metric: norm}) for _ in range(28)]
     assert of(trends(day(**{metric: value}), before), metric).better is better
 
 
-def test_a_change_is_explained_against_28_days_else_7_else_the_one_before():
+def test_a_change_is_explained_against_28_days_else_7_else_the_one_before() -> None:
     one, empty = day(tokens=1.0), replace(day(), values=values_of(Counts(), NONE))
     assert base_of([]) is None
     assert base_of([empty] * 28) is None
@@ -90,7 +90,7 @@ def test_a_change_is_explained_against_28_days_else_7_else_the_one_before():
         ("cache_hit_ratio", {0.4: "best", 0.6: "best", 0.7: "best", 0.39: "missed"}),
     ],
 )
-def test_marks_against_the_shipped_targets(metric, marks):
+def test_marks_against_the_shipped_targets(metric, marks) -> None:
     for value, mark in marks.items():
         counts = Counts(requests=1, eligible=100_000, input_tokens=100_000)
         if metric == "availability_ratio":
@@ -103,7 +103,7 @@ def test_marks_against_the_shipped_targets(metric, marks):
         assert getattr(values_of(counts, TARGETS), metric).mark == mark, value
 
 
-def test_without_a_target_nothing_is_judged():
+def test_without_a_target_nothing_is_judged() -> None:
     counts = Counts(requests=1, eligible=1, successes=1, input_tokens=10, cached_tokens=5)
     values = values_of(counts, NONE)
     assert {values.availability_ratio.mark, values.cache_hit_ratio.mark} == {"unknown"}

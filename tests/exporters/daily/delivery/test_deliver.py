@@ -157,7 +157,7 @@ def channel() -> Iterator[Channel]:
 
 
 @pytest.fixture(autouse=True)
-def _short_waits(monkeypatch):
+def _short_waits(monkeypatch) -> None:
     monkeypatch.setattr(delivery, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(delivery, "WAIT_MAX_S", 0.02)
 
@@ -206,7 +206,7 @@ MAILED = [(f"e-mail to {address}", "delivered", False) for address in TO]
 # -- e-mail ----------------------------------------------------------------------------------------
 
 
-def test_the_mail_has_the_board_as_text_as_a_page_and_as_a_pdf(mailbox, send):
+def test_the_mail_has_the_board_as_text_as_a_page_and_as_a_pdf(mailbox, send) -> None:
     found = send(mailed(mailbox, public_url="https://board.example.com/tp/"))
     assert found == MAILED
     [(to, message)] = mailbox.messages
@@ -231,7 +231,7 @@ def test_the_mail_has_the_board_as_text_as_a_page_and_as_a_pdf(mailbox, send):
     assert len(PdfReader(BytesIO(attached.get_content())).pages) == 1
 
 
-def test_names_cannot_add_headers_or_markup(mailbox, send):
+def test_names_cannot_add_headers_or_markup(mailbox, send) -> None:
     send(mailed(mailbox), hostile_facts())
     [(to, message)] = mailbox.messages
     assert to == list(TO)
@@ -241,7 +241,7 @@ def test_names_cannot_add_headers_or_markup(mailbox, send):
     assert "<img" not in page
 
 
-def test_with_starttls_and_a_login(secure_mailbox, authority, tmp_path, send):
+def test_with_starttls_and_a_login(secure_mailbox, authority, tmp_path, send) -> None:
     secret = tmp_path / "password"
     secret.write_text(f"{PASSWORD}\n")
     found = send(
@@ -258,7 +258,7 @@ def test_with_starttls_and_a_login(secure_mailbox, authority, tmp_path, send):
     assert secure_mailbox.logins == [b"board"]
 
 
-def test_with_tls_at_once(authority, send):
+def test_with_tls_at_once(authority, send) -> None:
     box = Mailbox()
     serving = _serve_tls(box, authority)
     next(serving)
@@ -275,7 +275,7 @@ def _serve_tls(box: Mailbox, authority: Authority) -> Iterator[Mailbox]:
 
 def test_a_login_that_is_refused_is_told_without_the_password(
     secure_mailbox, authority, tmp_path, send
-):
+) -> None:
     secret = tmp_path / "password"
     secret.write_text("hunter2")
     found = send(
@@ -297,7 +297,7 @@ def test_a_login_that_is_refused_is_told_without_the_password(
 
 def test_what_a_server_repeats_of_the_password_is_not_told(
     secure_mailbox, authority, tmp_path, send
-):
+) -> None:
     secret = tmp_path / "password"
     secret.write_text(PASSWORD)
     secure_mailbox.refused = dict.fromkeys(TO, f"550 not with {PASSWORD}")
@@ -313,7 +313,7 @@ def test_what_a_server_repeats_of_the_password_is_not_told(
     assert "takes it for nobody: cro@example.com: 550 not with (hidden); sre@" in found[0][1]
 
 
-def test_a_certificate_of_nobody_we_trust_is_refused(secure_mailbox, tmp_path, send):
+def test_a_certificate_of_nobody_we_trust_is_refused(secure_mailbox, tmp_path, send) -> None:
     other = Authority(tmp_path / "others", "other")
     found = send(mailed(secure_mailbox, smtp_tls="starttls", smtp_ca_file=other.cert))
     assert all(failed for _, _, failed in found)
@@ -322,14 +322,14 @@ def test_a_certificate_of_nobody_we_trust_is_refused(secure_mailbox, tmp_path, s
     assert secure_mailbox.messages == []
 
 
-def test_a_server_without_starttls_gets_nothing(mailbox, authority, send):
+def test_a_server_without_starttls_gets_nothing(mailbox, authority, send) -> None:
     found = send(mailed(mailbox, smtp_tls="starttls", smtp_ca_file=authority.cert))
     assert all(failed for _, _, failed in found)
     assert "STARTTLS" in found[0][1]
     assert mailbox.messages == []
 
 
-def test_a_refusal_that_may_pass_is_tried_again_and_one_that_will_not_is_not(mailbox, send):
+def test_a_refusal_that_may_pass_is_tried_again_and_one_that_will_not_is_not(mailbox, send) -> None:
     mailbox.answers = ["451 try later", "451 try later"]
     assert send(mailed(mailbox)) == MAILED
     assert mailbox.tried == 3
@@ -346,7 +346,7 @@ def test_a_refusal_that_may_pass_is_tried_again_and_one_that_will_not_is_not(mai
     assert mailbox.tried == 4 + delivery.ATTEMPTS
 
 
-def test_no_mail_server_is_told_in_one_line(unused_port, send):
+def test_no_mail_server_is_told_in_one_line(unused_port, send) -> None:
     box = Mailbox(port=unused_port)
     [(_, words, failed), _] = send(mailed(box))
     assert failed
@@ -358,7 +358,7 @@ def test_no_mail_server_is_told_in_one_line(unused_port, send):
 # -- each day once ---------------------------------------------------------------------------------
 
 
-def test_a_day_is_delivered_once_unless_asked_again(mailbox, channel, webhook_file, send):
+def test_a_day_is_delivered_once_unless_asked_again(mailbox, channel, webhook_file, send) -> None:
     daily = mailed(mailbox, slack_webhook_file=webhook_file)
     assert send(daily) == [*MAILED, ("Slack", "delivered", False)]
     for _ in range(2):
@@ -384,7 +384,7 @@ def final(facts, **changed):
 
 def test_who_was_told_other_numbers_before_the_day_was_final_is_told_the_final_ones(
     mailbox, channel, webhook_file, send
-):
+) -> None:
     daily = mailed(mailbox, slack_webhook_file=webhook_file)
     facts = some_facts()
     worse = replace(facts.day.values.availability_ratio, value=0.9981, mark="missed")
@@ -404,7 +404,9 @@ def test_who_was_told_other_numbers_before_the_day_was_final_is_told_the_final_o
     assert all(words.startswith("delivered before, on 20") for _, words, _ in found)
 
 
-def test_who_was_not_reached_is_tried_again_and_nobody_else(mailbox, channel, webhook_file, send):
+def test_who_was_not_reached_is_tried_again_and_nobody_else(
+    mailbox, channel, webhook_file, send
+) -> None:
     daily = mailed(mailbox, slack_webhook_file=webhook_file)
     mailbox.refused = {TO[1]: "450 greylisted"}
     channel.answers = [(404, {})]
@@ -425,13 +427,13 @@ def test_who_was_not_reached_is_tried_again_and_nobody_else(mailbox, channel, we
 
 def test_a_mail_server_that_is_gone_does_not_keep_the_board_from_slack(
     unused_port, channel, webhook_file, send
-):
+) -> None:
     found = send(mailed(Mailbox(port=unused_port), slack_webhook_file=webhook_file))
     assert [failed for _, _, failed in found] == [True, True, False]
     assert len(channel.messages) == 1
 
 
-def test_two_runs_at_once_deliver_once(mailbox, redis_server, redis_client):
+def test_two_runs_at_once_deliver_once(mailbox, redis_server, redis_client) -> None:
     settings = settings_for(redis_server.url).model_copy(update={"daily": Daily(**mailed(mailbox))})
 
     async def go():
@@ -454,8 +456,8 @@ def test_two_runs_at_once_deliver_once(mailbox, redis_server, redis_client):
     assert len(mailbox.messages) == 1
 
 
-def test_a_run_that_died_does_not_keep_the_day_for_ever(redis_server, redis_client):
-    async def go():
+def test_a_run_that_died_does_not_keep_the_day_for_ever(redis_server, redis_client) -> None:
+    async def go() -> None:
         client = connect(redis_server.url, 5)
         try:
             dead, late = (Sent(client, "g", "t", DATE) for _ in range(2))
@@ -472,7 +474,7 @@ def test_a_run_that_died_does_not_keep_the_day_for_ever(redis_server, redis_clie
     asyncio.run(go())
 
 
-def test_redis_keeps_no_address_and_forgets(mailbox, redis_server, redis_client, send):
+def test_redis_keeps_no_address_and_forgets(mailbox, redis_server, redis_client, send) -> None:
     send(mailed(mailbox))
     [key] = redis_client.keys("*:sent:*")
     assert b"{tokenpulse:inference.requests}:sent:2026-11-03" in key
@@ -482,12 +484,12 @@ def test_redis_keeps_no_address_and_forgets(mailbox, redis_server, redis_client,
     assert 0 < redis_client.ttl(key) <= 400 * 86_400
 
 
-def test_without_redis_nothing_is_sent(mailbox, unused_port):
+def test_without_redis_nothing_is_sent(mailbox, unused_port) -> None:
     settings = settings_for(f"redis://127.0.0.1:{unused_port}/0").model_copy(
         update={"daily": Daily(**mailed(mailbox))}
     )
 
-    async def go():
+    async def go() -> None:
         client = connect(settings.redis.url, 1)
         try:
             await deliver(settings, client, some_facts(), False)
@@ -499,7 +501,7 @@ def test_without_redis_nothing_is_sent(mailbox, unused_port):
     assert mailbox.messages == []
 
 
-def test_a_day_that_is_not_over_is_not_sent(mailbox, send):
+def test_a_day_that_is_not_over_is_not_sent(mailbox, send) -> None:
     facts = some_facts()
     with pytest.raises(DeliveryError, match="2026-11-04 is not over"):
         send(mailed(mailbox), replace(facts, date=facts.days[-1].date))
@@ -508,7 +510,7 @@ def test_a_day_that_is_not_over_is_not_sent(mailbox, send):
 # -- Slack -----------------------------------------------------------------------------------------
 
 
-def test_slack_gets_headline_numbers_and_link(channel, webhook_file, send):
+def test_slack_gets_headline_numbers_and_link(channel, webhook_file, send) -> None:
     daily = {"slack_webhook_file": webhook_file, "public_url": "https://board.example.com"}
     assert send(daily) == [("Slack", "delivered", False)]
     [message] = channel.messages
@@ -523,7 +525,7 @@ def test_slack_gets_headline_numbers_and_link(channel, webhook_file, send):
     }
 
 
-def test_slack_reads_no_markup_in_names_and_nothing_is_too_long_for_it():
+def test_slack_reads_no_markup_in_names_and_nothing_is_too_long_for_it() -> None:
     message = payload(replace(hostile_facts(), headline="long " * 1_000), None)
     assert len(message["blocks"]) <= 50
     assert "<!" not in message["text"]
@@ -549,7 +551,7 @@ def test_slack_reads_no_markup_in_names_and_nothing_is_too_long_for_it():
         assert len(block.get("fields", [])) <= 10
 
 
-def test_slack_is_asked_again_only_where_that_may_help(channel, webhook_file, send):
+def test_slack_is_asked_again_only_where_that_may_help(channel, webhook_file, send) -> None:
     daily = {"slack_webhook_file": webhook_file}
     channel.answers = [(429, {"Retry-After": "1"}), (503, {})]
     assert send(daily) == [("Slack", "delivered", False)]
@@ -563,7 +565,7 @@ def test_slack_is_asked_again_only_where_that_may_help(channel, webhook_file, se
         assert "hunter2" not in words
 
 
-def test_no_error_says_the_webhook(tmp_path, unused_port, send):
+def test_no_error_says_the_webhook(tmp_path, unused_port, send) -> None:
     file = tmp_path / "webhook"
     file.write_text(f"http://127.0.0.1:{unused_port}/services/hunter2")
     [(_, words, failed)] = send({"slack_webhook_file": file})
@@ -591,7 +593,7 @@ def test_no_error_says_the_webhook(tmp_path, unused_port, send):
 
 def test_the_command_delivers_the_last_closed_day_and_says_who_did_not_get_it(
     mailbox, channel, webhook_file, redis_server, redis_client, tmp_path
-):
+) -> None:
     now_s = time.time()
     base = settings_for(redis_server.url)
     write_state(base, {0: some_events(1, 400, now_s - 2 * 86_400, now_s)}, now_s)

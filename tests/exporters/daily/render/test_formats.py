@@ -103,7 +103,7 @@ made = st.builds(values, st.none() | st.integers(0, 10**15), seconds, seconds, r
 
 @settings(max_examples=25, deadline=None)
 @given(day=made, month=made)
-def test_every_format_says_the_same_numbers(day, month):
+def test_every_format_says_the_same_numbers(day, month) -> None:
     facts = some_facts()
     chosen = replace(facts.day, values=day)
     facts = replace(facts, days=(*facts.days[:-2], chosen, facts.days[-1]), month_to_date=month)
@@ -123,7 +123,7 @@ def test_every_format_says_the_same_numbers(day, month):
 
 
 @given(st.sampled_from(METRICS[1:]), st.floats(0.0001, 0.9999))
-def test_a_number_never_reads_as_if_it_were_on_the_other_side_of_its_target(metric, value):
+def test_a_number_never_reads_as_if_it_were_on_the_other_side_of_its_target(metric, value) -> None:
     digits = Decimal(re.match(r"[\d.]+", figures.figure(metric, value))[0])
     scale = Decimal(1_000 if metric.endswith("_s") else 100)
     for target in (Decimal("0.3"), Decimal("0.05"), Decimal("0.999"), Decimal("0.4")):
@@ -148,7 +148,7 @@ def test_a_number_never_reads_as_if_it_were_on_the_other_side_of_its_target(metr
         ("cache_hit_ratio", None, "not known"),
     ],
 )
-def test_numbers_are_read_with_their_unit(metric, value, read):
+def test_numbers_are_read_with_their_unit(metric, value, read) -> None:
     assert figures.figure(metric, value) == read
 
 
@@ -165,22 +165,22 @@ def test_numbers_are_read_with_their_unit(metric, value, read):
         ("tokens", None, "no norm yet"),
     ],
 )
-def test_changes_are_read_as_what_they_mean(metric, by, read):
+def test_changes_are_read_as_what_they_mean(metric, by, read) -> None:
     assert figures.change(metric, by) == read
 
 
-def test_credits_of_several_currencies_are_not_added_up():
+def test_credits_of_several_currencies_are_not_added_up() -> None:
     assert figures.total(["1,250.00 USD", "0.50 USD", "3.00 EUR"]) == "3.00 EUR + 1,250.50 USD"
     assert figures.total([]) is None
 
 
-def test_budgets_say_what_is_left_or_by_how_much_they_are_overdrawn():
+def test_budgets_say_what_is_left_or_by_how_much_they_are_overdrawn() -> None:
     assert figures.budget(0.519) == "51 % left"
     assert figures.budget(-61.42) == "6,142 % overdrawn"
     assert figures.budget(None) == "not known"
 
 
-def test_nothing_known_is_never_shown_as_zero():
+def test_nothing_known_is_never_shown_as_zero() -> None:
     facts = empty_facts()
     page = Page(html(facts))
     assert page.text.count("not known") >= 7
@@ -217,7 +217,9 @@ def about(**changes):
         ),
     ],
 )
-def test_a_day_that_is_not_final_complete_and_uncorrected_says_so_everywhere(changes, badges):
+def test_a_day_that_is_not_final_complete_and_uncorrected_says_so_everywhere(
+    changes, badges
+) -> None:
     facts = about(**changes)
     assert view_of(facts).badges == tuple(badges.split(", "))
     assert badges.replace(", ", " ") in Page(html(facts)).text
@@ -227,7 +229,7 @@ def test_a_day_that_is_not_final_complete_and_uncorrected_says_so_everywhere(cha
     assert f"({badges})" in Page(message(facts, None)).text
 
 
-def test_a_correction_is_shown_beside_what_was_sealed():
+def test_a_correction_is_shown_beside_what_was_sealed() -> None:
     corrected = Correction("ttft_p95_s", 0.312, 0.314, "late events: 9 requests more")
     facts = about(corrections=(corrected,))
     words = "Correction, P95 TTFT: sealed as 312 ms, today 314 ms (late events: 9 requests more)."
@@ -235,7 +237,7 @@ def test_a_correction_is_shown_beside_what_was_sealed():
         assert words in text
 
 
-def test_the_subject_names_what_was_missed():
+def test_the_subject_names_what_was_missed() -> None:
     assert subject(view_of(some_facts())) == (
         "Reliability 2026-11-03: missed P95 TTFT, Error budget, Credits at risk (provisional)"
     )
@@ -243,7 +245,7 @@ def test_the_subject_names_what_was_missed():
     assert subject(view_of(facts)) == "Reliability 2026-11-03: all 4 targets met (final)"
 
 
-def test_every_mark_stands_beside_its_word():
+def test_every_mark_stands_beside_its_word() -> None:
     page = Page(html(some_facts()))
     for word in ("best in class", "met", "missed", "no target"):
         assert word in page.text
@@ -251,7 +253,7 @@ def test_every_mark_stands_beside_its_word():
     assert used == {"#mark-best", "#mark-met", "#mark-missed", "#mark-unknown"}
 
 
-def test_each_number_has_its_target_norms_and_month():
+def test_each_number_has_its_target_norms_and_month() -> None:
     row = next(row for row in view_of(some_facts()).rows if row.key == "ttft_p95_s")
     assert (row.value.text, row.value.words, row.target) == ("314 ms", "missed", "under 300 ms")
     assert (row.week.words, row.week.norm) == ("41 ms slower", "norm 273 ms")
@@ -260,7 +262,7 @@ def test_each_number_has_its_target_norms_and_month():
     assert row.samples == "of 4.33 M requests"
 
 
-def test_the_worst_budget_and_all_credits_stand_among_the_seven():
+def test_the_worst_budget_and_all_credits_stand_among_the_seven() -> None:
     rows = {row.key: row for row in view_of(some_facts()).rows}
     assert len(rows) == 7
     assert rows["error_budget"].value.text == "29 % overdrawn"
@@ -269,7 +271,7 @@ def test_the_worst_budget_and_all_credits_stand_among_the_seven():
     assert rows["credits"].note == "12,500.00 USD due if the period ended now"
 
 
-def test_a_running_day_is_not_held_against_the_tokens_of_whole_days():
+def test_a_running_day_is_not_held_against_the_tokens_of_whole_days() -> None:
     facts = some_facts()
     trend = replace(facts.trends[0], change_7d=None, change_28d=None, better=None)
     [row, *_] = view_of(replace(facts, trends=(trend, *facts.trends[1:]))).rows
@@ -278,7 +280,7 @@ def test_a_running_day_is_not_held_against_the_tokens_of_whole_days():
     assert (row.week.words, row.week.norm) == ("no norm yet", "")
 
 
-def test_links_lead_to_the_days_that_there_are():
+def test_links_lead_to_the_days_that_there_are() -> None:
     view = view_of(some_facts())
     assert (view.previous, view.next) == ("2026-11-02", "2026-11-04")
     facts = some_facts()
@@ -292,7 +294,7 @@ def test_links_lead_to_the_days_that_there_are():
 
 @pytest.mark.parametrize("facts", [some_facts(), hostile_facts(), empty_facts()])
 @pytest.mark.parametrize("served", [True, False])
-def test_the_page_is_whole_and_needs_nothing_else(facts, served):
+def test_the_page_is_whole_and_needs_nothing_else(facts, served) -> None:
     text = html(facts, served=served)
     page = Page(text)
     assert page.open == []
@@ -309,7 +311,7 @@ def test_the_page_is_whole_and_needs_nothing_else(facts, served):
     assert "@import" not in page.style
 
 
-def test_the_same_facts_give_the_same_bytes():
+def test_the_same_facts_give_the_same_bytes() -> None:
     for render in (html, markdown, csv_text, json_text, pdf):
         assert render(some_facts()) == render(some_facts())
 
@@ -317,7 +319,7 @@ def test_the_same_facts_give_the_same_bytes():
 # -- names -----------------------------------------------------------------------------------------
 
 
-def test_markup_in_names_is_shown_and_does_nothing():
+def test_markup_in_names_is_shown_and_does_nothing() -> None:
     facts = hostile_facts()
     for text in (html(facts, served=True), html(facts), message(facts, "https://x.example/daily")):
         page = Page(text)
@@ -329,7 +331,7 @@ def test_markup_in_names_is_shown_and_does_nothing():
     assert "javascript:" not in message(facts, None)
 
 
-def test_no_cell_of_the_csv_is_a_formula():
+def test_no_cell_of_the_csv_is_a_formula() -> None:
     facts = hostile_facts()
     starts = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
     for text in (*HOSTILE, "＝1+1", "\n=1"):
@@ -346,7 +348,7 @@ def test_no_cell_of_the_csv_is_a_formula():
         assert rows[-2][-1].removeprefix("'") == text.replace("\0", "�")
 
 
-def test_no_name_makes_markup_in_markdown():
+def test_no_name_makes_markup_in_markdown() -> None:
     assert plain("us_east_1 a-b 3.5 % (x)") == "us_east_1 a-b 3.5 % (x)"
     assert plain("_it_ *b* `c` [l](u) ~n~ | # \\") == (
         r"\_it\_ \*b\* \`c\` \[l\](u) \~n\~ \| \# \\"
@@ -364,14 +366,14 @@ def test_no_name_makes_markup_in_markdown():
     assert markdown(hostile_facts()).count("```\n") == 6
 
 
-def test_no_name_ends_a_code_block():
+def test_no_name_ends_a_code_block() -> None:
     facts = some_facts()
     named = replace(facts.segments[0], name="```")
     lines = markdown(replace(facts, segments=(named,))).splitlines()
     assert [line for line in lines if line.startswith("```")] == ["```"] * 6
 
 
-def test_texts_stay_on_their_line():
+def test_texts_stay_on_their_line() -> None:
     for text in (*HOSTILE, "a\u2028b", "a\x0bb", "a\x85b"):
         text = text.encode("utf-8", "replace").decode()
         assert len(plain(text).splitlines()) <= 1
@@ -381,7 +383,7 @@ def test_texts_stay_on_their_line():
 
 
 @pytest.mark.parametrize("facts", [some_facts(), hostile_facts(), empty_facts()])
-def test_the_json_is_as_its_schema_says(facts):
+def test_the_json_is_as_its_schema_says(facts) -> None:
     schema = json.loads((ROOT / "docs/daily.schema.json").read_text())
     assert schema == json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -393,12 +395,12 @@ def test_the_json_is_as_its_schema_says(facts):
         jsonschema.Draft202012Validator(schema).validate(told)
 
 
-def test_the_samples_are_marked_as_the_policy_says():
+def test_the_samples_are_marked_as_the_policy_says() -> None:
     assert mark_of("ttft_p95_s", 0.3) == "missed"
     assert mark_of("availability_ratio", 0.999) == "met"
 
 
-def test_error_budgets_that_read_otherwise_today_are_one_correction():
+def test_error_budgets_that_read_otherwise_today_are_one_correction() -> None:
     facts = some_facts()
     first, second, *rest = facts.risks
     worse = replace(first, budget_left_ratio=-0.41, credit_projected="27,500.00 USD")
@@ -418,7 +420,7 @@ def test_error_budgets_that_read_otherwise_today_are_one_correction():
     assert len(view_of(replace(facts, risks_corrected=(unseen,))).corrections) == 1
 
 
-def test_what_rate_and_mix_mean_stands_under_the_causes():
+def test_what_rate_and_mix_mean_stands_under_the_causes() -> None:
     facts = some_facts()
     printed = " ".join(PdfReader(BytesIO(pdf(facts))).pages[0].extract_text().split())
     for text in (html(facts), markdown(facts), printed):

@@ -47,7 +47,7 @@ CONTRAST = """
 
 
 @pytest.fixture(autouse=True)
-def _chromium():
+def _chromium() -> None:
     chromium()
 
 
@@ -61,8 +61,8 @@ def address(tmp_path: Path):
     return write
 
 
-def in_browser(use):
-    async def run():
+def in_browser(use) -> None:
+    async def run() -> None:
         async with Browser.start() as browser:
             await use(browser)
 
@@ -70,8 +70,8 @@ def in_browser(use):
 
 
 @pytest.mark.parametrize("paper", PAPERS)
-def test_it_prints_on_one_sheet(address, paper):
-    async def use(browser):
+def test_it_prints_on_one_sheet(address, paper) -> None:
+    async def use(browser) -> None:
         for board in BOARDS:
             page = await browser.open(address(board))
             width, height = PAPERS[paper]
@@ -95,8 +95,8 @@ def test_it_prints_on_one_sheet(address, paper):
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_it_asks_for_nothing_complains_of_nothing_and_can_be_read(address, dark):
-    async def use(browser):
+def test_it_asks_for_nothing_complains_of_nothing_and_can_be_read(address, dark) -> None:
+    async def use(browser) -> None:
         for board in BOARDS:
             page = await browser.open(address(board), width=1180, dark=dark)
             assert [one for one in page.requests if not one.startswith("data:")] == [address(board)]
@@ -108,8 +108,8 @@ def test_it_asks_for_nothing_complains_of_nothing_and_can_be_read(address, dark)
 
 
 @pytest.mark.parametrize("wide", [320, 380, 800])
-def test_nothing_is_pushed_off_a_small_screen(address, wide):
-    async def use(browser):
+def test_nothing_is_pushed_off_a_small_screen(address, wide) -> None:
+    async def use(browser) -> None:
         for board in BOARDS:
             page = await browser.open(address(board, served=True), width=wide, mobile=True)
             assert await page.evaluate("document.documentElement.scrollWidth") == wide, board
@@ -118,8 +118,8 @@ def test_nothing_is_pushed_off_a_small_screen(address, wide):
     in_browser(use)
 
 
-def test_a_screen_reader_meets_tables_with_headers_and_words_for_every_mark(address):
-    async def use(browser):
+def test_a_screen_reader_meets_tables_with_headers_and_words_for_every_mark(address) -> None:
+    async def use(browser) -> None:
         for wide in (1180, 380):
             page = await browser.open(address("some", served=True), width=wide, mobile=wide < 800)
             nodes = await page.accessibility()
@@ -141,8 +141,8 @@ def test_a_screen_reader_meets_tables_with_headers_and_words_for_every_mark(addr
     in_browser(use)
 
 
-def test_the_keyboard_reaches_links_the_form_and_what_scrolls(address):
-    async def use(browser):
+def test_the_keyboard_reaches_links_the_form_and_what_scrolls(address) -> None:
+    async def use(browser) -> None:
         page = await browser.open(address("some", served=True), width=380, height=800, mobile=True)
         met = []
         for _ in range(80):

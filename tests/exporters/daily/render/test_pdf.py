@@ -17,12 +17,12 @@ def read(facts):
 
 
 @pytest.mark.parametrize("board", BOARDS)
-def test_it_is_one_sheet_and_nothing_stands_outside_its_margins(board):
+def test_it_is_one_sheet_and_nothing_stands_outside_its_margins(board) -> None:
     [page] = read(BOARDS[board]()).pages
     assert [round(float(side)) for side in page.mediabox] == [0, 0, 595, 842]
     places = []
 
-    def place(text, matrix, text_matrix, font, size):
+    def place(text, matrix, text_matrix, font, size) -> None:
         if text.strip():
             places.append((float(text_matrix[4]), float(text_matrix[5])))
 
@@ -33,7 +33,7 @@ def test_it_is_one_sheet_and_nothing_stands_outside_its_margins(board):
         assert MARGIN <= y <= 842 - MARGIN
 
 
-def test_it_says_what_it_is_and_brings_its_fonts():
+def test_it_says_what_it_is_and_brings_its_fonts() -> None:
     found = read(some_facts())
     assert found.metadata.title == "Daily reliability board, 2026-11-03"
     assert found.metadata.subject.startswith("Tuesday 3 November 2026: P95 TTFT at 314 ms")
@@ -45,13 +45,13 @@ def test_it_says_what_it_is_and_brings_its_fonts():
         assert "/FontFile2" in font["/FontDescriptor"]
 
 
-def test_the_same_day_gives_the_same_bytes():
+def test_the_same_day_gives_the_same_bytes() -> None:
     assert pdf(hostile_facts()) == pdf(hostile_facts())
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "\ud800", "\U0001f469" * 300, ""])
 @pytest.mark.parametrize("font", [REGULAR, BOLD])
-def test_what_the_font_lacks_is_replaced_visibly(text, font):
+def test_what_the_font_lacks_is_replaced_visibly(text, font) -> None:
     drawn = shown(text, font)
     assert len(drawn) == len(" ".join(text.split()))
     assert drawn.isprintable()
@@ -59,7 +59,7 @@ def test_what_the_font_lacks_is_replaced_visibly(text, font):
         assert after in (before, "?")
 
 
-def test_the_sheet_says_so_where_a_character_was_replaced():
+def test_the_sheet_says_so_where_a_character_was_replaced() -> None:
     assert shown("Straße 東京 – 5 €") == "Straße ?? – 5 €"
     told = "? stands for characters that this font lacks"
     words = " ".join(read(hostile_facts()).pages[0].extract_text().split())
@@ -67,7 +67,7 @@ def test_the_sheet_says_so_where_a_character_was_replaced():
     assert told not in " ".join(read(some_facts()).pages[0].extract_text().split())
 
 
-def test_text_is_broken_between_words_and_cut_with_an_ellipsis():
+def test_text_is_broken_between_words_and_cut_with_an_ellipsis() -> None:
     assert broken("one two three", REGULAR, 10, 45, 3) == ["one two", "three"]
     [first, second] = broken("one two three four five", REGULAR, 10, 45, 2)
     assert first == "one two"

@@ -1,12 +1,12 @@
 """Aggregates of events."""
 
 from streams.state.aggregation import record
-from streams.state.slices import Tally
+from streams.state.slices import Aggregate
 from tests.support.oracle import LIMITS, judge
 
 
 def counted(log):
-    """The whole log as one tally, with the names of its one batch."""
+    """The whole log as one aggregate, with the names of its one batch."""
     columns = judge(log).columns
     parts = record(columns, columns.series_index, columns.cube_index, LIMITS)
-    return Tally.merged([part for _, part in parts]), columns.series, columns.cubes
+    return Aggregate.merged([part for _, part in parts]), columns.series, columns.cubes
