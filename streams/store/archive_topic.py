@@ -55,7 +55,7 @@ class KafkaArchive:
             **client_kwargs(kafka),
         }
         self._ledgers: dict[int, Ledger] = {}
-        self._ends: dict[int, int] = {}  # last offset of the archive written, by partition
+        self._ends: dict[str, int] = {}  # last offset written, by the prefix of a place
         self._reading = asyncio.Lock()
 
     async def write(self, partition: int, owner: str, look: Look) -> int | None:
@@ -75,7 +75,7 @@ class KafkaArchive:
                     place = self._place(partition)
                     found = await self._live(place, values=False)
                     ledger = Ledger(place, owner, uuid.uuid4().hex[:8], set(found))
-                    self._ends[partition] = -1
+                    self._ends[place.prefix] = -1
                 async with self._sender(ledger.place) as send:
                     offset = await write(ledger, look, send, time.time_ns() // 1_000_000)
         except (KafkaError, OSError, TimeoutError) as error:
@@ -99,6 +99,24 @@ class KafkaArchive:
         for fault in faults:
             log.warning("%s: passed over: %s", self._topic, fault)
         return found
+
+    async def live(self, place: Place) -> dict[bytes, bytes]:
+        """Return every key of `place` that has a value, with it. Raises ArchiveError."""
+        try:
+            async with self._reading, asyncio.timeout(READ_DEADLINE_S):
+                return await self._live(place, values=True)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise self._unusable(place.partition, "read", error) from error
+
+    async def send(self, place: Place, records: Sequence[Record]) -> None:
+        """Write records of `place`, and return when Kafka has them. Raises ArchiveError."""
+        try:
+            async with asyncio.timeout(WRITE_DEADLINE_S):
+                self._ends.setdefault(place.prefix, -1)
+                async with self._sender(place) as send:
+                    await send(records)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise self._unusable(place.partition, "written", error) from error
 
     def _place(self, partition: int) -> Place:
         return Place(self._kafka.group, self._kafka.topic, partition)
@@ -156,13 +174,13 @@ class KafkaArchive:
                     for key, value in records
                 ]
                 offsets = [sent.offset for sent in await asyncio.gather(*acks)]
-                end = self._ends[place.partition]
+                end = self._ends[place.prefix]
                 if min(offsets, default=end + 1) <= end:
                     raise ArchiveError(
                         f"{tp.topic}: partition {tp.partition} has lost records or was made again: "
                         "the next archive will be written whole"
                     )
-                self._ends[place.partition] = max([end, *offsets])
+                self._ends[place.prefix] = max([end, *offsets])
 
             yield send
 

@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.aggregates import counted
 
 from streams.state import measures
 from streams.state.measures import by_cube, by_series, whole
 from streams.state.slices import Aggregate, refused_tally
+from tests.support.aggregates import counted
 from tests.support.measured import agrees, must
 from tests.support.oracle import judge, nearest_rank, recount
 from tests.support.shelf import LOGS, NOON, plain

@@ -5,13 +5,13 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.aggregates import counted
 
 from streams.events.decoder import OUTCOMES, REASONS, Columns
 from streams.state import slices
 from streams.state.aggregation import record
 from streams.state.slices import LEVELS, Aggregate, Thresholds, export_edges, refused_tally
 from streams.state.tables import Table
+from tests.support.aggregates import counted
 from tests.support.oracle import LIMITS, judge, readable, recount, told
 from tests.support.shelf import HOUR_S, LOGS, NOON, plain
 

@@ -1,0 +1,231 @@
+"""The archive of the hashes beside the state, which neither Kafka's log nor the state can rebuild:
+per-minute SLO counts, closed periods, maintenance windows, finalised days, deliveries.
+
+They are copied to the archive topic field by field, under keys that no archive of a partition uses:
+
+    group|topic|hashes|maintenance|w-17|0     part 0 of the field `w-17` of the hash `maintenance`
+    group|topic|hashes||sequence|0            number of the last pass that found a change
+
+Each pass that finds a change writes its number to Redis first, then to the archive. If Redis has a
+lower number than the archive, or none, it has lost writes: the archive is then written back.
+Fields that leave a hash by age leave the archive with the next pass.
+"""
+
+import logging
+import zlib
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+import redis.asyncio as aioredis
+from redis.exceptions import RedisError
+
+from streams.errors import one_line
+from streams.store.archive import PART_BYTES, Place, Record
+from streams.store.archive_topic import KafkaArchive
+from streams.store.contract import StoreError
+
+log = logging.getLogger(__name__)
+
+# Hashes of the whole topic, by what follows its prefix; a colon marks a family of hashes.
+KINDS = ("days", "maintenance", "ledger:", "sent:")
+EXPIRES = ("ledger:", "sent:")
+EXPIRE_S = 432 * 86_400  # as long as the writers keep them; they renew it with each write
+_SCAN_COUNT = 1_000
+
+Field = tuple[str, bytes]  # hash, without the prefix of the topic; field
+Contents = Mapping[Field, bytes]
+_SEQUENCE: Field = ("", b"sequence")
+
+
+class Part(msgspec.Struct, array_like=True, frozen=True):
+    """One record of the archive: a part of a field's value."""
+
+    parts: int
+    crc: int  # CRC-32 of the whole value
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HashesPlace(Place):
+    """The keys of the archived hashes, which lie in the partition of the topic's first one."""
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.group}|{self.topic}|hashes|"
+
+    def owns(self, key: bytes | None) -> bool:
+        return key is not None and key.startswith(self.prefix.encode())
+
+    def records(self, field: Field, value: bytes) -> list[Record]:
+        """Return the records that hold a field's value."""
+        pieces = [value[at : at + PART_BYTES] for at in range(0, len(value), PART_BYTES)] or [b""]
+        crc = zlib.crc32(value)
+        return [
+            (self._key(field, at), msgspec.msgpack.encode(Part(len(pieces), crc, piece)))
+            for at, piece in enumerate(pieces)
+        ]
+
+    def tombstones(self, field: Field, parts: range) -> list[Record]:
+        """Return the records that delete parts of a field."""
+        return [(self._key(field, at), None) for at in parts]
+
+    def contents(self, live: Mapping[bytes, bytes]) -> dict[Field, bytes]:
+        """Return the fields that are whole in the archive, from the live records of the topic.
+
+        A field is not whole if its writer died between two of its parts; it is then left out.
+        """
+        parts: dict[Field, dict[int, Part]] = {}
+        for key, value in live.items():
+            name, _, rest = key.removeprefix(self.prefix.encode()).partition(b"|")
+            field, _, at = rest.rpartition(b"|")
+            part = msgspec.msgpack.decode(value, type=Part)
+            parts.setdefault((name.decode(), field), {})[int(at)] = part
+        values = {field: _joined(pieces) for field, pieces in parts.items()}
+        return {field: value for field, value in values.items() if value is not None}
+
+    def _key(self, field: Field, part: int) -> bytes:
+        name, of = field
+        return f"{self.prefix}{name}|".encode() + of + f"|{part}".encode()
+
+
+def _joined(pieces: Mapping[int, Part]) -> bytes | None:
+    if 0 not in pieces or any(at not in pieces for at in range(pieces[0].parts)):
+        return None
+    value = b"".join(pieces[at].data for at in range(pieces[0].parts))
+    return value if zlib.crc32(value) == pieces[0].crc else None
+
+
+@dataclass(slots=True)
+class _Archived:
+    """The archive as this process last wrote or read it."""
+
+    sequence: int
+    values: dict[Field, tuple[int, int]]  # CRC-32, parts
+
+
+class HashArchive:
+    """Copies the hashes of one topic to the archive, and back into a Redis that lost them.
+
+    One process runs it at a time: the owner of partition 0. Two that overlap during a rebalance
+    write the same values.
+    """
+
+    def __init__(
+        self, archive: KafkaArchive, client: "aioredis.Redis", group: str, topic: str
+    ) -> None:
+        self._archive, self._redis = archive, client
+        self._place = HashesPlace(group, topic, 0)
+        self._prefix = f"tp:{{{group}:{topic}}}:"
+        self._marker = f"{self._prefix}hashes"
+        self._archived: _Archived | None = None
+
+    def forget(self) -> None:
+        """Read the archive anew in the next pass, as another process may write it meanwhile."""
+        self._archived = None
+
+    async def synchronise(self) -> int:
+        """Archive what changed since the last pass; return how many fields were restored before.
+
+        Raises StoreError if Redis or Kafka does not answer; the next pass then begins anew.
+        """
+        try:
+            return await self._synchronise()
+        except Exception:
+            self.forget()
+            raise
+
+    async def _synchronise(self) -> int:
+        restored = 0
+        stored = await self._sequence()
+        if self._archived is None or stored < self._archived.sequence:
+            contents = self._place.contents(await self._archive.live(self._place))
+            sequence = int(contents.pop(_SEQUENCE, b"0"))
+            self._archived = _Archived(
+                sequence, {field: _fingerprint(value) for field, value in contents.items()}
+            )
+            if stored < sequence:
+                await self._restore(contents, sequence)
+                restored = len(contents)
+                stored = sequence
+        await self._write(self._archived, await self._contents(), stored)
+        return restored
+
+    async def _write(self, archived: _Archived, contents: Contents, stored: int) -> None:
+        current = {field: _fingerprint(value) for field, value in contents.items()}
+        records: list[Record] = []
+        for field, (crc, parts) in current.items():
+            before = archived.values.get(field, (None, 0))
+            if before != (crc, parts):
+                records += self._place.records(field, contents[field])
+                records += self._place.tombstones(field, range(parts, before[1]))
+        for field, (_, parts) in archived.values.items():
+            if field not in current:
+                records += self._place.tombstones(field, range(parts))
+        if not records:
+            return
+        sequence = max(archived.sequence, stored) + 1
+        await _answer(self._redis.hset(self._marker, "sequence", str(sequence)), self._marker)
+        await self._archive.send(
+            self._place, [*records, *self._place.records(_SEQUENCE, str(sequence).encode())]
+        )
+        self._archived = _Archived(sequence, current)
+
+    async def _restore(self, contents: Contents, sequence: int) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for (name, field), value in contents.items():
+                pipe.hset(self._prefix + name, field, value)
+            for name in {name for name, _ in contents if name.startswith(EXPIRES)}:
+                pipe.expire(self._prefix + name, EXPIRE_S)
+            pipe.hset(self._marker, "sequence", str(sequence))
+            await _answer(pipe.execute(), self._marker)
+        log.warning(
+            "Redis has lost SLO counts, maintenance windows and finalised days; restored %d fields "
+            "from the archive",
+            len(contents),
+        )
+
+    async def _sequence(self) -> int:
+        stored = await _answer(self._redis.hget(self._marker, "sequence"), self._marker)
+        return int(stored or 0)
+
+    async def _contents(self) -> dict[Field, bytes]:
+        """Return all fields of the hashes, read at one moment."""
+        keys: list[bytes] = []
+        try:
+            async for key in self._redis.scan_iter(f"{_escaped(self._prefix)}*", _SCAN_COUNT):
+                if key.decode().removeprefix(self._prefix).startswith(KINDS):
+                    keys.append(key)
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for key in keys:
+                    pipe.hgetall(key)
+                hashes = await pipe.execute()
+        except (RedisError, OSError) as error:
+            raise _store_error(self._prefix, error) from error
+        return {
+            (key.decode().removeprefix(self._prefix), field): value
+            for key, fields in zip(keys, hashes, strict=True)
+            for field, value in cast(dict[bytes, bytes], fields).items()
+        }
+
+
+def _fingerprint(value: bytes) -> tuple[int, int]:
+    """Return the CRC-32 of a value, and how many records hold it."""
+    return zlib.crc32(value), max(1, -(-len(value) // PART_BYTES))
+
+
+def _escaped(prefix: str) -> str:
+    """Return a prefix as a Redis pattern that matches only itself."""
+    return "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in prefix)
+
+
+async def _answer(reply: Awaitable[Any] | Any, key: str) -> Any:
+    try:
+        return await reply
+    except (RedisError, OSError) as error:
+        raise _store_error(key, error) from error
+
+
+def _store_error(key: str, error: Exception) -> StoreError:
+    return StoreError(f"{key}: cannot archive or restore: {one_line(error)}")

@@ -1,0 +1,184 @@
+"""What neither log nor state can rebuild comes back after Redis lost it, and only then."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import redis
+import redis.asyncio as aioredis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.config.settings import Kafka
+from streams.store.archive import PART_BYTES, keep
+from streams.store.archive_topic import KafkaArchive
+from streams.store.contract import StoreError
+from streams.store.hash_archive import Field, HashArchive, HashesPlace
+from tests.support.servers import Broker, RedisServer
+
+PLACE = HashesPlace("group", "topic", 0)
+PREFIX = "tp:{group:topic}:"
+NAMES = st.sampled_from(["days", "maintenance", "ledger:p:2026-11", "sent:2026-11-28"])
+FIELDS = st.tuples(NAMES, st.binary(max_size=12))
+
+
+@given(st.dictionaries(FIELDS, st.binary(max_size=30), max_size=8))
+def test_what_is_archived_is_read_back(contents: dict[Field, bytes]) -> None:
+    live: dict[bytes, bytes] = {}
+    for field, value in contents.items():
+        for record in PLACE.records(field, value):
+            keep(live, *record)
+    assert all(PLACE.owns(key) for key in live)
+    assert PLACE.contents(live) == contents
+
+
+def test_a_long_value_takes_several_records_and_half_of_it_is_left_out() -> None:
+    value = bytes(range(256)) * (PART_BYTES // 128) + b"the third"
+    records = PLACE.records(("days", b"day UTC 2026-11-28"), value)
+    live = {key: part for key, part in records if part is not None}
+    assert len(live) == 3
+    assert PLACE.contents(live) == {("days", b"day UTC 2026-11-28"): value}
+    live.popitem()
+    assert PLACE.contents(live) == {}
+
+
+# --- on a broker and a Redis ----------------------------------------------------------------------
+
+
+def in_redis(client: redis.Redis) -> dict[bytes, dict[bytes, bytes]]:
+    """Return all hashes of the topic."""
+    return {key: client.hgetall(key) for key in client.keys(f"{PREFIX}*")}
+
+
+def fill(client: redis.Redis) -> None:
+    """Write one hash of each kind, and keys that the archive has nothing to do with."""
+    client.hset(f"{PREFIX}days", "day UTC 2026-11-27", "finalised")
+    client.hset(f"{PREFIX}maintenance", "w|17", "{}")
+    client.hset(f"{PREFIX}ledger:a1", "closed:29000000:eu", "{}")
+    client.hset(f"{PREFIX}ledger:a1:2026-11", "c:20420:eu", bytes(range(256)))
+    client.hset(f"{PREFIX}sent:2026-11-27", "someone", "1764300000")
+    client.hset(f"{PREFIX}scenarios", "one", "not archived")
+    client.hset("tp:{other:topic}:days", "day UTC 2026-11-27", "of another group")
+
+
+@pytest.fixture
+def run(
+    broker: Broker, redis_server: RedisServer, redis_client: redis.Redis
+) -> Callable[[Callable[[Callable[[], HashArchive]], Awaitable[None]]], None]:
+    """Run a coroutine function that is given a maker of archives, each as of a new owner."""
+    kafka = Kafka(
+        bootstrap=broker.bootstrap, archive_topic=broker.new_topic(1), topic="topic", group="group"
+    )
+
+    def run(story: Callable[[Callable[[], HashArchive]], Awaitable[None]]) -> None:
+        async def main() -> None:
+            client = aioredis.Redis.from_url(redis_server.url)
+            try:
+                await story(
+                    lambda: HashArchive(KafkaArchive(kafka), client, kafka.group, kafka.topic)
+                )
+            finally:
+                await client.aclose()
+
+        asyncio.run(main())
+
+    return run
+
+
+Run = Callable[[Callable[[Callable[[], HashArchive]], Awaitable[None]]], None]
+
+
+@pytest.mark.parametrize("same_owner", [True, False])
+def test_redis_lost_whole_is_given_all_of_it_back(
+    run: Run, redis_client: redis.Redis, same_owner: bool
+) -> None:
+    fill(redis_client)
+    before = {key: value for key, value in in_redis(redis_client).items() if b"scen" not in key}
+
+    async def story(owner: Callable[[], HashArchive]) -> None:
+        archive = owner()
+        assert await archive.synchronise() == 0
+        redis_client.flushall()
+        assert await (archive if same_owner else owner()).synchronise() == 5
+
+    run(story)
+    after = in_redis(redis_client)
+    assert after.pop(f"{PREFIX}hashes".encode()) == {b"sequence": b"1"}
+    assert after == before
+    assert redis_client.ttl(f"{PREFIX}ledger:a1:2026-11") > 400 * 86_400
+    assert redis_client.ttl(f"{PREFIX}days") == -1
+
+
+def test_a_redis_that_was_set_back_gets_what_it_lost_and_keeps_what_came_since(
+    run: Run, redis_client: redis.Redis
+) -> None:
+    async def story(owner: Callable[[], HashArchive]) -> None:
+        fill(redis_client)
+        archive = owner()
+        await archive.synchronise()
+        snapshot = in_redis(redis_client)
+        redis_client.hset(f"{PREFIX}days", "day UTC 2026-11-28", "finalised later")
+        await archive.synchronise()
+        redis_client.flushall()
+        for key, fields in snapshot.items():
+            redis_client.hset(key, mapping=dict(fields))
+        redis_client.hset(f"{PREFIX}maintenance", "w-18", "announced after the loss")
+        await archive.synchronise()
+
+    run(story)
+    days = redis_client.hgetall(f"{PREFIX}days")
+    assert days[b"day UTC 2026-11-28"] == b"finalised later"
+    assert set(redis_client.hgetall(f"{PREFIX}maintenance")) == {b"w|17", b"w-18"}
+
+
+def test_what_left_redis_by_age_is_not_brought_back(run: Run, redis_client: redis.Redis) -> None:
+    async def story(owner: Callable[[], HashArchive]) -> None:
+        fill(redis_client)
+        archive = owner()
+        await archive.synchronise()
+        redis_client.hdel(f"{PREFIX}days", "day UTC 2026-11-27")
+        await archive.synchronise()
+        redis_client.flushall()
+        await owner().synchronise()
+
+    run(story)
+    assert not redis_client.exists(f"{PREFIX}days")
+    assert redis_client.exists(f"{PREFIX}maintenance")
+
+
+def test_a_pass_without_a_change_writes_nothing(run: Run, redis_client: redis.Redis) -> None:
+    async def story(owner: Callable[[], HashArchive]) -> None:
+        fill(redis_client)
+        for _ in range(3):
+            await owner().synchronise()
+
+    run(story)
+    assert redis_client.hget(f"{PREFIX}hashes", "sequence") == b"1"
+
+
+def test_an_archive_that_cannot_be_written_is_written_by_the_next_pass(
+    run: Run, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise StoreError("no broker")
+
+    async def story(owner: Callable[[], HashArchive]) -> None:
+        fill(redis_client)
+        archive = owner()
+        with monkeypatch.context() as patch:
+            patch.setattr(KafkaArchive, "send", fails)
+            with pytest.raises(StoreError):
+                await archive.synchronise()
+        await archive.synchronise()
+        redis_client.flushall()
+        assert await owner().synchronise() == 5
+
+    run(story)
+
+
+def test_the_shipped_access_list_lets_a_worker_do_it() -> None:
+    users = Path("deploy/redis/users.acl").read_text().splitlines()
+    [worker] = [line for line in users if line.startswith("user worker ")]
+    wanted = {"+scan", "+hgetall", "+hget", "+hset", "+expire", "+multi", "+exec"}
+    assert wanted <= set(worker.split())
