@@ -24,6 +24,14 @@ def test_every_link_between_documents_leads_somewhere() -> None:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def test_the_architecture_names_only_files_that_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    packages = "streams|slo|exporters|alerts|grafana|tokenpulse|tests"
+    named = set(re.findall(rf"\b(?:{packages})/[\w/]*(?:\.\w+)?", text))
+    assert len(named) > 40
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
 def test_the_readme_names_only_commands_that_exist() -> None:
     named = set(
         re.findall(r"(?:tokenpulse|tokenpulse\.yaml|…) (?:--config \S+ )?([a-z]+)\b", _code())
