@@ -22,12 +22,12 @@ from exporters.metrics.requests import add_customers, add_window
 from exporters.windows.incremental import (
     CUSTOMER,
     Change,
-    Digest,
+    Grouping,
     PartKey,
-    Scope,
+    SliceSummary,
     Sums,
     Window,
-    digest,
+    summarise,
 )
 from slo.engine.attainment import Standing, standing
 from slo.engine.counting import Selection
@@ -97,14 +97,14 @@ class _Windows:
             plan.setdefault(window, set()).add(scope)
         self._windows = {window: Window(sorted(plan[window])) for window in sorted(plan)}
         self._scopes = {
-            scope: Scope(
+            scope: Grouping(
                 scope,
                 SCOPE_LABELS[scope] if scope != CUSTOMER else (CUSTOMER,),
                 SERIES_DIMENSIONS if scope != CUSTOMER else (CUSTOMER, "model"),
             )
             for scope in sorted({scope for scopes in plan.values() for scope in scopes})
         }
-        self._held: dict[SliceId, Digest] = {}
+        self._held: dict[SliceId, SliceSummary] = {}
         self._as_of_s = 0
         self._made: dict[str, tuple[list[Sums], Samples]] = {}  # with what it was made from
 
@@ -115,7 +115,7 @@ class _Windows:
             for name, scope in self._scopes.items():
                 names = self._registry.cubes if name == CUSTOMER else self._registry.series
                 scope.follow(names)
-            self._held[SliceId(0, start_s)] = digest(aggregate, self._scopes.values())
+            self._held[SliceId(0, start_s)] = summarise(aggregate, self._scopes.values())
         if now_s % LEVELS[1].step_s == 0:
             self._merge(now_s)
 
@@ -148,7 +148,7 @@ class _Windows:
         merged_until_s = [(as_of_s + 1) // step_s * step_s for step_s, _ in LEVELS]
         for name, window in self._windows.items():
             span = rolling(ROLLING_S[name], as_of_s, as_of_s)
-            parts: dict[PartKey, Digest] = {
+            parts: dict[PartKey, SliceSummary] = {
                 (0, of): self._held[of] for of in cover(self._held, merged_until_s, *span, reach_s)
             }
             window.update(parts, deltas)

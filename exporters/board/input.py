@@ -16,7 +16,7 @@ from slo.policy.selection import Selection
 from streams.state.coverage import Coverage
 from streams.state.measures import GroupKey
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import View
+from streams.store.reader import PartitionView
 
 Groups = Mapping[str, Measured]  # by name of the scope's `per` dimension; "" without one
 
@@ -31,7 +31,7 @@ class Reading:
     spans: Mapping[str, tuple[int, int]]  # window -> [from_s, to_s)
     newest: Sums  # by series, since `newest_s`
     newest_s: int
-    views: Sequence[View]
+    views: Sequence[PartitionView]
     signs: Sequence[Heartbeat]
     coverage: Coverage
     lags: Mapping[int, int]  # partition -> records that wait; only where a live worker says so

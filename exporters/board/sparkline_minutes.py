@@ -8,10 +8,10 @@ one of its slices changed.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from exporters.windows.incremental import Digest, PartKey, Sums
+from exporters.windows.incremental import PartKey, SliceSummary, Sums
 from exporters.windows.measured import Measured, measured
 from streams.state.slices import SliceId
-from streams.store.reader import View
+from streams.store.reader import PartitionView
 
 FLEET = "fleet"
 MINUTES = 60
@@ -35,7 +35,7 @@ class Minutes:
         self._held: dict[PartKey, tuple[int, Sums]] = {}
         self._worked_out: dict[int, tuple[object, Measured]] = {}
 
-    def missing(self, view: View, as_of_s: int) -> list[SliceId]:
+    def missing(self, view: PartitionView, as_of_s: int) -> list[SliceId]:
         """Slices of a partition that are not held as they are now."""
         wanted = {
             of: view.index[of]
@@ -54,10 +54,10 @@ class Minutes:
         """Whether a slice is part of a curve."""
         return of in self._wanted.get(partition, ())
 
-    def take(self, partition: int, of: SliceId, version: int, digest: Digest) -> None:
+    def take(self, partition: int, of: SliceId, version: int, summary: SliceSummary) -> None:
         """Hold a slice, if it is part of a curve."""
-        if self.wants(partition, of) and FLEET in digest:
-            self._held[partition, of] = (version, digest[FLEET])
+        if self.wants(partition, of) and FLEET in summary:
+            self._held[partition, of] = (version, summary[FLEET])
 
     def drop(self, partition: int) -> None:
         """Forget a partition whose state was set back."""
@@ -90,7 +90,7 @@ def _starts(as_of_s: int) -> range:
     return range(running_s - (MINUTES - 1) * _MINUTE_S, running_s + 1, _MINUTE_S)
 
 
-def _parts(start_s: int, view: View) -> Iterator[SliceId]:
+def _parts(start_s: int, view: PartitionView) -> Iterator[SliceId]:
     if start_s < view.meta.merged_until_s[1]:
         yield SliceId(1, start_s)
     else:

@@ -28,7 +28,7 @@ from exporters.daily.day.counts import Counts, Groups
 from exporters.daily.day.facts import Cause, DailyFacts, Day, Risk, Segment
 from exporters.daily.day.history import Known, Scene, causes_of, known, traffic
 from exporters.daily.day.metrics import board_targets, values_of
-from exporters.daily.day.reader import DayReader, Read
+from exporters.daily.day.reader import DayReader, StretchSums
 from exporters.daily.day.risks import corrected, to_seal
 from exporters.daily.day.seal import VERSION, Detail, Record, behind, silent_until_s
 from exporters.daily.day.segments import segments_of
@@ -46,7 +46,7 @@ from streams.state.coverage import Coverage
 from streams.state.windows import extent
 from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import View
+from streams.store.reader import PartitionView
 
 CLOSED_DAYS = 30
 _MONTH_LONGEST = 31
@@ -134,7 +134,9 @@ class DailyKeeper:
         days = {one.of.date: scene.day(one) for one in found}
         return await self._board(board, found, days, scene, now_s)
 
-    def _scene(self, now_s: float, views: Sequence[View], signs: Sequence[Heartbeat]) -> Scene:
+    def _scene(
+        self, now_s: float, views: Sequence[PartitionView], signs: Sequence[Heartbeat]
+    ) -> Scene:
         return Scene(
             now_s=now_s,
             zone=self._zone,
@@ -147,7 +149,7 @@ class DailyKeeper:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    async def _first(self, views: Sequence[View]) -> str | None:
+    async def _first(self, views: Sequence[PartitionView]) -> str | None:
         """The first date of which anything is kept; None if nothing is."""
         starts = [extent(view.index)[0] for view in views if view.index]
         dates = [day_at(min(starts), self._zone).date] if starts else []
@@ -156,7 +158,7 @@ class DailyKeeper:
 
     async def _known(
         self,
-        views: Sequence[View],
+        views: Sequence[PartitionView],
         scene: Scene,
         last_closed: CalendarDay,
         today: CalendarDay,
@@ -180,7 +182,7 @@ class DailyKeeper:
         }
         read = await self._reader.read(views, [one for cut in stretches.values() for one in cut])
 
-        def parts(of: CalendarDay) -> list[Read] | None:
+        def parts(of: CalendarDay) -> list[StretchSums] | None:
             cut = stretches.get(of.date)
             return None if cut is None else [read[stretch] for stretch in cut]
 

@@ -13,7 +13,7 @@ from exporters.catalogue import cost as catalogue
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.metrics.exposition import Page, label_text
 from exporters.reference.prices import CacheDollars, CacheTokens, PriceBook, cache_dollars
-from exporters.windows.incremental import CUSTOMER, CUSTOMER_MODEL, MODEL_TIER, Scope, Sums
+from exporters.windows.incremental import CUSTOMER, CUSTOMER_MODEL, MODEL_TIER, Grouping, Sums
 from streams.state.measures import SERIES_DIMENSIONS
 
 
@@ -24,8 +24,8 @@ class CacheMoney:
         """`target`: the cache hit ratio that is good enough; None if no policy says."""
         self._book, self._target = book, target
         self.scopes = {
-            MODEL_TIER: Scope(MODEL_TIER, ("model", "service_tier"), SERIES_DIMENSIONS),
-            CUSTOMER_MODEL: Scope(CUSTOMER_MODEL, (CUSTOMER, "model"), (CUSTOMER, "model")),
+            MODEL_TIER: Grouping(MODEL_TIER, ("model", "service_tier"), SERIES_DIMENSIONS),
+            CUSTOMER_MODEL: Grouping(CUSTOMER_MODEL, (CUSTOMER, "model"), (CUSTOMER, "model")),
         }
         self._rows_of: dict[str, list[int]] = {}  # customer -> its groups in CUSTOMER_MODEL
         self._followed = 0

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.metrics.exposition import Page, joined, label_text
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import View
+from streams.store.reader import PartitionView
 
 
-def add_state(page: Page, view: View, freshness_s: float | None) -> None:
+def add_state(page: Page, view: PartitionView, freshness_s: float | None) -> None:
     """What the stored state of a partition says of itself."""
     label, meta = label_text({"partition": str(view.partition)}), view.meta
     page.add(catalogue_health.PARTITION_OFFSET, label, view.offset)

@@ -22,8 +22,8 @@ from exporters.catalogue.requests import (
 from exporters.catalogue.spec import Spec
 from exporters.metrics.exposition import Page, exemplar_text, joined, label_text
 from exporters.reference.customers import Customer
-from exporters.windows.amounts import ELIGIBLE_AT, SUCCESS_AT
-from exporters.windows.incremental import CUSTOMER, Scope, Sums, percentiles
+from exporters.windows.incremental import CUSTOMER, Grouping, Sums, percentiles
+from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT
 from streams.events.decoder import OUTCOMES, REASONS
 from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.registry import DIMENSIONS, SeriesKey
@@ -102,7 +102,7 @@ def add_refused(page: Page, totals: Aggregate, folded: Mapping[str, int]) -> Non
 def add_histograms(
     page: Page,
     totals: Aggregate,
-    scope: Scope,
+    scope: Grouping,
     edges: Thresholds,
     operation: str,
     provider: str,
@@ -115,8 +115,8 @@ def add_histograms(
     shown: dict[tuple[str, ...], list[Exemplar]] = {}
     for one in sorted(exemplars, key=lambda one: one.ended_at_ms):
         shown.setdefault((one.model, one.region, one.latency), []).append(one)
-    rows = scope.grouped(totals.series, 0)
-    within = scope.grouped(totals.within, WITHIN_BITS) if len(totals.within) else Table.empty()
+    rows = scope.regroup(totals.series, 0)
+    within = scope.regroup(totals.within, WITHIN_BITS) if len(totals.within) else Table.empty()
     for number, latency in enumerate(LATENCIES):
         edge_texts = [
             "+Inf" if edge_us == EVERYTHING_US else str(edge_us / 1e6) for edge_us in edges[number]
@@ -154,7 +154,7 @@ def _in_buckets(
     return found
 
 
-def add_window(page: Page, window: str, scope: Scope, sums: Sums) -> None:
+def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
     """All measures of one window in a scope that is summed from series."""
     labels: dict[int, str] = {}
     rows = sums.counts.values.tolist()
@@ -180,7 +180,12 @@ def add_window(page: Page, window: str, scope: Scope, sums: Sums) -> None:
 
 
 def add_customers(
-    page: Page, window: str, scope: Scope, sums: Sums, top: int, customers: Mapping[str, Customer]
+    page: Page,
+    window: str,
+    scope: Grouping,
+    sums: Sums,
+    top: int,
+    customers: Mapping[str, Customer],
 ) -> list[tuple[str, str]]:
     """The customers with the most requests in a window; by name where the directory has one. Says
     which they are: (token in the state, labels)."""

@@ -33,12 +33,12 @@ from exporters.windows.incremental import (
     MODEL_TIER,
     PRICED,
     Change,
-    Digest,
+    Grouping,
     PartKey,
-    Scope,
+    SliceSummary,
     Sums,
     Window,
-    digest,
+    summarise,
 )
 from slo.engine.report import Found
 from slo.policy.loading import load_policies
@@ -51,7 +51,7 @@ from streams.state.slices import Aggregate, SliceId, Thresholds
 from streams.state.windows import ROLLING_S, calendar, cover, extent, rolling
 from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import StateReader, View
+from streams.store.reader import PartitionView, StateReader
 from streams.worker import exemplars
 
 CALENDAR = ("day", "month")
@@ -59,7 +59,7 @@ CALENDAR = ("day", "month")
 SLICES_A_ROUND = 16
 ROUNDS = 500
 
-Read = Sequence[tuple[View, Mapping[SliceId, Aggregate]]]
+Read = Sequence[tuple[PartitionView, Mapping[SliceId, Aggregate]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Collector:
         self._objectives = Objectives(self._settings, self._policies, self._client, self._customers)
         self._reader = StateReader(self._client, kafka.group, kafka.topic, remember=False)
         self._scopes = {
-            name: Scope(
+            name: Grouping(
                 name,
                 labels if name != CUSTOMER else (CUSTOMER,),
                 SERIES_DIMENSIONS if name != CUSTOMER else (CUSTOMER, "model"),
@@ -112,7 +112,7 @@ class Collector:
         if self._book is not None:
             self._money = CacheMoney(self._book, cache_target(targets_of(self._policies)))
             self._scopes.update(self._money.scopes)
-        self._histogram_scope = Scope("histograms", ("model", "region"), SERIES_DIMENSIONS)
+        self._histogram_scope = Grouping("histograms", ("model", "region"), SERIES_DIMENSIONS)
         self._windows = {name: Window(scopes) for name, scopes in self._held.items()}
         self._minutes = Minutes()
         self._board = LiveBoard(
@@ -120,7 +120,7 @@ class Collector:
             Customers(self._customers).name_of,
             self._settings.exporter.stale_after_s,
         )
-        self._digests: dict[PartKey, tuple[int, Digest]] = {}  # with the version of the slice
+        self._digests: dict[PartKey, tuple[int, SliceSummary]] = {}  # with the version of the slice
         self._sequences: dict[int, int] = {}
         self._freshness_s: dict[int, float] = {}
 
@@ -145,13 +145,15 @@ class Collector:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    async def _read(self, as_of_s: int) -> tuple[list[View], dict[int, dict[str, list[SliceId]]]]:
+    async def _read(
+        self, as_of_s: int
+    ) -> tuple[list[PartitionView], dict[int, dict[str, list[SliceId]]]]:
         """All partitions, and per partition and window the slices that are its parts; these are
         digested, at the version of the view, when this returns."""
         covers: dict[int, dict[str, list[SliceId]]] = {}
         unread: dict[int, int] = {}
 
-        def wanted(view: View) -> list[SliceId]:
+        def wanted(view: PartitionView) -> list[SliceId]:
             partition = view.partition
             if view.meta.sequence < self._sequences.get(partition, 0):  # the state was set back
                 self._drop(partition)
@@ -179,7 +181,7 @@ class Collector:
         self._digests = {key: held for key, held in self._digests.items() if key in kept}
         return views, covers
 
-    def _covers(self, view: View, as_of_s: int) -> dict[str, list[SliceId]]:
+    def _covers(self, view: PartitionView, as_of_s: int) -> dict[str, list[SliceId]]:
         if not view.index:
             return {name: [] for name in self._held}
         watermark_s = (view.meta.watermark_ms or 0) // 1_000
@@ -221,7 +223,7 @@ class Collector:
                 names = needs.get(of, set())
                 if self._minutes.wants(view.partition, of):
                     names = names | {FLEET}
-                digested = digest(aggregate, [self._scopes[name] for name in sorted(names)])
+                digested = summarise(aggregate, [self._scopes[name] for name in sorted(names)])
                 self._digests[view.partition, of] = (view.index[of], digested)
                 self._minutes.take(view.partition, of, view.index[of], digested)
 
@@ -243,7 +245,9 @@ class Collector:
 
     # -- samples ---------------------------------------------------------------------------------
 
-    def _add_totals(self, page: Page, views: Sequence[View], signs: Sequence[Heartbeat]) -> None:
+    def _add_totals(
+        self, page: Page, views: Sequence[PartitionView], signs: Sequence[Heartbeat]
+    ) -> None:
         totals = Aggregate.merged([view.totals for view in views])
         edges = _common_edges([view.meta.edges for view in views])
         folded: dict[str, int] = {}
@@ -265,7 +269,7 @@ class Collector:
             chain.from_iterable(exemplars.read(sign.text("exemplars")) for sign in signs),
         )
 
-    def _add_windows(self, page: Page, views: Sequence[View], as_of_s: int) -> None:
+    def _add_windows(self, page: Page, views: Sequence[PartitionView], as_of_s: int) -> None:
         for name, window in self._windows.items():
             for scope, sums in window.sums.items():
                 if scope in PRICED or scope not in self._plan.get(name, ()):
@@ -307,7 +311,7 @@ class Collector:
 
     def _reading(
         self,
-        views: Sequence[View],
+        views: Sequence[PartitionView],
         signs: Sequence[Heartbeat],
         found: Sequence[Found] | None,
         now_s: float,
@@ -339,7 +343,7 @@ class Collector:
         )
 
     def _lags(
-        self, views: Sequence[View], signs: Sequence[Heartbeat], now_s: float
+        self, views: Sequence[PartitionView], signs: Sequence[Heartbeat], now_s: float
     ) -> dict[int, int]:
         """Records that wait, by partition; only where a live worker says so."""
         offsets = {view.partition: view.offset for view in views}
@@ -352,7 +356,7 @@ class Collector:
         }
 
     def _add_health(
-        self, page: Page, views: Sequence[View], signs: Sequence[Heartbeat], now_s: float
+        self, page: Page, views: Sequence[PartitionView], signs: Sequence[Heartbeat], now_s: float
     ) -> None:
         for view in views:
             known = self._sequences.get(view.partition)

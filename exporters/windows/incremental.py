@@ -7,7 +7,7 @@ in whole numbers, and the result is the same as a recount.
 A slice is not kept as it is stored, by series, but as sums by scope (fleet, per model, ...): a few
 groups with shared histograms, a fraction of the memory.
 
-    stored slice --digest--> {scope: Sums} --add, subtract--> window: Sums, of one scope
+    stored slice --summary--> {scope: Sums} --add, subtract--> window: Sums, of one scope
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ CUSTOMER = "customer"  # the scope that is summed from the cube; all others from
 MODEL_TIER, CUSTOMER_MODEL = PRICED = ("model_tier", "customer_model")
 _INPUT_TOKENS = ("input", "cached_input", "cache_write")
 _INPUT_AT = [TOKENS.index(name) for name in _INPUT_TOKENS]
-_MERGED_AT_ONCE = 32  # digests added up in one step, which bounds the memory of a first build
+_MERGED_AT_ONCE = 32  # summaries added up in one step, which bounds the memory of a first build
 
 PartKey = tuple[int, SliceId]  # partition, slice
 Change = tuple[str, tuple[int, ...]]  # scope, identities of what came and what left
@@ -74,10 +74,10 @@ class Sums:
         return Sums(_negated(self.counts), _negated(self.cells), _negated(self.within))
 
 
-Digest = Mapping[str, Sums]  # by scope
+SliceSummary = Mapping[str, Sums]  # by scope
 
 
-class Scope:
+class Grouping:
     """Groups of names that agree in some places. Group numbers hold; `keys` says whom they mean."""
 
     def __init__(self, name: str, dimensions: Sequence[str], of: Sequence[str]) -> None:
@@ -102,7 +102,7 @@ class Scope:
             self.keys.append(key)
         return number
 
-    def grouped(self, table: Table, low_bits: int) -> Table:
+    def regroup(self, table: Table, low_bits: int) -> Table:
         """A table with groups in the place of the names `follow` was told."""
         low = table.keys & ((1 << low_bits) - 1)
         return Table.summed(
@@ -110,7 +110,7 @@ class Scope:
         )
 
 
-def digest(aggregate: Aggregate, scopes: Iterable[Scope]) -> Digest:
+def summarise(aggregate: Aggregate, scopes: Iterable[Grouping]) -> SliceSummary:
     """Sums of one stored slice by scope."""
     within = measured_within(aggregate)
     found = {}
@@ -136,8 +136,8 @@ def digest(aggregate: Aggregate, scopes: Iterable[Scope]) -> Digest:
     return found
 
 
-def _grouped(scope: Scope, table: Table, low_bits: int, nothing: Table) -> Table:
-    return scope.grouped(table, low_bits) if len(table) else nothing
+def _grouped(scope: Grouping, table: Table, low_bits: int, nothing: Table) -> Table:
+    return scope.regroup(table, low_bits) if len(table) else nothing
 
 
 class Window:
@@ -145,9 +145,9 @@ class Window:
 
     def __init__(self, scopes: Sequence[str]) -> None:
         self.sums = {scope: Sums.empty(scope) for scope in scopes}
-        self._parts: dict[PartKey, Digest] = {}
+        self._parts: dict[PartKey, SliceSummary] = {}
 
-    def update(self, parts: Mapping[PartKey, Digest], deltas: "dict[Change, Sums]") -> None:
+    def update(self, parts: Mapping[PartKey, SliceSummary], deltas: "dict[Change, Sums]") -> None:
         """Hold exactly `parts` from now on; each has all scopes of this window.
 
         `deltas`: what windows with the same change share; the caller hands in an empty one for

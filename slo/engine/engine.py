@@ -29,7 +29,7 @@ from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS, SliceId
 from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import StateReader, View
+from streams.store.reader import PartitionView, StateReader
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Engine:
                 kept.head.reach.get(partition, (-1, -1)) for kept in self._kept
             )
 
-    async def _read(self) -> list[View] | None:
+    async def _read(self) -> list[PartitionView] | None:
         """Count what changed; None if there is more to read than one refresh may."""
         for _ in range(SLICES_A_REFRESH // _SLICES_A_ROUND):
             views = [view for view, _ in await self._reader.read(lambda view: ())]
@@ -132,7 +132,9 @@ class Engine:
             room = max(_SLICES_A_ROUND // len(views), 4)
             wanted = {partition: set(found[:room]) for partition, found in unread.items()}
 
-            def chosen(view: View, wanted: Mapping[int, set[SliceId]] = wanted) -> list[SliceId]:
+            def chosen(
+                view: PartitionView, wanted: Mapping[int, set[SliceId]] = wanted
+            ) -> list[SliceId]:
                 return [of for of in wanted.get(view.partition, ()) if of in view.index]
 
             changed: set[int] = set()
@@ -151,7 +153,7 @@ class Engine:
             await asyncio.sleep(0)
         return None
 
-    def _drop_other_states(self, views: Sequence[View]) -> None:
+    def _drop_other_states(self, views: Sequence[PartitionView]) -> None:
         """Forget the counts of partitions whose state was lost or set back: its checkpoints have
         the same numbers and another content."""
         for view in views:
@@ -162,7 +164,9 @@ class Engine:
                     key: held for key, held in self._counts.items() if key[0] != view.partition
                 }
 
-    def _unread(self, view: View, floors: Sequence[int], due: set[SliceId]) -> list[SliceId]:
+    def _unread(
+        self, view: PartitionView, floors: Sequence[int], due: set[SliceId]
+    ) -> list[SliceId]:
         """Slices of a partition whose counts are not known at this version, newest first."""
         merged_s = view.meta.merged_until_s[1]
         wanted = [
@@ -184,7 +188,7 @@ class Engine:
             key=lambda of: -of.start_s,
         )
 
-    def _coarse(self, views: Sequence[View], floors: Sequence[int]) -> set[SliceId]:
+    def _coarse(self, views: Sequence[PartitionView], floors: Sequence[int]) -> set[SliceId]:
         """Coarser slices that changed since the ledgers were last settled, where nothing finer is
         kept."""
         earliest_s = min(kept.ledger.begin for kept in self._kept) * 60
@@ -201,7 +205,7 @@ class Engine:
             )
         return due
 
-    def _count(self, views: Iterable[View], changed: Iterable[int]) -> None:
+    def _count(self, views: Iterable[PartitionView], changed: Iterable[int]) -> None:
         """Add up minutes over the partitions."""
         views = list(views)
         for minute in changed:
@@ -216,7 +220,9 @@ class Engine:
             for at, kept in enumerate(self._kept):
                 kept.ledger.count(minute, added(part[at] for part in parts))
 
-    def _settle(self, views: Sequence[View], floors: Sequence[int], due: set[SliceId]) -> None:
+    def _settle(
+        self, views: Sequence[PartitionView], floors: Sequence[int], due: set[SliceId]
+    ) -> None:
         """Everything is read: put the coarser slices into the rest, and forget what expired."""
         for of in sorted(due):  # finer ones first
             parts = [
@@ -238,7 +244,7 @@ class Engine:
         }
         self._done = {view.partition: (view.meta.rebuilt, view.meta.sequence) for view in views}
 
-    def _see(self, views: Sequence[View], signs: Sequence[Heartbeat], now_s: int) -> None:
+    def _see(self, views: Sequence[PartitionView], signs: Sequence[Heartbeat], now_s: int) -> None:
         """Which minutes are known whole, and of which records are missing."""
         coverage = Coverage.of(view.meta for view in views)
         floor_s, first = floors_s(views)[1], known_from(views, coverage)

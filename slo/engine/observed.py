@@ -6,7 +6,7 @@ from slo.engine.ledger import Pair
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import View
+from streams.store.reader import PartitionView
 
 
 def added(parts: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:
@@ -19,13 +19,13 @@ def added(parts: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:
     return found
 
 
-def floors_s(views: Sequence[View]) -> list[int]:
+def floors_s(views: Sequence[PartitionView]) -> list[int]:
     """By level, the first second from which its slices are still kept in every partition."""
     watermark_s = max(((view.meta.watermark_ms or 0) // 1_000 for view in views), default=0)
     return [max(0, -(-(watermark_s - keep_s) // step_s) * step_s) for step_s, keep_s in LEVELS]
 
 
-def known_from(views: Sequence[View], coverage: Coverage) -> int | None:
+def known_from(views: Sequence[PartitionView], coverage: Coverage) -> int | None:
     """First minute of which everything is known, and not before the first event there ever was:
     silence before a service existed is nobody's uptime."""
     first_ms = [view.meta.since_ms for view in views if view.meta.since_ms is not None]
@@ -34,7 +34,7 @@ def known_from(views: Sequence[View], coverage: Coverage) -> int | None:
     return max(-(-coverage.since_ms // 60_000), min(first_ms) // 60_000)
 
 
-def seen_until_s(views: Sequence[View], signs: Sequence[Heartbeat]) -> list[int]:
+def seen_until_s(views: Sequence[PartitionView], signs: Sequence[Heartbeat]) -> list[int]:
     """By partition, up to when it has told everything: its watermark, or the last time at which
     its worker had nothing left to read."""
     by_partition = {sign.partition: sign for sign in signs}

@@ -17,7 +17,7 @@ import redis.asyncio as aioredis
 from streams.state.slices import duplicates_of
 from streams.store.contract import OperatorCommand
 from streams.store.heartbeat import HaltReason, Heartbeat
-from streams.store.reader import StateReader, View
+from streams.store.reader import PartitionView, StateReader
 from streams.store.redis import leave_order
 
 _POLL_S = 0.2
@@ -47,14 +47,16 @@ class Standing:
 
 
 def standings(
-    views: Sequence[View], signs: Sequence[Heartbeat], now_s: float, stale_after_s: float
+    views: Sequence[PartitionView], signs: Sequence[Heartbeat], now_s: float, stale_after_s: float
 ) -> list[Standing]:
     """Every partition that was ever claimed, in order."""
     view_of = {view.partition: view for view in views}
     return [_standing(view_of.get(one.partition), one, now_s, stale_after_s) for one in signs]
 
 
-def _standing(view: View | None, sign: Heartbeat, now_s: float, stale_after_s: float) -> Standing:
+def _standing(
+    view: PartitionView | None, sign: Heartbeat, now_s: float, stale_after_s: float
+) -> Standing:
     at, end = sign.number("halted_at"), sign.number("highwater")
     halted = sign.text("halted") or None
     return Standing(

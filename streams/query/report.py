@@ -16,7 +16,7 @@ from streams.state.measures import SERIES_DIMENSIONS, GroupKey, by_cube, by_seri
 from streams.state.registry import CubeKey, SeriesKey
 from streams.state.slices import HORIZON_S, LEVELS, Aggregate, SliceId, refused_tally
 from streams.state.windows import cover, kept_step_s
-from streams.store.reader import StateReader, View
+from streams.store.reader import PartitionView, StateReader
 
 STEPS_MAX = 20_000
 DEFAULT_STEP_S = 300
@@ -65,7 +65,7 @@ class Range:
     as_of_s: int
 
 
-def settle(question: Question, views: Sequence[View]) -> Range:
+def settle(question: Question, views: Sequence[PartitionView]) -> Range:
     """Fill in what the question leaves open and widen its step to what is still kept."""
     watermark_s = max(((view.meta.watermark_ms or 0) // 1_000 for view in views), default=0)
     as_of_s = watermark_s if question.as_of_s is None else question.as_of_s
@@ -95,7 +95,7 @@ def settle(question: Question, views: Sequence[View]) -> Range:
 def build(
     asked: Question,
     found: Range,
-    read: Sequence[tuple[View, Mapping[SliceId, Aggregate]]],
+    read: Sequence[tuple[PartitionView, Mapping[SliceId, Aggregate]]],
     series: Sequence[SeriesKey],
     cubes: Sequence[CubeKey],
 ) -> dict[str, Any]:
@@ -195,7 +195,7 @@ async def make_report(
             f"--step: {found.step_s} s makes more than {STEPS_MAX} steps; give a longer one"
         )
 
-    def needed(view: View) -> list[SliceId]:
+    def needed(view: PartitionView) -> list[SliceId]:
         return [
             of
             for start_s in range(found.from_s, found.to_s, found.step_s)

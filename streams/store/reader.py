@@ -35,7 +35,7 @@ SLICES_A_READ = 200
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PartitionView:
     """One partition at one checkpoint."""
 
     partition: int
@@ -48,7 +48,7 @@ class View:
 T = TypeVar("T")
 Name = TypeVar("Name", SeriesKey, CubeKey)
 
-Cover = Callable[[View], Iterable[SliceId]]
+Cover = Callable[[PartitionView], Iterable[SliceId]]
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class StateReader:
         self._cube_number: dict[CubeKey, int] = {}
         self._cached: dict[int, _Cached] = {}
 
-    async def read(self, cover: Cover) -> list[tuple[View, dict[SliceId, Aggregate]]]:
+    async def read(self, cover: Cover) -> list[tuple[PartitionView, dict[SliceId, Aggregate]]]:
         """Every partition that has state, with the slices that `cover` asks for.
 
         Raises StoreError where Redis does not answer.
@@ -107,7 +107,7 @@ class StateReader:
 
     async def _read(
         self, partition: int, cover: Cover
-    ) -> tuple[View, dict[SliceId, Aggregate]] | None:
+    ) -> tuple[PartitionView, dict[SliceId, Aggregate]] | None:
         cached = self._cached.setdefault(partition, _Cached())
         for _ in range(ATTEMPTS):
             view = await self._view(partition, cached)
@@ -130,7 +130,7 @@ class StateReader:
             f"{partition_key(self._group, self._topic, partition)}: written too often to be read"
         )
 
-    async def _view(self, partition: int, cached: _Cached) -> View | None:
+    async def _view(self, partition: int, cached: _Cached) -> PartitionView | None:
         key = partition_key(self._group, self._topic, partition)
         offset, meta_data, index_data, totals_data = await self._hmget(
             key, ["offset", "meta", "index", "totals"]
@@ -156,7 +156,7 @@ class StateReader:
             cached.cubes = np.array(
                 [_number(name, self.cubes, self._cube_number) for name in cubes], np.int64
             )
-        return View(
+        return PartitionView(
             partition=partition,
             offset=int(offset),
             meta=meta,
@@ -164,7 +164,7 @@ class StateReader:
             totals=_renumbered(Aggregate.unpack(totals_data), cached),
         )
 
-    async def _fetch(self, view: View, cached: _Cached, wanted: Sequence[SliceId]) -> bool:
+    async def _fetch(self, view: PartitionView, cached: _Cached, wanted: Sequence[SliceId]) -> bool:
         """Read slices into the cache; False if the partition was written meanwhile."""
         key = partition_key(self._group, self._topic, view.partition)
         for at in range(0, len(wanted), SLICES_A_READ):

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from exporters.windows.amounts import Amounts
-from exporters.windows.incremental import CUSTOMER, Scope, Sums
+from exporters.windows.incremental import CUSTOMER, Grouping, Sums
+from exporters.windows.measured import Amounts
 from streams.state import histogram
 from streams.state.slices import LATENCIES, LATENCY_BITS
 from streams.state.tables import Table
@@ -60,7 +60,7 @@ def samples(buckets: Table) -> int:
     return int(buckets.values.sum())
 
 
-def counts_of(sums: Sums, scope: Scope) -> dict[str, Counts]:
+def counts_of(sums: Sums, scope: Grouping) -> dict[str, Counts]:
     """Counts of each group of a scope by its name; of a scope without dimensions that of ''."""
     histograms: dict[int, dict[str, Table]] = {}
     for key, table in sums.cells.split(histogram.BUCKET_BITS):

@@ -13,10 +13,10 @@ from exporters.daily.day.causes import Traffic, causes
 from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, added, counts_of
 from exporters.daily.day.facts import BoardTargets, Cause, Day, DayState
 from exporters.daily.day.metrics import values_of
-from exporters.daily.day.reader import FLEET, Read, summed
+from exporters.daily.day.reader import FLEET, StretchSums, summed
 from exporters.daily.day.seal import Record, corrections
 from exporters.daily.day.trends import Base
-from exporters.windows.incremental import Scope
+from exporters.windows.incremental import Grouping
 from streams.state.coverage import Coverage
 from streams.state.registry import OTHER
 
@@ -26,7 +26,7 @@ class Known:
     """One day as the state and the sealed days have it."""
 
     of: CalendarDay
-    parts: tuple[Read, ...] | None  # None: it cannot be cut out of the slices that are kept
+    parts: tuple[StretchSums, ...] | None  # None: it cannot be cut out of the slices that are kept
     fleet: Counts | None
     record: Record | None  # if it is sealed
 
@@ -38,14 +38,14 @@ class Known:
 
 def known(
     of: CalendarDay,
-    parts: Sequence[Read] | None,
+    parts: Sequence[StretchSums] | None,
     record: Record | None,
-    scopes: Mapping[str, Scope],
+    scopes: Mapping[str, Grouping],
 ) -> Known:
     """Add up the fleet of a day."""
     if parts is None:
         return Known(of, None, None, record)
-    sums = summed([one.digest for one in parts], (FLEET,))
+    sums = summed([one.summary for one in parts], (FLEET,))
     fleet = counts_of(sums[FLEET], scopes[FLEET]).get("", Counts())
     return Known(of, tuple(parts), fleet, record)
 
@@ -139,11 +139,11 @@ class Scene:
 def traffic(
     days: Sequence[Known],
     details: Mapping[str, tuple[Counts, Groups]],
-    scopes: Mapping[str, Scope],
+    scopes: Mapping[str, Grouping],
 ) -> Traffic:
     """Everything that was counted on some days; `details`: of those that cannot be cut out of the
     slices any more, by date."""
-    parts = [part.digest for one in days for part in one.parts or ()]
+    parts = [part.summary for one in days for part in one.parts or ()]
     sums = summed(parts, scopes)
     cut: Groups = {name: counts_of(sums[name], scopes[name]) for name in DIMENSIONS}
     written = [details[one.of.date] for one in days if one.parts is None]

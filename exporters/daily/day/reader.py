@@ -12,13 +12,13 @@ import redis.asyncio as aioredis
 
 from exporters.daily.day.calendar import Stretch
 from exporters.daily.day.counts import DIMENSIONS, without_durations
-from exporters.windows.incremental import CUSTOMER, Digest, Scope, Sums, digest
+from exporters.windows.incremental import CUSTOMER, Grouping, SliceSummary, Sums, summarise
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import SliceId
 from streams.state.windows import cover, extent
 from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import StateReader, View
+from streams.store.reader import PartitionView, StateReader
 
 FLEET = "fleet"
 # As the exporter's own windows: a day of 100 series is some megabytes before it is digested.
@@ -30,11 +30,11 @@ _KEPT = 160  # stretches: two boards' days, and the hours of four days
 Key = tuple[tuple[int, int, SliceId, int], ...]  # partition, times rebuilt, slice, version
 
 
-class Read(NamedTuple):
+class StretchSums(NamedTuple):
     """All that was counted in a stretch of time, by scope, and the versions it was made of."""
 
     key: Key
-    digest: Digest
+    summary: SliceSummary
 
 
 class DayReader:
@@ -49,17 +49,17 @@ class DayReader:
         may be another state under the same numbers."""
         self._reader = StateReader(self._client, self._group, self._topic, remember=False)
         self.scopes = {
-            name: Scope(
+            name: Grouping(
                 name,
                 () if name == FLEET else (name,),
                 (CUSTOMER, "model") if name == CUSTOMER else SERIES_DIMENSIONS,
             )
             for name in (FLEET, *DIMENSIONS)
         }
-        self._kept: dict[Stretch, Read] = {}
+        self._kept: dict[Stretch, StretchSums] = {}
         self._sequences: dict[int, int] = {}
 
-    async def views(self) -> tuple[list[View], list[Heartbeat]]:
+    async def views(self) -> tuple[list[PartitionView], list[Heartbeat]]:
         """How far every partition is. Raises StoreError."""
         views = [view for view, _ in await self._reader.read(lambda view: ())]
         for view in views:
@@ -69,8 +69,8 @@ class DayReader:
         return views, await self._reader.signs()
 
     async def read(
-        self, views: Sequence[View], stretches: Iterable[Stretch]
-    ) -> dict[Stretch, Read]:
+        self, views: Sequence[PartitionView], stretches: Iterable[Stretch]
+    ) -> dict[Stretch, StretchSums]:
         """Sums of stretches that can be cut out of the state; none overlaps another.
 
         Raises StoreError.
@@ -82,7 +82,7 @@ class DayReader:
             covers = [_cover(view, stretch, at) for view, at in zip(views, reaches, strict=True)]
             held = self._kept.get(stretch)
             if not any(covers):
-                self._kept[stretch] = Read((), summed((), self.scopes))
+                self._kept[stretch] = StretchSums((), summed((), self.scopes))
             elif held is None or held.key != _key(views, covers):
                 stale.append(stretch)
         for batch in _batches(stale):
@@ -94,18 +94,18 @@ class DayReader:
         return found
 
     async def _renew(self, batch: Sequence[Stretch]) -> None:
-        digests: dict[tuple[int, SliceId], tuple[tuple[int, int], Digest]] = {}
+        summaries: dict[tuple[int, SliceId], tuple[tuple[int, int], SliceSummary]] = {}
         covers: dict[int, list[list[SliceId]]] = {}
         unread: dict[int, int] = {}
 
-        def wanted(view: View) -> list[SliceId]:
+        def wanted(view: PartitionView) -> list[SliceId]:
             reach = extent(view.index) if view.index else None
             covers[view.partition] = [_cover(view, stretch, reach) for stretch in batch]
             missing = [
                 of
                 for cut in covers[view.partition]
                 for of in cut
-                if digests.get((view.partition, of), (None,))[0] != _version(view, of)
+                if summaries.get((view.partition, of), (None,))[0] != _version(view, of)
             ]
             unread[view.partition] = max(0, len(missing) - _SLICES_A_ROUND)
             return missing[:_SLICES_A_ROUND]
@@ -116,9 +116,9 @@ class DayReader:
                 scope.follow(self._reader.cubes if name == CUSTOMER else self._reader.series)
             for view, aggregates in read:
                 for of, aggregate in aggregates.items():
-                    by_scope = digest(aggregate, self.scopes.values())
+                    by_scope = summarise(aggregate, self.scopes.values())
                     slim = {name: without_durations(sums) for name, sums in by_scope.items()}
-                    digests[view.partition, of] = (_version(view, of), slim)
+                    summaries[view.partition, of] = (_version(view, of), slim)
             if not any(unread[view.partition] for view, _ in read):
                 break
         else:
@@ -127,31 +127,31 @@ class DayReader:
         for at, stretch in enumerate(batch):
             cuts = [covers[view.partition][at] for view in views]
             parts = [
-                digests[view.partition, of][1]
+                summaries[view.partition, of][1]
                 for view, cut in zip(views, cuts, strict=True)
                 for of in cut
             ]
-            self._kept[stretch] = Read(_key(views, cuts), summed(parts, self.scopes))
+            self._kept[stretch] = StretchSums(_key(views, cuts), summed(parts, self.scopes))
 
 
-def summed(parts: Sequence[Digest], scopes: Iterable[str]) -> Digest:
-    """The sum of some digests."""
+def summed(parts: Sequence[SliceSummary], scopes: Iterable[str]) -> SliceSummary:
+    """The sum of some summaries."""
     return {
         name: Sums.merged([Sums.empty(name), *(part[name] for part in parts)]) for name in scopes
     }
 
 
-def _cover(view: View, stretch: Stretch, reach_s: Stretch | None) -> list[SliceId]:
+def _cover(view: PartitionView, stretch: Stretch, reach_s: Stretch | None) -> list[SliceId]:
     if reach_s is None:
         return []
     return cover(view.index, view.meta.merged_until_s, *stretch, reach_s)
 
 
-def _version(view: View, of: SliceId) -> tuple[int, int]:
+def _version(view: PartitionView, of: SliceId) -> tuple[int, int]:
     return view.meta.rebuilt, view.index[of]
 
 
-def _key(views: Sequence[View], covers: Sequence[Sequence[SliceId]]) -> Key:
+def _key(views: Sequence[PartitionView], covers: Sequence[Sequence[SliceId]]) -> Key:
     return tuple(
         (view.partition, view.meta.rebuilt, of, view.index[of])
         for view, cut in zip(views, covers, strict=True)

@@ -31,7 +31,7 @@ from slo.engine.observed import seen_until_s
 from streams.state.registry import OTHER
 from streams.state.tables import Table
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import View
+from streams.store.reader import PartitionView
 
 VERSION = 1
 # Names a dimension that are written down; the others are added up.
@@ -153,7 +153,7 @@ def _largest(names: Mapping[str, Counts]) -> Mapping[str, Counts]:
 
 
 def behind(
-    until_s: float, views: Sequence[View], signs: Sequence[Heartbeat]
+    until_s: float, views: Sequence[PartitionView], signs: Sequence[Heartbeat]
 ) -> list[tuple[int, int]]:
     """Partitions that have not told everything up to a moment: (partition, up to when)."""
     found = [
@@ -171,7 +171,9 @@ def behind(
     return found
 
 
-def silent_until_s(of: CalendarDay, seal_at_s: float, views: Sequence[View]) -> float | None:
+def silent_until_s(
+    of: CalendarDay, seal_at_s: float, views: Sequence[PartitionView]
+) -> float | None:
     """Until when a day waits for an event of after the time for late ones; None where it does not:
     one has come, or the day cannot be counted any more by the time it comes."""
     heard_s = max(((view.meta.watermark_ms or 0) / 1_000 for view in views), default=0.0)

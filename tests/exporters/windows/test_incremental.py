@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporters.windows.incremental import Scope, Sums, Window, digest, percentiles
+from exporters.windows.incremental import Grouping, Sums, Window, percentiles, summarise
 from streams.events.decoder import OUTCOMES
 from streams.state import histogram
 from streams.state.measures import SERIES_DIMENSIONS, latency, measured_within
@@ -33,10 +33,10 @@ SCOPES = ("fleet", "model", "series", "customer")
 
 def scopes():
     dimensions = {"fleet": (), "model": ("model",), "series": SERIES_DIMENSIONS}
-    found = [Scope(name, parts, SERIES_DIMENSIONS) for name, parts in dimensions.items()]
+    found = [Grouping(name, parts, SERIES_DIMENSIONS) for name, parts in dimensions.items()]
     for scope in found:
         scope.follow(NAMES)
-    customers = Scope("customer", ("customer",), ("customer", "model"))
+    customers = Grouping("customer", ("customer",), ("customer", "model"))
     customers.follow(CUBES)
     return [*found, customers]
 
@@ -86,15 +86,15 @@ MOVES = st.lists(
 def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(versions, moves) -> None:
     # slice -> its version:  {0: a, 1: a, 2: a} -> {1: a, 2: b, 3: a} -> ...   2 was rewritten
     known = scopes()
-    digests = [digest(aggregate, known) for aggregate in versions]
+    summaries = [summarise(aggregate, known) for aggregate in versions]
     window, other = Window(SCOPES), Window(SCOPES)
     for move in moves:
         inside = [2 * number + version for number, version in move.items()]
-        parts = {(0, SliceId(0, at // 2)): digests[at] for at in inside}
+        parts = {(0, SliceId(0, at // 2)): summaries[at] for at in inside}
         deltas = {}
         window.update(parts, deltas)
         other.update(parts, deltas)
-        whole = digest(Aggregate.merged([versions[at] for at in inside]), known)
+        whole = summarise(Aggregate.merged([versions[at] for at in inside]), known)
         for scope in SCOPES:
             assert same(window.sums[scope], whole[scope])
             assert same(other.sums[scope], whole[scope])
@@ -102,7 +102,7 @@ def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(versions, mo
 
 def test_what_stays_in_a_window_is_not_added_again() -> None:
     known = scopes()
-    parts = {(0, SliceId(0, 0)): digest(tally_of([(0, 10**8, 0)]), known)}
+    parts = {(0, SliceId(0, 0)): summarise(tally_of([(0, 10**8, 0)]), known)}
     window = Window(SCOPES)
     for _ in range(3):
         window.update(parts, {})
@@ -112,7 +112,7 @@ def test_what_stays_in_a_window_is_not_added_again() -> None:
 @given(SLICES)
 def test_percentiles_of_all_groups_at_once_equal_those_of_each(aggregate) -> None:
     ratios = (0.5, 0.9, 0.95, 0.99)
-    (sums,) = digest(aggregate, [scopes()[1]]).values()
+    (sums,) = summarise(aggregate, [scopes()[1]]).values()
     found = percentiles(sums, ratios)
     for group, part in sums.cells.split(CELL_BITS):
         one = latency(replace(Aggregate.empty(), cells=part), "ttft")
@@ -133,7 +133,7 @@ def test_a_threshold_is_judged_only_over_slices_that_counted_it() -> None:
     (fleet, *_) = scopes()
     window = Window(["fleet"])
     window.update(
-        {(0, SliceId(0, at)): digest(one, [fleet]) for at, one in enumerate((before, after))}, {}
+        {(0, SliceId(0, at)): summarise(one, [fleet]) for at, one in enumerate((before, after))}, {}
     )
     assert window.sums["fleet"].within.values.tolist() == [[1, 2]]
     assert window.sums["fleet"].counts.values[0, 0] == 5
@@ -147,10 +147,10 @@ def test_a_threshold_without_measurements_has_none() -> None:
 
 
 def test_groups_keep_their_numbers_when_names_come() -> None:
-    scope = Scope("model", ("model",), SERIES_DIMENSIONS)
+    scope = Grouping("model", ("model",), SERIES_DIMENSIONS)
     scope.follow(NAMES[:1])
     assert scope.keys == [("opus",)]
     scope.follow(NAMES)
     assert scope.keys == [("opus",), ("haiku",)]
-    table = scope.grouped(Table(np.array([0, 1, 2]), np.array([5, 6, 7])), 0)
+    table = scope.regroup(Table(np.array([0, 1, 2]), np.array([5, 6, 7])), 0)
     assert (table.keys.tolist(), table.values.tolist()) == ([0, 1], [11, 7])

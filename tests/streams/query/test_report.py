@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from streams.query.report import Question, Range, ReportError, build, settle
 from streams.query.report_schema import json_schema
 from streams.state.slices import Aggregate
-from streams.store.reader import View
+from streams.store.reader import PartitionView
 from tests.support.measured import agrees, must
 from tests.support.oracle import named, recount
 from tests.support.shelf import (
@@ -44,7 +44,7 @@ BY = st.sampled_from(
 
 
 def view_of(shelf, partition=0):
-    return View(
+    return PartitionView(
         partition,
         shelf.offset,
         shelf.meta,
