@@ -8,10 +8,10 @@ from exporters.catalogue.spec import Spec
 from grafana import series as words
 from grafana.panels import Panel, number
 from grafana.queries import Match
-from grafana.thresholds import Limits, Steps
+from grafana.thresholds import BoardLimits, Steps
 
 
-class Latency(NamedTuple):
+class FleetLatency(NamedTuple):
     """A latency that policies set targets for."""
 
     name: str
@@ -22,22 +22,22 @@ class Latency(NamedTuple):
     thresholds: Steps
 
 
-def latencies(limits: Limits) -> tuple[Latency, Latency]:
+def latencies(limits: BoardLimits) -> tuple[FleetLatency, FleetLatency]:
     """TTFT and TPOT."""
     targets = limits.targets
     return (
-        Latency(
+        FleetLatency(
             *("TTFT", "Time to first token", catalogue.TTFT_SECONDS, catalogue.TTFT_SAMPLES),
             *(targets.ttft_p95_s, limits.ttft),
         ),
-        Latency(
+        FleetLatency(
             *("TPOT", "Time per output token", catalogue.TPOT_SECONDS, catalogue.TPOT_SAMPLES),
             *(targets.tpot_p95_s, limits.tpot),
         ),
     )
 
 
-def p95_numbers(limits: Limits, span: Match, about: str = "") -> Iterator[Panel]:
+def p95_numbers(limits: BoardLimits, span: Match, about: str = "") -> Iterator[Panel]:
     """The P95 of each over a window; `about` is said of the window."""
     for one in latencies(limits):
         yield number(

@@ -36,7 +36,7 @@ TITLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class BoardSection:
     """Panels under a heading; they flow from left to right and wrap."""
 
     title: str
@@ -114,14 +114,14 @@ def published_windows() -> tuple[str, ...]:
     return (*Exporter().windows, "day", "month")
 
 
-def trust(window: queries.Match) -> Section:
+def trust(window: queries.Match) -> BoardSection:
     """Whether what stands on the board can be believed."""
     lag = queries.newest(catalogue_health.PARTITION_LAG, ("partition",))
     pulse = queries.newest(catalogue_health.PARTITION_PULSE, ("partition",))
     complete = queries.newest(catalogue.WINDOW_COMPLETE, ("window",), window=window)
     coverage = queries.newest(catalogue.WINDOW_COVERAGE, ("window",), window=window)
     stale = bad_above(STALE_AFTER_S)
-    return Section(
+    return BoardSection(
         "Can these numbers be trusted?",
         (
             number(
@@ -200,7 +200,7 @@ def trust(window: queries.Match) -> Section:
 def board(
     name: str,
     about: str,
-    sections: Sequence[Section],
+    sections: Sequence[BoardSection],
     variables: Sequence[Variable | dashboard.VariableModel] = (),
     *,
     since: str,
@@ -232,7 +232,7 @@ def _time_zone(name: str) -> str:
     return "utc" if name == "UTC" else name
 
 
-def _laid_out(sections: Sequence[Section]) -> list[dashboard.Panel | dashboard.RowPanel]:
+def _laid_out(sections: Sequence[BoardSection]) -> list[dashboard.Panel | dashboard.RowPanel]:
     found: list[dashboard.Panel | dashboard.RowPanel] = []
     y = 0
     for section in sections:

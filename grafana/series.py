@@ -7,7 +7,7 @@ from exporters.catalogue import objectives as catalogue_objectives
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
 from grafana.queries import Chosen, Match, added, newest, window
-from grafana.thresholds import Limits
+from grafana.thresholds import BoardLimits
 from slo.policy.targets import band_text
 
 DIMENSIONS = ("model", "region", "channel")
@@ -72,13 +72,13 @@ def under(limit_s: float | None) -> str:
     return "No policy sets a target." if limit_s is None else f"Target: under {limit_s * 1e3:g} ms."
 
 
-def availability_target(limits: Limits) -> str:
+def availability_target(limits: BoardLimits) -> str:
     """The availability target in words."""
     ratio = limits.targets.availability_ratio
     return "No policy sets a target." if ratio is None else f"Target: at least {_percent(ratio)}."
 
 
-def cache_target(limits: Limits) -> str:
+def cache_target(limits: BoardLimits) -> str:
     """The cache hit targets in words."""
     targets = limits.targets
     said = [band_text(band) for band in targets.cache_hit_bands]

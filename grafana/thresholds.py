@@ -43,7 +43,7 @@ def steps(of: Steps) -> list[Threshold]:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BoardLimits:
     """Thresholds of the fleet's numbers. Seconds, ratios from 0 to 1."""
 
     targets: Targets
@@ -57,14 +57,14 @@ class Limits:
     volume_windows: tuple[str, str]  # watched, and the longer one it is compared with
 
 
-def limits_of(policies: Sequence[Policy]) -> Limits:
+def limits_of(policies: Sequence[Policy]) -> BoardLimits:
     """The thresholds that some policies set."""
     targets = targets_of(policies)
     burns = sorted(_fast_burns(policies))
     burn_ends = (burns[0], burns[-1]) if burns else (None, None)
     volume, volume_windows = _volume(policies)
     budget = None if targets.availability_ratio is None else 1 - targets.availability_ratio
-    return Limits(
+    return BoardLimits(
         targets=targets,
         ttft=bad_above(targets.ttft_p95_s),
         tpot=bad_above(targets.tpot_p95_s),

@@ -1,7 +1,7 @@
 """The metrics about dollars: what the prompt cache saves, and what it could. A part of the
 catalogue."""
 
-from exporters.catalogue.spec import Group, Spec
+from exporters.catalogue.spec import MetricGroup, Spec
 
 MONEY_SCOPES = ("fleet", "model", "customer")
 LABELS = ("scope", "window", "model", "customer", "segment")
@@ -28,7 +28,7 @@ UNPRICED_TOKENS = Spec(
     "Above 0 the dollars are of a part of the traffic: add the model to the price book. By model "
     "only where it has no price.",
 )
-MONEY = Group(
+MONEY = MetricGroup(
     "Cache dollars",
     "Of the windows above, in the scopes `fleet`, `model` and `customer`, where "
     "`exporter.price_book` names prices (prices.md says what is computed); else absent. "

@@ -1,6 +1,6 @@
 """The metrics about promises: attainment, error budgets, credits. A part of the catalogue."""
 
-from exporters.catalogue.spec import Group, Spec
+from exporters.catalogue.spec import MetricGroup, Spec
 
 SCOPE = ("model", "region", "channel", "service_tier", "customer")
 LABELS = ("policy", "objective", *SCOPE)
@@ -92,7 +92,7 @@ ADJUSTMENTS = Spec(
     "Late events, or maintenance that was changed afterwards: `tokenpulse sla` says which.",
 )
 
-OBJECTIVES = Group(
+OBJECTIVES = MetricGroup(
     "Objectives",
     "The promises of the policies in `exporter.policies`, counted exactly (sla.md). `model` to "
     "`customer` are there where the objective's scope names one, or judges each by itself. Absent "

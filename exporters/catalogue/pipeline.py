@@ -1,6 +1,6 @@
 """The metrics about Tokenpulse itself: pipeline and exporter. A part of the catalogue."""
 
-from exporters.catalogue.spec import Group, Spec
+from exporters.catalogue.spec import MetricGroup, Spec
 
 # -- the pipeline ----------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ WORKER_TOTALS = {
     "rollbacks": STATE_ROLLBACKS,
 }
 
-PIPELINE = Group(
+PIPELINE = MetricGroup(
     "The pipeline",
     "What the workers do, per partition and per worker process. Times are points in time: "
     "`time() - metric` is an age. Worker counters begin again with each worker process.",
@@ -219,7 +219,7 @@ PIPELINE = Group(
         *WORKER_TOTALS.values(),
     ),
 )
-EXPORTER = Group(
+EXPORTER = MetricGroup(
     "The exporter",
     "About the process that answers the scrape.",
     (EXPORTER_REFRESHED, EXPORTER_REFRESH, EXPORTER_FAILURES, BUILD_INFO),

@@ -14,7 +14,7 @@ from itertools import chain
 from exporters.catalogue.cost import MONEY
 from exporters.catalogue.objectives import OBJECTIVES
 from exporters.catalogue.pipeline import EXPORTER, PIPELINE
-from exporters.catalogue.spec import Group, Spec
+from exporters.catalogue.spec import MetricGroup, Spec
 
 SERIES_LABELS = ("model", "region", "channel", "service_tier")
 GEN_AI_LABELS = (
@@ -271,7 +271,7 @@ REQUEST_HISTOGRAMS = {
 WINDOW_QUANTILES = {"ttft": TTFT_SECONDS, "tpot": TPOT_SECONDS, "duration": DURATION_SECONDS}
 WINDOW_SAMPLES = {"ttft": TTFT_SAMPLES, "tpot": TPOT_SAMPLES, "duration": DURATION_SAMPLES}
 GROUPS = (
-    Group(
+    MetricGroup(
         "Totals",
         "Counters from the state in Redis: restarting an exporter resets nothing, and two "
         "exporters show the same (add them up over one of them only). They begin again at zero "
@@ -289,7 +289,7 @@ GROUPS = (
             FOLDED_TOTAL,
         ),
     ),
-    Group(
+    MetricGroup(
         "Histograms",
         "Under the names of the OpenTelemetry GenAI conventions (1.41.1), with their bucket edges "
         "and further ones around each configured target. Counts from the state, as the totals. "
@@ -298,7 +298,7 @@ GROUPS = (
         "one. They are a sample, at most 200 a partition, kept by the workers while they run.",
         tuple(REQUEST_HISTOGRAMS.values()),
     ),
-    Group(
+    MetricGroup(
         "Windows",
         "Sums over a stretch of event time that ends now: rolling (`1m` to `30d`), or the calendar "
         "`day` and `month` so far. Alerts read these: a pipeline that catches up after an outage "

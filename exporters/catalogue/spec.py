@@ -23,7 +23,7 @@ class Spec(NamedTuple):
         return next((unit for unit in units if stem.endswith("_" + unit)), "")
 
 
-class Group(NamedTuple):
+class MetricGroup(NamedTuple):
     """Metrics that are explained together."""
 
     title: str

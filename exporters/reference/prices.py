@@ -40,11 +40,11 @@ Usd = Annotated[Decimal, Field(ge=0, le=100_000, decimal_places=_DIGITS)]
 Factor = Annotated[Decimal, Field(ge=0, le=100, decimal_places=_DIGITS)]
 
 
-class _Part(BaseModel):
+class _PricePart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Price(_Part):
+class Price(_PricePart):
     """What one model costs. Ratios are of its input price."""
 
     input_usd_per_mtok: Usd
@@ -62,7 +62,7 @@ class Price(_Part):
         )
 
 
-class PriceBook(_Part):
+class PriceBook(_PricePart):
     """Prices of models."""
 
     version: Literal[1]

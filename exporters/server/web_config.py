@@ -41,11 +41,11 @@ _CLIENT_AUTH = {
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1\d|2\d|3[01])\$[./A-Za-z0-9]{53}")
 
 
-class _Part(BaseModel):
+class _ConfigPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Tls(_Part):
+class _Tls(_ConfigPart):
     cert_file: Path
     key_file: Path
     client_auth_type: Literal[
@@ -76,7 +76,7 @@ def _header(text: str) -> str:
     return text
 
 
-class _Http(_Part):
+class _Http(_ConfigPart):
     # The names that Prometheus allows.
     headers: dict[
         Literal[
@@ -90,7 +90,7 @@ class _Http(_Part):
     ] = Field(default_factory=dict)
 
 
-class _File(_Part):
+class _File(_ConfigPart):
     tls_server_config: _Tls | None = None
     http_server_config: _Http = _Http()
     basic_auth_users: dict[str, Annotated[str, AfterValidator(_hashed)]] = Field(

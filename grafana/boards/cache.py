@@ -7,10 +7,10 @@ from grafana_foundation_sdk.models import dashboard
 from exporters.catalogue import cost as catalogue_money
 from exporters.catalogue import requests as catalogue
 from grafana import series as words
-from grafana.frame import CELL, Section, Variable, board, link_to, trust, window_variable
+from grafana.frame import CELL, BoardSection, Variable, board, link_to, trust, window_variable
 from grafana.panels import Column, Panel, Query, graph, listing, number
 from grafana.queries import AnyOf, Chosen, Match, rate, window
-from grafana.thresholds import WARNING, Limits
+from grafana.thresholds import WARNING, BoardLimits
 from streams.config.sections import Exporter
 
 SPAN = Chosen("window")
@@ -45,18 +45,18 @@ VARIABLES = (
 _WHO: dict[str, Match] = {"segment": Chosen("segment"), "customer": Chosen("customer")}
 
 
-def cache(limits: Limits) -> dashboard.Dashboard:
+def cache(limits: BoardLimits) -> dashboard.Dashboard:
     """The board."""
     return board(
         "cache",
         "For whoever looks after the margin: the prompt cache's hit ratio against its bands, what "
         "it saves and what it could, by model, and the customers to talk to first.",
         (
-            Section("The fleet", tuple(_fleet(limits))),
+            BoardSection("The fleet", tuple(_fleet(limits))),
             trust(SPAN),
-            Section("Over time", tuple(_over_time(limits))),
-            Section("By model", tuple(_models(limits))),
-            Section("Worst customers", tuple(_customers(limits))),
+            BoardSection("Over time", tuple(_over_time(limits))),
+            BoardSection("By model", tuple(_models(limits))),
+            BoardSection("Worst customers", tuple(_customers(limits))),
         ),
         # Customers are published over fewer windows than models.
         (window_variable(Exporter().customer_windows, "24h"), *VARIABLES),
@@ -65,7 +65,7 @@ def cache(limits: Limits) -> dashboard.Dashboard:
     )
 
 
-def _fleet(limits: Limits) -> Iterator[Panel]:
+def _fleet(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Cache hit ratio",
         f"Input tokens read from the prompt cache. {words.cache_target(limits)}",
@@ -122,7 +122,7 @@ def _fleet(limits: Limits) -> Iterator[Panel]:
     )
 
 
-def _over_time(limits: Limits) -> Iterator[Panel]:
+def _over_time(limits: BoardLimits) -> Iterator[Panel]:
     hits = catalogue.CACHE_HIT_RATIO
     yield graph(
         "Cache hit ratio of the fleet",
@@ -153,7 +153,7 @@ def _over_time(limits: Limits) -> Iterator[Panel]:
     )
 
 
-def _models(limits: Limits) -> Iterator[Panel]:
+def _models(limits: BoardLimits) -> Iterator[Panel]:
     hits = window(catalogue.CACHE_HIT_RATIO, "model", SPAN, model=_MODEL)
     yield graph(
         "Cache hit ratio by model",
@@ -197,7 +197,7 @@ def _models(limits: Limits) -> Iterator[Panel]:
     )
 
 
-def _customers(limits: Limits) -> Iterator[Panel]:
+def _customers(limits: BoardLimits) -> Iterator[Panel]:
     hits = window(catalogue.CACHE_HIT_RATIO, "customer", SPAN, **_WHO)
     lost = window(catalogue_money.CACHE_LOST, "customer", SPAN, **_WHO)
     yield listing(

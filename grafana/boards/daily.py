@@ -9,10 +9,10 @@ from exporters.catalogue import objectives as catalogue_objectives
 from exporters.catalogue import requests as catalogue
 from grafana import series as words
 from grafana.fleet import latencies, p95_numbers
-from grafana.frame import CELL, Section, board, link_to, trust
+from grafana.frame import CELL, BoardSection, board, link_to, trust
 from grafana.panels import Column, Panel, Query, graph, listing, note, number
 from grafana.queries import AnyOf, Match, newest, window
-from grafana.thresholds import Limits, bad_above, bad_below
+from grafana.thresholds import BoardLimits, bad_above, bad_below
 
 DAY, NORM = "24h", "30d"
 SHOWN = ("day", "24h", "3d", "30d", "month")
@@ -20,7 +20,7 @@ _SHOWN = 20  # promises with the least budget
 _ABOUT_NOW = "Over the last 24 hours."
 
 
-def daily(limits: Limits) -> dashboard.Dashboard:
+def daily(limits: BoardLimits) -> dashboard.Dashboard:
     """The board."""
     return board(
         "daily",
@@ -28,19 +28,19 @@ def daily(limits: Limits) -> dashboard.Dashboard:
         "last 30 days, what moved it, and what it costs. Closed days, sealed and to print, are the "
         "daily board of the exporter at `/daily`.",
         (
-            Section("The last 24 hours", tuple(_numbers(limits))),
+            BoardSection("The last 24 hours", tuple(_numbers(limits))),
             trust(DAY),
-            Section("Against the norm", tuple(_norm(limits))),
-            Section("The last 30 days", tuple(_trend(limits))),
-            Section("What moved: 24 hours against 30 days", tuple(_movers(limits))),
-            Section("Promises and money", tuple(_promises())),
+            BoardSection("Against the norm", tuple(_norm(limits))),
+            BoardSection("The last 30 days", tuple(_trend(limits))),
+            BoardSection("What moved: 24 hours against 30 days", tuple(_movers(limits))),
+            BoardSection("Promises and money", tuple(_promises())),
         ),
         since="now-30d",
         refresh="5m",
     )
 
 
-def _numbers(limits: Limits) -> Iterator[Panel]:
+def _numbers(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Tokens processed",
         f"{_ABOUT_NOW} Input and output.",
@@ -84,7 +84,7 @@ def _numbers(limits: Limits) -> Iterator[Panel]:
     )
 
 
-def _norm(limits: Limits) -> Iterator[Panel]:
+def _norm(limits: BoardLimits) -> Iterator[Panel]:
     spans = AnyOf(SHOWN)
 
     tokens = window(catalogue.WINDOW_TOKENS, "fleet", spans, ("window", "type"))
@@ -127,7 +127,7 @@ def _p95(what: str, spans: Match) -> str:
     return window(spec, "fleet", spans, ("window",), quantile="0.95")
 
 
-def _trend(limits: Limits) -> Iterator[Panel]:
+def _trend(limits: BoardLimits) -> Iterator[Panel]:
     about = "Each point is the 24 hours before it."
     for one in latencies(limits):
         yield graph(
@@ -167,7 +167,7 @@ def _trend(limits: Limits) -> Iterator[Panel]:
     )
 
 
-def _movers(limits: Limits) -> Iterator[Panel]:
+def _movers(limits: BoardLimits) -> Iterator[Panel]:
     for name in ("model", "region"):
         ttft = words.p95(catalogue.TTFT_SECONDS, name, DAY)
         norm = words.p95(catalogue.TTFT_SECONDS, name, NORM)

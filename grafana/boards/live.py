@@ -10,10 +10,10 @@ from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
 from grafana import series as words
 from grafana.fleet import latencies, p95_numbers
-from grafana.frame import CELL, Section, Variable, alerts, board, link_to, trust
+from grafana.frame import CELL, BoardSection, Variable, alerts, board, link_to, trust
 from grafana.panels import Column, Link, Named, Panel, Query, graph, heat, listing, number
 from grafana.queries import added, newest, rate, window
-from grafana.thresholds import BAD, GOOD, WARNING, Limits, bad_above, bad_below
+from grafana.thresholds import BAD, GOOD, WARNING, BoardLimits, bad_above, bad_below
 from slo.health_limits import BEHIND_AFTER_S
 
 SPAN = "5m"  # of all numbers: long enough for a P95, short enough to act on
@@ -45,23 +45,25 @@ _CHANNEL = Variable(
 VARIABLES = (_REGION, _MODEL, _CHANNEL)
 
 
-def live(limits: Limits) -> dashboard.Dashboard:
+def live(limits: BoardLimits) -> dashboard.Dashboard:
     """The board."""
     return board(
         "live",
         "For the SRE on call: the state of the whole fleet in the first row, then what burns, then "
         "where: by model, region and channel. Windows are in event time.",
         (
-            Section("Health at a glance: the whole fleet, last 5 minutes", tuple(_glance(limits))),
+            BoardSection(
+                "Health at a glance: the whole fleet, last 5 minutes", tuple(_glance(limits))
+            ),
             trust(SPAN),
-            Section("What is wrong", tuple(_wrong(limits))),
-            Section("The fleet over time", tuple(_fleet(limits))),
+            BoardSection("What is wrong", tuple(_wrong(limits))),
+            BoardSection("The fleet over time", tuple(_fleet(limits))),
             *(
-                Section(f"By {name}", tuple(_by(limits, name)))
+                BoardSection(f"By {name}", tuple(_by(limits, name)))
                 for name in ("model", "region", "channel")
             ),
-            Section("What is chosen above: region, model and channel", tuple(_chosen(limits))),
-            Section("Distributions; dots lead to traces", tuple(_heatmaps())),
+            BoardSection("What is chosen above: region, model and channel", tuple(_chosen(limits))),
+            BoardSection("Distributions; dots lead to traces", tuple(_heatmaps())),
         ),
         VARIABLES,
         since="now-1h",
@@ -69,7 +71,7 @@ def live(limits: Limits) -> dashboard.Dashboard:
     )
 
 
-def _glance(limits: Limits) -> Iterator[Panel]:
+def _glance(limits: BoardLimits) -> Iterator[Panel]:
     budget = words.of_promises(catalogue_objectives.BUDGET_LEFT, **NOT_TO_ONE)
     burn = words.of_promises(catalogue_objectives.BURN_RATE, **NOT_TO_ONE, window="1h")
     yield number(
@@ -131,7 +133,7 @@ def _glance(limits: Limits) -> Iterator[Panel]:
     )
 
 
-def _wrong(limits: Limits) -> Iterator[Panel]:
+def _wrong(limits: BoardLimits) -> Iterator[Panel]:
     budget = words.of_promises(catalogue_objectives.BUDGET_LEFT, **NOT_TO_ONE)
     burn = words.of_promises(catalogue_objectives.BURN_RATE, **NOT_TO_ONE, window="1h")
     names = ("alertname", "severity", "objective", "model", "region", "customer", "partition")
@@ -165,7 +167,7 @@ def _wrong(limits: Limits) -> Iterator[Panel]:
     )
 
 
-def _fleet(limits: Limits) -> Iterator[Panel]:
+def _fleet(limits: BoardLimits) -> Iterator[Panel]:
     for one in latencies(limits):
         yield graph(
             f"{one.name} percentiles",
@@ -213,7 +215,7 @@ def _fleet(limits: Limits) -> Iterator[Panel]:
     )
 
 
-def _by(limits: Limits, name: str) -> Iterator[Panel]:
+def _by(limits: BoardLimits, name: str) -> Iterator[Panel]:
     chosen, legend = {name: words.CHOSEN[name]}, f"{{{{{name}}}}}"
 
     def percentile(spec: Spec) -> str:
@@ -265,7 +267,7 @@ def _each(spec: Spec, **labels: str) -> str:
     return window(spec, "series", SPAN, **words.CHOSEN, **labels)
 
 
-def _chosen(limits: Limits) -> Iterator[Panel]:
+def _chosen(limits: BoardLimits) -> Iterator[Panel]:
     eligible = _each(catalogue.WINDOW_ELIGIBLE_REQUESTS)
     good = f"{_each(catalogue.AVAILABILITY_RATIO)} * {eligible}"
     yield number(

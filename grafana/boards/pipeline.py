@@ -7,10 +7,10 @@ from grafana_foundation_sdk.models import dashboard
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
-from grafana.frame import Section, Variable, board, trust
+from grafana.frame import BoardSection, Variable, board, trust
 from grafana.panels import Column, Panel, Query, graph, listing, number
 from grafana.queries import Chosen, age_s, increase, newest, rate
-from grafana.thresholds import BAD, GOOD, Limits, Steps, bad_above, bad_below
+from grafana.thresholds import BAD, GOOD, BoardLimits, Steps, bad_above, bad_below
 from slo.health_limits import (
     ARCHIVE_STALE_AFTER_S,
     BEHIND_AFTER_S,
@@ -34,19 +34,19 @@ VARIABLES = (
 )
 
 
-def pipeline(limits: Limits) -> dashboard.Dashboard:
+def pipeline(limits: BoardLimits) -> dashboard.Dashboard:
     """The board. Its limits are those of the alert rules, not of a policy."""
     return board(
         "pipeline",
         "For whoever runs Tokenpulse: is everything counted, how late, who counts it, and what was "
         "refused. `docs/runbooks` says what to do about each alert.",
         (
-            Section("Is everything counted?", tuple(_counted())),
+            BoardSection("Is everything counted?", tuple(_counted())),
             trust(SPAN),
-            Section("Partitions", tuple(_partitions())),
-            Section("Records that were not counted", tuple(_refused())),
-            Section("Workers", tuple(_workers())),
-            Section("Exporters and windows", tuple(_exporters())),
+            BoardSection("Partitions", tuple(_partitions())),
+            BoardSection("Records that were not counted", tuple(_refused())),
+            BoardSection("Workers", tuple(_workers())),
+            BoardSection("Exporters and windows", tuple(_exporters())),
         ),
         VARIABLES,
         since="now-1h",

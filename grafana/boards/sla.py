@@ -8,10 +8,10 @@ from exporters.catalogue import objectives as catalogue_objectives
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
 from grafana import series as words
-from grafana.frame import CELL, Section, Variable, board, link_to, trust
+from grafana.frame import CELL, BoardSection, Variable, board, link_to, trust
 from grafana.panels import Column, Panel, Query, graph, history, listing, number
 from grafana.queries import STEP, Chosen, added, select, window
-from grafana.thresholds import BAD, GOOD, Limits, bad_above, bad_below
+from grafana.thresholds import BAD, GOOD, BoardLimits, bad_above, bad_below
 
 DAY = "24h"
 CHOSEN = {**words.PROMISE, "customer": Chosen("customer")}
@@ -48,7 +48,7 @@ VARIABLES = (
 )
 
 
-def sla(limits: Limits) -> dashboard.Dashboard:
+def sla(limits: BoardLimits) -> dashboard.Dashboard:
     """The board."""
     return board(
         "sla",
@@ -56,12 +56,12 @@ def sla(limits: Limits) -> dashboard.Dashboard:
         "credits. Choose policy, objective and customer; of several the worst is shown. Contract "
         "grade: `tokenpulse sla --json` says the same.",
         (
-            Section("The promise, its period so far", tuple(_standing(limits))),
+            BoardSection("The promise, its period so far", tuple(_standing(limits))),
             trust(DAY),
-            Section("Minutes down", tuple(_minutes())),
-            Section("Error budget", tuple(_budget(limits))),
-            Section("All that is chosen", tuple(_all())),
-            Section("The customer's traffic, last 24 hours", tuple(_traffic(limits))),
+            BoardSection("Minutes down", tuple(_minutes())),
+            BoardSection("Error budget", tuple(_budget(limits))),
+            BoardSection("All that is chosen", tuple(_all())),
+            BoardSection("The customer's traffic, last 24 hours", tuple(_traffic(limits))),
         ),
         VARIABLES,
         since="now-24h",
@@ -73,7 +73,7 @@ def _of(spec: Spec, *more: str, **labels: str) -> str:
     return words.of_promises(spec, *more, **CHOSEN, **labels)
 
 
-def _standing(limits: Limits) -> Iterator[Panel]:
+def _standing(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Attainment",
         "Share of requests, minutes or slices that were good. Compare with the target beside it.",
@@ -169,7 +169,7 @@ def _minutes() -> Iterator[Panel]:
     )
 
 
-def _budget(limits: Limits) -> Iterator[Panel]:
+def _budget(limits: BoardLimits) -> Iterator[Panel]:
     yield graph(
         "Attainment against target",
         "The period so far; of several the worst.",
@@ -233,7 +233,7 @@ def _all() -> Iterator[Panel]:
     )
 
 
-def _traffic(limits: Limits) -> Iterator[Panel]:
+def _traffic(limits: BoardLimits) -> Iterator[Panel]:
     who = {"customer": Chosen("customer")}
     yield graph(
         "Availability",

@@ -9,7 +9,7 @@ from grafana import series as words
 from grafana.boards.live import VARIABLES
 from grafana.frame import (
     CELL,
-    Section,
+    BoardSection,
     board,
     link_to,
     published_windows,
@@ -18,24 +18,24 @@ from grafana.frame import (
 )
 from grafana.panels import Column, Panel, Query, graph, listing, number
 from grafana.queries import AnyOf, Chosen, added, rate, window
-from grafana.thresholds import Limits
+from grafana.thresholds import BoardLimits
 
 SPAN = Chosen("window")
 _CUSTOMER_SPAN = "24h"
 
 
-def tokens(limits: Limits) -> dashboard.Dashboard:
+def tokens(limits: BoardLimits) -> dashboard.Dashboard:
     """The board."""
     return board(
         "tokens",
         "For whoever plans capacity: tokens and requests by model, region, channel and customer, "
         "requests in flight, and what had to be turned away.",
         (
-            Section("The fleet", tuple(_fleet(limits))),
+            BoardSection("The fleet", tuple(_fleet(limits))),
             trust(SPAN),
-            Section("Load of the chosen", tuple(_load())),
-            Section("Capacity of the chosen", tuple(_capacity())),
-            Section("Who uses it", tuple(_users())),
+            BoardSection("Load of the chosen", tuple(_load())),
+            BoardSection("Capacity of the chosen", tuple(_capacity())),
+            BoardSection("Who uses it", tuple(_users())),
         ),
         (window_variable(published_windows(), "1h"), *VARIABLES),
         since="now-6h",
@@ -43,7 +43,7 @@ def tokens(limits: Limits) -> dashboard.Dashboard:
     )
 
 
-def _fleet(limits: Limits) -> Iterator[Panel]:
+def _fleet(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Tokens",
         "Processed in the window, input and output.",
