@@ -1,22 +1,26 @@
-"""Numbers as people read them: 212 ms, 99.982 %, 1.2 M, 3 min 20 s.
+"""How a value is written for people, on every page, in every mail, PDF and command.
 
-Pure. None is "unknown". A number is never rounded onto or across a limit that it does not reach:
-99.996 % is not 100 %, and 299.7 ms under a target of 300 ms is not "300 ms". Between number and
-unit stands a plain space; the page sets it unbreakable where it shows it (`glued`).
+Pure. There is one rounding rule: to nearest (half to even), with as many more digits as keep the
+value on its side of its target, of zero and of 100 %. So 99.96 % under a target of 99.99 % is not
+"100 %", and 299.7 ms under a target of 300 ms is not "300 ms". Between 99 and 100 %, where every
+digit is error budget, a ratio is rounded down to three digits. Programs get `all_digits`.
+
+None is "unknown". A plain space stands between number and unit; HTML replaces it by a no-break
+space (`unbroken`).
 """
 
 import math
 import re
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 
 from slo.policy.units import latency_text, percent_text
 
 UNKNOWN = "unknown"
-GAP = "\u00a0"
-# More digits than this say nothing that was measured.
+NO_BREAK_SPACE = "\u00a0"
+# Further digits are below the precision of what is measured.
 DIGITS_MAX = 6
 _EXACT = Context(prec=400)
 STEPS = (
@@ -27,31 +31,37 @@ STEPS = (
 )
 _BEFORE_LETTERS = re.compile(r"(?<=\d)(?=[a-z])")
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|(?:ms|s|min|h|d|k|M|B|T|UTC)\b))")
-_AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_WINDOW_UNITS = {"m": "minute", "h": "hour", "d": "day"}
 
 
-def latency(seconds: float | None, limit_s: float | Fraction | None = None) -> str:
-    """A latency: `42.3 ms`, `212 ms`, `1.24 s`; kept on its side of `limit_s`."""
-    value = _known(seconds)
+# -- measures --------------------------------------------------------------------------------------
+
+
+def latency(seconds: float | None, target_s: float | Fraction | None = None) -> str:
+    """Return a latency, `42.3 ms`, `212 ms` or `1.24 s`, on its side of `target_s`."""
+    value = _decimal(seconds)
     if value is None:
         return UNKNOWN
-    limit = _known(limit_s)
-    # The unit by what will be shown, so that 999.7 ms is 1 s.
+    target = _decimal(target_s)
+    # By the rounded value, so that 999.7 ms is 1 s.
     scale, unit = (1000, "ms") if abs(value) < Decimal("0.9995") else (1, "s")
     digits = 2 if scale == 1 else 0 if abs(value) >= Decimal("0.1") else 1
-    limits = [Decimal(0)] if limit is None else [Decimal(0), limit * scale]
+    limits = [Decimal(0)] if target is None else [Decimal(0), target * scale]
     return f"{_rounded(value * scale, digits, limits)} {unit}"
 
 
-def percent(ratio: float | Fraction | None, limit: float | Fraction | None = None) -> str:
-    """A ratio: `48.3 %`, `0.12 %`, `99.982 %`, `192 %`. Never 0 %, 100 % or `limit` unless it is
-    just that; from 99 % to 100 %, where each digit counts, rounded down."""
-    value = _known(ratio)
+def percent(ratio: float | Fraction | None, target: float | Fraction | None = None) -> str:
+    """Return a ratio as a percent, `48.3 %`, `0.12 %`, `99.982 %` or `192 %`.
+
+    It reads 0 %, 100 % or the target only if it is exactly that.
+    """
+    value = _decimal(ratio)
     if value is None:
         return UNKNOWN
     limits = [Decimal(0), Decimal(100)]
-    if (known := _known(limit)) is not None:
-        limits.append(known * 100)
+    if (held_to := _decimal(target)) is not None:
+        limits.append(held_to * 100)
     hundredths = value * 100
     if 99 <= hundredths <= 100:
         return f"{_rounded(hundredths, 3, limits, ROUND_FLOOR)} %"
@@ -59,106 +69,169 @@ def percent(ratio: float | Fraction | None, limit: float | Fraction | None = Non
     return f"{_rounded(hundredths, 0 if size > 100 else 1 if size >= 1 else 2, limits)} %"
 
 
+def points(difference: float | Fraction | None) -> str:
+    """Return the size of a difference of two ratios in percentage points, `0.4 points`."""
+    value = _decimal(difference)
+    if value is None:
+        return UNKNOWN
+    size = abs(value) * 100
+    places = 1 if size >= 1 else 2 if size >= Decimal("0.1") else 3
+    return f"{_plain(_half_even(size, places))} points"
+
+
+def burn_rate(rate: float | Fraction | None, threshold: float | Fraction | None = None) -> str:
+    """Return a burn rate, `0.4×` or `14.4×`, on its side of 1 (sustainable) and of `threshold`."""
+    value = _decimal(rate)
+    limits = [Decimal(0), Decimal(1)]
+    if (held_to := _decimal(threshold)) is not None:
+        limits.append(held_to)
+    return UNKNOWN if value is None else f"{_rounded(value, 1, limits)}×"
+
+
+def budget_left(ratio: float | Fraction | None) -> str:
+    """Return the rest of an error budget: `73.2 % left`, `all spent`, `overdrawn by 12 %`."""
+    if ratio is None:
+        return UNKNOWN
+    if ratio < 0:
+        return f"overdrawn by {percent(-ratio)}"
+    return f"{percent(ratio)} left" if ratio else "all spent"
+
+
 def exact_percent(ratio: float | Fraction) -> str:
-    """A target as it was set: `99.9 %`, `40 %`."""
+    """Return a target as the policy sets it, without rounding: `99.9 %`, `40 %`."""
     return percent_text(Fraction(str(ratio))).replace("%", " %")
 
 
 def exact_latency(seconds: float | Fraction) -> str:
-    """A target as it was set: `300 ms`, `1.5 s`."""
+    """Return a target as the policy sets it, without rounding: `300 ms`, `1.5 s`."""
     return _BEFORE_LETTERS.sub(" ", latency_text(round(seconds * 10**6)))
 
 
+# -- amounts ---------------------------------------------------------------------------------------
+
+
 def count(number: float | None) -> str:
-    """A count: `12,345`, from 100,000 on in three digits: `345 k`, `1.2 M`, `12 B`."""
-    value = _known(number)
+    """Return a count of requests, records or names in full: `1,234,567`."""
+    value = _decimal(number)
+    return UNKNOWN if value is None else f"{_half_even(value, 0):,f}"
+
+
+def tokens(number: float | None) -> str:
+    """Return tokens, or tokens a second: `12,345`, from 100,000 in three digits as `1.23 M`."""
+    value = _decimal(number)
     if value is None:
         return UNKNOWN
     if abs(value) < 100_000:
         return f"{_half_even(value, 0 if abs(value) >= 100 else 1):,f}".removesuffix(".0")
-    for step, letter in STEPS:
-        # 999,950 and more are 1 M, not 1,000 k.
-        if abs(value) >= step * Decimal("0.9995"):
-            shown = value / step
-            return f"{_plain(_half_even(shown, three_digits(shown)))} {letter}"
-    raise AssertionError("steps end at 1000")
+    # 999,950 and more are 1 M, not 1,000 k.
+    step, letter = next(
+        (step, letter) for step, letter in STEPS if abs(value) >= step * Decimal("0.9995")
+    )
+    scaled = value / step
+    return f"{_plain(_half_even(scaled, three_digits(scaled)))} {letter}"
 
 
-def age(seconds: float | None) -> str:
-    """How long ago: `0.8 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
-    value = _known(seconds)
+def money(amount: Decimal, currency: str) -> str:
+    """Return an amount in hundredths: `1,250.00 USD`."""
+    return f"{_half_even(amount, 2):,f} {currency}"
+
+
+# -- times -----------------------------------------------------------------------------------------
+
+
+def span(seconds: float | None) -> str:
+    """Return a length of time in two units at most: `0.8 s`, `12 s`, `3 min 20 s`, `3 d 4 h`."""
+    value = _decimal(seconds)
     if value is None:
         return UNKNOWN
-    if value < 0:
-        value = Decimal(0)
     if value < Decimal("9.95"):
-        return f"{_half_even(value, 1)} s"
+        return f"{_half_even(max(value, Decimal(0)), 1)} s"
     whole = int(_half_even(value, 0))
-    for position, (span_s, unit) in enumerate(_AGES):
-        if whole >= span_s:
-            first, rest = divmod(whole, span_s)
-            finer = _AGES[position + 1 : position + 2]
-            parts = [f"{first} {unit}"]
-            parts += [f"{n} {name}" for s, name in finer if (n := rest // s)]
-            return " ".join(parts)
-    raise AssertionError("ages end at a second")
-
-
-def times(ratio: float | Fraction | None, limit: float | Fraction | None = None) -> str:
-    """A burn rate, 1 = just sustainable: `0.4×`, `14.4×`; kept on its side of 1 and of `limit`."""
-    value = _known(ratio)
-    limits = [Decimal(0), Decimal(1)]
-    if (known := _known(limit)) is not None:
-        limits.append(known)
-    return UNKNOWN if value is None else f"{_rounded(value, 1, limits)}×"
+    position = next(at for at, (unit_s, _) in enumerate(_SPANS) if whole >= unit_s)
+    unit_s, unit = _SPANS[position]
+    number, rest_s = divmod(whole, unit_s)
+    finer = _SPANS[position + 1 : position + 2]
+    parts = [f"{number} {unit}"]
+    parts += [f"{part} {name}" for finer_s, name in finer if (part := rest_s // finer_s)]
+    return " ".join(parts)
 
 
 def clock(at_s: float) -> str:
-    """An instant of the day: `12:03:05`; UTC."""
-    return _utc(at_s).strftime("%H:%M:%S")
+    """Return the UTC time of day of an instant: `12:03:05`."""
+    return f"{datetime.fromtimestamp(at_s, UTC):%H:%M:%S}"
 
 
 def instant(at_s: float) -> str:
-    """An instant for people: `22 Nov 2026, 12:03:05 UTC`."""
-    return f"{day(at_s)}, {clock(at_s)} UTC"
+    """Return an instant with seconds and zone: `2026-11-22 12:03:05 UTC`."""
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def machine_time(at_s: float) -> str:
-    """An instant for programs, RFC 3339."""
-    return _utc(at_s).strftime("%Y-%m-%dT%H:%M:%SZ")
+def minute(at_s: float, zone: tzinfo = UTC) -> str:
+    """Return a minute, for text that names the zone elsewhere: `2026-11-22 12:03`."""
+    return f"{datetime.fromtimestamp(at_s, zone):%Y-%m-%d %H:%M}"
 
 
-def day(at_s: float) -> str:
-    """The UTC date of an instant: `22 Nov 2026`."""
-    at = _utc(at_s)
-    return f"{at.day} {at:%b %Y}"
+def rfc3339(at_s: float) -> str:
+    """Return an instant for programs: `2026-11-22T12:03:05Z`."""
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def month(date: str) -> str:
-    """The month of a `YYYY-MM-DD`: `Nov`; what is no date as it is."""
+    """Return the month of a `YYYY-MM-DD`, `Nov`; any other text unchanged."""
     try:
         return f"{datetime.strptime(date, '%Y-%m-%d').replace(tzinfo=UTC):%b}"
     except ValueError:
         return date
 
 
-def glued(words: str) -> str:
-    """The same words with no-break spaces between numbers and their units."""
-    return _BEFORE_UNIT.sub(GAP, words)
+def last_window(window: str) -> str:
+    """Return a rolling window in words: `5m` is `last 5 minutes`; any other text unchanged."""
+    match = re.fullmatch("([1-9][0-9]*)([mhd])", window)
+    if match is None:
+        return window
+    number, unit = match[1], _WINDOW_UNITS[match[2]]
+    return f"last {unit}" if number == "1" else f"last {number} {unit}s"
 
 
-def full(value: float | None) -> str:
-    """All digits there are, for programs; empty where nothing is known."""
-    return "" if _known(value) is None else repr(value)
+# -- words -----------------------------------------------------------------------------------------
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a count with its noun, which takes an s: `1 worker`, `1,204 records`."""
+    return f"{count(number)} {noun if number == 1 else noun + 's'}"
+
+
+def enumeration(names: Sequence[str], most: int = 5) -> str:
+    """Return names as a list in a sentence: `a, b and c`, or `a, b and 7 more`."""
+    parts = list(names) if len(names) <= most else [*names[:most], f"{len(names) - most:,} more"]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def capitalize(text: str) -> str:
+    """Return a text with its first letter as a capital; `str.capitalize` lowers all other ones."""
+    return text[:1].upper() + text[1:]
+
+
+def unbroken(text: str) -> str:
+    """Return a text with no-break spaces between numbers and their units."""
+    return _BEFORE_UNIT.sub(NO_BREAK_SPACE, text)
+
+
+def all_digits(value: float | None) -> str:
+    """Return all digits of a value, for programs; an empty text for an unknown one."""
+    return "" if _decimal(value) is None else repr(value)
 
 
 def three_digits(value: Decimal) -> int:
-    """Digits after the point that make three in all, at most two."""
+    """Return the digits after the point that make three in all, at most two."""
     return 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
 
 
-def _known(value: float | Fraction | None) -> Decimal | None:
-    """The number as it is written, so that 0.2997 is just that; None for what is no number."""
+# -- rounding --------------------------------------------------------------------------------------
+
+
+def _decimal(value: float | Fraction | None) -> Decimal | None:
+    """Return a number by its decimal text, so that 0.2997 is exact; None for NaN and infinity."""
     if value is None or not math.isfinite(value):
         return None
     if isinstance(value, Fraction):
@@ -169,14 +242,16 @@ def _known(value: float | Fraction | None) -> Decimal | None:
 def _rounded(
     value: Decimal, digits: int, limits: Iterable[Decimal], rounding: str = ROUND_HALF_EVEN
 ) -> str:
-    """Rounded to `digits` after the point, or to as many more as keep it on its side of every
-    limit; where DIGITS_MAX do not, rounded away from the limit."""
+    """Round to `digits` after the point, or to the fewest that do not reach or cross a limit.
+
+    If DIGITS_MAX do not suffice, round away from the limit.
+    """
     limits = list(limits)
     for places in range(digits, DIGITS_MAX + 1):
-        shown = value.quantize(Decimal(1).scaleb(-places), rounding, _EXACT)
-        if all(_side(shown, limit) == _side(value, limit) for limit in limits):
-            return _plain(shown)
-    crossed = next(one for one in limits if _side(shown, one) != _side(value, one))
+        result = value.quantize(Decimal(1).scaleb(-places), rounding, _EXACT)
+        if all(_side(result, limit) == _side(value, limit) for limit in limits):
+            return _plain(result)
+    crossed = next(limit for limit in limits if _side(result, limit) != _side(value, limit))
     unit = Decimal(1).scaleb(-DIGITS_MAX)
     away = ROUND_FLOOR if value < crossed else ROUND_CEILING
     return _plain(value.quantize(unit, away, _EXACT))
@@ -191,10 +266,6 @@ def _half_even(value: Decimal, places: int) -> Decimal:
 
 
 def _plain(value: Decimal) -> str:
-    """Without an exponent, and without zeros that say nothing."""
+    """Return a number without an exponent and without zeros at the end."""
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _utc(at_s: float) -> datetime:
-    return datetime.fromtimestamp(at_s, UTC)

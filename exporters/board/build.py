@@ -6,8 +6,7 @@ All numbers are the sums of one window, as `tokenpulse report` gives them for th
 
 from collections.abc import Iterator, Sequence
 
-from exporters import formatting as text
-from exporters.board import words
+from exporters import formatting as fmt
 from exporters.board.breakdown import Limits, places
 from exporters.board.data_quality import Trust, trust
 from exporters.board.facts import LiveFacts, Number, Severity, State, Trouble
@@ -112,20 +111,22 @@ def _headline(
         more = f" And {len(troubles) - 1:,} more." if troubles[1:] else ""
         return troubles[0].words + more
     if not fleet.requests:
-        return f"No requests in the {words.last(WINDOW)}. {trusted.freshness.words}"
-    return f"All is well{': ' if well else ''}{', '.join(well)}, over the {words.last(WINDOW)}."
+        return f"No requests in the {fmt.last_window(WINDOW)}. {trusted.freshness.words}"
+    return (
+        f"All is well{': ' if well else ''}{', '.join(well)}, over the {fmt.last_window(WINDOW)}."
+    )
 
 
 def _well(available: Number, ttft: Number, tpot: Number, cache: Number) -> Iterator[str]:
     """The numbers of the tiles, written as there."""
     if available.value is not None:
-        succeeded = text.percent(available.value, available.target)
-        yield f"{succeeded} of {words.many(available.samples, 'request')} succeeded"
+        succeeded = fmt.percent(available.value, available.target)
+        yield f"{succeeded} of {fmt.counted(available.samples, 'request')} succeeded"
     for name, latency in (("TTFT", ttft), ("TPOT", tpot)):
         if latency.value is not None:
-            yield f"P95 {name} {text.latency(latency.value, latency.target)}"
+            yield f"P95 {name} {fmt.latency(latency.value, latency.target)}"
     if cache.value is not None:
-        yield f"cache hit rate {text.percent(cache.value, cache.target)}"
+        yield f"cache hit rate {fmt.percent(cache.value, cache.target)}"
 
 
 def _uncapital(said: str) -> str:

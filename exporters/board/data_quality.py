@@ -7,8 +7,7 @@ Pure but for the history of totals. The conditions are those of the pipeline's a
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from exporters import formatting as text
-from exporters.board import words
+from exporters import formatting as fmt
 from exporters.board.facts import Freshness, Severity, State, Trouble
 from exporters.board.input import Reading
 from exporters.board.recent_totals import SPAN_S, History
@@ -113,11 +112,11 @@ def _gone_told(reading: Reading, gone: dict[int, float | None]) -> Iterator[Trou
         return
     every = {view.partition for view in reading.views} | {one.partition for one in reading.signs}
     ages_s = [age_s for age_s in gone.values() if age_s is not None]
-    since = f"for {text.age(min(ages_s))}" if ages_s else "yet"
+    since = f"for {fmt.span(min(ages_s))}" if ages_s else "yet"
     if len(gone) == len(every):
         newest_s = _newest_s(reading)
         counted = (
-            "" if newest_s is None else f": nothing after {text.clock(newest_s)} UTC is counted"
+            "" if newest_s is None else f": nothing after {fmt.clock(newest_s)} UTC is counted"
         )
         yield _stale(f"No worker has given a sign of life {since}{counted}.")
     else:
@@ -146,10 +145,10 @@ def _behind(reading: Reading, gone: dict[int, float | None]) -> dict[int, float]
 def _behind_told(reading: Reading, behind: dict[int, float]) -> Iterator[Trouble]:
     if behind:
         waiting = sum(reading.lags.get(partition, 0) for partition in behind)
-        records = f", and {words.many(waiting, 'record')} wait" if waiting else ""
+        records = f", and {fmt.counted(waiting, 'record')} wait" if waiting else ""
         yield _stale(
-            f"{words.capital(_partitions(behind))} {'is' if len(behind) == 1 else 'are'} "
-            f"{text.age(max(behind.values()))} behind{records}."
+            f"{fmt.capitalize(_partitions(behind))} {'is' if len(behind) == 1 else 'are'} "
+            f"{fmt.span(max(behind.values()))} behind{records}."
         )
 
 
@@ -178,16 +177,16 @@ def _lost(reading: Reading) -> Iterator[Trouble]:
         yield _told(
             "page",
             "TokenpulseRecordsLost",
-            f"{words.many(lost, 'record')} {'was' if lost == 1 else 'were'} lost {_when(recent)}: "
+            f"{fmt.counted(lost, 'record')} {'was' if lost == 1 else 'were'} lost {_when(recent)}: "
             "gone from Kafka before they were counted, or skipped by an operator.",
         )
 
 
 def _when(gaps: Sequence[Gap]) -> str:
-    since = f"{text.clock(gaps[0].from_ms / 1_000)} UTC"
+    since = f"{fmt.clock(gaps[0].from_ms / 1_000)} UTC"
     last_ms = gaps[-1].to_ms
     return (
-        f"since {since}" if last_ms is None else f"from {since} to {text.clock(last_ms / 1e3)} UTC"
+        f"since {since}" if last_ms is None else f"from {since} to {fmt.clock(last_ms / 1e3)} UTC"
     )
 
 
@@ -212,7 +211,7 @@ def _growing(reading: Reading, history: History) -> Iterator[Trouble]:
         yield _told(
             "ticket",
             "TokenpulseLagGrowing",
-            f"{words.many(lag, 'record')} of {_partitions(growing)} wait, and more and more: more "
+            f"{fmt.counted(lag, 'record')} of {_partitions(growing)} wait, and more and more: more "
             "come than are counted.",
         )
 
@@ -224,15 +223,15 @@ def _incomplete(reading: Reading) -> Iterator[Trouble]:
     if windows:
         lost = reading.coverage.lost_records
         why = (
-            f"{words.many(lost, 'record')} {'is' if lost == 1 else 'are'} missing"
+            f"{fmt.counted(lost, 'record')} {'is' if lost == 1 else 'are'} missing"
             if lost
             else "counting began in the middle of the log"
         )
         yield _told(
             "ticket",
             "TokenpulseWindowIncomplete",
-            f"The numbers over {words.listed(windows, len(windows))} are of a part of the traffic "
-            f"only: {why}.",
+            f"The numbers over {fmt.enumeration(windows, len(windows))} are of a part of the "
+            f"traffic only: {why}.",
         )
 
 
@@ -247,7 +246,7 @@ def _refused(history: History) -> Iterator[Trouble]:
         yield _told(
             "ticket",
             "TokenpulseRecordsRefused",
-            f"{text.percent(refused / (refused + counted))} of the newest records are refused "
+            f"{fmt.percent(refused / (refused + counted))} of the newest records are refused "
             f"({refused:,}, {'all' if len(reasons) == 1 else 'mostly'} {most}): they are on the "
             "dead-letter topic and count nowhere.",
         )
@@ -258,7 +257,7 @@ def _folded(history: History) -> Iterator[Trouble]:
         yield _told(
             "ticket",
             "TokenpulseLabelsFolded",
-            f"There are too many different values of {dimension}: {words.many(count, 'event')} "
+            f"There are too many different values of {dimension}: {fmt.counted(count, 'event')} "
             "counted under __other__ in the last 15 minutes.",
         )
 
@@ -269,16 +268,16 @@ def _folded(history: History) -> Iterator[Trouble]:
 def _fine(reading: Reading, workers: int) -> str:
     newest_s = _newest_s(reading)
     waiting = sum(reading.lags.values())
-    crew = words.many(workers, "worker")
+    crew = fmt.counted(workers, "worker")
     waits = "nothing waits"
     if waiting:
-        waits = f"{words.many(waiting, 'record')} wait{'s' if waiting == 1 else ''}"
+        waits = f"{fmt.counted(waiting, 'record')} wait{'s' if waiting == 1 else ''}"
     if newest_s is None:
         return f"Up to date: no request was ever counted; {crew}."
     age_s = max(0.0, reading.now_s - newest_s)
     if age_s > QUIET_AFTER_S and not waiting:
-        return f"Up to date: no request has come for {text.age(age_s)}; {crew}."
-    return f"Up to date: the newest request ended {text.age(age_s)} ago; {crew}, {waits}."
+        return f"Up to date: no request has come for {fmt.span(age_s)}; {crew}."
+    return f"Up to date: the newest request ended {fmt.span(age_s)} ago; {crew}, {waits}."
 
 
 def _newest_s(reading: Reading) -> float | None:
@@ -288,7 +287,7 @@ def _newest_s(reading: Reading) -> float | None:
 
 def _partitions(numbers: Iterable[int]) -> str:
     listed = [str(number) for number in sorted(numbers)]
-    return f"partition{'s' if len(listed) > 1 else ''} {words.listed(listed)}"
+    return f"partition{'s' if len(listed) > 1 else ''} {fmt.enumeration(listed)}"
 
 
 def _stale(said: str) -> Trouble:

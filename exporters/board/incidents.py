@@ -11,8 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from exporters import formatting as text
-from exporters.board import words
+from exporters import formatting as fmt
 from exporters.board.breakdown import Limits
 from exporters.board.facts import Severity, Trouble
 from exporters.board.input import Reading
@@ -86,14 +85,14 @@ def _incidents(places: SeriesPlaces, bad: Ints, total: Ints, allowed: float) -> 
 
 
 def _failing(incident: Incident, reading: Reading, places: SeriesPlaces, sums: Sums) -> str:
-    share, how = text.percent(incident.bad / incident.total), _how(incident, places, sums)
+    share, how = fmt.percent(incident.bad / incident.total), _how(incident, places, sums)
     said = (
-        f"{share} of {words.many(incident.total, 'request')} failed in "
-        f"the {words.last(OUTAGE_WINDOW)} ({how}){_newest(incident, reading, places)}"
+        f"{share} of {fmt.counted(incident.total, 'request')} failed in "
+        f"the {fmt.last_window(OUTAGE_WINDOW)} ({how}){_newest(incident, reading, places)}"
     )
     if incident.where is None:
         return f"{said}, in all regions and models alike."
-    return f"{words.capital(incident.where.words)}: {said}{_elsewhere(incident.where)}."
+    return f"{fmt.capitalize(incident.where.words)}: {said}{_elsewhere(incident.where)}."
 
 
 def _newest(incident: Incident, reading: Reading, places: SeriesPlaces) -> str:
@@ -104,8 +103,8 @@ def _newest(incident: Incident, reading: Reading, places: SeriesPlaces) -> str:
         bad, total = bad * inside, total * inside
     if int(total.sum()) < OUTAGE_MIN_REQUESTS:
         return ""
-    ago = text.age(reading.now_s - reading.newest_s)
-    return f", {text.percent(int(bad.sum()) / int(total.sum()))} in the last {ago}"
+    ago = fmt.span(reading.now_s - reading.newest_s)
+    return f", {fmt.percent(int(bad.sum()) / int(total.sum()))} in the last {ago}"
 
 
 def _how(incident: Incident, places: SeriesPlaces, sums: Sums) -> str:
@@ -159,15 +158,15 @@ def _slow(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> tuple
     bad, total = slow(sums, groups, indicator.measure, int(target_s * 10**6))
     mine = _mine(one, reading)
     where = concentrated(places.splits(bad * mine, total * mine), 1 - indicator.percentile / 100)
-    limit = text.exact_latency(target_s)
+    limit = fmt.exact_latency(target_s)
     said = (
         f"P{indicator.percentile} {_WORDS[indicator.measure]}{of} is {level_value(one)} over "
-        f"the {words.last(indicator.window)}, target under {limit}"
+        f"the {fmt.last_window(indicator.window)}, target under {limit}"
     )
     if where is not None:
         said += (
-            f": {where.words} {_has(where)} {text.percent(where.explained)} of the slow requests, "
-            f"{text.percent(where.share)} of {words.many(where.total, 'request')} there took over "
+            f": {where.words} {_has(where)} {fmt.percent(where.explained)} of the slow requests, "
+            f"{fmt.percent(where.share)} of {fmt.counted(where.total, 'request')} there took over "
             f"{limit}{_elsewhere(where)}"
         )
     elif len(set(reading.names["series"])) > 1:
@@ -182,10 +181,10 @@ def _uncached(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> s
     shorter = ""
     if one.shorter is not None:
         window, value = one.shorter
-        shorter = f" and {text.percent(value, target)} over the {words.last(window)}"
+        shorter = f" and {fmt.percent(value, target)} over the {fmt.last_window(window)}"
     said = (
-        f"Cache hit ratio{of} is {level_value(one)} over the {words.last(indicator.window)}"
-        f"{shorter}, target at least {text.exact_percent(target)}"
+        f"Cache hit ratio{of} is {level_value(one)} over the {fmt.last_window(indicator.window)}"
+        f"{shorter}, target at least {fmt.exact_percent(target)}"
     )
     if "customer" in one.objective.scope.dimensions():
         return f"{said}."
@@ -194,23 +193,25 @@ def _uncached(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> s
     where = concentrated(places.splits(bad * mine, total * mine), float(1 - target))
     if where is not None:
         said += (
-            f": {where.words} {_reads(where)} {text.percent(where.good, target)} of "
+            f": {where.words} {_reads(where)} {fmt.percent(where.good, target)} of "
             f"{'its' if len(where.names) == 1 else 'their'} input from the cache"
         )
         if where.good_elsewhere is not None:
-            said += f", elsewhere it is {text.percent(where.good_elsewhere, target)}"
+            said += f", elsewhere it is {fmt.percent(where.good_elsewhere, target)}"
     return f"{said}."
 
 
 def _fewer(one: Judged, indicator: TokenVolumeDrop, of: str, reading: Reading) -> str:
-    said = f"Token volume{of} over the {words.last(indicator.window)} fell to {level_value(one)}"
+    said = (
+        f"Token volume{of} over the {fmt.last_window(indicator.window)} fell to {level_value(one)}"
+    )
     if one.objective.scope != Scope():
         return f"{said}."
     where = concentrated(_missing(indicator, reading), 0.5)
     if where is not None:
-        said += f": {where.words} {_is(where)} at {text.percent(where.good)}"
+        said += f": {where.words} {_is(where)} at {fmt.percent(where.good)}"
         if where.good_elsewhere is not None:
-            said += f", elsewhere it is {text.percent(where.good_elsewhere)}"
+            said += f", elsewhere it is {fmt.percent(where.good_elsewhere)}"
     return f"{said}."
 
 
@@ -259,16 +260,16 @@ def _burning(one: Found, name_of: NameOf, now_s: float) -> Trouble | None:
     severity: Severity = "page" if level.severity == "page" else "ticket"
     said = (
         f"{_promised(one, name_of)} burns its error budget at "
-        f"{text.times(stands.burn[level.long], level.factor)} the sustainable rate over the "
-        f"{words.last(level.long)} (a {severity} above {text.times(level.factor)})"
+        f"{fmt.burn_rate(stands.burn[level.long], level.factor)} the sustainable rate over the "
+        f"{fmt.last_window(level.long)} (a {severity} above {fmt.burn_rate(level.factor)})"
     )
     left = stands.budget_left
     if left is not None and left <= 0:
         said += ", and it is spent"
     elif left is not None:
-        said += f": {text.percent(left)} of it is left"
+        said += f": {fmt.percent(left)} of it is left"
         if stands.exhausted_at_s is not None and stands.exhausted_at_s > now_s:
-            ahead = text.age(stands.exhausted_at_s - now_s)
+            ahead = fmt.span(stands.exhausted_at_s - now_s)
             said += f", for {ahead} more at the pace of the last day"
     alert = "TokenpulseErrorBudgetBurn"
     return Trouble(severity, f"{said}.", alert, alert)
@@ -281,8 +282,8 @@ def _missed(one: Found, name_of: NameOf) -> Trouble | None:
     alert = "TokenpulseObjectiveMissed"
     return Trouble(
         "ticket",
-        f"{_promised(one, name_of)} is missed: {text.percent(ratio, promise.target)} of "
-        f"{text.exact_percent(promise.target)}, so its error budget is spent.",
+        f"{_promised(one, name_of)} is missed: {fmt.percent(ratio, promise.target)} of "
+        f"{fmt.exact_percent(promise.target)}, so its error budget is spent.",
         alert,
         alert,
     )
@@ -300,7 +301,7 @@ def _promised(one: Found, name_of: NameOf) -> str:
 
 def _elsewhere(where: Concentration) -> str:
     share = where.share_elsewhere
-    return "" if share is None else f"; elsewhere {text.percent(share)}"
+    return "" if share is None else f"; elsewhere {fmt.percent(share)}"
 
 
 def _has(where: Concentration) -> str:

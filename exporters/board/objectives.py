@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from exporters import formatting as text
-from exporters.board import words
+from exporters import formatting as fmt
 from exporters.board.facts import ObjectiveState, State, UptimeDay, UptimeStrip
 from exporters.board.input import Reading
 from exporters.board.thresholds import Judged
@@ -71,7 +70,7 @@ def scope_words(scope: Scope, name: str, name_of: NameOf) -> str:
         parts[scope.per] = [name_of(name) if scope.per == "customer" else name]
     return (
         ", ".join(
-            f"{'tier' if dimension == 'service_tier' else dimension} {words.listed(names)}"
+            f"{'tier' if dimension == 'service_tier' else dimension} {fmt.enumeration(names)}"
             for dimension, names in parts.items()
         )
         or "fleet"
@@ -154,8 +153,8 @@ def _promise(one: Found, name_of: NameOf) -> ObjectiveState:
         scope=_found_scope(one, name_of),
         kind="promise",
         state=state,
-        value=text.percent(ratio, promise.target),
-        target=f"at least {text.exact_percent(promise.target)}",
+        value=fmt.percent(ratio, promise.target),
+        target=f"at least {fmt.exact_percent(promise.target)}",
         budget_left_ratio=None if stands.budget_left is None else float(stands.budget_left),
         burn=tuple((window, float(rate)) for window, rate in stands.burn.items()),
     )
@@ -183,11 +182,11 @@ def _level(one: Judged, name_of: NameOf) -> ObjectiveState:
 def level_value(one: Judged) -> str:
     """The value as it is read aloud."""
     if one.value is None:
-        return text.UNKNOWN
+        return fmt.UNKNOWN
     target = mildest(one.objective)
     if isinstance(one.objective, LatencyThresholdObjective):
-        return text.latency(one.value, target)
-    return f"{text.percent(one.value, target)}{_of(one.objective.indicator)}"
+        return fmt.latency(one.value, target)
+    return f"{fmt.percent(one.value, target)}{_of(one.objective.indicator)}"
 
 
 def mildest(objective: LatencyThresholdObjective | ShareThresholdObjective) -> Fraction:
@@ -199,14 +198,14 @@ def mildest(objective: LatencyThresholdObjective | ShareThresholdObjective) -> F
 
 def _target(objective: LatencyThresholdObjective | ShareThresholdObjective) -> str:
     if isinstance(objective, LatencyThresholdObjective):
-        return f"under {text.exact_latency(mildest(objective))}"
-    return f"at least {text.exact_percent(mildest(objective))}{_of(objective.indicator)}"
+        return f"under {fmt.exact_latency(mildest(objective))}"
+    return f"at least {fmt.exact_percent(mildest(objective))}{_of(objective.indicator)}"
 
 
 def _of(indicator: ShareIndicator) -> str:
     if isinstance(indicator, CacheHitRatio):
         return ""
-    return f" of the {words.last(indicator.baseline)}'s"
+    return f" of the {fmt.last_window(indicator.baseline)}'s"
 
 
 def _unknown(policy: Policy, objective: Objective) -> ObjectiveState:
@@ -219,7 +218,7 @@ def _unknown(policy: Policy, objective: Objective) -> ObjectiveState:
         kind="promise" if is_promise else "level",
         state="unknown",
         value="unknown",
-        target=f"at least {text.exact_percent(objective.target)}"
+        target=f"at least {fmt.exact_percent(objective.target)}"
         if isinstance(objective, ErrorBudgetObjective)
         else _target(objective),
     )

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from jinja2 import Environment
 from markupsafe import Markup
 
-from exporters import formatting as text
-from exporters.board import words
+from exporters import formatting as fmt
 from exporters.board.facts import (
     LiveFacts,
     LiveState,
@@ -127,7 +126,7 @@ def tiles(facts: LiveFacts) -> list[Tile]:
             "P95 TTFT",
             "Time to first token: 95 % of the streams began faster",
             ttft,
-            lambda value: text.latency(value, ttft.target),
+            lambda value: fmt.latency(value, ttft.target),
             "under",
             "requests",
         ),
@@ -136,7 +135,7 @@ def tiles(facts: LiveFacts) -> list[Tile]:
             "P95 TPOT",
             "Time per output token after the first: 95 % of the streams were faster",
             tpot,
-            lambda value: text.latency(value, tpot.target),
+            lambda value: fmt.latency(value, tpot.target),
             "under",
             "requests",
         ),
@@ -145,7 +144,7 @@ def tiles(facts: LiveFacts) -> list[Tile]:
             "Cache hit rate",
             "Input tokens read from the prompt cache",
             cache,
-            lambda value: text.percent(value, cache.target),
+            lambda value: fmt.percent(value, cache.target),
             "at least",
             "input tokens",
         ),
@@ -154,7 +153,7 @@ def tiles(facts: LiveFacts) -> list[Tile]:
             "Availability",
             "Requests that succeeded, of those that count",
             available,
-            lambda value: text.percent(value, available.target),
+            lambda value: fmt.percent(value, available.target),
             "at least",
             "requests that count",
         ),
@@ -163,7 +162,7 @@ def tiles(facts: LiveFacts) -> list[Tile]:
             "Tokens per second",
             "Input and output tokens processed",
             facts.tokens_per_s,
-            text.count,
+            fmt.tokens,
             "at least",
             "requests",
         ),
@@ -197,17 +196,8 @@ def _tile(
 
 def _target_text(key: str, target: float) -> str:
     if key in ("ttft", "tpot"):
-        return text.exact_latency(target)
-    return text.exact_percent(target) if key in ("cache", "availability") else text.count(target)
-
-
-def budget_text(left_ratio: float | None) -> str:
-    """What is left of an error budget: `73.2 % left`, `overdrawn by 12 %`."""
-    if left_ratio is None:
-        return "no budget"
-    if left_ratio < 0:
-        return f"overdrawn by {text.percent(-left_ratio)}"
-    return f"{text.percent(left_ratio)} left" if left_ratio else "all spent"
+        return fmt.exact_latency(target)
+    return fmt.exact_percent(target) if key in ("cache", "availability") else fmt.tokens(target)
 
 
 def budget_state(objective: ObjectiveState) -> State:
@@ -242,15 +232,13 @@ def _environment() -> Environment:
     environment = templates("exporters.board")
     environment.globals.update(
         {
-            "text": text,
+            "formatting": fmt,
             "STATE_WORDS": STATE_WORDS,
             "OVERALL_WORDS": OVERALL_WORDS,
             "SEVERITY_WORDS": SEVERITY_WORDS,
-            "budget_text": budget_text,
             "budget_state": budget_state,
             "budget_width": budget_width,
             "burn_shown": burn_shown,
-            "window_text": words.last,
             "strip_words": strip_words,
         }
     )

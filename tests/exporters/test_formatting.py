@@ -2,12 +2,13 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters import formatting as text
+from exporters import formatting as fmt
 from exporters.board.sparkline import HEIGHT, WIDTH, sparkline
 
 
@@ -38,7 +39,7 @@ from exporters.board.sparkline import HEIGHT, WIDTH, sparkline
     ],
 )
 def test_a_ratio_is_a_percent_and_never_100_or_0_unless_it_is(ratio, shown) -> None:
-    assert text.percent(ratio) == shown
+    assert fmt.percent(ratio) == shown
 
 
 @pytest.mark.parametrize(
@@ -56,16 +57,16 @@ def test_a_ratio_is_a_percent_and_never_100_or_0_unless_it_is(ratio, shown) -> N
     ],
 )
 def test_a_latency_has_a_unit_that_fits(seconds, shown) -> None:
-    assert text.latency(seconds) == shown
+    assert fmt.latency(seconds) == shown
 
 
 def test_a_number_is_shown_on_its_side_of_the_target() -> None:
-    assert text.latency(0.2996, 0.3) == "299.6 ms"
-    assert text.latency(0.3, 0.3) == "300 ms"
-    assert text.latency(0.30004, 0.3) == "300.04 ms"
-    assert text.percent(0.39999, 0.4) == "39.999 %"
-    assert text.percent(0.39999, Fraction(2, 5)) == "39.999 %"
-    assert text.percent(0.999004, 0.999) == "99.9004 %"
+    assert fmt.latency(0.2996, 0.3) == "299.6 ms"
+    assert fmt.latency(0.3, 0.3) == "300 ms"
+    assert fmt.latency(0.30004, 0.3) == "300.04 ms"
+    assert fmt.percent(0.39999, 0.4) == "39.999 %"
+    assert fmt.percent(0.39999, Fraction(2, 5)) == "39.999 %"
+    assert fmt.percent(0.999004, 0.999) == "99.9004 %"
 
 
 def number_of(shown):
@@ -74,7 +75,7 @@ def number_of(shown):
 
 @given(st.floats(0, 1), st.floats(0.001, 0.999))
 def test_rounding_never_moves_a_ratio_across_its_target_or_to_100(ratio, target) -> None:
-    shown = number_of(text.percent(ratio, target))
+    shown = number_of(fmt.percent(ratio, target))
     for limit in (0, target, 1):
         exact, edge = Decimal(repr(ratio)), Decimal(repr(limit))
         if exact < edge:
@@ -88,7 +89,7 @@ def test_rounding_never_moves_a_ratio_across_its_target_or_to_100(ratio, target)
 
 @given(st.floats(0, 100), st.floats(0.001, 10))
 def test_rounding_never_moves_a_latency_across_its_target(seconds, target) -> None:
-    shown = text.latency(seconds, target)
+    shown = fmt.latency(seconds, target)
     factor = 1 if shown.endswith(" s") else 1000
     exact, edge = Decimal(repr(seconds)), Decimal(repr(target))
     if exact != edge:
@@ -117,13 +118,13 @@ def test_rounding_never_moves_a_latency_across_its_target(seconds, target) -> No
         (2.5e15, "2500 T"),
     ],
 )
-def test_a_count_has_three_digits_once_it_is_large(number, shown) -> None:
-    assert text.count(number) == shown
+def test_tokens_have_three_digits_once_they_are_many(number, shown) -> None:
+    assert fmt.tokens(number) == shown
 
 
 @given(st.floats(0, 1e14))
-def test_a_count_is_near_what_it_counts(number) -> None:
-    digits, _, letter = text.count(number).partition(" ")
+def test_shown_tokens_are_near_the_number(number) -> None:
+    digits, _, letter = fmt.tokens(number).partition(" ")
     steps = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
     shown = float(digits.replace(",", "")) * steps[letter]
     assert abs(shown - number) <= max(0.5, 0.005 * number)
@@ -144,35 +145,59 @@ def test_a_count_is_near_what_it_counts(number) -> None:
     ],
 )
 def test_an_age_has_two_units_at_most(seconds, shown) -> None:
-    assert text.age(seconds) == shown
+    assert fmt.span(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("shown", "written"),
+    [
+        (fmt.count(1_234_567), "1,234,567"),
+        (fmt.count(0), "0"),
+        (fmt.count(None), "unknown"),
+        (fmt.points(-0.0041), "0.41 points"),
+        (fmt.points(0.0375), "3.8 points"),
+        (fmt.points(0.00012), "0.012 points"),
+        (fmt.points(0.0), "0 points"),
+        (fmt.points(None), "unknown"),
+        (fmt.money(Decimal(1250), "USD"), "1,250.00 USD"),
+        (fmt.budget_left(None), "unknown"),
+        (fmt.budget_left(0.7321), "73.2 % left"),
+        (fmt.budget_left(0.0), "all spent"),
+        (fmt.budget_left(-0.118), "overdrawn by 11.8 %"),
+        (fmt.budget_left(Fraction(1, 3)), "33.3 % left"),
+    ],
+)
+def test_amounts_have_their_units(shown, written) -> None:
+    assert shown == written
 
 
 def test_a_burn_rate_is_kept_on_its_side_of_sustainable() -> None:
-    assert [text.times(one) for one in (None, 0.0, 0.42, 0.98, 1.0, 1.02, 14.4)] == [
+    assert [fmt.burn_rate(one) for one in (None, 0.0, 0.42, 0.98, 1.0, 1.02, 14.4)] == [
         "unknown", "0×", "0.4×", "0.98×", "1×", "1.02×", "14.4×",
     ]  # fmt: skip
-    assert text.times(14.41, Fraction(144, 10)) == "14.41×"
+    assert fmt.burn_rate(14.41, Fraction(144, 10)) == "14.41×"
 
 
 def test_a_number_is_not_parted_from_its_unit() -> None:
-    assert text.glued("99.9 % of 12 requests in 300 ms at 12:00:05 UTC; 3 small models") == (
+    assert fmt.unbroken("99.9 % of 12 requests in 300 ms at 12:00:05 UTC; 3 small models") == (
         "99.9\u00a0% of 12 requests in 300\u00a0ms at 12:00:05\u00a0UTC; 3 small models"
     )
 
 
 def test_times_name_their_zone() -> None:
     at_s = 1_795_348_985
-    assert text.instant(at_s) == "22 Nov 2026, 12:03:05 UTC"
-    assert text.machine_time(at_s) == "2026-11-22T12:03:05Z"
-    assert [text.month(one) for one in ("2026-11-22", "not a date")] == ["Nov", "not a date"]
+    assert fmt.instant(at_s) == "2026-11-22 12:03:05 UTC"
+    assert fmt.minute(at_s, ZoneInfo("Asia/Tokyo")) == "2026-11-22 21:03"
+    assert fmt.rfc3339(at_s) == "2026-11-22T12:03:05Z"
+    assert [fmt.month(one) for one in ("2026-11-22", "not a date")] == ["Nov", "not a date"]
 
 
 def test_a_target_is_written_as_it_was_set() -> None:
     ratios = (0.999, 0.4, 1.0, 0.9995, Fraction(999, 1000))
-    shown = [text.exact_percent(one) for one in ratios]
+    shown = [fmt.exact_percent(one) for one in ratios]
     assert shown == ["99.9 %", "40 %", "100 %", "99.95 %", "99.9 %"]
     seconds = (0.3, 0.3005, 1.5, Fraction(3, 10), 0.0005)
-    shown = [text.exact_latency(one) for one in seconds]
+    shown = [fmt.exact_latency(one) for one in seconds]
     assert shown == ["300 ms", "300.5 ms", "1.5 s", "300 ms", "500 us"]
 
 

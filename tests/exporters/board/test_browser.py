@@ -12,7 +12,7 @@ from aiohttp import web
 from exporters.board import routes
 from exporters.board.facts import LiveState, Trouble
 from exporters.board.routes import board_routes
-from exporters.formatting import glued
+from exporters.formatting import unbroken
 from exporters.server.web_config import WebConfig, middleware
 from tests.support.board_samples import STALE, TROUBLED, WELL
 from tests.support.browser import Browser
@@ -151,15 +151,15 @@ def test_only_troubles_that_begin_or_end_are_announced() -> None:
             )
             for troubles in ((first,), (later,), (other, later), (other,)):
                 source.tell(replace(WELL, troubles=troubles))
-                words = glued("|".join(trouble.words for trouble in troubles))
+                words = unbroken("|".join(trouble.words for trouble in troubles))
                 await page.wait_for(
                     "[...document.querySelectorAll('#troubles .words')].map(e => e.textContent)"
                     f".join('|') === {json.dumps(words)}"
                 )
             assert await page.evaluate("told") == [
-                glued(f"New: {first.words}"),
-                glued(f"New: {other.words}"),
-                glued(f"Over: {later.words}"),
+                unbroken(f"New: {first.words}"),
+                unbroken(f"New: {other.words}"),
+                unbroken(f"Over: {later.words}"),
             ]
             roles = [(node.role, node.properties) for node in await page.accessibility()]
             assert any(role == "status" and of["live"] == "polite" for role, of in roles)
@@ -176,7 +176,7 @@ def test_it_says_that_it_is_old_when_the_server_is_gone_and_recovers() -> None:
                 await is_live(page)
             await page.wait_for("!document.querySelector('#old').hidden", 30)
             words = await page.evaluate(text_of("#old p"))
-            assert "no news from the server since 22 Nov 2026, 12:03:05 UTC." in words
+            assert "no news from the server since 2026-11-22 12:03:05 UTC." in words
             assert await page.evaluate(text_of("#live")) == "Not live"
             assert await page.evaluate("document.title") == "Old · Tokenpulse"
             await page.screenshot("board-server-gone.png")
@@ -298,7 +298,7 @@ def test_a_screen_reader_finds_landmarks_headings_and_tables(look) -> None:
             headings = [
                 (node.properties["level"], node.name) for node in nodes if node.role == "heading"
             ]
-            assert [name for level, name in headings if level == 1] == [glued(TROUBLED.headline)]
+            assert [name for level, name in headings if level == 1] == [unbroken(TROUBLED.headline)]
             assert [name for level, name in headings if level == 2] == [
                 "What is wrong now", "The fleet, last 5 minutes", "Objectives", "Uptime by day",
                 "Models", "Regions",

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import exporters.board.facts as facts_module
 from exporters.board.facts import LiveState, Number, State, Trouble
-from exporters.board.page import FRAGMENTS, budget_text, fragments, page, told
+from exporters.board.page import FRAGMENTS, fragments, page, told
 from exporters.board.routes import assets, build, event, live_json, news
-from exporters.formatting import glued
+from exporters.formatting import budget_left, unbroken
 from tests.support.board_samples import STALE, TROUBLED, WELL
 
 STATIC = Path(facts_module.__file__).parent / "static"
@@ -103,7 +103,7 @@ def test_no_text_of_the_facts_can_change_the_structure_of_the_page(text) -> None
 def test_every_text_of_the_facts_is_shown_as_it_is(text) -> None:
     text = text.replace("\r", " ").replace("\0", "0")  # which no HTML can hold
     outline = parsed(fragments(state(with_strings(WELL, lambda _: text)))["objectives"])
-    assert any(glued(text) in one for one in outline.texts)
+    assert any(unbroken(text) in one for one in outline.texts)
     assert ("tr", "data-objective", f"{text}/{text}") in outline.values
 
 
@@ -187,8 +187,8 @@ def test_a_day_of_99_99999_percent_is_not_shown_as_100() -> None:
 
 
 def test_a_budget_is_left_spent_or_overdrawn() -> None:
-    said = [budget_text(one) for one in (None, 0.7318, 0.0, -0.0042, -2.471)]
-    assert said == ["no budget", "73.2 % left", "all spent", "overdrawn by 0.42 %",
+    said = [budget_left(one) for one in (None, 0.7318, 0.0, -0.0042, -2.471)]
+    assert said == ["unknown", "73.2 % left", "all spent", "overdrawn by 0.42 %",
                     "overdrawn by 247 %"]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from exporters.board import routes
 from exporters.board.facts import LiveState
 from exporters.board.routes import Board, assets, board_routes
-from exporters.formatting import glued
+from exporters.formatting import unbroken
 from tests.support.board_samples import TROUBLED, WELL
 
 WAIT_S = 10
@@ -158,9 +158,9 @@ def test_a_page_that_is_asked_for_meanwhile_does_not_swallow_the_news() -> None:
             await next_event(answer.content)
             source.tell(TROUBLED)
             async with client.get(base + "/") as shown:
-                assert glued("eu-west-1 fails 41 %") in await shown.text()
+                assert unbroken("eu-west-1 fails 41 %") in await shown.text()
             _, told = await next_event(answer.content)
-            assert glued("eu-west-1 fails 41 %") in told["parts"]["status"]
+            assert unbroken("eu-west-1 fails 41 %") in told["parts"]["status"]
 
     asyncio.run(check())
 

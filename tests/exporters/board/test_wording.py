@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from alerts.rules.build import policy_groups
 from alerts.rules.pipeline import builtin_groups
-from exporters import formatting as text
-from exporters.board import words
+from exporters import formatting as fmt
 from exporters.board.breakdown import Limits, availability_state
 from exporters.board.localisation import SeriesPlaces, Split, concentrated
 from exporters.board.recent_totals import History
@@ -25,21 +24,21 @@ from tests.support.paths import ROOT
 
 @given(st.integers(0, 10**6), st.integers(1, 10**6))
 def test_only_what_is_perfect_is_called_100_percent(failed, good) -> None:
-    said = text.percent(Fraction(good, good + failed))
+    said = fmt.percent(Fraction(good, good + failed))
     assert (said == "100 %") == (failed == 0)
 
 
 @pytest.mark.parametrize(
     ("spoken", "said"),
     [
-        (words.last("5m"), "last 5 minutes"),
-        (words.last("1h"), "last hour"),
-        (words.last("30d"), "last 30 days"),
-        (words.many(1, "record"), "1 record"),
-        (words.many(1_204, "record"), "1,204 records"),
-        (words.listed(["a"]), "a"),
-        (words.listed(["a", "b", "c"]), "a, b and c"),
-        (words.listed(list("abcdefgh")), "a, b, c, d, e and 3 more"),
+        (fmt.last_window("5m"), "last 5 minutes"),
+        (fmt.last_window("1h"), "last hour"),
+        (fmt.last_window("30d"), "last 30 days"),
+        (fmt.counted(1, "record"), "1 record"),
+        (fmt.counted(1_204, "record"), "1,204 records"),
+        (fmt.enumeration(["a"]), "a"),
+        (fmt.enumeration(["a", "b", "c"]), "a, b and c"),
+        (fmt.enumeration(list("abcdefgh")), "a, b, c, d, e and 3 more"),
     ],
 )
 def test_things_as_they_are_read_aloud(spoken, said) -> None:
