@@ -21,7 +21,7 @@ from grafana.boards.tokens import tokens
 from grafana.thresholds import limits_of
 from slo.policy.loading import load_policies
 from slo.policy.policy import Policy
-from streams.config.settings import ConfigError
+from streams.errors import ConfigError
 
 HERE = Path(__file__).resolve().parent / "dashboards"
 # The folder is that of the file, and of Grafana's, too.

@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 
 from streams.config.security import client_kwargs
 from streams.config.settings import Settings
-from streams.errors import ServerError
+from streams.errors import Unavailable
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
 from streams.sources.files import MAX_LINE_BYTES, opened
@@ -185,12 +185,12 @@ def _batches(values: Iterable[bytes]) -> Iterator[list[bytes | None]]:
 def read_topic(recording: Recording, settings: Settings) -> None:
     """Record what the configured topic holds now, as far back as Kafka keeps it.
 
-    Reads beside the workers: no group, no commits. Raises ServerError.
+    Reads beside the workers: no group, no commits. Raises Unavailable.
     """
     try:
         asyncio.run(_read_topic(recording, settings))
     except (KafkaError, OSError) as error:
-        raise ServerError(
+        raise Unavailable(
             f"kafka.bootstrap: {settings.kafka.bootstrap}: {error}; is Kafka running?"
         ) from error
 
@@ -217,7 +217,7 @@ async def _read_topic(recording: Recording, settings: Settings) -> None:
                 recording.add(partition, [one.value for one in records], stamps)
             silent = 0 if found else silent + 1
             if silent > _SILENCE_POLLS:
-                raise ServerError(
+                raise Unavailable(
                     f"kafka.topic: {kafka.topic}: nothing more came for "
                     f"{_SILENCE_POLLS * _POLL_MS // 1_000} s before its end; look at the brokers"
                 )

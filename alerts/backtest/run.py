@@ -15,17 +15,13 @@ from alerts.backtest.timeline import Episode, Timeline
 from alerts.rules.build import policy_groups
 from alerts.rules.model import EVERY_S, Alert, Links
 from alerts.rules.pipeline import builtin_groups
-from slo.policy.loading import PolicyError
 from slo.policy.policy import LatencyThresholdObjective, Policy
 from streams.config.settings import Settings, Worker
+from streams.errors import RequestError
 from streams.state.slices import LATENCIES, Aggregate, Thresholds
 
 # Of Tokenpulse's own alerts the one that is about requests; the others watch the pipeline.
 OUTAGE = "tokenpulse-outage"
-
-
-class BacktestError(PolicyError):
-    """A backtest that cannot be made; one line, with the cure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +85,16 @@ def run(
     """Evaluate the rules from `from_s` on, or from the first event, until the recording's end.
 
     What was recorded before `from_s` fills windows and periods; alerts begin with it. Raises
-    BacktestError where nothing is left to evaluate.
+    RequestError where nothing is left to evaluate.
     """
     if recording.begin_s is None:
-        raise BacktestError(
+        raise RequestError(
             "no event lies in the stretch that was asked for; check --from, --to and the mapping"
         )
     begin_s, end_s = recording.begin_s, recording.end_s
     since_s = begin_s if from_s is None else max(begin_s, from_s)
     if since_s >= end_s:
-        raise BacktestError(f"--from: got {since_s}; the last event ended before {end_s}")
+        raise RequestError(f"--from: got {since_s}; the last event ended before {end_s}")
     watched = watched_rules(policies)
     gauges = Gauges(
         policies,

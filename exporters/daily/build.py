@@ -42,6 +42,7 @@ from exporters.windows.incremental import CUSTOMER
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of
 from streams.config.settings import Settings
+from streams.errors import RequestError
 from streams.state.coverage import Coverage
 from streams.state.windows import extent
 from streams.store.contract import StoreError
@@ -55,10 +56,6 @@ _MONTH_LONGEST = 31
 _RISKS_EVERY_S = 600
 # A day that is sealed later has no word on its objectives: to judge a month of them takes its time.
 _RISKS_SEALED_WITHIN_S = 3 * 86_400
-
-
-class DailyError(ValueError):
-    """A day that cannot be shown; one line, with the cure."""
 
 
 class DailyKeeper:
@@ -90,7 +87,7 @@ class DailyKeeper:
 
         None where nothing was ever counted. Cheap when nothing changed since the last call. Days
         that became final are sealed on the way. Raises StoreError where Redis does not answer,
-        DailyError for a day that is not known.
+        RequestError for a day that is not known.
         """
         asked = None if date is None else self._asked(date, now_s)
         async with self._lock:
@@ -105,10 +102,10 @@ class DailyKeeper:
     def _asked(self, date: str, now_s: float) -> CalendarDay:
         found = read_date(date)
         if found is None:
-            raise DailyError(f"date: got {date[:40]!r}; write a day as YYYY-MM-DD")
+            raise RequestError(f"date: got {date[:40]!r}; write a day as YYYY-MM-DD")
         today = day_at(now_s, self._zone)
         if date > today.date:
-            raise DailyError(f"date: {date} lies in the future; the running day is {today.date}")
+            raise RequestError(f"date: {date} lies in the future; the running day is {today.date}")
         return day_of(found, self._zone)
 
     async def _facts(self, now_s: float, asked: CalendarDay | None) -> DailyFacts | None:
@@ -122,7 +119,7 @@ class DailyKeeper:
         # On the first day of all, nobody is served by an empty page about the one before.
         board = asked or (yesterday if first <= yesterday.date else today)
         if asked is not None and asked.date < first:
-            raise DailyError(f"date: nothing is kept of {asked.date}; the first day is {first}")
+            raise RequestError(f"date: nothing is kept of {asked.date}; the first day is {first}")
         last_closed = min(board, yesterday, key=lambda one: one.from_s)
         scene = self._scene(now_s, views, signs)
         found = await self._known(views, scene, last_closed, today, yesterday)

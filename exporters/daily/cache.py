@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from exporters.daily.build import DailyError, DailyKeeper
+from exporters.daily.build import DailyKeeper
 from exporters.daily.day.facts import DailyFacts
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
 from streams.config.security import redis_kwargs
 from streams.config.settings import Settings
+from streams.errors import RequestError, Unavailable
 from streams.store.contract import StoreError
 from streams.store.redis import connected
 
@@ -33,7 +34,7 @@ WAITING_MAX = 8
 STOP_DEADLINE_S = 3.0
 
 
-class BusyError(RuntimeError):
+class BusyError(Unavailable):
     """No board now: one line; try again in a moment."""
 
 
@@ -134,7 +135,7 @@ class Shelf:
             self._failing = False
         except Exception as error:  # anything: the next minute may be better
             if not self._failing:  # not again every minute
-                expected = isinstance(error, StoreError | DailyError)
+                expected = isinstance(error, StoreError | RequestError)
                 told = " ".join(str(error).split()) or type(error).__name__
                 log.warning(
                     "daily board: %s: trying again", told, exc_info=None if expected else error

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from exporters.daily.build import DailyError
 from exporters.daily.cache import BusyError
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.render.data import csv_text
@@ -17,10 +16,11 @@ from exporters.daily.render.html import content_security_policy, html, trouble
 from exporters.daily.render.json_text import json_text
 from exporters.daily.render.markdown import markdown
 from exporters.daily.render.pdf import pdf
+from streams.errors import RequestError
 from streams.store.contract import StoreError
 
 # YYYY-MM-DD, `today` or `yesterday` -> its board; None where nothing was ever counted. Raises
-# BusyError, StoreError, DailyError.
+# BusyError, StoreError, RequestError.
 Source = Callable[[str], Awaitable[DailyFacts | None]]
 
 NOTHING_YET = "Nothing was counted yet: no worker has seen an event."
@@ -67,7 +67,7 @@ def _answerer(
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             facts = await source(request.query.get("date", "yesterday"))
-        except DailyError as error:
+        except RequestError as error:
             return _refusal(found, 404, "No such day", str(error))
         except (BusyError, StoreError) as error:
             return _refusal(found, 503, "No daily board now", str(error))

@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from streams.config.settings import ConfigError, Settings
+from streams.config.settings import Settings
+from streams.errors import ConfigError
 from streams.events.decoder import UNKNOWN
 from streams.state.registry import OTHER, customer_hasher
 

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slo.policy.loading import findings, read_document, read_text
 from slo.policy.targets import Targets
-from streams.config.settings import ConfigError
+from streams.errors import ConfigError
 
 BEST_IN_CLASS = "best in class"
 _DIGITS = 6  # after the decimal point, of every number in a book

@@ -30,7 +30,8 @@ from exporters.metrics.exposition import Page, label_text
 from exporters.reference.customers import Customer, load_directory
 from exporters.server.collector import Collector
 from exporters.server.web_config import WebConfig, load_web_config, middleware
-from streams.config.settings import ConfigError, Settings
+from streams.config.settings import Settings
+from streams.errors import ConfigError
 from streams.store.contract import StoreError
 from streams.store.redis import connected
 

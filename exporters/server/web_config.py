@@ -25,7 +25,7 @@ from aiohttp.typedefs import Handler, Middleware
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streams.config.security import load_authorities, load_certificate
-from streams.config.settings import ConfigError
+from streams.errors import ConfigError
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="Tokenpulse", charset="UTF-8"'}
 # Bcrypt is slow on purpose: guesses may take one processor, not all of them.

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from slo.policy.indicators import KINDS
 from slo.policy.policy import Policy
-from streams.config.settings import ConfigError
+from streams.errors import ConfigError
 
 MAX_BYTES = 1_000_000
 _LONGEST_SHOWN = 60

@@ -11,11 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
+from streams.errors import ConfigError
+
 ENV_PREFIX = "TOKENPULSE_"
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be used: the message names its path, the value found and the cure."""
 
 
 class Section(BaseModel):

@@ -8,7 +8,8 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from streams.config.settings import ConfigError, Kafka, Redis
+from streams.config.settings import Kafka, Redis
+from streams.errors import ConfigError
 
 
 def client_kwargs(kafka: Kafka) -> dict[str, Any]:

@@ -26,16 +26,8 @@ from pydantic_settings import (
 
 from streams.config.daily import Daily
 from streams.config.local import Local
-from streams.config.sections import (
-    ENV_PREFIX,
-    ConfigError,
-    Exporter,
-    Kafka,
-    Limits,
-    Redis,
-    Section,
-    Worker,
-)
+from streams.config.sections import ENV_PREFIX, Exporter, Kafka, Limits, Redis, Section, Worker
+from streams.errors import ConfigError
 
 __all__ = [
     "ENV_PREFIX",

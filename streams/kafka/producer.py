@@ -27,8 +27,8 @@ from aiokafka.errors import KafkaConnectionError
 
 from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
-from streams.errors import ServerError, one_line
-from streams.kafka.topics import EMBEDDED_CLUSTER, TopicError, check_broker
+from streams.errors import Unavailable, one_line
+from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker
 
 Codec = Literal["gzip", "snappy", "lz4", "zstd", "none"]
 Event = tuple[bytes | None, bytes]
@@ -48,8 +48,7 @@ class EventProducer:
     not confirmed at which `send` waits. `sent`: records the broker has confirmed, `batches` and
     `sent_bytes` (keys and values, uncompressed) likewise. Leaving the block sends what waits.
 
-    Raises ServerError where no broker answers and TopicError where the topic is missing or the
-    broker refuses a batch.
+    Raises Unavailable if no broker answers, the topic is missing or the broker refuses a batch.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class EventProducer:
         self._room = asyncio.Event()
         self._room.set()
         self._linger: asyncio.TimerHandle | None = None
-        self._failure: ServerError | None = None
+        self._failure: Unavailable | None = None
         self._turn = 0  # partition of the next record without a key
 
     async def __aenter__(self) -> Self:
@@ -101,7 +100,7 @@ class EventProducer:
             # All names first: asking for one name would make some brokers create it.
             metadata = await self._producer.client.fetch_all_metadata()
             if self.topic not in metadata.topics():
-                raise TopicError(
+                raise Unavailable(
                     f"{self.topic}: no such topic at {self._kafka.bootstrap}; run `tokenpulse "
                     "topics create`, or set kafka.topic"
                 )
@@ -109,7 +108,7 @@ class EventProducer:
         except BaseException as error:
             await self._producer.stop()
             if isinstance(error, KafkaConnectionError):
-                raise ServerError(
+                raise Unavailable(
                     f"no Kafka broker answers at {self._kafka.bootstrap}: start it, or set "
                     "kafka.bootstrap"
                 ) from error
@@ -243,7 +242,7 @@ class EventProducer:
                 if self._unconfirmed_bytes < self._max_in_flight_bytes:
                     self._room.set()
         except Exception as error:  # whatever it is, "sent" must not be said of this batch
-            self._failure = TopicError(
+            self._failure = Unavailable(
                 f"{self.topic}: partition {lane.partition} at {self._kafka.bootstrap} did not take "
                 f"a batch of {batch.record_count()} records: {one_line(error)}"
             )

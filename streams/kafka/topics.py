@@ -2,7 +2,7 @@
 
 A shell around Kafka's admin protocol and Redis' INFO. Faust never creates topics: partitions,
 retention, record sizes and whose clock stamps a record are decisions, not side effects. Everything
-is async and answers, or raises TopicError / ServerError in one line, within the deadline given.
+is async and answers, or raises Unavailable in one line, within the deadline given.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 
 from streams.config.security import client_kwargs
 from streams.config.settings import Kafka, Settings
-from streams.errors import ServerError, one_line
+from streams.errors import Unavailable, one_line
 
 TOPIC_EXISTS = 36  # Kafka error code TOPIC_ALREADY_EXISTS
 
@@ -32,10 +32,6 @@ DLQ_RETENTION_H = 7 * 24
 DLQ_SHARE = 4
 # From this many replicas on, one may be gone and an acknowledged record still has another copy.
 SAFE_REPLICAS = 3
-
-
-class TopicError(ServerError):
-    """A topic is missing, or could not be made as asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +64,7 @@ class Topic:
 async def create_topics(settings: Settings, timeout_s: float = 15) -> list[Topic]:
     """Make the event, dead-letter and archive topics; existing ones are left as they are.
 
-    Raises ServerError where no broker answers in `timeout_s`, TopicError where it refuses.
+    Raises Unavailable if no broker answers within `timeout_s`, or if it refuses.
     """
     wanted = _wanted(settings.kafka)
     async with _admin(settings.kafka.bootstrap, timeout_s, client_kwargs(settings.kafka)) as admin:
@@ -100,7 +96,7 @@ def _wanted(kafka: Kafka) -> list[NewTopic]:
     for setting, name in (("dlq_topic", kafka.dlq_topic), ("archive_topic", kafka.archive_topic)):
         for other, taken in names.items():
             if name == taken and other != setting:
-                raise TopicError(
+                raise Unavailable(
                     f"kafka.{setting}: got {name!r}, which is kafka.{other}; name another"
                 )
         names[setting] = name
@@ -182,7 +178,7 @@ def _differences(
 
 
 async def check_topics(settings: Settings, timeout_s: float = 5) -> None:
-    """TopicError in one line where a topic that a worker needs is not there; none is made."""
+    """Unavailable in one line where a topic that a worker needs is not there; none is made."""
     kafka = settings.kafka
     needed = {"topic": kafka.topic, "dlq_topic": kafka.dlq_topic}
     if settings.worker.archive_interval_s:
@@ -192,7 +188,7 @@ async def check_topics(settings: Settings, timeout_s: float = 5) -> None:
         there = set(await admin.list_topics())
     for setting, name in needed.items():
         if name not in there:
-            raise TopicError(
+            raise Unavailable(
                 f"{name}: no such topic at {kafka.bootstrap}, or this user may not see it; run "
                 f"`tokenpulse topics create`, or set kafka.{setting}"
             )
@@ -203,19 +199,19 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> set[str
     try:
         response = await admin.create_topics(topics)
     except AttributeError as error:  # aiokafka's, while the cluster elects a controller
-        raise TopicError("the Kafka cluster has no controller right now: try again") from error
+        raise Unavailable("the Kafka cluster has no controller right now: try again") from error
     created = set()
     for name, code, *text in response.topic_errors:
         if code == 0:
             created.add(name)
         elif code != TOPIC_EXISTS:
             why = (text[0] if text and text[0] else None) or for_code(code).__name__
-            raise TopicError(f"{name}: the broker did not create the topic: {one_line(why)}")
+            raise Unavailable(f"{name}: the broker did not create the topic: {one_line(why)}")
     return created
 
 
 async def check_broker(bootstrap: str, timeout_s: float = 5, **secured: Any) -> str:
-    """The cluster's id; ServerError in one line where no broker answers in time.
+    """The cluster's id; Unavailable in one line where no broker answers in time.
 
     `secured`: what `client_kwargs` says.
     """
@@ -248,16 +244,16 @@ async def _admin(
             finally:
                 await admin.close()
     except (TimeoutError, KafkaConnectionError, OSError) as error:
-        raise ServerError(silent) from error
+        raise Unavailable(silent) from error
     except KafkaError as error:
-        raise TopicError(f"{bootstrap}: the broker refused: {one_line(error)}") from error
+        raise Unavailable(f"{bootstrap}: the broker refused: {one_line(error)}") from error
 
 
 async def _any_listens(bootstrap: str) -> None:
     for address in bootstrap.split(","):
         host, _, port = address.strip().rpartition(":")
         if not port.isdecimal() or not 0 < int(port) < 65_536:
-            raise ServerError(f"kafka.bootstrap: got {address.strip()!r}; write HOST:PORT")
+            raise Unavailable(f"kafka.bootstrap: got {address.strip()!r}; write HOST:PORT")
         try:
             _, writer = await asyncio.open_connection(host.strip("[]") or "localhost", int(port))
         except OSError:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import redis.asyncio as aioredis
 
+from streams.errors import RequestError
 from streams.state.slices import duplicates_of
 from streams.store.contract import OperatorCommand
 from streams.store.heartbeat import HaltReason, Heartbeat
@@ -22,10 +23,6 @@ from streams.store.redis import leave_order
 
 _POLL_S = 0.2
 _ANOTHER_LOG = (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED)
-
-
-class OperationError(ValueError):
-    """An order that cannot be given; one line, with the cure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,36 +77,36 @@ def check(
 ) -> Standing:
     """The halted partition that an order is for; `to`: the offset to go on at, if it says one.
 
-    Raises OperationError where nobody would obey, or records would be counted twice.
+    Raises RequestError where nobody would obey, or records would be counted twice.
     """
     standing = next((one for one in found if one.partition == partition), None)
     if standing is None:
         known = ", ".join(str(one.partition) for one in found) or "none"
-        raise OperationError(f"partition {partition}: not known; workers have claimed: {known}")
+        raise RequestError(f"partition {partition}: not known; workers have claimed: {known}")
     if standing.halted is None:
-        raise OperationError(
+        raise RequestError(
             f"partition {partition}: is not halted, so there is nothing to tell its worker; "
             "see `tokenpulse partitions list`"
         )
     if standing.halted == HaltReason.STORE_POLICY:
-        raise OperationError(
+        raise RequestError(
             f"partition {partition}: goes on by itself when Redis is mended: "
             f"{standing.halted_detail}"
         )
     if standing.pulse_age_s is None or standing.pulse_age_s > stale_after_s:
-        raise OperationError(
+        raise RequestError(
             f"partition {partition}: nobody is there to obey: the last sign of life of worker "
             f"{standing.worker} is {standing.pulse_age_s or 0:.0f} s old; start one, it halts again"
         )
     if to is None or standing.halted in _ANOTHER_LOG:
         return standing
     if standing.halted_at is not None and to <= standing.halted_at:
-        raise OperationError(
+        raise RequestError(
             f"--to: got {to}, but the records before {standing.halted_at} are counted and it is "
             f"halted there; give a larger offset, or use `partitions resume {partition}`"
         )
     if standing.log_end is not None and to > standing.log_end:
-        raise OperationError(
+        raise RequestError(
             f"--to: got {to}, but the log ends at {standing.log_end}; give that at most"
         )
     return standing
@@ -119,7 +116,7 @@ def new_order(kind: str, to: int | None, reason: str) -> OperatorCommand:
     """An order from whoever runs this process."""
     reason = " ".join(reason.split())
     if not reason:
-        raise OperationError("--reason: got nothing; say in a few words why, for the worker's log")
+        raise RequestError("--reason: got nothing; say in a few words why, for the worker's log")
     return OperatorCommand(uuid.uuid4().hex, kind, to, reason, who())
 
 
@@ -156,7 +153,7 @@ class Partitions:
     async def give(self, partition: int, order: OperatorCommand, within_s: float) -> Standing:
         """Leave an order and wait until a worker has obeyed; how the partition stands then.
 
-        Raises TimeoutError where none did in time, OperationError and StoreError as `check` and the
+        Raises TimeoutError where none did in time, RequestError and StoreError as `check` and the
         store do.
         """
         await self.check(partition, order.to)

@@ -11,6 +11,7 @@ from typing import Any
 
 import redis.asyncio as aioredis
 
+from streams.errors import RequestError
 from streams.state.coverage import Coverage
 from streams.state.measures import SERIES_DIMENSIONS, GroupKey, by_cube, by_series, measures, whole
 from streams.state.registry import CubeKey, SeriesKey
@@ -20,10 +21,6 @@ from streams.store.reader import PartitionView, StateReader
 
 STEPS_MAX = 20_000
 DEFAULT_STEP_S = 300
-
-
-class ReportError(ValueError):
-    """A question that cannot be answered; one line, with the cure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +39,17 @@ class Question:
 
     def __post_init__(self) -> None:
         if self.step_s % LEVELS[0].step_s or not LEVELS[0].step_s <= self.step_s <= 86_400:
-            raise ReportError(f"--step: got {self.step_s} s; give 10s up to 1d in tens of seconds")
+            raise RequestError(f"--step: got {self.step_s} s; give 10s up to 1d in tens of seconds")
         if 86_400 % self.step_s:
-            raise ReportError(f"--step: {self.step_s} s does not divide a day; try 5m, 10m or 1h")
+            raise RequestError(f"--step: {self.step_s} s does not divide a day; try 5m, 10m or 1h")
         known = {*SERIES_DIMENSIONS, "customer"}
         for dimension in self.by:
             if dimension not in known:
-                raise ReportError(
+                raise RequestError(
                     f"--by: got {dimension!r}; choose from {', '.join(sorted(known))}"
                 )
         if "customer" in self.by and not set(self.by) <= {"customer", "model"}:
-            raise ReportError("--by: customers are counted by model only: use customer,model")
+            raise RequestError("--by: customers are counted by model only: use customer,model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ def settle(question: Question, views: Sequence[PartitionView]) -> Range:
         from_s = min(starts, default=to_s - 1)
     from_s = max(from_s, watermark_s - HORIZON_S)
     if from_s >= to_s:
-        raise ReportError(
+        raise RequestError(
             f"nothing to report between {_rfc3339(from_s)} and {_rfc3339(to_s)}: --from must lie "
             "before --to, and both before --as-of"
         )
@@ -181,17 +178,17 @@ def _of(aggregate: Aggregate) -> dict[str, Any]:
 async def make_report(
     client: "aioredis.Redis", group: str, topic: str, asked: Question
 ) -> dict[str, Any]:
-    """Answer a question from the store. Raises StoreError or ReportError."""
+    """Answer a question from the store. Raises StoreError or RequestError."""
     reader = StateReader(client, group, topic)
     views = [view for view, _ in await reader.read(lambda view: ())]
     if not views:
-        raise ReportError(
+        raise RequestError(
             f"no state of group {group!r} and topic {topic!r}: start a worker, or set kafka.group "
             "and kafka.topic to those it runs with"
         )
     found = settle(asked, views)
     if (found.to_s - found.from_s) // found.step_s > STEPS_MAX:
-        raise ReportError(
+        raise RequestError(
             f"--step: {found.step_s} s makes more than {STEPS_MAX} steps; give a longer one"
         )
 

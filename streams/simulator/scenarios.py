@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from streams.errors import ConfigError
 from streams.events.fields import OUTCOMES
 from streams.simulator.traffic import Bools, Floats, Requests
 
@@ -26,7 +27,7 @@ SPAN_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 SPAN_CURE = "write a number with a unit, e.g. 90s, 5m, 2h, 1d"
 
 
-class TimelineError(ValueError):
+class TimelineError(ConfigError):
     """A timeline that cannot be used; one line per finding: where, what was found, the cure."""
 
 

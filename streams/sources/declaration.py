@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from streams.errors import ConfigError
 from streams.sources.conversion import KINDS, Unit, Unusable, code, converter, shown
 
 SHIPPED = Path(__file__).parent / "mappings"
@@ -29,7 +30,7 @@ PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 SPECIAL_NAMES = ("@file", "@line", "@key")  # what a template may name besides columns
 
 
-class MappingError(ValueError):
+class MappingError(ConfigError):
     """A mapping that cannot be used: one line with file, key, finding and cure."""
 
 

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from streams.errors import ConfigError
+
 if TYPE_CHECKING:  # generic in the type stubs only
     Bytes = io.BufferedReader[Any]
 
@@ -40,7 +42,7 @@ FOREIGN = {
 }
 
 
-class UnreadableFile(ValueError):
+class UnreadableFile(ConfigError):
     """No further row can be had from the file: one line with path, finding and cure."""
 
 

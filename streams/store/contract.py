@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from streams.errors import Unavailable
 from streams.state.snapshot import Snapshot, Stored
 
 
-class StoreError(RuntimeError):
+class StoreError(Unavailable):
     """The store did not answer or refused: one line with what to do."""
 
 

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 import redis.asyncio
 import redis.exceptions
 
-from streams.errors import ServerError, _reason, one_line
+from streams.errors import Unavailable, one_line, reason
 from streams.store.redis import eviction_problem
 
 
 async def check_redis(url: str, timeout_s: float = 2, **secured: Any) -> int:
-    """The server's process id; ServerError where it does not answer or would evict state.
+    """The server's process id; Unavailable where it does not answer or would evict state.
 
     `secured`: what `redis_kwargs` says.
     """
@@ -26,23 +26,23 @@ async def check_redis(url: str, timeout_s: float = 2, **secured: Any) -> int:
             **secured,
         )
     except ValueError as error:
-        raise ServerError(f"redis.url: {one_line(error)}; write redis://HOST:PORT/0") from error
+        raise Unavailable(f"redis.url: {one_line(error)}; write redis://HOST:PORT/0") from error
     try:
         async with asyncio.timeout(timeout_s):
             info = await client.info()
     except redis.exceptions.AuthenticationError as error:
-        raise ServerError(
+        raise Unavailable(
             f"Redis at {where} refuses the login: {one_line(error)}; set "
             "redis.username and redis.password_file, or put them into redis.url"
         ) from error
     except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
-        raise ServerError(
-            f"no Redis answers at {where}: start it, or set redis.url ({_reason(error)})"
+        raise Unavailable(
+            f"no Redis answers at {where}: start it, or set redis.url ({reason(error)})"
         ) from error
     finally:
         await client.aclose()
     if problem := eviction_problem(info.get("maxmemory_policy")):
-        raise ServerError(f"Redis at {where}: {problem}")
+        raise Unavailable(f"Redis at {where}: {problem}")
     return int(info["process_id"])
 
 

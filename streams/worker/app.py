@@ -263,7 +263,7 @@ def tune_collector() -> None:
 def run_worker(settings: Settings) -> NoReturn:
     """Run one worker until it is told to stop.
 
-    Raises ServerError where Kafka or Redis does not answer, a topic is missing, or Redis may evict
+    Raises Unavailable where Kafka or Redis does not answer, a topic is missing, or Redis may evict
     state.
     """
     # Here, where an error is still one line, and not amid the start of Faust.

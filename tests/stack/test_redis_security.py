@@ -16,7 +16,7 @@ import redis
 from exporters.daily.day.store import DayStore
 from streams.config.security import redis_kwargs
 from streams.config.settings import Kafka, Redis, Settings
-from streams.errors import ServerError
+from streams.errors import Unavailable
 from streams.store.contract import OperatorCommand
 from streams.store.redis import connect, leave_order
 from streams.store.server_check import check_redis
@@ -174,7 +174,7 @@ def test_nobody_comes_in_without_a_name_and_a_password(guarded: GuardedRedis) ->
         {"username": "nobody"},
     ):
         own = guarded.settings("worker", **fields)
-        with pytest.raises(ServerError, match=r"refuses the login.*redis\.password_file") as caught:
+        with pytest.raises(Unavailable, match=r"refuses the login.*redis\.password_file") as caught:
             asyncio.run(check_redis(own.url, **redis_kwargs(own)))
         assert "guessed" not in str(caught.value)
 
@@ -187,7 +187,7 @@ def test_a_server_with_another_certificate_is_not_spoken_to(
     stranger = guarded.settings("worker", ssl_ca_file=Authority(tmp_path, "stranger").cert)
     other_host = guarded.settings("worker", url=f"rediss://localhost:{guarded.port}/0")
     for untrusted in (stranger, other_host):
-        with pytest.raises(ServerError, match="certificate verify failed"):
+        with pytest.raises(Unavailable, match="certificate verify failed"):
             asyncio.run(answer(untrusted))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from streams.errors import RequestError
 from tokenpulse.cli.types import Instant
 
 
@@ -44,7 +45,7 @@ def backtest(
     """
     from alerts.backtest.recording import Recording, read_file, read_topic
     from alerts.backtest.report import lines, report
-    from alerts.backtest.run import BacktestError, run, thresholds
+    from alerts.backtest.run import run, thresholds
     from alerts.backtest.samples import STEP_S
     from alerts.rules.build import unread
     from exporters.server.collector import window_plan
@@ -55,7 +56,7 @@ def backtest(
     settings = load_settings(ctx.obj)
     in_force = load_policies(policies)
     if mapping is not None and not files:
-        raise BacktestError("--mapping: is for files; name one, or leave it out")
+        raise RequestError("--mapping: is for files; name one, or leave it out")
     for line in unread(in_force, window_plan(settings)):
         click.echo(line, err=True)
     end_s = None if to_s is None else -(-to_s // STEP_S) * STEP_S

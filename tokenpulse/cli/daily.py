@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streams.config.settings import ConfigError, Settings, load_settings
+from streams.config.settings import Settings, load_settings
+from streams.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
     from exporters.daily.day.facts import DailyFacts
@@ -72,7 +73,7 @@ def daily(
 async def _work(
     settings: Settings, date: str | None, send: bool, again: bool
 ) -> "tuple[DailyFacts, list[Outcome]]":
-    from exporters.daily.build import DailyError, DailyKeeper
+    from exporters.daily.build import DailyKeeper
     from exporters.daily.delivery.deliver import deliver
     from exporters.reference.customers import load_directory
     from slo.policy.loading import load_policies
@@ -84,7 +85,7 @@ async def _work(
     try:
         facts = await DailyKeeper(settings, policies, client, customers).facts(time.time(), date)
         if facts is None:
-            raise DailyError("nothing was counted yet: start a worker and send it events")
+            raise RequestError("nothing was counted yet: start a worker and send it events")
         return facts, await deliver(settings, client, facts, again) if send else []
     finally:
         await client.aclose()

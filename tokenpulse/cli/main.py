@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from streams.config.settings import ConfigError, Settings, load_settings
+from streams.config.settings import Settings, load_settings
+from streams.errors import ConfigError, TokenpulseError
 from tokenpulse.cli.health import health
 from tokenpulse.cli.partitions import partitions
 from tokenpulse.cli.scenario import scenario
@@ -27,44 +28,10 @@ class OneLineErrors(click.Group):
         """See click."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            if not _is_told(error):
-                raise
+        except TokenpulseError as error:
             for line in str(error).splitlines():
                 click.echo(f"tokenpulse: {line}", err=True)
             sys.exit(2)
-
-
-def _is_told(error: Exception) -> bool:
-    """Whether an error's message is meant for the person at the terminal."""
-    from exporters.daily.build import DailyError
-    from exporters.daily.delivery.deliver import DeliveryError
-    from streams.errors import ServerError
-    from streams.query.partitions import OperationError
-    from streams.query.report import ReportError
-    from streams.simulator.scenarios import TimelineError
-    from streams.sources.mapping import MappingError, UnreadableFile
-    from streams.store.contract import StoreError
-    from tokenpulse.local.embedded import StackError
-    from tokenpulse.local.replay import ReplayError
-
-    return isinstance(
-        error,
-        ConfigError
-        | StoreError
-        | StackError
-        | OperationError
-        | ReportError
-        | MappingError
-        | UnreadableFile
-        | ReplayError
-        | TimelineError
-        | ServerError
-        | DailyError
-        | DeliveryError,
-    )
 
 
 class Commands(OneLineErrors):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from streams.config.settings import ConfigError, Settings, load_settings
+from streams.config.settings import Settings, load_settings
+from streams.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
     from streams.simulator.scenario_store import OrderStore, Reading
@@ -178,7 +179,6 @@ def scenario_list(ctx: click.Context, url: str | None) -> None:
 @click.pass_context
 def scenario_stop(ctx: click.Context, order_id: str | None, every: bool, url: str | None) -> None:
     """End a scenario; without ID the one that is on."""
-    from streams.query.partitions import OperationError
 
     if order_id is not None and every:
         raise click.UsageError("give an ID or --all, not both")
@@ -188,9 +188,9 @@ def scenario_stop(ctx: click.Context, order_id: str | None, every: bool, url: st
         pending = [order.id for order in now.orders if order.scenario.end_ms > now.now_ms]
         known = ", ".join(pending) or "none"
         if order_id is not None and order_id not in pending:
-            raise OperationError(f"{order_id}: is not on; these are: {known}")
+            raise RequestError(f"{order_id}: is not on; these are: {known}")
         if order_id is None and not every and len(pending) != 1:
-            raise OperationError(f"give the ID of one that is on, or --all; these are: {known}")
+            raise RequestError(f"give the ID of one that is on, or --all; these are: {known}")
         chosen = pending if order_id is None else [order_id]
         await store.withdraw(chosen)
         if not await _until(store, lambda now: not set(chosen) & _obeyed(now)):

@@ -18,7 +18,8 @@ from slo.engine.maintenance import Maintenance
 from slo.engine.report import credits, instant, lines, report
 from slo.policy.loading import PolicyError, load_policies
 from slo.policy.units import instant_s
-from streams.config.settings import ConfigError, Settings, load_settings
+from streams.config.settings import Settings, load_settings
+from streams.errors import ConfigError
 from streams.store.redis import connected
 
 if TYPE_CHECKING:

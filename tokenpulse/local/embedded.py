@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter
 
 from streams.config.settings import ENV_PREFIX, Settings
+from streams.errors import Unavailable
 
 HOST = "127.0.0.1"
 
@@ -30,7 +31,7 @@ TEMP_MARK = ".tokenpulse-stack"  # tells our directories from others of a simila
 START_TURN_S = 15
 
 
-class StackError(RuntimeError):
+class StackError(Unavailable):
     """The embedded stack cannot start or cannot go on; one line, then a log's end if there is."""
 
 

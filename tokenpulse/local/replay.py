@@ -17,6 +17,7 @@ import msgspec
 from tqdm import tqdm
 
 from streams.config.settings import Settings
+from streams.errors import Unavailable
 from streams.kafka.producer import EventProducer
 from streams.query.report import Question, make_report
 from streams.sources.mapping import Mapping, Row, RowError, read_rows
@@ -45,10 +46,6 @@ class Replay:
     speed: float | None = None
     base_ms: int | None = None
     question: Question = field(default_factory=Question)
-
-
-class ReplayError(RuntimeError):
-    """The replay cannot be finished; one line, with the cure."""
 
 
 @dataclass(slots=True)
@@ -84,7 +81,7 @@ def run_replay(
 ) -> Outcome:
     """Replay a file; with `external`, through servers and workers that already run.
 
-    Raises ReplayError, StackError, ServerError, StoreError, MappingError or UnreadableFile.
+    Raises Unavailable or ConfigError.
     """
     extent = _measure(replay)
     stack = (
@@ -224,7 +221,7 @@ async def _drain(
         if stack is not None:
             stack.check()
         if time.monotonic() - moved_at > DRAIN_SILENCE_S:
-            raise ReplayError(
+            raise Unavailable(
                 f"{left} records were not counted and nothing moved for {DRAIN_SILENCE_S:.0f} s: "
                 "is a worker running for this group and topic?"
             )

@@ -28,7 +28,7 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel
 
 from streams.config.settings import Settings
-from streams.errors import ServerError
+from streams.errors import Unavailable
 from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker, create_topics
 from streams.store.server_check import check_redis
 from tokenpulse.local.embedded import (
@@ -161,7 +161,7 @@ class LocalStack:
                 self._supervisor.stop()
                 self._directory.remove()
                 self._directory = None
-                if isinstance(error, ChildError | ServerError):
+                if isinstance(error, Unavailable):
                     raise StackError(str(error)) from error
                 raise
 
@@ -356,5 +356,5 @@ def _answers(question: Coroutine[Any, Any, Answer]) -> Answer | None:
     """What a server says, None while it says nothing."""
     try:
         return asyncio.run(question)
-    except ServerError:
+    except Unavailable:
         return None

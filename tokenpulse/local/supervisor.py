@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from streams.errors import Unavailable
+
 POLL_INTERVAL_S = 0.1
 # Waits before restarting a child that has just died again: 0.5, 1, 2, ... 30 s.
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
@@ -41,7 +43,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-class ChildError(RuntimeError):
+class ChildError(Unavailable):
     """A child could not be started or keeps dying; one line, then the end of its log."""
 
 

@@ -18,17 +18,14 @@ from exporters.daily.day.facts import DailyFacts
 from exporters.daily.delivery import mail, slack
 from exporters.daily.delivery.sent import Sent, digest
 from exporters.daily.render.view import numbers, view_of
-from streams.config.settings import ConfigError, Daily, Settings
+from streams.config.settings import Daily, Settings
+from streams.errors import ConfigError, RequestError
 
 T = TypeVar("T")
 
 ATTEMPTS = 3
 FIRST_WAIT_S, WAIT_MAX_S = 1.0, 30.0
 SLACK = "Slack"
-
-
-class DeliveryError(RuntimeError):
-    """A board that cannot be delivered at all; one line, with the cure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +59,17 @@ async def deliver(
     """Deliver to everybody who has not got this day, and to those who were told other numbers
     before it was final; `again`: to the others too.
 
-    Raises ConfigError, StoreError and DeliveryError, before anything was sent.
+    Raises ConfigError, StoreError and RequestError, before anything was sent.
     """
     daily = settings.daily
     wanted = recipients(daily)
     daily.smtp_password(), daily.slack_webhook()  # a file that cannot be read is told now
     if facts.day.state == "running":
-        raise DeliveryError(f"{facts.date} is not over; send a closed day")
+        raise RequestError(f"{facts.date} is not over; send a closed day")
     sent = Sent(client, settings.kafka.group, settings.kafka.topic, facts.date)
     before = await sent.claim(time.time())
     if before is None:
-        raise DeliveryError(f"another run is sending {facts.date}; try again in some minutes")
+        raise RequestError(f"another run is sending {facts.date}; try again in some minutes")
     try:
         told = {one: before[digest(one)] for one in wanted if digest(one) in before}
         updated = {one for one, was in told.items() if _is_news(was, facts)}

@@ -14,12 +14,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from pypdf import PdfReader
 
 from exporters.daily import cache as shelves
-from exporters.daily.build import DailyError
 from exporters.daily.cache import BusyError, Shelf, meant
 from exporters.daily.render.html import content_security_policy, html
 from exporters.daily.render.json_text import json_text
 from exporters.server.http import Refresher, create_app
-from streams.config.settings import ConfigError
+from streams.errors import ConfigError, RequestError
 from streams.store.contract import StoreError
 from tests.support.daily_samples import DATE, hostile_facts, some_facts
 from tests.support.exporter_state import settings_for, some_events, write_state
@@ -73,7 +72,7 @@ def test_every_format_is_the_same_board() -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_no_answer_lets_a_browser_do_more_than_show_it(path) -> None:
-    for found in (hostile_facts(), DailyError("no such day"), None):
+    for found in (hostile_facts(), RequestError("no such day"), None):
         _, headers, _ = asked(always(found), path)
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"
@@ -101,7 +100,7 @@ def test_the_day_that_is_asked_for_reaches_the_source() -> None:
 @pytest.mark.parametrize(
     ("found", "status", "words"),
     [
-        (DailyError('date: got "<b>x</b>"; write YYYY-MM-DD'), 404, "write YYYY-MM-DD"),
+        (RequestError('date: got "<b>x</b>"; write YYYY-MM-DD'), 404, "write YYYY-MM-DD"),
         (StoreError("Redis at 127.0.0.1:1 does not answer"), 503, "does not answer"),
         (BusyError("too many days"), 503, "too many days"),
         (None, 503, "Nothing was counted yet"),
@@ -294,7 +293,7 @@ def test_a_board_that_breaks_is_told_once_and_tried_again(running, monkeypatch, 
 
 def test_a_mistake_in_the_settings_is_told_before_anything_runs() -> None:
     settings = settings_for("redis://127.0.0.1:1/0", policies=["nobody-wrote-this"])
-    with pytest.raises(ValueError, match="nobody-wrote-this"):
+    with pytest.raises(ConfigError, match="nobody-wrote-this"):
         Shelf(settings, {})
     gone = settings_for("rediss://127.0.0.1:1/0")
     redis = gone.redis.model_copy(update={"ssl_ca_file": "/nowhere/ca.pem"})

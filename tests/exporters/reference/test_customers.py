@@ -5,7 +5,7 @@ import re
 import pytest
 
 from exporters.reference.customers import Customer, load_directory, read_directory
-from streams.config.settings import ConfigError
+from streams.errors import ConfigError
 from streams.state.registry import customer_hasher
 from tests.support.exporter_state import SECRET, settings_for
 

@@ -18,7 +18,7 @@ from exporters.reference.prices import (
 from slo.policy.loading import load_policies
 from slo.policy.policy import Band
 from slo.policy.targets import Targets, targets_of
-from streams.config.settings import ConfigError
+from streams.errors import ConfigError
 from streams.simulator.profile import Profile
 
 BOOK = read_price_book(

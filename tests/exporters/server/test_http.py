@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporters.catalogue.requests import EXPORTER, PIPELINE
 from exporters.server.http import Refresher, create_app
-from streams.config.settings import ConfigError
+from streams.errors import ConfigError
 from tests.support.exporter_state import StateWriter, event, parsed, settings_for, value
 from tests.support.servers import wait_until
 from tokenpulse.local.embedded import environment, free_port, redis_binary

@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestServer
 from exporters.server import web_config
 from exporters.server.http import Refresher, create_app
 from exporters.server.web_config import Guard, WebConfig, load_web_config
-from streams.config.settings import ConfigError
+from streams.errors import ConfigError
 from tests.support.certificates import Authority
 from tests.support.exporter_state import settings_for
 from tests.support.paths import ROOT

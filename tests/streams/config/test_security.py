@@ -18,8 +18,9 @@ from click.testing import CliRunner
 
 import streams
 from streams.config.security import client_kwargs, redis_kwargs
-from streams.config.settings import ConfigError, Kafka, Redis, Settings, load_settings, shown
-from streams.kafka.topics import TopicError, check_topics, create_topics
+from streams.config.settings import Kafka, Redis, Settings, load_settings, shown
+from streams.errors import ConfigError, Unavailable
+from streams.kafka.topics import check_topics, create_topics
 from streams.worker.app import create_app
 from tests.support.certificates import Authority
 from tests.support.event_samples import raw
@@ -328,7 +329,7 @@ async def config(broker: Broker, topic: str) -> dict[str, str]:
 @pytest.mark.parametrize("setting", ["dlq_topic", "archive_topic"])
 def test_no_topic_has_two_uses(broker: Broker, setting: str) -> None:
     kafka = Kafka(bootstrap=broker.bootstrap, topic="same", **{setting: "same"})
-    with pytest.raises(TopicError, match=rf"^kafka\.{setting}: got 'same', which is kafka\.topic"):
+    with pytest.raises(Unavailable, match=rf"^kafka\.{setting}: got 'same', which is kafka\.topic"):
         asyncio.run(create_topics(Settings(kafka=kafka)))
 
 
@@ -350,7 +351,7 @@ def test_a_worker_without_its_topic_says_so_and_makes_none(
 def test_without_an_archive_its_topic_is_not_needed(broker: Broker) -> None:
     kafka = broker.new_kafka().model_copy(update={"archive_topic": "nobody-made-this-either"})
     asyncio.run(check_topics(Settings(kafka=kafka, worker={"archive_interval_s": 0})))
-    with pytest.raises(TopicError, match="no such topic"):
+    with pytest.raises(Unavailable, match="no such topic"):
         asyncio.run(check_topics(Settings(kafka=kafka)))
 
 

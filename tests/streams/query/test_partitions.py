@@ -12,7 +12,8 @@ import redis
 from click.testing import Result
 
 from streams.config.settings import Settings
-from streams.query.partitions import OperationError, Partitions, Standing, check, new_order
+from streams.errors import RequestError
+from streams.query.partitions import Partitions, Standing, check, new_order
 from streams.store.contract import OperatorCommand
 from streams.store.heartbeat import HaltReason
 from streams.store.redis import RedisStore, connect, order_key
@@ -73,7 +74,7 @@ def checked(found: Standing, to: int | None) -> Standing:
 def test_an_order_nobody_could_obey_or_that_counts_twice_is_refused_in_one_line(
     changes: dict[str, Any], to: int | None, told: str
 ) -> None:
-    with pytest.raises(OperationError, match=told) as raised:
+    with pytest.raises(RequestError, match=told) as raised:
         checked(standing(**changes), to)
     assert "\n" not in str(raised.value)
 
@@ -104,7 +105,7 @@ def test_an_order_says_who_gave_it_and_why_in_one_line_and_is_never_the_same() -
     login, _, host = orders[0].by.partition("@")
     assert login
     assert host
-    with pytest.raises(OperationError, match="--reason: got nothing"):
+    with pytest.raises(RequestError, match="--reason: got nothing"):
         new_order("resume", None, " \n ")
 
 
@@ -353,6 +354,6 @@ def test_a_worker_that_was_not_seen_for_long_gets_no_order(
         finally:
             await client.aclose()
 
-    with pytest.raises(OperationError, match="nobody is there to obey"):
+    with pytest.raises(RequestError, match="nobody is there to obey"):
         asyncio.run(give())
     assert no_order(settings, redis_client)

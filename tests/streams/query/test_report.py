@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from streams.query.report import Question, Range, ReportError, build, settle
+from streams.errors import RequestError
+from streams.query.report import Question, Range, build, settle
 from streams.query.report_schema import json_schema
 from streams.state.slices import Aggregate
 from streams.store.reader import PartitionView
@@ -365,12 +366,12 @@ def test_nothing_is_older_than_the_horizon() -> None:
     ],
 )
 def test_a_question_that_makes_no_sense_is_told_how_to_mend_it(asked, message) -> None:
-    with pytest.raises(ReportError, match=message):
+    with pytest.raises(RequestError, match=message):
         Question(**asked)
 
 
 def test_an_empty_range_is_told_how_to_mend_it() -> None:
     view = view_of(shelf_after([plain(NOON)]))
     for asked in ({"from_s": NOON + 600}, {"from_s": NOON - 5, "to_s": NOON - 5}):
-        with pytest.raises(ReportError, match="--from must lie before --to"):
+        with pytest.raises(RequestError, match="--from must lie before --to"):
             settle(Question(**asked), [view])

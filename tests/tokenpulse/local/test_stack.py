@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from streams.config.settings import Kafka, Local, Settings, Worker, load_settings
-from streams.errors import ServerError
-from streams.kafka.topics import TopicError, check_broker, create_topics
+from streams.errors import Unavailable
+from streams.kafka.topics import check_broker, create_topics
 from streams.store.server_check import check_redis
 from tests.support.paths import ROOT
 from tests.support.processes import gone, is_running
@@ -307,7 +307,7 @@ def test_topics_are_made_with_the_partitions_asked_for_and_then_left_alone(broke
 
 def test_refused_records_cannot_go_back_into_the_topic_they_came_from(broker: Broker) -> None:
     same = Kafka(bootstrap=broker.bootstrap, topic="same", dlq_topic="same")
-    with pytest.raises(TopicError, match=r"^kafka\.dlq_topic: got 'same', which is kafka\.topic"):
+    with pytest.raises(Unavailable, match=r"^kafka\.dlq_topic: got 'same', which is kafka\.topic"):
         asyncio.run(create_topics(Settings(kafka=same)))
 
 
@@ -315,7 +315,7 @@ def test_no_broker_is_one_line(unused_port: int) -> None:
     kafka = Kafka(bootstrap=f"127.0.0.1:{unused_port}")
     expected = f"no Kafka broker answers at {kafka.bootstrap}: start it, or set kafka.bootstrap"
     for question in (check_broker(kafka.bootstrap), create_topics(Settings(kafka=kafka))):
-        with pytest.raises(ServerError) as caught:
+        with pytest.raises(Unavailable) as caught:
             asyncio.run(question)
         assert str(caught.value) == expected
 
@@ -323,7 +323,7 @@ def test_no_broker_is_one_line(unused_port: int) -> None:
 def test_something_that_is_no_broker_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(ServerError, match=f"^no Kafka broker answers at {address}"):
+        with pytest.raises(Unavailable, match=f"^no Kafka broker answers at {address}"):
             asyncio.run(check_broker(address, timeout_s=0.3))
 
 
@@ -334,7 +334,7 @@ def test_a_redis_that_would_evict_state_is_refused_with_the_cure(
     asyncio.run(check_redis(redis_server.url))
     redis_client.config_set("maxmemory-policy", policy)
     try:
-        with pytest.raises(ServerError) as caught:
+        with pytest.raises(Unavailable) as caught:
             asyncio.run(check_redis(redis_server.url))
     finally:
         redis_client.config_set("maxmemory-policy", "noeviction")
@@ -347,7 +347,7 @@ def test_a_redis_that_would_evict_state_is_refused_with_the_cure(
 def test_a_redis_that_accepts_and_never_answers_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(ServerError, match=f"^no Redis answers at {address}") as caught:
+        with pytest.raises(Unavailable, match=f"^no Redis answers at {address}") as caught:
             asyncio.run(check_redis(f"redis://{address}/0", timeout_s=0.1))
         assert "\n" not in str(caught.value)
 
@@ -355,7 +355,7 @@ def test_a_redis_that_accepts_and_never_answers_is_one_line() -> None:
 def test_no_redis_is_one_line_without_the_password(unused_port: int) -> None:
     url = f"redis://user:hunter2@127.0.0.1:{unused_port}/0"
     with pytest.raises(
-        ServerError, match=f"^no Redis answers at 127.0.0.1:{unused_port}: start"
+        Unavailable, match=f"^no Redis answers at 127.0.0.1:{unused_port}: start"
     ) as (caught):
         asyncio.run(check_redis(url))
     assert "hunter2" not in str(caught.value)
@@ -364,5 +364,5 @@ def test_no_redis_is_one_line_without_the_password(unused_port: int) -> None:
 
 def test_a_redis_that_wants_another_password_says_so(redis_server: RedisServer) -> None:
     url = redis_server.url.replace("redis://", "redis://someone:else@")
-    with pytest.raises(ServerError, match="refuses the login"):
+    with pytest.raises(Unavailable, match="refuses the login"):
         asyncio.run(check_redis(url))

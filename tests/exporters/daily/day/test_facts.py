@@ -8,7 +8,6 @@ from typing import Never
 import pytest
 import yaml
 
-from exporters.daily.build import DailyError
 from exporters.daily.day.counts import Counts
 from exporters.daily.day.facts import METRICS
 from exporters.daily.day.segments import OTHERS, segments_of
@@ -17,6 +16,7 @@ from exporters.metrics.objectives import Customers, engine_for
 from exporters.reference.customers import Customer
 from slo.engine.report import credits
 from slo.policy.loading import load_policies
+from streams.errors import RequestError
 from streams.events.decoder import ELIGIBLE
 from streams.store.contract import StoreError
 from tests.support.daily_state import DAY_S, HOUR_S, at, recount, some_traffic
@@ -114,7 +114,7 @@ def test_a_day_that_is_not_known_is_an_error_with_its_cure(in_world, date, cure)
     async def use(world) -> None:
         for number in range(3):
             await world.add(0, steady(number))
-        with pytest.raises(DailyError, match=f"^date: .*{cure}"):
+        with pytest.raises(RequestError, match=f"^date: .*{cure}"):
             await world.keeper().facts(MIDNIGHT + 2 * DAY_S + HOUR_S, date)
 
     in_world(use)

@@ -18,10 +18,11 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from pypdf import PdfReader
 
 from exporters.daily.delivery import deliver as delivery
-from exporters.daily.delivery.deliver import DeliveryError, deliver
+from exporters.daily.delivery.deliver import deliver
 from exporters.daily.delivery.sent import LEASE_S, Sent
 from exporters.daily.delivery.slack import payload
-from streams.config.settings import ConfigError, Daily
+from streams.config.settings import Daily
+from streams.errors import ConfigError, RequestError
 from streams.store.contract import StoreError
 from streams.store.redis import connect
 from tests.support.certificates import Authority
@@ -451,7 +452,7 @@ def test_two_runs_at_once_deliver_once(mailbox, redis_server, redis_client) -> N
     assert len(delivered) == 1
     for other in found:
         if not isinstance(other, list):
-            assert isinstance(other, DeliveryError)
+            assert isinstance(other, RequestError)
             assert "another run is sending 2026-11-03" in str(other)
     assert len(mailbox.messages) == 1
 
@@ -503,7 +504,7 @@ def test_without_redis_nothing_is_sent(mailbox, unused_port) -> None:
 
 def test_a_day_that_is_not_over_is_not_sent(mailbox, send) -> None:
     facts = some_facts()
-    with pytest.raises(DeliveryError, match="2026-11-04 is not over"):
+    with pytest.raises(RequestError, match="2026-11-04 is not over"):
         send(mailed(mailbox), replace(facts, date=facts.days[-1].date))
 
 
