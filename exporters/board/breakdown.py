@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from exporters.board.facts import Place, State
+from exporters.board.facts import BreakdownRow, State
 from exporters.board.objectives import RANK
 from exporters.windows.measured import Measured
 from slo.policy.burn_rates import BurnLevel, burn_levels
@@ -14,7 +14,7 @@ from slo.policy.policy import ErrorBudgetObjective, LatencyThresholdObjective, P
 from slo.policy.scope import Scope
 from streams.state.registry import OTHER
 
-PLACES_MOST = 20
+ROWS_MAX = 20
 _LATENCIES = ("ttft", "tpot")
 
 
@@ -94,7 +94,9 @@ def latency_state(one: Measured, latency: str, limits: Limits) -> State:
     return "at_risk" if p95_s > limit_s * float(1 - RECOVERY_MARGIN) else "ok"
 
 
-def places(found: Mapping[str, Measured], fleet: Measured, limits: Limits) -> tuple[Place, ...]:
+def places(
+    found: Mapping[str, Measured], fleet: Measured, limits: Limits
+) -> tuple[BreakdownRow, ...]:
     """The worst first: by state, then by how much is wrong, then by traffic.
 
     No promise was made for a single place, so a slow one is only at risk as long as the fleet
@@ -104,10 +106,10 @@ def places(found: Mapping[str, Measured], fleet: Measured, limits: Limits) -> tu
         ((_place(name, one, fleet, limits), one) for name, one in found.items()),
         key=lambda pair: (RANK[pair[0].state], -_badness(pair[1], limits), -pair[1].requests),
     )
-    return tuple(place for place, _ in ranked[:PLACES_MOST])
+    return tuple(place for place, _ in ranked[:ROWS_MAX])
 
 
-def _place(name: str, one: Measured, fleet: Measured, limits: Limits) -> Place:
+def _place(name: str, one: Measured, fleet: Measured, limits: Limits) -> BreakdownRow:
     states = [availability_state(one, limits)]
     for latency in _LATENCIES:
         state = latency_state(one, latency, limits)
@@ -115,7 +117,7 @@ def _place(name: str, one: Measured, fleet: Measured, limits: Limits) -> Place:
             state = "at_risk"
         states.append(state)
     known = [state for state in states if state != "unknown"]
-    return Place(
+    return BreakdownRow(
         name="others" if name == OTHER else name,
         requests=one.requests,
         eligible=one.eligible,

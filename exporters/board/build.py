@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 
 from exporters import formatting as fmt
 from exporters.board.breakdown import Limits, places
-from exporters.board.data_quality import Trust, trust
-from exporters.board.facts import LiveFacts, Number, Severity, State, Trouble
-from exporters.board.incidents import OUTAGE_WINDOW, budget_troubles, level_troubles, outages
+from exporters.board.data_quality import DataQuality, data_quality
+from exporters.board.facts import Incident, LiveFacts, Severity, State, TileValue
+from exporters.board.incidents import OUTAGE_WINDOW, budget_incidents, outages, threshold_incidents
 from exporters.board.input import Reading
-from exporters.board.localisation import SeriesPlaces
-from exporters.board.objectives import NameOf, objective_states, strips
-from exporters.board.recent_totals import History
-from exporters.board.thresholds import Judged, judged, windows_needed
-from exporters.board.tiles import WINDOW, Numbers
+from exporters.board.localisation import SeriesGroups
+from exporters.board.objectives import NameOf, history_strips, objective_statuses
+from exporters.board.recent_totals import RecentTotals
+from exporters.board.thresholds import ThresholdStatus, threshold_statuses, windows_needed
+from exporters.board.tiles import WINDOW, TileValues
 from exporters.windows.measured import Measured
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of
@@ -33,17 +33,17 @@ class LiveBoard:
         self._policies, self._name_of = policies, name_of
         self._stale_after_s = stale_after_s
         self._targets, self._limits = targets_of(policies), Limits.of(policies)
-        self._history, self._places = History(), SeriesPlaces()
+        self._history, self._places = RecentTotals(), SeriesGroups()
 
     def facts(self, reading: Reading) -> LiveFacts:
         """Everything the board shows now."""
         self._places.follow(reading.names["series"])
-        levels = judged(self._policies, reading)
-        trusted = trust(reading, WINDOW, self._history, self._stale_after_s)
-        troubles = self._troubles(reading, levels, trusted)
+        levels = threshold_statuses(self._policies, reading)
+        trusted = data_quality(reading, WINDOW, self._history, self._stale_after_s)
+        incidents = self._incidents(reading, levels, trusted)
         fleet = reading.fleet(WINDOW)
         from_s, to_s = reading.spans[WINDOW]
-        numbers = Numbers(reading, self._targets, self._limits, levels, trusted.stale)
+        numbers = TileValues(reading, self._targets, self._limits, levels, trusted.stale)
         ttft = numbers.latency("ttft", self._targets.ttft_p95_s)
         tpot = numbers.latency("tpot", self._targets.tpot_p95_s)
         cache, available = numbers.cache_hit(), numbers.availability()
@@ -53,9 +53,9 @@ class LiveBoard:
             window=WINDOW,
             from_s=from_s,
             to_s=to_s,
-            headline=_headline(troubles, trusted, fleet, well),
-            state=_overall(troubles, trusted, fleet),
-            troubles=troubles,
+            headline=_headline(incidents, trusted, fleet, well),
+            state=_overall(incidents, trusted, fleet),
+            incidents=incidents,
             ttft_p95_s=ttft,
             tpot_p95_s=tpot,
             cache_hit_ratio=cache,
@@ -63,22 +63,22 @@ class LiveBoard:
             tokens_per_s=numbers.tokens_per_s(),
             requests=fleet.requests,
             tokens=fleet.tokens,
-            objectives=objective_states(self._policies, levels, reading, self._name_of),
-            strips=strips(reading, self._name_of),
+            objectives=objective_statuses(self._policies, levels, reading, self._name_of),
+            history=history_strips(reading, self._name_of),
             models=places(reading.by_name(WINDOW, "model"), fleet, self._limits),
             regions=places(reading.by_name(WINDOW, "region"), fleet, self._limits),
             freshness=trusted.freshness,
         )
 
-    def _troubles(
-        self, reading: Reading, levels: Sequence[Judged], trusted: Trust
-    ) -> tuple[Trouble, ...]:
+    def _incidents(
+        self, reading: Reading, levels: Sequence[ThresholdStatus], trusted: DataQuality
+    ) -> tuple[Incident, ...]:
         """The most urgent first; of equally urgent ones what makes the others doubtful."""
-        found = list(trusted.troubles)
+        found = list(trusted.incidents)
         if not trusted.blind:
             found += outages(reading, self._places, self._limits)
-            found += level_troubles(levels, reading, self._places, self._name_of)
-            found += budget_troubles(reading.found or (), self._name_of, reading.now_s)
+            found += threshold_incidents(levels, reading, self._places, self._name_of)
+            found += budget_incidents(reading.found or (), self._name_of, reading.now_s)
         return tuple(sorted(found, key=lambda one: _URGENCY[one.severity]))
 
 
@@ -90,10 +90,10 @@ def sums_needed(policies: Sequence[Policy]) -> dict[str, set[str]]:
     return found
 
 
-def _overall(troubles: Sequence[Trouble], trusted: Trust, fleet: Measured) -> State:
+def _overall(incidents: Sequence[Incident], trusted: DataQuality, fleet: Measured) -> State:
     if trusted.stale:
         return "unknown"
-    severities = {one.severity for one in troubles}
+    severities = {one.severity for one in incidents}
     if "page" in severities:
         return "breached"
     if "ticket" in severities:
@@ -102,14 +102,14 @@ def _overall(troubles: Sequence[Trouble], trusted: Trust, fleet: Measured) -> St
 
 
 def _headline(
-    troubles: Sequence[Trouble], trusted: Trust, fleet: Measured, well: Sequence[str]
+    incidents: Sequence[Incident], trusted: DataQuality, fleet: Measured, well: Sequence[str]
 ) -> str:
-    """The most urgent trouble; what is stale goes before everything else."""
+    """The most urgent incident; what is stale goes before everything else."""
     if trusted.stale:
         return f"These numbers are old: {_uncapital(trusted.freshness.words)}"
-    if troubles:
-        more = f" And {len(troubles) - 1:,} more." if troubles[1:] else ""
-        return troubles[0].words + more
+    if incidents:
+        more = f" And {len(incidents) - 1:,} more." if incidents[1:] else ""
+        return incidents[0].words + more
     if not fleet.requests:
         return f"No requests in the {fmt.last_window(WINDOW)}. {trusted.freshness.words}"
     return (
@@ -117,7 +117,9 @@ def _headline(
     )
 
 
-def _well(available: Number, ttft: Number, tpot: Number, cache: Number) -> Iterator[str]:
+def _well(
+    available: TileValue, ttft: TileValue, tpot: TileValue, cache: TileValue
+) -> Iterator[str]:
     """The numbers of the tiles, written as there."""
     if available.value is not None:
         succeeded = fmt.percent(available.value, available.target)

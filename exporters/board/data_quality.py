@@ -8,9 +8,9 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from exporters import formatting as fmt
-from exporters.board.facts import Freshness, Severity, State, Trouble
+from exporters.board.facts import Freshness, Incident, Severity, State
 from exporters.board.input import Reading
-from exporters.board.recent_totals import SPAN_S, History
+from exporters.board.recent_totals import SPAN_S, RecentTotals
 from slo.health_limits import (
     BEHIND_AFTER_S,
     FEWEST_REFUSED,
@@ -27,16 +27,18 @@ QUIET_AFTER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class DataQuality:
     """What is to be thought of the numbers."""
 
     freshness: Freshness
-    troubles: tuple[Trouble, ...]
+    incidents: tuple[Incident, ...]
     stale: bool  # numbers are old, or of a part of the partitions only
     blind: bool  # no partition is counted: what is derived from the numbers is worth nothing
 
 
-def trust(reading: Reading, window: str, history: History, stale_after_s: float) -> Trust:
+def data_quality(
+    reading: Reading, window: str, history: RecentTotals, stale_after_s: float
+) -> DataQuality:
     """`window`: of the board's numbers. `stale_after_s`: age of a sign of life from which on its
     worker counts as gone; later than the alert it is not."""
     history.note(reading.now_s, _totals(reading))
@@ -74,7 +76,7 @@ def trust(reading: Reading, window: str, history: History, stale_after_s: float)
         workers=len(workers),
         complete=complete,
     )
-    return Trust(
+    return DataQuality(
         freshness,
         (*stale, *halted, *others, *_incomplete(reading)),
         stale=bool(stale),
@@ -107,7 +109,7 @@ def _gone(reading: Reading, gone_after_s: float) -> dict[int, float | None]:
     return {one: age_s for one, age_s in ages.items() if age_s is None or age_s > gone_after_s}
 
 
-def _gone_told(reading: Reading, gone: dict[int, float | None]) -> Iterator[Trouble]:
+def _gone_told(reading: Reading, gone: dict[int, float | None]) -> Iterator[Incident]:
     if not gone:
         return
     every = {view.partition for view in reading.views} | {one.partition for one in reading.signs}
@@ -142,7 +144,7 @@ def _behind(reading: Reading, gone: dict[int, float | None]) -> dict[int, float]
     return found
 
 
-def _behind_told(reading: Reading, behind: dict[int, float]) -> Iterator[Trouble]:
+def _behind_told(reading: Reading, behind: dict[int, float]) -> Iterator[Incident]:
     if behind:
         waiting = sum(reading.lags.get(partition, 0) for partition in behind)
         records = f", and {fmt.counted(waiting, 'record')} wait" if waiting else ""
@@ -152,7 +154,7 @@ def _behind_told(reading: Reading, behind: dict[int, float]) -> Iterator[Trouble
         )
 
 
-def _halted(reading: Reading) -> Iterator[Trouble]:
+def _halted(reading: Reading) -> Iterator[Incident]:
     for sign in reading.signs:
         if reason := sign.text("halted"):
             yield _told(
@@ -166,7 +168,7 @@ def _halted(reading: Reading) -> Iterator[Trouble]:
 # -- missing, refused, waiting ---------------------------------------------------------------------
 
 
-def _lost(reading: Reading) -> Iterator[Trouble]:
+def _lost(reading: Reading) -> Iterator[Incident]:
     recent = [
         gap
         for gap in reading.coverage.gaps
@@ -190,7 +192,7 @@ def _when(gaps: Sequence[Gap]) -> str:
     )
 
 
-def _state_lost(history: History) -> Iterator[Trouble]:
+def _state_lost(history: RecentTotals) -> Iterator[Incident]:
     if risen := history.risen("rebuilt"):
         yield _told(
             "page",
@@ -200,7 +202,7 @@ def _state_lost(history: History) -> Iterator[Trouble]:
         )
 
 
-def _growing(reading: Reading, history: History) -> Iterator[Trouble]:
+def _growing(reading: Reading, history: RecentTotals) -> Iterator[Incident]:
     growing = {
         partition: lag
         for partition, lag in reading.lags.items()
@@ -216,7 +218,7 @@ def _growing(reading: Reading, history: History) -> Iterator[Trouble]:
         )
 
 
-def _incomplete(reading: Reading) -> Iterator[Trouble]:
+def _incomplete(reading: Reading) -> Iterator[Incident]:
     windows = [
         window for window, span in reading.spans.items() if not reading.coverage.complete(*span)
     ]
@@ -235,7 +237,7 @@ def _incomplete(reading: Reading) -> Iterator[Trouble]:
         )
 
 
-def _refused(history: History) -> Iterator[Trouble]:
+def _refused(history: RecentTotals) -> Iterator[Incident]:
     reasons = {
         reason: history.rise(("refused", reason), REFUSED_SPAN_S)
         for reason in history.risen("refused")
@@ -252,7 +254,7 @@ def _refused(history: History) -> Iterator[Trouble]:
         )
 
 
-def _folded(history: History) -> Iterator[Trouble]:
+def _folded(history: RecentTotals) -> Iterator[Incident]:
     for dimension, count in sorted(history.risen("folded").items()):
         yield _told(
             "ticket",
@@ -290,9 +292,9 @@ def _partitions(numbers: Iterable[int]) -> str:
     return f"partition{'s' if len(listed) > 1 else ''} {fmt.enumeration(listed)}"
 
 
-def _stale(said: str) -> Trouble:
+def _stale(said: str) -> Incident:
     return _told("page", "TokenpulseDataStale", said)
 
 
-def _told(severity: Severity, alert: str, said: str) -> Trouble:
-    return Trouble(severity, said, runbook=alert, alert=alert)
+def _told(severity: Severity, alert: str, said: str) -> Incident:
+    return Incident(severity, said, runbook=alert, alert=alert)

@@ -14,7 +14,7 @@ Severity = Literal["page", "ticket", "info"]
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class TileValue:
     """One number of the fleet over the board's window, against its target."""
 
     value: float | None
@@ -25,7 +25,7 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectiveState:
+class ObjectiveStatus:
     """How one objective stands."""
 
     policy: str
@@ -51,7 +51,7 @@ class UptimeDay:
 
 
 @dataclass(frozen=True, slots=True)
-class UptimeStrip:
+class HistoryStrip:
     """The days of one availability objective, oldest first."""
 
     policy: str
@@ -62,7 +62,7 @@ class UptimeStrip:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BreakdownRow:
     """One model or region over the board's window. Worst first where they are listed."""
 
     name: str
@@ -78,7 +78,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Incident:
     """Something that is wrong now, in words."""
 
     severity: Severity
@@ -109,18 +109,18 @@ class LiveFacts:
     to_s: int
     headline: str  # how it is, in one sentence
     state: State
-    troubles: tuple[Trouble, ...]  # the most urgent first; empty when all is well
-    ttft_p95_s: Number
-    tpot_p95_s: Number
-    cache_hit_ratio: Number
-    availability_ratio: Number
-    tokens_per_s: Number
+    incidents: tuple[Incident, ...]  # the most urgent first; empty when all is well
+    ttft_p95_s: TileValue
+    tpot_p95_s: TileValue
+    cache_hit_ratio: TileValue
+    availability_ratio: TileValue
+    tokens_per_s: TileValue
     requests: int
     tokens: int
-    objectives: tuple[ObjectiveState, ...]  # the worst first
-    strips: tuple[UptimeStrip, ...]
-    models: tuple[Place, ...]
-    regions: tuple[Place, ...]
+    objectives: tuple[ObjectiveStatus, ...]  # the worst first
+    history: tuple[HistoryStrip, ...]
+    models: tuple[BreakdownRow, ...]
+    regions: tuple[BreakdownRow, ...]
     freshness: Freshness
 
 

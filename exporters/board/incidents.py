@@ -13,11 +13,11 @@ import numpy as np
 
 from exporters import formatting as fmt
 from exporters.board.breakdown import Limits
-from exporters.board.facts import Severity, Trouble
+from exporters.board.facts import Incident, Severity
 from exporters.board.input import Reading
-from exporters.board.localisation import Concentration, SeriesPlaces, Split, concentrated
-from exporters.board.objectives import NameOf, burning, level_value, mildest, scope_words
-from exporters.board.thresholds import PLACES, Judged
+from exporters.board.localisation import Localisation, SeriesGroups, Split, localise
+from exporters.board.objectives import NameOf, burning, mildest_threshold, scope_words, value_text
+from exporters.board.thresholds import DROP_SCOPES, ThresholdStatus
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import Measured, failures, outcome_counts, slow, uncached
 from slo.engine.report import Found
@@ -32,18 +32,20 @@ from streams.state.windows import ROLLING_S
 
 OUTAGE_WINDOW = "1m"
 NEWEST_S = 20  # the slice of ten seconds that is filling, and the one before it
-PLACES_WINDOW = "5m"  # where latency and caching are looked for: the newest that has enough of them
-_INCIDENTS_MOST = 3
-_NAMES_MOST = 3  # of one objective
+LOCALISATION_WINDOW = (
+    "5m"  # where latency and caching are looked for: the newest that has enough of them
+)
+_INCIDENTS_MAX = 3
+_NAMES_MAX = 3  # of one objective
 _ALERTS = {"ttft": "TokenpulseTtftHigh", "tpot": "TokenpulseTpotHigh"}
 _WORDS = {"ttft": "time to first token", "tpot": "time per output token", "duration": "duration"}
 
 
 @dataclass(frozen=True, slots=True)
-class Incident:
+class FailureCluster:
     """Failures in one place, or everywhere."""
 
-    where: Concentration | None
+    where: Localisation | None
     bad: int
     total: int
 
@@ -51,40 +53,42 @@ class Incident:
 # -- availability ----------------------------------------------------------------------------------
 
 
-def outages(reading: Reading, places: SeriesPlaces, limits: Limits) -> Iterator[Trouble]:
+def outages(reading: Reading, places: SeriesGroups, limits: Limits) -> Iterator[Incident]:
     """Failures that spend the error budget too fast to be borne, each place once."""
     sums = reading.windows[OUTAGE_WINDOW]["series"]
     bad, total = failures(sums, len(reading.names["series"]))
     outage_share = 1 - float(OUTAGE_BELOW)
     allowed = outage_share if limits.failing_share is None else limits.failing_share
-    for incident in _incidents(places, bad, total, allowed):
+    for incident in _clusters(places, bad, total, allowed):
         share = incident.bad / incident.total
         is_outage = share > outage_share and incident.total >= OUTAGE_MIN_REQUESTS
         severity: Severity = "page"
         if not is_outage and limits.burn is not None and limits.burn.severity == "ticket":
             severity = "ticket"
         alert = "TokenpulseOutage" if is_outage else "TokenpulseErrorBudgetBurn"
-        yield Trouble(severity, _failing(incident, reading, places, sums), alert, alert)
+        yield Incident(severity, _failing(incident, reading, places, sums), alert, alert)
 
 
-def _incidents(places: SeriesPlaces, bad: Ints, total: Ints, allowed: float) -> Iterator[Incident]:
-    for _ in range(_INCIDENTS_MOST):
+def _clusters(
+    places: SeriesGroups, bad: Ints, total: Ints, allowed: float
+) -> Iterator[FailureCluster]:
+    for _ in range(_INCIDENTS_MAX):
         bad_all, total_all = int(bad.sum()), int(total.sum())
         if bad_all < BURN_MIN_FAILURES:
             return
-        where = concentrated(places.splits(bad, total), allowed)
+        where = localise(places.splits(bad, total), allowed)
         if where is None:
             if bad_all > allowed * total_all:
-                yield Incident(None, bad_all, total_all)
+                yield FailureCluster(None, bad_all, total_all)
             return
         if where.bad < BURN_MIN_FAILURES or where.share <= allowed:
             return
-        yield Incident(where, where.bad, where.total)
+        yield FailureCluster(where, where.bad, where.total)
         elsewhere = ~places.inside(where)
         bad, total = bad * elsewhere, total * elsewhere
 
 
-def _failing(incident: Incident, reading: Reading, places: SeriesPlaces, sums: Sums) -> str:
+def _failing(incident: FailureCluster, reading: Reading, places: SeriesGroups, sums: Sums) -> str:
     share, how = fmt.percent(incident.bad / incident.total), _how(incident, places, sums)
     said = (
         f"{share} of {fmt.counted(incident.total, 'request')} failed in "
@@ -95,7 +99,7 @@ def _failing(incident: Incident, reading: Reading, places: SeriesPlaces, sums: S
     return f"{fmt.capitalize(incident.where.words)}: {said}{_elsewhere(incident.where)}."
 
 
-def _newest(incident: Incident, reading: Reading, places: SeriesPlaces) -> str:
+def _newest(incident: FailureCluster, reading: Reading, places: SeriesGroups) -> str:
     """How it is just now: a minute is slow to tell a beginning and an end."""
     bad, total = failures(reading.newest, len(reading.names["series"]))
     if incident.where is not None:
@@ -107,7 +111,7 @@ def _newest(incident: Incident, reading: Reading, places: SeriesPlaces) -> str:
     return f", {fmt.percent(int(bad.sum()) / int(total.sum()))} in the last {ago}"
 
 
-def _how(incident: Incident, places: SeriesPlaces, sums: Sums) -> str:
+def _how(incident: FailureCluster, places: SeriesGroups, sums: Sums) -> str:
     """The outcomes of the failures: one that dominates, or two."""
     counts = sums.counts.values
     if incident.where is not None:
@@ -122,20 +126,22 @@ def _how(incident: Incident, places: SeriesPlaces, sums: Sums) -> str:
 # -- levels ----------------------------------------------------------------------------------------
 
 
-def level_troubles(
-    levels: Iterable[Judged], reading: Reading, places: SeriesPlaces, name_of: NameOf
-) -> Iterator[Trouble]:
+def threshold_incidents(
+    levels: Iterable[ThresholdStatus], reading: Reading, places: SeriesGroups, name_of: NameOf
+) -> Iterator[Incident]:
     """Objectives with levels that are crossed; of one objective only some names."""
     told = Counter[int]()
     for one in levels:
         if one.level is None:
             continue
         told[id(one.objective)] += 1
-        if told[id(one.objective)] <= _NAMES_MOST:
+        if told[id(one.objective)] <= _NAMES_MAX:
             yield _crossed(one, reading, places, name_of)
 
 
-def _crossed(one: Judged, reading: Reading, places: SeriesPlaces, name_of: NameOf) -> Trouble:
+def _crossed(
+    one: ThresholdStatus, reading: Reading, places: SeriesGroups, name_of: NameOf
+) -> Incident:
     indicator = one.objective.indicator
     whose = scope_words(one.objective.scope, one.name, name_of)
     of = "" if whose == "fleet" else f" of {whose}"
@@ -146,21 +152,21 @@ def _crossed(one: Judged, reading: Reading, places: SeriesPlaces, name_of: NameO
     else:
         said, alert = _fewer(one, indicator, of, reading), "TokenpulseTokenVolumeDrop"
     severity: Severity = "page" if one.level is None else one.level.severity
-    return Trouble(severity, said, alert, alert)
+    return Incident(severity, said, alert, alert)
 
 
-def _slow(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> tuple[str, str]:
+def _slow(one: ThresholdStatus, of: str, reading: Reading, places: SeriesGroups) -> tuple[str, str]:
     assert isinstance(one.objective, LatencyThresholdObjective)
     indicator = one.objective.indicator
-    target_s = mildest(one.objective)
+    target_s = mildest_threshold(one.objective)
     groups = len(reading.names["series"])
-    sums = reading.windows[PLACES_WINDOW]["series"]
+    sums = reading.windows[LOCALISATION_WINDOW]["series"]
     bad, total = slow(sums, groups, indicator.measure, int(target_s * 10**6))
     mine = _mine(one, reading)
-    where = concentrated(places.splits(bad * mine, total * mine), 1 - indicator.percentile / 100)
+    where = localise(places.splits(bad * mine, total * mine), 1 - indicator.percentile / 100)
     limit = fmt.exact_latency(target_s)
     said = (
-        f"P{indicator.percentile} {_WORDS[indicator.measure]}{of} is {level_value(one)} over "
+        f"P{indicator.percentile} {_WORDS[indicator.measure]}{of} is {value_text(one)} over "
         f"the {fmt.last_window(indicator.window)}, target under {limit}"
     )
     if where is not None:
@@ -174,23 +180,23 @@ def _slow(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> tuple
     return f"{said}.", _ALERTS.get(indicator.measure, "TokenpulseDurationHigh")
 
 
-def _uncached(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> str:
+def _uncached(one: ThresholdStatus, of: str, reading: Reading, places: SeriesGroups) -> str:
     assert isinstance(one.objective, ShareThresholdObjective)
     indicator = one.objective.indicator
-    target = mildest(one.objective)
+    target = mildest_threshold(one.objective)
     shorter = ""
     if one.shorter is not None:
         window, value = one.shorter
         shorter = f" and {fmt.percent(value, target)} over the {fmt.last_window(window)}"
     said = (
-        f"Cache hit ratio{of} is {level_value(one)} over the {fmt.last_window(indicator.window)}"
+        f"Cache hit ratio{of} is {value_text(one)} over the {fmt.last_window(indicator.window)}"
         f"{shorter}, target at least {fmt.exact_percent(target)}"
     )
     if "customer" in one.objective.scope.dimensions():
         return f"{said}."
     mine = _mine(one, reading)
-    bad, total = uncached(reading.windows[PLACES_WINDOW]["series"], len(mine))
-    where = concentrated(places.splits(bad * mine, total * mine), float(1 - target))
+    bad, total = uncached(reading.windows[LOCALISATION_WINDOW]["series"], len(mine))
+    where = localise(places.splits(bad * mine, total * mine), float(1 - target))
     if where is not None:
         said += (
             f": {where.words} {_reads(where)} {fmt.percent(where.good, target)} of "
@@ -201,13 +207,13 @@ def _uncached(one: Judged, of: str, reading: Reading, places: SeriesPlaces) -> s
     return f"{said}."
 
 
-def _fewer(one: Judged, indicator: TokenVolumeDrop, of: str, reading: Reading) -> str:
+def _fewer(one: ThresholdStatus, indicator: TokenVolumeDrop, of: str, reading: Reading) -> str:
     said = (
-        f"Token volume{of} over the {fmt.last_window(indicator.window)} fell to {level_value(one)}"
+        f"Token volume{of} over the {fmt.last_window(indicator.window)} fell to {value_text(one)}"
     )
     if one.objective.scope != Scope():
         return f"{said}."
-    where = concentrated(_missing(indicator, reading), 0.5)
+    where = localise(_missing(indicator, reading), 0.5)
     if where is not None:
         said += f": {where.words} {_is(where)} at {fmt.percent(where.good)}"
         if where.good_elsewhere is not None:
@@ -219,7 +225,7 @@ def _missing(indicator: TokenVolumeDrop, reading: Reading) -> dict[str, Split]:
     """Tokens that one would expect by place, and how many of them did not come."""
     times = Fraction(ROLLING_S[indicator.window], ROLLING_S[indicator.baseline])
     found = {}
-    for scope in PLACES:
+    for scope in DROP_SCOPES:
         now = reading.by_name(indicator.window, scope)
         usual = reading.by_name(indicator.baseline, scope)
         expected = np.array([int(one.tokens * times) for one in usual.values()], np.int64)
@@ -228,7 +234,7 @@ def _missing(indicator: TokenVolumeDrop, reading: Reading) -> dict[str, Split]:
     return found
 
 
-def _mine(one: Judged, reading: Reading) -> Ints:
+def _mine(one: ThresholdStatus, reading: Reading) -> Ints:
     """1 for the series that an objective is about, else 0."""
     scope, found = one.objective.scope, []
     wanted = scope.names()
@@ -242,18 +248,18 @@ def _mine(one: Judged, reading: Reading) -> Ints:
 # -- promises --------------------------------------------------------------------------------------
 
 
-def budget_troubles(found: Sequence[Found], name_of: NameOf, now_s: float) -> Iterator[Trouble]:
+def budget_incidents(found: Sequence[Found], name_of: NameOf, now_s: float) -> Iterator[Incident]:
     """Error budgets that burn or are gone; of one objective only some names, the worst."""
     told = Counter[int]()
     for one in sorted(found, key=lambda one: one.standing.budget_left or 0):
-        trouble = _burning(one, name_of, now_s) or _missed(one, name_of)
-        if trouble is not None:
+        incident = _burning(one, name_of, now_s) or _missed(one, name_of)
+        if incident is not None:
             told[id(one.promise)] += 1
-            if told[id(one.promise)] <= _NAMES_MOST:
-                yield trouble
+            if told[id(one.promise)] <= _NAMES_MAX:
+                yield incident
 
 
-def _burning(one: Found, name_of: NameOf, now_s: float) -> Trouble | None:
+def _burning(one: Found, name_of: NameOf, now_s: float) -> Incident | None:
     level, stands = burning(one), one.standing
     if level is None:
         return None
@@ -272,15 +278,15 @@ def _burning(one: Found, name_of: NameOf, now_s: float) -> Trouble | None:
             ahead = fmt.span(stands.exhausted_at_s - now_s)
             said += f", for {ahead} more at the pace of the last day"
     alert = "TokenpulseErrorBudgetBurn"
-    return Trouble(severity, f"{said}.", alert, alert)
+    return Incident(severity, f"{said}.", alert, alert)
 
 
-def _missed(one: Found, name_of: NameOf) -> Trouble | None:
+def _missed(one: Found, name_of: NameOf) -> Incident | None:
     ratio, promise = one.standing.attainment.ratio, one.promise
     if promise.severity == "none" or ratio is None or ratio >= promise.target:
         return None
     alert = "TokenpulseObjectiveMissed"
-    return Trouble(
+    return Incident(
         "ticket",
         f"{_promised(one, name_of)} is missed: {fmt.percent(ratio, promise.target)} of "
         f"{fmt.exact_percent(promise.target)}, so its error budget is spent.",
@@ -299,18 +305,18 @@ def _promised(one: Found, name_of: NameOf) -> str:
 # -- small pieces ----------------------------------------------------------------------------------
 
 
-def _elsewhere(where: Concentration) -> str:
+def _elsewhere(where: Localisation) -> str:
     share = where.share_elsewhere
     return "" if share is None else f"; elsewhere {fmt.percent(share)}"
 
 
-def _has(where: Concentration) -> str:
+def _has(where: Localisation) -> str:
     return "has" if len(where.names) == 1 else "have"
 
 
-def _is(where: Concentration) -> str:
+def _is(where: Localisation) -> str:
     return "is" if len(where.names) == 1 else "are"
 
 
-def _reads(where: Concentration) -> str:
+def _reads(where: Localisation) -> str:
     return "reads" if len(where.names) == 1 else "read"

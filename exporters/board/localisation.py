@@ -1,4 +1,4 @@
-"""Where a trouble is: the region, model, channel or tier that explains most of what is bad.
+"""Where a incident is: the region, model, channel or tier that explains most of what is bad.
 
 Pure. Every request is bad (failed, slow) or good. Of all ways to split the requests into a few
 places of one kind and the rest, the best has the largest likelihood ratio: that rewards both a
@@ -39,7 +39,7 @@ class Split(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Concentration:
+class Localisation:
     """The places that are blamed, and how it is there and elsewhere."""
 
     dimension: str
@@ -85,7 +85,7 @@ class Concentration:
         return f"{word if len(self.names) == 1 else word + 's'} {' and '.join(self.names)}"
 
 
-def concentrated(splits: Mapping[str, Split], allowed: float) -> Concentration | None:
+def localise(splits: Mapping[str, Split], allowed: float) -> Localisation | None:
     """The best explanation; None where it is much the same everywhere.
 
     `allowed`: share of bad ones with which all would be well. Elsewhere it must be kept, or it
@@ -102,7 +102,7 @@ def concentrated(splits: Mapping[str, Split], allowed: float) -> Concentration |
 
 def _candidates(
     dimension: str, split: Split, allowed: float
-) -> Iterator[tuple[float, Concentration]]:
+) -> Iterator[tuple[float, Localisation]]:
     bad_all, total_all = int(split.bad.sum()), int(split.total.sum())
     fewest = max(_FEWEST_BAD, bad_all // 20)
     suspects = np.flatnonzero(split.bad >= fewest)
@@ -111,7 +111,7 @@ def _candidates(
     most = 1 if dimension == DIMENSIONS[-1] else _MOST_NAMES
     for count, at in enumerate(order[:most].tolist(), 1):
         bad, total = bad + int(split.bad[at]), total + int(split.total[at])
-        found = Concentration(
+        found = Localisation(
             dimension,
             tuple(split.names[one] for one in order[:count].tolist()),
             *(bad, total, bad_all - bad, total_all - total),
@@ -140,8 +140,8 @@ def _likelihood(bad: int, total: int) -> float:
     return sum(part * log(part / total) for part in (bad, good) if part)
 
 
-class SeriesPlaces:
-    """Which places each series (model, region, channel, tier) belongs to. Numbers only grow."""
+class SeriesGroups:
+    """Which places each series (model, region, channel, tier) belongs to. TileValues only grow."""
 
     def __init__(self) -> None:
         self._codes: dict[str, list[int]] = {dimension: [] for dimension in DIMENSIONS}
@@ -167,7 +167,7 @@ class SeriesPlaces:
             found[dimension] = Split(names, sums[0], sums[1])
         return found
 
-    def inside(self, place: Concentration) -> npt.NDArray[np.bool_]:
+    def inside(self, place: Localisation) -> npt.NDArray[np.bool_]:
         """Which series are in some places."""
         numbers = self._numbers[place.dimension]
         blamed = [numbers[name] for name in place.names]

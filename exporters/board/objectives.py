@@ -1,6 +1,6 @@
 """How every objective stands, and the days of those about availability.
 
-Pure. Promises come judged from the uptime engine, objectives with levels from levels.py.
+Pure. Error budgets come from the SLO engine, thresholds from thresholds.py.
 """
 
 from collections import Counter
@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from exporters import formatting as fmt
-from exporters.board.facts import ObjectiveState, State, UptimeDay, UptimeStrip
+from exporters.board.facts import HistoryStrip, ObjectiveStatus, State, UptimeDay
 from exporters.board.input import Reading
-from exporters.board.thresholds import Judged
+from exporters.board.thresholds import ThresholdStatus
 from slo.engine.ledger import DAY
 from slo.engine.report import Found
 from slo.policy.burn_rates import BurnLevel, burn_levels
@@ -33,18 +33,18 @@ from slo.policy.policy import (
 from slo.policy.scope import Scope
 
 RANK: dict[State, int] = {"breached": 0, "at_risk": 1, "unknown": 2, "ok": 3}
-STRIP_DAYS = 30
-STRIPS_MOST = 12
+HISTORY_DAYS = 30
+STRIPS_MAX = 12
 # Of one objective: a contract with every customer must not bury the fleet. The worst are shown.
-NAMES_MOST = 10
+NAMES_MAX = 10
 _BUDGET_NEARLY_GONE = 0.1
 
 NameOf = Callable[[str], str]  # token of a customer -> its name
 
 
-def objective_states(
-    policies: Iterable[Policy], levels: Sequence[Judged], reading: Reading, name_of: NameOf
-) -> tuple[ObjectiveState, ...]:
+def objective_statuses(
+    policies: Iterable[Policy], levels: Sequence[ThresholdStatus], reading: Reading, name_of: NameOf
+) -> tuple[ObjectiveStatus, ...]:
     """All objectives, the worst first."""
     states = [_promise(one, name_of) for one in reading.found or ()]
     states += [_level(one, name_of) for one in levels]
@@ -58,7 +58,7 @@ def objective_states(
     kept = []
     for one in states:
         shown[one.policy, one.objective] += 1
-        if shown[one.policy, one.objective] <= NAMES_MOST:
+        if shown[one.policy, one.objective] <= NAMES_MAX:
             kept.append(one)
     return tuple(kept)
 
@@ -96,25 +96,25 @@ def burning(one: Found) -> BurnLevel | None:
     return None
 
 
-def strips(reading: Reading, name_of: NameOf) -> tuple[UptimeStrip, ...]:
+def history_strips(reading: Reading, name_of: NameOf) -> tuple[HistoryStrip, ...]:
     """Promises about availability, day by day."""
     return tuple(
-        UptimeStrip(
+        HistoryStrip(
             policy=one.policy.name,
             objective=one.promise.name,
             scope=scope_words(one.promise.scope, one.name, name_of),
             target_ratio=float(one.promise.target),
             days=tuple(_days(one, reading)),
         )
-        for one in shown_by_day(reading.found or ())
+        for one in history_objectives(reading.found or ())
     )
 
 
-def shown_by_day(found: Iterable[Found]) -> list[Found]:
+def history_objectives(found: Iterable[Found]) -> list[Found]:
     """Promises that get a strip: those of the fleet, then those with the least budget left."""
     about = [one for one in found if isinstance(one.promise.indicator, RequestIndicator)]
     about.sort(key=lambda one: (one.promise.scope != Scope(), _left(one)))
-    return about[:STRIPS_MOST]
+    return about[:STRIPS_MAX]
 
 
 def _days(one: Found, reading: Reading) -> Iterator[UptimeDay]:
@@ -132,11 +132,11 @@ def _left(one: Found) -> float:
     return 1.0 if left is None else float(left)
 
 
-def _budget(state: ObjectiveState) -> float:
+def _budget(state: ObjectiveStatus) -> float:
     return 1.0 if state.budget_left_ratio is None else state.budget_left_ratio
 
 
-def _promise(one: Found, name_of: NameOf) -> ObjectiveState:
+def _promise(one: Found, name_of: NameOf) -> ObjectiveStatus:
     stands, promise = one.standing, one.promise
     ratio = stands.attainment.ratio
     state: State = "ok"
@@ -146,7 +146,7 @@ def _promise(one: Found, name_of: NameOf) -> ObjectiveState:
         state = "breached"
     elif burning(one) is not None or _left(one) < _BUDGET_NEARLY_GONE:
         state = "at_risk"
-    return ObjectiveState(
+    return ObjectiveStatus(
         policy=one.policy.name,
         objective=promise.name,
         about=_about(promise),
@@ -166,31 +166,31 @@ def _found_scope(one: Found, name_of: NameOf) -> str:
     return scope_words(one.promise.scope, one.name, name_of)
 
 
-def _level(one: Judged, name_of: NameOf) -> ObjectiveState:
-    return ObjectiveState(
+def _level(one: ThresholdStatus, name_of: NameOf) -> ObjectiveStatus:
+    return ObjectiveStatus(
         policy=one.policy.name,
         objective=one.objective.name,
         about=_about(one.objective),
         scope=scope_words(one.objective.scope, one.name, name_of),
         kind="level",
         state=one.state,
-        value=level_value(one),
+        value=value_text(one),
         target=_target(one.objective),
     )
 
 
-def level_value(one: Judged) -> str:
+def value_text(one: ThresholdStatus) -> str:
     """The value as it is read aloud."""
     if one.value is None:
         return fmt.UNKNOWN
-    target = mildest(one.objective)
+    target = mildest_threshold(one.objective)
     if isinstance(one.objective, LatencyThresholdObjective):
         return fmt.latency(one.value, target)
     return f"{fmt.percent(one.value, target)}{_of(one.objective.indicator)}"
 
 
-def mildest(objective: LatencyThresholdObjective | ShareThresholdObjective) -> Fraction:
-    """The mildest level, seconds or a ratio: from there on somebody is told."""
+def mildest_threshold(objective: LatencyThresholdObjective | ShareThresholdObjective) -> Fraction:
+    """Return the mildest threshold, in seconds or as a ratio."""
     if isinstance(objective, LatencyThresholdObjective):
         return Fraction(min(one.above_us for one in objective.levels), 10**6)
     return max(one.below for one in objective.levels)
@@ -198,8 +198,8 @@ def mildest(objective: LatencyThresholdObjective | ShareThresholdObjective) -> F
 
 def _target(objective: LatencyThresholdObjective | ShareThresholdObjective) -> str:
     if isinstance(objective, LatencyThresholdObjective):
-        return f"under {fmt.exact_latency(mildest(objective))}"
-    return f"at least {fmt.exact_percent(mildest(objective))}{_of(objective.indicator)}"
+        return f"under {fmt.exact_latency(mildest_threshold(objective))}"
+    return f"at least {fmt.exact_percent(mildest_threshold(objective))}{_of(objective.indicator)}"
 
 
 def _of(indicator: ShareIndicator) -> str:
@@ -208,9 +208,9 @@ def _of(indicator: ShareIndicator) -> str:
     return f" of the {fmt.last_window(indicator.baseline)}'s"
 
 
-def _unknown(policy: Policy, objective: Objective) -> ObjectiveState:
+def _unknown(policy: Policy, objective: Objective) -> ObjectiveStatus:
     is_promise = isinstance(objective, ErrorBudgetObjective)
-    return ObjectiveState(
+    return ObjectiveStatus(
         policy=policy.name,
         objective=objective.name,
         about=_about(objective),

@@ -14,19 +14,19 @@ from markupsafe import Markup
 
 from exporters import formatting as fmt
 from exporters.board.facts import (
+    HistoryStrip,
+    Incident,
     LiveFacts,
     LiveState,
-    Number,
-    ObjectiveState,
+    ObjectiveStatus,
     Severity,
     State,
-    Trouble,
-    UptimeStrip,
+    TileValue,
 )
 from exporters.board.sparkline import Sparkline, sparkline
 from exporters.templates import templates
 
-FRAGMENTS = ("status", "troubles", "numbers", "objectives", "uptime", "models", "regions")
+FRAGMENTS = ("status", "incidents", "tiles", "objectives", "uptime", "models", "regions")
 
 # (word, what it means)
 STATE_WORDS: Mapping[State, tuple[str, str]] = {
@@ -65,11 +65,11 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class ToldTrouble:
-    """A trouble and what it is recognised by while its numbers change."""
+class KeyedIncident:
+    """An incident and what it is recognised by while its numbers change."""
 
     key: str
-    trouble: Trouble
+    incident: Incident
 
 
 def fragments(state: LiveState) -> dict[str, str]:
@@ -81,7 +81,7 @@ def fragments(state: LiveState) -> dict[str, str]:
         shown |= {
             "aged": facts.freshness.state == "breached",
             "tiles": tiles(facts),
-            "troubles": told(facts.troubles),
+            "incidents": told(facts.incidents),
         }
     return {name: _ENVIRONMENT.get_template(f"{name}.html").render(shown) for name in FRAGMENTS}
 
@@ -104,15 +104,15 @@ def title(state: LiveState) -> str:
     return f"{OVERALL_WORDS[facts.state if facts else 'unknown']} · Tokenpulse"
 
 
-def told(troubles: Sequence[Trouble]) -> list[ToldTrouble]:
+def told(incidents: Sequence[Incident]) -> list[KeyedIncident]:
     """Troubles with keys that stay while only the numbers in their words change."""
     seen: Counter[str] = Counter()
     found = []
-    for trouble in troubles:
-        wordless = _NUMBER.sub("#", trouble.words)
-        key = f"{trouble.severity}|{trouble.alert or ''}|{wordless}"
+    for incident in incidents:
+        wordless = _NUMBER.sub("#", incident.words)
+        key = f"{incident.severity}|{incident.alert or ''}|{wordless}"
         seen[key] += 1
-        found.append(ToldTrouble(f"{key}|{seen[key]}", trouble))
+        found.append(KeyedIncident(f"{key}|{seen[key]}", incident))
     return found
 
 
@@ -173,7 +173,7 @@ def _tile(
     key: str,
     label: str,
     meaning: str,
-    number: Number,
+    number: TileValue,
     shown: Callable[[float | None], str],
     side: str,
     samples_of: str,
@@ -200,7 +200,7 @@ def _target_text(key: str, target: float) -> str:
     return fmt.exact_percent(target) if key in ("cache", "availability") else fmt.tokens(target)
 
 
-def budget_state(objective: ObjectiveState) -> State:
+def budget_state(objective: ObjectiveStatus) -> State:
     """How full the bar is, as a state: below a quarter it is at risk."""
     left = objective.budget_left_ratio
     if left is None:
@@ -208,7 +208,7 @@ def budget_state(objective: ObjectiveState) -> State:
     return "breached" if left <= 0 else "at_risk" if left < 0.25 else "ok"
 
 
-def burn_shown(objective: ObjectiveState) -> tuple[tuple[str, float], ...]:
+def burn_shown(objective: ObjectiveStatus) -> tuple[tuple[str, float], ...]:
     """The burn rates there is room for, shortest window first."""
     if len(objective.burn) <= len(BURN_WINDOWS):
         return objective.burn
@@ -220,7 +220,7 @@ def budget_width(left_ratio: float) -> float:
     return round(BUDGET_WIDTH * min(1.0, max(0.0, left_ratio)), 2)
 
 
-def strip_words(strip: UptimeStrip) -> str:
+def strip_summary(strip: HistoryStrip) -> str:
     """A strip in one sentence: `30 days: 27 met, 1 at risk, 2 missed`."""
     counted = Counter(day.state for day in strip.days)
     parts = [f"{counted[s]} {STATE_WORDS[s][0].lower()}" for s in STATE_WORDS if counted[s]]
@@ -239,7 +239,7 @@ def _environment() -> Environment:
             "budget_state": budget_state,
             "budget_width": budget_width,
             "burn_shown": burn_shown,
-            "strip_words": strip_words,
+            "strip_summary": strip_summary,
         }
     )
     return environment

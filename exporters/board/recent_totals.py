@@ -7,7 +7,7 @@ EVERY_S = 5.0
 SPAN_S = 15 * 60.0
 
 
-class History:
+class RecentTotals:
     """Totals over the last quarter of an hour."""
 
     def __init__(self) -> None:

@@ -219,6 +219,8 @@ def board_routes(source: Callable[[], LiveState]) -> list[web.RouteDef]:
 def live_json(state: LiveState) -> str:
     """The facts as JSON: `{"problem": null, "facts": {...}}`; one of the two is null."""
     facts = None if state.facts is None else asdict(state.facts)
+    if facts is not None:  # two keys keep the spelling under which they were first published
+        facts["troubles"], facts["strips"] = facts.pop("incidents"), facts.pop("history")
     return json.dumps({"problem": state.problem, "facts": facts}, allow_nan=False)
 
 

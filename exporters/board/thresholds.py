@@ -1,4 +1,4 @@
-"""Objectives with levels, judged from the windows their policies name, by the rules' conditions.
+"""Threshold objectives, judged from the windows their policies name, by the rules' conditions.
 
 Pure. The alert waits (`for`) before it fires; the board tells at once.
 """
@@ -22,12 +22,12 @@ from slo.policy.policy import (
 from slo.policy.selection import Selection
 from streams.state.windows import ROLLING_S
 
-PLACES = ("region", "model", "channel", "service_tier")  # scopes by which a drop is looked for
+DROP_SCOPES = ("region", "model", "channel", "service_tier")  # scopes by which a drop is looked for
 _NOTHING = Measured()
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ThresholdStatus:
     """One objective with levels, for one name."""
 
     policy: Policy
@@ -40,9 +40,9 @@ class Judged:
     shorter: tuple[str, float] | None = None  # a shorter window and the value there
 
 
-def judged(policies: Iterable[Policy], reading: Reading) -> list[Judged]:
+def threshold_statuses(policies: Iterable[Policy], reading: Reading) -> list[ThresholdStatus]:
     """Every objective with levels, for every name."""
-    found: list[Judged] = []
+    found: list[ThresholdStatus] = []
     for policy in policies:
         for objective in policy.objectives:
             if isinstance(objective, LatencyThresholdObjective):
@@ -57,7 +57,7 @@ def judged(policies: Iterable[Policy], reading: Reading) -> list[Judged]:
 
 
 def windows_needed(policies: Iterable[Policy]) -> Iterator[tuple[str, str]]:
-    """(window, scope) of all sums that `judged` looks at."""
+    """(window, scope) of all sums that `threshold_statuses` looks at."""
     for policy in policies:
         for objective in policy.objectives:
             if not isinstance(
@@ -68,13 +68,13 @@ def windows_needed(policies: Iterable[Policy]) -> Iterator[tuple[str, str]]:
             windows = windows_of(indicator.window)
             if isinstance(indicator, TokenVolumeDrop):
                 windows = (indicator.window, indicator.baseline)
-                scopes.update(PLACES)
+                scopes.update(DROP_SCOPES)
             yield from ((window, scope) for window in windows for scope in scopes)
 
 
 def _latency(
     policy: Policy, objective: LatencyThresholdObjective, reading: Reading
-) -> Iterator[Judged]:
+) -> Iterator[ThresholdStatus]:
     indicator = objective.indicator
     asked = indicator.measure, indicator.percentile / 100
     now, *shorter = (
@@ -84,7 +84,7 @@ def _latency(
     for name, one in now.items():
         value, samples = one.quantiles_s.get(asked), one.samples.get(indicator.measure, 0)
         if value is None or samples < indicator.min_samples:
-            yield Judged(policy, objective, name, value, samples, "unknown", None)
+            yield ThresholdStatus(policy, objective, name, value, samples, "unknown", None)
             continue
         short = [window.get(name, _NOTHING).quantiles_s.get(asked) for window in shorter]
         over = [level for level in levels if value > level.above_us / 1e6]
@@ -97,7 +97,7 @@ def _latency(
             )
         ]
         is_near = value > levels[-1].above_us * (1 - RECOVERY_MARGIN) / 10**6
-        yield Judged(
+        yield ThresholdStatus(
             *(policy, objective, name, value, samples),
             state=_state(len(over), len(levels), is_near),
             level=alerting[0] if alerting else None,
@@ -107,14 +107,14 @@ def _latency(
 
 def _cache_hit(
     policy: Policy, objective: ShareThresholdObjective, indicator: CacheHitRatio, reading: Reading
-) -> Iterator[Judged]:
+) -> Iterator[ThresholdStatus]:
     now, *shorter = (
         reading.selected(objective.scope, window) for window in windows_of(indicator.window)
     )
     levels = sorted(objective.levels, key=lambda level: level.below)
     for name, one in now.items():
         if one.cache_hit_ratio is None or one.input_tokens < indicator.min_input_tokens:
-            yield Judged(
+            yield ThresholdStatus(
                 *(policy, objective, name, one.cache_hit_ratio, one.input_tokens, "unknown", None)
             )
             continue
@@ -128,7 +128,7 @@ def _cache_hit(
                 for recent in short
             )
         ]
-        yield Judged(
+        yield ThresholdStatus(
             *(policy, objective, name, one.cache_hit_ratio, one.input_tokens),
             state=_state(len(below), len(levels), False),
             level=alerting[0] if alerting else None,
@@ -138,7 +138,7 @@ def _cache_hit(
 
 def _token_volume(
     policy: Policy, objective: ShareThresholdObjective, indicator: TokenVolumeDrop, reading: Reading
-) -> Iterator[Judged]:
+) -> Iterator[ThresholdStatus]:
     now = reading.selected(objective.scope, indicator.window)
     times = Fraction(ROLLING_S[indicator.baseline], ROLLING_S[indicator.window])
     levels = sorted(objective.levels, key=lambda level: level.below)
@@ -151,10 +151,10 @@ def _token_volume(
         if usual.tokens:
             share = float(Fraction(now.get(name, _NOTHING).tokens, usual.tokens) * times)
         if share is None or too_few:
-            yield Judged(policy, objective, name, share, usual.tokens, "unknown", None)
+            yield ThresholdStatus(policy, objective, name, share, usual.tokens, "unknown", None)
             continue
         below = [level for level in levels if share < float(level.below)]
-        yield Judged(
+        yield ThresholdStatus(
             *(policy, objective, name, share, usual.tokens),
             state=_state(len(below), len(levels), False),
             level=below[0] if below else None,

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from exporters.board.breakdown import Limits, availability_state, latency_state
-from exporters.board.facts import Number, State
+from exporters.board.facts import State, TileValue
 from exporters.board.input import Reading
 from exporters.board.objectives import RANK
 from exporters.board.sparkline_minutes import Minute
-from exporters.board.thresholds import Judged
+from exporters.board.thresholds import ThresholdStatus
 from slo.policy.indicators import TokenVolumeDrop
 from slo.policy.scope import Scope
 from slo.policy.targets import Targets
@@ -16,7 +16,7 @@ WINDOW = "5m"
 _SPARK_AFTER_S = 30.0  # of a shorter stretch, what is still on its way is too large a part
 
 
-class Numbers:
+class TileValues:
     """The numbers of the fleet with their curves; of old data the state is unknown."""
 
     def __init__(
@@ -24,14 +24,14 @@ class Numbers:
         reading: Reading,
         targets: Targets,
         limits: Limits,
-        levels: Sequence[Judged],
+        levels: Sequence[ThresholdStatus],
         stale: bool,
     ) -> None:
         self._reading, self._targets, self._limits = reading, targets, limits
         self._levels, self._stale = levels, stale
         self._fleet = reading.fleet(WINDOW)
 
-    def latency(self, latency: str, target_s: float | None) -> Number:
+    def latency(self, latency: str, target_s: float | None) -> TileValue:
         """P95 of a latency, seconds."""
         state = latency_state(self._fleet, latency, self._limits)
         return self._number(
@@ -42,7 +42,7 @@ class Numbers:
             lambda minute: minute.measured.p95_s(latency),
         )
 
-    def cache_hit(self) -> Number:
+    def cache_hit(self) -> TileValue:
         """Below the level of a page it is missed, below that of a ticket at risk."""
         value, targets = self._fleet.cache_hit_ratio, self._targets
         lowest, target = targets.cache_hit_page_ratio, targets.cache_hit_ticket_ratio
@@ -61,7 +61,7 @@ class Numbers:
             lambda minute: minute.measured.cache_hit_ratio,
         )
 
-    def availability(self) -> Number:
+    def availability(self) -> TileValue:
         """Successes of the requests that count."""
         return self._number(
             self._fleet.availability_ratio,
@@ -71,7 +71,7 @@ class Numbers:
             lambda minute: minute.measured.availability_ratio,
         )
 
-    def tokens_per_s(self) -> Number:
+    def tokens_per_s(self) -> TileValue:
         """Over the part of the window that is over and in the state."""
         since_ms = [view.meta.since_ms for view in self._reading.views if view.meta.since_ms]
         from_s, to_s = self._reading.spans[WINDOW]
@@ -106,6 +106,6 @@ class Numbers:
         target: float | None,
         state: State,
         at: Callable[[Minute], float | None],
-    ) -> Number:
+    ) -> TileValue:
         spark = tuple(at(minute) for minute in self._reading.minutes)
-        return Number(value, samples, target, "unknown" if self._stale else state, spark)
+        return TileValue(value, samples, target, "unknown" if self._stale else state, spark)

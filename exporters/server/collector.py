@@ -15,7 +15,7 @@ from exporters.board.build import LiveBoard, sums_needed
 from exporters.board.facts import LiveFacts
 from exporters.board.incidents import NEWEST_S, OUTAGE_WINDOW
 from exporters.board.input import Reading
-from exporters.board.objectives import STRIP_DAYS, shown_by_day
+from exporters.board.objectives import HISTORY_DAYS, history_objectives
 from exporters.board.sparkline_minutes import FLEET, Minutes
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
@@ -339,7 +339,7 @@ class Collector:
             freshness_s=self._freshness_s,
             minutes=self._minutes.of({view.partition for view in views}, now_s),
             found=found,
-            days=self._objectives.by_day(shown_by_day(found or ()), STRIP_DAYS, now_s),
+            days=self._objectives.by_day(history_objectives(found or ()), HISTORY_DAYS, now_s),
         )
 
     def _lags(

@@ -25,7 +25,7 @@ STALE_AFTER_S = 5
 READ = """(() => {
   const value = (of) => {
     const text = document.querySelector(of).dataset.value;
-    return text === '' ? null : Number(text);
+    return text === '' ? null : TileValue(text);
   };
   const tile = (key) => [value(`#tile-${key} .value .num`), value(`#tile-${key} .samples .num`)];
   const places = (id) => Object.fromEntries(
@@ -33,7 +33,7 @@ READ = """(() => {
       row.dataset.place,
       Object.fromEntries([...row.querySelectorAll('[data-metric]')].map((cell) => {
         const text = cell.querySelector('.num').dataset.value;
-        return [cell.dataset.metric, text === '' ? null : Number(text)];
+        return [cell.dataset.metric, text === '' ? null : TileValue(text)];
       })),
     ]),
   );
@@ -141,7 +141,7 @@ def test_new_traffic_is_on_the_page_without_a_reload(stack, tmp_path) -> None:
         async with opened(local, width=360, height=740, mobile=True) as page:
             newest = "document.querySelector('#freshness dd .num').dataset.value"
             with traffic(local, tmp_path):
-                await page.wait_for(f"Number({newest}) < 3 && {newest} !== ''", START_S)
+                await page.wait_for(f"TileValue({newest}) < 3 && {newest} !== ''", START_S)
                 at = await page.evaluate("document.querySelector('#made-at time').dateTime")
                 await page.wait_for(
                     f"document.querySelector('#made-at time').dateTime > '{at}'", START_S
@@ -169,7 +169,7 @@ def test_a_worker_that_stops_makes_the_numbers_old_until_it_works_again(stack, t
                 worker.signal(signal.SIGSTOP)
                 try:
                     await page.wait_for(old, START_S)
-                    assert await page.evaluate("document.querySelectorAll('#troubles li').length")
+                    assert await page.evaluate("document.querySelectorAll('#incidents li').length")
                     await page.screenshot("board-stack-worker-stopped.png")
                 finally:
                     worker.signal(signal.SIGCONT)

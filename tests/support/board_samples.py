@@ -4,15 +4,15 @@ import math
 from dataclasses import replace
 
 from exporters.board.facts import (
+    BreakdownRow,
     Freshness,
+    HistoryStrip,
+    Incident,
     LiveFacts,
-    Number,
-    ObjectiveState,
-    Place,
+    ObjectiveStatus,
     State,
-    Trouble,
+    TileValue,
     UptimeDay,
-    UptimeStrip,
 )
 
 NOW_S = 1_795_348_985  # 2026-11-22 12:03:05 UTC
@@ -25,10 +25,10 @@ def wave(middle: float, reach: float, gaps: range = range(0)) -> tuple[float | N
     )
 
 
-def place(name: str, state: State = "ok", **changes: object) -> Place:
+def place(name: str, state: State = "ok", **changes: object) -> BreakdownRow:
     """A model or region in good health."""
     return replace(
-        Place(name, 12_345, 12_300, 0.99968, 0.2124, 11_900, 0.0312, 11_800, 0.5312, state),
+        BreakdownRow(name, 12_345, 12_300, 0.99968, 0.2124, 11_900, 0.0312, 11_800, 0.5312, state),
         **changes,
     )
 
@@ -51,16 +51,16 @@ WELL = LiveFacts(
     to_s=NOW_S - 5,
     headline="All objectives are met.",
     state="ok",
-    troubles=(),
-    ttft_p95_s=Number(0.2124, 14_210, 0.3, "ok", wave(0.21, 0.02)),
-    tpot_p95_s=Number(0.03127, 13_988, 0.05, "ok", wave(0.031, 0.004)),
-    cache_hit_ratio=Number(0.5312, 9_876_543, 0.4, "ok", wave(0.53, 0.03)),
-    availability_ratio=Number(0.99968, 15_200, 0.999, "ok", wave(0.9996, 0.0003)),
-    tokens_per_s=Number(41_234.5, 15_234, None, "ok", wave(41_000, 4_000)),
+    incidents=(),
+    ttft_p95_s=TileValue(0.2124, 14_210, 0.3, "ok", wave(0.21, 0.02)),
+    tpot_p95_s=TileValue(0.03127, 13_988, 0.05, "ok", wave(0.031, 0.004)),
+    cache_hit_ratio=TileValue(0.5312, 9_876_543, 0.4, "ok", wave(0.53, 0.03)),
+    availability_ratio=TileValue(0.99968, 15_200, 0.999, "ok", wave(0.9996, 0.0003)),
+    tokens_per_s=TileValue(41_234.5, 15_234, None, "ok", wave(41_000, 4_000)),
     requests=15_234,
     tokens=12_370_350,
     objectives=(
-        ObjectiveState(
+        ObjectiveStatus(
             "default",
             "uptime",
             "99.9 % of the requests that count succeed, over any 30 days.",
@@ -72,47 +72,47 @@ WELL = LiveFacts(
             0.684,
             (("5m", 0.3), ("1h", 0.4), ("6h", 0.38)),
         ),
-        ObjectiveState(
+        ObjectiveStatus(
             "default", "ttft-p95", "Time to first token, P95 under 300 ms.", "fleet", "level", "ok",
             "212 ms", "under 300 ms",
         ),
     ),
-    strips=(UptimeStrip("default", "uptime", "fleet", 0.999, days(30, {})),),
+    history=(HistoryStrip("default", "uptime", "fleet", 0.999, days(30, {})),),
     models=(place("aurora-4-large"), place("aurora-4-small")),
     regions=(place("eu-west-1"), place("us-east-1")),
     freshness=Freshness("ok", "Fresh: events are counted within a second.", 0.84, 12, 2, True),
 )  # fmt: skip
 
-TROUBLED = replace(
+WITH_INCIDENTS = replace(
     WELL,
     headline="Availability is 98.71 %, below 99.9 %: region eu-west-1 fails 41 % of its requests.",
     state="breached",
-    troubles=(
-        Trouble(
+    incidents=(
+        Incident(
             "page",
             "Region eu-west-1 answers 59.2 % of its requests; 1,204 of 2,951 failed in 5 minutes.",
             "TokenpulseOutage",
             "TokenpulseOutage",
         ),
-        Trouble(
+        Incident(
             "page",
             "The error budget of uptime (fleet) burns 18.4 times too fast; at this speed it is "
             "spent in 1 d 14 h.",
             "TokenpulseErrorBudgetBurn",
             "TokenpulseErrorBudgetBurn",
         ),
-        Trouble(
+        Incident(
             "ticket",
             "The cache hit rate is 37.2 %, below 40 %: aurora-4-medium fell from 51 % to 22 %.",
             "TokenpulseCacheHitLow",
             "TokenpulseCacheHitLow",
         ),
-        Trouble("info", "12 records were refused in the last 5 minutes.", None),
+        Incident("info", "12 records were refused in the last 5 minutes.", None),
     ),
-    ttft_p95_s=Number(0.2897, 14_210, 0.3, "at_risk", wave(0.26, 0.035)),
-    cache_hit_ratio=Number(0.372, 9_876_543, 0.4, "breached", wave(0.42, 0.06)),
-    availability_ratio=Number(0.98714, 15_200, 0.999, "breached", wave(0.997, 0.0029)),
-    tpot_p95_s=Number(None, 0, 0.05, "unknown", wave(0.031, 0.004, range(20, 32))),
+    ttft_p95_s=TileValue(0.2897, 14_210, 0.3, "at_risk", wave(0.26, 0.035)),
+    cache_hit_ratio=TileValue(0.372, 9_876_543, 0.4, "breached", wave(0.42, 0.06)),
+    availability_ratio=TileValue(0.98714, 15_200, 0.999, "breached", wave(0.997, 0.0029)),
+    tpot_p95_s=TileValue(None, 0, 0.05, "unknown", wave(0.031, 0.004, range(20, 32))),
     objectives=(
         replace(
             WELL.objectives[0],
@@ -121,29 +121,29 @@ TROUBLED = replace(
             budget_left_ratio=-0.29,
             burn=(("5m", 18.4), ("1h", 6.2), ("6h", 1.4)),
         ),
-        ObjectiveState(
+        ObjectiveStatus(
             "default",
             "cache-hit",
             "Input tokens read from the prompt cache. Below 30 % the margin is gone.",
             "fleet", "level", "breached", "37.2 %", "at least 40 %",
         ),
-        ObjectiveState(
+        ObjectiveStatus(
             "acme", "uptime", "What Acme Corp was promised.", "customer Acme Corp", "promise",
             "at_risk", "99.912 %", "at least 99.9 %", 0.117, (("5m", 2.1), ("1h", 1.2)),
         ),
         WELL.objectives[1],
-        ObjectiveState(
+        ObjectiveStatus(
             "default", "tpot-p95", "Time per output token, P95 under 50 ms.", "fleet", "level",
             "unknown", "unknown", "under 50 ms",
         ),
     ),
-    strips=(
-        UptimeStrip(
+    history=(
+        HistoryStrip(
             "default", "uptime", "fleet", 0.999,
             days(30, {0: (None, "unknown"), 1: (None, "unknown"), 9: (0.99912, "at_risk"),
                       17: (0.9961, "breached"), 29: (0.98714, "breached")}),
         ),
-        UptimeStrip(
+        HistoryStrip(
             "acme", "uptime", "customer Acme Corp", 0.999,
             days(30, {3: (0.9999996, "ok"), 29: (0.99912, "at_risk")}),
         ),
@@ -165,8 +165,8 @@ STALE = replace(
     WELL,
     headline="The numbers are old: no worker has counted anything for 42 s.",
     state="unknown",
-    troubles=(
-        Trouble(
+    incidents=(
+        Incident(
             "page", "No worker has left a sign of life for 42 s.", "TokenpulseDataStale",
             "TokenpulseDataStale",
         ),

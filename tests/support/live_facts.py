@@ -58,7 +58,7 @@ def traffic(seed, per_s, from_s, to_s, change=lambda one: {}):
 
 
 def told(facts, alert):
-    return [one for one in facts.troubles if one.alert == alert]
+    return [one for one in facts.incidents if one.alert == alert]
 
 
 def the(facts, alert):

@@ -38,8 +38,8 @@
     now.slice(next.length).forEach((node) => node.remove());
   }
 
-  function troubles() {
-    const listed = document.querySelectorAll("#troubles [data-key]");
+  function incidents() {
+    const listed = document.querySelectorAll("#incidents [data-key]");
     return new Map(
       [...listed].map((one) => [one.dataset.key, one.querySelector(".words").textContent]),
     );
@@ -62,13 +62,13 @@
 
   function show(news) {
     renewOnce(news.build);
-    const before = troubles();
+    const before = incidents();
     for (const [id, html] of Object.entries(news.parts)) {
       const template = document.createElement("template");
       template.innerHTML = html;
       morphChildren(at(id), template.content);
     }
-    announce(before, troubles());
+    announce(before, incidents());
     title = news.title;
   }
 

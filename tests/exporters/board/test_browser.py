@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 
 from exporters.board import routes
-from exporters.board.facts import LiveState, Trouble
+from exporters.board.facts import Incident, LiveState
 from exporters.board.routes import board_routes
 from exporters.formatting import unbroken
 from exporters.server.web_config import WebConfig, middleware
-from tests.support.board_samples import STALE, TROUBLED, WELL
+from tests.support.board_samples import STALE, WELL, WITH_INCIDENTS
 from tests.support.browser import Browser
 from tokenpulse.local.embedded import free_port
 
@@ -80,7 +80,8 @@ LOOKS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "facts"), [("well", WELL), ("trouble", TROUBLED), ("stale", STALE), ("nothing", None)]
+    ("name", "facts"),
+    [("well", WELL), ("incident", WITH_INCIDENTS), ("stale", STALE), ("nothing", None)],
 )
 def test_it_fits_every_screen_and_asks_only_its_own_server(name, facts) -> None:
     async def check() -> None:
@@ -100,7 +101,7 @@ def test_it_fits_every_screen_and_asks_only_its_own_server(name, facts) -> None:
 
 def test_news_come_without_a_reload_and_keep_focus_scroll_and_open_details() -> None:
     async def check() -> None:
-        async with opened(TROUBLED, **PHONE) as (page, source):
+        async with opened(WITH_INCIDENTS, **PHONE) as (page, source):
             await page.evaluate(
                 """(() => {
                   window.same = document.querySelector('.strip details');
@@ -113,10 +114,10 @@ def test_news_come_without_a_reload_and_keep_focus_scroll_and_open_details() -> 
             where = "document.activeElement.getBoundingClientRect().top"
             before = await page.evaluate(where)
             changed = replace(
-                TROUBLED,
+                WITH_INCIDENTS,
                 headline="Something else.",
-                ttft_p95_s=replace(TROUBLED.ttft_p95_s, value=0.412, state="breached"),
-                strips=tuple(replace(one, scope="all of it") for one in TROUBLED.strips),
+                ttft_p95_s=replace(WITH_INCIDENTS.ttft_p95_s, value=0.412, state="breached"),
+                history=tuple(replace(one, scope="all of it") for one in WITH_INCIDENTS.history),
             )
             source.tell(changed)
             await page.wait_for(text_of("#headline") + " === 'Something else.'")
@@ -135,9 +136,9 @@ def test_news_come_without_a_reload_and_keep_focus_scroll_and_open_details() -> 
 
 
 def test_only_troubles_that_begin_or_end_are_announced() -> None:
-    first = Trouble("page", "Region eu-west-1 fails 41.2 % of its requests.", None, "A")
+    first = Incident("page", "Region eu-west-1 fails 41.2 % of its requests.", None, "A")
     later = replace(first, words="Region eu-west-1 fails 48 % of its requests.")
-    other = Trouble("ticket", "The cache hit rate is 37 %.", None, "B")
+    other = Incident("ticket", "The cache hit rate is 37 %.", None, "B")
 
     async def check() -> None:
         async with opened(WELL) as (page, source):
@@ -149,11 +150,11 @@ def test_only_troubles_that_begin_or_end_are_announced() -> None:
                     .observe(news, {childList: true});
                 })()"""
             )
-            for troubles in ((first,), (later,), (other, later), (other,)):
-                source.tell(replace(WELL, troubles=troubles))
-                words = unbroken("|".join(trouble.words for trouble in troubles))
+            for incidents in ((first,), (later,), (other, later), (other,)):
+                source.tell(replace(WELL, incidents=incidents))
+                words = unbroken("|".join(incident.words for incident in incidents))
                 await page.wait_for(
-                    "[...document.querySelectorAll('#troubles .words')].map(e => e.textContent)"
+                    "[...document.querySelectorAll('#incidents .words')].map(e => e.textContent)"
                     f".join('|') === {json.dumps(words)}"
                 )
             assert await page.evaluate("told") == [
@@ -185,7 +186,7 @@ def test_it_says_that_it_is_old_when_the_server_is_gone_and_recovers() -> None:
                 for of in (".tile h3", ".tile .num")
             ]
             assert fresh != aged
-            source = Source(TROUBLED)
+            source = Source(WITH_INCIDENTS)
             async with served(source, port=port):
                 await is_live(page, 30)
                 assert await page.evaluate("document.querySelector('#old').hidden")
@@ -203,7 +204,7 @@ def test_it_says_that_it_is_old_when_the_server_falls_silent(monkeypatch) -> Non
             await page.wait_for("!document.querySelector('#old').hidden", 30)
             age = await page.wait_for(text_of("#old-age"))
             assert age.startswith("Silent for 1")
-            source.tell(TROUBLED)
+            source.tell(WITH_INCIDENTS)
             await page.wait_for("document.querySelector('#old').hidden")
 
     asyncio.run(check())
@@ -237,9 +238,9 @@ def test_without_facts_the_page_says_why_and_fills_once_there_are_some() -> None
 
 def test_without_javascript_it_shows_all_and_reloads_itself() -> None:
     async def check() -> None:
-        async with opened(TROUBLED, script=False) as (page, _):
+        async with opened(WITH_INCIDENTS, script=False) as (page, _):
             assert await page.evaluate("document.querySelectorAll('.tile').length") == 5
-            assert await page.evaluate("document.querySelectorAll('#troubles li').length") == 4
+            assert await page.evaluate("document.querySelectorAll('#incidents li').length") == 4
             assert "Reloads every 10 s" in await page.evaluate(text_of("#live"))
             assert not [url for url in page.requests if url.endswith("events")]
             page.requests.clear()
@@ -252,7 +253,7 @@ def test_without_javascript_it_shows_all_and_reloads_itself() -> None:
 
 def test_a_keyboard_reaches_everything_in_order_and_always_sees_where_it_is() -> None:
     async def check() -> None:
-        async with opened(TROUBLED) as (page, _):
+        async with opened(WITH_INCIDENTS) as (page, _):
             await page.press("Tab")
             assert await page.evaluate("document.activeElement.className") == "skip"
             where = await page.evaluate("document.activeElement.getBoundingClientRect().top")
@@ -288,7 +289,7 @@ def test_a_keyboard_reaches_everything_in_order_and_always_sees_where_it_is() ->
 @pytest.mark.parametrize("look", ["desktop-light", "phone-light"])
 def test_a_screen_reader_finds_landmarks_headings_and_tables(look) -> None:
     async def check() -> None:
-        async with opened(TROUBLED, **LOOKS[look]) as (page, _):
+        async with opened(WITH_INCIDENTS, **LOOKS[look]) as (page, _):
             nodes = await page.accessibility()
             roles = [node.role for node in nodes]
             for landmark in ("banner", "main", "contentinfo"):
@@ -298,7 +299,9 @@ def test_a_screen_reader_finds_landmarks_headings_and_tables(look) -> None:
             headings = [
                 (node.properties["level"], node.name) for node in nodes if node.role == "heading"
             ]
-            assert [name for level, name in headings if level == 1] == [unbroken(TROUBLED.headline)]
+            assert [name for level, name in headings if level == 1] == [
+                unbroken(WITH_INCIDENTS.headline)
+            ]
             assert [name for level, name in headings if level == 2] == [
                 "What is wrong now", "The fleet, last 5 minutes", "Objectives", "Uptime by day",
                 "Models", "Regions",
@@ -330,7 +333,7 @@ def test_it_works_below_a_path_and_behind_a_password() -> None:
             await is_live(page)
             assert await page.evaluate("document.images[0].naturalWidth > 0")
             assert await page.evaluate("document.styleSheets[0].cssRules.length > 50")
-            source.tell(TROUBLED)
+            source.tell(WITH_INCIDENTS)
             await page.wait_for(text_of("#verdict") + " === 'Unhealthy'")
             assert page.console == []
 
@@ -350,14 +353,14 @@ def test_nothing_moves_for_those_who_asked_for_that() -> None:
 
 def test_it_prints_black_on_white_also_from_dark_mode() -> None:
     async def check() -> None:
-        async with opened(TROUBLED, dark=True) as (page, _):
+        async with opened(WITH_INCIDENTS, dark=True) as (page, _):
             await page.command("Emulation.setEmulatedMedia", media="print")
             assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == (
                 "rgb(255, 255, 255)"
             )
             await page.screenshot("board-print.png")
             words = await page.evaluate(
-                "getComputedStyle(document.querySelector('#troubles .words')).display"
+                "getComputedStyle(document.querySelector('#incidents .words')).display"
             )
             assert words == "block"
             printed = await page.pdf(preferCSSPageSize=True, printBackground=True)

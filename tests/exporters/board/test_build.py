@@ -176,7 +176,7 @@ def test_nothing_counted_yet_is_no_board(configured) -> None:
 
 def test_a_calm_service_says_so_with_numbers_and_nothing_else(configured) -> None:
     facts = facts_of(configured(), traffic(1, 5, NOW_S - 3_600, NOW_S))
-    assert facts.troubles == ()
+    assert facts.incidents == ()
     assert facts.state == "ok"
     assert facts.headline.startswith("All is well: 100 % of 1,475 requests succeeded, P95 TTFT 23")
     assert facts.headline.endswith("cache hit rate 45 %, over the last 5 minutes.")
@@ -202,7 +202,7 @@ def test_a_handful_of_failures_does_not_shout(configured) -> None:
     events += traffic(2, 0.05, NOW_S - 60, NOW_S)
     facts = facts_of(configured(), sorted(events, key=lambda one: one["ended_at"]))
     assert told(facts, "TokenpulseOutage") == []
-    assert [one.alert for one in facts.troubles] == ["TokenpulseObjectiveMissed"]
+    assert [one.alert for one in facts.incidents] == ["TokenpulseObjectiveMissed"]
 
 
 def test_silence_is_neither_well_nor_a_failure(configured) -> None:
@@ -212,7 +212,7 @@ def test_silence_is_neither_well_nor_a_failure(configured) -> None:
         return await world.facts()
 
     facts = in_world(configured(), use)
-    assert (facts.state, facts.troubles) == ("unknown", ())
+    assert (facts.state, facts.incidents) == ("unknown", ())
     assert facts.headline.startswith(
         "No requests in the last 5 minutes. Up to date: no request has come for 2 h; 1 worker."
     )
@@ -249,14 +249,14 @@ def test_an_outage_is_told_with_its_place_its_share_and_how_it_is_elsewhere(
     #  22:03:25                    22:12:45          22:13:25
     events = traffic(3, 20, NOW_S - 600, NOW_S, failing(NOW_S - 40, **place))
     facts = facts_of(configured(), events[::2], events[1::2])
-    first = facts.troubles[0]
+    first = facts.incidents[0]
     share, requests = share_failed(events, NOW_S - 55, **place)
     assert first.words == (
         f"{words}{share:.1f} % of {requests} requests failed in the last minute (server_error), "
         "100 % in the last 15 s; elsewhere 0 %."
     )
     assert (first.severity, first.alert) == ("page", "TokenpulseOutage")
-    assert [one.alert for one in facts.troubles].count("TokenpulseOutage") == 1
+    assert [one.alert for one in facts.incidents].count("TokenpulseOutage") == 1
     assert facts.state == "breached"
     assert facts.headline.startswith(first.words)
     named = {"region": facts.regions, "model": facts.models}
@@ -269,7 +269,7 @@ def test_an_outage_is_told_with_its_place_its_share_and_how_it_is_elsewhere(
 def test_five_seconds_of_an_outage_are_enough(configured) -> None:
     settings = configured()
     events = traffic(4, 50, NOW_S - 600, NOW_S, failing(NOW_S - 5, region="eu-west-1"))
-    first = facts_of(settings, events).troubles[0]
+    first = facts_of(settings, events).incidents[0]
     share, requests = share_failed(events, NOW_S - 55, region="eu-west-1")
     assert 5 < share < 15  # of the minute, as the rest of it was fine
     assert first.words.startswith(f"Region eu-west-1: {share:.1f} % of {requests} requests failed")
@@ -287,14 +287,14 @@ def test_an_outage_that_ended_says_that_it_is_over_just_now(configured) -> None:
         return {"outcome": "server_error"} if down else {}
 
     facts = facts_of(configured(), traffic(4, 20, NOW_S - 600, NOW_S, ended))
-    assert ", 0 % in the last 15 s; elsewhere 0 %." in facts.troubles[0].words
+    assert ", 0 % in the last 15 s; elsewhere 0 %." in facts.incidents[0].words
 
 
 def test_failures_everywhere_blame_no_place(configured) -> None:
     change = failing(NOW_S - 40, share=0.3, outcome="overloaded")
     facts = facts_of(configured(), traffic(5, 20, NOW_S - 600, NOW_S, change))
-    assert "(overloaded), 3" in facts.troubles[0].words
-    assert facts.troubles[0].words.endswith(" in all regions and models alike.")
+    assert "(overloaded), 3" in facts.incidents[0].words
+    assert facts.incidents[0].words.endswith(" in all regions and models alike.")
 
 
 def test_two_outages_at_once_are_two_troubles(configured) -> None:
@@ -325,15 +325,15 @@ def test_slow_requests_are_told_with_the_model_that_has_most_of_them(configured)
 
     events = traffic(9, 20, NOW_S - 600, NOW_S, slow)
     facts = facts_of(configured(), events)
-    trouble = the(facts, "TokenpulseTtftHigh")
+    incident = the(facts, "TokenpulseTtftHigh")
     mine = [one for one in events if one["ended_at"] >= FROM_S * 1_000 and one["model"] == "opus"]
     over = 100 * sum(one["ttft_ms"] > 300 for one in mine) / len(mine)
-    assert trouble.words == (
+    assert incident.words == (
         "P95 time to first token is 902 ms over the last 5 minutes, target under 300 ms: model "
         f"opus has 100 % of the slow requests, {over:.1f} % of {len(mine):,} requests there took "
         "over 300 ms; elsewhere 0 %."
     )
-    assert (trouble.severity, facts.ttft_p95_s.state) == ("page", "breached")
+    assert (incident.severity, facts.ttft_p95_s.state) == ("page", "breached")
     assert facts.models[0].name == "opus"
     assert told(facts, "TokenpulseTpotHigh") == []
 
@@ -354,7 +354,7 @@ def test_a_latency_that_is_over_already_is_no_trouble_now(configured) -> None:
         return {"ttft_ms": 900, "duration_ms": 2_900} if is_slow else {}
 
     facts = facts_of(configured(), traffic(9, 20, NOW_S - 600, NOW_S, slow))
-    assert facts.troubles == ()
+    assert facts.incidents == ()
     assert facts.ttft_p95_s.state == "breached"
 
 
@@ -363,11 +363,11 @@ def test_a_cache_that_is_missed_is_told_with_the_region_that_misses_it(configure
         return {"cached_input_tokens": 10} if one["region"] == "ap-south-1" else {}
 
     facts = facts_of(configured(), traffic(10, 5, NOW_S - 3_000, NOW_S, cold))
-    trouble = the(facts, "TokenpulseCacheHitLow")
-    assert trouble.severity == "ticket"
-    assert trouble.words.startswith("Cache hit ratio is 3")
-    assert "target at least 40 %: region ap-south-1 reads 1 % of its input from" in trouble.words
-    assert trouble.words.endswith("elsewhere it is 45 %.")
+    incident = the(facts, "TokenpulseCacheHitLow")
+    assert incident.severity == "ticket"
+    assert incident.words.startswith("Cache hit ratio is 3")
+    assert "target at least 40 %: region ap-south-1 reads 1 % of its input from" in incident.words
+    assert incident.words.endswith("elsewhere it is 45 %.")
     assert (facts.state, facts.cache_hit_ratio.state) == ("at_risk", "at_risk")
 
 
@@ -376,9 +376,9 @@ def test_a_cache_far_too_cold_is_a_page(configured) -> None:
         configured(),
         traffic(10, 5, NOW_S - 3_000, NOW_S, lambda one: {"cached_input_tokens": 100}),
     )
-    trouble = the(facts, "TokenpulseCacheHitLow")
-    assert (trouble.severity, facts.cache_hit_ratio.state) == ("page", "breached")
-    assert ":" not in trouble.words  # everywhere alike
+    incident = the(facts, "TokenpulseCacheHitLow")
+    assert (incident.severity, facts.cache_hit_ratio.state) == ("page", "breached")
+    assert ":" not in incident.words  # everywhere alike
 
 
 def test_traffic_that_stops_coming_from_a_region_is_told(configured) -> None:
@@ -473,7 +473,7 @@ def test_the_days_of_an_availability_promise_are_shown(configured) -> None:
     yesterday = failing(0, share=0.5)
     events = traffic(16, 0.5, NOW_S - day_s - 600, NOW_S - day_s, yesterday)
     facts = facts_of(configured(), [*events, *traffic(17, 2, NOW_S - 300, NOW_S)])
-    (strip,) = facts.strips
+    (strip,) = facts.history
     assert (strip.objective, strip.scope, strip.target_ratio) == ("uptime", "fleet", 0.999)
     assert len(strip.days) == 30
     assert [day.state for day in strip.days] == ["unknown"] * 28 + ["breached", "ok"]

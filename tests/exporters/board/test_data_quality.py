@@ -30,12 +30,12 @@ def test_without_any_worker_the_numbers_are_old_and_only_that_is_told(configured
         return await world.facts()
 
     facts = in_world(configured(), use)
-    (trouble,) = facts.troubles
-    assert (trouble.alert, trouble.severity) == ("TokenpulseDataStale", "page")
-    assert trouble.words == (
+    (incident,) = facts.incidents
+    assert (incident.alert, incident.severity) == ("TokenpulseDataStale", "page")
+    assert incident.words == (
         "No worker has given a sign of life for 40 s: nothing after 22:12:44 UTC is counted."
     )
-    assert facts.headline == f"These numbers are old: no{trouble.words[2:]}"
+    assert facts.headline == f"These numbers are old: no{incident.words[2:]}"
     assert (facts.state, facts.freshness.state, facts.freshness.workers) == (
         "unknown",
         "breached",
@@ -67,7 +67,7 @@ def test_a_worker_that_comes_back_ends_it(configured) -> None:
 
     before, after = in_world(configured(), use)
     assert (before.state, after.state) == ("unknown", "ok")
-    assert after.troubles == ()
+    assert after.incidents == ()
 
 
 def test_a_partition_nobody_counts_is_named_and_the_others_are_still_told_of(configured) -> None:
@@ -80,7 +80,7 @@ def test_a_partition_nobody_counts_is_named_and_the_others_are_still_told_of(con
         return await world.facts()
 
     facts = in_world(configured(), use)
-    assert facts.troubles[0].words == (
+    assert facts.incidents[0].words == (
         "Nobody counts partition 1 of 2: no sign of life for 50 s, so a part of the traffic is "
         "missing."
     )
@@ -152,7 +152,7 @@ def rising(settings, change, *, before=None):
         return first, await world.facts(NOW_S + 10)
 
     first, last = in_world(settings, use)
-    assert first.troubles == ()
+    assert first.incidents == ()
     return last
 
 
@@ -161,25 +161,25 @@ def test_refused_records_are_told_with_their_share_and_the_commonest_reason(conf
         bad = [b"not json"] * 12 + [b"{}"] * 3
         await writer.write(0, [*traffic(9, 9, NOW_S, NOW_S + 10), *bad], NOW_S + 10)
 
-    trouble = the(rising(configured(), refuse), "TokenpulseRecordsRefused")
-    assert trouble.words.startswith(
+    incident = the(rising(configured(), refuse), "TokenpulseRecordsRefused")
+    assert incident.words.startswith(
         "14.3 % of the newest records are refused (15, mostly not_json)"
     )
-    assert trouble.severity == "ticket"
+    assert incident.severity == "ticket"
 
 
 def test_a_few_refused_records_are_no_trouble(configured) -> None:
     async def refuse(writer) -> None:
         await writer.write(0, [event(NOW_S + 9), *[b"not json"] * 9], NOW_S + 10)
 
-    assert rising(configured(), refuse).troubles == ()
+    assert rising(configured(), refuse).incidents == ()
 
 
 def test_a_small_share_of_refused_records_is_no_trouble(configured) -> None:
     async def refuse(writer) -> None:
         await writer.write(0, [*traffic(9, 200, NOW_S, NOW_S + 10), *[b"x"] * 12], NOW_S + 10)
 
-    assert rising(configured(), refuse).troubles == ()
+    assert rising(configured(), refuse).incidents == ()
 
 
 def test_refused_records_of_long_ago_are_no_trouble(configured) -> None:
@@ -189,7 +189,7 @@ def test_refused_records_of_long_ago_are_no_trouble(configured) -> None:
     async def go_on(writer) -> None:
         await writer.write(0, [event(NOW_S + 9)], NOW_S + 10)
 
-    assert rising(configured(), go_on, before=refused_before).troubles == ()
+    assert rising(configured(), go_on, before=refused_before).incidents == ()
 
 
 def test_a_state_that_was_lost_is_told(configured) -> None:

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import exporters.board.facts as facts_module
-from exporters.board.facts import LiveState, Number, State, Trouble
+from exporters.board.facts import Incident, LiveState, State, TileValue
 from exporters.board.page import FRAGMENTS, fragments, page, told
 from exporters.board.routes import assets, build, event, live_json, news
 from exporters.formatting import budget_left, unbroken
-from tests.support.board_samples import STALE, TROUBLED, WELL
+from tests.support.board_samples import STALE, WELL, WITH_INCIDENTS
 
 STATIC = Path(facts_module.__file__).parent / "static"
 HOSTILE = '</script><script>alert(1)</script>\' onload="x" {{ 7*7 }} &lt; \r\ndata: x'
@@ -92,8 +92,8 @@ def strings_of(facts):
 @given(st.text(min_size=1, max_size=40) | st.just(HOSTILE))
 def test_no_text_of_the_facts_can_change_the_structure_of_the_page(text) -> None:
     # Alert and runbook are shown once where they are the same, so both pages have them the same.
-    harmless = whole(with_strings(TROUBLED, lambda _: "x"))
-    assert parsed(whole(with_strings(TROUBLED, lambda _: text))).elements == (
+    harmless = whole(with_strings(WITH_INCIDENTS, lambda _: "x"))
+    assert parsed(whole(with_strings(WITH_INCIDENTS, lambda _: text))).elements == (
         parsed(harmless).elements
     )
 
@@ -107,7 +107,7 @@ def test_every_text_of_the_facts_is_shown_as_it_is(text) -> None:
     assert ("tr", "data-objective", f"{text}/{text}") in outline.values
 
 
-@pytest.mark.parametrize("facts", [TROUBLED, STALE, None])
+@pytest.mark.parametrize("facts", [WITH_INCIDENTS, STALE, None])
 def test_a_hostile_text_stays_text(facts) -> None:
     markup = (
         whole(with_strings(facts, lambda _: HOSTILE)) if facts is not None else whole(None, HOSTILE)
@@ -147,14 +147,14 @@ def test_no_text_can_end_an_event_or_begin_another(text) -> None:
 @settings(deadline=None, max_examples=30)
 @given(st.text(min_size=1) | st.just("\n\nevent: x\rdata: y\u2028"))
 def test_news_arrive_whole_whatever_stands_in_the_facts(text) -> None:
-    shown = state(with_strings(TROUBLED, lambda _: text))
+    shown = state(with_strings(WITH_INCIDENTS, lambda _: text))
     [(name, data)] = read_events(news(shown, fragments(shown)))
     assert name == "board"
     assert json.loads(data)["parts"] == fragments(shown)
 
 
 def test_what_is_not_known_is_called_so_and_never_zero() -> None:
-    nothing = Number(None, 0, 0.3, "unknown", (None,) * 60)
+    nothing = TileValue(None, 0, 0.3, "unknown", (None,) * 60)
     facts = dataclasses.replace(
         WELL,
         ttft_p95_s=nothing,
@@ -165,7 +165,7 @@ def test_what_is_not_known_is_called_so_and_never_zero() -> None:
     )
     parts = fragments(state(facts))
     for key in ("ttft", "availability"):
-        tile = re.search(rf'id="tile-{key}".*?</li>', parts["numbers"], re.DOTALL).group()
+        tile = re.search(rf'id="tile-{key}".*?</li>', parts["tiles"], re.DOTALL).group()
         assert 'class="value"><span class="num none" data-value="">unknown</span>' in tile
         assert "Last 60 minutes: nothing known." in tile
         assert "Unknown" in tile
@@ -175,15 +175,15 @@ def test_what_is_not_known_is_called_so_and_never_zero() -> None:
 
 
 def test_the_full_value_stands_beside_what_is_shown() -> None:
-    parts = fragments(state(TROUBLED))
-    assert 'data-value="0.2897">290' in parts["numbers"]
-    assert 'data-value="0.98714">98.7' in parts["numbers"]
+    parts = fragments(state(WITH_INCIDENTS))
+    assert 'data-value="0.2897">290' in parts["tiles"]
+    assert 'data-value="0.98714">98.7' in parts["tiles"]
     assert 'data-value="0.29966">299.7' in parts["models"], "kept off the target of 300 ms"
     assert 'data-value="15234">15,234' in parts["status"]
 
 
 def test_a_day_of_99_99999_percent_is_not_shown_as_100() -> None:
-    assert "2026-10-27: 99.999\u00a0%, Met" in fragments(state(TROUBLED))["uptime"]
+    assert "2026-10-27: 99.999\u00a0%, Met" in fragments(state(WITH_INCIDENTS))["uptime"]
 
 
 def test_a_budget_is_left_spent_or_overdrawn() -> None:
@@ -193,11 +193,11 @@ def test_a_budget_is_left_spent_or_overdrawn() -> None:
 
 
 def test_nothing_wrong_is_said_in_words() -> None:
-    assert "Nothing. All that is watched is as it should be." in fragments(state(WELL))["troubles"]
+    assert "Nothing. All that is watched is as it should be." in fragments(state(WELL))["incidents"]
 
 
 def test_a_state_is_always_told_by_a_word_and_a_shape() -> None:
-    for part in fragments(state(TROUBLED)).values():
+    for part in fragments(state(WITH_INCIDENTS)).values():
         for chip in re.findall(r'<span class="chip".*?</span>', part):
             assert "<use href=" in chip
             assert re.search(r"</svg>(Met|At risk|Missed|Unknown|Urgent|Ticket|Note)</span>", chip)
@@ -205,7 +205,7 @@ def test_a_state_is_always_told_by_a_word_and_a_shape() -> None:
 
 def test_facts_without_any_content_make_a_page() -> None:
     empty = dataclasses.replace(
-        WELL, objectives=(), strips=(), models=(), regions=(), requests=0, tokens=0
+        WELL, objectives=(), history=(), models=(), regions=(), requests=0, tokens=0
     )
     words = shown_text(whole(empty))
     assert "No policy sets an objective." in words
@@ -216,24 +216,24 @@ def test_facts_without_any_content_make_a_page() -> None:
 def test_without_facts_the_page_says_why_and_shows_no_number() -> None:
     problem = "Redis at 127.0.0.1:6379 does not answer"
     for name, part in fragments(state(None, problem)).items():
-        assert (problem if name in ("status", "troubles") else "Not known now.") in part, name
+        assert (problem if name in ("status", "incidents") else "Not known now.") in part, name
         assert "data-value" not in part
 
 
 def test_a_trouble_is_known_again_while_only_its_numbers_change() -> None:
-    def troubles(*words):
-        return [one.key for one in told([Trouble("page", one, None, "A") for one in words])]
+    def incidents(*words):
+        return [one.key for one in told([Incident("page", one, None, "A") for one in words])]
 
-    assert troubles("eu fails 41.2 %, 1,204 of 2,951") == troubles("eu fails 9 %, 77 of 3,000")
-    assert troubles("eu fails 41 %") != troubles("us fails 41 %")
+    assert incidents("eu fails 41.2 %, 1,204 of 2,951") == incidents("eu fails 9 %, 77 of 3,000")
+    assert incidents("eu fails 41 %") != incidents("us fails 41 %")
     ages = ("59 s", "1 min", "3 min 20 s", "2 h")
-    assert len({key for age in ages for key in troubles(f"no sign of life for {age}.")}) == 1
-    first, second = troubles("model 4 fails", "model 5 fails")
+    assert len({key for age in ages for key in incidents(f"no sign of life for {age}.")}) == 1
+    first, second = incidents("model 4 fails", "model 5 fails")
     assert first != second
 
 
 def test_the_page_has_no_script_or_style_of_its_own_and_asks_nobody_else() -> None:
-    outline = parsed(whole(TROUBLED))
+    outline = parsed(whole(WITH_INCIDENTS))
     assert not [1 for tag, _ in outline.elements if tag == "style"]
     names = {name for _, attrs in outline.elements for name in attrs}
     assert "style" not in names
@@ -244,22 +244,24 @@ def test_the_page_has_no_script_or_style_of_its_own_and_asks_nobody_else() -> No
 
 
 def test_parts_can_be_exchanged_one_by_one() -> None:
-    markup = whole(TROUBLED)
-    for name, part in fragments(state(TROUBLED)).items():
+    markup = whole(WITH_INCIDENTS)
+    for name, part in fragments(state(WITH_INCIDENTS)).items():
         assert re.search(rf'<section id="{name}"[^>]*>{re.escape(part)}</section>', markup)
     assert set(fragments(state(WELL))) == set(FRAGMENTS)
     assert re.fullmatch("[0-9a-f]{16}", build())
 
 
 def test_headings_go_down_one_level_at_a_time() -> None:
-    levels = [int(tag[1]) for tag, _ in parsed(whole(TROUBLED)).elements if re.match(r"h\d", tag)]
+    levels = [
+        int(tag[1]) for tag, _ in parsed(whole(WITH_INCIDENTS)).elements if re.match(r"h\d", tag)
+    ]
     assert levels.count(1) == 1
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def test_every_id_is_there_once_and_every_reference_leads_to_one() -> None:
-    outline = parsed(whole(TROUBLED))
+    outline = parsed(whole(WITH_INCIDENTS))
     ids = [value for _, name, value in outline.values if name == "id"]
     assert len(ids) == len(set(ids))
     used = [value for _, name, value in outline.values if name == "aria-labelledby"]
@@ -268,7 +270,7 @@ def test_every_id_is_there_once_and_every_reference_leads_to_one() -> None:
 
 
 def test_every_table_has_a_caption_and_heads_with_a_scope() -> None:
-    markup = whole(TROUBLED)
+    markup = whole(WITH_INCIDENTS)
     tables = re.findall(r"<table.*?</table>", markup, re.DOTALL)
     assert len(tables) == 5
     for table in tables:
@@ -277,7 +279,7 @@ def test_every_table_has_a_caption_and_heads_with_a_scope() -> None:
 
 
 def test_the_json_holds_all_facts_and_says_why_there_are_none() -> None:
-    found = json.loads(live_json(state(TROUBLED)))
+    found = json.loads(live_json(state(WITH_INCIDENTS)))
     assert found["problem"] is None
     assert found["facts"]["ttft_p95_s"]["value"] == 0.2897
     assert found["facts"]["models"][0]["name"] == "aurora-4-medium"
@@ -339,11 +341,11 @@ def test_the_script_stays_small() -> None:
 
 
 def test_a_trouble_leads_to_its_runbook_where_people_read_them() -> None:
-    there = LiveState(TROUBLED, None, 1.0, 'https://git.example/"runbooks"/')
-    links = re.findall(r'<a href="([^"]*)"', fragments(there)["troubles"])
-    names = [one.runbook for one in TROUBLED.troubles if one.runbook]
+    there = LiveState(WITH_INCIDENTS, None, 1.0, 'https://git.example/"runbooks"/')
+    links = re.findall(r'<a href="([^"]*)"', fragments(there)["incidents"])
+    names = [one.runbook for one in WITH_INCIDENTS.incidents if one.runbook]
     assert names
     assert [html.unescape(link) for link in links] == [
         f'https://git.example/"runbooks"/{name}.md' for name in names
     ]
-    assert "<a" not in fragments(state(TROUBLED))["troubles"]
+    assert "<a" not in fragments(state(WITH_INCIDENTS))["incidents"]

@@ -13,7 +13,7 @@ from exporters.board import routes
 from exporters.board.facts import LiveState
 from exporters.board.routes import Board, assets, board_routes
 from exporters.formatting import unbroken
-from tests.support.board_samples import TROUBLED, WELL
+from tests.support.board_samples import WELL, WITH_INCIDENTS
 
 WAIT_S = 10
 
@@ -114,12 +114,12 @@ def test_a_static_file_is_kept_for_ever_and_has_another_address_when_it_changes(
 
 def test_the_json_is_the_facts_and_503_where_there_are_none() -> None:
     async def check() -> None:
-        source = Source(TROUBLED)
+        source = Source(WITH_INCIDENTS)
         async with served(source) as (base, client):
             async with client.get(f"{base}/api/v1/live") as answer:
                 assert answer.status == 200
                 assert answer.headers["Cache-Control"] == "no-store"
-                assert (await answer.json())["facts"]["headline"] == TROUBLED.headline
+                assert (await answer.json())["facts"]["headline"] == WITH_INCIDENTS.headline
             source.tell(None, "Redis does not answer")
             async with client.get(f"{base}/api/v1/live") as answer:
                 assert answer.status == 503
@@ -139,7 +139,7 @@ def test_a_listener_gets_the_whole_board_and_then_only_what_changed() -> None:
             name, first = await next_event(answer.content)
             assert name == "board"
             assert set(first["parts"]) == set(routes.FRAGMENTS)
-            source.tell(replace(WELL, regions=TROUBLED.regions))
+            source.tell(replace(WELL, regions=WITH_INCIDENTS.regions))
             name, second = await next_event(answer.content)
             assert name == "board"
             assert set(second["parts"]) == {"regions"}
@@ -156,7 +156,7 @@ def test_a_page_that_is_asked_for_meanwhile_does_not_swallow_the_news() -> None:
             client.get(f"{base}/board/events") as answer,
         ):
             await next_event(answer.content)
-            source.tell(TROUBLED)
+            source.tell(WITH_INCIDENTS)
             async with client.get(base + "/") as shown:
                 assert unbroken("eu-west-1 fails 41 %") in await shown.text()
             _, told = await next_event(answer.content)
@@ -183,7 +183,7 @@ def test_all_listeners_share_one_rendering() -> None:
         for stream in streams:
             await anext(stream)
         assert board.listeners == 50
-        source.tell(TROUBLED)
+        source.tell(WITH_INCIDENTS)
         heard = [await asyncio.wait_for(anext(stream), WAIT_S) for stream in streams]
         assert len({id(data) for data in heard}) == 1
         for stream in streams:

@@ -1,4 +1,4 @@
-"""The small pieces of the live board: words, where a trouble is, what rose, names that exist."""
+"""The small pieces of the live board: words, where a incident is, what rose, names that exist."""
 
 import random
 import re
@@ -13,8 +13,8 @@ from alerts.rules.build import policy_groups
 from alerts.rules.pipeline import builtin_groups
 from exporters import formatting as fmt
 from exporters.board.breakdown import Limits, availability_state
-from exporters.board.localisation import SeriesPlaces, Split, concentrated
-from exporters.board.recent_totals import History
+from exporters.board.localisation import SeriesGroups, Split, localise
+from exporters.board.recent_totals import RecentTotals
 from exporters.windows.measured import Measured
 from slo.policy.loading import load_policies
 from tests.support.paths import ROOT
@@ -69,7 +69,7 @@ def split(**places):
 
 
 def blamed(allowed=0.01, **dimensions):
-    found = concentrated(dimensions, allowed)
+    found = localise(dimensions, allowed)
     return None if found is None else (found.dimension, found.names)
 
 
@@ -78,7 +78,7 @@ def test_a_place_is_blamed_that_is_bad_while_all_else_is_well() -> None:
     by_region = split(eu=(98, 100), us=(0, 200))
     by_model = split(large=(50, 150), small=(48, 150))
     assert blamed(region=by_region, model=by_model) == ("region", ("eu",))
-    found = concentrated({"region": by_region}, 0.01)
+    found = localise({"region": by_region}, 0.01)
     assert (found.bad, found.total, found.share) == (98, 100, 0.98)
     assert (found.good, found.good_elsewhere) == (Fraction(2, 100), 1)
     assert (found.bad_elsewhere, found.share_elsewhere, found.explained) == (0, 0.0, 1.0)
@@ -120,11 +120,11 @@ def test_places_that_are_bad_together_are_named_together_the_worst_first() -> No
 
 def test_what_a_place_explains_is_what_the_words_say() -> None:
     names = [(m, r, "c", "t") for m in ("large", "small") for r in ("eu", "us")]
-    places = SeriesPlaces()
+    places = SeriesGroups()
     places.follow(names[:2])
     places.follow(names)
     bad, total = np.array([90, 0, 1, 0]), np.array([100, 100, 100, 100])
-    found = concentrated(places.splits(bad, total), 0.01)
+    found = localise(places.splits(bad, total), 0.01)
     assert found.words == "model large in region eu"
     assert places.inside(found).tolist() == [True, False, False, False]
 
@@ -133,11 +133,11 @@ def test_what_a_place_explains_is_what_the_words_say() -> None:
 def test_chance_alone_is_blamed_on_nobody(seed) -> None:
     chance = random.Random(seed)
     names = [(m, r, c, "t") for m in "abcd" for r in "efg" for c in "hi"]
-    places = SeriesPlaces()
+    places = SeriesGroups()
     places.follow(names)
     total = np.array([chance.randrange(20, 200) for _ in names])
     bad = np.array([sum(chance.random() < 0.05 for _ in range(count)) for count in total])
-    assert concentrated(places.splits(bad, total), 0.01) is None
+    assert localise(places.splits(bad, total), 0.01) is None
 
 
 # -- what rose -------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_chance_alone_is_blamed_on_nobody(seed) -> None:
 def test_a_rise_is_counted_over_its_span_and_never_below_zero() -> None:
     #  at    0    100   200   1000
     #  lost  5    5     8     8          sent   9  ...  2 (begun anew)
-    history = History()
+    history = RecentTotals()
     for at_s, lost, sent in ((0, 5, 9), (100, 5, 9), (200, 8, 2)):
         history.note(at_s, {("lost", "0"): lost, ("sent", "0"): sent})
     assert history.rise(("lost", "0")) == 3
@@ -164,7 +164,7 @@ def test_a_rise_is_counted_over_its_span_and_never_below_zero() -> None:
     [([1, 2, 3, 4, 5, 6, 7], True), ([7, 6, 5, 4, 3, 2, 1], False), ([3, 1, 4, 5, 2, 6, 5], True)],
 )
 def test_growing_is_more_in_the_later_half(values, grows) -> None:
-    history = History()
+    history = RecentTotals()
     for number, value in enumerate(values):
         history.note(10 * number, {"lag": value})
     assert history.grows("lag", 60) == grows
