@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.models.dashboard import Threshold
 
-from slo.policy.burn_rates import burn_levels
+from slo.policy.burn_rates import burn_rate_thresholds
 from slo.policy.indicators import TokenVolumeDrop
 from slo.policy.policy import ErrorBudgetObjective, Policy, ShareThresholdObjective
 from slo.policy.scope import Scope
@@ -84,7 +84,7 @@ def _fast_burns(policies: Sequence[Policy]) -> list[float]:
         for policy in policies
         for one in policy.objectives
         if isinstance(one, ErrorBudgetObjective) and one.scope == Scope() and one.severity != "none"
-        for level in burn_levels(one)
+        for level in burn_rate_thresholds(one)
     ]
 
 

@@ -10,13 +10,13 @@ from fractions import Fraction
 from typing import Any
 
 from alerts.backtest.run import Backtest, Watched
-from alerts.backtest.samples import Judged
+from alerts.backtest.samples import ReplayedObjective
 from alerts.backtest.timeline import Episode
 from alerts.promql import seconds_text
 from slo.engine.attainment import Stretch, judged, period_of
-from slo.engine.ledger import DAY
+from slo.engine.minute_counts import DAY
+from slo.engine.minute_status import Attainment, burn_rate, credit_share, credits_due
 from slo.engine.report import exact, instant
-from slo.engine.verdicts import Attainment, burn_rate, credit_share, credits_due
 from slo.policy.burn_rates import period_s
 from slo.policy.policy import Policy
 from slo.policy.scope import CalendarMonth
@@ -50,8 +50,8 @@ def report(found: Backtest) -> dict[str, Any]:
     }
 
 
-def _about(one: Judged) -> tuple[str, str]:
-    return one.policy.name, one.promise.name
+def _about(one: ReplayedObjective) -> tuple[str, str]:
+    return one.policy.name, one.objective.name
 
 
 def _named(watched: Watched) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _lasted_s(found: Backtest, episode: Episode) -> int:
 
 def _episode(
     found: Backtest,
-    budgets: Mapping[tuple[str, str], Judged],
+    budgets: Mapping[tuple[str, str], ReplayedObjective],
     watched: Watched,
     episode: Episode,
 ) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _episode(
     }
     one = budgets.get((str(entry["policy"]), str(entry["objective"])))
     if one is not None:
-        name = scope.get(one.promise.scope.per or "", "")
+        name = scope.get(one.objective.scope.per or "", "")
         end_s = found.to_s if episode.resolved_at_s is None else episode.resolved_at_s
         entry["budget_spent_ratio"] = {
             "at_firing": exact(_spent(found, one, name, episode.fired_at_s)),
@@ -110,33 +110,33 @@ def _rule(found: Backtest, watched: Watched) -> dict[str, Any]:
     }
 
 
-def _attained(found: Backtest, one: Judged, name: str, until_s: int) -> Attainment:
+def _attained(found: Backtest, one: ReplayedObjective, name: str, until_s: int) -> Attainment:
     """From the beginning of what was evaluated, in whole minutes."""
     stretch = (found.from_s // 60, -(-until_s // 60))
-    return judged(one.promise, one.ledger, name, one.excluded, stretch, until_s)[0]
+    return judged(one.objective, one.minute_counts, name, one.excluded, stretch, until_s)[0]
 
 
-def _spent(found: Backtest, one: Judged, name: str, until_s: int) -> Fraction | None:
+def _spent(found: Backtest, one: ReplayedObjective, name: str, until_s: int) -> Fraction | None:
     """Share of the period's error budget, had all of it the traffic of what was evaluated."""
     whole = _attained(found, one, name, found.to_s)
     if not whole.counted:
         return None
     part = _attained(found, one, name, until_s)
-    budget = one.promise.error_budget * whole.counted
+    budget = one.objective.error_budget * whole.counted
     return (part.counted - part.good) / budget * _share_of_period(found, one)
 
 
-def _share_of_period(found: Backtest, one: Judged) -> Fraction:
-    return Fraction(found.to_s - found.from_s, period_s(one.promise))
+def _share_of_period(found: Backtest, one: ReplayedObjective) -> Fraction:
+    return Fraction(found.to_s - found.from_s, period_s(one.objective))
 
 
-def _promise(found: Backtest, one: Judged, name: str) -> dict[str, Any]:
-    target = one.promise.target
+def _promise(found: Backtest, one: ReplayedObjective, name: str) -> dict[str, Any]:
+    target = one.objective.target
     attained = _attained(found, one, name, found.to_s)
     ratio = attained.ratio
     return {
         "policy": one.policy.name,
-        "objective": one.promise.name,
+        "objective": one.objective.name,
         "scope": one.scope(name),
         "target_ratio": exact(target),
         "attainment": {
@@ -154,11 +154,11 @@ def _promise(found: Backtest, one: Judged, name: str) -> dict[str, Any]:
     }
 
 
-def _credits(promises: Iterable[Judged]) -> list[dict[str, Any]]:
+def _credits(objectives: Iterable[ReplayedObjective]) -> list[dict[str, Any]]:
     """What the calendar months come to, as far as they were recorded."""
-    together: dict[tuple[str, str, Stretch], list[Judged]] = defaultdict(list)
-    for one in promises:
-        if one.promise.sla is not None:
+    together: dict[tuple[str, str, Stretch], list[ReplayedObjective]] = defaultdict(list)
+    for one in objectives:
+        if one.objective.sla is not None:
             for name in one.names():
                 for month in _months(one):
                     together[one.policy.name, name, month].append(one)
@@ -170,36 +170,36 @@ def _credits(promises: Iterable[Judged]) -> list[dict[str, Any]]:
 
 
 def _month(
-    policy: Policy, name: str, month: Stretch, group: Sequence[Judged]
+    policy: Policy, name: str, month: Stretch, group: Sequence[ReplayedObjective]
 ) -> Iterator[dict[str, Any]]:
     ratios = {
-        one.promise.name: judged(one.promise, one.ledger, name, one.excluded, month, month[1] * 60)[
-            0
-        ].ratio
+        one.objective.name: judged(
+            one.objective, one.minute_counts, name, one.excluded, month, month[1] * 60
+        )[0].ratio
         for one in group
     }
     due = credits_due(policy, ratios, None)
     for one in group:
-        ratio, amount = ratios[one.promise.name], due.get(one.promise.name)
-        if one.promise.sla is not None and ratio is not None:
+        ratio, amount = ratios[one.objective.name], due.get(one.objective.name)
+        if one.objective.sla is not None and ratio is not None:
             yield {
                 "policy": policy.name,
-                "objective": one.promise.name,
+                "objective": one.objective.name,
                 "scope": one.scope(name),
                 "from": instant(month[0]),
                 "to": instant(month[1]),
                 "ratio": exact(ratio),
-                "share": exact(credit_share(one.promise.sla, ratio)),
+                "share": exact(credit_share(one.objective.sla, ratio)),
                 "due": None if amount is None else str(amount),
             }
 
 
-def _months(one: Judged) -> list[Stretch]:
-    """Calendar months of the promise that the recording touches."""
-    assert isinstance(one.promise.period, CalendarMonth)
-    found = [period_of(one.promise.period, one.ledger.begin * 60)]
-    while found[-1][1] < one.ledger.end - DAY:
-        found.append(period_of(one.promise.period, found[-1][1] * 60))
+def _months(one: ReplayedObjective) -> list[Stretch]:
+    """Calendar months of the objective that the recording touches."""
+    assert isinstance(one.objective.period, CalendarMonth)
+    found = [period_of(one.objective.period, one.minute_counts.begin * 60)]
+    while found[-1][1] < one.minute_counts.end - DAY:
+        found.append(period_of(one.objective.period, found[-1][1] * 60))
     return found
 
 

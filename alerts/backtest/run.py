@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from alerts.backtest.promql import Expression, Samples, Vector, parse
 from alerts.backtest.recording import Recording
-from alerts.backtest.samples import STEP_S, Gauges, Judged
+from alerts.backtest.samples import STEP_S, Gauges, ReplayedObjective
 from alerts.backtest.timeline import Episode, Timeline
 from alerts.rules.build import policy_groups
 from alerts.rules.model import EVERY_S, Alert, Links
@@ -45,7 +45,7 @@ class Backtest:
     to_s: int
     recording: Recording
     watched: tuple[Watched, ...]
-    judged: tuple[Judged, ...]
+    judged: tuple[ReplayedObjective, ...]
 
 
 def watched_rules(policies: Sequence[Policy]) -> tuple[Watched, ...]:

@@ -1,7 +1,7 @@
 """What the exporter would have said, slice after slice, of recorded events.
 
 Pure. The exporter's own code makes the samples: windows of the slices that the state would still
-have had, promises of a ledger. Only metrics that some rule reads are made.
+have had, objectives of a minute_counts. Only metrics that some rule reads are made.
 
 Samples stand for the end of a slice: at 12:00:10 all that ended before is known. The two seconds of
 the pipeline are not in it.
@@ -29,12 +29,12 @@ from exporters.windows.incremental import (
     Window,
     summarise,
 )
-from slo.engine.attainment import Standing, standing
-from slo.engine.counting import Selection
-from slo.engine.ledger import DAY, Ledger, Pair
+from slo.engine.attainment import ObjectiveStatus, objective_status
+from slo.engine.counting import RequestSelection
 from slo.engine.maintenance import causes
-from slo.engine.report import Found
-from slo.engine.verdicts import credit_share
+from slo.engine.minute_counts import DAY, MinuteCounts, Pair
+from slo.engine.minute_status import credit_share
+from slo.engine.report import ObjectiveResult
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.registry import Registry
@@ -60,9 +60,9 @@ class Gauges:
         """`reads`: the windows of the rules. `span_s`: first and last second of all slices."""
         self._windows = _Windows(reads, metrics, registry, customers_top)
         self.judged = [
-            Judged(policy, promise, registry, span_s)
+            ReplayedObjective(policy, objective, registry, span_s)
             for policy in policies
-            for promise in policy.promises()
+            for objective in policy.error_budget_objectives()
         ]
         self._parts: list[Samples] = []
         self._samples: Samples = {}
@@ -168,21 +168,21 @@ class _Windows:
         return sheet.found
 
 
-class Judged:
-    """One promise over recorded events."""
+class ReplayedObjective:
+    """One objective over recorded events."""
 
     def __init__(
         self,
         policy: Policy,
-        promise: ErrorBudgetObjective,
+        objective: ErrorBudgetObjective,
         registry: Registry,
         span_s: tuple[int, int],
     ) -> None:
-        self.policy, self.promise = policy, promise
-        self.selection = Selection(policy, promise, lambda customer_id: customer_id)
+        self.policy, self.objective = policy, objective
+        self.selection = RequestSelection(policy, objective, lambda customer_id: customer_id)
         first_day = span_s[0] // 60 // DAY
-        self.ledger = Ledger(first_day, span_s[1] // 60 // DAY + 1 - first_day)
-        self.excluded = [(one.begin, one.end) for one in causes(policy, promise, ())]
+        self.minute_counts = MinuteCounts(first_day, span_s[1] // 60 // DAY + 1 - first_day)
+        self.excluded = [(one.begin, one.end) for one in causes(policy, objective, ())]
         self.worst: dict[tuple[str, str], tuple[float, int, int]] = {}
         self._registry = registry
         self._as_of_s = self._minute = 0
@@ -196,7 +196,7 @@ class Judged:
         minute = start_s // 60
         if minute != self._minute:
             self._minute, self._counts, self._changed = minute, {}, True
-            self.ledger.running = minute
+            self.minute_counts.running = minute
         if aggregate is not None:
             names = self._registry
             counts = self.selection.count(
@@ -205,13 +205,13 @@ class Judged:
             for name, (total, bad) in counts.items():
                 had = self._counts.get(name, (0, 0))
                 self._counts[name] = (had[0] + total, had[1] + bad)
-            self.ledger.count(minute, self._counts)
+            self.minute_counts.count(minute, self._counts)
             self._changed |= bool(counts)
         if (start_s + STEP_S) % 60 == 0:
-            self.ledger.see(minute, minute + 1)
+            self.minute_counts.see(minute, minute + 1)
 
     def part(self) -> Samples:
-        """Samples of this promise."""
+        """Samples of this objective."""
         if self._changed:
             self._changed = False
             found: dict[str, dict[Key, float]] = {}
@@ -222,25 +222,27 @@ class Judged:
 
     def names(self) -> list[str]:
         """What is judged by itself; one empty name without `per`."""
-        return sorted(self.ledger.rows) if self.promise.scope.per else [""]
+        return sorted(self.minute_counts.rows) if self.objective.scope.per else [""]
 
-    def standing(self, name: str, now_s: int) -> Standing:
+    def status(self, name: str, now_s: int) -> ObjectiveStatus:
         """How it stood."""
-        return standing(self.promise, self.ledger, name, self.excluded, now_s)
+        return objective_status(self.objective, self.minute_counts, name, self.excluded, now_s)
 
     def scope(self, name: str) -> dict[str, str]:
         """Whom a name is about, by dimension."""
-        return self._found(name, self.standing(name, self._as_of_s)).scope(lambda token: token)
+        return self._found(name, self.status(name, self._as_of_s)).scope(lambda token: token)
 
-    def _found(self, name: str, stands: Standing) -> Found:
-        return Found(self.policy, self.promise, name, self.selection.customer, stands, (), ())
+    def _found(self, name: str, stands: ObjectiveStatus) -> ObjectiveResult:
+        return ObjectiveResult(
+            self.policy, self.objective, name, self.selection.customer, stands, (), ()
+        )
 
     def _add(self, found: dict[str, dict[Key, float]], name: str) -> None:
         # Requests are judged as they come; minutes and slices change once they are over.
-        stands = self.standing(name, self._as_of_s)
+        stands = self.status(name, self._as_of_s)
         about = {
             "policy": self.policy.name,
-            "objective": self.promise.name,
+            "objective": self.objective.name,
             **self._found(name, stands).scope(lambda token: token),
         }
 
@@ -250,8 +252,8 @@ class Judged:
         ratio = stands.attainment.ratio
         if ratio is not None:
             add(catalogue.ATTAINMENT, float(ratio))
-            if self.promise.sla is not None:
-                share = credit_share(self.promise.sla, ratio)
+            if self.objective.sla is not None:
+                share = credit_share(self.objective.sla, ratio)
                 add(catalogue.CREDIT_SHARE, float(share))
         for window, rate in stands.burn.items():
             add(catalogue.BURN_RATE, float(rate), window=window)

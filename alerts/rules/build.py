@@ -11,7 +11,7 @@ from urllib.parse import quote
 import yaml
 
 from alerts.promql import seconds_text
-from alerts.rules.error_budget import promise_alerts
+from alerts.rules.error_budget import error_budget_alerts
 from alerts.rules.model import EVERY_S, Alert, Group, Links
 from alerts.rules.pipeline import builtin_groups
 from alerts.rules.sloth import sloth_groups
@@ -43,7 +43,7 @@ def policy_groups(policy: Policy) -> tuple[Group, ...]:
     groups = []
     for objective in policy.objectives:
         if isinstance(objective, ErrorBudgetObjective):
-            alerts = tuple(promise_alerts(policy, objective))
+            alerts = tuple(error_budget_alerts(policy, objective))
         elif isinstance(objective, LatencyThresholdObjective):
             alerts = tuple(latency_alerts(policy, objective))
         else:

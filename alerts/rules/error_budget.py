@@ -18,7 +18,7 @@ from exporters.catalogue.objectives import (
     ELIGIBLE,
 )
 from exporters.catalogue.spec import Spec
-from slo.policy.burn_rates import BurnLevel, burn_levels
+from slo.policy.burn_rates import BurnRateThreshold, burn_rate_thresholds
 from slo.policy.conditions import BURN_MIN_FAILURES, BURN_MIN_REQUESTS
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import ErrorBudgetObjective, Policy
@@ -28,128 +28,131 @@ from slo.policy.units import percent_text
 _COUNT_REQUESTS = (RequestRatio, LatencyRatio)
 
 
-def promise_alerts(policy: Policy, promise: ErrorBudgetObjective) -> Iterator[Alert]:
+def error_budget_alerts(policy: Policy, objective: ErrorBudgetObjective) -> Iterator[Alert]:
     """All rules of one objective."""
-    if promise.severity != "none":
-        for level in burn_levels(promise):
-            yield _burning(policy, promise, level)
-        yield _missed(policy, promise)
-    yield from _credits(policy, promise)
+    if objective.severity != "none":
+        for level in burn_rate_thresholds(objective):
+            yield _burning(policy, objective, level)
+        yield _missed(policy, objective)
+    yield from _credits(policy, objective)
 
 
-def of_objective(policy: Policy, promise: ErrorBudgetObjective, spec: Spec, **matchers: str) -> str:
+def of_objective(
+    policy: Policy, objective: ErrorBudgetObjective, spec: Spec, **matchers: str
+) -> str:
     """PromQL: a gauge of this objective, one value for each thing that is judged."""
-    selected = {"policy": policy.name, "objective": promise.name, **matchers}
+    selected = {"policy": policy.name, "objective": objective.name, **matchers}
     return newest(
-        spec, {label: any_of((value,)) for label, value in selected.items()}, _judged(promise)
+        spec, {label: any_of((value,)) for label, value in selected.items()}, _judged(objective)
     )
 
 
-def _judged(promise: ErrorBudgetObjective) -> tuple[str, ...]:
+def _judged(objective: ErrorBudgetObjective) -> tuple[str, ...]:
     """Labels by which this objective is judged."""
-    return (promise.scope.per,) if promise.scope.per else ()
+    return (objective.scope.per,) if objective.scope.per else ()
 
 
-def _asked(policy: Policy, promise: ErrorBudgetObjective, spec: Spec) -> str:
+def _asked(policy: Policy, objective: ErrorBudgetObjective, spec: Spec) -> str:
     """Template: the value of another gauge for the labels of this alert."""
-    about = f"policy='{policy.name}',objective='{promise.name}'"
-    per = promise.scope.per
+    about = f"policy='{policy.name}',objective='{objective.name}'"
+    per = objective.scope.per
     if per is None:
         return f'{{{{ with query "{spec.name}{{{about}}}" }}}}'
     return f'{{{{ with printf "{spec.name}{{{about},{per}=%q}}" $labels.{per} | query }}}}'
 
 
-def _budget_left(policy: Policy, promise: ErrorBudgetObjective) -> str:
+def _budget_left(policy: Policy, objective: ErrorBudgetObjective) -> str:
     known = "{{ . | first | value | humanizePercentage }}"
-    return f"{_asked(policy, promise, BUDGET_LEFT)}{known}{{{{ else }}}}unknown{{{{ end }}}}"
+    return f"{_asked(policy, objective, BUDGET_LEFT)}{known}{{{{ else }}}}unknown{{{{ end }}}}"
 
 
-def _burning(policy: Policy, promise: ErrorBudgetObjective, level: BurnLevel) -> Alert:
-    long = of_objective(policy, promise, BURN_RATE, window=level.long)
-    short = of_objective(policy, promise, BURN_RATE, window=level.short)
+def _burning(policy: Policy, objective: ErrorBudgetObjective, level: BurnRateThreshold) -> Alert:
+    long = of_objective(policy, objective, BURN_RATE, window=level.long)
+    short = of_objective(policy, objective, BURN_RATE, window=level.short)
     factor = number(level.factor)
-    if isinstance(promise.indicator, _COUNT_REQUESTS):
+    if isinstance(objective.indicator, _COUNT_REQUESTS):
         # burn rate * error budget * eligible = failures, a whole number but for rounding
-        eligible = of_objective(policy, promise, ELIGIBLE, window=level.long)
+        eligible = of_objective(policy, objective, ELIGIBLE, window=level.long)
         fewest = BURN_MIN_FAILURES - Fraction(1, 2)
-        enough = f"{long} * {eligible} >= {number(fewest / promise.error_budget)}"
+        enough = f"{long} * {eligible} >= {number(fewest / objective.error_budget)}"
     else:
-        eligible = of_objective(policy, promise, ELIGIBLE, window=level.short)
+        eligible = of_objective(policy, objective, ELIGIBLE, window=level.short)
         enough = f"{eligible} >= {BURN_MIN_REQUESTS}"
     return Alert(
         name="TokenpulseErrorBudgetBurn",
         severity=level.severity,
         expr=f"{long} > {factor}\nand {short} > {factor}\nand {enough}",
-        summary=f"{promise.name} burns its error budget {{{{ $value | humanize }}}} times as fast "
-        f"as sustainable{whom(_judged(promise))}",
-        description=f"{_said(promise)}Over the last {level.long} the error budget was spent "
+        summary=f"{objective.name} burns its error budget {{{{ $value | humanize }}}} times as "
+        f"fast as sustainable{whom(_judged(objective))}",
+        description=f"{_said(objective)}Over the last {level.long} the error budget was spent "
         f"{{{{ $value | humanize }}}} times as fast as the period sustains, and over the "
         f"last {level.short} too; told above {factor}. At {factor} times, {level.long} spend "
         f"{percent_text(level.budget_share)} of the whole budget.",
         value="{{ $value | humanize }} times as fast as sustainable",
-        target=f"{percent_text(promise.target)}, so at most {factor} times as fast as sustainable",
-        budget_left=_budget_left(policy, promise),
+        target=f"{percent_text(objective.target)}, so at most {factor} times as fast as "
+        "sustainable",
+        budget_left=_budget_left(policy, objective),
         keep_firing_s=KEEP_FIRING_S,
-        labels=_labels(policy, promise) | {"window": level.long},
-        link=_link(policy, promise),
+        labels=_labels(policy, objective) | {"window": level.long},
+        link=_link(policy, objective),
     )
 
 
-def _missed(policy: Policy, promise: ErrorBudgetObjective) -> Alert:
+def _missed(policy: Policy, objective: ErrorBudgetObjective) -> Alert:
     return Alert(
         name="TokenpulseObjectiveMissed",
         severity="ticket",
-        expr=f"{of_objective(policy, promise, ATTAINMENT)} < {number(promise.target)}",
-        summary=f"{promise.name} is missed: {{{{ $value | humanizePercentage }}}} of "
-        f"{percent_text(promise.target)}{whom(_judged(promise))}",
-        description=f"{_said(promise)}The attainment of the running period is "
-        f"{{{{ $value | humanizePercentage }}}}, the target {percent_text(promise.target)}: the "
+        expr=f"{of_objective(policy, objective, ATTAINMENT)} < {number(objective.target)}",
+        summary=f"{objective.name} is missed: {{{{ $value | humanizePercentage }}}} of "
+        f"{percent_text(objective.target)}{whom(_judged(objective))}",
+        description=f"{_said(objective)}The attainment of the running period is "
+        f"{{{{ $value | humanizePercentage }}}}, the target {percent_text(objective.target)}: the "
         "error budget is spent.",
         value="{{ $value | humanizePercentage }}",
-        target=percent_text(promise.target),
-        budget_left=_budget_left(policy, promise),
+        target=percent_text(objective.target),
+        budget_left=_budget_left(policy, objective),
         for_s=60,
         keep_firing_s=KEEP_FIRING_S,
-        labels=_labels(policy, promise),
-        link=_link(policy, promise),
+        labels=_labels(policy, objective),
+        link=_link(policy, objective),
     )
 
 
-def _credits(policy: Policy, promise: ErrorBudgetObjective) -> Iterator[Alert]:
+def _credits(policy: Policy, objective: ErrorBudgetObjective) -> Iterator[Alert]:
     """One rule a tier, of which one fires: so crossing into a worse tier is told again."""
-    if promise.sla is None:
+    if objective.sla is None:
         return
-    share = of_objective(policy, promise, CREDIT_SHARE)
-    shares: list[Fraction] = sorted({tier.credit for tier in promise.sla.credit_tiers} - {0})
+    share = of_objective(policy, objective, CREDIT_SHARE)
+    shares: list[Fraction] = sorted({tier.credit for tier in objective.sla.credit_tiers} - {0})
     for at, credit in enumerate(shares):
         upper = f"\nand {share} < {number(shares[at + 1])}" if at + 1 < len(shares) else ""
-        below = max(tier.below for tier in promise.sla.credit_tiers if tier.credit == credit)
-        due = f"{_asked(policy, promise, CREDIT_DUE)}, {{{{ . | first | value | humanize }}}} USD"
+        below = max(tier.below for tier in objective.sla.credit_tiers if tier.credit == credit)
+        due = f"{_asked(policy, objective, CREDIT_DUE)}, {{{{ . | first | value | humanize }}}} USD"
         yield Alert(
             name="TokenpulseCreditDue",
             severity="ticket",
             expr=f"{share} >= {number(credit)}{upper}",
-            summary=f"A credit of {percent_text(credit)} is due for {promise.name}"
-            f"{whom(_judged(promise))}",
-            description=f"{_said(promise)}The attainment of the running month fell below "
+            summary=f"A credit of {percent_text(credit)} is due for {objective.name}"
+            f"{whom(_judged(objective))}",
+            description=f"{_said(objective)}The attainment of the running month fell below "
             f"{percent_text(below)}. If the month ended now, {percent_text(credit)} of the fee"
             f"{due}{{{{ end }}}} would be due.",
             value="{{ $value | humanizePercentage }} of the fee",
-            target=f"no credit: at least {percent_text(promise.sla.credit_tiers[0].below)}",
-            budget_left=_budget_left(policy, promise),
+            target=f"no credit: at least {percent_text(objective.sla.credit_tiers[0].below)}",
+            budget_left=_budget_left(policy, objective),
             for_s=60,
             keep_firing_s=KEEP_FIRING_S,
-            labels=_labels(policy, promise) | {"credit": percent_text(credit)},
-            link=_link(policy, promise),
+            labels=_labels(policy, objective) | {"credit": percent_text(credit)},
+            link=_link(policy, objective),
         )
 
 
-def _said(promise: ErrorBudgetObjective) -> str:
-    return f"{' '.join(promise.about.split())} " if promise.about else ""
+def _said(objective: ErrorBudgetObjective) -> str:
+    return f"{' '.join(objective.about.split())} " if objective.about else ""
 
 
-def _labels(policy: Policy, promise: ErrorBudgetObjective) -> dict[str, str]:
-    return objective_labels(policy, promise.name, promise.route)
+def _labels(policy: Policy, objective: ErrorBudgetObjective) -> dict[str, str]:
+    return objective_labels(policy, objective.name, objective.route)
 
 
 def objective_labels(policy: Policy, objective: str, route: str) -> dict[str, str]:
@@ -163,5 +166,5 @@ def objective_labels(policy: Policy, objective: str, route: str) -> dict[str, st
     }
 
 
-def _link(policy: Policy, promise: ErrorBudgetObjective) -> str:
-    return f"{dashboard('sla')}&var-policy={policy.name}&var-objective={promise.name}"
+def _link(policy: Policy, objective: ErrorBudgetObjective) -> str:
+    return f"{dashboard('sla')}&var-policy={policy.name}&var-objective={objective.name}"

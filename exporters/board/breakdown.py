@@ -7,7 +7,7 @@ from fractions import Fraction
 from exporters.board.facts import BreakdownRow, State
 from exporters.board.objectives import RANK
 from exporters.windows.measured import Measured
-from slo.policy.burn_rates import BurnLevel, burn_levels
+from slo.policy.burn_rates import BurnRateThreshold, burn_rate_thresholds
 from slo.policy.conditions import BURN_MIN_FAILURES, RECOVERY_MARGIN
 from slo.policy.indicators import RequestIndicator
 from slo.policy.policy import ErrorBudgetObjective, LatencyThresholdObjective, Policy
@@ -23,7 +23,7 @@ class Limits:
     """What the fleet is held against now; None, or absent, where no policy says so."""
 
     target_ratio: Fraction | None  # of requests that succeed
-    burn: BurnLevel | None  # the first that alerts, on losing that target
+    burn: BurnRateThreshold | None  # the first that alerts, on losing that target
     latency_s: Mapping[str, float]  # P95 by latency
     fewest: Mapping[str, int]  # samples below which a P95 says nothing
 
@@ -44,7 +44,7 @@ class Limits:
             if isinstance(one, ErrorBudgetObjective) and isinstance(one.indicator, RequestIndicator)
         ]
         strictest = max(promises, key=lambda one: one.target, default=None)
-        levels = [] if strictest is None else burn_levels(strictest)
+        levels = [] if strictest is None else burn_rate_thresholds(strictest)
         latencies = {
             measure: [
                 one

@@ -20,7 +20,7 @@ from exporters.board.objectives import NameOf, burning, mildest_threshold, scope
 from exporters.board.thresholds import DROP_SCOPES, ThresholdStatus
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import Measured, failures, outcome_counts, slow, uncached
-from slo.engine.report import Found
+from slo.engine.report import ObjectiveResult
 from slo.policy.conditions import BURN_MIN_FAILURES, OUTAGE_BELOW, OUTAGE_MIN_REQUESTS
 from slo.policy.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
 from slo.policy.policy import LatencyThresholdObjective, ShareThresholdObjective
@@ -248,19 +248,21 @@ def _mine(one: ThresholdStatus, reading: Reading) -> Ints:
 # -- promises --------------------------------------------------------------------------------------
 
 
-def budget_incidents(found: Sequence[Found], name_of: NameOf, now_s: float) -> Iterator[Incident]:
+def budget_incidents(
+    found: Sequence[ObjectiveResult], name_of: NameOf, now_s: float
+) -> Iterator[Incident]:
     """Error budgets that burn or are gone; of one objective only some names, the worst."""
     told = Counter[int]()
-    for one in sorted(found, key=lambda one: one.standing.budget_left or 0):
+    for one in sorted(found, key=lambda one: one.status.budget_left or 0):
         incident = _burning(one, name_of, now_s) or _missed(one, name_of)
         if incident is not None:
-            told[id(one.promise)] += 1
-            if told[id(one.promise)] <= _NAMES_MAX:
+            told[id(one.objective)] += 1
+            if told[id(one.objective)] <= _NAMES_MAX:
                 yield incident
 
 
-def _burning(one: Found, name_of: NameOf, now_s: float) -> Incident | None:
-    level, stands = burning(one), one.standing
+def _burning(one: ObjectiveResult, name_of: NameOf, now_s: float) -> Incident | None:
+    level, stands = burning(one), one.status
     if level is None:
         return None
     severity: Severity = "page" if level.severity == "page" else "ticket"
@@ -281,8 +283,8 @@ def _burning(one: Found, name_of: NameOf, now_s: float) -> Incident | None:
     return Incident(severity, f"{said}.", alert, alert)
 
 
-def _missed(one: Found, name_of: NameOf) -> Incident | None:
-    ratio, promise = one.standing.attainment.ratio, one.promise
+def _missed(one: ObjectiveResult, name_of: NameOf) -> Incident | None:
+    ratio, promise = one.status.attainment.ratio, one.objective
     if promise.severity == "none" or ratio is None or ratio >= promise.target:
         return None
     alert = "TokenpulseObjectiveMissed"
@@ -295,11 +297,11 @@ def _missed(one: Found, name_of: NameOf) -> Incident | None:
     )
 
 
-def _promised(one: Found, name_of: NameOf) -> str:
-    whose = scope_words(one.promise.scope, one.name, name_of)
-    if one.customer is not None and one.promise.scope.per is None:
+def _promised(one: ObjectiveResult, name_of: NameOf) -> str:
+    whose = scope_words(one.objective.scope, one.name, name_of)
+    if one.customer is not None and one.objective.scope.per is None:
         whose = f"customer {name_of(one.customer)}"
-    return f"Objective {one.promise.name}" + ("" if whose == "fleet" else f" ({whose})")
+    return f"Objective {one.objective.name}" + ("" if whose == "fleet" else f" ({whose})")
 
 
 # -- small pieces ----------------------------------------------------------------------------------

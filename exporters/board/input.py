@@ -10,7 +10,7 @@ from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.windows.incremental import CUSTOMER, Sums
 from exporters.windows.measured import Measured, measured, regrouped
 from slo.engine.daily import DayUptime
-from slo.engine.report import Found, Key
+from slo.engine.report import Key, ObjectiveResult
 from slo.policy.scope import Scope
 from slo.policy.selection import Selection
 from streams.state.coverage import Coverage
@@ -37,7 +37,9 @@ class Reading:
     lags: Mapping[int, int]  # partition -> records that wait; only where a live worker says so
     freshness_s: Mapping[int, float]  # partition -> age of its newest event when last written
     minutes: Sequence[Minute]
-    found: Sequence[Found] | None  # of the promises; None while they are read for the first time
+    found: (
+        Sequence[ObjectiveResult] | None
+    )  # of the promises; None while they are read for the first time
     days: Mapping[Key, Sequence[DayUptime]]  # of the promises that are shown day by day
     _measured: dict[tuple[str, str], dict[int, Measured]] = field(default_factory=dict)
 

@@ -12,9 +12,9 @@ from exporters import formatting as fmt
 from exporters.board.facts import HistoryStrip, ObjectiveStatus, State, UptimeDay
 from exporters.board.input import Reading
 from exporters.board.thresholds import ThresholdStatus
-from slo.engine.ledger import DAY
-from slo.engine.report import Found
-from slo.policy.burn_rates import BurnLevel, burn_levels
+from slo.engine.minute_counts import DAY
+from slo.engine.report import ObjectiveResult
+from slo.policy.burn_rates import BurnRateThreshold, burn_rate_thresholds
 from slo.policy.conditions import BURN_MIN_FAILURES, BURN_MIN_REQUESTS
 from slo.policy.indicators import (
     CacheHitRatio,
@@ -77,12 +77,12 @@ def scope_words(scope: Scope, name: str, name_of: NameOf) -> str:
     )
 
 
-def burning(one: Found) -> BurnLevel | None:
+def burning(one: ObjectiveResult) -> BurnRateThreshold | None:
     """The most urgent level at which an error budget burns too fast, by the rules' conditions."""
-    promise, stands = one.promise, one.standing
+    promise, stands = one.objective, one.status
     if promise.severity == "none":
         return None
-    for level in burn_levels(promise):
+    for level in burn_rate_thresholds(promise):
         long, short = stands.burn.get(level.long), stands.burn.get(level.short)
         if long is None or short is None or min(long, short) <= level.factor:
             continue
@@ -101,34 +101,34 @@ def history_strips(reading: Reading, name_of: NameOf) -> tuple[HistoryStrip, ...
     return tuple(
         HistoryStrip(
             policy=one.policy.name,
-            objective=one.promise.name,
-            scope=scope_words(one.promise.scope, one.name, name_of),
-            target_ratio=float(one.promise.target),
+            objective=one.objective.name,
+            scope=scope_words(one.objective.scope, one.name, name_of),
+            target_ratio=float(one.objective.target),
             days=tuple(_days(one, reading)),
         )
         for one in history_objectives(reading.found or ())
     )
 
 
-def history_objectives(found: Iterable[Found]) -> list[Found]:
+def history_objectives(found: Iterable[ObjectiveResult]) -> list[ObjectiveResult]:
     """Promises that get a strip: those of the fleet, then those with the least budget left."""
-    about = [one for one in found if isinstance(one.promise.indicator, RequestIndicator)]
-    about.sort(key=lambda one: (one.promise.scope != Scope(), _left(one)))
+    about = [one for one in found if isinstance(one.objective.indicator, RequestIndicator)]
+    about.sort(key=lambda one: (one.objective.scope != Scope(), _left(one)))
     return about[:STRIPS_MAX]
 
 
-def _days(one: Found, reading: Reading) -> Iterator[UptimeDay]:
+def _days(one: ObjectiveResult, reading: Reading) -> Iterator[UptimeDay]:
     for day in reading.days.get(one.key, ()):
         ratio = day.attainment.ratio
         state: State = "unknown"
         if ratio is not None:
-            state = "ok" if ratio >= one.promise.target else "breached"
+            state = "ok" if ratio >= one.objective.target else "breached"
         date = datetime.fromtimestamp(day.day * DAY * 60, UTC).strftime("%Y-%m-%d")
         yield UptimeDay(date, None if ratio is None else float(ratio), state, day.is_running)
 
 
-def _left(one: Found) -> float:
-    left = one.standing.budget_left
+def _left(one: ObjectiveResult) -> float:
+    left = one.status.budget_left
     return 1.0 if left is None else float(left)
 
 
@@ -136,8 +136,8 @@ def _budget(state: ObjectiveStatus) -> float:
     return 1.0 if state.budget_left_ratio is None else state.budget_left_ratio
 
 
-def _promise(one: Found, name_of: NameOf) -> ObjectiveStatus:
-    stands, promise = one.standing, one.promise
+def _promise(one: ObjectiveResult, name_of: NameOf) -> ObjectiveStatus:
+    stands, promise = one.status, one.objective
     ratio = stands.attainment.ratio
     state: State = "ok"
     if ratio is None:
@@ -160,10 +160,10 @@ def _promise(one: Found, name_of: NameOf) -> ObjectiveStatus:
     )
 
 
-def _found_scope(one: Found, name_of: NameOf) -> str:
-    if one.customer is not None and one.promise.scope.per is None:
+def _found_scope(one: ObjectiveResult, name_of: NameOf) -> str:
+    if one.customer is not None and one.objective.scope.per is None:
         return f"customer {name_of(one.customer)}"
-    return scope_words(one.promise.scope, one.name, name_of)
+    return scope_words(one.objective.scope, one.name, name_of)
 
 
 def _level(one: ThresholdStatus, name_of: NameOf) -> ObjectiveStatus:

@@ -12,8 +12,8 @@ from exporters.metrics.exposition import Page, joined, label_text
 from exporters.reference.customers import Customer
 from slo.engine.daily import DayUptime
 from slo.engine.engine import Engine
-from slo.engine.report import Found, Key, credits
-from slo.engine.verdicts import credit_share
+from slo.engine.minute_status import credit_share
+from slo.engine.report import Key, ObjectiveResult, credits
 from slo.policy.policy import Policy
 from slo.policy.units import Money
 from streams.config.settings import Settings
@@ -64,7 +64,7 @@ class Objectives:
         self._engine = engine_for(settings, policies, client)
         self._customers = Customers(customers)
 
-    async def add(self, page: Page, now_s: float) -> list[Found] | None:
+    async def add(self, page: Page, now_s: float) -> list[ObjectiveResult] | None:
         """Read, judge, and add what is known; None while a first reading is under way.
 
         Raises StoreError where the state cannot be read.
@@ -73,29 +73,33 @@ class Objectives:
         if found is None:
             return None
         fee_of = self._customers.fee_of
-        due = credits(found, lambda one: one.standing.attainment.ratio, fee_of)
-        projected = credits(found, lambda one: one.standing.projected, fee_of)
+        due = credits(found, lambda one: one.status.attainment.ratio, fee_of)
+        projected = credits(found, lambda one: one.status.projected, fee_of)
         for one in found:
             _add(page, one, self._labels(one), due, projected)
         return found
 
     def by_day(
-        self, found: Sequence[Found], days: int, now_s: float
+        self, found: Sequence[ObjectiveResult], days: int, now_s: float
     ) -> dict[Key, Sequence[DayUptime]]:
         """The last days of promises of the last `add`."""
         return {one.key: self._engine.by_day(one, days, int(now_s)) for one in found}
 
-    def _labels(self, one: Found) -> str:
+    def _labels(self, one: ObjectiveResult) -> str:
         scope = one.scope(self._customers.name_of)
         own = {name: scope[name] for name in catalogue.SCOPE if name in scope}
-        return label_text({"policy": one.policy.name, "objective": one.promise.name, **own})
+        return label_text({"policy": one.policy.name, "objective": one.objective.name, **own})
 
 
 def _add(
-    page: Page, one: Found, labels: str, due: Mapping[Key, Money], projected: Mapping[Key, Money]
+    page: Page,
+    one: ObjectiveResult,
+    labels: str,
+    due: Mapping[Key, Money],
+    projected: Mapping[Key, Money],
 ) -> None:
-    stands = one.standing
-    page.add(catalogue.TARGET, labels, float(one.promise.target))
+    stands = one.status
+    page.add(catalogue.TARGET, labels, float(one.objective.target))
     _add_known(page, catalogue.ATTAINMENT, labels, stands.attainment.ratio)
     _add_known(page, catalogue.BUDGET_LEFT, labels, stands.budget_left)
     _add_known(page, catalogue.PROJECTED, labels, stands.projected)
@@ -109,8 +113,8 @@ def _add(
     if stands.exhausted_at_s is not None:
         page.add(catalogue.EXHAUSTED, labels, stands.exhausted_at_s)
     page.add(catalogue.ADJUSTMENTS, labels, len(one.adjustments))
-    if one.promise.sla is not None and stands.attainment.ratio is not None:
-        share = credit_share(one.promise.sla, stands.attainment.ratio)
+    if one.objective.sla is not None and stands.attainment.ratio is not None:
+        share = credit_share(one.objective.sla, stands.attainment.ratio)
         page.add(catalogue.CREDIT_SHARE, labels, float(share))
         _add_usd(page, catalogue.CREDIT_DUE, labels, due.get(one.key))
         _add_usd(page, catalogue.CREDIT_PROJECTED, labels, projected.get(one.key))

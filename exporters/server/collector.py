@@ -40,7 +40,7 @@ from exporters.windows.incremental import (
     Window,
     summarise,
 )
-from slo.engine.report import Found
+from slo.engine.report import ObjectiveResult
 from slo.policy.loading import load_policies
 from slo.policy.targets import targets_of
 from streams.config.settings import Settings
@@ -313,7 +313,7 @@ class Collector:
         self,
         views: Sequence[PartitionView],
         signs: Sequence[Heartbeat],
-        found: Sequence[Found] | None,
+        found: Sequence[ObjectiveResult] | None,
         now_s: float,
     ) -> Reading:
         """What the board is made of."""

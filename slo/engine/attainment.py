@@ -1,4 +1,4 @@
-"""How a promise stands: attainment, error budget, burn rates and projections, from its ledger.
+"""How an objective stands: attainment, error budget, burn rates and projections.
 
 Pure and exact; verdicts.py says the same of plain lists, slowly. Times are minutes since 1970
 unless they end in `_s`. A minute or slice that was not seen whole is never up and never down,
@@ -12,11 +12,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from slo.engine.ledger import BLOCK, DAY, Bools, Ledger, Seen, Span
-from slo.engine.verdicts import Attainment, Verdict, budget_left, burn_rate
+from slo.engine.minute_counts import BLOCK, DAY, Bools, Completeness, MinuteCounts, Span
+from slo.engine.minute_status import Attainment, MinuteStatus, budget_left, burn_rate
 from slo.policy.indicators import (
     LatencyRatio,
-    MinuteVerdicts,
+    MinuteUptime,
     RequestRatio,
     SlicePercentile,
     SliceRatioMean,
@@ -37,13 +37,15 @@ Stretch = tuple[int, int]  # [begin, end) in minutes
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """One promise, for one name, at one moment."""
+class ObjectiveStatus:
+    """One objective, for one name, at one moment."""
 
     attainment: Attainment
     period: Stretch  # its end lies ahead
     elapsed: int  # minutes of it that are over, or running
-    verdicts: Mapping[Verdict, int]  # minutes of the period so far; empty for ratios of requests
+    verdicts: Mapping[
+        MinuteStatus, int
+    ]  # minutes of the period so far; empty for ratios of requests
     budget_left: Fraction | None
     burn: Mapping[str, Fraction]  # by window; absent where nothing is known
     eligible: Mapping[str, int]  # requests by window
@@ -71,40 +73,42 @@ def closed_before(period: Period, now_s: int) -> Stretch:
     return today - DAY, today
 
 
-def standing(
-    promise: ErrorBudgetObjective,
-    ledger: Ledger,
+def objective_status(
+    objective: ErrorBudgetObjective,
+    minute_counts: MinuteCounts,
     name: str,
     excluded: Sequence[Stretch],
     now_s: int,
-) -> Standing:
-    """How a promise stands for one name; `excluded`: maintenance."""
-    begin, end = period_of(promise.period, now_s)
+) -> ObjectiveStatus:
+    """How an objective stands for one name; `excluded`: maintenance."""
+    begin, end = period_of(objective.period, now_s)
     now = now_s // 60 + 1  # the running minute counts as far as requests do
-    attained, verdicts = judged(promise, ledger, name, excluded, (begin, min(now, end)), now_s)
+    attained, verdicts = judged(
+        objective, minute_counts, name, excluded, (begin, min(now, end)), now_s
+    )
     burn: dict[str, Fraction] = {}
     eligible: dict[str, int] = {}
     pace = NOTHING
     for window, minutes in BURN_MINUTES.items():
         stretch = (now - minutes, now)
-        if isinstance(promise.indicator, RequestRatio | LatencyRatio):
-            recent = judged(promise, ledger, name, excluded, stretch, now_s)[0]
+        if isinstance(objective.indicator, RequestRatio | LatencyRatio):
+            recent = judged(objective, minute_counts, name, excluded, stretch, now_s)[0]
         else:  # whole minutes and slices only: the running one is not judged yet
             whole = now_s // 60
-            step = _step(promise)
+            step = _step(objective)
             whole = whole // step * step
             recent = judged(
-                promise, ledger, name, excluded, (whole - max(minutes, step), whole), now_s
+                objective, minute_counts, name, excluded, (whole - max(minutes, step), whole), now_s
             )[0]
-        span = ledger.span(name, *stretch)
+        span = minute_counts.span(name, *stretch)
         counts = span.counts[~_within(excluded, span)] if excluded else span.counts
         eligible[window] = int(counts[:, 0].sum(dtype=np.int64))
         if recent.ratio is not None:
-            burn[window] = burn_rate(recent.ratio, promise.target)
+            burn[window] = burn_rate(recent.ratio, objective.target)
         if window == PROJECTED_BY:
             pace = recent
-    left = None if attained.ratio is None else budget_left(attained.ratio, promise.target)
-    return Standing(
+    left = None if attained.ratio is None else budget_left(attained.ratio, objective.target)
+    return ObjectiveStatus(
         attainment=attained,
         period=(begin, end),
         elapsed=min(now, end) - begin,
@@ -112,22 +116,22 @@ def standing(
         budget_left=left,
         burn=burn,
         eligible=eligible,
-        exhausted_at_s=_exhausted_at_s(promise, attained, burn, begin, end, now_s),
-        projected=_projected(promise, attained, pace, end, now_s),
+        exhausted_at_s=_exhausted_at_s(objective, attained, burn, begin, end, now_s),
+        projected=_projected(objective, attained, pace, end, now_s),
     )
 
 
 def judged(
-    promise: ErrorBudgetObjective,
-    ledger: Ledger,
+    objective: ErrorBudgetObjective,
+    minute_counts: MinuteCounts,
     name: str,
     excluded: Sequence[Stretch],
     stretch: Stretch,
     now_s: int,
-) -> tuple[Attainment, dict[Verdict, int]]:
+) -> tuple[Attainment, dict[MinuteStatus, int]]:
     """Attainment over a stretch of minutes, and how many minutes had which verdict."""
-    indicator = promise.indicator
-    span = ledger.span(name, *stretch)
+    indicator = objective.indicator
+    span = minute_counts.span(name, *stretch)
     if isinstance(indicator, RequestRatio | LatencyRatio):
         minutes, rest = span.counts, span.rest
         if excluded:
@@ -142,89 +146,99 @@ def judged(
         return Attainment(Fraction(total - bad), total), {}
     end = min(stretch[1], now_s // 60)  # only what is over is judged
     if isinstance(indicator, SliceRatioMean):
-        return _ratio_mean(indicator, ledger, name, excluded, (stretch[0], end)), {}
-    found, seen = verdicts_of(promise, ledger, name, excluded, (stretch[0], end))
-    step = _step(promise)
+        return _ratio_mean(indicator, minute_counts, name, excluded, (stretch[0], end)), {}
+    found, seen = minute_statuses(objective, minute_counts, name, excluded, (stretch[0], end))
+    step = _step(objective)
     counts = np.bincount(found, minlength=4)
-    up, down = int(counts[Verdict.UP]), int(counts[Verdict.DOWN])
-    silent = int(((found == Verdict.UNKNOWN) & seen).sum())
+    up, down = int(counts[MinuteStatus.UP]), int(counts[MinuteStatus.DOWN])
+    silent = int(((found == MinuteStatus.UNKNOWN) & seen).sum())
     up += silent * (indicator.unknown == "up")
     down += silent * (indicator.unknown == "down")
-    by_verdict = {verdict: int(counts[verdict]) * step for verdict in Verdict}
+    by_verdict = {verdict: int(counts[verdict]) * step for verdict in MinuteStatus}
     return Attainment(Fraction(up), up + down), by_verdict
 
 
-def verdicts_of(
-    promise: ErrorBudgetObjective,
-    ledger: Ledger,
+def minute_statuses(
+    objective: ErrorBudgetObjective,
+    minute_counts: MinuteCounts,
     name: str,
     excluded: Sequence[Stretch],
     stretch: Stretch,
 ) -> tuple[Ints, Bools]:
     """The verdict of each minute or slice that lies wholly in a stretch, and whether it was seen
     whole. For indicators that judge minutes, or slices by a percentile."""
-    indicator = promise.indicator
-    if isinstance(indicator, MinuteVerdicts):
+    indicator = objective.indicator
+    if isinstance(indicator, MinuteUptime):
         # A run may begin before and end after the stretch.
-        wider = ledger.span(name, stretch[0] - indicator.down_run, stretch[1] + indicator.down_run)
+        wider = minute_counts.span(
+            name, stretch[0] - indicator.down_run, stretch[1] + indicator.down_run
+        )
         found = _minutes(indicator, wider, excluded)
         low = max(stretch[0], wider.begin) - wider.begin
         high = max(low, min(stretch[1] - wider.begin, len(found)))
-        return found[low:high], wider.seen[low:high] == Seen.WHOLE
+        return found[low:high], wider.seen[low:high] == Completeness.WHOLE
     if not isinstance(indicator, SlicePercentile | SliceSpeed):
         raise TypeError(f"{indicator.kind} has no verdicts by minute or slice")
-    totals, bads, seen, out = _slices(indicator.slice_s // 60, ledger, name, excluded, stretch)
+    totals, bads, seen, out = _slices(
+        indicator.slice_s // 60, minute_counts, name, excluded, stretch
+    )
     # As verdicts.percentile_kept.
     rank = -(-indicator.percentile * totals // 100)
     kept = bads < rank if isinstance(indicator, SliceSpeed) else totals - bads >= rank
-    found = np.where(kept, Verdict.UP, Verdict.DOWN)
-    found[(totals < indicator.min_samples) | ~seen] = Verdict.UNKNOWN
-    found[out] = Verdict.EXCLUDED
+    found = np.where(kept, MinuteStatus.UP, MinuteStatus.DOWN)
+    found[(totals < indicator.min_samples) | ~seen] = MinuteStatus.UNKNOWN
+    found[out] = MinuteStatus.EXCLUDED
     return found, seen
 
 
-def _minutes(indicator: MinuteVerdicts, span: Span, excluded: Sequence[Stretch]) -> Ints:
+def _minutes(indicator: MinuteUptime, span: Span, excluded: Sequence[Stretch]) -> Ints:
     total, bad = span.counts.astype(np.int64).T
     above = indicator.down_above
     found = np.where(
-        bad * above.denominator > total * above.numerator, Verdict.DOWN, Verdict.UP
+        bad * above.denominator > total * above.numerator, MinuteStatus.DOWN, MinuteStatus.UP
     ).astype(np.int64)
-    found[(total < indicator.min_samples) | (span.seen != Seen.WHOLE)] = Verdict.UNKNOWN
-    found[_within(excluded, span)] = Verdict.EXCLUDED
-    edges = np.flatnonzero(np.diff(found == Verdict.DOWN, prepend=False, append=False))
+    found[(total < indicator.min_samples) | (span.seen != Completeness.WHOLE)] = (
+        MinuteStatus.UNKNOWN
+    )
+    found[_within(excluded, span)] = MinuteStatus.EXCLUDED
+    edges = np.flatnonzero(np.diff(found == MinuteStatus.DOWN, prepend=False, append=False))
     for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         if end - begin < indicator.down_run:
-            found[begin:end] = Verdict.UP
+            found[begin:end] = MinuteStatus.UP
     return found
 
 
 def _slices(
-    step: int, ledger: Ledger, name: str, excluded: Sequence[Stretch], stretch: Stretch
+    step: int, minute_counts: MinuteCounts, name: str, excluded: Sequence[Stretch], stretch: Stretch
 ) -> tuple[Ints, Ints, Bools, Bools]:
     """Totals, bad ones, whether seen whole, whether excluded: of whole slices of `step` minutes.
 
     Excluded minutes of a slice do not count; a slice of nothing else does not either.
     """
     low, high = -(-stretch[0] // step) * step, stretch[1] // step * step
-    span = ledger.span(name, low, max(low, high))
+    span = minute_counts.span(name, low, max(low, high))
     if (skipped := -span.begin % step) or len(span.seen) % step:
-        span = ledger.span(name, span.begin + skipped, (span.begin + len(span.seen)) // step * step)
+        span = minute_counts.span(
+            name, span.begin + skipped, (span.begin + len(span.seen)) // step * step
+        )
     out: Bools = _within(excluded, span).reshape(-1, step)
     counts = np.where(out.reshape(-1, 1), 0, span.counts).reshape(-1, step, 2)
     sums = counts.sum(axis=1, dtype=np.int64)
-    seen: Bools = np.all((span.seen.reshape(-1, step) == Seen.WHOLE) | out, axis=1)
+    seen: Bools = np.all((span.seen.reshape(-1, step) == Completeness.WHOLE) | out, axis=1)
     whole: Bools = np.all(out, axis=1)
     return sums[:, 0], sums[:, 1], seen, whole
 
 
 def _ratio_mean(
     indicator: SliceRatioMean,
-    ledger: Ledger,
+    minute_counts: MinuteCounts,
     name: str,
     excluded: Sequence[Stretch],
     stretch: Stretch,
 ) -> Attainment:
-    totals, bads, seen, out = _slices(indicator.slice_s // 60, ledger, name, excluded, stretch)
+    totals, bads, seen, out = _slices(
+        indicator.slice_s // 60, minute_counts, name, excluded, stretch
+    )
     enough = totals >= indicator.min_samples
     counted = enough & seen & ~out
     silent = int((~enough & seen & ~out).sum())
@@ -257,16 +271,16 @@ def _blocks_within(excluded: Sequence[Stretch], span: Span) -> Bools:
     return out
 
 
-def _step(promise: ErrorBudgetObjective) -> int:
+def _step(objective: ErrorBudgetObjective) -> int:
     """Minutes that are judged together."""
-    indicator = promise.indicator
+    indicator = objective.indicator
     if isinstance(indicator, SlicePercentile | SliceSpeed | SliceRatioMean):
         return indicator.slice_s // 60
     return 1
 
 
 def _exhausted_at_s(
-    promise: ErrorBudgetObjective,
+    objective: ErrorBudgetObjective,
     attained: Attainment,
     burn: Mapping[str, Fraction],
     begin: int,
@@ -276,42 +290,27 @@ def _exhausted_at_s(
     pace = burn.get(PROJECTED_BY)
     if attained.ratio is None or not pace:
         return None
-    spent = burn_rate(attained.ratio, promise.target)
-    if _is_month(promise):
+    spent = burn_rate(attained.ratio, objective.target)
+    if _is_month(objective):
         spent *= Fraction(now_s - begin * 60, (end - begin) * 60)
     if spent >= 1:
         return now_s
     at_s = now_s + (1 - spent) * (end - begin) * 60 / pace
     # A rolling period forgets as it goes: at a pace of 1 and less nothing is used up.
-    is_ahead = at_s < end * 60 if _is_month(promise) else pace > 1
+    is_ahead = at_s < end * 60 if _is_month(objective) else pace > 1
     return round(at_s) if is_ahead else None
 
 
-def _is_month(promise: ErrorBudgetObjective) -> bool:
-    return isinstance(promise.period, CalendarMonth)
+def _is_month(objective: ErrorBudgetObjective) -> bool:
+    return isinstance(objective.period, CalendarMonth)
 
 
 def _projected(
-    promise: ErrorBudgetObjective, attained: Attainment, pace: Attainment, end: int, now_s: int
+    objective: ErrorBudgetObjective, attained: Attainment, pace: Attainment, end: int, now_s: int
 ) -> Fraction | None:
-    if not _is_month(promise) or attained.ratio is None:
+    if not _is_month(objective) or attained.ratio is None:
         return None
     if pace.ratio is None:
         return attained.ratio
     ahead = pace.counted * Fraction(end * 60 - now_s, BURN_MINUTES[PROJECTED_BY] * 60)
     return (attained.good + pace.ratio * ahead) / (attained.counted + ahead)
-
-
-def packed(found: Ints) -> bytes:
-    """Verdicts as two bits each, four a byte, the first in the lowest bits."""
-    padded = np.zeros(-(-len(found) // 4) * 4, np.uint8)
-    padded[: len(found)] = found
-    fours = padded.reshape(-1, 4)
-    both = fours[:, 0] | fours[:, 1] << 2 | fours[:, 2] << 4 | fours[:, 3] << 6
-    return both.astype(np.uint8).tobytes()
-
-
-def unpacked(data: bytes) -> list[Verdict]:
-    """Read what `packed` wrote; a length that is no multiple of four is filled with UNKNOWN."""
-    raw = np.frombuffer(data, np.uint8)
-    return [Verdict(byte >> shift & 3) for byte in raw.tolist() for shift in (0, 2, 4, 6)]

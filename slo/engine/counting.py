@@ -1,4 +1,4 @@
-"""From stored slices to the two counts of a promise: which requests it is about, which are bad.
+"""From stored slices to the two counts of an objective: which requests it is about, which are bad.
 
 Pure. Names are the values of the scope's `per` dimension; without `per` there is one, empty.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from pydantic import BaseModel
 
-from slo.engine.ledger import Pair
+from slo.engine.minute_counts import Pair
 from slo.policy.indicators import LatencyIndicator, RequestIndicator
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.scope import Dimension, Exclusion, Where
@@ -30,23 +30,23 @@ CUBE_DIMENSIONS = ("customer", "model")
 _FORMAT = 1  # raise it when the same policy would be counted in another way
 
 
-class Selection:
-    """The requests of one promise."""
+class RequestSelection:
+    """The requests of one objective."""
 
     def __init__(
-        self, policy: Policy, promise: ErrorBudgetObjective, token_of: Callable[[str], str]
+        self, policy: Policy, objective: ErrorBudgetObjective, token_of: Callable[[str], str]
     ) -> None:
         """`token_of`: customer id -> what the state knows it by."""
-        self._indicator, self._per = promise.indicator, promise.scope.per
-        self._wanted = known_as(promise.scope, token_of)
-        self.by_customer = "customer" in promise.scope.dimensions()
+        self._indicator, self._per = objective.indicator, objective.scope.per
+        self._wanted = known_as(objective.scope, token_of)
+        self.by_customer = "customer" in objective.scope.dimensions()
         customers = self._wanted.get("customer", frozenset())
         # The one customer it is about, as the state has it.
         self.customer = next(iter(customers)) if len(customers) == 1 else None
         self._dimensions = CUBE_DIMENSIONS if self.by_customer else SERIES_DIMENSIONS
-        self._partial = [one for one in policy.exclusions_of(promise) if one.where.names()]
+        self._partial = [one for one in policy.exclusions_of(objective) if one.where.names()]
         self._unwanted = [known_as(one.where, token_of) for one in self._partial]
-        self.id = f"{policy.name}:{promise.name}:{_digest(promise, self._partial)}"
+        self.id = f"{policy.name}:{objective.name}:{_digest(objective, self._partial)}"
         self.names: list[str] = []
         self._groups: dict[tuple[int, ...], Ints] = {}  # by exclusions that hold: row -> name
         self._weights: tuple[Ints, Ints] | None = None
@@ -82,7 +82,7 @@ class Selection:
         }
 
     def _rows(self, aggregate: Aggregate) -> tuple[Ints, Ints, Ints]:
-        """Row numbers (series or cube), with what counts and what is bad of each."""
+        """NameCounts numbers (series or cube), with what counts and what is bad of each."""
         if self._weights is not None:
             table: Table = aggregate.cube if self.by_customer else aggregate.series
             total, bad = (weights[: table.values.shape[1]] for weights in self._weights)
@@ -142,12 +142,12 @@ def _covers(exclusion: Exclusion, from_s: int, to_s: int) -> bool:
     return exclusion.from_s <= from_s and to_s <= exclusion.to_s
 
 
-def _digest(promise: ErrorBudgetObjective, partial: Sequence[Exclusion]) -> str:
-    """Of all that decides what is counted and how it is judged: other words, another ledger."""
+def _digest(objective: ErrorBudgetObjective, partial: Sequence[Exclusion]) -> str:
+    """Return a hash of all that decides what is counted and judged: a change starts new counts."""
     parts = [
         _FORMAT,
-        _plain(promise.indicator),
-        _plain(promise.scope),
+        _plain(objective.indicator),
+        _plain(objective.scope),
         [(one.from_s, one.to_s, _plain(one.where)) for one in partial],
     ]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]

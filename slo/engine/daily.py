@@ -1,4 +1,4 @@
-"""How a promise was kept day by day: for strips on boards.
+"""How an objective was kept day by day: for strips on boards.
 
 Pure but for a cache. Days are UTC, numbered since 1970. A closed day is judged again only when
 something became known of it, or of the days beside it: a run of bad minutes may cross midnight.
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from slo.engine.attainment import Stretch, judged
-from slo.engine.ledger import DAY, Ledger
-from slo.engine.verdicts import Attainment
+from slo.engine.minute_counts import DAY, MinuteCounts
+from slo.engine.minute_status import Attainment
 from slo.policy.policy import ErrorBudgetObjective
 
 
@@ -24,40 +24,40 @@ class DayUptime:
 
 @dataclass(slots=True)
 class DayCache:
-    """Closed days of one promise, with what they were judged from."""
+    """Closed days of one objective, with what they were judged from."""
 
     known: dict[tuple[str, int], tuple[object, Attainment]] = field(default_factory=dict)
 
 
 def by_day(
-    promise: ErrorBudgetObjective,
-    ledger: Ledger,
+    objective: ErrorBudgetObjective,
+    minute_counts: MinuteCounts,
     name: str,
     excluded: Sequence[Stretch],
     days: int,
     now_s: int,
     cache: DayCache | None = None,
 ) -> tuple[DayUptime, ...]:
-    """The last `days` days with the running one, oldest first; at most what the ledger spans."""
+    """The last `days` days with the running one, oldest first; at most the days that are held."""
     cache = cache or DayCache()
     today = now_s // 60 // DAY
     found = []
-    for day in range(max(today + 1 - days, ledger.first_day), today + 1):
+    for day in range(max(today + 1 - days, minute_counts.first_day), today + 1):
         begin = day * DAY
         end = min(begin + DAY, now_s // 60 + 1)
         made_of = (
-            tuple(ledger.version(name, one) for one in (day - 1, day, day + 1)),
+            tuple(minute_counts.version(name, one) for one in (day - 1, day, day + 1)),
             tuple(one for one in excluded if one[0] < begin + 2 * DAY and begin - DAY < one[1]),
         )
         known = cache.known.get((name, day))
         if day == today:
-            attained = judged(promise, ledger, name, excluded, (begin, end), now_s)[0]
+            attained = judged(objective, minute_counts, name, excluded, (begin, end), now_s)[0]
         elif known is not None and known[0] == made_of:
             attained = known[1]
         else:
-            attained = judged(promise, ledger, name, excluded, (begin, end), now_s)[0]
+            attained = judged(objective, minute_counts, name, excluded, (begin, end), now_s)[0]
             cache.known[name, day] = made_of, attained
         found.append(DayUptime(day, attained, day == today))
-    for key in [key for key in cache.known if key[1] < ledger.first_day]:
+    for key in [key for key in cache.known if key[1] < minute_counts.first_day]:
         del cache.known[key]
     return tuple(found)

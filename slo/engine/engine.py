@@ -1,11 +1,11 @@
-"""Keeps the ledgers of all promises in step with the state, and says how each promise stands.
+"""Keeps the ledgers of all objectives in step with the state, and says how each objective stands.
 
 A shell around the pure modules: state and ledgers are read here, the time comes as an argument.
 
 A minute is counted from its one-minute slices of all partitions, or while these are not merged yet
 from the slices of ten seconds. Minutes that are known only as a part of coarser slices (nobody read
-them while they were kept) go into the ledger's rest: sums stay exact, verdicts unknown. Which
-coarse slices changed since the ledger was written, the state's own index says.
+them while they were kept) go into the rest: sums stay exact, statuses unknown. Which
+coarse slices changed since the minute_counts was written, the state's own index says.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import redis.asyncio as aioredis
 
-from slo.engine.attainment import closed_before, judged, standing
-from slo.engine.counting import Selection
+from slo.engine.attainment import closed_before, judged, objective_status
+from slo.engine.counting import RequestSelection
 from slo.engine.daily import DayUptime, by_day
-from slo.engine.ledger import DAY, Ledger, Pair
-from slo.engine.ledger_store import LedgerStore, Reach
-from slo.engine.maintenance import SEAL_AFTER_S, Maintenance, adjustment, closing_of
+from slo.engine.maintenance import SEAL_AFTER_S, Maintenance, adjustment, close_period
+from slo.engine.minute_count_store import Checkpoints, MinuteCountStore
+from slo.engine.minute_counts import DAY, MinuteCounts, Pair
 from slo.engine.observed import added, floors_s, known_from, seen_until_s
-from slo.engine.report import Found
-from slo.engine.tracked import Kept, days_kept
+from slo.engine.report import ObjectiveResult
+from slo.engine.tracked import TrackedObjective, days_kept
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.state.coverage import Coverage
@@ -36,13 +36,15 @@ log = logging.getLogger(__name__)
 STORE_EVERY_S = 60
 SLICES_A_REFRESH = 600
 _SLICES_A_ROUND = 60
-_ONE_PAUSE_S = 3_600  # after a longer one the ledger is read again: another exporter may know more
+_ONE_PAUSE_S = (
+    3_600  # after a longer one the minute_counts is read again: another exporter may know more
+)
 
-Counts = tuple[dict[str, Pair], ...]  # of one slice, one a promise
+Counts = tuple[dict[str, Pair], ...]  # of one slice, one an objective
 
 
 class Engine:
-    """The promises of some policies over the state of one consumer group and topic."""
+    """The objectives of some policies over the state of one consumer group and topic."""
 
     def __init__(
         self,
@@ -55,14 +57,14 @@ class Engine:
         """`token_of`: customer id -> what the state knows it by."""
         self._policies, self._token_of = policies, token_of
         self._reader = StateReader(client, group, topic, remember=False)
-        self._store = LedgerStore(client, group, topic)
-        self._kept: list[Kept] = []
+        self._store = MinuteCountStore(client, group, topic)
+        self._kept: list[TrackedObjective] = []
         self._counts: dict[tuple[int, SliceId], tuple[int, Counts]] = {}
-        self._done: Reach = {}
+        self._done: Checkpoints = {}
         self._refreshed_s = self._stored_s = 0.0
         self.windows: list[Maintenance] = []
 
-    async def refresh(self, now_s: float, keep: bool = True) -> list[Found] | None:
+    async def refresh(self, now_s: float, keep: bool = True) -> list[ObjectiveResult] | None:
         """Bring the ledgers up to date and judge; None while a first reading is under way.
 
         `now_s`: the wall clock. `keep`: whether to store what was found. Raises StoreError.
@@ -74,8 +76,8 @@ class Engine:
             await self._begin(today)
         self._refreshed_s = now_s
         for kept in self._kept:
-            kept.ledger.move(today + 2 - kept.ledger.days)
-            kept.ledger.running = int(now_s) // 60
+            kept.minute_counts.move(today + 2 - kept.minute_counts.days)
+            kept.minute_counts.running = int(now_s) // 60
         views = await self._read()
         if views is None:
             return None
@@ -90,29 +92,40 @@ class Engine:
                 await self._keep()
         return [found for kept in self._kept for found in self._judged(kept, int(now_s))]
 
-    def by_day(self, one: Found, days: int, now_s: int) -> tuple[DayUptime, ...]:
-        """How a promise of the last `refresh` was kept on its last `days` UTC days, the running one
-        included; oldest first, at most what the ledger spans."""
-        kept = next(kept for kept in self._kept if kept.promise is one.promise)
+    def by_day(self, one: ObjectiveResult, days: int, now_s: int) -> tuple[DayUptime, ...]:
+        """How an objective of the last `refresh` was kept on its last `days` UTC days, the running
+        one included; oldest first, at most what the minute_counts spans."""
+        kept = next(kept for kept in self._kept if kept.objective is one.objective)
         excluded = kept.excluded(self.windows)
-        return by_day(kept.promise, kept.ledger, one.name, excluded, days, now_s, kept.days)
+        return by_day(
+            kept.objective, kept.minute_counts, one.name, excluded, days, now_s, kept.days
+        )
 
     def _promises(self) -> list[tuple[Policy, ErrorBudgetObjective]]:
-        return [(policy, promise) for policy in self._policies for promise in policy.promises()]
+        return [
+            (policy, objective)
+            for policy in self._policies
+            for objective in policy.error_budget_objectives()
+        ]
 
     # -- reading -----------------------------------------------------------------------------------
 
     async def _begin(self, today: int) -> None:
         self._counts, self._done, self._kept = {}, {}, []
         self.windows = await self._store.windows()
-        for policy, promise in self._promises():
-            days = days_kept(promise)
-            ledger = Ledger(today + 2 - days, days)
-            kept = Kept(policy, promise, Selection(policy, promise, self._token_of), ledger)
+        for policy, objective in self._promises():
+            days = days_kept(objective)
+            minute_counts = MinuteCounts(today + 2 - days, days)
+            kept = TrackedObjective(
+                policy,
+                objective,
+                RequestSelection(policy, objective, self._token_of),
+                minute_counts,
+            )
             kept.head = await self._store.head(kept.selection.id)
-            await self._store.fill(kept.selection.id, ledger)
+            await self._store.fill(kept.selection.id, minute_counts)
             self._kept.append(kept)
-        # What every ledger includes needs no second look.
+        # What every minute_counts includes needs no second look.
         for partition in {one for kept in self._kept for one in kept.head.reach}:
             self._done[partition] = min(
                 kept.head.reach.get(partition, (-1, -1)) for kept in self._kept
@@ -191,7 +204,7 @@ class Engine:
     def _coarse(self, views: Sequence[PartitionView], floors: Sequence[int]) -> set[SliceId]:
         """Coarser slices that changed since the ledgers were last settled, where nothing finer is
         kept."""
-        earliest_s = min(kept.ledger.begin for kept in self._kept) * 60
+        earliest_s = min(kept.minute_counts.begin for kept in self._kept) * 60
         due: set[SliceId] = set()
         for view in views:
             _, sequence = self._done.get(view.partition, (-1, -1))
@@ -218,7 +231,7 @@ class Engine:
                 known = [self._counts.get((view.partition, of)) for of in slices]
                 parts += [one[1] for one in known if one is not None]
             for at, kept in enumerate(self._kept):
-                kept.ledger.count(minute, added(part[at] for part in parts))
+                kept.minute_counts.count(minute, added(part[at] for part in parts))
 
     def _settle(
         self, views: Sequence[PartitionView], floors: Sequence[int], due: set[SliceId]
@@ -231,7 +244,7 @@ class Engine:
                 if (view.partition, of) in self._counts
             ]
             for at, kept in enumerate(self._kept):
-                kept.ledger.reconcile(
+                kept.minute_counts.reconcile(
                     of.start_s // 60,
                     LEVELS[of.level].step_s // 60,
                     added(part[at] for part in parts),
@@ -252,48 +265,48 @@ class Engine:
         for kept in self._kept:
             for gap in coverage.gaps:
                 to_ms = gap.to_ms if gap.to_ms is not None else now_s * 1_000
-                kept.ledger.lose(gap.from_ms // 60_000, -(-to_ms // 60_000))
+                kept.minute_counts.lose(gap.from_ms // 60_000, -(-to_ms // 60_000))
             if first is not None:
-                kept.ledger.see(max(-(-floor_s // 60), first), until_s // 60)
+                kept.minute_counts.see(max(-(-floor_s // 60), first), until_s // 60)
 
     # -- judging and storing -----------------------------------------------------------------------
 
-    def _judged(self, kept: Kept, now_s: int) -> Iterable[Found]:
+    def _judged(self, kept: TrackedObjective, now_s: int) -> Iterable[ObjectiveResult]:
         excluded = kept.excluded(self.windows)
         for name in kept.names():
             # Requests are judged as they come; minutes and slices change once they are over.
             same: object = None
-            if not isinstance(kept.promise.indicator, RequestRatio | LatencyRatio):
-                same = (now_s // 60, kept.ledger.settled(name), *excluded)
+            if not isinstance(kept.objective.indicator, RequestRatio | LatencyRatio):
+                same = (now_s // 60, kept.minute_counts.settled(name), *excluded)
             if same is None or kept.judged.get(name, (None,))[0] != same:
-                stands = standing(kept.promise, kept.ledger, name, excluded, now_s)
+                stands = objective_status(kept.objective, kept.minute_counts, name, excluded, now_s)
                 kept.judged[name] = (same, stands)
-            yield Found(
+            yield ObjectiveResult(
                 kept.policy,
-                kept.promise,
+                kept.objective,
                 name,
                 kept.selection.customer,
                 kept.judged[name][1],
-                tuple(kept.closings(name)),
+                tuple(kept.closed_periods(name)),
                 kept.adjusted.get(name, ()),
             )
 
-    def _adjust(self, kept: Kept, now_s: int) -> None:
+    def _adjust(self, kept: TrackedObjective, now_s: int) -> None:
         """Hold the closed periods against what they would come to today."""
         in_force = kept.causes(self.windows)
         excluded = [(one.begin, one.end) for one in in_force]
         for name in kept.names():
             found = [
                 adjustment(
-                    closing,
+                    closed_period,
                     judged(
-                        *(kept.promise, kept.ledger, name, excluded),
-                        *((closing.begin, closing.end), now_s),
+                        *(kept.objective, kept.minute_counts, name, excluded),
+                        *((closed_period.begin, closed_period.end), now_s),
                     )[0],
                     in_force,
                     self.windows,
                 )
-                for closing in kept.closings(name)
+                for closed_period in kept.closed_periods(name)
             ]
             kept.adjusted[name] = tuple(one for one in found if one is not None)
 
@@ -308,39 +321,41 @@ class Engine:
             kept.head = await self._store.head(kept.selection.id)
             for clock, reach in kept.tries:  # what another exporter has stored since
                 if all(at <= kept.head.reach.get(one, (-1, -1)) for one, at in reach.items()):
-                    kept.ledger.dirty = {
-                        key: at for key, at in kept.ledger.dirty.items() if at > clock
+                    kept.minute_counts.dirty = {
+                        key: at for key, at in kept.minute_counts.dirty.items() if at > clock
                     }
-            kept.tries = [*kept.tries[-9:], (kept.ledger.clock, dict(self._done))]
-            dirty = dict(kept.ledger.dirty)
-            kept.ledger.clock += 1
-            closings = {
-                key: one for key, one in kept.fresh.items() if key not in kept.head.closings
+            kept.tries = [*kept.tries[-9:], (kept.minute_counts.clock, dict(self._done))]
+            dirty = dict(kept.minute_counts.dirty)
+            kept.minute_counts.clock += 1
+            closed_periods = {
+                key: one for key, one in kept.fresh.items() if key not in kept.head.closed_periods
             }
-            if not dirty and not closings:
+            if not dirty and not closed_periods:
                 continue
             head = await self._store.write(
                 kept.selection.id,
                 self._done,
-                kept.packed(dirty, kept.excluded(self.windows)),
-                closings,
+                kept.packed(dirty),
+                closed_periods,
             )
             if head is not None:
                 kept.head = head
-                kept.ledger.dirty = {
-                    key: at for key, at in kept.ledger.dirty.items() if dirty.get(key) != at
+                kept.minute_counts.dirty = {
+                    key: at for key, at in kept.minute_counts.dirty.items() if dirty.get(key) != at
                 }
 
-    def _close(self, kept: Kept, now_s: int) -> None:
+    def _close(self, kept: TrackedObjective, now_s: int) -> None:
         """Close the last period that is over, once late events had their time."""
-        begin, end = closed_before(kept.promise.period, now_s - SEAL_AFTER_S)
-        if begin < kept.ledger.begin:
+        begin, end = closed_before(kept.objective.period, now_s - SEAL_AFTER_S)
+        if begin < kept.minute_counts.begin:
             return
         in_force = kept.causes(self.windows)
         excluded = [(one.begin, one.end) for one in in_force]
         for name in kept.names():
-            if (name, begin) in kept.head.closings or (name, begin) in kept.fresh:
+            if (name, begin) in kept.head.closed_periods or (name, begin) in kept.fresh:
                 continue
-            attained, _ = judged(kept.promise, kept.ledger, name, excluded, (begin, end), now_s)
+            attained, _ = judged(
+                kept.objective, kept.minute_counts, name, excluded, (begin, end), now_s
+            )
             if attained.counted:
-                kept.fresh[name, begin] = closing_of(attained, begin, end, in_force, now_s)
+                kept.fresh[name, begin] = close_period(attained, begin, end, in_force, now_s)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from slo.engine.verdicts import Attainment
+from slo.engine.minute_status import Attainment
 from slo.policy.policy import ErrorBudgetObjective, Policy
 
 SEAL_AFTER_S = 86_400  # a period is closed this long after its end, when late events are in
@@ -82,9 +82,9 @@ class Cause:
 
 
 def causes(
-    policy: Policy, promise: ErrorBudgetObjective, windows: Iterable[Maintenance]
+    policy: Policy, objective: ErrorBudgetObjective, windows: Iterable[Maintenance]
 ) -> list[Cause]:
-    """All that takes whole minutes out of a promise. Exclusions of some requests are counted
+    """All that takes whole minutes out of an objective. Exclusions of some requests are counted
     elsewhere (ledger_counts.py)."""
     found = [
         Cause(
@@ -94,19 +94,19 @@ def causes(
             one.author,
             one.reason,
         )
-        for one in policy.exclusions_of(promise)
+        for one in policy.exclusions_of(objective)
         if one.from_s is not None and one.to_s is not None and not one.where.names()
     ]
     found += [
         Cause(one.id, one.from_s // 60, one.to_s // 60, one.author, one.reason)
         for one in windows
-        if one.covers(policy.name, promise.name)
+        if one.covers(policy.name, objective.name)
     ]
     return sorted(found, key=lambda one: (one.begin, one.id))
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class ClosedPeriod:
     """What a period came to when it was closed; it stays as it was."""
 
     begin: int  # minutes
@@ -128,7 +128,7 @@ class Closing:
         )
 
     @classmethod
-    def unpack(cls, data: bytes) -> "Closing":
+    def unpack(cls, data: bytes) -> "ClosedPeriod":
         """Read what `pack` wrote."""
         found: dict[str, Any] = msgspec.json.decode(data)
         numerator, denominator = found.pop("good")
@@ -145,36 +145,41 @@ class Closing:
 class Adjustment:
     """How a closed period would read today, and why. It stands beside the closed figure."""
 
-    closing: Closing
+    closed_period: ClosedPeriod
     now: Attainment
     because: tuple[str, ...]
 
 
 def adjustment(
-    closing: Closing, now: Attainment, in_force: Sequence[Cause], windows: Iterable[Maintenance]
+    closed_period: ClosedPeriod,
+    now: Attainment,
+    in_force: Sequence[Cause],
+    windows: Iterable[Maintenance],
 ) -> Adjustment | None:
     """None where the period reads as it did when it was closed."""
-    if now == closing.attainment:
+    if now == closed_period.attainment:
         return None
     because = [
         f"{one.id} by {one.author}: {one.reason}"
         for one in in_force
-        if one.id not in closing.causes and one.begin < closing.end and closing.begin < one.end
+        if one.id not in closed_period.causes
+        and one.begin < closed_period.end
+        and closed_period.begin < one.end
     ]
     still = {one.id for one in in_force}
     cancelled = {one.id: one for one in windows if one.cancelled_at_s is not None}
-    for gone in closing.causes:
+    for gone in closed_period.causes:
         if gone in cancelled:
             one = cancelled[gone]
             because.append(f"{gone} cancelled by {one.cancelled_by}: {one.cancelled_why}")
         elif gone not in still:
             because.append(f"{gone} taken out of the policy")
-    return Adjustment(closing, now, tuple(because) or ("events that came late",))
+    return Adjustment(closed_period, now, tuple(because) or ("events that came late",))
 
 
-def closing_of(
+def close_period(
     attained: Attainment, begin: int, end: int, in_force: Iterable[Cause], now_s: int
-) -> Closing:
+) -> ClosedPeriod:
     """What a period comes to now."""
     ids = tuple(one.id for one in in_force if one.begin < end and begin < one.end)
-    return Closing(begin, end, attained.good, attained.counted, now_s, ids)
+    return ClosedPeriod(begin, end, attained.good, attained.counted, now_s, ids)

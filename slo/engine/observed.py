@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from slo.engine.ledger import Pair
+from slo.engine.minute_counts import Pair
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS
 from streams.store.heartbeat import Heartbeat

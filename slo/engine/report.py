@@ -1,4 +1,4 @@
-"""What is said of promises: credits, and the report of `tokenpulse sla`.
+"""What is said of objectives: credits, and the report of `tokenpulse sla`.
 
 Pure. Ratios leave here as exact decimals in text, money in hundredths.
 """
@@ -10,9 +10,9 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
-from slo.engine.attainment import Standing
-from slo.engine.maintenance import Adjustment, Closing
-from slo.engine.verdicts import Attainment, credit_share, credits_due
+from slo.engine.attainment import ObjectiveStatus
+from slo.engine.maintenance import Adjustment, ClosedPeriod
+from slo.engine.minute_status import Attainment, credit_share, credits_due
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.units import Money, percent_text
 
@@ -20,60 +20,60 @@ Key = tuple[str, str, str]  # policy, objective, name
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One promise and name, with all that is to be said of it."""
+class ObjectiveResult:
+    """One objective and name, with all that is to be said of it."""
 
     policy: Policy
-    promise: ErrorBudgetObjective
+    objective: ErrorBudgetObjective
     name: str  # of the scope's `per` dimension; empty without
     customer: str | None  # the one customer it is about, as the state knows it
-    standing: Standing
-    closed: tuple[Closing, ...]  # newest first
+    status: ObjectiveStatus
+    closed: tuple[ClosedPeriod, ...]  # newest first
     adjustments: tuple[Adjustment, ...]
 
     @property
     def key(self) -> Key:
         """Tells it from all others."""
-        return self.policy.name, self.promise.name, self.name
+        return self.policy.name, self.objective.name, self.name
 
     def scope(self, name_of: Callable[[str], str]) -> dict[str, str]:
         """The names it is about, by dimension; `name_of`: token of a customer -> name."""
         found: dict[str, str] = {
             dimension: names[0]
-            for dimension, names in self.promise.scope.names().items()
+            for dimension, names in self.objective.scope.names().items()
             if len(names) == 1 and dimension != "customer"
         }
-        customer = self.name if self.promise.scope.per == "customer" else self.customer
+        customer = self.name if self.objective.scope.per == "customer" else self.customer
         if customer is not None:
             found["customer"] = name_of(customer)
-        if self.promise.scope.per not in (None, "customer"):
-            found[str(self.promise.scope.per)] = self.name
+        if self.objective.scope.per not in (None, "customer"):
+            found[str(self.objective.scope.per)] = self.name
         return found
 
 
 def credits(
-    found: Sequence[Found],
-    ratio_of: Callable[[Found], Fraction | None],
+    found: Sequence[ObjectiveResult],
+    ratio_of: Callable[[ObjectiveResult], Fraction | None],
     fee_of: Callable[[str], Money | None],
 ) -> dict[Key, Money]:
     """Credits of those with an SLA and a fee; `fee_of`: customer -> what it pays in a month."""
-    together: dict[tuple[str, str, str | None], list[Found]] = {}
+    together: dict[tuple[str, str, str | None], list[ObjectiveResult]] = {}
     for one in found:
         together.setdefault((one.policy.name, one.name, one.customer), []).append(one)
     due: dict[Key, Money] = {}
     for (_, name, customer), group in together.items():
-        per_customer = any(one.promise.scope.per == "customer" for one in group)
+        per_customer = any(one.objective.scope.per == "customer" for one in group)
         payer = name if per_customer else customer
-        ratios = {one.promise.name: ratio_of(one) for one in group}
+        ratios = {one.objective.name: ratio_of(one) for one in group}
         of_group = credits_due(group[0].policy, ratios, fee_of(payer) if payer else None)
         for one in group:
-            if one.promise.name in of_group:
-                due[one.key] = of_group[one.promise.name]
+            if one.objective.name in of_group:
+                due[one.key] = of_group[one.objective.name]
     return due
 
 
 def report(
-    found: Sequence[Found],
+    found: Sequence[ObjectiveResult],
     due: Mapping[Key, Money],
     projected: Mapping[Key, Money],
     name_of: Callable[[str], str],
@@ -83,17 +83,17 @@ def report(
 
 
 def _entry(
-    one: Found,
+    one: ObjectiveResult,
     due: Mapping[Key, Money],
     projected: Mapping[Key, Money],
     name_of: Callable[[str], str],
 ) -> dict[str, Any]:
-    stands = one.standing
+    stands = one.status
     entry: dict[str, Any] = {
         "policy": one.policy.name,
-        "objective": one.promise.name,
+        "objective": one.objective.name,
         "scope": one.scope(name_of),
-        "target_ratio": exact(one.promise.target),
+        "target_ratio": exact(one.objective.target),
         "period": {"from": instant(stands.period[0]), "to": instant(stands.period[1])},
         "attainment": _attainment(stands.attainment),
         "error_budget_left_ratio": exact(stands.budget_left),
@@ -105,17 +105,17 @@ def _entry(
         ),
         "projected_ratio": exact(stands.projected),
     }
-    if one.promise.sla is not None:
+    if one.objective.sla is not None:
         entry["credit"] = {
-            "share": exact(credit_share(one.promise.sla, stands.attainment.ratio)),
+            "share": exact(credit_share(one.objective.sla, stands.attainment.ratio)),
             "due": _money(due.get(one.key)),
             "projected": _money(projected.get(one.key)),
-            "claim_days": one.promise.sla.claim_days,
+            "claim_days": one.objective.sla.claim_days,
         }
-    entry["closed"] = [_closed(closing) for closing in one.closed]
+    entry["closed"] = [_closed(closed_period) for closed_period in one.closed]
     entry["adjustments"] = [
         {
-            "before": _closed(change.closing),
+            "before": _closed(change.closed_period),
             "now": _attainment(change.now),
             "because": list(change.because),
         }
@@ -173,12 +173,12 @@ def _attainment(found: Attainment) -> dict[str, Any]:
     )
 
 
-def _closed(closing: Closing) -> dict[str, Any]:
+def _closed(closed_period: ClosedPeriod) -> dict[str, Any]:
     return {
-        "from": instant(closing.begin),
-        "to": instant(closing.end),
-        **_attainment(closing.attainment),
-        "closed_at": instant(closing.closed_at_s // 60),
+        "from": instant(closed_period.begin),
+        "to": instant(closed_period.end),
+        **_attainment(closed_period.attainment),
+        "closed_at": instant(closed_period.closed_at_s // 60),
     }
 
 

@@ -34,7 +34,7 @@ BURN_WINDOWS_S = {
 }
 
 
-class BurnLevel(NamedTuple):
+class BurnRateThreshold(NamedTuple):
     """Alert while both windows burn faster than `factor`."""
 
     severity: str
@@ -44,14 +44,14 @@ class BurnLevel(NamedTuple):
     budget_share: Fraction  # of the period's error budget, gone after `long` at this speed
 
 
-def period_s(promise: ErrorBudgetObjective) -> int:
+def period_s(objective: ErrorBudgetObjective) -> int:
     """Length of the period in seconds; a calendar month counts as 30 days."""
-    if isinstance(promise.period, RollingDays):
-        return promise.period.rolling_days * 24 * _HOUR_S
+    if isinstance(objective.period, RollingDays):
+        return objective.period.rolling_days * 24 * _HOUR_S
     return MONTH_S
 
 
-def burn_levels(promise: ErrorBudgetObjective) -> tuple[BurnLevel, ...]:
+def burn_rate_thresholds(objective: ErrorBudgetObjective) -> tuple[BurnRateThreshold, ...]:
     """The levels that mean something for this objective.
 
     Left out: speeds that the period sustains (a factor under 1, of short periods), and speeds that
@@ -60,8 +60,8 @@ def burn_levels(promise: ErrorBudgetObjective) -> tuple[BurnLevel, ...]:
     """
     found = []
     for severity, long, short, share in RECOMMENDED:
-        factor = share * Fraction(period_s(promise), BURN_WINDOWS_S[long])
-        is_wanted = promise.severity == "page" or severity == promise.severity
-        if is_wanted and 1 <= factor < 1 / promise.error_budget:
-            found.append(BurnLevel(severity, long, short, factor, share))
+        factor = share * Fraction(period_s(objective), BURN_WINDOWS_S[long])
+        is_wanted = objective.severity == "page" or severity == objective.severity
+        if is_wanted and 1 <= factor < 1 / objective.error_budget:
+            found.append(BurnRateThreshold(severity, long, short, factor, share))
     return tuple(found)

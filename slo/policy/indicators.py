@@ -66,7 +66,7 @@ class RequestRatio(_OfRequests):
     kind: Literal["request_ratio"]
 
 
-class MinuteVerdicts(_OfRequests):
+class MinuteUptime(_OfRequests):
     """Share of minutes that were up. A minute is down if too many of its requests failed, and if
     it stands in a long enough run of such minutes."""
 
@@ -205,14 +205,14 @@ class TokenVolumeDrop(Part):
         return self
 
 
-RequestIndicator = RequestRatio | MinuteVerdicts | SliceRatioMean
+RequestIndicator = RequestRatio | MinuteUptime | SliceRatioMean
 LatencyIndicator = LatencyRatio | SlicePercentile | SliceSpeed
-PromiseIndicator = Annotated[RequestIndicator | LatencyIndicator, Field(discriminator="kind")]
+ErrorBudgetIndicator = Annotated[RequestIndicator | LatencyIndicator, Field(discriminator="kind")]
 ShareIndicator = Annotated[CacheHitRatio | TokenVolumeDrop, Field(discriminator="kind")]
 SHARES = ("cache_hit_ratio", "token_volume_drop")
 ROLLING = ("rolling_percentile",)
-PROMISED = (
+ERROR_BUDGET_KINDS = (
     *("request_ratio", "minute_verdicts", "slice_ratio_mean"),
     *("latency_ratio", "slice_percentile", "slice_speed"),
 )
-KINDS = (*PROMISED, *ROLLING, *SHARES)
+KINDS = (*ERROR_BUDGET_KINDS, *ROLLING, *SHARES)

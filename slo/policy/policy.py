@@ -18,13 +18,13 @@ from pydantic import (
 )
 
 from slo.policy.indicators import (
-    PROMISED,
+    ERROR_BUDGET_KINDS,
     ROLLING,
     SHARES,
+    ErrorBudgetIndicator,
     Latency,
     LatencyIndicator,
     Part,
-    PromiseIndicator,
     RollingPercentile,
     ShareIndicator,
 )
@@ -69,7 +69,7 @@ class _Objective(Part):
 class ErrorBudgetObjective(_Objective):
     """An attainment over a period, held against a target: it has an error budget."""
 
-    indicator: PromiseIndicator
+    indicator: ErrorBudgetIndicator
     """What is measured."""
     target: OpenPercent
     """The attainment promised; at the target it is met."""
@@ -194,7 +194,7 @@ def _tag(found: Any) -> str | None:
     indicator = found.get("indicator") if isinstance(found, Mapping) else None
     kind = indicator.get("kind") if isinstance(indicator, Mapping) else None
     classes = {
-        PROMISED: ErrorBudgetObjective,
+        ERROR_BUDGET_KINDS: ErrorBudgetObjective,
         ROLLING: LatencyThresholdObjective,
         SHARES: ShareThresholdObjective,
     }
@@ -225,7 +225,7 @@ class Policy(Part):
     exclusions: tuple[Exclusion, ...] = ()
     """What does not count for any of them: maintenance, mostly."""
 
-    def promises(self) -> tuple[ErrorBudgetObjective, ...]:
+    def error_budget_objectives(self) -> tuple[ErrorBudgetObjective, ...]:
         """The objectives with an error budget."""
         return tuple(one for one in self.objectives if isinstance(one, ErrorBudgetObjective))
 
@@ -236,9 +236,9 @@ class Policy(Part):
     def limits_us(self) -> dict[Latency, tuple[int, ...]]:
         """Latency limits in microseconds, rising, that must be counted exactly to judge it."""
         found: dict[Latency, set[int]] = {"ttft": set(), "tpot": set(), "duration": set()}
-        for promise in self.promises():
-            if isinstance(promise.indicator, LatencyIndicator):
-                found[promise.indicator.measure].add(promise.indicator.limit_us)
+        for objective in self.error_budget_objectives():
+            if isinstance(objective.indicator, LatencyIndicator):
+                found[objective.indicator.measure].add(objective.indicator.limit_us)
         return {measure: tuple(sorted(limits)) for measure, limits in found.items()}
 
     @model_validator(mode="after")
@@ -251,12 +251,12 @@ class Policy(Part):
     @model_validator(mode="after")
     def _credits_can_be_compared(self) -> Self:
         bases: dict[str, Money | None] = {}
-        for promise in self.promises():
-            if promise.sla is not None and promise.sla.greatest_of is not None:
-                group = promise.sla.greatest_of
-                if bases.setdefault(group, promise.sla.base) != promise.sla.base:
+        for objective in self.error_budget_objectives():
+            if objective.sla is not None and objective.sla.greatest_of is not None:
+                group = objective.sla.greatest_of
+                if bases.setdefault(group, objective.sla.base) != objective.sla.base:
                     raise ValueError(
-                        f"objective {promise.name}: its fee differs from that of the others with "
+                        f"objective {objective.name}: its fee differs from that of the others with "
                         f"greatest_of: {group}; give them one fee"
                     )
         return self

@@ -11,7 +11,7 @@ from fractions import Fraction
 from slo.policy.indicators import (
     CacheHitRatio,
     Latency,
-    MinuteVerdicts,
+    MinuteUptime,
     RequestRatio,
     SliceRatioMean,
 )
@@ -25,7 +25,7 @@ from slo.policy.policy import (
 from slo.policy.scope import Scope
 from slo.policy.units import percent_text
 
-_AVAILABILITY = (RequestRatio, MinuteVerdicts, SliceRatioMean)
+_AVAILABILITY = (RequestRatio, MinuteUptime, SliceRatioMean)
 
 
 @dataclass(frozen=True, slots=True)

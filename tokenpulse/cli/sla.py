@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from slo.engine.ledger_store import LedgerStore
 from slo.engine.maintenance import Maintenance
+from slo.engine.minute_count_store import MinuteCountStore
 from slo.engine.report import credits, instant, lines, report
 from slo.policy.loading import PolicyError, load_policies
 from slo.policy.units import instant_s
@@ -131,8 +131,8 @@ def sla(ctx: click.Context, as_json: bool) -> None:
                 break
         else:
             raise PolicyError("the state is rewritten faster than it can be read; try again")
-        due = credits(found, lambda one: one.standing.attainment.ratio, customers.fee_of)
-        ahead = credits(found, lambda one: one.standing.projected, customers.fee_of)
+        due = credits(found, lambda one: one.status.attainment.ratio, customers.fee_of)
+        ahead = credits(found, lambda one: one.status.projected, customers.fee_of)
         return report(found, due, ahead, customers.name_of)
 
     entries = _with_redis(settings, judge)
@@ -154,8 +154,8 @@ def _with_redis(settings: Settings, call: "Callable[[aioredis.Redis], Awaitable[
     return asyncio.run(ask())
 
 
-def _store(settings: Settings, client: "aioredis.Redis") -> LedgerStore:
-    return LedgerStore(client, settings.kafka.group, settings.kafka.topic)
+def _store(settings: Settings, client: "aioredis.Redis") -> MinuteCountStore:
+    return MinuteCountStore(client, settings.kafka.group, settings.kafka.topic)
 
 
 def _instant(option: str, text: str) -> int:
@@ -172,7 +172,7 @@ def _check_names(settings: Settings, policy: str | None, objective: str | None) 
     known = {one.name: one for one in load_policies(settings.exporter.policies)}
     if policy not in known:
         raise ConfigError(f"--policy: got {policy!r}; in force are {', '.join(sorted(known))}")
-    names = [one.name for one in known[policy].promises()]
+    names = [one.name for one in known[policy].error_budget_objectives()]
     if objective is not None and objective not in names:
         raise ConfigError(f"--objective: got {objective!r}; {policy} has {', '.join(names)}")
 

@@ -9,24 +9,26 @@ from dataclasses import replace
 from fractions import Fraction
 
 from exporters.daily.day.facts import Risk
-from slo.engine.report import Found, credits
+from slo.engine.report import ObjectiveResult, credits
 from slo.policy.units import Money
 
 SEALED_MAX = 200
 
 
-def risks_of(found: Sequence[Found], fee_of: Callable[[str], Money | None]) -> tuple[Risk, ...]:
+def risks_of(
+    found: Sequence[ObjectiveResult], fee_of: Callable[[str], Money | None]
+) -> tuple[Risk, ...]:
     """The worst first: those with the least budget left, then those of which nothing is known."""
-    due = credits(found, lambda one: one.standing.attainment.ratio, fee_of)
-    projected = credits(found, lambda one: one.standing.projected, fee_of)
+    due = credits(found, lambda one: one.status.attainment.ratio, fee_of)
+    projected = credits(found, lambda one: one.status.projected, fee_of)
     risks = [
         Risk(
             policy=one.policy.name,
-            objective=one.promise.name,
+            objective=one.objective.name,
             scope=_scope(one),
-            target_ratio=float(one.promise.target),
-            attained_ratio=_number(one.standing.attainment.ratio),
-            budget_left_ratio=_number(one.standing.budget_left),
+            target_ratio=float(one.objective.target),
+            attained_ratio=_number(one.status.attainment.ratio),
+            budget_left_ratio=_number(one.status.budget_left),
             credit_due=_money(due.get(one.key)),
             credit_projected=_money(projected.get(one.key)),
             adjusted=bool(one.adjustments),
@@ -65,7 +67,7 @@ def corrected(sealed: Sequence[Risk], now: Sequence[Risk]) -> tuple[Risk, ...]:
     )
 
 
-def _scope(one: Found) -> str:
+def _scope(one: ObjectiveResult) -> str:
     names = one.scope(str)
     texts = [
         f"{'tier' if dimension == 'service_tier' else dimension} {name}"
@@ -73,7 +75,7 @@ def _scope(one: Found) -> str:
     ]
     several = {
         dimension: values
-        for dimension, values in one.promise.scope.names().items()
+        for dimension, values in one.objective.scope.names().items()
         if len(values) > 1
     }
     texts += [

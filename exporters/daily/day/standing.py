@@ -12,7 +12,7 @@ from exporters.daily.day.facts import Risk
 from exporters.daily.day.risks import risks_of
 from exporters.metrics.objectives import Customers, engine_for
 from exporters.reference.customers import Customer
-from slo.engine.ledger_store import LedgerStore
+from slo.engine.minute_count_store import MinuteCountStore
 from slo.policy.policy import Policy
 from streams.config.settings import Settings
 from streams.store.contract import StoreError
@@ -32,7 +32,7 @@ class Standing:
     ) -> None:
         self._settings, self._policies, self._client = settings, policies, client
         self._fee_of = Customers(customers).fee_of
-        self._ledgers = LedgerStore(client, settings.kafka.group, settings.kafka.topic)
+        self._ledgers = MinuteCountStore(client, settings.kafka.group, settings.kafka.topic)
         self._judged: tuple[object, tuple[Risk, ...]] | None = None
 
     def forget(self) -> None:

@@ -240,7 +240,7 @@ def test_silence_up_to_to_is_silence() -> None:
     assert told(backtested(events, policy(drop), to_s=T0 + 800), "volume") == [(650, 655, 720)]
 
 
-# -- promises --------------------------------------------------------------------------------------
+# -- objectives ------------------------------------------------------------------------------------
 
 
 def failing() -> list[Event]:
@@ -270,22 +270,22 @@ def test_a_burning_budget_pages_when_both_windows_are_over_the_factor() -> None:
     holds = [now for now in range(10, 7_201, 10) if over(now, 60) and over(now, 5)]
     assert episode.pending_at_s - T0 == episode.fired_at_s - T0 == holds[0]
     assert holds == list(range(holds[0], holds[-1] + 1, 10))
-    # Seen to be over ten seconds later, and kept firing for a minute.
+    # Completeness to be over ten seconds later, and kept firing for a minute.
     assert episode.resolved_at_s is not None
     assert episode.resolved_at_s - T0 == holds[-1] + 10 + 60
 
 
 def test_budgets_are_exact() -> None:
     found = report(backtested(failing(), policy(UPTIME)))
-    (promise,) = found["promises"]
-    assert promise["attainment"] == {
+    (objective,) = found["promises"]
+    assert objective["attainment"] == {
         "ratio": "0.983333333333333",
         "good": "7080",
         "counted": 7_200,
     }
     # 120 failures of 7.2 that may fail; two hours are a 360th of the period.
-    assert promise["budget_spent_ratio"] == "16.666666666666667"
-    assert promise["budget_spent_of_period_ratio"] == "0.046296296296296"
+    assert objective["budget_spent_ratio"] == "16.666666666666667"
+    assert objective["budget_spent_of_period_ratio"] == "0.046296296296296"
     first = min(found["alerts"], key=lambda one: one["fired_at"])
     assert 0 < float(first["budget_spent_ratio"]["at_firing"]) < 0.0463
 
@@ -301,7 +301,7 @@ def test_an_outage_pages_without_any_policy_about_it() -> None:
 
 def test_a_credit_is_that_of_the_table() -> None:
     """An hour of 720 in which nothing works, of a month that is known for ten hours: 90 %."""
-    promise = {
+    objective = {
         **UPTIME,
         "period": {"calendar": "month"},
         "sla": {
@@ -316,7 +316,7 @@ def test_a_credit_is_that_of_the_table() -> None:
         event(T0 + at, outcome="server_error" if at < 3_600 else "success")
         for at in range(0, 36_000, 20)
     ]
-    found = report(backtested(events, policy(promise)))
+    found = report(backtested(events, policy(objective)))
     (credit,) = found["credits"]
     assert (credit["ratio"], credit["share"], credit["due"]) == ("0.9", "0.25", "250.00 USD")
     assert any("credit of 25%, 250.00 USD" in line for line in lines(found))
@@ -691,10 +691,10 @@ def test_hosted_models_page_if_their_published_percentile_is_over_the_limit() ->
     assert firing == {
         run for run, answer in runs.items() if answer["ttft_s_no_error"]["p95_nearest_rank"] > 0.3
     }
-    promises = {one["scope"]["model"]: one for one in report(found)["promises"]}
+    objectives = {one["scope"]["model"]: one for one in report(found)["promises"]}
     for name, answer in runs.items():
         counted = answer["rows"] - answer["error_codes"].get("429", 0)
-        attained = promises[name]["attainment"]
+        attained = objectives[name]["attainment"]
         assert attained["counted"] == counted
         assert attained["good"] == str(answer["rows"] - answer["errors"])
     burning = {
@@ -739,7 +739,7 @@ def test_every_published_outage_of_a_site_pages_for_as_long_as_it_lasted() -> No
         assert one.resolved_at_s is not None
         # half of a minute, a step, and the minute that alerts are kept firing
         assert up_s < one.resolved_at_s <= up_s + 30 + 20 + 60
-    (promise,) = report(found)["promises"]
+    (objective,) = report(found)["promises"]
     down_s = sum(up - down for down, up in downs)
-    bad = promise["attainment"]["counted"] - int(promise["attainment"]["good"])
+    bad = objective["attainment"]["counted"] - int(objective["attainment"]["good"])
     assert abs(2 * bad - down_s) <= 2 * len(downs)

@@ -15,7 +15,7 @@ from alerts.promql import number
 from alerts.rules.build import FORMATS, build, unread
 from exporters.catalogue.requests import SPECS
 from exporters.server.collector import window_plan
-from slo.policy.burn_rates import burn_levels
+from slo.policy.burn_rates import burn_rate_thresholds
 from slo.policy.loading import PolicyError, load_policies, load_policy, read_policy, shipped
 from streams.config.settings import Settings
 from tests.support.paths import ROOT
@@ -131,7 +131,7 @@ def one_level(scope: str, indicator: str, level: str):
     return read_policy(LEVELS.format(scope=scope, indicator=indicator, level=level), "p.yaml")
 
 
-def promise(target: str, period: str = "{rolling_days: 30}", severity: str = "page"):
+def objective(target: str, period: str = "{rolling_days: 30}", severity: str = "page"):
     text = f"""
 version: 1
 name: p
@@ -142,12 +142,13 @@ objectives:
     period: {period}
     severity: {severity}
 """
-    return read_policy(text, "p.yaml").promises()[0]
+    return read_policy(text, "p.yaml").error_budget_objectives()[0]
 
 
 def test_thirty_days_burn_at_the_factors_of_the_book() -> None:
     found = [
-        (one.severity, one.long, one.short, one.factor) for one in burn_levels(promise("99.9%"))
+        (one.severity, one.long, one.short, one.factor)
+        for one in burn_rate_thresholds(objective("99.9%"))
     ]
     assert found == [
         ("page", "1h", "5m", Fraction(144, 10)),
@@ -156,22 +157,26 @@ def test_thirty_days_burn_at_the_factors_of_the_book() -> None:
         ("ticket", "3d", "6h", 1),
     ]
     month = "{calendar: month, zone: Europe/Berlin}"
-    assert burn_levels(promise("99.9%", month)) == burn_levels(promise("99.9%"))
+    assert burn_rate_thresholds(objective("99.9%", month)) == burn_rate_thresholds(
+        objective("99.9%")
+    )
 
 
 def test_other_periods_scale_the_factors_exactly() -> None:
-    factors = [one.factor for one in burn_levels(promise("99.9%", "{rolling_days: 28}"))]
+    factors = [one.factor for one in burn_rate_thresholds(objective("99.9%", "{rolling_days: 28}"))]
     assert factors == [Fraction(1344, 100), Fraction(56, 10), Fraction(28, 10)]
 
 
 def test_a_speed_that_not_even_an_outage_reaches_has_no_alert() -> None:
     # 14.4 times a budget of 10 % would be 144 % of the requests.
-    assert [one.factor for one in burn_levels(promise("90%"))] == [6, 3, 1]
+    assert [one.factor for one in burn_rate_thresholds(objective("90%"))] == [6, 3, 1]
 
 
 def test_an_objective_pages_only_if_it_says_so() -> None:
-    assert {one.severity for one in burn_levels(promise("99.9%", severity="ticket"))} == {"ticket"}
-    assert burn_levels(promise("99.9%", severity="none")) == ()
+    assert {
+        one.severity for one in burn_rate_thresholds(objective("99.9%", severity="ticket"))
+    } == {"ticket"}
+    assert burn_rate_thresholds(objective("99.9%", severity="none")) == ()
 
 
 @given(st.fractions())

@@ -1,4 +1,4 @@
-"""How promises stand: against plain lists, contracts computed by hand, and a public monitor."""
+"""How objectives stand: against plain lists, contracts computed by hand, and a public monitor."""
 
 import csv
 from collections import defaultdict
@@ -10,18 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slo.engine import verdicts
+from slo.engine import minute_status
 from slo.engine.attainment import (
     closed_before,
     judged,
-    packed,
+    minute_statuses,
+    objective_status,
     period_of,
-    standing,
-    unpacked,
-    verdicts_of,
 )
-from slo.engine.ledger import DAY, Ledger
-from slo.engine.verdicts import Attainment, Latencies, Requests, Verdict, credit
+from slo.engine.minute_counts import DAY, MinuteCounts
+from slo.engine.minute_status import Attainment, Latencies, MinuteStatus, Requests, credit
 from slo.policy.loading import as_policy, load_policy
 from slo.policy.policy import ErrorBudgetObjective
 from slo.policy.units import Money, money
@@ -32,37 +30,46 @@ NOVEMBER = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp()) // 60
 DECEMBER = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp()) // 60
 FAR_S = (DECEMBER + DAY) * 60
 MONTH = {"calendar": "month"}
-UP, DOWN, UNKNOWN, EXCLUDED = Verdict.UP, Verdict.DOWN, Verdict.UNKNOWN, Verdict.EXCLUDED
+UP, DOWN, UNKNOWN, EXCLUDED = (
+    MinuteStatus.UP,
+    MinuteStatus.DOWN,
+    MinuteStatus.UNKNOWN,
+    MinuteStatus.EXCLUDED,
+)
 
 
-def promise(indicator: dict[str, Any], **changes: Any) -> ErrorBudgetObjective:
+def objective(indicator: dict[str, Any], **changes: Any) -> ErrorBudgetObjective:
     objective = {"name": "o", "indicator": indicator, "target": "99.9%", "period": MONTH}
     policy = as_policy({"version": 1, "name": "p", "objectives": [objective | changes]}, "test")
-    [found] = policy.promises()
+    [found] = policy.error_budget_objectives()
     return found
 
 
-def month(seen_until: int = DECEMBER) -> Ledger:
-    found = Ledger(NOVEMBER // DAY - 1, 33)
+def month(seen_until: int = DECEMBER) -> MinuteCounts:
+    found = MinuteCounts(NOVEMBER // DAY - 1, 33)
     found.see(NOVEMBER, seen_until)
     return found
 
 
-def fill(ledger: Ledger, begin: int, end: int, pair: tuple[int, int], name: str = "") -> None:
+def fill(
+    minute_counts: MinuteCounts, begin: int, end: int, pair: tuple[int, int], name: str = ""
+) -> None:
     for minute in range(begin, end):
-        ledger.count(minute, {name: pair})
+        minute_counts.count(minute, {name: pair})
 
 
-def attained(of: ErrorBudgetObjective, ledger: Ledger, excluded: Any = ()) -> Attainment:
-    return judged(of, ledger, "", excluded, (NOVEMBER, DECEMBER), FAR_S)[0]
+def attained(
+    of: ErrorBudgetObjective, minute_counts: MinuteCounts, excluded: Any = ()
+) -> Attainment:
+    return judged(of, minute_counts, "", excluded, (NOVEMBER, DECEMBER), FAR_S)[0]
 
 
 def preset(name: str, objective: str = "uptime") -> ErrorBudgetObjective:
-    [found] = [one for one in load_policy(name).promises() if one.name == objective]
+    [found] = [one for one in load_policy(name).error_budget_objectives() if one.name == objective]
     return found
 
 
-# -- the same as verdicts.py says of plain lists -------------------------------------------------
+# -- as the oracle says of plain lists ------------------------------------------------------------
 
 pairs = st.integers(0, 6).flatmap(lambda total: st.tuples(st.just(total), st.integers(0, total)))
 SPAN = 60
@@ -88,20 +95,22 @@ def by_lists(indicator: Any, minutes: list[Any], excluded: set[int]) -> Attainme
     make = (lambda t, b: Latencies(t, t - b)) if of_latency else Requests
     counted = [None if at in excluded else make(*pair) for at, pair in enumerate(minutes)]
     if kind == "request_ratio":
-        return verdicts.request_ratio(indicator, counted)
+        return minute_status.request_ratio(indicator, counted)
     if kind == "latency_ratio":
-        return verdicts.latency_ratio(indicator, counted)
+        return minute_status.latency_ratio(indicator, counted)
     if kind == "minute_verdicts":
-        return verdicts.uptime(verdicts.minute_verdicts(indicator, counted), indicator.unknown)
+        return minute_status.uptime(
+            minute_status.minute_verdicts(indicator, counted), indicator.unknown
+        )
     step = indicator.slice_s // 60
     slices = []
     for at in range(0, SPAN, step):
         left = [one for one in counted[at : at + step] if one is not None]
         slices.append(make(*map(sum, _as_bad(left, of_latency))) if left else None)
     if kind == "slice_ratio_mean":
-        return verdicts.slice_ratio_mean(indicator, slices)
-    return verdicts.uptime(
-        [verdicts.slice_verdict(indicator, one) for one in slices], indicator.unknown
+        return minute_status.slice_ratio_mean(indicator, slices)
+    return minute_status.uptime(
+        [minute_status.slice_verdict(indicator, one) for one in slices], indicator.unknown
     )
 
 
@@ -116,24 +125,15 @@ def _as_bad(parts: list[Any], of_latency: bool) -> Any:
 @given(spans)
 def test_a_ledger_is_judged_as_plain_lists_are(indicator, span) -> None:
     minutes, excluded = span
-    of = promise(indicator)
-    ledger = month(NOVEMBER + SPAN)
+    of = objective(indicator)
+    minute_counts = month(NOVEMBER + SPAN)
     for at, pair in enumerate(minutes):
-        ledger.count(NOVEMBER + at, {"": pair})
+        minute_counts.count(NOVEMBER + at, {"": pair})
     stretches = [(NOVEMBER + at, NOVEMBER + at + 1) for at in sorted(excluded)]
-    found = judged(of, ledger, "", stretches, (NOVEMBER, NOVEMBER + SPAN), FAR_S)[0]
+    found = judged(of, minute_counts, "", stretches, (NOVEMBER, NOVEMBER + SPAN), FAR_S)[0]
     expected = by_lists(of.indicator, minutes, excluded)
     assert found.counted == expected.counted
     assert abs(found.good - expected.good) < Fraction(1, 10**28)
-
-
-@given(st.lists(st.sampled_from(Verdict), max_size=50))
-def test_verdicts_are_two_bits_each(found) -> None:
-    import numpy as np
-
-    data = packed(np.array(found, np.int64))
-    assert len(data) == -(-len(found) // 4)
-    assert unpacked(data)[: len(found)] == found
 
 
 # -- contracts, by hand --------------------------------------------------------------------------
@@ -141,11 +141,13 @@ def test_verdicts_are_two_bits_each(found) -> None:
 
 def test_bedrock_style_an_hour_of_total_failure_costs_twelve_of_8640_slices() -> None:
     of = preset("bedrock-style")
-    ledger = month()
-    fill(ledger, NOVEMBER, NOVEMBER + 300, (10, 0))
-    fill(ledger, NOVEMBER + 300, NOVEMBER + 360, (1, 1))  # few requests weigh as much as many
+    minute_counts = month()
+    fill(minute_counts, NOVEMBER, NOVEMBER + 300, (10, 0))
+    fill(
+        minute_counts, NOVEMBER + 300, NOVEMBER + 360, (1, 1)
+    )  # few requests weigh as much as many
     # The other 8,568 slices had no request: each counts as 100 %.
-    found = attained(of, ledger)
+    found = attained(of, minute_counts)
     assert found == Attainment(Fraction(8_628), 8_640)
     assert found.ratio == 1 - Fraction(12, 8_640)  # 99.861 %: below 99.9 %
     assert credit(of.sla, found.ratio, money("10000 USD")) == Money(1_000, "USD")
@@ -153,39 +155,41 @@ def test_bedrock_style_an_hour_of_total_failure_costs_twelve_of_8640_slices() ->
 
 def test_gemini_style_counts_only_runs_of_five_minutes() -> None:
     of = preset("gemini-style")
-    ledger = month()
-    fill(ledger, NOVEMBER, DECEMBER, (100, 0))
-    fill(ledger, NOVEMBER + 100, NOVEMBER + 104, (100, 6))  # four minutes: a blip
-    fill(ledger, NOVEMBER + 200, NOVEMBER + 205, (100, 6))  # five: down
-    fill(ledger, NOVEMBER + 300, NOVEMBER + 400, (100, 5))  # exactly 5 %: not more than 5 %
-    fill(ledger, NOVEMBER + 1_000, NOVEMBER + 1_211, (100, 100))
-    found = attained(of, ledger)
+    minute_counts = month()
+    fill(minute_counts, NOVEMBER, DECEMBER, (100, 0))
+    fill(minute_counts, NOVEMBER + 100, NOVEMBER + 104, (100, 6))  # four minutes: a blip
+    fill(minute_counts, NOVEMBER + 200, NOVEMBER + 205, (100, 6))  # five: down
+    fill(minute_counts, NOVEMBER + 300, NOVEMBER + 400, (100, 5))  # exactly 5 %: not more than 5 %
+    fill(minute_counts, NOVEMBER + 1_000, NOVEMBER + 1_211, (100, 100))
+    found = attained(of, minute_counts)
     assert found == Attainment(Fraction(43_200 - 216), 43_200)
     assert found.ratio == Fraction(995, 1_000)  # exactly the target
     assert credit(of.sla, found.ratio, money("10000 USD")).amount == 0
-    fill(ledger, NOVEMBER + 1_211, NOVEMBER + 1_212, (100, 100))  # one minute more
-    found = attained(of, ledger)
+    fill(minute_counts, NOVEMBER + 1_211, NOVEMBER + 1_212, (100, 100))  # one minute more
+    found = attained(of, minute_counts)
     assert credit(of.sla, found.ratio, money("10000 USD")) == Money(1_000, "USD")
 
 
 def test_azure_style_a_thousand_failures_in_a_million_are_exactly_at_the_target() -> None:
     of = preset("azure-style")
-    ledger = month()
-    ledger.count(NOVEMBER + 5, {"": (999_999, 999)})
-    ledger.reconcile(NOVEMBER + 60, 60, {"": (1, 1)})  # known only by the hour
-    assert attained(of, ledger).ratio == Fraction(999, 1_000)
+    minute_counts = month()
+    minute_counts.count(NOVEMBER + 5, {"": (999_999, 999)})
+    minute_counts.reconcile(NOVEMBER + 60, 60, {"": (1, 1)})  # known only by the hour
+    assert attained(of, minute_counts).ratio == Fraction(999, 1_000)
     assert credit(of.sla, Fraction(999, 1_000), money("10000 USD")).amount == 0
-    ledger.count(NOVEMBER + 5, {"": (1_000_000, 1_000)})  # a late failure
-    assert attained(of, ledger) == Attainment(Fraction(999_000), 1_000_001)
-    assert credit(of.sla, attained(of, ledger).ratio, money("10000 USD")).amount == 1_000
+    minute_counts.count(NOVEMBER + 5, {"": (1_000_000, 1_000)})  # a late failure
+    assert attained(of, minute_counts) == Attainment(Fraction(999_000), 1_000_001)
+    assert credit(of.sla, attained(of, minute_counts).ratio, money("10000 USD")).amount == 1_000
 
 
 def test_scale_tier_style_speed_is_kept_if_half_of_a_slice_is_fast() -> None:
     of = preset("openai-scale-style", "speed")
-    ledger = month()
-    fill(ledger, NOVEMBER, NOVEMBER + 5, (2, 1))  # 5 of 10 are slow: the fifth sample is slow
-    fill(ledger, NOVEMBER + 5, NOVEMBER + 10, (3, 1))
-    found, seen = verdicts_of(of, ledger, "", (), (NOVEMBER, NOVEMBER + 15))
+    minute_counts = month()
+    fill(
+        minute_counts, NOVEMBER, NOVEMBER + 5, (2, 1)
+    )  # 5 of 10 are slow: the fifth sample is slow
+    fill(minute_counts, NOVEMBER + 5, NOVEMBER + 10, (3, 1))
+    found, seen = minute_statuses(of, minute_counts, "", (), (NOVEMBER, NOVEMBER + 15))
     assert found.tolist() == [DOWN, UP, UNKNOWN]
     assert seen.all()
 
@@ -197,38 +201,40 @@ def test_scale_tier_style_speed_is_kept_if_half_of_a_slice_is_fast() -> None:
 @pytest.mark.parametrize("unknown", ["up", "down", "excluded"])
 def test_silence_is_what_the_policy_says_and_ignorance_is_nothing(kind, unknown) -> None:
     indicator = {"kind": kind, "unknown": unknown}
-    of = promise(indicator | ({"down_above": "5%"} if kind == "minute_verdicts" else {}))
+    of = objective(indicator | ({"down_above": "5%"} if kind == "minute_verdicts" else {}))
     step = 1 if kind == "minute_verdicts" else 5
-    ledger = month(NOVEMBER + 20)  # 20 minutes without a request, and nobody looked afterwards
-    ledger.lose(NOVEMBER + 10, NOVEMBER + 15)
+    minute_counts = month(
+        NOVEMBER + 20
+    )  # 20 minutes without a request, and nobody looked afterwards
+    minute_counts.lose(NOVEMBER + 10, NOVEMBER + 15)
     silent = 15 // step
     expected = {"up": (silent, silent), "down": (0, silent), "excluded": (0, 0)}[unknown]
-    assert attained(of, ledger) == Attainment(Fraction(expected[0]), expected[1])
+    assert attained(of, minute_counts) == Attainment(Fraction(expected[0]), expected[1])
 
 
 def test_a_minute_of_which_records_were_lost_is_neither_up_nor_down() -> None:
-    of = promise({"kind": "minute_verdicts", "down_above": "5%"})
-    ledger = month()
-    fill(ledger, NOVEMBER, NOVEMBER + 4, (10, 0))
-    ledger.lose(NOVEMBER + 1, NOVEMBER + 2)
-    found, _ = verdicts_of(of, ledger, "", (), (NOVEMBER, NOVEMBER + 5))
+    of = objective({"kind": "minute_verdicts", "down_above": "5%"})
+    minute_counts = month()
+    fill(minute_counts, NOVEMBER, NOVEMBER + 4, (10, 0))
+    minute_counts.lose(NOVEMBER + 1, NOVEMBER + 2)
+    found, _ = minute_statuses(of, minute_counts, "", (), (NOVEMBER, NOVEMBER + 5))
     assert found.tolist() == [UP, UNKNOWN, UP, UP, UNKNOWN]
-    assert attained(of, ledger) == Attainment(Fraction(3), 3)
+    assert attained(of, minute_counts) == Attainment(Fraction(3), 3)
 
 
 def test_a_run_that_begins_before_the_period_is_down_in_it() -> None:
-    of = promise({"kind": "minute_verdicts", "down_above": "5%", "down_run": 5})
-    ledger = month()
-    ledger.see(NOVEMBER - 60, NOVEMBER)
-    fill(ledger, NOVEMBER - 4, NOVEMBER + 1, (10, 10))
-    assert attained(of, ledger) == Attainment(Fraction(0), 1)
+    of = objective({"kind": "minute_verdicts", "down_above": "5%", "down_run": 5})
+    minute_counts = month()
+    minute_counts.see(NOVEMBER - 60, NOVEMBER)
+    fill(minute_counts, NOVEMBER - 4, NOVEMBER + 1, (10, 10))
+    assert attained(of, minute_counts) == Attainment(Fraction(0), 1)
 
 
 # -- periods, burn rates, projections ------------------------------------------------------------
 
 
 def test_a_month_begins_at_midnight_of_its_zone() -> None:
-    of = promise({"kind": "request_ratio"}, period=MONTH | {"zone": "America/New_York"})
+    of = objective({"kind": "request_ratio"}, period=MONTH | {"zone": "America/New_York"})
     begin, end = period_of(of.period, NOVEMBER * 60 + 5 * 86_400)
     # Daylight saving ends on 1 November 2026: the month begins at UTC-4 and ends at UTC-5.
     assert (begin, end) == (NOVEMBER + 4 * 60, DECEMBER + 5 * 60)
@@ -237,19 +243,19 @@ def test_a_month_begins_at_midnight_of_its_zone() -> None:
 
 
 def test_a_rolling_period_ends_with_the_running_minute() -> None:
-    of = promise({"kind": "request_ratio"}, period={"rolling_days": 7})
+    of = objective({"kind": "request_ratio"}, period={"rolling_days": 7})
     assert period_of(of.period, NOVEMBER * 60 + 59) == (NOVEMBER + 1 - 7 * DAY, NOVEMBER + 1)
     assert closed_before(of.period, NOVEMBER * 60 + 59) == (NOVEMBER - DAY, NOVEMBER)
 
 
 def test_burn_rates_and_projections_by_hand() -> None:
     # 100 requests a minute for ten days, and in the last hour 2 of 100 fail.
-    of = promise({"kind": "request_ratio"})
+    of = objective({"kind": "request_ratio"})
     now = NOVEMBER + 10 * DAY
-    ledger = month()
-    fill(ledger, NOVEMBER, now - 60, (100, 0))
-    fill(ledger, now - 60, now, (100, 2))
-    found = standing(of, ledger, "", (), now * 60 - 1)
+    minute_counts = month()
+    fill(minute_counts, NOVEMBER, now - 60, (100, 0))
+    fill(minute_counts, now - 60, now, (100, 2))
+    found = objective_status(of, minute_counts, "", (), now * 60 - 1)
     assert found.attainment == Attainment(Fraction(1_439_880), 1_440_000)
     assert found.budget_left == 1 - Fraction(120, 1_440)
     assert found.burn["5m"] == found.burn["1h"] == 20
@@ -266,20 +272,22 @@ def test_burn_rates_and_projections_by_hand() -> None:
 
 def test_the_day_on_which_the_budget_of_the_month_is_used_up() -> None:
     # 0.3 % fail, three times what the target allows: after a third of the month nothing is left.
-    of = promise({"kind": "request_ratio"})
-    ledger = month()
-    fill(ledger, NOVEMBER, NOVEMBER + 5 * DAY, (1_000, 3))
-    found = standing(of, ledger, "", (), (NOVEMBER + 5 * DAY) * 60)
+    of = objective({"kind": "request_ratio"})
+    minute_counts = month()
+    fill(minute_counts, NOVEMBER, NOVEMBER + 5 * DAY, (1_000, 3))
+    found = objective_status(of, minute_counts, "", (), (NOVEMBER + 5 * DAY) * 60)
     tenth = (NOVEMBER + 10 * DAY) * 60
     assert found.exhausted_at_s is not None
     assert abs(found.exhausted_at_s - tenth) <= 240  # the running minute is still empty
-    fill(ledger, NOVEMBER + 5 * DAY, NOVEMBER + 11 * DAY, (1_000, 3))
+    fill(minute_counts, NOVEMBER + 5 * DAY, NOVEMBER + 11 * DAY, (1_000, 3))
     late_s = (NOVEMBER + 11 * DAY) * 60
-    assert standing(of, ledger, "", (), late_s).exhausted_at_s == late_s
+    assert objective_status(of, minute_counts, "", (), late_s).exhausted_at_s == late_s
 
 
 def test_nothing_is_said_of_a_promise_about_which_nothing_is_known() -> None:
-    found = standing(promise({"kind": "request_ratio"}), month(NOVEMBER), "", (), NOVEMBER * 60)
+    found = objective_status(
+        objective({"kind": "request_ratio"}), month(NOVEMBER), "", (), NOVEMBER * 60
+    )
     assert found.attainment.ratio is found.budget_left is found.projected is None
     assert found.burn == {}
 
@@ -294,7 +302,7 @@ def test_downtime_of_public_sites_is_what_their_monitor_published(trace) -> None
 
     Tolerances: the reference's two minutes a day, and a minute an outage, as we count whole ones.
     """
-    of = promise(
+    of = objective(
         {"kind": "minute_verdicts", "down_above": "0%"},
         scope={"per": "model"},
         period={"rolling_days": 400},
@@ -309,15 +317,15 @@ def test_downtime_of_public_sites_is_what_their_monitor_published(trace) -> None
         begin, end = found[0][0] // 60, found[-1][0] // 60
         if end - begin < DAY:
             continue
-        ledger = Ledger(begin // DAY, end // DAY - begin // DAY + 1)
+        minute_counts = MinuteCounts(begin // DAY, end // DAY - begin // DAY + 1)
         at, status = 0, found[0][1]
         for minute in range(begin, end):
             while at < len(found) and found[at][0] <= minute * 60 + 30:
                 status = found[at][1]
                 at += 1
-            ledger.count(minute, {site: (1, int(status == "down"))})
-        ledger.see(begin, end)
-        total, by_verdict = judged(of, ledger, site, (), (begin, end), end * 60)
+            minute_counts.count(minute, {site: (1, int(status == "down"))})
+        minute_counts.see(begin, end)
+        total, by_verdict = judged(of, minute_counts, site, (), (begin, end), end * 60)
         intervals = len(answer["down_intervals_unix_s"])
         assert abs(by_verdict[DOWN] - answer["down_minutes"]) <= intervals
         assert total.ratio is not None
@@ -327,7 +335,7 @@ def test_downtime_of_public_sites_is_what_their_monitor_published(trace) -> None
             compared += 1
         for day, minutes in answer["published_daily_minutes_down"].items():
             first = int(datetime.fromisoformat(f"{day}T00:00Z").timestamp()) // 60
-            _, of_day = judged(of, ledger, site, (), (first, first + DAY), end * 60)
+            _, of_day = judged(of, minute_counts, site, (), (first, first + DAY), end * 60)
             outages = [
                 one
                 for one in answer["down_intervals_unix_s"]

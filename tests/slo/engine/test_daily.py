@@ -8,15 +8,15 @@ import pytest
 
 from slo.engine import daily as uptime_days
 from slo.engine.daily import DayCache, by_day
-from slo.engine.ledger import DAY, Ledger
-from slo.policy.indicators import MinuteVerdicts, RequestRatio
+from slo.engine.minute_counts import DAY, MinuteCounts
+from slo.policy.indicators import MinuteUptime, RequestRatio
 from slo.policy.loading import as_policy
 
 TODAY = int(datetime(2026, 11, 10, tzinfo=UTC).timestamp()) // 60 // DAY
 NOON_S = (TODAY * DAY + DAY // 2) * 60
 
 
-def promise(**indicator):
+def objective(**indicator):
     found = as_policy(
         {
             "version": 1,
@@ -32,28 +32,28 @@ def promise(**indicator):
         },
         "test",
     )
-    return found.promises()[0]
+    return found.error_budget_objectives()[0]
 
 
 def filled(seed, days=5, last_minute=DAY // 2):
-    """A ledger of some days up to today, with requests at random minutes, and a list of them."""
+    """Minute counts of some days up to today, with requests at random minutes, and a list."""
     chance = random.Random(seed)
-    ledger = Ledger(TODAY + 1 - days, days + 1)
-    ledger.running = TODAY * DAY + last_minute
+    minute_counts = MinuteCounts(TODAY + 1 - days, days + 1)
+    minute_counts.running = TODAY * DAY + last_minute
     counted = {}
     for _ in range(3_000):
-        minute = chance.randrange(ledger.begin, ledger.running + 1)
+        minute = chance.randrange(minute_counts.begin, minute_counts.running + 1)
         total = chance.randint(1, 50)
         counted[minute] = (total, chance.randint(0, total // 10))
     for minute, pair in counted.items():
-        ledger.count(minute, {"": pair})
-    ledger.see(ledger.begin, ledger.running)
-    return ledger, counted
+        minute_counts.count(minute, {"": pair})
+    minute_counts.see(minute_counts.begin, minute_counts.running)
+    return minute_counts, counted
 
 
 def test_each_day_is_a_recount_of_its_minutes() -> None:
-    ledger, counted = filled(1)
-    found = by_day(promise(), ledger, "", [], 30, NOON_S)
+    minute_counts, counted = filled(1)
+    found = by_day(objective(), minute_counts, "", [], 30, NOON_S)
     assert [one.day for one in found] == list(range(TODAY - 4, TODAY + 1))
     assert [one.is_running for one in found] == [False] * 4 + [True]
     for one in found:
@@ -64,21 +64,21 @@ def test_each_day_is_a_recount_of_its_minutes() -> None:
 
 @pytest.mark.parametrize("days", [1, 3])
 def test_only_so_many_days_are_told(days) -> None:
-    ledger, _ = filled(2)
-    found = by_day(promise(), ledger, "", [], days, NOON_S)
+    minute_counts, _ = filled(2)
+    found = by_day(objective(), minute_counts, "", [], days, NOON_S)
     assert [one.day for one in found] == list(range(TODAY + 1 - days, TODAY + 1))
 
 
 def test_a_day_nothing_is_known_of_is_unknown() -> None:
-    ledger = Ledger(TODAY - 3, 5)
-    found = by_day(promise(), ledger, "", [], 30, NOON_S)
+    minute_counts = MinuteCounts(TODAY - 3, 5)
+    found = by_day(objective(), minute_counts, "", [], 30, NOON_S)
     assert [one.attainment.ratio for one in found] == [None] * 4
 
 
 def test_maintenance_does_not_count() -> None:
-    ledger, counted = filled(3)
+    minute_counts, counted = filled(3)
     noon = (TODAY - 1) * DAY + 720
-    found = by_day(promise(), ledger, "", [(noon, noon + 60)], 2, NOON_S)
+    found = by_day(objective(), minute_counts, "", [(noon, noon + 60)], 2, NOON_S)
     mine = {
         minute: pair
         for minute, pair in counted.items()
@@ -89,16 +89,16 @@ def test_maintenance_does_not_count() -> None:
 
 def test_a_run_of_bad_minutes_across_midnight_is_down_on_both_days() -> None:
     #  yesterday 23:57 23:58 23:59 | 0:00 0:01 today      down from 5 in a row: 3 and 2 minutes
-    ledger = Ledger(TODAY - 2, 4)
+    minute_counts = MinuteCounts(TODAY - 2, 4)
     midnight = TODAY * DAY
-    ledger.running = midnight + DAY // 2
+    minute_counts.running = midnight + DAY // 2
     for minute in range(midnight - DAY, midnight + 600):
         bad = midnight - 3 <= minute < midnight + 2
-        ledger.count(minute, {"": (10, 10 if bad else 0)})
-    ledger.see(midnight - DAY, midnight + 600)
-    of = promise(kind="minute_verdicts", down_above="5%", down_run=5)
-    assert isinstance(of.indicator, MinuteVerdicts)
-    yesterday, today = by_day(of, ledger, "", [], 2, NOON_S)
+        minute_counts.count(minute, {"": (10, 10 if bad else 0)})
+    minute_counts.see(midnight - DAY, midnight + 600)
+    of = objective(kind="minute_verdicts", down_above="5%", down_run=5)
+    assert isinstance(of.indicator, MinuteUptime)
+    yesterday, today = by_day(of, minute_counts, "", [], 2, NOON_S)
     assert yesterday.attainment.ratio == 1 - Fraction(3, DAY)
     assert today.attainment.ratio == 1 - Fraction(2, 600)
 
@@ -107,31 +107,33 @@ def judged_days(monkeypatch):
     """Days that are judged from now on."""
     days, judged = [], uptime_days.judged
 
-    def watched(of, ledger, name, excluded, stretch, now_s):
+    def watched(of, minute_counts, name, excluded, stretch, now_s):
         days.append(stretch[0] // DAY - TODAY)
-        return judged(of, ledger, name, excluded, stretch, now_s)
+        return judged(of, minute_counts, name, excluded, stretch, now_s)
 
     monkeypatch.setattr(uptime_days, "judged", watched)
     return days
 
 
 def test_a_closed_day_is_judged_again_only_when_something_changed_near_it(monkeypatch) -> None:
-    ledger, _ = filled(4)
-    assert isinstance(promise().indicator, RequestRatio)
-    of, cache = promise(), DayCache()
+    minute_counts, _ = filled(4)
+    assert isinstance(objective().indicator, RequestRatio)
+    of, cache = objective(), DayCache()
     days = judged_days(monkeypatch)
 
     def again(excluded=()):
         days.clear()
-        found = by_day(of, ledger, "", list(excluded), 30, NOON_S, cache)
-        assert found == by_day(of, ledger, "", list(excluded), 30, NOON_S)  # as without a cache
+        found = by_day(of, minute_counts, "", list(excluded), 30, NOON_S, cache)
+        assert found == by_day(
+            of, minute_counts, "", list(excluded), 30, NOON_S
+        )  # as without a cache
         return sorted(set(days[: len(days) - 5]))
 
     assert again() == [-4, -3, -2, -1, 0]
     assert again() == [0]
-    ledger.count((TODAY - 3) * DAY + 7, {"": (10**6, 3)})  # a late event
+    minute_counts.count((TODAY - 3) * DAY + 7, {"": (10**6, 3)})  # a late event
     assert again() == [-4, -3, -2, 0]
-    ledger.lose((TODAY - 4) * DAY, (TODAY - 4) * DAY + 5)
+    minute_counts.lose((TODAY - 4) * DAY, (TODAY - 4) * DAY + 5)
     assert again() == [-4, -3, 0]
     noon = (TODAY - 2) * DAY + 720
     assert again([(noon, noon + 60)]) == [-3, -2, -1, 0]
@@ -139,11 +141,11 @@ def test_a_closed_day_is_judged_again_only_when_something_changed_near_it(monkey
 
 
 def test_days_that_leave_the_ledger_leave_the_cache() -> None:
-    ledger, _ = filled(5)
+    minute_counts, _ = filled(5)
     cache = DayCache()
-    by_day(promise(), ledger, "", [], 30, NOON_S, cache)
+    by_day(objective(), minute_counts, "", [], 30, NOON_S, cache)
     assert len(cache.known) == 4
-    ledger.move(TODAY - 1)
-    found = by_day(promise(), ledger, "", [], 30, NOON_S, cache)
+    minute_counts.move(TODAY - 1)
+    found = by_day(objective(), minute_counts, "", [], 30, NOON_S, cache)
     assert [one.day for one in found] == [TODAY - 1, TODAY]
     assert {day for _, day in cache.known} == {TODAY - 1}

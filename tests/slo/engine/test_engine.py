@@ -11,13 +11,11 @@ import pytest
 import yaml
 
 from exporters.reference.customers import Customer
-from slo.engine.attainment import unpacked
 from slo.engine.engine import STORE_EVERY_S, Engine
-from slo.engine.ledger import DAY
-from slo.engine.ledger_store import LedgerStore
 from slo.engine.maintenance import Maintenance
-from slo.engine.report import Found
-from slo.engine.verdicts import Attainment, Verdict
+from slo.engine.minute_count_store import MinuteCountStore
+from slo.engine.minute_status import Attainment, MinuteStatus
+from slo.engine.report import ObjectiveResult
 from slo.policy.loading import as_policy
 from streams.events.decoder import ELIGIBLE
 from streams.state.registry import customer_hasher
@@ -73,7 +71,7 @@ class World:
         self.writer = StateWriter(self.settings)
         self.events: list[dict[str, Any]] = []
         kafka = self.settings.kafka
-        self.store = LedgerStore(self.client, kafka.group, kafka.topic)
+        self.store = MinuteCountStore(self.client, kafka.group, kafka.topic)
 
     def engine(self, of: Any) -> Engine:
         kafka = self.settings.kafka
@@ -89,11 +87,11 @@ class World:
         await self.client.aclose()
 
 
-async def judge(engine: Engine, now_s: float) -> dict[tuple[str, str], Found]:
+async def judge(engine: Engine, now_s: float) -> dict[tuple[str, str], ObjectiveResult]:
     found = None
     while found is None:
         found = await engine.refresh(now_s)
-    return {(one.promise.name, one.name): one for one in found}
+    return {(one.objective.name, one.name): one for one in found}
 
 
 @pytest.fixture
@@ -125,15 +123,15 @@ def test_attainment_equals_a_recount_by_fleet_by_name_and_by_customer(in_world) 
                 begin = NOON + step * 100
                 await world.add(partition, traffic(step * 2 + partition, 80, begin, begin + 100))
             found = await judge(engine, NOON + step * 100 + 100)
-            assert found["o0", ""].standing.attainment == recount(world.events)
+            assert found["o0", ""].status.attainment == recount(world.events)
             for region in ("eu", "us"):
                 expected = recount(world.events, region=region, model="opus")
-                assert found["o1", region].standing.attainment == expected
+                assert found["o1", region].status.attainment == expected
             expected = recount(world.events, customer_id="acme")
-            assert found["o2", ""].standing.attainment == expected
+            assert found["o2", ""].status.attainment == expected
             done = [one for one in world.events if one["outcome"] == "success"]
             within = sum(one["ttft_ms"] <= 300 for one in done)
-            assert found["o3", ""].standing.attainment == Attainment(Fraction(within), len(done))
+            assert found["o3", ""].status.attainment == Attainment(Fraction(within), len(done))
 
     in_world(use)
 
@@ -153,10 +151,10 @@ def test_probes_speak_where_there_is_no_traffic_and_cancelling_is_nobodys_fault(
             ],
         )
         found = await judge(world.engine(of), NOON + 310)
-        with_probes, without = (found[name, ""].standing for name in ("o0", "o1"))
+        with_probes, without = (found[name, ""].status for name in ("o0", "o1"))
         assert with_probes.attainment == Attainment(Fraction(2), 4)
         assert without.attainment == Attainment(Fraction(1), 2)
-        assert with_probes.verdicts[Verdict.DOWN] == 2
+        assert with_probes.verdicts[MinuteStatus.DOWN] == 2
 
     in_world(use)
 
@@ -166,10 +164,10 @@ def test_a_late_event_changes_the_verdict_of_its_minute(in_world) -> None:
         engine = world.engine(policy({"indicator": MINUTES}))
         await world.add(0, [event(NOON - 60), event(NOON + 5), event(NOON + 600)])
         found = await judge(engine, NOON + 601)
-        assert found["o0", ""].standing.attainment == Attainment(Fraction(2), 2)
+        assert found["o0", ""].status.attainment == Attainment(Fraction(2), 2)
         await world.add(0, [event(NOON + 30, outcome="server_error"), event(NOON + 602)])
         found = await judge(engine, NOON + 603)
-        assert found["o0", ""].standing.attainment == Attainment(Fraction(1), 2)
+        assert found["o0", ""].status.attainment == Attainment(Fraction(1), 2)
 
     in_world(use)
 
@@ -186,15 +184,15 @@ def test_two_exporters_and_one_that_comes_later_say_the_same(in_world) -> None:
                 last = await judge(engine, begin + 3_000)
         later = await judge(world.engine(of), NOON + 18_000)
         for key, one in last.items():
-            assert later[key].standing == one.standing
-        # Five hours later most minutes are kept in the ledger alone.
+            assert later[key].status == one.status
+        # Five hours later most minutes are kept in the minute_counts alone.
         by_minute = {
             minute: recount([one for one in world.events if one["ended_at"] // 60_000 == minute])
             for minute in range(NOON // 60, NOON // 60 + 300)
         }
         judged = [one for one in by_minute.values() if one.counted]
         up = sum(one.good >= one.counted * Fraction(95, 100) for one in judged)
-        assert later["o0", ""].standing.attainment == Attainment(Fraction(up), len(judged))
+        assert later["o0", ""].status.attainment == Attainment(Fraction(up), len(judged))
 
     in_world(use)
 
@@ -208,8 +206,8 @@ def test_what_no_exporter_watched_still_counts_to_the_event(in_world) -> None:
             await world.add(hour % 2, traffic(hour, 30, begin, begin + 3_600))
         now_s = NOON + 40 * 3_600
         found = await judge(world.engine(of), now_s)
-        assert found["o0", ""].standing.attainment == recount(world.events)
-        assert found["o1", ""].standing.attainment.counted <= 180
+        assert found["o0", ""].status.attainment == recount(world.events)
+        assert found["o1", ""].status.attainment.counted <= 180
 
     in_world(use)
 
@@ -225,7 +223,7 @@ def test_an_event_that_is_hours_late_still_counts(in_world) -> None:
         await world.add(0, [event(NOON + 70, outcome="timeout"), event(now_s + 1)])
         for one in (engine, world.engine(policy({}))):
             found = await judge(one, now_s + 1 + STORE_EVERY_S)
-            assert found["o0", ""].standing.attainment == recount(world.events)
+            assert found["o0", ""].status.attainment == recount(world.events)
 
     in_world(use)
 
@@ -237,30 +235,9 @@ def test_lost_records_make_their_minutes_unknown_and_never_up(in_world) -> None:
         _, state = await world.writer.owned(0)
         state.lose(state.next_offset + 9)
         await world.add(0, [event(NOON + 150), event(NOON + 250)])
-        found = (await judge(world.engine(of), NOON + 260))["o0", ""].standing
+        found = (await judge(world.engine(of), NOON + 260))["o0", ""].status
         # 12:00, 12:01 and 12:02 lie in the gap; 11:59 and 12:03 are whole.
         assert found.attainment == Attainment(Fraction(2), 2)
-
-    in_world(use)
-
-
-def test_verdicts_are_stored_as_two_bits_a_minute(in_world) -> None:
-    async def use(world) -> None:
-        engine = world.engine(policy({"indicator": MINUTES}))
-        window = Maintenance("m", NOON + 120, NOON + 180, "jo", "move", NOON)
-        await world.store.put_window(window)
-        outcomes = {0: "success", 60: "overloaded", 120: "overloaded", 240: "success"}
-        await world.add(0, [event(NOON + at, outcome=one) for at, one in outcomes.items()])
-        await world.add(0, [event(NOON + 400)])
-        await judge(engine, NOON + 401)
-        [key] = await world.client.keys("tp:*ledger*:2026-11")
-        day = NOON // 60 // DAY
-        found = unpacked(await world.client.hget(key, f"v:{day}:"))
-        at = NOON // 60 % DAY
-        assert len(found) == DAY
-        assert [one.name for one in found[at : at + 5]] == [
-            *("UP", "DOWN", "EXCLUDED", "UNKNOWN", "UP")
-        ]
 
     in_world(use)
 
@@ -273,8 +250,8 @@ def test_maintenance_after_the_close_stands_beside_the_closed_figure(in_world) -
         await world.add(0, [event(end - 3_600 * 4, outcome="overloaded"), event(end - 10)])
         await judge(engine, end + 3_600)
         found = (await judge(engine, end + 2 * 86_400))["o0", ""]
-        [closing] = found.closed
-        assert closing.attainment == Attainment(Fraction(1), 2)
+        [closed_period] = found.closed
+        assert closed_period.attainment == Attainment(Fraction(1), 2)
         assert found.adjustments == ()
         begin = end - 3_600 * 5
         window = Maintenance("m-1", begin, begin + 7_200, "jo", "forgotten", end + 2 * 86_400)
@@ -283,7 +260,7 @@ def test_maintenance_after_the_close_stands_beside_the_closed_figure(in_world) -
             found = (await judge(world.engine(policy({"period": month})), end + 3 * 86_400))[
                 "o0", ""
             ]
-            assert found.closed == (closing,)
+            assert found.closed == (closed_period,)
             [change] = found.adjustments
             assert change.now == Attainment(Fraction(1), 1)
             assert change.because == ("m-1 by jo: forgotten",)

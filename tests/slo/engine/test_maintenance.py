@@ -8,15 +8,15 @@ from fractions import Fraction
 import pytest
 from click.testing import CliRunner
 
-from slo.engine.maintenance import Closing, Maintenance, adjustment, causes
-from slo.engine.verdicts import Attainment
+from slo.engine.maintenance import ClosedPeriod, Maintenance, adjustment, causes
+from slo.engine.minute_status import Attainment
 from slo.policy.loading import as_policy
 from streams.config.settings import ENV_PREFIX
 from tests.support.exporter_state import SECRET, event, settings_for, write_state
 from tokenpulse.cli.main import main
 
 WINDOW = Maintenance("m-1", 7_200, 10_800, "jo", "new racks", 7_000)
-CLOSED = Closing(0, 1_440, Fraction(90), 100, 90_000, ("m-1",))
+CLOSED = ClosedPeriod(0, 1_440, Fraction(90), 100, 90_000, ("m-1",))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_windows_and_the_policys_own_exclusions_count_for_the_promises_they_name
         },
         "test",
     )
-    a, b = policy.promises()
+    a, b = policy.error_budget_objectives()
     windows = [
         WINDOW,
         Maintenance("m-2", 0, 60, "jo", "r", 1, policy="p", objective="b"),
@@ -78,12 +78,12 @@ def test_an_adjustment_says_what_changed_since_the_close() -> None:
     other = Attainment(Fraction(91), 101)
     found = adjustment(CLOSED, other, [], [WINDOW.cancelled("al", "not agreed", 95_000)])
     assert found is not None
-    assert found.closing == CLOSED
+    assert found.closed_period == CLOSED
     assert found.because == ("m-1 cancelled by al: not agreed",)
     found = adjustment(CLOSED, other, [], [])
     assert found is not None
     assert found.because == ("m-1 taken out of the policy",)
-    late = adjustment(Closing(0, 1_440, Fraction(90), 100, 90_000, ()), other, [], [])
+    late = adjustment(ClosedPeriod(0, 1_440, Fraction(90), 100, 90_000, ()), other, [], [])
     assert late is not None
     assert late.because == ("events that came late",)
 

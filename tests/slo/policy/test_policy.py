@@ -478,4 +478,7 @@ def test_the_document_names_every_key_and_every_preset() -> None:
         assert re.search(rf"\b{re.escape(word)}\b", document()), word
     for name in PRESETS:
         [row] = [line for line in document().splitlines() if line.startswith(f"| `{name}` |")]
-        assert percent_text(load_policy(name).promises()[0].target).removesuffix("%") in row
+        assert (
+            percent_text(load_policy(name).error_budget_objectives()[0].target).removesuffix("%")
+            in row
+        )

@@ -337,12 +337,12 @@ def test_objectives_of_the_running_day_are_those_of_the_engine_and_nothing_is_wr
         policies = load_policies(world.settings.exporter.policies)
         engine = engine_for(world.settings, policies, world.client)
         found = await engine.refresh(now_s, keep=False)
-        due = credits(found, lambda one: one.standing.attainment.ratio, Customers(DIRECTORY).fee_of)
+        due = credits(found, lambda one: one.status.attainment.ratio, Customers(DIRECTORY).fee_of)
         by_name = {one.objective: one for one in facts.risks}
         for one in found:
-            risk = by_name[one.promise.name]
-            assert risk.attained_ratio == float(one.standing.attainment.ratio)
-            assert risk.budget_left_ratio == float(one.standing.budget_left)
+            risk = by_name[one.objective.name]
+            assert risk.attained_ratio == float(one.status.attainment.ratio)
+            assert risk.budget_left_ratio == float(one.status.budget_left)
             assert (risk.credit_due is None) == (one.key not in due)
         assert await world.client.keys("*ledger*") == []
         assert await world.stored() == {}

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from slo.policy.indicators import (
     LatencyRatio,
-    MinuteVerdicts,
+    MinuteUptime,
     RequestRatio,
     SlicePercentile,
     SliceRatioMean,
@@ -45,7 +45,7 @@ class Latencies(NamedTuple):
     within: int
 
 
-class Verdict(IntEnum):
+class MinuteStatus(IntEnum):
     """What a minute or a slice was; two bits."""
 
     UNKNOWN = 0
@@ -88,36 +88,38 @@ def latency_ratio(indicator: LatencyRatio, parts: Iterable[Latencies | None]) ->
     return Attainment(Fraction(sum(part.within for part in counted)), measured)
 
 
-def minute_verdicts(indicator: MinuteVerdicts, minutes: Iterable[Requests | None]) -> list[Verdict]:
+def minute_verdicts(
+    indicator: MinuteUptime, minutes: Iterable[Requests | None]
+) -> list[MinuteStatus]:
     """A verdict for each minute.
 
     A run of bad minutes may begin before the period or end after it: give `down_run - 1` minutes
     more on both sides and cut the answer. At the newest end a run may still become long enough.
     """
-    found: list[Verdict] = []
+    found: list[MinuteStatus] = []
     for verdict, run in groupby(_minute(indicator, minute) for minute in minutes):
         length = len(list(run))
-        is_blip = verdict is Verdict.DOWN and length < indicator.down_run
-        found += [Verdict.UP if is_blip else verdict] * length
+        is_blip = verdict is MinuteStatus.DOWN and length < indicator.down_run
+        found += [MinuteStatus.UP if is_blip else verdict] * length
     return found
 
 
-def _minute(indicator: MinuteVerdicts, minute: Requests | None) -> Verdict:
+def _minute(indicator: MinuteUptime, minute: Requests | None) -> MinuteStatus:
     if minute is None:
-        return Verdict.EXCLUDED
+        return MinuteStatus.EXCLUDED
     if minute.eligible < indicator.min_samples:
-        return Verdict.UNKNOWN
+        return MinuteStatus.UNKNOWN
     is_bad = minute.failed > indicator.down_above * minute.eligible
-    return Verdict.DOWN if is_bad else Verdict.UP
+    return MinuteStatus.DOWN if is_bad else MinuteStatus.UP
 
 
-def slice_verdict(indicator: SlicePercentile | SliceSpeed, part: Latencies | None) -> Verdict:
+def slice_verdict(indicator: SlicePercentile | SliceSpeed, part: Latencies | None) -> MinuteStatus:
     """Whether the percentile of a slice kept the limit."""
     if part is None:
-        return Verdict.EXCLUDED
+        return MinuteStatus.EXCLUDED
     if part.measured < indicator.min_samples:
-        return Verdict.UNKNOWN
-    return Verdict.UP if percentile_kept(indicator, part) else Verdict.DOWN
+        return MinuteStatus.UNKNOWN
+    return MinuteStatus.UP if percentile_kept(indicator, part) else MinuteStatus.DOWN
 
 
 def percentile_kept(indicator: SlicePercentile | SliceSpeed, part: Latencies) -> bool:
@@ -132,12 +134,12 @@ def percentile_kept(indicator: SlicePercentile | SliceSpeed, part: Latencies) ->
     return part.within >= rank
 
 
-def uptime(verdicts: Iterable[Verdict], unknown: Unknown) -> Attainment:
+def uptime(verdicts: Iterable[MinuteStatus], unknown: Unknown) -> Attainment:
     """Share of the minutes or slices that were up; `unknown`: what unknown ones count as."""
     counts = Counter(verdicts)
-    up, down = counts[Verdict.UP], counts[Verdict.DOWN]
-    up += counts[Verdict.UNKNOWN] * (unknown == "up")
-    down += counts[Verdict.UNKNOWN] * (unknown == "down")
+    up, down = counts[MinuteStatus.UP], counts[MinuteStatus.DOWN]
+    up += counts[MinuteStatus.UNKNOWN] * (unknown == "up")
+    down += counts[MinuteStatus.UNKNOWN] * (unknown == "down")
     return Attainment(Fraction(up), up + down)
 
 
@@ -198,19 +200,19 @@ def credits_due(
     """
     due: dict[str, Money] = {}
     leader: dict[str, str] = {}
-    for promise in policy.promises():
-        if promise.sla is None:
+    for objective in policy.error_budget_objectives():
+        if objective.sla is None:
             continue
-        base = promise.sla.base or fee
+        base = objective.sla.base or fee
         if base is None:
             continue
-        found = credit(promise.sla, ratios.get(promise.name), base)
-        group = promise.sla.greatest_of
+        found = credit(objective.sla, ratios.get(objective.name), base)
+        group = objective.sla.greatest_of
         if group in leader:
             if found.amount <= due[leader[group]].amount:
                 continue
             del due[leader[group]]
         if group is not None:
-            leader[group] = promise.name
-        due[promise.name] = found
+            leader[group] = objective.name
+        due[objective.name] = found
     return due

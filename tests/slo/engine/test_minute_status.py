@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slo.engine.verdicts import (
+from slo.engine.minute_status import (
     Attainment,
     Latencies,
+    MinuteStatus,
     Requests,
-    Verdict,
     budget_left,
     burn_rate,
     credit,
@@ -29,7 +29,7 @@ from slo.engine.verdicts import (
 )
 from slo.policy.indicators import (
     LatencyRatio,
-    MinuteVerdicts,
+    MinuteUptime,
     RequestRatio,
     SlicePercentile,
     SliceRatioMean,
@@ -39,18 +39,23 @@ from slo.policy.loading import as_policy, load_policy
 from slo.policy.policy import Policy
 from slo.policy.units import Money
 
-UP, DOWN, UNKNOWN, EXCLUDED = Verdict.UP, Verdict.DOWN, Verdict.UNKNOWN, Verdict.EXCLUDED
+UP, DOWN, UNKNOWN, EXCLUDED = (
+    MinuteStatus.UP,
+    MinuteStatus.DOWN,
+    MinuteStatus.UNKNOWN,
+    MinuteStatus.EXCLUDED,
+)
 SLICES_OF_A_MONTH = 30 * 24 * 12
 MINUTES_OF_A_MONTH = 30 * 24 * 60
 
 
-def promise(preset: str, name: str = "uptime") -> Any:
-    [found] = [one for one in load_policy(preset).promises() if one.name == name]
+def objective(preset: str, name: str = "uptime") -> Any:
+    [found] = [one for one in load_policy(preset).error_budget_objectives() if one.name == name]
     return found
 
 
-def minutes(**changes: Any) -> MinuteVerdicts:
-    return MinuteVerdicts(kind="minute_verdicts", **{"down_above": "5%"} | changes)
+def minutes(**changes: Any) -> MinuteUptime:
+    return MinuteUptime(kind="minute_verdicts", **{"down_above": "5%"} | changes)
 
 
 def share(attainment: Attainment) -> Fraction:
@@ -65,13 +70,13 @@ def test_bedrock_weighs_every_five_minutes_alike() -> None:
     #  one slice of 10 requests all failed, one of 1,000,000 half failed, 8,638 quiet ones
     slices = [Requests(10, 10), Requests(1_000_000, 500_000)]
     slices += [Requests(0, 0)] * (SLICES_OF_A_MONTH - 2)
-    found = slice_ratio_mean(promise("bedrock-style").indicator, slices)
+    found = slice_ratio_mean(objective("bedrock-style").indicator, slices)
     assert found.ratio == 1 - Fraction(3, 2) / 8640  # 99.98 %, though half of all failed
 
 
 def test_bedrock_credits_begin_below_the_limit_not_at_it() -> None:
     #  0.1 % of 8,640 slices are 8.64: with 8 wholly failed ones 99.907 %, with 9 99.896 %
-    terms = promise("bedrock-style")
+    terms = objective("bedrock-style")
 
     def month(failed_slices: int) -> Fraction:
         slices = [Requests(1, 1)] * failed_slices
@@ -84,7 +89,7 @@ def test_bedrock_credits_begin_below_the_limit_not_at_it() -> None:
 
 
 def test_bedrock_pays_nothing_up_to_one_dollar() -> None:
-    terms = promise("bedrock-style").sla
+    terms = objective("bedrock-style").sla
     below = Fraction(995, 1000)  # 10 %
     assert credit(terms, below, Money(Decimal(10), "USD")) == (Decimal(0), "USD")
     assert credit(terms, below, Money(Decimal("10.10"), "USD")) == (Decimal("1.01"), "USD")
@@ -106,7 +111,7 @@ def test_an_empty_slice_is_what_the_policy_says() -> None:
 
 def test_gemini_forgives_four_bad_minutes_and_counts_all_of_five() -> None:
     bad, good = Requests(100, 6), Requests(100, 5)  # exactly 5 % is not over 5 %
-    indicator = promise("gemini-style").indicator
+    indicator = objective("gemini-style").indicator
     day = [good, *[bad] * 4, good, *[bad] * 5, good]
     assert minute_verdicts(indicator, day) == [UP] * 6 + [DOWN] * 5 + [UP]
     assert uptime(minute_verdicts(indicator, day), "up").ratio == Fraction(7, 12)
@@ -114,7 +119,7 @@ def test_gemini_forgives_four_bad_minutes_and_counts_all_of_five() -> None:
 
 def test_gemini_counts_a_silent_minute_as_up_and_lets_it_end_a_run() -> None:
     bad, silent = Requests(100, 100), Requests(0, 0)
-    indicator = promise("gemini-style").indicator
+    indicator = objective("gemini-style").indicator
     verdicts = minute_verdicts(indicator, [*[bad] * 4, silent, *[bad] * 4])
     assert verdicts == [UP] * 4 + [UNKNOWN] + [UP] * 4
     assert uptime(verdicts, indicator.unknown).ratio == 1
@@ -122,7 +127,7 @@ def test_gemini_counts_a_silent_minute_as_up_and_lets_it_end_a_run() -> None:
 
 def test_gemini_owes_ten_percent_from_217_minutes_of_downtime() -> None:
     #  0.5 % of 43,200 minutes are 216
-    terms = promise("gemini-style")
+    terms = objective("gemini-style")
 
     def month(down_minutes: int) -> Fraction:
         counts = [Requests(20, 2)] * down_minutes
@@ -153,7 +158,7 @@ def test_an_unknown_minute_is_what_the_policy_says(unknown: Any, expected: Fract
 
 def test_nothing_known_is_not_healthy() -> None:
     assert uptime([UNKNOWN, EXCLUDED], "excluded").ratio is None
-    assert credit_share(promise("gemini-style").sla, None) == 0
+    assert credit_share(objective("gemini-style").sla, None) == 0
 
 
 _MINUTES = st.lists(
@@ -201,7 +206,7 @@ def test_a_period_with_run_less_one_minutes_around_it_is_judged_as_within_the_wh
 
 def test_azure_counts_transactions_whenever_they_were() -> None:
     #  0.1 % of 1,000,000
-    terms = promise("azure-style")
+    terms = objective("azure-style")
 
     def month(failed: int) -> Fraction:
         busy, calm = Requests(20_000, failed), Requests(980_000, 0)
@@ -239,7 +244,7 @@ def test_too_few_samples_are_unknown() -> None:
 
 def test_openai_speed_is_met_with_86_slow_slices_and_missed_with_87() -> None:
     #  1 % of 8,640 slices are 86.4
-    terms = promise("openai-scale-style", "speed")
+    terms = objective("openai-scale-style", "speed")
     fast, slow = Latencies(100, 51), Latencies(100, 50)  # P50 of 100 is the 50th slowest
 
     def month(slow_slices: int) -> Fraction:

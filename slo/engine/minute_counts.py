@@ -35,7 +35,7 @@ Small = npt.NDArray[np.int32]  # half the memory, and no minute has 2**31 reques
 Array = TypeVar("Array", Small, Flags)
 
 
-class Seen(IntEnum):
+class Completeness(IntEnum):
     """How well a minute is known."""
 
     NO = 0  # nobody counted it by itself
@@ -44,7 +44,7 @@ class Seen(IntEnum):
 
 
 @dataclass(slots=True)
-class Row:
+class NameCounts:
     """The counts of one name."""
 
     counts: Small  # (minutes, 2)
@@ -63,13 +63,13 @@ class Span:
     seen: Flags
 
 
-class Ledger:
+class MinuteCounts:
     """Counts by name over a number of whole UTC days, and which of them are not stored yet."""
 
     def __init__(self, first_day: int, days: int) -> None:
         self.first_day, self.days = first_day, days
         self.seen: Flags = np.zeros(days * DAY, np.uint8)
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, NameCounts] = {}
         # What changed since it was stored, by (name, day), and when (`clock`); name None: `seen`.
         self.dirty: dict[tuple[str | None, int], int] = {}
         self.clock = 0
@@ -146,12 +146,12 @@ class Ledger:
 
     def see(self, begin: int, end: int) -> None:
         """These minutes were counted whole."""
-        self._mark(begin, end, Seen.NO, Seen.WHOLE)
+        self._mark(begin, end, Completeness.NO, Completeness.WHOLE)
 
     def lose(self, begin: int, end: int) -> None:
         """Records of these minutes are missing for good."""
-        self._mark(begin, end, Seen.NO, Seen.PARTLY)
-        self._mark(begin, end, Seen.WHOLE, Seen.PARTLY)
+        self._mark(begin, end, Completeness.NO, Completeness.PARTLY)
+        self._mark(begin, end, Completeness.WHOLE, Completeness.PARTLY)
 
     def span(self, name: str, begin: int, end: int) -> Span:
         """Minutes of one name, cut to what there is."""
@@ -159,7 +159,7 @@ class Ledger:
         high = max(low, high)
         row, blocks = self.rows.get(name), slice(-(-low // BLOCK), -(-high // BLOCK))
         if row is None:
-            row = Row(self._nothing(high), self._nothing(blocks.stop))
+            row = NameCounts(self._nothing(high), self._nothing(blocks.stop))
         return Span(
             begin=self.begin + low,
             counts=row.counts[low:high],
@@ -197,9 +197,9 @@ class Ledger:
         row.counts[at * DAY : (at + 1) * DAY] = numbers[: 2 * DAY].reshape(2, DAY).T
         row.rest[at * _BLOCKS : (at + 1) * _BLOCKS] = numbers[2 * DAY :].reshape(2, _BLOCKS).T
 
-    def _row(self, name: str) -> Row:
+    def _row(self, name: str) -> NameCounts:
         if name not in self.rows:
-            self.rows[name] = Row(
+            self.rows[name] = NameCounts(
                 self._nothing(self.days * DAY), self._nothing(self.days * _BLOCKS)
             )
         return self.rows[name]
@@ -208,7 +208,7 @@ class Ledger:
     def _nothing(length: int) -> Small:
         return np.zeros((length, 2), np.int32)
 
-    def _mark(self, begin: int, end: int, was: Seen, now: Seen) -> None:
+    def _mark(self, begin: int, end: int, was: Completeness, now: Completeness) -> None:
         low, high = (min(max(one, self.begin), self.end) - self.begin for one in (begin, end))
         changed = np.flatnonzero(self.seen[low:high] == was) + low
         if len(changed):

@@ -1,12 +1,12 @@
-"""Ledgers and maintenance windows in Redis.
+"""Per-minute counts and maintenance windows in Redis.
 
-A ledger is a few hashes: its head (revision, how far it includes the state, closed periods), and
-one a month with a field a name and day. A month's hash goes 14 months after it was last written, so
-that the ledger of a policy that was changed does not stay for ever.
+The counts of an objective are a few hashes: a head (how far they include the state, and the closed
+periods), and one a month with a field a name and day. The hash of a month expires 14 months after
+the last write, so the counts of a policy that was changed do not stay for ever.
 
-Two exporters may write one ledger. Who writes looks at the head first: where it includes more than
-the writer knows, the writer leaves it; and a write only goes through if the head is still as it was
-looked at (WATCH), so no count is ever put back.
+Two exporters may write the counts of one objective. The writer reads the head first and leaves the
+counts alone if they include more than the writer has read. A write succeeds only if the head has
+not changed since (WATCH), so no count is ever set back.
 """
 
 from collections.abc import Mapping
@@ -18,29 +18,31 @@ import msgspec
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError, WatchError
 
-from slo.engine.ledger import DAY, Ledger
-from slo.engine.maintenance import Closing, Maintenance
+from slo.engine.maintenance import ClosedPeriod, Maintenance
+from slo.engine.minute_counts import DAY, MinuteCounts
 from streams.store.contract import StoreError
 
 KEPT_S = 432 * 86_400
 
 Hash = dict[bytes, bytes]
-Reach = dict[int, tuple[int, int]]  # partition -> (times rebuilt, checkpoint)
+Checkpoints = dict[int, tuple[int, int]]  # partition -> (times rebuilt, checkpoint)
 
 
 @dataclass(slots=True)
 class Head:
-    """What a ledger says of itself."""
+    """What a minute_counts says of itself."""
 
-    reach: Reach = field(default_factory=dict)
-    closings: dict[tuple[str, int], Closing] = field(default_factory=dict)  # by name, begin
+    reach: Checkpoints = field(default_factory=dict)
+    closed_periods: dict[tuple[str, int], ClosedPeriod] = field(
+        default_factory=dict
+    )  # by name, begin
 
-    def is_within(self, reach: Reach) -> bool:
+    def is_within(self, reach: Checkpoints) -> bool:
         """Whether it includes no more than `reach` does, in any partition."""
         return all(at <= reach.get(partition, (-1, -1)) for partition, at in self.reach.items())
 
 
-class LedgerStore:
+class MinuteCountStore:
     """The ledgers of one consumer group and topic. Every call raises StoreError where Redis does
     not answer."""
 
@@ -49,35 +51,37 @@ class LedgerStore:
         self._prefix = f"tp:{{{group}:{topic}}}"
 
     async def head(self, ledger_id: str) -> Head:
-        """The head of a ledger; an empty one where there is none."""
+        """The head of a minute_counts; an empty one where there is none."""
         try:
             return _head(cast(Hash, await self._redis.hgetall(self._key(ledger_id))))
         except (RedisError, OSError) as error:
             raise _store_error("read", ledger_id, error) from error
 
-    async def fill(self, ledger_id: str, ledger: Ledger) -> None:
-        """Read the days that a ledger spans."""
-        days = range(ledger.first_day, ledger.first_day + ledger.days)
+    async def fill(self, ledger_id: str, minute_counts: MinuteCounts) -> None:
+        """Read the days that a minute_counts spans."""
+        days = range(minute_counts.first_day, minute_counts.first_day + minute_counts.days)
         try:
             for month in sorted({_month(day) for day in days}):
                 found = await self._redis.hgetall(self._key(ledger_id, month))
                 for name, data in cast(Hash, found).items():
                     kind, day, of = name.decode().split(":", 2)
                     if kind in "cs":
-                        ledger.unpack(of if kind == "c" else None, int(day), data)
+                        minute_counts.unpack(of if kind == "c" else None, int(day), data)
         except (RedisError, OSError) as error:
             raise _store_error("read", ledger_id, error) from error
 
     async def write(
         self,
         ledger_id: str,
-        reach: Reach,
+        reach: Checkpoints,
         days: Mapping[tuple[str, str | None, int], bytes],
-        closings: Mapping[tuple[str, int], Closing],
+        closed_periods: Mapping[tuple[str, int], ClosedPeriod],
     ) -> Head | None:
-        """Write days, by (kind, name, day), kind `c` for counts, `s` for what was seen, `v` for
-        verdicts; and closings that are not there yet. None if someone else wrote meanwhile, or the
-        stored ledger includes more than `reach`."""
+        """Write days and the closed periods that are not stored yet, and return the new head.
+
+        `days`: by (kind, name, day), kind `c` for counts, `s` for completeness. Return None if
+        another exporter wrote in the meantime, or if the stored counts include more than `reach`.
+        """
         key = self._key(ledger_id)
         try:
             async with self._redis.pipeline(transaction=True) as pipe:
@@ -91,10 +95,10 @@ class LedgerStore:
                     pipe.hset(self._key(ledger_id, _month(day)), f"{kind}:{day}:{name or ''}", data)
                 for month in sorted(months):
                     pipe.expire(self._key(ledger_id, month), KEPT_S)
-                for (name, begin), closing in closings.items():
-                    if (name, begin) not in head.closings:
-                        head.closings[name, begin] = closing
-                        pipe.hset(key, f"closed:{begin}:{name}", closing.pack())
+                for (name, begin), closed_period in closed_periods.items():
+                    if (name, begin) not in head.closed_periods:
+                        head.closed_periods[name, begin] = closed_period
+                        pipe.hset(key, f"closed:{begin}:{name}", closed_period.pack())
                 pipe.hset(key, "reach", msgspec.msgpack.encode(reach))
                 pipe.expire(key, KEPT_S)
                 await pipe.execute()
@@ -141,7 +145,7 @@ def _head(found: Mapping[bytes, bytes]) -> Head:
                 for partition, (rebuilt, sequence) in msgspec.msgpack.decode(data).items()
             }
         elif kind == "closed":
-            head.closings[rest[1], int(rest[0])] = Closing.unpack(data)
+            head.closed_periods[rest[1], int(rest[0])] = ClosedPeriod.unpack(data)
     return head
 
 

@@ -1,4 +1,4 @@
-"""The ledger of minutes: any order, any number of writers, exact to the event."""
+"""The minute_counts of minutes: any order, any number of writers, exact to the event."""
 
 import asyncio
 from collections import Counter
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slo.engine.counting import Selection
-from slo.engine.ledger import BLOCK, DAY, Ledger, Seen
-from slo.engine.ledger_store import LedgerStore
-from slo.engine.maintenance import Closing
+from slo.engine.counting import RequestSelection
+from slo.engine.maintenance import ClosedPeriod
+from slo.engine.minute_count_store import MinuteCountStore
+from slo.engine.minute_counts import BLOCK, DAY, Completeness, MinuteCounts
 from slo.policy.loading import as_policy
 from streams.store.contract import StoreError
 from streams.store.redis import connect
@@ -22,11 +22,11 @@ BEGIN = FIRST * DAY
 pairs = st.integers(0, 50).flatmap(lambda total: st.tuples(st.just(total), st.integers(0, total)))
 
 
-def ledger(days: int = 2) -> Ledger:
-    return Ledger(FIRST, days)
+def minute_counts(days: int = 2) -> MinuteCounts:
+    return MinuteCounts(FIRST, days)
 
 
-def sums(found: Ledger, name: str = "") -> tuple[int, int]:
+def sums(found: MinuteCounts, name: str = "") -> tuple[int, int]:
     span = found.span(name, found.begin, found.end)
     total, bad = span.counts.sum(axis=0) + span.rest.sum(axis=0)
     return int(total), int(bad)
@@ -40,7 +40,7 @@ def test_counts_that_only_rise_come_to_the_same_in_any_order(added, chance) -> N
         history.append((minute, (at[minute], 0)))
     shuffled = chance.sample(history, len(history))
     for order in (history, shuffled, history + shuffled):
-        found = ledger()
+        found = minute_counts()
         for minute, pair in order:
             found.count(BEGIN + minute, {"": pair})
         assert sums(found) == (sum(at.values()), 0)
@@ -49,7 +49,7 @@ def test_counts_that_only_rise_come_to_the_same_in_any_order(added, chance) -> N
 @settings(deadline=None)
 @given(st.lists(pairs, min_size=60, max_size=60), st.sets(st.integers(0, 59)))
 def test_minutes_that_nobody_read_come_back_through_coarser_slices(minutes, read) -> None:
-    found = ledger()
+    found = minute_counts()
     for minute in read:
         found.count(BEGIN + minute, {"": minutes[minute]})
     for block in range(0, 60, BLOCK):
@@ -62,29 +62,34 @@ def test_minutes_that_nobody_read_come_back_through_coarser_slices(minutes, read
 
 
 def test_a_stretch_that_knows_less_than_its_minutes_takes_nothing_away() -> None:
-    found = ledger()
+    found = minute_counts()
     found.count(BEGIN, {"": (7, 3)})
     found.reconcile(BEGIN, BLOCK, {"": (5, 5)})
     assert sums(found) == (7, 3)
 
 
 def test_a_minute_of_which_records_are_missing_is_never_whole_again() -> None:
-    found = ledger()
+    found = minute_counts()
     found.see(BEGIN, BEGIN + 3)
     found.lose(BEGIN + 1, BEGIN + 2)
     found.see(BEGIN, BEGIN + 3)
-    assert found.seen[:4].tolist() == [Seen.WHOLE, Seen.PARTLY, Seen.WHOLE, Seen.NO]
+    assert found.seen[:4].tolist() == [
+        Completeness.WHOLE,
+        Completeness.PARTLY,
+        Completeness.WHOLE,
+        Completeness.NO,
+    ]
 
 
 @settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 2 * DAY - 1), pairs, max_size=40))
 def test_what_was_stored_is_read_back_as_it_was(minutes) -> None:
-    found = ledger()
+    found = minute_counts()
     for minute, pair in minutes.items():
         found.count(BEGIN + minute, {"eu": pair})
     found.reconcile(BEGIN, 60, {"eu": (4_000, 1)})
     found.see(BEGIN + 10, BEGIN + DAY + 10)
-    again = ledger()
+    again = minute_counts()
     for name, day in found.dirty:
         again.unpack(name, day, found.pack(name, day))
     assert np.array_equal(again.seen, found.seen)
@@ -93,7 +98,7 @@ def test_what_was_stored_is_read_back_as_it_was(minutes) -> None:
 
 
 def test_a_ledger_moves_on_and_forgets_the_days_before() -> None:
-    found = ledger()
+    found = minute_counts()
     found.count(BEGIN + 1, {"": (1, 0), "old": (1, 0)})
     found.count(BEGIN + DAY + 1, {"": (2, 1)})
     found.see(BEGIN, BEGIN + DAY + 2)
@@ -110,7 +115,7 @@ def test_a_ledger_moves_on_and_forgets_the_days_before() -> None:
 # -- which requests ----------------------------------------------------------------------------
 
 
-def selection(**objective: object) -> Selection:
+def selection(**objective: object) -> RequestSelection:
     policy = as_policy(
         {
             "version": 1,
@@ -127,8 +132,8 @@ def selection(**objective: object) -> Selection:
         },
         "test",
     )
-    [promise] = policy.promises()
-    return Selection(policy, promise, lambda customer: f"hash of {customer}")
+    [objective] = policy.error_budget_objectives()
+    return RequestSelection(policy, objective, lambda customer: f"hash of {customer}")
 
 
 def test_another_promise_begins_another_ledger_and_another_target_does_not() -> None:
@@ -155,7 +160,7 @@ def store_of(redis_server, redis_client):
     async def with_store(use):
         client = connect(redis_server.url, 2)
         try:
-            return await use(LedgerStore(client, "g", "t"))
+            return await use(MinuteCountStore(client, "g", "t"))
         finally:
             await client.aclose()
 
@@ -164,7 +169,7 @@ def store_of(redis_server, redis_client):
 
 def test_a_writer_that_knows_less_leaves_what_is_there(store_of) -> None:
     async def use(store) -> None:
-        rich, poor = ledger(), ledger()
+        rich, poor = minute_counts(), minute_counts()
         rich.count(BEGIN, {"": (9, 0)})
         poor.count(BEGIN, {"": (4, 0)})
         day = ("c", "", FIRST)
@@ -173,7 +178,7 @@ def test_a_writer_that_knows_less_leaves_what_is_there(store_of) -> None:
             await store.write("o", {0: (0, 4), 1: (0, 9)}, {day: poor.pack("", FIRST)}, {}) is None
         )
         assert await store.write("o", {0: (0, 9)}, {day: poor.pack("", FIRST)}, {}) is None
-        found = ledger()
+        found = minute_counts()
         await store.fill("o", found)
         assert sums(found) == (9, 0)
         # A state that was built again counts its checkpoints anew.
@@ -184,18 +189,20 @@ def test_a_writer_that_knows_less_leaves_what_is_there(store_of) -> None:
 
 def test_a_closed_period_stays_as_it_was_closed(store_of) -> None:
     async def use(store) -> None:
-        first = Closing(BEGIN, BEGIN + DAY, Fraction(10**30, 7), 5, 100, ("m1",))
-        second = Closing(BEGIN, BEGIN + DAY, Fraction(1), 5, 200, ())
-        for closing in (first, second):
-            assert await store.write("o", {}, {}, {("eu:x", BEGIN): closing})
-        assert (await store.head("o")).closings == {("eu:x", BEGIN): first}
+        first = ClosedPeriod(BEGIN, BEGIN + DAY, Fraction(10**30, 7), 5, 100, ("m1",))
+        second = ClosedPeriod(BEGIN, BEGIN + DAY, Fraction(1), 5, 200, ())
+        for closed_period in (first, second):
+            assert await store.write("o", {}, {}, {("eu:x", BEGIN): closed_period})
+        assert (await store.head("o")).closed_periods == {("eu:x", BEGIN): first}
 
     store_of(use)
 
 
 def test_ledgers_go_long_after_they_were_last_written(store_of, redis_client) -> None:
     async def use(store) -> None:
-        await store.write("o", {0: (0, 1)}, {("s", None, FIRST): ledger().pack(None, FIRST)}, {})
+        await store.write(
+            "o", {0: (0, 1)}, {("s", None, FIRST): minute_counts().pack(None, FIRST)}, {}
+        )
 
     store_of(use)
     keys = redis_client.keys("*")
@@ -207,7 +214,7 @@ def test_a_store_that_does_not_answer_is_said_in_one_line(unused_port) -> None:
     async def use() -> None:
         client = connect(f"redis://127.0.0.1:{unused_port}/0", 1)
         try:
-            store = LedgerStore(client, "g", "t")
+            store = MinuteCountStore(client, "g", "t")
             for call in (store.head("o"), store.windows(), store.write("o", {}, {}, {})):
                 with pytest.raises(StoreError, match="cannot"):
                     await call
