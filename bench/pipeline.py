@@ -26,7 +26,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.config.settings import Settings, load_settings
 from streams.kafka.producer import EventProducer
-from streams.store.redis import partition_key
+from streams.store.keys import Keys
 from tokenpulse.local.stack import LocalStack
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "2000000"))
@@ -143,7 +143,7 @@ def pipeline(
     """(events per second, largest resident memory in MB, processor seconds) of one worker of a
     consumer group of its own, with these settings in its environment."""
     store = redis.Redis.from_url(stack.redis_url)
-    keys = [partition_key(group, settings.kafka.topic, number) for number in range(PARTITIONS)]
+    keys = [Keys(group, settings.kafka.topic).partition(number) for number in range(PARTITIONS)]
     log_path = stack.log_dir / f"{group}.log"
     with log_path.open("wb") as log:
         worker = subprocess.Popen(

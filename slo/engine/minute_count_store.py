@@ -21,6 +21,7 @@ from redis.exceptions import RedisError, WatchError
 from slo.engine.maintenance import ClosedPeriod, Maintenance
 from slo.engine.minute_counts import DAY, MinuteCounts
 from streams.store.contract import StoreError
+from streams.store.keys import Keys
 
 KEPT_S = 432 * 86_400
 
@@ -48,12 +49,12 @@ class MinuteCountStore:
 
     def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
         self._redis = client
-        self._prefix = f"tp:{{{group}:{topic}}}"
+        self._keys = Keys(group, topic)
 
     async def head(self, ledger_id: str) -> Head:
         """The head of a minute_counts; an empty one where there is none."""
         try:
-            return _head(cast(Hash, await self._redis.hgetall(self._key(ledger_id))))
+            return _head(cast(Hash, await self._redis.hgetall(self._keys.ledger(ledger_id))))
         except (RedisError, OSError) as error:
             raise _store_error("read", ledger_id, error) from error
 
@@ -62,7 +63,7 @@ class MinuteCountStore:
         days = range(minute_counts.first_day, minute_counts.first_day + minute_counts.days)
         try:
             for month in sorted({_month(day) for day in days}):
-                found = await self._redis.hgetall(self._key(ledger_id, month))
+                found = await self._redis.hgetall(self._keys.ledger(ledger_id, month))
                 for name, data in cast(Hash, found).items():
                     kind, day, of = name.decode().split(":", 2)
                     if kind in "cs":
@@ -82,7 +83,7 @@ class MinuteCountStore:
         `days`: by (kind, name, day), kind `c` for counts, `s` for completeness. Return None if
         another exporter wrote in the meantime, or if the stored counts include more than `reach`.
         """
-        key = self._key(ledger_id)
+        key = self._keys.ledger(ledger_id)
         try:
             async with self._redis.pipeline(transaction=True) as pipe:
                 await pipe.watch(key)
@@ -92,9 +93,13 @@ class MinuteCountStore:
                 pipe.multi()  # type: ignore[no-untyped-call]
                 months = {_month(day) for _, _, day in days}
                 for (kind, name, day), data in days.items():
-                    pipe.hset(self._key(ledger_id, _month(day)), f"{kind}:{day}:{name or ''}", data)
+                    pipe.hset(
+                        self._keys.ledger(ledger_id, _month(day)),
+                        f"{kind}:{day}:{name or ''}",
+                        data,
+                    )
                 for month in sorted(months):
-                    pipe.expire(self._key(ledger_id, month), KEPT_S)
+                    pipe.expire(self._keys.ledger(ledger_id, month), KEPT_S)
                 for (name, begin), closed_period in closed_periods.items():
                     if (name, begin) not in head.closed_periods:
                         head.closed_periods[name, begin] = closed_period
@@ -112,7 +117,7 @@ class MinuteCountStore:
     async def windows(self) -> list[Maintenance]:
         """All maintenance windows, cancelled ones too, by begin."""
         try:
-            found = await self._redis.hgetall(self._maintenance)
+            found = await self._redis.hgetall(self._keys.maintenance)
         except (RedisError, OSError) as error:
             raise _store_error("read", "maintenance", error) from error
         return sorted(
@@ -123,16 +128,9 @@ class MinuteCountStore:
     async def put_window(self, window: Maintenance) -> None:
         """Add a window, or the cancelled form of one that is there."""
         try:
-            await self._redis.hset(self._maintenance, window.id, window.pack())
+            await self._redis.hset(self._keys.maintenance, window.id, window.pack())
         except (RedisError, OSError) as error:
             raise _store_error("write", "maintenance", error) from error
-
-    @property
-    def _maintenance(self) -> str:
-        return f"{self._prefix}:maintenance"
-
-    def _key(self, ledger_id: str, month: str | None = None) -> str:
-        return f"{self._prefix}:ledger:{ledger_id}" + (f":{month}" if month else "")
 
 
 def _head(found: Mapping[bytes, bytes]) -> Head:

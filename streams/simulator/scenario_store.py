@@ -18,6 +18,7 @@ from streams.config.settings import Settings
 from streams.simulator.scenario_requests import ScenarioOrder
 from streams.simulator.scenarios import TimelineError
 from streams.store.contract import StoreError
+from streams.store.keys import Keys
 
 T = TypeVar("T")
 
@@ -63,8 +64,8 @@ class OrderStore:
 
     def __init__(self, client: "aioredis.Redis", settings: Settings) -> None:
         self._client = client
-        prefix = f"tp:{{{settings.kafka.group}:{settings.kafka.topic}}}"
-        self._orders, self._simulators = f"{prefix}:scenarios", f"{prefix}:simulators"
+        keys = Keys(settings.kafka.group, settings.kafka.topic)
+        self._orders, self._simulators = keys.scenarios, keys.simulators
         self.address = address(settings.redis.url)
 
     async def read(self) -> Reading:

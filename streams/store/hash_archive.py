@@ -25,12 +25,13 @@ from streams.errors import one_line
 from streams.store.archive import PART_BYTES, Place, Record
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import StoreError
+from streams.store.keys import DAYS, LEDGER, MAINTENANCE, SENT, Keys
 
 log = logging.getLogger(__name__)
 
 # Hashes of the whole topic, by what follows its prefix; a colon marks a family of hashes.
-KINDS = ("days", "maintenance", "ledger:", "sent:")
-EXPIRES = ("ledger:", "sent:")
+KINDS = (DAYS, MAINTENANCE, LEDGER, SENT)
+EXPIRES = (LEDGER, SENT)
 EXPIRE_S = 432 * 86_400  # as long as the writers keep them; they renew it with each write
 _SCAN_COUNT = 1_000
 
@@ -117,8 +118,8 @@ class HashArchive:
     ) -> None:
         self._archive, self._redis = archive, client
         self._place = HashesPlace(group, topic, 0)
-        self._prefix = f"tp:{{{group}:{topic}}}:"
-        self._marker = f"{self._prefix}hashes"
+        keys = Keys(group, topic)
+        self._prefix, self._marker = keys.prefix, keys.archived_hashes
         self._archived: _Archived | None = None
 
     def forget(self) -> None:

@@ -28,7 +28,7 @@ from streams.state.snapshot import (
 from streams.state.tables import Ints, Table
 from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
-from streams.store.redis import partition_key, partitions_key, pulse_key
+from streams.store.keys import Keys
 
 ATTEMPTS = 8
 SLICES_A_READ = 200
@@ -68,7 +68,7 @@ class StateReader:
     def __init__(
         self, client: "aioredis.Redis", group: str, topic: str, remember: bool = True
     ) -> None:
-        self._redis, self._group, self._topic = client, group, topic
+        self._redis, self._keys = client, Keys(group, topic)
         self._remember = remember
         self.series: list[SeriesKey] = []
         self.cubes: list[CubeKey] = []
@@ -93,13 +93,13 @@ class StateReader:
 
     async def _of_each(self, read: Callable[[int], Awaitable[T]]) -> list[T]:
         try:
-            found = await self._redis.smembers(partitions_key(self._group, self._topic))
+            found = await self._redis.smembers(self._keys.partitions)
             return await asyncio.gather(*(read(one) for one in sorted(map(int, found))))
         except (RedisError, OSError) as error:
             raise StoreError(f"cannot read the state: {' '.join(str(error).split())}") from error
 
     async def _sign(self, partition: int) -> Heartbeat:
-        found = await self._redis.hgetall(pulse_key(self._group, self._topic, partition))
+        found = await self._redis.hgetall(self._keys.heartbeat(partition))
         fields = cast(dict[bytes, bytes], found)
         return Heartbeat(
             partition, {name.decode(): value.decode() for name, value in fields.items()}
@@ -126,12 +126,10 @@ class StateReader:
                 if not self._remember:
                     cached.slices.clear()
                 return view, found
-        raise StoreError(
-            f"{partition_key(self._group, self._topic, partition)}: written too often to be read"
-        )
+        raise StoreError(f"{self._keys.partition(partition)}: written too often to be read")
 
     async def _view(self, partition: int, cached: _Cached) -> PartitionView | None:
-        key = partition_key(self._group, self._topic, partition)
+        key = self._keys.partition(partition)
         offset, meta_data, index_data, totals_data = await self._hmget(
             key, ["offset", "meta", "index", "totals"]
         )
@@ -166,7 +164,7 @@ class StateReader:
 
     async def _fetch(self, view: PartitionView, cached: _Cached, wanted: Sequence[SliceId]) -> bool:
         """Read slices into the cache; False if the partition was written meanwhile."""
-        key = partition_key(self._group, self._topic, view.partition)
+        key = self._keys.partition(view.partition)
         for at in range(0, len(wanted), SLICES_A_READ):
             part = wanted[at : at + SLICES_A_READ]
             meta, *values = await self._hmget(key, ["meta", *map(slice_field, part)])

@@ -29,29 +29,10 @@ from streams.store.contract import (
     StoreError,
     StoreUnfitError,
 )
+from streams.store.keys import Keys
 
 FLUSH_DEADLINE_S = 10.0
 LOAD_DEADLINE_S = 20.0
-
-
-def partition_key(group: str, topic: str, partition: int) -> str:
-    """The partition's hash; the braces keep its helpers on the same node of a cluster."""
-    return f"tp:{{{group}:{topic}:{partition}}}"
-
-
-def pulse_key(group: str, topic: str, partition: int) -> str:
-    """A worker's sign of life for a partition, written even when nothing arrives."""
-    return partition_key(group, topic, partition) + ":pulse"
-
-
-def order_key(group: str, topic: str, partition: int) -> str:
-    """The last order that an operator left for a partition."""
-    return partition_key(group, topic, partition) + ":order"
-
-
-def partitions_key(group: str, topic: str) -> str:
-    """Set of the partitions that were ever claimed."""
-    return f"tp:{{{group}:{topic}}}:partitions"
 
 
 def connect(url: str, timeout_s: float, **secured: Any) -> "aioredis.Redis":
@@ -84,7 +65,7 @@ async def leave_order(
 
     Raises StoreError where Redis does not take it.
     """
-    key = order_key(group, topic, partition)
+    key = Keys(group, topic).command(partition)
     fields: dict[str, str | int | None] = {
         "id": order.id,
         "kind": order.kind,
@@ -121,7 +102,7 @@ class RedisStore:
     """Checkpoints of one consumer group and topic in Redis."""
 
     def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
-        self._redis, self._group, self._topic = client, group, topic
+        self._redis, self._keys = client, Keys(group, topic)
         self._scripts = {
             name: (files("streams.store") / f"{name}.lua").read_text()
             for name in ("claim", "flush")
@@ -130,7 +111,7 @@ class RedisStore:
 
     async def claim(self, partition: int) -> Claimed:
         """See `Store`."""
-        key = partition_key(self._group, self._topic, partition)
+        key = self._keys.partition(partition)
         try:
             async with asyncio.timeout(LOAD_DEADLINE_S):
                 return await self._claim(key, partition)
@@ -140,7 +121,7 @@ class RedisStore:
     async def _claim(self, key: str, partition: int) -> Claimed:
         owner, offset = cast(list[bytes | None], await self._run("claim", key, [uuid.uuid4().hex]))
         assert owner is not None
-        partitions = partitions_key(self._group, self._topic)
+        partitions = self._keys.partitions
         await self._redis.sadd(partitions, str(partition))
         claimed = Claimed(key, owner.decode(), Stored(int(offset or 0)))
         if offset is None:
@@ -207,8 +188,8 @@ class RedisStore:
 
     async def pulse(self, partition: int, values: Pulse) -> OperatorCommand | None:
         """See `Store`."""
-        key = pulse_key(self._group, self._topic, partition)
-        orders = order_key(self._group, self._topic, partition)
+        key = self._keys.heartbeat(partition)
+        orders = self._keys.command(partition)
         try:
             async with (
                 asyncio.timeout(FLUSH_DEADLINE_S),

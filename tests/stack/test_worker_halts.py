@@ -18,8 +18,9 @@ from aiokafka.protocol.produce import ProduceRequest
 from streams.config.settings import Settings
 from streams.kafka.producer import partition_of
 from streams.query.partitions import new_order
+from streams.store.keys import Keys
 from streams.store.redis import connect as connected
-from streams.store.redis import leave_order, pulse_key
+from streams.store.redis import leave_order
 from tests.support.answers import seconds
 from tests.support.exporter_state import samples_of, value
 from tests.support.record_batch_samples import packed
@@ -55,7 +56,7 @@ def broken(count: int, seed: int) -> list[Record]:
 
 def halt_of(client: redis.Redis, settings: Settings, partition: int) -> str:
     """Why a partition is halted, as its worker says; empty where it is not."""
-    key = pulse_key(settings.kafka.group, settings.kafka.topic, partition)
+    key = Keys(settings.kafka.group, settings.kafka.topic).heartbeat(partition)
     return (client.hget(key, "halted") or b"").decode()  # type: ignore[union-attr]
 
 
@@ -147,7 +148,7 @@ def test_what_is_halted_stays_halted_for_the_next_worker_and_what_comes_later_is
     with WorkerProcess(settings, tmp_path / "one.log") as worker:
         wait_halted(redis_client, settings, 0, "dead_letters")
         worker.kill()
-    redis_client.delete(pulse_key(settings.kafka.group, settings.kafka.topic, 0))
+    redis_client.delete(Keys(settings.kafka.group, settings.kafka.topic).heartbeat(0))
     with WorkerProcess(settings, tmp_path / "two.log") as worker:
         wait_halted(redis_client, settings, 0, "dead_letters")
         assert state.offset(0) <= first[0]
@@ -301,7 +302,7 @@ def test_a_redis_set_to_evict_is_not_written_to_until_it_is_set_right_again(
             assert client.hgetall(state.key(0)) == before
             assert "run `CONFIG SET maxmemory-policy noeviction`" in worker.log
             detail = client.hget(
-                pulse_key(settings.kafka.group, settings.kafka.topic, 0), "halted_detail"
+                Keys(settings.kafka.group, settings.kafka.topic).heartbeat(0), "halted_detail"
             )
             assert b"allkeys-lru" in detail  # type: ignore[operator]
             client.config_set("maxmemory-policy", "noeviction")

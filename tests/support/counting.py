@@ -12,10 +12,10 @@ import msgspec
 from streams.state.slices import Thresholds
 from streams.state.snapshot import Meta, Snapshot
 from streams.store.contract import Answer, Claimed, Store
-from streams.store.redis import partition_key
+from streams.store.keys import Keys
 
 GROUP, TOPIC, PARTITION = "g", "t", 3
-KEY = partition_key(GROUP, TOPIC, PARTITION)
+KEY = Keys(GROUP, TOPIC).partition(PARTITION)
 NOTHING = {
     "index": msgspec.msgpack.encode([{}, {}, {}, {}, {}]),
     "totals": b"opaque here",

@@ -13,6 +13,7 @@ from exporters.daily.day.facts import DailyFacts, Day
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
 from streams.events.decoder import ELIGIBLE
+from streams.store.keys import Keys
 from streams.store.redis import connect
 from tests.support.exporter_state import StateWriter, event, settings_for
 
@@ -95,7 +96,7 @@ class World:
     async def stored(self) -> Mapping[bytes, bytes]:
         """The sealed days as they are in Redis."""
         kafka = self.settings.kafka
-        return await self.client.hgetall(f"tp:{{{kafka.group}:{kafka.topic}}}:days")
+        return await self.client.hgetall(Keys(kafka.group, kafka.topic).days)
 
     def within(self, from_s: float, to_s: float) -> list[dict[str, Any]]:
         """The events of a stretch of time."""

@@ -12,7 +12,8 @@ from typing import Any
 
 from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
 from streams.store.contract import Answer, Claimed, Lost, OperatorCommand, Pulse, StoreUnfitError
-from streams.store.redis import eviction_problem, partition_key
+from streams.store.keys import Keys
+from streams.store.redis import eviction_problem
 
 GUARDS = frozenset({"owner", "offset", "flush_id"})
 
@@ -143,7 +144,7 @@ class MemoryStore:
         owner, offset = at.claim(uuid.uuid4().hex)
         await self._delay("claimed")
         claimed = Claimed(
-            partition_key(self._group, self._topic, partition), owner, Stored(offset or 0)
+            Keys(self._group, self._topic).partition(partition), owner, Stored(offset or 0)
         )
         if offset is not None:
             fields = await self.load(claimed, ["meta", "index", "totals"])

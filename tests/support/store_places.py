@@ -7,7 +7,8 @@ from typing import cast
 import redis
 
 from streams.store.contract import OperatorCommand, Store
-from streams.store.redis import leave_order, partitions_key
+from streams.store.keys import Keys
+from streams.store.redis import leave_order
 from tests.support.counting import GROUP, KEY, PARTITION, TOPIC
 from tests.support.memory_store import MemoryRedis, MemoryStore
 from tests.support.redis_servers import RedisProcess, opened
@@ -76,7 +77,7 @@ class Server:
         self._client.flushall()
 
     def claimed(self) -> set[int]:
-        return set(map(int, self._client.smembers(partitions_key(GROUP, TOPIC))))
+        return set(map(int, self._client.smembers(Keys(GROUP, TOPIC).partitions)))
 
     async def order(self, order: OperatorCommand) -> None:
         async with opened(self._url) as store:

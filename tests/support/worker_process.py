@@ -19,7 +19,8 @@ from streams.config.settings import Kafka, Redis, Settings, Worker
 from streams.kafka.producer import EventProducer
 from streams.kafka.topics import create_topics
 from streams.query.report import Question, make_report
-from streams.store.redis import connect, partition_key, pulse_key
+from streams.store.keys import Keys
+from streams.store.redis import connect
 from tests.support.paths import ROOT
 from tests.support.servers import Broker, partitions_of, wait_until
 from tokenpulse.local.embedded import environment
@@ -126,7 +127,7 @@ class State:
 
     def key(self, partition: int) -> str:
         """The partition's hash."""
-        return partition_key(self._kafka.group, self._kafka.topic, partition)
+        return Keys(self._kafka.group, self._kafka.topic).partition(partition)
 
     def offset(self, partition: int) -> int:
         """The stored offset; 0 where nothing is stored."""
@@ -139,7 +140,7 @@ class State:
     def workers(self, partitions: Iterable[int]) -> set[str]:
         """Names of the workers whose sign of life is the newest of some partition."""
         kafka = self._kafka
-        keys = [pulse_key(kafka.group, kafka.topic, partition) for partition in partitions]
+        keys = [Keys(kafka.group, kafka.topic).heartbeat(partition) for partition in partitions]
         return {(self._client.hget(key, "worker") or b"").decode() for key in keys}  # type: ignore[union-attr]
 
     def counted(self, partitions: Iterable[int]) -> int:

@@ -22,8 +22,9 @@ from streams.kafka.producer import EventProducer
 from streams.query.report import Question, make_report
 from streams.sources.mapping import Mapping, Row, RowError, read_rows
 from streams.state.measures import outcomes, probe_outcomes
+from streams.store.keys import Keys
 from streams.store.reader import StateReader
-from streams.store.redis import connected, partition_key
+from streams.store.redis import connected
 from tokenpulse.local.stack import LocalStack
 
 POLL_S = 0.1
@@ -207,7 +208,7 @@ async def _drain(
         offsets = [
             int(
                 await client.hget(
-                    partition_key(settings.kafka.group, settings.kafka.topic, partition), "offset"
+                    Keys(settings.kafka.group, settings.kafka.topic).partition(partition), "offset"
                 )
                 or 0
             )

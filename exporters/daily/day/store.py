@@ -13,6 +13,7 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from streams.store.contract import StoreError
+from streams.store.keys import Keys
 
 KEPT_DAYS = 400
 DETAIL_DAYS = 40
@@ -24,7 +25,7 @@ class DayStore:
 
     def __init__(self, client: "aioredis.Redis", group: str, topic: str, zone: str) -> None:
         self._redis, self._zone = client, zone
-        self.key = f"tp:{{{group}:{topic}}}:days"
+        self.key = Keys(group, topic).days
 
     async def read(self, dates: Iterable[str]) -> dict[str, bytes]:
         """What the board says of those dates that are sealed."""

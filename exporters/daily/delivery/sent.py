@@ -14,6 +14,7 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError, WatchError
 
 from streams.store.contract import StoreError
+from streams.store.keys import Keys
 
 LEASE_S = 600  # longer than a delivery takes, retries and time-outs included
 KEPT_S = 400 * 86_400
@@ -30,7 +31,7 @@ class Sent:
 
     def __init__(self, client: "aioredis.Redis", group: str, topic: str, date: str) -> None:
         self._redis = client
-        self.key = f"tp:{{{group}:{topic}}}:sent:{date}"
+        self.key = Keys(group, topic).sent(date)
         self._token = uuid.uuid4().hex
 
     async def claim(self, now_s: float) -> Mapping[str, str] | None:

@@ -16,7 +16,8 @@ from streams.errors import RequestError
 from streams.query.partitions import Partitions, Standing, check, new_order
 from streams.store.contract import OperatorCommand
 from streams.store.heartbeat import HaltReason
-from streams.store.redis import RedisStore, connect, order_key
+from streams.store.keys import Keys
+from streams.store.redis import RedisStore, connect
 from tests.support.command import assert_one_line, run
 from tests.support.exporter_state import StateWriter, event, settings_for
 from tests.support.servers import RedisServer, wait_until
@@ -198,7 +199,7 @@ def halted(
 
 
 def no_order(settings: Settings, client: redis.Redis) -> bool:
-    return not client.exists(order_key(settings.kafka.group, settings.kafka.topic, 1))
+    return not client.exists(Keys(settings.kafka.group, settings.kafka.topic).command(1))
 
 
 def cells(done: Result) -> list[list[str]]:

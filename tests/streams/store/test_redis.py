@@ -9,7 +9,8 @@ import redis
 
 import streams.store.redis
 from streams.store.contract import Claimed, OperatorCommand, StoreError
-from streams.store.redis import RedisStore, leave_order, order_key
+from streams.store.keys import Keys
+from streams.store.redis import RedisStore, leave_order
 from tests.support.counting import GROUP, KEY, PARTITION, TOPIC, snapshot
 from tests.support.redis_servers import opened
 from tests.support.servers import RedisServer
@@ -92,7 +93,7 @@ def test_no_redis_at_all_is_one_line_without_the_password() -> None:
 def test_an_order_that_cannot_be_read_is_shown_and_not_guessed(
     redis_server: RedisServer, redis_client: redis.Redis, damage: str
 ) -> None:
-    key = order_key(GROUP, TOPIC, PARTITION)
+    key = Keys(GROUP, TOPIC).command(PARTITION)
 
     async def story() -> None:
         async with opened(redis_server.url) as store:
