@@ -1,19 +1,18 @@
 """The fleet minute by minute over the last hour, for the small curves beside the numbers.
 
 Pure. A closed minute is a one-minute slice of every partition, a newer one its slices of ten
-seconds. Slices arrive as the windows read them anyway; each minute is worked out again only when
-one of its slices changed.
+seconds. A minute is added up again only if one of its slices changed.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from exporters.windows.incremental import PartKey, SliceSummary, Sums
+from exporters.windows.incremental import FLEET, Grouping, PartKey, Sums, summarise
 from exporters.windows.measured import Measured, measured
-from streams.state.slices import SliceId
-from streams.store.reader import PartitionView
+from streams.state.measures import SERIES_DIMENSIONS
+from streams.state.slices import Aggregate, SliceId
+from streams.store.reader import PartitionView, StateSnapshot, Version
 
-FLEET = "fleet"
 MINUTES = 60
 _MINUTE_S = 60
 
@@ -28,60 +27,71 @@ class Minute:
 
 
 class Minutes:
-    """The minutes that a curve shows, and the slices they are made of."""
+    """The minutes of the curves, brought up to date from snapshots of the state."""
 
     def __init__(self) -> None:
-        self._wanted: dict[int, dict[SliceId, int]] = {}  # by partition, with versions
-        self._held: dict[PartKey, tuple[int, Sums]] = {}
-        self._worked_out: dict[int, tuple[object, Measured]] = {}
+        self._as_of_s = 0
+        self._fleet = Grouping(FLEET, (), SERIES_DIMENSIONS)
+        self._slices: dict[PartKey, tuple[Version, Sums]] = {}
+        self._minutes: dict[int, tuple[object, Measured]] = {}  # with the versions of their slices
 
-    def missing(self, view: PartitionView, as_of_s: int) -> list[SliceId]:
-        """Slices of a partition that are not held as they are now."""
-        wanted = {
-            of: view.index[of]
-            for start_s in _starts(as_of_s)
-            for of in _parts(start_s, view)
-            if of in view.index
+    def begin(self, as_of_s: float) -> None:
+        """Prepare for a refresh at `as_of_s`, the wall clock: the last hour ends there."""
+        self._as_of_s = int(as_of_s)
+
+    def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
+        """Return the slices of the last hour that changed since they were read."""
+        return {
+            view.partition: [
+                slice_id
+                for slice_id in self._wanted(view)
+                if self._slices.get((view.partition, slice_id), (None,))[0]
+                != view.version(slice_id)
+            ]
+            for view in snapshot.views
         }
-        self._wanted[view.partition] = wanted
-        return [
-            of
-            for of, version in wanted.items()
-            if self._held.get((view.partition, of), (-1,))[0] != version
-        ]
 
-    def wants(self, partition: int, of: SliceId) -> bool:
-        """Whether a slice is part of a curve."""
-        return of in self._wanted.get(partition, ())
+    def take(
+        self,
+        snapshot: StateSnapshot,
+        view: PartitionView,
+        slice_id: SliceId,
+        aggregate: Aggregate,
+    ) -> None:
+        """Add up the fleet in a slice."""
+        self._fleet.follow(snapshot.series)
+        sums = summarise(aggregate, [self._fleet])[FLEET]
+        self._slices[view.partition, slice_id] = (view.version(slice_id), sums)
 
-    def take(self, partition: int, of: SliceId, version: int, summary: SliceSummary) -> None:
-        """Hold a slice, if it is part of a curve."""
-        if self.wants(partition, of) and FLEET in summary:
-            self._held[partition, of] = (version, summary[FLEET])
-
-    def drop(self, partition: int) -> None:
-        """Forget a partition whose state was set back."""
-        self._held = {key: one for key, one in self._held.items() if key[0] != partition}
-
-    def of(self, partitions: Collection[int], as_of_s: float) -> tuple[Minute, ...]:
-        """The last hour, oldest first; the last minute is running at `as_of_s`."""
-        wanted = {(one, of) for one in partitions for of in self._wanted.get(one, ())}
-        self._held = {key: held for key, held in self._held.items() if key in wanted}
+    def last_hour(self, snapshot: StateSnapshot, as_of_s: float) -> tuple[Minute, ...]:
+        """Return the minutes, oldest first; the last one is running at `as_of_s`."""
+        wanted = {
+            (view.partition, slice_id) for view in snapshot.views for slice_id in self._wanted(view)
+        }
+        self._slices = {key: read for key, read in self._slices.items() if key in wanted}
         by_minute: dict[int, list[PartKey]] = {}
-        for key in sorted(self._held):
+        for key in sorted(self._slices):
             by_minute.setdefault(key[1].start_s // _MINUTE_S * _MINUTE_S, []).append(key)
-        worked_out = {}
+        minutes = {}
         for start_s in _starts(int(as_of_s)):
             keys = by_minute.get(start_s, [])
-            made_of = tuple((key, self._held[key][0]) for key in keys)
-            known = self._worked_out.get(start_s)
-            if known is None or known[0] != made_of:
-                known = made_of, _fleet([self._held[key][1] for key in keys])
-            worked_out[start_s] = known
-        self._worked_out = worked_out
+            versions = tuple((key, self._slices[key][0]) for key in keys)
+            known = self._minutes.get(start_s)
+            if known is None or known[0] != versions:
+                known = versions, _fleet([self._slices[key][1] for key in keys])
+            minutes[start_s] = known
+        self._minutes = minutes
         return tuple(
-            Minute(start_s, found, min(max(as_of_s - start_s, 0.0), float(_MINUTE_S)))
-            for start_s, (_, found) in worked_out.items()
+            Minute(start_s, counts, min(max(as_of_s - start_s, 0.0), float(_MINUTE_S)))
+            for start_s, (_, counts) in minutes.items()
+        )
+
+    def _wanted(self, view: PartitionView) -> Iterator[SliceId]:
+        return (
+            slice_id
+            for start_s in _starts(self._as_of_s)
+            for slice_id in _parts(start_s, view)
+            if slice_id in view.index
         )
 
 

@@ -36,8 +36,7 @@ from exporters.daily.day.standing import Standing
 from exporters.daily.day.store import DayStore
 from exporters.daily.day.text import with_names
 from exporters.daily.day.trends import MONTH, base_of, trends
-from exporters.metrics.objectives import Customers
-from exporters.reference.customers import Customer
+from exporters.reference.customers import Customer, Customers
 from exporters.windows.incremental import CUSTOMER
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of
@@ -47,7 +46,7 @@ from streams.state.coverage import Coverage
 from streams.state.windows import extent
 from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import PartitionView
+from streams.store.reader import PartitionView, StateSnapshot
 
 CLOSED_DAYS = 30
 _MONTH_LONGEST = 31
@@ -109,7 +108,8 @@ class DailyKeeper:
         return day_of(found, self._zone)
 
     async def _facts(self, now_s: float, asked: CalendarDay | None) -> DailyFacts | None:
-        views, signs = await self._reader.views()
+        snapshot = await self._reader.snapshot()
+        views, signs = snapshot.views, snapshot.heartbeats
         self._records = {}  # what Redis has is what counts: it may have been lost or set back
         first = await self._first(views)
         if first is None:
@@ -122,14 +122,14 @@ class DailyKeeper:
             raise RequestError(f"date: nothing is kept of {asked.date}; the first day is {first}")
         last_closed = min(board, yesterday, key=lambda one: one.from_s)
         scene = self._scene(now_s, views, signs)
-        found = await self._known(views, scene, last_closed, today, yesterday)
+        found = await self._known(snapshot, scene, last_closed, today, yesterday)
         days = {one.of.date: scene.day(one) for one in found}
         for one in found:
             if scene.due(one):
-                await self._seal(one, scene, found, days)
+                await self._seal(one, scene, found, days, snapshot)
         found = [self._with_record(one) for one in found]
         days = {one.of.date: scene.day(one) for one in found}
-        return await self._board(board, found, days, scene, now_s)
+        return await self._board(board, found, days, snapshot, now_s)
 
     def _scene(
         self, now_s: float, views: Sequence[PartitionView], signs: Sequence[Heartbeat]
@@ -155,7 +155,7 @@ class DailyKeeper:
 
     async def _known(
         self,
-        views: Sequence[PartitionView],
+        snapshot: StateSnapshot,
         scene: Scene,
         last_closed: CalendarDay,
         today: CalendarDay,
@@ -171,13 +171,13 @@ class DailyKeeper:
             count = max(_MONTH_LONGEST, (last - oldest).days + 1)
             closed = days_until(last, count, self._zone)
             await self._read_records(closed)
-        watermarks_s = [(view.meta.watermark_ms or 0) // 1_000 for view in views]
+        watermarks_s = [view.watermark_s for view in snapshot.views]
         stretches: dict[str, list[Stretch]] = {
             one.date: by_hour(one.stretch) if one in (today, yesterday) else [one.stretch]
             for one in (*closed, today)
             if watermarks_s and all(can_be_cut(one.stretch, at_s) for at_s in watermarks_s)
         }
-        read = await self._reader.read(views, [one for cut in stretches.values() for one in cut])
+        read = await self._reader.read(snapshot, [one for cut in stretches.values() for one in cut])
 
         def parts(of: CalendarDay) -> list[StretchSums] | None:
             cut = stretches.get(of.date)
@@ -199,7 +199,12 @@ class DailyKeeper:
     # -- explaining and sealing --------------------------------------------------------------------
 
     async def _seal(
-        self, one: Known, scene: Scene, found: Sequence[Known], days: Mapping[str, Day]
+        self,
+        one: Known,
+        scene: Scene,
+        found: Sequence[Known],
+        days: Mapping[str, Day],
+        snapshot: StateSnapshot,
     ) -> None:
         sealed = scene.sealed(one)
         now = await self._traffic([one])
@@ -208,7 +213,7 @@ class DailyKeeper:
         zone = self._settings.exporter.time_zone
         risks = None
         if scene.now_s < one.of.to_s + _RISKS_SEALED_WITHIN_S:
-            risks = to_seal(await self._standing.judge(one.of.to_s - 1))
+            risks = to_seal(await self._standing.judge(snapshot, one.of.to_s - 1))
         record = Record(VERSION, zone, sealed, self._targets, reasons, segments, risks)
         stored = await self._store.seal(
             one.of.date, record.pack(), Detail.of(now.fleet, now.groups).pack()
@@ -262,7 +267,7 @@ class DailyKeeper:
         board: CalendarDay,
         found: Sequence[Known],
         days: Mapping[str, Day],
-        scene: Scene,
+        snapshot: StateSnapshot,
         now_s: float,
     ) -> DailyFacts:
         at = next(place for place, one in enumerate(found) if one.of == board)
@@ -279,7 +284,7 @@ class DailyKeeper:
             if of.of != board and (of.fleet is not None or of.record is not None)
         )
         targets = self._targets if one.record is None else one.record.targets
-        risks = await self._risks(board, found, now_s)
+        risks = await self._risks(board, found, snapshot, now_s)
         sealed_risks = None if one.record is None else one.record.risks
         return DailyFacts(
             made_at_s=int(now_s),
@@ -305,7 +310,11 @@ class DailyKeeper:
         return Traffic(Counts.merged(fleets), {}, len(fleets))
 
     async def _risks(
-        self, board: CalendarDay, found: Sequence[Known], now_s: float
+        self,
+        board: CalendarDay,
+        found: Sequence[Known],
+        snapshot: StateSnapshot,
+        now_s: float,
     ) -> tuple[Risk, ...]:
         """The objectives as they stand at the end of the board's day, or now if it runs."""
         running = now_s < board.to_s
@@ -314,7 +323,7 @@ class DailyKeeper:
             tuple(one.versions for one in found[-_MONTH_LONGEST - 1 :] if one.of.to_s <= now_s),
         )
         # Its last second, as the next one belongs to the next day, and perhaps month.
-        return await self._standing.at(min(now_s, board.to_s - 1), versions)
+        return await self._standing.at(snapshot, min(now_s, board.to_s - 1), versions)
 
     def _named(self, risks: Sequence[Risk]) -> tuple[Risk, ...]:
         return tuple(replace(one, scope=with_names(one.scope, self._name_of)) for one in risks)

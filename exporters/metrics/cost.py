@@ -23,7 +23,7 @@ class CacheMoney:
     def __init__(self, book: PriceBook, target: Fraction | None) -> None:
         """`target`: the cache hit ratio that is good enough; None if no policy says."""
         self._book, self._target = book, target
-        self.scopes = {
+        self.groupings = {
             MODEL_TIER: Grouping(MODEL_TIER, ("model", "service_tier"), SERIES_DIMENSIONS),
             CUSTOMER_MODEL: Grouping(CUSTOMER_MODEL, (CUSTOMER, "model"), (CUSTOMER, "model")),
         }
@@ -44,7 +44,7 @@ class CacheMoney:
 
     def add_window(self, page: Page, window: str, sums: Sums) -> None:
         """Fleet and models of one window; `sums` are of the scope MODEL_TIER."""
-        keys = self.scopes[MODEL_TIER].keys
+        keys = self.groupings[MODEL_TIER].keys
         by_model: dict[str, list[CacheTokens]] = {}
         for group, tokens in zip(
             sums.counts.keys.tolist(), sums.counts.values.tolist(), strict=True
@@ -69,7 +69,7 @@ class CacheMoney:
     def add_customers(self, page: Page, shown: Sequence[tuple[str, str]], sums: Sums) -> None:
         """Customers of one window; `shown` are their tokens in the state and their labels, `sums`
         of the scope CUSTOMER_MODEL. At base prices: customers are counted without their tier."""
-        keys = self.scopes[CUSTOMER_MODEL].keys
+        keys = self.groupings[CUSTOMER_MODEL].keys
         for group in range(self._followed, len(keys)):
             self._rows_of.setdefault(keys[group][0], []).append(group)
         self._followed = len(keys)

@@ -1,7 +1,6 @@
 """Samples of the promises: the uptime engine's findings as metrics."""
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from fractions import Fraction
 
 import redis.asyncio as aioredis
@@ -9,7 +8,7 @@ import redis.asyncio as aioredis
 from exporters.catalogue import objectives as catalogue
 from exporters.catalogue.spec import Spec
 from exporters.metrics.exposition import Page, joined, label_text
-from exporters.reference.customers import Customer
+from exporters.reference.customers import Customer, Customers
 from slo.engine.daily import DayUptime
 from slo.engine.engine import Engine
 from slo.engine.minute_status import credit_share
@@ -18,25 +17,7 @@ from slo.policy.policy import Policy
 from slo.policy.units import Money
 from streams.config.settings import Settings
 from streams.state.registry import customer_hasher
-
-
-class Customers:
-    """What the directory says of a customer, by the token that the state knows it by."""
-
-    def __init__(self, customers: Mapping[str, Customer]) -> None:
-        self._customers = customers
-
-    def name_of(self, token: str) -> str:
-        """Its name; the token where the directory has none."""
-        known = self._customers.get(token)
-        return token if known is None else known.name
-
-    def fee_of(self, token: str) -> Money | None:
-        """What it committed to spend in a month."""
-        known = self._customers.get(token)
-        if known is None or known.monthly_commitment_usd is None:
-            return None
-        return Money(Decimal(str(known.monthly_commitment_usd)), "USD")
+from streams.store.reader import SliceConsumer, StateSnapshot
 
 
 def engine_for(settings: Settings, policies: Sequence[Policy], client: "aioredis.Redis") -> Engine:
@@ -64,12 +45,23 @@ class Objectives:
         self._engine = engine_for(settings, policies, client)
         self._customers = Customers(customers)
 
-    async def add(self, page: Page, now_s: float) -> list[ObjectiveResult] | None:
-        """Read, judge, and add what is known; None while a first reading is under way.
+    async def begin(self, now_s: float) -> None:
+        """Prepare for a refresh at `now_s`, the wall clock. Raises StoreError."""
+        await self._engine.begin(now_s)
 
-        Raises StoreError where the state cannot be read.
+    @property
+    def consumer(self) -> SliceConsumer:
+        """The reader of the slices that the objectives are counted from."""
+        return self._engine
+
+    async def add(
+        self, page: Page, snapshot: StateSnapshot, now_s: float
+    ) -> list[ObjectiveResult] | None:
+        """Judge a snapshot whose slices are loaded, and add what is known.
+
+        None while a first reading is under way. Raises StoreError if Redis does not answer.
         """
-        found = await self._engine.refresh(now_s)
+        found = await self._engine.finish(snapshot, now_s)
         if found is None:
             return None
         fee_of = self._customers.fee_of

@@ -4,10 +4,12 @@ Pure. Of partitions that have state, from the state; of all that were ever claim
 sign of life of their worker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from exporters.catalogue import pipeline as catalogue_health
+from exporters.catalogue import requests as request_metrics
 from exporters.metrics.exposition import Page, joined, label_text
+from streams.state.coverage import Coverage
 from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
 
@@ -25,7 +27,23 @@ def add_state(page: Page, view: PartitionView, freshness_s: float | None) -> Non
     page.add(catalogue_health.STATE_LOSSES, label, meta.rebuilt)
 
 
-def add_sign(page: Page, sign: Heartbeat, lag: int | None) -> None:
+def add_completeness(
+    page: Page, since_s: int, spans: Mapping[str, tuple[int, int]], coverage: Coverage
+) -> None:
+    """Add where each window begins, and how much of it the state knows.
+
+    `since_s`: first event in the state. `spans`: window -> [from_s, to_s) in event time.
+    """
+    page.add(catalogue_health.STATE_SINCE, "", since_s)
+    for name, (from_s, to_s) in spans.items():
+        covered_s = min(max(to_s - max(from_s, since_s), 0), to_s - from_s)
+        label = label_text({"window": name})
+        page.add(request_metrics.WINDOW_START, label, from_s)
+        page.add(request_metrics.WINDOW_COVERAGE, label, covered_s / (to_s - from_s))
+        page.add(request_metrics.WINDOW_COMPLETE, label, int(coverage.complete(from_s, to_s)))
+
+
+def add_heartbeat(page: Page, sign: Heartbeat, lag: int | None) -> None:
     """What the worker of a partition last said of it; `lag` in records."""
     at_ms = sign.number("at_ms")
     if at_ms is None:

@@ -12,12 +12,14 @@ Ids are hashed with the workers' key as soon as they are read. Any mistake is a 
 customer that silently loses its name would be missed where it matters.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import yaml
 
+from slo.policy.units import Money
 from streams.config.settings import Settings
 from streams.errors import ConfigError
 from streams.events.decoder import UNKNOWN
@@ -36,6 +38,25 @@ class Customer:
     segment: str
     contract: str | None = None
     monthly_commitment_usd: float | None = None
+
+
+class Customers:
+    """Looks customers up in the directory, by the token that the state has for them."""
+
+    def __init__(self, customers: Mapping[str, Customer]) -> None:
+        self._customers = customers
+
+    def name_of(self, token: str) -> str:
+        """Return the name of a customer; the token if it is not in the directory."""
+        customer = self._customers.get(token)
+        return token if customer is None else customer.name
+
+    def fee_of(self, token: str) -> Money | None:
+        """Return what a customer committed to spend in a month; None if that is not known."""
+        customer = self._customers.get(token)
+        if customer is None or customer.monthly_commitment_usd is None:
+            return None
+        return Money(Decimal(str(customer.monthly_commitment_usd)), "USD")
 
 
 def load_directory(settings: Settings) -> dict[str, Customer]:

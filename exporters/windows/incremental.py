@@ -31,6 +31,7 @@ from streams.state.slices import (
 )
 from streams.state.tables import Ints, Table
 
+FLEET = "fleet"
 CUSTOMER = "customer"  # the scope that is summed from the cube; all others from the series
 # Scopes that are not shown: input tokens by what their price depends on. The second is of the cube,
 # which knows no tiers.

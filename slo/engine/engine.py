@@ -8,8 +8,8 @@ them while they were kept) go into the rest: sums stay exact, statuses unknown. 
 coarse slices changed since the minute_counts was written, the state's own index says.
 """
 
-import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import redis.asyncio as aioredis
@@ -26,19 +26,19 @@ from slo.engine.tracked import TrackedObjective, days_kept
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.state.coverage import Coverage
-from streams.state.slices import LEVELS, SliceId
+from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import PartitionView, StateReader
+from streams.store.reader import PartitionView, StateSnapshot
 
 log = logging.getLogger(__name__)
 
 STORE_EVERY_S = 60
+# Of all partitions together; a first reading is spread over refreshes, so as not to delay the page.
 SLICES_A_REFRESH = 600
-_SLICES_A_ROUND = 60
-_ONE_PAUSE_S = (
-    3_600  # after a longer one the minute_counts is read again: another exporter may know more
-)
+_SLICES_A_PARTITION = 40  # at least
+# After a longer pause the minute counts are read again: another exporter may have counted more.
+_ONE_PAUSE_S = 3_600
 
 Counts = tuple[dict[str, Pair], ...]  # of one slice, one an objective
 
@@ -56,32 +56,57 @@ class Engine:
     ) -> None:
         """`token_of`: customer id -> what the state knows it by."""
         self._policies, self._token_of = policies, token_of
-        self._reader = StateReader(client, group, topic, remember=False)
         self._store = MinuteCountStore(client, group, topic)
         self._kept: list[TrackedObjective] = []
         self._counts: dict[tuple[int, SliceId], tuple[int, Counts]] = {}
         self._done: Checkpoints = {}
+        self._taken = Counter[int]()  # by partition, slices in this refresh
+        self._changed: set[int] = set()  # minutes to add up again
         self._refreshed_s = self._stored_s = 0.0
         self.windows: list[Maintenance] = []
 
-    async def refresh(self, now_s: float, keep: bool = True) -> list[ObjectiveResult] | None:
-        """Bring the ledgers up to date and judge; None while a first reading is under way.
+    async def refresh(
+        self, snapshot: StateSnapshot, now_s: float, keep: bool = True
+    ) -> list[ObjectiveResult] | None:
+        """Read what changed and judge: `begin`, `StateSnapshot.load` and `finish` in one.
 
-        `now_s`: the wall clock. `keep`: whether to store what was found. Raises StoreError.
+        All snapshots must come from the same reader.
         """
+        await self.begin(now_s)
+        await snapshot.load([self])
+        return await self.finish(snapshot, now_s, keep)
+
+    async def begin(self, now_s: float) -> None:
+        """Prepare for a refresh at `now_s`, the wall clock. Raises StoreError."""
+        self._taken.clear()
         if not self._promises():
-            return []
+            return
         today = int(now_s) // 60 // DAY
         if not self._kept or now_s - self._refreshed_s > _ONE_PAUSE_S:
-            await self._begin(today)
+            await self._load(today)
         self._refreshed_s = now_s
         for kept in self._kept:
             kept.minute_counts.move(today + 2 - kept.minute_counts.days)
             kept.minute_counts.running = int(now_s) // 60
-        views = await self._read()
-        if views is None:
+
+    async def finish(
+        self, snapshot: StateSnapshot, now_s: float, keep: bool = True
+    ) -> list[ObjectiveResult] | None:
+        """Bring the minute counts up to date and judge; None while a first reading is under way.
+
+        `keep`: whether to store the counts. Raises StoreError.
+        """
+        if not self._promises():
+            return []
+        views = snapshot.views
+        self._drop_other_states(views)
+        floors = floors_s(views)
+        due = self._coarse(views, floors)
+        self._count(views)
+        if any(self._unread(view, floors, due) for view in views):
             return None
-        self._see(views, await self._reader.signs(), int(now_s))
+        self._settle(views, floors, due)
+        self._see(views, snapshot.heartbeats, int(now_s))
         if now_s - self._stored_s >= STORE_EVERY_S:
             self._stored_s = now_s
             self.windows = await self._store.windows()
@@ -110,8 +135,8 @@ class Engine:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    async def _begin(self, today: int) -> None:
-        self._counts, self._done, self._kept = {}, {}, []
+    async def _load(self, today: int) -> None:
+        self._counts, self._done, self._kept, self._changed = {}, {}, [], set()
         self.windows = await self._store.windows()
         for policy, objective in self._promises():
             days = days_kept(objective)
@@ -131,40 +156,40 @@ class Engine:
                 kept.head.reach.get(partition, (-1, -1)) for kept in self._kept
             )
 
-    async def _read(self) -> list[PartitionView] | None:
-        """Count what changed; None if there is more to read than one refresh may."""
-        for _ in range(SLICES_A_REFRESH // _SLICES_A_ROUND):
-            views = [view for view, _ in await self._reader.read(lambda view: ())]
-            self._drop_other_states(views)
-            floors = floors_s(views)
-            due = self._coarse(views, floors)
-            unread = {view.partition: self._unread(view, floors, due) for view in views}
-            if not any(unread.values()):
-                self._settle(views, floors, due)
-                return views
-            room = max(_SLICES_A_ROUND // len(views), 4)
-            wanted = {partition: set(found[:room]) for partition, found in unread.items()}
+    def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
+        """Return the slices whose counts are not known at the snapshot's views, newest first, as
+        far as one refresh may read them."""
+        views = snapshot.views
+        if not self._kept or not views:
+            return {}
+        self._drop_other_states(views)
+        floors = floors_s(views)
+        due = self._coarse(views, floors)
+        share = max(SLICES_A_REFRESH // len(views), _SLICES_A_PARTITION)
+        return {
+            view.partition: unread[: max(share - self._taken[view.partition], 0)]
+            for view in views
+            if (unread := self._unread(view, floors, due))
+        }
 
-            def chosen(
-                view: PartitionView, wanted: Mapping[int, set[SliceId]] = wanted
-            ) -> list[SliceId]:
-                return [of for of in wanted.get(view.partition, ()) if of in view.index]
-
-            changed: set[int] = set()
-            for view, aggregates in await self._reader.read(chosen):
-                for of, aggregate in aggregates.items():
-                    counts = tuple(
-                        kept.selection.count(
-                            aggregate, self._reader.series, self._reader.cubes, of.start_s, of.end_s
-                        )
-                        for kept in self._kept
-                    )
-                    self._counts[view.partition, of] = (view.index[of], counts)
-                    if of.level <= 1:
-                        changed.add(of.start_s // 60)
-            self._count(views, changed)
-            await asyncio.sleep(0)
-        return None
+    def take(
+        self,
+        snapshot: StateSnapshot,
+        view: PartitionView,
+        slice_id: SliceId,
+        aggregate: Aggregate,
+    ) -> None:
+        """Count the requests of a slice for every objective."""
+        counts = tuple(
+            kept.selection.count(
+                aggregate, snapshot.series, snapshot.cubes, slice_id.start_s, slice_id.end_s
+            )
+            for kept in self._kept
+        )
+        self._counts[view.partition, slice_id] = (view.index[slice_id], counts)
+        self._taken[view.partition] += 1
+        if slice_id.level <= 1:
+            self._changed.add(slice_id.start_s // 60)
 
     def _drop_other_states(self, views: Sequence[PartitionView]) -> None:
         """Forget the counts of partitions whose state was lost or set back: its checkpoints have
@@ -218,10 +243,9 @@ class Engine:
             )
         return due
 
-    def _count(self, views: Iterable[PartitionView], changed: Iterable[int]) -> None:
-        """Add up minutes over the partitions."""
-        views = list(views)
-        for minute in changed:
+    def _count(self, views: Sequence[PartitionView]) -> None:
+        """Add up the changed minutes over the partitions."""
+        for minute in self._changed:
             parts: list[Counts] = []
             for view in views:
                 if minute * 60 < view.meta.merged_until_s[1]:
@@ -232,6 +256,7 @@ class Engine:
                 parts += [one[1] for one in known if one is not None]
             for at, kept in enumerate(self._kept):
                 kept.minute_counts.count(minute, added(part[at] for part in parts))
+        self._changed.clear()
 
     def _settle(
         self, views: Sequence[PartitionView], floors: Sequence[int], due: set[SliceId]

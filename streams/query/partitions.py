@@ -142,9 +142,8 @@ class Partitions:
 
     async def standings(self) -> list[Standing]:
         """How all of them stand now. Raises StoreError where Redis does not answer."""
-        views = [view for view, _ in await self._reader.read(lambda view: ())]
-        signs = await self._reader.signs()
-        return standings(views, signs, time.time(), self._stale_after_s)
+        snapshot = await self._reader.snapshot()
+        return standings(snapshot.views, snapshot.heartbeats, time.time(), self._stale_after_s)
 
     async def check(self, partition: int, to: int | None) -> Standing:
         """`check` of how they stand now."""
@@ -166,5 +165,5 @@ class Partitions:
                 await asyncio.sleep(_POLL_S)
 
     async def _obeyed(self, partition: int, order: OperatorCommand) -> bool:
-        signs = await self._reader.signs()
+        signs = await self._reader.heartbeats()
         return any(sign.text("order") == order.id for sign in signs if sign.partition == partition)

@@ -17,9 +17,10 @@ from streams.state.measures import SERIES_DIMENSIONS, GroupKey, by_cube, by_seri
 from streams.state.registry import CubeKey, SeriesKey
 from streams.state.slices import HORIZON_S, LEVELS, Aggregate, SliceId, refused_tally
 from streams.state.windows import cover, kept_step_s
-from streams.store.reader import PartitionView, StateReader
+from streams.store.reader import PartitionView, SliceCache, StateReader
 
 STEPS_MAX = 20_000
+SLICES_PER_ROUND = 200  # whole slices stay in memory until the report is built
 DEFAULT_STEP_S = 300
 
 
@@ -180,13 +181,13 @@ async def make_report(
 ) -> dict[str, Any]:
     """Answer a question from the store. Raises StoreError or RequestError."""
     reader = StateReader(client, group, topic)
-    views = [view for view, _ in await reader.read(lambda view: ())]
-    if not views:
+    snapshot = await reader.snapshot()
+    if not snapshot.views:
         raise RequestError(
             f"no state of group {group!r} and topic {topic!r}: start a worker, or set kafka.group "
             "and kafka.topic to those it runs with"
         )
-    found = settle(asked, views)
+    found = settle(asked, snapshot.views)
     if (found.to_s - found.from_s) // found.step_s > STEPS_MAX:
         raise RequestError(
             f"--step: {found.step_s} s makes more than {STEPS_MAX} steps; give a longer one"
@@ -199,8 +200,10 @@ async def make_report(
             for of in cover(view.index, view.meta.merged_until_s, start_s, start_s + found.step_s)
         ]
 
-    read = await reader.read(needed)
-    return build(asked, found, read, reader.series, reader.cubes)
+    slices = SliceCache(needed)
+    await snapshot.load([slices], SLICES_PER_ROUND)
+    read = [(view, slices.aggregates(view)) for view in snapshot.views]
+    return build(asked, found, read, snapshot.series, snapshot.cubes)
 
 
 def _rfc3339(at_s: int) -> str:

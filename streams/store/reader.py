@@ -1,15 +1,20 @@
 """Reads the state of all partitions back from Redis, for the exporter and the report.
 
-Each partition is read as it was at one checkpoint: if a worker writes between two reads, they are
-made again. Slices are cached by the checkpoint that last wrote them, so that reading again costs
-little; whoever keeps something else of them turns that off (`remember`). Series and customers get
-numbers that hold across partitions.
+    snapshot = await reader.snapshot()        # offset, metadata, index, totals of every partition
+    await snapshot.load([windows, engine])    # slices, each handed to the consumers that miss it
+
+Each partition is read as it was at one checkpoint. If a worker writes another checkpoint before all
+slices are read, the view of its partition is read again, and the consumers then miss only the
+slices that the checkpoint changed. Slices are not kept here: a consumer keeps the figures it
+derives from them, with `PartitionView.version`. Series and customers get numbers that are the same
+in all partitions and in all snapshots of one reader.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, cast
+from itertools import chain
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 import redis.asyncio as aioredis
@@ -30,8 +35,13 @@ from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
 from streams.store.keys import Keys
 
-ATTEMPTS = 8
-SLICES_A_READ = 200
+# A day of 100 series is some megabytes a partition until a consumer has added it up.
+SLICES_PER_ROUND = 16
+ROUNDS = 1_000
+
+T = TypeVar("T")
+Name = TypeVar("Name", SeriesKey, CubeKey)
+Version = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,94 +51,189 @@ class PartitionView:
     partition: int
     offset: int
     meta: Meta
-    index: dict[SliceId, int]
+    index: dict[SliceId, int]  # slice -> number of the checkpoint that last wrote it
     totals: Aggregate
+    generation: int = 0  # raised if Redis lost the state or an earlier one was restored
+
+    @property
+    def watermark_s(self) -> int:
+        """Event time in seconds, rounded down; 0 before the first event."""
+        return (self.meta.watermark_ms or 0) // 1_000
+
+    def version(self, slice_id: SliceId) -> Version:
+        """Return a value that changes if the content of a slice of the index does."""
+        return self.generation, self.index[slice_id]
 
 
-T = TypeVar("T")
-Name = TypeVar("Name", SeriesKey, CubeKey)
+class SliceConsumer(Protocol):
+    """A part of the program that derives figures from slices."""
 
-Cover = Callable[[PartitionView], Iterable[SliceId]]
+    def missing(self, snapshot: "StateSnapshot") -> Mapping[int, Sequence[SliceId]]:
+        """Return, by partition, the slices to read at the snapshot's views, most urgent first.
+
+        Empty if the consumer has the present version of all slices it needs.
+        """
+        ...
+
+    def take(
+        self,
+        snapshot: "StateSnapshot",
+        view: PartitionView,
+        slice_id: SliceId,
+        aggregate: Aggregate,
+    ) -> None:
+        """Accept a missing slice as it was at the view's checkpoint."""
+        ...
 
 
 @dataclass(slots=True)
-class _Cached:
-    """What is remembered of one partition."""
+class _Numbering:
+    """How one partition's own numbers translate to the reader's."""
 
-    series: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # local -> our number
+    series: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # local -> reader's number
     cubes: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    slices: dict[SliceId, tuple[int, Aggregate]] = field(default_factory=dict)
     sequence: int = -1
+    rebuilt: int = 0
+    generation: int = 0
+
+
+class StateSnapshot:
+    """The state of all partitions, read once for every consumer of a refresh."""
+
+    def __init__(
+        self, reader: "StateReader", views: Iterable[PartitionView], heartbeats: Iterable[Heartbeat]
+    ) -> None:
+        self._reader = reader
+        self._views = {view.partition: view for view in views}
+        self._heartbeats = {sign.partition: sign for sign in heartbeats}
+
+    @property
+    def views(self) -> list[PartitionView]:
+        """Partitions that have state, by rising number."""
+        return list(self._views.values())
+
+    @property
+    def heartbeats(self) -> list[Heartbeat]:
+        """Partitions that a worker ever claimed, whether they have state or not."""
+        return list(self._heartbeats.values())
+
+    @property
+    def watermark_s(self) -> int:
+        """The largest event time of all partitions, in seconds; 0 without state."""
+        return max((view.watermark_s for view in self._views.values()), default=0)
+
+    @property
+    def series(self) -> Sequence[SeriesKey]:
+        """Names of the numbers that series have in all aggregates; the list only grows."""
+        return self._reader.series
+
+    @property
+    def cubes(self) -> Sequence[CubeKey]:
+        """Names of the numbers of (customer, model) rows; the list only grows."""
+        return self._reader.cubes
+
+    async def load(
+        self, consumers: Sequence[SliceConsumer], per_round: int = SLICES_PER_ROUND
+    ) -> None:
+        """Read slices until no consumer misses one at the present views.
+
+        `per_round`: slices of each partition and consumer that are in memory at the same time.
+        Raises StoreError if Redis does not answer, or if workers write faster than this reads.
+        """
+        for _ in range(ROUNDS):
+            missing = [consumer.missing(self) for consumer in consumers]
+            chosen = {
+                partition: list(
+                    dict.fromkeys(
+                        chain.from_iterable(
+                            slices.get(partition, ())[:per_round] for slices in missing
+                        )
+                    )
+                )
+                for partition in self._views
+            }
+            partitions = [partition for partition, slice_ids in chosen.items() if slice_ids]
+            if not partitions:
+                return
+            read = await self._reader.gather(
+                self._read_slices(self._views[partition], chosen[partition])
+                for partition in partitions
+            )
+            for partition, aggregates in zip(partitions, read, strict=True):
+                for consumer, slices in zip(consumers, missing, strict=True):
+                    for slice_id in slices.get(partition, ()):
+                        if slice_id in aggregates:
+                            view = self._views[partition]
+                            consumer.take(self, view, slice_id, aggregates[slice_id])
+        raise StoreError("workers write the state faster than it can be read; trying again later")
+
+    async def _read_slices(
+        self, view: PartitionView, slice_ids: Sequence[SliceId]
+    ) -> Mapping[SliceId, Aggregate]:
+        """Return slices; none if the partition has a new checkpoint, whose view is then read."""
+        aggregates = await self._reader.slices(view, slice_ids)
+        if aggregates is not None:
+            return aggregates
+        renewed = await self._reader.view(view.partition)
+        if renewed is None:
+            del self._views[view.partition]
+        else:
+            self._views[view.partition] = renewed
+            # The lag is the difference of the two, so they are read together.
+            self._heartbeats[view.partition] = await self._reader.heartbeat(view.partition)
+        return {}
 
 
 class StateReader:
     """Reads one consumer group's state of one topic. `series` and `cubes` name the numbers that
-    the aggregates it returns are keyed by; the lists only grow."""
+    all aggregates are keyed by; the lists only grow."""
 
-    def __init__(
-        self, client: "aioredis.Redis", group: str, topic: str, remember: bool = True
-    ) -> None:
+    def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
         self._redis, self._keys = client, Keys(group, topic)
-        self._remember = remember
         self.series: list[SeriesKey] = []
         self.cubes: list[CubeKey] = []
         self._series_number: dict[SeriesKey, int] = {}
         self._cube_number: dict[CubeKey, int] = {}
-        self._cached: dict[int, _Cached] = {}
+        self._numberings: dict[int, _Numbering] = {}
 
-    async def read(self, cover: Cover) -> list[tuple[PartitionView, dict[SliceId, Aggregate]]]:
-        """Every partition that has state, with the slices that `cover` asks for.
+    async def snapshot(self) -> StateSnapshot:
+        """Read views and heartbeats of all partitions. Raises StoreError."""
+        partitions = await self._partitions()
+        views = await self.gather(self.view(partition) for partition in partitions)
+        heartbeats = await self.gather(self.heartbeat(partition) for partition in partitions)
+        return StateSnapshot(self, [view for view in views if view is not None], heartbeats)
 
-        Raises StoreError where Redis does not answer.
+    async def heartbeats(self) -> list[Heartbeat]:
+        """Read the last heartbeat of every partition that a worker ever claimed.
+
+        Raises StoreError if Redis does not answer.
         """
-        read = await self._of_each(lambda partition: self._read(partition, cover))
-        return [one for one in read if one is not None]
+        return await self.gather(self.heartbeat(one) for one in await self._partitions())
 
-    async def signs(self) -> list[Heartbeat]:
-        """Of every partition that was ever claimed, whether it has state or not.
-
-        Raises StoreError where Redis does not answer.
-        """
-        return await self._of_each(self._sign)
-
-    async def _of_each(self, read: Callable[[int], Awaitable[T]]) -> list[T]:
+    async def gather(self, calls: Iterable[Awaitable[T]]) -> list[T]:
+        """Await calls at the same time. Raises StoreError if Redis does not answer one."""
         try:
-            found = await self._redis.smembers(self._keys.partitions)
-            return await asyncio.gather(*(read(one) for one in sorted(map(int, found))))
+            return await asyncio.gather(*calls)
         except (RedisError, OSError) as error:
             raise StoreError(f"cannot read the state: {' '.join(str(error).split())}") from error
 
-    async def _sign(self, partition: int) -> Heartbeat:
-        found = await self._redis.hgetall(self._keys.heartbeat(partition))
-        fields = cast(dict[bytes, bytes], found)
+    async def _partitions(self) -> list[int]:
+        reply = cast(Awaitable[set[bytes]], self._redis.smembers(self._keys.partitions))
+        (members,) = await self.gather([reply])
+        return sorted(map(int, members))
+
+    async def heartbeat(self, partition: int) -> Heartbeat:
+        """Read the last heartbeat of the worker of a partition; without fields if it has none."""
+        fields = cast(
+            dict[bytes, bytes],
+            await self._redis.hgetall(self._keys.heartbeat(partition)),
+        )
         return Heartbeat(
             partition, {name.decode(): value.decode() for name, value in fields.items()}
         )
 
-    async def _read(
-        self, partition: int, cover: Cover
-    ) -> tuple[PartitionView, dict[SliceId, Aggregate]] | None:
-        cached = self._cached.setdefault(partition, _Cached())
-        for _ in range(ATTEMPTS):
-            view = await self._view(partition, cached)
-            if view is None:
-                return None
-            wanted = list(cover(view))
-            stale = [
-                of
-                for of in wanted
-                if of not in cached.slices or cached.slices[of][0] != view.index[of]
-            ]
-            if await self._fetch(view, cached, stale):
-                for of in [of for of in cached.slices if of not in view.index]:
-                    del cached.slices[of]
-                found = {of: cached.slices[of][1] for of in wanted}
-                if not self._remember:
-                    cached.slices.clear()
-                return view, found
-        raise StoreError(f"{self._keys.partition(partition)}: written too often to be read")
-
-    async def _view(self, partition: int, cached: _Cached) -> PartitionView | None:
+    async def view(self, partition: int) -> PartitionView | None:
+        """Read a partition at its present checkpoint; None if it has no state yet."""
         key = self._keys.partition(partition)
         offset, meta_data, index_data, totals_data = await self._hmget(
             key, ["offset", "meta", "index", "totals"]
@@ -136,46 +241,57 @@ class StateReader:
         if offset is None or meta_data is None or index_data is None or totals_data is None:
             return None  # claimed, but nothing counted yet
         meta = decode_meta(meta_data)
-        if meta.sequence < cached.sequence:
-            # The state was lost or set back: what we remember of it is worth nothing.
-            cached.series, cached.cubes = np.empty(0, np.int64), np.empty(0, np.int64)
-            cached.slices.clear()
-        cached.sequence = meta.sequence
-        if (meta.series, meta.cubes) != (len(cached.series), len(cached.cubes)):
-            fields = registry_fields(meta)
-            values = await self._hmget(key, fields)
-            if any(value is None for value in values):
-                return None
-            names = cast(dict[str, bytes], dict(zip(fields, values, strict=True)))
-            series, cubes = decode_names(meta, names)
-            cached.series = np.array(
-                [_number(name, self.series, self._series_number) for name in series], np.int64
-            )
-            cached.cubes = np.array(
-                [_number(name, self.cubes, self._cube_number) for name in cubes], np.int64
-            )
+        numbering = self._numberings.setdefault(partition, _Numbering(rebuilt=meta.rebuilt))
+        if meta.sequence < numbering.sequence or meta.rebuilt != numbering.rebuilt:
+            # Another state: its numbers and checkpoints have other meanings than those before.
+            numbering = _Numbering(generation=numbering.generation + 1)
+            self._numberings[partition] = numbering
+        numbering.sequence, numbering.rebuilt = meta.sequence, meta.rebuilt
+        if not await self._read_names(key, meta, numbering):
+            return None
         return PartitionView(
             partition=partition,
             offset=int(offset),
             meta=meta,
             index=decode_index(index_data),
-            totals=_renumbered(Aggregate.unpack(totals_data), cached),
+            totals=_renumbered(Aggregate.unpack(totals_data), numbering),
+            generation=numbering.generation,
         )
 
-    async def _fetch(self, view: PartitionView, cached: _Cached, wanted: Sequence[SliceId]) -> bool:
-        """Read slices into the cache; False if the partition was written meanwhile."""
-        key = self._keys.partition(view.partition)
-        for at in range(0, len(wanted), SLICES_A_READ):
-            part = wanted[at : at + SLICES_A_READ]
-            meta, *values = await self._hmget(key, ["meta", *map(slice_field, part)])
-            if meta is None or decode_meta(meta).sequence != view.meta.sequence:
-                return False
-            for of, value in zip(part, values, strict=True):
-                if value is None:
-                    return False
-                aggregate = _renumbered(Aggregate.unpack(value), cached)
-                cached.slices[of] = (view.index[of], aggregate)
+    async def _read_names(self, key: str, meta: Meta, numbering: _Numbering) -> bool:
+        """Read the registry if it grew; False if the state vanished meanwhile."""
+        if (meta.series, meta.cubes) == (len(numbering.series), len(numbering.cubes)):
+            return True
+        fields = registry_fields(meta)
+        values = await self._hmget(key, fields)
+        if any(value is None for value in values):
+            return False
+        names = cast(dict[str, bytes], dict(zip(fields, values, strict=True)))
+        series, cubes = decode_names(meta, names)
+        numbering.series = np.array(
+            [_number(name, self.series, self._series_number) for name in series], np.int64
+        )
+        numbering.cubes = np.array(
+            [_number(name, self.cubes, self._cube_number) for name in cubes], np.int64
+        )
         return True
+
+    async def slices(
+        self, view: PartitionView, slice_ids: Sequence[SliceId]
+    ) -> dict[SliceId, Aggregate] | None:
+        """Read slices at a view's checkpoint; None if a worker has written another one since."""
+        key = self._keys.partition(view.partition)
+        # One command, so that Redis answers with the metadata and the slices of one moment.
+        meta, *values = await self._hmget(key, ["meta", *map(slice_field, slice_ids)])
+        if meta is None or decode_meta(meta) != view.meta:
+            return None
+        numbering = self._numberings[view.partition]
+        aggregates = {
+            slice_id: _renumbered(Aggregate.unpack(value), numbering)
+            for slice_id, value in zip(slice_ids, values, strict=True)
+            if value is not None
+        }
+        return aggregates if len(aggregates) == len(slice_ids) else None
 
     async def _hmget(self, key: str, fields: Sequence[str]) -> list[bytes | None]:
         if not fields:
@@ -183,27 +299,69 @@ class StateReader:
         return cast(list[bytes | None], await self._redis.hmget(key, list(fields)))
 
 
+class SliceCache:
+    """A consumer that keeps whole slices: those that `cover` selects of each view."""
+
+    def __init__(self, cover: Callable[[PartitionView], Iterable[SliceId]]) -> None:
+        self._cover = cover
+        self._selected: dict[int, tuple[PartitionView, list[SliceId]]] = {}
+        self._read: dict[tuple[int, SliceId], tuple[Version, Aggregate]] = {}
+
+    def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
+        """Return the selected slices whose present version was not read yet."""
+        return {
+            view.partition: [
+                slice_id
+                for slice_id in self._selection(view)
+                if self._read.get((view.partition, slice_id), (None,))[0] != view.version(slice_id)
+            ]
+            for view in snapshot.views
+        }
+
+    def _selection(self, view: PartitionView) -> list[SliceId]:
+        selected = self._selected.get(view.partition)
+        if selected is None or selected[0] is not view:
+            selected = self._selected[view.partition] = view, list(self._cover(view))
+        return selected[1]
+
+    def take(
+        self,
+        snapshot: StateSnapshot,
+        view: PartitionView,
+        slice_id: SliceId,
+        aggregate: Aggregate,
+    ) -> None:
+        """Keep a slice."""
+        self._read[view.partition, slice_id] = (view.version(slice_id), aggregate)
+
+    def aggregates(self, view: PartitionView) -> dict[SliceId, Aggregate]:
+        """Return the selected slices of a view, after `StateSnapshot.load`."""
+        return {
+            slice_id: self._read[view.partition, slice_id][1] for slice_id in self._selection(view)
+        }
+
+
 def _number(name: Name, names: list[Name], numbers: dict[Name, int]) -> int:
-    found = numbers.get(name)
-    if found is None:
-        found = numbers[name] = len(names)
+    number = numbers.setdefault(name, len(names))
+    if number == len(names):
         names.append(name)
-    return found
+    return number
 
 
-def _renumbered(aggregate: Aggregate, cached: _Cached) -> Aggregate:
-    """Replace a partition's own numbers by ours."""
+def _renumbered(aggregate: Aggregate, numbering: _Numbering) -> Aggregate:
+    """Replace a partition's own numbers by the reader's."""
     return replace(
         aggregate,
-        series=_rekeyed(aggregate.series, cached.series, 0),
-        cells=_rekeyed(aggregate.cells, cached.series, CELL_BITS),
-        within=_rekeyed(aggregate.within, cached.series, WITHIN_BITS),
-        cube=_rekeyed(aggregate.cube, cached.cubes, 0),
+        series=_rekeyed(aggregate.series, numbering.series, 0),
+        cells=_rekeyed(aggregate.cells, numbering.series, CELL_BITS),
+        within=_rekeyed(aggregate.within, numbering.series, WITHIN_BITS),
+        cube=_rekeyed(aggregate.cube, numbering.cubes, 0),
     )
 
 
 def _rekeyed(table: Table, numbers: Ints, low_bits: int) -> Table:
     if not len(table):
         return table
+    # A key is (number << low_bits) | the rest: only the number changes.
     low = table.keys & ((1 << low_bits) - 1)
     return Table.summed((numbers[table.keys >> low_bits] << low_bits) | low, table.values)

@@ -70,7 +70,8 @@ async def _progress(settings: Settings) -> "list[Progress]":
     client = connected(settings.redis)
     try:
         reader = StateReader(client, settings.kafka.group, settings.kafka.topic)
-        views = {view.partition: view for view, _ in await reader.read(lambda view: ())}
+        snapshot = await reader.snapshot()
+        views = {view.partition: view for view in snapshot.views}
         return [
             Progress(
                 sign,
@@ -79,7 +80,7 @@ async def _progress(settings: Settings) -> "list[Progress]":
                 if sign.partition in views
                 else None,
             )
-            for sign in await reader.signs()
+            for sign in snapshot.heartbeats
         ]
     finally:
         await client.aclose()

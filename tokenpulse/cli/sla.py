@@ -116,8 +116,9 @@ def maintenance_cancel(ctx: click.Context, window: str, reason: str, author: str
 @click.pass_context
 def sla(ctx: click.Context, as_json: bool) -> None:
     """Show how every promise of the configured policies stands, with credits and adjustments."""
-    from exporters.metrics.objectives import Customers, engine_for
-    from exporters.reference.customers import load_directory
+    from exporters.metrics.objectives import engine_for
+    from exporters.reference.customers import Customers, load_directory
+    from streams.store.reader import StateReader
 
     settings = load_settings(ctx.obj)
     policies = load_policies(settings.exporter.policies)
@@ -125,8 +126,9 @@ def sla(ctx: click.Context, as_json: bool) -> None:
 
     async def judge(client: "aioredis.Redis") -> list[dict[str, object]]:
         engine = engine_for(settings, policies, client)
+        reader = StateReader(client, settings.kafka.group, settings.kafka.topic)
         for _ in range(READINGS_MAX):
-            found = await engine.refresh(time.time(), keep=False)
+            found = await engine.refresh(await reader.snapshot(), time.time(), keep=False)
             if found is not None:
                 break
         else:

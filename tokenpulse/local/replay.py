@@ -193,7 +193,7 @@ async def _counts(client: Any, settings: Settings) -> tuple[int, int]:
     """(counted, refused) records in the store, all partitions."""
     reader = StateReader(client, settings.kafka.group, settings.kafka.topic)
     counted = refused = 0
-    for view, _ in await reader.read(lambda view: ()):
+    for view in (await reader.snapshot()).views:
         counted += int(outcomes(view.totals).sum() + probe_outcomes(view.totals).sum())
         refused += int(view.totals.refused.values.sum())
     return counted, refused

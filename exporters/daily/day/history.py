@@ -13,10 +13,10 @@ from exporters.daily.day.causes import Traffic, causes
 from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, added, counts_of
 from exporters.daily.day.facts import BoardTargets, Cause, Day, DayState
 from exporters.daily.day.metrics import values_of
-from exporters.daily.day.reader import FLEET, StretchSums, summed
+from exporters.daily.day.reader import StretchSums, summed
 from exporters.daily.day.seal import Record, corrections
 from exporters.daily.day.trends import Base
-from exporters.windows.incremental import Grouping
+from exporters.windows.incremental import FLEET, Grouping
 from streams.state.coverage import Coverage
 from streams.state.registry import OTHER
 

@@ -10,12 +10,13 @@ import redis.asyncio as aioredis
 
 from exporters.daily.day.facts import Risk
 from exporters.daily.day.risks import risks_of
-from exporters.metrics.objectives import Customers, engine_for
-from exporters.reference.customers import Customer
+from exporters.metrics.objectives import engine_for
+from exporters.reference.customers import Customer, Customers
 from slo.engine.minute_count_store import MinuteCountStore
 from slo.policy.policy import Policy
 from streams.config.settings import Settings
 from streams.store.contract import StoreError
+from streams.store.reader import StateSnapshot
 
 _READINGS_MAX = 10_000
 
@@ -39,19 +40,19 @@ class Standing:
         """Judge anew, as after a failed reading."""
         self._judged = None
 
-    async def at(self, at_s: float, versions: object) -> tuple[Risk, ...]:
+    async def at(self, snapshot: StateSnapshot, at_s: float, versions: object) -> tuple[Risk, ...]:
         """How they stood; the last answer is kept while `versions`, of what was counted, and what
         people decided stay the same. Raises StoreError."""
         same = versions, tuple(await self._ledgers.windows())
         if self._judged is None or self._judged[0] != same:
-            self._judged = same, await self.judge(at_s)
+            self._judged = same, await self.judge(snapshot, at_s)
         return self._judged[1]
 
-    async def judge(self, at_s: float) -> tuple[Risk, ...]:
+    async def judge(self, snapshot: StateSnapshot, at_s: float) -> tuple[Risk, ...]:
         """How they stood. Raises StoreError."""
         engine = engine_for(self._settings, self._policies, self._client)
         for _ in range(_READINGS_MAX):
-            found = await engine.refresh(at_s, keep=False)
+            found = await engine.refresh(snapshot, at_s, keep=False)
             if found is not None:
                 return risks_of(found, self._fee_of)
             await asyncio.sleep(0)

@@ -2,14 +2,16 @@
 
 import asyncio
 import math
+from threading import Thread
 
 import pytest
 
 from exporters.catalogue.pipeline import PARTITION_FRESHNESS
 from exporters.reference.customers import Customer
 from exporters.server.collector import Collector
+from streams.state.slices import Aggregate
 from streams.store.contract import StoreError
-from streams.store.reader import StateReader
+from streams.store.reader import SliceCache, StateReader
 from streams.store.redis import connect
 from tests.support.exporter_state import (
     NOW_S,
@@ -213,21 +215,60 @@ def test_a_clock_that_is_set_back_finds_its_windows_again(configured) -> None:
     assert (len(later), len(earlier)) == (0, 1)
 
 
-def test_a_reader_that_is_not_to_remember_reads_each_slice_again(configured) -> None:
+class Interrupted:
+    """A consumer of all slices, that lets a worker write before the first slices are read."""
+
+    def __init__(self, write) -> None:
+        self.cache = SliceCache(lambda view: list(view.index))
+        self.rounds, self.write = 0, write
+
+    def missing(self, snapshot):
+        self.rounds += 1
+        if self.rounds == 1:
+            self.write()
+        return self.cache.missing(snapshot)
+
+    def take(self, *slice_of_view) -> None:
+        self.cache.take(*slice_of_view)
+
+
+def test_a_snapshot_holds_each_partition_at_one_checkpoint_for_all_its_consumers(
+    configured,
+) -> None:
     settings = configured()
-    write_state(settings, {0: [event(NOW_S)]})
+    write_state(settings, {0: [event(NOW_S - 10)], 1: [event(NOW_S)]})
 
-    async def read_twice(remember):
+    async def run():
         client = connect(settings.redis.url, 5)
-        reader = StateReader(client, settings.kafka.group, settings.kafka.topic, remember)
-        found = [(await reader.read(lambda view: list(view.index)))[0][1] for _ in range(2)]
-        await client.aclose()
-        return [[one[of] for of in sorted(one)] for one in found]
+        reader = StateReader(client, settings.kafka.group, settings.kafka.topic)
+        snapshot = await reader.snapshot()
+        before = {view.partition: view for view in snapshot.views}
+        first = SliceCache(lambda view: list(view.index))
+        write = Thread(target=write_state, args=(settings, {0: [event(NOW_S, model="haiku")]}))
 
-    for remember in (True, False):
-        first, second = asyncio.run(read_twice(remember))
-        assert len(first) == len(second) > 0
-        assert all((one is two) == remember for one, two in zip(first, second, strict=True))
+        def interrupt() -> None:
+            write.start()
+            write.join()
+
+        second = Interrupted(interrupt)
+        await snapshot.load([first, second])
+        after = {view.partition: view for view in snapshot.views}
+        assert after[1] is before[1]
+        assert after[0].meta.sequence == before[0].meta.sequence + 1
+        for view in after.values():
+            slices = first.aggregates(view)
+            assert slices == second.cache.aggregates(view)
+            assert slices.keys() == view.index.keys()
+            finest = [slices[one] for one in sorted(slices) if one.level == 0]
+            assert int(Aggregate.merged(finest).series.values.sum()) == int(
+                view.totals.series.values.sum()
+            )
+        rounds = second.rounds
+        await snapshot.load([first, second])  # nothing changed: nothing is read again
+        assert second.rounds == rounds + 1
+        await client.aclose()
+
+    asyncio.run(run())
 
 
 def test_an_unreadable_store_is_an_error_not_a_number(unused_port) -> None:

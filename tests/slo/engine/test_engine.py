@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from slo.engine.report import ObjectiveResult
 from slo.policy.loading import as_policy
 from streams.events.decoder import ELIGIBLE
 from streams.state.registry import customer_hasher
+from streams.store.reader import StateReader
 from streams.store.redis import connect
 from tests.support.exporter_state import (
     SECRET,
@@ -31,6 +33,7 @@ from tests.support.exporter_state import (
 )
 
 NOON = int(datetime(2026, 11, 10, 12, tzinfo=UTC).timestamp())
+READERS: WeakKeyDictionary[Engine, StateReader] = WeakKeyDictionary()
 ROLLING = {"rolling_days": 30}
 MINUTES = {"kind": "minute_verdicts", "down_above": "5%"}
 
@@ -75,7 +78,11 @@ class World:
 
     def engine(self, of: Any) -> Engine:
         kafka = self.settings.kafka
-        return Engine([of], self.client, kafka.group, kafka.topic, customer_hasher(SECRET.encode()))
+        engine = Engine(
+            [of], self.client, kafka.group, kafka.topic, customer_hasher(SECRET.encode())
+        )
+        READERS[engine] = StateReader(self.client, kafka.group, kafka.topic)
+        return engine
 
     async def add(self, partition: int, events: list[dict[str, Any]]) -> None:
         self.events += events
@@ -90,7 +97,7 @@ class World:
 async def judge(engine: Engine, now_s: float) -> dict[tuple[str, str], ObjectiveResult]:
     found = None
     while found is None:
-        found = await engine.refresh(now_s)
+        found = await engine.refresh(await READERS[engine].snapshot(), now_s)
     return {(one.objective.name, one.name): one for one in found}
 
 

@@ -12,13 +12,14 @@ from exporters.daily.day.counts import Counts
 from exporters.daily.day.facts import METRICS
 from exporters.daily.day.segments import OTHERS, segments_of
 from exporters.daily.render.view import view_of
-from exporters.metrics.objectives import Customers, engine_for
-from exporters.reference.customers import Customer
+from exporters.metrics.objectives import engine_for
+from exporters.reference.customers import Customer, Customers
 from slo.engine.report import credits
 from slo.policy.loading import load_policies
 from streams.errors import RequestError
 from streams.events.decoder import ELIGIBLE
 from streams.store.contract import StoreError
+from streams.store.reader import StateReader
 from tests.support.daily_state import DAY_S, HOUR_S, at, recount, some_traffic
 from tests.support.daily_state import day_of as on
 from tests.support.daily_state import in_world as world_runner
@@ -336,7 +337,9 @@ def test_objectives_of_the_running_day_are_those_of_the_engine_and_nothing_is_wr
         facts = await world.keeper(**DIRECTORY).facts(now_s, "2026-11-10")
         policies = load_policies(world.settings.exporter.policies)
         engine = engine_for(world.settings, policies, world.client)
-        found = await engine.refresh(now_s, keep=False)
+        kafka = world.settings.kafka
+        reader = StateReader(world.client, kafka.group, kafka.topic)
+        found = await engine.refresh(await reader.snapshot(), now_s, keep=False)
         due = credits(found, lambda one: one.status.attainment.ratio, Customers(DIRECTORY).fee_of)
         by_name = {one.objective: one for one in facts.risks}
         for one in found:

@@ -1,0 +1,142 @@
+"""Brings all windows of an exporter up to date from snapshots of the state.
+
+A consumer of slices (streams/store/reader.py): it asks for the slices that cover its windows and
+changed, and keeps their summaries. The work of a refresh is in proportion to what changed since the
+last one, not to the length of the windows.
+"""
+
+from collections.abc import Mapping, Sequence
+from zoneinfo import ZoneInfo
+
+from exporters.windows.incremental import (
+    CUSTOMER,
+    CUSTOMER_MODEL,
+    Change,
+    Grouping,
+    PartKey,
+    SliceSummary,
+    Sums,
+    Window,
+    summarise,
+)
+from streams.state.slices import Aggregate, SliceId
+from streams.state.windows import ROLLING_S, calendar, cover, extent, rolling
+from streams.store.reader import PartitionView, StateSnapshot, Version
+
+CALENDAR = ("day", "month")
+
+Span = tuple[int, int]  # [from_s, to_s) in event time
+
+
+class WindowTracker:
+    """Windows of one exporter: their sums by scope, from the slices of all partitions."""
+
+    def __init__(
+        self,
+        plan: Mapping[str, Sequence[str]],
+        groupings: Mapping[str, Grouping],
+        zone: ZoneInfo,
+    ) -> None:
+        """`plan`: window -> scopes it is added up by. `zone`: of the calendar windows."""
+        self._plan, self._zone = plan, zone
+        self._as_of_s = 0
+        self.groupings = groupings
+        self.windows = {name: Window(scopes) for name, scopes in plan.items()}
+        self._summaries: dict[PartKey, tuple[Version, SliceSummary]] = {}
+        # By partition, for the view and time they were made for: slices by window, and the scopes
+        # that each of these slices is needed for.
+        self._covers: dict[int, tuple[PartitionView, int, dict[str, list[SliceId]]]] = {}
+        self._scopes_of: dict[int, dict[SliceId, set[str]]] = {}
+
+    def begin(self, as_of_s: float) -> None:
+        """Prepare for a refresh at `as_of_s`, the wall clock: rolling windows end there."""
+        self._as_of_s = int(as_of_s)
+
+    def spans(self, snapshot: StateSnapshot) -> dict[str, Span]:
+        """Return the stretch of event time of each window."""
+        return {name: self._span(name, snapshot.watermark_s) for name in self._plan}
+
+    def newest(self, from_s: int) -> Sums:
+        """Return the sums by series of all ten-second slices since `from_s`."""
+        newest = [
+            summary["series"]
+            for (_, slice_id), (_, summary) in self._summaries.items()
+            if slice_id.level == 0 and slice_id.start_s >= from_s
+        ]
+        return Sums.merged([Sums.empty("series"), *newest])
+
+    # -- slices ----------------------------------------------------------------------------------
+
+    def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
+        """Return the slices of the windows that changed since they were read."""
+        for view in snapshot.views:
+            self._cover(view)
+        return {
+            view.partition: [
+                slice_id
+                for slice_id, scopes in self._scopes_of[view.partition].items()
+                if not self._is_current(view, slice_id, scopes)
+            ]
+            for view in snapshot.views
+        }
+
+    def take(
+        self,
+        snapshot: StateSnapshot,
+        view: PartitionView,
+        slice_id: SliceId,
+        aggregate: Aggregate,
+    ) -> None:
+        """Keep the summary of a slice, by the scopes it is needed for."""
+        for name, grouping in self.groupings.items():
+            is_cube = name in (CUSTOMER, CUSTOMER_MODEL)
+            grouping.follow(snapshot.cubes if is_cube else snapshot.series)
+        scopes = sorted(self._scopes_of[view.partition][slice_id])
+        summary = summarise(aggregate, [self.groupings[scope] for scope in scopes])
+        self._summaries[view.partition, slice_id] = (view.version(slice_id), summary)
+
+    def update(self, snapshot: StateSnapshot) -> None:
+        """Bring the windows to the snapshot's views, whose slices must have been loaded."""
+        partitions = [view.partition for view in snapshot.views]
+        needed = {
+            (partition, slice_id)
+            for partition in partitions
+            for slice_id in self._scopes_of[partition]
+        }
+        self._summaries = {key: read for key, read in self._summaries.items() if key in needed}
+        deltas: dict[Change, Sums] = {}
+        for name, window in self.windows.items():
+            window.update(
+                {
+                    (partition, slice_id): self._summaries[partition, slice_id][1]
+                    for partition in partitions
+                    for slice_id in self._covers[partition][2][name]
+                },
+                deltas,
+            )
+
+    def _cover(self, view: PartitionView) -> None:
+        known = self._covers.get(view.partition)
+        if known is not None and known[0] is view and known[1] == self._as_of_s:
+            return
+        covers: dict[str, list[SliceId]] = {name: [] for name in self._plan}
+        if view.index:
+            reach_s = extent(view.index)
+            for name in self._plan:
+                span = self._span(name, view.watermark_s)
+                covers[name] = cover(view.index, view.meta.merged_until_s, *span, reach_s)
+        scopes_of: dict[SliceId, set[str]] = {}
+        for name, scopes in self._plan.items():
+            for slice_id in covers[name]:
+                scopes_of.setdefault(slice_id, set()).update(scopes)
+        self._covers[view.partition] = view, self._as_of_s, covers
+        self._scopes_of[view.partition] = scopes_of
+
+    def _is_current(self, view: PartitionView, slice_id: SliceId, scopes: set[str]) -> bool:
+        version, summary = self._summaries.get((view.partition, slice_id), (None, {}))
+        return version == view.version(slice_id) and summary.keys() >= scopes
+
+    def _span(self, window: str, watermark_s: int) -> Span:
+        if window in CALENDAR:
+            return calendar(window, self._as_of_s, self._zone, watermark_s)
+        return rolling(ROLLING_S[window], self._as_of_s, watermark_s)
