@@ -21,7 +21,7 @@ FOLDERS = {
         *("catalogue", "reference", "windows", "metrics", "board"),
         *("daily/day", "daily/render", "daily/delivery", "daily", "server"),
     ),
-    "alerts": (".", "rules", "backtest"),
+    "alerts": (".", "rules", "evaluation", "backtest"),
     "grafana": (".", "boards"),
     "tokenpulse": (".", "local", "cli"),
 }

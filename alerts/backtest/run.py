@@ -8,33 +8,31 @@ slice of ten seconds.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from alerts.backtest.promql import Expression, Samples, Vector, parse
 from alerts.backtest.recording import Recording
 from alerts.backtest.samples import STEP_S, Gauges, ReplayedObjective
 from alerts.backtest.timeline import Episode, Timeline
-from alerts.rules.build import policy_groups
-from alerts.rules.model import EVERY_S, Alert, Links
-from alerts.rules.pipeline import builtin_groups
+from alerts.evaluation.evaluator import EvaluatedRule, RuleEvaluator, request_groups
+from alerts.rules.model import EVERY_S, Alert
 from slo.policy.policy import LatencyThresholdObjective, Policy
 from streams.config.settings import Settings, Worker
 from streams.errors import RequestError
 from streams.state.slices import LATENCIES, Aggregate, Thresholds
 
-# Of Tokenpulse's own alerts the one that is about requests; the others watch the pipeline.
-OUTAGE = "tokenpulse-outage"
-
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One rule and what became of it."""
+    """One rule and its firings."""
 
-    alert: Alert
-    expression: Expression
+    rule: EvaluatedRule
     timeline: Timeline
 
+    @property
+    def alert(self) -> Alert:
+        return self.rule.alert
+
     def episodes(self) -> list[Episode]:
-        """Every time it fired, in order."""
-        return sorted(self.timeline.all_episodes(), key=lambda one: (one.fired_at_s, one.labels))
+        """Return every firing, in order."""
+        return self.timeline.episodes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +44,6 @@ class Backtest:
     recording: Recording
     watched: tuple[Watched, ...]
     judged: tuple[ReplayedObjective, ...]
-
-
-def watched_rules(policies: Sequence[Policy]) -> tuple[Watched, ...]:
-    """The rules of policies, and the one for outages that needs none."""
-    groups = [group for group in builtin_groups(Links().job) if group.name == OUTAGE]
-    groups += [group for policy in policies for group in policy_groups(policy)]
-    return tuple(_watched(alert) for group in groups for alert in group.alerts)
-
-
-def _watched(alert: Alert) -> Watched:
-    expression = parse(alert.expr)
-    timeline = Timeline(alert.for_s, alert.keep_firing_s, expression.is_ceiling)
-    return Watched(alert, expression, timeline)
 
 
 def thresholds(policies: Sequence[Policy], worker: Worker) -> Thresholds:
@@ -95,27 +80,24 @@ def run(
     since_s = begin_s if from_s is None else max(begin_s, from_s)
     if since_s >= end_s:
         raise RequestError(f"--from: got {since_s}; the last event ended before {end_s}")
-    watched = watched_rules(policies)
+    evaluator = RuleEvaluator(request_groups(policies))
+    watched = tuple(Watched(rule, Timeline(rule.expression.is_ceiling)) for rule in evaluator.rules)
     gauges = Gauges(
         policies,
-        {read for one in watched for read in one.alert.reads},
-        frozenset().union(*(one.expression.metrics for one in watched)),
+        evaluator.reads,
+        evaluator.metrics,
         recording.registry,
         (begin_s, end_s),
         settings.exporter.customers_top,
     )
-    evaluated: Samples | None = None
-    holding: list[Vector] = []
     for start_s, aggregate in _filled(recording):
         gauges.add(start_s, aggregate)
         samples = gauges.samples()
-        if samples is not evaluated:
-            evaluated = samples
-            holding = [one.expression.vector(samples) for one in watched]
         for now_s in range(start_s + STEP_S, start_s + 2 * STEP_S, EVERY_S):
             if since_s <= now_s <= end_s:
-                for one, found in zip(watched, holding, strict=True):
-                    one.timeline.step(now_s, found)
+                by_rule = evaluator.evaluate_by_rule(samples, now_s)
+                for rule, states in zip(watched, by_rule, strict=True):
+                    rule.timeline.add(now_s, states)
     return Backtest(since_s, end_s, recording, watched, tuple(gauges.judged))
 
 

@@ -8,17 +8,14 @@ the pipeline are not in it.
 """
 
 import operator
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
 
-from alerts.backtest.promql import Key, Samples, key_of
 from alerts.rules.model import Read
 from exporters.catalogue import objectives as catalogue
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.catalogue.spec import Spec
-from exporters.metrics.exposition import Page
 from exporters.metrics.requests import add_customers, add_window
+from exporters.metrics.sample_sheet import SampleSheet
 from exporters.windows.incremental import (
     CUSTOMER,
     Change,
@@ -29,6 +26,7 @@ from exporters.windows.incremental import (
     Window,
     summarise,
 )
+from slo.alert_state import SampleKey, Samples, sample_key
 from slo.engine.attainment import ObjectiveStatus, objective_status
 from slo.engine.counting import RequestSelection
 from slo.engine.maintenance import causes
@@ -42,7 +40,6 @@ from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.state.windows import ROLLING_S, cover, extent, rolling
 
 STEP_S = LEVELS[0].step_s
-_PAIR = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 class Gauges:
@@ -77,7 +74,7 @@ class Gauges:
         """As at the end of the newest slice; the same object as long as nothing changes."""
         parts = [*self._windows.parts(), *(judged.part() for judged in self.judged)]
         if list(map(id, parts)) != list(map(id, self._parts)):
-            whole: dict[str, dict[Key, float]] = {}
+            whole: dict[str, dict[SampleKey, float]] = {}
             for part in parts:
                 for metric, vector in part.items():
                     whole.setdefault(metric, {}).update(vector)
@@ -159,13 +156,13 @@ class _Windows:
             yield made[1]
 
     def _sheet(self, name: str, window: Window) -> Samples:
-        sheet = _Sheet(self._metrics)
+        sheet = SampleSheet(self._metrics)
         for scope, sums in window.sums.items():
             if scope == CUSTOMER:
                 add_customers(sheet, name, self._scopes[scope], sums, self._top, {})
             else:
                 add_window(sheet, name, self._scopes[scope], sums)
-        return sheet.found
+        return sheet.values
 
 
 class ReplayedObjective:
@@ -214,7 +211,7 @@ class ReplayedObjective:
         """Samples of this objective."""
         if self._changed:
             self._changed = False
-            found: dict[str, dict[Key, float]] = {}
+            found: dict[str, dict[SampleKey, float]] = {}
             for name in self.names():
                 self._add(found, name)
             self._samples = found
@@ -237,7 +234,7 @@ class ReplayedObjective:
             self.policy, self.objective, name, self.selection.customer, stands, (), ()
         )
 
-    def _add(self, found: dict[str, dict[Key, float]], name: str) -> None:
+    def _add(self, found: dict[str, dict[SampleKey, float]], name: str) -> None:
         # Requests are judged as they come; minutes and slices change once they are over.
         stands = self.status(name, self._as_of_s)
         about = {
@@ -247,7 +244,7 @@ class ReplayedObjective:
         }
 
         def add(spec: Spec, value: float, **more: str) -> None:
-            found.setdefault(spec.name, {})[key_of({**about, **more})] = value
+            found.setdefault(spec.name, {})[sample_key({**about, **more})] = value
 
         ratio = stands.attainment.ratio
         if ratio is not None:
@@ -265,28 +262,3 @@ class ReplayedObjective:
                 )
         for window, requests in stands.eligible.items():
             add(catalogue.ELIGIBLE, float(requests), window=window)
-
-
-class _Sheet(Page):
-    """Keeps samples by name and labels instead of writing them."""
-
-    def __init__(self, wanted: frozenset[str]) -> None:
-        super().__init__()
-        self._wanted = wanted
-        self.found: dict[str, dict[Key, float]] = {}
-
-    def add(self, spec: Spec, labels: str, value: float) -> None:
-        if spec.name in self._wanted:
-            self.found.setdefault(spec.name, {})[_key(labels)] = float(value)
-
-    def add_quantiles(
-        self, spec: Spec, labels: str, quantiles: Iterable[tuple[str, float]]
-    ) -> None:
-        for text, value in quantiles:
-            self.add(spec, f'{labels},quantile="{text}"', value)
-
-
-@lru_cache(maxsize=65_536)
-def _key(labels: str) -> Key:
-    pairs: Mapping[str, str] = dict(_PAIR.findall(labels))
-    return key_of({name: re.sub(r"\\(.)", r"\1", value) for name, value in pairs.items()})

@@ -1,80 +1,57 @@
-"""When an alert would have been pending, firing and over: Prometheus' rules for `for`.
+"""The firings of one rule over a recording, collected from the evaluator's states. Pure."""
 
-Pure. One evaluation after another, with its time:
-
-    holds      no  yes yes yes no  yes no  no  no        every 5 s, for: 10s, keep_firing_for: 10s
-    pending        |------>
-    firing                 |-------------------->  over
-
-An alert that ends while it is pending never fired; one that fires goes on until its expression has
-not held for `keep_firing_for`.
-
-Source: https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/
-"""
-
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from alerts.backtest.promql import Key, Vector
+from slo.alert_state import AlertState, SampleKey, sample_key
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
     """One firing of one alert; times in seconds since 1970."""
 
-    labels: Key  # of the expression: whom it is about
+    labels: SampleKey  # of the expression
     pending_at_s: int
     fired_at_s: int
     resolved_at_s: int | None  # None: still firing at the end
     worst: float
 
 
-@dataclass(slots=True)
-class _Active:
-    pending_at_s: int
-    worst: float
-    fired_at_s: int | None = None
-    gone_at_s: int | None = None  # since when a firing one does not hold any more
-
-
 class Timeline:
-    """The life of one rule's alerts."""
+    """The alerts of one rule, from the first evaluation to the last."""
 
-    def __init__(self, for_s: int, keep_firing_s: int, is_ceiling: bool) -> None:
+    def __init__(self, is_ceiling: bool) -> None:
         """`is_ceiling`: whether larger values are the worse ones."""
-        self._for_s, self._keep_firing_s = for_s, keep_firing_s
         self._worse = max if is_ceiling else min
-        self._active: dict[Key, _Active] = {}
-        self.episodes: list[Episode] = []  # those that are over
-        self.unfired = 0  # how often it held, but not for long enough
+        self._active: dict[SampleKey, AlertState] = {}
+        self._worst: dict[SampleKey, float] = {}
+        self._resolved: list[Episode] = []
+        self.unfired = 0  # how often the rule was pending, but not for long enough
 
-    def step(self, now_s: int, holding: Vector) -> None:
-        """One evaluation; times rise."""
-        for key, value in holding.items():
-            active = self._active.setdefault(key, _Active(now_s, value))
-            active.worst = self._worse(active.worst, value)
-            active.gone_at_s = None
-            if active.fired_at_s is None and now_s - active.pending_at_s >= self._for_s:
-                active.fired_at_s = now_s
-        for key in [key for key in self._active if key not in holding]:
-            active = self._active[key]
-            if active.fired_at_s is None:
+    def add(self, now_s: int, states: Iterable[AlertState]) -> None:
+        """Take the active alerts of one evaluation; times rise."""
+        active = {sample_key(state.series): state for state in states}
+        for key in self._active.keys() - active.keys():
+            worst = self._worst.pop(key)
+            if self._active[key].firing_since_s is None:
                 self.unfired += 1
-                del self._active[key]
-                continue
-            if active.gone_at_s is None:
-                active.gone_at_s = now_s
-            if now_s - active.gone_at_s >= self._keep_firing_s:
-                self.episodes.append(_episode(key, active, active.fired_at_s, now_s))
-                del self._active[key]
+            else:
+                self._resolved.append(_episode(key, self._active[key], now_s, worst))
+        for key, state in active.items():
+            self._worst[key] = self._worse(self._worst.get(key, state.value), state.value)
+        self._active = active
 
-    def all_episodes(self) -> Iterator[Episode]:
-        """Those that are over, and those that still fire."""
-        yield from self.episodes
-        for key, active in self._active.items():
-            if active.fired_at_s is not None:
-                yield _episode(key, active, active.fired_at_s, None)
+    def episodes(self) -> list[Episode]:
+        """Return all firings in order, also those that still last."""
+        firing = [
+            _episode(key, state, None, self._worst[key])
+            for key, state in self._active.items()
+            if state.firing_since_s is not None
+        ]
+        return sorted(self._resolved + firing, key=lambda one: (one.fired_at_s, one.labels))
 
 
-def _episode(key: Key, active: _Active, fired_at_s: int, resolved_at_s: int | None) -> Episode:
-    return Episode(key, active.pending_at_s, fired_at_s, resolved_at_s, active.worst)
+def _episode(key: SampleKey, state: AlertState, resolved_at_s: int | None, worst: float) -> Episode:
+    assert state.firing_since_s is not None
+    pending_at_s, fired_at_s = int(state.pending_since_s), int(state.firing_since_s)
+    return Episode(key, pending_at_s, fired_at_s, resolved_at_s, worst)

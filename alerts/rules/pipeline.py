@@ -23,6 +23,7 @@ from slo.health_limits import (
 from slo.policy.conditions import OUTAGE_BELOW, OUTAGE_MIN_REQUESTS
 from slo.policy.scope import DIMENSIONS
 
+OUTAGE_GROUP = "tokenpulse-outage"  # the one built-in group about requests
 OUTAGE_SCOPES = ("fleet", "region", "model")
 _PARTITION = ("partition",)
 _WHICH = "partition {{ $labels.partition }}"
@@ -31,7 +32,7 @@ _WHICH = "partition {{ $labels.partition }}"
 def builtin_groups(job: str) -> tuple[Group, ...]:
     """`job`: the scrape job of the exporters."""
     return (
-        Group("tokenpulse-outage", (_outage(),)),
+        Group(OUTAGE_GROUP, (_outage(),)),
         Group("tokenpulse-watchdog", (_watchdog(),)),
         Group("tokenpulse-freshness", (*_stale(), *_exporters(job))),
         Group("tokenpulse-state", (*_state(), *_rose())),

@@ -65,7 +65,7 @@ def build_rules(
 ) -> None:
     """Compile policies to rule files, beside one for the alerts that need no policy.
 
-    `sloth` gives recording rules for Sloth's dashboards, `kubernetes` PrometheusRule manifests.
+    `kubernetes` gives PrometheusRule manifests.
     Windows that a rule reads and the exporter does not publish are told.
     """
     policies = load_policies(files)

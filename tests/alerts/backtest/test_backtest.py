@@ -5,33 +5,28 @@ import csv
 import json
 import math
 import random
-import subprocess
 from collections import defaultdict
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import msgspec
 import pytest
 import yaml
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
 
 from alerts.backtest import recording as backtest_events
-from alerts.backtest.promql import key_of, parse
 from alerts.backtest.recording import Recording, read_file
 from alerts.backtest.report import lines, report
-from alerts.backtest.run import Backtest, run, thresholds, watched_rules
+from alerts.backtest.run import Backtest, run, thresholds
 from alerts.backtest.samples import Gauges
-from alerts.backtest.timeline import Timeline
 from alerts.rules.build import build
-from slo.policy.loading import as_policy, load_policies, shipped
+from slo.policy.loading import as_policy, load_policies
 from slo.policy.policy import Policy
 from streams.config.settings import Settings
 from streams.kafka.producer import EventProducer
 from streams.sources.mapping import load_mapping
 from tests.support.paths import ROOT
+from tests.support.promtool import check_alerts, labels_text, needs_promtool, series_text
 from tests.support.servers import Broker
 from tests.support.traces import TRACES, needs_traces, reference
 from tokenpulse.cli.main import main
@@ -327,80 +322,6 @@ def test_a_credit_is_that_of_the_table() -> None:
 # -- as Prometheus does it -------------------------------------------------------------------------
 
 
-@given(
-    st.lists(st.booleans(), max_size=60),
-    st.sampled_from([0, 5, 15, 20]),
-    st.sampled_from([0, 5, 20]),
-)
-def test_for_and_keep_firing_are_as_a_plain_reading_of_their_words(holds, for_s, keep_s) -> None:
-    timeline = Timeline(for_s, keep_s, is_ceiling=True)
-    for at, is_so in enumerate(holds):
-        timeline.step(at * 5, {(): 1.0} if is_so else {})
-    firing, since, gone, expected = False, None, None, []
-    for at, is_so in enumerate(holds):
-        now = at * 5
-        if is_so:
-            since, gone = (now if since is None else since), None
-            if not firing and now - since >= for_s:
-                firing = True
-                expected.append([since, now, None])
-        elif firing:
-            gone = now if gone is None else gone
-            if now - gone >= keep_s:
-                expected[-1][2] = now
-                firing, since = False, None
-        else:
-            since = None
-    found = [
-        [one.pending_at_s, one.fired_at_s, one.resolved_at_s] for one in timeline.all_episodes()
-    ]
-    assert found == expected
-
-
-def test_every_rule_of_every_shipped_policy_is_understood() -> None:
-    shapes = [*shipped(), "tests/rules/shapes.yaml"]
-    watched = watched_rules(load_policies(shapes))
-    assert len(watched) > 30
-    for one in watched:
-        if one.alert.name in (
-            "TokenpulseCacheHitLow",
-            "TokenpulseTokenVolumeDrop",
-            "TokenpulseOutage",
-        ):
-            assert not one.expression.is_ceiling
-        if one.alert.name == "TokenpulseErrorBudgetBurn":
-            assert one.expression.is_ceiling
-
-
-@pytest.mark.parametrize(
-    "text", ["rate(a[5m]) > 0", "a > bool 1", "a +", "time() - a", 'a{b!="c"}', "(a"]
-)
-def test_what_no_rule_says_is_refused(text) -> None:
-    with pytest.raises(ValueError, match="no rule says"):
-        parse(text)
-
-
-def test_vectors_meet_as_in_prometheus() -> None:
-    samples = {
-        "a": {key_of({"m": "x", "w": "1"}): 3.0, key_of({"m": "x", "w": "2"}): 5.0},
-        "b": {key_of({"m": "x"}): 10.0, key_of({"m": "y"}): 4.0},
-    }
-
-    def found(text: str) -> dict[str, float]:
-        return {dict(key).get("m", ""): value for key, value in parse(text).vector(samples).items()}
-
-    assert found("max by (m) (a)") == {"x": 5}
-    assert found('sum by (m) (a{w=~"1|3"}) / b') == {"x": 0.3}
-    assert found("b > 4") == {"x": 10}
-    assert found("b and max by (m) (a)") == {"x": 10}
-    assert found("b unless max by (m) (a)") == {"y": 4}
-    assert found("max by (m) (a) or 0 * b") == {"x": 5, "y": 0}
-    assert found("b >= max by (m) (a)") == {"x": 10}
-    assert found("sum(round(a * 0.5))") == {"": 2 + 3}
-    assert found("b / (0 * b) > 1") == {"x": float("inf"), "y": float("inf")}
-    assert found("b > 1 and b < 5 or b > 9") == {"x": 10, "y": 4}
-
-
 def bad_day(seed: int) -> list[Event]:
     """Twenty minutes of two models that take turns being slow, failing and silent."""
     chance = random.Random(seed)
@@ -456,19 +377,7 @@ def everything() -> Policy:
     )
 
 
-def series_text(values: list[float | None]) -> str:
-    """For promtool; what disappears is marked, as a scrape does."""
-    texts, before = [], None
-    for value in values:
-        if value is None:
-            texts.append("_" if before is None else "stale")
-        else:
-            texts.append(repr(value))
-        before = value
-    return " ".join(texts)
-
-
-@pytest.mark.skipif(which("promtool") is None, reason="promtool is not installed")
+@needs_promtool
 @pytest.mark.parametrize("seed", [1, 2])
 def test_prometheus_fires_the_same_alerts_at_the_same_times(seed, tmp_path, monkeypatch) -> None:
     """The numbers of every step are given to promtool, with the compiled rules; it must find every
@@ -486,7 +395,7 @@ def test_prometheus_fires_the_same_alerts_at_the_same_times(seed, tmp_path, monk
     series = {(metric, key) for page in pages for metric in page for key in page[metric]}
     inputs = [
         {
-            "series": metric + json_labels(dict(key)),
+            "series": metric + labels_text(dict(key)),
             "values": series_text([page and page.get(metric, {}).get(key) for page in steps]),
         }
         for metric, key in sorted(series)
@@ -518,23 +427,7 @@ def test_prometheus_fires_the_same_alerts_at_the_same_times(seed, tmp_path, monk
             for rule in group["rules"]:
                 rule.pop("annotations", None)
         (tmp_path / name).write_text(yaml.safe_dump(document))
-    test = {
-        "rule_files": ["policy-p.yml", "tokenpulse.yml"],
-        "evaluation_interval": "5s",
-        "tests": [{"interval": "5s", "input_series": inputs, "alert_rule_test": expected}],
-    }
-    (tmp_path / "test.yml").write_text(json.dumps(test))
-    judged = subprocess.run(
-        ["promtool", "test", "rules", str(tmp_path / "test.yml")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert judged.returncode == 0, judged.stdout[-3_000:] + judged.stderr[-3_000:]
-
-
-def json_labels(labels: dict[str, str]) -> str:
-    return "{" + ",".join(f"{name}={json.dumps(value)}" for name, value in labels.items()) + "}"
+    check_alerts(tmp_path, ["policy-p.yml", "tokenpulse.yml"], inputs, expected)
 
 
 # -- the command -----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from fractions import Fraction
+from typing import get_args
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.promql import number
-from alerts.rules.build import FORMATS, build, unread
+from alerts.rules.build import Format, build, unread
 from exporters.catalogue.requests import SPECS
 from exporters.server.collector import window_plan
 from slo.policy.burn_rates import burn_rate_thresholds
@@ -58,7 +59,7 @@ def promtool(*arguments: object) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("output", FORMATS)
+@pytest.mark.parametrize("output", get_args(Format))
 def test_the_rules_in_the_project_are_those_of_the_default_policy(output) -> None:
     found = {path.name: path.read_text() for path in (GENERATED / output).iterdir()}
     assert found == build([load_policy("default")], output), "run `tokenpulse rules build`"
@@ -86,9 +87,8 @@ def test_what_a_person_reads_is_the_number_the_target_and_the_budget_left() -> N
 
 
 @needs_promtool
-@pytest.mark.parametrize("output", ["prometheus", "sloth"])
-def test_promtool_has_nothing_to_say_of_any_rule_file(output, tmp_path) -> None:
-    for name, text in build(everything(), output).items():
+def test_promtool_accepts_every_rule_file(tmp_path) -> None:
+    for name, text in build(everything()).items():
         (tmp_path / name).write_text(text)
     promtool("check", "rules", *tmp_path.iterdir())
 
@@ -108,10 +108,9 @@ def test_every_alert_says_what_when_whom_and_where_to_look(rule) -> None:
         assert "$value" in annotations["value"] or "{{" not in rule["expr"]
 
 
-@pytest.mark.parametrize("output", ["prometheus", "sloth"])
-def test_rules_read_only_metrics_that_we_publish(output) -> None:
+def test_rules_read_only_metrics_that_we_publish() -> None:
     published = {spec.name for spec in SPECS} | {"up"}
-    for text in build(everything(), output).values():
+    for text in build(everything()).values():
         for rule in alerts_in(text):
             texts = " ".join([rule["expr"], *rule.get("annotations", {}).values()])
             read = set(re.findall(r"\b(?:tokenpulse|gen_ai)_[a-z0-9_]+|\bup\b(?={)", texts))
@@ -220,21 +219,6 @@ def test_kubernetes_gets_the_same_rules_as_a_manifest() -> None:
         )
         assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", manifest["metadata"]["name"])
         assert manifest["spec"] == yaml.safe_load(build(policies)[name])
-
-
-def test_sloths_dashboards_find_their_series() -> None:
-    (text,) = build([load_policy("default")], "sloth").values()
-    found = {rule["record"]: rule for rule in alerts_in(text)}
-    windows = ("5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d")
-    assert {f"slo:sli_error:ratio_rate{window}" for window in windows} < set(found)
-    assert found["slo:error_budget:ratio"]["expr"] == "vector(0.001)"
-    assert found["slo:sli_error:ratio_rate5m"]["labels"] == {
-        "sloth_id": "default-uptime",
-        "sloth_service": "default",
-        "sloth_slo": "uptime",
-        "sloth_window": "5m",
-    }
-    assert found["sloth_slo_info"]["labels"]["sloth_objective"] == "99.9"
 
 
 def test_the_command_writes_checks_and_says_what_is_stale(tmp_path) -> None:

@@ -1,0 +1,1 @@
+"""The compiled rules evaluated over samples, without Prometheus."""

@@ -1,0 +1,121 @@
+"""Alerting rules evaluated one instant after another: which alerts are pending, which fire.
+
+Pure: samples and the time are arguments. `for` and `keep_firing_for` work as in Prometheus:
+
+    holds      no  yes yes yes no  yes no  no  no        every 5 s, for: 10s, keep_firing_for: 10s
+    pending        |------>
+    firing                 |-------------------->  over
+
+An alert that ends while it is pending never fires. One that fires continues until its expression
+has not held for `keep_firing_for`.
+
+Source: https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from alerts.evaluation.expressions import Expression, parse
+from alerts.rules.build import policy_groups
+from alerts.rules.model import Alert, Group, Links, Read
+from alerts.rules.pipeline import OUTAGE_GROUP, builtin_groups
+from slo.alert_state import AlertState, SampleKey, Samples, Vector
+from slo.policy.policy import Policy
+
+
+@dataclass(slots=True)
+class _Active:
+    """One label set for which a rule is pending or firing."""
+
+    pending_since_s: float
+    value: float
+    firing_since_s: float | None = None
+    ended_at_s: float | None = None  # since when a firing alert does not hold any more
+
+
+@dataclass(slots=True)
+class EvaluatedRule:
+    """One rule and its active alerts."""
+
+    alert: Alert
+    expression: Expression
+    _active: dict[SampleKey, _Active] = field(default_factory=dict)
+
+    def step(self, now_s: float, holding: Vector) -> list[AlertState]:
+        """Take the result of one evaluation and return the active alerts; times rise."""
+        for key, value in holding.items():
+            active = self._active.setdefault(key, _Active(now_s, value))
+            active.value, active.ended_at_s = value, None
+            if active.firing_since_s is None and now_s - active.pending_since_s >= self.alert.for_s:
+                active.firing_since_s = now_s
+        for key in [key for key in self._active if key not in holding]:
+            active = self._active[key]
+            if active.ended_at_s is None:
+                active.ended_at_s = now_s
+            is_prolonged = now_s - active.ended_at_s < self.alert.keep_firing_s
+            if active.firing_since_s is None or not is_prolonged:
+                del self._active[key]
+        return [self._state(key, self._active[key]) for key in sorted(self._active)]
+
+    def _state(self, key: SampleKey, active: _Active) -> AlertState:
+        return AlertState(
+            alert=self.alert.name,
+            severity=self.alert.severity,
+            rule_labels=self.alert.labels,
+            series=dict(key),
+            value=active.value,
+            pending_since_s=active.pending_since_s,
+            firing_since_s=active.firing_since_s,
+            holds=active.ended_at_s is None,
+        )
+
+
+class RuleEvaluator:
+    """The rules of some groups, with the state that `for` and `keep_firing_for` need."""
+
+    def __init__(self, groups: Iterable[Group]) -> None:
+        """Raises ValueError for a rule that cannot be evaluated over the samples of an instant."""
+        self.rules = tuple(
+            EvaluatedRule(alert, parse(alert.expr)) for group in groups for alert in group.alerts
+        )
+        self._samples: Samples | None = None
+        self._holding: list[Vector] = []
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """Names of the metrics that the rules read."""
+        return frozenset().union(*(rule.expression.metrics for rule in self.rules))
+
+    @property
+    def reads(self) -> frozenset[Read]:
+        """Windows that the rules read."""
+        return frozenset(read for rule in self.rules for read in rule.alert.reads)
+
+    def evaluate(self, samples: Samples, now_s: float) -> list[AlertState]:
+        """Return the pending and firing alerts at `now_s`, in the order of the rules.
+
+        Call it with rising times, in seconds since 1970. Expressions are evaluated again only if
+        `samples` is another object than at the last call, or if they read the clock.
+        """
+        return [state for states in self.evaluate_by_rule(samples, now_s) for state in states]
+
+    def evaluate_by_rule(self, samples: Samples, now_s: float) -> list[list[AlertState]]:
+        """Return the active alerts of each of `rules`."""
+        is_same = samples is self._samples
+        self._samples = samples
+        self._holding = [
+            self._holding[at]
+            if is_same and not rule.expression.reads_clock
+            else rule.expression.vector(samples, now_s)
+            for at, rule in enumerate(self.rules)
+        ]
+        return [
+            rule.step(now_s, holding)
+            for rule, holding in zip(self.rules, self._holding, strict=True)
+        ]
+
+
+def request_groups(policies: Sequence[Policy]) -> list[Group]:
+    """Return the groups about requests: outages, and the rules of the policies."""
+    groups = [group for group in builtin_groups(Links().job) if group.name == OUTAGE_GROUP]
+    return groups + [group for policy in policies for group in policy_groups(policy)]

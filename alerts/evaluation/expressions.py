@@ -1,0 +1,264 @@
+"""The part of PromQL that compiled rules use, evaluated over the samples of one instant.
+
+Pure. `promql-parser` builds the syntax tree, so an expression is read as Prometheus reads it. Range
+selectors, `offset` and vector matching by chosen labels have no meaning for a single instant or are
+in no rule about requests; they raise ValueError.
+
+Source: https://prometheus.io/docs/prometheus/latest/querying/operators/
+"""
+
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import promql_parser as promql
+
+from slo.alert_state import SampleKey, Samples, Vector
+
+Value = float | Vector
+_Node = Callable[[Samples, float], Value]
+_Binary = Callable[[float, float], float]
+
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    "<": operator.lt,
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_AGGREGATES: dict[str, _Binary] = {"max": max, "min": min, "sum": operator.add}
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """The condition of a rule, ready to be evaluated."""
+
+    text: str
+    metrics: frozenset[str]  # read by it
+    is_ceiling: bool  # whether larger values are the worse ones
+    reads_clock: bool
+    _node: _Node
+
+    def vector(self, samples: Samples, now_s: float = 0) -> Vector:
+        """Return the label sets for which the condition holds, with their values."""
+        value = self._node(samples, now_s)
+        return {(): value} if isinstance(value, float) else value
+
+
+def parse(text: str) -> Expression:
+    """Compile an expression. Raises ValueError for PromQL that compiled rules do not use."""
+    try:
+        tree = promql.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from error
+    compiler = _Compiler(text)
+    node = compiler.compile(tree)
+    is_ceiling = next(_comparisons(tree), ">") not in ("<", "<=")
+    return Expression(text, frozenset(compiler.metrics), is_ceiling, compiler.reads_clock, node)
+
+
+def _comparisons(tree: promql.Expr) -> Iterator[str]:
+    """Yield the comparison operators of an expression from left to right."""
+    if isinstance(tree, promql.BinaryExpr):
+        yield from _comparisons(tree.lhs)
+        if str(tree.op) in _COMPARISONS:
+            yield str(tree.op)
+        yield from _comparisons(tree.rhs)
+    elif isinstance(tree, promql.ParenExpr | promql.AggregateExpr):
+        yield from _comparisons(tree.expr)
+
+
+@dataclass(slots=True)
+class _Compiler:
+    """Turns a syntax tree into nested functions, and notes what they read."""
+
+    text: str
+    metrics: set[str] = field(default_factory=set)
+    reads_clock: bool = False
+
+    def compile(self, tree: promql.Expr) -> _Node:
+        match tree:
+            case promql.NumberLiteral():
+                number = float(tree.val)
+                return lambda samples, now_s: number
+            case promql.ParenExpr():
+                return self.compile(tree.expr)
+            case promql.VectorSelector():
+                return self._selector(tree)
+            case promql.AggregateExpr():
+                return self._aggregate(tree)
+            case promql.Call():
+                return self._call(tree)
+            case promql.BinaryExpr():
+                return self._binary(tree)
+        raise self._unsupported(tree)
+
+    def _unsupported(self, tree: promql.Expr) -> ValueError:
+        return ValueError(f"{self.text!r}: cannot evaluate {tree.prettify()} at one instant")
+
+    def _selector(self, tree: promql.VectorSelector) -> _Node:
+        if tree.name is None or tree.offset is not None or tree.at is not None:
+            raise self._unsupported(tree)
+        self.metrics.add(tree.name)
+        return _select(tree.name, _matchers(tree))
+
+    def _aggregate(self, tree: promql.AggregateExpr) -> _Node:
+        fold = _AGGREGATES.get(str(tree.op))
+        is_by = tree.modifier is None or tree.modifier.type == promql.AggModifierType.By
+        if fold is None or not is_by:
+            raise self._unsupported(tree)
+        by = frozenset(tree.modifier.labels) if tree.modifier is not None else frozenset()
+        return _aggregate(fold, by, self.compile(tree.expr))
+
+    def _call(self, tree: promql.Call) -> _Node:
+        arguments = [self.compile(argument) for argument in tree.args]
+        match tree.func.name, arguments:
+            case "time", []:
+                self.reads_clock = True
+                return lambda samples, now_s: float(now_s)
+            case "vector", [scalar]:
+                return lambda samples, now_s: {(): _scalar(scalar(samples, now_s))}
+            case "round", [inner]:
+                return _round(inner)
+        raise self._unsupported(tree)
+
+    def _binary(self, tree: promql.BinaryExpr) -> _Node:
+        modifier, sign = tree.modifier, str(tree.op)
+        if modifier is not None and (
+            modifier.return_bool or modifier.matching is not None or modifier.group_labels
+        ):
+            raise self._unsupported(tree)
+        left, right = self.compile(tree.lhs), self.compile(tree.rhs)
+        if sign in _COMPARISONS:
+            return _compare(_COMPARISONS[sign], left, right)
+        if sign in _ARITHMETIC:
+            return _compute(_ARITHMETIC[sign], left, right)
+        if sign in ("and", "or", "unless"):
+            return _combine(sign, left, right)
+        raise self._unsupported(tree)
+
+
+def _matchers(tree: promql.VectorSelector) -> list[tuple[str, re.Pattern[str], bool]]:
+    """Return (label, pattern, whether it must match) of each matcher of a selector."""
+    return [
+        (
+            matcher.name,
+            re.compile(
+                matcher.value
+                if matcher.op in (promql.MatchOp.Re, promql.MatchOp.NotRe)
+                else re.escape(matcher.value)
+            ),
+            matcher.op in (promql.MatchOp.Equal, promql.MatchOp.Re),
+        )
+        for matcher in tree.matchers.matchers
+    ]
+
+
+def _select(metric: str, matchers: list[tuple[str, re.Pattern[str], bool]]) -> _Node:
+    known: dict[SampleKey, bool] = {}  # label sets recur at every evaluation
+
+    def matches(key: SampleKey) -> bool:
+        if key not in known:
+            labels = dict(key)
+            known[key] = all(
+                bool(pattern.fullmatch(labels.get(label, ""))) is is_equal
+                for label, pattern, is_equal in matchers
+            )
+        return known[key]
+
+    def node(samples: Samples, now_s: float) -> Vector:
+        return {key: value for key, value in samples.get(metric, {}).items() if matches(key)}
+
+    return node
+
+
+def _aggregate(fold: _Binary, by: frozenset[str], inner: _Node) -> _Node:
+    def node(samples: Samples, now_s: float) -> Vector:
+        groups: dict[SampleKey, float] = {}
+        for key, value in _vector(inner(samples, now_s)).items():
+            group = tuple(pair for pair in key if pair[0] in by)
+            groups[group] = fold(groups[group], value) if group in groups else value
+        return groups
+
+    return node
+
+
+def _round(inner: _Node) -> _Node:
+    """Round to the nearest whole number, halves up."""
+    return lambda samples, now_s: {
+        key: float(math.floor(value + 0.5)) for key, value in _vector(inner(samples, now_s)).items()
+    }
+
+
+def _combine(sign: str, left: _Node, right: _Node) -> _Node:
+    """Keep elements by whether the other side has the same labels (`and`, `or`, `unless`)."""
+
+    def node(samples: Samples, now_s: float) -> Vector:
+        first, second = _vector(left(samples, now_s)), _vector(right(samples, now_s))
+        if sign == "or":
+            return {**second, **first}
+        return {key: value for key, value in first.items() if (key in second) is (sign == "and")}
+
+    return node
+
+
+def _compare(holds: Callable[[float, float], bool], left: _Node, right: _Node) -> _Node:
+    """Keep the values of the left side for which the comparison holds."""
+
+    def node(samples: Samples, now_s: float) -> Vector:
+        values, limit = _vector(left(samples, now_s)), right(samples, now_s)
+        if isinstance(limit, float):
+            return {key: value for key, value in values.items() if holds(value, limit)}
+        return {
+            key: value for key, value in values.items() if key in limit and holds(value, limit[key])
+        }
+
+    return node
+
+
+def _compute(compute: _Binary, left: _Node, right: _Node) -> _Node:
+    """Compute element by element, of equal labels if both sides are vectors."""
+
+    def node(samples: Samples, now_s: float) -> Value:
+        first, second = left(samples, now_s), right(samples, now_s)
+        if isinstance(first, float):
+            if isinstance(second, float):
+                return compute(first, second)
+            return {key: compute(first, value) for key, value in second.items()}
+        if isinstance(second, float):
+            return {key: compute(value, second) for key, value in first.items()}
+        return {key: compute(value, second[key]) for key, value in first.items() if key in second}
+
+    return node
+
+
+def _divide(dividend: float, divisor: float) -> float:
+    """Divide as IEEE 754 does, without an exception."""
+    if divisor:
+        return dividend / divisor
+    if not dividend or math.isnan(dividend):
+        return math.nan
+    return math.copysign(math.inf, dividend) * math.copysign(1, divisor)
+
+
+_ARITHMETIC: dict[str, _Binary] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": _divide,
+}
+
+
+def _vector(value: Value) -> Vector:
+    if isinstance(value, float):
+        raise ValueError("a scalar stands where a rule needs a vector")
+    return value
+
+
+def _scalar(value: Value) -> float:
+    if not isinstance(value, float):
+        raise ValueError("a vector stands where a rule needs a scalar")
+    return value

@@ -1,0 +1,58 @@
+"""A page that keeps its samples as values, for rules to be evaluated over them.
+
+Pure. Histograms are left out: no rule reads them.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from exporters.catalogue.spec import Spec
+from exporters.metrics.exposition import Page
+from slo.alert_state import SampleKey, sample_key
+
+_PAIR = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_ESCAPES = {"n": "\n"}
+
+
+class SampleSheet(Page):
+    """Samples by metric name and labels."""
+
+    def __init__(self, metrics: frozenset[str] | None = None) -> None:
+        """`metrics`: names of the metrics to keep; None keeps all."""
+        super().__init__()
+        self._metrics = metrics
+        self.values: dict[str, dict[SampleKey, float]] = {}
+
+    def add(self, spec: Spec, labels: str, value: float) -> None:
+        """Keep one sample; `labels` as `label_text` writes them."""
+        if self._metrics is None or spec.name in self._metrics:
+            self.values.setdefault(spec.name, {})[_parse_labels(labels)] = float(value)
+
+    def add_quantiles(
+        self, spec: Spec, labels: str, quantiles: Iterable[tuple[str, float]]
+    ) -> None:
+        """Keep the quantiles of one summary; each as (text, value)."""
+        for text, value in quantiles:
+            self.add(spec, f'{labels},quantile="{text}"', value)
+
+    def add_histogram(
+        self,
+        spec: Spec,
+        labels: str,
+        edges: Sequence[str],
+        cumulative: Sequence[int],
+        sum_value: float,
+        exemplars: Mapping[int, str],
+    ) -> None:
+        """Ignore a histogram."""
+
+
+# Label texts recur from slice to slice, so most are parsed once.
+@lru_cache(maxsize=65_536)
+def _parse_labels(labels: str) -> SampleKey:
+    return sample_key({name: _unescape(value) for name, value in _PAIR.findall(labels)})
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), text)

@@ -1,0 +1,195 @@
+"""Alerts over successive evaluations: by a plain reading of the words, and as Prometheus does."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import promql_parser as promql
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alerts.backtest.timeline import Timeline
+from alerts.evaluation.evaluator import EvaluatedRule, RuleEvaluator, request_groups
+from alerts.evaluation.expressions import parse
+from alerts.rules.build import build, policy_groups
+from alerts.rules.model import Alert, Group, Links
+from alerts.rules.pipeline import builtin_groups
+from exporters.catalogue.requests import SPECS
+from slo.alert_state import SampleKey, Samples, sample_key
+from slo.policy.loading import load_policies, load_policy
+from tests.support.promtool import STEP_S, check_alerts, labels_text, needs_promtool, series_text
+
+STEPS = 150
+LABELS_OF = {spec.name: spec.labels for spec in SPECS}
+
+
+def rule(for_s: int, keep_s: int) -> EvaluatedRule:
+    alert = Alert("A", "page", "a > 0", "", "", "", "", for_s, keep_s)
+    return EvaluatedRule(alert, parse(alert.expr))
+
+
+@given(
+    st.lists(st.booleans(), max_size=60),
+    st.sampled_from([0, 5, 15, 20]),
+    st.sampled_from([0, 5, 20]),
+)
+def test_for_and_keep_firing_are_as_a_plain_reading_of_their_words(
+    holds: list[bool], for_s: int, keep_s: int
+) -> None:
+    evaluated, timeline = rule(for_s, keep_s), Timeline(is_ceiling=True)
+    for at, is_so in enumerate(holds):
+        states = evaluated.step(at * 5, {(): 1.0} if is_so else {})
+        assert [state.holds for state in states] == [is_so] * len(states)
+        timeline.add(at * 5, states)
+    firing, since, gone = False, None, None
+    expected: list[list[int | None]] = []
+    for at, is_so in enumerate(holds):
+        now = at * 5
+        if is_so:
+            since, gone = (now if since is None else since), None
+            if not firing and now - since >= for_s:
+                firing = True
+                expected.append([since, now, None])
+        elif firing:
+            gone = now if gone is None else gone
+            if now - gone >= keep_s:
+                expected[-1][2] = now
+                firing, since = False, None
+        else:
+            since = None
+    assert [
+        [one.pending_at_s, one.fired_at_s, one.resolved_at_s] for one in timeline.episodes()
+    ] == expected
+
+
+def test_a_state_says_whose_it_is_and_since_when() -> None:
+    evaluator = RuleEvaluator([Group("g", (rule(5, 10).alert,))])
+    large = {"a": {sample_key({"model": "large"}): 2.0}}
+    [pending] = evaluator.evaluate(large, 100)
+    assert (pending.pending_since_s, pending.firing_since_s, pending.holds) == (100, None, True)
+    [firing] = evaluator.evaluate(large, 105)
+    assert (firing.firing_since_s, firing.value, firing.series) == (105, 2.0, {"model": "large"})
+    [kept] = evaluator.evaluate({"a": {}}, 110)
+    assert (kept.firing_since_s, kept.holds) == (105, False)
+    assert evaluator.evaluate({"a": {}}, 120) == []
+
+
+def test_what_the_shipped_rules_read_is_known_before_any_sample() -> None:
+    evaluator = RuleEvaluator(request_groups(load_policies(["default"])))
+    assert evaluator.metrics <= set(LABELS_OF)
+    assert ("fleet", "1m") in evaluator.reads
+
+
+# -- as Prometheus does it -------------------------------------------------------------------------
+
+
+def can_evaluate(alert: Alert) -> bool:
+    try:
+        parse(alert.expr)
+    except ValueError:
+        return False
+    return "up{" not in alert.expr
+
+
+def instant_groups() -> list[Group]:
+    """Return all default rules but those over ranges of time, which one instant cannot answer."""
+    groups = [*builtin_groups(Links().job), *policy_groups(load_policy("default"))]
+    return [
+        Group(group.name, alerts)
+        for group in groups
+        if (alerts := tuple(alert for alert in group.alerts if can_evaluate(alert)))
+    ]
+
+
+def parts(expr: str) -> tuple[list[promql.VectorSelector], list[float]]:
+    """Return the selectors and the numbers of an expression."""
+    selectors: list[promql.VectorSelector] = []
+    numbers: list[float] = []
+
+    def visit(node: promql.Expr) -> None:
+        if isinstance(node, promql.VectorSelector):
+            selectors.append(node)
+        elif isinstance(node, promql.NumberLiteral):
+            numbers.append(node.val)
+
+    promql.walk(promql.parse(expr), visit)
+    return selectors, numbers
+
+
+def label_sets(selector: promql.VectorSelector) -> Iterator[dict[str, str]]:
+    """Yield label sets that a selector accepts, and some that it does not."""
+    accepted = {one.name: one.value.split("|") for one in selector.matchers.matchers}
+    labels = LABELS_OF[str(selector.name)]
+    choices = [
+        accepted.get(label, ["", "a"])
+        for label in labels
+        if label != "quantile" or label in accepted
+    ]
+    for values in product(*choices):
+        yield dict(zip(labels, values, strict=False))
+
+
+def random_series(chance: random.Random, groups: list[Group]) -> dict[tuple[str, SampleKey], Any]:
+    """Return values for each step; they jump about the limits of the rules, and disappear."""
+    series: dict[tuple[str, SampleKey], list[float | None]] = {}
+    for alert in (alert for group in groups for alert in group.alerts):
+        selectors, numbers = parts(alert.expr)
+        near = [number * times for number in numbers for times in (0, 0.5, 1, 1.5, 40)] or [0, 1]
+        for selector in selectors:
+            some = list(label_sets(selector))
+            for labels in chance.sample(some, min(len(some), 12)):
+                values: list[float | None] = []
+                while len(values) < STEPS:
+                    value = None if chance.random() < 0.1 else chance.choice(near)
+                    values += [value] * chance.choice([1, 2, 4, 15, 40, 70])
+                series[str(selector.name), sample_key(labels)] = values[:STEPS]
+    return series
+
+
+@needs_promtool
+@pytest.mark.parametrize("seed", range(6))
+def test_random_samples_fire_what_prometheus_fires(seed: int, tmp_path: Path) -> None:
+    groups = instant_groups()
+    evaluator = RuleEvaluator(groups)
+    series = random_series(random.Random(seed), groups)
+    names = sorted({alert.name for group in groups for alert in group.alerts})
+    expected, fired = [], set()
+    for step in range(STEPS):
+        samples: dict[str, dict[SampleKey, float]] = defaultdict(dict)
+        for (metric, key), values in series.items():
+            if values[step] is not None:
+                samples[metric][key] = values[step]
+        firing = defaultdict(list)
+        frozen: Samples = samples
+        for state in evaluator.evaluate(frozen, step * STEP_S):
+            if state.firing_since_s is not None:
+                labels = {**state.series, **state.rule_labels, "severity": state.severity}
+                firing[state.alert].append({"exp_labels": labels})
+                fired.add(state.alert)
+        expected += [
+            {"alertname": name, "eval_time": f"{step * STEP_S}s", "exp_alerts": firing[name]}
+            for name in names
+        ]
+    assert len(fired) >= 7, fired
+    # Rules over ranges share names with others, so only the evaluated ones are given to promtool.
+    evaluated = {(alert.name, alert.expr) for group in groups for alert in group.alerts}
+    files = build([load_policy("default")])
+    for name, text in files.items():
+        document = yaml.safe_load(text)
+        for group in document["groups"]:
+            group["rules"] = [
+                {key: value for key, value in one.items() if key != "annotations"}
+                for one in group["rules"]
+                if (one["alert"], one["expr"]) in evaluated
+            ]
+        (tmp_path / name).write_text(yaml.safe_dump(document))
+    inputs = [
+        {"series": metric + labels_text(dict(key)), "values": series_text(values)}
+        for (metric, key), values in sorted(series.items())
+    ]
+    check_alerts(tmp_path, list(files), inputs, expected)
