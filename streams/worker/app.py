@@ -21,6 +21,7 @@ from streams.kafka.topics import DLQ_HEADER_BYTES, check_topics
 from streams.kafka.transport import BatchConsumer, BatchTransport
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import Lost, StoreError
+from streams.store.hash_archive import HashArchive
 from streams.store.redis import RedisStore, connected
 from streams.store.server_check import check_redis
 from streams.watchdog import Lasting, Ticker, Watchdog, die
@@ -34,6 +35,9 @@ TEN_YEARS_S = 315_360_000.0
 LOADING_DEADLINE_S = 80.0
 # Less than the grace that orchestrators give, which is 30 s and more.
 ENDING_DEADLINE_S = 25.0
+# Maintenance windows and deliveries cannot be rebuilt, so what is lost of them is at most this old.
+HASHES_INTERVAL_S = 60.0
+FIRST_PARTITION = 0
 
 
 class KafkaDeadLetters:
@@ -156,8 +160,8 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
         consumer_auto_offset_reset="earliest",
         worker_redirect_stdouts=False,
     )
-    store = RedisStore(connected(settings.redis), kafka.group, kafka.topic)
-
+    client = connected(settings.redis)
+    store = RedisStore(client, kafka.group, kafka.topic)
     archive = KafkaArchive(kafka) if settings.worker.archive_interval_s else None
     pipeline = Pipeline(
         settings.worker,
@@ -191,7 +195,8 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
                 log.exception("partition %d: cannot count", batch.partition)
                 die("an unexpected error while counting; the batch will be read again")
 
-    _install_life_cycle(app, pipeline)
+    hashes = HashArchive(archive, client, kafka.group, kafka.topic) if archive is not None else None
+    _install_life_cycle(app, pipeline, hashes, settings.worker.archive_interval_s)
     return app, pipeline
 
 
@@ -216,7 +221,9 @@ async def _load(pipeline: Pipeline, topic: str, tps: Set[TP], generation: int) -
         die(f"cannot load the state within {LOADING_DEADLINE_S:g} s")
 
 
-def _install_life_cycle(app: faust.App, pipeline: Pipeline) -> None:
+def _install_life_cycle(
+    app: faust.App, pipeline: Pipeline, hashes: HashArchive | None, archive_interval_s: int
+) -> None:
     main_ticker = Ticker("main", 20)
     consumer_ticker = Ticker("consumer", 20)
     watchdog = Watchdog(
@@ -236,6 +243,8 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline) -> None:
         asyncio.run_coroutine_threadsafe(consumer_ticker.run(), consumer._thread.thread_loop)
         watchdog.start()
         app.add_future(pipeline.archives())
+        if hashes is not None:
+            app.add_future(_archive_hashes(pipeline, hashes, archive_interval_s))
         try:
             await pipeline.checkpoints()
         except Exception:
@@ -251,6 +260,19 @@ def _install_life_cycle(app: faust.App, pipeline: Pipeline) -> None:
     async def write_all(app: Any, *_: Any, **__: Any) -> None:
         watchdog.expect_end(ENDING_DEADLINE_S)
         await pipeline.revoke(ending=True)  # bounded by itself
+
+
+async def _archive_hashes(pipeline: Pipeline, hashes: HashArchive, interval_s: float) -> None:
+    """Archive the hashes beside the state for ever, while this worker owns the first partition."""
+    while True:
+        await asyncio.sleep(min(interval_s, HASHES_INTERVAL_S))
+        if not pipeline.owns(FIRST_PARTITION):
+            hashes.forget()
+            continue
+        try:
+            await hashes.synchronise()
+        except StoreError as error:
+            log.warning("SLO counts and finalised days are not archived: %s", error)
 
 
 def tune_collector() -> None:

@@ -318,6 +318,10 @@ class Pipeline:
             self._flush_wanted.clear()
             await self.flush_all()
 
+    def owns(self, partition: int) -> bool:
+        """Return whether this worker has claimed a partition and not given it back."""
+        return partition in self._owned
+
     async def archives(self) -> None:
         """Write due archives for ever."""
         while True:

@@ -4,15 +4,25 @@ worker builds it again, from the archive where there is one.
 In the end the state is that of a recount, or the archived one bit for bit.
 """
 
+import asyncio
 import re
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import msgspec
 import pytest
 import redis
 
+from exporters.daily.day.store import DayStore
+from exporters.daily.delivery.sent import Sent, digest
+from slo.engine.maintenance import ClosedPeriod, Maintenance
+from slo.engine.minute_count_store import MinuteCountStore
 from streams.config.settings import Settings
+from streams.store.archive_topic import KafkaArchive
+from streams.store.hash_archive import HashesPlace
+from streams.store.keys import Keys
+from streams.store.redis import connected
 from tests.support.exporter_state import named, samples_of
 from tests.support.recounted import TARGETS, assert_recounted, logs_of, shelf_of
 from tests.support.servers import Broker, RedisServer, wait_until
@@ -155,6 +165,57 @@ def test_a_lost_state_comes_back_from_the_archive_bit_for_bit_and_goes_on(
         assert worker.stop() == 0
     assert report(settings)["total"]["duplicates"] == 200
     assert_recounted(redis_client, settings, logs_of(broker, settings, sum(ends.values())))
+
+
+def test_a_redis_lost_whole_gets_back_what_neither_log_nor_state_can_rebuild(
+    broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    settings = worker_settings(broker, redis_server.url, 1, archive_interval_s=1, **TARGETS)
+    state = State(settings, redis_client)
+    prefix = Keys(settings.kafka.group, settings.kafka.topic).prefix
+    window = Maintenance("w-1", 1_764_288_000, 1_764_291_600, "ann", "upgrade", 1_764_280_000)
+    closed = ClosedPeriod(29_000_000, 29_001_440, Fraction(1_439, 2), 1_440, 1_764_280_000, ())
+    minutes = bytes(range(256))
+
+    async def write() -> None:
+        client = connected(settings.redis)
+        group, topic = settings.kafka.group, settings.kafka.topic
+        store = MinuteCountStore(client, group, topic)
+        await store.put_window(window)
+        await store.write("p1", {0: (0, 1)}, {("c", None, 20_420): minutes}, {("eu", 7): closed})
+        await DayStore(client, group, topic, "UTC").seal("2026-11-27", b"day", b"detail")
+        sent = Sent(client, group, topic, "2026-11-27")
+        await sent.claim(1_764_280_000)
+        await sent.note(digest("cro@example.com"), 1_764_280_000, "")
+        await client.aclose()
+
+    def hashes() -> dict[bytes, dict[bytes, bytes]]:
+        keys = [key for key in redis_client.keys(f"{prefix}*") if not key.endswith(b":hashes")]
+        return {key: redis_client.hgetall(key) for key in keys if redis_client.type(key) == b"hash"}
+
+    ends = send(settings.kafka, events(200))
+    with WorkerProcess(settings, tmp_path / "worker.log") as worker:
+        state.wait_for(ends)
+        asyncio.run(write())
+        before = hashes()
+        assert len(before) == 5
+        fields = sum(len(found) for found in before.values())
+        wait_until(lambda: archived(settings) == fields + 1, "the hashes are archived", START_S)
+        redis_client.flushall()
+        wait_until(lambda: hashes() == before, "the hashes are restored", START_S)
+        state.wait_for(ends)
+        assert f"restored {fields} fields from the archive" in worker.log
+        assert worker.stop() == 0
+
+
+def archived(settings: Settings) -> int:
+    """Return how many fields of hashes are in the archive, its sequence number included."""
+
+    async def read() -> int:
+        place = HashesPlace(settings.kafka.group, settings.kafka.topic, 0)
+        return len(place.contents(await KafkaArchive(settings.kafka).live(place)))
+
+    return asyncio.run(read())
 
 
 def test_a_worker_without_the_archive_topic_it_needs_says_so_in_one_line(
