@@ -23,7 +23,7 @@ FOLDERS = {
     ),
     "alerts": (".", "rules", "evaluation", "backtest"),
     "grafana": (".", "boards"),
-    "tokenpulse": (".", "local", "cli"),
+    "tokenpulse": (".", "local", "cli", "cli/health"),
 }
 # `python -m grafana.generate` writes the boards, so it stands before the folder it imports.
 GENERATORS = {"grafana/generate.py"}
@@ -72,6 +72,18 @@ def test_imports_point_to_earlier_layers(path: Path) -> None:
         return
     later = [name_of(other) for other in imported_modules(path) if layer_of(other) > layer_of(path)]
     assert not later, f"{name_of(path)} imports {later}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_import_of_ours_hides_in_a_function(path: Path) -> None:
+    hidden = [
+        ast.unparse(node)
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in PACKAGES
+    ]
+    assert not hidden, f"{name_of(path)}: {hidden}"
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=name_of)

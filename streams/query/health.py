@@ -1,49 +1,58 @@
-"""Whether a worker works: what its own signs of life say. Pure."""
+"""Whether a worker makes progress, from its heartbeats and checkpoints. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.store.heartbeat import Heartbeat
 
-# A checkpoint is due every second; so long without one, while records wait, is a stall.
+# A checkpoint is due every second. A minute without one, while records wait, is a stall.
 STALLED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one partition is: its worker's last sign of life, and the last checkpoint."""
+    """The last heartbeat and the last checkpoint of one partition."""
 
-    sign: Heartbeat
-    offset: int | None  # of the first record not counted; None: nothing is counted yet
+    heartbeat: Heartbeat
+    offset: int | None  # of the first record not counted; None: no record is counted yet
     written_at_s: float | None  # when the last checkpoint was written
 
 
-def ill(found: Sequence[Progress], host: str, now_s: float, stale_after_s: float) -> str | None:
-    """What is wrong with the worker on `host`, in one line; None if it works.
+def worker_problem(
+    partitions: Sequence[Progress], host: str, now_s: float, stale_after_s: float
+) -> str | None:
+    """Return the problem of the worker on `host` in one line; None if it works.
 
-    A worker that has no partition is well as long as others serve them all. A halted partition is
-    no reason to restart its worker: it would halt again.
+    A worker without a partition works if the other workers serve all of them. A halted partition is
+    no problem here: a restarted worker would halt again.
     """
-    if not found:
+    if not partitions:
         return "no worker has claimed a partition yet"
-    own = [one for one in found if one.sign.text("worker").rpartition(":")[0] == host]
-    for one in own or found:
-        age_s = one.sign.age_s(now_s)
+    own = [part for part in partitions if _host_of(part.heartbeat) == host]
+    for part in own or partitions:
+        age_s = part.heartbeat.age_s(now_s)
         if age_s is None or age_s > stale_after_s:
-            said = "none" if age_s is None else f"{age_s:.0f} s ago"
-            return f"partition {one.sign.partition}: last sign of life: {said}"
-    for one in own:
-        if not one.sign.text("halted") and (stalled_s := _stalled_s(one, now_s)) is not None:
+            age = "none" if age_s is None else f"{age_s:.0f} s ago"
+            return f"partition {part.heartbeat.partition}: last heartbeat: {age}"
+    for part in own:
+        stalled_s = _stalled_s(part, now_s)
+        if stalled_s is not None and not part.heartbeat.text("halted"):
             return (
-                f"partition {one.sign.partition}: records wait, and nothing was written for "
-                f"{stalled_s:.0f} s"
+                f"partition {part.heartbeat.partition}: records wait, and no checkpoint was "
+                f"written for {stalled_s:.0f} s"
             )
     return None
 
 
-def _stalled_s(one: Progress, now_s: float) -> float | None:
-    readable = one.sign.number("readable") or 0
-    if one.offset is None or one.written_at_s is None or readable <= one.offset:
+def _host_of(heartbeat: Heartbeat) -> str:
+    # A worker is named host:process.
+    return heartbeat.text("worker").rpartition(":")[0]
+
+
+def _stalled_s(part: Progress, now_s: float) -> float | None:
+    """Return the seconds without a checkpoint while records wait; None if there is no stall."""
+    readable = part.heartbeat.number("readable") or 0
+    if part.offset is None or part.written_at_s is None or readable <= part.offset:
         return None
-    age_s = now_s - one.written_at_s
+    age_s = now_s - part.written_at_s
     return age_s if age_s > STALLED_S else None

@@ -1,7 +1,7 @@
-"""What an operator sees of a topic's partitions, and what he can tell the worker of a halted one.
+"""The status of a topic's partitions, and operator commands for halted ones.
 
-`standings` and `check` are pure; the rest talks to the store. An order goes through the store, so
-that it reaches whichever worker owns the partition, and carries who gave it and why.
+`partition_statuses` and `check` are pure; the rest uses the store. A command goes through the
+store, so that it reaches the worker that owns the partition, with its author and reason.
 """
 
 import asyncio
@@ -26,144 +26,160 @@ _ANOTHER_LOG = (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """One partition as an operator sees it; what is not known is None."""
+class PartitionStatus:
+    """The status of one partition. None: unknown."""
 
     partition: int
-    offset: int | None  # of the first record not counted; None: nothing is counted yet
-    lag: int | None  # in records; None where no live worker says how far the log reaches
+    offset: int | None  # of the first record not counted; None: no record is counted yet
+    lag: int | None  # in records; None if no live worker reports the end of the log
     watermark_ms: int | None
     worker: str | None
-    pulse_age_s: float | None
-    halted: str | None  # why; None while it is counted
+    pulse_age_s: float | None  # of the last heartbeat
+    halted: str | None  # the reason; None if it is not halted
     halted_at: int | None  # offset
     halted_detail: str | None
-    log_end: int | None  # offset after the last record, as the worker last saw it
+    log_end: int | None  # offset after the last record, from the worker's last heartbeat
     lost_records: int
     duplicates: int
 
 
-def standings(
-    views: Sequence[PartitionView], signs: Sequence[Heartbeat], now_s: float, stale_after_s: float
-) -> list[Standing]:
-    """Every partition that was ever claimed, in order."""
+def partition_statuses(
+    views: Sequence[PartitionView],
+    heartbeats: Sequence[Heartbeat],
+    now_s: float,
+    stale_after_s: float,
+) -> list[PartitionStatus]:
+    """Return the status of every partition that was ever claimed, in the order of `heartbeats`."""
     view_of = {view.partition: view for view in views}
-    return [_standing(view_of.get(one.partition), one, now_s, stale_after_s) for one in signs]
+    return [
+        _status(view_of.get(heartbeat.partition), heartbeat, now_s, stale_after_s)
+        for heartbeat in heartbeats
+    ]
 
 
-def _standing(
-    view: PartitionView | None, sign: Heartbeat, now_s: float, stale_after_s: float
-) -> Standing:
-    at, end = sign.number("halted_at"), sign.number("highwater")
-    halted = sign.text("halted") or None
-    return Standing(
-        partition=sign.partition,
+def _status(
+    view: PartitionView | None, heartbeat: Heartbeat, now_s: float, stale_after_s: float
+) -> PartitionStatus:
+    halted = heartbeat.text("halted") or None
+    halted_at, log_end = heartbeat.number("halted_at"), heartbeat.number("highwater")
+    return PartitionStatus(
+        partition=heartbeat.partition,
         offset=None if view is None else view.offset,
-        lag=None if view is None else sign.lag(view.offset, now_s, stale_after_s),
+        lag=None if view is None else heartbeat.lag(view.offset, now_s, stale_after_s),
         watermark_ms=None if view is None else view.meta.watermark_ms,
-        worker=sign.text("worker") or None,
-        pulse_age_s=sign.age_s(now_s),
+        worker=heartbeat.text("worker") or None,
+        pulse_age_s=heartbeat.age_s(now_s),
         halted=halted,
-        halted_at=None if halted is None or at is None else int(at),
-        halted_detail=None if halted is None else sign.text("halted_detail") or None,
-        log_end=None if end is None else int(end),
+        halted_at=None if halted is None or halted_at is None else int(halted_at),
+        halted_detail=None if halted is None else heartbeat.text("halted_detail") or None,
+        log_end=None if log_end is None else int(log_end),
         lost_records=0 if view is None else view.meta.lost_records,
         duplicates=0 if view is None else duplicates_of(view.totals),
     )
 
 
 def check(
-    found: Sequence[Standing], partition: int, to: int | None, stale_after_s: float
-) -> Standing:
-    """The halted partition that an order is for; `to`: the offset to go on at, if it says one.
+    statuses: Sequence[PartitionStatus], partition: int, to: int | None, stale_after_s: float
+) -> PartitionStatus:
+    """Return the halted partition that a command is for; `to`: the offset to resume at, if given.
 
-    Raises RequestError where nobody would obey, or records would be counted twice.
+    Raises RequestError if no worker would execute the command, or records would be counted twice.
     """
-    standing = next((one for one in found if one.partition == partition), None)
-    if standing is None:
-        known = ", ".join(str(one.partition) for one in found) or "none"
-        raise RequestError(f"partition {partition}: not known; workers have claimed: {known}")
-    if standing.halted is None:
+    status = next((status for status in statuses if status.partition == partition), None)
+    if status is None:
+        known = ", ".join(str(status.partition) for status in statuses) or "none"
+        raise RequestError(f"partition {partition}: unknown; workers have claimed: {known}")
+    if status.halted is None:
         raise RequestError(
-            f"partition {partition}: is not halted, so there is nothing to tell its worker; "
+            f"partition {partition}: is not halted, so it needs no command; "
             "see `tokenpulse partitions list`"
         )
-    if standing.halted == HaltReason.STORE_POLICY:
+    if status.halted == HaltReason.STORE_POLICY:
         raise RequestError(
-            f"partition {partition}: goes on by itself when Redis is mended: "
-            f"{standing.halted_detail}"
+            f"partition {partition}: resumes by itself when Redis is fixed: {status.halted_detail}"
         )
-    if standing.pulse_age_s is None or standing.pulse_age_s > stale_after_s:
+    if status.pulse_age_s is None or status.pulse_age_s > stale_after_s:
         raise RequestError(
-            f"partition {partition}: nobody is there to obey: the last sign of life of worker "
-            f"{standing.worker} is {standing.pulse_age_s or 0:.0f} s old; start one, it halts again"
+            f"partition {partition}: no worker is there to execute the command: the last heartbeat "
+            f"of worker {status.worker} is {status.pulse_age_s or 0:.0f} s old; start a worker, it "
+            "halts again"
         )
-    if to is None or standing.halted in _ANOTHER_LOG:
-        return standing
-    if standing.halted_at is not None and to <= standing.halted_at:
+    # Offsets of a log that was replaced cannot be compared with those of the counted one.
+    if to is None or status.halted in _ANOTHER_LOG:
+        return status
+    if status.halted_at is not None and to <= status.halted_at:
         raise RequestError(
-            f"--to: got {to}, but the records before {standing.halted_at} are counted and it is "
-            f"halted there; give a larger offset, or use `partitions resume {partition}`"
+            f"--to: got {to}, but the partition is halted at {status.halted_at}, and the records "
+            f"before are counted; give a larger offset, or use `partitions resume {partition}`"
         )
-    if standing.log_end is not None and to > standing.log_end:
+    if status.log_end is not None and to > status.log_end:
         raise RequestError(
-            f"--to: got {to}, but the log ends at {standing.log_end}; give that at most"
+            f"--to: got {to}, but the log ends at {status.log_end}; give that at most"
         )
-    return standing
+    return status
 
 
-def new_order(kind: str, to: int | None, reason: str) -> OperatorCommand:
-    """An order from whoever runs this process."""
+def new_command(kind: str, to: int | None, reason: str) -> OperatorCommand:
+    """Create a command by the user of this process. Raises RequestError without a reason."""
     reason = " ".join(reason.split())
     if not reason:
-        raise RequestError("--reason: got nothing; say in a few words why, for the worker's log")
-    return OperatorCommand(uuid.uuid4().hex, kind, to, reason, who())
+        raise RequestError(
+            "--reason: got an empty text; give the reason in a few words, for the worker's log"
+        )
+    return OperatorCommand(uuid.uuid4().hex, kind, to, reason, user_name())
 
 
-def who() -> str:
-    """Whoever runs this process, as user@machine."""
+def user_name() -> str:
+    """Return the user of this process as user@machine."""
     try:
         login = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # as in a container that runs under a number
+    except KeyError:  # in a container that runs under a number
         login = str(os.getuid())
     return f"{login}@{os.uname().nodename}"
 
 
 class Partitions:
-    """The partitions of one consumer group and topic, as the store tells of them."""
+    """The partitions of one consumer group and topic, read from the store."""
 
     def __init__(
         self, client: "aioredis.Redis", group: str, topic: str, stale_after_s: float
     ) -> None:
-        """`stale_after_s`: a worker that was silent for longer knows nothing of the log's end."""
+        """`stale_after_s`: older heartbeats do not count as those of a live worker."""
         self._client, self._group, self._topic = client, group, topic
         self._stale_after_s = stale_after_s
         self._reader = StateReader(client, group, topic)
 
-    async def standings(self) -> list[Standing]:
-        """How all of them stand now. Raises StoreError where Redis does not answer."""
+    async def statuses(self) -> list[PartitionStatus]:
+        """Return the present status of all partitions. Raises StoreError."""
         snapshot = await self._reader.snapshot()
-        return standings(snapshot.views, snapshot.heartbeats, time.time(), self._stale_after_s)
+        return partition_statuses(
+            snapshot.views, snapshot.heartbeats, time.time(), self._stale_after_s
+        )
 
-    async def check(self, partition: int, to: int | None) -> Standing:
-        """`check` of how they stand now."""
-        return check(await self.standings(), partition, to, self._stale_after_s)
+    async def check(self, partition: int, to: int | None) -> PartitionStatus:
+        """Apply `check` to the present status."""
+        return check(await self.statuses(), partition, to, self._stale_after_s)
 
-    async def give(self, partition: int, order: OperatorCommand, within_s: float) -> Standing:
-        """Leave an order and wait until a worker has obeyed; how the partition stands then.
+    async def send(
+        self, partition: int, command: OperatorCommand, within_s: float
+    ) -> PartitionStatus:
+        """Enqueue a command, wait until a worker acknowledges it, and return the new status.
 
-        Raises TimeoutError where none did in time, RequestError and StoreError as `check` and the
-        store do.
+        Raises TimeoutError if none does in time; RequestError; StoreError.
         """
-        await self.check(partition, order.to)
-        await leave_order(self._client, self._group, self._topic, partition, order)
+        await self.check(partition, command.to)
+        await leave_order(self._client, self._group, self._topic, partition, command)
         async with asyncio.timeout(within_s):
             while True:
-                if await self._obeyed(partition, order):
-                    found = await self.standings()
-                    return next(one for one in found if one.partition == partition)
+                if await self._is_acknowledged(partition, command):
+                    statuses = await self.statuses()
+                    return next(status for status in statuses if status.partition == partition)
                 await asyncio.sleep(_POLL_S)
 
-    async def _obeyed(self, partition: int, order: OperatorCommand) -> bool:
-        signs = await self._reader.heartbeats()
-        return any(sign.text("order") == order.id for sign in signs if sign.partition == partition)
+    async def _is_acknowledged(self, partition: int, command: OperatorCommand) -> bool:
+        heartbeats = await self._reader.heartbeats()
+        return any(
+            heartbeat.text("order") == command.id
+            for heartbeat in heartbeats
+            if heartbeat.partition == partition
+        )

@@ -1,6 +1,6 @@
-"""The report: exact measures over a range of time, in steps, by group, from the stored slices.
+"""The report: exact measures over a range of time, in steps and by group, from the stored slices.
 
-`build` is pure; `make_report` reads the store. docs/report.schema.json describes the result.
+`query` reads the store; the rest is pure. docs/report.schema.json describes what `build` returns.
 """
 
 from collections import Counter
@@ -22,14 +22,15 @@ from streams.store.reader import PartitionView, SliceCache, StateReader
 STEPS_MAX = 20_000
 SLICES_PER_ROUND = 200  # whole slices stay in memory until the report is built
 DEFAULT_STEP_S = 300
+DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked; None lets the stored data decide.
+    """The range, step and groups of a report. None: chosen from the stored data.
 
     Seconds since the epoch. `by`: some of model, region, channel, service_tier; or customer, alone
-    or with model.
+    or with model. Raises RequestError.
     """
 
     from_s: int | None = None
@@ -39,9 +40,10 @@ class Question:
     as_of_s: int | None = None
 
     def __post_init__(self) -> None:
-        if self.step_s % LEVELS[0].step_s or not LEVELS[0].step_s <= self.step_s <= 86_400:
+        shortest_s = LEVELS[0].step_s
+        if self.step_s % shortest_s or not shortest_s <= self.step_s <= DAY_S:
             raise RequestError(f"--step: got {self.step_s} s; give 10s up to 1d in tens of seconds")
-        if 86_400 % self.step_s:
+        if DAY_S % self.step_s:
             raise RequestError(f"--step: {self.step_s} s does not divide a day; try 5m, 10m or 1h")
         known = {*SERIES_DIMENSIONS, "customer"}
         for dimension in self.by:
@@ -55,77 +57,140 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The range a question comes to, on boundaries that the store can answer exactly."""
+    """The range of an answer, on boundaries for which the store has exact slices."""
 
     from_s: int
     to_s: int
     step_s: int
     as_of_s: int
 
+    @property
+    def starts(self) -> range:
+        """The start of each step."""
+        return range(self.from_s, self.to_s, self.step_s)
 
-def settle(question: Question, views: Sequence[PartitionView]) -> Range:
-    """Fill in what the question leaves open and widen its step to what is still kept."""
+    def slices(self, view: PartitionView, start_s: int) -> list[SliceId]:
+        """Return the slices of a partition that make up the step from `start_s` on."""
+        end_s = start_s + self.step_s
+        return list(cover(view.index, view.meta.merged_until_s, start_s, end_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The aggregates that answer a question: one for each step, and their total."""
+
+    by: tuple[str, ...]
+    range: Range
+    steps: Mapping[int, Aggregate]  # by start
+    total: Aggregate
+    coverage: Coverage
+    series: Sequence[SeriesKey]
+    cubes: Sequence[CubeKey]
+
+    def groups(self, aggregate: Aggregate) -> dict[GroupKey, Aggregate]:
+        """Split an aggregate by the dimensions of the question."""
+        if "customer" in self.by:
+            return by_cube(aggregate, self.cubes, self.by)
+        return by_series(aggregate, self.series, self.by)
+
+
+def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
+    """Fill in what the question leaves open, and widen its step to the slices still stored.
+
+    Raises RequestError if the range is empty or has too many steps.
+    """
     watermark_s = max(((view.meta.watermark_ms or 0) // 1_000 for view in views), default=0)
     as_of_s = watermark_s if question.as_of_s is None else question.as_of_s
-    starts = [of.start_s for view in views for of in view.index]
     to_s = as_of_s + 1 if question.to_s is None else min(question.to_s, as_of_s + 1)
     from_s = question.from_s
     if from_s is None:
-        from_s = min(starts, default=to_s - 1)
+        from_s = min((slice_.start_s for view in views for slice_ in view.index), default=to_s - 1)
     from_s = max(from_s, watermark_s - HORIZON_S)
     if from_s >= to_s:
         raise RequestError(
-            f"nothing to report between {_rfc3339(from_s)} and {_rfc3339(to_s)}: --from must lie "
+            f"no data to report between {_rfc3339(from_s)} and {_rfc3339(to_s)}: --from must lie "
             "before --to, and both before --as-of"
         )
     step_s = question.step_s
-    while True:
-        # The step kept at the beginning must divide the step of the answer.
-        kept = kept_step_s(from_s // step_s * step_s, watermark_s)
-        if step_s % kept == 0:
-            break
-        step_s = kept if kept > step_s else kept * -(-step_s // kept)
-        while 86_400 % step_s:
-            step_s += kept
-    return Range(from_s // step_s * step_s, -(-to_s // step_s) * step_s, step_s, as_of_s)
+    # Old slices are merged into longer ones. Their length must divide the step of the answer, and
+    # a longer step starts earlier, where the slices may be longer still.
+    while step_s % (kept_s := kept_step_s(from_s // step_s * step_s, watermark_s)):
+        step_s = kept_s * -(-step_s // kept_s)
+        while DAY_S % step_s:
+            step_s += kept_s
+    chosen = Range(from_s // step_s * step_s, -(-to_s // step_s) * step_s, step_s, as_of_s)
+    if len(chosen.starts) > STEPS_MAX:
+        raise RequestError(
+            f"--step: {step_s} s makes more than {STEPS_MAX} steps; give a longer one"
+        )
+    return chosen
 
 
-def build(
-    asked: Question,
-    found: Range,
-    read: Sequence[tuple[PartitionView, Mapping[SliceId, Aggregate]]],
+def combine(
+    by: tuple[str, ...],
+    range_: Range,
+    partitions: Sequence[tuple[PartitionView, Mapping[SliceId, Aggregate]]],
     series: Sequence[SeriesKey],
     cubes: Sequence[CubeKey],
-) -> dict[str, Any]:
-    """Put the answer together from the slices of all partitions."""
-    starts = range(found.from_s, found.to_s, found.step_s)
-    steps = [
-        Aggregate.merged(
+) -> Answer:
+    """Merge the slices of all partitions."""
+    steps = {
+        start_s: Aggregate.merged(
             [
-                slices[of]
-                for view, slices in read
-                for of in cover(
-                    view.index, view.meta.merged_until_s, start_s, start_s + found.step_s
-                )
+                slices[slice_id]
+                for view, slices in partitions
+                for slice_id in range_.slices(view, start_s)
             ]
         )
-        for start_s in starts
-    ]
-    # Records refused before anything was accepted have no place in time: only the total has them.
+        for start_s in range_.starts
+    }
+    # Records rejected before any was accepted have no time: only the total includes them.
     unplaced = Counter[str]()
-    for view, _ in read:
+    for view, _ in partitions:
         unplaced.update(view.meta.unplaced)
-    total = Aggregate.merged([*steps, refused_tally(unplaced)])
-    coverage = Coverage.of(view.meta for view, _ in read)
+    total = Aggregate.merged([*steps.values(), refused_tally(unplaced)])
+    coverage = Coverage.of(view.meta for view, _ in partitions)
+    return Answer(by, range_, steps, total, coverage, series, cubes)
 
-    def whole_of(aggregate: Aggregate, from_s: int, to_s: int) -> dict[str, Any]:
+
+async def query(client: "aioredis.Redis", group: str, topic: str, question: Question) -> Answer:
+    """Answer a question from the store. Raises StoreError or RequestError."""
+    snapshot = await StateReader(client, group, topic).snapshot()
+    if not snapshot.views:
+        raise RequestError(
+            f"no state of group {group!r} and topic {topic!r}: start a worker, or set kafka.group "
+            "and kafka.topic to those of its settings"
+        )
+    range_ = choose_range(question, snapshot.views)
+    cache = SliceCache(
+        lambda view: [
+            slice_id for start_s in range_.starts for slice_id in range_.slices(view, start_s)
+        ]
+    )
+    await snapshot.load([cache], SLICES_PER_ROUND)
+    partitions = [(view, cache.aggregates(view)) for view in snapshot.views]
+    return combine(question.by, range_, partitions, snapshot.series, snapshot.cubes)
+
+
+async def make_report(
+    client: "aioredis.Redis", group: str, topic: str, question: Question
+) -> dict[str, Any]:
+    """Return the report that answers a question. Raises StoreError or RequestError."""
+    return build(await query(client, group, topic, question))
+
+
+def build(answer: Answer) -> dict[str, Any]:
+    """Return the report: the measures of the total, of each step and of each group."""
+    range_, coverage = answer.range, answer.coverage
+
+    def measures_of(aggregate: Aggregate, from_s: int, to_s: int) -> dict[str, Any]:
         return {**measures(whole(aggregate)), "complete": coverage.complete(from_s, to_s)}
 
     report: dict[str, Any] = {
-        "from": _rfc3339(found.from_s),
-        "to": _rfc3339(found.to_s),
-        "step_s": found.step_s,
-        "as_of": _rfc3339(found.as_of_s),
+        "from": _rfc3339(range_.from_s),
+        "to": _rfc3339(range_.to_s),
+        "step_s": range_.step_s,
+        "as_of": _rfc3339(range_.as_of_s),
         "gaps": [
             {
                 "from": rfc3339_ms(gap.from_ms),
@@ -135,75 +200,44 @@ def build(
             for gap in coverage.gaps
         ],
         "lost_records": coverage.lost_records,
-        "total": whole_of(total, found.from_s, found.to_s),
+        "total": measures_of(answer.total, range_.from_s, range_.to_s),
         "steps": [
             {
                 "start": _rfc3339(start_s),
-                "measures": whole_of(step, start_s, start_s + found.step_s),
+                "measures": measures_of(step, start_s, start_s + range_.step_s),
             }
-            for start_s, step in zip(starts, steps, strict=True)
+            for start_s, step in answer.steps.items()
         ],
     }
-    if asked.by:
-
-        def grouped(aggregate: Aggregate) -> dict[GroupKey, Aggregate]:
-            if "customer" in asked.by:
-                return by_cube(aggregate, cubes, asked.by)
-            return by_series(aggregate, series, asked.by)
-
-        groups: dict[GroupKey, dict[str, Any]] = {
-            key: {
-                "key": dict(zip(asked.by, key, strict=True)),
-                "total": _of(aggregate),
-                "steps": [],
-            }
-            for key, aggregate in sorted(grouped(total).items())
-        }
-        for start_s, step in zip(starts, steps, strict=True):
-            for key, aggregate in grouped(step).items():
-                groups[key]["steps"].append(
-                    {"start": _rfc3339(start_s), "measures": _of(aggregate)}
-                )
-        report["groups"] = list(groups.values())
+    if answer.by:
+        report["groups"] = _group_reports(answer)
     return report
 
 
-def _of(aggregate: Aggregate) -> dict[str, Any]:
-    """Measures of one group. Refused records belong to none: what names they had, we refused; and
-    the names of a duplicate were never looked at."""
-    found = measures(aggregate)
-    del found["refused"], found["duplicates"]
-    return found
+def _group_reports(answer: Answer) -> list[dict[str, Any]]:
+    groups: dict[GroupKey, dict[str, Any]] = {
+        key: {
+            "key": dict(zip(answer.by, key, strict=True)),
+            "total": _group_measures(aggregate),
+            "steps": [],
+        }
+        for key, aggregate in sorted(answer.groups(answer.total).items())
+    }
+    for start_s, step in answer.steps.items():
+        for key, aggregate in answer.groups(step).items():
+            groups[key]["steps"].append(
+                {"start": _rfc3339(start_s), "measures": _group_measures(aggregate)}
+            )
+    return list(groups.values())
 
 
-async def make_report(
-    client: "aioredis.Redis", group: str, topic: str, asked: Question
-) -> dict[str, Any]:
-    """Answer a question from the store. Raises StoreError or RequestError."""
-    reader = StateReader(client, group, topic)
-    snapshot = await reader.snapshot()
-    if not snapshot.views:
-        raise RequestError(
-            f"no state of group {group!r} and topic {topic!r}: start a worker, or set kafka.group "
-            "and kafka.topic to those it runs with"
-        )
-    found = settle(asked, snapshot.views)
-    if (found.to_s - found.from_s) // found.step_s > STEPS_MAX:
-        raise RequestError(
-            f"--step: {found.step_s} s makes more than {STEPS_MAX} steps; give a longer one"
-        )
-
-    def needed(view: PartitionView) -> list[SliceId]:
-        return [
-            of
-            for start_s in range(found.from_s, found.to_s, found.step_s)
-            for of in cover(view.index, view.meta.merged_until_s, start_s, start_s + found.step_s)
-        ]
-
-    slices = SliceCache(needed)
-    await snapshot.load([slices], SLICES_PER_ROUND)
-    read = [(view, slices.aggregates(view)) for view in snapshot.views]
-    return build(asked, found, read, snapshot.series, snapshot.cubes)
+def _group_measures(aggregate: Aggregate) -> dict[str, Any]:
+    # Rejected records and duplicates belong to no group: their names were not accepted.
+    return {
+        name: value
+        for name, value in measures(aggregate).items()
+        if name not in ("refused", "duplicates")
+    }
 
 
 def _rfc3339(at_s: int) -> str:
@@ -211,6 +245,6 @@ def _rfc3339(at_s: int) -> str:
 
 
 def rfc3339_ms(at_ms: int) -> str:
-    """An instant as people and programs read it, to the millisecond."""
+    """Format an instant with milliseconds: 2026-01-31T12:00:00.000Z."""
     seconds, ms = divmod(at_ms, 1_000)
     return f"{_rfc3339(seconds)[:-1]}.{ms:03}Z"

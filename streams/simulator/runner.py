@@ -1,10 +1,11 @@
-"""`tokenpulse simulate` and `tokenpulse produce`: send events to Kafka, paced by the clock."""
+"""Send events to Kafka, paced by the clock: `tokenpulse simulate` and `tokenpulse produce`."""
 
 import asyncio
 import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,17 +15,17 @@ from streams.config.settings import Settings
 from streams.kafka.producer import CHUNK_RECORDS, EventProducer
 from streams.simulator.generator import NOTHING_PLANNED, Traffic
 from streams.simulator.profile import Profile
-from streams.simulator.scenario_requests import Follower, ScenarioOrder
-from streams.simulator.scenario_store import OrderStore, Simulator
+from streams.simulator.scenario_requests import Follower, ScenarioRequest
+from streams.simulator.scenario_store import ScenarioStore, SimulatorStatus
 from streams.simulator.timeline import Timeline
 from streams.store.contract import StoreError
 from streams.store.redis import connected
 
 TICK_MS = 100
-STRIDE_MS = 60_000  # at most this much traffic is drawn and sent in one go
-# As the embedded broker wants it: its cost grows with the number of batches.
+STRIDE_MS = 60_000  # the longest stretch of traffic that is generated and sent at once
+# The cost of the embedded broker grows with the number of batches.
 LINGER_MS = 1_000
-ORDERS_INTERVAL_S = 0.25
+READ_INTERVAL_S = 0.25
 
 
 async def simulate(
@@ -34,42 +35,42 @@ async def simulate(
     for_s: float | None = None,
     past_s: float = 0,
 ) -> int:
-    """Send simulated traffic; the number of records sent.
+    """Send simulated traffic in real time and return the number of records.
 
-    At the pace of the clock, until stopped or for `for_s` seconds, under the timeline and under the
-    scenarios that are ordered meanwhile. First comes the traffic of the last `past_s` seconds, as
-    fast as it goes, but for what a simulator of this seed has sent before.
+    It runs until a signal or for `for_s` seconds, with the scenarios of the timeline and those that
+    are requested meanwhile. First it sends the traffic of the last `past_s` seconds at once,
+    without what a simulator of this seed has already sent.
     """
-    stopping = _told_to_stop()
+    stopping = _stop_event()
     begin_ms = _now_ms()
     end_ms = None if for_s is None else begin_ms + round(for_s * 1_000)
     profile = Profile.default(settings.local.events_per_s)
     traffic = Traffic(profile, seed, timeline.beginning_at(begin_ms))
-    orders = _Orders(settings, seed, profile)
-    sent_to_ms = await orders.first_ms(begin_ms, past_s)
-    following = asyncio.create_task(orders.watch())
+    requests = _RequestWatch(settings, seed, profile)
+    sent_to_ms = await requests.first_ms(begin_ms, past_s)
+    watching = asyncio.create_task(requests.watch())
     try:
         async with EventProducer(settings.kafka, linger_ms=LINGER_MS) as producer:
             while not stopping.is_set() and (end_ms is None or sent_to_ms < end_ms):
-                traffic = orders.followed(traffic, sent_to_ms)
+                traffic = requests.apply(traffic, sent_to_ms)
                 until_ms = min(_now_ms(), sent_to_ms + STRIDE_MS)
                 until_ms = until_ms if end_ms is None else min(until_ms, end_ms)
                 await _send(producer, traffic, sent_to_ms, until_ms)
-                orders.sent_to_ms = sent_to_ms = max(sent_to_ms, until_ms)
+                requests.sent_to_ms = sent_to_ms = max(sent_to_ms, until_ms)
                 if _now_ms() - sent_to_ms < STRIDE_MS:
                     await _sleep(stopping, TICK_MS / 1_000)
             await producer.flush()
             return producer.sent
     finally:
-        orders.ending.set()
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await orders.close()
+        requests.ending.set()
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await requests.close()
 
 
 async def simulate_past(settings: Settings, seed: int, timeline: Timeline, past_s: float) -> int:
-    """Send the simulated traffic of the last `past_s` seconds at once; the number of records."""
-    stopping = _told_to_stop()
+    """Send the simulated traffic of the last `past_s` seconds at once; return its records."""
+    stopping = _stop_event()
     end_ms = _now_ms()
     sent_to_ms = end_ms - round(past_s * 1_000)
     profile = Profile.default(settings.local.events_per_s)
@@ -84,89 +85,90 @@ async def simulate_past(settings: Settings, seed: int, timeline: Timeline, past_
 
 
 async def _send(producer: EventProducer, traffic: Traffic, from_ms: int, to_ms: int) -> None:
-    records = [(one.key, one.value) for one in traffic.records(from_ms, to_ms)]
+    records = [(record.key, record.value) for record in traffic.records(from_ms, to_ms)]
     if records:
         await producer.send_many(records)
 
 
-class _Orders:
-    """Reads the list of ordered scenarios beside the sending, which never waits for Redis."""
+class _RequestWatch:
+    """Reads the requested scenarios in a task of its own, as sending must not wait for Redis."""
 
     def __init__(self, settings: Settings, seed: int, profile: Profile) -> None:
         self._client = connected(settings.redis)
-        self._store = OrderStore(self._client, settings)
+        self._store = ScenarioStore(self._client, settings)
         self._follower = Follower(profile.names())
-        self._wanted: tuple[ScenarioOrder, ...] | None = None  # None: the list was never read
+        self._requests: tuple[ScenarioRequest, ...] | None = None  # None: not read yet
         self._seed, self._events_per_s = seed, profile.events_per_s
-        self._answers = True
+        self._available = True
         self.sent_to_ms = 0
         self.ending = asyncio.Event()  # the Redis client may swallow a cancellation
 
     async def first_ms(self, now_ms: int, past_s: float) -> int:
-        """Where to begin: `past_s` ago, but not before the end of what was sent (epoch ms)."""
+        """Return the time to start at: `past_s` ago, or the end of what was sent (epoch ms)."""
         self.sent_to_ms = now_ms
         try:
             before = (await self._store.read()).simulator(self._seed)
         except StoreError as error:
-            self._silent(error)
+            self._report_unavailable(error)
             return now_ms
-        asked_ms = now_ms - round(past_s * 1_000)
+        first_ms = now_ms - round(past_s * 1_000)
         if before is not None:
-            asked_ms = max(asked_ms, before.sent_to_ms)
-        self.sent_to_ms = min(now_ms, asked_ms)
+            first_ms = max(first_ms, before.sent_to_ms)
+        self.sent_to_ms = min(now_ms, first_ms)
         return self.sent_to_ms
 
     async def watch(self) -> None:
-        """Read the list again and again until `ending`, and say what is obeyed."""
-        told: set[str] = set()
+        """Read the requests and report the status repeatedly until `ending` is set."""
+        logged: set[str] = set()
         while not self.ending.is_set():
             try:
-                found = await self._store.read()
-                self._wanted = found.orders
-                for problem in set(found.unreadable) - told:
-                    _tell(f"scenario {problem}")
-                told.update(found.unreadable)
-                await self._store.say(
-                    Simulator(
+                reading = await self._store.read()
+                self._requests = reading.requests
+                for problem in set(reading.unreadable) - logged:
+                    _log(f"scenario {problem}")
+                logged.update(reading.unreadable)
+                await self._store.report(
+                    SimulatorStatus(
                         self._seed,
-                        found.now_ms,
+                        reading.now_ms,
                         self.sent_to_ms,
                         self._events_per_s,
-                        tuple(self._follower.obeyed),
+                        tuple(self._follower.active_ids),
                     )
                 )
-                if not self._answers:
-                    _tell("Redis answers: scenarios can be ordered again")
-                    self._answers = True
+                if not self._available:
+                    _log("Redis answers: scenarios can be requested again")
+                    self._available = True
             except StoreError as error:
-                self._silent(error)
-            await _sleep(self.ending, ORDERS_INTERVAL_S)
+                self._report_unavailable(error)
+            await _sleep(self.ending, READ_INTERVAL_S)
 
-    def followed(self, traffic: Traffic, present_ms: int) -> Traffic:
-        """The traffic from `present_ms` (epoch ms) on, as the list wants it."""
-        if self._wanted is None:
+    def apply(self, traffic: Traffic, present_ms: int) -> Traffic:
+        """Return the traffic from `present_ms` (epoch ms) on, with the requested scenarios."""
+        if self._requests is None:
             return traffic
-        timeline = self._follower.follow(traffic.timeline, self._wanted, present_ms)
-        for line in self._follower.told:
-            _tell(line)
-        self._follower.told.clear()
+        timeline = self._follower.follow(traffic.timeline, self._requests, present_ms)
+        for line in self._follower.messages:
+            _log(line)
+        self._follower.messages.clear()
         return traffic if timeline is traffic.timeline else traffic.with_timeline(timeline)
 
     async def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         await self._client.aclose()
 
-    def _silent(self, error: StoreError) -> None:
-        if self._answers:
-            _tell(f"{error}; traffic goes on, but no scenario can be ordered until it does")
-            self._answers = False
+    def _report_unavailable(self, error: StoreError) -> None:
+        if self._available:
+            _log(f"{error}; traffic continues, but no scenario can be requested until it does")
+            self._available = False
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(f"tokenpulse: {line}", file=sys.stderr, flush=True)
 
 
-def _told_to_stop() -> asyncio.Event:
+def _stop_event() -> asyncio.Event:
+    """Return an event that SIGINT and SIGTERM set."""
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -174,9 +176,9 @@ def _told_to_stop() -> asyncio.Event:
 
 
 async def produce(settings: Settings, source: BinaryIO) -> int:
-    """Send version-1 events, one JSON object a line, as they are; the number sent.
+    """Send version-1 events, one JSON object a line, unchanged; return their number.
 
-    A line without a readable request_id gets no key: the worker will say what is wrong with it.
+    A line without a readable request_id gets no key; the worker rejects it with a reason.
     """
     keys = msgspec.json.Decoder(_Keyed)
     async with EventProducer(settings.kafka) as producer:
@@ -210,11 +212,9 @@ def _chunks(source: BinaryIO) -> Iterator[list[bytes]]:
 
 
 async def _sleep(stopping: asyncio.Event, seconds: float) -> None:
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stopping.wait()
-    except TimeoutError:
-        pass
 
 
 def _now_ms() -> int:
@@ -223,6 +223,4 @@ def _now_ms() -> int:
 
 def open_events(path: Path) -> BinaryIO:
     """Open a file of events; `-` is standard input. Raises OSError."""
-    import sys
-
     return sys.stdin.buffer if str(path) == "-" else path.open("rb")

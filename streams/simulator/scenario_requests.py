@@ -1,12 +1,12 @@
-"""Scenarios that are ordered while the traffic runs, and how a simulator follows them.
+"""Scenarios that an operator requests while the traffic runs, and how a simulator applies them.
 
-Pure: no clock, no Redis; the list is in `streams.simulator.scenario_store`. The list says
-what is to be on: an order that is not on it any more is over. A simulator takes each order once,
-by its id, from its present time on, and leaves alone what it has sent:
+Pure: no clock, no Redis; the list of requests is in `streams.simulator.scenario_store`. A scenario
+ends if its request is removed from the list. A simulator applies each request once, by its id, from
+its present time on, and does not change the traffic that it has already sent:
 
-    ordered            |<-------- 5 m -------->|
-    present       ........^ taken    ^ gone from the list
-    acts                  |<-------->|
+    requested           |<-------- 5 m -------->|
+    present       ........^ applied  ^ removed from the list
+    effect                |<-------->|
 """
 
 import json
@@ -23,10 +23,10 @@ ID_BYTES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class ScenarioOrder:
-    """One scenario that somebody wants. `entry`: as in a timeline file, with an instant as start.
+class ScenarioRequest:
+    """A request for one scenario, by `by`, with a unique `id`.
 
-    `id` was never used before. Raises TimelineError where the entry makes no scenario.
+    `entry`: as in a timeline file, with an instant as start.
     """
 
     id: str
@@ -35,97 +35,103 @@ class ScenarioOrder:
 
     @property
     def scenario(self) -> Scenario:
-        """The scenario, as a timeline would hold it."""
+        """Parse the entry. Raises TimelineError."""
         return Timeline(source=self.id).with_entry(self.entry).scenarios[0]
 
-    def text(self) -> str:
-        """As it is stored."""
+    def pack(self) -> str:
+        """Encode for the store."""
         return json.dumps({"entry": self.entry, "by": self.by})
 
     @classmethod
-    def read(cls, id_: str, text: str) -> "ScenarioOrder":
-        """The order that was stored; TimelineError where it is none that we know."""
+    def unpack(cls, id_: str, text: str) -> "ScenarioRequest":
+        """Decode from the store. Raises TimelineError for another version's format."""
         try:
-            found = json.loads(text)
-            order = cls(id_, found["entry"], str(found["by"]))
+            fields = json.loads(text)
+            request = cls(id_, fields["entry"], str(fields["by"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise TimelineError(f"{id_}: not an order of this version; stop it") from error
-        if isinstance(order.scenario.start, timedelta):
-            raise TimelineError(f"{id_}.start: got no instant; stop it and order it again")
-        return order
+            raise TimelineError(f"{id_}: not a request of this version; stop it") from error
+        if isinstance(request.scenario.start, timedelta):
+            raise TimelineError(f"{id_}.start: got no instant; stop it and request it again")
+        return request
 
 
-def new_order(entry: Mapping[str, Any], now_ms: int, by: str) -> ScenarioOrder:
-    """An order of an entry whose start counts from now, in epoch ms. Raises TimelineError."""
-    planned = Timeline(source="order").with_entry(entry).beginning_at(now_ms).scenarios[0]
-    dated = {**entry, "start": _instant(planned.start_ms)}
-    return ScenarioOrder(f"{planned.kind}-{secrets.token_hex(ID_BYTES)}", dated, by)
+def new_request(entry: Mapping[str, Any], now_ms: int, by: str) -> ScenarioRequest:
+    """Create a request for an entry whose start counts from now, in epoch ms.
+
+    Raises TimelineError.
+    """
+    planned = Timeline(source="request").with_entry(entry).beginning_at(now_ms).scenarios[0]
+    start: datetime = EPOCH + timedelta(milliseconds=planned.start_ms)
+    id_ = f"{planned.kind}-{secrets.token_hex(ID_BYTES)}"
+    return ScenarioRequest(id_, {**entry, "start": start.isoformat()}, by)
 
 
 class Follower:
-    """What a simulator made of the orders so far. `names`: those of its traffic, by field."""
+    """Applies requests to the timeline of one simulator.
+
+    `names`: the names in its traffic, by field. `messages` are lines for the log, which the caller
+    prints and clears.
+    """
 
     def __init__(self, names: Mapping[str, Sequence[str]]) -> None:
         self._names = names
-        self._place_of: dict[str, int | None] = {}  # in the timeline; None where it cannot be
-        self._on: set[str] = set()
-        self.told: list[str] = []  # lines for people, to be printed and cleared by the caller
+        self._place_of: dict[str, int | None] = {}  # in the timeline; None if it was not applied
+        self._active: set[str] = set()
+        self.messages: list[str] = []
 
     @property
-    def obeyed(self) -> list[str]:
-        """Ids of the orders that are on or will be."""
-        return sorted(self._on)
+    def active_ids(self) -> list[str]:
+        """Ids of the requests that are active or planned."""
+        return sorted(self._active)
 
     def follow(
-        self, timeline: Timeline, orders: Sequence[ScenarioOrder], present_ms: int
+        self, timeline: Timeline, requests: Sequence[ScenarioRequest], present_ms: int
     ) -> Timeline:
-        """The timeline from the present on (epoch ms); the very same where nothing changes."""
-        wanted = {order.id for order in orders}
-        for order in orders:
-            if order.id not in self._place_of:
-                timeline = self._take(timeline, order, present_ms)
-        for id_ in sorted(self._on):
+        """Return the timeline from the present on (epoch ms); the same object if unchanged."""
+        listed = {request.id for request in requests}
+        for request in requests:
+            if request.id not in self._place_of:
+                timeline = self._apply(timeline, request, present_ms)
+        for id_ in sorted(self._active):
             place = self._place_of[id_]
             assert place is not None
             if timeline.scenarios[place].end_ms <= present_ms:
-                self._on.remove(id_)
-                self.told.append(f"scenario {id_} is over")
-            elif id_ not in wanted:
+                self._active.remove(id_)
+                self.messages.append(f"scenario {id_} ended")
+            elif id_ not in listed:
                 timeline = timeline.limited(place, 0, present_ms)
-                self._on.remove(id_)
-                self.told.append(f"scenario {id_} was stopped")
+                self._active.remove(id_)
+                self.messages.append(f"scenario {id_} was stopped")
         return timeline
 
-    def _take(self, timeline: Timeline, order: ScenarioOrder, present_ms: int) -> Timeline:
-        self._place_of[order.id] = None
+    def _apply(self, timeline: Timeline, request: ScenarioRequest, present_ms: int) -> Timeline:
+        self._place_of[request.id] = None
         place = len(timeline.scenarios)
         try:
-            Timeline(source=order.id).with_entry(order.entry).check_names(self._names)
+            Timeline(source=request.id).with_entry(request.entry).check_names(self._names)
         except TimelineError as error:
-            self.told.append(f"scenario {error}")
+            self.messages.append(f"scenario {error}")
             return timeline
-        longer = timeline.with_entry(order.entry)
-        if longer.scenarios[place].end_ms <= present_ms:
+        longer = timeline.with_entry(request.entry)
+        end_ms = longer.scenarios[place].end_ms
+        if end_ms <= present_ms:
             return timeline
-        self._place_of[order.id] = place
-        self._on.add(order.id)
-        self.told.append(f"scenario {order.id} was ordered by {order.by}")
-        return longer.limited(place, present_ms, longer.scenarios[place].end_ms)
+        self._place_of[request.id] = place
+        self._active.add(request.id)
+        self.messages.append(f"scenario {request.id} was requested by {request.by}")
+        # The records before the present are sent already.
+        return longer.limited(place, present_ms, end_ms)
 
 
-def described(scenario: Scenario) -> str:
-    """A scenario in a few words: `outage of region eu-west-1, error_share 0.5`."""
+def describe(scenario: Scenario) -> str:
+    """Describe a scenario in a few words: `outage of region eu-west-1, error_share 0.5`."""
     where = scenario.where.model_dump(exclude_none=True)
-    filters = ", ".join(f"{field} {name}" for field, name in where.items()) or "everything"
-    plain = scenario.model_dump(exclude={"kind", "start", "duration", "where"})
-    parameters = [f"{key} {_plain(value)}" for key, value in plain.items()]
-    return ", ".join([f"{scenario.kind} of {filters}", *parameters])
+    filters = ", ".join(f"{field} {name}" for field, name in where.items()) or "all traffic"
+    parameters = scenario.model_dump(exclude=set(Scenario.model_fields))
+    texts = [f"{key} {format_parameter(value)}" for key, value in parameters.items()]
+    return ", ".join([f"{scenario.kind} of {filters}", *texts])
 
 
-def _plain(value: object) -> str:
+def format_parameter(value: object) -> str:
+    """Format a parameter of a scenario as an option takes it."""
     return f"{value.total_seconds():g}s" if isinstance(value, timedelta) else f"{value:g}"
-
-
-def _instant(time_ms: int) -> str:
-    found: datetime = EPOCH + timedelta(milliseconds=time_ms)
-    return found.isoformat()

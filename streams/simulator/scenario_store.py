@@ -1,152 +1,164 @@
-"""The list of ordered scenarios in Redis, for whoever orders and for the simulators that follow.
+"""The list of requested scenarios in Redis, shared by the commands and the simulators.
 
-Two hashes beside the state of a group and topic: `...:scenarios` holds the orders by id, and
-`...:simulators` what each simulator said last, by its seed. No count depends on either.
+Two hashes beside the state of a group and topic: `...:scenarios` holds the requests by id, and
+`...:simulators` the last status of each simulator, by its seed. No count depends on either.
 """
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from streams.config.settings import Settings
-from streams.simulator.scenario_requests import ScenarioOrder
+from streams.simulator.scenario_requests import ScenarioRequest
 from streams.simulator.scenarios import TimelineError
 from streams.store.contract import StoreError
 from streams.store.keys import Keys
+from streams.store.server_check import redis_address
 
 T = TypeVar("T")
 
 DEADLINE_S = 5.0
-# What is over stays a little, for simulators that have not seen that it is.
+# Ended requests stay a minute, so that each simulator reads them before they go.
 GRACE_MS = 60_000
-# A simulator says something every quarter of a second.
+# A simulator reports its status every quarter of a second.
 SILENT_AFTER_MS = 3_000
-SIMULATORS_KEPT_MS = 86_400_000
+STATUS_KEPT_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
-class Simulator:
-    """What a simulator said last. Times in epoch ms; `said_at_ms` by the clock of Redis."""
+class SimulatorStatus:
+    """The last status that a simulator reported. Times in epoch ms."""
 
     seed: int
-    said_at_ms: int
-    sent_to_ms: int  # everything sent before this time was sent
+    reported_at_ms: int  # by the clock of Redis
+    sent_to_ms: int  # all records before this time are sent
     events_per_s: float
-    obeyed: tuple[str, ...]  # ids of the orders that are on or will be
+    active_ids: tuple[str, ...]  # of the requests that are active or planned
 
     def is_alive(self, now_ms: int) -> bool:
-        """Whether it spoke a moment ago."""
-        return now_ms - self.said_at_ms < SILENT_AFTER_MS
+        """Tell if the status is recent."""
+        return now_ms - self.reported_at_ms < SILENT_AFTER_MS
+
+    def pack(self) -> str:
+        """Encode for the store."""
+        return json.dumps(
+            {
+                "seed": self.seed,
+                "said_at_ms": self.reported_at_ms,
+                "sent_to_ms": self.sent_to_ms,
+                "events_per_s": self.events_per_s,
+                "obeyed": self.active_ids,
+            }
+        )
+
+    @classmethod
+    def unpack(cls, text: bytes) -> "SimulatorStatus | None":
+        """Decode from the store; None for another version's format."""
+        try:
+            fields = json.loads(text)
+            return cls(
+                fields["seed"],
+                fields["said_at_ms"],
+                fields["sent_to_ms"],
+                fields["events_per_s"],
+                tuple(fields["obeyed"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One reading: the orders that can be read, the others by what is wrong, the simulators."""
+    """The list as it was read. `unreadable`: an error message for each request that is invalid."""
 
     now_ms: int  # by the clock of Redis
-    orders: tuple[ScenarioOrder, ...]
+    requests: tuple[ScenarioRequest, ...]
     unreadable: tuple[str, ...]
-    simulators: tuple[Simulator, ...]
+    simulators: tuple[SimulatorStatus, ...]
 
-    def simulator(self, seed: int) -> Simulator | None:
-        """The one of this seed, if it ever spoke."""
-        return next((one for one in self.simulators if one.seed == seed), None)
+    def simulator(self, seed: int) -> SimulatorStatus | None:
+        """Return the status of the simulator of this seed, if it ever reported."""
+        return next((status for status in self.simulators if status.seed == seed), None)
+
+    def pending(self) -> list[ScenarioRequest]:
+        """Return the requests whose scenario is active or planned."""
+        return [request for request in self.requests if request.scenario.end_ms > self.now_ms]
 
 
-class OrderStore:
-    """The list of one group and topic. Every call raises StoreError where Redis does not answer."""
+class ScenarioStore:
+    """The list of one group and topic. Every call raises StoreError if Redis does not answer."""
 
     def __init__(self, client: "aioredis.Redis", settings: Settings) -> None:
         self._client = client
         keys = Keys(settings.kafka.group, settings.kafka.topic)
-        self._orders, self._simulators = keys.scenarios, keys.simulators
-        self.address = address(settings.redis.url)
+        self._requests, self._simulators = keys.scenarios, keys.simulators
+        self.address = redis_address(settings.redis.url)
 
     async def read(self) -> Reading:
-        """The list as it is now."""
+        """Read the present list."""
 
-        async def ask() -> list[Any]:
+        async def call() -> list[Any]:
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.time()
-                pipe.hgetall(self._orders)
+                pipe.hgetall(self._requests)
                 pipe.hgetall(self._simulators)
                 return await pipe.execute()
 
-        (seconds, micros), orders, simulators = await self._answer(ask)
-        known, unreadable = [], []
-        for id_, text in sorted(orders.items()):
+        (seconds, micros), requests, simulators = await self._answer(call)
+        readable, unreadable = [], []
+        for id_, text in sorted(requests.items()):
             try:
-                known.append(ScenarioOrder.read(id_.decode(), text.decode()))
+                readable.append(ScenarioRequest.unpack(id_.decode(), text.decode()))
             except TimelineError as error:
                 unreadable.append(str(error))
+        statuses = [SimulatorStatus.unpack(text) for _, text in sorted(simulators.items())]
         return Reading(
             seconds * 1_000 + micros // 1_000,
-            tuple(known),
+            tuple(readable),
             tuple(unreadable),
-            tuple(found for _, text in sorted(simulators.items()) if (found := _simulator(text))),
+            tuple(status for status in statuses if status is not None),
         )
 
-    async def give(self, order: ScenarioOrder, reading: Reading) -> None:
-        """Put an order on the list; what `reading` shows to be long over leaves it."""
-        ends_ms = [order.scenario.end_ms]
-        over = []
-        for known in reading.orders:
-            end_ms = known.scenario.end_ms
-            if end_ms + GRACE_MS < reading.now_ms:
-                over.append(known.id)
-            ends_ms.append(end_ms)
+    async def add(self, request: ScenarioRequest, reading: Reading) -> None:
+        """Add a request, and remove those of `reading` that ended long ago."""
+        end_of = {known.id: known.scenario.end_ms for known in (*reading.requests, request)}
+        ended = [id_ for id_, end_ms in end_of.items() if end_ms + GRACE_MS < reading.now_ms]
 
-        async def ask() -> None:
+        async def call() -> None:
             async with self._client.pipeline(transaction=True) as pipe:
-                pipe.hset(self._orders, order.id, order.text())
-                if over:
-                    pipe.hdel(self._orders, *over)
-                pipe.pexpireat(self._orders, max(ends_ms) + GRACE_MS)
+                pipe.hset(self._requests, request.id, request.pack())
+                if ended:
+                    pipe.hdel(self._requests, *ended)
+                pipe.pexpireat(self._requests, max(end_of.values()) + GRACE_MS)
                 await pipe.execute()
 
-        await self._answer(ask)
+        await self._answer(call)
 
-    async def withdraw(self, ids: list[str]) -> None:
-        """Take orders off the list."""
+    async def remove(self, ids: list[str]) -> None:
+        """Remove requests, which ends their scenarios."""
         if ids:
-            await self._answer(lambda: self._client.hdel(self._orders, *ids))
+            await self._answer(lambda: self._client.hdel(self._requests, *ids))
 
-    async def say(self, simulator: Simulator) -> None:
-        """Leave a simulator's sign of life."""
+    async def report(self, status: SimulatorStatus) -> None:
+        """Store the status of a simulator."""
 
-        async def ask() -> None:
+        async def call() -> None:
             async with self._client.pipeline(transaction=False) as pipe:
-                pipe.hset(self._simulators, str(simulator.seed), json.dumps(asdict(simulator)))
-                pipe.pexpire(self._simulators, SIMULATORS_KEPT_MS)
+                pipe.hset(self._simulators, str(status.seed), status.pack())
+                pipe.pexpire(self._simulators, STATUS_KEPT_MS)
                 await pipe.execute()
 
-        await self._answer(ask)
+        await self._answer(call)
 
-    async def _answer(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _answer(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
             async with asyncio.timeout(DEADLINE_S):
-                return await ask()
+                return await call()
         except (RedisError, OSError, TimeoutError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise StoreError(f"Redis at {self.address} does not answer: {reason}") from error
-
-
-def address(url: str) -> str:
-    """Where a Redis URL points, without login and options."""
-    parts = urlsplit(url)
-    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
-
-
-def _simulator(text: bytes) -> Simulator | None:
-    """None for one of another version."""
-    try:
-        said = json.loads(text)
-        return Simulator(**{**said, "obeyed": tuple(said["obeyed"])})
-    except (ValueError, KeyError, TypeError):
-        return None

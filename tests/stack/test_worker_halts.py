@@ -17,7 +17,7 @@ from aiokafka.protocol.produce import ProduceRequest
 
 from streams.config.settings import Settings
 from streams.kafka.producer import partition_of
-from streams.query.partitions import new_order
+from streams.query.partitions import new_command
 from streams.store.keys import Keys
 from streams.store.redis import connect as connected
 from streams.store.redis import leave_order
@@ -70,7 +70,7 @@ def give_order(settings: Settings, partition: int) -> None:
     async def run() -> None:
         client = connected(settings.redis.url, 5)
         try:
-            order = new_order("resume", None, "meant for something else")
+            order = new_command("resume", None, "meant for something else")
             await leave_order(client, settings.kafka.group, settings.kafka.topic, partition, order)
         finally:
             await client.aclose()

@@ -1,15 +1,21 @@
-"""`tokenpulse backtest`: recorded events against policies.
-
-A shell: files or Kafka in, lines out. Registered in tokenpulse/cli/policy.py.
-"""
+"""`tokenpulse backtest`: recorded events against policies."""
 
 import json
 from pathlib import Path
 
 import click
 
+from alerts.backtest.recording import Recording, read_file, read_topic
+from alerts.backtest.report import lines, report
+from alerts.backtest.run import run, thresholds
+from alerts.backtest.samples import STEP_S
+from alerts.rules.build import unread
+from exporters.server.collector import window_plan
+from slo.policy.loading import load_policies
+from streams.config.settings import load_settings
 from streams.errors import RequestError
-from tokenpulse.cli.types import Instant
+from streams.sources.mapping import load_mapping
+from tokenpulse.cli.common import Instant
 
 
 @click.command()
@@ -38,21 +44,12 @@ def backtest(
     to_s: int | None,
     as_json: bool,
 ) -> None:
-    """Replay recorded events against policies: what would have paged, when, for how long.
+    """Replay recorded events against policies.
 
-    Events come from files, as JSON lines or by a mapping; without a file from the configured Kafka
-    topic. Nothing is written anywhere, and no server is needed for files.
+    Shows which alerts would have fired, when, and for how long. Events come from files, as JSON
+    lines or by a mapping; without a file from the configured Kafka topic. The command writes no
+    data, and needs no server for files.
     """
-    from alerts.backtest.recording import Recording, read_file, read_topic
-    from alerts.backtest.report import lines, report
-    from alerts.backtest.run import run, thresholds
-    from alerts.backtest.samples import STEP_S
-    from alerts.rules.build import unread
-    from exporters.server.collector import window_plan
-    from slo.policy.loading import load_policies
-    from streams.config.settings import load_settings
-    from streams.sources.mapping import load_mapping
-
     settings = load_settings(ctx.obj)
     in_force = load_policies(policies)
     if mapping is not None and not files:
@@ -67,9 +64,9 @@ def backtest(
         read_file(recording, file, columns, base_ms, lambda line: click.echo(line, err=True))
     if not files:
         read_topic(recording, settings)
-    found = report(run(in_force, settings, recording, from_s))
+    result = report(run(in_force, settings, recording, from_s))
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(result, indent=1))
         return
-    for line in lines(found):
+    for line in lines(result):
         click.echo(line)

@@ -1,40 +1,43 @@
-"""The `tokenpulse partitions` commands: how partitions stand, and orders for halted ones."""
+"""`tokenpulse partitions`: list partitions, and send operator commands to halted ones."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 
 from streams.config.settings import load_settings
-
-if TYPE_CHECKING:
-    from streams.query.partitions import Partitions, Standing
+from streams.query.partitions import Partitions, PartitionStatus, new_command
+from streams.query.report import rfc3339_ms
+from tokenpulse.cli.common import run_with_redis
 
 T = TypeVar("T")
 
-OBEYED_WITHIN_S = 30.0
+ACKNOWLEDGED_WITHIN_S = 30.0
 REASON = click.option("--reason", required=True, help="Why; goes into the worker's log.")
+COLUMNS = (
+    *("PARTITION", "OFFSET", "LAG", "WATERMARK", "WORKER", "HEARTBEAT"),
+    *("LOST", "DUPLICATES", "HALTED"),
+)
 
 
 @click.group()
 def partitions() -> None:
-    """Partitions of the event topic: how they stand, and what to do with a halted one."""
+    """List partitions, and resume halted ones."""
 
 
 @partitions.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def partitions_list(ctx: click.Context, as_json: bool) -> None:
-    """Show how every partition stands: what is counted, by whom, and why one is halted."""
-    found = _with_partitions(ctx, lambda known: known.standings())
+    """Show the status of every partition: its offset, its worker, and why it is halted."""
+    statuses = _with_partitions(ctx, lambda partitions: partitions.statuses())
     if as_json:
-        click.echo(json.dumps([asdict(one) for one in found], indent=1))
+        click.echo(json.dumps([asdict(status) for status in statuses], indent=1))
     else:
-        _print_table(found)
+        _print_table(statuses)
 
 
 @partitions.command("resume")
@@ -42,103 +45,91 @@ def partitions_list(ctx: click.Context, as_json: bool) -> None:
 @REASON
 @click.pass_context
 def partitions_resume(ctx: click.Context, partition: int, reason: str) -> None:
-    """Let a halted partition go on where it stopped.
+    """Resume a halted partition at the offset where it stopped.
 
-    Halted for too many dead letters, the records up to the log's present end are let through, the
-    bad ones to the dead-letter topic.
+    If it was halted for too many dead letters, the worker accepts the records up to the present end
+    of the log and sends the bad ones to the dead-letter topic.
     """
-    _give(ctx, partition, "resume", None, reason)
+    _send(ctx, partition, "resume", None, reason)
 
 
 @partitions.command("move")
 @click.argument("partition", type=click.IntRange(min=0))
-@click.option("--to", type=click.IntRange(min=0), required=True, help="Offset to go on at.")
+@click.option("--to", type=click.IntRange(min=0), required=True, help="Offset to resume at.")
 @REASON
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def partitions_move(ctx: click.Context, partition: int, to: int, reason: str, yes: bool) -> None:
-    """Let a halted partition go on at another offset.
+    """Resume a halted partition at another offset.
 
-    To skip records that cannot be read, or to begin on a topic that was made again. What is skipped
-    counts as lost, and windows that hold it are not complete any more.
+    Use it to skip records that cannot be read, or to start on a topic that was created again. The
+    skipped records count as lost, and windows that contain them are incomplete.
     """
     if not yes:
-        standing = _with_partitions(ctx, lambda known: known.check(partition, to))
+        status = _with_partitions(ctx, lambda partitions: partitions.check(partition, to))
         click.confirm(
-            f"partition {partition} is halted at offset {standing.halted_at} "
-            f"({standing.halted}); go on at {to}, and never count what lies between?",
+            f"partition {partition} is halted at offset {status.halted_at} ({status.halted}); "
+            f"resume at {to}, and never count the records between?",
             abort=True,
         )
-    _give(ctx, partition, "move", to, reason)
+    _send(ctx, partition, "move", to, reason)
 
 
-def _with_partitions(ctx: click.Context, call: "Callable[[Partitions], Awaitable[T]]") -> T:
-    from streams.query.partitions import Partitions
-    from streams.store.redis import connected
-
+def _with_partitions(ctx: click.Context, call: Callable[[Partitions], Awaitable[T]]) -> T:
     settings = load_settings(ctx.obj)
     kafka, stale_after_s = settings.kafka, settings.exporter.stale_after_s
-
-    async def ask() -> T:
-        client = connected(settings.redis)
-        try:
-            return await call(Partitions(client, kafka.group, kafka.topic, stale_after_s))
-        finally:
-            await client.aclose()
-
-    return asyncio.run(ask())
+    return run_with_redis(
+        settings,
+        lambda client: call(Partitions(client, kafka.group, kafka.topic, stale_after_s)),
+    )
 
 
-def _give(ctx: click.Context, partition: int, kind: str, to: int | None, reason: str) -> None:
-    from streams.query.partitions import new_order
-
-    order = new_order(kind, to, reason)
+def _send(ctx: click.Context, partition: int, kind: str, to: int | None, reason: str) -> None:
+    """Send a command to the worker of a partition and print what the worker did."""
+    command = new_command(kind, to, reason)
     try:
-        stands = _with_partitions(ctx, lambda known: known.give(partition, order, OBEYED_WITHIN_S))
+        status = _with_partitions(
+            ctx, lambda partitions: partitions.send(partition, command, ACKNOWLEDGED_WITHIN_S)
+        )
     except TimeoutError:
         click.echo(
-            f"tokenpulse: partition {partition}: no worker obeyed within {OBEYED_WITHIN_S:.0f} s; "
-            "look at its log and at `tokenpulse partitions list`, then give the order again",
+            f"tokenpulse: partition {partition}: no worker acknowledged the command within "
+            f"{ACKNOWLEDGED_WITHIN_S:.0f} s; look at its log and at `tokenpulse partitions list`, "
+            "then send the command again",
             err=True,
         )
         sys.exit(1)
-    if stands.halted is not None:
+    if status.halted is not None:
         click.echo(
-            f"tokenpulse: partition {partition}: worker {stands.worker} took the order, and the "
-            f"partition is halted: {_halt(stands)}: {stands.halted_detail}",
+            f"tokenpulse: partition {partition}: worker {status.worker} acknowledged the command, "
+            f"but the partition is halted: {_halt(status)}: {status.halted_detail}",
             err=True,
         )
         sys.exit(1)
-    where = "where it stopped" if to is None else f"at offset {to}"
-    click.echo(f"partition {partition}: worker {stands.worker} goes on {where}")
+    place = "where it stopped" if to is None else f"at offset {to}"
+    click.echo(f"partition {partition}: worker {status.worker} resumes {place}")
 
 
-def _halt(standing: "Standing") -> str:
-    return "" if standing.halted is None else f"{standing.halted}@{standing.halted_at}"
+def _halt(status: PartitionStatus) -> str:
+    return "" if status.halted is None else f"{status.halted}@{status.halted_at}"
 
 
-def _print_table(found: "Sequence[Standing]") -> None:
-    from streams.query.report import rfc3339_ms
-
+def _print_table(statuses: Sequence[PartitionStatus]) -> None:
     rows = [
         (
-            *(one.partition, one.offset, one.lag),
-            None if one.watermark_ms is None else rfc3339_ms(one.watermark_ms),
-            one.worker,
-            None if one.pulse_age_s is None else f"{one.pulse_age_s:.0f} s ago",
-            *(one.lost_records, one.duplicates, _halt(one) or None),
+            *(status.partition, status.offset, status.lag),
+            None if status.watermark_ms is None else rfc3339_ms(status.watermark_ms),
+            status.worker,
+            None if status.pulse_age_s is None else f"{status.pulse_age_s:.0f} s ago",
+            *(status.lost_records, status.duplicates, _halt(status) or None),
         )
-        for one in found
+        for status in statuses
     ]
-    head = (
-        *("PARTITION", "OFFSET", "LAG", "WATERMARK", "WORKER", "PULSE"),
-        *("LOST", "DUPLICATES", "HALTED"),
-    )
-    texts = [head, *(["-" if cell is None else str(cell) for cell in row] for row in rows)]
+    texts = [COLUMNS, *(["-" if cell is None else str(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     for text in texts:
         cells = (cell.ljust(width) for cell, width in zip(text, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
-    for one in found:
-        if one.halted_detail is not None:
-            click.echo(f"partition {one.partition}: {one.halted_detail}")
+    for status in statuses:
+        if status.halted_detail is not None:
+            click.echo(f"partition {status.partition}: {status.halted_detail}")

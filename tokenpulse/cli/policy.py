@@ -1,7 +1,4 @@
-"""`tokenpulse policy`: check policies, import them from OpenSLO.
-
-A shell: files in, lines out. Registered in tokenpulse/cli/main.py.
-"""
+"""`tokenpulse policy`: check policies, import them from OpenSLO."""
 
 import sys
 from pathlib import Path
@@ -13,36 +10,34 @@ from alerts.openslo import from_openslo
 from slo.policy.loading import PolicyError, load_policies, read_policy, read_text, read_yaml
 from slo.policy.policy import Policy
 from streams.config.settings import load_settings
-from tokenpulse.cli.backtest import backtest
-from tokenpulse.cli.rules import rules
-from tokenpulse.cli.sla import maintenance, sla
 
 
 @click.group()
 def policy() -> None:
-    """Policies: objectives, alerts and credits (docs/policies.md)."""
+    """Check policies, and import them from OpenSLO."""
 
 
 @policy.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.pass_context
 def check(ctx: click.Context, files: tuple[str, ...]) -> None:
-    """Read policies, paths or names of shipped ones, that are to be in force together.
+    """Check policies that are to be in force together, given by path or by name of a shipped one.
 
-    Exit status 2 with a line for each mistake. Limits that the workers do not count yet are told.
+    Exit status 2 with a line for each mistake. The command warns of limits that the workers do not
+    count yet.
     """
     policies = load_policies(files)
-    for file, found in zip(files, policies, strict=True):
-        click.echo(f"{file}: policy {found.name}, {len(found.objectives)} objectives, fine")
-        for line in _uncounted(found, ctx.obj):
+    for file, policy in zip(files, policies, strict=True):
+        click.echo(f"{file}: policy {policy.name}, {len(policy.objectives)} objectives, fine")
+        for line in _missing_targets(policy, ctx.obj):
             click.echo(f"{file}: {line}", err=True)
 
 
-def _uncounted(found: Policy, config: Path | None) -> list[str]:
-    """Latency limits that could only be judged from the day on which the workers count them."""
+def _missing_targets(policy: Policy, config: Path | None) -> list[str]:
+    """Return a warning for each latency limit that the workers do not count yet."""
     worker = load_settings(config).worker
     lines = []
-    for measure, limits_us in found.limits_us().items():
+    for measure, limits_us in policy.limits_us().items():
         setting = f"{measure}_targets_s"
         counted_us = {round(target_s * 1e6) for target_s in getattr(worker, setting)}
         lines += [
@@ -57,9 +52,9 @@ def _uncounted(found: Policy, config: Path | None) -> list[str]:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", help="Name of the policy; default: that of the file.")
 def import_openslo(file: Path, name: str | None) -> None:
-    """Write an OpenSLO v1 file as a policy to standard output, as far as it maps.
+    """Convert an OpenSLO v1 file to a policy on standard output, as far as it maps.
 
-    Exit status 1 if something was left out (each with a line on standard error), 2 if nothing maps.
+    Exit status 1 if a part was left out (each with a line on standard error), 2 if no SLO maps.
     """
     imported = from_openslo(read_yaml(read_text(file), str(file)), str(file), name or file.stem)
     for note in imported.notes:
@@ -70,13 +65,3 @@ def import_openslo(file: Path, name: str | None) -> None:
     read_policy(text, f"{file}, imported")
     click.echo(text, nl=False)
     sys.exit(bool(imported.notes))
-
-
-# What `tokenpulse` has besides its own commands.
-commands: dict[str, click.Command] = {
-    "backtest": backtest,
-    "policy": policy,
-    "rules": rules,
-    "maintenance": maintenance,
-    "sla": sla,
-}

@@ -1,7 +1,4 @@
-"""`tokenpulse rules`: compile policies to alerting rules.
-
-A shell: policies in, files out. Registered in tokenpulse/cli/policy.py.
-"""
+"""`tokenpulse rules`: compile policies to alerting rules."""
 
 import sys
 from pathlib import Path
@@ -20,7 +17,7 @@ _DEFAULT = Links()
 
 @click.group()
 def rules() -> None:
-    """Alerting rules for Prometheus (docs/alerting.md)."""
+    """Compile policies to alerting rules (docs/alerting.md)."""
 
 
 @rules.command("build")
@@ -63,10 +60,10 @@ def build_rules(
     job: str,
     check: bool,
 ) -> None:
-    """Compile policies to rule files, beside one for the alerts that need no policy.
+    """Compile policies to rule files, and write one for the alerts that need no policy.
 
-    `kubernetes` gives PrometheusRule manifests.
-    Windows that a rule reads and the exporter does not publish are told.
+    `kubernetes` writes PrometheusRule manifests.
+    The command warns of windows that a rule reads and the exporter does not publish.
     """
     policies = load_policies(files)
     for line in unread(policies, window_plan(load_settings(ctx.obj))):

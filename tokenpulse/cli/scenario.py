@@ -1,6 +1,6 @@
-"""The `tokenpulse scenario` commands: faults in simulated traffic that runs.
+"""`tokenpulse scenario`: faults in running simulated traffic.
 
-A shell: options in, an order for the simulators through Redis, lines out.
+The command writes a request to Redis, and the simulators apply and acknowledge it.
 """
 
 import asyncio
@@ -8,21 +8,26 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
+from streams.config.sections import Redis
 from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError, RequestError
-
-if TYPE_CHECKING:
-    from streams.simulator.scenario_store import OrderStore, Reading
-    from streams.simulator.scenarios import Scenario
-    from tokenpulse.local.discovery import RunningStack
+from streams.query.partitions import user_name
+from streams.query.report import rfc3339_ms
+from streams.simulator.profile import Profile
+from streams.simulator.scenario_requests import describe, format_parameter, new_request
+from streams.simulator.scenario_store import Reading, ScenarioStore
+from streams.simulator.scenarios import KINDS, Scenario, TimelineError
+from streams.simulator.timeline import Timeline
+from tokenpulse.cli.common import run_with_redis
+from tokenpulse.local.discovery import RunningStack, running_stacks
 
 T = TypeVar("T")
 
-OBEYED_WITHIN_S = 5.0
+ACKNOWLEDGED_WITHIN_S = 5.0
 POLL_S = 0.1
 FILTERS = {  # option -> field of an event
     "model": "model",
@@ -41,40 +46,30 @@ URL = click.option(
 )
 
 
-class Kinds(click.Group):
-    """Has a command for each kind of scenario; their code is loaded when one is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """See click."""
-        from streams.simulator.scenarios import KINDS
-
-        return [*super().list_commands(ctx), *KINDS]
+class _Kinds(click.Group):
+    """Accepts the name of a kind with hyphens too."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """See click."""
-        from streams.simulator.scenarios import KINDS
-
-        if (own := super().get_command(ctx, cmd_name)) is not None:
-            return own
-        kind = cmd_name.replace("-", "_")
-        return _kind_command(kind, KINDS[kind]) if kind in KINDS else None
+        """Return the command of a name."""
+        return super().get_command(ctx, cmd_name.replace("-", "_"))
 
 
-@click.group(cls=Kinds)
+@click.group(cls=_Kinds)
 def scenario() -> None:
-    """Faults in the simulated traffic of `up` and `simulate`, while it runs."""
+    """Cause faults in running simulated traffic.
+
+    The traffic is that of `tokenpulse up` and `tokenpulse simulate`.
+    """
 
 
-def _kind_command(kind: str, model: Any) -> click.Command:
-    """The command that switches one kind of scenario on, with its parameters as options."""
+def _kind_command(kind: str, model: type[Scenario]) -> click.Command:
+    """Build the command that starts one kind of scenario, with its parameters as options."""
 
-    def order(ctx: click.Context, /, url: str | None, **options: Any) -> None:
-        _order(
-            ctx, url, kind, {name: value for name, value in options.items() if value is not None}
-        )
+    def start(ctx: click.Context, /, url: str | None, **options: Any) -> None:
+        given = {name: value for name, value in options.items() if value is not None}
+        _request(ctx, url, kind, given)
 
-    about = " ".join((model.__doc__ or "").split())
-    command = click.pass_context(order)
+    command = click.pass_context(start)
     for option in reversed(
         [
             click.option("--for", "for_", required=True, help="How long, e.g. 90s, 5m, 2h."),
@@ -85,128 +80,120 @@ def _kind_command(kind: str, model: Any) -> click.Command:
         ]
     ):
         command = option(command)
-    return click.command(kind, help=about)(command)
+    return click.command(kind, help=" ".join((model.__doc__ or "").split()))(command)
 
 
-def _parameters(model: Any) -> list[Any]:
-    common = {"kind", "start", "duration", "where"}
+def _parameters(model: type[Scenario]) -> list[Any]:
     return [
         click.option(
             _option(name),
             name,
             type=str if isinstance(field.default, timedelta) else float,
-            help=f"Default: {_span(field.default)}.",
+            help=f"Default: {format_parameter(field.default)}.",
         )
         for name, field in model.model_fields.items()
-        if name not in common
+        if name not in Scenario.model_fields
     ]
-
-
-def _span(value: object) -> str:
-    return f"{value.total_seconds():g}s" if isinstance(value, timedelta) else f"{value:g}"
 
 
 def _option(name: str) -> str:
     return OPTION_OF.get(name, f"--{name.replace('_', '-')}")
 
 
-def _order(ctx: click.Context, url: str | None, kind: str, options: dict[str, Any]) -> None:
-    from streams.query.partitions import who
-    from streams.simulator.profile import Profile
-    from streams.simulator.scenario_requests import described, new_order
-    from streams.simulator.scenarios import TimelineError
-    from streams.simulator.timeline import Timeline
-
+def _request(ctx: click.Context, url: str | None, kind: str, options: dict[str, Any]) -> None:
+    """Request a scenario and wait until a simulator acknowledges it."""
     where = {field: options.pop(name) for name, field in FILTERS.items() if name in options}
     entry = {"kind": kind, "start": options.pop("in_"), "duration": options.pop("for_")}
     entry |= {"where": where, **options}
     try:
         Timeline(source=kind).with_entry(entry).check_names(Profile.default().names())
     except TimelineError as error:
-        raise TimelineError(_as_options(kind, str(error))) from error
+        raise TimelineError(_with_option_names(kind, str(error))) from error
 
-    async def give(store: "OrderStore") -> str | None:
+    async def add(store: ScenarioStore) -> str | None:
         reading = await store.read()
-        order = new_order(entry, reading.now_ms, who())
-        await store.give(order, reading)
+        request = new_request(entry, reading.now_ms, user_name())
+        await store.add(request, reading)
         click.echo(
-            f"{order.id}: {described(order.scenario)}, {_when(order.scenario, reading.now_ms)}"
+            f"{request.id}: {describe(request.scenario)}, "
+            f"{_period(request.scenario, reading.now_ms)}"
         )
-        if await _until(store, lambda now: order.id in _obeyed(now)):
-            return order.id
-        await store.withdraw([order.id])
+        if await _until(store, lambda reading: request.id in _active_ids(reading)):
+            return request.id
+        await store.remove([request.id])
         return None
 
-    settings, stack = _simulators(ctx, url)
-    given = _with_store(settings, give)
-    if given is None:
-        _fail(f"no simulator took it within {OBEYED_WITHIN_S:.0f} s; it is withdrawn: start one")
+    settings, stack = _find_simulators(ctx, url)
+    request_id = _with_store(settings, add)
+    if request_id is None:
+        _fail(
+            f"no simulator acknowledged it within {ACKNOWLEDGED_WITHIN_S:.0f} s; it is removed: "
+            "start a simulator"
+        )
     if stack is not None:
         click.echo(f"  watch it  {stack.board_url}")
-    click.echo(f"  end it    tokenpulse scenario stop {given}")
+    click.echo(f"  end it    tokenpulse scenario stop {request_id}")
 
 
 @scenario.command("list")
 @URL
 @click.pass_context
 def scenario_list(ctx: click.Context, url: str | None) -> None:
-    """Show which ordered scenarios are on or will be, and until when."""
-    from streams.simulator.scenario_requests import described
+    """Show the active and planned scenarios, and when they end."""
 
-    async def show(store: "OrderStore") -> None:
-        now = await store.read()
-        for problem in now.unreadable:
+    async def show(store: ScenarioStore) -> None:
+        reading = await store.read()
+        for problem in reading.unreadable:
             click.echo(f"tokenpulse: {problem}", err=True)
-        pending = [order for order in now.orders if order.scenario.end_ms > now.now_ms]
-        for order in sorted(pending, key=lambda order: order.scenario.start_ms):
-            when = _when(order.scenario, now.now_ms)
-            if order.id not in _obeyed(now):
-                when += ", taken by no simulator"
-            click.echo(f"{order.id}: {described(order.scenario)}, {when}, by {order.by}")
+        pending = reading.pending()
+        for request in sorted(pending, key=lambda request: request.scenario.start_ms):
+            period = _period(request.scenario, reading.now_ms)
+            if request.id not in _active_ids(reading):
+                period += ", not acknowledged by a simulator"
+            click.echo(f"{request.id}: {describe(request.scenario)}, {period}, by {request.by}")
         if not pending:
-            click.echo("nothing is on")
-        if not any(one.is_alive(now.now_ms) for one in now.simulators):
+            click.echo("no scenario is active")
+        if not any(simulator.is_alive(reading.now_ms) for simulator in reading.simulators):
             click.echo("no simulator runs", err=True)
 
-    settings, _ = _simulators(ctx, url)
+    settings, _ = _find_simulators(ctx, url)
     _with_store(settings, show)
 
 
 @scenario.command("stop")
-@click.argument("order_id", required=False, metavar="[ID]")
-@click.option("--all", "every", is_flag=True, help="All that are on or will be.")
+@click.argument("request_id", required=False, metavar="[ID]")
+@click.option("--all", "all_", is_flag=True, help="All active and planned scenarios.")
 @URL
 @click.pass_context
-def scenario_stop(ctx: click.Context, order_id: str | None, every: bool, url: str | None) -> None:
-    """End a scenario; without ID the one that is on."""
-
-    if order_id is not None and every:
+def scenario_stop(ctx: click.Context, request_id: str | None, all_: bool, url: str | None) -> None:
+    """End a scenario; without ID the only active one."""
+    if request_id is not None and all_:
         raise click.UsageError("give an ID or --all, not both")
 
-    async def stop(store: "OrderStore") -> list[str]:
-        now = await store.read()
-        pending = [order.id for order in now.orders if order.scenario.end_ms > now.now_ms]
+    async def stop(store: ScenarioStore) -> list[str]:
+        pending = [request.id for request in (await store.read()).pending()]
         known = ", ".join(pending) or "none"
-        if order_id is not None and order_id not in pending:
-            raise RequestError(f"{order_id}: is not on; these are: {known}")
-        if order_id is None and not every and len(pending) != 1:
-            raise RequestError(f"give the ID of one that is on, or --all; these are: {known}")
-        chosen = pending if order_id is None else [order_id]
-        await store.withdraw(chosen)
-        if not await _until(store, lambda now: not set(chosen) & _obeyed(now)):
-            _fail(f"no simulator stopped it within {OBEYED_WITHIN_S:.0f} s; see its log")
+        if request_id is not None and request_id not in pending:
+            raise RequestError(f"{request_id}: is not active; active are: {known}")
+        if request_id is None and not all_ and len(pending) != 1:
+            raise RequestError(f"give the ID of an active one, or --all; active are: {known}")
+        chosen = pending if request_id is None else [request_id]
+        await store.remove(chosen)
+        if not await _until(store, lambda reading: not set(chosen) & _active_ids(reading)):
+            _fail(f"no simulator stopped it within {ACKNOWLEDGED_WITHIN_S:.0f} s; see its log")
         return chosen
 
-    settings, _ = _simulators(ctx, url)
+    settings, _ = _find_simulators(ctx, url)
     for stopped in _with_store(settings, stop):
         click.echo(f"{stopped}: stopped")
 
 
-def _simulators(ctx: click.Context, url: str | None) -> "tuple[Settings, RunningStack | None]":
-    """Settings under which the simulators are found, and the `tokenpulse up` if it is one's."""
-    from streams.config.sections import Redis
-    from tokenpulse.local.discovery import running_stacks
+for _kind, _model in KINDS.items():
+    scenario.add_command(_kind_command(_kind, _model), _kind)
 
+
+def _find_simulators(ctx: click.Context, url: str | None) -> tuple[Settings, RunningStack | None]:
+    """Return the settings to reach the simulators, and the `tokenpulse up` they belong to."""
     settings = load_settings(ctx.obj, {"redis": {"url": url}} if url else None)
     if "url" in settings.redis.model_fields_set:
         return settings, None
@@ -221,56 +208,46 @@ def _simulators(ctx: click.Context, url: str | None) -> "tuple[Settings, Running
         click.echo(
             f"{len(stacks)} stacks run; this goes to the newest, whose board is "
             f"{newest.board_url}; for another give --url "
-            + " or ".join(f"{one.redis_url} (board {one.board_url})" for one in others),
+            + " or ".join(f"{stack.redis_url} (board {stack.board_url})" for stack in others),
             err=True,
         )
     kafka = settings.kafka.model_copy(update={"group": newest.group, "topic": newest.topic})
-    found = {"kafka": kafka, "redis": Redis(url=newest.redis_url)}
-    return settings.model_copy(update=found), newest
+    update = {"kafka": kafka, "redis": Redis(url=newest.redis_url)}
+    return settings.model_copy(update=update), newest
 
 
-def _with_store(settings: Settings, call: "Callable[[OrderStore], Awaitable[T]]") -> T:
-    from streams.simulator.scenario_store import OrderStore
-    from streams.store.redis import connected
-
-    async def ask() -> T:
-        client = connected(settings.redis)
-        try:
-            return await call(OrderStore(client, settings))
-        finally:
-            await client.aclose()
-
-    return asyncio.run(ask())
+def _with_store(settings: Settings, call: Callable[[ScenarioStore], Awaitable[T]]) -> T:
+    return run_with_redis(settings, lambda client: call(ScenarioStore(client, settings)))
 
 
-async def _until(store: "OrderStore", is_so: "Callable[[Reading], bool]") -> bool:
-    deadline_s = time.monotonic() + OBEYED_WITHIN_S
+async def _until(store: ScenarioStore, condition: Callable[[Reading], bool]) -> bool:
+    """Wait until the condition holds; False if it does not in time."""
+    deadline_s = time.monotonic() + ACKNOWLEDGED_WITHIN_S
     while time.monotonic() < deadline_s:
-        if is_so(await store.read()):
+        if condition(await store.read()):
             return True
         await asyncio.sleep(POLL_S)
     return False
 
 
-def _obeyed(reading: "Reading") -> set[str]:
-    alive = (one for one in reading.simulators if one.is_alive(reading.now_ms))
-    return {order_id for one in alive for order_id in one.obeyed}
+def _active_ids(reading: Reading) -> set[str]:
+    """Return the ids of the requests that a live simulator applies or will apply."""
+    alive = (simulator for simulator in reading.simulators if simulator.is_alive(reading.now_ms))
+    return {request_id for simulator in alive for request_id in simulator.active_ids}
 
 
-def _when(scenario: "Scenario", now_ms: int) -> str:
-    from streams.query.report import rfc3339_ms
-
-    begins = f"from {rfc3339_ms(scenario.start_ms)} " if scenario.start_ms > now_ms else ""
-    return f"{begins}until {rfc3339_ms(scenario.end_ms)}"
+def _period(scenario: Scenario, now_ms: int) -> str:
+    begin = f"from {rfc3339_ms(scenario.start_ms)} " if scenario.start_ms > now_ms else ""
+    return f"{begin}until {rfc3339_ms(scenario.end_ms)}"
 
 
-def _as_options(kind: str, finding: str) -> str:
-    """A timeline's findings with our options in the place of its keys."""
+def _with_option_names(kind: str, problems: str) -> str:
+    """Replace the keys of a timeline file in error messages by the options of the command."""
     lines = []
-    for line in finding.splitlines():
-        key, _, found = line.removeprefix(f"{kind}: scenarios[0]").partition(": ")
-        found = found.replace("where: {customer_id: ...}", "--customer acct-0001")
-        lines.append(f"{_option(key.removeprefix('.')) if key else kind}: {found}")
+    for line in problems.splitlines():
+        key, _, text = line.removeprefix(f"{kind}: scenarios[0]").partition(": ")
+        text = text.replace("where: {customer_id: ...}", "--customer acct-0001")
+        lines.append(f"{_option(key.removeprefix('.')) if key else kind}: {text}")
     return "\n".join(lines)
 
 

@@ -1,18 +1,15 @@
-"""`tokenpulse maintenance` and `tokenpulse sla`: what does not count, and how promises stand.
+"""`tokenpulse maintenance` and `tokenpulse sla`: excluded minutes, and the objective status."""
 
-A shell: Redis in and out. Registered in cli.py.
-"""
-
-import asyncio
 import getpass
 import json
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
 
 import click
+import redis.asyncio as aioredis
 
+from exporters.metrics.objectives import engine_for
+from exporters.reference.customers import Customers, load_directory
 from slo.engine.maintenance import Maintenance
 from slo.engine.minute_count_store import MinuteCountStore
 from slo.engine.report import credits, instant, lines, report
@@ -20,26 +17,23 @@ from slo.policy.loading import PolicyError, load_policies
 from slo.policy.units import instant_s
 from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError
-from streams.store.redis import connected
+from streams.store.reader import StateReader
+from tokenpulse.cli.common import run_with_redis
 
-if TYPE_CHECKING:
-    import redis.asyncio as aioredis
+READS_MAX = 10_000
 
-T = TypeVar("T")
-READINGS_MAX = 10_000
-
-AUTHOR = click.option("--author", help="Who decides it; default: the user of this terminal.")
+AUTHOR = click.option("--author", help="Author of the decision; default: the present user.")
 
 
 @click.group()
 def maintenance() -> None:
-    """Maintenance windows: minutes that do not count, by whom and why (docs/sla.md)."""
+    """Manage windows whose minutes do not count (docs/sla.md)."""
 
 
 @maintenance.command("add")
-@click.option("--from", "from_", required=True, help="Begin: 2026-01-31T22:00Z, a whole minute.")
+@click.option("--from", "from_", required=True, help="Start: 2026-01-31T22:00Z, a whole minute.")
 @click.option("--to", required=True, help="End, not included.")
-@click.option("--reason", required=True, help="Why; the customer may read it.")
+@click.option("--reason", required=True, help="Reason; the customer may read it.")
 @AUTHOR
 @click.option("--policy", help="Only this policy; default: all.")
 @click.option("--objective", help="Only this objective of the policy.")
@@ -53,7 +47,7 @@ def maintenance_add(
     policy: str | None,
     objective: str | None,
 ) -> None:
-    """Add a window. One in a period that is closed is shown as an adjustment beside it."""
+    """Add a window. If its period is closed, it appears as an adjustment beside the period."""
     settings = load_settings(ctx.obj)
     _check_names(settings, policy, objective)
     try:
@@ -69,65 +63,63 @@ def maintenance_add(
         )
     except ValueError as error:
         raise ConfigError(f"maintenance: {error}") from error
-    _with_redis(settings, lambda client: _store(settings, client).put_window(window))
-    click.echo(f"{window.id}: {_told(window)}")
+    run_with_redis(settings, lambda client: _store(settings, client).put_window(window))
+    click.echo(f"{window.id}: {_describe(window)}")
 
 
 @maintenance.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def maintenance_list(ctx: click.Context, as_json: bool) -> None:
-    """Show all windows, also those that were cancelled."""
+    """Show all windows, cancelled ones included."""
     settings = load_settings(ctx.obj)
-    found = _with_redis(settings, lambda client: _store(settings, client).windows())
+    windows = run_with_redis(settings, lambda client: _store(settings, client).windows())
     if as_json:
-        click.echo(json.dumps([json.loads(one.pack()) for one in found], indent=1))
+        click.echo(json.dumps([json.loads(window.pack()) for window in windows], indent=1))
         return
-    for one in found:
-        click.echo(f"{one.id}: {_told(one)}")
+    for window in windows:
+        click.echo(f"{window.id}: {_describe(window)}")
 
 
 @maintenance.command("cancel")
 @click.argument("window")
-@click.option("--reason", required=True, help="Why.")
+@click.option("--reason", required=True, help="Reason.")
 @AUTHOR
 @click.pass_context
 def maintenance_cancel(ctx: click.Context, window: str, reason: str, author: str | None) -> None:
-    """Take a window out of force. It stays in the list, with who cancelled it and why."""
+    """Cancel a window. It stays in the list, with the author and the reason."""
     settings = load_settings(ctx.obj)
 
     async def cancel(client: "aioredis.Redis") -> Maintenance:
         store = _store(settings, client)
-        known = {one.id: one for one in await store.windows()}
+        known = {window.id: window for window in await store.windows()}
         if window not in known:
             raise ConfigError(f"{window}: no such window; see `tokenpulse maintenance list`")
         try:
-            gone = known[window].cancelled(author or getpass.getuser(), reason, int(time.time()))
+            cancelled = known[window].cancelled(
+                author or getpass.getuser(), reason, int(time.time())
+            )
         except ValueError as error:
             raise ConfigError(f"maintenance: {error}") from error
-        await store.put_window(gone)
-        return gone
+        await store.put_window(cancelled)
+        return cancelled
 
-    click.echo(f"{window}: {_told(_with_redis(settings, cancel))}")
+    click.echo(f"{window}: {_describe(run_with_redis(settings, cancel))}")
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def sla(ctx: click.Context, as_json: bool) -> None:
-    """Show how every promise of the configured policies stands, with credits and adjustments."""
-    from exporters.metrics.objectives import engine_for
-    from exporters.reference.customers import Customers, load_directory
-    from streams.store.reader import StateReader
-
+    """Show the status of every objective, credits and adjustments."""
     settings = load_settings(ctx.obj)
     policies = load_policies(settings.exporter.policies)
     customers = Customers(load_directory(settings))
 
-    async def judge(client: "aioredis.Redis") -> list[dict[str, object]]:
+    async def read_status(client: "aioredis.Redis") -> list[dict[str, object]]:
         engine = engine_for(settings, policies, client)
         reader = StateReader(client, settings.kafka.group, settings.kafka.topic)
-        for _ in range(READINGS_MAX):
+        for _ in range(READS_MAX):
             found = await engine.refresh(await reader.snapshot(), time.time(), keep=False)
             if found is not None:
                 break
@@ -137,23 +129,12 @@ def sla(ctx: click.Context, as_json: bool) -> None:
         ahead = credits(found, lambda one: one.status.projected, customers.fee_of)
         return report(found, due, ahead, customers.name_of)
 
-    entries = _with_redis(settings, judge)
+    entries = run_with_redis(settings, read_status)
     if as_json:
         click.echo(json.dumps(entries, indent=1))
     else:
         for line in lines(entries):
             click.echo(line)
-
-
-def _with_redis(settings: Settings, call: "Callable[[aioredis.Redis], Awaitable[T]]") -> T:
-    async def ask() -> T:
-        client = connected(settings.redis)
-        try:
-            return await call(client)
-        finally:
-            await client.aclose()
-
-    return asyncio.run(ask())
 
 
 def _store(settings: Settings, client: "aioredis.Redis") -> MinuteCountStore:
@@ -168,18 +149,18 @@ def _instant(option: str, text: str) -> int:
 
 
 def _check_names(settings: Settings, policy: str | None, objective: str | None) -> None:
-    """A window for a name that nobody has would exclude nothing, in silence."""
+    """Raise ConfigError for an unknown name: such a window would exclude no minute, silently."""
     if policy is None:
         return
-    known = {one.name: one for one in load_policies(settings.exporter.policies)}
+    known = {item.name: item for item in load_policies(settings.exporter.policies)}
     if policy not in known:
         raise ConfigError(f"--policy: got {policy!r}; in force are {', '.join(sorted(known))}")
-    names = [one.name for one in known[policy].error_budget_objectives()]
+    names = [item.name for item in known[policy].error_budget_objectives()]
     if objective is not None and objective not in names:
         raise ConfigError(f"--objective: got {objective!r}; {policy} has {', '.join(names)}")
 
 
-def _told(window: Maintenance) -> str:
+def _describe(window: Maintenance) -> str:
     scope = "/".join(part for part in (window.policy, window.objective) if part) or "everything"
     text = (
         f"{instant(window.from_s // 60)} to {instant(window.to_s // 60)}, {scope}, "

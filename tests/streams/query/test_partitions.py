@@ -1,8 +1,9 @@
-"""What an operator sees of partitions, and orders: given only where they make sense, and heard."""
+"""The status of partitions, and operator commands: sent only if valid, and acknowledged."""
 
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from click.testing import Result
 
 from streams.config.settings import Settings
 from streams.errors import RequestError
-from streams.query.partitions import Partitions, Standing, check, new_order
+from streams.query.partitions import Partitions, PartitionStatus, check, new_command
 from streams.store.contract import OperatorCommand
 from streams.store.heartbeat import HaltReason
 from streams.store.keys import Keys
@@ -27,7 +28,7 @@ BEGIN_S = 1_700_000_000  # 2023-11-14 22:13:20 UTC
 STALE_AFTER_S = 15.0
 
 
-def standing(**changes: Any) -> Standing:
+def status(**changes: Any) -> PartitionStatus:
     """Partition 3, halted at offset 120 of a log that ends at 500, its worker well."""
     fields: dict[str, Any] = {
         "partition": 3,
@@ -43,40 +44,40 @@ def standing(**changes: Any) -> Standing:
         "lost_records": 0,
         "duplicates": 0,
     }
-    return Standing(**fields | changes)
+    return PartitionStatus(**fields | changes)
 
 
-def checked(found: Standing, to: int | None) -> Standing:
-    return check([standing(partition=0, halted=None), found], 3, to, STALE_AFTER_S)
+def checked(found: PartitionStatus, to: int | None) -> PartitionStatus:
+    return check([status(partition=0, halted=None), found], 3, to, STALE_AFTER_S)
 
 
-# --- which orders make sense
+# --- which commands are valid
 
 
 @pytest.mark.parametrize(
     ("changes", "to", "told"),
     [
-        ({"partition": 4}, None, "partition 3: not known; workers have claimed: 0, 4"),
+        ({"partition": 4}, None, "partition 3: unknown; workers have claimed: 0, 4"),
         ({"halted": None}, None, "is not halted"),
         ({"halted": None}, 200, "is not halted"),
         (
-            {"halted": HaltReason.STORE_POLICY, "halted_detail": "mend it"},
+            {"halted": HaltReason.STORE_POLICY, "halted_detail": "set it"},
             None,
-            "by itself .*: mend it",
+            "by itself when .*: set it",
         ),
-        ({"pulse_age_s": 16.0}, None, "nobody is there to obey: .* host:7 is 16 s old; start one"),
-        ({"pulse_age_s": None}, None, "nobody is there"),
-        ({}, 0, "--to: got 0, but the records before 120 are counted"),
+        ({"pulse_age_s": 16.0}, None, "no worker is there .* host:7 is 16 s old; start a worker"),
+        ({"pulse_age_s": None}, None, "no worker is there"),
+        ({}, 0, "--to: got 0, but the partition is halted at 120"),
         ({}, 120, "--to: got 120"),
         ({"halted": HaltReason.DEAD_LETTERS}, 119, "--to: got 119"),
         ({}, 501, "--to: got 501, but the log ends at 500"),
     ],
 )
-def test_an_order_nobody_could_obey_or_that_counts_twice_is_refused_in_one_line(
+def test_a_command_that_no_worker_can_apply_or_that_counts_twice_is_refused_in_one_line(
     changes: dict[str, Any], to: int | None, told: str
 ) -> None:
     with pytest.raises(RequestError, match=told) as raised:
-        checked(standing(**changes), to)
+        checked(status(**changes), to)
     assert "\n" not in str(raised.value)
 
 
@@ -95,37 +96,37 @@ def test_an_order_nobody_could_obey_or_that_counts_twice_is_refused_in_one_line(
         ({"halted": HaltReason.LOG_TRUNCATED}, 501),
     ],
 )
-def test_an_order_that_makes_sense_is_given(changes: dict[str, Any], to: int | None) -> None:
-    assert checked(standing(**changes), to) == standing(**changes)
+def test_a_valid_command_is_accepted(changes: dict[str, Any], to: int | None) -> None:
+    assert checked(status(**changes), to) == status(**changes)
 
 
-def test_an_order_says_who_gave_it_and_why_in_one_line_and_is_never_the_same() -> None:
-    orders = [new_order("move", 7, "poison\n  at 120 ") for _ in range(3)]
+def test_a_command_has_author_and_reason_in_one_line_and_a_unique_id() -> None:
+    orders = [new_command("move", 7, "poison\n  at 120 ") for _ in range(3)]
     assert {one.reason for one in orders} == {"poison at 120"}
     assert len({one.id for one in orders}) == 3
     login, _, host = orders[0].by.partition("@")
     assert login
     assert host
-    with pytest.raises(RequestError, match="--reason: got nothing"):
-        new_order("resume", None, " \n ")
+    with pytest.raises(RequestError, match="--reason: got an empty text"):
+        new_command("resume", None, " \n ")
 
 
 # --- with a store
 
-Obey = Callable[[OperatorCommand], dict[str, Any]]
+Apply = Callable[[OperatorCommand], dict[str, Any]]
 
 
 class StandIn:
-    """A worker as its signs of life show it: leaves them, and obeys the orders it is handed."""
+    """A worker that only sends heartbeats, and applies and acknowledges commands."""
 
     def __init__(
-        self, settings: Settings, partition: int, fields: dict[str, Any], obey: Obey
+        self, settings: Settings, partition: int, fields: dict[str, Any], apply: Apply
     ) -> None:
         self._settings, self._partition = settings, partition
-        self._fields, self._obey = fields, obey
+        self._fields, self._apply = fields, apply
         self._ended = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
-        self.obeyed: list[OperatorCommand] = []
+        self.applied: list[OperatorCommand] = []
 
     async def _run(self) -> None:
         client = connect(self._settings.redis.url, 5)
@@ -134,8 +135,8 @@ class StandIn:
         while not self._ended.is_set():
             order = await store.pulse(self._partition, {**self._fields, "at_ms": now_ms()})
             if order is not None and self._fields["order"] != order.id:
-                self.obeyed.append(order)
-                self._fields |= {"order": order.id} | self._obey(order)
+                self.applied.append(order)
+                self._fields |= {"order": order.id} | self._apply(order)
             await asyncio.sleep(0.02)
         await client.aclose()
 
@@ -149,12 +150,10 @@ class StandIn:
 
 
 def now_ms() -> int:
-    import time
-
     return time.time_ns() // 1_000_000
 
 
-GOES_ON = {"halted": "", "halted_detail": ""}
+RESUMED = {"halted": "", "halted_detail": ""}
 
 
 @pytest.fixture
@@ -180,9 +179,9 @@ def halted(
     settings: Settings,
     client: redis.Redis,
     why: HaltReason = HaltReason.UNREADABLE,
-    obey: Obey | None = None,
+    apply: Apply | None = None,
 ) -> Iterator[StandIn]:
-    """A worker that has halted partition 1 at offset 5 and obeys as told; at first so seen."""
+    """Run a worker that has halted partition 1 at offset 5, until the store shows the halt."""
     fields = {
         "worker": "host:7",
         "highwater": 9,
@@ -191,14 +190,14 @@ def halted(
         "halted_detail": "wrong checksum",
         "order": "",
     }
-    with StandIn(settings, 1, fields, obey or (lambda order: GOES_ON)) as worker:
+    with StandIn(settings, 1, fields, apply or (lambda order: RESUMED)) as worker:
         kafka = settings.kafka
         key = f"tp:{{{kafka.group}:{kafka.topic}:1}}:pulse"
         wait_until(lambda: client.hget(key, "halted") == why.encode(), "the halt is seen")
         yield worker
 
 
-def no_order(settings: Settings, client: redis.Redis) -> bool:
+def no_command(settings: Settings, client: redis.Redis) -> bool:
     return not client.exists(Keys(settings.kafka.group, settings.kafka.topic).command(1))
 
 
@@ -206,7 +205,7 @@ def cells(done: Result) -> list[list[str]]:
     return [[cell for cell in line.split("  ") if cell] for line in done.stdout.splitlines()]
 
 
-def test_the_list_says_how_every_partition_stands(
+def test_the_list_shows_the_status_of_every_partition(
     settings: Settings, redis_client: redis.Redis
 ) -> None:
     with halted(settings, redis_client):
@@ -215,7 +214,7 @@ def test_the_list_says_how_every_partition_stands(
     head, first, second, *details = cells(table)
     assert [one.strip() for one in head] == [
         *("PARTITION", "OFFSET", "LAG", "WATERMARK", "WORKER"),
-        *("PULSE", "LOST", "DUPLICATES", "HALTED"),
+        *("HEARTBEAT", "LOST", "DUPLICATES", "HALTED"),
     ]
     shown = [one.strip() for one in first]
     del shown[5]
@@ -258,47 +257,47 @@ def test_a_partition_without_any_state_is_listed(
     assert [one.strip() for one in only] == ["6", "-", "-", "-", "-", "-", "0", "0", "-"]
 
 
-def test_resume_reaches_the_worker_with_who_and_why_and_says_so(
+def test_resume_reaches_the_worker_with_author_and_reason(
     settings: Settings, redis_client: redis.Redis
 ) -> None:
     with halted(settings, redis_client, HaltReason.DEAD_LETTERS) as worker:
-        done = run("partitions", "resume", 1, "--reason", "mended upstream", settings=settings)
+        done = run("partitions", "resume", 1, "--reason", "fixed upstream", settings=settings)
     assert done.exit_code == 0, done.output
-    assert done.stdout == "partition 1: worker host:7 goes on where it stopped\n"
-    [order] = worker.obeyed
-    assert (order.kind, order.to, order.reason) == ("resume", None, "mended upstream")
+    assert done.stdout == "partition 1: worker host:7 resumes where it stopped\n"
+    [order] = worker.applied
+    assert (order.kind, order.to, order.reason) == ("resume", None, "fixed upstream")
     assert "@" in order.by
 
 
-def test_move_asks_first_and_a_no_leaves_everything_as_it_is(
+def test_move_asks_first_and_a_no_sends_no_command(
     settings: Settings, redis_client: redis.Redis
 ) -> None:
     arguments = ("partitions", "move", 1, "--to", 7, "--reason", "bad batch")
     with halted(settings, redis_client) as worker:
         done = run(*arguments, settings=settings, send_in=b"n\n")
         assert done.exit_code == 1
-        assert "halted at offset 5 (unreadable); go on at 7" in done.stdout
-        assert no_order(settings, redis_client)
+        assert "halted at offset 5 (unreadable); resume at 7" in done.stdout
+        assert no_command(settings, redis_client)
         done = run(*arguments, settings=settings, send_in=b"y\n")
         assert done.exit_code == 0, done.output
-        assert done.stdout.endswith("partition 1: worker host:7 goes on at offset 7\n")
-    [order] = worker.obeyed
+        assert done.stdout.endswith("partition 1: worker host:7 resumes at offset 7\n")
+    [order] = worker.applied
     assert (order.kind, order.to, order.reason) == ("move", 7, "bad batch")
 
 
 def test_a_partition_that_halts_again_at_once_is_no_success(
     settings: Settings, redis_client: redis.Redis
 ) -> None:
-    def obey(order: OperatorCommand) -> dict[str, Any]:
+    def apply(order: OperatorCommand) -> dict[str, Any]:
         return {"halted": "log_truncated", "halted_at": 7, "halted_detail": "ends at 6"}
 
-    with halted(settings, redis_client, obey=obey):
+    with halted(settings, redis_client, apply=apply):
         done = run(
             *("partitions", "move", 1, "--to", 7, "--reason", "x", "--yes"), settings=settings
         )
     assert done.exit_code == 1
     assert done.stdout == ""
-    assert "host:7 took the order" in done.stderr
+    assert "host:7 acknowledged the command" in done.stderr
     assert done.stderr.endswith("halted: log_truncated@7: ends at 6\n")
 
 
@@ -306,30 +305,32 @@ def test_a_partition_that_halts_again_at_once_is_no_success(
     ("order", "told"),
     [
         (("resume", 0), "partition 0: is not halted"),
-        (("resume", 2), "partition 2: not known; workers have claimed: 0, 1"),
+        (("resume", 2), "partition 2: unknown; workers have claimed: 0, 1"),
         (("move", 1, "--to", 5), "--to: got 5"),
         (("move", 1, "--to", 10, "--yes"), "--to: got 10, but the log ends at 9"),
-        (("resume", 1, "--reason", " "), "--reason: got nothing"),
+        (("resume", 1, "--reason", " "), "--reason: got an empty text"),
     ],
 )
-def test_a_refused_order_is_one_line_and_never_left(
+def test_a_refused_command_is_one_line_and_never_sent(
     settings: Settings, redis_client: redis.Redis, order: tuple[Any, ...], told: str
 ) -> None:
     why = () if "--reason" in order else ("--reason", "x")
     with halted(settings, redis_client):
         assert_one_line(run("partitions", *order, *why, settings=settings), told)
-        assert no_order(settings, redis_client)
+        assert no_command(settings, redis_client)
 
 
-def test_an_order_that_nobody_obeys_in_time_is_told(
+def test_a_command_that_no_worker_acknowledges_in_time_fails(
     settings: Settings, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_partitions, "OBEYED_WITHIN_S", 0.5)
-    # Says it lives, but never that it obeyed.
-    with halted(settings, redis_client, obey=lambda order: {"order": ""}):
+    monkeypatch.setattr(cli_partitions, "ACKNOWLEDGED_WITHIN_S", 0.5)
+    # It sends heartbeats, but never acknowledges.
+    with halted(settings, redis_client, apply=lambda order: {"order": ""}):
         done = run("partitions", "resume", 1, "--reason", "x", settings=settings)
     assert done.exit_code == 1
-    assert done.stderr.startswith("tokenpulse: partition 1: no worker obeyed within ")
+    assert done.stderr.startswith(
+        "tokenpulse: partition 1: no worker acknowledged the command within "
+    )
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -341,20 +342,20 @@ def test_without_redis_every_command_is_one_line(unused_port: int) -> None:
         assert "hunter2" not in done.output
 
 
-def test_a_worker_that_was_not_seen_for_long_gets_no_order(
+def test_a_worker_without_a_recent_heartbeat_gets_no_command(
     settings: Settings, redis_client: redis.Redis
 ) -> None:
     with halted(settings, redis_client):
         pass  # and has gone
 
-    async def give() -> None:
+    async def send() -> None:
         client = connect(settings.redis.url, 5)
-        known = Partitions(client, settings.kafka.group, settings.kafka.topic, -1.0)
+        partitions = Partitions(client, settings.kafka.group, settings.kafka.topic, -1.0)
         try:
-            await known.give(1, new_order("resume", None, "x"), 5)
+            await partitions.send(1, new_command("resume", None, "x"), 5)
         finally:
             await client.aclose()
 
-    with pytest.raises(RequestError, match="nobody is there to obey"):
-        asyncio.run(give())
-    assert no_order(settings, redis_client)
+    with pytest.raises(RequestError, match="no worker is there to execute"):
+        asyncio.run(send())
+    assert no_command(settings, redis_client)

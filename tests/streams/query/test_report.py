@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from streams.errors import RequestError
-from streams.query.report import Question, Range, build, settle
+from streams.query.report import Answer, Question, Range, build, choose_range, combine
 from streams.query.report_schema import json_schema
 from streams.state.slices import Aggregate
 from streams.store.reader import PartitionView
@@ -55,7 +55,12 @@ def view_of(shelf, partition=0):
 
 
 def answer(shelves, **asked):
-    """Ask; every partition must have given the same numbers to its names."""
+    """Return the report that answers a question."""
+    return build(query(shelves, **asked))
+
+
+def query(shelves, **asked) -> Answer:
+    """Answer a question; every partition must have given the same numbers to its names."""
     question = Question(**asked)
     views = [view_of(shelf, number) for number, shelf in enumerate(shelves)]
     read = [
@@ -64,7 +69,7 @@ def answer(shelves, **asked):
     ]
     names = [shelf.names() for shelf in shelves]
     assert all(one == names[0] for one in names)
-    return build(question, settle(question, views), read, *names[0])
+    return combine(question.by, choose_range(question, views), read, *names[0])
 
 
 def rfc3339(at_s):
@@ -95,7 +100,7 @@ def test_every_number_of_a_report_is_that_of_a_recount(log, cuts, by, step_s, da
         return
     report = answer([shelf], **asked, by=by)
 
-    found = settle(Question(**asked), [view_of(shelf)])
+    found = choose_range(Question(**asked), [view_of(shelf)])
     assert (report["from"], report["to"]) == (rfc3339(found.from_s), rfc3339(found.to_s))
     assert found.from_s <= max(asked["from_s"], oldest)
     assert found.to_s >= (asked["to_s"] or truth.watermark_ms // 1_000 + 1)
@@ -336,7 +341,7 @@ def test_the_begin_of_the_first_step_decides_what_is_still_kept() -> None:
 
 def test_left_open_a_report_covers_what_is_stored() -> None:
     shelf = shelf_after([plain(NOON + 7), plain(NOON + 1_000)])
-    found = settle(Question(), [view_of(shelf)])
+    found = choose_range(Question(), [view_of(shelf)])
     assert found == Range(NOON, NOON + 1_200, 300, NOON + 1_000)
 
 
@@ -349,7 +354,7 @@ def test_what_comes_after_as_of_is_not_part_of_the_answer() -> None:
 
 def test_nothing_is_older_than_the_horizon() -> None:
     shelf = shelf_after([plain(NOON)])
-    found = settle(Question(from_s=NOON - 500 * DAY_S), [view_of(shelf)])
+    found = choose_range(Question(from_s=NOON - 500 * DAY_S), [view_of(shelf)])
     assert found.from_s == (NOON - 400 * DAY_S) // DAY_S * DAY_S
     assert found.step_s == DAY_S
 
@@ -374,4 +379,4 @@ def test_an_empty_range_is_told_how_to_mend_it() -> None:
     view = view_of(shelf_after([plain(NOON)]))
     for asked in ({"from_s": NOON + 600}, {"from_s": NOON - 5, "to_s": NOON - 5}):
         with pytest.raises(RequestError, match="--from must lie before --to"):
-            settle(Question(**asked), [view])
+            choose_range(Question(**asked), [view])

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from streams.config.settings import Redis, Settings
 from streams.simulator.generator import Record, Traffic
 from streams.simulator.profile import Profile
-from streams.simulator.scenario_requests import Follower, ScenarioOrder, new_order
-from streams.simulator.scenario_store import GRACE_MS, OrderStore, Simulator
+from streams.simulator.scenario_requests import Follower, ScenarioRequest, new_request
+from streams.simulator.scenario_store import GRACE_MS, ScenarioStore, SimulatorStatus
 from streams.simulator.scenarios import KINDS, TimelineError
 from streams.store.redis import connected
 from tests.support.command import assert_one_line, run
@@ -39,9 +39,9 @@ SPAN_MS, REACH_MS = 120_000, 30_000
 PROFILE = Profile.default(events_per_s=30)
 
 
-def order(kind: str, start_ms: int = NOON, duration: str = "1m", **entry: Any) -> ScenarioOrder:
+def order(kind: str, start_ms: int = NOON, duration: str = "1m", **entry: Any) -> ScenarioRequest:
     entry = {"kind": kind, "start": "0s", "duration": duration, **entry}
-    return new_order(entry, start_ms, "somebody@here")
+    return new_request(entry, start_ms, "somebody@here")
 
 
 # --- what a running simulator makes of orders
@@ -56,7 +56,7 @@ class Running:
         self.present_ms = NOON
         self.sent: list[Record] = []
 
-    def send_to(self, until_ms: int, *orders: ScenarioOrder) -> None:
+    def send_to(self, until_ms: int, *orders: ScenarioRequest) -> None:
         timeline = self.follower.follow(self.traffic.timeline, orders, self.present_ms)
         if timeline is not self.traffic.timeline:
             self.traffic = self.traffic.with_timeline(timeline)
@@ -90,10 +90,10 @@ def test_an_order_acts_from_the_moment_it_is_seen_until_its_end() -> None:
 def test_an_order_for_later_is_taken_now_and_acts_then() -> None:
     running, planned = Running(), order("outage", NOON + 60_000, "30s")
     running.send_to(NOON + 10_000, planned)
-    assert running.follower.obeyed == [planned.id]
+    assert running.follower.active_ids == [planned.id]
     running.send_to(NOON + SPAN_MS, planned)
     assert min(changed(running)) >= NOON + 60_000
-    assert running.follower.told == [f"scenario {planned.id} was ordered by somebody@here"]
+    assert running.follower.messages == [f"scenario {planned.id} was requested by somebody@here"]
 
 
 def test_an_order_that_left_the_list_is_over_and_never_taken_again() -> None:
@@ -105,7 +105,7 @@ def test_an_order_that_left_the_list_is_over_and_never_taken_again() -> None:
     assert len(times) > 700
     assert min(times) >= NOON + 10_000
     assert max(times) < NOON + 40_000
-    assert running.follower.told[1:] == [f"scenario {outage.id} was stopped"]
+    assert running.follower.messages[1:] == [f"scenario {outage.id} was stopped"]
 
 
 def test_an_order_that_is_over_already_is_not_taken() -> None:
@@ -113,16 +113,16 @@ def test_an_order_that_is_over_already_is_not_taken() -> None:
     running.send_to(NOON + 60_000)
     running.send_to(NOON + SPAN_MS, order("outage", NOON, "30s"))
     assert changed(running) == set()
-    assert running.follower.told == []
+    assert running.follower.messages == []
 
 
 def test_an_order_for_names_that_the_traffic_lacks_is_told_once_and_ignored() -> None:
     running, wrong = Running(), order("outage", where={"region": "mars-1"})
     for seconds in (10, 20):
         running.send_to(NOON + seconds * 1_000, wrong)
-    [line] = running.follower.told
+    [line] = running.follower.messages
     assert line.startswith(f"scenario {wrong.id}: scenarios[0].where.region: got 'mars-1', which")
-    assert running.follower.obeyed == []
+    assert running.follower.active_ids == []
 
 
 KEEPING = ("outage", "latency", "cache_failure", "stream_errors", "overload", "late", "malformed")
@@ -155,11 +155,11 @@ def test_no_request_is_lost_or_sent_twice_however_orders_come_and_go(
 
 def test_an_order_is_stored_as_text_and_read_back() -> None:
     given = order("late", NOON, "90s", where={"region": "eu-west-1"}, share=0.5, max_delay="5m")
-    assert ScenarioOrder.read(given.id, given.text()) == given
+    assert ScenarioRequest.unpack(given.id, given.pack()) == given
     assert (given.scenario.start_ms, given.scenario.end_ms) == (NOON, NOON + 90_000)
     for text in ("", "[]", '{"entry": {"kind": "no such kind"}, "by": "me"}'):
         with pytest.raises(TimelineError, match=r"^outage-1"):
-            ScenarioOrder.read("outage-1", text)
+            ScenarioRequest.unpack("outage-1", text)
 
 
 # --- the list in Redis
@@ -174,7 +174,7 @@ def in_store(shared: Settings, call: Any) -> Any:
     async def ask() -> Any:
         client = connected(shared.redis)
         try:
-            return await call(OrderStore(client, shared))
+            return await call(ScenarioStore(client, shared))
         finally:
             await client.aclose()
 
@@ -185,7 +185,7 @@ def in_store(shared: Settings, call: Any) -> Any:
 def test_what_is_over_leaves_the_list_with_the_next_order_and_the_list_goes_by_itself(
     shared: Settings, redis_client: redis.Redis
 ) -> None:
-    async def thrice(store: OrderStore) -> Any:
+    async def thrice(store: ScenarioStore) -> Any:
         now_ms = (await store.read()).now_ms
         given = [
             order("latency", now_ms - 20_000, "10s"),
@@ -193,8 +193,8 @@ def test_what_is_over_leaves_the_list_with_the_next_order_and_the_list_goes_by_i
             order("late", now_ms - 30_000, "10s"),
         ]
         for one in given:
-            await store.give(one, await store.read())
-        return [one.id for one in (await store.read()).orders], given
+            await store.add(one, await store.read())
+        return [one.id for one in (await store.read()).requests], given
 
     ids, (latency, _, late) = in_store(shared, thrice)
     assert sorted(ids) == sorted([latency.id, late.id])
@@ -210,14 +210,14 @@ def test_an_order_that_nobody_can_read_hides_no_other(
     for name in ("scenarios", "simulators"):
         redis_client.hset(f"tp:{{tokenpulse:inference.requests}}:{name}", "odd", "{}")
 
-    async def give(store: OrderStore) -> Any:
-        await store.give(order("outage", (await store.read()).now_ms), await store.read())
+    async def give(store: ScenarioStore) -> Any:
+        await store.add(order("outage", (await store.read()).now_ms), await store.read())
         return await store.read()
 
     reading = in_store(shared, give)
-    assert len(reading.orders) == 1
+    assert len(reading.requests) == 1
     assert reading.simulators == ()
-    assert reading.unreadable == ("odd: not an order of this version; stop it",)
+    assert reading.unreadable == ("odd: not a request of this version; stop it",)
 
 
 # --- the commands
@@ -266,29 +266,29 @@ def test_no_redis_is_one_line_without_the_password(unused_port: int) -> None:
 def test_an_order_that_no_simulator_takes_is_withdrawn(
     shared: Settings, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_scenario, "OBEYED_WITHIN_S", 0.3)
+    monkeypatch.setattr(cli_scenario, "ACKNOWLEDGED_WITHIN_S", 0.3)
     done = run("scenario", "outage", "--for", "5m", settings=shared)
     assert done.exit_code == 1
-    assert "no simulator took it within 0 s; it is withdrawn" in done.stderr
+    assert "no simulator acknowledged it within 0 s; it is removed" in done.stderr
     assert redis_client.hlen("tp:{tokenpulse:inference.requests}:scenarios") == 0
     listed = run("scenario", "list", settings=shared)
-    assert (listed.stdout, listed.stderr) == ("nothing is on\n", "no simulator runs\n")
+    assert (listed.stdout, listed.stderr) == ("no scenario is active\n", "no simulator runs\n")
 
 
 @pytest.mark.stack
 def test_what_to_stop_is_said_when_it_is_not_clear(shared: Settings) -> None:
-    async def two(store: OrderStore) -> Any:
+    async def two(store: ScenarioStore) -> Any:
         now = await store.read()
         orders = [order(kind, now.now_ms) for kind in ("late", "outage")]
         for one in orders:
-            await store.give(one, now)
+            await store.add(one, now)
         return [one.id for one in orders]
 
-    assert_one_line(run("scenario", "stop", settings=shared), "these are: none")
+    assert_one_line(run("scenario", "stop", settings=shared), "active are: none")
     late, outage = in_store(shared, two)
     for arguments in ([], ["outage-000000"]):
         done = run("scenario", "stop", *arguments, settings=shared)
-        assert_one_line(done, f"these are: {late}, {outage}")
+        assert_one_line(done, f"active are: {late}, {outage}")
     assert run("scenario", "stop", late, "--all", settings=shared).exit_code == 2
     assert run("scenario", "stop", late, settings=shared).stdout == f"{late}: stopped\n"
     assert run("scenario", "stop", settings=shared).stdout == f"{outage}: stopped\n"
@@ -374,8 +374,8 @@ def simulator(settings: Settings, *options: str) -> Iterator["subprocess.Popen[s
 def test_a_simulator_that_shares_the_redis_obeys(broker: Broker, shared: Settings) -> None:
     shared = shared.model_copy(update={"kafka": broker.new_kafka()})
 
-    def spoken() -> tuple[Simulator, ...]:
-        found: tuple[Simulator, ...] = in_store(shared, OrderStore.read).simulators
+    def spoken() -> tuple[SimulatorStatus, ...]:
+        found: tuple[SimulatorStatus, ...] = in_store(shared, ScenarioStore.read).simulators
         return found
 
     with simulator(shared, "--seed", "4", "--rate", "40") as process:
@@ -429,7 +429,7 @@ def test_without_redis_the_traffic_goes_on_and_says_so_once(
     assert int(out.split()[0]) > 60
     [line] = told.splitlines()
     assert line.startswith(f"tokenpulse: Redis at 127.0.0.1:{unused_port} does not answer: ")
-    assert line.endswith("; traffic goes on, but no scenario can be ordered until it does")
+    assert line.endswith("; traffic continues, but no scenario can be requested until it does")
 
 
 @pytest.mark.stack

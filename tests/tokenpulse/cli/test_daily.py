@@ -71,7 +71,7 @@ def test_a_day_that_is_not_there_is_one_line(settings) -> None:
 @pytest.mark.stack
 def test_a_state_without_an_event_is_one_line(redis_server, redis_client) -> None:
     done = run("daily", settings=settings_for(redis_server.url))
-    assert_one_line(done, "nothing was counted yet")
+    assert_one_line(done, "no event was counted yet")
 
 
 @pytest.mark.stack

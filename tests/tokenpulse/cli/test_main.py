@@ -1,4 +1,4 @@
-"""The commands as a person meets them: help, one-line errors, what is sent and what is answered."""
+"""The commands: help, one-line errors, sent records and printed answers."""
 
 import json
 import os
@@ -10,9 +10,11 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import redis
 import yaml
@@ -30,8 +32,9 @@ from tests.support.worker_process import (
     tokenpulse,
     worker_settings,
 )
+from tokenpulse.cli.main import COMMANDS, HEALTH_COMMANDS, LazyGroup, main
 
-COMMANDS = (
+ALL_COMMANDS = (
     *("up", "worker", "exporter", "replay", "report", "produce", "simulate"),
     *("topics", "topics create", "config", "config check"),
     *("scenario", "scenario list", "scenario stop"),
@@ -39,13 +42,14 @@ COMMANDS = (
     *("policy", "policy check", "policy import-openslo"),
     *("rules", "rules build", "backtest", "sla", "daily"),
     *("maintenance", "maintenance add", "maintenance list", "maintenance cancel"),
+    *("health", "health worker", "health exporter", "health events"),
 )
 
 
 # --- help and settings
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *ALL_COMMANDS])
 def test_every_command_has_help_that_says_what_it_does(command: str) -> None:
     done = run(*command.split(), "--help")
     assert done.exit_code == 0
@@ -55,8 +59,30 @@ def test_every_command_has_help_that_says_what_it_does(command: str) -> None:
 
 
 def test_help_lists_every_command() -> None:
-    for command in COMMANDS:
+    for command in ALL_COMMANDS:
         assert re.search(rf"^  {command.split()[0]} ", run("--help").stdout, re.MULTILINE)
+
+
+def test_the_list_of_commands_shows_the_first_line_of_each_ones_help() -> None:
+    for group, table in ((main, COMMANDS), (main.commands["health"], HEALTH_COMMANDS)):
+        assert isinstance(group, LazyGroup)
+        for name, (_, line) in table.items():
+            command = group.get_command(click.Context(group), name)
+            assert command is not None
+            assert (command.help or "").splitlines()[0] == line
+
+
+@pytest.mark.parametrize("command", ["--help", "health --help", "health exporter"])
+def test_a_health_check_imports_neither_servers_nor_clients(command: str) -> None:
+    script = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from tokenpulse.cli.main import main\n"
+        f"CliRunner().invoke(main, {command.split()!r})\n"
+        "print(*{'numpy', 'redis', 'aiokafka', 'faust', 'aiohttp'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 def test_an_unknown_setting_is_one_line_that_names_it(tmp_path: Path) -> None:
@@ -292,13 +318,11 @@ def test_report_as_json_has_exactly_the_documented_keys(
     assert "cache hit   40.000 %\n" in told
     assert "ttft        unknown\n" in told
     assert_one_line(
-        run("report", "--from", "2030-01-01T00:00:00Z", settings=settings), "nothing to report"
+        run("report", "--from", "2030-01-01T00:00:00Z", settings=settings), "no data to report"
     )
 
 
 def seconds_of(at_ms: Any) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(at_ms / 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
