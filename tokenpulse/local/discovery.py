@@ -1,8 +1,8 @@
-"""Which `tokenpulse up` runs on this machine, for commands that are to find it.
+"""Which `tokenpulse up` runs on this machine: a state file in the directory of each stack.
 
-A shell around the file system. The note lies in the stack's own directory, which only its user can
-read, which is locked as long as the stack lives, and which goes when it does. So a note without a
-lock is of a stack that was killed, whatever process has its number now.
+Only the user of a stack can read its directory. A stack locks its directory while it lives and
+removes it at its end, so a state file without a lock is that of a killed stack, even if another
+process has its id now.
 """
 
 import fcntl
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from tokenpulse.local.embedded import TEMP_MARK, TEMP_PREFIX
 
-NOTE = "up.json"
+STATE_FILE = "up.json"
 
 
 @dataclass(frozen=True, slots=True)
 class RunningStack:
-    """A stack that runs: where its board is and where scenarios are ordered."""
+    """The addresses of a running stack."""
 
     pid: int
     started_at_ms: int
@@ -29,25 +29,25 @@ class RunningStack:
     topic: str
 
 
-def leave_note(directory: Path, stack: RunningStack) -> None:
-    """Say that a stack runs, in its directory; the note is there as a whole or not at all."""
-    draft = directory / f"{NOTE}.draft"
+def write_state(directory: Path, stack: RunningStack) -> None:
+    """Write the state file of a stack atomically."""
+    draft = directory / f"{STATE_FILE}.draft"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         json.dump(asdict(stack), file)
-    draft.rename(directory / NOTE)
+    draft.rename(directory / STATE_FILE)
 
 
 def running_stacks() -> list[RunningStack]:
-    """The stacks of this user that run, the newest first."""
-    found = []
-    for note in Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*/{NOTE}"):
+    """Return the running stacks of this user, the newest first."""
+    stacks = []
+    for file in Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*/{STATE_FILE}"):
         try:
-            if note.stat().st_uid == os.getuid() and _is_locked(note.parent):
-                found.append(RunningStack(**json.loads(note.read_text(encoding="utf-8"))))
+            if file.stat().st_uid == os.getuid() and _is_locked(file.parent):
+                stacks.append(RunningStack(**json.loads(file.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError):
-            continue  # gone meanwhile, or of another version
-    return sorted(found, key=lambda stack: -stack.started_at_ms)
+            continue  # removed meanwhile, or of another version
+    return sorted(stacks, key=lambda stack: -stack.started_at_ms)
 
 
 def _is_locked(directory: Path) -> bool:

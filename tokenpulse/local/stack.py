@@ -1,11 +1,10 @@
 """The embedded stack: broker, Redis, workers, exporter and traffic as children of one process.
 
-A shell around `tokenpulse.local.supervisor`. Broker and Redis come from wheels (or Redis from
-PATH), listen on 127.0.0.1 only and keep everything in memory. They live and die together: a broker
-that comes back empty would leave state in Redis that no log explains, and consumers that wait at
-offsets it does not have. So when either dies, everything is started afresh, empty.
+Broker and Redis come from wheels (or Redis from PATH), listen on 127.0.0.1 only and keep all data
+in memory. If either dies, the stack ends: the state in Redis and the log of the broker belong
+together, and neither can be restored.
 
-Why it stays healthy for a working day. The broker has no retention, and every fetch walks all
+Why one broker suffices for a working day. The broker has no retention, and every fetch walks all
 batches of the partition. At 50 events/s and a linger of 1 s, in 8 h (measured on 2 cores, lz4):
 
     partitions  batches each  memory  processor of the broker  arrival to reader
@@ -52,10 +51,10 @@ Answer = TypeVar("Answer")
 SERVER_START_S = 15
 EXPORTER_START_S = 30
 PORT_ATTEMPTS = 3
-# A group of the embedded broker settles in half the session timeout (measured): 1 s instead of 15.
+# A consumer group of the embedded broker is stable after half the session timeout (measured).
 SESSION_TIMEOUT_S, HEARTBEAT_INTERVAL_S = 2.0, 0.333
 
-# Who the simulated customers are, what they pay, and what they are promised.
+# The simulated customers, their prices and their objectives.
 SIMULATED = Path(str(resources.files("streams.simulator"))) / "simulated"
 SIMULATED_COMPANY = {
     "customer_directory": SIMULATED / "customers.yaml",
@@ -63,16 +62,17 @@ SIMULATED_COMPANY = {
     "price_book": "simulated",
 }
 
-# Settings with which an operator logs in to servers that are not ours.
+# Settings of a login, which the embedded servers do not need.
 _LOGIN = ["username", "password", "password_file", "ssl_ca_file", "ssl_cert_file", "ssl_key_file"]
 
 
 class LocalStack:
-    """The embedded stack, as a context manager; nothing of it is left after `stop`.
+    """The embedded stack, as a context manager; `stop` ends all processes and removes all files.
 
-    `workers`: worker processes, 0 for none. `exporter`, `simulate`: whether these run too. `start`
-    raises StackError. Ports of `settings.local` that are 0 become free ones; the exporter takes its
-    usual port if that is free, or else another, unless one is configured.
+    `workers`: number of worker processes. `exporter`, `simulate`: run these too. `start` raises
+    StackError. Ports of `settings.local` that are 0 become free ones; the exporter takes its
+    default port if that is free, or else another, unless one is configured. `on_failure` is called
+    if the stack ends by itself.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class LocalStack:
         exporter: bool,
         simulate: bool,
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings  # after start: with the addresses and secrets of this stack
         self._asked = settings
@@ -90,6 +91,7 @@ class LocalStack:
         self._with_exporter = exporter
         self._with_simulate = simulate
         self._say = say
+        self._on_failure = on_failure
         self._cluster_id = f"{EMBEDDED_CLUSTER}-{secrets.token_hex(8)}"
         self._ports: dict[str, int] = {}
         self._directory: StackDirectory | None = None
@@ -119,33 +121,33 @@ class LocalStack:
 
     @property
     def exporter_url(self) -> str:
-        """The exporter's base URL, without a slash at the end."""
+        """The exporter's base URL, without a trailing slash."""
         return f"http://{reachable(self.settings.exporter.host)}:{self.settings.exporter.port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment for further `tokenpulse` commands on this stack; it holds its secrets."""
+        """Environment for `tokenpulse` commands on this stack; it contains its secrets."""
         return environment(self.settings)
 
     @property
     def worker_pids(self) -> list[int]:
-        """Process ids of the workers that run at this moment."""
+        """Process ids of the running workers."""
         pids = [self.pid(f"worker-{number}") for number in range(1, self._workers + 1)]
         return [pid for pid in pids if pid is not None]
 
     @property
     def log_dir(self) -> Path:
-        """Where the children's logs are; removed by `stop`."""
+        """Directory of the children's logs; removed by `stop`."""
         if self._directory is None:
             raise StackError("the stack is not running")
         return self._directory.path
 
     def pid(self, name: str) -> int | None:
-        """Process id of broker, redis, worker-N, exporter or simulate; None if it does not run."""
+        """Return the process id of broker, redis, worker-N, exporter or simulate, if it runs."""
         return self._supervisor.pid(name) if self._supervisor is not None else None
 
     def start(self) -> None:
-        """Start everything; returns when all servers answer. StackError leaves nothing behind."""
+        """Start all children and wait until the servers answer. Raises StackError."""
         broker, redis = broker_binary(), redis_binary()
         with one_start_at_a_time():
             self._directory = StackDirectory()
@@ -153,6 +155,7 @@ class LocalStack:
                 self._directory.path,
                 lambda supervisor: self._boot(supervisor, broker, redis),
                 self._say,
+                self._on_failure,
             )
             try:
                 self._supervisor.start()
@@ -166,7 +169,7 @@ class LocalStack:
                 raise
 
     def stop(self) -> None:
-        """End all children and remove their files; harmless when nothing runs."""
+        """End all children and remove their files. May be called at any time."""
         if self._supervisor is not None:
             self._supervisor.stop()
         if self._directory is not None:
@@ -174,24 +177,14 @@ class LocalStack:
             self._directory = None
 
     def interrupt(self, hard: bool = False) -> None:
-        """Begin to stop, for signal handlers; `hard`: without waiting for anybody's last words."""
+        """Begin to stop, for signal handlers; `hard`: without a grace period."""
         if self._supervisor is not None:
             self._supervisor.interrupt(hard)
 
     def check(self) -> None:
-        """For callers whose data is in this stack.
-
-        Raises StackError where broker or Redis were lost, and the data with them, or where a child
-        keeps dying.
-        """
-        if self._supervisor is None:
-            return
-        if self._supervisor.rebuilds:
-            raise StackError(
-                "the embedded broker or Redis died, and the data with it: run it again"
-            )
-        for name in self._supervisor.troubled():
-            raise StackError(f"{name} keeps dying{self._supervisor.tail(name)}")
+        """Raise StackError if the stack has ended by itself, with the reason."""
+        if self._supervisor is not None and self._supervisor.failure is not None:
+            raise StackError(self._supervisor.failure)
 
     def _boot(self, supervisor: Supervisor, broker: str, redis: str) -> None:
         self._serve(
@@ -206,10 +199,10 @@ class LocalStack:
             lambda port: self._redis(redis, port),
             lambda port, pid: _answers(check_redis(_redis_url(port))) == pid,
         )
-        if self._with_exporter and "exporter" not in self._ports:
+        if self._with_exporter:
             self._ports["exporter"] = self._exporter_port()
         self.settings = self._completed()
-        # Before anybody else connects: this broker makes any topic it is asked about.
+        # Before any client connects: this broker creates any topic that a client asks for.
         asyncio.run(create_topics(self.settings))
         for number in range(1, self._workers + 1):
             supervisor.launch(self._command(f"worker-{number}", "worker"))
@@ -230,8 +223,8 @@ class LocalStack:
         child_at: Callable[[int], Child],
         is_ours: Callable[[int, int | None], bool],
     ) -> None:
-        """Start broker or Redis on its port, or on a free one, and know that it is ours."""
-        fixed: int = self._ports.get(setting) or getattr(self._asked.local, setting)
+        """Start broker or Redis on its port or a free one, and check that this process answers."""
+        fixed: int = getattr(self._asked.local, setting)
         for _ in range(PORT_ATTEMPTS):
             port = fixed or free_port()
             if is_free(HOST, port):
@@ -246,7 +239,7 @@ class LocalStack:
                 else:
                     self._ports[setting] = port
                     return
-            # Taken, perhaps a moment ago.
+            # Another process took the port, perhaps a moment ago.
             if fixed:
                 raise StackError(
                     f"local.{setting}: port {port} on {HOST} is in use: end what listens there, "
@@ -271,7 +264,7 @@ class LocalStack:
         )
 
     def _is_our_broker(self, port: int) -> bool:
-        # It exits with status 0 when the port is taken, while whoever has the port answers.
+        # If the port is taken, ours exits with status 0 and another broker answers.
         return _answers(check_broker(f"{HOST}:{port}")) == self._cluster_id
 
     def _redis(self, program: str, port: int) -> Child:
@@ -307,7 +300,7 @@ class LocalStack:
         return free_port(exporter.host)
 
     def _completed(self) -> Settings:
-        """The settings asked for, with this stack's addresses, its key and what suits it."""
+        """Return the given settings with the addresses and the key of this stack."""
         asked = self._asked
         kafka: dict[str, Any] = {
             "partitions": max(1, self._workers),
@@ -316,12 +309,10 @@ class LocalStack:
             "replication": 1,
         }
         kafka = {key: kafka[key] for key in kafka.keys() - asked.kafka.model_fields_set}
-        # Broker and state live and die together: there is nothing an archive could outlive.
+        # The archive would be in the embedded broker, and be lost with it.
         worker: dict[str, Any] = {"archive_interval_s": 0}
         if asked.worker.customer_key is None and asked.worker.customer_key_file is None:
-            # The same key as before after a restart of everything.
-            known = self.settings.worker.customer_key
-            worker["customer_key"] = known or secrets.token_hex(32)
+            worker["customer_key"] = secrets.token_hex(32)
         changes: dict[str, BaseModel] = {
             "kafka": asked.kafka.model_copy(
                 update={
@@ -353,7 +344,7 @@ def _redis_url(port: int) -> str:
 
 
 def _answers(question: Coroutine[Any, Any, Answer]) -> Answer | None:
-    """What a server says, None while it says nothing."""
+    """Return the answer of a server; None if there is none."""
     try:
         return asyncio.run(question)
     except Unavailable:

@@ -1,4 +1,4 @@
-"""`tokenpulse up`: the embedded stack for a person who looks at it, until Ctrl-C."""
+"""`tokenpulse up`: the embedded stack with its addresses on the terminal, until Ctrl-C."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from streams.config.settings import Settings
-from tokenpulse.local.discovery import RunningStack, leave_note
+from tokenpulse.local.discovery import RunningStack, write_state
 from tokenpulse.local.embedded import StackError
 from tokenpulse.local.stack import LocalStack
 
@@ -18,26 +18,35 @@ BYTES_PER_EVENT = 208  # in the broker's memory, measured as tokenpulse/local/st
 
 
 def run_up(settings: Settings) -> int:
-    """Run everything until Ctrl-C or SIGTERM; the exit status, 0.
+    """Run the stack until Ctrl-C or SIGTERM, and return exit status 0.
 
-    A second Ctrl-C stops hard. Raises StackError where it cannot start.
+    A second Ctrl-C kills it. Raises StackError if it cannot start, or ends by itself.
     """
-    stack = LocalStack(settings, workers=settings.local.workers, exporter=True, simulate=True)
-    signalled = threading.Event()
+    signalled, ended = threading.Event(), threading.Event()
+    stack = LocalStack(
+        settings,
+        workers=settings.local.workers,
+        exporter=True,
+        simulate=True,
+        on_failure=ended.set,
+    )
 
     def on_signal(number: int, _frame: object) -> None:
         stack.interrupt(hard=signalled.is_set() and number == signal.SIGINT)
         signalled.set()
+        ended.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     try:
         stack.start()
-        leave_note(stack.log_dir, _running(stack))
+        write_state(stack.log_dir, _running_stack(stack))
         _announce(stack)
-        signalled.wait()
+        ended.wait()
+        stack.check()
         _print("stopping")
     except StackError:
+        # A signal during the start ends it early.
         if not signalled.is_set():
             raise
     finally:
@@ -45,7 +54,7 @@ def run_up(settings: Settings) -> int:
     return 0
 
 
-def _running(stack: LocalStack) -> RunningStack:
+def _running_stack(stack: LocalStack) -> RunningStack:
     kafka = stack.settings.kafka
     return RunningStack(
         pid=os.getpid(),
@@ -71,7 +80,7 @@ def _announce(stack: LocalStack) -> None:
         f"Tokenpulse runs, with {rate:g} simulated requests a second{_past(settings)}.\n"
         "Break something, in another terminal:\n"
         f"  {_command()} scenario outage --region eu-west-1 --for 5m\n"
-        f"Everything is in memory, about {mb_per_h:.0f} MB more an hour, and gone at the end.\n"
+        f"All data is in memory, about {mb_per_h:.0f} MB more an hour, and is lost at the end.\n"
         "Ctrl-C stops it."
     )
 
@@ -82,7 +91,7 @@ def _past(settings: Settings) -> str:
 
 
 def _command() -> str:
-    """How this command is called from the present directory."""
+    """Return the command to type for `tokenpulse` in the present directory."""
     name = Path(sys.argv[0])
     if shutil.which(name.name) == str(name) or not name.is_absolute():
         return name.name if name.is_absolute() else str(name)

@@ -31,7 +31,7 @@ from tests.support.command import assert_one_line, run
 from tests.support.servers import Broker, RedisServer, wait_until
 from tests.support.worker_process import ROOT
 from tokenpulse.cli import scenario as cli_scenario
-from tokenpulse.local.discovery import RunningStack, leave_note, running_stacks
+from tokenpulse.local.discovery import RunningStack, running_stacks, write_state
 from tokenpulse.local.embedded import TEMP_MARK, TEMP_PREFIX, environment
 
 NOON = 1_773_230_400_000  # 2026-03-11T12:00:00Z
@@ -307,7 +307,7 @@ def stack_directory(temporary: Path, board: int, started_at_ms: int, alive: bool
         fcntl.flock(lock, fcntl.LOCK_EX)
     url = f"http://127.0.0.1:{board}/"
     redis_url = f"redis://127.0.0.1:{board + 1}/0"
-    leave_note(directory, RunningStack(os.getpid(), started_at_ms, url, redis_url, "g", "t"))
+    write_state(directory, RunningStack(os.getpid(), started_at_ms, url, redis_url, "g", "t"))
     try:
         yield directory
     finally:
@@ -344,7 +344,7 @@ def test_the_newest_stack_that_lives_is_meant_and_the_others_are_named(
         assert_one_line(chosen, "Redis at 127.0.0.1:1001 does not answer")
 
 
-def test_a_note_of_another_version_is_no_stack(temporary: Path) -> None:
+def test_a_state_file_of_another_version_is_no_stack(temporary: Path) -> None:
     with stack_directory(temporary, 1_000, 5, alive=True) as directory:
         (directory / "up.json").write_text('{"pid": 1}')
         assert running_stacks() == []

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,42 +150,53 @@ def test_a_worker_that_dies_is_started_again_and_nothing_else_is() -> None:
         assert [stack.pid(name) for name in ("broker", "redis", "worker-2")] == others
         assert len(stack.worker_pids) == 2
         stack.check()
-    assert lines == ["worker-1 was ended by SIGKILL; starting it again in 0.5 s"]
+    assert lines == ["worker-1 was ended by SIGKILL; restarting it once"]
 
 
 @pytest.mark.parametrize("victim", ["broker", "redis"])
-def test_broker_and_state_die_together_and_come_back_empty(victim: str) -> None:
+def test_a_stack_ends_with_its_broker_or_its_redis(victim: str) -> None:
     lines: list[str] = []
     stack = StackOfScripts(Settings(), workers=1, exporter=True, simulate=True, say=lines.append)
     with stack:
-        before = {name: stack.pid(name) for name in NAMES}
-        addresses = (stack.bootstrap, stack.redis_url, stack.exporter_url)
-        with redis.Redis.from_url(stack.redis_url) as client:
-            client.set("state", 1)
-            os.kill(before[victim] or 0, signal.SIGKILL)
-            wait_until(lambda: stack.pid("simulate") not in (None, before["simulate"]), "a rebuild")
-            assert {before[name] for name in NAMES}.isdisjoint(stack.pid(name) for name in NAMES)
-            assert addresses == (stack.bootstrap, stack.redis_url, stack.exporter_url)
-            assert client.get("state") is None
-        assert not [t for t in asyncio.run(create_topics(stack.settings)) if t.created]
-        with pytest.raises(StackError, match="died, and the data with it"):
+        pids = [stack.pid(name) or 0 for name in NAMES]
+        os.kill(stack.pid(victim) or 0, signal.SIGKILL)
+        wait_until(gone(pids), "the stack ends")
+        with pytest.raises(StackError, match=f"^{victim} was ended by SIGKILL, and the data in"):
             stack.check()
-    assert lines == [f"{victim} was ended by SIGKILL; starting everything again, empty"]
+    assert lines == []
 
 
-def test_a_child_that_keeps_dying_is_shown_with_the_end_of_its_log() -> None:
+def test_a_child_that_dies_twice_ends_the_stack_with_the_end_of_its_log() -> None:
     class Broken(StackOfScripts):
         scripts = {"worker": "raise SystemExit('redis.url: refused')"}  # noqa: RUF012
 
     lines: list[str] = []
-    with Broken(Settings(), workers=1, exporter=False, simulate=False, say=lines.append) as stack:
-        wait_until(lambda: len(lines) >= 3, "three deaths")
-        with pytest.raises(StackError, match=r"worker-1 keeps dying:\n +redis\.url: refused"):
+    ended = threading.Event()
+    stack = Broken(
+        Settings(),
+        workers=1,
+        exporter=False,
+        simulate=False,
+        say=lines.append,
+        on_failure=ended.set,
+    )
+    with stack:
+        assert ended.wait(60)
+        message = r"^worker-1 ended with status 1, a second time:\n +redis\.url: refused"
+        with pytest.raises(StackError, match=message):
             stack.check()
-    assert lines[:2] == [
-        f"worker-1 ended with status 1; starting it again in {wait} s" for wait in ("0.5", "1")
-    ]
-    assert lines[2].splitlines()[1:] == ["    redis.url: refused"] * 3
+    assert lines == ["worker-1 ended with status 1; restarting it once"]
+
+
+def test_up_ends_with_a_message_if_its_broker_dies(tmp_path: Path) -> None:
+    with up(tmp_path) as (process, pids, _):
+        os.kill(pids[0], signal.SIGKILL)
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        assert process.wait(timeout=60) == 1
+        assert "broker was ended by SIGKILL, and the data in memory with it" in printed
+        assert gone(pids)()
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- leaving -------------------------------------------------------------------------------------
