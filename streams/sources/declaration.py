@@ -148,7 +148,7 @@ class Csv(Part):
 
 
 class Mapping(Part):
-    """How the rows of one shape of file become events."""
+    """How the rows of a file become events."""
 
     about: str = ""
     format: Literal["csv", "jsonl", "json"]
@@ -169,11 +169,8 @@ class Mapping(Part):
             raise ValueError(
                 "fields: neither outcome nor status_code; {constant: success} if all are"
             )
-        if (
-            self.time.marks != self.time.count_at
-            and "duration_ms" not in self.fields
-            and (self.time.marks == "end")
-        ):
+        arrival_from_end = self.time.marks == "end" != self.time.count_at
+        if arrival_from_end and "duration_ms" not in self.fields:
             raise ValueError(
                 "time.count_at: arrival cannot be told from the end without duration_ms"
             )
@@ -183,7 +180,7 @@ class Mapping(Part):
 
 
 def _check_field(name: str, source: Source) -> None:
-    """Everything about a field that can be wrong before a file is seen."""
+    """Raise ValueError for a field that is wrong whatever the file contains."""
     if name not in KINDS:
         raise ValueError(f"fields.{name}: no such field; use {', '.join(KINDS)}")
     for special in PLACEHOLDER.findall(source.template or ""):
@@ -191,38 +188,46 @@ def _check_field(name: str, source: Source) -> None:
             raise ValueError(
                 f"fields.{name}.template: found {special}; use {', '.join(SPECIAL_NAMES)}"
             )
-    numeric = KINDS[name] in ("duration", "whole")
-    if source.add is not None and not numeric:
+    _check_terms(name, source)
+    _check_constants(name, source)
+
+
+def _check_terms(name: str, source: Source) -> None:
+    """Check the units, and the terms of a sum."""
+    if source.add is not None and KINDS[name] not in ("duration", "whole"):
         raise ValueError(f"fields.{name}.add: {name} is no number; use a template")
-    for key, term in [
-        ("", source),
-        *((".add", t) for t in [*(source.add or []), *source.subtract]),
-    ]:
+    terms = [*(source.add or []), *source.subtract]
+    for term in (source, *terms):
         if term.unit is not None and KINDS[name] != "duration":
+            key = "" if term is source else ".add"
             raise ValueError(f"fields.{name}{key}.unit: {name} is no duration; leave `unit` out")
-        if key and term.column is None:
-            raise ValueError(f"fields.{name}{key}: a term without column; give it one")
-        if key and type(term.default) not in (int, float, type(None)):
-            raise ValueError(f"fields.{name}{key}.default: found {shown(term.default)}; a number")
+    for term in terms:
+        if term.column is None:
+            raise ValueError(f"fields.{name}.add: a term without column; give it one")
+        if type(term.default) not in (int, float, type(None)):
+            raise ValueError(f"fields.{name}.add.default: found {shown(term.default)}; a number")
     if source.unit == "timestamp" or (source.unit and source.column is None):
         raise ValueError(f"fields.{name}.unit: belongs to a column or to the terms of `add`")
-    for key, value in [
-        ("constant", source.constant),
-        ("default", source.default),
-        *((f"table.{key}", value) for key, value in (source.table or {}).items()),
-    ]:
+
+
+def _check_constants(name: str, source: Source) -> None:
+    """Check that each value written in the mapping is valid in an event."""
+    table = source.table or {}
+    values = {"constant": source.constant, "default": source.default}
+    values |= {f"table.{key}": value for key, value in table.items()}
+    for key, value in values.items():
         if value is None:
             continue
         try:
             converter(name)(value)
         except Unusable as problem:
             raise ValueError(f"fields.{name}.{key}: {problem}") from problem
-    if source.table and len({code(key) for key in source.table}) < len(source.table):
+    if len({code(key) for key in table}) < len(table):
         raise ValueError(f"fields.{name}.table: a code is given twice; keep one of them")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML where a key given twice is an error: the first would be lost without a word."""
+    """YAML in which a repeated key is an error: the first value would be lost silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -233,12 +238,12 @@ class _Loader(yaml.SafeLoader):
 
 
 def shipped_mappings() -> list[str]:
-    """The names `load_mapping` knows besides paths."""
+    """Return the names that `load_mapping` accepts besides paths."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
 def load_mapping(name_or_path: str) -> Mapping:
-    """The mapping of that shipped name, or in that YAML file. Raises MappingError."""
+    """Load the shipped mapping of that name, or a YAML file. Raises MappingError."""
     if name_or_path in shipped_mappings():
         path = SHIPPED / f"{name_or_path}.yaml"
     else:
