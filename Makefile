@@ -6,7 +6,7 @@ JOBS ?= 2
 MINUTES ?= 5
 SEED ?=
 
-.PHONY: help setup up test chaos lint bench lock audit docs dashboards screenshots secrets clean
+.PHONY: help setup up test test-all chaos lint bench lock audit docs dashboards screenshots secrets clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,8 +31,13 @@ setup: .venv/.run ## make .venv with the `tokenpulse` command in it
 up: .venv/.run ## run everything on this machine with simulated traffic; Ctrl-C stops all
 	@$(BIN)/tokenpulse up $(ARGS)
 
-test: .venv/.dev ## run every test this machine can run, and say which could not run
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+test: .venv/.dev ## run the tests that need only Python and PyPI, in minutes
+	@$(PYTEST) -m "not stack" $(ARGS)
+
+test-all: test ## run also the tests with real servers (tests/provision.sh installs them) and chaos
+	@$(PYTEST) -m stack $(ARGS)
 
 chaos: .venv/.dev ## break everything at random for MINUTES=5, then recount; SEED=n repeats a run
 	@CHAOS_MINUTES=$(MINUTES) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/chaos/test_chaos.py $(ARGS)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import hypothesis
 import pytest
 import redis
 
@@ -19,6 +20,11 @@ from tokenpulse.local.stack import LocalStack
 for _name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
     if _name != CACHE_VARIABLE:
         del os.environ[_name]
+
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("tokenpulse", deadline=None)
+hypothesis.settings.load_profile("tokenpulse")
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +99,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("what was measured")
         for line in told:
             terminalreporter.write_line(line)
+    if terminalreporter.config.option.markexpr == "not stack":
+        terminalreporter.section("tests with real servers and worker processes did not run")
+        terminalreporter.write_line("`make test-all` runs them; `bash tests/provision.sh` first")
     skipped = _not_run(terminalreporter.config)
     if skipped:
         terminalreporter.section("checks that did not run")

@@ -25,7 +25,7 @@ STALE_AFTER_S = 5
 READ = """(() => {
   const value = (of) => {
     const text = document.querySelector(of).dataset.value;
-    return text === '' ? null : TileValue(text);
+    return text === '' ? null : Number(text);
   };
   const tile = (key) => [value(`#tile-${key} .value .num`), value(`#tile-${key} .samples .num`)];
   const places = (id) => Object.fromEntries(
@@ -33,7 +33,7 @@ READ = """(() => {
       row.dataset.place,
       Object.fromEntries([...row.querySelectorAll('[data-metric]')].map((cell) => {
         const text = cell.querySelector('.num').dataset.value;
-        return [cell.dataset.metric, text === '' ? null : TileValue(text)];
+        return [cell.dataset.metric, text === '' ? null : Number(text)];
       })),
     ]),
   );
@@ -141,7 +141,7 @@ def test_new_traffic_is_on_the_page_without_a_reload(stack, tmp_path) -> None:
         async with opened(local, width=360, height=740, mobile=True) as page:
             newest = "document.querySelector('#freshness dd .num').dataset.value"
             with traffic(local, tmp_path):
-                await page.wait_for(f"TileValue({newest}) < 3 && {newest} !== ''", START_S)
+                await page.wait_for(f"Number({newest}) < 3 && {newest} !== ''", START_S)
                 at = await page.evaluate("document.querySelector('#made-at time').dateTime")
                 await page.wait_for(
                     f"document.querySelector('#made-at time').dateTime > '{at}'", START_S

@@ -27,9 +27,12 @@ FIELD_OF = {
     "gen_ai_server_request_duration_seconds": "duration_ms",
 }
 
-pytestmark = pytest.mark.skipif(
-    PROMETHEUS is None, reason="prometheus is not on PATH: run `bash tests/provision.sh`"
-)
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.skipif(
+        PROMETHEUS is None, reason="prometheus is not on PATH: run `bash tests/provision.sh`"
+    ),
+]
 
 
 class Traffic:

@@ -18,6 +18,7 @@ from streams.config.security import redis_kwargs
 from streams.config.settings import Kafka, Redis, Settings
 from streams.errors import Unavailable
 from streams.store.contract import OperatorCommand
+from streams.store.keys import Keys
 from streams.store.redis import connect, leave_order
 from streams.store.server_check import check_redis
 from tests.support.certificates import Authority
@@ -76,7 +77,7 @@ def test_worker_exporter_and_commands_need_no_more_than_their_users_may(
 ) -> None:
     with guarded.client("admin") as admin:
         admin.acl_log_reset()
-    base = worker_settings(broker, "redis://127.0.0.1:1/1")
+    base = worker_settings(broker, "redis://127.0.0.1:1/1", archive_interval_s=1)
     kafka = base.kafka
     as_worker = as_user(base, guarded.settings("worker"))
     as_exporter = as_user(base, guarded.settings("exporter"))
@@ -97,6 +98,9 @@ def test_worker_exporter_and_commands_need_no_more_than_their_users_may(
             State(base, client).wait_for(send(kafka, events("second", 0)))
         asyncio.run(give_order(guarded.settings("operator"), kafka))
         asyncio.run(seal_days(guarded.settings("exporter"), kafka))
+        with guarded.client("worker") as client:
+            archived = Keys(kafka.group, kafka.topic).archived_hashes
+            wait_until(lambda: client.hget(archived, "sequence") is not None, "days are archived")
         assert worker.stop() == 0
     done = tokenpulse("config", "check", settings=as_worker)
     assert done.returncode == 0, done.stderr

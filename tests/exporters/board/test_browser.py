@@ -18,6 +18,8 @@ from tests.support.board_samples import STALE, WELL, WITH_INCIDENTS
 from tests.support.browser import Browser
 from tokenpulse.local.embedded import free_port
 
+pytestmark = pytest.mark.stack  # needs Chromium
+
 PHONE = {"width": 360, "height": 740, "mobile": True}
 
 
