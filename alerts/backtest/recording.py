@@ -24,7 +24,7 @@ from streams.config.settings import Settings
 from streams.errors import Unavailable
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
-from streams.sources.files import MAX_LINE_BYTES, opened
+from streams.sources.files import MAX_LINE_BYTES, open_plain
 from streams.sources.mapping import Mapping, RowError, read_rows
 from streams.state.aggregation import record
 from streams.state.limits import caps_of, rules_of
@@ -154,7 +154,7 @@ def read_file(
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    with opened(path) as file:
+    with open_plain(path) as file:
         while line := file.readline(MAX_LINE_BYTES):
             if not line.isspace():
                 yield line.rstrip(b"\r\n")

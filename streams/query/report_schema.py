@@ -1,4 +1,4 @@
-"""The JSON Schema of the report, from the same names that make it (written by `make docs`)."""
+"""The JSON Schema of the report, generated from the names in the code by `make docs`."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def _closed(properties: dict[str, Any], required: "list[str] | None" = None) -> 
 
 
 def json_schema() -> dict[str, Any]:
-    """Draft 2020-12. What is not known is absent, so only counts are always there."""
+    """Return the schema (draft 2020-12). Unknown values are absent; counts are always present."""
     latency = _closed(
         {"count": _COUNT, **{name: {"type": "number", "minimum": 0} for name in QUANTILES}},
         required=["count"],

@@ -1,4 +1,4 @@
-"""Simulated traffic: an endless, seeded stream of events that look like a company's day.
+"""Simulated traffic: an endless, seeded stream of events that resembles a company's traffic.
 
 Pure: no clock, no Kafka; times are milliseconds since the Unix epoch. The same seed, profile and
 timeline give the same bytes, however the time is cut into calls:
@@ -8,7 +8,7 @@ timeline give the same bytes, however the time is cut into calls:
     sent                                 ..x.x.xx..x.xx..          a late one: x
 
 Each slot has generators of its own, one for the calm traffic, one for the probes, one per
-scenario. So any slot can be drawn alone, and a scenario leaves alone what it does not touch.
+scenario. So any slot can be drawn alone, and a scenario does not change other requests.
 """
 
 from bisect import bisect_left
@@ -54,10 +54,10 @@ __all__ = [
 ]
 
 SLOT_CHOICES_MS = (60_000, 10_000, 1_000)
-SLOT_MAX_EVENTS = 10_000  # per slot: a live sender should not wait long for the next one
+SLOT_MAX_EVENTS = 10_000  # per slot, so that a live sender does not wait long for the next slot
 CALM, PROBES, FIRST_SCENARIO = 0, 1, 2  # which generator of a slot
 
-# Outcomes of requests that never reached a model, so have neither tokens nor latencies of one.
+# Requests with these outcomes never reached a model, so they have no tokens and no TTFT.
 REFUSED = (SERVER_ERROR, OVERLOADED, RATE_LIMITED, OUTCOMES.index("client_error"))
 NOTHING_PLANNED = Timeline()
 TIMEOUT = OUTCOMES.index("timeout")
@@ -67,7 +67,7 @@ TIMEOUT = OUTCOMES.index("timeout")
 class Record:
     """One Kafka record: `key` is the request id, `value` the event as JSON.
 
-    `ended_at_ms` is the true end of the request also where `value` is broken or says otherwise.
+    `ended_at_ms` is the true end of the request, even if `value` is malformed or differs.
     """
 
     key: bytes
@@ -77,7 +77,7 @@ class Record:
 
 
 class _Wire(msgspec.Struct, omit_defaults=True, gc=False):
-    """The event as it is written; None is left out."""
+    """The event as JSON; None is left out."""
 
     request_id: str
     ended_at: int
@@ -130,9 +130,8 @@ _OUTCOME_NAMES = np.array(OUTCOMES, object)
 class Traffic:
     """The records of a profile, a seed and a timeline.
 
-    Keeps the records that it has drawn but not yet handed out, so consecutive ranges are
-    cheap. Raises TimelineError where the timeline does not fit the profile or has starts that
-    count from a beginning it does not know.
+    It keeps the records that it has drawn and not returned yet, so consecutive ranges are cheap.
+    Raises TimelineError if the timeline does not fit the profile or has relative starts.
     """
 
     def __init__(self, profile: Profile, seed: int, timeline: Timeline = NOTHING_PLANNED) -> None:
@@ -160,14 +159,14 @@ class Traffic:
         self._newest: tuple[int, list[Record]] = (-1, [])  # slot of sending, its records
 
     def with_timeline(self, timeline: Timeline) -> "Traffic":
-        """The same traffic under another timeline, e.g. one with a scenario more from now on."""
+        """Return the same traffic with another timeline."""
         return Traffic(self.profile, self.seed, timeline)
 
     def records(self, from_ms: int, to_ms: int) -> Iterator[Record]:
-        """The records sent in [from_ms, to_ms), in the order of sending.
+        """Yield the records sent in [from_ms, to_ms), in the order of sending.
 
-        Consecutive ranges give together what one large range gives. Times before the epoch
-        hold no traffic.
+        The cuts between consecutive ranges do not change the records. There is no traffic before
+        the epoch.
         """
         for slot in range(from_ms // self.slot_ms, -(-to_ms // self.slot_ms)):
             sent = self._sent_in(slot)
@@ -175,15 +174,15 @@ class Traffic:
             yield from sent[first : bisect_left(sent, to_ms, key=_SENT)]
 
     def _sent_in(self, slot: int) -> list[Record]:
-        """What is sent in one slot, in order."""
+        """Return the records sent in one slot, in order."""
         newest, sent = self._newest
         if slot == newest:
             return sent
         if slot < newest:
-            self._drawn.clear()  # parts of it were handed out and dropped
+            self._drawn.clear()  # its records were returned and dropped: draw them again
         start_ms = slot * self.slot_ms
         sources = set(range(max(0, (start_ms - TRANSIT_MAX_MS) // self.slot_ms), slot + 1))
-        # Copies of late records reach furthest: one scenario's delay on top of another's.
+        # Delays of several scenarios add up: a late record may also be sent twice.
         reach_ms = TRANSIT_MAX_MS + sum(entry.reach_ms for entry in self.timeline.scenarios)
         for entry, (begin_ms, end_ms) in zip(self.timeline.scenarios, self._spans, strict=True):
             if entry.reach_ms:
@@ -195,6 +194,7 @@ class Traffic:
                 self._drawn[source] = self._draw(source)
             sent += self._drawn[source].get(slot, [])
         sent.sort(key=_SENT)
+        # Keep only records for later slots, of slots from which later ones may still need records.
         self._drawn = {
             source: {later: kept for later, kept in parts.items() if later > slot}
             for source, parts in self._drawn.items()
@@ -204,7 +204,7 @@ class Traffic:
         return sent
 
     def _draw(self, slot: int) -> dict[int, list[Record]]:
-        """The records of the requests that end in a slot, by the slot they are sent in."""
+        """Draw the requests that end in a slot; return their records by slot of sending."""
         start_ms, end_ms = slot * self.slot_ms, (slot + 1) * self.slot_ms
         calm = self._generator(slot, CALM)
         count = int(calm.poisson(self._population.expected(start_ms, end_ms)))
@@ -219,32 +219,32 @@ class Traffic:
             )
             if begin_ms < end_ms and until > start_ms
         ]
-        # Floods go behind the calm requests, which therefore keep their lots in every scenario.
+        # Floods come after the calm requests, whose random draws thus stay the same.
         for entry, rng, begin_ms, until in active:
             if isinstance(entry, Flood):
                 parts.append(self._flood(entry, rng, begin_ms, min(until, end_ms)))
         requests = Requests.joined(parts)
         for entry, rng, _, _ in active:
             if not isinstance(entry, Flood):
-                lots = rng.random((len(requests), 2))
-                entry.apply(requests, self._hit(entry, requests), lots)
+                draws = rng.random((len(requests), 2))
+                entry.apply(requests, self._hit(entry, requests), draws)
         by_slot = defaultdict(list)
         for record in self._sent(requests):
             by_slot[record.send_at_ms // self.slot_ms].append(record)
         return dict(by_slot)
 
     def _sent(self, requests: Requests) -> Iterator[Record]:
-        """Every record of these requests, broken and repeated as the scenarios say."""
+        """Yield the records of these requests, with malformed and repeated ones."""
         ways = tuple(MALFORMATIONS.values())
-        for record, lot, again_after_ms in zip(
+        for record, draw, again_after_ms in zip(
             self._encoded(requests),
             requests.broken.tolist(),
             requests.again_after_ms.tolist(),
             strict=True,
         ):
-            if lot >= 0:
+            if draw >= 0:
                 event = msgspec.json.decode(record.value)
-                value = msgspec.json.encode(ways[int(lot * len(ways))](event))
+                value = msgspec.json.encode(ways[int(draw * len(ways))](event))
                 record = replaced(record, value=value)
             yield record
             if again_after_ms >= 0:
@@ -264,12 +264,12 @@ class Traffic:
         return requests
 
     def _pinned(self, scenario: Scenario) -> dict[str, int]:
-        """Names of the filter as indices, by event field."""
+        """Return the names of the filter as indices, by event field."""
         named = scenario.where.model_dump(exclude_none=True)
         return {field: self._index[field][name] for field, name in named.items()}
 
     def _hit(self, scenario: Scenario, requests: Requests) -> Bools:
-        """Which requests lie in the scenario's time and filter."""
+        """Mark the requests in the scenario's time and filter."""
         ended_at_ms = requests.ended_at_ms
         hit: Bools = (ended_at_ms >= scenario.start_ms) & (ended_at_ms < scenario.end_ms)
         for field, index in self._pinned(scenario).items():
@@ -277,9 +277,10 @@ class Traffic:
         return hit
 
     def _encoded(self, requests: Requests) -> Iterator[Record]:
-        """One sound record a request, in their order."""
+        """Yield one valid record for each request, in their order."""
         outcome, output = requests.outcome, requests.output_tokens
         answered = ~np.isin(outcome, REFUSED)
+        # A timeout has no output and lasts until the gateway gives up.
         timed_out = outcome == TIMEOUT
         output = np.where(timed_out, 0, output)
         reasoning = np.where(timed_out, 0, requests.reasoning_tokens)
@@ -325,14 +326,14 @@ class Traffic:
 
 
 def _hex(rows: np.typing.NDArray[np.uint8]) -> list[str]:
-    """Each row of bytes in hexadecimal."""
+    """Return each row of bytes in hexadecimal."""
     digits, width = rows.tobytes().hex(), 2 * rows.shape[1]
     return [digits[at : at + width] for at in range(0, len(digits), width)]
 
 
 def _present(values: Any, where: Bools) -> list[Any]:
-    """The values, None where absent."""
-    shown = values.astype(object)
-    shown[~where] = None
-    listed: list[Any] = shown.tolist()
-    return listed
+    """Return the values as a list, with None for those that are absent."""
+    cells = values.astype(object)
+    cells[~where] = None
+    present: list[Any] = cells.tolist()
+    return present

@@ -1,4 +1,4 @@
-"""Who asks which model from where on a calm day.
+"""The profile of normal traffic: models, regions, channels, tiers and customers.
 
 Pure: no clock, no Kafka. Latencies are medians in milliseconds, tokens are counts.
 
@@ -27,7 +27,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One region; its daily rhythm follows its own time of day."""
+    """One region; its rate follows the time of day there."""
 
     name: str
     weight: float
@@ -37,7 +37,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """The way a request comes in: directly, or through a cloud that resells."""
+    """The channel of a request: direct, or through a reselling cloud."""
 
     name: str
     weight: float
@@ -128,11 +128,11 @@ class Profile:
 
     @classmethod
     def default(cls, events_per_s: float = 50) -> Self:
-        """Six models, four regions, four channels, three tiers, 400 customers."""
+        """Return six models, four regions, four channels, three tiers and 400 customers."""
         return cls(events_per_s=events_per_s)
 
     def names(self) -> dict[str, tuple[str, ...]]:
-        """Every name that occurs, by event field."""
+        """Return all names, by event field."""
         return {
             "model": tuple(model.name for model in self.models),
             "region": tuple(region.name for region in self.regions),

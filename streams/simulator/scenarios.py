@@ -1,8 +1,8 @@
-"""Incidents to order: what can go wrong in simulated traffic, and what exactly it changes.
+"""Scenarios: the faults of simulated traffic, and how each changes the requests.
 
 Pure: no clock, no Kafka. A scenario has a start, a duration and a filter; it acts on requests that
-END in [start, start + duration). It decides by lots that are drawn for it alone, so requests
-outside its time and filter stay byte for byte what they are without it.
+END in [start, start + duration). Its random draws are its own, so requests outside its
+time and filter stay the same, byte for byte.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -24,11 +24,11 @@ RATE_LIMITED = OUTCOMES.index("rate_limited")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SPAN_MAX = timedelta(days=3660)
 SPAN_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-SPAN_CURE = "write a number with a unit, e.g. 90s, 5m, 2h, 1d"
+SPAN_FIX = "write a number with a unit, e.g. 90s, 5m, 2h, 1d"
 
 
 class TimelineError(ConfigError):
-    """A timeline that cannot be used; one line per finding: where, what was found, the cure."""
+    """A timeline that cannot be used; one line for each problem: key, value and fix."""
 
 
 def _span(value: object) -> timedelta:
@@ -41,9 +41,9 @@ def _span(value: object) -> timedelta:
         try:
             span = timedelta(seconds=float(amount) * unit_s)
         except (ValueError, OverflowError):
-            raise ValueError(SPAN_CURE) from None
+            raise ValueError(SPAN_FIX) from None
     else:
-        raise ValueError(SPAN_CURE)
+        raise ValueError(SPAN_FIX)
     if not timedelta() <= span <= SPAN_MAX:
         raise ValueError(f"write a time from 0 to {SPAN_MAX.days}d")
     return span
@@ -65,11 +65,11 @@ def _instant_or_span(value: object) -> datetime | timedelta:
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 Factor = Annotated[float, Field(gt=0, le=100, strict=True)]
 Span = Annotated[timedelta, BeforeValidator(_span)]
-Delay = Annotated[Span, Field(le=timedelta(days=2))]  # what is kept back stays in memory
+Delay = Annotated[Span, Field(le=timedelta(days=2))]  # delayed records stay in memory
 
 
 class Where(BaseModel):
-    """The requests a scenario touches: those that carry every name given."""
+    """The requests that a scenario changes: those with all of the given names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,7 +84,7 @@ class Scenario(BaseModel):
     """One incident. `start`: an instant, or a time after the timeline's beginning."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    reach: ClassVar[tuple[str, ...]] = ()  # parameters that keep records back
+    reach: ClassVar[tuple[str, ...]] = ()  # parameters that delay records
 
     kind: str
     start: Annotated[datetime | timedelta, BeforeValidator(_instant_or_span)]
@@ -108,13 +108,13 @@ class Scenario(BaseModel):
 
     @property
     def reach_ms(self) -> int:
-        """Longest time by which this scenario sends a record later than usual."""
+        """The longest time by which this scenario delays a record."""
         return max((_ms(getattr(self, name)) for name in self.reach), default=0)
 
-    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
-        """Change the requests marked in `hit`; `lots` holds two numbers in [0, 1) for each.
+    def apply(self, requests: Requests, hit: Bools, draws: Floats) -> None:
+        """Change the requests marked in `hit`; `draws`: two numbers in [0, 1) for each.
 
-        Not called for a flood, which adds requests and changes none.
+        Not called for a flood, which only adds requests.
         """
         raise NotImplementedError
 
@@ -124,29 +124,29 @@ class Outage(Scenario):
 
     error_share: Share = 1.0
 
-    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+    def apply(self, requests: Requests, hit: Bools, draws: Floats) -> None:
         """Fail them."""
-        requests.outcome[hit & (lots[:, 0] < self.error_share)] = SERVER_ERROR
+        requests.outcome[hit & (draws[:, 0] < self.error_share)] = SERVER_ERROR
 
 
 class Latency(Scenario):
-    """Slower answers: first token by `ttft_factor`, each further one by `tpot_factor`."""
+    """Answers are slower: the first token by `ttft_factor`, each further one by `tpot_factor`."""
 
     ttft_factor: Factor = 3.0
     tpot_factor: Factor = 1.0
 
-    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+    def apply(self, requests: Requests, hit: Bools, draws: Floats) -> None:
         """Stretch both latencies; the duration follows from them."""
         requests.ttft_ms[hit] *= self.ttft_factor
         requests.tpot_ms[hit] *= self.tpot_factor
 
 
 class CacheFailure(Scenario):
-    """Cached tokens are not found any more, but for `kept_share`; they are written again."""
+    """The cache loses tokens, except `kept_share` of them; they are written again."""
 
     kept_share: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
 
-    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+    def apply(self, requests: Requests, hit: Bools, draws: Floats) -> None:
         """Turn cache reads into cache writes."""
         kept = (requests.cached_input_tokens * self.kept_share).astype(np.int64)
         lost = np.where(hit, requests.cached_input_tokens - kept, 0)
@@ -155,37 +155,37 @@ class CacheFailure(Scenario):
 
 
 class StreamErrors(Scenario):
-    """Streamed answers break off after HTTP 200: `share` of those that would succeed."""
+    """Streamed answers end early after HTTP 200: `share` of those that would succeed."""
 
     share: Share = 0.2
 
-    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
+    def apply(self, requests: Requests, hit: Bools, draws: Floats) -> None:
         """Cut the answers anywhere."""
         streaming = requests.stream & (requests.outcome == SUCCESS)
-        broken = hit & streaming & (lots[:, 0] < self.share)
+        broken = hit & streaming & (draws[:, 0] < self.share)
         requests.outcome[broken] = STREAM_ERROR
-        requests.cut_short(broken, lots[:, 1])
+        requests.cut_short(broken, draws[:, 1])
 
 
 class Overload(Scenario):
-    """Too little capacity: `share` of the requests is turned away (503, 529), the rest is slow."""
+    """Capacity is too small: `share` of the requests is rejected (503, 529), the rest is slow."""
 
     share: Share = 0.3
     ttft_factor: Factor = 3.0
     tpot_factor: Factor = 1.5
 
-    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
-        """Turn some away and slow the rest."""
-        turned_away = hit & (lots[:, 0] < self.share)
-        requests.outcome[turned_away] = OVERLOADED
+    def apply(self, requests: Requests, hit: Bools, draws: Floats) -> None:
+        """Reject some requests and slow the rest."""
+        rejected = hit & (draws[:, 0] < self.share)
+        requests.outcome[rejected] = OVERLOADED
         requests.ttft_ms[hit] *= self.ttft_factor
         requests.tpot_ms[hit] *= self.tpot_factor
 
 
 class Flood(Scenario):
-    """One customer sends `extra_ratio` times the fleet's mean rate on top of everything.
+    """One customer sends `extra_ratio` times the fleet's mean rate in addition.
 
-    `rate_limited_share` of these requests is refused. `where` pins further names.
+    `rate_limited_share` of these requests is rate-limited. `where` pins further names.
     """
 
     extra_ratio: Factor = 1.0
@@ -197,9 +197,9 @@ class Flood(Scenario):
             raise ValueError("a flood comes from one customer; add where: {customer_id: ...}")
         return self
 
-    def refuse(self, requests: Requests, lots: Floats) -> None:
-        """Rate-limit some of the requests of the flood itself; one lot in [0, 1) for each."""
-        requests.outcome[lots < self.rate_limited_share] = RATE_LIMITED
+    def refuse(self, requests: Requests, draws: Floats) -> None:
+        """Rate-limit some of the requests of the flood itself; one draw in [0, 1) for each."""
+        requests.outcome[draws < self.rate_limited_share] = RATE_LIMITED
 
 
 class Duplicates(Scenario):
@@ -209,9 +209,9 @@ class Duplicates(Scenario):
     share: Share = 0.1
     after: Delay = timedelta(seconds=5)
 
-    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
-        """Mark what is sent again."""
-        chosen = hit & (lots[:, 0] < self.share)
+    def apply(self, requests: Requests, hit: Bools, draws: Floats) -> None:
+        """Mark the records that are sent again."""
+        chosen = hit & (draws[:, 0] < self.share)
         np.copyto(requests.again_after_ms, _ms(self.after), where=chosen)
 
 
@@ -229,23 +229,23 @@ class Late(Scenario):
             raise ValueError("min_delay is above max_delay; swap them")
         return self
 
-    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
-        """Keep records back."""
-        chosen = hit & (lots[:, 0] < self.share)
+    def apply(self, requests: Requests, hit: Bools, draws: Floats) -> None:
+        """Delay records."""
+        chosen = hit & (draws[:, 0] < self.share)
         shortest, longest = _ms(self.min_delay), _ms(self.max_delay)
-        delay = shortest + (lots[:, 1] * (longest - shortest)).astype(np.int64)
+        delay = shortest + (draws[:, 1] * (longest - shortest)).astype(np.int64)
         np.copyto(requests.transit_ms, delay, where=chosen)
 
 
 class Malformed(Scenario):
-    """Records arrive broken: `share` of them, in the ways `streams.simulator.generator` lists."""
+    """Records are malformed: `share` of them, in one of several ways."""
 
     share: Share = 0.01
 
-    def apply(self, requests: Requests, hit: Bools, lots: Floats) -> None:
-        """Mark what is broken, and draw in which way."""
-        chosen = hit & (lots[:, 0] < self.share)
-        np.copyto(requests.broken, lots[:, 1], where=chosen)
+    def apply(self, requests: Requests, hit: Bools, draws: Floats) -> None:
+        """Mark the malformed records, and draw the way."""
+        chosen = hit & (draws[:, 0] < self.share)
+        np.copyto(requests.broken, draws[:, 1], where=chosen)
 
 
 KINDS: dict[str, type[Scenario]] = {

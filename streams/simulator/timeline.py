@@ -1,7 +1,7 @@
-"""Timelines: which scenarios happen when.
+"""Timelines: lists of scenarios with their times.
 
-Pure: no clock, no Kafka; reads a YAML file when asked to. Scenarios act in the order of the list;
-docs/simulator.md shows each kind.
+Pure: no clock, no Kafka; only `load_timeline` reads a file. Scenarios are applied in the order of
+the list; docs/simulator.md describes each kind.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ from streams.simulator.scenarios import EPOCH, KINDS, Scenario, TimelineError, W
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Scenarios in the order in which they act. `source` is named in errors."""
+    """Scenarios in the order in which they are applied. `source`: the file, for error messages."""
 
     scenarios: tuple[Scenario, ...] = ()
     source: str = "timeline"
 
     def beginning_at(self, beginning_ms: int) -> "Timeline":
-        """The same with every relative start counted from `beginning_ms` (epoch ms)."""
+        """Return a copy with every relative start counted from `beginning_ms` (epoch ms)."""
         beginning = EPOCH + timedelta(milliseconds=beginning_ms)
         return replaced(
             self,
@@ -46,7 +46,7 @@ class Timeline:
         where: Mapping[str, str] | None = None,
         **parameters: Any,
     ) -> "Timeline":
-        """The same with one more scenario, on from `start_ms` (epoch ms) for `duration_s`.
+        """Return a copy with one more scenario, from `start_ms` (epoch ms) for `duration_s`.
 
         Raises TimelineError as `load_timeline` does.
         """
@@ -60,14 +60,14 @@ class Timeline:
         return self.with_entry(entry)
 
     def with_entry(self, entry: object) -> "Timeline":
-        """The same with one more scenario, given as in a file. Raises TimelineError likewise."""
+        """Return a copy with one more scenario, written as in a file. Raises TimelineError."""
         scenario = _scenario(entry, f"{self.source}: scenarios[{len(self.scenarios)}]")
         return replaced(self, scenarios=(*self.scenarios, scenario))
 
     def limited(self, place: int, start_ms: int, end_ms: int) -> "Timeline":
-        """The same with one scenario, by its place, only on in [start_ms, end_ms) of its time.
+        """Return a copy in which the scenario at `place` is limited to [start_ms, end_ms).
 
-        It keeps its place, also where no time is left: the lots of those after it hang on that.
+        It keeps its place even if no time is left, as later ones draw random numbers by place.
         """
         scenario = self.scenarios[place]
         start_ms = max(start_ms, scenario.start_ms)
@@ -81,7 +81,7 @@ class Timeline:
         return replaced(self, scenarios=tuple(scenarios))
 
     def check_names(self, names: Mapping[str, Sequence[str]]) -> None:
-        """Raise TimelineError where a filter names what does not occur in `names` (by field)."""
+        """Raise TimelineError if a filter has a name that is not in `names` (by field)."""
         problems = []
         for index, scenario in enumerate(self.scenarios):
             for field, name in scenario.where.model_dump(exclude_none=True).items():
@@ -97,7 +97,7 @@ class Timeline:
 
 
 def shipped_timelines() -> list[str]:
-    """Names that `load_timeline` takes beside paths."""
+    """Return the names that `load_timeline` accepts besides paths."""
     folder = resources.files("streams.simulator") / "scenarios"
     return sorted(
         entry.name.removesuffix(".yaml")
@@ -161,11 +161,11 @@ def _scenario(entry: object, at: str) -> Scenario:
 
 
 def _finding(at: str, found: Any, kind: type[Scenario]) -> str:
-    """`at.key: found; cure`, in one line."""
+    """Return a problem as one line: `at.key: value; fix`."""
     path = [str(part) for part in found["loc"] if str(part) not in ("datetime", "timedelta")]
     where = ".".join([at, *path])
     if found["type"] == "missing":
-        return f"{where}: got nothing; this key is required"
+        return f"{where}: is missing; this key is required"
     if found["type"] == "extra_forbidden":
         known = Where.model_fields if path[0] == "where" else kind.model_fields
         return f"{where}: no such key; use one of {', '.join(known)}"

@@ -37,8 +37,8 @@ CACHE_MIN_TOKENS = 1_024
 CACHE_HIT_RATIO = 0.95  # requests of a caching customer that find their prefix
 CACHE_WRITE_RATIO = 0.5  # of what was not cached, written for the next turn
 # Cached share of a hit, by customer rank and round again: agents and chats with long stable
-# prefixes, batch jobs with none, and some between. By rank, not by lot: the first ten customers
-# are a third of the traffic, and the fleet's hit rate should not hang on the seed.
+# prefixes, batch jobs with none, and some between. By rank, not at random: the first ten customers
+# are a third of the traffic, and the fleet's hit rate must not depend on the seed.
 CACHE_BY_RANK = (0.88, 0.0, 0.84, 0.50, 0.92, 0.0, 0.80, 0.60, 0.86, 0.0)
 
 TIMEOUT_MS = 60_000.0  # without a first token the gateway gives up
@@ -53,8 +53,8 @@ class Requests:
     The five names are indices into `Profile.names()`, `customer_id` -1 for none. `ttft_ms` and
     `tpot_ms` are what the model would have taken; `refused_after_ms` is the duration of a request
     that reached none. `transit_ms` passes between the end and the sending of the record,
-    `again_after_ms` until it is sent once more (-1: never). `broken` is -1 for a sound record, else
-    a lot in [0, 1) that decides in which way it is malformed.
+    `again_after_ms` until it is sent once more (-1: never). `broken` is -1 for a valid record, else
+    a draw in [0, 1) that decides in which way it is malformed.
     """
 
     ended_at_ms: Ints
@@ -85,14 +85,14 @@ class Requests:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """The requests of all parts, in that order."""
+        """Concatenate the requests of all parts."""
         if len(parts) == 1:
             return parts[0]
         names = [field.name for field in fields(cls)]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def cut_short(self, chosen: Bools, progress: Floats) -> None:
-        """Let the chosen answers break off after `progress` (0 to 1) of their output tokens."""
+        """End the chosen answers after `progress` (0 to 1) of their output tokens."""
         kept = np.maximum(1, (self.output_tokens * progress).astype(np.int64))
         np.copyto(self.output_tokens, kept, where=chosen)
         # Reasoning comes first in an answer.
@@ -130,7 +130,7 @@ class Population:
         )
 
     def expected(self, start_ms: int, end_ms: int) -> float:
-        """Mean number of requests that end in [start, end): the rate follows day and week."""
+        """Return the mean number of requests that end in [start, end), by time of day and week."""
         activity = self._activity((start_ms + end_ms) // 2).sum()
         return float(self.profile.events_per_s * (end_ms - start_ms) / 1000 * activity)
 
@@ -142,7 +142,7 @@ class Population:
         end_ms: int,
         fixed: dict[str, int] | None = None,
     ) -> Requests:
-        """`count` requests that end in [start, end), in order of their end.
+        """Draw `count` requests that end in [start, end), in order of their end.
 
         `fixed` pins names: event field to index in `Profile.names()`.
         """
@@ -157,14 +157,14 @@ class Population:
         for field, index in (fixed or {}).items():
             drawn[field] = np.full(count, index)
         stream = rng.random(count) < self._streams[drawn["service_tier"]]
-        requests = self._answered(rng, drawn, stream, start_ms, end_ms)
+        requests = self._draw_successes(rng, drawn, stream, start_ms, end_ms)
         self._fail(rng, requests)
         return requests
 
     def probes(self, rng: np.random.Generator, start_ms: int, end_ms: int) -> Requests:
-        """The synthetic checks that end in [start, end): each model in each region in turn.
+        """Draw the probes that end in [start, end): each model in each region in turn.
 
-        They enter directly at the first tier and belong to no customer.
+        They use the first channel and tier, and belong to no customer.
         """
         interval_ms = round(self.profile.probe_interval_s * 1000)
         targets = len(self.profile.models) * len(self.profile.regions)
@@ -178,7 +178,7 @@ class Population:
             "service_tier": zeros,
             "customer_id": zeros,
         }
-        requests = self._answered(rng, drawn, np.ones(len(turn), np.bool_), start_ms, end_ms)
+        requests = self._draw_successes(rng, drawn, np.ones(len(turn), np.bool_), start_ms, end_ms)
         requests.ended_at_ms = turn * interval_ms // targets
         requests.probe[:] = True
         requests.traced[:] = False
@@ -196,15 +196,17 @@ class Population:
         return requests
 
     def _activity(self, time_ms: int) -> Floats:
-        """Share of the mean rate per region; over a week the sum has mean 1, as the two
-        cosines are orthogonal."""
+        """Return the share of the mean rate for each region.
+
+        Over a week the sum has mean 1, as the two cosines are orthogonal.
+        """
         local_ms = time_ms + self._offsets_ms
         day = np.cos(2 * np.pi * (local_ms / DAY_MS - BUSIEST_HOUR / 24))
         week = np.cos(2 * np.pi * ((local_ms - FIRST_MONDAY_MS) / WEEK_MS - 2.5 / 7))
         rhythm: Floats = self._region_weights * (1 + DAILY_SWING * day) * (1 + WEEKLY_SWING * week)
         return rhythm
 
-    def _answered(
+    def _draw_successes(
         self,
         rng: np.random.Generator,
         drawn: dict[str, Ints],
@@ -212,7 +214,7 @@ class Population:
         start_ms: int,
         end_ms: int,
     ) -> Requests:
-        """Requests with these names that all went well."""
+        """Draw requests with these names that all succeed."""
         count = len(stream)
         ended_at_ms = np.sort(rng.integers(start_ms, end_ms, count))
         model = drawn["model"]
@@ -256,7 +258,7 @@ class Population:
     def _cached(
         self, rng: np.random.Generator, input_tokens: Ints, customer: Ints
     ) -> tuple[Ints, Ints]:
-        """Input tokens read from the cache and written to it; together at most the input."""
+        """Draw the input tokens read from the cache and written to it; at most the input."""
         share = self._cache[customer] * rng.uniform(0.95, 1.05, len(customer))
         cacheable = (share > 0) & (input_tokens >= CACHE_MIN_TOKENS)
         hit = cacheable & (rng.random(len(customer)) < CACHE_HIT_RATIO)
@@ -266,7 +268,7 @@ class Population:
         return cached, np.where(hit, rest, np.where(cacheable, prefix, 0))
 
     def _fail(self, rng: np.random.Generator, requests: Requests) -> None:
-        """Let the few requests fail that fail on any day."""
+        """Mark the failures of a normal day."""
         drawn = np.searchsorted(self._outcome_edges, rng.random(len(requests)), side="right")
         outcome = self._outcomes[drawn]
         # Only a stream can break after HTTP 200.
@@ -278,7 +280,7 @@ class Population:
 
 
 def _cumulative(weights: Sequence[float] | Floats) -> Floats:
-    """Cumulative shares without the last one, which is 1 by definition."""
+    """Return the cumulative shares, without the last one, which is 1."""
     sums: Floats = np.cumsum(weights)
     shares: Floats = sums[:-1] / sums[-1]
     return shares

@@ -1,7 +1,7 @@
-"""From the text or JSON value in a column to the value of an event's field.
+"""Convert the text or JSON value of a column to the value of an event's field.
 
-Pure. Each function takes one value as the file has it and returns what the event contract wants, or
-raises `Unusable` with what was found and the cure. Durations are milliseconds, instants are
+Pure. Each function takes one value from the file and returns a value that the event contract
+allows, or raises `Unusable` with the value and the fix. Durations are milliseconds, instants are
 milliseconds since the Unix epoch; both may have a fraction.
 """
 
@@ -18,7 +18,7 @@ Unit = Literal["s", "ms", "us", "ns"]
 
 LABEL = re.compile(LABEL_PATTERN)
 MAX_NUMBER = 10**24  # far above any count or time, and sums of such still fit a float
-MAX_KNOWN_LABELS = 10_000  # remembered as good; a file full of customers must not fill the memory
+MAX_KNOWN_LABELS = 10_000  # checked once; bounded, as a file may contain many customers
 
 # A unit in milliseconds, as (multiplier, divisor): x / 1000 is exact where x * 0.001 is not.
 UNITS: Mapping[str, tuple[int, int]] = {
@@ -33,22 +33,22 @@ TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 class Unusable(ValueError):
-    """A value that cannot become the field: `found ...; cure`, in one line."""
+    """A value that cannot become the field: `found ...; fix`, in one line."""
 
-    def __init__(self, found: Any, cure: str) -> None:
-        super().__init__(f"found {shown(found)}; {cure}")
+    def __init__(self, value: Any, fix: str) -> None:
+        super().__init__(f"found {shown(value)}; {fix}")
 
 
 def shown(value: Any) -> str:
-    """A value for a message: one line, at most about 60 characters."""
+    """Format a value for a message: one line, at most about 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def code(value: Any) -> str | None:
-    """The value as it is looked up in tables and conditions; None for null and the empty text.
+    """Return the key of a value in tables and conditions; None for null and the empty text.
 
-    So 429, 429.0 and "429" are one code, and so are true and "true".
+    429, 429.0 and "429" have the same key, and so have true and "true".
     """
     if type(value) is str:
         return value or None
@@ -62,7 +62,7 @@ def code(value: Any) -> str | None:
 
 
 def number(value: Any) -> int | float:
-    """A number, signed, below 1e24; text is read as Python does, without `1_000`."""
+    """Return a signed number below 1e24; text is read as Python does, without `1_000`."""
     kind = type(value)
     result: int | float | None = None
     if kind is int or kind is float:
@@ -81,7 +81,7 @@ def number(value: Any) -> int | float:
 
 
 def whole(value: Any) -> int:
-    """A whole number >= 0; `12.0` is one, as tables with gaps are often written so."""
+    """Return a whole number >= 0. `12.0` is accepted, as tables with gaps often contain it."""
     result = number(value)
     if result < 0:
         raise Unusable(value, "write a number that is not below 0")
@@ -91,7 +91,7 @@ def whole(value: Any) -> int:
 
 
 def duration(unit: Unit) -> Convert:
-    """Milliseconds >= 0 from a number of `unit`."""
+    """Return a conversion from a number of `unit` to milliseconds >= 0."""
     multiplier, divisor = UNITS[unit]
 
     def convert(value: Any) -> float:
@@ -104,7 +104,7 @@ def duration(unit: Unit) -> Convert:
 
 
 def amount_ms(unit: Unit) -> Convert:
-    """Milliseconds, signed, from a number of `unit`: epoch and relative times."""
+    """Return a conversion from a number of `unit` to signed milliseconds, for times."""
     multiplier, divisor = UNITS[unit]
 
     def convert(value: Any) -> float:
@@ -114,10 +114,11 @@ def amount_ms(unit: Unit) -> Convert:
 
 
 def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
-    """Milliseconds since the epoch from text: RFC 3339, or strptime's `pattern` if given.
+    """Return a conversion from text to milliseconds since the epoch.
 
-    A blank for the T and any number of fraction digits are fine. `zone` is that of text that
-    names none. Microseconds count, what is finer is cut.
+    The text is RFC 3339, or strptime's `pattern` if given. A blank instead of the T and any number
+    of fraction digits are allowed. `zone`: for text without one. Digits finer than microseconds
+    are dropped.
     """
 
     def convert(value: Any) -> float:
@@ -126,15 +127,13 @@ def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
                 at = datetime.strptime(value, pattern)
             elif (
                 value[7] == "-" and len(value) > 15
-            ):  # fromisoformat also takes weeks and bare days
+            ):  # fromisoformat also accepts weeks and bare dates
                 at = datetime.fromisoformat(value.upper())
             else:
                 raise ValueError
         except (ValueError, TypeError, LookupError, AttributeError):
-            cure = (
-                "YYYY-MM-DDTHH:MM:SS with a zone" if pattern is None else f"a time like {pattern}"
-            )
-            raise Unusable(value, f"write {cure}, or set time.format") from None
+            fix = "YYYY-MM-DDTHH:MM:SS with a zone" if pattern is None else f"a time like {pattern}"
+            raise Unusable(value, f"write {fix}, or set time.format") from None
         if at.tzinfo is None:
             if zone is None:
                 raise Unusable(value, "says no zone; set time.zone")
@@ -145,7 +144,7 @@ def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
 
 
 def label() -> Convert:
-    """A name as the contract allows it; a number becomes its digits."""
+    """Return a conversion to a name that the contract allows; a number becomes its digits."""
     known: set[str] = set()
 
     def convert(value: Any) -> str:
@@ -162,7 +161,7 @@ def label() -> Convert:
 
 
 def identifier(value: Any) -> str:
-    """1 to 128 characters."""
+    """Return a text of 1 to 128 characters."""
     text = value if type(value) is str else code(value)
     if text is None or isinstance(value, list | dict) or len(text) > MAX_TEXT:
         raise Unusable(value, f"use 1-{MAX_TEXT} characters")
@@ -170,7 +169,7 @@ def identifier(value: Any) -> str:
 
 
 def truth(value: Any) -> bool:
-    """True or false; text in any case, and 1 or 0."""
+    """Return a boolean from true or false in any case, 1 or 0."""
     if type(value) is bool:
         return value
     result = TRUTH.get((code(value) or "").lower())
@@ -180,20 +179,20 @@ def truth(value: Any) -> bool:
 
 
 def outcome(value: Any) -> str:
-    """One of the contract's outcomes."""
+    """Return the value if it is an outcome of the contract."""
     if value not in OUTCOMES:
         raise Unusable(value, f"give a `table` that leads to one of {', '.join(OUTCOMES)}")
     return str(value)
 
 
 def text(value: Any) -> str:
-    """Any text, and numbers as their digits."""
+    """Return any text; numbers become their digits."""
     if isinstance(value, list | dict) or (result := code(value)) is None:
         raise Unusable(value, "write a text")
     return result
 
 
-# What the fields of an event hold; a duration's unit is the mapping's to say.
+# The kind of each field of an event. The mapping gives the unit of a duration.
 KINDS: Mapping[str, str] = {
     "request_id": "identifier",
     "model": "label",
@@ -219,7 +218,7 @@ KINDS: Mapping[str, str] = {
 
 
 def converter(field: str, unit: Unit = "ms") -> Convert:
-    """The conversion for one field of the event. `unit`: of a duration in the file."""
+    """Return the conversion for one field of the event. `unit`: of a duration in the file."""
     kind = KINDS[field]
     if kind == "duration":
         return duration(unit)

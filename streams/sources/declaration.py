@@ -1,7 +1,7 @@
-"""What a mapping file says, checked as it is read: docs/mappings.md is its manual.
+"""The model of a mapping file, validated when it is read. docs/mappings.md is its manual.
 
-Every finding is one line, `file: key: found; cure`. What is left to be found when a mapping is
-applied is what the file lacks: a column, a number where one is due.
+Every problem is one line, `file: key: value; fix`. Only problems of the data are left for later:
+a column that is missing, or a text instead of a number.
 """
 
 import re
@@ -27,15 +27,15 @@ from streams.sources.conversion import KINDS, Unit, Unusable, code, converter, s
 
 SHIPPED = Path(__file__).parent / "mappings"
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-SPECIAL_NAMES = ("@file", "@line", "@key")  # what a template may name besides columns
+SPECIAL_NAMES = ("@file", "@line", "@key")  # that a template may contain besides columns
 
 
 class MappingError(ConfigError):
-    """A mapping that cannot be used: one line with file, key, finding and cure."""
+    """A mapping that cannot be used: one line with file, key, problem and fix."""
 
 
 class Part(BaseModel):
-    """A piece of a mapping; an unknown key is an error, as it is nearly always a typing error."""
+    """A part of a mapping. An unknown key is an error, as it is usually misspelled."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -45,7 +45,7 @@ def _column(value: Any) -> Any:
 
 
 class When(Part):
-    """Holds if the column has one of these values (`is`), or none of them (`is_not`)."""
+    """True if the column has one of these values (`is`), or none of them (`is_not`)."""
 
     column: str
     among: list[Any] | None = Field(None, alias="is", min_length=1)
@@ -59,7 +59,7 @@ class When(Part):
 
 
 class Term(Part):
-    """One column, and how its number is read."""
+    """One column, and the format of its number."""
 
     column: str | None = None
     unit: Unit | Literal["timestamp"] | None = None
@@ -72,7 +72,7 @@ Shorthand = BeforeValidator(_column)
 
 
 class Source(Term):
-    """Where a field comes from: exactly one of column, constant, template, add."""
+    """The source of a field: exactly one of column, constant, template, add."""
 
     constant: Any = None
     template: str | None = None
@@ -102,10 +102,10 @@ def _zone(name: str) -> str:
 
 
 class Time(Part):
-    """The instant of a row, and what it marks.
+    """The instant of a row, and whether it is the arrival or the end of the request.
 
     `kind`: `text` (RFC 3339 or `format`), `epoch`, or `relative` to `base`. `every` instead of a
-    column spaces the rows evenly. `origin: first` counts relative times from the first row's.
+    column gives rows at equal intervals. `origin: first` counts relative times from the first row.
     `marks`: whether the file gives a request's arrival or its end; `count_at`: which of the two
     becomes `ended_at`, and so decides the window in which the request is counted.
     """
@@ -141,7 +141,7 @@ class Time(Part):
 
 
 class Csv(Part):
-    """How the CSV file is written. `columns`: their names, where the file has no header line."""
+    """The format of a CSV file. `columns`: their names, if the file has no header line."""
 
     delimiter: str = Field(",", min_length=1, max_length=1)
     columns: list[str] | None = Field(None, min_length=1)

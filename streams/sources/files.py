@@ -1,11 +1,11 @@
 """Raw rows from files of recorded requests: CSV, JSON Lines, JSON; gzip or not.
 
-Reads files, knows nothing of events. A row that cannot be read is a value (`RowError`) with its
-line number and reading goes on; only what makes the whole file useless raises (`UnreadableFile`).
-CSV and JSON Lines are streamed; a JSON document has to be read whole before its first row is known.
+A row that cannot be read becomes a `RowError` with its line number, and reading continues; an error
+of the whole file raises `UnreadableFile`. CSV and JSON Lines are streamed; a JSON document is read
+whole before its first row.
 
-Text is UTF-8, with or without a byte order mark. Whether a file is gzip is seen from its first two
-bytes, as names are often wrong.
+Text is UTF-8, with or without a byte order mark. Gzip is recognised by the first two bytes, as file
+names are often wrong.
 """
 
 import csv
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # generic in the type stubs only
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a file without line ends would otherwise fill the memory
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
-# First bytes of what people also keep requests in, so that the message can name it.
+# First bytes of other formats, so that the error message can name them.
 FOREIGN = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
@@ -43,12 +43,12 @@ FOREIGN = {
 
 
 class UnreadableFile(ConfigError):
-    """No further row can be had from the file: one line with path, finding and cure."""
+    """The file cannot be read, or not further: one line with path, problem and fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """A row that did not become an event. `problem`: one line, what was found and the cure."""
+    """A row that did not become an event. `problem`: one line with the value and the fix."""
 
     line: int
     problem: str
@@ -56,7 +56,7 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row as the file has it.
+    """One row of the file.
 
     `line`: line on which it starts, from 1, header included; in a JSON document the row's number.
     `values`: cells in the order of the header (CSV), or the object's members (JSON).
@@ -69,8 +69,8 @@ class RawRow:
 
 
 @contextmanager
-def opened(path: Path) -> "Iterator[Bytes]":
-    """The file's bytes, uncompressed. Raises UnreadableFile, also while it is being read."""
+def open_plain(path: Path) -> "Iterator[Bytes]":
+    """Open a file and yield its uncompressed bytes. Raises UnreadableFile, also during reading."""
     try:
         with path.open("rb") as file:
             if file.peek(2).startswith(GZIP):
@@ -93,7 +93,7 @@ def _refuse_foreign(path: Path, file: "Bytes") -> None:
 
 
 def json_lines(file: "Bytes") -> Iterator[RawRow | RowError]:
-    """One object a line; blank lines are no rows."""
+    """Yield a row for each line, which must be an object; skip blank lines."""
     decode = msgspec.json.Decoder().decode
     for number, line in _lines(file):
         if line is None:
@@ -102,8 +102,11 @@ def json_lines(file: "Bytes") -> Iterator[RawRow | RowError]:
         if line.isspace():
             continue
         try:
-            value = decode(line)
-        except (ValueError, RecursionError) as error:  # the latter: thousands of nested brackets
+            value = decode(line)  # RecursionError: thousands of nested brackets
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:
             yield RowError(number, f"not JSON: {error}; write one object a line")
             continue
         if type(value) is dict:
@@ -115,9 +118,9 @@ def json_lines(file: "Bytes") -> Iterator[RawRow | RowError]:
 class CsvRows:
     """The rows of a CSV file. Iterate once.
 
-    `columns`: the header, or what the caller says a file without header has. A quote that is opened
-    and never closed would swallow every later line; so where a record of several lines does not
-    come out right, only its first line is reported and the others are read again.
+    `columns`: the header, or the names given for a file without header. A quote that is never
+    closed would swallow every later line. So if a record of several lines is invalid, only its
+    first line is reported, and the other lines are read again.
     """
 
     def __init__(
@@ -158,7 +161,7 @@ class CsvRows:
                 problem = f"{len(cells)} cells where the header has {width}; quote the delimiter"
             first, _, unreadable = feed.taken[0]
             if len(feed.taken) > 1 and (problem or any(line[2] for line in feed.taken)):
-                problem = "a quote opens here and the row does not come out right; close it"
+                problem = "a quote opens here and the row is invalid; close it"
                 feed.pending.extendleft(reversed(feed.taken[1:]))
             if unreadable or problem:
                 yield RowError(first, unreadable or problem or "")
@@ -167,7 +170,7 @@ class CsvRows:
 
 
 class _Feed:
-    """Lines for the csv reader, which notes the ones taken for a record and can take them back."""
+    """Lines for the csv reader. It remembers the lines of a record and can return them."""
 
     def __init__(self, lines: Iterator[tuple[int, str, str | None]]) -> None:
         self._lines = lines
@@ -184,15 +187,13 @@ class _Feed:
 
 
 def json_rows(path: Path, file: "Bytes", at: str | None) -> Iterator[RawRow | RowError]:
-    """The objects of a list, or the values of an object, found in one JSON document.
+    """Yield the objects of a list, or the values of an object, in one JSON document.
 
     `at`: dotted path to that list or object; None for the document itself. Raises UnreadableFile
-    where the document is not JSON or has nothing there.
+    if the document is not JSON, or has no list or object at that path.
     """
     try:
-        document = json.loads(
-            file.read().removeprefix(BOM).decode(), object_pairs_hook=_keep_repeated
-        )
+        document = json.loads(file.read().removeprefix(BOM).decode(), object_pairs_hook=_members)
     except (ValueError, RecursionError) as error:
         raise UnreadableFile(
             f"{path}: not a JSON document: {error}; for one object a line use format jsonl"
@@ -202,7 +203,7 @@ def json_rows(path: Path, file: "Bytes", at: str | None) -> Iterator[RawRow | Ro
         if not isinstance(rows, dict) or name not in rows:
             found = ", ".join(list(rows)[:8]) if isinstance(rows, dict) else _kind(rows)
             raise UnreadableFile(
-                f"{path}: nothing at {at!r}: {name!r} is not among {found}; correct `rows`"
+                f"{path}: no value at {at!r}: {name!r} is not among {found}; correct `rows`"
             )
         rows = rows[name]
     members: Iterator[tuple[str, Any]]
@@ -224,12 +225,12 @@ def json_rows(path: Path, file: "Bytes", at: str | None) -> Iterator[RawRow | Ro
 
 
 class _Repeated(dict[str, Any]):
-    """An object with a member name given twice: as an object of rows it has them all in `pairs`."""
+    """An object with a repeated member name; `pairs` has all members, as each may be a row."""
 
     pairs: list[tuple[str, Any]]
 
 
-def _keep_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         members = _Repeated(members)
@@ -238,7 +239,7 @@ def _keep_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _lines(file: "Bytes") -> Iterator[tuple[int, bytes | None]]:
-    """Line number from 1 and the line; None instead of one that is too long to hold."""
+    """Yield line numbers from 1 with the lines; None for a line that is too long."""
     number = 0
     while line := file.readline(MAX_LINE_BYTES):
         number += 1
@@ -247,13 +248,14 @@ def _lines(file: "Bytes") -> Iterator[tuple[int, bytes | None]]:
         if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
             yield number, line
             continue
+        # Skip the rest of the long line without keeping it.
         while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
             pass
         yield number, None
 
 
 def _text_lines(file: "Bytes") -> Iterator[tuple[int, str, str | None]]:
-    """Line number, text, and what is wrong with the line if anything is."""
+    """Yield line number, text, and the problem of the line or None."""
     for number, line in _lines(file):
         if line is None:
             yield number, "", _too_long()

@@ -1,7 +1,8 @@
-"""Rows of a recorded file as events of the contract, as a mapping says.
+"""Convert the rows of a recorded file to events, with a mapping.
 
-Reads no clock: relative times count from the mapping's base, or from the one handed in. The mapping
-is compiled once per file into one function a field; a row then costs little more than these calls.
+Reads no clock: relative times count from the mapping's base, or from a given one. The mapping is
+compiled once per file into one function for each field, so that a row costs little more than these
+calls.
 """
 
 import math
@@ -43,7 +44,7 @@ from streams.sources.files import (
     UnreadableFile,
     json_lines,
     json_rows,
-    opened,
+    open_plain,
 )
 
 __all__ = [
@@ -59,8 +60,8 @@ __all__ = [
 
 Get = Callable[[RawRow], Any]  # a field's value, None for null; raises Unusable
 
-HALF_MICROSECOND_MS = 0.0005  # 1.001 s is 1000.9999... ms in binary and still means 1001
-# Pairs that the contract wants in this order; nearly always a column mapped to the wrong field.
+HALF_MICROSECOND_MS = 0.0005  # 1.001 s is 1000.9999... ms in binary, and must become 1001
+# The contract requires this order. A violation is usually a column mapped to the wrong field.
 ORDERED = (
     ("cached_input_tokens", "input_tokens"),
     ("reasoning_tokens", "output_tokens"),
@@ -70,7 +71,7 @@ ORDERED = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One event. `event`: ready to be JSON-encoded, no None in it; `ended_at_ms` is in it too."""
+    """One event. `event`: ready for JSON, without None; it includes `ended_at_ms`."""
 
     line: int
     event: dict[str, Any]
@@ -78,12 +79,12 @@ class Row:
 
 
 def read_rows(path: Path, mapping: Mapping, base_ms: int | None = None) -> Iterator[Row | RowError]:
-    """Every row of the file, in its order, as an event or as what is wrong with it.
+    """Yield every row of the file, in its order, as an event or as an error.
 
     `base_ms` replaces the mapping's base for relative times. Raises UnreadableFile, from the
-    iterator, where the file cannot be read (on) or lacks a mapped column.
+    iterator, if the file cannot be read or lacks a mapped column.
     """
-    with opened(path) as file:
+    with open_plain(path) as file:
         columns = None
         raw: Iterable[RawRow | RowError]
         if mapping.format == "csv":
@@ -106,7 +107,7 @@ def _events(
     fields = [(name, compiler.field(name, source)) for name, source in mapping.fields.items()]
     ordered = [pair for pair in ORDERED if set(pair) <= mapping.fields.keys()]
     instant = compiler.time(time)
-    # +1: from the arrival to the end; -1: back. A row without duration stays where it is.
+    # +1: from the arrival to the end; -1: back. A row without a duration is not moved.
     steps = (time.count_at == "end") - (time.marks == "end")
     start_ms = 0
     if time.base is not None:
@@ -155,9 +156,9 @@ def _contradiction(
 
 
 class _Compiler:
-    """Makes the functions that take a field from a row of one file.
+    """Compiles the functions that read a field from a row of one file.
 
-    `columns`: the header of a CSV file; None where rows are JSON objects. Raises UnreadableFile
+    `columns`: the header of a CSV file; None if rows are JSON objects. Raises UnreadableFile
     for a column that the header lacks.
     """
 
@@ -171,7 +172,7 @@ class _Compiler:
         self.origins["time"] = f"(column {mapping.time.column})"
 
     def time(self, time: Time) -> Callable[[int, RawRow], float]:
-        """The row's instant in milliseconds, from the number of rows before it and the row."""
+        """Return a function from (index of the row, row) to its instant in milliseconds."""
         if time.every is not None:
             every_ms = amount_ms(time.unit or "s")(time.every)
             return lambda index, raw: index * every_ms
@@ -180,7 +181,7 @@ class _Compiler:
         return lambda index, raw: convert(fetch(raw))
 
     def field(self, name: str, source: Source) -> Get:
-        """The field's value, None where the row has none."""
+        """Return the function that reads a field; it returns None if the row has no value."""
         unit = source.unit if source.unit and source.unit != "timestamp" else "ms"
         convert = converter(name, unit)
         if source.constant is not None:
@@ -196,23 +197,23 @@ class _Compiler:
         return get if source.when is None else self._conditional(name, source.when, get)
 
     def _fetch(self, column: str, where: str, optional: bool = False) -> Get:
-        """The value as the file has it, null where an optional column is absent."""
+        """Return the function that reads a column; None if an optional one is absent."""
         if self._columns is None:
             return _json_fetch(column, optional)
-        found = self._columns.count(column)
-        if found == 1:
+        occurrences = self._columns.count(column)
+        if occurrences == 1:
             index = self._columns.index(column)
             return lambda raw: raw.values[index]
-        if found == 0 and optional:
+        if occurrences == 0 and optional:
             return lambda raw: None
         listed = ", ".join(self._columns[:12])
         raise UnreadableFile(
-            f"{self._path}: {found or 'no'} columns named {column!r} for {where}; correct the "
-            f"mapping, or set optional: true; the file has {shown(listed)}"
+            f"{self._path}: {occurrences or 'no'} columns named {column!r} for {where}; correct "
+            f"the mapping, or set optional: true; the file has {shown(listed)}"
         )
 
     def _value(self, name: str, source: Term, fetch: Get, convert: Convert) -> Get:
-        """Null, a code of the table, or a converted value."""
+        """Add nulls, default, table and conversion to the function that reads a column."""
         nulls = (*source.nulls, *(code(null) for null in source.nulls))
         default = source.default
         if default is not None and isinstance(source, Source):
@@ -243,7 +244,7 @@ class _Compiler:
         if not numbers or KINDS[name] not in ("duration", "whole"):
             return plain_value
 
-        def unless_number(raw: RawRow) -> Any:  # also finds the 0 in "0.000"
+        def unless_number(raw: RawRow) -> Any:  # a null of 0 also matches the text "0.000"
             value = fetch(raw)
             if value is None or value in nulls or number(value) in numbers:
                 return default
@@ -252,7 +253,7 @@ class _Compiler:
         return unless_number
 
     def _sum(self, name: str, source: Source, convert: Convert) -> Get:
-        """`add` less `subtract`; null as soon as one term is null."""
+        """Return the function for `add` minus `subtract`; None if any term is null."""
         signed = [(1, self._term(name, term)) for term in source.add or []]
         signed += [(-1, self._term(name, term)) for term in source.subtract]
         default = None if source.default is None else convert(source.default)
@@ -279,7 +280,7 @@ class _Compiler:
         return self._value(name, term, fetch, convert)
 
     def _template(self, name: str, source: Source) -> Get:
-        """The text with its `{...}` filled in; null as soon as one of them is null."""
+        """Return the function that fills in the `{...}` of a template; None if any is null."""
         pieces: list[str | Get] = []
         for index, piece in enumerate(PLACEHOLDER.split(source.template or "")):
             if index % 2 == 0:
@@ -307,7 +308,10 @@ class _Compiler:
 
 
 def _json_fetch(column: str, optional: bool) -> Get:
-    """Finds `a.b` as the member named so, else as b within a; names may hold dots themselves."""
+    """Return a function that reads `a.b`: the member of that name, else b within a.
+
+    Names may contain dots themselves, so the longest name is tried first.
+    """
     missing = object()
     parts = column.split(".")
 
@@ -338,7 +342,7 @@ def _json_fetch(column: str, optional: bool) -> Get:
 
 
 def _origin(source: Source) -> str:
-    """Which columns a field comes from, for messages."""
+    """Return the columns of a field, for messages."""
     if source.column is not None:
         return f"(column {source.column})"
     if source.add is not None:

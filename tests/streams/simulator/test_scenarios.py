@@ -341,7 +341,7 @@ def test_a_timeline_counts_from_its_beginning_or_from_an_instant(tmp_path) -> No
         ("{kind: outtage}", ".kind: got 'outtage'; use one of outage, latency,"),
         ("{start: 1m}", ".kind: got None; use one of outage, latency,"),
         ("outage", ": got 'outage'; write keys, e.g. kind: outage"),
-        ("{kind: outage, duration: 1m}", ".start: got nothing; this key is required"),
+        ("{kind: outage, duration: 1m}", ".start: is missing; this key is required"),
         ("{kind: outage, start: soon, duration: 1m}", ".start: got soon; write a number with a u"),
         (
             "{kind: outage, start: 2026-03-11T12:00:00, duration: 1m}",
