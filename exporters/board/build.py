@@ -5,11 +5,13 @@ All numbers are the sums of one window, as `tokenpulse report` gives them for th
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from exporters import formatting as fmt
+from exporters.board.alerts import URGENCY, AlertRules
 from exporters.board.breakdown import Limits, places
 from exporters.board.data_quality import DataQuality, data_quality
-from exporters.board.facts import Incident, LiveFacts, Severity, State, TileValue
+from exporters.board.facts import Incident, LiveFacts, State, TileValue
 from exporters.board.incidents import OUTAGE_WINDOW, budget_incidents, outages, threshold_incidents
 from exporters.board.input import Reading
 from exporters.board.localisation import SeriesGroups
@@ -20,8 +22,6 @@ from exporters.board.tiles import WINDOW, TileValues
 from exporters.windows.measured import Measured
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of
-
-_URGENCY: dict[Severity, int] = {"page": 0, "ticket": 1, "info": 2}
 
 
 class LiveBoard:
@@ -78,14 +78,15 @@ class LiveBoard:
         if not trusted.blind:
             found += outages(reading, self._places, self._limits)
             found += threshold_incidents(levels, reading, self._places, self._name_of)
-            found += budget_incidents(reading.found or (), self._name_of, reading.now_s)
-        return tuple(sorted(found, key=lambda one: _URGENCY[one.severity]))
+            found += budget_incidents(reading, self._name_of)
+        return tuple(sorted(found, key=lambda one: URGENCY[one.severity]))
 
 
-def sums_needed(policies: Sequence[Policy]) -> dict[str, set[str]]:
-    """Window -> scopes that the board looks at."""
+def sums_needed(policies: Sequence[Policy], rules: AlertRules) -> dict[str, set[str]]:
+    """Return the scopes that the board and its alert rules read, by window."""
     found = {WINDOW: {"fleet", "series", "model", "region"}, OUTAGE_WINDOW: {"series"}}
-    for window, scope in windows_needed(policies):
+    by_rules = ((window, scope) for scope, window in rules.reads)
+    for window, scope in chain(windows_needed(policies), by_rules):
         found.setdefault(window, set()).add(scope)
     return found
 

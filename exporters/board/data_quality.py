@@ -1,7 +1,7 @@
-"""Whether the numbers can be trusted, and what is wrong with Tokenpulse itself.
+"""Whether the board's numbers are current and complete, and what is wrong with Tokenpulse itself.
 
-Pure but for the history of totals. The conditions are those of the pipeline's alerts
-(alerts/rules/pipeline.py), told at once.
+Pure but for the recent totals. The limits are those of the pipeline's alerts (slo/health_limits.py,
+read by alerts/rules/pipeline.py); an alert waits before it fires, the board shows it at once.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -21,165 +21,176 @@ from slo.health_limits import (
 from streams.state.slices import PROBES_AT, refused_of
 from streams.state.snapshot import Gap
 
-REFUSED_SPAN_S = 300.0
-GROWS_FOR_S = 60.0
+REJECTED_SPAN_S = 300.0
+GROWTH_SPAN_S = 60.0
 QUIET_AFTER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class DataQuality:
-    """What is to be thought of the numbers."""
+    """How far the numbers can be trusted."""
 
     freshness: Freshness
     incidents: tuple[Incident, ...]
-    stale: bool  # numbers are old, or of a part of the partitions only
-    blind: bool  # no partition is counted: what is derived from the numbers is worth nothing
+    stale: bool  # the numbers are old, or of a part of the partitions only
+    blind: bool  # no partition is counted, so nothing can be concluded from the numbers
 
 
 def data_quality(
-    reading: Reading, window: str, history: RecentTotals, stale_after_s: float
+    reading: Reading, window: str, totals: RecentTotals, stale_after_s: float
 ) -> DataQuality:
-    """`window`: of the board's numbers. `stale_after_s`: age of a sign of life from which on its
-    worker counts as gone; later than the alert it is not."""
-    history.note(reading.now_s, _totals(reading))
+    """Return the quality of the numbers over `window`.
+
+    `stale_after_s`: age of a heartbeat after which its worker counts as gone, at most that of the
+    alert.
+    """
+    totals.add(reading.now_s, _totals(reading))
     gone_after_s = min(stale_after_s, STALE_AFTER_S)
-    gone = _gone(reading, gone_after_s)
-    behind = _behind(reading, gone)
-    stale = [*_gone_told(reading, gone), *_behind_told(reading, behind)]
-    halted = list(_halted(reading))
-    others = [
-        *_lost(reading),
-        *_state_lost(history),
-        *_growing(reading, history),
-        *_refused(history),
-        *_folded(history),
+    unowned = _unowned_partitions(reading, gone_after_s)
+    delays_s = _delays_s(reading, unowned)
+    stale = [*_worker_incidents(reading, unowned), *_delay_incidents(reading, delays_s)]
+    halts = list(_halt_incidents(reading))
+    losses = [
+        *_loss_incidents(reading),
+        *_state_loss_incidents(totals),
+        *_lag_incidents(reading, totals),
+        *_rejection_incidents(totals),
+        *_overflow_incidents(totals),
     ]
     complete = reading.coverage.complete(*reading.spans[window])
-    watched = {view.partition for view in reading.views} | {one.partition for one in reading.signs}
     workers = {
-        sign.text("worker")
-        for sign in reading.signs
-        if (age_s := sign.age_s(reading.now_s)) is not None and age_s <= gone_after_s
+        heartbeat.text("worker")
+        for heartbeat in reading.heartbeats
+        if (age_s := heartbeat.age_s(reading.now_s)) is not None and age_s <= gone_after_s
     }
     state: State = "ok"
-    if stale or halted:
+    if stale or halts:
         state = "breached"
-    elif others or not complete:
+    elif losses or not complete:
         state = "at_risk"
-    newest_s = _newest_s(reading)
-    lag = sum(reading.lags.values()) if reading.lags else None
+    newest_s = _newest_event_s(reading)
+    partitions = _partitions(reading)
     freshness = Freshness(
         state=state,
-        words=[*stale, *halted][0].words if stale or halted else _fine(reading, len(workers)),
+        words=[*stale, *halts][0].words if stale or halts else _calm_words(reading, len(workers)),
         newest_event_age_s=None if newest_s is None else max(0.0, reading.now_s - newest_s),
-        lag_records=lag,
+        lag_records=sum(reading.lags.values()) if reading.lags else None,
         workers=len(workers),
         complete=complete,
     )
     return DataQuality(
         freshness,
-        (*stale, *halted, *others, *_incomplete(reading)),
+        (*stale, *halts, *losses, *_coverage_incidents(reading)),
         stale=bool(stale),
-        blind=bool(watched) and watched == {*gone, *behind},
+        blind=bool(partitions) and partitions == {*unowned, *delays_s},
     )
 
 
 def _totals(reading: Reading) -> dict[Hashable, int]:
-    found: dict[Hashable, int] = {("lag", str(one)): lag for one, lag in reading.lags.items()}
-    found["counted", ""] = 0
+    """Return the totals whose rise matters, by (kind, name)."""
+    totals: dict[Hashable, int] = {("lag", str(at)): lag for at, lag in reading.lags.items()}
+    totals["counted", ""] = 0
     for view in reading.views:
-        partition = str(view.partition)
-        found["rebuilt", partition] = view.meta.rebuilt
-        found["counted", ""] += int(view.totals.series.values[:, :PROBES_AT].sum())
+        totals["rebuilt", str(view.partition)] = view.meta.rebuilt
+        totals["counted", ""] += int(view.totals.series.values[:, :PROBES_AT].sum())
         for dimension, count in view.meta.folded.items():
-            found["folded", dimension] = found.get(("folded", dimension), 0) + count
+            totals["folded", dimension] = totals.get(("folded", dimension), 0) + count
         for reason, count in refused_of(view.totals).items():
-            found["refused", reason] = found.get(("refused", reason), 0) + count
-    return found
+            totals["refused", reason] = totals.get(("refused", reason), 0) + count
+    return totals
 
 
-# -- stale -----------------------------------------------------------------------------------------
+def _partitions(reading: Reading) -> set[int]:
+    return {
+        *(view.partition for view in reading.views),
+        *(heartbeat.partition for heartbeat in reading.heartbeats),
+    }
 
 
-def _gone(reading: Reading, gone_after_s: float) -> dict[int, float | None]:
-    """Partitions nobody counts, and the age of the last sign of life."""
-    signs = {sign.partition: sign.age_s(reading.now_s) for sign in reading.signs}
-    every = {view.partition for view in reading.views} | signs.keys()
-    ages = {partition: signs.get(partition) for partition in sorted(every)}
-    return {one: age_s for one, age_s in ages.items() if age_s is None or age_s > gone_after_s}
+# -- old numbers -----------------------------------------------------------------------------------
 
 
-def _gone_told(reading: Reading, gone: dict[int, float | None]) -> Iterator[Incident]:
-    if not gone:
+def _unowned_partitions(reading: Reading, gone_after_s: float) -> dict[int, float | None]:
+    """Return the partitions without a live worker, with the age of the last heartbeat if any."""
+    heartbeats_s = {one.partition: one.age_s(reading.now_s) for one in reading.heartbeats}
+    ages_s = {partition: heartbeats_s.get(partition) for partition in sorted(_partitions(reading))}
+    return {
+        partition: age_s
+        for partition, age_s in ages_s.items()
+        if age_s is None or age_s > gone_after_s
+    }
+
+
+def _worker_incidents(reading: Reading, unowned: dict[int, float | None]) -> Iterator[Incident]:
+    if not unowned:
         return
-    every = {view.partition for view in reading.views} | {one.partition for one in reading.signs}
-    ages_s = [age_s for age_s in gone.values() if age_s is not None]
+    ages_s = [age_s for age_s in unowned.values() if age_s is not None]
     since = f"for {fmt.span(min(ages_s))}" if ages_s else "yet"
-    if len(gone) == len(every):
-        newest_s = _newest_s(reading)
-        counted = (
-            "" if newest_s is None else f": nothing after {fmt.clock(newest_s)} UTC is counted"
-        )
-        yield _stale(f"No worker has given a sign of life {since}{counted}.")
+    partitions = len(_partitions(reading))
+    if len(unowned) == partitions:
+        newest_s = _newest_event_s(reading)
+        counted = "" if newest_s is None else f": no event after {fmt.clock(newest_s)} UTC counts"
+        yield _stale_incident(f"No worker has sent a heartbeat {since}{counted}.")
     else:
-        yield _stale(
-            f"Nobody counts {_partitions(gone)} of {len(every)}: no sign of life {since}, so a "
+        yield _stale_incident(
+            f"No worker counts {_numbered(unowned)} of {partitions}: no heartbeat {since}, so a "
             "part of the traffic is missing."
         )
 
 
-def _behind(reading: Reading, gone: dict[int, float | None]) -> dict[int, float]:
-    """Partitions that are counted too late, and by how much."""
-    halted = {sign.partition for sign in reading.signs if sign.text("halted")}
-    found: dict[int, float] = {}
+def _delays_s(reading: Reading, unowned: dict[int, float | None]) -> dict[int, float]:
+    """Return the partitions that are counted too late, with their delay."""
+    halted = {one.partition for one in reading.heartbeats if one.text("halted")}
+    delays_s: dict[int, float] = {}
     for view in reading.views:
-        if view.partition in gone or view.partition in halted:
+        if view.partition in unowned or view.partition in halted:
             continue
         written_s = reading.now_s - view.meta.written_at_ms / 1_000
-        fresh_s = reading.freshness_s.get(view.partition, 0.0)
+        event_age_s = reading.freshness_s.get(view.partition, 0.0)
         if written_s > BEHIND_AFTER_S and reading.lags.get(view.partition, 0) > 0:
-            found[view.partition] = written_s
-        elif fresh_s > BEHIND_AFTER_S >= written_s:
-            found[view.partition] = fresh_s
-    return found
+            delays_s[view.partition] = written_s
+        # In silence the age of the newest event does not grow, so it counts only after a write.
+        elif event_age_s > BEHIND_AFTER_S >= written_s:
+            delays_s[view.partition] = event_age_s
+    return delays_s
 
 
-def _behind_told(reading: Reading, behind: dict[int, float]) -> Iterator[Incident]:
-    if behind:
-        waiting = sum(reading.lags.get(partition, 0) for partition in behind)
+def _delay_incidents(reading: Reading, delays_s: dict[int, float]) -> Iterator[Incident]:
+    if delays_s:
+        waiting = sum(reading.lags.get(partition, 0) for partition in delays_s)
         records = f", and {fmt.counted(waiting, 'record')} wait" if waiting else ""
-        yield _stale(
-            f"{fmt.capitalize(_partitions(behind))} {'is' if len(behind) == 1 else 'are'} "
-            f"{fmt.span(max(behind.values()))} behind{records}."
+        yield _stale_incident(
+            f"{fmt.capitalize(_numbered(delays_s))} {'is' if len(delays_s) == 1 else 'are'} "
+            f"{fmt.span(max(delays_s.values()))} behind{records}."
         )
 
 
-def _halted(reading: Reading) -> Iterator[Incident]:
-    for sign in reading.signs:
-        if reason := sign.text("halted"):
-            yield _told(
+def _halt_incidents(reading: Reading) -> Iterator[Incident]:
+    for heartbeat in reading.heartbeats:
+        if reason := heartbeat.text("halted"):
+            yield _incident(
                 "page",
                 "TokenpulsePartitionHalted",
-                f"Partition {sign.partition} is halted ({reason}): none of its records is counted "
-                "until a person has looked.",
+                f"Partition {heartbeat.partition} is halted ({reason}): its records are not "
+                "counted until an operator resumes it.",
             )
 
 
-# -- missing, refused, waiting ---------------------------------------------------------------------
+# -- missing, rejected, waiting records ------------------------------------------------------------
 
 
-def _lost(reading: Reading) -> Iterator[Incident]:
-    recent = [
+def _loss_incidents(reading: Reading) -> Iterator[Incident]:
+    gaps = [
         gap
         for gap in reading.coverage.gaps
         if gap.to_ms is None or gap.to_ms / 1_000 > reading.now_s - SPAN_S
     ]
-    if recent:
-        lost = sum(gap.records for gap in recent)
-        yield _told(
+    if gaps:
+        lost = sum(gap.records for gap in gaps)
+        yield _incident(
             "page",
             "TokenpulseRecordsLost",
-            f"{fmt.counted(lost, 'record')} {'was' if lost == 1 else 'were'} lost {_when(recent)}: "
+            f"{fmt.counted(lost, 'record')} {'was' if lost == 1 else 'were'} lost {_when(gaps)}: "
             "gone from Kafka before they were counted, or skipped by an operator.",
         )
 
@@ -187,76 +198,75 @@ def _lost(reading: Reading) -> Iterator[Incident]:
 def _when(gaps: Sequence[Gap]) -> str:
     since = f"{fmt.clock(gaps[0].from_ms / 1_000)} UTC"
     last_ms = gaps[-1].to_ms
-    return (
-        f"since {since}" if last_ms is None else f"from {since} to {fmt.clock(last_ms / 1e3)} UTC"
-    )
+    if last_ms is None:
+        return f"since {since}"
+    return f"from {since} to {fmt.clock(last_ms / 1_000)} UTC"
 
 
-def _state_lost(history: RecentTotals) -> Iterator[Incident]:
-    if risen := history.risen("rebuilt"):
-        yield _told(
+def _state_loss_incidents(totals: RecentTotals) -> Iterator[Incident]:
+    if rises := totals.rises("rebuilt"):
+        yield _incident(
             "page",
             "TokenpulseStateLost",
-            f"The state of {_partitions(sorted(map(int, risen)))} was gone from Redis and is built "
-            "again from the archive and Kafka.",
+            f"The state of {_numbered(map(int, rises))} was missing in Redis and is rebuilt from "
+            "the archive and Kafka.",
         )
 
 
-def _growing(reading: Reading, history: RecentTotals) -> Iterator[Incident]:
+def _lag_incidents(reading: Reading, totals: RecentTotals) -> Iterator[Incident]:
     growing = {
         partition: lag
         for partition, lag in reading.lags.items()
-        if lag > MANY_WAITING and history.grows(("lag", str(partition)), GROWS_FOR_S)
+        if lag > MANY_WAITING and totals.grows(("lag", str(partition)), GROWTH_SPAN_S)
     }
     if growing:
-        lag = sum(growing.values())
-        yield _told(
+        yield _incident(
             "ticket",
             "TokenpulseLagGrowing",
-            f"{fmt.counted(lag, 'record')} of {_partitions(growing)} wait, and more and more: more "
-            "come than are counted.",
+            f"{fmt.counted(sum(growing.values()), 'record')} of {_numbered(growing)} wait, and the "
+            "number grows: more records arrive than are counted.",
         )
 
 
-def _incomplete(reading: Reading) -> Iterator[Incident]:
+def _coverage_incidents(reading: Reading) -> Iterator[Incident]:
     windows = [
         window for window, span in reading.spans.items() if not reading.coverage.complete(*span)
     ]
     if windows:
         lost = reading.coverage.lost_records
-        why = (
+        cause = (
             f"{fmt.counted(lost, 'record')} {'is' if lost == 1 else 'are'} missing"
             if lost
             else "counting began in the middle of the log"
         )
-        yield _told(
+        yield _incident(
             "ticket",
             "TokenpulseWindowIncomplete",
             f"The numbers over {fmt.enumeration(windows, len(windows))} are of a part of the "
-            f"traffic only: {why}.",
+            f"traffic only: {cause}.",
         )
 
 
-def _refused(history: RecentTotals) -> Iterator[Incident]:
+def _rejection_incidents(totals: RecentTotals) -> Iterator[Incident]:
     reasons = {
-        reason: history.rise(("refused", reason), REFUSED_SPAN_S)
-        for reason in history.risen("refused")
+        reason: totals.rise(("refused", reason), REJECTED_SPAN_S)
+        for reason in totals.rises("refused")
     }
-    refused, counted = sum(reasons.values()), history.rise(("counted", ""), REFUSED_SPAN_S)
-    if refused >= FEWEST_REFUSED and refused > float(REFUSED_SHARE) * (refused + counted):
-        most = max(reasons, key=lambda reason: reasons[reason])
-        yield _told(
+    rejected, counted = sum(reasons.values()), totals.rise(("counted", ""), REJECTED_SPAN_S)
+    if rejected >= FEWEST_REFUSED and rejected > float(REFUSED_SHARE) * (rejected + counted):
+        commonest = max(reasons, key=lambda reason: reasons[reason])
+        yield _incident(
             "ticket",
             "TokenpulseRecordsRefused",
-            f"{fmt.percent(refused / (refused + counted))} of the newest records are refused "
-            f"({refused:,}, {'all' if len(reasons) == 1 else 'mostly'} {most}): they are on the "
-            "dead-letter topic and count nowhere.",
+            f"{fmt.percent(rejected / (rejected + counted))} of the newest records are rejected "
+            f"({fmt.count(rejected)}, {'all' if len(reasons) == 1 else 'mostly'} {commonest}): "
+            "they are on the dead-letter topic and not counted.",
         )
 
 
-def _folded(history: RecentTotals) -> Iterator[Incident]:
-    for dimension, count in sorted(history.risen("folded").items()):
-        yield _told(
+def _overflow_incidents(totals: RecentTotals) -> Iterator[Incident]:
+    for dimension, count in sorted(totals.rises("folded").items()):
+        yield _incident(
             "ticket",
             "TokenpulseLabelsFolded",
             f"There are too many different values of {dimension}: {fmt.counted(count, 'event')} "
@@ -264,37 +274,39 @@ def _folded(history: RecentTotals) -> Iterator[Incident]:
         )
 
 
-# -- small pieces ----------------------------------------------------------------------------------
+# -- words -----------------------------------------------------------------------------------------
 
 
-def _fine(reading: Reading, workers: int) -> str:
-    newest_s = _newest_s(reading)
+def _calm_words(reading: Reading, workers: int) -> str:
+    newest_s = _newest_event_s(reading)
     waiting = sum(reading.lags.values())
-    crew = fmt.counted(workers, "worker")
-    waits = "nothing waits"
+    workers_text = fmt.counted(workers, "worker")
+    lag_text = "no record waits"
     if waiting:
-        waits = f"{fmt.counted(waiting, 'record')} wait{'s' if waiting == 1 else ''}"
+        lag_text = f"{fmt.counted(waiting, 'record')} wait{'s' if waiting == 1 else ''}"
     if newest_s is None:
-        return f"Up to date: no request was ever counted; {crew}."
+        return f"Up to date: no request was counted yet; {workers_text}."
     age_s = max(0.0, reading.now_s - newest_s)
     if age_s > QUIET_AFTER_S and not waiting:
-        return f"Up to date: no request has come for {fmt.span(age_s)}; {crew}."
-    return f"Up to date: the newest request ended {fmt.span(age_s)} ago; {crew}, {waits}."
+        return f"Up to date: no request has arrived for {fmt.span(age_s)}; {workers_text}."
+    return (
+        f"Up to date: the newest request ended {fmt.span(age_s)} ago; {workers_text}, {lag_text}."
+    )
 
 
-def _newest_s(reading: Reading) -> float | None:
-    seen = [view.meta.watermark_ms for view in reading.views if view.meta.watermark_ms is not None]
-    return max(seen) / 1_000 if seen else None
+def _newest_event_s(reading: Reading) -> float | None:
+    newest_ms = [view.meta.watermark_ms for view in reading.views if view.meta.watermark_ms]
+    return max(newest_ms) / 1_000 if newest_ms else None
 
 
-def _partitions(numbers: Iterable[int]) -> str:
-    listed = [str(number) for number in sorted(numbers)]
-    return f"partition{'s' if len(listed) > 1 else ''} {fmt.enumeration(listed)}"
+def _numbered(partitions: Iterable[int]) -> str:
+    numbers = [str(number) for number in sorted(partitions)]
+    return f"partition{'s' if len(numbers) > 1 else ''} {fmt.enumeration(numbers)}"
 
 
-def _stale(said: str) -> Incident:
-    return _told("page", "TokenpulseDataStale", said)
+def _stale_incident(words: str) -> Incident:
+    return _incident("page", "TokenpulseDataStale", words)
 
 
-def _told(severity: Severity, alert: str, said: str) -> Incident:
-    return Incident(severity, said, runbook=alert, alert=alert)
+def _incident(severity: Severity, alert: str, words: str) -> Incident:
+    return Incident(severity, words, runbook=alert, alert=alert)

@@ -1,17 +1,19 @@
 """What is wrong with the traffic now, in words: how bad, where, and how it is elsewhere.
 
-Pure. Conditions and names are those of the alerts; an alert waits before it fires, the board tells
-at once. Failures are looked at over the last minute, so that an outage is told within seconds.
+Pure. Whether an alert's condition holds comes from the rules (alerts.py); an alert waits before it
+fires, the board shows it at once. Failures are localised over the last minute, so that an outage is
+shown within seconds.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
 from exporters import formatting as fmt
+from exporters.board.alerts import BURN, MISSED, OUTAGE, severity_of
 from exporters.board.breakdown import Limits
 from exporters.board.facts import Incident, Severity
 from exporters.board.input import Reading
@@ -20,8 +22,9 @@ from exporters.board.objectives import NameOf, burning, mildest_threshold, scope
 from exporters.board.thresholds import DROP_SCOPES, ThresholdStatus
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import Measured, failures, outcome_counts, slow, uncached
+from slo.alert_state import AlertState
 from slo.engine.report import ObjectiveResult
-from slo.policy.conditions import BURN_MIN_FAILURES, OUTAGE_BELOW, OUTAGE_MIN_REQUESTS
+from slo.policy.conditions import BURN_MIN_FAILURES
 from slo.policy.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
 from slo.policy.policy import LatencyThresholdObjective, ShareThresholdObjective
 from slo.policy.scope import Scope
@@ -31,13 +34,11 @@ from streams.state.tables import Ints
 from streams.state.windows import ROLLING_S
 
 OUTAGE_WINDOW = "1m"
+_NEWEST_MIN_REQUESTS = 20  # for a share of them to be shown
 NEWEST_S = 20  # the slice of ten seconds that is filling, and the one before it
-LOCALISATION_WINDOW = (
-    "5m"  # where latency and caching are looked for: the newest that has enough of them
-)
+LOCALISATION_WINDOW = "5m"  # of latency and caching: the newest with enough requests
 _INCIDENTS_MAX = 3
 _NAMES_MAX = 3  # of one objective
-_ALERTS = {"ttft": "TokenpulseTtftHigh", "tpot": "TokenpulseTpotHigh"}
 _WORDS = {"ttft": "time to first token", "tpot": "time per output token", "duration": "duration"}
 
 
@@ -53,20 +54,54 @@ class FailureCluster:
 # -- availability ----------------------------------------------------------------------------------
 
 
-def outages(reading: Reading, places: SeriesGroups, limits: Limits) -> Iterator[Incident]:
-    """Failures that spend the error budget too fast to be borne, each place once."""
+def outages(reading: Reading, groups: SeriesGroups, limits: Limits) -> Iterator[Incident]:
+    """Yield the places in which failures of the last minute spend the error budget too fast.
+
+    A place of an active outage alert is an outage. The others are an early sign: no rule looks at
+    a single minute, and the burn-rate alerts follow if the failures go on.
+    """
     sums = reading.windows[OUTAGE_WINDOW]["series"]
     bad, total = failures(sums, len(reading.names["series"]))
-    outage_share = 1 - float(OUTAGE_BELOW)
-    allowed = outage_share if limits.failing_share is None else limits.failing_share
-    for incident in _clusters(places, bad, total, allowed):
-        share = incident.bad / incident.total
-        is_outage = share > outage_share and incident.total >= OUTAGE_MIN_REQUESTS
+    allowed = 0.5 if limits.failing_share is None else limits.failing_share
+    alerts, has_outage = reading.alerts.outages, False
+    for cluster in _clusters(groups, bad, total, allowed):
+        is_outage = any(_covers(cluster, alert) for alert in alerts)
+        has_outage |= is_outage
         severity: Severity = "page"
         if not is_outage and limits.burn is not None and limits.burn.severity == "ticket":
             severity = "ticket"
-        alert = "TokenpulseOutage" if is_outage else "TokenpulseErrorBudgetBurn"
-        yield Incident(severity, _failing(incident, reading, places, sums), alert, alert)
+        alert = OUTAGE if is_outage else BURN
+        yield Incident(severity, _failing(cluster, reading, groups, sums), alert, alert)
+    if alerts and not has_outage:
+        yield _outage_without_cluster(alerts[0])
+
+
+def _covers(cluster: FailureCluster, alert: AlertState) -> bool:
+    """Return whether an outage alert is about these failures."""
+    where, series = cluster.where, alert.series
+    if where is None:
+        return True
+    if where.dimension in ("region", "model"):
+        return series.get(where.dimension) in where.names
+    # Outage alerts exist for the fleet, regions and models; other places share that of the fleet.
+    return series.get("scope") == "fleet"
+
+
+def _outage_without_cluster(alert: AlertState) -> Incident:
+    """Return an outage that no localisation explains, by the labels of its alert."""
+    place = next(
+        (
+            f"{name.capitalize()} {alert.series[name]}"
+            for name in ("region", "model")
+            if name in alert.series
+        ),
+        "The fleet",
+    )
+    words = (
+        f"{place}: {fmt.percent(1 - alert.value)} of the requests failed in the "
+        f"{fmt.last_window(OUTAGE_WINDOW)}."
+    )
+    return Incident("page", words, OUTAGE, OUTAGE)
 
 
 def _clusters(
@@ -105,7 +140,7 @@ def _newest(incident: FailureCluster, reading: Reading, places: SeriesGroups) ->
     if incident.where is not None:
         inside = places.inside(incident.where)
         bad, total = bad * inside, total * inside
-    if int(total.sum()) < OUTAGE_MIN_REQUESTS:
+    if int(total.sum()) < _NEWEST_MIN_REQUESTS:
         return ""
     ago = fmt.span(reading.now_s - reading.newest_s)
     return f", {fmt.percent(int(bad.sum()) / int(total.sum()))} in the last {ago}"
@@ -132,30 +167,33 @@ def threshold_incidents(
     """Objectives with levels that are crossed; of one objective only some names."""
     told = Counter[int]()
     for one in levels:
-        if one.level is None:
+        if one.alert is None:
             continue
         told[id(one.objective)] += 1
         if told[id(one.objective)] <= _NAMES_MAX:
-            yield _crossed(one, reading, places, name_of)
+            yield _crossed(one, one.alert, reading, places, name_of)
 
 
 def _crossed(
-    one: ThresholdStatus, reading: Reading, places: SeriesGroups, name_of: NameOf
+    one: ThresholdStatus,
+    alert: AlertState,
+    reading: Reading,
+    places: SeriesGroups,
+    name_of: NameOf,
 ) -> Incident:
     indicator = one.objective.indicator
     whose = scope_words(one.objective.scope, one.name, name_of)
     of = "" if whose == "fleet" else f" of {whose}"
     if isinstance(indicator, RollingPercentile):
-        said, alert = _slow(one, of, reading, places)
+        said = _slow(one, of, reading, places)
     elif isinstance(indicator, CacheHitRatio):
-        said, alert = _uncached(one, of, reading, places), "TokenpulseCacheHitLow"
+        said = _uncached(one, of, reading, places)
     else:
-        said, alert = _fewer(one, indicator, of, reading), "TokenpulseTokenVolumeDrop"
-    severity: Severity = "page" if one.level is None else one.level.severity
-    return Incident(severity, said, alert, alert)
+        said = _fewer(one, indicator, of, reading)
+    return Incident(severity_of(alert), said, alert.alert, alert.alert)
 
 
-def _slow(one: ThresholdStatus, of: str, reading: Reading, places: SeriesGroups) -> tuple[str, str]:
+def _slow(one: ThresholdStatus, of: str, reading: Reading, places: SeriesGroups) -> str:
     assert isinstance(one.objective, LatencyThresholdObjective)
     indicator = one.objective.indicator
     target_s = mildest_threshold(one.objective)
@@ -177,7 +215,7 @@ def _slow(one: ThresholdStatus, of: str, reading: Reading, places: SeriesGroups)
         )
     elif len(set(reading.names["series"])) > 1:
         said += ", in all regions and models alike"
-    return f"{said}.", _ALERTS.get(indicator.measure, "TokenpulseDurationHigh")
+    return f"{said}."
 
 
 def _uncached(one: ThresholdStatus, of: str, reading: Reading, places: SeriesGroups) -> str:
@@ -248,52 +286,52 @@ def _mine(one: ThresholdStatus, reading: Reading) -> Ints:
 # -- promises --------------------------------------------------------------------------------------
 
 
-def budget_incidents(
-    found: Sequence[ObjectiveResult], name_of: NameOf, now_s: float
-) -> Iterator[Incident]:
-    """Error budgets that burn or are gone; of one objective only some names, the worst."""
-    told = Counter[int]()
-    for one in sorted(found, key=lambda one: one.status.budget_left or 0):
-        incident = _burning(one, name_of, now_s) or _missed(one, name_of)
+def budget_incidents(reading: Reading, name_of: NameOf) -> Iterator[Incident]:
+    """Yield error budgets that burn or are spent; of one objective the worst names only."""
+    shown = Counter[int]()
+    results = reading.results or ()
+    for result in sorted(results, key=lambda result: result.status.budget_left or 0):
+        incident = _burning(result, reading, name_of) or _missed(result, reading, name_of)
         if incident is not None:
-            told[id(one.objective)] += 1
-            if told[id(one.objective)] <= _NAMES_MAX:
+            shown[id(result.objective)] += 1
+            if shown[id(result.objective)] <= _NAMES_MAX:
                 yield incident
 
 
-def _burning(one: ObjectiveResult, name_of: NameOf, now_s: float) -> Incident | None:
-    level, stands = burning(one), one.status
-    if level is None:
+def _burning(result: ObjectiveResult, reading: Reading, name_of: NameOf) -> Incident | None:
+    threshold, status = burning(result, reading.alerts), result.status
+    if threshold is None:
         return None
-    severity: Severity = "page" if level.severity == "page" else "ticket"
-    said = (
-        f"{_promised(one, name_of)} burns its error budget at "
-        f"{fmt.burn_rate(stands.burn[level.long], level.factor)} the sustainable rate over the "
-        f"{fmt.last_window(level.long)} (a {severity} above {fmt.burn_rate(level.factor)})"
+    severity: Severity = "page" if threshold.severity == "page" else "ticket"
+    words = (
+        f"{_promised(result, name_of)} burns its error budget at "
+        f"{fmt.burn_rate(status.burn[threshold.long], threshold.factor)} the sustainable rate "
+        f"over the {fmt.last_window(threshold.long)} "
+        f"(a {severity} above {fmt.burn_rate(threshold.factor)})"
     )
-    left = stands.budget_left
+    left = status.budget_left
     if left is not None and left <= 0:
-        said += ", and it is spent"
+        words += ", and it is spent"
     elif left is not None:
-        said += f": {fmt.percent(left)} of it is left"
-        if stands.exhausted_at_s is not None and stands.exhausted_at_s > now_s:
-            ahead = fmt.span(stands.exhausted_at_s - now_s)
-            said += f", for {ahead} more at the pace of the last day"
-    alert = "TokenpulseErrorBudgetBurn"
-    return Incident(severity, f"{said}.", alert, alert)
+        words += f": {fmt.percent(left)} of it is left"
+        if status.exhausted_at_s is not None and status.exhausted_at_s > reading.now_s:
+            ahead = fmt.span(status.exhausted_at_s - reading.now_s)
+            words += f", for {ahead} more at the pace of the last day"
+    return Incident(severity, f"{words}.", BURN, BURN)
 
 
-def _missed(one: ObjectiveResult, name_of: NameOf) -> Incident | None:
-    ratio, promise = one.status.attainment.ratio, one.objective
-    if promise.severity == "none" or ratio is None or ratio >= promise.target:
+def _missed(result: ObjectiveResult, reading: Reading, name_of: NameOf) -> Incident | None:
+    objective = result.objective
+    alerts = reading.alerts.of(result.policy, objective, result.name)
+    if not any(alert.alert == MISSED for alert in alerts):
         return None
-    alert = "TokenpulseObjectiveMissed"
+    ratio = fmt.percent(result.status.attainment.ratio, objective.target)
     return Incident(
         "ticket",
-        f"{_promised(one, name_of)} is missed: {fmt.percent(ratio, promise.target)} of "
-        f"{fmt.exact_percent(promise.target)}, so its error budget is spent.",
-        alert,
-        alert,
+        f"{_promised(result, name_of)} is missed: {ratio} of "
+        f"{fmt.exact_percent(objective.target)}, so its error budget is spent.",
+        MISSED,
+        MISSED,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from exporters.board.alerts import ActiveAlerts
 from exporters.board.sparkline_minutes import Minute
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.windows.incremental import CUSTOMER, Sums
@@ -32,15 +33,14 @@ class Reading:
     newest: Sums  # by series, since `newest_s`
     newest_s: int
     views: Sequence[PartitionView]
-    signs: Sequence[Heartbeat]
+    heartbeats: Sequence[Heartbeat]
     coverage: Coverage
     lags: Mapping[int, int]  # partition -> records that wait; only where a live worker says so
     freshness_s: Mapping[int, float]  # partition -> age of its newest event when last written
     minutes: Sequence[Minute]
-    found: (
-        Sequence[ObjectiveResult] | None
-    )  # of the promises; None while they are read for the first time
-    days: Mapping[Key, Sequence[DayUptime]]  # of the promises that are shown day by day
+    results: Sequence[ObjectiveResult] | None  # of error budgets; None until they are first read
+    days: Mapping[Key, Sequence[DayUptime]]  # of the objectives that have a history strip
+    alerts: ActiveAlerts
     _measured: dict[tuple[str, str], dict[int, Measured]] = field(default_factory=dict)
 
     def by_name(self, window: str, scope: str) -> dict[str, Measured]:

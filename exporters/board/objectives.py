@@ -9,18 +9,16 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from exporters import formatting as fmt
+from exporters.board.alerts import BURN, ActiveAlerts
 from exporters.board.facts import HistoryStrip, ObjectiveStatus, State, UptimeDay
 from exporters.board.input import Reading
 from exporters.board.thresholds import ThresholdStatus
 from slo.engine.minute_counts import DAY
 from slo.engine.report import ObjectiveResult
 from slo.policy.burn_rates import BurnRateThreshold, burn_rate_thresholds
-from slo.policy.conditions import BURN_MIN_FAILURES, BURN_MIN_REQUESTS
 from slo.policy.indicators import (
     CacheHitRatio,
-    LatencyRatio,
     RequestIndicator,
-    RequestRatio,
     ShareIndicator,
 )
 from slo.policy.policy import (
@@ -46,7 +44,7 @@ def objective_statuses(
     policies: Iterable[Policy], levels: Sequence[ThresholdStatus], reading: Reading, name_of: NameOf
 ) -> tuple[ObjectiveStatus, ...]:
     """All objectives, the worst first."""
-    states = [_promise(one, name_of) for one in reading.found or ()]
+    states = [_promise(one, reading.alerts, name_of) for one in reading.results or ()]
     states += [_level(one, name_of) for one in levels]
     known = {(one.policy, one.objective) for one in states}
     for policy in policies:
@@ -77,22 +75,13 @@ def scope_words(scope: Scope, name: str, name_of: NameOf) -> str:
     )
 
 
-def burning(one: ObjectiveResult) -> BurnRateThreshold | None:
-    """The most urgent level at which an error budget burns too fast, by the rules' conditions."""
-    promise, stands = one.objective, one.status
-    if promise.severity == "none":
-        return None
-    for level in burn_rate_thresholds(promise):
-        long, short = stands.burn.get(level.long), stands.burn.get(level.short)
-        if long is None or short is None or min(long, short) <= level.factor:
-            continue
-        if isinstance(promise.indicator, RequestRatio | LatencyRatio):
-            failures = long * promise.error_budget * stands.eligible.get(level.long, 0)
-            is_enough = failures >= BURN_MIN_FAILURES
-        else:
-            is_enough = stands.eligible.get(level.short, 0) >= BURN_MIN_REQUESTS
-        if is_enough:
-            return level
+def burning(result: ObjectiveResult, alerts: ActiveAlerts) -> BurnRateThreshold | None:
+    """Return the most urgent threshold whose alert says that the error budget burns too fast."""
+    for alert in alerts.of(result.policy, result.objective, result.name):
+        if alert.alert == BURN:
+            window = alert.rule_labels["window"]
+            thresholds = burn_rate_thresholds(result.objective)
+            return next(threshold for threshold in thresholds if threshold.long == window)
     return None
 
 
@@ -106,7 +95,7 @@ def history_strips(reading: Reading, name_of: NameOf) -> tuple[HistoryStrip, ...
             target_ratio=float(one.objective.target),
             days=tuple(_days(one, reading)),
         )
-        for one in history_objectives(reading.found or ())
+        for one in history_objectives(reading.results or ())
     )
 
 
@@ -136,7 +125,7 @@ def _budget(state: ObjectiveStatus) -> float:
     return 1.0 if state.budget_left_ratio is None else state.budget_left_ratio
 
 
-def _promise(one: ObjectiveResult, name_of: NameOf) -> ObjectiveStatus:
+def _promise(one: ObjectiveResult, alerts: ActiveAlerts, name_of: NameOf) -> ObjectiveStatus:
     stands, promise = one.status, one.objective
     ratio = stands.attainment.ratio
     state: State = "ok"
@@ -144,7 +133,7 @@ def _promise(one: ObjectiveResult, name_of: NameOf) -> ObjectiveStatus:
         state = "unknown"
     elif ratio < promise.target:
         state = "breached"
-    elif burning(one) is not None or _left(one) < _BUDGET_NEARLY_GONE:
+    elif burning(one, alerts) is not None or _left(one) < _BUDGET_NEARLY_GONE:
         state = "at_risk"
     return ObjectiveStatus(
         policy=one.policy.name,

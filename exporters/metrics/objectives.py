@@ -83,6 +83,19 @@ class Objectives:
         return label_text({"policy": one.policy.name, "objective": one.objective.name, **own})
 
 
+def add_status(page: Page, result: ObjectiveResult, labels: str) -> None:
+    """Add how an objective stands; a value that is not known is absent."""
+    status = result.status
+    page.add(catalogue.TARGET, labels, float(result.objective.target))
+    _add_known(page, catalogue.ATTAINMENT, labels, status.attainment.ratio)
+    _add_known(page, catalogue.BUDGET_LEFT, labels, status.budget_left)
+    _add_known(page, catalogue.PROJECTED, labels, status.projected)
+    for window, rate in status.burn.items():
+        page.add(catalogue.BURN_RATE, joined(labels, label_text({"window": window})), float(rate))
+    for window, requests in status.eligible.items():
+        page.add(catalogue.ELIGIBLE, joined(labels, label_text({"window": window})), requests)
+
+
 def _add(
     page: Page,
     one: ObjectiveResult,
@@ -91,14 +104,7 @@ def _add(
     projected: Mapping[Key, Money],
 ) -> None:
     stands = one.status
-    page.add(catalogue.TARGET, labels, float(one.objective.target))
-    _add_known(page, catalogue.ATTAINMENT, labels, stands.attainment.ratio)
-    _add_known(page, catalogue.BUDGET_LEFT, labels, stands.budget_left)
-    _add_known(page, catalogue.PROJECTED, labels, stands.projected)
-    for window, rate in stands.burn.items():
-        page.add(catalogue.BURN_RATE, joined(labels, label_text({"window": window})), float(rate))
-    for window, requests in stands.eligible.items():
-        page.add(catalogue.ELIGIBLE, joined(labels, label_text({"window": window})), requests)
+    add_status(page, one, labels)
     for verdict, minutes in stands.verdicts.items():
         which = label_text({"verdict": verdict.name.lower()})
         page.add(catalogue.VERDICTS, joined(labels, which), minutes * 60)

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
+from exporters.board.alerts import ActiveAlerts, AlertRules, NoAlertRules, samples_for
 from exporters.board.build import LiveBoard, sums_needed
 from exporters.board.facts import LiveFacts
 from exporters.board.incidents import NEWEST_S, OUTAGE_WINDOW
@@ -53,9 +54,16 @@ class Collector:
     """Turns the state of one consumer group into pages, refresh after refresh."""
 
     def __init__(
-        self, settings: Settings, client: "aioredis.Redis", customers: Mapping[str, Customer]
+        self,
+        settings: Settings,
+        client: "aioredis.Redis",
+        customers: Mapping[str, Customer],
+        rules: AlertRules | None = None,
     ) -> None:
-        """`customers`: by the token that the state has for them. Raises ConfigError."""
+        """`customers`: by the token that the state has for them; `rules`: the evaluator of the alert
+        rules, without which the board shows no alert about requests. Raises ConfigError.
+        """
+        self._rules = rules or NoAlertRules()
         self._settings, self._client, self._customers = settings, client, customers
         self._targets = thresholds_of(settings.worker)
         self._policies = load_policies(settings.exporter.policies)
@@ -66,7 +74,7 @@ class Collector:
             self._plan = CacheMoney.planned(self._plan)
         # The board needs sums of windows and scopes that are not exported.
         self._tracked = {name: list(scopes) for name, scopes in self._plan.items()}
-        for name, scopes in sums_needed(self._policies).items():
+        for name, scopes in sums_needed(self._policies, self._rules).items():
             tracked = self._tracked.setdefault(name, [])
             tracked += [scope for scope in sorted(scopes) if scope not in tracked]
         self.forget()
@@ -224,14 +232,21 @@ class Collector:
             newest=tracker.newest(newest_s),
             newest_s=newest_s,
             views=snapshot.views,
-            signs=snapshot.heartbeats,
+            heartbeats=snapshot.heartbeats,
             coverage=Coverage.of(view.meta for view in snapshot.views),
             lags=lags,
             freshness_s=self._freshness_s,
             minutes=self._minutes.last_hour(snapshot, now_s),
-            found=found,
+            results=found,
+            alerts=self._alerts(found or (), now_s),
             days=self._objectives.by_day(history_objectives(found or ()), HISTORY_DAYS, now_s),
         )
+
+    def _alerts(self, results: Sequence[ObjectiveResult], now_s: float) -> ActiveAlerts:
+        """Evaluate the alert rules over the board's windows and the status of objectives."""
+        windows = {name: window.sums for name, window in self._tracker.windows.items()}
+        samples = samples_for(self._rules, windows, self._tracker.groupings, results)
+        return ActiveAlerts(self._rules.evaluate(samples, now_s))
 
     def _lags(self, snapshot: StateSnapshot, now_s: float) -> dict[int, int]:
         """Return the records that wait, by partition; only those whose worker is alive."""

@@ -21,6 +21,7 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 
+from exporters.board.alerts import AlertRules
 from exporters.board.facts import LiveFacts, LiveState
 from exporters.board.routes import board_routes
 from exporters.catalogue import pipeline as catalogue_health
@@ -73,12 +74,17 @@ class Export:
 class Refresher:
     """Reads the state again and again, in a thread with an event loop of its own."""
 
-    def __init__(self, settings: Settings, customers: Mapping[str, Customer]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        customers: Mapping[str, Customer],
+        rules: AlertRules | None = None,
+    ) -> None:
         """Raises ConfigError where files that the settings name cannot be used: said to whom
         starts it, not in its thread."""
         self._settings = settings
         self._client = connected(settings.redis)
-        self._collector = Collector(settings, self._client, customers)
+        self._collector = Collector(settings, self._client, customers, rules)
         self._failures = 0
         self._refreshed_at_s: float | None = None  # wall clock
         self._turned_at = time.monotonic()
@@ -265,23 +271,27 @@ def _takes_gzip(accept_encoding: str) -> bool:
     return False
 
 
-def run_exporter(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit status.
+def run_exporter(settings: Settings, rules: AlertRules) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status.
+
+    `rules`: the evaluator of the alert rules, for the live board.
 
     Raises ConfigError, one line, where the port cannot be had, or a file that the settings name
     cannot be used.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config = load_web_config(settings.exporter.web_config_file)
-    return asyncio.run(_serve(settings, load_directory(settings), config))
+    return asyncio.run(_serve(settings, load_directory(settings), config, rules))
 
 
-async def _serve(settings: Settings, customers: Mapping[str, Customer], config: WebConfig) -> int:
+async def _serve(
+    settings: Settings, customers: Mapping[str, Customer], config: WebConfig, rules: AlertRules
+) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    refresher = Refresher(settings, customers)
+    refresher = Refresher(settings, customers, rules)
     shelf = Shelf(settings, customers)
     app = create_app(refresher, config, shelf.facts)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)

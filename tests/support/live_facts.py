@@ -3,7 +3,9 @@
 import asyncio
 import random
 
+from alerts.evaluation.evaluator import RuleEvaluator, request_groups
 from exporters.server.collector import Collector
+from slo.policy.loading import load_policies
 from streams.store.redis import connect
 from tests.support.exporter_state import NOW_S, StateWriter, event
 
@@ -15,7 +17,9 @@ class World:
         self.settings = settings
         self.client = connect(settings.redis.url, 5)
         self.writer = StateWriter(settings)
-        self.collector = Collector(settings, self.client, customers)
+        policies = load_policies(settings.exporter.policies)
+        rules = RuleEvaluator(request_groups(policies))
+        self.collector = Collector(settings, self.client, customers, rules)
 
     async def facts(self, now_s=NOW_S):
         return (await self.collector.collect(now_s)).live

@@ -4,7 +4,9 @@ import sys
 
 import click
 
+from alerts.evaluation.evaluator import RuleEvaluator, request_groups
 from exporters.server.http import run_exporter
+from slo.policy.loading import load_policies
 from streams.config.settings import load_settings
 
 
@@ -12,4 +14,6 @@ from streams.config.settings import load_settings
 @click.pass_context
 def exporter(ctx: click.Context) -> None:
     """Serve the state as Prometheus metrics and boards."""
-    sys.exit(run_exporter(load_settings(ctx.obj)))
+    settings = load_settings(ctx.obj)
+    rules = RuleEvaluator(request_groups(load_policies(settings.exporter.policies)))
+    sys.exit(run_exporter(settings, rules))

@@ -33,7 +33,7 @@ def test_without_any_worker_the_numbers_are_old_and_only_that_is_told(configured
     (incident,) = facts.incidents
     assert (incident.alert, incident.severity) == ("TokenpulseDataStale", "page")
     assert incident.words == (
-        "No worker has given a sign of life for 40 s: nothing after 22:12:44 UTC is counted."
+        "No worker has sent a heartbeat for 40 s: no event after 22:12:44 UTC counts."
     )
     assert facts.headline == f"These numbers are old: no{incident.words[2:]}"
     assert (facts.state, facts.freshness.state, facts.freshness.workers) == (
@@ -81,10 +81,10 @@ def test_a_partition_nobody_counts_is_named_and_the_others_are_still_told_of(con
 
     facts = in_world(configured(), use)
     assert facts.incidents[0].words == (
-        "Nobody counts partition 1 of 2: no sign of life for 50 s, so a part of the traffic is "
+        "No worker counts partition 1 of 2: no heartbeat for 50 s, so a part of the traffic is "
         "missing."
     )
-    assert facts.headline.startswith("These numbers are old: nobody counts partition 1 of 2")
+    assert facts.headline.startswith("These numbers are old: no worker counts partition 1 of 2")
     assert told(facts, "TokenpulseOutage")[0].words.startswith("Region eu-west-1: ")
     assert (facts.freshness.workers, facts.ttft_p95_s.state) == (1, "unknown")
 
@@ -163,7 +163,7 @@ def test_refused_records_are_told_with_their_share_and_the_commonest_reason(conf
 
     incident = the(rising(configured(), refuse), "TokenpulseRecordsRefused")
     assert incident.words.startswith(
-        "14.3 % of the newest records are refused (15, mostly not_json)"
+        "14.3 % of the newest records are rejected (15, mostly not_json)"
     )
     assert incident.severity == "ticket"
 
@@ -198,7 +198,7 @@ def test_a_state_that_was_lost_is_told(configured) -> None:
         await writer.write(0, [event(NOW_S + 9)], NOW_S + 10)
 
     words = the(rising(configured(), lose), "TokenpulseStateLost").words
-    assert words.startswith("The state of partition 0 was gone from Redis")
+    assert words.startswith("The state of partition 0 was missing in Redis")
 
 
 def test_folded_names_are_told(redis_server, redis_client) -> None:

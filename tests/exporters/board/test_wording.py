@@ -148,15 +148,15 @@ def test_a_rise_is_counted_over_its_span_and_never_below_zero() -> None:
     #  lost  5    5     8     8          sent   9  ...  2 (begun anew)
     history = RecentTotals()
     for at_s, lost, sent in ((0, 5, 9), (100, 5, 9), (200, 8, 2)):
-        history.note(at_s, {("lost", "0"): lost, ("sent", "0"): sent})
+        history.add(at_s, {("lost", "0"): lost, ("sent", "0"): sent})
     assert history.rise(("lost", "0")) == 3
     assert history.rise(("sent", "0")) == 0
     assert history.rise(("lost", "0"), span_s=50) == 0
-    assert history.risen("lost") == {"0": 3}
-    history.note(1_150, {("lost", "0"): 8, ("lost", "1"): 2})
-    assert history.risen("lost") == {}  # all that was noted before is too old to compare with
-    history.note(1_200, {("lost", "0"): 8, ("lost", "1"): 4})
-    assert history.risen("lost") == {"1": 2}
+    assert history.rises("lost") == {"0": 3}
+    history.add(1_150, {("lost", "0"): 8, ("lost", "1"): 2})
+    assert history.rises("lost") == {}  # all that was noted before is too old to compare with
+    history.add(1_200, {("lost", "0"): 8, ("lost", "1"): 4})
+    assert history.rises("lost") == {"1": 2}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_rise_is_counted_over_its_span_and_never_below_zero() -> None:
 def test_growing_is_more_in_the_later_half(values, grows) -> None:
     history = RecentTotals()
     for number, value in enumerate(values):
-        history.note(10 * number, {"lag": value})
+        history.add(10 * number, {"lag": value})
     assert history.grows("lag", 60) == grows
     assert not history.grows("lag", 61)  # not watched for so long
     assert not history.grows("other", 0)

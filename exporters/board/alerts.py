@@ -1,0 +1,108 @@
+"""Which alerts are active now, by the compiled rules over the board's own samples.
+
+The board holds no copy of an alert's condition. The command gives it an evaluator of the rules,
+which are in a later package (`alerts/evaluation.py`); the samples are those of the windows and
+objectives that the board shows, with customers by their token. `for` and `keep_firing_for` are the
+evaluator's; it keeps them in memory, so a restarted exporter counts them from its start.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, cast
+
+from exporters.board.facts import Severity
+from exporters.metrics.exposition import label_text
+from exporters.metrics.objectives import add_status
+from exporters.metrics.requests import add_customers, add_window
+from exporters.metrics.sample_sheet import SampleSheet
+from exporters.windows.incremental import CUSTOMER, Grouping, Sums
+from slo.alert_state import AlertState, Samples
+from slo.engine.report import ObjectiveResult
+from slo.policy.policy import Objective, Policy
+
+OUTAGE = "TokenpulseOutage"
+BURN = "TokenpulseErrorBudgetBurn"
+MISSED = "TokenpulseObjectiveMissed"
+URGENCY: dict[Severity, int] = {"page": 0, "ticket": 1, "info": 2}
+
+
+class AlertRules(Protocol):
+    """Evaluates the compiled rules; called with rising times."""
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """Names of the metrics that the rules read."""
+
+    @property
+    def reads(self) -> Iterable[tuple[str, str]]:
+        """Windows that the rules read, as (scope, window)."""
+
+    def evaluate(self, samples: Samples, now_s: float) -> Sequence[AlertState]:
+        """Return the alerts that are pending or firing."""
+
+
+class NoAlertRules:
+    """The evaluator of an exporter without rules: no alert is ever active."""
+
+    metrics: frozenset[str] = frozenset()
+    reads: frozenset[tuple[str, str]] = frozenset()
+
+    def evaluate(self, samples: Samples, now_s: float) -> Sequence[AlertState]:
+        """Return no alert."""
+        return ()
+
+
+class ActiveAlerts:
+    """The alerts whose condition holds at one moment, pending or firing.
+
+    An alert that fires on only because of `keep_firing_for` is left out: the board shows the
+    present.
+    """
+
+    def __init__(self, states: Iterable[AlertState] = ()) -> None:
+        self.outages: list[AlertState] = []
+        self._by_objective: dict[tuple[str, str], list[AlertState]] = defaultdict(list)
+        for state in states:
+            if not state.holds:
+                continue
+            if state.alert == OUTAGE:
+                self.outages.append(state)
+            elif "objective" in state.rule_labels:
+                labels = state.rule_labels
+                self._by_objective[labels["policy"], labels["objective"]].append(state)
+
+    def of(self, policy: Policy, objective: Objective, name: str) -> list[AlertState]:
+        """Return the alerts of an objective for one name of its `per`, the most urgent first."""
+        per = objective.scope.per
+        states = [
+            state
+            for state in self._by_objective.get((policy.name, objective.name), ())
+            if per is None or state.series.get(per) == name
+        ]
+        return sorted(states, key=lambda state: URGENCY[severity_of(state)])
+
+
+def severity_of(state: AlertState) -> Severity:
+    """Return the severity of an alert; rules about requests are pages or tickets."""
+    return cast(Severity, state.severity)
+
+
+def samples_for(
+    rules: AlertRules,
+    windows: Mapping[str, Mapping[str, Sums]],
+    groupings: Mapping[str, Grouping],
+    results: Sequence[ObjectiveResult],
+) -> Samples:
+    """Return what the rules read: `windows` by name and scope, and the status of objectives."""
+    sheet = SampleSheet(rules.metrics)
+    for scope, window in sorted(rules.reads):
+        sums = windows[window][scope]
+        if scope == CUSTOMER:
+            # All of them, under their tokens: names of a directory need not be unique.
+            add_customers(sheet, window, groupings[scope], sums, len(sums.counts.keys), {})
+        else:
+            add_window(sheet, window, groupings[scope], sums)
+    for result in results:
+        about = {"policy": result.policy.name, "objective": result.objective.name}
+        add_status(sheet, result, label_text(about | result.scope(str)))
+    return sheet.samples

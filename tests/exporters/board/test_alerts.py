@@ -1,0 +1,105 @@
+"""Which alerts are active: the board holds no condition of its own."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from alerts.evaluation.evaluator import RuleEvaluator, request_groups
+from exporters.board.alerts import ActiveAlerts, AlertRules
+from exporters.board.facts import LiveFacts
+from exporters.server.collector import Collector
+from slo.alert_state import AlertState, Samples
+from slo.policy.loading import load_policies
+from streams.config.settings import Settings
+from streams.store.redis import connect
+from tests.support.exporter_state import NOW_S, StateWriter
+from tests.support.live_facts import traffic
+
+REQUEST_ALERTS = {
+    "TokenpulseOutage",
+    "TokenpulseTtftHigh",
+    "TokenpulseCacheHitLow",
+    "TokenpulseObjectiveMissed",
+}
+(DEFAULT,) = load_policies(("default",))
+TTFT = next(one for one in DEFAULT.objectives if one.name == "ttft-p95")
+
+
+@dataclass
+class FixedRules:
+    """Rules whose alerts are given beforehand; keeps the samples that they are asked about."""
+
+    states: Sequence[AlertState] = ()
+    metrics: frozenset[str] = frozenset({"tokenpulse_window_requests"})
+    reads: frozenset[tuple[str, str]] = frozenset({("region", "1m")})
+    seen: list[Samples] = field(default_factory=list)
+
+    def evaluate(self, samples: Samples, now_s: float) -> Sequence[AlertState]:
+        self.seen.append(samples)
+        return self.states
+
+
+def active(alert: str, severity: str = "page", **series: str) -> AlertState:
+    labels = {"policy": "default", "objective": "ttft-p95"} if alert != "TokenpulseOutage" else {}
+    return AlertState(alert, severity, labels, series, 0.25, NOW_S, None, True)
+
+
+def facts_under(settings: Settings, rules: AlertRules | None, cold: bool) -> LiveFacts:
+    """The board of ten minutes of traffic, all of it failing, slow and without cache if `cold`."""
+    bad = {"outcome": "server_error", "ttft_ms": 900, "duration_ms": 2_900}
+
+    async def collect() -> LiveFacts | None:
+        client, writer = connect(settings.redis.url, 5), StateWriter(settings)
+        try:
+            events = traffic(3, 10, NOW_S - 600, NOW_S, lambda one: bad if cold else {})
+            await writer.write(0, events, NOW_S)
+            return (await Collector(settings, client, {}, rules).collect(NOW_S)).live
+        finally:
+            await writer.close()
+            await client.aclose()
+
+    facts = asyncio.run(collect())
+    assert facts is not None
+    return facts
+
+
+def test_without_rules_the_board_raises_no_alert_about_requests(configured) -> None:
+    shown = {incident.alert for incident in facts_under(configured(), None, cold=True).incidents}
+    assert not shown & REQUEST_ALERTS
+
+
+def test_an_alert_of_the_rules_is_shown_whatever_the_numbers_are(configured) -> None:
+    rules = FixedRules([active("TokenpulseTtftHigh", "ticket"), active("TokenpulseOutage")])
+    facts = facts_under(configured(), rules, cold=False)
+    shown = {incident.alert: incident for incident in facts.incidents}
+    assert shown["TokenpulseTtftHigh"].severity == "ticket"
+    assert shown["TokenpulseOutage"].words == (
+        "The fleet: 75 % of the requests failed in the last minute."
+    )
+    (samples,) = rules.seen
+    assert samples.keys() == rules.metrics
+    windows = {dict(key)["window"] for key in samples["tokenpulse_window_requests"]}
+    assert windows == {"1m"}
+
+
+def test_the_compiled_rules_show_what_they_find(configured) -> None:
+    rules = RuleEvaluator(request_groups([DEFAULT]))
+    shown = {one.alert for one in facts_under(configured(), rules, cold=True).incidents}
+    assert {"TokenpulseOutage", "TokenpulseErrorBudgetBurn"} <= shown
+
+
+@pytest.mark.parametrize("firing_since_s", [None, NOW_S])
+def test_pending_and_firing_alerts_are_active_but_not_those_that_only_fire_on(
+    firing_since_s,
+) -> None:
+    state = replace(active("TokenpulseTtftHigh"), firing_since_s=firing_since_s)
+    assert ActiveAlerts([state]).of(DEFAULT, TTFT, "") == [state]
+    assert ActiveAlerts([replace(state, holds=False)]).of(DEFAULT, TTFT, "") == []
+
+
+def test_the_most_urgent_alert_of_an_objective_comes_first() -> None:
+    states = [active("TokenpulseTtftHigh", severity) for severity in ("ticket", "page")]
+    found = ActiveAlerts(states).of(DEFAULT, TTFT, "")
+    assert [state.severity for state in found] == ["page", "ticket"]
