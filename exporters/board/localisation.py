@@ -1,8 +1,8 @@
-"""Where a incident is: the region, model, channel or tier that explains most of what is bad.
+"""Root-cause localisation: the region, model, channel or tier that explains most bad requests.
 
 Pure. Every request is bad (failed, slow) or good. Of all ways to split the requests into a few
 places of one kind and the rest, the best has the largest likelihood ratio: that rewards both a
-sharp contrast and how much of the bad is explained.
+sharp contrast and a large share of the bad requests.
 
     region   bad/all        model   bad/all       a regional outage splits well by region,
     eu-west  98/100         large   50/150        and every model has its share of it
@@ -20,14 +20,14 @@ import numpy.typing as npt
 
 from streams.state.tables import Ints
 
-# Of equally good explanations the first; a model in one region only where that says more.
+# Of equally good explanations the first wins; a model in one region only if that explains more.
 DIMENSIONS = ("region", "model", "channel", "service_tier", "model and region")
 _WORDS = {"service_tier": "tier"}
-_MOST_NAMES = 3  # places of one kind that are blamed together
-_CONTRAST = 2.0  # odds of being bad, against elsewhere
-_BETTER = 0.75  # how bad it may be elsewhere, against overall; two places may fail at once
-_EVIDENCE = 8.0  # log likelihood ratio: chance alone gives this once in 16,000 looks
-_FEWEST_BAD = 3
+_NAMES_MAX = 3  # places of one kind that are blamed together
+_CONTRAST_MIN = 2.0  # odds of a bad request, against elsewhere
+_ELSEWHERE_MAX = 0.75  # share of bad ones elsewhere, against overall; two places may fail at once
+_EVIDENCE_MIN = 8.0  # log likelihood ratio; by chance it occurs once in 16,000 refreshes
+_BAD_MIN = 3
 
 
 class Split(NamedTuple):
@@ -40,7 +40,7 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Localisation:
-    """The places that are blamed, and how it is there and elsewhere."""
+    """The places that are blamed, with the requests there and elsewhere."""
 
     dimension: str
     names: tuple[str, ...]  # the worst first
@@ -51,34 +51,31 @@ class Localisation:
 
     @property
     def share(self) -> float:
-        """Bad ones of all in these places."""
         return self.bad / self.total
 
     @property
     def share_elsewhere(self) -> float | None:
-        """Bad ones of all elsewhere; None where there is nothing else."""
         return self.bad_elsewhere / self.total_elsewhere if self.total_elsewhere else None
 
     @property
     def good(self) -> Fraction:
-        """Good ones of all in these places, exactly: held against targets."""
+        """Share of good requests in these places, exact for the comparison with a target."""
         return 1 - Fraction(self.bad, self.total)
 
     @property
     def good_elsewhere(self) -> Fraction | None:
-        """The same elsewhere; None where there is nothing else."""
-        return (
-            1 - Fraction(self.bad_elsewhere, self.total_elsewhere) if self.total_elsewhere else None
-        )
+        if not self.total_elsewhere:
+            return None
+        return 1 - Fraction(self.bad_elsewhere, self.total_elsewhere)
 
     @property
     def explained(self) -> float:
-        """How many of all bad ones are in these places."""
+        """Share of all bad requests that are in these places."""
         return self.bad / (self.bad + self.bad_elsewhere)
 
     @property
     def words(self) -> str:
-        """`region eu-west-1`, `models a and b`, `model a in region b`."""
+        """The places in a sentence: `region eu-west-1`, `models a and b`, `model a in region b`."""
         if self.dimension == DIMENSIONS[-1]:
             return self.names[0]  # a model in a region
         word = _WORDS.get(self.dimension, self.dimension)
@@ -86,69 +83,72 @@ class Localisation:
 
 
 def localise(splits: Mapping[str, Split], allowed: float) -> Localisation | None:
-    """The best explanation; None where it is much the same everywhere.
+    """Return the best explanation, or None if bad requests are spread evenly.
 
-    `allowed`: share of bad ones with which all would be well. Elsewhere it must be kept, or it
-    must be clearly better there than overall.
+    `allowed`: the share of bad requests that is acceptable. The share elsewhere must be within it,
+    or clearly better than overall.
     """
-    best, best_score = None, _EVIDENCE
+    best, best_score = None, _EVIDENCE_MIN
     for dimension in DIMENSIONS:
         if dimension in splits:
-            for score, found in _candidates(dimension, splits[dimension], allowed):
+            for score, candidate in _candidates(dimension, splits[dimension], allowed):
+                # The margin keeps the order of DIMENSIONS between equal explanations.
                 if score > best_score * (1 + 1e-9):
-                    best, best_score = found, score
+                    best, best_score = candidate, score
     return best
 
 
 def _candidates(
     dimension: str, split: Split, allowed: float
 ) -> Iterator[tuple[float, Localisation]]:
+    """Yield the worst place, the two worst, ... with the evidence for each."""
     bad_all, total_all = int(split.bad.sum()), int(split.total.sum())
-    fewest = max(_FEWEST_BAD, bad_all // 20)
-    suspects = np.flatnonzero(split.bad >= fewest)
+    # A place with less than a twentieth of the bad requests does not explain them.
+    suspects = np.flatnonzero(split.bad >= max(_BAD_MIN, bad_all // 20))
     order = suspects[np.argsort(-split.bad[suspects] / split.total[suspects], kind="stable")]
     bad = total = 0
-    most = 1 if dimension == DIMENSIONS[-1] else _MOST_NAMES
-    for count, at in enumerate(order[:most].tolist(), 1):
+    names_max = 1 if dimension == DIMENSIONS[-1] else _NAMES_MAX
+    for count, at in enumerate(order[:names_max].tolist(), 1):
         bad, total = bad + int(split.bad[at]), total + int(split.total[at])
-        found = Localisation(
+        candidate = Localisation(
             dimension,
-            tuple(split.names[one] for one in order[:count].tolist()),
+            tuple(split.names[place] for place in order[:count].tolist()),
             *(bad, total, bad_all - bad, total_all - total),
         )
-        elsewhere = found.share_elsewhere
+        elsewhere = candidate.share_elsewhere
         if elsewhere is None:
             return
         overall = bad_all / total_all
         if (
-            bad * (found.total_elsewhere - found.bad_elsewhere)
-            >= _CONTRAST * found.bad_elsewhere * (total - bad)
-            and found.share > elsewhere
-            and elsewhere <= max(allowed, _BETTER * overall)
+            # The odds ratio as a product, as no request elsewhere may be bad.
+            bad * (candidate.total_elsewhere - candidate.bad_elsewhere)
+            >= _CONTRAST_MIN * candidate.bad_elsewhere * (total - bad)
+            and candidate.share > elsewhere
+            and elsewhere <= max(allowed, _ELSEWHERE_MAX * overall)
         ):
             score = (
-                _likelihood(bad, total)
-                + _likelihood(found.bad_elsewhere, found.total_elsewhere)
-                - _likelihood(bad_all, total_all)
+                _log_likelihood(bad, total)
+                + _log_likelihood(candidate.bad_elsewhere, candidate.total_elsewhere)
+                - _log_likelihood(bad_all, total_all)
             )
-            yield score, found
+            yield score, candidate
 
 
-def _likelihood(bad: int, total: int) -> float:
-    """Log likelihood of so many bad ones at their own rate."""
+def _log_likelihood(bad: int, total: int) -> float:
+    """Return the log likelihood of `bad` of `total` requests at their own rate."""
     good = total - bad
     return sum(part * log(part / total) for part in (bad, good) if part)
 
 
 class SeriesGroups:
-    """Which places each series (model, region, channel, tier) belongs to. TileValues only grow."""
+    """The places that each series (model, region, channel, tier) belongs to. Numbers only grow."""
 
     def __init__(self) -> None:
         self._codes: dict[str, list[int]] = {dimension: [] for dimension in DIMENSIONS}
         self._numbers: dict[str, dict[str, int]] = {dimension: {} for dimension in DIMENSIONS}
 
     def follow(self, names: Sequence[tuple[str, ...]]) -> None:
-        """Learn the names that came since the last call."""
+        """Add the series that are new since the last call."""
         for model, region, channel, tier in names[len(self._codes["region"]) :]:
             both = f"model {model} in region {region}"
             places = (region, model, channel, tier, both)
@@ -157,18 +157,19 @@ class SeriesGroups:
                 self._codes[dimension].append(numbers.setdefault(place, len(numbers)))
 
     def splits(self, bad: Ints, total: Ints) -> dict[str, Split]:
-        """Counts by series as counts by place."""
-        found = {}
+        """Return counts by series as counts by place, for each kind of place."""
+        splits = {}
         for dimension, codes in self._codes.items():
             names = list(self._numbers[dimension])
             sums = np.zeros((2, len(names)), np.int64)
+            # Unlike sums[0][codes] += bad, add.at counts every series of a place.
             np.add.at(sums[0], codes, bad)
             np.add.at(sums[1], codes, total)
-            found[dimension] = Split(names, sums[0], sums[1])
-        return found
+            splits[dimension] = Split(names, sums[0], sums[1])
+        return splits
 
     def inside(self, place: Localisation) -> npt.NDArray[np.bool_]:
-        """Which series are in some places."""
+        """Return a mask of the series in the blamed places."""
         numbers = self._numbers[place.dimension]
         blamed = [numbers[name] for name in place.names]
         return np.isin(np.array(self._codes[place.dimension], np.int64), blamed)
