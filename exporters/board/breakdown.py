@@ -20,23 +20,23 @@ _LATENCIES = ("ttft", "tpot")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the fleet is held against now; None, or absent, where no policy says so."""
+    """The targets of the fleet that values are compared with; None or absent without a policy."""
 
     target_ratio: Fraction | None  # of requests that succeed
-    burn: BurnRateThreshold | None  # the first that alerts, on losing that target
+    burn: BurnRateThreshold | None  # the fastest of that target
     latency_s: Mapping[str, float]  # P95 by latency
-    fewest: Mapping[str, int]  # samples below which a P95 says nothing
+    min_samples: Mapping[str, int]  # below which a P95 is unknown
 
     @property
     def failing_share(self) -> float | None:
-        """Share of failures that spends the budget so fast that somebody is told."""
+        """Share of failures that spends the error budget at the rate of the fastest alert."""
         if self.burn is None or self.target_ratio is None:
             return None
         return float(self.burn.factor * (1 - self.target_ratio))
 
     @classmethod
     def of(cls, policies: Iterable[Policy]) -> "Limits":
-        """The strictest of the fleet's objectives, as `slo.policy.targets` has them."""
+        """Return the strictest of the fleet's objectives, like `slo.policy.targets`."""
         fleet = [one for policy in policies for one in policy.objectives if one.scope == Scope()]
         promises = [
             one
@@ -62,7 +62,7 @@ class Limits:
                 for measure, found in latencies.items()
                 if found
             },
-            fewest={
+            min_samples={
                 measure: min(one.indicator.min_samples for one in found)
                 for measure, found in latencies.items()
                 if found
@@ -71,12 +71,14 @@ class Limits:
 
 
 def availability_state(one: Measured, limits: Limits) -> State:
-    """Below the target it is at risk: the promise is about a longer time. Missed where failures
-    spend the budget so fast that somebody is told."""
+    """Return "at_risk" below the target, as the objective is about a longer period.
+
+    "breached" if the failures spend the error budget at the rate of the fastest alert.
+    """
     ratio = one.availability_ratio
     if ratio is None or limits.target_ratio is None:
         return "unknown"
-    # As a float it is just what the same ratio of counts is.
+    # As floats: the ratio of the counts is rounded in the same way as the target.
     if ratio >= float(limits.target_ratio):
         return "ok"
     fast = limits.failing_share
@@ -85,31 +87,31 @@ def availability_state(one: Measured, limits: Limits) -> State:
 
 
 def latency_state(one: Measured, latency: str, limits: Limits) -> State:
-    """Against the P95 that the fleet is held against."""
+    """Return the state of a P95 against the target of the fleet."""
     limit_s, p95_s = limits.latency_s.get(latency), one.p95_s(latency)
-    if limit_s is None or p95_s is None or one.samples[latency] < limits.fewest[latency]:
+    if limit_s is None or p95_s is None or one.samples[latency] < limits.min_samples[latency]:
         return "unknown"
     if p95_s > limit_s:
         return "breached"
     return "at_risk" if p95_s > limit_s * float(1 - RECOVERY_MARGIN) else "ok"
 
 
-def places(
-    found: Mapping[str, Measured], fleet: Measured, limits: Limits
+def breakdown(
+    groups: Mapping[str, Measured], fleet: Measured, limits: Limits
 ) -> tuple[BreakdownRow, ...]:
-    """The worst first: by state, then by how much is wrong, then by traffic.
+    """Return the rows of the models or regions: by state, then by badness, then by traffic.
 
-    No promise was made for a single place, so a slow one is only at risk as long as the fleet
-    keeps its target.
+    No policy sets a target for a single row, so a slow one is only at risk as long as the fleet
+    meets its target.
     """
     ranked = sorted(
-        ((_place(name, one, fleet, limits), one) for name, one in found.items()),
+        ((_row(name, measured, fleet, limits), measured) for name, measured in groups.items()),
         key=lambda pair: (RANK[pair[0].state], -_badness(pair[1], limits), -pair[1].requests),
     )
-    return tuple(place for place, _ in ranked[:ROWS_MAX])
+    return tuple(row for row, _ in ranked[:ROWS_MAX])
 
 
-def _place(name: str, one: Measured, fleet: Measured, limits: Limits) -> BreakdownRow:
+def _row(name: str, one: Measured, fleet: Measured, limits: Limits) -> BreakdownRow:
     states = [availability_state(one, limits)]
     for latency in _LATENCIES:
         state = latency_state(one, latency, limits)
@@ -132,12 +134,12 @@ def _place(name: str, one: Measured, fleet: Measured, limits: Limits) -> Breakdo
 
 
 def _badness(one: Measured, limits: Limits) -> float:
-    """How far it is over what the fleet is held against; 1 is at the limit."""
+    """Return the worst measure as a multiple of its target; 1 is at the target."""
     found = [0.0]
     if one.availability_ratio is not None and limits.target_ratio is not None:
         found.append((1 - one.availability_ratio) / float(1 - limits.target_ratio))
     for latency, limit_s in limits.latency_s.items():
         p95_s = one.p95_s(latency)
-        if p95_s is not None and one.samples[latency] >= limits.fewest[latency]:
+        if p95_s is not None and one.samples[latency] >= limits.min_samples[latency]:
             found.append(p95_s / limit_s)
     return max(found)

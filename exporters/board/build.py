@@ -1,7 +1,8 @@
-"""Puts together what the live board says, at every refresh.
+"""The live board's facts, put together at every refresh.
 
-Pure but for what it remembers: totals of the last quarter of an hour, and where each series is.
-All numbers are the sums of one window, as `tokenpulse report` gives them for the same stretch.
+Pure but for what it keeps between refreshes: the totals of the last 15 minutes, and the places of
+each series. All numbers are the sums of one window, as `tokenpulse report` gives them for the same
+stretch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from itertools import chain
 
 from exporters import formatting as fmt
 from exporters.board.alerts import URGENCY, AlertRules
-from exporters.board.breakdown import Limits, places
+from exporters.board.breakdown import Limits, breakdown
 from exporters.board.data_quality import DataQuality, data_quality
 from exporters.board.facts import Incident, LiveFacts, State, TileValue
 from exporters.board.incidents import OUTAGE_WINDOW, budget_incidents, outages, threshold_incidents
@@ -28,73 +29,73 @@ class LiveBoard:
     """The board of some policies."""
 
     def __init__(self, policies: Sequence[Policy], name_of: NameOf, stale_after_s: float) -> None:
-        """`name_of`: token of a customer -> its name. `stale_after_s`: age of a sign of life from
-        which on its worker counts as gone."""
+        """`name_of`: token of a customer -> its name. `stale_after_s`: age of a heartbeat after
+        which its worker counts as gone."""
         self._policies, self._name_of = policies, name_of
         self._stale_after_s = stale_after_s
         self._targets, self._limits = targets_of(policies), Limits.of(policies)
-        self._history, self._places = RecentTotals(), SeriesGroups()
+        self._totals, self._groups = RecentTotals(), SeriesGroups()
 
     def facts(self, reading: Reading) -> LiveFacts:
-        """Everything the board shows now."""
-        self._places.follow(reading.names["series"])
-        levels = threshold_statuses(self._policies, reading)
-        trusted = data_quality(reading, WINDOW, self._history, self._stale_after_s)
-        incidents = self._incidents(reading, levels, trusted)
+        """Return all that the board shows now."""
+        self._groups.follow(reading.names["series"])
+        statuses = threshold_statuses(self._policies, reading)
+        quality = data_quality(reading, WINDOW, self._totals, self._stale_after_s)
+        incidents = self._incidents(reading, statuses, quality)
         fleet = reading.fleet(WINDOW)
         from_s, to_s = reading.spans[WINDOW]
-        numbers = TileValues(reading, self._targets, self._limits, levels, trusted.stale)
-        ttft = numbers.latency("ttft", self._targets.ttft_p95_s)
-        tpot = numbers.latency("tpot", self._targets.tpot_p95_s)
-        cache, available = numbers.cache_hit(), numbers.availability()
-        well = list(_well(available, ttft, tpot, cache))
+        tiles = TileValues(reading, self._targets, self._limits, statuses, quality.stale)
+        ttft = tiles.latency("ttft", self._targets.ttft_p95_s)
+        tpot = tiles.latency("tpot", self._targets.tpot_p95_s)
+        cache, availability = tiles.cache_hit(), tiles.availability()
+        calm_words = list(_calm_words(availability, ttft, tpot, cache))
         return LiveFacts(
             made_at_s=reading.now_s,
             window=WINDOW,
             from_s=from_s,
             to_s=to_s,
-            headline=_headline(incidents, trusted, fleet, well),
-            state=_overall(incidents, trusted, fleet),
+            headline=_headline(incidents, quality, fleet, calm_words),
+            state=_overall_state(incidents, quality, fleet),
             incidents=incidents,
             ttft_p95_s=ttft,
             tpot_p95_s=tpot,
             cache_hit_ratio=cache,
-            availability_ratio=available,
-            tokens_per_s=numbers.tokens_per_s(),
+            availability_ratio=availability,
+            tokens_per_s=tiles.tokens_per_s(),
             requests=fleet.requests,
             tokens=fleet.tokens,
-            objectives=objective_statuses(self._policies, levels, reading, self._name_of),
+            objectives=objective_statuses(self._policies, statuses, reading, self._name_of),
             history=history_strips(reading, self._name_of),
-            models=places(reading.by_name(WINDOW, "model"), fleet, self._limits),
-            regions=places(reading.by_name(WINDOW, "region"), fleet, self._limits),
-            freshness=trusted.freshness,
+            models=breakdown(reading.by_name(WINDOW, "model"), fleet, self._limits),
+            regions=breakdown(reading.by_name(WINDOW, "region"), fleet, self._limits),
+            freshness=quality.freshness,
         )
 
     def _incidents(
-        self, reading: Reading, levels: Sequence[ThresholdStatus], trusted: DataQuality
+        self, reading: Reading, statuses: Sequence[ThresholdStatus], quality: DataQuality
     ) -> tuple[Incident, ...]:
-        """The most urgent first; of equally urgent ones what makes the others doubtful."""
-        found = list(trusted.incidents)
-        if not trusted.blind:
-            found += outages(reading, self._places, self._limits)
-            found += threshold_incidents(levels, reading, self._places, self._name_of)
-            found += budget_incidents(reading, self._name_of)
-        return tuple(sorted(found, key=lambda one: URGENCY[one.severity]))
+        """Return the most urgent first; of equally urgent ones those of the data first."""
+        incidents = list(quality.incidents)
+        if not quality.blind:
+            incidents += outages(reading, self._groups, self._limits)
+            incidents += threshold_incidents(statuses, reading, self._groups, self._name_of)
+            incidents += budget_incidents(reading, self._name_of)
+        return tuple(sorted(incidents, key=lambda incident: URGENCY[incident.severity]))
 
 
 def sums_needed(policies: Sequence[Policy], rules: AlertRules) -> dict[str, set[str]]:
     """Return the scopes that the board and its alert rules read, by window."""
-    found = {WINDOW: {"fleet", "series", "model", "region"}, OUTAGE_WINDOW: {"series"}}
+    needed = {WINDOW: {"fleet", "series", "model", "region"}, OUTAGE_WINDOW: {"series"}}
     by_rules = ((window, scope) for scope, window in rules.reads)
     for window, scope in chain(windows_needed(policies), by_rules):
-        found.setdefault(window, set()).add(scope)
-    return found
+        needed.setdefault(window, set()).add(scope)
+    return needed
 
 
-def _overall(incidents: Sequence[Incident], trusted: DataQuality, fleet: Measured) -> State:
-    if trusted.stale:
+def _overall_state(incidents: Sequence[Incident], quality: DataQuality, fleet: Measured) -> State:
+    if quality.stale:
         return "unknown"
-    severities = {one.severity for one in incidents}
+    severities = {incident.severity for incident in incidents}
     if "page" in severities:
         return "breached"
     if "ticket" in severities:
@@ -103,34 +104,33 @@ def _overall(incidents: Sequence[Incident], trusted: DataQuality, fleet: Measure
 
 
 def _headline(
-    incidents: Sequence[Incident], trusted: DataQuality, fleet: Measured, well: Sequence[str]
+    incidents: Sequence[Incident],
+    quality: DataQuality,
+    fleet: Measured,
+    calm_words: Sequence[str],
 ) -> str:
-    """The most urgent incident; what is stale goes before everything else."""
-    if trusted.stale:
-        return f"These numbers are old: {_uncapital(trusted.freshness.words)}"
+    """Return that the numbers are old, else the most urgent incident, else how well it is."""
+    if quality.stale:
+        words = quality.freshness.words
+        return f"These numbers are old: {words[:1].lower()}{words[1:]}"
     if incidents:
         more = f" And {len(incidents) - 1:,} more." if incidents[1:] else ""
         return incidents[0].words + more
+    window = fmt.last_window(WINDOW)
     if not fleet.requests:
-        return f"No requests in the {fmt.last_window(WINDOW)}. {trusted.freshness.words}"
-    return (
-        f"All is well{': ' if well else ''}{', '.join(well)}, over the {fmt.last_window(WINDOW)}."
-    )
+        return f"No requests in the {window}. {quality.freshness.words}"
+    return f"All is well{': ' if calm_words else ''}{', '.join(calm_words)}, over the {window}."
 
 
-def _well(
-    available: TileValue, ttft: TileValue, tpot: TileValue, cache: TileValue
+def _calm_words(
+    availability: TileValue, ttft: TileValue, tpot: TileValue, cache: TileValue
 ) -> Iterator[str]:
-    """The numbers of the tiles, written as there."""
-    if available.value is not None:
-        succeeded = fmt.percent(available.value, available.target)
-        yield f"{succeeded} of {fmt.counted(available.samples, 'request')} succeeded"
+    """Yield the values of the tiles, written as on the tiles."""
+    if availability.value is not None:
+        succeeded = fmt.percent(availability.value, availability.target)
+        yield f"{succeeded} of {fmt.counted(availability.samples, 'request')} succeeded"
     for name, latency in (("TTFT", ttft), ("TPOT", tpot)):
         if latency.value is not None:
             yield f"P95 {name} {fmt.latency(latency.value, latency.target)}"
     if cache.value is not None:
         yield f"cache hit rate {fmt.percent(cache.value, cache.target)}"
-
-
-def _uncapital(said: str) -> str:
-    return said[:1].lower() + said[1:]

@@ -1,12 +1,12 @@
 """What is wrong with the traffic now, in words: how bad, where, and how it is elsewhere.
 
-Pure. Whether an alert's condition holds comes from the rules (alerts.py); an alert waits before it
-fires, the board shows it at once. Failures are localised over the last minute, so that an outage is
-shown within seconds.
+Pure. Whether the condition of an alert holds comes from the rules (alerts.py); an alert waits
+before it fires, the board shows it at once. Failures are localised over the last minute, so that an
+outage is shown within seconds.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,7 +18,14 @@ from exporters.board.breakdown import Limits
 from exporters.board.facts import Incident, Severity
 from exporters.board.input import Reading
 from exporters.board.localisation import Localisation, SeriesGroups, Split, localise
-from exporters.board.objectives import NameOf, burning, mildest_threshold, scope_words, value_text
+from exporters.board.objectives import (
+    NameOf,
+    burning,
+    mildest_threshold,
+    result_scope,
+    scope_words,
+    value_text,
+)
 from exporters.board.thresholds import DROP_SCOPES, ThresholdStatus
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import Measured, failures, outcome_counts, slow, uncached
@@ -34,9 +41,9 @@ from streams.state.tables import Ints
 from streams.state.windows import ROLLING_S
 
 OUTAGE_WINDOW = "1m"
-_NEWEST_MIN_REQUESTS = 20  # for a share of them to be shown
 NEWEST_S = 20  # the slice of ten seconds that is filling, and the one before it
 LOCALISATION_WINDOW = "5m"  # of latency and caching: the newest with enough requests
+_NEWEST_MIN_REQUESTS = 20  # for their share of failures to be shown
 _INCIDENTS_MAX = 3
 _NAMES_MAX = 3  # of one objective
 _WORDS = {"ttft": "time to first token", "tpot": "time per output token", "duration": "duration"}
@@ -44,7 +51,7 @@ _WORDS = {"ttft": "time to first token", "tpot": "time per output token", "durat
 
 @dataclass(frozen=True, slots=True)
 class FailureCluster:
-    """Failures in one place, or everywhere."""
+    """Failures in one place, or in all places alike if `where` is None."""
 
     where: Localisation | None
     bad: int
@@ -55,7 +62,7 @@ class FailureCluster:
 
 
 def outages(reading: Reading, groups: SeriesGroups, limits: Limits) -> Iterator[Incident]:
-    """Yield the places in which failures of the last minute spend the error budget too fast.
+    """Yield the places whose failures of the last minute spend the error budget too fast.
 
     A place of an active outage alert is an outage. The others are an early sign: no rule looks at
     a single minute, and the burn-rate alerts follow if the failures go on.
@@ -70,48 +77,45 @@ def outages(reading: Reading, groups: SeriesGroups, limits: Limits) -> Iterator[
         severity: Severity = "page"
         if not is_outage and limits.burn is not None and limits.burn.severity == "ticket":
             severity = "ticket"
-        alert = OUTAGE if is_outage else BURN
-        yield Incident(severity, _failing(cluster, reading, groups, sums), alert, alert)
+        name = OUTAGE if is_outage else BURN
+        yield Incident(severity, _failure_words(cluster, reading, groups, sums), name, name)
     if alerts and not has_outage:
-        yield _outage_without_cluster(alerts[0])
+        yield _outage_by_labels(alerts[0])
 
 
 def _covers(cluster: FailureCluster, alert: AlertState) -> bool:
     """Return whether an outage alert is about these failures."""
-    where, series = cluster.where, alert.series
+    where = cluster.where
     if where is None:
         return True
     if where.dimension in ("region", "model"):
-        return series.get(where.dimension) in where.names
-    # Outage alerts exist for the fleet, regions and models; other places share that of the fleet.
-    return series.get("scope") == "fleet"
+        return alert.series.get(where.dimension) in where.names
+    # The outage rule has no channels and tiers; there only an outage of the fleet counts.
+    return alert.series.get("scope") == "fleet"
 
 
-def _outage_without_cluster(alert: AlertState) -> Incident:
-    """Return an outage that no localisation explains, by the labels of its alert."""
-    place = next(
-        (
-            f"{name.capitalize()} {alert.series[name]}"
-            for name in ("region", "model")
-            if name in alert.series
-        ),
-        "The fleet",
-    )
+def _outage_by_labels(alert: AlertState) -> Incident:
+    """Return an outage that no cluster of failures explains, named by the alert's labels."""
+    place = "The fleet"
+    for dimension in ("region", "model"):
+        if dimension in alert.series:
+            place = f"{fmt.capitalize(dimension)} {alert.series[dimension]}"
     words = (
         f"{place}: {fmt.percent(1 - alert.value)} of the requests failed in the "
         f"{fmt.last_window(OUTAGE_WINDOW)}."
     )
-    return Incident("page", words, OUTAGE, OUTAGE)
+    return Incident(severity_of(alert), words, OUTAGE, OUTAGE)
 
 
 def _clusters(
-    places: SeriesGroups, bad: Ints, total: Ints, allowed: float
+    groups: SeriesGroups, bad: Ints, total: Ints, allowed: float
 ) -> Iterator[FailureCluster]:
+    """Yield the worst place, then the worst of what remains without it, while it is too bad."""
     for _ in range(_INCIDENTS_MAX):
         bad_all, total_all = int(bad.sum()), int(total.sum())
         if bad_all < BURN_MIN_FAILURES:
             return
-        where = localise(places.splits(bad, total), allowed)
+        where = localise(groups.splits(bad, total), allowed)
         if where is None:
             if bad_all > allowed * total_all:
                 yield FailureCluster(None, bad_all, total_all)
@@ -119,177 +123,185 @@ def _clusters(
         if where.bad < BURN_MIN_FAILURES or where.share <= allowed:
             return
         yield FailureCluster(where, where.bad, where.total)
-        elsewhere = ~places.inside(where)
+        elsewhere = ~groups.inside(where)
         bad, total = bad * elsewhere, total * elsewhere
 
 
-def _failing(incident: FailureCluster, reading: Reading, places: SeriesGroups, sums: Sums) -> str:
-    share, how = fmt.percent(incident.bad / incident.total), _how(incident, places, sums)
-    said = (
-        f"{share} of {fmt.counted(incident.total, 'request')} failed in "
-        f"the {fmt.last_window(OUTAGE_WINDOW)} ({how}){_newest(incident, reading, places)}"
+def _failure_words(
+    cluster: FailureCluster, reading: Reading, groups: SeriesGroups, sums: Sums
+) -> str:
+    share, outcomes = fmt.percent(cluster.bad / cluster.total), _outcomes(cluster, groups, sums)
+    words = (
+        f"{share} of {fmt.counted(cluster.total, 'request')} failed in "
+        f"the {fmt.last_window(OUTAGE_WINDOW)} ({outcomes}){_newest(cluster, reading, groups)}"
     )
-    if incident.where is None:
-        return f"{said}, in all regions and models alike."
-    return f"{fmt.capitalize(incident.where.words)}: {said}{_elsewhere(incident.where)}."
+    if cluster.where is None:
+        return f"{words}, in all regions and models alike."
+    return f"{fmt.capitalize(cluster.where.words)}: {words}{_elsewhere(cluster.where)}."
 
 
-def _newest(incident: FailureCluster, reading: Reading, places: SeriesGroups) -> str:
-    """How it is just now: a minute is slow to tell a beginning and an end."""
+def _newest(cluster: FailureCluster, reading: Reading, groups: SeriesGroups) -> str:
+    """Return the share of the last seconds: a minute shows a beginning and an end too late."""
     bad, total = failures(reading.newest, len(reading.names["series"]))
-    if incident.where is not None:
-        inside = places.inside(incident.where)
+    if cluster.where is not None:
+        inside = groups.inside(cluster.where)
         bad, total = bad * inside, total * inside
     if int(total.sum()) < _NEWEST_MIN_REQUESTS:
         return ""
-    ago = fmt.span(reading.now_s - reading.newest_s)
-    return f", {fmt.percent(int(bad.sum()) / int(total.sum()))} in the last {ago}"
+    age = fmt.span(reading.now_s - reading.newest_s)
+    return f", {fmt.percent(int(bad.sum()) / int(total.sum()))} in the last {age}"
 
 
-def _how(incident: FailureCluster, places: SeriesGroups, sums: Sums) -> str:
-    """The outcomes of the failures: one that dominates, or two."""
+def _outcomes(cluster: FailureCluster, groups: SeriesGroups, sums: Sums) -> str:
+    """Return the outcomes of the failures: the commonest, and the second if it matters."""
     counts = sums.counts.values
-    if incident.where is not None:
-        counts = counts[places.inside(incident.where)[sums.counts.keys]]
-    failed = {name: n for name, n in outcome_counts(counts).items() if name in ELIGIBLE}
-    every = Counter({name: n for name, n in failed.items() if name != "success"}).most_common(2)
-    if len(every) == 2 and every[1][1] * 10 < every[0][1]:
-        every = every[:1]
-    return ", ".join(name for name, _ in every)
+    if cluster.where is not None:
+        counts = counts[groups.inside(cluster.where)[sums.counts.keys]]
+    failed = Counter(
+        {
+            name: number
+            for name, number in outcome_counts(counts).items()
+            if name in ELIGIBLE and name != "success"
+        }
+    )
+    commonest = failed.most_common(2)
+    if len(commonest) == 2 and commonest[1][1] * 10 < commonest[0][1]:
+        commonest = commonest[:1]
+    return ", ".join(name for name, _ in commonest)
 
 
-# -- levels ----------------------------------------------------------------------------------------
+# -- threshold objectives --------------------------------------------------------------------------
 
 
 def threshold_incidents(
-    levels: Iterable[ThresholdStatus], reading: Reading, places: SeriesGroups, name_of: NameOf
+    statuses: Iterable[ThresholdStatus], reading: Reading, groups: SeriesGroups, name_of: NameOf
 ) -> Iterator[Incident]:
-    """Objectives with levels that are crossed; of one objective only some names."""
-    told = Counter[int]()
-    for one in levels:
-        if one.alert is None:
+    """Yield the threshold objectives with an active alert; of one objective a few names only."""
+    shown = Counter[int]()
+    for status in statuses:
+        if status.alert is None:
             continue
-        told[id(one.objective)] += 1
-        if told[id(one.objective)] <= _NAMES_MAX:
-            yield _crossed(one, one.alert, reading, places, name_of)
+        shown[id(status.objective)] += 1
+        if shown[id(status.objective)] <= _NAMES_MAX:
+            words = f"{_threshold_words(status, reading, groups, name_of)}."
+            alert = status.alert.alert
+            yield Incident(severity_of(status.alert), words, alert, alert)
 
 
-def _crossed(
-    one: ThresholdStatus,
-    alert: AlertState,
-    reading: Reading,
-    places: SeriesGroups,
-    name_of: NameOf,
-) -> Incident:
-    indicator = one.objective.indicator
-    whose = scope_words(one.objective.scope, one.name, name_of)
-    of = "" if whose == "fleet" else f" of {whose}"
+def _threshold_words(
+    status: ThresholdStatus, reading: Reading, groups: SeriesGroups, name_of: NameOf
+) -> str:
+    indicator = status.objective.indicator
+    scope = scope_words(status.objective.scope, status.name, name_of)
+    of_scope = "" if scope == "fleet" else f" of {scope}"
     if isinstance(indicator, RollingPercentile):
-        said = _slow(one, of, reading, places)
-    elif isinstance(indicator, CacheHitRatio):
-        said = _uncached(one, of, reading, places)
-    else:
-        said = _fewer(one, indicator, of, reading)
-    return Incident(severity_of(alert), said, alert.alert, alert.alert)
+        return _latency_words(status, of_scope, reading, groups)
+    if isinstance(indicator, CacheHitRatio):
+        return _cache_words(status, of_scope, reading, groups)
+    return _volume_words(status, indicator, of_scope, reading)
 
 
-def _slow(one: ThresholdStatus, of: str, reading: Reading, places: SeriesGroups) -> str:
-    assert isinstance(one.objective, LatencyThresholdObjective)
-    indicator = one.objective.indicator
-    target_s = mildest_threshold(one.objective)
-    groups = len(reading.names["series"])
+def _latency_words(
+    status: ThresholdStatus, of_scope: str, reading: Reading, groups: SeriesGroups
+) -> str:
+    assert isinstance(status.objective, LatencyThresholdObjective)
+    indicator = status.objective.indicator
+    target_s = mildest_threshold(status.objective)
+    inside = _series_inside(status, reading)
     sums = reading.windows[LOCALISATION_WINDOW]["series"]
-    bad, total = slow(sums, groups, indicator.measure, int(target_s * 10**6))
-    mine = _mine(one, reading)
-    where = localise(places.splits(bad * mine, total * mine), 1 - indicator.percentile / 100)
-    limit = fmt.exact_latency(target_s)
-    said = (
-        f"P{indicator.percentile} {_WORDS[indicator.measure]}{of} is {value_text(one)} over "
-        f"the {fmt.last_window(indicator.window)}, target under {limit}"
+    bad, total = slow(sums, len(inside), indicator.measure, int(target_s * 10**6))
+    where = localise(groups.splits(bad * inside, total * inside), 1 - indicator.percentile / 100)
+    target = fmt.exact_latency(target_s)
+    words = (
+        f"P{indicator.percentile} {_WORDS[indicator.measure]}{of_scope} is {value_text(status)} "
+        f"over the {fmt.last_window(indicator.window)}, target under {target}"
     )
     if where is not None:
-        said += (
-            f": {where.words} {_has(where)} {fmt.percent(where.explained)} of the slow requests, "
-            f"{fmt.percent(where.share)} of {fmt.counted(where.total, 'request')} there took over "
-            f"{limit}{_elsewhere(where)}"
+        return (
+            f"{words}: {where.words} {_verb(where, 'has', 'have')} {fmt.percent(where.explained)} "
+            f"of the slow requests, {fmt.percent(where.share)} of "
+            f"{fmt.counted(where.total, 'request')} there took over {target}{_elsewhere(where)}"
         )
-    elif len(set(reading.names["series"])) > 1:
-        said += ", in all regions and models alike"
-    return f"{said}."
+    return words + (", in all regions and models alike" if len(inside) > 1 else "")
 
 
-def _uncached(one: ThresholdStatus, of: str, reading: Reading, places: SeriesGroups) -> str:
-    assert isinstance(one.objective, ShareThresholdObjective)
-    indicator = one.objective.indicator
-    target = mildest_threshold(one.objective)
+def _cache_words(
+    status: ThresholdStatus, of_scope: str, reading: Reading, groups: SeriesGroups
+) -> str:
+    assert isinstance(status.objective, ShareThresholdObjective)
+    indicator, target = status.objective.indicator, mildest_threshold(status.objective)
     shorter = ""
-    if one.shorter is not None:
-        window, value = one.shorter
+    if status.shorter is not None:
+        window, value = status.shorter
         shorter = f" and {fmt.percent(value, target)} over the {fmt.last_window(window)}"
-    said = (
-        f"Cache hit ratio{of} is {value_text(one)} over the {fmt.last_window(indicator.window)}"
-        f"{shorter}, target at least {fmt.exact_percent(target)}"
+    words = (
+        f"Cache hit ratio{of_scope} is {value_text(status)} over the "
+        f"{fmt.last_window(indicator.window)}{shorter}, target at least "
+        f"{fmt.exact_percent(target)}"
     )
-    if "customer" in one.objective.scope.dimensions():
-        return f"{said}."
-    mine = _mine(one, reading)
-    bad, total = uncached(reading.windows[LOCALISATION_WINDOW]["series"], len(mine))
-    where = localise(places.splits(bad * mine, total * mine), float(1 - target))
+    if "customer" in status.objective.scope.dimensions():
+        return words  # series have no customers
+    inside = _series_inside(status, reading)
+    bad, total = uncached(reading.windows[LOCALISATION_WINDOW]["series"], len(inside))
+    where = localise(groups.splits(bad * inside, total * inside), float(1 - target))
     if where is not None:
-        said += (
-            f": {where.words} {_reads(where)} {fmt.percent(where.good, target)} of "
-            f"{'its' if len(where.names) == 1 else 'their'} input from the cache"
+        words += (
+            f": {where.words} {_verb(where, 'reads', 'read')} {fmt.percent(where.good, target)} "
+            f"of {_verb(where, 'its', 'their')} input from the cache"
         )
         if where.good_elsewhere is not None:
-            said += f", elsewhere it is {fmt.percent(where.good_elsewhere, target)}"
-    return f"{said}."
+            words += f", elsewhere it is {fmt.percent(where.good_elsewhere, target)}"
+    return words
 
 
-def _fewer(one: ThresholdStatus, indicator: TokenVolumeDrop, of: str, reading: Reading) -> str:
-    said = (
-        f"Token volume{of} over the {fmt.last_window(indicator.window)} fell to {value_text(one)}"
-    )
-    if one.objective.scope != Scope():
-        return f"{said}."
-    where = localise(_missing(indicator, reading), 0.5)
+def _volume_words(
+    status: ThresholdStatus, indicator: TokenVolumeDrop, of_scope: str, reading: Reading
+) -> str:
+    window = fmt.last_window(indicator.window)
+    words = f"Token volume{of_scope} over the {window} fell to {value_text(status)}"
+    if status.objective.scope != Scope():
+        return words
+    where = localise(_missing_tokens(indicator, reading), 0.5)
     if where is not None:
-        said += f": {where.words} {_is(where)} at {fmt.percent(where.good)}"
+        words += f": {where.words} {_verb(where, 'is', 'are')} at {fmt.percent(where.good)}"
         if where.good_elsewhere is not None:
-            said += f", elsewhere it is {fmt.percent(where.good_elsewhere)}"
-    return f"{said}."
+            words += f", elsewhere it is {fmt.percent(where.good_elsewhere)}"
+    return words
 
 
-def _missing(indicator: TokenVolumeDrop, reading: Reading) -> dict[str, Split]:
-    """Tokens that one would expect by place, and how many of them did not come."""
+def _missing_tokens(indicator: TokenVolumeDrop, reading: Reading) -> dict[str, Split]:
+    """Return the tokens expected by the baseline for each place, and how many are missing."""
     times = Fraction(ROLLING_S[indicator.window], ROLLING_S[indicator.baseline])
-    found = {}
+    splits = {}
     for scope in DROP_SCOPES:
         now = reading.by_name(indicator.window, scope)
-        usual = reading.by_name(indicator.baseline, scope)
-        expected = np.array([int(one.tokens * times) for one in usual.values()], np.int64)
-        came = np.array([now.get(name, Measured()).tokens for name in usual], np.int64)
-        found[scope] = Split(list(usual), np.maximum(expected - came, 0), expected)
-    return found
+        baseline = reading.by_name(indicator.baseline, scope)
+        expected = np.array([int(one.tokens * times) for one in baseline.values()], np.int64)
+        counted = np.array([now.get(name, Measured()).tokens for name in baseline], np.int64)
+        # More than expected in one place must not hide what is missing in another.
+        splits[scope] = Split(list(baseline), np.maximum(expected - counted, 0), expected)
+    return splits
 
 
-def _mine(one: ThresholdStatus, reading: Reading) -> Ints:
-    """1 for the series that an objective is about, else 0."""
-    scope, found = one.objective.scope, []
+def _series_inside(status: ThresholdStatus, reading: Reading) -> Ints:
+    """Return 1 for each series that an objective is about, else 0."""
+    scope = status.objective.scope
     wanted = scope.names()
+    inside = []
     for key in reading.names["series"]:
         values: dict[str, str] = dict(zip(SERIES_DIMENSIONS, key, strict=True))
-        mine = all(values[dimension] in names for dimension, names in wanted.items())
-        found.append(mine and (scope.per is None or values[scope.per] == one.name))
-    return np.array(found, np.int64)
+        is_named = all(values[dimension] in names for dimension, names in wanted.items())
+        inside.append(is_named and (scope.per is None or values[scope.per] == status.name))
+    return np.array(inside, np.int64)
 
 
-# -- promises --------------------------------------------------------------------------------------
+# -- error budgets ---------------------------------------------------------------------------------
 
 
 def budget_incidents(reading: Reading, name_of: NameOf) -> Iterator[Incident]:
     """Yield error budgets that burn or are spent; of one objective the worst names only."""
     shown = Counter[int]()
-    results = reading.results or ()
+    results: Sequence[ObjectiveResult] = reading.results or ()
     for result in sorted(results, key=lambda result: result.status.budget_left or 0):
         incident = _burning(result, reading, name_of) or _missed(result, reading, name_of)
         if incident is not None:
@@ -304,7 +316,7 @@ def _burning(result: ObjectiveResult, reading: Reading, name_of: NameOf) -> Inci
         return None
     severity: Severity = "page" if threshold.severity == "page" else "ticket"
     words = (
-        f"{_promised(result, name_of)} burns its error budget at "
+        f"{_objective_words(result, name_of)} burns its error budget at "
         f"{fmt.burn_rate(status.burn[threshold.long], threshold.factor)} the sustainable rate "
         f"over the {fmt.last_window(threshold.long)} "
         f"(a {severity} above {fmt.burn_rate(threshold.factor)})"
@@ -328,21 +340,19 @@ def _missed(result: ObjectiveResult, reading: Reading, name_of: NameOf) -> Incid
     ratio = fmt.percent(result.status.attainment.ratio, objective.target)
     return Incident(
         "ticket",
-        f"{_promised(result, name_of)} is missed: {ratio} of "
+        f"{_objective_words(result, name_of)} is missed: {ratio} of "
         f"{fmt.exact_percent(objective.target)}, so its error budget is spent.",
         MISSED,
         MISSED,
     )
 
 
-def _promised(one: ObjectiveResult, name_of: NameOf) -> str:
-    whose = scope_words(one.objective.scope, one.name, name_of)
-    if one.customer is not None and one.objective.scope.per is None:
-        whose = f"customer {name_of(one.customer)}"
-    return f"Objective {one.objective.name}" + ("" if whose == "fleet" else f" ({whose})")
+def _objective_words(result: ObjectiveResult, name_of: NameOf) -> str:
+    scope = result_scope(result, name_of)
+    return f"Objective {result.objective.name}" + ("" if scope == "fleet" else f" ({scope})")
 
 
-# -- small pieces ----------------------------------------------------------------------------------
+# -- words -----------------------------------------------------------------------------------------
 
 
 def _elsewhere(where: Localisation) -> str:
@@ -350,13 +360,5 @@ def _elsewhere(where: Localisation) -> str:
     return "" if share is None else f"; elsewhere {fmt.percent(share)}"
 
 
-def _has(where: Localisation) -> str:
-    return "has" if len(where.names) == 1 else "have"
-
-
-def _is(where: Localisation) -> str:
-    return "is" if len(where.names) == 1 else "are"
-
-
-def _reads(where: Localisation) -> str:
-    return "reads" if len(where.names) == 1 else "read"
+def _verb(where: Localisation, singular: str, plural: str) -> str:
+    return singular if len(where.names) == 1 else plural

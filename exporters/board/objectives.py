@@ -139,7 +139,7 @@ def _promise(one: ObjectiveResult, alerts: ActiveAlerts, name_of: NameOf) -> Obj
         policy=one.policy.name,
         objective=promise.name,
         about=_about(promise),
-        scope=_found_scope(one, name_of),
+        scope=result_scope(one, name_of),
         kind="promise",
         state=state,
         value=fmt.percent(ratio, promise.target),
@@ -149,7 +149,8 @@ def _promise(one: ObjectiveResult, alerts: ActiveAlerts, name_of: NameOf) -> Obj
     )
 
 
-def _found_scope(one: ObjectiveResult, name_of: NameOf) -> str:
+def result_scope(one: ObjectiveResult, name_of: NameOf) -> str:
+    """Return what an error-budget objective is about, in words like those of `scope_words`."""
     if one.customer is not None and one.objective.scope.per is None:
         return f"customer {name_of(one.customer)}"
     return scope_words(one.objective.scope, one.name, name_of)

@@ -60,8 +60,8 @@ class Collector:
         customers: Mapping[str, Customer],
         rules: AlertRules | None = None,
     ) -> None:
-        """`customers`: by the token that the state has for them; `rules`: the evaluator of the alert
-        rules, without which the board shows no alert about requests. Raises ConfigError.
+        """`customers`: by the token that the state has for them. `rules`: evaluate the alert rules
+        for the board; without them it shows no alert about requests. Raises ConfigError.
         """
         self._rules = rules or NoAlertRules()
         self._settings, self._client, self._customers = settings, client, customers
