@@ -105,4 +105,4 @@ def samples_for(
     for result in results:
         about = {"policy": result.policy.name, "objective": result.objective.name}
         add_status(sheet, result, label_text(about | result.scope(str)))
-    return sheet.samples
+    return sheet.values
