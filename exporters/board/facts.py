@@ -1,14 +1,14 @@
-"""What the live board says, as plain data: made from the state, shown by the page.
+"""The live board's content as plain data: made from the state, rendered by the page.
 
-Pure. Seconds, ratios from 0 to 1, tokens; times in seconds since the epoch. None is "not known" and
-is shown as such, never as 0. Names come from events and from the customer directory: text, to be
-escaped by whoever shows it.
+Pure. Seconds, ratios from 0 to 1, tokens; times in seconds since the epoch. None is "unknown" and
+is shown as such, never as 0. Names come from events and from the customer directory: plain text,
+which the page escapes.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-# As people read it: met; not missed yet, but near it; missed; nothing known.
+# On the page: met; not missed yet, but near it; missed; unknown.
 State = Literal["ok", "at_risk", "breached", "unknown"]
 Severity = Literal["page", "ticket", "info"]
 
@@ -26,17 +26,17 @@ class TileValue:
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveStatus:
-    """How one objective stands."""
+    """The status of one objective."""
 
     policy: str
     objective: str
     about: str
     scope: str  # in words: `fleet`, `model aurora-4-large`, `customer Acme Corp`
-    kind: Literal["promise", "level"]  # over a period with a budget, or a number now
+    kind: Literal["promise", "level"]  # published values: an error budget, or thresholds
     state: State
-    value: str  # as it is read aloud: `99.982 %`, `212 ms`
+    value: str  # in words: `99.982 %`, `212 ms`
     target: str  # `at least 99.9 %`, `under 300 ms`
-    budget_left_ratio: float | None = None  # promises only; below 0 it is overdrawn
+    budget_left_ratio: float | None = None  # error budgets only; below 0 it is overdrawn
     burn: tuple[tuple[str, float], ...] = ()  # (window, rate), shortest window first
 
 
@@ -79,12 +79,12 @@ class BreakdownRow:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that is wrong now, in words."""
+    """A problem at the moment, in words."""
 
     severity: Severity
     words: str  # one sentence with numbers
     runbook: str | None  # file name in docs/runbooks, without .md
-    alert: str | None = None  # name of the alert that would tell of it
+    alert: str | None = None  # name of the alert about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +94,20 @@ class Freshness:
     state: State
     words: str  # one sentence
     newest_event_age_s: float | None  # age of the newest event that is counted
-    lag_records: int | None  # in Kafka, not counted yet; None where no worker says so
-    workers: int  # that have left a sign of life lately
+    lag_records: int | None  # in Kafka, not counted yet; None without a live worker
+    workers: int  # with a recent heartbeat
     complete: bool  # False: records of the board's window are known to be missing
 
 
 @dataclass(frozen=True, slots=True)
 class LiveFacts:
-    """Everything the live board shows."""
+    """All that the live board shows."""
 
     made_at_s: float
-    window: str  # of all numbers, places and tokens: `5m`
+    window: str  # of all tiles, rows and tokens: `5m`
     from_s: int  # the window's begin and end in event time
     to_s: int
-    headline: str  # how it is, in one sentence
+    headline: str  # the state of the service in one sentence
     state: State
     incidents: tuple[Incident, ...]  # the most urgent first; empty when all is well
     ttft_p95_s: TileValue
@@ -126,9 +126,9 @@ class LiveFacts:
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """What there is to show now. Of `facts` and `problem` one is always None."""
+    """What the page shows now. One of `facts` and `problem` is always None."""
 
     facts: LiveFacts | None  # None while the state cannot be read or nothing was counted yet
     problem: str | None  # why there are no facts; one line
-    made_at: float  # monotonic; another number whenever there is news
-    runbooks_url: str | None = None  # where people read docs/runbooks
+    made_at: float  # monotonic; differs after every refresh
+    runbooks_url: str | None = None  # address of docs/runbooks

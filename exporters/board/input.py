@@ -1,4 +1,4 @@
-"""What one refresh knows, as the board's modules take it. Pure."""
+"""The result of one refresh, as the board's modules read it. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Reading:
     """The state at one moment."""
 
     now_s: float  # wall clock
-    names: Mapping[str, Sequence[GroupKey]]  # what group numbers mean, by scope
+    names: Mapping[str, Sequence[GroupKey]]  # names of the group numbers, by scope
     windows: Mapping[str, Mapping[str, Sums]]  # window -> scope -> sums
     spans: Mapping[str, tuple[int, int]]  # window -> [from_s, to_s)
     newest: Sums  # by series, since `newest_s`
@@ -35,7 +35,7 @@ class Reading:
     views: Sequence[PartitionView]
     heartbeats: Sequence[Heartbeat]
     coverage: Coverage
-    lags: Mapping[int, int]  # partition -> records that wait; only where a live worker says so
+    lags: Mapping[int, int]  # partition -> records that wait; of live workers only
     freshness_s: Mapping[int, float]  # partition -> age of its newest event when last written
     minutes: Sequence[Minute]
     results: Sequence[ObjectiveResult] | None  # of error budgets; None until they are first read
@@ -44,7 +44,7 @@ class Reading:
     _measured: dict[tuple[str, str], dict[int, Measured]] = field(default_factory=dict)
 
     def by_name(self, window: str, scope: str) -> dict[str, Measured]:
-        """All groups of a scope with one label; the fleet is called ""."""
+        """Return all groups of a scope with one label; the fleet has the name ""."""
         names = self.names[scope]
         return {
             names[group][0] if names[group] else "": one
@@ -52,11 +52,11 @@ class Reading:
         }
 
     def fleet(self, window: str) -> Measured:
-        """Everything."""
+        """Return the sums of all requests."""
         return self._groups(window, "fleet").get(0, Measured())
 
     def selected(self, scope: Scope, window: str) -> Groups:
-        """The groups that an objective judges; empty where the windows cannot answer."""
+        """Return the groups that an objective is about; empty if the windows lack its scope."""
         selection = Selection.of(scope)
         if not can_answer(scope):
             return {}
@@ -83,7 +83,9 @@ class Reading:
 
 
 def can_answer(scope: Scope) -> bool:
-    """Whether windows hold what an objective is about: customers only all of them, and without
-    the model."""
+    """Return whether the windows have the scope of an objective.
+
+    They have customers only one by one for all of them, and not by model.
+    """
     dimensions = scope.dimensions()
     return "customer" not in dimensions or (dimensions == {"customer"} and not scope.customer)

@@ -43,9 +43,9 @@ NameOf = Callable[[str], str]  # token of a customer -> its name
 def objective_statuses(
     policies: Iterable[Policy], levels: Sequence[ThresholdStatus], reading: Reading, name_of: NameOf
 ) -> tuple[ObjectiveStatus, ...]:
-    """All objectives, the worst first."""
-    states = [_promise(one, reading.alerts, name_of) for one in reading.results or ()]
-    states += [_level(one, name_of) for one in levels]
+    """Return all objectives, the worst first."""
+    states = [_budget_status(one, reading.alerts, name_of) for one in reading.results or ()]
+    states += [_threshold_status(one, name_of) for one in levels]
     known = {(one.policy, one.objective) for one in states}
     for policy in policies:
         for objective in policy.objectives:
@@ -62,7 +62,7 @@ def objective_statuses(
 
 
 def scope_words(scope: Scope, name: str, name_of: NameOf) -> str:
-    """`fleet`, `model aurora-4-large`, `region eu-west-1, tier batch`."""
+    """Return a scope in words: `fleet`, `model a`, `region eu-west-1, tier batch`."""
     parts = {dimension: list(names) for dimension, names in scope.names().items()}
     if scope.per is not None:
         parts[scope.per] = [name_of(name) if scope.per == "customer" else name]
@@ -86,7 +86,7 @@ def burning(result: ObjectiveResult, alerts: ActiveAlerts) -> BurnRateThreshold 
 
 
 def history_strips(reading: Reading, name_of: NameOf) -> tuple[HistoryStrip, ...]:
-    """Promises about availability, day by day."""
+    """Return the availability objectives day by day."""
     return tuple(
         HistoryStrip(
             policy=one.policy.name,
@@ -100,7 +100,7 @@ def history_strips(reading: Reading, name_of: NameOf) -> tuple[HistoryStrip, ...
 
 
 def history_objectives(found: Iterable[ObjectiveResult]) -> list[ObjectiveResult]:
-    """Promises that get a strip: those of the fleet, then those with the least budget left."""
+    """Return the objectives with a strip: the fleet's first, then by the budget left."""
     about = [one for one in found if isinstance(one.objective.indicator, RequestIndicator)]
     about.sort(key=lambda one: (one.objective.scope != Scope(), _left(one)))
     return about[:STRIPS_MAX]
@@ -125,7 +125,7 @@ def _budget(state: ObjectiveStatus) -> float:
     return 1.0 if state.budget_left_ratio is None else state.budget_left_ratio
 
 
-def _promise(one: ObjectiveResult, alerts: ActiveAlerts, name_of: NameOf) -> ObjectiveStatus:
+def _budget_status(one: ObjectiveResult, alerts: ActiveAlerts, name_of: NameOf) -> ObjectiveStatus:
     stands, promise = one.status, one.objective
     ratio = stands.attainment.ratio
     state: State = "ok"
@@ -156,7 +156,7 @@ def result_scope(one: ObjectiveResult, name_of: NameOf) -> str:
     return scope_words(one.objective.scope, one.name, name_of)
 
 
-def _level(one: ThresholdStatus, name_of: NameOf) -> ObjectiveStatus:
+def _threshold_status(one: ThresholdStatus, name_of: NameOf) -> ObjectiveStatus:
     return ObjectiveStatus(
         policy=one.policy.name,
         objective=one.objective.name,
@@ -170,7 +170,7 @@ def _level(one: ThresholdStatus, name_of: NameOf) -> ObjectiveStatus:
 
 
 def value_text(one: ThresholdStatus) -> str:
-    """The value as it is read aloud."""
+    """Return the value in words, on its side of the target."""
     if one.value is None:
         return fmt.UNKNOWN
     target = mildest_threshold(one.objective)

@@ -31,9 +31,9 @@ FRAGMENTS = ("status", "incidents", "tiles", "objectives", "uptime", "models", "
 # (word, what it means)
 STATE_WORDS: Mapping[State, tuple[str, str]] = {
     "ok": ("Met", "the target is met"),
-    "at_risk": ("At risk", "not missed yet, but the budget or the level is near its end"),
+    "at_risk": ("At risk", "not missed yet, but near the target or the end of the budget"),
     "breached": ("Missed", "the target is missed"),
-    "unknown": ("Unknown", "nothing is known, or there is no target"),
+    "unknown": ("Unknown", "there is no value, or no target"),
 }
 OVERALL_WORDS: Mapping[State, str] = {
     "ok": "Healthy",
@@ -50,7 +50,7 @@ BUDGET_WIDTH = 100  # of the bar, in units of its drawing
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One number of the fleet, ready to be shown."""
+    """One value of the fleet, formatted."""
 
     key: str
     label: str
@@ -66,14 +66,14 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class KeyedIncident:
-    """An incident and what it is recognised by while its numbers change."""
+    """An incident with a key that stays while its numbers change."""
 
     key: str
     incident: Incident
 
 
 def fragments(state: LiveState) -> dict[str, str]:
-    """HTML of every part of the page, by the id of its place."""
+    """Return the HTML of every part of the page, by the id of its section."""
     facts = state.facts
     shown: dict[str, object] = {"facts": facts, "problem": state.problem, "aged": False}
     shown["runbooks_url"] = (state.runbooks_url or "").rstrip("/")
@@ -81,7 +81,7 @@ def fragments(state: LiveState) -> dict[str, str]:
         shown |= {
             "aged": facts.freshness.state == "breached",
             "tiles": tiles(facts),
-            "incidents": told(facts.incidents),
+            "incidents": keyed(facts.incidents),
         }
     return {name: _ENVIRONMENT.get_template(f"{name}.html").render(shown) for name in FRAGMENTS}
 
@@ -99,13 +99,13 @@ def page(parts: Mapping[str, str], state: LiveState, assets: Mapping[str, str], 
 
 
 def title(state: LiveState) -> str:
-    """Of the browser's tab, the state first, as tabs are narrow."""
+    """Return the title of the browser's tab; the state comes first, as tabs are narrow."""
     facts = state.facts
     return f"{OVERALL_WORDS[facts.state if facts else 'unknown']} · Tokenpulse"
 
 
-def told(incidents: Sequence[Incident]) -> list[KeyedIncident]:
-    """Troubles with keys that stay while only the numbers in their words change."""
+def keyed(incidents: Sequence[Incident]) -> list[KeyedIncident]:
+    """Return incidents with keys that stay while only the numbers in their words change."""
     seen: Counter[str] = Counter()
     found = []
     for incident in incidents:
@@ -117,7 +117,7 @@ def told(incidents: Sequence[Incident]) -> list[KeyedIncident]:
 
 
 def tiles(facts: LiveFacts) -> list[Tile]:
-    """The numbers of the fleet in the order of the page."""
+    """Return the values of the fleet in the order of the page."""
     ttft, tpot = facts.ttft_p95_s, facts.tpot_p95_s
     cache, available = facts.cache_hit_ratio, facts.availability_ratio
     return [
@@ -201,7 +201,7 @@ def _target_text(key: str, target: float) -> str:
 
 
 def budget_state(objective: ObjectiveStatus) -> State:
-    """How full the bar is, as a state: below a quarter it is at risk."""
+    """Return the state of a budget bar; below a quarter it is at risk."""
     left = objective.budget_left_ratio
     if left is None:
         return "unknown"
@@ -209,19 +209,19 @@ def budget_state(objective: ObjectiveStatus) -> State:
 
 
 def burn_shown(objective: ObjectiveStatus) -> tuple[tuple[str, float], ...]:
-    """The burn rates there is room for, shortest window first."""
+    """Return the burn rates that have room, shortest window first."""
     if len(objective.burn) <= len(BURN_WINDOWS):
         return objective.burn
     return tuple((window, rate) for window, rate in objective.burn if window in BURN_WINDOWS)
 
 
 def budget_width(left_ratio: float) -> float:
-    """Length of the bar, in units of its drawing."""
+    """Return the length of the bar, in units of its drawing."""
     return round(BUDGET_WIDTH * min(1.0, max(0.0, left_ratio)), 2)
 
 
 def strip_summary(strip: HistoryStrip) -> str:
-    """A strip in one sentence: `30 days: 27 met, 1 at risk, 2 missed`."""
+    """Return a strip in one sentence: `30 days: 27 met, 1 at risk, 2 missed`."""
     counted = Counter(day.state for day in strip.days)
     parts = [f"{counted[s]} {STATE_WORDS[s][0].lower()}" for s in STATE_WORDS if counted[s]]
     days = len(strip.days)

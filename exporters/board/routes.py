@@ -1,9 +1,9 @@
-"""The live board over HTTP: the page, its static files, the stream of news, and the facts as JSON.
+"""The live board over HTTP: the page, its static files, the event stream, and the facts as JSON.
 
 All clients share one rendering of each state. A client of the stream gets the whole board once,
-then only the parts that changed; one that cannot keep up skips states, and one that takes nothing
-at all for a while is dropped, so nothing is stored for anybody. Addresses in the page are relative:
-it works below a path of a reverse proxy, if that path ends with a slash.
+then only the parts that changed. A slow client skips states, and one that reads no data for
+SLOW_AFTER_S is dropped, so the server has no queue for each client. Addresses in the page are
+relative: it works below a path of a reverse proxy, if that path ends with a slash.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from exporters.board.page import FRAGMENTS, fragments, page, title
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.25  # whether there is news; only while somebody listens
+LOOK_EVERY_S = 0.25  # for a new state; only while streams are open
 HEARTBEAT_S = 3.0
 RETRY_MS = 2_000
 SLOW_AFTER_S = 10.0  # without taking what was sent
@@ -32,7 +32,7 @@ CLIENTS_MAX = 500
 
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _FOR_EVER = "public, max-age=31536000, immutable"
-# Nothing but what this server sends; no script or style in the page itself.
+# Only files of this server; no script or style inside the page.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -58,7 +58,7 @@ class Asset:
 
 @cache
 def assets() -> Mapping[str, Asset]:
-    """All static files by name, read once."""
+    """Return all static files by name, read once."""
     found = {}
     for file in files("exporters.board").joinpath("static").iterdir():
         body = file.read_bytes()
@@ -69,7 +69,7 @@ def assets() -> Mapping[str, Asset]:
 
 @cache
 def build() -> str:
-    """Tells pages of one version from those of another: a digest of all they are made of."""
+    """Return a digest of all files of the page, which differs between versions."""
     summed = hashlib.sha256()
     for folder in ("static", "templates"):
         for file in sorted(files("exporters.board").joinpath(folder).iterdir(), key=str):
@@ -85,23 +85,23 @@ class Rendering:
     parts: Mapping[str, str]
     number: int
     whole: bytes  # as an event
-    changed: bytes  # the same, for whom has the rendering before; empty if nothing differs
+    changed: bytes  # the same for a client with the rendering before; empty without a difference
 
 
 def event(name: str, data: str) -> bytes:
-    """A server-sent event. Line breaks in `data` cannot end it, or begin a field."""
+    """Return a server-sent event. Line breaks in `data` cannot end it or begin a field."""
     # \r\n, \n and \r all end a line of the protocol; other separators do not.
     lines = data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return "".join([f"event: {name}\n", *(f"data: {line}\n" for line in lines), "\n"]).encode()
 
 
 def news(state: LiveState, parts: Mapping[str, str]) -> bytes:
-    """Parts of the page as an event."""
+    """Return parts of the page as an event."""
     return event("board", json.dumps({"build": build(), "title": title(state), "parts": parts}))
 
 
 class Board:
-    """Renders what there is, when it is asked for, and tells listeners of news."""
+    """Renders the current state on request, and notifies open streams of a new one."""
 
     def __init__(self, source: Callable[[], LiveState]) -> None:
         self._source = source
@@ -116,7 +116,7 @@ class Board:
         return self._listeners
 
     def rendering(self) -> Rendering:
-        """What there is now; rendered if nobody asked for it yet."""
+        """Return the current state, rendered at the first request for it."""
         state, last = self._source(), self._rendering
         if last is not None and not _differs(state, last.state):
             return last
@@ -130,12 +130,12 @@ class Board:
             news(state, parts),
             news(state, changed) if changed else b"",
         )
-        told, self._news = self._news, asyncio.Event()
-        told.set()
+        waiting, self._news = self._news, asyncio.Event()
+        waiting.set()
         return self._rendering
 
     async def events(self) -> AsyncGenerator[bytes, None]:
-        """Everything one client is sent, one event at a time, without end."""
+        """Yield the events for one client, without end."""
         self._listeners += 1
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
@@ -157,8 +157,10 @@ class Board:
                 self._watching = None
 
     async def _after(self, number: int) -> Rendering | None:
-        """The newest rendering as soon as it is newer than `number`; None when it is time to say
-        that we are alive."""
+        """Return the newest rendering as soon as it is newer than `number`.
+
+        None after HEARTBEAT_S without one.
+        """
         if self._newest() <= number:
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
@@ -176,7 +178,7 @@ class Board:
             try:
                 self.rendering()
             except Exception:
-                # The page would fail in the same way; listeners hear that nothing is new.
+                # The page would fail in the same way; open streams get heartbeats only.
                 log.exception("the live board cannot be rendered")
 
 
@@ -185,7 +187,7 @@ def _differs(state: LiveState, last: LiveState) -> bool:
 
 
 def board_routes(source: Callable[[], LiveState]) -> list[web.RouteDef]:
-    """Routes of the live board. `source` says what there is to show, at once and without effort."""
+    """Return the routes of the live board; `source` returns the current state without blocking."""
     board = Board(source)
 
     async def show(request: web.Request) -> web.Response:
@@ -217,7 +219,7 @@ def board_routes(source: Callable[[], LiveState]) -> list[web.RouteDef]:
 
 
 def live_json(state: LiveState) -> str:
-    """The facts as JSON: `{"problem": null, "facts": {...}}`; one of the two is null."""
+    """Return the facts as JSON: `{"problem": null, "facts": {...}}`; one of the two is null."""
     facts = None if state.facts is None else asdict(state.facts)
     if facts is not None:  # two keys keep the spelling under which they were first published
         facts["troubles"], facts["strips"] = facts.pop("incidents"), facts.pop("history")
@@ -246,7 +248,10 @@ async def _stream(request: web.Request, board: Board) -> web.StreamResponse:
             try:
                 await asyncio.wait_for(response.write(data), SLOW_AFTER_S)
             except TimeoutError:
-                log.info("a page took nothing for %.0f s: dropped", time.monotonic() - began)
+                log.info(
+                    "dropped a stream whose client read no data for %.0f s",
+                    time.monotonic() - began,
+                )
                 if request.transport is not None:
                     request.transport.abort()
                 break

@@ -14,20 +14,20 @@ MARGIN = 4  # above the highest and below the lowest value, so that no line is c
 
 @dataclass(frozen=True, slots=True)
 class Sparkline:
-    """What there is to draw; empty paths where nothing is known."""
+    """A drawing; its paths are empty without values."""
 
     line: str  # path of all known stretches; a value alone is a dot
     area: str  # the same stretches, closed downwards
     target_y: float | None
     last: tuple[float, float] | None  # the newest value, if it is known
     words: str
-    range: str  # lowest and highest value, as the drawing has no axis; empty if nothing is known
+    range: str  # lowest and highest value, as the drawing has no axis; empty without values
 
 
 def sparkline(
     values: Sequence[float | None], target: float | None, shown: Callable[[float], str]
 ) -> Sparkline:
-    """Draw one value a minute, oldest first, a gap where nothing is known.
+    """Draw one value a minute, oldest first, with a gap for each unknown value.
 
     `shown` writes a value for people.
     """
@@ -58,7 +58,7 @@ def sparkline(
 
 
 def _known(values: Sequence[float | None]) -> list[tuple[int, float]]:
-    """The known values, with their positions."""
+    """Return the known values with their positions."""
     return [
         (position, value)
         for position, value in enumerate(values)
@@ -67,7 +67,7 @@ def _known(values: Sequence[float | None]) -> list[tuple[int, float]]:
 
 
 def _stretches(found: Sequence[tuple[int, float]]) -> list[list[tuple[int, float]]]:
-    """Values that follow one another without a gap."""
+    """Return runs of values without a gap."""
     stretches = [[found[0]]]
     for before, here in pairwise(found):
         if here[0] == before[0] + 1:

@@ -1,4 +1,4 @@
-"""How threshold objectives stand: the value of the windows that their policies name, and its alert.
+"""The status of threshold objectives: the value of a window, and its alert.
 
 Pure. The state compares the value with the thresholds of the policy; the alert is the rules' own.
 """

@@ -13,7 +13,7 @@ from slo.policy.scope import Scope
 from slo.policy.targets import Targets
 
 WINDOW = "5m"
-_SPARK_AFTER_S = 30.0  # of a shorter stretch, what is still on its way is too large a part
+_SPARK_AFTER_S = 30.0  # of a shorter part of a minute, late events are too large a share
 
 
 class TileValues:
@@ -32,7 +32,7 @@ class TileValues:
         self._fleet = reading.fleet(WINDOW)
 
     def latency(self, latency: str, target_s: float | None) -> TileValue:
-        """P95 of a latency, seconds."""
+        """Return the P95 of a latency, in seconds."""
         state = latency_state(self._fleet, latency, self._limits)
         return self._number(
             self._fleet.p95_s(latency),
@@ -43,7 +43,7 @@ class TileValues:
         )
 
     def cache_hit(self) -> TileValue:
-        """Below the level of a page it is missed, below that of a ticket at risk."""
+        """Return the cache hit ratio: missed below the page threshold, at risk below the other."""
         value, targets = self._fleet.cache_hit_ratio, self._targets
         lowest, target = targets.cache_hit_page_ratio, targets.cache_hit_ticket_ratio
         state: State = "ok"
@@ -62,7 +62,7 @@ class TileValues:
         )
 
     def availability(self) -> TileValue:
-        """Successes of the requests that count."""
+        """Return the share of successes among the eligible requests."""
         return self._number(
             self._fleet.availability_ratio,
             self._fleet.eligible,
@@ -72,7 +72,7 @@ class TileValues:
         )
 
     def tokens_per_s(self) -> TileValue:
-        """Over the part of the window that is over and in the state."""
+        """Return the rate over the part of the window that is past and in the state."""
         since_ms = [view.meta.since_ms for view in self._reading.views if view.meta.since_ms]
         from_s, to_s = self._reading.spans[WINDOW]
         begin_s = max(from_s, min(since_ms, default=0) / 1_000)
@@ -90,7 +90,7 @@ class TileValues:
         )
 
     def _volume_state(self) -> State:
-        """Against what is usual, where a policy says how much less is too little."""
+        """Return the state of the fleet's token volume objective; unknown without one."""
         states: list[State] = [
             one.state
             for one in self._levels

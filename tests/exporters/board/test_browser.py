@@ -305,7 +305,7 @@ def test_a_screen_reader_finds_landmarks_headings_and_tables(look) -> None:
                 unbroken(WITH_INCIDENTS.headline)
             ]
             assert [name for level, name in headings if level == 2] == [
-                "What is wrong now", "The fleet, last 5 minutes", "Objectives", "Uptime by day",
+                "Incidents", "The fleet, last 5 minutes", "Objectives", "Uptime by day",
                 "Models", "Regions",
             ]  # fmt: skip
             tables = {node.name for node in nodes if node.role == "table"}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import exporters.board.facts as facts_module
 from exporters.board.facts import Incident, LiveState, State, TileValue
-from exporters.board.page import FRAGMENTS, fragments, page, told
+from exporters.board.page import FRAGMENTS, fragments, keyed, page
 from exporters.board.routes import assets, build, event, live_json, news
 from exporters.formatting import budget_left, unbroken
 from tests.support.board_samples import STALE, WELL, WITH_INCIDENTS
@@ -193,7 +193,7 @@ def test_a_budget_is_left_spent_or_overdrawn() -> None:
 
 
 def test_nothing_wrong_is_said_in_words() -> None:
-    assert "Nothing. All that is watched is as it should be." in fragments(state(WELL))["incidents"]
+    assert "No incidents." in fragments(state(WELL))["incidents"]
 
 
 def test_a_state_is_always_told_by_a_word_and_a_shape() -> None:
@@ -222,7 +222,7 @@ def test_without_facts_the_page_says_why_and_shows_no_number() -> None:
 
 def test_a_trouble_is_known_again_while_only_its_numbers_change() -> None:
     def incidents(*words):
-        return [one.key for one in told([Incident("page", one, None, "A") for one in words])]
+        return [one.key for one in keyed([Incident("page", one, None, "A") for one in words])]
 
     assert incidents("eu fails 41.2 %, 1,204 of 2,951") == incidents("eu fails 9 %, 77 of 3,000")
     assert incidents("eu fails 41 %") != incidents("us fails 41 %")
