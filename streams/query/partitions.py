@@ -98,6 +98,7 @@ def check(
         raise RequestError(
             f"partition {partition}: resumes by itself when Redis is fixed: {status.halted_detail}"
         )
+    # A command for a dead worker would stay in the store and be applied by the next one.
     if status.pulse_age_s is None or status.pulse_age_s > stale_after_s:
         raise RequestError(
             f"partition {partition}: no worker is there to execute the command: the last heartbeat "

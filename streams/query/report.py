@@ -1,6 +1,6 @@
 """The report: exact measures over a range of time, in steps and by group, from the stored slices.
 
-`query` reads the store; the rest is pure. docs/report.schema.json describes what `build` returns.
+`query` reads the store; the rest is pure. docs/report.schema.json describes the result of `build`.
 """
 
 from collections import Counter
@@ -95,7 +95,7 @@ class Answer:
 
 
 def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
-    """Fill in what the question leaves open, and widen its step to the slices still stored.
+    """Fill in the open parts of a question, and widen its step to the slices still stored.
 
     Raises RequestError if the range is empty or has too many steps.
     """
@@ -103,6 +103,7 @@ def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
     as_of_s = watermark_s if question.as_of_s is None else question.as_of_s
     to_s = as_of_s + 1 if question.to_s is None else min(question.to_s, as_of_s + 1)
     from_s = question.from_s
+    # The oldest stored slice is the default start.
     if from_s is None:
         from_s = min((slice_.start_s for view in views for slice_ in view.index), default=to_s - 1)
     from_s = max(from_s, watermark_s - HORIZON_S)
@@ -116,6 +117,7 @@ def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
     # a longer step starts earlier, where the slices may be longer still.
     while step_s % (kept_s := kept_step_s(from_s // step_s * step_s, watermark_s)):
         step_s = kept_s * -(-step_s // kept_s)
+        # Steps start at midnight UTC, so their length must divide a day.
         while DAY_S % step_s:
             step_s += kept_s
     chosen = Range(from_s // step_s * step_s, -(-to_s // step_s) * step_s, step_s, as_of_s)

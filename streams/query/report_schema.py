@@ -11,7 +11,7 @@ _RATIO = {"type": "number", "minimum": 0, "maximum": 1}
 _INSTANT = {"type": "string", "format": "date-time"}
 
 
-def _closed(properties: dict[str, Any], required: "list[str] | None" = None) -> dict[str, Any]:
+def _object(properties: dict[str, Any], required: "list[str] | None" = None) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": properties,
@@ -22,19 +22,19 @@ def _closed(properties: dict[str, Any], required: "list[str] | None" = None) -> 
 
 def json_schema() -> dict[str, Any]:
     """Return the schema (draft 2020-12). Unknown values are absent; counts are always present."""
-    latency = _closed(
+    latency = _object(
         {"count": _COUNT, **{name: {"type": "number", "minimum": 0} for name in QUANTILES}},
         required=["count"],
     )
     latency["description"] = (
         "Seconds; nearest-rank percentiles of `count` samples, at most 0.8 % above the exact value."
     )
-    measures = _closed(
+    measures = _object(
         {
             "requests": {**_COUNT, "description": "Without probes."},
-            "outcomes": _closed(dict.fromkeys(OUTCOMES, _COUNT)),
+            "outcomes": _object(dict.fromkeys(OUTCOMES, _COUNT)),
             "refused": {
-                **_closed(dict.fromkeys(REASONS, _COUNT), required=[]),
+                **_object(dict.fromkeys(REASONS, _COUNT), required=[]),
                 "description": "Records refused, by reason; not in groups.",
             },
             "duplicates": {
@@ -48,7 +48,7 @@ def json_schema() -> dict[str, Any]:
                 "missing (see `gaps`), or where the state began later; not in groups.",
             },
             "tokens": {
-                **_closed(dict.fromkeys((*TOKENS, "total"), _COUNT)),
+                **_object(dict.fromkeys((*TOKENS, "total"), _COUNT)),
                 "description": "`input` includes cached, `output` includes reasoning; "
                 "`total` is input + output.",
             },
@@ -62,7 +62,7 @@ def json_schema() -> dict[str, Any]:
         },
         required=["requests", "outcomes", "tokens"],
     )
-    gap = _closed(
+    gap = _object(
         {
             "from": {**_INSTANT, "description": "Begin, included."},
             "to": {
@@ -75,11 +75,11 @@ def json_schema() -> dict[str, Any]:
     )
     steps = {
         "type": "array",
-        "items": _closed({"start": _INSTANT, "measures": {"$ref": "#/$defs/measures"}}),
+        "items": _object({"start": _INSTANT, "measures": {"$ref": "#/$defs/measures"}}),
     }
-    group = _closed(
+    group = _object(
         {
-            "key": _closed(
+            "key": _object(
                 {name: {"type": "string"} for name in (*SERIES_DIMENSIONS, "customer")},
                 required=[],
             ),
@@ -87,7 +87,7 @@ def json_schema() -> dict[str, Any]:
             "steps": {**steps, "description": "Only steps in which the group occurs."},
         }
     )
-    top = _closed(
+    top = _object(
         {
             "from": {**_INSTANT, "description": "Begin, included."},
             "to": {**_INSTANT, "description": "End, not included."},

@@ -147,6 +147,7 @@ class Traffic:
             field: {name: index for index, name in enumerate(known)}
             for field, known in names.items()
         }
+        # The longest slot whose events a live sender can draw without a pause.
         self.slot_ms = next(
             (
                 slot_ms
@@ -178,9 +179,11 @@ class Traffic:
         newest, sent = self._newest
         if slot == newest:
             return sent
+        # The caller went back in time.
         if slot < newest:
             self._drawn.clear()  # its records were returned and dropped: draw them again
         start_ms = slot * self.slot_ms
+        # Records sent in this slot may belong to requests of earlier slots.
         sources = set(range(max(0, (start_ms - TRANSIT_MAX_MS) // self.slot_ms), slot + 1))
         # Delays of several scenarios add up: a late record may also be sent twice.
         reach_ms = TRANSIT_MAX_MS + sum(entry.reach_ms for entry in self.timeline.scenarios)
@@ -212,6 +215,7 @@ class Traffic:
             self._population.draw(calm, count, start_ms, end_ms),
             self._population.probes(self._generator(slot, PROBES), start_ms, end_ms),
         ]
+        # The number of a scenario in the timeline seeds its generator.
         active = [
             (entry, self._generator(slot, FIRST_SCENARIO + number), max(begin_ms, start_ms), until)
             for number, (entry, (begin_ms, until)) in enumerate(
@@ -229,19 +233,20 @@ class Traffic:
                 draws = rng.random((len(requests), 2))
                 entry.apply(requests, self._hit(entry, requests), draws)
         by_slot = defaultdict(list)
-        for record in self._sent(requests):
+        for record in self._records_of(requests):
             by_slot[record.send_at_ms // self.slot_ms].append(record)
         return dict(by_slot)
 
-    def _sent(self, requests: Requests) -> Iterator[Record]:
+    def _records_of(self, requests: Requests) -> Iterator[Record]:
         """Yield the records of these requests, with malformed and repeated ones."""
         ways = tuple(MALFORMATIONS.values())
         for record, draw, again_after_ms in zip(
-            self._encoded(requests),
+            self._encode(requests),
             requests.broken.tolist(),
             requests.again_after_ms.tolist(),
             strict=True,
         ):
+            # The draw selects one of the malformations.
             if draw >= 0:
                 event = msgspec.json.decode(record.value)
                 value = msgspec.json.encode(ways[int(draw * len(ways))](event))
@@ -259,11 +264,11 @@ class Traffic:
     ) -> Requests:
         rate_per_ms = flood.extra_ratio * self.profile.events_per_s / 1000
         count = int(rng.poisson(rate_per_ms * (end_ms - start_ms)))
-        requests = self._population.draw(rng, count, start_ms, end_ms, self._pinned(flood))
+        requests = self._population.draw(rng, count, start_ms, end_ms, self._filter_indices(flood))
         flood.refuse(requests, rng.random(count))
         return requests
 
-    def _pinned(self, scenario: Scenario) -> dict[str, int]:
+    def _filter_indices(self, scenario: Scenario) -> dict[str, int]:
         """Return the names of the filter as indices, by event field."""
         named = scenario.where.model_dump(exclude_none=True)
         return {field: self._index[field][name] for field, name in named.items()}
@@ -272,11 +277,11 @@ class Traffic:
         """Mark the requests in the scenario's time and filter."""
         ended_at_ms = requests.ended_at_ms
         hit: Bools = (ended_at_ms >= scenario.start_ms) & (ended_at_ms < scenario.end_ms)
-        for field, index in self._pinned(scenario).items():
+        for field, index in self._filter_indices(scenario).items():
             hit &= getattr(requests, field) == index
         return hit
 
-    def _encoded(self, requests: Requests) -> Iterator[Record]:
+    def _encode(self, requests: Requests) -> Iterator[Record]:
         """Yield one valid record for each request, in their order."""
         outcome, output = requests.outcome, requests.output_tokens
         answered = ~np.isin(outcome, REFUSED)
@@ -287,10 +292,12 @@ class Traffic:
         ttft_ms = np.round(np.minimum(requests.ttft_ms, MAX_LATENCY_MS), 3)
         answer_ms = ttft_ms + requests.tpot_ms * np.maximum(output - 1, 0)
         answer_ms[timed_out] = TIMEOUT_MS
+        # A request that never reached a model has a duration of its own.
         took_ms = np.where(
             answered, np.minimum(answer_ms, MAX_LATENCY_MS), requests.refused_after_ms
         )
         took_ms = np.round(took_ms, 3)
+        # Only a stream shows when its first token came.
         first_token_seen = answered & ~timed_out & requests.stream
         ids = [f"req_{name}" for name in _hex(requests.identity[:, :12])]
         traces = np.array(_hex(requests.identity[:, 12:]), object)

@@ -39,7 +39,7 @@ async def simulate(
 
     It runs until a signal or for `for_s` seconds, with the scenarios of the timeline and those that
     are requested meanwhile. First it sends the traffic of the last `past_s` seconds at once,
-    without what a simulator of this seed has already sent.
+    without the records that a simulator of this seed has already sent.
     """
     stopping = _stop_event()
     begin_ms = _now_ms()
@@ -53,6 +53,7 @@ async def simulate(
         async with EventProducer(settings.kafka, linger_ms=LINGER_MS) as producer:
             while not stopping.is_set() and (end_ms is None or sent_to_ms < end_ms):
                 traffic = requests.apply(traffic, sent_to_ms)
+                # After a pause, or at first, catch up in strides.
                 until_ms = min(_now_ms(), sent_to_ms + STRIDE_MS)
                 until_ms = until_ms if end_ms is None else min(until_ms, end_ms)
                 await _send(producer, traffic, sent_to_ms, until_ms)
@@ -112,6 +113,7 @@ class _RequestWatch:
             self._report_unavailable(error)
             return now_ms
         first_ms = now_ms - round(past_s * 1_000)
+        # A restarted simulator must not send its past twice.
         if before is not None:
             first_ms = max(first_ms, before.sent_to_ms)
         self.sent_to_ms = min(now_ms, first_ms)

@@ -132,6 +132,7 @@ class ScenarioStore:
         async def call() -> None:
             async with self._client.pipeline(transaction=True) as pipe:
                 pipe.hset(self._requests, request.id, request.pack())
+                # HDEL without fields is an error.
                 if ended:
                     pipe.hdel(self._requests, *ended)
                 pipe.pexpireat(self._requests, max(end_of.values()) + GRACE_MS)

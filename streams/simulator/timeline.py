@@ -71,6 +71,7 @@ class Timeline:
         """
         scenario = self.scenarios[place]
         start_ms = max(start_ms, scenario.start_ms)
+        # A scenario without time left has length 0.
         left_ms = max(0, min(end_ms, scenario.end_ms) - start_ms)
         update = {
             "start": EPOCH + timedelta(milliseconds=start_ms),

@@ -51,8 +51,8 @@ class Requests:
     """Finished requests, one array per property, one entry a request.
 
     The five names are indices into `Profile.names()`, `customer_id` -1 for none. `ttft_ms` and
-    `tpot_ms` are what the model would have taken; `refused_after_ms` is the duration of a request
-    that reached none. `transit_ms` passes between the end and the sending of the record,
+    `tpot_ms` are the times that the model would have taken; `refused_after_ms` is the duration of a
+    request that reached none. `transit_ms` passes between the end and the sending of the record,
     `again_after_ms` until it is sent once more (-1: never). `broken` is -1 for a valid record, else
     a draw in [0, 1) that decides in which way it is malformed.
     """
@@ -146,6 +146,7 @@ class Population:
 
         `fixed` pins names: event field to index in `Profile.names()`.
         """
+        # The middle of the slot decides, as slots are short against a day.
         region = _cumulative(self._activity((start_ms + end_ms) // 2))
         drawn = {
             "model": _pick(self._model, rng, count),
@@ -179,6 +180,7 @@ class Population:
             "customer_id": zeros,
         }
         requests = self._draw_successes(rng, drawn, np.ones(len(turn), np.bool_), start_ms, end_ms)
+        # Probes come at exact intervals, not at random times.
         requests.ended_at_ms = turn * interval_ms // targets
         requests.probe[:] = True
         requests.traced[:] = False
@@ -226,12 +228,13 @@ class Population:
             * np.exp(TTFT_SIGMA * rng.standard_normal(count))
         )
         tpot_ms = self._tpot[model] * np.exp(TPOT_SIGMA * rng.standard_normal(count))
+        # Log-normal latencies and lengths, as those of real requests.
         output = self._output[model] * np.exp(OUTPUT_SIGMA * rng.standard_normal(count))
         output_tokens = np.clip(output, 1, OUTPUT_MAX).astype(np.int64)
         thought = rng.uniform(0.3, 0.8, count) * self._reasons[model]
         prompt = INPUT_MEDIAN * np.exp(INPUT_SIGMA * rng.standard_normal(count))
         input_tokens = np.clip(prompt, 8, INPUT_MAX).astype(np.int64)
-        cached, written = self._cached(rng, input_tokens, drawn["customer_id"])
+        cached, written = self._draw_cache_use(rng, input_tokens, drawn["customer_id"])
         transit = TRANSIT_MEDIAN_MS * np.exp(TRANSIT_SIGMA * rng.standard_normal(count))
         refused = REFUSED_MEDIAN_MS * np.exp(REFUSED_SIGMA * rng.standard_normal(count))
         return Requests(
@@ -255,11 +258,12 @@ class Population:
             identity=np.frombuffer(rng.bytes(28 * count), np.uint8).reshape(count, 28),
         )
 
-    def _cached(
+    def _draw_cache_use(
         self, rng: np.random.Generator, input_tokens: Ints, customer: Ints
     ) -> tuple[Ints, Ints]:
         """Draw the input tokens read from the cache and written to it; at most the input."""
         share = self._cache[customer] * rng.uniform(0.95, 1.05, len(customer))
+        # A short prompt is never cached.
         cacheable = (share > 0) & (input_tokens >= CACHE_MIN_TOKENS)
         hit = cacheable & (rng.random(len(customer)) < CACHE_HIT_RATIO)
         prefix = (input_tokens * share).astype(np.int64)
@@ -269,6 +273,7 @@ class Population:
 
     def _fail(self, rng: np.random.Generator, requests: Requests) -> None:
         """Mark the failures of a normal day."""
+        # One draw selects a failure by its share, or else success.
         drawn = np.searchsorted(self._outcome_edges, rng.random(len(requests)), side="right")
         outcome = self._outcomes[drawn]
         # Only a stream can break after HTTP 200.

@@ -36,10 +36,10 @@ class Unusable(ValueError):
     """A value that cannot become the field: `found ...; fix`, in one line."""
 
     def __init__(self, value: Any, fix: str) -> None:
-        super().__init__(f"found {shown(value)}; {fix}")
+        super().__init__(f"found {excerpt(value)}; {fix}")
 
 
-def shown(value: Any) -> str:
+def excerpt(value: Any) -> str:
     """Format a value for a message: one line, at most about 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

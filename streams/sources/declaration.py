@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from streams.errors import ConfigError
-from streams.sources.conversion import KINDS, Unit, Unusable, code, converter, shown
+from streams.sources.conversion import KINDS, Unit, Unusable, code, converter, excerpt
 
 SHIPPED = Path(__file__).parent / "mappings"
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
@@ -205,7 +205,7 @@ def _check_terms(name: str, source: Source) -> None:
         if term.column is None:
             raise ValueError(f"fields.{name}.add: a term without column; give it one")
         if type(term.default) not in (int, float, type(None)):
-            raise ValueError(f"fields.{name}.add.default: found {shown(term.default)}; a number")
+            raise ValueError(f"fields.{name}.add.default: found {excerpt(term.default)}; a number")
     if source.unit == "timestamp" or (source.unit and source.column is None):
         raise ValueError(f"fields.{name}.unit: belongs to a column or to the terms of `add`")
 
@@ -259,7 +259,7 @@ def load_mapping(name_or_path: str) -> Mapping:
         reason = " ".join(str(error).split())
         raise MappingError(f"{path}: not YAML: {reason}; see docs/mappings.md") from error
     if not isinstance(content, dict):
-        raise MappingError(f"{path}: found {shown(content)}; write keys as in docs/mappings.md")
+        raise MappingError(f"{path}: found {excerpt(content)}; write keys as in docs/mappings.md")
     try:
         return Mapping.model_validate(content)
     except ValidationError as error:
@@ -274,5 +274,5 @@ def _first_finding(error: ValidationError) -> str:
         message = "no such key; docs/mappings.md lists them"
     elif first["type"] == "missing":
         message = "is missing; docs/mappings.md says what to write"
-    found = f"{where}: found {shown(first['input'])}; {message}" if where else message
+    found = f"{where}: found {excerpt(first['input'])}; {message}" if where else message
     return f"{found} (and {more} more)" if more else found

@@ -160,6 +160,7 @@ class CsvRows:
             if problem is None and cells and width is not None and len(cells) != width:
                 problem = f"{len(cells)} cells where the header has {width}; quote the delimiter"
             first, _, unreadable = feed.taken[0]
+            # An open quote may have swallowed valid lines: read them again.
             if len(feed.taken) > 1 and (problem or any(line[2] for line in feed.taken)):
                 problem = "a quote opens here and the row is invalid; close it"
                 feed.pending.extendleft(reversed(feed.taken[1:]))
@@ -243,6 +244,7 @@ def _lines(file: "Bytes") -> Iterator[tuple[int, bytes | None]]:
     number = 0
     while line := file.readline(MAX_LINE_BYTES):
         number += 1
+        # The byte order mark belongs to the file, not to the first cell.
         if number == 1:
             line = line.removeprefix(BOM) or b"\n"
         if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):

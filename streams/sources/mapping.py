@@ -22,9 +22,9 @@ from streams.sources.conversion import (
     amount_ms,
     code,
     converter,
+    excerpt,
     instant_ms,
     number,
-    shown,
 )
 from streams.sources.declaration import (
     PLACEHOLDER,
@@ -131,6 +131,7 @@ def _events(
             continue
         if steps:
             at_ms += steps * event.get("duration_ms", 0)
+        # The first valid row is the origin of relative times.
         if first_ms is None:
             first_ms = at_ms
         ended_at_ms = start_ms + math.floor(at_ms - first_ms + HALF_MICROSECOND_MS)
@@ -209,11 +210,12 @@ class _Compiler:
         listed = ", ".join(self._columns[:12])
         raise UnreadableFile(
             f"{self._path}: {occurrences or 'no'} columns named {column!r} for {where}; correct "
-            f"the mapping, or set optional: true; the file has {shown(listed)}"
+            f"the mapping, or set optional: true; the file has {excerpt(listed)}"
         )
 
     def _value(self, name: str, source: Term, fetch: Get, convert: Convert) -> Get:
         """Add nulls, default, table and conversion to the function that reads a column."""
+        # JSON has numbers where CSV has text: compare both forms.
         nulls = (*source.nulls, *(code(null) for null in source.nulls))
         default = source.default
         if default is not None and isinstance(source, Source):
@@ -225,7 +227,7 @@ class _Compiler:
                 for key, value in source.table.items()
             }
 
-            def translated(raw: RawRow) -> Any:
+            def translate(raw: RawRow) -> Any:
                 value = fetch(raw)
                 key = None if value in nulls else code(value)
                 if key in table:
@@ -234,13 +236,14 @@ class _Compiler:
                     return default
                 raise Unusable(value, "unknown code: add it to `table`, or give a `default`")
 
-            return translated
+            return translate
 
         def plain_value(raw: RawRow) -> Any:
             value = fetch(raw)
             return default if value is None or value in nulls else convert(value)
 
         numbers = {null for null in source.nulls if type(null) in (int, float)}
+        # The common case needs no conversion before the comparison.
         if not numbers or KINDS[name] not in ("duration", "whole"):
             return plain_value
 
@@ -282,6 +285,7 @@ class _Compiler:
     def _template(self, name: str, source: Source) -> Get:
         """Return the function that fills in the `{...}` of a template; None if any is null."""
         pieces: list[str | Get] = []
+        # Pieces at odd places are the names between braces.
         for index, piece in enumerate(PLACEHOLDER.split(source.template or "")):
             if index % 2 == 0:
                 pieces.append(piece)
@@ -318,6 +322,7 @@ def _json_fetch(column: str, optional: bool) -> Get:
     def search(value: Any, start: int) -> Any:
         if start == len(parts):
             return value
+        # A null group makes all of its members null.
         if value is None:  # the whole group is null
             return None
         if isinstance(value, dict):

@@ -85,7 +85,7 @@ def _with_partitions(ctx: click.Context, call: Callable[[Partitions], Awaitable[
 
 
 def _send(ctx: click.Context, partition: int, kind: str, to: int | None, reason: str) -> None:
-    """Send a command to the worker of a partition and print what the worker did."""
+    """Send a command to the worker of a partition and print the result."""
     command = new_command(kind, to, reason)
     try:
         status = _with_partitions(

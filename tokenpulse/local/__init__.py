@@ -1,1 +1,1 @@
-"""Everything on this machine, with no server installed."""
+"""The whole stack on this machine, without installed servers."""

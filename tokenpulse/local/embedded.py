@@ -151,7 +151,7 @@ class StackDirectory:
     """
 
     def __init__(self) -> None:
-        _remove_unlocked()
+        _remove_leftovers()
         self.path = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX))
         (self.path / TEMP_MARK).touch()
         self._lock = os.open(self.path, os.O_RDONLY)
@@ -163,13 +163,14 @@ class StackDirectory:
         os.close(self._lock)
 
 
-def _remove_unlocked() -> None:
+def _remove_leftovers() -> None:
     for mark in Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*/{TEMP_MARK}"):
         with suppress(OSError):
             if mark.stat().st_uid != os.getuid():
                 continue
             lock = os.open(mark.parent, os.O_RDONLY)
             try:
+                # A living stack holds the lock of its directory.
                 if _try_lock(lock):
                     shutil.rmtree(mark.parent, ignore_errors=True)
             finally:

@@ -154,6 +154,7 @@ async def _send(
                 say(f"{replay.path}: line {row.line}: {row.problem}")
                 continue
             due_s = _due_s(replay.speed, row.ended_at_ms - extent.first_ms, began_ms)
+            # Send what is due before waiting for a later row.
             if len(chunk) >= CHUNK or due_s > 0:
                 await producer.send_many(chunk)
                 bar.update(outcome.rows - 1 - bar.n)
@@ -217,6 +218,7 @@ async def _drain(
         left = sum(max(0, end - have) for end, have in zip(ends.values(), offsets, strict=True))
         if left == 0:
             return
+        # Progress restarts the time limit.
         if left != missing:
             missing, moved_at = left, time.monotonic()
         if stack is not None:

@@ -201,7 +201,7 @@ class LocalStack:
         )
         if self._with_exporter:
             self._ports["exporter"] = self._exporter_port()
-        self.settings = self._completed()
+        self.settings = self._complete_settings()
         # Before any client connects: this broker creates any topic that a client asks for.
         asyncio.run(create_topics(self.settings))
         for number in range(1, self._workers + 1):
@@ -233,6 +233,7 @@ class LocalStack:
                 ready = partial(is_ours, port, supervisor.pid(child.name))
                 try:
                     supervisor.wait_until(child, ready, SERVER_START_S)
+                # If the port is occupied, another process took it first: try the next one.
                 except ChildError:
                     if supervisor.alive(child.name) or is_free(HOST, port):
                         raise
@@ -299,7 +300,7 @@ class LocalStack:
             )
         return free_port(exporter.host)
 
-    def _completed(self) -> Settings:
+    def _complete_settings(self) -> Settings:
         """Return the given settings with the addresses and the key of this stack."""
         asked = self._asked
         kafka: dict[str, Any] = {

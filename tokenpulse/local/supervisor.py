@@ -191,6 +191,7 @@ class Supervisor:
             self.failure = f"{name} {ending}, a second time{self.tail(name)}"
         else:
             self._say(f"{name} {ending}; restarting it once")
+            # The child may have left processes of its own.
             _kill_group(running.process.pid)
             running.process = self._spawn(running.child)
             running.restarted = True
@@ -224,6 +225,7 @@ class Supervisor:
                 while running.process.poll() is None and time.monotonic() < deadline_s:
                     if self._hard.wait(0.01):
                         break
+                # After SIGTERM and the grace period.
                 _kill_group(running.process.pid)
                 running.process.wait()
 
