@@ -112,7 +112,6 @@ class Board:
 
     @property
     def listeners(self) -> int:
-        """How many streams are open."""
         return self._listeners
 
     def rendering(self) -> Rendering:
