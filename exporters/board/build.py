@@ -18,7 +18,7 @@ from exporters.board.input import Reading
 from exporters.board.localisation import SeriesGroups
 from exporters.board.objectives import NameOf, history_strips, objective_statuses
 from exporters.board.recent_totals import RecentTotals
-from exporters.board.thresholds import ThresholdStatus, threshold_statuses, windows_needed
+from exporters.board.thresholds import ThresholdStatus, objective_windows, threshold_statuses
 from exporters.board.tiles import WINDOW, TileValues
 from exporters.windows.measured import Measured
 from slo.policy.policy import Policy
@@ -83,11 +83,11 @@ class LiveBoard:
         return tuple(sorted(incidents, key=lambda incident: URGENCY[incident.severity]))
 
 
-def sums_needed(policies: Sequence[Policy], rules: AlertRules) -> dict[str, set[str]]:
+def board_sums(policies: Sequence[Policy], rules: AlertRules) -> dict[str, set[str]]:
     """Return the scopes that the board and its alert rules read, by window."""
     needed = {WINDOW: {"fleet", "series", "model", "region"}, OUTAGE_WINDOW: {"series"}}
     by_rules = ((window, scope) for scope, window in rules.reads)
-    for window, scope in chain(windows_needed(policies), by_rules):
+    for window, scope in chain(objective_windows(policies), by_rules):
         needed.setdefault(window, set()).add(scope)
     return needed
 

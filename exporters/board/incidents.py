@@ -303,7 +303,7 @@ def budget_incidents(reading: Reading, name_of: NameOf) -> Iterator[Incident]:
     shown = Counter[int]()
     results: Sequence[ObjectiveResult] = reading.results or ()
     for result in sorted(results, key=lambda result: result.status.budget_left or 0):
-        incident = _burning(result, reading, name_of) or _missed(result, reading, name_of)
+        incident = _burning(result, reading, name_of) or _objective_miss(result, reading, name_of)
         if incident is not None:
             shown[id(result.objective)] += 1
             if shown[id(result.objective)] <= _NAMES_MAX:
@@ -332,7 +332,7 @@ def _burning(result: ObjectiveResult, reading: Reading, name_of: NameOf) -> Inci
     return Incident(severity, f"{words}.", BURN, BURN)
 
 
-def _missed(result: ObjectiveResult, reading: Reading, name_of: NameOf) -> Incident | None:
+def _objective_miss(result: ObjectiveResult, reading: Reading, name_of: NameOf) -> Incident | None:
     objective = result.objective
     alerts = reading.alerts.of(result.policy, objective, result.name)
     if not any(alert.alert == MISSED for alert in alerts):

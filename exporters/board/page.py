@@ -208,7 +208,7 @@ def budget_state(objective: ObjectiveStatus) -> State:
     return "breached" if left <= 0 else "at_risk" if left < 0.25 else "ok"
 
 
-def burn_shown(objective: ObjectiveStatus) -> tuple[tuple[str, float], ...]:
+def burn_columns(objective: ObjectiveStatus) -> tuple[tuple[str, float], ...]:
     """Return the burn rates that have room, shortest window first."""
     if len(objective.burn) <= len(BURN_WINDOWS):
         return objective.burn
@@ -238,7 +238,7 @@ def _environment() -> Environment:
             "SEVERITY_WORDS": SEVERITY_WORDS,
             "budget_state": budget_state,
             "budget_width": budget_width,
-            "burn_shown": burn_shown,
+            "burn_columns": burn_columns,
             "strip_summary": strip_summary,
         }
     )

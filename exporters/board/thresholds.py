@@ -165,7 +165,7 @@ def _state(objective: ThresholdObjective, measurement: _Measurement) -> State:
     return "at_risk" if crossed or is_near else "ok"
 
 
-def windows_needed(policies: Iterable[Policy]) -> Iterator[tuple[str, str]]:
+def objective_windows(policies: Iterable[Policy]) -> Iterator[tuple[str, str]]:
     """Yield (window, scope) of all sums that `threshold_statuses` and the localisation read."""
     for policy in policies:
         for objective in policy.objectives:

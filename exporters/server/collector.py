@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import redis.asyncio as aioredis
 
 from exporters.board.alerts import ActiveAlerts, AlertRules, NoAlertRules, samples_for
-from exporters.board.build import LiveBoard, sums_needed
+from exporters.board.build import LiveBoard, board_sums
 from exporters.board.facts import LiveFacts
 from exporters.board.incidents import NEWEST_S, OUTAGE_WINDOW
 from exporters.board.input import Reading
@@ -74,7 +74,7 @@ class Collector:
             self._plan = CacheMoney.planned(self._plan)
         # The board needs sums of windows and scopes that are not exported.
         self._tracked = {name: list(scopes) for name, scopes in self._plan.items()}
-        for name, scopes in sums_needed(self._policies, self._rules).items():
+        for name, scopes in board_sums(self._policies, self._rules).items():
             tracked = self._tracked.setdefault(name, [])
             tracked += [scope for scope in sorted(scopes) if scope not in tracked]
         self.forget()
