@@ -133,8 +133,8 @@ def _worker_incidents(reading: Reading, unowned: dict[int, float | None]) -> Ite
         yield _stale_incident(f"No worker has sent a heartbeat {since}{counted}.")
     else:
         yield _stale_incident(
-            f"No worker counts {_partition_words(unowned)} of {partitions}: no heartbeat {since}, so a "
-            "part of the traffic is missing."
+            f"No worker counts {_partition_list(unowned)} of {partitions}: no heartbeat {since}, so "
+            "a part of the traffic is missing."
         )
 
 
@@ -160,7 +160,7 @@ def _delay_incidents(reading: Reading, delays_s: dict[int, float]) -> Iterator[I
         waiting = sum(reading.lags.get(partition, 0) for partition in delays_s)
         records = f", and {fmt.counted(waiting, 'record')} wait" if waiting else ""
         yield _stale_incident(
-            f"{fmt.capitalize(_partition_words(delays_s))} {'is' if len(delays_s) == 1 else 'are'} "
+            f"{fmt.capitalize(_partition_list(delays_s))} {'is' if len(delays_s) == 1 else 'are'} "
             f"{fmt.span(max(delays_s.values()))} behind{records}."
         )
 
@@ -208,8 +208,8 @@ def _state_loss_incidents(totals: RecentTotals) -> Iterator[Incident]:
         yield _incident(
             "page",
             "TokenpulseStateLost",
-            f"The state of {_partition_words(map(int, rises))} was missing in Redis and is rebuilt from "
-            "the archive and Kafka.",
+            f"The state of {_partition_list(map(int, rises))} was missing in Redis and is rebuilt "
+            "from the archive and Kafka.",
         )
 
 
@@ -223,8 +223,8 @@ def _lag_incidents(reading: Reading, totals: RecentTotals) -> Iterator[Incident]
         yield _incident(
             "ticket",
             "TokenpulseLagGrowing",
-            f"{fmt.counted(sum(growing.values()), 'record')} of {_partition_words(growing)} wait, and the "
-            "number grows: more records arrive than are counted.",
+            f"{fmt.counted(sum(growing.values()), 'record')} of {_partition_list(growing)} wait, and "
+            "the number grows: more records arrive than are counted.",
         )
 
 
@@ -299,7 +299,7 @@ def _newest_event_s(reading: Reading) -> float | None:
     return max(newest_ms) / 1_000 if newest_ms else None
 
 
-def _partition_words(partitions: Iterable[int]) -> str:
+def _partition_list(partitions: Iterable[int]) -> str:
     numbers = [str(number) for number in sorted(partitions)]
     return f"partition{'s' if len(numbers) > 1 else ''} {fmt.enumeration(numbers)}"
 
