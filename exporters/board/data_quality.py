@@ -133,8 +133,8 @@ def _worker_incidents(reading: Reading, unowned: dict[int, float | None]) -> Ite
         yield _stale_incident(f"No worker has sent a heartbeat {since}{counted}.")
     else:
         yield _stale_incident(
-            f"No worker counts {_partition_list(unowned)} of {partitions}: no heartbeat {since}, so "
-            "a part of the traffic is missing."
+            f"No worker counts {_partition_list(unowned)} of {partitions}: no heartbeat {since}, "
+            "so a part of the traffic is missing."
         )
 
 
@@ -223,8 +223,8 @@ def _lag_incidents(reading: Reading, totals: RecentTotals) -> Iterator[Incident]
         yield _incident(
             "ticket",
             "TokenpulseLagGrowing",
-            f"{fmt.counted(sum(growing.values()), 'record')} of {_partition_list(growing)} wait, and "
-            "the number grows: more records arrive than are counted.",
+            f"{fmt.counted(sum(growing.values()), 'record')} of {_partition_list(growing)} wait, "
+            "and the number grows: more records arrive than are counted.",
         )
 
 
