@@ -162,7 +162,7 @@ def has_calm_traffic(address: str) -> bool:
 def is_up_to_date(address: str) -> bool:
     """Whether everything that was sent is counted."""
     found = live(address)
-    return found["freshness"]["state"] == "ok" and found["requests"] > 0
+    return bool(found["freshness"]["state"] == "ok" and found["requests"] > 0)
 
 
 def wait_for(is_so: Callable[[], bool], what: str) -> None:

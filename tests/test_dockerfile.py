@@ -123,7 +123,7 @@ def test_nothing_but_the_code_goes_into_the_image() -> None:
     assert {name for names in copied for name in names.split()} == tops
 
 
-def test_the_package_built_from_that_has_all_that_the_code_reads(tmp_path) -> None:
+def test_the_package_built_from_that_has_all_that_the_code_reads(tmp_path: Path) -> None:
     for path in context():
         copy = tmp_path / "source" / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)

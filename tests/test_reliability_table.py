@@ -33,7 +33,7 @@ def test_every_fault_has_a_row_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("fault", TABLE)
-def test_a_fault_is_shown_by_a_test_or_the_page_says_why_it_cannot_be(fault) -> None:
+def test_a_fault_is_shown_by_a_test_or_the_page_says_why_it_cannot_be(fault: str) -> None:
     told = " ".join(TABLE[fault])
     assert "::" in TABLE[fault][4] or re.search(r"Not here: \w", told)
 
@@ -43,7 +43,7 @@ def named_tests() -> list[str]:
 
 
 @pytest.mark.parametrize("named", named_tests())
-def test_a_test_that_is_named_exists(named) -> None:
+def test_a_test_that_is_named_exists(named: str) -> None:
     file, _, name = named.partition("::")
     assert name in those_of(file)
 
@@ -95,7 +95,7 @@ def quoted() -> list[str]:
 
 
 @pytest.mark.parametrize("said", quoted())
-def test_what_the_log_is_said_to_tell_is_in_the_program(said) -> None:
+def test_what_the_log_is_said_to_tell_is_in_the_program(said: str) -> None:
     parts = [part for part in said.split("…") if part.strip(" :;,.")]
     assert parts
     assert any(is_told(parts, text) for text in texts())

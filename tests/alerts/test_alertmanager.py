@@ -8,6 +8,8 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -36,7 +38,7 @@ LAG = {"alertname": "TokenpulseLagGrowing", "severity": "ticket", "route": "sre"
 
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path: Path) -> Path:
     path = tmp_path / "alertmanager.yml"
     path.write_text(readable(CONFIG.read_text()))
     shutil.copytree(TEMPLATES.parent, tmp_path / "templates")
@@ -44,7 +46,7 @@ def config(tmp_path):
 
 
 @pytest.fixture
-def receiver():
+def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     yield receiver
     receiver.server.shutdown()
@@ -59,7 +61,7 @@ def amtool(*arguments: object) -> str:
     return done.stdout.strip()
 
 
-def test_amtool_accepts_the_configuration_and_the_templates(config) -> None:
+def test_amtool_accepts_the_configuration_and_the_templates(config: Path) -> None:
     found = amtool("check-config", config)
     assert "1 templates" in found
     assert "SUCCESS" in found
@@ -85,13 +87,15 @@ def test_no_secret_and_no_url_stands_in_the_configuration() -> None:
         ({"alertname": "SomebodyElses"}, "tickets"),
     ],
 )
-def test_everyone_is_told_what_is_theirs(config, labels, receivers) -> None:
+def test_everyone_is_told_what_is_theirs(
+    config: Path, labels: dict[str, str], receivers: str
+) -> None:
     pairs = [f"{name}={value}" for name, value in labels.items()]
     assert amtool("config", "routes", "test", f"--config.file={config}", *pairs) == receivers
 
 
 @pytest.fixture
-def alertmanager(tmp_path, config, receiver):
+def alertmanager(tmp_path: Path, config: Path, receiver: Receiver) -> Iterator[Alertmanager]:
     """The real one, with all that leaves it led to `receiver`."""
     (tmp_path / "slack_url").write_text(receiver.url + "/slack")
     text = readable(CONFIG.read_text(), receiver.url)
@@ -154,14 +158,19 @@ def alertmanager(tmp_path, config, receiver):
         ),
     ],
 )
-def test_one_cause_is_one_page(alertmanager, cause, silenced, loud) -> None:
+def test_one_cause_is_one_page(
+    alertmanager: Alertmanager,
+    cause: dict[str, str],
+    silenced: list[dict[str, str]],
+    loud: list[dict[str, str]],
+) -> None:
     alertmanager.tell(cause, *silenced, *loud)
     wanted = {"suppressed": canonical(silenced), "active": canonical([cause, *loud])}
     wait_until(lambda: alertmanager.states() == wanted, f"{wanted}")
 
 
 def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(
-    alertmanager, receiver
+    alertmanager: Alertmanager, receiver: Receiver
 ) -> None:
     alertmanager.tell(
         TTFT | {"region": "eu", "model": "large"},
@@ -184,7 +193,7 @@ def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(
     assert "<https://grafana/d/tokenpulse-live|Dashboard>" in attachment["text"]
 
 
-def test_one_place_is_one_message(alertmanager, receiver) -> None:
+def test_one_place_is_one_message(alertmanager: Alertmanager, receiver: Receiver) -> None:
     place = {"region": "eu", "model": "large"}
     tpot = TTFT | {"alertname": "TokenpulseTpotHigh"}
     alertmanager.tell(TTFT | place, tpot | place, TTFT | place | {"region": "us"})
@@ -195,14 +204,14 @@ def test_one_place_is_one_message(alertmanager, receiver) -> None:
     assert sizes == {"eu": 2, "us": 1}
 
 
-def test_the_watchdog_goes_outside_only(alertmanager, receiver) -> None:
+def test_the_watchdog_goes_outside_only(alertmanager: Alertmanager, receiver: Receiver) -> None:
     alertmanager.tell({"alertname": "TokenpulseWatchdog", "severity": "none"})
     wait_until(lambda: bool(receiver.at("/dead_man_url")), "the dead-man receiver is told")
     assert {path for path, _ in receiver.got} == {"/dead_man_url"}
 
 
 @pytest.mark.parametrize("name", ["text", "html", "slack", "title", "digest"])
-def test_every_template_renders(name, tmp_path) -> None:
+def test_every_template_renders(name: str, tmp_path: Path) -> None:
     alert = {
         "status": "firing",
         "labels": {"severity": "page"},

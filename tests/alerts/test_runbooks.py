@@ -8,6 +8,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import reduce
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -122,7 +123,7 @@ def severities(alert: str) -> set[str]:
 
 
 @each_page
-def test_a_page_has_all_headings_in_order_and_fits_a_screen(alert) -> None:
+def test_a_page_has_all_headings_in_order_and_fits_a_screen(alert: str) -> None:
     text = PAGES[alert]
     assert text.startswith(f"# {alert}\n")
     assert re.findall(r"^## (.+)$", text, re.M) == HEADINGS
@@ -131,7 +132,7 @@ def test_a_page_has_all_headings_in_order_and_fits_a_screen(alert) -> None:
 
 
 @each_page
-def test_a_page_has_steps_and_something_to_run(alert) -> None:
+def test_a_page_has_steps_and_something_to_run(alert: str) -> None:
     steps = PAGES[alert].split("## First five minutes\n")[1].split("\n## ")[0]
     numbers = [int(found) for found in re.findall(r"^(\d+)\. ", steps, re.M)]
     assert numbers == list(range(1, len(numbers) + 1))
@@ -140,7 +141,7 @@ def test_a_page_has_steps_and_something_to_run(alert) -> None:
 
 
 @each_text
-def test_metrics_that_are_named_exist(name) -> None:
+def test_metrics_that_are_named_exist(name: str) -> None:
     known = {spec.name for spec in SPECS}
     known |= {
         spec.name + suffix
@@ -153,7 +154,7 @@ def test_metrics_that_are_named_exist(name) -> None:
 
 
 @each_text
-def test_queries_select_by_labels_scopes_and_windows_that_are_published(name) -> None:
+def test_queries_select_by_labels_scopes_and_windows_that_are_published(name: str) -> None:
     labels_of = {spec.name: set(spec.labels) for spec in SPECS}
     plan = window_plan(Settings())
     for query in queries(TEXTS[name]):
@@ -170,7 +171,7 @@ def test_queries_select_by_labels_scopes_and_windows_that_are_published(name) ->
 @pytest.mark.skipif(
     PROMTOOL is None, reason="promtool is not on PATH: run `bash tests/provision.sh`"
 )
-def test_every_query_parses(tmp_path) -> None:
+def test_every_query_parses(tmp_path: Path) -> None:
     rules = [
         {"record": f"page:{name.removesuffix('.md')}:{number}", "expr": query}
         for name, text in TEXTS.items()
@@ -186,7 +187,7 @@ def test_every_query_parses(tmp_path) -> None:
 
 
 @each_text
-def test_commands_of_ours_exist_and_can_be_given_so(name) -> None:
+def test_commands_of_ours_exist_and_can_be_given_so(name: str) -> None:
     for words in commands(TEXTS[name], "tokenpulse"):
         command: Command = main
         context = Context(main)
@@ -199,7 +200,7 @@ def test_commands_of_ours_exist_and_can_be_given_so(name) -> None:
 
 
 @each_page
-def test_a_silence_is_of_this_alert_by_labels_that_it_bears(alert) -> None:
+def test_a_silence_is_of_this_alert_by_labels_that_it_bears(alert: str) -> None:
     silence = PAGES[alert].split("## Silence it\n")[1].split("\n## ")[0]
     given = [words for words in commands(silence, "amtool") if "add" in words]
     if alert == "TokenpulseWatchdog":
@@ -221,7 +222,7 @@ def judged_by(rule: dict) -> set[str]:
 
 
 @each_text
-def test_settings_that_are_named_exist(name) -> None:
+def test_settings_that_are_named_exist(name: str) -> None:
     settings = Settings()
     for span in spans(TEXTS[name]):
         if SETTING.fullmatch(span):
@@ -229,7 +230,7 @@ def test_settings_that_are_named_exist(name) -> None:
 
 
 @each_text
-def test_log_lines_that_are_quoted_are_written(name) -> None:
+def test_log_lines_that_are_quoted_are_written(name: str) -> None:
     written = "\n".join(
         node.value
         for file in (ROOT / "streams").rglob("*.py")
@@ -243,7 +244,7 @@ def test_log_lines_that_are_quoted_are_written(name) -> None:
 
 
 @each_text
-def test_links_lead_somewhere(name) -> None:
+def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)", TEXTS[name]):
         assert (RUNBOOKS / target).exists(), target
 

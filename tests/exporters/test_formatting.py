@@ -38,7 +38,9 @@ from exporters.board.sparkline import HEIGHT, WIDTH, sparkline
         (Fraction(1, 3), "33.3 %"),
     ],
 )
-def test_a_ratio_is_a_percent_and_never_100_or_0_unless_it_is(ratio, shown) -> None:
+def test_a_ratio_is_a_percent_and_never_100_or_0_unless_it_is(
+    ratio: Fraction | float | None, shown: str
+) -> None:
     assert fmt.percent(ratio) == shown
 
 
@@ -56,7 +58,7 @@ def test_a_ratio_is_a_percent_and_never_100_or_0_unless_it_is(ratio, shown) -> N
         (75.0, "75 s"),
     ],
 )
-def test_a_latency_has_a_unit_that_fits(seconds, shown) -> None:
+def test_a_latency_has_a_unit_that_fits(seconds: float | None, shown: str) -> None:
     assert fmt.latency(seconds) == shown
 
 
@@ -69,12 +71,14 @@ def test_a_number_is_shown_on_its_side_of_the_target() -> None:
     assert fmt.percent(0.999004, 0.999) == "99.9004 %"
 
 
-def number_of(shown):
+def number_of(shown: str) -> Decimal:
     return Decimal(shown.split(" ")[0])
 
 
 @given(st.floats(0, 1), st.floats(0.001, 0.999))
-def test_rounding_never_moves_a_ratio_across_its_target_or_to_100(ratio, target) -> None:
+def test_rounding_never_moves_a_ratio_across_its_target_or_to_100(
+    ratio: float, target: float
+) -> None:
     shown = number_of(fmt.percent(ratio, target))
     for limit in (0, target, 1):
         exact, edge = Decimal(repr(ratio)), Decimal(repr(limit))
@@ -88,7 +92,7 @@ def test_rounding_never_moves_a_ratio_across_its_target_or_to_100(ratio, target)
 
 
 @given(st.floats(0, 100), st.floats(0.001, 10))
-def test_rounding_never_moves_a_latency_across_its_target(seconds, target) -> None:
+def test_rounding_never_moves_a_latency_across_its_target(seconds: float, target: float) -> None:
     shown = fmt.latency(seconds, target)
     factor = 1 if shown.endswith(" s") else 1000
     exact, edge = Decimal(repr(seconds)), Decimal(repr(target))
@@ -118,12 +122,12 @@ def test_rounding_never_moves_a_latency_across_its_target(seconds, target) -> No
         (2.5e15, "2500 T"),
     ],
 )
-def test_tokens_have_three_digits_once_they_are_many(number, shown) -> None:
+def test_tokens_have_three_digits_once_they_are_many(number: float | None, shown: str) -> None:
     assert fmt.tokens(number) == shown
 
 
 @given(st.floats(0, 1e14))
-def test_shown_tokens_are_near_the_number(number) -> None:
+def test_shown_tokens_are_near_the_number(number: float) -> None:
     digits, _, letter = fmt.tokens(number).partition(" ")
     steps = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
     shown = float(digits.replace(",", "")) * steps[letter]
@@ -144,7 +148,7 @@ def test_shown_tokens_are_near_the_number(number) -> None:
         (273_600, "3 d 4 h"),
     ],
 )
-def test_an_age_has_two_units_at_most(seconds, shown) -> None:
+def test_an_age_has_two_units_at_most(seconds: float | None, shown: str) -> None:
     assert fmt.span(seconds) == shown
 
 
@@ -167,7 +171,7 @@ def test_an_age_has_two_units_at_most(seconds, shown) -> None:
         (fmt.budget_left(Fraction(1, 3)), "33.3 % left"),
     ],
 )
-def test_amounts_have_their_units(shown, written) -> None:
+def test_amounts_have_their_units(shown: str, written: str) -> None:
     assert shown == written
 
 
@@ -226,7 +230,9 @@ def test_a_sparkline_of_nothing_says_so() -> None:
 @given(
     st.lists(st.none() | st.floats(-1e12, 1e12), max_size=60), st.none() | st.floats(-1e12, 1e12)
 )
-def test_a_sparkline_stays_inside_its_drawing(values, target) -> None:
+def test_a_sparkline_stays_inside_its_drawing(
+    values: list[float | None], target: float | None
+) -> None:
     drawn = sparkline(values, target, str)
     pairs = drawn.line.replace("M", " ").replace("L", " ").split()
     assert all(0 <= float(x) <= WIDTH for x in pairs[::2])

@@ -5,14 +5,17 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from streams.config.settings import Exporter, Settings
 from tests.support.alerting_stack import running
-from tests.support.browser import Browser
+from tests.support.browser import Browser, Page
 from tests.support.worker_process import ROOT, START_S, State, WorkerProcess, tokenpulse
 from tokenpulse.local.stack import LocalStack
 
@@ -48,7 +51,7 @@ READ = """(() => {
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory):
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalStack, WorkerProcess]]:
     """Everything with one worker; half an hour of traffic is counted, and none comes."""
     asked = Settings(exporter=Exporter(port=0, stale_after_s=STALE_AFTER_S))
     log = tmp_path_factory.mktemp("board") / "worker.log"
@@ -62,7 +65,7 @@ def stack(tmp_path_factory):
         yield local, worker
 
 
-def simulated(local, *asked):
+def simulated(local: LocalStack, *asked: Any) -> int:
     """Send traffic to its end; how many events that were."""
     sent = tokenpulse("simulate", "--rate", EVENTS_PER_S, *asked, settings=local.settings)
     assert sent.returncode == 0, sent.stderr
@@ -70,7 +73,7 @@ def simulated(local, *asked):
 
 
 @contextmanager
-def traffic(local, directory):
+def traffic(local: LocalStack, directory: Path) -> Iterator[None]:
     """Traffic that goes on."""
     command = [sys.executable, "-m", "tokenpulse.cli.main", "simulate", "--rate", str(EVENTS_PER_S)]
     variables = {**local.environment, "PYTHONPATH": str(ROOT)}
@@ -79,7 +82,7 @@ def traffic(local, directory):
 
 
 @asynccontextmanager
-async def opened(local, **options):
+async def opened(local: LocalStack, **options: Any) -> AsyncIterator[Page]:
     """The live board, with numbers on it."""
     async with Browser.start() as browser:
         page = await browser.open(f"{local.exporter_url}/", **options)
@@ -90,7 +93,7 @@ async def opened(local, **options):
         assert await page.evaluate("window.same"), "it never was loaded again"
 
 
-def report(local, shown, by):
+def report(local: Any, shown: Any, by: str) -> Any:
     """What the report says of the very range that the page shows."""
     asked = ("--from", shown["from"], "--to", shown["to"], "--step", "10s", "--by", by)
     found = tokenpulse("report", "--json", *asked, settings=local.settings)
@@ -98,10 +101,10 @@ def report(local, shown, by):
     return json.loads(found.stdout)
 
 
-def test_every_number_on_the_page_is_the_report_s(stack) -> None:
+def test_every_number_on_the_page_is_the_report_s(stack: tuple[LocalStack, WorkerProcess]) -> None:
     local, _ = stack
 
-    async def read():
+    async def read() -> Any:
         async with opened(local) as page:
             waiting = "document.querySelectorAll('#freshness dd .num')[1].dataset.value"
             await page.wait_for(f"{waiting} === '0'", START_S)
@@ -134,7 +137,9 @@ def test_every_number_on_the_page_is_the_report_s(stack) -> None:
         }
 
 
-def test_new_traffic_is_on_the_page_without_a_reload(stack, tmp_path) -> None:
+def test_new_traffic_is_on_the_page_without_a_reload(
+    stack: tuple[LocalStack, WorkerProcess], tmp_path: Path
+) -> None:
     local, _ = stack
 
     async def check() -> None:
@@ -151,7 +156,9 @@ def test_new_traffic_is_on_the_page_without_a_reload(stack, tmp_path) -> None:
     asyncio.run(check())
 
 
-def test_a_worker_that_stops_makes_the_numbers_old_until_it_works_again(stack, tmp_path) -> None:
+def test_a_worker_that_stops_makes_the_numbers_old_until_it_works_again(
+    stack: tuple[LocalStack, WorkerProcess], tmp_path: Path
+) -> None:
     local, worker = stack
     old = (
         "document.querySelector('#freshness').dataset.state === 'breached'"
@@ -178,7 +185,9 @@ def test_a_worker_that_stops_makes_the_numbers_old_until_it_works_again(stack, t
     asyncio.run(check())
 
 
-def test_a_killed_exporter_is_missed_and_found_again(stack) -> None:
+def test_a_killed_exporter_is_missed_and_found_again(
+    stack: tuple[LocalStack, WorkerProcess],
+) -> None:
     local, _ = stack
 
     async def check() -> None:

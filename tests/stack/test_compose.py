@@ -46,7 +46,7 @@ def test_all_that_the_issue_wants_is_there() -> None:
 
 
 @every_service
-def test_an_image_is_pinned_by_its_full_version(name) -> None:
+def test_an_image_is_pinned_by_its_full_version(name: str) -> None:
     image, _, version = SERVICES[name]["image"].partition(":")
     assert "." not in image.split("/")[0]  # no registry is named
     assert re.fullmatch(r"v?\d+\.\d+\.\d+(-[a-z]+)?(@sha256:[0-9a-f]{64})?", version), version
@@ -64,7 +64,7 @@ def test_kafka_is_of_the_version_that_the_tests_run() -> None:
 
 
 @every_service
-def test_a_service_is_locked_in(name) -> None:
+def test_a_service_is_locked_in(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -81,7 +81,7 @@ def test_a_service_is_locked_in(name) -> None:
 
 
 @every_service
-def test_a_service_is_bounded(name) -> None:
+def test_a_service_is_bounded(name: str) -> None:
     service = SERVICES[name]
     assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
     assert 0 < service["cpus"] <= 2
@@ -114,7 +114,7 @@ def seconds(text: str) -> float:
 
 
 @every_service
-def test_a_service_starts_again_and_its_health_is_asked(name) -> None:
+def test_a_service_starts_again_and_its_health_is_asked(name: str) -> None:
     service = SERVICES[name]
     check = service["healthcheck"]
     if name in ONCE:
@@ -130,7 +130,7 @@ def test_a_service_starts_again_and_its_health_is_asked(name) -> None:
 
 
 @every_service
-def test_what_a_service_waits_for_can_become_so(name) -> None:
+def test_what_a_service_waits_for_can_become_so(name: str) -> None:
     for other, how in SERVICES[name].get("depends_on", {}).items():
         condition = how["condition"]
         assert (condition == "service_completed_successfully") == (other in ONCE)
@@ -138,7 +138,7 @@ def test_what_a_service_waits_for_can_become_so(name) -> None:
 
 
 @every_service
-def test_only_grafana_and_the_board_are_published_and_on_loopback_only(name) -> None:
+def test_only_grafana_and_the_board_are_published_and_on_loopback_only(name: str) -> None:
     ports = SERVICES[name].get("ports", [])
     number = PUBLISHED.get(name)
     assert ports == ([] if number is None else [f"127.0.0.1:{number}:{number}"])
@@ -158,7 +158,7 @@ def test_only_what_must_can_reach_the_outside() -> None:
 
 
 @every_service
-def test_everything_named_is_defined_and_every_file_mounted_is_there(name) -> None:
+def test_everything_named_is_defined_and_every_file_mounted_is_there(name: str) -> None:
     service = SERVICES[name]
     for network in service.get("networks", []):
         assert network in DOCUMENT["networks"]
@@ -174,7 +174,7 @@ def test_everything_named_is_defined_and_every_file_mounted_is_there(name) -> No
 
 
 @pytest.mark.parametrize("kind", ["networks", "volumes", "secrets"])
-def test_everything_defined_is_used(kind) -> None:
+def test_everything_defined_is_used(kind: str) -> None:
     used: set[str] = set()
     for service in SERVICES.values():
         used |= {
@@ -185,7 +185,7 @@ def test_everything_defined_is_used(kind) -> None:
     assert set(DOCUMENT[kind]) <= used
 
 
-def test_make_secrets_makes_every_secret_and_they_stay_out_of_git(made_secrets) -> None:
+def test_make_secrets_makes_every_secret_and_they_stay_out_of_git(made_secrets: Path) -> None:
     assert made_secrets.stat().st_mode & 0o777 == 0o700
     for secret in DOCUMENT["secrets"].values():
         path = Path(secret["file"])
@@ -197,7 +197,9 @@ def test_make_secrets_makes_every_secret_and_they_stay_out_of_git(made_secrets) 
     assert "/secrets/" in ignored
 
 
-def test_secrets_that_are_there_stay_and_a_changed_password_reaches_redis(made_secrets) -> None:
+def test_secrets_that_are_there_stay_and_a_changed_password_reaches_redis(
+    made_secrets: Path,
+) -> None:
     key = (made_secrets / "customer_key").read_text()
     (made_secrets / "redis_worker_password").write_text("another, and long enough\n")
     before = (made_secrets / "redis_users_acl").read_text()
@@ -219,7 +221,7 @@ def make_secrets(directory: Path) -> None:
 
 
 @pytest.fixture
-def made_secrets(tmp_path):
+def made_secrets(tmp_path: Path) -> Path:
     directory = tmp_path / "secrets"
     make_secrets(directory)
     return directory
@@ -241,7 +243,7 @@ def settings_of(name: str) -> Settings:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_the_environment_is_settings_that_exist(name) -> None:
+def test_the_environment_is_settings_that_exist(name: str) -> None:
     service = SERVICES[name]
     for variable in environment_of(service):
         assert variable.startswith("TOKENPULSE_")
@@ -261,7 +263,7 @@ def test_the_environment_is_settings_that_exist(name) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_addresses_are_those_of_services(name) -> None:
+def test_addresses_are_those_of_services(name: str) -> None:
     settings, own = settings_of(name), set(SERVICES[name].get("networks", []))
     if "kafka" in environment_of(SERVICES[name]).get("TOKENPULSE_KAFKA__BOOTSTRAP", ""):
         assert settings.kafka.bootstrap == "kafka:9092"
@@ -275,7 +277,7 @@ def test_addresses_are_those_of_services(name) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_commands_exist(name) -> None:
+def test_commands_exist(name: str) -> None:
     command, context = main, Context(main)
     for word in SERVICES[name]["command"]:
         if word.startswith("-"):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from typing import Any
 
 from tests.support.paths import TESTS
 from tests.support.shelf import KINDS, NOON, Shelf, checkpoint, count, loaded, log_of, shelf_after
@@ -10,7 +11,7 @@ from tests.support.shelf import KINDS, NOON, Shelf, checkpoint, count, loaded, l
 WRITTEN = TESTS / "golden/state-schema-1.json"
 
 
-def told():
+def told() -> list[Any]:
     """Events of all kinds, some of them late, some broken."""
     return log_of(
         [

@@ -4,6 +4,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 from streams import watchdog
 from streams.watchdog import Lasting, Ticker
 
@@ -59,7 +61,9 @@ def test_a_loop_that_turns_is_left_alone_and_stopping_the_watchdog_ends_it() -> 
     assert (ended.returncode, ended.stdout.strip()) == (0, "still here")
 
 
-def test_what_is_bad_counts_only_from_when_it_began_and_recovery_clears_it(monkeypatch) -> None:
+def test_what_is_bad_counts_only_from_when_it_began_and_recovery_clears_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     #   0 s     10 s    65 s    70 s    75 s    140 s
     #   good    bad     bad     good    bad     bad for 65 s > 60 s
     state = {"now": 0.0, "bad": False}

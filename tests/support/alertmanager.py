@@ -10,6 +10,7 @@ import urllib.request
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 from tests.support.paths import ROOT
 from tests.support.servers import wait_until
@@ -84,7 +85,7 @@ class Alertmanager:
         except OSError:
             return False
 
-    def ask(self, path: str):
+    def ask(self, path: str) -> dict[str, Any] | list[dict[str, Any]]:
         with urllib.request.urlopen(self.url + path, timeout=5) as answer:
             return json.load(answer)
 

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 from streams.state.snapshot import LogFingerprint, Snapshot, Stored
 from streams.store.contract import Answer, Claimed, Lost
@@ -56,7 +57,7 @@ def recount(offset: int, lost: tuple[tuple[int, int], ...]) -> list[int]:
 class Counts:
     """A partition's counts, as small as can be; written like the real ones: only what changed."""
 
-    def __init__(self, offset: int, fields: dict) -> None:
+    def __init__(self, offset: int, fields: dict[Any, Any]) -> None:
         self.next_offset = self.stored_offset = offset
         self.by_slice = [fields.get(k, 0) for k in range(SLICES)]
         self.lost = fields.get("lost", ())
@@ -93,7 +94,7 @@ class Untrimmed(OffsetAdmission):
 
     __slots__ = ()
 
-    def _first_to_count(self, batch) -> int:
+    def _first_to_count(self, batch: "Fetched") -> int:
         return batch.fetch_offset
 
 
@@ -314,7 +315,7 @@ class Life:
         if self.checked == (store.offset, store.flush_id):
             return
         self.checked = (store.offset, store.flush_id)
-        fields = store.fields
+        fields: dict[Any, Any] = store.fields
         stored = [fields.get(k, 0) for k in range(SLICES)]
         if stored != recount(store.offset or 0, fields.get("lost", ())):
             raise BrokenPromiseError(f"stored at {store.offset}: {stored}")

@@ -1,9 +1,11 @@
 """One good event to vary, and ways to look at what became of it."""
 
 import json
+from typing import Any
 
 import numpy as np
 
+from streams.events.columns import Decoded
 from streams.events.decoder import OUTCOMES, Rules, decode
 
 RULES = Rules(max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=60_000)
@@ -30,14 +32,19 @@ NUMBERS = (
 )
 
 
-def judge(values, timestamps_ms=None, watermark_ms=None, rules=RULES):
+def judge(
+    values: list[bytes | None],
+    timestamps_ms: list[int] | None = None,
+    watermark_ms: int | None = None,
+    rules: Rules = RULES,
+) -> Decoded:
     stamps = np.array(
         [NOW] * len(values) if timestamps_ms is None else timestamps_ms, dtype=np.int64
     )
     return decode(values, stamps, watermark_ms, rules)
 
 
-def rows(decoded):
+def rows(decoded: Decoded) -> list[dict[str, Any]]:
     """Accepted events as dictionaries, names in the place of indices."""
     columns = decoded.columns
     return [
@@ -54,15 +61,15 @@ def rows(decoded):
     ]
 
 
-def raw(event=EVENT, **changes):
+def raw(event: dict[str, Any] = EVENT, **changes: Any) -> bytes:
     return json.dumps(event | changes).encode()
 
 
-def without(*names):
+def without(*names: Any) -> dict[str, Any]:
     return {key: value for key, value in EVENT.items() if key not in names}
 
 
-def verdict(value, **judged):
+def verdict(value: bytes | None, **judged: Any) -> dict[str, Any] | str:
     """The reason one record is refused for, or its row."""
     decoded = judge([value], **judged)
     (found,) = [refusal.reason for refusal in decoded.refusals] + rows(decoded)

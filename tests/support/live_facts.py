@@ -2,10 +2,14 @@
 
 import asyncio
 import random
+from collections.abc import Callable
+from typing import Any
 
 from alerts.evaluation.evaluator import RuleEvaluator, request_groups
+from exporters.board.facts import Incident, LiveFacts
 from exporters.server.collector import Collector
 from slo.policy.loading import load_policies
+from streams.config.settings import Settings
 from streams.store.redis import connect
 from tests.support.exporter_state import NOW_S, StateWriter, event
 
@@ -13,7 +17,7 @@ from tests.support.exporter_state import NOW_S, StateWriter, event
 class World:
     """A state that grows, and one exporter that reads it again and again."""
 
-    def __init__(self, settings, **customers) -> None:
+    def __init__(self, settings: Settings, **customers: Any) -> None:
         self.settings = settings
         self.client = connect(settings.redis.url, 5)
         self.writer = StateWriter(settings)
@@ -21,7 +25,7 @@ class World:
         rules = RuleEvaluator(request_groups(policies))
         self.collector = Collector(settings, self.client, customers, rules)
 
-    async def facts(self, now_s=NOW_S):
+    async def facts(self, now_s: float = NOW_S) -> LiveFacts | None:
         return (await self.collector.collect(now_s)).live
 
     async def close(self) -> None:
@@ -29,8 +33,10 @@ class World:
         await self.client.aclose()
 
 
-def in_world(settings, use, **customers):
-    async def run():
+def in_world(
+    settings: Settings, use: Callable[..., Any], **customers: Any
+) -> LiveFacts | tuple[LiveFacts | dict[str, Any], ...] | None:
+    async def run() -> LiveFacts | tuple[LiveFacts | dict[str, Any], ...] | None:
         world = World(settings, **customers)
         try:
             return await use(world)
@@ -40,7 +46,9 @@ def in_world(settings, use, **customers):
     return asyncio.run(run())
 
 
-def traffic(seed, per_s, from_s, to_s, change=lambda one: {}):
+def traffic(
+    seed: int, per_s: float, from_s: int, to_s: int, change: Callable[..., Any] = lambda one: {}
+) -> list[dict[str, Any]]:
     """Healthy requests of all models in all regions, evenly over time; `change`: what is otherwise
     of each."""
     chance = random.Random(seed)
@@ -61,11 +69,11 @@ def traffic(seed, per_s, from_s, to_s, change=lambda one: {}):
     return events
 
 
-def told(facts, alert):
+def told(facts: LiveFacts, alert: str) -> list[Incident]:
     return [one for one in facts.incidents if one.alert == alert]
 
 
-def the(facts, alert):
+def the(facts: LiveFacts, alert: str) -> Incident:
     (found,) = told(facts, alert)
     assert found.runbook == alert
     return found

@@ -1,13 +1,17 @@
 """Comparisons of measures with a recount."""
 
+from typing import Any
+
 from streams.events.decoder import ELIGIBLE, OUTCOMES
 from streams.state.slices import LATENCIES, TOKENS
-from tests.support.oracle import nearest_rank
+from tests.support.oracle import Row, nearest_rank
 
 PERCENTS = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 
 
-def must(rows, refused=(), duplicates=0):
+def must(
+    rows: list[Row], refused: list[str] | tuple[Any, ...] = (), duplicates: int = 0
+) -> dict[str, Any]:
     """The measures of some rows; latencies are exact values, as {name: sorted nanoseconds}."""
     real = [row for row in rows if not row.probe]
     found = {
@@ -27,7 +31,12 @@ def must(rows, refused=(), duplicates=0):
     return found
 
 
-def agrees(found, rows, refused=(), duplicates=0) -> bool:
+def agrees(
+    found: dict[str, Any],
+    rows: list[Row],
+    refused: list[str] | tuple[Any, ...] = (),
+    duplicates: int = 0,
+) -> bool:
     """Everything is as counted; percentiles are the nearest-rank value, or up to 1/128 more."""
     found = dict(found)
     for name in LATENCIES if rows else ():

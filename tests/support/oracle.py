@@ -10,12 +10,16 @@ what must be, `readable(aggregate, ...)` what a aggregate says.
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from streams.events.columns import Decoded
 from streams.events.decoder import OUTCOMES, REASONS, Rules, decode, outcome_of
 from streams.state.histogram import BUCKET_BITS
+from streams.state.registry import Caps
 from streams.state.slices import (
     CELL_BITS,
     CUBE_TOKENS_AT,
@@ -30,9 +34,11 @@ from streams.state.slices import (
     TOKENS,
     TOKENS_AT,
     WITHIN_BITS,
+    Aggregate,
     SliceId,
     Thresholds,
 )
+from streams.state.tables import Table
 
 OTHER = "__other__"
 DUPLICATE = "duplicate"  # beside the reasons
@@ -62,26 +68,26 @@ class Recount:
     refused: list[tuple[int | None, str]]
     watermark_ms: int | None
 
-    def between(self, from_s, to_s):
+    def between(self, from_s: int, to_s: int) -> dict[str, Any]:
         """The counts of [from_s, to_s)."""
         return told(
             [row for row in self.rows if from_s * 1_000 <= row.at_ms < to_s * 1_000],
             [reason for at, reason in self.refused if at is not None and from_s <= at < to_s],
         )
 
-    def everything(self):
+    def everything(self) -> dict[str, Any]:
         return told(self.rows, [reason for _, reason in self.refused])
 
-    def unplaced(self):
+    def unplaced(self) -> Counter[Any]:
         return Counter(reason for at, reason in self.refused if at is None)
 
-    def touched_s(self):
+    def touched_s(self) -> set[int]:
         """Every second at which something is counted."""
         return {row.at_ms // 1_000 for row in self.rows} | {
             at for at, _ in self.refused if at is not None
         }
 
-    def merged_until_s(self, lateness_s):
+    def merged_until_s(self, lateness_s: int) -> list[int]:
         """How far each level must reach: the last whole step, each inside the one below."""
         if self.watermark_ms is None:
             return [0] * len(LEVELS)
@@ -92,7 +98,7 @@ class Recount:
             found.append(reach)
         return found
 
-    def slices(self, lateness_s):
+    def slices(self, lateness_s: int) -> dict[SliceId, Any]:
         """What the store must hold: every slice with content that its level reaches and keeps."""
         if self.watermark_ms is None:
             return {}
@@ -107,21 +113,26 @@ class Recount:
         return found
 
 
-def encoded(value):
+def encoded(value: dict[str, Any] | bytes) -> bytes:
     return json.dumps(value).encode() if isinstance(value, dict) else value
 
 
-def judge(log, watermark_ms=None, rules=RULES):
+def judge(log: list[Any], watermark_ms: int | None = None, rules: Rules = RULES) -> Decoded:
     stamps = np.array([stamp for _, stamp in log], np.int64)
     return decode([encoded(value) for value, _ in log], stamps, watermark_ms, rules)
 
 
-def is_duplicate(before, request_id, watermark_ms, window_ms):
+def is_duplicate(
+    before: list[tuple[tuple[int, int], int]],
+    request_id: tuple[int, int] | str,
+    watermark_ms: int,
+    window_ms: int,
+) -> bool:
     """`before`: (request_id, ended_at) of the valid events that came before."""
     return any(one == request_id and at > watermark_ms - window_ms for one, at in before)
 
 
-def recount(log, rules=RULES, window_ms=0):
+def recount(log: list[Any], rules: Rules = RULES, window_ms: int = 0) -> Recount:
     """Read a log from its beginning; without a window nothing is a duplicate."""
     decoded = judge(log, rules=rules)
     verdicts = {refusal.position: refusal.reason for refusal in decoded.refusals}
@@ -148,7 +159,7 @@ def recount(log, rules=RULES, window_ms=0):
     return Recount(rows, refused + [(None, reason) for reason in waiting], watermark_ms)
 
 
-def row_of(event):
+def row_of(event: dict[str, Any]) -> Row:
     """An accepted event; its numbers must be whole or have a short fraction."""
     outcome = event.get("outcome") or outcome_of(event["status_code"], event.get("error"))
     probe = event.get("probe", False)
@@ -186,7 +197,7 @@ class Named:
     folded: Counter
 
 
-def named(count, caps, hashed):
+def named(count: Recount, caps: Caps, hashed: Callable[..., Any]) -> Named:
     """First come, first served: a name has a place if it has come before or there is room."""
     places = [set(), set(), set(), set()]
     customers = set()
@@ -225,7 +236,9 @@ def named(count, caps, hashed):
     return Named(replace(count, rows=rows), series, cubes, folded)
 
 
-def told(rows, refused=(), limits=LIMITS):
+def told(
+    rows: list[Row], refused: list[str] | tuple[Any, ...] = (), limits: Thresholds = LIMITS
+) -> dict[str, Any]:
     """The counts of some rows. Buckets and thresholds are those of single values."""
     series, cube = defaultdict(Counter), defaultdict(Counter)
     buckets, within = defaultdict(Counter), Counter()
@@ -249,19 +262,21 @@ def told(rows, refused=(), limits=LIMITS):
     }
 
 
-def bucket(value):
+def bucket(value: int) -> int:
     """HdrHistogram's index at two digits: 256 single values, then 128 buckets an octave."""
     shift = max(0, value.bit_length() - 8)
     return 128 * (shift + 1) + (value >> shift) - 128
 
 
-def nearest_rank(values, percent):
+def nearest_rank(values: list[int], percent: int) -> int:
     """The smallest value with at least `percent` of all at or below it; `percent` is whole."""
     rank = max(1, -(-percent * len(values) // 100))
     return sorted(values)[rank - 1]
 
 
-def readable(aggregate, series, cubes):
+def readable(
+    aggregate: Aggregate, series: list[tuple[str, str, str, str]], cubes: list[tuple[str, str]]
+) -> dict[str, Any]:
     """A aggregate in the shape of `told`, with the names that its numbers stand for."""
     latency = (1 << LATENCY_BITS) - 1
     buckets = defaultdict(dict)
@@ -297,11 +312,11 @@ def readable(aggregate, series, cubes):
     }
 
 
-def pairs(table):
+def pairs(table: Table) -> Any:
     keys = table.keys.tolist()
     assert keys == sorted(set(keys)), "keys of a table rise strictly"
     return zip(keys, table.values.tolist(), strict=True)
 
 
-def filled(columns, row):
+def filled(columns: list[str], row: list[int]) -> dict[str, int]:
     return {name: value for name, value in zip(columns, row, strict=True) if value}

@@ -1,14 +1,17 @@
 """Random logs, and a worker without a network that counts them and keeps the result on a shelf."""
 
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
 
 from streams.state.partition import PartitionState
 from streams.state.registry import Caps, Registry, customer_hasher
-from streams.state.slices import LEVELS, Aggregate, export_edges
+from streams.state.slices import LEVELS, Aggregate, SliceId, Thresholds, export_edges
 from streams.state.snapshot import (
+    Meta,
+    Snapshot,
     Stored,
     decode_index,
     decode_meta,
@@ -69,7 +72,7 @@ EVENTS = st.tuples(
 )
 
 
-def log_of(events, begin_s):
+def log_of(events: list[Any], begin_s: int) -> list[Any]:
     """The front moves by each event's step; the event itself lies so far behind the front."""
     log, front_ms = [], begin_s * 1_000
     for number, (step_ms, back_ms, kind, model, customer, fate) in enumerate(events):
@@ -86,7 +89,7 @@ def log_of(events, begin_s):
     return log
 
 
-def plain(at_s, **changes):
+def plain(at_s: int, **changes: Any) -> tuple[dict[str, Any], int]:
     """One success at a second."""
     event = {"request_id": "1", "ended_at": at_s * 1_000, "model": "a", "customer_id": "ann"}
     return event | TIMED | changes, at_s * 1_000
@@ -118,50 +121,52 @@ class Shelf:
     def __init__(self) -> None:
         self.fields, self.offset = {}, 0
 
-    def write(self, snapshot) -> None:
+    def write(self, snapshot: Snapshot) -> None:
         assert snapshot.from_offset == self.offset
         for name in snapshot.deletes:
             self.fields.pop(name, None)  # it may have come and gone in a checkpoint that got lost
         self.fields.update(snapshot.fields)
         self.offset = snapshot.to_offset
 
-    def stored(self):
+    def stored(self) -> Stored:
         if not self.fields:
             return Stored(self.offset)
         names = ["meta", "index", "totals", *registry_fields(self.meta)]
         return Stored(self.offset, {name: self.fields[name] for name in names})
 
     @property
-    def meta(self):
+    def meta(self) -> Meta:
         return decode_meta(self.fields["meta"])
 
     @property
-    def index(self):
+    def index(self) -> dict[SliceId, int]:
         return decode_index(self.fields["index"])
 
-    def names(self):
+    def names(self) -> tuple[list[tuple[str, str, str, str]], list[tuple[str, str]]]:
         return decode_names(self.meta, self.fields)
 
-    def aggregate(self, of):
+    def aggregate(self, of: SliceId) -> Aggregate:
         return Aggregate.unpack(self.fields[slice_field(of)])
 
-    def readable(self, slices):
+    def readable(self, slices: list[SliceId]) -> dict[str, Any]:
         """The sum of some slices."""
         return readable(Aggregate.merged([self.aggregate(of) for of in slices]), *self.names())
 
-    def lasting(self):
+    def lasting(self) -> dict[str, Any]:
         """All bytes but those that say when they were written, and by which checkpoint."""
         left = {name: data for name, data in self.fields.items() if name not in ("meta", "index")}
         meta = msgspec.structs.replace(self.meta, sequence=0, written_at_ms=0, archived_at_ms=0)
         return left | {"meta": meta, "index": set(self.index)}
 
 
-def loaded(shelf, caps=ROOMY, lateness_s=30, edges=EDGES):
+def loaded(
+    shelf: Shelf, caps: Caps = ROOMY, lateness_s: int = 30, edges: Thresholds = EDGES
+) -> PartitionState:
     names = shelf.names() if shelf.fields else ((), ())
     return PartitionState(shelf.stored(), Registry(caps, HASHED, *names), LIMITS, edges, lateness_s)
 
 
-def count(state, shelf, log, until) -> None:
+def count(state: PartitionState, shelf: Shelf, log: list[Any], until: int) -> None:
     """One batch: the records from the state's offset to `until`."""
     decoded = judge(log[state.next_offset : until], state.watermark_ms)
     missing = state.missing(decoded)
@@ -170,13 +175,18 @@ def count(state, shelf, log, until) -> None:
     state.apply(decoded, until)
 
 
-def checkpoint(state, shelf) -> None:
+def checkpoint(state: PartitionState, shelf: Shelf) -> None:
     snapshot = state.snapshot(written_at_ms=len(shelf.fields))
     shelf.write(snapshot)
     state.confirm(snapshot)
 
 
-def shelf_after(log, cuts=(), caps=ROOMY, lateness_s=30):
+def shelf_after(
+    log: list[Any],
+    cuts: list[tuple[int, str]] | tuple[Any, ...] = (),
+    caps: Caps = ROOMY,
+    lateness_s: int = 30,
+) -> Shelf:
     """Live through `cuts`, read what is left of the log, write the last checkpoint."""
     shelf = Shelf()
     state = loaded(shelf, caps, lateness_s)
@@ -199,7 +209,7 @@ def shelf_after(log, cuts=(), caps=ROOMY, lateness_s=30):
     return shelf
 
 
-def answerable(from_s, to_s, watermark_s):
+def answerable(from_s: int, to_s: int, watermark_s: int) -> tuple[int, int]:
     """The largest range inside that what is kept can answer exactly."""
     step_s = kept_step_s(from_s, watermark_s)
     from_s = -(-from_s // step_s) * step_s

@@ -182,7 +182,7 @@ def test_event_time_counts_and_not_the_order_of_the_file() -> None:
     assert report(backtested(shuffled, of)) == report(backtested(SLOW, of))
 
 
-def test_what_does_not_fit_into_memory_counts_just_as_well(monkeypatch) -> None:
+def test_what_does_not_fit_into_memory_counts_just_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     of = policy(ttft(), UPTIME)
     expected = report(backtested(SLOW, of))
     monkeypatch.setattr(backtest_events, "SPILL_BYTES", 1)
@@ -379,7 +379,9 @@ def everything() -> Policy:
 
 @needs_promtool
 @pytest.mark.parametrize("seed", [1, 2])
-def test_prometheus_fires_the_same_alerts_at_the_same_times(seed, tmp_path, monkeypatch) -> None:
+def test_prometheus_fires_the_same_alerts_at_the_same_times(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The numbers of every step are given to promtool, with the compiled rules; it must find every
     alert firing when the backtest says so, and no other."""
     pages: list[Any] = []
@@ -438,7 +440,7 @@ def invoked(*arguments: object, config: Path | None = None) -> Any:
     return CliRunner().invoke(main, [*options, "backtest", *map(str, arguments)])
 
 
-def test_the_command_reads_json_lines_and_says_what_it_left_out(tmp_path) -> None:
+def test_the_command_reads_json_lines_and_says_what_it_left_out(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     events = [*SLOW, SLOW[0]]
     file.write_text("\n".join(map(json.dumps, events)) + "\n\n{\n")
@@ -470,7 +472,7 @@ def test_every_key_of_the_json_is_documented() -> None:
     assert [key for key in sorted(keys) if f"`{key}" not in documented] == []
 
 
-def test_the_command_says_in_one_line_what_it_cannot_do(tmp_path) -> None:
+def test_the_command_says_in_one_line_what_it_cannot_do(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_text("")
     for arguments, told_ in (
@@ -484,7 +486,9 @@ def test_the_command_says_in_one_line_what_it_cannot_do(tmp_path) -> None:
         assert len(shown.stderr.splitlines()) == 1
 
 
-def test_without_a_file_it_reads_the_topic_beside_the_workers(broker: Broker, tmp_path) -> None:
+def test_without_a_file_it_reads_the_topic_beside_the_workers(
+    broker: Broker, tmp_path: Path
+) -> None:
     kafka = broker.new_kafka(partitions=2)
 
     async def send() -> None:
@@ -527,7 +531,7 @@ def p95(values: list[float]) -> float:
 
 @needs_traces
 @pytest.mark.parametrize("scale", [100, 400, 1000])
-def test_an_overloaded_server_pages_when_a_recount_of_its_log_says(scale) -> None:
+def test_an_overloaded_server_pages_when_a_recount_of_its_log_says(scale: int) -> None:
     path = TRACES / "vllm_overload_logs" / f"detail_log_scale{scale}_prompt500.json"
     base_s, end_s = 1_704_067_200, 1_704_067_200 + 720
     (default,) = load_policies(["default"])

@@ -4,11 +4,12 @@ import re
 import shutil
 import subprocess
 from fractions import Fraction
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from exporters.catalogue.requests import SPECS
 from exporters.server.collector import window_plan
 from slo.policy.burn_rates import burn_rate_thresholds
 from slo.policy.loading import PolicyError, load_policies, load_policy, read_policy, shipped
+from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.config.settings import Settings
 from tests.support.paths import ROOT
 from tests.support.rule_cases import ALWAYS, CASES, alerts_in, isolated, unit_tests
@@ -40,7 +42,7 @@ objectives:
 """
 
 
-def everything():
+def everything() -> tuple[Policy, ...]:
     return load_policies([*shipped(), SHAPES])
 
 
@@ -60,20 +62,22 @@ def promtool(*arguments: object) -> str:
 
 
 @pytest.mark.parametrize("output", get_args(Format))
-def test_the_rules_in_the_project_are_those_of_the_default_policy(output) -> None:
+def test_the_rules_in_the_project_are_those_of_the_default_policy(output: str) -> None:
     found = {path.name: path.read_text() for path in (GENERATED / output).iterdir()}
     assert found == build([load_policy("default")], output), "run `tokenpulse rules build`"
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_alert_has_cases_in_which_it_fires_and_in_which_it_must_not(rule) -> None:
+def test_every_alert_has_cases_in_which_it_fires_and_in_which_it_must_not(
+    rule: dict[str, Any],
+) -> None:
     fires = [case.fires for case in CASES[rule["alert"]](rule["labels"])]
     assert True in fires
     assert (False in fires) != (rule["alert"] in ALWAYS)
 
 
 @needs_promtool
-def test_alerts_fire_when_they_must_and_only_then(tmp_path) -> None:
+def test_alerts_fire_when_they_must_and_only_then(tmp_path: Path) -> None:
     for at, parameter in enumerate(RULES):
         (rule,) = parameter.values
         (tmp_path / f"{at}.yml").write_text(isolated(rule))
@@ -87,14 +91,14 @@ def test_what_a_person_reads_is_the_number_the_target_and_the_budget_left() -> N
 
 
 @needs_promtool
-def test_promtool_accepts_every_rule_file(tmp_path) -> None:
+def test_promtool_accepts_every_rule_file(tmp_path: Path) -> None:
     for name, text in build(everything()).items():
         (tmp_path / name).write_text(text)
     promtool("check", "rules", *tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_alert_says_what_when_whom_and_where_to_look(rule) -> None:
+def test_every_alert_says_what_when_whom_and_where_to_look(rule: dict[str, Any]) -> None:
     labels, annotations = rule["labels"], rule["annotations"]
     assert labels["severity"] in ("page", "ticket", "none")
     assert labels.get("route") or labels["severity"] == "none"
@@ -126,11 +130,13 @@ def test_every_window_that_a_rule_reads_is_published_or_told() -> None:
     assert line.startswith("p: o: reads the window 5m by customer")
 
 
-def one_level(scope: str, indicator: str, level: str):
+def one_level(scope: str, indicator: str, level: str) -> Policy:
     return read_policy(LEVELS.format(scope=scope, indicator=indicator, level=level), "p.yaml")
 
 
-def objective(target: str, period: str = "{rolling_days: 30}", severity: str = "page"):
+def objective(
+    target: str, period: str = "{rolling_days: 30}", severity: str = "page"
+) -> ErrorBudgetObjective:
     text = f"""
 version: 1
 name: p
@@ -179,7 +185,7 @@ def test_an_objective_pages_only_if_it_says_so() -> None:
 
 
 @given(st.fractions())
-def test_numbers_are_written_exactly(value) -> None:
+def test_numbers_are_written_exactly(value: Fraction) -> None:
     text = number(value)
     if text.startswith("("):
         above, below = text.strip("()").split(" / ")
@@ -189,7 +195,7 @@ def test_numbers_are_written_exactly(value) -> None:
 
 
 @given(st.integers(-(10**12), 10**12), st.integers(0, 9))
-def test_decimals_stay_decimals(digits, places) -> None:
+def test_decimals_stay_decimals(digits: int, places: int) -> None:
     assert "/" not in number(Fraction(digits, 10**places))
 
 
@@ -221,8 +227,8 @@ def test_kubernetes_gets_the_same_rules_as_a_manifest() -> None:
         assert manifest["spec"] == yaml.safe_load(build(policies)[name])
 
 
-def test_the_command_writes_checks_and_says_what_is_stale(tmp_path) -> None:
-    def run(*more: str):
+def test_the_command_writes_checks_and_says_what_is_stale(tmp_path: Path) -> None:
+    def run(*more: str) -> Result:
         return CliRunner().invoke(main, ["rules", "build", "--out", str(tmp_path), *more])
 
     assert run("--check").exit_code == 1
@@ -237,7 +243,7 @@ def test_the_command_writes_checks_and_says_what_is_stale(tmp_path) -> None:
 
 
 @needs_promtool
-def test_the_budget_left_is_that_of_whom_the_alert_is_about(tmp_path) -> None:
+def test_the_budget_left_is_that_of_whom_the_alert_is_about(tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(build([load_policy(SHAPES)])["policy-shapes.yml"])
     about = {
         "eu": ("0.9+0x8", "0.12+0x8"),

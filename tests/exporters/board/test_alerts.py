@@ -1,8 +1,9 @@
 """Which alerts are active: the board holds no condition of its own."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -65,12 +66,16 @@ def facts_under(settings: Settings, rules: AlertRules | None, cold: bool) -> Liv
     return facts
 
 
-def test_without_rules_the_board_raises_no_alert_about_requests(configured) -> None:
+def test_without_rules_the_board_raises_no_alert_about_requests(
+    configured: Callable[..., Any],
+) -> None:
     shown = {incident.alert for incident in facts_under(configured(), None, cold=True).incidents}
     assert not shown & REQUEST_ALERTS
 
 
-def test_an_alert_of_the_rules_is_shown_whatever_the_numbers_are(configured) -> None:
+def test_an_alert_of_the_rules_is_shown_whatever_the_numbers_are(
+    configured: Callable[..., Any],
+) -> None:
     rules = FixedRules([active("TokenpulseTtftHigh", "ticket"), active("TokenpulseOutage")])
     facts = facts_under(configured(), rules, cold=False)
     shown = {incident.alert: incident for incident in facts.incidents}
@@ -84,7 +89,7 @@ def test_an_alert_of_the_rules_is_shown_whatever_the_numbers_are(configured) -> 
     assert windows == {"1m"}
 
 
-def test_the_compiled_rules_show_what_they_find(configured) -> None:
+def test_the_compiled_rules_show_what_they_find(configured: Callable[..., Any]) -> None:
     rules = RuleEvaluator(request_groups([DEFAULT]))
     shown = {one.alert for one in facts_under(configured(), rules, cold=True).incidents}
     assert {"TokenpulseOutage", "TokenpulseErrorBudgetBurn"} <= shown
@@ -92,7 +97,7 @@ def test_the_compiled_rules_show_what_they_find(configured) -> None:
 
 @pytest.mark.parametrize("firing_since_s", [None, NOW_S])
 def test_pending_and_firing_alerts_are_active_but_not_those_that_only_fire_on(
-    firing_since_s,
+    firing_since_s: float | None,
 ) -> None:
     state = replace(active("TokenpulseTtftHigh"), firing_since_s=firing_since_s)
     assert ActiveAlerts([state]).of(DEFAULT, TTFT, "") == [state]

@@ -2,20 +2,22 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import bcrypt
 import pytest
 from aiohttp import web
 
 from exporters.board import routes
-from exporters.board.facts import Incident, LiveState
+from exporters.board.facts import Incident, LiveFacts, LiveState
 from exporters.board.routes import board_routes
 from exporters.formatting import unbroken
 from exporters.server.web_config import WebConfig, middleware
 from tests.support.board_samples import STALE, WELL, WITH_INCIDENTS
-from tests.support.browser import Browser
+from tests.support.browser import Browser, Page
 from tokenpulse.local.embedded import free_port
 
 pytestmark = pytest.mark.stack  # needs Chromium
@@ -26,18 +28,20 @@ PHONE = {"width": 360, "height": 740, "mobile": True}
 class Source:
     """What the exporter knows, as a test sets it."""
 
-    def __init__(self, facts=WELL) -> None:
+    def __init__(self, facts: LiveFacts | None = WELL) -> None:
         self.now = LiveState(facts, None if facts else "Redis does not answer", 1.0)
 
-    def __call__(self):
+    def __call__(self) -> LiveState:
         return self.now
 
-    def tell(self, facts, problem=None) -> None:
+    def tell(self, facts: LiveFacts, problem: None = None) -> None:
         self.now = LiveState(facts, problem, self.now.made_at + 1)
 
 
 @asynccontextmanager
-async def served(source, under="", users=None, port=0):
+async def served(
+    source: Source, under: str = "", users: dict[str, str] | None = None, port: int = 0
+) -> AsyncIterator[str]:
     """The board behind a real socket; its address with a slash at the end."""
     guard = [middleware(WebConfig(users=users))] if users else []
     app = web.Application(middlewares=guard)
@@ -55,7 +59,9 @@ async def served(source, under="", users=None, port=0):
 
 
 @asynccontextmanager
-async def opened(facts=WELL, **options):
+async def opened(
+    facts: LiveFacts | None = WELL, **options: Any
+) -> AsyncIterator[tuple[Page, Source]]:
     """A page open on these facts, live; with what tells it of others."""
     source = Source(facts)
     async with served(source) as url, Browser.start() as browser:
@@ -65,11 +71,11 @@ async def opened(facts=WELL, **options):
         yield page, source
 
 
-async def is_live(page, timeout_s=10) -> None:
+async def is_live(page: Page, timeout_s: int = 10) -> None:
     await page.wait_for("document.querySelector('#live').textContent === 'Live'", timeout_s)
 
 
-def text_of(selector) -> str:
+def text_of(selector: str) -> str:
     return f"(document.querySelector({json.dumps(selector)})?.textContent ?? '')"
 
 
@@ -85,7 +91,9 @@ LOOKS = {
     ("name", "facts"),
     [("well", WELL), ("incident", WITH_INCIDENTS), ("stale", STALE), ("nothing", None)],
 )
-def test_it_fits_every_screen_and_asks_only_its_own_server(name, facts) -> None:
+def test_it_fits_every_screen_and_asks_only_its_own_server(
+    name: str, facts: LiveFacts | None
+) -> None:
     async def check() -> None:
         async with served(Source(facts)) as url, Browser.start() as browser:
             for look, options in LOOKS.items():
@@ -198,7 +206,9 @@ def test_it_says_that_it_is_old_when_the_server_is_gone_and_recovers() -> None:
     asyncio.run(check())
 
 
-def test_it_says_that_it_is_old_when_the_server_falls_silent(monkeypatch) -> None:
+def test_it_says_that_it_is_old_when_the_server_falls_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(routes, "HEARTBEAT_S", 3_600)
 
     async def check() -> None:
@@ -212,7 +222,7 @@ def test_it_says_that_it_is_old_when_the_server_falls_silent(monkeypatch) -> Non
     asyncio.run(check())
 
 
-def test_a_page_that_was_refused_the_news_asks_again(monkeypatch) -> None:
+def test_a_page_that_was_refused_the_news_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "CLIENTS_MAX", 0)
 
     async def check() -> None:
@@ -289,7 +299,7 @@ def test_a_keyboard_reaches_everything_in_order_and_always_sees_where_it_is() ->
 
 
 @pytest.mark.parametrize("look", ["desktop-light", "phone-light"])
-def test_a_screen_reader_finds_landmarks_headings_and_tables(look) -> None:
+def test_a_screen_reader_finds_landmarks_headings_and_tables(look: str) -> None:
     async def check() -> None:
         async with opened(WITH_INCIDENTS, **LOOKS[look]) as (page, _):
             nodes = await page.accessibility()

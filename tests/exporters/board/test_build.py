@@ -3,26 +3,31 @@ recount, and in words what is wrong, where, and how it is elsewhere."""
 
 import random
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from exporters.board.facts import Incident, LiveFacts
 from exporters.board.page import tiles
 from exporters.reference.customers import Customer
+from streams.config.settings import Settings
 from streams.events.decoder import ELIGIBLE
 from streams.query.report import Question, make_report
 from tests.support.exporter_state import NOW_S, event, some_events, token_of
-from tests.support.live_facts import in_world, the, told, traffic
+from tests.support.live_facts import World, in_world, the, told, traffic
 
 MINUTE_S = 60
 # The board's window at 22:13:25 is [22:08:30, 22:13:30).
 FROM_S, TO_S = NOW_S - 295, NOW_S + 5
 
 
-def facts_of(settings, *partitions, now_s=NOW_S):
+def facts_of(settings: Settings, *partitions: Any, now_s: int = NOW_S) -> LiveFacts:
     """The board of a state that holds these events, one list a partition."""
 
-    async def use(world):
+    async def use(world: World) -> LiveFacts:
         for number, events in enumerate(partitions):
             await world.writer.write(number, events, now_s)
         return await world.facts(now_s)
@@ -30,7 +35,7 @@ def facts_of(settings, *partitions, now_s=NOW_S):
     return in_world(settings, use)
 
 
-def share_failed(events, from_s, **place):
+def share_failed(events: list[dict[str, Any]], from_s: int, **place: Any) -> tuple[float, int]:
     """(share in percent, requests) of a place since `from_s`: what a child could count."""
     mine = [
         one
@@ -46,11 +51,13 @@ def share_failed(events, from_s, **place):
 # -- numbers ---------------------------------------------------------------------------------------
 
 
-def test_all_numbers_are_those_of_the_report_over_the_same_stretch(configured) -> None:
+def test_all_numbers_are_those_of_the_report_over_the_same_stretch(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured()
     events = some_events(7, 3_000, NOW_S - 900, NOW_S)
 
-    async def use(world):
+    async def use(world: World) -> tuple[LiveFacts, dict[str, Any], dict[str, Any]]:
         await world.writer.write(0, events[::2])
         await world.writer.write(1, events[1::2])
         asked = Question(FROM_S, TO_S, 10, ("model",), TO_S)
@@ -88,7 +95,9 @@ def test_all_numbers_are_those_of_the_report_over_the_same_stretch(configured) -
             assert place.cache_hit_ratio == group["cache_hit_ratio"]
 
 
-def minute_by_minute(events, now_s):
+def minute_by_minute(
+    events: list[dict[str, Any]], now_s: int
+) -> Iterator[tuple[float | None, float | None, float | None, float | None]]:
     """Availability, cache hit ratio, tokens a second, P95 TTFT of each of the last 60 minutes."""
     last_s = int(now_s) // 60 * 60
     by_minute = defaultdict(list)
@@ -112,7 +121,9 @@ def minute_by_minute(events, now_s):
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_curves_are_a_recount_minute_by_minute_however_they_came_in(configured, at_once) -> None:
+def test_curves_are_a_recount_minute_by_minute_however_they_came_in(
+    configured: Callable[..., Any], at_once: bool
+) -> None:
     # 22:13:25 | 22:12 | 22:11 | ... | 21:14   60 values; 21:58-22:00 nobody asked
     now_s = NOW_S + 20
     quiet_s = (NOW_S // 3_600 * 3_600) - 120
@@ -122,7 +133,7 @@ def test_curves_are_a_recount_minute_by_minute_however_they_came_in(configured, 
         if not quiet_s <= one["ended_at"] / 1_000 < quiet_s + 120
     ]
 
-    async def use(world):
+    async def use(world: World) -> LiveFacts:
         if at_once:
             await world.writer.write(0, events[::2], now_s)
             await world.writer.write(1, events[1::2], now_s)
@@ -149,9 +160,9 @@ def test_curves_are_a_recount_minute_by_minute_however_they_came_in(configured, 
     assert len(facts.tpot_p95_s.spark) == 60
 
 
-def test_a_late_event_changes_the_minute_it_belongs_to(configured) -> None:
+def test_a_late_event_changes_the_minute_it_belongs_to(configured: Callable[..., Any]) -> None:
     #  20 min ago  |  now: one second later, an event of 20 min ago comes
-    async def use(world):
+    async def use(world: World) -> tuple[LiveFacts, LiveFacts]:
         await world.writer.write(0, traffic(1, 1, NOW_S - 3_600, NOW_S))
         before = await world.facts()
         late = event(NOW_S - 1_200, outcome="server_error")
@@ -164,8 +175,8 @@ def test_a_late_event_changes_the_minute_it_belongs_to(configured) -> None:
     assert after[:-21] == before[:-21]
 
 
-def test_nothing_counted_yet_is_no_board(configured) -> None:
-    async def use(world):
+def test_nothing_counted_yet_is_no_board(configured: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         return await world.facts()
 
     assert in_world(configured(), use) is None
@@ -174,7 +185,9 @@ def test_nothing_counted_yet_is_no_board(configured) -> None:
 # -- calm ------------------------------------------------------------------------------------------
 
 
-def test_a_calm_service_says_so_with_numbers_and_nothing_else(configured) -> None:
+def test_a_calm_service_says_so_with_numbers_and_nothing_else(
+    configured: Callable[..., Any],
+) -> None:
     facts = facts_of(configured(), traffic(1, 5, NOW_S - 3_600, NOW_S))
     assert facts.incidents == ()
     assert facts.state == "ok"
@@ -196,7 +209,7 @@ def test_a_calm_service_says_so_with_numbers_and_nothing_else(configured) -> Non
     assert (facts.freshness.workers, facts.freshness.lag_records) == (1, 7)
 
 
-def test_a_handful_of_failures_does_not_shout(configured) -> None:
+def test_a_handful_of_failures_does_not_shout(configured: Callable[..., Any]) -> None:
     #  9 of 12 requests of the last minute fail: too few to say anything
     events = traffic(1, 0.2, NOW_S - 60, NOW_S, lambda one: {"outcome": "server_error"})[:9]
     events += traffic(2, 0.05, NOW_S - 60, NOW_S)
@@ -205,8 +218,8 @@ def test_a_handful_of_failures_does_not_shout(configured) -> None:
     assert [one.alert for one in facts.incidents] == ["TokenpulseObjectiveMissed"]
 
 
-def test_silence_is_neither_well_nor_a_failure(configured) -> None:
-    async def use(world):
+def test_silence_is_neither_well_nor_a_failure(configured: Callable[..., Any]) -> None:
+    async def use(world: World) -> LiveFacts:
         await world.writer.write(0, traffic(1, 5, NOW_S - 7_300, NOW_S - 7_200))
         await world.writer.pulse(0, NOW_S, highwater=500)
         return await world.facts()
@@ -223,10 +236,12 @@ def test_silence_is_neither_well_nor_a_failure(configured) -> None:
 # -- outages ---------------------------------------------------------------------------------------
 
 
-def failing(since_s, share=1.0, outcome="server_error", **place):
+def failing(
+    since_s: int, share: float = 1.0, outcome: str = "server_error", **place: Any
+) -> Callable[..., Any]:
     chance = random.Random(5)
 
-    def change(one):
+    def change(one: dict[str, Any]) -> dict[str, str]:
         hit = one["ended_at"] >= since_s * 1_000 and place.items() <= one.items()
         return {"outcome": outcome} if hit and chance.random() < share else {}
 
@@ -248,7 +263,7 @@ def failing(since_s, share=1.0, outcome="server_error", **place):
     ],
 )
 def test_an_outage_is_told_with_its_place_its_share_and_how_it_is_elsewhere(
-    configured, place, words, alert
+    configured: Callable[..., Any], place: dict[str, str], words: str, alert: str
 ) -> None:
     #  fine ............................ | 40 s of failures |
     #  22:03:25                    22:12:45          22:13:25
@@ -272,7 +287,7 @@ def test_an_outage_is_told_with_its_place_its_share_and_how_it_is_elsewhere(
             assert named[dimension][0].state == "breached"
 
 
-def test_five_seconds_of_an_outage_are_enough(configured) -> None:
+def test_five_seconds_of_an_outage_are_enough(configured: Callable[..., Any]) -> None:
     settings = configured()
     events = traffic(4, 50, NOW_S - 600, NOW_S, failing(NOW_S - 5, region="eu-west-1"))
     first = facts_of(settings, events).incidents[0]
@@ -284,11 +299,11 @@ def test_five_seconds_of_an_outage_are_enough(configured) -> None:
     assert (first.severity, first.alert) == ("page", "TokenpulseErrorBudgetBurn")
 
 
-def test_an_outage_that_ended_says_that_it_is_over_just_now(configured) -> None:
+def test_an_outage_that_ended_says_that_it_is_over_just_now(configured: Callable[..., Any]) -> None:
     #  fine ... | 30 s of failures | 20 s fine |
     begin_s = NOW_S - 50
 
-    def ended(one):
+    def ended(one: dict[str, Any]) -> dict[str, str]:
         down = begin_s <= one["ended_at"] / 1_000 < NOW_S - 20 and one["region"] == "eu-west-1"
         return {"outcome": "server_error"} if down else {}
 
@@ -296,14 +311,14 @@ def test_an_outage_that_ended_says_that_it_is_over_just_now(configured) -> None:
     assert ", 0 % in the last 15 s; elsewhere 0 %." in facts.incidents[0].words
 
 
-def test_failures_everywhere_blame_no_place(configured) -> None:
+def test_failures_everywhere_blame_no_place(configured: Callable[..., Any]) -> None:
     change = failing(NOW_S - 40, share=0.3, outcome="overloaded")
     facts = facts_of(configured(), traffic(5, 20, NOW_S - 600, NOW_S, change))
     assert "(overloaded), 3" in facts.incidents[0].words
     assert facts.incidents[0].words.endswith(" in all regions and models alike.")
 
 
-def test_two_outages_at_once_are_two_troubles(configured) -> None:
+def test_two_outages_at_once_are_two_troubles(configured: Callable[..., Any]) -> None:
     region, model = failing(NOW_S - 40, region="eu-west-1"), failing(NOW_S - 40, model="haiku")
     events = traffic(6, 40, NOW_S - 600, NOW_S, lambda one: region(one) | model(one))
     found = [one.words for one in told(facts_of(configured(), events), "TokenpulseOutage")]
@@ -312,7 +327,7 @@ def test_two_outages_at_once_are_two_troubles(configured) -> None:
     assert any(words.startswith("Model haiku: ") for words in found)
 
 
-def test_two_regions_down_are_one_trouble_with_two_names(configured) -> None:
+def test_two_regions_down_are_one_trouble_with_two_names(configured: Callable[..., Any]) -> None:
     regions = [failing(NOW_S - 40, region=one) for one in ("eu-west-1", "ap-south-1")]
     events = traffic(8, 40, NOW_S - 600, NOW_S, lambda one: regions[0](one) | regions[1](one))
     (first,) = told(facts_of(configured(), events), "TokenpulseOutage")
@@ -324,8 +339,10 @@ def test_two_regions_down_are_one_trouble_with_two_names(configured) -> None:
 # -- levels ----------------------------------------------------------------------------------------
 
 
-def test_slow_requests_are_told_with_the_model_that_has_most_of_them(configured) -> None:
-    def slow(one):
+def test_slow_requests_are_told_with_the_model_that_has_most_of_them(
+    configured: Callable[..., Any],
+) -> None:
+    def slow(one: dict[str, Any]) -> dict[str, int]:
         is_slow = one["ended_at"] >= (NOW_S - 120) * 1_000 and one["model"] == "opus"
         return {"ttft_ms": 900, "duration_ms": 2_900} if is_slow else {}
 
@@ -344,8 +361,8 @@ def test_slow_requests_are_told_with_the_model_that_has_most_of_them(configured)
     assert told(facts, "TokenpulseTpotHigh") == []
 
 
-def test_slow_tokens_are_another_trouble_than_a_slow_start(configured) -> None:
-    def slow(one):
+def test_slow_tokens_are_another_trouble_than_a_slow_start(configured: Callable[..., Any]) -> None:
+    def slow(one: dict[str, Any]) -> dict[str, int]:
         return {"duration_ms": one["ttft_ms"] + 9_000} if one["region"] == "eu-west-1" else {}
 
     facts = facts_of(configured(), traffic(9, 10, NOW_S - 300, NOW_S, slow))
@@ -353,9 +370,9 @@ def test_slow_tokens_are_another_trouble_than_a_slow_start(configured) -> None:
     assert told(facts, "TokenpulseTtftHigh") == []
 
 
-def test_a_latency_that_is_over_already_is_no_trouble_now(configured) -> None:
+def test_a_latency_that_is_over_already_is_no_trouble_now(configured: Callable[..., Any]) -> None:
     #  slow for two minutes, then a good minute: the 5 minutes still are over the level
-    def slow(one):
+    def slow(one: dict[str, Any]) -> dict[str, int]:
         is_slow = NOW_S - 200 <= one["ended_at"] / 1_000 < NOW_S - 70
         return {"ttft_ms": 900, "duration_ms": 2_900} if is_slow else {}
 
@@ -364,8 +381,10 @@ def test_a_latency_that_is_over_already_is_no_trouble_now(configured) -> None:
     assert facts.ttft_p95_s.state == "breached"
 
 
-def test_a_cache_that_is_missed_is_told_with_the_region_that_misses_it(configured) -> None:
-    def cold(one):
+def test_a_cache_that_is_missed_is_told_with_the_region_that_misses_it(
+    configured: Callable[..., Any],
+) -> None:
+    def cold(one: dict[str, Any]) -> dict[str, int]:
         return {"cached_input_tokens": 10} if one["region"] == "ap-south-1" else {}
 
     facts = facts_of(configured(), traffic(10, 5, NOW_S - 3_000, NOW_S, cold))
@@ -377,7 +396,7 @@ def test_a_cache_that_is_missed_is_told_with_the_region_that_misses_it(configure
     assert (facts.state, facts.cache_hit_ratio.state) == ("at_risk", "at_risk")
 
 
-def test_a_cache_far_too_cold_is_a_page(configured) -> None:
+def test_a_cache_far_too_cold_is_a_page(configured: Callable[..., Any]) -> None:
     facts = facts_of(
         configured(),
         traffic(10, 5, NOW_S - 3_000, NOW_S, lambda one: {"cached_input_tokens": 100}),
@@ -387,9 +406,9 @@ def test_a_cache_far_too_cold_is_a_page(configured) -> None:
     assert ":" not in incident.words  # everywhere alike
 
 
-def test_traffic_that_stops_coming_from_a_region_is_told(configured) -> None:
+def test_traffic_that_stops_coming_from_a_region_is_told(configured: Callable[..., Any]) -> None:
     #  all regions ............. | 4 min 55 s: a tenth of one region, 5 % of all others |
-    def weight(one) -> float:
+    def weight(one: dict[str, Any]) -> float:
         recent = one["ended_at"] >= FROM_S * 1_000
         return 1 if not recent else 0.1 if one["region"] == "eu-west-1" else 0.0
 
@@ -405,7 +424,9 @@ def test_traffic_that_stops_coming_from_a_region_is_told(configured) -> None:
     assert facts.tokens_per_s.state == "breached"
 
 
-def test_every_name_of_a_scope_is_judged_by_itself(configured, tmp_path) -> None:
+def test_every_name_of_a_scope_is_judged_by_itself(
+    configured: Callable[..., Any], tmp_path: Path
+) -> None:
     policy = tmp_path / "models.yaml"
     policy.write_text(
         """
@@ -423,7 +444,7 @@ objectives:
 """
     )
 
-    def change(one):
+    def change(one: dict[str, Any]) -> dict[str, Any]:
         found = {"customer_id": "hooli", "cached_input_tokens": 100}
         is_slow = one["model"] == "opus" and one["region"] == "us-east-1"
         found = found if one["channel"] == "bedrock" else {}
@@ -431,7 +452,7 @@ objectives:
 
     settings = configured(policies=[str(policy)], customer_windows=["5m"])
 
-    async def use(world):
+    async def use(world: World) -> LiveFacts:
         await world.writer.write(0, traffic(14, 20, NOW_S - 300, NOW_S, change))
         return await world.facts()
 
@@ -452,7 +473,7 @@ objectives:
 # -- promises --------------------------------------------------------------------------------------
 
 
-def test_a_budget_that_burns_is_told_before_it_is_gone(configured) -> None:
+def test_a_budget_that_burns_is_told_before_it_is_gone(configured: Callable[..., Any]) -> None:
     #  2 hours of 1,000 requests a minute would be long: 30 minutes of 20 a second, 1.9 % fail
     change = failing(0, share=0.019)
     facts = facts_of(configured(), traffic(15, 20, NOW_S - 1_800, NOW_S, change))
@@ -467,14 +488,14 @@ def test_a_budget_that_burns_is_told_before_it_is_gone(configured) -> None:
     assert [window for window, _ in uptime.burn][:3] == ["5m", "30m", "1h"]
 
 
-def the_budget(facts):
+def the_budget(facts: LiveFacts) -> Incident:
     (found,) = [
         one for one in told(facts, "TokenpulseErrorBudgetBurn") if "error budget" in one.words
     ]
     return found
 
 
-def test_the_days_of_an_availability_promise_are_shown(configured) -> None:
+def test_the_days_of_an_availability_promise_are_shown(configured: Callable[..., Any]) -> None:
     day_s = 86_400
     yesterday = failing(0, share=0.5)
     events = traffic(16, 0.5, NOW_S - day_s - 600, NOW_S - day_s, yesterday)

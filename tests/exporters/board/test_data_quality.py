@@ -2,29 +2,37 @@
 that are gone, partitions that stand, records that are lost, refused or wait."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from redis import Redis
 
+from exporters.board.facts import LiveFacts
 from exporters.server.collector import Collector
+from streams.config.settings import Settings
 from streams.store.redis import connect
 from tests.support.exporter_state import NOW_S, StateWriter, event, settings_for
-from tests.support.live_facts import in_world, the, told, traffic
+from tests.support.live_facts import World, in_world, the, told, traffic
+from tests.support.servers import RedisServer
 
 
-def calm(seed=1, until_s=NOW_S):
+def calm(seed: int = 1, until_s: int = NOW_S) -> list[dict[str, Any]]:
     return traffic(seed, 5, until_s - 600, until_s)
 
 
 # -- stale -----------------------------------------------------------------------------------------
 
 
-def test_without_any_worker_the_numbers_are_old_and_only_that_is_told(configured) -> None:
+def test_without_any_worker_the_numbers_are_old_and_only_that_is_told(
+    configured: Callable[..., Any],
+) -> None:
     #  an outage begins | the only worker dies | the board, 40 s later
     #       -70 s             -40 s                  now
-    def failing(one):
+    def failing(one: dict[str, Any]) -> dict[str, str]:
         return {"outcome": "server_error"} if one["ended_at"] > (NOW_S - 70) * 1_000 else {}
 
-    async def use(world):
+    async def use(world: World) -> LiveFacts:
         events = traffic(2, 5, NOW_S - 600, NOW_S - 40, failing)
         await world.writer.write(0, events, NOW_S - 40)
         return await world.facts()
@@ -49,8 +57,10 @@ def test_without_any_worker_the_numbers_are_old_and_only_that_is_told(configured
 
 
 @pytest.mark.parametrize(("age_s", "is_stale"), [(4, False), (6, True)])
-def test_a_worker_counts_as_gone_when_readiness_says_so(configured, age_s, is_stale) -> None:
-    async def use(world):
+def test_a_worker_counts_as_gone_when_readiness_says_so(
+    configured: Callable[..., Any], age_s: int, is_stale: bool
+) -> None:
+    async def use(world: World) -> LiveFacts:
         await world.writer.write(0, calm(), NOW_S - age_s)
         return await world.facts()
 
@@ -58,8 +68,8 @@ def test_a_worker_counts_as_gone_when_readiness_says_so(configured, age_s, is_st
     assert bool(told(facts, "TokenpulseDataStale")) == is_stale
 
 
-def test_a_worker_that_comes_back_ends_it(configured) -> None:
-    async def use(world):
+def test_a_worker_that_comes_back_ends_it(configured: Callable[..., Any]) -> None:
+    async def use(world: World) -> tuple[LiveFacts, LiveFacts]:
         await world.writer.write(0, calm(), NOW_S - 40)
         before = await world.facts()
         await world.writer.pulse(0, NOW_S + 1)
@@ -70,11 +80,13 @@ def test_a_worker_that_comes_back_ends_it(configured) -> None:
     assert after.incidents == ()
 
 
-def test_a_partition_nobody_counts_is_named_and_the_others_are_still_told_of(configured) -> None:
-    def failing(one):
+def test_a_partition_nobody_counts_is_named_and_the_others_are_still_told_of(
+    configured: Callable[..., Any],
+) -> None:
+    def failing(one: dict[str, Any]) -> dict[str, str]:
         return {"outcome": "timeout"} if one["region"] == "eu-west-1" else {}
 
-    async def use(world):
+    async def use(world: World) -> LiveFacts:
         await world.writer.write(0, traffic(1, 5, NOW_S - 600, NOW_S, failing))
         await world.writer.write(1, traffic(2, 5, NOW_S - 600, NOW_S), NOW_S - 50)
         return await world.facts()
@@ -89,8 +101,8 @@ def test_a_partition_nobody_counts_is_named_and_the_others_are_still_told_of(con
     assert (facts.freshness.workers, facts.ttft_p95_s.state) == (1, "unknown")
 
 
-def test_records_that_wait_unwritten_are_stale(configured) -> None:
-    async def use(world):
+def test_records_that_wait_unwritten_are_stale(configured: Callable[..., Any]) -> None:
+    async def use(world: World) -> LiveFacts:
         await world.writer.write(0, calm(until_s=NOW_S - 90), NOW_S - 90)
         await world.writer.pulse(0, NOW_S)  # alive, and 7 records wait
         return await world.facts()
@@ -102,8 +114,10 @@ def test_records_that_wait_unwritten_are_stale(configured) -> None:
     assert facts.state == "unknown"
 
 
-def test_a_halted_partition_says_why_and_is_not_called_stale(configured) -> None:
-    async def use(world):
+def test_a_halted_partition_says_why_and_is_not_called_stale(
+    configured: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> LiveFacts:
         await world.writer.write(0, calm())
         await world.writer.write(1, calm(2), NOW_S - 90)
         await world.writer.pulse(1, NOW_S, halted="unreadable", halted_at=1)
@@ -120,9 +134,9 @@ def test_a_halted_partition_says_why_and_is_not_called_stale(configured) -> None
 # -- missing, refused, waiting ---------------------------------------------------------------------
 
 
-def test_lost_records_are_told_with_when_and_how_many(configured) -> None:
+def test_lost_records_are_told_with_when_and_how_many(configured: Callable[..., Any]) -> None:
     #  event -10 min, 40 records gone, event -5 min, event now
-    async def use(world):
+    async def use(world: World) -> LiveFacts:
         await world.writer.write(0, [event(NOW_S - 600)])
         (await world.writer.owned(0))[1].lose(41)
         await world.writer.write(0, [event(NOW_S - 200), event(NOW_S)])
@@ -140,10 +154,12 @@ def test_lost_records_are_told_with_when_and_how_many(configured) -> None:
     assert (facts.freshness.complete, facts.freshness.state) == (False, "at_risk")
 
 
-def rising(settings, change, *, before=None):
+def rising(
+    settings: Settings, change: Callable[..., Any], *, before: Callable[..., Any] | None = None
+) -> LiveFacts:
     """The board after something happened between two looks at a calm state."""
 
-    async def use(world):
+    async def use(world: World) -> tuple[LiveFacts, LiveFacts]:
         await world.writer.write(0, calm())
         if before is not None:
             await before(world.writer)
@@ -156,8 +172,10 @@ def rising(settings, change, *, before=None):
     return last
 
 
-def test_refused_records_are_told_with_their_share_and_the_commonest_reason(configured) -> None:
-    async def refuse(writer) -> None:
+def test_refused_records_are_told_with_their_share_and_the_commonest_reason(
+    configured: Callable[..., Any],
+) -> None:
+    async def refuse(writer: StateWriter) -> None:
         bad = [b"not json"] * 12 + [b"{}"] * 3
         await writer.write(0, [*traffic(9, 9, NOW_S, NOW_S + 10), *bad], NOW_S + 10)
 
@@ -168,32 +186,32 @@ def test_refused_records_are_told_with_their_share_and_the_commonest_reason(conf
     assert incident.severity == "ticket"
 
 
-def test_a_few_refused_records_are_no_trouble(configured) -> None:
-    async def refuse(writer) -> None:
+def test_a_few_refused_records_are_no_trouble(configured: Callable[..., Any]) -> None:
+    async def refuse(writer: StateWriter) -> None:
         await writer.write(0, [event(NOW_S + 9), *[b"not json"] * 9], NOW_S + 10)
 
     assert rising(configured(), refuse).incidents == ()
 
 
-def test_a_small_share_of_refused_records_is_no_trouble(configured) -> None:
-    async def refuse(writer) -> None:
+def test_a_small_share_of_refused_records_is_no_trouble(configured: Callable[..., Any]) -> None:
+    async def refuse(writer: StateWriter) -> None:
         await writer.write(0, [*traffic(9, 200, NOW_S, NOW_S + 10), *[b"x"] * 12], NOW_S + 10)
 
     assert rising(configured(), refuse).incidents == ()
 
 
-def test_refused_records_of_long_ago_are_no_trouble(configured) -> None:
-    async def refused_before(writer) -> None:
+def test_refused_records_of_long_ago_are_no_trouble(configured: Callable[..., Any]) -> None:
+    async def refused_before(writer: StateWriter) -> None:
         await writer.write(0, [b"not json"] * 500)
 
-    async def go_on(writer) -> None:
+    async def go_on(writer: StateWriter) -> None:
         await writer.write(0, [event(NOW_S + 9)], NOW_S + 10)
 
     assert rising(configured(), go_on, before=refused_before).incidents == ()
 
 
-def test_a_state_that_was_lost_is_told(configured) -> None:
-    async def lose(writer) -> None:
+def test_a_state_that_was_lost_is_told(configured: Callable[..., Any]) -> None:
+    async def lose(writer: StateWriter) -> None:
         (await writer.owned(0))[1].mark_rebuilt(1)
         await writer.write(0, [event(NOW_S + 9)], NOW_S + 10)
 
@@ -201,10 +219,10 @@ def test_a_state_that_was_lost_is_told(configured) -> None:
     assert words.startswith("The state of partition 0 was missing in Redis")
 
 
-def test_folded_names_are_told(redis_server, redis_client) -> None:
+def test_folded_names_are_told(redis_server: RedisServer, redis_client: Redis) -> None:
     settings = settings_for(redis_server.url, {"limits": {"models": 3}})
 
-    async def fold(writer) -> None:
+    async def fold(writer: StateWriter) -> None:
         odd = [event(NOW_S + 9, model=f"odd-{number}") for number in range(4)]
         await writer.write(0, odd, NOW_S + 10)
 
@@ -212,8 +230,10 @@ def test_folded_names_are_told(redis_server, redis_client) -> None:
     assert words.startswith("There are too many different values of model: 4 events counted")
 
 
-def test_a_lag_that_grows_is_told_and_one_that_shrinks_is_not(configured) -> None:
-    async def run(lags):
+def test_a_lag_that_grows_is_told_and_one_that_shrinks_is_not(
+    configured: Callable[..., Any],
+) -> None:
+    async def run(lags: list[int]) -> LiveFacts:
         settings = configured()
         writer, client = StateWriter(settings), connect(settings.redis.url, 5)
         collector = Collector(settings, client, {})

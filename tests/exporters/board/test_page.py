@@ -4,17 +4,18 @@ import dataclasses
 import html
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import exporters.board.facts as facts_module
-from exporters.board.facts import Incident, LiveState, State, TileValue
+from exporters.board.facts import Incident, LiveFacts, LiveState, State, TileValue
 from exporters.board.page import FRAGMENTS, fragments, keyed, page
 from exporters.board.routes import assets, build, event, live_json, news
 from exporters.formatting import budget_left, unbroken
@@ -24,11 +25,11 @@ STATIC = Path(facts_module.__file__).parent / "static"
 HOSTILE = '</script><script>alert(1)</script>\' onload="x" {{ 7*7 }} &lt; \r\ndata: x'
 
 
-def state(facts, problem=None):
+def state(facts: LiveFacts | None, problem: str | None = None) -> LiveState:
     return LiveState(facts, problem, 1.0)
 
 
-def whole(facts, problem=None):
+def whole(facts: LiveFacts | None, problem: str | None = None) -> str:
     shown = state(facts, problem)
     return page(fragments(shown), shown, {name: one.address for name, one in assets().items()}, "b")
 
@@ -36,33 +37,33 @@ def whole(facts, problem=None):
 class Outline(HTMLParser):
     """Elements with the names of their attributes, all texts and all attribute values."""
 
-    def __init__(self, markup) -> None:
+    def __init__(self, markup: str) -> None:
         super().__init__()
         self.elements, self.texts, self.values = [], [], []
         self.feed(markup)
         self.close()
 
-    def handle_starttag(self, tag, attrs) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, tuple(name for name, _ in attrs)))
         self.values += [(tag, name, value) for name, value in attrs]
 
-    def handle_endtag(self, tag) -> None:
+    def handle_endtag(self, tag: str) -> None:
         self.elements.append((f"/{tag}", ()))
 
-    def handle_data(self, data) -> None:
+    def handle_data(self, data: str) -> None:
         self.texts.append(data)
 
 
-def parsed(markup):
+def parsed(markup: str) -> Outline:
     # A parser of HTML takes \r\n and \r for \n before it does anything else.
     return Outline(markup.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def shown_text(markup):
+def shown_text(markup: str) -> str:
     return " ".join(" ".join(parsed(markup).texts).split()).replace("\u00a0", " ")
 
 
-def with_strings(value, change, path=()):
+def with_strings(value: Any, change: Callable[..., Any], path: tuple[str | int, ...] = ()) -> Any:
     """The same facts with every free text changed."""
     if dataclasses.is_dataclass(value):
         hints = get_type_hints(type(value))
@@ -82,15 +83,15 @@ def with_strings(value, change, path=()):
 CLOSED = [get_args(one) for one in (State, facts_module.Severity)] + [("promise", "level")]
 
 
-def strings_of(facts):
-    found = []
+def strings_of(facts: Any) -> list[str]:
+    found: list[str] = []
     with_strings(facts, lambda text: found.append(text) or text)
     return found
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.text(min_size=1, max_size=40) | st.just(HOSTILE))
-def test_no_text_of_the_facts_can_change_the_structure_of_the_page(text) -> None:
+def test_no_text_of_the_facts_can_change_the_structure_of_the_page(text: str) -> None:
     # Alert and runbook are shown once where they are the same, so both pages have them the same.
     harmless = whole(with_strings(WITH_INCIDENTS, lambda _: "x"))
     assert parsed(whole(with_strings(WITH_INCIDENTS, lambda _: text))).elements == (
@@ -100,7 +101,7 @@ def test_no_text_of_the_facts_can_change_the_structure_of_the_page(text) -> None
 
 @settings(deadline=None, max_examples=60)
 @given(st.text(min_size=1, max_size=40))
-def test_every_text_of_the_facts_is_shown_as_it_is(text) -> None:
+def test_every_text_of_the_facts_is_shown_as_it_is(text: str) -> None:
     text = text.replace("\r", " ").replace("\0", "0")  # which no HTML can hold
     outline = parsed(fragments(state(with_strings(WELL, lambda _: text)))["objectives"])
     assert any(unbroken(text) in one for one in outline.texts)
@@ -108,7 +109,7 @@ def test_every_text_of_the_facts_is_shown_as_it_is(text) -> None:
 
 
 @pytest.mark.parametrize("facts", [WITH_INCIDENTS, STALE, None])
-def test_a_hostile_text_stays_text(facts) -> None:
+def test_a_hostile_text_stays_text(facts: LiveFacts | None) -> None:
     markup = (
         whole(with_strings(facts, lambda _: HOSTILE)) if facts is not None else whole(None, HOSTILE)
     )
@@ -119,7 +120,7 @@ def test_a_hostile_text_stays_text(facts) -> None:
     assert scripts == [("src", "defer")]
 
 
-def read_events(stream):
+def read_events(stream: bytes) -> list[tuple[str, str]]:
     """What a browser makes of a stream, by the rules of the HTML standard."""
     found, name, data = [], "message", []
     for line in re.split(r"\r\n|\r|\n", stream.decode()):
@@ -138,7 +139,7 @@ def read_events(stream):
 
 @settings(deadline=None)
 @given(st.text())
-def test_no_text_can_end_an_event_or_begin_another(text) -> None:
+def test_no_text_can_end_an_event_or_begin_another(text: str) -> None:
     [(name, data)] = read_events(event("board", text))
     assert name == "board"
     assert data == re.sub(r"\r\n|\r", "\n", text)
@@ -146,7 +147,7 @@ def test_no_text_can_end_an_event_or_begin_another(text) -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(st.text(min_size=1) | st.just("\n\nevent: x\rdata: y\u2028"))
-def test_news_arrive_whole_whatever_stands_in_the_facts(text) -> None:
+def test_news_arrive_whole_whatever_stands_in_the_facts(text: str) -> None:
     shown = state(with_strings(WITH_INCIDENTS, lambda _: text))
     [(name, data)] = read_events(news(shown, fragments(shown)))
     assert name == "board"
@@ -221,7 +222,7 @@ def test_without_facts_the_page_says_why_and_shows_no_number() -> None:
 
 
 def test_a_trouble_is_known_again_while_only_its_numbers_change() -> None:
-    def incidents(*words):
+    def incidents(*words: Any) -> list[str]:
         return [one.key for one in keyed([Incident("page", one, None, "A") for one in words])]
 
     assert incidents("eu fails 41.2 %, 1,204 of 2,951") == incidents("eu fails 9 %, 77 of 3,000")
@@ -303,7 +304,7 @@ PAIRS = [
 ]  # fmt: skip
 
 
-def schemes():
+def schemes() -> dict[str, dict[str, str]]:
     css = (STATIC / "board.css").read_text()
     light, dark, printed = (
         dict(re.findall(r"--([a-z_-]+): (#[0-9a-f]{3,6});", block))
@@ -312,7 +313,7 @@ def schemes():
     return {"light": light, "dark": {**light, **dark}, "print": {**light, **printed}}
 
 
-def luminance(colour):
+def luminance(colour: str) -> float:
     digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
     channels = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
     linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
@@ -320,7 +321,7 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark", "print"])
-def test_colours_have_the_contrast_of_wcag_aa(scheme) -> None:
+def test_colours_have_the_contrast_of_wcag_aa(scheme: str) -> None:
     colours = schemes()[scheme]
     for front, back, least in PAIRS:
         if scheme == "print" and front in ("link", "edge", "focus"):

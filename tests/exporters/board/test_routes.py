@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.client import ClientSession
+from aiohttp.streams import StreamReader
 
 from exporters.board import routes
-from exporters.board.facts import LiveState
+from exporters.board.facts import LiveFacts, LiveState
 from exporters.board.routes import Board, assets, board_routes
 from exporters.formatting import unbroken
 from tests.support.board_samples import WELL, WITH_INCIDENTS
@@ -21,18 +25,18 @@ WAIT_S = 10
 class Source:
     """What the exporter knows, as a test sets it."""
 
-    def __init__(self, facts=WELL) -> None:
+    def __init__(self, facts: LiveFacts = WELL) -> None:
         self.now = LiveState(facts, None, 1.0)
 
-    def __call__(self):
+    def __call__(self) -> LiveState:
         return self.now
 
-    def tell(self, facts, problem=None) -> None:
+    def tell(self, facts: LiveFacts | None, problem: str | None = None) -> None:
         self.now = LiveState(facts, problem, self.now.made_at + 1)
 
 
 @asynccontextmanager
-async def served(source, under=""):
+async def served(source: Source, under: str = "") -> AsyncIterator[tuple[str, ClientSession]]:
     """The board behind a real socket; its address, and a client."""
     app = web.Application()
     app.add_routes(board_routes(source))
@@ -51,7 +55,7 @@ async def served(source, under=""):
         await runner.cleanup()
 
 
-async def next_event(content):
+async def next_event(content: StreamReader) -> tuple[str, dict[str, Any]]:
     """Name and data of the next event of a stream."""
     found = {}
     while True:
@@ -64,7 +68,7 @@ async def next_event(content):
             found[field] = value
 
 
-async def events(board, number):
+async def events(board: Board, number: int) -> list[bytes]:
     """The first so many events of one listener, as bytes."""
     stream = board.events()
     try:
@@ -165,7 +169,9 @@ def test_a_page_that_is_asked_for_meanwhile_does_not_swallow_the_news() -> None:
     asyncio.run(check())
 
 
-def test_a_listener_hears_that_the_server_lives_while_nothing_is_new(monkeypatch) -> None:
+def test_a_listener_hears_that_the_server_lives_while_nothing_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(routes, "HEARTBEAT_S", 0.05)
 
     async def check() -> None:
@@ -208,7 +214,7 @@ def test_one_that_was_slow_gets_the_newest_board_whole() -> None:
     asyncio.run(check())
 
 
-def test_more_listeners_than_are_allowed_are_refused(monkeypatch) -> None:
+def test_more_listeners_than_are_allowed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "CLIENTS_MAX", 1)
 
     async def check() -> None:
@@ -224,7 +230,7 @@ def test_more_listeners_than_are_allowed_are_refused(monkeypatch) -> None:
     asyncio.run(check())
 
 
-def test_one_that_takes_nothing_is_dropped(monkeypatch) -> None:
+def test_one_that_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "SLOW_AFTER_S", 0.2)
     monkeypatch.setattr(routes, "LOOK_EVERY_S", 0.01)
     boards = []
@@ -262,7 +268,7 @@ def test_nobody_looks_for_news_when_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize("under", ["", "/ops/tokenpulse"])
-def test_the_page_works_below_the_path_of_a_proxy(under) -> None:
+def test_the_page_works_below_the_path_of_a_proxy(under: str) -> None:
     async def check() -> None:
         async with served(Source(), under) as (base, client):
             async with client.get(f"{base}/") as answer:

@@ -3,6 +3,7 @@
 import random
 import re
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tests.support.paths import ROOT
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**6))
-def test_only_what_is_perfect_is_called_100_percent(failed, good) -> None:
+def test_only_what_is_perfect_is_called_100_percent(failed: int, good: int) -> None:
     said = fmt.percent(Fraction(good, good + failed))
     assert (said == "100 %") == (failed == 0)
 
@@ -41,7 +42,7 @@ def test_only_what_is_perfect_is_called_100_percent(failed, good) -> None:
         (fmt.enumeration(list("abcdefgh")), "a, b, c, d, e and 3 more"),
     ],
 )
-def test_things_as_they_are_read_aloud(spoken, said) -> None:
+def test_things_as_they_are_read_aloud(spoken: str, said: str) -> None:
     assert spoken == said
 
 
@@ -49,7 +50,7 @@ def test_things_as_they_are_read_aloud(spoken, said) -> None:
 
 
 @given(st.integers(1, 999), st.integers(1, 10**4))
-def test_a_target_that_is_just_reached_is_met(permille, thousands) -> None:
+def test_a_target_that_is_just_reached_is_met(permille: int, thousands: int) -> None:
     #  of a thousand requests so many fail as the target allows; one more is too many
     limits = Limits(Fraction(permille, 1000), None, {}, {})
     good = permille * thousands
@@ -62,13 +63,13 @@ def test_a_target_that_is_just_reached_is_met(permille, thousands) -> None:
 # -- where it is -----------------------------------------------------------------------------------
 
 
-def split(**places):
+def split(**places: Any) -> Split:
     """`name=(bad, all)`."""
     bad, total = zip(*places.values(), strict=True)
     return Split(list(places), np.array(bad, np.int64), np.array(total, np.int64))
 
 
-def blamed(allowed=0.01, **dimensions):
+def blamed(allowed: float = 0.01, **dimensions: Any) -> tuple[str, tuple[str, ...]] | None:
     found = localise(dimensions, allowed)
     return None if found is None else (found.dimension, found.names)
 
@@ -100,7 +101,7 @@ def test_of_two_ways_to_say_the_same_the_region_is_named() -> None:
         split(eu=(4_500, 10_000), us=(6_000, 20_000)),
     ],
 )
-def test_no_place_is_blamed_for_what_is_much_the_same_everywhere(alike) -> None:
+def test_no_place_is_blamed_for_what_is_much_the_same_everywhere(alike: Split) -> None:
     assert blamed(region=alike) is None
 
 
@@ -130,7 +131,7 @@ def test_what_a_place_explains_is_what_the_words_say() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_chance_alone_is_blamed_on_nobody(seed) -> None:
+def test_chance_alone_is_blamed_on_nobody(seed: int) -> None:
     chance = random.Random(seed)
     names = [(m, r, c, "t") for m in "abcd" for r in "efg" for c in "hi"]
     places = SeriesGroups()
@@ -163,7 +164,7 @@ def test_a_rise_is_counted_over_its_span_and_never_below_zero() -> None:
     ("values", "grows"),
     [([1, 2, 3, 4, 5, 6, 7], True), ([7, 6, 5, 4, 3, 2, 1], False), ([3, 1, 4, 5, 2, 6, 5], True)],
 )
-def test_growing_is_more_in_the_later_half(values, grows) -> None:
+def test_growing_is_more_in_the_later_half(values: list[int], grows: bool) -> None:
     history = RecentTotals()
     for number, value in enumerate(values):
         history.add(10 * number, {"lag": value})

@@ -6,6 +6,7 @@ import pytest
 
 from exporters.catalogue.cost import MONEY, MONEY_SCOPES
 from exporters.catalogue.requests import GROUPS, SCOPE_LABELS, SPECS, documents
+from exporters.catalogue.spec import Spec
 from tests.support.paths import ROOT
 
 
@@ -23,7 +24,7 @@ def test_every_metric_is_declared_and_documented_once() -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_names_follow_the_rules(spec) -> None:
+def test_names_follow_the_rules(spec: Spec) -> None:
     # https://prometheus.io/docs/practices/naming/
     assert re.fullmatch(r"(tokenpulse|gen_ai)_[a-z][a-z0-9_]*", spec.name)
     assert spec.name.endswith("_total") == (spec.kind == "counter")
@@ -38,7 +39,7 @@ def test_names_follow_the_rules(spec) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_every_metric_says_what_it_is_and_how_to_read_it(spec) -> None:
+def test_every_metric_says_what_it_is_and_how_to_read_it(spec: Spec) -> None:
     for text in (spec.help, spec.meaning):
         assert text
         assert text.endswith(".")

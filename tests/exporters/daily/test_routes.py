@@ -5,31 +5,37 @@ import csv
 import json
 import threading
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from io import BytesIO, StringIO
-from typing import Never
+from typing import Any, Never
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from multidict import CIMultiDictProxy
 from pypdf import PdfReader
+from redis import Redis
 
 from exporters.daily import cache as shelves
 from exporters.daily.cache import BusyError, Shelf, meant
+from exporters.daily.day.facts import DailyFacts
 from exporters.daily.render.html import content_security_policy, html
 from exporters.daily.render.json_text import json_text
 from exporters.server.http import Refresher, create_app
+from streams.config.settings import Settings
 from streams.errors import ConfigError, RequestError
 from streams.store.contract import StoreError
 from tests.support.daily_samples import DATE, hostile_facts, some_facts
 from tests.support.exporter_state import settings_for, some_events, write_state
+from tests.support.servers import RedisServer
 
 PATHS = ("/daily", "/daily.json", "/api/v1/daily", "/daily.csv", "/daily.md", "/daily.pdf")
 
 
-def asked(source, path):
+def asked(source: Callable[..., Any], path: str) -> tuple[int, CIMultiDictProxy[str], bytes]:
     """(status, headers, body) of an exporter that has these boards."""
 
-    async def ask():
+    async def ask() -> tuple[int, CIMultiDictProxy[str], bytes]:
         app = create_app(Refresher(settings_for("redis://127.0.0.1:1/0"), {}), None, source)
         async with TestClient(TestServer(app)) as client:
             answer = await client.get(path)
@@ -38,8 +44,8 @@ def asked(source, path):
     return asyncio.run(ask())
 
 
-def always(found):
-    async def source(date):
+def always(found: Any) -> Callable[..., Any]:
+    async def source(date: str) -> DailyFacts | None:
         if isinstance(found, Exception):
             raise found
         return found
@@ -71,7 +77,7 @@ def test_every_format_is_the_same_board() -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_answer_lets_a_browser_do_more_than_show_it(path) -> None:
+def test_no_answer_lets_a_browser_do_more_than_show_it(path: str) -> None:
     for found in (hostile_facts(), RequestError("no such day"), None):
         _, headers, _ = asked(always(found), path)
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -87,7 +93,7 @@ def test_no_answer_lets_a_browser_do_more_than_show_it(path) -> None:
 def test_the_day_that_is_asked_for_reaches_the_source() -> None:
     seen = []
 
-    async def source(date):
+    async def source(date: str) -> DailyFacts:
         seen.append(date)
         return some_facts()
 
@@ -107,7 +113,7 @@ def test_the_day_that_is_asked_for_reaches_the_source() -> None:
     ],
 )
 def test_a_board_that_cannot_be_had_is_told_why_in_the_format_that_was_asked_for(
-    path, found, status, words
+    path: str, found: StoreError | BusyError | RequestError | None, status: int, words: str
 ) -> None:
     got, headers, body = asked(always(found), path)
     text = body.decode()
@@ -135,11 +141,11 @@ def test_today_and_yesterday_are_days_of_the_zone() -> None:
 
 
 @pytest.fixture
-def running():
+def running() -> Iterator[Callable[..., Any]]:
     """Starts shelves and ends them."""
     started = []
 
-    def start(settings):
+    def start(settings: Settings) -> Shelf:
         shelf = Shelf(settings, {})
         shelf.start()
         started.append(shelf)
@@ -151,7 +157,7 @@ def running():
         assert not shelf._thread.is_alive()
 
 
-def two_days(url):
+def two_days(url: str) -> Settings:
     """Settings of a state with events of the last 48 hours."""
     settings = settings_for(url)
     now_s = time.time()
@@ -161,7 +167,7 @@ def two_days(url):
 
 @pytest.mark.stack
 def test_the_boards_of_a_running_exporter_come_from_the_state(
-    redis_server, redis_client, running
+    redis_server: RedisServer, redis_client: Redis, running: Callable[..., Any]
 ) -> None:
     shelf = running(two_days(redis_server.url))
     today = f"{datetime.now(UTC):%Y-%m-%d}"
@@ -181,12 +187,15 @@ def test_the_boards_of_a_running_exporter_come_from_the_state(
 
 @pytest.mark.stack
 def test_a_board_is_made_once_a_minute_however_many_ask(
-    redis_server, redis_client, running, monkeypatch
+    redis_server: RedisServer,
+    redis_client: Redis,
+    running: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = []
     real = shelves.DailyKeeper.facts
 
-    async def counted(self, now_s, date=None):
+    async def counted(self: Any, now_s: float, date: str | None = None) -> DailyFacts:
         made.append(date)
         return await real(self, now_s, date)
 
@@ -205,13 +214,16 @@ def test_a_board_is_made_once_a_minute_however_many_ask(
 
 @pytest.mark.stack
 def test_boards_are_made_one_at_a_time_and_only_so_many_wait(
-    redis_server, redis_client, running, monkeypatch
+    redis_server: RedisServer,
+    redis_client: Redis,
+    running: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = two_days(redis_server.url)
     at_work, most = 0, 0
     began, go_on = threading.Event(), asyncio.Event()
 
-    async def slow(self, now_s, date=None):
+    async def slow(self: Any, now_s: float, date: str | None = None) -> DailyFacts:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
@@ -245,11 +257,14 @@ def test_boards_are_made_one_at_a_time_and_only_so_many_wait(
 
 @pytest.mark.stack
 def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
-    redis_server, redis_client, running, monkeypatch
+    redis_server: RedisServer,
+    redis_client: Redis,
+    running: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     go_on = asyncio.Event()
 
-    async def slow(self, now_s, date=None):
+    async def slow(self: Any, now_s: float, date: str | None = None) -> DailyFacts:
         if date is not None:
             await go_on.wait()
         return some_facts()
@@ -269,7 +284,9 @@ def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
     asyncio.run(both())
 
 
-def test_a_store_that_is_gone_fails_the_board_and_nothing_else(unused_port, running) -> None:
+def test_a_store_that_is_gone_fails_the_board_and_nothing_else(
+    unused_port: int, running: Callable[..., Any]
+) -> None:
     shelf = running(settings_for(f"redis://127.0.0.1:{unused_port}/0"))
     status, _, body = asked(shelf.facts, "/daily")
     assert status == 503
@@ -277,8 +294,10 @@ def test_a_store_that_is_gone_fails_the_board_and_nothing_else(unused_port, runn
     assert asked(shelf.facts, "/metrics")[0] == 200
 
 
-def test_a_board_that_breaks_is_told_once_and_tried_again(running, monkeypatch, caplog) -> None:
-    async def broken(self, now_s, date=None) -> Never:
+def test_a_board_that_breaks_is_told_once_and_tried_again(
+    running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(self: Any, now_s: float, date: None = None) -> Never:
         raise ZeroDivisionError("a mistake of ours")
 
     monkeypatch.setattr(shelves.DailyKeeper, "facts", broken)

@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -35,7 +37,7 @@ PRICES = {
 TARGET = Fraction(2, 5)  # where the default policy's best in class begins
 
 
-def priced_events(seed, count, from_s, to_s):
+def priced_events(seed: int, count: int, from_s: int, to_s: int) -> list[dict[str, Any]]:
     """Events in several tiers; hit rates on both sides of the target, some failures and probes."""
     chance = random.Random(seed)
     events = some_events(seed, count, from_s, to_s)
@@ -47,13 +49,15 @@ def priced_events(seed, count, from_s, to_s):
     return events
 
 
-def worth(one, with_tier):
+def worth(one: dict[str, Any], with_tier: bool) -> Fraction:
     price, read, _, tiers = PRICES[one["model"]]
     factor = tiers.get(one["service_tier"], "1") if with_tier else "1"
     return Fraction(price) * Fraction(factor) * (1 - Fraction(read))
 
 
-def recounted(events, with_tier=True):
+def recounted(
+    events: list[dict[str, Any]], with_tier: bool = True
+) -> tuple[Fraction, Fraction, int]:
     """(saved, lost, unpriced), event by event."""
     saved = lost = Fraction(0)
     for model in PRICES:
@@ -73,7 +77,12 @@ def recounted(events, with_tier=True):
     return saved, lost, unpriced
 
 
-def check(samples, labels, events, with_tier=True) -> None:
+def check(
+    samples: dict[tuple[str, frozenset[tuple[Any, ...]]], int],
+    labels: dict[str, str],
+    events: list[dict[str, Any]],
+    with_tier: bool = True,
+) -> None:
     saved, lost, _ = recounted(events, with_tier)
     priced = any(one["model"] in PRICES and one["input_tokens"] for one in events)
     if not priced:
@@ -84,7 +93,9 @@ def check(samples, labels, events, with_tier=True) -> None:
     assert value(samples, LOST, **labels) == pytest.approx(float(lost), rel=1e-15)
 
 
-def test_dollars_of_windows_that_roll_on_equal_a_recount_at_every_export(configured) -> None:
+def test_dollars_of_windows_that_roll_on_equal_a_recount_at_every_export(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured(
         windows=["1m", "5m", "30m"], customer_windows=["1m", "30m"], price_book=BOOK
     )
@@ -110,7 +121,9 @@ def test_dollars_of_windows_that_roll_on_equal_a_recount_at_every_export(configu
     asyncio.run(run())
 
 
-def check_windows(samples, counted) -> None:
+def check_windows(
+    samples: dict[tuple[str, frozenset[tuple[Any, ...]]], int], counted: list[dict[str, Any]]
+) -> None:
     for window in ("1m", "5m", "30m"):
         from_s = value(samples, "tokenpulse_window_start_timestamp_seconds", window=window)
         inside = [
@@ -131,7 +144,7 @@ def check_windows(samples, counted) -> None:
             check(samples, labels, mine, with_tier=False)
 
 
-def test_without_a_price_book_there_are_no_dollars(configured) -> None:
+def test_without_a_price_book_there_are_no_dollars(configured: Callable[..., Any]) -> None:
     settings = configured()
     write_state(settings, {0: priced_events(1, 50, NOW_S - 100, NOW_S)})
     samples = samples_of(settings)
@@ -139,7 +152,7 @@ def test_without_a_price_book_there_are_no_dollars(configured) -> None:
     assert not any(named(samples, name) for name in (SAVED, LOST, UNPRICED))
 
 
-def test_without_a_target_nothing_is_said_to_be_lost(configured) -> None:
+def test_without_a_target_nothing_is_said_to_be_lost(configured: Callable[..., Any]) -> None:
     # sla-only policies have no cache hit objective
     contract = str(TESTS / "policies" / "contract.yaml")
     settings = configured(price_book=BOOK, policies=[contract])
@@ -149,7 +162,7 @@ def test_without_a_target_nothing_is_said_to_be_lost(configured) -> None:
     assert not named(samples, LOST)
 
 
-def test_dollars_change_no_other_sample(configured) -> None:
+def test_dollars_change_no_other_sample(configured: Callable[..., Any]) -> None:
     events = priced_events(4, 200, NOW_S - 600, NOW_S)
     write_state(configured(), {0: events})
     plain, priced = samples_of(configured()), samples_of(configured(price_book=BOOK))
@@ -161,7 +174,9 @@ def test_dollars_change_no_other_sample(configured) -> None:
     ("simulate", "asked", "book"),
     [(True, {}, "simulated"), (True, {"price_book": BOOK}, BOOK), (False, {}, None)],
 )
-def test_simulated_traffic_has_its_prices_by_itself(simulate, asked, book) -> None:
+def test_simulated_traffic_has_its_prices_by_itself(
+    simulate: bool, asked: dict[str, str], book: str | None
+) -> None:
     settings = Settings(exporter={"port": 0, **asked})
     with StackOfScripts(settings, workers=1, exporter=True, simulate=simulate) as stack:
         assert stack.settings.exporter.price_book == book

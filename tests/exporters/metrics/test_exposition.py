@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import (
@@ -14,8 +16,10 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.catalogue.requests import EXPORTER, SPECS
+from exporters.metrics.exposition import Page
 from exporters.reference.customers import Customer
 from exporters.server.collector import Collector
+from streams.config.settings import Settings
 from streams.events.decoder import ELIGIBLE, OUTCOMES, REASONS
 from streams.store.redis import connect
 from tests.support.exporter_state import (
@@ -41,7 +45,7 @@ SPANS_S = {"1m": 60, "5m": 300, "30m": 1_800, "1h": 3_600}
 # -- the whole text --------------------------------------------------------------------------------
 
 
-def tiny_state(settings) -> None:
+def tiny_state(settings: Settings) -> None:
     write_state(
         settings,
         {
@@ -55,7 +59,7 @@ def tiny_state(settings) -> None:
     )
 
 
-def test_the_whole_text_of_a_tiny_state(configured) -> None:
+def test_the_whole_text_of_a_tiny_state(configured: Callable[..., Any]) -> None:
     settings = configured(windows=["5m"], series_windows=[], customer_windows=["1h"])
     tiny_state(settings)
     text = export(settings).page.text(openmetrics=True).decode()
@@ -65,7 +69,7 @@ def test_the_whole_text_of_a_tiny_state(configured) -> None:
     assert text == GOLDEN.read_text()
 
 
-def full_state(settings) -> None:
+def full_state(settings: Settings) -> None:
     """Everything that can be exported: probes, refusals, several partitions, one of them halted."""
 
     async def write() -> None:
@@ -79,11 +83,11 @@ def full_state(settings) -> None:
     asyncio.run(write())
 
 
-def full_page(settings):
+def full_page(settings: Settings) -> Page:
     """Two exports with a checkpoint between them: only then freshness is known."""
     full_state(settings)
 
-    async def collect():
+    async def collect() -> Page:
         client = connect(settings.redis.url, 5)
         collector = Collector(settings, client, {token_of("acme"): Customer('A "corp" \\', "ent")})
         await collector.collect(NOW_S)
@@ -97,7 +101,7 @@ def full_page(settings):
     return asyncio.run(collect())
 
 
-def test_what_is_declared_is_exported_and_nothing_else(configured) -> None:
+def test_what_is_declared_is_exported_and_nothing_else(configured: Callable[..., Any]) -> None:
     contract = str(TESTS / "policies" / "contract.yaml")
     prices = str(TESTS / "prices" / "models.yaml")
     settings = configured(policies=["default", contract], price_book=prices)
@@ -115,7 +119,7 @@ def test_what_is_declared_is_exported_and_nothing_else(configured) -> None:
         assert {label for label, _ in labels} <= labels_of[stem] | {"le"}
 
 
-def test_both_formats_say_the_same(configured) -> None:
+def test_both_formats_say_the_same(configured: Callable[..., Any]) -> None:
     page = full_page(configured())
     openmetrics = {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -126,7 +130,7 @@ def test_both_formats_say_the_same(configured) -> None:
     assert len(openmetrics) == page.samples
 
 
-def test_label_values_are_escaped(configured) -> None:
+def test_label_values_are_escaped(configured: Callable[..., Any]) -> None:
     text = full_page(configured()).text(openmetrics=False).decode()
     assert 'customer="A \\"corp\\" \\\\",segment="ent"' in text
     samples = parsed(text.encode())
@@ -136,7 +140,7 @@ def test_label_values_are_escaped(configured) -> None:
 @pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed"
 )
-def test_promtool_has_nothing_to_say(configured) -> None:
+def test_promtool_has_nothing_to_say(configured: Callable[..., Any]) -> None:
     text = full_page(configured()).text(openmetrics=False)
     found = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
     assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
@@ -145,11 +149,11 @@ def test_promtool_has_nothing_to_say(configured) -> None:
 # -- against a recount -----------------------------------------------------------------------------
 
 
-def nearest_rank(values, ratio):
+def nearest_rank(values: list[float], ratio: float) -> float:
     return sorted(values)[max(1, math.ceil(round(ratio * len(values), 6))) - 1]
 
 
-def recount(events):
+def recount(events: list[dict[str, Any]]) -> dict[str, Any]:
     """Plain numbers of some events."""
     real = [one for one in events if not one.get("probe")]
     eligible = [one for one in events if one["outcome"] in ELIGIBLE]
@@ -165,7 +169,11 @@ def recount(events):
     }
 
 
-def check_window(samples, scope_labels, events) -> None:
+def check_window(
+    samples: dict[tuple[str, frozenset[tuple[Any, ...]]], int],
+    scope_labels: dict[str, str],
+    events: list[dict[str, Any]],
+) -> None:
     said = recount(events)
     if not events:
         assert value(samples, "tokenpulse_window_input_tokens", **scope_labels) is None
@@ -215,7 +223,11 @@ SCOPES_OF_WINDOW = {
 }
 
 
-def check_export(samples, counted, at_s) -> None:
+def check_export(
+    samples: dict[tuple[str, frozenset[tuple[Any, ...]]], int],
+    counted: list[dict[str, Any]],
+    at_s: int,
+) -> None:
     """Every group of every window, against the events counted so far."""
     for window, span_s in SPANS_S.items():
         from_s = value(samples, "tokenpulse_window_start_timestamp_seconds", window=window)
@@ -235,7 +247,9 @@ def check_export(samples, counted, at_s) -> None:
                 check_window(samples, {"scope": scope, "window": window, **labels}, members)
 
 
-def test_windows_that_roll_on_equal_a_recount_at_every_export(configured) -> None:
+def test_windows_that_roll_on_equal_a_recount_at_every_export(
+    configured: Callable[..., Any],
+) -> None:
     # Checkpoints of a minute over 80 minutes and three partitions, of which the last is a minute
     # late; an export every ten minutes at first, then after each checkpoint.
     settings = configured(
@@ -244,7 +258,7 @@ def test_windows_that_roll_on_equal_a_recount_at_every_export(configured) -> Non
     begin_s, minutes = NOW_S - 4_800, 80
     events = some_events(7, 1_600, begin_s, NOW_S)
 
-    def arrived(partition, since_s, until_s):
+    def arrived(partition: int, since_s: int, until_s: int) -> list[dict[str, Any]]:
         delay_s = 60 if partition == 2 else 0
         return [
             one
@@ -274,7 +288,7 @@ def test_windows_that_roll_on_equal_a_recount_at_every_export(configured) -> Non
     asyncio.run(run())
 
 
-def test_totals_equal_a_recount(configured) -> None:
+def test_totals_equal_a_recount(configured: Callable[..., Any]) -> None:
     settings = configured()
     events = some_events(5, 600, NOW_S - 3_600, NOW_S)
     junk = [b"x", b"", b"[]", event(NOW_S, ttft_ms=-1), event(NOW_S, model="a,b")]
@@ -308,7 +322,9 @@ def test_totals_equal_a_recount(configured) -> None:
     assert sum(named(samples, "tokenpulse_folded_total").values()) == 0
 
 
-def test_a_series_without_measurements_has_zeros_and_without_probes_no_probes(configured) -> None:
+def test_a_series_without_measurements_has_zeros_and_without_probes_no_probes(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured()
     write_state(
         settings,
@@ -322,7 +338,7 @@ def test_a_series_without_measurements_has_zeros_and_without_probes_no_probes(co
     )
     samples = samples_of(settings)
 
-    def by_model(name):
+    def by_model(name: str) -> dict[str, int]:
         return {
             dict(labels).get("model") or dict(labels)["gen_ai_request_model"]: one
             for labels, one in named(samples, name).items()
@@ -338,7 +354,7 @@ def test_a_series_without_measurements_has_zeros_and_without_probes_no_probes(co
     assert by_model("tokenpulse_probes_total").keys() == {"working"}
 
 
-def test_histograms_count_at_or_under_every_edge(configured) -> None:
+def test_histograms_count_at_or_under_every_edge(configured: Callable[..., Any]) -> None:
     settings = configured(provider_name="acme", operation_name="chat")
     events = some_events(9, 500, NOW_S - 600, NOW_S)
     write_state(settings, {0: events[::2], 1: events[1::2]})

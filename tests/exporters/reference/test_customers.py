@@ -1,6 +1,7 @@
 """The customer directory: who is behind a hashed id, and what is refused."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ GOOD = """
 """
 
 
-def hashed(customer_id) -> str:
+def hashed(customer_id: str) -> str:
     return f"<{customer_id}>"
 
 
@@ -26,7 +27,7 @@ def test_customers_are_found_by_the_hash_of_their_id() -> None:
     }
 
 
-def test_ids_are_hashed_as_the_worker_hashes_them(tmp_path) -> None:
+def test_ids_are_hashed_as_the_worker_hashes_them(tmp_path: Path) -> None:
     path = tmp_path / "customers.yaml"
     path.write_text(GOOD)
     settings = settings_for("redis://127.0.0.1:1/0", customer_directory=path)
@@ -39,7 +40,7 @@ def test_without_a_directory_nobody_is_known() -> None:
     assert read_directory("", "customers.yaml", hashed) == {}
 
 
-def test_a_directory_that_cannot_be_read_is_one_line(tmp_path) -> None:
+def test_a_directory_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     settings = settings_for("redis://127.0.0.1:1/0", customer_directory=tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match=r"exporter.customer_directory: cannot read .*none.yaml"):
         load_directory(settings)
@@ -81,7 +82,7 @@ def test_a_directory_that_cannot_be_read_is_one_line(tmp_path) -> None:
         ),
     ],
 )
-def test_a_mistake_is_one_line_with_place_finding_and_cure(text, message) -> None:
+def test_a_mistake_is_one_line_with_place_finding_and_cure(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)) as refused:
         read_directory(text, "c.yaml", hashed)
     assert "\n" not in str(refused.value)

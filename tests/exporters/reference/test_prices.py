@@ -51,7 +51,7 @@ def test_writes_that_nobody_reads_cost_money() -> None:
 @pytest.mark.parametrize(
     ("tier", "saved_usd"), [("priority", 18), ("batch", "4.5"), ("unknown", 9), (None, 9)]
 )
-def test_a_tier_multiplies_the_input_price(tier, saved_usd) -> None:
+def test_a_tier_multiplies_the_input_price(tier: str | None, saved_usd: str | int) -> None:
     found = cache_dollars([CacheTokens("large", tier, MTOK, MTOK, 0)], BOOK, None)
     assert found.saved_usd == Fraction(saved_usd)
 
@@ -113,7 +113,9 @@ DIGITS = {"min_value": 0, "allow_nan": False, "places": 6}
     st.decimals(max_value=3, **DIGITS),
     st.lists(st.tuples(st.sampled_from(["x", "y"]), TOKENS, TOKENS), min_size=1, max_size=5),
 )
-def test_saved_is_exact_whatever_the_digits(price, read, write, tier, rows) -> None:
+def test_saved_is_exact_whatever_the_digits(
+    price: Decimal, read: Decimal, write: Decimal, tier: Decimal, rows: list[tuple[str, int, int]]
+) -> None:
     text = f"""
 version: 1
 models:
@@ -157,7 +159,7 @@ models:
         ("version: [", "b.yaml: not YAML"),
     ],
 )
-def test_a_mistake_is_told_with_place_finding_and_cure(text, finding) -> None:
+def test_a_mistake_is_told_with_place_finding_and_cure(text: str, finding: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_price_book(text, "b.yaml")
     assert finding in str(caught.value)

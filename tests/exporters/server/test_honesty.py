@@ -2,16 +2,19 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from threading import Thread
+from typing import Any
 
 import pytest
+from redis import Redis
 
 from exporters.catalogue.pipeline import PARTITION_FRESHNESS
 from exporters.reference.customers import Customer
 from exporters.server.collector import Collector
-from streams.state.slices import Aggregate
+from streams.state.slices import Aggregate, SliceId
 from streams.store.contract import StoreError
-from streams.store.reader import SliceCache, StateReader
+from streams.store.reader import SliceCache, StateReader, StateSnapshot
 from streams.store.redis import connect
 from tests.support.exporter_state import (
     NOW_S,
@@ -31,17 +34,19 @@ from tests.support.exporter_state import (
 # -- honesty ---------------------------------------------------------------------------------------
 
 
-def test_without_any_state_there_are_no_numbers(configured) -> None:
+def test_without_any_state_there_are_no_numbers(configured: Callable[..., Any]) -> None:
     found = export(configured())
     assert found.partitions == 0
     assert found.page.samples == 0
 
 
-def test_a_silent_source_fades_out_of_its_windows_and_its_totals_stay(configured) -> None:
+def test_a_silent_source_fades_out_of_its_windows_and_its_totals_stay(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured(windows=["5m", "1h"], series_windows=["5m"])
     write_state(settings, {0: [event(NOW_S)]})
 
-    def windows_at(now_s):
+    def windows_at(now_s: int) -> set[str]:
         samples = samples_of(settings, now_s)
         total = named(samples, "tokenpulse_requests_total")
         assert sum(total.values()) == 1
@@ -57,7 +62,7 @@ def test_a_silent_source_fades_out_of_its_windows_and_its_totals_stay(configured
     assert windows_at(NOW_S + 3_700) == set()
 
 
-def test_what_is_unknown_is_absent(configured) -> None:
+def test_what_is_unknown_is_absent(configured: Callable[..., Any]) -> None:
     settings = configured(windows=["5m"])
     write_state(
         settings,
@@ -72,7 +77,7 @@ def test_what_is_unknown_is_absent(configured) -> None:
     assert not any(math.isnan(one) for one in samples.values())
 
 
-def test_a_young_state_does_not_pass_for_thirty_days(configured) -> None:
+def test_a_young_state_does_not_pass_for_thirty_days(configured: Callable[..., Any]) -> None:
     settings = configured(windows=["5m", "30d"])
     write_state(settings, {0: [event(NOW_S - 86_400), event(NOW_S)]})
     samples = samples_of(settings)
@@ -82,7 +87,7 @@ def test_a_young_state_does_not_pass_for_thirty_days(configured) -> None:
     assert value(samples, "tokenpulse_state_since_timestamp_seconds") <= NOW_S - 86_400
 
 
-def test_the_lag_of_a_worker_that_died_is_unknown(configured) -> None:
+def test_the_lag_of_a_worker_that_died_is_unknown(configured: Callable[..., Any]) -> None:
     settings = configured(stale_after_s=15)
     write_state(settings, {0: [event(NOW_S)]})
     lag = "tokenpulse_partition_lag_records"
@@ -90,10 +95,12 @@ def test_the_lag_of_a_worker_that_died_is_unknown(configured) -> None:
     assert value(samples_of(settings, NOW_S + 16), lag, partition="0") is None
 
 
-def test_freshness_is_the_age_of_an_event_when_it_is_first_seen(configured) -> None:
+def test_freshness_is_the_age_of_an_event_when_it_is_first_seen(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured()
 
-    async def run():
+    async def run() -> list[float | None]:
         writer = StateWriter(settings)
         client = connect(settings.redis.url, 5)
         collector = Collector(settings, client, {})
@@ -112,7 +119,9 @@ def test_freshness_is_the_age_of_an_event_when_it_is_first_seen(configured) -> N
     assert asyncio.run(run()) == [None, None, 1.5, 1.5]
 
 
-def test_worker_counters_stand_once_for_a_worker_with_many_partitions(configured) -> None:
+def test_worker_counters_stand_once_for_a_worker_with_many_partitions(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured()
 
     async def write() -> None:
@@ -128,7 +137,9 @@ def test_worker_counters_stand_once_for_a_worker_with_many_partitions(configured
     assert list(fenced.values()) == [2]
 
 
-def test_events_counted_while_a_target_was_not_configured_are_not_judged_by_it(configured) -> None:
+def test_events_counted_while_a_target_was_not_configured_are_not_judged_by_it(
+    configured: Callable[..., Any],
+) -> None:
     old = configured(worker={"ttft_targets_s": [0.3]}, windows=["5m"], series_windows=[])
     new = configured(worker={"ttft_targets_s": [0.1]}, windows=["5m"], series_windows=[])
     write_state(old, {0: [event(NOW_S - 60, ttft_ms=50)]})
@@ -144,12 +155,14 @@ def test_events_counted_while_a_target_was_not_configured_are_not_judged_by_it(c
 # -- restarts, loss --------------------------------------------------------------------------------
 
 
-def test_totals_never_fall_over_restarts_and_two_exporters_agree(configured) -> None:
+def test_totals_never_fall_over_restarts_and_two_exporters_agree(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured()
     events = some_events(11, 300, NOW_S - 900, NOW_S)
     before = {}
 
-    async def write(part) -> None:
+    async def write(part: list[dict[str, Any]]) -> None:
         writer = StateWriter(settings)  # a fresh worker each time: it claims and loads
         await writer.write(0, part)
         await writer.close()
@@ -168,10 +181,12 @@ def test_totals_never_fall_over_restarts_and_two_exporters_agree(configured) -> 
         before = totals
 
 
-def test_a_state_that_was_lost_and_rebuilt_is_read_afresh(configured, redis_client) -> None:
+def test_a_state_that_was_lost_and_rebuilt_is_read_afresh(
+    configured: Callable[..., Any], redis_client: Redis
+) -> None:
     settings = configured(windows=["5m"], series_windows=[])
 
-    async def run():
+    async def run() -> dict[tuple[str, frozenset[tuple[Any, ...]]], int]:
         client = connect(settings.redis.url, 5)
         collector = Collector(settings, client, {})
         writer = StateWriter(settings)
@@ -191,11 +206,11 @@ def test_a_state_that_was_lost_and_rebuilt_is_read_afresh(configured, redis_clie
     assert "opus" not in {dict(labels).get("model") for labels in models}
 
 
-def test_a_clock_that_is_set_back_finds_its_windows_again(configured) -> None:
+def test_a_clock_that_is_set_back_finds_its_windows_again(configured: Callable[..., Any]) -> None:
     settings = configured(windows=["1h"], series_windows=["5m"], customer_windows=[])
     write_state(settings, {0: [event(NOW_S)]})
 
-    async def run():
+    async def run() -> list[list[frozenset[tuple[Any, ...]]]]:
         client = connect(settings.redis.url, 5)
         collector = Collector(settings, client, {})
         found = []
@@ -218,27 +233,27 @@ def test_a_clock_that_is_set_back_finds_its_windows_again(configured) -> None:
 class Interrupted:
     """A consumer of all slices, that lets a worker write before the first slices are read."""
 
-    def __init__(self, write) -> None:
+    def __init__(self, write: Callable[..., Any]) -> None:
         self.cache = SliceCache(lambda view: list(view.index))
         self.rounds, self.write = 0, write
 
-    def missing(self, snapshot):
+    def missing(self, snapshot: StateSnapshot) -> dict[int, list[SliceId]]:
         self.rounds += 1
         if self.rounds == 1:
             self.write()
         return self.cache.missing(snapshot)
 
-    def take(self, *slice_of_view) -> None:
+    def take(self, *slice_of_view: Any) -> None:
         self.cache.take(*slice_of_view)
 
 
 def test_a_snapshot_holds_each_partition_at_one_checkpoint_for_all_its_consumers(
-    configured,
+    configured: Callable[..., Any],
 ) -> None:
     settings = configured()
     write_state(settings, {0: [event(NOW_S - 10)], 1: [event(NOW_S)]})
 
-    async def run():
+    async def run() -> None:
         client = connect(settings.redis.url, 5)
         reader = StateReader(client, settings.kafka.group, settings.kafka.topic)
         snapshot = await reader.snapshot()
@@ -271,7 +286,7 @@ def test_a_snapshot_holds_each_partition_at_one_checkpoint_for_all_its_consumers
     asyncio.run(run())
 
 
-def test_an_unreadable_store_is_an_error_not_a_number(unused_port) -> None:
+def test_an_unreadable_store_is_an_error_not_a_number(unused_port: int) -> None:
     settings = settings_for(f"redis://127.0.0.1:{unused_port}/0")
     with pytest.raises(StoreError, match="cannot read the state"):
         export(settings)
@@ -280,7 +295,9 @@ def test_an_unreadable_store_is_an_error_not_a_number(unused_port) -> None:
 # -- customers -------------------------------------------------------------------------------------
 
 
-def test_only_the_customers_with_most_requests_stand_out_by_name_where_known(configured) -> None:
+def test_only_the_customers_with_most_requests_stand_out_by_name_where_known(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured(customers_top=2, customer_windows=["1h"])
     events = [
         event(NOW_S, customer_id=customer)
@@ -297,7 +314,7 @@ def test_only_the_customers_with_most_requests_stand_out_by_name_where_known(con
     assert customers == {("Big Corp", "enterprise"): 3, (token_of("middle"), None): 2}
 
 
-def test_no_customer_id_is_ever_exported_in_clear(configured) -> None:
+def test_no_customer_id_is_ever_exported_in_clear(configured: Callable[..., Any]) -> None:
     settings = configured()
     write_state(settings, {0: [event(NOW_S, customer_id="very-secret-customer")]})
     assert b"very-secret-customer" not in export(settings).page.text(openmetrics=False)

@@ -10,18 +10,24 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from signal import Signals
+from subprocess import Popen
+from typing import Any
 
 import pytest
 import redis
 from aiohttp.test_utils import TestClient, TestServer
+from multidict import CIMultiDictProxy
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from redis import Redis
 
 from exporters.catalogue.requests import EXPORTER, PIPELINE
 from exporters.server.http import Refresher, create_app
+from streams.config.settings import Settings
 from streams.errors import ConfigError
 from tests.support.exporter_state import StateWriter, event, parsed, settings_for, value
-from tests.support.servers import wait_until
+from tests.support.servers import RedisServer, wait_until
 from tokenpulse.local.embedded import environment, free_port, redis_binary
 
 OPENMETRICS_ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
@@ -73,7 +79,7 @@ def refreshing() -> Iterator[object]:
     """Starts refreshers and ends them."""
     started: list[Refresher] = []
 
-    def start(settings):
+    def start(settings: Settings) -> Refresher:
         refresher = Refresher(settings, {})
         refresher.start()
         started.append(refresher)
@@ -84,14 +90,14 @@ def refreshing() -> Iterator[object]:
         refresher.stop()
 
 
-def quick(url, **exporter):
+def quick(url: str, **exporter: Any) -> Settings:
     settings = settings_for(url, **{"refresh_interval_s": 0.1, "stale_after_s": 60, **exporter})
     return settings.model_copy(
         update={"redis": settings.redis.model_copy(update={"timeout_s": 0.2})}
     )
 
 
-def write_now(settings, age_s=0.0) -> None:
+def write_now(settings: Settings, age_s: float = 0.0) -> None:
     """An event and a sign of life, `age_s` old."""
 
     async def write() -> None:
@@ -102,22 +108,24 @@ def write_now(settings, age_s=0.0) -> None:
     asyncio.run(write())
 
 
-def problem(refresher):
+def problem(refresher: Refresher) -> str | None:
     return refresher.not_ready(time.time())
 
 
-def ready(refresher):
+def ready(refresher: Refresher) -> bool:
     return problem(refresher) is None
 
 
-def text_of(refresher):
+def text_of(refresher: Refresher) -> dict[tuple[str, frozenset[tuple[Any, ...]]], float]:
     return parsed(refresher.export().body(openmetrics=False, zipped=False))
 
 
-def asked(refresher, path, **headers):
+def asked(
+    refresher: Refresher, path: str, **headers: Any
+) -> tuple[int, CIMultiDictProxy[str], bytes]:
     """(status, headers, body as sent) of a request to the web application."""
 
-    async def ask():
+    async def ask() -> tuple[int, CIMultiDictProxy[str], bytes]:
         async with TestClient(TestServer(create_app(refresher)), auto_decompress=False) as client:
             answer = await client.get(
                 path, headers=headers, skip_auto_headers=["Accept", "Accept-Encoding"]
@@ -130,7 +138,7 @@ def asked(refresher, path, **headers):
 SILENT = {spec.name for spec in EXPORTER.specs} | {"tokenpulse_state_readable"}
 
 
-def check_silence(refresher) -> None:
+def check_silence(refresher: Refresher) -> None:
     samples = text_of(refresher)
     assert {name for name, _ in samples} <= SILENT
     assert value(samples, "tokenpulse_state_readable") == 0
@@ -141,13 +149,15 @@ def check_silence(refresher) -> None:
 # -- honest silence --------------------------------------------------------------------------------
 
 
-def test_before_the_first_reading_there_is_silence(unused_port) -> None:
+def test_before_the_first_reading_there_is_silence(unused_port: int) -> None:
     refresher = Refresher(quick(f"redis://127.0.0.1:{unused_port}/0"), {})
     assert problem(refresher) == "no reading of the state has finished yet"
     assert value(text_of(refresher), "tokenpulse_state_readable") == 0
 
 
-def test_a_redis_that_dies_silences_the_numbers_and_they_recover(own_redis, refreshing) -> None:
+def test_a_redis_that_dies_silences_the_numbers_and_they_recover(
+    own_redis: OwnRedis, refreshing: Callable[..., Any]
+) -> None:
     settings = quick(own_redis.url)
     write_now(settings)
     refresher = refreshing(settings)
@@ -174,12 +184,14 @@ def test_a_redis_that_dies_silences_the_numbers_and_they_recover(own_redis, refr
     assert value(text_of(refresher), "tokenpulse_exporter_refresh_failures_total") >= 1
 
 
-def test_what_comes_back_with_redis_is_read_as_a_new_state(own_redis, refreshing) -> None:
+def test_what_comes_back_with_redis_is_read_as_a_new_state(
+    own_redis: OwnRedis, refreshing: Callable[..., Any]
+) -> None:
     # A restored or rebuilt state counts its checkpoints anew: the same number, another content.
     settings = quick(own_redis.url, refresh_interval_s=1)
     at_s = time.time()
 
-    def write(model) -> None:
+    def write(model: str) -> None:
         async def write() -> None:
             writer = StateWriter(settings)
             for _ in range(2):
@@ -188,7 +200,7 @@ def test_what_comes_back_with_redis_is_read_as_a_new_state(own_redis, refreshing
 
         asyncio.run(write())
 
-    def models():
+    def models() -> set[str]:
         return {
             dict(labels)["model"]
             for name, labels in text_of(refresher)
@@ -207,7 +219,7 @@ def test_what_comes_back_with_redis_is_read_as_a_new_state(own_redis, refreshing
 
 
 def test_a_redis_that_hangs_delays_no_scrape_and_then_silences_the_numbers(
-    own_redis, refreshing
+    own_redis: OwnRedis, refreshing: Callable[..., Any]
 ) -> None:
     settings = quick(own_redis.url)
     write_now(settings)
@@ -224,7 +236,9 @@ def test_a_redis_that_hangs_delays_no_scrape_and_then_silences_the_numbers(
     wait_until(lambda: ready(refresher), "ready again")
 
 
-def test_a_damaged_state_is_silence_too(own_redis, refreshing) -> None:
+def test_a_damaged_state_is_silence_too(
+    own_redis: OwnRedis, refreshing: Callable[..., Any]
+) -> None:
     settings = quick(own_redis.url)
     write_now(settings)
     refresher = refreshing(settings)
@@ -239,7 +253,9 @@ def test_a_damaged_state_is_silence_too(own_redis, refreshing) -> None:
     wait_until(lambda: ready(refresher), "ready again")
 
 
-def test_numbers_are_not_served_when_refreshing_has_stopped(own_redis, refreshing) -> None:
+def test_numbers_are_not_served_when_refreshing_has_stopped(
+    own_redis: OwnRedis, refreshing: Callable[..., Any]
+) -> None:
     settings = quick(own_redis.url, stale_after_s=0.5)
     write_now(settings)
     refresher = refreshing(settings)
@@ -252,7 +268,9 @@ def test_numbers_are_not_served_when_refreshing_has_stopped(own_redis, refreshin
     assert (status, body) == (503, b"the refresh thread has ended\n")
 
 
-def test_without_a_sign_of_life_it_is_not_ready_though_readable(own_redis, refreshing) -> None:
+def test_without_a_sign_of_life_it_is_not_ready_though_readable(
+    own_redis: OwnRedis, refreshing: Callable[..., Any]
+) -> None:
     settings = quick(own_redis.url, stale_after_s=30)
     write_now(settings, age_s=40)
     refresher = refreshing(settings)
@@ -269,7 +287,9 @@ def test_without_a_sign_of_life_it_is_not_ready_though_readable(own_redis, refre
 # -- answers ---------------------------------------------------------------------------------------
 
 
-def test_the_format_is_the_one_asked_for(own_redis, refreshing) -> None:
+def test_the_format_is_the_one_asked_for(
+    own_redis: OwnRedis, refreshing: Callable[..., Any]
+) -> None:
     settings = quick(own_redis.url)
     write_now(settings)
     refresher = refreshing(settings)
@@ -295,7 +315,7 @@ def test_the_format_is_the_one_asked_for(own_redis, refreshing) -> None:
     }
 
 
-def test_the_first_page_is_the_board_and_says_why_there_is_nothing_yet(unused_port) -> None:
+def test_the_first_page_is_the_board_and_says_why_there_is_nothing_yet(unused_port: int) -> None:
     refresher = Refresher(quick(f"redis://127.0.0.1:{unused_port}/0"), {})
     status, headers, body = asked(refresher, "/")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
@@ -305,7 +325,7 @@ def test_the_first_page_is_the_board_and_says_why_there_is_nothing_yet(unused_po
 
 
 def test_the_board_has_facts_while_there_is_a_state_and_else_the_reason(
-    own_redis, refreshing
+    own_redis: OwnRedis, refreshing: Callable[..., Any]
 ) -> None:
     settings = quick(own_redis.url)
     refresher = refreshing(settings)
@@ -326,7 +346,7 @@ def test_the_board_has_facts_while_there_is_a_state_and_else_the_reason(
 # -- the process -----------------------------------------------------------------------------------
 
 
-def exporter_process(settings):
+def exporter_process(settings: Settings) -> Popen:
     own = {name: text for name, text in os.environ.items() if not name.startswith("TOKENPULSE_")}
     return subprocess.Popen(
         [sys.executable, "-m", "tokenpulse.cli.main", "exporter"],
@@ -335,7 +355,7 @@ def exporter_process(settings):
     )
 
 
-def fetched(url):
+def fetched(url: str) -> int | None:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return answer.status
@@ -346,7 +366,9 @@ def fetched(url):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_process_cleanly(number, redis_server, redis_client, unused_port) -> None:
+def test_a_signal_ends_the_process_cleanly(
+    number: Signals, redis_server: RedisServer, redis_client: Redis, unused_port: int
+) -> None:
     settings = quick(redis_server.url, port=unused_port)
     write_now(settings)
     process = exporter_process(settings)
@@ -359,7 +381,7 @@ def test_a_signal_ends_the_process_cleanly(number, redis_server, redis_client, u
         process.kill()
 
 
-def test_a_port_in_use_is_one_line_that_says_what_to_do(redis_server) -> None:
+def test_a_port_in_use_is_one_line_that_says_what_to_do(redis_server: RedisServer) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -375,7 +397,9 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(redis_server) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("policies", ("/no/such.yaml",)), ("price_book", "/no/such.yaml")]
 )
-def test_a_file_that_cannot_be_used_is_told_to_whom_starts_the_exporter(name, value) -> None:
+def test_a_file_that_cannot_be_used_is_told_to_whom_starts_the_exporter(
+    name: str, value: tuple[str] | str
+) -> None:
     settings = settings_for("redis://127.0.0.1:1/0", **{name: value})
     with pytest.raises(ConfigError, match=r"/no/such\.yaml: no such file; ") as refused:
         Refresher(settings, {})

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from exporters.server.collector import Collector
+from streams.config.settings import Settings
 from streams.state.registry import OTHER
 from streams.state.windows import ROLLING_S
 from streams.store.redis import connect
@@ -27,7 +30,9 @@ COMPLETE = "tokenpulse_window_complete"
 LOST = "tokenpulse_lost_records_total"
 
 
-def after(settings, steps):
+def after(
+    settings: Settings, steps: Callable[..., Any]
+) -> dict[tuple[str, frozenset[tuple[Any, ...]]], float]:
     """Samples after `steps`, an async function that is handed a worker's stand-in."""
 
     async def run() -> None:
@@ -39,7 +44,9 @@ def after(settings, steps):
     return samples_of(settings)
 
 
-def complete_windows(samples):
+def complete_windows(
+    samples: dict[tuple[str, frozenset[tuple[Any, ...]]], int],
+) -> tuple[set[str], Any]:
     found = {dict(labels)["window"]: one for labels, one in named(samples, COMPLETE).items()}
     assert set(found.values()) <= {0, 1}
     return {window for window, one in found.items() if one}, found.keys()
@@ -48,15 +55,15 @@ def complete_windows(samples):
 # -- halts -----------------------------------------------------------------------------------------
 
 
-def test_a_halted_partition_stands_out_until_it_goes_on(configured) -> None:
+def test_a_halted_partition_stands_out_until_it_goes_on(configured: Callable[..., Any]) -> None:
     settings = configured()
 
-    async def halt(writer) -> None:
+    async def halt(writer: StateWriter) -> None:
         for partition in (0, 1):
             await writer.write(partition, [event(NOW_S)])
         await writer.pulse(1, NOW_S, halted="unreadable", halted_at=1)
 
-    async def go_on(writer) -> None:
+    async def go_on(writer: StateWriter) -> None:
         await writer.pulse(1, NOW_S)
 
     samples = after(settings, halt)
@@ -66,10 +73,12 @@ def test_a_halted_partition_stands_out_until_it_goes_on(configured) -> None:
     assert named(after(settings, go_on), HALTED) == {}
 
 
-def test_a_partition_that_halted_before_anything_was_counted_is_not_passed_over(configured) -> None:
+def test_a_partition_that_halted_before_anything_was_counted_is_not_passed_over(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured()
 
-    async def halt(writer) -> None:
+    async def halt(writer: StateWriter) -> None:
         await writer.owned(3)
         await writer.pulse(3, NOW_S, halted="unreadable", halted_at=0)
 
@@ -84,11 +93,13 @@ def test_a_partition_that_halted_before_anything_was_counted_is_not_passed_over(
 # -- what is missing -------------------------------------------------------------------------------
 
 
-def test_windows_that_hold_a_gap_are_not_complete_and_the_others_are(configured) -> None:
+def test_windows_that_hold_a_gap_are_not_complete_and_the_others_are(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured(windows=["1m", "5m", "30m", "1h"])
     begin_s = NOW_S - 1_200
 
-    async def lose(writer) -> None:
+    async def lose(writer: StateWriter) -> None:
         # Partition 0:  event -20 min, 40 records gone, event -10 min, event now
         await writer.write(0, [event(begin_s)])
         (await writer.owned(0))[1].lose(41)
@@ -106,11 +117,11 @@ def test_windows_that_hold_a_gap_are_not_complete_and_the_others_are(configured)
 
 
 def test_while_no_event_has_come_since_a_loss_no_window_that_ends_now_is_complete(
-    configured,
+    configured: Callable[..., Any],
 ) -> None:
     settings = configured()
 
-    async def lose(writer) -> None:
+    async def lose(writer: StateWriter) -> None:
         await writer.write(0, [event(NOW_S - 3_600)])
         await writer.write(1, [event(NOW_S)])
         (await writer.owned(0))[1].lose(9)
@@ -122,11 +133,11 @@ def test_while_no_event_has_come_since_a_loss_no_window_that_ends_now_is_complet
 
 
 def test_a_state_that_began_within_its_log_is_complete_for_windows_since_its_first_event(
-    configured,
+    configured: Callable[..., Any],
 ) -> None:
     settings = configured()
 
-    async def begin(writer) -> None:
+    async def begin(writer: StateWriter) -> None:
         (await writer.owned(0))[1].begin_at(5_000)
         await writer.write(0, [event(NOW_S - 700), event(NOW_S)])
         await writer.write(1, [event(NOW_S - 90_000), event(NOW_S)])
@@ -136,7 +147,9 @@ def test_a_state_that_began_within_its_log_is_complete_for_windows_since_its_fir
     assert windows >= {"30m", "30d"}
 
 
-def test_a_state_that_was_always_there_is_complete_however_young(configured) -> None:
+def test_a_state_that_was_always_there_is_complete_however_young(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured()
     write_state(settings, {0: [event(NOW_S)]})
     complete, windows = complete_windows(samples_of(settings))
@@ -146,10 +159,12 @@ def test_a_state_that_was_always_there_is_complete_however_young(configured) -> 
 # -- what a state and its worker went through ------------------------------------------------------
 
 
-def test_lost_states_are_counted_by_partition_and_rollbacks_by_worker(configured) -> None:
+def test_lost_states_are_counted_by_partition_and_rollbacks_by_worker(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured()
 
-    async def suffer(writer) -> None:
+    async def suffer(writer: StateWriter) -> None:
         await writer.write(0, [event(NOW_S)])
         (await writer.owned(1))[1].mark_rebuilt(2)
         await writer.write(1, [event(NOW_S)])
@@ -163,10 +178,12 @@ def test_lost_states_are_counted_by_partition_and_rollbacks_by_worker(configured
     }
 
 
-def test_the_archive_and_the_ids_are_told_where_a_worker_tells_them(configured) -> None:
+def test_the_archive_and_the_ids_are_told_where_a_worker_tells_them(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured()
 
-    async def tell(writer) -> None:
+    async def tell(writer: StateWriter) -> None:
         await writer.write(0, [event(NOW_S)])
         await writer.write(1, [event(NOW_S)])
         await writer.pulse(
@@ -181,11 +198,13 @@ def test_the_archive_and_the_ids_are_told_where_a_worker_tells_them(configured) 
         assert [value(samples, name, partition=one) for one in "01"] == [0, told]
 
 
-def test_a_pulse_of_an_older_worker_says_nothing_of_what_it_does_not_know(configured) -> None:
+def test_a_pulse_of_an_older_worker_says_nothing_of_what_it_does_not_know(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured()
     write_state(settings, {0: [event(NOW_S)]})
 
-    async def old_pulse():
+    async def old_pulse() -> dict[tuple[str, frozenset[tuple[Any, ...]]], int]:
         client = connect(settings.redis.url, 5)
         key = f"tp:{{{settings.kafka.group}:{settings.kafka.topic}:0}}:pulse"
         await client.delete(key)
@@ -200,10 +219,10 @@ def test_a_pulse_of_an_older_worker_says_nothing_of_what_it_does_not_know(config
         assert named(samples, f"tokenpulse_{absent}") == {}
 
 
-def test_duplicates_are_counted_and_count_for_nothing_else(configured) -> None:
+def test_duplicates_are_counted_and_count_for_nothing_else(configured: Callable[..., Any]) -> None:
     settings = configured()
 
-    async def send_again(writer) -> None:
+    async def send_again(writer: StateWriter) -> None:
         await writer.write(0, [event(NOW_S), event(NOW_S), event(NOW_S), b"{"], duplicates=2)
         await writer.write(1, [event(NOW_S), event(NOW_S)], duplicates=1)
 
@@ -227,7 +246,7 @@ DIMENSIONS = {
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
 def test_a_flood_of_names_ends_up_as_other_loses_no_request_and_is_told(
-    configured, dimension
+    configured: Callable[..., Any], dimension: str
 ) -> None:
     cap, names = 3, 40
     settings = configured(worker={"limits": {DIMENSIONS[dimension]: cap}}, windows=["5m"])
@@ -237,7 +256,7 @@ def test_a_flood_of_names_ends_up_as_other_loses_no_request_and_is_told(
     write_state(settings, {0: flood})
     samples = samples_of(settings)
 
-    def by_name(metric, **labels):
+    def by_name(metric: str, **labels: Any) -> Counter[Any]:
         found = Counter()
         for one, count in named(samples, metric).items():
             if labels.items() <= dict(one).items():
@@ -258,7 +277,7 @@ def test_a_flood_of_names_ends_up_as_other_loses_no_request_and_is_told(
     assert folded[dimension] == total[OTHER]
 
 
-def test_a_flood_of_customers_and_of_series_is_told_too(configured) -> None:
+def test_a_flood_of_customers_and_of_series_is_told_too(configured: Callable[..., Any]) -> None:
     limits = {"customers": 2, "series": 4}
     settings = configured(worker={"limits": limits}, customer_windows=["1h"])
     events = some_events(2, 300, NOW_S - 600, NOW_S)  # 6 series, 4 customers

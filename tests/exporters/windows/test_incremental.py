@@ -31,7 +31,7 @@ CUBES = [("acme", "opus"), ("acme", "haiku"), ("globex", "opus")]
 SCOPES = ("fleet", "model", "series", "customer")
 
 
-def scopes():
+def scopes() -> list[Grouping]:
     dimensions = {"fleet": (), "model": ("model",), "series": SERIES_DIMENSIONS}
     found = [Grouping(name, parts, SERIES_DIMENSIONS) for name, parts in dimensions.items()]
     for scope in found:
@@ -41,7 +41,7 @@ def scopes():
     return [*found, customers]
 
 
-def tally_of(events):
+def tally_of(events: list[tuple[int, int, int]]) -> Aggregate:
     """One slice of (series number, TTFT in ns, cube number) successes; 0.3 s is a target."""
     aggregate = Aggregate.empty()
     parts = []
@@ -83,7 +83,9 @@ MOVES = st.lists(
 
 @settings(deadline=None, max_examples=80)
 @given(st.lists(SLICES, min_size=12, max_size=12), MOVES)
-def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(versions, moves) -> None:
+def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(
+    versions: list[Aggregate], moves: list[dict[int, int]]
+) -> None:
     # slice -> its version:  {0: a, 1: a, 2: a} -> {1: a, 2: b, 3: a} -> ...   2 was rewritten
     known = scopes()
     summaries = [summarise(aggregate, known) for aggregate in versions]
@@ -110,7 +112,7 @@ def test_what_stays_in_a_window_is_not_added_again() -> None:
 
 
 @given(SLICES)
-def test_percentiles_of_all_groups_at_once_equal_those_of_each(aggregate) -> None:
+def test_percentiles_of_all_groups_at_once_equal_those_of_each(aggregate: Aggregate) -> None:
     ratios = (0.5, 0.9, 0.95, 0.99)
     (sums,) = summarise(aggregate, [scopes()[1]]).values()
     found = percentiles(sums, ratios)

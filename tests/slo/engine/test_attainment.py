@@ -123,7 +123,9 @@ def _as_bad(parts: list[Any], of_latency: bool) -> Any:
 @pytest.mark.parametrize("indicator", INDICATORS, ids=lambda one: f"{one['kind']}-{len(one)}")
 @settings(deadline=None, max_examples=60)
 @given(spans)
-def test_a_ledger_is_judged_as_plain_lists_are(indicator, span) -> None:
+def test_a_ledger_is_judged_as_plain_lists_are(
+    indicator: dict[str, Any], span: tuple[list[tuple[int, int]], set[int]]
+) -> None:
     minutes, excluded = span
     of = objective(indicator)
     minute_counts = month(NOVEMBER + SPAN)
@@ -199,7 +201,7 @@ def test_scale_tier_style_speed_is_kept_if_half_of_a_slice_is_fast() -> None:
 
 @pytest.mark.parametrize("kind", ["minute_verdicts", "slice_ratio_mean"])
 @pytest.mark.parametrize("unknown", ["up", "down", "excluded"])
-def test_silence_is_what_the_policy_says_and_ignorance_is_nothing(kind, unknown) -> None:
+def test_silence_is_what_the_policy_says_and_ignorance_is_nothing(kind: str, unknown: str) -> None:
     indicator = {"kind": kind, "unknown": unknown}
     of = objective(indicator | ({"down_above": "5%"} if kind == "minute_verdicts" else {}))
     step = 1 if kind == "minute_verdicts" else 5
@@ -297,7 +299,7 @@ def test_nothing_is_said_of_a_promise_about_which_nothing_is_known() -> None:
 
 @needs_traces
 @pytest.mark.parametrize("trace", ["upptime_dynamisai", "upptime_happydoc"])
-def test_downtime_of_public_sites_is_what_their_monitor_published(trace) -> None:
+def test_downtime_of_public_sites_is_what_their_monitor_published(trace: str) -> None:
     """Each site is probed once a minute, and the probe fails if the site is down right then.
 
     Tolerances: the reference's two minutes a day, and a minute an outage, as we count whole ones.

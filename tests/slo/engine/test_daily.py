@@ -3,20 +3,23 @@
 import random
 from datetime import UTC, datetime
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
 from slo.engine import daily as uptime_days
 from slo.engine.daily import DayCache, by_day
 from slo.engine.minute_counts import DAY, MinuteCounts
+from slo.engine.minute_status import Attainment
 from slo.policy.indicators import MinuteUptime, RequestRatio
 from slo.policy.loading import as_policy
+from slo.policy.policy import ErrorBudgetObjective
 
 TODAY = int(datetime(2026, 11, 10, tzinfo=UTC).timestamp()) // 60 // DAY
 NOON_S = (TODAY * DAY + DAY // 2) * 60
 
 
-def objective(**indicator):
+def objective(**indicator: Any) -> ErrorBudgetObjective:
     found = as_policy(
         {
             "version": 1,
@@ -35,7 +38,9 @@ def objective(**indicator):
     return found.error_budget_objectives()[0]
 
 
-def filled(seed, days=5, last_minute=DAY // 2):
+def filled(
+    seed: int, days: int = 5, last_minute: int = DAY // 2
+) -> tuple[MinuteCounts, dict[int, tuple[int, int]]]:
     """Minute counts of some days up to today, with requests at random minutes, and a list."""
     chance = random.Random(seed)
     minute_counts = MinuteCounts(TODAY + 1 - days, days + 1)
@@ -63,7 +68,7 @@ def test_each_day_is_a_recount_of_its_minutes() -> None:
 
 
 @pytest.mark.parametrize("days", [1, 3])
-def test_only_so_many_days_are_told(days) -> None:
+def test_only_so_many_days_are_told(days: int) -> None:
     minute_counts, _ = filled(2)
     found = by_day(objective(), minute_counts, "", [], days, NOON_S)
     assert [one.day for one in found] == list(range(TODAY + 1 - days, TODAY + 1))
@@ -103,11 +108,18 @@ def test_a_run_of_bad_minutes_across_midnight_is_down_on_both_days() -> None:
     assert today.attainment.ratio == 1 - Fraction(2, 600)
 
 
-def judged_days(monkeypatch):
+def judged_days(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Days that are judged from now on."""
     days, judged = [], uptime_days.judged
 
-    def watched(of, minute_counts, name, excluded, stretch, now_s):
+    def watched(
+        of: ErrorBudgetObjective,
+        minute_counts: MinuteCounts,
+        name: str,
+        excluded: list[tuple[int, int]],
+        stretch: tuple[int, int],
+        now_s: int,
+    ) -> tuple[Attainment, dict[Any, Any]]:
         days.append(stretch[0] // DAY - TODAY)
         return judged(of, minute_counts, name, excluded, stretch, now_s)
 
@@ -115,13 +127,15 @@ def judged_days(monkeypatch):
     return days
 
 
-def test_a_closed_day_is_judged_again_only_when_something_changed_near_it(monkeypatch) -> None:
+def test_a_closed_day_is_judged_again_only_when_something_changed_near_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     minute_counts, _ = filled(4)
     assert isinstance(objective().indicator, RequestRatio)
     of, cache = objective(), DayCache()
     days = judged_days(monkeypatch)
 
-    def again(excluded=()):
+    def again(excluded: list[tuple[int, int]] | tuple[Any, ...] = ()) -> list[int]:
         days.clear()
         found = by_day(of, minute_counts, "", list(excluded), 30, NOON_S, cache)
         assert found == by_day(

@@ -5,11 +5,13 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
 import yaml
+from redis import Redis
 
 from exporters.reference.customers import Customer
 from slo.engine.engine import STORE_EVERY_S, Engine
@@ -31,6 +33,7 @@ from tests.support.exporter_state import (
     token_of,
     value,
 )
+from tests.support.servers import RedisServer
 
 NOON = int(datetime(2026, 11, 10, 12, tzinfo=UTC).timestamp())
 READERS: WeakKeyDictionary[Engine, StateReader] = WeakKeyDictionary()
@@ -102,7 +105,7 @@ async def judge(engine: Engine, now_s: float) -> dict[tuple[str, str], Objective
 
 
 @pytest.fixture
-def in_world(redis_server, redis_client):
+def in_world(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
     def run(use: Callable[[World], Awaitable[None]]) -> None:
         async def go() -> None:
             world = World(redis_server.url)
@@ -116,8 +119,10 @@ def in_world(redis_server, redis_client):
     return run
 
 
-def test_attainment_equals_a_recount_by_fleet_by_name_and_by_customer(in_world) -> None:
-    async def use(world) -> None:
+def test_attainment_equals_a_recount_by_fleet_by_name_and_by_customer(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         of = policy(
             {},
             {"scope": {"per": "region", "model": "opus"}},
@@ -143,8 +148,10 @@ def test_attainment_equals_a_recount_by_fleet_by_name_and_by_customer(in_world) 
     in_world(use)
 
 
-def test_probes_speak_where_there_is_no_traffic_and_cancelling_is_nobodys_fault(in_world) -> None:
-    async def use(world) -> None:
+def test_probes_speak_where_there_is_no_traffic_and_cancelling_is_nobodys_fault(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         of = policy({"indicator": MINUTES}, {"indicator": MINUTES | {"probes": False}})
         await world.add(
             0,
@@ -166,8 +173,8 @@ def test_probes_speak_where_there_is_no_traffic_and_cancelling_is_nobodys_fault(
     in_world(use)
 
 
-def test_a_late_event_changes_the_verdict_of_its_minute(in_world) -> None:
-    async def use(world) -> None:
+def test_a_late_event_changes_the_verdict_of_its_minute(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         engine = world.engine(policy({"indicator": MINUTES}))
         await world.add(0, [event(NOON - 60), event(NOON + 5), event(NOON + 600)])
         found = await judge(engine, NOON + 601)
@@ -179,8 +186,8 @@ def test_a_late_event_changes_the_verdict_of_its_minute(in_world) -> None:
     in_world(use)
 
 
-def test_two_exporters_and_one_that_comes_later_say_the_same(in_world) -> None:
-    async def use(world) -> None:
+def test_two_exporters_and_one_that_comes_later_say_the_same(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         of = policy({"indicator": MINUTES}, {"scope": {"per": "region"}})
         first, second = world.engine(of), world.engine(of)
         for step in range(6):
@@ -204,8 +211,8 @@ def test_two_exporters_and_one_that_comes_later_say_the_same(in_world) -> None:
     in_world(use)
 
 
-def test_what_no_exporter_watched_still_counts_to_the_event(in_world) -> None:
-    async def use(world) -> None:
+def test_what_no_exporter_watched_still_counts_to_the_event(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         of = policy({}, {"indicator": MINUTES})
         await judge(world.engine(of), NOON)
         for hour in range(40):  # no exporter runs for 40 hours
@@ -219,8 +226,8 @@ def test_what_no_exporter_watched_still_counts_to_the_event(in_world) -> None:
     in_world(use)
 
 
-def test_an_event_that_is_hours_late_still_counts(in_world) -> None:
-    async def use(world) -> None:
+def test_an_event_that_is_hours_late_still_counts(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         engine = world.engine(policy({}))
         for hour in range(8):
             begin = NOON + hour * 3_600
@@ -235,8 +242,8 @@ def test_an_event_that_is_hours_late_still_counts(in_world) -> None:
     in_world(use)
 
 
-def test_lost_records_make_their_minutes_unknown_and_never_up(in_world) -> None:
-    async def use(world) -> None:
+def test_lost_records_make_their_minutes_unknown_and_never_up(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         of = policy({"indicator": MINUTES | {"unknown": "up"}})
         await world.add(0, [event(NOON - 60), event(NOON + 30)])
         _, state = await world.writer.owned(0)
@@ -249,8 +256,10 @@ def test_lost_records_make_their_minutes_unknown_and_never_up(in_world) -> None:
     in_world(use)
 
 
-def test_maintenance_after_the_close_stands_beside_the_closed_figure(in_world) -> None:
-    async def use(world) -> None:
+def test_maintenance_after_the_close_stands_beside_the_closed_figure(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         month = {"calendar": "month"}
         engine = world.engine(policy({"period": month}))
         end = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())
@@ -279,7 +288,7 @@ def test_maintenance_after_the_close_stands_beside_the_closed_figure(in_world) -
 
 
 def test_a_promise_is_exported_with_its_credit_in_dollars(
-    redis_server, redis_client, tmp_path
+    redis_server: RedisServer, redis_client: Redis, tmp_path: Path
 ) -> None:
     file = tmp_path / "acme.yaml"
     file.write_text(

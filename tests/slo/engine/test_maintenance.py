@@ -2,17 +2,21 @@
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from redis import Redis
 
 from slo.engine.maintenance import ClosedPeriod, Maintenance, adjustment, causes
 from slo.engine.minute_status import Attainment
 from slo.policy.loading import as_policy
 from streams.config.settings import ENV_PREFIX
 from tests.support.exporter_state import SECRET, event, settings_for, write_state
+from tests.support.servers import RedisServer
 from tokenpulse.cli.main import main
 
 WINDOW = Maintenance("m-1", 7_200, 10_800, "jo", "new racks", 7_000)
@@ -30,7 +34,9 @@ CLOSED = ClosedPeriod(0, 1_440, Fraction(90), 100, 90_000, ("m-1",))
         ({"objective": "uptime"}, "policy"),
     ],
 )
-def test_a_window_that_says_too_little_or_too_much_is_refused(changes, cure) -> None:
+def test_a_window_that_says_too_little_or_too_much_is_refused(
+    changes: dict[str, Any], cure: str
+) -> None:
     fields = {"id": "m", "from_s": 7_200, "to_s": 10_800, "author": "jo", "reason": "r"}
     with pytest.raises(ValueError, match=cure):
         Maintenance(**{**fields, "created_at_s": 1, **changes})
@@ -92,7 +98,9 @@ def test_an_adjustment_says_what_changed_since_the_close() -> None:
 
 
 @pytest.fixture
-def run(redis_server, redis_client, monkeypatch):
+def run(
+    redis_server: RedisServer, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
     monkeypatch.setenv(f"{ENV_PREFIX}REDIS__URL", redis_server.url)
     monkeypatch.setenv(f"{ENV_PREFIX}WORKER__CUSTOMER_KEY", SECRET)
 
@@ -108,7 +116,9 @@ def at(minute: int) -> str:
     return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
-def test_minutes_are_taken_out_by_command_and_put_back_by_command(run, redis_server) -> None:
+def test_minutes_are_taken_out_by_command_and_put_back_by_command(
+    run: Callable[..., Any], redis_server: RedisServer
+) -> None:
     now = int(time.time()) // 60
     begin = (now - 60) * 60
     bad, good = event(begin + 30, outcome="timeout"), event(begin + 600)
@@ -152,7 +162,7 @@ def test_minutes_are_taken_out_by_command_and_put_back_by_command(run, redis_ser
     ],
 )
 def test_a_window_that_would_exclude_nothing_or_nonsense_is_refused_in_one_line(
-    run, words, told
+    run: Callable[..., Any], words: tuple[str, ...], told: str
 ) -> None:
     output = run("maintenance", "add", *words, "--reason", "r", status=2)
     assert told in output
@@ -160,5 +170,5 @@ def test_a_window_that_would_exclude_nothing_or_nonsense_is_refused_in_one_line(
     assert run("maintenance", "list") == ""
 
 
-def test_a_window_that_is_not_there_cannot_be_cancelled(run) -> None:
+def test_a_window_that_is_not_there_cannot_be_cancelled(run: Callable[..., Any]) -> None:
     assert "no such window" in run("maintenance", "cancel", "m-x", "--reason", "r", status=2)

@@ -2,12 +2,16 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.strategies._internal.random import ArtificialRandom
+from redis import Redis
 
 from slo.engine.counting import RequestSelection
 from slo.engine.maintenance import ClosedPeriod
@@ -16,6 +20,7 @@ from slo.engine.minute_counts import BLOCK, DAY, Completeness, MinuteCounts
 from slo.policy.loading import as_policy
 from streams.store.contract import StoreError
 from streams.store.redis import connect
+from tests.support.servers import RedisServer
 
 FIRST = 20_000  # a day
 BEGIN = FIRST * DAY
@@ -33,7 +38,9 @@ def sums(found: MinuteCounts, name: str = "") -> tuple[int, int]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1), st.randoms())
-def test_counts_that_only_rise_come_to_the_same_in_any_order(added, chance) -> None:
+def test_counts_that_only_rise_come_to_the_same_in_any_order(
+    added: list[tuple[int, int]], chance: ArtificialRandom
+) -> None:
     history, at = [], Counter()
     for minute, more in added:
         at[minute] += more
@@ -48,7 +55,9 @@ def test_counts_that_only_rise_come_to_the_same_in_any_order(added, chance) -> N
 
 @settings(deadline=None)
 @given(st.lists(pairs, min_size=60, max_size=60), st.sets(st.integers(0, 59)))
-def test_minutes_that_nobody_read_come_back_through_coarser_slices(minutes, read) -> None:
+def test_minutes_that_nobody_read_come_back_through_coarser_slices(
+    minutes: list[tuple[int, int]], read: set[int]
+) -> None:
     found = minute_counts()
     for minute in read:
         found.count(BEGIN + minute, {"": minutes[minute]})
@@ -83,7 +92,7 @@ def test_a_minute_of_which_records_are_missing_is_never_whole_again() -> None:
 
 @settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 2 * DAY - 1), pairs, max_size=40))
-def test_what_was_stored_is_read_back_as_it_was(minutes) -> None:
+def test_what_was_stored_is_read_back_as_it_was(minutes: dict[int, tuple[int, int]]) -> None:
     found = minute_counts()
     for minute, pair in minutes.items():
         found.count(BEGIN + minute, {"eu": pair})
@@ -156,8 +165,8 @@ def test_another_promise_begins_another_ledger_and_another_target_does_not() -> 
 
 
 @pytest.fixture
-def store_of(redis_server, redis_client):
-    async def with_store(use):
+def store_of(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
+    async def with_store(use: Callable[..., Any]) -> None:
         client = connect(redis_server.url, 2)
         try:
             return await use(MinuteCountStore(client, "g", "t"))
@@ -167,8 +176,8 @@ def store_of(redis_server, redis_client):
     return lambda use: asyncio.run(with_store(use))
 
 
-def test_a_writer_that_knows_less_leaves_what_is_there(store_of) -> None:
-    async def use(store) -> None:
+def test_a_writer_that_knows_less_leaves_what_is_there(store_of: Callable[..., Any]) -> None:
+    async def use(store: MinuteCountStore) -> None:
         rich, poor = minute_counts(), minute_counts()
         rich.count(BEGIN, {"": (9, 0)})
         poor.count(BEGIN, {"": (4, 0)})
@@ -187,8 +196,8 @@ def test_a_writer_that_knows_less_leaves_what_is_there(store_of) -> None:
     store_of(use)
 
 
-def test_a_closed_period_stays_as_it_was_closed(store_of) -> None:
-    async def use(store) -> None:
+def test_a_closed_period_stays_as_it_was_closed(store_of: Callable[..., Any]) -> None:
+    async def use(store: MinuteCountStore) -> None:
         first = ClosedPeriod(BEGIN, BEGIN + DAY, Fraction(10**30, 7), 5, 100, ("m1",))
         second = ClosedPeriod(BEGIN, BEGIN + DAY, Fraction(1), 5, 200, ())
         for closed_period in (first, second):
@@ -198,8 +207,10 @@ def test_a_closed_period_stays_as_it_was_closed(store_of) -> None:
     store_of(use)
 
 
-def test_ledgers_go_long_after_they_were_last_written(store_of, redis_client) -> None:
-    async def use(store) -> None:
+def test_ledgers_go_long_after_they_were_last_written(
+    store_of: Callable[..., Any], redis_client: Redis
+) -> None:
+    async def use(store: MinuteCountStore) -> None:
         await store.write(
             "o", {0: (0, 1)}, {("s", None, FIRST): minute_counts().pack(None, FIRST)}, {}
         )
@@ -210,7 +221,7 @@ def test_ledgers_go_long_after_they_were_last_written(store_of, redis_client) ->
     assert all(redis_client.ttl(key) > 400 * 86_400 for key in keys)
 
 
-def test_a_store_that_does_not_answer_is_said_in_one_line(unused_port) -> None:
+def test_a_store_that_does_not_answer_is_said_in_one_line(unused_port: int) -> None:
     async def use() -> None:
         client = connect(f"redis://127.0.0.1:{unused_port}/0", 1)
         try:

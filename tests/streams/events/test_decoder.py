@@ -1,6 +1,7 @@
 """What an event reads as, and what is refused."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,9 @@ def test_names_of_refused_events_do_not_enter_the_series() -> None:
         ({"probe": True}, False, False, False),
     ],
 )
-def test_latencies_count_only_where_they_are_defined(changes, ttft, tpot, duration) -> None:
+def test_latencies_count_only_where_they_are_defined(
+    changes: dict[str, Any], ttft: bool, tpot: bool, duration: bool
+) -> None:
     row = verdict(raw(**changes))
     assert [row[name] >= 0 for name in ("ttft_ns", "tpot_ns", "duration_ns")] == [
         *(ttft, tpot, duration)
@@ -107,7 +110,7 @@ def test_a_probe_has_no_tokens_and_needs_none() -> None:
         ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
     ],
 )
-def test_times_are_read_as_rfc_3339_writes_them(text, time_ms) -> None:
+def test_times_are_read_as_rfc_3339_writes_them(text: str, time_ms: int) -> None:
     stamp = [time_ms]
     assert verdict(raw(ended_at=text), timestamps_ms=stamp)["ended_at_ms"] == time_ms
 
@@ -128,7 +131,7 @@ def test_times_are_read_as_rfc_3339_writes_them(text, time_ms) -> None:
         ("9999-12-31T23:59:60Z", "out_of_range"),
     ],
 )
-def test_what_is_no_time_is_refused(text, reason) -> None:
+def test_what_is_no_time_is_refused(text: str, reason: str) -> None:
     assert verdict(raw(ended_at=text)) == reason
 
 
@@ -154,7 +157,9 @@ def test_what_is_no_time_is_refused(text, reason) -> None:
         (600, None, None),
     ],
 )
-def test_an_absent_outcome_follows_from_the_status(status_code, error, outcome) -> None:
+def test_an_absent_outcome_follows_from_the_status(
+    status_code: int, error: str | None, outcome: str | None
+) -> None:
     event = without("outcome") | {"status_code": status_code, "error": error}
     found = verdict(raw(event))
     assert outcome_of(status_code, error) == outcome
@@ -246,7 +251,7 @@ BARE = '{"request_id":"r","ended_at":1,"model":"m","outcome":"timeout"'
         (raw(outcome="timeout", input_tokens=None), "inconsistent"),
     ],
 )
-def test_a_broken_rule_has_a_reason(value, reason) -> None:
+def test_a_broken_rule_has_a_reason(value: bytes | None, reason: str) -> None:
     assert verdict(value) == reason
 
 
@@ -263,7 +268,7 @@ def test_a_broken_rule_has_a_reason(value, reason) -> None:
         {"unheard_of": {"deep": [1, 2.5e300, None]}},
     ],
 )
-def test_the_edge_of_a_range_belongs_to_it(changes) -> None:
+def test_the_edge_of_a_range_belongs_to_it(changes: dict[str, Any]) -> None:
     assert isinstance(verdict(raw(**changes)), dict)
 
 
@@ -275,8 +280,8 @@ def test_of_a_key_given_twice_the_last_counts_also_where_the_first_is_wrong() ->
 
 
 @pytest.mark.parametrize("bracket", ["[]", "{}"])
-def test_nesting_is_limited_and_brackets_in_text_are_no_nesting(bracket) -> None:
-    def nested(levels):
+def test_nesting_is_limited_and_brackets_in_text_are_no_nesting(bracket: str) -> None:
+    def nested(levels: int) -> bytes:
         opening = bracket[0] if bracket == "[]" else '{"a":'
         return f'{BARE},"u":{opening * levels}1{bracket[1] * levels}}}'.encode()
 

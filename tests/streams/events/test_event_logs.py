@@ -3,11 +3,14 @@
 import csv
 import json
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.events.columns import Decoded
 from streams.events.decoder import OUTCOMES, REASONS, Rules
 from tests.support.event_samples import EVENT, NOW, NUMBERS, RULES, judge, raw, rows
 from tests.support.traces import TRACES, needs_traces, reference
@@ -61,7 +64,9 @@ def rounded(value: Fraction) -> int:
     return round(value)  # half to even
 
 
-def recount(log, rules):
+def recount(
+    log: list[tuple[bytes | None, int]], rules: Rules
+) -> tuple[list[dict[str, Any]], list[tuple[int, str, int | None]], int | None]:
     """The contract read record by record with the standard library: rows, refusals, watermark."""
     accepted, refused, watermark = [], [], None
     for position, (value, stamp) in enumerate(log):
@@ -82,7 +87,7 @@ def recount(log, rules):
     return accepted, refused, watermark
 
 
-def reading(value):
+def reading(value: bytes | None) -> dict[str, Any] | str:
     """A row or a reason, for the records of LOGS."""
     simple = {None: "empty", b"": "empty", b"{": "not_json", b"\xff": "not_json", b"[]": "bad_type"}
     if value in simple:
@@ -141,18 +146,20 @@ def reading(value):
     }
 
 
-def refused(decoded, shift=0):
+def refused(decoded: Decoded, shift: int = 0) -> list[tuple[int, str, int | None]]:
     return [(one.position + shift, one.reason, one.watermark_ms) for one in decoded.refusals]
 
 
 @given(LOGS)
-def test_a_batch_reads_as_a_recount_record_by_record(log) -> None:
+def test_a_batch_reads_as_a_recount_record_by_record(log: list[tuple[bytes | None, int]]) -> None:
     decoded = judge([value for value, _ in log], [stamp for _, stamp in log])
     assert (rows(decoded), refused(decoded), decoded.watermark_ms) == recount(log, RULES)
 
 
 @given(LOGS, st.lists(st.integers(0, 30), max_size=4))
-def test_where_a_log_is_cut_into_batches_changes_nothing(log, cuts) -> None:
+def test_where_a_log_is_cut_into_batches_changes_nothing(
+    log: list[tuple[bytes | None, int]], cuts: list[int]
+) -> None:
     values, stamps = [value for value, _ in log], [stamp for _, stamp in log]
     whole = judge(values, stamps)
     accepted, refusals, watermark = [], [], None
@@ -187,7 +194,7 @@ def test_a_batch_longer_than_the_decoder_works_on_at_a_time_reads_the_same() -> 
 
 
 @st.composite
-def mutated(draw):
+def mutated(draw: Callable[..., Any]) -> bytes:
     """A good event with some of its bytes cut out, doubled, overwritten or moved."""
     value = bytearray(draw(EVENTS | PLAIN))
     for _ in range(draw(st.integers(1, 4))):
@@ -202,7 +209,9 @@ def mutated(draw):
 
 
 @given(st.lists(st.binary(max_size=80) | st.none() | mutated() | PLAIN, max_size=12))
-def test_any_bytes_are_accepted_or_refused_exactly_once_and_harm_no_neighbour(values) -> None:
+def test_any_bytes_are_accepted_or_refused_exactly_once_and_harm_no_neighbour(
+    values: list[bytes | None],
+) -> None:
     decoded = judge(values)
     positions = decoded.columns.position.tolist() + [one.position for one in decoded.refusals]
     assert Counter(positions) == Counter(range(len(values)))

@@ -3,6 +3,7 @@
 import itertools
 import json
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def agree(event: dict[str, object]) -> bool:
 
 
 @pytest.mark.parametrize("name", [field.name for field in FIELDS])
-def test_schema_and_decoder_agree_whatever_one_field_of_a_good_event_holds(name) -> None:
+def test_schema_and_decoder_agree_whatever_one_field_of_a_good_event_holds(name: str) -> None:
     good = EVENT | {"input_tokens": 10**12, "output_tokens": 10**12}
     assert agree({key: value for key, value in good.items() if key != name})
     assert [value for value in VALUES if not agree(good | {name: value})] == []
@@ -124,13 +125,17 @@ def test_schema_and_decoder_agree_on_what_an_outcome_follows_from_and_asks_for()
 
 
 @given(EVENTS, ABSENT)
-def test_schema_and_decoder_agree_on_any_mixture_of_fields(changes, absent) -> None:
+def test_schema_and_decoder_agree_on_any_mixture_of_fields(
+    changes: dict[str, Any], absent: set[str]
+) -> None:
     event = {key: value for key, value in (EVENT | changes).items() if key not in absent}
     assert agree(event)
 
 
 @pytest.mark.parametrize("event", [[], [EVENT], None, 1, "text", True])
-def test_schema_and_decoder_agree_that_an_event_is_an_object(event) -> None:
+def test_schema_and_decoder_agree_that_an_event_is_an_object(
+    event: list[dict[str, Any]] | str | int | None,
+) -> None:
     assert not decoder_accepts(event)
     assert not SCHEMA.is_valid(event)
 
@@ -150,7 +155,9 @@ def test_what_the_schema_leaves_to_the_decoder_is_what_its_comment_says() -> Non
 
 
 @given(st.datetimes(min_value=datetime(1970, 1, 2)))
-def test_every_date_of_the_calendar_that_the_schema_takes_the_decoder_takes(moment) -> None:
+def test_every_date_of_the_calendar_that_the_schema_takes_the_decoder_takes(
+    moment: datetime,
+) -> None:
     event = EVENT | {"ended_at": moment.isoformat() + "Z"}
     assert SCHEMA.is_valid(event)
     assert decoder_accepts(event)

@@ -1,6 +1,8 @@
 """The report: exact answers over a range, in steps, at the finest resolution that is left."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from streams.query.report_schema import json_schema
 from streams.state.slices import Aggregate
 from streams.store.reader import PartitionView
 from tests.support.measured import agrees, must
-from tests.support.oracle import named, recount
+from tests.support.oracle import Row, named, recount
 from tests.support.shelf import (
     CUTS,
     DAY_S,
@@ -44,7 +46,7 @@ BY = st.sampled_from(
 )
 
 
-def view_of(shelf, partition=0):
+def view_of(shelf: Shelf, partition: int = 0) -> PartitionView:
     return PartitionView(
         partition,
         shelf.offset,
@@ -54,12 +56,12 @@ def view_of(shelf, partition=0):
     )
 
 
-def answer(shelves, **asked):
+def answer(shelves: list[Shelf], **asked: Any) -> dict[str, Any]:
     """Return the report that answers a question."""
     return build(query(shelves, **asked))
 
 
-def query(shelves, **asked) -> Answer:
+def query(shelves: Iterable[Any], **asked: Any) -> Answer:
     """Answer a question; every partition must have given the same numbers to its names."""
     question = Question(**asked)
     views = [view_of(shelf, number) for number, shelf in enumerate(shelves)]
@@ -72,7 +74,7 @@ def query(shelves, **asked) -> Answer:
     return combine(question.by, choose_range(question, views), read, *names[0])
 
 
-def rfc3339(at_s):
+def rfc3339(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -81,7 +83,13 @@ def rfc3339(at_s):
 
 @QUICK
 @given(LOGS, CUTS, BY, st.sampled_from([10, 60, 300, HOUR_S, DAY_S]), st.data())
-def test_every_number_of_a_report_is_that_of_a_recount(log, cuts, by, step_s, data) -> None:
+def test_every_number_of_a_report_is_that_of_a_recount(
+    log: list[Any],
+    cuts: list[tuple[int, str]],
+    by: tuple[str, ...],
+    step_s: int,
+    data: st.DataObject,
+) -> None:
     truth = named(recount(log), ROOMY, HASHED).count
     shelf = shelf_after(log, cuts)
     if truth.watermark_ms is None:
@@ -108,7 +116,7 @@ def test_every_number_of_a_report_is_that_of_a_recount(log, cuts, by, step_s, da
     starts = list(range(found.from_s, found.to_s, found.step_s))
     assert [step["start"] for step in report["steps"]] == [rfc3339(start) for start in starts]
 
-    def inside(start_s, end_s):
+    def inside(start_s: int, end_s: int) -> tuple[list[Row], list[str]]:
         rows = [row for row in truth.rows if start_s * 1_000 <= row.at_ms < end_s * 1_000]
         refused = [
             reason for at, reason in truth.refused if at is not None and start_s <= at < end_s
@@ -147,7 +155,7 @@ def test_every_number_of_a_report_is_that_of_a_recount(log, cuts, by, step_s, da
         )
 
 
-def key_of(row, by):
+def key_of(row: Row, by: tuple[str, ...]) -> tuple[str, ...] | None:
     """None where a row is in no group: probes belong to no customer."""
     if "customer" in by:
         if row.probe:
@@ -159,12 +167,12 @@ def key_of(row, by):
     return tuple(names[name] for name in by)
 
 
-def whole_agrees(found, rows, refused):
+def whole_agrees(found: dict[str, Any], rows: list[Row], refused: list[str]) -> bool:
     assert found["complete"] is True
     return agrees({name: one for name, one in found.items() if name != "complete"}, rows, refused)
 
 
-def group_agrees(found, rows, by):
+def group_agrees(found: dict[str, Any], rows: list[Row], by: tuple[str, ...]) -> bool:
     assert not {"refused", "duplicates", "complete"} & set(found)
     if "customer" in by:
         expected = must(rows)
@@ -173,7 +181,7 @@ def group_agrees(found, rows, by):
     return agrees(found | {"refused": {}, "duplicates": 0}, rows)
 
 
-def summed(values):
+def summed(values: list[int | dict[str, int]]) -> dict[str, int] | int:
     if values and isinstance(values[0], dict):
         return {name: sum(value[name] for value in values) for name in values[0]}
     return sum(values)
@@ -182,7 +190,9 @@ def summed(values):
 # --- what is missing -----------------------------------------------------------------------------
 
 
-def shelf_after_losses(log, losses):
+def shelf_after_losses(
+    log: list[tuple[dict[str, Any], int]], losses: list[tuple[int, int]]
+) -> Shelf:
     """Count a log of which some stretches, [from, to) in offsets, are gone before they are read."""
     shelf = Shelf()
     state = loaded(shelf)
@@ -200,7 +210,9 @@ def shelf_after_losses(log, losses):
     st.lists(st.integers(1, 40), min_size=2, max_size=40),
     st.lists(st.tuples(st.integers(1, 39), st.integers(1, 6)), max_size=3),
 )
-def test_a_step_that_is_called_complete_has_every_record_of_the_log(steps_s, lengths) -> None:
+def test_a_step_that_is_called_complete_has_every_record_of_the_log(
+    steps_s: list[int], lengths: list[tuple[int, int]]
+) -> None:
     times_s = [NOON + sum(steps_s[:at]) for at in range(len(steps_s))]
     log = [plain(at_s) for at_s in times_s]
     losses = [(at, min(at + length, len(log))) for at, length in sorted(lengths) if at < len(log)]
@@ -236,7 +248,7 @@ def test_a_gap_is_told_with_its_times_and_spoils_the_steps_it_touches() -> None:
 
 
 @pytest.mark.parametrize("by", [(), ("model", "region"), ("customer",)])
-def test_a_report_is_what_its_schema_says(by) -> None:
+def test_a_report_is_what_its_schema_says(by: tuple[str, ...]) -> None:
     log = [plain(NOON), plain(NOON + 900, probe=True), (b"{", 0), plain(NOON + 900, region="eu")]
     report = answer([shelf_after(log)], by=by)
     Draft202012Validator(json_schema()).validate(report)
@@ -321,7 +333,7 @@ def test_partitions_are_added_up_each_at_its_own_watermark() -> None:
     ],
 )
 def test_older_ranges_are_answered_at_the_coarsest_step_needed_and_say_so(
-    age_s, asked_s, step_s
+    age_s: int, asked_s: int, step_s: int
 ) -> None:
     log = [plain(NOON - age_s), plain(NOON)]
     report = answer([shelf_after(log)], from_s=NOON - age_s, step_s=asked_s, to_s=NOON - age_s + 1)
@@ -370,7 +382,9 @@ def test_nothing_is_older_than_the_horizon() -> None:
         ({"by": ("customer", "region")}, "--by: customers are counted by model only"),
     ],
 )
-def test_a_question_that_makes_no_sense_is_told_how_to_mend_it(asked, message) -> None:
+def test_a_question_that_makes_no_sense_is_told_how_to_mend_it(
+    asked: dict[str, Any], message: str
+) -> None:
     with pytest.raises(RequestError, match=message):
         Question(**asked)
 

@@ -1,9 +1,11 @@
 """Simulated traffic: the same again from the same seed, and calm days that meet the targets."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.events.decoder import Rules, decode
-from streams.simulator.generator import Timeline, Traffic
+from streams.simulator.generator import Record, Timeline, Traffic
 from streams.simulator.profile import Profile
 from streams.simulator.traffic import Population
 
@@ -22,21 +24,21 @@ NOON = WEDNESDAY + 12 * 3_600_000
 RULES = Rules(max_event_bytes=262_144, future_tolerance_ms=0, horizon_ms=2 * DAY_MS)
 
 
-def events_of(records):
+def events_of(records: Iterator[Any] | list[Record]) -> list[dict[str, Any]]:
     return [msgspec.json.decode(record.value) for record in records]
 
 
-def refusals_of(records):
+def refusals_of(records: list[Record]) -> list[Any]:
     sent = np.array([record.send_at_ms for record in records], np.int64)
     return decode([record.value for record in records], sent, None, RULES).refusals
 
 
-def nearest_rank(values, share):
+def nearest_rank(values: list[float], share: int) -> float:
     return sorted(values)[-(-len(values) * share // 100) - 1]
 
 
 @cache
-def calm_half_hour(seed):
+def calm_half_hour(seed: int) -> list[Record]:
     traffic = Traffic(Profile.default(events_per_s=25), seed)
     return list(traffic.records(NOON, NOON + 1_800_000))
 
@@ -53,13 +55,13 @@ SPAN_MS = 100_000
 
 
 @cache
-def storm_in_one_go(events_per_s):
+def storm_in_one_go(events_per_s: int) -> list[Record]:
     traffic = Traffic(Profile.default(events_per_s), 5, STORM)
     return list(traffic.records(NOON, NOON + SPAN_MS))
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
-    def drawn(seed):
+    def drawn(seed: int) -> list[Record]:
         return list(Traffic(Profile.default(20), seed).records(NOON, NOON + 60_000))
 
     assert drawn(3) == drawn(3)
@@ -67,7 +69,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
 
 
 @pytest.mark.parametrize("events_per_s", [20, 300, 1_001])  # slots of 60, 10 and 1 seconds
-def test_consecutive_ranges_give_what_one_large_range_gives(events_per_s) -> None:
+def test_consecutive_ranges_give_what_one_large_range_gives(events_per_s: int) -> None:
     #  0 ........................................ 100 s
     #  |----|-|--------------|--|----------------|
     whole = storm_in_one_go(events_per_s)
@@ -79,7 +81,7 @@ def test_consecutive_ranges_give_what_one_large_range_gives(events_per_s) -> Non
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, SPAN_MS), min_size=4, max_size=4))
-def test_any_range_alone_and_in_any_order_is_that_part_of_the_whole(offsets) -> None:
+def test_any_range_alone_and_in_any_order_is_that_part_of_the_whole(offsets: list[int]) -> None:
     whole = storm_in_one_go(20)
     traffic = Traffic(Profile.default(20), 5, STORM)
     for first, second in pairwise(offsets):
@@ -107,7 +109,7 @@ def test_every_calm_record_keeps_the_contract_and_is_keyed_by_its_own_request_id
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_calm_day_meets_the_default_targets(seed) -> None:
+def test_a_calm_day_meets_the_default_targets(seed: int) -> None:
     asked = [event for event in events_of(calm_half_hour(seed)) if not event.get("probe")]
     good = [event for event in asked if event["outcome"] == "success"]
     streamed = [event for event in good if event["stream"]]
@@ -263,7 +265,7 @@ def test_there_is_no_traffic_before_the_epoch_and_none_in_an_empty_range() -> No
         ({"failures": (("timeout", 1.1),)}, "failures: got ratios below 0 or above 1 in sum"),
     ],
 )
-def test_a_profile_that_makes_no_traffic_is_refused(change, problem) -> None:
+def test_a_profile_that_makes_no_traffic_is_refused(change: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=r"; ") as refused:
         replace(Profile.default(), **change)
     assert str(refused.value).startswith(problem)

@@ -2,14 +2,18 @@
 
 from collections import Counter
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from streams.events.columns import Refusal
 from streams.events.decoder import Rules, decode
 from streams.simulator.generator import (
     MALFORMATIONS,
+    Record,
     Timeline,
     TimelineError,
     Traffic,
@@ -31,35 +35,35 @@ RATE = 30
 PROFILE = Profile.default(events_per_s=RATE)
 
 
-def records_under(timeline):
+def records_under(timeline: Timeline) -> list[Record]:
     return list(Traffic(PROFILE, 11, timeline).records(NOON, NOON + SPAN_MS))
 
 
 @cache
-def calm_records():
+def calm_records() -> list[Record]:
     return records_under(Timeline())
 
 
 @cache
-def calm_events():
+def calm_events() -> dict[bytes, dict[str, Any]]:
     return {record.key: msgspec.json.decode(record.value) for record in calm_records()}
 
 
-def under(kind, where=None, **parameters):
+def under(kind: str, where: dict[str, str] | None = None, **parameters: Any) -> list[Record]:
     """Records of ten minutes with one scenario in the fourth to sixth."""
     return records_under(Timeline().with_scenario(kind, START, 180, where, **parameters))
 
 
-def events_by_key(records):
+def events_by_key(records: list[Record]) -> dict[bytes, dict[str, Any]]:
     return {record.key: msgspec.json.decode(record.value) for record in records}
 
 
-def matches(event, where):
+def matches(event: dict[str, Any], where: dict[str, str]) -> bool:
     named = all(event.get(field) == name for field, name in where.items())
     return named and START <= event["ended_at"] < END
 
 
-def differing(calm, event):
+def differing(calm: dict[str, Any], event: dict[str, Any]) -> set[str]:
     return {field for field in calm.keys() | event.keys() if calm.get(field) != event.get(field)}
 
 
@@ -91,7 +95,7 @@ REFUSAL = TOKENS | {"outcome", "ttft_ms", "duration_ms"}
     ],
 )
 def test_a_scenario_moves_its_measures_within_filter_and_time_and_nothing_outside(
-    kind, where, parameters, measures
+    kind: str, where: dict[str, str], parameters: dict[str, float], measures: set[str]
 ) -> None:
     records = under(kind, where, **parameters)
     assert [record.key for record in records] == [record.key for record in calm_records()]
@@ -226,7 +230,7 @@ def test_late_records_are_the_same_records_sent_later() -> None:
     assert abs(len(late) / could - 0.6) < 0.05
 
 
-def refusals(records):
+def refusals(records: list[Record]) -> list[Refusal]:
     sent = np.array([record.send_at_ms for record in records], np.int64)
     return decode([record.value for record in records], sent, None, RULES).refusals
 
@@ -268,7 +272,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize("way", MALFORMATIONS)
-def test_each_way_to_break_a_record_breaks_one_rule_of_the_contract(way) -> None:
+def test_each_way_to_break_a_record_breaks_one_rule_of_the_contract(way: str) -> None:
     for record in calm_records()[:300]:
         value = msgspec.json.encode(MALFORMATIONS[way](msgspec.json.decode(record.value)))
         sent = np.array([record.send_at_ms], np.int64)
@@ -311,13 +315,13 @@ def test_a_scenario_switched_on_later_leaves_everything_before_it_as_it_was() ->
     assert all(START + 5_000 <= calm_events()[key]["ended_at"] < START + 65_000 for key in changed)
 
 
-def write(tmp_path, text):
+def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     return path
 
 
-def test_a_timeline_counts_from_its_beginning_or_from_an_instant(tmp_path) -> None:
+def test_a_timeline_counts_from_its_beginning_or_from_an_instant(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         """
@@ -378,7 +382,7 @@ def test_a_timeline_counts_from_its_beginning_or_from_an_instant(tmp_path) -> No
     ],
 )
 def test_a_wrong_scenario_is_one_line_with_file_key_finding_and_cure(
-    tmp_path, text, finding
+    tmp_path: Path, text: str, finding: str
 ) -> None:
     path = write(tmp_path, f"scenarios:\n  - {text}\n")
     with pytest.raises(TimelineError) as refused:
@@ -398,7 +402,7 @@ def test_a_wrong_scenario_is_one_line_with_file_key_finding_and_cure(
         ("scenarios: [2026-99-99]", "not YAML: month must be in 1..12"),
     ],
 )
-def test_a_file_that_is_no_timeline_is_one_line(tmp_path, text, finding) -> None:
+def test_a_file_that_is_no_timeline_is_one_line(tmp_path: Path, text: str, finding: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(TimelineError) as refused:
         load_timeline(path)
@@ -406,7 +410,7 @@ def test_a_file_that_is_no_timeline_is_one_line(tmp_path, text, finding) -> None
     assert "\n" not in str(refused.value)
 
 
-def test_every_finding_of_a_file_has_its_own_line(tmp_path) -> None:
+def test_every_finding_of_a_file_has_its_own_line(tmp_path: Path) -> None:
     path = write(tmp_path, "scenarios:\n  - {kind: a}\n  - {kind: outage, start: x, duration: y}\n")
     with pytest.raises(TimelineError) as refused:
         load_timeline(path)
@@ -414,12 +418,12 @@ def test_every_finding_of_a_file_has_its_own_line(tmp_path) -> None:
     assert keys == ["scenarios[0].kind", "scenarios[1].start", "scenarios[1].duration"]
 
 
-def test_a_missing_file_names_the_shipped_timelines(tmp_path) -> None:
+def test_a_missing_file_names_the_shipped_timelines(tmp_path: Path) -> None:
     with pytest.raises(TimelineError, match=r"No such file or directory; .*bad_day, outage, tour"):
         load_timeline(tmp_path / "none.yaml")
 
 
-def test_a_file_that_is_not_text_is_one_line(tmp_path) -> None:
+def test_a_file_that_is_not_text_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(TimelineError, match="not UTF-8; save the file as UTF-8 text"):
@@ -458,7 +462,7 @@ def test_the_tour_shows_every_kind_and_every_kind_is_documented() -> None:
             assert f"`{parameter}`" in text, (kind, parameter)
 
 
-def test_the_timeline_in_the_document_is_one(tmp_path) -> None:
+def test_the_timeline_in_the_document_is_one(tmp_path: Path) -> None:
     blocks = DOCS.read_text().split("```yaml\n")[1:]
     assert blocks
     for block in blocks:

@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,12 @@ BASE_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z
 
 
 @pytest.fixture
-def read(tmp_path: Path):
+def read(tmp_path: Path) -> Callable[..., Any]:
     """Rows of a file with this content, by a mapping with this text."""
 
-    def run(content: str | bytes, mapping: str = SIMPLE, name: str = "day.csv", **options: Any):
+    def run(
+        content: str | bytes, mapping: str = SIMPLE, name: str = "day.csv", **options: Any
+    ) -> list[Row | RowError]:
         path = tmp_path / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         (tmp_path / "m.yaml").write_text(mapping)
@@ -52,7 +55,7 @@ def read(tmp_path: Path):
 
 
 @pytest.fixture
-def field(read):
+def field(read: Callable[..., Any]) -> Callable[..., Any]:
     """The values of one field, declared so, from rows of JSON objects; errors as their text."""
 
     def run(declaration: str, *rows: dict[str, Any], name: str = "duration_ms") -> list[Any]:
@@ -74,7 +77,7 @@ def field(read):
     return run
 
 
-def instants(read, declaration: str, *values: Any, **options: Any) -> list[Any]:
+def instants(read: Callable[..., Any], declaration: str, *values: Any, **options: Any) -> list[Any]:
     """`ended_at` in ms, or the problem, of rows {at: value, took: 2 s}."""
     mapping = (
         f"format: jsonl\ntime: {declaration}\nfields:\n  model: {{constant: m}}\n"
@@ -90,7 +93,7 @@ def instants(read, declaration: str, *values: Any, **options: Any) -> list[Any]:
 # Reading ------------------------------------------------------------------------------------------
 
 
-def test_a_row_becomes_an_event_with_an_id_from_file_and_line(read) -> None:
+def test_a_row_becomes_an_event_with_an_id_from_file_and_line(read: Callable[..., Any]) -> None:
     assert read("at,input\n5,12\n7,13\n") == [
         Row(
             line=2,
@@ -117,7 +120,9 @@ def test_a_row_becomes_an_event_with_an_id_from_file_and_line(read) -> None:
     ]
 
 
-def test_gzip_and_a_byte_order_mark_are_seen_from_the_bytes_not_from_the_name(read) -> None:
+def test_gzip_and_a_byte_order_mark_are_seen_from_the_bytes_not_from_the_name(
+    read: Callable[..., Any],
+) -> None:
     plain = b"at,input\n5,12\n"
     expected = read(plain)
     assert read(gzip.compress(plain)) == expected
@@ -127,7 +132,7 @@ def test_gzip_and_a_byte_order_mark_are_seen_from_the_bytes_not_from_the_name(re
     assert read(plain.replace(b"\n", b"\r\n")) == expected
 
 
-def test_the_same_rows_read_the_same_from_every_format(read) -> None:
+def test_the_same_rows_read_the_same_from_every_format(read: Callable[..., Any]) -> None:
     rows = [{"at": 1, "input": 10}, {"at": 2, "input": 20}]
     as_json = SIMPLE.replace("format: csv", "format: json")
 
@@ -144,7 +149,9 @@ def test_the_same_rows_read_the_same_from_every_format(read) -> None:
     assert events(json.dumps({"data": {"rows": rows}}), as_json + "rows: data.rows") == expected
 
 
-def test_a_broken_csv_line_is_reported_with_its_number_and_reading_goes_on(read) -> None:
+def test_a_broken_csv_line_is_reported_with_its_number_and_reading_goes_on(
+    read: Callable[..., Any],
+) -> None:
     found = read(b'at,input\n1,10\n2\n3,x\n\n4,40,4\n5,\xff\n"6"6,1\n7,70\n')
     assert [(row.line, isinstance(row, Row)) for row in found] == [
         (2, True),
@@ -162,7 +169,9 @@ def test_a_broken_csv_line_is_reported_with_its_number_and_reading_goes_on(read)
     assert found[4].problem.startswith("not UTF-8: ")
 
 
-def test_a_broken_json_line_is_reported_with_its_number_and_reading_goes_on(read) -> None:
+def test_a_broken_json_line_is_reported_with_its_number_and_reading_goes_on(
+    read: Callable[..., Any],
+) -> None:
     lines = [
         b'{"at": 1, "input": 10}',
         b"{",
@@ -179,7 +188,9 @@ def test_a_broken_json_line_is_reported_with_its_number_and_reading_goes_on(read
     assert all("\n" not in row.problem for row in found if isinstance(row, RowError))
 
 
-def test_a_quote_that_is_never_closed_costs_one_row_and_not_the_rest_of_the_file(read) -> None:
+def test_a_quote_that_is_never_closed_costs_one_row_and_not_the_rest_of_the_file(
+    read: Callable[..., Any],
+) -> None:
     found = read('at,input\n1,10\n2,"20\n3,30\n4,40\n')
     assert [(row.line, isinstance(row, Row)) for row in found] == [
         (2, True),
@@ -190,19 +201,21 @@ def test_a_quote_that_is_never_closed_costs_one_row_and_not_the_rest_of_the_file
 
 
 def test_a_quoted_cell_may_hold_line_breaks_and_the_row_has_the_number_of_its_first_line(
-    read,
+    read: Callable[..., Any],
 ) -> None:
     found = read('at,note,input\n1,"two\nlines",10\n2,x,20\n')
     assert [(row.line, row.event["input_tokens"]) for row in found] == [(2, 10), (4, 20)]
 
 
-def test_a_line_too_long_to_hold_is_reported_and_the_next_one_read(read, monkeypatch) -> None:
+def test_a_line_too_long_to_hold_is_reported_and_the_next_one_read(
+    read: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(files, "MAX_LINE_BYTES", 64)
     found = read("at,input\n1,10\n" + "9" * 200 + ",1\n2,20\n")
     assert [(row.line, isinstance(row, Row)) for row in found] == [(2, True), (3, False), (4, True)]
 
 
-def test_rows_under_a_repeated_key_are_all_read(read) -> None:
+def test_rows_under_a_repeated_key_are_all_read(read: Callable[..., Any]) -> None:
     content = '{"a": {"at": 1, "input": 10}, "a": {"at": 2, "input": 20}, "b": 7}'
     found = read(content, SIMPLE.replace("csv", "json"))
     assert [row.event["input_tokens"] for row in found[:2]] == [10, 20]
@@ -232,7 +245,7 @@ def test_rows_under_a_repeated_key_are_all_read(read) -> None:
     ],
 )
 def test_a_file_without_any_use_is_refused_in_one_line_that_names_it(
-    read, content, mapping, finding
+    read: Callable[..., Any], content: bytes, mapping: str, finding: str
 ) -> None:
     with pytest.raises(UnreadableFile) as refusal:
         read(content, mapping)
@@ -242,7 +255,7 @@ def test_a_file_without_any_use_is_refused_in_one_line_that_names_it(
     assert "\n" not in message
 
 
-def test_an_absent_file_and_a_directory_are_refused_in_one_line(tmp_path) -> None:
+def test_an_absent_file_and_a_directory_are_refused_in_one_line(tmp_path: Path) -> None:
     mapping = load_mapping("azure_llm_2023")
     for path, reason in ((tmp_path / "none", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(UnreadableFile, match=f"^{re.escape(str(path))}: {reason}.*; give a"):
@@ -251,7 +264,7 @@ def test_an_absent_file_and_a_directory_are_refused_in_one_line(tmp_path) -> Non
 
 @given(st.binary(max_size=300), st.sampled_from(["csv", "jsonl"]))
 def test_arbitrary_bytes_never_end_reading_and_every_line_is_a_row_or_reported(
-    tmp_path_factory, junk, form
+    tmp_path_factory: pytest.TempPathFactory, junk: bytes, form: str
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "junk"
     head = b"at,input\n1,1\n" if form == "csv" else b'{"at": 1, "input": 1}\n'
@@ -273,14 +286,14 @@ def test_arbitrary_bytes_never_end_reading_and_every_line_is_a_row_or_reported(
 # Fields -------------------------------------------------------------------------------------------
 
 
-def test_durations_become_milliseconds_from_any_unit(field) -> None:
+def test_durations_become_milliseconds_from_any_unit(field: Callable[..., Any]) -> None:
     for unit, value in (("s", 1.5), ("ms", 1500), ("us", 1_500_000), ("ns", "1500000000")):
         assert field(f"{{column: d, unit: {unit}}}", {"d": value}) == [1500]
     assert field("d", {"d": "0.25"}) == [0.25]
 
 
 def test_numbers_that_are_none_are_reported_and_whole_numbers_may_be_written_as_floats(
-    field,
+    field: Callable[..., Any],
 ) -> None:
     for value in (
         "abc",
@@ -308,7 +321,7 @@ def test_numbers_that_are_none_are_reported_and_whole_numbers_may_be_written_as_
     ]
 
 
-def test_values_that_mean_null_leave_the_field_out(field) -> None:
+def test_values_that_mean_null_leave_the_field_out(field: Callable[..., Any]) -> None:
     assert field("d", {"d": None}, {"d": ""}, {"d": 0}) == [None, None, 0]
     assert field(
         "{column: d, nulls: ['', '-', 0]}", {"d": "-"}, {"d": 0.0}, {"d": "0.00"}, {"d": 1}
@@ -321,7 +334,7 @@ def test_values_that_mean_null_leave_the_field_out(field) -> None:
     assert field("{column: d, default: 7, unit: s}", {"d": None}, {"d": 1}) == [7, 1000]
 
 
-def test_a_field_may_depend_on_the_value_of_another_column(field) -> None:
+def test_a_field_may_depend_on_the_value_of_another_column(field: Callable[..., Any]) -> None:
     rows = [{"d": 1, "code": code} for code in (None, 429, "429", -100, False)]
     assert field("{column: d, when: {column: code, is: [null, -100]}}", *rows) == [
         1,
@@ -334,7 +347,7 @@ def test_a_field_may_depend_on_the_value_of_another_column(field) -> None:
     assert field("{column: d, when: {column: code, is: [false]}}", *rows) == [None] * 4 + [1]
 
 
-def test_columns_are_added_and_subtracted_each_in_its_unit(field) -> None:
+def test_columns_are_added_and_subtracted_each_in_its_unit(field: Callable[..., Any]) -> None:
     parts = (
         "{add: [{column: wait, unit: s}, run], subtract: [{column: idle, unit: us, default: 0}]}"
     )
@@ -347,7 +360,7 @@ def test_columns_are_added_and_subtracted_each_in_its_unit(field) -> None:
     assert field(total, {"fresh": 5, "cached": 2}, {"fresh": 5}, name="input_tokens") == [7, 5]
 
 
-def test_a_duration_may_be_the_time_between_two_timestamps(field) -> None:
+def test_a_duration_may_be_the_time_between_two_timestamps(field: Callable[..., Any]) -> None:
     between = (
         "{add: [{column: end, unit: timestamp}], subtract: [{column: start, unit: timestamp}]}"
     )
@@ -355,7 +368,9 @@ def test_a_duration_may_be_the_time_between_two_timestamps(field) -> None:
     assert field(between, row) == [250]
 
 
-def test_members_are_found_by_dotted_path_also_where_names_hold_dots(field) -> None:
+def test_members_are_found_by_dotted_path_also_where_names_hold_dots(
+    field: Callable[..., Any],
+) -> None:
     for row in (
         {"usage": {"in": 3}},
         {"usage.in": 3},
@@ -368,7 +383,9 @@ def test_members_are_found_by_dotted_path_also_where_names_hold_dots(field) -> N
     assert field(optional, {"usage": None}, {}, {"usage": 7}, name="input_tokens") == [None] * 3
 
 
-def test_codes_become_outcomes_and_an_unknown_code_without_default_is_reported(field) -> None:
+def test_codes_become_outcomes_and_an_unknown_code_without_default_is_reported(
+    field: Callable[..., Any],
+) -> None:
     table = "{column: code, table: {null: success, 429: rate_limited, true: timeout, x: cancelled}"
     codes = [{"code": code} for code in (None, "", 429, 429.0, "429", True, "x", 500)]
     known = ["success", "success"] + ["rate_limited"] * 3 + ["timeout", "cancelled"]
@@ -382,13 +399,13 @@ def test_codes_become_outcomes_and_an_unknown_code_without_default_is_reported(f
     ]
 
 
-def test_an_outcome_without_table_must_be_one_of_the_contract(field) -> None:
+def test_an_outcome_without_table_must_be_one_of_the_contract(field: Callable[..., Any]) -> None:
     found = field("word", *({"word": word} for word in (*OUTCOMES, "ok")), name="outcome")
     assert found[:-1] == list(OUTCOMES)
     assert "found 'ok'; give a `table`" in found[-1]
 
 
-def test_a_template_joins_columns_with_the_file_name_line_and_key(read) -> None:
+def test_a_template_joins_columns_with_the_file_name_line_and_key(read: Callable[..., Any]) -> None:
     mapping = (
         SIMPLE.replace("csv", "json").replace("{constant: m}", '{template: "{@file}/{tier}"}')
         + '  request_id: {template: "{@key}-{@line}-{n}"}\n'
@@ -401,7 +418,7 @@ def test_a_template_joins_columns_with_the_file_name_line_and_key(read) -> None:
     assert "model" not in second.event  # as the tier is null; the worker refuses it by name
 
 
-def test_names_are_labels_of_the_contract_or_reported(field) -> None:
+def test_names_are_labels_of_the_contract_or_reported(field: Callable[..., Any]) -> None:
     good = ["gpt-4o", "meta/Llama 2:13b@eu", 7, "x" * 96]
     bad = ["x" * 97, "naïve", "two\nlines", "tail\n", {"a": 1}, ["x"]]
     found = field("n", *({"n": name} for name in [*good, *bad]), name="customer_id")
@@ -409,7 +426,7 @@ def test_names_are_labels_of_the_contract_or_reported(field) -> None:
     assert all("use 1-96 of" in problem for problem in found[4:])
 
 
-def test_flags_are_read_from_words_and_digits(field) -> None:
+def test_flags_are_read_from_words_and_digits(field: Callable[..., Any]) -> None:
     values = [True, "False", 1, "0", "TRUE"]
     assert field("f", *({"f": v} for v in values), name="stream") == [
         True,
@@ -421,7 +438,9 @@ def test_flags_are_read_from_words_and_digits(field) -> None:
     assert "write true or false" in field("f", {"f": "maybe"}, name="stream")[0]
 
 
-def test_more_cached_than_input_tokens_is_reported_and_so_is_ttft_beyond_the_end(read) -> None:
+def test_more_cached_than_input_tokens_is_reported_and_so_is_ttft_beyond_the_end(
+    read: Callable[..., Any],
+) -> None:
     more = "  cached_input_tokens: cached\n  ttft_ms: ttft\n  duration_ms: took\n"
     found = read(
         "at,input,cached,ttft,took\n1,5,5,9,9\n1,5,6,,\n1,5,5,9.5,9\n1,5,5,9,\n", SIMPLE + more
@@ -434,7 +453,9 @@ def test_more_cached_than_input_tokens_is_reported_and_so_is_ttft_beyond_the_end
 # Times --------------------------------------------------------------------------------------------
 
 
-def test_text_times_are_cut_to_milliseconds_whatever_their_digits_and_zone(read) -> None:
+def test_text_times_are_cut_to_milliseconds_whatever_their_digits_and_zone(
+    read: Callable[..., Any],
+) -> None:
     text = "{column: at, kind: text, marks: end, zone: Europe/Berlin}"
     assert instants(
         read,
@@ -448,7 +469,7 @@ def test_text_times_are_cut_to_milliseconds_whatever_their_digits_and_zone(read)
     ) == [BASE_MS + ms for ms in (0, 1, 123, 0, 0, 15_638_400_500)]
 
 
-def test_a_text_time_without_zone_or_without_sense_is_reported(read) -> None:
+def test_a_text_time_without_zone_or_without_sense_is_reported(read: Callable[..., Any]) -> None:
     found = instants(
         read,
         "{column: at, kind: text, marks: end}",
@@ -462,7 +483,7 @@ def test_a_text_time_without_zone_or_without_sense_is_reported(read) -> None:
     assert all("write YYYY-MM-DDTHH:MM:SS with a zone" in problem for problem in found[1:])
 
 
-def test_times_of_any_other_look_are_read_by_a_format(read) -> None:
+def test_times_of_any_other_look_are_read_by_a_format(read: Callable[..., Any]) -> None:
     log = '{column: at, kind: text, marks: end, format: "%d/%b/%Y:%H:%M:%S %z"}'
     found = instants(read, log, "01/Jan/2025:01:00:00 +0100", "2025-01-01T00:00:00Z")
     assert found[0] == BASE_MS
@@ -475,7 +496,10 @@ def test_times_of_any_other_look_are_read_by_a_format(read) -> None:
     st.booleans(),
 )
 def test_epoch_times_come_out_to_the_millisecond_from_any_unit(
-    tmp_path_factory, ended_at_ms, unit, as_text
+    tmp_path_factory: pytest.TempPathFactory,
+    ended_at_ms: int,
+    unit: tuple[str, int, int],
+    as_text: bool,
 ) -> None:
     name, per, parts = unit
     value: Any = ended_at_ms * parts if per == 1 else ended_at_ms / per
@@ -489,7 +513,9 @@ def test_epoch_times_come_out_to_the_millisecond_from_any_unit(
     assert row.ended_at_ms == ended_at_ms
 
 
-def test_relative_times_count_from_the_base_or_from_the_one_handed_in(read) -> None:
+def test_relative_times_count_from_the_base_or_from_the_one_handed_in(
+    read: Callable[..., Any],
+) -> None:
     relative = "{column: at, kind: relative, unit: s, base: 2025-01-01T00:00:00Z, marks: end}"
     assert instants(read, relative, 0, 1.001, "2.5") == [BASE_MS, BASE_MS + 1_001, BASE_MS + 2_500]
     assert instants(read, relative, 1, base_ms=5_000) == [6_000]
@@ -497,7 +523,9 @@ def test_relative_times_count_from_the_base_or_from_the_one_handed_in(read) -> N
     assert instants(read, absolute, 7, base_ms=5_000) == [7]
 
 
-def test_a_monotonic_clock_counts_from_the_first_row_that_can_be_used(read) -> None:
+def test_a_monotonic_clock_counts_from_the_first_row_that_can_be_used(
+    read: Callable[..., Any],
+) -> None:
     clock = (
         "{column: at, kind: relative, origin: first, unit: s, marks: end, "
         "base: 2025-01-01T00:00:00Z}"
@@ -506,7 +534,9 @@ def test_a_monotonic_clock_counts_from_the_first_row_that_can_be_used(read) -> N
     assert found[1:] == [BASE_MS, BASE_MS + 1_250, BASE_MS - 500]
 
 
-def test_the_instant_counted_is_the_arrival_or_the_end_as_the_mapping_says(read) -> None:
+def test_the_instant_counted_is_the_arrival_or_the_end_as_the_mapping_says(
+    read: Callable[..., Any],
+) -> None:
     #  arrival 10 s ----- took 2 s -----> end 12 s
     for marks, at in (("arrival", 10), ("end", 12)):
         for count_at, expected in (("arrival", 10), ("end", 12)):
@@ -514,19 +544,21 @@ def test_the_instant_counted_is_the_arrival_or_the_end_as_the_mapping_says(read)
             assert instants(read, kind, at) == [expected * 1_000]
 
 
-def test_a_row_without_duration_is_counted_at_the_instant_it_has(read) -> None:
+def test_a_row_without_duration_is_counted_at_the_instant_it_has(read: Callable[..., Any]) -> None:
     more = "  duration_ms: took\n"
     found = read("at,input,took\n10,1,5\n10,1,\n", SIMPLE + more)
     assert [row.ended_at_ms - BASE_MS for row in found] == [15, 10]
 
 
-def test_rows_without_any_time_are_spaced_evenly_broken_ones_included(read) -> None:
+def test_rows_without_any_time_are_spaced_evenly_broken_ones_included(
+    read: Callable[..., Any],
+) -> None:
     even = SIMPLE.replace("column: at", "every: 250")
     found = read("at,input\n,1\n,x\n,1\n", even)
     assert [row.ended_at_ms - BASE_MS for row in found if isinstance(row, Row)] == [0, 500]
 
 
-def test_a_time_outside_the_years_of_the_contract_is_reported(read) -> None:
+def test_a_time_outside_the_years_of_the_contract_is_reported(read: Callable[..., Any]) -> None:
     found = instants(
         read, "{column: at, kind: epoch, unit: s, marks: end}", -1, 1e15, 9e18, "1e400"
     )
@@ -540,7 +572,7 @@ def test_every_field_of_the_contract_can_be_mapped_and_no_other() -> None:
     assert set(KINDS) | {"ended_at"} == {field.name for field in FIELDS}
 
 
-def test_events_from_a_mapping_are_taken_by_the_contract(read) -> None:
+def test_events_from_a_mapping_are_taken_by_the_contract(read: Callable[..., Any]) -> None:
     everything = SIMPLE + "".join(
         f"  {name}: {{constant: {value}}}\n"
         for name, value in {
@@ -641,7 +673,7 @@ def test_events_from_a_mapping_are_taken_by_the_contract(read) -> None:
     ],
 )
 def test_a_bad_mapping_yields_one_line_with_file_key_finding_and_cure(
-    tmp_path, wrong, finding
+    tmp_path: Path, wrong: str, finding: str
 ) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(wrong)
@@ -660,7 +692,7 @@ def test_an_unknown_name_is_answered_with_the_shipped_ones() -> None:
         load_mapping("azure")
 
 
-def test_the_example_of_the_manual_does_what_the_manual_says(read) -> None:
+def test_the_example_of_the_manual_does_what_the_manual_says(read: Callable[..., Any]) -> None:
     manual = (ROOT / "docs" / "mappings.md").read_text()
     block = dict(re.findall(r"```(\w+)\n(.*?)```", manual, re.DOTALL))
     *rows, refused = read(block["csv"], block["yaml"], name="gateway.csv")

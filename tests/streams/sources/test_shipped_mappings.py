@@ -74,7 +74,9 @@ def test_there_is_a_mapping_for_every_trace_that_carries_requests_and_all_of_the
 
 @needs_traces
 @pytest.mark.parametrize("trace", FILES)
-def test_every_event_of_a_trace_is_taken_by_the_contract_and_has_an_id_of_its_own(trace) -> None:
+def test_every_event_of_a_trace_is_taken_by_the_contract_and_has_an_id_of_its_own(
+    trace: str,
+) -> None:
     found = events(trace)
     values = [json.dumps(event).encode() for event in found]
     times = np.array([event["ended_at"] for event in found], np.int64)

@@ -1,5 +1,8 @@
 """What is known to be missing: a stretch of time is whole only if every partition says so."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -43,11 +46,11 @@ METAS = st.builds(
 )
 
 
-def with_gaps(*gaps, **changes):
+def with_gaps(*gaps: Any, **changes: Any) -> Meta:
     return msgspec.structs.replace(META, gaps=tuple(gaps), **changes)
 
 
-def whole_everywhere(metas, from_s, to_s) -> bool:
+def whole_everywhere(metas: list[Meta], from_s: int, to_s: int) -> bool:
     """The definition, millisecond by millisecond and partition by partition."""
     for meta in metas:
         if meta.begun_at and (meta.since_ms is None or from_s * 1_000 < meta.since_ms):
@@ -62,7 +65,7 @@ def whole_everywhere(metas, from_s, to_s) -> bool:
 @QUICK
 @given(st.lists(METAS, max_size=4), SECONDS, st.integers(1, 6))
 def test_a_stretch_is_complete_if_every_partition_has_every_instant_of_it(
-    metas, from_s, span_s
+    metas: list[Meta], from_s: int, span_s: int
 ) -> None:
     found = Coverage.of(metas).complete(from_s, from_s + span_s)
     assert found == whole_everywhere(metas, from_s, from_s + span_s)
@@ -70,10 +73,12 @@ def test_a_stretch_is_complete_if_every_partition_has_every_instant_of_it(
 
 @QUICK
 @given(st.lists(METAS, max_size=4))
-def test_gaps_of_all_partitions_are_told_once_in_order_and_lose_no_record(metas) -> None:
+def test_gaps_of_all_partitions_are_told_once_in_order_and_lose_no_record(
+    metas: list[Meta],
+) -> None:
     coverage, forever_ms = Coverage.of(metas), 20_000
 
-    def instants(gaps):
+    def instants(gaps: tuple[Gap, ...] | Iterator[Any]) -> set[int]:
         ends = [(gap.from_ms, gap.to_ms or forever_ms) for gap in gaps]
         return {at for from_ms, to_ms in ends for at in range(from_ms, to_ms)}
 
@@ -94,7 +99,9 @@ def test_gaps_of_all_partitions_are_told_once_in_order_and_lose_no_record(metas)
         (NOON - 10, NOON + 60, False),
     ],
 )
-def test_a_gap_spoils_just_the_stretches_that_it_touches(from_s, to_s, complete) -> None:
+def test_a_gap_spoils_just_the_stretches_that_it_touches(
+    from_s: int, to_s: int, complete: bool
+) -> None:
     coverage = Coverage.of([META, with_gaps(Gap(NOON * 1_000, NOON * 1_000 + 5_000, 3))])
     assert coverage.complete(from_s, to_s) is complete
 

@@ -1,8 +1,10 @@
 """Our histograms are HdrHistogram's: same buckets, same bytes, same percentiles."""
 
 import base64
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
@@ -37,16 +39,16 @@ GROUPS = st.dictionaries(
 )
 
 
-def theirs():
+def theirs() -> HdrHistogram:
     return HdrHistogram(histogram.LOWEST, histogram.HIGHEST, histogram.DIGITS)
 
 
-def read_by_the_package(data):
+def read_by_the_package(data: bytes) -> HdrHistogram:
     """A stored histogram as the `hdrhistogram` package reads it."""
     return HdrHistogram.decode(base64.b64encode(data))
 
 
-def filled(read):
+def filled(read: HdrHistogram) -> dict[int, int]:
     """{highest value of a bucket: count}, as the package tells them."""
     return {
         item.value_iterated_to: item.count_at_value_iterated_to
@@ -54,7 +56,7 @@ def filled(read):
     }
 
 
-def arrays(groups):
+def arrays(groups: dict[int, dict[int, int]]) -> list[npt.NDArray[Any]]:
     rows = [(g, b, n) for g in sorted(groups) for b, n in sorted(groups[g].items())]
     return [np.array(column, np.int64) for column in zip(*rows, strict=True)] or [
         np.empty(0, np.int64)
@@ -63,7 +65,7 @@ def arrays(groups):
 
 @QUICK
 @given(st.lists(VALUES, min_size=1, max_size=50))
-def test_a_value_falls_into_the_bucket_that_the_package_puts_it_in(values) -> None:
+def test_a_value_falls_into_the_bucket_that_the_package_puts_it_in(values: list[int]) -> None:
     package = theirs()
     found = histogram.bucket_of(np.array(values, np.int64))
     assert found.tolist() == [bucket(value) for value in values]
@@ -86,7 +88,7 @@ def test_every_bucket_begins_where_the_one_before_ends() -> None:
 
 @QUICK
 @given(GROUPS)
-def test_the_package_reads_what_we_write(groups) -> None:
+def test_the_package_reads_what_we_write(groups: dict[int, dict[int, int]]) -> None:
     order, encoded = histogram.encode(*arrays(groups))
     assert order.tolist() == sorted(groups)
     for group, data in zip(order.tolist(), encoded, strict=True):
@@ -97,7 +99,7 @@ def test_the_package_reads_what_we_write(groups) -> None:
 
 @QUICK
 @given(GROUPS)
-def test_decoding_gives_back_what_was_encoded(groups) -> None:
+def test_decoding_gives_back_what_was_encoded(groups: dict[int, dict[int, int]]) -> None:
     order, encoded = histogram.encode(*arrays(groups))
     index, buckets, counts = histogram.decode(encoded)
     found = {group: {} for group in groups}
@@ -109,7 +111,7 @@ def test_decoding_gives_back_what_was_encoded(groups) -> None:
 @QUICK
 @given(st.lists(VALUES, min_size=1, max_size=120), st.sampled_from([0, 50, 90, 95, 99, 100]))
 def test_a_percentile_is_the_nearest_rank_value_or_at_most_its_128th_part_more(
-    values, percent
+    values: list[int], percent: int
 ) -> None:
     buckets, counts = np.unique(histogram.bucket_of(np.array(values, np.int64)), return_counts=True)
     (found,) = histogram.percentiles(buckets, counts, [percent / 100])
@@ -144,7 +146,7 @@ def test_a_stored_histogram_gives_the_package_the_same_percentiles() -> None:
         assert true <= ours <= true * (1 + 1 / 128)
 
 
-def one_encoded(buckets=5):
+def one_encoded(buckets: int = 5) -> bytes:
     entries = np.arange(buckets) * 3
     _, (data,) = histogram.encode(
         np.zeros(buckets, np.int64), entries, np.arange(1, buckets + 1) * 1_000
@@ -153,7 +155,7 @@ def one_encoded(buckets=5):
 
 
 @pytest.mark.parametrize("buckets", [5, 400], ids=["stored", "deflated"])
-def test_damaged_bytes_are_an_error_and_never_other_counts(buckets) -> None:
+def test_damaged_bytes_are_an_error_and_never_other_counts(buckets: int) -> None:
     data = one_encoded(buckets)
     true = [column.tolist() for column in histogram.decode([data])]
     for length in range(0, len(data), 1 if buckets == 5 else 37):
@@ -170,7 +172,7 @@ def test_damaged_bytes_are_an_error_and_never_other_counts(buckets) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 40, b"not a histogram at all, but long enough"])
-def test_foreign_bytes_are_an_error(data) -> None:
+def test_foreign_bytes_are_an_error(data: bytes) -> None:
     with pytest.raises(ValueError, match="histogram"):
         histogram.decode([data])
 

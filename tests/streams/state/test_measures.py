@@ -1,5 +1,7 @@
 """What people read: ratios of sums, percentiles with their count, nothing for what is unknown."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,14 +19,16 @@ QUICK = settings(max_examples=60, deadline=None)
 
 @QUICK
 @given(LOGS)
-def test_the_measures_of_any_log_are_those_of_a_recount(log) -> None:
+def test_the_measures_of_any_log_are_those_of_a_recount(log: list[Any]) -> None:
     aggregate, *_ = counted(log)
     assert agrees(measures.measures(whole(aggregate)), recount(log).rows)
 
 
 @QUICK
 @given(LOGS, st.permutations(measures.SERIES_DIMENSIONS), st.integers(1, 4))
-def test_every_group_is_a_log_of_its_own_and_groups_add_up(log, dimensions, size) -> None:
+def test_every_group_is_a_log_of_its_own_and_groups_add_up(
+    log: list[Any], dimensions: list[str], size: int
+) -> None:
     aggregate, series, _ = counted(log)
     places = [measures.SERIES_DIMENSIONS.index(name) for name in dimensions[:size]]
     groups = by_series(aggregate, series, dimensions[:size])
@@ -41,7 +45,9 @@ def test_every_group_is_a_log_of_its_own_and_groups_add_up(log, dimensions, size
 
 @QUICK
 @given(LOGS, st.sampled_from([("customer",), ("model",), ("customer", "model")]))
-def test_customers_have_requests_outcomes_and_tokens(log, dimensions) -> None:
+def test_customers_have_requests_outcomes_and_tokens(
+    log: list[Any], dimensions: tuple[str, ...]
+) -> None:
     aggregate, _, cubes = counted(log)
     groups = by_cube(aggregate, cubes, dimensions)
     places = [("customer", "model").index(name) for name in dimensions]
@@ -102,7 +108,7 @@ def test_what_is_unknown_is_absent() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 19, 20, 21, 100])
-def test_a_percentile_carries_its_count_and_is_nearest_rank(count) -> None:
+def test_a_percentile_carries_its_count_and_is_nearest_rank(count: int) -> None:
     ttfts_ms = [10 * number for number in range(1, count + 1)]
     found = measures.latency(counted([plain(NOON, ttft_ms=ttft) for ttft in ttfts_ms])[0], "ttft")
     assert found["count"] == count

@@ -1,12 +1,17 @@
 """The state of a partition equals a recount of its log, however the log was cut."""
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from streams.state.partition import PartitionState
+from streams.state.registry import Caps
 from streams.state.slices import LEVELS, Aggregate, SliceId, export_edges
-from streams.state.snapshot import slice_field
+from streams.state.snapshot import Meta, slice_field
 from streams.state.windows import ROLLING_S, cover, rolling
 from tests.support.oracle import LIMITS, judge, named, readable, recount, told
 from tests.support.shelf import (
@@ -46,7 +51,9 @@ NAMED_BY_A_REFUSED = [
 @given(LOGS, CUTS, LATENESS_S, st.sampled_from([ROOMY, TIGHT]))
 @example([plain(NOON), REFUSED], [(1, "restart")], 30, ROOMY)
 @example(NAMED_BY_A_REFUSED, [], 30, TIGHT)
-def test_the_store_equals_a_recount_however_the_log_was_cut(log, cuts, lateness_s, caps) -> None:
+def test_the_store_equals_a_recount_however_the_log_was_cut(
+    log: list[Any], cuts: list[tuple[int, str]], lateness_s: int, caps: Caps
+) -> None:
     shelf = shelf_after(log, cuts, caps, lateness_s)
     must = named(recount(log), caps, HASHED)
     truth = must.count
@@ -74,7 +81,11 @@ def test_the_store_equals_a_recount_however_the_log_was_cut(log, cuts, lateness_
 @example([plain(NOON), REFUSED], [(1, "restart")], [], 30, ROOMY)
 @example(NAMED_BY_A_REFUSED, [], [(1, "")], 30, ROOMY)
 def test_the_stored_bytes_do_not_depend_on_the_cuts(
-    log, cuts, other_cuts, lateness_s, caps
+    log: list[Any],
+    cuts: list[tuple[int, str]],
+    other_cuts: list[tuple[int, str]],
+    lateness_s: int,
+    caps: Caps,
 ) -> None:
     once = shelf_after(log, cuts, caps, lateness_s)
     again = shelf_after(log, other_cuts, caps, lateness_s)
@@ -83,7 +94,9 @@ def test_the_stored_bytes_do_not_depend_on_the_cuts(
 
 @MANY
 @given(LOGS, CUTS, LATENESS_S, st.data())
-def test_every_window_that_is_still_kept_equals_a_recount(log, cuts, lateness_s, data) -> None:
+def test_every_window_that_is_still_kept_equals_a_recount(
+    log: list[Any], cuts: list[tuple[int, str]], lateness_s: int, data: st.DataObject
+) -> None:
     shelf = shelf_after(log, cuts, lateness_s=lateness_s)
     truth = named(recount(log), ROOMY, HASHED).count
     if truth.watermark_ms is None:
@@ -126,7 +139,7 @@ def test_refused_before_the_first_event_are_counted_where_that_one_is() -> None:
     assert shelf.readable([SliceId(0, NOON + 20)])["refused"] == {"not_json": 1, "empty": 1}
 
 
-def levels_holding(shelf, at_s):
+def levels_holding(shelf: Shelf, at_s: int) -> list[int]:
     """Lengths of the slices that hold the second."""
     return [LEVELS[of.level].step_s for of in sorted(shelf.index) if of.start_s <= at_s < of.end_s]
 
@@ -151,7 +164,7 @@ def levels_holding(shelf, at_s):
     ],
 )
 def test_as_the_stream_goes_on_a_slice_is_merged_upwards_and_the_fine_ones_go(
-    age_s, lengths
+    age_s: int, lengths: list[int]
 ) -> None:
     log = [plain(NOON), plain(NOON + age_s)]
     for cuts in ([], [(1, "restart")]):
@@ -194,7 +207,7 @@ def test_forgetting_keeps_what_is_not_in_the_store() -> None:
     assert shelf.readable(shelf.index) == recount_of(log)
 
 
-def recount_of(log):
+def recount_of(log: list[tuple[dict[str, Any], int]]) -> dict[str, Any]:
     return named(recount(log), ROOMY, HASHED).count.everything()
 
 
@@ -268,7 +281,7 @@ def test_the_state_remembers_since_when_it_knows_anything_whatever_came_later() 
         assert shelf.meta.since_ms == at_s * 1_000
 
 
-def meta_after(*steps):
+def meta_after(*steps: Any) -> Meta:
     """The stored meta after steps on a state that begins empty, written after each."""
     shelf = Shelf()
     state = loaded(shelf)
@@ -279,7 +292,7 @@ def meta_after(*steps):
     return shelf.meta
 
 
-def counted(*log):
+def counted(*log: Any) -> Callable[..., Any]:
     return lambda state: state.apply(judge(list(log), state.watermark_ms), state.next_offset + 1)
 
 
@@ -302,8 +315,8 @@ def test_a_gap_that_ends_with_a_late_event_is_never_turned_around() -> None:
 
 
 def test_gaps_beyond_what_is_kept_are_forgotten_and_too_many_become_one() -> None:
-    def lose_and_count(number):
-        def step(state) -> None:
+    def lose_and_count(number: int) -> Callable[..., Any]:
+        def step(state: PartitionState) -> None:
             state.lose(state.next_offset + 1)
             counted(plain(NOON + 10 * number))(state)
 
@@ -346,7 +359,7 @@ def test_marks_are_written_even_when_nothing_was_counted() -> None:
 
 
 @given(LOGS, st.integers(1, 5))
-def test_a_checkpoint_that_got_lost_is_part_of_the_next_one(log, size) -> None:
+def test_a_checkpoint_that_got_lost_is_part_of_the_next_one(log: list[Any], size: int) -> None:
     shelf = Shelf()
     state = loaded(shelf)
     for until in [*range(size, len(log), size), len(log)]:

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -61,7 +62,9 @@ MANY_NAMES = st.lists(
 # What is called __other__ already is not folded, neither by a producer nor by us.
 @example([plain(NOON), plain(NOON, model=OTHER), plain(NOON, model=OTHER)], [], ONE_OF_EACH)
 @example([plain(NOON), plain(NOON, **STRANGE), plain(NOON, **STRANGE)], [], ONE_OF_EACH)
-def test_names_get_the_same_numbers_and_folds_however_the_log_was_cut(log, cuts, caps) -> None:
+def test_names_get_the_same_numbers_and_folds_however_the_log_was_cut(
+    log: list[tuple[dict[str, Any], int]], cuts: list[tuple[int, str]], caps: Caps
+) -> None:
     must = named(recount(log), caps, HASHED)
     shelf = shelf_after(log, cuts, caps)
     assert shelf.names() == (must.series, must.cubes)
@@ -103,7 +106,7 @@ IDS = st.text("abc0-_/ @", min_size=1, max_size=20).filter(lambda text: text != 
 
 @QUICK
 @given(SECRETS, IDS)
-def test_a_token_is_the_hmac_of_the_id_cut_to_96_bits(secret, customer_id) -> None:
+def test_a_token_is_the_hmac_of_the_id_cut_to_96_bits(secret: bytes, customer_id: str) -> None:
     token = customer_hasher(secret)(customer_id)
     assert token == hmac.digest(secret, customer_id.encode(), hashlib.sha256)[:12].hex()
     assert token != customer_id
@@ -111,7 +114,9 @@ def test_a_token_is_the_hmac_of_the_id_cut_to_96_bits(secret, customer_id) -> No
 
 @QUICK
 @given(SECRETS, SECRETS, IDS, IDS)
-def test_other_keys_and_other_customers_give_other_tokens(secret, other_secret, one, two) -> None:
+def test_other_keys_and_other_customers_give_other_tokens(
+    secret: bytes, other_secret: bytes, one: str, two: str
+) -> None:
     assert (customer_hasher(secret)(one) == customer_hasher(secret)(two)) is (one == two)
     # HMAC pads a key with zeros: only keys that differ beyond that are different keys.
     if secret.rstrip(b"\0") != other_secret.rstrip(b"\0"):
@@ -156,7 +161,7 @@ def test_names_are_stored_in_pieces_of_which_only_the_last_is_written_again() ->
 
 
 @pytest.mark.parametrize("customers", [1, 2])
-def test_a_limit_that_was_lowered_keeps_the_names_it_has(customers) -> None:
+def test_a_limit_that_was_lowered_keeps_the_names_it_has(customers: int) -> None:
     log = [plain(NOON, customer_id=one) for one in ("ann", "bob", "cyd", "bob")]
     shelf = Shelf()
     state = loaded(shelf)

@@ -1,10 +1,12 @@
 """What a slice counts, and that slices of any cut add up to the same."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.strategies._internal.random import ArtificialRandom
 
 from streams.events.decoder import OUTCOMES, REASONS, Columns
 from streams.state import slices
@@ -21,7 +23,7 @@ FEW_COUNTS = st.dictionaries(st.sampled_from(REASONS), st.integers(1, 9))
 
 @QUICK
 @given(LOGS)
-def test_events_are_counted_in_the_ten_seconds_they_ended_in(log) -> None:
+def test_events_are_counted_in_the_ten_seconds_they_ended_in(log: list[Any]) -> None:
     columns = judge(log).columns
     parts = record(columns, columns.series_index, columns.cube_index, LIMITS)
     rows = recount(log).rows
@@ -33,7 +35,7 @@ def test_events_are_counted_in_the_ten_seconds_they_ended_in(log) -> None:
 
 @QUICK
 @given(LOGS, FEW_COUNTS)
-def test_a_tally_survives_its_bytes(log, refused) -> None:
+def test_a_tally_survives_its_bytes(log: list[Any], refused: dict[str, int]) -> None:
     aggregate, *names = counted(log)
     aggregate = Aggregate.merged([aggregate, refused_tally(refused)])
     again = Aggregate.unpack(aggregate.pack())
@@ -43,7 +45,9 @@ def test_a_tally_survives_its_bytes(log, refused) -> None:
 
 @QUICK
 @given(LOGS, st.integers(1, 5), st.randoms(use_true_random=False))
-def test_tallies_add_up_to_the_same_bytes_in_any_order_and_grouping(log, size, random) -> None:
+def test_tallies_add_up_to_the_same_bytes_in_any_order_and_grouping(
+    log: list[Any], size: int, random: ArtificialRandom
+) -> None:
     columns = judge(log).columns
     parts = [part for _, part in record(columns, columns.series_index, columns.cube_index, LIMITS)]
     whole = Aggregate.merged(parts).pack()

@@ -15,20 +15,20 @@ ROWS = st.lists(st.tuples(KEYS, st.integers(0, 10**15), st.integers(0, 3)), max_
 QUICK = settings(max_examples=60, deadline=None)
 
 
-def table(rows):
+def table(rows: list[tuple[int, int, int]]) -> Table:
     """Of two columns."""
     keys = np.array([key for key, *_ in rows], np.int64)
     return Table.summed(keys, np.array([row[1:] for row in rows], np.int64).reshape(len(rows), 2))
 
 
-def plain(found):
+def plain(found: Table) -> dict[int, tuple[int, int]]:
     assert found.keys.tolist() == sorted(set(found.keys.tolist()))
     return dict(zip(found.keys.tolist(), map(tuple, found.values.tolist()), strict=True))
 
 
 @QUICK
 @given(ROWS)
-def test_summing_adds_the_rows_of_equal_keys(rows) -> None:
+def test_summing_adds_the_rows_of_equal_keys(rows: list[tuple[int, int, int]]) -> None:
     sums = {key: (0, 0) for key, *_ in rows}
     for key, one, two in rows:
         sums[key] = (sums[key][0] + one, sums[key][1] + two)
@@ -37,7 +37,11 @@ def test_summing_adds_the_rows_of_equal_keys(rows) -> None:
 
 @QUICK
 @given(ROWS, ROWS, ROWS)
-def test_merging_is_commutative_associative_and_leaves_its_parts_alone(one, two, three) -> None:
+def test_merging_is_commutative_associative_and_leaves_its_parts_alone(
+    one: list[tuple[int, int, int]],
+    two: list[tuple[int, int, int]],
+    three: list[tuple[int, int, int]],
+) -> None:
     a, b, c = table(one), table(two), table(three)
     whole = plain(table(one + two + three))
     assert plain(Table.merged([a, b, c])) == whole
@@ -49,14 +53,16 @@ def test_merging_is_commutative_associative_and_leaves_its_parts_alone(one, two,
 
 @QUICK
 @given(st.lists(KEYS))
-def test_counting_says_how_often_each_key_stands_there(keys) -> None:
+def test_counting_says_how_often_each_key_stands_there(keys: list[int]) -> None:
     found = Table.counted(np.array(keys, np.int64))
     assert dict(zip(found.keys.tolist(), found.values.tolist(), strict=True)) == Counter(keys)
 
 
 @QUICK
 @given(ROWS, st.integers(0, 62))
-def test_splitting_cuts_a_key_in_two_and_loses_nothing(rows, bits) -> None:
+def test_splitting_cuts_a_key_in_two_and_loses_nothing(
+    rows: list[tuple[int, int, int]], bits: int
+) -> None:
     parts = table(rows).split(bits)
     highs = [high for high, _ in parts]
     assert highs == sorted(set(highs))
@@ -67,7 +73,9 @@ def test_splitting_cuts_a_key_in_two_and_loses_nothing(rows, bits) -> None:
 
 @QUICK
 @given(ROWS, st.booleans())
-def test_packing_and_unpacking_gives_the_same_table(rows, narrow) -> None:
+def test_packing_and_unpacking_gives_the_same_table(
+    rows: list[tuple[int, int, int]], narrow: bool
+) -> None:
     before = table(rows)
     if narrow:
         before = Table(before.keys, before.values[:, 0])
@@ -92,7 +100,7 @@ NUMBERS = (
 )
 
 
-def leb128(number):
+def leb128(number: int) -> bytes:
     """The loop every text on LEB128 shows."""
     out = []
     while number >= 128:
@@ -103,7 +111,7 @@ def leb128(number):
 
 @QUICK
 @given(st.lists(NUMBERS | st.just(LARGEST), max_size=20))
-def test_numbers_are_written_as_leb128_and_read_back_up_to_the_largest(numbers) -> None:
+def test_numbers_are_written_as_leb128_and_read_back_up_to_the_largest(numbers: list[int]) -> None:
     data, starts = leb128_encode(np.array(numbers, np.int64))
     written = [leb128(number) for number in numbers]
     assert data == b"".join(written)

@@ -18,7 +18,7 @@ HAVANA, SANTIAGO = ZoneInfo("America/Havana"), ZoneInfo("America/Santiago")
 QUICK = settings(max_examples=60, deadline=None)
 
 
-def at(text):
+def at(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp())
 
 
@@ -52,13 +52,15 @@ def test_a_rolling_window_ends_with_the_slice_that_is_filling() -> None:
         ("30d", "2026-02-09T13:00:00Z"),
     ],
 )
-def test_the_far_end_of_a_rolling_window_is_moved_up_to_what_is_kept_there(name, begins) -> None:
+def test_the_far_end_of_a_rolling_window_is_moved_up_to_what_is_kept_there(
+    name: str, begins: str
+) -> None:
     assert rolling(ROLLING_S[name], NOW, NOW) == (at(begins), at("2026-03-11T12:34:50Z"))
 
 
 @given(st.integers(500 * DAY, 2 * 10**9), st.integers(0, 90 * DAY))
 def test_a_rolling_window_is_never_longer_than_its_name_nor_shorter_by_a_kept_step(
-    now_s, quiet_s
+    now_s: int, quiet_s: int
 ) -> None:
     for span_s in ROLLING_S.values():
         from_s, to_s = rolling(span_s, now_s, now_s - quiet_s)
@@ -159,7 +161,7 @@ def test_zones_off_by_half_an_hour_begin_with_the_next_slice_that_is_kept() -> N
         ("2026-12-01T00:00+01:00", "2027-01-01T00:00+01:00"),
     ],
 )
-def test_a_month_ends_with_its_last_day(now, ends) -> None:
+def test_a_month_ends_with_its_last_day(now: str, ends: str) -> None:
     assert calendar_end("month", at(now), BERLIN) == at(ends)
 
 
@@ -167,7 +169,9 @@ ZONES = st.sampled_from([UTC, BERLIN, KOLKATA, KATHMANDU, HAVANA, SANTIAGO])
 
 
 @given(st.integers(10**9, 2 * 10**9), ZONES, st.sampled_from(["day", "month"]))
-def test_every_second_is_in_its_day_and_the_days_touch(now_s, zone, unit) -> None:
+def test_every_second_is_in_its_day_and_the_days_touch(
+    now_s: int, zone: ZoneInfo, unit: str
+) -> None:
     end_s = calendar_end(unit, now_s, zone)
     from_s, to_s = calendar(unit, now_s, zone, now_s)
     assert from_s - HOUR < now_s < to_s <= end_s + 10
@@ -179,7 +183,9 @@ def test_every_second_is_in_its_day_and_the_days_touch(now_s, zone, unit) -> Non
 # --- cover ---------------------------------------------------------------------------------------
 
 
-def full_store(first_s, watermark_s, lateness_s):
+def full_store(
+    first_s: int, watermark_s: int, lateness_s: int
+) -> tuple[dict[SliceId, int], list[int]]:
     """Every slice that a partition with an event a second would hold."""
     merged = [0]
     reach = watermark_s - lateness_s
@@ -204,7 +210,9 @@ def full_store(first_s, watermark_s, lateness_s):
     st.sampled_from([0, 30, 600]),
     st.data(),
 )
-def test_a_cover_neither_overlaps_nor_leaves_a_gap(shift_s, age_s, lateness_s, data) -> None:
+def test_a_cover_neither_overlaps_nor_leaves_a_gap(
+    shift_s: int, age_s: int, lateness_s: int, data: st.DataObject
+) -> None:
     watermark_s = NOW + shift_s
     stored, merged = full_store(watermark_s - 90 * DAY, watermark_s, lateness_s)
     from_s = watermark_s - data.draw(st.integers(0, 80 * DAY) | st.integers(0, 2 * HOUR))

@@ -19,7 +19,7 @@ class Log(Fetched):
 
     __slots__ = ("record_99",)
 
-    def fingerprint(self, offset):
+    def fingerprint(self, offset: int) -> LogFingerprint | None:
         return getattr(self, "record_99", LAST) if offset == 99 else None
 
 
@@ -27,14 +27,14 @@ class Remembering(Counts):
     witness = LAST
 
 
-def custody(offset=100, read_from=100):
+def custody(offset: int = 100, read_from: int = 100) -> OffsetAdmission:
     counts = Remembering(offset, {})
     held = OffsetAdmission(0, 4, Claimed("k", "1:a", Stored(offset)), counts, read_from)
     held.sought(2)
     return held
 
 
-def batch(begin, end, highwater=1_000, generation=4, epoch=2):
+def batch(begin: int, end: int, highwater: int = 1_000, generation: int = 4, epoch: int = 2) -> Log:
     return Log(generation, epoch, begin, end, highwater, highwater)
 
 
@@ -52,7 +52,7 @@ def test_what_was_counted_before_is_only_remembered() -> None:
 @pytest.mark.parametrize(
     "stale", [batch(100, 110, generation=3), batch(100, 110, epoch=1)], ids=["group", "seek"]
 )
-def test_batches_from_before_a_rebalance_or_a_seek_are_dropped(stale) -> None:
+def test_batches_from_before_a_rebalance_or_a_seek_are_dropped(stale: Log) -> None:
     assert custody().admit(stale) == Drop()
 
 
@@ -107,7 +107,9 @@ def test_a_log_that_ends_before_what_was_counted_halts_the_partition() -> None:
 @pytest.mark.parametrize(
     "other", [LAST._replace(timestamp_ms=1), LAST._replace(crc=8)], ids=["time", "content"]
 )
-def test_another_log_of_the_same_name_is_never_counted_onto_the_old_one(other) -> None:
+def test_another_log_of_the_same_name_is_never_counted_onto_the_old_one(
+    other: LogFingerprint,
+) -> None:
     made_again = batch(99, 110)
     made_again.record_99 = other
     halt = custody().admit(made_again)
@@ -132,7 +134,7 @@ def test_the_log_is_recognised_once_and_then_believed() -> None:
     assert held.admit(other) == Count(120)
 
 
-def broken(at):
+def broken(at: int) -> Log:
     return replace(batch(at, at), unreadable=Unreadable("wrong checksum", None))
 
 
@@ -154,7 +156,7 @@ def test_a_halted_partition_takes_nothing_until_somebody_resumes_it() -> None:
 
 
 @pytest.mark.parametrize("answer", Answer)
-def test_only_a_written_checkpoint_is_confirmed(answer) -> None:
+def test_only_a_written_checkpoint_is_confirmed(answer: Answer) -> None:
     held, snapshot = custody(), Snapshot(1, 100, 120, {}, ())
     if answer in (Answer.OK, Answer.ALREADY):
         held.settle(snapshot, answer)

@@ -31,7 +31,7 @@ def test_no_life_breaks_a_promise() -> None:
         ("trim", "stored at"),
     ],
 )
-def test_every_protection_is_needed(without, seen) -> None:
+def test_every_protection_is_needed(without: str, seen: str) -> None:
     found = [one for seed in range(200) if (one := broken(seed, without))]
     assert any(seen in one for one in found), f"nothing breaks without {without}"
 

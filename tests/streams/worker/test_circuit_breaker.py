@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from streams.worker.circuit_breaker import Breaker
 
 
-def cut(marks, sizes):
+def cut(marks: list[bool], sizes: list[int]) -> list[tuple[int, list[int]]]:
     """The marks as batches: (size, refused positions), sizes taken in turn."""
     at, batches = 0, []
     while at < len(marks):
@@ -17,11 +17,11 @@ def cut(marks, sizes):
     return batches
 
 
-def trips(breaker, batches):
+def trips(breaker: Breaker, batches: list[tuple[int, list[int]]]) -> bool:
     return any(breaker.look(size, refused) is not None for size, refused in batches)
 
 
-def wrong(marks, ratio, records, run):
+def wrong(marks: list[bool], ratio: float, records: int, run: int) -> bool:
     """The definition, recounted: any `run` in a row, or more than `ratio` of any `records`."""
     runs = run and any(all(marks[at : at + run]) for at in range(len(marks) - run + 1))
     most = max((sum(marks[at : at + records]) for at in range(len(marks) - records + 1)), default=0)
@@ -36,7 +36,7 @@ def wrong(marks, ratio, records, run):
     st.integers(0, 9),
 )
 def test_it_trips_exactly_where_a_recount_says_however_the_log_is_cut(
-    marks, sizes, ratio, records, run
+    marks: list[bool], sizes: list[int], ratio: float, records: int, run: int
 ) -> None:
     batches = cut(marks, sizes)
     breaker = Breaker(ratio, records, run)
@@ -60,7 +60,7 @@ def test_a_batch_that_trips_it_trips_it_again() -> None:
 
 
 @pytest.mark.parametrize("let_through", [False, True])
-def test_what_somebody_lets_through_is_not_held_against_what_follows(let_through) -> None:
+def test_what_somebody_lets_through_is_not_held_against_what_follows(let_through: bool) -> None:
     breaker = Breaker(0.5, 4, 0)
     assert breaker.look(3, [1, 2]) is None
     if let_through:

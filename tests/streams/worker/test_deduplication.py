@@ -1,8 +1,11 @@
 """Which events count as having come before: the definition, and what must not change it."""
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -25,7 +28,7 @@ ANY_ORDER = st.lists(st.tuples(IDS, TIMES), max_size=40)
 
 
 @st.composite
-def rising(draw):
+def rising(draw: Callable[..., Any]) -> list[tuple[tuple[int, int], int]]:
     """A log of events that end one after the other, some of them told late."""
     log, now_ms = [], 0
     for one, later_ms, late_ms in draw(
@@ -42,7 +45,9 @@ LIMITS = st.integers(1, 8)
 CUTS = st.lists(st.integers(0, 40), max_size=4)
 
 
-def columns(log, watermark_ms=-1):
+def columns(
+    log: list[tuple[tuple[int, int], int]], watermark_ms: int = -1
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """request, ended_at_ms and watermark_ms as decoding gives them."""
     times = np.array([at for _, at in log], np.int64)
     found = np.maximum.accumulate(np.concatenate(([watermark_ms], times)))
@@ -50,7 +55,11 @@ def columns(log, watermark_ms=-1):
     return request, times, found[:-1]
 
 
-def verdicts(seen, log, cuts=()):
+def verdicts(
+    seen: Seen,
+    log: list[tuple[tuple[int, int], int]],
+    cuts: list[int] | range | tuple[Any, ...] = (),
+) -> list[bool]:
     """Judge a log in batches."""
     request, times, found = columns(log)
     edges = sorted({0, *(min(cut, len(log)) for cut in cuts), len(log)})
@@ -61,11 +70,11 @@ def verdicts(seen, log, cuts=()):
     return judged
 
 
-def one_by_one(seen, log):
+def one_by_one(seen: Seen, log: list[tuple[tuple[int, int], int]]) -> list[bool]:
     return verdicts(seen, log, range(len(log)))
 
 
-def defined(log, window_ms):
+def defined(log: list[tuple[tuple[int, int], int]], window_ms: int) -> list[bool]:
     """The definition, word for word."""
     found, watermark = [], -1
     for at, (one, ended_at) in enumerate(log):
@@ -74,7 +83,7 @@ def defined(log, window_ms):
     return found
 
 
-def limited(log, window_ms, max_ids):
+def limited(log: list[tuple[tuple[int, int], int]], window_ms: int, max_ids: int) -> list[bool]:
     """The same where whole parts of event time are forgotten, oldest first, beyond a limit."""
     found, watermark, latest, floor = [], -1, {}, 0
     for one, ended_at in log:
@@ -92,7 +101,7 @@ def limited(log, window_ms, max_ids):
 
 @given(LOGS, WINDOWS, CUTS)
 def test_a_duplicate_is_what_the_definition_says_however_the_log_is_cut(
-    log, window_ms, cuts
+    log: list[tuple[tuple[int, int], int]], window_ms: int, cuts: list[int]
 ) -> None:
     assert verdicts(Seen(window_ms, PLENTY), log, cuts) == defined(log, window_ms)
 
@@ -140,7 +149,7 @@ def test_half_a_hash_is_not_an_id() -> None:
 @given(LOGS, WINDOWS, LIMITS, CUTS)
 @example([((0, 1), 100), ((0, 2), 0), ((0, 3), 200), ((0, 2), 90)], 300, 2, [3])
 def test_beyond_the_limit_the_oldest_are_forgotten_the_same_for_every_cut(
-    log, window_ms, max_ids, cuts
+    log: list[tuple[tuple[int, int], int]], window_ms: int, max_ids: int, cuts: list[int]
 ) -> None:
     whole, cut, single = (Seen(window_ms, max_ids) for _ in range(3))
     expected = limited(log, window_ms, max_ids)
@@ -172,7 +181,9 @@ def test_numbers_that_make_no_sense_are_named() -> None:
 # --- restarts ------------------------------------------------------------------------------------
 
 
-def restarted(log, at, window_ms, max_ids, reach):
+def restarted(
+    log: list[tuple[tuple[int, int], int]], at: int, window_ms: int, max_ids: int, reach: Reach
+) -> Seen:
     """What knows the first `at` records of a log only from reading some of them again."""
     seen = Seen(window_ms, max_ids)
     watermark = max((ended_at for _, ended_at in log[:at]), default=None)
@@ -188,7 +199,7 @@ def restarted(log, at, window_ms, max_ids, reach):
 @settings(max_examples=200)
 @given(LOGS, WINDOWS, LIMITS | st.just(PLENTY), st.integers(0, 40), CUTS)
 def test_after_a_restart_the_verdicts_are_those_of_one_that_lived_through_it_all(
-    log, window_ms, max_ids, at, cuts
+    log: list[tuple[tuple[int, int], int]], window_ms: int, max_ids: int, at: int, cuts: list[int]
 ) -> None:
     at = min(at, len(log))
     request, times, found = columns(log)
@@ -244,7 +255,7 @@ def test_a_late_record_far_down_the_log_is_no_reason_to_read_further_back() -> N
 
 
 @pytest.mark.parametrize(("before", "after"), [(600_000, 60_000), (60_000, 600_000)])
-def test_a_reach_survives_a_change_of_the_window(before, after) -> None:
+def test_a_reach_survives_a_change_of_the_window(before: int, after: int) -> None:
     times = NOW + np.arange(0, 2_000_000, 500)
     last_ms = int(times[-1])
     old = Reach(before)
@@ -262,7 +273,9 @@ def test_a_reach_survives_a_change_of_the_window(before, after) -> None:
 # --- many ids ------------------------------------------------------------------------------------
 
 
-def traffic(rng, count, share):
+def traffic(
+    rng: Any, count: int, share: float
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Columns of `count` events, ever more a minute, of which some repeat an earlier one."""
     request = rng.integers(0, 2**64, (count, 2), np.uint64)
     times = NOW + (np.sqrt(np.arange(count)) * 4_000).astype(np.int64)
@@ -274,7 +287,9 @@ def traffic(rng, count, share):
     return request, times, np.maximum.accumulate(np.concatenate(([NOW - 1], times)))[:-1]
 
 
-def known_by_dictionary(request, times, found, window_ms):
+def known_by_dictionary(
+    request: npt.NDArray[Any], times: npt.NDArray[Any], found: npt.NDArray[Any], window_ms: int
+) -> list[bool]:
     latest, expected = {}, []
     ids = [bytes(one) for one in request]
     for one, at, watermark in zip(ids, times.tolist(), found.tolist(), strict=True):
@@ -285,7 +300,7 @@ def known_by_dictionary(request, times, found, window_ms):
 
 
 @pytest.mark.parametrize("first_number", [0, 2**32 - 50_000])
-def test_many_ids_are_known_through_growth_and_many_rounds_of_the_ring(first_number) -> None:
+def test_many_ids_are_known_through_growth_and_many_rounds_of_the_ring(first_number: int) -> None:
     window_ms = 2 * MINUTE_MS
     request, times, found = traffic(np.random.default_rng(1), 150_000, 0.2)
     seen, judged, start = Seen(window_ms, PLENTY), [], 0
@@ -300,7 +315,7 @@ def test_many_ids_are_known_through_growth_and_many_rounds_of_the_ring(first_num
     assert 0 <= len(seen) - len(np.unique(request[within], axis=0)) < 0.01 * len(seen)
 
 
-def fed(seen, request, times, batch=2_000) -> None:
+def fed(seen: Seen, request: npt.NDArray[Any], times: npt.NDArray[Any], batch: int = 2_000) -> None:
     watermark = seen._latest_ms
     for start in range(0, len(times), batch):
         part = slice(start, start + batch)
@@ -379,7 +394,9 @@ def test_a_batch_without_duplicates_stays_what_it_is() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), TIMES, st.sampled_from("xy")), max_size=20))
-def test_a_duplicate_is_counted_as_one_and_as_nothing_else(told) -> None:
+def test_a_duplicate_is_counted_as_one_and_as_nothing_else(
+    told: list[tuple[str, int, str]],
+) -> None:
     log = [
         (EVENT | {"request_id": name, "ended_at": NOW + at, "region": region}, NOW + at)
         for name, at, region in told

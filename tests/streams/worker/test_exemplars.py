@@ -3,6 +3,8 @@
 import asyncio
 import json
 import random
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,17 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from redis import Redis
 
+from streams.config.settings import Settings
 from streams.events.decoder import Rules, decode
 from streams.state.slices import LATENCIES, Thresholds, export_edges
 from streams.worker.exemplars import KEPT_MAX, KEPT_MS, LOOKED_AT, Exemplar, Exemplars, read
 from tests.support.exporter_state import NOW_S, StateWriter, event, export, parsed, settings_for
+from tests.support.servers import RedisServer
 
 EDGES = export_edges(Thresholds.of_seconds((0.3,), (0.05,), ()))
 RULES = Rules(10_000, 300_000, 10**12)
 
 
-def kept_after(*batches, known=lambda series: True):
+def kept_after(*batches: Any, known: Callable[..., Any] = lambda series: True) -> Exemplars:
     """What is kept after each batch was looked at."""
     kept = Exemplars(EDGES)
     for events in batches:
@@ -31,12 +36,12 @@ def kept_after(*batches, known=lambda series: True):
     return kept
 
 
-def looked_at(*batches, **options):
+def looked_at(*batches: Any, **options: Any) -> list[Exemplar]:
     """The same, as another process reads it."""
     return read(kept_after(*batches, **options).dump())
 
 
-def traces(found, latency="ttft"):
+def traces(found: list[Exemplar], latency: str = "ttft") -> set[str]:
     return {one.trace_id for one in found if one.latency == latency}
 
 
@@ -101,7 +106,7 @@ def test_series_that_are_not_counted_under_their_name_are_left_out() -> None:
 @pytest.mark.parametrize(
     "trace_id", ["", "x" * 97, 'a"b', "a\nb", "a\n", "ä", "a\\", "{}", "a#b", "\u202e"]
 )
-def test_only_what_may_stand_in_a_label_is_taken(trace_id) -> None:
+def test_only_what_may_stand_in_a_label_is_taken(trace_id: str) -> None:
     traced = {"trace_id": trace_id} if trace_id else {}
     assert kept_after([event(NOW_S, **traced)]).dump() == "[]"
     one = ["m", "r", "ttft", 1, 1, trace_id]
@@ -111,7 +116,7 @@ def test_only_what_may_stand_in_a_label_is_taken(trace_id) -> None:
 @pytest.mark.parametrize(
     "text", ["", "x", "[1]", "{}", '[["m","r","ttft",-1,1,"t"]]', '[["m","r","other",1,1,"t"]]']
 )
-def test_what_is_not_understood_is_nothing(text) -> None:
+def test_what_is_not_understood_is_nothing(text: str) -> None:
     assert read(text) == []
 
 
@@ -161,7 +166,9 @@ BATCHES = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(BATCHES)
-def test_every_exemplar_is_a_real_request_and_no_bucket_has_two(batches) -> None:
+def test_every_exemplar_is_a_real_request_and_no_bucket_has_two(
+    batches: list[list[tuple[int | str, ...]]],
+) -> None:
     real = {}
     made = []
     for batch in batches:
@@ -192,15 +199,15 @@ def test_every_exemplar_is_a_real_request_and_no_bucket_has_two(batches) -> None
 TTFT = "gen_ai_server_time_to_first_token_seconds"
 
 
-def told(*exemplars):
+def told(*exemplars: Any) -> str:
     return msgspec.json.encode(exemplars).decode()
 
 
 @pytest.fixture
-def configured(redis_server, redis_client):
+def configured(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
     """Settings of an exporter over a state of one partition, its exemplars those given."""
 
-    def configure(events, *exemplars):
+    def configure(events: list[dict[str, Any]], *exemplars: Any) -> Settings:
         settings = settings_for(redis_server.url)
 
         async def write() -> None:
@@ -215,7 +222,7 @@ def configured(redis_server, redis_client):
     return configure
 
 
-def shown(settings):
+def shown(settings: Settings) -> dict[tuple[str, str], tuple[dict[str, str], float, float]]:
     """{(metric, le): (trace id, value, time)} of an export in OpenMetrics."""
     text = export(settings).page.text(openmetrics=True).decode()
     return {
@@ -230,12 +237,17 @@ def shown(settings):
     }
 
 
-def exemplar(value_ns, trace_id="4bf92f3577b34da6a3ce929d0e0e4736", at_ms=NOW_S * 1_000, **more):
+def exemplar(
+    value_ns: int,
+    trace_id: str = "4bf92f3577b34da6a3ce929d0e0e4736",
+    at_ms: int = NOW_S * 1_000,
+    **more: Any,
+) -> Exemplar:
     one = Exemplar("opus", "us-east-1", "ttft", value_ns, at_ms, trace_id)
     return one._replace(**more)
 
 
-def test_an_exemplar_stands_at_the_bucket_its_value_is_in(configured) -> None:
+def test_an_exemplar_stands_at_the_bucket_its_value_is_in(configured: Callable[..., Any]) -> None:
     settings = configured([event(NOW_S)], exemplar(200_000_000))  # TTFT 0.2 s is in (0.1, 0.24]
     labels = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
     assert shown(settings) == {(f"{TTFT}_bucket", "0.24"): (labels, 0.2, NOW_S)}
@@ -243,12 +255,14 @@ def test_an_exemplar_stands_at_the_bucket_its_value_is_in(configured) -> None:
     assert '# {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 0.2 1700000005.0\n' in text
 
 
-def test_a_value_on_an_edge_is_in_the_bucket_that_ends_there(configured) -> None:
+def test_a_value_on_an_edge_is_in_the_bucket_that_ends_there(
+    configured: Callable[..., Any],
+) -> None:
     settings = configured([event(NOW_S, ttft_ms=300)], exemplar(300_000_000))
     assert [le for _, le in shown(settings)] == ["0.3"]
 
 
-def test_each_latency_is_shown_at_its_own_histogram(configured) -> None:
+def test_each_latency_is_shown_at_its_own_histogram(configured: Callable[..., Any]) -> None:
     of = {"ttft": 200_000_000, "tpot": 20_000_000, "duration": 2_200_000_000}  # as `event` has them
     made = [exemplar(value_ns, name, latency=name) for name, value_ns in of.items()]
     found = shown(configured([event(NOW_S)], *made))
@@ -259,14 +273,14 @@ def test_each_latency_is_shown_at_its_own_histogram(configured) -> None:
     }
 
 
-def test_the_newest_of_a_bucket_is_shown(configured) -> None:
+def test_the_newest_of_a_bucket_is_shown(configured: Callable[..., Any]) -> None:
     newer, older = exemplar(2 * 10**8, "newer"), exemplar(2 * 10**8, "older", NOW_S * 1_000 - 9)
     for pair in ([newer, older], [older, newer]):
         ((labels, _, _),) = shown(configured([event(NOW_S)], *pair)).values()
         assert labels == {"trace_id": "newer"}
 
 
-def test_what_is_in_no_counted_bucket_is_left_out(configured) -> None:
+def test_what_is_in_no_counted_bucket_is_left_out(configured: Callable[..., Any]) -> None:
     settings = configured(
         [event(NOW_S)],
         exemplar(10**9),  # nothing is counted there yet
@@ -278,7 +292,7 @@ def test_what_is_in_no_counted_bucket_is_left_out(configured) -> None:
 
 
 def test_the_plain_format_and_the_numbers_know_nothing_of_exemplars(
-    configured, redis_client
+    configured: Callable[..., Any], redis_client: Redis
 ) -> None:
     events = [event(NOW_S), event(NOW_S, ttft_ms=900)]
     settings = configured(events, exemplar(2 * 10**8), exemplar(9 * 10**8))
@@ -291,11 +305,11 @@ def test_the_plain_format_and_the_numbers_know_nothing_of_exemplars(
     assert parsed(without.text(openmetrics=False)) == parsed(with_them.text(openmetrics=False))
 
 
-def test_junk_in_the_sign_of_life_spoils_no_export(configured) -> None:
+def test_junk_in_the_sign_of_life_spoils_no_export(configured: Callable[..., Any]) -> None:
     for junk in ("[", '[["opus"]]', told(exemplar(2 * 10**8, 'a"} 1\nx 1 #'))):
         settings = configured([event(NOW_S)])
 
-        async def write(settings=settings, junk=junk) -> None:
+        async def write(settings: Settings = settings, junk: str = junk) -> None:
             writer = StateWriter(settings)
             await writer.pulse(0, NOW_S, exemplars=junk)
             await writer.close()

@@ -10,8 +10,10 @@ that of a worker to whom nothing ever happened, bit for bit.
 import asyncio
 import json
 import random
+from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Never
+from random import Random
+from typing import Any, Never
 
 import msgspec
 import pytest
@@ -44,7 +46,7 @@ class MadeUpTime(asyncio.SelectorEventLoop):
         super().__init__()
         self._now = 0.0
 
-    def time(self):
+    def time(self) -> float:
         return self._now
 
     def _run_once(self) -> None:
@@ -53,7 +55,7 @@ class MadeUpTime(asyncio.SelectorEventLoop):
         super()._run_once()
 
 
-def made_up_log(dice):
+def made_up_log(dice: Random) -> tuple[list[bytes], list[int]]:
     """Values and timestamps; some are late, some broken, and every fifth came before."""
     values, at_ms = [], NOON_MS
     for number in range(EVENTS):
@@ -81,7 +83,7 @@ def made_up_log(dice):
 class World:
     """A log, a group and a store; and what goes wrong with them while `calm` is false."""
 
-    def __init__(self, seed) -> None:
+    def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         self.values, self.timestamps_ms = made_up_log(self.dice)
         self.end = 0  # of the log
@@ -94,7 +96,7 @@ class World:
     def hash(self) -> MemoryHash:
         return self.redis.partition(0)
 
-    async def delay(self, moment) -> None:
+    async def delay(self, moment: str) -> None:
         """A store behind a network."""
         if self.calm:
             return
@@ -108,7 +110,7 @@ class World:
 class Member:
     """One worker: pipeline, consumer, and the tasks that keep both going."""
 
-    def __init__(self, world) -> None:
+    def __init__(self, world: World) -> None:
         self.world, self.position, self.epoch, self.generation = world, 0, 0, -1
         self.paused = self.asleep = False
         store = MemoryStore(world.redis, "g", "t", world.delay)
@@ -116,7 +118,7 @@ class Member:
         self.lost_heart = None  # what ended a task
         self.tasks = [self._kept(self.pipeline.checkpoints()), self._kept(self.consume())]
 
-    def _kept(self, work):
+    def _kept(self, work: Coroutine[Any, Any, Any]) -> Any:
         async def keep() -> None:
             try:
                 await work
@@ -133,30 +135,30 @@ class Member:
 
     # what the pipeline is given: dead letters and flow
 
-    async def send(self, batch, position, reason, detail):
+    async def send(self, batch: Batch, position: int, reason: str, detail: str) -> Any:
         sent = asyncio.get_running_loop().create_future()
         sent.set_result(None)
         return sent
 
-    async def confirm(self, partitions):
+    async def confirm(self, partitions: list[int]) -> dict[int, int] | None:
         if self.generation != self.world.generation:
             return None
         return dict.fromkeys(partitions, self.world.committed)
 
-    async def seek(self, partition, offset):
+    async def seek(self, partition: int, offset: int) -> int:
         await asyncio.sleep(self.world.dice.random() * 0.1)
         self.position, self.epoch = offset, self.epoch + 1
         return self.epoch
 
-    def pause(self, partition) -> Never:
+    def pause(self, partition: int) -> Never:
         raise AssertionError("nothing in this world is a reason to halt")
 
-    def resume(self, partition) -> None:
+    def resume(self, partition: int) -> None:
         self.paused = False
 
     # what Faust does
 
-    async def assigned(self, generation) -> None:
+    async def assigned(self, generation: int) -> None:
         await self.pipeline.revoke()
         self.generation = generation
         for _ in range(20):
@@ -184,7 +186,7 @@ class Member:
             if queue and world.dice.random() < 0.8:
                 await self.pipeline.consume(queue.pop(0))
 
-    def fetched(self, until):
+    def fetched(self, until: int) -> Batch:
         begin = self.position
         return Batch(
             topic="t",
@@ -202,7 +204,7 @@ class Member:
         )
 
 
-async def live(world, troubles) -> None:
+async def live(world: World, troubles: bool) -> None:
     members = [Member(world) for _ in range(2)]
     try:
         world.owner = members[0]
@@ -227,7 +229,7 @@ async def live(world, troubles) -> None:
             await member.end()
 
 
-async def restart(world, members) -> None:
+async def restart(world: World, members: list[Member]) -> None:
     """A worker from whom the partition was claimed again and again ends, and is started again."""
     for place, member in enumerate(members):
         if member.lost_heart is None:
@@ -240,7 +242,7 @@ async def restart(world, members) -> None:
             await members[place].assigned(world.generation)
 
 
-async def trouble(world, members) -> None:
+async def trouble(world: World, members: list[Member]) -> None:
     what = world.dice.random()
     world.away = world.dice.random() < 0.05
     if world.hash.offset and world.dice.random() < 0.5:
@@ -263,7 +265,7 @@ async def trouble(world, members) -> None:
         world.dice.choice(members).asleep = False
 
 
-def lasting(seed, troubles):
+def lasting(seed: int, troubles: bool) -> dict[str, bytes]:
     """What is stored in the end, and how often the state was lost."""
     world, loop = World(seed), MadeUpTime()
     world.calm = not troubles
@@ -278,7 +280,7 @@ def lasting(seed, troubles):
 
 
 @pytest.mark.parametrize("seed", range(LIVES))
-def test_whatever_happens_the_state_is_that_of_an_undisturbed_worker(seed) -> None:
+def test_whatever_happens_the_state_is_that_of_an_undisturbed_worker(seed: int) -> None:
     assert lasting(seed, troubles=True) == lasting(seed, troubles=False)
 
 

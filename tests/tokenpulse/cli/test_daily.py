@@ -4,19 +4,23 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from pypdf import PdfReader
+from redis import Redis
 
+from streams.config.settings import Settings
 from tests.support.command import assert_one_line, run
 from tests.support.exporter_state import settings_for, some_events, write_state
+from tests.support.servers import RedisServer
 
 TODAY = f"{datetime.now(UTC):%Y-%m-%d}"
 YESTERDAY = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
 
 
 @pytest.fixture
-def settings(redis_server, redis_client):
+def settings(redis_server: RedisServer, redis_client: Redis) -> Settings:
     """Of a state with events of the last 48 hours."""
     found = settings_for(redis_server.url)
     now_s = time.time()
@@ -25,7 +29,7 @@ def settings(redis_server, redis_client):
 
 
 @pytest.mark.stack
-def test_it_prints_the_last_closed_day_as_markdown(settings) -> None:
+def test_it_prints_the_last_closed_day_as_markdown(settings: Settings) -> None:
     done = run("daily", settings=settings)
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("*Daily reliability board, ")
@@ -37,7 +41,7 @@ def test_it_prints_the_last_closed_day_as_markdown(settings) -> None:
 @pytest.mark.stack
 @pytest.mark.parametrize("format_", ["html", "pdf", "csv", "json", "md"])
 def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(
-    settings, tmp_path, format_
+    settings: Settings, tmp_path: Path, format_: str
 ) -> None:
     by_name = tmp_path / f"board.{format_.upper()}"
     done = run("daily", "--date", TODAY, "--output", by_name, settings=settings)
@@ -62,30 +66,32 @@ def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(
 
 
 @pytest.mark.stack
-def test_a_day_that_is_not_there_is_one_line(settings) -> None:
+def test_a_day_that_is_not_there_is_one_line(settings: Settings) -> None:
     assert_one_line(run("daily", "--date", "2999-01-01", settings=settings), "2999-01-01")
     assert_one_line(run("daily", "--date", "2001-01-01", settings=settings), "2001-01-01")
     assert_one_line(run("daily", "--date", "tomorrow", settings=settings), "tomorrow")
 
 
 @pytest.mark.stack
-def test_a_state_without_an_event_is_one_line(redis_server, redis_client) -> None:
+def test_a_state_without_an_event_is_one_line(
+    redis_server: RedisServer, redis_client: Redis
+) -> None:
     done = run("daily", settings=settings_for(redis_server.url))
     assert_one_line(done, "no event was counted yet")
 
 
 @pytest.mark.stack
-def test_a_file_that_cannot_be_written_is_one_line(settings, tmp_path) -> None:
+def test_a_file_that_cannot_be_written_is_one_line(settings: Settings, tmp_path: Path) -> None:
     done = run("daily", "--output", tmp_path / "absent" / "board.pdf", settings=settings)
     assert_one_line(done, "--output: cannot write", "absent")
 
 
-def test_no_redis_is_one_line(unused_port) -> None:
+def test_no_redis_is_one_line(unused_port: int) -> None:
     done = run("daily", settings=settings_for(f"redis://127.0.0.1:{unused_port}/0"))
     assert_one_line(done, str(unused_port))
 
 
-def test_sending_to_nobody_is_one_line_that_says_what_to_set(unused_port) -> None:
+def test_sending_to_nobody_is_one_line_that_says_what_to_set(unused_port: int) -> None:
     done = run("daily", "--send", settings=settings_for(f"redis://127.0.0.1:{unused_port}/0"))
     assert_one_line(done, "nobody to send the board to", "smtp_host", "slack_webhook_file")
     assert run("daily", "--again").exit_code == 2
@@ -106,6 +112,6 @@ def test_sending_to_nobody_is_one_line_that_says_what_to_set(unused_port) -> Non
         ({"PUBLIC_URL": "https://x.example/?a=b"}, "write the address of the pages"),
     ],
 )
-def test_settings_that_do_not_fit_are_one_line(variables, words) -> None:
+def test_settings_that_do_not_fit_are_one_line(variables: dict[str, str], words: str) -> None:
     named = {f"TOKENPULSE_DAILY__{name}": value for name, value in variables.items()}
     assert_one_line(run("daily", "--send", **named), words)

@@ -1,21 +1,25 @@
 """Calendar days out of slices: every second in one day, and the numbers of a recount."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis import Redis
 
 from exporters.daily.day.calendar import by_hour, can_be_cut, day_at, day_of, days_until, read_date
-from exporters.daily.day.facts import METRICS
+from exporters.daily.day.facts import METRICS, Values
 from streams.query.report import Question, make_report
 from streams.state.histogram import ERROR_RATIO
-from tests.support.daily_state import DAY_S, HOUR_S, at, recount, some_traffic
+from tests.support.daily_state import DAY_S, HOUR_S, World, at, recount, some_traffic
 from tests.support.daily_state import day_of as on
 from tests.support.daily_state import in_world as world_runner
+from tests.support.servers import RedisServer
 
 ZONES = (
     *("UTC", "Europe/Berlin", "America/New_York", "America/Santiago", "Asia/Kolkata"),
@@ -24,7 +28,7 @@ ZONES = (
 
 
 @pytest.fixture
-def in_world(redis_server, redis_client):
+def in_world(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
     return world_runner(redis_server)
 
 
@@ -42,13 +46,15 @@ def in_world(redis_server, redis_client):
         ("UTC", "2026-03-29", 24),
     ],
 )
-def test_a_day_is_as_long_as_its_clocks_say(zone, text, hours) -> None:
+def test_a_day_is_as_long_as_its_clocks_say(zone: str, text: str, hours: float) -> None:
     found = day_of(date.fromisoformat(text), ZoneInfo(zone))
     assert found.to_s - found.from_s == hours * HOUR_S
 
 
 @given(st.dates(date(2000, 1, 1), date(2040, 1, 1)), st.sampled_from(ZONES), st.floats(0, 1))
-def test_every_second_lies_in_one_day_and_days_leave_no_gap(day, zone, share) -> None:
+def test_every_second_lies_in_one_day_and_days_leave_no_gap(
+    day: date, zone: str, share: float
+) -> None:
     of = ZoneInfo(zone)
     first, second = days_until(day + timedelta(days=1), 2, of)
     assert first.to_s == second.from_s
@@ -59,7 +65,7 @@ def test_every_second_lies_in_one_day_and_days_leave_no_gap(day, zone, share) ->
 
 
 @given(st.integers(0, 2**31), st.integers(1, 25 * 3_600))
-def test_the_hours_of_a_stretch_add_up_to_it(from_s, length_s) -> None:
+def test_the_hours_of_a_stretch_add_up_to_it(from_s: int, length_s: int) -> None:
     parts = by_hour((from_s, from_s + length_s))
     assert parts[0][0] == from_s
     assert parts[-1][1] == from_s + length_s
@@ -68,7 +74,7 @@ def test_the_hours_of_a_stretch_add_up_to_it(from_s, length_s) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "today", "2026-11-31", "20261110", "2026-W46-2", "2026-1-1"])
-def test_what_is_no_date_is_none(text) -> None:
+def test_what_is_no_date_is_none(text: str) -> None:
     assert read_date(text) is None
 
 
@@ -88,7 +94,7 @@ def test_what_is_no_date_is_none(text) -> None:
     ],
 )
 def test_a_day_can_be_cut_out_only_while_its_midnights_fall_on_slices(
-    zone, text, days_later, hours_later, whole
+    zone: str, text: str, days_later: int, hours_later: float, whole: bool
 ) -> None:
     day = day_of(date.fromisoformat(text), ZoneInfo(zone))
     watermark_s = day.to_s + days_later * DAY_S + int(hours_later * HOUR_S)
@@ -103,10 +109,12 @@ HALF_HOURS = ("America/St_Johns", "Asia/Kolkata")
 
 
 @pytest.mark.parametrize("zone", [*WHOLE_HOURS, *HALF_HOURS])
-def test_every_day_equals_a_recount_also_where_summer_time_ends(in_world, zone) -> None:
+def test_every_day_equals_a_recount_also_where_summer_time_ends(
+    in_world: Callable[..., Any], zone: str
+) -> None:
     # In zones of half hours a day is only known as it was sealed, so they are kept up day by day;
     # in the others nobody looks for a month.
-    async def use(world) -> None:
+    async def use(world: World) -> None:
         keeper = world.keeper()
         half_hours = zone in HALF_HOURS
         last = date(2026, 11, 4 if half_hours else 14)
@@ -138,14 +146,14 @@ def test_every_day_equals_a_recount_also_where_summer_time_ends(in_world, zone) 
     in_world(use, zone=zone)
 
 
-async def reported(world, from_s, to_s):
+async def reported(world: World, from_s: int, to_s: int) -> dict[str, Any]:
     """What `tokenpulse report --from --to` says of a range."""
     kafka = world.settings.kafka
     asked = Question(from_s, to_s, step_s=HOUR_S)
     return (await make_report(world.client, kafka.group, kafka.topic, asked))["total"]
 
 
-def shown(values):
+def shown(values: Values) -> dict[str, Any]:
     """The same numbers as the board has them."""
     return {
         "requests": values.requests,
@@ -157,7 +165,7 @@ def shown(values):
     }
 
 
-def as_shown(total):
+def as_shown(total: dict[str, Any]) -> dict[str, Any]:
     return {
         "requests": total["requests"],
         "tokens": total["tokens"]["total"],
@@ -169,8 +177,10 @@ def as_shown(total):
 
 
 @pytest.mark.parametrize("zone", WHOLE_HOURS)
-def test_days_and_month_to_date_equal_the_report_of_the_same_range(in_world, zone) -> None:
-    async def use(world) -> None:
+def test_days_and_month_to_date_equal_the_report_of_the_same_range(
+    in_world: Callable[..., Any], zone: str
+) -> None:
+    async def use(world: World) -> None:
         begin, end = at("2026-10-20 00:00", zone), at("2026-11-08 00:00", zone)
         for number in range(19):
             start, stop = begin + number * DAY_S, min(begin + (number + 1) * DAY_S, end)
@@ -190,8 +200,10 @@ def test_days_and_month_to_date_equal_the_report_of_the_same_range(in_world, zon
     in_world(use, zone=zone)
 
 
-def test_the_running_day_follows_the_state_and_costs_only_what_changed(in_world) -> None:
-    async def use(world) -> None:
+def test_the_running_day_follows_the_state_and_costs_only_what_changed(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         keeper = world.keeper()
         begin = at("2026-11-10 00:00")
         for step in range(6):
@@ -208,8 +220,10 @@ def test_the_running_day_follows_the_state_and_costs_only_what_changed(in_world)
     in_world(use)
 
 
-def test_a_day_that_cannot_be_cut_out_says_so_and_gives_no_number(in_world) -> None:
-    async def use(world) -> None:
+def test_a_day_that_cannot_be_cut_out_says_so_and_gives_no_number(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         begin = at("2026-11-08 00:00", "Asia/Kathmandu")
         for number in range(2):
             start = begin + number * DAY_S

@@ -1,7 +1,9 @@
 """What moved a metric, and how much of that is mix and how much is rate."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from exporters.daily.day.attribution import parts_of
 from exporters.daily.day.calendar import CalendarDay
 from exporters.daily.day.causes import Traffic, causes, moved_of, named
 from exporters.daily.day.counts import Counts, p95_s
-from exporters.daily.day.facts import BoardTargets, Day
+from exporters.daily.day.facts import BoardTargets, Cause, Day
 from exporters.daily.day.history import Known
 from exporters.daily.day.history import traffic as summed_up
 from exporters.daily.day.metrics import values_of
@@ -27,29 +29,29 @@ from tests.support.exporter_state import token_of
 TARGETS = BoardTargets(0.3, 0.05, 0.999, 0.4, (0.4, 0.6))
 
 
-def judged(eligible, successes):
+def judged(eligible: int, successes: int) -> Counts:
     return Counts(requests=eligible, eligible=eligible, successes=successes)
 
 
-def cached(input_tokens, cached_tokens):
+def cached(input_tokens: int, cached_tokens: int) -> Counts:
     return Counts(
         requests=1, eligible=1, successes=1, input_tokens=input_tokens, cached_tokens=cached_tokens
     )
 
 
-def timed(**seconds):
+def timed(**seconds: Any) -> Counts:
     """TTFTs in seconds, given as s0_25=100 for a hundred requests of 0.25 s."""
     table = buckets({float(key[1:].replace("_", ".")): n for key, n in seconds.items()})
     n = int(table.values.sum())
     return Counts(requests=n, eligible=n, successes=n, ttft=table)
 
 
-def buckets(by_s):
+def buckets(by_s: dict[float, int]) -> Table:
     values = np.array([round(at * 1e9) for at in by_s], np.int64)
     return Table.summed(histogram.bucket_of(values), np.array(list(by_s.values()), np.int64))
 
 
-def read(seconds):
+def read(seconds: float) -> float:
     """A value as the histogram gives it back."""
     return p95_s(buckets({seconds: 1}))
 
@@ -90,8 +92,10 @@ groups = st.dictionaries(
 
 
 @given(groups, groups, st.sampled_from(["availability_ratio", "cache_hit_ratio", "tokens"]))
-def test_the_parts_of_all_groups_add_up_to_the_change(before, now, metric) -> None:
-    def counts(of):
+def test_the_parts_of_all_groups_add_up_to_the_change(
+    before: dict[str, tuple[int, float, int]], now: dict[str, tuple[int, float, int]], metric: str
+) -> None:
+    def counts(of: dict[str, tuple[int, float, int]]) -> dict[str, Counts]:
         return {
             name: Counts(
                 requests=n,
@@ -121,7 +125,9 @@ def test_the_parts_of_all_groups_add_up_to_the_change(before, now, metric) -> No
     st.lists(st.tuples(st.integers(1, 2_000), st.integers(1, 50)), min_size=1, max_size=8),
     st.lists(st.tuples(st.integers(1, 2_000), st.integers(1, 50)), min_size=1, max_size=8),
 )
-def test_a_single_group_makes_the_whole_change_of_a_percentile_by_rate(before, now) -> None:
+def test_a_single_group_makes_the_whole_change_of_a_percentile_by_rate(
+    before: list[tuple[int, int]], now: list[tuple[int, int]]
+) -> None:
     sides = [
         {"only": Counts(requests=1, ttft=buckets({at / 1e3: n for at, n in side}))}
         for side in (before, now)
@@ -160,17 +166,19 @@ def test_tokens_are_requests_times_their_size() -> None:
 # -- the causes ------------------------------------------------------------------------------------
 
 
-def traffic(by, days=1):
+def traffic(by: dict[str, dict[str, Counts]], days: int = 1) -> Traffic:
     """`by`: dimension -> name -> counts; the fleet is the sum of the first dimension."""
     first = next(iter(by.values()))
     return Traffic(Counts.merged(first.values()), by, days)
 
 
-def day_of(counts, state="sealed"):
+def day_of(counts: Counts, state: str = "sealed") -> Day:
     return Day("2026-11-10", 0, 86_400, state, True, values_of(counts, TARGETS))
 
 
-def explained(now, before, days=28, name_of=str):
+def explained(
+    now: Traffic, before: Traffic, days: int = 28, name_of: type[str] | Callable[..., Any] = str
+) -> tuple[Cause, ...]:
     usual = [day_of(before.fleet)] * days
     found = causes(day_of(now.fleet), now, before, Base(tuple(usual)))
     return tuple(named(cause, name_of) for cause in found)

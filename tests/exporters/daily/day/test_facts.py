@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Never
+from pathlib import Path
+from typing import Any, Never
 
 import pytest
 import yaml
+from redis import Redis
 
 from exporters.daily.day.counts import Counts
 from exporters.daily.day.facts import METRICS
@@ -20,10 +23,11 @@ from streams.errors import RequestError
 from streams.events.decoder import ELIGIBLE
 from streams.store.contract import StoreError
 from streams.store.reader import StateReader
-from tests.support.daily_state import DAY_S, HOUR_S, at, recount, some_traffic
+from tests.support.daily_state import DAY_S, HOUR_S, World, at, recount, some_traffic
 from tests.support.daily_state import day_of as on
 from tests.support.daily_state import in_world as world_runner
 from tests.support.exporter_state import event, token_of
+from tests.support.servers import RedisServer
 
 MIDNIGHT = at("2026-11-10 00:00")
 DIRECTORY = {
@@ -33,11 +37,11 @@ DIRECTORY = {
 
 
 @pytest.fixture
-def in_world(redis_server, redis_client):
+def in_world(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
     return world_runner(redis_server)
 
 
-def steady(number, count=60, **changes):
+def steady(number: int, count: int = 60, **changes: Any) -> list[dict[str, Any]]:
     """A day's traffic that differs from other days' only by chance, and little."""
     start = MIDNIGHT + number * DAY_S
     step = DAY_S / count
@@ -58,8 +62,8 @@ def steady(number, count=60, **changes):
 # -- which day -------------------------------------------------------------------------------------
 
 
-def test_where_nothing_was_ever_counted_there_is_no_board(in_world) -> None:
-    async def use(world) -> None:
+def test_where_nothing_was_ever_counted_there_is_no_board(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         assert await world.keeper().facts(MIDNIGHT) is None
         await world.writer.pulse(0, MIDNIGHT)  # claimed, but nothing counted
         assert await world.keeper().facts(MIDNIGHT) is None
@@ -67,8 +71,10 @@ def test_where_nothing_was_ever_counted_there_is_no_board(in_world) -> None:
     in_world(use)
 
 
-def test_the_board_is_about_the_last_closed_day_or_the_one_asked_for(in_world) -> None:
-    async def use(world) -> None:
+def test_the_board_is_about_the_last_closed_day_or_the_one_asked_for(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         for number in range(3):
             await world.add(0, steady(number))
         now_s = MIDNIGHT + 2 * DAY_S + 12 * HOUR_S
@@ -88,8 +94,8 @@ def test_the_board_is_about_the_last_closed_day_or_the_one_asked_for(in_world) -
     in_world(use)
 
 
-def test_on_the_first_day_of_all_the_board_is_about_that_day(in_world) -> None:
-    async def use(world) -> None:
+def test_on_the_first_day_of_all_the_board_is_about_that_day(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await world.add(0, steady(0)[:30])
         facts = await world.keeper().facts(MIDNIGHT + 13 * HOUR_S)
         assert (facts.date, facts.day.state) == ("2026-11-10", "running")
@@ -111,8 +117,10 @@ def test_on_the_first_day_of_all_the_board_is_about_that_day(in_world) -> None:
         ("2026-02-30", "got '2026-02-30'; write a day as YYYY-MM-DD"),
     ],
 )
-def test_a_day_that_is_not_known_is_an_error_with_its_cure(in_world, date, cure) -> None:
-    async def use(world) -> None:
+def test_a_day_that_is_not_known_is_an_error_with_its_cure(
+    in_world: Callable[..., Any], date: str, cure: str
+) -> None:
+    async def use(world: World) -> None:
         for number in range(3):
             await world.add(0, steady(number))
         with pytest.raises(RequestError, match=f"^date: .*{cure}"):
@@ -121,8 +129,8 @@ def test_a_day_that_is_not_known_is_an_error_with_its_cure(in_world, date, cure)
     in_world(use)
 
 
-def test_a_day_without_an_event_is_absent_and_no_zero(in_world) -> None:
-    async def use(world) -> None:
+def test_a_day_without_an_event_is_absent_and_no_zero(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await world.add(0, steady(0))
         await world.add(0, steady(2))
         facts = await world.keeper().facts(MIDNIGHT + 2 * DAY_S + 23 * HOUR_S)
@@ -138,9 +146,9 @@ def test_a_day_without_an_event_is_absent_and_no_zero(in_world) -> None:
 # -- what is said ----------------------------------------------------------------------------------
 
 
-def test_a_bad_day_is_told_with_what_made_it_bad(in_world) -> None:
+def test_a_bad_day_is_told_with_what_made_it_bad(in_world: Callable[..., Any]) -> None:
     # Four calm weeks; then large in eu fails for a day, and small is as always.
-    async def use(world) -> None:
+    async def use(world: World) -> None:
         for number in range(28):
             await world.add(number % 2, steady(number))
         bad = steady(28)
@@ -174,8 +182,8 @@ def test_a_bad_day_is_told_with_what_made_it_bad(in_world) -> None:
     in_world(use)
 
 
-def test_a_calm_day_has_no_cause(in_world) -> None:
-    async def use(world) -> None:
+def test_a_calm_day_has_no_cause(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         for number in range(9):
             await world.add(0, steady(number))
         facts = await world.keeper().facts(MIDNIGHT + 9 * DAY_S)
@@ -186,8 +194,8 @@ def test_a_calm_day_has_no_cause(in_world) -> None:
     in_world(use)
 
 
-def test_the_running_day_is_told_as_such(in_world) -> None:
-    async def use(world) -> None:
+def test_the_running_day_is_told_as_such(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await world.add(0, [one for one in steady(0) if one["ended_at"] < 1e3 * (MIDNIGHT + 7_200)])
         facts = await world.keeper().facts(MIDNIGHT + 7_200, "2026-11-10")
         assert facts.headline.startswith("Tuesday 10 November 2026 so far: ")
@@ -199,8 +207,8 @@ def test_the_running_day_is_told_as_such(in_world) -> None:
     in_world(use)
 
 
-def test_the_board_is_plain_data(in_world) -> None:
-    async def use(world) -> None:
+def test_the_board_is_plain_data(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         for number in range(3):
             await world.add(0, steady(number))
         facts = await world.keeper(**DIRECTORY).facts(MIDNIGHT + 3 * DAY_S)
@@ -212,8 +220,8 @@ def test_the_board_is_plain_data(in_world) -> None:
 # -- month, objectives, segments -------------------------------------------------------------------
 
 
-def test_the_month_to_date_ends_with_the_boards_day(in_world) -> None:
-    async def use(world) -> None:
+def test_the_month_to_date_ends_with_the_boards_day(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         for number in range(-12, 3):
             await world.add(0, steady(number, count=20))
         await world.add(0, [event(MIDNIGHT + 3 * DAY_S + 60)])  # of the running day
@@ -233,10 +241,12 @@ def test_the_month_to_date_ends_with_the_boards_day(in_world) -> None:
     in_world(use)
 
 
-def test_a_zone_of_half_hours_has_its_month_and_causes_from_sealed_days(in_world) -> None:
+def test_a_zone_of_half_hours_has_its_month_and_causes_from_sealed_days(
+    in_world: Callable[..., Any],
+) -> None:
     zone = "Asia/Kolkata"
 
-    async def use(world) -> None:
+    async def use(world: World) -> None:
         begin = at("2026-11-01 00:00", zone)
         keeper = world.keeper()
         for number in range(9):
@@ -270,7 +280,7 @@ def test_a_zone_of_half_hours_has_its_month_and_causes_from_sealed_days(in_world
     in_world(use, zone=zone)
 
 
-def acme_policy(tmp_path):
+def acme_policy(tmp_path: Path) -> str:
     file = tmp_path / "acme.yaml"
     file.write_text(
         yaml.safe_dump(
@@ -300,8 +310,10 @@ def acme_policy(tmp_path):
     return str(file)
 
 
-def test_objectives_stand_as_at_the_end_of_the_boards_day(in_world, tmp_path) -> None:
-    async def use(world) -> None:
+def test_objectives_stand_as_at_the_end_of_the_boards_day(
+    in_world: Callable[..., Any], tmp_path: Path
+) -> None:
+    async def use(world: World) -> None:
         for number in range(3):
             await world.add(0, some_traffic(number, 200, *stretch(number)))
         end_s = MIDNIGHT + 2 * DAY_S
@@ -322,16 +334,16 @@ def test_objectives_stand_as_at_the_end_of_the_boards_day(in_world, tmp_path) ->
         assert first.budget_left_ratio < second.budget_left_ratio
         assert not first.adjusted
 
-    def stretch(number):
+    def stretch(number: int) -> tuple[int, int]:
         return MIDNIGHT + number * DAY_S, MIDNIGHT + (number + 1) * DAY_S
 
     in_world(use, policies=[acme_policy(tmp_path)])
 
 
 def test_objectives_of_the_running_day_are_those_of_the_engine_and_nothing_is_written(
-    in_world, tmp_path
+    in_world: Callable[..., Any], tmp_path: Path
 ) -> None:
-    async def use(world) -> None:
+    async def use(world: World) -> None:
         await world.add(0, steady(0))
         now_s = MIDNIGHT + 23.9 * HOUR_S
         facts = await world.keeper(**DIRECTORY).facts(now_s, "2026-11-10")
@@ -353,8 +365,10 @@ def test_objectives_of_the_running_day_are_those_of_the_engine_and_nothing_is_wr
     in_world(use, policies=[acme_policy(tmp_path)])
 
 
-def test_segments_are_those_of_the_directory_and_the_rest_has_a_name(in_world) -> None:
-    async def use(world) -> None:
+def test_segments_are_those_of_the_directory_and_the_rest_has_a_name(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         await world.add(0, some_traffic(5, 90, MIDNIGHT, MIDNIGHT + DAY_S))
         facts = await world.keeper(**DIRECTORY).facts(MIDNIGHT + DAY_S)
         found = {one.name: one for one in facts.segments}
@@ -387,8 +401,10 @@ def test_customers_of_one_segment_are_added_up() -> None:
 # -- trouble ---------------------------------------------------------------------------------------
 
 
-def test_a_silent_redis_is_an_error_and_its_return_is_read_anew(in_world) -> None:
-    async def use(world) -> None:
+def test_a_silent_redis_is_an_error_and_its_return_is_read_anew(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         await world.add(0, steady(0))
         keeper = world.keeper()
         before = await keeper.facts(MIDNIGHT + DAY_S)
@@ -404,12 +420,14 @@ def test_a_silent_redis_is_an_error_and_its_return_is_read_anew(in_world) -> Non
 
 
 class Broken:
-    async def smembers(self, key) -> Never:
+    async def smembers(self, key: str) -> Never:
         raise OSError("connection lost")
 
 
-def test_a_state_that_was_lost_and_counted_again_is_not_mixed_with_the_old_one(in_world) -> None:
-    async def use(world) -> None:
+def test_a_state_that_was_lost_and_counted_again_is_not_mixed_with_the_old_one(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         await world.add(0, steady(0)[:30])
         await world.add(0, steady(0)[30:])
         keeper = world.keeper()
@@ -425,8 +443,8 @@ def test_a_state_that_was_lost_and_counted_again_is_not_mixed_with_the_old_one(i
     in_world(use)
 
 
-def test_many_askers_at_once_get_the_same_board(in_world) -> None:
-    async def use(world) -> None:
+def test_many_askers_at_once_get_the_same_board(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         for number in range(3):
             await world.add(0, steady(number))
         keeper, now_s = world.keeper(), MIDNIGHT + 3 * DAY_S + 5 * HOUR_S
@@ -439,11 +457,13 @@ def test_many_askers_at_once_get_the_same_board(in_world) -> None:
     in_world(use)
 
 
-def test_askers_wait_for_each_other_as_they_share_what_was_read(in_world) -> None:
-    async def use(world) -> None:
+def test_askers_wait_for_each_other_as_they_share_what_was_read(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         keeper, inside, most = world.keeper(), [], []
 
-        async def reading(now_s, asked) -> None:
+        async def reading(now_s: int, asked: None) -> None:
             inside.append(1)
             await asyncio.sleep(0)
             most.append(len(inside))

@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from redis import Redis
 
 from exporters.daily.day.calendar import CalendarDay
 from exporters.daily.day.counts import Counts
@@ -14,10 +18,11 @@ from exporters.daily.day.seal import NAMES_MAX, VERSION, Detail, Record
 from exporters.daily.day.store import DETAIL_DAYS, KEPT_DAYS, DayStore
 from exporters.reference.customers import Customer
 from streams.state.snapshot import Gap
-from tests.support.daily_state import DAY_S, HOUR_S, at, recount, some_traffic
+from tests.support.daily_state import DAY_S, HOUR_S, World, at, recount, some_traffic
 from tests.support.daily_state import day_of as on
 from tests.support.daily_state import in_world as world_runner
 from tests.support.exporter_state import event, token_of
+from tests.support.servers import RedisServer
 
 BEGIN = at("2026-11-08 00:00")
 END = BEGIN + DAY_S
@@ -25,11 +30,11 @@ DATE = "2026-11-08"
 
 
 @pytest.fixture
-def in_world(redis_server, redis_client):
+def in_world(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
     return world_runner(redis_server)
 
 
-async def one_day(world, partitions=1) -> None:
+async def one_day(world: World, partitions: int = 1) -> None:
     for partition in range(partitions):
         await world.add(partition, some_traffic(partition, 60, BEGIN, END))
 
@@ -37,12 +42,14 @@ async def one_day(world, partitions=1) -> None:
 # -- when ------------------------------------------------------------------------------------------
 
 
-def test_a_day_is_provisional_until_late_events_had_their_time_and_all_is_read(in_world) -> None:
+def test_a_day_is_provisional_until_late_events_had_their_time_and_all_is_read(
+    in_world: Callable[..., Any],
+) -> None:
     #        END        +2 h              +4 h
     # ---------|----------|-----------------|---------------->  now
     #   day    | provisional: late ones count     | sealed, if
     #                                             | everything up to +4 h is read
-    async def use(world) -> None:
+    async def use(world: World) -> None:
         await one_day(world, partitions=2)
         keeper = world.keeper()
         facts = await keeper.facts(END + 2 * HOUR_S)
@@ -66,8 +73,10 @@ def test_a_day_is_provisional_until_late_events_had_their_time_and_all_is_read(i
     in_world(use)
 
 
-def test_an_exporter_whose_clock_is_behind_does_not_seal_early(in_world) -> None:
-    async def use(world) -> None:
+def test_an_exporter_whose_clock_is_behind_does_not_seal_early(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
         assert (await world.keeper().facts(END + 3 * HOUR_S)).day.state == "provisional"
@@ -75,8 +84,8 @@ def test_an_exporter_whose_clock_is_behind_does_not_seal_early(in_world) -> None
     in_world(use)
 
 
-def test_a_partition_that_reads_its_backlog_is_waited_for(in_world) -> None:
-    async def use(world) -> None:
+def test_a_partition_that_reads_its_backlog_is_waited_for(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         # It went on after an hour's outage: what came since midnight is not counted yet.
         await world.add(0, [event(END + 60)])
@@ -90,8 +99,10 @@ def test_a_partition_that_reads_its_backlog_is_waited_for(in_world) -> None:
     in_world(use)
 
 
-def test_a_partition_that_has_counted_nothing_of_its_log_is_waited_for(in_world) -> None:
-    async def use(world) -> None:
+def test_a_partition_that_has_counted_nothing_of_its_log_is_waited_for(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         await world.add(0, [event(END + 6 * HOUR_S)])
         await world.writer.pulse(1, END + 6 * HOUR_S, highwater=12)
@@ -103,10 +114,12 @@ def test_a_partition_that_has_counted_nothing_of_its_log_is_waited_for(in_world)
     in_world(use)
 
 
-def test_a_day_is_not_sealed_while_nothing_of_after_it_has_come(in_world) -> None:
+def test_a_day_is_not_sealed_while_nothing_of_after_it_has_come(
+    in_world: Callable[..., Any],
+) -> None:
     # The producers are cut off from 23:00 on, or an hour of theirs is loaded bit by bit: the log
     # is read to its end again and again, and the day is not whole.
-    async def use(world) -> None:
+    async def use(world: World) -> None:
         await world.add(0, some_traffic(1, 60, BEGIN, END - HOUR_S))
         await world.quiet(END + 5 * HOUR_S)
         facts = await world.keeper().facts(END + 5 * HOUR_S)
@@ -125,8 +138,8 @@ def test_a_day_is_not_sealed_while_nothing_of_after_it_has_come(in_world) -> Non
     in_world(use)
 
 
-def test_silence_is_believed_after_a_day(in_world) -> None:
-    async def use(world) -> None:
+def test_silence_is_believed_after_a_day(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         for after_s, state in ((DAY_S - 60, "provisional"), (DAY_S, "sealed")):
             await world.quiet(END + after_s)
@@ -136,10 +149,12 @@ def test_silence_is_believed_after_a_day(in_world) -> None:
     in_world(use)
 
 
-def test_where_a_day_could_not_be_counted_later_it_does_not_wait_in_silence(in_world) -> None:
+def test_where_a_day_could_not_be_counted_later_it_does_not_wait_in_silence(
+    in_world: Callable[..., Any],
+) -> None:
     zone = "Asia/Kolkata"
 
-    async def use(world) -> None:
+    async def use(world: World) -> None:
         start = at("2026-11-08 00:00", zone)
         await world.add(0, some_traffic(1, 20, start, start + DAY_S))
         await world.quiet(start + DAY_S + 5 * HOUR_S)
@@ -149,8 +164,8 @@ def test_where_a_day_could_not_be_counted_later_it_does_not_wait_in_silence(in_w
     in_world(use, zone=zone)
 
 
-def test_a_halted_worker_has_not_read_its_log_to_the_end(in_world) -> None:
-    async def use(world) -> None:
+def test_a_halted_worker_has_not_read_its_log_to_the_end(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await one_day(world, partitions=2)
         await world.tell(END + 5 * HOUR_S, 0, 1)
         _, state = await world.writer.owned(1)
@@ -164,8 +179,10 @@ def test_a_halted_worker_has_not_read_its_log_to_the_end(in_world) -> None:
     in_world(use)
 
 
-def test_a_day_whose_events_are_not_read_yet_is_not_one_without_events(in_world) -> None:
-    async def use(world) -> None:
+def test_a_day_whose_events_are_not_read_yet_is_not_one_without_events(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         await world.add(0, some_traffic(1, 20, BEGIN - DAY_S, BEGIN))
         await world.writer.pulse(0, BEGIN)  # and then the workers stood still
         facts = await world.keeper().facts(END + 5 * HOUR_S)
@@ -179,8 +196,8 @@ def test_a_day_whose_events_are_not_read_yet_is_not_one_without_events(in_world)
     in_world(use)
 
 
-def test_the_wait_is_a_setting(in_world) -> None:
-    async def use(world) -> None:
+def test_the_wait_is_a_setting(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + HOUR_S)
         assert (await world.keeper().facts(END + HOUR_S)).day.state == "sealed"
@@ -188,8 +205,8 @@ def test_the_wait_is_a_setting(in_world) -> None:
     in_world(use, seal_after_h=1)
 
 
-def test_all_closed_days_are_sealed_that_nobody_looked_at(in_world) -> None:
-    async def use(world) -> None:
+def test_all_closed_days_are_sealed_that_nobody_looked_at(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         for number in range(5):
             start = BEGIN + number * DAY_S
             await world.add(0, some_traffic(number, 20, start, start + DAY_S))
@@ -207,8 +224,10 @@ def test_all_closed_days_are_sealed_that_nobody_looked_at(in_world) -> None:
 # -- what ------------------------------------------------------------------------------------------
 
 
-def test_late_events_after_the_seal_are_corrections_and_the_sealed_bytes_stay(in_world) -> None:
-    async def use(world) -> None:
+def test_late_events_after_the_seal_are_corrections_and_the_sealed_bytes_stay(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
         keeper = world.keeper()
@@ -238,8 +257,8 @@ def test_late_events_after_the_seal_are_corrections_and_the_sealed_bytes_stay(in
     in_world(use)
 
 
-def test_a_late_probe_corrects_the_availability_alone(in_world) -> None:
-    async def use(world) -> None:
+def test_a_late_probe_corrects_the_availability_alone(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
         await world.keeper().facts(END + 5 * HOUR_S)
@@ -251,8 +270,8 @@ def test_a_late_probe_corrects_the_availability_alone(in_world) -> None:
     in_world(use)
 
 
-def test_two_keepers_that_race_seal_once_and_say_the_same(in_world) -> None:
-    async def use(world) -> None:
+def test_two_keepers_that_race_seal_once_and_say_the_same(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
         keepers = [world.keeper() for _ in range(4)]
@@ -267,8 +286,8 @@ def test_two_keepers_that_race_seal_once_and_say_the_same(in_world) -> None:
     in_world(use)
 
 
-def test_the_first_to_seal_wins(in_world) -> None:
-    async def use(world) -> None:
+def test_the_first_to_seal_wins(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         kafka = world.settings.kafka
         store = DayStore(world.client, kafka.group, kafka.topic, "UTC")
         assert await store.seal(DATE, b"first", b"a") == b"first"
@@ -280,8 +299,10 @@ def test_the_first_to_seal_wins(in_world) -> None:
     in_world(use)
 
 
-def test_sealed_days_are_kept_for_400_days_and_their_details_for_40(in_world) -> None:
-    async def use(world) -> None:
+def test_sealed_days_are_kept_for_400_days_and_their_details_for_40(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         kafka = world.settings.kafka
         store = DayStore(world.client, kafka.group, kafka.topic, "UTC")
         assert (KEPT_DAYS, DETAIL_DAYS) == (400, 40)
@@ -297,8 +318,10 @@ def test_sealed_days_are_kept_for_400_days_and_their_details_for_40(in_world) ->
     in_world(use)
 
 
-def test_targets_and_marks_are_those_of_the_time_it_was_sealed(in_world, tmp_path) -> None:
-    async def use(world) -> None:
+def test_targets_and_marks_are_those_of_the_time_it_was_sealed(
+    in_world: Callable[..., Any], tmp_path: Path
+) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
         sealed = await world.keeper().facts(END + 5 * HOUR_S)
@@ -320,8 +343,8 @@ def test_targets_and_marks_are_those_of_the_time_it_was_sealed(in_world, tmp_pat
     in_world(use)
 
 
-def test_an_incomplete_day_says_so_also_when_it_is_sealed(in_world) -> None:
-    async def use(world) -> None:
+def test_an_incomplete_day_says_so_also_when_it_is_sealed(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await world.add(0, some_traffic(1, 20, BEGIN, BEGIN + 3 * HOUR_S))
         _, state = await world.writer.owned(0)
         state.lose(state.next_offset + 120)
@@ -341,8 +364,10 @@ def test_an_incomplete_day_says_so_also_when_it_is_sealed(in_world) -> None:
     in_world(use)
 
 
-def test_a_state_that_is_younger_than_the_day_makes_it_incomplete(in_world) -> None:
-    async def use(world) -> None:
+def test_a_state_that_is_younger_than_the_day_makes_it_incomplete(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         _, state = await world.writer.owned(0)
         state.begin_at(7_000)
         await world.add(0, some_traffic(1, 20, BEGIN + 9 * HOUR_S, END))
@@ -353,8 +378,10 @@ def test_a_state_that_is_younger_than_the_day_makes_it_incomplete(in_world) -> N
     in_world(use)
 
 
-def test_after_everything_was_lost_a_day_that_can_be_counted_is_sealed_again(in_world) -> None:
-    async def use(world) -> None:
+def test_after_everything_was_lost_a_day_that_can_be_counted_is_sealed_again(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
         first = (await world.keeper().facts(END + 5 * HOUR_S)).day
@@ -367,8 +394,8 @@ def test_after_everything_was_lost_a_day_that_can_be_counted_is_sealed_again(in_
     in_world(use)
 
 
-def test_an_exporter_forgets_sealed_days_that_redis_lost(in_world) -> None:
-    async def use(world) -> None:
+def test_an_exporter_forgets_sealed_days_that_redis_lost(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
         keeper = world.keeper()
@@ -383,9 +410,9 @@ def test_an_exporter_forgets_sealed_days_that_redis_lost(in_world) -> None:
 
 
 def test_error_budgets_and_credits_are_sealed_too_and_what_they_would_be_stands_beside(
-    in_world,
+    in_world: Callable[..., Any],
 ) -> None:
-    async def use(world) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
         sealed = await world.keeper().facts(END + 5 * HOUR_S)
@@ -404,7 +431,7 @@ def test_error_budgets_and_credits_are_sealed_too_and_what_they_would_be_stands_
 
 
 def test_of_many_objectives_the_worst_are_sealed_and_all_that_cost_something() -> None:
-    def risk(left, credit):
+    def risk(left: float, credit: str | None) -> Risk:
         return Risk("p", "o", "fleet", 0.99, 0.99, left, credit, credit, False)
 
     fine = [risk(0.5 + at / 10_000, "0.00 USD") for at in range(SEALED_MAX + 50)]
@@ -413,12 +440,12 @@ def test_of_many_objectives_the_worst_are_sealed_and_all_that_cost_something() -
     assert sealed == (*fine[:SEALED_MAX], costly, overdrawn)
 
 
-def test_redis_is_not_told_the_names_of_customers(in_world) -> None:
+def test_redis_is_not_told_the_names_of_customers(in_world: Callable[..., Any]) -> None:
     # Acme's cache stops working; its name comes from the directory and stays there.
     acme = token_of("acme")
     directory = {acme: Customer("Acme Corp", "smb")}
 
-    async def use(world) -> None:
+    async def use(world: World) -> None:
         for number in range(4):
             start = BEGIN + (number - 3) * DAY_S
             events = [
@@ -443,8 +470,8 @@ def test_redis_is_not_told_the_names_of_customers(in_world) -> None:
     in_world(use)
 
 
-def test_the_month_says_that_days_of_it_are_incomplete(in_world) -> None:
-    async def use(world) -> None:
+def test_the_month_says_that_days_of_it_are_incomplete(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await world.add(0, some_traffic(1, 20, BEGIN - DAY_S, BEGIN - 9 * HOUR_S))
         _, state = await world.writer.owned(0)
         state.lose(state.next_offset + 5)
@@ -461,8 +488,8 @@ def test_the_month_says_that_days_of_it_are_incomplete(in_world) -> None:
 # -- as it is stored -------------------------------------------------------------------------------
 
 
-def test_a_sealed_day_is_readable_json_with_a_version(in_world) -> None:
-    async def use(world) -> None:
+def test_a_sealed_day_is_readable_json_with_a_version(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
         facts = await world.keeper().facts(END + 5 * HOUR_S)
@@ -476,7 +503,7 @@ def test_a_sealed_day_is_readable_json_with_a_version(in_world) -> None:
     in_world(use)
 
 
-def test_what_a_newer_program_sealed_is_not_guessed_at(in_world) -> None:
+def test_what_a_newer_program_sealed_is_not_guessed_at(in_world: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="version 2, this program knows 1: upgrade"):
         Record.unpack(b'{"version": 2, "day": "something else"}')
     assert VERSION == 1
@@ -493,8 +520,8 @@ def test_details_keep_the_largest_names_and_the_sum_of_all() -> None:
     assert sum(one.requests for one in groups["model"].values()) == fleet.requests
 
 
-def test_the_day_is_the_one_of_the_zone(in_world) -> None:
-    async def use(world) -> None:
+def test_the_day_is_the_one_of_the_zone(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
         start = at("2026-11-08 00:00", "America/New_York")
         await world.add(0, [event(start - 1), event(start), event(start + DAY_S - 1)])
         await world.add(0, [event(start + DAY_S + 5 * HOUR_S)])

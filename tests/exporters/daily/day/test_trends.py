@@ -1,11 +1,12 @@
 """Norms are medians of days, and a change says whether it is for the better."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from exporters.daily.day.counts import Counts
-from exporters.daily.day.facts import BoardTargets, Day, Value
+from exporters.daily.day.facts import BoardTargets, Day, Trend, Value
 from exporters.daily.day.metrics import board_targets, latency_mark, values_of
 from exporters.daily.day.trends import base_of, trends
 from slo.policy.loading import load_policies
@@ -15,14 +16,14 @@ NONE = BoardTargets(None, None, None, None, None)
 TARGETS = board_targets(targets_of(load_policies(["default"])))
 
 
-def day(state="sealed", **values):
+def day(state: str = "sealed", **values: Any) -> Day:
     shown = values_of(Counts(requests=1, eligible=1), NONE)
     known = {name: Value(value, 1, "unknown") for name, value in values.items()}
     nothing = {name: Value(None, 0, "unknown") for name in ("tokens", "availability_ratio")}
     return Day("2026-11-10", 0, 86_400, state, True, replace(shown, **{**nothing, **known}))
 
 
-def of(found, metric):
+def of(found: tuple[Trend, ...], metric: str) -> Trend:
     return next(one for one in found if one.metric == metric)
 
 
@@ -37,7 +38,9 @@ def test_the_norm_is_the_median_so_one_bad_day_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("days_known", "weekly", "monthly"), [(2, False, False), (3, True, False), (7, True, True)]
 )
-def test_a_norm_needs_three_days_of_a_week_and_seven_of_four(days_known, weekly, monthly) -> None:
+def test_a_norm_needs_three_days_of_a_week_and_seven_of_four(
+    days_known: int, weekly: bool, monthly: bool
+) -> None:
     before = [day() for _ in range(28 - days_known)]
     before += [day(ttft_p95_s=0.2) for _ in range(days_known)]
     found = of(trends(day(ttft_p95_s=0.1), before), "ttft_p95_s")
@@ -67,7 +70,7 @@ def test_tokens_change_as_a_share_and_not_while_the_day_runs() -> None:
         ("tpot_p95_s", 0.06, False),
     ],
 )
-def test_less_is_better_for_latencies_alone(metric, value, better) -> None:
+def test_less_is_better_for_latencies_alone(metric: str, value: float, better: bool) -> None:
     norm = {"availability_ratio": 0.9, "cache_hit_ratio": 0.5, "tpot_p95_s": 0.05}[metric]
     before = [day(**{metric: norm}) for _ in range(28)]
     assert of(trends(day(**{metric: value}), before), metric).better is better
@@ -90,7 +93,7 @@ def test_a_change_is_explained_against_28_days_else_7_else_the_one_before() -> N
         ("cache_hit_ratio", {0.4: "best", 0.6: "best", 0.7: "best", 0.39: "missed"}),
     ],
 )
-def test_marks_against_the_shipped_targets(metric, marks) -> None:
+def test_marks_against_the_shipped_targets(metric: str, marks: dict[float | None, str]) -> None:
     for value, mark in marks.items():
         counts = Counts(requests=1, eligible=100_000, input_tokens=100_000)
         if metric == "availability_ratio":

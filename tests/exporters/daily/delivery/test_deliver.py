@@ -6,19 +6,23 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from email.policy import default
 from io import BytesIO
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, LoginPassword
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from pypdf import PdfReader
+from redis import Redis
 
+from exporters.daily.day.facts import DailyFacts
 from exporters.daily.delivery import deliver as delivery
-from exporters.daily.delivery.deliver import deliver
+from exporters.daily.delivery.deliver import Outcome, deliver
 from exporters.daily.delivery.sent import LEASE_S, Sent
 from exporters.daily.delivery.slack import payload
 from streams.config.settings import Daily
@@ -29,6 +33,7 @@ from tests.support.certificates import Authority
 from tests.support.command import run
 from tests.support.daily_samples import DATE, hostile_facts, some_facts
 from tests.support.exporter_state import settings_for, some_events, write_state
+from tests.support.servers import RedisServer
 from tokenpulse.local.embedded import free_port
 
 PASSWORD = "correct horse battery staple"
@@ -52,13 +57,15 @@ class Mailbox:
     encrypted: list[bool] = field(default_factory=list)
     port: int = 0
 
-    async def handle_RCPT(self, server, session, envelope, address, options):
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[Any]
+    ) -> str:
         if address in self.refused:
             return self.refused[address]
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server, session, envelope):
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         self.tried += 1
         if self.answers:
             return self.answers.pop(0)
@@ -67,7 +74,14 @@ class Mailbox:
         self.messages.append((list(envelope.rcpt_tos), read))
         return "250 OK"
 
-    def check(self, server, session, envelope, mechanism, auth_data):
+    def check(
+        self,
+        server: SMTP,
+        session: Session,
+        envelope: Envelope,
+        mechanism: str,
+        auth_data: LoginPassword,
+    ) -> AuthResult:
         assert isinstance(auth_data, LoginPassword)
         self.logins.append(auth_data.login)
         # As bad servers do: it says what it was told.
@@ -81,7 +95,9 @@ def mailbox() -> Iterator[Mailbox]:
     yield from _serve_mail(Mailbox())
 
 
-def _serve_mail(box: Mailbox, at_once: ssl.SSLContext | None = None, **how) -> Iterator[Mailbox]:
+def _serve_mail(
+    box: Mailbox, at_once: ssl.SSLContext | None = None, **how: Any
+) -> Iterator[Mailbox]:
     box.port = free_port()
     controller = Controller(
         box, hostname="127.0.0.1", port=box.port, ssl_context=at_once, **how
@@ -92,7 +108,7 @@ def _serve_mail(box: Mailbox, at_once: ssl.SSLContext | None = None, **how) -> I
 
 
 @pytest.fixture
-def authority(tmp_path) -> Authority:
+def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path / "certificates")
 
 
@@ -104,7 +120,7 @@ def _context(authority: Authority, name: str = "mail") -> ssl.SSLContext:
 
 
 @pytest.fixture
-def secure_mailbox(authority) -> Iterator[Mailbox]:
+def secure_mailbox(authority: Authority) -> Iterator[Mailbox]:
     """STARTTLS and a login, both required."""
     box = Mailbox()
     yield from _serve_mail(
@@ -158,12 +174,12 @@ def channel() -> Iterator[Channel]:
 
 
 @pytest.fixture(autouse=True)
-def _short_waits(monkeypatch) -> None:
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(delivery, "WAIT_MAX_S", 0.02)
 
 
-def mailed(box: Mailbox, **changes) -> dict:
+def mailed(box: Mailbox, **changes: Any) -> dict:
     """Settings of delivery to this mail server."""
     return {
         "smtp_host": "127.0.0.1",
@@ -176,20 +192,22 @@ def mailed(box: Mailbox, **changes) -> dict:
 
 
 @pytest.fixture
-def webhook_file(tmp_path, channel):
+def webhook_file(tmp_path: Path, channel: Channel) -> Path:
     file = tmp_path / "webhook"
     file.write_text(f"{channel.url}\n")
     return file
 
 
 @pytest.fixture
-def send(redis_server, redis_client):
+def send(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
     """Delivers some facts as settings say; (recipient, words, failed) of each."""
 
-    def call(daily: dict, facts=None, again: bool = False) -> list[tuple[str, str, bool]]:
+    def call(
+        daily: dict, facts: DailyFacts | None = None, again: bool = False
+    ) -> list[tuple[str, str, bool]]:
         settings = settings_for(redis_server.url).model_copy(update={"daily": Daily(**daily)})
 
-        async def go():
+        async def go() -> list[Outcome]:
             client = connect(settings.redis.url, 5)
             try:
                 return await deliver(settings, client, facts or some_facts(), again)
@@ -207,7 +225,9 @@ MAILED = [(f"e-mail to {address}", "delivered", False) for address in TO]
 # -- e-mail ----------------------------------------------------------------------------------------
 
 
-def test_the_mail_has_the_board_as_text_as_a_page_and_as_a_pdf(mailbox, send) -> None:
+def test_the_mail_has_the_board_as_text_as_a_page_and_as_a_pdf(
+    mailbox: Mailbox, send: Callable[..., Any]
+) -> None:
     found = send(mailed(mailbox, public_url="https://board.example.com/tp/"))
     assert found == MAILED
     [(to, message)] = mailbox.messages
@@ -232,7 +252,7 @@ def test_the_mail_has_the_board_as_text_as_a_page_and_as_a_pdf(mailbox, send) ->
     assert len(PdfReader(BytesIO(attached.get_content())).pages) == 1
 
 
-def test_names_cannot_add_headers_or_markup(mailbox, send) -> None:
+def test_names_cannot_add_headers_or_markup(mailbox: Mailbox, send: Callable[..., Any]) -> None:
     send(mailed(mailbox), hostile_facts())
     [(to, message)] = mailbox.messages
     assert to == list(TO)
@@ -242,7 +262,9 @@ def test_names_cannot_add_headers_or_markup(mailbox, send) -> None:
     assert "<img" not in page
 
 
-def test_with_starttls_and_a_login(secure_mailbox, authority, tmp_path, send) -> None:
+def test_with_starttls_and_a_login(
+    secure_mailbox: Mailbox, authority: Authority, tmp_path: Path, send: Callable[..., Any]
+) -> None:
     secret = tmp_path / "password"
     secret.write_text(f"{PASSWORD}\n")
     found = send(
@@ -259,7 +281,7 @@ def test_with_starttls_and_a_login(secure_mailbox, authority, tmp_path, send) ->
     assert secure_mailbox.logins == [b"board"]
 
 
-def test_with_tls_at_once(authority, send) -> None:
+def test_with_tls_at_once(authority: Authority, send: Callable[..., Any]) -> None:
     box = Mailbox()
     serving = _serve_tls(box, authority)
     next(serving)
@@ -275,7 +297,7 @@ def _serve_tls(box: Mailbox, authority: Authority) -> Iterator[Mailbox]:
 
 
 def test_a_login_that_is_refused_is_told_without_the_password(
-    secure_mailbox, authority, tmp_path, send
+    secure_mailbox: Mailbox, authority: Authority, tmp_path: Path, send: Callable[..., Any]
 ) -> None:
     secret = tmp_path / "password"
     secret.write_text("hunter2")
@@ -297,7 +319,7 @@ def test_a_login_that_is_refused_is_told_without_the_password(
 
 
 def test_what_a_server_repeats_of_the_password_is_not_told(
-    secure_mailbox, authority, tmp_path, send
+    secure_mailbox: Mailbox, authority: Authority, tmp_path: Path, send: Callable[..., Any]
 ) -> None:
     secret = tmp_path / "password"
     secret.write_text(PASSWORD)
@@ -314,7 +336,9 @@ def test_what_a_server_repeats_of_the_password_is_not_told(
     assert "takes it for nobody: cro@example.com: 550 not with (hidden); sre@" in found[0][1]
 
 
-def test_a_certificate_of_nobody_we_trust_is_refused(secure_mailbox, tmp_path, send) -> None:
+def test_a_certificate_of_nobody_we_trust_is_refused(
+    secure_mailbox: Mailbox, tmp_path: Path, send: Callable[..., Any]
+) -> None:
     other = Authority(tmp_path / "others", "other")
     found = send(mailed(secure_mailbox, smtp_tls="starttls", smtp_ca_file=other.cert))
     assert all(failed for _, _, failed in found)
@@ -323,14 +347,18 @@ def test_a_certificate_of_nobody_we_trust_is_refused(secure_mailbox, tmp_path, s
     assert secure_mailbox.messages == []
 
 
-def test_a_server_without_starttls_gets_nothing(mailbox, authority, send) -> None:
+def test_a_server_without_starttls_gets_nothing(
+    mailbox: Mailbox, authority: Authority, send: Callable[..., Any]
+) -> None:
     found = send(mailed(mailbox, smtp_tls="starttls", smtp_ca_file=authority.cert))
     assert all(failed for _, _, failed in found)
     assert "STARTTLS" in found[0][1]
     assert mailbox.messages == []
 
 
-def test_a_refusal_that_may_pass_is_tried_again_and_one_that_will_not_is_not(mailbox, send) -> None:
+def test_a_refusal_that_may_pass_is_tried_again_and_one_that_will_not_is_not(
+    mailbox: Mailbox, send: Callable[..., Any]
+) -> None:
     mailbox.answers = ["451 try later", "451 try later"]
     assert send(mailed(mailbox)) == MAILED
     assert mailbox.tried == 3
@@ -347,7 +375,7 @@ def test_a_refusal_that_may_pass_is_tried_again_and_one_that_will_not_is_not(mai
     assert mailbox.tried == 4 + delivery.ATTEMPTS
 
 
-def test_no_mail_server_is_told_in_one_line(unused_port, send) -> None:
+def test_no_mail_server_is_told_in_one_line(unused_port: int, send: Callable[..., Any]) -> None:
     box = Mailbox(port=unused_port)
     [(_, words, failed), _] = send(mailed(box))
     assert failed
@@ -359,7 +387,9 @@ def test_no_mail_server_is_told_in_one_line(unused_port, send) -> None:
 # -- each day once ---------------------------------------------------------------------------------
 
 
-def test_a_day_is_delivered_once_unless_asked_again(mailbox, channel, webhook_file, send) -> None:
+def test_a_day_is_delivered_once_unless_asked_again(
+    mailbox: Mailbox, channel: Channel, webhook_file: Path, send: Callable[..., Any]
+) -> None:
     daily = mailed(mailbox, slack_webhook_file=webhook_file)
     assert send(daily) == [*MAILED, ("Slack", "delivered", False)]
     for _ in range(2):
@@ -375,7 +405,7 @@ def test_a_day_is_delivered_once_unless_asked_again(mailbox, channel, webhook_fi
     assert send(daily, other) == [*MAILED, ("Slack", "delivered", False)]
 
 
-def final(facts, **changed):
+def final(facts: DailyFacts, **changed: Any) -> DailyFacts:
     """The same day, sealed, with these metrics."""
     found = replace(facts.day, state="sealed", note="", values=replace(facts.day.values, **changed))
     return replace(
@@ -384,7 +414,7 @@ def final(facts, **changed):
 
 
 def test_who_was_told_other_numbers_before_the_day_was_final_is_told_the_final_ones(
-    mailbox, channel, webhook_file, send
+    mailbox: Mailbox, channel: Channel, webhook_file: Path, send: Callable[..., Any]
 ) -> None:
     daily = mailed(mailbox, slack_webhook_file=webhook_file)
     facts = some_facts()
@@ -406,7 +436,7 @@ def test_who_was_told_other_numbers_before_the_day_was_final_is_told_the_final_o
 
 
 def test_who_was_not_reached_is_tried_again_and_nobody_else(
-    mailbox, channel, webhook_file, send
+    mailbox: Mailbox, channel: Channel, webhook_file: Path, send: Callable[..., Any]
 ) -> None:
     daily = mailed(mailbox, slack_webhook_file=webhook_file)
     mailbox.refused = {TO[1]: "450 greylisted"}
@@ -427,17 +457,19 @@ def test_who_was_not_reached_is_tried_again_and_nobody_else(
 
 
 def test_a_mail_server_that_is_gone_does_not_keep_the_board_from_slack(
-    unused_port, channel, webhook_file, send
+    unused_port: int, channel: Channel, webhook_file: Path, send: Callable[..., Any]
 ) -> None:
     found = send(mailed(Mailbox(port=unused_port), slack_webhook_file=webhook_file))
     assert [failed for _, _, failed in found] == [True, True, False]
     assert len(channel.messages) == 1
 
 
-def test_two_runs_at_once_deliver_once(mailbox, redis_server, redis_client) -> None:
+def test_two_runs_at_once_deliver_once(
+    mailbox: Mailbox, redis_server: RedisServer, redis_client: Redis
+) -> None:
     settings = settings_for(redis_server.url).model_copy(update={"daily": Daily(**mailed(mailbox))})
 
-    async def go():
+    async def go() -> list[list[Outcome] | RequestError]:
         client = connect(settings.redis.url, 5)
         try:
             return await asyncio.gather(
@@ -457,7 +489,9 @@ def test_two_runs_at_once_deliver_once(mailbox, redis_server, redis_client) -> N
     assert len(mailbox.messages) == 1
 
 
-def test_a_run_that_died_does_not_keep_the_day_for_ever(redis_server, redis_client) -> None:
+def test_a_run_that_died_does_not_keep_the_day_for_ever(
+    redis_server: RedisServer, redis_client: Redis
+) -> None:
     async def go() -> None:
         client = connect(redis_server.url, 5)
         try:
@@ -475,7 +509,9 @@ def test_a_run_that_died_does_not_keep_the_day_for_ever(redis_server, redis_clie
     asyncio.run(go())
 
 
-def test_redis_keeps_no_address_and_forgets(mailbox, redis_server, redis_client, send) -> None:
+def test_redis_keeps_no_address_and_forgets(
+    mailbox: Mailbox, redis_server: RedisServer, redis_client: Redis, send: Callable[..., Any]
+) -> None:
     send(mailed(mailbox))
     [key] = redis_client.keys("*:sent:*")
     assert b"{tokenpulse:inference.requests}:sent:2026-11-03" in key
@@ -485,7 +521,7 @@ def test_redis_keeps_no_address_and_forgets(mailbox, redis_server, redis_client,
     assert 0 < redis_client.ttl(key) <= 400 * 86_400
 
 
-def test_without_redis_nothing_is_sent(mailbox, unused_port) -> None:
+def test_without_redis_nothing_is_sent(mailbox: Mailbox, unused_port: int) -> None:
     settings = settings_for(f"redis://127.0.0.1:{unused_port}/0").model_copy(
         update={"daily": Daily(**mailed(mailbox))}
     )
@@ -502,7 +538,7 @@ def test_without_redis_nothing_is_sent(mailbox, unused_port) -> None:
     assert mailbox.messages == []
 
 
-def test_a_day_that_is_not_over_is_not_sent(mailbox, send) -> None:
+def test_a_day_that_is_not_over_is_not_sent(mailbox: Mailbox, send: Callable[..., Any]) -> None:
     facts = some_facts()
     with pytest.raises(RequestError, match="2026-11-04 is not over"):
         send(mailed(mailbox), replace(facts, date=facts.days[-1].date))
@@ -511,7 +547,9 @@ def test_a_day_that_is_not_over_is_not_sent(mailbox, send) -> None:
 # -- Slack -----------------------------------------------------------------------------------------
 
 
-def test_slack_gets_headline_numbers_and_link(channel, webhook_file, send) -> None:
+def test_slack_gets_headline_numbers_and_link(
+    channel: Channel, webhook_file: Path, send: Callable[..., Any]
+) -> None:
     daily = {"slack_webhook_file": webhook_file, "public_url": "https://board.example.com"}
     assert send(daily) == [("Slack", "delivered", False)]
     [message] = channel.messages
@@ -531,7 +569,7 @@ def test_slack_reads_no_markup_in_names_and_nothing_is_too_long_for_it() -> None
     assert len(message["blocks"]) <= 50
     assert "<!" not in message["text"]
 
-    def texts(node):
+    def texts(node: Any) -> Iterator[dict[str, Any]]:
         if isinstance(node, dict):
             if "text" in node and isinstance(node["text"], str) and "type" in node:
                 yield node
@@ -552,7 +590,9 @@ def test_slack_reads_no_markup_in_names_and_nothing_is_too_long_for_it() -> None
         assert len(block.get("fields", [])) <= 10
 
 
-def test_slack_is_asked_again_only_where_that_may_help(channel, webhook_file, send) -> None:
+def test_slack_is_asked_again_only_where_that_may_help(
+    channel: Channel, webhook_file: Path, send: Callable[..., Any]
+) -> None:
     daily = {"slack_webhook_file": webhook_file}
     channel.answers = [(429, {"Retry-After": "1"}), (503, {})]
     assert send(daily) == [("Slack", "delivered", False)]
@@ -566,7 +606,9 @@ def test_slack_is_asked_again_only_where_that_may_help(channel, webhook_file, se
         assert "hunter2" not in words
 
 
-def test_no_error_says_the_webhook(tmp_path, unused_port, send) -> None:
+def test_no_error_says_the_webhook(
+    tmp_path: Path, unused_port: int, send: Callable[..., Any]
+) -> None:
     file = tmp_path / "webhook"
     file.write_text(f"http://127.0.0.1:{unused_port}/services/hunter2")
     [(_, words, failed)] = send({"slack_webhook_file": file})
@@ -593,7 +635,12 @@ def test_no_error_says_the_webhook(tmp_path, unused_port, send) -> None:
 
 
 def test_the_command_delivers_the_last_closed_day_and_says_who_did_not_get_it(
-    mailbox, channel, webhook_file, redis_server, redis_client, tmp_path
+    mailbox: Mailbox,
+    channel: Channel,
+    webhook_file: Path,
+    redis_server: RedisServer,
+    redis_client: Redis,
+    tmp_path: Path,
 ) -> None:
     now_s = time.time()
     base = settings_for(redis_server.url)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from hashlib import sha256
 from html.parser import HTMLParser
 from io import BytesIO, StringIO
+from typing import Any
 
 import jsonschema
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 
 from exporters.daily.day import figures
-from exporters.daily.day.facts import METRICS, Correction
+from exporters.daily.day.facts import METRICS, Correction, DailyFacts, Values
 from exporters.daily.render.data import COLUMNS, csv_text
 from exporters.daily.render.html import content_security_policy, html, message
 from exporters.daily.render.json_text import json_schema, json_text
@@ -103,7 +104,7 @@ made = st.builds(values, st.none() | st.integers(0, 10**15), seconds, seconds, r
 
 @settings(max_examples=25, deadline=None)
 @given(day=made, month=made)
-def test_every_format_says_the_same_numbers(day, month) -> None:
+def test_every_format_says_the_same_numbers(day: Values, month: Values) -> None:
     facts = some_facts()
     chosen = replace(facts.day, values=day)
     facts = replace(facts, days=(*facts.days[:-2], chosen, facts.days[-1]), month_to_date=month)
@@ -123,7 +124,9 @@ def test_every_format_says_the_same_numbers(day, month) -> None:
 
 
 @given(st.sampled_from(METRICS[1:]), st.floats(0.0001, 0.9999))
-def test_a_number_never_reads_as_if_it_were_on_the_other_side_of_its_target(metric, value) -> None:
+def test_a_number_never_reads_as_if_it_were_on_the_other_side_of_its_target(
+    metric: str, value: float
+) -> None:
     digits = Decimal(re.match(r"[\d.]+", figures.figure(metric, value))[0])
     scale = Decimal(1_000 if metric.endswith("_s") else 100)
     for target in (Decimal("0.3"), Decimal("0.05"), Decimal("0.999"), Decimal("0.4")):
@@ -148,7 +151,7 @@ def test_a_number_never_reads_as_if_it_were_on_the_other_side_of_its_target(metr
         ("cache_hit_ratio", None, "not known"),
     ],
 )
-def test_numbers_are_read_with_their_unit(metric, value, read) -> None:
+def test_numbers_are_read_with_their_unit(metric: str, value: float | None, read: str) -> None:
     assert figures.figure(metric, value) == read
 
 
@@ -165,7 +168,7 @@ def test_numbers_are_read_with_their_unit(metric, value, read) -> None:
         ("tokens", None, "no norm yet"),
     ],
 )
-def test_changes_are_read_as_what_they_mean(metric, by, read) -> None:
+def test_changes_are_read_as_what_they_mean(metric: str, by: float | None, read: str) -> None:
     assert figures.change(metric, by) == read
 
 
@@ -193,7 +196,7 @@ def test_nothing_known_is_never_shown_as_zero() -> None:
 # -- what is said of a day -------------------------------------------------------------------------
 
 
-def about(**changes):
+def about(**changes: Any) -> DailyFacts:
     facts = some_facts()
     day = replace(facts.day, **{"state": "sealed", "note": "", **changes})
     return replace(facts, days=(*facts.days[:-2], day, facts.days[-1]))
@@ -218,7 +221,7 @@ def about(**changes):
     ],
 )
 def test_a_day_that_is_not_final_complete_and_uncorrected_says_so_everywhere(
-    changes, badges
+    changes: dict[str, Any], badges: str
 ) -> None:
     facts = about(**changes)
     assert view_of(facts).badges == tuple(badges.split(", "))
@@ -294,7 +297,7 @@ def test_links_lead_to_the_days_that_there_are() -> None:
 
 @pytest.mark.parametrize("facts", [some_facts(), hostile_facts(), empty_facts()])
 @pytest.mark.parametrize("served", [True, False])
-def test_the_page_is_whole_and_needs_nothing_else(facts, served) -> None:
+def test_the_page_is_whole_and_needs_nothing_else(facts: DailyFacts, served: bool) -> None:
     text = html(facts, served=served)
     page = Page(text)
     assert page.open == []
@@ -383,7 +386,7 @@ def test_texts_stay_on_their_line() -> None:
 
 
 @pytest.mark.parametrize("facts", [some_facts(), hostile_facts(), empty_facts()])
-def test_the_json_is_as_its_schema_says(facts) -> None:
+def test_the_json_is_as_its_schema_says(facts: DailyFacts) -> None:
     schema = json.loads((ROOT / "docs/daily.schema.json").read_text())
     assert schema == json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)

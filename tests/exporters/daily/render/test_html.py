@@ -1,8 +1,10 @@
 """The daily board in a browser: one sheet of paper, a phone, the dark, a screen reader."""
 
 import asyncio
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pypdf import PdfReader
@@ -52,7 +54,7 @@ def _chromium() -> None:
 
 
 @pytest.fixture
-def address(tmp_path: Path):
+def address(tmp_path: Path) -> Callable[..., Any]:
     def write(board: str, served: bool = False) -> str:
         file = tmp_path / f"{board}.html"
         file.write_text(html(BOARDS[board](), served=served), encoding="utf-8")
@@ -61,7 +63,7 @@ def address(tmp_path: Path):
     return write
 
 
-def in_browser(use) -> None:
+def in_browser(use: Callable[..., Any]) -> None:
     async def run() -> None:
         async with Browser.start() as browser:
             await use(browser)
@@ -70,8 +72,8 @@ def in_browser(use) -> None:
 
 
 @pytest.mark.parametrize("paper", PAPERS)
-def test_it_prints_on_one_sheet(address, paper) -> None:
-    async def use(browser) -> None:
+def test_it_prints_on_one_sheet(address: Callable[..., Any], paper: str) -> None:
+    async def use(browser: Browser) -> None:
         for board in BOARDS:
             page = await browser.open(address(board))
             width, height = PAPERS[paper]
@@ -95,8 +97,10 @@ def test_it_prints_on_one_sheet(address, paper) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_it_asks_for_nothing_complains_of_nothing_and_can_be_read(address, dark) -> None:
-    async def use(browser) -> None:
+def test_it_asks_for_nothing_complains_of_nothing_and_can_be_read(
+    address: Callable[..., Any], dark: bool
+) -> None:
+    async def use(browser: Browser) -> None:
         for board in BOARDS:
             page = await browser.open(address(board), width=1180, dark=dark)
             assert [one for one in page.requests if not one.startswith("data:")] == [address(board)]
@@ -108,8 +112,8 @@ def test_it_asks_for_nothing_complains_of_nothing_and_can_be_read(address, dark)
 
 
 @pytest.mark.parametrize("wide", [320, 380, 800])
-def test_nothing_is_pushed_off_a_small_screen(address, wide) -> None:
-    async def use(browser) -> None:
+def test_nothing_is_pushed_off_a_small_screen(address: Callable[..., Any], wide: int) -> None:
+    async def use(browser: Browser) -> None:
         for board in BOARDS:
             page = await browser.open(address(board, served=True), width=wide, mobile=True)
             assert await page.evaluate("document.documentElement.scrollWidth") == wide, board
@@ -118,8 +122,10 @@ def test_nothing_is_pushed_off_a_small_screen(address, wide) -> None:
     in_browser(use)
 
 
-def test_a_screen_reader_meets_tables_with_headers_and_words_for_every_mark(address) -> None:
-    async def use(browser) -> None:
+def test_a_screen_reader_meets_tables_with_headers_and_words_for_every_mark(
+    address: Callable[..., Any],
+) -> None:
+    async def use(browser: Browser) -> None:
         for wide in (1180, 380):
             page = await browser.open(address("some", served=True), width=wide, mobile=wide < 800)
             nodes = await page.accessibility()
@@ -141,8 +147,8 @@ def test_a_screen_reader_meets_tables_with_headers_and_words_for_every_mark(addr
     in_browser(use)
 
 
-def test_the_keyboard_reaches_links_the_form_and_what_scrolls(address) -> None:
-    async def use(browser) -> None:
+def test_the_keyboard_reaches_links_the_form_and_what_scrolls(address: Callable[..., Any]) -> None:
+    async def use(browser: Browser) -> None:
         page = await browser.open(address("some", served=True), width=380, height=800, mobile=True)
         met = []
         for _ in range(80):

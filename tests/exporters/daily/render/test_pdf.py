@@ -4,7 +4,9 @@ from io import BytesIO
 
 import pytest
 from pypdf import PdfReader
+from pypdf.generic._data_structures import DictionaryObject
 
+from exporters.daily.day.facts import DailyFacts
 from exporters.daily.render.pdf import MARGIN, pdf
 from exporters.daily.render.pdf_text import BOLD, REGULAR, broken, cut, shown, width
 from tests.support.daily_samples import HOSTILE, empty_facts, hostile_facts, some_facts
@@ -12,17 +14,23 @@ from tests.support.daily_samples import HOSTILE, empty_facts, hostile_facts, som
 BOARDS = {"some": some_facts, "hostile": hostile_facts, "empty": empty_facts}
 
 
-def read(facts):
+def read(facts: DailyFacts) -> PdfReader:
     return PdfReader(BytesIO(pdf(facts)))
 
 
 @pytest.mark.parametrize("board", BOARDS)
-def test_it_is_one_sheet_and_nothing_stands_outside_its_margins(board) -> None:
+def test_it_is_one_sheet_and_nothing_stands_outside_its_margins(board: str) -> None:
     [page] = read(BOARDS[board]()).pages
     assert [round(float(side)) for side in page.mediabox] == [0, 0, 595, 842]
     places = []
 
-    def place(text, matrix, text_matrix, font, size) -> None:
+    def place(
+        text: str,
+        matrix: list[float],
+        text_matrix: list[float],
+        font: DictionaryObject | None,
+        size: float,
+    ) -> None:
         if text.strip():
             places.append((float(text_matrix[4]), float(text_matrix[5])))
 
@@ -51,7 +59,7 @@ def test_the_same_day_gives_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("text", [*HOSTILE, "\ud800", "\U0001f469" * 300, ""])
 @pytest.mark.parametrize("font", [REGULAR, BOLD])
-def test_what_the_font_lacks_is_replaced_visibly(text, font) -> None:
+def test_what_the_font_lacks_is_replaced_visibly(text: str, font: str) -> None:
     drawn = shown(text, font)
     assert len(drawn) == len(" ".join(text.split()))
     assert drawn.isprintable()
