@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from exporters.catalogue import requests as catalogue
+from exporters.catalogue import document as metrics_page
 from exporters.daily.render import json_text as daily_json
 from slo.policy import schema as policy_schema
 from streams.config import settings as config
@@ -22,7 +22,7 @@ def documents() -> dict[str, str]:
     """Path below the project's root -> text."""
     return {
         **event_schema.documents(),
-        **catalogue.documents(),
+        **metrics_page.documents(),
         **policy_schema.documents(),
         "docs/configuration.md": config.document(),
         "docs/daily.schema.json": json.dumps(daily_json.json_schema(), indent=2) + "\n",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.models import common, dashboard
 
-from exporters.catalogue import pipeline as catalogue_health
-from exporters.catalogue import requests as catalogue
+from exporters.catalogue import pipeline as pipeline_metrics
+from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
 from grafana import panels, queries
 from grafana.panels import SOURCE, Named, Panel, number
@@ -116,10 +116,10 @@ def published_windows() -> tuple[str, ...]:
 
 def trust(window: queries.Match) -> BoardSection:
     """Whether what stands on the board can be believed."""
-    lag = queries.newest(catalogue_health.PARTITION_LAG, ("partition",))
-    pulse = queries.newest(catalogue_health.PARTITION_PULSE, ("partition",))
-    complete = queries.newest(catalogue.WINDOW_COMPLETE, ("window",), window=window)
-    coverage = queries.newest(catalogue.WINDOW_COVERAGE, ("window",), window=window)
+    lag = queries.newest(pipeline_metrics.PARTITION_LAG, ("partition",))
+    pulse = queries.newest(pipeline_metrics.PARTITION_PULSE, ("partition",))
+    complete = queries.newest(request_metrics.WINDOW_COMPLETE, ("window",), window=window)
+    coverage = queries.newest(request_metrics.WINDOW_COVERAGE, ("window",), window=window)
     stale = bad_above(STALE_AFTER_S)
     return BoardSection(
         "Can these numbers be trusted?",
@@ -128,7 +128,7 @@ def trust(window: queries.Match) -> BoardSection:
                 "State",
                 "Whether an exporter could read the state from Redis at its last refresh. If not, "
                 "every number here is missing.",
-                queries.newest(catalogue_health.STATE_READABLE),
+                queries.newest(pipeline_metrics.STATE_READABLE),
                 "none",
                 bad_below(1),
                 width=4,
@@ -140,7 +140,7 @@ def trust(window: queries.Match) -> BoardSection:
                 "Exporter age",
                 "Time since an exporter last read the state with success: the age of everything "
                 "here. A second is usual.",
-                queries.age_s(queries.newest(catalogue_health.EXPORTER_REFRESHED)),
+                queries.age_s(queries.newest(pipeline_metrics.EXPORTER_REFRESHED)),
                 "s",
                 stale,
                 width=4,
@@ -151,7 +151,7 @@ def trust(window: queries.Match) -> BoardSection:
                 "Freshness",
                 "Age of the newest event when it was first exported, of the slowest partition. "
                 "Does not grow in silence.",
-                queries.newest(catalogue_health.PARTITION_FRESHNESS),
+                queries.newest(pipeline_metrics.PARTITION_FRESHNESS),
                 "s",
                 bad_above(BEHIND_AFTER_S),
                 width=4,
@@ -262,7 +262,7 @@ def _data_source() -> dashboard.VariableModel:
 
 
 def _job() -> dashboard.VariableModel:
-    found = f"label_values({catalogue_health.BUILD_INFO.name}, job)"
+    found = f"label_values({pipeline_metrics.BUILD_INFO.name}, job)"
     about = "Scrape jobs of the exporters: one for each Tokenpulse."
     return _query_variable("job", "Job", about, found, several=True, all_value=".+")
 

@@ -3,11 +3,15 @@
 Pure. Expressions by scope and window, with the words that go with them.
 """
 
-from exporters.catalogue import objectives as catalogue_objectives
-from exporters.catalogue import requests as catalogue
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from exporters.catalogue import objectives as objective_metrics
+from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
+from grafana.panels import Panel, number
 from grafana.queries import Chosen, Match, added, newest, window
-from grafana.thresholds import BoardLimits
+from grafana.thresholds import BoardLimits, Steps
 from slo.policy.targets import band_text
 
 DIMENSIONS = ("model", "region", "channel")
@@ -23,26 +27,26 @@ def p95(spec: Spec, scope: str, span: Match, /, **labels: Match) -> str:
 
 def error_ratio(scope: str, span: Match, /, **labels: Match) -> str:
     """Failures of the requests that count for availability."""
-    return f"1 - {window(catalogue.AVAILABILITY_RATIO, scope, span, **labels)}"
+    return f"1 - {window(request_metrics.AVAILABILITY_RATIO, scope, span, **labels)}"
 
 
 def tokens(scope: str, span: Match, /, **labels: Match) -> str:
     """Tokens processed: the types exclude one another."""
-    by = catalogue.SCOPE_LABELS[scope]
-    each = window(catalogue.WINDOW_TOKENS, scope, span, (*by, "type"), **labels)
+    by = request_metrics.SCOPE_LABELS[scope]
+    each = window(request_metrics.WINDOW_TOKENS, scope, span, (*by, "type"), **labels)
     return added(each, by)
 
 
 def requests(scope: str, span: Match, /, **labels: Match) -> str:
     """Requests of all outcomes."""
-    by = catalogue.SCOPE_LABELS[scope]
-    each = window(catalogue.WINDOW_REQUESTS, scope, span, (*by, "outcome"), **labels)
+    by = request_metrics.SCOPE_LABELS[scope]
+    each = window(request_metrics.WINDOW_REQUESTS, scope, span, (*by, "outcome"), **labels)
     return added(each, by)
 
 
 def length_s(span: Match) -> str:
     """How long a window is at this moment, in seconds."""
-    return f"scalar(time() - {newest(catalogue.WINDOW_START, window=span)})"
+    return f"scalar(time() - {newest(request_metrics.WINDOW_START, window=span)})"
 
 
 def tokens_per_s(scope: str, span: Match, /, **labels: Match) -> str:
@@ -52,7 +56,7 @@ def tokens_per_s(scope: str, span: Match, /, **labels: Match) -> str:
 
 def of_promises(spec: Spec, /, *more: str, **labels: Match) -> str:
     """A gauge of the promises, one value for each thing that is judged."""
-    by = ("policy", "objective", *catalogue_objectives.SCOPE, *more)
+    by = ("policy", "objective", *objective_metrics.SCOPE, *more)
     return newest(spec, by, **labels)
 
 
@@ -63,7 +67,7 @@ def worst(function: str, expr: str, *by: str) -> str:
 
 def promise_legend(*more: str) -> str:
     """A promise by its names, those that are there."""
-    names = ("objective", *catalogue_objectives.SCOPE, *more)
+    names = ("objective", *objective_metrics.SCOPE, *more)
     return " ".join(f"{{{{{name}}}}}" for name in names)
 
 
@@ -92,3 +96,51 @@ def cache_target(limits: BoardLimits) -> str:
 
 def _percent(ratio: float) -> str:
     return f"{ratio * 100:.8g}%"
+
+
+class FleetLatency(NamedTuple):
+    """A latency that policies set targets for."""
+
+    name: str
+    meaning: str
+    seconds: Spec
+    samples: Spec
+    target_s: float | None  # of the P95
+    thresholds: Steps
+
+
+def latencies(limits: BoardLimits) -> tuple[FleetLatency, FleetLatency]:
+    """TTFT and TPOT."""
+    targets = limits.targets
+    return (
+        FleetLatency(
+            *(
+                "TTFT",
+                "Time to first token",
+                request_metrics.TTFT_SECONDS,
+                request_metrics.TTFT_SAMPLES,
+            ),
+            *(targets.ttft_p95_s, limits.ttft),
+        ),
+        FleetLatency(
+            *(
+                "TPOT",
+                "Time per output token",
+                request_metrics.TPOT_SECONDS,
+                request_metrics.TPOT_SAMPLES,
+            ),
+            *(targets.tpot_p95_s, limits.tpot),
+        ),
+    )
+
+
+def p95_numbers(limits: BoardLimits, span: Match, about: str = "") -> Iterator[Panel]:
+    """The P95 of each over a window; `about` is said of the window."""
+    for one in latencies(limits):
+        yield number(
+            f"P95 {one.name}",
+            f"{one.meaning}. {about}{under(one.target_s)}",
+            p95(one.seconds, "fleet", span),
+            "s",
+            one.thresholds,
+        )

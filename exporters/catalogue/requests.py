@@ -1,14 +1,13 @@
 """Every metric we publish, declared once. Dashboards, rules, docs and tests take names from here.
 
-Pure declarations; those about Tokenpulse itself are in catalogue_health.py. Names follow
+Pure declarations; those about Tokenpulse itself are in pipeline.py. Names follow
 Prometheus' rules: prefix, subject, base unit; `_total` for counters, `_timestamp_seconds` for
 points in time, ratios from 0 to 1. Adding up a metric over all its labels makes sense, so token
 types and outcomes exclude one another.
 
-docs/metrics.md is generated from here (`documents`).
+docs/metrics.md is generated from here (document.py).
 """
 
-from collections.abc import Iterable
 from itertools import chain
 
 from exporters.catalogue.cost import MONEY
@@ -328,48 +327,3 @@ GROUPS = (
     EXPORTER,
 )
 SPECS = tuple(chain.from_iterable(group.specs for group in GROUPS))
-
-
-def documents() -> dict[str, str]:
-    """Path in the project -> text, for every document that is generated from the catalogue."""
-    return {"docs/metrics.md": "\n".join(_page()) + "\n"}
-
-
-def _page() -> Iterable[str]:
-    yield "<!-- Generated from exporters/catalogue/requests.py by `make docs`: do not edit. -->"
-    yield "# Metrics"
-    yield ""
-    yield "`/metrics` of the exporter, in the Prometheus text format or OpenMetrics, as asked for."
-    yield "Seconds, ratios from 0 to 1, plain counts."
-    for group in GROUPS:
-        yield ""
-        yield f"## {group.title}"
-        yield ""
-        yield group.about
-        if group.title == "Windows":
-            yield ""
-            yield "| `scope` | labels that name it |"
-            yield "|---|---|"
-            for scope, names in SCOPE_LABELS.items():
-                yield f"| `{scope}` | {', '.join(f'`{name}`' for name in names) or 'none'} |"
-            yield ""
-            yield "`customer` is the keyed hash of the id, or the name that the customer directory"
-            yield "(`exporter.customer_directory`) gives it; `segment` comes from there."
-        yield ""
-        yield "| metric | type | labels | what it is | how to read it | since |"
-        yield "|---|---|---|---|---|---|"
-        for spec in group.specs:
-            labels = ", ".join(f"`{label}`" for label in _documented(spec))
-            yield (
-                f"| `{spec.name}` | {spec.kind} | {labels} | {spec.help} | {spec.meaning} "
-                f"| {spec.since} |"
-            )
-
-
-def _documented(spec: Spec) -> tuple[str, ...]:
-    """Labels as the page lists them: those that depend on the scope are in a table of their own."""
-    if "scope" in spec.labels:
-        return tuple(
-            label for label in spec.labels if label not in {*SERIES_LABELS, "customer", "segment"}
-        )
-    return spec.labels

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from exporters.catalogue import cost as catalogue
+from exporters.catalogue import cost as cost_metrics
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.metrics.exposition import Page, label_text
 from exporters.reference.prices import CacheDollars, CacheTokens, PriceBook, cache_dollars
@@ -57,14 +57,14 @@ class CacheMoney:
         fleet = self._dollars(everything)
         base = label_text({"scope": "fleet", "window": window})
         _add(page, base, fleet)
-        page.add(catalogue.UNPRICED_TOKENS, base, fleet.unpriced_tokens)
+        page.add(cost_metrics.UNPRICED_TOKENS, base, fleet.unpriced_tokens)
         (label,) = SCOPE_LABELS["model"]
         for model, rows in by_model.items():
             base = label_text({"scope": "model", "window": window, label: model})
             found = self._dollars(rows)
             _add(page, base, found)
             if found.saved_usd is None:
-                page.add(catalogue.UNPRICED_TOKENS, base, found.unpriced_tokens)
+                page.add(cost_metrics.UNPRICED_TOKENS, base, found.unpriced_tokens)
 
     def add_customers(self, page: Page, shown: Sequence[tuple[str, str]], sums: Sums) -> None:
         """Customers of one window; `shown` are their tokens in the state and their labels, `sums`
@@ -90,6 +90,6 @@ class CacheMoney:
 
 def _add(page: Page, base: str, found: CacheDollars) -> None:
     if found.saved_usd is not None:
-        page.add(catalogue.CACHE_SAVED, base, float(found.saved_usd))
+        page.add(cost_metrics.CACHE_SAVED, base, float(found.saved_usd))
     if found.lost_usd is not None:
-        page.add(catalogue.CACHE_LOST, base, float(found.lost_usd))
+        page.add(cost_metrics.CACHE_LOST, base, float(found.lost_usd))

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import redis.asyncio as aioredis
 
-from exporters.catalogue import objectives as catalogue
+from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue.spec import Spec
 from exporters.metrics.exposition import Page, joined, label_text
 from exporters.reference.customers import Customer, Customers
@@ -79,21 +79,25 @@ class Objectives:
 
     def _labels(self, one: ObjectiveResult) -> str:
         scope = one.scope(self._customers.name_of)
-        own = {name: scope[name] for name in catalogue.SCOPE if name in scope}
+        own = {name: scope[name] for name in objective_metrics.SCOPE if name in scope}
         return label_text({"policy": one.policy.name, "objective": one.objective.name, **own})
 
 
 def add_status(page: Page, result: ObjectiveResult, labels: str) -> None:
     """Add how an objective stands; a value that is not known is absent."""
     status = result.status
-    page.add(catalogue.TARGET, labels, float(result.objective.target))
-    _add_known(page, catalogue.ATTAINMENT, labels, status.attainment.ratio)
-    _add_known(page, catalogue.BUDGET_LEFT, labels, status.budget_left)
-    _add_known(page, catalogue.PROJECTED, labels, status.projected)
+    page.add(objective_metrics.TARGET, labels, float(result.objective.target))
+    _add_known(page, objective_metrics.ATTAINMENT, labels, status.attainment.ratio)
+    _add_known(page, objective_metrics.BUDGET_LEFT, labels, status.budget_left)
+    _add_known(page, objective_metrics.PROJECTED, labels, status.projected)
     for window, rate in status.burn.items():
-        page.add(catalogue.BURN_RATE, joined(labels, label_text({"window": window})), float(rate))
+        page.add(
+            objective_metrics.BURN_RATE, joined(labels, label_text({"window": window})), float(rate)
+        )
     for window, requests in status.eligible.items():
-        page.add(catalogue.ELIGIBLE, joined(labels, label_text({"window": window})), requests)
+        page.add(
+            objective_metrics.ELIGIBLE, joined(labels, label_text({"window": window})), requests
+        )
 
 
 def _add(
@@ -107,15 +111,15 @@ def _add(
     add_status(page, one, labels)
     for verdict, minutes in stands.verdicts.items():
         which = label_text({"verdict": verdict.name.lower()})
-        page.add(catalogue.VERDICTS, joined(labels, which), minutes * 60)
+        page.add(objective_metrics.VERDICTS, joined(labels, which), minutes * 60)
     if stands.exhausted_at_s is not None:
-        page.add(catalogue.EXHAUSTED, labels, stands.exhausted_at_s)
-    page.add(catalogue.ADJUSTMENTS, labels, len(one.adjustments))
+        page.add(objective_metrics.EXHAUSTED, labels, stands.exhausted_at_s)
+    page.add(objective_metrics.ADJUSTMENTS, labels, len(one.adjustments))
     if one.objective.sla is not None and stands.attainment.ratio is not None:
         share = credit_share(one.objective.sla, stands.attainment.ratio)
-        page.add(catalogue.CREDIT_SHARE, labels, float(share))
-        _add_usd(page, catalogue.CREDIT_DUE, labels, due.get(one.key))
-        _add_usd(page, catalogue.CREDIT_PROJECTED, labels, projected.get(one.key))
+        page.add(objective_metrics.CREDIT_SHARE, labels, float(share))
+        _add_usd(page, objective_metrics.CREDIT_DUE, labels, due.get(one.key))
+        _add_usd(page, objective_metrics.CREDIT_PROJECTED, labels, projected.get(one.key))
 
 
 def _add_known(page: Page, spec: Spec, labels: str, ratio: Fraction | None) -> None:

@@ -6,7 +6,7 @@ sign of life of their worker.
 
 from collections.abc import Mapping, Sequence
 
-from exporters.catalogue import pipeline as catalogue_health
+from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.metrics.exposition import Page, joined, label_text
 from streams.state.coverage import Coverage
@@ -17,14 +17,14 @@ from streams.store.reader import PartitionView
 def add_state(page: Page, view: PartitionView, freshness_s: float | None) -> None:
     """What the stored state of a partition says of itself."""
     label, meta = label_text({"partition": str(view.partition)}), view.meta
-    page.add(catalogue_health.PARTITION_OFFSET, label, view.offset)
-    page.add(catalogue_health.PARTITION_CHECKPOINT, label, meta.written_at_ms / 1_000)
+    page.add(pipeline_metrics.PARTITION_OFFSET, label, view.offset)
+    page.add(pipeline_metrics.PARTITION_CHECKPOINT, label, meta.written_at_ms / 1_000)
     if meta.watermark_ms is not None:
-        page.add(catalogue_health.PARTITION_WATERMARK, label, meta.watermark_ms / 1_000)
+        page.add(pipeline_metrics.PARTITION_WATERMARK, label, meta.watermark_ms / 1_000)
     if freshness_s is not None:
-        page.add(catalogue_health.PARTITION_FRESHNESS, label, round(freshness_s, 3))
-    page.add(catalogue_health.LOST_RECORDS, label, meta.lost_records)
-    page.add(catalogue_health.STATE_LOSSES, label, meta.rebuilt)
+        page.add(pipeline_metrics.PARTITION_FRESHNESS, label, round(freshness_s, 3))
+    page.add(pipeline_metrics.LOST_RECORDS, label, meta.lost_records)
+    page.add(pipeline_metrics.STATE_LOSSES, label, meta.rebuilt)
 
 
 def add_completeness(
@@ -34,7 +34,7 @@ def add_completeness(
 
     `since_s`: first event in the state. `spans`: window -> [from_s, to_s) in event time.
     """
-    page.add(catalogue_health.STATE_SINCE, "", since_s)
+    page.add(pipeline_metrics.STATE_SINCE, "", since_s)
     for name, (from_s, to_s) in spans.items():
         covered_s = min(max(to_s - max(from_s, since_s), 0), to_s - from_s)
         label = label_text({"window": name})
@@ -49,22 +49,22 @@ def add_heartbeat(page: Page, sign: Heartbeat, lag: int | None) -> None:
     if at_ms is None:
         return
     label = label_text({"partition": str(sign.partition)})
-    page.add(catalogue_health.PARTITION_PULSE, label, at_ms / 1_000)
-    page.add(catalogue_health.PARTITION_FLUSH, label, sign.number("flush_s") or 0.0)
+    page.add(pipeline_metrics.PARTITION_PULSE, label, at_ms / 1_000)
+    page.add(pipeline_metrics.PARTITION_FLUSH, label, sign.number("flush_s") or 0.0)
     if lag is not None:
-        page.add(catalogue_health.PARTITION_LAG, label, lag)
+        page.add(pipeline_metrics.PARTITION_LAG, label, lag)
         end, readable = sign.number("highwater") or 0, sign.number("readable") or 0
-        page.add(catalogue_health.PARTITION_UNCOMMITTED, label, int(end - readable))
+        page.add(pipeline_metrics.PARTITION_UNCOMMITTED, label, int(end - readable))
     if reason := sign.text("halted"):
         page.add(
-            catalogue_health.PARTITION_HALTED, joined(label, label_text({"reason": reason})), 1
+            pipeline_metrics.PARTITION_HALTED, joined(label, label_text({"reason": reason})), 1
         )
     if archived_ms := sign.number("archived_ms"):
-        page.add(catalogue_health.PARTITION_ARCHIVE, label, archived_ms / 1_000)
+        page.add(pipeline_metrics.PARTITION_ARCHIVE, label, archived_ms / 1_000)
     if (ids := sign.number("seen_ids")) is not None:
-        page.add(catalogue_health.DUPLICATE_WINDOW_IDS, label, int(ids))
+        page.add(pipeline_metrics.DUPLICATE_WINDOW_IDS, label, int(ids))
     if (ids := sign.number("seen_forgotten")) is not None:
-        page.add(catalogue_health.DUPLICATE_WINDOW_FORGOTTEN, label, int(ids))
+        page.add(pipeline_metrics.DUPLICATE_WINDOW_FORGOTTEN, label, int(ids))
 
 
 def add_workers(page: Page, signs: Sequence[Heartbeat]) -> None:
@@ -74,6 +74,6 @@ def add_workers(page: Page, signs: Sequence[Heartbeat]) -> None:
         if worker := sign.text("worker"):
             newest[worker] = sign
     for worker, sign in sorted(newest.items()):
-        for name, spec in catalogue_health.WORKER_TOTALS.items():
+        for name, spec in pipeline_metrics.WORKER_TOTALS.items():
             if (count := sign.number(name)) is not None:
                 page.add(spec, label_text({"worker": worker}), int(count))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from exporters.catalogue import requests as catalogue
+from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.requests import (
     GEN_AI_LABELS,
     REQUEST_HISTOGRAMS,
@@ -64,36 +64,36 @@ def add_totals(
         for number in numbers.tolist()
     ]
     for base, row in zip(labels, totals.series.values.tolist(), strict=True):
-        _add_by(page, catalogue.REQUESTS_TOTAL, base, _OUTCOME_LABELS, row[:PROBES_AT])
+        _add_by(page, request_metrics.REQUESTS_TOTAL, base, _OUTCOME_LABELS, row[:PROBES_AT])
         probes = row[PROBES_AT:TOKENS_AT]
         if any(probes):
-            _add_by(page, catalogue.PROBES_TOTAL, base, _OUTCOME_LABELS, probes)
+            _add_by(page, request_metrics.PROBES_TOTAL, base, _OUTCOME_LABELS, probes)
         fresh, cached, written, output, reasoning = _exclusive(row[TOKENS_AT:SUMS_AT])
-        _add_by(page, catalogue.TOKENS_TOTAL, base, _TYPE_LABELS, (fresh, cached, output))
-        page.add(catalogue.CACHE_WRITE_TOKENS_TOTAL, base, written)
-        page.add(catalogue.REASONING_TOKENS_TOTAL, base, reasoning)
+        _add_by(page, request_metrics.TOKENS_TOTAL, base, _TYPE_LABELS, (fresh, cached, output))
+        page.add(request_metrics.CACHE_WRITE_TOKENS_TOTAL, base, written)
+        page.add(request_metrics.REASONING_TOKENS_TOTAL, base, reasoning)
     for number, latency in enumerate(LATENCIES):
         groups = (numbers << LATENCY_BITS) | number
         measured = _within(totals.within, groups, EVERYTHING_US)
         latency_label = label_text({"latency": latency})
         for base, count in zip(labels, measured.tolist(), strict=True):
-            page.add(catalogue.MEASURED_TOTAL, joined(base, latency_label), count)
+            page.add(request_metrics.MEASURED_TOTAL, joined(base, latency_label), count)
         for target_us in sorted({*targets[number]} & {*edges[number]}):
             target_label = joined(latency_label, _target(target_us))
             good = _within(totals.within, groups, target_us)
             for base, count in zip(labels, good.tolist(), strict=True):
-                page.add(catalogue.WITHIN_TARGET_TOTAL, joined(base, target_label), count)
+                page.add(request_metrics.WITHIN_TARGET_TOTAL, joined(base, target_label), count)
 
 
 def add_refused(page: Page, totals: Aggregate, folded: Mapping[str, int]) -> None:
     """Records refused by reason, duplicates, and events folded by dimension: all from the start."""
     refused = dict(zip(totals.refused.keys.tolist(), totals.refused.values.tolist(), strict=True))
     for at, reason in enumerate(REASONS):
-        page.add(catalogue.REFUSED_TOTAL, label_text({"reason": reason}), refused.get(at, 0))
-    page.add(catalogue.DUPLICATES_TOTAL, "", duplicates_of(totals))
+        page.add(request_metrics.REFUSED_TOTAL, label_text({"reason": reason}), refused.get(at, 0))
+    page.add(request_metrics.DUPLICATES_TOTAL, "", duplicates_of(totals))
     for dimension in FOLDED_DIMENSIONS:
         page.add(
-            catalogue.FOLDED_TOTAL,
+            request_metrics.FOLDED_TOTAL,
             label_text({"dimension": dimension}),
             folded.get(dimension, 0),
         )
@@ -211,18 +211,18 @@ def _add_counts(
     page: Page, base: str, requests: Sequence[int], counted: Sequence[int], tokens: Sequence[int]
 ) -> None:
     """`counted`: requests and probes, for availability."""
-    _add_by(page, catalogue.WINDOW_REQUESTS, base, _OUTCOME_LABELS, requests)
+    _add_by(page, request_metrics.WINDOW_REQUESTS, base, _OUTCOME_LABELS, requests)
     eligible = sum(counted[at] for at in ELIGIBLE_AT)
-    page.add(catalogue.WINDOW_ELIGIBLE_REQUESTS, base, eligible)
+    page.add(request_metrics.WINDOW_ELIGIBLE_REQUESTS, base, eligible)
     if eligible:
-        page.add(catalogue.AVAILABILITY_RATIO, base, counted[SUCCESS_AT] / eligible)
+        page.add(request_metrics.AVAILABILITY_RATIO, base, counted[SUCCESS_AT] / eligible)
     fresh, cached, written, output, reasoning = _exclusive(tokens)
-    _add_by(page, catalogue.WINDOW_TOKENS, base, _TYPE_LABELS, (fresh, cached, output))
-    page.add(catalogue.WINDOW_INPUT_TOKENS, base, fresh + cached)
+    _add_by(page, request_metrics.WINDOW_TOKENS, base, _TYPE_LABELS, (fresh, cached, output))
+    page.add(request_metrics.WINDOW_INPUT_TOKENS, base, fresh + cached)
     if fresh + cached:
-        page.add(catalogue.CACHE_HIT_RATIO, base, cached / (fresh + cached))
-    page.add(catalogue.WINDOW_CACHE_WRITE_TOKENS, base, written)
-    page.add(catalogue.WINDOW_REASONING_TOKENS, base, reasoning)
+        page.add(request_metrics.CACHE_HIT_RATIO, base, cached / (fresh + cached))
+    page.add(request_metrics.WINDOW_CACHE_WRITE_TOKENS, base, written)
+    page.add(request_metrics.WINDOW_REASONING_TOKENS, base, reasoning)
 
 
 def _add_within(page: Page, labels: Mapping[int, str], within: Table) -> None:
@@ -232,7 +232,7 @@ def _add_within(page: Page, labels: Mapping[int, str], within: Table) -> None:
         if base is not None:
             latency = LATENCIES[(key >> THRESHOLD_BITS) & latency_mask]
             about = joined(label_text({"latency": latency}), _target(key & limit_mask))
-            page.add(catalogue.WITHIN_TARGET_RATIO, joined(base, about), good / measured)
+            page.add(request_metrics.WITHIN_TARGET_RATIO, joined(base, about), good / measured)
 
 
 def _add_by(page: Page, spec: Spec, base: str, by: Sequence[str], values: Sequence[int]) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from exporters.catalogue import cost as catalogue_money
-from exporters.catalogue import requests as catalogue
-from grafana import series as words
+from exporters.catalogue import cost as cost_metrics
+from exporters.catalogue import requests as request_metrics
+from grafana import series
 from grafana.frame import CELL, BoardSection, Variable, board, link_to, trust, window_variable
 from grafana.panels import Column, Panel, Query, graph, listing, number
 from grafana.queries import AnyOf, Chosen, Match, rate, window
@@ -23,14 +23,14 @@ VARIABLES = (
         "model",
         "Model",
         "Models to show by name; the first row is of the whole fleet.",
-        catalogue.WINDOW_INPUT_TOKENS,
+        request_metrics.WINDOW_INPUT_TOKENS,
         {"scope": "model"},
     ),
     Variable(
         "segment",
         "Segment",
         "Segments of the customer directory; `All` includes customers without one.",
-        catalogue.WINDOW_INPUT_TOKENS,
+        request_metrics.WINDOW_INPUT_TOKENS,
         {"scope": "customer"},
         optional=True,
     ),
@@ -38,7 +38,7 @@ VARIABLES = (
         "customer",
         "Customer",
         "Customers of the chosen segments, of those with the most requests.",
-        catalogue.WINDOW_INPUT_TOKENS,
+        request_metrics.WINDOW_INPUT_TOKENS,
         {"scope": "customer", "segment": Chosen("segment")},
     ),
 )
@@ -68,8 +68,8 @@ def cache(limits: BoardLimits) -> dashboard.Dashboard:
 def _fleet(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Cache hit ratio",
-        f"Input tokens read from the prompt cache. {words.cache_target(limits)}",
-        window(catalogue.CACHE_HIT_RATIO, "fleet", SPAN),
+        f"Input tokens read from the prompt cache. {series.cache_target(limits)}",
+        window(request_metrics.CACHE_HIT_RATIO, "fleet", SPAN),
         "percentunit",
         limits.cache_hit,
         width=4,
@@ -80,12 +80,12 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
             "Saved",
             "US dollars of input price that the cache saved in the window, its writes paid for. "
             "Below 0 writing costs more than reading saves.",
-            catalogue_money.CACHE_SAVED,
+            cost_metrics.CACHE_SAVED,
         ),
         (
             "Lost",
             "US dollars more that would have been saved at the target hit ratio, model by model.",
-            catalogue_money.CACHE_LOST,
+            cost_metrics.CACHE_LOST,
         ),
     ):
         yield number(
@@ -100,7 +100,7 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
         "Tokens without a price",
         "Input tokens in the window of models that the price book does not have: the dollars are "
         "of the rest.",
-        window(catalogue_money.UNPRICED_TOKENS, "fleet", SPAN),
+        window(cost_metrics.UNPRICED_TOKENS, "fleet", SPAN),
         "short",
         ((None, "green"), (1, WARNING)),
         width=4,
@@ -109,24 +109,24 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Input tokens",
         "In the window, cached included: how much the ratio weighs.",
-        window(catalogue.WINDOW_INPUT_TOKENS, "fleet", SPAN),
+        window(request_metrics.WINDOW_INPUT_TOKENS, "fleet", SPAN),
         "short",
         width=4,
     )
     yield number(
         "Written to the cache",
         "Tokens written in the window. Writes without later hits are money lost.",
-        window(catalogue.WINDOW_CACHE_WRITE_TOKENS, "fleet", SPAN),
+        window(request_metrics.WINDOW_CACHE_WRITE_TOKENS, "fleet", SPAN),
         "short",
         width=4,
     )
 
 
 def _over_time(limits: BoardLimits) -> Iterator[Panel]:
-    hits = catalogue.CACHE_HIT_RATIO
+    hits = request_metrics.CACHE_HIT_RATIO
     yield graph(
         "Cache hit ratio of the fleet",
-        words.cache_target(limits),
+        series.cache_target(limits),
         tuple(Query(window(hits, "fleet", span), span) for span in ("5m", "1h", "24h")),
         "percentunit",
         limits.cache_hit,
@@ -136,8 +136,10 @@ def _over_time(limits: BoardLimits) -> Iterator[Panel]:
         "Input tokens/s",
         "Read fresh, or from the cache; chosen models.",
         (
-            Query(rate(catalogue.TOKENS_TOTAL, ("type",), type=_INPUT, model=_MODEL), "{{type}}"),
-            Query(rate(catalogue.CACHE_WRITE_TOKENS_TOTAL, model=_MODEL), "written"),
+            Query(
+                rate(request_metrics.TOKENS_TOTAL, ("type",), type=_INPUT, model=_MODEL), "{{type}}"
+            ),
+            Query(rate(request_metrics.CACHE_WRITE_TOKENS_TOTAL, model=_MODEL), "written"),
         ),
         "short",
     )
@@ -145,8 +147,8 @@ def _over_time(limits: BoardLimits) -> Iterator[Panel]:
         "Dollars of the window",
         "Saved, and lost against the target, over the window chosen above, at each moment.",
         (
-            Query(window(catalogue_money.CACHE_SAVED, "fleet", SPAN), "saved"),
-            Query(window(catalogue_money.CACHE_LOST, "fleet", SPAN), "lost"),
+            Query(window(cost_metrics.CACHE_SAVED, "fleet", SPAN), "saved"),
+            Query(window(cost_metrics.CACHE_LOST, "fleet", SPAN), "lost"),
         ),
         "currencyUSD",
         least=None,
@@ -154,10 +156,10 @@ def _over_time(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _models(limits: BoardLimits) -> Iterator[Panel]:
-    hits = window(catalogue.CACHE_HIT_RATIO, "model", SPAN, model=_MODEL)
+    hits = window(request_metrics.CACHE_HIT_RATIO, "model", SPAN, model=_MODEL)
     yield graph(
         "Cache hit ratio by model",
-        words.cache_target(limits),
+        series.cache_target(limits),
         (Query(hits, "{{model}}"),),
         "percentunit",
         limits.cache_hit,
@@ -172,22 +174,22 @@ def _models(limits: BoardLimits) -> Iterator[Panel]:
             Column("Hit ratio", hits, "percentunit", limits.cache_hit, 1),
             Column(
                 "Input tokens",
-                window(catalogue.WINDOW_INPUT_TOKENS, "model", SPAN, model=_MODEL),
+                window(request_metrics.WINDOW_INPUT_TOKENS, "model", SPAN, model=_MODEL),
                 "short",
             ),
             Column(
                 "Saved",
-                window(catalogue_money.CACHE_SAVED, "model", SPAN, model=_MODEL),
+                window(cost_metrics.CACHE_SAVED, "model", SPAN, model=_MODEL),
                 "currencyUSD",
             ),
             Column(
                 "Lost",
-                window(catalogue_money.CACHE_LOST, "model", SPAN, model=_MODEL),
+                window(cost_metrics.CACHE_LOST, "model", SPAN, model=_MODEL),
                 "currencyUSD",
             ),
             Column(
                 "Without a price",
-                window(catalogue_money.UNPRICED_TOKENS, "model", SPAN, model=_MODEL),
+                window(cost_metrics.UNPRICED_TOKENS, "model", SPAN, model=_MODEL),
                 "short",
             ),
         ),
@@ -198,8 +200,8 @@ def _models(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _customers(limits: BoardLimits) -> Iterator[Panel]:
-    hits = window(catalogue.CACHE_HIT_RATIO, "customer", SPAN, **_WHO)
-    lost = window(catalogue_money.CACHE_LOST, "customer", SPAN, **_WHO)
+    hits = window(request_metrics.CACHE_HIT_RATIO, "customer", SPAN, **_WHO)
+    lost = window(cost_metrics.CACHE_LOST, "customer", SPAN, **_WHO)
     yield listing(
         "Customers that lose the most",
         f"The {_SHOWN} with the dearest misses in the window. Talk to them about stable prompt "
@@ -209,7 +211,7 @@ def _customers(limits: BoardLimits) -> Iterator[Panel]:
             Column("Lost", lost, "currencyUSD", decimals=2),
             Column(
                 "Saved",
-                window(catalogue_money.CACHE_SAVED, "customer", SPAN, **_WHO),
+                window(cost_metrics.CACHE_SAVED, "customer", SPAN, **_WHO),
                 "currencyUSD",
                 decimals=2,
             ),
@@ -228,7 +230,7 @@ def _customers(limits: BoardLimits) -> Iterator[Panel]:
             Column("Hit ratio", hits, "percentunit", limits.cache_hit, 1),
             Column(
                 "Input tokens",
-                window(catalogue.WINDOW_INPUT_TOKENS, "customer", SPAN, **_WHO),
+                window(request_metrics.WINDOW_INPUT_TOKENS, "customer", SPAN, **_WHO),
                 "short",
             ),
         ),

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from exporters.catalogue import cost as catalogue_money
-from exporters.catalogue import objectives as catalogue_objectives
-from exporters.catalogue import requests as catalogue
-from grafana import series as words
-from grafana.fleet import latencies, p95_numbers
+from exporters.catalogue import cost as cost_metrics
+from exporters.catalogue import objectives as objective_metrics
+from exporters.catalogue import requests as request_metrics
+from grafana import series
 from grafana.frame import CELL, BoardSection, board, link_to, trust
 from grafana.panels import Column, Panel, Query, graph, listing, note, number
 from grafana.queries import AnyOf, Match, newest, window
+from grafana.series import latencies, p95_numbers
 from grafana.thresholds import BoardLimits, bad_above, bad_below
 
 DAY, NORM = "24h", "30d"
@@ -44,15 +44,15 @@ def _numbers(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Tokens processed",
         f"{_ABOUT_NOW} Input and output.",
-        words.tokens("fleet", DAY),
+        series.tokens("fleet", DAY),
         "short",
         width=4,
     )
     yield from p95_numbers(limits, DAY, f"{_ABOUT_NOW} ")
     yield number(
         "Uptime",
-        f"Successes of the requests that count. {_ABOUT_NOW} {words.availability_target(limits)}",
-        window(catalogue.AVAILABILITY_RATIO, "fleet", DAY),
+        f"Successes of the requests that count. {_ABOUT_NOW} {series.availability_target(limits)}",
+        window(request_metrics.AVAILABILITY_RATIO, "fleet", DAY),
         "percentunit",
         limits.availability,
         width=4,
@@ -60,8 +60,8 @@ def _numbers(limits: BoardLimits) -> Iterator[Panel]:
     )
     yield number(
         "Cache hit ratio",
-        f"{_ABOUT_NOW} {words.cache_target(limits)}",
-        window(catalogue.CACHE_HIT_RATIO, "fleet", DAY),
+        f"{_ABOUT_NOW} {series.cache_target(limits)}",
+        window(request_metrics.CACHE_HIT_RATIO, "fleet", DAY),
         "percentunit",
         limits.cache_hit,
         width=4,
@@ -70,14 +70,14 @@ def _numbers(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Error budget left",
         "Of the promise that has the least left; below 0 it is missed.",
-        f"min({words.of_promises(catalogue_objectives.BUDGET_LEFT)})",
+        f"min({series.of_promises(objective_metrics.BUDGET_LEFT)})",
         "percentunit",
         bad_below(0),
     )
     yield number(
         "Credits due",
         "US dollars if the month ended now, of the contracts whose fee is known.",
-        f"sum({words.of_promises(catalogue_objectives.CREDIT_DUE)})",
+        f"sum({series.of_promises(objective_metrics.CREDIT_DUE)})",
         "currencyUSD",
         bad_above(1),
         unknown="none known",
@@ -87,9 +87,9 @@ def _numbers(limits: BoardLimits) -> Iterator[Panel]:
 def _norm(limits: BoardLimits) -> Iterator[Panel]:
     spans = AnyOf(SHOWN)
 
-    tokens = window(catalogue.WINDOW_TOKENS, "fleet", spans, ("window", "type"))
-    uptime = window(catalogue.AVAILABILITY_RATIO, "fleet", spans, ("window",))
-    hits = window(catalogue.CACHE_HIT_RATIO, "fleet", spans, ("window",))
+    tokens = window(request_metrics.WINDOW_TOKENS, "fleet", spans, ("window", "type"))
+    uptime = window(request_metrics.AVAILABILITY_RATIO, "fleet", spans, ("window",))
+    hits = window(request_metrics.CACHE_HIT_RATIO, "fleet", spans, ("window",))
     yield listing(
         "The same numbers by window",
         "`day` and `month` are the running calendar ones, all others end now. A window with little "
@@ -103,7 +103,7 @@ def _norm(limits: BoardLimits) -> Iterator[Panel]:
             Column("Tokens", f"sum by (window) ({tokens})", "short"),
             Column(
                 "Coverage",
-                newest(catalogue.WINDOW_COVERAGE, ("window",), window=spans),
+                newest(request_metrics.WINDOW_COVERAGE, ("window",), window=spans),
                 "percentunit",
             ),
         ),
@@ -123,7 +123,7 @@ def _norm(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _p95(what: str, spans: Match) -> str:
-    spec = catalogue.WINDOW_QUANTILES[what]
+    spec = request_metrics.WINDOW_QUANTILES[what]
     return window(spec, "fleet", spans, ("window",), quantile="0.95")
 
 
@@ -132,24 +132,24 @@ def _trend(limits: BoardLimits) -> Iterator[Panel]:
     for one in latencies(limits):
         yield graph(
             f"P95 {one.name}, day by day",
-            f"{about} {words.under(one.target_s)}",
-            (Query(words.p95(one.seconds, "fleet", DAY), "24 hours"),),
+            f"{about} {series.under(one.target_s)}",
+            (Query(series.p95(one.seconds, "fleet", DAY), "24 hours"),),
             "s",
             one.thresholds,
             step="1h",
         )
     yield graph(
         "Cache hit ratio, day by day",
-        f"{about} {words.cache_target(limits)}",
-        (Query(window(catalogue.CACHE_HIT_RATIO, "fleet", DAY), "24 hours"),),
+        f"{about} {series.cache_target(limits)}",
+        (Query(window(request_metrics.CACHE_HIT_RATIO, "fleet", DAY), "24 hours"),),
         "percentunit",
         limits.cache_hit,
         step="1h",
     )
     yield graph(
         "Uptime, day by day",
-        f"{about} {words.availability_target(limits)}",
-        (Query(window(catalogue.AVAILABILITY_RATIO, "fleet", DAY), "24 hours"),),
+        f"{about} {series.availability_target(limits)}",
+        (Query(window(request_metrics.AVAILABILITY_RATIO, "fleet", DAY), "24 hours"),),
         "percentunit",
         limits.availability,
         width=12,
@@ -160,7 +160,7 @@ def _trend(limits: BoardLimits) -> Iterator[Panel]:
     yield graph(
         "Tokens, day by day",
         f"{about} Input and output.",
-        (Query(words.tokens("fleet", DAY), "24 hours"),),
+        (Query(series.tokens("fleet", DAY), "24 hours"),),
         "short",
         width=12,
         step="1h",
@@ -169,8 +169,8 @@ def _trend(limits: BoardLimits) -> Iterator[Panel]:
 
 def _movers(limits: BoardLimits) -> Iterator[Panel]:
     for name in ("model", "region"):
-        ttft = words.p95(catalogue.TTFT_SECONDS, name, DAY)
-        norm = words.p95(catalogue.TTFT_SECONDS, name, NORM)
+        ttft = series.p95(request_metrics.TTFT_SECONDS, name, DAY)
+        norm = series.p95(request_metrics.TTFT_SECONDS, name, NORM)
         yield listing(
             f"Every {name} against its own norm",
             "The last 24 hours, and how far they are from the last 30 days: above 0 is slower, or "
@@ -181,26 +181,26 @@ def _movers(limits: BoardLimits) -> Iterator[Panel]:
                 Column("TTFT change", f"{ttft} / {norm} - 1", "percentunit", decimals=1),
                 Column(
                     "Uptime",
-                    window(catalogue.AVAILABILITY_RATIO, name, DAY),
+                    window(request_metrics.AVAILABILITY_RATIO, name, DAY),
                     "percentunit",
                     limits.availability,
                     3,
                 ),
                 Column(
                     "Cache hit",
-                    window(catalogue.CACHE_HIT_RATIO, name, DAY),
+                    window(request_metrics.CACHE_HIT_RATIO, name, DAY),
                     "percentunit",
                     limits.cache_hit,
                     1,
                 ),
                 Column(
                     "Cache change",
-                    f"{window(catalogue.CACHE_HIT_RATIO, name, DAY)}"
-                    f" - {window(catalogue.CACHE_HIT_RATIO, name, NORM)}",
+                    f"{window(request_metrics.CACHE_HIT_RATIO, name, DAY)}"
+                    f" - {window(request_metrics.CACHE_HIT_RATIO, name, NORM)}",
                     "percentunit",
                     decimals=1,
                 ),
-                Column("Tokens", words.tokens(name, DAY), "short"),
+                Column("Tokens", series.tokens(name, DAY), "short"),
             ),
             links={name: link_to("live", **{name: CELL})},
             sort_by="TTFT change",
@@ -223,19 +223,19 @@ def _movers(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _segment_sum(of: str) -> str:
-    spec = catalogue.WINDOW_TOKENS if of == "type" else catalogue.WINDOW_REQUESTS
+    spec = request_metrics.WINDOW_TOKENS if of == "type" else request_metrics.WINDOW_REQUESTS
     return f"sum by (segment) ({window(spec, 'customer', DAY, ('customer', 'segment', of))})"
 
 
 def _by_segment() -> str:
-    eligible = window(catalogue.WINDOW_ELIGIBLE_REQUESTS, "customer", DAY)
-    good = f"{window(catalogue.AVAILABILITY_RATIO, 'customer', DAY)} * {eligible}"
+    eligible = window(request_metrics.WINDOW_ELIGIBLE_REQUESTS, "customer", DAY)
+    good = f"{window(request_metrics.AVAILABILITY_RATIO, 'customer', DAY)} * {eligible}"
     return f"sum by (segment) ({good}) / sum by (segment) ({eligible})"
 
 
 def _promises() -> Iterator[Panel]:
-    labels = ("policy", "objective", *catalogue_objectives.SCOPE)
-    budget = words.of_promises(catalogue_objectives.BUDGET_LEFT)
+    labels = ("policy", "objective", *objective_metrics.SCOPE)
+    budget = series.of_promises(objective_metrics.BUDGET_LEFT)
     yield listing(
         "Promises",
         f"The running period: the {_SHOWN} with the least error budget. Credits as if the month "
@@ -244,21 +244,21 @@ def _promises() -> Iterator[Panel]:
         (
             Column(
                 "Attained",
-                words.of_promises(catalogue_objectives.ATTAINMENT),
+                series.of_promises(objective_metrics.ATTAINMENT),
                 "percentunit",
                 decimals=3,
             ),
             Column(
                 "Target",
-                words.of_promises(catalogue_objectives.TARGET),
+                series.of_promises(objective_metrics.TARGET),
                 "percentunit",
                 decimals=3,
             ),
             Column("Budget left", budget, "percentunit", bad_below(0)),
-            Column("Credit due", words.of_promises(catalogue_objectives.CREDIT_DUE), "currencyUSD"),
+            Column("Credit due", series.of_promises(objective_metrics.CREDIT_DUE), "currencyUSD"),
             Column(
                 "Credit projected",
-                words.of_promises(catalogue_objectives.CREDIT_PROJECTED),
+                series.of_promises(objective_metrics.CREDIT_PROJECTED),
                 "currencyUSD",
             ),
         ),
@@ -276,12 +276,12 @@ def _promises() -> Iterator[Panel]:
             "Saved by the cache",
             "US dollars of input price that the prompt cache saved, its writes paid for. "
             "Only models with a price.",
-            catalogue_money.CACHE_SAVED,
+            cost_metrics.CACHE_SAVED,
         ),
         (
             "Lost to cache misses",
             "US dollars more that would have been saved at the target cache hit ratio.",
-            catalogue_money.CACHE_LOST,
+            cost_metrics.CACHE_LOST,
         ),
     ):
         yield number(

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from exporters.catalogue import objectives as catalogue_objectives
-from exporters.catalogue import pipeline as catalogue_health
-from exporters.catalogue import requests as catalogue
+from exporters.catalogue import objectives as objective_metrics
+from exporters.catalogue import pipeline as pipeline_metrics
+from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
-from grafana import series as words
-from grafana.fleet import latencies, p95_numbers
+from grafana import series
 from grafana.frame import CELL, BoardSection, Variable, alerts, board, link_to, trust
 from grafana.panels import Column, Link, Named, Panel, Query, graph, heat, listing, number
 from grafana.queries import added, newest, rate, window
+from grafana.series import latencies, p95_numbers
 from grafana.thresholds import BAD, GOOD, WARNING, BoardLimits, bad_above, bad_below
 from slo.health_limits import BEHIND_AFTER_S
 
@@ -25,22 +25,22 @@ _REGION = Variable(
     "region",
     "Region",
     "Regions to show by name; the first row is always of the whole fleet.",
-    catalogue.WINDOW_REQUESTS,
+    request_metrics.WINDOW_REQUESTS,
     {**_SERIES},
 )
 _MODEL = Variable(
     "model",
     "Model",
     "Models to show, of those that the chosen regions serve.",
-    catalogue.WINDOW_REQUESTS,
-    {**_SERIES, "region": words.CHOSEN["region"]},
+    request_metrics.WINDOW_REQUESTS,
+    {**_SERIES, "region": series.CHOSEN["region"]},
 )
 _CHANNEL = Variable(
     "channel",
     "Channel",
     "Channels to show, of those through which the chosen models are sold.",
-    catalogue.WINDOW_REQUESTS,
-    {**_SERIES, "region": words.CHOSEN["region"], "model": words.CHOSEN["model"]},
+    request_metrics.WINDOW_REQUESTS,
+    {**_SERIES, "region": series.CHOSEN["region"], "model": series.CHOSEN["model"]},
 )
 VARIABLES = (_REGION, _MODEL, _CHANNEL)
 
@@ -72,8 +72,8 @@ def live(limits: BoardLimits) -> dashboard.Dashboard:
 
 
 def _glance(limits: BoardLimits) -> Iterator[Panel]:
-    budget = words.of_promises(catalogue_objectives.BUDGET_LEFT, **NOT_TO_ONE)
-    burn = words.of_promises(catalogue_objectives.BURN_RATE, **NOT_TO_ONE, window="1h")
+    budget = series.of_promises(objective_metrics.BUDGET_LEFT, **NOT_TO_ONE)
+    burn = series.of_promises(objective_metrics.BURN_RATE, **NOT_TO_ONE, window="1h")
     yield number(
         "SLO state",
         "Of the promises of all policies, the one with the least error budget left; those to "
@@ -101,8 +101,8 @@ def _glance(limits: BoardLimits) -> Iterator[Panel]:
     yield from p95_numbers(limits, SPAN)
     yield number(
         "Cache hit ratio",
-        f"Input tokens read from the prompt cache. {words.cache_target(limits)}",
-        window(catalogue.CACHE_HIT_RATIO, "fleet", SPAN),
+        f"Input tokens read from the prompt cache. {series.cache_target(limits)}",
+        window(request_metrics.CACHE_HIT_RATIO, "fleet", SPAN),
         "percentunit",
         limits.cache_hit,
         decimals=1,
@@ -110,8 +110,8 @@ def _glance(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Error ratio",
         "Failures of the requests that count for availability. Red where it spends error budget "
-        f"faster than the target allows. {words.availability_target(limits)}",
-        words.error_ratio("fleet", SPAN),
+        f"faster than the target allows. {series.availability_target(limits)}",
+        series.error_ratio("fleet", SPAN),
         "percentunit",
         limits.errors,
         decimals=3,
@@ -119,14 +119,14 @@ def _glance(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Tokens/s",
         "Tokens processed a second, input and output.",
-        words.tokens_per_s("fleet", SPAN),
+        series.tokens_per_s("fleet", SPAN),
         "short",
         decimals=1,
     )
     yield number(
         "Data freshness",
         "Age of the newest event when it was exported, of the slowest partition.",
-        newest(catalogue_health.PARTITION_FRESHNESS),
+        newest(pipeline_metrics.PARTITION_FRESHNESS),
         "s",
         bad_above(BEHIND_AFTER_S),
         decimals=1,
@@ -134,8 +134,8 @@ def _glance(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _wrong(limits: BoardLimits) -> Iterator[Panel]:
-    budget = words.of_promises(catalogue_objectives.BUDGET_LEFT, **NOT_TO_ONE)
-    burn = words.of_promises(catalogue_objectives.BURN_RATE, **NOT_TO_ONE, window="1h")
+    budget = series.of_promises(objective_metrics.BUDGET_LEFT, **NOT_TO_ONE)
+    burn = series.of_promises(objective_metrics.BURN_RATE, **NOT_TO_ONE, window="1h")
     names = ("alertname", "severity", "objective", "model", "region", "customer", "partition")
     yield listing(
         "Alerts that fire",
@@ -150,7 +150,7 @@ def _wrong(limits: BoardLimits) -> Iterator[Panel]:
     yield graph(
         "Burn rate by objective, 1h",
         "Speed at which error budgets were spent over the last hour; 1 spends all in the period.",
-        (Query(burn, words.promise_legend()),),
+        (Query(burn, series.promise_legend()),),
         "none",
         limits.burn,
         width=7,
@@ -158,7 +158,7 @@ def _wrong(limits: BoardLimits) -> Iterator[Panel]:
     yield graph(
         "Error budget left by objective",
         "Share of the error budget of the period so far; below 0 the promise is missed.",
-        (Query(budget, words.promise_legend()),),
+        (Query(budget, series.promise_legend()),),
         "percentunit",
         bad_below(0, BUDGET_AT_RISK),
         width=7,
@@ -172,18 +172,18 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
         yield graph(
             f"{one.name} percentiles",
             f"Percentiles over the last 5 minutes, of the whole fleet. For the P95: "
-            f"{words.under(one.target_s)}",
+            f"{series.under(one.target_s)}",
             (Query(window(one.seconds, "fleet", SPAN, ("quantile",)), "{{quantile}}"),),
             "s",
             one.thresholds,
         )
     yield graph(
         "Error ratio over time",
-        f"Failures of the requests that count. {words.availability_target(limits)}",
+        f"Failures of the requests that count. {series.availability_target(limits)}",
         (
-            Query(words.error_ratio("fleet", "1m"), "1m"),
-            Query(words.error_ratio("fleet", SPAN), SPAN),
-            Query(words.error_ratio("fleet", "1h"), "1h"),
+            Query(series.error_ratio("fleet", "1m"), "1m"),
+            Query(series.error_ratio("fleet", SPAN), SPAN),
+            Query(series.error_ratio("fleet", "1h"), "1h"),
         ),
         "percentunit",
         limits.errors,
@@ -191,16 +191,16 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
     yield graph(
         "Requests by outcome",
         "Finished requests a second, probes not included.",
-        (Query(rate(catalogue.REQUESTS_TOTAL, ("outcome",)), "{{outcome}}"),),
+        (Query(rate(request_metrics.REQUESTS_TOTAL, ("outcome",)), "{{outcome}}"),),
         "reqps",
         stacked=True,
     )
     yield graph(
         "Cache hit ratio over time",
-        words.cache_target(limits),
+        series.cache_target(limits),
         (
-            Query(window(catalogue.CACHE_HIT_RATIO, "fleet", SPAN), SPAN),
-            Query(window(catalogue.CACHE_HIT_RATIO, "fleet", "1h"), "1h"),
+            Query(window(request_metrics.CACHE_HIT_RATIO, "fleet", SPAN), SPAN),
+            Query(window(request_metrics.CACHE_HIT_RATIO, "fleet", "1h"), "1h"),
         ),
         "percentunit",
         limits.cache_hit,
@@ -209,20 +209,20 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
     yield graph(
         "Tokens/s by type",
         "Tokens processed a second; the types exclude one another.",
-        (Query(rate(catalogue.TOKENS_TOTAL, ("type",)), "{{type}}"),),
+        (Query(rate(request_metrics.TOKENS_TOTAL, ("type",)), "{{type}}"),),
         "short",
         stacked=True,
     )
 
 
 def _by(limits: BoardLimits, name: str) -> Iterator[Panel]:
-    chosen, legend = {name: words.CHOSEN[name]}, f"{{{{{name}}}}}"
+    chosen, legend = {name: series.CHOSEN[name]}, f"{{{{{name}}}}}"
 
     def percentile(spec: Spec) -> str:
-        return words.p95(spec, name, SPAN, **chosen)
+        return series.p95(spec, name, SPAN, **chosen)
 
-    errors = words.error_ratio(name, SPAN, **chosen)
-    hits = window(catalogue.CACHE_HIT_RATIO, name, SPAN, **chosen)
+    errors = series.error_ratio(name, SPAN, **chosen)
+    hits = window(request_metrics.CACHE_HIT_RATIO, name, SPAN, **chosen)
     for one in latencies(limits):
         yield graph(
             f"P95 {one.name} by {name}",
@@ -248,12 +248,12 @@ def _by(limits: BoardLimits, name: str) -> Iterator[Panel]:
         (name,),
         (
             Column("Errors", errors, "percentunit", limits.errors, 3),
-            Column("P95 TTFT", percentile(catalogue.TTFT_SECONDS), "s", limits.ttft),
-            Column("P95 TPOT", percentile(catalogue.TPOT_SECONDS), "s", limits.tpot),
-            Column("Samples", window(catalogue.TTFT_SAMPLES, name, SPAN, **chosen), "short"),
+            Column("P95 TTFT", percentile(request_metrics.TTFT_SECONDS), "s", limits.ttft),
+            Column("P95 TPOT", percentile(request_metrics.TPOT_SECONDS), "s", limits.tpot),
+            Column("Samples", window(request_metrics.TTFT_SAMPLES, name, SPAN, **chosen), "short"),
             Column("Cache hit", hits, "percentunit", limits.cache_hit, 1),
-            Column("Tokens/s", words.tokens_per_s(name, SPAN, **chosen), "short"),
-            Column("Requests", words.requests(name, SPAN, **chosen), "short"),
+            Column("Tokens/s", series.tokens_per_s(name, SPAN, **chosen), "short"),
+            Column("Requests", series.requests(name, SPAN, **chosen), "short"),
         ),
         links=links,
         sort_by="Errors",
@@ -264,15 +264,15 @@ def _by(limits: BoardLimits, name: str) -> Iterator[Panel]:
 
 def _each(spec: Spec, **labels: str) -> str:
     """The single series that are chosen: counts can be added up, percentiles cannot."""
-    return window(spec, "series", SPAN, **words.CHOSEN, **labels)
+    return window(spec, "series", SPAN, **series.CHOSEN, **labels)
 
 
 def _chosen(limits: BoardLimits) -> Iterator[Panel]:
-    eligible = _each(catalogue.WINDOW_ELIGIBLE_REQUESTS)
-    good = f"{_each(catalogue.AVAILABILITY_RATIO)} * {eligible}"
+    eligible = _each(request_metrics.WINDOW_ELIGIBLE_REQUESTS)
+    good = f"{_each(request_metrics.AVAILABILITY_RATIO)} * {eligible}"
     yield number(
         "Error ratio of the chosen",
-        f"Over the last 5 minutes. {words.availability_target(limits)}",
+        f"Over the last 5 minutes. {series.availability_target(limits)}",
         f"1 - {added(good)} / {added(eligible)}",
         "percentunit",
         limits.errors,
@@ -283,11 +283,11 @@ def _chosen(limits: BoardLimits) -> Iterator[Panel]:
     for one in latencies(limits):
         if one.target_s is not None:
             yield _within(one.name, one.target_s, one.samples)
-    cached = _each(catalogue.WINDOW_TOKENS, type="cached_input")
+    cached = _each(request_metrics.WINDOW_TOKENS, type="cached_input")
     yield number(
         "Cache hit ratio of the chosen",
-        f"Over the last 5 minutes. {words.cache_target(limits)}",
-        f"{added(cached)} / {added(_each(catalogue.WINDOW_INPUT_TOKENS))}",
+        f"Over the last 5 minutes. {series.cache_target(limits)}",
+        f"{added(cached)} / {added(_each(request_metrics.WINDOW_INPUT_TOKENS))}",
         "percentunit",
         limits.cache_hit,
         width=4,
@@ -297,7 +297,11 @@ def _chosen(limits: BoardLimits) -> Iterator[Panel]:
     yield graph(
         "Requests of the chosen by outcome",
         "Finished requests a second, probes not included.",
-        (Query(rate(catalogue.REQUESTS_TOTAL, ("outcome",), **words.CHOSEN), "{{outcome}}"),),
+        (
+            Query(
+                rate(request_metrics.REQUESTS_TOTAL, ("outcome",), **series.CHOSEN), "{{outcome}}"
+            ),
+        ),
         "reqps",
         height=6,
         stacked=True,
@@ -307,7 +311,7 @@ def _chosen(limits: BoardLimits) -> Iterator[Panel]:
 def _within(what: str, target_s: float, samples: Spec) -> Panel:
     """A P95 is under its target exactly when at least 95 % of the requests are."""
     about = {"latency": what.lower(), "target_seconds": f"{target_s:g}"}
-    within = _each(catalogue.WITHIN_TARGET_RATIO, **about)
+    within = _each(request_metrics.WITHIN_TARGET_RATIO, **about)
     measured = _each(samples)
     return number(
         f"{what} within target of the chosen",
@@ -323,13 +327,13 @@ def _within(what: str, target_s: float, samples: Spec) -> Panel:
 
 
 def _heatmaps() -> Iterator[Panel]:
-    chosen = {"gen_ai_request_model": words.CHOSEN["model"], "region": words.CHOSEN["region"]}
+    chosen = {"gen_ai_request_model": series.CHOSEN["model"], "region": series.CHOSEN["region"]}
     for what, title in (
         ("ttft", "Time to first token"),
         ("tpot", "Time per output token"),
         ("duration", "Request duration"),
     ):
-        spec = catalogue.REQUEST_HISTOGRAMS[what]
+        spec = request_metrics.REQUEST_HISTOGRAMS[what]
         yield heat(
             title,
             f"{spec.help} {spec.meaning} Chosen regions and models, requests a second by bucket. A "

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from exporters.catalogue import pipeline as catalogue_health
-from exporters.catalogue import requests as catalogue
+from exporters.catalogue import pipeline as pipeline_metrics
+from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
 from grafana.frame import BoardSection, Variable, board, trust
 from grafana.panels import Column, Panel, Query, graph, listing, number
@@ -28,7 +28,7 @@ VARIABLES = (
         "partition",
         "Partition",
         "Partitions of the topic.",
-        catalogue_health.PARTITION_OFFSET,
+        pipeline_metrics.PARTITION_OFFSET,
         {},
     ),
 )
@@ -55,37 +55,37 @@ def pipeline(limits: BoardLimits) -> dashboard.Dashboard:
 
 
 def _counted() -> Iterator[Panel]:
-    halted = newest(catalogue_health.PARTITION_HALTED, ("partition", "reason"))
+    halted = newest(pipeline_metrics.PARTITION_HALTED, ("partition", "reason"))
     for title, about, expr in (
         (
             "Partitions halted",
             "Partitions that a worker refuses to count until a person has looked.",
-            f"count({halted} == 1) or 0 * {newest(catalogue_health.STATE_READABLE)}",
+            f"count({halted} == 1) or 0 * {newest(pipeline_metrics.STATE_READABLE)}",
         ),
         (
             "Records lost",
             "Gone from Kafka before they were counted, over the time shown.",
-            increase(catalogue_health.LOST_RECORDS),
+            increase(pipeline_metrics.LOST_RECORDS),
         ),
         (
             "State lost",
             "Times the state of a partition was gone from Redis, over the time shown.",
-            increase(catalogue_health.STATE_LOSSES),
+            increase(pipeline_metrics.STATE_LOSSES),
         ),
         (
             "Records refused",
             "Put on the dead-letter topic, over the time shown.",
-            increase(catalogue.REFUSED_TOTAL),
+            increase(request_metrics.REFUSED_TOTAL),
         ),
         (
             "Duplicates",
             "Recognised and not counted again, over the time shown.",
-            increase(catalogue.DUPLICATES_TOTAL),
+            increase(request_metrics.DUPLICATES_TOTAL),
         ),
         (
             "Labels folded",
             "Events counted under __other__, over the time shown.",
-            increase(catalogue.FOLDED_TOTAL),
+            increase(request_metrics.FOLDED_TOTAL),
         ),
     ):
         thresholds = ((None, GOOD),) if title == "Duplicates" else _NONE_AT_ALL
@@ -100,56 +100,56 @@ def _partitions() -> Iterator[Panel]:
         (
             "Lag of each partition",
             "Records in Kafka that the state does not include yet.",
-            each(catalogue_health.PARTITION_LAG),
+            each(pipeline_metrics.PARTITION_LAG),
             "short",
             bad_above(MANY_WAITING),
         ),
         (
             "Freshness of each partition",
             "Age of the newest event when it was first exported.",
-            each(catalogue_health.PARTITION_FRESHNESS),
+            each(pipeline_metrics.PARTITION_FRESHNESS),
             "s",
             bad_above(BEHIND_AFTER_S),
         ),
         (
             "Time to write a checkpoint",
             "Rises with a slow Redis, before anything else shows it.",
-            each(catalogue_health.PARTITION_FLUSH),
+            each(pipeline_metrics.PARTITION_FLUSH),
             "s",
             None,
         ),
     ):
         yield graph(title, about, (Query(expr, "{{partition}}"),), unit, *_given(thresholds))
-    archived = each(catalogue_health.PARTITION_ARCHIVE)
+    archived = each(pipeline_metrics.PARTITION_ARCHIVE)
     yield listing(
         "Every partition now",
         "Ages in seconds. A watermark stands still in silence and when the pipeline is stuck: the "
         "lag tells which.",
         ("partition",),
         (
-            Column("Offset", each(catalogue_health.PARTITION_OFFSET), "none"),
+            Column("Offset", each(pipeline_metrics.PARTITION_OFFSET), "none"),
             Column(
                 "Lag",
-                each(catalogue_health.PARTITION_LAG),
+                each(pipeline_metrics.PARTITION_LAG),
                 "short",
                 bad_above(MANY_WAITING),
             ),
-            Column("Uncommitted", each(catalogue_health.PARTITION_UNCOMMITTED), "short"),
+            Column("Uncommitted", each(pipeline_metrics.PARTITION_UNCOMMITTED), "short"),
             Column(
                 "Worker age",
-                age_s(each(catalogue_health.PARTITION_PULSE)),
+                age_s(each(pipeline_metrics.PARTITION_PULSE)),
                 "s",
                 bad_above(STALE_AFTER_S),
                 1,
             ),
             Column(
                 "Checkpoint age",
-                age_s(each(catalogue_health.PARTITION_CHECKPOINT)),
+                age_s(each(pipeline_metrics.PARTITION_CHECKPOINT)),
                 "s",
                 decimals=1,
             ),
             Column(
-                "Watermark age", age_s(each(catalogue_health.PARTITION_WATERMARK)), "s", decimals=1
+                "Watermark age", age_s(each(pipeline_metrics.PARTITION_WATERMARK)), "s", decimals=1
             ),
             Column(
                 "Archive age",
@@ -158,7 +158,7 @@ def _partitions() -> Iterator[Panel]:
                 bad_above(ARCHIVE_STALE_AFTER_S),
                 0,
             ),
-            Column("Ids remembered", each(catalogue_health.DUPLICATE_WINDOW_IDS), "short"),
+            Column("Ids remembered", each(pipeline_metrics.DUPLICATE_WINDOW_IDS), "short"),
         ),
         width=24,
         height=7,
@@ -170,7 +170,7 @@ def _partitions() -> Iterator[Panel]:
         (
             Column(
                 "halted",
-                newest(catalogue_health.PARTITION_HALTED, ("partition", "reason"), **PARTITION),
+                newest(pipeline_metrics.PARTITION_HALTED, ("partition", "reason"), **PARTITION),
                 "bool_yes_no",
             ),
         ),
@@ -188,7 +188,7 @@ def _refused() -> Iterator[Panel]:
         "Refused by reason",
         "Records a second that were put on the dead-letter topic: a producer breaks the event "
         "contract.",
-        (Query(rate(catalogue.REFUSED_TOTAL, ("reason",)), "{{reason}}"),),
+        (Query(rate(request_metrics.REFUSED_TOTAL, ("reason",)), "{{reason}}"),),
         "cps",
     )
     yield graph(
@@ -196,8 +196,8 @@ def _refused() -> Iterator[Panel]:
         "Of all records; red where a rule tells of it.",
         (
             Query(
-                f"{rate(catalogue.REFUSED_TOTAL)} / ({rate(catalogue.REFUSED_TOTAL)}"
-                f" + ({rate(catalogue.REQUESTS_TOTAL)}))",
+                f"{rate(request_metrics.REFUSED_TOTAL)} / ({rate(request_metrics.REFUSED_TOTAL)}"
+                f" + ({rate(request_metrics.REQUESTS_TOTAL)}))",
                 "refused",
             ),
         ),
@@ -208,8 +208,8 @@ def _refused() -> Iterator[Panel]:
         "Duplicates and folded labels",
         "Records a second that were recognised as seen before, and events counted under __other__.",
         (
-            Query(rate(catalogue.DUPLICATES_TOTAL), "duplicates"),
-            Query(rate(catalogue.FOLDED_TOTAL, ("dimension",)), "folded {{dimension}}"),
+            Query(rate(request_metrics.DUPLICATES_TOTAL), "duplicates"),
+            Query(rate(request_metrics.FOLDED_TOTAL, ("dimension",)), "folded {{dimension}}"),
         ),
         "cps",
     )
@@ -221,9 +221,9 @@ def _workers() -> Iterator[Panel]:
         "Fenced: another worker owns the partition, as at a rebalance. Conflicts: the state was "
         "changed under a running worker. Rollbacks: Redis was set back.",
         (
-            Query(rate(catalogue_health.WORKER_FENCED, ("worker",)), "fenced {{worker}}"),
-            Query(rate(catalogue_health.WORKER_CONFLICTS, ("worker",)), "conflict {{worker}}"),
-            Query(rate(catalogue_health.STATE_ROLLBACKS, ("worker",)), "rollback {{worker}}"),
+            Query(rate(pipeline_metrics.WORKER_FENCED, ("worker",)), "fenced {{worker}}"),
+            Query(rate(pipeline_metrics.WORKER_CONFLICTS, ("worker",)), "conflict {{worker}}"),
+            Query(rate(pipeline_metrics.STATE_ROLLBACKS, ("worker",)), "rollback {{worker}}"),
         ),
         "cps",
     )
@@ -232,8 +232,8 @@ def _workers() -> Iterator[Panel]:
         "Each failed write to Redis is tried again; a reseek goes back for records that were "
         "skipped.",
         (
-            Query(rate(catalogue_health.WORKER_STORE_ERRORS, ("worker",)), "failed {{worker}}"),
-            Query(rate(catalogue_health.WORKER_RESEEKS, ("worker",)), "reseek {{worker}}"),
+            Query(rate(pipeline_metrics.WORKER_STORE_ERRORS, ("worker",)), "failed {{worker}}"),
+            Query(rate(pipeline_metrics.WORKER_RESEEKS, ("worker",)), "reseek {{worker}}"),
         ),
         "cps",
     )
@@ -242,7 +242,7 @@ def _workers() -> Iterator[Panel]:
         "Ids a second for which there was no room: duplicates of these would count twice.",
         (
             Query(
-                rate(catalogue_health.DUPLICATE_WINDOW_FORGOTTEN, ("partition",), **PARTITION),
+                rate(pipeline_metrics.DUPLICATE_WINDOW_FORGOTTEN, ("partition",), **PARTITION),
                 "{{partition}}",
             ),
         ),
@@ -263,7 +263,7 @@ def _exporters() -> Iterator[Panel]:
         "Time to refresh",
         "Reading the state, adding up and writing the page.",
         (
-            Query(newest(catalogue_health.EXPORTER_REFRESH), "refresh"),
+            Query(newest(pipeline_metrics.EXPORTER_REFRESH), "refresh"),
             Query('max(scrape_duration_seconds{job=~"$job"})', "scrape"),
         ),
         "s",
@@ -272,7 +272,7 @@ def _exporters() -> Iterator[Panel]:
     yield graph(
         "Failed refreshes",
         "A second. The reason is at /readyz and in the log.",
-        (Query(rate(catalogue_health.EXPORTER_FAILURES), "failed"),),
+        (Query(rate(pipeline_metrics.EXPORTER_FAILURES), "failed"),),
         "cps",
         width=6,
     )
@@ -291,12 +291,14 @@ def _exporters() -> Iterator[Panel]:
         (
             Column(
                 "Complete",
-                newest(catalogue.WINDOW_COMPLETE, ("window",)),
+                newest(request_metrics.WINDOW_COMPLETE, ("window",)),
                 "bool_yes_no",
                 bad_below(1),
             ),
-            Column("Coverage", newest(catalogue.WINDOW_COVERAGE, ("window",)), "percentunit"),
-            Column("Length", age_s(newest(catalogue.WINDOW_START, ("window",))), "dtdurations"),
+            Column("Coverage", newest(request_metrics.WINDOW_COVERAGE, ("window",)), "percentunit"),
+            Column(
+                "Length", age_s(newest(request_metrics.WINDOW_START, ("window",))), "dtdurations"
+            ),
         ),
         width=14,
     )
@@ -304,13 +306,13 @@ def _exporters() -> Iterator[Panel]:
         "Versions",
         "What runs where, and since when the state holds anything, in seconds.",
         ("version",),
-        (Column("Runs", newest(catalogue_health.BUILD_INFO, ("version",)), "bool_yes_no"),),
+        (Column("Runs", newest(pipeline_metrics.BUILD_INFO, ("version",)), "bool_yes_no"),),
         width=5,
     )
     yield number(
         "State reaches back",
         "To the first event ever counted, or the earliest slice still kept.",
-        age_s(newest(catalogue_health.STATE_SINCE)),
+        age_s(newest(pipeline_metrics.STATE_SINCE)),
         "dtdurations",
         width=5,
         height=8,

@@ -4,17 +4,17 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from exporters.catalogue import objectives as catalogue_objectives
-from exporters.catalogue import requests as catalogue
+from exporters.catalogue import objectives as objective_metrics
+from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
-from grafana import series as words
+from grafana import series
 from grafana.frame import CELL, BoardSection, Variable, board, link_to, trust
 from grafana.panels import Column, Panel, Query, graph, history, listing, number
 from grafana.queries import STEP, Chosen, added, select, window
 from grafana.thresholds import BAD, GOOD, BoardLimits, bad_above, bad_below
 
 DAY = "24h"
-CHOSEN = {**words.PROMISE, "customer": Chosen("customer")}
+CHOSEN = {**series.PROMISE, "customer": Chosen("customer")}
 _SHOWN, _ROWS = 50, 20  # promises with the least budget in the table, most down as rows of cells
 _SLICE = "5m"  # of the status history
 
@@ -23,7 +23,7 @@ VARIABLES = (
         "policy",
         "Policy",
         "Policies in force.",
-        catalogue_objectives.TARGET,
+        objective_metrics.TARGET,
         {},
         several=False,
     ),
@@ -31,7 +31,7 @@ VARIABLES = (
         "objective",
         "Objective",
         "Promises of the chosen policy.",
-        catalogue_objectives.TARGET,
+        objective_metrics.TARGET,
         {"policy": Chosen("policy")},
         several=False,
     ),
@@ -40,8 +40,8 @@ VARIABLES = (
         "Customer",
         "Customers whom the chosen promise judges by themselves. `All` includes what is promised "
         "to nobody in particular.",
-        catalogue_objectives.TARGET,
-        words.PROMISE,
+        objective_metrics.TARGET,
+        series.PROMISE,
         several=False,
         optional=True,
     ),
@@ -70,28 +70,28 @@ def sla(limits: BoardLimits) -> dashboard.Dashboard:
 
 
 def _of(spec: Spec, *more: str, **labels: str) -> str:
-    return words.of_promises(spec, *more, **CHOSEN, **labels)
+    return series.of_promises(spec, *more, **CHOSEN, **labels)
 
 
 def _standing(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Attainment",
         "Share of requests, minutes or slices that were good. Compare with the target beside it.",
-        f"min({_of(catalogue_objectives.ATTAINMENT)})",
+        f"min({_of(objective_metrics.ATTAINMENT)})",
         "percentunit",
         decimals=4,
     )
     yield number(
         "Target",
         "The attainment promised.",
-        f"max({_of(catalogue_objectives.TARGET)})",
+        f"max({_of(objective_metrics.TARGET)})",
         "percentunit",
         decimals=4,
     )
     yield number(
         "Error budget left",
         "Share of the error budget of the period so far; below 0 the promise is missed.",
-        f"min({_of(catalogue_objectives.BUDGET_LEFT)})",
+        f"min({_of(objective_metrics.BUDGET_LEFT)})",
         "percentunit",
         bad_below(0),
         decimals=1,
@@ -99,7 +99,7 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Burn rate, 1h",
         "Speed at which the error budget was spent over the last hour; 1 spends all in the period.",
-        f"max({_of(catalogue_objectives.BURN_RATE, window='1h')})",
+        f"max({_of(objective_metrics.BURN_RATE, window='1h')})",
         "none",
         limits.burn,
         decimals=1,
@@ -107,7 +107,7 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Budget used up in",
         "If the last day goes on. Unknown where that is not in sight.",
-        f"clamp_min(min({_of(catalogue_objectives.EXHAUSTED)}) - time(), 0)",
+        f"clamp_min(min({_of(objective_metrics.EXHAUSTED)}) - time(), 0)",
         "dtdurations",
         unknown="not in sight",
     )
@@ -115,7 +115,7 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
         "Minutes down",
         "Minutes of the period so far that were judged as down. Only for promises that judge "
         "minutes or slices.",
-        f"sum({_of(catalogue_objectives.VERDICTS, verdict='down')}) / 60",
+        f"sum({_of(objective_metrics.VERDICTS, verdict='down')}) / 60",
         "m",
         bad_above(1),
         unknown="not judged by minutes",
@@ -123,7 +123,7 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Credit due",
         "US dollars if the month ended now.",
-        f"sum({_of(catalogue_objectives.CREDIT_DUE)})",
+        f"sum({_of(objective_metrics.CREDIT_DUE)})",
         "currencyUSD",
         bad_above(0.01),
         unknown="none known",
@@ -131,7 +131,7 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Credit projected",
         "US dollars at the end of the month if the last day goes on.",
-        f"sum({_of(catalogue_objectives.CREDIT_PROJECTED)})",
+        f"sum({_of(objective_metrics.CREDIT_PROJECTED)})",
         "currencyUSD",
         bad_above(0.01),
         unknown="none known",
@@ -140,15 +140,15 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
 
 def _minutes() -> Iterator[Panel]:
     """The time judged as down only grows within a period: what it grew by fell into that step."""
-    down = select(catalogue_objectives.VERDICTS, "", {**CHOSEN, "verdict": "down"})
-    by = ("policy", "objective", *catalogue_objectives.SCOPE)
+    down = select(objective_metrics.VERDICTS, "", {**CHOSEN, "verdict": "down"})
+    by = ("policy", "objective", *objective_metrics.SCOPE)
     grown = f"max by ({', '.join(by)}) ({down} - {down} offset {STEP})"
     yield history(
         "Minutes down, one by one",
         "Green: none; red: at least one, hover for how many. A cell is five minutes or, over a "
         "longer time, more. What was judged before this Prometheus scraped it is not here: "
         "`tokenpulse sla` has it.",
-        Query(f"topk({_ROWS}, clamp_min({grown}, 0) / 60)", words.promise_legend()),
+        Query(f"topk({_ROWS}, clamp_min({grown}, 0) / 60)", series.promise_legend()),
         "m",
         ((None, GOOD), (1 / 60, BAD)),
         _SLICE,
@@ -159,7 +159,7 @@ def _minutes() -> Iterator[Panel]:
         "unknown.",
         (
             Query(
-                words.worst("sum", _of(catalogue_objectives.VERDICTS, "verdict"), "verdict"),
+                series.worst("sum", _of(objective_metrics.VERDICTS, "verdict"), "verdict"),
                 "{{objective}} {{verdict}}",
             ),
         ),
@@ -174,8 +174,8 @@ def _budget(limits: BoardLimits) -> Iterator[Panel]:
         "Attainment against target",
         "The period so far; of several the worst.",
         (
-            Query(words.worst("min", _of(catalogue_objectives.ATTAINMENT)), "{{objective}}"),
-            Query(words.worst("max", _of(catalogue_objectives.TARGET)), "target {{objective}}"),
+            Query(series.worst("min", _of(objective_metrics.ATTAINMENT)), "{{objective}}"),
+            Query(series.worst("max", _of(objective_metrics.TARGET)), "target {{objective}}"),
         ),
         "percentunit",
         least=None,
@@ -184,7 +184,7 @@ def _budget(limits: BoardLimits) -> Iterator[Panel]:
     yield graph(
         "Error budget left over time",
         "Below 0 the promise is missed.",
-        (Query(words.worst("min", _of(catalogue_objectives.BUDGET_LEFT)), "{{objective}}"),),
+        (Query(series.worst("min", _of(objective_metrics.BUDGET_LEFT)), "{{objective}}"),),
         "percentunit",
         bad_below(0),
         least=None,
@@ -196,7 +196,7 @@ def _budget(limits: BoardLimits) -> Iterator[Panel]:
         "too fast.",
         (
             Query(
-                words.worst("max", _of(catalogue_objectives.BURN_RATE, "window"), "window"),
+                series.worst("max", _of(objective_metrics.BURN_RATE, "window"), "window"),
                 "{{objective}} {{window}}",
             ),
         ),
@@ -206,17 +206,17 @@ def _budget(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _all() -> Iterator[Panel]:
-    labels = ("policy", "objective", *catalogue_objectives.SCOPE)
+    labels = ("policy", "objective", *objective_metrics.SCOPE)
     columns = [
-        ("Attained", catalogue_objectives.ATTAINMENT, "percentunit", 4),
-        ("Target", catalogue_objectives.TARGET, "percentunit", 4),
-        ("Projected", catalogue_objectives.PROJECTED, "percentunit", 4),
-        ("Credit share", catalogue_objectives.CREDIT_SHARE, "percentunit", 0),
-        ("Credit due", catalogue_objectives.CREDIT_DUE, "currencyUSD", 2),
-        ("Credit projected", catalogue_objectives.CREDIT_PROJECTED, "currencyUSD", 2),
-        ("Closed periods to correct", catalogue_objectives.ADJUSTMENTS, "short", 0),
+        ("Attained", objective_metrics.ATTAINMENT, "percentunit", 4),
+        ("Target", objective_metrics.TARGET, "percentunit", 4),
+        ("Projected", objective_metrics.PROJECTED, "percentunit", 4),
+        ("Credit share", objective_metrics.CREDIT_SHARE, "percentunit", 0),
+        ("Credit due", objective_metrics.CREDIT_DUE, "currencyUSD", 2),
+        ("Credit projected", objective_metrics.CREDIT_PROJECTED, "currencyUSD", 2),
+        ("Closed periods to correct", objective_metrics.ADJUSTMENTS, "short", 0),
     ]
-    left = _of(catalogue_objectives.BUDGET_LEFT)
+    left = _of(objective_metrics.BUDGET_LEFT)
     yield listing(
         "Promises",
         f"The {_SHOWN} with the least error budget. Click a customer to see it alone.",
@@ -239,7 +239,11 @@ def _traffic(limits: BoardLimits) -> Iterator[Panel]:
         "Availability",
         "Successes of the requests that count, probes not included. The customers with the most "
         "requests only.",
-        (Query(window(catalogue.AVAILABILITY_RATIO, "customer", DAY, **who), "{{customer}}"),),
+        (
+            Query(
+                window(request_metrics.AVAILABILITY_RATIO, "customer", DAY, **who), "{{customer}}"
+            ),
+        ),
         "percentunit",
         least=None,
         most=1,
@@ -251,7 +255,12 @@ def _traffic(limits: BoardLimits) -> Iterator[Panel]:
             Query(
                 added(
                     window(
-                        *(catalogue.WINDOW_REQUESTS, "customer", DAY, ("customer", "outcome")),
+                        *(
+                            request_metrics.WINDOW_REQUESTS,
+                            "customer",
+                            DAY,
+                            ("customer", "outcome"),
+                        ),
                         **who,
                     ),
                     ("outcome",),
@@ -264,8 +273,8 @@ def _traffic(limits: BoardLimits) -> Iterator[Panel]:
     )
     yield graph(
         "Cache hit ratio",
-        words.cache_target(limits),
-        (Query(window(catalogue.CACHE_HIT_RATIO, "customer", DAY, **who), "{{customer}}"),),
+        series.cache_target(limits),
+        (Query(window(request_metrics.CACHE_HIT_RATIO, "customer", DAY, **who), "{{customer}}"),),
         "percentunit",
         limits.cache_hit,
         most=1,

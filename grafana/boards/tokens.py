@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from exporters.catalogue import requests as catalogue
-from grafana import series as words
+from exporters.catalogue import requests as request_metrics
+from grafana import series
 from grafana.boards.live import VARIABLES
 from grafana.frame import (
     CELL,
@@ -47,14 +47,14 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Tokens",
         "Processed in the window, input and output.",
-        words.tokens("fleet", SPAN),
+        series.tokens("fleet", SPAN),
         "short",
         width=4,
     )
     yield number(
         "Tokens/s",
         "Mean over the window.",
-        words.tokens_per_s("fleet", SPAN),
+        series.tokens_per_s("fleet", SPAN),
         "short",
         width=4,
         decimals=1,
@@ -62,7 +62,7 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Requests/s",
         "Mean over the window, probes not included.",
-        f"{words.requests('fleet', SPAN)} / {words.length_s(SPAN)}",
+        f"{series.requests('fleet', SPAN)} / {series.length_s(SPAN)}",
         "reqps",
         width=4,
         decimals=2,
@@ -70,14 +70,14 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Tokens per request",
         "Mean over the window.",
-        f"{words.tokens('fleet', SPAN)} / {words.requests('fleet', SPAN)}",
+        f"{series.tokens('fleet', SPAN)} / {series.requests('fleet', SPAN)}",
         "short",
         width=4,
     )
     yield number(
         "Turned away",
         "Requests that ended as overloaded or rate limited, of all in the window.",
-        f"{_shed()} / {words.requests('fleet', SPAN)}",
+        f"{_shed()} / {series.requests('fleet', SPAN)}",
         "percentunit",
         width=4,
         decimals=2,
@@ -87,7 +87,7 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
         "Volume against the usual",
         f"Tokens/s of the last {now} over those of the last {before}: 1 is steady. Red where a "
         "rule tells that requests no longer arrive.",
-        f"({words.tokens_per_s('fleet', now)}) / ({words.tokens_per_s('fleet', before)})",
+        f"({series.tokens_per_s('fleet', now)}) / ({series.tokens_per_s('fleet', before)})",
         "none",
         limits.volume,
         width=4,
@@ -96,16 +96,20 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _shed() -> str:
-    shed = AnyOf(words.SHED)
-    return added(window(catalogue.WINDOW_REQUESTS, "fleet", SPAN, ("outcome",), outcome=shed))
+    shed = AnyOf(series.SHED)
+    return added(window(request_metrics.WINDOW_REQUESTS, "fleet", SPAN, ("outcome",), outcome=shed))
 
 
 def _load() -> Iterator[Panel]:
-    for name in words.DIMENSIONS:
+    for name in series.DIMENSIONS:
         yield graph(
             f"Tokens/s by {name}",
             "Input and output.",
-            (Query(rate(catalogue.TOKENS_TOTAL, (name,), **words.CHOSEN), f"{{{{{name}}}}}"),),
+            (
+                Query(
+                    rate(request_metrics.TOKENS_TOTAL, (name,), **series.CHOSEN), f"{{{{{name}}}}}"
+                ),
+            ),
             "short",
             stacked=True,
         )
@@ -113,15 +117,15 @@ def _load() -> Iterator[Panel]:
         "Tokens/s by type",
         "The types exclude one another; reasoning is a part of the output.",
         (
-            Query(rate(catalogue.TOKENS_TOTAL, ("type",), **words.CHOSEN), "{{type}}"),
-            Query(rate(catalogue.REASONING_TOKENS_TOTAL, **words.CHOSEN), "reasoning"),
+            Query(rate(request_metrics.TOKENS_TOTAL, ("type",), **series.CHOSEN), "{{type}}"),
+            Query(rate(request_metrics.REASONING_TOKENS_TOTAL, **series.CHOSEN), "reasoning"),
         ),
         "short",
     )
     yield graph(
         "Requests by model",
         "Finished requests a second.",
-        (Query(rate(catalogue.REQUESTS_TOTAL, ("model",), **words.CHOSEN), "{{model}}"),),
+        (Query(rate(request_metrics.REQUESTS_TOTAL, ("model",), **series.CHOSEN), "{{model}}"),),
         "reqps",
         stacked=True,
     )
@@ -130,7 +134,7 @@ def _load() -> Iterator[Panel]:
         "Finished requests a second.",
         (
             Query(
-                rate(catalogue.REQUESTS_TOTAL, ("service_tier",), **words.CHOSEN),
+                rate(request_metrics.REQUESTS_TOTAL, ("service_tier",), **series.CHOSEN),
                 "{{service_tier}}",
             ),
         ),
@@ -140,9 +144,9 @@ def _load() -> Iterator[Panel]:
 
 
 def _capacity() -> Iterator[Panel]:
-    chosen = {"gen_ai_request_model": words.CHOSEN["model"], "region": words.CHOSEN["region"]}
+    chosen = {"gen_ai_request_model": series.CHOSEN["model"], "region": series.CHOSEN["region"]}
     for label, name in (("region", "region"), ("gen_ai_request_model", "model")):
-        in_flight = rate(catalogue.DURATION_HISTOGRAM, (label,), "_sum", **chosen)
+        in_flight = rate(request_metrics.DURATION_HISTOGRAM, (label,), "_sum", **chosen)
         yield graph(
             f"Requests in flight by {name}",
             "Seconds of work finished a second: by Little's law the mean number of successful "
@@ -151,17 +155,17 @@ def _capacity() -> Iterator[Panel]:
             "short",
             stacked=True,
         )
-    shed = AnyOf(words.SHED)
+    shed = AnyOf(series.SHED)
     yield graph(
         "Turned away by region",
         "Requests a second that ended as overloaded or rate limited.",
         (
             Query(
                 rate(
-                    catalogue.REQUESTS_TOTAL,
+                    request_metrics.REQUESTS_TOTAL,
                     ("region", "outcome"),
                     outcome=shed,
-                    **words.CHOSEN,
+                    **series.CHOSEN,
                 ),
                 "{{region}} {{outcome}}",
             ),
@@ -176,12 +180,14 @@ def _users() -> Iterator[Panel]:
         "The window chosen above, the most tokens first.",
         ("model",),
         (
-            Column("Tokens", words.tokens("model", SPAN, model=Chosen("model")), "short"),
-            Column("Tokens/s", words.tokens_per_s("model", SPAN, model=Chosen("model")), "short"),
-            Column("Requests", words.requests("model", SPAN, model=Chosen("model")), "short"),
+            Column("Tokens", series.tokens("model", SPAN, model=Chosen("model")), "short"),
+            Column("Tokens/s", series.tokens_per_s("model", SPAN, model=Chosen("model")), "short"),
+            Column("Requests", series.requests("model", SPAN, model=Chosen("model")), "short"),
             Column(
                 "Reasoning tokens",
-                window(catalogue.WINDOW_REASONING_TOKENS, "model", SPAN, model=Chosen("model")),
+                window(
+                    request_metrics.WINDOW_REASONING_TOKENS, "model", SPAN, model=Chosen("model")
+                ),
                 "short",
             ),
         ),
@@ -194,8 +200,8 @@ def _users() -> Iterator[Panel]:
         f"The last {_CUSTOMER_SPAN} of those with the most requests; the most tokens first.",
         ("customer", "segment"),
         (
-            Column("Tokens", words.tokens("customer", _CUSTOMER_SPAN), "short"),
-            Column("Requests", words.requests("customer", _CUSTOMER_SPAN), "short"),
+            Column("Tokens", series.tokens("customer", _CUSTOMER_SPAN), "short"),
+            Column("Requests", series.requests("customer", _CUSTOMER_SPAN), "short"),
         ),
         links={"customer": link_to("cache", customer=CELL)},
         sort_by="Tokens",

@@ -2,16 +2,16 @@
 
 import pytest
 
-from exporters.catalogue import objectives as catalogue_objectives
-from exporters.catalogue import pipeline as catalogue_health
-from exporters.catalogue import requests as catalogue
+from exporters.catalogue import objectives as objective_metrics
+from exporters.catalogue import pipeline as pipeline_metrics
+from exporters.catalogue import requests as request_metrics
 from grafana.frame import Variable, board, uid_of
 from grafana.queries import AnyOf, Chosen, increase, newest, rate, select, window
 from grafana.thresholds import NEUTRAL, bad_above, bad_below
 
 
 def test_a_window_is_read_by_its_scope() -> None:
-    assert window(catalogue.CACHE_HIT_RATIO, "model", "5m", model=Chosen("model")) == (
+    assert window(request_metrics.CACHE_HIT_RATIO, "model", "5m", model=Chosen("model")) == (
         'max by (model) (tokenpulse_cache_hit_ratio{job=~"$job", scope="model", window="5m", '
         'model=~"$model"})'
     )
@@ -19,18 +19,18 @@ def test_a_window_is_read_by_its_scope() -> None:
 
 def test_of_two_exporters_that_show_one_state_one_is_counted() -> None:
     """The maximum over instances first, then the sum."""
-    assert rate(catalogue.CACHE_WRITE_TOKENS_TOTAL, ("model",)) == (
+    assert rate(request_metrics.CACHE_WRITE_TOKENS_TOTAL, ("model",)) == (
         "sum by (model) (max by (model, region, channel, service_tier) "
         '(rate(tokenpulse_cache_write_tokens_total{job=~"$job"}[$__rate_interval])))'
     )
-    assert increase(catalogue.REFUSED_TOTAL, ("reason",)) == (
+    assert increase(request_metrics.REFUSED_TOTAL, ("reason",)) == (
         'max by (reason) (increase(tokenpulse_refused_total{job=~"$job"}[$__range]))'
     )
 
 
 def test_names_are_quoted() -> None:
     found = select(
-        catalogue.TOKENS_TOTAL,
+        request_metrics.TOKENS_TOTAL,
         "",
         {"model": 'a"b\\c', "type": AnyOf(("x.y", "z"))},
     )
@@ -39,19 +39,19 @@ def test_names_are_quoted() -> None:
 
 def test_what_a_metric_cannot_answer_is_refused() -> None:
     for wrong in (
-        lambda: newest(catalogue.TTFT_SECONDS, ("colour",)),
-        lambda: newest(catalogue.TTFT_SECONDS, colour="red"),
-        lambda: newest(catalogue.REQUESTS_TOTAL),
-        lambda: newest(catalogue.TTFT_HISTOGRAM),
-        lambda: rate(catalogue.TTFT_SECONDS),
-        lambda: rate(catalogue.TTFT_HISTOGRAM),
-        lambda: rate(catalogue.REQUESTS_TOTAL, ("le",), "_bucket"),
-        lambda: increase(catalogue_health.PARTITION_LAG),
-        lambda: window(catalogue.TTFT_SECONDS, "fleet", "5m", model=Chosen("model")),
-        lambda: window(catalogue.TTFT_SECONDS, "model", "5m", ("region",)),
-        lambda: window(catalogue_objectives.BURN_RATE, "model", "1h"),
-        lambda: Variable("colour", "", "", catalogue.TTFT_SECONDS, {}).model(),
-        lambda: Variable("model", "", "", catalogue.TTFT_SECONDS, {"colour": "red"}).model(),
+        lambda: newest(request_metrics.TTFT_SECONDS, ("colour",)),
+        lambda: newest(request_metrics.TTFT_SECONDS, colour="red"),
+        lambda: newest(request_metrics.REQUESTS_TOTAL),
+        lambda: newest(request_metrics.TTFT_HISTOGRAM),
+        lambda: rate(request_metrics.TTFT_SECONDS),
+        lambda: rate(request_metrics.TTFT_HISTOGRAM),
+        lambda: rate(request_metrics.REQUESTS_TOTAL, ("le",), "_bucket"),
+        lambda: increase(pipeline_metrics.PARTITION_LAG),
+        lambda: window(request_metrics.TTFT_SECONDS, "fleet", "5m", model=Chosen("model")),
+        lambda: window(request_metrics.TTFT_SECONDS, "model", "5m", ("region",)),
+        lambda: window(objective_metrics.BURN_RATE, "model", "1h"),
+        lambda: Variable("colour", "", "", request_metrics.TTFT_SECONDS, {}).model(),
+        lambda: Variable("model", "", "", request_metrics.TTFT_SECONDS, {"colour": "red"}).model(),
         lambda: uid_of("paint"),
         lambda: board("paint", "", (), since="now-1h", refresh="1m"),
     ):

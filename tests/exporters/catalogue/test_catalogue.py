@@ -5,7 +5,8 @@ import re
 import pytest
 
 from exporters.catalogue.cost import MONEY, MONEY_SCOPES
-from exporters.catalogue.requests import GROUPS, SCOPE_LABELS, SPECS, documents
+from exporters.catalogue.document import documents
+from exporters.catalogue.requests import GROUPS, SCOPE_LABELS, SPECS
 from exporters.catalogue.spec import Spec
 from tests.support.paths import ROOT
 

@@ -21,7 +21,8 @@ from exporters.daily.cache import BusyError, Shelf, meant
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.render.html import content_security_policy, html
 from exporters.daily.render.json_text import json_text
-from exporters.server.http import Refresher, create_app
+from exporters.server.http import create_app
+from exporters.server.refresher import Refresher
 from streams.config.settings import Settings
 from streams.errors import ConfigError, RequestError
 from streams.store.contract import StoreError

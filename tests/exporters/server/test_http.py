@@ -23,7 +23,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from redis import Redis
 
 from exporters.catalogue.requests import EXPORTER, PIPELINE
-from exporters.server.http import Refresher, create_app
+from exporters.server.http import create_app
+from exporters.server.refresher import Refresher
 from streams.config.settings import Settings
 from streams.errors import ConfigError
 from tests.support.exporter_state import StateWriter, event, parsed, settings_for, value
@@ -81,13 +82,13 @@ def refreshing() -> Iterator[object]:
 
     def start(settings: Settings) -> Refresher:
         refresher = Refresher(settings, {})
-        refresher.start()
+        refresher.thread.start()
         started.append(refresher)
         return refresher
 
     yield start
     for refresher in started:
-        refresher.stop()
+        refresher.thread.stop()
 
 
 def quick(url: str, **exporter: Any) -> Settings:
@@ -98,7 +99,7 @@ def quick(url: str, **exporter: Any) -> Settings:
 
 
 def write_now(settings: Settings, age_s: float = 0.0) -> None:
-    """An event and a sign of life, `age_s` old."""
+    """An event and a heartbeat, `age_s` old."""
 
     async def write() -> None:
         writer = StateWriter(settings)
@@ -260,7 +261,7 @@ def test_numbers_are_not_served_when_refreshing_has_stopped(
     write_now(settings)
     refresher = refreshing(settings)
     wait_until(lambda: refresher.export().readable, "readable")
-    refresher.stop()
+    refresher.thread.stop()
     wait_until(lambda: not refresher.export().readable, "too old to be served")
     assert "the state was last read" in problem(refresher)
     check_silence(refresher)
@@ -274,10 +275,10 @@ def test_without_a_sign_of_life_it_is_not_ready_though_readable(
     settings = quick(own_redis.url, stale_after_s=30)
     write_now(settings, age_s=40)
     refresher = refreshing(settings)
-    wait_until(lambda: "sign of life" in (problem(refresher) or ""), "stale")
+    wait_until(lambda: "heartbeat" in (problem(refresher) or ""), "stale")
     status, _, body = asked(refresher, "/readyz")
     assert status == 503
-    assert b"the newest sign of life of any worker is 4" in body
+    assert b"the newest heartbeat of any worker is 4" in body
     assert value(text_of(refresher), "tokenpulse_state_readable") == 1
     write_now(settings)
     wait_until(lambda: ready(refresher), "ready")
@@ -294,7 +295,7 @@ def test_the_format_is_the_one_asked_for(
     write_now(settings)
     refresher = refreshing(settings)
     wait_until(lambda: ready(refresher), "ready")
-    refresher.stop()  # so that all answers are about the same export
+    refresher.thread.stop()  # so that all answers are about the same export
     _, headers, plain = asked(refresher, "/metrics")
     assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert "Content-Encoding" not in headers

@@ -16,7 +16,8 @@ import yaml
 from aiohttp.test_utils import TestServer
 
 from exporters.server import web_config
-from exporters.server.http import Refresher, create_app
+from exporters.server.http import create_app
+from exporters.server.refresher import Refresher
 from exporters.server.web_config import Guard, WebConfig, load_web_config
 from streams.errors import ConfigError
 from tests.support.certificates import Authority

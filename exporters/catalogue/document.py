@@ -1,0 +1,51 @@
+"""The page about all metrics, docs/metrics.md, from the catalogue. Pure."""
+
+from collections.abc import Iterable
+
+from exporters.catalogue.requests import GROUPS, SCOPE_LABELS, SERIES_LABELS
+from exporters.catalogue.spec import Spec
+
+
+def documents() -> dict[str, str]:
+    """Return, by path in the project, the text of the documents generated from the catalogue."""
+    return {"docs/metrics.md": "\n".join(_page()) + "\n"}
+
+
+def _page() -> Iterable[str]:
+    yield "<!-- Generated from exporters/catalogue by `make docs`: do not edit. -->"
+    yield "# Metrics"
+    yield ""
+    yield "`/metrics` of the exporter, in the Prometheus text format or OpenMetrics, as asked for."
+    yield "Seconds, ratios from 0 to 1, plain counts."
+    for group in GROUPS:
+        yield ""
+        yield f"## {group.title}"
+        yield ""
+        yield group.about
+        if group.title == "Windows":
+            yield ""
+            yield "| `scope` | labels that name it |"
+            yield "|---|---|"
+            for scope, names in SCOPE_LABELS.items():
+                yield f"| `{scope}` | {', '.join(f'`{name}`' for name in names) or 'none'} |"
+            yield ""
+            yield "`customer` is the keyed hash of the id, or the name that the customer directory"
+            yield "(`exporter.customer_directory`) gives it; `segment` comes from there."
+        yield ""
+        yield "| metric | type | labels | what it is | how to read it | since |"
+        yield "|---|---|---|---|---|---|"
+        for spec in group.specs:
+            labels = ", ".join(f"`{label}`" for label in _labels(spec))
+            yield (
+                f"| `{spec.name}` | {spec.kind} | {labels} | {spec.help} | {spec.meaning} "
+                f"| {spec.since} |"
+            )
+
+
+def _labels(spec: Spec) -> tuple[str, ...]:
+    """Return the labels to list: those that depend on the scope are in a table of their own."""
+    if "scope" in spec.labels:
+        return tuple(
+            label for label in spec.labels if label not in {*SERIES_LABELS, "customer", "segment"}
+        )
+    return spec.labels

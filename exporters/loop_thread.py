@@ -1,0 +1,44 @@
+"""An event loop in a thread of its own, so that its work does not delay the loop that serves."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+STOP_DEADLINE_S = 3.0
+
+
+class LoopThread:
+    """Runs one coroutine until it is stopped; the thread ends with the process at the latest."""
+
+    def __init__(self, name: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """`main`: to run; it is cancelled at the end."""
+        self._main = main
+        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The running loop; None before the start and after the end."""
+        return self._loop if self._thread.is_alive() else None
+
+    def start(self) -> None:
+        """Start the thread; returns once its loop runs."""
+        self._thread.start()
+        self._started.wait()
+
+    def stop(self) -> None:
+        """Cancel the coroutine, and wait for its end for at most STOP_DEADLINE_S."""
+        if self._loop is not None and self._task is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._task.cancel)
+            self._thread.join(STOP_DEADLINE_S)
+
+    def _run(self) -> None:
+        asyncio.run(self._start_main())
+
+    async def _start_main(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._started.set()
+        await self._main()
