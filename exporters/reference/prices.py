@@ -28,8 +28,9 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from slo.policy.loading import findings, read_document, read_text
+from slo.policy.loading import read_document, read_text
 from slo.policy.targets import Targets
+from streams.config.validation import findings
 from streams.errors import ConfigError
 
 BEST_IN_CLASS = "best in class"
@@ -179,7 +180,10 @@ def read_price_book(text: str, origin: str) -> PriceBook:
     try:
         book = PriceBook.model_validate(document)
     except ValidationError as error:
-        raise ConfigError("\n".join(findings(error, document, origin, "docs/prices.md"))) from error
+        unknown_key = "no such key here; docs/prices.md lists them all"
+        raise ConfigError(
+            "\n".join(findings(error.errors(), origin, unknown_key, document))
+        ) from error
     if not book.models and book.default is None:
         raise ConfigError(f"{origin}: models: got none; give at least one, or a default")
     return book

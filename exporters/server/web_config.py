@@ -25,6 +25,7 @@ from aiohttp.typedefs import Handler, Middleware
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streams.config.security import load_authorities, load_certificate
+from streams.config.validation import Location, findings
 from streams.errors import ConfigError
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="Tokenpulse", charset="UTF-8"'}
@@ -98,6 +99,14 @@ class _File(_ConfigPart):
     )
 
 
+_UNKNOWN_KEY = "not supported here; docs/security.md lists what is"
+
+
+def _is_public(location: Location) -> bool:
+    """Return False for what may be a hash, or a password that was written instead of one."""
+    return len(location) > 1 and location[0] == "tls_server_config"
+
+
 @dataclass(frozen=True, slots=True)
 class WebConfig:
     """Who may see the pages, and over what; without anything in it, everybody in plain text."""
@@ -127,24 +136,14 @@ def load_web_config(path: Path | None) -> WebConfig:
         where = f" in line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}: not YAML{where}; correct this place") from error
     except ValidationError as error:
-        raise ConfigError("\n".join(_findings(error, path))) from error
+        raise ConfigError(
+            "\n".join(
+                findings(error.errors(), str(path), _UNKNOWN_KEY, content, is_public=_is_public)
+            )
+        ) from error
     tls = _context(file.tls_server_config, path) if file.tls_server_config else None
     headers = {str(name): text for name, text in file.http_server_config.headers.items()}
     return WebConfig(tls, file.basic_auth_users, headers)
-
-
-def _findings(error: ValidationError, path: Path) -> list[str]:
-    lines = []
-    for finding in error.errors():
-        where = ".".join(str(part) for part in finding["loc"] if part != "[key]")
-        cure = finding["msg"].removeprefix("Value error, ")
-        if finding["type"] == "extra_forbidden":
-            cure = "not supported here; docs/security.md lists what is"
-        # A value may be a hash, or a password where a hash should stand.
-        known = where.startswith("tls_server_config.") and isinstance(finding["input"], str)
-        found = f"found {finding['input']!r}; " if known else ""
-        lines.append(f"{path}: {where or 'the file'}: {found}{cure}")
-    return lines
 
 
 def _context(tls: _Tls, path: Path) -> ssl.SSLContext:

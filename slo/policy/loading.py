@@ -5,7 +5,7 @@ A shell that reads files. Numbers keep the digits they were written with, and on
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -14,13 +14,14 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from slo.policy.indicators import KINDS
 from slo.policy.policy import Policy
+from streams.config.validation import UNKNOWN_KIND, findings, shown
 from streams.errors import ConfigError
 
 MAX_BYTES = 1_000_000
-_LONGEST_SHOWN = 60
 
 
 class PolicyError(ConfigError):
@@ -80,7 +81,7 @@ def read_document(text: str, origin: str) -> dict[str, Any]:
     documents = read_yaml(text, origin)
     if len(documents) != 1 or not isinstance(documents[0], dict):
         raise PolicyError(
-            f"{origin}: got {_shown(documents[0]) if documents else 'nothing'}; write one document "
+            f"{origin}: got {shown(documents[0]) if documents else 'nothing'}; write one document "
             "that begins with `version: 1`"
         )
     return documents[0]
@@ -108,9 +109,23 @@ def as_policy(document: dict[str, Any], origin: str) -> Policy:
     try:
         return Policy.model_validate(document)
     except ValidationError as error:
-        raise PolicyError(
-            "\n".join(findings(error, document, origin, "docs/policies.md"))
-        ) from error
+        unknown_key = "no such key here; docs/policies.md lists them all"
+        details = map(_with_kind, error.errors())
+        raise PolicyError("\n".join(findings(details, origin, unknown_key, document))) from error
+
+
+def _with_kind(finding: ErrorDetails) -> ErrorDetails:
+    """Return the finding; if it is an unknown kind of indicator, place it at that key."""
+    if finding["type"] != "union_tag_not_found" or not isinstance(finding["input"], dict):
+        return finding
+    indicator = finding["input"].get("indicator")
+    return {
+        **finding,
+        "type": UNKNOWN_KIND,
+        "loc": (*finding["loc"], "indicator.kind"),
+        "input": indicator.get("kind") if isinstance(indicator, dict) else indicator,
+        "msg": f"use one of {', '.join(KINDS)}",
+    }
 
 
 def shipped() -> dict[str, Traversable]:
@@ -159,53 +174,3 @@ def load_policies(paths_or_names: Iterable[str | Path]) -> tuple[Policy, ...]:
     if problems:
         raise PolicyError("\n".join(problems))
     return tuple(policies)
-
-
-def findings(error: ValidationError, document: Any, origin: str, guide: str) -> Iterator[str]:
-    """What is wrong with a document, a line each; `guide`: the page that lists its keys."""
-    for finding in error.errors():
-        given = finding["input"]
-        where = _place(finding["loc"], document, finding["type"] == "missing")
-        found = f"got {_shown(given)}; "
-        cure = finding["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
-        match finding["type"]:
-            case "missing":
-                found, cure = "got nothing; ", "this key is required"
-            case "extra_forbidden":
-                cure = f"no such key here; {guide} lists them all"
-            case "union_tag_not_found" if isinstance(given, dict):
-                indicator = given.get("indicator")
-                kind = indicator.get("kind") if isinstance(indicator, dict) else indicator
-                where += ".indicator.kind"
-                found, cure = f"got {_shown(kind)}; ", f"use one of {', '.join(KINDS)}"
-            case "zoneinfo_str":
-                cure = "use an IANA name such as Europe/Berlin"
-            case "model_attributes_type" | "model_type" | "dict_type" | "union_tag_not_found":
-                cure = "write keys here"
-            case "too_short" if given:
-                continue  # pydantic also counts only the entries that were right
-            case "too_short":
-                cure = "write at least one"
-            case "value_error" if isinstance(given, dict):
-                found = ""
-        yield ": ".join(part for part in (origin, where, found + cure) if part)
-
-
-def _place(loc: Sequence[str | int], document: Any, is_missing: bool) -> str:
-    """Where a finding is, in keys: what pydantic adds about its own unions is left out."""
-    at, keys = document, []
-    for index, part in enumerate(loc):
-        is_key = isinstance(at, dict) and part in at
-        if is_key or (isinstance(at, list) and isinstance(part, int)):
-            at = at[part]
-        elif not (is_missing and index == len(loc) - 1):
-            continue
-        keys.append(f"[{part}]" if isinstance(part, int) else f".{part}")
-    return "".join(keys).removeprefix(".")
-
-
-def _shown(found: Any) -> str:
-    if found is None:
-        return "nothing"
-    text = repr(found) if isinstance(found, str) else str(found)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -8,8 +8,15 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic.config import JsonDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_serializer,
+    model_validator,
+)
 
 from streams.errors import ConfigError
 
@@ -20,9 +27,6 @@ class Section(BaseModel):
     """One group of settings; an unknown key is an error, as it is nearly always a typing error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-Secret: JsonDict = {"secret": True}
 
 
 def read_secret(file: Path, setting: str) -> bytes:
@@ -38,9 +42,9 @@ def read_secret(file: Path, setting: str) -> bytes:
         ) from error
 
 
-def _password(given: str | None, file: Path | None, section: str) -> str | None:
+def _password(given: SecretStr | None, file: Path | None, section: str) -> str | None:
     if file is None:
-        return given
+        return None if given is None else given.get_secret_value()
     secret = read_secret(file, f"{section}.password_file")
     if not secret:
         raise ConfigError(f"{section}.password_file: {file} is empty; write the password into it")
@@ -98,9 +102,7 @@ class Kafka(Section):
         "SCRAM-SHA-512", description="How the login is proven."
     )
     username: str | None = Field(None, description="User of the login.")
-    password: str | None = Field(
-        None, repr=False, description="Password of the login.", json_schema_extra=Secret
-    )
+    password: SecretStr | None = Field(None, description="Password of the login.")
     password_file: Path | None = Field(None, description="File to read that password from.")
     allow_sasl_without_tls: bool = Field(
         False,
@@ -147,16 +149,10 @@ class Redis(Section):
         "redis://127.0.0.1:6379/0",
         description="`redis://`, `rediss://` (TLS) or `unix://`, with user and password if any.",
         repr=False,
-        json_schema_extra=Secret,
     )
     timeout_s: float = Field(2, gt=0, le=30, description="Wait for one answer, and for a connect.")
     username: str | None = Field(None, description="User, instead of one in the URL.")
-    password: str | None = Field(
-        None,
-        repr=False,
-        description="Password, instead of one in the URL.",
-        json_schema_extra=Secret,
-    )
+    password: SecretStr | None = Field(None, description="Password, instead of one in the URL.")
     password_file: Path | None = Field(None, description="File to read that password from.")
     ssl_ca_file: Path | None = Field(
         None, description="Authorities that sign the server's certificate; default the system's."
@@ -179,6 +175,14 @@ class Redis(Section):
     def login_password(self) -> str | None:
         """The password, from wherever it was given; ConfigError where its file is unreadable."""
         return _password(self.password, self.password_file, "redis")
+
+    @field_serializer("url", when_used="json")
+    def _mask_login(self, url: str) -> str:
+        """Return the URL without its login and options, which may hold a password."""
+        scheme, _, rest = url.partition("://")
+        address, options, _ = rest.rpartition("@")[2].partition("?")
+        login = "(credentials)@" if "@" in rest else ""
+        return f"{scheme}://{login}{address}{'?(options)' if options else ''}"
 
 
 def _check_certificate(section: Kafka | Redis, encrypted: bool, cure: str) -> None:
@@ -284,11 +288,9 @@ class Worker(Section):
         description="How long after its end a slice waits before it is merged into the next "
         "coarser one. Later events still count; they cost a little more.",
     )
-    customer_key: str | None = Field(
+    customer_key: SecretStr | None = Field(
         None,
-        repr=False,
         description="Secret of the HMAC that replaces customer ids before they enter the state.",
-        json_schema_extra=Secret,
     )
     customer_key_file: Path | None = Field(None, description="File to read that secret from.")
     ttft_targets_s: Targets = Field(
@@ -316,7 +318,8 @@ class Worker(Section):
         if self.customer_key_file is not None:
             secret = read_secret(self.customer_key_file, "worker.customer_key_file")
         else:
-            secret = (self.customer_key or "").encode()
+            key = self.customer_key
+            secret = b"" if key is None else key.get_secret_value().encode()
         if len(secret) < 16:
             raise ConfigError(
                 "worker.customer_key: customer ids are stored only as a keyed hash; set "

@@ -8,14 +8,13 @@ The settings themselves: sections.py. docs/configuration.md is generated from th
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -27,6 +26,7 @@ from pydantic_settings import (
 from streams.config.daily import Daily
 from streams.config.local import Local
 from streams.config.sections import ENV_PREFIX, Exporter, Kafka, Limits, Redis, Section, Worker
+from streams.config.validation import Location, findings
 from streams.errors import ConfigError
 
 __all__ = [
@@ -43,8 +43,9 @@ __all__ = [
     "Worker",
     "document",
     "load_settings",
-    "shown",
 ]
+
+_UNKNOWN_KEY = "no such setting; docs/configuration.md lists them all"
 
 
 class Settings(BaseSettings):
@@ -99,7 +100,10 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     except SettingsError as error:  # its text has no value in it, that of its cause has
         raise ConfigError(f"{' '.join(str(error).split())}; write JSON") from None
     except ValidationError as error:
-        raise ConfigError("\n".join(_findings(error, path))) from error
+        origin = str(path) if path else ""
+        raise ConfigError(
+            "\n".join(findings(error.errors(), origin, _UNKNOWN_KEY, is_public=_is_public))
+        ) from error
     return settings
 
 
@@ -110,72 +114,25 @@ def _place(error: yaml.YAMLError) -> str:
     return f"not YAML{where}; text that begins with a sign needs quotes"
 
 
-def _findings(error: ValidationError, path: Path | None) -> list[str]:
-    """One line per wrong setting: where, what was found, what to write instead."""
-    origin = f"{path}: " if path else ""
-    lines = []
-    for finding in error.errors():
-        where = ".".join(str(part) for part in finding["loc"])
-        if finding["type"] == "extra_forbidden":
-            cure = "no such setting; docs/configuration.md lists them all"
-        else:
-            cure = finding["msg"].removeprefix("Value error, ")
-        found = _found(finding)
-        found = f"got {found}; " if found else ""
-        lines.append(f"{origin}{where}: {found}{cure}")
-    return lines
+def _is_public(location: Location) -> bool:
+    """Return whether the value at a location is surely no secret.
+
+    A value under an unknown key may be a secret under a misspelt name.
+    """
+    fields = Settings.model_fields
+    for part in location:
+        field = fields.get(str(part))
+        if field is None:
+            return False
+        if (section := _section(field)) is None:
+            return SecretStr not in get_args(field.annotation) and field.repr
+        fields = section.model_fields
+    return False
 
 
-def _found(finding: ErrorDetails) -> str:
-    """What stands there; not a secret, nor what may be one under a misspelt name."""
-    if isinstance(finding["input"], dict):  # settings that do not fit together: the cure says which
-        return ""
-    name = [part for part in finding["loc"] if isinstance(part, str)][-1]
-    near = get_close_matches(name.lower(), _LEAVES, n=1)
-    if name in Settings.model_fields or not near or _LEAVES[near[0]]:
-        return "(hidden)"
-    return repr(finding["input"])
-
-
-def _leaves() -> Iterator[tuple[str, bool]]:
-    """Path of each setting, and whether it is a secret."""
-    for name, field in Settings.model_fields.items():
-        yield from _leaves_of(field.annotation, f"{name}.")
-
-
-def _leaves_of(section: Any, prefix: str) -> Iterator[tuple[str, bool]]:
-    for key, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _leaves_of(field.annotation, f"{prefix}{key}.")
-        else:
-            extra = field.json_schema_extra
-            yield f"{prefix}{key}", isinstance(extra, dict) and bool(extra.get("secret"))
-
-
-_SECRETS = frozenset(path for path, secret in _leaves() if secret)
-# Name without its section -> whether it is a secret in any of them.
-_LEAVES = {path.rpartition(".")[2]: False for path, _ in _leaves()}
-_LEAVES |= {path.rpartition(".")[2]: True for path in _SECRETS}
-
-
-def shown(settings: Settings) -> dict[str, Any]:
-    """The settings as plain data, secrets replaced."""
-    plain = settings.model_dump(mode="json")
-    for path in _SECRETS:
-        section, key = path.split(".")
-        if plain[section][key] is not None:
-            plain[section][key] = _masked(plain[section][key])
-    return plain
-
-
-def _masked(secret: str) -> str:
-    """Nothing of a key; of a URL neither login nor options."""
-    if "://" not in secret:
-        return "(set)"
-    scheme, rest = secret.split("://", 1)
-    address, options, _ = rest.rpartition("@")[2].partition("?")
-    login = "(credentials)@" if "@" in rest else ""
-    return f"{scheme}://{login}{address}{'?(options)' if options else ''}"
+def _section(field: FieldInfo) -> type[Section] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
 def document() -> str:
@@ -203,9 +160,8 @@ def document() -> str:
         "`tokenpulse config check` shows what is in force and asks Kafka and Redis.",
     ]
     for name, field in Settings.model_fields.items():
-        section = field.annotation
-        assert isinstance(section, type)
-        assert issubclass(section, Section)
+        section = _section(field)
+        assert section is not None
         lines += ["", f"## {name}", "", (section.__doc__ or "").strip(), ""]
         lines += ["| setting | default | meaning |", "|---|---|---|"]
         lines += _rows(section, "")
@@ -215,8 +171,8 @@ def document() -> str:
 def _rows(section: type[Section], prefix: str) -> list[str]:
     rows = []
     for key, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            rows += _rows(field.annotation, f"{prefix}{key}.")
+        if (part := _section(field)) is not None:
+            rows += _rows(part, f"{prefix}{key}.")
             continue
         default = field.get_default(call_default_factory=True)
         shown_default = "" if default is None else f"`{_plain(default)}`"

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from streams.config.validation import Location, findings
 from streams.simulator.scenarios import EPOCH, KINDS, Scenario, TimelineError, Where
 
 
@@ -61,7 +62,7 @@ class Timeline:
 
     def with_entry(self, entry: object) -> "Timeline":
         """Return a copy with one more scenario, written as in a file. Raises TimelineError."""
-        scenario = _scenario(entry, f"{self.source}: scenarios[{len(self.scenarios)}]")
+        scenario = _scenario(entry, self.source, f"scenarios[{len(self.scenarios)}]")
         return replaced(self, scenarios=(*self.scenarios, scenario))
 
     def limited(self, place: int, start_ms: int, end_ms: int) -> "Timeline":
@@ -138,7 +139,7 @@ def load_timeline(path_or_name: str | Path) -> Timeline:
     scenarios, problems = [], []
     for index, entry in enumerate(entries):
         try:
-            scenarios.append(_scenario(entry, f"{source}: scenarios[{index}]"))
+            scenarios.append(_scenario(entry, source, f"scenarios[{index}]"))
         except TimelineError as error:
             problems.append(str(error))
     if problems:
@@ -146,31 +147,22 @@ def load_timeline(path_or_name: str | Path) -> Timeline:
     return Timeline(tuple(scenarios), source)
 
 
-def _scenario(entry: object, at: str) -> Scenario:
-    """One scenario from its YAML mapping; `at` names its place in errors."""
+def _scenario(entry: object, source: str, within: str) -> Scenario:
+    """Return a scenario from its YAML mapping, which stands at `within` in `source`."""
+    at = f"{source}: {within}"
     if not isinstance(entry, dict):
         raise TimelineError(f"{at}: got {entry!r}; write keys, e.g. kind: outage")
     kind = entry.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise TimelineError(f"{at}.kind: got {kind!r}; use one of {', '.join(KINDS)}")
+
+    def unknown_key(location: Location) -> str:
+        known = Where.model_fields if location[0] == "where" else KINDS[kind].model_fields
+        return f"no such key; use one of {', '.join(known)}"
+
     try:
         return KINDS[kind].model_validate(entry)
     except ValidationError as error:
         raise TimelineError(
-            "\n".join(_finding(at, found, KINDS[kind]) for found in error.errors())
+            "\n".join(findings(error.errors(), source, unknown_key, entry, within))
         ) from error
-
-
-def _finding(at: str, found: Any, kind: type[Scenario]) -> str:
-    """Return a problem as one line: `at.key: value; fix`."""
-    path = [str(part) for part in found["loc"] if str(part) not in ("datetime", "timedelta")]
-    where = ".".join([at, *path])
-    if found["type"] == "missing":
-        return f"{where}: is missing; this key is required"
-    if found["type"] == "extra_forbidden":
-        known = Where.model_fields if path[0] == "where" else kind.model_fields
-        return f"{where}: no such key; use one of {', '.join(known)}"
-    if not path:
-        return f"{where}: {found['msg'].removeprefix('Value error, ')}"
-    shown = " ".join(str(found["input"]).split())
-    return f"{where}: got {shown}; {found['msg'].removeprefix('Value error, ')}"

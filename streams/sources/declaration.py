@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from streams.config.validation import findings
 from streams.errors import ConfigError
 from streams.sources.conversion import KINDS, Unit, Unusable, code, converter, excerpt
 
@@ -263,16 +264,7 @@ def load_mapping(name_or_path: str) -> Mapping:
     try:
         return Mapping.model_validate(content)
     except ValidationError as error:
-        raise MappingError(f"{path}: {_first_finding(error)}") from error
-
-
-def _first_finding(error: ValidationError) -> str:
-    first, more = error.errors()[0], error.error_count() - 1
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "no such key; docs/mappings.md lists them"
-    elif first["type"] == "missing":
-        message = "is missing; docs/mappings.md says what to write"
-    found = f"{where}: found {excerpt(first['input'])}; {message}" if where else message
-    return f"{found} (and {more} more)" if more else found
+        unknown_key = "no such key; docs/mappings.md lists them"
+        first, *others = findings(error.errors(), str(path), unknown_key, content)
+        more = f" (and {len(others)} more)" if others else ""
+        raise MappingError(first + more) from error

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, SecretStr, TypeAdapter
 
 from streams.config.settings import ENV_PREFIX, Settings
 from streams.errors import Unavailable
@@ -205,8 +205,10 @@ def _variables(section: BaseModel, prefix: str) -> dict[str, str]:
         if isinstance(value, BaseModel):
             found |= _variables(value, f"{variable}__")
         elif value != field.default:
-            text = plain[name]
-            found[variable] = text if isinstance(text, str) else _json(text)
+            if isinstance(value, SecretStr):
+                value = value.get_secret_value()
+            # A text as it is: in the plain form a URL has no login.
+            found[variable] = value if isinstance(value, str) else _json(plain[name])
     return found
 
 

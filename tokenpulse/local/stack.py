@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from streams.config.settings import Settings
 from streams.errors import Unavailable
@@ -313,7 +313,7 @@ class LocalStack:
         # The archive would be in the embedded broker, and be lost with it.
         worker: dict[str, Any] = {"archive_interval_s": 0}
         if asked.worker.customer_key is None and asked.worker.customer_key_file is None:
-            worker["customer_key"] = secrets.token_hex(32)
+            worker["customer_key"] = SecretStr(secrets.token_hex(32))
         changes: dict[str, BaseModel] = {
             "kafka": asked.kafka.model_copy(
                 update={

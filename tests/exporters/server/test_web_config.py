@@ -212,14 +212,17 @@ def test_scrapers_can_be_asked_for_a_certificate(tmp_path: Path, authority: Auth
     ("content", "said"),
     [
         ("tls_server_confg: {}", "tls_server_confg: not supported here; docs/security.md"),
-        ("tls_server_config: {cert_file: a}", "tls_server_config.key_file: Field required"),
+        (
+            "tls_server_config: {cert_file: a}",
+            "tls_server_config.key_file: got nothing; this key is required",
+        ),
         (
             "tls_server_config: {cert_file: a, key_file: b, cipher_suites: [x]}",
-            "tls_server_config.cipher_suites: not supported here",
+            "tls_server_config.cipher_suites: got ['x']; not supported here",
         ),
         (
             "tls_server_config: {cert_file: a, key_file: b, min_version: TLS10}",
-            "tls_server_config.min_version: found 'TLS10'; Input should be 'TLS12' or 'TLS13'",
+            "tls_server_config.min_version: got 'TLS10'; it should be 'TLS12' or 'TLS13'",
         ),
         (
             "tls_server_config: {cert_file: a, key_file: b, client_ca_file: c}",
@@ -230,12 +233,12 @@ def test_scrapers_can_be_asked_for_a_certificate(tmp_path: Path, authority: Auth
             "tls_server_config.cert_file: cannot use",
         ),
         ("basic_auth_users: {me: hunter2}", "basic_auth_users.me: not a bcrypt hash; make one"),
-        ("basic_auth_users: {me: 7777}", "basic_auth_users.me: Input should be a valid string"),
+        ("basic_auth_users: {me: 7777}", "basic_auth_users.me: it should be a valid string"),
         ("http_server_config: {http2: true}", "http_server_config.http2: not supported here"),
         ("http_server_config: {headers: {X-Own: a}}", "http_server_config.headers.X-Own: "),
         ('http_server_config: {headers: {X-Frame-Options: "a\\nb"}}', "a header is one line"),
         ("basic_auth_users: {me: *hunter2}", "not YAML in line 1"),
-        ("[]", "the file: Input should be a valid dictionary"),
+        ("[]", "write keys here"),
     ],
 )
 def test_a_file_that_cannot_be_kept_to_is_refused_in_one_line(

@@ -239,9 +239,12 @@ def test_every_kind_has_a_command_with_its_parameters(kind: str) -> None:
     [
         ("outage --region eu-wst --for 5m", "--region: got 'eu-wst', which this traffic does not"),
         ("outage --tier gold --for 5m", "--tier: got 'gold', which this traffic does not have; "),
-        ("outage --for soon", "--for: got soon; write a number with a unit, e.g. 90s, 5m, 2h, 1d"),
-        ("outage --for 0s", "--for: got 0s; "),
-        ("outage --for 5m --in never", "--in: got never; write a number with a unit"),
+        (
+            "outage --for soon",
+            "--for: got 'soon'; write a number with a unit, e.g. 90s",
+        ),
+        ("outage --for 0s", "--for: got '0s'; "),
+        ("outage --for 5m --in never", "--in: got 'never'; write a number with a unit"),
         ("outage --for 5m --error-share 2", "--error-share: got 2.0; "),
         ("latency --for 5m --ttft-factor 0", "--ttft-factor: got 0.0; "),
         ("flood --for 5m", "flood: a flood comes from one customer; add --customer acct-0001"),

@@ -602,21 +602,21 @@ def test_events_from_a_mapping_are_taken_by_the_contract(read: Callable[..., Any
         ("format: csv\nformat: csv", "the key format is given twice"),
         (
             SIMPLE.replace("csv", "xml"),
-            "format: found 'xml'; Input should be 'csv', 'jsonl' or 'json'",
+            "format: got 'xml'; it should be 'csv', 'jsonl' or 'json'",
         ),
-        (SIMPLE + "speed: 3", "speed: found 3; no such key"),
-        (SIMPLE.replace("marks: arrival", "zone: UTC"), "time.marks: found"),
+        (SIMPLE + "speed: 3", "speed: got 3; no such key"),
+        (SIMPLE.replace("marks: arrival", "zone: UTC"), "time.marks: got"),
         (
             SIMPLE.replace("unit: ms", "unit: h"),
-            "time.unit: found 'h'; Input should be 's', 'ms', 'us' or 'ns'",
+            "time.unit: got 'h'; it should be 's', 'ms', 'us' or 'ns'",
         ),
         (SIMPLE.replace("unit: ms, ", ""), "`unit` (s, ms, us, ns) belongs to"),
         (
             SIMPLE.replace("base: 2025-01-01T00:00:00Z, ", ""),
             "`base`, an RFC 3339 time, belongs to",
         ),
-        (SIMPLE.replace("00Z", "00"), "time.base: found "),
-        (SIMPLE.replace("column: at", "every: 0"), "time.every: found 0; "),
+        (SIMPLE.replace("00Z", "00"), "time.base: got "),
+        (SIMPLE.replace("column: at", "every: 0"), "time.every: got 0; "),
         (SIMPLE.replace("column: at, ", ""), "give `column`, or `every`"),
         (
             SIMPLE.replace("marks: arrival", "marks: end, count_at: arrival"),
@@ -642,7 +642,7 @@ def test_events_from_a_mapping_are_taken_by_the_contract(read: Callable[..., Any
         ),
         (
             SIMPLE.replace("constant: m", "column: m, units: s"),
-            "fields.model.units: found 's'; no such key",
+            "fields.model.units: got 's'; no such key",
         ),
         (
             SIMPLE.replace("constant: m", "column: m, unit: s"),

@@ -86,12 +86,10 @@ def test_a_health_check_imports_neither_servers_nor_clients(command: str) -> Non
 
 
 def test_an_unknown_setting_is_one_line_that_names_it(tmp_path: Path) -> None:
-    assert_one_line(
-        run("report", TOKENPULSE_KAFKA__TOPPIC="x"), "kafka.toppic: got 'x'; no such setting"
-    )
+    assert_one_line(run("report", TOKENPULSE_KAFKA__TOPPIC="x"), "kafka.toppic: no such setting")
     file = tmp_path / "settings.yaml"
     file.write_text("redis: {timeout: 3}\n")
-    assert_one_line(run("--config", file, "report"), f"{file}: redis.timeout: got 3")
+    assert_one_line(run("--config", file, "report"), f"{file}: redis.timeout: no such setting")
     assert_one_line(run("--config", tmp_path / "absent.yaml", "report"), "no such file")
 
 

@@ -1,0 +1,82 @@
+"""Findings of pydantic in words, one line each: `origin: key: got value; fix`.
+
+Pure.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+Location = Sequence[str | int]
+
+UNKNOWN_KIND = "unknown_kind"  # of a finding whose location a caller extended by an absent key
+
+_SHOWN_MAX = 60
+
+
+def findings(
+    details: Iterable[ErrorDetails],
+    origin: str,
+    unknown_key: str | Callable[[Location], str],
+    document: Any = None,
+    within: str = "",
+    is_public: Callable[[Location], bool] = lambda location: True,
+) -> Iterator[str]:
+    """Return one line per finding of `ValidationError.errors`.
+
+    `origin` names the document, usually its path. `unknown_key`: the fix for a key that does not
+    exist. `document`: the validated data; without it the keys are taken as pydantic gives them,
+    which includes names of its own for the members of a union. `within`: the document's place in a
+    larger one. `is_public`: whether the value at a location may be shown.
+    """
+    for finding in details:
+        location, given, kind = finding["loc"], finding["input"], finding["type"]
+        if kind == "too_short" and given:
+            continue  # pydantic counts only the valid entries, and each invalid one has its line
+        where = (
+            within + _place(location, document, kind in ("missing", UNKNOWN_KIND))
+        ).removeprefix(".")
+        got, fix = f"got {shown(given)}; ", _fix(finding)
+        if kind == "missing":
+            got, fix = "got nothing; ", "this key is required"
+        elif (kind == "value_error" and isinstance(given, dict)) or not is_public(location):
+            got = ""  # keys that contradict each other are named by the fix
+        if kind == "extra_forbidden":
+            fix = unknown_key if isinstance(unknown_key, str) else unknown_key(location)
+        yield ": ".join(part for part in (origin, where, got + fix) if part)
+
+
+def _fix(finding: ErrorDetails) -> str:
+    match finding["type"]:
+        case "zoneinfo_str":
+            return "use an IANA name such as Europe/Berlin"
+        case "model_attributes_type" | "model_type" | "dict_type" | "union_tag_not_found":
+            return "write keys here"
+        case "too_short":
+            return "write at least one"
+    return finding["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
+
+
+def _place(location: Location, document: Any, is_absent: bool) -> str:
+    """Return a location in the document's own keys, such as `.rules[2].model`.
+
+    The names that pydantic adds for the members of a union are left out.
+    """
+    at, keys = document, []
+    for index, part in enumerate(location):
+        is_key = isinstance(at, dict) and part in at
+        if is_key or (isinstance(at, list) and isinstance(part, int)):
+            at = at[part]
+        elif document is not None and not (is_absent and index == len(location) - 1):
+            continue
+        keys.append(f"[{part}]" if isinstance(part, int) else f".{part}")
+    return "".join(keys)
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message, at most about 60 characters long."""
+    if value is None:
+        return "nothing"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."
