@@ -93,7 +93,7 @@ CELL = "${__value.text:percentencode}"
 
 
 def window_variable(windows: Sequence[str], default: str) -> dashboard.VariableModel:
-    """Which window a board reads."""
+    """Return the variable that selects a board's window."""
     if default not in windows:
         raise ValueError(f"{default}: not among {', '.join(windows)}")
     option = dashboard.VariableOption
@@ -115,7 +115,7 @@ def published_windows() -> tuple[str, ...]:
 
 
 def trust(window: queries.Match) -> BoardSection:
-    """Whether what stands on the board can be believed."""
+    """Return the panels that show whether the board's numbers can be trusted."""
     lag = queries.newest(pipeline_metrics.PARTITION_LAG, ("partition",))
     pulse = queries.newest(pipeline_metrics.PARTITION_PULSE, ("partition",))
     complete = queries.newest(request_metrics.WINDOW_COMPLETE, ("window",), window=window)

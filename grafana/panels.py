@@ -175,7 +175,7 @@ def graph(
 
 
 def heat(title: str, about: str, expr: str, unit: str, *, width: int = 8) -> Panel:
-    """Where the samples of a histogram lie over time; dots are exemplars that lead to traces."""
+    """Return a heatmap of a histogram over time; dots are exemplars that lead to traces."""
     options = heatmap.Options(
         calculate=False,
         color=heatmap.HeatmapColorOptions(

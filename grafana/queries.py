@@ -78,12 +78,12 @@ def window(
 
 
 def rate(spec: Spec, by: Collection[str] = (), suffix: str = "", /, **labels: Match) -> str:
-    """How fast a counter, or a histogram's samples, rise a second, added up by `by`."""
+    """Return the rate per second of a counter or of a histogram's samples, summed by `by`."""
     return _rising("rate", RATE_SPAN, spec, by, suffix, labels)
 
 
 def increase(spec: Spec, by: Collection[str] = (), /, **labels: Match) -> str:
-    """How much a counter rose over the time shown, added up by `by`."""
+    """Return the increase of a counter over the time shown, summed by `by`."""
     return _rising("increase", RANGE, spec, by, "", labels)
 
 

@@ -45,7 +45,7 @@ def requests(scope: str, span: Match, /, **labels: Match) -> str:
 
 
 def length_s(span: Match) -> str:
-    """How long a window is at this moment, in seconds."""
+    """Return the length of a window at this moment, in seconds."""
     return f"scalar(time() - {newest(request_metrics.WINDOW_START, window=span)})"
 
 

@@ -89,7 +89,7 @@ def _fast_burns(policies: Sequence[Policy]) -> list[float]:
 
 
 def _volume(policies: Sequence[Policy]) -> tuple[Steps, tuple[str, str]]:
-    """What rules say of a drop in tokens, and the windows they look at."""
+    """Return the rule's limit of a drop in tokens, and the windows that it reads."""
     for policy in policies:
         for one in policy.objectives:
             if one.scope != Scope() or not isinstance(one, ShareThresholdObjective):

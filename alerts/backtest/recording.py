@@ -136,7 +136,7 @@ class Recording:
 
 
 def _events(index: npt.NDArray[np.int32]) -> list[int]:
-    """How many events have each of the numbers from 0 on."""
+    """Count the events of each number from 0 on."""
     counts: list[int] = np.bincount(index).tolist()
     return counts
 
@@ -226,7 +226,7 @@ async def _read_topic(recording: Recording, settings: Settings) -> None:
 
 
 async def _is_read(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
-    """Whether everything is read that was there when the reading began.
+    """Return whether all records are read that existed when reading started.
 
     The end of a partition is known with its first answer (`highwater`); what comes later would
     never end on a busy topic.

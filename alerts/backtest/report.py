@@ -155,7 +155,7 @@ def _promise(found: Backtest, one: ReplayedObjective, name: str) -> dict[str, An
 
 
 def _credits(objectives: Iterable[ReplayedObjective]) -> list[dict[str, Any]]:
-    """What the calendar months come to, as far as they were recorded."""
+    """Return the credits of the calendar months, as far as they were recorded."""
     together: dict[tuple[str, str, Stretch], list[ReplayedObjective]] = defaultdict(list)
     for one in objectives:
         if one.objective.sla is not None:

@@ -218,15 +218,15 @@ class ReplayedObjective:
         return self._samples
 
     def names(self) -> list[str]:
-        """What is judged by itself; one empty name without `per`."""
+        """Return the names with a status of their own; one empty name without `per`."""
         return sorted(self.minute_counts.rows) if self.objective.scope.per else [""]
 
     def status(self, name: str, now_s: int) -> ObjectiveStatus:
-        """How it stood."""
+        """Return the status at that time."""
         return objective_status(self.objective, self.minute_counts, name, self.excluded, now_s)
 
     def scope(self, name: str) -> dict[str, str]:
-        """Whom a name is about, by dimension."""
+        """Return the scope of a name, by dimension."""
         return self._found(name, self.status(name, self._as_of_s)).scope(lambda token: token)
 
     def _found(self, name: str, stands: ObjectiveStatus) -> ObjectiveResult:

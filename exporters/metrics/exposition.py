@@ -72,7 +72,7 @@ class Page:
 
     @property
     def samples(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
         return sum(len(lines) for lines in self._lines.values())
 
     def text(self, openmetrics: bool) -> bytes:

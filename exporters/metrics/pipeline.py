@@ -15,7 +15,7 @@ from streams.store.reader import PartitionView
 
 
 def add_state(page: Page, view: PartitionView, freshness_s: float | None) -> None:
-    """What the stored state of a partition says of itself."""
+    """Add the samples of a partition's stored state."""
     label, meta = label_text({"partition": str(view.partition)}), view.meta
     page.add(pipeline_metrics.PARTITION_OFFSET, label, view.offset)
     page.add(pipeline_metrics.PARTITION_CHECKPOINT, label, meta.written_at_ms / 1_000)
@@ -44,7 +44,7 @@ def add_completeness(
 
 
 def add_heartbeat(page: Page, sign: Heartbeat, lag: int | None) -> None:
-    """What the worker of a partition last said of it; `lag` in records."""
+    """Add the samples of a partition's last heartbeat; `lag` in records."""
     at_ms = sign.number("at_ms")
     if at_ms is None:
         return

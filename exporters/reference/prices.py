@@ -71,7 +71,7 @@ class PriceBook(_PricePart):
     default: Price | None = None
 
     def price(self, model: str) -> Price | None:
-        """What a model costs; None where the book does not say."""
+        """Return the price of a model; None if the book has none."""
         return self.models.get(model, self.default)
 
     @cached_property

@@ -169,7 +169,7 @@ class Guard:
         self._waiting = 0
 
     async def admits(self, authorization: str | None) -> bool:
-        """Whether this Authorization header names one of the users with the right password."""
+        """Return whether an Authorization header has a user's name and password."""
         login = _login(authorization or "")
         if login is None:
             return False
@@ -213,7 +213,7 @@ def _login(header: str) -> tuple[str, bytes] | None:
 
 
 def middleware(config: WebConfig) -> Middleware:
-    """What stands before every page."""
+    """Return the checks that run before every page."""
     guard = Guard(config.users) if config.users else None
 
     @web.middleware

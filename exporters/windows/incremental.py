@@ -71,7 +71,7 @@ class Sums:
         )
 
     def negated(self) -> "Sums":
-        """What must be added to take these away."""
+        """Return the sums that cancel these when added."""
         return Sums(_negated(self.counts), _negated(self.cells), _negated(self.within))
 
 

@@ -80,7 +80,7 @@ def objective_status(
     excluded: Sequence[Stretch],
     now_s: int,
 ) -> ObjectiveStatus:
-    """How an objective stands for one name; `excluded`: maintenance."""
+    """Return the status of an objective for one name; `excluded`: maintenance."""
     begin, end = period_of(objective.period, now_s)
     now = now_s // 60 + 1  # the running minute counts as far as requests do
     attained, verdicts = judged(

@@ -118,8 +118,10 @@ class Engine:
         return [found for kept in self._kept for found in self._judged(kept, int(now_s))]
 
     def by_day(self, one: ObjectiveResult, days: int, now_s: int) -> tuple[DayUptime, ...]:
-        """How an objective of the last `refresh` was kept on its last `days` UTC days, the running
-        one included; oldest first, at most what the minute_counts spans."""
+        """Return the uptime of an objective of the last `refresh` on each UTC day, oldest first.
+
+        The current day is the last one; there are at most `days`, and as many as are counted.
+        """
         kept = next(kept for kept in self._kept if kept.objective is one.objective)
         excluded = kept.excluded(self.windows)
         return by_day(
@@ -283,7 +285,7 @@ class Engine:
         self._done = {view.partition: (view.meta.rebuilt, view.meta.sequence) for view in views}
 
     def _see(self, views: Sequence[PartitionView], signs: Sequence[Heartbeat], now_s: int) -> None:
-        """Which minutes are known whole, and of which records are missing."""
+        """Mark the minutes that are known whole, and those with missing records."""
         coverage = Coverage.of(view.meta for view in views)
         floor_s, first = floors_s(views)[1], known_from(views, coverage)
         until_s = min([now_s, *seen_until_s(views, signs)]) if views else 0

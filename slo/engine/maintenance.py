@@ -45,7 +45,7 @@ class Maintenance:
             raise ValueError("an objective is named together with its policy")
 
     def covers(self, policy: str, objective: str) -> bool:
-        """Whether it is in force for an objective."""
+        """Return whether the window is in force for an objective."""
         return (
             self.cancelled_at_s is None
             and self.policy in (None, policy)
@@ -180,6 +180,6 @@ def adjustment(
 def close_period(
     attained: Attainment, begin: int, end: int, in_force: Iterable[Cause], now_s: int
 ) -> ClosedPeriod:
-    """What a period comes to now."""
+    """Return the period, closed with its counts at this moment."""
     ids = tuple(one.id for one in in_force if one.begin < end and begin < one.end)
     return ClosedPeriod(begin, end, attained.good, attained.counted, now_s, ids)

@@ -39,7 +39,7 @@ class Head:
     )  # by name, begin
 
     def is_within(self, reach: Checkpoints) -> bool:
-        """Whether it includes no more than `reach` does, in any partition."""
+        """Return whether the head includes no more than `reach` does, in any partition."""
         return all(at <= reach.get(partition, (-1, -1)) for partition, at in self.reach.items())
 
 

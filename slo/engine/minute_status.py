@@ -114,7 +114,7 @@ def _minute(indicator: MinuteUptime, minute: Requests | None) -> MinuteStatus:
 
 
 def slice_verdict(indicator: SlicePercentile | SliceSpeed, part: Latencies | None) -> MinuteStatus:
-    """Whether the percentile of a slice kept the limit."""
+    """Return whether the percentile of a slice kept the limit."""
     if part is None:
         return MinuteStatus.EXCLUDED
     if part.measured < indicator.min_samples:
@@ -123,7 +123,7 @@ def slice_verdict(indicator: SlicePercentile | SliceSpeed, part: Latencies | Non
 
 
 def percentile_kept(indicator: SlicePercentile | SliceSpeed, part: Latencies) -> bool:
-    """Whether the nearest-rank percentile of at least one sample keeps the limit.
+    """Return whether the nearest-rank percentile of at least one sample keeps the limit.
 
     The percentile is the sample at this rank, counted from 1 in rising order. As latencies rise,
     speeds fall, so for a speed the samples below the rank are the slow ones.

@@ -31,7 +31,7 @@ class TrackedObjective:
     days: DayCache = field(default_factory=DayCache)
 
     def names(self) -> list[str]:
-        """What is judged by itself: values of the scope's `per` dimension, or one empty name."""
+        """Return the names with a status of their own; one empty name without `per`."""
         return sorted(self.minute_counts.rows) if self.objective.scope.per else [""]
 
     def closed_periods(self, name: str) -> list[ClosedPeriod]:
@@ -45,11 +45,11 @@ class TrackedObjective:
         return sorted(mine, key=lambda one: -one.begin)
 
     def causes(self, windows: Sequence[Maintenance]) -> list[Cause]:
-        """What does not count: the policy's exclusions, and maintenance in force."""
+        """Return the policy's exclusions and the maintenance windows in force."""
         return causes(self.policy, self.objective, windows)
 
     def excluded(self, windows: Sequence[Maintenance]) -> list[Stretch]:
-        """When that is."""
+        """Return the excluded minutes."""
         return [(one.begin, one.end) for one in self.causes(windows)]
 
     def packed(

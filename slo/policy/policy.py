@@ -188,7 +188,7 @@ def _page_is_worse(levels: Sequence[tuple[Severity, int | Fraction]]) -> None:
 
 
 def _tag(found: Any) -> str | None:
-    """Which class an entry of `objectives` is, by the kind of its indicator."""
+    """Return the class of an entry of `objectives`, by the kind of its indicator."""
     if isinstance(found, _Objective):
         return type(found).__name__
     indicator = found.get("indicator") if isinstance(found, Mapping) else None

@@ -27,7 +27,7 @@ class Selection:
 
     @property
     def is_one_series(self) -> bool:
-        """Whether one published series is one judged thing, so that nothing need be added up."""
+        """Return whether each name has one published series, so that no sum is needed."""
         if self.scope == "series":
             return False
         return self.per is not None or all(len(names) == 1 for names in self.names.values())

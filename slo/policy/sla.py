@@ -40,7 +40,7 @@ class Sla(Part):
 
     @property
     def base(self) -> Money | None:
-        """What credits are a share of; None: see the customer directory."""
+        """The amount that credits are a share of; None: see the customer directory."""
         return self.monthly_fee or self.committed_spend
 
     @field_validator("credit_tiers")

@@ -27,7 +27,7 @@ class Local(Section):
 
     @property
     def past_s(self) -> float:
-        """How much of the simulated past `up` sends, seconds."""
+        """Return the length of the simulated past that `up` sends, in seconds."""
         if self.history_s is not None:
             return self.history_s
         return min(PAST_S, PAST_EVENTS / self.events_per_s)

@@ -30,9 +30,9 @@ class Section(BaseModel):
 
 
 def read_secret(file: Path, setting: str) -> bytes:
-    """What a secret's file holds, without the white space around it.
+    """Return the content of a secret's file, without the white space around it.
 
-    `setting`: the path of the setting, for the ConfigError where the file cannot be read.
+    `setting`: the path of the setting, for the ConfigError if the file cannot be read.
     """
     try:
         return file.read_bytes().strip()

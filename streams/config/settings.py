@@ -108,7 +108,10 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
 
 
 def _place(error: yaml.YAMLError) -> str:
-    """Where a file is not YAML. Not the parser's words: they quote the text, perhaps a secret."""
+    """Return the place at which a file is not YAML.
+
+    The parser's own message is left out: it quotes the text, which may be a secret.
+    """
     mark = getattr(error, "problem_mark", None)
     where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     return f"not YAML{where}; text that begins with a sign needs quotes"

@@ -21,7 +21,7 @@ class Coverage:
 
     @classmethod
     def of(cls, metas: Iterable[Meta]) -> Self:
-        """What these states, one a partition, know together."""
+        """Combine the gaps of all partitions' states."""
         metas = list(metas)
         # A state that began in the middle of its log says nothing of the time before its first
         # event, and nothing at all before there was one.
@@ -34,7 +34,7 @@ class Coverage:
         )
 
     def complete(self, from_s: int, to_s: int) -> bool:
-        """Whether no record of [from_s, to_s) is known to be missing, in any partition."""
+        """Return whether no record of [from_s, to_s) is known to be missing, in any partition."""
         if self.since_ms is None or max(from_s, 0) * 1_000 < self.since_ms:
             return False
         return not any(

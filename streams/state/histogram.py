@@ -97,7 +97,7 @@ def _wrap(counts: bytes) -> bytes:
 
 @lru_cache(maxsize=_STORE_BELOW)
 def _stored_head(length: int) -> tuple[bytes, int]:
-    """What stands before `length` bytes of counts, and the checksum up to there."""
+    """Return the header before `length` bytes of counts, and the checksum up to there."""
     payload_head = _payload_head(length)
     size = len(payload_head) + length
     block = b"\x78\x01\x01" + struct.pack("<HH", size, size ^ 0xFFFF)

@@ -24,7 +24,7 @@ def caps_of(worker: Worker) -> Caps:
 
 
 def rules_of(worker: Worker) -> Rules:
-    """What makes an event too large, too early or too late."""
+    """Return the limits of an event's size and time."""
     return Rules(
         max_event_bytes=worker.max_event_bytes,
         future_tolerance_ms=worker.future_tolerance_s * 1_000,

@@ -120,7 +120,7 @@ class PartitionState:
 
     @property
     def changed(self) -> bool:
-        """Whether anything is to be written."""
+        """Return whether there are changes to write."""
         return self._changed or self._sent is not None or self.next_offset != self.stored_offset
 
     def missing(self, decoded: Decoded) -> list[SliceId]:
@@ -346,7 +346,7 @@ class PartitionState:
         return above < len(LEVELS) and of.start_s >= self._merged_until_s[above]
 
     def _merged(self, watermark_ms: int | None) -> list[int]:
-        """How far each level reaches at this watermark; never less than before."""
+        """Return how far each level reaches at this watermark; never less than before."""
         if watermark_ms is None:
             return self._merged_until_s
         reach = watermark_ms // 1_000 - self._lateness_s
@@ -358,8 +358,10 @@ class PartitionState:
         return merged
 
     def _targets(self, start_s: int, watermark_ms: int | None) -> list[SliceId]:
-        """Where events of the 10 s slice at `start_s` are counted: in it, unless it has expired,
-        and in every coarser slice that already reaches it."""
+        """Return the slices that count an event of the 10 s slice at `start_s`.
+
+        These are the slice itself, unless it has expired, and all coarser slices that reach it.
+        """
         watermark_s = (watermark_ms or 0) // 1_000
         targets = []
         for level, (step_s, keep_s) in enumerate(LEVELS):

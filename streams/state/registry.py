@@ -89,7 +89,7 @@ class Registry:
         return numbers
 
     def knows(self, key: SeriesKey) -> bool:
-        """Whether a series is counted under its own name."""
+        """Return whether a series is counted under its own name."""
         return key in self._series_number
 
     def cube_numbers(self, keys: Sequence[CubeKey], events: Sequence[int]) -> Ints:

@@ -99,7 +99,7 @@ def decode_meta(data: bytes) -> Meta:
 
 
 def decode_index(data: bytes) -> dict[SliceId, int]:
-    """Which slices are stored, and by which checkpoint each was last written."""
+    """Return the stored slices, each with the checkpoint that last wrote it."""
     return {
         SliceId(level, start_s): sequence
         for level, starts in enumerate(_index_decoder.decode(data))

@@ -45,7 +45,7 @@ class Table:
 
     @classmethod
     def counted(cls, keys: Ints) -> Self:
-        """How often each key stands in `keys`."""
+        """Count how often each key occurs in `keys`."""
         distinct, counts = np.unique(keys, return_counts=True)
         return cls(distinct, counts.astype(np.int64))
 

@@ -87,11 +87,11 @@ class Place:
 
     @property
     def prefix(self) -> str:
-        """What the keys begin with."""
+        """The common start of the keys."""
         return f"{self.group}|{self.topic}|{self.partition}|"
 
     def owns(self, key: bytes | None) -> bool:
-        """Whether it is the key of one of our records."""
+        """Return whether a key belongs to one of our records."""
         prefix = self.prefix.encode()
         return key is not None and key.startswith(prefix) and key.count(b"|", len(prefix)) == 2
 

@@ -27,7 +27,7 @@ class Heartbeat:
             return None
 
     def age_s(self, now_s: float) -> float | None:
-        """How long ago it was left; None where nothing ever was."""
+        """Return the age of the heartbeat in seconds; None if there never was one."""
         at_ms = self.number("at_ms")
         return None if at_ms is None else now_s - at_ms / 1_000
 

@@ -86,7 +86,7 @@ async def leave_order(
 
 
 def eviction_problem(policy: object) -> str | None:
-    """What to do about a Redis with this maxmemory-policy; None when it keeps what it is given.
+    """Return the fix for a Redis with this maxmemory-policy; None if it never evicts.
 
     Eviction tears the state without an error anywhere, so only `noeviction` is accepted.
     """
