@@ -1,1 +1,1 @@
-"""The daily reliability board: closed days against target, sealed, with what moved them."""
+"""The daily reliability board: final days against their targets, with the causes of changes."""

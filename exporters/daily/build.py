@@ -81,12 +81,12 @@ class DailyKeeper:
         self._explained: tuple[object, tuple[tuple[Cause, ...], tuple[Segment, ...]]] | None = None
 
     async def facts(self, now_s: float, date: str | None = None) -> DailyFacts | None:
-        """The board about `date` (YYYY-MM-DD), or the last closed day; while there is none, about
-        the running one.
+        """Return the board of `date` (YYYY-MM-DD); None as `date` means the last closed day.
 
-        None where nothing was ever counted. Cheap when nothing changed since the last call. Days
-        that became final are sealed on the way. Raises StoreError where Redis does not answer,
-        RequestError for a day that is not known.
+        Before the first day is closed, that is the running day. Return None if no event was ever
+        counted. Cheap if the state did not change since the last call. Days that became final are
+        finalised on the way. Raises StoreError if Redis does not answer, RequestError for a date
+        that has no board.
         """
         asked = None if date is None else self._asked(date, now_s)
         async with self._lock:
@@ -147,7 +147,7 @@ class DailyKeeper:
     # -- reading -----------------------------------------------------------------------------------
 
     async def _first(self, views: Sequence[PartitionView]) -> str | None:
-        """The first date of which anything is kept; None if nothing is."""
+        """Return the first date with data, or None if there is none."""
         starts = [extent(view.index)[0] for view in views if view.index]
         dates = [day_at(min(starts), self._zone).date] if starts else []
         sealed = await self._store.first()
@@ -221,7 +221,7 @@ class DailyKeeper:
         self._records[one.of.date] = Record.unpack(stored)
 
     async def _traffic(self, days: Sequence[Known]) -> Traffic:
-        """What was counted on some days; those of which nothing is left are no part of it."""
+        """Return the sums of some days; days without data are not part of it."""
         gone = [one.of.date for one in days if one.parts is None]
         details: dict[str, tuple[Counts, Groups]] = {
             date: Detail.unpack(data) for date, data in (await self._store.details(gone)).items()

@@ -1,8 +1,8 @@
-"""Keeps the daily boards that the exporter serves, made in a thread of their own.
+"""Build the daily boards that the exporter serves, in a thread of their own.
 
-A board is read from the state, and days are sealed on the way: that takes its time and may fail,
-and neither must be felt by /metrics or the live board. One board is made at a time; that of the
-last closed day once a minute, any other when somebody asks for it.
+Reading the state and finalising days takes time and may fail; neither may delay /metrics or the
+live board. One board is built at a time: that of the last closed day once a minute, the rest on
+request.
 """
 
 import asyncio
@@ -45,8 +45,7 @@ class _Board:
 
 
 def meant(asked: str, zone: str, now_s: float) -> str | None:
-    """The date that somebody means: `today`, `yesterday` or YYYY-MM-DD as it is; None is the last
-    closed day."""
+    """Return the date for `today`, `yesterday` or YYYY-MM-DD; None means the last closed day."""
     if asked == "today":
         return f"{datetime.fromtimestamp(now_s, UTC).astimezone(ZoneInfo(zone)):%Y-%m-%d}"
     return None if asked == "yesterday" else asked
@@ -80,10 +79,10 @@ class Shelf:
             self._thread.join(STOP_DEADLINE_S)
 
     async def facts(self, asked: str) -> DailyFacts | None:
-        """The board of a day: YYYY-MM-DD, `today` or `yesterday`; at most a minute old. None where
-        nothing was ever counted.
+        """Return the board of YYYY-MM-DD, `today` or `yesterday`, at most a minute old.
 
-        For another loop than the thread's. Raises BusyError, and what DailyKeeper.facts raises.
+        Return None if no event was ever counted. Call it from another event loop than that of the
+        thread. Raises BusyError and the errors of DailyKeeper.facts.
         """
         date = meant(asked, self._settings.exporter.time_zone, time.time())
         kept = self._boards.get(date)

@@ -1,6 +1,6 @@
-"""The daily board over HTTP: /daily, the same in other formats, and as JSON for programs.
+"""The daily board over HTTP: /daily, its other formats, and JSON for programs.
 
-`?date=` names a day; without it the last closed one. Addresses in the page are relative.
+`?date=` selects a day; the default is the last closed one. Addresses in the page are relative.
 """
 
 import asyncio

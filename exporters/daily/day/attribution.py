@@ -1,7 +1,7 @@
-"""How much of a change is due to each group, and of that how much is mix and how much is rate.
+"""Divide the change of a metric among groups, and the part of each group into mix and rate.
 
 Pure. Mix: the group's share of the traffic changed. Rate: the group itself got better or worse.
-For every group mix + rate = total; no order of "first the one, then the other" is preferred, each
+For every group mix + rate = total; neither order of the two steps is preferred, each
 half is taken at the mean of both (midpoint) or averaged over both orders.
 
 Ratios (availability, cache hits). With shares w of the denominator, ratios r and the fleet's ratio
@@ -19,15 +19,15 @@ Tokens, with n requests a day of t tokens each: mix = (t1 + t0)/2 (n1 - n0), rat
 (t1 - t0). The parts of all groups add up to the change.
 
 Percentiles do not add up, so a group's part is found by replacing it: in the merged histogram, its
-weight w (share of the samples) or its shape s (its own histogram) is exchanged for the other
-day's, and the percentile is read again. P(w, s) is that percentile; with the other groups as they
-are now, and as they were, averaged:
+weight w (share of the samples) or its shape s (its own histogram) is exchanged for the second
+day's, and the percentile is read again. P(w, s) is that percentile, with the remaining groups as
+they are now, and as they were, averaged:
 
     total = P(w1, s1) - P(w0, s0)
     rate  = ((P(w1, s1) - P(w1, s0)) + (P(w0, s1) - P(w0, s0))) / 2
     mix   = ((P(w1, s1) - P(w0, s1)) + (P(w1, s0) - P(w0, s0))) / 2
 
-the Shapley values of two players. What a group has only on one side is taken from that side for
+the Shapley values of two players. A value that a group has on one side only is used for
 both: all of its part is mix.
 """
 
@@ -58,7 +58,7 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one group did to a metric, in the metric's unit."""
+    """The share of one group in the change of a metric, in the metric's unit."""
 
     name: str
     mix: float
@@ -75,8 +75,10 @@ class Part:
 def parts_of(
     metric: Metric, before: Mapping[str, Counts], now: Mapping[str, Counts], days: int
 ) -> list[Part]:
-    """The part of each group; `before`: sums of so many days. Groups of neither side are left out,
-    and so is everything where one side has nothing to compare."""
+    """Return the part of each group; `before` holds sums of several days.
+
+    Groups on neither side are left out. The result is empty if one side has no data to compare.
+    """
     names = sorted({*before, *now})
     nothing = Counts()
     pairs = {name: (before.get(name, nothing), now.get(name, nothing)) for name in names}
@@ -121,7 +123,7 @@ def _tokens(name: str, was: Counts, one: Counts, days: int) -> Part:
 
 
 def _both(before: float | None, now: float | None) -> tuple[float, float]:
-    """What only one side knows stands for both."""
+    """Return both values; if one side has none, use the other for both."""
     low = before if before is not None else now
     high = now if now is not None else before
     return low or 0.0, high or 0.0
@@ -195,7 +197,7 @@ def _dense(table: Table) -> Weights:
 
 
 def _p95_s(weights: Weights, otherwise: Weights) -> float:
-    """Nearest-rank P95 in seconds; of `otherwise` where nothing is left."""
+    """Return the nearest-rank P95 in seconds, or `otherwise` if no samples remain."""
     running = np.cumsum(weights)
     if running[-1] <= _ROUNDING:
         running = np.cumsum(otherwise)

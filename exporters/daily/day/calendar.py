@@ -1,13 +1,13 @@
-"""Calendar days of a zone, and whether they can be cut out of the slices that are kept.
+"""Calendar days of a zone, and the check that the stored slices can be cut at their midnights.
 
-Pure. A day is what the zone's clocks say, 23 or 25 hours long where they change. It is a sum of
+Pure. A day follows the zone's clocks: it has 23 or 25 hours if they change. It is a sum of
 slices only if its midnights fall on slices that are still there: hours are kept for 35 days, UTC
 days for 400, so
 
     UTC                       400 days
     full hours off UTC        35 days
     half hours off UTC        6 hours after the day's end: from then on only as it was sealed
-    other                     never
+    any further offset        never
 """
 
 from datetime import date as Date
@@ -37,7 +37,7 @@ class CalendarDay(NamedTuple):
 
 
 def read_date(text: str) -> Date | None:
-    """A date as YYYY-MM-DD; None where the text is none."""
+    """Parse a date written YYYY-MM-DD; return None if the text is no such date."""
     try:
         found = Date.fromisoformat(text)
     except ValueError:
@@ -68,7 +68,7 @@ def _midnight(date: Date, zone: ZoneInfo) -> int:
 
 
 def can_be_cut(stretch: Stretch, watermark_s: int) -> bool:
-    """Whether a stretch is a sum of slices that a partition at `watermark_s` still keeps."""
+    """Return True if the stretch is a sum of slices that a partition at `watermark_s` still has."""
     from_s, to_s = stretch
     if from_s < watermark_s - HORIZON_S:
         return False

@@ -1,11 +1,11 @@
-"""Why a day differs from the days before: the metrics that moved, and what moved them.
+"""Find the causes of a day's changes: the metrics that moved and the groups that moved them.
 
-Pure. Only what moved beyond its usual day-to-day spread has a cause; missed targets come first. Of
-the dimensions (model, region, ...) the one is taken in which a single name explains more than its
-share of the traffic would. How a change is divided among names: parts.py.
+Pure. Only a change beyond the usual day-to-day spread has a cause; missed targets come first. The
+dimension (model, region, ...) is the one in which a single name explains more than its share of
+the traffic would. attribution.py divides a change among names.
 
-The change that is explained is that against the sum of the 28 days before (else 7, else the one
-before), since parts can add up only to a difference of sums; the board's trend is against medians.
+The change is measured against the sum of the 28 days before (else 7, else the day before), since
+parts add up only to a difference of sums; the trend on the board is against medians.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,7 +52,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What was counted, all of it and by group."""
+    """Sums over a stretch of time, in total and by group."""
 
     fleet: Counts
     groups: Groups
@@ -61,8 +61,10 @@ class Traffic:
     told: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def as_told(self, told: Mapping[str, frozenset[str]]) -> "Traffic":
-        """The same with all other names added up: what is one name on one side and a part of the
-        others on the other side would look like a change."""
+        """Fold the names that one side lacks into the rest, on both sides.
+
+        A name on one side that is part of the rest on the other side would look like a change.
+        """
         groups = {dimension: dict(names) for dimension, names in self.groups.items()}
         for dimension, kept in told.items():
             names = groups.get(dimension, {})
@@ -160,7 +162,7 @@ def _in_dimension(moved: Moved, now: Traffic, before: Traffic) -> tuple[str, lis
 
 
 def _concentration(parts: list[Part]) -> float:
-    """By how much the first part explains more of what moved than its share of the traffic."""
+    """Return by how much the first part exceeds its share of the traffic."""
     weight = sum(part.before.weight + part.now.weight for part in parts)
     share = (parts[0].before.weight + parts[0].now.weight) / weight
     return abs(parts[0].total) / sum(abs(part.total) for part in parts) - share

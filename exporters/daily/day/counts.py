@@ -1,8 +1,8 @@
-"""What is counted of a stretch of time, all of it or one group, and the five metrics of that.
+"""Counts of a stretch of time, in total or for one group, and the five metrics of them.
 
 Pure. Whole numbers that add up exactly; latencies as histograms in HdrHistogram's buckets. The
 metrics are those of the report (streams/state/measures.py): ratios of sums, nearest-rank
-percentiles of merged histograms, probes counted for availability alone.
+percentiles of merged histograms; probes count for availability alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -79,7 +79,7 @@ def counts_of(sums: Sums, scope: Grouping) -> dict[str, Counts]:
 
 
 def without_durations(sums: Sums) -> Sums:
-    """Only what the board reads: no request durations, no thresholds."""
+    """Return only the fields that the board reads: no request durations, no thresholds."""
     latency = (sums.cells.keys >> histogram.BUCKET_BITS) & ((1 << LATENCY_BITS) - 1)
     read = latency != LATENCIES.index("duration")
     return Sums(sums.counts, Table(sums.cells.keys[read], sums.cells.values[read]), Table.empty(2))

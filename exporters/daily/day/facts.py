@@ -1,8 +1,8 @@
-"""What the daily reliability board says, as plain data: made from closed days, shown by renderers.
+"""The data of the daily reliability board, built from closed days and shown by renderers.
 
-Pure. Seconds, ratios from 0 to 1, tokens; a day is a calendar day of the board's zone. None is
+Pure. Seconds, ratios from 0 to 1, tokens; a day is a calendar day of the board's zone. None means
 "not known" and is shown as such, never as 0. Every dataclass here is plain: `asdict` of it is the
-JSON of the board, and what a sealed day is stored as.
+JSON of the board and the stored form of a final day.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What a sealed day would read otherwise today. The day itself does not change."""
+    """The value that a final day would have today. The day itself does not change."""
 
     metric: Metric
     sealed: float | None
@@ -73,7 +73,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """The board's day against what was normal before it.
+    """The board's day against the norm of the days before it.
 
     A norm is the median of the known days among the 7 (28) before it; None with less than 3 (7).
     """
@@ -88,7 +88,7 @@ class Trend:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What moved a metric, with how much of it is mix and how much is rate.
+    """The cause of a metric's change, split into mix and rate.
 
     mix: the part by which its share of the traffic changed; rate: the part by which it got better
     or worse itself. In the metric's unit, signed as the change is; mix + rate = total.
@@ -105,7 +105,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Risk:
-    """How one objective with a budget stands at the end of the board's day."""
+    """The status of one objective with a budget at the end of the board's day."""
 
     policy: str
     objective: str
@@ -132,7 +132,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class DailyFacts:
-    """Everything the daily board shows."""
+    """All data of the daily board."""
 
     made_at_s: int
     zone: str
@@ -158,7 +158,7 @@ class DailyFacts:
 
 @dataclass(frozen=True, slots=True)
 class BoardTargets:
-    """What the five metrics are held against; None where no policy says so."""
+    """The targets of the five metrics; None if no policy sets one."""
 
     ttft_p95_s: float | None
     tpot_p95_s: float | None

@@ -1,7 +1,7 @@
 """Numbers as the daily board writes them, the same in every format.
 
 Pure. A number that is held against a target is rounded down and never to nearest: 99.8996 % reads
-99.899 %, so that what is read and what is judged agree, at least 99.9 % or under 300 ms alike. A
+99.899 %, so that the number shown and its mark agree, at least 99.9 % or under 300 ms alike. A
 column of a printed sheet also has the same places in every row. So the formats of the live board
 (board/text.py), which round to nearest and drop zeros, are not used here.
 """
@@ -67,7 +67,7 @@ def limit(seconds: float) -> str:
 
 
 def budget(left_ratio: float | None) -> str:
-    """What is left of an error budget: `62 % left`, `40 % overdrawn`."""
+    """Return the rest of an error budget: `62 % left`, `40 % overdrawn`."""
     if left_ratio is None:
         return UNKNOWN
     if left_ratio < 0:

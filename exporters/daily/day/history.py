@@ -1,4 +1,4 @@
-"""What is known of each day: from the slices, or else as it was sealed.
+"""The data of each day: from the slices, or as it was finalised.
 
 Pure.
 """
@@ -32,7 +32,7 @@ class Known:
 
     @property
     def versions(self) -> object:
-        """Stays the same as long as everything that was counted of it does."""
+        """Return a value that changes with any count of the day."""
         return self.of.date, None if self.parts is None else tuple(one.key for one in self.parts)
 
 
@@ -52,7 +52,7 @@ def known(
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What all days are seen with."""
+    """The context shared by all days."""
 
     now_s: float
     zone: ZoneInfo
@@ -64,11 +64,11 @@ class Scene:
     silent_until_s: Callable[[CalendarDay, float], float | None]
 
     def due(self, one: Known) -> bool:
-        """Whether a day is to be sealed now."""
+        """Return True if the day must be finalised now."""
         return one.record is None and bool(one.fleet) and not self._open(one.of)
 
     def _open(self, of: CalendarDay) -> str:
-        """Why a day that is over is not final yet, one sentence; empty if it is."""
+        """Return one sentence that says why a past day is not final yet; empty if it is final."""
         seal_at_s = of.to_s + self.seal_after_s
         if self.now_s < seal_at_s:
             return words.early(seal_at_s, self.zone)
@@ -141,8 +141,10 @@ def traffic(
     details: Mapping[str, tuple[Counts, Groups]],
     scopes: Mapping[str, Grouping],
 ) -> Traffic:
-    """Everything that was counted on some days; `details`: of those that cannot be cut out of the
-    slices any more, by date."""
+    """Return the sums of some days.
+
+    `details`: by date, the stored counts of days that the slices no longer cover.
+    """
     parts = [part.summary for one in days for part in one.parts or ()]
     sums = summed(parts, scopes)
     cut: Groups = {name: counts_of(sums[name], scopes[name]) for name in DIMENSIONS}

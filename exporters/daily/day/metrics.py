@@ -11,7 +11,7 @@ BEST_BAND = "best in class"
 
 
 def board_targets(targets: Targets) -> BoardTargets:
-    """What the board holds its metrics against."""
+    """Return the targets of the board's metrics."""
     best = next((band for band in targets.cache_hit_bands if band.name == BEST_BAND), None)
     lower = targets.cache_hit_ticket_ratio
     if lower is None:

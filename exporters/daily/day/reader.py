@@ -1,4 +1,4 @@
-"""Reads stretches of days out of the state, again only what changed since the last time.
+"""Read stretches of days from the state; read again only slices that changed since.
 
 A shell: Redis is read here. A day that is over is kept as one sum, the running day and the one
 before it hour by hour, as late events change their last hours. A sum is valid as long as the

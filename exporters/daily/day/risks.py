@@ -1,7 +1,7 @@
-"""How the objectives with a budget stand at the end of the board's day.
+"""The status of the objectives with a budget at the end of the board's day.
 
-Pure: the uptime engine (slo/engine/engine.py) has judged them. Customers are told by token; who
-shows them puts the names.
+Pure: the SLO engine (slo/engine/engine.py) computes the status. Customers are given by token; the
+renderer replaces tokens by names.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ SEALED_MAX = 200
 def risks_of(
     found: Sequence[ObjectiveResult], fee_of: Callable[[str], Money | None]
 ) -> tuple[Risk, ...]:
-    """The worst first: those with the least budget left, then those of which nothing is known."""
+    """Return the worst first: least budget left, then those without data."""
     due = credits(found, lambda one: one.status.attainment.ratio, fee_of)
     projected = credits(found, lambda one: one.status.projected, fee_of)
     risks = [
@@ -48,7 +48,7 @@ def risks_of(
 
 
 def to_seal(risks: Sequence[Risk]) -> tuple[Risk, ...]:
-    """What of them is written down: the worst, and all that are overdrawn or cost a credit."""
+    """Return the risks to store: the worst, and all that are overdrawn or cost a credit."""
     return tuple(
         risk
         for at, risk in enumerate(risks)

@@ -1,9 +1,9 @@
-"""When a day is final, and what is written down of it then.
+"""Decide when a day is final, and pack what is stored of it.
 
-Pure. A day is final when late events have had their time, `daily.seal_after_h` after its end, and
-everything was read that came within it, by every partition. That a log is read to its end says
-little while the producers are cut off or behind: so an event of after that time must have come as
-well. Where none comes, silence is believed as late as a period of an SLA is closed.
+Pure. A day is final `daily.seal_after_h` after its end, once every partition has read all events
+up to that time. The end of a log proves little while the producers are cut off or behind, so an
+event from after that time must have arrived as well. If none arrives, the silence is accepted as
+late as a period of an SLA is closed.
 """
 
 import zlib
@@ -55,7 +55,7 @@ class Record(msgspec.Struct, frozen=True):
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """Read what `pack` wrote; raises ValueError for what a newer program wrote."""
+        """Read the output of `pack`; raises ValueError for data of a newer version."""
         _check_version(data)
         return msgspec.json.decode(data, type=cls)
 
@@ -72,7 +72,7 @@ class _Packed(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Detail(msgspec.Struct, frozen=True):
-    """What a sealed day was counted from."""
+    """The counts behind a final day."""
 
     version: int
     fleet: _Packed
@@ -96,7 +96,7 @@ class Detail(msgspec.Struct, frozen=True):
 
     @classmethod
     def unpack(cls, data: bytes) -> tuple[Counts, dict[str, dict[str, Counts]]]:
-        """The counts again; raises ValueError for what a newer program wrote."""
+        """Read the counts; raises ValueError for data of a newer version."""
         _check_version(data)
         found = msgspec.json.decode(data, type=cls)
         return _unpacked(found.fleet), {
@@ -155,7 +155,7 @@ def _largest(names: Mapping[str, Counts]) -> Mapping[str, Counts]:
 def behind(
     until_s: float, views: Sequence[PartitionView], signs: Sequence[Heartbeat]
 ) -> list[tuple[int, int]]:
-    """Partitions that have not told everything up to a moment: (partition, up to when)."""
+    """Return the partitions that have not read up to a moment: (partition, read up to)."""
     found = [
         (view.partition, reached_s)
         for view, reached_s in zip(views, seen_until_s(views, signs), strict=True)
@@ -174,8 +174,10 @@ def behind(
 def silent_until_s(
     of: CalendarDay, seal_at_s: float, views: Sequence[PartitionView]
 ) -> float | None:
-    """Until when a day waits for an event of after the time for late ones; None where it does not:
-    one has come, or the day cannot be counted any more by the time it comes."""
+    """Return how long a day waits for an event from after the time for late ones.
+
+    None if it does not wait: one has arrived, or the day could not be counted any more by then.
+    """
     heard_s = max(((view.meta.watermark_ms or 0) / 1_000 for view in views), default=0.0)
     if heard_s >= seal_at_s or of.from_s % HOUR_S or of.to_s % HOUR_S:
         return None
@@ -183,7 +185,7 @@ def silent_until_s(
 
 
 def corrections(sealed: Day, now: Values) -> tuple[Correction, ...]:
-    """What a sealed day would read otherwise today."""
+    """Return the metrics of a final day that would differ today."""
     return tuple(
         words.correction(metric, sealed.values, now)
         for metric in METRICS

@@ -1,6 +1,6 @@
-"""Judges the objectives with a budget as they stood at a moment, from the state.
+"""Compute the status of the objectives with a budget at a moment, from the state.
 
-A shell: Redis is read here; nothing is written.
+A shell: it reads Redis and does not write.
 """
 
 import asyncio
@@ -41,15 +41,18 @@ class Standing:
         self._judged = None
 
     async def at(self, snapshot: StateSnapshot, at_s: float, versions: object) -> tuple[Risk, ...]:
-        """How they stood; the last answer is kept while `versions`, of what was counted, and what
-        people decided stay the same. Raises StoreError."""
+        """Return their status at a moment.
+
+        The last answer is reused while `versions` of the counts and the decisions of people stay
+        the same. Raises StoreError.
+        """
         same = versions, tuple(await self._ledgers.windows())
         if self._judged is None or self._judged[0] != same:
             self._judged = same, await self.judge(snapshot, at_s)
         return self._judged[1]
 
     async def judge(self, snapshot: StateSnapshot, at_s: float) -> tuple[Risk, ...]:
-        """How they stood. Raises StoreError."""
+        """Return their status, computed anew. Raises StoreError."""
         engine = engine_for(self._settings, self._policies, self._client)
         for _ in range(_READINGS_MAX):
             found = await engine.refresh(snapshot, at_s, keep=False)

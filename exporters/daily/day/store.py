@@ -1,8 +1,8 @@
-"""Sealed days in Redis: written once, never changed, kept for 400 days.
+"""Final days in Redis: written once, never changed, stored for 400 days.
 
 One hash beside the state. A day has two fields, written together in one transaction and only if
-they are not there: what the board says of it, and what it was counted from by model, region and so
-on, which later days are compared with. The latter goes after 40 days.
+they do not exist: the data of the board, and the counts by model, region and so on, with which
+later days are compared. The counts expire after 40 days.
 """
 
 from collections.abc import Iterable
@@ -28,11 +28,11 @@ class DayStore:
         self.key = Keys(group, topic).days
 
     async def read(self, dates: Iterable[str]) -> dict[str, bytes]:
-        """What the board says of those dates that are sealed."""
+        """Return the stored data of those dates that are final."""
         return await self._read("day", list(dates))
 
     async def details(self, dates: Iterable[str]) -> dict[str, bytes]:
-        """What those dates were counted from, where it is still kept."""
+        """Return the counts of those dates, if still stored."""
         return await self._read("detail", list(dates))
 
     async def first(self) -> str | None:
@@ -40,7 +40,7 @@ class DayStore:
         return min(await self._dates("day"), default=None)
 
     async def seal(self, of: str, day: bytes, detail: bytes) -> bytes:
-        """Write a day if it is not there yet; what is stored now."""
+        """Write a day if it is not stored yet; return the stored data."""
         try:
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.hsetnx(self.key, self._field("day", of), day)

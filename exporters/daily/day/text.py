@@ -1,6 +1,6 @@
-"""The sentences of the daily board: how the day was, whether it can be relied on, and why.
+"""Write the sentences of the daily board: the day's result, its trustworthiness, the causes.
 
-Pure. Plain words with numbers; nothing is escaped.
+Pure. Plain words with numbers; no text is escaped.
 """
 
 import re
@@ -64,7 +64,7 @@ def _where(dimension: str, name: str) -> str:
 
 
 def _split(metric: Metric, part: Part) -> str:
-    """How much of a part is rate and how much is mix."""
+    """Return the shares of rate and mix in a part, in words."""
     rate, mix = _signed(metric, part.rate), _signed(metric, part.mix)
     by_rate, by_mix = f"by rate ({_rate(metric, part)})", f"by mix ({_mix(metric, part)})"
     if not _says(mix):
@@ -119,12 +119,12 @@ def _signed(metric: Metric, by: float) -> str:
 
 
 def _says(amount: str) -> bool:
-    """Whether anything is left of it after rounding."""
+    """Return True if the number is not zero after rounding."""
     return any(digit in "123456789" for digit in amount)
 
 
 def correction(metric: Metric, sealed: Values, now: Values) -> Correction:
-    """What a sealed metric would read today, and why."""
+    """Return the value that a final metric would have today, and the reason."""
     more = now.requests - sealed.requests
     was: Value = getattr(sealed, metric)
     one: Value = getattr(now, metric)
@@ -142,7 +142,7 @@ def correction(metric: Metric, sealed: Values, now: Values) -> Correction:
 
 
 def headline(day: Day) -> str:
-    """How a day was, in one sentence."""
+    """Return the result of a day in one sentence."""
     if not day.values.requests and not day.values.availability_ratio.samples:
         return f"{day_name(day.date)}: nothing was counted."
     missed = [metric for metric in METRICS if _of(day, metric).mark == "missed"]
@@ -161,7 +161,7 @@ def headline(day: Day) -> str:
 
 
 def trust(day: Day, now_s: float, zone: ZoneInfo, month_holes: int) -> str:
-    """Whether a day can be relied on, in one sentence."""
+    """Return how reliable the data of a day is, in one sentence."""
     match day.state:
         case "sealed":
             said = f"Final since {_instant(day.sealed_at_s or 0, zone)}"
@@ -189,7 +189,7 @@ def trust(day: Day, now_s: float, zone: ZoneInfo, month_holes: int) -> str:
 
 
 def missing(gaps: Sequence[Gap], since_ms: int | None, day_from_s: int, zone: ZoneInfo) -> str:
-    """Why a day is incomplete."""
+    """Return the reason why a day is incomplete."""
     if gaps:
         lost = sum(gap.records for gap in gaps)
         what = f"{count(lost)} records" if lost else "records"
@@ -209,7 +209,7 @@ def early(seal_at_s: float, zone: ZoneInfo) -> str:
 
 
 def silent(seal_at_s: float, until_s: float, zone: ZoneInfo) -> str:
-    """A day is not final: nothing came since."""
+    """Return that a day is not final because no later event arrived."""
     return (
         f"No event of after {_instant(seal_at_s, zone)} has come, so earlier ones may be on their "
         f"way; without one it is final at {_instant(until_s, zone)}."
@@ -217,7 +217,7 @@ def silent(seal_at_s: float, until_s: float, zone: ZoneInfo) -> str:
 
 
 def unread(behind: Sequence[tuple[int, int]], zone: ZoneInfo) -> str:
-    """A day is not final: not everything is read; `behind`: (partition, read up to)."""
+    """Return that a day is not final: events are unread; `behind`: (partition, read up to)."""
     partition, until_s = min(behind, key=lambda one: one[1])
     reach = f"up to {_instant(until_s, zone)} only" if until_s else "not at all"
     more = len(behind) - 1

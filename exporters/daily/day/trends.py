@@ -1,4 +1,4 @@
-"""A day against what was normal before it.
+"""Compare a day with the norm of the days before it.
 
 Pure. Norms are medians of days, so that one bad day does not become normal; the usual spread is the
 median distance from that median, scaled to a standard deviation.
@@ -49,7 +49,7 @@ def _trend(metric: Metric, day: Day, before: Sequence[Day]) -> Trend:
 
 
 def norm(values: Sequence[float], needed: int) -> float | None:
-    """What was normal; None with too few values."""
+    """Return the norm, or None with too few values."""
     return median(values) if len(values) >= needed else None
 
 

@@ -1,7 +1,7 @@
-"""Delivers the daily board by e-mail and to Slack, once a day and recipient.
+"""Deliver the daily board by e-mail and to Slack, once per day and recipient.
 
-What was delivered is noted in Redis at once. A run that dies between a server's word and our note
-delivers again; the e-mail then has the same Message-ID, by which mail programs know it.
+Each delivery is recorded in Redis at once. A run that dies between the server's answer and the
+record delivers again; the e-mail then has the same Message-ID, so mail programs detect the copy.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SLACK = "Slack"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one recipient."""
+    """The result of one delivery."""
 
     recipient: str  # `e-mail to board@example.com`, `Slack`
     words: str  # `delivered`; `delivered before, on 2026-11-04 at 08:00 UTC`; why it was not
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def recipients(daily: Daily) -> list[str]:
-    """Who gets the board. Raises ConfigError where nobody does."""
+    """Return all recipients of the board. Raises ConfigError if none is configured."""
     found = [_mailed(address) for address in daily.mail_to]
     if daily.slack_webhook_file is not None:
         found.append(SLACK)
@@ -56,10 +56,10 @@ def recipients(daily: Daily) -> list[str]:
 async def deliver(
     settings: Settings, client: "aioredis.Redis", facts: DailyFacts, again: bool
 ) -> list[Outcome]:
-    """Deliver to everybody who has not got this day, and to those who were told other numbers
-    before it was final; `again`: to the others too.
+    """Deliver to all recipients that have not received this day.
 
-    Raises ConfigError, StoreError and RequestError, before anything was sent.
+    Recipients that received different numbers before the day was final get an update; `again`
+    delivers to all. Raises ConfigError, StoreError and RequestError before anything is sent.
     """
     daily = settings.daily
     wanted = recipients(daily)
@@ -134,7 +134,7 @@ async def _to_slack(daily: Daily, facts: DailyFacts, sent: Sent, update: bool) -
 
 
 async def _tried(send: Callable[[], Awaitable[T]]) -> T:
-    """Try some times, where a failure may pass."""
+    """Send, and retry errors that may pass."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return await send()
@@ -147,12 +147,12 @@ async def _tried(send: Callable[[], Awaitable[T]]) -> T:
 
 
 def _open_numbers(facts: DailyFacts) -> str:
-    """What is remembered of the numbers: nothing once they are final."""
+    """Return the numbers to remember with a delivery; empty if they are final."""
     return "" if facts.day.state == "sealed" else numbers(view_of(facts))
 
 
 def _is_news(was: str, facts: DailyFacts) -> bool:
-    """Whether the day is final now, and was told with other numbers."""
+    """Return True if the day is final now and was delivered with different numbers."""
     told = was.partition(" ")[2]
     return bool(told) and facts.day.state == "sealed" and told != numbers(view_of(facts))
 

@@ -1,6 +1,6 @@
-"""The daily board as an e-mail: text, HTML and the PDF; and the mail server that takes it.
+"""The daily board as an e-mail (text, HTML and the PDF), and its hand-over to the mail server.
 
-Sending blocks. No error says a secret: neither ours nor what a server repeats of it.
+Sending blocks. No error message contains a secret, not even if the server's answer does.
 """
 
 import smtplib
@@ -34,15 +34,17 @@ class MailError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """One recipient whom the server did not take the message for, while it did for others."""
+    """One recipient that the server rejected while it accepted the message for the rest."""
 
     address: str
     words: str
 
 
 def compose(facts: DailyFacts, daily: Daily, message_id: str, update: bool = False) -> EmailMessage:
-    """The message. The same facts and settings give the same one; `update`: to somebody who was
-    told other numbers before."""
+    """Return the message; the same facts and settings give the same message.
+
+    `update`: the recipients received different numbers before.
+    """
     view = view_of(facts)
     link = None if daily.public_url is None else f"{daily.public_url}/daily?date={facts.date}"
     made = EmailMessage(policy=SMTP)
@@ -62,8 +64,10 @@ def compose(facts: DailyFacts, daily: Daily, message_id: str, update: bool = Fal
 
 
 def hand_over(made: EmailMessage, daily: Daily, to: Sequence[str]) -> list[Refused]:
-    """Give the message to the mail server for these recipients; whom it refused, if it took it for
-    others. MailError where it took it for nobody, ConfigError where a file cannot be used."""
+    """Send the message to these recipients; return those that the server rejected.
+
+    Raises MailError if the server accepts no recipient, ConfigError if a file cannot be used.
+    """
     password = daily.smtp_password()
     context = _context(daily)
     host, port = daily.smtp_host or "", daily.smtp_port

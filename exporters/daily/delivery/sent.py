@@ -1,8 +1,8 @@
-"""What was delivered of the daily board, in Redis: so that each day goes out once.
+"""The deliveries of the daily board, in Redis, so that each day is delivered once.
 
-One hash a day, `tp:{group:topic}:sent:DATE`. Field `sending`: until when (Unix time) which run is
-at it; a field for each recipient that was delivered to, under a digest of its address: when, and
-of a day that was not final what its numbers were.
+One hash per day, `tp:{group:topic}:sent:DATE`. Field `sending`: the end (Unix time) of the lease of
+the delivering run, and its token. One field per recipient, named by a hash of the address: the time
+of delivery and, if the day was not final, a hash of its numbers.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ _SENDING = "sending"
 
 
 def digest(recipient: str) -> str:
-    """The field of a recipient: addresses are nobody's business here."""
+    """Return the field of a recipient: a hash, so that Redis stores no address."""
     return hashlib.sha256(recipient.encode()).hexdigest()[:32]
 
 
 class Sent:
-    """What was delivered of one day. Every call raises StoreError where Redis does not answer."""
+    """The deliveries of one day. Every call raises StoreError if Redis does not answer."""
 
     def __init__(self, client: "aioredis.Redis", group: str, topic: str, date: str) -> None:
         self._redis = client
@@ -63,7 +63,7 @@ class Sent:
             raise self._error("write", error) from error
 
     async def release(self) -> None:
-        """Let another run deliver what was not, unless one has begun since."""
+        """Let another run deliver the rest, unless one has started since."""
         try:
             async with self._redis.pipeline(transaction=True) as pipe:
                 await pipe.watch(self.key)

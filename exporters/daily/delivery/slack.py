@@ -1,7 +1,7 @@
 """The daily board as a Slack message, and the incoming webhook that takes it.
 
-Everything with a name in it is plain text, which Slack does not read markup in. The webhook's URL
-is a secret: no error says it, nor more of an answer than its status.
+Text that contains a name is sent as plain text, in which Slack reads no markup. The webhook's URL
+is a secret: no error message contains it, nor more of an answer than its status.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ class SlackError(RuntimeError):
 
 
 def payload(facts: DailyFacts, public_url: str | None, update: bool = False) -> dict[str, Any]:
-    """The message: headline, numbers, what moved, link; `update`: of a day that was told before."""
+    """Return the message; `update`: the day was delivered with different numbers before."""
     view = view_of(facts)
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": _plain(subject(view, update), _HEADER_LONGEST)},

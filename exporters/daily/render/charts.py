@@ -1,6 +1,6 @@
-"""Where the lines and points of the daily board's small charts lie.
+"""Compute the lines and points of the daily board's small charts.
 
-Pure. Coordinates from the upper left corner, y downwards, as SVG has them.
+Pure. Coordinates from the upper left corner, y downwards, as in SVG.
 """
 
 from dataclasses import dataclass

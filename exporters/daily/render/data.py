@@ -1,7 +1,7 @@
 """The days of the daily board as CSV (RFC 4180), one row a day.
 
-Pure. Numbers as they are, in seconds and ratios from 0 to 1; what is not known is empty. A text
-that a spreadsheet would take for a formula gets an apostrophe before it.
+Pure. Numbers in seconds and ratios from 0 to 1; an unknown value is empty. A text that a
+spreadsheet would read as a formula gets an apostrophe before it.
 """
 
 import csv

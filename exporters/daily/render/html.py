@@ -1,7 +1,7 @@
-"""The daily board as one HTML document that needs nothing else: no script, no request.
+"""The daily board as one self-contained HTML document: no script, no further request.
 
-Pure. Every text is escaped by the template engine; the style sheet stands inside, and the policy of
-the page (CSP) names it by its hash and allows nothing besides.
+Pure. The template engine escapes every text. The style sheet is inline, and the content security
+policy allows it by its hash and forbids the rest.
 """
 
 from base64 import b64encode
@@ -22,7 +22,7 @@ RELOAD_S = 60
 
 
 def html(facts: DailyFacts, *, served: bool = False) -> str:
-    """The page. `served`: at /daily, with links to other days and formats; else a file by itself.
+    """Return the page. `served`: at /daily, with links to other days and formats.
 
     The same facts give the same bytes.
     """
@@ -30,7 +30,7 @@ def html(facts: DailyFacts, *, served: bool = False) -> str:
 
 
 def page(view: View, *, served: bool) -> str:
-    """The page of what is to be said."""
+    """Return the page of a view."""
     return (
         _templates()
         .get_template("daily.html")
@@ -46,7 +46,7 @@ def page(view: View, *, served: bool) -> str:
 
 
 def message(facts: DailyFacts, link: str | None) -> str:
-    """The page for an e-mail: tables and inline styles, which is what mail programs show."""
+    """Return the page for an e-mail: tables and inline styles, as mail programs need."""
     view = view_of(facts)
     return _templates().get_template("mail.html").render(view=view, link=link)
 
@@ -70,7 +70,7 @@ def style() -> str:
 
 @cache
 def content_security_policy() -> str:
-    """What a browser may do with the page: use its one style sheet, ask for another day."""
+    """Return the policy: the page may use its one style sheet and request another day."""
     digest = b64encode(sha256(style().encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'self'; "

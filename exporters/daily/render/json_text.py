@@ -12,12 +12,12 @@ _DATE = r"^\d{4}-\d{2}-\d{2}$"
 
 
 def json_text(facts: DailyFacts) -> str:
-    """The facts as they are; what is not known is null."""
+    """Return the facts as JSON; an unknown value is null."""
     return json.dumps(asdict(facts), indent=1, allow_nan=False) + "\n"
 
 
 def json_schema() -> dict[str, Any]:
-    """Draft 2020-12, from the dataclasses themselves: every key is always there, and no other."""
+    """Return the schema (draft 2020-12) of the dataclasses: all keys required, no further key."""
     schema = TypeAdapter(DailyFacts).json_schema(mode="serialization")
     for part in (schema, *schema["$defs"].values()):
         part["required"] = list(part["properties"])

@@ -1,7 +1,7 @@
 """The daily board as Markdown that reads well on GitHub, in Slack and in a terminal.
 
-Pure. No tables, which Slack does not know: what must stand in columns stands in a code block. Names
-in sentences cannot make markup, mention anybody or link anywhere.
+Pure. No tables, since Slack has none: columns are set in a code block. Names in sentences cannot
+become markup, mentions or links.
 """
 
 import re
@@ -52,7 +52,7 @@ def markdown(facts: DailyFacts, link: str | None = None) -> str:
 
 
 def plain(text: str) -> str:
-    """A text of which nothing is markup."""
+    """Escape a text so that no part of it is markup."""
     text = _seen(text)
     text = _ENTITY.sub("&amp;", text)
     text = _MARKUP.sub(r"\\\1", text)
@@ -104,7 +104,7 @@ def _block(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _seen(text: str) -> str:
-    """One line, with what is no character to be seen replaced."""
+    """Return the text on one line, with unprintable characters replaced."""
     return "".join(
         char if char == " " or char.isprintable() else "�" for char in " ".join(text.split())
     )

@@ -380,7 +380,7 @@ def _badge_color(view: View) -> Color:
 
 
 def _texts(view: View) -> Iterator[str]:
-    """All that others chose the words of."""
+    """Yield all texts that contain names from outside."""
     yield from (view.headline, view.trust, *view.corrections, *view.causes)
     for risk in view.risks:
         yield from (risk.name, risk.scope)

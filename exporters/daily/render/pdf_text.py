@@ -22,7 +22,7 @@ def _glyphs(font: str) -> frozenset[int]:
 
 
 def shown(text: str, font: str = REGULAR) -> str:
-    """The text with what the font lacks, or what is no character, replaced visibly."""
+    """Return the text on one line, with characters that the font lacks replaced visibly."""
     glyphs = _glyphs(font)
     one_line = " ".join(text.split())
     return "".join(
@@ -32,17 +32,17 @@ def shown(text: str, font: str = REGULAR) -> str:
 
 
 def lacks(texts: Sequence[str]) -> bool:
-    """Whether a character of these was replaced."""
+    """Return True if a character of these texts was replaced."""
     return any(" ".join(text.split()) != shown(text) for text in texts)
 
 
 def width(text: str, font: str, size: float) -> float:
-    """How wide a shown text is, in points."""
+    """Return the width of a prepared text in points."""
     return pdfmetrics.stringWidth(text, font, size)
 
 
 def cut(text: str, font: str, size: float, room: float) -> str:
-    """As much of a shown text as there is room for."""
+    """Return as much of a prepared text as fits."""
     if width(text, font, size) <= room:
         return text
     kept = len(text)
@@ -52,7 +52,7 @@ def cut(text: str, font: str, size: float, room: float) -> str:
 
 
 def broken(text: str, font: str, size: float, room: float, lines_max: int) -> list[str]:
-    """A shown text in at most so many lines, broken between words, the last one cut."""
+    """Break a prepared text between words into at most `lines_max` lines; cut the last."""
     lines: list[str] = []
     rest = text
     while rest:
@@ -65,7 +65,7 @@ def broken(text: str, font: str, size: float, room: float, lines_max: int) -> li
 
 
 def _fitting(text: str, font: str, size: float, room: float) -> int:
-    """How many characters of it go on one line; at least one."""
+    """Return the number of characters that fit on one line; at least one."""
     if width(text, font, size) <= room:
         return len(text)
     fits = 1

@@ -98,7 +98,7 @@ def seven(facts: DailyFacts) -> tuple[Row, ...]:
 
 
 def short(name: str) -> str:
-    """A name, cut in the middle where it would push everything else off the sheet."""
+    """Shorten a name in the middle if it would not fit on the sheet."""
     if len(name) <= NAME_LONGEST:
         return name
     half = NAME_LONGEST // 2
@@ -112,7 +112,7 @@ def measured(values: Values, metric: Metric) -> Value:
 
 
 def target_of(targets: BoardTargets, metric: Metric) -> float | None:
-    """What a metric is held against; None where nothing is."""
+    """Return the target of a metric, or None if it has none."""
     match metric:
         case "tokens":
             return None
@@ -212,7 +212,7 @@ def _budget_row(risks: tuple[Risk, ...]) -> Row:
 
 
 def budget(left: float | None) -> Marked:
-    """What is left of an error budget, in words."""
+    """Return the rest of an error budget, in words."""
     if left is None:
         return Marked(figures.UNKNOWN, "unknown", "not known")
     if left < 0:

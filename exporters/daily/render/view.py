@@ -1,7 +1,7 @@
-"""The daily board in words: what every renderer shows, so that no two formats can disagree.
+"""The daily board in words, shared by all renderers so that no two formats can disagree.
 
-Pure. All texts are plain and unescaped; names in them come from events, policies and the customer
-directory, and whoever shows them escapes them for its format.
+Pure. All texts are plain and unescaped. Names in them come from events, policies and the customer
+directory; each renderer escapes them for its format.
 """
 
 import hashlib
@@ -75,7 +75,7 @@ class DayColumn:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Everything a page of the daily board says."""
+    """All texts of a page of the daily board."""
 
     date: str
     date_words: str  # `Tuesday, 3 November 2026`
@@ -149,8 +149,10 @@ def view_of(facts: DailyFacts) -> View:
 
 
 def subject(view: View, update: bool = False) -> str:
-    """The board in one line, for a subject: `Reliability 2026-11-03: missed P95 TTFT (final)`.
-    `update`: to somebody who was told other numbers of the day before it was final."""
+    """Return the board in one line: `Reliability 2026-11-03: missed P95 TTFT (final)`.
+
+    `update`: the recipient received different numbers before the day was final.
+    """
     before = "Update: " if update else ""
     return f"{before}Reliability {view.date}: {view.verdict} ({', '.join(view.badges)})"
 
@@ -162,7 +164,7 @@ def numbers(view: View) -> str:
 
 
 def is_corrected(day: Day) -> bool:
-    """Whether a sealed day would read otherwise today."""
+    """Return True if a final day would differ today."""
     return bool(day.corrections)
 
 
@@ -257,7 +259,7 @@ def _made(facts: DailyFacts) -> datetime:
 
 
 def _is_kept(on: str, facts: DailyFacts) -> bool:
-    """Whether there is a board of a date: not of those before the first day of all."""
+    """Return True if a date has a board: not before the first day with data."""
     return any(day.date <= on and day.state != "absent" for day in facts.days)
 
 
