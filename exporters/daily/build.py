@@ -88,7 +88,7 @@ class DailyKeeper:
         finalised on the way. Raises StoreError if Redis does not answer, RequestError for a date
         that has no board.
         """
-        asked = None if date is None else self._asked(date, now_s)
+        asked = None if date is None else self._requested_day(date, now_s)
         async with self._lock:
             try:
                 return await self._facts(now_s, asked)
@@ -98,7 +98,7 @@ class DailyKeeper:
                 self._explained = None
                 raise
 
-    def _asked(self, date: str, now_s: float) -> CalendarDay:
+    def _requested_day(self, date: str, now_s: float) -> CalendarDay:
         found = read_date(date)
         if found is None:
             raise RequestError(f"date: got {date[:40]!r}; write a day as YYYY-MM-DD")

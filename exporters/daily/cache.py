@@ -96,7 +96,7 @@ class Shelf:
             raise BusyError("too many days are asked for at once; try again in a moment")
         self._waiting += 1
         making = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._make(date), self._loop))
-        making.add_done_callback(self._done)
+        making.add_done_callback(self._finish)
         try:
             # What was begun is finished, whoever has gone meanwhile: the next one finds it here.
             return await asyncio.wait_for(asyncio.shield(making), ANSWER_S)
@@ -105,7 +105,7 @@ class Shelf:
                 f"the board was not ready within {ANSWER_S:.0f} s; try again in a moment"
             ) from None
 
-    def _done(self, making: "asyncio.Future[DailyFacts | None]") -> None:
+    def _finish(self, making: "asyncio.Future[DailyFacts | None]") -> None:
         self._waiting -= 1
         if not making.cancelled():
             making.exception()  # heard, even if nobody waits any more

@@ -40,7 +40,7 @@ def figure(metric: Metric, value: float | None) -> str:
 
 def percent(ratio: float, places: int) -> str:
     """A ratio as a percent, rounded down."""
-    return f"{_rounded(Decimal(str(ratio)) * 100, places, ROUND_FLOOR):f} %"
+    return f"{_round(Decimal(str(ratio)) * 100, places, ROUND_FLOOR):f} %"
 
 
 def change(metric: Metric, by: float | None) -> str:
@@ -50,12 +50,12 @@ def change(metric: Metric, by: float | None) -> str:
     size = abs(Decimal(str(by)))
     match metric:
         case "tokens":
-            amount = f"{_rounded(size * 100, 1 if size < Decimal('0.1') else 0)} %"
+            amount = f"{_round(size * 100, 1 if size < Decimal('0.1') else 0)} %"
         case "ttft_p95_s" | "tpot_p95_s":
             ms = size * 1_000
-            amount = f"{_rounded(ms, 0 if ms >= 10 else 1 if ms >= 1 else 2)} ms"
+            amount = f"{_round(ms, 0 if ms >= 10 else 1 if ms >= 1 else 2)} ms"
         case _:
-            amount = f"{_rounded(size * 100, _PLACES[metric])} points"
+            amount = f"{_round(size * 100, _PLACES[metric])} points"
     if not any(digit in "123456789" for digit in amount):
         return AS_USUAL
     return f"{amount} {_WORDS[metric][by < 0]}"
@@ -71,7 +71,7 @@ def budget(left_ratio: float | None) -> str:
     if left_ratio is None:
         return UNKNOWN
     if left_ratio < 0:
-        return f"{_rounded(-100 * Decimal(str(left_ratio)), 0):,} % overdrawn"
+        return f"{_round(-100 * Decimal(str(left_ratio)), 0):,} % overdrawn"
     return f"{percent(left_ratio, 0)} left"
 
 
@@ -95,16 +95,16 @@ def large(number: float) -> str:
     for step, letter in STEPS:
         if exact >= step:
             scaled = exact / step
-            return f"{_rounded(scaled, three_digits(scaled), ROUND_FLOOR)} {letter}"
-    return f"{_rounded(exact, 0, ROUND_FLOOR)}"
+            return f"{_round(scaled, three_digits(scaled), ROUND_FLOOR)} {letter}"
+    return f"{_round(exact, 0, ROUND_FLOOR)}"
 
 
 def _latency(seconds: Decimal) -> str:
     if seconds >= 10:
-        return f"{_rounded(seconds, 1, ROUND_FLOOR)} s"
+        return f"{_round(seconds, 1, ROUND_FLOOR)} s"
     ms = seconds * 1_000
-    return f"{_rounded(ms, three_digits(ms), ROUND_FLOOR)} ms"
+    return f"{_round(ms, three_digits(ms), ROUND_FLOOR)} ms"
 
 
-def _rounded(number: Decimal, places: int, rounding: str = ROUND_HALF_EVEN) -> Decimal:
+def _round(number: Decimal, places: int, rounding: str = ROUND_HALF_EVEN) -> Decimal:
     return number.quantize(Decimal(1).scaleb(-places), rounding)

@@ -83,9 +83,9 @@ class Detail(msgspec.Struct, frozen=True):
         """From the counts of a day."""
         return cls(
             VERSION,
-            _packed(fleet),
+            _pack(fleet),
             {
-                dimension: {name: _packed(counts) for name, counts in _largest(names).items()}
+                dimension: {name: _pack(counts) for name, counts in _largest(names).items()}
                 for dimension, names in groups.items()
             },
         )
@@ -99,8 +99,8 @@ class Detail(msgspec.Struct, frozen=True):
         """Read the counts; raises ValueError for data of a newer version."""
         _check_version(data)
         found = msgspec.json.decode(data, type=cls)
-        return _unpacked(found.fleet), {
-            dimension: {name: _unpacked(one) for name, one in names.items()}
+        return _unpack(found.fleet), {
+            dimension: {name: _unpack(one) for name, one in names.items()}
             for dimension, names in found.groups.items()
         }
 
@@ -117,7 +117,7 @@ def _check_version(data: bytes) -> None:
         )
 
 
-def _packed(counts: Counts) -> _Packed:
+def _pack(counts: Counts) -> _Packed:
     return _Packed(
         requests=counts.requests,
         eligible=counts.eligible,
@@ -130,7 +130,7 @@ def _packed(counts: Counts) -> _Packed:
     )
 
 
-def _unpacked(packed: _Packed) -> Counts:
+def _unpack(packed: _Packed) -> Counts:
     return Counts(
         requests=packed.requests,
         eligible=packed.eligible,

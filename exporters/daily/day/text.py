@@ -65,7 +65,7 @@ def _where(dimension: str, name: str) -> str:
 
 def _split(metric: Metric, part: Part) -> str:
     """Return the shares of rate and mix in a part, in words."""
-    rate, mix = _signed(metric, part.rate), _signed(metric, part.mix)
+    rate, mix = _signed_text(metric, part.rate), _signed_text(metric, part.mix)
     by_rate, by_mix = f"by rate ({_rate(metric, part)})", f"by mix ({_mix(metric, part)})"
     if not _says(mix):
         return f", all {by_rate}"
@@ -113,7 +113,7 @@ def _amount(metric: Metric, by: float) -> str:
     return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
 
 
-def _signed(metric: Metric, by: float) -> str:
+def _signed_text(metric: Metric, by: float) -> str:
     amount = _amount(metric, by)
     return f"{'-' if by < 0 else '+'}{amount}" if _says(amount) else amount
 
@@ -152,9 +152,9 @@ def headline(day: Day) -> str:
         return f"{when}: {count(day.values.requests)} requests; no target is set."
     if not missed:
         best = [metric for metric in judged if _of(day, metric).mark == "best"]
-        rest = f", {_listed([NAMES[one] for one in best])} best in class" if best else ""
+        rest = f", {_enumeration([NAMES[one] for one in best])} best in class" if best else ""
         return f"{when}: {_all(len(judged))} met{rest}."
-    told = _listed([f"{NAMES[one]} at {figure(one, _of(day, one).value)}" for one in missed])
+    told = _enumeration([f"{NAMES[one]} at {figure(one, _of(day, one).value)}" for one in missed])
     met = len(judged) - len(missed)
     rest = f"; {met} of {len(judged)} targets met" if met else ""
     return f"{when}: {told} missed {'its target' if len(missed) == 1 else 'their targets'}{rest}."
@@ -263,7 +263,7 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _listed(texts: Sequence[str]) -> str:
+def _enumeration(texts: Sequence[str]) -> str:
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 

@@ -42,7 +42,7 @@ class Outcome:
 
 def recipients(daily: Daily) -> list[str]:
     """Return all recipients of the board. Raises ConfigError if none is configured."""
-    found = [_mailed(address) for address in daily.mail_to]
+    found = [_mail_recipient(address) for address in daily.mail_to]
     if daily.slack_webhook_file is not None:
         found.append(SLACK)
     if not found:
@@ -83,7 +83,8 @@ async def deliver(
             mailed = [
                 address
                 for address in daily.mail_to
-                if _mailed(address) in pending and (_mailed(address) in updated) == update
+                if _mail_recipient(address) in pending
+                and (_mail_recipient(address) in updated) == update
             ]
             if mailed:
                 outcomes += await _by_mail(settings, facts, mailed, sent, again, update)
@@ -109,16 +110,18 @@ async def _by_mail(
         return await asyncio.to_thread(mail.hand_over, made, daily, to)
 
     try:
-        refused = {one.address: one.words for one in await _tried(send)}
+        refused = {one.address: one.words for one in await _send_with_retries(send)}
     except mail.MailError as error:
-        return [Outcome(_mailed(address), str(error), failed=True) for address in to]
+        return [Outcome(_mail_recipient(address), str(error), failed=True) for address in to]
     outcomes = []
     for address in to:
         if address in refused:
-            outcomes.append(Outcome(_mailed(address), f"refused: {refused[address]}", failed=True))
+            outcomes.append(
+                Outcome(_mail_recipient(address), f"refused: {refused[address]}", failed=True)
+            )
             continue
-        await sent.note(digest(_mailed(address)), time.time(), _open_numbers(facts))
-        outcomes.append(Outcome(_mailed(address), "delivered"))
+        await sent.note(digest(_mail_recipient(address)), time.time(), _open_numbers(facts))
+        outcomes.append(Outcome(_mail_recipient(address), "delivered"))
     return outcomes
 
 
@@ -126,14 +129,14 @@ async def _to_slack(daily: Daily, facts: DailyFacts, sent: Sent, update: bool) -
     url = daily.slack_webhook() or ""
     message = slack.payload(facts, daily.public_url, update)
     try:
-        await _tried(lambda: slack.post(url, message))
+        await _send_with_retries(lambda: slack.post(url, message))
     except slack.SlackError as error:
         return Outcome(SLACK, str(error), failed=True)
     await sent.note(digest(SLACK), time.time(), _open_numbers(facts))
     return Outcome(SLACK, "delivered")
 
 
-async def _tried(send: Callable[[], Awaitable[T]]) -> T:
+async def _send_with_retries(send: Callable[[], Awaitable[T]]) -> T:
     """Send, and retry errors that may pass."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -157,7 +160,7 @@ def _is_news(was: str, facts: DailyFacts) -> bool:
     return bool(told) and facts.day.state == "sealed" and told != numbers(view_of(facts))
 
 
-def _mailed(address: str) -> str:
+def _mail_recipient(address: str) -> str:
     return f"e-mail to {address}"
 
 

@@ -73,7 +73,7 @@ def hand_over(made: EmailMessage, daily: Daily, to: Sequence[str]) -> list[Refus
     host, port = daily.smtp_host or "", daily.smtp_port
     where = f"{host}:{port}"
     try:
-        with _connected(daily, context) as server:
+        with _connect(daily, context) as server:
             if daily.smtp_username is not None and password is not None:
                 server.login(daily.smtp_username, password)
             found = server.send_message(made, daily.mail_from, list(to))
@@ -82,12 +82,13 @@ def hand_over(made: EmailMessage, daily: Daily, to: Sequence[str]) -> list[Refus
         raise MailError(words, again=400 <= error.smtp_code < 500) from None
     except smtplib.SMTPRecipientsRefused as error:
         told = "; ".join(
-            f"{address}: {_said(*answer, password)}" for address, answer in error.recipients.items()
+            f"{address}: {_answer_text(*answer, password)}"
+            for address, answer in error.recipients.items()
         )
         temporary = all(400 <= code < 500 for code, _ in error.recipients.values())
         raise MailError(f"{where} takes it for nobody: {told}", again=temporary) from None
     except smtplib.SMTPResponseException as error:
-        said = _said(error.smtp_code, error.smtp_error, password)
+        said = _answer_text(error.smtp_code, error.smtp_error, password)
         raise MailError(f"{where} answers {said}", 400 <= error.smtp_code < 500) from None
     except smtplib.SMTPNotSupportedError as error:
         cure = "it offers no STARTTLS or no login; set daily.smtp_tls, daily.smtp_username"
@@ -100,10 +101,10 @@ def hand_over(made: EmailMessage, daily: Daily, to: Sequence[str]) -> list[Refus
         why = getattr(error, "strerror", None) or _one_line(str(error)) or type(error).__name__
         cure = "check daily.smtp_host and daily.smtp_port"
         raise MailError(f"{where} does not take it: {why}; {cure}", again=True) from None
-    return [Refused(address, _said(*answer, password)) for address, answer in found.items()]
+    return [Refused(address, _answer_text(*answer, password)) for address, answer in found.items()]
 
 
-def _connected(daily: Daily, context: ssl.SSLContext | None) -> smtplib.SMTP:
+def _connect(daily: Daily, context: ssl.SSLContext | None) -> smtplib.SMTP:
     host, port = daily.smtp_host or "", daily.smtp_port
     if daily.smtp_tls == "tls":
         return smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_S, context=context)
@@ -127,7 +128,7 @@ def _context(daily: Daily) -> ssl.SSLContext | None:
     return context
 
 
-def _said(code: int, said: bytes | str, secret: str | None) -> str:
+def _answer_text(code: int, said: bytes | str, secret: str | None) -> str:
     text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
     if secret:
         text = text.replace(secret, "(hidden)")

@@ -53,7 +53,7 @@ def markdown(facts: DailyFacts, link: str | None = None) -> str:
 
 def plain(text: str) -> str:
     """Escape a text so that no part of it is markup."""
-    text = _seen(text)
+    text = _printable(text)
     text = _ENTITY.sub("&amp;", text)
     text = _MARKUP.sub(r"\\\1", text)
     text = _UNDERSCORE.sub(r"\\_", text)
@@ -94,7 +94,7 @@ def _segments(view: View) -> str:
 def _block(rows: Sequence[Sequence[str]]) -> str:
     """Rows as a code block with columns."""
     # Only a fence ends a code block: no line of it can be made of backticks.
-    cells = [[_seen(cell).replace("`", "'") for cell in row] for row in rows]
+    cells = [[_printable(cell).replace("`", "'") for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in cells) for at in range(len(cells[0]))]
     lines = [
         "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip()
@@ -103,7 +103,7 @@ def _block(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(["```", *lines, "```"])
 
 
-def _seen(text: str) -> str:
+def _printable(text: str) -> str:
     """Return the text on one line, with unprintable characters replaced."""
     return "".join(
         char if char == " " or char.isprintable() else "�" for char in " ".join(text.split())

@@ -133,7 +133,7 @@ class _Sheet:
         self._text(row.value.text, _NUMBERS[1], size, color, BOLD, y=first, room=room)
         self._text(row.samples, _NUMBERS[1], 6.5, QUIET, y=second)
         if row.target:
-            self._marked(row.value.mark, row.value.words, _NUMBERS[2], first)
+            self._text_with_mark(row.value.mark, row.value.words, _NUMBERS[2], first)
             for at, line in enumerate(broken(shown(row.target), REGULAR, 6.5, 74, 2)):
                 self._text(line, _NUMBERS[2], 6.5, QUIET, y=second - 7.5 * at)
         else:
@@ -250,7 +250,7 @@ class _Sheet:
                 depth = 9 + _STRIP_ROW * len(METRICS)
                 left = MARGIN + x - step / 2
                 self._canvas.rect(left, self._y + 8 - depth, step, depth, stroke=0, fill=1)
-            self._centred(day.day, x, ACCENT if day.chosen else QUIET)
+            self._centre(day.day, x, ACCENT if day.chosen else QUIET)
         self._y -= 3
         for row, metric in enumerate(METRICS[1:], 1):
             self._rule()
@@ -263,14 +263,14 @@ class _Sheet:
         self._text("State", 0, 7, font=BOLD, y=self._y - 8)
         self._y -= 8
         for at, day in enumerate(view.days):
-            self._centred(day.letter, begin + (at + 0.5) * step, INK)
+            self._centre(day.letter, begin + (at + 0.5) * step, INK)
         self._y -= 4
 
     def _foot(self, view: View) -> None:
         x = 0.0
         self._y -= 8
         for mark, words in _LEGEND:
-            x = self._marked(mark, words, x, self._y, 6.5) + 9
+            x = self._text_with_mark(mark, words, x, self._y, 6.5) + 9
         self._text(_LETTERS, x, 6.5, QUIET)
         self._y -= 3
         note = (
@@ -282,7 +282,7 @@ class _Sheet:
             note += f" {LACKING} stands for characters that this font lacks."
         self._paragraph(note, 6.5, 2, color=QUIET)
 
-    def _marked(self, mark: Mark, words: str, x: float, y: float, size: float = 8) -> float:
+    def _text_with_mark(self, mark: Mark, words: str, x: float, y: float, size: float = 8) -> float:
         self._mark(mark, x, y, size * 0.9)
         return self._text(words, x + size * 1.25, size, y=y)
 
@@ -341,7 +341,7 @@ class _Sheet:
         start = end - width(shown(text, font), font, size)
         self._text(text, start, size, color, font, y=y, room=WIDE)
 
-    def _centred(self, text: str, x: float, color: Color) -> None:
+    def _centre(self, text: str, x: float, color: Color) -> None:
         self._text(text, x - width(shown(text), REGULAR, 6) / 2, 6, color, room=WIDE)
 
     def _paragraph(

@@ -244,7 +244,7 @@ def _column(day: Day, facts: DailyFacts) -> DayColumn:
         state=", ".join(badges),
         letter=marks + ("C" if is_corrected(day) else ""),
         chosen=day.date == facts.date,
-        linked=_is_kept(day.date, facts),
+        linked=_has_board(day.date, facts),
         cells=tuple(marked(metric, measured(day.values, metric)) for metric in METRICS),
     )
 
@@ -258,7 +258,7 @@ def _made(facts: DailyFacts) -> datetime:
     return datetime.fromtimestamp(facts.made_at_s, UTC).astimezone(ZoneInfo(facts.zone))
 
 
-def _is_kept(on: str, facts: DailyFacts) -> bool:
+def _has_board(on: str, facts: DailyFacts) -> bool:
     """Return True if a date has a board: not before the first day with data."""
     return any(day.date <= on and day.state != "absent" for day in facts.days)
 
@@ -267,5 +267,5 @@ def _beside(facts: DailyFacts, step: int) -> str | None:
     """The day before or after the board's, if this board knows that it can be asked for."""
     found = (date.fromisoformat(facts.date) + timedelta(days=step)).isoformat()
     if step < 0:
-        return found if _is_kept(found, facts) else None
+        return found if _has_board(found, facts) else None
     return found if found <= f"{_made(facts):%Y-%m-%d}" else None
