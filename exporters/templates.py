@@ -4,7 +4,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def templates(package: str) -> Environment:
-    """The templates of a package, in its folder `templates`."""
+    """Return the environment of the templates in a package's folder `templates`."""
     return Environment(
         loader=PackageLoader(package),
         autoescape=True,

@@ -32,7 +32,7 @@ class CacheMoney:
 
     @staticmethod
     def planned(plan: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        """Window -> scopes, with those that its dollars need."""
+        """Return, by window, the scopes with those that its dollars need."""
         return {
             name: [
                 *scopes,
@@ -43,7 +43,7 @@ class CacheMoney:
         }
 
     def add_window(self, page: Page, window: str, sums: Sums) -> None:
-        """Fleet and models of one window; `sums` are of the scope MODEL_TIER."""
+        """Add fleet and models of one window; `sums` are of the scope MODEL_TIER."""
         keys = self.groupings[MODEL_TIER].keys
         by_model: dict[str, list[CacheTokens]] = {}
         for group, tokens in zip(
@@ -67,8 +67,10 @@ class CacheMoney:
                 page.add(cost_metrics.UNPRICED_TOKENS, base, found.unpriced_tokens)
 
     def add_customers(self, page: Page, shown: Sequence[tuple[str, str]], sums: Sums) -> None:
-        """Customers of one window; `shown` are their tokens in the state and their labels, `sums`
-        of the scope CUSTOMER_MODEL. At base prices: customers are counted without their tier."""
+        """Add customers of one window, at base prices: customers are counted without their tier.
+
+        `shown`: their tokens in the state and their labels. `sums`: of the scope CUSTOMER_MODEL.
+        """
         keys = self.groupings[CUSTOMER_MODEL].keys
         for group in range(self._followed, len(keys)):
             self._rows_of.setdefault(keys[group][0], []).append(group)

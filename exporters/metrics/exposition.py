@@ -15,17 +15,17 @@ from exporters.catalogue.spec import Spec
 
 
 def label_text(pairs: Mapping[str, str]) -> str:
-    """Labels as they stand between the braces."""
+    """Return labels as they are written between the braces."""
     return ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs.items())
 
 
 def exemplar_text(trace_id: str, value: float, time_s: float) -> str:
-    """One request of a bucket, as OpenMetrics has it: at most 128 characters of labels."""
+    """Return an exemplar as OpenMetrics writes it: at most 128 characters of labels."""
     return f"{{{label_text({'trace_id': trace_id})}}} {value} {time_s}"
 
 
 def joined(*texts: str) -> str:
-    """Label texts put together; empty ones are left out."""
+    """Join label texts; empty ones are left out."""
     return ",".join(text for text in texts if text)
 
 
@@ -37,14 +37,14 @@ class Page:
         self._exemplars: dict[str, dict[int, str]] = {}  # metric -> index of the line -> text
 
     def add(self, spec: Spec, labels: str, value: float) -> None:
-        """One sample; `labels` as `label_text` writes them."""
+        """Add one sample; `labels` as `label_text` writes them."""
         line = f"{spec.name}{{{labels}}} {value}\n" if labels else f"{spec.name} {value}\n"
         self._lines.setdefault(spec.name, []).append(line)
 
     def add_quantiles(
         self, spec: Spec, labels: str, quantiles: Iterable[tuple[str, float]]
     ) -> None:
-        """Quantiles of one summary; each as (text, value)."""
+        """Add the quantiles of one summary; each as (text, value)."""
         self._lines.setdefault(spec.name, []).extend(
             [f'{spec.name}{{{labels},quantile="{text}"}} {value}\n' for text, value in quantiles]
         )
@@ -58,7 +58,7 @@ class Page:
         sum_value: float,
         exemplars: Mapping[int, str],
     ) -> None:
-        """A histogram: counts at or under each edge, the last of which is `+Inf`.
+        """Add a histogram: counts at or under each edge, the last of which is `+Inf`.
 
         `exemplars`: index of the edge -> text as `exemplar_text` writes it.
         """
@@ -76,7 +76,7 @@ class Page:
         return sum(len(lines) for lines in self._lines.values())
 
     def text(self, openmetrics: bool) -> bytes:
-        """The whole page."""
+        """Return the whole page in one of the two formats."""
         out: list[str] = []
         for spec in SPECS:
             if spec.name in self._lines:

@@ -1,7 +1,7 @@
 """Samples about partitions and workers: how far they are, how old, and what went wrong.
 
 Pure. Of partitions that have state, from the state; of all that were ever claimed, from the last
-sign of life of their worker.
+heartbeat of their worker.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ def add_heartbeat(page: Page, sign: Heartbeat, lag: int | None) -> None:
 
 
 def add_workers(page: Page, signs: Sequence[Heartbeat]) -> None:
-    """Counters of worker processes, each from its newest sign of life for any partition."""
+    """Add the counters of worker processes, each from its newest heartbeat for any partition."""
     newest: dict[str, Heartbeat] = {}
     for sign in sorted(signs, key=lambda sign: sign.number("at_ms") or 0.0):
         if worker := sign.text("worker"):

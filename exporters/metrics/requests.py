@@ -57,7 +57,7 @@ def add_totals(
     targets: Thresholds,
     edges: Thresholds,
 ) -> None:
-    """Counters by series. `targets` that are not among the `edges` were not counted: left out."""
+    """Add counters by series, without `targets` that are not among the counted `edges`."""
     numbers = totals.series.keys
     labels = [
         label_text(dict(zip(SERIES_LABELS, names[number], strict=True)))
@@ -86,7 +86,7 @@ def add_totals(
 
 
 def add_refused(page: Page, totals: Aggregate, folded: Mapping[str, int]) -> None:
-    """Records refused by reason, duplicates, and events folded by dimension: all from the start."""
+    """Add rejected records by reason, duplicates, and overflowed events by dimension."""
     refused = dict(zip(totals.refused.keys.tolist(), totals.refused.values.tolist(), strict=True))
     for at, reason in enumerate(REASONS):
         page.add(request_metrics.REFUSED_TOTAL, label_text({"reason": reason}), refused.get(at, 0))
@@ -108,7 +108,7 @@ def add_histograms(
     provider: str,
     exemplars: Iterable[Exemplar],
 ) -> None:
-    """The OpenTelemetry-named histograms; `scope` groups series by model and region. Of the
+    """Add the OpenTelemetry-named histograms; `scope` groups series by model and region. Of the
     exemplars the newest of each bucket is shown."""
     if not len(totals.series):
         return
@@ -155,7 +155,7 @@ def _in_buckets(
 
 
 def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
-    """All measures of one window in a scope that is summed from series."""
+    """Add all measures of one window in a scope that is summed from series."""
     labels: dict[int, str] = {}
     rows = sums.counts.values.tolist()
     for group, row in zip(sums.counts.keys.tolist(), rows, strict=True):

@@ -1,4 +1,4 @@
-"""The customer directory: who is behind a hashed customer id.
+"""The customer directory: names and segments of hashed customer ids.
 
 A YAML list of customers:
 
@@ -60,7 +60,7 @@ class Customers:
 
 
 def load_directory(settings: Settings) -> dict[str, Customer]:
-    """Hashed id -> customer; empty where no directory is configured. Raises ConfigError."""
+    """Return customers by hashed id; empty if no directory is configured. Raises ConfigError."""
     path = settings.exporter.customer_directory
     if path is None:
         return {}

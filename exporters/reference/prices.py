@@ -79,7 +79,7 @@ class PriceBook(_PricePart):
         return {}
 
     def units(self, model: str, service_tier: str | None) -> tuple[int, int] | None:
-        """`Price.units` of a model; None where it has no price."""
+        """Return `Price.units` of a model; None if it has no price."""
         key = (model, service_tier)
         if key not in self._known:
             price = self.price(model)
@@ -109,7 +109,7 @@ class CacheDollars:
 def cache_dollars(
     rows: Iterable[CacheTokens], book: PriceBook, target: Fraction | None
 ) -> CacheDollars:
-    """Dollars saved, and what more would have been at a cache hit ratio of `target`.
+    """Return dollars saved, and dollars lost against a cache hit ratio of `target`.
 
     saved = sum(cached x p x (1 - read ratio)) - sum(written x p x (write ratio - 1))
     lost = sum over models(max(0, target x input - cached) x mean of p x (1 - read ratio))
@@ -153,7 +153,7 @@ def cache_target(targets: Targets) -> Fraction | None:
 
 
 def shipped() -> dict[str, Traversable]:
-    """The price books that come with the package, by name."""
+    """Return the price books that come with the package, by name."""
     return {
         entry.name.removesuffix(".yaml"): entry
         for entry in (resources.files("exporters.reference") / "price_books").iterdir()
@@ -175,7 +175,7 @@ def load_price_book(path_or_name: str) -> PriceBook:
 
 
 def read_price_book(text: str, origin: str) -> PriceBook:
-    """A price book from its text; `origin` names it in errors. Raises ConfigError."""
+    """Read a price book from its text; `origin` names it in errors. Raises ConfigError."""
     document = read_document(text, origin)
     try:
         book = PriceBook.model_validate(document)

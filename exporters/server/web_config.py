@@ -109,7 +109,7 @@ def _is_public(location: Location) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """Who may see the pages, and over what; without anything in it, everybody in plain text."""
+    """Users, TLS and headers of the pages; empty: plain text without logins."""
 
     tls: ssl.SSLContext | None = None
     users: Mapping[str, str] = field(default_factory=dict, repr=False)  # name -> bcrypt hash
@@ -201,7 +201,7 @@ class Guard:
 
 
 def _login(header: str) -> tuple[str, bytes] | None:
-    """Name and password of a Basic Authorization header (RFC 7617)."""
+    """Return name and password of a Basic Authorization header (RFC 7617)."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         return None

@@ -55,7 +55,7 @@ class Sums:
 
     @classmethod
     def empty(cls, scope: str) -> Self:
-        """Nothing counted."""
+        """Return sums without counts."""
         columns = CUBE_COLUMNS if scope == CUSTOMER else SERIES_COLUMNS
         if scope in PRICED:
             columns = len(_INPUT_TOKENS)
@@ -63,7 +63,7 @@ class Sums:
 
     @classmethod
     def merged(cls, sums: Sequence["Sums"]) -> Self:
-        """The sum of one or more; rows that come to nothing are left out."""
+        """Return the sum of one or more; rows of zeros are left out."""
         return cls(
             _without_zeros(Table.merged([one.counts for one in sums])),
             _without_zeros(Table.merged([one.cells for one in sums])),
@@ -90,7 +90,7 @@ class Grouping:
         self._group_of = np.empty(0, np.int64)
 
     def follow(self, names: Sequence[tuple[str, ...]]) -> None:
-        """Learn names (of series, or of (customer, model) rows) that came since the last call."""
+        """Assign groups to names (of series, or of (customer, model) rows) that are new."""
         known = len(self._group_of)
         if len(names) > known:
             added = [self._number(name) for name in names[known:]]
@@ -104,7 +104,7 @@ class Grouping:
         return number
 
     def regroup(self, table: Table, low_bits: int) -> Table:
-        """A table with groups in the place of the names `follow` was told."""
+        """Return a table keyed by group instead of by the names given to `follow`."""
         low = table.keys & ((1 << low_bits) - 1)
         return Table.summed(
             (self._group_of[table.keys >> low_bits] << low_bits) | low, table.values
@@ -112,7 +112,7 @@ class Grouping:
 
 
 def summarise(aggregate: Aggregate, scopes: Iterable[Grouping]) -> SliceSummary:
-    """Sums of one stored slice by scope."""
+    """Return the sums of one stored slice by scope."""
     within = measured_within(aggregate)
     found = {}
     for scope in scopes:
@@ -178,7 +178,7 @@ def _sum(sums: Sequence[Sums], scope: str) -> Sums:
 
 
 def percentiles(sums: Sums, ratios: Sequence[float]) -> dict[tuple[int, int], tuple[int, Ints]]:
-    """(group, latency) -> (samples, nearest-rank percentiles in ns), of all groups at once.
+    """Return, by (group, latency), samples and nearest-rank percentiles in ns of all groups.
 
     As `histogram.percentiles`, which does one histogram.
     """

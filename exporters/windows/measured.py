@@ -1,7 +1,7 @@
-"""What a window's sums say of each group: counts, ratios, percentiles.
+"""Counts, ratios and percentiles of each group of a window, from its sums.
 
 Pure. The same sums and the same nearest-rank percentiles as in `tokenpulse report`; ratios are
-None without anything behind them.
+None if there is nothing to divide by.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class Amounts:
 
     @classmethod
     def read(cls, scope: str, row: Sequence[int], **more: Any) -> Self:
-        """From a row of `Sums.counts` of a scope; `more`: what a subclass has besides."""
+        """Return the amounts of a row of `Sums.counts`; `more`: further fields of a subclass."""
         is_customer = scope == CUSTOMER  # customers have no probes
         both_at = (0,) if is_customer else (0, PROBES_AT)
         tokens_at = CUBE_TOKENS_AT if is_customer else TOKENS_AT
@@ -87,12 +87,12 @@ class Measured(Amounts):
     quantiles_s: Mapping[tuple[str, float], float] = field(default_factory=dict)
 
     def p95_s(self, latency: str) -> float | None:
-        """The percentile that everything is judged by."""
+        """Return the percentile that objectives and boards use, in seconds."""
         return self.quantiles_s.get((latency, 0.95))
 
 
 def measured(scope: str, sums: Sums) -> dict[int, Measured]:
-    """Of every group that has counts."""
+    """Return the figures of every group that has counts."""
     found = percentiles(sums, EXPORTED_QUANTILES)
     rows = sums.counts.values.tolist()
     return {
@@ -125,7 +125,7 @@ def _of(
 
 
 def regrouped(sums: Sums, group_of: Ints) -> Sums:
-    """Other groups in place of these; `group_of`: old number -> new one, -1 to leave it out."""
+    """Return sums by other groups; `group_of`: old number -> new one, -1 to leave it out."""
     return Sums(
         _regrouped(sums.counts, group_of, 0),
         _regrouped(sums.cells, group_of, CELL_BITS),
@@ -144,20 +144,20 @@ def _regrouped(table: Table, group_of: Ints, low_bits: int) -> Table:
 
 
 def failures(sums: Sums, groups: int) -> tuple[Ints, Ints]:
-    """Eligible requests that failed."""
+    """Count eligible requests that failed."""
     counted = sums.counts.values[:, :PROBES_AT] + sums.counts.values[:, PROBES_AT:TOKENS_AT]
     eligible = counted[:, ELIGIBLE_AT].sum(axis=1)
     return _spread(sums.counts.keys, eligible - counted[:, SUCCESS_AT], eligible, groups)
 
 
 def outcome_counts(rows: Ints) -> dict[str, int]:
-    """Requests and probes by outcome, of some rows of counts; those that occurred."""
+    """Count requests and probes by outcome over rows of counts; without outcomes of 0."""
     counted = (rows[:, :PROBES_AT] + rows[:, PROBES_AT:TOKENS_AT]).sum(axis=0).tolist()
     return {name: n for name, n in zip(OUTCOMES, counted, strict=True) if n}
 
 
 def slow(sums: Sums, groups: int, latency: str, limit_us: int) -> tuple[Ints, Ints]:
-    """Measured requests over a limit, to the precision of the histogram."""
+    """Count measured requests over a limit, to the precision of the histogram."""
     keys = sums.cells.keys
     mine = (keys >> histogram.BUCKET_BITS) & ((1 << LATENCY_BITS) - 1) == LATENCIES.index(latency)
     buckets = keys[mine] & ((1 << histogram.BUCKET_BITS) - 1)
@@ -167,7 +167,7 @@ def slow(sums: Sums, groups: int, latency: str, limit_us: int) -> tuple[Ints, In
 
 
 def uncached(sums: Sums, groups: int) -> tuple[Ints, Ints]:
-    """Input tokens that were not read from the cache."""
+    """Count input tokens that were not read from the cache."""
     tokens = sums.counts.values[:, TOKENS_AT:]
     every = tokens[:, INPUT_AT]
     return _spread(sums.counts.keys, every - tokens[:, CACHED_AT], every, groups)
