@@ -207,8 +207,9 @@ def _variables(section: BaseModel, prefix: str) -> dict[str, str]:
         elif value != field.default:
             if isinstance(value, SecretStr):
                 value = value.get_secret_value()
-            # A text as it is: in the plain form a URL has no login.
-            found[variable] = value if isinstance(value, str) else _json(plain[name])
+            # A text is taken as it is: in the plain form a URL has no login.
+            text = value if isinstance(value, str) else plain[name]
+            found[variable] = text if isinstance(text, str) else _json(text)
     return found
 
 

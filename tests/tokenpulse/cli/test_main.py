@@ -110,7 +110,7 @@ def test_config_check_shows_what_is_in_force_and_hides_secrets(
     assert last == "settings, Kafka and Redis are fine"
     told = yaml.safe_load("\n".join(lines))
     assert told["kafka"]["topic"] == settings.kafka.topic
-    assert told["worker"]["customer_key"] == "(set)"
+    assert told["worker"]["customer_key"] == "**********"
     assert SECRET not in done.output
     secret_url = redis_server.url.replace("redis://", "redis://someone:hunter2@")
     done = run("config", "check", settings=settings, TOKENPULSE_REDIS__URL=secret_url)

@@ -127,8 +127,9 @@ def test_children_read_the_settings_that_the_parent_has(monkeypatch: pytest.Monk
 
 def test_no_secret_stands_in_a_command_line() -> None:
     with StackOfScripts(Settings(), workers=1, exporter=False, simulate=False) as stack:
-        key = stack.settings.worker.customer_key
-        assert key is not None
+        secret = stack.settings.worker.customer_key
+        assert secret is not None
+        key = secret.get_secret_value()
         assert len(key) >= 32
         command = stack._command("worker-1", "worker")
         assert key not in " ".join([command.program, *command.arguments])
