@@ -183,7 +183,7 @@ def test_what_stands_still_does_not_pass_for_healthy(stack: Engine) -> None:
         # The exporter works, and says that its numbers cannot be relied on.
         for name in (*STANDING, "exporter"):
             wait_until(lambda name=name: not stack.passes(name), f"{name} is ill", WAIT_S)
-        assert "sign of life" in stack.health("worker").stderr
+        assert "last heartbeat" in stack.health("worker").stderr
     finally:
         for name in STANDING:
             stack.signal(name, signal.SIGCONT)
