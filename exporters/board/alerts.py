@@ -1,7 +1,7 @@
 """Which alerts are active now, by the compiled rules over the board's own samples.
 
 The board holds no copy of an alert's condition. The command gives it an evaluator of the rules,
-which are in a later package (`alerts/evaluation.py`); the samples are those of the windows and
+which are in a later package (`alerts/evaluation/`); the samples are those of the windows and
 objectives that the board shows, with customers by their token. `for` and `keep_firing_for` are the
 evaluator's; it keeps them in memory, so a restarted exporter counts them from its start.
 """

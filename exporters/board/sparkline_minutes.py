@@ -11,7 +11,7 @@ from exporters.windows.incremental import FLEET, Grouping, PartKey, Sums, summar
 from exporters.windows.measured import Measured, measured
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import Aggregate, SliceId
-from streams.store.reader import PartitionView, StateSnapshot, Version
+from streams.store.reader import PartitionView, StateSnapshot, Version, unread
 
 MINUTES = 60
 _MINUTE_S = 60
@@ -41,15 +41,7 @@ class Minutes:
 
     def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
         """Return the slices of the last hour that changed since they were read."""
-        return {
-            view.partition: [
-                slice_id
-                for slice_id in self._wanted(view)
-                if self._slices.get((view.partition, slice_id), (None,))[0]
-                != view.version(slice_id)
-            ]
-            for view in snapshot.views
-        }
+        return unread(snapshot, self._wanted, self._slices)
 
     def take(
         self,

@@ -21,7 +21,7 @@ from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
 from streams.config.security import redis_kwargs
 from streams.config.settings import Settings
-from streams.errors import RequestError, Unavailable
+from streams.errors import RequestError, Unavailable, one_line
 from streams.store.contract import StoreError
 from streams.store.redis import connected
 
@@ -135,7 +135,7 @@ class Shelf:
         except Exception as error:  # anything: the next minute may be better
             if not self._failing:  # not again every minute
                 expected = isinstance(error, StoreError | RequestError)
-                told = " ".join(str(error).split()) or type(error).__name__
+                told = one_line(error) or type(error).__name__
                 log.warning(
                     "daily board: %s: trying again", told, exc_info=None if expected else error
                 )

@@ -21,6 +21,7 @@ from exporters.metrics.exposition import Page, label_text
 from exporters.reference.customers import Customer
 from exporters.server.collector import Collector
 from streams.config.settings import Settings
+from streams.errors import one_line
 from streams.store.contract import StoreError
 from streams.store.redis import connected
 
@@ -141,7 +142,7 @@ class Refresher:
             # the exporter must stay up to report it.
             self._failures += 1
             self._collector.forget()
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error) or type(error).__name__
             if self._export.readable or self._failures == 1:  # log once, not every second
                 expected = isinstance(error, StoreError)
                 log.warning(

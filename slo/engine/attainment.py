@@ -1,6 +1,6 @@
 """How an objective stands: attainment, error budget, burn rates and projections.
 
-Pure and exact; verdicts.py says the same of plain lists, slowly. Times are minutes since 1970
+Pure and exact; minute_status.py says the same of plain lists, slowly. Times are minutes since 1970
 unless they end in `_s`. A minute or slice that was not seen whole is never up and never down,
 whatever the policy makes of unknown ones: that is for silence, not for ignorance.
 """

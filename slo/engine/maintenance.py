@@ -85,7 +85,7 @@ def causes(
     policy: Policy, objective: ErrorBudgetObjective, windows: Iterable[Maintenance]
 ) -> list[Cause]:
     """All that takes whole minutes out of an objective. Exclusions of some requests are counted
-    elsewhere (ledger_counts.py)."""
+    elsewhere (counting.py)."""
     found = [
         Cause(
             f"policy:{one.from_s}-{one.to_s}",

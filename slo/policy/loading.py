@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from slo.policy.indicators import KINDS
 from slo.policy.policy import Policy
 from streams.config.validation import UNKNOWN_KIND, findings, shown
-from streams.errors import ConfigError
+from streams.errors import ConfigError, one_line
 
 MAX_BYTES = 1_000_000
 
@@ -72,7 +72,7 @@ def read_yaml(text: str, origin: str) -> list[Any]:
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
             found = f"line {error.problem_mark.line + 1}: {error.problem}"
         else:
-            found = " ".join(str(error).split())
+            found = one_line(error)
         raise PolicyError(f"{origin}: not YAML: {found}; correct this place") from error
 
 

@@ -1,6 +1,6 @@
 """The settings, section by section: names, defaults, ranges and what each one means.
 
-Pure, but for the reading of secrets from files. How they are read and shown: config.py.
+Pure, but for the reading of secrets from files. How they are read and shown: settings.py.
 """
 
 from pathlib import Path

@@ -3,12 +3,12 @@
 Pure: no clock, no Redis, no Kafka. Every record of a batch becomes either one row of `Columns` or
 one `Refusal`, whatever its bytes are, and where a log is cut into batches changes neither.
 
-    event_fields.py   the contract as tables
-    event_json.py     bytes -> size, depth, encoding -> JSON of the declared types and ranges
+    fields.py   the contract as tables
+    parser.py   bytes -> size, depth, encoding -> JSON of the declared types and ranges
     here              -> columns -> outcome, labels, fields that must agree -> time, against the
                       record's timestamp and the partition's watermark
-    event_columns.py  what comes of it
-    event_schema.py   the contract as documents
+    columns.py  what comes of it
+    schema.py   the contract as documents
 
 A record is refused for the first rule it breaks in that order.
 

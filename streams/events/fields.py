@@ -1,7 +1,7 @@
 """The event contract as tables: fields, types, ranges, outcomes, reasons for refusal.
 
 Pure declarations. The decoder (events.py) and the published JSON Schema and documentation
-(event_schema.py) are built from them, so that they cannot disagree about a limit or a name.
+(schema.py) are built from them, so that they cannot disagree about a limit or a name.
 
 Times are whole milliseconds since the Unix epoch.
 """

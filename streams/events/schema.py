@@ -1,6 +1,6 @@
 """The event contract as documents: a JSON Schema for machines, two tables for people.
 
-Pure: builds text from event_fields.py. `make docs` writes it to the paths that `documents` names.
+Pure: builds text from fields.py. `make docs` writes it to the paths that `documents` names.
 """
 
 import json

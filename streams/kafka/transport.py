@@ -2,7 +2,7 @@
 
 Everything that Faust and aiokafka do per record, or get wrong for batches, is overridden here:
 
-- records: one message a fetched partition, its value a `Batch` (batches.py);
+- records: one message a fetched partition, its value a `Batch` (fetch.py);
 - where to read from: the offset in our own state, not the one committed to Kafka;
 - acknowledgements and commits: what the state says is durable (Kafka's offset is for lag tools);
 - errors of the group coordinator: raised instead of lost.
@@ -234,7 +234,7 @@ class BatchThread(AIOKafkaConsumerThread):
 
 class _NothingRead(dict[TP, Any]):
     """Faust drops messages below the offset it delivered last, also after a seek back that it has
-    not noticed. Which batch is the next one is custody.py's to say."""
+    not noticed. Which batch is the next one is decided in streams/worker/admission.py."""
 
     def __missing__(self, tp: TP) -> None:
         return None

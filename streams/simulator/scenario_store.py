@@ -14,6 +14,7 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from streams.config.settings import Settings
+from streams.errors import one_line
 from streams.simulator.scenario_requests import ScenarioRequest
 from streams.simulator.scenarios import TimelineError
 from streams.store.contract import StoreError
@@ -161,5 +162,5 @@ class ScenarioStore:
             async with asyncio.timeout(DEADLINE_S):
                 return await call()
         except (RedisError, OSError, TimeoutError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error) or type(error).__name__
             raise StoreError(f"Redis at {self.address} does not answer: {reason}") from error

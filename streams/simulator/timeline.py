@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from streams.config.validation import Location, findings
+from streams.errors import one_line
 from streams.simulator.scenarios import EPOCH, KINDS, Scenario, TimelineError, Where
 
 
@@ -129,7 +130,7 @@ def load_timeline(path_or_name: str | Path) -> Timeline:
     try:
         document = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # the latter: a date that does not exist
-        found = " ".join(str(error).split())
+        found = one_line(error)
         raise TimelineError(f"{source}: not YAML: {found}; correct this place") from error
     entries = document.get("scenarios") if isinstance(document, dict) else None
     if not isinstance(entries, list):

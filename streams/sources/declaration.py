@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from streams.config.validation import findings
-from streams.errors import ConfigError
+from streams.errors import ConfigError, one_line
 from streams.sources.conversion import KINDS, Unit, Unusable, code, converter, excerpt
 
 SHIPPED = Path(__file__).parent / "mappings"
@@ -257,7 +257,7 @@ def load_mapping(name_or_path: str) -> Mapping:
             f"{', '.join(shipped_mappings())}"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise MappingError(f"{path}: not YAML: {reason}; see docs/mappings.md") from error
     if not isinstance(content, dict):
         raise MappingError(f"{path}: found {excerpt(content)}; write keys as in docs/mappings.md")

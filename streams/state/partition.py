@@ -84,7 +84,7 @@ class PartitionState:
         self.gaps: list[Gap] = []
         self.rebuilt = 0
         self.witness: LogFingerprint | None = None
-        self.recent: Mapping[int, int] = {}  # kept for duplicates.py
+        self.recent: Mapping[int, int] = {}  # kept for deduplication
         self.archived_at_ms = 0
         self._changed = False
         self._names_stored = self._names_sent = (0, 0)

@@ -1,6 +1,6 @@
 """The contract of a checkpoint store: what any store promises, whatever it is made of.
 
-Pure. checkpoint.py keeps the promises with Redis; the tests hold a store in memory to them as well.
+Pure. redis.py keeps the promises with Redis; the tests hold a store in memory to them as well.
 """
 
 from collections.abc import Mapping, Sequence

@@ -86,6 +86,25 @@ class SliceConsumer(Protocol):
         ...
 
 
+def unread(
+    snapshot: "StateSnapshot",
+    select: Callable[[PartitionView], Iterable[SliceId]],
+    known: Mapping[tuple[int, SliceId], tuple[Version, object]],
+) -> dict[int, list[SliceId]]:
+    """Return, by partition, the selected slices of which `known` has no present version.
+
+    `known`: by partition and slice, the version and what was derived from it.
+    """
+    return {
+        view.partition: [
+            slice_id
+            for slice_id in select(view)
+            if known.get((view.partition, slice_id), (None,))[0] != view.version(slice_id)
+        ]
+        for view in snapshot.views
+    }
+
+
 @dataclass(slots=True)
 class _Numbering:
     """How one partition's own numbers translate to the reader's."""
@@ -309,14 +328,7 @@ class SliceCache:
 
     def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
         """Return the selected slices whose present version was not read yet."""
-        return {
-            view.partition: [
-                slice_id
-                for slice_id in self._selection(view)
-                if self._read.get((view.partition, slice_id), (None,))[0] != view.version(slice_id)
-            ]
-            for view in snapshot.views
-        }
+        return unread(snapshot, self._selection, self._read)
 
     def _selection(self, view: PartitionView) -> list[SliceId]:
         selected = self._selected.get(view.partition)

@@ -19,6 +19,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from streams.config.security import redis_kwargs
 from streams.config.settings import Redis
+from streams.errors import one_line
 from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
 from streams.store.contract import (
     Answer,
@@ -237,4 +238,4 @@ def _order(key: str, found: Mapping[bytes, bytes]) -> OperatorCommand | None:
 
 
 def _told(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__

@@ -73,13 +73,13 @@ class KafkaDeadLetters:
 
 
 class KafkaFlow:
-    """See `owned.Flow`."""
+    """See `assignment.Flow`."""
 
     def __init__(self, app: faust.App, topic: str) -> None:
         self._app, self._topic = app, topic
 
     async def confirm(self, partitions: Iterable[int]) -> Mapping[int, int] | None:
-        """See `owned.Flow`."""
+        """See `assignment.Flow`."""
         tps = {TP(self._topic, partition) for partition in partitions}
         while True:
             try:
@@ -95,7 +95,7 @@ class KafkaFlow:
         return {tp.partition: offset for tp, offset in found.items()}
 
     async def seek(self, partition: int, offset: int) -> int:
-        """See `owned.Flow`."""
+        """See `assignment.Flow`."""
         tp = TP(self._topic, partition)
         try:
             epochs = await cast(BatchConsumer, self._app.consumer).seek_to({tp: offset})
@@ -105,11 +105,11 @@ class KafkaFlow:
         return epochs[tp]
 
     def pause(self, partition: int) -> None:
-        """See `owned.Flow`."""
+        """See `assignment.Flow`."""
         self._app.consumer.pause_partitions({TP(self._topic, partition)})
 
     def resume(self, partition: int) -> None:
-        """See `owned.Flow`."""
+        """See `assignment.Flow`."""
         tp = TP(self._topic, partition)
         if tp in self._app.consumer.assignment():
             self._app.consumer.resume_partitions({tp})

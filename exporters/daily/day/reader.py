@@ -6,6 +6,7 @@ versions of the slices it was added up from stay the same.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import redis.asyncio as aioredis
@@ -24,7 +25,7 @@ from exporters.windows.incremental import (
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import Aggregate, SliceId
 from streams.state.windows import cover, extent
-from streams.store.reader import PartitionView, StateReader, StateSnapshot, Version
+from streams.store.reader import PartitionView, StateReader, StateSnapshot, Version, unread
 
 _TOGETHER_S = 90_000  # stretches of about a day are read in one go
 _KEPT = 160  # stretches: two boards' days, and the hours of four days
@@ -101,16 +102,11 @@ class _StretchSlices:
 
     def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
         """Return the slices whose present version was not read yet."""
-        return {
-            view.partition: [
-                slice_id
-                for slice_ids in self._cover(view).values()
-                for slice_id in slice_ids
-                if self._summaries.get((view.partition, slice_id), (None,))[0]
-                != view.version(slice_id)
-            ]
-            for view in snapshot.views
-        }
+        return unread(
+            snapshot,
+            lambda view: chain.from_iterable(self._cover(view).values()),
+            self._summaries,
+        )
 
     def take(
         self,
