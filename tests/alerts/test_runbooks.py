@@ -3,13 +3,13 @@
 import ast
 import re
 import shlex
-import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 import yaml
@@ -23,11 +23,11 @@ from slo.policy.loading import load_policies, shipped
 from streams.config.settings import Settings
 from streams.store.heartbeat import HaltReason
 from tests.support.paths import ROOT
+from tests.support.promtool import PROMTOOL, needs_promtool
 from tests.support.rule_cases import alerts_in
 from tokenpulse.cli.main import main
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
-PROMTOOL = shutil.which("promtool")
 ONE_SCREEN = 70  # lines
 HEADINGS = [
     "What it means",
@@ -44,7 +44,7 @@ MATCHER = re.compile(r'(\w+)(?:=~|!~|!=|=)"([^"]*)"')
 SETTING = re.compile(r"(?:kafka|redis|worker|exporter)\.[a-z_]+(?:\.[a-z_]+)?")
 
 
-def rules_by_alert() -> dict[str, list[dict]]:
+def rules_by_alert() -> dict[str, list[dict[str, Any]]]:
     """All rules that can be compiled: of the shipped policies, of each shape, of what is in git."""
     texts = [*build(load_policies([*shipped(), ROOT / "tests" / "rules" / "shapes.yaml"])).values()]
     texts += [file.read_text() for file in (ROOT / "alerts/generated/prometheus").glob("*.yml")]
@@ -168,9 +168,7 @@ def test_queries_select_by_labels_scopes_and_windows_that_are_published(name: st
                 assert scopes or window in (*plan, *BURN_MINUTES), query
 
 
-@pytest.mark.skipif(
-    PROMTOOL is None, reason="promtool is not on PATH: run `bash tests/provision.sh`"
-)
+@needs_promtool
 def test_every_query_parses(tmp_path: Path) -> None:
     rules = [
         {"record": f"page:{name.removesuffix('.md')}:{number}", "expr": query}
@@ -215,7 +213,7 @@ def test_a_silence_is_of_this_alert_by_labels_that_it_bears(alert: str) -> None:
     assert set(matchers) <= borne, set(matchers) - borne
 
 
-def judged_by(rule: dict) -> set[str]:
+def judged_by(rule: dict[str, Any]) -> set[str]:
     """Labels that the result of a rule has of its own."""
     groups = re.findall(r"\bby \(([^)]*)\)", rule["expr"])
     return {label.strip() for group in groups for label in group.split(",")}

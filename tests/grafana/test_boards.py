@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -36,9 +35,9 @@ from tests.support.grafana_boards import (
     used_variables,
     variables,
 )
+from tests.support.promtool import PROMTOOL, needs_promtool
 from tests.support.rule_cases import alerts_in
 
-PROMTOOL = shutil.which("promtool")
 POLICY = yaml.safe_load((ROOT / "slo/policies/default.yaml").read_text())
 OBJECTIVES = {one["name"]: one for one in POLICY["objectives"]}
 BY_UID = {board["uid"]: board for board in BOARDS.values()}
@@ -254,7 +253,7 @@ def test_windows_are_read_and_never_rated() -> None:
         assert gauges.isdisjoint(rated), one.name
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="no promtool on PATH; install Prometheus")
+@needs_promtool
 def test_every_expression_is_promql(tmp_path: Path) -> None:
     rules = [
         {"record": f"board:query:{at}", "expr": expr}

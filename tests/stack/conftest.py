@@ -14,7 +14,9 @@ from tokenpulse.local.embedded import free_port
 
 
 @pytest.fixture(scope="module", params=["debian", "embedded"])
-def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+def guarded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GuardedRedis]:
     kind, directory = request.param, tmp_path_factory.mktemp("redis")
     users = (SHIPPED / "users.acl").read_text()
     for user in USERS:

@@ -80,7 +80,7 @@ def stored(redis_server: RedisServer, settings: Settings) -> dict[int, dict[byte
     with redis_server.client() as client:
         found: dict[int, dict[bytes, bytes]] = {}
         for partition in range(settings.kafka.partitions):
-            fields: dict[bytes, bytes] = client.hgetall(State(settings, client).key(partition))  # type: ignore[assignment]
+            fields: dict[bytes, bytes] = client.hgetall(State(settings, client).key(partition))
             for name in (b"owner", b"flush", b"meta", b"index"):
                 del fields[name]
             found[partition] = fields

@@ -304,7 +304,7 @@ def test_a_redis_set_to_evict_is_not_written_to_until_it_is_set_right_again(
             detail = client.hget(
                 Keys(settings.kafka.group, settings.kafka.topic).heartbeat(0), "halted_detail"
             )
-            assert b"allkeys-lru" in detail  # type: ignore[operator]
+            assert b"allkeys-lru" in detail
             client.config_set("maxmemory-policy", "noeviction")
             state.wait_for(last)
             wait_halted(client, settings, 0, "")

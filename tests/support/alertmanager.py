@@ -41,7 +41,7 @@ class Receiver:
     """What reaches the outside, by path."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[str, dict]] = []
+        self.got: list[tuple[str, dict[str, Any]]] = []
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -59,7 +59,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def at(self, path: str) -> list[dict]:
+    def at(self, path: str) -> list[dict[str, Any]]:
         return [body for where, body in self.got if where == path]
 
 

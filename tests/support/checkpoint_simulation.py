@@ -89,7 +89,7 @@ class Counts:
         self.stored_offset = snapshot.to_offset
 
 
-class Untrimmed(OffsetAdmission):
+class Untrimmed(OffsetAdmission[Any]):
     """Counts a batch from its beginning, whatever was counted before."""
 
     __slots__ = ()
@@ -120,7 +120,7 @@ class Worker:
 
     name: int
     generation: int = -1  # of the last rebalance it heard of
-    custody: OffsetAdmission | None = None
+    custody: OffsetAdmission[Any] | None = None
     claiming: bool = False  # the coordinator has confirmed it; the claim is on its way
     position: int = 0
     epoch: int = 0

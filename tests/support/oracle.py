@@ -194,7 +194,7 @@ class Named:
     count: Recount
     series: list[tuple[str, str, str, str]]
     cubes: list[tuple[str, str]]
-    folded: Counter
+    folded: Counter[Any]
 
 
 def named(count: Recount, caps: Caps, hashed: Callable[..., Any]) -> Named:

@@ -11,7 +11,10 @@ import pytest
 
 STEP_S = 5
 
-needs_promtool = pytest.mark.skipif(which("promtool") is None, reason="promtool is not installed")
+PROMTOOL = which("promtool")
+needs_promtool = pytest.mark.skipif(
+    PROMTOOL is None, reason="promtool is not on PATH: run `bash tests/provision.sh`"
+)
 
 
 def series_text(values: Sequence[float | None]) -> str:

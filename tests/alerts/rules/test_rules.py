@@ -1,7 +1,6 @@
 """Rules compiled from policies: what they say, and by promtool, when they fire and when not."""
 
 import re
-import shutil
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -22,15 +21,12 @@ from slo.policy.loading import PolicyError, load_policies, load_policy, read_pol
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.config.settings import Settings
 from tests.support.paths import ROOT
+from tests.support.promtool import PROMTOOL, needs_promtool
 from tests.support.rule_cases import ALWAYS, CASES, alerts_in, isolated, unit_tests
 from tokenpulse.cli.main import main
 
 GENERATED = ROOT / "alerts" / "generated"
 SHAPES = ROOT / "tests" / "rules" / "shapes.yaml"
-PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(
-    PROMTOOL is None, reason="promtool is not on PATH: run `bash tests/provision.sh`"
-)
 LEVELS = """
 version: 1
 name: p

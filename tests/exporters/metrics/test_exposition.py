@@ -3,7 +3,6 @@
 import asyncio
 import math
 import os
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -36,6 +35,7 @@ from tests.support.exporter_state import (
     write_state,
 )
 from tests.support.paths import TESTS
+from tests.support.promtool import needs_promtool
 
 GOLDEN = TESTS / "golden" / "metrics.txt"
 LIVE = [spec for spec in SPECS if spec not in EXPORTER.specs]
@@ -137,9 +137,7 @@ def test_label_values_are_escaped(configured: Callable[..., Any]) -> None:
     assert any(("customer", 'A "corp" \\') in labels for _, labels in samples)
 
 
-@pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed"
-)
+@needs_promtool
 def test_promtool_has_nothing_to_say(configured: Callable[..., Any]) -> None:
     text = full_page(configured()).text(openmetrics=False)
     found = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)

@@ -347,7 +347,7 @@ def test_the_board_has_facts_while_there_is_a_state_and_else_the_reason(
 # -- the process -----------------------------------------------------------------------------------
 
 
-def exporter_process(settings: Settings) -> Popen:
+def exporter_process(settings: Settings) -> Popen[bytes]:
     own = {name: text for name, text in os.environ.items() if not name.startswith("TOKENPULSE_")}
     return subprocess.Popen(
         [sys.executable, "-m", "tokenpulse.cli.main", "exporter"],

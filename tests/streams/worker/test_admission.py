@@ -1,6 +1,7 @@
 """What may be counted of a partition; the simulation lives through what these tests name."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ class Remembering(Counts):
     witness = LAST
 
 
-def custody(offset: int = 100, read_from: int = 100) -> OffsetAdmission:
+def custody(offset: int = 100, read_from: int = 100) -> OffsetAdmission[Any]:
     counts = Remembering(offset, {})
     held = OffsetAdmission(0, 4, Claimed("k", "1:a", Stored(offset)), counts, read_from)
     held.sought(2)

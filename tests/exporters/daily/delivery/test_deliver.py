@@ -137,7 +137,7 @@ class Channel:
     """A Slack that keeps what it takes."""
 
     url: str = ""
-    messages: list[dict] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     tried: int = 0
 
@@ -179,7 +179,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "WAIT_MAX_S", 0.02)
 
 
-def mailed(box: Mailbox, **changes: Any) -> dict:
+def mailed(box: Mailbox, **changes: Any) -> dict[str, Any]:
     """Settings of delivery to this mail server."""
     return {
         "smtp_host": "127.0.0.1",
@@ -203,7 +203,7 @@ def send(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
     """Delivers some facts as settings say; (recipient, words, failed) of each."""
 
     def call(
-        daily: dict, facts: DailyFacts | None = None, again: bool = False
+        daily: dict[str, Any], facts: DailyFacts | None = None, again: bool = False
     ) -> list[tuple[str, str, bool]]:
         settings = settings_for(redis_server.url).model_copy(update={"daily": Daily(**daily)})
 
