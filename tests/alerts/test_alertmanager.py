@@ -24,6 +24,7 @@ from tests.support.alertmanager import (
     canonical,
     readable,
 )
+from tests.support.checks import not_none
 from tests.support.servers import wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -54,9 +55,8 @@ def receiver() -> Iterator[Receiver]:
 
 
 def amtool(*arguments: object) -> str:
-    done = subprocess.run(
-        [AMTOOL, *map(str, arguments)], capture_output=True, text=True, timeout=60
-    )
+    command = [not_none(AMTOOL), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 

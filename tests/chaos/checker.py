@@ -7,7 +7,7 @@ I3  owners' epochs only rise, and I4 offsets never fall, as long as Redis has lo
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Self
+from typing import Self, cast
 
 import redis
 
@@ -161,7 +161,8 @@ class Watch:
 
     def _look(self) -> None:
         for partition in self._partitions():
-            owner, offset = self._client.hmget(self.state.key(partition), ["owner", "offset"])
+            answer = self._client.hmget(self.state.key(partition), ["owner", "offset"])
+            owner, offset = cast("list[bytes | None]", answer)
             now = (int((owner or b"0:").split(b":")[0]), int(offset or 0))
             before = self._seen.get(partition, (0, 0))
             if now[0] < before[0] or now[1] < before[1]:

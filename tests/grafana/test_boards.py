@@ -25,7 +25,6 @@ from slo.policy.policy import LatencyThresholdObjective
 from streams.config.settings import Settings
 from tests.support.grafana_boards import (
     BOARDS,
-    ROOT,
     annotations,
     defaults,
     filled_in,
@@ -35,6 +34,7 @@ from tests.support.grafana_boards import (
     used_variables,
     variables,
 )
+from tests.support.paths import ROOT
 from tests.support.promtool import PROMTOOL, needs_promtool
 from tests.support.rule_cases import alerts_in
 

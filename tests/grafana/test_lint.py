@@ -17,7 +17,10 @@ FOLDERS = sorted({path.parent for path in DASHBOARDS.glob("*/*.json")})
 
 def excused(folder: Path) -> dict[str, dict[str, Any]]:
     """Rule -> its exclusion, as the linter reads them."""
-    return yaml.safe_load((folder / ".lint").read_text())["exclusions"]
+    exclusions: dict[str, dict[str, Any]] = yaml.safe_load((folder / ".lint").read_text())[
+        "exclusions"
+    ]
+    return exclusions
 
 
 def is_excused(exclusion: dict[str, Any] | None, board: dict[str, Any], panel: str) -> bool:

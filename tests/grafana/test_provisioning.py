@@ -5,7 +5,8 @@ import re
 import yaml
 
 from grafana.frame import DATA_SOURCE_UID
-from tests.support.grafana_boards import BOARDS, DASHBOARDS, ROOT, variables
+from tests.support.grafana_boards import BOARDS, DASHBOARDS, variables
+from tests.support.paths import ROOT
 
 PROVISIONING = ROOT / "grafana" / "provisioning"
 

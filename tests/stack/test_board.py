@@ -16,7 +16,8 @@ import redis
 from streams.config.settings import Exporter, Settings
 from tests.support.alerting_stack import running
 from tests.support.browser import Browser, Page
-from tests.support.worker_process import ROOT, START_S, State, WorkerProcess, tokenpulse
+from tests.support.paths import ROOT
+from tests.support.worker_process import START_S, State, WorkerProcess, tokenpulse
 from tokenpulse.local.stack import LocalStack
 
 pytestmark = pytest.mark.stack

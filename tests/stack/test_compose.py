@@ -16,7 +16,8 @@ from click import Context
 
 from streams.config.settings import Settings, load_settings
 from streams.worker.app import ENDING_DEADLINE_S
-from tests.support.compose import ROOT, document, environment_of, mounts_of, secrets_of
+from tests.support.compose import document, environment_of, mounts_of, secrets_of
+from tests.support.paths import ROOT
 from tokenpulse.cli.main import main
 
 DOCUMENT = document()

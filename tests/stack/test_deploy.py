@@ -17,8 +17,9 @@ import yaml
 
 from tests.support.alertmanager import AMTOOL, SERVER, readable
 from tests.support.apache_kafka import jars
-from tests.support.compose import ROOT, document, environment_of, mounts_of
+from tests.support.compose import document, environment_of, mounts_of
 from tests.support.compose_engine import Engine, needs_namespaces
+from tests.support.paths import ROOT
 from tests.support.servers import wait_until
 
 # A busy machine starts seven servers slowly, and a health check may take all of its time.

@@ -24,15 +24,9 @@ from streams.store.server_check import check_redis
 from tests.support.certificates import Authority
 from tests.support.event_samples import raw
 from tests.support.guarded_redis import SHIPPED, GuardedRedis, as_user
+from tests.support.paths import ROOT
 from tests.support.servers import Broker, wait_until
-from tests.support.worker_process import (
-    ROOT,
-    State,
-    WorkerProcess,
-    send,
-    tokenpulse,
-    worker_settings,
-)
+from tests.support.worker_process import State, WorkerProcess, send, tokenpulse, worker_settings
 from tokenpulse.local.embedded import environment, free_port
 
 pytestmark = pytest.mark.stack

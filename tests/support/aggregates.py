@@ -2,9 +2,20 @@
 
 from typing import Any
 
+import numpy as np
+
+from streams.events.decoder import Columns
 from streams.state.aggregation import record
 from streams.state.slices import Aggregate
 from tests.support.oracle import LIMITS, judge
+
+
+def parts_of(columns: Columns) -> list[tuple[int, Aggregate]]:
+    """The aggregates of one batch, numbered as the batch numbers its names."""
+    series, cube = (
+        numbers.astype(np.int64) for numbers in (columns.series_index, columns.cube_index)
+    )
+    return record(columns, series, cube, LIMITS)
 
 
 def counted(
@@ -12,5 +23,5 @@ def counted(
 ) -> tuple[Aggregate, list[tuple[str, str, str, str]], list[tuple[str, str]]]:
     """The whole log as one aggregate, with the names of its one batch."""
     columns = judge(log).columns
-    parts = record(columns, columns.series_index, columns.cube_index, LIMITS)
-    return Aggregate.merged([part for _, part in parts]), columns.series, columns.cubes
+    parts = [part for _, part in parts_of(columns)]
+    return Aggregate.merged(parts), columns.series, columns.cubes

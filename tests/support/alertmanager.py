@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.support.checks import not_none
 from tests.support.paths import ROOT
 from tests.support.servers import wait_until
 
@@ -29,9 +30,9 @@ SERVER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 
 def readable(text: str, url: str = "http://127.0.0.1:9/hook") -> str:
     """The configuration as an Alertmanager before 0.26 reads it."""
-    version = subprocess.run([AMTOOL, "--version"], capture_output=True, text=True)
+    version = subprocess.run([not_none(AMTOOL), "--version"], capture_output=True, text=True)
     said = version.stdout + version.stderr
-    major, minor = map(int, re.search(r"version (\d+)\.(\d+)", said).groups())
+    major, minor = map(int, not_none(re.search(r"version (\d+)\.(\d+)", said)).groups())
     if (major, minor) >= (0, 26) and "9/hook" in url:
         return text
     return re.sub(r"- url_file: /run/secrets/(\w+)", rf"- url: {url}/\1", text)
@@ -71,7 +72,11 @@ class Alertmanager:
         self.url = f"http://127.0.0.1:{port}/api/v2"
         self.process = subprocess.Popen(
             [
-                *(SERVER, f"--config.file={config}", f"--storage.path={config.parent}/data"),
+                *(
+                    not_none(SERVER),
+                    f"--config.file={config}",
+                    f"--storage.path={config.parent}/data",
+                ),
                 *(f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="),
             ],
             stdout=subprocess.DEVNULL,
@@ -85,7 +90,7 @@ class Alertmanager:
         except OSError:
             return False
 
-    def ask(self, path: str) -> dict[str, Any] | list[dict[str, Any]]:
+    def ask(self, path: str) -> Any:
         with urllib.request.urlopen(self.url + path, timeout=5) as answer:
             return json.load(answer)
 

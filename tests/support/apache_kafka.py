@@ -15,7 +15,7 @@ import struct
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -221,22 +221,22 @@ class ApacheKafka:
                 )
         for node in started:
             wait_until(
-                lambda node=node: _lives(node) and _starts(node) == ready[node.number],
+                partial(_is_ready, node, ready[node.number]),
                 f"broker {node.number} starts, see {node.log}",
                 START_S,
             )
 
     def stop(self) -> None:
         """End all nodes; one that takes its time is killed."""
-        running = [node for node in self.nodes if node.process is not None]
-        for node in running:
-            node.process.terminate()
-        for node in running:
+        running = [(node, node.process) for node in self.nodes if node.process is not None]
+        for _, process in running:
+            process.terminate()
+        for node, process in running:
             try:
-                node.process.wait(10)
+                process.wait(10)
             except subprocess.TimeoutExpired:
-                node.process.kill()
-                node.process.wait()
+                process.kill()
+                process.wait()
             node.process = None
 
     def kill(self, number: int = 1) -> None:
@@ -320,6 +320,10 @@ class ApacheKafka:
 
 def _starts(node: Node) -> int:
     return node.told().count("Kafka Server started")
+
+
+def _is_ready(node: Node, starts: int) -> bool:
+    return _lives(node) and _starts(node) == starts
 
 
 def _lives(node: Node) -> bool:

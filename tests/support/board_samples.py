@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from exporters.board.facts import (
     BreakdownRow,
@@ -25,7 +26,7 @@ def wave(middle: float, reach: float, gaps: range = range(0)) -> tuple[float | N
     )
 
 
-def place(name: str, state: State = "ok", **changes: object) -> BreakdownRow:
+def place(name: str, state: State = "ok", **changes: Any) -> BreakdownRow:
     """A model or region in good health."""
     return replace(
         BreakdownRow(name, 12_345, 12_300, 0.99968, 0.2124, 11_900, 0.0312, 11_800, 0.5312, state),

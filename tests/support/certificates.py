@@ -46,9 +46,9 @@ class Authority:
 
     def _openssl(self, made: Certificate, name: str, *options: object) -> None:
         command = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-        files = ("-keyout", made.key, "-out", made.cert)
+        files = ("-keyout", str(made.key), "-out", str(made.cert))
         subprocess.run(
-            [*command, "-nodes", "-days", "2", "-subj", f"/CN={name}", *files, *options],
+            [*command, "-nodes", "-days", "2", "-subj", f"/CN={name}", *files, *map(str, options)],
             check=True,
             capture_output=True,
         )

@@ -17,13 +17,14 @@ tells one life step by step.
 import random
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
 from streams.state.snapshot import LogFingerprint, Snapshot, Stored
 from streams.store.contract import Answer, Claimed, Lost
-from streams.worker.admission import Count, Drop, Halt, OffsetAdmission, Seek
+from streams.worker.admission import Count, Drop, Halt, OffsetAdmission, Reading, Seek
+from tests.support.checks import not_none
 from tests.support.memory_store import GUARDS, MemoryHash
 
 STEPS = 70
@@ -80,7 +81,8 @@ class Counts:
 
     def snapshot(self) -> Snapshot:
         self.sequence += 1
-        fields = {k: self.by_slice[k] for k in self._dirty}
+        # Plain numbers: nothing here packs or unpacks them.
+        fields: dict[Any, Any] = {k: self.by_slice[k] for k in self._dirty}
         self._dirty = set()
         fields |= {"lost": self.lost, "sequence": self.sequence}
         return Snapshot(self.sequence, self.stored_offset, self.next_offset, fields, ())
@@ -94,7 +96,7 @@ class Untrimmed(OffsetAdmission[Any]):
 
     __slots__ = ()
 
-    def _first_to_count(self, batch: "Fetched") -> int:
+    def _first_to_count(self, batch: Reading) -> int:
         return batch.fetch_offset
 
 
@@ -124,7 +126,7 @@ class Worker:
     claiming: bool = False  # the coordinator has confirmed it; the claim is on its way
     position: int = 0
     epoch: int = 0
-    queue: list[Fetched] | None = None
+    queue: list[Fetched] = field(default_factory=list)
     pending: Snapshot | None = None  # sent, and not answered yet
 
 
@@ -137,12 +139,12 @@ class Life:
         self.store = MemoryHash(GUARDS - {without})
         self.custody_type = Untrimmed if without == "trim" else OffsetAdmission
         self.generation = 0
-        self.workers = [Worker(name, queue=[]) for name in range(3)]
+        self.workers = [Worker(name) for name in range(3)]
         self.owner = self.workers[0]
         self.begin, self.end = 0, 10  # what Kafka has of the log
         self.late: list[tuple[str, Snapshot]] = []
         self.backups: list[MemoryHash] = []
-        self.checked = (None, None)
+        self.checked: tuple[int | None, str | None] = (None, None)
         self.rebalance()
 
     # -- what the workers do ---------------------------------------------------------------------
@@ -176,7 +178,7 @@ class Life:
     def seek(self, worker: Worker, offset: int) -> None:
         """Moves the position; what was fetched before stays where it is."""
         worker.position, worker.epoch = offset, worker.epoch + 1
-        worker.custody.sought(worker.epoch)
+        not_none(worker.custody).sought(worker.epoch)
 
     def fetch(self, worker: Worker) -> None:
         if len(worker.queue) >= 3:

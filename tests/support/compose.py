@@ -35,7 +35,8 @@ def mounts_of(service: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
 
 def secrets_of(service: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name, and the path in the container."""
-    long = [one if isinstance(one, dict) else {"source": one} for one in service.get("secrets", [])]
+    secrets: list[str | dict[str, str]] = service.get("secrets", [])
+    long = [{"source": one} if isinstance(one, str) else one for one in secrets]
     found = [(one["source"], one.get("target", one["source"])) for one in long]
     return [
         (name, target if target[0] == "/" else f"/run/secrets/{target}") for name, target in found

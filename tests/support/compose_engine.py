@@ -26,7 +26,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.apache_kafka import jars
-from tests.support.compose import ROOT, document, environment_of, mounts_of, secrets_of
+from tests.support.compose import document, environment_of, mounts_of, secrets_of
+from tests.support.paths import ROOT
 from tests.support.servers import wait_until
 
 HEALTH_S = 120

@@ -151,13 +151,13 @@ def some_facts(seed: int = 1, on: str = DATE) -> DailyFacts:
         month_to_date=values(34_412_998_125, 0.2912, 0.0364, 0.99951, 0.4655, 13_212_777),
         risks=(
             Risk(
-                *("enterprise-sla", "uptime-acme", "customer Acme Corp", 0.999),
-                *(0.99871, -0.29, "12,500.00 USD", "25,000.00 USD", False),
+                *("enterprise-sla", "uptime-acme", "customer Acme Corp", 0.999, 0.99871),
+                *(-0.29, "12,500.00 USD", "25,000.00 USD", False),
             ),
             Risk("default", "uptime", "fleet", 0.999, 0.99951, 0.51, None, None, True),
             Risk(
-                *("enterprise-sla", "ttft-globex", "customer Globex", 0.99),
-                *(0.9962, 0.62, "0.00 USD", "0.00 USD", False),
+                *("enterprise-sla", "ttft-globex", "customer Globex", 0.99, 0.9962),
+                *(0.62, "0.00 USD", "0.00 USD", False),
             ),
             Risk("default", "ttft-slo", "model aurora-4-mini", 0.99, None, None, None, None, False),
         ),

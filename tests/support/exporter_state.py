@@ -123,7 +123,7 @@ class StateWriter:
         return self._owned[partition]
 
     async def pulse(self, partition: int, at_s: float, **changes: Any) -> None:
-        values = {
+        values: dict[Any, Any] = {
             "at_ms": round(at_s * 1_000),
             "worker": f"host:{partition}",
             "highwater": (await self.owned(partition))[1].next_offset + 7,

@@ -18,8 +18,9 @@ import yaml
 
 from streams.config.settings import Exporter, Kafka, Settings
 from tests.support.alerting_stack import PROMETHEUS, PROMETHEUS_CONFIG, running, scenario
+from tests.support.paths import ROOT
 from tests.support.servers import wait_until
-from tests.support.worker_process import ROOT, START_S, State, WorkerProcess, tokenpulse
+from tests.support.worker_process import START_S, State, WorkerProcess, tokenpulse
 from tokenpulse.local.embedded import environment, free_port
 from tokenpulse.local.stack import LocalStack
 

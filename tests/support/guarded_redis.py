@@ -7,9 +7,7 @@ import redis
 
 from streams.config.settings import Redis, Settings
 from tests.support.certificates import Authority
-from tests.support.worker_process import (
-    ROOT,
-)
+from tests.support.paths import ROOT
 
 SHIPPED = ROOT / "deploy/redis"
 

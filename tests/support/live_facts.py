@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from alerts.evaluation.evaluator import RuleEvaluator, request_groups
 from exporters.board.facts import Incident, LiveFacts
@@ -12,6 +12,8 @@ from slo.policy.loading import load_policies
 from streams.config.settings import Settings
 from streams.store.redis import connect
 from tests.support.exporter_state import NOW_S, StateWriter, event
+
+T = TypeVar("T")
 
 
 class World:
@@ -25,18 +27,18 @@ class World:
         rules = RuleEvaluator(request_groups(policies))
         self.collector = Collector(settings, self.client, customers, rules)
 
-    async def facts(self, now_s: float = NOW_S) -> LiveFacts | None:
-        return (await self.collector.collect(now_s)).live
+    async def facts(self, now_s: float = NOW_S) -> LiveFacts:
+        facts = (await self.collector.collect(now_s)).live
+        assert facts is not None
+        return facts
 
     async def close(self) -> None:
         await self.writer.close()
         await self.client.aclose()
 
 
-def in_world(
-    settings: Settings, use: Callable[..., Any], **customers: Any
-) -> LiveFacts | tuple[LiveFacts | dict[str, Any], ...] | None:
-    async def run() -> LiveFacts | tuple[LiveFacts | dict[str, Any], ...] | None:
+def in_world(settings: Settings, use: Callable[[World], Awaitable[T]], **customers: Any) -> T:
+    async def run() -> T:
         world = World(settings, **customers)
         try:
             return await use(world)

@@ -14,7 +14,7 @@ def must(
 ) -> dict[str, Any]:
     """The measures of some rows; latencies are exact values, as {name: sorted nanoseconds}."""
     real = [row for row in rows if not row.probe]
-    found = {
+    found: dict[str, Any] = {
         "requests": len(real),
         "outcomes": {name: sum(row.outcome == name for row in real) for name in OUTCOMES},
         "refused": {reason: list(refused).count(reason) for reason in refused},

@@ -10,9 +10,9 @@ what must be, `readable(aggregate, ...)` what a aggregate says.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,11 +39,14 @@ from streams.state.slices import (
     Thresholds,
 )
 from streams.state.tables import Table
+from tests.support.checks import not_none
 
 OTHER = "__other__"
 DUPLICATE = "duplicate"  # beside the reasons
 RULES = Rules(max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=HORIZON_S * 1_000)
 LIMITS = Thresholds((100_000, 300_000), (50_000,), ())  # microseconds
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -117,16 +120,13 @@ def encoded(value: dict[str, Any] | bytes) -> bytes:
     return json.dumps(value).encode() if isinstance(value, dict) else value
 
 
-def judge(log: list[Any], watermark_ms: int | None = None, rules: Rules = RULES) -> Decoded:
+def judge(log: Sequence[Any], watermark_ms: int | None = None, rules: Rules = RULES) -> Decoded:
     stamps = np.array([stamp for _, stamp in log], np.int64)
     return decode([encoded(value) for value, _ in log], stamps, watermark_ms, rules)
 
 
 def is_duplicate(
-    before: list[tuple[tuple[int, int], int]],
-    request_id: tuple[int, int] | str,
-    watermark_ms: int,
-    window_ms: int,
+    before: list[tuple[T, int]], request_id: T, watermark_ms: int, window_ms: int
 ) -> bool:
     """`before`: (request_id, ended_at) of the valid events that came before."""
     return any(one == request_id and at > watermark_ms - window_ms for one, at in before)
@@ -136,8 +136,12 @@ def recount(log: list[Any], rules: Rules = RULES, window_ms: int = 0) -> Recount
     """Read a log from its beginning; without a window nothing is a duplicate."""
     decoded = judge(log, rules=rules)
     verdicts = {refusal.position: refusal.reason for refusal in decoded.refusals}
-    rows, refused, waiting, watermark_ms = [], [], [], None
-    before = defaultdict(list)  # request_id -> (it, ended_at): looked through like one list
+    rows: list[Row] = []
+    refused: list[tuple[int | None, str]] = []
+    waiting: list[str] = []
+    watermark_ms: int | None = None
+    # request_id -> (it, ended_at): looked through like one list
+    before: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
     for position, (value, _) in enumerate(log):
         if position in verdicts:
             if watermark_ms is None:
@@ -161,7 +165,9 @@ def recount(log: list[Any], rules: Rules = RULES, window_ms: int = 0) -> Recount
 
 def row_of(event: dict[str, Any]) -> Row:
     """An accepted event; its numbers must be whole or have a short fraction."""
-    outcome = event.get("outcome") or outcome_of(event["status_code"], event.get("error"))
+    outcome: str = event.get("outcome") or not_none(
+        outcome_of(event["status_code"], event.get("error"))
+    )
     probe = event.get("probe", False)
     latencies = {}
     if outcome == "success" and not probe:
@@ -194,14 +200,17 @@ class Named:
     count: Recount
     series: list[tuple[str, str, str, str]]
     cubes: list[tuple[str, str]]
-    folded: Counter[Any]
+    folded: Counter[str]
 
 
 def named(count: Recount, caps: Caps, hashed: Callable[..., Any]) -> Named:
     """First come, first served: a name has a place if it has come before or there is room."""
-    places = [set(), set(), set(), set()]
-    customers = set()
-    series, cubes, folded, rows = [], [], Counter(), []
+    places: list[set[str]] = [set(), set(), set(), set()]
+    customers: set[str] = set()
+    series: list[tuple[str, str, str, str]] = []
+    cubes: list[tuple[str, str]] = []
+    folded: Counter[str] = Counter()
+    rows = []
     for row in count.rows:
         names = []
         for dimension, name, cap, place in zip(
@@ -212,8 +221,9 @@ def named(count: Recount, caps: Caps, hashed: Callable[..., Any]) -> Named:
             else:
                 names.append(OTHER)
                 folded[dimension] += 1
-        key = tuple(names)
-        rest = (OTHER,) * 4
+        model, region, channel, service_tier = names
+        key = (model, region, channel, service_tier)
+        rest = (OTHER, OTHER, OTHER, OTHER)
         if key not in [*series, rest] and len(series) >= caps.series:
             key = rest
             folded["series"] += 1
@@ -237,11 +247,13 @@ def named(count: Recount, caps: Caps, hashed: Callable[..., Any]) -> Named:
 
 
 def told(
-    rows: list[Row], refused: list[str] | tuple[Any, ...] = (), limits: Thresholds = LIMITS
+    rows: Iterable[Row], refused: Iterable[str] = (), limits: Thresholds = LIMITS
 ) -> dict[str, Any]:
     """The counts of some rows. Buckets and thresholds are those of single values."""
-    series, cube = defaultdict(Counter), defaultdict(Counter)
-    buckets, within = defaultdict(Counter), Counter()
+    series: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    cube: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    buckets: defaultdict[tuple[tuple[str, ...], str], Counter[int]] = defaultdict(Counter)
+    within: Counter[tuple[tuple[str, ...], str, int]] = Counter()
     for row in rows:
         series[row.series]["probe " * row.probe + row.outcome] += 1
         series[row.series].update({f"{name} tokens": n for name, n in row.tokens.items()})
@@ -279,7 +291,7 @@ def readable(
 ) -> dict[str, Any]:
     """A aggregate in the shape of `told`, with the names that its numbers stand for."""
     latency = (1 << LATENCY_BITS) - 1
-    buckets = defaultdict(dict)
+    buckets: defaultdict[tuple[tuple[str, ...], str], dict[int, int]] = defaultdict(dict)
     for key, count in pairs(aggregate.cells):
         name = LATENCIES[key >> BUCKET_BITS & latency]
         buckets[series[key >> CELL_BITS], name][key & ((1 << BUCKET_BITS) - 1)] = count

@@ -119,7 +119,8 @@ class Shelf:
     """What Redis holds of one partition."""
 
     def __init__(self) -> None:
-        self.fields, self.offset = {}, 0
+        self.fields: dict[str, bytes] = {}
+        self.offset = 0
 
     def write(self, snapshot: Snapshot) -> None:
         assert snapshot.from_offset == self.offset

@@ -34,8 +34,9 @@ def events(count: int, seed: int = 1) -> list[Record]:
     dice = random.Random(seed)
     found: list[Record] = []
     for number in range(count):
+        request_id = f"r-{seed}-{number}"
         event = {
-            "request_id": f"r-{seed}-{number}",
+            "request_id": request_id,
             "ended_at": AT_MS + number * 600_000 // count - dice.randrange(5_000),
             "model": dice.choice(("small", "medium", "large")),
             "outcome": dice.choice(("success", "success", "success", "timeout")),
@@ -45,7 +46,7 @@ def events(count: int, seed: int = 1) -> list[Record]:
             "ttft_ms": dice.randrange(50, 900),
             "duration_ms": 5_000,
         }
-        found.append((event["request_id"].encode(), json.dumps(event).encode()))
+        found.append((request_id.encode(), json.dumps(event).encode()))
     return found
 
 

@@ -20,6 +20,7 @@ from slo.policy.burn_rates import burn_rate_thresholds
 from slo.policy.loading import PolicyError, load_policies, load_policy, read_policy, shipped
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.config.settings import Settings
+from tests.support.checks import not_none
 from tests.support.paths import ROOT
 from tests.support.promtool import PROMTOOL, needs_promtool
 from tests.support.rule_cases import ALWAYS, CASES, alerts_in, isolated, unit_tests
@@ -42,28 +43,25 @@ def everything() -> tuple[Policy, ...]:
     return load_policies([*shipped(), SHAPES])
 
 
-RULES = [
-    pytest.param(rule, id="-".join([rule["alert"], *rule["labels"].values()]))
-    for text in build(everything()).values()
-    for rule in alerts_in(text)
-]
+RULES = [rule for text in build(everything()).values() for rule in alerts_in(text)]
 
 
 def promtool(*arguments: object) -> str:
-    done = subprocess.run(
-        [PROMTOOL, *map(str, arguments)], capture_output=True, text=True, timeout=120
-    )
+    command = [not_none(PROMTOOL), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.mark.parametrize("output", get_args(Format))
-def test_the_rules_in_the_project_are_those_of_the_default_policy(output: str) -> None:
+def test_the_rules_in_the_project_are_those_of_the_default_policy(output: Format) -> None:
     found = {path.name: path.read_text() for path in (GENERATED / output).iterdir()}
     assert found == build([load_policy("default")], output), "run `tokenpulse rules build`"
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "rule", RULES, ids=lambda rule: "-".join([rule["alert"], *rule["labels"].values()])
+)
 def test_every_alert_has_cases_in_which_it_fires_and_in_which_it_must_not(
     rule: dict[str, Any],
 ) -> None:
@@ -74,8 +72,7 @@ def test_every_alert_has_cases_in_which_it_fires_and_in_which_it_must_not(
 
 @needs_promtool
 def test_alerts_fire_when_they_must_and_only_then(tmp_path: Path) -> None:
-    for at, parameter in enumerate(RULES):
-        (rule,) = parameter.values
+    for at, rule in enumerate(RULES):
         (tmp_path / f"{at}.yml").write_text(isolated(rule))
         (tmp_path / f"{at}.test.yml").write_text(unit_tests(f"{at}.yml", rule))
     promtool("test", "rules", *tmp_path.glob("*.test.yml"))
@@ -93,7 +90,9 @@ def test_promtool_accepts_every_rule_file(tmp_path: Path) -> None:
     promtool("check", "rules", *tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "rule", RULES, ids=lambda rule: "-".join([rule["alert"], *rule["labels"].values()])
+)
 def test_every_alert_says_what_when_whom_and_where_to_look(rule: dict[str, Any]) -> None:
     labels, annotations = rule["labels"], rule["annotations"]
     assert labels["severity"] in ("page", "ticket", "none")
@@ -258,7 +257,7 @@ def test_the_budget_left_is_that_of_whom_the_alert_is_about(tmp_path: Path) -> N
     tests = [{"interval": "15s", "input_series": series, "alert_rule_test": [unexpected]}]
     (tmp_path / "t.yml").write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "tests": tests}))
     done = subprocess.run(
-        [PROMTOOL, "test", "rules", tmp_path / "t.yml"], capture_output=True, text=True
+        [not_none(PROMTOOL), "test", "rules", tmp_path / "t.yml"], capture_output=True, text=True
     )
     assert 'budget_left="12%"' in done.stdout + done.stderr
     assert 'budget_left="80%"' not in done.stdout + done.stderr

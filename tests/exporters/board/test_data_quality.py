@@ -12,6 +12,7 @@ from exporters.board.facts import LiveFacts
 from exporters.server.collector import Collector
 from streams.config.settings import Settings
 from streams.store.redis import connect
+from tests.support.checks import not_none
 from tests.support.exporter_state import NOW_S, StateWriter, event, settings_for
 from tests.support.live_facts import World, in_world, the, told, traffic
 from tests.support.servers import RedisServer
@@ -49,7 +50,7 @@ def test_without_any_worker_the_numbers_are_old_and_only_that_is_told(
         "breached",
         0,
     )
-    assert facts.availability_ratio.value < 1
+    assert not_none(facts.availability_ratio.value) < 1
     for number in (facts.availability_ratio, facts.ttft_p95_s, facts.cache_hit_ratio):
         assert number.state == "unknown"
     assert facts.freshness.lag_records is None
@@ -246,7 +247,7 @@ def test_a_lag_that_grows_is_told_and_one_that_shrinks_is_not(
             facts = (await collector.collect(now_s)).live
         await writer.close()
         await client.aclose()
-        return facts
+        return not_none(facts)
 
     growing = asyncio.run(run([500, 900, 1_500, 1_400, 2_000, 2_600, 3_100, 3_000]))
     assert the(growing, "TokenpulseLagGrowing").words.startswith(

@@ -18,6 +18,7 @@ from exporters.board.localisation import SeriesGroups, Split, localise
 from exporters.board.recent_totals import RecentTotals
 from exporters.windows.measured import Measured
 from slo.policy.loading import load_policies
+from tests.support.checks import not_none
 from tests.support.paths import ROOT
 
 # -- words -----------------------------------------------------------------------------------------
@@ -79,9 +80,9 @@ def test_a_place_is_blamed_that_is_bad_while_all_else_is_well() -> None:
     by_region = split(eu=(98, 100), us=(0, 200))
     by_model = split(large=(50, 150), small=(48, 150))
     assert blamed(region=by_region, model=by_model) == ("region", ("eu",))
-    found = localise({"region": by_region}, 0.01)
+    found = not_none(localise({"region": by_region}, 0.01))
     assert (found.bad, found.total, found.share) == (98, 100, 0.98)
-    assert (found.good, found.good_elsewhere) == (Fraction(2, 100), 1)
+    assert (found.good, found.good_elsewhere) == (Fraction(2, 100), Fraction(1))
     assert (found.bad_elsewhere, found.share_elsewhere, found.explained) == (0, 0.0, 1.0)
 
 
@@ -125,7 +126,7 @@ def test_what_a_place_explains_is_what_the_words_say() -> None:
     places.follow(names[:2])
     places.follow(names)
     bad, total = np.array([90, 0, 1, 0]), np.array([100, 100, 100, 100])
-    found = localise(places.splits(bad, total), 0.01)
+    found = not_none(localise(places.splits(bad, total), 0.01))
     assert found.words == "model large in region eu"
     assert places.inside(found).tolist() == [True, False, False, False]
 

@@ -6,7 +6,7 @@ import json
 import os
 import ssl
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 import redis
@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from click.testing import CliRunner
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 import streams
 from streams.config.security import client_kwargs, redis_kwargs
@@ -25,9 +25,9 @@ from streams.kafka.topics import check_topics, create_topics
 from streams.worker.app import create_app
 from tests.support.certificates import Authority
 from tests.support.event_samples import raw
+from tests.support.paths import ROOT
 from tests.support.servers import Broker, RedisServer
 from tests.support.worker_process import (
-    ROOT,
     SECRET,
     State,
     WorkerProcess,
@@ -122,6 +122,7 @@ def test_tls_checks_certificate_and_host_and_trusts_only_the_authority_named(
 
 def test_faust_and_all_our_clients_get_the_same_login(monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = Kafka(security_protocol="SASL_SSL", **LOGIN)
+    app: Any  # what is looked at here, Faust's own types do not show
     app, _ = create_app(Settings(kafka=kafka, worker={"customer_key": SECRET}))
     auth = app.producer._settings_auth()
     assert auth["security_protocol"] == "SASL_SSL"
@@ -178,9 +179,10 @@ def test_a_redis_login_stands_in_one_place() -> None:
 
 def test_every_secret_can_be_given_as_a_file() -> None:
     for name, field in Settings.model_fields.items():
-        for key, setting in field.annotation.model_fields.items():
+        section = cast("type[BaseModel]", field.annotation)
+        for key, setting in section.model_fields.items():
             if SecretStr in get_args(setting.annotation):
-                assert f"{key}_file" in field.annotation.model_fields, f"{name}.{key}"
+                assert f"{key}_file" in section.model_fields, f"{name}.{key}"
     assert "password_file" in Redis.model_fields  # for a url without a password
 
 
@@ -271,7 +273,7 @@ def test_a_customer_id_stays_in_the_event(
         said = {"log": worker.log}
     said |= {f"letter {number}": str(headers(one)) for number, one in enumerate(letters)}
     said["report"] = json.dumps(report(settings))
-    for name in redis_client.keys("tp:*"):
+    for name in cast("list[bytes]", redis_client.keys("tp:*")):
         said[name.decode()] = repr(content(redis_client, name))
     assert any("series" in text for name, text in said.items() if name.startswith("tp:"))
     assert [where for where, text in said.items() if MARKER in text] == []

@@ -133,7 +133,8 @@ class StandIn:
         kafka = self._settings.kafka
         store = RedisStore(client, kafka.group, kafka.topic)
         while not self._ended.is_set():
-            order = await store.pulse(self._partition, {**self._fields, "at_ms": now_ms()})
+            values: dict[Any, Any] = {**self._fields, "at_ms": now_ms()}
+            order = await store.pulse(self._partition, values)
             if order is not None and self._fields["order"] != order.id:
                 self.applied.append(order)
                 self._fields |= {"order": order.id} | self._apply(order)

@@ -96,7 +96,7 @@ def test_every_number_of_a_report_is_that_of_a_recount(
         return
     # A stretch of at most 300 steps that ends where something is counted, or now.
     last_s = data.draw(st.sampled_from(sorted(truth.touched_s())))
-    asked = {
+    asked: dict[str, Any] = {
         "from_s": max(0, last_s - data.draw(st.integers(0, 300)) * step_s),
         "to_s": data.draw(st.sampled_from([None, last_s + 1])),
         "step_s": step_s,
@@ -131,7 +131,7 @@ def test_every_number_of_a_report_is_that_of_a_recount(
         assert "groups" not in report
         return
 
-    rows_of = {}
+    rows_of: dict[tuple[str, ...], list[Row]] = {}
     for row in all_rows:
         key = key_of(row, by)
         if key is not None:
@@ -181,7 +181,8 @@ def group_agrees(found: dict[str, Any], rows: list[Row], by: tuple[str, ...]) ->
     return agrees(found | {"refused": {}, "duplicates": 0}, rows)
 
 
-def summed(values: list[int | dict[str, int]]) -> dict[str, int] | int:
+def summed(values: list[Any]) -> Any:
+    """Return the sum of numbers, or of numbers by name."""
     if values and isinstance(values[0], dict):
         return {name: sum(value[name] for value in values) for name in values[0]}
     return sum(values)
@@ -392,6 +393,6 @@ def test_a_question_that_makes_no_sense_is_told_how_to_mend_it(
 
 def test_an_empty_range_is_told_how_to_mend_it() -> None:
     view = view_of(shelf_after([plain(NOON)]))
-    for asked in ({"from_s": NOON + 600}, {"from_s": NOON - 5, "to_s": NOON - 5}):
+    for question in (Question(from_s=NOON + 600), Question(from_s=NOON - 5, to_s=NOON - 5)):
         with pytest.raises(RequestError, match="--from must lie before --to"):
-            choose_range(Question(**asked), [view])
+            choose_range(question, [view])

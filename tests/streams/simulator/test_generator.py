@@ -211,7 +211,7 @@ def test_customers_have_a_long_tail_and_each_its_own_way_with_the_cache() -> Non
 
 def test_models_differ_in_their_time_per_token_and_only_some_reason() -> None:
     events = [event for event in events_of(calm_half_hour(3)) if not event.get("probe")]
-    by_model = {}
+    by_model: dict[str, list[float]] = {}
     for event in events:
         if event["outcome"] == "success" and "ttft_ms" in event and event["output_tokens"] > 1:
             tpot_ms = (event["duration_ms"] - event["ttft_ms"]) / (event["output_tokens"] - 1)
@@ -227,7 +227,7 @@ def test_models_differ_in_their_time_per_token_and_only_some_reason() -> None:
 def test_a_probe_checks_every_model_in_every_region_every_thirty_seconds() -> None:
     probes = [event for event in events_of(calm_half_hour(1)) if event.get("probe")]
     assert all("customer_id" not in probe for probe in probes)
-    ends = {}
+    ends: dict[tuple[str, str], list[int]] = {}
     for probe in probes:
         ends.setdefault((probe["model"], probe["region"]), []).append(probe["ended_at"])
     assert len(ends) == 6 * 4

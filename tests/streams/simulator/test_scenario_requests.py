@@ -28,8 +28,8 @@ from streams.simulator.scenario_store import GRACE_MS, ScenarioStore, SimulatorS
 from streams.simulator.scenarios import KINDS, TimelineError
 from streams.store.redis import connected
 from tests.support.command import assert_one_line, run
+from tests.support.paths import ROOT
 from tests.support.servers import Broker, RedisServer, wait_until
-from tests.support.worker_process import ROOT
 from tokenpulse.cli import scenario as cli_scenario
 from tokenpulse.local.discovery import RunningStack, running_stacks, write_state
 from tokenpulse.local.embedded import TEMP_MARK, TEMP_PREFIX, environment

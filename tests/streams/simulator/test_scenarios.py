@@ -200,12 +200,10 @@ def test_a_flood_adds_requests_of_one_customer_and_changes_none() -> None:
 def test_duplicates_are_the_same_bytes_sent_once_more_after_the_delay() -> None:
     where = {"region": "eu-west-1"}
     records = under("duplicates", where, share=0.5, after="20s")
-    first = dict.fromkeys(record.key for record in records)
+    first: dict[bytes | None, Record] = {}
     copies = []
     for record in records:
-        if first[record.key] is None:
-            first[record.key] = record
-        else:
+        if first.setdefault(record.key, record) is not record:
             copies.append(record)
     assert list(first.values()) == calm_records()
     for copy in copies:

@@ -510,6 +510,7 @@ def test_epoch_times_come_out_to_the_millisecond_from_any_unit(
     )
     (folder / "e.jsonl").write_text(json.dumps({"at": str(value) if as_text else value}))
     (row,) = read_rows(folder / "e.jsonl", load_mapping(str(folder / "e.yaml")))
+    assert isinstance(row, Row)
     assert row.ended_at_ms == ended_at_ms
 
 

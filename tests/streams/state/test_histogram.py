@@ -102,7 +102,7 @@ def test_the_package_reads_what_we_write(groups: dict[int, dict[int, int]]) -> N
 def test_decoding_gives_back_what_was_encoded(groups: dict[int, dict[int, int]]) -> None:
     order, encoded = histogram.encode(*arrays(groups))
     index, buckets, counts = histogram.decode(encoded)
-    found = {group: {} for group in groups}
+    found: dict[int, dict[int, int]] = {group: {} for group in groups}
     for at, number, count in zip(index.tolist(), buckets.tolist(), counts.tolist(), strict=True):
         found[int(order[at])][number] = count
     assert found == groups

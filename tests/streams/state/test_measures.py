@@ -11,7 +11,7 @@ from streams.state.measures import by_cube, by_series, whole
 from streams.state.slices import Aggregate, refused_tally
 from tests.support.aggregates import counted
 from tests.support.measured import agrees, must
-from tests.support.oracle import judge, nearest_rank, recount
+from tests.support.oracle import Row, judge, nearest_rank, recount
 from tests.support.shelf import LOGS, NOON, plain
 
 QUICK = settings(max_examples=60, deadline=None)
@@ -32,7 +32,7 @@ def test_every_group_is_a_log_of_its_own_and_groups_add_up(
     aggregate, series, _ = counted(log)
     places = [measures.SERIES_DIMENSIONS.index(name) for name in dimensions[:size]]
     groups = by_series(aggregate, series, dimensions[:size])
-    rows_of = {}
+    rows_of: dict[tuple[str, ...], list[Row]] = {}
     for row in recount(log).rows:
         rows_of.setdefault(tuple(row.series[at] for at in places), []).append(row)
     assert set(groups) == set(rows_of)
@@ -51,7 +51,7 @@ def test_customers_have_requests_outcomes_and_tokens(
     aggregate, _, cubes = counted(log)
     groups = by_cube(aggregate, cubes, dimensions)
     places = [("customer", "model").index(name) for name in dimensions]
-    rows_of = {}
+    rows_of: dict[tuple[str, ...], list[Row]] = {}
     for row in recount(log).rows:
         if not row.probe:
             rows_of.setdefault(tuple(row.cube[at] for at in places), []).append(row)

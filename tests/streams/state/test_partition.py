@@ -204,7 +204,7 @@ def test_forgetting_keeps_what_is_not_in_the_store() -> None:
     assert state.missing(judge(log[:1], state.watermark_ms)) == [SliceId(0, NOON)]
     count(state, shelf, log, 2)
     checkpoint(state, shelf)
-    assert shelf.readable(shelf.index) == recount_of(log)
+    assert shelf.readable(list(shelf.index)) == recount_of(log)
 
 
 def recount_of(log: list[tuple[dict[str, Any], int]]) -> dict[str, Any]:

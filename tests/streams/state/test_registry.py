@@ -80,7 +80,7 @@ def test_events_beyond_a_limit_are_counted_as_other_and_as_folded() -> None:
     log = [plain(NOON, model=model, customer_id=f"of {model}") for model in "abcbb"]
     shelf = shelf_after(log, caps=caps)
     assert shelf.meta.folded == {"model": 4, "customer": 4}
-    counts = shelf.readable(shelf.index)
+    counts = shelf.readable(list(shelf.index))
     requests = {key[0]: row["success"] for key, row in counts["series"].items()}
     assert requests == {"a": 1, OTHER: 4}
     assert {key: row["success"] for key, row in counts["cube"].items()} == {
@@ -129,7 +129,9 @@ def test_nobody_stays_nobody() -> None:
 
 def test_no_stored_field_holds_a_customer_id() -> None:
     ids = [f"customer-{number}-with-a-name" for number in range(40)]
-    log = [plain(NOON + 30 * number, customer_id=one) for number, one in enumerate(ids)]
+    log: list[tuple[Any, int]] = [
+        plain(NOON + 30 * number, customer_id=one) for number, one in enumerate(ids)
+    ]
     log += [
         (plain(NOON, customer_id=ids[0])[0] | {"model": "\n"}, NOON),
         (b"{" + ids[1].encode(), 5),

@@ -10,10 +10,9 @@ from hypothesis.strategies._internal.random import ArtificialRandom
 
 from streams.events.decoder import OUTCOMES, REASONS, Columns
 from streams.state import slices
-from streams.state.aggregation import record
 from streams.state.slices import LEVELS, Aggregate, Thresholds, export_edges, refused_tally
 from streams.state.tables import Table
-from tests.support.aggregates import counted
+from tests.support.aggregates import counted, parts_of
 from tests.support.oracle import LIMITS, judge, readable, recount, told
 from tests.support.shelf import HOUR_S, LOGS, NOON, plain
 
@@ -25,7 +24,7 @@ FEW_COUNTS = st.dictionaries(st.sampled_from(REASONS), st.integers(1, 9))
 @given(LOGS)
 def test_events_are_counted_in_the_ten_seconds_they_ended_in(log: list[Any]) -> None:
     columns = judge(log).columns
-    parts = record(columns, columns.series_index, columns.cube_index, LIMITS)
+    parts = parts_of(columns)
     rows = recount(log).rows
     assert [start_s for start_s, _ in parts] == sorted({row.at_ms // 10_000 * 10 for row in rows})
     for start_s, aggregate in parts:
@@ -36,10 +35,10 @@ def test_events_are_counted_in_the_ten_seconds_they_ended_in(log: list[Any]) -> 
 @QUICK
 @given(LOGS, FEW_COUNTS)
 def test_a_tally_survives_its_bytes(log: list[Any], refused: dict[str, int]) -> None:
-    aggregate, *names = counted(log)
+    aggregate, series, cubes = counted(log)
     aggregate = Aggregate.merged([aggregate, refused_tally(refused)])
     again = Aggregate.unpack(aggregate.pack())
-    assert readable(again, *names) == readable(aggregate, *names)
+    assert readable(again, series, cubes) == readable(aggregate, series, cubes)
     assert again.pack() == aggregate.pack()
 
 
@@ -49,7 +48,7 @@ def test_tallies_add_up_to_the_same_bytes_in_any_order_and_grouping(
     log: list[Any], size: int, random: ArtificialRandom
 ) -> None:
     columns = judge(log).columns
-    parts = [part for _, part in record(columns, columns.series_index, columns.cube_index, LIMITS)]
+    parts = [part for _, part in parts_of(columns)]
     whole = Aggregate.merged(parts).pack()
     random.shuffle(parts)
     groups = [parts[at : at + size] for at in range(0, len(parts), size)]
@@ -97,15 +96,14 @@ def test_sums_beyond_what_a_float_holds_are_exact() -> None:
         if name not in ("series", "cubes")
     }
     columns = Columns(**arrays, series=one.series, cubes=one.cubes)
-    ((_, aggregate),) = record(columns, columns.series_index, columns.cube_index, LIMITS)
+    ((_, aggregate),) = parts_of(columns)
     found = readable(aggregate, one.series, one.cubes)
     assert found["series"][one.series[0]]["input tokens"] == odd * count
     assert found["cube"][one.cubes[0]]["input tokens"] == odd * count
 
 
 def test_no_event_is_no_slice_and_no_refusal_an_empty_tally() -> None:
-    nothing = judge([]).columns
-    assert record(nothing, nothing.series_index, nothing.cube_index, LIMITS) == []
+    assert parts_of(judge([]).columns) == []
     assert refused_tally({}).pack() == Aggregate.merged([]).pack() == Aggregate.empty().pack()
     assert Aggregate.empty().size_bytes == 0
 

@@ -83,7 +83,7 @@ def test_packing_and_unpacking_gives_the_same_table(
     assert after.keys.tolist() == before.keys.tolist()
     assert after.values.tolist() == before.values.tolist()
     assert after.values.shape == before.values.shape
-    assert (after.keys.dtype, after.values.dtype) == (np.int64, np.int64)
+    assert [after.keys.dtype, after.values.dtype] == [np.dtype(np.int64)] * 2
 
 
 def test_an_empty_table_keeps_its_width_through_its_bytes() -> None:

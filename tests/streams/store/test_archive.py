@@ -3,7 +3,15 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,7 +63,7 @@ AT_MS = 1_760_000_000_000
 class Turn:
     """A point at which other things may happen."""
 
-    def __await__(self) -> Iterator[None]:
+    def __await__(self) -> Generator[None]:
         yield
 
 
@@ -107,7 +115,7 @@ class World:
         assert finished(self.writing(ledger)) == self.shelf.offset
         return self.sent - before
 
-    def checkpointed(self, log: Sequence[Any], until: int) -> None:
+    def checkpointed(self, log: list[Any], until: int) -> None:
         state = loaded(self.shelf)
         state.sequence = self.shelf.meta.sequence if self.shelf.fields else 0
         count(state, self.shelf, log, until)
@@ -127,7 +135,8 @@ def finished(work: Coroutine[Any, Any, int | None]) -> int | None:
         try:
             work.send(None)
         except StopIteration as done:
-            return done.value
+            offset: int | None = done.value
+            return offset
 
 
 def stepped(work: Coroutine[Any, Any, int | None], turns: int) -> bool:
@@ -392,8 +401,8 @@ def test_only_whole_keys_of_the_same_group_topic_and_partition_are_ours() -> Non
         [key] = other.keys("meta", copy)
         assert not PLACE.owns(key)
         assert other.owns(key)
-    for key in (None, b"", b"x", b"\xff|", ours + b"|0", PLACE.prefix.encode()):
-        assert not PLACE.owns(key)
+    for foreign in (None, b"", b"x", b"\xff|", ours + b"|0", PLACE.prefix.encode()):
+        assert not PLACE.owns(foreign)
 
 
 def test_what_is_no_manifest_under_a_manifests_name_is_passed_over() -> None:
@@ -560,7 +569,7 @@ def test_values_larger_than_a_record_and_a_state_larger_than_a_look_come_back(
     assert (found.offset, found.fields) == (shelf.offset, shelf.fields)
 
 
-class Dying(AIOKafkaProducer):
+class Dying(AIOKafkaProducer):  # type: ignore[misc]  # the package has no types
     """A producer that takes so many records and then no more."""
 
     left = 0

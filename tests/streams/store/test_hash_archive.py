@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import redis
@@ -48,7 +49,8 @@ def test_a_long_value_takes_several_records_and_half_of_it_is_left_out() -> None
 
 def in_redis(client: redis.Redis) -> dict[bytes, dict[bytes, bytes]]:
     """Return all hashes of the topic."""
-    return {key: client.hgetall(key) for key in client.keys(f"{PREFIX}*")}
+    keys = cast("list[bytes]", client.keys(f"{PREFIX}*"))  # the client decodes no answers
+    return {key: cast("dict[bytes, bytes]", client.hgetall(key)) for key in keys}
 
 
 def fill(client: redis.Redis) -> None:
@@ -122,7 +124,7 @@ def test_a_redis_that_was_set_back_gets_what_it_lost_and_keeps_what_came_since(
         await archive.synchronise()
         redis_client.flushall()
         for key, fields in snapshot.items():
-            redis_client.hset(key, mapping=dict(fields))
+            redis_client.hset(key, mapping=cast("dict[Any, Any]", fields))
         redis_client.hset(f"{PREFIX}maintenance", "w-18", "announced after the loss")
         await archive.synchronise()
 

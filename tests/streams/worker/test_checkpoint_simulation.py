@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.support.checkpoint_simulation import Life, all_broken, broken
-from tests.support.worker_process import ROOT
+from tests.support.paths import ROOT
 
 LIVES = int(os.environ.get("SIMULATED_LIVES", "100000"))
 PART = 1_000

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams.state.aggregation import record
 from streams.state.slices import DUPLICATE_KEY, Aggregate, duplicates_of, refused_of, refused_tally
 from streams.worker.deduplication import MAX_WINDOW_MS, Reach, Seen, set_apart
 from tests.support import oracle
+from tests.support.aggregates import parts_of
 from tests.support.event_samples import EVENT, NOW, judge, raw, rows
 from tests.support.oracle import is_duplicate
 
@@ -406,7 +406,7 @@ def test_a_duplicate_is_counted_as_one_and_as_nothing_else(
     judged = Seen(300, PLENTY).judge(columns.request, columns.ended_at_ms, columns.watermark_ms)
     apart = set_apart(decoded, judged)
     columns = apart.columns
-    parts = record(columns, columns.series_index, columns.cube_index, oracle.LIMITS)
+    parts = parts_of(columns)
     aggregate = Aggregate.merged(
         [*(part for _, part in parts), refused_tally({}, len(apart.duplicates_ms))]
     )

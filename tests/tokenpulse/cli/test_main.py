@@ -21,10 +21,10 @@ import yaml
 
 from streams.config.settings import Settings
 from tests.support.command import assert_one_line, run
+from tests.support.paths import ROOT
 from tests.support.processes import gone, is_running
 from tests.support.servers import Broker, RedisServer, wait_until
 from tests.support.worker_process import (
-    ROOT,
     SECRET,
     State,
     WorkerProcess,

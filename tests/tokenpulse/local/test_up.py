@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.paths import ROOT
 from tests.support.processes import gone, is_running
 from tests.support.servers import wait_until
-from tests.support.worker_process import ROOT
 from tokenpulse.local.embedded import foreign_environment
 
 pytestmark = pytest.mark.stack

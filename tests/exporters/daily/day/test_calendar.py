@@ -150,7 +150,9 @@ async def reported(world: World, from_s: int, to_s: int) -> dict[str, Any]:
     """What `tokenpulse report --from --to` says of a range."""
     kafka = world.settings.kafka
     asked = Question(from_s, to_s, step_s=HOUR_S)
-    return (await make_report(world.client, kafka.group, kafka.topic, asked))["total"]
+    report = await make_report(world.client, kafka.group, kafka.topic, asked)
+    total: dict[str, Any] = report["total"]
+    return total
 
 
 def shown(values: Values) -> dict[str, Any]:

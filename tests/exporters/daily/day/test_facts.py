@@ -11,6 +11,7 @@ import pytest
 import yaml
 from redis import Redis
 
+from exporters.daily.build import DailyKeeper
 from exporters.daily.day.counts import Counts
 from exporters.daily.day.facts import METRICS
 from exporters.daily.day.segments import OTHERS, segments_of
@@ -23,6 +24,7 @@ from streams.errors import RequestError
 from streams.events.decoder import ELIGIBLE
 from streams.store.contract import StoreError
 from streams.store.reader import StateReader
+from tests.support.checks import not_none
 from tests.support.daily_state import DAY_S, HOUR_S, World, at, recount, some_traffic
 from tests.support.daily_state import day_of as on
 from tests.support.daily_state import in_world as world_runner
@@ -64,9 +66,9 @@ def steady(number: int, count: int = 60, **changes: Any) -> list[dict[str, Any]]
 
 def test_where_nothing_was_ever_counted_there_is_no_board(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
-        assert await world.keeper().facts(MIDNIGHT) is None
+        assert await DailyKeeper.facts(world.keeper(), MIDNIGHT) is None
         await world.writer.pulse(0, MIDNIGHT)  # claimed, but nothing counted
-        assert await world.keeper().facts(MIDNIGHT) is None
+        assert await DailyKeeper.facts(world.keeper(), MIDNIGHT) is None
 
     in_world(use)
 
@@ -331,7 +333,7 @@ def test_objectives_stand_as_at_the_end_of_the_boards_day(
         assert first.budget_left_ratio == pytest.approx(1 - (1 - good / len(mine)) / 0.001)
         assert first.credit_due == "1,000.00 USD"
         assert first.credit_projected == "1,000.00 USD"
-        assert first.budget_left_ratio < second.budget_left_ratio
+        assert not_none(first.budget_left_ratio) < not_none(second.budget_left_ratio)
         assert not first.adjusted
 
     def stretch(number: int) -> tuple[int, int]:
@@ -351,13 +353,13 @@ def test_objectives_of_the_running_day_are_those_of_the_engine_and_nothing_is_wr
         engine = engine_for(world.settings, policies, world.client)
         kafka = world.settings.kafka
         reader = StateReader(world.client, kafka.group, kafka.topic)
-        found = await engine.refresh(await reader.snapshot(), now_s, keep=False)
+        found = not_none(await engine.refresh(await reader.snapshot(), now_s, keep=False))
         due = credits(found, lambda one: one.status.attainment.ratio, Customers(DIRECTORY).fee_of)
         by_name = {one.objective: one for one in facts.risks}
         for one in found:
             risk = by_name[one.objective.name]
-            assert risk.attained_ratio == float(one.status.attainment.ratio)
-            assert risk.budget_left_ratio == float(one.status.budget_left)
+            assert risk.attained_ratio == float(not_none(one.status.attainment.ratio))
+            assert risk.budget_left_ratio == float(not_none(one.status.budget_left))
             assert (risk.credit_due is None) == (one.key not in due)
         assert await world.client.keys("*ledger*") == []
         assert await world.stored() == {}
@@ -402,17 +404,17 @@ def test_customers_of_one_segment_are_added_up() -> None:
 
 
 def test_a_silent_redis_is_an_error_and_its_return_is_read_anew(
-    in_world: Callable[..., Any],
+    in_world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def use(world: World) -> None:
         await world.add(0, steady(0))
         keeper = world.keeper()
         before = await keeper.facts(MIDNIGHT + DAY_S)
-        working, keeper._reader._client = keeper._reader._client, None
-        keeper._reader._reader._redis = Broken()
-        with pytest.raises(StoreError):
-            await keeper.facts(MIDNIGHT + DAY_S)
-        keeper._reader._client = working
+        with monkeypatch.context() as broken:
+            broken.setattr(keeper._reader, "_client", None)
+            broken.setattr(keeper._reader._reader, "_redis", Broken())
+            with pytest.raises(StoreError):
+                await keeper.facts(MIDNIGHT + DAY_S)
         keeper._reader.forget()
         assert await keeper.facts(MIDNIGHT + DAY_S) == before
 
@@ -458,10 +460,12 @@ def test_many_askers_at_once_get_the_same_board(in_world: Callable[..., Any]) ->
 
 
 def test_askers_wait_for_each_other_as_they_share_what_was_read(
-    in_world: Callable[..., Any],
+    in_world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def use(world: World) -> None:
-        keeper, inside, most = world.keeper(), [], []
+        keeper = world.keeper()
+        inside: list[int] = []
+        most: list[int] = []
 
         async def reading(now_s: int, asked: None) -> None:
             inside.append(1)
@@ -469,8 +473,8 @@ def test_askers_wait_for_each_other_as_they_share_what_was_read(
             most.append(len(inside))
             inside.pop()
 
-        keeper._facts = reading
-        await asyncio.gather(*(keeper.facts(MIDNIGHT) for _ in range(5)))
+        monkeypatch.setattr(keeper, "_facts", reading)
+        await asyncio.gather(*(DailyKeeper.facts(keeper, MIDNIGHT) for _ in range(5)))
         assert max(most) == 1
 
     in_world(use)

@@ -11,16 +11,18 @@ from exporters.daily.day.metrics import board_targets, latency_mark, values_of
 from exporters.daily.day.trends import base_of, trends
 from slo.policy.loading import load_policies
 from slo.policy.targets import targets_of
+from tests.support.checks import not_none
 
 NONE = BoardTargets(None, None, None, None, None)
 TARGETS = board_targets(targets_of(load_policies(["default"])))
 
 
-def day(state: str = "sealed", **values: Any) -> Day:
+def day(**values: float | None) -> Day:
     shown = values_of(Counts(requests=1, eligible=1), NONE)
     known = {name: Value(value, 1, "unknown") for name, value in values.items()}
     nothing = {name: Value(None, 0, "unknown") for name in ("tokens", "availability_ratio")}
-    return Day("2026-11-10", 0, 86_400, state, True, replace(shown, **{**nothing, **known}))
+    changed: dict[str, Any] = {**nothing, **known}
+    return Day("2026-11-10", 0, 86_400, "sealed", True, replace(shown, **changed))
 
 
 def of(found: tuple[Trend, ...], metric: str) -> Trend:
@@ -57,7 +59,7 @@ def test_tokens_change_as_a_share_and_not_while_the_day_runs() -> None:
     before = [day(tokens=1_000.0) for _ in range(28)]
     over = of(trends(day(tokens=900.0), before), "tokens")
     assert (over.change_28d, over.better) == (-0.1, False)
-    running = of(trends(day("running", tokens=400.0), before), "tokens")
+    running = of(trends(replace(day(tokens=400.0), state="running"), before), "tokens")
     assert (running.norm_28d, running.change_28d, running.better) == (1_000.0, None, None)
 
 
@@ -80,9 +82,9 @@ def test_a_change_is_explained_against_28_days_else_7_else_the_one_before() -> N
     one, empty = day(tokens=1.0), replace(day(), values=values_of(Counts(), NONE))
     assert base_of([]) is None
     assert base_of([empty] * 28) is None
-    assert len(base_of([one]).days) == 1
-    assert len(base_of([one] * 5 + [empty] * 2).days) == 5
-    assert len(base_of([one] * 40).days) == 28
+    assert len(not_none(base_of([one])).days) == 1
+    assert len(not_none(base_of([one] * 5 + [empty] * 2)).days) == 5
+    assert len(not_none(base_of([one] * 40)).days) == 28
 
 
 @pytest.mark.parametrize(
@@ -97,9 +99,9 @@ def test_marks_against_the_shipped_targets(metric: str, marks: dict[float | None
     for value, mark in marks.items():
         counts = Counts(requests=1, eligible=100_000, input_tokens=100_000)
         if metric == "availability_ratio":
-            counts = replace(counts, successes=round(value * 100_000))
+            counts = replace(counts, successes=round(not_none(value) * 100_000))
         elif metric == "cache_hit_ratio":
-            counts = replace(counts, cached_tokens=round(value * 100_000))
+            counts = replace(counts, cached_tokens=round(not_none(value) * 100_000))
         else:
             assert latency_mark(value, TARGETS.ttft_p95_s) == mark
             continue
