@@ -1,4 +1,4 @@
-"""Writes the generated documents, or says which are not current.
+"""Writes the generated documents, or reports which are not current.
 
 python docs/generate.py           write them
 python docs/generate.py --check   exit status 1 if one differs from the code
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def documents() -> dict[str, str]:
-    """Path below the project's root -> text."""
+    """Return the text of each generated document by its path in the project."""
     return {
         **event_schema.documents(),
         **metrics_page.documents(),
@@ -31,7 +31,7 @@ def documents() -> dict[str, str]:
 
 
 def main() -> None:
-    """See the module."""
+    """Write the documents that changed, or with `--check` report them."""
     stale = [
         path
         for path, text in documents().items()

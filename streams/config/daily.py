@@ -1,4 +1,4 @@
-"""The settings of the daily reliability board: when a day is final, and who gets it."""
+"""The settings of the daily board: when a day is finalised, and to which recipients it is sent."""
 
 import re
 from pathlib import Path
@@ -30,33 +30,46 @@ Address = Annotated[str, AfterValidator(_address)]
 
 
 class Daily(Section):
-    """The daily reliability board. Its days are those of `exporter.time_zone`."""
+    """The daily reliability board and its delivery. Its days are those of `exporter.time_zone`."""
 
     seal_after_h: float = Field(
         4,
         ge=0,
         le=72,
-        description="Hours that late events have after a day's end until the day is sealed. Above "
-        "5 the days of zones whose midnight is not a full UTC hour are gone by then.",
+        description="Hours after the end of a day for late events; then the day is "
+        "finalised. Use at most 5 if midnight of `exporter.time_zone` is not at "
+        "a full hour of UTC: the slices that such a day needs are deleted 6 "
+        "hours after its end.",
     )
     public_url: Annotated[str, AfterValidator(_page)] | None = Field(
-        None, description="Where readers find the exporter's pages; makes links in what is sent."
+        None,
+        description="Address of the exporter's pages for readers. E-mails and Slack "
+        "messages link to it.",
     )
-    mail_from: Address | None = Field(None, description="Sender of the board's e-mail.")
-    mail_to: tuple[Address, ...] = Field((), description="Who gets it.")
-    smtp_host: str | None = Field(None, description="Mail server that takes it.")
-    smtp_port: int = Field(587, ge=1, le=65_535, description="Its port; 465 goes with `tls`.")
+    mail_from: Address | None = Field(None, description="Sender of the e-mail.")
+    mail_to: tuple[Address, ...] = Field((), description="Recipients of the e-mail.")
+    smtp_host: str | None = Field(None, description="Mail server that accepts the e-mail.")
+    smtp_port: int = Field(
+        587, ge=1, le=65_535, description="Port of the mail server; 465 is usual with `tls`."
+    )
     smtp_tls: Literal["starttls", "tls", "none"] = Field(
         "starttls",
-        description="How it is spoken to: TLS after a greeting, TLS at once, or in plain text.",
+        description="Encryption: `starttls` after the greeting, `tls` from the start, or `none`.",
     )
     smtp_ca_file: Path | None = Field(
-        None, description="Authorities that sign its certificate; default the system's."
+        None,
+        description="CA certificates that sign the mail server's certificate; default: "
+        "those of the system.",
     )
-    smtp_username: str | None = Field(None, description="User of the login, if it wants one.")
-    smtp_password_file: Path | None = Field(None, description="File with the login's password.")
+    smtp_username: str | None = Field(
+        None, description="User name, if the mail server requires a login."
+    )
+    smtp_password_file: Path | None = Field(
+        None, description="File that contains the password of the login."
+    )
     slack_webhook_file: Path | None = Field(
-        None, description="File with the URL of a Slack incoming webhook, which is a secret."
+        None,
+        description="File that contains the URL of a Slack incoming webhook. The URL is a secret.",
     )
 
     @model_validator(mode="after")
@@ -72,17 +85,20 @@ class Daily(Section):
         if (self.smtp_username is None) != (self.smtp_password_file is None):
             raise ValueError("smtp_username and smtp_password_file go together; set both")
         if self.smtp_tls == "none" and (self.smtp_username or self.smtp_ca_file):
-            raise ValueError("smtp_tls none would show the login to whoever listens; set starttls")
+            raise ValueError("smtp_tls none would send the login unencrypted; set starttls")
         return self
 
     def smtp_password(self) -> str | None:
-        """The password of the login; ConfigError where its file cannot be used."""
+        """Return the password of the login. Raises ConfigError if its file cannot be used."""
         if self.smtp_password_file is None:
             return None
         return _text(self.smtp_password_file, "daily.smtp_password_file")
 
     def slack_webhook(self) -> str | None:
-        """The webhook's URL; ConfigError, without it, where its file cannot be used."""
+        """Return the URL of the webhook, or None if no file is set.
+
+        Raises ConfigError, whose text never contains the URL, if the file cannot be used.
+        """
         if self.slack_webhook_file is None:
             return None
         url = _text(self.slack_webhook_file, "daily.slack_webhook_file")
@@ -95,8 +111,8 @@ class Daily(Section):
             fits = False
         if not fits or not url.isprintable() or " " in url:
             raise ConfigError(
-                f"daily.slack_webhook_file: {self.slack_webhook_file} holds no https:// URL; write "
-                "the address that Slack gave for the webhook, and nothing else"
+                f"daily.slack_webhook_file: {self.slack_webhook_file} contains no https:// URL; "
+                "write only the address that Slack gave for the webhook"
             )
         return url
 

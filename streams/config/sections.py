@@ -1,6 +1,6 @@
-"""The settings, section by section: names, defaults, ranges and what each one means.
+"""The settings by section: names, defaults, ranges and meanings.
 
-Pure, but for the reading of secrets from files. How they are read and shown: settings.py.
+Pure, except that secrets are read from files. settings.py reads and shows the settings.
 """
 
 from pathlib import Path
@@ -24,13 +24,13 @@ ENV_PREFIX = "TOKENPULSE_"
 
 
 class Section(BaseModel):
-    """One group of settings; an unknown key is an error, as it is nearly always a typing error."""
+    """One group of settings. An unknown key is an error, as it is probably misspelt."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def read_secret(file: Path, setting: str) -> bytes:
-    """Return the content of a secret's file, without the white space around it.
+    """Return the content of a file with a secret, without the white space around it.
 
     `setting`: the path of the setting, for the ConfigError if the file cannot be read.
     """
@@ -55,65 +55,95 @@ def _password(given: SecretStr | None, file: Path | None, section: str) -> str |
 
 
 class Kafka(Section):
-    """Where the events come from."""
+    """The Kafka cluster, its topics and the login."""
 
-    bootstrap: str = Field("127.0.0.1:9092", description="Brokers, `host:port`, comma-separated.")
-    topic: str = Field("inference.requests", description="Topic with one event a record.")
-    dlq_topic: str = Field(
-        "inference.requests.dlq", description="Topic that takes refused records, byte for byte."
+    bootstrap: str = Field(
+        "127.0.0.1:9092", description="Brokers as `host:port`, separated by commas."
     )
-    group: str = Field("tokenpulse", description="Consumer group; also names the state in Redis.")
-    partitions: int = Field(8, ge=1, description="Partitions that `topics create` makes.")
-    replication: int = Field(1, ge=1, description="Replicas that `topics create` asks for.")
+    topic: str = Field(
+        "inference.requests",
+        description="Topic that the events are read from, one event per record.",
+    )
+    dlq_topic: str = Field(
+        "inference.requests.dlq",
+        description="Dead-letter topic. It receives the rejected records, byte for byte.",
+    )
+    group: str = Field(
+        "tokenpulse",
+        description="Consumer group of the workers. The name is also part of the keys in Redis.",
+    )
+    partitions: int = Field(
+        8, ge=1, description="Number of partitions that `topics create` creates."
+    )
+    replication: int = Field(
+        1, ge=1, description="Number of replicas that `topics create` requests."
+    )
     retention_h: float = Field(
         24 * 40,
         gt=0,
-        description="Hours of events `topics create` lets Kafka keep: the longest window, plus the "
-        "longest outage you want to be able to rebuild from.",
+        description="How long Kafka keeps events, in hours, for `topics create`. Set it to "
+        "the longest window plus the longest outage after which the state must "
+        "be rebuilt.",
     )
     max_message_bytes: int = Field(
-        1_048_576, ge=1024, description="Largest record batch, for `topics create`."
+        1_048_576, ge=1024, description="Size of the largest record batch, for `topics create`."
     )
     isolation_level: Literal["read_committed", "read_uncommitted"] = Field(
-        "read_committed", description="Whether records of aborted transactions are skipped."
+        "read_committed",
+        description="`read_committed` skips the records of aborted transactions; "
+        "`read_uncommitted` counts them.",
     )
     fetch_max_partition_bytes: int = Field(
-        1_048_576, ge=65_536, description="Most bytes fetched from one partition at a time."
+        1_048_576,
+        ge=65_536,
+        description="Largest number of bytes that one fetch reads from one partition.",
     )
     session_timeout_s: float = Field(
-        30, ge=1, description="Silence after which the broker gives a worker's partitions away."
+        30,
+        ge=1,
+        description="Time without a heartbeat of the consumer group after which the broker "
+        "assigns a worker's partitions to other workers.",
     )
-    heartbeat_interval_s: float = Field(3, gt=0, description="How often a worker says it lives.")
+    heartbeat_interval_s: float = Field(
+        3, gt=0, description="Time between two heartbeats of the consumer group."
+    )
     metadata_max_age_s: float = Field(
         60,
         ge=1,
         le=3_600,
-        description="How often topics and leaders are looked up again: partitions that were added "
-        "are seen after at most this.",
+        description="How often topics and partition leaders are looked up. A worker finds "
+        "new partitions after this time at the latest.",
     )
     archive_topic: str = Field(
         "tokenpulse.state",
-        description="Compacted topic that takes the state every `worker.archive_interval_s`.",
+        description="Compacted topic to which the state is archived every "
+        "`worker.archive_interval_s`.",
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How brokers are spoken to; `SASL_` with a login, `SSL` with TLS."
+        "PLAINTEXT",
+        description="Protocol to the brokers: `SASL_...` uses a login, `...SSL` uses TLS.",
     )
     sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
-        "SCRAM-SHA-512", description="How the login is proven."
+        "SCRAM-SHA-512", description="Authentication mechanism of the login."
     )
-    username: str | None = Field(None, description="User of the login.")
+    username: str | None = Field(None, description="User name of the login.")
     password: SecretStr | None = Field(None, description="Password of the login.")
-    password_file: Path | None = Field(None, description="File to read that password from.")
+    password_file: Path | None = Field(None, description="File that contains the password.")
     allow_sasl_without_tls: bool = Field(
         False,
-        description="Whether `SASL_PLAINTEXT` is let through, which shows the login and every "
-        "event to whoever listens.",
+        description="Allow `SASL_PLAINTEXT`, which sends the login and all events unencrypted.",
     )
     ssl_ca_file: Path | None = Field(
-        None, description="Authorities that sign the brokers' certificates; default the system's."
+        None,
+        description="CA certificates that sign the brokers' certificates; default: those of "
+        "the system.",
     )
-    ssl_cert_file: Path | None = Field(None, description="Our certificate, if brokers ask for one.")
-    ssl_key_file: Path | None = Field(None, description="Its key, without a passphrase.")
+    ssl_cert_file: Path | None = Field(
+        None, description="Client certificate, if the brokers require one."
+    )
+    ssl_key_file: Path | None = Field(
+        None, description="Key of the client certificate, without a passphrase."
+    )
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:
@@ -131,34 +161,43 @@ class Kafka(Section):
             )
         if self.security_protocol == "SASL_PLAINTEXT" and not self.allow_sasl_without_tls:
             raise ValueError(
-                "security_protocol SASL_PLAINTEXT shows the login to whoever listens; set "
+                "security_protocol SASL_PLAINTEXT sends the login unencrypted; set "
                 "SASL_SSL, or allow_sasl_without_tls: true"
             )
         _check_certificate(self, "SSL" in self.security_protocol, "security_protocol SSL, SASL_SSL")
         return self
 
     def login_password(self) -> str | None:
-        """The password, from wherever it was given; ConfigError where its file is unreadable."""
+        """Return the password. Raises ConfigError if its file cannot be read."""
         return _password(self.password, self.password_file, "kafka")
 
 
 class Redis(Section):
-    """Where the state is kept."""
+    """The Redis server that stores the state."""
 
     url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="`redis://`, `rediss://` (TLS) or `unix://`, with user and password if any.",
+        description="Address: `redis://`, `rediss://` (TLS) or `unix://`. It may contain "
+        "user and password.",
         repr=False,
     )
-    timeout_s: float = Field(2, gt=0, le=30, description="Wait for one answer, and for a connect.")
-    username: str | None = Field(None, description="User, instead of one in the URL.")
-    password: SecretStr | None = Field(None, description="Password, instead of one in the URL.")
-    password_file: Path | None = Field(None, description="File to read that password from.")
-    ssl_ca_file: Path | None = Field(
-        None, description="Authorities that sign the server's certificate; default the system's."
+    timeout_s: float = Field(
+        2, gt=0, le=30, description="Time limit for one answer, and for a connection attempt."
     )
-    ssl_cert_file: Path | None = Field(None, description="Our certificate, if Redis asks for one.")
-    ssl_key_file: Path | None = Field(None, description="Its key, without a passphrase.")
+    username: str | None = Field(None, description="User name, if the URL contains none.")
+    password: SecretStr | None = Field(None, description="Password, if the URL contains none.")
+    password_file: Path | None = Field(None, description="File that contains the password.")
+    ssl_ca_file: Path | None = Field(
+        None,
+        description="CA certificates that sign the server's certificate; default: those of "
+        "the system.",
+    )
+    ssl_cert_file: Path | None = Field(
+        None, description="Client certificate, if Redis requires one."
+    )
+    ssl_key_file: Path | None = Field(
+        None, description="Key of the client certificate, without a passphrase."
+    )
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:
@@ -173,27 +212,27 @@ class Redis(Section):
         return self
 
     def login_password(self) -> str | None:
-        """The password, from wherever it was given; ConfigError where its file is unreadable."""
+        """Return the password. Raises ConfigError if its file cannot be read."""
         return _password(self.password, self.password_file, "redis")
 
     @field_serializer("url", when_used="json")
     def _mask_login(self, url: str) -> str:
-        """Return the URL without its login and options, which may hold a password."""
+        """Return the URL without its login and options, which may contain a password."""
         scheme, _, rest = url.partition("://")
         address, options, _ = rest.rpartition("@")[2].partition("?")
         login = "(credentials)@" if "@" in rest else ""
         return f"{scheme}://{login}{address}{'?(options)' if options else ''}"
 
 
-def _check_certificate(section: Kafka | Redis, encrypted: bool, cure: str) -> None:
+def _check_certificate(section: Kafka | Redis, encrypted: bool, fix: str) -> None:
     if (section.ssl_cert_file is None) != (section.ssl_key_file is None):
         raise ValueError("ssl_cert_file and ssl_key_file go together; set both or neither")
     if not encrypted and (section.ssl_ca_file or section.ssl_cert_file):
-        raise ValueError(f"ssl files are given, but nothing is encrypted; set {cure}")
+        raise ValueError(f"ssl files are given, but the connection is not encrypted; set {fix}")
 
 
 class Limits(Section):
-    """Distinct values kept per partition; further ones are counted as `__other__`."""
+    """Largest numbers of distinct names. Further names are counted under `__other__`."""
 
     models: int = Field(200, ge=1, le=1_000, description="Distinct models.")
     regions: int = Field(100, ge=1, description="Distinct regions.")
@@ -207,8 +246,8 @@ class Limits(Section):
         100_000,
         ge=1,
         le=1_000_000,
-        description="Distinct (customer, model); further ones are counted as the customer's "
-        "`__other__` model.",
+        description="Distinct (customer, model). Further ones are counted as model "
+        "`__other__` of the same customer.",
     )
 
 
@@ -216,92 +255,97 @@ Targets = Annotated[tuple[Annotated[float, Field(gt=0, le=86_400)], ...], Field(
 
 
 class Worker(Section):
-    """How events become state."""
+    """How a worker counts events. Names beyond `limits` are counted under `__other__`."""
 
     flush_interval_s: float = Field(
         1, ge=0.05, le=60, description="Time between two checkpoints of a partition."
     )
     flush_max_events: int = Field(
-        200_000, ge=1, description="Events after which a checkpoint is written at once."
+        200_000, ge=1, description="Number of events after which a checkpoint is written early."
     )
     backlog_max_events: int = Field(
-        1_000_000, ge=1, description="Events not yet in Redis at which consuming pauses."
+        1_000_000,
+        ge=1,
+        description="Number of counted events that are not yet in Redis at which a worker "
+        "pauses consuming.",
     )
     resident_max_mb: int = Field(
-        64, ge=8, description="Memory for slices that are already in Redis, over all partitions."
+        64,
+        ge=8,
+        description="Memory of a worker for slices that are already in Redis, over all its "
+        "partitions.",
     )
     max_event_bytes: int = Field(
-        262_144, ge=256, description="Larger records are refused (`too_large`)."
+        262_144, ge=256, description="Largest record. Larger ones are rejected (`too_large`)."
     )
     future_tolerance_s: int = Field(
         300,
         ge=0,
-        description="How far `ended_at` may lie after the record's Kafka timestamp before it is "
-        "refused (`from_the_future`).",
+        description="How much later than the record's Kafka timestamp `ended_at` may be. "
+        "Records beyond it are rejected (`from_the_future`).",
     )
     max_batch_mb: int = Field(
         32,
         ge=1,
         le=1_024,
-        description="Largest record batch after decompression; a partition that holds a larger one "
-        "is halted there, for a person to look.",
+        description="Largest record batch after decompression. A larger batch halts its "
+        "partition until an operator resumes it.",
     )
     dedup_window_s: int = Field(
         600,
         ge=0,
         le=86_400,
-        description="Event time over which a `request_id` seen before is recognised and not "
-        "counted again, also after a restart; 0 switches it off.",
+        description="Span of event time in which a repeated `request_id` is recognised and "
+        "not counted again, also after a restart; 0 switches deduplication off.",
     )
     dedup_max_ids: int = Field(
         2_000_000,
         ge=1,
-        description="Request ids a worker remembers over all its partitions, about 30 bytes each; "
-        "beyond it the oldest are forgotten first, and a metric says so.",
+        description="Number of request ids that a worker remembers over all its partitions, "
+        "about 30 bytes each. Beyond it the oldest ids are forgotten early, and "
+        "`tokenpulse_duplicate_window_forgotten_total` rises.",
     )
     breaker_ratio: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="Share refused of the last `breaker_records` records of a partition above "
-        "which it is paused, since its producer is broken rather than a record; 1 switches it off.",
+        description="Share of rejected records in the last `breaker_records` records. A "
+        "partition above it halts, because its producer is probably broken; 1 "
+        "switches this limit off.",
     )
     breaker_records: int = Field(
-        1_000, ge=1, description="Records of a partition over which that share is taken."
+        1_000, ge=1, description="Number of records of a partition for `breaker_ratio`."
     )
     breaker_run: int = Field(
         500,
         ge=0,
-        description="Records refused one after another at which a partition is paused; "
-        "0 switches it off.",
+        description="Number of consecutive rejected records at which a partition halts; 0 "
+        "switches this limit off.",
     )
     archive_interval_s: int = Field(
         3_600,
         ge=0,
-        description="How often a partition's state is also written to `kafka.archive_topic`, from "
-        "which it is restored when Redis has lost it; 0 switches it off.",
+        description="Time between two archives of a partition's state in "
+        "`kafka.archive_topic`. The state is restored from there if Redis lost "
+        "it; 0 switches archiving off.",
     )
     lateness_s: int = Field(
         30,
         ge=0,
         le=600,
-        description="How long after its end a slice waits before it is merged into the next "
-        "coarser one. Later events still count; they cost a little more.",
+        description="Time after the end of a slice before it is merged into the next "
+        "coarser slice. Later events still count, at slightly higher cost.",
     )
     customer_key: SecretStr | None = Field(
         None,
-        description="Secret of the HMAC that replaces customer ids before they enter the state.",
+        description="Secret key of the HMAC that replaces customer ids in the state.",
     )
-    customer_key_file: Path | None = Field(None, description="File to read that secret from.")
+    customer_key_file: Path | None = Field(None, description="File that contains the secret key.")
     ttft_targets_s: Targets = Field(
-        (0.3,), description="TTFT thresholds that are counted exactly, as good of total."
+        (0.3,), description="TTFT limits. For each, the requests within it are counted exactly."
     )
-    tpot_targets_s: Targets = Field(
-        (0.05,), description="TPOT thresholds that are counted exactly."
-    )
-    duration_targets_s: Targets = Field(
-        (), description="Duration thresholds that are counted exactly."
-    )
+    tpot_targets_s: Targets = Field((0.05,), description="TPOT limits that are counted exactly.")
+    duration_targets_s: Targets = Field((), description="Duration limits that are counted exactly.")
     limits: Limits = Limits()
 
     @model_validator(mode="after")
@@ -311,10 +355,7 @@ class Worker(Section):
         return self
 
     def customer_secret(self) -> bytes:
-        """The HMAC key.
-
-        Raises ConfigError where none is configured: a default key would be no secret.
-        """
+        """Return the HMAC key. Raises ConfigError if none is set: a default would be no secret."""
         if self.customer_key_file is not None:
             secret = read_secret(self.customer_key_file, "worker.customer_key_file")
         else:
@@ -341,55 +382,72 @@ def _known_zone(zone: str) -> str:
 
 
 class Exporter(Section):
-    """How state becomes numbers to look at."""
+    """The exporter: its address, windows, policies and reference files."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(9464, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(
+        9464, ge=0, le=65_535, description="Port to listen on; 0 chooses a free port."
+    )
     refresh_interval_s: float = Field(
-        1, ge=0.1, le=60, description="How often the windows are read from Redis again."
+        1, ge=0.1, le=60, description="Time between two reads of the state in Redis."
     )
     stale_after_s: float = Field(
-        15, gt=0, description="Age of the newest sign of life at which `/readyz` turns to 503."
+        15,
+        gt=0,
+        description="Age of the newest worker heartbeat, or of the last read of the state, "
+        "above which `/readyz` answers 503.",
     )
     time_zone: Annotated[str, AfterValidator(_known_zone)] = Field(
-        "UTC", description="Zone of the calendar day and month, an IANA name."
+        "UTC", description="IANA time zone of the calendar day and month."
     )
     windows: tuple[WindowName, ...] = Field(
         ("1m", "5m", "30m", "1h", "6h", "24h", "3d", "30d"),
-        description="Rolling windows for fleet, model, region, channel and tier.",
+        description="Rolling windows for the fleet, and per model, region, channel and "
+        "service tier.",
     )
     series_windows: tuple[WindowName, ...] = Field(
-        ("5m",), description="Rolling windows for every single (model, region, channel, tier)."
+        ("5m",), description="Rolling windows per (model, region, channel, tier)."
     )
     customer_windows: tuple[WindowName, ...] = Field(
         ("1h", "24h"), description="Rolling windows for the customers with the most requests."
     )
     customers_top: int = Field(
-        50, ge=0, le=1_000, description="Customers that get series of their own; 0 for none."
+        50,
+        ge=0,
+        le=1_000,
+        description="Number of customers with the most requests that get their own metrics; "
+        "0 for none.",
     )
     policies: tuple[str, ...] = Field(
         ("default",),
-        description="Policies in force, as files or by the names of shipped ones (policies.md).",
+        description="Policies in force: paths of files, or names of shipped policies "
+        "(policies.md).",
     )
     web_config_file: Path | None = Field(
         None,
-        description="TLS and users of all pages, in the form of Prometheus' web configuration "
-        "file (security.md).",
+        description="TLS and users of all pages, in the format of Prometheus' web "
+        "configuration file (security.md).",
     )
     customer_directory: Path | None = Field(
-        None, description="YAML file: id, name, segment, contract, monthly_commitment_usd."
+        None,
+        description="YAML file with a list of customers. Keys: `id`, `name`, `segment`; "
+        "optional: `contract`, `monthly_commitment_usd`.",
     )
     price_book: str | None = Field(
-        None, description="Prices, for cache dollars: a file, or a shipped book (prices.md)."
+        None,
+        description="Prices for cache dollars: path of a file, or name of a shipped price "
+        "book (prices.md).",
     )
     runbooks_url: str | None = Field(
         None,
         pattern=r"^https?://\S+$",
-        description="Where people read `docs/runbooks`; the live board's troubles link there.",
+        description="Address of your copy of `docs/runbooks`. The incidents on the live "
+        "board link to it.",
     )
     provider_name: str = Field(
-        "tokenpulse", description="`gen_ai.provider.name` on the OpenTelemetry-named histograms."
+        "tokenpulse",
+        description="`gen_ai.provider.name` on the histograms with OpenTelemetry names.",
     )
     operation_name: str = Field(
-        "chat", description="`gen_ai.operation.name` on the OpenTelemetry-named histograms."
+        "chat", description="`gen_ai.operation.name` on the histograms with OpenTelemetry names."
     )

@@ -1,7 +1,7 @@
-"""How clients prove who they are and whom they talk to: what they all get beside an address.
+"""The arguments for logins and TLS that all Kafka and Redis clients receive.
 
-TLS always checks the certificate and the host's name; there is no setting to switch that off. The
-refusals of settings that do not fit together are in sections.py.
+TLS always checks the certificate and the host name; no setting switches that off. sections.py
+rejects settings that contradict each other.
 """
 
 import ssl
@@ -13,7 +13,7 @@ from streams.errors import ConfigError
 
 
 def client_kwargs(kafka: Kafka) -> dict[str, Any]:
-    """Arguments for each aiokafka client. ConfigError, one line, where a file cannot be used."""
+    """Return arguments for an aiokafka client. Raises ConfigError if a file cannot be used."""
     kwargs: dict[str, Any] = {"security_protocol": kafka.security_protocol}
     if kafka.security_protocol.endswith("SSL"):
         kwargs["ssl_context"] = _context(kafka, "kafka")
@@ -27,15 +27,15 @@ def client_kwargs(kafka: Kafka) -> dict[str, Any]:
 
 
 def redis_kwargs(redis: Redis) -> dict[str, Any]:
-    """Arguments for each Redis client. ConfigError, one line, where a file cannot be used."""
-    # The client does not introduce itself: one round trip less, one command less to allow.
+    """Return arguments for a Redis client. Raises ConfigError if a file cannot be used."""
+    # Without CLIENT SETINFO the user needs one permission less, and a connection one round trip.
     kwargs: dict[str, Any] = {"driver_info": None}
     if redis.username is not None:
         kwargs["username"] = redis.username
     if (password := redis.login_password()) is not None:
         kwargs["password"] = password
     if redis.url.startswith("rediss://"):
-        _context(redis, "redis")  # redis-py would find a wrong file only when it connects
+        _context(redis, "redis")  # redis-py would report a wrong file only when it connects
         kwargs |= {"ssl_check_hostname": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
         for argument, file in (
             ("ssl_ca_certs", redis.ssl_ca_file),
@@ -50,7 +50,7 @@ def redis_kwargs(redis: Redis) -> dict[str, Any]:
 def _context(section: Kafka | Redis, name: str) -> ssl.SSLContext:
     if section.ssl_ca_file is None:
         context = ssl.create_default_context()
-    else:  # these authorities and no others
+    else:  # trust only these CAs, not those of the system
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         load_authorities(context, section.ssl_ca_file, f"{name}.ssl_ca_file")
     if section.ssl_cert_file is not None and section.ssl_key_file is not None:
@@ -61,7 +61,7 @@ def _context(section: Kafka | Redis, name: str) -> ssl.SSLContext:
 
 
 def load_authorities(context: ssl.SSLContext, authorities: Path, setting: str) -> None:
-    """Let `context` trust what these sign; ConfigError, one line, where they cannot be used."""
+    """Make `context` trust these CAs. Raises ConfigError if the file cannot be used."""
     try:
         context.load_verify_locations(authorities)
     except OSError as error:
@@ -69,9 +69,9 @@ def load_authorities(context: ssl.SSLContext, authorities: Path, setting: str) -
 
 
 def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path, setting: str) -> None:
-    """Let `context` show this certificate; ConfigError, one line, where it cannot be used."""
+    """Make `context` present this certificate. Raises ConfigError if it cannot be used."""
     try:
-        # A passphrase is answered with none: OpenSSL would ask for it on the terminal.
+        # An empty password: without one, OpenSSL would ask for a passphrase on the terminal.
         context.load_cert_chain(certificate, key, password="")
     except OSError as error:
         raise ConfigError(_unusable(f"{certificate} with {key}", setting, error)) from error

@@ -49,7 +49,7 @@ _UNKNOWN_KEY = "no such setting; docs/configuration.md lists them all"
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. Read once at start, never changed afterwards."""
+    """All settings. They are read once at start and never change."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Overrides of the command line win over the environment, that over the file."""
+        """Return the sources, the strongest first: command line, environment, YAML file."""
         path = settings_cls.model_config.get("yaml_file")
         sources = [init_settings, env_settings]
         if path is not None:
@@ -139,15 +139,18 @@ def _section(field: FieldInfo) -> type[Section] | None:
 
 
 def document() -> str:
-    """docs/configuration.md."""
+    """Return the text of docs/configuration.md."""
     lines = [
         "# Configuration",
         "",
         "Generated from `streams/config/settings.py` by `make docs`.",
         "",
-        "Settings come from, later wins: the defaults below, a YAML file (`tokenpulse --config",
-        "FILE ...` or `TOKENPULSE_CONFIG=FILE`), environment variables. A variable is",
-        "`TOKENPULSE_`, the section, two underscores, the setting; lists and numbers as JSON:",
+        "Settings come from three sources. A later one overrides an earlier one:",
+        "",
+        "1. the defaults below",
+        "2. a YAML file: `tokenpulse --config FILE ...`, or the variable `TOKENPULSE_CONFIG=FILE`",
+        "3. environment variables, named `TOKENPULSE_<SECTION>__<SETTING>` in capitals; two",
+        "   underscores separate the parts, and lists are written as JSON",
         "",
         "```yaml",
         "kafka:",
@@ -160,7 +163,9 @@ def document() -> str:
         "TOKENPULSE_KAFKA__BOOTSTRAP=kafka-1:9092 TOKENPULSE_WORKER__TTFT_TARGETS_S='[0.3, 1]'",
         "```",
         "",
-        "`tokenpulse config check` shows what is in force and asks Kafka and Redis.",
+        "`tokenpulse config check` prints the settings in force, without secrets, and checks that",
+        "Kafka and Redis answer. An unknown setting is an error. Names that end in `_s`, `_h` and",
+        "`_mb` are in seconds, hours and megabytes. A setting without a default is not set.",
     ]
     for name, field in Settings.model_fields.items():
         section = _section(field)

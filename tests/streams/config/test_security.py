@@ -61,13 +61,16 @@ def refusal(**kafka: Any) -> str:
     [
         (
             {"security_protocol": "SASL_PLAINTEXT", **LOGIN},
-            "kafka: security_protocol SASL_PLAINTEXT shows the login to whoever listens; set "
+            "kafka: security_protocol SASL_PLAINTEXT sends the login unencrypted; set "
             "SASL_SSL, or allow_sasl_without_tls: true",
         ),
         (LOGIN, "kafka: a login is given, but security_protocol is PLAINTEXT, which sends none"),
         ({"security_protocol": "SASL_SSL", "username": "me"}, "kafka: SASL_SSL needs a password"),
         ({"security_protocol": "SASL_SSL", "password": "hunter2"}, "needs a username"),
-        ({"ssl_ca_file": "ca.crt"}, "kafka: ssl files are given, but nothing is encrypted"),
+        (
+            {"ssl_ca_file": "ca.crt"},
+            "kafka: ssl files are given, but the connection is not encrypted",
+        ),
         ({"security_protocol": "SSL", "ssl_cert_file": "a"}, "go together; set both or neither"),
         ({"security_protocol": "SASL_SSL", **LOGIN, "password_file": "f"}, "not both"),
         ({"security_protocol": "TLS"}, "kafka.security_protocol: got 'TLS'; it should be"),
@@ -85,7 +88,7 @@ def test_sasl_without_tls_is_refused_by_the_worker_before_it_connects() -> None:
         main, ["worker"], env={**variables, "TOKENPULSE_KAFKA__SECURITY_PROTOCOL": "SASL_PLAINTEXT"}
     )
     assert done.exit_code == 2
-    assert done.stderr.startswith("tokenpulse: kafka: security_protocol SASL_PLAINTEXT shows")
+    assert done.stderr.startswith("tokenpulse: kafka: security_protocol SASL_PLAINTEXT sends")
     assert "hunter2" not in done.output
 
 

@@ -625,7 +625,7 @@ def test_no_error_says_the_webhook(
         with pytest.raises(ConfigError) as refused:
             send({"slack_webhook_file": file})
         assert "hunter2" not in str(refused.value)
-        assert "holds no https:// URL" in str(refused.value)
+        assert "contains no https:// URL" in str(refused.value)
     for path in (tmp_path / "absent", tmp_path):
         with pytest.raises(ConfigError, match=r"daily\.slack_webhook_file: cannot read"):
             send({"slack_webhook_file": path})
