@@ -16,6 +16,7 @@ import redis
 from streams.config.settings import Exporter, Settings
 from tests.support.alerting_stack import running
 from tests.support.browser import Browser, Page
+from tests.support.checks import not_none
 from tests.support.paths import ROOT
 from tests.support.worker_process import START_S, State, WorkerProcess, tokenpulse
 from tokenpulse.local.stack import LocalStack
@@ -194,7 +195,7 @@ def test_a_killed_exporter_is_missed_and_found_again(
     async def check() -> None:
         async with opened(local) as page:
             pid = local.pid("exporter")
-            os.kill(pid, signal.SIGKILL)
+            os.kill(not_none(pid), signal.SIGKILL)
             await page.wait_for("document.querySelector('#live').textContent !== 'Live'", START_S)
             await page.wait_for("document.querySelector('#live').textContent === 'Live'", 60)
             assert local.pid("exporter") != pid

@@ -12,10 +12,11 @@ from unittest.mock import patch
 import jsonschema
 import pytest
 import yaml
-from click import Context
+from click import Command, Context, Group
 
 from streams.config.settings import Settings, load_settings
 from streams.worker.app import ENDING_DEADLINE_S
+from tests.support.checks import not_none
 from tests.support.compose import document, environment_of, mounts_of, secrets_of
 from tests.support.paths import ROOT
 from tokenpulse.cli.main import main
@@ -32,7 +33,7 @@ def test_it_follows_the_compose_specification() -> None:
     # The package's schemas without the package: its code wants another click than Faust does.
     found = find_spec("check_jsonschema")
     assert found is not None
-    [package] = found.submodule_search_locations
+    [package] = not_none(found.submodule_search_locations)
     schema = json.loads((Path(package) / VENDORED_SCHEMA).read_text())
     errors = jsonschema.validators.validator_for(schema)(schema).iter_errors(DOCUMENT)
     assert [f"{list(error.absolute_path)}: {error.message}" for error in errors] == []
@@ -279,10 +280,12 @@ def test_addresses_are_those_of_services(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_commands_exist(name: str) -> None:
-    command, context = main, Context(main)
+    command: Command | None = main
+    context = Context(main)
     for word in SERVICES[name]["command"]:
         if word.startswith("-"):
             break
+        assert isinstance(command, Group)
         command = command.get_command(context, word)
         assert command is not None, word
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -177,19 +178,23 @@ def test_nobody_was_refused_by_redis(stack: Engine) -> None:
 STANDING = ("worker", "simulator", "prometheus", "alertmanager")
 
 
+def is_ill(stack: Engine, name: str) -> bool:
+    return not stack.passes(name)
+
+
 def test_what_stands_still_does_not_pass_for_healthy(stack: Engine) -> None:
     for name in STANDING:
         stack.signal(name, signal.SIGSTOP)
     try:
         # The exporter works, and says that its numbers cannot be relied on.
         for name in (*STANDING, "exporter"):
-            wait_until(lambda name=name: not stack.passes(name), f"{name} is ill", WAIT_S)
+            wait_until(partial(is_ill, stack, name), f"{name} is ill", WAIT_S)
         assert "last heartbeat" in stack.health("worker").stderr
     finally:
         for name in STANDING:
             stack.signal(name, signal.SIGCONT)
     for name in (*STANDING, "exporter"):
-        wait_until(lambda name=name: well_again(stack, name), f"{name} is well again", WAIT_S)
+        wait_until(partial(well_again, stack, name), f"{name} is well again", WAIT_S)
 
 
 def well_again(stack: Engine, name: str) -> bool:

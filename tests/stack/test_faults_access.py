@@ -54,7 +54,7 @@ def test_a_worker_whose_redis_user_may_no_longer_write_says_so_and_goes_on_once_
         dead_letters(settings.kafka, 1)
         wait_until(lambda: worker.log.count("has no permissions") >= 2, "it says so", START_S)
         assert state.offset(0) == before
-        admin.execute_command("ACL", "LOAD")
+        admin.acl_load()
         with guarded.client("worker") as reader:  # the server may hang up on those who were there
             State(settings, reader).wait_for(ends)
 

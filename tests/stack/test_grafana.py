@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from time import monotonic, sleep
 
 import pytest
@@ -99,8 +100,8 @@ def test_every_variable_has_values_and_each_of_them_chosen_alone_shows_something
         value = preferred.get(label, found[0])
         assert value in found, asked.name
         chosen[asked.board][label] = re.escape(value).replace("\\", "\\\\")
-    asked = queries(chosen)
-    all_answer(server, {name: asked[name] for name in {*asked} - {*MAY_BE_EMPTY_CHOSEN}})
+    exprs = queries(chosen)
+    all_answer(server, {name: exprs[name] for name in {*exprs} - {*MAY_BE_EMPTY_CHOSEN}})
 
 
 def test_every_window_that_can_be_chosen_shows_something(server: Server) -> None:
@@ -115,12 +116,16 @@ def test_every_window_that_can_be_chosen_shows_something(server: Server) -> None
             all_answer(server, wanted)
 
 
+def has_exemplars(server: Server, expr: str) -> bool:
+    return bool(server.exemplars(expr))
+
+
 def test_the_heatmaps_have_exemplars_that_carry_a_trace_id(server: Server) -> None:
     asked = [one for one in targets() if one.exemplar]
     assert len(asked) == 3
     for one in asked:
         expr = filled_in(one.expr, defaults(BOARDS[one.board]))
-        wait_until(lambda expr=expr: bool(server.exemplars(expr)), one.name, ANSWERS_S)
+        wait_until(partial(has_exemplars, server, expr), one.name, ANSWERS_S)
         assert all(found["labels"]["trace_id"] for found in server.exemplars(expr))
 
 

@@ -9,6 +9,7 @@ import re
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,6 +24,7 @@ from streams.store.archive_topic import KafkaArchive
 from streams.store.hash_archive import HashesPlace
 from streams.store.keys import Keys
 from streams.store.redis import connected
+from tests.support.checks import not_none
 from tests.support.exporter_state import named, samples_of
 from tests.support.recounted import TARGETS, assert_recounted, logs_of, shelf_of
 from tests.support.servers import Broker, RedisServer, wait_until
@@ -107,7 +109,7 @@ def test_a_redis_set_back_under_a_running_worker_is_noticed_and_the_rest_counted
     with WorkerProcess(settings, tmp_path / "worker.log") as worker:
         first = send(settings.kafka, parts[0])
         state.wait_for(first)
-        old = redis_client.dump(state.key(0))
+        old = not_none(redis_client.dump(state.key(0)))
         state.wait_for(send(settings.kafka, parts[1]))
         redis_client.restore(state.key(0), 0, old, replace=True)  # as a replica that lagged would
         last = send(settings.kafka, parts[2])
@@ -190,8 +192,9 @@ def test_a_redis_lost_whole_gets_back_what_neither_log_nor_state_can_rebuild(
         await client.aclose()
 
     def hashes() -> dict[bytes, dict[bytes, bytes]]:
-        keys = [key for key in redis_client.keys(f"{prefix}*") if not key.endswith(b":hashes")]
-        return {key: redis_client.hgetall(key) for key in keys if redis_client.type(key) == b"hash"}
+        client: Any = redis_client  # its answers are bytes
+        keys = [key for key in client.keys(f"{prefix}*") if not key.endswith(b":hashes")]
+        return {key: client.hgetall(key) for key in keys if client.type(key) == b"hash"}
 
     ends = send(settings.kafka, events(200))
     with WorkerProcess(settings, tmp_path / "worker.log") as worker:

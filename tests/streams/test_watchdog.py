@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_what_is_bad_counts_only_from_when_it_began_and_recovery_clears_it(
     #   0 s     10 s    65 s    70 s    75 s    140 s
     #   good    bad     bad     good    bad     bad for 65 s > 60 s
     state = {"now": 0.0, "bad": False}
-    monkeypatch.setattr(watchdog.time, "monotonic", lambda: state["now"])
+    monkeypatch.setattr(time, "monotonic", lambda: state["now"])
     check = Lasting("rebalancing", 60, lambda: bool(state["bad"])).check
     said = []
     for at_s, bad in ((0, False), (10, True), (65, True), (70, False), (75, True), (140, True)):

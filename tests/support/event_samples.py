@@ -1,6 +1,7 @@
 """One good event to vary, and ways to look at what became of it."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ NUMBERS = (
 
 
 def judge(
-    values: list[bytes | None],
+    values: Sequence[bytes | None],
     timestamps_ms: list[int] | None = None,
     watermark_ms: int | None = None,
     rules: Rules = RULES,
@@ -41,7 +42,7 @@ def judge(
     stamps = np.array(
         [NOW] * len(values) if timestamps_ms is None else timestamps_ms, dtype=np.int64
     )
-    return decode(values, stamps, watermark_ms, rules)
+    return decode(list(values), stamps, watermark_ms, rules)
 
 
 def rows(decoded: Decoded) -> list[dict[str, Any]]:
@@ -73,4 +74,11 @@ def verdict(value: bytes | None, **judged: Any) -> dict[str, Any] | str:
     """The reason one record is refused for, or its row."""
     decoded = judge([value], **judged)
     (found,) = [refusal.reason for refusal in decoded.refusals] + rows(decoded)
+    return found
+
+
+def accepted(value: bytes | None, **judged: Any) -> dict[str, Any]:
+    """Return the row of one record that must be accepted."""
+    found = verdict(value, **judged)
+    assert isinstance(found, dict), found
     return found

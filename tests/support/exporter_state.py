@@ -20,6 +20,7 @@ from streams.state.snapshot import decode_meta, decode_names, slice_field
 from streams.store.contract import Answer, Claimed
 from streams.store.redis import RedisStore, connect
 from streams.worker.deduplication import set_apart
+from tests.support.checks import not_none
 
 SECRET = "0123456789abcdef" * 2
 RULES = Rules(10_000, 300_000, HORIZON_S * 1_000)
@@ -161,7 +162,7 @@ def write_state(settings: Settings, records: dict[int, list[Any]], at_s: float =
     asyncio.run(write())
 
 
-def export(settings: Settings, now_s: float = NOW_S, **customers: Any) -> Collected:
+def export(settings: Settings, now_s: float = NOW_S, /, **customers: Any) -> Collected:
     """One export by a fresh exporter."""
 
     async def collect() -> Collected:
@@ -190,7 +191,12 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
     return samples.get((name, frozenset(labels.items())))
 
 
-def samples_of(settings: Settings, now_s: float = NOW_S, **customers: Any) -> Samples:
+def number(samples: Samples, name: str, **labels: str) -> float:
+    """Return one sample that must be there."""
+    return not_none(value(samples, name, **labels))
+
+
+def samples_of(settings: Settings, now_s: float = NOW_S, /, **customers: Any) -> Samples:
     """Samples of one export by a fresh exporter."""
     return parsed(export(settings, now_s, **customers).page.text(openmetrics=False))
 

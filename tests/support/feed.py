@@ -14,7 +14,7 @@ class Feed:
     """Sends to a topic at a pace, but never beyond what is allowed so far."""
 
     def __init__(
-        self, kafka: Kafka, parts: Sequence[tuple[int, list[tuple[bytes, bytes]]]]
+        self, kafka: Kafka, parts: Sequence[tuple[int | None, Sequence[tuple[bytes | None, bytes]]]]
     ) -> None:
         self.total = sum(len(records) for _, records in parts)
         self.allowed = 0

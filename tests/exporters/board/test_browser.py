@@ -79,7 +79,7 @@ def text_of(selector: str) -> str:
     return f"(document.querySelector({json.dumps(selector)})?.textContent ?? '')"
 
 
-LOOKS = {
+LOOKS: dict[str, dict[str, Any]] = {
     "desktop-light": {},
     "desktop-dark": {"dark": True},
     "phone-light": PHONE,

@@ -20,6 +20,7 @@ from exporters.board.page import FRAGMENTS, fragments, keyed, page
 from exporters.board.routes import assets, build, event, live_json, news
 from exporters.formatting import budget_left, unbroken
 from tests.support.board_samples import STALE, WELL, WITH_INCIDENTS
+from tests.support.checks import not_none
 
 STATIC = Path(facts_module.__file__).parent / "static"
 HOSTILE = '</script><script>alert(1)</script>\' onload="x" {{ 7*7 }} &lt; \r\ndata: x'
@@ -39,13 +40,15 @@ class Outline(HTMLParser):
 
     def __init__(self, markup: str) -> None:
         super().__init__()
-        self.elements, self.texts, self.values = [], [], []
+        self.elements: list[tuple[str, tuple[str, ...]]] = []
+        self.texts: list[str] = []
+        self.values: list[tuple[str, str, str]] = []
         self.feed(markup)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, tuple(name for name, _ in attrs)))
-        self.values += [(tag, name, value) for name, value in attrs]
+        self.values += [(tag, name, value or "") for name, value in attrs]
 
     def handle_endtag(self, tag: str) -> None:
         self.elements.append((f"/{tag}", ()))
@@ -65,7 +68,7 @@ def shown_text(markup: str) -> str:
 
 def with_strings(value: Any, change: Callable[..., Any], path: tuple[str | int, ...] = ()) -> Any:
     """The same facts with every free text changed."""
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = get_type_hints(type(value))
         return dataclasses.replace(
             value,
@@ -85,7 +88,12 @@ CLOSED = [get_args(one) for one in (State, facts_module.Severity)] + [("promise"
 
 def strings_of(facts: Any) -> list[str]:
     found: list[str] = []
-    with_strings(facts, lambda text: found.append(text) or text)
+
+    def collect(text: str) -> str:
+        found.append(text)
+        return text
+
+    with_strings(facts, collect)
     return found
 
 
@@ -122,7 +130,8 @@ def test_a_hostile_text_stays_text(facts: LiveFacts | None) -> None:
 
 def read_events(stream: bytes) -> list[tuple[str, str]]:
     """What a browser makes of a stream, by the rules of the HTML standard."""
-    found, name, data = [], "message", []
+    found, name = [], "message"
+    data: list[str] = []
     for line in re.split(r"\r\n|\r|\n", stream.decode()):
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -166,7 +175,7 @@ def test_what_is_not_known_is_called_so_and_never_zero() -> None:
     )
     parts = fragments(state(facts))
     for key in ("ttft", "availability"):
-        tile = re.search(rf'id="tile-{key}".*?</li>', parts["tiles"], re.DOTALL).group()
+        tile = not_none(re.search(rf'id="tile-{key}".*?</li>', parts["tiles"], re.DOTALL)).group()
         assert 'class="value"><span class="num none" data-value="">unknown</span>' in tile
         assert "Last 60 minutes: nothing known." in tile
         assert "Unknown" in tile

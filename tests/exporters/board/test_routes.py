@@ -15,6 +15,7 @@ from aiohttp.streams import StreamReader
 
 from exporters.board import routes
 from exporters.board.facts import LiveFacts, LiveState
+from exporters.board.page import FRAGMENTS
 from exporters.board.routes import Board, assets, board_routes
 from exporters.formatting import unbroken
 from tests.support.board_samples import WELL, WITH_INCIDENTS
@@ -57,13 +58,13 @@ async def served(source: Source, under: str = "") -> AsyncIterator[tuple[str, Cl
 
 async def next_event(content: StreamReader) -> tuple[str, dict[str, Any]]:
     """Name and data of the next event of a stream."""
-    found = {}
+    found: dict[str, str] = {}
     while True:
         line = (await asyncio.wait_for(content.readline(), WAIT_S)).decode()
         assert line, "the stream has ended"
         field, _, value = line.rstrip("\n").partition(": ")
         if line == "\n" and "event" in found:
-            return found["event"], json.loads(found["data"]) if found["data"] else None
+            return found["event"], json.loads(found["data"] or "{}")
         if line != "\n":
             found[field] = value
 
@@ -142,7 +143,7 @@ def test_a_listener_gets_the_whole_board_and_then_only_what_changed() -> None:
             assert answer.content_type == "text/event-stream"
             name, first = await next_event(answer.content)
             assert name == "board"
-            assert set(first["parts"]) == set(routes.FRAGMENTS)
+            assert set(first["parts"]) == set(FRAGMENTS)
             source.tell(replace(WELL, regions=WITH_INCIDENTS.regions))
             name, second = await next_event(answer.content)
             assert name == "board"
@@ -233,8 +234,13 @@ def test_more_listeners_than_are_allowed_are_refused(monkeypatch: pytest.MonkeyP
 def test_one_that_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "SLOW_AFTER_S", 0.2)
     monkeypatch.setattr(routes, "LOOK_EVERY_S", 0.01)
-    boards = []
-    monkeypatch.setattr(routes, "Board", lambda source: boards.append(Board(source)) or boards[0])
+    boards: list[Board] = []
+
+    def watched_board(source: Source) -> Board:
+        boards.append(Board(source))
+        return boards[0]
+
+    monkeypatch.setattr(routes, "Board", watched_board)
 
     async def check() -> None:
         source = Source()
@@ -243,7 +249,9 @@ def test_one_that_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> N
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
             writer.write(b"GET /board/events HTTP/1.1\r\nHost: x\r\n\r\n")
             await reader.readline()
-            writer.transport.pause_reading()
+            transport = writer.transport
+            assert isinstance(transport, asyncio.Transport)
+            transport.pause_reading()
             assert boards[0].listeners == 1
             async with asyncio.timeout(60):
                 number = 0
@@ -261,7 +269,7 @@ def test_nobody_looks_for_news_when_nobody_listens() -> None:
         board = Board(Source())
         await events(board, 1)
         await asyncio.sleep(0)
-        names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+        names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
         assert "Board._watch" not in names
 
     asyncio.run(check())

@@ -13,8 +13,10 @@ from streams.config.settings import Settings
 from streams.store.redis import connect
 from tests.support.exporter_state import (
     NOW_S,
+    Samples,
     StateWriter,
     named,
+    number,
     parsed,
     samples_of,
     some_events,
@@ -78,7 +80,7 @@ def recounted(
 
 
 def check(
-    samples: dict[tuple[str, frozenset[tuple[Any, ...]]], int],
+    samples: Samples,
     labels: dict[str, str],
     events: list[dict[str, Any]],
     with_tier: bool = True,
@@ -121,11 +123,9 @@ def test_dollars_of_windows_that_roll_on_equal_a_recount_at_every_export(
     asyncio.run(run())
 
 
-def check_windows(
-    samples: dict[tuple[str, frozenset[tuple[Any, ...]]], int], counted: list[dict[str, Any]]
-) -> None:
+def check_windows(samples: Samples, counted: list[dict[str, Any]]) -> None:
     for window in ("1m", "5m", "30m"):
-        from_s = value(samples, "tokenpulse_window_start_timestamp_seconds", window=window)
+        from_s = number(samples, "tokenpulse_window_start_timestamp_seconds", window=window)
         inside = [
             one for one in counted if one["ended_at"] / 1_000 >= from_s and not one.get("probe")
         ]

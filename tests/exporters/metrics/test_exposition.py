@@ -14,19 +14,23 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters.catalogue.requests import EXPORTER, SPECS
+from exporters.catalogue.pipeline import EXPORTER
+from exporters.catalogue.requests import SPECS
 from exporters.metrics.exposition import Page
 from exporters.reference.customers import Customer
 from exporters.server.collector import Collector
 from streams.config.settings import Settings
 from streams.events.decoder import ELIGIBLE, OUTCOMES, REASONS
 from streams.store.redis import connect
+from tests.support.checks import not_none
 from tests.support.exporter_state import (
     NOW_S,
+    Samples,
     StateWriter,
     event,
     export,
     named,
+    number,
     parsed,
     samples_of,
     some_events,
@@ -168,7 +172,7 @@ def recount(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def check_window(
-    samples: dict[tuple[str, frozenset[tuple[Any, ...]]], int],
+    samples: Samples,
     scope_labels: dict[str, str],
     events: list[dict[str, Any]],
 ) -> None:
@@ -195,11 +199,11 @@ def check_window(
         return
     ttft_s = said["ttft_s"]
     assert value(samples, "tokenpulse_ttft_samples", **scope_labels) == len(ttft_s)
-    for ratio in ("0.5", "0.9", "0.95", "0.99"):
-        found = value(samples, "tokenpulse_ttft_seconds", quantile=ratio, **scope_labels)
+    for quantile in ("0.5", "0.9", "0.95", "0.99"):
+        found = value(samples, "tokenpulse_ttft_seconds", quantile=quantile, **scope_labels)
         if ttft_s:
-            truth = nearest_rank(ttft_s, float(ratio))
-            assert truth <= found <= truth * 1.01
+            truth = nearest_rank(ttft_s, float(quantile))
+            assert truth <= not_none(found) <= truth * 1.01
         else:
             assert found is None
     within = value(
@@ -222,13 +226,13 @@ SCOPES_OF_WINDOW = {
 
 
 def check_export(
-    samples: dict[tuple[str, frozenset[tuple[Any, ...]]], int],
+    samples: Samples,
     counted: list[dict[str, Any]],
     at_s: int,
 ) -> None:
     """Every group of every window, against the events counted so far."""
     for window, span_s in SPANS_S.items():
-        from_s = value(samples, "tokenpulse_window_start_timestamp_seconds", window=window)
+        from_s = number(samples, "tokenpulse_window_start_timestamp_seconds", window=window)
         to_s = at_s // 10 * 10 + 10
         assert to_s - span_s <= from_s < to_s - span_s + 60
         inside = [one for one in counted if from_s <= one["ended_at"] / 1_000 < to_s]
@@ -336,7 +340,7 @@ def test_a_series_without_measurements_has_zeros_and_without_probes_no_probes(
     )
     samples = samples_of(settings)
 
-    def by_model(name: str) -> dict[str, int]:
+    def by_model(name: str) -> dict[str, float]:
         return {
             dict(labels).get("model") or dict(labels)["gen_ai_request_model"]: one
             for labels, one in named(samples, name).items()

@@ -3,6 +3,7 @@
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -103,7 +104,7 @@ models:
 
 
 TOKENS = st.integers(0, 10**15)
-DIGITS = {"min_value": 0, "allow_nan": False, "places": 6}
+DIGITS: dict[str, Any] = {"min_value": 0, "allow_nan": False, "places": 6}
 
 
 @given(

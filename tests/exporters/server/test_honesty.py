@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from threading import Thread
 from typing import Any
 
@@ -18,10 +18,12 @@ from streams.store.reader import SliceCache, StateReader, StateSnapshot
 from streams.store.redis import connect
 from tests.support.exporter_state import (
     NOW_S,
+    Samples,
     StateWriter,
     event,
     export,
     named,
+    number,
     parsed,
     samples_of,
     settings_for,
@@ -83,8 +85,8 @@ def test_a_young_state_does_not_pass_for_thirty_days(configured: Callable[..., A
     samples = samples_of(settings)
     coverage = "tokenpulse_window_coverage_ratio"
     assert value(samples, coverage, window="5m") == 1
-    assert 1 / 31 < value(samples, coverage, window="30d") < 2 / 29
-    assert value(samples, "tokenpulse_state_since_timestamp_seconds") <= NOW_S - 86_400
+    assert 1 / 31 < number(samples, coverage, window="30d") < 2 / 29
+    assert number(samples, "tokenpulse_state_since_timestamp_seconds") <= NOW_S - 86_400
 
 
 def test_the_lag_of_a_worker_that_died_is_unknown(configured: Callable[..., Any]) -> None:
@@ -160,7 +162,7 @@ def test_totals_never_fall_over_restarts_and_two_exporters_agree(
 ) -> None:
     settings = configured()
     events = some_events(11, 300, NOW_S - 900, NOW_S)
-    before = {}
+    before: Samples = {}
 
     async def write(part: list[dict[str, Any]]) -> None:
         writer = StateWriter(settings)  # a fresh worker each time: it claims and loads
@@ -186,7 +188,7 @@ def test_a_state_that_was_lost_and_rebuilt_is_read_afresh(
 ) -> None:
     settings = configured(windows=["5m"], series_windows=[])
 
-    async def run() -> dict[tuple[str, frozenset[tuple[Any, ...]]], int]:
+    async def run() -> Samples:
         client = connect(settings.redis.url, 5)
         collector = Collector(settings, client, {})
         writer = StateWriter(settings)
@@ -237,7 +239,7 @@ class Interrupted:
         self.cache = SliceCache(lambda view: list(view.index))
         self.rounds, self.write = 0, write
 
-    def missing(self, snapshot: StateSnapshot) -> dict[int, list[SliceId]]:
+    def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
         self.rounds += 1
         if self.rounds == 1:
             self.write()
@@ -305,7 +307,7 @@ def test_only_the_customers_with_most_requests_stand_out_by_name_where_known(
         for _ in range(requests)
     ]
     write_state(settings, {0: events[:4], 1: events[4:]})
-    samples = samples_of(settings, **{token_of("big"): Customer("Big Corp", "enterprise")})
+    samples = samples_of(settings, NOW_S, **{token_of("big"): Customer("Big Corp", "enterprise")})
     customers = {
         (dict(labels)["customer"], dict(labels).get("segment")): one
         for labels, one in named(samples, "tokenpulse_window_requests").items()

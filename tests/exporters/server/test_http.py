@@ -22,12 +22,21 @@ from multidict import CIMultiDictProxy
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from redis import Redis
 
-from exporters.catalogue.requests import EXPORTER, PIPELINE
+from exporters.catalogue.pipeline import EXPORTER, PIPELINE
 from exporters.server.http import create_app
 from exporters.server.refresher import Refresher
 from streams.config.settings import Settings
 from streams.errors import ConfigError
-from tests.support.exporter_state import StateWriter, event, parsed, settings_for, value
+from tests.support.checks import not_none
+from tests.support.exporter_state import (
+    Samples,
+    StateWriter,
+    event,
+    number,
+    parsed,
+    settings_for,
+    value,
+)
 from tests.support.servers import RedisServer, wait_until
 from tokenpulse.local.embedded import environment, free_port, redis_binary
 
@@ -117,7 +126,7 @@ def ready(refresher: Refresher) -> bool:
     return problem(refresher) is None
 
 
-def text_of(refresher: Refresher) -> dict[tuple[str, frozenset[tuple[Any, ...]]], float]:
+def text_of(refresher: Refresher) -> Samples:
     return parsed(refresher.export().body(openmetrics=False, zipped=False))
 
 
@@ -170,19 +179,20 @@ def test_a_redis_that_dies_silences_the_numbers_and_they_recover(
 
     own_redis.kill()
     wait_until(lambda: not ready(refresher), "not ready")
-    assert "cannot read the state" in problem(refresher)
-    assert "\n" not in problem(refresher)
+    assert "cannot read the state" in not_none(problem(refresher))
+    assert "\n" not in not_none(problem(refresher))
     check_silence(refresher)
     assert refresher.not_alive() is None
-    last_s = value(samples, "tokenpulse_exporter_refreshed_timestamp_seconds")
-    assert value(text_of(refresher), "tokenpulse_exporter_refreshed_timestamp_seconds") >= last_s
+    last_s = number(samples, "tokenpulse_exporter_refreshed_timestamp_seconds")
+    text = text_of(refresher)
+    assert number(text, "tokenpulse_exporter_refreshed_timestamp_seconds") >= last_s
 
     own_redis.start()  # it comes back empty
     wait_until(lambda: "no state of group" in (problem(refresher) or ""), "no state")
     assert value(text_of(refresher), "tokenpulse_state_readable") == 1
     write_now(settings)
     wait_until(lambda: ready(refresher), "ready again")
-    assert value(text_of(refresher), "tokenpulse_exporter_refresh_failures_total") >= 1
+    assert number(text_of(refresher), "tokenpulse_exporter_refresh_failures_total") >= 1
 
 
 def test_what_comes_back_with_redis_is_read_as_a_new_state(
@@ -263,7 +273,7 @@ def test_numbers_are_not_served_when_refreshing_has_stopped(
     wait_until(lambda: refresher.export().readable, "readable")
     refresher.thread.stop()
     wait_until(lambda: not refresher.export().readable, "too old to be served")
-    assert "the state was last read" in problem(refresher)
+    assert "the state was last read" in not_none(problem(refresher))
     check_silence(refresher)
     status, _, body = asked(refresher, "/healthz")
     assert (status, body) == (503, b"the refresh thread has ended\n")
@@ -359,7 +369,7 @@ def exporter_process(settings: Settings) -> Popen[bytes]:
 def fetched(url: str) -> int | None:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
-            return answer.status
+            return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
     except OSError:
@@ -401,7 +411,8 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(redis_server: RedisServe
 def test_a_file_that_cannot_be_used_is_told_to_whom_starts_the_exporter(
     name: str, value: tuple[str] | str
 ) -> None:
-    settings = settings_for("redis://127.0.0.1:1/0", **{name: value})
+    changed: dict[str, Any] = {name: value}
+    settings = settings_for("redis://127.0.0.1:1/0", **changed)
     with pytest.raises(ConfigError, match=r"/no/such\.yaml: no such file; ") as refused:
         Refresher(settings, {})
     assert "\n" not in str(refused.value)

@@ -14,10 +14,12 @@ from streams.state.windows import ROLLING_S
 from streams.store.redis import connect
 from tests.support.exporter_state import (
     NOW_S,
+    Samples,
     StateWriter,
     event,
     export,
     named,
+    number,
     parsed,
     samples_of,
     some_events,
@@ -30,9 +32,7 @@ COMPLETE = "tokenpulse_window_complete"
 LOST = "tokenpulse_lost_records_total"
 
 
-def after(
-    settings: Settings, steps: Callable[..., Any]
-) -> dict[tuple[str, frozenset[tuple[Any, ...]]], float]:
+def after(settings: Settings, steps: Callable[..., Any]) -> Samples:
     """Samples after `steps`, an async function that is handed a worker's stand-in."""
 
     async def run() -> None:
@@ -45,7 +45,7 @@ def after(
 
 
 def complete_windows(
-    samples: dict[tuple[str, frozenset[tuple[Any, ...]]], int],
+    samples: Samples,
 ) -> tuple[set[str], Any]:
     found = {dict(labels)["window"]: one for labels, one in named(samples, COMPLETE).items()}
     assert set(found.values()) <= {0, 1}
@@ -204,7 +204,7 @@ def test_a_pulse_of_an_older_worker_says_nothing_of_what_it_does_not_know(
     settings = configured()
     write_state(settings, {0: [event(NOW_S)]})
 
-    async def old_pulse() -> dict[tuple[str, frozenset[tuple[Any, ...]]], int]:
+    async def old_pulse() -> Samples:
         client = connect(settings.redis.url, 5)
         key = f"tp:{{{settings.kafka.group}:{settings.kafka.topic}:0}}:pulse"
         await client.delete(key)
@@ -257,10 +257,10 @@ def test_a_flood_of_names_ends_up_as_other_loses_no_request_and_is_told(
     samples = samples_of(settings)
 
     def by_name(metric: str, **labels: Any) -> Counter[Any]:
-        found = Counter()
+        found: Counter[Any] = Counter()
         for one, count in named(samples, metric).items():
             if labels.items() <= dict(one).items():
-                found[dict(one)[dimension]] += count
+                found[dict(one)[dimension]] += int(count)
         return found
 
     total = by_name("tokenpulse_requests_total", outcome="success")
@@ -290,6 +290,6 @@ def test_a_flood_of_customers_and_of_series_is_told_too(configured: Callable[...
     }
     assert OTHER in customers
     for dimension in ("customer", "series"):
-        assert value(samples, "tokenpulse_folded_total", dimension=dimension) > 0
+        assert number(samples, "tokenpulse_folded_total", dimension=dimension) > 0
     real = [one for one in events if not one.get("probe")]
     assert sum(named(samples, "tokenpulse_requests_total").values()) == len(real)

@@ -5,7 +5,7 @@ import base64
 import shutil
 import ssl
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,8 @@ def statuses(config: WebConfig, login: str | None = None) -> list[int]:
                 found.append(answer.status)
         return found
 
-    return with_pages(config, ask)
+    answers: list[int] = with_pages(config, ask)
+    return answers
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_a_header_that_names_nobody_is_not_let_in(header: str | None) -> None:
 
 
 @pytest.fixture
-def compared(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The passwords that bcrypt was asked about."""
     asked: list[bytes] = []
     real = bcrypt.checkpw
@@ -114,7 +115,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
         asked.append(password)
         return real(password, against)
 
-    monkeypatch.setattr(web_config.bcrypt, "checkpw", checkpw)
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
     return asked
 
 
@@ -160,7 +161,8 @@ def fetch(config: WebConfig, context: ssl.SSLContext) -> int:
         async with session.get(server.make_url("/metrics"), ssl=context) as answer:
             return answer.status
 
-    return with_pages(config, ask)
+    status: int = with_pages(config, ask)
+    return status
 
 
 def trusting(authority: Authority) -> ssl.SSLContext:

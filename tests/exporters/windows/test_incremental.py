@@ -1,6 +1,7 @@
 """The windows that are kept up to date equal a sum from scratch, and their percentiles hold."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -93,7 +94,7 @@ def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(
     for move in moves:
         inside = [2 * number + version for number, version in move.items()]
         parts = {(0, SliceId(0, at // 2)): summaries[at] for at in inside}
-        deltas = {}
+        deltas: Any = {}
         window.update(parts, deltas)
         other.update(parts, deltas)
         whole = summarise(Aggregate.merged([versions[at] for at in inside]), known)

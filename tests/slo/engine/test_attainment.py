@@ -3,6 +3,7 @@
 import csv
 from collections import defaultdict
 from datetime import UTC, datetime
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -23,6 +24,7 @@ from slo.engine.minute_status import Attainment, Latencies, MinuteStatus, Reques
 from slo.policy.loading import as_policy, load_policy
 from slo.policy.policy import ErrorBudgetObjective
 from slo.policy.units import Money, money
+from tests.support.checks import not_none
 from tests.support.traces import TRACES, needs_traces, reference
 
 # 1 November 2026 is a Sunday; the month has 30 days.
@@ -93,7 +95,9 @@ def by_lists(indicator: Any, minutes: list[Any], excluded: set[int]) -> Attainme
     kind = indicator.kind
     of_latency = kind in ("latency_ratio", "slice_percentile", "slice_speed")
     make = (lambda t, b: Latencies(t, t - b)) if of_latency else Requests
-    counted = [None if at in excluded else make(*pair) for at, pair in enumerate(minutes)]
+    counted: list[Any] = [
+        None if at in excluded else make(*pair) for at, pair in enumerate(minutes)
+    ]
     if kind == "request_ratio":
         return minute_status.request_ratio(indicator, counted)
     if kind == "latency_ratio":
@@ -103,7 +107,7 @@ def by_lists(indicator: Any, minutes: list[Any], excluded: set[int]) -> Attainme
             minute_status.minute_verdicts(indicator, counted), indicator.unknown
         )
     step = indicator.slice_s // 60
-    slices = []
+    slices: list[Any] = []
     for at in range(0, SPAN, step):
         left = [one for one in counted[at : at + step] if one is not None]
         slices.append(make(*map(sum, _as_bad(left, of_latency))) if left else None)
@@ -152,7 +156,7 @@ def test_bedrock_style_an_hour_of_total_failure_costs_twelve_of_8640_slices() ->
     found = attained(of, minute_counts)
     assert found == Attainment(Fraction(8_628), 8_640)
     assert found.ratio == 1 - Fraction(12, 8_640)  # 99.861 %: below 99.9 %
-    assert credit(of.sla, found.ratio, money("10000 USD")) == Money(1_000, "USD")
+    assert credit(not_none(of.sla), found.ratio, money("10000 USD")) == Money(Decimal(1_000), "USD")
 
 
 def test_gemini_style_counts_only_runs_of_five_minutes() -> None:
@@ -166,10 +170,10 @@ def test_gemini_style_counts_only_runs_of_five_minutes() -> None:
     found = attained(of, minute_counts)
     assert found == Attainment(Fraction(43_200 - 216), 43_200)
     assert found.ratio == Fraction(995, 1_000)  # exactly the target
-    assert credit(of.sla, found.ratio, money("10000 USD")).amount == 0
+    assert credit(not_none(of.sla), found.ratio, money("10000 USD")).amount == 0
     fill(minute_counts, NOVEMBER + 1_211, NOVEMBER + 1_212, (100, 100))  # one minute more
     found = attained(of, minute_counts)
-    assert credit(of.sla, found.ratio, money("10000 USD")) == Money(1_000, "USD")
+    assert credit(not_none(of.sla), found.ratio, money("10000 USD")) == Money(Decimal(1_000), "USD")
 
 
 def test_azure_style_a_thousand_failures_in_a_million_are_exactly_at_the_target() -> None:
@@ -178,10 +182,13 @@ def test_azure_style_a_thousand_failures_in_a_million_are_exactly_at_the_target(
     minute_counts.count(NOVEMBER + 5, {"": (999_999, 999)})
     minute_counts.reconcile(NOVEMBER + 60, 60, {"": (1, 1)})  # known only by the hour
     assert attained(of, minute_counts).ratio == Fraction(999, 1_000)
-    assert credit(of.sla, Fraction(999, 1_000), money("10000 USD")).amount == 0
+    assert credit(not_none(of.sla), Fraction(999, 1_000), money("10000 USD")).amount == 0
     minute_counts.count(NOVEMBER + 5, {"": (1_000_000, 1_000)})  # a late failure
     assert attained(of, minute_counts) == Attainment(Fraction(999_000), 1_000_001)
-    assert credit(of.sla, attained(of, minute_counts).ratio, money("10000 USD")).amount == 1_000
+    assert (
+        credit(not_none(of.sla), attained(of, minute_counts).ratio, money("10000 USD")).amount
+        == 1_000
+    )
 
 
 def test_scale_tier_style_speed_is_kept_if_half_of_a_slice_is_fast() -> None:

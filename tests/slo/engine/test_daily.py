@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from slo.engine import attainment
 from slo.engine import daily as uptime_days
 from slo.engine.daily import DayCache, by_day
 from slo.engine.minute_counts import DAY, MinuteCounts
@@ -110,7 +111,7 @@ def test_a_run_of_bad_minutes_across_midnight_is_down_on_both_days() -> None:
 
 def judged_days(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Days that are judged from now on."""
-    days, judged = [], uptime_days.judged
+    days, judged = [], attainment.judged
 
     def watched(
         of: ErrorBudgetObjective,

@@ -126,7 +126,7 @@ def test_minutes_are_taken_out_by_command_and_put_back_by_command(
 
     def attained() -> str:
         [entry] = json.loads(run("sla", "--json"))
-        return entry["attainment"]["ratio"]
+        return str(entry["attainment"]["ratio"])
 
     assert attained() == "0.5"
     assert "default/uptime: 50% of 99.9%, MISSED" in run("sla")

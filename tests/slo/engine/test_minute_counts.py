@@ -31,6 +31,10 @@ def minute_counts(days: int = 2) -> MinuteCounts:
     return MinuteCounts(FIRST, days)
 
 
+def added_up(minutes: list[tuple[int, int]]) -> tuple[int, int]:
+    return sum(total for total, _ in minutes), sum(bad for _, bad in minutes)
+
+
 def sums(found: MinuteCounts, name: str = "") -> tuple[int, int]:
     span = found.span(name, found.begin, found.end)
     total, bad = span.counts.sum(axis=0) + span.rest.sum(axis=0)
@@ -41,7 +45,8 @@ def sums(found: MinuteCounts, name: str = "") -> tuple[int, int]:
 def test_counts_that_only_rise_come_to_the_same_in_any_order(
     added: list[tuple[int, int]], chance: ArtificialRandom
 ) -> None:
-    history, at = [], Counter()
+    history: list[tuple[int, tuple[int, int]]] = []
+    at: Counter[int] = Counter()
     for minute, more in added:
         at[minute] += more
         history.append((minute, (at[minute], 0)))
@@ -63,8 +68,8 @@ def test_minutes_that_nobody_read_come_back_through_coarser_slices(
         found.count(BEGIN + minute, {"": minutes[minute]})
     for block in range(0, 60, BLOCK):
         part = minutes[block : block + BLOCK]
-        found.reconcile(BEGIN + block, BLOCK, {"": tuple(map(sum, zip(*part, strict=True)))})
-    hour = tuple(map(sum, zip(*minutes, strict=True)))
+        found.reconcile(BEGIN + block, BLOCK, {"": added_up(part)})
+    hour = added_up(minutes)
     for _ in range(2):  # reading it again changes nothing
         found.reconcile(BEGIN, 60, {"": hour})
         assert sums(found) == hour
@@ -141,8 +146,8 @@ def selection(**objective: object) -> RequestSelection:
         },
         "test",
     )
-    [objective] = policy.error_budget_objectives()
-    return RequestSelection(policy, objective, lambda customer: f"hash of {customer}")
+    [selected] = policy.error_budget_objectives()
+    return RequestSelection(policy, selected, lambda customer: f"hash of {customer}")
 
 
 def test_another_promise_begins_another_ledger_and_another_target_does_not() -> None:
@@ -166,7 +171,7 @@ def test_another_promise_begins_another_ledger_and_another_target_does_not() -> 
 
 @pytest.fixture
 def store_of(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
-    async def with_store(use: Callable[..., Any]) -> None:
+    async def with_store(use: Callable[..., Any]) -> Any:
         client = connect(redis_server.url, 2)
         try:
             return await use(MinuteCountStore(client, "g", "t"))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from slo.policy.indicators import KINDS
+from slo.policy.indicators import KINDS, RequestRatio
 from slo.policy.loading import (
     PolicyError,
     as_policy,
@@ -33,7 +33,9 @@ from slo.policy.policy import (
     ShareThresholdObjective,
 )
 from slo.policy.schema import json_schema
+from slo.policy.scope import RollingDays
 from slo.policy.units import Money, latency_text, latency_us, percent, percent_text
+from tests.support.checks import not_none
 from tests.support.paths import TESTS
 
 EVERY_KEY = TESTS / "policies" / "every-key.yaml"
@@ -115,7 +117,9 @@ def test_every_key_arrives_as_what_it_means() -> None:
     assert isinstance(ratio, ErrorBudgetObjective)
     assert ratio.target == Fraction(9995, 10000)
     assert ratio.error_budget == Fraction(5, 10000)
+    assert isinstance(ratio.period, RollingDays)
     assert ratio.period.rolling_days == 28
+    assert isinstance(ratio.indicator, RequestRatio)
     assert ratio.indicator.eligible == {"success", "server_error", "cancelled"}
     assert ratio.scope.per == "model"
     assert ratio.scope.names() == {
@@ -124,8 +128,10 @@ def test_every_key_arrives_as_what_it_means() -> None:
         "service_tier": ("priority",),
     }
     first, second, third = policy.exclusions_of(ratio)
-    assert datetime.fromtimestamp(first.from_s, UTC) == datetime(2026, 11, 7, 21, tzinfo=UTC)
-    assert first.to_s - first.from_s == 5_400
+    assert datetime.fromtimestamp(not_none(first.from_s), UTC) == datetime(
+        2026, 11, 7, 21, tzinfo=UTC
+    )
+    assert not_none(first.to_s) - not_none(first.from_s) == 5_400
     assert second.where.names() == {"model": ("preview-1", "preview-2")}
     assert third.where.region == ("no",)  # not the boolean that YAML 1.1 would make of it
 
@@ -406,7 +412,7 @@ def test_two_policies_of_one_name_cannot_be_in_force_together(tmp_path: Path) ->
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The path of everything in a document."""
     yield path
-    entries = value.items() if isinstance(value, dict) else ()
+    entries: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else ()
     entries = enumerate(value) if isinstance(value, list) else entries
     for key, entry in entries:
         yield from places(entry, (*path, key))

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from streams.events.decoder import ELIGIBLE, OUTCOMES, Refusal, Rules, decode, outcome_of
-from tests.support.event_samples import NOW, NUMBERS, RULES, judge, raw, rows, verdict, without
+from tests.support.event_samples import (
+    NOW,
+    NUMBERS,
+    RULES,
+    accepted,
+    judge,
+    raw,
+    rows,
+    verdict,
+    without,
+)
 
 # --- what an event reads as ----------------------------------------------------------------------
 
@@ -35,7 +45,7 @@ def test_an_event_reads_as_the_definitions_say() -> None:
 
 def test_absent_and_null_labels_are_one_series_and_one_customer() -> None:
     bare = without("region", "channel", "service_tier", "customer_id")
-    nulls = dict.fromkeys(("region", "channel", "service_tier", "customer_id"))
+    nulls: dict[str, Any] = dict.fromkeys(("region", "channel", "service_tier", "customer_id"))
     decoded = judge([raw(bare), raw(**nulls), raw(bare, region="unknown")])
     assert decoded.columns.series == [("opus", "unknown", "unknown", "unknown")]
     assert decoded.columns.cubes == [("unknown", "opus")]
@@ -71,29 +81,29 @@ def test_names_of_refused_events_do_not_enter_the_series() -> None:
 def test_latencies_count_only_where_they_are_defined(
     changes: dict[str, Any], ttft: bool, tpot: bool, duration: bool
 ) -> None:
-    row = verdict(raw(**changes))
+    row = accepted(raw(**changes))
     assert [row[name] >= 0 for name in ("ttft_ns", "tpot_ns", "duration_ns")] == [
         *(ttft, tpot, duration)
     ]
 
 
 def test_latencies_are_rounded_to_the_nearest_nanosecond() -> None:
-    row = verdict(
+    row = accepted(
         raw(ttft_ms=0.0000016, duration_ms=0.0000094, output_tokens=5, reasoning_tokens=0)
     )
     assert (row["ttft_ns"], row["duration_ns"], row["tpot_ns"]) == (2, 9, 2)  # 7 ns over 4 is 1.75
 
 
 def test_a_measured_zero_stays_zero() -> None:
-    row = verdict(raw(ttft_ms=0, duration_ms=-0.0))
+    row = accepted(raw(ttft_ms=0, duration_ms=-0.0))
     assert (row["ttft_ns"], row["tpot_ns"], row["duration_ns"]) == (0, 0, 0)
 
 
 def test_a_probe_has_no_tokens_and_needs_none() -> None:
-    row = verdict(raw(probe=True))
+    row = accepted(raw(probe=True))
     assert row["probe"]
     assert all(row[name] == 0 for name in NUMBERS if name.endswith("tokens"))
-    assert verdict(raw(without("input_tokens", "cached_input_tokens"), probe=True))["probe"]
+    assert accepted(raw(without("input_tokens", "cached_input_tokens"), probe=True))["probe"]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +122,7 @@ def test_a_probe_has_no_tokens_and_needs_none() -> None:
 )
 def test_times_are_read_as_rfc_3339_writes_them(text: str, time_ms: int) -> None:
     stamp = [time_ms]
-    assert verdict(raw(ended_at=text), timestamps_ms=stamp)["ended_at_ms"] == time_ms
+    assert accepted(raw(ended_at=text), timestamps_ms=stamp)["ended_at_ms"] == time_ms
 
 
 @pytest.mark.parametrize(
@@ -167,8 +177,8 @@ def test_an_absent_outcome_follows_from_the_status(
 
 
 def test_an_explicit_outcome_wins_over_the_status() -> None:
-    assert verdict(raw(outcome="timeout", status_code=200))["outcome"] == "timeout"
-    assert verdict(raw(status_code=302))["outcome"] == "success"
+    assert accepted(raw(outcome="timeout", status_code=200))["outcome"] == "timeout"
+    assert accepted(raw(status_code=302))["outcome"] == "success"
 
 
 def test_only_known_outcomes_are_eligible() -> None:
@@ -274,9 +284,9 @@ def test_the_edge_of_a_range_belongs_to_it(changes: dict[str, Any]) -> None:
 
 def test_of_a_key_given_twice_the_last_counts_also_where_the_first_is_wrong() -> None:
     for first in ('"region":"a"', '"region":true', '"region":1e999', '"region":null'):
-        assert verdict(f'{BARE},{first},"region":"b"}}'.encode())["series"][1] == "b"
+        assert accepted(f'{BARE},{first},"region":"b"}}'.encode())["series"][1] == "b"
         assert verdict(f'{BARE},{first},"region":7}}'.encode()) == "bad_type"
-        assert verdict(f'{BARE},{first},"region":null}}'.encode())["series"][1] == "unknown"
+        assert accepted(f'{BARE},{first},"region":null}}'.encode())["series"][1] == "unknown"
 
 
 @pytest.mark.parametrize("bracket", ["[]", "{}"])
@@ -303,7 +313,7 @@ def test_size_is_judged_by_the_byte() -> None:
 
 def test_a_detail_names_the_field_and_never_shows_what_was_in_it() -> None:
     secret = "Zebra-4711"
-    for changes in (
+    each_change: tuple[dict[str, Any], ...] = (
         *({name: f"{secret}\n"} for name in ("model", "region", "customer_id", "use_case")),
         *({name: [secret]} for name in ("request_id", "customer_id", "ttft_ms", "stream")),
         {"outcome": secret},
@@ -313,7 +323,8 @@ def test_a_detail_names_the_field_and_never_shows_what_was_in_it() -> None:
         {"input_tokens": 4711 * 10**12},
         {"ttft_ms": secret},
         {"status_code": 4711},
-    ):
+    )
+    for changes in each_change:
         (refusal,) = judge([raw(**changes)]).refusals
         (name,) = changes
         assert refusal.detail.startswith(f"{name}: "), refusal
@@ -359,7 +370,7 @@ def test_a_refused_event_never_moves_the_watermark() -> None:
 
 def test_a_record_without_a_timestamp_is_refused() -> None:
     assert verdict(raw(), timestamps_ms=[-1]) == "no_timestamp"
-    assert verdict(raw(), timestamps_ms=[2**63 - 1])["ended_at_ms"] == NOW
+    assert accepted(raw(), timestamps_ms=[2**63 - 1])["ended_at_ms"] == NOW
 
 
 def test_an_empty_batch_changes_nothing() -> None:
@@ -380,7 +391,7 @@ def test_rules_and_timestamps_that_make_no_sense_are_named() -> None:
 def test_equal_request_ids_have_equal_hashes_and_no_others() -> None:
     ids = ["a", "b", "é", "e\u0301", "a ", "A", "a" * 128]
     request = judge([raw(request_id=name, region=None) for name in ids + ids]).columns.request
-    assert (request.dtype, request.shape) == (np.uint64, (14, 2))
+    assert (request.dtype, request.shape) == (np.dtype(np.uint64), (14, 2))
     assert request[:7].tolist() == request[7:].tolist()
     assert len(np.unique(request, axis=0)) == 7
     assert len(np.unique(request[:7, 0])) == len(np.unique(request[:7, 1])) == 7

@@ -90,7 +90,7 @@ def recount(
 def reading(value: bytes | None) -> dict[str, Any] | str:
     """A row or a reason, for the records of LOGS."""
     simple = {None: "empty", b"": "empty", b"{": "not_json", b"\xff": "not_json", b"[]": "bad_type"}
-    if value in simple:
+    if value is None or value in simple:
         return simple[value]
     given = {key: held for key, held in json.loads(value).items() if held is not None}
     if not {"request_id", "ended_at", "model"} <= set(given):

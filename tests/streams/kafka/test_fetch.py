@@ -205,7 +205,7 @@ class Network:
         self.data = data
 
     async def send(self, _node: int, _request: Any) -> Any:
-        partition = (TP.partition, 0, 100, 100, [], self.data)
+        partition: tuple[Any, ...] = (TP.partition, 0, 100, 100, [], self.data)
         return SimpleNamespace(API_VERSION=4, topics=[(TP.topic, [partition])])
 
 
@@ -460,7 +460,7 @@ def test_what_cannot_be_read_is_reported_once_and_fetched_again_later(
 
 
 async def report_once() -> None:
-    thread = BatchThread.__new__(BatchThread)
+    thread: Any = BatchThread.__new__(BatchThread)
     thread.epochs, thread._reported = {}, set()
     thread.app = SimpleNamespace(consumer_generation_id=1)
     thread.consumer = SimpleNamespace(transport=SimpleNamespace(max_batch_bytes=MB))

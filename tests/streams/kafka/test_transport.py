@@ -1,6 +1,7 @@
 """Faust asks from two places at once where to read on; only one of them may claim."""
 
 import asyncio
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ class Asked(BatchConsumer):
     """A consumer without a network, and how often its state was claimed."""
 
     def __init__(self) -> None:
-        self.app = SimpleNamespace(consumer_generation_id=1)
+        self.app: Any = SimpleNamespace(consumer_generation_id=1)
         self.transport: Any = SimpleNamespace(load=self.load, sought=lambda epochs: None)
         self.claims, self.epoch, self.partitions = 0, 0, {ZERO}
         self._seeking = asyncio.Lock()
@@ -29,7 +30,7 @@ class Asked(BatchConsumer):
         self.claims += 1
         return dict.fromkeys(tps, 7)
 
-    async def seek_to(self, offsets: dict[TP, int]) -> dict[TP, int]:
+    async def seek_to(self, offsets: Mapping[TP, int]) -> dict[TP, int]:
         self.epoch += 1
         return dict.fromkeys(offsets, self.epoch)
 

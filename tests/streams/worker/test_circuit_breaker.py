@@ -9,7 +9,8 @@ from streams.worker.circuit_breaker import Breaker
 
 def cut(marks: list[bool], sizes: list[int]) -> list[tuple[int, list[int]]]:
     """The marks as batches: (size, refused positions), sizes taken in turn."""
-    at, batches = 0, []
+    at = 0
+    batches: list[tuple[int, list[int]]] = []
     while at < len(marks):
         part = marks[at : at + sizes[len(batches) % len(sizes)]]
         batches.append((len(part), [place for place, bad in enumerate(part) if bad]))

@@ -85,7 +85,8 @@ def defined(log: list[tuple[tuple[int, int], int]], window_ms: int) -> list[bool
 
 def limited(log: list[tuple[tuple[int, int], int]], window_ms: int, max_ids: int) -> list[bool]:
     """The same where whole parts of event time are forgotten, oldest first, beyond a limit."""
-    found, watermark, latest, floor = [], -1, {}, 0
+    found, watermark, floor = [], -1, 0
+    latest: dict[tuple[int, int], int] = {}
     for one, ended_at in log:
         known = latest.get(one, -1)
         found.append(known > watermark - window_ms and known >= floor * PART_MS and known >= 0)
@@ -290,7 +291,8 @@ def traffic(
 def known_by_dictionary(
     request: npt.NDArray[Any], times: npt.NDArray[Any], found: npt.NDArray[Any], window_ms: int
 ) -> list[bool]:
-    latest, expected = {}, []
+    latest: dict[bytes, int] = {}
+    expected = []
     ids = [bytes(one) for one in request]
     for one, at, watermark in zip(ids, times.tolist(), found.tolist(), strict=True):
         known = latest.get(one, -1)

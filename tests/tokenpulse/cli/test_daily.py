@@ -5,6 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pypdf import PdfReader
@@ -113,5 +114,7 @@ def test_sending_to_nobody_is_one_line_that_says_what_to_set(unused_port: int) -
     ],
 )
 def test_settings_that_do_not_fit_are_one_line(variables: dict[str, str], words: str) -> None:
-    named = {f"TOKENPULSE_DAILY__{name}": value for name, value in variables.items()}
+    named: dict[str, Any] = {
+        f"TOKENPULSE_DAILY__{name}": value for name, value in variables.items()
+    }
     assert_one_line(run("daily", "--send", **named), words)

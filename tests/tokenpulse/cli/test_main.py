@@ -156,7 +156,8 @@ def test_no_redis_is_one_line_without_the_password(
 def test_a_port_in_use_is_one_line(setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = tokenpulse("up", **{f"TOKENPULSE_{setting.upper().replace('.', '__')}": str(port)})
+        variables: Any = {f"TOKENPULSE_{setting.upper().replace('.', '__')}": str(port)}
+        done = tokenpulse("up", **variables)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.startswith(f"tokenpulse: {setting}: port {port} on 127.0.0.1 is in use: ")
@@ -339,7 +340,10 @@ def seconds_of(at_ms: Any) -> str:
 def test_a_question_that_cannot_be_answered_is_one_line(
     redis_server: RedisServer, options: list[str], told: str
 ) -> None:
-    variables = {"TOKENPULSE_REDIS__URL": redis_server.url, "TOKENPULSE_KAFKA__GROUP": "nobody"}
+    variables: dict[str, Any] = {
+        "TOKENPULSE_REDIS__URL": redis_server.url,
+        "TOKENPULSE_KAFKA__GROUP": "nobody",
+    }
     assert_one_line(run("report", *options, **variables), told)
 
 

@@ -30,6 +30,7 @@ from streams.errors import ConfigError, RequestError
 from streams.store.contract import StoreError
 from streams.store.redis import connect
 from tests.support.certificates import Authority
+from tests.support.checks import not_none
 from tests.support.command import run
 from tests.support.daily_samples import DATE, hostile_facts, some_facts
 from tests.support.exporter_state import settings_for, some_events, write_state
@@ -70,6 +71,7 @@ class Mailbox:
         if self.answers:
             return self.answers.pop(0)
         self.encrypted.append(session.ssl is not None)
+        assert isinstance(envelope.content, bytes)
         read = email.message_from_bytes(envelope.content, policy=default)
         self.messages.append((list(envelope.rcpt_tos), read))
         return "250 OK"
@@ -240,8 +242,8 @@ def test_the_mail_has_the_board_as_text_as_a_page_and_as_a_pdf(
     assert message["Auto-Submitted"] == "auto-generated"
     assert message["Message-ID"].startswith("<daily.2026-11-03.")
     link = "https://board.example.com/tp/daily?date=2026-11-03"
-    text = message.get_body(("plain",)).get_content()
-    page = message.get_body(("html",)).get_content()
+    text = not_none(message.get_body(("plain",))).get_content()
+    page = not_none(message.get_body(("html",))).get_content()
     for body in (text, page):
         assert link in body
         for number in ("12.4 B", "314 ms", "36.1 ms", "99.953 %", "46.2 %", "29 % overdrawn"):
@@ -257,7 +259,7 @@ def test_names_cannot_add_headers_or_markup(mailbox: Mailbox, send: Callable[...
     [(to, message)] = mailbox.messages
     assert to == list(TO)
     assert message["Bcc"] is None
-    page = message.get_body(("html",)).get_content()
+    page = not_none(message.get_body(("html",))).get_content()
     assert "<script" not in page
     assert "<img" not in page
 
@@ -469,7 +471,7 @@ def test_two_runs_at_once_deliver_once(
 ) -> None:
     settings = settings_for(redis_server.url).model_copy(update={"daily": Daily(**mailed(mailbox))})
 
-    async def go() -> list[list[Outcome] | RequestError]:
+    async def go() -> list[list[Outcome] | BaseException]:
         client = connect(settings.redis.url, 5)
         try:
             return await asyncio.gather(
@@ -515,7 +517,7 @@ def test_redis_keeps_no_address_and_forgets(
     send(mailed(mailbox))
     [key] = redis_client.keys("*:sent:*")
     assert b"{tokenpulse:inference.requests}:sent:2026-11-03" in key
-    stored = redis_client.hgetall(key)
+    stored: Any = redis_client.hgetall(key)
     assert len(stored) == len(TO) + 1
     assert b"example.com" not in b"".join((*stored, *stored.values()))
     assert 0 < redis_client.ttl(key) <= 400 * 86_400

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 
 from exporters.daily.day import figures
-from exporters.daily.day.facts import METRICS, Correction, DailyFacts, Values
+from exporters.daily.day.facts import METRICS, Correction, DailyFacts, Metric, Values
 from exporters.daily.render.data import COLUMNS, csv_text
 from exporters.daily.render.html import content_security_policy, html, message
 from exporters.daily.render.json_text import json_schema, json_text
@@ -26,6 +26,7 @@ from exporters.daily.render.markdown import markdown, plain
 from exporters.daily.render.pdf import pdf
 from exporters.daily.render.rows import measured
 from exporters.daily.render.view import subject, view_of
+from tests.support.checks import not_none
 from tests.support.daily_samples import (
     DATE,
     HOSTILE,
@@ -125,9 +126,9 @@ def test_every_format_says_the_same_numbers(day: Values, month: Values) -> None:
 
 @given(st.sampled_from(METRICS[1:]), st.floats(0.0001, 0.9999))
 def test_a_number_never_reads_as_if_it_were_on_the_other_side_of_its_target(
-    metric: str, value: float
+    metric: Metric, value: float
 ) -> None:
-    digits = Decimal(re.match(r"[\d.]+", figures.figure(metric, value))[0])
+    digits = Decimal(not_none(re.match(r"[\d.]+", figures.figure(metric, value)))[0])
     scale = Decimal(1_000 if metric.endswith("_s") else 100)
     for target in (Decimal("0.3"), Decimal("0.05"), Decimal("0.999"), Decimal("0.4")):
         assert (digits < target * scale) == (Decimal(str(value)) < target)
@@ -151,7 +152,7 @@ def test_a_number_never_reads_as_if_it_were_on_the_other_side_of_its_target(
         ("cache_hit_ratio", None, "not known"),
     ],
 )
-def test_numbers_are_read_with_their_unit(metric: str, value: float | None, read: str) -> None:
+def test_numbers_are_read_with_their_unit(metric: Metric, value: float | None, read: str) -> None:
     assert figures.figure(metric, value) == read
 
 
@@ -168,7 +169,7 @@ def test_numbers_are_read_with_their_unit(metric: str, value: float | None, read
         ("tokens", None, "no norm yet"),
     ],
 )
-def test_changes_are_read_as_what_they_mean(metric: str, by: float | None, read: str) -> None:
+def test_changes_are_read_as_what_they_mean(metric: Metric, by: float | None, read: str) -> None:
     assert figures.change(metric, by) == read
 
 
@@ -259,9 +260,12 @@ def test_every_mark_stands_beside_its_word() -> None:
 def test_each_number_has_its_target_norms_and_month() -> None:
     row = next(row for row in view_of(some_facts()).rows if row.key == "ttft_p95_s")
     assert (row.value.text, row.value.words, row.target) == ("314 ms", "missed", "under 300 ms")
-    assert (row.week.words, row.week.norm) == ("41 ms slower", "norm 273 ms")
-    assert (row.four_weeks.words, row.four_weeks.better) == ("47 ms slower", False)
-    assert (row.month.text, row.month.words) == ("291 ms", "met")
+    assert (not_none(row.week).words, not_none(row.week).norm) == ("41 ms slower", "norm 273 ms")
+    assert (not_none(row.four_weeks).words, not_none(row.four_weeks).better) == (
+        "47 ms slower",
+        False,
+    )
+    assert (not_none(row.month).text, not_none(row.month).words) == ("291 ms", "met")
     assert row.samples == "of 4.33 M requests"
 
 
@@ -278,9 +282,13 @@ def test_a_running_day_is_not_held_against_the_tokens_of_whole_days() -> None:
     facts = some_facts()
     trend = replace(facts.trends[0], change_7d=None, change_28d=None, better=None)
     [row, *_] = view_of(replace(facts, trends=(trend, *facts.trends[1:]))).rows
-    assert (row.week.words, row.week.norm) == ("the day is not over", "norm 12.1 B")
+    assert (not_none(row.week).words, not_none(row.week).norm) == (
+        "the day is not over",
+        "norm 12.1 B",
+    )
     [row, *_] = view_of(replace(facts, trends=())).rows
-    assert (row.week.words, row.week.norm) == ("no norm yet", "")
+    week = not_none(row.week)
+    assert (week.words, week.norm) == ("no norm yet", "")
 
 
 def test_links_lead_to_the_days_that_there_are() -> None:
@@ -306,7 +314,7 @@ def test_the_page_is_whole_and_needs_nothing_else(facts: DailyFacts, served: boo
     assert not page.all("src")
     allowed = r"#[\w-]+|data:," + (r"|daily[\w.]*(\?date=\d{4}-\d\d-\d\d)?|\." if served else "")
     for target in page.all("href") + page.all("action"):
-        assert re.fullmatch(allowed, target)
+        assert re.fullmatch(allowed, not_none(target))
     digest = b64encode(sha256(page.style.encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in content_security_policy()
     assert content_security_policy() in page.all("content")

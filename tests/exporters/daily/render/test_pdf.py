@@ -1,6 +1,7 @@
 """The daily board as a PDF: one page, fonts inside, whatever the names are."""
 
 from io import BytesIO
+from typing import Any
 
 import pytest
 from pypdf import PdfReader
@@ -9,6 +10,7 @@ from pypdf.generic._data_structures import DictionaryObject
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.render.pdf import MARGIN, pdf
 from exporters.daily.render.pdf_text import BOLD, REGULAR, broken, cut, shown, width
+from tests.support.checks import not_none
 from tests.support.daily_samples import HOSTILE, empty_facts, hostile_facts, some_facts
 
 BOARDS = {"some": some_facts, "hostile": hostile_facts, "empty": empty_facts}
@@ -43,10 +45,13 @@ def test_it_is_one_sheet_and_nothing_stands_outside_its_margins(board: str) -> N
 
 def test_it_says_what_it_is_and_brings_its_fonts() -> None:
     found = read(some_facts())
-    assert found.metadata.title == "Daily reliability board, 2026-11-03"
-    assert found.metadata.subject.startswith("Tuesday 3 November 2026: P95 TTFT at 314 ms")
-    assert found.trailer["/Root"]["/Lang"] == "en"
-    fonts = [one.get_object() for one in found.pages[0]["/Resources"]["/Font"].values()]
+    metadata = not_none(found.metadata)
+    assert metadata.title == "Daily reliability board, 2026-11-03"
+    assert str(metadata.subject).startswith("Tuesday 3 November 2026: P95 TTFT at 314 ms")
+    root: Any = found.trailer["/Root"]
+    assert root["/Lang"] == "en"
+    resources: Any = found.pages[0]["/Resources"]
+    fonts = [one.get_object() for one in resources["/Font"].values()]
     used = [font for font in fonts if font["/Subtype"] == "/TrueType"]
     assert len(used) == 2
     for font in used:
