@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from exporters.catalogue import document as metrics_page
-from exporters.daily.render import json_text as daily_json
+from exporters.daily.render import data as daily_json
 from slo.policy import schema as policy_schema
 from streams.config import settings as config
 from streams.events import schema as event_schema

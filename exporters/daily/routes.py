@@ -11,10 +11,8 @@ from aiohttp import web
 
 from exporters.daily.cache import BusyError
 from exporters.daily.day.facts import DailyFacts
-from exporters.daily.render.data import csv_text
+from exporters.daily.render.data import csv_text, json_text
 from exporters.daily.render.html import content_security_policy, html, trouble
-from exporters.daily.render.json_text import json_text
-from exporters.daily.render.markdown import markdown
 from exporters.daily.render.pdf import pdf
 from streams.errors import RequestError
 from streams.store.contract import StoreError
@@ -51,7 +49,6 @@ FORMATS: Mapping[str, _Format] = {
     "/daily.json": _JSON,
     "/api/v1/daily": _JSON,
     "/daily.csv": _Format("text/csv", lambda facts: csv_text(facts).encode(), "csv", saved=True),
-    "/daily.md": _Format("text/markdown", lambda facts: markdown(facts).encode(), "md"),
     "/daily.pdf": _Format("application/pdf", pdf, "pdf"),
 }
 

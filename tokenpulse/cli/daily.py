@@ -11,18 +11,17 @@ from exporters.daily.build import DailyKeeper
 from exporters.daily.cache import meant
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.delivery.deliver import Outcome, deliver, recipients
-from exporters.daily.render.data import csv_text
+from exporters.daily.render.data import csv_text, json_text
 from exporters.daily.render.html import html
-from exporters.daily.render.json_text import json_text
-from exporters.daily.render.markdown import markdown
 from exporters.daily.render.pdf import pdf
+from exporters.daily.render.plain_text import plain_text
 from exporters.reference.customers import load_directory
 from slo.policy.loading import load_policies
 from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError, RequestError
 from tokenpulse.cli.common import run_with_redis
 
-FORMATS = ("html", "pdf", "csv", "json", "md")
+FORMATS = ("text", "html", "pdf", "csv", "json")
 
 
 @click.command()
@@ -36,7 +35,7 @@ FORMATS = ("html", "pdf", "csv", "json", "md")
     "--format",
     "format_",
     type=click.Choice(FORMATS),
-    help="Default: the suffix of --output, else md.",
+    help="Default: the suffix of --output, else text.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Write here; default: print.")
 @click.option("--send", is_flag=True, help="Deliver it to the configured recipients.")
@@ -96,13 +95,13 @@ def _render(facts: DailyFacts, format_: str) -> bytes:
         case "json":
             return json_text(facts).encode()
         case _:
-            return markdown(facts).encode()
+            return plain_text(facts).encode()
 
 
 def _format_of(output: Path | None) -> str:
     """Return the format that belongs to the suffix of a file's name."""
     suffix = "" if output is None else output.suffix.removeprefix(".").lower()
-    return suffix if suffix in FORMATS else "md"
+    return suffix if suffix in FORMATS else "text"
 
 
 def _write(output: Path, content: bytes) -> None:

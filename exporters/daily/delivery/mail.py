@@ -14,8 +14,8 @@ from email.utils import format_datetime
 
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.render.html import message as html_message
-from exporters.daily.render.markdown import markdown
 from exporters.daily.render.pdf import pdf
+from exporters.daily.render.plain_text import plain_text
 from exporters.daily.render.view import subject, view_of
 from streams.config.security import load_authorities
 from streams.config.settings import Daily
@@ -55,7 +55,7 @@ def compose(facts: DailyFacts, daily: Daily, message_id: str, update: bool = Fal
     made["Message-ID"] = message_id
     made["Auto-Submitted"] = "auto-generated"  # no answers from people on holiday
     made["Content-Language"] = "en"
-    made.set_content(markdown(facts, link))
+    made.set_content(plain_text(facts, link))
     made.add_alternative(html_message(facts, link), subtype="html")
     made.add_attachment(
         pdf(facts), maintype="application", subtype="pdf", filename=f"daily-{facts.date}.pdf"

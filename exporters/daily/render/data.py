@@ -1,17 +1,23 @@
-"""The days of the daily board as CSV (RFC 4180), one row a day.
+"""The daily board for programs: CSV (RFC 4180), JSON, and the JSON Schema (docs/daily.schema.json).
 
-Pure. Numbers in seconds and ratios from 0 to 1; an unknown value is empty. A text that a
-spreadsheet would read as a formula gets an apostrophe before it.
+Pure. Numbers in seconds and ratios from 0 to 1; an unknown value is empty in CSV, null in JSON. A
+text that a spreadsheet would read as a formula gets an apostrophe before it.
 """
 
 import csv
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from io import StringIO
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from exporters.daily.day.facts import METRICS, DailyFacts, Day
 from exporters.daily.render.rows import measured, target_of
 
+_DATE = r"^\d{4}-\d{2}-\d{2}$"
 # What makes a cell a formula in one spreadsheet program or another.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
@@ -74,3 +80,30 @@ def _harmless(text: str) -> str:
     # A NUL ends the text in some readers.
     text = text.replace("\0", "�")
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def json_text(facts: DailyFacts) -> str:
+    """Return the facts as JSON; an unknown value is null."""
+    return json.dumps(asdict(facts), indent=1, allow_nan=False) + "\n"
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema (draft 2020-12) of the dataclasses: all keys required, no further key."""
+    schema = TypeAdapter(DailyFacts).json_schema(mode="serialization")
+    for part in (schema, *schema["$defs"].values()):
+        part["required"] = list(part["properties"])
+        part["additionalProperties"] = False
+        for name, field in part["properties"].items():
+            field.pop("title", None)
+            field.pop("default", None)
+            if name == "date":
+                field["pattern"] = _DATE
+            if name.endswith("_s") and field.get("type") == "integer":
+                field["description"] = "Seconds since 1970-01-01T00:00:00Z."
+        # Docstrings are broken for the width of the source.
+        part["description"] = " ".join(part["description"].split())
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Daily reliability board",
+        **{key: value for key, value in schema.items() if key != "title"},
+    }

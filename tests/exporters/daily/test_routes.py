@@ -19,8 +19,8 @@ from redis import Redis
 from exporters.daily import cache as shelves
 from exporters.daily.cache import BusyError, Shelf, meant
 from exporters.daily.day.facts import DailyFacts
+from exporters.daily.render.data import json_text
 from exporters.daily.render.html import content_security_policy, html
-from exporters.daily.render.json_text import json_text
 from exporters.server.http import create_app
 from exporters.server.refresher import Refresher
 from streams.config.settings import Settings
@@ -30,7 +30,7 @@ from tests.support.daily_samples import DATE, hostile_facts, some_facts
 from tests.support.exporter_state import settings_for, some_events, write_state
 from tests.support.servers import RedisServer
 
-PATHS = ("/daily", "/daily.json", "/api/v1/daily", "/daily.csv", "/daily.md", "/daily.pdf")
+PATHS = ("/daily", "/daily.json", "/api/v1/daily", "/daily.csv", "/daily.pdf")
 
 
 def asked(source: Callable[..., Any], path: str) -> tuple[int, CIMultiDictProxy[str], bytes]:
@@ -62,7 +62,6 @@ def test_every_format_is_the_same_board() -> None:
     assert bodies["/daily.json"][2] == bodies["/api/v1/daily"][2] == json_text(facts).encode()
     assert json.loads(bodies["/daily.json"][2])["date"] == DATE
     assert len(list(csv.reader(StringIO(bodies["/daily.csv"][2].decode())))) == 32
-    assert "314 ms" in bodies["/daily.md"][2].decode()
     assert len(PdfReader(BytesIO(bodies["/daily.pdf"][2])).pages) == 1
     types = {path: headers["Content-Type"] for path, (_, headers, _) in bodies.items()}
     assert types == {
@@ -70,7 +69,6 @@ def test_every_format_is_the_same_board() -> None:
         "/daily.json": "application/json",
         "/api/v1/daily": "application/json",
         "/daily.csv": "text/csv; charset=utf-8",
-        "/daily.md": "text/markdown; charset=utf-8",
         "/daily.pdf": "application/pdf",
     }
     disposition = bodies["/daily.csv"][1]["Content-Disposition"]

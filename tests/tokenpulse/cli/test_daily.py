@@ -30,17 +30,17 @@ def settings(redis_server: RedisServer, redis_client: Redis) -> Settings:
 
 
 @pytest.mark.stack
-def test_it_prints_the_last_closed_day_as_markdown(settings: Settings) -> None:
+def test_it_prints_the_last_closed_day_as_plain_text(settings: Settings) -> None:
     done = run("daily", settings=settings)
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("*Daily reliability board, ")
+    assert done.stdout.startswith("Daily reliability board, ")
     assert "P95 TTFT" in done.stdout
     named = run("daily", "--date", YESTERDAY, settings=settings)
     assert done.stdout.splitlines()[:-1] == named.stdout.splitlines()[:-1]  # the last: when made
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("format_", ["html", "pdf", "csv", "json", "md"])
+@pytest.mark.parametrize("format_", ["text", "html", "pdf", "csv", "json"])
 def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(
     settings: Settings, tmp_path: Path, format_: str
 ) -> None:
@@ -54,7 +54,7 @@ def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(
         "pdf": b"%PDF-",
         "csv": b"date,from,to,",
         "json": b'{\n "made_at_s"',
-        "md": b"*Daily reliability board",
+        "text": b"Daily reliability board",
     }
     assert content.startswith(begins[format_])
     if format_ == "pdf":

@@ -19,11 +19,10 @@ from pypdf import PdfReader
 
 from exporters.daily.day import figures
 from exporters.daily.day.facts import METRICS, Correction, DailyFacts, Metric, Values
-from exporters.daily.render.data import COLUMNS, csv_text
+from exporters.daily.render.data import COLUMNS, csv_text, json_schema, json_text
 from exporters.daily.render.html import content_security_policy, html, message
-from exporters.daily.render.json_text import json_schema, json_text
-from exporters.daily.render.markdown import markdown, plain
 from exporters.daily.render.pdf import pdf
+from exporters.daily.render.plain_text import plain_text
 from exporters.daily.render.rows import measured
 from exporters.daily.render.view import subject, view_of
 from tests.support.checks import not_none
@@ -109,7 +108,7 @@ def test_every_format_says_the_same_numbers(day: Values, month: Values) -> None:
     facts = some_facts()
     chosen = replace(facts.day, values=day)
     facts = replace(facts, days=(*facts.days[:-2], chosen, facts.days[-1]), month_to_date=month)
-    page, mail, text = Page(html(facts)).text, Page(message(facts, None)).text, markdown(facts)
+    page, mail, text = Page(html(facts)).text, Page(message(facts, None)).text, plain_text(facts)
     printed = pdf_words(pdf(facts))
     told = json.loads(json_text(facts))["days"][-2]["values"]
     row = list(csv.DictReader(StringIO(csv_text(facts), newline="")))[-2]
@@ -227,7 +226,7 @@ def test_a_day_that_is_not_final_complete_and_uncorrected_says_so_everywhere(
     facts = about(**changes)
     assert view_of(facts).badges == tuple(badges.split(", "))
     assert badges.replace(", ", " ") in Page(html(facts)).text
-    assert f"({badges})" in markdown(facts)
+    assert f"({badges})" in plain_text(facts)
     assert f"({badges})" in pdf_words(pdf(facts))
     assert f"({badges})" in subject(view_of(facts))
     assert f"({badges})" in Page(message(facts, None)).text
@@ -237,7 +236,7 @@ def test_a_correction_is_shown_beside_what_was_sealed() -> None:
     corrected = Correction("ttft_p95_s", 0.312, 0.314, "late events: 9 requests more")
     facts = about(corrections=(corrected,))
     words = "Correction, P95 TTFT: sealed as 312 ms, today 314 ms (late events: 9 requests more)."
-    for text in (Page(html(facts)).text, markdown(facts), pdf_words(pdf(facts))):
+    for text in (Page(html(facts)).text, plain_text(facts), pdf_words(pdf(facts))):
         assert words in text
 
 
@@ -323,7 +322,7 @@ def test_the_page_is_whole_and_needs_nothing_else(facts: DailyFacts, served: boo
 
 
 def test_the_same_facts_give_the_same_bytes() -> None:
-    for render in (html, markdown, csv_text, json_text, pdf):
+    for render in (html, plain_text, csv_text, json_text, pdf):
         assert render(some_facts()) == render(some_facts())
 
 
@@ -359,35 +358,27 @@ def test_no_cell_of_the_csv_is_a_formula() -> None:
         assert rows[-2][-1].removeprefix("'") == text.replace("\0", "�")
 
 
-def test_no_name_makes_markup_in_markdown() -> None:
-    assert plain("us_east_1 a-b 3.5 % (x)") == "us_east_1 a-b 3.5 % (x)"
-    assert plain("_it_ *b* `c` [l](u) ~n~ | # \\") == (
-        r"\_it\_ \*b\* \`c\` \[l\](u) \~n\~ \| \# \\"
-    )
-    assert plain("<!channel> <b>") == "&lt;!channel&gt; &lt;b&gt;"
-    assert plain("&amp; R&D") == "&amp;amp; R&D"
-    assert plain("- item") == r"\- item"
-    assert plain("1. item") == r"1\. item"
-    assert "@channel" not in plain("@channel")
-    assert "https:" not in plain("see https://x.example")
-    assert "www." not in plain("see www.x.example")
-    for line in markdown(hostile_facts()).splitlines():
-        if line.startswith("```"):
-            assert line == "```"
-    assert markdown(hostile_facts()).count("```\n") == 6
-
-
-def test_no_name_ends_a_code_block() -> None:
-    facts = some_facts()
-    named = replace(facts.segments[0], name="```")
-    lines = markdown(replace(facts, segments=(named,))).splitlines()
-    assert [line for line in lines if line.startswith("```")] == ["```"] * 6
-
-
-def test_texts_stay_on_their_line() -> None:
-    for text in (*HOSTILE, "a\u2028b", "a\x0bb", "a\x85b"):
+def test_no_name_breaks_a_line_or_controls_a_terminal() -> None:
+    calm = plain_text(some_facts())
+    assert calm.isascii() or all(char.isprintable() or char == "\n" for char in calm)
+    for text in (*HOSTILE, "a\u2028b", "a\x0bb", "a\x85b", "\x1b[2J", "\x9b1m", "\u202e"):
         text = text.encode("utf-8", "replace").decode()
-        assert len(plain(text).splitlines()) <= 1
+        facts = replace(some_facts(), headline=text)
+        assert all(char.isprintable() for char in plain_text(facts) if char != "\n")
+        assert len(plain_text(facts).splitlines()) == len(calm.splitlines())
+
+
+def test_plain_text_has_no_escapes_and_aligned_columns() -> None:
+    facts = replace(some_facts(), headline="R&D <team>")
+    lines = plain_text(facts, "https://board.example.com/daily?date=2026-11-03").splitlines()
+    assert "R&D <team>" in lines
+    assert "The whole page: https://board.example.com/daily?date=2026-11-03" in lines
+    begin = lines.index("", 4) + 1
+    table = lines[begin : begin + 8]
+    at = table[0].index("target")
+    assert [row[at - 2 : at].strip() for row in table] == [""] * 8
+    assert table[2][at:].startswith("under 300 ms")
+    assert "MISSED" in table[2]
 
 
 # -- JSON ------------------------------------------------------------------------------------------
@@ -434,6 +425,6 @@ def test_error_budgets_that_read_otherwise_today_are_one_correction() -> None:
 def test_what_rate_and_mix_mean_stands_under_the_causes() -> None:
     facts = some_facts()
     printed = " ".join(PdfReader(BytesIO(pdf(facts))).pages[0].extract_text().split())
-    for text in (html(facts), markdown(facts), printed):
+    for text in (html(facts), plain_text(facts), printed):
         assert "Mix: its share of the traffic changed." in text
     assert "Mix: its" not in html(replace(facts, causes=()))
