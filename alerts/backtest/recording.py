@@ -27,7 +27,7 @@ from streams.events.fields import MAX_TIME_MS
 from streams.sources.files import MAX_LINE_BYTES, open_plain
 from streams.sources.mapping import Mapping, RowError, read_rows
 from streams.state.aggregation import record
-from streams.state.limits import caps_of, rules_of
+from streams.state.limits import event_limits, name_limits
 from streams.state.registry import Registry
 from streams.state.slices import LEVELS, TOKENS_AT, Aggregate, Thresholds
 from streams.state.tables import Ints
@@ -55,7 +55,7 @@ class Recording:
     def __init__(self, settings: Settings, thresholds: Thresholds, to_s: int | None) -> None:
         """`to_s`: where it ends; what ended later is left out. Customers keep their ids."""
         worker = settings.worker
-        self.registry = Registry(caps_of(worker), lambda customer_id: customer_id)
+        self.registry = Registry(name_limits(worker), lambda customer_id: customer_id)
         self.counted = 0
         self.duplicates = 0
         self.refused: Counter[str] = Counter()  # by reason
@@ -76,7 +76,7 @@ class Recording:
         `timestamps_ms`: those of Kafka. Without them nothing is from the future, and nothing too
         late: a file has no time of its own.
         """
-        of, rules = self._log(log), rules_of(self._worker)
+        of, rules = self._log(log), event_limits(self._worker)
         if timestamps_ms is None:
             rules = replace(rules, horizon_ms=MAX_TIME_MS)
             timestamps_ms = np.full(len(values), MAX_TIME_MS, np.int64)
@@ -86,13 +86,16 @@ class Recording:
             columns = decoded.columns
             twice = of.seen.judge(columns.request, columns.ended_at_ms, columns.watermark_ms)
             decoded = set_apart(decoded, twice)
-        self.refused.update(refusal.reason for refusal in decoded.refusals)
+        self.refused.update(rejection.reason for rejection in decoded.rejections)
         self.duplicates += len(decoded.duplicates_ms)
         columns, names = decoded.columns, self.registry
         series = names.series_numbers(columns.series, _events(columns.series_index))
-        cube = names.cube_numbers(columns.cubes, _events(columns.cube_index))
+        customer = names.customer_numbers(columns.customers, _events(columns.customer_index))
         recorded = record(
-            columns, series[columns.series_index], cube[columns.cube_index], self._thresholds
+            columns,
+            series[columns.series_index],
+            customer[columns.customer_index],
+            self._thresholds,
         )
         for start_s, aggregate in recorded:
             if self._to_s is None or start_s < self._to_s:

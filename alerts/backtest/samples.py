@@ -110,7 +110,7 @@ class _Windows:
         self._as_of_s = now_s - 1
         if aggregate is not None and self._scopes:
             for name, scope in self._scopes.items():
-                names = self._registry.cubes if name == CUSTOMER else self._registry.series
+                names = self._registry.customers if name == CUSTOMER else self._registry.series
                 scope.follow(names)
             self._held[SliceId(0, start_s)] = summarise(aggregate, self._scopes.values())
         if now_s % LEVELS[1].step_s == 0:
@@ -197,7 +197,7 @@ class ReplayedObjective:
         if aggregate is not None:
             names = self._registry
             counts = self.selection.count(
-                aggregate, names.series, names.cubes, start_s, start_s + STEP_S
+                aggregate, names.series, names.customers, start_s, start_s + STEP_S
             )
             for name, (total, bad) in counts.items():
                 had = self._counts.get(name, (0, 0))

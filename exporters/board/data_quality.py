@@ -18,7 +18,7 @@ from slo.health_limits import (
     REFUSED_SHARE,
     STALE_AFTER_S,
 )
-from streams.state.slices import PROBES_AT, refused_of
+from streams.state.slices import PROBES_AT, rejections_by_reason
 from streams.state.snapshot import Gap
 
 REJECTED_SPAN_S = 300.0
@@ -93,9 +93,9 @@ def _totals(reading: Reading) -> dict[Hashable, int]:
     for view in reading.views:
         totals["rebuilt", str(view.partition)] = view.meta.rebuilt
         totals["counted", ""] += int(view.totals.series.values[:, :PROBES_AT].sum())
-        for dimension, count in view.meta.folded.items():
+        for dimension, count in view.meta.overflowed.items():
             totals["folded", dimension] = totals.get(("folded", dimension), 0) + count
-        for reason, count in refused_of(view.totals).items():
+        for reason, count in rejections_by_reason(view.totals).items():
             totals["refused", reason] = totals.get(("refused", reason), 0) + count
     return totals
 

@@ -28,15 +28,15 @@ from streams.events.decoder import OUTCOMES, REASONS
 from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.registry import DIMENSIONS, SeriesKey
 from streams.state.slices import (
-    CUBE_TOKENS_AT,
+    CUSTOMER_TOKENS_AT,
     EVERYTHING_US,
     LATENCIES,
     LATENCY_BITS,
     PROBES_AT,
     SUMS_AT,
     THRESHOLD_BITS,
+    THRESHOLD_COUNT_BITS,
     TOKENS_AT,
-    WITHIN_BITS,
     Aggregate,
     Thresholds,
     duplicates_of,
@@ -44,7 +44,7 @@ from streams.state.slices import (
 from streams.state.tables import Ints, Table
 from streams.worker.exemplars import Exemplar
 
-FOLDED_DIMENSIONS = (*DIMENSIONS, "series", "customer")
+OVERFLOW_DIMENSIONS = (*DIMENSIONS, "series", "customer")
 _OUTCOME_LABELS = [label_text({"outcome": outcome}) for outcome in OUTCOMES]
 _TYPE_LABELS = [label_text({"type": kind}) for kind in TOKEN_TYPES]
 _QUANTILE_TEXTS = [str(ratio) for ratio in EXPORTED_QUANTILES]
@@ -74,28 +74,28 @@ def add_totals(
         page.add(request_metrics.REASONING_TOKENS_TOTAL, base, reasoning)
     for number, latency in enumerate(LATENCIES):
         groups = (numbers << LATENCY_BITS) | number
-        measured = _within(totals.within, groups, EVERYTHING_US)
+        measured = _within(totals.threshold_counts, groups, EVERYTHING_US)
         latency_label = label_text({"latency": latency})
         for base, count in zip(labels, measured.tolist(), strict=True):
             page.add(request_metrics.MEASURED_TOTAL, joined(base, latency_label), count)
         for target_us in sorted({*targets[number]} & {*edges[number]}):
             target_label = joined(latency_label, _target(target_us))
-            good = _within(totals.within, groups, target_us)
+            good = _within(totals.threshold_counts, groups, target_us)
             for base, count in zip(labels, good.tolist(), strict=True):
                 page.add(request_metrics.WITHIN_TARGET_TOTAL, joined(base, target_label), count)
 
 
-def add_refused(page: Page, totals: Aggregate, folded: Mapping[str, int]) -> None:
+def add_refused(page: Page, totals: Aggregate, overflowed: Mapping[str, int]) -> None:
     """Add rejected records by reason, duplicates, and overflowed events by dimension."""
-    refused = dict(zip(totals.refused.keys.tolist(), totals.refused.values.tolist(), strict=True))
+    refused = dict(zip(totals.rejected.keys.tolist(), totals.rejected.values.tolist(), strict=True))
     for at, reason in enumerate(REASONS):
         page.add(request_metrics.REFUSED_TOTAL, label_text({"reason": reason}), refused.get(at, 0))
     page.add(request_metrics.DUPLICATES_TOTAL, "", duplicates_of(totals))
-    for dimension in FOLDED_DIMENSIONS:
+    for dimension in OVERFLOW_DIMENSIONS:
         page.add(
             request_metrics.FOLDED_TOTAL,
             label_text({"dimension": dimension}),
-            folded.get(dimension, 0),
+            overflowed.get(dimension, 0),
         )
 
 
@@ -116,7 +116,11 @@ def add_histograms(
     for one in sorted(exemplars, key=lambda one: one.ended_at_ms):
         shown.setdefault((one.model, one.region, one.latency), []).append(one)
     rows = scope.regroup(totals.series, 0)
-    within = scope.regroup(totals.within, WITHIN_BITS) if len(totals.within) else Table.empty()
+    within = (
+        scope.regroup(totals.threshold_counts, THRESHOLD_COUNT_BITS)
+        if len(totals.threshold_counts)
+        else Table.empty()
+    )
     for number, latency in enumerate(LATENCIES):
         edge_texts = [
             "+Inf" if edge_us == EVERYTHING_US else str(edge_us / 1e6) for edge_us in edges[number]
@@ -176,7 +180,7 @@ def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
                 page.add_quantiles(
                     WINDOW_QUANTILES[latency], base, zip(_QUANTILE_TEXTS, seconds, strict=True)
                 )
-    _add_within(page, labels, sums.within)
+    _add_within(page, labels, sums.threshold_counts)
 
 
 def add_customers(
@@ -202,7 +206,7 @@ def add_customers(
         if known is not None:
             who["segment"] = known.segment
         base = label_text({"scope": CUSTOMER, "window": window, **who})
-        _add_counts(page, base, row[:PROBES_AT], row[:PROBES_AT], row[CUBE_TOKENS_AT:])
+        _add_counts(page, base, row[:PROBES_AT], row[:PROBES_AT], row[CUSTOMER_TOKENS_AT:])
         shown.append((token, base))
     return shown
 
@@ -228,7 +232,7 @@ def _add_counts(
 def _add_within(page: Page, labels: Mapping[int, str], within: Table) -> None:
     latency_mask, limit_mask = (1 << LATENCY_BITS) - 1, (1 << THRESHOLD_BITS) - 1
     for key, (good, measured) in zip(within.keys.tolist(), within.values.tolist(), strict=True):
-        base = labels.get(key >> WITHIN_BITS)
+        base = labels.get(key >> THRESHOLD_COUNT_BITS)
         if base is not None:
             latency = LATENCIES[(key >> THRESHOLD_BITS) & latency_mask]
             about = joined(label_text({"latency": latency}), _target(key & limit_mask))

@@ -143,7 +143,7 @@ class Collector:
         edges = _common_edges([view.meta.edges for view in snapshot.views])
         overflowed: dict[str, int] = {}
         for view in snapshot.views:
-            for dimension, count in view.meta.folded.items():
+            for dimension, count in view.meta.overflowed.items():
                 overflowed[dimension] = overflowed.get(dimension, 0) + count
         self._histogram_grouping.follow(snapshot.series)
         exporter = self._settings.exporter

@@ -17,24 +17,24 @@ from typing import Self
 import numpy as np
 
 from streams.state import histogram
-from streams.state.measures import GroupKey, by_histogram, measured_within
+from streams.state.measures import GroupKey, by_histogram, measured_threshold_counts
 from streams.state.slices import (
     CELL_BITS,
-    CUBE_COLUMNS,
-    CUBE_TOKENS_AT,
+    CUSTOMER_COLUMNS,
+    CUSTOMER_TOKENS_AT,
     SERIES_COLUMNS,
+    THRESHOLD_COUNT_BITS,
     TOKENS,
     TOKENS_AT,
-    WITHIN_BITS,
     Aggregate,
     SliceId,
 )
 from streams.state.tables import Ints, Table
 
 FLEET = "fleet"
-CUSTOMER = "customer"  # the scope that is summed from the cube; all others from the series
-# Scopes that are not shown: input tokens by what their price depends on. The second is of the cube,
-# which knows no tiers.
+CUSTOMER = "customer"  # summed from customer rows; all other scopes from the series
+# Scopes that are not shown: input tokens by what their price depends on. Customer
+# rows, of which the second is summed, have no tiers.
 MODEL_TIER, CUSTOMER_MODEL = PRICED = ("model_tier", "customer_model")
 _INPUT_TOKENS = ("input", "cached_input", "cache_write")
 _INPUT_AT = [TOKENS.index(name) for name in _INPUT_TOKENS]
@@ -48,15 +48,15 @@ Change = tuple[str, tuple[int, ...]]  # scope, identities of what came and what 
 class Sums:
     """Counts of slices by group of one scope; tables as in `Aggregate`, keyed by group number."""
 
-    # The columns of Aggregate.series; of Aggregate.cube for customers; input tokens (PRICED).
+    # The columns of Aggregate.series; of Aggregate.customers for customers; input tokens (PRICED).
     counts: Table
     cells: Table  # (group, latency, bucket)
-    within: Table  # (group, latency, threshold) -> [at or under it, measured with it]
+    threshold_counts: Table  # (group, latency, threshold) -> [at or under it, measured with it]
 
     @classmethod
     def empty(cls, scope: str) -> Self:
         """Return sums without counts."""
-        columns = CUBE_COLUMNS if scope == CUSTOMER else SERIES_COLUMNS
+        columns = CUSTOMER_COLUMNS if scope == CUSTOMER else SERIES_COLUMNS
         if scope in PRICED:
             columns = len(_INPUT_TOKENS)
         return cls(Table.empty(columns), Table.empty(), Table.empty(2))
@@ -67,12 +67,12 @@ class Sums:
         return cls(
             _without_zeros(Table.merged([one.counts for one in sums])),
             _without_zeros(Table.merged([one.cells for one in sums])),
-            _without_zeros(Table.merged([one.within for one in sums])),
+            _without_zeros(Table.merged([one.threshold_counts for one in sums])),
         )
 
     def negated(self) -> "Sums":
         """Return the sums that cancel these when added."""
-        return Sums(_negated(self.counts), _negated(self.cells), _negated(self.within))
+        return Sums(_negated(self.counts), _negated(self.cells), _negated(self.threshold_counts))
 
 
 SliceSummary = Mapping[str, Sums]  # by scope
@@ -113,26 +113,32 @@ class Grouping:
 
 def summarise(aggregate: Aggregate, scopes: Iterable[Grouping]) -> SliceSummary:
     """Return the sums of one stored slice by scope."""
-    within = measured_within(aggregate)
+    within = measured_threshold_counts(aggregate)
     found = {}
     for scope in scopes:
         nothing = Sums.empty(scope.name)
         if scope.name in PRICED:
-            cube = scope.name == CUSTOMER_MODEL
-            table, at = (aggregate.cube, CUBE_TOKENS_AT) if cube else (aggregate.series, TOKENS_AT)
+            by_customer = scope.name == CUSTOMER_MODEL
+            table, at = (
+                (aggregate.customers, CUSTOMER_TOKENS_AT)
+                if by_customer
+                else (aggregate.series, TOKENS_AT)
+            )
             tokens = Table(table.keys, table.values[:, [at + one for one in _INPUT_AT]])
             found[scope.name] = Sums(
-                _grouped(scope, tokens, 0, nothing.counts), nothing.cells, nothing.within
+                _grouped(scope, tokens, 0, nothing.counts), nothing.cells, nothing.threshold_counts
             )
         elif scope.name == CUSTOMER:
             found[scope.name] = Sums(
-                _grouped(scope, aggregate.cube, 0, nothing.counts), nothing.cells, nothing.within
+                _grouped(scope, aggregate.customers, 0, nothing.counts),
+                nothing.cells,
+                nothing.threshold_counts,
             )
         else:
             found[scope.name] = Sums(
                 _grouped(scope, aggregate.series, 0, nothing.counts),
                 _grouped(scope, aggregate.cells, CELL_BITS, nothing.cells),
-                _grouped(scope, within, WITHIN_BITS, nothing.within),
+                _grouped(scope, within, THRESHOLD_COUNT_BITS, nothing.threshold_counts),
             )
     return found
 

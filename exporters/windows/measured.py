@@ -16,13 +16,13 @@ from streams.state import histogram
 from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.slices import (
     CELL_BITS,
-    CUBE_TOKENS_AT,
+    CUSTOMER_TOKENS_AT,
     LATENCIES,
     LATENCY_BITS,
     PROBES_AT,
+    THRESHOLD_COUNT_BITS,
     TOKENS,
     TOKENS_AT,
-    WITHIN_BITS,
 )
 from streams.state.tables import Ints, Table
 
@@ -47,7 +47,7 @@ class Amounts:
         """Return the amounts of a row of `Sums.counts`; `more`: further fields of a subclass."""
         is_customer = scope == CUSTOMER  # customers have no probes
         both_at = (0,) if is_customer else (0, PROBES_AT)
-        tokens_at = CUBE_TOKENS_AT if is_customer else TOKENS_AT
+        tokens_at = CUSTOMER_TOKENS_AT if is_customer else TOKENS_AT
         return cls(
             requests=sum(row[:PROBES_AT]),
             eligible=sum(row[first + at] for first in both_at for at in ELIGIBLE_AT),
@@ -129,7 +129,7 @@ def regrouped(sums: Sums, group_of: Ints) -> Sums:
     return Sums(
         _regrouped(sums.counts, group_of, 0),
         _regrouped(sums.cells, group_of, CELL_BITS),
-        _regrouped(sums.within, group_of, WITHIN_BITS),
+        _regrouped(sums.threshold_counts, group_of, THRESHOLD_COUNT_BITS),
     )
 
 

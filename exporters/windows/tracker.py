@@ -89,8 +89,8 @@ class WindowTracker:
     ) -> None:
         """Keep the summary of a slice, by the scopes it is needed for."""
         for name, grouping in self.groupings.items():
-            is_cube = name in (CUSTOMER, CUSTOMER_MODEL)
-            grouping.follow(snapshot.cubes if is_cube else snapshot.series)
+            is_customer = name in (CUSTOMER, CUSTOMER_MODEL)
+            grouping.follow(snapshot.customers if is_customer else snapshot.series)
         scopes = sorted(self._scopes_of[view.partition][slice_id])
         summary = summarise(aggregate, [self.groupings[scope] for scope in scopes])
         self._summaries[view.partition, slice_id] = (view.version(slice_id), summary)

@@ -14,19 +14,19 @@ from slo.policy.indicators import LatencyIndicator, RequestIndicator
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.scope import Dimension, Exclusion, Where
 from streams.events.decoder import OUTCOMES
-from streams.state.measures import SERIES_DIMENSIONS, measured_within
-from streams.state.registry import CubeKey, SeriesKey
+from streams.state.measures import SERIES_DIMENSIONS, measured_threshold_counts
+from streams.state.registry import CustomerKey, SeriesKey
 from streams.state.slices import (
     LATENCIES,
     PROBES_AT,
     SERIES_COLUMNS,
     THRESHOLD_BITS,
-    WITHIN_BITS,
+    THRESHOLD_COUNT_BITS,
     Aggregate,
 )
 from streams.state.tables import Ints, Table
 
-CUBE_DIMENSIONS = ("customer", "model")
+CUSTOMER_DIMENSIONS = ("customer", "model")
 _FORMAT = 1  # raise it when the same policy would be counted in another way
 
 
@@ -43,7 +43,7 @@ class RequestSelection:
         customers = self._wanted.get("customer", frozenset())
         # The one customer it is about, as the state has it.
         self.customer = next(iter(customers)) if len(customers) == 1 else None
-        self._dimensions = CUBE_DIMENSIONS if self.by_customer else SERIES_DIMENSIONS
+        self._dimensions = CUSTOMER_DIMENSIONS if self.by_customer else SERIES_DIMENSIONS
         self._partial = [one for one in policy.exclusions_of(objective) if one.where.names()]
         self._unwanted = [known_as(one.where, token_of) for one in self._partial]
         self.id = f"{policy.name}:{objective.name}:{_digest(objective, self._partial)}"
@@ -61,7 +61,7 @@ class RequestSelection:
         self,
         aggregate: Aggregate,
         series: Sequence[SeriesKey],
-        cubes: Sequence[CubeKey],
+        customers: Sequence[CustomerKey],
         from_s: int,
         to_s: int,
     ) -> dict[str, Pair]:
@@ -70,7 +70,7 @@ class RequestSelection:
         An exclusion of some requests holds for a slice that lies wholly in its stretch of time.
         """
         held = tuple(at for at, one in enumerate(self._partial) if _covers(one, from_s, to_s))
-        groups = self._follow(held, cubes if self.by_customer else series)
+        groups = self._follow(held, customers if self.by_customer else series)
         keys, totals, bads = self._rows(aggregate)
         group = groups[keys]
         kept = group >= 0
@@ -82,18 +82,18 @@ class RequestSelection:
         }
 
     def _rows(self, aggregate: Aggregate) -> tuple[Ints, Ints, Ints]:
-        """NameCounts numbers (series or cube), with what counts and what is bad of each."""
+        """Return series (or customer row) numbers, with the counted and the bad of each."""
         if self._weights is not None:
-            table: Table = aggregate.cube if self.by_customer else aggregate.series
+            table: Table = aggregate.customers if self.by_customer else aggregate.series
             total, bad = (weights[: table.values.shape[1]] for weights in self._weights)
             return table.keys, table.values @ total, table.values @ bad
         assert isinstance(self._indicator, LatencyIndicator)
         latency = LATENCIES.index(self._indicator.measure)
         wanted = (latency << THRESHOLD_BITS) | self._indicator.limit_us
-        within = measured_within(aggregate)
-        mine = (within.keys & ((1 << WITHIN_BITS) - 1)) == wanted
+        within = measured_threshold_counts(aggregate)
+        mine = (within.keys & ((1 << THRESHOLD_COUNT_BITS) - 1)) == wanted
         good, measured = within.values[mine, 0], within.values[mine, 1]
-        return within.keys[mine] >> WITHIN_BITS, measured, measured - good
+        return within.keys[mine] >> THRESHOLD_COUNT_BITS, measured, measured - good
 
     def _follow(self, held: tuple[int, ...], rows: Sequence[tuple[str, ...]]) -> Ints:
         known = self._groups.get(held, np.empty(0, np.int64))
@@ -128,7 +128,7 @@ def _matches(wanted: Mapping[Dimension, frozenset[str]], values: Mapping[str, st
 
 
 def _weights(outcomes: frozenset[str], probes: bool) -> Ints:
-    """1 at the columns to add up. The cube's outcomes stand in the same places."""
+    """1 at the columns to add up. The outcomes of customer rows stand in the same places."""
     weights = np.zeros(SERIES_COLUMNS, np.int64)
     for at, outcome in enumerate(OUTCOMES):
         weights[at] = outcome in outcomes

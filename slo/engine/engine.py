@@ -184,7 +184,7 @@ class Engine:
         """Count the requests of a slice for every objective."""
         counts = tuple(
             kept.selection.count(
-                aggregate, snapshot.series, snapshot.cubes, slice_id.start_s, slice_id.end_s
+                aggregate, snapshot.series, snapshot.customers, slice_id.start_s, slice_id.end_s
             )
             for kept in self._kept
         )

@@ -26,8 +26,8 @@ class Columns:
     probe: npt.NDArray[np.bool_]
     series_index: npt.NDArray[np.int32]  # index into `series`
     series: list[tuple[str, str, str, str]]  # distinct (model, region, channel, service_tier)
-    cube_index: npt.NDArray[np.int32]  # index into `cubes`
-    cubes: list[tuple[str, str]]  # distinct (customer_id, model)
+    customer_index: npt.NDArray[np.int32]  # index into `customers`
+    customers: list[tuple[str, str]]  # distinct (customer_id, model)
     # Latencies; -1 where design says "not measured". Probes have none.
     ttft_ns: npt.NDArray[np.int64]  # streaming successes only
     tpot_ns: npt.NDArray[np.int64]  # where ttft_ns is known and output_tokens > 1
@@ -41,7 +41,7 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """One record that broke the contract."""
 
     position: int  # index in the batch handed in
@@ -52,10 +52,10 @@ class Refusal:
 
 @dataclass(slots=True)
 class Decoded:
-    """A batch, judged: each record is in `columns`, `refusals` or `duplicates_ms`, once."""
+    """A batch, judged: each record is in `columns`, `rejections` or `duplicates_ms`, once."""
 
     columns: Columns
-    refusals: list[Refusal]
+    rejections: list[Rejection]
     watermark_ms: int | None  # largest `ended_at` accepted so far, this batch included
     # The partition's watermark before each event that `set_apart` took out of `columns`.
     duplicates_ms: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))

@@ -1,7 +1,7 @@
 """The event contract: one finished inference request a record, read off the log in whole batches.
 
 Pure: no clock, no Redis, no Kafka. Every record of a batch becomes either one row of `Columns` or
-one `Refusal`, whatever its bytes are, and where a log is cut into batches changes neither.
+one `Rejection`, whatever its bytes are, and where a log is cut into batches changes neither.
 
     fields.py   the contract as tables
     parser.py   bytes -> size, depth, encoding -> JSON of the declared types and ranges
@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_128_digest
 
-from streams.events.columns import Columns, Decoded, Refusal, interned
+from streams.events.columns import Columns, Decoded, Rejection, interned
 from streams.events.fields import (
     ELIGIBLE,
     FIELDS,
@@ -51,8 +51,8 @@ __all__ = [
     "UNKNOWN",
     "Columns",
     "Decoded",
-    "Refusal",
-    "Rules",
+    "EventLimits",
+    "Rejection",
     "decode",
     "outcome_of",
 ]
@@ -62,7 +62,7 @@ _CHUNK = 512  # events alive at a time: they stay in the core's cache until thei
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class EventLimits:
     """The judgements that are configured."""
 
     max_event_bytes: int
@@ -79,7 +79,7 @@ def decode(
     values: Sequence[bytes | None],
     timestamps_ms: npt.NDArray[np.int64],
     watermark_ms: int | None,
-    rules: Rules,
+    rules: EventLimits,
 ) -> Decoded:
     """Judge one batch of one partition.
 
@@ -95,11 +95,11 @@ def decode(
     rows = _parse(*readable(values, rules.max_event_bytes, verdicts), verdicts)
     _judge_fields(rows)
     running_ms = _judge_time(rows, timestamps_ms, watermark_ms, rules)
-    refusals = [
-        Refusal(position, *verdicts[position], _known(running_ms[position]))
+    rejections = [
+        Rejection(position, *verdicts[position], _known(running_ms[position]))
         for position in sorted(verdicts)
     ]
-    return Decoded(_columns(rows, running_ms), refusals, _known(running_ms[-1]))
+    return Decoded(_columns(rows, running_ms), rejections, _known(running_ms[-1]))
 
 
 def _known(watermark_ms: np.int64) -> int | None:
@@ -275,7 +275,7 @@ def _judge_fields(rows: _Rows) -> None:
 
 
 def _judge_time(
-    rows: _Rows, timestamps_ms: npt.NDArray[np.int64], watermark_ms: int | None, rules: Rules
+    rows: _Rows, timestamps_ms: npt.NDArray[np.int64], watermark_ms: int | None, rules: EventLimits
 ) -> npt.NDArray[np.int64]:
     """Refuse by time. The watermark before each record of the batch, and after the last; -1: none.
 
@@ -324,7 +324,7 @@ def _columns(rows: _Rows, running_ms: npt.NDArray[np.int64]) -> Columns:
     timed = (ttft_ns >= 0) & (duration_ns >= 0) & (tokens["output_tokens"] > 1)
     tpot_ns = np.where(timed, np.rint((duration_ns - ttft_ns) / steps), -1)
     series_index, series = interned([kind[: len(_SERIES)] for kind in rows.kinds], rows.kind[alive])
-    cube_index, cubes = interned(rows.pairs, rows.pair[alive])
+    customer_index, customers = interned(rows.pairs, rows.pair[alive])
     return Columns(
         position=rows.position[alive],
         request=rows.request[alive],
@@ -334,8 +334,8 @@ def _columns(rows: _Rows, running_ms: npt.NDArray[np.int64]) -> Columns:
         probe=probe,
         series_index=series_index,
         series=series,
-        cube_index=cube_index,
-        cubes=cubes,
+        customer_index=customer_index,
+        customers=customers,
         ttft_ns=ttft_ns.astype(np.int64),
         tpot_ns=tpot_ns.astype(np.int64),
         duration_ns=duration_ns.astype(np.int64),

@@ -1,4 +1,4 @@
-"""The event contract as tables: fields, types, ranges, outcomes, reasons for refusal.
+"""The event contract as tables: fields, types, ranges, outcomes, reasons for rejection.
 
 Pure declarations. The decoder (events.py) and the published JSON Schema and documentation
 (schema.py) are built from them, so that they cannot disagree about a limit or a name.

@@ -13,9 +13,16 @@ import redis.asyncio as aioredis
 
 from streams.errors import RequestError
 from streams.state.coverage import Coverage
-from streams.state.measures import SERIES_DIMENSIONS, GroupKey, by_cube, by_series, measures, whole
-from streams.state.registry import CubeKey, SeriesKey
-from streams.state.slices import HORIZON_S, LEVELS, Aggregate, SliceId, refused_tally
+from streams.state.measures import (
+    SERIES_DIMENSIONS,
+    GroupKey,
+    by_customer_model,
+    by_series,
+    measures,
+    whole,
+)
+from streams.state.registry import CustomerKey, SeriesKey
+from streams.state.slices import HORIZON_S, LEVELS, Aggregate, SliceId, rejection_counts
 from streams.state.windows import cover, kept_step_s
 from streams.store.reader import PartitionView, SliceCache, StateReader
 
@@ -85,12 +92,12 @@ class Answer:
     total: Aggregate
     coverage: Coverage
     series: Sequence[SeriesKey]
-    cubes: Sequence[CubeKey]
+    customers: Sequence[CustomerKey]
 
     def groups(self, aggregate: Aggregate) -> dict[GroupKey, Aggregate]:
         """Split an aggregate by the dimensions of the question."""
         if "customer" in self.by:
-            return by_cube(aggregate, self.cubes, self.by)
+            return by_customer_model(aggregate, self.customers, self.by)
         return by_series(aggregate, self.series, self.by)
 
 
@@ -133,7 +140,7 @@ def combine(
     range_: Range,
     partitions: Sequence[tuple[PartitionView, Mapping[SliceId, Aggregate]]],
     series: Sequence[SeriesKey],
-    cubes: Sequence[CubeKey],
+    customers: Sequence[CustomerKey],
 ) -> Answer:
     """Merge the slices of all partitions."""
     steps = {
@@ -150,9 +157,9 @@ def combine(
     unplaced = Counter[str]()
     for view, _ in partitions:
         unplaced.update(view.meta.unplaced)
-    total = Aggregate.merged([*steps.values(), refused_tally(unplaced)])
+    total = Aggregate.merged([*steps.values(), rejection_counts(unplaced)])
     coverage = Coverage.of(view.meta for view, _ in partitions)
-    return Answer(by, range_, steps, total, coverage, series, cubes)
+    return Answer(by, range_, steps, total, coverage, series, customers)
 
 
 async def query(client: "aioredis.Redis", group: str, topic: str, question: Question) -> Answer:
@@ -171,7 +178,7 @@ async def query(client: "aioredis.Redis", group: str, topic: str, question: Ques
     )
     await snapshot.load([cache], SLICES_PER_ROUND)
     partitions = [(view, cache.aggregates(view)) for view in snapshot.views]
-    return combine(question.by, range_, partitions, snapshot.series, snapshot.cubes)
+    return combine(question.by, range_, partitions, snapshot.series, snapshot.customers)
 
 
 async def make_report(

@@ -14,8 +14,8 @@ from streams.events.decoder import Columns
 from streams.state import histogram
 from streams.state.slices import (
     CELL_BITS,
-    CUBE_COLUMNS,
-    CUBE_TOKENS_AT,
+    CUSTOMER_COLUMNS,
+    CUSTOMER_TOKENS_AT,
     LATENCY_BITS,
     LEVELS,
     PROBES_AT,
@@ -34,11 +34,11 @@ _THRESHOLD_INDEX_BITS = 8
 
 
 def record(
-    columns: Columns, series: Ints, cube: Ints, thresholds: Thresholds
+    columns: Columns, series: Ints, customer: Ints, thresholds: Thresholds
 ) -> list[tuple[int, Aggregate]]:
     """Count events into the finest slices: [(start_s, aggregate), ...], rising.
 
-    `series` and `cube`: the registry's number for each event's series and customer row.
+    `series` and `customer`: the registry's number for each event's series and customer row.
     """
     if len(columns.ended_at_ms) == 0:
         return []
@@ -50,12 +50,15 @@ def record(
     parts = {
         "series": (_series_rows(columns, rows), _SERIES_BITS),
         "cells": (_cells(columns, rows), _SERIES_BITS + CELL_BITS),
-        "cube": (_cube_rows(columns, _distinct(slot[real], cube[real]), real), _SERIES_BITS),
+        "customers": (
+            _customer_rows(columns, _distinct(slot[real], customer[real]), real),
+            _SERIES_BITS,
+        ),
     }
     tables: dict[str, dict[int, Table]] = {
         name: dict(table.split(bits)) for name, (table, bits) in parts.items()
     }
-    tables["within"] = {
+    tables["threshold_counts"] = {
         at: _by_threshold(part, thresholds)
         for at, part in _within(columns, rows, thresholds).split(
             _SERIES_BITS + LATENCY_BITS + _THRESHOLD_INDEX_BITS
@@ -68,9 +71,9 @@ def record(
             Aggregate(
                 series=tables["series"][at],
                 cells=tables["cells"].get(at, nothing.cells),
-                within=tables["within"].get(at, nothing.within),
-                cube=tables["cube"].get(at, nothing.cube),
-                refused=nothing.refused,
+                threshold_counts=tables["threshold_counts"].get(at, nothing.threshold_counts),
+                customers=tables["customers"].get(at, nothing.customers),
+                rejected=nothing.rejected,
             ),
         )
         for at, start in enumerate(starts.tolist())
@@ -86,7 +89,7 @@ def record_totals(columns: Columns, series: Ints, edges: Thresholds) -> Aggregat
     return replace(
         Aggregate.empty(),
         series=_series_rows(columns, rows),
-        within=_by_threshold(_within(columns, rows, edges), edges),
+        threshold_counts=_by_threshold(_within(columns, rows, edges), edges),
     )
 
 
@@ -152,9 +155,9 @@ def _series_rows(columns: Columns, rows: _Rows) -> Table:
     return _sum_rows(rows, SERIES_COLUMNS, outcome, amounts)
 
 
-def _cube_rows(columns: Columns, rows: _Rows, real: npt.NDArray[np.bool_]) -> Table:
-    amounts = {CUBE_TOKENS_AT + i: tokens[real] for i, tokens in enumerate(_tokens(columns))}
-    return _sum_rows(rows, CUBE_COLUMNS, columns.outcome[real].astype(np.int64), amounts)
+def _customer_rows(columns: Columns, rows: _Rows, real: npt.NDArray[np.bool_]) -> Table:
+    amounts = {CUSTOMER_TOKENS_AT + i: tokens[real] for i, tokens in enumerate(_tokens(columns))}
+    return _sum_rows(rows, CUSTOMER_COLUMNS, columns.outcome[real].astype(np.int64), amounts)
 
 
 def _cells(columns: Columns, rows: _Rows) -> Table:

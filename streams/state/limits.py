@@ -1,18 +1,18 @@
-"""Limits, rules and thresholds of counting, taken from a worker's settings.
+"""Limits, limits and thresholds of counting, taken from a worker's settings.
 
 Pure. Workers, backtests and test oracles all take them from here, so that they count alike.
 """
 
 from streams.config.settings import Worker
-from streams.events.decoder import Rules
-from streams.state.registry import Caps
+from streams.events.decoder import EventLimits
+from streams.state.registry import NameLimits
 from streams.state.slices import HORIZON_S, Thresholds
 
 
-def caps_of(worker: Worker) -> Caps:
+def name_limits(worker: Worker) -> NameLimits:
     """Most distinct names."""
     limits = worker.limits
-    return Caps(
+    return NameLimits(
         limits.models,
         limits.regions,
         limits.channels,
@@ -23,9 +23,9 @@ def caps_of(worker: Worker) -> Caps:
     )
 
 
-def rules_of(worker: Worker) -> Rules:
+def event_limits(worker: Worker) -> EventLimits:
     """Return the limits of an event's size and time."""
-    return Rules(
+    return EventLimits(
         max_event_bytes=worker.max_event_bytes,
         future_tolerance_ms=worker.future_tolerance_s * 1_000,
         horizon_ms=HORIZON_S * 1_000,

@@ -12,19 +12,19 @@ import numpy as np
 
 from streams.events.decoder import ELIGIBLE, OUTCOMES
 from streams.state import histogram
-from streams.state.registry import CubeKey, SeriesKey
+from streams.state.registry import CustomerKey, SeriesKey
 from streams.state.slices import (
     CELL_BITS,
-    CUBE_TOKENS_AT,
+    CUSTOMER_TOKENS_AT,
     LATENCIES,
     PROBES_AT,
     THRESHOLD_BITS,
+    THRESHOLD_COUNT_BITS,
     TOKENS,
     TOKENS_AT,
-    WITHIN_BITS,
     Aggregate,
     duplicates_of,
-    refused_of,
+    rejections_by_reason,
 )
 from streams.state.tables import Ints, Table
 
@@ -51,15 +51,15 @@ def by_series(
     parts = {
         "series": _regrouped(aggregate.series, group_of, 0),
         "cells": _regrouped(aggregate.cells, group_of, CELL_BITS),
-        "within": _regrouped(aggregate.within, group_of, WITHIN_BITS),
+        "threshold_counts": _regrouped(aggregate.threshold_counts, group_of, THRESHOLD_COUNT_BITS),
     }
     return _assembled(numbers, parts)
 
 
-def by_cube(
-    aggregate: Aggregate, names: Sequence[CubeKey], dimensions: Sequence[str]
+def by_customer_model(
+    aggregate: Aggregate, names: Sequence[CustomerKey], dimensions: Sequence[str]
 ) -> dict[GroupKey, Aggregate]:
-    """One aggregate for each distinct customer, or (customer, model); only its `cube` is filled."""
+    """Return an aggregate for each customer, or (customer, model); it has only `customers`."""
     places = [("customer", "model").index(dimension) for dimension in dimensions]
     numbers: dict[GroupKey, int] = {}
     group_of = np.array(
@@ -69,7 +69,7 @@ def by_cube(
         ],
         np.int64,
     )
-    return _assembled(numbers, {"cube": _regrouped(aggregate.cube, group_of, 0)})
+    return _assembled(numbers, {"customers": _regrouped(aggregate.customers, group_of, 0)})
 
 
 def _regrouped(table: Table, group_of: Ints, low_bits: int) -> dict[int, Table]:
@@ -101,7 +101,7 @@ def whole(aggregate: Aggregate) -> Aggregate:
         aggregate,
         series=_flat(aggregate.series, 0),
         cells=_flat(aggregate.cells, CELL_BITS),
-        within=_flat(aggregate.within, WITHIN_BITS),
+        threshold_counts=_flat(aggregate.threshold_counts, THRESHOLD_COUNT_BITS),
     )
 
 
@@ -110,10 +110,10 @@ def _flat(table: Table, low_bits: int) -> Table:
 
 
 def outcomes(aggregate: Aggregate) -> Ints:
-    """Requests by outcome, in the order of OUTCOMES; from the series, or else the cube."""
+    """Requests by outcome, in the order of OUTCOMES; from the series, or else the customer rows."""
     if len(aggregate.series):
         return _column_sums(aggregate.series.values[:, :PROBES_AT])
-    return _column_sums(aggregate.cube.values[:, : len(OUTCOMES)])
+    return _column_sums(aggregate.customers.values[:, : len(OUTCOMES)])
 
 
 def probe_outcomes(aggregate: Aggregate) -> Ints:
@@ -131,7 +131,7 @@ def tokens(aggregate: Aggregate) -> dict[str, int]:
     if len(aggregate.series):
         sums = aggregate.series.values[:, TOKENS_AT : TOKENS_AT + len(TOKENS)].sum(axis=0)
     else:
-        sums = aggregate.cube.values[:, CUBE_TOKENS_AT:].sum(axis=0)
+        sums = aggregate.customers.values[:, CUSTOMER_TOKENS_AT:].sum(axis=0)
     found = {name: int(value) for name, value in zip(TOKENS, sums, strict=True)}
     return {**found, "total": found["input"] + found["output"]}
 
@@ -169,10 +169,12 @@ def latency(aggregate: Aggregate, name: str) -> dict[str, float | int]:
     }
 
 
-def within(aggregate: Aggregate, name: str, threshold_us: int) -> int | None:
+def count_within(aggregate: Aggregate, name: str, threshold_us: int) -> int | None:
     """Requests at or under a threshold, exactly; None where that threshold was not counted."""
     key = (LATENCIES.index(name) << THRESHOLD_BITS) | threshold_us
-    found = aggregate.within.values[(aggregate.within.keys & ((1 << WITHIN_BITS) - 1)) == key]
+    found = aggregate.threshold_counts.values[
+        (aggregate.threshold_counts.keys & ((1 << THRESHOLD_COUNT_BITS) - 1)) == key
+    ]
     return int(found.sum()) if len(found) else None
 
 
@@ -182,7 +184,7 @@ def measures(aggregate: Aggregate) -> dict[str, Any]:
     found: dict[str, Any] = {
         "requests": int(counts.sum()),
         "outcomes": {name: int(n) for name, n in zip(OUTCOMES, counts, strict=True)},
-        "refused": refused_of(aggregate),
+        "refused": rejections_by_reason(aggregate),
         "duplicates": duplicates_of(aggregate),
         "tokens": tokens(aggregate),
     }
@@ -201,21 +203,24 @@ def measures(aggregate: Aggregate) -> dict[str, Any]:
 EXPORTED_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 
 
-def measured_within(aggregate: Aggregate) -> Table:
-    """Return Aggregate.within with a second column: how many were measured with each threshold.
+def measured_threshold_counts(aggregate: Aggregate) -> Table:
+    """Return `threshold_counts` with a second column: how many were measured with each threshold.
 
     Targets change; a request from before a target was set is neither good nor bad.
     """
-    if not len(aggregate.within):
+    if not len(aggregate.threshold_counts):
         return Table.empty(2)
     histograms, counts, _ = by_histogram(aggregate.cells)
-    wanted = aggregate.within.keys >> THRESHOLD_BITS
+    wanted = aggregate.threshold_counts.keys >> THRESHOLD_BITS
     at = np.searchsorted(histograms, wanted)
     at = np.minimum(at, max(0, len(histograms) - 1))
     measured = np.zeros(len(wanted), np.int64)
     if len(histograms):
         measured = np.where(histograms[at] == wanted, counts[at], 0)
-    return Table(aggregate.within.keys, np.column_stack((aggregate.within.values, measured)))
+    return Table(
+        aggregate.threshold_counts.keys,
+        np.column_stack((aggregate.threshold_counts.values, measured)),
+    )
 
 
 def by_histogram(cells: Table) -> tuple[Ints, Ints, Ints]:

@@ -34,7 +34,7 @@ from streams.state.slices import (
     Aggregate,
     SliceId,
     Thresholds,
-    refused_tally,
+    rejection_counts,
 )
 from streams.state.snapshot import (
     SCHEMA,
@@ -97,20 +97,22 @@ class PartitionState:
         self.watermark_ms, self.since_ms = meta.watermark_ms, meta.since_ms
         self._merged_until_s = list(meta.merged_until_s)
         self._unplaced = dict(meta.unplaced)
-        self.registry.folded.update(meta.folded)
+        self.registry.overflowed.update(meta.overflowed)
         self.sequence = meta.sequence
         self.begun_at, self.rebuilt = meta.begun_at, meta.rebuilt
         self.lost_records = meta.lost_records
         self.gaps, self.witness = list(meta.gaps), meta.witness
         self.recent, self.archived_at_ms = meta.recent, meta.archived_at_ms
-        self._names_stored = self._names_sent = (meta.series, meta.cubes)
+        self._names_stored = self._names_sent = (meta.series, meta.customers)
         totals = Aggregate.unpack(fields["totals"])
         if meta.edges != self._edges:
             # Other edges: the exported histograms begin again at zero, a counter reset, as a new
             # edge cannot be given the past and a histogram must stay cumulative.
             series = totals.series.values.copy()
             series[:, SUMS_AT:] = 0
-            totals = replace(totals, series=Table(totals.series.keys, series), within=Table.empty())
+            totals = replace(
+                totals, series=Table(totals.series.keys, series), threshold_counts=Table.empty()
+            )
         self._totals = [totals]
 
     @property
@@ -126,7 +128,9 @@ class PartitionState:
     def missing(self, decoded: Decoded) -> list[SliceId]:
         """Slices that `apply` will need and that are only in the store."""
         wanted: set[SliceId] = set()
-        refused_ms = [one.watermark_ms for one in decoded.refusals if one.watermark_ms is not None]
+        refused_ms = [
+            one.watermark_ms for one in decoded.rejections if one.watermark_ms is not None
+        ]
         times_ms = np.concatenate(
             (decoded.columns.ended_at_ms, np.array(refused_ms, np.int64), decoded.duplicates_ms)
         )
@@ -164,11 +168,12 @@ class PartitionState:
             columns.series,
             np.bincount(columns.series_index, minlength=len(columns.series)).tolist(),
         )[columns.series_index]
-        cube = self.registry.cube_numbers(
-            columns.cubes, np.bincount(columns.cube_index, minlength=len(columns.cubes)).tolist()
-        )[columns.cube_index]
-        added, unplaced = self._placed_refusals(decoded)
-        added += record(columns, series, cube, self._thresholds)
+        customer = self.registry.customer_numbers(
+            columns.customers,
+            np.bincount(columns.customer_index, minlength=len(columns.customers)).tolist(),
+        )[columns.customer_index]
+        added, unplaced = self._place_rejections(decoded)
+        added += record(columns, series, customer, self._thresholds)
 
         staged: dict[SliceId, list[Aggregate]] = {}
 
@@ -195,8 +200,9 @@ class PartitionState:
                 aggregates = staged.get(of) or self._slices[of]
                 add(SliceId(level, of.start_s // step_s * step_s), aggregates)
         totals = record_totals(columns, series, self._edges)
-        refused = refused_tally(
-            Counter(refusal.reason for refusal in decoded.refusals), len(decoded.duplicates_ms)
+        refused = rejection_counts(
+            Counter(rejection.reason for rejection in decoded.rejections),
+            len(decoded.duplicates_ms),
         )
 
         # From here on nothing can fail.
@@ -288,10 +294,10 @@ class PartitionState:
         fields["index"] = msgspec.msgpack.encode(levels)
         self._totals = [Aggregate.merged(self._totals)]
         fields["totals"] = self._totals[0].pack()
-        names = (len(self.registry.series), len(self.registry.cubes))
+        names = (len(self.registry.series), len(self.registry.customers))
         for name, have, stored, keys in (
             ("series", names[0], self._names_stored[0], self.registry.series),
-            ("cubes", names[1], self._names_stored[1], self.registry.cubes),
+            ("cubes", names[1], self._names_stored[1], self.registry.customers),
         ):
             for chunk in range(stored // CHUNK, -(-have // CHUNK)):
                 if have > stored:
@@ -305,9 +311,9 @@ class PartitionState:
                 watermark_ms=self.watermark_ms,
                 merged_until_s=tuple(self._merged_until_s),
                 unplaced=self._unplaced,
-                folded=dict(sorted(self.registry.folded.items())),
+                overflowed=dict(sorted(self.registry.overflowed.items())),
                 series=names[0],
-                cubes=names[1],
+                customers=names[1],
                 edges=self._edges,
                 written_at_ms=written_at_ms,
                 since_ms=self.since_ms,
@@ -383,7 +389,7 @@ class PartitionState:
                 if self.index.pop(of, None) is not None:
                     self._deletes.add(of)
 
-    def _placed_refusals(
+    def _place_rejections(
         self, decoded: Decoded
     ) -> tuple[list[tuple[int, Aggregate]], dict[str, int]]:
         """Refused records and duplicates are counted in the slice where the watermark stood;
@@ -391,16 +397,16 @@ class PartitionState:
         by_slice: defaultdict[int, Counter[str]] = defaultdict(Counter)
         twice = Counter((decoded.duplicates_ms // 10_000 * 10).tolist())
         waiting = Counter(self._unplaced)
-        for refusal in decoded.refusals:
-            if refusal.watermark_ms is None:
-                waiting[refusal.reason] += 1
+        for rejection in decoded.rejections:
+            if rejection.watermark_ms is None:
+                waiting[rejection.reason] += 1
             else:
-                by_slice[refusal.watermark_ms // 10_000 * 10][refusal.reason] += 1
+                by_slice[rejection.watermark_ms // 10_000 * 10][rejection.reason] += 1
         if waiting and len(decoded.columns.ended_at_ms):
             by_slice[int(decoded.columns.ended_at_ms[0]) // 10_000 * 10].update(waiting)
             waiting = Counter()
         placed = [
-            (at, refused_tally(by_slice.get(at, {}), twice[at]))
+            (at, rejection_counts(by_slice.get(at, {}), twice[at]))
             for at in sorted({*by_slice, *twice})
         ]
         return placed, waiting

@@ -1,7 +1,7 @@
 """Names to numbers, per partition: series and customer rows, with a cap on distinct names.
 
 Pure. Numbers are given out in log order and never taken back, so replaying a partition gives every
-name the same number. A name beyond a limit is counted as `__other__` and tallied as folded: a
+name the same number. A name beyond a limit is counted as `__other__` and tallied as overflowed: a
 flood of invented names costs precision, never memory.
 """
 
@@ -19,11 +19,11 @@ from streams.state.tables import Ints
 OTHER = "__other__"
 DIMENSIONS = ("model", "region", "channel", "service_tier")
 SeriesKey = tuple[str, str, str, str]
-CubeKey = tuple[str, str]
+CustomerKey = tuple[str, str]
 CHUNK = 512  # names in one field of the store
 
 
-class Caps(NamedTuple):
+class NameLimits(NamedTuple):
     """Most distinct values; the first four in the order of DIMENSIONS."""
 
     model: int
@@ -55,25 +55,25 @@ class Registry:
 
     def __init__(
         self,
-        caps: Caps,
+        limits: NameLimits,
         hashed: Callable[[str], str],
         series: Sequence[SeriesKey] = (),
-        cubes: Sequence[CubeKey] = (),
+        customers: Sequence[CustomerKey] = (),
     ) -> None:
-        self._caps = caps
+        self._limits = limits
         self._hashed = hashed
         self.series: list[SeriesKey] = []
-        self.cubes: list[CubeKey] = []
-        self.folded: Counter[str] = Counter()  # events, by dimension
+        self.customers: list[CustomerKey] = []
+        self.overflowed: Counter[str] = Counter()  # events, by dimension
         self._series_number: dict[SeriesKey, int] = {}
-        self._cube_number: dict[CubeKey, int] = {}
+        self._customer_number: dict[CustomerKey, int] = {}
         self._seen: tuple[set[str], ...] = tuple(set() for _ in DIMENSIONS)
         self._customers: set[str] = set()
         self._hash_of: dict[str, str] = {}
         for key in series:
             self._add_series(key)
-        for cube in cubes:
-            self._add_cube(cube)
+        for customer in customers:
+            self._add_customer(customer)
 
     def series_numbers(self, keys: Sequence[SeriesKey], events: Sequence[int]) -> Ints:
         """Number of each of a batch's distinct series, in order of first appearance.
@@ -92,29 +92,29 @@ class Registry:
         """Return whether a series is counted under its own name."""
         return key in self._series_number
 
-    def cube_numbers(self, keys: Sequence[CubeKey], events: Sequence[int]) -> Ints:
+    def customer_numbers(self, keys: Sequence[CustomerKey], events: Sequence[int]) -> Ints:
         """Number of each of a batch's distinct (customer id, model); see `series_numbers`, which
-        must have seen the same batch first, as it decides which models are folded."""
+        must have seen the same batch first, as it decides which models are overflowed."""
         numbers = np.empty(len(keys), np.int64)
         models = self._seen[0]
         for at, (customer_id, model) in enumerate(keys):
             customer = self._hash(customer_id)
-            if customer not in self._customers and len(self._customers) >= self._caps.customers:
-                self.folded["customer"] += events[at]
+            if customer not in self._customers and len(self._customers) >= self._limits.customers:
+                self.overflowed["customer"] += events[at]
                 customer = OTHER
             key = (customer, model if model in models else OTHER)
-            full = len(self.cubes) >= self._caps.customer_models
-            if full and key not in self._cube_number and key[1] != OTHER:
-                self.folded["customer_model"] += events[at]
+            full = len(self.customers) >= self._limits.customer_models
+            if full and key not in self._customer_number and key[1] != OTHER:
+                self.overflowed["customer_model"] += events[at]
                 key = (customer, OTHER)
-            number = self._cube_number.get(key)
-            numbers[at] = self._add_cube(key) if number is None else number
+            number = self._customer_number.get(key)
+            numbers[at] = self._add_customer(key) if number is None else number
         return numbers
 
     def _hash(self, customer_id: str) -> str:
         found = self._hash_of.get(customer_id)
         if found is None:
-            if len(self._hash_of) >= 2 * self._caps.customers:
+            if len(self._hash_of) >= 2 * self._limits.customers:
                 self._hash_of.clear()  # a flood of ids must not fill the memory
             found = self._hash_of[customer_id] = self._hashed(customer_id)
         return found
@@ -122,21 +122,21 @@ class Registry:
     def _new_series(self, key: SeriesKey, events: int) -> int:
         kept = []
         for name, dimension, seen, cap in zip(
-            key, DIMENSIONS, self._seen, self._caps, strict=False
+            key, DIMENSIONS, self._seen, self._limits, strict=False
         ):
             if name in seen or name == OTHER or len(seen) < cap:
                 kept.append(name)
             else:
-                self.folded[dimension] += events
+                self.overflowed[dimension] += events
                 kept.append(OTHER)
-        folded = (kept[0], kept[1], kept[2], kept[3])
+        overflowed = (kept[0], kept[1], kept[2], kept[3])
         nothing_left = (OTHER, OTHER, OTHER, OTHER)
-        full = len(self.series) >= self._caps.series
-        if full and folded not in self._series_number and folded != nothing_left:
-            self.folded["series"] += events
-            folded = nothing_left
-        number = self._series_number.get(folded)
-        return self._add_series(folded) if number is None else number
+        full = len(self.series) >= self._limits.series
+        if full and overflowed not in self._series_number and overflowed != nothing_left:
+            self.overflowed["series"] += events
+            overflowed = nothing_left
+        number = self._series_number.get(overflowed)
+        return self._add_series(overflowed) if number is None else number
 
     def _add_series(self, key: SeriesKey) -> int:
         self._series_number[key] = len(self.series)
@@ -146,9 +146,9 @@ class Registry:
                 seen.add(name)
         return len(self.series) - 1
 
-    def _add_cube(self, key: CubeKey) -> int:
-        self._cube_number[key] = len(self.cubes)
-        self.cubes.append(key)
+    def _add_customer(self, key: CustomerKey) -> int:
+        self._customer_number[key] = len(self.customers)
+        self.customers.append(key)
         if key[0] != OTHER:
             self._customers.add(key[0])
-        return len(self.cubes) - 1
+        return len(self.customers) - 1

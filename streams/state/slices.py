@@ -3,14 +3,14 @@
 Pure. A slice holds five tables; all of them are sums, so slices of any cut of a stream add up to
 the same numbers:
 
-    series    (model, region, channel, tier)  -> requests by outcome, tokens, latency sums
-    cells     (series, latency, bucket)       -> requests in that HdrHistogram bucket
-    within    (series, latency, threshold)    -> requests at or under that threshold, exactly
-    cube      (customer, model)               -> requests by outcome, tokens
-    refused   reason                          -> refused records, and duplicates under a key apart
+    series            (model, region, channel, tier)  -> requests by outcome, tokens, latency sums
+    cells             (series, latency, bucket)       -> requests in that HdrHistogram bucket
+    threshold_counts  (series, latency, threshold)    -> requests at or under it, exactly
+    customers         (customer, model)               -> requests by outcome, tokens
+    rejected          reason                          -> rejected records; duplicates under 255
 
-Series and cube rows are named by small numbers that the partition's registry (registry.py) gives
-out; a key of `cells` and `within` carries that number in its upper bits.
+The partition's registry (registry.py) gives series and customer rows small numbers; a key of
+`cells` and `threshold_counts` has the number in its upper bits.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,17 +34,17 @@ TOKENS_AT = 2 * len(OUTCOMES)
 SUMS_AT = TOKENS_AT + len(TOKENS)
 SERIES_COLUMNS = SUMS_AT + len(LATENCIES)
 
-# Columns of `cube`: requests by outcome, tokens.
-CUBE_TOKENS_AT = len(OUTCOMES)
-CUBE_COLUMNS = CUBE_TOKENS_AT + len(TOKENS)
+# Columns of `customers`: requests by outcome, tokens.
+CUSTOMER_TOKENS_AT = len(OUTCOMES)
+CUSTOMER_COLUMNS = CUSTOMER_TOKENS_AT + len(TOKENS)
 
-# Key of `refused` for duplicates. Not a reason: REASONS, indexed below it, may grow up to it.
+# Key of `rejected` for duplicates. Not a reason: REASONS, indexed below it, may grow up to it.
 DUPLICATE_KEY = 255
 
 LATENCY_BITS = 2
 CELL_BITS = LATENCY_BITS + histogram.BUCKET_BITS
 THRESHOLD_BITS = 38  # thresholds are whole microseconds, at most a day: below 2**38
-WITHIN_BITS = LATENCY_BITS + THRESHOLD_BITS
+THRESHOLD_COUNT_BITS = LATENCY_BITS + THRESHOLD_BITS
 
 
 class Level(NamedTuple):
@@ -103,9 +103,9 @@ class Aggregate:
 
     series: Table
     cells: Table
-    within: Table
-    cube: Table
-    refused: Table
+    threshold_counts: Table
+    customers: Table
+    rejected: Table
 
     @classmethod
     def empty(cls) -> Self:
@@ -114,7 +114,7 @@ class Aggregate:
             Table.empty(SERIES_COLUMNS),
             Table.empty(),
             Table.empty(),
-            Table.empty(CUBE_COLUMNS),
+            Table.empty(CUSTOMER_COLUMNS),
             Table.empty(),
         )
 
@@ -150,9 +150,9 @@ class Aggregate:
                 series=self.series.pack(),
                 histogram_of=Table(groups, np.zeros(len(groups), np.int64)).pack(),
                 histograms=histograms,
-                within=self.within.pack(),
-                cube=self.cube.pack(),
-                refused=self.refused.pack(),
+                threshold_counts=self.threshold_counts.pack(),
+                customers=self.customers.pack(),
+                rejected=self.rejected.pack(),
             )
         )
 
@@ -165,9 +165,9 @@ class Aggregate:
         return cls(
             series=Table.unpack(packed.series),
             cells=Table((groups[index] << histogram.BUCKET_BITS) | buckets, counts),
-            within=Table.unpack(packed.within),
-            cube=Table.unpack(packed.cube),
-            refused=Table.unpack(packed.refused),
+            threshold_counts=Table.unpack(packed.threshold_counts),
+            customers=Table.unpack(packed.customers),
+            rejected=Table.unpack(packed.rejected),
         )
 
 
@@ -175,9 +175,9 @@ class _Packed(msgspec.Struct, array_like=True):
     series: bytes
     histogram_of: bytes  # keys (series, latency), one for each of `histograms`
     histograms: list[bytes]
-    within: bytes
-    cube: bytes
-    refused: bytes
+    threshold_counts: bytes
+    customers: bytes
+    rejected: bytes
 
 
 _unpacker = msgspec.msgpack.Decoder(_Packed)
@@ -194,7 +194,7 @@ def unpack_histograms(data: bytes) -> dict[tuple[int, str], bytes]:
     }
 
 
-def refused_tally(by_reason: Mapping[str, int], duplicates: int = 0) -> Aggregate:
+def rejection_counts(by_reason: Mapping[str, int], duplicates: int = 0) -> Aggregate:
     """A aggregate of refused records and of duplicates."""
     counted = {REASONS.index(reason): count for reason, count in by_reason.items()}
     if duplicates:
@@ -202,15 +202,15 @@ def refused_tally(by_reason: Mapping[str, int], duplicates: int = 0) -> Aggregat
     if not counted:
         return Aggregate.empty()
     keys, counts = np.array(list(counted.items()), np.int64).T
-    return replace(Aggregate.empty(), refused=Table.summed(keys, counts))
+    return replace(Aggregate.empty(), rejected=Table.summed(keys, counts))
 
 
-def refused_of(aggregate: Aggregate) -> dict[str, int]:
+def rejections_by_reason(aggregate: Aggregate) -> dict[str, int]:
     """Refused records by reason; reasons that did not occur are absent."""
     return {
         REASONS[key]: count
         for key, count in zip(
-            aggregate.refused.keys.tolist(), aggregate.refused.values.tolist(), strict=True
+            aggregate.rejected.keys.tolist(), aggregate.rejected.values.tolist(), strict=True
         )
         if key != DUPLICATE_KEY
     }
@@ -218,7 +218,7 @@ def refused_of(aggregate: Aggregate) -> dict[str, int]:
 
 def duplicates_of(aggregate: Aggregate) -> int:
     """Duplicates that were set apart: in no other table, and in no reason."""
-    return int(aggregate.refused.values[aggregate.refused.keys == DUPLICATE_KEY].sum())
+    return int(aggregate.rejected.values[aggregate.rejected.keys == DUPLICATE_KEY].sum())
 
 
 # Bucket edges of the OpenTelemetry GenAI server metrics, in seconds. Source: OpenTelemetry semantic

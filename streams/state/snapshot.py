@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from streams.state.registry import CHUNK, CubeKey, SeriesKey
+from streams.state.registry import CHUNK, CustomerKey, SeriesKey
 from streams.state.slices import LEVELS, SliceId, Thresholds
 
 # 2: duplicates in the slices, and what is known to be missing in the meta.
@@ -41,9 +41,9 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     watermark_ms: int | None
     merged_until_s: tuple[int, ...]
     unplaced: dict[str, int]  # refused before the first accepted event, by reason
-    folded: dict[str, int]  # events counted as __other__, by dimension
+    overflowed: dict[str, int]  # events counted as __other__, by dimension
     series: int  # names in the registry
-    cubes: int
+    customers: int
     edges: Thresholds
     written_at_ms: int  # by the writer's clock; for people and freshness, never for decisions
     since_ms: int | None = None  # event time of the first record accepted: nothing is known before
@@ -80,7 +80,7 @@ _ARRAY_16 = 0xDC  # MessagePack's header of an array of 16 items and more
 _meta_decoder = msgspec.msgpack.Decoder(Meta)
 _index_decoder = msgspec.msgpack.Decoder(list[dict[int, int]])
 _series_decoder = msgspec.msgpack.Decoder(list[SeriesKey])
-_cubes_decoder = msgspec.msgpack.Decoder(list[CubeKey])
+_customers_decoder = msgspec.msgpack.Decoder(list[CustomerKey])
 
 
 def slice_field(of: SliceId) -> str:
@@ -110,23 +110,25 @@ def decode_index(data: bytes) -> dict[SliceId, int]:
 def registry_fields(meta: Meta) -> list[str]:
     """The store's fields that hold the names."""
     return [f"series:{at // CHUNK}" for at in range(0, meta.series, CHUNK)] + [
-        f"cubes:{at // CHUNK}" for at in range(0, meta.cubes, CHUNK)
+        f"cubes:{at // CHUNK}" for at in range(0, meta.customers, CHUNK)
     ]
 
 
-def decode_names(meta: Meta, fields: Mapping[str, bytes]) -> tuple[list[SeriesKey], list[CubeKey]]:
+def decode_names(
+    meta: Meta, fields: Mapping[str, bytes]
+) -> tuple[list[SeriesKey], list[CustomerKey]]:
     """Read the registry's fields back into lists."""
     series = [
         key
         for at in range(0, meta.series, CHUNK)
         for key in _series_decoder.decode(fields[f"series:{at // CHUNK}"])
     ]
-    cubes = [
+    customers = [
         key
-        for at in range(0, meta.cubes, CHUNK)
-        for key in _cubes_decoder.decode(fields[f"cubes:{at // CHUNK}"])
+        for at in range(0, meta.customers, CHUNK)
+        for key in _customers_decoder.decode(fields[f"cubes:{at // CHUNK}"])
     ]
-    return series[: meta.series], cubes[: meta.cubes]
+    return series[: meta.series], customers[: meta.customers]
 
 
 def remade(fields: Mapping[str, bytes]) -> dict[str, bytes]:

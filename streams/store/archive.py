@@ -106,7 +106,7 @@ def markers(head: Mapping[str, bytes]) -> dict[str, int]:
     found = {slice_field(of): sequence for of, sequence in decode_index(head["index"]).items()}
     for name in registry_fields(meta):  # names are only ever added
         kind, _, chunk = name.partition(":")
-        names = meta.series if kind == "series" else meta.cubes
+        names = meta.series if kind == "series" else meta.customers
         found[name] = min(CHUNK, names - int(chunk) * CHUNK)
     return found
 

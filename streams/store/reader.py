@@ -20,8 +20,8 @@ import numpy as np
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
-from streams.state.registry import CubeKey, SeriesKey
-from streams.state.slices import CELL_BITS, WITHIN_BITS, Aggregate, SliceId
+from streams.state.registry import CustomerKey, SeriesKey
+from streams.state.slices import CELL_BITS, THRESHOLD_COUNT_BITS, Aggregate, SliceId
 from streams.state.snapshot import (
     Meta,
     decode_index,
@@ -40,7 +40,7 @@ SLICES_PER_ROUND = 16
 ROUNDS = 1_000
 
 T = TypeVar("T")
-Name = TypeVar("Name", SeriesKey, CubeKey)
+Name = TypeVar("Name", SeriesKey, CustomerKey)
 Version = tuple[int, int]
 
 
@@ -110,7 +110,7 @@ class _Numbering:
     """How one partition's own numbers translate to the reader's."""
 
     series: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # local -> reader's number
-    cubes: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    customers: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     sequence: int = -1
     rebuilt: int = 0
     generation: int = 0
@@ -147,9 +147,9 @@ class StateSnapshot:
         return self._reader.series
 
     @property
-    def cubes(self) -> Sequence[CubeKey]:
+    def customers(self) -> Sequence[CustomerKey]:
         """Names of the numbers of (customer, model) rows; the list only grows."""
-        return self._reader.cubes
+        return self._reader.customers
 
     async def load(
         self, consumers: Sequence[SliceConsumer], per_round: int = SLICES_PER_ROUND
@@ -204,15 +204,15 @@ class StateSnapshot:
 
 
 class StateReader:
-    """Reads one consumer group's state of one topic. `series` and `cubes` name the numbers that
+    """Reads one consumer group's state of one topic. `series` and `customers` name the numbers that
     all aggregates are keyed by; the lists only grow."""
 
     def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
         self._redis, self._keys = client, Keys(group, topic)
         self.series: list[SeriesKey] = []
-        self.cubes: list[CubeKey] = []
+        self.customers: list[CustomerKey] = []
         self._series_number: dict[SeriesKey, int] = {}
-        self._cube_number: dict[CubeKey, int] = {}
+        self._customer_number: dict[CustomerKey, int] = {}
         self._numberings: dict[int, _Numbering] = {}
 
     async def snapshot(self) -> StateSnapshot:
@@ -279,19 +279,19 @@ class StateReader:
 
     async def _read_names(self, key: str, meta: Meta, numbering: _Numbering) -> bool:
         """Read the registry if it grew; False if the state vanished meanwhile."""
-        if (meta.series, meta.cubes) == (len(numbering.series), len(numbering.cubes)):
+        if (meta.series, meta.customers) == (len(numbering.series), len(numbering.customers)):
             return True
         fields = registry_fields(meta)
         values = await self._hmget(key, fields)
         if any(value is None for value in values):
             return False
         names = cast(dict[str, bytes], dict(zip(fields, values, strict=True)))
-        series, cubes = decode_names(meta, names)
+        series, customers = decode_names(meta, names)
         numbering.series = np.array(
             [_number(name, self.series, self._series_number) for name in series], np.int64
         )
-        numbering.cubes = np.array(
-            [_number(name, self.cubes, self._cube_number) for name in cubes], np.int64
+        numbering.customers = np.array(
+            [_number(name, self.customers, self._customer_number) for name in customers], np.int64
         )
         return True
 
@@ -366,8 +366,10 @@ def _renumbered(aggregate: Aggregate, numbering: _Numbering) -> Aggregate:
         aggregate,
         series=_rekeyed(aggregate.series, numbering.series, 0),
         cells=_rekeyed(aggregate.cells, numbering.series, CELL_BITS),
-        within=_rekeyed(aggregate.within, numbering.series, WITHIN_BITS),
-        cube=_rekeyed(aggregate.cube, numbering.cubes, 0),
+        threshold_counts=_rekeyed(
+            aggregate.threshold_counts, numbering.series, THRESHOLD_COUNT_BITS
+        ),
+        customers=_rekeyed(aggregate.customers, numbering.customers, 0),
     )
 
 

@@ -52,7 +52,9 @@ def set_apart(decoded: Decoded, duplicate: Marks) -> Decoded:
     columns, kept = decoded.columns, ~duplicate
     named: dict[str, Any] = {}
     named["series_index"], named["series"] = interned(columns.series, columns.series_index[kept])
-    named["cube_index"], named["cubes"] = interned(columns.cubes, columns.cube_index[kept])
+    named["customer_index"], named["customers"] = interned(
+        columns.customers, columns.customer_index[kept]
+    )
     arrays = {
         field.name: getattr(columns, field.name)[kept]
         for field in fields(Columns)

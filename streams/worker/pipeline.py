@@ -23,7 +23,7 @@ import numpy as np
 from streams.config.settings import Worker
 from streams.events.decoder import Decoded, decode
 from streams.kafka.fetch import Batch
-from streams.state.limits import rules_of, thresholds_of
+from streams.state.limits import event_limits, thresholds_of
 from streams.state.slices import export_edges
 from streams.state.snapshot import slice_field
 from streams.store.contract import Answer, Lost, Store, StoreError
@@ -61,7 +61,7 @@ class Pipeline:
         self._worker, self._store = worker, store
         self._dead_letters, self._flow = dead_letters, flow
         self._loader = Loader(worker, store, archive)
-        self._rules = rules_of(worker)
+        self._event_limits = event_limits(worker)
         self._owned: dict[int, Owned] = {}
         self._given_back: Mapping[int, int] = {}  # stored offsets, for Kafka's last commit
         self._flush_wanted = asyncio.Event()
@@ -236,12 +236,12 @@ class Pipeline:
 
     def _decoded(self, batch: Batch, watermark_ms: int | None) -> Decoded:
         timestamps_ms = np.array(batch.timestamps_ms, np.int64)
-        return decode(batch.values, timestamps_ms, watermark_ms, self._rules)
+        return decode(batch.values, timestamps_ms, watermark_ms, self._event_limits)
 
     async def _count(self, owned: Owned, batch: Batch) -> None:
         state = owned.state
         decoded = self._decoded(batch, state.watermark_ms)
-        refused = [refusal.position for refusal in decoded.refusals]
+        refused = [rejection.position for rejection in decoded.rejections]
         if owned.pass_all:
             owned.pass_all, owned.pass_until = False, batch.highwater
         if state.next_offset < owned.pass_until:
@@ -257,9 +257,9 @@ class Pipeline:
                 owned.seen.judge(columns.request, columns.ended_at_ms, columns.watermark_ms),
             )
         await self._provide(owned, decoded)
-        for refusal in decoded.refusals:
+        for rejection in decoded.rejections:
             sent = await self._dead_letters.send(
-                batch, refusal.position, refusal.reason, refusal.detail
+                batch, rejection.position, rejection.reason, rejection.detail
             )
             owned.refused.append(asyncio.ensure_future(sent))
         state.apply(decoded, batch.next_offset, batch.last())

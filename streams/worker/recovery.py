@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streams.config.settings import Worker
-from streams.state.limits import caps_of, thresholds_of
+from streams.state.limits import name_limits, thresholds_of
 from streams.state.partition import PartitionState
 from streams.state.registry import Registry, customer_hasher
 from streams.state.slices import export_edges
@@ -49,7 +49,7 @@ class Loader:
 
     def __init__(self, worker: Worker, store: Store, archive: Archive | None) -> None:
         self._worker, self._store, self._archive = worker, store, archive
-        self._caps = caps_of(worker)
+        self._limits = name_limits(worker)
         self._hashed = customer_hasher(worker.customer_secret())
         self._thresholds = thresholds_of(worker)
         self._edges = export_edges(self._thresholds)
@@ -112,7 +112,7 @@ class Loader:
         )
         return PartitionState(
             stored,
-            Registry(self._caps, self._hashed, *names),
+            Registry(self._limits, self._hashed, *names),
             self._thresholds,
             self._edges,
             self._worker.lateness_s,

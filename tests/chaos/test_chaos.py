@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.config.settings import Worker
-from streams.state.limits import rules_of
+from streams.state.limits import event_limits
 from tests.chaos.driver import run
 from tests.chaos.truth import Partition
 from tests.support.oracle import encoded, recount
@@ -43,7 +43,7 @@ def test_the_truth_told_in_parts_is_that_of_the_whole_log(
     partition = Partition(worker)
     for cut in [*sorted(cuts), len(log)]:
         partition.read([(encoded(value), stamp) for value, stamp in log[partition.offset : cut]])
-    whole = recount(log, rules_of(worker), window_ms=60_000)
+    whole = recount(log, event_limits(worker), window_ms=60_000)
     assert partition.watermark_ms == whole.watermark_ms
     assert partition.unplaced == whole.unplaced()
     told = whole.slices(lateness_s)

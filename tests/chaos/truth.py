@@ -14,7 +14,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.config.settings import Kafka, Worker
-from streams.state.limits import rules_of, thresholds_of
+from streams.state.limits import event_limits, thresholds_of
 from streams.state.slices import LEVELS, SliceId
 from tests.support.answers import hashed
 from tests.support.oracle import DUPLICATE, Recount, Row, judge, row_of, told
@@ -49,8 +49,8 @@ class Partition:
 
     def read(self, records: Sequence[Record]) -> None:
         """Count the next records."""
-        decoded = judge(records, self.watermark_ms, rules_of(self.worker))
-        reasons = {refusal.position: refusal.reason for refusal in decoded.refusals}
+        decoded = judge(records, self.watermark_ms, event_limits(self.worker))
+        reasons = {rejection.position: rejection.reason for rejection in decoded.rejections}
         self.refused.update(self.offset + position for position in reasons)
         rows: defaultdict[int, list[Row]] = defaultdict(list)
         refused: defaultdict[int, list[str]] = defaultdict(list)
@@ -67,7 +67,9 @@ class Partition:
             if self._is_duplicate(event["request_id"], row.at_ms):
                 refused[_step(self.watermark_ms)].append(DUPLICATE)
             else:
-                rows[_step(row.at_ms)].append(replace(row, cube=(hashed(row.cube[0]), row.cube[1])))
+                rows[_step(row.at_ms)].append(
+                    replace(row, customer=(hashed(row.customer[0]), row.customer[1]))
+                )
             self.watermark_ms = max(self.watermark_ms, row.at_ms)
         self.offset += len(records)
         self._count(rows, refused)

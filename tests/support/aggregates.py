@@ -12,10 +12,10 @@ from tests.support.oracle import LIMITS, judge
 
 def parts_of(columns: Columns) -> list[tuple[int, Aggregate]]:
     """The aggregates of one batch, numbered as the batch numbers its names."""
-    series, cube = (
-        numbers.astype(np.int64) for numbers in (columns.series_index, columns.cube_index)
+    series, customer = (
+        numbers.astype(np.int64) for numbers in (columns.series_index, columns.customer_index)
     )
-    return record(columns, series, cube, LIMITS)
+    return record(columns, series, customer, LIMITS)
 
 
 def counted(
@@ -24,4 +24,4 @@ def counted(
     """The whole log as one aggregate, with the names of its one batch."""
     columns = judge(log).columns
     parts = [part for _, part in parts_of(columns)]
-    return Aggregate.merged(parts), columns.series, columns.cubes
+    return Aggregate.merged(parts), columns.series, columns.customers

@@ -23,7 +23,7 @@ NOTHING = {
         Meta(
             *(1, 1, None, (0, 0, 0, 0, 0), {}, {}),
             series=0,
-            cubes=0,
+            customers=0,
             edges=Thresholds((), (), ()),
             written_at_ms=0,
         )

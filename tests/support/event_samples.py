@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from streams.events.columns import Decoded
-from streams.events.decoder import OUTCOMES, Rules, decode
+from streams.events.decoder import OUTCOMES, EventLimits, decode
 
-RULES = Rules(max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=60_000)
+RULES = EventLimits(max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=60_000)
 NOW = 1_700_000_000_000
 EVENT = {
     "request_id": "req-1",
@@ -37,7 +37,7 @@ def judge(
     values: Sequence[bytes | None],
     timestamps_ms: list[int] | None = None,
     watermark_ms: int | None = None,
-    rules: Rules = RULES,
+    rules: EventLimits = RULES,
 ) -> Decoded:
     stamps = np.array(
         [NOW] * len(values) if timestamps_ms is None else timestamps_ms, dtype=np.int64
@@ -55,7 +55,7 @@ def rows(decoded: Decoded) -> list[dict[str, Any]]:
             "outcome": OUTCOMES[columns.outcome[at]],
             "probe": bool(columns.probe[at]),
             "series": columns.series[columns.series_index[at]],
-            "cube": columns.cubes[columns.cube_index[at]],
+            "customer": columns.customers[columns.customer_index[at]],
         }
         | {name: int(getattr(columns, name)[at]) for name in NUMBERS}
         for at in range(len(columns.position))
@@ -73,7 +73,7 @@ def without(*names: Any) -> dict[str, Any]:
 def verdict(value: bytes | None, **judged: Any) -> dict[str, Any] | str:
     """The reason one record is refused for, or its row."""
     decoded = judge([value], **judged)
-    (found,) = [refusal.reason for refusal in decoded.refusals] + rows(decoded)
+    (found,) = [rejection.reason for rejection in decoded.rejections] + rows(decoded)
     return found
 
 

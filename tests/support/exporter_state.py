@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.server.collector import Collected, Collector
 from streams.config.settings import Settings, Worker
-from streams.events.decoder import OUTCOMES, Rules, decode
-from streams.state.limits import caps_of, thresholds_of
+from streams.events.decoder import OUTCOMES, EventLimits, decode
+from streams.state.limits import name_limits, thresholds_of
 from streams.state.partition import PartitionState
 from streams.state.registry import Registry, customer_hasher
 from streams.state.slices import HORIZON_S, export_edges
@@ -23,7 +23,7 @@ from streams.worker.deduplication import set_apart
 from tests.support.checks import not_none
 
 SECRET = "0123456789abcdef" * 2
-RULES = Rules(10_000, 300_000, HORIZON_S * 1_000)
+RULES = EventLimits(10_000, 300_000, HORIZON_S * 1_000)
 NOW_S = 1_700_000_005  # in the slice [.. 000, .. 010)
 token_of = customer_hasher(SECRET.encode())
 
@@ -141,7 +141,7 @@ class StateWriter:
         fields = claim.stored.fields
         names = decode_names(decode_meta(fields["meta"]), fields) if fields else ([], [])
         targets = thresholds_of(worker)
-        registry = Registry(caps_of(worker), customer_hasher(worker.customer_secret()), *names)
+        registry = Registry(name_limits(worker), customer_hasher(worker.customer_secret()), *names)
         return claim, PartitionState(
             claim.stored, registry, targets, export_edges(targets), worker.lateness_s
         )

@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from streams.events.columns import Decoded
-from streams.events.decoder import OUTCOMES, REASONS, Rules, decode, outcome_of
+from streams.events.decoder import OUTCOMES, REASONS, EventLimits, decode, outcome_of
 from streams.state.histogram import BUCKET_BITS
-from streams.state.registry import Caps
+from streams.state.registry import NameLimits
 from streams.state.slices import (
     CELL_BITS,
-    CUBE_TOKENS_AT,
+    CUSTOMER_TOKENS_AT,
     DUPLICATE_KEY,
     HORIZON_S,
     LATENCIES,
@@ -31,9 +31,9 @@ from streams.state.slices import (
     PROBES_AT,
     SUMS_AT,
     THRESHOLD_BITS,
+    THRESHOLD_COUNT_BITS,
     TOKENS,
     TOKENS_AT,
-    WITHIN_BITS,
     Aggregate,
     SliceId,
     Thresholds,
@@ -43,7 +43,9 @@ from tests.support.checks import not_none
 
 OTHER = "__other__"
 DUPLICATE = "duplicate"  # beside the reasons
-RULES = Rules(max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=HORIZON_S * 1_000)
+RULES = EventLimits(
+    max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=HORIZON_S * 1_000
+)
 LIMITS = Thresholds((100_000, 300_000), (50_000,), ())  # microseconds
 
 T = TypeVar("T")
@@ -55,7 +57,7 @@ class Row:
 
     at_ms: int
     series: tuple[str, str, str, str]
-    cube: tuple[str, str]
+    customer: tuple[str, str]
     outcome: str
     probe: bool
     tokens: dict[str, int]
@@ -120,7 +122,9 @@ def encoded(value: dict[str, Any] | bytes) -> bytes:
     return json.dumps(value).encode() if isinstance(value, dict) else value
 
 
-def judge(log: Sequence[Any], watermark_ms: int | None = None, rules: Rules = RULES) -> Decoded:
+def judge(
+    log: Sequence[Any], watermark_ms: int | None = None, rules: EventLimits = RULES
+) -> Decoded:
     stamps = np.array([stamp for _, stamp in log], np.int64)
     return decode([encoded(value) for value, _ in log], stamps, watermark_ms, rules)
 
@@ -132,10 +136,10 @@ def is_duplicate(
     return any(one == request_id and at > watermark_ms - window_ms for one, at in before)
 
 
-def recount(log: list[Any], rules: Rules = RULES, window_ms: int = 0) -> Recount:
+def recount(log: list[Any], rules: EventLimits = RULES, window_ms: int = 0) -> Recount:
     """Read a log from its beginning; without a window nothing is a duplicate."""
     decoded = judge(log, rules=rules)
-    verdicts = {refusal.position: refusal.reason for refusal in decoded.refusals}
+    verdicts = {rejection.position: rejection.reason for rejection in decoded.rejections}
     rows: list[Row] = []
     refused: list[tuple[int | None, str]] = []
     waiting: list[str] = []
@@ -185,7 +189,7 @@ def row_of(event: dict[str, Any]) -> Row:
     return Row(
         at_ms=event["ended_at"],
         series=(label["model"], label["region"], label["channel"], label["service_tier"]),
-        cube=(label["customer_id"], label["model"]),
+        customer=(label["customer_id"], label["model"]),
         outcome=outcome,
         probe=probe,
         tokens={name: 0 if probe else event.get(f"{name}_tokens", 0) for name in TOKENS},
@@ -199,17 +203,17 @@ class Named:
 
     count: Recount
     series: list[tuple[str, str, str, str]]
-    cubes: list[tuple[str, str]]
-    folded: Counter[str]
+    customers: list[tuple[str, str]]
+    overflowed: Counter[str]
 
 
-def named(count: Recount, caps: Caps, hashed: Callable[..., Any]) -> Named:
+def named(count: Recount, caps: NameLimits, hashed: Callable[..., Any]) -> Named:
     """First come, first served: a name has a place if it has come before or there is room."""
     places: list[set[str]] = [set(), set(), set(), set()]
-    customers: set[str] = set()
+    tokens: set[str] = set()  # of customers
     series: list[tuple[str, str, str, str]] = []
-    cubes: list[tuple[str, str]] = []
-    folded: Counter[str] = Counter()
+    customers: list[tuple[str, str]] = []
+    overflowed: Counter[str] = Counter()
     rows = []
     for row in count.rows:
         names = []
@@ -220,30 +224,31 @@ def named(count: Recount, caps: Caps, hashed: Callable[..., Any]) -> Named:
                 names.append(name)
             else:
                 names.append(OTHER)
-                folded[dimension] += 1
+                overflowed[dimension] += 1
         model, region, channel, service_tier = names
         key = (model, region, channel, service_tier)
         rest = (OTHER, OTHER, OTHER, OTHER)
         if key not in [*series, rest] and len(series) >= caps.series:
             key = rest
-            folded["series"] += 1
+            overflowed["series"] += 1
         if key not in series:
             series.append(key)
             for name, place in zip(key, places, strict=True):
                 place.update({name} - {OTHER})
-        customer = hashed(row.cube[0])
-        if customer not in customers and len(customers) >= caps.customers:
-            customer = OTHER
-            folded["customer"] += 1
-        customers.update({customer} - {OTHER})
-        cube = (customer, row.cube[1] if row.cube[1] in places[0] else OTHER)
-        if cube not in cubes and len(cubes) >= caps.customer_models and cube[1] != OTHER:
-            cube = (customer, OTHER)
-            folded["customer_model"] += 1
-        if cube not in cubes:
-            cubes.append(cube)
-        rows.append(replace(row, series=key, cube=cube))
-    return Named(replace(count, rows=rows), series, cubes, folded)
+        token = hashed(row.customer[0])
+        if token not in tokens and len(tokens) >= caps.customers:
+            token = OTHER
+            overflowed["customer"] += 1
+        tokens.update({token} - {OTHER})
+        customer = (token, row.customer[1] if row.customer[1] in places[0] else OTHER)
+        full = len(customers) >= caps.customer_models
+        if customer not in customers and full and customer[1] != OTHER:
+            customer = (token, OTHER)
+            overflowed["customer_model"] += 1
+        if customer not in customers:
+            customers.append(customer)
+        rows.append(replace(row, series=key, customer=customer))
+    return Named(replace(count, rows=rows), series, customers, overflowed)
 
 
 def told(
@@ -251,15 +256,15 @@ def told(
 ) -> dict[str, Any]:
     """The counts of some rows. Buckets and thresholds are those of single values."""
     series: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-    cube: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    customer: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     buckets: defaultdict[tuple[tuple[str, ...], str], Counter[int]] = defaultdict(Counter)
     within: Counter[tuple[tuple[str, ...], str, int]] = Counter()
     for row in rows:
         series[row.series]["probe " * row.probe + row.outcome] += 1
         series[row.series].update({f"{name} tokens": n for name, n in row.tokens.items()})
         if not row.probe:
-            cube[row.cube][row.outcome] += 1
-            cube[row.cube].update({f"{name} tokens": n for name, n in row.tokens.items()})
+            customer[row.customer][row.outcome] += 1
+            customer[row.customer].update({f"{name} tokens": n for name, n in row.tokens.items()})
         for name, value_ns in row.latencies_ns.items():
             series[row.series][f"{name} us"] += (value_ns + 500) // 1_000
             buckets[row.series, name][bucket(value_ns)] += 1
@@ -269,7 +274,7 @@ def told(
         "series": {key: dict(+count) for key, count in series.items()},
         "buckets": {key: dict(count) for key, count in buckets.items()},
         "within": dict(within),
-        "cube": {key: dict(+count) for key, count in cube.items()},
+        "customers": {key: dict(+count) for key, count in customer.items()},
         "refused": dict(Counter(refused)),
     }
 
@@ -287,7 +292,7 @@ def nearest_rank(values: list[int], percent: int) -> int:
 
 
 def readable(
-    aggregate: Aggregate, series: list[tuple[str, str, str, str]], cubes: list[tuple[str, str]]
+    aggregate: Aggregate, series: list[tuple[str, str, str, str]], customers: list[tuple[str, str]]
 ) -> dict[str, Any]:
     """A aggregate in the shape of `told`, with the names that its numbers stand for."""
     latency = (1 << LATENCY_BITS) - 1
@@ -303,23 +308,25 @@ def readable(
     ]
     assert [columns.index("probe success"), columns.index("input tokens")] == [PROBES_AT, TOKENS_AT]
     assert columns.index("ttft us") == SUMS_AT
-    cube_columns = [*OUTCOMES, *(f"{name} tokens" for name in TOKENS)]
-    assert cube_columns.index("input tokens") == CUBE_TOKENS_AT
+    customer_columns = [*OUTCOMES, *(f"{name} tokens" for name in TOKENS)]
+    assert customer_columns.index("input tokens") == CUSTOMER_TOKENS_AT
     return {
         "series": {series[key]: filled(columns, row) for key, row in pairs(aggregate.series)},
         "buckets": dict(buckets),
         "within": {
             (
-                series[key >> WITHIN_BITS],
+                series[key >> THRESHOLD_COUNT_BITS],
                 LATENCIES[key >> THRESHOLD_BITS & latency],
                 key & ((1 << THRESHOLD_BITS) - 1),
             ): count
-            for key, count in pairs(aggregate.within)
+            for key, count in pairs(aggregate.threshold_counts)
         },
-        "cube": {cubes[key]: filled(cube_columns, row) for key, row in pairs(aggregate.cube)},
+        "customers": {
+            customers[key]: filled(customer_columns, row) for key, row in pairs(aggregate.customers)
+        },
         "refused": {
             DUPLICATE if key == DUPLICATE_KEY else REASONS[key]: count
-            for key, count in pairs(aggregate.refused)
+            for key, count in pairs(aggregate.rejected)
         },
     }
 

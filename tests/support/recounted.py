@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from streams.config.settings import Settings
-from streams.state.limits import caps_of, rules_of
+from streams.state.limits import event_limits, name_limits
 from streams.state.registry import customer_hasher
 from streams.state.slices import Aggregate
 from tests.support.oracle import LIMITS, Named, named, readable, recount
@@ -43,8 +43,8 @@ def _parsed(value: bytes) -> Any:
 def recounted(settings: Settings, log: Log) -> Named:
     """A partition's log counted again, with the names as the state has them."""
     worker = settings.worker
-    count = recount(log, rules_of(worker), worker.dedup_window_s * 1_000)
-    return named(count, caps_of(worker), customer_hasher(worker.customer_secret()))
+    count = recount(log, event_limits(worker), worker.dedup_window_s * 1_000)
+    return named(count, name_limits(worker), customer_hasher(worker.customer_secret()))
 
 
 def assert_recounted(client: redis.Redis, settings: Settings, logs: Mapping[int, Log]) -> None:
@@ -63,7 +63,7 @@ def assert_recounted(client: redis.Redis, settings: Settings, logs: Mapping[int,
             assert totals[part] == everything[part], f"partition {partition}, {part} since ever"
         assert shelf.meta.watermark_ms == told.count.watermark_ms
         assert shelf.meta.unplaced == told.count.unplaced()
-        assert shelf.meta.folded == told.folded
+        assert shelf.meta.overflowed == told.overflowed
 
 
 def shelf_of(client: redis.Redis, key: str) -> Shelf:

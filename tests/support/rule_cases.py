@@ -545,8 +545,8 @@ def lag_growing(_: Labels) -> list[Case]:
 
 
 def refused(_: Labels) -> list[Case]:
-    def seen(refusals: str, requests: str | None) -> Series:
-        found = {named("tokenpulse_refused_total", reason="not_json"): refusals}
+    def seen(rejections: str, requests: str | None) -> Series:
+        found = {named("tokenpulse_refused_total", reason="not_json"): rejections}
         if requests is not None:
             found[named("tokenpulse_requests_total", model="large", outcome="success")] = requests
         return found

@@ -7,7 +7,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from streams.state.partition import PartitionState
-from streams.state.registry import Caps, Registry, customer_hasher
+from streams.state.registry import NameLimits, Registry, customer_hasher
 from streams.state.slices import LEVELS, Aggregate, SliceId, Thresholds, export_edges
 from streams.state.snapshot import (
     Meta,
@@ -24,8 +24,8 @@ from tests.support.oracle import LIMITS, judge, readable
 
 HASHED = customer_hasher(b"a key of the tests, 24 b")
 EDGES = export_edges(LIMITS)
-ROOMY = Caps(200, 100, 50, 20, 2_000, 20_000)
-TIGHT = Caps(2, 1, 1, 2, 3, 2)
+ROOMY = NameLimits(200, 100, 50, 20, 2_000, 20_000)
+TIGHT = NameLimits(2, 1, 1, 2, 3, 2)
 DAY_S, HOUR_S = 86_400, 3_600
 NOON = 1_700_049_600  # 2023-11-15 12:00:00 UTC
 
@@ -161,7 +161,7 @@ class Shelf:
 
 
 def loaded(
-    shelf: Shelf, caps: Caps = ROOMY, lateness_s: int = 30, edges: Thresholds = EDGES
+    shelf: Shelf, caps: NameLimits = ROOMY, lateness_s: int = 30, edges: Thresholds = EDGES
 ) -> PartitionState:
     names = shelf.names() if shelf.fields else ((), ())
     return PartitionState(shelf.stored(), Registry(caps, HASHED, *names), LIMITS, edges, lateness_s)
@@ -185,7 +185,7 @@ def checkpoint(state: PartitionState, shelf: Shelf) -> None:
 def shelf_after(
     log: list[Any],
     cuts: list[tuple[int, str]] | tuple[Any, ...] = (),
-    caps: Caps = ROOMY,
+    caps: NameLimits = ROOMY,
     lateness_s: int = 30,
 ) -> Shelf:
     """Live through `cuts`, read what is left of the log, write the last checkpoint."""

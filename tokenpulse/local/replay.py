@@ -196,7 +196,7 @@ async def _counts(client: Any, settings: Settings) -> tuple[int, int]:
     counted = refused = 0
     for view in (await reader.snapshot()).views:
         counted += int(outcomes(view.totals).sum() + probe_outcomes(view.totals).sum())
-        refused += int(view.totals.refused.values.sum())
+        refused += int(view.totals.rejected.values.sum())
     return counted, refused
 
 

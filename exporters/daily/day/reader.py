@@ -117,7 +117,7 @@ class _StretchSlices:
     ) -> None:
         """Keep the summary of a slice, without durations, which the daily board does not show."""
         for name, scope in self._scopes.items():
-            scope.follow(snapshot.cubes if name == CUSTOMER else snapshot.series)
+            scope.follow(snapshot.customers if name == CUSTOMER else snapshot.series)
         summary = {
             name: without_durations(sums)
             for name, sums in summarise(aggregate, self._scopes.values()).items()

@@ -1,4 +1,4 @@
-"""The daily board over HTTP: its formats, its refusals, and that it never hurts anything else."""
+"""The daily board over HTTP: its formats, its rejections, and that it never hurts anything else."""
 
 import asyncio
 import csv

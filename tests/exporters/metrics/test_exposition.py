@@ -74,7 +74,7 @@ def test_the_whole_text_of_a_tiny_state(configured: Callable[..., Any]) -> None:
 
 
 def full_state(settings: Settings) -> None:
-    """Everything that can be exported: probes, refusals, several partitions, one of them halted."""
+    """Write all that can be exported: probes, rejections, several partitions, one halted."""
 
     async def write() -> None:
         writer = StateWriter(settings)

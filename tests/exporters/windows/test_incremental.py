@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from exporters.windows.incremental import Grouping, Sums, Window, percentiles, summarise
 from streams.events.decoder import OUTCOMES
 from streams.state import histogram
-from streams.state.measures import SERIES_DIMENSIONS, latency, measured_within
+from streams.state.measures import SERIES_DIMENSIONS, latency, measured_threshold_counts
 from streams.state.slices import (
     CELL_BITS,
-    CUBE_COLUMNS,
+    CUSTOMER_COLUMNS,
     LATENCIES,
     SERIES_COLUMNS,
     THRESHOLD_BITS,
-    WITHIN_BITS,
+    THRESHOLD_COUNT_BITS,
     Aggregate,
     SliceId,
 )
@@ -28,7 +28,7 @@ NAMES = [
     ("opus", "eu", "direct", "standard"),
     ("haiku", "us", "direct", "standard"),
 ]
-CUBES = [("acme", "opus"), ("acme", "haiku"), ("globex", "opus")]
+CUSTOMERS = [("acme", "opus"), ("acme", "haiku"), ("globex", "opus")]
 SCOPES = ("fleet", "model", "series", "customer")
 
 
@@ -38,28 +38,28 @@ def scopes() -> list[Grouping]:
     for scope in found:
         scope.follow(NAMES)
     customers = Grouping("customer", ("customer",), ("customer", "model"))
-    customers.follow(CUBES)
+    customers.follow(CUSTOMERS)
     return [*found, customers]
 
 
 def tally_of(events: list[tuple[int, int, int]]) -> Aggregate:
-    """One slice of (series number, TTFT in ns, cube number) successes; 0.3 s is a target."""
+    """One slice of (series number, TTFT in ns, customer number) successes; 0.3 s is a target."""
     aggregate = Aggregate.empty()
     parts = []
-    for series, ttft_ns, cube in events:
+    for series, ttft_ns, customer in events:
         row = np.zeros((1, SERIES_COLUMNS), np.int64)
         row[0, OUTCOMES.index("success")] = 1
-        cube_row = np.zeros((1, CUBE_COLUMNS), np.int64)
-        cube_row[0, OUTCOMES.index("success")] = 1
+        customer_row = np.zeros((1, CUSTOMER_COLUMNS), np.int64)
+        customer_row[0, OUTCOMES.index("success")] = 1
         bucket = histogram.bucket_of(np.array([ttft_ns], np.int64))
-        limit = (series << WITHIN_BITS) | 300_000
+        limit = (series << THRESHOLD_COUNT_BITS) | 300_000
         parts.append(
             replace(
                 aggregate,
                 series=Table(np.array([series]), row),
                 cells=Table((series << CELL_BITS) | bucket, np.array([1])),
-                within=Table(np.array([limit]), np.array([int(ttft_ns <= 300_000_000)])),
-                cube=Table(np.array([cube]), cube_row),
+                threshold_counts=Table(np.array([limit]), np.array([int(ttft_ns <= 300_000_000)])),
+                customers=Table(np.array([customer]), customer_row),
             )
         )
     return Aggregate.merged(parts)
@@ -73,7 +73,7 @@ def same(one: Sums, other: Sums) -> bool:
     return all(
         np.array_equal(getattr(one, name).keys, getattr(other, name).keys)
         and np.array_equal(getattr(one, name).values, getattr(other, name).values)
-        for name in ("counts", "cells", "within")
+        for name in ("counts", "cells", "threshold_counts")
     )
 
 
@@ -131,22 +131,23 @@ def test_nothing_measured_gives_no_percentile() -> None:
 
 def test_a_threshold_is_judged_only_over_slices_that_counted_it() -> None:
     # slice 1: three requests, the target not configured yet; slice 2: two requests, one good
-    before = replace(tally_of([(0, 10**8, 0)] * 3), within=Table.empty())
+    before = replace(tally_of([(0, 10**8, 0)] * 3), threshold_counts=Table.empty())
     after = tally_of([(0, 10**8, 0), (0, 10**9, 0)])
     (fleet, *_) = scopes()
     window = Window(["fleet"])
     window.update(
         {(0, SliceId(0, at)): summarise(one, [fleet]) for at, one in enumerate((before, after))}, {}
     )
-    assert window.sums["fleet"].within.values.tolist() == [[1, 2]]
+    assert window.sums["fleet"].threshold_counts.values.tolist() == [[1, 2]]
     assert window.sums["fleet"].counts.values[0, 0] == 5
 
 
 def test_a_threshold_without_measurements_has_none() -> None:
     stray = replace(
-        Aggregate.empty(), within=Table(np.array([(1 << THRESHOLD_BITS) | 5]), np.array([0]))
+        Aggregate.empty(),
+        threshold_counts=Table(np.array([(1 << THRESHOLD_BITS) | 5]), np.array([0])),
     )
-    assert measured_within(stray).values.tolist() == [[0, 0]]
+    assert measured_threshold_counts(stray).values.tolist() == [[0, 0]]
 
 
 def test_groups_keep_their_numbers_when_names_come() -> None:

@@ -44,7 +44,7 @@ LOGIN = {"username": "worker", "password": "hunter2"}
 MARKER = "Marker-Customer-4711"
 
 
-def refusal(**kafka: Any) -> str:
+def rejection(**kafka: Any) -> str:
     with pytest.raises(ConfigError) as caught:
         load_settings(overrides={"kafka": kafka})
     line = str(caught.value)
@@ -79,7 +79,7 @@ def refusal(**kafka: Any) -> str:
 def test_a_login_that_would_leak_or_not_be_used_is_refused(
     kafka: dict[str, Any], said: str
 ) -> None:
-    assert said in refusal(**kafka)
+    assert said in rejection(**kafka)
 
 
 def test_sasl_without_tls_is_refused_by_the_worker_before_it_connects() -> None:

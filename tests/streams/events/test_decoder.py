@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.events.decoder import ELIGIBLE, OUTCOMES, Refusal, Rules, decode, outcome_of
+from streams.events.decoder import ELIGIBLE, OUTCOMES, EventLimits, Rejection, decode, outcome_of
 from tests.support.event_samples import (
     NOW,
     NUMBERS,
@@ -30,7 +30,7 @@ def test_an_event_reads_as_the_definitions_say() -> None:
             "outcome": "success",
             "probe": False,
             "series": ("opus", "us-east-1", "direct", "standard"),
-            "cube": ("customer-7", "opus"),
+            "customer": ("customer-7", "opus"),
             "ttft_ns": 250_500_000,
             "duration_ns": 2_250_500_000,
             "tpot_ns": 20_000_000,  # 2,000 ms over 100 further tokens
@@ -48,14 +48,14 @@ def test_absent_and_null_labels_are_one_series_and_one_customer() -> None:
     nulls: dict[str, Any] = dict.fromkeys(("region", "channel", "service_tier", "customer_id"))
     decoded = judge([raw(bare), raw(**nulls), raw(bare, region="unknown")])
     assert decoded.columns.series == [("opus", "unknown", "unknown", "unknown")]
-    assert decoded.columns.cubes == [("unknown", "opus")]
+    assert decoded.columns.customers == [("unknown", "opus")]
     assert decoded.columns.series_index.tolist() == [0, 0, 0]
 
 
 def test_a_series_is_listed_once_whatever_else_its_events_say() -> None:
     decoded = judge([raw(), raw(stream=False), raw(use_case="chat"), raw(customer_id="b")])
     assert decoded.columns.series == [("opus", "us-east-1", "direct", "standard")]
-    assert decoded.columns.cubes == [("customer-7", "opus"), ("b", "opus")]
+    assert decoded.columns.customers == [("customer-7", "opus"), ("b", "opus")]
 
 
 def test_names_of_refused_events_do_not_enter_the_series() -> None:
@@ -298,7 +298,7 @@ def test_nesting_is_limited_and_brackets_in_text_are_no_nesting(bracket: str) ->
     assert isinstance(verdict(nested(255)), dict)  # with the event itself: 256
     assert isinstance(verdict(nested(255)[:-1] + b',"v":[[],[]]}'), dict)  # wide is not deep
     assert verdict(nested(256)) == "too_deep"
-    big = Rules(max_event_bytes=10**7, future_tolerance_ms=0, horizon_ms=0)
+    big = EventLimits(max_event_bytes=10**7, future_tolerance_ms=0, horizon_ms=0)
     assert verdict(nested(200_000), rules=big) == "too_deep"
     assert verdict(b"[" * 512, rules=big) == "not_json"  # too short to be well-formed and deep
     assert isinstance(verdict(f'{BARE},"u":"{"[" * 999}","v":"\\"{"{" * 999}"}}'.encode()), dict)
@@ -306,7 +306,7 @@ def test_nesting_is_limited_and_brackets_in_text_are_no_nesting(bracket: str) ->
 
 def test_size_is_judged_by_the_byte() -> None:
     value = raw(padding="x" * 600)
-    fits = Rules(max_event_bytes=len(value), future_tolerance_ms=0, horizon_ms=0)
+    fits = EventLimits(max_event_bytes=len(value), future_tolerance_ms=0, horizon_ms=0)
     assert isinstance(verdict(value, rules=fits), dict)
     assert verdict(value + b" ", rules=fits) == "too_large"
 
@@ -325,11 +325,11 @@ def test_a_detail_names_the_field_and_never_shows_what_was_in_it() -> None:
         {"status_code": 4711},
     )
     for changes in each_change:
-        (refusal,) = judge([raw(**changes)]).refusals
+        (rejection,) = judge([raw(**changes)]).rejections
         (name,) = changes
-        assert refusal.detail.startswith(f"{name}: "), refusal
-        assert not re.search("zebra|4711", refusal.detail.lower()), refusal
-        assert len(refusal.detail) <= 160, refusal
+        assert rejection.detail.startswith(f"{name}: "), rejection
+        assert not re.search("zebra|4711", rejection.detail.lower()), rejection
+        assert len(rejection.detail) <= 160, rejection
 
 
 # --- time ----------------------------------------------------------------------------------------
@@ -343,17 +343,17 @@ def test_late_and_future_are_judged_by_the_watermark_and_the_records_own_timesta
     times = [100_000, 40_000, 39_999, 300_000, 300_001, 240_000, 239_000]
     decoded = judge([raw(ended_at=time) for time in times], timestamps_ms=[0] * 7)
     assert decoded.columns.position.tolist() == [0, 1, 3, 5]
-    assert decoded.refusals == [
-        Refusal(
+    assert decoded.rejections == [
+        Rejection(
             2, "too_late", "ended_at: 60001 ms behind the watermark; the limit is 60000", 100_000
         ),
-        Refusal(
+        Rejection(
             4,
             "from_the_future",
             "ended_at: 300001 ms after the record's timestamp; the limit is 300000",
             300_000,
         ),
-        Refusal(
+        Rejection(
             6, "too_late", "ended_at: 61000 ms behind the watermark; the limit is 60000", 300_000
         ),
     ]
@@ -365,7 +365,7 @@ def test_a_refused_event_never_moves_the_watermark() -> None:
     for value in (raw(ended_at=ahead), raw(ended_at=NOW + 1, model="é"), b"", b"{"):
         assert judge([value]).watermark_ms is None
         assert judge([value], watermark_ms=5).watermark_ms == 5
-        assert judge([value], watermark_ms=5).refusals[0].watermark_ms == 5
+        assert judge([value], watermark_ms=5).rejections[0].watermark_ms == 5
 
 
 def test_a_record_without_a_timestamp_is_refused() -> None:
@@ -375,12 +375,12 @@ def test_a_record_without_a_timestamp_is_refused() -> None:
 
 def test_an_empty_batch_changes_nothing() -> None:
     decoded = judge([], watermark_ms=7)
-    assert (rows(decoded), decoded.refusals, decoded.watermark_ms) == ([], [], 7)
+    assert (rows(decoded), decoded.rejections, decoded.watermark_ms) == ([], [], 7)
 
 
 def test_rules_and_timestamps_that_make_no_sense_are_named() -> None:
     with pytest.raises(ValueError, match="horizon_ms: got -1"):
-        Rules(max_event_bytes=1, future_tolerance_ms=0, horizon_ms=-1)
+        EventLimits(max_event_bytes=1, future_tolerance_ms=0, horizon_ms=-1)
     with pytest.raises(ValueError, match="timestamps_ms: got 0 for 1 records"):
         decode([b"{}"], np.zeros(0, np.int64), None, RULES)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.events.columns import Decoded
-from streams.events.decoder import OUTCOMES, REASONS, Rules
+from streams.events.decoder import OUTCOMES, REASONS, EventLimits
 from tests.support.event_samples import EVENT, NOW, NUMBERS, RULES, judge, raw, rows
 from tests.support.traces import TRACES, needs_traces, reference
 
@@ -65,9 +65,9 @@ def rounded(value: Fraction) -> int:
 
 
 def recount(
-    log: list[tuple[bytes | None, int]], rules: Rules
+    log: list[tuple[bytes | None, int]], rules: EventLimits
 ) -> tuple[list[dict[str, Any]], list[tuple[int, str, int | None]], int | None]:
-    """The contract read record by record with the standard library: rows, refusals, watermark."""
+    """The contract read record by record with the standard library: rows, rejections, watermark."""
     accepted, refused, watermark = [], [], None
     for position, (value, stamp) in enumerate(log):
         found = reading(value)
@@ -140,14 +140,14 @@ def reading(value: bytes | None) -> dict[str, Any] | str:
             given["model"],
             *(given.get(name, "unknown") for name in ("region", "channel", "service_tier")),
         ),
-        "cube": (given.get("customer_id", "unknown"), given["model"]),
+        "customer": (given.get("customer_id", "unknown"), given["model"]),
         **row,
         **(dict.fromkeys(tokens, 0) if probe else tokens),
     }
 
 
 def refused(decoded: Decoded, shift: int = 0) -> list[tuple[int, str, int | None]]:
-    return [(one.position + shift, one.reason, one.watermark_ms) for one in decoded.refusals]
+    return [(one.position + shift, one.reason, one.watermark_ms) for one in decoded.rejections]
 
 
 @given(LOGS)
@@ -162,18 +162,20 @@ def test_where_a_log_is_cut_into_batches_changes_nothing(
 ) -> None:
     values, stamps = [value for value, _ in log], [stamp for _, stamp in log]
     whole = judge(values, stamps)
-    accepted, refusals, watermark = [], [], None
+    accepted, rejections, watermark = [], [], None
     edges = sorted({0, *(min(cut, len(log)) for cut in cuts), len(log)})
     for start, end in zip(edges, [*edges[1:], len(log)], strict=True):
         part = judge(values[start:end], stamps[start:end], watermark)
         accepted += [row | {"position": row["position"] + start} for row in rows(part)]
-        refusals += [
+        rejections += [
             (one.position + start, one.reason, one.detail, one.watermark_ms)
-            for one in part.refusals
+            for one in part.rejections
         ]
         watermark = part.watermark_ms
     assert accepted == rows(whole)
-    assert refusals == [(o.position, o.reason, o.detail, o.watermark_ms) for o in whole.refusals]
+    assert rejections == [
+        (o.position, o.reason, o.detail, o.watermark_ms) for o in whole.rejections
+    ]
     assert watermark == whole.watermark_ms
 
 
@@ -213,10 +215,10 @@ def test_any_bytes_are_accepted_or_refused_exactly_once_and_harm_no_neighbour(
     values: list[bytes | None],
 ) -> None:
     decoded = judge(values)
-    positions = decoded.columns.position.tolist() + [one.position for one in decoded.refusals]
+    positions = decoded.columns.position.tolist() + [one.position for one in decoded.rejections]
     assert Counter(positions) == Counter(range(len(values)))
-    assert {one.reason for one in decoded.refusals} <= set(REASONS)
-    no_watermark = Rules(RULES.max_event_bytes, RULES.future_tolerance_ms, horizon_ms=2**60)
+    assert {one.reason for one in decoded.rejections} <= set(REASONS)
+    no_watermark = EventLimits(RULES.max_event_bytes, RULES.future_tolerance_ms, horizon_ms=2**60)
     together = rows(judge(values, rules=no_watermark))
     alone = [row for value in values for row in rows(judge([value], rules=no_watermark))]
     assert [row | {"position": 0} for row in together] == alone
@@ -238,8 +240,8 @@ def test_recorded_requests_keep_their_token_sums() -> None:
             )
             for line in csv.DictReader(trace)
         ]
-    decoded = judge(values, [NOW + 200_000_000] * len(values), rules=Rules(1_000, 0, 0))
-    assert not decoded.refusals
+    decoded = judge(values, [NOW + 200_000_000] * len(values), rules=EventLimits(1_000, 0, 0))
+    assert not decoded.rejections
     assert len(decoded.columns.position) == answers["rows"]
     columns = decoded.columns
     assert columns.input_tokens.sum() == answers["total_input_tokens"]

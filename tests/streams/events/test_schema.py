@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from streams.events.decoder import Rules, decode
+from streams.events.decoder import EventLimits, decode
 from streams.events.fields import FIELDS, MAX_LATENCY_MS, MAX_TIME_MS, MAX_TOKENS, OUTCOMES, REASONS
 from streams.events.schema import REASON_HELP, documents, json_schema
 from tests.support.paths import ROOT
@@ -24,12 +24,12 @@ EVENT = {
     "input_tokens": 10,
 }
 SCHEMA = Draft202012Validator(json_schema())
-ANY_TIME = Rules(max_event_bytes=1_000_000, future_tolerance_ms=2**60, horizon_ms=2**60)
+ANY_TIME = EventLimits(max_event_bytes=1_000_000, future_tolerance_ms=2**60, horizon_ms=2**60)
 
 
 def decoder_accepts(event: object) -> bool:
     values = [json.dumps(event).encode()]
-    return not decode(values, np.zeros(1, np.int64), None, ANY_TIME).refusals
+    return not decode(values, np.zeros(1, np.int64), None, ANY_TIME).rejections
 
 
 def test_the_documents_in_the_project_are_the_generated_ones() -> None:

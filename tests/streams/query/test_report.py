@@ -160,7 +160,7 @@ def key_of(row: Row, by: tuple[str, ...]) -> tuple[str, ...] | None:
     if "customer" in by:
         if row.probe:
             return None
-        names = dict(zip(("customer", "model"), row.cube, strict=True))
+        names = dict(zip(("customer", "model"), row.customer, strict=True))
     else:
         dimensions = ("model", "region", "channel", "service_tier")
         names = dict(zip(dimensions, row.series, strict=True))

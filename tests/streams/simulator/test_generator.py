@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.events.decoder import Rules, decode
+from streams.events.decoder import EventLimits, decode
 from streams.simulator.generator import Record, Timeline, Traffic
 from streams.simulator.profile import Profile
 from streams.simulator.traffic import Population
@@ -21,7 +21,7 @@ from streams.simulator.traffic import Population
 DAY_MS = 86_400_000
 WEDNESDAY = 1_773_187_200_000  # 2026-03-11T00:00:00Z
 NOON = WEDNESDAY + 12 * 3_600_000
-RULES = Rules(max_event_bytes=262_144, future_tolerance_ms=0, horizon_ms=2 * DAY_MS)
+RULES = EventLimits(max_event_bytes=262_144, future_tolerance_ms=0, horizon_ms=2 * DAY_MS)
 
 
 def events_of(records: Iterator[Any] | list[Record]) -> list[dict[str, Any]]:
@@ -30,7 +30,7 @@ def events_of(records: Iterator[Any] | list[Record]) -> list[dict[str, Any]]:
 
 def refusals_of(records: list[Record]) -> list[Any]:
     sent = np.array([record.send_at_ms for record in records], np.int64)
-    return decode([record.value for record in records], sent, None, RULES).refusals
+    return decode([record.value for record in records], sent, None, RULES).rejections
 
 
 def nearest_rank(values: list[float], share: int) -> float:

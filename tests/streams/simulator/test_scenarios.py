@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from streams.events.columns import Refusal
-from streams.events.decoder import Rules, decode
+from streams.events.columns import Rejection
+from streams.events.decoder import EventLimits, decode
 from streams.simulator.generator import (
     MALFORMATIONS,
     Record,
@@ -29,7 +29,7 @@ SPAN_MS = 600_000
 #  0 min      3:10 ........ 6:10          10 min
 #  calm       the scenario   calm again             (it begins and ends in the midst of a slot)
 START, END = NOON + 190_000, NOON + 370_000
-RULES = Rules(max_event_bytes=262_144, future_tolerance_ms=0, horizon_ms=86_400_000)
+RULES = EventLimits(max_event_bytes=262_144, future_tolerance_ms=0, horizon_ms=86_400_000)
 DOCS = ROOT / "docs" / "simulator.md"
 RATE = 30
 PROFILE = Profile.default(events_per_s=RATE)
@@ -143,7 +143,7 @@ def test_latencies_stretched_beyond_a_day_stay_within_the_contract() -> None:
         timeline = timeline.with_scenario(
             "latency", START, 180, ttft_factor=100.0, tpot_factor=100.0
         )
-    assert refusals(records_under(timeline)) == []
+    assert rejections(records_under(timeline)) == []
 
 
 def test_a_cache_failure_keeps_the_share_asked_for_and_writes_the_rest_again() -> None:
@@ -228,9 +228,9 @@ def test_late_records_are_the_same_records_sent_later() -> None:
     assert abs(len(late) / could - 0.6) < 0.05
 
 
-def refusals(records: list[Record]) -> list[Refusal]:
+def rejections(records: list[Record]) -> list[Rejection]:
     sent = np.array([record.send_at_ms for record in records], np.int64)
-    return decode([record.value for record in records], sent, None, RULES).refusals
+    return decode([record.value for record in records], sent, None, RULES).rejections
 
 
 def test_malformed_records_are_refused_and_no_other() -> None:
@@ -240,7 +240,7 @@ def test_malformed_records_are_refused_and_no_other() -> None:
         for index, (record, calm) in enumerate(zip(records, calm_records(), strict=True))
         if record.value != calm.value
     }
-    assert {refusal.position for refusal in refusals(records)} == broken
+    assert {rejection.position for rejection in rejections(records)} == broken
     could = [
         index
         for index, calm in enumerate(calm_records())
@@ -274,8 +274,8 @@ def test_each_way_to_break_a_record_breaks_one_rule_of_the_contract(way: str) ->
     for record in calm_records()[:300]:
         value = msgspec.json.encode(MALFORMATIONS[way](msgspec.json.decode(record.value)))
         sent = np.array([record.send_at_ms], np.int64)
-        refused = decode([value], sent, None, RULES).refusals
-        assert [refusal.reason for refusal in refused] == [REASONS[way]]
+        refused = decode([value], sent, None, RULES).rejections
+        assert [rejection.reason for rejection in refused] == [REASONS[way]]
 
 
 def test_scenarios_act_together_and_a_later_one_leaves_earlier_decisions_alone() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.events.decoder import Rules, decode
+from streams.events.decoder import EventLimits, decode
 from streams.events.fields import FIELDS, OUTCOMES
 from streams.sources import files
 from streams.sources.conversion import KINDS
@@ -247,9 +247,9 @@ def test_rows_under_a_repeated_key_are_all_read(read: Callable[..., Any]) -> Non
 def test_a_file_without_any_use_is_refused_in_one_line_that_names_it(
     read: Callable[..., Any], content: bytes, mapping: str, finding: str
 ) -> None:
-    with pytest.raises(UnreadableFile) as refusal:
+    with pytest.raises(UnreadableFile) as rejection:
         read(content, mapping)
-    message = str(refusal.value)
+    message = str(rejection.value)
     assert "day.csv: " in message
     assert finding in message
     assert "\n" not in message
@@ -589,10 +589,10 @@ def test_events_from_a_mapping_are_taken_by_the_contract(read: Callable[..., Any
     )
     rows = read("at,input\n5,12\n", everything)
     assert set(rows[0].event) == {field.name for field in FIELDS}
-    rules = Rules(max_event_bytes=10_000, future_tolerance_ms=0, horizon_ms=0)
+    rules = EventLimits(max_event_bytes=10_000, future_tolerance_ms=0, horizon_ms=0)
     values = [json.dumps(row.event).encode() for row in rows]
     times = np.array([row.ended_at_ms for row in rows], np.int64)
-    assert decode(values, times, None, rules).refusals == []
+    assert decode(values, times, None, rules).rejections == []
 
 
 @pytest.mark.parametrize(
@@ -678,9 +678,9 @@ def test_a_bad_mapping_yields_one_line_with_file_key_finding_and_cure(
 ) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(wrong)
-    with pytest.raises(MappingError) as refusal:
+    with pytest.raises(MappingError) as rejection:
         load_mapping(str(path))
-    message = str(refusal.value)
+    message = str(rejection.value)
     assert message.startswith(f"{path}: ")
     assert finding in message
     assert "\n" not in message

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.events.decoder import Rules, decode
+from streams.events.decoder import EventLimits, decode
 from streams.sources.mapping import Row, RowError, load_mapping, read_rows, shipped_mappings
 from tests.support.traces import TRACES, needs_traces, reference
 
-ANYTHING = Rules(max_event_bytes=10_000, future_tolerance_ms=0, horizon_ms=2**60)
+ANYTHING = EventLimits(max_event_bytes=10_000, future_tolerance_ms=0, horizon_ms=2**60)
 
 FILES = {
     "azure_llm_2023": "AzureLLMInferenceTrace_conv.csv",
@@ -80,7 +80,7 @@ def test_every_event_of_a_trace_is_taken_by_the_contract_and_has_an_id_of_its_ow
     found = events(trace)
     values = [json.dumps(event).encode() for event in found]
     times = np.array([event["ended_at"] for event in found], np.int64)
-    assert decode(values, times, None, ANYTHING).refusals == []
+    assert decode(values, times, None, ANYTHING).rejections == []
     assert len({event["request_id"] for event in found}) == len(found)
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.state import measures
-from streams.state.measures import by_cube, by_series, whole
-from streams.state.slices import Aggregate, refused_tally
+from streams.state.measures import by_customer_model, by_series, whole
+from streams.state.slices import Aggregate, rejection_counts
 from tests.support.aggregates import counted
 from tests.support.measured import agrees, must
 from tests.support.oracle import Row, judge, nearest_rank, recount
@@ -48,13 +48,13 @@ def test_every_group_is_a_log_of_its_own_and_groups_add_up(
 def test_customers_have_requests_outcomes_and_tokens(
     log: list[Any], dimensions: tuple[str, ...]
 ) -> None:
-    aggregate, _, cubes = counted(log)
-    groups = by_cube(aggregate, cubes, dimensions)
+    aggregate, _, customers = counted(log)
+    groups = by_customer_model(aggregate, customers, dimensions)
     places = [("customer", "model").index(name) for name in dimensions]
     rows_of: dict[tuple[str, ...], list[Row]] = {}
     for row in recount(log).rows:
         if not row.probe:
-            rows_of.setdefault(tuple(row.cube[at] for at in places), []).append(row)
+            rows_of.setdefault(tuple(row.customer[at] for at in places), []).append(row)
     found = {key: measures.measures(group) for key, group in groups.items()}
     assert found == {key: must(rows) for key, rows in rows_of.items()}
 
@@ -98,9 +98,9 @@ def test_what_is_unknown_is_absent() -> None:
     nothing = measures.measures(Aggregate.empty())
     assert set(nothing) == {"requests", "outcomes", "refused", "duplicates", "tokens"}
     assert (nothing["refused"], nothing["duplicates"]) == ({}, 0)
-    only_refused = measures.measures(whole(refused_tally({"not_json": 3})))
+    only_refused = measures.measures(whole(rejection_counts({"not_json": 3})))
     assert only_refused == nothing | {"refused": {"not_json": 3}}
-    only_duplicates = measures.measures(whole(refused_tally({}, duplicates=2)))
+    only_duplicates = measures.measures(whole(rejection_counts({}, duplicates=2)))
     assert only_duplicates == nothing | {"duplicates": 2}
     # A caller's mistake tells nothing about our availability.
     mistake = measures.measures(whole(counted([plain(NOON, outcome="client_error")])[0]))
@@ -121,15 +121,15 @@ def test_good_requests_are_known_for_counted_thresholds_only() -> None:
     aggregate, *_ = counted(
         [plain(NOON, ttft_ms=ttft, model=model) for ttft in ttfts_ms for model in "ab"]
     )
-    assert measures.within(aggregate, "ttft", 100_000) == 4
-    assert measures.within(whole(aggregate), "ttft", 300_000) == 8
-    assert measures.within(aggregate, "ttft", 250_000) is None
-    assert measures.within(aggregate, "duration", 300_000) is None
-    assert measures.within(Aggregate.empty(), "ttft", 300_000) is None
+    assert measures.count_within(aggregate, "ttft", 100_000) == 4
+    assert measures.count_within(whole(aggregate), "ttft", 300_000) == 8
+    assert measures.count_within(aggregate, "ttft", 250_000) is None
+    assert measures.count_within(aggregate, "duration", 300_000) is None
+    assert measures.count_within(Aggregate.empty(), "ttft", 300_000) is None
 
 
 def test_a_group_without_events_does_not_exist() -> None:
     columns = judge([]).columns
     assert by_series(Aggregate.empty(), columns.series, ("model",)) == {}
     assert by_series(Aggregate.empty(), [("a", "b", "c", "d")], ("model",)) == {}
-    assert by_cube(Aggregate.empty(), [("ann", "a")], ("customer",)) == {}
+    assert by_customer_model(Aggregate.empty(), [("ann", "a")], ("customer",)) == {}

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from streams.state.partition import PartitionState
-from streams.state.registry import Caps
+from streams.state.registry import NameLimits
 from streams.state.slices import LEVELS, Aggregate, SliceId, export_edges
 from streams.state.snapshot import Meta, slice_field
 from streams.state.windows import ROLLING_S, cover, rolling
@@ -52,17 +52,17 @@ NAMED_BY_A_REFUSED = [
 @example([plain(NOON), REFUSED], [(1, "restart")], 30, ROOMY)
 @example(NAMED_BY_A_REFUSED, [], 30, TIGHT)
 def test_the_store_equals_a_recount_however_the_log_was_cut(
-    log: list[Any], cuts: list[tuple[int, str]], lateness_s: int, caps: Caps
+    log: list[Any], cuts: list[tuple[int, str]], lateness_s: int, caps: NameLimits
 ) -> None:
     shelf = shelf_after(log, cuts, caps, lateness_s)
     must = named(recount(log), caps, HASHED)
     truth = must.count
 
-    assert shelf.names() == (must.series, must.cubes)
+    assert shelf.names() == (must.series, must.customers)
     assert shelf.meta.watermark_ms == truth.watermark_ms
     assert list(shelf.meta.merged_until_s) == truth.merged_until_s(lateness_s)
     assert shelf.meta.unplaced == dict(truth.unplaced())
-    assert shelf.meta.folded == dict(must.folded)
+    assert shelf.meta.overflowed == dict(must.overflowed)
 
     kept = truth.slices(lateness_s)
     assert set(shelf.index) == set(kept)
@@ -72,7 +72,7 @@ def test_the_store_equals_a_recount_however_the_log_was_cut(
 
     totals = readable(Aggregate.unpack(shelf.fields["totals"]), *shelf.names())
     everything = told(truth.rows, [reason for _, reason in truth.refused], limits=EDGES)
-    assert totals == everything | {"buckets": {}, "cube": {}}
+    assert totals == everything | {"buckets": {}, "customers": {}}
     assert len(log) == len(truth.rows) + sum(totals["refused"].values())
 
 
@@ -85,7 +85,7 @@ def test_the_stored_bytes_do_not_depend_on_the_cuts(
     cuts: list[tuple[int, str]],
     other_cuts: list[tuple[int, str]],
     lateness_s: int,
-    caps: Caps,
+    caps: NameLimits,
 ) -> None:
     once = shelf_after(log, cuts, caps, lateness_s)
     again = shelf_after(log, other_cuts, caps, lateness_s)
@@ -215,11 +215,11 @@ def test_a_batch_that_could_not_be_counted_leaves_nothing_behind() -> None:
     shelf = shelf_after([plain(NOON), plain(NOON, model="b")], caps=TIGHT)
     state = loaded(shelf, TIGHT)
     batch = judge([plain(NOON, model="c"), plain(NOON, customer_id="eve")], state.watermark_ms)
-    before = state.registry.folded.copy()
+    before = state.registry.overflowed.copy()
     with pytest.raises(RuntimeError, match=f"s:10:{NOON} is stored but was not provided"):
         state.apply(batch, 4)
     assert (state.next_offset, state.unflushed) == (2, 0)
-    assert state.registry.folded == before
+    assert state.registry.overflowed == before
     checkpoint(state, shelf)
     assert (
         shelf.lasting() == shelf_after([plain(NOON), plain(NOON, model="b")], caps=TIGHT).lasting()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams.state.registry import OTHER, Caps, Registry, customer_hasher
+from streams.state.registry import OTHER, NameLimits, Registry, customer_hasher
 from tests.support.oracle import judge, named, recount
 from tests.support.shelf import (
     CUTS,
@@ -27,13 +27,13 @@ from tests.support.shelf import (
 
 QUICK = settings(max_examples=60, deadline=None)
 SMALL = st.builds(
-    Caps,
+    NameLimits,
     *(st.integers(1, 3) for _ in range(4)),
     series=st.integers(1, 5),
     customers=st.integers(1, 4),
     customer_models=st.integers(1, 6),
 )
-ONE_OF_EACH = Caps(1, 1, 1, 1, series=1, customers=1)
+ONE_OF_EACH = NameLimits(1, 1, 1, 1, series=1, customers=1)
 STRANGE = {"model": "b", "region": "r", "channel": "c", "service_tier": "t"}
 MANY_NAMES = st.lists(
     st.builds(
@@ -63,39 +63,39 @@ MANY_NAMES = st.lists(
 @example([plain(NOON), plain(NOON, model=OTHER), plain(NOON, model=OTHER)], [], ONE_OF_EACH)
 @example([plain(NOON), plain(NOON, **STRANGE), plain(NOON, **STRANGE)], [], ONE_OF_EACH)
 def test_names_get_the_same_numbers_and_folds_however_the_log_was_cut(
-    log: list[tuple[dict[str, Any], int]], cuts: list[tuple[int, str]], caps: Caps
+    log: list[tuple[dict[str, Any], int]], cuts: list[tuple[int, str]], caps: NameLimits
 ) -> None:
     must = named(recount(log), caps, HASHED)
     shelf = shelf_after(log, cuts, caps)
-    assert shelf.names() == (must.series, must.cubes)
-    assert shelf.meta.folded == dict(must.folded)
+    assert shelf.names() == (must.series, must.customers)
+    assert shelf.meta.overflowed == dict(must.overflowed)
     for name, place in zip(caps._fields, zip(*must.series, strict=True), strict=False):
         assert len(set(place) - {OTHER}) <= getattr(caps, name)
     assert len(must.series) <= caps.series + 1
-    assert len({customer for customer, _ in must.cubes} - {OTHER}) <= caps.customers
+    assert len({customer for customer, _ in must.customers} - {OTHER}) <= caps.customers
 
 
 def test_events_beyond_a_limit_are_counted_as_other_and_as_folded() -> None:
-    caps = Caps(model=1, region=9, channel=9, service_tier=9, series=9, customers=1)
+    caps = NameLimits(model=1, region=9, channel=9, service_tier=9, series=9, customers=1)
     log = [plain(NOON, model=model, customer_id=f"of {model}") for model in "abcbb"]
     shelf = shelf_after(log, caps=caps)
-    assert shelf.meta.folded == {"model": 4, "customer": 4}
+    assert shelf.meta.overflowed == {"model": 4, "customer": 4}
     counts = shelf.readable(list(shelf.index))
     requests = {key[0]: row["success"] for key, row in counts["series"].items()}
     assert requests == {"a": 1, OTHER: 4}
-    assert {key: row["success"] for key, row in counts["cube"].items()} == {
+    assert {key: row["success"] for key, row in counts["customers"].items()} == {
         (HASHED("of a"), "a"): 1,
         (OTHER, OTHER): 4,
     }
 
 
 def test_a_flood_of_invented_customers_costs_no_memory() -> None:
-    registry = Registry(Caps(9, 9, 9, 9, 9, customers=3), HASHED)
+    registry = Registry(NameLimits(9, 9, 9, 9, 9, customers=3), HASHED)
     registry.series_numbers([("a", "r", "c", "t")], [1])
     for number in range(1_000):
-        registry.cube_numbers([(f"invented {number}", "a")], [1])
-    assert len(registry.cubes) == 4
-    assert registry.folded == Counter(customer=997)
+        registry.customer_numbers([(f"invented {number}", "a")], [1])
+    assert len(registry.customers) == 4
+    assert registry.overflowed == Counter(customer=997)
 
 
 # --- customers -----------------------------------------------------------------------------------
@@ -171,12 +171,12 @@ def test_a_limit_that_was_lowered_keeps_the_names_it_has(customers: int) -> None
     checkpoint(state, shelf)
     state = loaded(shelf, ROOMY._replace(customers=customers))
     count(state, shelf, log, 4)
-    assert [customer for customer, _ in state.registry.cubes] == [
+    assert [customer for customer, _ in state.registry.customers] == [
         HASHED("ann"),
         HASHED("bob"),
         OTHER,
     ]
-    assert state.registry.folded == Counter(customer=1)
+    assert state.registry.overflowed == Counter(customer=1)
 
 
 def test_a_refused_record_names_nobody() -> None:
@@ -186,9 +186,9 @@ def test_a_refused_record_names_nobody() -> None:
 
 
 def test_pairs_of_customer_and_model_beyond_the_limit_become_the_customers_other_model() -> None:
-    registry = Registry(Caps(9, 9, 9, 9, 99, 9, customer_models=2), str.upper)
+    registry = Registry(NameLimits(9, 9, 9, 9, 99, 9, customer_models=2), str.upper)
     registry.series_numbers([("m1", "r", "c", "t"), ("m2", "r", "c", "t")], [1, 1])
     pairs = [("ann", "m1"), ("bob", "m1"), ("ann", "m2"), ("bob", "m2"), ("ann", "m1")]
-    registry.cube_numbers(pairs, [1, 2, 4, 8, 16])
-    assert registry.cubes == [("ANN", "m1"), ("BOB", "m1"), ("ANN", OTHER), ("BOB", OTHER)]
-    assert registry.folded == {"customer_model": 12}
+    registry.customer_numbers(pairs, [1, 2, 4, 8, 16])
+    assert registry.customers == [("ANN", "m1"), ("BOB", "m1"), ("ANN", OTHER), ("BOB", OTHER)]
+    assert registry.overflowed == {"customer_model": 12}

@@ -10,7 +10,7 @@ from hypothesis.strategies._internal.random import ArtificialRandom
 
 from streams.events.decoder import OUTCOMES, REASONS, Columns
 from streams.state import slices
-from streams.state.slices import LEVELS, Aggregate, Thresholds, export_edges, refused_tally
+from streams.state.slices import LEVELS, Aggregate, Thresholds, export_edges, rejection_counts
 from streams.state.tables import Table
 from tests.support.aggregates import counted, parts_of
 from tests.support.oracle import LIMITS, judge, readable, recount, told
@@ -29,16 +29,16 @@ def test_events_are_counted_in_the_ten_seconds_they_ended_in(log: list[Any]) -> 
     assert [start_s for start_s, _ in parts] == sorted({row.at_ms // 10_000 * 10 for row in rows})
     for start_s, aggregate in parts:
         inside = [row for row in rows if row.at_ms // 10_000 * 10 == start_s]
-        assert readable(aggregate, columns.series, columns.cubes) == told(inside)
+        assert readable(aggregate, columns.series, columns.customers) == told(inside)
 
 
 @QUICK
 @given(LOGS, FEW_COUNTS)
 def test_a_tally_survives_its_bytes(log: list[Any], refused: dict[str, int]) -> None:
-    aggregate, series, cubes = counted(log)
-    aggregate = Aggregate.merged([aggregate, refused_tally(refused)])
+    aggregate, series, customers = counted(log)
+    aggregate = Aggregate.merged([aggregate, rejection_counts(refused)])
     again = Aggregate.unpack(aggregate.pack())
-    assert readable(again, series, cubes) == readable(aggregate, series, cubes)
+    assert readable(again, series, customers) == readable(aggregate, series, customers)
     assert again.pack() == aggregate.pack()
 
 
@@ -83,7 +83,7 @@ def test_a_probe_counts_by_outcome_only() -> None:
     assert found["series"] == {
         ("a", "unknown", "unknown", "unknown"): {"probe success": 1, "probe timeout": 1}
     }
-    assert found["buckets"] == found["cube"] == {}
+    assert found["buckets"] == found["customers"] == {}
 
 
 def test_sums_beyond_what_a_float_holds_are_exact() -> None:
@@ -95,22 +95,22 @@ def test_sums_beyond_what_a_float_holds_are_exact() -> None:
         for name in Columns.__dataclass_fields__
         if name not in ("series", "cubes")
     }
-    columns = Columns(**arrays, series=one.series, cubes=one.cubes)
+    columns = Columns(**arrays, series=one.series, customers=one.customers)
     ((_, aggregate),) = parts_of(columns)
-    found = readable(aggregate, one.series, one.cubes)
+    found = readable(aggregate, one.series, one.customers)
     assert found["series"][one.series[0]]["input tokens"] == odd * count
-    assert found["cube"][one.cubes[0]]["input tokens"] == odd * count
+    assert found["customers"][one.customers[0]]["input tokens"] == odd * count
 
 
 def test_no_event_is_no_slice_and_no_refusal_an_empty_tally() -> None:
     assert parts_of(judge([]).columns) == []
-    assert refused_tally({}).pack() == Aggregate.merged([]).pack() == Aggregate.empty().pack()
+    assert rejection_counts({}).pack() == Aggregate.merged([]).pack() == Aggregate.empty().pack()
     assert Aggregate.empty().size_bytes == 0
 
 
 def test_series_and_customers_fit_into_the_bits_of_a_key() -> None:
     # (slot, series, latency, threshold) is the widest key; slots of a batch have what is left.
-    assert slices.WITHIN_BITS + 22 < 63
+    assert slices.THRESHOLD_COUNT_BITS + 22 < 63
     assert slices.EVERYTHING_US < 1 << slices.THRESHOLD_BITS
     assert len(slices.LATENCIES) <= 1 << slices.LATENCY_BITS
     assert Table.empty(slices.SERIES_COLUMNS).values.shape[1] == 2 * len(OUTCOMES) + 5 + 3

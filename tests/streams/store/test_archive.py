@@ -358,7 +358,7 @@ def test_markers_name_every_field_of_a_state() -> None:
 
 def test_a_chunk_of_names_is_marked_by_how_many_it_has() -> None:
     world, _ = world_of(60)
-    meta = msgspec.structs.replace(world.shelf.meta, series=2 * CHUNK, cubes=CHUNK + 1)
+    meta = msgspec.structs.replace(world.shelf.meta, series=2 * CHUNK, customers=CHUNK + 1)
     found = markers({"meta": msgspec.msgpack.encode(meta), "index": world.shelf.fields["index"]})
     names = {name: marker for name, marker in found.items() if not name.startswith("s:")}
     assert names == {"series:0": CHUNK, "series:1": CHUNK, "cubes:0": CHUNK, "cubes:1": 1}

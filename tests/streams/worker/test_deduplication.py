@@ -10,7 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams.state.slices import DUPLICATE_KEY, Aggregate, duplicates_of, refused_of, refused_tally
+from streams.state.slices import (
+    DUPLICATE_KEY,
+    Aggregate,
+    duplicates_of,
+    rejection_counts,
+    rejections_by_reason,
+)
 from streams.worker.deduplication import MAX_WINDOW_MS, Reach, Seen, set_apart
 from tests.support import oracle
 from tests.support.aggregates import parts_of
@@ -379,7 +385,7 @@ def test_the_names_of_a_duplicate_leave_no_trace() -> None:
     apart = set_apart(decoded, np.array([True, False, False, True, False]))
     assert rows(apart) == [rows(decoded)[at] for at in (1, 2, 4)]
     assert [region for _, region, _, _ in apart.columns.series] == ["b", "c", "a"]
-    assert [customer for customer, _ in apart.columns.cubes] == ["y", "x"]
+    assert [customer for customer, _ in apart.columns.customers] == ["y", "x"]
     assert apart.duplicates_ms.tolist() == [9, NOW + 5]
     assert apart.watermark_ms == decoded.watermark_ms
     assert apart.columns.request.tolist() == decoded.columns.request[[1, 2, 4]].tolist()
@@ -390,8 +396,8 @@ def test_a_batch_without_duplicates_stays_what_it_is() -> None:
     decoded = judge([raw(), b"", raw()])
     assert set_apart(decoded, np.zeros(2, np.bool_)) is decoded
     nothing = set_apart(decoded, np.ones(2, np.bool_))
-    assert (rows(nothing), nothing.columns.series, nothing.columns.cubes) == ([], [], [])
-    assert nothing.refusals == decoded.refusals
+    assert (rows(nothing), nothing.columns.series, nothing.columns.customers) == ([], [], [])
+    assert nothing.rejections == decoded.rejections
 
 
 @settings(deadline=None)
@@ -410,14 +416,17 @@ def test_a_duplicate_is_counted_as_one_and_as_nothing_else(
     columns = apart.columns
     parts = parts_of(columns)
     aggregate = Aggregate.merged(
-        [*(part for _, part in parts), refused_tally({}, len(apart.duplicates_ms))]
+        [*(part for _, part in parts), rejection_counts({}, len(apart.duplicates_ms))]
     )
     expected = oracle.recount(log, window_ms=300).everything()
-    assert oracle.readable(aggregate, columns.series, columns.cubes) == expected
+    assert oracle.readable(aggregate, columns.series, columns.customers) == expected
 
 
 def test_duplicates_are_tallied_beside_the_reasons() -> None:
-    aggregate = refused_tally({"not_json": 3}, duplicates=2)
-    assert (refused_of(aggregate), duplicates_of(aggregate)) == ({"not_json": 3}, 2)
-    assert refused_tally({}, duplicates=1).refused.keys.tolist() == [DUPLICATE_KEY]
-    assert (refused_of(refused_tally({})), duplicates_of(refused_tally({}))) == ({}, 0)
+    aggregate = rejection_counts({"not_json": 3}, duplicates=2)
+    assert (rejections_by_reason(aggregate), duplicates_of(aggregate)) == ({"not_json": 3}, 2)
+    assert rejection_counts({}, duplicates=1).rejected.keys.tolist() == [DUPLICATE_KEY]
+    assert (rejections_by_reason(rejection_counts({})), duplicates_of(rejection_counts({}))) == (
+        {},
+        0,
+    )

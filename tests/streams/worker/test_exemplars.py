@@ -15,14 +15,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from redis import Redis
 
 from streams.config.settings import Settings
-from streams.events.decoder import Rules, decode
+from streams.events.decoder import EventLimits, decode
 from streams.state.slices import LATENCIES, Thresholds, export_edges
 from streams.worker.exemplars import KEPT_MAX, KEPT_MS, LOOKED_AT, Exemplar, Exemplars, read
 from tests.support.exporter_state import NOW_S, StateWriter, event, export, parsed, settings_for
 from tests.support.servers import RedisServer
 
 EDGES = export_edges(Thresholds.of_seconds((0.3,), (0.05,), ()))
-RULES = Rules(10_000, 300_000, 10**12)
+RULES = EventLimits(10_000, 300_000, 10**12)
 
 
 def kept_after(*batches: Any, known: Callable[..., Any] = lambda series: True) -> Exemplars:

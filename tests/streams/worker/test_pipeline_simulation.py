@@ -20,7 +20,7 @@ import pytest
 
 from streams.config.settings import Worker
 from streams.kafka.fetch import Batch
-from streams.state.slices import PROBES_AT, Aggregate, duplicates_of, refused_of
+from streams.state.slices import PROBES_AT, Aggregate, duplicates_of, rejections_by_reason
 from streams.store.contract import Lost, StoreError
 from streams.worker.pipeline import Pipeline
 from tests.support.memory_store import MemoryHash, MemoryRedis, MemoryStore
@@ -290,7 +290,7 @@ def test_every_record_of_the_made_up_log_is_counted_refused_or_a_duplicate() -> 
     meta = shelf.fields["meta"]
     totals = Aggregate.unpack(shelf.fields["totals"])
     good = [value for value in world.values if not value.startswith(b"{{")]
-    refused = sum(refused_of(totals).values())
+    refused = sum(rejections_by_reason(totals).values())
     assert refused == EVENTS - len(good) > 20
     assert int(totals.series.values[:, :PROBES_AT].sum()) + duplicates_of(totals) == len(good)
     assert duplicates_of(totals) > 20
