@@ -1,17 +1,17 @@
-"""The pieces of PromQL that rules and recordings share: numbers, strings, matchers, sums.
+"""Pieces of PromQL text that rules and dashboards share: numbers, strings, matchers, aggregates.
 
 Pure: values in, text out. Every selector goes through `max by`, so that two exporters of one
 state count as one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 
 from exporters.catalogue.spec import Spec
 
 
 def number(value: Fraction | int) -> str:
-    """Exact PromQL: 72/5 is `14.4`, a third is `(1 / 3)`."""
+    """Return a number as exact PromQL: 72/5 is `14.4`, a third is `(1 / 3)`."""
     exact = Fraction(value)
     for digits in range(19):
         scaled = exact * 10**digits
@@ -23,15 +23,18 @@ def number(value: Fraction | int) -> str:
 
 
 def quoted(text: str) -> str:
-    """A PromQL string."""
+    """Return a PromQL string literal."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def any_of(names: tuple[str, ...]) -> str:
-    """A PromQL matcher, with its operator, of one name or of any of several."""
-    if len(names) == 1:
-        return "=" + quoted(names[0])
-    return "=~" + quoted("|".join(name.replace(".", "\\.") for name in names))
+    """Return a matcher, with its operator, that accepts one name or any of several."""
+    return "=" + quoted(names[0]) if len(names) == 1 else "=~" + alternatives(names)
+
+
+def alternatives(names: Iterable[str]) -> str:
+    """Return the regular expression of any of some names, as a PromQL string."""
+    return quoted("|".join(name.replace(".", "\\.") for name in names))
 
 
 def matchers(values: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
@@ -40,22 +43,26 @@ def matchers(values: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
 
 
 def newest(spec: Spec, matchers: Mapping[str, str] | None = None, by: tuple[str, ...] = ()) -> str:
-    """A gauge, of whichever exporter says more, with only the labels `by`.
+    """Return a gauge with only the labels `by`; of two exporters, the larger value.
 
     `matchers`: label -> operator and string, as of `any_of`.
     """
     inside = ",".join(f"{label}{match}" for label, match in (matchers or {}).items())
-    selector = f"{spec.name}{{{inside}}}" if inside else spec.name
-    return f"max by ({', '.join(by)}) ({selector})" if by else f"max({selector})"
+    return aggregated("max", f"{spec.name}{{{inside}}}" if inside else spec.name, by)
 
 
-def added(expr: str, by: tuple[str, ...]) -> str:
-    """A sum over everything that is judged as one."""
-    return f"sum by ({', '.join(by)}) ({expr})" if by else f"sum({expr})"
+def added(expr: str, by: Collection[str] = ()) -> str:
+    """Return the sum of a vector by some labels."""
+    return aggregated("sum", expr, by)
+
+
+def aggregated(function: str, expr: str, by: Collection[str] = ()) -> str:
+    """Return the aggregate (`max`, `sum`) of a vector by some labels, or of all of it."""
+    return f"{function} by ({', '.join(by)}) ({expr})" if by else f"{function}({expr})"
 
 
 def seconds_text(span_s: int) -> str:
-    """A span as Prometheus writes it: 90 is `90s`, 3600 is `1h`."""
+    """Return a span as Prometheus writes it: 90 is `90s`, 3600 is `1h`."""
     for unit, length_s in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if span_s and span_s % length_s == 0:
             return f"{span_s // length_s}{unit}"

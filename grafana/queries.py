@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from itertools import chain
 from typing import NamedTuple
 
+from alerts.promql import added, aggregated, alternatives, quoted
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.catalogue.spec import Spec
 
@@ -35,11 +36,6 @@ class AnyOf(NamedTuple):
 Match = str | Chosen | AnyOf
 
 
-def quoted(text: str) -> str:
-    """A PromQL string."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def select(spec: Spec, suffix: str, labels: Mapping[str, Match]) -> str:
     """A selector. `suffix`: which of a histogram's samples, such as `_bucket`, or nothing."""
     if bool(suffix) != (spec.kind == "histogram"):
@@ -56,7 +52,7 @@ def newest(spec: Spec, by: Collection[str] = (), /, **labels: Match) -> str:
     if spec.kind not in ("gauge", "summary"):
         raise ValueError(f"{spec.name}: is a {spec.kind}; ask for its rate or increase")
     _check(spec, by)
-    return _by("max", by, select(spec, "", labels))
+    return aggregated("max", select(spec, "", labels), by)
 
 
 def window(
@@ -87,11 +83,6 @@ def increase(spec: Spec, by: Collection[str] = (), /, **labels: Match) -> str:
     return _rising("increase", RANGE, spec, by, "", labels)
 
 
-def added(expr: str, by: Collection[str] = ()) -> str:
-    """A sum, by some labels."""
-    return _by("sum", by, expr)
-
-
 def age_s(points_in_time: str) -> str:
     """Seconds since points in time."""
     return f"time() - {points_in_time}"
@@ -109,8 +100,8 @@ def _rising(
         raise ValueError(f"{spec.name}: is a {spec.kind}; read it, do not take its {function}")
     _check(spec, by, suffix)
     each = (*spec.labels, *_SAMPLE_LABELS.get(suffix, ()))
-    risen = _by("max", each, f"{function}({select(spec, suffix, labels)}[{span}])")
-    return risen if set(by) == set(each) else _by("sum", by, risen)
+    risen = aggregated("max", f"{function}({select(spec, suffix, labels)}[{span}])", each)
+    return risen if set(by) == set(each) else added(risen, by)
 
 
 def _check(spec: Spec, labels: Collection[str], suffix: str = "") -> None:
@@ -125,10 +116,6 @@ def _matcher(match: Match) -> str:
         case Chosen(variable):
             return f'=~"${variable}"'
         case AnyOf(names):
-            return "=~" + quoted("|".join(name.replace(".", "\\.") for name in names))
+            return "=~" + alternatives(names)
         case _:
             return "=" + quoted(match)
-
-
-def _by(function: str, by: Collection[str], inside: str) -> str:
-    return f"{function} by ({', '.join(by)}) ({inside})" if by else f"{function}({inside})"

@@ -6,11 +6,12 @@ Pure. Expressions by scope and window, with the words that go with them.
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from alerts.promql import added
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
 from grafana.panels import Panel, number
-from grafana.queries import Chosen, Match, added, newest, window
+from grafana.queries import Chosen, Match, newest, window
 from grafana.thresholds import BoardLimits, Steps
 from slo.policy.targets import band_text
 

@@ -14,8 +14,9 @@ from alerts.backtest.samples import ReplayedObjective
 from alerts.backtest.timeline import Episode
 from alerts.promql import seconds_text
 from slo.engine.attainment import Stretch, judged, period_of
+from slo.engine.credits import credit_share, credits_due
 from slo.engine.minute_counts import DAY
-from slo.engine.minute_status import Attainment, burn_rate, credit_share, credits_due
+from slo.engine.minute_status import Attainment, burn_rate
 from slo.engine.report import exact, instant
 from slo.policy.burn_rates import period_s
 from slo.policy.policy import Policy

@@ -29,9 +29,9 @@ from exporters.windows.incremental import (
 from slo.alert_state import SampleKey, Samples, sample_key
 from slo.engine.attainment import ObjectiveStatus, objective_status
 from slo.engine.counting import RequestSelection
+from slo.engine.credits import credit_share
 from slo.engine.maintenance import causes
 from slo.engine.minute_counts import DAY, MinuteCounts, Pair
-from slo.engine.minute_status import credit_share
 from slo.engine.report import ObjectiveResult
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.state.measures import SERIES_DIMENSIONS

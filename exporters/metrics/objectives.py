@@ -9,9 +9,9 @@ from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue.spec import Spec
 from exporters.metrics.exposition import Page, joined, label_text
 from exporters.reference.customers import Customer, Customers
+from slo.engine.credits import credit_share
 from slo.engine.daily import DayUptime
 from slo.engine.engine import Engine
-from slo.engine.minute_status import credit_share
 from slo.engine.report import Key, ObjectiveResult, credits
 from slo.policy.policy import Policy
 from slo.policy.units import Money

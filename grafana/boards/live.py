@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
+from alerts.promql import added
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
@@ -11,7 +12,7 @@ from exporters.catalogue.spec import Spec
 from grafana import series
 from grafana.frame import CELL, BoardSection, Variable, alerts, board, link_to, trust
 from grafana.panels import Column, Link, Named, Panel, Query, graph, heat, listing, number
-from grafana.queries import added, newest, rate, window
+from grafana.queries import newest, rate, window
 from grafana.series import latencies, p95_numbers
 from grafana.thresholds import BAD, GOOD, WARNING, BoardLimits, bad_above, bad_below
 from slo.health_limits import BEHIND_AFTER_S

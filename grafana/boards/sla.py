@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
+from alerts.promql import added
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
 from grafana import series
 from grafana.frame import CELL, BoardSection, Variable, board, link_to, trust
 from grafana.panels import Column, Panel, Query, graph, history, listing, number
-from grafana.queries import STEP, Chosen, added, select, window
+from grafana.queries import STEP, Chosen, select, window
 from grafana.thresholds import BAD, GOOD, BoardLimits, bad_above, bad_below
 
 DAY = "24h"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
+from alerts.promql import added
 from exporters.catalogue import requests as request_metrics
 from grafana import series
 from grafana.boards.live import VARIABLES
@@ -17,7 +18,7 @@ from grafana.frame import (
     window_variable,
 )
 from grafana.panels import Column, Panel, Query, graph, listing, number
-from grafana.queries import AnyOf, Chosen, added, rate, window
+from grafana.queries import AnyOf, Chosen, rate, window
 from grafana.thresholds import BoardLimits
 
 SPAN = Chosen("window")

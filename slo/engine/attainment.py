@@ -14,6 +14,7 @@ import numpy as np
 
 from slo.engine.minute_counts import BLOCK, DAY, Bools, Completeness, MinuteCounts, Span
 from slo.engine.minute_status import Attainment, MinuteStatus, budget_left, burn_rate
+from slo.policy.burn_rates import BURN_MINUTES
 from slo.policy.indicators import (
     LatencyRatio,
     MinuteUptime,
@@ -26,7 +27,6 @@ from slo.policy.policy import ErrorBudgetObjective
 from slo.policy.scope import CalendarMonth, Period
 from streams.state.tables import Ints
 
-BURN_MINUTES = {"5m": 5, "30m": 30, "1h": 60, "2h": 120, "6h": 360, "1d": 1_440, "3d": 4_320}
 PROJECTED_BY = "1d"  # the window whose pace projections carry on
 NOTHING = Attainment(Fraction(0), 0)
 # A mean of thousands of ratios has a denominator of thousands of digits. Ratios are added up in

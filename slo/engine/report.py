@@ -11,8 +11,9 @@ from fractions import Fraction
 from typing import Any
 
 from slo.engine.attainment import ObjectiveStatus
+from slo.engine.credits import credit_share, credits_due
 from slo.engine.maintenance import Adjustment, ClosedPeriod
-from slo.engine.minute_status import Attainment, credit_share, credits_due
+from slo.engine.minute_status import Attainment
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.units import Money, percent_text
 

@@ -23,15 +23,7 @@ RECOMMENDED = (
     ("ticket", "1d", "2h", Fraction(10, 100)),
     ("ticket", "3d", "6h", Fraction(10, 100)),
 )
-BURN_WINDOWS_S = {
-    "5m": 300,
-    "30m": 1_800,
-    "1h": _HOUR_S,
-    "2h": 2 * _HOUR_S,
-    "6h": 6 * _HOUR_S,
-    "1d": 24 * _HOUR_S,
-    "3d": 72 * _HOUR_S,
-}
+BURN_MINUTES = {"5m": 5, "30m": 30, "1h": 60, "2h": 120, "6h": 360, "1d": 1_440, "3d": 4_320}
 
 
 class BurnRateThreshold(NamedTuple):
@@ -60,7 +52,7 @@ def burn_rate_thresholds(objective: ErrorBudgetObjective) -> tuple[BurnRateThres
     """
     found = []
     for severity, long, short, share in RECOMMENDED:
-        factor = share * Fraction(period_s(objective), BURN_WINDOWS_S[long])
+        factor = share * Fraction(period_s(objective), BURN_MINUTES[long] * 60)
         is_wanted = objective.severity == "page" or severity == objective.severity
         if is_wanted and 1 <= factor < 1 / objective.error_budget:
             found.append(BurnRateThreshold(severity, long, short, factor, share))

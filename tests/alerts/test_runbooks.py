@@ -18,7 +18,7 @@ from click import Command, Context, Group
 from alerts.rules.build import build
 from exporters.catalogue.requests import SPECS
 from exporters.server.collector import window_plan
-from slo.engine.attainment import BURN_MINUTES
+from slo.policy.burn_rates import BURN_MINUTES
 from slo.policy.loading import load_policies, shipped
 from streams.config.settings import Settings
 from streams.store.heartbeat import HaltReason

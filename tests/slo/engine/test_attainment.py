@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slo.engine import minute_status
 from slo.engine.attainment import (
     closed_before,
     judged,
@@ -19,12 +18,15 @@ from slo.engine.attainment import (
     objective_status,
     period_of,
 )
+from slo.engine.credits import credit
 from slo.engine.minute_counts import DAY, MinuteCounts
-from slo.engine.minute_status import Attainment, Latencies, MinuteStatus, Requests, credit
+from slo.engine.minute_status import Attainment, MinuteStatus
 from slo.policy.loading import as_policy, load_policy
 from slo.policy.policy import ErrorBudgetObjective
 from slo.policy.units import Money, money
+from tests.support import objective_oracle as oracle
 from tests.support.checks import not_none
+from tests.support.objective_oracle import Latencies, Requests
 from tests.support.traces import TRACES, needs_traces, reference
 
 # 1 November 2026 is a Sunday; the month has 30 days.
@@ -99,23 +101,19 @@ def by_lists(indicator: Any, minutes: list[Any], excluded: set[int]) -> Attainme
         None if at in excluded else make(*pair) for at, pair in enumerate(minutes)
     ]
     if kind == "request_ratio":
-        return minute_status.request_ratio(indicator, counted)
+        return oracle.request_ratio(indicator, counted)
     if kind == "latency_ratio":
-        return minute_status.latency_ratio(indicator, counted)
+        return oracle.latency_ratio(indicator, counted)
     if kind == "minute_verdicts":
-        return minute_status.uptime(
-            minute_status.minute_verdicts(indicator, counted), indicator.unknown
-        )
+        return oracle.uptime(oracle.minute_statuses(indicator, counted), indicator.unknown)
     step = indicator.slice_s // 60
     slices: list[Any] = []
     for at in range(0, SPAN, step):
         left = [one for one in counted[at : at + step] if one is not None]
         slices.append(make(*map(sum, _as_bad(left, of_latency))) if left else None)
     if kind == "slice_ratio_mean":
-        return minute_status.slice_ratio_mean(indicator, slices)
-    return minute_status.uptime(
-        [minute_status.slice_verdict(indicator, one) for one in slices], indicator.unknown
-    )
+        return oracle.slice_ratio_mean(indicator, slices)
+    return oracle.uptime([oracle.slice_status(indicator, one) for one in slices], indicator.unknown)
 
 
 def _as_bad(parts: list[Any], of_latency: bool) -> Any:

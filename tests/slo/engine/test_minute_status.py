@@ -9,24 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slo.engine.minute_status import (
-    Attainment,
-    Latencies,
-    MinuteStatus,
-    Requests,
-    budget_left,
-    burn_rate,
-    credit,
-    credit_share,
-    credits_due,
-    latency_ratio,
-    minute_verdicts,
-    percentile_kept,
-    request_ratio,
-    slice_ratio_mean,
-    slice_verdict,
-    uptime,
-)
+from slo.engine.credits import credit, credit_share, credits_due
+from slo.engine.minute_status import Attainment, MinuteStatus, budget_left, burn_rate
 from slo.policy.indicators import (
     LatencyRatio,
     MinuteUptime,
@@ -38,6 +22,17 @@ from slo.policy.indicators import (
 from slo.policy.loading import as_policy, load_policy
 from slo.policy.policy import Policy
 from slo.policy.units import Money
+from tests.support.objective_oracle import (
+    Latencies,
+    Requests,
+    latency_ratio,
+    minute_statuses,
+    percentile_kept,
+    request_ratio,
+    slice_ratio_mean,
+    slice_status,
+    uptime,
+)
 
 UP, DOWN, UNKNOWN, EXCLUDED = (
     MinuteStatus.UP,
@@ -113,14 +108,14 @@ def test_gemini_forgives_four_bad_minutes_and_counts_all_of_five() -> None:
     bad, good = Requests(100, 6), Requests(100, 5)  # exactly 5 % is not over 5 %
     indicator = objective("gemini-style").indicator
     day = [good, *[bad] * 4, good, *[bad] * 5, good]
-    assert minute_verdicts(indicator, day) == [UP] * 6 + [DOWN] * 5 + [UP]
-    assert uptime(minute_verdicts(indicator, day), "up").ratio == Fraction(7, 12)
+    assert minute_statuses(indicator, day) == [UP] * 6 + [DOWN] * 5 + [UP]
+    assert uptime(minute_statuses(indicator, day), "up").ratio == Fraction(7, 12)
 
 
 def test_gemini_counts_a_silent_minute_as_up_and_lets_it_end_a_run() -> None:
     bad, silent = Requests(100, 100), Requests(0, 0)
     indicator = objective("gemini-style").indicator
-    verdicts = minute_verdicts(indicator, [*[bad] * 4, silent, *[bad] * 4])
+    verdicts = minute_statuses(indicator, [*[bad] * 4, silent, *[bad] * 4])
     assert verdicts == [UP] * 4 + [UNKNOWN] + [UP] * 4
     assert uptime(verdicts, indicator.unknown).ratio == 1
 
@@ -132,7 +127,7 @@ def test_gemini_owes_ten_percent_from_217_minutes_of_downtime() -> None:
     def month(down_minutes: int) -> Fraction:
         counts = [Requests(20, 2)] * down_minutes
         counts += [Requests(20, 1)] * (MINUTES_OF_A_MONTH - down_minutes)
-        return share(uptime(minute_verdicts(terms.indicator, counts), terms.indicator.unknown))
+        return share(uptime(minute_statuses(terms.indicator, counts), terms.indicator.unknown))
 
     percents = {216: 0, 217: 10, 432: 10, 433: 25, 2_160: 25, 2_161: 50}
     assert {n: credit_share(terms.sla, month(n)) * 100 for n in percents} == percents
@@ -140,7 +135,7 @@ def test_gemini_owes_ten_percent_from_217_minutes_of_downtime() -> None:
 
 def test_maintenance_is_neither_up_nor_down() -> None:
     bad = Requests(10, 10)
-    verdicts = minute_verdicts(minutes(), [Requests(10, 0), bad, None, None])
+    verdicts = minute_statuses(minutes(), [Requests(10, 0), bad, None, None])
     assert verdicts == [UP, DOWN, EXCLUDED, EXCLUDED]
     assert uptime(verdicts, "excluded") == Attainment(Fraction(1), 2)
 
@@ -151,7 +146,7 @@ def test_maintenance_is_neither_up_nor_down() -> None:
 )
 def test_an_unknown_minute_is_what_the_policy_says(unknown: Any, expected: Fraction) -> None:
     few = Requests(9, 9)
-    verdicts = minute_verdicts(minutes(min_samples=10), [Requests(10, 0), Requests(10, 10), few])
+    verdicts = minute_statuses(minutes(min_samples=10), [Requests(10, 0), Requests(10, 10), few])
     assert verdicts == [UP, DOWN, UNKNOWN]
     assert uptime(verdicts, unknown).ratio == expected
 
@@ -172,7 +167,7 @@ _MINUTES = st.lists(
 def test_a_minute_is_down_just_if_it_stands_in_a_long_enough_run(
     counts: list[Requests | None], run: int
 ) -> None:
-    verdicts = minute_verdicts(minutes(down_run=run), counts)
+    verdicts = minute_statuses(minutes(down_run=run), counts)
 
     def is_bad(at: int) -> bool:
         return 0 <= at < len(counts) and counts[at] == Requests(20, 2)
@@ -195,9 +190,9 @@ def test_a_minute_is_down_just_if_it_stands_in_a_long_enough_run(
 def test_a_period_with_run_less_one_minutes_around_it_is_judged_as_within_the_whole(
     counts: list[Requests | None], run: int, first: int, last: int
 ) -> None:
-    whole = minute_verdicts(minutes(down_run=run), counts)
+    whole = minute_statuses(minutes(down_run=run), counts)
     around = max(0, first - run + 1)
-    part = minute_verdicts(minutes(down_run=run), counts[around : last + run - 1])
+    part = minute_statuses(minutes(down_run=run), counts[around : last + run - 1])
     assert part[first - around : last - around] == whole[first:last] or last <= first
 
 
@@ -250,7 +245,7 @@ def test_openai_speed_is_met_with_86_slow_slices_and_missed_with_87() -> None:
     def month(slow_slices: int) -> Fraction:
         slices = [slow] * slow_slices + [fast] * (SLICES_OF_A_MONTH - slow_slices)
         return share(
-            uptime((slice_verdict(terms.indicator, one) for one in slices), terms.indicator.unknown)
+            uptime((slice_status(terms.indicator, one) for one in slices), terms.indicator.unknown)
         )
 
     assert [month(n) >= terms.target for n in (86, 87)] == [True, False]
@@ -286,7 +281,7 @@ def test_a_percentile_kept_is_what_sorting_says(
     nearest_rank = sorted(latencies_us)[ceil(Fraction(percentile, 100) * len(latencies_us)) - 1]
     part = Latencies(len(latencies_us), sum(us <= limit_us for us in latencies_us))
     assert percentile_kept(indicator, part) == (nearest_rank <= limit_us)
-    assert slice_verdict(indicator, part) is (UP if nearest_rank <= limit_us else DOWN)
+    assert slice_status(indicator, part) is (UP if nearest_rank <= limit_us else DOWN)
 
 
 @settings(deadline=None)
@@ -307,8 +302,8 @@ def test_a_speed_kept_is_what_sorting_says(
 
 def test_a_slice_without_enough_samples_is_unknown() -> None:
     indicator = SliceSpeed(kind="slice_speed", tokens_per_s=50, min_samples=2)
-    assert slice_verdict(indicator, Latencies(1, 1)) is UNKNOWN
-    assert slice_verdict(indicator, None) is EXCLUDED
+    assert slice_status(indicator, Latencies(1, 1)) is UNKNOWN
+    assert slice_status(indicator, None) is EXCLUDED
 
 
 # --- Anthropic Priority style, budgets, money
