@@ -95,18 +95,15 @@ def _refuse_foreign(path: Path, file: "Bytes") -> None:
 def json_lines(file: "Bytes") -> Iterator[RawRow | RowError]:
     """Yield a row for each line, which must be an object; skip blank lines."""
     decode = msgspec.json.Decoder().decode
-    for number, line in _lines(file):
-        if line is None:
-            yield RowError(number, _too_long())
+    for number, line in plain_lines(file):
+        if isinstance(line, RowError):
+            yield line
             continue
         if line.isspace():
             continue
         try:
-            value = decode(line)  # RecursionError: thousands of nested brackets
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:
+            value = decode(line)
+        except (ValueError, RecursionError) as error:  # thousands of nested brackets
             yield RowError(number, f"not JSON: {error}; write one object a line")
             continue
         if type(value) is dict:
@@ -239,8 +236,8 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _lines(file: "Bytes") -> Iterator[tuple[int, bytes | None]]:
-    """Yield line numbers from 1 with the lines; None for a line that is too long."""
+def plain_lines(file: "Bytes") -> Iterator[tuple[int, bytes | RowError]]:
+    """Yield line numbers from 1 with the lines; a RowError for a line that is too long."""
     number = 0
     while line := file.readline(MAX_LINE_BYTES):
         number += 1
@@ -253,23 +250,20 @@ def _lines(file: "Bytes") -> Iterator[tuple[int, bytes | None]]:
         # Skip the rest of the long line without keeping it.
         while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
             pass
-        yield number, None
+        too_long = f"longer than {MAX_LINE_BYTES} bytes; write one row a line"
+        yield number, RowError(number, too_long)
 
 
 def _text_lines(file: "Bytes") -> Iterator[tuple[int, str, str | None]]:
     """Yield line number, text, and the problem of the line or None."""
-    for number, line in _lines(file):
-        if line is None:
-            yield number, "", _too_long()
+    for number, line in plain_lines(file):
+        if isinstance(line, RowError):
+            yield number, "", line.problem
             continue
         try:
             yield number, line.decode(), None
         except UnicodeDecodeError as error:
             yield number, line.decode(errors="replace"), f"not UTF-8: {error}; convert the file"
-
-
-def _too_long() -> str:
-    return f"longer than {MAX_LINE_BYTES} bytes; write one row a line"
 
 
 def _kind(value: Any) -> str:

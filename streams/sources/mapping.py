@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from streams.events.fields import MAX_TEXT, MAX_TIME_MS
 from streams.sources.conversion import (
     EPOCH,
@@ -76,6 +78,15 @@ class Row:
     line: int
     event: dict[str, Any]
     ended_at_ms: int
+
+    @property
+    def key(self) -> bytes:
+        """The record's key: the request id."""
+        return str(self.event["request_id"]).encode()
+
+    def encode(self, shift_ms: int = 0) -> bytes:
+        """Return the record's value, with `ended_at` moved by `shift_ms`."""
+        return msgspec.json.encode({**self.event, "ended_at": self.ended_at_ms + shift_ms})
 
 
 def read_rows(path: Path, mapping: Mapping, base_ms: int | None = None) -> Iterator[Row | RowError]:

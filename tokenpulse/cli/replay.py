@@ -3,25 +3,33 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from streams.config.settings import load_settings
+from streams.errors import RequestError
 from streams.sources.mapping import load_mapping
 from tokenpulse.cli.common import Instant
 from tokenpulse.cli.report import parse_question, print_measures, question_options
-from tokenpulse.local.replay import Replay, run_replay
+from tokenpulse.local.replay import Outcome, Replay, run_replay
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--mapping", required=True, help="Mapping file, or the name of a shipped one.")
+@click.option("--mapping", help="Mapping file, or the name of a shipped one; default: events.")
 @click.option("--as-recorded", is_flag=True, help="Keep the file's times; default: end now.")
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Times real time.")
 @click.option("--base", type=Instant(), help="Instant that relative times count from.")
 @click.option("--bootstrap", help="Use this Kafka and running workers, not an embedded stack.")
 @click.option("--redis-url", help="The Redis of those workers.", envvar="TOKENPULSE_REDIS__URL")
+@click.option(
+    "--max-unmapped",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Exit with status 3 if more rows than this cannot be mapped.",
+)
 @click.option("--report-json", type=click.Path(path_type=Path), help="Write the report here.")
 @question_options
 @click.pass_context
@@ -29,19 +37,22 @@ def replay(
     ctx: click.Context,
     /,
     file: Path,
-    mapping: str,
+    mapping: str | None,
     as_recorded: bool,
     speed: float | None,
     base: int | None,
     bootstrap: str | None,
     redis_url: str | None,
+    max_unmapped: int,
     report_json: Path | None,
     **options: Any,
 ) -> None:
     """Send recorded requests through the whole pipeline.
 
-    The command ends when all are counted. Exit status 0: every row was counted or reported.
-    1: some were neither. 2: it could not run.
+    Without a mapping the file contains events (docs/events.md), one JSON object a line, gzip or
+    not. The command ends when all are counted. Exit status 0: every row was counted or reported. 1:
+    no row was counted, or some were neither counted nor reported. 2: it could not run. 3: more rows
+    than --max-unmapped could not be mapped.
     """
     overrides: dict[str, Any] = {}
     if bootstrap:
@@ -49,9 +60,11 @@ def replay(
     if redis_url:
         overrides["redis"] = {"url": redis_url}
     settings = load_settings(ctx.obj, overrides)
+    if mapping is None and base is not None:
+        raise RequestError("--base: is for relative times of a mapping; name one, or leave it out")
     task = Replay(
         file,
-        load_mapping(mapping),
+        None if mapping is None else load_mapping(mapping),
         as_recorded,
         speed,
         None if base is None else base * 1_000,
@@ -62,15 +75,30 @@ def replay(
     report = outcome.report
     if report_json is not None:
         report_json.write_text(json.dumps(report, indent=1) + "\n")
-    rejected = {} if report is None else report["total"]["refused"]
-    reasons = ", ".join(f"{reason} {count}" for reason, count in rejected.items())
-    click.echo(
-        f"{outcome.rows} rows: {outcome.counted} counted, {outcome.refused} refused"
-        + (f" ({reasons})" if outcome.refused else "")
-        + f", {outcome.unmapped} could not be mapped"
-    )
+    click.echo(_summary(outcome))
     if report is not None:
         print_measures(report)
     if not outcome.complete:
-        click.echo("tokenpulse: some rows were neither counted nor reported", err=True)
-        sys.exit(1)
+        _fail(1, "some rows were neither counted nor reported")
+    if not outcome.counted:
+        _fail(1, "no row was counted")
+    if outcome.unmapped > max_unmapped:
+        _fail(
+            3,
+            f"{outcome.unmapped} rows could not be mapped; correct the mapping, or accept them "
+            f"with --max-unmapped {outcome.unmapped}",
+        )
+
+
+def _summary(outcome: Outcome) -> str:
+    parts = [f"{outcome.rows} rows: {outcome.counted} counted"]
+    if outcome.duplicates:
+        parts.append(f"{outcome.duplicates} duplicates")
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(outcome.refused.items()))
+    parts.append(f"{outcome.refused.total()} refused" + (f" ({reasons})" if reasons else ""))
+    return ", ".join([*parts, f"{outcome.unmapped} could not be mapped"])
+
+
+def _fail(status: int, problem: str) -> NoReturn:
+    click.echo(f"tokenpulse: {problem}", err=True)
+    sys.exit(status)

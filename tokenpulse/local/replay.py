@@ -7,21 +7,24 @@ for shifting the times; then to send it.
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from tqdm import tqdm
 
 from streams.config.settings import Settings
 from streams.errors import Unavailable
 from streams.kafka.producer import EventProducer
 from streams.query.report import Question, make_report
+from streams.sources.events import EventLine, read_events
 from streams.sources.mapping import Mapping, Row, RowError, read_rows
+from streams.sources.problems import RowProblems
 from streams.state.measures import outcomes, probe_outcomes
+from streams.state.slices import duplicates_of, rejections_by_reason
 from streams.store.keys import Keys
 from streams.store.reader import StateReader
 from streams.store.redis import connected
@@ -37,28 +40,36 @@ CHUNK = 2_048
 class Replay:
     """A file to replay, and how.
 
-    `speed`: times real time; None for full speed. `as_recorded`: keep the times of the
-    file instead of shifting them to end now. `base_ms`: instant that relative times count from.
+    `mapping`: None for JSON lines that are events of the contract. `speed`: times real time; None
+    for full speed. `as_recorded`: keep the times of the file instead of shifting them to end now.
+    `base_ms`: instant that relative times count from.
     """
 
     path: Path
-    mapping: Mapping
+    mapping: Mapping | None = None
     as_recorded: bool = False
     speed: float | None = None
     base_ms: int | None = None
     question: Question = field(default_factory=Question)
 
+    def rows(self) -> Iterator[Row | EventLine | RowError]:
+        """Yield the rows of the file. Raises UnreadableFile."""
+        if self.mapping is None:
+            return read_events(self.path)
+        return read_rows(self.path, self.mapping, self.base_ms)
+
 
 @dataclass(slots=True)
 class Outcome:
-    """The result for the rows of a file."""
+    """The result for the rows of a file. `refused`: records the worker rejected, by reason."""
 
     rows: int = 0
     unmapped: int = 0
     sent: int = 0
     counted: int = 0
-    refused: int = 0
-    report: "dict[str, Any] | None" = None
+    duplicates: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    report: dict[str, Any] | None = None
 
     @property
     def complete(self) -> bool:
@@ -67,14 +78,26 @@ class Outcome:
         Events that other producers send to the topic meanwhile are counted too.
         """
         mapped = self.rows - self.unmapped
-        return self.sent == mapped and self.counted + self.refused >= mapped
+        processed = self.counted + self.duplicates + self.refused.total()
+        return self.sent == mapped and processed >= mapped
 
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
+    """Number of rows, and the first and last end of a request."""
+
     rows: int
     first_ms: int
     last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Totals:
+    """What the workers have done with all records so far."""
+
+    counted: int
+    duplicates: int
+    refused: Counter[str]
 
 
 def run_replay(
@@ -84,7 +107,7 @@ def run_replay(
 
     Raises Unavailable or ConfigError.
     """
-    extent = _measure(replay)
+    extent = _measure(replay, time.time_ns() // 1_000_000)
     stack = (
         nullcontext(None)
         if external
@@ -96,14 +119,27 @@ def run_replay(
         return asyncio.run(_replay(settings, replay, extent, running, say))
 
 
-def _measure(replay: Replay) -> _Extent:
-    rows, first_ms, last_ms = 0, None, 0
-    for row in read_rows(replay.path, replay.mapping, replay.base_ms):
+def _measure(replay: Replay, now_ms: int) -> _Extent:
+    rows = 0
+    past, future = _Span(), _Span()
+    for row in replay.rows():
         rows += 1
-        if isinstance(row, Row):
-            first_ms = row.ended_at_ms if first_ms is None else min(first_ms, row.ended_at_ms)
-            last_ms = max(last_ms, row.ended_at_ms)
-    return _Extent(rows, first_ms or 0, last_ms)
+        if not isinstance(row, RowError) and row.ended_at_ms is not None:
+            (past if row.ended_at_ms <= now_ms else future).include(row.ended_at_ms)
+    # One wrong time in the future would shift all other rows years into the past.
+    span = future if past.last_ms is None else past
+    return _Extent(rows, span.first_ms or 0, span.last_ms or 0)
+
+
+@dataclass(slots=True)
+class _Span:
+    first_ms: int | None = None
+    last_ms: int | None = None
+
+    def include(self, at_ms: int) -> None:
+        """Extend the span to an instant."""
+        self.first_ms = at_ms if self.first_ms is None else min(self.first_ms, at_ms)
+        self.last_ms = at_ms if self.last_ms is None else max(self.last_ms, at_ms)
 
 
 async def _replay(
@@ -117,14 +153,15 @@ async def _replay(
     client = connected(settings.redis)
     group, topic = settings.kafka.group, settings.kafka.topic
     try:
-        before = await _counts(client, settings)
+        before = await _read_totals(client, settings)
         async with EventProducer(settings.kafka) as producer:
             await _send(producer, replay, extent, outcome, say)
             ends = dict(producer.end_offsets)
         await _drain(client, settings, ends, stack)
-        after = await _counts(client, settings)
-        outcome.counted = after[0] - before[0]
-        outcome.refused = after[1] - before[1]
+        after = await _read_totals(client, settings)
+        outcome.counted = after.counted - before.counted
+        outcome.duplicates = after.duplicates - before.duplicates
+        outcome.refused = after.refused - before.refused
         if outcome.sent:
             outcome.report = await make_report(client, group, topic, replay.question)
         return outcome
@@ -141,19 +178,21 @@ async def _send(
 ) -> None:
     began_ms = time.time_ns() // 1_000_000
     shift_ms = 0 if replay.as_recorded else _shift_ms(replay.speed, extent, began_ms)
-    encode = msgspec.json.encode
-    chunk: list[tuple[bytes, bytes]] = []
+    problems = RowProblems(replay.path, say)
+    chunk: list[tuple[bytes | None, bytes]] = []
     with tqdm(
         total=extent.rows, unit=" rows", disable=not sys.stderr.isatty(), file=sys.stderr
     ) as bar:
-        for row in read_rows(replay.path, replay.mapping, replay.base_ms):
+        for row in replay.rows():
             outcome.rows += 1
             if isinstance(row, RowError):
-                outcome.unmapped += 1
                 bar.clear()
-                say(f"{replay.path}: line {row.line}: {row.problem}")
+                problems.report(row)
                 continue
-            due_s = _due_s(replay.speed, row.ended_at_ms - extent.first_ms, began_ms)
+            ended_at_ms = extent.first_ms if row.ended_at_ms is None else row.ended_at_ms
+            due_s = _due_s(
+                replay.speed, min(ended_at_ms, extent.last_ms) - extent.first_ms, began_ms
+            )
             # Send what is due before waiting for a later row.
             if len(chunk) >= CHUNK or due_s > 0:
                 await producer.send_many(chunk)
@@ -161,12 +200,13 @@ async def _send(
                 outcome.sent += len(chunk)
                 chunk = []
                 await asyncio.sleep(max(0.0, due_s))
-            event = {**row.event, "ended_at": row.ended_at_ms + shift_ms}
-            chunk.append((str(event["request_id"]).encode(), encode(event)))
+            chunk.append((row.key, row.encode(shift_ms)))
         await producer.send_many(chunk)
         outcome.sent += len(chunk)
         await producer.flush()
         bar.update(outcome.rows - bar.n)
+    problems.summarise()
+    outcome.unmapped = problems.total
 
 
 def _shift_ms(speed: float | None, extent: _Extent, began_ms: int) -> int:
@@ -190,14 +230,16 @@ def _due_s(speed: float | None, since_first_ms: int, began_ms: int) -> float:
     return (began_ms + since_first_ms / speed - time.time_ns() / 1e6) / 1_000
 
 
-async def _counts(client: Any, settings: Settings) -> tuple[int, int]:
-    """Return the (counted, rejected) records of all partitions."""
+async def _read_totals(client: Any, settings: Settings) -> _Totals:
+    """Return the totals of all partitions."""
     reader = StateReader(client, settings.kafka.group, settings.kafka.topic)
-    counted = refused = 0
+    counted = duplicates = 0
+    refused: Counter[str] = Counter()
     for view in (await reader.snapshot()).views:
         counted += int(outcomes(view.totals).sum() + probe_outcomes(view.totals).sum())
-        refused += int(view.totals.rejected.values.sum())
-    return counted, refused
+        duplicates += duplicates_of(view.totals)
+        refused.update(rejections_by_reason(view.totals))
+    return _Totals(counted, duplicates, refused)
 
 
 async def _drain(

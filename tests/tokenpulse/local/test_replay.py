@@ -1,5 +1,6 @@
 """`tokenpulse replay` on files made here: the whole path recounted, times, speeds, exit status."""
 
+import gzip
 import json
 import math
 import time
@@ -101,7 +102,7 @@ def test_a_simulated_file_equals_a_recount_and_every_row_is_counted_or_reported(
     target = tmp_path / "report.json"
     done = tokenpulse(
         *("replay", file, "--mapping", mapping, "--as-recorded", "--report-json", target),
-        *("--by", "model", "--step", "1m"),
+        *("--by", "model", "--step", "1m", "--max-unmapped", 3),
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(
@@ -182,6 +183,79 @@ def test_at_a_speed_no_row_is_sent_before_its_time(
 
 
 CLOCK_STEP_MS = 20  # a sleep may end that much early where clocks are coarse
+
+
+def test_without_a_mapping_a_file_contains_events_of_the_contract(
+    broker: Broker, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Lines go to the worker as they are; only `ended_at` moves, to end now."""
+    text = {"ended_at": "2025-10-09T08:53:20.250Z", "model": "m", "status_code": 500, "a": 1.50}
+    events: list[Answer] = [
+        {"request_id": "one", **text},
+        {"request_id": "two", **text, "ended_at": LINES_AT_MS},
+        {"request_id": "two", **text, "ended_at": LINES_AT_MS},
+        {"request_id": "three", **text, "model": 7},
+        {"request_id": "four", **text, "ended_at": "soon"},
+    ]
+    lines = [*map(json.dumps, events), "", "{"]
+    file = tmp_path / "events.jsonl.gz"
+    file.write_bytes(gzip.compress("\r\n".join(lines).encode()))
+    settings = worker_settings(broker, redis_server.url)
+    began_s = time.time()
+    with WorkerProcess(settings, tmp_path / "worker.log"):
+        done = tokenpulse("replay", file, settings=settings)
+        # Sent again as recorded: known ids are duplicates, and no row is counted.
+        (tmp_path / "again").write_text(json.dumps(events[1]))
+        again = tokenpulse("replay", tmp_path / "again", settings=settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        "6 rows: 2 counted, 1 duplicates, 3 refused (bad_type 2, not_json 1), "
+        "0 could not be mapped\n"
+    )
+    assert done.stderr == ""
+    assert again.returncode == 1
+    assert again.stdout.startswith("1 rows: 0 counted, 1 duplicates, 0 refused, 0 could not be")
+    assert again.stderr.splitlines() == ["tokenpulse: no row was counted"]
+    [records] = broker.read(settings.kafka.topic, 7).values()
+    assert [record.key for record in records[:5]] == [b"one", b"two", b"two", b"three", b"four"]
+    sent = [json.loads(record.value) for record in records[:5]]
+    assert began_s * 1_000 <= sent[0]["ended_at"] <= time.time() * 1_000
+    assert sent[0]["ended_at"] - sent[1]["ended_at"] == 250
+    moved = {"ended_at": None}
+    assert [one | moved for one in sent] == [one | moved for one in events]
+    assert records[4].value == lines[4].encode()
+    assert records[5].value == b"{"
+
+
+def test_too_many_unmapped_rows_are_status_3_and_few_lines(
+    broker: Broker, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    mapping, file = tmp_path / "mapping.yaml", tmp_path / "rows.csv"
+    mapping.write_text(
+        "format: csv\ntime: {column: at, kind: epoch, unit: s, marks: end}\n"
+        "fields:\n  model: {constant: m}\n  outcome: {constant: success}\n"
+        "  input_tokens: tokens\n"
+    )
+    bad = [f"17600000{n},x{n}" for n in range(12)]
+    file.write_text("\n".join(["at,tokens", "1760000000,1", *bad, "never,1", "1760000001,2"]))
+    settings = worker_settings(broker, redis_server.url)
+    with WorkerProcess(settings, tmp_path / "worker.log"):
+        done = tokenpulse("replay", file, "--mapping", mapping, settings=settings)
+        enough = tokenpulse(
+            *("replay", file, "--mapping", mapping, "--max-unmapped", 13), settings=settings
+        )
+    assert done.returncode == 3
+    assert done.stdout.startswith("15 rows: 2 counted, 0 refused, 13 could not be mapped\n")
+    *shown, other, more, verdict = done.stderr.splitlines()
+    problem = "input_tokens (column tokens): found 'x0'; write a number, or list it under `nulls`"
+    assert shown[0] == f"{file}: line 3: {problem}"
+    assert len(shown) == 10
+    assert other.startswith(f"{file}: line 15: time (column at): found 'never'")
+    assert more == f"{file}: 2 more like line 3: {problem}"
+    assert verdict.startswith("tokenpulse: 13 rows could not be mapped; ")
+    # The rows have the ids of before: all of them are duplicates.
+    assert enough.returncode == 1
+    assert enough.stdout.startswith("15 rows: 0 counted, 2 duplicates, 0 refused, 13 could not")
 
 
 @pytest.mark.parametrize(
