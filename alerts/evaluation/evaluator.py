@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from alerts.evaluation.expressions import Expression, parse
+from alerts.evaluation.history import History
 from alerts.rules.build import policy_groups
 from alerts.rules.model import Alert, Group, Links, Read
 from alerts.rules.pipeline import OUTAGE_GROUP, builtin_groups
@@ -74,9 +75,12 @@ class RuleEvaluator:
     """The rules of some groups, with the state that `for` and `keep_firing_for` need."""
 
     def __init__(self, groups: Iterable[Group]) -> None:
-        """Raises ValueError for a rule that cannot be evaluated over the samples of an instant."""
+        """Raises ValueError for a rule that `expressions` cannot evaluate."""
+        self._history = History()
         self.rules = tuple(
-            EvaluatedRule(alert, parse(alert.expr)) for group in groups for alert in group.alerts
+            EvaluatedRule(alert, parse(alert.expr, self._history))
+            for group in groups
+            for alert in group.alerts
         )
         self._samples: Samples | None = None
         self._holding: list[Vector] = []
@@ -101,6 +105,7 @@ class RuleEvaluator:
 
     def evaluate_by_rule(self, samples: Samples, now_s: float) -> list[list[AlertState]]:
         """Return the active alerts of each of `rules`."""
+        self._history.add(samples, now_s)
         is_same = samples is self._samples
         self._samples = samples
         self._holding = [
@@ -113,6 +118,29 @@ class RuleEvaluator:
             rule.step(now_s, holding)
             for rule, holding in zip(self.rules, self._holding, strict=True)
         ]
+
+
+# Only Prometheus sees whether exporters answer and agree, and that alerting works.
+_NOT_OF_ONE_EXPORTER = {
+    "TokenpulseWatchdog",
+    "TokenpulseExporterDown",
+    "TokenpulseExportersDisagree",
+}
+
+
+def board_groups(policies: Sequence[Policy]) -> list[Group]:
+    """Return the groups that the live board shows: about requests, and about Tokenpulse itself."""
+    health = [
+        Group(group.name, alerts)
+        for group in builtin_groups(Links().job)
+        if group.name != OUTAGE_GROUP
+        and (
+            alerts := tuple(
+                alert for alert in group.alerts if alert.name not in _NOT_OF_ONE_EXPORTER
+            )
+        )
+    ]
+    return health + request_groups(policies)
 
 
 def request_groups(policies: Sequence[Policy]) -> list[Group]:

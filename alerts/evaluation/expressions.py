@@ -1,8 +1,8 @@
 """The part of PromQL that compiled rules use, evaluated over the samples of one instant.
 
 Pure. `promql-parser` builds the syntax tree, so an expression is read as Prometheus reads it. Range
-selectors, `offset` and vector matching by chosen labels have no meaning for a single instant or are
-in no rule about requests; they raise ValueError.
+selectors need a history of past samples. `offset` and vector matching by chosen labels are in no
+rule that is evaluated here; they raise ValueError.
 
 Source: https://prometheus.io/docs/prometheus/latest/querying/operators/
 """
@@ -12,9 +12,11 @@ import operator
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import promql_parser as promql
 
+from alerts.evaluation.history import History
 from slo.alert_state import SampleKey, Samples, Vector
 
 Value = float | Vector
@@ -39,7 +41,7 @@ class Expression:
     text: str
     metrics: frozenset[str]  # read by it
     is_ceiling: bool  # whether larger values are the worse ones
-    reads_clock: bool
+    reads_clock: bool  # its value changes with the time alone
     _node: _Node
 
     def vector(self, samples: Samples, now_s: float = 0) -> Vector:
@@ -48,13 +50,16 @@ class Expression:
         return {(): value} if isinstance(value, float) else value
 
 
-def parse(text: str) -> Expression:
-    """Compile an expression. Raises ValueError for PromQL that compiled rules do not use."""
+def parse(text: str, history: History | None = None) -> Expression:
+    """Compile an expression, which reads past samples from `history`.
+
+    Raises ValueError for PromQL that compiled rules do not use, and for ranges without a history.
+    """
     try:
         tree = promql.parse(text)
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from error
-    compiler = _Compiler(text)
+    compiler = _Compiler(text, history)
     node = compiler.compile(tree)
     is_ceiling = next(_comparisons(tree), ">") not in ("<", "<=")
     return Expression(text, frozenset(compiler.metrics), is_ceiling, compiler.reads_clock, node)
@@ -76,6 +81,7 @@ class _Compiler:
     """Turns a syntax tree into nested functions, and notes what they read."""
 
     text: str
+    history: History | None
     metrics: set[str] = field(default_factory=set)
     reads_clock: bool = False
 
@@ -114,6 +120,8 @@ class _Compiler:
         return _aggregate(fold, by, self.compile(tree.expr))
 
     def _call(self, tree: promql.Call) -> _Node:
+        if len(tree.args) == 1 and isinstance(tree.args[0], promql.MatrixSelector):
+            return self._range(tree.func.name, tree.args[0], tree)
         arguments = [self.compile(argument) for argument in tree.args]
         match tree.func.name, arguments:
             case "time", []:
@@ -124,6 +132,28 @@ class _Compiler:
             case "round", [inner]:
                 return _round(inner)
         raise self._unsupported(tree)
+
+    def _range(self, function: str, selector: promql.MatrixSelector, tree: promql.Call) -> _Node:
+        metric, span_s = selector.vector_selector.name, selector.range.total_seconds()
+        if self.history is None or metric is None:
+            raise self._unsupported(tree)
+        reduced = {
+            "increase": partial(self.history.increase, metric, span_s),
+            "rate": partial(self.history.increase, metric, span_s),
+            "deriv": partial(self.history.deriv, metric, span_s),
+        }
+        if function not in reduced:
+            raise self._unsupported(tree)
+        self.history.keep(metric, span_s)
+        self.reads_clock = True
+        select = self._selector(selector.vector_selector)
+        divisor = span_s if function == "rate" else 1.0
+
+        def node(samples: Samples, now_s: float) -> Vector:
+            values = select({metric: reduced[function](now_s)}, now_s)
+            return {key: value / divisor for key, value in _vector(values).items()}
+
+        return node
 
     def _binary(self, tree: promql.BinaryExpr) -> _Node:
         modifier, sign = tree.modifier, str(tree.op)

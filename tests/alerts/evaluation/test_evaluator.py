@@ -3,6 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.backtest.timeline import Timeline
-from alerts.evaluation.evaluator import EvaluatedRule, RuleEvaluator, request_groups
+from alerts.evaluation.evaluator import (
+    EvaluatedRule,
+    RuleEvaluator,
+    board_groups,
+    request_groups,
+)
 from alerts.evaluation.expressions import parse
 from alerts.rules.build import build, policy_groups
 from alerts.rules.model import Alert, Group, Links
 from alerts.rules.pipeline import builtin_groups
 from exporters.catalogue.requests import SPECS
-from slo.alert_state import SampleKey, Samples, sample_key
+from slo.alert_state import AlertState, SampleKey, sample_key
 from slo.policy.loading import load_policies, load_policy
 from tests.support.promtool import STEP_S, check_alerts, labels_text, needs_promtool, series_text
 
 STEPS = 150
-LABELS_OF = {spec.name: spec.labels for spec in SPECS}
+LONGEST_FOR_S = 20
+SEEDS = range(6)
+LABELS_OF = {spec.name: spec.labels for spec in SPECS} | {"up": ("job", "instance")}
 
 
 def rule(for_s: int, keep_s: int) -> EvaluatedRule:
@@ -88,22 +96,35 @@ def test_what_the_shipped_rules_read_is_known_before_any_sample() -> None:
 # -- as Prometheus does it -------------------------------------------------------------------------
 
 
-def can_evaluate(alert: Alert) -> bool:
-    try:
-        parse(alert.expr)
-    except ValueError:
-        return False
-    return "up{" not in alert.expr
+def evaluated_groups() -> list[Group]:
+    """Return all default rules that the evaluator can answer: those of the board, and of `up`.
+
+    Not covered, since the evaluator has no use for what they need: TokenpulseExportersDisagree
+    compares several exporters of now with those of two minutes ago (`offset`), the ticket of
+    TokenpulseExporterDown counts those that do not answer (`count`), and a board belongs to one
+    exporter. Prometheus evaluates both on the cases of tests/support/rule_cases.py.
+    """
+    up = [alert for group in builtin_groups(Links().job) for alert in group.alerts]
+    up = [alert for alert in up if "(sum(up" in alert.expr]
+    groups = [Group("up", tuple(up)), *board_groups([load_policy("default")])]
+    return [Group(group.name, tuple(map(hastened, group.alerts))) for group in groups]
 
 
-def instant_groups() -> list[Group]:
-    """Return all default rules but those over ranges of time, which one instant cannot answer."""
+def hastened(alert: Alert) -> Alert:
+    """Return a rule that waits LONGEST_FOR_S at most, so that random samples hold for that long."""
+    return replace(alert, for_s=min(alert.for_s, LONGEST_FOR_S))
+
+
+def test_only_rules_about_several_exporters_are_left_to_prometheus() -> None:
     groups = [*builtin_groups(Links().job), *policy_groups(load_policy("default"))]
-    return [
-        Group(group.name, alerts)
-        for group in groups
-        if (alerts := tuple(alert for alert in group.alerts if can_evaluate(alert)))
-    ]
+    left = {(alert.name, alert.severity) for group in groups for alert in group.alerts} - {
+        (alert.name, alert.severity) for group in evaluated_groups() for alert in group.alerts
+    }
+    assert left == {
+        ("TokenpulseExportersDisagree", "ticket"),
+        ("TokenpulseExporterDown", "ticket"),
+        ("TokenpulseWatchdog", "none"),
+    }
 
 
 def parts(expr: str) -> tuple[list[promql.VectorSelector], list[float]]:
@@ -139,10 +160,11 @@ def random_series(chance: random.Random, groups: list[Group]) -> dict[tuple[str,
     series: dict[tuple[str, SampleKey], list[float | None]] = {}
     for alert in (alert for group in groups for alert in group.alerts):
         selectors, numbers = parts(alert.expr)
-        near = [number * times for number in numbers for times in (0, 0.5, 1, 1.5, 40)] or [0, 1]
+        near = [number * times for number in numbers for times in (-1, 0, 0.5, 1, 1.5, 40)]
+        near += [0, 1, 7]  # for counters, of which any rise is one too many
         for selector in selectors:
             some = list(label_sets(selector))
-            for labels in chance.sample(some, min(len(some), 12)):
+            for labels in chance.sample(some, min(len(some), chance.choice([1, 2, 12]))):
                 values: list[float | None] = []
                 while len(values) < STEPS:
                     value = None if chance.random() < 0.1 else chance.choice(near)
@@ -151,41 +173,53 @@ def random_series(chance: random.Random, groups: list[Group]) -> dict[tuple[str,
     return series
 
 
-@needs_promtool
-@pytest.mark.parametrize("seed", range(6))
-def test_random_samples_fire_what_prometheus_fires(seed: int, tmp_path: Path) -> None:
-    groups = instant_groups()
+def fired_by_step(seed: int) -> tuple[dict[tuple[str, SampleKey], Any], list[list[AlertState]]]:
+    """Return random samples, and the alerts that the evaluator fires at each step."""
+    groups = evaluated_groups()
     evaluator = RuleEvaluator(groups)
-    series = random_series(random.Random(seed), groups)
-    names = sorted({alert.name for group in groups for alert in group.alerts})
-    expected, fired = [], set()
+    series, firing = random_series(random.Random(seed), groups), []
     for step in range(STEPS):
         samples: dict[str, dict[SampleKey, float]] = defaultdict(dict)
         for (metric, key), values in series.items():
             if values[step] is not None:
                 samples[metric][key] = values[step]
-        firing = defaultdict(list)
-        frozen: Samples = samples
-        for state in evaluator.evaluate(frozen, step * STEP_S):
-            if state.firing_since_s is not None:
-                labels = {**state.series, **state.rule_labels, "severity": state.severity}
-                firing[state.alert].append({"exp_labels": labels})
-                fired.add(state.alert)
+        states = evaluator.evaluate(samples, step * STEP_S)
+        firing.append([state for state in states if state.firing_since_s is not None])
+    return series, firing
+
+
+def test_random_samples_fire_every_rule() -> None:
+    fired = {state.alert for seed in SEEDS for states in fired_by_step(seed)[1] for state in states}
+    assert fired == {alert.name for group in evaluated_groups() for alert in group.alerts}
+
+
+@needs_promtool
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_samples_fire_what_prometheus_fires(seed: int, tmp_path: Path) -> None:
+    groups = evaluated_groups()
+    names = sorted({alert.name for group in groups for alert in group.alerts})
+    series, firing = fired_by_step(seed)
+    expected = []
+    for step, states in enumerate(firing):
+        labels_of = defaultdict(list)
+        for state in states:
+            labels = {**state.series, **state.rule_labels, "severity": state.severity}
+            labels_of[state.alert].append({"exp_labels": labels})
         expected += [
-            {"alertname": name, "eval_time": f"{step * STEP_S}s", "exp_alerts": firing[name]}
+            {"alertname": name, "eval_time": f"{step * STEP_S}s", "exp_alerts": labels_of[name]}
             for name in names
         ]
-    assert len(fired) >= 7, fired
-    # Rules over ranges share names with others, so only the evaluated ones are given to promtool.
-    evaluated = {(alert.name, alert.expr) for group in groups for alert in group.alerts}
+    # Rules that are not evaluated share names with others, so promtool gets only the others.
+    for_of = {(alert.name, alert.expr): alert.for_s for group in groups for alert in group.alerts}
     files = build([load_policy("default")])
     for name, text in files.items():
         document = yaml.safe_load(text)
         for group in document["groups"]:
             group["rules"] = [
                 {key: value for key, value in one.items() if key != "annotations"}
+                | {"for": f"{for_of[one['alert'], one['expr']]}s"}
                 for one in group["rules"]
-                if (one["alert"], one["expr"]) in evaluated
+                if (one["alert"], one["expr"]) in for_of
             ]
         (tmp_path / name).write_text(yaml.safe_dump(document))
     inputs = [
