@@ -88,8 +88,8 @@ def test_every_setting_that_is_named_exists() -> None:
 
 
 def quoted() -> list[str]:
-    """What the log is said to tell, in the last column and in what is left."""
-    _, _, left = PAGE.partition("## What is left")
+    """What the log is said to tell, in the last column and in the known limits."""
+    _, _, left = PAGE.partition("## Known limits")
     texts = [*(cells[-1] for cells in TABLE.values()), left]
     return sorted({said for text in texts for said in re.findall(r'"([^"]+)"', text)})
 
