@@ -32,6 +32,11 @@ CAUSES_NOTE = (
     "days before taken together, so a little off the medians above."
 )
 
+READING = (
+    "Percentiles are within 1 % of the exact value; numbers are rounded down, and judged before "
+    "that. A norm is the median of the days before."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class RiskRow:
@@ -98,6 +103,7 @@ class View:
     segments_more: int
     days: tuple[DayColumn, ...]
     made: str  # `2026-11-04 08:00 UTC`
+    foot: str  # when it was made, and how to read its numbers
     previous: str | None  # dates that there is a board of, for links
     next: str | None
 
@@ -111,6 +117,7 @@ def view_of(facts: DailyFacts) -> View:
         badges = (*badges, "corrected")
     month = date.fromisoformat(f"{facts.month}-01")
     rows = seven(facts)
+    made = f"{_made(facts):%Y-%m-%d %H:%M} {facts.zone}"
     return View(
         date=facts.date,
         date_words=_date_words(facts.date),
@@ -142,7 +149,8 @@ def view_of(facts: DailyFacts) -> View:
         ),
         segments_more=max(0, len(facts.segments) - SEGMENTS_SHOWN),
         days=tuple(_column(one, facts) for one in facts.days),
-        made=f"{_made(facts):%Y-%m-%d %H:%M} {facts.zone}",
+        made=made,
+        foot=f"Made {made}; days of the zone {facts.zone}. {READING}",
         previous=_beside(facts, -1),
         next=_beside(facts, 1),
     )

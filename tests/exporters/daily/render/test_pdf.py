@@ -1,40 +1,56 @@
 """The daily board as a PDF: one page, fonts inside, whatever the names are."""
 
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
 import pytest
 from pypdf import PdfReader
-from pypdf.generic._data_structures import DictionaryObject
 
 from exporters.daily.day.facts import DailyFacts
-from exporters.daily.render.pdf import MARGIN, pdf
-from exporters.daily.render.pdf_text import BOLD, REGULAR, broken, cut, shown, width
-from tests.support.checks import not_none
+from exporters.daily.render.pdf import page_data, pdf
 from tests.support.daily_samples import HOSTILE, empty_facts, hostile_facts, some_facts
 
-BOARDS = {"some": some_facts, "hostile": hostile_facts, "empty": empty_facts}
+BOARDS: dict[str, Callable[[], DailyFacts]] = {
+    "some": some_facts,
+    "hostile": hostile_facts,
+    "empty": empty_facts,
+}
+MARGIN = 34  # points
 
 
 def read(facts: DailyFacts) -> PdfReader:
     return PdfReader(BytesIO(pdf(facts)))
 
 
+def words_of(facts: DailyFacts) -> str:
+    [page] = read(facts).pages
+    return " ".join(page.extract_text().split())
+
+
+def fonts_of(facts: DailyFacts) -> set[str]:
+    [page] = read(facts).pages
+    fonts: Any = page["/Resources"]["/Font"]  # type: ignore[index]
+    return {font.get_object()["/BaseFont"].partition("+")[2] for font in fonts.values()}
+
+
 @pytest.mark.parametrize("board", BOARDS)
-def test_it_is_one_sheet_and_nothing_stands_outside_its_margins(board: str) -> None:
+def test_it_is_one_sheet_and_no_text_leaves_its_margins(board: str) -> None:
     [page] = read(BOARDS[board]()).pages
     assert [round(float(side)) for side in page.mediabox] == [0, 0, 595, 842]
     places = []
 
     def place(
-        text: str,
-        matrix: list[float],
-        text_matrix: list[float],
-        font: DictionaryObject | None,
-        size: float,
+        text: str, matrix: list[float], text_matrix: list[float], font: Any, size: float
     ) -> None:
         if text.strip():
-            places.append((float(text_matrix[4]), float(text_matrix[5])))
+            # Typst draws with y downwards inside a matrix that turns it.
+            x = matrix[0] * text_matrix[4] + matrix[4]
+            y = matrix[3] * text_matrix[5] + matrix[5]
+            places.append((x, y))
 
     page.extract_text(visitor_text=place)
     assert len(places) > 50
@@ -44,48 +60,78 @@ def test_it_is_one_sheet_and_nothing_stands_outside_its_margins(board: str) -> N
 
 
 def test_it_says_what_it_is_and_brings_its_fonts() -> None:
-    found = read(some_facts())
-    metadata = not_none(found.metadata)
-    assert metadata.title == "Daily reliability board, 2026-11-03"
-    assert str(metadata.subject).startswith("Tuesday 3 November 2026: P95 TTFT at 314 ms")
-    root: Any = found.trailer["/Root"]
-    assert root["/Lang"] == "en"
-    resources: Any = found.pages[0]["/Resources"]
-    fonts = [one.get_object() for one in resources["/Font"].values()]
-    used = [font for font in fonts if font["/Subtype"] == "/TrueType"]
-    assert len(used) == 2
-    for font in used:
-        assert "/FontFile2" in font["/FontDescriptor"]
+    document = read(some_facts())
+    assert document.metadata is not None
+    assert document.metadata.title == "Daily reliability board, 2026-11-03"
+    assert document.metadata.author == "Tokenpulse"
+    assert str(document.metadata.subject).startswith("Tuesday 3 November 2026: P95 TTFT at 314 ms")
+    assert str(document.metadata.creation_date).startswith("2026-11-04 08:00:00")
+    assert document.trailer["/Root"]["/Lang"] == "en"  # type: ignore[index]
+    assert fonts_of(some_facts()) == {"FiraGO-Regular", "FiraGO-Bold"}
 
 
 def test_the_same_day_gives_the_same_bytes() -> None:
-    assert pdf(hostile_facts()) == pdf(hostile_facts())
+    """Also in another process, which hashes in another order."""
+    here = pdf(hostile_facts())
+    assert here == pdf(hostile_facts())
+    program = (
+        "import sys; from exporters.daily.render.pdf import pdf; "
+        "from tests.support.daily_samples import hostile_facts; "
+        "sys.stdout.buffer.write(pdf(hostile_facts()))"
+    )
+    there = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert there.stdout == here
 
 
-@pytest.mark.parametrize("text", [*HOSTILE, "\ud800", "\U0001f469" * 300, ""])
-@pytest.mark.parametrize("font", [REGULAR, BOLD])
-def test_what_the_font_lacks_is_replaced_visibly(text: str, font: str) -> None:
-    drawn = shown(text, font)
-    assert len(drawn) == len(" ".join(text.split()))
-    assert drawn.isprintable()
-    for before, after in zip(" ".join(text.split()), drawn, strict=True):
-        assert after in (before, "?")
+@pytest.mark.parametrize(
+    ("name", "font"),
+    [
+        ("東京ガス株式会社", "NotoSansCJK"),
+        ("中小企业客户", "NotoSansCJK"),
+        ("한국 고객", "NotoSansCJK"),
+        ("Ελλάδα", "FiraGO"),
+        ("Кириллица", "FiraGO"),
+    ],
+)
+def test_names_in_other_scripts_are_printed(name: str, font: str) -> None:
+    facts = some_facts()
+    facts = replace(facts, segments=(replace(facts.segments[0], name=name),))
+    assert name in words_of(facts)
+    assert any(used.startswith(font) for used in fonts_of(facts))
+    assert len(fonts_of(facts)) == (3 if font == "NotoSansCJK" else 2)
 
 
-def test_the_sheet_says_so_where_a_character_was_replaced() -> None:
-    assert shown("Straße 東京 – 5 €") == "Straße ?? – 5 €"
-    told = "? stands for characters that this font lacks"
-    words = " ".join(read(hostile_facts()).pages[0].extract_text().split())
-    assert told in words
-    assert told not in " ".join(read(some_facts()).pages[0].extract_text().split())
+@pytest.mark.parametrize(
+    "name",
+    ["#panic()", '#read("/etc/passwd")', "$x^2$", "*b* _i_ `c`", '"); panic("', "\\ @label <x>"],
+)
+def test_no_name_is_read_as_markup(name: str) -> None:
+    facts = some_facts()
+    facts = replace(facts, headline=name, segments=(replace(facts.segments[0], name=name[:14]),))
+    assert words_of(facts).count(name[:14]) == 2
+    assert name in words_of(facts)
 
 
-def test_text_is_broken_between_words_and_cut_with_an_ellipsis() -> None:
-    assert broken("one two three", REGULAR, 10, 45, 3) == ["one two", "three"]
-    [first, second] = broken("one two three four five", REGULAR, 10, 45, 2)
-    assert first == "one two"
-    assert second.endswith("…")
-    for line in broken("W" * 200, REGULAR, 10, 100, 4):
-        assert width(line, REGULAR, 10) <= 100
-    assert cut("short", REGULAR, 10, 100) == "short"
-    assert broken("", REGULAR, 10, 100, 2) == []
+def test_no_control_character_reaches_the_sheet() -> None:
+    def texts(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            return [text for part in value.values() for text in texts(part)]
+        if isinstance(value, list | tuple):
+            return [text for part in value for text in texts(part)]
+        return [value] if isinstance(value, str) else []
+
+    data = texts(page_data(replace(hostile_facts(), headline=" ".join(HOSTILE))))
+    assert len(data) > 100
+    assert all(text.isprintable() for text in data)
+
+
+def test_text_that_is_too_long_is_cut_with_an_ellipsis() -> None:
+    facts = some_facts()
+    long = " ".join(f"word{number}" for number in range(200))
+    words = words_of(replace(facts, headline=long, trust="short"))
+    assert "word1 word2 word3" in words
+    assert "word199" not in words
+    assert words.count("…") == 1
+    unbroken = words_of(replace(facts, headline="W" * 300))
+    assert unbroken.count("…") == 1
+    assert "…" not in words_of(facts)
