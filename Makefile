@@ -34,10 +34,10 @@ up: .venv/.run ## run everything on this machine with simulated traffic; Ctrl-C 
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: .venv/.dev ## run the tests that need only Python and PyPI, in minutes
-	@$(PYTEST) -m "not stack" $(ARGS)
+	@$(PYTEST) -m "not stack and not slow" $(ARGS)
 
-test-all: test ## run also the tests with real servers (tests/provision.sh installs them) and chaos
-	@$(PYTEST) -m stack $(ARGS)
+test-all: test ## run also slow tests, chaos, and those of other programs (tests/provision.sh)
+	@$(PYTEST) -m "stack or slow" $(ARGS)
 
 chaos: .venv/.dev ## break everything at random for MINUTES=5, then recount; SEED=n repeats a run
 	@CHAOS_MINUTES=$(MINUTES) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/chaos/test_chaos.py $(ARGS)

@@ -1,8 +1,10 @@
 """Servers for all tests, and an honest list of the checks that did not run."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import hypothesis
 import pytest
@@ -11,6 +13,7 @@ import redis
 from streams.config.settings import ENV_PREFIX, Settings
 from tests.support.apache_kafka import CACHE_VARIABLE, ApacheKafka
 from tests.support.exporter_state import settings_for
+from tests.support.programs import begin_test
 from tests.support.servers import Broker, RedisServer, start_servers
 from tests.support.worker_process import State
 from tokenpulse.local.embedded import free_port
@@ -79,7 +82,33 @@ def unused_port() -> int:
     return free_port()
 
 
-def _not_run(config: pytest.Config) -> list[str]:
+# Why `make test` leaves out the tests of a mark, and what runs them.
+LEFT_OUT = {
+    "stack": "start programs beyond PyPI: `make test-all`, after `bash tests/provision.sh`",
+    "slow": "take too long for `make test`: `make test-all`",
+}
+QUICK = "not stack and not slow"
+_deselected: Counter[str] = Counter()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    begin_test(item.get_closest_marker("stack") is not None)
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        _deselected[next((name for name in LEFT_OUT if item.get_closest_marker(name)), "")] += 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    # Every process collects, and deselects, the same tests: the last one's count is that of all.
+    _deselected.clear()
+    _deselected.update(getattr(node, "workeroutput", {}).get("deselected", {}))
+
+
+def _skipped(config: pytest.Config) -> list[str]:
+    """Return a line for each skipped test, with the reason."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     lines = []
     for report in reporter.stats.get("skipped", []) if reporter is not None else []:
@@ -89,27 +118,31 @@ def _not_run(config: pytest.Config) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    told = [
+    measured = [
         str(text)
         for report in terminalreporter.stats.get("passed", [])
         for name, text in report.user_properties
         if name == "told"
     ]
-    if told:
+    if measured:
         terminalreporter.section("what was measured")
-        for line in told:
+        for line in measured:
             terminalreporter.write_line(line)
-    if terminalreporter.config.option.markexpr == "not stack":
-        terminalreporter.section("tests with real servers and worker processes did not run")
-        terminalreporter.write_line("`make test-all` runs them; `bash tests/provision.sh` first")
-    skipped = _not_run(terminalreporter.config)
-    if skipped:
-        terminalreporter.section("checks that did not run")
-        for line in skipped:
+    lines = _skipped(terminalreporter.config)
+    if terminalreporter.config.option.markexpr == QUICK:
+        lines += [f"{_deselected[name]} tests {reason}" for name, reason in LEFT_OUT.items()]
+    elif _deselected and terminalreporter.config.option.markexpr:
+        lines.append(f"{_deselected.total()} tests that `make test` runs")
+    if lines:
+        terminalreporter.section("what did not run, and why")
+        for line in lines:
             terminalreporter.write_line(line)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Where everything is expected to be there, a check that did not run is a failure."""
-    if os.environ.get("CI") == "true" and _not_run(session.config):
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["deselected"] = dict(_deselected)
+    # CI has all programs, so there a check that did not run is a failure.
+    if os.environ.get("CI") == "true" and _skipped(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

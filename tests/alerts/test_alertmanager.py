@@ -25,12 +25,10 @@ from tests.support.alertmanager import (
     readable,
 )
 from tests.support.checks import not_none
+from tests.support.programs import needs_programs
 from tests.support.servers import wait_until
 
-pytestmark = pytest.mark.skipif(
-    AMTOOL is None or SERVER is None,
-    reason="amtool and alertmanager are not on PATH: run `bash tests/provision.sh`",
-)
+needs_alertmanager = needs_programs(amtool=AMTOOL, alertmanager=SERVER)
 TTFT = {"alertname": "TokenpulseTtftHigh", "severity": "page", "derived_from": "state"}
 BURN = {"alertname": "TokenpulseErrorBudgetBurn", "derived_from": "state", "policy": "default"}
 STALE = {"alertname": "TokenpulseDataStale", "severity": "page", "cause": "worker"}
@@ -61,6 +59,7 @@ def amtool(*arguments: object) -> str:
     return done.stdout.strip()
 
 
+@needs_alertmanager
 def test_amtool_accepts_the_configuration_and_the_templates(config: Path) -> None:
     found = amtool("check-config", config)
     assert "1 templates" in found
@@ -73,6 +72,7 @@ def test_no_secret_and_no_url_stands_in_the_configuration() -> None:
     assert not re.search(r"(password|key|token|api_url|\burl):", text)
 
 
+@needs_alertmanager
 @pytest.mark.parametrize(
     ("labels", "receivers"),
     [
@@ -114,6 +114,7 @@ def alertmanager(tmp_path: Path, config: Path, receiver: Receiver) -> Iterator[A
     alertmanager.process.wait(10)
 
 
+@needs_alertmanager
 @pytest.mark.parametrize(
     ("cause", "silenced", "loud"),
     [
@@ -169,6 +170,7 @@ def test_one_cause_is_one_page(
     wait_until(lambda: alertmanager.states() == wanted, f"{wanted}")
 
 
+@needs_alertmanager
 def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(
     alertmanager: Alertmanager, receiver: Receiver
 ) -> None:
@@ -193,6 +195,7 @@ def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(
     assert "<https://grafana/d/tokenpulse-live|Dashboard>" in attachment["text"]
 
 
+@needs_alertmanager
 def test_one_place_is_one_message(alertmanager: Alertmanager, receiver: Receiver) -> None:
     place = {"region": "eu", "model": "large"}
     tpot = TTFT | {"alertname": "TokenpulseTpotHigh"}
@@ -204,12 +207,14 @@ def test_one_place_is_one_message(alertmanager: Alertmanager, receiver: Receiver
     assert sizes == {"eu": 2, "us": 1}
 
 
+@needs_alertmanager
 def test_the_watchdog_goes_outside_only(alertmanager: Alertmanager, receiver: Receiver) -> None:
     alertmanager.tell({"alertname": "TokenpulseWatchdog", "severity": "none"})
     wait_until(lambda: bool(receiver.at("/dead_man_url")), "the dead-man receiver is told")
     assert {path for path, _ in receiver.got} == {"/dead_man_url"}
 
 
+@needs_alertmanager
 @pytest.mark.parametrize("name", ["text", "html", "slack", "title", "digest"])
 def test_every_template_renders(name: str, tmp_path: Path) -> None:
     alert = {

@@ -8,12 +8,12 @@ import pytest
 
 from tests.support.certificates import Authority
 from tests.support.guarded_redis import SHIPPED, USERS, GuardedRedis, password
-from tests.support.redis_servers import program
+from tests.support.redis_servers import KINDS, program
 from tests.support.servers import wait_until
 from tokenpulse.local.embedded import free_port
 
 
-@pytest.fixture(scope="module", params=["debian", "embedded"])
+@pytest.fixture(scope="module", params=KINDS)
 def guarded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GuardedRedis]:

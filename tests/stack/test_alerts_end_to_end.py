@@ -13,14 +13,9 @@ import pytest
 from tests.support.alerting_stack import PROMETHEUS, AlertingStack, Page, scenario
 from tests.support.alertmanager import AMTOOL, SERVER
 from tests.support.checks import not_none
+from tests.support.programs import needed_programs
 
-pytestmark = [
-    pytest.mark.stack,
-    pytest.mark.skipif(
-        None in (PROMETHEUS, AMTOOL, SERVER),
-        reason="prometheus, alertmanager and amtool are not on PATH: run `bash tests/provision.sh`",
-    ),
-]
+pytestmark = needed_programs(prometheus=PROMETHEUS, amtool=AMTOOL, alertmanager=SERVER)
 # The shipped policy judges the cache by an hour, for margins; this one by the minute.
 CACHE_NOW = """
 version: 1

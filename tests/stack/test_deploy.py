@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.alertmanager import AMTOOL, SERVER, readable
+from tests.support.alertmanager import readable
 from tests.support.apache_kafka import jars
 from tests.support.compose import document, environment_of, mounts_of
 from tests.support.compose_engine import Engine, needs_namespaces
 from tests.support.paths import ROOT
+from tests.support.programs import find_program
 from tests.support.servers import wait_until
 
 # A busy machine starts seven servers slowly, and a health check may take all of its time.
@@ -36,9 +37,9 @@ WAIT_S = 120
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     needs_namespaces()
     jars()
-    for program in ("redis-server", "prometheus", "promtool", AMTOOL, SERVER, "curl"):
-        if program is None or shutil.which(program) is None:
-            pytest.skip("programs are missing: run `bash tests/provision.sh`")
+    for program in ("redis-server", "prometheus", "promtool", "amtool", "curl"):
+        find_program(program)
+    find_program("prometheus-alertmanager", "alertmanager")
     directory = tmp_path_factory.mktemp("compose")
     secrets = directory / "secrets"
     subprocess.run(

@@ -22,7 +22,7 @@ from tests.support.worker_process import (
 )
 from tests.support.worker_stories import AT_MS, Record
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 MINUTES = 50
 REQUESTS = 5_000

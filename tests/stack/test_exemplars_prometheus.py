@@ -16,6 +16,7 @@ import yaml
 from streams.config.settings import Exporter, Kafka, Settings
 from tests.support.alerting_stack import running
 from tests.support.exporter_state import event
+from tests.support.programs import needed_programs
 from tests.support.servers import wait_until
 from tests.support.worker_process import send
 from tokenpulse.local.embedded import free_port
@@ -27,12 +28,7 @@ FIELD_OF = {
     "gen_ai_server_request_duration_seconds": "duration_ms",
 }
 
-pytestmark = [
-    pytest.mark.stack,
-    pytest.mark.skipif(
-        PROMETHEUS is None, reason="prometheus is not on PATH: run `bash tests/provision.sh`"
-    ),
-]
+pytestmark = needed_programs(prometheus=PROMETHEUS)
 
 
 class Traffic:

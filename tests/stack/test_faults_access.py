@@ -23,7 +23,7 @@ from tests.support.worker_process import (
 )
 from tests.support.worker_stories import MARK, events
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 
 @contextmanager
@@ -59,6 +59,7 @@ def test_a_worker_whose_redis_user_may_no_longer_write_says_so_and_goes_on_once_
             State(settings, reader).wait_for(ends)
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("guarded", ["debian"], indirect=True)  # the other is built without TLS
 def test_a_redis_that_shows_a_wrong_certificate_is_left_until_it_shows_a_renewed_one(
     guarded: GuardedRedis,

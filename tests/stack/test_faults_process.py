@@ -33,7 +33,7 @@ from tests.support.worker_process import (
 )
 from tests.support.worker_stories import Record, assert_counted, events
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 
 @contextmanager
@@ -131,6 +131,7 @@ def test_a_clock_an_hour_fast_or_slow_or_set_while_it_counts_changes_no_number(
     assert_recounted(redis_client, settings, logs_of(broker, settings, total))
 
 
+@pytest.mark.stack
 def test_while_the_broker_does_not_take_the_dead_letters_no_checkpoint_passes_them(
     apache_kafka: ApacheKafka, redis_server: RedisServer, state_of: Any, tmp_path: Path
 ) -> None:

@@ -21,15 +21,10 @@ from tests.support.grafana_boards import (
 )
 from tests.support.grafana_stack import CUSTOMER, GrafanaStack
 from tests.support.grafana_stack import Prometheus as Server
+from tests.support.programs import needed_programs
 from tests.support.servers import wait_until
 
-pytestmark = [
-    pytest.mark.stack,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(
-        PROMETHEUS is None, reason="prometheus is not on PATH: run `bash tests/provision.sh`"
-    ),
-]
+pytestmark = [*needed_programs(prometheus=PROMETHEUS), pytest.mark.timeout(300)]
 ANSWERS_S = 120
 # Query -> why it may be empty where all is well.
 MAY_BE_EMPTY = {

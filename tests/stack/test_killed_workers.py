@@ -27,7 +27,7 @@ from tests.support.worker_process import (
     worker_settings,
 )
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 KILLS = 5
 SIMULATED_AT_MS = 1_735_866_000_000  # two days after the Claude sessions

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from streams.config.settings import Kafka
 from tests.support.worker_process import WorkerProcess, dead_letters, worker_settings
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("kind", ["broker", "apache_kafka"])

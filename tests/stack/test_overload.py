@@ -33,7 +33,7 @@ from tests.support.worker_process import (
 )
 from tests.support.worker_stories import AT_MS, Record
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 MB = 1_048_576
 

@@ -22,7 +22,7 @@ from tests.support.redis_servers import KINDS, RedisProcess, opened, recovered, 
 from tests.support.servers import wait_until
 from tests.support.worker_process import Cable
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 APPENDING = {"appendonly": "yes", "appendfsync": "everysec"}
 

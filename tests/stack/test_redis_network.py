@@ -15,7 +15,7 @@ from tests.support.counting import KEY, Counting, agreed_offset
 from tests.support.redis_proxy import Fate, RedisProxy
 from tests.support.redis_servers import KINDS, RedisProcess, opened, recovered, working
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=KINDS)

@@ -29,7 +29,7 @@ from tests.support.servers import Broker, wait_until
 from tests.support.worker_process import State, WorkerProcess, send, tokenpulse, worker_settings
 from tokenpulse.local.embedded import environment, free_port
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 
 def events(name: str, age_s: int) -> list[tuple[bytes | None, bytes]]:
@@ -177,6 +177,7 @@ def test_nobody_comes_in_without_a_name_and_a_password(guarded: GuardedRedis) ->
         assert "guessed" not in str(caught.value)
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("guarded", ["debian"], indirect=True)  # the other is built without TLS
 def test_a_server_with_another_certificate_is_not_spoken_to(
     guarded: GuardedRedis, tmp_path: Path

@@ -39,7 +39,7 @@ from tests.support.worker_process import (
 )
 from tests.support.worker_stories import events
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 
 def total(settings: Settings, name: str) -> float:

@@ -34,7 +34,7 @@ from tests.support.servers import Broker, RedisServer
 from tests.support.traces import TRACES, needs_traces, reference
 from tests.support.worker_process import WorkerProcess, report, tokenpulse, worker_settings
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 
 @dataclass

@@ -30,7 +30,7 @@ from tests.support.worker_stories import (  # noqa: F401
     test_workers_that_join_and_leave_share_the_partitions_and_lose_nothing,
 )
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 
 # --- refused records ------------------------------------------------------------------------------

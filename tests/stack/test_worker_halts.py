@@ -40,7 +40,7 @@ from tests.support.worker_process import (
 )
 from tests.support.worker_stories import Record, events
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 
 def of_partition(partition: int, records: Sequence[Record], partitions: int = 2) -> list[Record]:

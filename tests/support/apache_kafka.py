@@ -25,6 +25,7 @@ import pytest
 from streams.config.settings import Kafka
 from tests.support.certificates import Authority
 from tests.support.paths import TESTS
+from tests.support.programs import demand_stack_mark
 from tests.support.servers import Broker, wait_until
 from tokenpulse.local.embedded import free_port
 
@@ -62,6 +63,7 @@ PROPERTIES = {
 
 def jars() -> Path:
     """Where provision.sh put Apache Kafka; skips the test where it did not."""
+    demand_stack_mark("Apache Kafka")
     lock = (HERE / "jars.sha256").read_text()
     version = re.search(r" kafka_2\.13-(.+)\.jar$", lock, re.MULTILINE)
     assert version is not None

@@ -13,7 +13,6 @@ import base64
 import itertools
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections import defaultdict
@@ -24,9 +23,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
-import pytest
 
 from tests.support.paths import ROOT
+from tests.support.programs import demand_stack_mark, find_program
 
 # Artefacts of a run, for people to look at: git-ignored.
 ARTIFACTS = ROOT / "artifacts"
@@ -64,12 +63,10 @@ SHIFT = 8
 
 def chromium() -> str:
     """Path of the browser; skips the test where there is none."""
+    demand_stack_mark("Chromium")
     if HEADLESS_SHELL.exists():
         return str(HEADLESS_SHELL)
-    for name in NAMES:
-        if found := shutil.which(name):
-            return found
-    pytest.skip("Chromium is not installed: run `bash tests/provision.sh`")
+    return find_program(*NAMES)
 
 
 class BrowserError(Exception):

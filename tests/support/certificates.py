@@ -1,11 +1,10 @@
 """Certificates for the tests: an authority, and who it vouches for. Made with openssl."""
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.support.programs import find_program
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +19,7 @@ class Authority:
     """Signs certificates; its own is `cert`."""
 
     def __init__(self, directory: Path, name: str = "authority") -> None:
-        if shutil.which("openssl") is None:
-            pytest.skip("openssl is not on PATH")
+        self._program = find_program("openssl")
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._own = Certificate(directory / f"{name}.crt", directory / f"{name}.key")
@@ -45,7 +43,16 @@ class Authority:
         return issued
 
     def _openssl(self, made: Certificate, name: str, *options: object) -> None:
-        command = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        command = [
+            self._program,
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ]
+        command += ["-pkeyopt", "ec_paramgen_curve:P-256"]
         files = ("-keyout", str(made.key), "-out", str(made.cert))
         subprocess.run(
             [*command, "-nodes", "-days", "2", "-subj", f"/CN={name}", *files, *map(str, options)],

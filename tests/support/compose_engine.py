@@ -28,6 +28,7 @@ import pytest
 from tests.support.apache_kafka import jars
 from tests.support.compose import document, environment_of, mounts_of, secrets_of
 from tests.support.paths import ROOT
+from tests.support.programs import find_program
 from tests.support.servers import wait_until
 
 HEALTH_S = 120
@@ -65,8 +66,7 @@ cd /
 def needs_namespaces() -> None:
     """Skip the test where this machine lets nobody make namespaces."""
     for program in ("unshare", "nsenter", "setpriv", "ip"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not on PATH (util-linux, iproute2; on Linux only)")
+        find_program(program)  # util-linux, iproute2; on Linux only
     tried = subprocess.run(
         ["unshare", *_unshared("--net", "--mount"), "mount", "-t", "tmpfs", "none", "/mnt"],
         capture_output=True,

@@ -7,14 +7,12 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
-import pytest
+from tests.support.programs import needs_programs
 
 STEP_S = 7  # in no range of a rule a whole number of times: Prometheus 2 and 3 differ there
 
 PROMTOOL = which("promtool")
-needs_promtool = pytest.mark.skipif(
-    PROMTOOL is None, reason="promtool is not on PATH: run `bash tests/provision.sh`"
-)
+needs_promtool = needs_programs(promtool=PROMTOOL)
 
 
 def series_text(values: Sequence[float | None]) -> str:

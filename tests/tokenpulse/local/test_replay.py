@@ -15,7 +15,7 @@ from tests.support.answers import Answer, assert_latency, by, seconds, steps
 from tests.support.servers import Broker, RedisServer
 from tests.support.worker_process import WorkerProcess, report, tokenpulse, worker_settings
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 MAPPING = """
 format: jsonl

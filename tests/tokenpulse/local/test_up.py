@@ -20,7 +20,7 @@ from tests.support.processes import gone, is_running
 from tests.support.servers import wait_until
 from tokenpulse.local.embedded import foreign_environment
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.slow
 
 LONG_S = 180  # an hour of traffic is counted first, perhaps on a machine with other work
 REGION = "eu-west-1"

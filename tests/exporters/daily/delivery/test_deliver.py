@@ -40,8 +40,6 @@ from tokenpulse.local.embedded import free_port
 PASSWORD = "correct horse battery staple"
 TO = ("cro@example.com", "sre@example.com")
 
-pytestmark = pytest.mark.stack
-
 
 # -- servers ---------------------------------------------------------------------------------------
 
@@ -264,6 +262,7 @@ def test_names_cannot_add_headers_or_markup(mailbox: Mailbox, send: Callable[...
     assert "<img" not in page
 
 
+@pytest.mark.stack
 def test_with_starttls_and_a_login(
     secure_mailbox: Mailbox, authority: Authority, tmp_path: Path, send: Callable[..., Any]
 ) -> None:
@@ -283,6 +282,7 @@ def test_with_starttls_and_a_login(
     assert secure_mailbox.logins == [b"board"]
 
 
+@pytest.mark.stack
 def test_with_tls_at_once(authority: Authority, send: Callable[..., Any]) -> None:
     box = Mailbox()
     serving = _serve_tls(box, authority)
@@ -298,6 +298,7 @@ def _serve_tls(box: Mailbox, authority: Authority) -> Iterator[Mailbox]:
     yield from _serve_mail(box, at_once=_context(authority))
 
 
+@pytest.mark.stack
 def test_a_login_that_is_refused_is_told_without_the_password(
     secure_mailbox: Mailbox, authority: Authority, tmp_path: Path, send: Callable[..., Any]
 ) -> None:
@@ -320,6 +321,7 @@ def test_a_login_that_is_refused_is_told_without_the_password(
     assert secure_mailbox.messages == []
 
 
+@pytest.mark.stack
 def test_what_a_server_repeats_of_the_password_is_not_told(
     secure_mailbox: Mailbox, authority: Authority, tmp_path: Path, send: Callable[..., Any]
 ) -> None:
@@ -338,6 +340,7 @@ def test_what_a_server_repeats_of_the_password_is_not_told(
     assert "takes it for nobody: cro@example.com: 550 not with (hidden); sre@" in found[0][1]
 
 
+@pytest.mark.stack
 def test_a_certificate_of_nobody_we_trust_is_refused(
     secure_mailbox: Mailbox, tmp_path: Path, send: Callable[..., Any]
 ) -> None:
@@ -349,6 +352,7 @@ def test_a_certificate_of_nobody_we_trust_is_refused(
     assert secure_mailbox.messages == []
 
 
+@pytest.mark.stack
 def test_a_server_without_starttls_gets_nothing(
     mailbox: Mailbox, authority: Authority, send: Callable[..., Any]
 ) -> None:

@@ -10,8 +10,10 @@ import pytest
 from pypdf import PdfReader
 
 from exporters.daily.render.html import html
-from tests.support.browser import Browser, chromium
+from tests.support.browser import Browser
 from tests.support.daily_samples import empty_facts, hostile_facts, some_facts
+
+pytestmark = pytest.mark.stack  # needs Chromium
 
 BOARDS = {"some": some_facts, "hostile": hostile_facts, "empty": empty_facts}
 PAPERS = {"a4": (8.27, 11.69), "letter": (8.5, 11.0)}
@@ -46,11 +48,6 @@ CONTRAST = """
   return poor;
 })()
 """
-
-
-@pytest.fixture(autouse=True)
-def _chromium() -> None:
-    chromium()
 
 
 @pytest.fixture
