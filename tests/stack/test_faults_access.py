@@ -23,8 +23,6 @@ from tests.support.worker_process import (
 )
 from tests.support.worker_stories import MARK, events
 
-pytestmark = pytest.mark.slow
-
 
 @contextmanager
 def counting(

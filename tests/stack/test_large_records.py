@@ -10,8 +10,6 @@ from aiokafka import AIOKafkaProducer
 from streams.config.settings import Kafka
 from tests.support.worker_process import WorkerProcess, dead_letters, worker_settings
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize("kind", ["broker", "apache_kafka"])
 def test_a_refused_record_of_any_size_that_can_be_read_reaches_the_dead_letter_topic(

@@ -22,8 +22,6 @@ from tests.support.redis_servers import KINDS, RedisProcess, opened, recovered, 
 from tests.support.servers import wait_until
 from tests.support.worker_process import Cable
 
-pytestmark = pytest.mark.slow
-
 APPENDING = {"appendonly": "yes", "appendfsync": "everysec"}
 
 Start = Callable[..., RedisProcess]

@@ -15,8 +15,6 @@ from tests.support.counting import KEY, Counting, agreed_offset
 from tests.support.redis_proxy import Fate, RedisProxy
 from tests.support.redis_servers import KINDS, RedisProcess, opened, recovered, working
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(params=KINDS)
 def proxied(

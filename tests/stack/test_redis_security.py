@@ -29,8 +29,6 @@ from tests.support.servers import Broker, wait_until
 from tests.support.worker_process import State, WorkerProcess, send, tokenpulse, worker_settings
 from tokenpulse.local.embedded import environment, free_port
 
-pytestmark = pytest.mark.slow
-
 
 def events(name: str, age_s: int) -> list[tuple[bytes | None, bytes]]:
     ended_ms = int((time.time() - age_s) * 1000)

@@ -30,9 +30,6 @@ from tests.support.worker_stories import (  # noqa: F401
     test_workers_that_join_and_leave_share_the_partitions_and_lose_nothing,
 )
 
-pytestmark = pytest.mark.slow
-
-
 # --- refused records ------------------------------------------------------------------------------
 
 

@@ -164,7 +164,6 @@ def two_days(url: str) -> Settings:
     return settings
 
 
-@pytest.mark.slow
 def test_the_boards_of_a_running_exporter_come_from_the_state(
     redis_server: RedisServer, redis_client: Redis, running: Callable[..., Any]
 ) -> None:
@@ -184,7 +183,6 @@ def test_the_boards_of_a_running_exporter_come_from_the_state(
         assert asked(shelf.facts, f"/daily?date={wrong}")[0] == 404
 
 
-@pytest.mark.slow
 def test_a_board_is_made_once_a_minute_however_many_ask(
     redis_server: RedisServer,
     redis_client: Redis,
@@ -211,7 +209,6 @@ def test_a_board_is_made_once_a_minute_however_many_ask(
     assert sorted(made, key=str) == sorted([None, today], key=str)
 
 
-@pytest.mark.slow
 def test_boards_are_made_one_at_a_time_and_only_so_many_wait(
     redis_server: RedisServer,
     redis_client: Redis,
@@ -254,7 +251,6 @@ def test_boards_are_made_one_at_a_time_and_only_so_many_wait(
     assert len(shelf._boards) <= shelves.BOARDS_MAX
 
 
-@pytest.mark.slow
 def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
     redis_server: RedisServer,
     redis_client: Redis,

@@ -236,7 +236,6 @@ def test_what_is_shown_of_the_settings_holds_no_secret() -> None:
     assert plain["kafka"]["password"] == "**********"
 
 
-@pytest.mark.slow
 def test_a_worker_shows_its_secrets_to_nobody(
     broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -256,7 +255,6 @@ def test_a_worker_shows_its_secrets_to_nobody(
 # --- customer ids
 
 
-@pytest.mark.slow
 def test_a_customer_id_stays_in_the_event(
     broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -341,7 +339,6 @@ def test_no_topic_has_two_uses(broker: Broker, setting: str) -> None:
         asyncio.run(create_topics(Settings(kafka=kafka)))
 
 
-@pytest.mark.slow
 def test_a_worker_without_its_topic_says_so_and_makes_none(
     broker: Broker, redis_server: RedisServer
 ) -> None:

@@ -15,8 +15,6 @@ from streams.errors import Unavailable
 from streams.kafka.producer import CHUNK_RECORDS, Codec, EventProducer, partition_of, produce
 from tests.support.servers import Broker
 
-pytestmark = pytest.mark.slow
-
 
 def events(count: int, keys: int = 97, value_bytes: int = 200) -> list[tuple[bytes, bytes]]:
     """`count` records over `keys` keys; a value begins with its number and goes on with noise."""

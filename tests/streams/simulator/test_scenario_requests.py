@@ -181,7 +181,6 @@ def in_store(shared: Settings, call: Any) -> Any:
     return asyncio.run(ask())
 
 
-@pytest.mark.slow
 def test_what_is_over_leaves_the_list_with_the_next_order_and_the_list_goes_by_itself(
     shared: Settings, redis_client: redis.Redis
 ) -> None:
@@ -203,7 +202,6 @@ def test_what_is_over_leaves_the_list_with_the_next_order_and_the_list_goes_by_i
     assert 40_000 < redis_client.pttl(key) <= GRACE_MS
 
 
-@pytest.mark.slow
 def test_an_order_that_nobody_can_read_hides_no_other(
     shared: Settings, redis_client: redis.Redis
 ) -> None:
@@ -265,7 +263,6 @@ def test_no_redis_is_one_line_without_the_password(unused_port: int) -> None:
     assert "hunter2" not in done.output
 
 
-@pytest.mark.slow
 def test_an_order_that_no_simulator_takes_is_withdrawn(
     shared: Settings, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +275,6 @@ def test_an_order_that_no_simulator_takes_is_withdrawn(
     assert (listed.stdout, listed.stderr) == ("no scenario is active\n", "no simulator runs\n")
 
 
-@pytest.mark.slow
 def test_what_to_stop_is_said_when_it_is_not_clear(shared: Settings) -> None:
     async def two(store: ScenarioStore) -> Any:
         now = await store.read()
@@ -373,7 +369,6 @@ def simulator(settings: Settings, *options: str) -> Iterator["subprocess.Popen[s
         process.communicate()
 
 
-@pytest.mark.slow
 def test_a_simulator_that_shares_the_redis_obeys(broker: Broker, shared: Settings) -> None:
     shared = shared.model_copy(update={"kafka": broker.new_kafka()})
 
@@ -419,7 +414,6 @@ def test_a_simulator_that_shares_the_redis_obeys(broker: Broker, shared: Setting
     assert len(others) < 5  # as on any calm day
 
 
-@pytest.mark.slow
 def test_without_redis_the_traffic_goes_on_and_says_so_once(
     broker: Broker, unused_port: int
 ) -> None:
@@ -435,7 +429,6 @@ def test_without_redis_the_traffic_goes_on_and_says_so_once(
     assert line.endswith("; traffic continues, but no scenario can be requested until it does")
 
 
-@pytest.mark.slow
 def test_the_past_is_sent_once_and_goes_over_into_the_present(
     broker: Broker, shared: Settings
 ) -> None:

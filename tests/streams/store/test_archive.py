@@ -426,8 +426,6 @@ def test_an_archive_of_a_newer_program_is_not_read() -> None:
 
 # --- on a broker ---------------------------------------------------------------------------------
 
-slow = pytest.mark.slow
-
 
 def archived(kafka: Kafka, partition: int = 7) -> Archived | None:
     async def read() -> Archived | None:
@@ -457,7 +455,6 @@ def shelf_of(events: int, step_s: int = 60) -> Any:
     return shelf_after([plain(NOON + at * step_s, model=f"m-{at % 9}") for at in range(events)])
 
 
-@slow
 def test_a_state_comes_back_bit_for_bit_from_the_newest_archive(broker: Broker) -> None:
     kafka = kafka_of(broker)
     world, log = world_of(400, step_s=HOUR_S)
@@ -478,7 +475,6 @@ def test_a_state_comes_back_bit_for_bit_from_the_newest_archive(broker: Broker) 
     assert asyncio.run(all_records(kafka, 1)) != []
 
 
-@slow
 def test_an_owner_never_names_the_copies_of_another(broker: Broker) -> None:
     kafka = kafka_of(broker, partitions=1)
     shelf = shelf_of(30)
@@ -494,7 +490,6 @@ def test_an_owner_never_names_the_copies_of_another(broker: Broker) -> None:
     assert len({key.split(b"|")[4].split(b"-")[1] for key in values}) == 2
 
 
-@slow
 def test_groups_and_partitions_in_one_topic_do_not_mix(broker: Broker) -> None:
     kafka = kafka_of(broker)
     other = kafka.model_copy(update={"group": "another"})
@@ -520,7 +515,6 @@ def test_groups_and_partitions_in_one_topic_do_not_mix(broker: Broker) -> None:
             assert (found.offset, found.fields) == (shelf.offset, shelf.fields)
 
 
-@slow
 def test_records_of_others_in_the_topic_do_no_harm(broker: Broker) -> None:
     kafka = kafka_of(broker, partitions=1)
     shelf = shelf_of(30)
@@ -551,7 +545,6 @@ def test_records_of_others_in_the_topic_do_no_harm(broker: Broker) -> None:
     assert (found.offset, found.fields) == (shelf.offset, shelf.fields)
 
 
-@slow
 def test_values_larger_than_a_record_and_a_state_larger_than_a_look_come_back(
     broker: Broker,
 ) -> None:
@@ -581,7 +574,6 @@ class Dying(AIOKafkaProducer):  # type: ignore[misc]  # the package has no types
         return await super().send(*args, **kwargs)
 
 
-@slow
 def test_an_archive_that_ends_half_way_leaves_the_one_before(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -633,7 +625,6 @@ async def all_records(kafka: Kafka, number: int = 0) -> list[Record]:
     return found
 
 
-@slow
 def test_an_archive_topic_made_again_is_noticed_and_written_whole(broker: Broker) -> None:
     kafka = kafka_of(broker, partitions=1)
     shelf = shelf_of(30)
@@ -659,7 +650,6 @@ def test_an_archive_topic_made_again_is_noticed_and_written_whole(broker: Broker
     assert (found.offset, found.fields) == (shelf.offset, shelf.fields)
 
 
-@slow
 def test_a_missing_topic_is_named_and_not_made(broker: Broker) -> None:
     kafka = Kafka(bootstrap=broker.bootstrap, archive_topic="nobody-made-this")
     for _ in range(2):  # asking for it would have made it

@@ -28,8 +28,6 @@ from tests.support.counting import (
 from tests.support.redis_servers import KINDS, RedisProcess
 from tests.support.store_places import Memory, Server
 
-pytestmark = pytest.mark.slow
-
 Story = Callable[..., Awaitable[Any]]
 
 

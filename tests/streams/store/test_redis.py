@@ -16,8 +16,6 @@ from tests.support.redis_servers import opened
 from tests.support.servers import RedisServer
 from tokenpulse.local.embedded import free_port
 
-pytestmark = pytest.mark.slow
-
 ORDER = OperatorCommand("1", "resume", None, "because", "ann@host")
 CALLS: dict[str, Callable[[RedisStore], Awaitable[Any]]] = {
     "claim": lambda store: store.claim(PARTITION),

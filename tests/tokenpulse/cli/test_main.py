@@ -99,7 +99,6 @@ def test_a_secret_that_is_too_short_is_not_shown() -> None:
     assert "hunter2" not in done.output
 
 
-@pytest.mark.slow
 def test_config_check_shows_what_is_in_force_and_hides_secrets(
     broker: Broker, redis_server: RedisServer
 ) -> None:
@@ -122,7 +121,6 @@ def test_config_check_shows_what_is_in_force_and_hides_secrets(
 # --- servers that do not answer
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", ["worker", "produce -", "simulate --for 1s", "topics create"])
 def test_no_broker_is_one_line(unused_port: int, redis_server: RedisServer, command: str) -> None:
     bootstrap = f"127.0.0.1:{unused_port}"
@@ -136,7 +134,6 @@ def test_no_broker_is_one_line(unused_port: int, redis_server: RedisServer, comm
     assert_one_line(done, f"no Kafka broker answers at {bootstrap}: start it, or set")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", ["worker", "report"])
 def test_no_redis_is_one_line_without_the_password(
     broker: Broker, unused_port: int, command: str
@@ -151,7 +148,6 @@ def test_no_redis_is_one_line_without_the_password(
     assert "hunter2" not in done.output
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["local.kafka_port", "local.redis_port", "exporter.port"])
 def test_a_port_in_use_is_one_line(setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -179,7 +175,6 @@ EVENT = {
 LINES = (json.dumps(EVENT).encode(), b'{"request_id": 7}', b"not json", b"", b"  ")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("way", ["file", "stdin"])
 def test_produce_sends_lines_as_they_are_keyed_by_request_id(
     broker: Broker, tmp_path: Path, way: str
@@ -210,7 +205,6 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert_one_line(run("replay", broken, "--mapping", "nobody_made_this"), "nobody_made_this")
 
 
-@pytest.mark.slow
 def test_simulate_for_a_while_ending_now_is_bounded_and_repeatable(
     broker: Broker, tmp_path: Path
 ) -> None:
@@ -231,7 +225,6 @@ def test_simulate_for_a_while_ending_now_is_bounded_and_repeatable(
     assert run("simulate", "--ending-now").exit_code == 2
 
 
-@pytest.mark.slow
 def test_topics_are_created_once_and_then_left_alone(broker: Broker) -> None:
     kafka = broker.new_kafka().model_copy(
         update={
@@ -257,7 +250,6 @@ def test_topics_are_created_once_and_then_left_alone(broker: Broker) -> None:
 # --- report
 
 
-@pytest.mark.slow
 def test_report_as_json_has_exactly_the_documented_keys(
     broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -325,7 +317,6 @@ def seconds_of(at_ms: Any) -> str:
     return datetime.fromtimestamp(at_ms / 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -399,7 +390,6 @@ def metrics(url: str) -> Mapping[str, float]:
     }
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="lists processes as on Linux")
 def test_up_runs_everything_and_leaves_nothing_after_sigterm(tmp_path: Path) -> None:
     with up(tmp_path, TOKENPULSE_EXPORTER__PORT="0") as (process, printed):

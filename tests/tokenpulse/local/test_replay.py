@@ -15,8 +15,6 @@ from tests.support.answers import Answer, assert_latency, by, seconds, steps
 from tests.support.servers import Broker, RedisServer
 from tests.support.worker_process import WorkerProcess, report, tokenpulse, worker_settings
 
-pytestmark = pytest.mark.slow
-
 MAPPING = """
 format: jsonl
 time: {column: ended_at, kind: epoch, unit: ms, marks: end}

@@ -27,9 +27,6 @@ from tokenpulse.local import stack as stack_module
 from tokenpulse.local.embedded import StackError, environment, free_port, is_free
 from tokenpulse.local.stack import LocalStack
 
-pytestmark = pytest.mark.slow
-
-
 NAMES = ("broker", "redis", "worker-1", "exporter", "simulate")
 
 
