@@ -1,4 +1,4 @@
-"""The page about all metrics, docs/metrics.md, from the catalogue. Pure."""
+"""Builds docs/metrics.md, the page of all metrics, from the catalogue. Pure."""
 
 from collections.abc import Iterable
 
@@ -15,8 +15,8 @@ def _page() -> Iterable[str]:
     yield "<!-- Generated from exporters/catalogue by `make docs`: do not edit. -->"
     yield "# Metrics"
     yield ""
-    yield "`/metrics` of the exporter, in the Prometheus text format or OpenMetrics, as asked for."
-    yield "Seconds, ratios from 0 to 1, plain counts."
+    yield "The exporter serves these metrics at `/metrics`, in the Prometheus text format, or in"
+    yield "OpenMetrics if the client asks for it. Values are seconds, ratios (0 to 1) or counts."
     for group in GROUPS:
         yield ""
         yield f"## {group.title}"
@@ -29,10 +29,10 @@ def _page() -> Iterable[str]:
             for scope, names in SCOPE_LABELS.items():
                 yield f"| `{scope}` | {', '.join(f'`{name}`' for name in names) or 'none'} |"
             yield ""
-            yield "`customer` is the keyed hash of the id, or the name that the customer directory"
-            yield "(`exporter.customer_directory`) gives it; `segment` comes from there."
+            yield "`customer` is the name in the customer directory `exporter.customer_directory`,"
+            yield "or the keyed hash of the id. `segment` comes from the directory."
         yield ""
-        yield "| metric | type | labels | what it is | how to read it | since |"
+        yield "| metric | type | labels | meaning | notes | since |"
         yield "|---|---|---|---|---|---|"
         for spec in group.specs:
             labels = ", ".join(f"`{label}`" for label in _labels(spec))
@@ -43,7 +43,7 @@ def _page() -> Iterable[str]:
 
 
 def _labels(spec: Spec) -> tuple[str, ...]:
-    """Return the labels to list: those that depend on the scope are in a table of their own."""
+    """Return the labels to list, without those that depend on the scope (a table lists them)."""
     if "scope" in spec.labels:
         return tuple(
             label for label in spec.labels if label not in {*SERIES_LABELS, "customer", "segment"}

@@ -1,4 +1,4 @@
-"""The metrics about promises: attainment, error budgets, credits. A part of the catalogue."""
+"""The metrics of objectives: attainment, error budgets, credits. A part of the catalogue."""
 
 from exporters.catalogue.spec import MetricGroup, Spec
 
@@ -10,14 +10,14 @@ ATTAINMENT = Spec(
     "gauge",
     "Share of requests, minutes or slices of the period so far that were good.",
     LABELS,
-    "Absent while nothing is known.",
+    "Absent while it is unknown.",
 )
 TARGET = Spec(
     "tokenpulse_objective_target_ratio",
     "gauge",
-    "The attainment promised.",
+    "The target of the objective.",
     LABELS,
-    "At the target it is met.",
+    "An attainment equal to the target meets it.",
 )
 BUDGET_LEFT = Spec(
     "tokenpulse_objective_error_budget_left_ratio",
@@ -31,72 +31,73 @@ BURN_RATE = Spec(
     "gauge",
     "Speed at which the error budget is spent in a window; 1 spends all of it in the period.",
     (*LABELS, "window"),
-    "Absent where nothing is known. Requests: the running minute included; minutes and slices: "
-    "those that are over.",
+    "Absent if it is unknown. Requests: the running minute is included. Minutes and slices: only "
+    "ended ones.",
 )
 ELIGIBLE = Spec(
     "tokenpulse_objective_eligible",
     "gauge",
-    "Requests, or measured ones for latencies, that count in a window.",
+    "Requests that count in a window; for latencies, measured requests.",
     (*LABELS, "window"),
-    "How much the burn rate weighs.",
+    "Number of requests behind the burn rate.",
 )
 VERDICTS = Spec(
     "tokenpulse_objective_verdict_seconds",
     "gauge",
-    "Time of the period so far by verdict: up, down, unknown, excluded.",
+    "Time of the period so far by status: up, down, unknown, excluded.",
     (*LABELS, "verdict"),
-    "Only for promises that judge minutes or slices. A minute whose records were lost, or that "
-    "nobody counted by itself, is unknown.",
+    "Only for objectives that judge minutes or slices. A minute with lost records, or one that "
+    "was not counted by itself, is unknown.",
 )
 EXHAUSTED = Spec(
     "tokenpulse_objective_budget_exhausted_timestamp_seconds",
     "gauge",
-    "When the error budget is used up if the last day goes on.",
+    "Time at which the error budget is used up if the last 24 hours continue.",
     LABELS,
-    "Absent if that is not in sight; the present if it is used up.",
+    "Absent if the budget lasts at this pace; the present time if it is used up.",
 )
 PROJECTED = Spec(
     "tokenpulse_objective_projected_ratio",
     "gauge",
-    "Attainment at the end of the calendar month if the last day goes on.",
+    "Attainment at the end of the calendar month if the last 24 hours continue.",
     LABELS,
-    "For calendar months only.",
+    "Only for calendar months.",
 )
 CREDIT_SHARE = Spec(
     "tokenpulse_objective_credit_share_ratio",
     "gauge",
     "Share of the fee that is due as a credit if the month ended now.",
     LABELS,
-    "For objectives with an SLA. Not judged across a greatest_of group.",
+    "Only for objectives with an SLA. Each objective by itself, without greatest_of.",
 )
 CREDIT_DUE = Spec(
     "tokenpulse_objective_credit_due_usd",
     "gauge",
     "Credit in US dollars if the month ended now.",
     LABELS,
-    "Absent without a fee in dollars. Of a greatest_of group only the greatest is shown.",
+    "Absent without a fee in dollars. In a greatest_of group only the greatest credit is shown.",
 )
 CREDIT_PROJECTED = Spec(
     "tokenpulse_objective_credit_projected_usd",
     "gauge",
-    "Credit in US dollars at the end of the month if the last day goes on.",
+    "Credit in US dollars at the end of the month if the last 24 hours continue.",
     LABELS,
-    "As the credit that is due.",
+    "As tokenpulse_objective_credit_due_usd.",
 )
 ADJUSTMENTS = Spec(
     "tokenpulse_objective_adjusted_periods",
     "gauge",
-    "Closed periods that would read otherwise today.",
+    "Closed periods that would have another result today.",
     LABELS,
-    "Late events, or maintenance that was changed afterwards: `tokenpulse sla` says which.",
+    "Because of late events, or of maintenance that was changed afterwards: `tokenpulse sla` "
+    "shows the reason.",
 )
 
 OBJECTIVES = MetricGroup(
     "Objectives",
-    "The promises of the policies in `exporter.policies`, counted exactly (sla.md). `model` to "
-    "`customer` are there where the objective's scope names one, or judges each by itself. Absent "
-    "until the ledgers have been read.",
+    "The objectives of the policies in `exporter.policies`, counted exactly (sla.md). The labels "
+    "`model` to `customer` are present if the objective's scope names one value, or judges each "
+    "value by itself. Absent until the per-minute counts have been read after a start.",
     (
         *(ATTAINMENT, TARGET, BUDGET_LEFT, BURN_RATE, ELIGIBLE, VERDICTS, EXHAUSTED, PROJECTED),
         *(CREDIT_SHARE, CREDIT_DUE, CREDIT_PROJECTED, ADJUSTMENTS),

@@ -14,89 +14,89 @@ STATE_READABLE = Spec(
 STATE_SINCE = Spec(
     "tokenpulse_state_since_timestamp_seconds",
     "gauge",
-    "First event ever counted, or the earliest slice still kept, in event time.",
+    "Event time of the first event ever counted, or start of the earliest slice still kept.",
     (),
-    "Nothing is known from before.",
+    "There is no data from before.",
 )
 PARTITION_OFFSET = Spec(
     "tokenpulse_partition_offset",
     "gauge",
     "Offset of the first record that the state of a partition does not include.",
     ("partition",),
-    "Falls only when the state was lost or the topic made again.",
+    "Falls only if the state was lost or the topic was recreated.",
 )
 PARTITION_LAG = Spec(
     "tokenpulse_partition_lag_records",
     "gauge",
     "Records in Kafka that the state does not include yet.",
     ("partition",),
-    "Absent where no live worker says how far the log reaches.",
+    "Absent if no live worker reports the end of the log.",
 )
 PARTITION_UNCOMMITTED = Spec(
     "tokenpulse_partition_uncommitted_records",
     "gauge",
-    "Records in Kafka behind a transaction that is still open: nobody may read them yet.",
+    "Records in Kafka behind an open transaction, which no consumer may read yet.",
     ("partition",),
-    "Stays above 0: a transactional producer hangs, and the partition with it.",
+    "If it stays above 0, a transactional producer hangs, and the partition waits for it.",
 )
 PARTITION_WATERMARK = Spec(
     "tokenpulse_partition_watermark_timestamp_seconds",
     "gauge",
     "Largest event time in the state of a partition.",
     ("partition",),
-    "Stands still in silence and when the pipeline is stuck: the lag tells which.",
+    "Does not move without traffic, or if the pipeline is stuck: the lag shows which.",
 )
 PARTITION_CHECKPOINT = Spec(
     "tokenpulse_partition_checkpoint_timestamp_seconds",
     "gauge",
-    "When the state of a partition was last written.",
+    "Time at which the state of a partition was last written.",
     ("partition",),
-    "Written only when there was something to count.",
+    "It is written only if there were records to count.",
 )
 PARTITION_PULSE = Spec(
     "tokenpulse_partition_pulse_timestamp_seconds",
     "gauge",
-    "Last sign of life of the worker that owns a partition.",
+    "Last heartbeat of the worker that owns a partition.",
     ("partition",),
-    "Older than a few seconds: nobody counts this partition.",
+    "If it is older than a few seconds, no worker counts this partition.",
 )
 PARTITION_FLUSH = Spec(
     "tokenpulse_partition_flush_seconds",
     "gauge",
-    "How long the last checkpoint of a partition took to write.",
+    "Duration of the last checkpoint of a partition.",
     ("partition",),
-    "Rises with a slow Redis, before anything else shows it.",
+    "Rises first when Redis becomes slow.",
 )
 PARTITION_FRESHNESS = Spec(
     "tokenpulse_partition_freshness_seconds",
     "gauge",
-    "Age of the newest event of a partition when this exporter first had it.",
+    "Age of the newest event of a partition when this exporter first read it.",
     ("partition",),
-    "Event time to export, of the newest checkpoint; does not grow in silence. Two exporters "
-    "differ in it, and after a start it is absent until the next checkpoint.",
+    "Delay from event time to export, at the newest checkpoint; does not grow without traffic. It "
+    "differs between exporters, and is absent after a start until the next checkpoint.",
 )
 PARTITION_HALTED = Spec(
     "tokenpulse_partition_halted",
     "gauge",
-    "1 while a worker refuses to count a partition, for a reason that a person must look at.",
+    "1 while a partition is halted, for a reason that an operator must look at.",
     ("partition", "reason"),
-    "Absent while it is counted. `tokenpulse partitions list` says where and why; then `partitions "
-    "resume` or `partitions move`.",
+    "Absent while it is counted. `tokenpulse partitions list` shows the offset and the reason; "
+    "then use `partitions resume` or `partitions move`.",
 )
 LOST_RECORDS = Spec(
     "tokenpulse_lost_records_total",
     "counter",
-    "Records gone from Kafka before they were counted, or skipped by an operator.",
+    "Records that were gone from Kafka before they were counted, or skipped by an operator.",
     ("partition",),
-    "Must not rise: an outage was longer than the retention. Windows with such records are not "
-    "complete.",
+    "Must not rise: an outage was longer than the retention. Windows with such records are "
+    "incomplete.",
 )
 STATE_LOSSES = Spec(
     "tokenpulse_state_losses_total",
     "counter",
-    "Times the state of a partition was gone from Redis and built again.",
+    "Number of times the state of a partition was missing from Redis and rebuilt.",
     ("partition",),
-    "Redis lost its data: restarted without persistence, flushed, or a key deleted by hand.",
+    "Redis lost its data: a restart without persistence, a flush, or a key deleted by hand.",
 )
 DUPLICATE_WINDOW_IDS = Spec(
     "tokenpulse_duplicate_window_ids",
@@ -108,51 +108,51 @@ DUPLICATE_WINDOW_IDS = Spec(
 DUPLICATE_WINDOW_FORGOTTEN = Spec(
     "tokenpulse_duplicate_window_forgotten_total",
     "counter",
-    "Request ids forgotten before their time, for want of room, since a worker took the partition.",
+    "Request ids forgotten too early for lack of room, since a worker took the partition.",
     ("partition",),
     "Duplicates of these would be counted twice: raise worker.dedup_max_ids.",
 )
 PARTITION_ARCHIVE = Spec(
     "tokenpulse_partition_archive_timestamp_seconds",
     "gauge",
-    "When the state of a partition was last archived.",
+    "Time at which the state of a partition was last archived.",
     ("partition",),
-    "Absent if it never was. What is lost with Redis is built again from there.",
+    "Absent if it never was. The archive restores a state that Redis lost.",
 )
 WORKER_FENCED = Spec(
     "tokenpulse_worker_fenced_flushes_total",
     "counter",
-    "Checkpoints refused because another worker owns the partition.",
+    "Checkpoints rejected because another worker owns the partition.",
     ("worker",),
-    "A few at a rebalance are the protection at work.",
+    "A few during a rebalance are normal.",
 )
 WORKER_CONFLICTS = Spec(
     "tokenpulse_worker_conflicts_total",
     "counter",
-    "Checkpoints refused because the stored offset was not the expected one.",
+    "Checkpoints rejected because the stored offset was not the expected one.",
     ("worker",),
     "The state was changed or restored under a running worker.",
 )
 WORKER_RESEEKS = Spec(
     "tokenpulse_worker_reseeks_total",
     "counter",
-    "Times a worker had to go back for records that were skipped.",
+    "Number of times a worker seeked back to records that were skipped.",
     ("worker",),
-    "Harmless once in a while.",
+    "Harmless if it is rare.",
 )
 STATE_ROLLBACKS = Spec(
     "tokenpulse_state_rollbacks_total",
     "counter",
-    "Times a worker found the stored state set back behind what it had written.",
+    "Number of times a worker found a stored state older than the one it had written.",
     ("worker",),
-    "A Redis failover lost its latest writes. The records are read again: nothing is lost.",
+    "A Redis failover lost the latest writes. The records are read again: none is lost.",
 )
 WORKER_STORE_ERRORS = Spec(
     "tokenpulse_worker_store_errors_total",
     "counter",
     "Failed writes to Redis; each is tried again.",
     ("worker",),
-    "Redis is slow, full or away.",
+    "Redis is slow, full or down.",
 )
 
 # -- the exporter ----------------------------------------------------------------------------------
@@ -160,16 +160,16 @@ WORKER_STORE_ERRORS = Spec(
 EXPORTER_REFRESHED = Spec(
     "tokenpulse_exporter_refreshed_timestamp_seconds",
     "gauge",
-    "When the state was last read with success: the age of everything here.",
+    "Time at which the state was last read successfully: the age of all numbers on this page.",
     (),
     "Numbers are read from Redis in the background, not at each scrape.",
 )
 EXPORTER_REFRESH = Spec(
     "tokenpulse_exporter_refresh_seconds",
     "gauge",
-    "How long the last successful refresh took, reading, adding up and writing this page.",
+    "Duration of the last successful refresh: reading, adding up and writing this page.",
     (),
-    "Above exporter.refresh_interval_s the numbers get older than configured.",
+    "Above exporter.refresh_interval_s the numbers are older than configured.",
 )
 EXPORTER_FAILURES = Spec(
     "tokenpulse_exporter_refresh_failures_total",
@@ -181,12 +181,12 @@ EXPORTER_FAILURES = Spec(
 BUILD_INFO = Spec(
     "tokenpulse_build_info",
     "gauge",
-    "Always 1; the label says which version runs.",
+    "Always 1; the label is the running version.",
     ("version",),
-    "Which version runs where.",
+    "Shows which version runs where.",
 )
 
-# A worker's pulse counts these under their own names, per process.
+# A heartbeat has these counters of its worker process under the keys of this mapping.
 WORKER_TOTALS = {
     "fenced": WORKER_FENCED,
     "conflicts": WORKER_CONFLICTS,
@@ -197,8 +197,8 @@ WORKER_TOTALS = {
 
 PIPELINE = MetricGroup(
     "The pipeline",
-    "What the workers do, per partition and per worker process. Times are points in time: "
-    "`time() - metric` is an age. Worker counters begin again with each worker process.",
+    "What the workers do, per partition and per worker process. Times are instants: `time() - "
+    "metric` is an age. The counters of a worker start at 0 with each worker process.",
     (
         STATE_READABLE,
         STATE_SINCE,
@@ -221,6 +221,6 @@ PIPELINE = MetricGroup(
 )
 EXPORTER = MetricGroup(
     "The exporter",
-    "About the process that answers the scrape.",
+    "About the exporter process that answers the scrape.",
     (EXPORTER_REFRESHED, EXPORTER_REFRESH, EXPORTER_FAILURES, BUILD_INFO),
 )

@@ -1,11 +1,10 @@
-"""Every metric we publish, declared once. Dashboards, rules, docs and tests take names from here.
+"""All published metrics. Dashboards, rules, docs and tests take their names from here.
 
-Pure declarations; those about Tokenpulse itself are in pipeline.py. Names follow
-Prometheus' rules: prefix, subject, base unit; `_total` for counters, `_timestamp_seconds` for
-points in time, ratios from 0 to 1. Adding up a metric over all its labels makes sense, so token
-types and outcomes exclude one another.
+Pure declarations; pipeline.py has those about Tokenpulse itself. Names follow Prometheus' rules:
+prefix, subject, base unit; `_total` for counters, `_timestamp_seconds` for instants, ratios from 0
+to 1. A metric can be added up over all its labels, so token types and outcomes exclude one another.
 
-docs/metrics.md is generated from here (document.py).
+document.py generates docs/metrics.md from here.
 """
 
 from itertools import chain
@@ -20,7 +19,7 @@ GEN_AI_LABELS = (
     *("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"),
     "region",
 )
-# A window's samples carry `scope`, `window` and of the others only those that name their scope.
+# The samples of a window have `scope`, `window`, and only the labels that name their scope.
 SCOPE_LABELS = {
     "fleet": (),
     "model": ("model",),
@@ -38,7 +37,7 @@ TOKEN_TYPES = ("uncached_input", "cached_input", "output")
 REQUESTS_TOTAL = Spec(
     "tokenpulse_requests_total",
     "counter",
-    "Finished requests, probes not included.",
+    "Finished requests, without probes.",
     (*SERIES_LABELS, "outcome"),
     "Traffic and errors over any range that Prometheus keeps.",
 )
@@ -47,22 +46,24 @@ PROBES_TOTAL = Spec(
     "counter",
     "Synthetic checks; they count for availability, not for tokens or latency.",
     (*SERIES_LABELS, "outcome"),
-    "Only series that were ever probed have it.",
+    "Only series with at least one probe have it.",
 )
 TOKENS_TOTAL = Spec(
     "tokenpulse_tokens_total",
     "counter",
-    "Tokens processed: input read fresh, input read from the cache, output (reasoning included).",
+    "Tokens processed: uncached input, input read from the cache, and output (including "
+    "reasoning).",
     (*SERIES_LABELS, "type"),
-    "The types exclude one another: their sum is what was processed, and cached_input over "
-    "cached_input + uncached_input is the cache hit ratio.",
+    "The types exclude one another. Their sum is all tokens; cached_input / (cached_input + "
+    "uncached_input) is the cache hit ratio.",
 )
 CACHE_WRITE_TOKENS_TOTAL = Spec(
     "tokenpulse_cache_write_tokens_total",
     "counter",
     "Tokens written to the prompt cache.",
     SERIES_LABELS,
-    "What caching costs; not part of tokenpulse_tokens_total, which has these tokens as input.",
+    "The cost of caching. Not an additional part of tokenpulse_tokens_total, which has these "
+    "tokens as input.",
 )
 REASONING_TOKENS_TOTAL = Spec(
     "tokenpulse_reasoning_tokens_total",
@@ -76,7 +77,7 @@ WITHIN_TARGET_TOTAL = Spec(
     "counter",
     "Requests at or under a latency target, counted exactly.",
     (*SERIES_LABELS, "latency", "target_seconds"),
-    "The good events of a latency objective; no bucket edge blurs it.",
+    "The good events of a latency objective, independent of histogram buckets.",
 )
 MEASURED_TOTAL = Spec(
     "tokenpulse_latency_measured_total",
@@ -88,23 +89,25 @@ MEASURED_TOTAL = Spec(
 REFUSED_TOTAL = Spec(
     "tokenpulse_refused_total",
     "counter",
-    "Records refused and put on the dead-letter topic, by reason.",
+    "Rejected records, which are in the dead-letter topic, by reason.",
     ("reason",),
-    "Anything but a flat line is a producer that breaks the event contract (docs/events.md).",
+    "If it rises, a producer breaks the event contract (docs/events.md).",
 )
 DUPLICATES_TOTAL = Spec(
     "tokenpulse_duplicates_total",
     "counter",
-    "Records not counted, as a record with the same request_id was counted shortly before.",
+    "Records that were not counted, because a record with the same request_id was counted shortly "
+    "before.",
     (),
-    "Producers that send again. A jump: a producer restarted, or records are mirrored twice.",
+    "Producers that send records again. A jump: a producer restarted, or records are mirrored "
+    "twice.",
 )
 FOLDED_TOTAL = Spec(
     "tokenpulse_folded_total",
     "counter",
-    "Events counted under __other__, as a dimension has too many distinct values.",
+    "Events counted under __other__, because a dimension has too many distinct values.",
     ("dimension",),
-    "Raise worker.limits, or find who invents names.",
+    "Raise worker.limits, or find the producer that invents names.",
 )
 
 # -- histograms ------------------------------------------------------------------------------------
@@ -114,21 +117,21 @@ TTFT_HISTOGRAM = Spec(
     "histogram",
     "Time to generate first token for successful responses.",
     GEN_AI_LABELS,
-    "Streaming successes only.",
+    "Only streamed successes.",
 )
 TPOT_HISTOGRAM = Spec(
     "gen_ai_server_time_per_output_token_seconds",
     "histogram",
     "Time per output token generated after the first token for successful responses.",
     GEN_AI_LABELS,
-    "Where TTFT is known and there was more than one output token.",
+    "Only if TTFT is known and there was more than one output token.",
 )
 DURATION_HISTOGRAM = Spec(
     "gen_ai_server_request_duration_seconds",
     "histogram",
     "Generative AI server request duration such as time-to-last byte or last output token.",
     GEN_AI_LABELS,
-    "Successful requests only, unlike the convention: a fast error must not look like speed.",
+    "Only successful requests, unlike the convention: a fast error must not look like speed.",
 )
 
 # -- windows ---------------------------------------------------------------------------------------
@@ -138,8 +141,7 @@ TTFT_SECONDS = Spec(
     "summary",
     "Time to first token, percentiles over a window; at most 0.8 % above the true value.",
     (*WINDOW_LABELS, "quantile"),
-    "The number to judge and to page on. Too few samples make it jump: see "
-    "tokenpulse_ttft_samples.",
+    "The number to judge and to page on. It varies with few samples: see tokenpulse_ttft_samples.",
 )
 TPOT_SECONDS = Spec(
     "tokenpulse_tpot_seconds",
@@ -160,47 +162,47 @@ TTFT_SAMPLES = Spec(
     "gauge",
     "Requests behind the TTFT percentiles of a window.",
     WINDOW_LABELS,
-    "Below 20 samples a P95 is the largest value.",
+    "With fewer than 20 samples a P95 is the largest value.",
 )
 TPOT_SAMPLES = Spec(
     "tokenpulse_tpot_samples",
     "gauge",
     "Requests behind the TPOT percentiles of a window.",
     WINDOW_LABELS,
-    "As for TTFT.",
+    "As tokenpulse_ttft_samples.",
 )
 DURATION_SAMPLES = Spec(
     "tokenpulse_duration_samples",
     "gauge",
     "Requests behind the duration percentiles of a window.",
     WINDOW_LABELS,
-    "As for TTFT.",
+    "As tokenpulse_ttft_samples.",
 )
 WITHIN_TARGET_RATIO = Spec(
     "tokenpulse_within_target_ratio",
     "gauge",
     "Share of measured requests at or under a latency target in a window, counted exactly.",
     (*WINDOW_LABELS, "latency", "target_seconds"),
-    "Where a target is new, over the part of the window that was counted with it.",
+    "After a target was added: only over the part of the window that was counted with it.",
 )
 CACHE_HIT_RATIO = Spec(
     "tokenpulse_cache_hit_ratio",
     "gauge",
-    "Cached input tokens of all input tokens in a window.",
+    "Share of the input tokens in a window that were read from the cache.",
     WINDOW_LABELS,
     "A ratio of sums. 0.4 to 0.6 is best in class, below 0.3 is a failure.",
 )
 WINDOW_INPUT_TOKENS = Spec(
     "tokenpulse_window_input_tokens",
     "gauge",
-    "Input tokens in a window, cached included: what the cache hit ratio is a share of.",
+    "Input tokens in a window, cached ones included: the denominator of the cache hit ratio.",
     WINDOW_LABELS,
-    "How much the ratio weighs.",
+    "Number of tokens behind the ratio.",
 )
 AVAILABILITY_RATIO = Spec(
     "tokenpulse_availability_ratio",
     "gauge",
-    "Successes of all requests and probes that count for availability, in a window.",
+    "Share of successes among the requests and probes in a window that count for availability.",
     WINDOW_LABELS,
     "Rate-limited, client-error and cancelled requests do not count. Customers: without probes.",
 )
@@ -209,14 +211,15 @@ WINDOW_ELIGIBLE_REQUESTS = Spec(
     "gauge",
     "Requests and probes behind the availability ratio of a window.",
     WINDOW_LABELS,
-    "How much the ratio weighs.",
+    "Number of requests behind the ratio.",
 )
 WINDOW_REQUESTS = Spec(
     "tokenpulse_window_requests",
     "gauge",
-    "Requests in a window by outcome, probes not included.",
+    "Requests in a window by outcome, without probes.",
     (*WINDOW_LABELS, "outcome"),
-    "Absent when nothing was seen: whether that is silence or a stuck pipeline, the lag tells.",
+    "Absent if there was none. The lag shows whether that is because of no traffic or a stuck "
+    "pipeline.",
 )
 WINDOW_TOKENS = Spec(
     "tokenpulse_window_tokens",
@@ -230,7 +233,7 @@ WINDOW_CACHE_WRITE_TOKENS = Spec(
     "gauge",
     "Tokens written to the prompt cache in a window.",
     WINDOW_LABELS,
-    "Writes without later hits are money lost.",
+    "Writes without later hits are a cost without benefit.",
 )
 WINDOW_REASONING_TOKENS = Spec(
     "tokenpulse_window_reasoning_tokens",
@@ -242,7 +245,7 @@ WINDOW_REASONING_TOKENS = Spec(
 WINDOW_START = Spec(
     "tokenpulse_window_start_timestamp_seconds",
     "gauge",
-    "Where a window begins, in event time.",
+    "Start of a window, in event time.",
     ("window",),
     "Moves in steps of the resolution that is still kept there.",
 )
@@ -251,15 +254,15 @@ WINDOW_COVERAGE = Spec(
     "gauge",
     "Share of a window that lies after the first event in the state.",
     ("window",),
-    "Below 1 a window is not whole yet: a state of two days says little about 30 days.",
+    "Below 1 the window is not full yet: two days of data say little about 30 days.",
 )
 WINDOW_COMPLETE = Spec(
     "tokenpulse_window_complete",
     "gauge",
-    "0 where records of a window are known to be missing or to be older than the state, else 1.",
+    "0 if records of a window are known to be missing or are older than the state, else 1.",
     ("window",),
-    "At 0 every number of that window is of a part of the traffic only. What still waits in Kafka "
-    "is not missing: the lag tells of it.",
+    "At 0 every number of that window covers only a part of the traffic. Records that wait in "
+    "Kafka are not missing: the lag counts them.",
 )
 
 REQUEST_HISTOGRAMS = {
@@ -272,9 +275,9 @@ WINDOW_SAMPLES = {"ttft": TTFT_SAMPLES, "tpot": TPOT_SAMPLES, "duration": DURATI
 GROUPS = (
     MetricGroup(
         "Totals",
-        "Counters from the state in Redis: restarting an exporter resets nothing, and two "
-        "exporters show the same (add them up over one of them only). They begin again at zero "
-        "only if the state is rebuilt.",
+        "Counters from the state in Redis. A restart of an exporter does not reset them. Two "
+        "exporters show the same values, so add up those of one exporter only. They restart "
+        "at 0 only if the state is rebuilt.",
         (
             REQUESTS_TOTAL,
             PROBES_TOTAL,
@@ -290,20 +293,22 @@ GROUPS = (
     ),
     MetricGroup(
         "Histograms",
-        "Under the names of the OpenTelemetry GenAI conventions (1.41.1), with their bucket edges "
-        "and further ones around each configured target. Counts from the state, as the totals. "
-        "Changing a target begins them again at zero. `region` is our addition. In OpenMetrics a "
-        "bucket may carry an exemplar: the `trace_id` of a recent request in it, if events have "
-        "one. They are a sample, at most 200 a partition, kept by the workers while they run.",
+        "The names are those of the OpenTelemetry GenAI conventions (1.41.1), with their bucket "
+        "edges and further edges around each configured target. The counts come from the state, "
+        "as the totals do. If a target is changed they restart at 0. The label `region` is an "
+        "addition. In OpenMetrics a bucket may have an exemplar: the `trace_id` of a recent "
+        "request in it, if events contain one. Exemplars are a sample, at most 200 per partition, "
+        "kept by the workers while they run.",
         tuple(REQUEST_HISTOGRAMS.values()),
     ),
     MetricGroup(
         "Windows",
-        "Sums over a stretch of event time that ends now: rolling (`1m` to `30d`), or the calendar "
-        "`day` and `month` so far. Alerts read these: a pipeline that catches up after an outage "
-        "does not look like a burst of errors, and 30 days survive an empty Prometheus. "
-        "Percentiles cannot be averaged: read the scope you mean. A scope has only the labels that "
-        "name it. What is not known is absent, never 0 and never NaN.",
+        "Sums over a span of event time that ends now: rolling (`1m` to `30d`), or the calendar "
+        "`day` and `month` so far. Alerts read these for two reasons: a pipeline that catches up "
+        "after an outage does not look like a burst of errors, and 30 days are available even if "
+        "Prometheus is empty. Percentiles cannot be averaged, so read the scope you need. A "
+        "sample has only the labels that name its scope. An unknown value is absent, never 0 and "
+        "never NaN.",
         (
             *WINDOW_QUANTILES.values(),
             *WINDOW_SAMPLES.values(),
