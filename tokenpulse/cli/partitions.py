@@ -16,7 +16,7 @@ from tokenpulse.cli.common import run_with_redis
 T = TypeVar("T")
 
 ACKNOWLEDGED_WITHIN_S = 30.0
-REASON = click.option("--reason", required=True, help="Why; goes into the worker's log.")
+REASON = click.option("--reason", required=True, help="Reason; the worker logs it.")
 COLUMNS = (
     *("PARTITION", "OFFSET", "LAG", "WATERMARK", "WORKER", "HEARTBEAT"),
     *("LOST", "DUPLICATES", "HALTED"),

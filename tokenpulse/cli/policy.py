@@ -21,10 +21,10 @@ def policy() -> None:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.pass_context
 def check(ctx: click.Context, files: tuple[str, ...]) -> None:
-    """Check policies that are to be in force together, given by path or by name of a shipped one.
+    """Check policies that will be in force together.
 
-    Exit status 2 with a line for each mistake. The command warns of limits that the workers do not
-    count yet.
+    FILE is a path, or the name of a shipped policy. Exit status 2 with a line for each mistake. The
+    command warns of latency limits that the workers do not count yet.
     """
     policies = load_policies(files)
     for file, policy in zip(files, policies, strict=True):
@@ -41,7 +41,7 @@ def _missing_targets(policy: Policy, config: Path | None) -> list[str]:
         setting = f"{measure}_targets_s"
         counted_us = {round(target_s * 1e6) for target_s in getattr(worker, setting)}
         lines += [
-            f"worker.{setting}: got no {limit_us / 1e6:g}; add it, or verdicts on it stay unknown"
+            f"worker.{setting}: got no {limit_us / 1e6:g}; add it, or its objectives stay unknown"
             for limit_us in limits_us
             if limit_us not in counted_us
         ]
@@ -50,17 +50,20 @@ def _missing_targets(policy: Policy, config: Path | None) -> list[str]:
 
 @policy.command("import-openslo")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--name", help="Name of the policy; default: that of the file.")
+@click.option("--name", help="Name of the policy; default: the name of the file.")
 def import_openslo(file: Path, name: str | None) -> None:
-    """Convert an OpenSLO v1 file to a policy on standard output, as far as it maps.
+    """Convert an OpenSLO v1 file to a policy, on standard output.
 
-    Exit status 1 if a part was left out (each with a line on standard error), 2 if no SLO maps.
+    Exit status 1 if a part was left out (each has a line on standard error), 2 if no SLO can be
+    imported.
     """
     imported = from_openslo(read_yaml(read_text(file), str(file)), str(file), name or file.stem)
     for note in imported.notes:
         click.echo(note, err=True)
     if not imported.policy["objectives"]:
-        raise PolicyError(f"{file}: no SLO of this file maps; docs/policies.md says which do")
+        raise PolicyError(
+            f"{file}: no SLO of it can be imported; docs/policies.md lists the supported forms"
+        )
     text = yaml.safe_dump(imported.policy, sort_keys=False, allow_unicode=True, width=100)
     read_policy(text, f"{file}, imported")
     click.echo(text, nl=False)

@@ -16,7 +16,7 @@ from tokenpulse.cli.common import Instant, Span, run_with_redis
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("--from", "from_s", type=Instant(), help="Begin; default: oldest data."),
+    click.option("--from", "from_s", type=Instant(), help="Start; default: oldest data."),
     click.option("--to", "to_s", type=Instant(), help="End; default: newest data."),
     click.option(
         *("--step", "step_s"),

@@ -62,8 +62,8 @@ def build_rules(
 ) -> None:
     """Compile policies to rule files, and write one for the alerts that need no policy.
 
-    `kubernetes` writes PrometheusRule manifests.
-    The command warns of windows that a rule reads and the exporter does not publish.
+    Format `kubernetes` writes PrometheusRule manifests. The command warns if a rule reads a window
+    that the exporter does not publish.
     """
     policies = load_policies(files)
     for line in unread(policies, window_plan(load_settings(ctx.obj))):

@@ -1,4 +1,4 @@
-"""`tokenpulse maintenance` and `tokenpulse sla`: excluded minutes, and the objective status."""
+"""`tokenpulse maintenance` and `tokenpulse sla`: maintenance windows, and the objective status."""
 
 import getpass
 import json
@@ -22,7 +22,7 @@ from tokenpulse.cli.common import run_with_redis
 
 READS_MAX = 10_000
 
-AUTHOR = click.option("--author", help="Author of the decision; default: the present user.")
+AUTHOR = click.option("--author", help="Author of the decision; default: the user of the terminal.")
 
 
 @click.group()
@@ -47,7 +47,11 @@ def maintenance_add(
     policy: str | None,
     objective: str | None,
 ) -> None:
-    """Add a window. If its period is closed, it appears as an adjustment beside the period."""
+    """Add a maintenance window.
+
+    Its minutes do not count. If they are in a closed period, `tokenpulse sla` shows the result of
+    that period with and without the window.
+    """
     settings = load_settings(ctx.obj)
     _check_names(settings, policy, objective)
     try:
@@ -120,14 +124,14 @@ def sla(ctx: click.Context, as_json: bool) -> None:
         engine = engine_for(settings, policies, client)
         reader = StateReader(client, settings.kafka.group, settings.kafka.topic)
         for _ in range(READS_MAX):
-            found = await engine.refresh(await reader.snapshot(), time.time(), keep=False)
-            if found is not None:
+            results = await engine.refresh(await reader.snapshot(), time.time(), keep=False)
+            if results is not None:
                 break
         else:
             raise PolicyError("the state is rewritten faster than it can be read; try again")
-        due = credits(found, lambda one: one.status.attainment.ratio, customers.fee_of)
-        ahead = credits(found, lambda one: one.status.projected, customers.fee_of)
-        return report(found, due, ahead, customers.name_of)
+        due = credits(results, lambda result: result.status.attainment.ratio, customers.fee_of)
+        ahead = credits(results, lambda result: result.status.projected, customers.fee_of)
+        return report(results, due, ahead, customers.name_of)
 
     entries = run_with_redis(settings, read_status)
     if as_json:

@@ -19,7 +19,7 @@ from tokenpulse.cli.common import Span
 def produce(ctx: click.Context, file: Path) -> None:
     """Send events from a file to Kafka unchanged.
 
-    The file holds version-1 events, one JSON object a line. `-` is standard input.
+    The file contains version-1 events, one JSON object per line. `-` is standard input.
     """
     try:
         with runner.open_events(file) as source:
@@ -34,13 +34,13 @@ def produce(ctx: click.Context, file: Path) -> None:
 @click.option("--scenarios", help="Timeline file, or the name of a shipped one.")
 @click.option("--for", "for_s", type=Span(), help="Stop after this long; default: never.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Mean events a second.")
-@click.option("--ending-now", is_flag=True, help="Send the last --for at once, as fast as it goes.")
+@click.option("--ending-now", is_flag=True, help="Send the last --for of the past at full speed.")
 @click.option(
     "--past",
     "past_s",
     type=Span(),
     default="0s",
-    help="First send this much of the past, without what this --seed has already sent.",
+    help="First send this much of the past at full speed, except what this --seed already sent.",
 )
 @click.pass_context
 def simulate(

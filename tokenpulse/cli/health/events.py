@@ -13,7 +13,9 @@ from tokenpulse.cli.health import exit_with
 
 
 @click.command()
-@click.option("--within", type=click.FloatRange(min=1), default=60, show_default=True, help="s")
+@click.option(
+    "--within", type=click.FloatRange(min=1), default=60, show_default=True, help="Seconds."
+)
 @click.pass_context
 def events(ctx: click.Context, within: float) -> None:
     """Check that Kafka received an event recently."""
