@@ -13,7 +13,6 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,16 +23,18 @@ from streams.config.settings import Settings
 from streams.errors import Unavailable
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
-from streams.sources.files import MAX_LINE_BYTES, open_plain
+from streams.sources.events import read_events
 from streams.sources.mapping import Mapping, RowError, read_rows
+from streams.sources.problems import RowProblems
 from streams.state.aggregation import record
 from streams.state.limits import event_limits, name_limits
 from streams.state.registry import Registry
-from streams.state.slices import LEVELS, TOKENS_AT, Aggregate, Thresholds
+from streams.state.slices import TOKENS_AT, Aggregate, SliceId, Thresholds
 from streams.state.tables import Ints
 from streams.worker.deduplication import Seen, set_apart
 
 SPILL_BYTES = 64 * 2**20  # aggregates beyond this go to the temporary file
+MINUTE_MS = 60_000
 _BATCH = 4_096
 _POLL_MS = 500
 _SILENCE_POLLS = 60
@@ -52,8 +53,18 @@ class _Log:
 class Recording:
     """Events, decoded and counted as a worker does, by ten seconds of their own time."""
 
-    def __init__(self, settings: Settings, thresholds: Thresholds, to_s: int | None) -> None:
-        """`to_s`: where it ends; what ended later is left out. Customers keep their ids."""
+    def __init__(
+        self,
+        settings: Settings,
+        thresholds: Thresholds,
+        to_s: int | None,
+        minutes_until_s: int = 0,
+    ) -> None:
+        """`to_s`: its end; what ended later is left out. Customers keep their ids.
+
+        `minutes_until_s`: a whole minute. What ended before it is kept by the minute and without
+        histograms, as no rolling window reads it.
+        """
         worker = settings.worker
         self.registry = Registry(name_limits(worker), lambda customer_id: customer_id)
         self.counted = 0
@@ -61,14 +72,21 @@ class Recording:
         self.refused: Counter[str] = Counter()  # by reason
         self.unmapped = 0
         self.begin_s: int | None = None  # of the first slice; None before the first event
-        self.end_s = to_s or 0  # of the last slice
         self._worker, self._thresholds, self._to_s = worker, thresholds, to_s
+        self._minutes_until_s = minutes_until_s
         self._logs: dict[object, _Log] = {}
+        self._last_s = 0  # start of the last slice
+        self._no_cells = Aggregate.empty().cells
         self._held: dict[int, list[Aggregate]] = {}
         self._held_bytes = 0
         self._has_spilled = False
         self._disk = sqlite3.connect("")  # private, and gone when closed
         self._disk.execute("CREATE TABLE parts (start_s INTEGER, aggregate BLOB)")
+
+    @property
+    def end_s(self) -> int:
+        """End of the recording: as given, or of the last event's minute, so that it is judged."""
+        return (self._last_s // 60 + 1) * 60 if self._to_s is None else self._to_s
 
     def add(self, log: object, values: list[bytes | None], timestamps_ms: Ints | None) -> None:
         """Count the next records of a log.
@@ -91,8 +109,13 @@ class Recording:
         columns, names = decoded.columns, self.registry
         series = names.series_numbers(columns.series, _events(columns.series_index))
         customer = names.customer_numbers(columns.customers, _events(columns.customer_index))
+        minutes_until_ms = self._minutes_until_s * 1_000
+        ended_at_ms = columns.ended_at_ms
+        is_early = ended_at_ms < minutes_until_ms
+        # Moved to the start of its minute, an early event makes no slice of its own.
+        by_minute = np.where(is_early, ended_at_ms // MINUTE_MS * MINUTE_MS, ended_at_ms)
         recorded = record(
-            columns,
+            replace(columns, ended_at_ms=by_minute),
             series[columns.series_index],
             customer[columns.customer_index],
             self._thresholds,
@@ -101,18 +124,25 @@ class Recording:
             if self._to_s is None or start_s < self._to_s:
                 self._keep(start_s, aggregate)
 
-    def slices(self) -> Iterator[tuple[int, Aggregate]]:
-        """Start and content of each slice in which something ended, rising. Ends the recording."""
+    def slices(self) -> Iterator[tuple[SliceId, Aggregate]]:
+        """Yield each slice in which a request ended, with its content, rising.
+
+        This ends the recording.
+        """
+        for start_s, aggregate in self._merged_parts():
+            yield SliceId(int(start_s < self._minutes_until_s), start_s), aggregate
+
+    def _merged_parts(self) -> Iterator[tuple[int, Aggregate]]:
         if not self._has_spilled:
             self._disk.close()
             for start_s in sorted(self._held):
-                yield start_s, Aggregate.merged(self._held.pop(start_s))
+                yield start_s, _merged(self._held.pop(start_s))
             return
         self._spill()
         self._disk.execute("CREATE INDEX by_start ON parts (start_s)")
         rows = self._disk.execute("SELECT start_s, aggregate FROM parts ORDER BY start_s")
         for start_s, parts in groupby(rows, key=itemgetter(0)):
-            yield start_s, Aggregate.merged([Aggregate.unpack(data) for _, data in parts])
+            yield start_s, _merged([Aggregate.unpack(data) for _, data in parts])
         self._disk.close()
 
     def _log(self, log: object) -> _Log:
@@ -124,7 +154,9 @@ class Recording:
     def _keep(self, start_s: int, aggregate: Aggregate) -> None:
         self.counted += int(aggregate.series.values[:, :TOKENS_AT].sum())  # probes too
         self.begin_s = start_s if self.begin_s is None else min(self.begin_s, start_s)
-        self.end_s = max(self.end_s, start_s + LEVELS[0].step_s)
+        self._last_s = max(self._last_s, start_s)
+        if start_s < self._minutes_until_s:
+            aggregate = replace(aggregate, cells=self._no_cells)
         self._held.setdefault(start_s, []).append(aggregate)
         self._held_bytes += aggregate.size_bytes
         if self._held_bytes > SPILL_BYTES:
@@ -133,9 +165,13 @@ class Recording:
     def _spill(self) -> None:
         self._disk.executemany(
             "INSERT INTO parts VALUES (?, ?)",
-            ((start_s, Aggregate.merged(parts).pack()) for start_s, parts in self._held.items()),
+            ((start_s, _merged(parts).pack()) for start_s, parts in self._held.items()),
         )
         self._held, self._held_bytes, self._has_spilled = {}, 0, True
+
+
+def _merged(parts: list[Aggregate]) -> Aggregate:
+    return parts[0] if len(parts) == 1 else Aggregate.merged(parts)
 
 
 def _events(index: npt.NDArray[np.int32]) -> list[int]:
@@ -149,29 +185,24 @@ def read_file(
 ) -> None:
     """Record a file: rows as the mapping says, or without one events as JSON lines.
 
-    `say` is told of rows that cannot be mapped. Raises UnreadableFile.
+    Problems of rows that cannot be used are printed through `say`. Raises UnreadableFile.
     """
-    values = _lines(path) if mapping is None else _mapped(recording, path, mapping, base_ms, say)
-    for batch in _batches(values):
+    problems = RowProblems(path, say)
+    for batch in _batches(_values(path, mapping, base_ms, problems)):
         recording.add(path, batch, None)
+    problems.summarise()
+    recording.unmapped += problems.total
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    with open_plain(path) as file:
-        while line := file.readline(MAX_LINE_BYTES):
-            if not line.isspace():
-                yield line.rstrip(b"\r\n")
-
-
-def _mapped(
-    recording: Recording, path: Path, mapping: Mapping, base_ms: int | None, say: Say
+def _values(
+    path: Path, mapping: Mapping | None, base_ms: int | None, problems: RowProblems
 ) -> Iterator[bytes]:
-    for row in read_rows(path, mapping, base_ms):
+    rows = read_events(path) if mapping is None else read_rows(path, mapping, base_ms)
+    for row in rows:
         if isinstance(row, RowError):
-            recording.unmapped += 1
-            say(f"{path}: line {row.line}: {row.problem}")
+            problems.report(row)
         else:
-            yield msgspec.json.encode(row.event)
+            yield row.encode()
 
 
 def _batches(values: Iterable[bytes]) -> Iterator[list[bytes | None]]:

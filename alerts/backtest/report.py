@@ -5,7 +5,6 @@ Pure. Ratios that were counted leave as exact decimals in text; docs/backtest.md
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
@@ -22,6 +21,7 @@ from slo.policy.burn_rates import period_s
 from slo.policy.policy import Policy
 from slo.policy.scope import CalendarMonth
 from slo.policy.units import percent_text
+from streams.query.instants import rfc3339
 
 _OWN_LABELS = ("window", "credit")  # tell rules of one objective apart
 
@@ -36,8 +36,8 @@ def report(found: Backtest) -> dict[str, Any]:
         for episode in watched.episodes()
     ]
     return {
-        "from": _instant(found.from_s),
-        "to": _instant(found.to_s),
+        "from": rfc3339(found.from_s),
+        "to": rfc3339(found.to_s),
         "events": {
             "counted": recording.counted,
             "refused": dict(sorted(recording.refused.items())),
@@ -81,9 +81,9 @@ def _episode(
     entry = {
         **_named(watched),
         "scope": scope,
-        "pending_at": _instant(episode.pending_at_s),
-        "fired_at": _instant(episode.fired_at_s),
-        "resolved_at": None if episode.resolved_at_s is None else _instant(episode.resolved_at_s),
+        "pending_at": rfc3339(episode.pending_at_s),
+        "fired_at": rfc3339(episode.fired_at_s),
+        "resolved_at": None if episode.resolved_at_s is None else rfc3339(episode.resolved_at_s),
         "lasted_s": _lasted_s(found, episode),
         "worst": episode.worst,
         "target": watched.alert.target,
@@ -148,7 +148,7 @@ def _promise(found: Backtest, one: ReplayedObjective, name: str) -> dict[str, An
         "budget_spent_ratio": None if ratio is None else exact(burn_rate(ratio, target)),
         "budget_spent_of_period_ratio": exact(_spent(found, one, name, found.to_s)),
         "worst_burn": {
-            window: {"rate": rate, "at": _instant(at_s), "eligible": eligible}
+            window: {"rate": rate, "at": rfc3339(at_s), "eligible": eligible}
             for (of, window), (rate, at_s, eligible) in one.worst.items()
             if of == name
         },
@@ -287,7 +287,3 @@ def _span(span_s: int) -> str:
     if hours:
         return f"{hours}h{minutes:02}m"
     return f"{minutes}m{seconds:02}s"
-
-
-def _instant(at_s: int) -> str:
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,7 +5,7 @@ made here. Rules are evaluated every EVERY_S seconds, as Prometheus does; number
 slice of ten seconds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alerts.backtest.recording import Recording
@@ -13,10 +13,16 @@ from alerts.backtest.samples import STEP_S, Gauges, ReplayedObjective
 from alerts.backtest.timeline import Episode, Timeline
 from alerts.evaluation.evaluator import EvaluatedRule, RuleEvaluator, request_groups
 from alerts.rules.model import EVERY_S, Alert
+from slo.alert_state import Samples
 from slo.policy.policy import LatencyThresholdObjective, Policy
 from streams.config.settings import Settings, Worker
 from streams.errors import RequestError
-from streams.state.slices import LATENCIES, Aggregate, Thresholds
+from streams.query.instants import rfc3339
+from streams.state.slices import LATENCIES, Thresholds
+from streams.state.windows import ROLLING_S
+
+# A wrong time would otherwise be evaluated through decades of silence.
+MAX_EVALUATED_S = 400 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +70,25 @@ def thresholds(policies: Sequence[Policy], worker: Worker) -> Thresholds:
     return Thresholds.of_seconds(*(limits[latency] for latency in LATENCIES))
 
 
+def minutes_until_s(policies: Sequence[Policy], from_s: int | None) -> int:
+    """Return the time before which minutes are fine enough for an evaluation from `from_s` on.
+
+    What ended earlier is in no rolling window any more: only the counts of objectives read it, and
+    these are by the minute, as are the exclusions of a policy.
+    """
+    if from_s is None:
+        return 0
+    spans_s = [ROLLING_S[window] for _, window in RuleEvaluator(request_groups(policies)).reads]
+    return (from_s - max(spans_s, default=0)) // 60 * 60 - 60
+
+
 def run(
     policies: Sequence[Policy], settings: Settings, recording: Recording, from_s: int | None
 ) -> Backtest:
     """Evaluate the rules from `from_s` on, or from the first event, until the recording's end.
 
     What was recorded before `from_s` fills windows and periods; alerts begin with it. Raises
-    RequestError where nothing is left to evaluate.
+    RequestError if nothing is left to evaluate, or too much.
     """
     if recording.begin_s is None:
         raise RequestError(
@@ -80,32 +98,80 @@ def run(
     since_s = begin_s if from_s is None else max(begin_s, from_s)
     if since_s >= end_s:
         raise RequestError(f"--from: got {since_s}; the last event ended before {end_s}")
-    evaluator = RuleEvaluator(request_groups(policies))
-    watched = tuple(Watched(rule, Timeline(rule.expression.is_ceiling)) for rule in evaluator.rules)
-    gauges = Gauges(
-        policies,
-        evaluator.reads,
-        evaluator.metrics,
-        recording.registry,
-        (begin_s, end_s),
-        settings.exporter.customers_top,
-    )
-    for start_s, aggregate in _filled(recording):
-        gauges.add(start_s, aggregate)
-        samples = gauges.samples()
-        for now_s in range(start_s + STEP_S, start_s + 2 * STEP_S, EVERY_S):
-            if since_s <= now_s <= end_s:
-                by_rule = evaluator.evaluate_by_rule(samples, now_s)
-                for rule, states in zip(watched, by_rule, strict=True):
-                    rule.timeline.add(now_s, states)
-    return Backtest(since_s, end_s, recording, watched, tuple(gauges.judged))
+    if end_s - since_s > MAX_EVALUATED_S:
+        raise RequestError(
+            f"the events lie between {rfc3339(since_s)} and {rfc3339(end_s)}, more than "
+            f"{MAX_EVALUATED_S // 86_400} days; correct wrong times, or give --from and --to"
+        )
+    evaluation = _Evaluation(policies, settings, recording, (begin_s, end_s), since_s)
+    evaluation.run()
+    return Backtest(since_s, end_s, recording, evaluation.watched, tuple(evaluation.gauges.judged))
 
 
-def _filled(recording: Recording) -> Iterator[tuple[int, Aggregate | None]]:
-    """Every slice of the recording, also those in which nothing ended."""
-    next_s = recording.begin_s or 0
-    for start_s, aggregate in recording.slices():
-        yield from ((silent_s, None) for silent_s in range(next_s, start_s, STEP_S))
-        yield start_s, aggregate
-        next_s = start_s + STEP_S
-    yield from ((silent_s, None) for silent_s in range(next_s, recording.end_s, STEP_S))
+class _Evaluation:
+    """All rules over one recording, slice after slice."""
+
+    def __init__(
+        self,
+        policies: Sequence[Policy],
+        settings: Settings,
+        recording: Recording,
+        span_s: tuple[int, int],
+        since_s: int,
+    ) -> None:
+        self._recording, self._end_s, self._since_s = recording, span_s[1], since_s
+        self._evaluator = evaluator = RuleEvaluator(request_groups(policies))
+        self.watched = tuple(
+            Watched(rule, Timeline(rule.expression.is_ceiling)) for rule in evaluator.rules
+        )
+        self.gauges = Gauges(
+            policies,
+            evaluator.reads,
+            evaluator.metrics,
+            recording.registry,
+            span_s,
+            settings.exporter.customers_top,
+        )
+        # After that long without a change of samples no alert changes any more.
+        self._settled_after_s = EVERY_S + max(
+            (max(rule.alert.for_s, rule.alert.keep_firing_s) for rule in evaluator.rules), default=0
+        )
+        self._reads_clock = any(rule.expression.reads_clock for rule in evaluator.rules)
+        self._samples: Samples = {}
+        self._changed_at_s = 0
+
+    def run(self) -> None:
+        """Evaluate from the first slice whose end counts, through silence, to the end."""
+        # The earlier slices only fill windows and periods, which costs far less.
+        next_s = max(self._recording.begin_s or 0, self._since_s // STEP_S * STEP_S - STEP_S)
+        for slice_id, aggregate in self._recording.slices():
+            self._pass_silence(next_s, slice_id.start_s)
+            self.gauges.add(slice_id, aggregate)
+            if slice_id.start_s >= next_s:
+                self._evaluate(slice_id.start_s)
+                next_s = slice_id.end_s
+        self._pass_silence(next_s, self._end_s)
+
+    def _pass_silence(self, start_s: int, end_s: int) -> None:
+        """Evaluate the slices of [start_s, end_s), in which no request ended."""
+        while start_s < end_s:
+            now_s = start_s + STEP_S
+            self._evaluate(start_s)
+            start_s = now_s
+            if not self._reads_clock and now_s - self._changed_at_s > self._settled_after_s:
+                # The slice whose end is the first time that may differ.
+                start_s = max(now_s, min(self.gauges.next_change_s(now_s) - STEP_S, end_s))
+
+    def _evaluate(self, start_s: int) -> None:
+        """Evaluate the rules as they are evaluated with the slice that begins at `start_s`."""
+        now_s = start_s + STEP_S
+        self.gauges.advance(now_s)
+        samples = self.gauges.samples()
+        # Equal samples count as the same, so that the evaluator need not look at them again.
+        if samples != self._samples:
+            self._samples, self._changed_at_s = samples, now_s
+        for at_s in range(now_s, now_s + STEP_S, EVERY_S):
+            if self._since_s <= at_s <= self._end_s:
+                by_rule = self._evaluator.evaluate_by_rule(self._samples, at_s)
+                for rule, states in zip(self.watched, by_rule, strict=True):
+                    rule.timeline.add(at_s, states)

@@ -37,9 +37,10 @@ from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.registry import Registry
 from streams.state.slices import LEVELS, Aggregate, SliceId
-from streams.state.windows import ROLLING_S, cover, extent, rolling
+from streams.state.windows import ROLLING_S, cover, rolling
 
 STEP_S = LEVELS[0].step_s
+FOREVER_S = 2**62
 
 
 class Gauges:
@@ -64,11 +65,27 @@ class Gauges:
         self._parts: list[Samples] = []
         self._samples: Samples = {}
 
-    def add(self, start_s: int, aggregate: Aggregate | None) -> None:
-        """The next slice, None where nothing ended in it. They come without a gap."""
-        self._windows.add(start_s, aggregate)
-        for judged in self.judged:
-            judged.add(start_s, aggregate)
+    def add(self, slice_id: SliceId, aggregate: Aggregate) -> None:
+        """Count the next slice; slices rise, and silent ones may be missing.
+
+        Slices of a minute are too old for every window, and only objectives count them.
+        """
+        if slice_id.level == 0:
+            self._windows.add(slice_id, aggregate)
+        for objective in self.judged:
+            objective.add(slice_id, aggregate)
+
+    def advance(self, now_s: int) -> None:
+        """Move on to `now_s`, the end of a slice: all that ended before is counted."""
+        self._windows.advance(now_s)
+        for objective in self.judged:
+            objective.advance(now_s)
+
+    def next_change_s(self, now_s: int) -> int:
+        """Return the first time after `now_s` at which samples may change without new events."""
+        if self._windows.are_empty:
+            return min((objective.next_change_s for objective in self.judged), default=FOREVER_S)
+        return now_s + STEP_S
 
     def samples(self) -> Samples:
         """As at the end of the newest slice; the same object as long as nothing changes."""
@@ -102,51 +119,74 @@ class _Windows:
             for scope in sorted({scope for scopes in plan.values() for scope in scopes})
         }
         self._held: dict[SliceId, SliceSummary] = {}
+        # By level, the start of the coarse slice whose parts are held but not added up yet.
+        self._open_s: list[int | None] = [None] * len(LEVELS)
+        self._reach_s: tuple[int, int] | None = None  # of all slices so far
         self._as_of_s = 0
         self._made: dict[str, tuple[list[Sums], Samples]] = {}  # with what it was made from
 
-    def add(self, start_s: int, aggregate: Aggregate | None) -> None:
-        now_s = start_s + STEP_S
-        self._as_of_s = now_s - 1
-        if aggregate is not None and self._scopes:
-            for name, scope in self._scopes.items():
-                names = self._registry.customers if name == CUSTOMER else self._registry.series
-                scope.follow(names)
-            self._held[SliceId(0, start_s)] = summarise(aggregate, self._scopes.values())
-        if now_s % LEVELS[1].step_s == 0:
-            self._merge(now_s)
+    @property
+    def are_empty(self) -> bool:
+        """True if no event lies in any window, so that time alone changes no sample."""
+        return not any(len(sums.counts) for w in self._windows.values() for sums in w.sums.values())
 
-    def _merge(self, now_s: int) -> None:
-        """Add up what is full, and forget what the state would have forgotten."""
+    def add(self, slice_id: SliceId, aggregate: Aggregate) -> None:
+        """Count the next slice, as for `Gauges.add`."""
+        if not self._scopes:
+            return
+        self.advance(slice_id.start_s)
+        for name, scope in self._scopes.items():
+            names = self._registry.customers if name == CUSTOMER else self._registry.series
+            scope.follow(names)
+        self._hold(slice_id, summarise(aggregate, self._scopes.values()))
+
+    def advance(self, now_s: int) -> None:
+        """Add up the coarse slices that are over, and drop what the state would have dropped."""
+        self._as_of_s = now_s - 1
+        has_merged = False
+        # From fine to coarse: a coarse slice that is over has all of its parts by then.
         for level in range(1, len(LEVELS)):
-            step_s = LEVELS[level].step_s
-            if now_s % step_s:
-                break
-            parts = [
-                self._held[of]
-                for at in range(now_s - step_s, now_s, LEVELS[level - 1].step_s)
-                if (of := SliceId(level - 1, at)) in self._held
-            ]
-            if parts:
-                self._held[SliceId(level, now_s - step_s)] = {
-                    scope: Sums.merged([part[scope] for part in parts]) for scope in self._scopes
-                }
-        self._held = {
-            of: held
-            for of, held in self._held.items()
-            if of.end_s > now_s - LEVELS[of.level].keep_s
-        }
+            start_s, step_s = self._open_s[level], LEVELS[level].step_s
+            if start_s is not None and start_s + step_s <= now_s:
+                self._merge(SliceId(level, start_s))
+                has_merged = True
+        if has_merged:
+            self._held = {
+                slice_id: summary
+                for slice_id, summary in self._held.items()
+                if slice_id.end_s > now_s - LEVELS[slice_id.level].keep_s
+            }
+
+    def _merge(self, slice_id: SliceId) -> None:
+        self._open_s[slice_id.level] = None
+        part_level = slice_id.level - 1
+        parts = [
+            self._held[part]
+            for at_s in range(slice_id.start_s, slice_id.end_s, LEVELS[part_level].step_s)
+            if (part := SliceId(part_level, at_s)) in self._held
+        ]
+        merged = {scope: Sums.merged([part[scope] for part in parts]) for scope in self._scopes}
+        self._hold(slice_id, merged)
+
+    def _hold(self, slice_id: SliceId, summary: SliceSummary) -> None:
+        self._held[slice_id] = summary
+        begin_s, end_s = self._reach_s or (slice_id.start_s, slice_id.end_s)
+        self._reach_s = min(begin_s, slice_id.start_s), max(end_s, slice_id.end_s)
+        coarser = slice_id.level + 1
+        if coarser < len(LEVELS):
+            step_s = LEVELS[coarser].step_s
+            self._open_s[coarser] = slice_id.start_s // step_s * step_s
 
     def parts(self) -> Iterator[Samples]:
         """Samples of each window."""
         deltas: dict[Change, Sums] = {}
         as_of_s = self._as_of_s
-        reach_s = extent(self._held) if self._held else None
         merged_until_s = [(as_of_s + 1) // step_s * step_s for step_s, _ in LEVELS]
         for name, window in self._windows.items():
             span = rolling(ROLLING_S[name], as_of_s, as_of_s)
             parts: dict[PartKey, SliceSummary] = {
-                (0, of): self._held[of] for of in cover(self._held, merged_until_s, *span, reach_s)
+                (0, of): self._held[of]
+                for of in cover(self._held, merged_until_s, *span, self._reach_s)
             }
             window.update(parts, deltas)
             sums = list(window.sums.values())
@@ -182,30 +222,42 @@ class ReplayedObjective:
         self.excluded = [(one.begin, one.end) for one in causes(policy, objective, ())]
         self.worst: dict[tuple[str, str], tuple[float, int, int]] = {}
         self._registry = registry
-        self._as_of_s = self._minute = 0
+        self._as_of_s = 0
+        self._minute = span_s[0] // 60  # the running one
         self._counts: dict[str, Pair] = {}  # of the running minute
         self._changed = True
         self._samples: Samples = {}
 
-    def add(self, start_s: int, aggregate: Aggregate | None) -> None:
-        """The next slice, as for `Gauges.add`."""
-        self._as_of_s = start_s + STEP_S - 1
-        minute = start_s // 60
+    @property
+    def next_change_s(self) -> int:
+        """First time at which the status may change without new events: minutes are judged."""
+        return (self._minute + 1) * 60 + STEP_S
+
+    def add(self, slice_id: SliceId, aggregate: Aggregate) -> None:
+        """Count the next slice, as for `Gauges.add`."""
+        self._start_minute(slice_id.start_s // 60)
+        names = self._registry
+        counts = self.selection.count(
+            aggregate, names.series, names.customers, slice_id.start_s, slice_id.end_s
+        )
+        for name, (total, bad) in counts.items():
+            before = self._counts.get(name, (0, 0))
+            self._counts[name] = (before[0] + total, before[1] + bad)
+        self.minute_counts.count(self._minute, self._counts)
+        self._changed |= bool(counts)
+
+    def advance(self, now_s: int) -> None:
+        """Judge the minutes that are over at `now_s`, the end of a slice."""
+        self._as_of_s = now_s - 1
+        self._start_minute(self._as_of_s // 60)
+        if now_s % 60 == 0:
+            self.minute_counts.see(self._minute, self._minute + 1)
+
+    def _start_minute(self, minute: int) -> None:
         if minute != self._minute:
+            self.minute_counts.see(self._minute, minute)
             self._minute, self._counts, self._changed = minute, {}, True
             self.minute_counts.running = minute
-        if aggregate is not None:
-            names = self._registry
-            counts = self.selection.count(
-                aggregate, names.series, names.customers, start_s, start_s + STEP_S
-            )
-            for name, (total, bad) in counts.items():
-                had = self._counts.get(name, (0, 0))
-                self._counts[name] = (had[0] + total, had[1] + bad)
-            self.minute_counts.count(minute, self._counts)
-            self._changed |= bool(counts)
-        if (start_s + STEP_S) % 60 == 0:
-            self.minute_counts.see(minute, minute + 1)
 
     def part(self) -> Samples:
         """Samples of this objective."""

@@ -26,7 +26,8 @@ from exporters.metrics.objectives import Objectives
 from exporters.reference.customers import Customer, Customers
 from exporters.reference.prices import cache_target, load_price_book
 from exporters.windows.incremental import CUSTOMER, CUSTOMER_MODEL, MODEL_TIER, PRICED, Grouping
-from exporters.windows.tracker import CALENDAR, WindowTracker
+from exporters.windows.plan import window_plan
+from exporters.windows.tracker import WindowTracker
 from slo.engine.report import ObjectiveResult
 from slo.policy.loading import load_policies
 from slo.policy.targets import targets_of
@@ -258,20 +259,6 @@ class Collector:
             if sign.partition in offsets
             and (lag := sign.lag(offsets[sign.partition], now_s, stale_after_s)) is not None
         }
-
-
-def window_plan(settings: Settings) -> dict[str, list[str]]:
-    """Return, by window, the scopes that it is exported in."""
-    exporter = settings.exporter
-    shared = [scope for scope in SCOPE_LABELS if scope not in ("series", CUSTOMER)]
-    plan: dict[str, list[str]] = {}
-    for name in (*exporter.windows, *CALENDAR):
-        plan[name] = list(shared)
-    for name in exporter.series_windows:
-        plan.setdefault(name, []).append("series")
-    for name in exporter.customer_windows if exporter.customers_top else ():
-        plan.setdefault(name, []).append(CUSTOMER)
-    return plan
 
 
 def _common_edges(edges: Sequence[Thresholds]) -> Thresholds:

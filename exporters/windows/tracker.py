@@ -19,11 +19,10 @@ from exporters.windows.incremental import (
     Window,
     summarise,
 )
+from exporters.windows.plan import CALENDAR
 from streams.state.slices import Aggregate, SliceId
 from streams.state.windows import ROLLING_S, calendar, cover, extent, rolling
 from streams.store.reader import PartitionView, StateSnapshot, Version
-
-CALENDAR = ("day", "month")
 
 Span = tuple[int, int]  # [from_s, to_s) in event time
 

@@ -6,12 +6,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import redis.asyncio as aioredis
 
 from streams.errors import RequestError
+from streams.query.instants import rfc3339, rfc3339_ms
 from streams.state.coverage import Coverage
 from streams.state.measures import (
     SERIES_DIMENSIONS,
@@ -116,7 +116,7 @@ def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
     from_s = max(from_s, watermark_s - HORIZON_S)
     if from_s >= to_s:
         raise RequestError(
-            f"no data to report between {_rfc3339(from_s)} and {_rfc3339(to_s)}: --from must lie "
+            f"no data to report between {rfc3339(from_s)} and {rfc3339(to_s)}: --from must lie "
             "before --to, and both before --as-of"
         )
     step_s = question.step_s
@@ -196,10 +196,10 @@ def build(answer: Answer) -> dict[str, Any]:
         return {**measures(whole(aggregate)), "complete": coverage.complete(from_s, to_s)}
 
     report: dict[str, Any] = {
-        "from": _rfc3339(range_.from_s),
-        "to": _rfc3339(range_.to_s),
+        "from": rfc3339(range_.from_s),
+        "to": rfc3339(range_.to_s),
         "step_s": range_.step_s,
-        "as_of": _rfc3339(range_.as_of_s),
+        "as_of": rfc3339(range_.as_of_s),
         "gaps": [
             {
                 "from": rfc3339_ms(gap.from_ms),
@@ -212,7 +212,7 @@ def build(answer: Answer) -> dict[str, Any]:
         "total": measures_of(answer.total, range_.from_s, range_.to_s),
         "steps": [
             {
-                "start": _rfc3339(start_s),
+                "start": rfc3339(start_s),
                 "measures": measures_of(step, start_s, start_s + range_.step_s),
             }
             for start_s, step in answer.steps.items()
@@ -235,7 +235,7 @@ def _group_reports(answer: Answer) -> list[dict[str, Any]]:
     for start_s, step in answer.steps.items():
         for key, aggregate in answer.groups(step).items():
             groups[key]["steps"].append(
-                {"start": _rfc3339(start_s), "measures": _group_measures(aggregate)}
+                {"start": rfc3339(start_s), "measures": _group_measures(aggregate)}
             )
     return list(groups.values())
 
@@ -247,13 +247,3 @@ def _group_measures(aggregate: Aggregate) -> dict[str, Any]:
         for name, value in measures(aggregate).items()
         if name not in ("refused", "duplicates")
     }
-
-
-def _rfc3339(at_s: int) -> str:
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def rfc3339_ms(at_ms: int) -> str:
-    """Format an instant with milliseconds: 2026-01-31T12:00:00.000Z."""
-    seconds, ms = divmod(at_ms, 1_000)
-    return f"{_rfc3339(seconds)[:-1]}.{ms:03}Z"

@@ -17,7 +17,7 @@ from click import Command, Context, Group
 
 from alerts.rules.build import build
 from exporters.catalogue.requests import SPECS
-from exporters.server.collector import window_plan
+from exporters.windows.plan import window_plan
 from slo.policy.burn_rates import BURN_MINUTES
 from slo.policy.loading import load_policies, shipped
 from streams.config.settings import Settings

@@ -17,7 +17,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from alerts.rules.build import build
 from exporters.catalogue.requests import SPECS
-from exporters.server.collector import window_plan
+from exporters.windows.plan import window_plan
 from grafana.generate import documents, encoded
 from slo.health_limits import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
 from slo.policy.loading import load_policies, shipped

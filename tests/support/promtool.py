@@ -37,9 +37,10 @@ def check_alerts(
     rule_files: Sequence[str],
     series: Sequence[Mapping[str, str]],
     expected: Sequence[Mapping[str, Any]],
+    step_s: int = STEP_S,
 ) -> None:
-    """Assert that Prometheus fires exactly the `expected` alerts; a step is STEP_S seconds."""
-    _check(folder, series, rule_files=rule_files, alert_rule_test=expected)
+    """Assert that Prometheus fires exactly the `expected` alerts; a step is `step_s` seconds."""
+    _check(folder, series, step_s, rule_files=rule_files, alert_rule_test=expected)
 
 
 def check_values(
@@ -56,21 +57,22 @@ def check_values(
         tests.append(
             {"expr": f"sum({found})", "eval_time": f"{round(at_s)}s", "exp_samples": sample}
         )
-    _check(folder, series, promql_expr_test=tests)
+    _check(folder, series, STEP_S, promql_expr_test=tests)
 
 
 def _check(
     folder: Path,
     series: Sequence[Mapping[str, str]],
+    step_s: int,
     rule_files: Sequence[str] = (),
     **tests: Sequence[Mapping[str, Any]],
 ) -> None:
     test = {
         "rule_files": list(rule_files),
-        "evaluation_interval": f"{STEP_S}s",
+        "evaluation_interval": f"{step_s}s",
         "tests": [
             {
-                "interval": f"{STEP_S}s",
+                "interval": f"{step_s}s",
                 "input_series": list(series),
                 **{kind: list(of_kind) for kind, of_kind in tests.items()},
             }

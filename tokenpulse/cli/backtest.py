@@ -7,15 +7,15 @@ import click
 
 from alerts.backtest.recording import Recording, read_file, read_topic
 from alerts.backtest.report import lines, report
-from alerts.backtest.run import run, thresholds
+from alerts.backtest.run import minutes_until_s, run, thresholds
 from alerts.backtest.samples import STEP_S
 from alerts.rules.build import unread
-from exporters.server.collector import window_plan
+from exporters.windows.plan import window_plan
 from slo.policy.loading import load_policies
 from streams.config.settings import load_settings
 from streams.errors import RequestError
 from streams.sources.mapping import load_mapping
-from tokenpulse.cli.common import Instant
+from tokenpulse.option_types import Instant
 
 
 @click.command()
@@ -31,7 +31,12 @@ from tokenpulse.cli.common import Instant
 @click.option("--mapping", help="Mapping file, or the name of a shipped one; default: events.")
 @click.option("--base", type=Instant(), help="Instant that relative times count from.")
 @click.option("--from", "from_s", type=Instant(), help="Evaluate from here; default: all.")
-@click.option("--to", "to_s", type=Instant(), help="Evaluate up to here; default: last event.")
+@click.option(
+    "--to",
+    "to_s",
+    type=Instant(),
+    help="Evaluate up to here; default: the minute of the last event.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON (docs/backtest.md).")
 @click.pass_context
 def backtest(
@@ -57,7 +62,12 @@ def backtest(
     for line in unread(in_force, window_plan(settings)):
         click.echo(line, err=True)
     end_s = None if to_s is None else -(-to_s // STEP_S) * STEP_S
-    recording = Recording(settings, thresholds(in_force, settings.worker), end_s)
+    recording = Recording(
+        settings,
+        thresholds(in_force, settings.worker),
+        end_s,
+        minutes_until_s(in_force, from_s),
+    )
     columns = None if mapping is None else load_mapping(mapping)
     for file in files:
         base_ms = None if base is None else base * 1_000

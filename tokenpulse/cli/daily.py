@@ -19,7 +19,7 @@ from exporters.reference.customers import load_directory
 from slo.policy.loading import load_policies
 from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError, RequestError
-from tokenpulse.cli.common import run_with_redis
+from tokenpulse.redis_call import run_with_redis
 
 FORMATS = ("text", "html", "pdf", "csv", "json")
 

@@ -9,9 +9,9 @@ from typing import TypeVar
 import click
 
 from streams.config.settings import load_settings
+from streams.query.instants import rfc3339_ms
 from streams.query.partitions import Partitions, PartitionStatus, new_command
-from streams.query.report import rfc3339_ms
-from tokenpulse.cli.common import run_with_redis
+from tokenpulse.redis_call import run_with_redis
 
 T = TypeVar("T")
 

@@ -10,9 +10,9 @@ import click
 from streams.config.settings import load_settings
 from streams.errors import RequestError
 from streams.sources.mapping import load_mapping
-from tokenpulse.cli.common import Instant
 from tokenpulse.cli.report import parse_question, print_measures, question_options
 from tokenpulse.local.replay import Outcome, Replay, run_replay
+from tokenpulse.option_types import Instant
 
 
 @click.command()

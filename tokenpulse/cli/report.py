@@ -11,7 +11,8 @@ from streams.config.settings import load_settings
 from streams.errors import ConfigError
 from streams.query.hdr_log import write_hdr_log
 from streams.query.report import Question, build, query
-from tokenpulse.cli.common import Instant, Span, run_with_redis
+from tokenpulse.option_types import Instant, Span
+from tokenpulse.redis_call import run_with_redis
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -8,7 +8,7 @@ import click
 
 from alerts.rules.build import Format, build, unread
 from alerts.rules.model import Links
-from exporters.server.collector import window_plan
+from exporters.windows.plan import window_plan
 from slo.policy.loading import load_policies
 from streams.config.settings import load_settings
 

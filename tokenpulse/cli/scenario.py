@@ -15,15 +15,15 @@ import click
 from streams.config.sections import Redis
 from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError, RequestError
+from streams.query.instants import rfc3339_ms
 from streams.query.partitions import user_name
-from streams.query.report import rfc3339_ms
 from streams.simulator.profile import Profile
 from streams.simulator.scenario_requests import describe, format_parameter, new_request
 from streams.simulator.scenario_store import Reading, ScenarioStore
 from streams.simulator.scenarios import KINDS, Scenario, TimelineError
 from streams.simulator.timeline import Timeline
-from tokenpulse.cli.common import run_with_redis
 from tokenpulse.local.discovery import RunningStack, running_stacks
+from tokenpulse.redis_call import run_with_redis
 
 T = TypeVar("T")
 

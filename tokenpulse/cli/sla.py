@@ -18,7 +18,7 @@ from slo.policy.units import instant_s
 from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError
 from streams.store.reader import StateReader
-from tokenpulse.cli.common import run_with_redis
+from tokenpulse.redis_call import run_with_redis
 
 READS_MAX = 10_000
 

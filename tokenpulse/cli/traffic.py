@@ -10,7 +10,7 @@ from streams.errors import ConfigError
 from streams.simulator import runner
 from streams.simulator.generator import NOTHING_PLANNED
 from streams.simulator.timeline import load_timeline
-from tokenpulse.cli.common import Span
+from tokenpulse.option_types import Span
 
 
 @click.command()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from alerts.promql import number
 from alerts.rules.build import Format, build, unread
 from exporters.catalogue.requests import SPECS
-from exporters.server.collector import window_plan
+from exporters.windows.plan import window_plan
 from slo.policy.burn_rates import burn_rate_thresholds
 from slo.policy.loading import PolicyError, load_policies, load_policy, read_policy, shipped
 from slo.policy.policy import ErrorBudgetObjective, Policy

@@ -9,8 +9,8 @@ import redis.asyncio as aioredis
 from streams.config.settings import Settings, load_settings
 from streams.query.health import Progress, worker_problem
 from streams.store.reader import StateReader
-from tokenpulse.cli.common import run_with_redis
 from tokenpulse.cli.health import exit_with
+from tokenpulse.redis_call import run_with_redis
 
 
 @click.command()

@@ -1,18 +1,11 @@
-"""Option types and the Redis call that several commands share."""
+"""Types of command-line options that several commands share."""
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-import redis.asyncio as aioredis
 
-from streams.config.settings import Settings
-from streams.store.redis import connected
-
-T = TypeVar("T")
 SECONDS_OF_UNIT = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -46,16 +39,3 @@ class Instant(click.ParamType):
         if instant is None or instant.tzinfo is None:
             self.fail(f"{text!r}: write 2026-01-31T12:00:00Z or seconds since 1970", param, ctx)
         return int(instant.timestamp())
-
-
-def run_with_redis(settings: Settings, call: "Callable[[aioredis.Redis], Awaitable[T]]") -> T:
-    """Run a coroutine function with a Redis client, close the client and return the result."""
-
-    async def call_and_close() -> T:
-        client = connected(settings.redis)
-        try:
-            return await call(client)
-        finally:
-            await client.aclose()
-
-    return asyncio.run(call_and_close())

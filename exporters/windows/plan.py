@@ -1,0 +1,21 @@
+"""Which windows the exporter publishes, and in which scopes. Pure."""
+
+from exporters.catalogue.requests import SCOPE_LABELS
+from exporters.windows.incremental import CUSTOMER
+from streams.config.settings import Settings
+
+CALENDAR = ("day", "month")
+
+
+def window_plan(settings: Settings) -> dict[str, list[str]]:
+    """Return, by window, the scopes that it is exported in."""
+    exporter = settings.exporter
+    shared = [scope for scope in SCOPE_LABELS if scope not in ("series", CUSTOMER)]
+    plan: dict[str, list[str]] = {}
+    for name in (*exporter.windows, *CALENDAR):
+        plan[name] = list(shared)
+    for name in exporter.series_windows:
+        plan.setdefault(name, []).append("series")
+    for name in exporter.customer_windows if exporter.customers_top else ():
+        plan.setdefault(name, []).append(CUSTOMER)
+    return plan

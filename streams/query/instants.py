@@ -1,0 +1,14 @@
+"""Instants as RFC 3339 text in UTC, as reports write them. Pure."""
+
+from datetime import UTC, datetime
+
+
+def rfc3339(at_s: int) -> str:
+    """Return seconds since the epoch as `2026-01-31T12:00:00Z`."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_ms(at_ms: int) -> str:
+    """Return milliseconds since the epoch as `2026-01-31T12:00:00.000Z`."""
+    seconds, ms = divmod(at_ms, 1_000)
+    return f"{rfc3339(seconds)[:-1]}.{ms:03}Z"
