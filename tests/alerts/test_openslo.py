@@ -234,7 +234,7 @@ def test_check_says_fine_for_all_that_is_shipped() -> None:
     assert done.exit_code == 0
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == list(shipped())
     assert done.stderr == (
-        "openai-scale-style: worker.tpot_targets_s: got no 0.02; add it, or verdicts on it stay "
+        "openai-scale-style: worker.tpot_targets_s: got no 0.02; add it, or its objectives stay "
         "unknown\n"
     )
 

@@ -102,7 +102,7 @@ def test_sending_to_nobody_is_one_line_that_says_what_to_set(unused_port: int) -
         ({"SMTP_USERNAME": "me"}, "go together"),
         (
             {"SMTP_USERNAME": "me", "SMTP_PASSWORD_FILE": "/x", "SMTP_TLS": "none"},
-            "would show the login",
+            "would send the login",
         ),
         ({"PUBLIC_URL": "javascript:alert(1)"}, "write the address of the pages"),
         ({"PUBLIC_URL": "https://x.example/?a=b"}, "write the address of the pages"),
