@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 
 from exporters.board.alerts import AlertRules
 from exporters.board.routes import board_routes
-from exporters.daily.cache import Shelf
+from exporters.daily.cache import BoardCache
 from exporters.daily.routes import Source, daily_routes
 from exporters.reference.customers import Customer, load_directory
 from exporters.server.refresher import Refresher
@@ -115,8 +115,8 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     refresher = Refresher(settings, customers, rules)
-    shelf = Shelf(settings, customers)
-    app = create_app(refresher, config, shelf.facts)
+    boards = BoardCache(settings, customers)
+    app = create_app(refresher, config, boards.facts)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
@@ -125,12 +125,12 @@ async def _serve(
         scheme = "http" if config.tls is None else "https"
         log.info("listening on %s://%s:%d/metrics", scheme, host, port)
         refresher.thread.start()
-        shelf.start()
+        boards.thread.start()
         await stopping.wait()
     finally:
         await runner.cleanup()
         await asyncio.to_thread(refresher.thread.stop)
-        await asyncio.to_thread(shelf.stop)
+        await asyncio.to_thread(boards.thread.stop)
     return 0
 
 

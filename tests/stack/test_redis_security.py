@@ -125,8 +125,8 @@ async def seal_days(exporter: Redis, kafka: Kafka) -> None:
     client = connect(exporter.url, exporter.timeout_s, **redis_kwargs(exporter))
     days = DayStore(client, kafka.group, kafka.topic, "UTC")
     try:
-        await days.seal("2024-01-01", b"old", b"")
-        await days.seal("2026-01-01", b"new", b"")
+        await days.write_once("2024-01-01", b"old", b"")
+        await days.write_once("2026-01-01", b"new", b"")
         assert await days.first() == "2026-01-01"
     finally:
         await client.aclose()

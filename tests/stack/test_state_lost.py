@@ -185,7 +185,7 @@ def test_a_redis_lost_whole_gets_back_what_neither_log_nor_state_can_rebuild(
         store = MinuteCountStore(client, group, topic)
         await store.put_window(window)
         await store.write("p1", {0: (0, 1)}, {("c", None, 20_420): minutes}, {("eu", 7): closed})
-        await DayStore(client, group, topic, "UTC").seal("2026-11-27", b"day", b"detail")
+        await DayStore(client, group, topic, "UTC").write_once("2026-11-27", b"day", b"detail")
         sent = Sent(client, group, topic, "2026-11-27")
         await sent.claim(1_764_280_000)
         await sent.note(digest("cro@example.com"), 1_764_280_000, "")

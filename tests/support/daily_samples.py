@@ -38,7 +38,7 @@ HOSTILE = (
 
 
 def mark_of(metric: str, value: float | None) -> Mark:
-    """As the keeper marks, near enough."""
+    """As the builder marks, near enough."""
     if value is None or metric == "tokens":
         return "unknown"
     if metric == "ttft_p95_s":

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
-from exporters.daily.build import DailyKeeper
+from exporters.daily.build import DailyBoardBuilder
 from exporters.daily.day.facts import DailyFacts, Day
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
@@ -56,7 +56,7 @@ def some_traffic(
     return events
 
 
-class Keeper(DailyKeeper):
+class Builder(DailyBoardBuilder):
     """The exporter's, for days that have facts."""
 
     async def facts(self, now_s: float, date: str | None = None) -> DailyFacts:
@@ -79,10 +79,10 @@ class World:
         self.writer = StateWriter(self.settings)
         self.events: list[dict[str, Any]] = []
 
-    def keeper(self, **customers: Customer) -> Keeper:
+    def builder(self, **customers: Customer) -> Builder:
         """A fresh exporter's; customers by token."""
         policies = load_policies(self.settings.exporter.policies)
-        return Keeper(self.settings, policies, self.client, customers)
+        return Builder(self.settings, policies, self.client, customers)
 
     async def add(self, partition: int, events: Sequence[dict[str, Any]], at_s: float = 0) -> None:
         """Count events; the writer's clock is `at_s`, or the time of the last of them."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import redis.asyncio as aioredis
 
-from exporters.daily.build import DailyKeeper
-from exporters.daily.cache import meant
+from exporters.daily.build import DailyBoardBuilder
+from exporters.daily.cache import date_of
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.delivery.deliver import Outcome, deliver, recipients
 from exporters.daily.render.data import csv_text, json_text
@@ -59,7 +59,7 @@ def daily(
         raise click.UsageError("a PDF is not for the terminal; give --output FILE")
     if send:
         recipients(settings.daily)  # fails now if they are not configured
-    day = meant(date, settings.exporter.time_zone, time.time())
+    day = date_of(date, settings.exporter.time_zone, time.time())
     facts, outcomes = run_with_redis(
         settings, lambda client: _build_and_deliver(client, settings, day, send, again)
     )
@@ -78,7 +78,8 @@ async def _build_and_deliver(
 ) -> tuple[DailyFacts, list[Outcome]]:
     policies = load_policies(settings.exporter.policies)
     customers = load_directory(settings)
-    facts = await DailyKeeper(settings, policies, client, customers).facts(time.time(), date)
+    builder = DailyBoardBuilder(settings, policies, client, customers)
+    facts = await builder.facts(time.time(), date)
     if facts is None:
         raise RequestError("no event was counted yet: start a worker and send it events")
     return facts, await deliver(settings, client, facts, again) if send else []

@@ -7,7 +7,7 @@ days for 400, so
     UTC                       400 days
     full hours off UTC        35 days
     half hours off UTC        6 hours after the day's end: from then on only as it was sealed
-    any further offset        never
+    any other offset          never
 """
 
 from datetime import date as Date
@@ -32,34 +32,34 @@ class CalendarDay(NamedTuple):
 
     @property
     def stretch(self) -> Stretch:
-        """Its seconds."""
+        """Return its seconds, the end excluded."""
         return self.from_s, self.to_s
 
 
 def read_date(text: str) -> Date | None:
     """Parse a date written YYYY-MM-DD; return None if the text is no such date."""
     try:
-        found = Date.fromisoformat(text)
+        parsed = Date.fromisoformat(text)
     except ValueError:
         return None
     # The library also takes 20261110 and 2026-W46-2, which would be other names of a day.
-    return found if found.isoformat() == text else None
+    return parsed if parsed.isoformat() == text else None
 
 
 def day_at(at_s: float, zone: ZoneInfo) -> CalendarDay:
-    """The day that an instant lies in."""
+    """Return the day that contains an instant."""
     return day_of(datetime.fromtimestamp(at_s, zone).date(), zone)
 
 
 def day_of(date: Date, zone: ZoneInfo) -> CalendarDay:
-    """The day of a date."""
+    """Return the day of a date."""
     return CalendarDay(
         date.isoformat(), _midnight(date, zone), _midnight(date + timedelta(days=1), zone)
     )
 
 
 def days_until(last: Date, count: int, zone: ZoneInfo) -> list[CalendarDay]:
-    """So many days that end with `last`, oldest first."""
+    """Return `count` days that end with `last`, oldest first."""
     return [day_of(last - timedelta(days=back), zone) for back in reversed(range(count))]
 
 
@@ -67,8 +67,8 @@ def _midnight(date: Date, zone: ZoneInfo) -> int:
     return int(datetime(date.year, date.month, date.day, tzinfo=zone).timestamp())
 
 
-def can_be_cut(stretch: Stretch, watermark_s: int) -> bool:
-    """Return True if the stretch is a sum of slices that a partition at `watermark_s` still has."""
+def fits_slices(stretch: Stretch, watermark_s: int) -> bool:
+    """Return True if a partition at `watermark_s` still has slices that make up the stretch."""
     from_s, to_s = stretch
     if from_s < watermark_s - HORIZON_S:
         return False
@@ -82,7 +82,7 @@ def can_be_cut(stretch: Stretch, watermark_s: int) -> bool:
 
 
 def by_hour(stretch: Stretch) -> list[Stretch]:
-    """A stretch in parts that end with the full hours."""
+    """Return a stretch in parts that end with the full hours."""
     from_s, to_s = stretch
     cuts = [*range(from_s // HOUR_S * HOUR_S + HOUR_S, to_s, HOUR_S), to_s]
     return list(zip([from_s, *cuts], cuts, strict=False))

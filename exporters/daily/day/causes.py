@@ -11,17 +11,17 @@ parts add up only to a difference of sums; the trend on the board is against med
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from exporters.daily.day import text as words
+from exporters.daily.day import text
 from exporters.daily.day.attribution import Part, parts_of
 from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, p95_s
-from exporters.daily.day.facts import METRICS, Cause, Day, Metric, Value
+from exporters.daily.day.facts import METRICS, Cause, Day, Metric
 from exporters.daily.day.text import PROBES
 from exporters.daily.day.trends import FALLS_WELL, NEEDED, WEEK, Base
 from exporters.windows.incremental import CUSTOMER
 from streams.state.registry import OTHER
 
 CAUSES_MAX = 3
-# Changes below these are not told: of the norm for tokens and latencies, in points for ratios.
+# Smaller changes have no cause: as a share of the norm for tokens and latencies, else in points.
 LEAST = {
     "tokens": 0.05,
     "ttft_p95_s": 0.05,
@@ -35,7 +35,7 @@ _SECOND_LEAST = 0.2  # share of all that moved which a second name must explain
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Move:
     """A metric that moved beyond its usual spread."""
 
     metric: Metric
@@ -46,7 +46,7 @@ class Moved:
 
     @property
     def change(self) -> float:
-        """Signed."""
+        """Return the signed change."""
         return self.now - self.before
 
 
@@ -57,81 +57,82 @@ class Traffic:
     fleet: Counts
     groups: Groups
     days: int = 1
-    # Where the smaller names of a dimension were added up on some days: those that never were.
-    told: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    # Of dimensions whose smaller names were added up on some days, the names that never were.
+    stored_names: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-    def as_told(self, told: Mapping[str, frozenset[str]]) -> "Traffic":
+    def fold_names(self, stored_names: Mapping[str, frozenset[str]]) -> "Traffic":
         """Fold the names that one side lacks into the rest, on both sides.
 
         A name on one side that is part of the rest on the other side would look like a change.
         """
         groups = {dimension: dict(names) for dimension, names in self.groups.items()}
-        for dimension, kept in told.items():
+        for dimension, apart in stored_names.items():
             names = groups.get(dimension, {})
-            others = [names.pop(name) for name in list(names) if name not in kept]
-            if others:
-                names[OTHER] = Counts.merged(others)
+            rest = [names.pop(name) for name in list(names) if name not in apart]
+            if rest:
+                names[OTHER] = Counts.sum(rest)
         return replace(self, groups=groups)
 
 
 def causes(day: Day, now: Traffic, before: Traffic, base: Base) -> tuple[Cause, ...]:
-    """At most three causes, of the metric that moved most first; customers by token (`named`)."""
-    found = [
-        (moved, _in_dimension(moved, now, before)) for moved in moved_of(day, now, before, base)
+    """Return at most three causes, of the metric that moved most first; customers by token."""
+    explained = [
+        (move, *explanation)
+        for move in find_moves(day, now, before, base)
+        if (explanation := _explanation(move, now, before)) is not None
     ]
-    explained = [(moved, *one) for moved, one in found if one is not None]
-    chosen = [(moved, dimension, parts[0]) for moved, dimension, parts in explained]
-    for moved, dimension, parts in explained:
+    chosen = [(move, dimension, parts[0]) for move, dimension, parts in explained]
+    for move, dimension, parts in explained:
         moving = sum(abs(part.total) for part in parts)
         chosen += [
-            (moved, dimension, part)
+            (move, dimension, part)
             for part in parts[1:]
-            if part.total * moved.change > 0 and abs(part.total) >= _SECOND_LEAST * moving
+            if part.total * move.change > 0 and abs(part.total) >= _SECOND_LEAST * moving
         ]
     return tuple(
         Cause(
-            metric=moved.metric,
+            metric=move.metric,
             dimension=dimension,
             name=part.name,
             total=part.total,
             mix=part.mix,
             rate=part.rate,
-            words=words.cause(moved.metric, (moved.before, moved.now), dimension, part),
+            words=text.cause(move.metric, (move.before, move.now), dimension, part),
         )
-        for moved, dimension, part in chosen[:CAUSES_MAX]
+        for move, dimension, part in chosen[:CAUSES_MAX]
     )
 
 
-def named(cause: Cause, name_of: Callable[[str], str]) -> Cause:
-    """The same with the customer's name; `name_of`: token -> name."""
+def with_customer_name(cause: Cause, name_of: Callable[[str], str]) -> Cause:
+    """Return the cause with the customer's name in place of the token; `name_of`: token -> name."""
     if cause.dimension != CUSTOMER:
         return cause
-    return replace(cause, name=name_of(cause.name), words=words.with_names(cause.words, name_of))
+    return replace(cause, name=name_of(cause.name), words=text.with_names(cause.words, name_of))
 
 
-def moved_of(day: Day, now: Traffic, before: Traffic, base: Base) -> list[Moved]:
-    """The metrics that moved, missed targets first, then by how unusual it is."""
-    found = []
+def find_moves(day: Day, now: Traffic, before: Traffic, base: Base) -> list[Move]:
+    """Return the metrics that moved: missed targets first, then the most unusual."""
+    moves = []
     for metric in METRICS:
-        # A part of a day is no less than a whole one, and the first day of all is mostly a part.
+        # A part of a day has fewer tokens than a whole one, and the first day of all is mostly a
+        # part.
         if metric == "tokens" and (day.state == "running" or len(base.days) < NEEDED[WEEK]):
             continue
-        one, was = _measured(metric, now), _measured(metric, before)
-        if one is None or was is None:
+        value, usual = _value(metric, now), _value(metric, before)
+        if value is None or usual is None:
             continue
-        least = LEAST[metric] * (was if metric in _OF_THE_NORM else 1)
+        least = LEAST[metric] * (usual if metric in _OF_THE_NORM else 1)
         spread = max(base.spread(metric), least / SPREADS)
-        if not spread or abs(one - was) <= SPREADS * spread:
+        size = abs(value - usual)
+        if not spread or size <= SPREADS * spread:
             continue
-        value: Value = getattr(day.values, metric)
-        worse = (one > was) == (metric in FALLS_WELL)
-        found.append(
-            Moved(metric, was, one, value.mark == "missed" and worse, abs(one - was) / spread)
-        )
-    return sorted(found, key=lambda moved: (not moved.missed, -moved.spreads))
+        is_worse = (value > usual) == (metric in FALLS_WELL)
+        is_missed = day.values.of(metric).mark == "missed" and is_worse
+        moves.append(Move(metric, usual, value, is_missed, size / spread))
+    return sorted(moves, key=lambda move: (not move.missed, -move.spreads))
 
 
-def _measured(metric: Metric, traffic: Traffic) -> float | None:
+def _value(metric: Metric, traffic: Traffic) -> float | None:
     fleet = traffic.fleet
     match metric:
         case "tokens":
@@ -146,14 +147,14 @@ def _measured(metric: Metric, traffic: Traffic) -> float | None:
             return fleet.cache_hit_ratio
 
 
-def _in_dimension(moved: Moved, now: Traffic, before: Traffic) -> tuple[str, list[Part]] | None:
-    """The dimension that tells most, and its parts, those that moved the metric most first."""
+def _explanation(move: Move, now: Traffic, before: Traffic) -> tuple[str, list[Part]] | None:
+    """Return the dimension that explains most and its parts, the largest first."""
     best: tuple[float, str, list[Part]] | None = None
     for dimension in DIMENSIONS:
-        sides = [_names(dimension, moved.metric, traffic) for traffic in (before, now)]
-        parts = parts_of(moved.metric, sides[0], sides[1], before.days)
-        parts.sort(key=lambda part: -part.total if moved.change > 0 else part.total)
-        if not parts or parts[0].total * moved.change <= 0:
+        sides = [_names(dimension, move.metric, traffic) for traffic in (before, now)]
+        parts = parts_of(move.metric, sides[0], sides[1], before.days)
+        parts.sort(key=lambda part: -part.total if move.change > 0 else part.total)
+        if not parts or parts[0].total * move.change <= 0:
             continue
         score = _concentration(parts)
         if best is None or score > best[0] + 1e-9:

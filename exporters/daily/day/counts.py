@@ -27,8 +27,8 @@ class Counts(Amounts):
     tpot: Table = field(default_factory=Table.empty)
 
     @classmethod
-    def merged(cls, parts: Iterable["Counts"]) -> Self:
-        """The sum of any number of them."""
+    def sum(cls, parts: Iterable["Counts"]) -> Self:
+        """Return the sum of any number of counts."""
         parts = [cls(), *parts]
         return cls(
             requests=sum(one.requests for one in parts),
@@ -49,33 +49,33 @@ Groups = Mapping[str, Mapping[str, Counts]]  # dimension -> name -> counts
 
 
 def p95_s(buckets: Table) -> float | None:
-    """Nearest-rank P95 of a histogram in seconds."""
+    """Return the nearest-rank P95 of a histogram in seconds; None if it is empty."""
     if not len(buckets):
         return None
     return histogram.percentiles(buckets.keys, buckets.values, [P95])[0] / 1e9
 
 
 def samples(buckets: Table) -> int:
-    """Requests in a histogram."""
+    """Return the number of requests in a histogram."""
     return int(buckets.values.sum())
 
 
 def counts_of(sums: Sums, scope: Grouping) -> dict[str, Counts]:
-    """Counts of each group of a scope by its name; of a scope without dimensions that of ''."""
+    """Return the counts of each group of a scope by name; the fleet's name is empty."""
     histograms: dict[int, dict[str, Table]] = {}
     for key, table in sums.cells.split(histogram.BUCKET_BITS):
         latency = LATENCIES[key & ((1 << LATENCY_BITS) - 1)]
         histograms.setdefault(key >> LATENCY_BITS, {})[latency] = table
-    found = {}
+    counts = {}
     for group, row in zip(sums.counts.keys.tolist(), sums.counts.values.tolist(), strict=True):
         latencies = histograms.get(group, {})
-        found["".join(scope.keys[group][:1])] = Counts.read(
+        counts["".join(scope.keys[group][:1])] = Counts.read(
             scope.name,
             row,
             ttft=latencies.get("ttft", Table.empty()),
             tpot=latencies.get("tpot", Table.empty()),
         )
-    return found
+    return counts
 
 
 def without_durations(sums: Sums) -> Sums:
@@ -85,14 +85,14 @@ def without_durations(sums: Sums) -> Sums:
     return Sums(sums.counts, Table(sums.cells.keys[read], sums.cells.values[read]), Table.empty(2))
 
 
-def added(groups: Sequence[Groups]) -> dict[str, dict[str, Counts]]:
-    """The sum of several days' groups."""
-    found: dict[str, dict[str, list[Counts]]] = {}
-    for one in groups:
-        for dimension, names in one.items():
+def add_groups(days: Sequence[Groups]) -> dict[str, dict[str, Counts]]:
+    """Return the sum of several days' groups."""
+    parts: dict[str, dict[str, list[Counts]]] = {}
+    for groups in days:
+        for dimension, names in groups.items():
             for name, counts in names.items():
-                found.setdefault(dimension, {}).setdefault(name, []).append(counts)
+                parts.setdefault(dimension, {}).setdefault(name, []).append(counts)
     return {
-        dimension: {name: Counts.merged(parts) for name, parts in names.items()}
-        for dimension, names in found.items()
+        dimension: {name: Counts.sum(counts) for name, counts in names.items()}
+        for dimension, names in parts.items()
     }

@@ -45,6 +45,11 @@ class Values:
     availability_ratio: Value
     cache_hit_ratio: Value
 
+    def of(self, metric: Metric) -> Value:
+        """Return one of them."""
+        value: Value = getattr(self, metric)
+        return value
+
 
 @dataclass(frozen=True, slots=True)
 class Correction:
@@ -117,6 +122,11 @@ class Risk:
     credit_projected: str | None
     adjusted: bool  # a closed period would read otherwise today
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Return the objective and its scope, which tell it from all other risks."""
+        return self.policy, self.objective, self.scope
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -152,7 +162,7 @@ class DailyFacts:
 
     @property
     def day(self) -> Day:
-        """The day it is about."""
+        """Return the day that the board is about."""
         return next(day for day in self.days if day.date == self.date)
 
 
@@ -165,3 +175,8 @@ class BoardTargets:
     availability_ratio: float | None
     cache_hit_ratio: float | None  # the lower end of what is good
     cache_hit_best: tuple[float, float] | None  # the band that is best in class
+
+    def of(self, metric: Metric) -> float | None:
+        """Return the target of a metric; tokens have none."""
+        target: float | None = None if metric == "tokens" else getattr(self, metric)
+        return target

@@ -1,143 +1,153 @@
-"""The data of each day: from the slices, or as it was finalised.
+"""Show each day of the board: counted from the slices, or as it was finalised.
 
 Pure.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from exporters.daily.day import text as words
+from exporters.daily.day import text
 from exporters.daily.day.calendar import CalendarDay
 from exporters.daily.day.causes import Traffic, causes
-from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, added, counts_of
+from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, add_groups, counts_of
 from exporters.daily.day.facts import BoardTargets, Cause, Day, DayState
+from exporters.daily.day.final import FinalDay, corrections
 from exporters.daily.day.metrics import values_of
-from exporters.daily.day.reader import StretchSums, summed
-from exporters.daily.day.seal import Record, corrections
+from exporters.daily.day.stretches import StretchSums, add_up
 from exporters.daily.day.trends import Base
 from exporters.windows.incremental import FLEET, Grouping
 from streams.state.coverage import Coverage
 from streams.state.registry import OTHER
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """One day as the state and the sealed days have it."""
+class DayCounts(NamedTuple):
+    """One day as the state and the store have it."""
 
-    of: CalendarDay
-    parts: tuple[StretchSums, ...] | None  # None: it cannot be cut out of the slices that are kept
+    day: CalendarDay
+    parts: tuple[StretchSums, ...] | None  # None: the slices that are kept do not cover it
     fleet: Counts | None
-    record: Record | None  # if it is sealed
+    record: FinalDay | None  # if the day is final
 
     @property
     def versions(self) -> object:
         """Return a value that changes with any count of the day."""
-        return self.of.date, None if self.parts is None else tuple(one.key for one in self.parts)
+        return self.day.date, None if self.parts is None else tuple(p.key for p in self.parts)
+
+    @property
+    def has_data(self) -> bool:
+        """Return False if the day is neither counted nor stored."""
+        return self.fleet is not None or self.record is not None
 
 
-def known(
-    of: CalendarDay,
+def day_counts(
+    day: CalendarDay,
     parts: Sequence[StretchSums] | None,
-    record: Record | None,
+    record: FinalDay | None,
     scopes: Mapping[str, Grouping],
-) -> Known:
-    """Add up the fleet of a day."""
+) -> DayCounts:
+    """Return a day with the sum of its fleet."""
     if parts is None:
-        return Known(of, None, None, record)
-    sums = summed([one.summary for one in parts], (FLEET,))
+        return DayCounts(day, None, None, record)
+    sums = add_up([part.summary for part in parts], (FLEET,))
     fleet = counts_of(sums[FLEET], scopes[FLEET]).get("", Counts())
-    return Known(of, tuple(parts), fleet, record)
+    return DayCounts(day, tuple(parts), fleet, record)
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """The context shared by all days."""
+class BoardContext:
+    """All that the days of one board share."""
 
     now_s: float
     zone: ZoneInfo
     targets: BoardTargets
     coverage: Coverage
     seal_after_s: float
-    behind: Callable[[float], Sequence[tuple[int, int]]]  # partitions not read up to a moment
-    # Until when a day waits for an event of after a moment; None where it does not.
+    # Until an instant (Unix seconds) -> the partitions that are not read up to it.
+    behind: Callable[[float], Sequence[tuple[int, int]]]
+    # Day and its earliest final instant -> the instant until which it waits for a later event, or
+    # None if it does not wait.
     silent_until_s: Callable[[CalendarDay, float], float | None]
 
-    def due(self, one: Known) -> bool:
+    def is_due(self, counts: DayCounts) -> bool:
         """Return True if the day must be finalised now."""
-        return one.record is None and bool(one.fleet) and not self._open(one.of)
+        return counts.record is None and bool(counts.fleet) and not self._open_note(counts.day)
 
-    def _open(self, of: CalendarDay) -> str:
-        """Return one sentence that says why a past day is not final yet; empty if it is final."""
-        seal_at_s = of.to_s + self.seal_after_s
-        if self.now_s < seal_at_s:
-            return words.early(seal_at_s, self.zone)
-        if behind := self.behind(seal_at_s):
-            return words.unread(behind, self.zone)
-        until_s = self.silent_until_s(of, seal_at_s)
-        if until_s is not None and self.now_s < until_s:
-            return words.silent(seal_at_s, until_s, self.zone)
-        return ""
-
-    def day(self, one: Known) -> Day:
-        """A day as it is shown."""
-        if one.record is not None:
-            sealed = one.record.day
-            if one.fleet is None:
-                return sealed
-            now = values_of(one.fleet, one.record.targets)
-            return replace(sealed, corrections=corrections(sealed, now))
-        fleet = one.fleet or Counts()
-        state: DayState = "running" if self.now_s < one.of.to_s else "provisional"
-        complete = one.fleet is not None and self._complete(one.of)
+    def show(self, counts: DayCounts) -> Day:
+        """Return a day as the board shows it."""
+        day = counts.day
+        if counts.record is not None:
+            final = counts.record.day
+            if counts.fleet is None:
+                return final
+            now = values_of(counts.fleet, counts.record.targets)
+            return replace(final, corrections=corrections(final, now))
+        state: DayState = "running" if self.now_s < day.to_s else "provisional"
+        complete = counts.fleet is not None and self._is_complete(day)
         note = ""
-        if one.fleet is None:
-            state, note = "absent", words.GONE if self.now_s >= one.of.to_s else words.NEVER
+        if counts.fleet is None:
+            state, note = "absent", text.GONE if self.now_s >= day.to_s else text.NEVER
         elif state == "provisional":
-            note = self._open(one.of)
-            if not one.fleet and not note:  # with events that are not read yet it is no such day
+            note = self._open_note(day)
+            # A day without events is absent only once all events are read.
+            if not counts.fleet and not note:
                 state = "absent"
-        if one.fleet is not None and not complete:
-            note = words.both(self._missing(one.of), note)
+        if counts.fleet is not None and not complete:
+            note = text.both(self._missing_note(day), note)
         return Day(
-            date=one.of.date,
-            from_s=one.of.from_s,
-            to_s=one.of.to_s,
+            date=day.date,
+            from_s=day.from_s,
+            to_s=day.to_s,
             state=state,
             complete=complete,
-            values=values_of(fleet, self.targets),
+            values=values_of(counts.fleet or Counts(), self.targets),
             note=note,
         )
 
-    def sealed(self, one: Known) -> Day:
-        """A day as it is written down now."""
-        assert one.fleet is not None
-        complete = self._complete(one.of)
+    def final(self, counts: DayCounts) -> Day:
+        """Return a day as it is stored now."""
+        assert counts.fleet is not None
+        day = counts.day
+        complete = self._is_complete(day)
         return Day(
-            date=one.of.date,
-            from_s=one.of.from_s,
-            to_s=one.of.to_s,
+            date=day.date,
+            from_s=day.from_s,
+            to_s=day.to_s,
             state="sealed",
             complete=complete,
-            values=values_of(one.fleet, self.targets),
+            values=values_of(counts.fleet, self.targets),
             sealed_at_s=int(self.now_s),
-            note="" if complete else self._missing(one.of),
+            note="" if complete else self._missing_note(day),
         )
 
-    def _complete(self, of: CalendarDay) -> bool:
-        return self.coverage.complete(of.from_s, min(of.to_s, int(self.now_s) + 1))
+    def _open_note(self, day: CalendarDay) -> str:
+        """Return one sentence that says why a past day is not final yet; empty if it is final."""
+        seal_at_s = day.to_s + self.seal_after_s
+        if self.now_s < seal_at_s:
+            return text.early(seal_at_s, self.zone)
+        if behind := self.behind(seal_at_s):
+            return text.unread_partitions(behind, self.zone)
+        until_s = self.silent_until_s(day, seal_at_s)
+        if until_s is not None and self.now_s < until_s:
+            return text.silent(seal_at_s, until_s, self.zone)
+        return ""
 
-    def _missing(self, of: CalendarDay) -> str:
+    def _is_complete(self, day: CalendarDay) -> bool:
+        return self.coverage.complete(day.from_s, min(day.to_s, int(self.now_s) + 1))
+
+    def _missing_note(self, day: CalendarDay) -> str:
+        end_ms = day.to_s * 1_000
         gaps = [
             gap
             for gap in self.coverage.gaps
-            if gap.from_ms < of.to_s * 1_000 and (gap.to_ms or of.to_s * 1_000) > of.from_s * 1_000
+            if gap.from_ms < end_ms and (gap.to_ms or end_ms) > day.from_s * 1_000
         ]
-        return words.missing(gaps, self.coverage.since_ms, of.from_s, self.zone)
+        return text.missing(gaps, self.coverage.since_ms, day.from_s, self.zone)
 
 
-def traffic(
-    days: Sequence[Known],
+def traffic_of(
+    days: Sequence[DayCounts],
     details: Mapping[str, tuple[Counts, Groups]],
     scopes: Mapping[str, Grouping],
 ) -> Traffic:
@@ -145,33 +155,36 @@ def traffic(
 
     `details`: by date, the stored counts of days that the slices no longer cover.
     """
-    parts = [part.summary for one in days for part in one.parts or ()]
-    sums = summed(parts, scopes)
-    cut: Groups = {name: counts_of(sums[name], scopes[name]) for name in DIMENSIONS}
-    written = [details[one.of.date] for one in days if one.parts is None]
-    fleets = [one.fleet for one in days if one.fleet is not None]
+    parts = [part.summary for counts in days for part in counts.parts or ()]
+    sums = add_up(parts, scopes)
+    groups: Groups = {name: counts_of(sums[name], scopes[name]) for name in DIMENSIONS}
+    stored = [details[counts.day.date] for counts in days if counts.parts is None]
+    fleets = [counts.fleet for counts in days if counts.fleet is not None]
+    stored_groups = [names for _, names in stored]
     return Traffic(
-        Counts.merged([*fleets, *(fleet for fleet, _ in written)]),
-        added([cut, *(groups for _, groups in written)]) if written else cut,
-        len(days),
-        _told([groups for _, groups in written]),
+        fleet=Counts.sum([*fleets, *(fleet for fleet, _ in stored)]),
+        groups=add_groups([groups, *stored_groups]) if stored else groups,
+        days=len(days),
+        stored_names=_stored_names(stored_groups),
     )
 
 
-def _told(written: Sequence[Groups]) -> dict[str, frozenset[str]]:
-    found: dict[str, frozenset[str]] = {}
-    for groups in written:
+def _stored_names(days: Sequence[Groups]) -> dict[str, frozenset[str]]:
+    """Return the names that are stored apart on each day, by dimension, if names were added up."""
+    common: dict[str, frozenset[str]] = {}
+    for groups in days:
         for dimension, names in groups.items():
             if OTHER in names:
-                kept = frozenset(names) - {OTHER}
-                found[dimension] = found.get(dimension, kept) & kept
-    return found
+                apart = frozenset(names) - {OTHER}
+                common[dimension] = common.get(dimension, apart) & apart
+    return common
 
 
 def causes_of(
     day: Day, now: Traffic, before: Traffic | None, base: Base | None
 ) -> tuple[Cause, ...]:
-    """The causes of a day's change; none without days to compare it with."""
+    """Return the causes of a day's change; none without days to compare it with."""
     if before is None or base is None or not before.days:
         return ()
-    return causes(day, now.as_told(before.told), before.as_told(before.told), base)
+    names = before.stored_names
+    return causes(day, now.fold_names(names), before.fold_names(names), base)

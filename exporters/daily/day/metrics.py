@@ -1,13 +1,17 @@
-"""The five metrics of a stretch of time, held against the targets.
+"""Compute the five metrics of a stretch of time against the targets, and those of each segment.
 
 Pure.
 """
 
+from collections.abc import Mapping
+
 from exporters.daily.day.counts import Counts, p95_s, samples
-from exporters.daily.day.facts import BoardTargets, Mark, Value, Values
+from exporters.daily.day.facts import BoardTargets, Mark, Segment, Value, Values
+from exporters.reference.customers import Customer
 from slo.policy.targets import Targets
 
 BEST_BAND = "best in class"
+NOT_LISTED = "not in the directory"
 
 
 def board_targets(targets: Targets) -> BoardTargets:
@@ -28,7 +32,7 @@ def board_targets(targets: Targets) -> BoardTargets:
 
 
 def values_of(counts: Counts, targets: BoardTargets) -> Values:
-    """The metrics of some requests."""
+    """Return the metrics of some requests, marked against the targets."""
     ttft_s, tpot_s = p95_s(counts.ttft), p95_s(counts.tpot)
     available, cache_hit = counts.availability_ratio, counts.cache_hit_ratio
     return Values(
@@ -44,7 +48,7 @@ def values_of(counts: Counts, targets: BoardTargets) -> Values:
 
 
 def latency_mark(value_s: float | None, target_s: float | None) -> Mark:
-    """A latency against the limit it must stay below."""
+    """Return the mark of a latency against the limit below which it must stay."""
     if value_s is None or target_s is None:
         return "unknown"
     if value_s <= target_s / 2:
@@ -71,3 +75,34 @@ def _cache_hit(value: float | None, targets: BoardTargets) -> Mark:
     if targets.cache_hit_ratio is None:
         return "unknown"
     return "met" if value >= targets.cache_hit_ratio else "missed"
+
+
+def segments_of(
+    by_customer: Mapping[str, Counts], customers: Mapping[str, Customer]
+) -> tuple[Segment, ...]:
+    """Return the segments by tokens, the largest first; none without a directory.
+
+    Both mappings have the tokens under which the state counts customers as keys. Probes have no
+    customer, so they are not in these numbers.
+    """
+    if not customers:
+        return ()
+    members: dict[str, list[Counts]] = {}
+    for token, counts in by_customer.items():
+        customer = customers.get(token)
+        name = NOT_LISTED if customer is None else customer.segment
+        members.setdefault(name, []).append(counts)
+    segments = [_segment(name, counts) for name, counts in members.items()]
+    return tuple(sorted(segments, key=lambda one: (one.name == NOT_LISTED, -one.tokens, one.name)))
+
+
+def _segment(name: str, members: list[Counts]) -> Segment:
+    total = Counts.sum(members)
+    return Segment(
+        name=name,
+        customers=len(members),
+        requests=total.requests,
+        tokens=total.tokens,
+        availability_ratio=total.availability_ratio,
+        cache_hit_ratio=total.cache_hit_ratio,
+    )

@@ -1,26 +1,78 @@
-"""The status of the objectives with a budget at the end of the board's day.
+"""Compute the status of the objectives with a budget at the end of the board's day.
 
-Pure: the SLO engine (slo/engine/engine.py) computes the status. Customers are given by token; the
-renderer replaces tokens by names.
+A shell: the SLO engine (slo/engine/engine.py) reads Redis, and this module does not write.
+Customers are given by token; the board replaces tokens by names.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from exporters.daily.day.facts import Risk
-from slo.engine.report import ObjectiveResult, credits
-from slo.policy.units import Money
+import redis.asyncio as aioredis
 
-SEALED_MAX = 200
+from exporters.daily.day.facts import Risk
+from exporters.metrics.objectives import engine_for
+from exporters.reference.customers import Customer, Customers
+from slo.engine.minute_count_store import MinuteCountStore
+from slo.engine.report import ObjectiveResult, credits
+from slo.policy.policy import Policy
+from slo.policy.units import Money
+from streams.config.settings import Settings
+from streams.store.contract import StoreError
+from streams.store.reader import StateSnapshot
+
+STORED_MAX = 200
+_ATTEMPTS_MAX = 10_000
+
+
+class RiskReader:
+    """The objectives of one consumer group and topic."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policies: Sequence[Policy],
+        client: "aioredis.Redis",
+        customers: Mapping[str, Customer],
+    ) -> None:
+        self._settings, self._policies, self._client = settings, policies, client
+        self._fee_of = Customers(customers).fee_of
+        self._minute_counts = MinuteCountStore(client, settings.kafka.group, settings.kafka.topic)
+        self._last: tuple[object, tuple[Risk, ...]] | None = None
+
+    def forget(self) -> None:
+        """Drop the last answer, as after a failed reading."""
+        self._last = None
+
+    async def at(self, snapshot: StateSnapshot, at_s: float, versions: object) -> tuple[Risk, ...]:
+        """Return the status at an instant.
+
+        The last answer is reused while `versions` of the counts and the maintenance windows stay
+        the same. Raises StoreError.
+        """
+        versions = versions, tuple(await self._minute_counts.windows())
+        if self._last is None or self._last[0] != versions:
+            self._last = versions, await self.compute(snapshot, at_s)
+        return self._last[1]
+
+    async def compute(self, snapshot: StateSnapshot, at_s: float) -> tuple[Risk, ...]:
+        """Return the status at an instant, computed anew. Raises StoreError."""
+        engine = engine_for(self._settings, self._policies, self._client)
+        for _ in range(_ATTEMPTS_MAX):
+            results = await engine.refresh(snapshot, at_s, keep=False)
+            if results is not None:
+                return risks_of(results, self._fee_of)
+            await asyncio.sleep(0)
+        raise StoreError("the state is rewritten faster than it can be read")
 
 
 def risks_of(
-    found: Sequence[ObjectiveResult], fee_of: Callable[[str], Money | None]
+    results: Sequence[ObjectiveResult], fee_of: Callable[[str], Money | None]
 ) -> tuple[Risk, ...]:
-    """Return the worst first: least budget left, then those without data."""
-    due = credits(found, lambda one: one.status.attainment.ratio, fee_of)
-    projected = credits(found, lambda one: one.status.projected, fee_of)
+    """Return the objectives as risks, worst first: least budget left, then those without data."""
+    due = credits(results, lambda one: one.status.attainment.ratio, fee_of)
+    projected = credits(results, lambda one: one.status.projected, fee_of)
     risks = [
         Risk(
             policy=one.policy.name,
@@ -33,7 +85,7 @@ def risks_of(
             credit_projected=_money(projected.get(one.key)),
             adjusted=bool(one.adjustments),
         )
-        for one in found
+        for one in results
     ]
     return tuple(
         sorted(
@@ -47,23 +99,25 @@ def risks_of(
     )
 
 
-def to_seal(risks: Sequence[Risk]) -> tuple[Risk, ...]:
+def risks_to_store(risks: Sequence[Risk]) -> tuple[Risk, ...]:
     """Return the risks to store: the worst, and all that are overdrawn or cost a credit."""
     return tuple(
         risk
         for at, risk in enumerate(risks)
-        if at < SEALED_MAX
+        if at < STORED_MAX
         or (risk.budget_left_ratio or 0) < 0
         or any(digit in "123456789" for digit in f"{risk.credit_due} {risk.credit_projected}")
     )
 
 
-def corrected(sealed: Sequence[Risk], now: Sequence[Risk]) -> tuple[Risk, ...]:
-    """Those of a sealed day that would read otherwise today, as they would; `adjusted` aside."""
-    by_key = {(one.policy, one.objective, one.scope): one for one in now}
-    found = [(was, by_key.get((was.policy, was.objective, was.scope))) for was in sealed]
+def risks_that_differ(stored: Sequence[Risk], now: Sequence[Risk]) -> tuple[Risk, ...]:
+    """Return the risks of a final day that differ today, with today's values; `adjusted` aside."""
+    by_key = {risk.key: risk for risk in now}
+    pairs = [(before, by_key.get(before.key)) for before in stored]
     return tuple(
-        one for was, one in found if one is not None and replace(one, adjusted=was.adjusted) != was
+        after
+        for before, after in pairs
+        if after is not None and replace(after, adjusted=before.adjusted) != before
     )
 
 

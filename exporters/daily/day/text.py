@@ -216,7 +216,7 @@ def silent(seal_at_s: float, until_s: float, zone: ZoneInfo) -> str:
     )
 
 
-def unread(behind: Sequence[tuple[int, int]], zone: ZoneInfo) -> str:
+def unread_partitions(behind: Sequence[tuple[int, int]], zone: ZoneInfo) -> str:
     """Return that a day is not final: events are unread; `behind`: (partition, read up to)."""
     partition, until_s = min(behind, key=lambda one: one[1])
     reach = f"up to {_instant(until_s, zone)} only" if until_s else "not at all"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from exporters.daily.day.facts import METRICS, Day, Metric, Trend, Value, Values
+from exporters.daily.day.facts import METRICS, Day, Metric, Trend
 
 WEEK, MONTH = 7, 28
 # Norm of so many days -> known days it needs.
@@ -17,26 +17,20 @@ FALLS_WELL = ("ttft_p95_s", "tpot_p95_s")  # less is better
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
-def value_of(values: Values, metric: Metric) -> float | None:
-    """One metric's value."""
-    found: Value = getattr(values, metric)
-    return found.value
-
-
-def known(days: Sequence[Day], metric: Metric) -> list[float]:
-    """The values of the days that have one."""
-    values = [value_of(day.values, metric) for day in days]
+def known_values(days: Sequence[Day], metric: Metric) -> list[float]:
+    """Return the values of the days that have one."""
+    values = [day.values.of(metric).value for day in days]
     return [value for value in values if value is not None]
 
 
 def trends(day: Day, before: Sequence[Day]) -> tuple[Trend, ...]:
-    """The trend of each metric; `before`: at least the 28 days before, oldest first."""
+    """Return the trend of each metric; `before`: at least the 28 days before, oldest first."""
     return tuple(_trend(metric, day, before) for metric in METRICS)
 
 
 def _trend(metric: Metric, day: Day, before: Sequence[Day]) -> Trend:
-    norms = {span: norm(known(before[-span:], metric), NEEDED[span]) for span in NEEDED}
-    changes = {span: _change(metric, day, found) for span, found in norms.items()}
+    norms = {span: norm(known_values(before[-span:], metric), NEEDED[span]) for span in NEEDED}
+    changes = {span: _change(metric, day, usual) for span, usual in norms.items()}
     judged = changes[MONTH] if changes[MONTH] is not None else changes[WEEK]
     return Trend(
         metric=metric,
@@ -49,15 +43,16 @@ def _trend(metric: Metric, day: Day, before: Sequence[Day]) -> Trend:
 
 
 def norm(values: Sequence[float], needed: int) -> float | None:
-    """Return the norm, or None with too few values."""
+    """Return the norm, or None if there are fewer than `needed` values."""
     return median(values) if len(values) >= needed else None
 
 
 def _change(metric: Metric, day: Day, usual: float | None) -> float | None:
-    value = value_of(day.values, metric)
+    value = day.values.of(metric).value
     if value is None or usual is None:
         return None
-    if metric == "tokens":  # a part of a day is no less than a whole one
+    # The running day has fewer tokens only because it is not over.
+    if metric == "tokens":
         return (value - usual) / usual if usual and day.state != "running" else None
     return value - usual
 
@@ -69,8 +64,8 @@ class Base:
     days: tuple[Day, ...]
 
     def spread(self, metric: Metric) -> float:
-        """The usual distance of a day from the norm; 0 with less than three days."""
-        values = known(self.days, metric)
+        """Return the usual distance of a day from the norm; 0 with less than three days."""
+        values = known_values(self.days, metric)
         if len(values) < NEEDED[WEEK]:
             return 0.0
         middle = median(values)
@@ -78,7 +73,7 @@ class Base:
 
 
 def base_of(before: Sequence[Day]) -> Base | None:
-    """The 28 days before where enough of them are known, else the 7, else the day before."""
+    """Return the 28 days before if enough of them have data, else the 7, else the day before."""
     for span, needed in ((MONTH, NEEDED[MONTH]), (WEEK, NEEDED[WEEK]), (1, 1)):
         days = tuple(day for day in before[-span:] if day.values.requests)
         if len(days) >= needed:

@@ -1,4 +1,4 @@
-"""The deliveries of the daily board, in Redis, so that each day is delivered once.
+"""Record the deliveries of the daily board in Redis, so that each day is delivered once.
 
 One hash per day, `tp:{group:topic}:sent:DATE`. Field `sending`: the end (Unix time) of the lease of
 the delivering run, and its token. One field per recipient, named by a hash of the address: the time
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import cast
 
 import redis.asyncio as aioredis
-from redis.exceptions import RedisError, WatchError
+from redis.exceptions import WatchError
 
-from streams.store.contract import StoreError
+from exporters.daily.day.store import store_errors
 from streams.store.keys import Keys
 
 LEASE_S = 600  # longer than a delivery takes, retries and time-outs included
@@ -35,51 +35,45 @@ class Sent:
         self._token = uuid.uuid4().hex
 
     async def claim(self, now_s: float) -> Mapping[str, str] | None:
-        """Be the one run that delivers this day; field -> when it was delivered. None: another run
-        is at it."""
-        try:
-            async with self._redis.pipeline(transaction=True) as pipe:
-                await pipe.watch(self.key)
-                found = await self._fields(pipe)
-                until_s = float(found.pop(_SENDING, "").partition(" ")[0] or 0)
-                if now_s < until_s:
-                    return None
-                pipe.multi()  # type: ignore[no-untyped-call]
-                pipe.hset(self.key, _SENDING, f"{now_s + LEASE_S:.0f} {self._token}")
-                pipe.expire(self.key, KEPT_S)
-                await pipe.execute()
-        except WatchError:
-            return None
-        except (RedisError, OSError) as error:
-            raise self._error("read", error) from error
-        return found
+        """Take the lease of this day's delivery; return field -> when it was delivered.
+
+        Return None if another run has the lease.
+        """
+        with store_errors(self.key, "read"):
+            try:
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    await pipe.watch(self.key)
+                    fields = await self._fields(pipe)
+                    until_s = float(fields.pop(_SENDING, "").partition(" ")[0] or 0)
+                    if now_s < until_s:
+                        return None
+                    pipe.multi()  # type: ignore[no-untyped-call]
+                    pipe.hset(self.key, _SENDING, f"{now_s + LEASE_S:.0f} {self._token}")
+                    pipe.expire(self.key, KEPT_S)
+                    await pipe.execute()
+            except WatchError:
+                return None
+        return fields
 
     async def note(self, field: str, now_s: float, numbers: str) -> None:
-        """Remember that this was delivered; `numbers`: their digest if they may change, else
-        empty."""
-        try:
+        """Record a delivery; `numbers`: their digest if they may change, else empty."""
+        with store_errors(self.key, "write"):
             await self._redis.hset(self.key, field, f"{now_s:.0f} {numbers}".strip())
-        except (RedisError, OSError) as error:
-            raise self._error("write", error) from error
 
     async def release(self) -> None:
-        """Let another run deliver the rest, unless one has started since."""
-        try:
-            async with self._redis.pipeline(transaction=True) as pipe:
-                await pipe.watch(self.key)
-                found = await self._fields(pipe)
-                if found.get(_SENDING, "").endswith(f" {self._token}"):
-                    pipe.multi()  # type: ignore[no-untyped-call]
-                    pipe.hset(self.key, _SENDING, "")
-                    await pipe.execute()
-        except WatchError:
-            return
-        except (RedisError, OSError) as error:
-            raise self._error("write", error) from error
+        """Give the lease back, unless another run has taken it since."""
+        with store_errors(self.key, "write"):
+            try:
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    await pipe.watch(self.key)
+                    fields = await self._fields(pipe)
+                    if fields.get(_SENDING, "").endswith(f" {self._token}"):
+                        pipe.multi()  # type: ignore[no-untyped-call]
+                        pipe.hset(self.key, _SENDING, "")
+                        await pipe.execute()
+            except WatchError:
+                return
 
     async def _fields(self, pipe: "aioredis.client.Pipeline") -> dict[str, str]:
-        found = cast(dict[bytes, bytes], await pipe.hgetall(self.key))
-        return {name.decode(): value.decode() for name, value in found.items()}
-
-    def _error(self, what: str, error: Exception) -> StoreError:
-        return StoreError(f"{self.key}: cannot {what}: {' '.join(str(error).split())}")
+        stored = cast(dict[bytes, bytes], await pipe.hgetall(self.key))
+        return {name.decode(): value.decode() for name, value in stored.items()}

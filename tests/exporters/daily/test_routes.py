@@ -16,8 +16,8 @@ from multidict import CIMultiDictProxy
 from pypdf import PdfReader
 from redis import Redis
 
-from exporters.daily import cache as shelves
-from exporters.daily.cache import BusyError, Shelf, meant
+from exporters.daily import cache as caches
+from exporters.daily.cache import BoardCache, BusyError, date_of
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.render.data import json_text
 from exporters.daily.render.html import content_security_policy, html
@@ -130,10 +130,10 @@ def test_a_board_that_cannot_be_had_is_told_why_in_the_format_that_was_asked_for
 
 def test_today_and_yesterday_are_days_of_the_zone() -> None:
     at_s = datetime(2026, 11, 3, 23, 30, tzinfo=UTC).timestamp()
-    assert meant("today", "UTC", at_s) == "2026-11-03"
-    assert meant("today", "Asia/Tokyo", at_s) == "2026-11-04"
-    assert meant("yesterday", "Asia/Tokyo", at_s) is None
-    assert meant("2026-01-01", "UTC", at_s) == "2026-01-01"
+    assert date_of("today", "UTC", at_s) == "2026-11-03"
+    assert date_of("today", "Asia/Tokyo", at_s) == "2026-11-04"
+    assert date_of("yesterday", "Asia/Tokyo", at_s) is None
+    assert date_of("2026-01-01", "UTC", at_s) == "2026-01-01"
 
 
 # -- the thread that makes the boards --------------------------------------------------------------
@@ -141,19 +141,19 @@ def test_today_and_yesterday_are_days_of_the_zone() -> None:
 
 @pytest.fixture
 def running() -> Iterator[Callable[..., Any]]:
-    """Starts shelves and ends them."""
+    """Starts caches and ends them."""
     started = []
 
-    def start(settings: Settings) -> Shelf:
-        shelf = Shelf(settings, {})
-        shelf.start()
-        started.append(shelf)
-        return shelf
+    def start(settings: Settings) -> BoardCache:
+        boards = BoardCache(settings, {})
+        boards.thread.start()
+        started.append(boards)
+        return boards
 
     yield start
-    for shelf in started:
-        shelf.stop()
-        assert not shelf._thread.is_alive()
+    for boards in started:
+        boards.thread.stop()
+        assert boards.thread.loop is None
 
 
 def two_days(url: str) -> Settings:
@@ -167,20 +167,20 @@ def two_days(url: str) -> Settings:
 def test_the_boards_of_a_running_exporter_come_from_the_state(
     redis_server: RedisServer, redis_client: Redis, running: Callable[..., Any]
 ) -> None:
-    shelf = running(two_days(redis_server.url))
+    boards = running(two_days(redis_server.url))
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
-    told = json.loads(asked(shelf.facts, "/daily.json")[2])
+    told = json.loads(asked(boards.facts, "/daily.json")[2])
     assert told["date"] == yesterday
     day = next(day for day in told["days"] if day["date"] == yesterday)
     assert day["values"]["requests"] > 0
     for date in ("today", today):
-        told = json.loads(asked(shelf.facts, f"/daily.json?date={date}")[2])
+        told = json.loads(asked(boards.facts, f"/daily.json?date={date}")[2])
         assert told["date"] == today
         assert told["days"][-1]["state"] == "running"
-    assert asked(shelf.facts, f"/daily?date={yesterday}")[0] == 200
+    assert asked(boards.facts, f"/daily?date={yesterday}")[0] == 200
     for wrong in ("2999-01-01", "2001-01-01", "01.01.2026", "2026-13-01", "x" * 5_000):
-        assert asked(shelf.facts, f"/daily?date={wrong}")[0] == 404
+        assert asked(boards.facts, f"/daily?date={wrong}")[0] == 404
 
 
 def test_a_board_is_made_once_a_minute_however_many_ask(
@@ -190,20 +190,20 @@ def test_a_board_is_made_once_a_minute_however_many_ask(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = []
-    real = shelves.DailyKeeper.facts
+    real = caches.DailyBoardBuilder.facts
 
     async def counted(self: Any, now_s: float, date: str | None = None) -> DailyFacts:
         made.append(date)
         return await real(self, now_s, date)
 
-    monkeypatch.setattr(shelves.DailyKeeper, "facts", counted)
-    shelf = running(two_days(redis_server.url))
+    monkeypatch.setattr(caches.DailyBoardBuilder, "facts", counted)
+    boards = running(two_days(redis_server.url))
     today = f"{datetime.now(UTC):%Y-%m-%d}"
 
     async def many() -> None:
         for _ in range(3):
-            await asyncio.gather(*(shelf.facts(today) for _ in range(shelves.WAITING_MAX)))
-            await asyncio.gather(*(shelf.facts("yesterday") for _ in range(4)))
+            await asyncio.gather(*(boards.facts(today) for _ in range(caches.WAITING_MAX)))
+            await asyncio.gather(*(boards.facts("yesterday") for _ in range(4)))
 
     asyncio.run(many())
     assert sorted(made, key=str) == sorted([None, today], key=str)
@@ -230,25 +230,25 @@ def test_boards_are_made_one_at_a_time_and_only_so_many_wait(
             at_work -= 1
         return some_facts()
 
-    monkeypatch.setattr(shelves.DailyKeeper, "facts", slow)
-    shelf = running(settings)
+    monkeypatch.setattr(caches.DailyBoardBuilder, "facts", slow)
+    boards = running(settings)
 
     async def many() -> None:
         asks = [
-            asyncio.create_task(shelf.facts(f"2026-10-{day:02}"))
-            for day in range(1, shelves.WAITING_MAX + 1)
+            asyncio.create_task(boards.facts(f"2026-10-{day:02}"))
+            for day in range(1, caches.WAITING_MAX + 1)
         ]
         await asyncio.sleep(0)
         with pytest.raises(BusyError):
-            await shelf.facts("2026-10-31")
+            await boards.facts("2026-10-31")
         await asyncio.to_thread(began.wait)
-        shelf._loop.call_soon_threadsafe(go_on.set)
-        assert len(await asyncio.gather(*asks)) == shelves.WAITING_MAX
-        assert shelf._waiting == 0
+        boards.thread.loop.call_soon_threadsafe(go_on.set)
+        assert len(await asyncio.gather(*asks)) == caches.WAITING_MAX
+        assert boards._waiting == 0
 
     asyncio.run(many())
     assert most == 1
-    assert len(shelf._boards) <= shelves.BOARDS_MAX
+    assert len(boards._boards) <= caches.BOARDS_MAX
 
 
 def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
@@ -264,16 +264,16 @@ def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
             await go_on.wait()
         return some_facts()
 
-    monkeypatch.setattr(shelves.DailyKeeper, "facts", slow)
-    shelf = running(two_days(redis_server.url))
+    monkeypatch.setattr(caches.DailyBoardBuilder, "facts", slow)
+    boards = running(two_days(redis_server.url))
 
     async def both() -> None:
-        assert await shelf.facts("yesterday") is not None
-        asking = asyncio.create_task(shelf.facts("2026-10-01"))
+        assert await boards.facts("yesterday") is not None
+        asking = asyncio.create_task(boards.facts("2026-10-01"))
         await asyncio.sleep(0)
-        assert await asyncio.wait_for(shelf.facts("yesterday"), 10) is not None
+        assert await asyncio.wait_for(boards.facts("yesterday"), 10) is not None
         assert not asking.done()
-        shelf._loop.call_soon_threadsafe(go_on.set)
+        boards.thread.loop.call_soon_threadsafe(go_on.set)
         assert await asking is not None
 
     asyncio.run(both())
@@ -282,11 +282,11 @@ def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
 def test_a_store_that_is_gone_fails_the_board_and_nothing_else(
     unused_port: int, running: Callable[..., Any]
 ) -> None:
-    shelf = running(settings_for(f"redis://127.0.0.1:{unused_port}/0"))
-    status, _, body = asked(shelf.facts, "/daily")
+    boards = running(settings_for(f"redis://127.0.0.1:{unused_port}/0"))
+    status, _, body = asked(boards.facts, "/daily")
     assert status == 503
     assert str(unused_port) in body.decode()
-    assert asked(shelf.facts, "/metrics")[0] == 200
+    assert asked(boards.facts, "/metrics")[0] == 200
 
 
 def test_a_board_that_breaks_is_told_once_and_tried_again(
@@ -295,21 +295,21 @@ def test_a_board_that_breaks_is_told_once_and_tried_again(
     async def broken(self: Any, now_s: float, date: None = None) -> Never:
         raise ZeroDivisionError("a mistake of ours")
 
-    monkeypatch.setattr(shelves.DailyKeeper, "facts", broken)
-    monkeypatch.setattr(shelves, "REFRESH_S", 0.01)
-    shelf = running(settings_for("redis://127.0.0.1:1/0"))
-    assert asked(shelf.facts, "/daily")[0] == 500
+    monkeypatch.setattr(caches.DailyBoardBuilder, "facts", broken)
+    monkeypatch.setattr(caches, "REFRESH_S", 0.01)
+    boards = running(settings_for("redis://127.0.0.1:1/0"))
+    assert asked(boards.facts, "/daily")[0] == 500
     time.sleep(0.1)
     told = [one for one in caplog.records if one.name == "exporters.daily.cache"]
     assert [one.getMessage() for one in told] == ["daily board: a mistake of ours: trying again"]
-    assert shelf._thread.is_alive()
+    assert boards.thread.loop is not None
 
 
 def test_a_mistake_in_the_settings_is_told_before_anything_runs() -> None:
     settings = settings_for("redis://127.0.0.1:1/0", policies=["nobody-wrote-this"])
     with pytest.raises(ConfigError, match="nobody-wrote-this"):
-        Shelf(settings, {})
+        BoardCache(settings, {})
     gone = settings_for("rediss://127.0.0.1:1/0")
     redis = gone.redis.model_copy(update={"ssl_ca_file": "/nowhere/ca.pem"})
     with pytest.raises(ConfigError, match="nowhere"):
-        Shelf(gone.model_copy(update={"redis": redis}), {})
+        BoardCache(gone.model_copy(update={"redis": redis}), {})

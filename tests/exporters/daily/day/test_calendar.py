@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
-from exporters.daily.day.calendar import by_hour, can_be_cut, day_at, day_of, days_until, read_date
+from exporters.daily.day.calendar import by_hour, day_at, day_of, days_until, fits_slices, read_date
 from exporters.daily.day.facts import METRICS, Values
 from streams.query.report import Question, make_report
 from streams.state.histogram import ERROR_RATIO
@@ -93,12 +93,12 @@ def test_what_is_no_date_is_none(text: str) -> None:
         ("Australia/Lord_Howe", "2026-04-05", 1, 7, False),
     ],
 )
-def test_a_day_can_be_cut_out_only_while_its_midnights_fall_on_slices(
+def test_a_day_fits_slices_out_only_while_its_midnights_fall_on_slices(
     zone: str, text: str, days_later: int, hours_later: float, whole: bool
 ) -> None:
     day = day_of(date.fromisoformat(text), ZoneInfo(zone))
     watermark_s = day.to_s + days_later * DAY_S + int(hours_later * HOUR_S)
-    assert can_be_cut(day.stretch, watermark_s) is whole
+    assert fits_slices(day.stretch, watermark_s) is whole
 
 
 # -- the numbers -----------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def test_every_day_equals_a_recount_also_where_summer_time_ends(
     # In zones of half hours a day is only known as it was sealed, so they are kept up day by day;
     # in the others nobody looks for a month.
     async def use(world: World) -> None:
-        keeper = world.keeper()
+        builder = world.builder()
         half_hours = zone in HALF_HOURS
         last = date(2026, 11, 4 if half_hours else 14)
         calendar = days_until(last, 8 if half_hours else 33, ZoneInfo(zone))
@@ -126,8 +126,8 @@ def test_every_day_equals_a_recount_also_where_summer_time_ends(
             if half_hours:
                 now_s = day.to_s + 4.5 * HOUR_S
                 await world.tell(now_s, 0, 1)
-                await keeper.facts(now_s)
-        facts = await world.keeper().facts(day.to_s + 4.5 * HOUR_S)
+                await builder.facts(now_s)
+        facts = await world.builder().facts(day.to_s + 4.5 * HOUR_S)
         closed = facts.days[:-1][-len(calendar) :]
         assert [one.date for one in closed] == [one.date for one in calendar[-len(closed) :]]
         for one in closed:
@@ -187,13 +187,13 @@ def test_days_and_month_to_date_equal_the_report_of_the_same_range(
         for number in range(19):
             start, stop = begin + number * DAY_S, min(begin + (number + 1) * DAY_S, end)
             await world.add(number % 2, some_traffic(number, 50, start, stop))
-        facts = await world.keeper().facts(end + HOUR_S)
+        facts = await world.builder().facts(end + HOUR_S)
         for day in facts.days[-19:-1]:
             assert shown(day.values) == as_shown(await reported(world, day.from_s, day.to_s))
         assert (facts.date, facts.month) == ("2026-11-07", "2026-11")
         month = await reported(world, at("2026-11-01 00:00", zone), end)
         assert shown(facts.month_to_date) == as_shown(month)
-        earlier = await world.keeper().facts(end + HOUR_S, "2026-10-31")
+        earlier = await world.builder().facts(end + HOUR_S, "2026-10-31")
         assert earlier.month == "2026-10"
         assert shown(earlier.month_to_date) == as_shown(
             await reported(world, begin, at("2026-11-01 00:00", zone))
@@ -206,17 +206,17 @@ def test_the_running_day_follows_the_state_and_costs_only_what_changed(
     in_world: Callable[..., Any],
 ) -> None:
     async def use(world: World) -> None:
-        keeper = world.keeper()
+        builder = world.builder()
         begin = at("2026-11-10 00:00")
         for step in range(6):
             start = begin + step * 3 * HOUR_S
             await world.add(0, some_traffic(step, 30, start, start + 3 * HOUR_S))
-            facts = await keeper.facts(start + 3 * HOUR_S, "2026-11-10")
+            facts = await builder.facts(start + 3 * HOUR_S, "2026-11-10")
             expected = recount(world.events)
             assert facts.day.state == "running"
             assert facts.day.values.requests == expected["requests"]
             assert facts.day.values.cache_hit_ratio.value == expected["cache_hit_ratio"]
-            fresh = await world.keeper().facts(start + 3 * HOUR_S, "2026-11-10")
+            fresh = await world.builder().facts(start + 3 * HOUR_S, "2026-11-10")
             assert asdict(fresh) == asdict(facts)
 
     in_world(use)
@@ -230,7 +230,7 @@ def test_a_day_that_cannot_be_cut_out_says_so_and_gives_no_number(
         for number in range(2):
             start = begin + number * DAY_S
             await world.add(0, some_traffic(number, 30, start, start + DAY_S))
-        facts = await world.keeper().facts(begin + 2 * DAY_S)
+        facts = await world.builder().facts(begin + 2 * DAY_S)
         assert facts.day.state == "absent"
         assert not facts.day.complete
         assert facts.day.values.tokens.value is None

@@ -13,13 +13,12 @@ from redis.asyncio import Redis
 
 from exporters.daily.day.attribution import parts_of
 from exporters.daily.day.calendar import CalendarDay
-from exporters.daily.day.causes import Traffic, causes, moved_of, named
+from exporters.daily.day.causes import Traffic, causes, find_moves, with_customer_name
 from exporters.daily.day.counts import Counts, p95_s
 from exporters.daily.day.facts import BoardTargets, Cause, Day, DayState, Metric
-from exporters.daily.day.history import Known
-from exporters.daily.day.history import traffic as summed_up
+from exporters.daily.day.history import DayCounts, traffic_of
 from exporters.daily.day.metrics import values_of
-from exporters.daily.day.reader import DayReader
+from exporters.daily.day.stretches import StretchReader
 from exporters.daily.day.text import PROBES
 from exporters.daily.day.trends import Base
 from streams.state import histogram
@@ -115,7 +114,7 @@ def test_the_parts_of_all_groups_add_up_to_the_change(
 
     sides = counts(before), counts(now)
     parts = parts_of(metric, *sides, 1)
-    whole = [Counts.merged(one.values()) for one in sides]
+    whole = [Counts.sum(one.values()) for one in sides]
     values = [getattr(one, metric) for one in whole]
     if None in values:
         assert parts == []
@@ -173,7 +172,7 @@ def test_tokens_are_requests_times_their_size() -> None:
 def traffic(by: dict[str, dict[str, Counts]], days: int = 1) -> Traffic:
     """`by`: dimension -> name -> counts; the fleet is the sum of the first dimension."""
     first = next(iter(by.values()))
-    return Traffic(Counts.merged(first.values()), by, days)
+    return Traffic(Counts.sum(first.values()), by, days)
 
 
 def day_of(counts: Counts, state: DayState = "sealed") -> Day:
@@ -185,7 +184,7 @@ def explained(
 ) -> tuple[Cause, ...]:
     usual = [day_of(before.fleet)] * days
     found = causes(day_of(now.fleet), now, before, Base(tuple(usual)))
-    return tuple(named(cause, name_of) for cause in found)
+    return tuple(with_customer_name(cause, name_of) for cause in found)
 
 
 def test_the_dimension_is_the_one_in_which_a_name_explains_more_than_its_share() -> None:
@@ -229,11 +228,11 @@ def test_within_the_usual_spread_nothing_has_a_cause() -> None:
         day_of(cached(200_000, 90_000 + shift)) for shift in (-4_000, -2_000, 0, 2_000, 4_000) * 5
     ]
     day = replace(day_of(now.fleet))
-    assert moved_of(day, now, before, Base(tuple(restless)))[0:] == [
-        one for one in moved_of(day, now, before, Base(tuple(restless))) if one.metric == "tokens"
+    assert find_moves(day, now, before, Base(tuple(restless)))[0:] == [
+        one for one in find_moves(day, now, before, Base(tuple(restless))) if one.metric == "tokens"
     ]
     calm = [day_of(cached(200_000, 90_000))] * 28
-    moved = [one.metric for one in moved_of(day, now, before, Base(tuple(calm)))]
+    moved = [one.metric for one in find_moves(day, now, before, Base(tuple(calm)))]
     assert "cache_hit_ratio" in moved
 
 
@@ -241,7 +240,7 @@ def test_a_missed_target_comes_before_a_larger_move() -> None:
     before = Traffic(timed(s0_25=1_000), {"model": {"a": timed(s0_25=1_000)}}, 1)
     base = replace(before.fleet, input_tokens=100_000, cached_tokens=50_000)
     after = replace(timed(s0_32=1_000), input_tokens=100_000, cached_tokens=90_000)
-    moved = moved_of(
+    moved = find_moves(
         day_of(after),
         Traffic(after, {}),
         Traffic(base, {}),
@@ -256,7 +255,7 @@ def test_a_missed_target_comes_before_a_larger_move() -> None:
 
 def test_a_running_day_is_not_asked_why_it_has_fewer_tokens() -> None:
     before, now = cached(1_000_000, 500_000), cached(400_000, 200_000)
-    moved = moved_of(
+    moved = find_moves(
         day_of(now, "running"), Traffic(now, {}), Traffic(before, {}), Base((day_of(before),) * 28)
     )
     assert moved == []
@@ -266,7 +265,7 @@ def test_the_first_days_of_all_are_no_norm_of_tokens() -> None:
     before, now = cached(400_000, 200_000), cached(1_000_000, 500_000)
     for days, metrics in ((1, []), (2, []), (3, ["tokens"])):
         base = Base((day_of(before),) * days)
-        moved = moved_of(day_of(now), Traffic(now, {}), Traffic(before, {}), base)
+        moved = find_moves(day_of(now), Traffic(now, {}), Traffic(before, {}), base)
         assert [one.metric for one in moved] == metrics, days
 
 
@@ -336,9 +335,11 @@ def test_names_that_were_added_up_on_the_days_before_are_no_change() -> None:
     now = traffic({"customer": {"a": cached(6_000, 3_000), "b": cached(4_000, 1_000)}})
     day = CalendarDay("2026-11-09", 0, 86_400)
     names = {"a": cached(6_000, 3_000), OTHER: cached(4_000, 1_000)}
-    details = {day.date: (Counts.merged(names.values()), {"customer": names})}
-    before = summed_up([Known(day, None, None, None)], details, DayReader(Redis(), "", "").scopes)
-    folded = now.as_told(before.told).groups["customer"]
+    details = {day.date: (Counts.sum(names.values()), {"customer": names})}
+    before = traffic_of(
+        [DayCounts(day, None, None, None)], details, StretchReader(Redis(), "", "").scopes
+    )
+    folded = now.fold_names(before.stored_names).groups["customer"]
     assert set(folded) == {"a", OTHER}
     assert all(folded[name].cached_tokens == names[name].cached_tokens for name in names)
     parts = parts_of("cache_hit_ratio", before.groups["customer"], folded, 1)

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from redis import Redis
 
-from exporters.daily.build import DailyKeeper
+from exporters.daily.build import DailyBoardBuilder
 from exporters.daily.day.counts import Counts
 from exporters.daily.day.facts import METRICS
-from exporters.daily.day.segments import OTHERS, segments_of
+from exporters.daily.day.metrics import NOT_LISTED, segments_of
 from exporters.daily.render.view import view_of
 from exporters.metrics.objectives import engine_for
 from exporters.reference.customers import Customer, Customers
@@ -66,9 +66,9 @@ def steady(number: int, count: int = 60, **changes: Any) -> list[dict[str, Any]]
 
 def test_where_nothing_was_ever_counted_there_is_no_board(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
-        assert await DailyKeeper.facts(world.keeper(), MIDNIGHT) is None
+        assert await DailyBoardBuilder.facts(world.builder(), MIDNIGHT) is None
         await world.writer.pulse(0, MIDNIGHT)  # claimed, but nothing counted
-        assert await DailyKeeper.facts(world.keeper(), MIDNIGHT) is None
+        assert await DailyBoardBuilder.facts(world.builder(), MIDNIGHT) is None
 
     in_world(use)
 
@@ -80,16 +80,16 @@ def test_the_board_is_about_the_last_closed_day_or_the_one_asked_for(
         for number in range(3):
             await world.add(0, steady(number))
         now_s = MIDNIGHT + 2 * DAY_S + 12 * HOUR_S
-        keeper = world.keeper()
-        facts = await keeper.facts(now_s)
+        builder = world.builder()
+        facts = await builder.facts(now_s)
         assert facts.date == facts.day.date == "2026-11-11"
         assert len(facts.days) == 31
         assert [day.date for day in facts.days[-3:]] == ["2026-11-10", "2026-11-11", "2026-11-12"]
         assert facts.days[-1].state == "running"
-        running = await keeper.facts(now_s, "2026-11-12")
+        running = await builder.facts(now_s, "2026-11-12")
         assert running.day == facts.days[-1]
         assert running.days == facts.days
-        earlier = await keeper.facts(now_s, "2026-11-10")
+        earlier = await builder.facts(now_s, "2026-11-10")
         assert earlier.day == on(facts, "2026-11-10")
         assert [day.date for day in earlier.days[-2:]] == ["2026-11-10", "2026-11-12"]
 
@@ -99,12 +99,12 @@ def test_the_board_is_about_the_last_closed_day_or_the_one_asked_for(
 def test_on_the_first_day_of_all_the_board_is_about_that_day(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
         await world.add(0, steady(0)[:30])
-        facts = await world.keeper().facts(MIDNIGHT + 13 * HOUR_S)
+        facts = await world.builder().facts(MIDNIGHT + 13 * HOUR_S)
         assert (facts.date, facts.day.state) == ("2026-11-10", "running")
         view = view_of(facts)
         assert view.previous is None  # there is no board of the days before
         assert [day.date for day in view.days if day.linked] == ["2026-11-10"]
-        facts = await world.keeper().facts(MIDNIGHT + DAY_S + HOUR_S)
+        facts = await world.builder().facts(MIDNIGHT + DAY_S + HOUR_S)
         assert (facts.date, facts.day.state) == ("2026-11-10", "provisional")
 
     in_world(use)
@@ -114,7 +114,7 @@ def test_on_the_first_day_of_all_the_board_is_about_that_day(in_world: Callable[
     ("date", "cure"),
     [
         ("2026-11-13", "lies in the future; the running day is 2026-11-12"),
-        ("2026-11-09", "nothing is kept of 2026-11-09; the first day is 2026-11-10"),
+        ("2026-11-09", "no data is stored of 2026-11-09; the first day is 2026-11-10"),
         ("yesterday", "got 'yesterday'; write a day as YYYY-MM-DD"),
         ("2026-02-30", "got '2026-02-30'; write a day as YYYY-MM-DD"),
     ],
@@ -126,7 +126,7 @@ def test_a_day_that_is_not_known_is_an_error_with_its_cure(
         for number in range(3):
             await world.add(0, steady(number))
         with pytest.raises(RequestError, match=f"^date: .*{cure}"):
-            await world.keeper().facts(MIDNIGHT + 2 * DAY_S + HOUR_S, date)
+            await world.builder().facts(MIDNIGHT + 2 * DAY_S + HOUR_S, date)
 
     in_world(use)
 
@@ -135,7 +135,7 @@ def test_a_day_without_an_event_is_absent_and_no_zero(in_world: Callable[..., An
     async def use(world: World) -> None:
         await world.add(0, steady(0))
         await world.add(0, steady(2))
-        facts = await world.keeper().facts(MIDNIGHT + 2 * DAY_S + 23 * HOUR_S)
+        facts = await world.builder().facts(MIDNIGHT + 2 * DAY_S + 23 * HOUR_S)
         assert facts.date == "2026-11-11"
         assert facts.day.state == "absent"
         assert all(getattr(facts.day.values, metric).value is None for metric in METRICS)
@@ -161,7 +161,7 @@ def test_a_bad_day_is_told_with_what_made_it_bad(in_world: Callable[..., Any]) -
         await world.add(0, bad)
         end_s = MIDNIGHT + 29 * DAY_S
         await world.tell(end_s + 5 * HOUR_S, 0, 1)
-        facts = await world.keeper(**DIRECTORY).facts(end_s + 5 * HOUR_S)
+        facts = await world.builder(**DIRECTORY).facts(end_s + 5 * HOUR_S)
         assert facts.headline.startswith("Tuesday 8 December 2026: P95 TTFT at 5")
         assert facts.headline.endswith("missed its target; 3 of 4 targets met.")
         [cause] = facts.causes
@@ -177,7 +177,7 @@ def test_a_bad_day_is_told_with_what_made_it_bad(in_world: Callable[..., Any]) -
         assert found["tokens"].better is None
         # As it was explained when it was sealed, it is told for ever.
         await world.add(0, [event(end_s + 6 * HOUR_S)])
-        later = await world.keeper().facts(end_s + 2 * DAY_S, "2026-12-08")
+        later = await world.builder().facts(end_s + 2 * DAY_S, "2026-12-08")
         assert later.causes == facts.causes
         assert later.segments == facts.segments != ()
 
@@ -188,7 +188,7 @@ def test_a_calm_day_has_no_cause(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
         for number in range(9):
             await world.add(0, steady(number))
-        facts = await world.keeper().facts(MIDNIGHT + 9 * DAY_S)
+        facts = await world.builder().facts(MIDNIGHT + 9 * DAY_S)
         assert facts.causes == ()
         assert "all 4 targets met" in facts.headline
         assert "best in class" in facts.headline
@@ -199,7 +199,7 @@ def test_a_calm_day_has_no_cause(in_world: Callable[..., Any]) -> None:
 def test_the_running_day_is_told_as_such(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
         await world.add(0, [one for one in steady(0) if one["ended_at"] < 1e3 * (MIDNIGHT + 7_200)])
-        facts = await world.keeper().facts(MIDNIGHT + 7_200, "2026-11-10")
+        facts = await world.builder().facts(MIDNIGHT + 7_200, "2026-11-10")
         assert facts.headline.startswith("Tuesday 10 November 2026 so far: ")
         assert facts.trust == (
             "Running: the day is not over, the numbers reach to 2026-11-10 02:00; "
@@ -213,7 +213,7 @@ def test_the_board_is_plain_data(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
         for number in range(3):
             await world.add(0, steady(number))
-        facts = await world.keeper(**DIRECTORY).facts(MIDNIGHT + 3 * DAY_S)
+        facts = await world.builder(**DIRECTORY).facts(MIDNIGHT + 3 * DAY_S)
         assert json.loads(json.dumps(asdict(facts)))["date"] == "2026-11-12"
 
     in_world(use)
@@ -228,15 +228,15 @@ def test_the_month_to_date_ends_with_the_boards_day(in_world: Callable[..., Any]
             await world.add(0, steady(number, count=20))
         await world.add(0, [event(MIDNIGHT + 3 * DAY_S + 60)])  # of the running day
         now_s = MIDNIGHT + 3 * DAY_S + 120
-        facts = await world.keeper().facts(now_s)
+        facts = await world.builder().facts(now_s)
         assert (facts.month, facts.date) == ("2026-11", "2026-11-12")
         expected = recount(world.within(at("2026-11-01 00:00"), MIDNIGHT + 3 * DAY_S))
         assert facts.month_to_date.requests == expected["requests"]
         assert facts.month_to_date.tokens.value == expected["tokens"]
-        october = await world.keeper().facts(now_s, "2026-10-31")
+        october = await world.builder().facts(now_s, "2026-10-31")
         expected = recount(world.within(0, at("2026-11-01 00:00")))
         assert october.month_to_date.requests == expected["requests"]
-        running = await world.keeper().facts(now_s, "2026-11-13")
+        running = await world.builder().facts(now_s, "2026-11-13")
         expected = recount(world.within(at("2026-11-01 00:00"), now_s))
         assert running.month_to_date.requests == expected["requests"]
 
@@ -250,12 +250,12 @@ def test_a_zone_of_half_hours_has_its_month_and_causes_from_sealed_days(
 
     async def use(world: World) -> None:
         begin = at("2026-11-01 00:00", zone)
-        keeper = world.keeper()
+        builder = world.builder()
         for number in range(9):
             start = begin + number * DAY_S
             await world.add(0, some_traffic(number, 40, start, start + DAY_S, ttft_ms=100))
             await world.tell(start + DAY_S + 4.2 * HOUR_S)
-            await keeper.facts(start + DAY_S + 4.2 * HOUR_S)
+            await builder.facts(start + DAY_S + 4.2 * HOUR_S)
         start += DAY_S
         slow = some_traffic(99, 40, start, start + DAY_S, ttft_ms=100)
         for one in slow:
@@ -263,7 +263,7 @@ def test_a_zone_of_half_hours_has_its_month_and_causes_from_sealed_days(
                 one["ttft_ms"], one["duration_ms"] = 900, one["duration_ms"] + 900
         await world.add(0, slow)
         await world.tell(start + DAY_S + 4.2 * HOUR_S)
-        facts = await world.keeper().facts(start + DAY_S + 4.2 * HOUR_S)
+        facts = await world.builder().facts(start + DAY_S + 4.2 * HOUR_S)
         counted = world.within(0, start + DAY_S)
         expected = recount(counted)
         assert facts.month_to_date.requests == expected["requests"]
@@ -274,7 +274,7 @@ def test_a_zone_of_half_hours_has_its_month_and_causes_from_sealed_days(
         [cause] = [one for one in facts.causes if one.metric == "ttft_p95_s"]
         assert (cause.dimension, cause.name) == ("region", "eu")
         # Two days later none of it can be counted from slices any more.
-        later = await world.keeper().facts(start + 3 * DAY_S, facts.date)
+        later = await world.builder().facts(start + 3 * DAY_S, facts.date)
         assert later.day == facts.day
         assert later.month_to_date == facts.month_to_date
         assert "not known" not in later.trust
@@ -319,7 +319,7 @@ def test_objectives_stand_as_at_the_end_of_the_boards_day(
         for number in range(3):
             await world.add(0, some_traffic(number, 200, *stretch(number)))
         end_s = MIDNIGHT + 2 * DAY_S
-        facts = await world.keeper(**DIRECTORY).facts(end_s + DAY_S, "2026-11-11")
+        facts = await world.builder(**DIRECTORY).facts(end_s + DAY_S, "2026-11-11")
         mine = [
             one
             for one in world.within(0, end_s)
@@ -348,7 +348,7 @@ def test_objectives_of_the_running_day_are_those_of_the_engine_and_nothing_is_wr
     async def use(world: World) -> None:
         await world.add(0, steady(0))
         now_s = MIDNIGHT + 23.9 * HOUR_S
-        facts = await world.keeper(**DIRECTORY).facts(now_s, "2026-11-10")
+        facts = await world.builder(**DIRECTORY).facts(now_s, "2026-11-10")
         policies = load_policies(world.settings.exporter.policies)
         engine = engine_for(world.settings, policies, world.client)
         kafka = world.settings.kafka
@@ -372,11 +372,15 @@ def test_segments_are_those_of_the_directory_and_the_rest_has_a_name(
 ) -> None:
     async def use(world: World) -> None:
         await world.add(0, some_traffic(5, 90, MIDNIGHT, MIDNIGHT + DAY_S))
-        facts = await world.keeper(**DIRECTORY).facts(MIDNIGHT + DAY_S)
+        facts = await world.builder(**DIRECTORY).facts(MIDNIGHT + DAY_S)
         found = {one.name: one for one in facts.segments}
-        assert set(found) == {"enterprise", "smb", OTHERS}
-        assert facts.segments[-1].name == OTHERS
-        for segment, customer in (("enterprise", "acme"), ("smb", "globex"), (OTHERS, "initech")):
+        assert set(found) == {"enterprise", "smb", NOT_LISTED}
+        assert facts.segments[-1].name == NOT_LISTED
+        for segment, customer in (
+            ("enterprise", "acme"),
+            ("smb", "globex"),
+            (NOT_LISTED, "initech"),
+        ):
             real = [
                 one
                 for one in world.events
@@ -388,7 +392,7 @@ def test_segments_are_those_of_the_directory_and_the_rest_has_a_name(
             assert found[segment].tokens == expected["tokens"]
             assert found[segment].availability_ratio == expected["availability_ratio"]
             assert found[segment].cache_hit_ratio == expected["cache_hit_ratio"]
-        assert (await world.keeper().facts(MIDNIGHT + DAY_S)).segments == ()
+        assert (await world.builder().facts(MIDNIGHT + DAY_S)).segments == ()
 
     in_world(use)
 
@@ -408,15 +412,15 @@ def test_a_silent_redis_is_an_error_and_its_return_is_read_anew(
 ) -> None:
     async def use(world: World) -> None:
         await world.add(0, steady(0))
-        keeper = world.keeper()
-        before = await keeper.facts(MIDNIGHT + DAY_S)
+        builder = world.builder()
+        before = await builder.facts(MIDNIGHT + DAY_S)
         with monkeypatch.context() as broken:
-            broken.setattr(keeper._reader, "_client", None)
-            broken.setattr(keeper._reader._reader, "_redis", Broken())
+            broken.setattr(builder._source._reader, "_client", None)
+            broken.setattr(builder._source._reader._reader, "_redis", Broken())
             with pytest.raises(StoreError):
-                await keeper.facts(MIDNIGHT + DAY_S)
-        keeper._reader.forget()
-        assert await keeper.facts(MIDNIGHT + DAY_S) == before
+                await builder.facts(MIDNIGHT + DAY_S)
+        builder._source._reader.forget()
+        assert await builder.facts(MIDNIGHT + DAY_S) == before
 
     in_world(use)
 
@@ -432,13 +436,13 @@ def test_a_state_that_was_lost_and_counted_again_is_not_mixed_with_the_old_one(
     async def use(world: World) -> None:
         await world.add(0, steady(0)[:30])
         await world.add(0, steady(0)[30:])
-        keeper = world.keeper()
-        assert (await keeper.facts(MIDNIGHT + DAY_S)).day.values.requests == 60
+        builder = world.builder()
+        assert (await builder.facts(MIDNIGHT + DAY_S)).day.values.requests == 60
         await world.client.flushdb()
         await world.writer.close()
         again = type(world)(world.settings.redis.url)
         await again.add(0, steady(0, count=7))
-        facts = await keeper.facts(MIDNIGHT + DAY_S)
+        facts = await builder.facts(MIDNIGHT + DAY_S)
         assert facts.day.values.requests == 7
         await again.close()
 
@@ -449,11 +453,11 @@ def test_many_askers_at_once_get_the_same_board(in_world: Callable[..., Any]) ->
     async def use(world: World) -> None:
         for number in range(3):
             await world.add(0, steady(number))
-        keeper, now_s = world.keeper(), MIDNIGHT + 3 * DAY_S + 5 * HOUR_S
+        builder, now_s = world.builder(), MIDNIGHT + 3 * DAY_S + 5 * HOUR_S
         await world.tell(now_s)
         dates = [None, "2026-11-10", "2026-11-11", None, "2026-11-13"]
-        boards = await asyncio.gather(*(keeper.facts(now_s, date) for date in dates))
-        alone = [await world.keeper().facts(now_s, date) for date in dates]
+        boards = await asyncio.gather(*(builder.facts(now_s, date) for date in dates))
+        alone = [await world.builder().facts(now_s, date) for date in dates]
         assert boards == alone
 
     in_world(use)
@@ -463,7 +467,7 @@ def test_askers_wait_for_each_other_as_they_share_what_was_read(
     in_world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def use(world: World) -> None:
-        keeper = world.keeper()
+        builder = world.builder()
         inside: list[int] = []
         most: list[int] = []
 
@@ -473,8 +477,8 @@ def test_askers_wait_for_each_other_as_they_share_what_was_read(
             most.append(len(inside))
             inside.pop()
 
-        monkeypatch.setattr(keeper, "_facts", reading)
-        await asyncio.gather(*(DailyKeeper.facts(keeper, MIDNIGHT) for _ in range(5)))
+        monkeypatch.setattr(builder, "_facts", reading)
+        await asyncio.gather(*(DailyBoardBuilder.facts(builder, MIDNIGHT) for _ in range(5)))
         assert max(most) == 1
 
     in_world(use)

@@ -13,8 +13,8 @@ from redis import Redis
 from exporters.daily.day.calendar import CalendarDay
 from exporters.daily.day.counts import Counts
 from exporters.daily.day.facts import Risk
-from exporters.daily.day.risks import SEALED_MAX, to_seal
-from exporters.daily.day.seal import NAMES_MAX, VERSION, Detail, Record
+from exporters.daily.day.final import NAMES_MAX, VERSION, FinalCounts, FinalDay
+from exporters.daily.day.risks import STORED_MAX, risks_to_store
 from exporters.daily.day.store import DETAIL_DAYS, KEPT_DAYS, DayStore
 from exporters.reference.customers import Customer
 from streams.state.snapshot import Gap
@@ -52,14 +52,14 @@ def test_a_day_is_provisional_until_late_events_had_their_time_and_all_is_read(
     #                                             | everything up to +4 h is read
     async def use(world: World) -> None:
         await one_day(world, partitions=2)
-        keeper = world.keeper()
-        facts = await keeper.facts(END + 2 * HOUR_S)
+        builder = world.builder()
+        facts = await builder.facts(END + 2 * HOUR_S)
         assert facts.day.state == "provisional"
         assert facts.day.note == "Late events count until 2026-11-09 04:00."
         assert await world.stored() == {}
 
         await world.tell(END + 5 * HOUR_S, 0)  # partition 1 stays silent
-        facts = await keeper.facts(END + 5 * HOUR_S)
+        facts = await builder.facts(END + 5 * HOUR_S)
         assert facts.day.state == "provisional"
         assert facts.day.note.startswith(
             "Not everything is read yet: partition 1 up to 2026-11-08 23:"
@@ -67,7 +67,7 @@ def test_a_day_is_provisional_until_late_events_had_their_time_and_all_is_read(
         assert "Provisional" in facts.trust
 
         await world.tell(END + 5 * HOUR_S, 1)
-        facts = await keeper.facts(END + 5 * HOUR_S)
+        facts = await builder.facts(END + 5 * HOUR_S)
         assert (facts.day.state, facts.day.sealed_at_s) == ("sealed", END + 5 * HOUR_S)
         assert facts.trust == ("Final since 2026-11-09 05:00; no records are known to be missing.")
 
@@ -80,7 +80,7 @@ def test_an_exporter_whose_clock_is_behind_does_not_seal_early(
     async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
-        assert (await world.keeper().facts(END + 3 * HOUR_S)).day.state == "provisional"
+        assert (await world.builder().facts(END + 3 * HOUR_S)).day.state == "provisional"
 
     in_world(use)
 
@@ -91,9 +91,9 @@ def test_a_partition_that_reads_its_backlog_is_waited_for(in_world: Callable[...
         # It went on after an hour's outage: what came since midnight is not counted yet.
         await world.add(0, [event(END + 60)])
         await world.writer.pulse(0, END + 5 * HOUR_S)  # its log goes on
-        assert (await world.keeper().facts(END + 5 * HOUR_S)).day.state == "provisional"
+        assert (await world.builder().facts(END + 5 * HOUR_S)).day.state == "provisional"
         await world.add(0, [event(END - 30), event(END + 4 * HOUR_S + 1)])
-        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        facts = await world.builder().facts(END + 5 * HOUR_S)
         assert facts.day.state == "sealed"
         assert facts.day.values.requests == recount(world.within(BEGIN, END))["requests"]
 
@@ -107,10 +107,10 @@ def test_a_partition_that_has_counted_nothing_of_its_log_is_waited_for(
         await one_day(world)
         await world.add(0, [event(END + 6 * HOUR_S)])
         await world.writer.pulse(1, END + 6 * HOUR_S, highwater=12)
-        facts = await world.keeper().facts(END + 6 * HOUR_S)
+        facts = await world.builder().facts(END + 6 * HOUR_S)
         assert facts.day.note == "Not everything is read yet: partition 1 not at all."
         await world.writer.pulse(1, END + 6 * HOUR_S, highwater=0)  # an empty log is read
-        assert (await world.keeper().facts(END + 6 * HOUR_S)).day.state == "sealed"
+        assert (await world.builder().facts(END + 6 * HOUR_S)).day.state == "sealed"
 
     in_world(use)
 
@@ -123,16 +123,16 @@ def test_a_day_is_not_sealed_while_nothing_of_after_it_has_come(
     async def use(world: World) -> None:
         await world.add(0, some_traffic(1, 60, BEGIN, END - HOUR_S))
         await world.quiet(END + 5 * HOUR_S)
-        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        facts = await world.builder().facts(END + 5 * HOUR_S)
         assert facts.day.state == "provisional"
         assert facts.day.note == (
             "No event of after 2026-11-09 04:00 has come, so earlier ones may be on their way; "
             "without one it is final at 2026-11-10 00:00."
         )
         await world.add(0, some_traffic(2, 60, END - HOUR_S, END), END + 6 * HOUR_S)
-        assert (await world.keeper().facts(END + 6 * HOUR_S)).day.state == "provisional"
+        assert (await world.builder().facts(END + 6 * HOUR_S)).day.state == "provisional"
         await world.tell(END + 7 * HOUR_S)
-        facts = await world.keeper().facts(END + 7 * HOUR_S)
+        facts = await world.builder().facts(END + 7 * HOUR_S)
         assert (facts.day.state, facts.day.corrections) == ("sealed", ())
         assert facts.day.values.requests == recount(world.within(BEGIN, END))["requests"]
 
@@ -144,7 +144,7 @@ def test_silence_is_believed_after_a_day(in_world: Callable[..., Any]) -> None:
         await one_day(world)
         for after_s, state in ((DAY_S - 60, "provisional"), (DAY_S, "sealed")):
             await world.quiet(END + after_s)
-            facts = await world.keeper().facts(END + after_s, DATE)
+            facts = await world.builder().facts(END + after_s, DATE)
             assert facts.day.state == state, after_s
 
     in_world(use)
@@ -159,7 +159,7 @@ def test_where_a_day_could_not_be_counted_later_it_does_not_wait_in_silence(
         start = at("2026-11-08 00:00", zone)
         await world.add(0, some_traffic(1, 20, start, start + DAY_S))
         await world.quiet(start + DAY_S + 5 * HOUR_S)
-        facts = await world.keeper().facts(start + DAY_S + 5 * HOUR_S)
+        facts = await world.builder().facts(start + DAY_S + 5 * HOUR_S)
         assert facts.day.state == "sealed"
 
     in_world(use, zone=zone)
@@ -172,7 +172,7 @@ def test_a_halted_worker_has_not_read_its_log_to_the_end(in_world: Callable[...,
         _, state = await world.writer.owned(1)
         halted = {"highwater": state.next_offset, "halted": "log_recreated"}
         await world.writer.pulse(1, END + 5 * HOUR_S, **halted)
-        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        facts = await world.builder().facts(END + 5 * HOUR_S)
         assert facts.day.note.startswith(
             "Not everything is read yet: partition 1 up to 2026-11-08 23:"
         )
@@ -186,11 +186,11 @@ def test_a_day_whose_events_are_not_read_yet_is_not_one_without_events(
     async def use(world: World) -> None:
         await world.add(0, some_traffic(1, 20, BEGIN - DAY_S, BEGIN))
         await world.writer.pulse(0, BEGIN)  # and then the workers stood still
-        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        facts = await world.builder().facts(END + 5 * HOUR_S)
         assert (facts.date, facts.day.state) == (DATE, "provisional")
         assert facts.trust.startswith("Provisional: the numbers may still change; not everything")
         await world.tell(END + 5 * HOUR_S)
-        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        facts = await world.builder().facts(END + 5 * HOUR_S)
         assert facts.day.state == "absent"
         assert facts.trust == "No event of this day was counted."
 
@@ -201,7 +201,7 @@ def test_the_wait_is_a_setting(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + HOUR_S)
-        assert (await world.keeper().facts(END + HOUR_S)).day.state == "sealed"
+        assert (await world.builder().facts(END + HOUR_S)).day.state == "sealed"
 
     in_world(use, seal_after_h=1)
 
@@ -211,7 +211,7 @@ def test_all_closed_days_are_sealed_that_nobody_looked_at(in_world: Callable[...
         for number in range(5):
             start = BEGIN + number * DAY_S
             await world.add(0, some_traffic(number, 20, start, start + DAY_S))
-        facts = await world.keeper().facts(BEGIN + 5 * DAY_S)
+        facts = await world.builder().facts(BEGIN + 5 * DAY_S)
         states = [day.state for day in facts.days[-6:]]
         assert states == [*["sealed"] * 4, "provisional", "running"]
         assert {day.state for day in facts.days[:-6]} == {"absent"}
@@ -231,8 +231,8 @@ def test_late_events_after_the_seal_are_corrections_and_the_sealed_bytes_stay(
     async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
-        keeper = world.keeper()
-        sealed = (await keeper.facts(END + 5 * HOUR_S)).day
+        builder = world.builder()
+        sealed = (await builder.facts(END + 5 * HOUR_S)).day
         assert sealed.corrections == ()
         before = await world.stored()
 
@@ -240,8 +240,8 @@ def test_late_events_after_the_seal_are_corrections_and_the_sealed_bytes_stay(
         probe = [event(END - 90, probe=True, outcome="timeout")]
         await world.add(0, [*late, *probe, event(END + 6 * HOUR_S)])
         for facts in (
-            await keeper.facts(END + 6 * HOUR_S),
-            await world.keeper().facts(END + 6 * HOUR_S),
+            await builder.facts(END + 6 * HOUR_S),
+            await world.builder().facts(END + 6 * HOUR_S),
         ):
             assert replace(facts.day, corrections=()) == sealed
             found = {one.metric: one for one in facts.day.corrections}
@@ -262,9 +262,9 @@ def test_a_late_probe_corrects_the_availability_alone(in_world: Callable[..., An
     async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
-        await world.keeper().facts(END + 5 * HOUR_S)
+        await world.builder().facts(END + 5 * HOUR_S)
         await world.add(0, [event(END - 90, probe=True, outcome="timeout")], END + 6 * HOUR_S)
-        [one] = (await world.keeper().facts(END + 6 * HOUR_S)).day.corrections
+        [one] = (await world.builder().facts(END + 6 * HOUR_S)).day.corrections
         assert one.metric == "availability_ratio"
         assert one.words == "late events: 1 synthetic check more"
 
@@ -275,9 +275,9 @@ def test_two_keepers_that_race_seal_once_and_say_the_same(in_world: Callable[...
     async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
-        keepers = [world.keeper() for _ in range(4)]
+        builders = [world.builder() for _ in range(4)]
         boards = await asyncio.gather(
-            *(one.facts(END + (5 + at) * HOUR_S) for at, one in enumerate(keepers))
+            *(one.facts(END + (5 + at) * HOUR_S) for at, one in enumerate(builders))
         )
         assert len({board.day.sealed_at_s for board in boards}) == 1
         assert all(board.day == boards[0].day for board in boards)
@@ -291,8 +291,8 @@ def test_the_first_to_seal_wins(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
         kafka = world.settings.kafka
         store = DayStore(world.client, kafka.group, kafka.topic, "UTC")
-        assert await store.seal(DATE, b"first", b"a") == b"first"
-        assert await store.seal(DATE, b"second", b"b") == b"first"
+        assert await store.write_once(DATE, b"first", b"a") == b"first"
+        assert await store.write_once(DATE, b"second", b"b") == b"first"
         assert await store.details([DATE]) == {DATE: b"a"}
         other = DayStore(world.client, kafka.group, kafka.topic, "Europe/Berlin")
         assert await other.read([DATE]) == {}  # the days of another zone are other days
@@ -308,7 +308,7 @@ def test_sealed_days_are_kept_for_400_days_and_their_details_for_40(
         store = DayStore(world.client, kafka.group, kafka.topic, "UTC")
         assert (KEPT_DAYS, DETAIL_DAYS) == (400, 40)
         for date in ("2025-10-03", "2025-10-04", "2026-09-28", "2026-09-29", "2026-11-08"):
-            await store.seal(date, b"d", b"x")
+            await store.write_once(date, b"d", b"x")
         kept = set(await world.stored())
         assert b"day UTC 2025-10-03" not in kept
         assert b"day UTC 2025-10-04" in kept
@@ -325,7 +325,7 @@ def test_targets_and_marks_are_those_of_the_time_it_was_sealed(
     async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
-        sealed = await world.keeper().facts(END + 5 * HOUR_S)
+        sealed = await world.builder().facts(END + 5 * HOUR_S)
         assert sealed.targets.ttft_p95_s == 0.3
         strict = tmp_path / "strict.yaml"
         strict.write_text(
@@ -335,10 +335,10 @@ def test_targets_and_marks_are_those_of_the_time_it_was_sealed(
         )
         exporter = world.settings.exporter.model_copy(update={"policies": (str(strict),)})
         world.settings = world.settings.model_copy(update={"exporter": exporter})
-        later = await world.keeper().facts(END + 6 * HOUR_S)
+        later = await world.builder().facts(END + 6 * HOUR_S)
         assert later.day == sealed.day
         assert later.targets == sealed.targets
-        running = await world.keeper().facts(END + 6 * HOUR_S, "2026-11-09")
+        running = await world.builder().facts(END + 6 * HOUR_S, "2026-11-09")
         assert running.targets.ttft_p95_s == 0.001
 
     in_world(use)
@@ -353,11 +353,11 @@ def test_an_incomplete_day_says_so_also_when_it_is_sealed(in_world: Callable[...
         await world.tell(END + 5 * HOUR_S)
         [gap] = state.gaps
         assert isinstance(gap, Gap)
-        facts = await world.keeper().facts(END + HOUR_S)
+        facts = await world.builder().facts(END + HOUR_S)
         assert not facts.day.complete
         assert facts.day.note.startswith("Incomplete: 120 records are missing between 2026-11-08")
         assert facts.day.note.endswith("late events count until 2026-11-09 04:00.")
-        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        facts = await world.builder().facts(END + 5 * HOUR_S)
         assert (facts.day.state, facts.day.complete) == ("sealed", False)
         assert facts.day.note.startswith("Incomplete: 120 records are missing between")
         assert "incomplete: 120 records" in facts.trust
@@ -372,7 +372,7 @@ def test_a_state_that_is_younger_than_the_day_makes_it_incomplete(
         _, state = await world.writer.owned(0)
         state.begin_at(7_000)
         await world.add(0, some_traffic(1, 20, BEGIN + 9 * HOUR_S, END))
-        facts = await world.keeper().facts(END + HOUR_S)
+        facts = await world.builder().facts(END + HOUR_S)
         assert not facts.day.complete
         assert facts.day.note.startswith("Incomplete: counting began at 2026-11-08 09:")
 
@@ -385,10 +385,10 @@ def test_after_everything_was_lost_a_day_that_can_be_counted_is_sealed_again(
     async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
-        first = (await world.keeper().facts(END + 5 * HOUR_S)).day
+        first = (await world.builder().facts(END + 5 * HOUR_S)).day
         kafka = world.settings.kafka
         await world.client.delete(f"tp:{{{kafka.group}:{kafka.topic}}}:days")
-        again = (await world.keeper().facts(END + 9 * HOUR_S)).day
+        again = (await world.builder().facts(END + 9 * HOUR_S)).day
         assert again.sealed_at_s == END + 9 * HOUR_S
         assert again.values == first.values
 
@@ -399,11 +399,11 @@ def test_an_exporter_forgets_sealed_days_that_redis_lost(in_world: Callable[...,
     async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
-        keeper = world.keeper()
-        await keeper.facts(END + 5 * HOUR_S)
+        builder = world.builder()
+        await builder.facts(END + 5 * HOUR_S)
         kafka = world.settings.kafka
         await world.client.delete(f"tp:{{{kafka.group}:{kafka.topic}}}:days")
-        for one in (keeper, world.keeper()):  # both say what is stored now
+        for one in (builder, world.builder()):  # both say what is stored now
             facts = await one.facts(END + 9 * HOUR_S)
             assert facts.day.sealed_at_s == END + 9 * HOUR_S
 
@@ -416,12 +416,12 @@ def test_error_budgets_and_credits_are_sealed_too_and_what_they_would_be_stands_
     async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
-        sealed = await world.keeper().facts(END + 5 * HOUR_S)
+        sealed = await world.builder().facts(END + 5 * HOUR_S)
         assert sealed.risks
         assert sealed.risks_corrected == ()
         late = [event(END - 60 - one, outcome="server_error") for one in range(12)]
         await world.add(0, late, END + 6 * HOUR_S)
-        later = await world.keeper().facts(END + 6 * HOUR_S)
+        later = await world.builder().facts(END + 6 * HOUR_S)
         assert later.risks == sealed.risks
         assert later.risks_corrected
         was = {(one.policy, one.objective, one.scope): one for one in sealed.risks}
@@ -436,10 +436,10 @@ def test_of_many_objectives_the_worst_are_sealed_and_all_that_cost_something() -
     def risk(left: float, credit: str | None) -> Risk:
         return Risk("p", "o", "fleet", 0.99, 0.99, left, credit, credit, False)
 
-    fine = [risk(0.5 + at / 10_000, "0.00 USD") for at in range(SEALED_MAX + 50)]
+    fine = [risk(0.5 + at / 10_000, "0.00 USD") for at in range(STORED_MAX + 50)]
     costly, overdrawn = risk(0.9, "12.00 USD"), risk(-0.1, None)
-    sealed = to_seal([*fine, costly, overdrawn])
-    assert sealed == (*fine[:SEALED_MAX], costly, overdrawn)
+    sealed = risks_to_store([*fine, costly, overdrawn])
+    assert sealed == (*fine[:STORED_MAX], costly, overdrawn)
 
 
 def test_redis_is_not_told_the_names_of_customers(in_world: Callable[..., Any]) -> None:
@@ -459,14 +459,14 @@ def test_redis_is_not_told_the_names_of_customers(in_world: Callable[..., Any]) 
                     one["cached_input_tokens"] = 0
             await world.add(0, events)
         await world.tell(END + 5 * HOUR_S)
-        facts = await world.keeper(**directory).facts(END + 5 * HOUR_S)
+        facts = await world.builder(**directory).facts(END + 5 * HOUR_S)
         [cause] = [one for one in facts.causes if one.metric == "cache_hit_ratio"][:1]
         assert (facts.day.state, cause.name) == ("sealed", "Acme Corp")
         assert "customer Acme Corp took" in cause.words
         stored = b"".join((await world.stored()).values())
         assert b"Acme Corp" not in stored
         assert acme.encode() in stored
-        nameless = await world.keeper().facts(END + 5 * HOUR_S)
+        nameless = await world.builder().facts(END + 5 * HOUR_S)
         assert acme in {one.name for one in nameless.causes}
 
     in_world(use)
@@ -480,7 +480,7 @@ def test_the_month_says_that_days_of_it_are_incomplete(in_world: Callable[..., A
         await world.add(0, some_traffic(2, 20, BEGIN - 5 * HOUR_S, BEGIN))
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
-        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        facts = await world.builder().facts(END + 5 * HOUR_S)
         assert facts.day.complete
         assert facts.trust.endswith("; 1 day of the month is incomplete or not known.")
 
@@ -494,27 +494,27 @@ def test_a_sealed_day_is_readable_json_with_a_version(in_world: Callable[..., An
     async def use(world: World) -> None:
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
-        facts = await world.keeper().facts(END + 5 * HOUR_S)
+        facts = await world.builder().facts(END + 5 * HOUR_S)
         data = (await world.stored())[b"day UTC 2026-11-08"]
         found = json.loads(data)
         assert (found["version"], found["zone"], found["day"]["date"]) == (1, "UTC", DATE)
         assert found["targets"]["ttft_p95_s"] == 0.3
         assert found["day"]["values"]["requests"] == facts.day.values.requests
-        assert Record.unpack(data).pack() == data
+        assert FinalDay.unpack(data).pack() == data
 
     in_world(use)
 
 
 def test_what_a_newer_program_sealed_is_not_guessed_at(in_world: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match="version 2, this program knows 1: upgrade"):
-        Record.unpack(b'{"version": 2, "day": "something else"}')
+    with pytest.raises(ValueError, match="version 2, this program reads 1: upgrade"):
+        FinalDay.unpack(b'{"version": 2, "day": "something else"}')
     assert VERSION == 1
 
 
 def test_details_keep_the_largest_names_and_the_sum_of_all() -> None:
     names = {f"m{at}": Counts(requests=at, eligible=at, successes=at) for at in range(80)}
-    fleet = Counts.merged(names.values())
-    read, groups = Detail.unpack(Detail.of(fleet, {"model": names}).pack())
+    fleet = Counts.sum(names.values())
+    read, groups = FinalCounts.unpack(FinalCounts.of(fleet, {"model": names}).pack())
     assert read.requests == fleet.requests
     assert len(groups["model"]) == NAMES_MAX
     assert groups["model"]["m79"].requests == 79
@@ -527,7 +527,7 @@ def test_the_day_is_the_one_of_the_zone(in_world: Callable[..., Any]) -> None:
         start = at("2026-11-08 00:00", "America/New_York")
         await world.add(0, [event(start - 1), event(start), event(start + DAY_S - 1)])
         await world.add(0, [event(start + DAY_S + 5 * HOUR_S)])
-        facts = await world.keeper().facts(start + DAY_S + 5 * HOUR_S)
+        facts = await world.builder().facts(start + DAY_S + 5 * HOUR_S)
         assert facts.day.values.requests == 2
         assert on(facts, "2026-11-07").values.requests == 1
         assert CalendarDay(DATE, start, start + DAY_S).stretch == (

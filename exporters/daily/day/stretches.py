@@ -40,7 +40,7 @@ class StretchSums(NamedTuple):
     summary: SliceSummary
 
 
-class DayReader:
+class StretchReader:
     """The state of one consumer group and topic, as sums of stretches."""
 
     def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
@@ -48,8 +48,10 @@ class DayReader:
         self.forget()
 
     def forget(self) -> None:
-        """Drop all that was read, as after a failed reading: when Redis comes back it may have
-        another state under the same numbers."""
+        """Drop all sums, as after a failed reading.
+
+        Redis may come back with another state under the same version numbers.
+        """
         self._reader = StateReader(self._client, self._group, self._topic)
         self.scopes = {
             name: Grouping(
@@ -78,15 +80,16 @@ class DayReader:
         for stretch, key in present.items():
             kept = self._kept.get(stretch)
             if not key:
-                self._kept[stretch] = StretchSums((), summed((), self.scopes))
+                self._kept[stretch] = StretchSums((), add_up((), self.scopes))
             elif kept is None or kept.key != key:
                 stale.append(stretch)
         for batch in _batches(stale):
             slices = _StretchSlices(batch, self.scopes)
             await snapshot.load([slices])
             self._kept.update(slices.sums(snapshot))
+        # In order of use, so that the stretches that were not used for longest go first.
         sums = {stretch: self._kept.pop(stretch) for stretch in stretches}
-        self._kept.update(sums)  # the last used stand last
+        self._kept.update(sums)
         while len(self._kept) > max(_KEPT, len(sums)):
             del self._kept[next(iter(self._kept))]
         return sums
@@ -140,7 +143,7 @@ class _StretchSlices:
         return {
             stretch: StretchSums(
                 key,
-                summed(
+                add_up(
                     [self._summaries[partition, slice_id][1] for partition, slice_id, _ in key],
                     self._scopes,
                 ),
@@ -165,7 +168,7 @@ class _StretchSlices:
         return known[1]
 
 
-def summed(parts: Sequence[SliceSummary], scopes: Iterable[str]) -> SliceSummary:
+def add_up(parts: Sequence[SliceSummary], scopes: Iterable[str]) -> SliceSummary:
     """Return the sum of some summaries."""
     return {
         name: Sums.merged([Sums.empty(name), *(part[name] for part in parts)]) for name in scopes

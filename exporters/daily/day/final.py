@@ -1,4 +1,4 @@
-"""Decide when a day is final, and pack what is stored of it.
+"""Decide when a day is final, and pack the data that is stored of it.
 
 Pure. A day is final `daily.seal_after_h` after its end, once every partition has read all events
 up to that time. The end of a log proves little while the producers are cut off or behind, so an
@@ -12,7 +12,7 @@ from typing import Self
 
 import msgspec
 
-from exporters.daily.day import text as words
+from exporters.daily.day import text
 from exporters.daily.day.calendar import HOUR_S, CalendarDay
 from exporters.daily.day.counts import Counts, Groups
 from exporters.daily.day.facts import (
@@ -25,7 +25,6 @@ from exporters.daily.day.facts import (
     Segment,
     Values,
 )
-from exporters.daily.day.trends import value_of
 from slo.engine.maintenance import SEAL_AFTER_S
 from slo.engine.observed import seen_until_s
 from streams.state.registry import OTHER
@@ -34,24 +33,29 @@ from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
 
 VERSION = 1
-# Names a dimension that are written down; the others are added up.
+# Names of each dimension that are stored; the rest is added up.
 NAMES_MAX = 50
 
 
-class Record(msgspec.Struct, frozen=True):
-    """A sealed day as the board shows it; customers by token, as the state has them."""
+class _Stored(msgspec.Struct, frozen=True):
+    """A versioned value of the store."""
 
     version: int
-    zone: str
-    day: Day
-    targets: BoardTargets  # in force when it was sealed
-    causes: tuple[Cause, ...]
-    segments: tuple[Segment, ...]
-    risks: tuple[Risk, ...] | None = None  # None: it was sealed too late to say how they stood
 
     def pack(self) -> bytes:
-        """As bytes for the store."""
+        """Return it as bytes for the store."""
         return msgspec.json.encode(self)
+
+
+class FinalDay(_Stored, frozen=True):
+    """A final day as the board shows it; customers by token, as in the state."""
+
+    zone: str
+    day: Day
+    targets: BoardTargets  # in force when it became final
+    causes: tuple[Cause, ...]
+    segments: tuple[Segment, ...]
+    risks: tuple[Risk, ...] | None = None  # None: it became final too late to know their status
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
@@ -60,7 +64,7 @@ class Record(msgspec.Struct, frozen=True):
         return msgspec.json.decode(data, type=cls)
 
 
-class _Packed(msgspec.Struct, array_like=True, frozen=True):
+class _PackedCounts(msgspec.Struct, array_like=True, frozen=True):
     requests: int
     eligible: int
     successes: int
@@ -71,16 +75,15 @@ class _Packed(msgspec.Struct, array_like=True, frozen=True):
     tpot: bytes
 
 
-class Detail(msgspec.Struct, frozen=True):
-    """The counts behind a final day."""
+class FinalCounts(_Stored, frozen=True):
+    """The counts behind a final day, with which later days are compared."""
 
-    version: int
-    fleet: _Packed
-    groups: dict[str, dict[str, _Packed]]
+    fleet: _PackedCounts
+    groups: dict[str, dict[str, _PackedCounts]]
 
     @classmethod
     def of(cls, fleet: Counts, groups: Groups) -> Self:
-        """From the counts of a day."""
+        """Return the counts of a day; of each dimension the NAMES_MAX largest names."""
         return cls(
             VERSION,
             _pack(fleet),
@@ -90,18 +93,14 @@ class Detail(msgspec.Struct, frozen=True):
             },
         )
 
-    def pack(self) -> bytes:
-        """As bytes for the store."""
-        return msgspec.json.encode(self)
-
     @classmethod
     def unpack(cls, data: bytes) -> tuple[Counts, dict[str, dict[str, Counts]]]:
         """Read the counts; raises ValueError for data of a newer version."""
         _check_version(data)
-        found = msgspec.json.decode(data, type=cls)
-        return _unpack(found.fleet), {
-            dimension: {name: _unpack(one) for name, one in names.items()}
-            for dimension, names in found.groups.items()
+        stored = msgspec.json.decode(data, type=cls)
+        return _unpack(stored.fleet), {
+            dimension: {name: _unpack(packed) for name, packed in names.items()}
+            for dimension, names in stored.groups.items()
         }
 
 
@@ -113,12 +112,12 @@ def _check_version(data: bytes) -> None:
     version = msgspec.json.decode(data, type=_Version).version
     if version > VERSION:
         raise ValueError(
-            f"a sealed day has version {version}, this program knows {VERSION}: upgrade the program"
+            f"a final day has version {version}, this program reads {VERSION}: upgrade the program"
         )
 
 
-def _pack(counts: Counts) -> _Packed:
-    return _Packed(
+def _pack(counts: Counts) -> _PackedCounts:
+    return _PackedCounts(
         requests=counts.requests,
         eligible=counts.eligible,
         successes=counts.successes,
@@ -130,7 +129,7 @@ def _pack(counts: Counts) -> _Packed:
     )
 
 
-def _unpack(packed: _Packed) -> Counts:
+def _unpack(packed: _PackedCounts) -> Counts:
     return Counts(
         requests=packed.requests,
         eligible=packed.eligible,
@@ -147,47 +146,45 @@ def _largest(names: Mapping[str, Counts]) -> Mapping[str, Counts]:
     if len(names) <= NAMES_MAX:
         return names
     order = sorted(names, key=lambda name: (-names[name].eligible, name))
-    kept = {name: names[name] for name in order[: NAMES_MAX - 1] if name != OTHER}
-    others = Counts.merged(one for name, one in names.items() if name not in kept)
-    return {**kept, OTHER: others}
+    large = {name: names[name] for name in order[: NAMES_MAX - 1] if name != OTHER}
+    rest = Counts.sum(counts for name, counts in names.items() if name not in large)
+    return {**large, OTHER: rest}
 
 
-def behind(
-    until_s: float, views: Sequence[PartitionView], signs: Sequence[Heartbeat]
+def partitions_behind(
+    until_s: float, views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat]
 ) -> list[tuple[int, int]]:
-    """Return the partitions that have not read up to a moment: (partition, read up to)."""
-    found = [
-        (view.partition, reached_s)
-        for view, reached_s in zip(views, seen_until_s(views, signs), strict=True)
-        if reached_s < until_s
-    ]
+    """Return the partitions that are not read up to an instant: (partition, read up to)."""
+    reached = zip(views, seen_until_s(views, heartbeats), strict=True)
+    behind = [(view.partition, at_s) for view, at_s in reached if at_s < until_s]
     counted = {view.partition for view in views}
-    # Claimed, and its log has records, but nothing of them is counted yet.
-    found += [
-        (sign.partition, 0)
-        for sign in signs
-        if sign.partition not in counted and sign.number("highwater")
+    # A worker owns the partition and its log has records, but none of them is counted yet.
+    behind += [
+        (heartbeat.partition, 0)
+        for heartbeat in heartbeats
+        if heartbeat.partition not in counted and heartbeat.number("highwater")
     ]
-    return found
+    return behind
 
 
 def silent_until_s(
-    of: CalendarDay, seal_at_s: float, views: Sequence[PartitionView]
+    day: CalendarDay, seal_at_s: float, views: Sequence[PartitionView]
 ) -> float | None:
-    """Return how long a day waits for an event from after the time for late ones.
+    """Return the instant until which a day waits for an event from after `seal_at_s`.
 
-    None if it does not wait: one has arrived, or the day could not be counted any more by then.
+    None if it does not wait: such an event has arrived, or the day could not be counted any more
+    by then, as its midnight is not a full hour UTC.
     """
-    heard_s = max(((view.meta.watermark_ms or 0) / 1_000 for view in views), default=0.0)
-    if heard_s >= seal_at_s or of.from_s % HOUR_S or of.to_s % HOUR_S:
+    newest_s = max(((view.meta.watermark_ms or 0) / 1_000 for view in views), default=0.0)
+    if newest_s >= seal_at_s or day.from_s % HOUR_S or day.to_s % HOUR_S:
         return None
-    return max(seal_at_s, of.to_s + SEAL_AFTER_S)
+    return max(seal_at_s, day.to_s + SEAL_AFTER_S)
 
 
-def corrections(sealed: Day, now: Values) -> tuple[Correction, ...]:
+def corrections(final: Day, now: Values) -> tuple[Correction, ...]:
     """Return the metrics of a final day that would differ today."""
     return tuple(
-        words.correction(metric, sealed.values, now)
+        text.correction(metric, final.values, now)
         for metric in METRICS
-        if value_of(sealed.values, metric) != value_of(now, metric)
+        if final.values.of(metric).value != now.of(metric).value
     )

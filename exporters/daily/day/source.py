@@ -1,0 +1,123 @@
+"""Read the days of one consumer group and topic: from the state's slices, or as they were stored.
+
+A shell: it reads Redis, and writes days that became final.
+"""
+
+from collections.abc import Sequence
+from datetime import date as Date
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+import redis.asyncio as aioredis
+
+from exporters.daily.day.calendar import (
+    CalendarDay,
+    Stretch,
+    by_hour,
+    day_at,
+    days_until,
+    fits_slices,
+)
+from exporters.daily.day.causes import Traffic
+from exporters.daily.day.counts import Counts, Groups
+from exporters.daily.day.final import FinalCounts, FinalDay
+from exporters.daily.day.history import DayCounts, day_counts, traffic_of
+from exporters.daily.day.store import DayStore
+from exporters.daily.day.stretches import StretchReader
+from exporters.daily.day.trends import MONTH
+from streams.state.windows import extent
+from streams.store.reader import StateSnapshot
+
+MONTH_LONGEST = 31
+
+
+class DaySource:
+    """The days in one time zone. Every call raises StoreError if Redis does not answer."""
+
+    def __init__(self, client: "aioredis.Redis", group: str, topic: str, zone: ZoneInfo) -> None:
+        self._zone = zone
+        self._store = DayStore(client, group, topic, zone.key)
+        self._reader = StretchReader(client, group, topic)
+
+    def forget(self) -> None:
+        """Drop all sums, as after a failed reading."""
+        self._reader.forget()
+
+    async def snapshot(self) -> StateSnapshot:
+        """Read how far every partition is."""
+        return await self._reader.snapshot()
+
+    async def first_date(self, snapshot: StateSnapshot) -> str | None:
+        """Return the first date with data, or None if there is none."""
+        starts = [extent(view.index)[0] for view in snapshot.views if view.index]
+        dates = [day_at(min(starts), self._zone).date] if starts else []
+        stored = await self._store.first()
+        return min([*dates, *([stored] if stored else [])], default=None)
+
+    async def days(
+        self,
+        snapshot: StateSnapshot,
+        last_closed: CalendarDay,
+        today: CalendarDay,
+        yesterday: CalendarDay,
+    ) -> list[DayCounts]:
+        """Return the days up to `last_closed` that a board needs, oldest first, then `today`."""
+        last = Date.fromisoformat(last_closed.date)
+        closed = days_until(last, MONTH_LONGEST, self._zone)
+        records = await self._records(closed)
+        open_days = [day for day in closed if day.date not in records]
+        if open_days:
+            # A day that is finalised now is compared with the days before it: read those as well.
+            oldest = Date.fromisoformat(open_days[0].date) - timedelta(days=MONTH)
+            closed = days_until(last, max(MONTH_LONGEST, (last - oldest).days + 1), self._zone)
+            records = await self._records(closed)
+        watermarks_s = [view.watermark_s for view in snapshot.views]
+        stretches: dict[str, list[Stretch]] = {
+            day.date: by_hour(day.stretch) if day in (today, yesterday) else [day.stretch]
+            for day in (*closed, today)
+            if watermarks_s and all(fits_slices(day.stretch, at_s) for at_s in watermarks_s)
+        }
+        sums = await self._reader.read(
+            snapshot, [stretch for parts in stretches.values() for stretch in parts]
+        )
+        return [
+            day_counts(
+                day,
+                None
+                if day.date not in stretches
+                else [sums[stretch] for stretch in stretches[day.date]],
+                records.get(day.date),
+                self._reader.scopes,
+            )
+            for day in (*closed, today)
+        ]
+
+    async def traffic(self, days: Sequence[DayCounts]) -> Traffic:
+        """Return the sums of some days by group; days without data are left out."""
+        details = await self._details(days)
+        present = [
+            counts for counts in days if counts.parts is not None or counts.day.date in details
+        ]
+        return traffic_of(present, details, self._reader.scopes)
+
+    async def fleet(self, days: Sequence[DayCounts]) -> Traffic:
+        """Return the sum of some days' fleets without groups; its `days` are those with data."""
+        details = await self._details(days)
+        fleets = [counts.fleet for counts in days if counts.fleet is not None]
+        fleets += [fleet for fleet, _ in details.values()]
+        return Traffic(Counts.sum(fleets), {}, len(fleets))
+
+    async def store(self, record: FinalDay, counts: FinalCounts) -> FinalDay:
+        """Store a final day; return the stored one, as another process may have been faster."""
+        stored = await self._store.write_once(record.day.date, record.pack(), counts.pack())
+        return FinalDay.unpack(stored)
+
+    async def _records(self, days: Sequence[CalendarDay]) -> dict[str, FinalDay]:
+        stored = await self._store.read([day.date for day in days])
+        return {date: FinalDay.unpack(data) for date, data in stored.items()}
+
+    async def _details(self, days: Sequence[DayCounts]) -> dict[str, tuple[Counts, Groups]]:
+        """Return the stored counts of the days that the slices no longer cover, by date."""
+        dates = [counts.day.date for counts in days if counts.parts is None]
+        stored = await self._store.details(dates)
+        return {date: FinalCounts.unpack(data) for date, data in stored.items()}
