@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-import yaml
-
 from slo.policy.units import Money
 from streams.config.settings import Settings
+from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
 from streams.events.decoder import UNKNOWN
 from streams.state.registry import OTHER, customer_hasher
@@ -64,22 +63,13 @@ def load_directory(settings: Settings) -> dict[str, Customer]:
     path = settings.exporter.customer_directory
     if path is None:
         return {}
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ConfigError(
-            f"exporter.customer_directory: cannot read {path}: {reason}; give a YAML file"
-        ) from error
+    text = read_text(path, f"exporter.customer_directory: {path}", fix="give a YAML file")
     return read_directory(text, str(path), customer_hasher(settings.worker.customer_secret()))
 
 
 def read_directory(text: str, origin: str, hashed: Callable[[str], str]) -> dict[str, Customer]:
     """Read a directory; `origin` names it in errors. Raises ConfigError."""
-    try:
-        entries = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: not YAML: {' '.join(str(error).split())}") from error
+    entries = parse_document(text, origin)
     if entries is None:
         return {}
     if not isinstance(entries, list):

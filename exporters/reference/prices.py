@@ -28,9 +28,10 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from slo.policy.loading import read_document, read_text
+from slo.policy.loading import read_document
 from slo.policy.targets import Targets
 from streams.config.validation import findings
+from streams.config.yaml_file import read_text
 from streams.errors import ConfigError
 
 BEST_IN_CLASS = "best in class"
@@ -171,7 +172,7 @@ def load_price_book(path_or_name: str) -> PriceBook:
             f"exporter.price_book: {path}: no such file; give the path of a price book, or one of "
             f"the shipped ones: {', '.join(sorted(shipped()))}"
         )
-    return read_price_book(read_text(path, "price book"), str(path))
+    return read_price_book(read_text(path), str(path))
 
 
 def read_price_book(text: str, origin: str) -> PriceBook:

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import bcrypt
-import yaml
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streams.config.security import load_authorities, load_certificate
 from streams.config.validation import Location, findings
+from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="Tokenpulse", charset="UTF-8"'}
@@ -117,24 +117,18 @@ class WebConfig:
 
 
 def load_web_config(path: Path | None) -> WebConfig:
-    """Read the file, if there is one. ConfigError, one line a finding, where it cannot be used.
+    """Read the file, if there is one. Raises ConfigError, one line per finding.
 
-    Paths in it are relative to where it lies.
+    Paths in it are relative to its folder.
     """
     if path is None:
         return WebConfig()
+    text = read_text(
+        path, f"exporter.web_config_file: {path}", fix="make it readable for this user"
+    )
+    content = parse_document(text, str(path), has_secrets=True)
     try:
-        content = yaml.safe_load(path.read_bytes())
         file = _File.model_validate({} if content is None else content)
-    except OSError as error:
-        raise ConfigError(
-            f"exporter.web_config_file: cannot read {path}: {error.strerror}; make it readable for "
-            "this user"
-        ) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}: not YAML{where}; correct this place") from error
     except ValidationError as error:
         raise ConfigError(
             "\n".join(

@@ -10,23 +10,23 @@ The settings themselves: sections.py. docs/configuration.md is generated from th
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
-import yaml
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    YamlConfigSettingsSource,
 )
 
 from streams.config.daily import Daily
 from streams.config.local import Local
 from streams.config.sections import ENV_PREFIX, Exporter, Kafka, Limits, Redis, Section, Worker
 from streams.config.validation import Location, findings
+from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
 
 __all__ = [
@@ -58,6 +58,8 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
+    file_content: ClassVar[Mapping[str, Any]] = {}
+
     kafka: Kafka = Kafka()
     redis: Redis = Redis()
     worker: Worker = Worker()
@@ -75,11 +77,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources, the strongest first: command line, environment, YAML file."""
-        path = settings_cls.model_config.get("yaml_file")
-        sources = [init_settings, env_settings]
-        if path is not None:
-            sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=path))
-        return tuple(sources)
+        file = InitSettingsSource(settings_cls, dict(cls.file_content))
+        return init_settings, env_settings, file
 
 
 def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -92,11 +91,10 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
         path = Path(named)
     if path is not None and not path.is_file():
         raise ConfigError(f"{path}: no such file; give --config the path of a YAML file")
-    reading = type("Settings", (Settings,), {"model_config": {"yaml_file": path}})
+    content = _read_file(path) if path is not None else {}
+    reading = type("Settings", (Settings,), {"file_content": content})
     try:
         settings: Settings = reading(**(overrides or {}))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {_place(error)}") from None
     except SettingsError as error:  # its text has no value in it, that of its cause has
         raise ConfigError(f"{' '.join(str(error).split())}; write JSON") from None
     except ValidationError as error:
@@ -107,14 +105,12 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     return settings
 
 
-def _place(error: yaml.YAMLError) -> str:
-    """Return the place at which a file is not YAML.
-
-    The parser's own message is left out: it quotes the text, which may be a secret.
-    """
-    mark = getattr(error, "problem_mark", None)
-    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return f"not YAML{where}; text that begins with a sign needs quotes"
+def _read_file(path: Path) -> dict[str, Any]:
+    """Return what a settings file sets. Raises ConfigError."""
+    document = parse_document(read_text(path), str(path), has_secrets=True)
+    if document is not None and not isinstance(document, dict):
+        raise ConfigError(f"{path}: not a mapping; write sections such as `kafka:`")
+    return document or {}
 
 
 def _is_public(location: Location) -> bool:

@@ -53,6 +53,8 @@ def _fix(finding: ErrorDetails) -> str:
             return "use an IANA name such as Europe/Berlin"
         case "model_attributes_type" | "model_type" | "dict_type" | "union_tag_not_found":
             return "write keys here"
+        case "invalid_key":
+            return "keys are text"
         case "too_short":
             return "write at least one"
     return finding["msg"].removeprefix("Value error, ").replace("Input", "it", 1)

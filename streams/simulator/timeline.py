@@ -12,11 +12,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from streams.config.validation import Location, findings
-from streams.errors import one_line
+from streams.config.yaml_file import parse_document, read_text
 from streams.simulator.scenarios import EPOCH, KINDS, Scenario, TimelineError, Where
 
 
@@ -112,26 +111,19 @@ def shipped_timelines() -> list[str]:
 def load_timeline(path_or_name: str | Path) -> Timeline:
     """Read a timeline from a YAML file, or a shipped one by its name.
 
-    Raises TimelineError, one line per finding: `file: key: found; cure`.
+    Raises TimelineError, one line per finding: `file: key: found; fix`.
     """
     source = str(path_or_name)
     if source in shipped_timelines():
         text = (resources.files("streams.simulator") / "scenarios" / f"{source}.yaml").read_text()
     else:
-        try:
-            text = Path(source).read_text(encoding="utf-8")
-        except OSError as error:
-            raise TimelineError(
-                f"{source}: {error.strerror}; give the path of a YAML file, or one of the shipped "
-                f"timelines: {', '.join(shipped_timelines())}"
-            ) from error
-        except UnicodeDecodeError as error:
-            raise TimelineError(f"{source}: not UTF-8; save the file as UTF-8 text") from error
-    try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # the latter: a date that does not exist
-        found = one_line(error)
-        raise TimelineError(f"{source}: not YAML: {found}; correct this place") from error
+        text = read_text(
+            Path(source),
+            fix="give the path of a YAML file, or one of the shipped timelines: "
+            + ", ".join(shipped_timelines()),
+            error=TimelineError,
+        )
+    document = parse_document(text, source, error=TimelineError)
     entries = document.get("scenarios") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise TimelineError(f"{source}: scenarios: got no list; start the file with `scenarios:`")

@@ -5,12 +5,10 @@ a column that is missing, or a text instead of a number.
 """
 
 import re
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -23,7 +21,8 @@ from pydantic import (
 )
 
 from streams.config.validation import findings
-from streams.errors import ConfigError, one_line
+from streams.config.yaml_file import parse_document, read_text
+from streams.errors import ConfigError
 from streams.sources.conversion import KINDS, Unit, Unusable, code, converter, excerpt
 
 SHIPPED = Path(__file__).parent / "mappings"
@@ -227,17 +226,6 @@ def _check_constants(name: str, source: Source) -> None:
         raise ValueError(f"fields.{name}.table: a code is given twice; keep one of them")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a repeated key is an error: the first value would be lost silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.MarkedYAMLError(problem=f"the key {key} is given twice; keep one")
-        return super().construct_mapping(node, deep)
-
-
 def shipped_mappings() -> list[str]:
     """Return the names that `load_mapping` accepts besides paths."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
@@ -249,16 +237,13 @@ def load_mapping(name_or_path: str) -> Mapping:
         path = SHIPPED / f"{name_or_path}.yaml"
     else:
         path = Path(name_or_path)
-    try:
-        content = yaml.load(path.read_text("utf-8-sig"), Loader=_Loader)  # noqa: S506 - is a SafeLoader
-    except OSError as error:
-        raise MappingError(
-            f"{name_or_path}: {error.strerror}; give the path of a YAML file or a shipped mapping: "
-            f"{', '.join(shipped_mappings())}"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        reason = one_line(error)
-        raise MappingError(f"{path}: not YAML: {reason}; see docs/mappings.md") from error
+    text = read_text(
+        path,
+        name_or_path,
+        fix="give the path of a YAML file or a shipped mapping: " + ", ".join(shipped_mappings()),
+        error=MappingError,
+    )
+    content = parse_document(text, str(path), error=MappingError)
     if not isinstance(content, dict):
         raise MappingError(f"{path}: found {excerpt(content)}; write keys as in docs/mappings.md")
     try:

@@ -9,7 +9,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from alerts.openslo import Imported, from_openslo
-from slo.policy.loading import as_policy, read_policy, read_yaml, shipped
+from slo.policy.loading import as_policy, read_policy, shipped
+from streams.config.yaml_file import parse_yaml
 from tests.support.paths import TESTS
 from tokenpulse.cli.main import OneLineErrors
 from tokenpulse.cli.policy import policy
@@ -23,7 +24,7 @@ def imported(documents: list[Any]) -> Imported:
 
 
 def every() -> dict[str, dict[str, Any]]:
-    found = imported(read_yaml(FILE.read_text(), "o.yaml"))
+    found = imported(parse_yaml(FILE.read_text(), "o.yaml", exact=True))
     assert found.notes == []
     return {entry["name"]: entry for entry in found.policy["objectives"]}
 
@@ -71,7 +72,7 @@ def threshold(query: str) -> dict[str, Any]:
 
 
 def test_what_maps_is_a_policy() -> None:
-    policy = as_policy(imported(read_yaml(FILE.read_text(), "o.yaml")).policy, "test")
+    policy = as_policy(imported(parse_yaml(FILE.read_text(), "o.yaml", exact=True)).policy, "test")
     assert [entry.indicator.kind for entry in policy.objectives] == [
         *("request_ratio", "request_ratio", "minute_verdicts", "slice_ratio_mean"),
         *("latency_ratio", "slice_percentile", "slice_percentile"),

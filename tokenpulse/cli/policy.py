@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 import click
-import yaml
 
 from alerts.openslo import from_openslo
-from slo.policy.loading import PolicyError, load_policies, read_policy, read_text, read_yaml
+from slo.policy.loading import PolicyError, load_policies, read_policy, read_policy_text
 from slo.policy.policy import Policy
 from streams.config.settings import load_settings
+from streams.config.yaml_file import parse_yaml, to_yaml
 
 
 @click.group()
@@ -57,14 +57,15 @@ def import_openslo(file: Path, name: str | None) -> None:
     Exit status 1 if a part was left out (each has a line on standard error), 2 if no SLO can be
     imported.
     """
-    imported = from_openslo(read_yaml(read_text(file), str(file)), str(file), name or file.stem)
+    documents = parse_yaml(read_policy_text(file), str(file), error=PolicyError, exact=True)
+    imported = from_openslo(documents, str(file), name or file.stem)
     for note in imported.notes:
         click.echo(note, err=True)
     if not imported.policy["objectives"]:
         raise PolicyError(
             f"{file}: no SLO of it can be imported; docs/policies.md lists the supported forms"
         )
-    text = yaml.safe_dump(imported.policy, sort_keys=False, allow_unicode=True, width=100)
+    text = to_yaml(imported.policy)
     read_policy(text, f"{file}, imported")
     click.echo(text, nl=False)
     sys.exit(bool(imported.notes))

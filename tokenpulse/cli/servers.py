@@ -3,10 +3,10 @@
 import asyncio
 
 import click
-import yaml
 
 from streams.config.security import client_kwargs, redis_kwargs
 from streams.config.settings import load_settings
+from streams.config.yaml_file import to_yaml
 from streams.kafka.topics import check_broker, create_topics
 from streams.store.server_check import check_redis
 
@@ -34,7 +34,7 @@ def config() -> None:
 def config_check(ctx: click.Context) -> None:
     """Show the effective settings without secrets, and check that Kafka and Redis answer."""
     settings = load_settings(ctx.obj)
-    click.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False).rstrip())
+    click.echo(to_yaml(settings.model_dump(mode="json")).rstrip())
     settings.worker.customer_secret()
     asyncio.run(check_broker(settings.kafka.bootstrap, **client_kwargs(settings.kafka)))
     asyncio.run(check_redis(settings.redis.url, **redis_kwargs(settings.redis)))

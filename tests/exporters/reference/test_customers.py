@@ -42,14 +42,14 @@ def test_without_a_directory_nobody_is_known() -> None:
 
 def test_a_directory_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     settings = settings_for("redis://127.0.0.1:1/0", customer_directory=tmp_path / "none.yaml")
-    with pytest.raises(ConfigError, match=r"exporter.customer_directory: cannot read .*none.yaml"):
+    with pytest.raises(ConfigError, match=r"customer_directory: .*none.yaml: cannot be read: "):
         load_directory(settings)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "c.yaml: not YAML"),
+        ("{", "c.yaml: line 1, column 2: not YAML: "),
         ("a: b", "c.yaml: got dict; write a list"),
         ("- acme", "c.yaml: [0]: got 'acme'; write the keys id, name"),
         ("- {id: a, name: A}", "c.yaml: [0]: segment: got nothing; write 1 to 128"),
@@ -62,7 +62,7 @@ def test_a_directory_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         ),
         (
             "- {id: a, name: A, segment: s, monthly_commitment_usd: .nan}",
-            "c.yaml: [0]: monthly_commitment_usd: got nan; write dollars",
+            "c.yaml: [0]: monthly_commitment_usd: got '.nan'; write dollars",
         ),
         (
             "- {id: a, name: A, segment: s, monthly_commitment_usd: true}",

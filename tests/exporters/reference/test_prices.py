@@ -137,7 +137,7 @@ models:
 @pytest.mark.parametrize(
     ("text", "finding"),
     [
-        ("", "b.yaml: got nothing; write one document that begins with `version: 1`"),
+        ("", "b.yaml: got nothing; write a document that begins with `version: 1`"),
         ("version: 1", "b.yaml: models: got none; give at least one, or a default"),
         ("version: 2\nmodels: {}", "b.yaml: version: got 2; it should be 1"),
         ("models: {}", "b.yaml: version: got nothing; this key is required"),
@@ -156,8 +156,8 @@ models:
             "version: 1\ndefault: {input_usd_per_mtok: 1, cache_read_ratio: 1}",
             "b.yaml: default.cache_write_ratio: got nothing; this key is required",
         ),
-        ("version: 1\nmodels: {m: {}, m: {}}", "m stands here twice; keep one"),
-        ("version: [", "b.yaml: not YAML"),
+        ("version: 1\nmodels: {m: {}, m: {}}", "the key m is given twice; keep one"),
+        ("version: [", "b.yaml: line 1, column 11: not YAML: "),
     ],
 )
 def test_a_mistake_is_told_with_place_finding_and_cure(text: str, finding: str) -> None:

@@ -242,7 +242,7 @@ def test_scrapers_can_be_asked_for_a_certificate(tmp_path: Path, authority: Auth
         ("http_server_config: {http2: true}", "http_server_config.http2: not supported here"),
         ("http_server_config: {headers: {X-Own: a}}", "http_server_config.headers.X-Own: "),
         ('http_server_config: {headers: {X-Frame-Options: "a\\nb"}}', "a header is one line"),
-        ("basic_auth_users: {me: *hunter2}", "not YAML in line 1"),
+        ("basic_auth_users: {me: *hunter2}", "line 1, column 24: not YAML; "),
         ("[]", "write keys here"),
     ],
 )
@@ -262,7 +262,7 @@ def test_a_file_that_cannot_be_kept_to_is_refused_in_one_line(
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^exporter\.web_config_file: cannot read "):
+    with pytest.raises(ConfigError, match=r"^exporter\.web_config_file: .*: cannot be read: "):
         load_web_config(tmp_path / "absent.yml")
 
 

@@ -23,7 +23,6 @@ from slo.policy.loading import (
     load_policies,
     load_policy,
     read_policy,
-    read_yaml,
     shipped,
 )
 from slo.policy.policy import (
@@ -35,6 +34,7 @@ from slo.policy.policy import (
 from slo.policy.schema import json_schema
 from slo.policy.scope import RollingDays
 from slo.policy.units import Money, latency_text, latency_us, percent, percent_text
+from streams.config.yaml_file import parse_document
 from tests.support.checks import not_none
 from tests.support.paths import TESTS
 
@@ -45,7 +45,7 @@ PRESETS = sorted(set(shipped()) - {"default"})
 
 
 def every_key() -> dict[str, Any]:
-    document: dict[str, Any] = read_yaml(EVERY_KEY.read_text(), "every-key")[0]
+    document: dict[str, Any] = parse_document(EVERY_KEY.read_text(), "every-key", exact=True)
     return document
 
 
@@ -92,7 +92,9 @@ def test_a_percent_is_the_decimal_that_was_written() -> None:
 
 
 def test_a_number_in_a_file_keeps_all_its_digits() -> None:
-    assert read_yaml("0.99999999999999999999", "x") == [Decimal("0.99999999999999999999")]
+    assert parse_document("0.99999999999999999999", "x", exact=True) == Decimal(
+        "0.99999999999999999999"
+    )
 
 
 @settings(deadline=None)
@@ -375,14 +377,16 @@ def test_credits_that_compete_need_one_fee() -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("", "got nothing; write one document that begins with `version: 1`"),
-        ("- 1", "got [1]; write one document"),
-        ("a: 1\n---\nb: 2", "got {'a': 1}; write one document"),
-        ("a: [", "not YAML: line 1: "),
-        ("a: 1\nb: 2\na: 3\n", "not YAML: line 3: a stands here twice; keep one"),
-        ("1: 2", "not YAML: line 1: got the key 1; keys are text"),
-        ("? [a]\n: 1", "not YAML: line 1: got the key ['a']; keys are text"),
-        ("a: !!python/name:os.system", "not YAML: line 1: could not determine a constructor"),
+        ("", "got nothing; write a document that begins with `version: 1`"),
+        ("- 1", "got [1]; write a document"),
+        ("a: 1\n---\nb: 2", "got 2 documents; write one, without a line `---`"),
+        ("a: [", "line 1, column 5: not YAML: "),
+        ("a: 1\nb: 2\na: 3\n", "line 3, column 1: the key a is given twice; keep one"),
+        ("? [a]\n: 1", "line 1, column 3: got a list or a mapping as a key; write a text"),
+        (
+            "a: !!python/name:os.system",
+            "line 1, column 4: not YAML: could not determine a constructor",
+        ),
         ("a: \x00", "not YAML: "),
         ("[" * 2_000, "not YAML: "),
     ],
@@ -392,6 +396,12 @@ def test_what_is_no_policy_file_is_one_line_too(text: str, line: str) -> None:
         read_policy(text, "p.yaml")
     [found] = str(caught.value).splitlines()
     assert found.startswith(f"p.yaml: {line}")
+
+
+def test_a_key_that_is_a_number_is_an_error() -> None:
+    document: dict[Any, Any] = every_key()
+    document[1] = 2
+    assert findings(document) == ["p.yaml: [1]: got 1; keys are text"]
 
 
 def test_a_missing_file_names_the_shipped_policies(tmp_path: Path) -> None:
@@ -425,7 +435,7 @@ SCHEMA = jsonschema.Draft202012Validator(json_schema())
 def test_the_schema_accepts_every_key_and_all_that_is_shipped() -> None:
     jsonschema.Draft202012Validator.check_schema(json_schema())
     for text in [EVERY_KEY.read_text(), *(entry.read_text() for entry in shipped().values())]:
-        SCHEMA.validate(read_yaml(text, "")[0])
+        SCHEMA.validate(parse_document(text, "", exact=True))
 
 
 def test_the_test_policy_has_every_key_of_the_schema() -> None:

@@ -219,7 +219,8 @@ def test_a_settings_file_that_is_not_yaml_is_not_quoted(tmp_path: Path, text: st
     file.write_text(f"kafka:\n  password: {text}\n")
     with pytest.raises(ConfigError) as caught:
         load_settings(file)
-    assert str(caught.value).startswith(f"{file}: not YAML in line ")
+    assert str(caught.value).startswith(f"{file}: line ")
+    assert ": not YAML; " in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 

@@ -658,7 +658,7 @@ def test_events_from_a_mapping_are_taken_by_the_contract(read: Callable[..., Any
         (SIMPLE + "  ttft: x\n", "fields.ttft: no such field; use request_id, model, "),
         (SIMPLE + "  stream: {column: t, table: {s: 7}}\n", "fields.stream.table.s: found 7; "),
         (
-            SIMPLE + "  stream: {column: t, table: {yes: true, 'true': false}}\n",
+            SIMPLE + "  stream: {column: t, table: {true: true, 'true': false}}\n",
             "a code is given twice",
         ),
         (SIMPLE + "  ttft_ms: {column: t, default: x}\n", "fields.ttft_ms.default: found 'x'; "),
