@@ -99,19 +99,20 @@ class RuleEvaluator:
         """Return the pending and firing alerts at `now_s`, in the order of the rules.
 
         Call it with rising times, in seconds since 1970. Expressions are evaluated again only if
-        `samples` is another object than at the last call, or if they read the clock.
+        `samples` is another object than at the last call, or if they read the clock; those over
+        ranges every `history.EVERY_S` at most.
         """
         return [state for states in self.evaluate_by_rule(samples, now_s) for state in states]
 
     def evaluate_by_rule(self, samples: Samples, now_s: float) -> list[list[AlertState]]:
         """Return the active alerts of each of `rules`."""
-        self._history.add(samples, now_s)
-        is_same = samples is self._samples
+        has_new_row = self._history.add(samples, now_s)
+        is_first, is_same = self._samples is None, samples is self._samples
         self._samples = samples
         self._holding = [
-            self._holding[at]
-            if is_same and not rule.expression.reads_clock
-            else rule.expression.vector(samples, now_s)
+            rule.expression.vector(samples, now_s)
+            if is_first or rule.expression.is_due(is_same, has_new_row)
+            else self._holding[at]
             for at, rule in enumerate(self.rules)
         ]
         return [

@@ -41,13 +41,21 @@ class Expression:
     text: str
     metrics: frozenset[str]  # read by it
     is_ceiling: bool  # whether larger values are the worse ones
-    reads_clock: bool  # its value changes with the time alone
+    reads_clock: bool
+    reads_ranges: bool
     _node: _Node
 
     def vector(self, samples: Samples, now_s: float = 0) -> Vector:
         """Return the label sets for which the condition holds, with their values."""
         value = self._node(samples, now_s)
         return {(): value} if isinstance(value, float) else value
+
+    def is_due(self, is_same: bool, has_new_row: bool) -> bool:
+        """Return whether the value may differ from the last one.
+
+        `is_same`: the samples did not change. `has_new_row`: the history did.
+        """
+        return has_new_row if self.reads_ranges else not is_same or self.reads_clock
 
 
 def parse(text: str, history: History | None = None) -> Expression:
@@ -62,7 +70,14 @@ def parse(text: str, history: History | None = None) -> Expression:
     compiler = _Compiler(text, history)
     node = compiler.compile(tree)
     is_ceiling = next(_comparisons(tree), ">") not in ("<", "<=")
-    return Expression(text, frozenset(compiler.metrics), is_ceiling, compiler.reads_clock, node)
+    return Expression(
+        text,
+        frozenset(compiler.metrics),
+        is_ceiling,
+        compiler.reads_clock,
+        compiler.reads_ranges,
+        node,
+    )
 
 
 def _comparisons(tree: promql.Expr) -> Iterator[str]:
@@ -84,6 +99,7 @@ class _Compiler:
     history: History | None
     metrics: set[str] = field(default_factory=set)
     reads_clock: bool = False
+    reads_ranges: bool = False
 
     def compile(self, tree: promql.Expr) -> _Node:
         match tree:
@@ -145,7 +161,7 @@ class _Compiler:
         if function not in reduced:
             raise self._unsupported(tree)
         self.history.keep(metric, span_s)
-        self.reads_clock = True
+        self.reads_ranges = True
         select = self._selector(selector.vector_selector)
         divisor = span_s if function == "rate" else 1.0
 
@@ -200,16 +216,21 @@ def _select(metric: str, matchers: list[tuple[str, re.Pattern[str], bool]]) -> _
         return known[key]
 
     def node(samples: Samples, now_s: float) -> Vector:
-        return {key: value for key, value in samples.get(metric, {}).items() if matches(key)}
+        vector = samples.get(metric, {})
+        return {key: value for key, value in vector.items() if matches(key)} if matchers else vector
 
     return node
 
 
 def _aggregate(fold: _Binary, by: frozenset[str], inner: _Node) -> _Node:
+    group_of: dict[SampleKey, SampleKey] = {}  # label sets recur at every evaluation
+
     def node(samples: Samples, now_s: float) -> Vector:
         groups: dict[SampleKey, float] = {}
         for key, value in _vector(inner(samples, now_s)).items():
-            group = tuple(pair for pair in key if pair[0] in by)
+            group = group_of.get(key)
+            if group is None:
+                group = group_of[key] = tuple(pair for pair in key if pair[0] in by)
             groups[group] = fold(groups[group], value) if group in groups else value
         return groups
 

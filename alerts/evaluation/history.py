@@ -1,8 +1,7 @@
 """Past samples, for rules that read a range of time: `increase`, `rate` and `deriv`.
 
 Pure. As in Prometheus 2: a range holds its first instant, a counter that falls began again at zero,
-and a rise is extrapolated to the ends of its range. Samples are rows of numbers, one row an
-instant, since the counters by series are thousands of samples.
+and a rise is extrapolated to the ends of its range.
 
 Source: https://github.com/prometheus/prometheus/blob/v2.42.0/promql/functions.go
 """
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 
 from slo.alert_state import SampleKey, Samples, Vector
 
-EVERY_S = 5.0  # between two kept rows: the interval of evaluation, as a scrape would give
+# Between two rows, as if Prometheus scraped: the counters by series are thousands of samples.
+EVERY_S = 5.0
 _SPARE_COLUMNS = 100  # of series that disappeared, before the rows are written anew
 _NEAR = 1.1  # mean distances of two samples: a first sample so near to its range's begin is its end
 
@@ -34,9 +34,6 @@ class _Rows:
         self.rows: list[Floats] = []  # as long as there were columns then; NaN if absent
 
     def add(self, vector: Vector, now_s: float) -> None:
-        if len(self.times_s) > 1 and self.times_s[-1] - self.times_s[-2] < EVERY_S:
-            # Only the newest row may be so near to the one before it.
-            del self.times_s[-1], self.rows[-1]
         for key in vector:
             self.columns.setdefault(key, len(self.columns))
         row = np.full(len(self.columns), np.nan)
@@ -69,16 +66,21 @@ class History:
 
     def __init__(self) -> None:
         self._metrics: dict[str, _Rows] = {}
+        self._added_s = -np.inf
 
     def keep(self, metric: str, span_s: float) -> None:
         """Keep samples of a metric for at least `span_s` from now on."""
         rows = self._metrics.setdefault(metric, _Rows())
         rows.span_s = max(rows.span_s, span_s)
 
-    def add(self, samples: Samples, now_s: float) -> None:
-        """Add the samples of one instant; times rise."""
-        for metric, rows in self._metrics.items():
-            rows.add(samples.get(metric, {}), now_s)
+    def add(self, samples: Samples, now_s: float) -> bool:
+        """Add the samples of one instant, and return whether EVERY_S had passed; times rise."""
+        is_due = now_s - self._added_s >= EVERY_S
+        if is_due:
+            self._added_s = now_s
+            for metric, rows in self._metrics.items():
+                rows.add(samples.get(metric, {}), now_s)
+        return is_due
 
     def increase(self, metric: str, span_s: float, now_s: float) -> dict[SampleKey, float]:
         """Return by how much each counter rose in the `span_s` before `now_s`.

@@ -2,8 +2,9 @@
 
 The board holds no copy of an alert's condition. The command gives it an evaluator of the rules,
 which are in a later package (`alerts/evaluation/`); the samples are those of the windows and
-objectives that the board shows, with customers by their token. `for` and `keep_firing_for` are the
-evaluator's; it keeps them in memory, so a restarted exporter counts them from its start.
+objectives that the board shows, with customers by their token, and those of the pipeline on the
+page for Prometheus. The evaluator keeps `for`, `keep_firing_for` and past samples in memory, so
+after a restart of the exporter they begin anew.
 """
 
 from collections import defaultdict
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, cast
 
 from exporters.board.facts import Severity
-from exporters.metrics.exposition import label_text
+from exporters.metrics.exposition import Page, label_text
 from exporters.metrics.objectives import add_status
 from exporters.metrics.requests import add_customers, add_window
 from exporters.metrics.sample_sheet import SampleSheet
@@ -20,6 +21,8 @@ from slo.alert_state import AlertState, Samples
 from slo.engine.report import ObjectiveResult
 from slo.policy.policy import Objective, Policy
 
+DATA_STALE = "TokenpulseDataStale"
+WINDOW_INCOMPLETE = "TokenpulseWindowIncomplete"
 OUTAGE = "TokenpulseOutage"
 BURN = "TokenpulseErrorBudgetBurn"
 MISSED = "TokenpulseObjectiveMissed"
@@ -62,6 +65,7 @@ class ActiveAlerts:
     def __init__(self, states: Iterable[AlertState] = ()) -> None:
         self.outages: list[AlertState] = []
         self._by_objective: dict[tuple[str, str], list[AlertState]] = defaultdict(list)
+        self._of_pipeline: dict[str, list[AlertState]] = defaultdict(list)
         for state in states:
             if not state.holds:
                 continue
@@ -70,6 +74,8 @@ class ActiveAlerts:
             elif "objective" in state.rule_labels:
                 labels = state.rule_labels
                 self._by_objective[labels["policy"], labels["objective"]].append(state)
+            else:
+                self._of_pipeline[state.alert].append(state)
 
     def of(self, policy: Policy, objective: Objective, name: str) -> list[AlertState]:
         """Return the alerts of an objective for one name of its `per`, the most urgent first."""
@@ -81,9 +87,13 @@ class ActiveAlerts:
         ]
         return sorted(states, key=lambda state: URGENCY[severity_of(state)])
 
+    def of_pipeline(self, alert: str) -> list[AlertState]:
+        """Return the states of an alert about Tokenpulse itself, in the order of the rules."""
+        return self._of_pipeline.get(alert, [])
+
 
 def severity_of(state: AlertState) -> Severity:
-    """Return the severity of an alert; rules about requests are pages or tickets."""
+    """Return the severity of an alert; the rules of the board are pages or tickets."""
     return cast(Severity, state.severity)
 
 
@@ -92,8 +102,13 @@ def samples_for(
     windows: Mapping[str, Mapping[str, Sums]],
     groupings: Mapping[str, Grouping],
     results: Sequence[ObjectiveResult],
+    page: Page,
 ) -> Samples:
-    """Return what the rules read: `windows` by name and scope, and the status of objectives."""
+    """Return what the rules read.
+
+    `windows`: by name and scope. `results`: status of the objectives. `page`: what Prometheus
+    reads, for the rules about the pipeline.
+    """
     sheet = SampleSheet(rules.metrics)
     for scope, window in sorted(rules.reads):
         sums = windows[window][scope]
@@ -105,4 +120,5 @@ def samples_for(
     for result in results:
         about = {"policy": result.policy.name, "objective": result.objective.name}
         add_status(sheet, result, label_text(about | result.scope(str)))
+    sheet.add_page(page)
     return sheet.values

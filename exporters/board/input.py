@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from exporters.board.alerts import ActiveAlerts
-from exporters.board.sparkline_minutes import Minute
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.windows.incremental import CUSTOMER, Sums
 from exporters.windows.measured import Measured, measured, regrouped
+from exporters.windows.minutes import Minute
 from slo.engine.daily import DayUptime
 from slo.engine.report import Key, ObjectiveResult
 from slo.policy.scope import Scope

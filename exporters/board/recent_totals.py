@@ -1,20 +1,28 @@
-"""Totals of the last 15 minutes, to see which ones rise. Pure; kept in memory only."""
+"""Rejected, overflowed and counted events of the last 15 minutes, as exact numbers for sentences.
+
+Pure; kept in memory only. The rules decide what is too much (alerts.py).
+"""
 
 from collections import deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Iterable, Mapping
+
+from streams.state.slices import PROBES_AT, rejections_by_reason
+from streams.store.reader import PartitionView
 
 EVERY_S = 5.0
 SPAN_S = 15 * 60.0
+
+TotalKey = tuple[str, str]  # kind and name, as ("rejected", "not_json"); the name may be empty
 
 
 class RecentTotals:
     """Samples of all totals, one every EVERY_S at most."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[float, Mapping[Hashable, int]]] = deque()
-        self._now: tuple[float, Mapping[Hashable, int]] = (0.0, {})
+        self._samples: deque[tuple[float, Mapping[TotalKey, int]]] = deque()
+        self._now: tuple[float, Mapping[TotalKey, int]] = (0.0, {})
 
-    def add(self, now_s: float, totals: Mapping[Hashable, int]) -> None:
+    def add(self, now_s: float, totals: Mapping[TotalKey, int]) -> None:
         """Add the totals at `now_s`, and drop samples older than SPAN_S."""
         self._now = now_s, totals
         if not self._samples or now_s - self._samples[-1][0] >= EVERY_S:
@@ -22,30 +30,27 @@ class RecentTotals:
         while self._samples[0][0] < now_s - SPAN_S:
             self._samples.popleft()
 
-    def rise(self, key: Hashable, span_s: float = SPAN_S) -> int:
+    def rise(self, key: TotalKey, span_s: float = SPAN_S) -> int:
         """Return by how much a total rose over a span, or since the first sample; 0 if it fell."""
         now_s, totals = self._now
         before = next((past for at_s, past in self._samples if at_s >= now_s - span_s), totals)
         return max(totals.get(key, 0) - before.get(key, 0), 0)
 
     def rises(self, kind: str) -> dict[str, int]:
-        """Return the rises above zero of all totals of one kind; keys are (kind, name)."""
+        """Return the rises above zero of all totals of one kind, by name."""
         rises = {
-            key[1]: self.rise(key)
-            for key in self._now[1]
-            if isinstance(key, tuple) and key[0] == kind
+            name: self.rise((of_kind, name)) for of_kind, name in self._now[1] if of_kind == kind
         }
         return {name: rise for name, rise in rises.items() if rise}
 
-    def grows(self, key: Hashable, at_least_s: float) -> bool:
-        """Return whether a total was larger in the later half of its samples.
 
-        False if they cover less than `at_least_s`.
-        """
-        samples = [(at_s, totals[key]) for at_s, totals in self._samples if key in totals]
-        if not samples or self._now[0] - samples[0][0] < at_least_s:
-            return False
-        values = [value for _, value in samples]
-        half = len(values) // 2
-        # The means of both halves, without a division.
-        return sum(values[half:]) * half > sum(values[:half]) * (len(values) - half)
+def totals_of(views: Iterable[PartitionView]) -> dict[TotalKey, int]:
+    """Return the totals of all partitions."""
+    totals: dict[TotalKey, int] = {("counted", ""): 0}
+    for view in views:
+        totals["counted", ""] += int(view.totals.series.values[:, :PROBES_AT].sum())
+        for dimension, count in view.meta.overflowed.items():
+            totals["overflowed", dimension] = totals.get(("overflowed", dimension), 0) + count
+        for reason, count in rejections_by_reason(view.totals).items():
+            totals["rejected", reason] = totals.get(("rejected", reason), 0) + count
+    return totals

@@ -6,8 +6,8 @@ from exporters.board.breakdown import Limits, availability_state, latency_state
 from exporters.board.facts import State, TileValue
 from exporters.board.input import Reading
 from exporters.board.objectives import RANK
-from exporters.board.sparkline_minutes import Minute
 from exporters.board.thresholds import ThresholdStatus
+from exporters.windows.minutes import Minute
 from slo.policy.indicators import TokenVolumeDrop
 from slo.policy.scope import Scope
 from slo.policy.targets import Targets

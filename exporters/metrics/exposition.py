@@ -70,6 +70,10 @@ class Page:
         lines.append(f"{spec.name}_sum{{{labels}}} {sum_value}\n")
         lines.append(f"{spec.name}_count{{{labels}}} {cumulative[-1]}\n")
 
+    def lines(self, metric: str) -> Sequence[str]:
+        """Return the lines of a metric, in the order in which they were added."""
+        return self._lines.get(metric, ())
+
     @property
     def samples(self) -> int:
         """Return the number of samples."""

@@ -29,6 +29,13 @@ class SampleSheet(Page):
         if self._metrics is None or spec.name in self._metrics:
             self.values.setdefault(spec.name, {})[_parse_labels(labels)] = float(value)
 
+    def add_page(self, page: Page) -> None:
+        """Keep the samples of a page, of metrics that have none here yet."""
+        for metric in (self._metrics or frozenset()) - self.values.keys():
+            samples = [_parse_line(metric, line) for line in page.lines(metric)]
+            if samples:
+                self.values[metric] = dict(samples)
+
     def add_quantiles(
         self, spec: Spec, labels: str, quantiles: Iterable[tuple[str, float]]
     ) -> None:
@@ -52,6 +59,12 @@ class SampleSheet(Page):
 @lru_cache(maxsize=65_536)
 def _parse_labels(labels: str) -> SampleKey:
     return sample_key({name: _unescape(value) for name, value in _PAIR.findall(labels)})
+
+
+def _parse_line(metric: str, line: str) -> tuple[SampleKey, float]:
+    """Return labels and value of a line as `Page.add` writes it."""
+    labels, _, value = line[len(metric) :].rpartition(" ")
+    return _parse_labels(labels[1:-1]), float(value)
 
 
 def _unescape(text: str) -> str:

@@ -16,7 +16,6 @@ from exporters.board.facts import LiveFacts
 from exporters.board.incidents import NEWEST_S, OUTAGE_WINDOW
 from exporters.board.input import Reading
 from exporters.board.objectives import HISTORY_DAYS, history_objectives
-from exporters.board.sparkline_minutes import Minutes
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.metrics import pipeline as pipeline_samples
 from exporters.metrics import requests as request_samples
@@ -26,6 +25,7 @@ from exporters.metrics.objectives import Objectives
 from exporters.reference.customers import Customer, Customers
 from exporters.reference.prices import cache_target, load_price_book
 from exporters.windows.incremental import CUSTOMER, CUSTOMER_MODEL, MODEL_TIER, PRICED, Grouping
+from exporters.windows.minutes import Minutes
 from exporters.windows.plan import window_plan
 from exporters.windows.tracker import WindowTracker
 from slo.engine.report import ObjectiveResult
@@ -130,7 +130,7 @@ class Collector:
             found = await self._objectives.add(page, snapshot, now_s)
         self._add_pipeline(page, snapshot, lags, now_s)
         if snapshot.views:
-            live = self._board.facts(self._reading(snapshot, lags, found, now_s))
+            live = self._board.facts(self._reading(page, snapshot, lags, found, now_s))
         pulsed_ms = [
             at_ms for sign in snapshot.heartbeats if (at_ms := sign.number("at_ms")) is not None
         ]
@@ -217,6 +217,7 @@ class Collector:
 
     def _reading(
         self,
+        page: Page,
         snapshot: StateSnapshot,
         lags: Mapping[int, int],
         found: Sequence[ObjectiveResult] | None,
@@ -239,14 +240,14 @@ class Collector:
             freshness_s=self._freshness_s,
             minutes=self._minutes.last_hour(snapshot, now_s),
             results=found,
-            alerts=self._alerts(found or (), now_s),
+            alerts=self._alerts(page, found or (), now_s),
             days=self._objectives.by_day(history_objectives(found or ()), HISTORY_DAYS, now_s),
         )
 
-    def _alerts(self, results: Sequence[ObjectiveResult], now_s: float) -> ActiveAlerts:
-        """Evaluate the alert rules over the board's windows and the status of objectives."""
+    def _alerts(self, page: Page, results: Sequence[ObjectiveResult], now_s: float) -> ActiveAlerts:
+        """Evaluate the alert rules over the page, the board's windows and the objectives."""
         windows = {name: window.sums for name, window in self._tracker.windows.items()}
-        samples = samples_for(self._rules, windows, self._tracker.groupings, results)
+        samples = samples_for(self._rules, windows, self._tracker.groupings, results, page)
         return ActiveAlerts(self._rules.evaluate(samples, now_s))
 
     def _lags(self, snapshot: StateSnapshot, now_s: float) -> dict[int, int]:

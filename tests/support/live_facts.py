@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from alerts.evaluation.evaluator import RuleEvaluator, request_groups
+from alerts.evaluation.evaluator import RuleEvaluator, board_groups
 from exporters.board.facts import Incident, LiveFacts
 from exporters.server.collector import Collector
 from slo.policy.loading import load_policies
@@ -24,7 +24,7 @@ class World:
         self.client = connect(settings.redis.url, 5)
         self.writer = StateWriter(settings)
         policies = load_policies(settings.exporter.policies)
-        rules = RuleEvaluator(request_groups(policies))
+        rules = RuleEvaluator(board_groups(policies))
         self.collector = Collector(settings, self.client, customers, rules)
 
     async def facts(self, now_s: float = NOW_S) -> LiveFacts:

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from alerts.evaluation.evaluator import RuleEvaluator, request_groups
+from alerts.evaluation.evaluator import RuleEvaluator, board_groups
 from exporters.server.http import run_exporter
 from slo.policy.loading import load_policies
 from streams.config.settings import load_settings
@@ -15,5 +15,5 @@ from streams.config.settings import load_settings
 def exporter(ctx: click.Context) -> None:
     """Serve the state as Prometheus metrics and boards."""
     settings = load_settings(ctx.obj)
-    rules = RuleEvaluator(request_groups(load_policies(settings.exporter.policies)))
+    rules = RuleEvaluator(board_groups(load_policies(settings.exporter.policies)))
     sys.exit(run_exporter(settings, rules))

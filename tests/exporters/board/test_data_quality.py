@@ -1,17 +1,26 @@
 """What the live board says when its numbers cannot be trusted, through the real collector: workers
 that are gone, partitions that stand, records that are lost, refused or wait."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis import Redis
 
+from alerts.evaluation.evaluator import board_groups
+from exporters.board.alerts import DATA_STALE, OUTAGE, ActiveAlerts
+from exporters.board.data_quality import data_quality
 from exporters.board.facts import LiveFacts
-from exporters.server.collector import Collector
+from exporters.board.input import Reading
+from exporters.board.pipeline_incidents import WORDED
+from exporters.board.recent_totals import RecentTotals
+from exporters.windows.incremental import Sums
+from slo.alert_state import AlertState
 from streams.config.settings import Settings
-from streams.store.redis import connect
+from streams.state.coverage import Coverage
+from streams.store.heartbeat import Heartbeat
 from tests.support.checks import not_none
 from tests.support.exporter_state import NOW_S, StateWriter, event, settings_for
 from tests.support.live_facts import World, in_world, the, told, traffic
@@ -139,6 +148,7 @@ def test_lost_records_are_told_with_when_and_how_many(configured: Callable[..., 
     #  event -10 min, 40 records gone, event -5 min, event now
     async def use(world: World) -> LiveFacts:
         await world.writer.write(0, [event(NOW_S - 600)])
+        await world.facts(NOW_S - 10)
         (await world.writer.owned(0))[1].lose(41)
         await world.writer.write(0, [event(NOW_S - 200), event(NOW_S)])
         return await world.facts()
@@ -234,26 +244,150 @@ def test_folded_names_are_told(redis_server: RedisServer, redis_client: Redis) -
 def test_a_lag_that_grows_is_told_and_one_that_shrinks_is_not(
     configured: Callable[..., Any],
 ) -> None:
-    async def run(lags: list[int]) -> LiveFacts:
-        settings = configured()
-        writer, client = StateWriter(settings), connect(settings.redis.url, 5)
-        collector = Collector(settings, client, {})
-        facts = None
+    async def after(world: World, lags: list[int]) -> LiveFacts:
         for number, lag in enumerate(lags):
-            now_s = NOW_S + 10 * number
-            await writer.write(0, traffic(number, 5, now_s - 10, now_s), now_s)
-            offset = (await writer.owned(0))[1].next_offset
-            await writer.pulse(0, now_s, highwater=offset + lag)
-            facts = (await collector.collect(now_s)).live
-        await writer.close()
-        await client.aclose()
-        return not_none(facts)
+            now_s = NOW_S + 60 * number
+            await world.writer.write(0, traffic(number, 1, now_s - 10, now_s), now_s)
+            offset = (await world.writer.owned(0))[1].next_offset
+            await world.writer.pulse(0, now_s, highwater=offset + lag)
+            facts = await world.facts(now_s)
+        return facts
 
-    growing = asyncio.run(run([500, 900, 1_500, 1_400, 2_000, 2_600, 3_100, 3_000]))
+    rising_lags = [500, 900, 1_500, 1_400, 2_000, 2_600, 3_100, 3_000]
+    growing = in_world(configured(), lambda world: after(world, rising_lags))
     assert the(growing, "TokenpulseLagGrowing").words.startswith(
         "3,000 records of partition 0 wait"
     )
     assert growing.freshness.lag_records == 3_000
     assert growing.freshness.state == "at_risk"
-    shrinking = asyncio.run(run([9_000, 8_000, 7_000, 6_000, 5_000, 4_000, 3_000, 2_000]))
-    assert told(shrinking, "TokenpulseLagGrowing") == []
+    for lags in (rising_lags[:4], [9_000 - 1_000 * number for number in range(8)]):
+        facts = in_world(configured(), lambda world, lags=lags: after(world, lags))  # type: ignore[misc]
+        assert told(facts, "TokenpulseLagGrowing") == []
+
+
+# -- workers and the archive -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counter", "count", "alert", "words"),
+    [
+        ("store_errors", 60, "TokenpulseStoreErrors", "Writes of worker host:0 to Redis fail: "),
+        ("rollbacks", 1, "TokenpulseStateRolledBack", "Redis was set back behind what worker "),
+        ("conflicts", 1, "TokenpulseStateConflict", "A checkpoint of worker host:0 was rejected: "),
+        (
+            "seen_forgotten",
+            9,
+            "TokenpulseDuplicateWindowForgotten",
+            "There is no room for all request ids of partition 0: ",
+        ),
+    ],
+)
+def test_what_a_worker_counts_is_told_as_its_alert_exists(
+    configured: Callable[..., Any], counter: str, count: int, alert: str, words: str
+) -> None:
+    async def count_it(writer: StateWriter) -> None:
+        await writer.pulse(0, NOW_S + 10, **{counter: count})
+
+    incident = the(rising(configured(), count_it), alert)
+    assert incident.words.startswith(words)
+    assert incident.severity == "ticket"
+
+
+def test_a_few_failed_writes_to_redis_are_no_trouble(configured: Callable[..., Any]) -> None:
+    async def fail(writer: StateWriter) -> None:
+        await writer.pulse(0, NOW_S + 10, store_errors=3)
+
+    assert rising(configured(), fail).incidents == ()
+
+
+def test_an_old_archive_is_told_and_leaves_the_numbers_trusted(
+    configured: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> LiveFacts:
+        await world.writer.write(0, calm())
+        await world.writer.pulse(0, NOW_S, archived_ms=(NOW_S - 3 * 3_600) * 1_000)
+        return await world.facts()
+
+    facts = in_world(configured(), use)
+    assert the(facts, "TokenpulseArchiveOld").words.startswith(
+        "The newest archive of partition 0 is 3 h old: "
+    )
+    assert (facts.freshness.state, facts.state) == ("ok", "at_risk")
+
+
+# -- every alert -----------------------------------------------------------------------------------
+
+
+def test_every_pipeline_alert_that_the_board_evaluates_has_words() -> None:
+    rules = {alert.name for group in board_groups([]) for alert in group.alerts}
+    assert rules == WORDED | {DATA_STALE, OUTAGE}
+
+
+def nothing_counted(alerts: ActiveAlerts) -> Reading:
+    """Return a reading of three partitions with live workers and nothing else."""
+    heartbeats = [Heartbeat(partition, {"at_ms": str(NOW_S * 1_000)}) for partition in range(3)]
+    return Reading(
+        now_s=NOW_S,
+        names={},
+        windows={},
+        spans={"5m": (NOW_S - 300, NOW_S), "1h": (NOW_S - 3_600, NOW_S)},
+        newest=Sums.empty("series"),
+        newest_s=NOW_S,
+        views=(),
+        heartbeats=heartbeats,
+        coverage=Coverage.of([]),
+        lags={},
+        freshness_s={},
+        minutes=(),
+        results=None,
+        days={},
+        alerts=alerts,
+    )
+
+
+LABELS = {
+    "partition": st.sampled_from("012"),
+    "worker": st.sampled_from(["w1", "w2"]),
+    "dimension": st.sampled_from(["model", "region"]),
+    "window": st.sampled_from(["5m", "1h"]),
+    "reason": st.sampled_from(["unreadable", "store_policy"]),
+}
+
+
+@given(st.data())
+def test_the_board_shows_the_pipeline_alerts_that_hold_and_no_others(data: st.DataObject) -> None:
+    states = []
+    for group in board_groups([]):
+        for alert in group.alerts:
+            cause = alert.labels.get("cause")
+            if alert.name == OUTAGE or cause in ("state", "exporter"):
+                continue  # no facts without a state that was read just now
+            for labels in data.draw(st.lists(st.fixed_dictionaries(LABELS), max_size=2)):
+                is_firing, holds = data.draw(st.booleans()), data.draw(st.booleans())
+                since_s = NOW_S - 1.0
+                states.append(
+                    AlertState(
+                        alert.name,
+                        alert.severity,
+                        alert.labels,
+                        labels,
+                        data.draw(st.floats(0.001, 5_000)),
+                        since_s,
+                        since_s if is_firing else None,
+                        holds,
+                    )
+                )
+    quality = data_quality(nothing_counted(ActiveAlerts(states)), "5m", RecentTotals(), 15)
+    shown = {
+        state.alert
+        for state in states
+        if state.holds
+        and (state.alert != "TokenpulseLagGrowing" or state.firing_since_s is not None)
+    }
+    assert {incident.alert for incident in quality.incidents} == shown
+    assert quality.stale == (DATA_STALE in shown)
+    severities = {
+        alert.name: alert.severity for group in board_groups([]) for alert in group.alerts
+    }
+    for incident in quality.incidents:
+        assert incident.severity == severities[str(incident.alert)]

@@ -161,19 +161,6 @@ def test_a_rise_is_counted_over_its_span_and_never_below_zero() -> None:
     assert history.rises("lost") == {"1": 2}
 
 
-@pytest.mark.parametrize(
-    ("values", "grows"),
-    [([1, 2, 3, 4, 5, 6, 7], True), ([7, 6, 5, 4, 3, 2, 1], False), ([3, 1, 4, 5, 2, 6, 5], True)],
-)
-def test_growing_is_more_in_the_later_half(values: list[int], grows: bool) -> None:
-    history = RecentTotals()
-    for number, value in enumerate(values):
-        history.add(10 * number, {"lag": value})
-    assert history.grows("lag", 60) == grows
-    assert not history.grows("lag", 61)  # not watched for so long
-    assert not history.grows("other", 0)
-
-
 # -- names -----------------------------------------------------------------------------------------
 
 
