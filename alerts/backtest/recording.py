@@ -15,14 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
-from streams.config.security import client_kwargs
 from streams.config.settings import Settings
-from streams.errors import Unavailable
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
+from streams.kafka.topic_reader import TopicReader
 from streams.sources.events import read_events
 from streams.sources.mapping import Mapping, RowError, read_rows
 from streams.sources.problems import RowProblems
@@ -36,8 +33,6 @@ from streams.worker.deduplication import Seen, set_apart
 SPILL_BYTES = 64 * 2**20  # aggregates beyond this go to the temporary file
 MINUTE_MS = 60_000
 _BATCH = 4_096
-_POLL_MS = 500
-_SILENCE_POLLS = 60
 
 Say = Callable[[str], None]
 
@@ -219,57 +214,13 @@ def _batches(values: Iterable[bytes]) -> Iterator[list[bytes | None]]:
 def read_topic(recording: Recording, settings: Settings) -> None:
     """Record what the configured topic holds now, as far back as Kafka keeps it.
 
-    Reads beside the workers: no group, no commits. Raises Unavailable.
+    Raises Unavailable.
     """
-    try:
-        asyncio.run(_read_topic(recording, settings))
-    except (KafkaError, OSError) as error:
-        raise Unavailable(
-            f"kafka.bootstrap: {settings.kafka.bootstrap}: {error}; is Kafka running?"
-        ) from error
+    asyncio.run(_read_topic(recording, settings))
 
 
 async def _read_topic(recording: Recording, settings: Settings) -> None:
-    kafka = settings.kafka
-    consumer = AIOKafkaConsumer(
-        kafka.topic,
-        bootstrap_servers=kafka.bootstrap,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        isolation_level=kafka.isolation_level,
-        max_partition_fetch_bytes=kafka.fetch_max_partition_bytes,
-        **client_kwargs(kafka),
-    )
-    await consumer.start()
-    try:
-        ends: dict[TopicPartition, int] = {}  # as each was when first asked
-        silent = 0
-        while not await _is_read(consumer, ends):
-            found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH)
-            for partition, records in found.items():
-                stamps = np.array([one.timestamp for one in records], np.int64)
-                recording.add(partition, [one.value for one in records], stamps)
-            silent = 0 if found else silent + 1
-            if silent > _SILENCE_POLLS:
-                raise Unavailable(
-                    f"kafka.topic: {kafka.topic}: nothing more came for "
-                    f"{_SILENCE_POLLS * _POLL_MS // 1_000} s before its end; look at the brokers"
-                )
-    finally:
-        await consumer.stop()
-
-
-async def _is_read(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
-    """Return whether all records are read that existed when reading started.
-
-    The end of a partition is known with its first answer (`highwater`); what comes later would
-    never end on a busy topic.
-    """
-    partitions = consumer.assignment()
-    for partition in partitions:
-        highwater = consumer.highwater(partition)
-        if partition not in ends and highwater is not None:
-            ends[partition] = highwater
-    if not partitions or len(ends) < len(partitions):
-        return False
-    return all([await consumer.position(one) >= ends[one] for one in partitions])
+    async with TopicReader(settings.kafka, settings.kafka.topic) as reader:
+        async for partition, records in reader.read():
+            timestamps_ms = np.array([record.timestamp for record in records], np.int64)
+            recording.add(partition, [record.value for record in records], timestamps_ms)

@@ -153,7 +153,7 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
         broker_check_crcs=True,
         producer_request_timeout=30,
         producer_acks=-1,
-        producer_compression_type="zstd",
+        producer_compression_type="gzip",  # every Kafka client reads it without extra packages
         # Whatever can be read can be refused, and must fit into the dead-letter topic.
         producer_max_request_size=settings.worker.max_batch_mb * 1_000_000 + DLQ_HEADER_BYTES,
         producer_linger=0.02,

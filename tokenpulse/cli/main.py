@@ -27,6 +27,10 @@ COMMANDS = {
     "partitions": ("partitions:partitions", "List partitions, and resume halted ones."),
     "policy": ("policy:policy", "Check policies, and import them from OpenSLO."),
     "produce": ("traffic:produce", "Send events from a file to Kafka unchanged."),
+    "rejected": (
+        "rejected:rejected",
+        "Show rejected records, why they were rejected, and the fix.",
+    ),
     "replay": ("replay:replay", "Send recorded requests through the whole pipeline."),
     "report": ("report:report", "Query the state: requests, tokens, latencies, availability."),
     "rules": ("rules:rules", "Compile policies to alerting rules (docs/alerting.md)."),

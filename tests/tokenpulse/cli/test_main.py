@@ -36,6 +36,7 @@ from tokenpulse.cli.main import COMMANDS, HEALTH_COMMANDS, LazyGroup, main
 
 ALL_COMMANDS = (
     *("up", "worker", "exporter", "replay", "report", "produce", "simulate"),
+    "rejected",
     *("topics", "topics create", "config", "config check"),
     *("scenario", "scenario list", "scenario stop"),
     *("partitions", "partitions list", "partitions resume", "partitions move"),

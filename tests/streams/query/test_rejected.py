@@ -1,0 +1,32 @@
+"""What is shown of a value that a producer sent: its type and size, or an excerpt."""
+
+import pytest
+
+from streams.query.rejected import EXCERPT, describe, excerpt
+
+
+@pytest.mark.parametrize(
+    ("found", "description"),
+    [
+        (None, "no value"),
+        (b"", "0 bytes that are not JSON"),
+        (b'"\xc3\xa9t\xc3\xa9"', "a text of 3 characters"),
+        (b"-1", "an integer of 2 characters"),
+        (b"1.5e3", "a number of 5 characters"),
+        (b"true", "a boolean"),
+        (b"null", "null"),
+        (b"[1, 2]", "a list of 6 bytes"),
+        (b'{"a": 1}', "an object of 8 bytes"),
+        (b"[" * 100_000, "100000 bytes that are not JSON"),
+    ],
+)
+def test_a_description_has_type_and_size_and_no_content(
+    found: bytes | None, description: str
+) -> None:
+    assert describe(found) == description
+
+
+def test_an_excerpt_is_one_line_of_bounded_length() -> None:
+    assert excerpt(b"a\n\xff b") == "a \\xff b"
+    assert excerpt(b"x" * EXCERPT) == "x" * EXCERPT
+    assert excerpt(b"x" * (EXCERPT + 1)) == "x" * (EXCERPT - 3) + "..."
