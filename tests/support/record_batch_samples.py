@@ -4,6 +4,7 @@ import gzip
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import cramjam
 from aiokafka import codec as codecs
@@ -144,3 +145,25 @@ def explode(name: str) -> None:
     why, skip_to = complaint(read_within(batch, 4 * MB))
     assert skip_to == 1
     print(why)
+
+
+TRANSACTIONAL, CONTROL = 0x10, 0x20
+ABORT, COMMIT = struct.pack(">HH", 0, 0), struct.pack(">HH", 0, 1)
+
+
+def marker(base: int, producer: int, key: bytes) -> bytes:
+    """The control batch that ends a transaction."""
+    batch = packed(base, [b""], producer=producer, transactional=True, key=key)
+    return sealed(batch, batch[HEADER_BYTES:], CONTROL)
+
+
+def records_of(found: list[Batch]) -> list[tuple[int, bytes | None]]:
+    return [one for batch in found for one in zip(batch.offsets, batch.values, strict=True)]
+
+
+def numbered(base: int, count: int) -> list[bytes]:
+    return [b"value %d " % number * 5 for number in range(base, base + count)]
+
+
+def read(data: bytes, position: int = 0, **response: Any) -> list[Batch]:
+    return list(taken(Partition(position).fetched(data, **response)))

@@ -1,36 +1,25 @@
-"""The archive gives back a state that was, to the last bit, or says that it has none."""
+"""The archive protocol, on a topic in memory: any crash leaves a whole state behind."""
 
-import asyncio
 import random
 from collections import Counter
 from collections.abc import (
-    Awaitable,
-    Callable,
     Coroutine,
-    Generator,
-    Iterable,
-    Mapping,
     Sequence,
 )
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.config.settings import Kafka
 from streams.state.registry import CHUNK
 from streams.state.snapshot import slice_field
 from streams.store.archive import (
     HEAD,
-    LOOK_BYTES,
     PART_BYTES,
     SCHEMA,
-    Archived,
     ArchiveError,
     Copy,
     Ledger,
@@ -39,104 +28,12 @@ from streams.store.archive import (
     keep,
     markers,
     restored,
-    write,
 )
-from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import Lost
-from tests.support.servers import Broker
+from tests.support.archive_world import AT_MS, PLACE, World, finished, folded, state_of, world_of
 from tests.support.shelf import (
-    HOUR_S,
     LOGS,
-    NOON,
-    Shelf,
-    checkpoint,
-    count,
-    loaded,
-    plain,
-    shelf_after,
 )
-
-PLACE = Place("group", "topic", 7)
-AT_MS = 1_760_000_000_000
-
-
-class Turn:
-    """A point at which other things may happen."""
-
-    def __await__(self) -> Generator[None]:
-        yield
-
-
-@dataclass
-class World:
-    """One partition: its shelf, all that was ever on it, and a compacted log as archive."""
-
-    shelf: Any = field(default_factory=Shelf)
-    owner: str = ""
-    log: list[Record] = field(default_factory=list)
-    history: list[tuple[int, dict[str, bytes]]] = field(default_factory=list)
-    owners: int = 0
-    sent: int = 0
-
-    def claim(self) -> Ledger:
-        """A new owner, who has looked through the archive."""
-        self.owners += 1
-        self.owner = f"owner {self.owners}"
-        return Ledger(PLACE, self.owner, f"run{self.owners}", set(self.live()))
-
-    def live(self) -> dict[bytes, bytes]:
-        return folded(self.log)
-
-    def read(self) -> Archived | None:
-        return restored(PLACE, self.live())[0]
-
-    def looker(self, owner: str) -> Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]:
-        async def look(names: Sequence[str]) -> Mapping[str, bytes]:
-            await Turn()
-            if self.owner != owner:
-                raise Lost("somebody else claimed it")
-            there = {"offset": b"%d" % self.shelf.offset, **self.shelf.fields}
-            return {name: there[name] for name in names if name in there}
-
-        return look
-
-    async def send(self, records: Sequence[Record]) -> None:
-        for record in random.Random(len(self.log)).sample(records, len(records)):
-            await Turn()
-            self.log.append(record)
-            self.sent += 1
-
-    def writing(self, ledger: Ledger) -> Coroutine[Any, Any, int | None]:
-        return write(ledger, self.looker(ledger.owner), self.send, AT_MS)
-
-    def written(self, ledger: Ledger) -> int:
-        """The records of a whole write."""
-        before = self.sent
-        assert finished(self.writing(ledger)) == self.shelf.offset
-        return self.sent - before
-
-    def checkpointed(self, log: list[Any], until: int) -> None:
-        state = loaded(self.shelf)
-        state.sequence = self.shelf.meta.sequence if self.shelf.fields else 0
-        count(state, self.shelf, log, until)
-        checkpoint(state, self.shelf)
-        self.history.append((self.shelf.offset, dict(self.shelf.fields)))
-
-
-def folded(log: Iterable[Record]) -> dict[bytes, bytes]:
-    live: dict[bytes, bytes] = {}
-    for key, value in log:
-        keep(live, key, value)
-    return live
-
-
-def finished(work: Coroutine[Any, Any, int | None]) -> int | None:
-    while True:
-        try:
-            work.send(None)
-        except StopIteration as done:
-            offset: int | None = done.value
-            return offset
 
 
 def stepped(work: Coroutine[Any, Any, int | None], turns: int) -> bool:
@@ -147,10 +44,6 @@ def stepped(work: Coroutine[Any, Any, int | None], turns: int) -> bool:
     except (StopIteration, Lost):
         return True
     return False
-
-
-def state_of(world: World) -> tuple[int, dict[str, bytes]]:
-    return world.shelf.offset, world.shelf.fields
 
 
 def compacted(log: Sequence[Record], dice: random.Random) -> list[Record]:
@@ -165,8 +58,6 @@ def compacted(log: Sequence[Record], dice: random.Random) -> list[Record]:
         if value is not None or first[key] != at or dice.random() < 0.5
     ]
 
-
-# --- the protocol --------------------------------------------------------------------------------
 
 ACTIONS = st.lists(
     st.one_of(
@@ -241,13 +132,6 @@ def test_every_first_part_of_the_log_and_all_that_compaction_may_leave_of_it_rea
         found = restored(PLACE, folded(part))[0]
         assert restored(PLACE, folded(compacted(part, dice)))[0] == found
         assert found is None or (found.offset, found.fields) in world.history
-
-
-def world_of(events: int, step_s: int = 1) -> tuple[World, list[Any]]:
-    log = [plain(NOON + at * step_s, model=f"model-{at % 5}") for at in range(events)]
-    world = World()
-    world.checkpointed(log, events // 2)
-    return world, log
 
 
 def test_a_second_archive_of_the_same_state_is_the_head_and_a_manifest() -> None:
@@ -422,250 +306,3 @@ def test_an_archive_of_a_newer_program_is_not_read() -> None:
     world.log.append((f"{PLACE.prefix}manifest|1-x|0".encode(), newer))
     with pytest.raises(ValueError, match="archive has schema 2, this program knows 1: upgrade"):
         world.read()
-
-
-# --- on a broker ---------------------------------------------------------------------------------
-
-
-def archived(kafka: Kafka, partition: int = 7) -> Archived | None:
-    async def read() -> Archived | None:
-        return await KafkaArchive(kafka).read(partition)
-
-    return asyncio.run(read())
-
-
-def kafka_of(broker: Broker, partitions: int = 2) -> Kafka:
-    """Settings whose archive topic is a fresh one."""
-    topic = broker.new_topic(partitions)
-    return Kafka(bootstrap=broker.bootstrap, archive_topic=topic, topic="events", group="group")
-
-
-def holder(shelf: Any) -> Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]:
-    world = World(shelf=shelf, owner="me")
-
-    async def look(names: Sequence[str]) -> Mapping[str, bytes]:
-        await asyncio.sleep(0)
-        there = {"offset": b"%d" % world.shelf.offset, **world.shelf.fields}
-        return {name: there[name] for name in names if name in there}
-
-    return look
-
-
-def shelf_of(events: int, step_s: int = 60) -> Any:
-    return shelf_after([plain(NOON + at * step_s, model=f"m-{at % 9}") for at in range(events)])
-
-
-def test_a_state_comes_back_bit_for_bit_from_the_newest_archive(broker: Broker) -> None:
-    kafka = kafka_of(broker)
-    world, log = world_of(400, step_s=HOUR_S)
-
-    async def run() -> list[int | None]:
-        archive = KafkaArchive(kafka)
-        offsets = [await archive.write(7, "me", holder(world.shelf))]
-        world.checkpointed(log, len(log))
-        return [*offsets, await archive.write(7, "me", holder(world.shelf))]
-
-    assert asyncio.run(run()) == [200, 400]
-    found = archived(kafka)
-    assert found is not None
-    assert (found.offset, found.fields) == state_of(world)
-    assert archived(kafka, partition=9) is None
-    # It lies where its number modulo the partitions of the archive says.
-    assert asyncio.run(all_records(kafka, 0)) == []
-    assert asyncio.run(all_records(kafka, 1)) != []
-
-
-def test_an_owner_never_names_the_copies_of_another(broker: Broker) -> None:
-    kafka = kafka_of(broker, partitions=1)
-    shelf = shelf_of(30)
-
-    async def run() -> None:
-        archive = KafkaArchive(kafka)
-        for owner in ("1:a", "1:a", "2:b"):
-            await archive.write(7, owner, holder(shelf))
-
-    asyncio.run(run())
-    values = [key for key, value in asyncio.run(all_records(kafka)) if value is not None]
-    assert len(values) == 2 * (len(shelf.fields) + 1) + len(HEAD)
-    assert len({key.split(b"|")[4].split(b"-")[1] for key in values}) == 2
-
-
-def test_groups_and_partitions_in_one_topic_do_not_mix(broker: Broker) -> None:
-    kafka = kafka_of(broker)
-    other = kafka.model_copy(update={"group": "another"})
-    shelves = {(kafka.group, 7): shelf_of(20), (kafka.group, 9): shelf_of(30)}
-    shelves |= {(other.group, 7): shelf_of(40), (other.group, 9): shelf_of(50)}
-
-    async def run() -> None:
-        for settings_ in (kafka, other):
-            archive = KafkaArchive(settings_)
-            await asyncio.gather(
-                *(
-                    archive.write(number, "me", holder(shelves[settings_.group, number]))
-                    for number in (7, 9)
-                )
-            )
-
-    asyncio.run(run())
-    for settings_ in (kafka, other):
-        for number in (7, 9):
-            shelf = shelves[settings_.group, number]
-            found = archived(settings_, number)
-            assert found is not None
-            assert (found.offset, found.fields) == (shelf.offset, shelf.fields)
-
-
-def test_records_of_others_in_the_topic_do_no_harm(broker: Broker) -> None:
-    kafka = kafka_of(broker, partitions=1)
-    shelf = shelf_of(30)
-    strange: list[tuple[bytes | None, bytes | None]] = [
-        (None, b"x"),
-        (b"\xff", b"x"),
-        (b"group|events|7|", b"x"),
-        (b"group|events|7|manifest|9-zz|0", b"no manifest"),
-        (b"group|events|7|manifest|9-zz|0|0", None),
-        (b"group|events|70|manifest|9-zz|0", b"x"),
-    ]
-
-    async def run() -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
-        await producer.start()
-        try:
-            for key, value in strange:
-                await producer.send_and_wait(kafka.archive_topic, value, key, 0)
-            await KafkaArchive(kafka).write(7, "me", holder(shelf))
-            for key, value in strange:
-                await producer.send_and_wait(kafka.archive_topic, value, key, 0)
-        finally:
-            await producer.stop()
-
-    asyncio.run(run())
-    found = archived(kafka)
-    assert found is not None
-    assert (found.offset, found.fields) == (shelf.offset, shelf.fields)
-
-
-def test_values_larger_than_a_record_and_a_state_larger_than_a_look_come_back(
-    broker: Broker,
-) -> None:
-    kafka = kafka_of(broker, partitions=1)
-    shelf = shelf_of(30)
-    dice = random.Random(1)  # noise, which compression does not make smaller
-    for name in shelf.fields:
-        if name.startswith("s:"):
-            shelf.fields[name] = dice.randbytes(300_000)
-    shelf.fields["totals"] = dice.randbytes(2 * PART_BYTES + 1)
-    assert sum(map(len, shelf.fields.values())) > 2 * LOOK_BYTES
-    asyncio.run(KafkaArchive(kafka).write(7, "me", holder(shelf)))
-    found = archived(kafka)
-    assert found is not None
-    assert (found.offset, found.fields) == (shelf.offset, shelf.fields)
-
-
-class Dying(AIOKafkaProducer):  # type: ignore[misc]  # the package has no types
-    """A producer that takes so many records and then no more."""
-
-    left = 0
-
-    async def send(self, *args: Any, **kwargs: Any) -> Any:
-        if Dying.left == 0:
-            raise ConnectionError("gone")
-        Dying.left -= 1
-        return await super().send(*args, **kwargs)
-
-
-def test_an_archive_that_ends_half_way_leaves_the_one_before(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kafka = kafka_of(broker, partitions=1)
-    world, log = world_of(100, step_s=10)
-    old = state_of(world)[0], dict(world.shelf.fields)
-
-    async def run() -> None:
-        archive = KafkaArchive(kafka)
-        await archive.write(7, "me", holder(world.shelf))
-        world.checkpointed(log, len(log))
-        monkeypatch.setattr("streams.store.archive_topic.AIOKafkaProducer", Dying)
-        for Dying.left in (0, 1, 5):
-            with pytest.raises(
-                ArchiveError, match="archive of partition 7 cannot be written: gone"
-            ):
-                await archive.write(7, "me", holder(world.shelf))
-            found = await archive.read(7)
-            assert found is not None
-            assert (found.offset, found.fields) == old
-        Dying.left = -1
-        await archive.write(7, "me", holder(world.shelf))
-
-    asyncio.run(run())
-    found = archived(kafka)
-    assert found is not None
-    assert (found.offset, found.fields) == state_of(world)
-    # The next that comes to its end deletes what the others left.
-    live: set[bytes] = set()
-    topic = asyncio.run(all_records(kafka))
-    for key, value in topic:
-        (live.discard if value is None else live.add)(key)
-    assert len(live) == len(world.shelf.fields) + 1
-
-
-async def all_records(kafka: Kafka, number: int = 0) -> list[Record]:
-    """All that was ever written to a partition of the archive topic."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
-    await consumer.start()
-    tp = TopicPartition(kafka.archive_topic, number)
-    consumer.assign([tp])
-    found: list[Record] = []
-    try:
-        while (end := consumer.highwater(tp)) is None or await consumer.position(tp) < end:
-            for batch in (await consumer.getmany(timeout_ms=100)).values():
-                found += [(record.key, record.value) for record in batch]
-    finally:
-        await consumer.stop()
-    return found
-
-
-def test_an_archive_topic_made_again_is_noticed_and_written_whole(broker: Broker) -> None:
-    kafka = kafka_of(broker, partitions=1)
-    shelf = shelf_of(30)
-
-    async def made_again() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-        await admin.start()
-        await admin.delete_topics([kafka.archive_topic])
-        await admin.create_topics([NewTopic(kafka.archive_topic, 1, 1)])
-        await admin.close()
-
-    async def run() -> Archived | None:
-        archive = KafkaArchive(kafka)
-        await archive.write(7, "me", holder(shelf))
-        await made_again()
-        with pytest.raises(ArchiveError, match="has lost records or was made again"):
-            await archive.write(7, "me", holder(shelf))
-        await archive.write(7, "me", holder(shelf))
-        return await archive.read(7)
-
-    found = asyncio.run(run())
-    assert found is not None
-    assert (found.offset, found.fields) == (shelf.offset, shelf.fields)
-
-
-def test_a_missing_topic_is_named_and_not_made(broker: Broker) -> None:
-    kafka = Kafka(bootstrap=broker.bootstrap, archive_topic="nobody-made-this")
-    for _ in range(2):  # asking for it would have made it
-        with pytest.raises(ArchiveError, match=r"nobody-made-this: no such topic at .*; run"):
-            asyncio.run(KafkaArchive(kafka).write(0, "me", holder(shelf_of(3))))
-        with pytest.raises(ArchiveError, match=r"nobody-made-this: no such topic at .*; run"):
-            archived(kafka)
-
-
-def test_no_broker_is_an_error_of_one_line(unused_port: int) -> None:
-    kafka = Kafka(bootstrap=f"127.0.0.1:{unused_port}")
-    for work in (
-        lambda: KafkaArchive(kafka).write(0, "me", holder(shelf_of(3))),
-        lambda: KafkaArchive(kafka).read(0),
-    ):
-        with pytest.raises(ArchiveError) as told:
-            asyncio.run(work())
-        assert "\n" not in str(told.value)
-        assert f"127.0.0.1:{unused_port}" in str(told.value)

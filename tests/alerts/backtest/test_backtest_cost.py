@@ -1,0 +1,134 @@
+"""What an evaluated stretch costs, and what is skipped without any other result."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from alerts.backtest.recording import Recording
+from alerts.backtest.report import report
+from alerts.backtest.run import Backtest, minutes_until_s, run, thresholds
+from alerts.backtest.samples import Gauges
+from slo.policy.policy import Policy
+from streams.config.settings import Settings
+from streams.errors import RequestError
+from tests.support.backtests import (
+    T0,
+    UPTIME,
+    Event,
+    backtested,
+    event,
+    everything,
+    policy,
+    steady,
+)
+
+
+def sparse_days(seed: int, days: float) -> list[Event]:
+    """Bursts of a few minutes, hours apart, of two models that fail now and then."""
+    chance = random.Random(seed)
+    events, at = [], 0.0
+    while at < days * 86_400:
+        for _ in range(chance.randrange(1, 90)):
+            at += chance.expovariate(1 / 3)
+            events.append(
+                event(
+                    T0 + at,
+                    model=chance.choice(["large", "small"]),
+                    outcome=chance.choice(["success", "success", "success", "timeout"]),
+                    ttft_ms=chance.choice([100, 700]),
+                    input_tokens=1_000,
+                    cached_input_tokens=chance.choice([0, 500]),
+                )
+            )
+        at += chance.choice([30, 700, 4_000, 9_000])
+    return events
+
+
+def long_windows() -> Policy:
+    share = {"kind": "cache_hit_ratio", "window": "24h", "min_input_tokens": 20_000}
+    level = {"severity": "ticket", "below": "25%", "for": "10s"}
+    return everything(
+        {"name": "day", "indicator": share, "levels": [level]}, exclusions=[LARGE_EXCLUDED]
+    )
+
+
+LARGE_EXCLUDED = {"where": {"model": ["large"]}, "author": "a", "reason": "r"}
+
+
+def pages_of(
+    monkeypatch: pytest.MonkeyPatch, run_it: Callable[[], Backtest]
+) -> tuple[Backtest, dict[int, Any]]:
+    """Run a backtest; also return the samples of each evaluated slice by its end."""
+    pages: dict[int, Any] = {}
+    samples, advance = Gauges.samples, Gauges.advance
+    end_s = 0
+
+    def watched_advance(self: Gauges, now_s: int) -> None:
+        nonlocal end_s
+        end_s = now_s
+        advance(self, now_s)
+
+    def watched_samples(self: Gauges) -> Any:
+        pages[end_s] = samples(self)
+        return pages[end_s]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Gauges, "advance", watched_advance)
+        patch.setattr(Gauges, "samples", watched_samples)
+        return run_it(), pages
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_only_the_evaluated_slices_cost_an_evaluation_and_their_samples_are_the_same(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was recorded before `from_s` is kept by the minute and added up, not evaluated."""
+    of, events = long_windows(), sparse_days(seed, 1.1)
+    from_s, to_s = T0 + 90_005, T0 + 91_830
+    whole, expected = pages_of(monkeypatch, lambda: backtested(events, of, None, to_s))
+    by_minute = minutes_until_s([of], from_s)
+    assert by_minute == (from_s - 86_400) // 60 * 60 - 60
+
+    def evaluate_part() -> Backtest:
+        recording = Recording(Settings(), thresholds([of], Settings().worker), to_s, by_minute)
+        recording.add("test", [msgspec.json.encode(one) for one in events], None)
+        assert recording.counted == whole.recording.counted
+        return run([of], Settings(), recording, from_s)
+
+    _, pages = pages_of(monkeypatch, evaluate_part)
+    assert min(pages) == from_s - 5
+    assert max(pages) == to_s
+    assert len(pages) <= 1 + 1_830 // 10
+    assert pages == {end_s: expected[end_s] for end_s in pages}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_silence_is_skipped_only_while_no_alert_can_change(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, events = everything(), sparse_days(seed, 0.4)
+    skipping, pages = pages_of(monkeypatch, lambda: backtested(events, of))
+    monkeypatch.setattr(Gauges, "next_change_s", lambda self, now_s: now_s + 10)
+    stepping, all_pages = pages_of(monkeypatch, lambda: backtested(events, of))
+    assert len(pages) < 0.7 * len(all_pages)
+    assert report(skipping) == report(stepping)
+    assert len(report(skipping)["alerts"]) > 10
+
+
+def test_the_last_minute_is_judged_without_to() -> None:
+    """Minutes are judged once they are over: the end is that of the last event's minute."""
+    objective = {**UPTIME, "indicator": {"kind": "minute_verdicts", "down_above": "20%"}}
+    events = [*steady(0, 60), *steady(60, 95, outcome="timeout")]
+    found = report(backtested(events, policy(objective)))
+    assert found["to"] == "2026-01-01T00:02:00Z"
+    assert found["promises"][0]["attainment"] == {"ratio": "0.5", "good": "1", "counted": 2}
+
+
+def test_decades_between_two_events_end_with_a_message() -> None:
+    events = [*steady(0, 60), event(T0 - 10 * 365 * 86_400)]
+    with pytest.raises(RequestError, match="between 2016-01-04T00:00:00Z and 2026-01-01T00:01:00Z"):
+        backtested(events, policy(UPTIME))
+    assert backtested(events, policy(UPTIME), from_s=T0).from_s == T0
