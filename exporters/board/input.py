@@ -36,7 +36,6 @@ class Reading:
     heartbeats: Sequence[Heartbeat]
     coverage: Coverage
     lags: Mapping[int, int]  # partition -> records that wait; of live workers only
-    freshness_s: Mapping[int, float]  # partition -> age of its newest event when last written
     minutes: Sequence[Minute]
     results: Sequence[ObjectiveResult] | None  # of error budgets; None until they are first read
     days: Mapping[Key, Sequence[DayUptime]]  # of the objectives that have a history strip

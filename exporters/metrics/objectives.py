@@ -1,4 +1,4 @@
-"""Samples of the promises: the uptime engine's findings as metrics."""
+"""Samples of the objectives: results of the SLO engine as metrics."""
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -10,20 +10,18 @@ from exporters.catalogue.spec import Spec
 from exporters.metrics.exposition import Page, joined, label_text
 from exporters.reference.customers import Customer, Customers
 from slo.engine.credits import credit_share
-from slo.engine.daily import DayUptime
 from slo.engine.engine import Engine
 from slo.engine.report import Key, ObjectiveResult, credits
 from slo.policy.policy import Policy
 from slo.policy.units import Money
 from streams.config.settings import Settings
 from streams.state.registry import customer_hasher
-from streams.store.reader import SliceConsumer, StateSnapshot
 
 
 def engine_for(settings: Settings, policies: Sequence[Policy], client: "aioredis.Redis") -> Engine:
-    """The engine of some policies.
+    """Return an engine for some policies.
 
-    The customers' key is needed only where a policy names customers; ConfigError without it.
+    If one of them names customers, raises ConfigError without the key of the customers' tokens.
     """
 
     def token_of(customer_id: str) -> str:
@@ -32,55 +30,24 @@ def engine_for(settings: Settings, policies: Sequence[Policy], client: "aioredis
     return Engine(policies, client, settings.kafka.group, settings.kafka.topic, token_of)
 
 
-class Objectives:
-    """Adds the promises of the configured policies to pages."""
+class ObjectiveSamples:
+    """Adds the objectives of the policies to pages."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        policies: Sequence[Policy],
-        client: "aioredis.Redis",
-        customers: Mapping[str, Customer],
-    ) -> None:
-        self._engine = engine_for(settings, policies, client)
+    def __init__(self, customers: Mapping[str, Customer]) -> None:
         self._customers = Customers(customers)
 
-    async def begin(self, now_s: float) -> None:
-        """Prepare for a refresh at `now_s`, the wall clock. Raises StoreError."""
-        await self._engine.begin(now_s)
-
-    @property
-    def consumer(self) -> SliceConsumer:
-        """The reader of the slices that the objectives are counted from."""
-        return self._engine
-
-    async def add(
-        self, page: Page, snapshot: StateSnapshot, now_s: float
-    ) -> list[ObjectiveResult] | None:
-        """Judge a snapshot whose slices are loaded, and add what is known.
-
-        None while a first reading is under way. Raises StoreError if Redis does not answer.
-        """
-        found = await self._engine.finish(snapshot, now_s)
-        if found is None:
-            return None
+    def add(self, page: Page, results: Sequence[ObjectiveResult]) -> None:
+        """Add what is known of each objective."""
         fee_of = self._customers.fee_of
-        due = credits(found, lambda one: one.status.attainment.ratio, fee_of)
-        projected = credits(found, lambda one: one.status.projected, fee_of)
-        for one in found:
-            _add(page, one, self._labels(one), due, projected)
-        return found
+        due = credits(results, lambda result: result.status.attainment.ratio, fee_of)
+        projected = credits(results, lambda result: result.status.projected, fee_of)
+        for result in results:
+            _add(page, result, self._labels(result), due, projected)
 
-    def by_day(
-        self, found: Sequence[ObjectiveResult], days: int, now_s: float
-    ) -> dict[Key, Sequence[DayUptime]]:
-        """The last days of promises of the last `add`."""
-        return {one.key: self._engine.by_day(one, days, int(now_s)) for one in found}
-
-    def _labels(self, one: ObjectiveResult) -> str:
-        scope = one.scope(self._customers.name_of)
+    def _labels(self, result: ObjectiveResult) -> str:
+        scope = result.scope(self._customers.name_of)
         own = {name: scope[name] for name in objective_metrics.SCOPE if name in scope}
-        return label_text({"policy": one.policy.name, "objective": one.objective.name, **own})
+        return label_text({"policy": result.policy.name, "objective": result.objective.name, **own})
 
 
 def add_status(page: Page, result: ObjectiveResult, labels: str) -> None:
@@ -102,24 +69,24 @@ def add_status(page: Page, result: ObjectiveResult, labels: str) -> None:
 
 def _add(
     page: Page,
-    one: ObjectiveResult,
+    result: ObjectiveResult,
     labels: str,
     due: Mapping[Key, Money],
     projected: Mapping[Key, Money],
 ) -> None:
-    stands = one.status
-    add_status(page, one, labels)
-    for verdict, minutes in stands.verdicts.items():
-        which = label_text({"verdict": verdict.name.lower()})
-        page.add(objective_metrics.VERDICTS, joined(labels, which), minutes * 60)
-    if stands.exhausted_at_s is not None:
-        page.add(objective_metrics.EXHAUSTED, labels, stands.exhausted_at_s)
-    page.add(objective_metrics.ADJUSTMENTS, labels, len(one.adjustments))
-    if one.objective.sla is not None and stands.attainment.ratio is not None:
-        share = credit_share(one.objective.sla, stands.attainment.ratio)
+    status = result.status
+    add_status(page, result, labels)
+    for verdict, minutes in status.verdicts.items():
+        minute_status = label_text({"verdict": verdict.name.lower()})
+        page.add(objective_metrics.VERDICTS, joined(labels, minute_status), minutes * 60)
+    if status.exhausted_at_s is not None:
+        page.add(objective_metrics.EXHAUSTED, labels, status.exhausted_at_s)
+    page.add(objective_metrics.ADJUSTMENTS, labels, len(result.adjustments))
+    if result.objective.sla is not None and status.attainment.ratio is not None:
+        share = credit_share(result.objective.sla, status.attainment.ratio)
         page.add(objective_metrics.CREDIT_SHARE, labels, float(share))
-        _add_usd(page, objective_metrics.CREDIT_DUE, labels, due.get(one.key))
-        _add_usd(page, objective_metrics.CREDIT_PROJECTED, labels, projected.get(one.key))
+        _add_usd(page, objective_metrics.CREDIT_DUE, labels, due.get(result.key))
+        _add_usd(page, objective_metrics.CREDIT_PROJECTED, labels, projected.get(result.key))
 
 
 def _add_known(page: Page, spec: Spec, labels: str, ratio: Fraction | None) -> None:

@@ -78,6 +78,16 @@ class Sums:
 SliceSummary = Mapping[str, Sums]  # by scope
 
 
+class UpToNow:
+    """What sums up time spans that end at each refresh."""
+
+    _as_of_s = 0
+
+    def begin(self, as_of_s: float) -> None:
+        """Prepare for a refresh at `as_of_s`, the wall clock: the spans end there."""
+        self._as_of_s = int(as_of_s)
+
+
 class Grouping:
     """Groups of names that agree in some places. Group numbers hold; `keys` says whom they mean."""
 

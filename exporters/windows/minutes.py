@@ -7,7 +7,7 @@ seconds. A minute is added up again only if one of its slices changed.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from exporters.windows.incremental import FLEET, Grouping, PartKey, Sums, summarise
+from exporters.windows.incremental import FLEET, Grouping, PartKey, Sums, UpToNow, summarise
 from exporters.windows.measured import Measured, measured
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import Aggregate, SliceId
@@ -26,18 +26,13 @@ class Minute:
     elapsed_s: float  # how much of it is over
 
 
-class Minutes:
+class Minutes(UpToNow):
     """The minutes of the curves, brought up to date from snapshots of the state."""
 
     def __init__(self) -> None:
-        self._as_of_s = 0
         self._fleet = Grouping(FLEET, (), SERIES_DIMENSIONS)
         self._slices: dict[PartKey, tuple[Version, Sums]] = {}
         self._minutes: dict[int, tuple[object, Measured]] = {}  # with the versions of their slices
-
-    def begin(self, as_of_s: float) -> None:
-        """Prepare for a refresh at `as_of_s`, the wall clock: the last hour ends there."""
-        self._as_of_s = int(as_of_s)
 
     def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
         """Return the slices of the last hour that changed since they were read."""

@@ -16,18 +16,19 @@ from exporters.windows.incremental import (
     PartKey,
     SliceSummary,
     Sums,
+    UpToNow,
     Window,
     summarise,
 )
 from exporters.windows.plan import CALENDAR
 from streams.state.slices import Aggregate, SliceId
 from streams.state.windows import ROLLING_S, calendar, cover, extent, rolling
-from streams.store.reader import PartitionView, StateSnapshot, Version
+from streams.store.reader import PartitionView, StateSnapshot, Version, unread
 
 Span = tuple[int, int]  # [from_s, to_s) in event time
 
 
-class WindowTracker:
+class WindowTracker(UpToNow):
     """Windows of one exporter: their sums by scope, from the slices of all partitions."""
 
     def __init__(
@@ -38,7 +39,6 @@ class WindowTracker:
     ) -> None:
         """`plan`: window -> scopes it is added up by. `zone`: of the calendar windows."""
         self._plan, self._zone = plan, zone
-        self._as_of_s = 0
         self.groupings = groupings
         self.windows = {name: Window(scopes) for name, scopes in plan.items()}
         self._summaries: dict[PartKey, tuple[Version, SliceSummary]] = {}
@@ -46,10 +46,6 @@ class WindowTracker:
         # that each of these slices is needed for.
         self._covers: dict[int, tuple[PartitionView, int, dict[str, list[SliceId]]]] = {}
         self._scopes_of: dict[int, dict[SliceId, set[str]]] = {}
-
-    def begin(self, as_of_s: float) -> None:
-        """Prepare for a refresh at `as_of_s`, the wall clock: rolling windows end there."""
-        self._as_of_s = int(as_of_s)
 
     def spans(self, snapshot: StateSnapshot) -> dict[str, Span]:
         """Return the stretch of event time of each window."""
@@ -70,14 +66,8 @@ class WindowTracker:
         """Return the slices of the windows that changed since they were read."""
         for view in snapshot.views:
             self._cover(view)
-        return {
-            view.partition: [
-                slice_id
-                for slice_id, scopes in self._scopes_of[view.partition].items()
-                if not self._is_current(view, slice_id, scopes)
-            ]
-            for view in snapshot.views
-        }
+            self._drop_incomplete(view.partition)
+        return unread(snapshot, lambda view: self._scopes_of[view.partition], self._summaries)
 
     def take(
         self,
@@ -131,9 +121,12 @@ class WindowTracker:
         self._covers[view.partition] = view, self._as_of_s, covers
         self._scopes_of[view.partition] = scopes_of
 
-    def _is_current(self, view: PartitionView, slice_id: SliceId, scopes: set[str]) -> bool:
-        version, summary = self._summaries.get((view.partition, slice_id), (None, {}))
-        return version == view.version(slice_id) and summary.keys() >= scopes
+    def _drop_incomplete(self, partition: int) -> None:
+        """Drop summaries without a scope that a window needs by now, so that they are read anew."""
+        for slice_id, scopes in self._scopes_of[partition].items():
+            _, summary = self._summaries.get((partition, slice_id), (None, None))
+            if summary is not None and not summary.keys() >= scopes:
+                del self._summaries[partition, slice_id]
 
     def _span(self, window: str, watermark_s: int) -> Span:
         if window in CALENDAR:

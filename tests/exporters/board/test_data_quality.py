@@ -337,7 +337,6 @@ def nothing_counted(alerts: ActiveAlerts) -> Reading:
         heartbeats=heartbeats,
         coverage=Coverage.of([]),
         lags={},
-        freshness_s={},
         minutes=(),
         results=None,
         days={},

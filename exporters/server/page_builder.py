@@ -1,0 +1,149 @@
+"""Builds the page for Prometheus from a state that is read. Pure."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from exporters.metrics import pipeline as pipeline_samples
+from exporters.metrics import requests as request_samples
+from exporters.metrics.cost import CacheMoney
+from exporters.metrics.exposition import Page
+from exporters.metrics.objectives import ObjectiveSamples
+from exporters.reference.customers import Customer
+from exporters.reference.prices import PriceBook, cache_target
+from exporters.windows.incremental import CUSTOMER, CUSTOMER_MODEL, MODEL_TIER, PRICED, Grouping
+from exporters.windows.plan import window_plan
+from exporters.windows.tracker import WindowTracker
+from slo.engine.report import ObjectiveResult
+from slo.policy.policy import Policy
+from slo.policy.targets import targets_of
+from streams.config.settings import Settings
+from streams.state.coverage import Coverage
+from streams.state.limits import thresholds_of
+from streams.state.measures import SERIES_DIMENSIONS
+from streams.state.slices import Aggregate, Thresholds
+from streams.state.windows import extent
+from streams.store.reader import StateSnapshot
+from streams.worker import exemplars
+
+
+class PageBuilder:
+    """The samples of one exporter: what its settings publish, under the names of its customers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policies: Sequence[Policy],
+        customers: Mapping[str, Customer],
+        book: PriceBook | None,
+    ) -> None:
+        """`customers`: by the token that the state has for them. `book`: None without prices."""
+        self._settings, self._customers = settings, customers
+        self._targets = thresholds_of(settings.worker)
+        self._objectives = ObjectiveSamples(customers)
+        self._histogram_grouping = Grouping("histograms", ("model", "region"), SERIES_DIMENSIONS)
+        self._money: CacheMoney | None = None
+        self.plan = window_plan(settings)  # by window, the scopes that are published
+        if book is not None:
+            self._money = CacheMoney(book, cache_target(targets_of(policies)))
+            self.plan = CacheMoney.planned(self.plan)
+
+    @property
+    def price_groupings(self) -> dict[str, Grouping]:
+        """How sums are grouped for their prices; empty without prices."""
+        return {} if self._money is None else self._money.groupings
+
+    def build(
+        self,
+        snapshot: StateSnapshot,
+        tracker: WindowTracker,
+        lags: Mapping[int, int],
+        freshness_s: Mapping[int, float],
+        results: Sequence[ObjectiveResult] | None,
+    ) -> Page:
+        """Return the page of a snapshot and of windows that are up to date with it.
+
+        `lags`: records that wait, by partition. `freshness_s`: age of the newest event of each
+        partition when it was written. `results`: of the objectives; None until they are known.
+        """
+        page = Page()
+        if snapshot.views:
+            self._add_totals(page, snapshot)
+            self._add_windows(page, tracker)
+            self._add_completeness(page, snapshot, tracker)
+            self._objectives.add(page, results or ())
+        for view in snapshot.views:
+            pipeline_samples.add_state(page, view, freshness_s.get(view.partition))
+        for heartbeat in snapshot.heartbeats:
+            pipeline_samples.add_heartbeat(page, heartbeat, lags.get(heartbeat.partition))
+        pipeline_samples.add_workers(page, snapshot.heartbeats)
+        return page
+
+    def _add_totals(self, page: Page, snapshot: StateSnapshot) -> None:
+        totals = Aggregate.merged([view.totals for view in snapshot.views])
+        edges = _common_edges([view.meta.edges for view in snapshot.views])
+        overflowed: dict[str, int] = {}
+        for view in snapshot.views:
+            for dimension, count in view.meta.overflowed.items():
+                overflowed[dimension] = overflowed.get(dimension, 0) + count
+        self._histogram_grouping.follow(snapshot.series)
+        exporter = self._settings.exporter
+        request_samples.add_totals(page, totals, snapshot.series, self._targets, edges)
+        request_samples.add_refused(page, totals, overflowed)
+        request_samples.add_histograms(
+            page,
+            totals,
+            self._histogram_grouping,
+            edges,
+            exporter.operation_name,
+            exporter.provider_name,
+            chain.from_iterable(
+                exemplars.read(heartbeat.text("exemplars")) for heartbeat in snapshot.heartbeats
+            ),
+        )
+
+    def _add_windows(self, page: Page, tracker: WindowTracker) -> None:
+        groupings = tracker.groupings
+        for name, window in tracker.windows.items():
+            for scope, sums in window.sums.items():
+                if scope in PRICED or scope not in self.plan.get(name, ()):
+                    continue
+                if scope == CUSTOMER:
+                    exported = request_samples.add_customers(
+                        page,
+                        name,
+                        groupings[scope],
+                        sums,
+                        self._settings.exporter.customers_top,
+                        self._customers,
+                    )
+                    if self._money is not None:
+                        self._money.add_customers(page, exported, window.sums[CUSTOMER_MODEL])
+                else:
+                    request_samples.add_window(page, name, groupings[scope], sums)
+            if self._money is not None and MODEL_TIER in window.sums:
+                self._money.add_window(page, name, window.sums[MODEL_TIER])
+
+    def _add_completeness(
+        self, page: Page, snapshot: StateSnapshot, tracker: WindowTracker
+    ) -> None:
+        # A coarse slice may begin long before the first event in it.
+        first_s = [
+            max(extent(view.index)[0], (view.meta.since_ms or 0) // 1_000)
+            for view in snapshot.views
+            if view.index
+        ]
+        if first_s:
+            spans = tracker.spans(snapshot)
+            exported = {name: spans[name] for name in self.plan}
+            coverage = Coverage.of(view.meta for view in snapshot.views)
+            pipeline_samples.add_completeness(page, min(first_s), exported, coverage)
+
+
+def _common_edges(edges: Sequence[Thresholds]) -> Thresholds:
+    """Return the bucket edges that all partitions count: while a target changes they differ."""
+    return Thresholds(
+        *(
+            tuple(sorted(set.intersection(*map(set, latency))))
+            for latency in zip(*edges, strict=True)
+        )
+    )
