@@ -28,7 +28,7 @@ from streams.state.limits import event_limits, name_limits
 from streams.state.registry import Registry
 from streams.state.slices import TOKENS_AT, Aggregate, SliceId, Thresholds
 from streams.state.tables import Ints
-from streams.worker.deduplication import Seen, set_apart
+from streams.worker.deduplication import DedupWindow, deduplicate
 
 SPILL_BYTES = 64 * 2**20  # aggregates beyond this go to the temporary file
 MINUTE_MS = 60_000
@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 class _Log:
     """What judging the next event of one log depends on."""
 
-    seen: Seen | None
+    seen: DedupWindow | None
     watermark_ms: int | None = None
 
 
@@ -97,8 +97,10 @@ class Recording:
         of.watermark_ms = decoded.watermark_ms
         if of.seen is not None and len(decoded.columns.ended_at_ms):
             columns = decoded.columns
-            twice = of.seen.judge(columns.request, columns.ended_at_ms, columns.watermark_ms)
-            decoded = set_apart(decoded, twice)
+            twice = of.seen.find_duplicates(
+                columns.request, columns.ended_at_ms, columns.watermark_ms
+            )
+            decoded = deduplicate(decoded, twice)
         self.refused.update(rejection.reason for rejection in decoded.rejections)
         self.duplicates += len(decoded.duplicates_ms)
         columns, names = decoded.columns, self.registry
@@ -143,7 +145,7 @@ class Recording:
     def _log(self, log: object) -> _Log:
         if log not in self._logs:
             window_ms, most = self._worker.dedup_window_s * 1_000, self._worker.dedup_max_ids
-            self._logs[log] = _Log(Seen(window_ms, most) if window_ms else None)
+            self._logs[log] = _Log(DedupWindow(window_ms, most) if window_ms else None)
         return self._logs[log]
 
     def _keep(self, start_s: int, aggregate: Aggregate) -> None:

@@ -57,7 +57,7 @@ class Decoded:
     columns: Columns
     rejections: list[Rejection]
     watermark_ms: int | None  # largest `ended_at` accepted so far, this batch included
-    # The partition's watermark before each event that `set_apart` took out of `columns`.
+    # The partition's watermark before each event that `deduplicate` took out of `columns`.
     duplicates_ms: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 

@@ -209,7 +209,9 @@ class BatchThread(AIOKafkaConsumerThread):
                     {one: OffsetAndMetadata(offset, "") for one, offset in offsets.items()}
                 )
             except (CommitFailedError, IllegalStateError) as error:
-                self.log.warning("the group has moved on without us: %s", error)
+                self.log.warning(
+                    "the group has assigned its partitions without this worker: %s", error
+                )
                 return None
         return {TP(one.topic, one.partition): offset for one, offset in offsets.items()}
 
@@ -296,7 +298,7 @@ class BatchConsumer(Consumer):
             offsets = await self.transport.load(assigned, generation)
             if offsets:
                 # Also to 0: else a partition would start at the offset committed to Kafka.
-                self.transport.sought(await self.seek_to(offsets))
+                self.transport.note_seeks(await self.seek_to(offsets))
                 self._sought = (generation, assigned, offsets)
             return offsets
 
@@ -323,7 +325,7 @@ class BatchConsumer(Consumer):
 
     async def force_commit(self, topics: object = None, start_new_transaction: bool = True) -> bool:
         """Commit what the state store has confirmed."""
-        offsets = self.transport.durable()
+        offsets = self.transport.durable_offsets()
         return bool(offsets) and bool(await self._commit(offsets))
 
     def verify_event_path(self, now: float, tp: TP) -> None:
@@ -352,13 +354,13 @@ class BatchTransport(Transport):
         kafka: Kafka,
         max_batch_bytes: int,
         load: Callable[[Set[TP], int], Awaitable[Mapping[TP, int]]],
-        sought: Callable[[Mapping[TP, int]], None],
-        durable: Callable[[], Mapping[TP, int]],
+        note_seeks: Callable[[Mapping[TP, int]], None],
+        durable_offsets: Callable[[], Mapping[TP, int]],
         **kwargs: Any,
     ) -> None:
-        """`load`: claim and load these partitions for this generation, answer their offsets.
-        `sought`: the seeks to these were made, and these are the epochs from there on.
-        `durable`: the offsets whose records are in the store."""
+        """`load` claims and loads partitions for a generation, and returns their offsets;
+        `note_seeks` receives the epochs after the seeks to these offsets; `durable_offsets`
+        returns the offsets before which all records are in the store."""
         super().__init__(*args, **kwargs)
         self.kafka, self.max_batch_bytes = kafka, max_batch_bytes
-        self.load, self.sought, self.durable = load, sought, durable
+        self.load, self.note_seeks, self.durable_offsets = load, note_seeks, durable_offsets

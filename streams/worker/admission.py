@@ -1,14 +1,14 @@
 """Offset admission: which batches may be counted, and when memory must be dropped.
 
-Pure: no clock, no network. The pipeline asks here before it does anything to a partition's counts;
-the simulation in tests/ drives the same code through a hundred thousand lives.
+Pure: no clock, no network. The worker asks here before it changes a partition's counts; the
+simulation in tests/ drives the same code through a hundred thousand lives of a partition.
 
-A batch is counted only if it is the next one of the log. Which batch that is, follows from two
-numbers: the offset up to which the counts reach, and the epoch, which rises with every seek, so
-that what was fetched before a seek is known for what it is:
+A batch is counted only if it is the next one of the log. Two numbers tell which batch that is: the
+offset up to which the counts reach, and the epoch, which rises with every seek, so that a batch
+fetched before a seek can be recognised:
 
-    offsets   ...| read again, to know recent request ids |  counted from here on ...
-             read_from        wanted ->           counts.next_offset
+    offsets   ...| read again, to learn recent request ids |  counted from here on ...
+             read_from        expected_offset ->    counts.next_offset
 """
 
 from dataclasses import dataclass, field
@@ -18,207 +18,211 @@ from streams.state.snapshot import LogFingerprint, Snapshot
 from streams.store.contract import Answer, Claimed, Lost
 from streams.store.heartbeat import HaltReason
 
-# The log must begin after the wanted offset, or end before it, this often in a row to be believed.
+# The log must begin after the expected offset, or end before it, this often in a row until that
+# is believed: one answer may come from a broker that lags behind.
 CERTAIN = 3
 
 
 class Counts(Protocol):
-    """The part of a partition's state that custody depends on."""
+    """The part of a partition's state that admission depends on."""
 
     next_offset: int
     stored_offset: int
     witness: LogFingerprint | None
 
     def confirm(self, snapshot: Snapshot) -> None:
-        """The store holds `snapshot` now."""
+        """Note that the store holds `snapshot`."""
         ...
 
 
-class Trouble(Protocol):
+class UnreadableBatch(Protocol):
     """Why a record batch cannot be read."""
 
     @property
     def why(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         ...
 
 
-class Reading(Protocol):
-    """Records as they were fetched together."""
+class FetchedBatch(Protocol):
+    """Records that were fetched together."""
 
     @property
     def generation(self) -> int:
-        """Of the consumer group when they were fetched."""
+        """Return the generation of the consumer group when they were fetched."""
         ...
 
     @property
     def epoch(self) -> int:
-        """Seeks made in this partition before they were fetched."""
+        """Return the number of seeks made in this partition before they were fetched."""
         ...
 
     @property
     def fetch_offset(self) -> int:
-        """The log was read from here..."""
+        """Return the offset from which the log was read..."""
         ...
 
     @property
     def next_offset(self) -> int:
-        """... to here, with nothing left out that should be counted."""
+        """... and the one before which it was read completely."""
         ...
 
     @property
     def highwater(self) -> int:
-        """Where the log ended."""
+        """Return the end of the log."""
         ...
 
     @property
     def readable(self) -> int:
-        """Where what may be read of it ended: before an open transaction."""
+        """Return the end of what may be read of it, which is before an open transaction."""
         ...
 
     @property
-    def unreadable(self) -> Trouble | None:
-        """Set where the log goes on with something that cannot be read."""
+    def unreadable(self) -> UnreadableBatch | None:
+        """Return the fault if the log continues with a batch that cannot be read."""
         ...
 
     def fingerprint(self, offset: int) -> LogFingerprint | None:
-        """What the record at an offset looks like; None where there is none."""
+        """Return what identifies the record at an offset; None if there is no such record."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """A partition goes no further until somebody has looked at it."""
+    """Decision: read no further until an operator has looked at the partition."""
 
-    why: HaltReason
-    at: int  # offset
+    reason: HaltReason
+    offset: int
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Not ours, or seen before: nothing to do."""
+    """Decision: ignore a batch of another owner or of an earlier seek."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seek:
-    """Not the next batch: read on at `to`."""
+    """Decision: this is not the next batch, so fetch again at `offset`."""
 
-    to: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Records before `since` are only remembered, those from it on are counted."""
+    """Decision: remember the ids of records before `since`, count those from it on."""
 
     since: int
     gone: int = 0  # records before the batch that Kafka no longer has
 
 
-Admission = Drop | Seek | Count | Halt
+Decision = Drop | Seek | Count | Halt
 C = TypeVar("C", bound=Counts)
 
 
 @dataclass(slots=True)
 class OffsetAdmission(Generic[C]):
-    """A partition that was claimed, and the counts that go with it."""
+    """A claim of one partition, with the counts that were loaded under it."""
 
     partition: int
     generation: int
     claim: Claimed
     counts: C
     read_from: int  # at or before counts.next_offset
-    epoch: int = 0  # of the seek this custody made last
+    epoch: int = 0  # of the last seek made for this claim
     highwater: int = 0
     readable: int = 0
     halted: Halt | None = None
     _doubts: int = 0
     _read_to: int = field(init=False)
-    _unproven: LogFingerprint | None = field(init=False)
+    # The last counted record, until the log has been compared with it.
+    _unverified: LogFingerprint | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self._read_to, self._unproven = self.read_from, self.counts.witness
+        self._read_to, self._unverified = self.read_from, self.counts.witness
 
     def resume(self) -> None:
-        """Somebody has looked at what halted it."""
-        self.halted, self._doubts, self._unproven = None, 0, self.counts.witness
+        """Admit batches again after an operator has looked at the halt."""
+        self.halted, self._doubts, self._unverified = None, 0, self.counts.witness
 
-    def sought(self, epoch: int) -> None:
-        """A seek was made for this custody, and every batch from now on says so."""
+    def note_seek(self, epoch: int) -> None:
+        """Note that a seek was made for this claim: batches fetched from now on bear `epoch`."""
         self.epoch = epoch
 
-    def admit(self, batch: Reading) -> Admission:
-        """What to do with a batch. Of Count, the counts must have been moved past it, of Seek, the
-        seek must have been made, before the next batch is shown."""
+    def admit(self, batch: FetchedBatch) -> Decision:
+        """Return what to do with a batch.
+
+        Before the next call the decision must have been carried out: after Count the counts end
+        where the batch does, after Seek the seek is made.
+        """
         if self.halted or batch.epoch < self.epoch:
             return Drop()
         self.highwater, self.readable = batch.highwater, batch.readable
         if batch.generation != self.generation:
             return Drop()
-        expected, wanted = self.counts.next_offset, self.wanted
-        if batch.epoch > self.epoch:  # somebody else moved the position meanwhile
-            return Seek(wanted)
-        if batch.highwater < expected:
+        counted_to, expected = self.counts.next_offset, self.expected_offset
+        if batch.epoch > self.epoch:  # a seek that was not made for this claim
+            return Seek(expected)
+        if batch.highwater < counted_to:
             return self._doubt() or self._halt(
                 HaltReason.LOG_TRUNCATED,
                 f"the log ends at offset {batch.highwater}, before what was counted of it",
             )
-        if batch.fetch_offset > wanted and (again := self._doubt()):
+        if batch.fetch_offset > expected and (again := self._doubt()):
             return again
         if batch.unreadable is not None:
-            if batch.fetch_offset < expected:  # it was only to be remembered
-                self._read_to = expected
-                return Seek(expected)
+            if batch.fetch_offset < counted_to:  # its records are counted: only ids are missed
+                self._read_to = counted_to
+                return Seek(counted_to)
             return self._halt(HaltReason.UNREADABLE, batch.unreadable.why)
-        if not self._proven(batch):
+        if not self._is_same_log(batch):
             return self._halt(
                 HaltReason.LOG_RECREATED,
-                f"the record at offset {self._unproven and self._unproven.offset} is not the one "
-                "that was counted: this is another log of the same name",
+                f"the record at offset {self._unverified and self._unverified.offset} is not the "
+                "one that was counted: this is another log of the same name",
             )
         if batch.next_offset <= batch.fetch_offset:
             return Drop()
         self._doubts, self._read_to = 0, max(self._read_to, batch.next_offset)
-        return Count(self._first_to_count(batch), max(0, batch.fetch_offset - expected))
+        return Count(self._first_to_count(batch), max(0, batch.fetch_offset - counted_to))
 
     @property
-    def wanted(self) -> int:
-        """The offset at which the next batch must begin."""
+    def expected_offset(self) -> int:
+        """Return the offset at which the next batch must begin."""
         return min(self._read_to, self.counts.next_offset)
 
-    def _first_to_count(self, batch: Reading) -> int:
+    def _first_to_count(self, batch: FetchedBatch) -> int:
         return max(self.counts.next_offset, batch.fetch_offset)
 
     def _doubt(self) -> Seek | None:
-        """Ask again before something final is concluded; None once it is certain."""
+        """Return a seek to ask Kafka again before a final conclusion; None once it is certain."""
         self._doubts += 1
-        return Seek(self.wanted) if self._doubts < CERTAIN else None
+        return Seek(self.expected_offset) if self._doubts < CERTAIN else None
 
-    def _halt(self, why: HaltReason, detail: str) -> Halt:
-        return Halt(why, self.counts.next_offset, detail)
+    def _halt(self, reason: HaltReason, detail: str) -> Halt:
+        return Halt(reason, self.counts.next_offset, detail)
 
-    def _proven(self, batch: Reading) -> bool:
-        """Whether the log can be the one that was counted. What Kafka no longer has, proves
-        nothing either way."""
-        known = self._unproven
+    def _is_same_log(self, batch: FetchedBatch) -> bool:
+        """Return False if the last counted record is another one in this log.
+
+        If Kafka no longer has that record, there is no evidence, and the log is accepted.
+        """
+        known = self._unverified
         if known is None or batch.next_offset <= known.offset:
             return True
-        found = batch.fingerprint(known.offset) if batch.fetch_offset <= known.offset else None
-        if found is not None and found != known:
+        actual = batch.fingerprint(known.offset) if batch.fetch_offset <= known.offset else None
+        if actual is not None and actual != known:
             return False
-        self._unproven = None
+        self._unverified = None
         return True
 
-    def settle(self, snapshot: Snapshot, answer: Answer) -> None:
-        """The store has answered to a checkpoint.
-
-        Raises Lost where memory of the partition must be dropped and loaded again.
-        """
-        self.accept(answer)
+    def confirm(self, snapshot: Snapshot, answer: Answer) -> None:
+        """Take the store's answer to a checkpoint; raise Lost if it was rejected."""
+        self.raise_if_rejected(answer)
         self.counts.confirm(snapshot)
 
     @staticmethod
-    def accept(answer: Answer) -> None:
-        """Raises Lost for an answer that says somebody else has written."""
+    def raise_if_rejected(answer: Answer) -> None:
+        """Raise Lost if the answer shows that another worker has written."""
         if answer in (Answer.FENCED, Answer.CONFLICT):
-            raise Lost(f"checkpoint refused: {answer}")
+            raise Lost(f"checkpoint rejected: {answer}")

@@ -1,12 +1,14 @@
-"""The Faust app: settings, one agent, start and stop. No logic of its own.
+"""The Faust app of a worker process: settings, one agent, start and stop.
 
-Every Faust setting that differs from its default says why.
+A comment gives the reason for each Faust setting that differs from its default. All logic is in
+worker.py and the modules it uses.
 """
 
 import asyncio
 import gc
 import logging
 from collections.abc import Awaitable, Iterable, Mapping, Set
+from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 import faust
@@ -25,31 +27,33 @@ from streams.store.hash_archive import HashArchive
 from streams.store.redis import RedisStore, connected
 from streams.store.server_check import check_redis
 from streams.watchdog import Lasting, Ticker, Watchdog, die
-from streams.worker.pipeline import RECLAIMS, Pipeline
+from streams.worker.partition_log import PartitionLog
+from streams.worker.worker import RECLAIMS, StreamWorker
 
 log = logging.getLogger(__name__)
 
 TEN_YEARS_S = 315_360_000.0
-# Faust gives up on a seek, and on every one after it, when it takes longer than its request
-# timeout, which is set to 90 s below.
+# If a seek takes longer than Faust's request timeout, set to 90 s below, it fails and so do all
+# later ones.
 LOADING_DEADLINE_S = 80.0
-# Less than the grace that orchestrators give, which is 30 s and more.
+# Less than the time that orchestrators wait before they kill, which is 30 s and more.
 ENDING_DEADLINE_S = 25.0
-# Maintenance windows and deliveries cannot be rebuilt, so what is lost of them is at most this old.
+# Maintenance windows and deliveries cannot be rebuilt from the log: at most this much is lost.
 HASHES_INTERVAL_S = 60.0
 FIRST_PARTITION = 0
 
 
-class KafkaDeadLetters:
-    """Refused records, byte for byte, with headers that say where they were and why not."""
+@dataclass(frozen=True, slots=True)
+class KafkaDeadLetterQueue:
+    """Sends rejected records, byte for byte, with headers that give their origin and the reason."""
 
-    def __init__(self, app: faust.App, topic: str) -> None:
-        self._app, self._topic = app, topic
+    app: faust.App
+    topic: str  # of the dead letters
 
     async def send(
         self, batch: Batch, position: int, reason: str, detail: str
     ) -> Awaitable[object]:
-        """See `pipeline.DeadLetters`."""
+        """Send one record of a batch. See `context.DeadLetterQueue`."""
         key, value = batch.key(position), batch.values[position]
         headers = {
             "tokenpulse.topic": batch.topic,
@@ -61,76 +65,79 @@ class KafkaDeadLetters:
         }
         if value is None:
             headers["tokenpulse.null_value"] = "true"
-        sent: Awaitable[object] = await self._app.producer.send(
-            self._topic,
+        delivery: Awaitable[object] = await self.app.producer.send(
+            self.topic,
             key,
             value if value is not None else b"",
             None,
             None,
             [(name, text.encode()) for name, text in headers.items()],
         )
-        return sent
+        return delivery
 
 
-class KafkaFlow:
-    """See `assignment.Flow`."""
+@dataclass(frozen=True, slots=True)
+class KafkaConsumerControl:
+    """Controls Faust's consumer of the events. See `context.ConsumerControl`."""
 
-    def __init__(self, app: faust.App, topic: str) -> None:
-        self._app, self._topic = app, topic
+    app: faust.App
+    topic: str  # of the events
 
     async def confirm(self, partitions: Iterable[int]) -> Mapping[int, int] | None:
-        """See `assignment.Flow`."""
-        tps = {TP(self._topic, partition) for partition in partitions}
+        """Return committed offsets, None if the partitions belong to another worker.
+
+        Waits until the group coordinator answers; ends the process if it refuses this worker.
+        """
+        tps = {TP(self.topic, partition) for partition in partitions}
         while True:
             try:
-                found = await cast(BatchConsumer, self._app.consumer).confirm(tps)
+                offsets = await cast(BatchConsumer, self.app.consumer).confirm(tps)
                 break
             except (KafkaError, TimeoutError) as error:
                 if isinstance(error, KafkaError) and not error.retriable:
                     die(f"the group coordinator refuses this worker: {error!r}")
                 log.warning("the group coordinator does not answer: %r: asking again", error)
                 await asyncio.sleep(1)
-        if found is None:
+        if offsets is None:
             return None
-        return {tp.partition: offset for tp, offset in found.items()}
+        return {tp.partition: offset for tp, offset in offsets.items()}
 
     async def seek(self, partition: int, offset: int) -> int:
-        """See `assignment.Flow`."""
-        tp = TP(self._topic, partition)
+        """Seek, and return the epoch of later batches; 0 if the partition was just revoked."""
+        tp = TP(self.topic, partition)
         try:
-            epochs = await cast(BatchConsumer, self._app.consumer).seek_to({tp: offset})
-        except IllegalStateError:  # just taken away: whoever gets it next seeks by itself
-            log.info("partition %d: no longer assigned, not sought to %d", partition, offset)
+            epochs = await cast(BatchConsumer, self.app.consumer).seek_to({tp: offset})
+        except IllegalStateError:  # the next owner seeks by itself
+            PartitionLog(log, partition).at(offset).info("skip seek: partition revoked")
             return 0
         return epochs[tp]
 
     def pause(self, partition: int) -> None:
-        """See `assignment.Flow`."""
-        self._app.consumer.pause_partitions({TP(self._topic, partition)})
+        """Stop fetching a partition."""
+        self.app.consumer.pause_partitions({TP(self.topic, partition)})
 
     def resume(self, partition: int) -> None:
-        """See `assignment.Flow`."""
-        tp = TP(self._topic, partition)
-        if tp in self._app.consumer.assignment():
-            self._app.consumer.resume_partitions({tp})
+        """Fetch a partition again, if it is still assigned."""
+        tp = TP(self.topic, partition)
+        if tp in self.app.consumer.assignment():
+            self.app.consumer.resume_partitions({tp})
 
 
 class App(faust.App):
-    """Keeps nothing on disk."""
+    """A Faust app without files: Faust would create a directory for its tables."""
 
     def _create_directories(self) -> None:
-        """Faust would make a data directory for its tables wherever the worker is started."""
+        pass
 
 
-def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
-    """The worker's Faust app and what it does with its partitions."""
+def create_app(settings: Settings) -> tuple[faust.App, StreamWorker]:
+    """Return the Faust app of a worker process, and the worker that it feeds."""
     kafka = settings.kafka
-    brokers = [URL(f"aiokafka://{one.strip()}") for one in kafka.bootstrap.split(",")]
+    brokers = [URL(f"aiokafka://{address.strip()}") for address in kafka.bootstrap.split(",")]
     app = App(
         kafka.group,
         broker=brokers,
-        # Topics are made with `tokenpulse topics create`, where partitions, retention and sizes
-        # are ours to say.
+        # `tokenpulse topics create` creates topics, with our partitions, retention and sizes.
         topic_allow_declare=False,
         topic_disable_leader=True,
         # With 0 and no tables the assignor is a plain round robin.
@@ -143,7 +150,7 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
         stream_processing_timeout=60,
         key_serializer="raw",
         value_serializer="raw",
-        # A worker idle for longer would leave the group and could never come back.
+        # A worker that is idle for longer would leave the group for good.
         broker_max_poll_interval=TEN_YEARS_S,
         broker_session_timeout=kafka.session_timeout_s,
         broker_heartbeat_interval=kafka.heartbeat_interval_s,
@@ -154,7 +161,7 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
         producer_request_timeout=30,
         producer_acks=-1,
         producer_compression_type="gzip",  # every Kafka client reads it without extra packages
-        # Whatever can be read can be refused, and must fit into the dead-letter topic.
+        # Any record that can be read may be rejected, and must fit into the dead-letter topic.
         producer_max_request_size=settings.worker.max_batch_mb * 1_000_000 + DLQ_HEADER_BYTES,
         producer_linger=0.02,
         consumer_auto_offset_reset="earliest",
@@ -163,11 +170,11 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
     client = connected(settings.redis)
     store = RedisStore(client, kafka.group, kafka.topic)
     archive = KafkaArchive(kafka) if settings.worker.archive_interval_s else None
-    pipeline = Pipeline(
+    worker = StreamWorker(
         settings.worker,
         store,
-        KafkaDeadLetters(app, kafka.dlq_topic),
-        KafkaFlow(app, kafka.topic),
+        KafkaDeadLetterQueue(app, kafka.dlq_topic),
+        KafkaConsumerControl(app, kafka.topic),
         archive,
     )
     app.transport = BatchTransport(
@@ -175,12 +182,13 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
         app,
         kafka=kafka,
         max_batch_bytes=settings.worker.max_batch_mb * 1_000_000,
-        load=lambda tps, generation: _load(pipeline, kafka.topic, tps, generation),
-        sought=lambda epochs: pipeline.sought(
+        load=lambda tps, generation: _load(worker, kafka.topic, tps, generation),
+        note_seeks=lambda epochs: worker.note_seeks(
             {tp.partition: epoch for tp, epoch in epochs.items()}
         ),
-        durable=lambda: {
-            TP(kafka.topic, partition): offset for partition, offset in pipeline.durable().items()
+        durable_offsets=lambda: {
+            TP(kafka.topic, partition): offset
+            for partition, offset in worker.durable_offsets().items()
         },
     )
     topic = app.topic(kafka.topic, key_serializer="raw", value_serializer="raw")
@@ -189,31 +197,37 @@ def create_app(settings: Settings) -> tuple[faust.App, Pipeline]:
     async def count(batches: StreamT[Batch]) -> None:
         async for batch in batches:
             try:
-                await pipeline.consume(batch)
+                await worker.consume(batch)
             except Exception:
-                # Faust would acknowledge the batch and go on with the next.
-                log.exception("partition %d: cannot count", batch.partition)
+                # Faust would acknowledge the batch and continue with the next.
+                partition_log = PartitionLog(log, batch.partition).at(batch.fetch_offset)
+                partition_log.exception("cannot count a batch")
                 die("an unexpected error while counting; the batch will be read again")
 
     hashes = HashArchive(archive, client, kafka.group, kafka.topic) if archive is not None else None
-    _install_life_cycle(app, pipeline, hashes, settings.worker.archive_interval_s)
-    return app, pipeline
+    _install_life_cycle(app, worker, hashes, settings.worker.archive_interval_s)
+    return app, worker
 
 
-async def _load(pipeline: Pipeline, topic: str, tps: Set[TP], generation: int) -> Mapping[TP, int]:
-    """Load within a deadline or end the process: Faust would wait for ever after a slow seek."""
-    lost = 0
+async def _load(
+    worker: StreamWorker, topic: str, tps: Set[TP], generation: int
+) -> Mapping[TP, int]:
+    """Claim and load partitions, or end the process: Faust would wait for ever on a slow seek.
+
+    Return the offset at which to read each of them.
+    """
+    times_lost = 0
     try:
         async with asyncio.timeout(LOADING_DEADLINE_S):
             while True:
                 try:
-                    offsets = await pipeline.load(
+                    offsets = await worker.load(
                         (tp.partition for tp in tps if tp.topic == topic), generation
                     )
                     return {TP(topic, partition): offset for partition, offset in offsets.items()}
                 except (StoreError, Lost) as error:
-                    lost += isinstance(error, Lost)  # claimed away meanwhile, or damaged
-                    if lost > RECLAIMS:
+                    times_lost += isinstance(error, Lost)  # claimed away meanwhile, or damaged
+                    if times_lost > RECLAIMS:
                         die(f"cannot load the state: {error}")
                     log.warning("%s: trying again", error)
                     await asyncio.sleep(1)
@@ -222,7 +236,7 @@ async def _load(pipeline: Pipeline, topic: str, tps: Set[TP], generation: int) -
 
 
 def _install_life_cycle(
-    app: faust.App, pipeline: Pipeline, hashes: HashArchive | None, archive_interval_s: int
+    app: faust.App, worker: StreamWorker, hashes: HashArchive | None, archive_interval_s: int
 ) -> None:
     main_ticker = Ticker("main", 20)
     consumer_ticker = Ticker("consumer", 20)
@@ -231,7 +245,7 @@ def _install_life_cycle(
             main_ticker.check,
             consumer_ticker.check,
             Lasting("rebalancing", 60, lambda: bool(app.rebalancing)).check,
-            pipeline.stall,
+            worker.stall,
         ]
     )
 
@@ -242,31 +256,31 @@ def _install_life_cycle(
         app.add_future(main_ticker.run())
         asyncio.run_coroutine_threadsafe(consumer_ticker.run(), consumer._thread.thread_loop)
         watchdog.start()
-        app.add_future(pipeline.archives())
+        app.add_future(worker.write_archives())
         if hashes is not None:
-            app.add_future(_archive_hashes(pipeline, hashes, archive_interval_s))
+            app.add_future(_archive_hashes(worker, hashes, archive_interval_s))
         try:
-            await pipeline.checkpoints()
+            await worker.write_checkpoints()
         except Exception:
             log.exception("cannot write checkpoints")
             die("an unexpected error while writing a checkpoint")
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]
     async def give_back(app: Any, *_: Any, **__: Any) -> None:
-        await pipeline.revoke()
+        await worker.revoke()
         cast(BatchConsumer, app.consumer).given_back()
 
     @app.on_before_shutdown.connect  # type: ignore[arg-type]
     async def write_all(app: Any, *_: Any, **__: Any) -> None:
         watchdog.expect_end(ENDING_DEADLINE_S)
-        await pipeline.revoke(ending=True)  # bounded by itself
+        await worker.revoke(ending=True)  # bounded by itself
 
 
-async def _archive_hashes(pipeline: Pipeline, hashes: HashArchive, interval_s: float) -> None:
-    """Archive the hashes beside the state for ever, while this worker owns the first partition."""
+async def _archive_hashes(worker: StreamWorker, hashes: HashArchive, interval_s: float) -> None:
+    """Archive the hashes beside the state for ever, if this worker owns the first partition."""
     while True:
         await asyncio.sleep(min(interval_s, HASHES_INTERVAL_S))
-        if not pipeline.owns(FIRST_PARTITION):
+        if not worker.owns(FIRST_PARTITION):
             hashes.forget()
             continue
         try:
@@ -276,19 +290,22 @@ async def _archive_hashes(pipeline: Pipeline, hashes: HashArchive, interval_s: f
 
 
 def tune_collector() -> None:
-    """What exists now lives as long as the process, and decoding makes many short-lived tuples: the
-    collector looks less often, and only at what came later (measured: a tenth of the time)."""
+    """Run the garbage collector less often, and only over objects created from now on.
+
+    Present objects live as long as the process, and decoding makes many short-lived tuples
+    (measured: the collector took a tenth of the time).
+    """
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
 
 
 def run_worker(settings: Settings) -> NoReturn:
-    """Run one worker until it is told to stop.
+    """Run one worker until it receives SIGTERM or SIGINT.
 
-    Raises Unavailable where Kafka or Redis does not answer, a topic is missing, or Redis may evict
+    Raises Unavailable if Kafka or Redis does not answer, a topic is missing, or Redis may evict
     state.
     """
-    # Here, where an error is still one line, and not amid the start of Faust.
+    # Checked before Faust starts, so that an error is one line.
     asyncio.run(check_topics(settings))
     asyncio.run(check_redis(settings.redis.url, **redis_kwargs(settings.redis)))
     app, _ = create_app(settings)

@@ -7,9 +7,9 @@ batches, not on restarts, and not on a clock.
 
     log        ... | a   b   a'  c   d   b' | e  a" ...
                      ^                        ^
-                     Reach.since: read again  stored offset: judged and counted from here on
+                     ReplayHorizon.since: read again  stored offset: judged and counted from here on
                      after a restart, to
-                     know what Seen knew
+                     know what DedupWindow knew
 
 What is remembered lives in memory only; the log, read again, is where it comes from.
 """
@@ -30,7 +30,7 @@ Marks = npt.NDArray[np.bool_]
 
 MAX_WINDOW_MS = 1 << 30  # 12 days: times of remembered events are kept in 32 bits
 _STEPS = 512  # a window's parts; ids are forgotten by part
-_REACH_STEPS = 32  # such parts make one of Reach's, so that it covers whole ones
+_REACH_STEPS = 32  # such parts make one of ReplayHorizon's, so that it covers whole ones
 _LEAST = 1 << 12  # rows there is always room for
 _PIECE = 1 << 13  # rows looked at together when some are dropped
 _ROWS_A_PLACE = 2
@@ -42,7 +42,7 @@ def _step_ms(window_ms: int) -> int:
     return max(_REACH_STEPS, -(-window_ms // _STEPS))
 
 
-def set_apart(decoded: Decoded, duplicate: Marks) -> Decoded:
+def deduplicate(decoded: Decoded, duplicate: Marks) -> Decoded:
     """A batch without its duplicates; `duplicate` says which rows of its columns are some.
 
     They have moved the watermark like any event, but leave no name behind.
@@ -67,7 +67,7 @@ def set_apart(decoded: Decoded, duplicate: Marks) -> Decoded:
     )
 
 
-class Reach:
+class ReplayHorizon:
     """From which offset a log must be read again to know all ids within the window.
 
     For each part of event time: the smallest offset of a valid record that ended in it.
@@ -107,7 +107,7 @@ class Reach:
         return {part: offset for part, offset in self._first.items() if part >= start}
 
 
-class Seen:
+class DedupWindow:
     """The request ids of one partition within the window.
 
     Rows lie in a ring in the order of arrival. A hash leads to the newest row of its place, each
@@ -150,14 +150,14 @@ class Seen:
         """Memory it takes."""
         return self._ring.nbytes + self._places.nbytes
 
-    def judge(self, request: Hashes, ended_at_ms: Ints, watermark_ms: Ints) -> Marks:
+    def find_duplicates(self, request: Hashes, ended_at_ms: Ints, watermark_ms: Ints) -> Marks:
         """Which of these events, in log order, are duplicates. All of them are remembered.
 
         `request`: as in Columns, shape (n, 2). `watermark_ms`: what each event found, -1 where
         there was none; it never falls.
 
-        To know again what was known before a restart: judge the valid records from `Reach.since`
-        on with the stored watermark for all of them, and ignore the verdicts.
+        After a restart: call it with the valid records from `ReplayHorizon.since` on, with the
+        stored watermark for all of them, and ignore the result.
         """
         duplicate = np.zeros(len(ended_at_ms), np.bool_)
         start = 0

@@ -55,10 +55,10 @@ class Exemplars:
         """`edges`: of the exported histograms, in microseconds."""
         self._edges_ns = [np.array(one, np.int64) * 1_000 for one in edges]
         self._kept: dict[_Bucket, Exemplar] = {}  # the last one added stands last
-        self.wanted = True  # whether another batch should be looked at
-        self.told = self.dump()  # what the last sign of life said
+        self.due = True  # whether to sample the next batch
+        self._sent = self.dump()  # with the last heartbeat
 
-    def look(
+    def sample(
         self,
         values: Sequence[bytes | None],
         columns: Columns,
@@ -66,7 +66,7 @@ class Exemplars:
     ) -> None:
         """Take a few out of a counted batch. `values`: its records; `known`: whether a series is
         counted under its own name."""
-        self.wanted = False
+        self.due = False
         first = max(0, len(columns.position) - LOOKED_AT)
         traces = [_trace_id(values[at] or b"") for at in columns.position[first:].tolist()]
         latencies = (columns.ttft_ns, columns.tpot_ns, columns.duration_ns)
@@ -98,8 +98,17 @@ class Exemplars:
         if len(self._kept) > KEPT_MAX:
             del self._kept[next(iter(self._kept))]
 
+    def unsent(self) -> str | None:
+        """Return the text for the next heartbeat; None if the last one had the same."""
+        text = self.dump()
+        return text if text != self._sent else None
+
+    def mark_sent(self, text: str | None) -> None:
+        """Note that a heartbeat with `text` was sent: the next batch is to be sampled."""
+        self._sent, self.due = text if text is not None else self._sent, True
+
     def dump(self) -> str:
-        """As text for the sign of life."""
+        """Return the exemplars as text for the heartbeat."""
         newest_ms = max((one.ended_at_ms for one in self._kept.values()), default=0)
         recent = [one for one in self._kept.values() if one.ended_at_ms >= newest_ms - KEPT_MS]
         return msgspec.json.encode(recent).decode()

@@ -1,9 +1,8 @@
-"""How a partition's state comes into memory: from the store, or what can be had of it elsewhere.
+"""Loads a partition's state from the store, or rebuilds it from the archive and from Kafka.
 
-The store is asked first. Where it has nothing, Kafka is the second witness: an offset committed
-there means that there was a state, and that it is lost. It is then taken from the archive topic, as
-of the last time it was written there, and everything since is counted from the log again; without
-an archive, from the earliest record that Kafka still has.
+If the store has no state but Kafka has a committed offset, there was a state and it is lost. It is
+then restored as of the last time it was archived, and all later records are counted again from the
+log; without an archive, all records that Kafka still has.
 """
 
 import logging
@@ -19,92 +18,92 @@ from streams.state.snapshot import Snapshot, Stored, decode_meta, decode_names, 
 from streams.store.archive import Archived, Look
 from streams.store.contract import Claimed, Store
 from streams.worker.admission import OffsetAdmission
+from streams.worker.partition_log import PartitionLog
 
 log = logging.getLogger(__name__)
 
 
 class Archive(Protocol):
-    """Where states are kept for the day on which the store has lost them."""
+    """Copies of states, for the day on which the store has lost them."""
 
     async def read(self, partition: int) -> Archived | None:
-        """The newest complete state, if any. Raises StoreError."""
+        """Return the newest complete state, None if there is none. Raises StoreError."""
         ...
 
     async def write(self, partition: int, owner: str, look: Look) -> int | None:
-        """Write the state that `look` shows; as of which offset. Raises StoreError, Lost."""
+        """Write the state that `look` reads. Return its offset. Raises StoreError, Lost."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A partition's state, claimed."""
+    """A partition that was claimed, with its state."""
 
+    partition: int
     claim: Claimed
     state: PartitionState
-    went_back: bool  # the store had forgotten its latest writes
+    went_back: bool  # the store has lost its latest writes
 
 
 class Loader:
-    """Loads partitions for one worker."""
+    """Claims and loads partitions for one worker."""
 
-    def __init__(self, worker: Worker, store: Store, archive: Archive | None) -> None:
-        self._worker, self._store, self._archive = worker, store, archive
-        self._limits = name_limits(worker)
-        self._hashed = customer_hasher(worker.customer_secret())
-        self._thresholds = thresholds_of(worker)
+    def __init__(self, settings: Worker, store: Store, archive: Archive | None) -> None:
+        self._settings, self._store, self._archive = settings, store, archive
+        self._limits = name_limits(settings)
+        self._hash_customer = customer_hasher(settings.customer_secret())
+        self._thresholds = thresholds_of(settings)
         self._edges = export_edges(self._thresholds)
 
     async def load(self, partition: int, committed: int) -> Loaded:
-        """Claim a partition and load its state; `committed`: the offset that Kafka knows of it.
+        """Claim a partition and load its state; `committed` is its offset in Kafka, 0 if none.
 
-        Raises StoreError where the store does not answer, Lost where somebody else claims it.
+        Raises StoreError if the store does not answer, Lost if another worker claims it.
         """
+        partition_log = PartitionLog(log, partition)
         claim = await self._store.claim(partition)
-        if not claim.stored.fields and (archived := await self._archived(partition)) is not None:
-            log.error(
-                "partition %d: its state is lost from the store; restored from the archive as of "
-                "offset %d, what came after is counted again",
-                partition,
-                archived.offset,
+        if (
+            not claim.stored.fields
+            and (archived := await self._read_archive(partition)) is not None
+        ):
+            partition_log.at(archived.offset).error(
+                "state lost from the store: restored from the archive, later records are counted "
+                "again"
             )
             claim = await self._restore(claim, archived)
-            return Loaded(claim, self._state(claim.stored), went_back=False)
-        state = self._state(claim.stored)
+            return Loaded(partition, claim, self._build(claim.stored), went_back=False)
+        state = self._build(claim.stored)
         if not claim.stored.fields and committed > 0:
-            log.error(
-                "partition %d: its state is lost from the store (offset %d was committed): built "
-                "again from the earliest record that Kafka still has",
-                partition,
-                committed,
+            partition_log.at(committed).error(
+                "state lost from the store, but this offset was committed: rebuilt from the "
+                "earliest record that Kafka still has"
             )
             state.mark_rebuilt(1)
         went_back = 0 < state.stored_offset < committed
         if went_back:
-            log.error(
-                "partition %d: the store went back to offset %d, %d was committed; the records "
-                "between are counted again",
-                partition,
-                state.stored_offset,
+            partition_log.at(state.stored_offset).error(
+                "the store went back to this offset, %d was committed: the records between are "
+                "counted again",
                 committed,
             )
-        log.info(
-            "partition %d: claimed as %s at offset %d", partition, claim.owner, state.next_offset
-        )
-        return Loaded(claim, state, went_back)
+        partition_log.at(state.next_offset).info("claimed as %s", claim.owner)
+        return Loaded(partition, claim, state, went_back)
 
-    async def _archived(self, partition: int) -> Archived | None:
+    async def _read_archive(self, partition: int) -> Archived | None:
         return await self._archive.read(partition) if self._archive is not None else None
 
     async def _restore(self, claim: Claimed, archived: Archived) -> Claimed:
+        """Write an archived state to the store, under a claim that found none."""
         fields = remade(archived.fields)
         sequence = decode_meta(fields["meta"]).sequence
         snapshot = Snapshot(sequence, claim.stored.offset, archived.offset, fields, ())
-        OffsetAdmission.accept(await self._store.flush(claim, snapshot))
+        OffsetAdmission.raise_if_rejected(await self._store.flush(claim, snapshot))
+        # As after a claim, memory begins without slices; they are loaded when a batch needs them.
         names = [name for name in fields if not name.startswith("s:")]
         claim.stored = Stored(archived.offset, {name: fields[name] for name in names})
         return claim
 
-    def _state(self, stored: Stored) -> PartitionState:
+    def _build(self, stored: Stored) -> PartitionState:
         names = (
             decode_names(decode_meta(stored.fields["meta"]), stored.fields)
             if stored.fields
@@ -112,8 +111,8 @@ class Loader:
         )
         return PartitionState(
             stored,
-            Registry(self._limits, self._hashed, *names),
+            Registry(self._limits, self._hash_customer, *names),
             self._thresholds,
             self._edges,
-            self._worker.lateness_s,
+            self._settings.lateness_s,
         )

@@ -121,10 +121,10 @@ def test_a_topic_made_again_halts_the_partition_and_is_not_counted(
         make_topics(settings)
         send(settings.kafka, events(records, seed=2))
         if running:
-            wait_until(lambda: "halted at offset 1000" in worker.log, "it is noticed")
+            wait_until(lambda: "offset=1000: halted" in worker.log, "it is noticed")
     if not running:
         with WorkerProcess(settings, tmp_path / "next.log") as worker:
-            wait_until(lambda: "halted at offset 1000" in worker.log, "it is noticed")
+            wait_until(lambda: "offset=1000: halted" in worker.log, "it is noticed")
     assert state.offset(0) == 1_000
     assert_counted(settings, first)
 
@@ -136,7 +136,7 @@ def test_a_state_that_redis_lost_comes_back_from_the_archive_and_what_kafka_stil
     state, parts = State(settings, redis_client), [events(1_000, seed=seed) for seed in range(3)]
     with WorkerProcess(settings, tmp_path / "one.log") as worker:
         state.wait_for(send(settings.kafka, parts[0]))
-        wait_until(lambda: "archived as of offset 1000" in worker.log, "it is archived")
+        wait_until(lambda: "offset=1000: archived" in worker.log, "it is archived")
         state.wait_for(send(settings.kafka, parts[1]))
         assert worker.stop() == 0
     redis_client.flushdb()

@@ -71,7 +71,7 @@ def test_with_no_more_rights_than_they_need_the_gateway_sends_and_the_worker_cou
     ends = send(users.settings("gateway").kafka, [*part, MARK])  # one for the dead-letter topic
     with WorkerProcess(users.settings("worker"), tmp_path / "worker.log") as worker:
         state_of(users.admin).wait_for(ends)
-        wait_until(lambda: "archived as of offset 1001" in worker.log, "it is archived")
+        wait_until(lambda: "offset=1001: archived" in worker.log, "it is archived")
         assert worker.stop() == 0
     assert_counted(users.admin, part)
     assert report(users.admin)["total"]["refused"] == {"not_json": 1}

@@ -68,8 +68,9 @@ def test_a_redis_emptied_under_a_running_worker_is_filled_again_to_the_same_numb
             for step in answer["steps"]:
                 del step["measures"]["duplicates"]
         assert after == before
-        assert f"partition {partition}: its state is lost from the store (offset " in worker.log
-        assert "built again from the earliest record that Kafka still has" in worker.log
+        lost = rf"partition={partition} offset=\d+: state lost from the store, but this offset was "
+        assert re.search(lost, worker.log)
+        assert "rebuilt from the earliest record that Kafka still has" in worker.log
         assert total(settings, "tokenpulse_state_losses_total") == 2
         ends |= send(settings.kafka, parts[1])
         state.wait_for(ends)
@@ -92,7 +93,9 @@ def test_a_redis_emptied_while_no_worker_runs_is_filled_again_as_kafka_knows_bet
         state.wait_for(ends)
         assert report(settings) == before
         for partition, end in ends.items():
-            told = f"partition {partition}: its state is lost from the store (offset {end} was "
+            told = (
+                f"partition={partition} offset={end}: state lost from the store, but this offset "
+            )
             assert told in worker.log
         assert total(settings, "tokenpulse_state_losses_total") == 2
         ends = send(settings.kafka, events(500, seed=2))
@@ -114,7 +117,7 @@ def test_a_redis_set_back_under_a_running_worker_is_noticed_and_the_rest_counted
         redis_client.restore(state.key(0), 0, old, replace=True)  # as a replica that lagged would
         last = send(settings.kafka, parts[2])
         state.wait_for(last)
-        assert f"partition 0: the store went back to offset {first[0]}, " in worker.log
+        assert f"partition=0 offset={first[0]}: the store went back to this offset, " in worker.log
         wait_until(
             lambda: total(settings, "tokenpulse_state_rollbacks_total") == 1, "it says so", START_S
         )
@@ -135,11 +138,11 @@ def lasting(shelf: Shelf) -> dict[str, object]:
 
 
 def wait_archived(worker: WorkerProcess, offset: int) -> None:
-    line = re.compile(rf"archived as of offset {offset}\b")
+    line = re.compile(rf"offset={offset}: archived\b")
     wait_until(lambda: line.search(worker.log) is not None, "it is archived", START_S)
 
 
-RESTORED = "its state is lost from the store; restored from the archive as of offset "
+RESTORED = ": state lost from the store: restored from the archive"
 
 
 def test_a_lost_state_comes_back_from_the_archive_bit_for_bit_and_goes_on(
@@ -155,7 +158,7 @@ def test_a_lost_state_comes_back_from_the_archive_bit_for_bit_and_goes_on(
     redis_client.flushall()
     with WorkerProcess(settings, tmp_path / "two.log") as worker:
         state.wait_for(ends)
-        assert worker.log.count(RESTORED) == worker.log.count(f"{RESTORED}{ends[0]}, ") == 1
+        assert worker.log.count(RESTORED) == worker.log.count(f"offset={ends[0]}{RESTORED}") == 1
         assert lasting(shelf_of(redis_client, state.key(0))) == before
         assert total(settings, "tokenpulse_state_losses_total") == 1
         # It knows what came before the state was lost, also when that happens while it runs.

@@ -105,9 +105,9 @@ def test_a_broken_producer_halts_its_partition_and_no_other_until_an_operator_le
         halted = {"partition": "0", "reason": "dead_letters"}
         assert exported(settings, "tokenpulse_partition_halted", **halted) == 1
         assert exported(settings, "tokenpulse_partition_halted", partition="1") is None
-        told = f"partition 0: halted at offset {ends[0]} (dead_letters): 500 records in a row "
+        told = f"partition=0 offset={ends[0]}: halted (dead_letters): 500 records in a row "
         assert told in worker.log
-        assert "`tokenpulse partitions resume` lets those in the log go" in worker.log
+        assert "`tokenpulse partitions resume` sends those in the log to" in worker.log
         listed = tokenpulse("partitions", "list", "--json", settings=settings)
         stands = json.loads(listed.stdout)
         assert [one["halted"] for one in stands] == ["dead_letters", None]
@@ -233,9 +233,9 @@ def test_a_batch_that_cannot_be_read_halts_its_partition_and_is_counted_as_lost_
         wait_halted(redis_client, settings, 0, "unreadable")
         state.wait_for({1: last[1]})
         assert state.offset(0) == bad
-        assert f"halted at offset {bad} (unreadable)" in worker.log
+        assert f"offset={bad}: halted (unreadable)" in worker.log
         assert UNREADABLE[kind][1] in worker.log
-        assert "`tokenpulse partitions move` goes on after it" in worker.log
+        assert "`tokenpulse partitions move` resumes after it" in worker.log
         halted = {"partition": "0", "reason": "unreadable"}
         assert exported(settings, "tokenpulse_partition_halted", **halted) == 1
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from streams.state.snapshot import LogFingerprint, Snapshot, Stored
 from streams.store.contract import Answer, Claimed, Lost
-from streams.worker.admission import Count, Drop, Halt, OffsetAdmission, Reading, Seek
+from streams.worker.admission import Count, Drop, FetchedBatch, Halt, OffsetAdmission, Seek
 from tests.support.checks import not_none
 from tests.support.memory_store import GUARDS, MemoryHash
 
@@ -96,7 +96,7 @@ class Untrimmed(OffsetAdmission[Any]):
 
     __slots__ = ()
 
-    def _first_to_count(self, batch: Reading) -> int:
+    def _first_to_count(self, batch: FetchedBatch) -> int:
         return batch.fetch_offset
 
 
@@ -122,7 +122,7 @@ class Worker:
 
     name: int
     generation: int = -1  # of the last rebalance it heard of
-    custody: OffsetAdmission[Any] | None = None
+    admission: OffsetAdmission[Any] | None = None
     claiming: bool = False  # the coordinator has confirmed it; the claim is on its way
     position: int = 0
     epoch: int = 0
@@ -137,7 +137,7 @@ class Life:
         """`without`: one of GUARDS or "trim", a protection to take away."""
         self.random = random.Random(seed)
         self.store = MemoryHash(GUARDS - {without})
-        self.custody_type = Untrimmed if without == "trim" else OffsetAdmission
+        self.admission_type = Untrimmed if without == "trim" else OffsetAdmission
         self.generation = 0
         self.workers = [Worker(name) for name in range(3)]
         self.owner = self.workers[0]
@@ -156,12 +156,12 @@ class Life:
         self.assign(self.owner)
 
     def assign(self, worker: Worker) -> None:
-        worker.generation, worker.custody, worker.pending = self.generation, None, None
+        worker.generation, worker.admission, worker.pending = self.generation, None, None
         self.confirm(worker)
 
     def confirm(self, worker: Worker) -> None:
         """Ask the coordinator before claiming: it knows who has slept through a rebalance."""
-        worker.custody, worker.pending = None, None
+        worker.admission, worker.pending = None, None
         worker.claiming = worker.generation == self.generation
 
     def claim(self, worker: Worker) -> None:
@@ -172,13 +172,13 @@ class Life:
         counts = Counts(offset or 0, fields)
         claimed = Claimed("", owner, Stored(offset or 0, fields))
         read_from = counts.witness.offset if counts.witness else 0
-        worker.custody = self.custody_type(0, worker.generation, claimed, counts, read_from)
+        worker.admission = self.admission_type(0, worker.generation, claimed, counts, read_from)
         self.seek(worker, read_from)
 
     def seek(self, worker: Worker, offset: int) -> None:
         """Moves the position; what was fetched before stays where it is."""
         worker.position, worker.epoch = offset, worker.epoch + 1
-        not_none(worker.custody).sought(worker.epoch)
+        not_none(worker.admission).note_seek(worker.epoch)
 
     def fetch(self, worker: Worker) -> None:
         if len(worker.queue) >= 3:
@@ -194,10 +194,10 @@ class Life:
     def consume(self, worker: Worker) -> None:
         if not worker.queue:
             return
-        batch, custody = worker.queue.pop(0), worker.custody
-        if custody is None:
+        batch, admission = worker.queue.pop(0), worker.admission
+        if admission is None:
             return
-        match custody.admit(batch):
+        match admission.admit(batch):
             case Drop():
                 pass
             case Seek(to):
@@ -206,21 +206,21 @@ class Life:
                 if gone:
                     if batch.fetch_offset > self.begin:
                         raise BrokenPromiseError(f"gave up records before {batch.fetch_offset}")
-                    custody.counts.lose(batch.fetch_offset)
-                custody.counts.count(since, max(since, batch.next_offset))
+                    admission.counts.lose(batch.fetch_offset)
+                admission.counts.count(since, max(since, batch.next_offset))
             case Halt() as halt:
                 raise BrokenPromiseError(f"halted without a reason: {halt}")
 
     def flush(self, worker: Worker, quiet: bool = False) -> None:
         """Send a checkpoint, or the one before once more if nobody answered."""
-        custody = worker.custody
-        if custody is None:
+        admission = worker.admission
+        if admission is None:
             return
         if worker.pending is None:
-            if custody.counts.next_offset == custody.counts.stored_offset:
+            if admission.counts.next_offset == admission.counts.stored_offset:
                 return
-            worker.pending = custody.counts.snapshot()
-        sent, fate = (custody.claim.owner, worker.pending), self.random.random()
+            worker.pending = admission.counts.snapshot()
+        sent, fate = (admission.claim.owner, worker.pending), self.random.random()
         if not quiet:
             if fate < 0.1:  # lost, or late
                 self.late += [sent] * (fate < 0.07)
@@ -231,7 +231,7 @@ class Life:
         if not quiet and fate > 0.9:
             return  # the answer is lost
         try:
-            custody.settle(worker.pending, answer)
+            admission.confirm(worker.pending, answer)
             worker.pending = None
         except Lost:
             self.confirm(worker)
@@ -291,7 +291,7 @@ class Life:
             self.begin = dice.randint(self.begin, self.end)
             return f"Kafka forgets what was before {self.begin}"
         worker = dice.choice(self.workers)
-        worker.custody, worker.pending, worker.queue = None, None, []
+        worker.admission, worker.pending, worker.queue = None, None, []
         if worker is self.owner:
             self.assign(worker)
         return f"worker {worker.name} is killed"

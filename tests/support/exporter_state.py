@@ -19,7 +19,7 @@ from streams.state.slices import HORIZON_S, export_edges
 from streams.state.snapshot import decode_meta, decode_names, slice_field
 from streams.store.contract import Answer, Claimed
 from streams.store.redis import RedisStore, connect
-from streams.worker.deduplication import set_apart
+from streams.worker.deduplication import deduplicate
 from tests.support.checks import not_none
 
 SECRET = "0123456789abcdef" * 2
@@ -107,7 +107,7 @@ class StateWriter:
         stamps = np.full(len(raw), round(at_s * 1_000), np.int64)
         decoded = decode(raw, stamps, state.watermark_ms, RULES)
         events = len(decoded.columns.ended_at_ms)
-        decoded = set_apart(decoded, np.arange(events) >= events - duplicates)
+        decoded = deduplicate(decoded, np.arange(events) >= events - duplicates)
         missing = state.missing(decoded)
         found = await self._store.load(claim, [slice_field(of) for of in missing])
         state.provide(dict(zip(missing, found.values(), strict=True)))

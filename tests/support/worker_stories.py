@@ -149,7 +149,7 @@ def test_sigterm_writes_what_is_counted_and_the_next_worker_reads_nothing_twice(
     with WorkerProcess(settings, tmp_path / "two.log") as worker:
         send(settings.kafka, [MARK])
         dead_letters(settings.kafka, 2)
-        assert re.search(rf"claimed as 2:\w+ at offset {ends[0]}\b", worker.log)
+        assert re.search(rf"offset={ends[0]}: claimed as 2:\w+", worker.log)
         assert worker.stop() == 0
     assert state.has({0: later[0] + 1})
     assert_counted(settings, first, second)

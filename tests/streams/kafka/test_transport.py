@@ -17,7 +17,7 @@ class Asked(BatchConsumer):
 
     def __init__(self) -> None:
         self.app: Any = SimpleNamespace(consumer_generation_id=1)
-        self.transport: Any = SimpleNamespace(load=self.load, sought=lambda epochs: None)
+        self.transport: Any = SimpleNamespace(load=self.load, note_seeks=lambda epochs: None)
         self.claims, self.epoch, self.partitions = 0, 0, {ZERO}
         self._seeking = asyncio.Lock()
         self.given_back()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.worker.circuit_breaker import Breaker
+from streams.worker.circuit_breaker import CircuitBreaker
 
 
 def cut(marks: list[bool], sizes: list[int]) -> list[tuple[int, list[int]]]:
@@ -18,8 +18,8 @@ def cut(marks: list[bool], sizes: list[int]) -> list[tuple[int, list[int]]]:
     return batches
 
 
-def trips(breaker: Breaker, batches: list[tuple[int, list[int]]]) -> bool:
-    return any(breaker.look(size, refused) is not None for size, refused in batches)
+def trips(breaker: CircuitBreaker, batches: list[tuple[int, list[int]]]) -> bool:
+    return any(breaker.check(size, refused) is not None for size, refused in batches)
 
 
 def wrong(marks: list[bool], ratio: float, records: int, run: int) -> bool:
@@ -40,30 +40,30 @@ def test_it_trips_exactly_where_a_recount_says_however_the_log_is_cut(
     marks: list[bool], sizes: list[int], ratio: float, records: int, run: int
 ) -> None:
     batches = cut(marks, sizes)
-    breaker = Breaker(ratio, records, run)
+    breaker = CircuitBreaker(ratio, records, run)
     assert trips(breaker, batches) == wrong(marks, ratio, records, run)
 
 
 def test_it_says_what_it_saw() -> None:
-    assert Breaker(0.5, 4, 0).look(4, [0, 1, 2]) == "3 of 4 records were refused"
-    assert Breaker(1, 1_000, 3).look(5, [1, 2, 3]) == "3 records in a row were refused"
+    assert CircuitBreaker(0.5, 4, 0).check(4, [0, 1, 2]) == "3 of 4 records were rejected"
+    assert CircuitBreaker(1, 1_000, 3).check(5, [1, 2, 3]) == "3 records in a row were rejected"
 
 
 def test_a_ratio_of_one_and_a_run_of_none_never_trip() -> None:
-    assert Breaker(1, 10, 0).look(1_000, range(1_000)) is None
+    assert CircuitBreaker(1, 10, 0).check(1_000, range(1_000)) is None
 
 
 def test_a_batch_that_trips_it_trips_it_again() -> None:
-    breaker = Breaker(0.5, 4, 0)
-    assert breaker.look(3, []) is None
+    breaker = CircuitBreaker(0.5, 4, 0)
+    assert breaker.check(3, []) is None
     for _ in range(3):
-        assert breaker.look(4, [1, 2, 3]) is not None
+        assert breaker.check(4, [1, 2, 3]) is not None
 
 
 @pytest.mark.parametrize("let_through", [False, True])
 def test_what_somebody_lets_through_is_not_held_against_what_follows(let_through: bool) -> None:
-    breaker = Breaker(0.5, 4, 0)
-    assert breaker.look(3, [1, 2]) is None
+    breaker = CircuitBreaker(0.5, 4, 0)
+    assert breaker.check(3, [1, 2]) is None
     if let_through:
-        breaker.forget()
-    assert (breaker.look(1, [0]) is None) == let_through
+        breaker.reset()
+    assert (breaker.check(1, [0]) is None) == let_through

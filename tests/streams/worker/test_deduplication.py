@@ -17,7 +17,7 @@ from streams.state.slices import (
     rejection_counts,
     rejections_by_reason,
 )
-from streams.worker.deduplication import MAX_WINDOW_MS, Reach, Seen, set_apart
+from streams.worker.deduplication import MAX_WINDOW_MS, DedupWindow, ReplayHorizon, deduplicate
 from tests.support import oracle
 from tests.support.aggregates import parts_of
 from tests.support.event_samples import EVENT, NOW, judge, raw, rows
@@ -62,7 +62,7 @@ def columns(
 
 
 def verdicts(
-    seen: Seen,
+    seen: DedupWindow,
     log: list[tuple[tuple[int, int], int]],
     cuts: list[int] | range | tuple[Any, ...] = (),
 ) -> list[bool]:
@@ -72,11 +72,11 @@ def verdicts(
     judged = []
     for start, end in zip(edges, [*edges[1:], len(log)], strict=True):
         part = slice(start, end)
-        judged += seen.judge(request[part], times[part], found[part]).tolist()
+        judged += seen.find_duplicates(request[part], times[part], found[part]).tolist()
     return judged
 
 
-def one_by_one(seen: Seen, log: list[tuple[tuple[int, int], int]]) -> list[bool]:
+def one_by_one(seen: DedupWindow, log: list[tuple[tuple[int, int], int]]) -> list[bool]:
     return verdicts(seen, log, range(len(log)))
 
 
@@ -110,27 +110,27 @@ def limited(log: list[tuple[tuple[int, int], int]], window_ms: int, max_ids: int
 def test_a_duplicate_is_what_the_definition_says_however_the_log_is_cut(
     log: list[tuple[tuple[int, int], int]], window_ms: int, cuts: list[int]
 ) -> None:
-    assert verdicts(Seen(window_ms, PLENTY), log, cuts) == defined(log, window_ms)
+    assert verdicts(DedupWindow(window_ms, PLENTY), log, cuts) == defined(log, window_ms)
 
 
 def test_an_id_is_known_up_to_the_last_millisecond_of_the_window() -> None:
     a, b = (1, 1), (2, 2)
     for age_ms, known in ((9_999, True), (10_000, False)):
         log = [(a, 50_000), (b, 50_000 + age_ms), (a, 50_000 + age_ms)]
-        assert verdicts(Seen(10_000, PLENTY), log) == [False, False, known]
-        assert one_by_one(Seen(10_000, PLENTY), log) == [False, False, known]
+        assert verdicts(DedupWindow(10_000, PLENTY), log) == [False, False, known]
+        assert one_by_one(DedupWindow(10_000, PLENTY), log) == [False, False, known]
 
 
 def test_a_duplicate_keeps_its_id_known_if_its_event_ended_later() -> None:
     a = (7, 7)
     log = [(a, 0), (a, 600), (a, 1_200), (a, 1_200), ((8, 8), 2_300), (a, 1_000)]
-    assert verdicts(Seen(1_000, PLENTY), log) == [False, True, True, True, False, False]
+    assert verdicts(DedupWindow(1_000, PLENTY), log) == [False, True, True, True, False, False]
 
 
 def test_a_late_event_beyond_the_window_is_judged_but_not_remembered() -> None:
     a, b = (1, 1), (2, 2)
     log = [(a, 100_000), (b, 50_000), (b, 50_000), (a, 50_000)]
-    seen = Seen(10_000, PLENTY)
+    seen = DedupWindow(10_000, PLENTY)
     assert verdicts(seen, log) == [False, False, False, True]
     assert len(seen) == 1
 
@@ -139,15 +139,15 @@ def test_an_id_is_not_known_again_when_the_bits_of_its_time_come_round() -> None
     a, round_ms, day_ms = (1, 1), 1 << 32, 86_400_000
     for between in ([], [((2, 2), NOW + 9 * day_ms * at) for at in range(1, 6)]):
         log = [(a, NOW), *between, ((3, 3), NOW + round_ms), (a, NOW + round_ms)]
-        assert verdicts(Seen(10 * day_ms, PLENTY), log)[-1] is False
-        assert one_by_one(Seen(10 * day_ms, PLENTY), log)[-1] is False
-        assert verdicts(Seen(10 * day_ms, PLENTY), log, [len(log) - 1])[-1] is False
+        assert verdicts(DedupWindow(10 * day_ms, PLENTY), log)[-1] is False
+        assert one_by_one(DedupWindow(10 * day_ms, PLENTY), log)[-1] is False
+        assert verdicts(DedupWindow(10 * day_ms, PLENTY), log, [len(log) - 1])[-1] is False
 
 
 def test_half_a_hash_is_not_an_id() -> None:
     log = [((1, 2), 9), ((1, 3), 9), ((3, 2), 9), ((2, 1), 9), ((1, 2), 9)]
-    assert verdicts(Seen(100, PLENTY), log) == [False, False, False, False, True]
-    assert one_by_one(Seen(100, PLENTY), log) == [False, False, False, False, True]
+    assert verdicts(DedupWindow(100, PLENTY), log) == [False, False, False, False, True]
+    assert one_by_one(DedupWindow(100, PLENTY), log) == [False, False, False, False, True]
 
 
 # --- the limit -----------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_half_a_hash_is_not_an_id() -> None:
 def test_beyond_the_limit_the_oldest_are_forgotten_the_same_for_every_cut(
     log: list[tuple[tuple[int, int], int]], window_ms: int, max_ids: int, cuts: list[int]
 ) -> None:
-    whole, cut, single = (Seen(window_ms, max_ids) for _ in range(3))
+    whole, cut, single = (DedupWindow(window_ms, max_ids) for _ in range(3))
     expected = limited(log, window_ms, max_ids)
     assert verdicts(whole, log) == verdicts(cut, log, cuts) == one_by_one(single, log) == expected
     assert len(whole) == len(cut) == len(single) <= max_ids
@@ -167,39 +167,43 @@ def test_beyond_the_limit_the_oldest_are_forgotten_the_same_for_every_cut(
 
 def test_what_is_forgotten_is_counted() -> None:
     ids = [((at, at), 10_000 + 100 * at) for at in range(10)]
-    seen = Seen(5_000, 4)
+    seen = DedupWindow(5_000, 4)
     assert not any(verdicts(seen, ids))
     assert (len(seen), seen.forgotten) == (4, 6)
     late = [((99, 99), 10_050)]  # as old as what was forgotten: not remembered either
     request, times, _ = columns(late)
-    assert not seen.judge(request, times, np.array([10_900])).any()
+    assert not seen.find_duplicates(request, times, np.array([10_900])).any()
     assert (len(seen), seen.forgotten) == (4, 7)
 
 
 def test_numbers_that_make_no_sense_are_named() -> None:
     with pytest.raises(ValueError, match="window_ms: got 0"):
-        Seen(0, 1)
+        DedupWindow(0, 1)
     with pytest.raises(ValueError, match=f"window_ms: got {MAX_WINDOW_MS + 1}"):
-        Seen(MAX_WINDOW_MS + 1, 1)
+        DedupWindow(MAX_WINDOW_MS + 1, 1)
     with pytest.raises(ValueError, match="max_ids: got 0"):
-        Seen(1, 0)
+        DedupWindow(1, 0)
 
 
 # --- restarts ------------------------------------------------------------------------------------
 
 
 def restarted(
-    log: list[tuple[tuple[int, int], int]], at: int, window_ms: int, max_ids: int, reach: Reach
-) -> Seen:
+    log: list[tuple[tuple[int, int], int]],
+    at: int,
+    window_ms: int,
+    max_ids: int,
+    reach: ReplayHorizon,
+) -> DedupWindow:
     """What knows the first `at` records of a log only from reading some of them again."""
-    seen = Seen(window_ms, max_ids)
+    seen = DedupWindow(window_ms, max_ids)
     watermark = max((ended_at for _, ended_at in log[:at]), default=None)
-    again = Reach(window_ms)
+    again = ReplayHorizon(window_ms)
     again.load(reach.dump())
     since = again.since(watermark)
     if since is not None:
         request, times, _ = columns(log[since:at])
-        seen.judge(request, times, np.full(at - since, watermark))
+        seen.find_duplicates(request, times, np.full(at - since, watermark))
     return seen
 
 
@@ -210,16 +214,16 @@ def test_after_a_restart_the_verdicts_are_those_of_one_that_lived_through_it_all
 ) -> None:
     at = min(at, len(log))
     request, times, found = columns(log)
-    lived, reach = Seen(window_ms, max_ids), Reach(window_ms)
+    lived, reach = DedupWindow(window_ms, max_ids), ReplayHorizon(window_ms)
     edges = sorted({0, *(min(cut, at) for cut in cuts), at})
     for start, end in pairwise(edges):
         part = slice(start, end)
         reach.add(np.arange(start, end), times[part])
-        lived.judge(request[part], times[part], found[part])
+        lived.find_duplicates(request[part], times[part], found[part])
     fresh = restarted(log, at, window_ms, max_ids, reach)
     rest = slice(at, None)
-    expected = lived.judge(request[rest], times[rest], found[rest]).tolist()
-    assert fresh.judge(request[rest], times[rest], found[rest]).tolist() == expected
+    expected = lived.find_duplicates(request[rest], times[rest], found[rest]).tolist()
+    assert fresh.find_duplicates(request[rest], times[rest], found[rest]).tolist() == expected
     assert len(fresh) == len(lived)
 
 
@@ -227,7 +231,7 @@ def test_what_is_remembered_is_read_again_to_the_last_id() -> None:
     window_ms, beyond_ms, remembered = 2_000, 20, 0  # ids leave by part, so that some stay longer
     for last_ms in range(10_000, 13_000, 3):
         log = [((1, 1), last_ms - window_ms - beyond_ms), ((2, 2), last_ms)]
-        seen, reach = Seen(window_ms, PLENTY), Reach(window_ms)
+        seen, reach = DedupWindow(window_ms, PLENTY), ReplayHorizon(window_ms)
         verdicts(seen, log)
         reach.add(np.arange(2), columns(log)[1])
         assert len(seen) == 1 or reach.since(last_ms) == 0
@@ -236,7 +240,7 @@ def test_what_is_remembered_is_read_again_to_the_last_id() -> None:
 
 
 def test_what_is_read_again_is_little_more_than_the_window() -> None:
-    reach, window_ms = Reach(10 * MINUTE_MS), 10 * MINUTE_MS
+    reach, window_ms = ReplayHorizon(10 * MINUTE_MS), 10 * MINUTE_MS
     for minute in range(600):
         times = NOW + minute * MINUTE_MS + np.arange(60) * 1_000
         reach.add(1_000 * minute + np.arange(60), times)
@@ -250,7 +254,7 @@ def test_what_is_read_again_is_little_more_than_the_window() -> None:
 
 
 def test_a_late_record_far_down_the_log_is_no_reason_to_read_further_back() -> None:
-    reach = Reach(1_000)
+    reach = ReplayHorizon(1_000)
     assert reach.since(None) is None
     reach.add(np.array([5, 6, 7]), np.array([100_000, 200_000, 199_900]))
     reach.add(np.array([], np.int64), np.array([], np.int64))
@@ -265,9 +269,9 @@ def test_a_late_record_far_down_the_log_is_no_reason_to_read_further_back() -> N
 def test_a_reach_survives_a_change_of_the_window(before: int, after: int) -> None:
     times = NOW + np.arange(0, 2_000_000, 500)
     last_ms = int(times[-1])
-    old = Reach(before)
+    old = ReplayHorizon(before)
     old.add(np.arange(len(times)), times)
-    new = Reach(after)
+    new = ReplayHorizon(after)
     new.load(old.dump())
     since = new.since(last_ms)
     assert since is not None
@@ -311,11 +315,11 @@ def known_by_dictionary(
 def test_many_ids_are_known_through_growth_and_many_rounds_of_the_ring(first_number: int) -> None:
     window_ms = 2 * MINUTE_MS
     request, times, found = traffic(np.random.default_rng(1), 150_000, 0.2)
-    seen, judged, start = Seen(window_ms, PLENTY), [], 0
+    seen, judged, start = DedupWindow(window_ms, PLENTY), [], 0
     seen._number = first_number  # rows are numbered modulo 2**32
     while start < len(times):
         part = slice(start, start := start + 1 + start % 4_096)
-        judged += seen.judge(request[part], times[part], found[part]).tolist()
+        judged += seen.find_duplicates(request[part], times[part], found[part]).tolist()
     expected = known_by_dictionary(request, times, found, window_ms)
     assert judged == expected
     assert 0.02 < np.mean(expected) < 0.2
@@ -323,18 +327,20 @@ def test_many_ids_are_known_through_growth_and_many_rounds_of_the_ring(first_num
     assert 0 <= len(seen) - len(np.unique(request[within], axis=0)) < 0.01 * len(seen)
 
 
-def fed(seen: Seen, request: npt.NDArray[Any], times: npt.NDArray[Any], batch: int = 2_000) -> None:
+def fed(
+    seen: DedupWindow, request: npt.NDArray[Any], times: npt.NDArray[Any], batch: int = 2_000
+) -> None:
     watermark = seen._latest_ms
     for start in range(0, len(times), batch):
         part = slice(start, start + batch)
         found = np.maximum.accumulate(np.concatenate(([watermark], times[part])))
-        assert not seen.judge(request[part], times[part], found[:-1]).any()
+        assert not seen.find_duplicates(request[part], times[part], found[:-1]).any()
         watermark = int(found[-1])
 
 
 def test_an_id_takes_some_thirty_bytes_and_gives_them_back() -> None:
     rng = np.random.default_rng(2)
-    seen = Seen(10 * MINUTE_MS, PLENTY)
+    seen = DedupWindow(10 * MINUTE_MS, PLENTY)
     count = 300_000
     fed(seen, rng.integers(0, 2**64, (count, 2), np.uint64), NOW + np.arange(count) * 4)
     assert len(seen) == pytest.approx(150_000, rel=0.01)
@@ -346,10 +352,10 @@ def test_an_id_takes_some_thirty_bytes_and_gives_them_back() -> None:
 
 
 def test_ids_that_come_again_and_again_take_no_memory() -> None:
-    seen = Seen(10 * MINUTE_MS, PLENTY)
+    seen = DedupWindow(10 * MINUTE_MS, PLENTY)
     request = np.arange(200, dtype=np.uint64).reshape(100, 2)
     for at_ms in range(NOW, NOW + 5 * MINUTE_MS, 500):
-        judged = seen.judge(request, np.full(100, at_ms), np.full(100, at_ms - 500))
+        judged = seen.find_duplicates(request, np.full(100, at_ms), np.full(100, at_ms - 500))
         assert judged.tolist() == [at_ms > NOW] * 100
     assert len(seen) == 100
     assert seen.size_bytes < 300_000
@@ -359,7 +365,7 @@ def test_one_id_that_stays_does_not_keep_the_memory_of_all_that_left() -> None:
     rng = np.random.default_rng(3)
     window_ms = 10 * MINUTE_MS
     stays = np.array([[1, 1]], np.uint64)
-    seen = Seen(window_ms, PLENTY)
+    seen = DedupWindow(window_ms, PLENTY)
     fed(seen, stays, np.array([NOW]))
     late = NOW - window_ms // 2 + np.arange(200_000) // 1_000  # behind it, and out before it
     fed(seen, rng.integers(0, 2**64, (len(late), 2), np.uint64), late)
@@ -367,7 +373,7 @@ def test_one_id_that_stays_does_not_keep_the_memory_of_all_that_left() -> None:
     fed(seen, np.array([[2, 2]], np.uint64), np.array([NOW + window_ms - 1]))
     assert len(seen) == 2
     assert seen.size_bytes < peak / 5
-    assert seen.judge(stays, np.array([NOW]), np.array([NOW + window_ms - 1])).all()
+    assert seen.find_duplicates(stays, np.array([NOW]), np.array([NOW + window_ms - 1])).all()
 
 
 # --- set apart from what counts ------------------------------------------------------------------
@@ -382,7 +388,7 @@ def test_the_names_of_a_duplicate_leave_no_trace() -> None:
         raw(region="a", customer_id="y"),
     ]
     decoded = judge(log, watermark_ms=9)
-    apart = set_apart(decoded, np.array([True, False, False, True, False]))
+    apart = deduplicate(decoded, np.array([True, False, False, True, False]))
     assert rows(apart) == [rows(decoded)[at] for at in (1, 2, 4)]
     assert [region for _, region, _, _ in apart.columns.series] == ["b", "c", "a"]
     assert [customer for customer, _ in apart.columns.customers] == ["y", "x"]
@@ -394,8 +400,8 @@ def test_the_names_of_a_duplicate_leave_no_trace() -> None:
 
 def test_a_batch_without_duplicates_stays_what_it_is() -> None:
     decoded = judge([raw(), b"", raw()])
-    assert set_apart(decoded, np.zeros(2, np.bool_)) is decoded
-    nothing = set_apart(decoded, np.ones(2, np.bool_))
+    assert deduplicate(decoded, np.zeros(2, np.bool_)) is decoded
+    nothing = deduplicate(decoded, np.ones(2, np.bool_))
     assert (rows(nothing), nothing.columns.series, nothing.columns.customers) == ([], [], [])
     assert nothing.rejections == decoded.rejections
 
@@ -411,8 +417,10 @@ def test_a_duplicate_is_counted_as_one_and_as_nothing_else(
     ]
     decoded = oracle.judge(log)
     columns = decoded.columns
-    judged = Seen(300, PLENTY).judge(columns.request, columns.ended_at_ms, columns.watermark_ms)
-    apart = set_apart(decoded, judged)
+    judged = DedupWindow(300, PLENTY).find_duplicates(
+        columns.request, columns.ended_at_ms, columns.watermark_ms
+    )
+    apart = deduplicate(decoded, judged)
     columns = apart.columns
     parts = parts_of(columns)
     aggregate = Aggregate.merged(

@@ -32,7 +32,7 @@ def kept_after(*batches: Any, known: Callable[..., Any] = lambda series: True) -
         values = [msgspec.json.encode(one) for one in events]
         columns = decode(values, np.full(len(values), NOW_S * 1_000 + 10), None, RULES).columns
         assert len(columns.position) == len(values)
-        kept.look(values, columns, known)
+        kept.sample(values, columns, known)
     return kept
 
 

@@ -22,7 +22,7 @@ from streams.config.settings import Worker
 from streams.kafka.fetch import Batch
 from streams.state.slices import PROBES_AT, Aggregate, duplicates_of, rejections_by_reason
 from streams.store.contract import Lost, StoreError
-from streams.worker.pipeline import Pipeline
+from streams.worker.worker import StreamWorker
 from tests.support.memory_store import MemoryHash, MemoryRedis, MemoryStore
 from tests.support.shelf import Shelf
 
@@ -114,9 +114,9 @@ class Member:
         self.world, self.position, self.epoch, self.generation = world, 0, 0, -1
         self.paused = self.asleep = False
         store = MemoryStore(world.redis, "g", "t", world.delay)
-        self.pipeline = Pipeline(WORKER, store, self, self)
+        self.worker = StreamWorker(WORKER, store, self, self)
         self.lost_heart = None  # what ended a task
-        self.tasks = [self._kept(self.pipeline.checkpoints()), self._kept(self.consume())]
+        self.tasks = [self._kept(self.worker.write_checkpoints()), self._kept(self.consume())]
 
     def _kept(self, work: Coroutine[Any, Any, Any]) -> Any:
         async def keep() -> None:
@@ -159,18 +159,18 @@ class Member:
     # what Faust does
 
     async def assigned(self, generation: int) -> None:
-        await self.pipeline.revoke()
+        await self.worker.revoke()
         self.generation = generation
         for _ in range(20):
             with suppress(StoreError, Lost):  # as the app does
-                offsets = await self.pipeline.load([0], generation)
+                offsets = await self.worker.load([0], generation)
                 break
             await asyncio.sleep(0.5)
             self.world.away = False
         else:
             raise AssertionError("the store never answered")
         if offsets:
-            self.pipeline.sought({0: await self.seek(0, offsets[0])})
+            self.worker.note_seeks({0: await self.seek(0, offsets[0])})
 
     async def consume(self) -> None:
         queue = []
@@ -184,7 +184,7 @@ class Member:
                 queue.append(self.fetched(until))
                 self.position = until
             if queue and world.dice.random() < 0.8:
-                await self.pipeline.consume(queue.pop(0))
+                await self.worker.consume(queue.pop(0))
 
     def fetched(self, until: int) -> Batch:
         begin = self.position
@@ -251,7 +251,7 @@ async def trouble(world: World, members: list[Member]) -> None:
         world.owner.asleep = world.dice.random() < 0.5  # it does not hear of what follows
         world.generation += 1
         if not world.owner.asleep:
-            await world.owner.pipeline.revoke()
+            await world.owner.worker.revoke()
         world.owner = world.dice.choice(members)
         world.owner.asleep = False
         await world.owner.assigned(world.generation)

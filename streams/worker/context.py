@@ -1,0 +1,60 @@
+"""What the partitions of one worker share: settings, store, Kafka, counters."""
+
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from streams.config.settings import Worker
+from streams.events.decoder import EventLimits
+from streams.kafka.fetch import Batch
+from streams.store.contract import Store
+from streams.worker.recovery import Archive
+from streams.worker.supervision import StoreSupervision, WorkerCounters
+
+
+class DeadLetterQueue(Protocol):
+    """Takes rejected records."""
+
+    async def send(
+        self, batch: Batch, position: int, reason: str, detail: str
+    ) -> Awaitable[object]:
+        """Send one record of a batch; the returned future is done once the broker has it."""
+        ...
+
+
+class ConsumerControl(Protocol):
+    """Moves, pauses and resumes the consumer, and checks that partitions are still assigned."""
+
+    async def confirm(self, partitions: Iterable[int]) -> Mapping[int, int] | None:
+        """Return the committed offset of each partition, 0 if there is none.
+
+        None if the group has assigned the partitions anew without this worker, which then must not
+        claim them.
+        """
+        ...
+
+    async def seek(self, partition: int, offset: int) -> int:
+        """Move to `offset`. Return the epoch of all batches that are fetched from now on."""
+        ...
+
+    def pause(self, partition: int) -> None:
+        """Stop fetching a partition."""
+        ...
+
+    def resume(self, partition: int) -> None:
+        """Fetch a paused partition again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """The services of one worker, given to each of its partitions."""
+
+    settings: Worker
+    event_limits: EventLimits
+    store: Store
+    supervision: StoreSupervision
+    dead_letters: DeadLetterQueue
+    consumer: ConsumerControl
+    archive: Archive | None
+    counters: WorkerCounters

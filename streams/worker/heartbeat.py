@@ -1,0 +1,50 @@
+"""Sends the heartbeat of each partition, and receives operator commands with the answer."""
+
+import time
+
+from streams.store.contract import OperatorCommand
+from streams.store.heartbeat import HaltReason
+from streams.worker.context import WorkerContext
+from streams.worker.partition_worker import PartitionWorker
+
+
+class HeartbeatSender:
+    """Sends the heartbeats of one worker process."""
+
+    def __init__(self, worker_name: str, context: WorkerContext) -> None:
+        self._worker_name, self._context = worker_name, context
+
+    async def send(self, worker: PartitionWorker) -> OperatorCommand | None:
+        """Send a heartbeat. Return the last command enqueued for the partition, if any.
+
+        Raises StoreError.
+        """
+        admission, state, dedup = worker.admission, worker.state, worker.dedup_window
+        counters, halt = self._context.counters, worker.admission.halted
+        unfit_reason = self._context.supervision.unfit_reason
+        exemplars = worker.exemplars.unsent()
+        command = await self._context.store.pulse(
+            worker.partition,
+            {
+                "at_ms": time.time_ns() // 1_000_000,
+                "worker": self._worker_name,
+                "highwater": admission.highwater,
+                "readable": admission.readable,
+                "flush_s": round(worker.flush_s, 4),
+                "fenced": counters.fenced,
+                "conflicts": counters.conflicts,
+                "rollbacks": counters.rollbacks,
+                "reseeks": counters.reseeks,
+                "store_errors": counters.store_errors,
+                "halted": HaltReason.STORE_POLICY if unfit_reason else halt.reason if halt else "",
+                "halted_at": halt.offset if halt else state.next_offset,
+                "halted_detail": unfit_reason or (halt.detail if halt else ""),
+                "order": worker.applied_command,
+                "seen_ids": len(dedup) if dedup is not None else 0,
+                "seen_forgotten": dedup.forgotten if dedup is not None else 0,
+                "archived_ms": state.archived_at_ms,
+                **({"exemplars": exemplars} if exemplars is not None else {}),
+            },
+        )
+        worker.exemplars.mark_sent(exemplars)
+        return command

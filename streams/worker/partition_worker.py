@@ -1,0 +1,362 @@
+"""One claimed partition: decide what may be counted, count it, write checkpoints, halt, resume.
+
+    batch -> admission -> decode -> circuit breaker -> deduplication -> dead letters -> counts
+                                                                             |            |
+    checkpoint:                     flush  <-  wait until Kafka has them  <--+-- snapshot +
+
+A `PartitionWorker` lives from a claim until the partition is revoked or the claim is lost; a claim
+made again makes a new one. admission.py decides what may be counted, streams/state/partition.py
+what a number is. Here it is done in that order, while Kafka or the store may not answer.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from streams.events.decoder import Decoded, decode
+from streams.kafka.fetch import Batch
+from streams.state.limits import thresholds_of
+from streams.state.slices import export_edges
+from streams.state.snapshot import slice_field
+from streams.store.contract import Answer, Lost, OperatorCommand, StoreError
+from streams.store.heartbeat import HaltReason
+from streams.worker.admission import Count, Drop, Halt, OffsetAdmission, Seek
+from streams.worker.archiver import Archiver
+from streams.worker.circuit_breaker import CircuitBreaker
+from streams.worker.context import WorkerContext
+from streams.worker.deduplication import DedupWindow, ReplayHorizon, deduplicate
+from streams.worker.exemplars import Exemplars
+from streams.worker.partition_log import PartitionLog
+from streams.worker.recovery import Loaded
+from streams.worker.supervision import CHECK_S
+
+log = logging.getLogger(__name__)
+
+DEAD_LETTERS_S = 2.0  # a checkpoint waits this long for dead letters, then for the next round
+REFETCH_AFTER_S = 15.0
+
+FIXES = {
+    HaltReason.DEAD_LETTERS: "fix what produces them, then `tokenpulse partitions resume` "
+    "sends those in the log to the dead-letter topic",
+    HaltReason.UNREADABLE: "`tokenpulse partitions move` resumes after it",
+    HaltReason.LOG_TRUNCATED: "`tokenpulse partitions move` to offset 0 counts the new log",
+    HaltReason.LOG_RECREATED: "`tokenpulse partitions move` to offset 0 counts the new log",
+}
+
+
+class PartitionWorker:
+    """Counts one partition under one claim."""
+
+    def __init__(
+        self, context: WorkerContext, loaded: Loaded, generation: int, shared_by: int
+    ) -> None:
+        """`generation` is that of the consumer group; `shared_by` partitions share the memory for
+        request ids."""
+        settings, state = context.settings, loaded.state
+        window_ms = settings.dedup_window_s * 1_000
+        self._context, self.state = context, state
+        self.partition = loaded.partition
+        self._horizon = ReplayHorizon(window_ms)
+        self._horizon.load(state.recent)
+        read_from = [state.next_offset]
+        if state.witness is not None:
+            read_from.append(state.witness.offset)  # shows whether this is still the same log
+        if window_ms and (replay_from := self._horizon.since(state.watermark_ms)) is not None:
+            read_from.append(replay_from)
+        self.admission = OffsetAdmission(
+            loaded.partition, generation, loaded.claim, state, min(read_from)
+        )
+        self._breaker = CircuitBreaker(
+            settings.breaker_ratio, settings.breaker_records, settings.breaker_run
+        )
+        self.dedup_window: DedupWindow | None = None  # None: duplicates are counted
+        if window_ms:
+            ids_max = max(1, settings.dedup_max_ids // max(1, shared_by))
+            self.dedup_window = DedupWindow(window_ms, ids_max)
+        self.exemplars = Exemplars(export_edges(thresholds_of(settings)))
+        self._archiver = Archiver(context, loaded.partition, loaded.claim)
+        self.released = False  # given back, or replaced by a worker with a newer claim
+        self._counting = asyncio.Lock()  # held while the state changes or a snapshot is taken
+        self._flushing = asyncio.Lock()  # held from a snapshot until the store has answered
+        self._undelivered: list[asyncio.Future[object]] = []  # dead letters on their way to Kafka
+        self._pass_all = False  # an operator accepts rejected records up to the log's present end
+        self._pass_until = 0  # that end, set by the first batch after the command
+        self.applied_command = ""  # id of the last operator command applied
+        self._command_at_halt: str | None = None  # id of the one that was enqueued before the halt
+        self._consumed_at = self._flushed_at = self._store_checked_at = time.monotonic()
+        self.flush_s = 0.0  # duration of the last checkpoint
+        self._log = PartitionLog(log, loaded.partition)
+
+    # -- counting --------------------------------------------------------------------------------
+
+    async def consume(self, batch: Batch) -> None:
+        """Count a batch if it is the next one of the log; else drop it, seek or halt.
+
+        Raises Lost if another worker has claimed the partition, or its state is damaged.
+        """
+        async with self._counting:
+            match self.admission.admit(batch):
+                case Drop():
+                    pass
+                case Seek(offset):
+                    self._context.counters.reseeks += 1
+                    await self._seek_and_resume(offset)
+                case Halt() as halt:
+                    self._halt(halt)
+                case Count(since, gone):
+                    await self._take(batch, since, gone)
+            self._consumed_at = time.monotonic()
+
+    async def _take(self, batch: Batch, since: int, gone: int) -> None:
+        if gone:
+            self._pass_over(batch.fetch_offset - gone, batch.fetch_offset)
+        if batch.fetch_offset < since:
+            self._remember_ids(batch.until(since))
+        if batch.next_offset > since:
+            await self._count(batch.since(since))
+
+    def _pass_over(self, first: int, end: int) -> None:
+        """Continue at `end` as Kafka no longer has the records from `first` on."""
+        if self.state.begun_at is None:
+            self._log.at(end).info("the log begins here")
+            self.state.begin_at(end)
+            return
+        self._log.at(end).error(
+            "records %d to %d are gone from Kafka before they were counted: counted as lost",
+            first,
+            end - 1,
+        )
+        self.state.lose(end)
+
+    def _remember_ids(self, batch: Batch) -> None:
+        """Read the request ids of records that the state counts already."""
+        self._flushed_at = time.monotonic()  # reading again takes time, but is no stall
+        watermark_ms = self.state.watermark_ms
+        if self.dedup_window is None or watermark_ms is None:
+            return
+        columns = self._decode(batch, None).columns
+        watermarks_ms = np.full(len(columns.position), watermark_ms, np.int64)
+        self.dedup_window.find_duplicates(columns.request, columns.ended_at_ms, watermarks_ms)
+
+    def _decode(self, batch: Batch, watermark_ms: int | None) -> Decoded:
+        timestamps_ms = np.array(batch.timestamps_ms, np.int64)
+        return decode(batch.values, timestamps_ms, watermark_ms, self._context.event_limits)
+
+    async def _count(self, batch: Batch) -> None:
+        decoded = self._decode(batch, self.state.watermark_ms)
+        if (reason := self._breaker_reason(batch, decoded)) is not None:
+            self._halt(Halt(HaltReason.DEAD_LETTERS, self.state.next_offset, reason))
+            return
+        decoded = self._deduplicate(batch, decoded)
+        await self._fetch_missing_slices(decoded)
+        await self._send_dead_letters(batch, decoded)
+        self.state.apply(decoded, batch.next_offset, batch.last())
+        if self.exemplars.due:
+            self.exemplars.sample(batch.values, decoded.columns, self.state.registry.knows)
+
+    def _breaker_reason(self, batch: Batch, decoded: Decoded) -> str | None:
+        """Return why too many records were rejected; None if the batch may pass."""
+        if self._pass_all:
+            self._pass_all, self._pass_until = False, batch.highwater
+        if self.state.next_offset < self._pass_until:
+            self._breaker.reset()
+            return None
+        rejected = [rejection.position for rejection in decoded.rejections]
+        return self._breaker.check(len(batch.values), rejected)
+
+    def _deduplicate(self, batch: Batch, decoded: Decoded) -> Decoded:
+        if self.dedup_window is None:
+            return decoded
+        columns = decoded.columns
+        self._horizon.add(batch.offsets_at(columns.position), columns.ended_at_ms)
+        duplicate = self.dedup_window.find_duplicates(
+            columns.request, columns.ended_at_ms, columns.watermark_ms
+        )
+        return deduplicate(decoded, duplicate)
+
+    async def _fetch_missing_slices(self, decoded: Decoded) -> None:
+        """Fetch the slices that a batch changes and that only the store has."""
+        missing = self.state.missing(decoded)
+        if not missing:
+            return
+        ids = {slice_field(slice_id): slice_id for slice_id in missing}
+        load = partial(self._context.store.load, self.admission.claim, list(ids))
+        fields = await self._context.supervision.retry(self._log, load)
+        self.state.provide({ids[name]: data for name, data in fields.items()})
+
+    async def _send_dead_letters(self, batch: Batch, decoded: Decoded) -> None:
+        for rejection in decoded.rejections:
+            delivery = await self._context.dead_letters.send(
+                batch, rejection.position, rejection.reason, rejection.detail
+            )
+            self._undelivered.append(asyncio.ensure_future(delivery))
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    async def flush(self, resident_max_bytes: int, last: bool = False) -> None:
+        """Write a checkpoint if the state has changed; then keep `resident_max_bytes` in memory.
+
+        `last`: the partition is being given back, so a call without an answer is not repeated.
+        Raises Lost if the store rejects it, and StoreError if it is the last and has no answer.
+        """
+        async with self._flushing:
+            if self.released and not last:
+                return  # given back meanwhile, with a last checkpoint of its own
+            state = self.state
+            if not state.changed:
+                if self.admission.readable <= state.stored_offset:
+                    self._flushed_at = time.monotonic()  # an idle partition is no stall
+                return
+            began = time.monotonic()
+            async with self._counting:
+                state.recent = self._horizon.dump()
+                snapshot = state.snapshot(written_at_ms=time.time_ns() // 1_000_000)
+                undelivered, self._undelivered = self._undelivered, []
+            if not await self._have_arrived(undelivered):
+                return
+            write = partial(self._context.store.flush, self.admission.claim, snapshot)
+            retry = self._context.supervision.retry
+            answer = await (write() if last else retry(self._log, write))
+            self._context.counters.fenced += answer is Answer.FENCED
+            self._context.counters.conflicts += answer is Answer.CONFLICT
+            self.admission.confirm(snapshot, answer)
+            async with self._counting:  # not between fetching a slice and adding to it
+                state.evict(resident_max_bytes)
+            self._flushed_at = time.monotonic()
+            self.flush_s = self._flushed_at - began
+
+    async def _have_arrived(self, letters: Sequence[asyncio.Future[object]]) -> bool:
+        """Return whether the broker has these dead letters.
+
+        The stored offset must not pass a record that the broker does not have. After
+        `DEAD_LETTERS_S` they are left to the next checkpoint, so that other partitions do not
+        wait for long. Raises the error of a delivery that failed.
+        """
+        if letters:
+            await asyncio.wait(letters, timeout=DEAD_LETTERS_S)
+        waiting = [letter for letter in letters if not letter.done()]
+        if waiting:
+            self._undelivered = [*letters, *self._undelivered]
+            self._log.at(self.state.stored_offset).warning(
+                "%d rejected records are not in the dead-letter topic yet: no checkpoint",
+                len(waiting),
+            )
+            return False
+        for letter in letters:
+            letter.result()
+        return True
+
+    async def archive(self) -> None:
+        """Archive the stored state if that is due and the partition is not halted."""
+        if self.admission.halted is not None:
+            return
+        archived_at_ms = await self._archiver.archive_if_due(self.state)
+        if archived_at_ms is not None:
+            async with self._counting:
+                self.state.mark_archived(archived_at_ms)
+
+    # -- halts and operator commands -------------------------------------------------------------
+
+    def _halt(self, halt: Halt) -> None:
+        """Stop reading until an operator resumes the partition; no record is lost."""
+        self.admission.halted, self._command_at_halt = halt, None
+        self._context.consumer.pause(self.partition)
+        self._log.at(halt.offset).error(
+            "halted (%s): %s; %s", halt.reason, halt.detail, FIXES[halt.reason]
+        )
+
+    async def apply(self, command: OperatorCommand | None) -> None:
+        """Apply the operator command enqueued last, once, if the partition is halted.
+
+        A command that was enqueued before the halt is not applied: it was meant for another one.
+        """
+        halt, command_id = self.admission.halted, command.id if command is not None else ""
+        if halt is None:
+            return
+        if self._command_at_halt is None:
+            self._command_at_halt = command_id
+        if command is None or command_id in (self._command_at_halt, self.applied_command):
+            return
+        async with self._counting:
+            self.applied_command = command_id
+            if command.kind == "move" and command.to is not None:
+                if not self._move(halt, command.to):
+                    return
+            else:
+                self._pass_all = True
+            self.admission.resume()
+            self._log.at(self.state.next_offset).warning(
+                "resumed by command of %s: %s", command.by, command.reason
+            )
+            await self._seek_and_resume(self.admission.expected_offset)
+
+    def _move(self, halt: Halt, offset: int) -> bool:
+        """Move the state to `offset`; return False if records would be counted twice."""
+        if halt.reason in (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED):
+            self.state.begin_again(offset)
+            return True
+        if offset >= self.state.next_offset:
+            self.state.lose(offset)
+            return True
+        self._log.at(self.state.next_offset).error(
+            "not moved back to offset %d: the records between would be counted twice", offset
+        )
+        return False
+
+    # -- reading position and supervision --------------------------------------------------------
+
+    async def begin_reading(self) -> None:
+        """Seek to where this claim begins to read; no batch is judged before."""
+        async with self._counting:
+            await self._seek_and_resume(self.admission.read_from)
+
+    async def _seek_and_resume(self, offset: int) -> None:
+        self.admission.note_seek(await self._context.consumer.seek(self.partition, offset))
+        self._context.consumer.resume(self.partition)
+
+    async def refetch_if_silent(self) -> None:
+        """Seek again if records are known to exist and none came for `REFETCH_AFTER_S`.
+
+        A batch was then dropped on its way, and no later one has shown the gap.
+        """
+        admission, offset = self.admission, self.admission.expected_offset
+        silent_s = time.monotonic() - self._consumed_at
+        if admission.halted or admission.readable <= offset or silent_s < REFETCH_AFTER_S:
+            return
+        if self._counting.locked():  # a batch has come
+            return
+        async with self._counting:
+            self._log.at(offset).warning("no batch came for %.0f s: fetching again", silent_s)
+            self._consumed_at = time.monotonic()
+            self._context.counters.reseeks += 1
+            await self._seek_and_resume(offset)
+
+    async def check_stored_offset(self) -> None:
+        """Check every `CHECK_S` that the store still holds the offset it confirmed.
+
+        Without new records no checkpoint would show that it went back. Raises Lost.
+        """
+        if time.monotonic() - self._store_checked_at < CHECK_S:
+            return
+        self._store_checked_at = time.monotonic()
+        async with self._flushing:
+            try:
+                fields = await self._context.store.look(self.admission.claim, ["offset"])
+            except StoreError:
+                return  # no answer: the next checkpoint reports it
+            if int(fields.get("offset", b"0")) != self.state.stored_offset:
+                raise Lost("the store went back to an older state")
+
+    def stalled_s(self) -> float:
+        """Return the seconds since the last checkpoint while records wait, else 0.
+
+        A halted partition waits for an operator, and is no stall.
+        """
+        waiting = self.admission.readable > self.state.stored_offset
+        if self.admission.halted is not None or not waiting:
+            return 0.0
+        return time.monotonic() - self._flushed_at

@@ -1,0 +1,277 @@
+"""All partitions of one worker process: assignment, back-pressure, timers.
+
+    claim -> load -> seek -> [ batch -> count ]*  ->  last checkpoint -> give back
+                                  |
+                                  +-> every second: checkpoint and heartbeat of each partition
+
+What happens to one partition is in partition_worker.py. A claim that is lost, as another worker
+made a newer one or the store went back, is dropped with all that memory holds of the partition;
+the partition is then claimed and loaded again.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+from streams.config.settings import Worker
+from streams.kafka.fetch import Batch
+from streams.state.limits import event_limits
+from streams.store.contract import Lost, Store, StoreError
+from streams.worker.context import ConsumerControl, DeadLetterQueue, WorkerContext
+from streams.worker.heartbeat import HeartbeatSender
+from streams.worker.partition_log import PartitionLog
+from streams.worker.partition_worker import PartitionWorker
+from streams.worker.recovery import Archive, Loader
+from streams.worker.supervision import StoreSupervision, WorkerCounters
+
+log = logging.getLogger(__name__)
+
+REVOKE_DEADLINE_S = 5.0
+RECLAIMS = 3
+STALL_S = 120.0
+ARCHIVE_CHECK_S = 5.0
+
+
+class StreamWorker:
+    """Owns the partitions that Kafka assigns to this process."""
+
+    def __init__(
+        self,
+        settings: Worker,
+        store: Store,
+        dead_letters: DeadLetterQueue,
+        consumer: ConsumerControl,
+        archive: Archive | None = None,
+    ) -> None:
+        self.counters = WorkerCounters()
+        self._settings, self._consumer = settings, consumer
+        self._supervision = StoreSupervision(store, self.counters)
+        self._context = WorkerContext(
+            settings=settings,
+            event_limits=event_limits(settings),
+            store=store,
+            supervision=self._supervision,
+            dead_letters=dead_letters,
+            consumer=consumer,
+            archive=archive,
+            counters=self.counters,
+        )
+        self._loader = Loader(settings, store, archive)
+        name = f"{os.uname().nodename}:{os.getpid()}"
+        self._heartbeat = HeartbeatSender(name, self._context)
+        self._partitions: dict[int, PartitionWorker] = {}
+        self._released_offsets: Mapping[int, int] = {}  # for the last commit to Kafka
+        self._reloading = asyncio.Lock()
+        self._flush_due = asyncio.Event()
+        self._flushed = asyncio.Condition()
+
+    # -- assignment ------------------------------------------------------------------------------
+
+    async def load(self, partitions: Iterable[int], generation: int) -> Mapping[int, int]:
+        """Claim and load partitions. Return the offset at which to read each of them.
+
+        The answer is empty if the group has assigned them anew without this worker. Raises
+        StoreError if the store does not answer in time, Lost if another worker claims one
+        meanwhile.
+        """
+        wanted = sorted(partitions)
+        committed = await self._consumer.confirm(wanted)
+        if committed is None:
+            return {}
+        claimed = await asyncio.gather(
+            *(self._claim(number, generation, committed[number], len(wanted)) for number in wanted)
+        )
+        self._release_all()
+        self._partitions = {worker.partition: worker for worker in claimed}
+        self._released_offsets = {}
+        return {worker.partition: worker.admission.read_from for worker in claimed}
+
+    def note_seeks(self, epochs: Mapping[int, int]) -> None:
+        """Note that the seeks to the offsets of `load` were made; later batches bear `epochs`."""
+        for partition, epoch in epochs.items():
+            if (worker := self._partitions.get(partition)) is not None:
+                worker.admission.note_seek(epoch)
+
+    async def _claim(
+        self, partition: int, generation: int, committed: int, shared_by: int
+    ) -> PartitionWorker:
+        loaded = await self._loader.load(partition, committed)
+        self.counters.rollbacks += loaded.went_back
+        return PartitionWorker(self._context, loaded, generation, shared_by)
+
+    def _release_all(self) -> list[PartitionWorker]:
+        released, self._partitions = list(self._partitions.values()), {}
+        for worker in released:
+            worker.released = True
+        return released
+
+    async def revoke(self, ending: bool = False) -> None:
+        """Give all partitions back, with a last checkpoint of each if the store is quick.
+
+        `ending`: the process ends, so their offsets are still committed to Kafka. During a
+        rebalance a commit would only disturb it.
+        """
+        released, self._released_offsets = self._release_all(), {}
+        memory_bytes = self._settings.resident_max_mb * 1_000_000
+        try:
+            async with asyncio.timeout(REVOKE_DEADLINE_S):
+                await asyncio.gather(
+                    *(worker.flush(memory_bytes, last=True) for worker in released)
+                )
+        except Exception as error:  # any: what was not written is counted again by the next owner
+            log.warning("partitions given back before all was written: %r", error)
+        if ending:
+            self._released_offsets = {
+                worker.partition: worker.state.stored_offset for worker in released
+            }
+
+    def durable_offsets(self) -> Mapping[int, int]:
+        """Return per partition the offset before which all records are in the store."""
+        stored = {
+            partition: worker.state.stored_offset for partition, worker in self._partitions.items()
+        }
+        return {**self._released_offsets, **stored}
+
+    def owns(self, partition: int) -> bool:
+        """Return whether this worker has claimed a partition and not given it back."""
+        return partition in self._partitions
+
+    async def _reload(self, stale: PartitionWorker, reason: Lost) -> None:
+        """Drop what memory holds of a partition, and claim and load it again."""
+        partition_log = PartitionLog(log, stale.partition).at(stale.state.next_offset)
+        partition_log.warning("%s: loading it again", reason)
+        async with self._reloading:
+            if stale.released:
+                return
+            for attempt in range(1, RECLAIMS + 1):
+                try:
+                    fresh = await self._supervision.retry(
+                        partition_log, partial(self._claim_again, stale)
+                    )
+                    break
+                except Lost as error:
+                    partition_log.warning("%s (attempt %d of %d)", error, attempt, RECLAIMS)
+            else:
+                raise Lost(f"partition {stale.partition}: claimed away {RECLAIMS} times in a row")
+            if stale.released:  # revoked meanwhile
+                return
+            stale.released = True
+            if fresh is None:
+                del self._partitions[stale.partition]
+            else:
+                self._partitions[stale.partition] = fresh
+                await fresh.begin_reading()
+
+    async def _claim_again(self, stale: PartitionWorker) -> PartitionWorker | None:
+        """Claim a partition again; None if the group has assigned it to another worker.
+
+        A claim would then only lock out its owner.
+        """
+        committed = await self._consumer.confirm([stale.partition])
+        if committed is None:
+            return None
+        # The store may have confirmed more to this worker than was committed to Kafka.
+        known = max(committed[stale.partition], stale.state.stored_offset)
+        fresh = await self._claim(
+            stale.partition, stale.admission.generation, known, len(self._partitions)
+        )
+        if fresh.state.rebuilt and fresh.state.stored_offset < known:
+            fresh.state.mark_rebuilt(max(fresh.state.rebuilt, stale.state.rebuilt + 1))
+        return fresh
+
+    # -- counting and back-pressure --------------------------------------------------------------
+
+    async def consume(self, batch: Batch) -> None:
+        """Count a batch if this worker owns its partition and it is the next one there.
+
+        Waits while too many counted records are not in the store. Raises Lost if the partition
+        was claimed away again and again.
+        """
+        worker = self._partitions.get(batch.partition)
+        if worker is None:
+            return
+        try:
+            await worker.consume(batch)
+            if worker.state.unflushed >= self._settings.flush_max_events:
+                self._flush_due.set()
+        except Lost as error:
+            self.counters.fenced += 1
+            await self._reload(worker, error)
+        if not self._has_room():
+            self._flush_due.set()
+            async with self._flushed:
+                await self._flushed.wait_for(self._has_room)
+
+    def _has_room(self) -> bool:
+        unflushed = sum(worker.state.unflushed for worker in self._partitions.values())
+        return unflushed <= self._settings.backlog_max_events
+
+    # -- timers ----------------------------------------------------------------------------------
+
+    async def write_checkpoints(self) -> None:
+        """Write checkpoints for ever: every `flush_interval_s`, or sooner if much was counted."""
+        while True:
+            due = asyncio.ensure_future(self._flush_due.wait())
+            # Not a timeout, whose exception would keep frames, and what they refer to, in memory.
+            try:
+                await asyncio.wait({due}, timeout=self._settings.flush_interval_s)
+            finally:
+                due.cancel()
+            self._flush_due.clear()
+            await self.flush_all()
+
+    async def write_archives(self) -> None:
+        """Archive the state of each partition for ever, whenever that is due."""
+        while True:
+            await asyncio.sleep(ARCHIVE_CHECK_S)
+            for worker in list(self._partitions.values()):
+                await worker.archive()
+
+    async def flush_all(self) -> None:
+        """Write a checkpoint and send a heartbeat of each partition. Raises Lost as `consume`."""
+        await self._supervision.check()
+        for worker in list(self._partitions.values()):
+            try:
+                if self._supervision.is_fit:
+                    await worker.flush(self._resident_max_bytes())
+                    await worker.check_stored_offset()
+            except Lost as error:
+                await self._reload(worker, error)
+            if not worker.released:
+                if self._has_room():
+                    await worker.refetch_if_silent()
+                await self._exchange_heartbeat(worker)
+        async with self._flushed:
+            self._flushed.notify_all()
+
+    def _resident_max_bytes(self) -> int:
+        """Return the memory for the slices of one partition."""
+        return self._settings.resident_max_mb * 1_000_000 // max(1, len(self._partitions))
+
+    async def _exchange_heartbeat(self, worker: PartitionWorker) -> None:
+        """Send a heartbeat, and apply the operator command that the store answers with."""
+        try:
+            command = await self._heartbeat.send(worker)
+        except StoreError as error:
+            log.warning("no heartbeat sent: %s", error)
+            return
+        await worker.apply(command)
+
+    def stall(self) -> str | None:
+        """Return what is wrong if no checkpoint was written for too long, for the watchdog."""
+        stalled_s = self.stalled_s()
+        if stalled_s > STALL_S:
+            return f"records wait, and no checkpoint was written for {stalled_s:.0f} s"
+        return None
+
+    def stalled_s(self) -> float:
+        """Return the seconds without a checkpoint of the slowest partition with waiting records.
+
+        0 while the store does not answer or must not be written to: another worker could do no
+        better, so this one stays and retries.
+        """
+        if not self._supervision.answers or not self._supervision.is_fit:
+            return 0.0
+        return max((worker.stalled_s() for worker in self._partitions.values()), default=0.0)
