@@ -145,6 +145,8 @@ class _Compiler:
                 return lambda samples, now_s: float(now_s)
             case "vector", [scalar]:
                 return lambda samples, now_s: {(): _scalar(scalar(samples, now_s))}
+            case "scalar", [inner]:
+                return _single(inner)
             case "round", [inner]:
                 return _round(inner)
         raise self._unsupported(tree)
@@ -233,6 +235,16 @@ def _aggregate(fold: _Binary, by: frozenset[str], inner: _Node) -> _Node:
                 group = group_of[key] = tuple(pair for pair in key if pair[0] in by)
             groups[group] = fold(groups[group], value) if group in groups else value
         return groups
+
+    return node
+
+
+def _single(inner: _Node) -> _Node:
+    """Return the value of the only element, or NaN, for which no comparison holds."""
+
+    def node(samples: Samples, now_s: float) -> float:
+        values = list(_vector(inner(samples, now_s)).values())
+        return float(values[0]) if len(values) == 1 else math.nan
 
     return node
 

@@ -13,7 +13,7 @@ from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
 from slo.health_limits import (
-    ARCHIVE_STALE_AFTER_S,
+    ARCHIVE_STALE_AFTER_INTERVALS,
     BEHIND_AFTER_S,
     FEWEST_REFUSED,
     MANY_WAITING,
@@ -184,6 +184,7 @@ def _state() -> Iterator[Alert]:
     halted = newest(catalogue_health.PARTITION_HALTED, by=("partition", "reason"))
     complete = newest(catalogue.WINDOW_COMPLETE, by=("window",))
     archived = newest(catalogue_health.PARTITION_ARCHIVE, by=_PARTITION)
+    interval = newest(catalogue_health.ARCHIVE_INTERVAL)
     age = "{{ $value | humanizeDuration }}"
     yield _page(
         "TokenpulsePartitionHalted",
@@ -207,12 +208,12 @@ def _state() -> Iterator[Alert]:
     )
     yield _ticket(
         "TokenpulseArchiveOld",
-        f"time() - {archived} > {ARCHIVE_STALE_AFTER_S}",
+        f"time() - {archived} > {ARCHIVE_STALE_AFTER_INTERVALS} * scalar({interval})",
         f"The archive of {_WHICH} is {age} old",
         "If Redis lost its data now, what is older than Kafka's retention would be restored from "
         f"an archive that is {age} old.",
         f"{age} old",
-        "at most 2h",
+        f"at most {ARCHIVE_STALE_AFTER_INTERVALS} times worker.archive_interval_s",
         60,
     )
 

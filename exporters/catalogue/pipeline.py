@@ -119,6 +119,13 @@ PARTITION_ARCHIVE = Spec(
     ("partition",),
     "Absent if it never was. The archive restores a state that Redis lost.",
 )
+ARCHIVE_INTERVAL = Spec(
+    "tokenpulse_archive_interval_seconds",
+    "gauge",
+    "Time between two archives of a partition's state: `worker.archive_interval_s`.",
+    (),
+    "Read from the exporter's settings. Absent if archiving is off.",
+)
 WORKER_FENCED = Spec(
     "tokenpulse_worker_fenced_flushes_total",
     "counter",
@@ -212,6 +219,7 @@ PIPELINE = MetricGroup(
         PARTITION_FRESHNESS,
         PARTITION_HALTED,
         PARTITION_ARCHIVE,
+        ARCHIVE_INTERVAL,
         LOST_RECORDS,
         STATE_LOSSES,
         DUPLICATE_WINDOW_IDS,

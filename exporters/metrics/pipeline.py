@@ -67,6 +67,12 @@ def add_heartbeat(page: Page, sign: Heartbeat, lag: int | None) -> None:
         page.add(pipeline_metrics.DUPLICATE_WINDOW_FORGOTTEN, label, int(ids))
 
 
+def add_archive_interval(page: Page, interval_s: int) -> None:
+    """Add the time between two archives, unless it is 0: archiving is off."""
+    if interval_s:
+        page.add(pipeline_metrics.ARCHIVE_INTERVAL, "", interval_s)
+
+
 def add_workers(page: Page, signs: Sequence[Heartbeat]) -> None:
     """Add the counters of worker processes, each from its newest heartbeat for any partition."""
     newest: dict[str, Heartbeat] = {}

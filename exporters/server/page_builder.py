@@ -76,6 +76,7 @@ class PageBuilder:
         for heartbeat in snapshot.heartbeats:
             pipeline_samples.add_heartbeat(page, heartbeat, lags.get(heartbeat.partition))
         pipeline_samples.add_workers(page, snapshot.heartbeats)
+        pipeline_samples.add_archive_interval(page, self._settings.worker.archive_interval_s)
         return page
 
     def _add_totals(self, page: Page, snapshot: StateSnapshot) -> None:

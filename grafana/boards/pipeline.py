@@ -12,7 +12,7 @@ from grafana.panels import Column, Panel, Query, graph, listing, number
 from grafana.queries import Chosen, age_s, increase, newest, rate
 from grafana.thresholds import BAD, GOOD, BoardLimits, Steps, bad_above, bad_below
 from slo.health_limits import (
-    ARCHIVE_STALE_AFTER_S,
+    ARCHIVE_STALE_AFTER_INTERVALS,
     BEHIND_AFTER_S,
     MANY_WAITING,
     REFUSED_SHARE,
@@ -151,12 +151,13 @@ def _partitions() -> Iterator[Panel]:
             Column(
                 "Watermark age", age_s(each(pipeline_metrics.PARTITION_WATERMARK)), "s", decimals=1
             ),
+            Column("Archive age", age_s(archived), "s", decimals=0),
             Column(
-                "Archive age",
-                age_s(archived),
-                "s",
-                bad_above(ARCHIVE_STALE_AFTER_S),
-                0,
+                "Archive age / interval",
+                f"({age_s(archived)}) / scalar({newest(pipeline_metrics.ARCHIVE_INTERVAL)})",
+                "none",
+                bad_above(ARCHIVE_STALE_AFTER_INTERVALS),
+                1,
             ),
             Column("Ids remembered", each(pipeline_metrics.DUPLICATE_WINDOW_IDS), "short"),
         ),

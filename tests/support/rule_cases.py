@@ -506,9 +506,14 @@ def incomplete(_: Labels) -> list[Case]:
 
 def archive_old(_: Labels) -> list[Case]:
     gauge = named("tokenpulse_partition_archive_timestamp_seconds", **PARTITION)
+    hourly = {named("tokenpulse_archive_interval_seconds"): held(3_600)}
+    daily = {named("tokenpulse_archive_interval_seconds"): held(86_400)}
     return [
-        Case("more than two hours", True, {gauge: ago(7_201)}),
-        Case("an hour", False, {gauge: ago(3_601)}),
+        Case("more than two intervals", True, {gauge: ago(7_201), **hourly}),
+        Case("an interval", False, {gauge: ago(3_601), **hourly}),
+        Case("written every day, 20 hours ago", False, {gauge: ago(72_000), **daily}),
+        Case("written every day, two days ago", True, {gauge: ago(172_801), **daily}),
+        Case("archiving was switched off", False, {gauge: ago(172_801)}),
         Case("missing data: no archive configured", False, {}),
     ]
 

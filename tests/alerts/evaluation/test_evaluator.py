@@ -32,7 +32,7 @@ from tests.support.promtool import STEP_S, check_alerts, labels_text, needs_prom
 
 STEPS = 150
 LONGEST_FOR_S = 20
-SEEDS = range(6)
+SEEDS = (0, 1, 2, 4, 8, 23)  # chosen so that together they fire every rule
 LABELS_OF = {spec.name: spec.labels for spec in SPECS} | {"up": ("job", "instance")}
 
 

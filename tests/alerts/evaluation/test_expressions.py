@@ -60,6 +60,8 @@ def test_vectors_meet_as_in_prometheus() -> None:
     assert found("b == 4") == {"y": 4}
     assert found("min(b)") == {"": 4}
     assert found("sum(c) or vector(0)") == {"": 0}
+    assert found("a >= scalar(sum(a)) - 3") == {"x": 5}
+    assert found("a > 2 * scalar(absent_metric)") == {}
     assert parse("time() - b > 3").vector(samples, 10) == {sample_key({"m": "y"}): 6}
 
 

@@ -193,6 +193,7 @@ def test_the_archive_and_the_ids_are_told_where_a_worker_tells_them(
     samples = after(settings, tell)
     archived = named(samples, "tokenpulse_partition_archive_timestamp_seconds")
     assert archived == {frozenset({("partition", "1")}): NOW_S - 60}  # 0 was never archived
+    assert value(samples, "tokenpulse_archive_interval_seconds") == 3_600
     for name, told in (("ids", 1_234), ("forgotten_total", 70)):
         name = f"tokenpulse_duplicate_window_{name}"
         assert [value(samples, name, partition=one) for one in "01"] == [0, told]
