@@ -29,7 +29,7 @@ from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import PartitionView, StateSnapshot
+from streams.store.reader import PartitionView, StateSnapshot, Version, unread
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Engine:
         self._policies, self._token_of = policies, token_of
         self._store = MinuteCountStore(client, group, topic)
         self._kept: list[TrackedObjective] = []
-        self._counts: dict[tuple[int, SliceId], tuple[int, Counts]] = {}
+        self._counts: dict[tuple[int, SliceId], tuple[Version, Counts]] = {}
         self._done: Checkpoints = {}
         self._taken = Counter[int]()  # by partition, slices in this refresh
         self._changed: set[int] = set()  # minutes to add up again
@@ -103,7 +103,7 @@ class Engine:
         floors = floors_s(views)
         due = self._coarse(views, floors)
         self._count(views)
-        if any(self._unread(view, floors, due) for view in views):
+        if any(self._unread(snapshot, floors, due).values()):
             return None
         self._settle(views, floors, due)
         self._see(views, snapshot.heartbeats, int(now_s))
@@ -169,9 +169,8 @@ class Engine:
         due = self._coarse(views, floors)
         share = max(SLICES_A_REFRESH // len(views), _SLICES_A_PARTITION)
         return {
-            view.partition: unread[: max(share - self._taken[view.partition], 0)]
-            for view in views
-            if (unread := self._unread(view, floors, due))
+            partition: slice_ids[: max(share - self._taken[partition], 0)]
+            for partition, slice_ids in self._unread(snapshot, floors, due).items()
         }
 
     def take(
@@ -188,7 +187,7 @@ class Engine:
             )
             for kept in self._kept
         )
-        self._counts[view.partition, slice_id] = (view.index[slice_id], counts)
+        self._counts[view.partition, slice_id] = (view.version(slice_id), counts)
         self._taken[view.partition] += 1
         if slice_id.level <= 1:
             self._changed.add(slice_id.start_s // 60)
@@ -205,28 +204,28 @@ class Engine:
                 }
 
     def _unread(
-        self, view: PartitionView, floors: Sequence[int], due: set[SliceId]
-    ) -> list[SliceId]:
-        """Slices of a partition whose counts are not known at this version, newest first."""
-        merged_s = view.meta.merged_until_s[1]
-        wanted = [
-            of
-            for of in view.index
-            if of in due
-            or (
-                of.level <= 1
-                and of.start_s >= floors[1]
-                and (of.start_s >= merged_s) == (of.level == 0)
-            )
-        ]
-        return sorted(
-            (
-                of
-                for of in wanted
-                if self._counts.get((view.partition, of), (-1,))[0] != view.index[of]
-            ),
-            key=lambda of: -of.start_s,
-        )
+        self, snapshot: StateSnapshot, floors: Sequence[int], due: set[SliceId]
+    ) -> dict[int, list[SliceId]]:
+        """Return, by partition, the slices without counts of their present version, newest first.
+
+        `floors`: by level, from where on its slices are kept. `due`: coarser slices to count.
+        """
+
+        def select(view: PartitionView) -> list[SliceId]:
+            merged_s = view.meta.merged_until_s[1]
+            selected = [
+                slice_id
+                for slice_id in view.index
+                if slice_id in due
+                or (
+                    slice_id.level <= 1
+                    and slice_id.start_s >= floors[1]
+                    and (slice_id.start_s >= merged_s) == (slice_id.level == 0)
+                )
+            ]
+            return sorted(selected, key=lambda slice_id: -slice_id.start_s)
+
+        return unread(snapshot, select, self._counts)
 
     def _coarse(self, views: Sequence[PartitionView], floors: Sequence[int]) -> set[SliceId]:
         """Coarser slices that changed since the ledgers were last settled, where nothing finer is
