@@ -61,6 +61,7 @@ async def simulate(
                 if _now_ms() - sent_to_ms < STRIDE_MS:
                     await _sleep(stopping, TICK_MS / 1_000)
             await producer.flush()
+            await requests.report_end()
             return producer.sent
     finally:
         requests.ending.set()
@@ -129,15 +130,7 @@ class _RequestWatch:
                 for problem in set(reading.unreadable) - logged:
                     _log(f"scenario {problem}")
                 logged.update(reading.unreadable)
-                await self._store.report(
-                    SimulatorStatus(
-                        self._seed,
-                        reading.now_ms,
-                        self.sent_to_ms,
-                        self._events_per_s,
-                        tuple(self._follower.active_ids),
-                    )
-                )
+                await self._report(reading.now_ms)
                 if not self._available:
                     _log("Redis answers: scenarios can be requested again")
                     self._available = True
@@ -154,6 +147,18 @@ class _RequestWatch:
             _log(line)
         self._follower.messages.clear()
         return traffic if timeline is traffic.timeline else traffic.with_timeline(timeline)
+
+    async def report_end(self) -> None:
+        """Report the position after the last record, so that a restart sends no record again."""
+        with suppress(StoreError):  # without Redis there is no position to continue from
+            await self._report((await self._store.read()).now_ms)
+
+    async def _report(self, now_ms: int) -> None:
+        """Store the status of this simulator as of `now_ms` (epoch ms by the clock of Redis)."""
+        active = tuple(self._follower.active_ids)
+        await self._store.report(
+            SimulatorStatus(self._seed, now_ms, self.sent_to_ms, self._events_per_s, active)
+        )
 
     async def close(self) -> None:
         """Close the connection."""

@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from streams.config.settings import Redis, Settings
+from streams.simulator import runner
 from streams.simulator.scenario_store import GRACE_MS, ScenarioStore, SimulatorStatus
 from streams.simulator.scenarios import KINDS
 from streams.store.redis import connected
@@ -243,7 +244,7 @@ def test_a_simulator_that_shares_the_redis_obeys(broker: Broker, shared: Setting
         found: tuple[SimulatorStatus, ...] = in_store(shared, ScenarioStore.read).simulators
         return found
 
-    with simulator(shared, "--seed", "4", "--rate", "40") as process:
+    with simulator(shared, "--seed", "4", "--rate", "80") as process:
         wait_until(lambda: bool(spoken()), "the simulator speaks")
         done = run("scenario", "outage", "--region", "eu-west-1", "--for", "5m", settings=shared)
         assert done.exit_code == 0, done.output
@@ -278,7 +279,7 @@ def test_a_simulator_that_shares_the_redis_obeys(broker: Broker, shared: Setting
         if event["outcome"] == "server_error"
         and (event["region"] != "eu-west-1" or event["ended_at"] >= stopped_ms)
     ]
-    assert len(others) < 5  # as on any calm day
+    assert len(others) < 10  # as on any calm day
 
 
 def test_without_redis_the_traffic_goes_on_and_says_so_once(
@@ -297,8 +298,9 @@ def test_without_redis_the_traffic_goes_on_and_says_so_once(
 
 
 def test_the_past_is_sent_once_and_goes_over_into_the_present(
-    broker: Broker, shared: Settings
+    broker: Broker, shared: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(runner, "READ_INTERVAL_S", 60)  # so its end alone stores where it was
     shared = shared.model_copy(update={"kafka": broker.new_kafka()})
     sent = 0
     for _ in range(2):  # as when the first one died and is started again
