@@ -1,1 +1,1 @@
-"""The rules on recorded traffic: what would have fired, and when."""
+"""The rules on recorded traffic: the alerts that would have fired, and when."""

@@ -1,7 +1,7 @@
-"""Recorded events as the ten-second aggregates that the workers would have made of them.
+"""Recorded events as the ten-second aggregates that the workers would have counted.
 
-A shell: reads files and a topic, and keeps what does not fit into memory in a temporary file that
-nobody else sees. So files may be larger than memory and in any order: event time counts.
+A shell: it reads files and a topic. Aggregates that do not fit into memory are in a temporary file
+without a name. So files may be larger than memory and in any order: event time counts.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class _Log:
-    """What judging the next event of one log depends on."""
+    """The state that decides about the next event of one log."""
 
     seen: DedupWindow | None
     watermark_ms: int | None = None
@@ -55,10 +55,10 @@ class Recording:
         to_s: int | None,
         minutes_until_s: int = 0,
     ) -> None:
-        """`to_s`: its end; what ended later is left out. Customers keep their ids.
+        """`to_s`: its end; later events are left out. Customers keep their ids.
 
-        `minutes_until_s`: a whole minute. What ended before it is kept by the minute and without
-        histograms, as no rolling window reads it.
+        `minutes_until_s`: a whole minute. Earlier events are kept by the minute and without
+        histograms, as no rolling window reads them.
         """
         worker = settings.worker
         self.registry = Registry(name_limits(worker), lambda customer_id: customer_id)
@@ -72,8 +72,8 @@ class Recording:
         self._logs: dict[object, _Log] = {}
         self._last_s = 0  # start of the last slice
         self._no_cells = Aggregate.empty().cells
-        self._held: dict[int, list[Aggregate]] = {}
-        self._held_bytes = 0
+        self._in_memory: dict[int, list[Aggregate]] = {}
+        self._memory_bytes = 0
         self._has_spilled = False
         self._disk = sqlite3.connect("")  # private, and gone when closed
         self._disk.execute("CREATE TABLE parts (start_s INTEGER, aggregate BLOB)")
@@ -86,21 +86,21 @@ class Recording:
     def add(self, log: object, values: list[bytes | None], timestamps_ms: Ints | None) -> None:
         """Count the next records of a log.
 
-        `timestamps_ms`: those of Kafka. Without them nothing is from the future, and nothing too
-        late: a file has no time of its own.
+        `timestamps_ms`: those of Kafka. Without them no event is from the future or too late: a
+        file has no time of its own.
         """
-        of, rules = self._log(log), event_limits(self._worker)
+        state, limits = self._log(log), event_limits(self._worker)
         if timestamps_ms is None:
-            rules = replace(rules, horizon_ms=MAX_TIME_MS)
+            limits = replace(limits, horizon_ms=MAX_TIME_MS)
             timestamps_ms = np.full(len(values), MAX_TIME_MS, np.int64)
-        decoded = decode(values, timestamps_ms, of.watermark_ms, rules)
-        of.watermark_ms = decoded.watermark_ms
-        if of.seen is not None and len(decoded.columns.ended_at_ms):
+        decoded = decode(values, timestamps_ms, state.watermark_ms, limits)
+        state.watermark_ms = decoded.watermark_ms
+        if state.seen is not None and len(decoded.columns.ended_at_ms):
             columns = decoded.columns
-            twice = of.seen.find_duplicates(
+            is_duplicate = state.seen.find_duplicates(
                 columns.request, columns.ended_at_ms, columns.watermark_ms
             )
-            decoded = deduplicate(decoded, twice)
+            decoded = deduplicate(decoded, is_duplicate)
         self.refused.update(rejection.reason for rejection in decoded.rejections)
         self.duplicates += len(decoded.duplicates_ms)
         columns, names = decoded.columns, self.registry
@@ -132,8 +132,8 @@ class Recording:
     def _merged_parts(self) -> Iterator[tuple[int, Aggregate]]:
         if not self._has_spilled:
             self._disk.close()
-            for start_s in sorted(self._held):
-                yield start_s, _merged(self._held.pop(start_s))
+            for start_s in sorted(self._in_memory):
+                yield start_s, _merged(self._in_memory.pop(start_s))
             return
         self._spill()
         self._disk.execute("CREATE INDEX by_start ON parts (start_s)")
@@ -154,17 +154,18 @@ class Recording:
         self._last_s = max(self._last_s, start_s)
         if start_s < self._minutes_until_s:
             aggregate = replace(aggregate, cells=self._no_cells)
-        self._held.setdefault(start_s, []).append(aggregate)
-        self._held_bytes += aggregate.size_bytes
-        if self._held_bytes > SPILL_BYTES:
+        self._in_memory.setdefault(start_s, []).append(aggregate)
+        self._memory_bytes += aggregate.size_bytes
+        # Parts of one slice come from many batches, and are merged on disk and when read.
+        if self._memory_bytes > SPILL_BYTES:
             self._spill()
 
     def _spill(self) -> None:
         self._disk.executemany(
             "INSERT INTO parts VALUES (?, ?)",
-            ((start_s, _merged(parts).pack()) for start_s, parts in self._held.items()),
+            ((start_s, _merged(parts).pack()) for start_s, parts in self._in_memory.items()),
         )
-        self._held, self._held_bytes, self._has_spilled = {}, 0, True
+        self._in_memory, self._memory_bytes, self._has_spilled = {}, 0, True
 
 
 def _merged(parts: list[Aggregate]) -> Aggregate:
@@ -214,7 +215,7 @@ def _batches(values: Iterable[bytes]) -> Iterator[list[bytes | None]]:
 
 
 def read_topic(recording: Recording, settings: Settings) -> None:
-    """Record what the configured topic holds now, as far back as Kafka keeps it.
+    """Record all records of the configured topic, as far back as Kafka keeps them.
 
     Raises Unavailable.
     """

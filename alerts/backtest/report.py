@@ -1,6 +1,6 @@
-"""What a backtest found, as plain data and for people.
+"""The report of a backtest: plain data for JSON, and lines for people.
 
-Pure. Ratios that were counted leave as exact decimals in text; docs/backtest.md lists every key.
+Pure. Counted ratios are exact decimals in text; docs/backtest.md lists every key.
 """
 
 from collections import Counter, defaultdict
@@ -23,39 +23,44 @@ from slo.policy.scope import CalendarMonth
 from slo.policy.units import percent_text
 from streams.query.instants import rfc3339
 
-_OWN_LABELS = ("window", "credit")  # tell rules of one objective apart
+_OWN_LABELS = ("window", "credit")  # differ between the rules of one objective
 
 
-def report(found: Backtest) -> dict[str, Any]:
-    """All of it; what is not known is absent or null."""
-    recording = found.recording
-    budgets = {_about(one): one for one in found.judged}
+def report(backtest: Backtest) -> dict[str, Any]:
+    """Return the whole report; unknown values are absent or null."""
+    recording = backtest.recording
+    budgets = {_about(replayed): replayed for replayed in backtest.objectives}
     episodes = [
-        _episode(found, budgets, watched, episode)
-        for watched in found.watched
+        _episode(backtest, budgets, watched, episode)
+        for watched in backtest.watched
         for episode in watched.episodes()
     ]
     return {
-        "from": rfc3339(found.from_s),
-        "to": rfc3339(found.to_s),
+        "from": rfc3339(backtest.from_s),
+        "to": rfc3339(backtest.to_s),
         "events": {
             "counted": recording.counted,
             "refused": dict(sorted(recording.refused.items())),
             "duplicates": recording.duplicates,
             "unmapped": recording.unmapped,
         },
-        "alerts": sorted(episodes, key=lambda one: (one["fired_at"], one["severity"])),
-        "rules": [_rule(found, watched) for watched in found.watched],
-        "promises": [_promise(found, one, name) for one in found.judged for name in one.names()],
-        "credits": _credits(found.judged),
+        # In the order in which an engineer on duty would have been paged.
+        "alerts": sorted(episodes, key=lambda entry: (entry["fired_at"], entry["severity"])),
+        "rules": [_rule(backtest, watched) for watched in backtest.watched],
+        "promises": [
+            _promise(backtest, replayed, name)
+            for replayed in backtest.objectives
+            for name in replayed.names()
+        ],
+        "credits": _credits(backtest.objectives),
     }
 
 
-def _about(one: ReplayedObjective) -> tuple[str, str]:
-    return one.policy.name, one.objective.name
+def _about(replayed: ReplayedObjective) -> tuple[str, str]:
+    return replayed.policy.name, replayed.objective.name
 
 
-def _named(watched: Watched) -> dict[str, Any]:
+def _identity(watched: Watched) -> dict[str, Any]:
     alert = watched.alert
     return {
         "severity": alert.severity,
@@ -66,79 +71,91 @@ def _named(watched: Watched) -> dict[str, Any]:
     }
 
 
-def _lasted_s(found: Backtest, episode: Episode) -> int:
-    end_s = found.to_s if episode.resolved_at_s is None else episode.resolved_at_s
+def _lasted_s(backtest: Backtest, episode: Episode) -> int:
+    end_s = backtest.to_s if episode.resolved_at_s is None else episode.resolved_at_s
     return end_s - episode.fired_at_s
 
 
 def _episode(
-    found: Backtest,
+    backtest: Backtest,
     budgets: Mapping[tuple[str, str], ReplayedObjective],
     watched: Watched,
     episode: Episode,
 ) -> dict[str, Any]:
     scope = dict(episode.labels)
     entry = {
-        **_named(watched),
+        **_identity(watched),
         "scope": scope,
         "pending_at": rfc3339(episode.pending_at_s),
         "fired_at": rfc3339(episode.fired_at_s),
         "resolved_at": None if episode.resolved_at_s is None else rfc3339(episode.resolved_at_s),
-        "lasted_s": _lasted_s(found, episode),
+        "lasted_s": _lasted_s(backtest, episode),
         "worst": episode.worst,
         "target": watched.alert.target,
     }
-    one = budgets.get((str(entry["policy"]), str(entry["objective"])))
-    if one is not None:
-        name = scope.get(one.objective.scope.per or "", "")
-        end_s = found.to_s if episode.resolved_at_s is None else episode.resolved_at_s
+    replayed = budgets.get((str(entry["policy"]), str(entry["objective"])))
+    if replayed is not None:
+        name = scope.get(replayed.objective.scope.per or "", "")
+        end_s = backtest.to_s if episode.resolved_at_s is None else episode.resolved_at_s
         entry["budget_spent_ratio"] = {
-            "at_firing": exact(_spent(found, one, name, episode.fired_at_s)),
-            "at_end": exact(_spent(found, one, name, end_s)),
+            "at_firing": exact(_spent(backtest, replayed, name, episode.fired_at_s)),
+            "at_end": exact(_spent(backtest, replayed, name, end_s)),
         }
     return entry
 
 
-def _rule(found: Backtest, watched: Watched) -> dict[str, Any]:
+def _rule(backtest: Backtest, watched: Watched) -> dict[str, Any]:
     episodes = watched.episodes()
     return {
-        **_named(watched),
+        **_identity(watched),
         "for_s": watched.alert.for_s,
         "target": watched.alert.target,
         "fired": len(episodes),
-        "firing_s": sum(_lasted_s(found, episode) for episode in episodes),
+        "firing_s": sum(_lasted_s(backtest, episode) for episode in episodes),
         "too_short": watched.timeline.unfired,
     }
 
 
-def _attained(found: Backtest, one: ReplayedObjective, name: str, until_s: int) -> Attainment:
-    """From the beginning of what was evaluated, in whole minutes."""
-    stretch = (found.from_s // 60, -(-until_s // 60))
-    return judged(one.objective, one.minute_counts, name, one.excluded, stretch, until_s)[0]
+def _attainment(
+    backtest: Backtest, replayed: ReplayedObjective, name: str, until_s: int
+) -> Attainment:
+    """Return the attainment from the first evaluated minute to `until_s`."""
+    stretch = (backtest.from_s // 60, -(-until_s // 60))
+    return judged(
+        replayed.objective, replayed.minute_counts, name, replayed.excluded, stretch, until_s
+    )[0]
 
 
-def _spent(found: Backtest, one: ReplayedObjective, name: str, until_s: int) -> Fraction | None:
-    """Share of the period's error budget, had all of it the traffic of what was evaluated."""
-    whole = _attained(found, one, name, found.to_s)
+def _spent(
+    backtest: Backtest, replayed: ReplayedObjective, name: str, until_s: int
+) -> Fraction | None:
+    """Return the share of the period's error budget that was spent until `until_s`.
+
+    The budget assumes that the whole period has the traffic of the evaluated span. None without
+    any counted request.
+    """
+    # The rest of the period is assumed to be like the evaluated span: a recording of an hour says
+    # how fast a budget is spent, not how much of it was left.
+    whole = _attainment(backtest, replayed, name, backtest.to_s)
     if not whole.counted:
         return None
-    part = _attained(found, one, name, until_s)
-    budget = one.objective.error_budget * whole.counted
-    return (part.counted - part.good) / budget * _share_of_period(found, one)
+    part = _attainment(backtest, replayed, name, until_s)
+    budget = replayed.objective.error_budget * whole.counted
+    return (part.counted - part.good) / budget * _share_of_period(backtest, replayed)
 
 
-def _share_of_period(found: Backtest, one: ReplayedObjective) -> Fraction:
-    return Fraction(found.to_s - found.from_s, period_s(one.objective))
+def _share_of_period(backtest: Backtest, replayed: ReplayedObjective) -> Fraction:
+    return Fraction(backtest.to_s - backtest.from_s, period_s(replayed.objective))
 
 
-def _promise(found: Backtest, one: ReplayedObjective, name: str) -> dict[str, Any]:
-    target = one.objective.target
-    attained = _attained(found, one, name, found.to_s)
+def _promise(backtest: Backtest, replayed: ReplayedObjective, name: str) -> dict[str, Any]:
+    target = replayed.objective.target
+    attained = _attainment(backtest, replayed, name, backtest.to_s)
     ratio = attained.ratio
     return {
-        "policy": one.policy.name,
-        "objective": one.objective.name,
-        "scope": one.scope(name),
+        "policy": replayed.policy.name,
+        "objective": replayed.objective.name,
+        "scope": replayed.scope(name),
         "target_ratio": exact(target),
         "attainment": {
             "ratio": exact(ratio),
@@ -146,23 +163,24 @@ def _promise(found: Backtest, one: ReplayedObjective, name: str) -> dict[str, An
             "counted": attained.counted,
         },
         "budget_spent_ratio": None if ratio is None else exact(burn_rate(ratio, target)),
-        "budget_spent_of_period_ratio": exact(_spent(found, one, name, found.to_s)),
+        "budget_spent_of_period_ratio": exact(_spent(backtest, replayed, name, backtest.to_s)),
         "worst_burn": {
             window: {"rate": rate, "at": rfc3339(at_s), "eligible": eligible}
-            for (of, window), (rate, at_s, eligible) in one.worst.items()
-            if of == name
+            for (owner, window), (rate, at_s, eligible) in replayed.worst.items()
+            if owner == name
         },
     }
 
 
 def _credits(objectives: Iterable[ReplayedObjective]) -> list[dict[str, Any]]:
     """Return the credits of the calendar months, as far as they were recorded."""
+    # A policy combines the objectives of one name and month into what is due.
     together: dict[tuple[str, str, Stretch], list[ReplayedObjective]] = defaultdict(list)
-    for one in objectives:
-        if one.objective.sla is not None:
-            for name in one.names():
-                for month in _months(one):
-                    together[one.policy.name, name, month].append(one)
+    for replayed in objectives:
+        if replayed.objective.sla is not None:
+            for name in replayed.names():
+                for month in _months(replayed):
+                    together[replayed.policy.name, name, month].append(replayed)
     return [
         entry
         for (_, name, month), group in together.items()
@@ -174,94 +192,99 @@ def _month(
     policy: Policy, name: str, month: Stretch, group: Sequence[ReplayedObjective]
 ) -> Iterator[dict[str, Any]]:
     ratios = {
-        one.objective.name: judged(
-            one.objective, one.minute_counts, name, one.excluded, month, month[1] * 60
+        replayed.objective.name: judged(
+            replayed.objective,
+            replayed.minute_counts,
+            name,
+            replayed.excluded,
+            month,
+            month[1] * 60,
         )[0].ratio
-        for one in group
+        for replayed in group
     }
     due = credits_due(policy, ratios, None)
-    for one in group:
-        ratio, amount = ratios[one.objective.name], due.get(one.objective.name)
-        if one.objective.sla is not None and ratio is not None:
+    for replayed in group:
+        ratio, amount = ratios[replayed.objective.name], due.get(replayed.objective.name)
+        if replayed.objective.sla is not None and ratio is not None:
             yield {
                 "policy": policy.name,
-                "objective": one.objective.name,
-                "scope": one.scope(name),
+                "objective": replayed.objective.name,
+                "scope": replayed.scope(name),
                 "from": instant(month[0]),
                 "to": instant(month[1]),
                 "ratio": exact(ratio),
-                "share": exact(credit_share(one.objective.sla, ratio)),
+                "share": exact(credit_share(replayed.objective.sla, ratio)),
                 "due": None if amount is None else str(amount),
             }
 
 
-def _months(one: ReplayedObjective) -> list[Stretch]:
-    """Calendar months of the objective that the recording touches."""
-    assert isinstance(one.objective.period, CalendarMonth)
-    found = [period_of(one.objective.period, one.minute_counts.begin * 60)]
-    while found[-1][1] < one.minute_counts.end - DAY:
-        found.append(period_of(one.objective.period, found[-1][1] * 60))
-    return found
+def _months(replayed: ReplayedObjective) -> list[Stretch]:
+    """Return the calendar months of the objective that the recording touches."""
+    assert isinstance(replayed.objective.period, CalendarMonth)
+    months = [period_of(replayed.objective.period, replayed.minute_counts.begin * 60)]
+    while months[-1][1] < replayed.minute_counts.end - DAY:
+        months.append(period_of(replayed.objective.period, months[-1][1] * 60))
+    return months
 
 
 # -- for people ------------------------------------------------------------------------------------
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """A report for people."""
-    events = found["events"]
+def lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a report for people."""
+    events = document["events"]
     refused = sum(events["refused"].values())
     yield (
-        f"{found['from']} to {found['to']}: {events['counted']} events counted, {refused} refused, "
-        f"{events['duplicates']} duplicates, {events['unmapped']} not mapped"
+        f"{document['from']} to {document['to']}: {events['counted']} events counted, "
+        f"{refused} refused, {events['duplicates']} duplicates, {events['unmapped']} not mapped"
     )
-    for one in found["alerts"]:
-        goes_on = " " if one["resolved_at"] else "+"
+    for alert in document["alerts"]:
+        plus = " " if alert["resolved_at"] else "+"
         yield (
-            f"{one['severity']:<6}  {one['fired_at']}  {_span(one['lasted_s']):>7}{goes_on} "
-            f"{_rule_text(one)}{_scope_text(one['scope'])}: worst {one['worst']:.4g}, "
-            f"target {one['target']}{_budget_text(one)}"
+            f"{alert['severity']:<6}  {alert['fired_at']}  {_span(alert['lasted_s']):>7}{plus} "
+            f"{_rule_text(alert)}{_scope_text(alert['scope'])}: worst {alert['worst']:.4g}, "
+            f"target {alert['target']}{_budget_text(alert)}"
         )
-    told = Counter(one["severity"] for one in found["alerts"])
-    yield f"pages: {told['page']}, tickets: {told['ticket']}"
-    for rule in found["rules"]:
+    severities = Counter(alert["severity"] for alert in document["alerts"])
+    yield f"pages: {severities['page']}, tickets: {severities['ticket']}"
+    for rule in document["rules"]:
         if rule["too_short"]:
             yield (
                 f"  {_rule_text(rule)}: held {rule['too_short']} times for less than "
-                f"{seconds_text(rule['for_s'])}: nobody was told"
+                f"{seconds_text(rule['for_s'])}: no alert"
             )
-    for one in found["promises"]:
-        yield from _promise_lines(one)
-    for one in found["credits"]:
-        if Fraction(one["share"]):
-            due = f", {one['due']}" if one["due"] else ""
+    for promise in document["promises"]:
+        yield from _promise_lines(promise)
+    for credit in document["credits"]:
+        if Fraction(credit["share"]):
+            due = f", {credit['due']}" if credit["due"] else ""
             yield (
-                f"credit of {_percent(one['share'])}{due} for the month from {one['from']}: "
-                f"{one['policy']}/{one['objective']}{_scope_text(one['scope'])}, as recorded "
-                f"{_percent(one['ratio'])}"
+                f"credit of {_percent(credit['share'])}{due} for the month from {credit['from']}: "
+                f"{credit['policy']}/{credit['objective']}{_scope_text(credit['scope'])}, "
+                f"as recorded {_percent(credit['ratio'])}"
             )
 
 
-def _promise_lines(one: Mapping[str, Any]) -> Iterator[str]:
-    about = f"{one['policy']}/{one['objective']}{_scope_text(one['scope'])}"
-    ratio = one["attainment"]["ratio"]
+def _promise_lines(promise: Mapping[str, Any]) -> Iterator[str]:
+    about = f"{promise['policy']}/{promise['objective']}{_scope_text(promise['scope'])}"
+    ratio = promise["attainment"]["ratio"]
     if ratio is None:
-        yield f"{about}: nothing known"
+        yield f"{about}: no request counted"
         return
     yield (
-        f"{about}: {_percent(ratio)} of {_percent(one['target_ratio'])}; error budget spent: "
-        f"{_percent(one['budget_spent_ratio'])} of this stretch's, "
-        f"{_percent(one['budget_spent_of_period_ratio'])} of a period's"
+        f"{about}: {_percent(ratio)} of {_percent(promise['target_ratio'])}; error budget spent: "
+        f"{_percent(promise['budget_spent_ratio'])} of this stretch's, "
+        f"{_percent(promise['budget_spent_of_period_ratio'])} of a period's"
     )
-    if one["worst_burn"]:
-        worst = (f"{window} {burn['rate']:.3g}" for window, burn in one["worst_burn"].items())
+    if promise["worst_burn"]:
+        worst = (f"{window} {burn['rate']:.3g}" for window, burn in promise["worst_burn"].items())
         yield f"  worst burn {', '.join(worst)}"
 
 
-def _rule_text(one: Mapping[str, Any]) -> str:
-    of = f" {one['policy']}/{one['objective']}" if one["objective"] else ""
-    own = "".join(f" {label} {one[label]}" for label in _OWN_LABELS if label in one)
-    return f"{one['alert']}{of}{own}"
+def _rule_text(entry: Mapping[str, Any]) -> str:
+    objective = f" {entry['policy']}/{entry['objective']}" if entry["objective"] else ""
+    own = "".join(f" {label} {entry[label]}" for label in _OWN_LABELS if label in entry)
+    return f"{entry['alert']}{objective}{own}"
 
 
 def _scope_text(scope: Mapping[str, str]) -> str:
@@ -269,15 +292,15 @@ def _scope_text(scope: Mapping[str, str]) -> str:
     return f" ({named})" if named else ""
 
 
-def _budget_text(one: Mapping[str, Any]) -> str:
-    spent = one.get("budget_spent_ratio", {})
+def _budget_text(entry: Mapping[str, Any]) -> str:
+    spent = entry.get("budget_spent_ratio", {})
     if spent.get("at_firing") is None:
         return ""
     return f", {_percent(spent['at_firing'])} of a period's budget spent"
 
 
 def _percent(ratio: str) -> str:
-    """Rounded to what people read."""
+    """Return a ratio as a percentage, rounded to three decimals."""
     return percent_text(Fraction(round(Fraction(ratio) * 10**5), 10**5))
 
 

@@ -1,8 +1,12 @@
-"""Recorded events against policies: what would have paged, when, and for how long.
+"""Recorded events against policies: which alerts would have fired, when, and for how long.
 
-The rules are the compiled ones, the numbers those that the exporter would have shown; only time is
-made here. Rules are evaluated every EVERY_S seconds, as Prometheus does; numbers change with every
-slice of ten seconds.
+The rules are the compiled ones, and the samples those that the exporter would have shown; only the
+time is simulated. Rules are evaluated every EVERY_S seconds, as in Prometheus; samples change with
+every slice of ten seconds.
+
+    recording   |----- minutes -----|-- ten seconds --|
+                 counts of objectives  fill windows   |
+    evaluation                                        from_s ---------> to_s
 """
 
 from collections.abc import Sequence
@@ -43,17 +47,17 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """What came of it; times in seconds since 1970."""
+    """The result; times in seconds since 1970."""
 
     from_s: int
     to_s: int
     recording: Recording
     watched: tuple[Watched, ...]
-    judged: tuple[ReplayedObjective, ...]
+    objectives: tuple[ReplayedObjective, ...]
 
 
 def thresholds(policies: Sequence[Policy], worker: Worker) -> Thresholds:
-    """Latency limits to count: those of the settings, and all that the policies ask for."""
+    """Return the latency limits to count: those of the settings and of the policies."""
     limits: dict[str, set[float]] = {
         "ttft": set(worker.ttft_targets_s),
         "tpot": set(worker.tpot_targets_s),
@@ -73,8 +77,8 @@ def thresholds(policies: Sequence[Policy], worker: Worker) -> Thresholds:
 def minutes_until_s(policies: Sequence[Policy], from_s: int | None) -> int:
     """Return the time before which minutes are fine enough for an evaluation from `from_s` on.
 
-    What ended earlier is in no rolling window any more: only the counts of objectives read it, and
-    these are by the minute, as are the exclusions of a policy.
+    Events that ended earlier are in no rolling window any more. Only the counts of objectives
+    include them, and these are by the minute, as are the exclusions of a policy.
     """
     if from_s is None:
         return 0
@@ -87,8 +91,8 @@ def run(
 ) -> Backtest:
     """Evaluate the rules from `from_s` on, or from the first event, until the recording's end.
 
-    What was recorded before `from_s` fills windows and periods; alerts begin with it. Raises
-    RequestError if nothing is left to evaluate, or too much.
+    Earlier events fill windows and periods; alerts begin at `from_s`. Raises RequestError if no
+    event is left to evaluate, or the span is longer than MAX_EVALUATED_S.
     """
     if recording.begin_s is None:
         raise RequestError(
@@ -105,7 +109,9 @@ def run(
         )
     evaluation = _Evaluation(policies, settings, recording, (begin_s, end_s), since_s)
     evaluation.run()
-    return Backtest(since_s, end_s, recording, evaluation.watched, tuple(evaluation.gauges.judged))
+    return Backtest(
+        since_s, end_s, recording, evaluation.watched, tuple(evaluation.gauges.objectives)
+    )
 
 
 class _Evaluation:
@@ -141,7 +147,7 @@ class _Evaluation:
         self._changed_at_s = 0
 
     def run(self) -> None:
-        """Evaluate from the first slice whose end counts, through silence, to the end."""
+        """Evaluate from `since_s` to the end, including silence."""
         # The earlier slices only fill windows and periods, which costs far less.
         next_s = max(self._recording.begin_s or 0, self._since_s // STEP_S * STEP_S - STEP_S)
         for slice_id, aggregate in self._recording.slices():
@@ -159,11 +165,11 @@ class _Evaluation:
             self._evaluate(start_s)
             start_s = now_s
             if not self._reads_clock and now_s - self._changed_at_s > self._settled_after_s:
-                # The slice whose end is the first time that may differ.
+                # Alerts are settled, so the next slice to evaluate is the first that may differ.
                 start_s = max(now_s, min(self.gauges.next_change_s(now_s) - STEP_S, end_s))
 
     def _evaluate(self, start_s: int) -> None:
-        """Evaluate the rules as they are evaluated with the slice that begins at `start_s`."""
+        """Evaluate the rules while the slice that begins at `start_s` is the newest one."""
         now_s = start_s + STEP_S
         self.gauges.advance(now_s)
         samples = self.gauges.samples()

@@ -1,10 +1,10 @@
-"""What the exporter would have said, slice after slice, of recorded events.
+"""The exporter's samples of recorded events, slice after slice.
 
 Pure. The exporter's own code makes the samples: windows of the slices that the state would still
-have had, objectives of a minute_counts. Only metrics that some rule reads are made.
+contain, and objectives of their counts by the minute. Only metrics that some rule reads are made.
 
-Samples stand for the end of a slice: at 12:00:10 all that ended before is known. The two seconds of
-the pipeline are not in it.
+Samples belong to the end of a slice: at 12:00:10 all that ended before is counted. The two seconds
+that the pipeline takes are not included.
 """
 
 import operator
@@ -57,7 +57,7 @@ class Gauges:
     ) -> None:
         """`reads`: the windows of the rules. `span_s`: first and last second of all slices."""
         self._windows = _Windows(reads, metrics, registry, customers_top)
-        self.judged = [
+        self.objectives = [
             ReplayedObjective(policy, objective, registry, span_s)
             for policy in policies
             for objective in policy.error_budget_objectives()
@@ -72,24 +72,26 @@ class Gauges:
         """
         if slice_id.level == 0:
             self._windows.add(slice_id, aggregate)
-        for objective in self.judged:
+        for objective in self.objectives:
             objective.add(slice_id, aggregate)
 
     def advance(self, now_s: int) -> None:
         """Move on to `now_s`, the end of a slice: all that ended before is counted."""
         self._windows.advance(now_s)
-        for objective in self.judged:
+        for objective in self.objectives:
             objective.advance(now_s)
 
     def next_change_s(self, now_s: int) -> int:
         """Return the first time after `now_s` at which samples may change without new events."""
         if self._windows.are_empty:
-            return min((objective.next_change_s for objective in self.judged), default=FOREVER_S)
+            return min(
+                (objective.next_change_s for objective in self.objectives), default=FOREVER_S
+            )
         return now_s + STEP_S
 
     def samples(self) -> Samples:
-        """As at the end of the newest slice; the same object as long as nothing changes."""
-        parts = [*self._windows.parts(), *(judged.part() for judged in self.judged)]
+        """Return the samples at the end of the newest slice; the same object until one changes."""
+        parts = [*self._windows.parts(), *(objective.part() for objective in self.objectives)]
         if list(map(id, parts)) != list(map(id, self._parts)):
             whole: dict[str, dict[SampleKey, float]] = {}
             for part in parts:
@@ -118,12 +120,12 @@ class _Windows:
             )
             for scope in sorted({scope for scopes in plan.values() for scope in scopes})
         }
-        self._held: dict[SliceId, SliceSummary] = {}
-        # By level, the start of the coarse slice whose parts are held but not added up yet.
+        self._summaries: dict[SliceId, SliceSummary] = {}
+        # By level, the start of the coarse slice whose parts are there but not added up yet.
         self._open_s: list[int | None] = [None] * len(LEVELS)
         self._reach_s: tuple[int, int] | None = None  # of all slices so far
         self._as_of_s = 0
-        self._made: dict[str, tuple[list[Sums], Samples]] = {}  # with what it was made from
+        self._made: dict[str, tuple[list[Sums], Samples]] = {}  # with the sums they are made of
 
     @property
     def are_empty(self) -> bool:
@@ -138,10 +140,10 @@ class _Windows:
         for name, scope in self._scopes.items():
             names = self._registry.customers if name == CUSTOMER else self._registry.series
             scope.follow(names)
-        self._hold(slice_id, summarise(aggregate, self._scopes.values()))
+        self._add_summary(slice_id, summarise(aggregate, self._scopes.values()))
 
     def advance(self, now_s: int) -> None:
-        """Add up the coarse slices that are over, and drop what the state would have dropped."""
+        """Add up the coarse slices that are over, and drop those that the state drops."""
         self._as_of_s = now_s - 1
         has_merged = False
         # From fine to coarse: a coarse slice that is over has all of its parts by then.
@@ -151,9 +153,9 @@ class _Windows:
                 self._merge(SliceId(level, start_s))
                 has_merged = True
         if has_merged:
-            self._held = {
+            self._summaries = {
                 slice_id: summary
-                for slice_id, summary in self._held.items()
+                for slice_id, summary in self._summaries.items()
                 if slice_id.end_s > now_s - LEVELS[slice_id.level].keep_s
             }
 
@@ -161,15 +163,15 @@ class _Windows:
         self._open_s[slice_id.level] = None
         part_level = slice_id.level - 1
         parts = [
-            self._held[part]
+            self._summaries[part]
             for at_s in range(slice_id.start_s, slice_id.end_s, LEVELS[part_level].step_s)
-            if (part := SliceId(part_level, at_s)) in self._held
+            if (part := SliceId(part_level, at_s)) in self._summaries
         ]
         merged = {scope: Sums.merged([part[scope] for part in parts]) for scope in self._scopes}
-        self._hold(slice_id, merged)
+        self._add_summary(slice_id, merged)
 
-    def _hold(self, slice_id: SliceId, summary: SliceSummary) -> None:
-        self._held[slice_id] = summary
+    def _add_summary(self, slice_id: SliceId, summary: SliceSummary) -> None:
+        self._summaries[slice_id] = summary
         begin_s, end_s = self._reach_s or (slice_id.start_s, slice_id.end_s)
         self._reach_s = min(begin_s, slice_id.start_s), max(end_s, slice_id.end_s)
         coarser = slice_id.level + 1
@@ -178,19 +180,21 @@ class _Windows:
             self._open_s[coarser] = slice_id.start_s // step_s * step_s
 
     def parts(self) -> Iterator[Samples]:
-        """Samples of each window."""
+        """Yield the samples of each window."""
         deltas: dict[Change, Sums] = {}
         as_of_s = self._as_of_s
         merged_until_s = [(as_of_s + 1) // step_s * step_s for step_s, _ in LEVELS]
+        # Windows are assembled from the coarsest slices, as the exporter does; sums are exact.
         for name, window in self._windows.items():
             span = rolling(ROLLING_S[name], as_of_s, as_of_s)
             parts: dict[PartKey, SliceSummary] = {
-                (0, of): self._held[of]
-                for of in cover(self._held, merged_until_s, *span, self._reach_s)
+                (0, slice_id): self._summaries[slice_id]
+                for slice_id in cover(self._summaries, merged_until_s, *span, self._reach_s)
             }
             window.update(parts, deltas)
             sums = list(window.sums.values())
             made = self._made.get(name)
+            # Sums are replaced, never changed, so their identity shows whether samples are old.
             if made is None or any(map(operator.is_not, made[0], sums)):
                 made = self._made[name] = (sums, self._sheet(name, window))
             yield made[1]
@@ -219,11 +223,11 @@ class ReplayedObjective:
         self.selection = RequestSelection(policy, objective, lambda customer_id: customer_id)
         first_day = span_s[0] // 60 // DAY
         self.minute_counts = MinuteCounts(first_day, span_s[1] // 60 // DAY + 1 - first_day)
-        self.excluded = [(one.begin, one.end) for one in causes(policy, objective, ())]
+        self.excluded = [(cause.begin, cause.end) for cause in causes(policy, objective, ())]
         self.worst: dict[tuple[str, str], tuple[float, int, int]] = {}
         self._registry = registry
         self._as_of_s = 0
-        self._minute = span_s[0] // 60  # the running one
+        self._minute = span_s[0] // 60  # that is not over yet
         self._counts: dict[str, Pair] = {}  # of the running minute
         self._changed = True
         self._samples: Samples = {}
@@ -260,13 +264,13 @@ class ReplayedObjective:
             self.minute_counts.running = minute
 
     def part(self) -> Samples:
-        """Samples of this objective."""
+        """Return the samples of this objective."""
         if self._changed:
             self._changed = False
-            found: dict[str, dict[SampleKey, float]] = {}
+            samples: dict[str, dict[SampleKey, float]] = {}
             for name in self.names():
-                self._add(found, name)
-            self._samples = found
+                self._add(samples, name)
+            self._samples = samples
         return self._samples
 
     def names(self) -> list[str]:
@@ -279,38 +283,38 @@ class ReplayedObjective:
 
     def scope(self, name: str) -> dict[str, str]:
         """Return the scope of a name, by dimension."""
-        return self._found(name, self.status(name, self._as_of_s)).scope(lambda token: token)
+        return self._result(name, self.status(name, self._as_of_s)).scope(lambda token: token)
 
-    def _found(self, name: str, stands: ObjectiveStatus) -> ObjectiveResult:
+    def _result(self, name: str, status: ObjectiveStatus) -> ObjectiveResult:
         return ObjectiveResult(
-            self.policy, self.objective, name, self.selection.customer, stands, (), ()
+            self.policy, self.objective, name, self.selection.customer, status, (), ()
         )
 
-    def _add(self, found: dict[str, dict[SampleKey, float]], name: str) -> None:
+    def _add(self, samples: dict[str, dict[SampleKey, float]], name: str) -> None:
         # Requests are judged as they come; minutes and slices change once they are over.
-        stands = self.status(name, self._as_of_s)
+        status = self.status(name, self._as_of_s)
         about = {
             "policy": self.policy.name,
             "objective": self.objective.name,
-            **self._found(name, stands).scope(lambda token: token),
+            **self._result(name, status).scope(lambda token: token),
         }
 
         def add(spec: Spec, value: float, **more: str) -> None:
-            found.setdefault(spec.name, {})[sample_key({**about, **more})] = value
+            samples.setdefault(spec.name, {})[sample_key({**about, **more})] = value
 
-        ratio = stands.attainment.ratio
+        ratio = status.attainment.ratio
         if ratio is not None:
             add(catalogue.ATTAINMENT, float(ratio))
             if self.objective.sla is not None:
                 share = credit_share(self.objective.sla, ratio)
                 add(catalogue.CREDIT_SHARE, float(share))
-        for window, rate in stands.burn.items():
+        for window, rate in status.burn.items():
             add(catalogue.BURN_RATE, float(rate), window=window)
             if float(rate) > self.worst.get((name, window), (0.0, 0, 0))[0]:
                 self.worst[name, window] = (
                     float(rate),
                     self._as_of_s + 1,
-                    stands.eligible[window],
+                    status.eligible[window],
                 )
-        for window, requests in stands.eligible.items():
+        for window, requests in status.eligible.items():
             add(catalogue.ELIGIBLE, float(requests), window=window)

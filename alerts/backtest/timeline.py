@@ -21,16 +21,17 @@ class Timeline:
     """The alerts of one rule, from the first evaluation to the last."""
 
     def __init__(self, is_ceiling: bool) -> None:
-        """`is_ceiling`: whether larger values are the worse ones."""
+        """`is_ceiling`: larger values are worse."""
         self._worse = max if is_ceiling else min
         self._active: dict[SampleKey, AlertState] = {}
         self._worst: dict[SampleKey, float] = {}
         self._resolved: list[Episode] = []
-        self.unfired = 0  # how often the rule was pending, but not for long enough
+        self.unfired = 0  # times that the rule was pending, but not long enough to fire
 
     def add(self, now_s: int, states: Iterable[AlertState]) -> None:
-        """Take the active alerts of one evaluation; times rise."""
+        """Take the active alerts of one evaluation; call it with rising times."""
         active = {sample_key(state.series): state for state in states}
+        # An alert that is not active any more has resolved, or was pending for too short a time.
         for key in self._active.keys() - active.keys():
             worst = self._worst.pop(key)
             if self._active[key].firing_since_s is None:
@@ -48,7 +49,9 @@ class Timeline:
             for key, state in self._active.items()
             if state.firing_since_s is not None
         ]
-        return sorted(self._resolved + firing, key=lambda one: (one.fired_at_s, one.labels))
+        return sorted(
+            self._resolved + firing, key=lambda episode: (episode.fired_at_s, episode.labels)
+        )
 
 
 def _episode(key: SampleKey, state: AlertState, resolved_at_s: int | None, worst: float) -> Episode:
