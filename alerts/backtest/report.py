@@ -233,10 +233,10 @@ def _months(replayed: ReplayedObjective) -> list[Stretch]:
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a report for people."""
     events = document["events"]
-    refused = sum(events["refused"].values())
+    rejected = sum(events["refused"].values())
     yield (
         f"{document['from']} to {document['to']}: {events['counted']} events counted, "
-        f"{refused} refused, {events['duplicates']} duplicates, {events['unmapped']} not mapped"
+        f"{rejected} rejected, {events['duplicates']} duplicates, {events['unmapped']} not mapped"
     )
     for alert in document["alerts"]:
         plus = " " if alert["resolved_at"] else "+"
@@ -251,7 +251,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         if rule["too_short"]:
             yield (
                 f"  {_rule_text(rule)}: held {rule['too_short']} times for less than "
-                f"{seconds_text(rule['for_s'])}: no alert"
+                f"{seconds_text(rule['for_s'])}, so it did not fire"
             )
     for promise in document["promises"]:
         yield from _promise_lines(promise)
@@ -273,8 +273,8 @@ def _promise_lines(promise: Mapping[str, Any]) -> Iterator[str]:
         return
     yield (
         f"{about}: {_percent(ratio)} of {_percent(promise['target_ratio'])}; error budget spent: "
-        f"{_percent(promise['budget_spent_ratio'])} of this stretch's, "
-        f"{_percent(promise['budget_spent_of_period_ratio'])} of a period's"
+        f"{_percent(promise['budget_spent_ratio'])} of this time's, "
+        f"{_percent(promise['budget_spent_of_period_ratio'])} of a whole period's"
     )
     if promise["worst_burn"]:
         worst = (f"{window} {burn['rate']:.3g}" for window, burn in promise["worst_burn"].items())

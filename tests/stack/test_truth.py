@@ -55,7 +55,7 @@ class Through:
         )
         assert done.returncode == 0, done.stderr
         rows, _, rest = done.stdout.splitlines()[0].partition(" rows: ")
-        assert rest == f"{rows} counted, 0 refused, 0 could not be mapped"
+        assert rest == f"{rows} counted, 0 rejected, 0 could not be mapped"
         answer: Answer = json.loads(target.read_text())
         return answer
 
@@ -92,7 +92,7 @@ def test_azure_with_one_command_that_brings_its_own_broker_redis_and_worker(tmp_
         TMPDIR=str(tmp_path),
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("19366 rows: 19366 counted, 0 refused, 0 could not be mapped\n")
+    assert done.stdout.startswith("19366 rows: 19366 counted, 0 rejected, 0 could not be mapped\n")
     assert [one.name for one in tmp_path.iterdir()] == ["report.json"]  # nothing is left behind
     answer, expected = json.loads(target.read_text()), reference("azure_llm_2023")
     assert_counts(answer["total"], expected)

@@ -95,7 +95,7 @@ def _summary(outcome: Outcome) -> str:
     if outcome.duplicates:
         parts.append(f"{outcome.duplicates} duplicates")
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(outcome.refused.items()))
-    parts.append(f"{outcome.refused.total()} refused" + (f" ({reasons})" if reasons else ""))
+    parts.append(f"{outcome.refused.total()} rejected" + (f" ({reasons})" if reasons else ""))
     return ", ".join([*parts, f"{outcome.unmapped} could not be mapped"])
 
 

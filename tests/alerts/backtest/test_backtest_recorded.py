@@ -51,7 +51,7 @@ def test_the_command_reads_json_lines_and_says_what_it_left_out(tmp_path: Path) 
     policy_file.write_text(json.dumps({"version": 1, "name": "p", "objectives": [ttft(), UPTIME]}))
     shown = invoked(file, "--policy", policy_file)
     assert shown.exit_code == 0, shown.output
-    assert "600 events counted, 1 refused, 1 duplicates, 0 not mapped" in shown.stdout
+    assert "600 events counted, 1 rejected, 1 duplicates, 0 not mapped" in shown.stdout
     assert (
         "page    2026-01-01T00:02:30Z    2m30s  TokenpulseTtftHigh p/ttft: worst 0.9"
         in shown.stdout

@@ -104,7 +104,7 @@ def test_a_simulated_file_equals_a_recount_and_every_row_is_counted_or_reported(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(
-        f"{len(events) + 5} rows: {len(events)} counted, 2 refused (from_the_future 2), "
+        f"{len(events) + 5} rows: {len(events)} counted, 2 rejected (from_the_future 2), "
         "3 could not be mapped\n"
     )
     lines = [501, 502, 503]
@@ -207,12 +207,12 @@ def test_without_a_mapping_a_file_contains_events_of_the_contract(
         again = tokenpulse("replay", tmp_path / "again", settings=settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(
-        "6 rows: 2 counted, 1 duplicates, 3 refused (bad_type 2, not_json 1), "
+        "6 rows: 2 counted, 1 duplicates, 3 rejected (bad_type 2, not_json 1), "
         "0 could not be mapped\n"
     )
     assert done.stderr == ""
     assert again.returncode == 1
-    assert again.stdout.startswith("1 rows: 0 counted, 1 duplicates, 0 refused, 0 could not be")
+    assert again.stdout.startswith("1 rows: 0 counted, 1 duplicates, 0 rejected, 0 could not be")
     assert again.stderr.splitlines() == ["tokenpulse: no row was counted"]
     [records] = broker.read(settings.kafka.topic, 7).values()
     assert [record.key for record in records[:5]] == [b"one", b"two", b"two", b"three", b"four"]
@@ -243,7 +243,7 @@ def test_too_many_unmapped_rows_are_status_3_and_few_lines(
             *("replay", file, "--mapping", mapping, "--max-unmapped", 13), settings=settings
         )
     assert done.returncode == 3
-    assert done.stdout.startswith("15 rows: 2 counted, 0 refused, 13 could not be mapped\n")
+    assert done.stdout.startswith("15 rows: 2 counted, 0 rejected, 13 could not be mapped\n")
     *shown, other, more, verdict = done.stderr.splitlines()
     problem = "input_tokens (column tokens): found 'x0'; write a number, or list it under `nulls`"
     assert shown[0] == f"{file}: line 3: {problem}"
@@ -253,7 +253,7 @@ def test_too_many_unmapped_rows_are_status_3_and_few_lines(
     assert verdict.startswith("tokenpulse: 13 rows could not be mapped; ")
     # The rows have the ids of before: all of them are duplicates.
     assert enough.returncode == 1
-    assert enough.stdout.startswith("15 rows: 0 counted, 2 duplicates, 0 refused, 13 could not")
+    assert enough.stdout.startswith("15 rows: 0 counted, 2 duplicates, 0 rejected, 13 could not")
 
 
 @pytest.mark.parametrize(
