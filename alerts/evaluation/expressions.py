@@ -67,7 +67,7 @@ def parse(text: str, history: History | None = None) -> Expression:
         tree = promql.parse(text)
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from error
-    compiler = _Compiler(text, history)
+    compiler = _ExpressionCompiler(text, history)
     node = compiler.compile(tree)
     is_ceiling = next(_comparisons(tree), ">") not in ("<", "<=")
     return Expression(
@@ -92,7 +92,7 @@ def _comparisons(tree: promql.Expr) -> Iterator[str]:
 
 
 @dataclass(slots=True)
-class _Compiler:
+class _ExpressionCompiler:
     """Turns a syntax tree into nested functions, and notes what they read."""
 
     text: str

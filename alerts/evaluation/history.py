@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 _Reduce = Callable[[Floats, Floats, float, float], Floats]
 
 
-class _Rows:
+class _SampleRows:
     """The samples of one metric: a row for each instant, a column for each series."""
 
     def __init__(self) -> None:
@@ -65,12 +65,12 @@ class History:
     """The samples of the ranges that rules read."""
 
     def __init__(self) -> None:
-        self._metrics: dict[str, _Rows] = {}
+        self._metrics: dict[str, _SampleRows] = {}
         self._added_s = -np.inf
 
     def keep(self, metric: str, span_s: float) -> None:
         """Keep samples of a metric for at least `span_s` from now on."""
-        rows = self._metrics.setdefault(metric, _Rows())
+        rows = self._metrics.setdefault(metric, _SampleRows())
         rows.span_s = max(rows.span_s, span_s)
 
     def add(self, samples: Samples, now_s: float) -> bool:

@@ -6,9 +6,10 @@ from fractions import Fraction
 
 from exporters.board.facts import BreakdownRow, State
 from exporters.board.objectives import RANK
+from exporters.board.thresholds import latency_state
 from exporters.windows.measured import Measured
 from slo.policy.burn_rates import BurnRateThreshold, burn_rate_thresholds
-from slo.policy.conditions import BURN_MIN_FAILURES, RECOVERY_MARGIN
+from slo.policy.conditions import BURN_MIN_FAILURES
 from slo.policy.indicators import RequestIndicator
 from slo.policy.policy import ErrorBudgetObjective, LatencyThresholdObjective, Policy
 from slo.policy.scope import Scope
@@ -19,12 +20,12 @@ _LATENCIES = ("ttft", "tpot")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FleetTargets:
     """The targets of the fleet that values are compared with; None or absent without a policy."""
 
     target_ratio: Fraction | None  # of requests that succeed
     burn: BurnRateThreshold | None  # the fastest of that target
-    latency_s: Mapping[str, float]  # P95 by latency
+    latency_us: Mapping[str, int]  # P95 by latency
     min_samples: Mapping[str, int]  # below which a P95 is unknown
 
     @property
@@ -35,69 +36,74 @@ class Limits:
         return float(self.burn.factor * (1 - self.target_ratio))
 
     @classmethod
-    def of(cls, policies: Iterable[Policy]) -> "Limits":
+    def of(cls, policies: Iterable[Policy]) -> "FleetTargets":
         """Return the strictest of the fleet's objectives, like `slo.policy.targets`."""
-        fleet = [one for policy in policies for one in policy.objectives if one.scope == Scope()]
-        promises = [
-            one
-            for one in fleet
-            if isinstance(one, ErrorBudgetObjective) and isinstance(one.indicator, RequestIndicator)
+        fleet = [
+            objective
+            for policy in policies
+            for objective in policy.objectives
+            if objective.scope == Scope()
         ]
-        strictest = max(promises, key=lambda one: one.target, default=None)
-        levels = [] if strictest is None else burn_rate_thresholds(strictest)
-        latencies = {
-            measure: [
-                one
-                for one in fleet
-                if isinstance(one, LatencyThresholdObjective)
-                and (one.indicator.measure, one.indicator.percentile) == (measure, 95)
-            ]
-            for measure in _LATENCIES
-        }
+        strictest = max(
+            (
+                objective
+                for objective in fleet
+                if isinstance(objective, ErrorBudgetObjective)
+                and isinstance(objective.indicator, RequestIndicator)
+            ),
+            key=lambda objective: objective.target,
+            default=None,
+        )
+        burns = [] if strictest is None else burn_rate_thresholds(strictest)
+        latency_us: dict[str, int] = {}
+        min_samples: dict[str, int] = {}
+        for objective in fleet:
+            if not isinstance(objective, LatencyThresholdObjective):
+                continue
+            indicator = objective.indicator
+            measure = indicator.measure
+            if measure in _LATENCIES and indicator.percentile == 95:
+                limits_us = [level.above_us for level in objective.levels]
+                latency_us[measure] = min(*limits_us, latency_us.get(measure, limits_us[0]))
+                min_samples[measure] = min(
+                    indicator.min_samples, min_samples.get(measure, indicator.min_samples)
+                )
         return cls(
             target_ratio=None if strictest is None else strictest.target,
-            burn=levels[0] if levels else None,
-            latency_s={
-                measure: min(level.above_us for one in found for level in one.levels) / 1e6
-                for measure, found in latencies.items()
-                if found
-            },
-            min_samples={
-                measure: min(one.indicator.min_samples for one in found)
-                for measure, found in latencies.items()
-                if found
-            },
+            burn=burns[0] if burns else None,
+            latency_us=latency_us,
+            min_samples=min_samples,
         )
 
 
-def availability_state(one: Measured, limits: Limits) -> State:
+def availability_state(measured: Measured, targets: FleetTargets) -> State:
     """Return "at_risk" below the target, as the objective is about a longer period.
 
     "breached" if the failures spend the error budget at the rate of the fastest alert.
     """
-    ratio = one.availability_ratio
-    if ratio is None or limits.target_ratio is None:
+    ratio = measured.availability_ratio
+    if ratio is None or targets.target_ratio is None:
         return "unknown"
     # As floats: the ratio of the counts is rounded in the same way as the target.
-    if ratio >= float(limits.target_ratio):
+    if ratio >= float(targets.target_ratio):
         return "ok"
-    fast = limits.failing_share
-    is_many = one.failed >= BURN_MIN_FAILURES and fast is not None and 1 - ratio > fast
+    fast = targets.failing_share
+    is_many = measured.failed >= BURN_MIN_FAILURES and fast is not None and 1 - ratio > fast
     return "breached" if is_many else "at_risk"
 
 
-def latency_state(one: Measured, latency: str, limits: Limits) -> State:
+def p95_state(measured: Measured, latency: str, targets: FleetTargets) -> State:
     """Return the state of a P95 against the target of the fleet."""
-    limit_s, p95_s = limits.latency_s.get(latency), one.p95_s(latency)
-    if limit_s is None or p95_s is None or one.samples[latency] < limits.min_samples[latency]:
+    limit_us, p95_s = targets.latency_us.get(latency), measured.p95_s(latency)
+    if limit_us is None or p95_s is None:
         return "unknown"
-    if p95_s > limit_s:
-        return "breached"
-    return "at_risk" if p95_s > limit_s * float(1 - RECOVERY_MARGIN) else "ok"
+    if measured.samples[latency] < targets.min_samples[latency]:
+        return "unknown"
+    return latency_state(p95_s, [limit_us])
 
 
 def breakdown(
-    groups: Mapping[str, Measured], fleet: Measured, limits: Limits
+    groups: Mapping[str, Measured], fleet: Measured, targets: FleetTargets
 ) -> tuple[BreakdownRow, ...]:
     """Return the rows of the models or regions: by state, then by badness, then by traffic.
 
@@ -105,41 +111,41 @@ def breakdown(
     meets its target.
     """
     ranked = sorted(
-        ((_row(name, measured, fleet, limits), measured) for name, measured in groups.items()),
-        key=lambda pair: (RANK[pair[0].state], -_badness(pair[1], limits), -pair[1].requests),
+        ((_row(name, measured, fleet, targets), measured) for name, measured in groups.items()),
+        key=lambda pair: (RANK[pair[0].state], -_badness(pair[1], targets), -pair[1].requests),
     )
     return tuple(row for row, _ in ranked[:ROWS_MAX])
 
 
-def _row(name: str, one: Measured, fleet: Measured, limits: Limits) -> BreakdownRow:
-    states = [availability_state(one, limits)]
+def _row(name: str, measured: Measured, fleet: Measured, targets: FleetTargets) -> BreakdownRow:
+    states = [availability_state(measured, targets)]
     for latency in _LATENCIES:
-        state = latency_state(one, latency, limits)
-        if state == "breached" and latency_state(fleet, latency, limits) != "breached":
+        state = p95_state(measured, latency, targets)
+        if state == "breached" and p95_state(fleet, latency, targets) != "breached":
             state = "at_risk"
         states.append(state)
-    known = [state for state in states if state != "unknown"]
+    known_states = [state for state in states if state != "unknown"]
     return BreakdownRow(
         name="others" if name == OTHER else name,
-        requests=one.requests,
-        eligible=one.eligible,
-        availability_ratio=one.availability_ratio,
-        ttft_p95_s=one.p95_s("ttft"),
-        ttft_samples=one.samples.get("ttft", 0),
-        tpot_p95_s=one.p95_s("tpot"),
-        tpot_samples=one.samples.get("tpot", 0),
-        cache_hit_ratio=one.cache_hit_ratio,
-        state=min(known, key=lambda state: RANK[state], default="unknown"),
+        requests=measured.requests,
+        eligible=measured.eligible,
+        availability_ratio=measured.availability_ratio,
+        ttft_p95_s=measured.p95_s("ttft"),
+        ttft_samples=measured.samples.get("ttft", 0),
+        tpot_p95_s=measured.p95_s("tpot"),
+        tpot_samples=measured.samples.get("tpot", 0),
+        cache_hit_ratio=measured.cache_hit_ratio,
+        state=min(known_states, key=lambda state: RANK[state], default="unknown"),
     )
 
 
-def _badness(one: Measured, limits: Limits) -> float:
+def _badness(measured: Measured, targets: FleetTargets) -> float:
     """Return the worst measure as a multiple of its target; 1 is at the target."""
-    found = [0.0]
-    if one.availability_ratio is not None and limits.target_ratio is not None:
-        found.append((1 - one.availability_ratio) / float(1 - limits.target_ratio))
-    for latency, limit_s in limits.latency_s.items():
-        p95_s = one.p95_s(latency)
-        if p95_s is not None and one.samples[latency] >= limits.min_samples[latency]:
-            found.append(p95_s / limit_s)
-    return max(found)
+    multiples = [0.0]
+    if measured.availability_ratio is not None and targets.target_ratio is not None:
+        multiples.append((1 - measured.availability_ratio) / float(1 - targets.target_ratio))
+    for latency, limit_us in targets.latency_us.items():
+        p95_s = measured.p95_s(latency)
+        if p95_s is not None and measured.samples[latency] >= targets.min_samples[latency]:
+            multiples.append(p95_s * 1e6 / limit_us)
+    return max(multiples)

@@ -10,11 +10,11 @@ from itertools import chain
 
 from exporters import formatting as fmt
 from exporters.board.alerts import URGENCY, AlertRules
-from exporters.board.breakdown import Limits, breakdown
+from exporters.board.breakdown import FleetTargets, breakdown
 from exporters.board.data_quality import DataQuality, data_quality
 from exporters.board.facts import Incident, LiveFacts, State, TileValue
 from exporters.board.incidents import OUTAGE_WINDOW, budget_incidents, outages, threshold_incidents
-from exporters.board.input import Reading
+from exporters.board.input import BoardInput
 from exporters.board.localisation import SeriesGroups
 from exporters.board.objectives import NameOf, history_strips, objective_statuses
 from exporters.board.recent_totals import RecentTotals
@@ -33,10 +33,10 @@ class LiveBoard:
         which its worker counts as gone."""
         self._policies, self._name_of = policies, name_of
         self._stale_after_s = stale_after_s
-        self._targets, self._limits = targets_of(policies), Limits.of(policies)
+        self._targets, self._limits = targets_of(policies), FleetTargets.of(policies)
         self._totals, self._groups = RecentTotals(), SeriesGroups()
 
-    def facts(self, reading: Reading) -> LiveFacts:
+    def facts(self, reading: BoardInput) -> LiveFacts:
         """Return all that the board shows now."""
         self._groups.follow(reading.names["series"])
         statuses = threshold_statuses(self._policies, reading)
@@ -72,7 +72,7 @@ class LiveBoard:
         )
 
     def _incidents(
-        self, reading: Reading, statuses: Sequence[ThresholdStatus], quality: DataQuality
+        self, reading: BoardInput, statuses: Sequence[ThresholdStatus], quality: DataQuality
     ) -> tuple[Incident, ...]:
         """Return the most urgent first; of equally urgent ones those of the data first."""
         incidents = list(quality.incidents)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from exporters import formatting as fmt
 from exporters.board.alerts import DATA_STALE, WINDOW_INCOMPLETE
 from exporters.board.facts import Freshness, Incident, State
-from exporters.board.input import Reading
+from exporters.board.input import BoardInput
 from exporters.board.pipeline_incidents import (
     HALTED,
     partition_list,
@@ -34,7 +34,7 @@ class DataQuality:
 
 
 def data_quality(
-    reading: Reading, window: str, totals: RecentTotals, stale_after_s: float
+    reading: BoardInput, window: str, totals: RecentTotals, stale_after_s: float
 ) -> DataQuality:
     """Return the quality of the numbers over `window`.
 
@@ -75,7 +75,7 @@ def data_quality(
     )
 
 
-def _partitions(reading: Reading) -> set[int]:
+def _partitions(reading: BoardInput) -> set[int]:
     return {
         *(view.partition for view in reading.views),
         *(heartbeat.partition for heartbeat in reading.heartbeats),
@@ -85,7 +85,7 @@ def _partitions(reading: Reading) -> set[int]:
 # -- old numbers -----------------------------------------------------------------------------------
 
 
-def _unowned_partitions(reading: Reading, stale_after_s: float) -> dict[int, float | None]:
+def _unowned_partitions(reading: BoardInput, stale_after_s: float) -> dict[int, float | None]:
     """Return the partitions without a live worker, with the age of the last heartbeat if any."""
     ages_s = {
         heartbeat.partition: heartbeat.age_s(reading.now_s) for heartbeat in reading.heartbeats
@@ -102,7 +102,7 @@ def _unowned_partitions(reading: Reading, stale_after_s: float) -> dict[int, flo
     }
 
 
-def _worker_incidents(reading: Reading, unowned: dict[int, float | None]) -> Iterator[Incident]:
+def _worker_incidents(reading: BoardInput, unowned: dict[int, float | None]) -> Iterator[Incident]:
     if not unowned:
         return
     ages_s = [age_s for age_s in unowned.values() if age_s is not None]
@@ -119,7 +119,7 @@ def _worker_incidents(reading: Reading, unowned: dict[int, float | None]) -> Ite
         )
 
 
-def _delays_s(reading: Reading, unowned: dict[int, float | None]) -> dict[int, float]:
+def _delays_s(reading: BoardInput, unowned: dict[int, float | None]) -> dict[int, float]:
     """Return the partitions with a live worker that are counted too late, with their delay."""
     return {
         partition: state.value
@@ -128,7 +128,7 @@ def _delays_s(reading: Reading, unowned: dict[int, float | None]) -> dict[int, f
     }
 
 
-def _delay_incidents(reading: Reading, delays_s: dict[int, float]) -> Iterator[Incident]:
+def _delay_incidents(reading: BoardInput, delays_s: dict[int, float]) -> Iterator[Incident]:
     if delays_s:
         waiting = sum(reading.lags.get(partition, 0) for partition in delays_s)
         records = f", and {fmt.counted(waiting, 'record')} wait" if waiting else ""
@@ -141,7 +141,7 @@ def _delay_incidents(reading: Reading, delays_s: dict[int, float]) -> Iterator[I
 # -- words -----------------------------------------------------------------------------------------
 
 
-def _calm_words(reading: Reading, workers: int) -> str:
+def _calm_words(reading: BoardInput, workers: int) -> str:
     newest_s = _newest_event_s(reading)
     waiting = sum(reading.lags.values())
     workers_text = fmt.counted(workers, "worker")
@@ -158,7 +158,7 @@ def _calm_words(reading: Reading, workers: int) -> str:
     )
 
 
-def _newest_event_s(reading: Reading) -> float | None:
+def _newest_event_s(reading: BoardInput) -> float | None:
     newest_ms = [view.meta.watermark_ms for view in reading.views if view.meta.watermark_ms]
     return max(newest_ms) / 1_000 if newest_ms else None
 

@@ -11,6 +11,7 @@ from typing import Literal
 # On the page: met; not missed yet, but near it; missed; unknown.
 State = Literal["ok", "at_risk", "breached", "unknown"]
 Severity = Literal["page", "ticket", "info"]
+BUDGET_NEARLY_GONE = 0.1  # share of an error budget below which its objective is at risk
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class TileValue:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectiveStatus:
+class ObjectiveRow:
     """The status of one objective."""
 
     policy: str
@@ -117,7 +118,7 @@ class LiveFacts:
     tokens_per_s: TileValue
     requests: int
     tokens: int
-    objectives: tuple[ObjectiveStatus, ...]  # the worst first
+    objectives: tuple[ObjectiveRow, ...]  # the worst first
     history: tuple[HistoryStrip, ...]
     models: tuple[BreakdownRow, ...]
     regions: tuple[BreakdownRow, ...]

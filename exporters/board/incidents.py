@@ -14,9 +14,9 @@ import numpy as np
 
 from exporters import formatting as fmt
 from exporters.board.alerts import BURN, MISSED, OUTAGE, severity_of
-from exporters.board.breakdown import Limits
+from exporters.board.breakdown import FleetTargets
 from exporters.board.facts import Incident, Severity
-from exporters.board.input import Reading
+from exporters.board.input import BoardInput
 from exporters.board.localisation import Localisation, SeriesGroups, Split, localise
 from exporters.board.objectives import (
     NameOf,
@@ -31,7 +31,7 @@ from exporters.windows.incremental import Sums
 from exporters.windows.measured import Measured, failures, outcome_counts, slow, uncached
 from slo.alert_state import AlertState
 from slo.engine.report import ObjectiveResult
-from slo.policy.conditions import BURN_MIN_FAILURES
+from slo.policy.conditions import BURN_MIN_FAILURES, OUTAGE_BELOW
 from slo.policy.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
 from slo.policy.policy import LatencyThresholdObjective, ShareThresholdObjective
 from slo.policy.scope import Scope
@@ -61,7 +61,7 @@ class FailureCluster:
 # -- availability ----------------------------------------------------------------------------------
 
 
-def outages(reading: Reading, groups: SeriesGroups, limits: Limits) -> Iterator[Incident]:
+def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> Iterator[Incident]:
     """Yield the places whose failures of the last minute spend the error budget too fast.
 
     A place of an active outage alert is an outage. The others are an early sign: no rule looks at
@@ -69,7 +69,9 @@ def outages(reading: Reading, groups: SeriesGroups, limits: Limits) -> Iterator[
     """
     sums = reading.windows[OUTAGE_WINDOW]["series"]
     bad, total = failures(sums, len(reading.names["series"]))
-    allowed = 0.5 if limits.failing_share is None else limits.failing_share
+    allowed = limits.failing_share
+    if allowed is None:  # no objective about failures
+        allowed = 1 - float(OUTAGE_BELOW)
     alerts, has_outage = reading.alerts.outages, False
     for cluster in _clusters(groups, bad, total, allowed):
         is_outage = any(_covers(cluster, alert) for alert in alerts)
@@ -128,7 +130,7 @@ def _clusters(
 
 
 def _failure_words(
-    cluster: FailureCluster, reading: Reading, groups: SeriesGroups, sums: Sums
+    cluster: FailureCluster, reading: BoardInput, groups: SeriesGroups, sums: Sums
 ) -> str:
     share, outcomes = fmt.percent(cluster.bad / cluster.total), _outcomes(cluster, groups, sums)
     words = (
@@ -140,7 +142,7 @@ def _failure_words(
     return f"{fmt.capitalize(cluster.where.words)}: {words}{_elsewhere(cluster.where)}."
 
 
-def _newest(cluster: FailureCluster, reading: Reading, groups: SeriesGroups) -> str:
+def _newest(cluster: FailureCluster, reading: BoardInput, groups: SeriesGroups) -> str:
     """Return the share of the last seconds: a minute shows a beginning and an end too late."""
     bad, total = failures(reading.newest, len(reading.names["series"]))
     if cluster.where is not None:
@@ -174,7 +176,7 @@ def _outcomes(cluster: FailureCluster, groups: SeriesGroups, sums: Sums) -> str:
 
 
 def threshold_incidents(
-    statuses: Iterable[ThresholdStatus], reading: Reading, groups: SeriesGroups, name_of: NameOf
+    statuses: Iterable[ThresholdStatus], reading: BoardInput, groups: SeriesGroups, name_of: NameOf
 ) -> Iterator[Incident]:
     """Yield the threshold objectives with an active alert; of one objective a few names only."""
     shown = Counter[int]()
@@ -189,7 +191,7 @@ def threshold_incidents(
 
 
 def _threshold_words(
-    status: ThresholdStatus, reading: Reading, groups: SeriesGroups, name_of: NameOf
+    status: ThresholdStatus, reading: BoardInput, groups: SeriesGroups, name_of: NameOf
 ) -> str:
     indicator = status.objective.indicator
     scope = scope_words(status.objective.scope, status.name, name_of)
@@ -202,7 +204,7 @@ def _threshold_words(
 
 
 def _latency_words(
-    status: ThresholdStatus, of_scope: str, reading: Reading, groups: SeriesGroups
+    status: ThresholdStatus, of_scope: str, reading: BoardInput, groups: SeriesGroups
 ) -> str:
     assert isinstance(status.objective, LatencyThresholdObjective)
     indicator = status.objective.indicator
@@ -226,7 +228,7 @@ def _latency_words(
 
 
 def _cache_words(
-    status: ThresholdStatus, of_scope: str, reading: Reading, groups: SeriesGroups
+    status: ThresholdStatus, of_scope: str, reading: BoardInput, groups: SeriesGroups
 ) -> str:
     assert isinstance(status.objective, ShareThresholdObjective)
     indicator, target = status.objective.indicator, mildest_threshold(status.objective)
@@ -255,7 +257,7 @@ def _cache_words(
 
 
 def _volume_words(
-    status: ThresholdStatus, indicator: TokenVolumeDrop, of_scope: str, reading: Reading
+    status: ThresholdStatus, indicator: TokenVolumeDrop, of_scope: str, reading: BoardInput
 ) -> str:
     window = fmt.last_window(indicator.window)
     words = f"Token volume{of_scope} over the {window} fell to {value_text(status)}"
@@ -269,7 +271,7 @@ def _volume_words(
     return words
 
 
-def _missing_tokens(indicator: TokenVolumeDrop, reading: Reading) -> dict[str, Split]:
+def _missing_tokens(indicator: TokenVolumeDrop, reading: BoardInput) -> dict[str, Split]:
     """Return the tokens expected by the baseline for each place, and how many are missing."""
     times = Fraction(ROLLING_S[indicator.window], ROLLING_S[indicator.baseline])
     splits = {}
@@ -283,7 +285,7 @@ def _missing_tokens(indicator: TokenVolumeDrop, reading: Reading) -> dict[str, S
     return splits
 
 
-def _series_inside(status: ThresholdStatus, reading: Reading) -> Ints:
+def _series_inside(status: ThresholdStatus, reading: BoardInput) -> Ints:
     """Return 1 for each series that an objective is about, else 0."""
     scope = status.objective.scope
     wanted = scope.names()
@@ -298,7 +300,7 @@ def _series_inside(status: ThresholdStatus, reading: Reading) -> Ints:
 # -- error budgets ---------------------------------------------------------------------------------
 
 
-def budget_incidents(reading: Reading, name_of: NameOf) -> Iterator[Incident]:
+def budget_incidents(reading: BoardInput, name_of: NameOf) -> Iterator[Incident]:
     """Yield error budgets that burn or are spent; of one objective the worst names only."""
     shown = Counter[int]()
     results: Sequence[ObjectiveResult] = reading.results or ()
@@ -310,7 +312,7 @@ def budget_incidents(reading: Reading, name_of: NameOf) -> Iterator[Incident]:
                 yield incident
 
 
-def _burning(result: ObjectiveResult, reading: Reading, name_of: NameOf) -> Incident | None:
+def _burning(result: ObjectiveResult, reading: BoardInput, name_of: NameOf) -> Incident | None:
     threshold, status = burning(result, reading.alerts), result.status
     if threshold is None:
         return None
@@ -332,7 +334,9 @@ def _burning(result: ObjectiveResult, reading: Reading, name_of: NameOf) -> Inci
     return Incident(severity, f"{words}.", BURN, BURN)
 
 
-def _objective_miss(result: ObjectiveResult, reading: Reading, name_of: NameOf) -> Incident | None:
+def _objective_miss(
+    result: ObjectiveResult, reading: BoardInput, name_of: NameOf
+) -> Incident | None:
     objective = result.objective
     alerts = reading.alerts.of(result.policy, objective, result.name)
     if not any(alert.alert == MISSED for alert in alerts):

@@ -23,7 +23,7 @@ Groups = Mapping[str, Measured]  # by name of the scope's `per` dimension; "" wi
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class BoardInput:
     """The state at one moment."""
 
     now_s: float  # wall clock

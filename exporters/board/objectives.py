@@ -10,8 +10,8 @@ from fractions import Fraction
 
 from exporters import formatting as fmt
 from exporters.board.alerts import BURN, ActiveAlerts
-from exporters.board.facts import HistoryStrip, ObjectiveStatus, State, UptimeDay
-from exporters.board.input import Reading
+from exporters.board.facts import BUDGET_NEARLY_GONE, HistoryStrip, ObjectiveRow, State, UptimeDay
+from exporters.board.input import BoardInput
 from exporters.board.thresholds import ThresholdStatus
 from slo.engine.minute_counts import DAY
 from slo.engine.report import ObjectiveResult
@@ -35,14 +35,16 @@ HISTORY_DAYS = 30
 STRIPS_MAX = 12
 # Of one objective: a contract with every customer must not bury the fleet. The worst are shown.
 NAMES_MAX = 10
-_BUDGET_NEARLY_GONE = 0.1
 
 NameOf = Callable[[str], str]  # token of a customer -> its name
 
 
 def objective_statuses(
-    policies: Iterable[Policy], levels: Sequence[ThresholdStatus], reading: Reading, name_of: NameOf
-) -> tuple[ObjectiveStatus, ...]:
+    policies: Iterable[Policy],
+    levels: Sequence[ThresholdStatus],
+    reading: BoardInput,
+    name_of: NameOf,
+) -> tuple[ObjectiveRow, ...]:
     """Return all objectives, the worst first."""
     states = [_budget_status(one, reading.alerts, name_of) for one in reading.results or ()]
     states += [_threshold_status(one, name_of) for one in levels]
@@ -85,7 +87,7 @@ def burning(result: ObjectiveResult, alerts: ActiveAlerts) -> BurnRateThreshold 
     return None
 
 
-def history_strips(reading: Reading, name_of: NameOf) -> tuple[HistoryStrip, ...]:
+def history_strips(reading: BoardInput, name_of: NameOf) -> tuple[HistoryStrip, ...]:
     """Return the availability objectives day by day."""
     return tuple(
         HistoryStrip(
@@ -106,7 +108,7 @@ def history_objectives(found: Iterable[ObjectiveResult]) -> list[ObjectiveResult
     return about[:STRIPS_MAX]
 
 
-def _days(one: ObjectiveResult, reading: Reading) -> Iterator[UptimeDay]:
+def _days(one: ObjectiveResult, reading: BoardInput) -> Iterator[UptimeDay]:
     for day in reading.days.get(one.key, ()):
         ratio = day.attainment.ratio
         state: State = "unknown"
@@ -121,11 +123,11 @@ def _left(one: ObjectiveResult) -> float:
     return 1.0 if left is None else float(left)
 
 
-def _budget(state: ObjectiveStatus) -> float:
+def _budget(state: ObjectiveRow) -> float:
     return 1.0 if state.budget_left_ratio is None else state.budget_left_ratio
 
 
-def _budget_status(one: ObjectiveResult, alerts: ActiveAlerts, name_of: NameOf) -> ObjectiveStatus:
+def _budget_status(one: ObjectiveResult, alerts: ActiveAlerts, name_of: NameOf) -> ObjectiveRow:
     stands, promise = one.status, one.objective
     ratio = stands.attainment.ratio
     state: State = "ok"
@@ -133,9 +135,9 @@ def _budget_status(one: ObjectiveResult, alerts: ActiveAlerts, name_of: NameOf) 
         state = "unknown"
     elif ratio < promise.target:
         state = "breached"
-    elif burning(one, alerts) is not None or _left(one) < _BUDGET_NEARLY_GONE:
+    elif burning(one, alerts) is not None or _left(one) < BUDGET_NEARLY_GONE:
         state = "at_risk"
-    return ObjectiveStatus(
+    return ObjectiveRow(
         policy=one.policy.name,
         objective=promise.name,
         about=_about(promise),
@@ -156,8 +158,8 @@ def result_scope(one: ObjectiveResult, name_of: NameOf) -> str:
     return scope_words(one.objective.scope, one.name, name_of)
 
 
-def _threshold_status(one: ThresholdStatus, name_of: NameOf) -> ObjectiveStatus:
-    return ObjectiveStatus(
+def _threshold_status(one: ThresholdStatus, name_of: NameOf) -> ObjectiveRow:
+    return ObjectiveRow(
         policy=one.policy.name,
         objective=one.objective.name,
         about=_about(one.objective),
@@ -198,9 +200,9 @@ def _of(indicator: ShareIndicator) -> str:
     return f" of the {fmt.last_window(indicator.baseline)}'s"
 
 
-def _unknown(policy: Policy, objective: Objective) -> ObjectiveStatus:
+def _unknown(policy: Policy, objective: Objective) -> ObjectiveRow:
     is_promise = isinstance(objective, ErrorBudgetObjective)
-    return ObjectiveStatus(
+    return ObjectiveRow(
         policy=policy.name,
         objective=objective.name,
         about=_about(objective),

@@ -14,11 +14,12 @@ from markupsafe import Markup
 
 from exporters import formatting as fmt
 from exporters.board.facts import (
+    BUDGET_NEARLY_GONE,
     HistoryStrip,
     Incident,
     LiveFacts,
     LiveState,
-    ObjectiveStatus,
+    ObjectiveRow,
     Severity,
     State,
     TileValue,
@@ -200,15 +201,15 @@ def _target_text(key: str, target: float) -> str:
     return fmt.exact_percent(target) if key in ("cache", "availability") else fmt.tokens(target)
 
 
-def budget_state(objective: ObjectiveStatus) -> State:
-    """Return the state of a budget bar; below a quarter it is at risk."""
+def budget_state(objective: ObjectiveRow) -> State:
+    """Return the state of a budget bar: how much is left, whatever the burn rates are."""
     left = objective.budget_left_ratio
     if left is None:
         return "unknown"
-    return "breached" if left <= 0 else "at_risk" if left < 0.25 else "ok"
+    return "breached" if left <= 0 else "at_risk" if left < BUDGET_NEARLY_GONE else "ok"
 
 
-def burn_columns(objective: ObjectiveStatus) -> tuple[tuple[str, float], ...]:
+def burn_columns(objective: ObjectiveRow) -> tuple[tuple[str, float], ...]:
     """Return the burn rates that have room, shortest window first."""
     if len(objective.burn) <= len(BURN_WINDOWS):
         return objective.burn

@@ -5,26 +5,43 @@ is worded by data_quality.py, as it decides how far the numbers can be trusted.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from exporters import formatting as fmt
 from exporters.board.alerts import WINDOW_INCOMPLETE, severity_of
 from exporters.board.facts import Incident
-from exporters.board.input import Reading
+from exporters.board.input import BoardInput
 from exporters.board.recent_totals import SPAN_S, RecentTotals
 from slo.alert_state import AlertState
 from streams.state.snapshot import Gap
 
 HALTED = "TokenpulsePartitionHalted"
 _REJECTED_SPAN_S = 300.0
-_Words = Callable[[Reading, Sequence[AlertState], RecentTotals], Iterator[str]]
 
 
-def pipeline_incidents(reading: Reading, totals: RecentTotals) -> Iterator[Incident]:
+@dataclass(frozen=True, slots=True)
+class _ActiveAlert:
+    """The states of one alert, and what its words are made from."""
+
+    states: Sequence[AlertState]
+    reading: BoardInput
+    totals: RecentTotals
+
+    @property
+    def partitions(self) -> str:
+        return _partitions(self.states)
+
+    @property
+    def workers(self) -> str:
+        return _list("worker", sorted(state.series["worker"] for state in self.states))
+
+
+def pipeline_incidents(reading: BoardInput, totals: RecentTotals) -> Iterator[Incident]:
     """Yield the incidents of all pipeline alerts but TokenpulseDataStale."""
     for alert, words_of in _WORDS.items():
         if states := reading.alerts.of_pipeline(alert):
             severity = severity_of(states[0])
-            for words in words_of(reading, states, totals):
+            for words in words_of(_ActiveAlert(states, reading, totals)):
                 yield Incident(severity, words, alert, alert)
 
 
@@ -37,10 +54,6 @@ def _partitions(states: Sequence[AlertState]) -> str:
     return partition_list(int(state.series["partition"]) for state in states)
 
 
-def _workers(states: Sequence[AlertState]) -> str:
-    return _list("worker", sorted(state.series["worker"] for state in states))
-
-
 def _list(noun: str, names: Iterable[str]) -> str:
     listed = list(names)
     return f"{noun}{'s' if len(listed) > 1 else ''} {fmt.enumeration(listed)}"
@@ -49,24 +62,24 @@ def _list(noun: str, names: Iterable[str]) -> str:
 # -- partitions ------------------------------------------------------------------------------------
 
 
-def _halted(_: Reading, states: Sequence[AlertState], __: RecentTotals) -> Iterator[str]:
-    for state in sorted(states, key=lambda state: int(state.series["partition"])):
+def _halt_words(alert: _ActiveAlert) -> Iterator[str]:
+    for state in sorted(alert.states, key=lambda state: int(state.series["partition"])):
         yield (
             f"Partition {state.series['partition']} is halted ({state.series['reason']}): its "
             "records are not counted until an operator resumes it."
         )
 
 
-def _records_lost(reading: Reading, states: Sequence[AlertState], _: RecentTotals) -> Iterator[str]:
+def _loss_words(alert: _ActiveAlert) -> Iterator[str]:
     gaps = [
         gap
-        for gap in reading.coverage.gaps
-        if gap.to_ms is None or gap.to_ms / 1_000 > reading.now_s - SPAN_S
+        for gap in alert.reading.coverage.gaps
+        if gap.to_ms is None or gap.to_ms / 1_000 > alert.reading.now_s - SPAN_S
     ]
     # A backlog has gaps of an older time than that at which the worker meets them.
-    gaps = gaps or list(reading.coverage.gaps[-1:])
+    gaps = gaps or list(alert.reading.coverage.gaps[-1:])
     if not gaps:
-        yield f"Records of {_partitions(states)} were lost."
+        yield f"Records of {alert.partitions} were lost."
         return
     lost = sum(gap.records for gap in gaps)
     subject = f"{fmt.counted(lost, 'record')} {'was' if lost == 1 else 'were'} lost {_when(gaps)}"
@@ -81,23 +94,23 @@ def _when(gaps: Sequence[Gap]) -> str:
     return f"from {since} to {fmt.clock(last_ms / 1_000)} UTC"
 
 
-def _state_lost(_: Reading, states: Sequence[AlertState], __: RecentTotals) -> Iterator[str]:
+def _state_loss_words(alert: _ActiveAlert) -> Iterator[str]:
     yield (
-        f"The state of {_partitions(states)} was missing in Redis and is rebuilt from the archive "
+        f"The state of {alert.partitions} was missing in Redis and is rebuilt from the archive "
         "and Kafka."
     )
 
 
-def _ids_forgotten(_: Reading, states: Sequence[AlertState], __: RecentTotals) -> Iterator[str]:
+def _dropped_id_words(alert: _ActiveAlert) -> Iterator[str]:
     yield (
-        f"There is no room for all request ids of {_partitions(states)}: duplicates of the oldest "
+        f"There is no room for all request ids of {alert.partitions}: duplicates of the oldest "
         "would count twice. Raise worker.dedup_max_ids."
     )
 
 
-def _lag_growing(_: Reading, states: Sequence[AlertState], __: RecentTotals) -> Iterator[str]:
+def _lag_words(alert: _ActiveAlert) -> Iterator[str]:
     # The slope of a few samples is noise, so this one is shown only once it fires.
-    if growing := [state for state in states if state.firing_since_s is not None]:
+    if growing := [state for state in alert.states if state.firing_since_s is not None]:
         waiting = round(sum(state.value for state in growing))
         yield (
             f"{fmt.counted(waiting, 'record')} of {_partitions(growing)} wait, and the number "
@@ -105,10 +118,10 @@ def _lag_growing(_: Reading, states: Sequence[AlertState], __: RecentTotals) -> 
         )
 
 
-def _archive_old(_: Reading, states: Sequence[AlertState], __: RecentTotals) -> Iterator[str]:
-    age = fmt.span(max(state.value for state in states))
+def _archive_words(alert: _ActiveAlert) -> Iterator[str]:
+    age = fmt.span(max(state.value for state in alert.states))
     yield (
-        f"The newest archive of {_partitions(states)} is {age} old: if Redis lost its data now, "
+        f"The newest archive of {alert.partitions} is {age} old: if Redis lost its data now, "
         "the state would be rebuilt from it and Kafka."
     )
 
@@ -116,23 +129,23 @@ def _archive_old(_: Reading, states: Sequence[AlertState], __: RecentTotals) -> 
 # -- workers ---------------------------------------------------------------------------------------
 
 
-def _rolled_back(_: Reading, states: Sequence[AlertState], __: RecentTotals) -> Iterator[str]:
+def _rollback_words(alert: _ActiveAlert) -> Iterator[str]:
     yield (
-        f"Redis was set back behind what {_workers(states)} had written: a failover lost the "
+        f"Redis was set back behind what {alert.workers} had written: a failover lost the "
         "latest writes. The records are read again, so none is lost."
     )
 
 
-def _conflict(_: Reading, states: Sequence[AlertState], __: RecentTotals) -> Iterator[str]:
+def _conflict_words(alert: _ActiveAlert) -> Iterator[str]:
     yield (
-        f"A checkpoint of {_workers(states)} was rejected: another process writes this state, or "
+        f"A checkpoint of {alert.workers} was rejected: another process writes this state, or "
         "an operator restored it."
     )
 
 
-def _store_errors(_: Reading, states: Sequence[AlertState], __: RecentTotals) -> Iterator[str]:
+def _store_error_words(alert: _ActiveAlert) -> Iterator[str]:
     yield (
-        f"Writes of {_workers(states)} to Redis fail: Redis is slow, full or away. Each is tried "
+        f"Writes of {alert.workers} to Redis fail: Redis is slow, full or away. Each is tried "
         "again, so no record is lost."
     )
 
@@ -140,13 +153,13 @@ def _store_errors(_: Reading, states: Sequence[AlertState], __: RecentTotals) ->
 # -- records and windows ---------------------------------------------------------------------------
 
 
-def _rejected(_: Reading, states: Sequence[AlertState], totals: RecentTotals) -> Iterator[str]:
+def _rejection_words(alert: _ActiveAlert) -> Iterator[str]:
     reasons = {
-        reason: totals.rise(("rejected", reason), _REJECTED_SPAN_S)
-        for reason in totals.rises("rejected")
+        reason: alert.totals.rise(("rejected", reason), _REJECTED_SPAN_S)
+        for reason in alert.totals.rises("rejected")
     }
-    rejected, counted = sum(reasons.values()), totals.rise(("counted", ""), _REJECTED_SPAN_S)
-    share, which = states[0].value, ""
+    rejected, counted = sum(reasons.values()), alert.totals.rise(("counted", ""), _REJECTED_SPAN_S)
+    share, which = alert.states[0].value, ""
     if rejected:  # the exact share; the value of the alert is extrapolated
         share = rejected / (rejected + counted)
         commonest = max(reasons, key=lambda reason: reasons[reason])
@@ -158,9 +171,9 @@ def _rejected(_: Reading, states: Sequence[AlertState], totals: RecentTotals) ->
     )
 
 
-def _overflowed(_: Reading, states: Sequence[AlertState], totals: RecentTotals) -> Iterator[str]:
-    for dimension in sorted(state.series["dimension"] for state in states):
-        count = totals.rise(("overflowed", dimension))
+def _overflow_words(alert: _ActiveAlert) -> Iterator[str]:
+    for dimension in sorted(state.series["dimension"] for state in alert.states):
+        count = alert.totals.rise(("overflowed", dimension))
         events = f"{fmt.counted(count, 'event')} counted" if count else "events are counted"
         yield (
             f"There are too many different values of {dimension}: {events} under __other__ in the "
@@ -168,10 +181,10 @@ def _overflowed(_: Reading, states: Sequence[AlertState], totals: RecentTotals) 
         )
 
 
-def _incomplete(reading: Reading, states: Sequence[AlertState], _: RecentTotals) -> Iterator[str]:
-    names = {state.series["window"] for state in states}
-    windows = [window for window in reading.spans if window in names]
-    lost = reading.coverage.lost_records
+def _window_words(alert: _ActiveAlert) -> Iterator[str]:
+    names = {state.series["window"] for state in alert.states}
+    windows = [window for window in alert.reading.spans if window in names]
+    lost = alert.reading.coverage.lost_records
     cause = "counting began in the middle of the log"
     if lost:
         cause = f"{fmt.counted(lost, 'record')} {'is' if lost == 1 else 'are'} missing"
@@ -182,18 +195,18 @@ def _incomplete(reading: Reading, states: Sequence[AlertState], _: RecentTotals)
 
 
 # In the order of the board, within one severity.
-_WORDS: Mapping[str, _Words] = {
-    HALTED: _halted,
-    "TokenpulseRecordsLost": _records_lost,
-    "TokenpulseStateLost": _state_lost,
-    "TokenpulseStateRolledBack": _rolled_back,
-    "TokenpulseStateConflict": _conflict,
-    "TokenpulseStoreErrors": _store_errors,
-    "TokenpulseDuplicateWindowForgotten": _ids_forgotten,
-    "TokenpulseLagGrowing": _lag_growing,
-    "TokenpulseRecordsRefused": _rejected,
-    "TokenpulseLabelsFolded": _overflowed,
-    "TokenpulseArchiveOld": _archive_old,
-    WINDOW_INCOMPLETE: _incomplete,
+_WORDS: Mapping[str, Callable[[_ActiveAlert], Iterator[str]]] = {
+    HALTED: _halt_words,
+    "TokenpulseRecordsLost": _loss_words,
+    "TokenpulseStateLost": _state_loss_words,
+    "TokenpulseStateRolledBack": _rollback_words,
+    "TokenpulseStateConflict": _conflict_words,
+    "TokenpulseStoreErrors": _store_error_words,
+    "TokenpulseDuplicateWindowForgotten": _dropped_id_words,
+    "TokenpulseLagGrowing": _lag_words,
+    "TokenpulseRecordsRefused": _rejection_words,
+    "TokenpulseLabelsFolded": _overflow_words,
+    "TokenpulseArchiveOld": _archive_words,
+    WINDOW_INCOMPLETE: _window_words,
 }
 WORDED = frozenset(_WORDS)

@@ -3,13 +3,13 @@
 Pure. The state compares the value with the thresholds of the policy; the alert is the rules' own.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
 from exporters.board.facts import State
-from exporters.board.input import Reading, can_answer
+from exporters.board.input import BoardInput, can_answer
 from exporters.windows.measured import Measured
 from slo.alert_state import AlertState
 from slo.policy.conditions import BASELINE_MIN_REQUESTS, RECOVERY_MARGIN, windows_of
@@ -49,7 +49,7 @@ class _Measurement(NamedTuple):
     shorter: tuple[str, float] | None = None
 
 
-def threshold_statuses(policies: Iterable[Policy], reading: Reading) -> list[ThresholdStatus]:
+def threshold_statuses(policies: Iterable[Policy], reading: BoardInput) -> list[ThresholdStatus]:
     """Return every threshold objective, for every name."""
     return [
         status
@@ -61,7 +61,7 @@ def threshold_statuses(policies: Iterable[Policy], reading: Reading) -> list[Thr
 
 
 def _statuses(
-    policy: Policy, objective: ThresholdObjective, reading: Reading
+    policy: Policy, objective: ThresholdObjective, reading: BoardInput
 ) -> Iterator[ThresholdStatus]:
     for name, measurement in _measurements(objective, reading):
         active = reading.alerts.of(policy, objective, name)
@@ -78,7 +78,7 @@ def _statuses(
 
 
 def _measurements(
-    objective: ThresholdObjective, reading: Reading
+    objective: ThresholdObjective, reading: BoardInput
 ) -> Iterator[tuple[str, _Measurement]]:
     if isinstance(objective, LatencyThresholdObjective):
         return _latencies(objective, reading)
@@ -89,7 +89,7 @@ def _measurements(
 
 
 def _latencies(
-    objective: LatencyThresholdObjective, reading: Reading
+    objective: LatencyThresholdObjective, reading: BoardInput
 ) -> Iterator[tuple[str, _Measurement]]:
     indicator = objective.indicator
     percentile = indicator.measure, indicator.percentile / 100
@@ -111,7 +111,7 @@ def _latencies(
 
 
 def _cache_hits(
-    objective: ShareThresholdObjective, indicator: CacheHitRatio, reading: Reading
+    objective: ShareThresholdObjective, indicator: CacheHitRatio, reading: BoardInput
 ) -> Iterator[tuple[str, _Measurement]]:
     now, *shorter = (
         reading.selected(objective.scope, window) for window in windows_of(indicator.window)
@@ -130,7 +130,7 @@ def _cache_hits(
 
 
 def _token_volumes(
-    objective: ShareThresholdObjective, indicator: TokenVolumeDrop, reading: Reading
+    objective: ShareThresholdObjective, indicator: TokenVolumeDrop, reading: BoardInput
 ) -> Iterator[tuple[str, _Measurement]]:
     now = reading.selected(objective.scope, indicator.window)
     times = Fraction(ROLLING_S[indicator.baseline], ROLLING_S[indicator.window])
@@ -153,16 +153,20 @@ def _state(objective: ThresholdObjective, measurement: _Measurement) -> State:
     value = measurement.value
     if value is None or not measurement.is_enough:
         return "unknown"
-    is_near = False
     if isinstance(objective, LatencyThresholdObjective):
-        limits_us = [level.above_us for level in objective.levels]
-        crossed = sum(value > limit_us / 1e6 for limit_us in limits_us)
-        is_near = value > min(limits_us) * (1 - RECOVERY_MARGIN) / 10**6
-    else:
-        crossed = sum(value < float(level.below) for level in objective.levels)
+        return latency_state(value, [level.above_us for level in objective.levels])
+    crossed = sum(value < float(level.below) for level in objective.levels)
     if crossed == len(objective.levels):
         return "breached"
-    return "at_risk" if crossed or is_near else "ok"
+    return "at_risk" if crossed else "ok"
+
+
+def latency_state(value_s: float, limits_us: Sequence[int]) -> State:
+    """Return "breached" above all limits, "at_risk" above one of them or near the lowest."""
+    if value_s > max(limits_us) / 1e6:
+        return "breached"
+    is_near = value_s > min(limits_us) * (1 - RECOVERY_MARGIN) / 10**6
+    return "at_risk" if is_near else "ok"
 
 
 def objective_windows(policies: Iterable[Policy]) -> Iterator[tuple[str, str]]:

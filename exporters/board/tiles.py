@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from exporters.board.breakdown import Limits, availability_state, latency_state
+from exporters.board.breakdown import FleetTargets, availability_state, p95_state
 from exporters.board.facts import State, TileValue
-from exporters.board.input import Reading
+from exporters.board.input import BoardInput
 from exporters.board.objectives import RANK
 from exporters.board.thresholds import ThresholdStatus
 from exporters.windows.minutes import Minute
@@ -21,9 +21,9 @@ class TileValues:
 
     def __init__(
         self,
-        reading: Reading,
+        reading: BoardInput,
         targets: Targets,
-        limits: Limits,
+        limits: FleetTargets,
         levels: Sequence[ThresholdStatus],
         stale: bool,
     ) -> None:
@@ -33,7 +33,7 @@ class TileValues:
 
     def latency(self, latency: str, target_s: float | None) -> TileValue:
         """Return the P95 of a latency, in seconds."""
-        state = latency_state(self._fleet, latency, self._limits)
+        state = p95_state(self._fleet, latency, self._limits)
         return self._number(
             self._fleet.p95_s(latency),
             self._fleet.samples.get(latency, 0),

@@ -14,7 +14,7 @@ from exporters.board.alerts import ActiveAlerts, AlertRules, NoAlertRules, sampl
 from exporters.board.build import LiveBoard, board_sums
 from exporters.board.facts import LiveFacts
 from exporters.board.incidents import NEWEST_S, OUTAGE_WINDOW
-from exporters.board.input import Reading
+from exporters.board.input import BoardInput
 from exporters.board.objectives import HISTORY_DAYS, history_objectives
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.metrics.exposition import Page
@@ -157,11 +157,11 @@ class Collector:
         lags: Mapping[int, int],
         results: Sequence[ObjectiveResult] | None,
         now_s: float,
-    ) -> Reading:
+    ) -> BoardInput:
         spans = self._tracker.spans(snapshot)
         newest_s = spans[OUTAGE_WINDOW][1] - NEWEST_S
         tracker = self._tracker
-        return Reading(
+        return BoardInput(
             now_s=now_s,
             names={name: grouping.keys for name, grouping in tracker.groupings.items()},
             windows={name: window.sums for name, window in tracker.windows.items()},

@@ -10,7 +10,7 @@ from exporters.board.facts import (
     HistoryStrip,
     Incident,
     LiveFacts,
-    ObjectiveStatus,
+    ObjectiveRow,
     State,
     TileValue,
     UptimeDay,
@@ -61,7 +61,7 @@ WELL = LiveFacts(
     requests=15_234,
     tokens=12_370_350,
     objectives=(
-        ObjectiveStatus(
+        ObjectiveRow(
             "default",
             "uptime",
             "99.9 % of the requests that count succeed, over any 30 days.",
@@ -73,7 +73,7 @@ WELL = LiveFacts(
             0.684,
             (("5m", 0.3), ("1h", 0.4), ("6h", 0.38)),
         ),
-        ObjectiveStatus(
+        ObjectiveRow(
             "default", "ttft-p95", "Time to first token, P95 under 300 ms.", "fleet", "level", "ok",
             "212 ms", "under 300 ms",
         ),
@@ -122,18 +122,18 @@ WITH_INCIDENTS = replace(
             budget_left_ratio=-0.29,
             burn=(("5m", 18.4), ("1h", 6.2), ("6h", 1.4)),
         ),
-        ObjectiveStatus(
+        ObjectiveRow(
             "default",
             "cache-hit",
             "Input tokens read from the prompt cache. Below 30 % the margin is gone.",
             "fleet", "level", "breached", "37.2 %", "at least 40 %",
         ),
-        ObjectiveStatus(
+        ObjectiveRow(
             "acme", "uptime", "What Acme Corp was promised.", "customer Acme Corp", "promise",
             "at_risk", "99.912 %", "at least 99.9 %", 0.117, (("5m", 2.1), ("1h", 1.2)),
         ),
         WELL.objectives[1],
-        ObjectiveStatus(
+        ObjectiveRow(
             "default", "tpot-p95", "Time per output token, P95 under 50 ms.", "fleet", "level",
             "unknown", "unknown", "under 50 ms",
         ),

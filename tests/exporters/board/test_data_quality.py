@@ -13,7 +13,7 @@ from alerts.evaluation.evaluator import board_groups
 from exporters.board.alerts import DATA_STALE, OUTAGE, ActiveAlerts
 from exporters.board.data_quality import data_quality
 from exporters.board.facts import LiveFacts
-from exporters.board.input import Reading
+from exporters.board.input import BoardInput
 from exporters.board.pipeline_incidents import WORDED
 from exporters.board.recent_totals import RecentTotals
 from exporters.windows.incremental import Sums
@@ -323,10 +323,10 @@ def test_every_pipeline_alert_that_the_board_evaluates_has_words() -> None:
     assert rules == WORDED | {DATA_STALE, OUTAGE}
 
 
-def nothing_counted(alerts: ActiveAlerts) -> Reading:
+def nothing_counted(alerts: ActiveAlerts) -> BoardInput:
     """Return a reading of three partitions with live workers and nothing else."""
     heartbeats = [Heartbeat(partition, {"at_ms": str(NOW_S * 1_000)}) for partition in range(3)]
-    return Reading(
+    return BoardInput(
         now_s=NOW_S,
         names={},
         windows={},

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from alerts.rules.build import policy_groups
 from alerts.rules.pipeline import builtin_groups
 from exporters import formatting as fmt
-from exporters.board.breakdown import Limits, availability_state
+from exporters.board.breakdown import FleetTargets, availability_state
 from exporters.board.localisation import SeriesGroups, Split, localise
 from exporters.board.recent_totals import RecentTotals
 from exporters.windows.measured import Measured
@@ -53,7 +53,7 @@ def test_things_as_they_are_read_aloud(spoken: str, said: str) -> None:
 @given(st.integers(1, 999), st.integers(1, 10**4))
 def test_a_target_that_is_just_reached_is_met(permille: int, thousands: int) -> None:
     #  of a thousand requests so many fail as the target allows; one more is too many
-    limits = Limits(Fraction(permille, 1000), None, {}, {})
+    limits = FleetTargets(Fraction(permille, 1000), None, {}, {})
     good = permille * thousands
     counted = Measured(eligible=1000 * thousands, successes=good)
     assert availability_state(counted, limits) == "ok"
