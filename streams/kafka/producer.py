@@ -140,7 +140,7 @@ class EventProducer:
 
         `timestamp_ms`: the record's Kafka timestamp, default now.
         """
-        self._waiting.append((key, value, _now_ms() if timestamp_ms is None else timestamp_ms))
+        self._waiting.append((key, value, now_ms() if timestamp_ms is None else timestamp_ms))
         if len(self._waiting) >= CHUNK_RECORDS:
             await self._pack_waiting()
         else:
@@ -153,7 +153,7 @@ class EventProducer:
 
         `timestamp_ms` is the Kafka timestamp of all of them, default now.
         """
-        stamp = _now_ms() if timestamp_ms is None else timestamp_ms
+        stamp = now_ms() if timestamp_ms is None else timestamp_ms
         for start in range(0, len(events), CHUNK_RECORDS):
             chunk = events[start : start + CHUNK_RECORDS]
             self._waiting.extend((key, value, stamp) for key, value in chunk)
@@ -339,5 +339,6 @@ def _murmur2(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     return h
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Return the present time in milliseconds, as Kafka stamps records."""
     return time.time_ns() // 1_000_000

@@ -2,9 +2,9 @@
 
 Everything that Faust and aiokafka do per record, or get wrong for batches, is overridden here:
 
-- records: one message a fetched partition, its value a `Batch` (fetch.py);
-- where to read from: the offset in our own state, not the one committed to Kafka;
-- acknowledgements and commits: what the state says is durable (Kafka's offset is for lag tools);
+- records: one message for all records fetched of a partition, its value a `Batch` (fetch.py);
+- the offset to read from: that of our own state, not the one committed to Kafka;
+- acknowledgements and commits: the offset that the store holds (Kafka's is for lag tools);
 - errors of the group coordinator: raised instead of lost.
 
 tests/streams/kafka/test_pinned_sources.py pins the source of every method overridden or bypassed.
@@ -41,7 +41,7 @@ from streams.kafka.fetch import Batch, keep_bytes, take
 from streams.watchdog import die
 
 COMMIT_DEADLINE_S = 10.0
-LOOK_AT_GROUP_S = 1.0
+GROUP_CHECK_S = 1.0
 READ_AGAIN_S = 5.0  # how often a batch that cannot be read is fetched, and reported, again
 
 
@@ -52,18 +52,20 @@ class BatchThread(AIOKafkaConsumerThread):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.epochs: dict[TP, int] = {}  # seeks made, by partition
-        self._reported: set[FetchResult] = set()  # those whose next batch cannot be read
+        self.epochs: dict[TP, int] = {}  # number of seeks made, by partition
+        self._reported: set[FetchResult] = set()  # whose next batch was reported as unreadable
 
     async def on_start(self) -> None:
-        """Watch the group from the first moment: while nothing is assigned, nothing is fetched,
-        and nobody would ask whether the group refuses us."""
+        """Start to watch the group, as a fetch would.
+
+        While no partition is assigned there is no fetch, and no other check of the group's errors.
+        """
         await super().on_start()
         self.add_future(self._watch_group())
 
     async def _watch_group(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_AT_GROUP_S)
+            await asyncio.sleep(GROUP_CHECK_S)
             try:
                 self._ensure_consumer()._coordinator.check_errors()
             except Exception as error:
@@ -73,7 +75,7 @@ class BatchThread(AIOKafkaConsumerThread):
         self,
         transport: "BatchTransport",  # type: ignore[override]
     ) -> AIOKafkaConsumer:
-        """A consumer with our assignor, fetch sizes and isolation (Faust offers none of them)."""
+        """Return a consumer with settings that Faust lacks: assignor, fetch sizes, isolation."""
         kafka, conf = transport.kafka, self.app.conf
         keep_bytes()
         self._assignor = RoundRobinPartitionAssignor
@@ -84,7 +86,7 @@ class BatchThread(AIOKafkaConsumerThread):
             partition_assignment_strategy=[RoundRobinPartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            # Any limit in seconds would one day put a standby worker out of the group for good.
+            # With a limit in use, a standby worker would one day leave the group for good.
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1_000),
             max_partition_fetch_bytes=kafka.fetch_max_partition_bytes,
             fetch_max_bytes=64 * kafka.fetch_max_partition_bytes,
@@ -106,7 +108,7 @@ class BatchThread(AIOKafkaConsumerThread):
         timeout: float | None = None,
         max_records: int | None = None,
     ) -> Mapping[TP, list[Batch]]:
-        """Everything that has been fetched for these partitions, one batch each."""
+        """Return all records fetched for these partitions, as one batch each."""
         if not self.consumer.flow_active:
             return {}
         fetcher = consumer._fetcher
@@ -114,129 +116,149 @@ class BatchThread(AIOKafkaConsumerThread):
             raise ConsumerStoppedError
         consumer._coordinator.check_errors()
         subscriptions = fetcher._subscriptions
-        # Not its own context manager, which an exception leaves counting for ever.
+        # Not aiokafka's context manager: after an exception it would never count down again.
         subscriptions._fetch_count += 1
         try:
-            return await self._fetched(fetcher, active_partitions, timeout or 0.0)
+            return await self._next_batches(fetcher, active_partitions, timeout or 0.0)
         finally:
             subscriptions._fetch_count -= 1
             if subscriptions._fetch_count == 0:
                 subscriptions._last_fetch_ended = time.monotonic()
 
-    async def _fetched(
+    async def _next_batches(
         self, fetcher: Any, partitions: Set[TP], timeout_s: float
     ) -> Mapping[TP, list[Batch]]:
+        """Wait up to `timeout_s` for fetched records. Return a list of one batch a partition.
+
+        Replaces aiokafka's `Fetcher.fetched_records`, and raises what the fetcher raises.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
             if fetcher._subscriptions.reassignment_in_progress:
                 await fetcher._subscriptions.wait_for_assignment()
-            drained: dict[TP, list[Batch]] = {}
-            for tp in list(fetcher._records):
-                found = fetcher._records[tp]
-                if tp not in partitions:
-                    if not fetcher._subscriptions.is_assigned(tp):
-                        del fetcher._records[tp]
-                    continue
-                if found in self._reported:
-                    continue
-                if not isinstance(found, FetchResult) and drained:
-                    break  # hand over what there is; the error comes with the next call
-                batch = None
-                try:
-                    if isinstance(found, FetchResult):
-                        batch = self._taken(found)
-                    else:
-                        found.check_raise()
-                finally:
-                    if not isinstance(found, FetchResult) or not found.has_more() or batch is None:
-                        del fetcher._records[tp]
-                        fetcher._notify(fetcher._wait_consume_future)
-                if batch is not None:
-                    drained[TP(tp.topic, tp.partition)] = [batch]
-                    if batch.unreadable is not None:  # kept: at once it would be fetched again
-                        self._reported.add(found)
-                        loop.call_later(READ_AGAIN_S, self._read_again, fetcher, tp, found)
+            batches = self._take_all(fetcher, partitions)
             left_s = deadline - loop.time()
-            if drained or left_s <= 0:
-                return drained
+            if batches or left_s <= 0:
+                return batches
             waiter = fetcher._create_fetch_waiter()
             done, _ = await asyncio.wait([waiter], timeout=left_s)
             if not done or fetcher._closed:
                 waiter.cancel()
                 return {}
-            waiter.result()  # raises what the fetcher ran into
+            waiter.result()  # raises an error of the fetcher
 
-    def _read_again(self, fetcher: Any, tp: TopicPartition, found: FetchResult) -> None:
-        self._reported.discard(found)
-        if fetcher._records.get(tp) is found:
-            del fetcher._records[tp]
-            fetcher._notify(fetcher._wait_consume_future)
+    def _take_all(self, fetcher: Any, partitions: Set[TP]) -> dict[TP, list[Batch]]:
+        """Take the next batch of each partition whose records are there."""
+        batches: dict[TP, list[Batch]] = {}
+        for tp in list(fetcher._records):
+            response = fetcher._records[tp]
+            if tp not in partitions:
+                if not fetcher._subscriptions.is_assigned(tp):
+                    del fetcher._records[tp]
+                continue
+            if response in self._reported:
+                continue
+            if not isinstance(response, FetchResult):  # an error
+                if batches:
+                    break  # deliver these first; the next call raises the error
+                _discard(fetcher, tp)
+                response.check_raise()
+                continue
+            batch = self._take_one(fetcher, tp, response)
+            if batch is not None:
+                batches[TP(tp.topic, tp.partition)] = [batch]
+        return batches
 
-    def _taken(self, found: FetchResult) -> Batch | None:
-        """The next records of a response, with the generation and the epoch of this moment.
-
-        A seek throws away what was fetched before it. So these records belong to whoever made the
-        last seek, however long before it the call began that waited for them.
-        """
+    def _take_one(self, fetcher: Any, tp: TopicPartition, response: FetchResult) -> Batch | None:
         generation: int = self.app.consumer_generation_id
-        batch = take(found, generation, self.consumer.transport.max_batch_bytes)
+        batch = None
+        try:
+            batch = take(response, generation, self.consumer.transport.max_batch_bytes)
+        finally:
+            if batch is None or not response.has_more():
+                _discard(fetcher, tp)
         if batch is None:
             return None
-        return replace(batch, epoch=self.epochs.get(TP(batch.topic, batch.partition), 0))
+        if batch.unreadable is not None:
+            # Kept for a while, as the fetcher would at once fetch it again.
+            self._reported.add(response)
+            loop = asyncio.get_running_loop()
+            loop.call_later(READ_AGAIN_S, self._read_again, fetcher, tp, response)
+        # A seek drops all records that were fetched before it. So these belong to the last seek,
+        # however long before it the call began that waited for them.
+        return replace(batch, epoch=self.epochs.get(TP(tp.topic, tp.partition), 0))
+
+    def _read_again(self, fetcher: Any, tp: TopicPartition, response: FetchResult) -> None:
+        """Drop a response with an unreadable batch, so that it is fetched again."""
+        self._reported.discard(response)
+        if fetcher._records.get(tp) is response:
+            _discard(fetcher, tp)
 
     async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:
-        """Seek; what is fetched from now on bears the next epoch."""
+        """Seek. Batches that are fetched from now on bear the next epoch."""
         for tp, offset in partitions.items():
             consumer.seek(TopicPartition(tp.topic, tp.partition), offset)
             self.epochs[tp] = self.epochs.get(tp, 0) + 1
 
     async def confirm(self, tps: Set[TP]) -> Mapping[TP, int] | None:
-        """The committed offsets of partitions, 0 where there are none; None where the group
-        coordinator says that they are not ours any more.
+        """Return the committed offsets of partitions, 0 if there is none.
 
-        The offsets are committed once more, with our generation: a broker accepts that only from
-        the present owner. A worker that slept through a rebalance finds out here, before it claims
-        state that belongs to another. Raises KafkaError, TimeoutError.
+        None if the group coordinator has assigned the partitions to another worker. To find out,
+        the offsets are committed once more with our generation: a broker accepts that only from
+        the present owner. So a worker that slept through a rebalance does not claim the state of
+        another. Raises KafkaError, TimeoutError.
         """
         consumer = self._ensure_consumer()
         wanted = [TopicPartition(tp.topic, tp.partition) for tp in tps]
         async with asyncio.timeout(COMMIT_DEADLINE_S):
             known = await consumer._coordinator.fetch_committed_offsets(wanted)
-            offsets = {one: max(0, known[one].offset) if one in known else 0 for one in wanted}
+            offsets = {tp: max(0, known[tp].offset) if tp in known else 0 for tp in wanted}
             try:
                 await consumer.commit(
-                    {one: OffsetAndMetadata(offset, "") for one, offset in offsets.items()}
+                    {tp: OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
                 )
             except (CommitFailedError, IllegalStateError) as error:
                 self.log.warning(
                     "the group has assigned its partitions without this worker: %s", error
                 )
                 return None
-        return {TP(one.topic, one.partition): offset for one, offset in offsets.items()}
+        return {TP(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Tell Kafka how far the state is. Best effort: nothing depends on it."""
+        """Commit offsets to Kafka, and return whether it worked.
+
+        Counting does not depend on it: the store has the offsets that matter.
+        """
         consumer = self._ensure_consumer()
         assigned = self.assignment()
-        told = {
+        commits = {
             TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
             for tp, offset in offsets.items()
             if tp in assigned
         }
-        if not told:
+        if not commits:
             return False
         try:
-            await asyncio.wait_for(consumer.commit(told), COMMIT_DEADLINE_S)
+            await asyncio.wait_for(consumer.commit(commits), COMMIT_DEADLINE_S)
         except (KafkaError, TimeoutError) as error:
             self.log.warning("offset commit failed, lag tools will lag: %r", error)
             return False
         return True
 
 
-class _NothingRead(dict[TP, Any]):
-    """Faust drops messages below the offset it delivered last, also after a seek back that it has
-    not noticed. Which batch is the next one is decided in streams/worker/admission.py."""
+def _discard(fetcher: Any, tp: TopicPartition) -> None:
+    """Drop a partition's response, so that the fetcher asks for the next one."""
+    del fetcher._records[tp]
+    fetcher._notify(fetcher._wait_consume_future)
+
+
+class _NoReadOffsets(dict[TP, Any]):
+    """Read offsets that stay empty.
+
+    Faust drops messages below the offset it delivered last, also after a seek back of ours.
+    streams/worker/admission.py decides which batch is the next one.
+    """
 
     def __missing__(self, tp: TP) -> None:
         return None
@@ -249,15 +271,15 @@ class _NothingRead(dict[TP, Any]):
 
 
 class BatchConsumer(Consumer):
-    """The consumer as Faust's main thread sees it."""
+    """The consumer in Faust's main thread; its calls go to the `BatchThread`."""
 
     transport: "BatchTransport"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._read_offset = _NothingRead()
+        self._read_offset = _NoReadOffsets()
         self._seeking = asyncio.Lock()
-        self.given_back()
+        self.forget_assignment()
 
     def _new_consumer_thread(self) -> BatchThread:
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
@@ -277,64 +299,66 @@ class BatchConsumer(Consumer):
             generation_id=record.generation,
         )
 
-    def given_back(self) -> None:
-        """Partitions were given back: what is assigned next is to be loaded, even if it looks the
-        same, as a group that was empty for a moment may number its generations anew."""
-        self._sought: tuple[int, Set[TP], Mapping[TP, int]] = (-1, set(), {})
+    def forget_assignment(self) -> None:
+        """Forget the loaded assignment after its partitions were given back.
+
+        The next one is then loaded even if it looks the same: a group that was empty for a moment
+        may number its generations anew.
+        """
+        self._loaded: tuple[int, Set[TP], Mapping[TP, int]] = (-1, set(), {})
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Claim and load the state of all assigned partitions, and seek to where it ends.
+        """Claim and load the state of all assigned partitions, and seek to its end.
 
-        Faust calls this whenever it wants to know where to read on, after every assignment.
+        Faust calls this after every assignment. Return the offset of each partition.
         """
-        # Faust asks from two places at once; a second claim would fence the first.
+        # Faust calls it from two places at once; a second claim would lock out the first.
         async with self._seeking:
             generation: int = self.app.consumer_generation_id
             assigned = set(self.assignment())
             if not assigned:
                 return {}
-            if self._sought[:2] == (generation, assigned):
-                return self._sought[2]
+            if self._loaded[:2] == (generation, assigned):
+                return self._loaded[2]
             offsets = await self.transport.load(assigned, generation)
             if offsets:
                 # Also to 0: else a partition would start at the offset committed to Kafka.
                 self.transport.note_seeks(await self.seek_to(offsets))
-                self._sought = (generation, assigned, offsets)
+                self._loaded = (generation, assigned, offsets)
             return offsets
 
     async def confirm(self, tps: Set[TP]) -> Mapping[TP, int] | None:
-        """See `BatchThread.confirm`."""
+        """Return committed offsets. See `BatchThread.confirm`."""
         thread = cast(BatchThread, self._thread)
-        found: Mapping[TP, int] | None = await thread.call_thread(thread.confirm, tps)
-        return found
+        offsets: Mapping[TP, int] | None = await thread.call_thread(thread.confirm, tps)
+        return offsets
 
     async def seek_to(self, offsets: Mapping[TP, int]) -> Mapping[TP, int]:
-        """Seek; the epochs that batches bear from now on."""
+        """Seek, and return the epochs of all batches that are fetched from now on."""
         await self.seek_wait(offsets)
         epochs = cast(BatchThread, self._thread).epochs
         return {tp: epochs[tp] for tp in offsets}
 
     def ack(self, message: Message) -> bool:
-        """Nothing to remember: what counts as done is what the state holds."""
+        """Accept an acknowledgement, and ignore it: only the stored offset counts."""
         message.acked = True
         self._unacked_messages.discard(message)
         return True
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Batches span many offsets; Faust would keep them all as gaps."""
+        """Do not keep gaps: a batch spans many offsets, which Faust would all keep."""
 
     async def force_commit(self, topics: object = None, start_new_transaction: bool = True) -> bool:
-        """Commit what the state store has confirmed."""
+        """Commit the offsets that the store has confirmed."""
         offsets = self.transport.durable_offsets()
         return bool(offsets) and bool(await self._commit(offsets))
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's detector compares two different clocks here; the watchdog looks instead."""
+        """Do not look for stalls: Faust compares two different clocks, and we have a watchdog."""
 
 
 class SecureProducer(Producer):
-    """Faust's producer with our login: Faust's own turns a login without TLS files into plain
-    text, silently."""
+    """Faust's producer with our login: Faust would send a login without TLS files in plain text."""
 
     transport: "BatchTransport"
 
@@ -343,7 +367,7 @@ class SecureProducer(Producer):
 
 
 class BatchTransport(Transport):
-    """Transport with batch delivery; knows where the state's offsets come from."""
+    """Transport that delivers batches, with callbacks to the worker."""
 
     Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
     Producer: ClassVar[type[SecureProducer]] = SecureProducer

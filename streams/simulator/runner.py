@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import BinaryIO
 import msgspec
 
 from streams.config.settings import Settings
-from streams.kafka.producer import CHUNK_RECORDS, EventProducer
+from streams.kafka.producer import CHUNK_RECORDS, EventProducer, now_ms
 from streams.simulator.generator import NOTHING_PLANNED, Traffic
 from streams.simulator.profile import Profile
 from streams.simulator.scenario_requests import Follower, ScenarioRequest
@@ -42,7 +41,7 @@ async def simulate(
     without the records that a simulator of this seed has already sent.
     """
     stopping = _stop_event()
-    begin_ms = _now_ms()
+    begin_ms = now_ms()
     end_ms = None if for_s is None else begin_ms + round(for_s * 1_000)
     profile = Profile.default(settings.local.events_per_s)
     traffic = Traffic(profile, seed, timeline.beginning_at(begin_ms))
@@ -54,11 +53,11 @@ async def simulate(
             while not stopping.is_set() and (end_ms is None or sent_to_ms < end_ms):
                 traffic = requests.apply(traffic, sent_to_ms)
                 # After a pause, or at first, catch up in strides.
-                until_ms = min(_now_ms(), sent_to_ms + STRIDE_MS)
+                until_ms = min(now_ms(), sent_to_ms + STRIDE_MS)
                 until_ms = until_ms if end_ms is None else min(until_ms, end_ms)
                 await _send(producer, traffic, sent_to_ms, until_ms)
                 requests.sent_to_ms = sent_to_ms = max(sent_to_ms, until_ms)
-                if _now_ms() - sent_to_ms < STRIDE_MS:
+                if now_ms() - sent_to_ms < STRIDE_MS:
                     await _sleep(stopping, TICK_MS / 1_000)
             await producer.flush()
             await requests.report_end()
@@ -73,7 +72,7 @@ async def simulate(
 async def simulate_past(settings: Settings, seed: int, timeline: Timeline, past_s: float) -> int:
     """Send the simulated traffic of the last `past_s` seconds at once; return its records."""
     stopping = _stop_event()
-    end_ms = _now_ms()
+    end_ms = now_ms()
     sent_to_ms = end_ms - round(past_s * 1_000)
     profile = Profile.default(settings.local.events_per_s)
     traffic = Traffic(profile, seed, timeline.beginning_at(sent_to_ms))
@@ -222,10 +221,6 @@ async def _sleep(stopping: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stopping.wait()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def open_events(path: Path) -> BinaryIO:

@@ -268,7 +268,7 @@ def _install_life_cycle(
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]
     async def give_back(app: Any, *_: Any, **__: Any) -> None:
         await worker.revoke()
-        cast(BatchConsumer, app.consumer).given_back()
+        cast(BatchConsumer, app.consumer).forget_assignment()
 
     @app.on_before_shutdown.connect  # type: ignore[arg-type]
     async def write_all(app: Any, *_: Any, **__: Any) -> None:

@@ -55,7 +55,7 @@ def altered(directory: Path, program: str) -> Iterator[None]:
 BREAKING = """
 from streams.kafka.transport import BatchThread
 
-fetched, before = BatchThread._fetched, []
+fetched, before = BatchThread._next_batches, []
 
 async def breaks(self, *arguments):
     found = await fetched(self, *arguments)
@@ -64,7 +64,7 @@ async def breaks(self, *arguments):
     before.extend(found)
     return found
 
-BatchThread._fetched = breaks
+BatchThread._next_batches = breaks
 """
 
 

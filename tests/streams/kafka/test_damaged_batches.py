@@ -256,9 +256,9 @@ async def report_once() -> None:
         _create_fetch_waiter=asyncio.get_running_loop().create_future,
         _notify=lambda _: dropped.set(),
     )
-    [[batch]] = (await thread._fetched(fetcher, {TP}, 0)).values()
+    [[batch]] = (await thread._next_batches(fetcher, {TP}, 0)).values()
     assert batch.unreadable is not None
-    assert await thread._fetched(fetcher, {TP}, 0) == {}
+    assert await thread._next_batches(fetcher, {TP}, 0) == {}
     assert fetcher._records == {TP: bad}  # so nothing is fetched in between
     await asyncio.wait_for(dropped.wait(), 30)
     assert not fetcher._records

@@ -31,8 +31,8 @@ PINNED: dict[str, tuple[str, ...]] = {
     "BatchThread replaces it: compare its arguments and what it sets on self": (
         f"{THREAD}._create_worker_consumer",
     ),
-    "BatchThread._fetch_records and _fetched replace these: compare what they read, wait for and "
-    "count": (
+    "BatchThread._fetch_records and _next_batches replace these: compare what they read, wait for "
+    "and count": (
         f"{THREAD}._fetch_records",
         f"{THREAD}.getmany",
         f"{FETCHER}:Fetcher.fetched_records",

@@ -20,7 +20,7 @@ class Asked(BatchConsumer):
         self.transport: Any = SimpleNamespace(load=self.load, note_seeks=lambda epochs: None)
         self.claims, self.epoch, self.partitions = 0, 0, {ZERO}
         self._seeking = asyncio.Lock()
-        self.given_back()
+        self.forget_assignment()
 
     def assignment(self) -> set[TP]:
         return self.partitions
@@ -55,7 +55,7 @@ def test_every_new_assignment_is_claimed_even_under_the_number_of_the_last() -> 
         consumer.partitions = {ZERO, TP("t", 1)}
         await consumer.seek_to_committed()
         assert consumer.claims == 3
-        consumer.given_back()
+        consumer.forget_assignment()
         await consumer.seek_to_committed()
         assert consumer.claims == 4
         consumer.partitions = set()
