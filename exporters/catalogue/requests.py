@@ -30,7 +30,8 @@ SCOPE_LABELS = {
     "customer": ("customer", "segment"),
 }
 WINDOW_LABELS = ("scope", "window", *SERIES_LABELS, "customer", "segment")
-TOKEN_TYPES = ("uncached_input", "cached_input", "output")
+UNKNOWN_INPUT = "unknown_input"  # input of which it is not known how much was cached
+TOKEN_TYPES = ("uncached_input", "cached_input", "output", UNKNOWN_INPUT)
 
 # -- totals ----------------------------------------------------------------------------------------
 
@@ -55,7 +56,24 @@ TOKENS_TOTAL = Spec(
     "reasoning).",
     (*SERIES_LABELS, "type"),
     "The types exclude one another. Their sum is all tokens; cached_input / (cached_input + "
-    "uncached_input) is the cache hit ratio.",
+    "uncached_input) is the cache hit ratio. Input whose cached part is not known is "
+    "unknown_input, which is absent at 0.",
+)
+ESTIMATED_TOKENS_TOTAL = Spec(
+    "tokenpulse_estimated_tokens_total",
+    "counter",
+    "Tokens of requests whose token counts are estimates.",
+    SERIES_LABELS,
+    "A part of tokenpulse_tokens_total: how much of it no provider has counted.",
+    "0.2.0",
+)
+RESPONSE_CACHE_TOTAL = Spec(
+    "tokenpulse_response_cache_total",
+    "counter",
+    "Successes that a gateway answered from its cache of whole answers.",
+    SERIES_LABELS,
+    "Requests that no model served: they count for availability, not for tokens or latency.",
+    "0.2.0",
 )
 CACHE_WRITE_TOKENS_TOTAL = Spec(
     "tokenpulse_cache_write_tokens_total",
@@ -101,6 +119,15 @@ DUPLICATES_TOTAL = Spec(
     (),
     "Producers that send records again. A jump: a producer restarted, or records are mirrored "
     "twice.",
+)
+FIELD_REJECTED_TOTAL = Spec(
+    "tokenpulse_field_rejected_total",
+    "counter",
+    "Wrong fields of records that were counted, by field and reason.",
+    ("field", "reason"),
+    "The field is unknown, or was `renamed`, or is kept but `suspicious`; the request counts for "
+    "all that does not need it. What each field costs: docs/events.md. Absent until it occurs.",
+    "0.2.0",
 )
 FOLDED_TOTAL = Spec(
     "tokenpulse_folded_total",
@@ -188,16 +215,28 @@ WITHIN_TARGET_RATIO = Spec(
 CACHE_HIT_RATIO = Spec(
     "tokenpulse_cache_hit_ratio",
     "gauge",
-    "Share of the input tokens in a window that were read from the cache.",
+    "Share of the input tokens in a window that were read from the cache, of the requests whose "
+    "cached tokens are known.",
     WINDOW_LABELS,
-    "A ratio of sums. 0.4 to 0.6 is best in class, below 0.3 is a failure.",
+    "A ratio of sums; see tokenpulse_known_ratio for how much is known. 0.4 to 0.6 is best in "
+    "class, below 0.3 is a failure.",
 )
 WINDOW_INPUT_TOKENS = Spec(
     "tokenpulse_window_input_tokens",
     "gauge",
-    "Input tokens in a window, cached ones included: the denominator of the cache hit ratio.",
+    "Input tokens in a window of the requests whose cached tokens are known, cached ones included: "
+    "the denominator of the cache hit ratio.",
     WINDOW_LABELS,
     "Number of tokens behind the ratio.",
+)
+KNOWN_RATIO = Spec(
+    "tokenpulse_known_ratio",
+    "gauge",
+    "How much of what there is to know of requests is known, in a window.",
+    (*WINDOW_LABELS, "measure"),
+    "tokens: successes with input tokens. cached_input: input tokens whose cached part is known. "
+    "ttft: streamed successes with a TTFT (not of customers). Near 0 a measure is of few requests.",
+    "0.2.0",
 )
 AVAILABILITY_RATIO = Spec(
     "tokenpulse_availability_ratio",
@@ -284,10 +323,13 @@ GROUPS = (
             TOKENS_TOTAL,
             CACHE_WRITE_TOKENS_TOTAL,
             REASONING_TOKENS_TOTAL,
+            ESTIMATED_TOKENS_TOTAL,
+            RESPONSE_CACHE_TOTAL,
             WITHIN_TARGET_TOTAL,
             MEASURED_TOTAL,
             REFUSED_TOTAL,
             DUPLICATES_TOTAL,
+            FIELD_REJECTED_TOTAL,
             FOLDED_TOTAL,
         ),
     ),
@@ -315,6 +357,7 @@ GROUPS = (
             WITHIN_TARGET_RATIO,
             CACHE_HIT_RATIO,
             WINDOW_INPUT_TOKENS,
+            KNOWN_RATIO,
             AVAILABILITY_RATIO,
             WINDOW_ELIGIBLE_REQUESTS,
             WINDOW_REQUESTS,

@@ -16,6 +16,7 @@ from exporters.catalogue.requests import (
     SCOPE_LABELS,
     SERIES_LABELS,
     TOKEN_TYPES,
+    UNKNOWN_INPUT,
     WINDOW_QUANTILES,
     WINDOW_SAMPLES,
 )
@@ -28,8 +29,11 @@ from streams.events.decoder import OUTCOMES, REASONS
 from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.registry import DIMENSIONS, SeriesKey
 from streams.state.slices import (
+    CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
     EVERYTHING_US,
+    KNOWN,
+    KNOWN_AT,
     LATENCIES,
     LATENCY_BITS,
     PROBES_AT,
@@ -40,6 +44,7 @@ from streams.state.slices import (
     Aggregate,
     Thresholds,
     duplicates_of,
+    faults_by_field,
 )
 from streams.state.tables import Ints, Table
 from streams.worker.exemplars import Exemplar
@@ -47,6 +52,14 @@ from streams.worker.exemplars import Exemplar
 OVERFLOW_DIMENSIONS = (*DIMENSIONS, "series", "customer")
 _OUTCOME_LABELS = [label_text({"outcome": outcome}) for outcome in OUTCOMES]
 _TYPE_LABELS = [label_text({"type": kind}) for kind in TOKEN_TYPES]
+_COUNTED_APART = {
+    request_metrics.ESTIMATED_TOKENS_TOTAL: "estimated_tokens",
+    request_metrics.RESPONSE_CACHE_TOTAL: "response_cache",
+}
+_KNOWN_LABELS = {
+    measure: label_text({"measure": measure}) for measure in ("tokens", "cached_input", "ttft")
+}
+_STREAMED_AT = KNOWN_AT + KNOWN.index("streamed")
 _QUANTILE_TEXTS = [str(ratio) for ratio in EXPORTED_QUANTILES]
 
 
@@ -68,8 +81,11 @@ def add_totals(
         probes = row[PROBES_AT:TOKENS_AT]
         if any(probes):
             _add_by(page, request_metrics.PROBES_TOTAL, base, _OUTCOME_LABELS, probes)
-        fresh, cached, written, output, reasoning = _exclusive(row[TOKENS_AT:SUMS_AT])
-        _add_by(page, request_metrics.TOKENS_TOTAL, base, _TYPE_LABELS, (fresh, cached, output))
+        known = row[KNOWN_AT:]
+        by_type, written, reasoning = _exclusive(row[TOKENS_AT:SUMS_AT], known)
+        _add_tokens(page, request_metrics.TOKENS_TOTAL, base, by_type)
+        for spec, name in _COUNTED_APART.items():
+            page.add(spec, base, known[KNOWN.index(name)])
         page.add(request_metrics.CACHE_WRITE_TOKENS_TOTAL, base, written)
         page.add(request_metrics.REASONING_TOKENS_TOTAL, base, reasoning)
     for number, latency in enumerate(LATENCIES):
@@ -86,11 +102,14 @@ def add_totals(
 
 
 def add_refused(page: Page, totals: Aggregate, overflowed: Mapping[str, int]) -> None:
-    """Add rejected records by reason, duplicates, and overflowed events by dimension."""
+    """Add rejected records by reason, duplicates, faults of fields and overflowed events."""
     refused = dict(zip(totals.rejected.keys.tolist(), totals.rejected.values.tolist(), strict=True))
     for at, reason in enumerate(REASONS):
         page.add(request_metrics.REFUSED_TOTAL, label_text({"reason": reason}), refused.get(at, 0))
     page.add(request_metrics.DUPLICATES_TOTAL, "", duplicates_of(totals))
+    for (field, reason), count in sorted(faults_by_field(totals).items()):
+        labels = label_text({"field": field, "reason": reason})
+        page.add(request_metrics.FIELD_REJECTED_TOTAL, labels, count)
     for dimension in OVERFLOW_DIMENSIONS:
         page.add(
             request_metrics.FOLDED_TOTAL,
@@ -169,8 +188,16 @@ def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
             one + probes
             for one, probes in zip(row[:PROBES_AT], row[PROBES_AT:TOKENS_AT], strict=True)
         ]
-        _add_counts(page, labels[group], row[:PROBES_AT], counted, row[TOKENS_AT:SUMS_AT])
+        tokens, known = row[TOKENS_AT:SUMS_AT], row[KNOWN_AT:]
+        _add_counts(page, labels[group], row[:PROBES_AT], counted, tokens, known)
     found = percentiles(sums, EXPORTED_QUANTILES)
+    streamed = dict(
+        zip(sums.counts.keys.tolist(), sums.counts.values[:, _STREAMED_AT].tolist(), strict=True)
+    )
+    for group, base in labels.items():
+        if of := streamed[group]:
+            ratio = found[group, 0][0] / of if (group, 0) in found else 0.0
+            page.add(request_metrics.KNOWN_RATIO, joined(base, _KNOWN_LABELS["ttft"]), ratio)
     for number, latency in enumerate(LATENCIES):
         for group, base in labels.items():
             count, values_ns = found.get((group, number), (0, None))
@@ -206,25 +233,43 @@ def add_customers(
         if known is not None:
             who["segment"] = known.segment
         base = label_text({"scope": CUSTOMER, "window": window, **who})
-        _add_counts(page, base, row[:PROBES_AT], row[:PROBES_AT], row[CUSTOMER_TOKENS_AT:])
+        tokens, known = row[CUSTOMER_TOKENS_AT:CUSTOMER_KNOWN_AT], row[CUSTOMER_KNOWN_AT:]
+        _add_counts(page, base, row[:PROBES_AT], row[:PROBES_AT], tokens, known)
         shown.append((token, base))
     return shown
 
 
 def _add_counts(
-    page: Page, base: str, requests: Sequence[int], counted: Sequence[int], tokens: Sequence[int]
+    page: Page,
+    base: str,
+    requests: Sequence[int],
+    counted: Sequence[int],
+    tokens: Sequence[int],
+    known: Sequence[int],
 ) -> None:
-    """`counted`: requests and probes, for availability."""
+    """Add what is summed of requests.
+
+    `counted`: requests and probes, for availability. `known`: in the order of KNOWN.
+    """
     _add_by(page, request_metrics.WINDOW_REQUESTS, base, _OUTCOME_LABELS, requests)
     eligible = sum(counted[at] for at in ELIGIBLE_AT)
     page.add(request_metrics.WINDOW_ELIGIBLE_REQUESTS, base, eligible)
     if eligible:
         page.add(request_metrics.AVAILABILITY_RATIO, base, counted[SUCCESS_AT] / eligible)
-    fresh, cached, written, output, reasoning = _exclusive(tokens)
-    _add_by(page, request_metrics.WINDOW_TOKENS, base, _TYPE_LABELS, (fresh, cached, output))
+    by_type, written, reasoning = _exclusive(tokens, known)
+    fresh, cached, _, unknown = by_type
+    _add_tokens(page, request_metrics.WINDOW_TOKENS, base, by_type)
     page.add(request_metrics.WINDOW_INPUT_TOKENS, base, fresh + cached)
     if fresh + cached:
         page.add(request_metrics.CACHE_HIT_RATIO, base, cached / (fresh + cached))
+    every = fresh + cached + unknown
+    if every:
+        ratio = (fresh + cached) / every
+        page.add(request_metrics.KNOWN_RATIO, joined(base, _KNOWN_LABELS["cached_input"]), ratio)
+    answered = requests[SUCCESS_AT] - known[KNOWN.index("response_cache")]
+    if answered:
+        ratio = known[KNOWN.index("tokens")] / answered
+        page.add(request_metrics.KNOWN_RATIO, joined(base, _KNOWN_LABELS["tokens"]), ratio)
     page.add(request_metrics.WINDOW_CACHE_WRITE_TOKENS, base, written)
     page.add(request_metrics.WINDOW_REASONING_TOKENS, base, reasoning)
 
@@ -244,10 +289,19 @@ def _add_by(page: Page, spec: Spec, base: str, by: Sequence[str], values: Sequen
         page.add(spec, joined(base, extra), value)
 
 
-def _exclusive(tokens: Sequence[int]) -> tuple[int, int, int, int, int]:
-    """(uncached input, cached input, cache writes, output, reasoning) from stored TOKENS."""
+def _add_tokens(page: Page, spec: Spec, base: str, by_type: Sequence[int]) -> None:
+    for extra, kind, value in zip(_TYPE_LABELS, TOKEN_TYPES, by_type, strict=True):
+        if value or kind != UNKNOWN_INPUT:
+            page.add(spec, joined(base, extra), value)
+
+
+def _exclusive(
+    tokens: Sequence[int], known: Sequence[int]
+) -> tuple[tuple[int, int, int, int], int, int]:
+    """Return tokens by TOKEN_TYPES, cache writes and reasoning from stored TOKENS and KNOWN."""
     total_input, cached, written, output, reasoning = tokens
-    return total_input - cached, cached, written, output, reasoning
+    of = known[KNOWN.index("cached_input_of")]
+    return (of - cached, cached, output, total_input - of), written, reasoning
 
 
 def _target(target_us: int) -> str:

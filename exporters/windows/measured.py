@@ -16,7 +16,10 @@ from streams.state import histogram
 from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.slices import (
     CELL_BITS,
+    CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
+    KNOWN,
+    KNOWN_AT,
     LATENCIES,
     LATENCY_BITS,
     PROBES_AT,
@@ -29,6 +32,7 @@ from streams.state.tables import Ints, Table
 ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
 SUCCESS_AT = OUTCOMES.index("success")
 INPUT_AT, CACHED_AT, OUTPUT_AT = map(TOKENS.index, ("input", "cached_input", "output"))
+CACHED_OF_AT = KNOWN.index("cached_input_of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Amounts:
     successes: int = 0
     input_tokens: int = 0  # cached ones included
     cached_tokens: int = 0
+    cached_of_tokens: int = 0  # input tokens of the requests whose cached tokens are known
     output_tokens: int = 0
 
     @classmethod
@@ -48,12 +53,14 @@ class Amounts:
         is_customer = scope == CUSTOMER  # customers have no probes
         both_at = (0,) if is_customer else (0, PROBES_AT)
         tokens_at = CUSTOMER_TOKENS_AT if is_customer else TOKENS_AT
+        known_at = CUSTOMER_KNOWN_AT if is_customer else KNOWN_AT
         return cls(
             requests=sum(row[:PROBES_AT]),
             eligible=sum(row[first + at] for first in both_at for at in ELIGIBLE_AT),
             successes=sum(row[first + SUCCESS_AT] for first in both_at),
             input_tokens=row[tokens_at + INPUT_AT],
             cached_tokens=row[tokens_at + CACHED_AT],
+            cached_of_tokens=row[known_at + CACHED_OF_AT],
             output_tokens=row[tokens_at + OUTPUT_AT],
             **more,
         )
@@ -75,8 +82,13 @@ class Amounts:
 
     @property
     def cache_hit_ratio(self) -> float | None:
-        """Cached of all input tokens."""
-        return self.cached_tokens / self.input_tokens if self.input_tokens else None
+        """Cached of the input tokens of the requests whose cached tokens are known."""
+        return self.cached_tokens / self.cached_of_tokens if self.cached_of_tokens else None
+
+    @property
+    def cached_known_ratio(self) -> float | None:
+        """Share of the input tokens whose cached part is known."""
+        return self.cached_of_tokens / self.input_tokens if self.input_tokens else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +179,10 @@ def slow(sums: Sums, groups: int, latency: str, limit_us: int) -> tuple[Ints, In
 
 
 def uncached(sums: Sums, groups: int) -> tuple[Ints, Ints]:
-    """Count input tokens that were not read from the cache."""
-    tokens = sums.counts.values[:, TOKENS_AT:]
-    every = tokens[:, INPUT_AT]
-    return _spread(sums.counts.keys, every - tokens[:, CACHED_AT], every, groups)
+    """Count input tokens that were not read from the cache, if that is known."""
+    rows = sums.counts.values
+    every = rows[:, KNOWN_AT + CACHED_OF_AT]
+    return _spread(sums.counts.keys, every - rows[:, TOKENS_AT + CACHED_AT], every, groups)
 
 
 def _spread(keys: Ints, bad: Ints, every: Ints, groups: int) -> tuple[Ints, Ints]:

@@ -1,17 +1,15 @@
-"""What a batch of one partition is decoded to: its events in columns, and what was refused.
+"""What a batch of one partition is decoded to: its events in columns, and the rejected records.
 
 Pure. Times are whole milliseconds since the Unix epoch (`_ms`), measured latencies whole
 nanoseconds (`_ns`), tokens counts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from streams.events.fields import UNKNOWN
 
 
 @dataclass(slots=True)
@@ -28,25 +26,32 @@ class Columns:
     series: list[tuple[str, str, str, str]]  # distinct (model, region, channel, service_tier)
     customer_index: npt.NDArray[np.int32]  # index into `customers`
     customers: list[tuple[str, str]]  # distinct (customer_id, model)
-    # Latencies; -1 where design says "not measured". Probes have none.
-    ttft_ns: npt.NDArray[np.int64]  # streaming successes only
-    tpot_ns: npt.NDArray[np.int64]  # where ttft_ns is known and output_tokens > 1
-    duration_ns: npt.NDArray[np.int64]  # successes only
-    # Tokens; 0 where absent. Probes have none.
+    # Latencies; -1 if not measured. Probes and answers from a response cache have none.
+    ttft_ns: npt.NDArray[np.int64]  # of streamed successes
+    tpot_ns: npt.NDArray[np.int64]  # if ttft_ns and duration_ns are known and output_tokens > 1
+    duration_ns: npt.NDArray[np.int64]  # of successes
+    # Tokens; 0 if not known. Probes and answers from a response cache have none.
     input_tokens: npt.NDArray[np.int64]
     cached_input_tokens: npt.NDArray[np.int64]
     cache_write_tokens: npt.NDArray[np.int64]
     output_tokens: npt.NDArray[np.int64]
     reasoning_tokens: npt.NDArray[np.int64]
+    # What is known of a request; all False for probes.
+    has_tokens: npt.NDArray[np.bool_]  # input_tokens are known
+    has_cached: npt.NDArray[np.bool_]  # cached_input_tokens are known, and so input_tokens
+    estimated: npt.NDArray[np.bool_]  # the tokens are estimates
+    from_cache: npt.NDArray[np.bool_]  # a success answered from the gateway's response cache
+    streamed: npt.NDArray[np.bool_]  # a success that streamed, so that it has a TTFT to know
+    faults: npt.NDArray[np.uint64]  # what was wrong with single fields, see faults.py
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One record that broke the contract."""
+    """One record that cannot be counted."""
 
     position: int  # index in the batch handed in
     reason: str  # one of REASONS
-    detail: str  # field and rule, for people; never what the payload says
+    detail: str  # field and rule, for people; never a value of the payload
     watermark_ms: int | None  # of the partition when the record was judged
 
 
@@ -62,22 +67,20 @@ class Decoded:
 
 
 def interned(
-    keys: list[tuple[Any, ...]], index: npt.NDArray[np.int32]
+    keys: Sequence[tuple[str, ...]], index: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.int32], list[Any]]:
-    """Distinct keys that `index` still points at, absent labels as UNKNOWN, and the index anew.
+    """Return the index into the distinct keys that `index` points at, and these keys.
 
-    In the order in which `index` names them: where a refused record was the first to have a key,
-    its place must not depend on whether that record was in the same batch.
+    They are in the order in which `index` names them: if a rejected record was the first to have a
+    key, its place must not depend on whether that record was in the same batch.
     """
     first_at = np.full(len(keys), len(index))
     first_at[index[::-1]] = np.arange(len(index))[::-1]  # of equal ones the last is kept
     order = np.argsort(first_at, kind="stable")[: np.count_nonzero(first_at < len(index))].tolist()
-    in_order = order == list(range(len(keys)))
-    if in_order and None not in chain.from_iterable(keys) and len(set(keys)) == len(keys):
-        return index, keys
+    if order == list(range(len(keys))) and len(set(keys)) == len(keys):
+        return index, list(keys)
     distinct: dict[tuple[str, ...], int] = {}
     renumbered = np.zeros(len(keys), np.int32)
     for at in order:
-        key = tuple(UNKNOWN if label is None else label for label in keys[at])
-        renumbered[at] = distinct.setdefault(key, len(distinct))
+        renumbered[at] = distinct.setdefault(keys[at], len(distinct))
     return renumbered[index], list(distinct)

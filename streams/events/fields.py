@@ -1,6 +1,6 @@
 """The event contract as tables: fields, types, ranges, outcomes, reasons for rejection.
 
-Pure declarations. The decoder (events.py) and the published JSON Schema and documentation
+Pure declarations. The decoder (decoder.py) and the published JSON Schema and documentation
 (schema.py) are built from them, so that they cannot disagree about a limit or a name.
 
 Times are whole milliseconds since the Unix epoch.
@@ -25,7 +25,9 @@ OUTCOMES: tuple[str, ...] = (
 ELIGIBLE: frozenset[str] = frozenset(
     {"success", "server_error", "timeout", "overloaded", "stream_error"}
 )
-# Why a record was refused. An index into this tuple is stored in state: only ever append.
+# What an answer was taken from: a model, or the gateway's cache of whole answers.
+SOURCES: tuple[str, ...] = ("model", "response_cache")
+# Why a whole record was rejected. An index into this tuple is stored in state: only ever append.
 REASONS: tuple[str, ...] = (
     "empty",
     "too_large",
@@ -40,17 +42,30 @@ REASONS: tuple[str, ...] = (
     "from_the_future",
     "too_late",
 )
+# What was wrong with one field of a record that was counted. The first three cost the field: it
+# becomes unknown. The last two only mark it. An index is stored in state: only ever append.
+FIELD_REASONS: tuple[str, ...] = (
+    "bad_type",
+    "out_of_range",
+    "inconsistent",
+    "renamed",
+    "suspicious",
+)
 UNKNOWN = "unknown"  # what an absent label reads as
+OTHER = "__other__"  # names beyond a limit are counted under it; no producer may use it
 
 MAX_TIME_MS = 253_402_300_799_999  # the last millisecond of the year 9999
-MAX_LATENCY_MS = 86_400_000
+MAX_LATENCY_MS = 7 * 86_400_000
+NOT_MEASURED = -1  # many gateways write it for a number that they do not have
 MAX_TOKENS = 10**12
 MAX_STATUS = 999
 MAX_TEXT = 128
+MAX_LABEL = 96
+MAX_CUSTOMER_BYTES = 512
 # Nesting allowed, the event itself included. Judged before parsing: the parser's own limit depends
 # on how deep the caller's stack is, and a replay must not.
 MAX_DEPTH = 256
-LABEL_PATTERN = "^[A-Za-z0-9._:/@ -]{1,96}$"
+LABEL_PATTERN = f"^[A-Za-z0-9._:/@ -]{{1,{MAX_LABEL}}}$"
 # RFC 3339 section 5.6. The zone is required; `t` and `z` may be lower case; a space is no `T`.
 TIME_PATTERN = (
     "^([0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))[Tt]"
@@ -58,10 +73,13 @@ TIME_PATTERN = (
     "([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
 )
 
-# (first HTTP status, last, outcome) where an event gives no outcome; the first line that fits
+# (first HTTP status, last, outcome) for an event without an outcome; the first line that fits
 # decides. A 2xx that carries an error broke after its headers were sent: stream_error.
 STATUS_OUTCOMES: tuple[tuple[int, int, str], ...] = (
     (200, 299, "success"),
+    (101, 101, "success"),  # a websocket
+    (0, 0, "cancelled"),  # Envoy: the client left before an answer was sent
+    (300, 399, "client_error"),
     (408, 408, "timeout"),
     (504, 504, "timeout"),
     (429, 429, "rate_limited"),
@@ -77,31 +95,57 @@ STATUS_OUTCOMES: tuple[tuple[int, int, str], ...] = (
 class Kind:
     """What values a field may take: its type for the decoder, and in words for people."""
 
-    type: Any
+    type: Any  # wider than the range where the decoder judges a whole column at once
     json_types: tuple[str, ...]  # "integer" is a number written without fraction and exponent
     range: str
+    reasons: tuple[str, ...]  # of FIELD_REASONS: what can be wrong with it
 
 
 _literal: Any = Literal
-TEXT = Kind(
-    Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)], ("string",), f"1 to {MAX_TEXT} long"
+_INT_62 = Annotated[int, Meta(ge=-(2**62), le=2**62)]  # fits a column; larger takes the slow path
+_WRONG = ("bad_type", "out_of_range")
+REQUEST_ID = Kind(
+    Annotated[str, Meta(min_length=1)] | int,
+    ("string", "integer"),
+    "not empty",
+    (),
 )
-FREE_TEXT = Kind(str, ("string",), "any length")
+TEXT = Kind(
+    Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)],
+    ("string",),
+    f"1 to {MAX_TEXT} long",
+    _WRONG,
+)
+FREE_TEXT = Kind(str, ("string",), "any length", ("bad_type",))
 TIME = Kind(
     Annotated[int, Meta(ge=0, le=MAX_TIME_MS)] | str,
     ("integer", "string"),
     f"0 to {MAX_TIME_MS} ms, or RFC 3339 with a zone",
+    (),
 )
-LABEL = Kind(str, ("string",), "1 to 96 of letters, digits, space and . _ : / @ -")
-OUTCOME = Kind(_literal[OUTCOMES], ("string",), "one of " + ", ".join(OUTCOMES))
-STATUS = Kind(Annotated[int, Meta(ge=0, le=MAX_STATUS)], ("integer",), f"0 to {MAX_STATUS}")
-FLAG = Kind(bool, ("boolean",), "true or false")
+LABEL = Kind(
+    str | int,
+    ("string",),
+    f"1 to {MAX_LABEL} of letters, digits, space and . _ : / @ -",
+    ("bad_type", "renamed"),
+)
+CUSTOMER = Kind(
+    str | int,
+    ("string", "number", "integer"),
+    f"up to {MAX_CUSTOMER_BYTES} bytes",
+    (*_WRONG, "renamed"),
+)
+OUTCOME = Kind(_literal[OUTCOMES], ("string",), "one of " + ", ".join(OUTCOMES), _WRONG)
+STATUS = Kind(Annotated[int, Meta(ge=0, le=MAX_STATUS)], ("integer",), f"0 to {MAX_STATUS}", _WRONG)
+FLAG = Kind(bool, ("boolean",), "true or false", ("bad_type",))
+SERVED_FROM = Kind(_literal[SOURCES], ("string",), "one of " + ", ".join(SOURCES), _WRONG)
 LATENCY = Kind(
-    Annotated[float, Meta(ge=0, le=MAX_LATENCY_MS)],
+    float,
     ("number", "integer"),
-    f"0 to {MAX_LATENCY_MS} ms",
+    f"0 to {MAX_LATENCY_MS} ms; -1: not measured",
+    (*_WRONG, "inconsistent", "suspicious"),
 )
-TOKENS = Kind(Annotated[int, Meta(ge=0, le=MAX_TOKENS)], ("integer",), f"0 to {MAX_TOKENS}")
+TOKENS = Kind(_INT_62, ("integer",), f"0 to {MAX_TOKENS}; -1: not known", (*_WRONG, "inconsistent"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,35 +155,33 @@ class Field:
     name: str
     kind: Kind
     meaning: str
-    required: bool = False
+    required: bool = False  # a record without a usable value is rejected as a whole
     absent: str | bool | int | float | None = None
 
 
+# A field's place is stored in state: only ever append.
 FIELDS: tuple[Field, ...] = (
-    Field("request_id", TEXT, "the record's key; duplicates are recognised by it", required=True),
+    Field(
+        "request_id", REQUEST_ID, "the record's key; duplicates are recognised by it", required=True
+    ),
     Field("ended_at", TIME, "when the request ended; decides the slice", required=True),
-    Field("model", LABEL, "the model that answered", required=True),
+    Field("model", LABEL, "the model that answered"),
     Field("outcome", OUTCOME, "how it ended; or give `status_code`, and `error` if there was one"),
-    Field("status_code", STATUS, "HTTP status; read only where `outcome` is absent"),
-    Field("error", FREE_TEXT, "what went wrong; empty means nothing did; see `status_code`"),
-    Field("region", LABEL, "where it was served", absent=UNKNOWN),
-    Field("channel", LABEL, "direct, or the cloud that resold it", absent=UNKNOWN),
-    Field("service_tier", LABEL, "standard, priority, batch and the like", absent=UNKNOWN),
-    Field("customer_id", LABEL, "who asked; stored only as a keyed hash", absent=UNKNOWN),
-    Field("use_case", LABEL, "what for; checked, not counted", absent=UNKNOWN),
-    Field("stream", FLAG, "whether the answer was streamed", absent=True),
+    Field("status_code", STATUS, "HTTP status; read only if there is no `outcome`"),
+    Field("error", FREE_TEXT, "what went wrong; empty means no error; see `status_code`"),
+    Field("region", LABEL, "where it was served"),
+    Field("channel", LABEL, "direct, or the cloud that resold it"),
+    Field("service_tier", LABEL, "standard, priority, batch and the like"),
+    Field("customer_id", CUSTOMER, "who asked; stored only as a keyed hash"),
+    Field("use_case", LABEL, "what for; checked, not counted"),
+    Field("stream", FLAG, "whether the answer was streamed"),
     Field("ttft_ms", LATENCY, "first output token minus arrival; <= `duration_ms`", absent=-1.0),
     Field("duration_ms", LATENCY, "end minus arrival", absent=-1.0),
-    Field(
-        "input_tokens",
-        TOKENS,
-        "prompt, cached tokens included; required on success unless `probe`",
-        absent=-1,
-    ),
-    Field("cached_input_tokens", TOKENS, "read from the cache; <= `input_tokens`", absent=0),
-    Field("cache_write_tokens", TOKENS, "written to the cache", absent=0),
-    Field("output_tokens", TOKENS, "generated, reasoning included", absent=0),
-    Field("reasoning_tokens", TOKENS, "spent on reasoning; <= `output_tokens`", absent=0),
+    Field("input_tokens", TOKENS, "prompt, cached tokens included", absent=-1),
+    Field("cached_input_tokens", TOKENS, "read from the cache; <= `input_tokens`", absent=-1),
+    Field("cache_write_tokens", TOKENS, "written to the cache; <= `input_tokens`", absent=-1),
+    Field("output_tokens", TOKENS, "generated, reasoning included", absent=-1),
+    Field("reasoning_tokens", TOKENS, "spent on reasoning; <= `output_tokens`", absent=-1),
     Field("probe", FLAG, "a synthetic check: counts for uptime only", absent=False),
     Field(
         "trace_id",
@@ -147,11 +189,20 @@ FIELDS: tuple[Field, ...] = (
         "trace of the request; a few are shown as exemplars beside the latency histograms, those "
         "that are 1 to 96 of letters, digits, space and . _ : / @ -",
     ),
+    Field("total_tokens", TOKENS, "a check: `input_tokens` + `output_tokens`", absent=-1),
+    Field(
+        "estimated_tokens", FLAG, "the token counts are estimates; also counted apart", absent=False
+    ),
+    Field(
+        "served_from",
+        SERVED_FROM,
+        "`response_cache`: the gateway answered from its cache; counts for uptime only",
+    ),
 )
 
 
 def outcome_of(status_code: int, error: str | None) -> str | None:
-    """Outcome of a request that only says its HTTP status; None where the status tells nothing."""
+    """Return the outcome that an HTTP status stands for; None if it stands for none."""
     for first, last, outcome in STATUS_OUTCOMES:
         if first <= status_code <= last:
             return "stream_error" if outcome == "success" and error else outcome

@@ -1,8 +1,8 @@
 """From the bytes of one record to one event of the declared types, or the rule it broke.
 
-Pure. Every record is looked at by itself: joined ones could be crafted to merge or to split.
-A verdict is (reason, detail): the detail names the field and what was found in it by type and
-size, never by content.
+Pure. Every record is read by itself: joined ones could be crafted to merge or to split.
+A verdict is (reason, detail): the detail names the field, and the type and size of its value,
+never the value.
 """
 
 import re
@@ -14,10 +14,23 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streams.events.fields import FIELDS, MAX_DEPTH, MAX_TIME_MS, TIME_PATTERN
+from streams.events.faults import Fault
+from streams.events.fields import (
+    CUSTOMER,
+    FIELDS,
+    FREE_TEXT,
+    LABEL,
+    MAX_DEPTH,
+    MAX_TIME_MS,
+    STATUS,
+    TIME_PATTERN,
+    TOKENS,
+    Field,
+)
 
 Verdicts = dict[int, tuple[str, str]]  # position in the batch -> (reason, detail)
-BAD_TIME, NO_DATE = -1, -2  # what time_ms gives for text that is no time
+FieldFaults = dict[int, list[Fault]]  # position in the batch -> fields that are unknown, and why
+BAD_TIME, NO_DATE = -1, -2  # what time_ms returns for text that is no time
 
 _Event: type[Any] = msgspec.defstruct(
     "_Event",
@@ -35,6 +48,7 @@ _ANYTHING = msgspec.json.Decoder(msgspec.Raw)
 _VALUE = {field.name: msgspec.json.Decoder(field.kind.type) for field in FIELDS}
 
 _TIME = re.compile(TIME_PATTERN)
+_STATUS_TEXT = re.compile(rb'"([0-9]{1,3})"')
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _INTEGER = re.compile(rb"-?[0-9]+")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,7 +58,7 @@ _MS = timedelta(milliseconds=1)
 def readable(
     values: Sequence[bytes | None], max_event_bytes: int, verdicts: Verdicts
 ) -> tuple[Sequence[bytes], npt.NDArray[np.int64]]:
-    """The records worth parsing, and where they stand in the batch."""
+    """Return the records worth parsing, and their positions in the batch."""
     records = [value or b"" for value in values]
     sizes = np.fromiter(map(len, records), np.int64, len(records))
     # Nesting takes two bytes a level, so that short records need no look at their brackets.
@@ -54,8 +68,8 @@ def readable(
         if not record:
             verdicts[position] = "empty", "no value"
         elif len(record) > max_event_bytes:
-            found = f"{len(record)} bytes; the limit is {max_event_bytes}"
-            verdicts[position] = "too_large", found
+            detail = f"{len(record)} bytes; the limit is {max_event_bytes}"
+            verdicts[position] = "too_large", detail
         elif record.count(b"[") + record.count(b"{") > MAX_DEPTH < (depth := _depth(record)):
             verdicts[position] = "too_deep", f"{depth} levels; the limit is {MAX_DEPTH}"
     # The parser skips unknown fields without looking at their encoding.
@@ -87,59 +101,101 @@ def _is_utf8(record: bytes) -> bool:
 
 
 def events_of(
-    records: Sequence[bytes], positions: npt.NDArray[np.int64], verdicts: Verdicts
+    records: Sequence[bytes],
+    positions: npt.NDArray[np.int64],
+    verdicts: Verdicts,
+    faults: FieldFaults,
 ) -> tuple[list[Any], npt.NDArray[np.int64]]:
-    """Each record decoded by itself: joined ones could be made to merge or to split."""
+    """Decode each record by itself: joined ones could be made to merge or to split.
+
+    Adds the rejected records to `verdicts`, and to `faults` the fields that became unknown.
+    """
     events: list[Any] = []
-    refused: list[int] = []
+    rejected: list[int] = []
     decoding = map(_EVENT.decode, records)
     while True:
         try:
-            events.extend(decoding)  # keeps what came before an exception, and goes on after it
+            events.extend(decoding)  # keeps what came before an exception, and resumes after it
         except msgspec.DecodeError:
-            at = len(events) + len(refused)
-            judged = _second_look(records[at])
-            if isinstance(judged, tuple):
-                verdicts[int(positions[at])] = judged
-                refused.append(at)
+            at = len(events) + len(rejected)
+            position = int(positions[at])
+            verdict, event, wrong = _decode_by_field(records[at])
+            if verdict is None:
+                events.append(event)
+                if wrong:
+                    faults[position] = wrong
             else:
-                events.append(judged)
+                verdicts[position] = verdict
+                rejected.append(at)
         else:
-            return events, np.delete(positions, refused) if refused else positions
+            return events, np.delete(positions, rejected) if rejected else positions
 
 
-def _second_look(record: bytes) -> Any:
-    """The event, or (reason, detail), of a record that the fast decoder stumbled over.
+def _decode_by_field(record: bytes) -> tuple[tuple[str, str] | None, Any, list[Fault]]:
+    """Return (verdict, None, []) or (None, event, faults) for a record the fast decoder failed at.
 
-    It stumbles over wrong values that a later duplicate key overrides; here the last one wins.
+    The fast decoder also fails at wrong values that a later duplicate key overrides; here the last
+    one wins. A wrong value costs its field, if the record can be counted without it.
     """
     try:
-        found = _OBJECT.decode(record)
+        given = _OBJECT.decode(record)
     except msgspec.ValidationError:
         try:
             kind = _json_type(bytes(_ANYTHING.decode(record)))
         except msgspec.DecodeError:
-            return "not_json", "malformed"
-        return "bad_type", f"event: expected object, found {kind}"
+            return ("not_json", "malformed"), None, []
+        return ("bad_type", f"event: expected object, found {kind}"), None, []
     except msgspec.DecodeError:
-        return "not_json", "malformed"
-    given = {}
+        return ("not_json", "malformed"), None, []
+    values, faults = {}, []
     for field in FIELDS:
-        raw = bytes(found.get(field.name, b"null"))
+        raw = bytes(given.get(field.name, b"null"))
         if raw == b"null":
             if field.required:
-                return "missing_field", f"{field.name}: required"
+                return ("missing_field", f"{field.name}: required"), None, []
             continue
-        try:
-            given[field.name] = _VALUE[field.name].decode(raw)
-        except msgspec.ValidationError:
-            kind = _json_type(raw)
-            if kind not in field.kind.json_types:
-                expected = " or ".join(field.kind.json_types)
-                return "bad_type", f"{field.name}: expected {expected}, found {kind}"
-            size = f"{len(msgspec.json.decode(raw))} long" if kind == "string" else kind
-            return "out_of_range", f"{field.name}: needs {field.kind.range}, found {size}"
-    return _Event(**given)
+        value, wrong = _decode_field(field, raw)
+        if wrong is None:
+            values[field.name] = value
+        elif field.required:
+            return wrong, None, []
+        else:
+            faults.append((field.name, wrong[0]))
+            if value is not None:
+                values[field.name] = value
+    return None, _Event(**values), faults
+
+
+def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None]:
+    """Return a field's value, and what is wrong with it: (reason, detail)."""
+    try:
+        return _VALUE[field.name].decode(raw), None
+    except msgspec.ValidationError:
+        kind = _json_type(raw)
+    if kind == "number":
+        # Lua and JavaScript write whole numbers as 12.0; a fraction in a name is text like any.
+        if field.kind in (TOKENS, STATUS) and (whole := _whole(raw)) is not None:
+            return _decode_field(field, whole)
+        if field.kind is CUSTOMER:
+            return raw.decode(), None
+        if field.kind is LABEL:
+            return raw.decode(), ("renamed", "")
+    if field.kind is FREE_TEXT and kind != "null":
+        # An error that is an object is an error: its emptiness decides, as that of a text.
+        return raw.decode() if msgspec.json.decode(raw) else "", ("bad_type", "")
+    if field.kind is STATUS and (text := _STATUS_TEXT.fullmatch(raw)):
+        return int(text[1]), ("bad_type", "")  # without a status the record may have no outcome
+    if kind not in field.kind.json_types:
+        expected = " or ".join(field.kind.json_types)
+        return None, ("bad_type", f"{field.name}: expected {expected}, found {kind}")
+    size = f"{len(msgspec.json.decode(raw))} long" if kind == "string" else kind
+    return None, ("out_of_range", f"{field.name}: needs {field.kind.range}, found {size}")
+
+
+def _whole(raw: bytes) -> bytes | None:
+    """Return a number such as 12.0 or 1e3 as an integer; None if it is none that a float holds."""
+    number = float(raw)
+    return b"%d" % number if number.is_integer() and abs(number) <= 2**53 else None
 
 
 def _json_type(raw: bytes) -> str:
@@ -149,7 +205,7 @@ def _json_type(raw: bytes) -> str:
 
 
 def time_ms(text: str) -> int:
-    """Milliseconds of an RFC 3339 time, rounded down; BAD_TIME or NO_DATE if it is none.
+    """Return the milliseconds of an RFC 3339 time, rounded down; BAD_TIME or NO_DATE if it is none.
 
     A leap second :60 is the second after :59, as POSIX counts.
     """
@@ -163,5 +219,5 @@ def time_ms(text: str) -> int:
         )
     except ValueError:
         return NO_DATE
-    found_ms = (start - _EPOCH) // _MS + leap_ms + int(((fraction or "") + "000")[:3])
-    return found_ms if 0 <= found_ms <= MAX_TIME_MS else NO_DATE
+    instant_ms = (start - _EPOCH) // _MS + leap_ms + int(((fraction or "") + "000")[:3])
+    return instant_ms if 0 <= instant_ms <= MAX_TIME_MS else NO_DATE

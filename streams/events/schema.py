@@ -1,4 +1,4 @@
-"""The event contract as documents: a JSON Schema for machines, two tables for people.
+"""The event contract as documents: a JSON Schema for machines, tables for people.
 
 Pure: builds text from fields.py. `make docs` writes it to the paths that `documents` names.
 """
@@ -8,21 +8,28 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from streams.events.fields import (
+    CUSTOMER,
+    FIELD_REASONS,
     FIELDS,
     FLAG,
     FREE_TEXT,
     LABEL,
     LABEL_PATTERN,
     LATENCY,
+    MAX_CUSTOMER_BYTES,
     MAX_DEPTH,
     MAX_LATENCY_MS,
     MAX_STATUS,
     MAX_TEXT,
     MAX_TIME_MS,
     MAX_TOKENS,
+    NOT_MEASURED,
     OUTCOME,
     OUTCOMES,
     REASONS,
+    REQUEST_ID,
+    SERVED_FROM,
+    SOURCES,
     STATUS,
     STATUS_OUTCOMES,
     TEXT,
@@ -33,7 +40,9 @@ from streams.events.fields import (
     Kind,
 )
 
-# What each reason means, and what the sender does about it.
+VERSION = 2
+
+# What each reason to reject a record means, and what the sender does about it.
 REASON_HELP: dict[str, tuple[str, str]] = {
     "empty": ("the record has no value: a tombstone or zero bytes", "send the event as the value"),
     "too_large": (
@@ -45,21 +54,21 @@ REASON_HELP: dict[str, tuple[str, str]] = {
         "not one JSON text in UTF-8; NaN, Infinity and lone surrogates are not JSON",
         "encode with a JSON library, one event a record",
     ),
-    "missing_field": ("a required field is absent or null", "fill it in"),
+    "missing_field": (
+        "no `request_id`, no `ended_at`, or neither an `outcome` nor a `status_code`",
+        "fill it in",
+    ),
     "bad_type": (
-        "a field, or the event, has another type than the table says",
-        'note that `true` is not 1, `1.0` is not an integer and `"1"` is not a number',
+        "the record is no object, or `request_id` or `ended_at` has another type than the table "
+        "says",
+        "note that `true` is not 1",
     ),
     "out_of_range": (
-        "the type is right, the value is not one the table allows",
-        "check the unit: times and latencies are in milliseconds",
+        "`request_id` is empty, `ended_at` is no date, or `status_code` has no known outcome",
+        "check the unit: times are in milliseconds",
     ),
-    "bad_label": (f"a name does not match `{LABEL_PATTERN}`", "rename it at the source"),
-    "inconsistent": (
-        "a part exceeds its whole: cached of input, reasoning of output, TTFT of duration "
-        "(absent tokens count as 0)",
-        "count cached tokens into `input_tokens`, reasoning into `output_tokens`",
-    ),
+    "bad_label": ("not used any more: such names are renamed", "-"),
+    "inconsistent": ("not used any more: it costs the field", "-"),
     "no_timestamp": (
         "the record carries no Kafka timestamp",
         "use a client and a message format from after 2016",
@@ -73,66 +82,84 @@ REASON_HELP: dict[str, tuple[str, str]] = {
         "send sooner; look for a sender whose clock runs ahead",
     ),
 }
+# What each fault of a field means.
+FIELD_REASON_HELP: dict[str, str] = {
+    "bad_type": "the field has another type than the table says; it is unknown",
+    "out_of_range": "the value is not one the table allows; it is unknown",
+    "inconsistent": "the part exceeds its whole, or `total_tokens` is not the sum; it is unknown",
+    "renamed": "the name could not be a label; the request counts under the name below",
+    "suspicious": (
+        "the TTFT is 0, or that of a stream of more than 5 tokens is its duration: it was probably "
+        "not measured; it counts"
+    ),
+}
+# What the request still counts for if a field is missing or wrong.
+FIELD_COSTS: dict[str, str] = {
+    "request_id": "the record is rejected",
+    "ended_at": "the record is rejected",
+    "model": "counts under the model `unknown`",
+    "outcome": "follows from `status_code`; without both the record is rejected",
+    "status_code": "no cost if there is an `outcome`; else the record is rejected",
+    "error": "a 2xx status is a success; an error that is an object is an error",
+    "region": "counts under the region `unknown`",
+    "channel": "counts under the channel `unknown`",
+    "service_tier": "counts under the tier `unknown`",
+    "customer_id": "counts under the customer `unknown`",
+    "use_case": "no cost",
+    "stream": "TTFT counts only if it is below the duration",
+    "ttft_ms": "no TTFT and no TPOT",
+    "duration_ms": "no duration and no TPOT; no TTFT either if `stream` is not known",
+    "input_tokens": "no input tokens, and no part in the cache hit ratio",
+    "cached_input_tokens": "no part in the cache hit ratio; its input tokens are `unknown_input`",
+    "cache_write_tokens": "no tokens written to the cache",
+    "output_tokens": "no output tokens and no TPOT",
+    "reasoning_tokens": "no reasoning tokens",
+    "probe": "counts as a request of a customer",
+    "trace_id": "no exemplar",
+    "total_tokens": "no check of the sum",
+    "estimated_tokens": "the tokens count as exact",
+    "served_from": "counts as answered by the model",
+}
 
-_NO_INTEGRAL_FLOAT = "Written without fraction and exponent: the decoder refuses 1.0 and 1e3."
+_INTEGRAL_FLOAT = "1.0 and 1e3 are read as whole numbers up to 2**53; a time may not be one."
 # Python's `$` also matches before a newline that ends the text; the decoder's does not.
 _ONE_LINE = {"not": {"pattern": "\n"}}
 
 
 def json_schema() -> dict[str, Any]:
-    """The contract as JSON Schema, draft 2020-12.
+    """Return the contract as JSON Schema, draft 2020-12.
 
-    It judges as the decoder does, but for what its $comment lists.
+    An event that it accepts is counted without a fault, but for what its $comment lists.
     """
     absent_or_null = {"type": "null"}
-    succeeded = {
-        "properties": {
-            "outcome": absent_or_null,
-            "status_code": {"anyOf": [_span(*span) for span in _spans("success")]},
-            "error": {"enum": [None, ""]},
-        },
-        "required": ["status_code"],
-    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Tokenpulse event, version 1",
-        "description": "One finished inference request. Unknown fields are ignored.",
+        "title": f"Tokenpulse event, version {VERSION}",
+        "description": (
+            "One finished inference request. Unknown fields are ignored. An event that does not "
+            "match may still be counted, without the fields that are wrong: see docs/events.md."
+        ),
         "$comment": (
-            "Not said here, judged by the decoder: bytes (size, depth, encoding), 1.0 where an "
-            "integer is due, whether a date is in the calendar and in range, cached_input_tokens "
-            "<= input_tokens, reasoning_tokens <= output_tokens, ttft_ms <= duration_ms, and "
-            "ended_at against the record's timestamp and the partition's watermark."
+            "Not said here, judged by the decoder: bytes (size, depth, encoding), ended_at written "
+            "as 1.0, whether a date is in the calendar and in range, the bytes of a customer_id, "
+            "reserved names, cached_input_tokens and cache_write_tokens <= input_tokens, "
+            "reasoning_tokens <= output_tokens, total_tokens = input_tokens + output_tokens, "
+            "ttft_ms <= duration_ms, and ended_at against the record's timestamp and the "
+            "partition's watermark."
         ),
         "type": "object",
         "properties": {field.name: _property(field) for field in FIELDS},
         "required": [field.name for field in FIELDS if field.required],
-        "allOf": [
-            {
-                "if": {"properties": {"outcome": absent_or_null}},
-                "then": {
-                    "properties": {
-                        "status_code": {
-                            "type": "integer",
-                            "anyOf": [_span(*span) for span in _spans()],
-                        }
-                    },
-                    "required": ["status_code"],
-                },
+        "if": {"properties": {"outcome": absent_or_null}},
+        "then": {
+            "properties": {
+                "status_code": {
+                    "type": "integer",
+                    "anyOf": [_span(*span) for span in _spans()],
+                }
             },
-            {
-                "if": {
-                    "properties": {"probe": {"not": {"const": True}}},
-                    "anyOf": [
-                        {"properties": {"outcome": {"const": "success"}}, "required": ["outcome"]},
-                        succeeded,
-                    ],
-                },
-                "then": {
-                    "properties": {"input_tokens": {"type": "integer"}},
-                    "required": ["input_tokens"],
-                },
-            },
-        ],
+            "required": ["status_code"],
+        },
     }
 
 
@@ -148,10 +175,9 @@ def _span(first: int, last: int) -> dict[str, int]:
     return {"minimum": first, "maximum": last}
 
 
-def _spans(only: str | None = None) -> Iterator[tuple[int, int]]:
-    for first, last, outcome in STATUS_OUTCOMES:
-        if only is None or outcome == only:
-            yield first, last
+def _spans() -> Iterator[tuple[int, int]]:
+    for first, last, _ in STATUS_OUTCOMES:
+        yield first, last
 
 
 def _property(field: Field) -> dict[str, Any]:
@@ -162,20 +188,29 @@ def _property(field: Field) -> dict[str, Any]:
 
 
 _KINDS: dict[Kind, dict[str, Any]] = {
+    REQUEST_ID: {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}]},
     TEXT: {"type": "string", "minLength": 1, "maxLength": MAX_TEXT},
     FREE_TEXT: {"type": "string"},
     TIME: {
         "anyOf": [
-            {"type": "integer", **_span(0, MAX_TIME_MS), "$comment": _NO_INTEGRAL_FLOAT},
+            {"type": "integer", **_span(0, MAX_TIME_MS), "$comment": _INTEGRAL_FLOAT},
             {"type": "string", "pattern": TIME_PATTERN, **_ONE_LINE},
         ]
     },
-    LABEL: {"type": "string", "pattern": LABEL_PATTERN, **_ONE_LINE},
+    LABEL: {"anyOf": [{"type": "string", "pattern": LABEL_PATTERN, **_ONE_LINE}, {"const": ""}]},
+    CUSTOMER: {"anyOf": [{"type": "string", "maxLength": MAX_CUSTOMER_BYTES}, {"type": "number"}]},
     OUTCOME: {"enum": list(OUTCOMES)},
-    STATUS: {"type": "integer", **_span(0, MAX_STATUS), "$comment": _NO_INTEGRAL_FLOAT},
+    STATUS: {"type": "integer", **_span(0, MAX_STATUS), "$comment": _INTEGRAL_FLOAT},
     FLAG: {"type": "boolean"},
-    LATENCY: {"type": "number", **_span(0, MAX_LATENCY_MS)},
-    TOKENS: {"type": "integer", **_span(0, MAX_TOKENS), "$comment": _NO_INTEGRAL_FLOAT},
+    SERVED_FROM: {"enum": list(SOURCES)},
+    LATENCY: {
+        "anyOf": [{"type": "number", **_span(0, MAX_LATENCY_MS)}, {"const": NOT_MEASURED}],
+    },
+    TOKENS: {
+        "type": "integer",
+        **_span(NOT_MEASURED, MAX_TOKENS),
+        "$comment": _INTEGRAL_FLOAT,
+    },
 }
 
 
@@ -183,70 +218,99 @@ def _page() -> str:
     fields = [
         (
             f"`{field.name}`",
-            " or ".join(field.kind.json_types if field.kind is not LATENCY else ("number",)),
+            " or ".join(_json_types(field.kind)),
             field.kind.range,
-            "required" if field.required else _absent(field),
             field.meaning,
+            FIELD_COSTS[field.name],
         )
         for field in FIELDS
     ]
-    outcomes = [("200-299 with a non-empty `error`", "stream_error")]
+    outcomes = [("2xx or 101 with a non-empty `error`", "stream_error")]
     for first, last, outcome in STATUS_OUTCOMES:
         other = "other " if any(first <= low and high < last for low, high in _spans()) else ""
         outcomes.append((f"{other}{first}-{last}" if first < last else str(first), outcome))
     reasons = [(f"`{reason}`", *REASON_HELP[reason]) for reason in REASONS]
+    faults = [(f"`{reason}`", FIELD_REASON_HELP[reason]) for reason in FIELD_REASONS]
     return _PAGE.format(
-        fields=_table(("field", "type", "range", "if absent", "meaning"), fields),
+        version=VERSION,
+        fields=_table(("field", "type", "range", "meaning", "if missing or wrong"), fields),
         outcomes=_table(("status", "outcome"), outcomes),
-        reasons=_table(("reason", "means", "cure"), reasons),
+        faults=_table(("reason", "means"), faults),
+        reasons=_table(("reason", "means", "fix"), reasons),
     )
 
 
+def _json_types(kind: Kind) -> tuple[str, ...]:
+    return tuple(name for name in kind.json_types if not (name == "integer" and kind in _NUMBERS))
+
+
+_NUMBERS = (LATENCY, CUSTOMER)  # "number" includes "integer"
 _PAGE = """\
 # The event
 
 Generated by `make docs` from `streams/events/fields.py`; the same as
-[JSON Schema](event.schema.json).
+[JSON Schema](event.schema.json). This is version {version} of the contract.
 
-One finished inference request is one JSON object, one object a Kafka record.
+One finished inference request is one JSON object, one object a Kafka record. Send at least
+`request_id`, `ended_at`, and an `outcome` or a `status_code`. Any other field may be missing or
+wrong: the request then counts for all that does not need the field. null means missing.
 
 {fields}
 
-- null means absent. Unknown fields are ignored. Of a key given twice, the last one counts.
-- An integer is written without fraction and exponent: `1.0` and `1e3` are refused.
+- Unknown fields are ignored. Of a key given twice, the last one counts.
 - RFC 3339 times have a zone and any number of fraction digits, rounded down to milliseconds; a
-  leap second `:60` is read as the second after `:59`.
-- TTFT and duration count for successes only, TTFT only where `stream` is true; TPOT is
-  `(duration - TTFT) / (output_tokens - 1)` where there is more than one output token.
-- A probe counts for uptime: its latencies and tokens are checked and left out.
+  leap second `:60` is read as the second after `:59`. Other times are integers: `1.0` and `1e3`
+  are not.
+- TTFT and duration count for successes only, TTFT only of streams; TPOT is
+  `(duration - TTFT) / (output_tokens - 1)` if there is more than one output token.
+- Without `stream`, a TTFT counts if it is below the duration: many gateways write the end of an
+  answer that was not streamed for its first token.
+- A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration.
+- A probe counts for uptime only: its latencies and tokens are checked and left out. So does an
+  answer that is `served_from` a `response_cache`, which is also counted by itself.
+- The cache hit ratio is of the requests whose cached tokens are known. Send
+  `cached_input_tokens: 0` if there were none: a missing field is not 0.
+- Any text or number is a customer id. In other names, characters that are not letters, digits,
+  space and `. _ : / @ -` become `_`; a name that is longer than 96, or reserved (`__other__`), is
+  cut and ends in `-` and 8 hexadecimal digits of the SHA-256 of what was sent.
 
 ## Outcome from the HTTP status
 
-Read where `outcome` is absent. A status not listed is refused (`out_of_range`).
+Read if there is no usable `outcome`. A record with another status is rejected (`out_of_range`).
 
 {outcomes}
 
-## Why a record is refused
+## What is wrong with a field
 
-A refused record goes byte for byte to the dead-letter topic and never moves the watermark. It is
-judged in this order: its bytes, each field's type and range from top to bottom, what depends on
-more than that, its time. The first broken rule is the reason.
+A wrong field of a record that counts adds one to
+`tokenpulse_field_rejected_total{{field,reason}}`, and to `field_faults` of the report.
+
+{faults}
+
+How much is known is a number of its own: `tokenpulse_known_ratio` on `/metrics`, `known_ratio` in
+the report.
+
+## Why a record is rejected
+
+A record is rejected if it cannot be identified, placed in time or given an outcome. It goes byte
+for byte to the dead-letter topic and never moves the watermark. It is judged in this order: its
+bytes, each required field from top to bottom, its outcome, its time. The first broken rule is the
+reason.
 
 {reasons}
 
 Late and future are judged by the record's Kafka timestamp and the partition's watermark, never by
 a worker's clock. A sender that stamps its own records (`CreateTime`) with a clock that runs ahead
-therefore drags the watermark along and makes honest events too late: give the topic
+therefore moves the watermark too far and makes honest events too late: give the topic
 `message.timestamp.type=LogAppendTime`.
+
+## Versions
+
+Version 2 counts what version 1 rejected; an event that is valid in version 1 needs no change. Three
+numbers of such events differ: a missing `cached_input_tokens` is unknown, not 0; a missing `stream`
+is unknown, not `true`; `cache_write_tokens` above `input_tokens` are unknown. New fields are
+`total_tokens`, `estimated_tokens` and `served_from`.
 """
-
-
-def _absent(field: Field) -> str:
-    if isinstance(field.absent, bool):
-        return f"`{json.dumps(field.absent)}`"
-    if isinstance(field.absent, str):
-        return f"`{field.absent}`"
-    return "0" if field.absent == 0 or field.kind is TOKENS else "not known"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -245,5 +245,5 @@ def _group_measures(aggregate: Aggregate) -> dict[str, Any]:
     return {
         name: value
         for name, value in measures(aggregate).items()
-        if name not in ("refused", "duplicates")
+        if name not in ("refused", "duplicates", "field_faults")
     }

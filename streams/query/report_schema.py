@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from streams.events.decoder import OUTCOMES, REASONS
+from streams.events.fields import FIELDS, OUTCOMES, REASONS
 from streams.state.measures import QUANTILES, SERIES_DIMENSIONS
 from streams.state.slices import LATENCIES, TOKENS
 
@@ -42,6 +42,18 @@ def json_schema() -> dict[str, Any]:
                 "description": "Records not counted, as their request was counted before; not in "
                 "groups.",
             },
+            "field_faults": {
+                **_object(
+                    {
+                        field.name: _object(dict.fromkeys(field.kind.reasons, _COUNT), required=[])
+                        for field in FIELDS
+                        if field.kind.reasons
+                    },
+                    required=[],
+                ),
+                "description": "Counted records with a wrong field, by field and reason: the field "
+                "is unknown, or was renamed or marked; not in groups.",
+            },
             "complete": {
                 "type": "boolean",
                 "description": "False where records of this stretch of time are known to be "
@@ -52,7 +64,32 @@ def json_schema() -> dict[str, Any]:
                 "description": "`input` includes cached, `output` includes reasoning; "
                 "`total` is input + output.",
             },
-            "cache_hit_ratio": {**_RATIO, "description": "cached_input / input, of the sums."},
+            "known": {
+                **_object(dict.fromkeys(("tokens", "cached_input", "cached_input_of"), _COUNT)),
+                "description": "Successes whose input tokens, and whose cached input tokens, are "
+                "known; `cached_input_of`: input tokens of all requests whose cached ones are "
+                "known.",
+            },
+            "known_ratio": {
+                **_object(dict.fromkeys(("tokens", "cached_input", "ttft"), _RATIO), required=[]),
+                "description": "`tokens`: share of the successes with input tokens. "
+                "`cached_input`: share of the input tokens whose cached part is known. `ttft`: "
+                "share of the streamed successes with a TTFT; not of customers.",
+            },
+            "estimated": {
+                **_object({"requests": _COUNT, "tokens": _COUNT}),
+                "description": "Requests whose tokens are estimates, and these tokens; they are in "
+                "`tokens` too.",
+            },
+            "response_cache": {
+                **_COUNT,
+                "description": "Successes answered from a gateway's response cache: not in "
+                "`tokens`, nor in the latencies.",
+            },
+            "cache_hit_ratio": {
+                **_RATIO,
+                "description": "cached_input / known.cached_input_of, of the sums.",
+            },
             **{f"{name}_seconds": {"$ref": "#/$defs/latency"} for name in LATENCIES},
             "availability_ratio": {
                 **_RATIO,
@@ -60,7 +97,10 @@ def json_schema() -> dict[str, Any]:
                 "stream_error), probes included.",
             },
         },
-        required=["requests", "outcomes", "tokens"],
+        required=[
+            *("requests", "outcomes", "tokens"),
+            *("known", "known_ratio", "estimated", "response_cache"),
+        ],
     )
     gap = _object(
         {

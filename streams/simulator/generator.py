@@ -105,14 +105,14 @@ def _without(field: str) -> Callable[[dict[str, Any]], Any]:
 
 # Ways in which a `malformed` scenario breaks a record: each breaks one rule of the contract.
 MALFORMATIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "a required field is missing": _without("model"),
+    "a required field is missing": _without("request_id"),
     "not an object": lambda event: [event],
-    "true for a count": lambda event: event | {"input_tokens": True},
-    "text for a count": lambda event: event | {"input_tokens": "many"},
-    "a negative count": lambda event: event | {"input_tokens": -1},
-    "a label with markup": lambda event: event | {"region": "<b>here</b>"},
-    "more cached than asked": lambda event: event | {"input_tokens": 10, "cached_input_tokens": 11},
-    "first token after the end": lambda event: event | {"ttft_ms": 2.0, "duration_ms": 1.0},
+    "true for a time": lambda event: event | {"ended_at": True},
+    "text for a time": lambda event: event | {"ended_at": "yesterday"},
+    "a negative time": lambda event: event | {"ended_at": -1},
+    "an empty request id": lambda event: event | {"request_id": ""},
+    "a list for a request id": lambda event: event | {"request_id": [event["request_id"]]},
+    "neither outcome nor status": _without("outcome"),
     "an unknown outcome": lambda event: event | {"outcome": "fine"},
     "an end in the far future": lambda event: event | {"ended_at": event["ended_at"] + 30 * DAY_MS},
     "cut off": lambda event: msgspec.Raw(msgspec.json.encode(event)[:-20]),

@@ -1,21 +1,26 @@
 """Decoded events to aggregates: one batch counted with array operations.
 
-Pure. What the tables of a aggregate mean is said in slices.py.
+Pure. slices.py defines the tables of an aggregate.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from streams.events.decoder import Columns
+from streams.events.columns import Columns
+from streams.events.faults import faults_in
+from streams.events.fields import MAX_LATENCY_MS, OUTCOMES
 from streams.state import histogram
 from streams.state.slices import (
     CELL_BITS,
     CUSTOMER_COLUMNS,
+    CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
+    EVERYTHING_US,
+    KNOWN_AT,
     LATENCY_BITS,
     LEVELS,
     PROBES_AT,
@@ -25,12 +30,15 @@ from streams.state.slices import (
     TOKENS_AT,
     Aggregate,
     Thresholds,
+    fault_key,
 )
 from streams.state.tables import Ints, Table
 
 # Recorded events are keyed by their slot first, so that one sort serves all slots of a batch.
 _SERIES_BITS = 28  # config.Limits keeps the numbers below 2**28
 _THRESHOLD_INDEX_BITS = 8
+_SUCCESS = OUTCOMES.index("success")
+_FAULT_BITS = 16  # of a fault's key
 
 
 def record(
@@ -64,6 +72,7 @@ def record(
             _SERIES_BITS + LATENCY_BITS + _THRESHOLD_INDEX_BITS
         )
     }
+    tables["rejected"] = dict(_fault_rows(columns, slot).split(_FAULT_BITS))
     nothing = Aggregate.empty()
     return [
         (
@@ -73,7 +82,7 @@ def record(
                 cells=tables["cells"].get(at, nothing.cells),
                 threshold_counts=tables["threshold_counts"].get(at, nothing.threshold_counts),
                 customers=tables["customers"].get(at, nothing.customers),
-                rejected=nothing.rejected,
+                rejected=tables["rejected"].get(at, nothing.rejected),
             ),
         )
         for at, start in enumerate(starts.tolist())
@@ -81,15 +90,21 @@ def record(
 
 
 def record_totals(columns: Columns, series: Ints, edges: Thresholds) -> Aggregate:
-    """Count events for the totals that only rise: requests, tokens, and requests at or under each
-    edge of the exported histograms."""
+    """Count events for the totals that only rise.
+
+    These are requests, tokens, faults, and requests at or under each edge of the exported
+    histograms.
+    """
     if len(columns.ended_at_ms) == 0:
         return Aggregate.empty()
     rows = _distinct(np.zeros_like(series), series)
+    # A latency beyond the last edge, which stands for +Inf, is counted at that edge.
+    within = _within(columns, rows, edges, EVERYTHING_US * 1_000)
     return replace(
         Aggregate.empty(),
         series=_series_rows(columns, rows),
-        threshold_counts=_by_threshold(_within(columns, rows, edges), edges),
+        threshold_counts=_by_threshold(within, edges),
+        rejected=_fault_rows(columns, np.zeros_like(series)),
     )
 
 
@@ -105,6 +120,30 @@ def _tokens(columns: Columns) -> tuple[Ints, ...]:
         columns.output_tokens,
         columns.reasoning_tokens,
     )
+
+
+def _known(columns: Columns) -> tuple[npt.NDArray[Any], ...]:
+    """Return one array for each of KNOWN."""
+    success = columns.outcome == _SUCCESS
+    spent = columns.input_tokens + columns.output_tokens
+    return (
+        columns.has_tokens & success,
+        columns.has_cached & success,
+        columns.input_tokens * columns.has_cached,
+        columns.estimated,
+        spent * columns.estimated,
+        columns.from_cache,
+        columns.streamed,
+    )
+
+
+def _fault_rows(columns: Columns, slot: Ints) -> Table:
+    """Count the faults of fields; keys are (slot, key of the fault)."""
+    tables = [
+        Table.counted((slot[marked] << _FAULT_BITS) | fault_key(fault))
+        for fault, marked in faults_in(columns.faults)
+    ]
+    return Table.merged(tables) if tables else Table.empty()
 
 
 class _Rows(NamedTuple):
@@ -130,12 +169,16 @@ def _distinct(slot: Ints, number: Ints) -> _Rows:
     return _Rows(keys, (np.cumsum(taken) - 1)[cell])
 
 
-def _sum_rows(rows: _Rows, width: int, outcome: Ints, columns: Mapping[int, Ints]) -> Table:
+def _sum_rows(
+    rows: _Rows, width: int, outcome: Ints, columns: Mapping[int, npt.NDArray[Any]]
+) -> Table:
     """One event more in column `outcome` of each event's row, and amounts added to others."""
     count = len(rows.keys)
     flat = np.bincount(rows.at * width + outcome, minlength=count * width)
     values = flat.astype(np.int64).reshape(count, width)
     for column, amount in columns.items():
+        if not amount.any():
+            continue
         # bincount adds in float64, exact below 2**53; larger sums take the slow exact way.
         if int(amount.max(initial=0)) * len(amount) < 1 << 53:
             values[:, column] += np.bincount(rows.at, weights=amount, minlength=count).astype(
@@ -152,11 +195,13 @@ def _series_rows(columns: Columns, rows: _Rows) -> Table:
     amounts = {TOKENS_AT + i: tokens for i, tokens in enumerate(_tokens(columns))}
     for i, value in enumerate(_latencies(columns)):
         amounts[SUMS_AT + i] = np.where(value >= 0, (value + 500) // 1_000, 0)
+    amounts |= {KNOWN_AT + i: known for i, known in enumerate(_known(columns))}
     return _sum_rows(rows, SERIES_COLUMNS, outcome, amounts)
 
 
 def _customer_rows(columns: Columns, rows: _Rows, real: npt.NDArray[np.bool_]) -> Table:
     amounts = {CUSTOMER_TOKENS_AT + i: tokens[real] for i, tokens in enumerate(_tokens(columns))}
+    amounts |= {CUSTOMER_KNOWN_AT + i: known[real] for i, known in enumerate(_known(columns))}
     return _sum_rows(rows, CUSTOMER_COLUMNS, columns.outcome[real].astype(np.int64), amounts)
 
 
@@ -169,15 +214,21 @@ def _cells(columns: Columns, rows: _Rows) -> Table:
     return Table.counted(np.concatenate(keys))
 
 
-def _within(columns: Columns, rows: _Rows, thresholds: Thresholds) -> Table:
-    """Keys are (row, latency, index of the threshold)."""
+def _within(
+    columns: Columns, rows: _Rows, thresholds: Thresholds, longest_ns: int = MAX_LATENCY_MS * 10**6
+) -> Table:
+    """Count requests at or under thresholds; keys are (row, latency, index of the threshold).
+
+    Longer latencies than `longest_ns` are counted as it.
+    """
     keys, counts = [], []
     for number, (values, limits_us) in enumerate(zip(_latencies(columns), thresholds, strict=True)):
         known = values >= 0
         if not limits_us or not known.any():
             continue
         limits_ns = np.array(limits_us, np.int64) * 1_000
-        first = np.searchsorted(limits_ns, values[known], side="left")  # first limit >= value
+        taken_ns = np.minimum(values[known], longest_ns)
+        first = np.searchsorted(limits_ns, taken_ns, side="left")  # first limit >= value
         width = len(limits_us) + 1
         flat = np.bincount(rows.at[known] * width + first, minlength=len(rows.keys) * width)
         by_limit = flat.astype(np.int64).reshape(len(rows.keys), width)

@@ -1,9 +1,9 @@
 """HdrHistogram on arrays: which bucket a value falls into, percentiles, the standard encoding.
 
-Pure. Values are nanoseconds, from 0 to one day, two significant decimal digits: a bucket is at most
-1/128 of its values wide, so a reported value is never below the true one and at most 0.8 % above
-it. Layout and bytes follow HdrHistogram (http://hdrhistogram.org), V2 encoding, so any of its
-libraries reads what we store.
+Pure. Values are nanoseconds, from 0 to seven days, of two significant decimal digits. A bucket is
+at most 1/128 of its values wide: a reported value is never below the true one, and at most 0.8 %
+above it. Layout and bytes follow HdrHistogram (http://hdrhistogram.org), V2 encoding, so that any
+of its libraries reads what we store.
 """
 
 import itertools
@@ -16,7 +16,8 @@ import numpy as np
 
 from streams.state.tables import Ints, leb128_decode, leb128_encode
 
-LOWEST, HIGHEST, DIGITS = 1, 86_400 * 10**9, 2
+LOWEST, HIGHEST, DIGITS = 1, 7 * 86_400 * 10**9, 2
+_HIGHEST_BEFORE = 86_400 * 10**9  # of state schema 2; the buckets below it are the same
 ERROR_RATIO = 1 / 128
 
 # 2 * 10**DIGITS values need single-unit resolution: 200, rounded up to a power of two.
@@ -122,7 +123,8 @@ def decode(encoded: Sequence[bytes]) -> tuple[Ints, Ints, Ints]:
         raise ValueError(f"not a histogram: {error}") from error
     for body, head in zip(bodies, heads, strict=True):
         cookie, length, _, digits, lowest, highest, _ = head
-        if (cookie, digits, lowest, highest) != (_COOKIE, DIGITS, LOWEST, HIGHEST):
+        ours = (cookie, digits, lowest) == (_COOKIE, DIGITS, LOWEST)
+        if not ours or highest not in (HIGHEST, _HIGHEST_BEFORE):
             raise ValueError(f"not one of our histograms: {cookie=:#x} {digits=} {highest=}")
         if length != len(body) - _PAYLOAD.size:
             raise ValueError(f"a histogram of {len(body) - _PAYLOAD.size} bytes claims {length}")

@@ -15,7 +15,10 @@ from streams.state import histogram
 from streams.state.registry import CustomerKey, SeriesKey
 from streams.state.slices import (
     CELL_BITS,
+    CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
+    KNOWN,
+    KNOWN_AT,
     LATENCIES,
     PROBES_AT,
     THRESHOLD_BITS,
@@ -24,6 +27,7 @@ from streams.state.slices import (
     TOKENS_AT,
     Aggregate,
     duplicates_of,
+    faults_by_field,
     rejections_by_reason,
 )
 from streams.state.tables import Ints, Table
@@ -131,15 +135,42 @@ def tokens(aggregate: Aggregate) -> dict[str, int]:
     if len(aggregate.series):
         sums = aggregate.series.values[:, TOKENS_AT : TOKENS_AT + len(TOKENS)].sum(axis=0)
     else:
-        sums = aggregate.customers.values[:, CUSTOMER_TOKENS_AT:].sum(axis=0)
+        sums = aggregate.customers.values[:, CUSTOMER_TOKENS_AT:CUSTOMER_KNOWN_AT].sum(axis=0)
     found = {name: int(value) for name, value in zip(TOKENS, sums, strict=True)}
     return {**found, "total": found["input"] + found["output"]}
 
 
+def known(aggregate: Aggregate) -> dict[str, int]:
+    """Return the sums of KNOWN: of how many requests what is known."""
+    if len(aggregate.series):
+        sums = aggregate.series.values[:, KNOWN_AT:].sum(axis=0)
+    else:
+        sums = aggregate.customers.values[:, CUSTOMER_KNOWN_AT:].sum(axis=0)
+    return {name: int(value) for name, value in zip(KNOWN, sums, strict=True)}
+
+
 def cache_hit_ratio(aggregate: Aggregate) -> float | None:
-    """Cached input tokens of all input tokens; None without input tokens."""
-    sums = tokens(aggregate)
-    return sums["cached_input"] / sums["input"] if sums["input"] else None
+    """Return the cached share of the input tokens of the requests whose cached tokens are known."""
+    of = known(aggregate)["cached_input_of"]
+    return tokens(aggregate)["cached_input"] / of if of else None
+
+
+def known_shares(aggregate: Aggregate) -> dict[str, float]:
+    """Return how much of what there is to know is known; a share of none is left out.
+
+    `tokens`: of the successes, those with input tokens. `cached_input`: of the input tokens, those
+    of requests whose cached tokens are known. `ttft`: of the streamed successes, those with a TTFT.
+    Answers from a gateway's response cache are in none of them.
+    """
+    sums = known(aggregate)
+    answered = int(outcomes(aggregate)[_SUCCESS_AT]) - sums["response_cache"]
+    pairs = {
+        "tokens": (sums["tokens"], answered),
+        "cached_input": (sums["cached_input_of"], tokens(aggregate)["input"]),
+    }
+    if len(aggregate.series):
+        pairs["ttft"] = int(latency(aggregate, "ttft")["count"]), sums["streamed"]
+    return {name: part / of for name, (part, of) in pairs.items() if of}
 
 
 def availability(aggregate: Aggregate) -> tuple[int, int]:
@@ -186,8 +217,18 @@ def measures(aggregate: Aggregate) -> dict[str, Any]:
         "outcomes": {name: int(n) for name, n in zip(OUTCOMES, counts, strict=True)},
         "refused": rejections_by_reason(aggregate),
         "duplicates": duplicates_of(aggregate),
+        "field_faults": _faults(aggregate),
         "tokens": tokens(aggregate),
     }
+    sums = known(aggregate)
+    found["known"] = {
+        "tokens": sums["tokens"],
+        "cached_input": sums["cached_input"],
+        "cached_input_of": sums["cached_input_of"],
+    }
+    found["known_ratio"] = known_shares(aggregate)
+    found["estimated"] = {"requests": sums["estimated"], "tokens": sums["estimated_tokens"]}
+    found["response_cache"] = sums["response_cache"]
     ratio = cache_hit_ratio(aggregate)
     if ratio is not None:
         found["cache_hit_ratio"] = ratio
@@ -198,6 +239,14 @@ def measures(aggregate: Aggregate) -> dict[str, Any]:
     if eligible:
         found["availability_ratio"] = good / eligible
     return found
+
+
+def _faults(aggregate: Aggregate) -> dict[str, dict[str, int]]:
+    """Return the faults as field -> reason -> records."""
+    faults: dict[str, dict[str, int]] = {}
+    for (field, reason), count in faults_by_field(aggregate).items():
+        faults.setdefault(field, {})[reason] = count
+    return faults
 
 
 EXPORTED_QUANTILES = (0.5, 0.9, 0.95, 0.99)

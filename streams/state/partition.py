@@ -29,6 +29,7 @@ from streams.state.aggregation import record, record_totals
 from streams.state.registry import CHUNK, Registry
 from streams.state.slices import (
     HORIZON_S,
+    KNOWN_AT,
     LEVELS,
     SUMS_AT,
     Aggregate,
@@ -109,7 +110,7 @@ class PartitionState:
             # Other edges: the exported histograms begin again at zero, a counter reset, as a new
             # edge cannot be given the past and a histogram must stay cumulative.
             series = totals.series.values.copy()
-            series[:, SUMS_AT:] = 0
+            series[:, SUMS_AT:KNOWN_AT] = 0
             totals = replace(
                 totals, series=Table(totals.series.keys, series), threshold_counts=Table.empty()
             )

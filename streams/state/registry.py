@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streams.events.decoder import UNKNOWN
+from streams.events.fields import OTHER as OTHER
+from streams.events.fields import UNKNOWN
 from streams.state.tables import Ints
 
-OTHER = "__other__"
 DIMENSIONS = ("model", "region", "channel", "service_tier")
 SeriesKey = tuple[str, str, str, str]
 CustomerKey = tuple[str, str]

@@ -3,11 +3,13 @@
 Pure. A slice holds five tables; all of them are sums, so slices of any cut of a stream add up to
 the same numbers:
 
-    series            (model, region, channel, tier)  -> requests by outcome, tokens, latency sums
+    series            (model, region, channel, tier)  -> requests by outcome, tokens, latency
+                                                         sums, of how many requests what is known
     cells             (series, latency, bucket)       -> requests in that HdrHistogram bucket
     threshold_counts  (series, latency, threshold)    -> requests at or under it, exactly
-    customers         (customer, model)               -> requests by outcome, tokens
-    rejected          reason                          -> rejected records; duplicates under 255
+    customers         (customer, model)               -> requests by outcome, tokens, known
+    rejected          reason                          -> rejected records; duplicates under 255;
+                                                         faults of fields, from 256 on
 
 The partition's registry (registry.py) gives series and customer rows small numbers; a key of
 `cells` and `threshold_counts` has the number in its upper bits.
@@ -20,26 +22,43 @@ from typing import NamedTuple, Self
 import msgspec
 import numpy as np
 
-from streams.events.decoder import OUTCOMES, REASONS
+from streams.events.faults import Fault
+from streams.events.fields import FIELD_REASONS, FIELDS, OUTCOMES, REASONS
 from streams.state import histogram
 from streams.state.tables import Table
 
 LATENCIES = ("ttft", "tpot", "duration")
 TOKENS = ("input", "cached_input", "cache_write", "output", "reasoning")
+# What is known of how many requests, and what is counted apart; probes have none of it.
+KNOWN = (
+    "tokens",  # successes whose input tokens are known
+    "cached_input",  # successes whose cached input tokens are known
+    "cached_input_of",  # input tokens of all requests whose cached input tokens are known
+    "estimated",  # requests whose tokens are estimates
+    "estimated_tokens",  # their input and output tokens
+    "response_cache",  # successes answered from a gateway's response cache
+    "streamed",  # successes that streamed: those that have a TTFT
+)
 
 # Columns of `series`: requests by outcome, probes by outcome, tokens, sums of latency in
-# microseconds (nanoseconds would overflow 64 bits within a busy year).
+# microseconds (nanoseconds would overflow 64 bits within a busy year), and KNOWN. Columns are
+# stored: only ever append.
 PROBES_AT = len(OUTCOMES)
 TOKENS_AT = 2 * len(OUTCOMES)
 SUMS_AT = TOKENS_AT + len(TOKENS)
-SERIES_COLUMNS = SUMS_AT + len(LATENCIES)
+KNOWN_AT = SUMS_AT + len(LATENCIES)
+SERIES_COLUMNS = KNOWN_AT + len(KNOWN)
 
-# Columns of `customers`: requests by outcome, tokens.
+# Columns of `customers`: requests by outcome, tokens, KNOWN.
 CUSTOMER_TOKENS_AT = len(OUTCOMES)
-CUSTOMER_COLUMNS = CUSTOMER_TOKENS_AT + len(TOKENS)
+CUSTOMER_KNOWN_AT = CUSTOMER_TOKENS_AT + len(TOKENS)
+CUSTOMER_COLUMNS = CUSTOMER_KNOWN_AT + len(KNOWN)
 
 # Key of `rejected` for duplicates. Not a reason: REASONS, indexed below it, may grow up to it.
 DUPLICATE_KEY = 255
+# Keys of `rejected` for faults begin here; they hold the places of field and reason.
+FAULTS_AT = 256
+_REASON_BITS = 4
 
 LATENCY_BITS = 2
 CELL_BITS = LATENCY_BITS + histogram.BUCKET_BITS
@@ -162,11 +181,14 @@ class Aggregate:
         packed = _unpacker.decode(data)
         groups = Table.unpack(packed.histogram_of).keys
         index, buckets, counts = histogram.decode(packed.histograms)
+        cells = Table((groups[index] << histogram.BUCKET_BITS) | buckets, counts)
         return cls(
-            series=Table.unpack(packed.series),
-            cells=Table((groups[index] << histogram.BUCKET_BITS) | buckets, counts),
+            series=_with_known(Table.unpack(packed.series), KNOWN_AT, TOKENS_AT, cells),
+            cells=cells,
             threshold_counts=Table.unpack(packed.threshold_counts),
-            customers=Table.unpack(packed.customers),
+            customers=_with_known(
+                Table.unpack(packed.customers), CUSTOMER_KNOWN_AT, CUSTOMER_TOKENS_AT
+            ),
             rejected=Table.unpack(packed.rejected),
         )
 
@@ -183,6 +205,28 @@ class _Packed(msgspec.Struct, array_like=True):
 _unpacker = msgspec.msgpack.Decoder(_Packed)
 
 
+def _with_known(table: Table, known_at: int, tokens_at: int, cells: Table | None = None) -> Table:
+    """Return a table of state schema 2, which has no KNOWN columns, with these columns.
+
+    Schema 2 counted no success without its tokens, and read absent cached tokens as none, so that
+    all were known. `cells`: to count the streamed successes, of which those with a TTFT remain.
+    """
+    missing = known_at + len(KNOWN) - table.values.shape[1]
+    if missing <= 0:
+        return table
+    known = np.zeros((len(table), len(KNOWN)), np.int64)
+    if missing == len(KNOWN):
+        successes = table.values[:, OUTCOMES.index("success")]
+        known[:, KNOWN.index("tokens")] = known[:, KNOWN.index("cached_input")] = successes
+        input_tokens = table.values[:, tokens_at + TOKENS.index("input")]
+        known[:, KNOWN.index("cached_input_of")] = input_tokens
+        if cells is not None and len(cells):
+            ttft = (cells.keys >> histogram.BUCKET_BITS) & ((1 << LATENCY_BITS) - 1) == 0
+            rows = np.searchsorted(table.keys, cells.keys[ttft] >> CELL_BITS)
+            np.add.at(known[:, KNOWN.index("streamed")], rows, cells.values[ttft])
+    return Table(table.keys, np.hstack((table.values[:, :known_at], known)))
+
+
 def unpack_histograms(data: bytes) -> dict[tuple[int, str], bytes]:
     """Return the stored histograms of a packed aggregate: (series number, latency) -> bytes."""
     packed = _unpacker.decode(data)
@@ -195,30 +239,54 @@ def unpack_histograms(data: bytes) -> dict[tuple[int, str], bytes]:
 
 
 def rejection_counts(by_reason: Mapping[str, int], duplicates: int = 0) -> Aggregate:
-    """A aggregate of refused records and of duplicates."""
-    counted = {REASONS.index(reason): count for reason, count in by_reason.items()}
+    """Return an aggregate of rejected records and of duplicates."""
+    counts = {REASONS.index(reason): count for reason, count in by_reason.items()}
     if duplicates:
-        counted[DUPLICATE_KEY] = duplicates
-    if not counted:
+        counts[DUPLICATE_KEY] = duplicates
+    if not counts:
         return Aggregate.empty()
-    keys, counts = np.array(list(counted.items()), np.int64).T
-    return replace(Aggregate.empty(), rejected=Table.summed(keys, counts))
+    keys, values = np.array(list(counts.items()), np.int64).T
+    return replace(Aggregate.empty(), rejected=Table.summed(keys, values))
 
 
 def rejections_by_reason(aggregate: Aggregate) -> dict[str, int]:
-    """Refused records by reason; reasons that did not occur are absent."""
+    """Return the rejected records by reason; reasons that did not occur are absent."""
     return {
         REASONS[key]: count
         for key, count in zip(
             aggregate.rejected.keys.tolist(), aggregate.rejected.values.tolist(), strict=True
         )
-        if key != DUPLICATE_KEY
+        if key < DUPLICATE_KEY
     }
 
 
 def duplicates_of(aggregate: Aggregate) -> int:
-    """Duplicates that were set apart: in no other table, and in no reason."""
+    """Return the number of deduplicated records: in no other table, and in no reason."""
     return int(aggregate.rejected.values[aggregate.rejected.keys == DUPLICATE_KEY].sum())
+
+
+_FIELD_NAMES = tuple(field.name for field in FIELDS)
+
+
+def fault_key(fault: Fault) -> int:
+    """Return the key of `rejected` under which a fault is counted."""
+    field, reason = fault
+    place = _FIELD_NAMES.index(field) << _REASON_BITS
+    return FAULTS_AT + (place | FIELD_REASONS.index(reason))
+
+
+def faults_by_field(aggregate: Aggregate) -> dict[Fault, int]:
+    """Return the counted records with a fault, by (field, reason); those without are absent."""
+    return {
+        (
+            _FIELD_NAMES[key - FAULTS_AT >> _REASON_BITS],
+            FIELD_REASONS[key - FAULTS_AT & (1 << _REASON_BITS) - 1],
+        ): count
+        for key, count in zip(
+            aggregate.rejected.keys.tolist(), aggregate.rejected.values.tolist(), strict=True
+        )
+        if key >= FAULTS_AT
+    }
 
 
 # Bucket edges of the OpenTelemetry GenAI server metrics, in seconds. Source: OpenTelemetry semantic
@@ -237,7 +305,7 @@ OTEL_EDGES_S: dict[str, tuple[float, ...]] = {
 # Edges added around a target: a percentile read through the histogram near the target would
 # otherwise be off by half a bucket (a true 280 ms reads 321-378 ms through the conventional edges).
 AROUND_TARGET = (0.8, 0.9, 1.0, 1.1, 1.25)
-EVERYTHING_US = 86_400 * 10**6  # the largest latency there is: stands for +Inf
+EVERYTHING_US = 86_400 * 10**6  # stands for +Inf: longer latencies are counted under it
 
 
 def export_edges(targets: Thresholds) -> Thresholds:

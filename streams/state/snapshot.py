@@ -14,7 +14,8 @@ from streams.state.registry import CHUNK, CustomerKey, SeriesKey
 from streams.state.slices import LEVELS, SliceId, Thresholds
 
 # 2: duplicates in the slices, and what is known to be missing in the meta.
-SCHEMA = 2
+# 3: KNOWN columns and faults in the slices, latencies up to seven days. 2 is read.
+SCHEMA = 3
 
 
 class LogFingerprint(NamedTuple):
@@ -93,7 +94,7 @@ def decode_meta(data: bytes) -> Meta:
     schema = data[3] if data[0] == _ARRAY_16 else data[1]  # it comes first in the array
     if schema > SCHEMA:
         raise ValueError(
-            f"state has schema {schema}, this program knows {SCHEMA}: upgrade the program"
+            f"state has schema {schema}, this program reads up to {SCHEMA}: upgrade the program"
         )
     return _meta_decoder.decode(data)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from streams.events.columns import Decoded
 from streams.events.decoder import OUTCOMES, EventLimits, decode
+from streams.events.faults import faults_of
 
 RULES = EventLimits(max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=60_000)
 NOW = 1_700_000_000_000
@@ -27,10 +28,14 @@ EVENT = {
     "output_tokens": 101,
     "reasoning_tokens": 60,
 }
+BARE = '{"request_id":"r","ended_at":1,"model":"m","outcome":"timeout"'
 NUMBERS = (
     *("ttft_ns", "tpot_ns", "duration_ns", "input_tokens", "cached_input_tokens"),
     *("cache_write_tokens", "output_tokens", "reasoning_tokens"),
 )
+
+
+MARKS = ("has_tokens", "has_cached", "estimated", "from_cache", "streamed")
 
 
 def judge(
@@ -58,6 +63,8 @@ def rows(decoded: Decoded) -> list[dict[str, Any]]:
             "customer": columns.customers[columns.customer_index[at]],
         }
         | {name: int(getattr(columns, name)[at]) for name in NUMBERS}
+        | {name: bool(getattr(columns, name)[at]) for name in MARKS}
+        | {"faults": sorted(faults_of(int(columns.faults[at])))}
         for at in range(len(columns.position))
     ]
 

@@ -3,27 +3,45 @@
 from typing import Any
 
 from streams.events.decoder import ELIGIBLE, OUTCOMES
-from streams.state.slices import LATENCIES, TOKENS
+from streams.state.slices import KNOWN, LATENCIES, TOKENS
 from tests.support.oracle import Row, nearest_rank
 
 PERCENTS = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 
 
 def must(
-    rows: list[Row], refused: list[str] | tuple[Any, ...] = (), duplicates: int = 0
+    rows: list[Row],
+    refused: list[str] | tuple[Any, ...] = (),
+    duplicates: int = 0,
+    faults: dict[str, dict[str, int]] | None = None,
+    ttft: bool = False,
 ) -> dict[str, Any]:
-    """The measures of some rows; latencies are exact values, as {name: sorted nanoseconds}."""
+    """Return the measures of some rows without their latencies."""
     real = [row for row in rows if not row.probe]
     found: dict[str, Any] = {
         "requests": len(real),
         "outcomes": {name: sum(row.outcome == name for row in real) for name in OUTCOMES},
         "refused": {reason: list(refused).count(reason) for reason in refused},
         "duplicates": duplicates,
+        "field_faults": faults or {},
         "tokens": {name: sum(row.tokens[name] for row in rows) for name in TOKENS},
     }
     found["tokens"]["total"] = found["tokens"]["input"] + found["tokens"]["output"]
-    if found["tokens"]["input"]:
-        found["cache_hit_ratio"] = found["tokens"]["cached_input"] / found["tokens"]["input"]
+    known = {name: sum(row.known[name] for row in rows) for name in KNOWN}
+    found["known"] = {name: known[name] for name in ("tokens", "cached_input", "cached_input_of")}
+    found["estimated"] = {"requests": known["estimated"], "tokens": known["estimated_tokens"]}
+    found["response_cache"] = known["response_cache"]
+    answered = found["outcomes"]["success"] - known["response_cache"]
+    shares = {
+        "tokens": (known["tokens"], answered),
+        "cached_input": (known["cached_input_of"], found["tokens"]["input"]),
+    }
+    if ttft:
+        timed = sum("ttft" in row.latencies_ns for row in rows)
+        shares["ttft"] = (timed, known["streamed"])
+    found["known_ratio"] = {name: part / of for name, (part, of) in shares.items() if of}
+    if known["cached_input_of"]:
+        found["cache_hit_ratio"] = found["tokens"]["cached_input"] / known["cached_input_of"]
     eligible = [row for row in rows if row.outcome in ELIGIBLE]
     if eligible:
         good = [row for row in eligible if row.outcome == "success"]
@@ -36,6 +54,7 @@ def agrees(
     rows: list[Row],
     refused: list[str] | tuple[Any, ...] = (),
     duplicates: int = 0,
+    faults: dict[str, dict[str, int]] | None = None,
 ) -> bool:
     """Everything is as counted; percentiles are the nearest-rank value, or up to 1/128 more."""
     found = dict(found)
@@ -47,5 +66,14 @@ def agrees(
         for label, seconds in latency.items():
             true_s = nearest_rank(values, PERCENTS[label]) / 1e9
             assert true_s <= seconds <= true_s * (1 + 1 / 128)
-    assert found == must(rows, refused, duplicates)
+    assert found == must(rows, refused, duplicates, faults, ttft=bool(rows))
     return True
+
+
+def faults_of_rows(rows: list[Row]) -> dict[str, dict[str, int]]:
+    """Return the faults of some rows as field -> reason -> records."""
+    found: dict[str, dict[str, int]] = {}
+    for field, reason in (fault for row in rows for fault in row.faults):
+        reasons = found.setdefault(field, {})
+        reasons[reason] = reasons.get(reason, 0) + 1
+    return found

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from streams.events.columns import Decoded
-from streams.events.decoder import OUTCOMES, REASONS, EventLimits, decode, outcome_of
+from streams.events.decoder import OUTCOMES, REASONS, EventLimits, decode
 from streams.state.histogram import BUCKET_BITS
 from streams.state.registry import NameLimits
 from streams.state.slices import (
@@ -25,6 +25,7 @@ from streams.state.slices import (
     CUSTOMER_TOKENS_AT,
     DUPLICATE_KEY,
     HORIZON_S,
+    KNOWN,
     LATENCIES,
     LATENCY_BITS,
     LEVELS,
@@ -37,9 +38,10 @@ from streams.state.slices import (
     Aggregate,
     SliceId,
     Thresholds,
+    faults_by_field,
 )
 from streams.state.tables import Table
-from tests.support.checks import not_none
+from tests.support.contract import read_record
 
 OTHER = "__other__"
 DUPLICATE = "duplicate"  # beside the reasons
@@ -62,6 +64,8 @@ class Row:
     probe: bool
     tokens: dict[str, int]
     latencies_ns: dict[str, int]  # only those that are known
+    known: dict[str, int]  # by KNOWN
+    faults: list[tuple[str, str]]  # field, reason
 
 
 @dataclass(frozen=True)
@@ -168,32 +172,30 @@ def recount(log: list[Any], rules: EventLimits = RULES, window_ms: int = 0) -> R
 
 
 def row_of(event: dict[str, Any]) -> Row:
-    """An accepted event; its numbers must be whole or have a short fraction."""
-    outcome: str = event.get("outcome") or not_none(
-        outcome_of(event["status_code"], event.get("error"))
-    )
-    probe = event.get("probe", False)
-    latencies = {}
-    if outcome == "success" and not probe:
-        if "ttft_ms" in event and event.get("stream", True):
-            latencies["ttft"] = round(event["ttft_ms"] * 1_000_000)
-        if "duration_ms" in event:
-            latencies["duration"] = round(event["duration_ms"] * 1_000_000)
-        steps = event.get("output_tokens", 0) - 1
-        if len(latencies) == 2 and steps >= 1:
-            latencies["tpot"] = round((latencies["duration"] - latencies["ttft"]) / steps)
-    label = {
-        name: event.get(name, "unknown")
-        for name in ("model", "region", "channel", "service_tier", "customer_id")
+    """An accepted event."""
+    read = read_record(encoded(event))
+    assert isinstance(read, dict), read
+    tokens = {name: read[f"{name}_tokens"] for name in TOKENS}
+    success = read["outcome"] == "success"
+    known = {
+        "tokens": success and read["has_tokens"],
+        "cached_input": success and read["has_cached"],
+        "cached_input_of": tokens["input"] if read["has_cached"] else 0,
+        "estimated": read["estimated"],
+        "estimated_tokens": tokens["input"] + tokens["output"] if read["estimated"] else 0,
+        "response_cache": read["from_cache"],
+        "streamed": read["streamed"],
     }
     return Row(
-        at_ms=event["ended_at"],
-        series=(label["model"], label["region"], label["channel"], label["service_tier"]),
-        customer=(label["customer_id"], label["model"]),
-        outcome=outcome,
-        probe=probe,
-        tokens={name: 0 if probe else event.get(f"{name}_tokens", 0) for name in TOKENS},
-        latencies_ns=latencies,
+        at_ms=read["ended_at_ms"],
+        series=read["series"],
+        customer=read["customer"],
+        outcome=read["outcome"],
+        probe=read["probe"],
+        tokens=tokens,
+        latencies_ns={name: read[f"{name}_ns"] for name in LATENCIES if read[f"{name}_ns"] >= 0},
+        known={name: int(amount) for name, amount in known.items()},
+        faults=read["faults"],
     )
 
 
@@ -259,12 +261,16 @@ def told(
     customer: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     buckets: defaultdict[tuple[tuple[str, ...], str], Counter[int]] = defaultdict(Counter)
     within: Counter[tuple[tuple[str, ...], str, int]] = Counter()
+    faults: Counter[str] = Counter()
     for row in rows:
         series[row.series]["probe " * row.probe + row.outcome] += 1
-        series[row.series].update({f"{name} tokens": n for name, n in row.tokens.items()})
+        amounts = Counter({f"{name} tokens": n for name, n in row.tokens.items()})
+        amounts.update({f"known {name}": n for name, n in row.known.items()})
+        series[row.series].update(amounts)
+        faults.update(f"{field} {reason}" for field, reason in row.faults)
         if not row.probe:
             customer[row.customer][row.outcome] += 1
-            customer[row.customer].update({f"{name} tokens": n for name, n in row.tokens.items()})
+            customer[row.customer].update(amounts)
         for name, value_ns in row.latencies_ns.items():
             series[row.series][f"{name} us"] += (value_ns + 500) // 1_000
             buckets[row.series, name][bucket(value_ns)] += 1
@@ -276,6 +282,7 @@ def told(
         "within": dict(within),
         "customers": {key: dict(+count) for key, count in customer.items()},
         "refused": dict(Counter(refused)),
+        "faults": dict(faults),
     }
 
 
@@ -305,10 +312,15 @@ def readable(
         *(f"probe {outcome}" for outcome in OUTCOMES),
         *(f"{name} tokens" for name in TOKENS),
         *(f"{name} us" for name in LATENCIES),
+        *(f"known {name}" for name in KNOWN),
     ]
     assert [columns.index("probe success"), columns.index("input tokens")] == [PROBES_AT, TOKENS_AT]
     assert columns.index("ttft us") == SUMS_AT
-    customer_columns = [*OUTCOMES, *(f"{name} tokens" for name in TOKENS)]
+    customer_columns = [
+        *OUTCOMES,
+        *(f"{name} tokens" for name in TOKENS),
+        *(f"known {name}" for name in KNOWN),
+    ]
     assert customer_columns.index("input tokens") == CUSTOMER_TOKENS_AT
     return {
         "series": {series[key]: filled(columns, row) for key, row in pairs(aggregate.series)},
@@ -327,7 +339,9 @@ def readable(
         "refused": {
             DUPLICATE if key == DUPLICATE_KEY else REASONS[key]: count
             for key, count in pairs(aggregate.rejected)
+            if key <= DUPLICATE_KEY
         },
+        "faults": {" ".join(fault): n for fault, n in faults_by_field(aggregate).items()},
     }
 
 

@@ -42,6 +42,11 @@ KINDS = (
     {"status_code": 503, "region": "eu"},
     {"status_code": 200, "error": "reset", "output_tokens": 12, "duration_ms": 9_000},
     TIMED | {"probe": True},
+    {"outcome": "success", "duration_ms": 80},
+    TIMED | {"stream": True, "cached_input_tokens": None},
+    TIMED | {"served_from": "response_cache"},
+    TIMED | {"estimated_tokens": True, "total_tokens": 1},
+    TIMED | {"ttft_ms": 5_000, "region": "s\u00fcd", "cache_write_tokens": -7},
     {"outcome": "timeout", "probe": True, "region": "ap"},
 )
 ODD = (b"", b"{", b'{"model": "m"}', b'{"ended_at": true, "request_id": "1", "model": "m"}')

@@ -96,8 +96,8 @@ def parts_of(
             return _ratios(
                 {
                     name: (
-                        (was.input_tokens, was.cached_tokens),
-                        (one.input_tokens, one.cached_tokens),
+                        (was.cached_of_tokens, was.cached_tokens),
+                        (one.cached_of_tokens, one.cached_tokens),
                     )
                     for name, (was, one) in pairs.items()
                 }

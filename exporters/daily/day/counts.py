@@ -36,6 +36,7 @@ class Counts(Amounts):
             successes=sum(one.successes for one in parts),
             input_tokens=sum(one.input_tokens for one in parts),
             cached_tokens=sum(one.cached_tokens for one in parts),
+            cached_of_tokens=sum(one.cached_of_tokens for one in parts),
             output_tokens=sum(one.output_tokens for one in parts),
             ttft=Table.merged([one.ttft for one in parts]),
             tpot=Table.merged([one.tpot for one in parts]),

@@ -73,6 +73,7 @@ class _PackedCounts(msgspec.Struct, array_like=True, frozen=True):
     output_tokens: int
     ttft: bytes  # histograms: LEB128 tables, deflated
     tpot: bytes
+    cached_of_tokens: int | None = None  # None: of a version that read unknown cached tokens as 0
 
 
 class FinalCounts(_Stored, frozen=True):
@@ -126,6 +127,7 @@ def _pack(counts: Counts) -> _PackedCounts:
         output_tokens=counts.output_tokens,
         ttft=zlib.compress(counts.ttft.pack()),
         tpot=zlib.compress(counts.tpot.pack()),
+        cached_of_tokens=counts.cached_of_tokens,
     )
 
 
@@ -136,6 +138,9 @@ def _unpack(packed: _PackedCounts) -> Counts:
         successes=packed.successes,
         input_tokens=packed.input_tokens,
         cached_tokens=packed.cached_tokens,
+        cached_of_tokens=(
+            packed.input_tokens if packed.cached_of_tokens is None else packed.cached_of_tokens
+        ),
         output_tokens=packed.output_tokens,
         ttft=Table.unpack(zlib.decompress(packed.ttft)),
         tpot=Table.unpack(zlib.decompress(packed.tpot)),

@@ -1,4 +1,4 @@
-"""Raw bytes in, columns out: what an event reads as, and how time is judged."""
+"""What an event reads as, and what is refused."""
 
 from typing import Any
 
@@ -38,6 +38,12 @@ def test_an_event_reads_as_the_definitions_say() -> None:
             "cache_write_tokens": 0,
             "output_tokens": 101,
             "reasoning_tokens": 60,
+            "has_tokens": True,
+            "has_cached": True,
+            "estimated": False,
+            "from_cache": False,
+            "streamed": True,
+            "faults": [],
         }
     ]
 
@@ -58,7 +64,7 @@ def test_a_series_is_listed_once_whatever_else_its_events_say() -> None:
 
 
 def test_names_of_refused_events_do_not_enter_the_series() -> None:
-    decoded = judge([raw(region="x"), raw(region="y", input_tokens=None), raw(region="z")])
+    decoded = judge([raw(region="x"), raw(region="y", outcome=None), raw(region="z")])
     assert [region for _, region, _, _ in decoded.columns.series] == ["x", "z"]
     assert [row["series"][1] for row in rows(decoded)] == ["x", "z"]
 
@@ -68,10 +74,11 @@ def test_names_of_refused_events_do_not_enter_the_series() -> None:
     [
         ({}, True, True, True),
         ({"stream": None}, True, True, True),
+        ({"stream": True}, True, True, True),
         ({"stream": False}, False, False, True),
         ({"outcome": "stream_error"}, False, False, False),
         ({"ttft_ms": None}, False, False, True),
-        ({"duration_ms": None}, True, False, False),
+        ({"duration_ms": None, "stream": True}, True, False, False),
         ({"output_tokens": 1, "reasoning_tokens": 0}, True, False, True),
         ({"output_tokens": None, "reasoning_tokens": None}, True, False, True),
         ({"probe": True}, False, False, False),
@@ -94,7 +101,7 @@ def test_latencies_are_rounded_to_the_nearest_nanosecond() -> None:
 
 
 def test_a_measured_zero_stays_zero() -> None:
-    row = accepted(raw(ttft_ms=0, duration_ms=-0.0))
+    row = accepted(raw(stream=True, ttft_ms=0, duration_ms=-0.0))
     assert (row["ttft_ns"], row["tpot_ns"], row["duration_ns"]) == (0, 0, 0)
 
 
@@ -160,9 +167,10 @@ def test_what_is_no_time_is_refused(text: str, reason: str) -> None:
         (599, None, "server_error"),
         (400, None, "client_error"),
         (498, None, "client_error"),
-        (0, None, None),
+        (101, None, "success"),
+        (0, None, "cancelled"),
         (199, None, None),
-        (302, None, None),
+        (302, None, "client_error"),
         (600, None, None),
     ],
 )
@@ -215,7 +223,7 @@ def test_late_and_future_are_judged_by_the_watermark_and_the_records_own_timesta
 
 def test_a_refused_event_never_moves_the_watermark() -> None:
     ahead = NOW + 300_001
-    for value in (raw(ended_at=ahead), raw(ended_at=NOW + 1, model="é"), b"", b"{"):
+    for value in (raw(ended_at=ahead), raw(ended_at=NOW + 1, outcome=None), b"", b"{"):
         assert judge([value]).watermark_ms is None
         assert judge([value], watermark_ms=5).watermark_ms == 5
         assert judge([value], watermark_ms=5).rejections[0].watermark_ms == 5

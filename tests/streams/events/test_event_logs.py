@@ -4,7 +4,6 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 from hypothesis import given
@@ -12,25 +11,39 @@ from hypothesis import strategies as st
 
 from streams.events.columns import Decoded
 from streams.events.decoder import OUTCOMES, REASONS, EventLimits
-from tests.support.event_samples import EVENT, NOW, NUMBERS, RULES, judge, raw, rows
+from streams.events.fields import FIELDS
+from tests.support.contract import read_record
+from tests.support.event_samples import EVENT, NOW, RULES, judge, raw, rows
 from tests.support.traces import TRACES, needs_traces, reference
 
 # --- any log -------------------------------------------------------------------------------------
 
-LABELS = st.sampled_from(["a", "b", "c", "unknown", None])
-LATENCIES = st.none() | st.floats(0, 5_000) | st.integers(0, 5_000)
-COUNTS = st.none() | st.integers(0, 9) | st.integers(0, 10**12)
+LABELS = st.sampled_from(
+    ["a", "b", "c", "unknown", None, "", "d e\u00e9", "__other__", "x" * 120, 7, 1.50]
+)
+LATENCIES = (
+    st.none() | st.floats(-2, 5_000) | st.integers(0, 5_000) | st.sampled_from([-1, 86_400_001])
+)
+COUNTS = (
+    st.none() | st.integers(-2, 9) | st.integers(0, 10**12) | st.sampled_from([3.0, 2**70, 10**15])
+)
+# What gateways write for a field that they do not have, or have in another type.
+WRONG = st.sampled_from([True, False, "", "1", "None", -1, 1.5, [], ["x"], {}, {"a": 1}])
 GOOD_EVENTS = st.fixed_dictionaries(
     {
         "request_id": st.text("é0", min_size=1, max_size=3),
         "ended_at": st.integers(NOW - 100_000, NOW + 400_000)
         | st.sampled_from(["2023-11-14T22:13:20.5Z", "2023-11-14T22:13:50+00:00"]),
-        "model": st.sampled_from("mn"),
     },
     optional={
-        "outcome": st.none() | st.sampled_from(OUTCOMES),
-        "status_code": st.none() | st.sampled_from([200, 302, 404, 429, 503]),
-        "error": st.sampled_from([None, "", "reset"]),
+        "model": st.sampled_from("mn") | LABELS,
+        "outcome": st.none() | st.sampled_from([*OUTCOMES, "fine"]),
+        "status_code": st.none() | st.sampled_from([200, 302, 404, 429, 503, 0, 101, 700, "503"]),
+        "error": st.sampled_from([None, "", "reset", {}, {"code": 1}]),
+        "use_case": LABELS,
+        "served_from": st.sampled_from([None, "model", "response_cache"]),
+        "estimated_tokens": st.none() | st.booleans(),
+        "total_tokens": COUNTS,
         "region": LABELS,
         "channel": LABELS,
         "service_tier": LABELS,
@@ -44,9 +57,16 @@ GOOD_EVENTS = st.fixed_dictionaries(
         "cache_write_tokens": COUNTS,
         "output_tokens": COUNTS,
         "reasoning_tokens": COUNTS,
+        "trace_id": st.sampled_from(["t", "x" * 129]),
     },
 )
-EVENTS = GOOD_EVENTS.map(lambda event: json.dumps(event, ensure_ascii=False).encode())
+NAMES = [field.name for field in FIELDS]
+FLAWED = st.builds(
+    lambda event, changes: event | changes,
+    GOOD_EVENTS,
+    st.dictionaries(st.sampled_from(NAMES), WRONG | st.none(), max_size=3),
+)
+EVENTS = (GOOD_EVENTS | FLAWED).map(lambda event: json.dumps(event, ensure_ascii=False).encode())
 PLAIN = st.builds(
     lambda ended_at, region: raw(ended_at=ended_at, region=region),
     st.integers(NOW - 100_000, NOW + 400_000),
@@ -60,17 +80,13 @@ LOGS = st.lists(
 )
 
 
-def rounded(value: Fraction) -> int:
-    return round(value)  # half to even
-
-
 def recount(
     log: list[tuple[bytes | None, int]], rules: EventLimits
 ) -> tuple[list[dict[str, Any]], list[tuple[int, str, int | None]], int | None]:
     """The contract read record by record with the standard library: rows, rejections, watermark."""
     accepted, refused, watermark = [], [], None
     for position, (value, stamp) in enumerate(log):
-        found = reading(value)
+        found = read_record(value, rules.max_event_bytes)
         if isinstance(found, dict):
             time = found["ended_at_ms"]
             if stamp < 0:
@@ -85,65 +101,6 @@ def recount(
         else:
             refused.append((position, found, watermark))
     return accepted, refused, watermark
-
-
-def reading(value: bytes | None) -> dict[str, Any] | str:
-    """A row or a reason, for the records of LOGS."""
-    simple = {None: "empty", b"": "empty", b"{": "not_json", b"\xff": "not_json", b"[]": "bad_type"}
-    if value is None or value in simple:
-        return simple[value]
-    given = {key: held for key, held in json.loads(value).items() if held is not None}
-    if not {"request_id", "ended_at", "model"} <= set(given):
-        return "missing_field"
-    if given["ended_at"] is True:
-        return "bad_type"
-    if given.get("ttft_ms", 0) < 0:
-        return "out_of_range"
-    outcome = given.get("outcome")
-    if outcome is None:
-        if "status_code" not in given:
-            return "missing_field"
-        broken = "stream_error" if given.get("error") else "success"
-        status = {200: broken, 404: "client_error", 429: "rate_limited", 503: "overloaded"}
-        outcome = status.get(given["status_code"])
-        if outcome is None:
-            return "out_of_range"
-    probe = given.get("probe", False)
-    if outcome == "success" and not probe and "input_tokens" not in given:
-        return "missing_field"
-    if given["model"] == "\n":
-        return "bad_label"
-    ttft, duration = given.get("ttft_ms"), given.get("duration_ms")
-    names = [name for name in NUMBERS if name.endswith("tokens")]
-    tokens = {name: given.get(name, 0) for name in names}
-    if (
-        (ttft is not None and duration is not None and ttft > duration)
-        or tokens["cached_input_tokens"] > tokens["input_tokens"]
-        or tokens["reasoning_tokens"] > tokens["output_tokens"]
-    ):
-        return "inconsistent"
-    written = {"2023-11-14T22:13:20.5Z": NOW + 500, "2023-11-14T22:13:50+00:00": NOW + 30_000}
-    counts = outcome == "success" and not probe
-    row = dict.fromkeys(("ttft_ns", "tpot_ns", "duration_ns"), -1)
-    if counts and ttft is not None and given.get("stream", True):
-        row["ttft_ns"] = rounded(Fraction(ttft * 1e6))
-    if counts and duration is not None:
-        row["duration_ns"] = rounded(Fraction(duration * 1e6))
-    if min(row["ttft_ns"], row["duration_ns"]) >= 0 and tokens["output_tokens"] > 1:
-        span = row["duration_ns"] - row["ttft_ns"]
-        row["tpot_ns"] = rounded(Fraction(span, tokens["output_tokens"] - 1))
-    return {
-        "ended_at_ms": written.get(given["ended_at"], given["ended_at"]),
-        "outcome": outcome,
-        "probe": probe,
-        "series": (
-            given["model"],
-            *(given.get(name, "unknown") for name in ("region", "channel", "service_tier")),
-        ),
-        "customer": (given.get("customer_id", "unknown"), given["model"]),
-        **row,
-        **(dict.fromkeys(tokens, 0) if probe else tokens),
-    }
 
 
 def refused(decoded: Decoded, shift: int = 0) -> list[tuple[int, str, int | None]]:

@@ -12,8 +12,23 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from streams.events.decoder import EventLimits, decode
-from streams.events.fields import FIELDS, MAX_LATENCY_MS, MAX_TIME_MS, MAX_TOKENS, OUTCOMES, REASONS
-from streams.events.schema import REASON_HELP, documents, json_schema
+from streams.events.faults import faults_of
+from streams.events.fields import (
+    FIELD_REASONS,
+    FIELDS,
+    MAX_LATENCY_MS,
+    MAX_TIME_MS,
+    MAX_TOKENS,
+    OUTCOMES,
+    REASONS,
+)
+from streams.events.schema import (
+    FIELD_COSTS,
+    FIELD_REASON_HELP,
+    REASON_HELP,
+    documents,
+    json_schema,
+)
 from tests.support.paths import ROOT
 
 EVENT = {
@@ -28,8 +43,11 @@ ANY_TIME = EventLimits(max_event_bytes=1_000_000, future_tolerance_ms=2**60, hor
 
 
 def decoder_accepts(event: object) -> bool:
+    """Whether an event is counted with all its fields."""
     values = [json.dumps(event).encode()]
-    return not decode(values, np.zeros(1, np.int64), None, ANY_TIME).rejections
+    decoded = decode(values, np.zeros(1, np.int64), None, ANY_TIME)
+    faults = [fault for bits in decoded.columns.faults.tolist() for fault in faults_of(bits)]
+    return not decoded.rejections and not [one for one in faults if one[1] != "suspicious"]
 
 
 def test_the_documents_in_the_project_are_the_generated_ones() -> None:
@@ -43,7 +61,15 @@ def test_the_schema_is_a_valid_schema() -> None:
 
 def test_every_reason_is_explained_once() -> None:
     assert tuple(REASON_HELP) == REASONS
-    assert all(f"| `{reason}` |" in documents()["docs/events.md"] for reason in REASONS)
+    assert tuple(FIELD_REASON_HELP) == FIELD_REASONS
+    page = documents()["docs/events.md"]
+    assert all(f"| `{reason}` |" in page for reason in (*REASONS, *FIELD_REASONS))
+
+
+def test_the_page_says_what_each_field_costs() -> None:
+    assert list(FIELD_COSTS) == [field.name for field in FIELDS]
+    page = documents()["docs/events.md"]
+    assert all(f"| {cost} |" in page for cost in FIELD_COSTS.values())
 
 
 WORDS = (
@@ -88,12 +114,16 @@ ABSENT = st.sets(st.sampled_from(sorted(EVENT)), max_size=2)
 def parts_fit_their_wholes(event: dict[str, object]) -> bool:
     def number(name: str, absent: float) -> float:
         value = event.get(name)
-        return value if isinstance(value, int | float) else absent
+        return value if isinstance(value, int | float) and value >= 0 else absent
 
+    given, output, total = (number(f"{name}_tokens", -1) for name in ("input", "output", "total"))
+    duration_ms = number("duration_ms", float("inf"))
     return (
-        number("cached_input_tokens", 0) <= number("input_tokens", 0)
-        and number("reasoning_tokens", 0) <= number("output_tokens", 0)
-        and number("ttft_ms", 0) <= number("duration_ms", float("inf"))
+        number("cached_input_tokens", 0) <= max(given, 0)
+        and number("reasoning_tokens", 0) <= max(output, 0)
+        and (given < 0 or number("cache_write_tokens", 0) <= given)
+        and (min(given, output, total) < 0 or total == given + output)
+        and number("ttft_ms", 0) <= duration_ms + max(1, duration_ms / 1_000) + 1e-6
     )
 
 
@@ -116,7 +146,7 @@ def test_schema_and_decoder_agree_on_what_an_outcome_follows_from_and_asks_for()
         "status_code": (absent, None, 200, 302, 404, "200", 1000),
         "error": (absent, None, "", "reset", 3),
         "probe": (absent, None, True, False, 1),
-        "input_tokens": (absent, None, 5),
+        "input_tokens": (absent, None, -1, 5),
     }
     for held in itertools.product(*choices.values()):
         changes = dict(zip(choices, held, strict=True))
@@ -142,13 +172,16 @@ def test_schema_and_decoder_agree_that_an_event_is_an_object(
 
 def test_what_the_schema_leaves_to_the_decoder_is_what_its_comment_says() -> None:
     for beyond in (
-        {"input_tokens": 10.0},
-        {"status_code": 200.0},
+        {"ended_at": 1.0},
+        {"customer_id": "é" * 257},
+        {"model": "__other__"},
+        {"cache_write_tokens": 11},
+        {"total_tokens": 1, "output_tokens": 0},
         {"ended_at": "2026-02-30T10:00:00Z"},
         {"ended_at": "1969-12-31T23:59:59Z"},
         {"cached_input_tokens": 11},
         {"reasoning_tokens": 1},
-        {"ttft_ms": 2, "duration_ms": 1},
+        {"ttft_ms": 3, "duration_ms": 1},
     ):
         assert SCHEMA.is_valid(EVENT | beyond), beyond
         assert not decoder_accepts(EVENT | beyond), beyond

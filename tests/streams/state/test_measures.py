@@ -10,7 +10,7 @@ from streams.state import measures
 from streams.state.measures import by_customer_model, by_series, whole
 from streams.state.slices import Aggregate, rejection_counts
 from tests.support.aggregates import counted
-from tests.support.measured import agrees, must
+from tests.support.measured import agrees, faults_of_rows, must
 from tests.support.oracle import Row, judge, nearest_rank, recount
 from tests.support.shelf import LOGS, NOON, plain
 
@@ -21,7 +21,8 @@ QUICK = settings(max_examples=60, deadline=None)
 @given(LOGS)
 def test_the_measures_of_any_log_are_those_of_a_recount(log: list[Any]) -> None:
     aggregate, *_ = counted(log)
-    assert agrees(measures.measures(whole(aggregate)), recount(log).rows)
+    rows = recount(log).rows
+    assert agrees(measures.measures(whole(aggregate)), rows, faults=faults_of_rows(rows))
 
 
 @QUICK
@@ -96,8 +97,11 @@ def test_only_probes_is_no_requests_and_yet_an_availability() -> None:
 
 def test_what_is_unknown_is_absent() -> None:
     nothing = measures.measures(Aggregate.empty())
-    assert set(nothing) == {"requests", "outcomes", "refused", "duplicates", "tokens"}
-    assert (nothing["refused"], nothing["duplicates"]) == ({}, 0)
+    assert set(nothing) == {
+        *("requests", "outcomes", "refused", "duplicates", "field_faults", "tokens"),
+        *("known", "known_ratio", "estimated", "response_cache"),
+    }
+    assert (nothing["refused"], nothing["duplicates"], nothing["known_ratio"]) == ({}, 0, {})
     only_refused = measures.measures(whole(rejection_counts({"not_json": 3})))
     assert only_refused == nothing | {"refused": {"not_json": 3}}
     only_duplicates = measures.measures(whole(rejection_counts({}, duplicates=2)))

@@ -113,7 +113,7 @@ def test_series_and_customers_fit_into_the_bits_of_a_key() -> None:
     assert slices.THRESHOLD_COUNT_BITS + 22 < 63
     assert slices.EVERYTHING_US < 1 << slices.THRESHOLD_BITS
     assert len(slices.LATENCIES) <= 1 << slices.LATENCY_BITS
-    assert Table.empty(slices.SERIES_COLUMNS).values.shape[1] == 2 * len(OUTCOMES) + 5 + 3
+    assert Table.empty(slices.SERIES_COLUMNS).values.shape[1] == 2 * len(OUTCOMES) + 5 + 3 + 7
 
 
 def test_every_level_is_made_of_whole_slices_of_the_one_below_and_kept_longer() -> None:

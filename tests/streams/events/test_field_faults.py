@@ -1,0 +1,206 @@
+"""What a wrong field of a record costs, and under which names requests are counted."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.event_samples import (
+    BARE,
+    EVENT,
+    NUMBERS,
+    accepted,
+    judge,
+    raw,
+    rows,
+    without,
+)
+
+NO_INPUT = {"input_tokens": 0, "has_tokens": False, "has_cached": False}
+NO_CACHED = {"cached_input_tokens": 0, "has_cached": False}
+NO_DURATION = {"duration_ns": -1, "tpot_ns": -1, "ttft_ns": 250_500_000}
+OVERLOADED, BROKEN = {"outcome": "overloaded"}, {"outcome": "stream_error"}
+INPUT_RANGE = "input_tokens", "out_of_range", {"input_tokens": 0}
+WRITE = "cache_write_tokens", "inconsistent"
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "reason", "unknown"),
+    [
+        (BARE.encode() + b',"ttft_ms":1e999}', "ttft_ms", "out_of_range", {"ttft_ns": -1}),
+        (BARE.encode() + b',"ttft_ms":' + b"9" * 400 + b"}", "ttft_ms", "out_of_range", {}),
+        (BARE.encode() + b',"input_tokens":1e999}', "input_tokens", "bad_type", {}),
+        (BARE.encode() + b',"input_tokens":' + b"9" * 3000 + b"}", *INPUT_RANGE),
+        (BARE.encode() + b',"input_tokens":-9223372036854775809}', *INPUT_RANGE),
+        (raw(cached_input_tokens=0, input_tokens=True), "input_tokens", "bad_type", NO_INPUT),
+        (raw(cached_input_tokens=0, input_tokens=1.5), "input_tokens", "bad_type", NO_INPUT),
+        (raw(cached_input_tokens=0, input_tokens="1"), "input_tokens", "bad_type", NO_INPUT),
+        (raw(cached_input_tokens=0, input_tokens=-2), *INPUT_RANGE[:2], NO_INPUT),
+        (raw(reasoning_tokens=0, output_tokens=10**12 + 1), "output_tokens", "out_of_range", {}),
+        (raw(ttft_ms=True), "ttft_ms", "bad_type", {"ttft_ns": -1, "tpot_ns": -1}),
+        (raw(ttft_ms="1"), "ttft_ms", "bad_type", {"ttft_ns": -1}),
+        (raw(ttft_ms=-0.001), "ttft_ms", "out_of_range", {"ttft_ns": -1}),
+        (raw(stream=True, duration_ms=604_800_000.1), "duration_ms", "out_of_range", NO_DURATION),
+        (raw(stream=1), "stream", "bad_type", {}),
+        (raw(stream="true"), "stream", "bad_type", {}),
+        (raw(probe="yes"), "probe", "bad_type", {"probe": False}),
+        (raw(outcome="fine", status_code=503), "outcome", "out_of_range", OVERLOADED),
+        (raw(outcome=7, status_code=503), "outcome", "bad_type", OVERLOADED),
+        (raw(status_code="later"), "status_code", "bad_type", {"outcome": "success"}),
+        (raw(outcome=None, status_code="503"), "status_code", "bad_type", OVERLOADED),
+        (raw(status_code=1000), "status_code", "out_of_range", {"outcome": "success"}),
+        (raw(error={}, outcome=None, status_code=200), "error", "bad_type", {"outcome": "success"}),
+        (raw(error={"a": 1}, outcome=None, status_code=200), "error", "bad_type", BROKEN),
+        (raw(trace_id="x" * 129), "trace_id", "out_of_range", {}),
+        (raw(served_from="disk"), "served_from", "out_of_range", {"from_cache": False}),
+        (raw(model={"name": "opus"}), "model", "bad_type", {}),
+        (raw(region=["us"]), "region", "bad_type", {}),
+        (raw(customer_id=True), "customer_id", "bad_type", {"customer": ("unknown", "opus")}),
+        (raw(customer_id="é" * 257), "customer_id", "out_of_range", {}),
+        (raw(use_case="\x00"), "use_case", "renamed", {}),
+        (raw(cached_input_tokens=1_001), "cached_input_tokens", "inconsistent", NO_CACHED),
+        (raw(input_tokens=None), "cached_input_tokens", "inconsistent", NO_INPUT | NO_CACHED),
+        (raw(cache_write_tokens=1_001), *WRITE, {"cache_write_tokens": 0}),
+        (raw(reasoning_tokens=102), "reasoning_tokens", "inconsistent", {"reasoning_tokens": 0}),
+        (raw(total_tokens=1_501), "total_tokens", "inconsistent", {"input_tokens": 1_000}),
+        (raw(ttft_ms=3_000), "ttft_ms", "inconsistent", {"ttft_ns": -1, "tpot_ns": -1}),
+    ],
+)
+def test_a_wrong_field_costs_the_field_and_not_the_request(
+    value: bytes, field: str, reason: str, unknown: dict[str, Any]
+) -> None:
+    row = accepted(value)
+    assert row["faults"] == [(field, reason)]
+    assert row | unknown == row
+
+
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        (None, "unknown"),
+        ("", "unknown"),
+        ("Az09._:/@ -", "Az09._:/@ -"),
+        ("m" * 96, "m" * 96),
+        ("command-r+", "command-r_"),
+        ("eu\n", "eu_"),
+        ('x"y', "x_y"),
+        ("é,b", "__b"),
+        (4, "4"),
+        (4.50, "4.5"),
+        ("m" * 97, "m" * 87 + "-964c534a"),
+        ("__other__", "__other__-c9e63338"),
+    ],
+)
+def test_a_name_that_is_no_label_is_counted_under_one_that_is(given: Any, label: str) -> None:
+    for field, at in (("model", 0), ("region", 1), ("channel", 2), ("service_tier", 3)):
+        row = accepted(raw(**{field: given}))
+        assert row["series"][at] == label
+        same = given in (None, "", label)
+        assert row["faults"] == ([] if same else [(field, "renamed")])
+
+
+@pytest.mark.parametrize(
+    ("given", "customer"),
+    [
+        ("auth0|0123", "auth0|0123"),
+        ("Müller GmbH & Co. KG", "Müller GmbH & Co. KG"),
+        ("é" * 256, "é" * 256),
+        (4711, "4711"),
+        (1.50, "1.5"),
+        (10**30, str(10**30)),
+        ("", "unknown"),
+    ],
+)
+def test_any_text_or_number_is_a_customer_id(given: Any, customer: str) -> None:
+    row = accepted(raw(customer_id=given))
+    assert (row["customer"][0], row["faults"]) == (customer, [])
+
+
+def test_a_number_and_its_text_are_one_customer_and_one_request_id() -> None:
+    decoded = judge([raw(customer_id=7, request_id=7), raw(customer_id="7", request_id="7")])
+    assert decoded.columns.customers == [("7", "opus")]
+    first, second = decoded.columns.request.tolist()
+    assert first == second
+
+
+def test_a_reserved_customer_id_is_renamed() -> None:
+    row = accepted(raw(customer_id="__other__"))
+    assert row["customer"][0] == "__other__-c9e63338"
+    assert row["faults"] == [("customer_id", "renamed")]
+
+
+@pytest.mark.parametrize("unknown", [-1, None, -1.0])
+def test_minus_one_and_null_are_unknown_and_no_fault(unknown: float | None) -> None:
+    names = [name for name in EVENT if name.endswith(("_tokens", "_ms"))]
+    row = accepted(raw(**dict.fromkeys(names, unknown)))
+    assert row["faults"] == []
+    assert [row[name] for name in NUMBERS] == [-1, -1, -1, 0, 0, 0, 0, 0]
+    assert (row["has_tokens"], row["has_cached"]) == (False, False)
+
+
+def test_whole_numbers_may_be_written_as_floats() -> None:
+    row = accepted(raw(input_tokens=1e3, output_tokens=101.0, outcome=None, status_code=200.0))
+    assert (row["input_tokens"], row["output_tokens"], row["faults"]) == (1_000, 101, [])
+
+
+@pytest.mark.parametrize(
+    ("ttft_ms", "duration_ms", "taken_ms"),
+    [
+        (1_234.6, 1_234, 1_234),
+        (812.004, 812.003, 812.003),
+        (1_001, 1_000, 1_000),  # one millisecond
+        (10_010, 10_000, 10_000),  # one in a thousand
+        (1_002, 1_000, None),
+        (10_011, 10_000, None),
+    ],
+)
+def test_a_ttft_above_the_duration_by_rounding_is_the_duration(
+    ttft_ms: float, duration_ms: float, taken_ms: float | None
+) -> None:
+    row = accepted(raw(stream=True, ttft_ms=ttft_ms, duration_ms=duration_ms, output_tokens=None))
+    taken_ns = -1 if taken_ms is None else round(taken_ms * 1e6)
+    assert (row["ttft_ns"], row["duration_ns"]) == (taken_ns, round(duration_ms * 1e6))
+    assert (("ttft_ms", "inconsistent") in row["faults"]) == (taken_ms is None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts", "suspicious"),
+    [
+        ({"stream": None, "ttft_ms": 2_250.5}, False, False),
+        ({"stream": None, "duration_ms": None}, False, False),
+        ({"stream": None, "ttft_ms": 2_250.4}, True, False),
+        ({"stream": True, "ttft_ms": 2_250.5}, True, True),
+        ({"stream": True, "ttft_ms": 2_250.5, "output_tokens": 5}, True, False),
+        ({"stream": True, "ttft_ms": 0}, True, True),
+        ({"stream": False, "ttft_ms": 2_250.5}, False, False),
+    ],
+)
+def test_a_ttft_that_may_be_the_end_is_left_out_or_marked(
+    changes: dict[str, Any], counts: bool, suspicious: bool
+) -> None:
+    row = accepted(raw(**({"reasoning_tokens": 0} | changes)))
+    assert row["ttft_ns"] >= 0 if counts else row["ttft_ns"] == -1
+    assert row["faults"] == ([("ttft_ms", "suspicious")] if suspicious else [])
+    assert row["streamed"] == (counts or changes["stream"] is True)
+
+
+def test_an_answer_from_a_response_cache_has_neither_tokens_nor_latencies() -> None:
+    row = accepted(raw(served_from="response_cache"))
+    assert (row["outcome"], row["from_cache"], row["streamed"]) == ("success", True, False)
+    assert [row[name] for name in NUMBERS] == [-1, -1, -1, 0, 0, 0, 0, 0]
+    failed = accepted(raw(served_from="response_cache", outcome="timeout"))
+    assert (failed["from_cache"], failed["input_tokens"]) == (False, 1_000)
+
+
+def test_a_success_without_usage_counts_with_its_latencies() -> None:
+    row = accepted(
+        raw(without("input_tokens", "cached_input_tokens", "output_tokens"), stream=True)
+    )
+    assert row["outcome"] == "success"
+    assert (row["ttft_ns"], row["duration_ns"], row["tpot_ns"]) == (250_500_000, 2_250_500_000, -1)
+    assert not row["has_tokens"]
+
+
+def test_faults_of_a_rejected_record_are_not_counted() -> None:
+    decoded = judge([raw(ended_at=None, stream="true"), raw(stream="true")])
+    assert [one.reason for one in decoded.rejections] == ["missing_field"]
+    assert [row["faults"] for row in rows(decoded)] == [[("stream", "bad_type")]]

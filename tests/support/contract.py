@@ -1,0 +1,330 @@
+"""The event contract read record by record with the standard library, and no cleverness.
+
+`read_record` returns what a record counts as, or the reason for which it is rejected. Its time
+against the log is not judged here.
+"""
+
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+DAY_MS = 86_400_000
+OUTCOMES = (
+    *("success", "server_error", "timeout", "overloaded", "stream_error", "rate_limited"),
+    *("client_error", "cancelled"),
+)
+LABELS = ("model", "region", "channel", "service_tier", "use_case")
+FLAGS = ("stream", "probe", "estimated_tokens")
+TOKENS = (
+    *("input_tokens", "cached_input_tokens", "cache_write_tokens"),
+    *("output_tokens", "reasoning_tokens"),
+)
+LAST_MS = 253_402_300_799_999
+RFC_3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+STATUSES = {
+    101: "success",
+    0: "cancelled",
+    408: "timeout",
+    504: "timeout",
+    429: "rate_limited",
+    499: "cancelled",
+    503: "overloaded",
+    529: "overloaded",
+}
+Faults = list[tuple[str, str]]
+
+
+class Rejected(Exception):
+    """The reason for which a record is rejected."""
+
+
+def read_record(value: bytes | None, max_bytes: int = 4_000) -> dict[str, Any] | str:
+    """Return the row of a record as a dictionary, or the reason for which it is rejected."""
+    try:
+        return _row(_event(value, max_bytes))
+    except Rejected as rejected:
+        return str(rejected)
+
+
+def _event(value: bytes | None, max_bytes: int) -> dict[str, Any]:
+    """Return the fields of a record that are not null."""
+    if not value:
+        raise Rejected("empty")
+    if len(value) > max_bytes:
+        raise Rejected("too_large")
+    try:
+        event = json.loads(value.decode(), parse_constant=_no_constant, parse_float=_Number)
+        json.dumps(event, ensure_ascii=False).encode()  # lone surrogates are no text
+    except (ValueError, RecursionError):
+        raise Rejected("not_json") from None
+    if not isinstance(event, dict):
+        raise Rejected("bad_type")
+    return {key: held for key, held in event.items() if held is not None}
+
+
+def _row(given: dict[str, Any]) -> dict[str, Any]:
+    faults: Faults = []
+    _check_id(given.get("request_id"))
+    ended_at_ms = _time_ms(given.get("ended_at"))
+    labels = {name: _label(name, given.get(name), faults) for name in LABELS}
+    customer = _customer(given.get("customer_id"), faults)
+    flags = {name: _flag(name, given.get(name), faults) for name in FLAGS}
+    served_from = _choice("served_from", given, ("model", "response_cache"), faults)
+    _trace(given.get("trace_id"), faults)
+    outcome = _choice("outcome", given, OUTCOMES, faults)
+    status, error = _status(given, faults), _error(given, faults)
+    if outcome is None:
+        outcome = _outcome_of(status, error)
+
+    probe = flags["probe"] is True
+    tokens = {name: _tokens(name, given.get(name), faults) for name in (*TOKENS, "total_tokens")}
+    ttft = _latency("ttft_ms", given.get("ttft_ms"), faults)
+    duration = _latency("duration_ms", given.get("duration_ms"), faults)
+    _check_parts(tokens, faults)
+    if ttft is not None and duration is not None and ttft > duration:
+        if ttft - duration <= max(1, duration / 1_000) + 1e-6:
+            ttft = duration
+        else:
+            faults.append(("ttft_ms", "inconsistent"))
+            ttft = None
+
+    cached = outcome == "success" and not probe and served_from == "response_cache"
+    metered = not probe and not cached
+    row: dict[str, Any] = {
+        "ended_at_ms": ended_at_ms,
+        "outcome": outcome,
+        "probe": probe,
+        "series": tuple(labels[name] for name in LABELS[:4]),
+        "customer": (customer, labels["model"]),
+        "ttft_ns": -1,
+        "tpot_ns": -1,
+        "duration_ns": -1,
+        **{name: (tokens[name] or 0) if metered else 0 for name in TOKENS},
+        "has_tokens": metered and tokens["input_tokens"] is not None,
+        "has_cached": metered and tokens["cached_input_tokens"] is not None,
+        "estimated": metered and flags["estimated_tokens"] is True,
+        "from_cache": cached,
+        "streamed": False,
+    }
+    if outcome == "success" and metered:
+        _add_latencies(row, flags["stream"], ttft, duration, faults)
+    return row | {"faults": sorted(set(faults))}
+
+
+class _Number(float):
+    """A number written with a fraction or an exponent, and how it was written."""
+
+    def __new__(cls, text: str) -> "_Number":
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(text)
+
+
+def _whole(value: object) -> int | None:
+    """Return an integer, also one written as 12.0."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, _Number):
+        return int(value) if value.is_integer() and abs(value) <= 2**53 else None
+    return value if isinstance(value, int) else None
+
+
+def _check_id(value: object) -> None:
+    if value is None:
+        raise Rejected("missing_field")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise Rejected("bad_type")
+    if value == "":
+        raise Rejected("out_of_range")
+
+
+def _time_ms(value: object) -> int:
+    if value is None:
+        raise Rejected("missing_field")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise Rejected("bad_type")
+    time_ms = _written_time_ms(value) if isinstance(value, str) else value
+    if not 0 <= time_ms <= LAST_MS:
+        raise Rejected("out_of_range")
+    return time_ms
+
+
+def _written_time_ms(text: str) -> int:
+    if (match := RFC_3339.fullmatch(text)) is None:
+        raise Rejected("bad_type")
+    date, minute, second, fraction, zone = match.groups()
+    month, day = map(int, date.split("-")[1:])
+    hour, minutes = map(int, minute.split(":"))
+    zone_hour, zone_minutes = map(int, zone[1:].split(":")) if len(zone) > 1 else (0, 0)
+    fits = 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minutes < 60
+    if not fits or int(second) > 60 or zone_hour > 23 or zone_minutes > 59:
+        raise Rejected("bad_type")
+    leap = second == "60"
+    try:
+        text = f"{date}T{minute}:{'59' if leap else second}{zone.upper()}"
+        moment = datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise Rejected("out_of_range") from None
+    return int(moment.total_seconds()) * 1_000 + 1_000 * leap + int(((fraction or "") + "000")[:3])
+
+
+def _label(name: str, value: object, faults: Faults) -> str:
+    if value is None or value == "":
+        return "unknown"
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        faults.append((name, "bad_type"))
+        return "unknown"
+    text = value.text if isinstance(value, _Number) else str(value)
+    label = re.sub("[^A-Za-z0-9._:/@ -]", "_", text)
+    if len(label) > 96 or label == "__other__":
+        label = label[:87] + "-" + hashlib.sha256(text.encode()).hexdigest()[:8]
+    if label != value:
+        faults.append((name, "renamed"))
+    return label
+
+
+def _customer(value: object, faults: Faults) -> str:
+    if value is None or value == "":
+        return "unknown"
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        faults.append(("customer_id", "bad_type"))
+        return "unknown"
+    text = value.text if isinstance(value, _Number) else str(value)
+    if len(text.encode()) > 512:
+        faults.append(("customer_id", "out_of_range"))
+        return "unknown"
+    if text == "__other__":
+        faults.append(("customer_id", "renamed"))
+        return text + "-" + hashlib.sha256(text.encode()).hexdigest()[:8]
+    return text
+
+
+def _flag(name: str, value: object, faults: Faults) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        faults.append((name, "bad_type"))
+        return None
+    return value
+
+
+def _choice(
+    name: str, given: dict[str, Any], choices: tuple[str, ...], faults: Faults
+) -> str | None:
+    value = given.get(name)
+    if value is None or value in choices:
+        return value
+    faults.append((name, "out_of_range" if isinstance(value, str) else "bad_type"))
+    return None
+
+
+def _trace(value: object, faults: Faults) -> None:
+    if value is not None and not (isinstance(value, str) and 1 <= len(value) <= 128):
+        faults.append(("trace_id", "out_of_range" if isinstance(value, str) else "bad_type"))
+
+
+def _status(given: dict[str, Any], faults: Faults) -> int | None:
+    value = given.get("status_code")
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,3}", value):
+        faults.append(("status_code", "bad_type"))
+        return int(value)
+    whole = _whole(value)
+    if whole is None:
+        if value is not None:
+            faults.append(("status_code", "bad_type"))
+        return None
+    if not 0 <= whole <= 999:
+        faults.append(("status_code", "out_of_range"))
+        return None
+    return whole
+
+
+def _error(given: dict[str, Any], faults: Faults) -> bool:
+    value = given.get("error")
+    if value is not None and not isinstance(value, str):
+        faults.append(("error", "bad_type"))
+    return bool(value)
+
+
+def _outcome_of(status: int | None, error: bool) -> str:
+    if status is None:
+        raise Rejected("missing_field")
+    if status in STATUSES:
+        return "stream_error" if STATUSES[status] == "success" and error else STATUSES[status]
+    if status // 100 == 2:
+        return "stream_error" if error else "success"
+    if status // 100 not in (3, 4, 5):
+        raise Rejected("out_of_range")
+    return "server_error" if status // 100 == 5 else "client_error"
+
+
+def _tokens(name: str, value: object, faults: Faults) -> int | None:
+    whole = _whole(value)
+    if whole is None:
+        if value is not None:
+            faults.append((name, "bad_type"))
+        return None
+    if whole == -1:
+        return None
+    if not 0 <= whole <= 10**12:
+        faults.append((name, "out_of_range"))
+        return None
+    return whole
+
+
+def _latency(name: str, value: object, faults: Faults) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
+        faults.append((name, "bad_type"))
+        return None
+    if value is None or value == -1:
+        return None
+    if not 0 <= value <= 7 * DAY_MS:
+        faults.append((name, "out_of_range"))
+        return None
+    return float(value)
+
+
+def _check_parts(tokens: dict[str, int | None], faults: Faults) -> None:
+    given, output = tokens["input_tokens"], tokens["output_tokens"]
+    for part, whole in (("cached_input_tokens", given), ("reasoning_tokens", output)):
+        if (tokens[part] or 0) > (whole or 0):
+            faults.append((part, "inconsistent"))
+            tokens[part] = None
+    if given is None:
+        tokens["cached_input_tokens"] = None
+    elif (tokens["cache_write_tokens"] or 0) > given:
+        faults.append(("cache_write_tokens", "inconsistent"))
+        tokens["cache_write_tokens"] = None
+    total = tokens["total_tokens"]
+    if given is not None and output is not None and total not in (None, given + output):
+        faults.append(("total_tokens", "inconsistent"))
+
+
+def _add_latencies(
+    row: dict[str, Any],
+    stream: bool | None,
+    ttft: float | None,
+    duration: float | None,
+    faults: Faults,
+) -> None:
+    row["streamed"] = stream is True
+    if duration is not None:
+        row["duration_ns"] = round(Fraction(duration * 1e6))
+    early = stream is None and ttft is not None and duration is not None and ttft < duration
+    if ttft is None or not (stream or early):
+        return
+    row["streamed"], row["ttft_ns"] = True, round(Fraction(ttft * 1e6))
+    if ttft == 0 or (ttft == duration and stream and row["output_tokens"] > 5):
+        faults.append(("ttft_ms", "suspicious"))
+    if duration is not None and row["output_tokens"] > 1:
+        span_ns = row["duration_ns"] - row["ttft_ns"]
+        row["tpot_ns"] = round(Fraction(span_ns, row["output_tokens"] - 1))
