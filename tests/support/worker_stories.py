@@ -81,10 +81,10 @@ BROKEN: list[tuple[bytes | None, bytes | None, str]] = [
     (None, b"\xff\xfe\x00", "not_json"),
     (b"k2", None, "empty"),  # a tombstone
     (b"k3", b"", "empty"),
-    (b"\x00\xff", json.dumps(GOOD | {"model": None}).encode(), "missing_field"),
-    (b"k5", json.dumps(GOOD | {"customer_id": "<customer-of-secret-name>"}).encode(), "bad_label"),
+    (b"\x00\xff", json.dumps(GOOD | {"outcome": None}).encode(), "missing_field"),
+    (b"k5", json.dumps(GOOD | {"ended_at": "secret"}).encode(), "bad_type"),
     (b"k6", json.dumps(GOOD | {"ended_at": 4_070_908_800_000}).encode(), "from_the_future"),
-    (b"k7", json.dumps(GOOD | {"input_tokens": -1}).encode(), "out_of_range"),
+    (b"k7", json.dumps(GOOD | {"ended_at": -1}).encode(), "out_of_range"),
     (b"k8", b" " * 300_000, "too_large"),
     (b"k9", b"[" * 300 + b"]" * 300, "too_deep"),
 ]

@@ -47,7 +47,9 @@ def priced_events(seed: int, count: int, from_s: int, to_s: int) -> list[dict[st
         share = {"opus": 0.3, "sonnet": 0.5, "haiku": 0.6}[one["model"]]
         one["service_tier"] = chance.choice(["standard", "priority", "batch"])
         one["cached_input_tokens"] = int(one["input_tokens"] * share * chance.uniform(0.5, 1.5))
-        one["cache_write_tokens"] = chance.choice([0, 0, chance.randint(1, 2_000)])
+        one["cache_write_tokens"] = min(
+            one["input_tokens"], chance.choice([0, 0, chance.randint(1, 2_000)])
+        )
     return events
 
 

@@ -293,7 +293,7 @@ def test_windows_that_roll_on_equal_a_recount_at_every_export(
 def test_totals_equal_a_recount(configured: Callable[..., Any]) -> None:
     settings = configured()
     events = some_events(5, 600, NOW_S - 3_600, NOW_S)
-    junk = [b"x", b"", b"[]", event(NOW_S, ttft_ms=-1), event(NOW_S, model="a,b")]
+    junk = [b"x", b"", b"[]", event(NOW_S, outcome=None), event(-1)]
     write_state(settings, {0: events[:300], 1: [*events[300:], *junk]})
     samples = samples_of(settings)
     real = [one for one in events if not one.get("probe")]

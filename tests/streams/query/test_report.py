@@ -14,7 +14,7 @@ from streams.query.report import Answer, Question, Range, build, choose_range, c
 from streams.query.report_schema import json_schema
 from streams.state.slices import Aggregate
 from streams.store.reader import PartitionView
-from tests.support.measured import agrees, must
+from tests.support.measured import agrees, faults_of_rows, must
 from tests.support.oracle import Row, named, recount
 from tests.support.shelf import (
     CUTS,
@@ -169,16 +169,17 @@ def key_of(row: Row, by: tuple[str, ...]) -> tuple[str, ...] | None:
 
 def whole_agrees(found: dict[str, Any], rows: list[Row], refused: list[str]) -> bool:
     assert found["complete"] is True
-    return agrees({name: one for name, one in found.items() if name != "complete"}, rows, refused)
+    measures = {name: one for name, one in found.items() if name != "complete"}
+    return agrees(measures, rows, refused, faults=faults_of_rows(rows))
 
 
 def group_agrees(found: dict[str, Any], rows: list[Row], by: tuple[str, ...]) -> bool:
-    assert not {"refused", "duplicates", "complete"} & set(found)
+    assert not {"refused", "duplicates", "field_faults", "complete"} & set(found)
     if "customer" in by:
         expected = must(rows)
-        del expected["refused"], expected["duplicates"]
+        del expected["refused"], expected["duplicates"], expected["field_faults"]
         return found == expected
-    return agrees(found | {"refused": {}, "duplicates": 0}, rows)
+    return agrees(found | {"refused": {}, "duplicates": 0, "field_faults": {}}, rows)
 
 
 def summed(values: list[Any]) -> Any:
@@ -273,7 +274,8 @@ def test_a_report_has_exactly_the_keys_that_are_promised() -> None:
     ]
     total = report["total"]
     assert set(total) == {
-        *("requests", "outcomes", "refused", "duplicates", "complete", "tokens"),
+        *("requests", "outcomes", "refused", "duplicates", "field_faults", "complete", "tokens"),
+        *("known", "known_ratio", "estimated", "response_cache"),
         *("cache_hit_ratio", "ttft_seconds", "tpot_seconds", "duration_seconds"),
         "availability_ratio",
     }
@@ -298,7 +300,10 @@ def test_a_step_in_which_nothing_happened_says_nothing_but_zero_requests() -> No
     report = answer([shelf_after([plain(NOON), plain(NOON + 610)])])
     assert [step["measures"]["requests"] for step in report["steps"]] == [1, 0, 1]
     silent = report["steps"][1]["measures"]
-    assert set(silent) == {"requests", "outcomes", "refused", "duplicates", "complete", "tokens"}
+    assert set(silent) == {
+        *("requests", "outcomes", "refused", "duplicates", "field_faults", "complete", "tokens"),
+        *("known", "known_ratio", "estimated", "response_cache"),
+    }
 
 
 def test_partitions_are_added_up_each_at_its_own_watermark() -> None:
