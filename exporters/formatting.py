@@ -70,13 +70,14 @@ def percent(ratio: float | Fraction | None, target: float | Fraction | None = No
 
 
 def points(difference: float | Fraction | None) -> str:
-    """Return the size of a difference of two ratios in percentage points, `0.4 points`."""
+    """Return the size of a difference of two ratios in percentage points: `0.4 points`."""
     value = _decimal(difference)
     if value is None:
         return UNKNOWN
     size = abs(value) * 100
     places = 1 if size >= 1 else 2 if size >= Decimal("0.1") else 3
-    return f"{_plain(_half_even(size, places))} points"
+    number = _plain(_half_even(size, places))
+    return "1 point" if number == "1" else f"{number} points"
 
 
 def burn_rate(rate: float | Fraction | None, threshold: float | Fraction | None = None) -> str:

@@ -27,6 +27,7 @@ from exporters.daily.day.metrics import board_targets, segments_of, values_of
 from exporters.daily.day.risks import RiskReader, risks_that_differ, risks_to_store
 from exporters.daily.day.source import MONTH_LONGEST, DaySource
 from exporters.daily.day.trends import MONTH, base_of, trends
+from exporters.daily.day.verdict import headline
 from exporters.reference.customers import Customer, Customers
 from exporters.windows.incremental import CUSTOMER
 from slo.policy.policy import Policy
@@ -170,7 +171,7 @@ class DailyBoardBuilder:
         before = await self._source.traffic(
             [earlier for earlier in history if earlier.day.date in dates]
         )
-        return causes_of(day, now, before, base)
+        return causes_of(day, now, before, base, self._targets)
 
     async def _explain(
         self, at: int, history: Sequence[DayCounts], days: Sequence[Day]
@@ -218,18 +219,19 @@ class DailyBoardBuilder:
         )
         causes, segments = await self._explain(at, history, days)
         risks = await self._current_risks(board, history, snapshot, now_s)
+        shown_risks = self._with_names(risks if stored_risks is None else stored_risks)
         return DailyFacts(
             made_at_s=int(now_s),
             zone=self._settings.exporter.time_zone,
             date=board.date,
-            headline=text.headline(day),
+            headline=headline(day, targets, shown_risks),
             trust=text.trust(day, now_s, self._zone, holes),
             days=tuple(days[-CLOSED_DAYS - 1 :]),
             targets=targets,
             trends=trends(day, days[:at]),
             month=month,
             month_to_date=values_of(total.fleet, targets),
-            risks=self._with_names(risks if stored_risks is None else stored_risks),
+            risks=shown_risks,
             causes=tuple(with_customer_name(cause, self._name_of) for cause in causes),
             segments=segments,
             risks_corrected=self._with_names(risks_that_differ(stored_risks or (), risks)),

@@ -12,7 +12,7 @@ from aiohttp import web
 from exporters.daily.cache import BusyError
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.render.data import csv_text, json_text
-from exporters.daily.render.html import content_security_policy, html, trouble
+from exporters.daily.render.html import content_security_policy, html, problem_page
 from exporters.daily.render.pdf import pdf
 from streams.errors import RequestError
 from streams.store.contract import StoreError
@@ -94,7 +94,7 @@ def _refusal(found: _Format, status: int, title: str, words: str) -> web.Respons
     words = " ".join(words.split())
     if found is _PAGE:
         headers["Content-Security-Policy"] = _policy()
-        page = trouble(words, title)
+        page = problem_page(words, title)
         return web.Response(text=page, status=status, headers=headers, content_type="text/html")
     if found is _JSON:
         return web.json_response({"error": words}, status=status, headers=headers)

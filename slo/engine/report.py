@@ -3,7 +3,7 @@
 Pure. Ratios leave here as exact decimals in text, money in hundredths.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
@@ -15,7 +15,7 @@ from slo.engine.credits import credit_share, credits_due
 from slo.engine.maintenance import Adjustment, ClosedPeriod
 from slo.engine.minute_status import Attainment
 from slo.policy.policy import ErrorBudgetObjective, Policy
-from slo.policy.units import Money, percent_text
+from slo.policy.units import Money
 
 Key = tuple[str, str, str]  # policy, objective, name
 
@@ -125,34 +125,6 @@ def _entry(
     return _without_none(entry)
 
 
-def lines(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The report for people."""
-    for entry in entries:
-        scope = ", ".join(f"{key} {name}" for key, name in entry["scope"].items())
-        attained = entry["attainment"].get("ratio")
-        shown = "unknown" if attained is None else _percent(attained)
-        met = "" if attained is None else _verdict(attained, entry["target_ratio"])
-        yield (
-            f"{entry['policy']}/{entry['objective']}{' (' + scope + ')' if scope else ''}: "
-            f"{shown} of {_percent(entry['target_ratio'])}{met}, "
-            f"since {entry['period']['from']}"
-        )
-        if "error_budget_left_ratio" in entry:
-            burns = ", ".join(f"{key} {rate:.3g}" for key, rate in entry["burn_rate"].items())
-            yield f"  budget left {_percent(entry['error_budget_left_ratio'])}; burn {burns}"
-        if "budget_exhausted_at" in entry:
-            yield f"  budget used up at {entry['budget_exhausted_at']}, as the last day went"
-        if due := entry.get("credit", {}).get("due"):
-            ahead = entry["credit"].get("projected", due)
-            yield f"  credit {due} now, {ahead} projected"
-        for change in entry["adjustments"]:
-            before, now = change["before"]["ratio"], change["now"].get("ratio")
-            yield (
-                f"  closed {change['before']['from']}: {_percent(before)}; today it would be "
-                f"{'unknown' if now is None else _percent(now)} ({'; '.join(change['because'])})"
-            )
-
-
 def exact(ratio: Fraction | None) -> str | None:
     """A ratio as a decimal with up to 15 digits after the point."""
     if ratio is None:
@@ -185,14 +157,6 @@ def _closed(closed_period: ClosedPeriod) -> dict[str, Any]:
 
 def _money(amount: Money | None) -> str | None:
     return None if amount is None else str(amount)
-
-
-def _percent(ratio: str) -> str:
-    return percent_text(Fraction(ratio))
-
-
-def _verdict(attained: str, target: str) -> str:
-    return ", met" if Fraction(attained) >= Fraction(target) else ", MISSED"
 
 
 def _without_none(entry: dict[str, Any]) -> dict[str, Any]:

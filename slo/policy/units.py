@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
 
@@ -38,6 +38,12 @@ class Money(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.amount} {self.currency}"
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Return the amount of `1250.00 USD` or `1,250.00 USD`."""
+        amount, _, currency = text.rpartition(" ")
+        return cls(Decimal(amount.replace(",", "")), currency)
 
 
 def percent(text: str) -> Fraction:

@@ -18,6 +18,7 @@ from exporters.daily.day.facts import (
     Value,
     Values,
 )
+from exporters.daily.day.verdict import headline
 
 DATE = "2026-11-03"
 TARGETS = BoardTargets(0.3, 0.05, 0.999, 0.4, (0.4, 0.6))
@@ -130,12 +131,11 @@ def some_facts(seed: int = 1, on: str = DATE) -> DailyFacts:
     running = values(3_212_882_123, 0.2711, 0.0359, 0.99981, 0.4711, 1_202_122)
     days.append(some_day(today, running, state="running", sealed_at_s=None))
     made_at_s = days[-1].from_s + 8 * 3_600
-    return DailyFacts(
+    facts = DailyFacts(
         made_at_s=made_at_s,
         zone="UTC",
         date=on,
-        headline="Tuesday 3 November 2026: P95 TTFT at 314 ms missed its target; 3 of 4 targets "
-        "met.",
+        headline="",
         trust="Provisional: the numbers may still change; late events count until "
         "2026-11-04 12:00.",
         days=tuple(days),
@@ -165,20 +165,20 @@ def some_facts(seed: int = 1, on: str = DATE) -> DailyFacts:
             Cause(
                 *("ttft_p95_s", "model", "aurora-4-large", 0.031, 0.004, 0.027),
                 "P95 TTFT rose by 47 ms to 314 ms: model aurora-4-large added 31 ms: +27 ms by "
-                "rate (its own P95 TTFT rose from 288 ms to 402 ms) and +4.0 ms by mix (share of "
+                "rate (its own P95 TTFT rose from 288 ms to 402 ms) and +4 ms by mix (share of "
                 "the traffic rose from 22.1 % to 24.3 %).",
             ),
             Cause(
                 *("ttft_p95_s", "region", "eu-west-1", 0.022, 0.001, 0.021),
                 "P95 TTFT rose by 47 ms to 314 ms: region eu-west-1 added 22 ms: +21 ms by rate "
-                "(its own P95 TTFT rose from 271 ms to 371 ms) and +1.0 ms by mix (share of the "
-                "traffic rose from 31.0 % to 31.4 %).",
+                "(its own P95 TTFT rose from 271 ms to 371 ms) and +1 ms by mix (share of the "
+                "traffic rose from 31 % to 31.4 %).",
             ),
             Cause(
                 *("cache_hit_ratio", "customer", "Acme Corp", -0.0061, -0.0042, -0.0019),
                 "Cache hit rate fell by 0.8 points to 46.2 %: customer Acme Corp took 0.6 points: "
-                "-0.2 points by rate (its own cache hit rate fell from 14.1 % to 12.0 %) and -0.4 "
-                "points by mix (share of the traffic rose from 8.2 % to 11.0 %).",
+                "-0.2 points by rate (its own cache hit rate fell from 14.1 % to 12 %) and -0.4 "
+                "points by mix (share of the traffic rose from 8.2 % to 11 %).",
             ),
         ),
         segments=(
@@ -187,6 +187,7 @@ def some_facts(seed: int = 1, on: str = DATE) -> DailyFacts:
             Segment("SMB", 4_112, 497_514, 694_223_907, 0.99938, 0.362),
         ),
     )
+    return replace(facts, headline=headline(facts.day, facts.targets, facts.risks))
 
 
 def hostile_facts() -> DailyFacts:
@@ -226,7 +227,7 @@ def empty_facts() -> DailyFacts:
     nothing = values(None, None, None, None, None, 0)
     return replace(
         facts,
-        headline="Nothing was counted.",
+        headline="No event was counted.",
         trust="There is no data.",
         days=tuple(
             replace(day, state="absent", values=nothing, corrections=(), note="", sealed_at_s=None)

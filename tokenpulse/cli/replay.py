@@ -10,7 +10,7 @@ import click
 from streams.config.settings import load_settings
 from streams.errors import RequestError
 from streams.sources.mapping import load_mapping
-from tokenpulse.cli.report import parse_question, print_measures, question_options
+from tokenpulse.cli.report import parse_question, print_measures, question_options, report_targets
 from tokenpulse.local.replay import Outcome, Replay, run_replay
 from tokenpulse.option_types import Instant
 
@@ -77,7 +77,7 @@ def replay(
         report_json.write_text(json.dumps(report, indent=1) + "\n")
     click.echo(_summary(outcome))
     if report is not None:
-        print_measures(report)
+        print_measures(report, report_targets(settings))
     if not outcome.complete:
         _fail(1, "some rows were neither counted nor reported")
     if not outcome.counted:

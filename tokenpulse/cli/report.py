@@ -7,7 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
-from streams.config.settings import load_settings
+from exporters.daily.day.facts import BoardTargets
+from exporters.daily.day.metrics import board_targets
+from exporters.formatting import UNKNOWN, count, latency, percent, tokens
+from slo.policy.loading import load_policies
+from slo.policy.targets import targets_of
+from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError
 from streams.query.hdr_log import write_hdr_log
 from streams.query.report import Question, build, query
@@ -82,31 +87,34 @@ def report(ctx: click.Context, /, as_json: bool, hdr: Path | None, **options: An
     if as_json:
         click.echo(json.dumps(measures, indent=1))
     else:
-        print_measures(measures)
+        print_measures(measures, report_targets(settings))
 
 
-def print_measures(report: dict[str, Any]) -> None:
+def report_targets(settings: Settings) -> BoardTargets:
+    """Return the fleet's targets: a number that misses its target never reads as if it met it."""
+    return board_targets(targets_of(load_policies(settings.exporter.policies)))
+
+
+def print_measures(report: dict[str, Any], targets: BoardTargets) -> None:
     """Print the total of a report as a short table."""
     total = report["total"]
     click.echo(f"{report['from']} to {report['to']}")
     if not total["complete"]:
         click.echo("  INCOMPLETE: records of this time are missing; --json lists the gaps")
     rows = [
-        ("requests", f"{total['requests']:,}"),
-        ("duplicates", f"{total['duplicates']:,}"),
-        ("tokens", f"{total['tokens']['total']:,}"),
-        ("cache hit", _percent(total.get("cache_hit_ratio"))),
-        ("available", _percent(total.get("availability_ratio"))),
+        ("requests", count(total["requests"])),
+        ("duplicates", count(total["duplicates"])),
+        ("tokens", tokens(total["tokens"]["total"])),
+        ("cache hit", percent(total.get("cache_hit_ratio"), targets.cache_hit_ratio)),
+        ("available", percent(total.get("availability_ratio"), targets.availability_ratio)),
     ]
-    for name in ("ttft", "tpot", "duration"):
-        latency = total.get(f"{name}_seconds", {"count": 0})
-        value = "unknown"
-        if latency["count"]:
-            value = f"P95 {latency['p95'] * 1_000:,.1f} ms of {latency['count']:,}"
+    latency_targets = {"ttft": targets.ttft_p95_s, "tpot": targets.tpot_p95_s, "duration": None}
+    for name, target_s in latency_targets.items():
+        quantiles = total.get(f"{name}_seconds", {"count": 0})
+        samples = quantiles["count"]
+        value = (
+            f"P95 {latency(quantiles['p95'], target_s)} of {count(samples)}" if samples else UNKNOWN
+        )
         rows.append((name, value))
     for name, value in rows:
         click.echo(f"  {name:<12}{value}")
-
-
-def _percent(ratio: float | None) -> str:
-    return "unknown" if ratio is None else f"{100 * ratio:.3f} %"

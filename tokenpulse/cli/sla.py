@@ -4,17 +4,21 @@ import getpass
 import json
 import time
 import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
 
 import click
 import redis.asyncio as aioredis
 
+from exporters.formatting import budget_left, burn_rate, exact_percent, money, percent
 from exporters.metrics.objectives import engine_for
 from exporters.reference.customers import Customers, load_directory
 from slo.engine.maintenance import Maintenance
 from slo.engine.minute_count_store import MinuteCountStore
-from slo.engine.report import credits, instant, lines, report
+from slo.engine.report import credits, instant, report
 from slo.policy.loading import PolicyError, load_policies
-from slo.policy.units import instant_s
+from slo.policy.units import Money, instant_s
 from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError
 from streams.store.reader import StateReader
@@ -139,6 +143,45 @@ def sla(ctx: click.Context, as_json: bool) -> None:
     else:
         for line in lines(entries):
             click.echo(line)
+
+
+def lines(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a report (slo/engine/report.py) for people."""
+    for entry in entries:
+        scope = ", ".join(f"{key} {name}" for key, name in entry["scope"].items())
+        target = Fraction(entry["target_ratio"])
+        attained = _ratio(entry["attainment"])
+        judged = "" if attained is None else ", met" if attained >= target else ", MISSED"
+        yield (
+            f"{entry['policy']}/{entry['objective']}{' (' + scope + ')' if scope else ''}: "
+            f"{percent(attained, target)} of {exact_percent(target)}{judged}, "
+            f"since {entry['period']['from']}"
+        )
+        if "error_budget_left_ratio" in entry:
+            left = budget_left(Fraction(entry["error_budget_left_ratio"]))
+            rates = [f"{window} {burn_rate(rate)}" for window, rate in entry["burn_rate"].items()]
+            yield f"  error budget: {left}; burn {', '.join(rates)}"
+        if "budget_exhausted_at" in entry:
+            yield f"  budget used up at {entry['budget_exhausted_at']}, as the last day went"
+        if due := entry.get("credit", {}).get("due"):
+            ahead = entry["credit"].get("projected", due)
+            yield f"  credit {_amount(due)} now, {_amount(ahead)} projected"
+        for change in entry["adjustments"]:
+            before, now = _ratio(change["before"]), _ratio(change["now"])
+            yield (
+                f"  closed {change['before']['from']}: {percent(before, target)}; today it would "
+                f"be {percent(now, target)} ({'; '.join(change['because'])})"
+            )
+
+
+def _ratio(attainment: Mapping[str, Any]) -> Fraction | None:
+    return Fraction(attainment["ratio"]) if "ratio" in attainment else None
+
+
+def _amount(text: str) -> str:
+    """Return an amount of the report, `1250.00 USD`, with its thousands separated."""
+    amount = Money.read(text)
+    return money(amount.amount, amount.currency)
 
 
 def _store(settings: Settings, client: "aioredis.Redis") -> MinuteCountStore:

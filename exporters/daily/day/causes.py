@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from exporters.daily.day import text
 from exporters.daily.day.attribution import Part, parts_of
 from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, p95_s
-from exporters.daily.day.facts import METRICS, Cause, Day, Metric
+from exporters.daily.day.facts import METRICS, BoardTargets, Cause, Day, Metric
 from exporters.daily.day.text import PROBES
 from exporters.daily.day.trends import FALLS_WELL, NEEDED, WEEK, Base
 from exporters.windows.incremental import CUSTOMER
@@ -74,7 +74,9 @@ class Traffic:
         return replace(self, groups=groups)
 
 
-def causes(day: Day, now: Traffic, before: Traffic, base: Base) -> tuple[Cause, ...]:
+def causes(
+    day: Day, now: Traffic, before: Traffic, base: Base, targets: BoardTargets
+) -> tuple[Cause, ...]:
     """Return at most three causes, of the metric that moved most first; customers by token."""
     explained = [
         (move, *explanation)
@@ -97,7 +99,13 @@ def causes(day: Day, now: Traffic, before: Traffic, base: Base) -> tuple[Cause, 
             total=part.total,
             mix=part.mix,
             rate=part.rate,
-            words=text.cause(move.metric, (move.before, move.now), dimension, part),
+            words=text.cause(
+                move.metric,
+                (move.before, move.now),
+                dimension,
+                part,
+                targets.of(move.metric),
+            ),
         )
         for move, dimension, part in chosen[:CAUSES_MAX]
     )

@@ -1,110 +1,69 @@
-"""Numbers as the daily board writes them, the same in every format.
+"""Write the values of the five metrics and their changes, in the words of exporters/formatting.py.
 
-Pure. A number that is held against a target is rounded down and never to nearest: 99.8996 % reads
-99.899 %, so that the number shown and its mark agree, at least 99.9 % or under 300 ms alike. A
-column of a printed sheet also has the same places in every row. So the formats of the live board
-(formatting.py), which round to nearest and drop zeros, are not used here.
+Pure.
 """
 
 from collections.abc import Sequence
-from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 
+from exporters import formatting
 from exporters.daily.day.facts import Metric
-from exporters.formatting import STEPS, three_digits
+from slo.policy.units import Money
 
-UNKNOWN = "not known"
 AS_USUAL = "as usual"
-# A share of 1 in so many digits after the point, as a percent.
-_PLACES = {"availability_ratio": 3, "cache_hit_ratio": 1}
-_WORDS = {
+_RATIOS = ("availability_ratio", "cache_hit_ratio")
+_DIRECTIONS = {
     "tokens": ("more", "less"),
     "ttft_p95_s": ("slower", "faster"),
     "tpot_p95_s": ("slower", "faster"),
     "availability_ratio": ("higher", "lower"),
     "cache_hit_ratio": ("higher", "lower"),
 }
+# Smaller changes are noise: 0.05 ms, half a token; of a share of the norm, 0.005 %.
+_LEAST_S, _LEAST_TOKENS, _LEAST_SHARE = 5e-5, 0.5, 5e-5
 
 
-def figure(metric: Metric, value: float | None) -> str:
-    """A metric's value as it is read: `1.23 B`, `287 ms`, `99.982 %`, `46.2 %`."""
-    if value is None:
-        return UNKNOWN
+def figure(metric: Metric, value: float | None, target: float | None = None) -> str:
+    """Return a metric's value on its side of `target`: `1.23 B`, `287 ms`, `99.982 %`."""
     match metric:
         case "tokens":
-            return large(value)
+            return formatting.tokens(value)
         case "ttft_p95_s" | "tpot_p95_s":
-            return _latency(Decimal(str(value)))
+            return formatting.latency(value, target)
         case _:
-            return percent(value, _PLACES[metric])
+            return formatting.percent(value, target)
 
 
-def percent(ratio: float, places: int) -> str:
-    """A ratio as a percent, rounded down."""
-    return f"{_round(Decimal(str(ratio)) * 100, places, ROUND_FLOOR):f} %"
+def amount(metric: Metric, by: float) -> str:
+    """Return the size of a change in the metric's unit: `1.2 M`, `9 ms`, `0.4 points`."""
+    return formatting.points(by) if metric in _RATIOS else figure(metric, abs(by))
+
+
+def is_visible(metric: Metric, by: float) -> bool:
+    """Return False for a change that is too small to be mentioned."""
+    if metric in _RATIOS:
+        return formatting.points(by) != formatting.points(0)
+    return abs(by) >= (_LEAST_TOKENS if metric == "tokens" else _LEAST_S)
 
 
 def change(metric: Metric, by: float | None) -> str:
-    """A change against a norm in words: `9 ms slower`, `0.4 points lower`, `8 % more`."""
+    """Return a change against a norm: `9 ms slower`, `0.4 points lower`, `8.1 % more`.
+
+    `by`: in the metric's unit, of tokens as a share of the norm.
+    """
     if by is None:
         return "no norm yet"
-    size = abs(Decimal(str(by)))
-    match metric:
-        case "tokens":
-            amount = f"{_round(size * 100, 1 if size < Decimal('0.1') else 0)} %"
-        case "ttft_p95_s" | "tpot_p95_s":
-            ms = size * 1_000
-            amount = f"{_round(ms, 0 if ms >= 10 else 1 if ms >= 1 else 2)} ms"
-        case _:
-            amount = f"{_round(size * 100, _PLACES[metric])} points"
-    if not any(digit in "123456789" for digit in amount):
-        return AS_USUAL
-    return f"{amount} {_WORDS[metric][by < 0]}"
+    if metric == "tokens":
+        size = formatting.percent(abs(by)) if abs(by) >= _LEAST_SHARE else ""
+    else:
+        size = amount(metric, by) if is_visible(metric, by) else ""
+    return f"{size} {_DIRECTIONS[metric][by < 0]}" if size else AS_USUAL
 
 
-def limit(seconds: float) -> str:
-    """A target latency, as many digits as it has: `300 ms`, `1500 ms`, as the values beside it."""
-    return f"{(Decimal(str(seconds)) * 1_000).normalize():f} ms"
-
-
-def budget(left_ratio: float | None) -> str:
-    """Return the rest of an error budget: `62 % left`, `40 % overdrawn`."""
-    if left_ratio is None:
-        return UNKNOWN
-    if left_ratio < 0:
-        return f"{_round(-100 * Decimal(str(left_ratio)), 0):,} % overdrawn"
-    return f"{percent(left_ratio, 0)} left"
-
-
-def total(amounts: Sequence[str]) -> str | None:
-    """The sum of amounts such as `1,250.00 USD`, each currency for itself; None without any."""
+def total(amounts: Sequence[Money]) -> str | None:
+    """Return the sum of each currency: `3.00 EUR + 1,250.50 USD`; None without an amount."""
     sums: dict[str, Decimal] = {}
-    for text in amounts:
-        amount, _, currency = text.rpartition(" ")
-        sums[currency] = sums.get(currency, Decimal()) + Decimal(amount.replace(",", ""))
-    return " + ".join(f"{sums[currency]:,.2f} {currency}" for currency in sorted(sums)) or None
-
-
-def count(number: int) -> str:
-    """`1,234,567`."""
-    return f"{number:,}"
-
-
-def large(number: float) -> str:
-    """A count, three digits of it, rounded down: `1.23 B`."""
-    exact = Decimal(str(number))
-    for step, letter in STEPS:
-        if exact >= step:
-            scaled = exact / step
-            return f"{_round(scaled, three_digits(scaled), ROUND_FLOOR)} {letter}"
-    return f"{_round(exact, 0, ROUND_FLOOR)}"
-
-
-def _latency(seconds: Decimal) -> str:
-    if seconds >= 10:
-        return f"{_round(seconds, 1, ROUND_FLOOR)} s"
-    ms = seconds * 1_000
-    return f"{_round(ms, three_digits(ms), ROUND_FLOOR)} ms"
-
-
-def _round(number: Decimal, places: int, rounding: str = ROUND_HALF_EVEN) -> Decimal:
-    return number.quantize(Decimal(1).scaleb(-places), rounding)
+    for money in amounts:
+        sums[money.currency] = sums.get(money.currency, Decimal()) + money.amount
+    parts = [formatting.money(sums[currency], currency) for currency in sorted(sums)]
+    return " + ".join(parts) or None

@@ -181,10 +181,14 @@ def _stored_names(days: Sequence[Groups]) -> dict[str, frozenset[str]]:
 
 
 def causes_of(
-    day: Day, now: Traffic, before: Traffic | None, base: Base | None
+    day: Day,
+    now: Traffic,
+    before: Traffic | None,
+    base: Base | None,
+    targets: BoardTargets,
 ) -> tuple[Cause, ...]:
     """Return the causes of a day's change; none without days to compare it with."""
     if before is None or base is None or not before.days:
         return ()
     names = before.stored_names
-    return causes(day, now.fold_names(names), before.fold_names(names), base)
+    return causes(day, now.fold_names(names), before.fold_names(names), base, targets)

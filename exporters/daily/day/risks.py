@@ -12,6 +12,7 @@ from fractions import Fraction
 import redis.asyncio as aioredis
 
 from exporters.daily.day.facts import Risk
+from exporters.formatting import money
 from exporters.metrics.objectives import engine_for
 from exporters.reference.customers import Customer, Customers
 from slo.engine.minute_count_store import MinuteCountStore
@@ -146,4 +147,4 @@ def _number(ratio: Fraction | None) -> float | None:
 
 
 def _money(amount: Money | None) -> str | None:
-    return None if amount is None else f"{amount.amount:,.2f} {amount.currency}"
+    return None if amount is None else money(amount.amount, amount.currency)

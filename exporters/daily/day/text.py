@@ -1,16 +1,17 @@
-"""Write the sentences of the daily board: the day's result, its trustworthiness, the causes.
+"""Write the sentences of the daily board: the day's trustworthiness, corrections, the causes.
 
 Pure. Plain words with numbers; no text is escaped.
 """
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from zoneinfo import ZoneInfo
 
 from exporters.daily.day.attribution import Part
-from exporters.daily.day.facts import METRICS, Correction, Day, Metric, Value, Values
-from exporters.daily.day.figures import count, figure, percent
+from exporters.daily.day.facts import Correction, Day, Metric, Values
+from exporters.daily.day.figures import amount, figure, is_visible
+from exporters.formatting import capitalize, count, counted, minute, percent, tokens
 from streams.state.registry import OTHER
 from streams.state.snapshot import Gap
 
@@ -22,8 +23,8 @@ NAMES: dict[Metric, str] = {
     "cache_hit_ratio": "cache hit rate",
 }
 _DIMENSIONS = {"service_tier": "tier"}
-PROBES = "synthetic checks"  # customers have none; they stand beside the customers
-# What a name did to a metric that it brought down.
+PROBES = "synthetic checks"  # they belong to no customer, and are compared beside the customers
+# The verb for a name that brought a metric down.
 _TOOK: dict[Metric, str] = {
     "tokens": "took away",
     "ttft_p95_s": "took off",
@@ -32,200 +33,161 @@ _TOOK: dict[Metric, str] = {
     "cache_hit_ratio": "took",
 }
 _TOKEN = re.compile(r"\b[0-9a-f]{24}\b")  # of a customer
-_RATIOS = ("availability_ratio", "cache_hit_ratio")
 
 
 def with_names(text: str, name_of: Callable[[str], str]) -> str:
-    """A text with the names of customers for their tokens; `name_of`: token -> name."""
-    return _TOKEN.sub(lambda found: name_of(found[0]), text)
+    """Return a text with the names of customers for their tokens; `name_of`: token -> name."""
+    return _TOKEN.sub(lambda match: name_of(match[0]), text)
 
 
-def cause(metric: Metric, moved: tuple[float, float], dimension: str, part: Part) -> str:
-    """`P95 TTFT rose by 83 ms to 312 ms: model large added 71 ms, all by rate (...)`"""
-    was, now = moved
-    verb = "rose" if now > was else "fell"
-    size = (
-        f"{abs(now - was) / was * 100:.0f} %" if metric == "tokens" else _amount(metric, now - was)
-    )
+def cause(
+    metric: Metric,
+    move: tuple[float, float],
+    dimension: str,
+    part: Part,
+    target: float | None = None,
+) -> str:
+    """Return `P95 TTFT rose by 83 ms to 312 ms: model large added 71 ms, all by rate (...)`."""
+    before, now = move
+    verb = "rose" if now > before else "fell"
+    by = percent(abs(now - before) / before) if metric == "tokens" else amount(metric, now - before)
     did = "added" if part.total > 0 else _TOOK[metric]
     return (
-        f"{_capital(NAMES[metric])} {verb} by {size} to {figure(metric, now)}: "
-        f"{_where(dimension, part.name)} {did} {_amount(metric, part.total)}"
+        f"{capitalize(NAMES[metric])} {verb} by {by} to {figure(metric, now, target)}: "
+        f"{_group(dimension, part.name)} {did} {amount(metric, part.total)}"
         f"{_split(metric, part)}."
     )
 
 
-def _where(dimension: str, name: str) -> str:
+def _group(dimension: str, name: str) -> str:
     if name == PROBES:
         return name
-    if name == OTHER:  # names that are not counted by themselves
-        return f"all other {_DIMENSIONS.get(dimension, dimension)}s together"
-    return f"{_DIMENSIONS.get(dimension, dimension)} {name}"
+    dimension = _DIMENSIONS.get(dimension, dimension)
+    # OTHER: names that are not counted by themselves.
+    return f"all other {dimension}s together" if name == OTHER else f"{dimension} {name}"
 
 
 def _split(metric: Metric, part: Part) -> str:
     """Return the shares of rate and mix in a part, in words."""
-    rate, mix = _signed_text(metric, part.rate), _signed_text(metric, part.mix)
     by_rate, by_mix = f"by rate ({_rate(metric, part)})", f"by mix ({_mix(metric, part)})"
-    if not _says(mix):
+    if not is_visible(metric, part.mix):
         return f", all {by_rate}"
-    if not _says(rate):
+    if not is_visible(metric, part.rate):
         return f", all {by_mix}"
-    return f": {rate} {by_rate} and {mix} {by_mix}"
+    return f": {_signed(metric, part.rate)} {by_rate} and {_signed(metric, part.mix)} {by_mix}"
 
 
 def _rate(metric: Metric, part: Part) -> str:
-    was, now = part.before.value, part.now.value
-    if was is None or now is None:
+    before, now = part.before.value, part.now.value
+    if before is None or now is None:
         return _mix(metric, part)
     if metric == "tokens":
-        return _from_to("tokens a request", was, now, "{:,.0f}".format)
+        return _from_to("tokens a request", before, now, tokens)
     whose = "their" if part.name in (OTHER, PROBES) else "its"
-    return _from_to(f"{whose} own {NAMES[metric]}", was, now, lambda one: figure(metric, one))
+    return _from_to(
+        f"{whose} own {NAMES[metric]}", before, now, lambda value: figure(metric, value)
+    )
 
 
 def _mix(metric: Metric, part: Part) -> str:
-    was, now = part.before.weight, part.now.weight
+    before, now = part.before.weight, part.now.weight
     if metric == "tokens":
-        return _from_to("requests a day", was, now, "{:,.0f}".format)
+        return _from_to("requests a day", before, now, count)
     if part.before.value is None:
-        return f"new, with {percent(now, 1)} of the traffic"
+        return f"new, with {percent(now)} of the traffic"
     if part.now.value is None:
-        return f"gone, with {percent(was, 1)} of the traffic before"
-    return _from_to("share of the traffic", was, now, lambda one: percent(one, 1))
+        return f"gone, with {percent(before)} of the traffic before"
+    return _from_to("share of the traffic", before, now, percent)
 
 
-def _from_to(what: str, was: float, now: float, written: Callable[[float], str]) -> str:
-    before, after = written(was), written(now)
-    if before == after:
-        return f"{what} about {after} as before"
-    return f"{what} {'rose' if now > was else 'fell'} from {before} to {after}"
+def _from_to(subject: str, before: float, now: float, write: Callable[[float], str]) -> str:
+    if write(before) == write(now):
+        return f"{subject} about {write(now)} as before"
+    verb = "rose" if now > before else "fell"
+    return f"{subject} {verb} from {write(before)} to {write(now)}"
 
 
-def _amount(metric: Metric, by: float) -> str:
-    """The size of a change, in the metric's unit."""
-    if metric == "tokens":
-        return figure(metric, abs(by))
-    if metric in _RATIOS:
-        places = 3 if metric == "availability_ratio" else 1
-        return f"{abs(by) * 100:.{places}f} points"
-    ms = abs(by) * 1_000
-    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
+def _signed(metric: Metric, by: float) -> str:
+    return f"{'-' if by < 0 else '+'}{amount(metric, by)}"
 
 
-def _signed_text(metric: Metric, by: float) -> str:
-    amount = _amount(metric, by)
-    return f"{'-' if by < 0 else '+'}{amount}" if _says(amount) else amount
-
-
-def _says(amount: str) -> bool:
-    """Return True if the number is not zero after rounding."""
-    return any(digit in "123456789" for digit in amount)
-
-
-def correction(metric: Metric, sealed: Values, now: Values) -> Correction:
+def correction(metric: Metric, final: Values, now: Values) -> Correction:
     """Return the value that a final metric would have today, and the reason."""
-    more = now.requests - sealed.requests
-    was: Value = getattr(sealed, metric)
-    one: Value = getattr(now, metric)
+    more = now.requests - final.requests
+    checks = now.of(metric).samples - final.of(metric).samples
     if more > 0:
-        words = f"late events: {_requests(more)} more"
+        reason = f"late events: {counted(more, 'request')} more"
     elif more < 0:
-        words = f"the state was lost and built again: {_requests(-more)} fewer"
-    elif one.samples != was.samples:
-        checks = abs(one.samples - was.samples)
-        words = f"late events: {count(checks)} synthetic check{'s' if checks > 1 else ''} "
-        words += "more" if one.samples > was.samples else "fewer"
+        reason = f"the state was lost and built again: {counted(-more, 'request')} fewer"
+    elif checks:
+        reason = f"late events: {counted(abs(checks), 'synthetic check')} "
+        reason += "more" if checks > 0 else "fewer"
     else:
-        words = "late events"
-    return Correction(metric, was.value, one.value, words)
-
-
-def headline(day: Day) -> str:
-    """Return the result of a day in one sentence."""
-    if not day.values.requests and not day.values.availability_ratio.samples:
-        return f"{day_name(day.date)}: nothing was counted."
-    missed = [metric for metric in METRICS if _of(day, metric).mark == "missed"]
-    judged = [metric for metric in METRICS if _of(day, metric).mark != "unknown"]
-    when = f"{day_name(day.date)}" + (" so far" if day.state == "running" else "")
-    if not judged:
-        return f"{when}: {count(day.values.requests)} requests; no target is set."
-    if not missed:
-        best = [metric for metric in judged if _of(day, metric).mark == "best"]
-        rest = f", {_enumeration([NAMES[one] for one in best])} best in class" if best else ""
-        return f"{when}: {_all(len(judged))} met{rest}."
-    told = _enumeration([f"{NAMES[one]} at {figure(one, _of(day, one).value)}" for one in missed])
-    met = len(judged) - len(missed)
-    rest = f"; {met} of {len(judged)} targets met" if met else ""
-    return f"{when}: {told} missed {'its target' if len(missed) == 1 else 'their targets'}{rest}."
+        reason = "late events"
+    return Correction(metric, final.of(metric).value, now.of(metric).value, reason)
 
 
 def trust(day: Day, now_s: float, zone: ZoneInfo, month_holes: int) -> str:
     """Return how reliable the data of a day is, in one sentence."""
     match day.state:
         case "sealed":
-            said = f"Final since {_instant(day.sealed_at_s or 0, zone)}"
+            state = f"Final since {minute(day.sealed_at_s or 0, zone)}"
         case "provisional":
-            said = "Provisional: the numbers may still change"
+            state = "Provisional: the numbers may still change"
         case "running":
-            said = f"Running: the day is not over, the numbers reach to {_instant(now_s, zone)}"
+            state = f"Running: the day is not over, the numbers reach to {minute(now_s, zone)}"
         case "absent":
-            said = (
-                "Nothing is known of this day" if day.note else "No event of this day was counted"
+            state = (
+                "There is no data of this day" if day.note else "No event of this day was counted"
             )
     if day.note:
-        said += f"; {day.note[0].lower() + day.note[1:].rstrip('.')}"
+        state += f"; {day.note[0].lower() + day.note[1:].rstrip('.')}"
     elif day.state != "absent":
-        said += "; no records are known to be missing"
+        state += "; no records are known to be missing"
     if day.corrections:
-        numbers = "1 number" if len(day.corrections) == 1 else f"{len(day.corrections)} numbers"
-        said += f"; {numbers} would read otherwise today"
+        state += f"; {counted(len(day.corrections), 'number')} would read otherwise today"
     if month_holes:
-        days = (
-            "1 day of the month is" if month_holes == 1 else f"{month_holes} days of the month are"
-        )
-        said += f"; {days} incomplete or not known"
-    return said + "."
+        verb = "is" if month_holes == 1 else "are"
+        state += f"; {counted(month_holes, 'day')} of the month {verb} incomplete or without data"
+    return state + "."
 
 
 def missing(gaps: Sequence[Gap], since_ms: int | None, day_from_s: int, zone: ZoneInfo) -> str:
     """Return the reason why a day is incomplete."""
     if gaps:
         lost = sum(gap.records for gap in gaps)
-        what = f"{count(lost)} records" if lost else "records"
-        until = "now" if gaps[-1].to_ms is None else _instant(gaps[-1].to_ms / 1_000, zone)
-        return (
-            f"Incomplete: {what} are missing between {_instant(gaps[0].from_ms / 1_000, zone)} "
-            f"and {until}."
-        )
+        records = f"{count(lost)} records" if lost else "records"
+        from_text = minute(gaps[0].from_ms / 1_000, zone)
+        until = "now" if gaps[-1].to_ms is None else minute(gaps[-1].to_ms / 1_000, zone)
+        return f"Incomplete: {records} are missing between {from_text} and {until}."
     if since_ms is not None and since_ms > day_from_s * 1_000:
-        return f"Incomplete: counting began at {_instant(since_ms / 1_000, zone)}."
+        return f"Incomplete: counting began at {minute(since_ms / 1_000, zone)}."
     return "Incomplete: records are known to be missing."
 
 
 def early(seal_at_s: float, zone: ZoneInfo) -> str:
-    """A day is not final: late events have time."""
-    return f"Late events count until {_instant(seal_at_s, zone)}."
+    """Return that a day is not final because late events still count."""
+    return f"Late events count until {minute(seal_at_s, zone)}."
 
 
 def silent(seal_at_s: float, until_s: float, zone: ZoneInfo) -> str:
     """Return that a day is not final because no later event arrived."""
     return (
-        f"No event of after {_instant(seal_at_s, zone)} has come, so earlier ones may be on their "
-        f"way; without one it is final at {_instant(until_s, zone)}."
+        f"No event from after {minute(seal_at_s, zone)} has arrived, so earlier ones may be on "
+        f"their way; without one the day is final at {minute(until_s, zone)}."
     )
 
 
 def unread_partitions(behind: Sequence[tuple[int, int]], zone: ZoneInfo) -> str:
     """Return that a day is not final: events are unread; `behind`: (partition, read up to)."""
-    partition, until_s = min(behind, key=lambda one: one[1])
-    reach = f"up to {_instant(until_s, zone)} only" if until_s else "not at all"
+    partition, until_s = min(behind, key=lambda reach: reach[1])
+    reach = f"is read up to {minute(until_s, zone)} only" if until_s else "is not read at all"
     more = len(behind) - 1
-    others = f", and {more} more partition{'s' if more > 1 else ''}" if more else ""
-    return f"Not everything is read yet: partition {partition} {reach}{others}."
+    rest = f", and {counted(more, 'more partition')} behind" if more else ""
+    return f"Not all events are read yet: partition {partition} {reach}{rest}."
 
 
-GONE = "It was not sealed in time, and its slices are no longer kept."
+GONE = "It was not finalised in time, and its slices are no longer kept."
 NEVER = (
     "Midnight of this time zone does not fall on slices that are kept; choose another "
     "exporter.time_zone."
@@ -233,39 +195,13 @@ NEVER = (
 
 
 def both(first: str, second: str) -> str:
-    """Two sentences as one."""
+    """Return two sentences as one."""
     if not first or not second:
         return first or second
     return f"{first.rstrip('.')}; {second[0].lower()}{second[1:]}"
 
 
 def day_name(text: str) -> str:
-    """`Tuesday 10 November 2026`."""
-    at = date.fromisoformat(text)
-    return f"{at:%A} {at.day} {at:%B %Y}"
-
-
-def _of(day: Day, metric: Metric) -> Value:
-    found: Value = getattr(day.values, metric)
-    return found
-
-
-def _instant(at_s: float, zone: ZoneInfo) -> str:
-    at = datetime.fromtimestamp(at_s, UTC).astimezone(zone)
-    return f"{at:%Y-%m-%d %H:%M}"
-
-
-def _requests(number: int) -> str:
-    return "1 request" if number == 1 else f"{count(number)} requests"
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
-def _enumeration(texts: Sequence[str]) -> str:
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
-
-
-def _all(targets: int) -> str:
-    return "the target" if targets == 1 else f"all {targets} targets"
+    """Return a date in words: `Tuesday 10 November 2026`."""
+    day = date.fromisoformat(text)
+    return f"{day:%A} {day.day} {day:%B %Y}"

@@ -8,14 +8,13 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from exporters.daily.day.facts import METRICS, DailyFacts, Day
-from exporters.daily.render.rows import measured, target_of
+from exporters.formatting import rfc3339
 
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
 # What makes a cell a formula in one spreadsheet program or another.
@@ -34,7 +33,7 @@ COLUMNS = (
 
 
 def csv_text(facts: DailyFacts) -> str:
-    """All days of the board, oldest first, after a line of column names."""
+    """Return all days of the board, oldest first, after a line of column names."""
     out = StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\r\n")
     writer.writeheader()
@@ -45,20 +44,20 @@ def csv_text(facts: DailyFacts) -> str:
 
 def _cells(day: Day, facts: DailyFacts) -> Iterator[tuple[str, str]]:
     yield "date", day.date
-    yield "from", _instant(day.from_s)
-    yield "to", _instant(day.to_s)
+    yield "from", rfc3339(day.from_s)
+    yield "to", rfc3339(day.to_s)
     yield "zone", facts.zone
     yield "state", day.state
     yield "complete", _flag(day.complete)
     yield "corrected", _flag(bool(day.corrections))
     yield "requests", str(day.values.requests)
     for metric in METRICS:
-        found = measured(day.values, metric)
-        yield metric, _number(found.value)
+        value = day.values.of(metric)
+        yield metric, _number(value.value)
         if metric != "tokens":
-            yield f"{metric}_samples", str(found.samples)
-            yield f"{metric}_target", _number(target_of(facts.targets, metric))
-        yield f"{metric}_mark", found.mark
+            yield f"{metric}_samples", str(value.samples)
+            yield f"{metric}_target", _number(facts.targets.of(metric))
+        yield f"{metric}_mark", value.mark
     yield "note", _harmless(day.note)
 
 
@@ -70,10 +69,6 @@ def _number(value: float | None) -> str:
 
 def _flag(is_so: bool) -> str:
     return "true" if is_so else "false"
-
-
-def _instant(at_s: int) -> str:
-    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _harmless(text: str) -> str:

@@ -11,8 +11,9 @@ from hashlib import sha256
 from jinja2 import Environment
 
 from exporters.daily.day.facts import METRICS, DailyFacts
+from exporters.daily.day.verdict import TITLES
 from exporters.daily.render.charts import Plot, plot
-from exporters.daily.render.rows import TITLES, Chart
+from exporters.daily.render.rows import Chart
 from exporters.daily.render.view import View, view_of
 from exporters.templates import templates
 
@@ -51,18 +52,18 @@ def message(facts: DailyFacts, link: str | None) -> str:
     return _templates().get_template("mail.html").render(view=view, link=link)
 
 
-def trouble(words: str, title: str) -> str:
-    """A page that says why there is no board."""
+def problem_page(words: str, title: str) -> str:
+    """Return a page that says why there is no board."""
     return (
         _templates()
-        .get_template("trouble.html")
+        .get_template("problem.html")
         .render(words=words, title=title, css=style(), csp=content_security_policy())
     )
 
 
 @cache
 def style() -> str:
-    """The style sheet."""
+    """Return the style sheet."""
     environment = _templates()
     assert environment.loader is not None
     return environment.loader.get_source(environment, "daily.css")[0].strip()

@@ -20,9 +20,9 @@ import pymupdf_fonts
 import typst
 
 from exporters.daily.day.facts import METRICS, DailyFacts, Mark
+from exporters.daily.day.verdict import TITLES
 from exporters.daily.render.charts import plot
 from exporters.daily.render.plain_text import printable
-from exporters.daily.render.rows import TITLES
 from exporters.daily.render.view import view_of
 
 # In the order in which a character is looked up.
@@ -33,7 +33,7 @@ _LEGEND: tuple[tuple[Mark, str], ...] = (
     ("best", "best in class"),
     ("met", "met"),
     ("missed", "missed"),
-    ("unknown", "not known"),
+    ("unknown", "unknown or no target"),
 )
 
 

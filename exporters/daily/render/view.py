@@ -7,23 +7,30 @@ directory; each renderer escapes them for its format.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
-from exporters.daily.day import figures
-from exporters.daily.day.facts import METRICS, DailyFacts, Day, Risk
+from exporters.daily.day.facts import METRICS, DailyFacts, Day, Risk, Segment
+from exporters.daily.day.figures import figure
+from exporters.daily.day.verdict import TITLES, judge, verdict
 from exporters.daily.render.rows import (
-    TITLES,
     Marked,
     Row,
-    budget,
-    marked,
-    measured,
+    mark_budget,
+    mark_metric,
     objective,
     seven,
     short,
 )
-from exporters.formatting import exact_percent
+from exporters.formatting import (
+    budget_left,
+    count,
+    counted,
+    exact_percent,
+    minute,
+    percent,
+    tokens,
+)
 
 RISKS_SHOWN = 5
 SEGMENTS_SHOWN = 5
@@ -33,8 +40,8 @@ CAUSES_NOTE = (
 )
 
 READING = (
-    "Percentiles are within 1 % of the exact value; numbers are rounded down, and judged before "
-    "that. A norm is the median of the days before."
+    "Percentiles are within 1 % of the exact value. No number is rounded to the other side of its "
+    "target. A norm is the median of the days before."
 )
 
 
@@ -74,7 +81,7 @@ class DayColumn:
     state: str  # `final`, `provisional, incomplete`; words
     letter: str  # the state in the strip, a letter; empty if it is final and complete
     chosen: bool
-    linked: bool  # whether there is a board of it
+    linked: bool  # True if there is a board of it
     cells: tuple[Marked, ...]  # in the order of METRICS
 
 
@@ -86,7 +93,7 @@ class View:
     date_words: str  # `Tuesday, 3 November 2026`
     zone: str
     state: str  # `final`, `provisional`, `still running`, `no data`
-    badges: tuple[str, ...]  # the state, then `incomplete` and `corrected` where they hold
+    badges: tuple[str, ...]  # the state, then `incomplete` and `corrected` if they apply
     headline: str
     verdict: str  # `missed: P95 TTFT`
     trust: str
@@ -104,20 +111,20 @@ class View:
     days: tuple[DayColumn, ...]
     made: str  # `2026-11-04 08:00 UTC`
     foot: str  # when it was made, and how to read its numbers
-    previous: str | None  # dates that there is a board of, for links
+    previous: str | None  # dates with a board, for links
     next: str | None
 
 
 def view_of(facts: DailyFacts) -> View:
-    """The board of some facts in words."""
+    """Return the texts of a board."""
     day = facts.day
-    corrections = (*_corrections(day), *_risk_corrections(facts))
+    corrections = (*_corrections(facts), *_risk_corrections(facts))
     badges = _badges(day)
     if corrections and "corrected" not in badges:
         badges = (*badges, "corrected")
     month = date.fromisoformat(f"{facts.month}-01")
     rows = seven(facts)
-    made = f"{_made(facts):%Y-%m-%d %H:%M} {facts.zone}"
+    made = f"{_made(facts)} {facts.zone}"
     return View(
         date=facts.date,
         date_words=_date_words(facts.date),
@@ -125,7 +132,7 @@ def view_of(facts: DailyFacts) -> View:
         state=badges[0],
         badges=badges,
         headline=facts.headline,
-        verdict=_verdict(rows),
+        verdict=verdict(judge(day.values, facts.targets, facts.risks)),
         trust=facts.trust,
         reliable=badges == ("final",),
         corrections=corrections,
@@ -136,17 +143,7 @@ def view_of(facts: DailyFacts) -> View:
         causes_note=CAUSES_NOTE if facts.causes else "",
         risks=tuple(_risk_row(risk) for risk in facts.risks[:RISKS_SHOWN]),
         risks_more=max(0, len(facts.risks) - RISKS_SHOWN),
-        segments=tuple(
-            SegmentRow(
-                short(one.name),
-                "1 customer" if one.customers == 1 else f"{figures.count(one.customers)} customers",
-                figures.large(one.requests),
-                figures.large(one.tokens),
-                figures.figure("availability_ratio", one.availability_ratio),
-                figures.figure("cache_hit_ratio", one.cache_hit_ratio),
-            )
-            for one in facts.segments[:SEGMENTS_SHOWN]
-        ),
+        segments=tuple(_segment_row(one, facts) for one in facts.segments[:SEGMENTS_SHOWN]),
         segments_more=max(0, len(facts.segments) - SEGMENTS_SHOWN),
         days=tuple(_column(one, facts) for one in facts.days),
         made=made,
@@ -166,14 +163,9 @@ def subject(view: View, update: bool = False) -> str:
 
 
 def numbers(view: View) -> str:
-    """A digest of the numbers and marks that a reader was told."""
-    told = [(row.key, row.value.text, row.value.mark) for row in view.rows]
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
-
-
-def is_corrected(day: Day) -> bool:
-    """Return True if a final day would differ today."""
-    return bool(day.corrections)
+    """Return a hash of the seven numbers and their marks."""
+    numbers = [(row.key, row.value.text, row.value.mark) for row in view.rows]
+    return hashlib.sha256(repr(numbers).encode()).hexdigest()[:32]
 
 
 def _badges(day: Day) -> tuple[str, ...]:
@@ -186,57 +178,61 @@ def _badges(day: Day) -> tuple[str, ...]:
     badges = [states[day.state]]
     if not day.complete:
         badges.append("incomplete")
-    if is_corrected(day):
+    if day.corrections:
         badges.append("corrected")
     return tuple(badges)
 
 
-def _corrections(day: Day) -> Iterator[str]:
-    for one in day.corrections:
+def _corrections(facts: DailyFacts) -> Iterator[str]:
+    for correction in facts.day.corrections:
+        metric = correction.metric
+        target = facts.targets.of(metric)
         yield (
-            f"Correction, {TITLES[one.metric]}: sealed as "
-            f"{figures.figure(one.metric, one.sealed)}, today "
-            f"{figures.figure(one.metric, one.now)} ({one.words})."
+            f"Correction, {TITLES[metric]}: final as {figure(metric, correction.sealed, target)}, "
+            f"today {figure(metric, correction.now, target)} ({correction.words})."
         )
 
 
 def _risk_corrections(facts: DailyFacts) -> Iterator[str]:
-    """One sentence about all error budgets and credits that read otherwise."""
-    sealed = {(one.policy, one.objective, one.scope): one for one in facts.risks}
-    told = []
-    for one in facts.risks_corrected:
-        was = _risk_words(sealed[one.policy, one.objective, one.scope])
-        if was != _risk_words(one):
-            name = f"{objective(one)}, {short(one.scope)}"
-            told.append(f"{name}: sealed as {was}, today {_risk_words(one)}")
-    if told:
-        more = f"; {len(told) - 1} more" if len(told) > 1 else ""
-        yield f"Correction, error budget of {told[0]} (late events or maintenance{more})."
+    """Yield one sentence about all error budgets and credits that read otherwise."""
+    final = {risk.key: risk for risk in facts.risks}
+    differences = []
+    for risk in facts.risks_corrected:
+        before, now = _risk_words(final[risk.key]), _risk_words(risk)
+        if before != now:
+            name = f"{objective(risk)}, {short(risk.scope)}"
+            differences.append(f"{name}: final as {before}, today {now}")
+    if differences:
+        more = f"; {len(differences) - 1} more" if len(differences) > 1 else ""
+        yield f"Correction, error budget of {differences[0]} (late events or maintenance{more})."
 
 
 def _risk_words(risk: Risk) -> str:
     ahead = "" if risk.credit_projected is None else f" and {risk.credit_projected} ahead"
-    return f"{figures.budget(risk.budget_left_ratio)}{ahead}"
-
-
-def _verdict(rows: tuple[Row, ...]) -> str:
-    judged = [row for row in rows if row.value.mark != "unknown"]
-    missed = [row.title for row in judged if row.value.mark == "missed"]
-    if missed:
-        return f"missed {', '.join(missed)}"
-    return f"all {len(judged)} targets met" if judged else "nothing to judge"
+    return f"{budget_left(risk.budget_left_ratio)}{ahead}"
 
 
 def _risk_row(risk: Risk) -> RiskRow:
-    attained = risk.attained_ratio
     return RiskRow(
         name=objective(risk),
         scope=short(risk.scope),
         target=exact_percent(risk.target_ratio),
-        attained=figures.UNKNOWN if attained is None else figures.percent(attained, 3),
-        budget=budget(risk.budget_left_ratio),
+        attained=percent(risk.attained_ratio, risk.target_ratio),
+        budget=mark_budget(risk),
         credit=risk.credit_projected or "–",
         adjusted=risk.adjusted,
+    )
+
+
+def _segment_row(segment: Segment, facts: DailyFacts) -> SegmentRow:
+    targets = facts.targets
+    return SegmentRow(
+        name=short(segment.name),
+        customers=counted(segment.customers, "customer"),
+        requests=count(segment.requests),
+        tokens=tokens(segment.tokens),
+        availability=percent(segment.availability_ratio, targets.availability_ratio),
+        cache_hit=percent(segment.cache_hit_ratio, targets.cache_hit_ratio),
     )
 
 
@@ -248,22 +244,22 @@ def _column(day: Day, facts: DailyFacts) -> DayColumn:
         date=day.date,
         day=day.date[-2:],
         weekend=date.fromisoformat(day.date).weekday() >= 5,
-        requests=figures.count(day.values.requests),
+        requests=count(day.values.requests),
         state=", ".join(badges),
-        letter=marks + ("C" if is_corrected(day) else ""),
+        letter=marks + ("C" if day.corrections else ""),
         chosen=day.date == facts.date,
         linked=_has_board(day.date, facts),
-        cells=tuple(marked(metric, measured(day.values, metric)) for metric in METRICS),
+        cells=tuple(mark_metric(metric, day.values, facts.targets) for metric in METRICS),
     )
 
 
 def _date_words(text: str) -> str:
-    found = date.fromisoformat(text)
-    return f"{found:%A}, {found.day} {found:%B %Y}"
+    day = date.fromisoformat(text)
+    return f"{day:%A}, {day.day} {day:%B %Y}"
 
 
-def _made(facts: DailyFacts) -> datetime:
-    return datetime.fromtimestamp(facts.made_at_s, UTC).astimezone(ZoneInfo(facts.zone))
+def _made(facts: DailyFacts) -> str:
+    return minute(facts.made_at_s, ZoneInfo(facts.zone))
 
 
 def _has_board(on: str, facts: DailyFacts) -> bool:
@@ -272,8 +268,8 @@ def _has_board(on: str, facts: DailyFacts) -> bool:
 
 
 def _beside(facts: DailyFacts, step: int) -> str | None:
-    """The day before or after the board's, if this board knows that it can be asked for."""
-    found = (date.fromisoformat(facts.date) + timedelta(days=step)).isoformat()
+    """Return the date before or after the board's, or None if it has no board."""
+    beside = (date.fromisoformat(facts.date) + timedelta(days=step)).isoformat()
     if step < 0:
-        return found if _has_board(found, facts) else None
-    return found if found <= f"{_made(facts):%Y-%m-%d}" else None
+        return beside if _has_board(beside, facts) else None
+    return beside if beside <= _made(facts)[:10] else None

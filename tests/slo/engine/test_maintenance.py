@@ -129,7 +129,7 @@ def test_minutes_are_taken_out_by_command_and_put_back_by_command(
         return str(entry["attainment"]["ratio"])
 
     assert attained() == "0.5"
-    assert "default/uptime: 50% of 99.9%, MISSED" in run("sla")
+    assert "default/uptime: 50 % of 99.9 %, MISSED" in run("sla")
     words = ("--from", at(begin // 60), "--to", at(begin // 60 + 5), "--author", "jo")
     added = run("maintenance", "add", *words, "--reason", "new racks")
     window = added.split(":")[0]

@@ -234,7 +234,7 @@ def test_a_day_that_cannot_be_cut_out_says_so_and_gives_no_number(
         assert facts.day.state == "absent"
         assert not facts.day.complete
         assert facts.day.values.tokens.value is None
-        assert "not sealed in time" in facts.day.note
+        assert "not finalised in time" in facts.day.note
         running = on(facts, "2026-11-10")
         assert running.values.tokens.value is None
 

@@ -139,7 +139,7 @@ def test_a_day_without_an_event_is_absent_and_no_zero(in_world: Callable[..., An
         assert facts.date == "2026-11-11"
         assert facts.day.state == "absent"
         assert all(getattr(facts.day.values, metric).value is None for metric in METRICS)
-        assert facts.headline == "Wednesday 11 November 2026: nothing was counted."
+        assert facts.headline == "Wednesday 11 November 2026: no event was counted."
         assert facts.causes == ()
 
     in_world(use)
@@ -163,7 +163,7 @@ def test_a_bad_day_is_told_with_what_made_it_bad(in_world: Callable[..., Any]) -
         await world.tell(end_s + 5 * HOUR_S, 0, 1)
         facts = await world.builder(**DIRECTORY).facts(end_s + 5 * HOUR_S)
         assert facts.headline.startswith("Tuesday 8 December 2026: P95 TTFT at 5")
-        assert facts.headline.endswith("missed its target; 3 of 4 targets met.")
+        assert facts.headline.endswith("missed its target; 4 of 5 targets met.")
         [cause] = facts.causes
         assert (cause.metric, cause.dimension, cause.name) == ("ttft_p95_s", "model", "large")
         assert cause.mix == 0
@@ -190,7 +190,7 @@ def test_a_calm_day_has_no_cause(in_world: Callable[..., Any]) -> None:
             await world.add(0, steady(number))
         facts = await world.builder().facts(MIDNIGHT + 9 * DAY_S)
         assert facts.causes == ()
-        assert "all 4 targets met" in facts.headline
+        assert "all 5 targets met" in facts.headline
         assert "best in class" in facts.headline
 
     in_world(use)

@@ -62,7 +62,7 @@ def test_a_day_is_provisional_until_late_events_had_their_time_and_all_is_read(
         facts = await builder.facts(END + 5 * HOUR_S)
         assert facts.day.state == "provisional"
         assert facts.day.note.startswith(
-            "Not everything is read yet: partition 1 up to 2026-11-08 23:"
+            "Not all events are read yet: partition 1 is read up to 2026-11-08 23:"
         )
         assert "Provisional" in facts.trust
 
@@ -108,7 +108,7 @@ def test_a_partition_that_has_counted_nothing_of_its_log_is_waited_for(
         await world.add(0, [event(END + 6 * HOUR_S)])
         await world.writer.pulse(1, END + 6 * HOUR_S, highwater=12)
         facts = await world.builder().facts(END + 6 * HOUR_S)
-        assert facts.day.note == "Not everything is read yet: partition 1 not at all."
+        assert facts.day.note == "Not all events are read yet: partition 1 is not read at all."
         await world.writer.pulse(1, END + 6 * HOUR_S, highwater=0)  # an empty log is read
         assert (await world.builder().facts(END + 6 * HOUR_S)).day.state == "sealed"
 
@@ -126,8 +126,8 @@ def test_a_day_is_not_sealed_while_nothing_of_after_it_has_come(
         facts = await world.builder().facts(END + 5 * HOUR_S)
         assert facts.day.state == "provisional"
         assert facts.day.note == (
-            "No event of after 2026-11-09 04:00 has come, so earlier ones may be on their way; "
-            "without one it is final at 2026-11-10 00:00."
+            "No event from after 2026-11-09 04:00 has arrived, so earlier ones may be on their "
+            "way; without one the day is final at 2026-11-10 00:00."
         )
         await world.add(0, some_traffic(2, 60, END - HOUR_S, END), END + 6 * HOUR_S)
         assert (await world.builder().facts(END + 6 * HOUR_S)).day.state == "provisional"
@@ -174,7 +174,7 @@ def test_a_halted_worker_has_not_read_its_log_to_the_end(in_world: Callable[...,
         await world.writer.pulse(1, END + 5 * HOUR_S, **halted)
         facts = await world.builder().facts(END + 5 * HOUR_S)
         assert facts.day.note.startswith(
-            "Not everything is read yet: partition 1 up to 2026-11-08 23:"
+            "Not all events are read yet: partition 1 is read up to 2026-11-08 23:"
         )
 
     in_world(use)
@@ -188,7 +188,7 @@ def test_a_day_whose_events_are_not_read_yet_is_not_one_without_events(
         await world.writer.pulse(0, BEGIN)  # and then the workers stood still
         facts = await world.builder().facts(END + 5 * HOUR_S)
         assert (facts.date, facts.day.state) == (DATE, "provisional")
-        assert facts.trust.startswith("Provisional: the numbers may still change; not everything")
+        assert facts.trust.startswith("Provisional: the numbers may still change; not all events")
         await world.tell(END + 5 * HOUR_S)
         facts = await world.builder().facts(END + 5 * HOUR_S)
         assert facts.day.state == "absent"
@@ -482,7 +482,7 @@ def test_the_month_says_that_days_of_it_are_incomplete(in_world: Callable[..., A
         await world.tell(END + 5 * HOUR_S)
         facts = await world.builder().facts(END + 5 * HOUR_S)
         assert facts.day.complete
-        assert facts.trust.endswith("; 1 day of the month is incomplete or not known.")
+        assert facts.trust.endswith("; 1 day of the month is incomplete or without data.")
 
     in_world(use)
 

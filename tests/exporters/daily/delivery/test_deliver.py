@@ -244,7 +244,7 @@ def test_the_mail_has_the_board_as_text_as_a_page_and_as_a_pdf(
     page = not_none(message.get_body(("html",))).get_content()
     for body in (text, page):
         assert link in body
-        for number in ("12.4 B", "314 ms", "36.1 ms", "99.953 %", "46.2 %", "29 % overdrawn"):
+        for number in ("12.4 B", "314 ms", "36.2 ms", "99.953 %", "46.2 %", "overdrawn by 29 %"):
             assert number in body
     assert "<script" not in page
     [attached] = list(message.iter_attachments())
@@ -561,7 +561,11 @@ def test_slack_gets_headline_numbers_and_link(
     [message] = channel.messages
     assert message["text"].startswith("Reliability 2026-11-03: missed P95 TTFT")
     told = json.dumps(message, ensure_ascii=False)
-    for words in ("P95 TTFT at 314 ms missed its target", "✕ missed, under 300 ms", "99.953 %"):
+    for words in (
+        "P95 TTFT at 314 ms, error budget (overdrawn by 29 %)",
+        "✕ missed, under 300 ms",
+        "99.953 %",
+    ):
         assert words in told
     link = "<https://board.example.com/daily?date=2026-11-03|Open the board of this day>"
     assert message["blocks"][-1] == {

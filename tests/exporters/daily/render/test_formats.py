@@ -23,8 +23,8 @@ from exporters.daily.render.data import COLUMNS, csv_text, json_schema, json_tex
 from exporters.daily.render.html import content_security_policy, html, message
 from exporters.daily.render.pdf import pdf
 from exporters.daily.render.plain_text import plain_text
-from exporters.daily.render.rows import measured
 from exporters.daily.render.view import subject, view_of
+from slo.policy.units import Money
 from tests.support.checks import not_none
 from tests.support.daily_samples import (
     DATE,
@@ -113,11 +113,11 @@ def test_every_format_says_the_same_numbers(day: Values, month: Values) -> None:
     told = json.loads(json_text(facts))["days"][-2]["values"]
     row = list(csv.DictReader(StringIO(csv_text(facts), newline="")))[-2]
     for metric in METRICS:
-        found = measured(day, metric)
-        read = figures.figure(metric, found.value)
-        for shown in (page, mail, text, printed):
-            assert read in shown
-            assert figures.figure(metric, measured(month, metric).value) in shown
+        found, target = day.of(metric), facts.targets.of(metric)
+        for value in (found.value, month.of(metric).value):
+            read = figures.figure(metric, value, target)
+            for shown in (page, mail, text, printed):
+                assert read in shown
         assert told[metric]["value"] == found.value
         assert (float(row[metric]) if row[metric] else None) == found.value
         assert row[f"{metric}_mark"] == told[metric]["mark"] == found.mark
@@ -127,32 +127,35 @@ def test_every_format_says_the_same_numbers(day: Values, month: Values) -> None:
 def test_a_number_never_reads_as_if_it_were_on_the_other_side_of_its_target(
     metric: Metric, value: float
 ) -> None:
-    digits = Decimal(not_none(re.match(r"[\d.]+", figures.figure(metric, value)))[0])
-    scale = Decimal(1_000 if metric.endswith("_s") else 100)
     for target in (Decimal("0.3"), Decimal("0.05"), Decimal("0.999"), Decimal("0.4")):
-        assert (digits < target * scale) == (Decimal(str(value)) < target)
+        digits, unit = figures.figure(metric, value, float(target)).split()
+        scale = {"ms": 1_000, "s": 1, "%": 100}[unit]
+        assert (Decimal(digits) < target * scale) == (Decimal(str(value)) < target)
 
 
 @pytest.mark.parametrize(
-    ("metric", "value", "read"),
+    ("metric", "value", "target", "read"),
     [
-        ("tokens", 0, "0"),
-        ("tokens", 999, "999"),
-        ("tokens", 12_418_223_907, "12.4 B"),
-        ("tokens", 999_999_999, "999 M"),
-        ("ttft_p95_s", 0.29996, "299 ms"),
-        ("ttft_p95_s", 0.3, "300 ms"),
-        ("tpot_p95_s", 0.04999, "49.9 ms"),
-        ("tpot_p95_s", 0.00123, "1.23 ms"),
-        ("ttft_p95_s", 12.34, "12.3 s"),
-        ("availability_ratio", 0.9989999, "99.899 %"),
-        ("availability_ratio", 1.0, "100.000 %"),
-        ("cache_hit_ratio", 0.29, "29.0 %"),
-        ("cache_hit_ratio", None, "not known"),
+        ("tokens", 0, None, "0"),
+        ("tokens", 999, None, "999"),
+        ("tokens", 12_418_223_907, None, "12.4 B"),
+        ("tokens", 999_999_999, None, "1 B"),
+        ("ttft_p95_s", 0.29996, 0.3, "299.96 ms"),
+        ("ttft_p95_s", 0.29996, None, "300 ms"),
+        ("ttft_p95_s", 0.3, 0.3, "300 ms"),
+        ("tpot_p95_s", 0.04999, 0.05, "49.99 ms"),
+        ("tpot_p95_s", 0.00123, 0.05, "1.2 ms"),
+        ("ttft_p95_s", 12.34, 0.3, "12.34 s"),
+        ("availability_ratio", 0.9989999, 0.999, "99.899 %"),
+        ("availability_ratio", 1.0, 0.999, "100 %"),
+        ("cache_hit_ratio", 0.29, 0.4, "29 %"),
+        ("cache_hit_ratio", None, 0.4, "unknown"),
     ],
 )
-def test_numbers_are_read_with_their_unit(metric: Metric, value: float | None, read: str) -> None:
-    assert figures.figure(metric, value) == read
+def test_numbers_are_read_with_their_unit_on_their_side_of_the_target(
+    metric: Metric, value: float | None, target: float | None, read: str
+) -> None:
+    assert figures.figure(metric, value, target) == read
 
 
 @pytest.mark.parametrize(
@@ -161,10 +164,12 @@ def test_numbers_are_read_with_their_unit(metric: Metric, value: float | None, r
         ("tokens", 0.0435, "4.4 % more"),
         ("tokens", -0.5, "50 % less"),
         ("ttft_p95_s", 0.047, "47 ms slower"),
-        ("tpot_p95_s", -0.00043, "0.43 ms faster"),
+        ("tpot_p95_s", -0.00043, "0.4 ms faster"),
+        ("tpot_p95_s", -0.00003, "as usual"),
         ("availability_ratio", 0.00012, "0.012 points higher"),
-        ("cache_hit_ratio", -0.0081, "0.8 points lower"),
-        ("cache_hit_ratio", 0.0001, "as usual"),
+        ("cache_hit_ratio", -0.0081, "0.81 points lower"),
+        ("cache_hit_ratio", 0.000004, "as usual"),
+        ("tokens", 0.00001, "as usual"),
         ("tokens", None, "no norm yet"),
     ],
 )
@@ -173,20 +178,16 @@ def test_changes_are_read_as_what_they_mean(metric: Metric, by: float | None, re
 
 
 def test_credits_of_several_currencies_are_not_added_up() -> None:
-    assert figures.total(["1,250.00 USD", "0.50 USD", "3.00 EUR"]) == "3.00 EUR + 1,250.50 USD"
+    texts = ["1,250.00 USD", "0.50 USD", "3.00 EUR"]
+    amounts = [Money.read(text) for text in texts]
+    assert figures.total(amounts) == "3.00 EUR + 1,250.50 USD"
     assert figures.total([]) is None
-
-
-def test_budgets_say_what_is_left_or_by_how_much_they_are_overdrawn() -> None:
-    assert figures.budget(0.519) == "51 % left"
-    assert figures.budget(-61.42) == "6,142 % overdrawn"
-    assert figures.budget(None) == "not known"
 
 
 def test_nothing_known_is_never_shown_as_zero() -> None:
     facts = empty_facts()
     page = Page(html(facts))
-    assert page.text.count("not known") >= 7
+    assert page.text.count("unknown") >= 7
     assert not re.search(r"\b0(\.0+)? ?(ms|%|B|M|USD)", page.text)
     assert "no data" in page.text
     for row in csv.DictReader(StringIO(csv_text(facts))):
@@ -235,7 +236,7 @@ def test_a_day_that_is_not_final_complete_and_uncorrected_says_so_everywhere(
 def test_a_correction_is_shown_beside_what_was_sealed() -> None:
     corrected = Correction("ttft_p95_s", 0.312, 0.314, "late events: 9 requests more")
     facts = about(corrections=(corrected,))
-    words = "Correction, P95 TTFT: sealed as 312 ms, today 314 ms (late events: 9 requests more)."
+    words = "Correction, P95 TTFT: final as 312 ms, today 314 ms (late events: 9 requests more)."
     for text in (Page(html(facts)).text, plain_text(facts), pdf_words(pdf(facts))):
         assert words in text
 
@@ -259,19 +260,19 @@ def test_every_mark_stands_beside_its_word() -> None:
 def test_each_number_has_its_target_norms_and_month() -> None:
     row = next(row for row in view_of(some_facts()).rows if row.key == "ttft_p95_s")
     assert (row.value.text, row.value.words, row.target) == ("314 ms", "missed", "under 300 ms")
-    assert (not_none(row.week).words, not_none(row.week).norm) == ("41 ms slower", "norm 273 ms")
+    assert (not_none(row.week).words, not_none(row.week).norm) == ("41.1 ms slower", "norm 273 ms")
     assert (not_none(row.four_weeks).words, not_none(row.four_weeks).better) == (
         "47 ms slower",
         False,
     )
     assert (not_none(row.month).text, not_none(row.month).words) == ("291 ms", "met")
-    assert row.samples == "of 4.33 M requests"
+    assert row.samples == "of 4,331,459 requests"
 
 
 def test_the_worst_budget_and_all_credits_stand_among_the_seven() -> None:
     rows = {row.key: row for row in view_of(some_facts()).rows}
     assert len(rows) == 7
-    assert rows["error_budget"].value.text == "29 % overdrawn"
+    assert rows["error_budget"].value.text == "overdrawn by 29 %"
     assert "enterprise-sla/uptime-acme" in rows["error_budget"].note
     assert rows["credits"].value.text == "25,000.00 USD"
     assert rows["credits"].note == "12,500.00 USD due if the period ended now"
@@ -407,13 +408,13 @@ def test_error_budgets_that_read_otherwise_today_are_one_correction() -> None:
     first, second, *rest = facts.risks
     worse = replace(first, budget_left_ratio=-0.41, credit_projected="27,500.00 USD")
     other = replace(second, budget_left_ratio=0.49)
-    unseen = replace(rest[0], budget_left_ratio=0.6199)
+    unseen = replace(rest[0], budget_left_ratio=0.6189)
     assert rest[0].budget_left_ratio == 0.62
     view = view_of(replace(facts, risks_corrected=(worse, other)))
     assert view.corrections == (
-        "Correction, error budget of enterprise-sla/uptime-acme, customer Acme Corp: sealed as "
-        "29 % overdrawn and 25,000.00 USD ahead, today 41 % overdrawn and 27,500.00 USD ahead "
-        "(late events or maintenance; 1 more).",
+        "Correction, error budget of enterprise-sla/uptime-acme, customer Acme Corp: final as "
+        "overdrawn by 29 % and 25,000.00 USD ahead, today overdrawn by 41 % and 27,500.00 USD "
+        "ahead (late events or maintenance; 1 more).",
     )
     assert "corrected" in view.badges
     assert not view.reliable

@@ -1,0 +1,126 @@
+"""Judge the seven numbers of a day, and say in one sentence which targets were missed.
+
+Pure. The headline of the board, the subject of the e-mail and the seven numbers come from the same
+list, so they count the same targets.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exporters import formatting
+from exporters.daily.day.facts import METRICS, BoardTargets, Day, Mark, Metric, Risk, Values
+from exporters.daily.day.figures import figure, total
+from exporters.daily.day.text import NAMES, day_name
+from slo.policy.units import Money
+
+TITLES: dict[str, str] = {
+    "tokens": "Tokens processed",
+    "ttft_p95_s": "P95 TTFT",
+    "tpot_p95_s": "P95 TPOT",
+    "availability_ratio": "Uptime",
+    "cache_hit_ratio": "Cache hit rate",
+    "error_budget": "Error budget",
+    "credits": "Credits at risk",
+}
+_NAMES: dict[str, str] = {
+    **{metric: NAMES[metric] for metric in METRICS},
+    "error_budget": "error budget",
+    "credits": "credits at risk",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One of the seven numbers with its mark."""
+
+    key: str  # a Metric, `error_budget` or `credits`
+    text: str  # `314 ms`
+    mark: Mark
+
+    @property
+    def title(self) -> str:
+        """Return its name on the board: `P95 TTFT`."""
+        return TITLES[self.key]
+
+
+def judge(values: Values, targets: BoardTargets, risks: Sequence[Risk]) -> tuple[Judged, ...]:
+    """Return the seven numbers in the order of the board."""
+    return (
+        *(judge_metric(metric, values, targets) for metric in METRICS),
+        judge_budget(worst_budget(risks)),
+        _judge_credits(risks),
+    )
+
+
+def judge_metric(metric: Metric, values: Values, targets: BoardTargets) -> Judged:
+    """Return the value of a metric with its mark."""
+    value = values.of(metric)
+    return Judged(metric, figure(metric, value.value, targets.of(metric)), value.mark)
+
+
+def judge_budget(risk: Risk | None) -> Judged:
+    """Return an objective's error budget with its mark; None stands for no objective."""
+    left = None if risk is None else risk.budget_left_ratio
+    mark: Mark = "unknown" if left is None else "missed" if left < 0 else "met"
+    return Judged("error_budget", formatting.budget_left(left), mark)
+
+
+def worst_budget(risks: Sequence[Risk]) -> Risk | None:
+    """Return the risk with the least error budget left; None if no budget is known."""
+    known = [risk for risk in risks if risk.budget_left_ratio is not None]
+    return min(known, key=lambda risk: risk.budget_left_ratio or 0.0, default=None)
+
+
+def _judge_credits(risks: Sequence[Risk]) -> Judged:
+    projected = [Money.read(risk.credit_projected) for risk in risks if risk.credit_projected]
+    at_risk = total(projected)
+    if at_risk is None:
+        return Judged("credits", "none", "unknown")
+    is_due = any(money.amount for money in projected)
+    return Judged("credits", at_risk, "missed" if is_due else "met")
+
+
+def verdict(numbers: Sequence[Judged]) -> str:
+    """Return the day in a few words: `missed P95 TTFT, Uptime` or `all 6 targets met`."""
+    judged = [number for number in numbers if number.mark != "unknown"]
+    missed = [number.title for number in judged if number.mark == "missed"]
+    if missed:
+        return f"missed {', '.join(missed)}"
+    return _all_met(len(judged)) if judged else "no target is set"
+
+
+def headline(day: Day, targets: BoardTargets, risks: Sequence[Risk]) -> str:
+    """Return the result of a day in one sentence."""
+    if not day.values.requests and not day.values.availability_ratio.samples:
+        return f"{day_name(day.date)}: no event was counted."
+    numbers = judge(day.values, targets, risks)
+    judged = [number for number in numbers if number.mark != "unknown"]
+    missed = [number for number in judged if number.mark == "missed"]
+    when = day_name(day.date) + (" so far" if day.state == "running" else "")
+    if not judged:
+        requests = formatting.counted(day.values.requests, "request")
+        return f"{when}: {requests}; no target is set."
+    if not missed:
+        best = [_name(number) for number in judged if number.mark == "best"]
+        rest = f", {formatting.enumeration(best)} best in class" if best else ""
+        return f"{when}: {_all_met(len(judged))}{rest}."
+    names = formatting.enumeration([_name_and_value(number) for number in missed], len(missed))
+    whose = "its target" if len(missed) == 1 else "their targets"
+    met = len(judged) - len(missed)
+    rest = f"; {met} of {len(judged)} targets met" if met else ""
+    return f"{when}: {names} missed {whose}{rest}."
+
+
+def _all_met(number: int) -> str:
+    return "the target met" if number == 1 else f"all {number} targets met"
+
+
+def _name(number: Judged) -> str:
+    """Return its name within a sentence: `uptime`, `error budget`."""
+    return _NAMES[number.key]
+
+
+def _name_and_value(number: Judged) -> str:
+    if number.key in METRICS:
+        return f"{_name(number)} at {number.text}"
+    return f"{_name(number)} ({number.text})"
