@@ -143,7 +143,7 @@ WORKER_CONFLICTS = Spec(
 WORKER_RESEEKS = Spec(
     "tokenpulse_worker_reseeks_total",
     "counter",
-    "Number of times a worker seeked back to records that were skipped.",
+    "Number of seeks of a worker back to records that were skipped.",
     ("worker",),
     "Harmless if it is rare.",
 )
@@ -167,9 +167,10 @@ WORKER_STORE_ERRORS = Spec(
 EXPORTER_REFRESHED = Spec(
     "tokenpulse_exporter_refreshed_timestamp_seconds",
     "gauge",
-    "Time at which the state was last read successfully: the age of all numbers on this page.",
+    "Time at which the state was last read successfully.",
     (),
-    "Numbers are read from Redis in the background, not at each scrape.",
+    "Its age is the age of all numbers on this page: they are read in the background, not at each "
+    "scrape.",
 )
 EXPORTER_REFRESH = Spec(
     "tokenpulse_exporter_refresh_seconds",

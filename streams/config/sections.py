@@ -82,8 +82,8 @@ class Kafka(Section):
         24 * 40,
         gt=0,
         description="How long Kafka keeps events, in hours, for `topics create`. Set it to "
-        "the longest window plus the longest outage after which the state must "
-        "be rebuilt.",
+        "the longest window plus the longest outage that you want to recover "
+        "from.",
     )
     max_message_bytes: int = Field(
         1_048_576, ge=1024, description="Size of the largest record batch, for `topics create`."
@@ -101,8 +101,8 @@ class Kafka(Section):
     session_timeout_s: float = Field(
         30,
         ge=1,
-        description="Time without a heartbeat of the consumer group after which the broker "
-        "assigns a worker's partitions to other workers.",
+        description="If a worker sends the consumer group no heartbeat for this time, the "
+        "broker assigns its partitions to other workers.",
     )
     heartbeat_interval_s: float = Field(
         3, gt=0, description="Time between two heartbeats of the consumer group."
@@ -261,13 +261,12 @@ class Worker(Section):
         1, ge=0.05, le=60, description="Time between two checkpoints of a partition."
     )
     flush_max_events: int = Field(
-        200_000, ge=1, description="Number of events after which a checkpoint is written early."
+        200_000, ge=1, description="A checkpoint is written early after this many events."
     )
     backlog_max_events: int = Field(
         1_000_000,
         ge=1,
-        description="Number of counted events that are not yet in Redis at which a worker "
-        "pauses consuming.",
+        description="A worker pauses consuming when this many counted events are not yet in Redis.",
     )
     resident_max_mb: int = Field(
         64,
@@ -309,17 +308,15 @@ class Worker(Section):
         0.5,
         gt=0,
         le=1,
-        description="Share of rejected records in the last `breaker_records` records. A "
-        "partition above it halts, because its producer is probably broken; 1 "
-        "switches this limit off.",
+        description="A partition halts if more than this share of its last "
+        "`breaker_records` records was rejected, because its producer is "
+        "probably broken; 1 switches this limit off.",
     )
-    breaker_records: int = Field(
-        1_000, ge=1, description="Number of records of a partition for `breaker_ratio`."
-    )
+    breaker_records: int = Field(1_000, ge=1, description="Number of records for `breaker_ratio`.")
     breaker_run: int = Field(
         500,
         ge=0,
-        description="Number of consecutive rejected records at which a partition halts; 0 "
+        description="A partition halts after this many consecutive rejected records; 0 "
         "switches this limit off.",
     )
     archive_interval_s: int = Field(
@@ -333,8 +330,8 @@ class Worker(Section):
         30,
         ge=0,
         le=600,
-        description="Time after the end of a slice before it is merged into the next "
-        "coarser slice. Later events still count, at slightly higher cost.",
+        description="A slice is merged into the next coarser slice this long after its end. "
+        "Later events still count, at slightly higher cost.",
     )
     customer_key: SecretStr | None = Field(
         None,
@@ -394,8 +391,8 @@ class Exporter(Section):
     stale_after_s: float = Field(
         15,
         gt=0,
-        description="Age of the newest worker heartbeat, or of the last read of the state, "
-        "above which `/readyz` answers 503.",
+        description="`/readyz` answers 503 if the newest worker heartbeat, or the last read "
+        "of the state, is older than this.",
     )
     time_zone: Annotated[str, AfterValidator(_known_zone)] = Field(
         "UTC", description="IANA time zone of the calendar day and month."
