@@ -20,7 +20,7 @@ from streams.config.settings import Settings
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
 from streams.kafka.topic_reader import TopicReader
-from streams.sources.events import read_events
+from streams.sources.events import EventLine, read_events
 from streams.sources.mapping import Mapping, RowError, read_rows
 from streams.sources.problems import RowProblems
 from streams.state.aggregation import record
@@ -199,6 +199,11 @@ def _values(
     for row in rows:
         if isinstance(row, RowError):
             problems.report(row)
+        elif isinstance(row, EventLine) and row.unit is not None:
+            # Taken as milliseconds, one such event would add decades of silence.
+            problems.report(
+                RowError(row.line, f"ended_at: looks like {row.unit}; send milliseconds")
+            )
         else:
             yield row.encode()
 

@@ -14,8 +14,10 @@ import msgspec
 from streams.events.parser import time_ms
 from streams.sources.files import RowError, open_plain, plain_lines
 
-# An earlier time is a number in another unit than milliseconds. 2015-01-01T00:00:00Z.
-EARLIEST_MS = 1_420_070_400_000
+# Times between 2015 and 2100 in milliseconds. A number outside is probably in another unit.
+EARLIEST_MS, LATEST_MS = 1_420_070_400_000, 4_102_444_800_000
+# Milliseconds in a unit, as (multiplier, divisor).
+_OTHER_UNITS = {"seconds": (1_000, 1), "microseconds": (1, 1_000), "nanoseconds": (1, 1_000_000)}
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TIME = msgspec.json.Decoder(int | str)
@@ -27,11 +29,13 @@ class EventLine:
     """One line of the file, which the worker will count or reject.
 
     `ended_at_ms`: None if the line has no usable time; such a line keeps its bytes in any case.
+    `unit`: of `ended_at`, if it looks like another one than milliseconds.
     """
 
     line: int
     key: bytes | None
     ended_at_ms: int | None
+    unit: str | None
     value: bytes
 
     def encode(self, shift_ms: int = 0) -> bytes:
@@ -57,13 +61,13 @@ def read_events(path: Path) -> Iterator[EventLine | RowError]:
                 yield EventLine(number, *_identity(value), value)
 
 
-def _identity(value: bytes) -> tuple[bytes | None, int | None]:
-    """Return the record's key, which is the request id, and the end of the request."""
+def _identity(value: bytes) -> tuple[bytes | None, int | None, str | None]:
+    """Return the record's key, which is the request id, and `ended_at_ms` and `unit`."""
     try:
         fields = _FIELDS.decode(value)
     except (msgspec.DecodeError, RecursionError):
-        return None, None
-    return _key(fields.get("request_id")), _ended_at_ms(fields.get("ended_at"))
+        return None, None, None
+    return _key(fields.get("request_id")), *_time(fields.get("ended_at"))
 
 
 def _key(raw: msgspec.Raw | None) -> bytes | None:
@@ -73,10 +77,22 @@ def _key(raw: msgspec.Raw | None) -> bytes | None:
         return None
 
 
-def _ended_at_ms(raw: msgspec.Raw | None) -> int | None:
+def _time(raw: msgspec.Raw | None) -> tuple[int | None, str | None]:
     try:
-        time = None if raw is None else _TIME.decode(raw)
+        given = None if raw is None else _TIME.decode(raw)
     except msgspec.DecodeError:
+        return None, None
+    at_ms = time_ms(given) if isinstance(given, str) else given
+    unit = None if at_ms is None else _other_unit(at_ms)
+    is_usable = at_ms is not None and at_ms >= EARLIEST_MS and unit is None
+    return (at_ms if is_usable else None), unit
+
+
+def _other_unit(time: int) -> str | None:
+    """Return the unit in which a number is a time of this century; None for milliseconds."""
+    if EARLIEST_MS <= time <= LATEST_MS:
         return None
-    at_ms = time_ms(time) if isinstance(time, str) else time
-    return at_ms if at_ms is not None and at_ms >= EARLIEST_MS else None
+    for unit, (multiplier, divisor) in _OTHER_UNITS.items():
+        if EARLIEST_MS <= time * multiplier // divisor <= LATEST_MS:
+            return unit
+    return None

@@ -1,7 +1,9 @@
 """What an evaluated stretch costs, and what is skipped without any other result."""
 
+import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +26,7 @@ from tests.support.backtests import (
     policy,
     steady,
 )
+from tests.support.command import run as command
 
 
 def sparse_days(seed: int, days: float) -> list[Event]:
@@ -125,6 +128,22 @@ def test_the_last_minute_is_judged_without_to() -> None:
     found = report(backtested(events, policy(objective)))
     assert found["to"] == "2026-01-01T00:02:00Z"
     assert found["promises"][0]["attainment"] == {"ratio": "0.5", "good": "1", "counted": 2}
+
+
+def test_an_event_in_seconds_is_left_out_and_named(tmp_path: Path) -> None:
+    """As milliseconds its time would be in 1970, with half a century of silence after it."""
+    wrong = [T0 + 30, (T0 + 30) * 1_000_000, (T0 + 30) * 1_000_000_000]
+    events = [*steady(0, 60), *(event(0) | {"ended_at": ended_at} for ended_at in wrong)]
+    file = tmp_path / "events.jsonl"
+    file.write_text("\n".join(map(json.dumps, events)))
+    done = command("backtest", file)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("2026-01-01T00:00:00Z to 2026-01-01T00:01:00Z: 60 events counted")
+    assert "3 not mapped" in done.stdout
+    assert done.stderr.splitlines() == [
+        f"{file}: line {60 + at}: ended_at: looks like {unit}; send milliseconds"
+        for at, unit in enumerate(["seconds", "microseconds", "nanoseconds"], 1)
+    ]
 
 
 def test_decades_between_two_events_end_with_a_message() -> None:
