@@ -19,7 +19,7 @@ from streams.state.slices import duplicates_of
 from streams.store.contract import OperatorCommand
 from streams.store.heartbeat import HaltReason, Heartbeat
 from streams.store.reader import PartitionView, StateReader
-from streams.store.redis import leave_order
+from streams.store.redis import enqueue_command
 
 _POLL_S = 0.2
 _ANOTHER_LOG = (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED)
@@ -169,7 +169,7 @@ class Partitions:
         Raises TimeoutError if none does in time; RequestError; StoreError.
         """
         await self.check(partition, command.to)
-        await leave_order(self._client, self._group, self._topic, partition, command)
+        await enqueue_command(self._client, self._group, self._topic, partition, command)
         async with asyncio.timeout(within_s):
             while True:
                 if await self._is_acknowledged(partition, command):

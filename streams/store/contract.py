@@ -45,43 +45,47 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class OperatorCommand:
-    """What an operator tells the worker of a halted partition to do."""
+    """A command to the worker of a halted partition."""
 
-    id: str  # never used before, so that an order is obeyed once
-    kind: str  # "resume": go on; "move": go on at another offset
+    id: str  # unique, so that a command is applied once
+    kind: str  # "resume", or "move" to another offset
     to: int | None  # that offset; None for "resume"
     reason: str
     by: str
 
 
-# Field -> value; keys are as wide as the client's own signature wants them.
-Pulse = Mapping[str | bytes | bytearray | memoryview | int | float, str | int | float]
+# Field -> value; the key type is that of the client's own signature.
+HeartbeatFields = Mapping[str | bytes | bytearray | memoryview | int | float, str | int | float]
 
 
 class Store(Protocol):
     """Where checkpoints are kept. All calls end within their deadline or raise StoreError."""
 
     async def claim(self, partition: int) -> Claimed:
-        """Own a partition and read its state."""
+        """Claim a partition and read its state."""
         ...
 
     async def load(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
-        """Read slices; raises Lost when we no longer own the partition."""
+        """Read slices. Raises Lost if another worker has claimed the partition."""
         ...
 
     async def look(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
-        """Read fields, all at the same moment, `offset` (decimal) among them if asked for; those
-        that do not exist are left out. Raises Lost when we no longer own the partition."""
+        """Read fields, all at the same moment; `offset` is one of them, in decimal.
+
+        Fields that do not exist are left out. Raises Lost if another worker has claimed it.
+        """
         ...
 
     async def flush(self, claim: Claimed, snapshot: Snapshot) -> Answer:
-        """Write a checkpoint. A StoreError means: it is not known whether it was written."""
+        """Write a checkpoint. After a StoreError it may be written or not."""
         ...
 
-    async def pulse(self, partition: int, values: Pulse) -> OperatorCommand | None:
-        """Leave a sign of life, which only people look at; the last order left here, if any."""
+    async def send_heartbeat(
+        self, partition: int, values: HeartbeatFields
+    ) -> OperatorCommand | None:
+        """Write a heartbeat. Return the last command enqueued for the partition, if any."""
         ...
 
     async def check(self) -> None:
-        """Raises StoreUnfitError where the store may throw state away by itself."""
+        """Raise StoreUnfitError if the store may throw state away by itself."""
         ...

@@ -9,7 +9,7 @@ from enum import StrEnum
 class Heartbeat:
     """The last sign of life that a worker left for one partition; what it does not say is absent.
 
-    `fields` are those that `Store.pulse` was given.
+    `fields` are those that `Store.send_heartbeat` was given.
     """
 
     partition: int

@@ -24,9 +24,9 @@ from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_field
 from streams.store.contract import (
     Answer,
     Claimed,
+    HeartbeatFields,
     Lost,
     OperatorCommand,
-    Pulse,
     StoreError,
     StoreUnfitError,
 )
@@ -59,25 +59,25 @@ def connected(redis: Redis) -> "aioredis.Redis":
     return connect(redis.url, redis.timeout_s, **redis_kwargs(redis))
 
 
-async def leave_order(
-    client: "aioredis.Redis", group: str, topic: str, partition: int, order: OperatorCommand
+async def enqueue_command(
+    client: "aioredis.Redis", group: str, topic: str, partition: int, command: OperatorCommand
 ) -> None:
-    """Leave an order for whichever worker owns the partition, in place of any before it.
+    """Enqueue a command for the worker that owns the partition, in place of any earlier one.
 
-    Raises StoreError where Redis does not take it.
+    Raises StoreError if Redis does not accept it.
     """
     key = Keys(group, topic).command(partition)
     fields: dict[str, str | int | None] = {
-        "id": order.id,
-        "kind": order.kind,
-        "to": order.to,
-        "reason": order.reason,
-        "by": order.by,
+        "id": command.id,
+        "kind": command.kind,
+        "to": command.to,
+        "reason": command.reason,
+        "by": command.by,
         "at_ms": time.time_ns() // 1_000_000,
     }
     try:
         async with asyncio.timeout(FLUSH_DEADLINE_S), client.pipeline(transaction=True) as pipe:
-            pipe.delete(key)  # a "to" of the order before must not stay
+            pipe.delete(key)  # an earlier command's "to" must not stay
             pipe.hset(
                 key, mapping={name: value for name, value in fields.items() if value is not None}
             )
@@ -187,21 +187,23 @@ class RedisStore:
             raise StoreError(f"{claim.key}: cannot write: {_told(error)}") from error
         return Answer(cast(bytes, answer).decode())
 
-    async def pulse(self, partition: int, values: Pulse) -> OperatorCommand | None:
+    async def send_heartbeat(
+        self, partition: int, values: HeartbeatFields
+    ) -> OperatorCommand | None:
         """See `Store`."""
         key = self._keys.heartbeat(partition)
-        orders = self._keys.command(partition)
+        command_key = self._keys.command(partition)
         try:
             async with (
                 asyncio.timeout(FLUSH_DEADLINE_S),
                 self._redis.pipeline(transaction=False) as pipe,
             ):
                 pipe.hset(key, mapping={**values})
-                pipe.hgetall(orders)
-                _, order = await pipe.execute()
+                pipe.hgetall(command_key)
+                _, command = await pipe.execute()
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreError(f"{key}: cannot write: {_told(error)}") from error
-        return _order(orders, cast(dict[bytes, bytes], order))
+        return _parse_command(command_key, cast(dict[bytes, bytes], command))
 
     async def check(self) -> None:
         """See `Store`."""
@@ -223,18 +225,18 @@ class RedisStore:
             return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)
 
 
-def _order(key: str, found: Mapping[bytes, bytes]) -> OperatorCommand | None:
-    if not found:
+def _parse_command(key: str, stored: Mapping[bytes, bytes]) -> OperatorCommand | None:
+    if not stored:
         return None
     fields = {
         str(name, "utf-8", "replace"): str(value, "utf-8", "replace")
-        for name, value in found.items()
+        for name, value in stored.items()
     }
     try:
         to = int(fields["to"]) if "to" in fields else None
         return OperatorCommand(fields["id"], fields["kind"], to, fields["reason"], fields["by"])
     except (KeyError, ValueError) as error:
-        raise StoreError(f"{key}: got {fields}; leave the order again") from error
+        raise StoreError(f"{key}: got {fields}; repeat the command") from error
 
 
 def _told(error: BaseException) -> str:

@@ -23,7 +23,7 @@ class HeartbeatSender:
         counters, halt = self._context.counters, worker.admission.halted
         unfit_reason = self._context.supervision.unfit_reason
         exemplars = worker.exemplars.unsent()
-        command = await self._context.store.pulse(
+        command = await self._context.store.send_heartbeat(
             worker.partition,
             {
                 "at_ms": time.time_ns() // 1_000_000,

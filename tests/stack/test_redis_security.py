@@ -19,7 +19,7 @@ from streams.config.settings import Kafka, Redis, Settings
 from streams.errors import Unavailable
 from streams.store.contract import OperatorCommand
 from streams.store.keys import Keys
-from streams.store.redis import connect, leave_order
+from streams.store.redis import connect, enqueue_command
 from streams.store.server_check import check_redis
 from tests.support.certificates import Authority
 from tests.support.event_samples import raw
@@ -114,7 +114,7 @@ def allowed(user: str) -> set[str]:
 async def give_order(operator: Redis, kafka: Kafka) -> None:
     client = connect(operator.url, operator.timeout_s, **redis_kwargs(operator))
     try:
-        await leave_order(
+        await enqueue_command(
             client, kafka.group, kafka.topic, 0, OperatorCommand("1", "resume", None, "", "")
         )
     finally:

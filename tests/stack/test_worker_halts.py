@@ -20,7 +20,7 @@ from streams.kafka.producer import partition_of
 from streams.query.partitions import new_command
 from streams.store.keys import Keys
 from streams.store.redis import connect as connected
-from streams.store.redis import leave_order
+from streams.store.redis import enqueue_command
 from tests.support.answers import seconds
 from tests.support.exporter_state import samples_of, value
 from tests.support.record_batch_samples import packed
@@ -71,7 +71,9 @@ def give_order(settings: Settings, partition: int) -> None:
         client = connected(settings.redis.url, 5)
         try:
             order = new_command("resume", None, "meant for something else")
-            await leave_order(client, settings.kafka.group, settings.kafka.topic, partition, order)
+            await enqueue_command(
+                client, settings.kafka.group, settings.kafka.topic, partition, order
+            )
         finally:
             await client.aclose()
 

@@ -100,7 +100,7 @@ class World:
         """A live worker's word that it has read its partitions to the end."""
         for partition in partitions or (0,):
             _, state = await self.writer.owned(partition)
-            await self.writer.pulse(partition, until_s, highwater=state.next_offset)
+            await self.writer.send_heartbeat(partition, until_s, highwater=state.next_offset)
 
     async def stored(self) -> Mapping[bytes, bytes]:
         """The sealed days as they are in Redis."""

@@ -115,7 +115,7 @@ class StateWriter:
         snapshot = state.snapshot(round(at_s * 1_000))
         assert await self._store.flush(claim, snapshot) is Answer.OK
         state.confirm(snapshot)
-        await self.pulse(partition, at_s)
+        await self.send_heartbeat(partition, at_s)
 
     async def owned(self, partition: int) -> tuple[Claimed, PartitionState]:
         """A partition as its worker has it: what happens to the log can be told to its state."""
@@ -123,7 +123,7 @@ class StateWriter:
             self._owned[partition] = await self._claimed(partition, self.settings.worker)
         return self._owned[partition]
 
-    async def pulse(self, partition: int, at_s: float, **changes: Any) -> None:
+    async def send_heartbeat(self, partition: int, at_s: float, **changes: Any) -> None:
         values: dict[Any, Any] = {
             "at_ms": round(at_s * 1_000),
             "worker": f"host:{partition}",
@@ -134,7 +134,7 @@ class StateWriter:
             **dict.fromkeys(("seen_ids", "seen_forgotten", "archived_ms"), 0),
             **dict.fromkeys(("halted", "halted_detail", "order"), ""),
         }
-        await self._store.pulse(partition, values | changes)
+        await self._store.send_heartbeat(partition, values | changes)
 
     async def _claimed(self, partition: int, worker: Worker) -> tuple[Claimed, PartitionState]:
         claim = await self._store.claim(partition)

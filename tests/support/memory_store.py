@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
-from streams.store.contract import Answer, Claimed, Lost, OperatorCommand, Pulse, StoreUnfitError
+from streams.store.contract import (
+    Answer,
+    Claimed,
+    HeartbeatFields,
+    Lost,
+    OperatorCommand,
+    StoreUnfitError,
+)
 from streams.store.keys import Keys
 from streams.store.redis import eviction_problem
 
@@ -188,7 +195,9 @@ class MemoryStore:
         await self._delay("flushed")
         return answer
 
-    async def pulse(self, partition: int, values: Pulse) -> OperatorCommand | None:
+    async def send_heartbeat(
+        self, partition: int, values: HeartbeatFields
+    ) -> OperatorCommand | None:
         """See `Store`."""
         await self._delay("pulse")
         self._redis.pulses.setdefault(partition, {}).update(values)

@@ -8,7 +8,7 @@ import redis
 
 from streams.store.contract import OperatorCommand, Store
 from streams.store.keys import Keys
-from streams.store.redis import leave_order
+from streams.store.redis import enqueue_command
 from tests.support.counting import GROUP, KEY, PARTITION, TOPIC
 from tests.support.memory_store import MemoryRedis, MemoryStore
 from tests.support.redis_servers import RedisProcess, opened
@@ -81,7 +81,7 @@ class Server:
 
     async def order(self, order: OperatorCommand) -> None:
         async with opened(self._url) as store:
-            await leave_order(store._redis, GROUP, TOPIC, PARTITION, order)
+            await enqueue_command(store._redis, GROUP, TOPIC, PARTITION, order)
 
     def set_policy(self, policy: str) -> None:
         self._client.config_set("maxmemory-policy", policy)

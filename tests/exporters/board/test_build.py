@@ -222,7 +222,7 @@ def test_a_handful_of_failures_does_not_shout(configured: Callable[..., Any]) ->
 def test_silence_is_neither_well_nor_a_failure(configured: Callable[..., Any]) -> None:
     async def use(world: World) -> LiveFacts:
         await world.writer.write(0, traffic(1, 5, NOW_S - 7_300, NOW_S - 7_200))
-        await world.writer.pulse(0, NOW_S, highwater=500)
+        await world.writer.send_heartbeat(0, NOW_S, highwater=500)
         return await world.facts()
 
     facts = in_world(configured(), use)

@@ -82,7 +82,7 @@ def test_a_worker_that_comes_back_ends_it(configured: Callable[..., Any]) -> Non
     async def use(world: World) -> tuple[LiveFacts, LiveFacts]:
         await world.writer.write(0, calm(), NOW_S - 40)
         before = await world.facts()
-        await world.writer.pulse(0, NOW_S + 1)
+        await world.writer.send_heartbeat(0, NOW_S + 1)
         return before, await world.facts(NOW_S + 1)
 
     before, after = in_world(configured(), use)
@@ -114,7 +114,7 @@ def test_a_partition_nobody_counts_is_named_and_the_others_are_still_told_of(
 def test_records_that_wait_unwritten_are_stale(configured: Callable[..., Any]) -> None:
     async def use(world: World) -> LiveFacts:
         await world.writer.write(0, calm(until_s=NOW_S - 90), NOW_S - 90)
-        await world.writer.pulse(0, NOW_S)  # alive, and 7 records wait
+        await world.writer.send_heartbeat(0, NOW_S)  # alive, and 7 records wait
         return await world.facts()
 
     facts = in_world(configured(), use)
@@ -130,7 +130,7 @@ def test_a_halted_partition_says_why_and_is_not_called_stale(
     async def use(world: World) -> LiveFacts:
         await world.writer.write(0, calm())
         await world.writer.write(1, calm(2), NOW_S - 90)
-        await world.writer.pulse(1, NOW_S, halted="unreadable", halted_at=1)
+        await world.writer.send_heartbeat(1, NOW_S, halted="unreadable", halted_at=1)
         return await world.facts()
 
     facts = in_world(configured(), use)
@@ -249,7 +249,7 @@ def test_a_lag_that_grows_is_told_and_one_that_shrinks_is_not(
             now_s = NOW_S + 60 * number
             await world.writer.write(0, traffic(number, 1, now_s - 10, now_s), now_s)
             offset = (await world.writer.owned(0))[1].next_offset
-            await world.writer.pulse(0, now_s, highwater=offset + lag)
+            await world.writer.send_heartbeat(0, now_s, highwater=offset + lag)
             facts = await world.facts(now_s)
         return facts
 
@@ -286,7 +286,7 @@ def test_what_a_worker_counts_is_told_as_its_alert_exists(
     configured: Callable[..., Any], counter: str, count: int, alert: str, words: str
 ) -> None:
     async def count_it(writer: StateWriter) -> None:
-        await writer.pulse(0, NOW_S + 10, **{counter: count})
+        await writer.send_heartbeat(0, NOW_S + 10, **{counter: count})
 
     incident = the(rising(configured(), count_it), alert)
     assert incident.words.startswith(words)
@@ -295,7 +295,7 @@ def test_what_a_worker_counts_is_told_as_its_alert_exists(
 
 def test_a_few_failed_writes_to_redis_are_no_trouble(configured: Callable[..., Any]) -> None:
     async def fail(writer: StateWriter) -> None:
-        await writer.pulse(0, NOW_S + 10, store_errors=3)
+        await writer.send_heartbeat(0, NOW_S + 10, store_errors=3)
 
     assert rising(configured(), fail).incidents == ()
 
@@ -305,7 +305,7 @@ def test_an_old_archive_is_told_and_leaves_the_numbers_trusted(
 ) -> None:
     async def use(world: World) -> LiveFacts:
         await world.writer.write(0, calm())
-        await world.writer.pulse(0, NOW_S, archived_ms=(NOW_S - 3 * 3_600) * 1_000)
+        await world.writer.send_heartbeat(0, NOW_S, archived_ms=(NOW_S - 3 * 3_600) * 1_000)
         return await world.facts()
 
     facts = in_world(configured(), use)

@@ -81,7 +81,7 @@ def full_state(settings: Settings) -> None:
         events = some_events(3, 400, NOW_S - 900, NOW_S)
         await writer.write(0, events[::2])
         await writer.write(1, [*events[1::2], b"not json", event(NOW_S, model='a"b\\c')])
-        await writer.pulse(1, NOW_S, halted="unreadable", archived_ms=NOW_S * 1_000)
+        await writer.send_heartbeat(1, NOW_S, halted="unreadable", archived_ms=NOW_S * 1_000)
         await writer.close()
 
     asyncio.run(write())

@@ -130,8 +130,8 @@ def test_worker_counters_stand_once_for_a_worker_with_many_partitions(
         writer = StateWriter(settings)
         for partition in (0, 1):
             await writer.write(partition, [event(NOW_S)])
-        await writer.pulse(0, NOW_S, worker="host:9", fenced=1)
-        await writer.pulse(1, NOW_S + 1, worker="host:9", fenced=2)
+        await writer.send_heartbeat(0, NOW_S, worker="host:9", fenced=1)
+        await writer.send_heartbeat(1, NOW_S + 1, worker="host:9", fenced=2)
         await writer.close()
 
     asyncio.run(write())

@@ -61,10 +61,10 @@ def test_a_halted_partition_stands_out_until_it_goes_on(configured: Callable[...
     async def halt(writer: StateWriter) -> None:
         for partition in (0, 1):
             await writer.write(partition, [event(NOW_S)])
-        await writer.pulse(1, NOW_S, halted="unreadable", halted_at=1)
+        await writer.send_heartbeat(1, NOW_S, halted="unreadable", halted_at=1)
 
     async def go_on(writer: StateWriter) -> None:
-        await writer.pulse(1, NOW_S)
+        await writer.send_heartbeat(1, NOW_S)
 
     samples = after(settings, halt)
     assert named(samples, HALTED) == {
@@ -80,7 +80,7 @@ def test_a_partition_that_halted_before_anything_was_counted_is_not_passed_over(
 
     async def halt(writer: StateWriter) -> None:
         await writer.owned(3)
-        await writer.pulse(3, NOW_S, halted="unreadable", halted_at=0)
+        await writer.send_heartbeat(3, NOW_S, halted="unreadable", halted_at=0)
 
     samples = after(settings, halt)
     assert value(samples, HALTED, partition="3", reason="unreadable") == 1
@@ -168,7 +168,7 @@ def test_lost_states_are_counted_by_partition_and_rollbacks_by_worker(
         await writer.write(0, [event(NOW_S)])
         (await writer.owned(1))[1].mark_rebuilt(2)
         await writer.write(1, [event(NOW_S)])
-        await writer.pulse(1, NOW_S + 1, worker="host:0", rollbacks=3)
+        await writer.send_heartbeat(1, NOW_S + 1, worker="host:0", rollbacks=3)
 
     samples = after(settings, suffer)
     assert value(samples, "tokenpulse_state_losses_total", partition="0") == 0
@@ -186,7 +186,7 @@ def test_the_archive_and_the_ids_are_told_where_a_worker_tells_them(
     async def tell(writer: StateWriter) -> None:
         await writer.write(0, [event(NOW_S)])
         await writer.write(1, [event(NOW_S)])
-        await writer.pulse(
+        await writer.send_heartbeat(
             1, NOW_S, archived_ms=(NOW_S - 60) * 1_000, seen_ids=1_234, seen_forgotten=70
         )
 

@@ -134,7 +134,7 @@ class StandIn:
         store = RedisStore(client, kafka.group, kafka.topic)
         while not self._ended.is_set():
             values: dict[Any, Any] = {**self._fields, "at_ms": now_ms()}
-            order = await store.pulse(self._partition, values)
+            order = await store.send_heartbeat(self._partition, values)
             if order is not None and self._fields["order"] != order.id:
                 self.applied.append(order)
                 self._fields |= {"order": order.id} | self._apply(order)
@@ -168,7 +168,7 @@ def settings(redis_server: RedisServer, redis_client: redis.Redis) -> Settings:
         await writer.write(1, [event(BEGIN_S), b"{"])
         (await writer.owned(1))[1].lose(4)
         await writer.write(1, [b"{"])
-        await writer.pulse(0, now_ms() / 1_000)
+        await writer.send_heartbeat(0, now_ms() / 1_000)
         await writer.close()
 
     asyncio.run(write())

@@ -276,12 +276,15 @@ def test_a_sign_of_life_is_answered_with_the_last_order_and_with_nothing_of_olde
     resume = OperatorCommand("2", "resume", None, "mended: é", "bob@host")
 
     async def story(store: Store) -> None:
-        assert await store.pulse(PARTITION, {"at_ms": 1}) is None
+        assert await store.send_heartbeat(PARTITION, {"at_ms": 1}) is None
         await place.order(move)
-        assert await store.pulse(PARTITION + 1, {"at_ms": 1}) is None
-        assert [await store.pulse(PARTITION, {"at_ms": 2}) for _ in range(2)] == [move, move]
+        assert await store.send_heartbeat(PARTITION + 1, {"at_ms": 1}) is None
+        assert [await store.send_heartbeat(PARTITION, {"at_ms": 2}) for _ in range(2)] == [
+            move,
+            move,
+        ]
         await place.order(resume)
-        assert await store.pulse(PARTITION, {"at_ms": 3}) == resume
+        assert await store.send_heartbeat(PARTITION, {"at_ms": 3}) == resume
 
     run(story)
 

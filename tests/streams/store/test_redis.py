@@ -10,7 +10,7 @@ import redis
 import streams.store.redis
 from streams.store.contract import Claimed, OperatorCommand, StoreError
 from streams.store.keys import Keys
-from streams.store.redis import RedisStore, leave_order
+from streams.store.redis import RedisStore, enqueue_command
 from tests.support.counting import GROUP, KEY, PARTITION, TOPIC, snapshot
 from tests.support.redis_servers import opened
 from tests.support.servers import RedisServer
@@ -21,9 +21,9 @@ CALLS: dict[str, Callable[[RedisStore], Awaitable[Any]]] = {
     "claim": lambda store: store.claim(PARTITION),
     "load": lambda store: store.load(Claimed(KEY, "1:x", Any), ["meta"]),  # type: ignore[arg-type]
     "flush": lambda store: store.flush(Claimed(KEY, "1:x", Any), snapshot(0, 1)),  # type: ignore[arg-type]
-    "pulse": lambda store: store.pulse(PARTITION, {"at_ms": 1}),
+    "pulse": lambda store: store.send_heartbeat(PARTITION, {"at_ms": 1}),
     "check": lambda store: store.check(),
-    "order": lambda store: leave_order(store._redis, GROUP, TOPIC, PARTITION, ORDER),
+    "order": lambda store: enqueue_command(store._redis, GROUP, TOPIC, PARTITION, ORDER),
 }
 
 
@@ -95,13 +95,13 @@ def test_an_order_that_cannot_be_read_is_shown_and_not_guessed(
 
     async def story() -> None:
         async with opened(redis_server.url) as store:
-            await leave_order(store._redis, GROUP, TOPIC, PARTITION, ORDER)
+            await enqueue_command(store._redis, GROUP, TOPIC, PARTITION, ORDER)
             if damage == "no offset":
                 redis_client.hset(key, "to", "here")
             else:
                 redis_client.hdel(key, "kind")
             with pytest.raises(StoreError) as caught:
-                await store.pulse(PARTITION, {"at_ms": 1})
+                await store.send_heartbeat(PARTITION, {"at_ms": 1})
             assert str(caught.value).startswith(f"{key}: got {{'id': '1'")
 
     asyncio.run(story())

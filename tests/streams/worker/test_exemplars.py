@@ -213,7 +213,7 @@ def configured(redis_server: RedisServer, redis_client: Redis) -> Callable[..., 
         async def write() -> None:
             writer = StateWriter(settings)
             await writer.write(0, events)
-            await writer.pulse(0, NOW_S, exemplars=told(*exemplars))
+            await writer.send_heartbeat(0, NOW_S, exemplars=told(*exemplars))
             await writer.close()
 
         asyncio.run(write())
@@ -311,7 +311,7 @@ def test_junk_in_the_sign_of_life_spoils_no_export(configured: Callable[..., Any
 
         async def write(settings: Settings = settings, junk: str = junk) -> None:
             writer = StateWriter(settings)
-            await writer.pulse(0, NOW_S, exemplars=junk)
+            await writer.send_heartbeat(0, NOW_S, exemplars=junk)
             await writer.close()
 
         asyncio.run(write())

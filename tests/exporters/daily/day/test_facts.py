@@ -67,7 +67,7 @@ def steady(number: int, count: int = 60, **changes: Any) -> list[dict[str, Any]]
 def test_where_nothing_was_ever_counted_there_is_no_board(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
         assert await DailyBoardBuilder.facts(world.builder(), MIDNIGHT) is None
-        await world.writer.pulse(0, MIDNIGHT)  # claimed, but nothing counted
+        await world.writer.send_heartbeat(0, MIDNIGHT)  # claimed, but nothing counted
         assert await DailyBoardBuilder.facts(world.builder(), MIDNIGHT) is None
 
     in_world(use)

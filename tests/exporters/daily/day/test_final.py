@@ -90,7 +90,7 @@ def test_a_partition_that_reads_its_backlog_is_waited_for(in_world: Callable[...
         await one_day(world)
         # It went on after an hour's outage: what came since midnight is not counted yet.
         await world.add(0, [event(END + 60)])
-        await world.writer.pulse(0, END + 5 * HOUR_S)  # its log goes on
+        await world.writer.send_heartbeat(0, END + 5 * HOUR_S)  # its log goes on
         assert (await world.builder().facts(END + 5 * HOUR_S)).day.state == "provisional"
         await world.add(0, [event(END - 30), event(END + 4 * HOUR_S + 1)])
         facts = await world.builder().facts(END + 5 * HOUR_S)
@@ -106,10 +106,10 @@ def test_a_partition_that_has_counted_nothing_of_its_log_is_waited_for(
     async def use(world: World) -> None:
         await one_day(world)
         await world.add(0, [event(END + 6 * HOUR_S)])
-        await world.writer.pulse(1, END + 6 * HOUR_S, highwater=12)
+        await world.writer.send_heartbeat(1, END + 6 * HOUR_S, highwater=12)
         facts = await world.builder().facts(END + 6 * HOUR_S)
         assert facts.day.note == "Not all events are read yet: partition 1 is not read at all."
-        await world.writer.pulse(1, END + 6 * HOUR_S, highwater=0)  # an empty log is read
+        await world.writer.send_heartbeat(1, END + 6 * HOUR_S, highwater=0)  # an empty log is read
         assert (await world.builder().facts(END + 6 * HOUR_S)).day.state == "sealed"
 
     in_world(use)
@@ -171,7 +171,7 @@ def test_a_halted_worker_has_not_read_its_log_to_the_end(in_world: Callable[...,
         await world.tell(END + 5 * HOUR_S, 0, 1)
         _, state = await world.writer.owned(1)
         halted = {"highwater": state.next_offset, "halted": "log_recreated"}
-        await world.writer.pulse(1, END + 5 * HOUR_S, **halted)
+        await world.writer.send_heartbeat(1, END + 5 * HOUR_S, **halted)
         facts = await world.builder().facts(END + 5 * HOUR_S)
         assert facts.day.note.startswith(
             "Not all events are read yet: partition 1 is read up to 2026-11-08 23:"
@@ -185,7 +185,7 @@ def test_a_day_whose_events_are_not_read_yet_is_not_one_without_events(
 ) -> None:
     async def use(world: World) -> None:
         await world.add(0, some_traffic(1, 20, BEGIN - DAY_S, BEGIN))
-        await world.writer.pulse(0, BEGIN)  # and then the workers stood still
+        await world.writer.send_heartbeat(0, BEGIN)  # and then the workers stood still
         facts = await world.builder().facts(END + 5 * HOUR_S)
         assert (facts.date, facts.day.state) == (DATE, "provisional")
         assert facts.trust.startswith("Provisional: the numbers may still change; not all events")
