@@ -111,6 +111,23 @@ class TopicReader:
         except (KafkaError, OSError) as error:
             raise self._unavailable(error) from error
 
+    async def fetch(self, number: int, offset: int) -> ConsumerRecord[Any, Any] | None:
+        """Return the record at an offset of a partition; None if Kafka no longer has it."""
+        if not self.begins.get(number, 0) <= offset < self.ends.get(number, 0):
+            return None
+        partition = TopicPartition(self.topic, number)
+        try:
+            self._consumer.assign([partition])
+            self._consumer.seek(partition, offset)
+            for _ in range(_SILENCE_POLLS):
+                batches = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=1)
+                for record in batches.get(partition, ()):
+                    # Compaction or a transaction may have left a gap.
+                    return record if record.offset == offset else None
+        except (KafkaError, OSError) as error:
+            raise self._unavailable(error) from error
+        raise self._silence()
+
     async def _is_read(self, partitions: list[TopicPartition]) -> bool:
         # Positions pass records that are not handed out, such as the markers of transactions.
         return all(

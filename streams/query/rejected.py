@@ -1,59 +1,67 @@
-"""Rejected records: what the dead-letter topic says about them, and what to do.
+"""Rejected records and fields: where they are, the rule they broke, and the fix.
 
 The worker sends a rejected record to the dead-letter topic byte for byte, with headers that say
 where it was and which rule it broke. A record may be there twice, if a worker ended before its
-checkpoint.
+checkpoint. Of records that were counted without a wrong field, the workers' heartbeats contain a
+few places; the record itself is read from the event topic.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import redis.asyncio as aioredis
 
 from streams.config.settings import Kafka
-from streams.events.fields import FIELDS
-from streams.events.schema import REASON_HELP
+from streams.events.fields import FIELDS, REASONS
+from streams.events.schema import FIELD_COSTS, FIELD_REASON_HELP, REASON_HELP
 from streams.kafka.topic_reader import TopicReader
 from streams.query.instants import rfc3339_ms
+from streams.store.heartbeat import Heartbeat
+from streams.store.reader import StateReader
+from streams.worker.field_samples import FieldSample, parse_samples
 
 HEADER = "tokenpulse."
 EXCERPT = 200  # characters of a value
 _FIRST_SPAN = 512  # records of each partition that are read first, counted from its end
 
-_FIELD_NAMES = frozenset(field.name for field in FIELDS)
+_RANGES = {field.name: field.kind.range for field in FIELDS}
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+FIELD_FIXES = {
+    "bad_type": "send the type that docs/events.md names; note that numbers in quotes are texts",
+    "out_of_range": "check the unit: latencies are in milliseconds",
+    "inconsistent": "check what is mapped: cached tokens are a part of the input, reasoning of the "
+    "output, and the first token comes before the end",
+    "renamed": "rename it at the source, or use the name under which it counts",
+    "suspicious": "take the time of the first token when it arrives",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedRecord:
-    """One rejected record. Topic, partition and offset are those of the event.
+    """A rejected record, or one that was counted without a field.
 
-    `timestamp_ms`: Kafka's, of the event. `rejected_at_ms`: when it was sent to the dead-letter
-    topic. `detail`: the rule and what was found, never the value.
+    Topic, partition and offset are those of the event. `timestamp_ms`: Kafka's, of the event.
+    `rejected_at_ms`: when it was sent to the dead-letter topic; None for a counted record. `field`:
+    the one that broke the rule; None if it was the record as a whole. `detail`: the rule, never the
+    value. `cost`: what a counted record does not count for.
     """
 
     topic: str
     partition: int
     offset: int
     timestamp_ms: int
-    rejected_at_ms: int
+    rejected_at_ms: int | None
     reason: str
+    field: str | None
     detail: str
+    fix: str
+    cost: str | None
     key: bytes | None
     value: bytes | None
 
-    @property
-    def field(self) -> str | None:
-        """The field that broke the rule; None if it was the record as a whole."""
-        name = self.detail.partition(":")[0]
-        return name if name in _FIELD_NAMES else None
-
-    @property
-    def fix(self) -> str:
-        """What the sender can do about it."""
-        return REASON_HELP[self.reason][1] if self.reason in REASON_HELP else "see docs/events.md"
-
-    def found(self) -> bytes | None:
+    def field_value(self) -> bytes | None:
         """Return the field's value as JSON, or the whole record; None if it is absent."""
         if self.value is None or self.field is None:
             return self.value
@@ -65,42 +73,44 @@ class RejectedRecord:
 
     def as_json(self, show_values: bool) -> dict[str, Any]:
         """Return the record for `--format json`; its key and value only with `show_values`."""
-        found = self.found()
+        value, rejected_at_ms = self.field_value(), self.rejected_at_ms
         document = {
-            "kind": "record",
+            "kind": "field" if rejected_at_ms is None else "record",
             "topic": self.topic,
             "partition": self.partition,
             "offset": self.offset,
             "timestamp": rfc3339_ms(self.timestamp_ms),
-            "rejected_at": rfc3339_ms(self.rejected_at_ms),
+            "rejected_at": None if rejected_at_ms is None else rfc3339_ms(rejected_at_ms),
             "reason": self.reason,
             "field": self.field,
             "detail": self.detail,
-            "found": describe(found),
+            "found": describe(value),
+            "cost": self.cost,
             "fix": self.fix,
         }
         if show_values:
             document["key"] = None if self.key is None else excerpt(self.key)
-            document["value"] = None if found is None else excerpt(found)
+            document["value"] = None if value is None else excerpt(value)
         return document
 
 
-def describe(found: bytes | None) -> str:
+def describe(value: bytes | None) -> str:
     """Return the type and size of a JSON value, but not the value."""
-    if found is None:
+    if value is None:
         return "no value"
     try:
-        value = msgspec.json.decode(found)
+        content = msgspec.json.decode(value)
     except (msgspec.DecodeError, RecursionError):
-        return f"{len(found)} bytes that are not JSON"
-    if isinstance(value, str):
-        return f"a text of {len(value)} characters"
-    if isinstance(value, list | dict):
-        kind = "a list" if isinstance(value, list) else "an object"
-        return f"{kind} of {len(found)} bytes"
-    if isinstance(value, bool) or value is None:
-        return "null" if value is None else "a boolean"
-    return f"{'an integer' if isinstance(value, int) else 'a number'} of {len(found)} characters"
+        return f"{len(value)} bytes that are not JSON"
+    if isinstance(content, str):
+        return f"a text of {len(content)} characters"
+    if isinstance(content, list | dict):
+        kind = "a list" if isinstance(content, list) else "an object"
+        return f"{kind} of {len(value)} bytes"
+    if isinstance(content, bool) or content is None:
+        return "null" if content is None else "a boolean"
+    kind = "an integer" if isinstance(content, int) else "a number"
+    return f"{kind} of {len(value)} characters"
 
 
 def excerpt(value: bytes) -> str:
@@ -109,11 +119,67 @@ def excerpt(value: bytes) -> str:
     return text if len(text) <= EXCERPT else f"{text[: EXCERPT - 3]}..."
 
 
-async def read_rejected(kafka: Kafka, reason: str | None, last: int) -> list[RejectedRecord]:
-    """Return the last rejected records, oldest first; only those of one `reason` if given.
+async def read_rejected(
+    kafka: Kafka, client: "aioredis.Redis", reason: str | None, last: int
+) -> list[RejectedRecord]:
+    """Return the last rejected records and sampled fields, oldest event first.
 
-    Raises Unavailable.
+    Only those of one `reason` if given. Raises Unavailable or StoreError.
     """
+    snapshot = await StateReader(client, kafka.group, kafka.topic).snapshot()
+    fields = await _read_fields(kafka, snapshot.heartbeats, reason, last)
+    records = await _read_dead_letters(kafka, reason, last) if _is_of_record(reason) else []
+    return sorted([*fields, *records], key=_place_in_log)[-last:]
+
+
+def _place_in_log(record: RejectedRecord) -> tuple[int, int, int]:
+    return record.timestamp_ms, record.partition, record.offset
+
+
+def _is_of_record(reason: str | None) -> bool:
+    return reason is None or reason in REASONS
+
+
+async def _read_fields(
+    kafka: Kafka, heartbeats: Iterable[Heartbeat], reason: str | None, last: int
+) -> list[RejectedRecord]:
+    """Return the last sampled records that were counted without a field."""
+    samples = [
+        (heartbeat.partition, sample)
+        for heartbeat in heartbeats
+        for sample in parse_samples(heartbeat.text("field_samples"))
+        if reason in (None, sample.reason) and sample.field in _RANGES
+    ]
+    if not samples:
+        return []
+    samples.sort(key=lambda place: (place[1].timestamp_ms, place[0], place[1].offset))
+    async with TopicReader(kafka, kafka.topic) as reader:
+        return [
+            await _read_field(reader, partition, sample) for partition, sample in samples[-last:]
+        ]
+
+
+async def _read_field(reader: TopicReader, partition: int, sample: FieldSample) -> RejectedRecord:
+    record = await reader.fetch(partition, sample.offset)
+    meaning = FIELD_REASON_HELP.get(sample.reason, sample.reason)
+    return RejectedRecord(
+        topic=reader.topic,
+        partition=partition,
+        offset=sample.offset,
+        timestamp_ms=max(0, sample.timestamp_ms),
+        rejected_at_ms=None,
+        reason=sample.reason,
+        field=sample.field,
+        detail=f"{sample.field}: {meaning}; expected: {_RANGES[sample.field]}",
+        fix=FIELD_FIXES.get(sample.reason, "see docs/events.md"),
+        cost=FIELD_COSTS.get(sample.field),
+        key=None if record is None else record.key,
+        value=None if record is None else record.value,
+    )
+
+
+async def _read_dead_letters(kafka: Kafka, reason: str | None, last: int) -> list[RejectedRecord]:
+    """Return the last records of the dead-letter topic."""
     async with TopicReader(kafka, kafka.dlq_topic) as reader:
         span = max(_FIRST_SPAN, last)
         while True:
@@ -123,7 +189,7 @@ async def read_rejected(kafka: Kafka, reason: str | None, last: int) -> list[Rej
             }
             records = await _read_from(reader, starts, reason, last)
             if len(records) >= last or starts == reader.begins:
-                return records[-last:]
+                return records
             # Other reasons, or second copies, fill the end of the topic.
             span *= 8
 
@@ -144,23 +210,26 @@ async def _read_from(
             if len(newest) > last:
                 del newest[next(iter(newest))]
     merged = {key: record for newest in by_partition.values() for key, record in newest.items()}
-    return sorted(
-        merged.values(), key=lambda record: (record.rejected_at_ms, record.partition, record.offset)
-    )
+    return list(merged.values())
 
 
 def _parse(letter: Any) -> RejectedRecord | None:
     """Return a dead letter's record; None if the letter is not from a worker."""
     headers = {name: text.decode(errors="replace") for name, text in letter.headers}
     try:
+        reason, detail = headers[f"{HEADER}reason"], headers[f"{HEADER}detail"]
+        name = detail.partition(":")[0]
         return RejectedRecord(
             topic=headers[f"{HEADER}topic"],
             partition=int(headers[f"{HEADER}partition"]),
             offset=int(headers[f"{HEADER}offset"]),
             timestamp_ms=max(0, int(headers[f"{HEADER}timestamp_ms"])),
             rejected_at_ms=max(0, letter.timestamp),
-            reason=headers[f"{HEADER}reason"],
-            detail=headers[f"{HEADER}detail"],
+            reason=reason,
+            field=name if name in _RANGES else None,
+            detail=detail,
+            fix=REASON_HELP[reason][1] if reason in REASON_HELP else "see docs/events.md",
+            cost=None,
             key=letter.key,
             value=None if f"{HEADER}null_value" in headers else letter.value,
         )

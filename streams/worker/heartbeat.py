@@ -22,7 +22,7 @@ class HeartbeatSender:
         admission, state, dedup = worker.admission, worker.state, worker.dedup_window
         counters, halt = self._context.counters, worker.admission.halted
         unfit_reason = self._context.supervision.unfit_reason
-        exemplars = worker.exemplars.unsent()
+        exemplars, samples = worker.exemplars.unsent(), worker.field_samples.unsent()
         command = await self._context.store.send_heartbeat(
             worker.partition,
             {
@@ -44,7 +44,9 @@ class HeartbeatSender:
                 "seen_forgotten": dedup.forgotten if dedup is not None else 0,
                 "archived_ms": state.archived_at_ms,
                 **({"exemplars": exemplars} if exemplars is not None else {}),
+                **({"field_samples": samples} if samples is not None else {}),
             },
         )
         worker.exemplars.mark_sent(exemplars)
+        worker.field_samples.mark_sent(samples)
         return command

@@ -30,6 +30,7 @@ from streams.worker.circuit_breaker import CircuitBreaker
 from streams.worker.context import WorkerContext
 from streams.worker.deduplication import DedupWindow, ReplayHorizon, deduplicate
 from streams.worker.exemplars import Exemplars
+from streams.worker.field_samples import FieldSamples
 from streams.worker.partition_log import PartitionLog
 from streams.worker.recovery import Loaded
 from streams.worker.supervision import CHECK_S
@@ -78,6 +79,7 @@ class PartitionWorker:
             ids_max = max(1, settings.dedup_max_ids // max(1, shared_by))
             self.dedup_window = DedupWindow(window_ms, ids_max)
         self.exemplars = Exemplars(export_edges(thresholds_of(settings)))
+        self.field_samples = FieldSamples()
         self._archiver = Archiver(context, loaded.partition, loaded.claim)
         self.released = False  # given back, or replaced by a worker with a newer claim
         self._counting = asyncio.Lock()  # held while the state changes or a snapshot is taken
@@ -155,6 +157,7 @@ class PartitionWorker:
         await self._fetch_missing_slices(decoded)
         await self._send_dead_letters(batch, decoded)
         self.state.apply(decoded, batch.next_offset, batch.last())
+        self.field_samples.sample(batch.offsets, batch.timestamps_ms, decoded.columns)
         if self.exemplars.due:
             self.exemplars.sample(batch.values, decoded.columns, self.state.registry.knows)
 

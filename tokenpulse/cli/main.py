@@ -29,7 +29,7 @@ COMMANDS = {
     "produce": ("traffic:produce", "Send events from a file to Kafka unchanged."),
     "rejected": (
         "rejected:rejected",
-        "Show rejected records, why they were rejected, and the fix.",
+        "Show rejected records and fields, why they were rejected, and the fix.",
     ),
     "replay": ("replay:replay", "Send recorded requests through the whole pipeline."),
     "report": ("report:report", "Query the state: requests, tokens, latencies, availability."),

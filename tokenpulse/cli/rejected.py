@@ -1,19 +1,23 @@
-"""`tokenpulse rejected`: rejected records, why, and the fix."""
+"""`tokenpulse rejected`: rejected records and fields, why, and the fix."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 
 import click
 
 from streams.config.settings import load_settings
-from streams.events.fields import REASONS
+from streams.events.fields import FIELD_REASONS, REASONS
 from streams.query.instants import rfc3339_ms
 from streams.query.rejected import RejectedRecord, describe, excerpt, read_rejected
+from tokenpulse.redis_call import run_with_redis
 
 
 @click.command()
-@click.option("--reason", type=click.Choice(REASONS), help="Only records with this reason.")
+@click.option(
+    "--reason",
+    type=click.Choice(sorted({*REASONS, *FIELD_REASONS})),
+    help="Only records with this reason.",
+)
 @click.option(
     "--last",
     type=click.IntRange(min=1),
@@ -34,12 +38,15 @@ from streams.query.rejected import RejectedRecord, describe, excerpt, read_rejec
 def rejected(
     ctx: click.Context, reason: str | None, last: int, show_values: bool, form: str
 ) -> None:
-    """Show rejected records, why they were rejected, and the fix.
+    """Show rejected records and fields, why they were rejected, and the fix.
 
-    Reads the dead-letter topic beside the workers. Values may be personal data, so they are shown
-    only with --show-values.
+    Whole records are in the dead-letter topic. Of records that were counted without a wrong field,
+    a few are shown. Values may be personal data, so they are shown only with --show-values.
     """
-    records = asyncio.run(read_rejected(load_settings(ctx.obj).kafka, reason, last))
+    settings = load_settings(ctx.obj)
+    records = run_with_redis(
+        settings, lambda client: read_rejected(settings.kafka, client, reason, last)
+    )
     if form == "json":
         click.echo(json.dumps([record.as_json(show_values) for record in records], indent=1))
         return
@@ -47,7 +54,7 @@ def rejected(
         for line in _lines(record, show_values):
             click.echo(line)
     if not records:
-        click.echo("no rejected records")
+        click.echo("no rejected records or fields")
 
 
 def _lines(record: RejectedRecord, show_values: bool) -> Iterator[str]:
@@ -56,8 +63,10 @@ def _lines(record: RejectedRecord, show_values: bool) -> Iterator[str]:
         f"{rfc3339_ms(record.timestamp_ms)}: {record.reason}"
     )
     yield f"  rule   {record.detail}"
-    found = record.found()
+    value = record.field_value()
     if show_values and record.key is not None:
         yield f"  key    {excerpt(record.key)}"
-    yield f"  found  {excerpt(found) if show_values and found is not None else describe(found)}"
+    yield f"  found  {excerpt(value) if show_values and value is not None else describe(value)}"
+    if record.cost is not None:
+        yield f"  cost   {record.cost}"
     yield f"  fix    {record.fix}"

@@ -7,8 +7,9 @@ import pytest
 
 from streams.config.settings import Settings
 from tests.support.command import run
-from tests.support.servers import Broker, RedisServer
+from tests.support.servers import Broker, RedisServer, wait_until
 from tests.support.worker_process import (
+    START_S,
     WorkerProcess,
     dead_letters,
     send_raw,
@@ -23,19 +24,30 @@ BROKEN: list[tuple[bytes | None, bytes | None]] = [
     (b"k3", json.dumps({name: GOOD[name] for name in GOOD if name != "request_id"}).encode()),
     (b"k4", json.dumps(GOOD | {"ended_at": 4_070_908_800_000}).encode()),
 ]
+FAULTY: list[dict[str, Any]] = [
+    {"ttft_ms": "a-secret-ttft", "request_id": "f0"},
+    {"input_tokens": 10, "cached_input_tokens": 11, "request_id": "f1"},
+]
 
 
 @pytest.fixture(scope="module")
 def settings(
     broker: Broker, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Settings:
-    """A topic of which a worker rejected five records, the odd offsets."""
+    """A topic of which a worker rejected five records, the odd offsets, and two fields."""
     settings = worker_settings(broker, redis_server.url)
     good = b"good", json.dumps(GOOD).encode()
-    send_raw(settings.kafka, [good, *(record for bad in BROKEN for record in (bad, good))])
+    broken = (record for bad in BROKEN for record in (bad, good))
+    faulty = ((b"f", json.dumps({**GOOD, "request_id": "f", **fault}).encode()) for fault in FAULTY)
+    send_raw(settings.kafka, [good, *broken, *faulty])
     with WorkerProcess(settings, tmp_path_factory.mktemp("rejected") / "worker.log"):
         dead_letters(settings.kafka, len(BROKEN))
+        wait_until(lambda: len(samples(settings)) == 2, "the heartbeat has samples", START_S)
     return settings
+
+
+def samples(settings: Settings) -> list[Any]:
+    return [one for one in as_json(settings) if one["kind"] == "field"]
 
 
 def as_json(settings: Settings, *options: object) -> Any:
@@ -63,7 +75,7 @@ def test_each_record_has_its_place_reason_and_fix_but_no_value(settings: Setting
 
 
 def test_as_json_with_values_on_request(settings: Settings) -> None:
-    documents = as_json(settings)
+    documents = as_json(settings)[: len(BROKEN)]
     assert [one["offset"] for one in documents] == [1, 3, 5, 7, 9]
     reasons = [one["reason"] for one in documents]
     assert reasons == ["not_json", "empty", "bad_type", "missing_field", "from_the_future"]
@@ -76,7 +88,7 @@ def test_as_json_with_values_on_request(settings: Settings) -> None:
     assert {one["kind"] for one in documents} == {"record"}
     assert all(one["fix"] and one["detail"] for one in documents)
     assert "secret" not in json.dumps(documents)
-    values = as_json(settings, "--show-values")
+    values = as_json(settings, "--show-values")[: len(BROKEN)]
     assert [one["value"] for one in values] == [
         *("{", None, '"a-secret-time"', None, "4070908800000")
     ]
@@ -85,12 +97,31 @@ def test_as_json_with_values_on_request(settings: Settings) -> None:
     assert without == documents
 
 
+def test_a_field_that_cost_only_itself_is_sampled_and_read_from_the_event_topic(
+    settings: Settings,
+) -> None:
+    by_field = {one["field"]: one for one in samples(settings)}
+    assert by_field.keys() == {"ttft_ms", "cached_input_tokens"}
+    ttft, cached = by_field["ttft_ms"], by_field["cached_input_tokens"]
+    assert (ttft["reason"], ttft["offset"], ttft["found"]) == (
+        *("bad_type", 11, "a text of 13 characters"),
+    )
+    assert (cached["reason"], cached["offset"]) == ("inconsistent", 12)
+    assert ttft["rejected_at"] is None
+    assert ttft["cost"] == "no TTFT and no TPOT"
+    assert "secret" not in json.dumps([ttft, cached])
+    [shown] = as_json(settings, "--reason", "inconsistent", "--show-values")
+    assert (shown["value"], shown["key"]) == ("11", "f")
+    text = run("rejected", "--last", 2, settings=settings).stdout.splitlines()
+    assert "  cost   no TTFT and no TPOT" in text
+
+
 def test_only_the_last_ones_and_those_of_a_reason(settings: Settings) -> None:
-    assert [one["offset"] for one in as_json(settings, "--last", 2)] == [7, 9]
+    assert [one["offset"] for one in as_json(settings, "--last", 3)] == [9, 11, 12]
     assert [one["offset"] for one in as_json(settings, "--reason", "empty", "--last", 1)] == [3]
     assert as_json(settings, "--reason", "too_large") == []
     none = run("rejected", "--reason", "too_large", settings=settings)
-    assert none.stdout == "no rejected records\n"
+    assert none.stdout == "no rejected records or fields\n"
     assert run("rejected", "--reason", "no_such", settings=settings).exit_code == 2
 
 
@@ -99,7 +130,7 @@ def test_dead_letters_need_no_codec_that_a_plain_client_lacks(
 ) -> None:
     """Without cramjam aiokafka decompresses gzip only."""
     monkeypatch.setattr("aiokafka.codec.cramjam", None)
-    assert len(as_json(settings)) == len(BROKEN)
+    assert len(as_json(settings)) == len(BROKEN) + len(FAULTY)
 
 
 def test_a_topic_that_is_missing_is_one_line(settings: Settings) -> None:
