@@ -22,19 +22,19 @@ def number(value: Fraction | int) -> str:
     return f"({exact.numerator} / {exact.denominator})"
 
 
-def quoted(text: str) -> str:
+def string_literal(text: str) -> str:
     """Return a PromQL string literal."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def any_of(names: tuple[str, ...]) -> str:
     """Return a matcher, with its operator, that accepts one name or any of several."""
-    return "=" + quoted(names[0]) if len(names) == 1 else "=~" + alternatives(names)
+    return "=" + string_literal(names[0]) if len(names) == 1 else "=~" + alternatives(names)
 
 
 def alternatives(names: Iterable[str]) -> str:
     """Return the regular expression of any of some names, as a PromQL string."""
-    return quoted("|".join(name.replace(".", "\\.") for name in names))
+    return string_literal("|".join(name.replace(".", "\\.") for name in names))
 
 
 def matchers(values: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
@@ -48,15 +48,15 @@ def newest(spec: Spec, matchers: Mapping[str, str] | None = None, by: tuple[str,
     `matchers`: label -> operator and string, as of `any_of`.
     """
     inside = ",".join(f"{label}{match}" for label, match in (matchers or {}).items())
-    return aggregated("max", f"{spec.name}{{{inside}}}" if inside else spec.name, by)
+    return aggregate("max", f"{spec.name}{{{inside}}}" if inside else spec.name, by)
 
 
-def added(expr: str, by: Collection[str] = ()) -> str:
+def sum_of(expr: str, by: Collection[str] = ()) -> str:
     """Return the sum of a vector by some labels."""
-    return aggregated("sum", expr, by)
+    return aggregate("sum", expr, by)
 
 
-def aggregated(function: str, expr: str, by: Collection[str] = ()) -> str:
+def aggregate(function: str, expr: str, by: Collection[str] = ()) -> str:
     """Return the aggregate (`max`, `sum`) of a vector by some labels, or of all of it."""
     return f"{function} by ({', '.join(by)}) ({expr})" if by else f"{function}({expr})"
 

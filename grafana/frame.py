@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.models import common, dashboard
 
-from alerts.promql import added
+from alerts.promql import sum_of
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
@@ -162,7 +162,7 @@ def trust(window: queries.Match) -> BoardSection:
             number(
                 "Lag",
                 "Records in Kafka that no number includes yet.",
-                added(lag),
+                sum_of(lag),
                 "short",
                 bad_above(MANY_WAITING),
                 height=3,

@@ -39,10 +39,10 @@ def documents(policies: Sequence[Policy]) -> dict[str, str]:
         for folder, builds in BOARDS.items()
         for build in builds
     }
-    return {path: encoded(board) for path, board in boards.items()}
+    return {path: encode(board) for path, board in boards.items()}
 
 
-def encoded(board: Any) -> str:
+def encode(board: Any) -> str:
     """A board as Grafana reads it."""
     return json.dumps(board, cls=JSONEncoder, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 

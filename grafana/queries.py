@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from itertools import chain
 from typing import NamedTuple
 
-from alerts.promql import added, aggregated, alternatives, quoted
+from alerts.promql import aggregate, alternatives, string_literal, sum_of
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.catalogue.spec import Spec
 
@@ -52,7 +52,7 @@ def newest(spec: Spec, by: Collection[str] = (), /, **labels: Match) -> str:
     if spec.kind not in ("gauge", "summary"):
         raise ValueError(f"{spec.name}: is a {spec.kind}; ask for its rate or increase")
     _check(spec, by)
-    return aggregated("max", select(spec, "", labels), by)
+    return aggregate("max", select(spec, "", labels), by)
 
 
 def window(
@@ -100,8 +100,8 @@ def _rising(
         raise ValueError(f"{spec.name}: is a {spec.kind}; read it, do not take its {function}")
     _check(spec, by, suffix)
     each = (*spec.labels, *_SAMPLE_LABELS.get(suffix, ()))
-    risen = aggregated("max", f"{function}({select(spec, suffix, labels)}[{span}])", each)
-    return risen if set(by) == set(each) else added(risen, by)
+    risen = aggregate("max", f"{function}({select(spec, suffix, labels)}[{span}])", each)
+    return risen if set(by) == set(each) else sum_of(risen, by)
 
 
 def _check(spec: Spec, labels: Collection[str], suffix: str = "") -> None:
@@ -118,4 +118,4 @@ def _matcher(match: Match) -> str:
         case AnyOf(names):
             return "=~" + alternatives(names)
         case _:
-            return "=" + quoted(match)
+            return "=" + string_literal(match)

@@ -6,7 +6,7 @@ Pure. Expressions by scope and window, with the words that go with them.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from alerts.promql import added
+from alerts.promql import sum_of
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
@@ -35,14 +35,14 @@ def tokens(scope: str, span: Match, /, **labels: Match) -> str:
     """Tokens processed: the types exclude one another."""
     by = request_metrics.SCOPE_LABELS[scope]
     each = window(request_metrics.WINDOW_TOKENS, scope, span, (*by, "type"), **labels)
-    return added(each, by)
+    return sum_of(each, by)
 
 
 def requests(scope: str, span: Match, /, **labels: Match) -> str:
     """Requests of all outcomes."""
     by = request_metrics.SCOPE_LABELS[scope]
     each = window(request_metrics.WINDOW_REQUESTS, scope, span, (*by, "outcome"), **labels)
-    return added(each, by)
+    return sum_of(each, by)
 
 
 def length_s(span: Match) -> str:

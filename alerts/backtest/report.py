@@ -12,7 +12,7 @@ from alerts.backtest.run import Backtest, Watched
 from alerts.backtest.samples import ReplayedObjective
 from alerts.backtest.timeline import Episode
 from alerts.promql import seconds_text
-from slo.engine.attainment import Stretch, judged, period_of
+from slo.engine.attainment import Stretch, attainment_over, period_of
 from slo.engine.credits import credit_share, credits_due
 from slo.engine.minute_counts import DAY
 from slo.engine.minute_status import Attainment, burn_rate
@@ -121,7 +121,7 @@ def _attainment(
 ) -> Attainment:
     """Return the attainment from the first evaluated minute to `until_s`."""
     stretch = (backtest.from_s // 60, -(-until_s // 60))
-    return judged(
+    return attainment_over(
         replayed.objective, replayed.minute_counts, name, replayed.excluded, stretch, until_s
     )[0]
 
@@ -192,7 +192,7 @@ def _month(
     policy: Policy, name: str, month: Stretch, group: Sequence[ReplayedObjective]
 ) -> Iterator[dict[str, Any]]:
     ratios = {
-        replayed.objective.name: judged(
+        replayed.objective.name: attainment_over(
             replayed.objective,
             replayed.minute_counts,
             name,

@@ -116,14 +116,14 @@ class _ExpressionCompiler:
                 return self._call(tree)
             case promql.BinaryExpr():
                 return self._binary(tree)
-        raise self._unsupported(tree)
+        raise self._error(tree)
 
-    def _unsupported(self, tree: promql.Expr) -> ValueError:
+    def _error(self, tree: promql.Expr) -> ValueError:
         return ValueError(f"{self.text!r}: cannot evaluate {tree.prettify()} at one instant")
 
     def _selector(self, tree: promql.VectorSelector) -> _Node:
         if tree.name is None or tree.offset is not None or tree.at is not None:
-            raise self._unsupported(tree)
+            raise self._error(tree)
         self.metrics.add(tree.name)
         return _select(tree.name, _matchers(tree))
 
@@ -131,7 +131,7 @@ class _ExpressionCompiler:
         fold = _AGGREGATES.get(str(tree.op))
         is_by = tree.modifier is None or tree.modifier.type == promql.AggModifierType.By
         if fold is None or not is_by:
-            raise self._unsupported(tree)
+            raise self._error(tree)
         by = frozenset(tree.modifier.labels) if tree.modifier is not None else frozenset()
         return _aggregate(fold, by, self.compile(tree.expr))
 
@@ -149,19 +149,19 @@ class _ExpressionCompiler:
                 return _single(inner)
             case "round", [inner]:
                 return _round(inner)
-        raise self._unsupported(tree)
+        raise self._error(tree)
 
     def _range(self, function: str, selector: promql.MatrixSelector, tree: promql.Call) -> _Node:
         metric, span_s = selector.vector_selector.name, selector.range.total_seconds()
         if self.history is None or metric is None:
-            raise self._unsupported(tree)
+            raise self._error(tree)
         reduced = {
             "increase": partial(self.history.increase, metric, span_s),
             "rate": partial(self.history.increase, metric, span_s),
             "deriv": partial(self.history.deriv, metric, span_s),
         }
         if function not in reduced:
-            raise self._unsupported(tree)
+            raise self._error(tree)
         self.history.keep(metric, span_s)
         self.reads_ranges = True
         select = self._selector(selector.vector_selector)
@@ -178,7 +178,7 @@ class _ExpressionCompiler:
         if modifier is not None and (
             modifier.return_bool or modifier.matching is not None or modifier.group_labels
         ):
-            raise self._unsupported(tree)
+            raise self._error(tree)
         left, right = self.compile(tree.lhs), self.compile(tree.rhs)
         if sign in _COMPARISONS:
             return _compare(_COMPARISONS[sign], left, right)
@@ -186,7 +186,7 @@ class _ExpressionCompiler:
             return _compute(_ARITHMETIC[sign], left, right)
         if sign in ("and", "or", "unless"):
             return _combine(sign, left, right)
-        raise self._unsupported(tree)
+        raise self._error(tree)
 
 
 def _matchers(tree: promql.VectorSelector) -> list[tuple[str, re.Pattern[str], bool]]:

@@ -32,7 +32,7 @@ def policy_groups(policy: Policy) -> tuple[Group, ...]:
             alerts = tuple(latency_alerts(policy, objective))
         else:
             alerts = tuple(share_alerts(policy, objective))
-        pinned = _pinned(Selection.of(objective.scope))
+        pinned = _selector_labels(Selection.of(objective.scope))
         groups.append(
             Group(
                 f"tokenpulse-{policy.name}-{objective.name}",
@@ -76,7 +76,7 @@ def unread(policies: Iterable[Policy], published: dict[str, list[str]]) -> list[
     return sorted(missing)
 
 
-def _pinned(selection: Selection) -> dict[str, str]:
+def _selector_labels(selection: Selection) -> dict[str, str]:
     """Dimensions that a scope holds to one name. A customer's label is not the name in a policy."""
     return {
         dimension: names[0]

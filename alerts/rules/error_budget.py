@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from alerts.promql import any_of, newest, number
-from alerts.rules.model import KEEP_FIRING_S, Alert, dashboard, whom
+from alerts.rules.model import KEEP_FIRING_S, Alert, about_text, dashboard, objective_labels, whom
 from exporters.catalogue.objectives import (
     ATTAINMENT,
     BUDGET_LEFT,
@@ -32,9 +32,9 @@ def error_budget_alerts(policy: Policy, objective: ErrorBudgetObjective) -> Iter
     """All rules of one objective."""
     if objective.severity != "none":
         for level in burn_rate_thresholds(objective):
-            yield _burning(policy, objective, level)
-        yield _missed(policy, objective)
-    yield from _credits(policy, objective)
+            yield _burn_alert(policy, objective, level)
+        yield _miss_alert(policy, objective)
+    yield from _credit_alerts(policy, objective)
 
 
 def of_objective(
@@ -43,16 +43,16 @@ def of_objective(
     """PromQL: a gauge of this objective, one value for each thing that is judged."""
     selected = {"policy": policy.name, "objective": objective.name, **matchers}
     return newest(
-        spec, {label: any_of((value,)) for label, value in selected.items()}, _judged(objective)
+        spec, {label: any_of((value,)) for label, value in selected.items()}, _per_labels(objective)
     )
 
 
-def _judged(objective: ErrorBudgetObjective) -> tuple[str, ...]:
+def _per_labels(objective: ErrorBudgetObjective) -> tuple[str, ...]:
     """Labels by which this objective is judged."""
     return (objective.scope.per,) if objective.scope.per else ()
 
 
-def _asked(policy: Policy, objective: ErrorBudgetObjective, spec: Spec) -> str:
+def _query_template(policy: Policy, objective: ErrorBudgetObjective, spec: Spec) -> str:
     """Template: the value of another gauge for the labels of this alert."""
     about = f"policy='{policy.name}',objective='{objective.name}'"
     per = objective.scope.per
@@ -61,12 +61,13 @@ def _asked(policy: Policy, objective: ErrorBudgetObjective, spec: Spec) -> str:
     return f'{{{{ with printf "{spec.name}{{{about},{per}=%q}}" $labels.{per} | query }}}}'
 
 
-def _budget_left(policy: Policy, objective: ErrorBudgetObjective) -> str:
-    known = "{{ . | first | value | humanizePercentage }}"
-    return f"{_asked(policy, objective, BUDGET_LEFT)}{known}{{{{ else }}}}unknown{{{{ end }}}}"
+def _budget_template(policy: Policy, objective: ErrorBudgetObjective) -> str:
+    query = _query_template(policy, objective, BUDGET_LEFT)
+    value = "{{ . | first | value | humanizePercentage }}"
+    return f"{query}{value}{{{{ else }}}}unknown{{{{ end }}}}"
 
 
-def _burning(policy: Policy, objective: ErrorBudgetObjective, level: BurnRateThreshold) -> Alert:
+def _burn_alert(policy: Policy, objective: ErrorBudgetObjective, level: BurnRateThreshold) -> Alert:
     long = of_objective(policy, objective, BURN_RATE, window=level.long)
     short = of_objective(policy, objective, BURN_RATE, window=level.short)
     factor = number(level.factor)
@@ -83,42 +84,42 @@ def _burning(policy: Policy, objective: ErrorBudgetObjective, level: BurnRateThr
         severity=level.severity,
         expr=f"{long} > {factor}\nand {short} > {factor}\nand {enough}",
         summary=f"{objective.name} burns its error budget {{{{ $value | humanize }}}} times as "
-        f"fast as sustainable{whom(_judged(objective))}",
-        description=f"{_said(objective)}Over the last {level.long} the error budget was spent "
+        f"fast as sustainable{whom(_per_labels(objective))}",
+        description=f"{about_text(objective)}Over the last {level.long} the error budget was spent "
         f"{{{{ $value | humanize }}}} times as fast as the period sustains, and over the "
-        f"last {level.short} too; told above {factor}. At {factor} times, {level.long} spend "
+        f"last {level.short} too. The alert fires above {factor}: at that rate, {level.long} spend "
         f"{percent_text(level.budget_share)} of the whole budget.",
         value="{{ $value | humanize }} times as fast as sustainable",
         target=f"{percent_text(objective.target)}, so at most {factor} times as fast as "
         "sustainable",
-        budget_left=_budget_left(policy, objective),
+        budget_left=_budget_template(policy, objective),
         keep_firing_s=KEEP_FIRING_S,
-        labels=_labels(policy, objective) | {"window": level.long},
+        labels=objective_labels(policy, objective) | {"window": level.long},
         link=_link(policy, objective),
     )
 
 
-def _missed(policy: Policy, objective: ErrorBudgetObjective) -> Alert:
+def _miss_alert(policy: Policy, objective: ErrorBudgetObjective) -> Alert:
     return Alert(
         name="TokenpulseObjectiveMissed",
         severity="ticket",
         expr=f"{of_objective(policy, objective, ATTAINMENT)} < {number(objective.target)}",
         summary=f"{objective.name} is missed: {{{{ $value | humanizePercentage }}}} of "
-        f"{percent_text(objective.target)}{whom(_judged(objective))}",
-        description=f"{_said(objective)}The attainment of the running period is "
+        f"{percent_text(objective.target)}{whom(_per_labels(objective))}",
+        description=f"{about_text(objective)}The attainment of the running period is "
         f"{{{{ $value | humanizePercentage }}}}, the target {percent_text(objective.target)}: the "
         "error budget is spent.",
         value="{{ $value | humanizePercentage }}",
         target=percent_text(objective.target),
-        budget_left=_budget_left(policy, objective),
+        budget_left=_budget_template(policy, objective),
         for_s=60,
         keep_firing_s=KEEP_FIRING_S,
-        labels=_labels(policy, objective),
+        labels=objective_labels(policy, objective),
         link=_link(policy, objective),
     )
 
 
-def _credits(policy: Policy, objective: ErrorBudgetObjective) -> Iterator[Alert]:
+def _credit_alerts(policy: Policy, objective: ErrorBudgetObjective) -> Iterator[Alert]:
     """One rule a tier, of which one fires: so crossing into a worse tier is told again."""
     if objective.sla is None:
         return
@@ -127,43 +128,25 @@ def _credits(policy: Policy, objective: ErrorBudgetObjective) -> Iterator[Alert]
     for at, credit in enumerate(shares):
         upper = f"\nand {share} < {number(shares[at + 1])}" if at + 1 < len(shares) else ""
         below = max(tier.below for tier in objective.sla.credit_tiers if tier.credit == credit)
-        due = f"{_asked(policy, objective, CREDIT_DUE)}, {{{{ . | first | value | humanize }}}} USD"
+        query = _query_template(policy, objective, CREDIT_DUE)
+        due = f"{query}, {{{{ . | first | value | humanize }}}} USD"
         yield Alert(
             name="TokenpulseCreditDue",
             severity="ticket",
             expr=f"{share} >= {number(credit)}{upper}",
             summary=f"A credit of {percent_text(credit)} is due for {objective.name}"
-            f"{whom(_judged(objective))}",
-            description=f"{_said(objective)}The attainment of the running month fell below "
+            f"{whom(_per_labels(objective))}",
+            description=f"{about_text(objective)}The attainment of the running month fell below "
             f"{percent_text(below)}. If the month ended now, {percent_text(credit)} of the fee"
             f"{due}{{{{ end }}}} would be due.",
             value="{{ $value | humanizePercentage }} of the fee",
             target=f"no credit: at least {percent_text(objective.sla.credit_tiers[0].below)}",
-            budget_left=_budget_left(policy, objective),
+            budget_left=_budget_template(policy, objective),
             for_s=60,
             keep_firing_s=KEEP_FIRING_S,
-            labels=_labels(policy, objective) | {"credit": percent_text(credit)},
+            labels=objective_labels(policy, objective) | {"credit": percent_text(credit)},
             link=_link(policy, objective),
         )
-
-
-def _said(objective: ErrorBudgetObjective) -> str:
-    return f"{' '.join(objective.about.split())} " if objective.about else ""
-
-
-def _labels(policy: Policy, objective: ErrorBudgetObjective) -> dict[str, str]:
-    return objective_labels(policy, objective.name, objective.route)
-
-
-def objective_labels(policy: Policy, objective: str, route: str) -> dict[str, str]:
-    """Labels for routing that all alerts of policies have."""
-    return {
-        "policy": policy.name,
-        "objective": objective,
-        "route": route,
-        "derived_from": "state",
-        "digest": "cro",
-    }
 
 
 def _link(policy: Policy, objective: ErrorBudgetObjective) -> str:

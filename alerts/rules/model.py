@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from slo.policy.policy import Objective, Policy
+
 # One bad scrape, or an exporter that dies, must not look like a recovery: stale data is told
 # before this has passed.
 KEEP_FIRING_S = 60
@@ -69,3 +71,19 @@ class Links:
 def whom(labels: tuple[str, ...]) -> str:
     """Template: what an alert is about, in words; nothing where it is the fleet."""
     return "".join(f", {label} {{{{ $labels.{label} }}}}" for label in labels)
+
+
+def about_text(objective: Objective) -> str:
+    """Return the objective's `about` in one line, with a blank behind it; empty without one."""
+    return f"{' '.join(objective.about.split())} " if objective.about else ""
+
+
+def objective_labels(policy: Policy, objective: Objective) -> dict[str, str]:
+    """Return the labels for routing that all alerts of policies have."""
+    return {
+        "policy": policy.name,
+        "objective": objective.name,
+        "route": objective.route,
+        "derived_from": "state",
+        "digest": "cro",
+    }

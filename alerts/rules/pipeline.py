@@ -7,7 +7,7 @@ its silence for health: `TokenpulseDataStale` pages itself and silences what is 
 from collections.abc import Iterator
 from functools import partial
 
-from alerts.promql import any_of, newest, quoted
+from alerts.promql import any_of, newest, string_literal
 from alerts.rules.model import KEEP_FIRING_S, Alert, Group, Read, dashboard
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
@@ -35,8 +35,8 @@ def builtin_groups(job: str) -> tuple[Group, ...]:
         Group(OUTAGE_GROUP, (_outage(),)),
         Group("tokenpulse-watchdog", (_watchdog(),)),
         Group("tokenpulse-freshness", (*_stale(), *_exporters(job))),
-        Group("tokenpulse-state", (*_state(), *_rose())),
-        Group("tokenpulse-flow", (_lag(), _refused())),
+        Group("tokenpulse-state", (*_state(), *_counter_alerts())),
+        Group("tokenpulse-flow", (_lag(), _rejection_alert())),
     )
 
 
@@ -74,8 +74,8 @@ def _watchdog() -> Alert:
         severity="none",
         expr="vector(1)",
         summary="Alerting works",
-        description="Always firing. The receiver outside raises the alarm when it stops coming: "
-        "then Prometheus or Alertmanager is down, or cannot reach out.",
+        description="Always firing. An external receiver raises the alarm when this alert stops "
+        "arriving: then Prometheus or Alertmanager is down, or cannot send.",
         value="1",
         target="always firing",
     )
@@ -115,8 +115,8 @@ def _stale() -> Iterator[Alert]:
         "TokenpulseDataStale",
         f"time() - {pulse} > {STALE_AFTER_S}",
         f"No worker counts {_WHICH}",
-        f"The worker that owns {_WHICH} gave its last sign of life {age} ago. {common}",
-        f"no sign of life for {age}",
+        f"The worker that owns {_WHICH} sent its last heartbeat {age} ago. {common}",
+        f"no heartbeat for {age}",
         f"at most {STALE_AFTER_S}s",
         0,
         cause="worker",
@@ -145,13 +145,13 @@ def _stale() -> Iterator[Alert]:
 
 
 def _exporters(job: str) -> Iterator[Alert]:
-    up = f"up{{job={quoted(job)}}}"
+    up = f"up{{job={string_literal(job)}}}"
     yield _page(
         "TokenpulseExporterDown",
         f"(sum({up}) or vector(0)) == 0",
         "No exporter answers",
-        "Prometheus reaches no exporter, or its page is over a limit of the scrape: no number is "
-        "known, and no other alert about requests can fire.",
+        "Prometheus reaches no exporter, or the page exceeds a limit of the scrape. No metric is "
+        "available, and no other alert about requests can fire.",
         "{{ $value }} answer",
         "at least 1",
         15,
@@ -160,7 +160,7 @@ def _exporters(job: str) -> Iterator[Alert]:
         "TokenpulseExporterDown",
         f"count({up} == 0)\nand sum({up}) > 0",
         "{{ $value }} exporters do not answer",
-        "Others still do, so nothing is missing yet.",
+        "At least one exporter answers, so no metric is missing yet.",
         "{{ $value }} down",
         "none",
         300,
@@ -173,7 +173,7 @@ def _exporters(job: str) -> Iterator[Alert]:
         f"{before} - {least} > 0\nand {most} >= {before}",
         f"One exporter shows an older state of {_WHICH} than another",
         "One exporter is {{ $value }} records behind what another showed two minutes ago. It "
-        "reads another Redis or a replica that is behind, or it stands still.",
+        "reads another Redis or a replica that is behind, or it has stopped refreshing.",
         "{{ $value }} records apart",
         "none after 2m",
         60,
@@ -190,8 +190,8 @@ def _state() -> Iterator[Alert]:
         "TokenpulsePartitionHalted",
         f"{halted} == 1",
         f"{_WHICH.capitalize()} is halted: {{{{ $labels.reason }}}}",
-        f"A worker refuses to count {_WHICH} until a person has looked: {{{{ $labels.reason }}}}. "
-        "`tokenpulse partitions list` says where and why.",
+        f"A worker stopped counting {_WHICH} until an operator decides: {{{{ $labels.reason }}}}. "
+        "`tokenpulse partitions list` shows where and why.",
         "halted",
         "counted",
         10,
@@ -199,9 +199,9 @@ def _state() -> Iterator[Alert]:
     yield _ticket(
         "TokenpulseWindowIncomplete",
         f"{complete} == 0",
-        "The window {{ $labels.window }} is of a part of the traffic only",
-        "Records of the window {{ $labels.window }} are known to be missing: its numbers are not "
-        "of all traffic.",
+        "The window {{ $labels.window }} covers only part of the traffic",
+        "Records of the window {{ $labels.window }} are missing, so its numbers do not cover all "
+        "traffic.",
         "incomplete",
         "complete",
         60,
@@ -210,7 +210,7 @@ def _state() -> Iterator[Alert]:
         "TokenpulseArchiveOld",
         f"time() - {archived} > {ARCHIVE_STALE_AFTER_INTERVALS} * scalar({interval})",
         f"The archive of {_WHICH} is {age} old",
-        "If Redis lost its data now, what is older than Kafka's retention would be restored from "
+        "If Redis lost its data now, counts older than Kafka's retention would be restored from "
         f"an archive that is {age} old.",
         f"{age} old",
         f"at most {ARCHIVE_STALE_AFTER_INTERVALS} times worker.archive_interval_s",
@@ -218,32 +218,32 @@ def _state() -> Iterator[Alert]:
     )
 
 
-def _rose() -> Iterator[Alert]:
-    """Counters of which every rise is worth telling."""
+def _counter_alerts() -> Iterator[Alert]:
+    """Yield the alerts on counters of which every increase matters."""
     yield _page(
         "TokenpulseRecordsLost",
         _increase(catalogue_health.LOST_RECORDS, "15m", "partition"),
         f"{{{{ $value | humanize }}}} records of {_WHICH} were lost",
-        "They were gone from Kafka before they were counted, or an operator skipped them. Windows "
-        "that hold them are not complete.",
+        "Kafka deleted them before they were counted, or an operator skipped them. Windows that "
+        "contain them are incomplete.",
         "{{ $value | humanize }} in 15m",
         "none",
     )
     yield _page(
         "TokenpulseStateLost",
         _increase(catalogue_health.STATE_LOSSES, "15m", "partition"),
-        f"The state of {_WHICH} was gone from Redis",
-        "It is built again from the archive and Kafka. What neither holds is missing; "
-        "tokenpulse_window_complete says in which windows.",
+        f"Redis lost the state of {_WHICH}",
+        "The worker rebuilds it from the archive and Kafka. Records that neither contains are "
+        "missing; tokenpulse_window_complete is 0 for the windows concerned.",
         "{{ $value | humanize }} times in 15m",
         "none",
     )
     yield _ticket(
         "TokenpulseStateRolledBack",
         _increase(catalogue_health.STATE_ROLLBACKS, "15m", "worker"),
-        "Redis was set back behind what a worker had written",
+        "Redis lost the latest writes of a worker",
         "Worker {{ $labels.worker }} found an older state than it had written: a failover lost "
-        "the latest writes. The records are read again, so nothing is lost.",
+        "the latest writes. The worker reads the records again, so no record is lost.",
         "{{ $value | humanize }} times in 15m",
         "none",
     )
@@ -251,8 +251,8 @@ def _rose() -> Iterator[Alert]:
         "TokenpulseStateConflict",
         _increase(catalogue_health.WORKER_CONFLICTS, "15m", "worker"),
         "The state was changed under a running worker",
-        "A checkpoint of worker {{ $labels.worker }} was refused, as the stored offset was not "
-        "the one it expected: somebody else writes this state, or restored it.",
+        "A checkpoint of worker {{ $labels.worker }} was rejected, as the stored offset was not "
+        "the expected one: another process writes this state, or an operator restored it.",
         "{{ $value | humanize }} times in 15m",
         "none",
     )
@@ -260,8 +260,8 @@ def _rose() -> Iterator[Alert]:
         "TokenpulseStoreErrors",
         _increase(catalogue_health.WORKER_STORE_ERRORS, "5m", "worker", over=10),
         "Writes to Redis fail",
-        "Worker {{ $labels.worker }} tries each again, so nothing is lost; but Redis is slow, "
-        "full or away.",
+        "Worker {{ $labels.worker }} retries each write, so no record is lost; but Redis is slow, "
+        "full or unreachable.",
         "{{ $value | humanize }} in 5m",
         "at most 10 in 5m",
     )
@@ -269,8 +269,8 @@ def _rose() -> Iterator[Alert]:
         "TokenpulseDuplicateWindowForgotten",
         _increase(catalogue_health.DUPLICATE_WINDOW_FORGOTTEN, "15m", "partition"),
         f"{_WHICH.capitalize()} forgets request ids too early",
-        "There was no room for {{ $value | humanize }} request ids: duplicates of these would "
-        "count twice. Raise worker.dedup_max_ids.",
+        "There was no room for {{ $value | humanize }} request ids: duplicates of these requests "
+        "would count twice. Raise worker.dedup_max_ids.",
         "{{ $value | humanize }} in 15m",
         "none",
     )
@@ -279,7 +279,7 @@ def _rose() -> Iterator[Alert]:
         _increase(catalogue.FOLDED_TOTAL, "15m", "dimension"),
         "Too many different values of {{ $labels.dimension }}",
         "{{ $value | humanize }} events were counted under __other__ instead of their own "
-        "{{ $labels.dimension }}: raise worker.limits, or find who invents names.",
+        "{{ $labels.dimension }}. Raise worker.limits, or find the client that sends such names.",
         "{{ $value | humanize }} events in 15m",
         "none",
     )
@@ -291,16 +291,19 @@ def _lag() -> Alert:
         "TokenpulseLagGrowing",
         f"max by (partition) ({lag}) > {MANY_WAITING}"
         f"\nand max by (partition) (deriv({lag}[10m])) > 0",
-        f"{{{{ $value | humanize }}}} records of {_WHICH} wait, and more and more",
-        "More records come than are counted: add workers, or find what slows them down.",
+        f"{{{{ $value | humanize }}}} records of {_WHICH} wait, and the number grows",
+        "More records arrive than are counted: add workers, or find the bottleneck.",
         "{{ $value | humanize }} records wait",
         f"at most {MANY_WAITING}, or falling",
         300,
     )
 
 
-def _refused() -> Alert:
-    """A share, so that a burst after an outage is no alarm; one broken record is none either."""
+def _rejection_alert() -> Alert:
+    """Return the alert on the share of rejected records.
+
+    A share, so that a burst after an outage does not fire; nor does one broken record.
+    """
     refused = f"sum(max by (reason) (rate({catalogue.REFUSED_TOTAL.name}[5m])))"
     labels = ", ".join(catalogue.REQUESTS_TOTAL.labels)
     counted = f"sum(max by ({labels}) (rate({catalogue.REQUESTS_TOTAL.name}[5m])))"
@@ -308,10 +311,10 @@ def _refused() -> Alert:
         "TokenpulseRecordsRefused",
         f"{refused} / ({refused} + ({counted} or vector(0))) > {REFUSED_SHARE}"
         f"\nand {refused} * 300 >= {FEWEST_REFUSED}",
-        "{{ $value | humanizePercentage }} of the records are refused",
-        "They are on the dead-letter topic, with the reason in their headers: a producer breaks "
-        "the event contract (docs/events.md), and its requests count nowhere.",
-        "{{ $value | humanizePercentage }} refused",
+        "{{ $value | humanizePercentage }} of the records are rejected",
+        "They are on the dead-letter topic, with the reason in their headers. A producer breaks "
+        "the event contract (docs/events.md), and its requests are not counted.",
+        "{{ $value | humanizePercentage }} rejected",
         "at most 1%",
         60,
     )

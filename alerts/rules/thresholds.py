@@ -9,9 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from alerts.promql import added, any_of, matchers, newest, number, quoted
-from alerts.rules.error_budget import objective_labels
-from alerts.rules.model import KEEP_FIRING_S, Alert, Read, dashboard, whom
+from alerts.promql import any_of, matchers, newest, number, string_literal, sum_of
+from alerts.rules.model import (
+    KEEP_FIRING_S,
+    Alert,
+    Read,
+    about_text,
+    dashboard,
+    objective_labels,
+    whom,
+)
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import BASELINE_MIN_REQUESTS, RECOVERY_MARGIN, windows_of
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
@@ -46,7 +53,7 @@ def latency_alerts(policy: Policy, objective: LatencyThresholdObjective) -> Iter
             alert,
             severity=level.severity,
             for_s=level.for_s,
-            labels=_labels(policy, objective),
+            labels=objective_labels(policy, objective),
             link=_LIVE,
         )
 
@@ -70,7 +77,7 @@ def share_alerts(policy: Policy, objective: ShareThresholdObjective) -> Iterator
             alert,
             severity=level.severity,
             for_s=level.for_s,
-            labels=_labels(policy, objective),
+            labels=objective_labels(policy, objective),
         )
 
 
@@ -79,7 +86,7 @@ def _percentile(
 ) -> Alert:
     indicator = objective.indicator
     windows = windows_of(indicator.window)
-    quantile = "=" + quoted(number(Fraction(indicator.percentile, 100)))
+    quantile = "=" + string_literal(number(Fraction(indicator.percentile, 100)))
 
     def value(window: str) -> str:
         spec = catalogue.WINDOW_QUANTILES[indicator.measure]
@@ -121,9 +128,9 @@ def _share_within(
         },
         selection.labels,
     )
-    samples = added(counted, selection.by)
+    samples = sum_of(counted, selection.by)
     expr = (
-        f"{added(f'round({within} * {counted})', selection.by)} / {samples}"
+        f"{sum_of(f'round({within} * {counted})', selection.by)} / {samples}"
         f" < {number(Fraction(indicator.percentile, 100))}"
         f"\nand {samples} >= {indicator.min_samples}"
     )
@@ -147,8 +154,8 @@ def _latency_alert(
         severity=level.severity,
         expr=expr,
         summary=f"{what} is over {limit}: {value}{whom(selection.by)}",
-        description=f"{_said(objective)}Over the last {indicator.window} it is {value}, the target "
-        f"is a {what} of at most {limit}.",
+        description=f"{about_text(objective)}Over the last {indicator.window} it is {value}; "
+        f"the target is at most {limit}.",
         value=value,
         target=f"at most {limit}",
         keep_firing_s=KEEP_FIRING_S,
@@ -184,7 +191,7 @@ def _cache_hit(
         severity=level.severity,
         expr=expr,
         summary=f"Cache hit ratio is under {below}: {value}{whom(selection.by)}",
-        description=f"{_said(objective)}Over the last {indicator.window} {value} of the input "
+        description=f"{about_text(objective)}Over the last {indicator.window} {value} of the input "
         f"tokens came from the cache, the target is at least {below}. {_trend(selection)}",
         value=value,
         target=f"at least {below}",
@@ -198,14 +205,14 @@ def _input_tokens(selection: Selection, window: str) -> str:
     every = newest(
         catalogue.WINDOW_INPUT_TOKENS, matchers(selection.values(window)), selection.labels
     )
-    return every if selection.is_one_series else added(every, selection.by)
+    return every if selection.is_one_series else sum_of(every, selection.by)
 
 
 def _tokens(selection: Selection, window: str, more: Mapping[str, str] | None = None) -> str:
     """PromQL: tokens of all types, or of what `more` matches; nothing where none were seen."""
     selected = matchers(selection.values(window)) | dict(more or {})
     every = newest(catalogue.WINDOW_TOKENS, selected, (*selection.labels, "type"))
-    return added(every, selection.by)
+    return sum_of(every, selection.by)
 
 
 def _trend(selection: Selection) -> str:
@@ -234,7 +241,7 @@ def _token_volume(
 ) -> Alert:
     now = _tokens(selection, indicator.window)
     baseline = _tokens(selection, indicator.baseline)
-    requests = added(
+    requests = sum_of(
         newest(
             catalogue.WINDOW_REQUESTS,
             matchers(selection.values(indicator.baseline)),
@@ -253,8 +260,9 @@ def _token_volume(
         f"\nand {requests} >= {number(BASELINE_MIN_REQUESTS * times)}",
         summary=f"Token volume fell to {value} of the last {indicator.baseline}"
         f"{whom(selection.by)}",
-        description=f"{_said(objective)}Tokens per second over the last {indicator.window} are "
-        f"{value} of those over the last {indicator.baseline}; told below {below}.",
+        description=f"{about_text(objective)}Tokens per second over the last "
+        f"{indicator.window} are {value} of those over the last {indicator.baseline}. The alert "
+        f"fires below {below}.",
         value=value,
         target=f"at least {below} of the last {indicator.baseline}",
         keep_firing_s=KEEP_FIRING_S,
@@ -263,13 +271,3 @@ def _token_volume(
             Read(selection.scope, window) for window in (indicator.window, indicator.baseline)
         ),
     )
-
-
-def _said(objective: LatencyThresholdObjective | ShareThresholdObjective) -> str:
-    return f"{' '.join(objective.about.split())} " if objective.about else ""
-
-
-def _labels(
-    policy: Policy, objective: LatencyThresholdObjective | ShareThresholdObjective
-) -> dict[str, str]:
-    return objective_labels(policy, objective.name, objective.route)

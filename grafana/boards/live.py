@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from alerts.promql import added
+from alerts.promql import sum_of
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
@@ -63,7 +63,9 @@ def live(limits: BoardLimits) -> dashboard.Dashboard:
                 BoardSection(f"By {name}", tuple(_by(limits, name)))
                 for name in ("model", "region", "channel")
             ),
-            BoardSection("What is chosen above: region, model and channel", tuple(_chosen(limits))),
+            BoardSection(
+                "What is chosen above: region, model and channel", tuple(_variables_of(limits))
+            ),
             BoardSection("Distributions; dots lead to traces", tuple(_heatmaps())),
         ),
         VARIABLES,
@@ -268,13 +270,13 @@ def _each(spec: Spec, **labels: str) -> str:
     return window(spec, "series", SPAN, **series.CHOSEN, **labels)
 
 
-def _chosen(limits: BoardLimits) -> Iterator[Panel]:
+def _variables_of(limits: BoardLimits) -> Iterator[Panel]:
     eligible = _each(request_metrics.WINDOW_ELIGIBLE_REQUESTS)
     good = f"{_each(request_metrics.AVAILABILITY_RATIO)} * {eligible}"
     yield number(
         "Error ratio of the chosen",
         f"Over the last 5 minutes. {series.availability_target(limits)}",
-        f"1 - {added(good)} / {added(eligible)}",
+        f"1 - {sum_of(good)} / {sum_of(eligible)}",
         "percentunit",
         limits.errors,
         width=4,
@@ -288,7 +290,7 @@ def _chosen(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Cache hit ratio of the chosen",
         f"Over the last 5 minutes. {series.cache_target(limits)}",
-        f"{added(cached)} / {added(_each(request_metrics.WINDOW_INPUT_TOKENS))}",
+        f"{sum_of(cached)} / {sum_of(_each(request_metrics.WINDOW_INPUT_TOKENS))}",
         "percentunit",
         limits.cache_hit,
         width=4,
@@ -318,7 +320,7 @@ def _within(what: str, target_s: float, samples: Spec) -> Panel:
         f"{what} within target of the chosen",
         f"Share of requests at or under {target_s * 1e3:g} ms over the last 5 minutes, counted "
         "exactly. At 95% the P95 is at its target.",
-        f"{added(f'round({within} * {measured})')} / {added(measured)}",
+        f"{sum_of(f'round({within} * {measured})')} / {sum_of(measured)}",
         "percentunit",
         bad_below(0.95),
         width=4,

@@ -41,10 +41,10 @@ def pipeline(limits: BoardLimits) -> dashboard.Dashboard:
         "For whoever runs Tokenpulse: is everything counted, how late, who counts it, and what was "
         "refused. `docs/runbooks` says what to do about each alert.",
         (
-            BoardSection("Is everything counted?", tuple(_counted())),
+            BoardSection("Is everything counted?", tuple(_counting_panels())),
             trust(SPAN),
             BoardSection("Partitions", tuple(_partitions())),
-            BoardSection("Records that were not counted", tuple(_refused())),
+            BoardSection("Records that were not counted", tuple(_rejection_panels())),
             BoardSection("Workers", tuple(_workers())),
             BoardSection("Exporters and windows", tuple(_exporters())),
         ),
@@ -54,7 +54,7 @@ def pipeline(limits: BoardLimits) -> dashboard.Dashboard:
     )
 
 
-def _counted() -> Iterator[Panel]:
+def _counting_panels() -> Iterator[Panel]:
     halted = newest(pipeline_metrics.PARTITION_HALTED, ("partition", "reason"))
     for title, about, expr in (
         (
@@ -119,7 +119,7 @@ def _partitions() -> Iterator[Panel]:
             None,
         ),
     ):
-        yield graph(title, about, (Query(expr, "{{partition}}"),), unit, *_given(thresholds))
+        yield graph(title, about, (Query(expr, "{{partition}}"),), unit, *_optional(thresholds))
     archived = each(pipeline_metrics.PARTITION_ARCHIVE)
     yield listing(
         "Every partition now",
@@ -180,11 +180,11 @@ def _partitions() -> Iterator[Panel]:
     )
 
 
-def _given(thresholds: Steps | None) -> tuple[Steps, ...]:
+def _optional(thresholds: Steps | None) -> tuple[Steps, ...]:
     return () if thresholds is None else (thresholds,)
 
 
-def _refused() -> Iterator[Panel]:
+def _rejection_panels() -> Iterator[Panel]:
     yield graph(
         "Refused by reason",
         "Records a second that were put on the dead-letter topic: a producer breaks the event "

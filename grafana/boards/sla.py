@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from alerts.promql import added
+from alerts.promql import sum_of
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
@@ -254,7 +254,7 @@ def _traffic(limits: BoardLimits) -> Iterator[Panel]:
         "Of the last 24 hours, at each moment.",
         (
             Query(
-                added(
+                sum_of(
                     window(
                         *(
                             request_metrics.WINDOW_REQUESTS,

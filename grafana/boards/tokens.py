@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from alerts.promql import added
+from alerts.promql import sum_of
 from exporters.catalogue import requests as request_metrics
 from grafana import series
 from grafana.boards.live import VARIABLES
@@ -98,7 +98,9 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
 
 def _shed() -> str:
     shed = AnyOf(series.SHED)
-    return added(window(request_metrics.WINDOW_REQUESTS, "fleet", SPAN, ("outcome",), outcome=shed))
+    return sum_of(
+        window(request_metrics.WINDOW_REQUESTS, "fleet", SPAN, ("outcome",), outcome=shed)
+    )
 
 
 def _load() -> Iterator[Panel]:

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from slo.engine.minute_counts import BLOCK, DAY, Bools, Completeness, MinuteCounts, Span
-from slo.engine.minute_status import Attainment, MinuteStatus, budget_left, burn_rate
+from slo.engine.minute_status import Attainment, MinuteStatus, burn_rate, remaining_budget
 from slo.policy.burn_rates import BURN_MINUTES
 from slo.policy.indicators import (
     LatencyRatio,
@@ -65,7 +65,7 @@ def period_of(period: Period, now_s: int) -> Stretch:
     return int(begin.timestamp()) // 60, int(end_.timestamp()) // 60
 
 
-def closed_before(period: Period, now_s: int) -> Stretch:
+def last_closed_period(period: Period, now_s: int) -> Stretch:
     """The last accounting period that is over: calendar month, or UTC day of a rolling one."""
     if isinstance(period, CalendarMonth):
         return period_of(period, period_of(period, now_s)[0] * 60 - 1)
@@ -83,7 +83,7 @@ def objective_status(
     """Return the status of an objective for one name; `excluded`: maintenance."""
     begin, end = period_of(objective.period, now_s)
     now = now_s // 60 + 1  # the running minute counts as far as requests do
-    attained, verdicts = judged(
+    attained, verdicts = attainment_over(
         objective, minute_counts, name, excluded, (begin, min(now, end)), now_s
     )
     burn: dict[str, Fraction] = {}
@@ -92,22 +92,22 @@ def objective_status(
     for window, minutes in BURN_MINUTES.items():
         stretch = (now - minutes, now)
         if isinstance(objective.indicator, RequestRatio | LatencyRatio):
-            recent = judged(objective, minute_counts, name, excluded, stretch, now_s)[0]
+            recent = attainment_over(objective, minute_counts, name, excluded, stretch, now_s)[0]
         else:  # whole minutes and slices only: the running one is not judged yet
             whole = now_s // 60
             step = _step(objective)
             whole = whole // step * step
-            recent = judged(
+            recent = attainment_over(
                 objective, minute_counts, name, excluded, (whole - max(minutes, step), whole), now_s
             )[0]
         span = minute_counts.span(name, *stretch)
-        counts = span.counts[~_within(excluded, span)] if excluded else span.counts
+        counts = span.counts[~_excluded_minutes(excluded, span)] if excluded else span.counts
         eligible[window] = int(counts[:, 0].sum(dtype=np.int64))
         if recent.ratio is not None:
             burn[window] = burn_rate(recent.ratio, objective.target)
         if window == PROJECTED_BY:
             pace = recent
-    left = None if attained.ratio is None else budget_left(attained.ratio, objective.target)
+    left = None if attained.ratio is None else remaining_budget(attained.ratio, objective.target)
     return ObjectiveStatus(
         attainment=attained,
         period=(begin, end),
@@ -116,12 +116,12 @@ def objective_status(
         budget_left=left,
         burn=burn,
         eligible=eligible,
-        exhausted_at_s=_exhausted_at_s(objective, attained, burn, begin, end, now_s),
-        projected=_projected(objective, attained, pace, end, now_s),
+        exhausted_at_s=_exhaustion_s(objective, attained, burn, begin, end, now_s),
+        projected=_projection(objective, attained, pace, end, now_s),
     )
 
 
-def judged(
+def attainment_over(
     objective: ErrorBudgetObjective,
     minute_counts: MinuteCounts,
     name: str,
@@ -135,8 +135,8 @@ def judged(
     if isinstance(indicator, RequestRatio | LatencyRatio):
         minutes, rest = span.counts, span.rest
         if excluded:
-            minutes = minutes[~_within(excluded, span)]
-            rest = rest[~_blocks_within(excluded, span)]
+            minutes = minutes[~_excluded_minutes(excluded, span)]
+            rest = rest[~_excluded_blocks(excluded, span)]
         total, bad = (
             int(minutes[:, at].sum(dtype=np.int64)) + int(rest[:, at].sum(dtype=np.int64))
             for at in (0, 1)
@@ -200,7 +200,7 @@ def _minutes(indicator: MinuteUptime, span: Span, excluded: Sequence[Stretch]) -
     found[(total < indicator.min_samples) | (span.seen != Completeness.WHOLE)] = (
         MinuteStatus.UNKNOWN
     )
-    found[_within(excluded, span)] = MinuteStatus.EXCLUDED
+    found[_excluded_minutes(excluded, span)] = MinuteStatus.EXCLUDED
     edges = np.flatnonzero(np.diff(found == MinuteStatus.DOWN, prepend=False, append=False))
     for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         if end - begin < indicator.down_run:
@@ -221,7 +221,7 @@ def _slices(
         span = minute_counts.span(
             name, span.begin + skipped, (span.begin + len(span.seen)) // step * step
         )
-    out: Bools = _within(excluded, span).reshape(-1, step)
+    out: Bools = _excluded_minutes(excluded, span).reshape(-1, step)
     counts = np.where(out.reshape(-1, 1), 0, span.counts).reshape(-1, step, 2)
     sums = counts.sum(axis=1, dtype=np.int64)
     seen: Bools = np.all((span.seen.reshape(-1, step) == Completeness.WHOLE) | out, axis=1)
@@ -255,14 +255,14 @@ def _ratio_mean(
     return Attainment(good + silent * (indicator.unknown == "up"), int(counted.sum()) + silent)
 
 
-def _within(excluded: Sequence[Stretch], span: Span) -> Bools:
+def _excluded_minutes(excluded: Sequence[Stretch], span: Span) -> Bools:
     out = np.zeros(len(span.seen), np.bool_)
     for begin, end in excluded:
         out[max(begin - span.begin, 0) : max(end - span.begin, 0)] = True
     return out
 
 
-def _blocks_within(excluded: Sequence[Stretch], span: Span) -> Bools:
+def _excluded_blocks(excluded: Sequence[Stretch], span: Span) -> Bools:
     """Blocks that lie wholly in one exclusion."""
     out = np.zeros(len(span.rest), np.bool_)
     for begin, end in excluded:
@@ -279,7 +279,7 @@ def _step(objective: ErrorBudgetObjective) -> int:
     return 1
 
 
-def _exhausted_at_s(
+def _exhaustion_s(
     objective: ErrorBudgetObjective,
     attained: Attainment,
     burn: Mapping[str, Fraction],
@@ -305,7 +305,7 @@ def _is_month(objective: ErrorBudgetObjective) -> bool:
     return isinstance(objective.period, CalendarMonth)
 
 
-def _projected(
+def _projection(
     objective: ErrorBudgetObjective, attained: Attainment, pace: Attainment, end: int, now_s: int
 ) -> Fraction | None:
     if not _is_month(objective) or attained.ratio is None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from slo.engine.minute_counts import Pair
 from slo.policy.indicators import LatencyIndicator, RequestIndicator
 from slo.policy.policy import ErrorBudgetObjective, Policy
-from slo.policy.scope import Dimension, Exclusion, Where
+from slo.policy.scope import Dimension, Exclusion, ScopeFilter
 from streams.events.decoder import OUTCOMES
 from streams.state.measures import SERIES_DIMENSIONS, measured_threshold_counts
 from streams.state.registry import CustomerKey, SeriesKey
@@ -38,14 +38,14 @@ class RequestSelection:
     ) -> None:
         """`token_of`: customer id -> what the state knows it by."""
         self._indicator, self._per = objective.indicator, objective.scope.per
-        self._wanted = known_as(objective.scope, token_of)
+        self._wanted = names_in_state(objective.scope, token_of)
         self.by_customer = "customer" in objective.scope.dimensions()
         customers = self._wanted.get("customer", frozenset())
         # The one customer it is about, as the state has it.
         self.customer = next(iter(customers)) if len(customers) == 1 else None
         self._dimensions = CUSTOMER_DIMENSIONS if self.by_customer else SERIES_DIMENSIONS
         self._partial = [one for one in policy.exclusions_of(objective) if one.where.names()]
-        self._unwanted = [known_as(one.where, token_of) for one in self._partial]
+        self._unwanted = [names_in_state(one.where, token_of) for one in self._partial]
         self.id = f"{policy.name}:{objective.name}:{_digest(objective, self._partial)}"
         self.names: list[str] = []
         self._groups: dict[tuple[int, ...], Ints] = {}  # by exclusions that hold: row -> name
@@ -115,7 +115,9 @@ class RequestSelection:
         return self.names.index(name)
 
 
-def known_as(where: Where, token_of: Callable[[str], str]) -> dict[Dimension, frozenset[str]]:
+def names_in_state(
+    where: ScopeFilter, token_of: Callable[[str], str]
+) -> dict[Dimension, frozenset[str]]:
     """The names of a policy as the state has them, by dimension."""
     return {
         dimension: frozenset(map(token_of, names) if dimension == "customer" else names)

@@ -7,7 +7,7 @@ something became known of it, or of the days beside it: a run of bad minutes may
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from slo.engine.attainment import Stretch, judged
+from slo.engine.attainment import Stretch, attainment_over
 from slo.engine.minute_counts import DAY, MinuteCounts
 from slo.engine.minute_status import Attainment
 from slo.policy.policy import ErrorBudgetObjective
@@ -51,11 +51,15 @@ def by_day(
         )
         known = cache.known.get((name, day))
         if day == today:
-            attained = judged(objective, minute_counts, name, excluded, (begin, end), now_s)[0]
+            attained = attainment_over(
+                objective, minute_counts, name, excluded, (begin, end), now_s
+            )[0]
         elif known is not None and known[0] == made_of:
             attained = known[1]
         else:
-            attained = judged(objective, minute_counts, name, excluded, (begin, end), now_s)[0]
+            attained = attainment_over(
+                objective, minute_counts, name, excluded, (begin, end), now_s
+            )[0]
             cache.known[name, day] = made_of, attained
         found.append(DayUptime(day, attained, day == today))
     for key in [key for key in cache.known if key[1] < minute_counts.first_day]:

@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import redis.asyncio as aioredis
 
-from slo.engine.attainment import closed_before, judged, objective_status
+from slo.engine.attainment import attainment_over, last_closed_period, objective_status
 from slo.engine.counting import RequestSelection
 from slo.engine.daily import DayUptime, by_day
 from slo.engine.maintenance import SEAL_AFTER_S, Maintenance, adjustment, close_period
 from slo.engine.minute_count_store import Checkpoints, MinuteCountStore
 from slo.engine.minute_counts import DAY, MinuteCounts, Pair
-from slo.engine.observed import added, floors_s, known_from, seen_until_s
+from slo.engine.observed import complete_until_s, first_known_minute, floors_s, sum_counts
 from slo.engine.report import ObjectiveResult
-from slo.engine.tracked import TrackedObjective, days_kept
+from slo.engine.tracked import TrackedObjective, retention_days
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.state.coverage import Coverage
@@ -115,7 +115,7 @@ class Engine:
                 self._adjust(kept, int(now_s))
             if keep:
                 await self._keep()
-        return [found for kept in self._kept for found in self._judged(kept, int(now_s))]
+        return [found for kept in self._kept for found in self._compute_status(kept, int(now_s))]
 
     def by_day(self, one: ObjectiveResult, days: int, now_s: int) -> tuple[DayUptime, ...]:
         """Return the uptime of an objective of the last `refresh` on each UTC day, oldest first.
@@ -141,7 +141,7 @@ class Engine:
         self._counts, self._done, self._kept, self._changed = {}, {}, [], set()
         self.windows = await self._store.windows()
         for policy, objective in self._promises():
-            days = days_kept(objective)
+            days = retention_days(objective)
             minute_counts = MinuteCounts(today + 2 - days, days)
             kept = TrackedObjective(
                 policy,
@@ -256,7 +256,7 @@ class Engine:
                 known = [self._counts.get((view.partition, of)) for of in slices]
                 parts += [one[1] for one in known if one is not None]
             for at, kept in enumerate(self._kept):
-                kept.minute_counts.count(minute, added(part[at] for part in parts))
+                kept.minute_counts.count(minute, sum_counts(part[at] for part in parts))
         self._changed.clear()
 
     def _settle(
@@ -273,7 +273,7 @@ class Engine:
                 kept.minute_counts.reconcile(
                     of.start_s // 60,
                     LEVELS[of.level].step_s // 60,
-                    added(part[at] for part in parts),
+                    sum_counts(part[at] for part in parts),
                 )
         indexes = {view.partition: view.index for view in views}
         self._counts = {
@@ -286,8 +286,8 @@ class Engine:
     def _see(self, views: Sequence[PartitionView], signs: Sequence[Heartbeat], now_s: int) -> None:
         """Mark the minutes that are known whole, and those with missing records."""
         coverage = Coverage.of(view.meta for view in views)
-        floor_s, first = floors_s(views)[1], known_from(views, coverage)
-        until_s = min([now_s, *seen_until_s(views, signs)]) if views else 0
+        floor_s, first = floors_s(views)[1], first_known_minute(views, coverage)
+        until_s = min([now_s, *complete_until_s(views, signs)]) if views else 0
         for kept in self._kept:
             for gap in coverage.gaps:
                 to_ms = gap.to_ms if gap.to_ms is not None else now_s * 1_000
@@ -297,7 +297,7 @@ class Engine:
 
     # -- judging and storing -----------------------------------------------------------------------
 
-    def _judged(self, kept: TrackedObjective, now_s: int) -> Iterable[ObjectiveResult]:
+    def _compute_status(self, kept: TrackedObjective, now_s: int) -> Iterable[ObjectiveResult]:
         excluded = kept.excluded(self.windows)
         for name in kept.names():
             # Requests are judged as they come; minutes and slices change once they are over.
@@ -325,7 +325,7 @@ class Engine:
             found = [
                 adjustment(
                     closed_period,
-                    judged(
+                    attainment_over(
                         *(kept.objective, kept.minute_counts, name, excluded),
                         *((closed_period.begin, closed_period.end), now_s),
                     )[0],
@@ -372,7 +372,7 @@ class Engine:
 
     def _close(self, kept: TrackedObjective, now_s: int) -> None:
         """Close the last period that is over, once late events had their time."""
-        begin, end = closed_before(kept.objective.period, now_s - SEAL_AFTER_S)
+        begin, end = last_closed_period(kept.objective.period, now_s - SEAL_AFTER_S)
         if begin < kept.minute_counts.begin:
             return
         in_force = kept.causes(self.windows)
@@ -380,7 +380,7 @@ class Engine:
         for name in kept.names():
             if (name, begin) in kept.head.closed_periods or (name, begin) in kept.fresh:
                 continue
-            attained, _ = judged(
+            attained, _ = attainment_over(
                 kept.objective, kept.minute_counts, name, excluded, (begin, end), now_s
             )
             if attained.counted:

@@ -52,7 +52,7 @@ class Maintenance:
             and self.objective in (None, objective)
         )
 
-    def cancelled(self, by: str, why: str, at_s: int) -> "Maintenance":
+    def cancel(self, by: str, why: str, at_s: int) -> "Maintenance":
         """The same window, out of force."""
         if self.cancelled_at_s is not None:
             raise ValueError(f"{self.id} was cancelled before, by {self.cancelled_by}")
@@ -167,10 +167,10 @@ def adjustment(
         and closed_period.begin < one.end
     ]
     still = {one.id for one in in_force}
-    cancelled = {one.id: one for one in windows if one.cancelled_at_s is not None}
+    cancellations = {one.id: one for one in windows if one.cancelled_at_s is not None}
     for gone in closed_period.causes:
-        if gone in cancelled:
-            one = cancelled[gone]
+        if gone in cancellations:
+            one = cancellations[gone]
             because.append(f"{gone} cancelled by {one.cancelled_by}: {one.cancelled_why}")
         elif gone not in still:
             because.append(f"{gone} taken out of the policy")

@@ -104,10 +104,10 @@ class MinuteCounts:
             return
         self.first_day = first_day
         self.seen_version += 1
-        self.seen = _shifted(self.seen, shift * DAY)
+        self.seen = _shift(self.seen, shift * DAY)
         for name, row in list(self.rows.items()):
-            row.counts = _shifted(row.counts, shift * DAY)
-            row.rest = _shifted(row.rest, shift * _BLOCKS)
+            row.counts = _shift(row.counts, shift * DAY)
+            row.rest = _shift(row.rest, shift * _BLOCKS)
             if not row.counts.any() and not row.rest.any():
                 del self.rows[name]
         self.dirty = {key: at for key, at in self.dirty.items() if key[1] >= first_day}
@@ -124,7 +124,7 @@ class MinuteCounts:
             row = self._row(name)
             if pair[0] >= row.counts[at, 0] and pair != tuple(row.counts[at]):
                 row.counts[at] = pair
-                self._changed(name, minute)
+                self._mark_dirty(name, minute)
 
     def reconcile(self, begin: int, minutes: int, found: Mapping[str, Pair]) -> None:
         """Counts of a longer stretch by name: what its minutes do not hold goes into the rest.
@@ -142,7 +142,7 @@ class MinuteCounts:
             missing = np.maximum(np.array(pair, np.int64) - held, 0)
             if missing[0]:
                 row.rest[low // BLOCK] += np.minimum(missing, missing[0])
-                self._changed(name, begin)
+                self._mark_dirty(name, begin)
 
     def see(self, begin: int, end: int) -> None:
         """These minutes were counted whole."""
@@ -215,9 +215,9 @@ class MinuteCounts:
             self.seen[changed] = now
             self.seen_version += 1
             for day in np.unique(changed // DAY).tolist():
-                self._changed(None, self.begin + day * DAY)
+                self._mark_dirty(None, self.begin + day * DAY)
 
-    def _changed(self, name: str | None, minute: int) -> None:
+    def _mark_dirty(self, name: str | None, minute: int) -> None:
         key = name, minute // DAY
         self.dirty[key] = self.clock
         self._day_versions[key] = self._day_versions.get(key, 0) + 1
@@ -225,7 +225,7 @@ class MinuteCounts:
             self.rows[name].version += 1
 
 
-def _shifted(values: Array, by: int) -> Array:
+def _shift(values: Array, by: int) -> Array:
     out = np.zeros_like(values)
     if by < len(values):
         out[: len(values) - by] = values[by:]

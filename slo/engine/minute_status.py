@@ -38,6 +38,6 @@ def burn_rate(ratio: Fraction, target: Fraction) -> Fraction:
     return (1 - ratio) / (1 - target)
 
 
-def budget_left(ratio: Fraction, target: Fraction) -> Fraction:
+def remaining_budget(ratio: Fraction, target: Fraction) -> Fraction:
     """Share of the error budget that is left; negative once the target is missed."""
     return 1 - burn_rate(ratio, target)

@@ -9,7 +9,7 @@ from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
 
 
-def added(parts: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:
+def sum_counts(parts: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:
     """Counts by name of several parts, added up."""
     found: dict[str, Pair] = {}
     for part in parts:
@@ -25,7 +25,7 @@ def floors_s(views: Sequence[PartitionView]) -> list[int]:
     return [max(0, -(-(watermark_s - keep_s) // step_s) * step_s) for step_s, keep_s in LEVELS]
 
 
-def known_from(views: Sequence[PartitionView], coverage: Coverage) -> int | None:
+def first_known_minute(views: Sequence[PartitionView], coverage: Coverage) -> int | None:
     """First minute of which everything is known, and not before the first event there ever was:
     silence before a service existed is nobody's uptime."""
     first_ms = [view.meta.since_ms for view in views if view.meta.since_ms is not None]
@@ -34,7 +34,7 @@ def known_from(views: Sequence[PartitionView], coverage: Coverage) -> int | None
     return max(-(-coverage.since_ms // 60_000), min(first_ms) // 60_000)
 
 
-def seen_until_s(views: Sequence[PartitionView], signs: Sequence[Heartbeat]) -> list[int]:
+def complete_until_s(views: Sequence[PartitionView], signs: Sequence[Heartbeat]) -> list[int]:
     """By partition, up to when it has told everything: its watermark, or the last time at which
     its worker had nothing left to read."""
     by_partition = {sign.partition: sign for sign in signs}

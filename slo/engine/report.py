@@ -113,10 +113,10 @@ def _entry(
             "projected": _money(projected.get(one.key)),
             "claim_days": one.objective.sla.claim_days,
         }
-    entry["closed"] = [_closed(closed_period) for closed_period in one.closed]
+    entry["closed"] = [_closed_entry(closed_period) for closed_period in one.closed]
     entry["adjustments"] = [
         {
-            "before": _closed(change.closed_period),
+            "before": _closed_entry(change.closed_period),
             "now": _attainment(change.now),
             "because": list(change.because),
         }
@@ -146,7 +146,7 @@ def _attainment(found: Attainment) -> dict[str, Any]:
     )
 
 
-def _closed(closed_period: ClosedPeriod) -> dict[str, Any]:
+def _closed_entry(closed_period: ClosedPeriod) -> dict[str, Any]:
     return {
         "from": instant(closed_period.begin),
         "to": instant(closed_period.end),

@@ -62,7 +62,7 @@ class TrackedObjective:
         }
 
 
-def days_kept(objective: ErrorBudgetObjective) -> int:
+def retention_days(objective: ErrorBudgetObjective) -> int:
     """Days to keep at hand: the period, the last closed one, tomorrow for clocks that differ."""
     if isinstance(objective.period, CalendarMonth):
         return 2 * 31 + 4

@@ -22,7 +22,7 @@ Latency = Literal["ttft", "tpot", "duration"]
 Unknown = Literal["excluded", "up", "down"]
 
 
-class Part(BaseModel):
+class PolicyPart(BaseModel):
     """A part of a policy; an unknown key is an error, as it is nearly always a typing error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -37,7 +37,7 @@ def _whole_minutes_of_an_hour(slice_s: int) -> int:
 SliceS = Annotated[SpanS, AfterValidator(_whole_minutes_of_an_hour)]
 
 
-class _OfRequests(Part):
+class _OfRequests(PolicyPart):
     """Counts requests by how they ended."""
 
     eligible: frozenset[Outcome] = ELIGIBLE
@@ -50,7 +50,7 @@ class _OfRequests(Part):
     """Eligible requests a judged stretch of time must have, else it is unknown."""
 
     @model_validator(mode="after")
-    def _failed_is_a_part_of_eligible(self) -> Self:
+    def _check_outcomes(self) -> Self:
         if "success" in self.failed or "success" not in self.eligible:
             raise ValueError("success is eligible and has not failed; correct eligible and failed")
         if not self.failed:
@@ -90,7 +90,7 @@ class SliceRatioMean(_OfRequests):
     """What a slice without enough requests counts as: `up` is a ratio of 1."""
 
 
-class _OfLatency(Part):
+class _OfLatency(PolicyPart):
     """Counts latencies of successful requests; TTFT of streamed ones, TPOT where there was more
     than one output token."""
 
@@ -150,7 +150,7 @@ class SliceSpeed(_OfLatency):
         return 10**6 // self.tokens_per_s
 
 
-class RollingPercentile(Part):
+class RollingPercentile(PolicyPart):
     """A percentile of a latency over a rolling window."""
 
     kind: Literal["rolling_percentile"]
@@ -164,7 +164,7 @@ class RollingPercentile(Part):
     """Samples the window must have, else nothing is said."""
 
     @model_validator(mode="after")
-    def _published(self) -> Self:
+    def _check_percentile(self) -> Self:
         published = [round(quantile * 100) for quantile in EXPORTED_QUANTILES]
         if self.percentile not in published:
             raise ValueError(
@@ -174,7 +174,7 @@ class RollingPercentile(Part):
         return self
 
 
-class CacheHitRatio(Part):
+class CacheHitRatio(PolicyPart):
     """Cached input tokens of all input tokens over a rolling window."""
 
     kind: Literal["cache_hit_ratio"]
@@ -184,7 +184,7 @@ class CacheHitRatio(Part):
     """Input tokens the window must have, else nothing is said."""
 
 
-class TokenVolumeDrop(Part):
+class TokenVolumeDrop(PolicyPart):
     """Tokens per second in a rolling window, as a share of those in a longer one."""
 
     kind: Literal["token_volume_drop"]
@@ -196,7 +196,7 @@ class TokenVolumeDrop(Part):
     """Tokens the baseline must have, else nothing is said."""
 
     @model_validator(mode="after")
-    def _baseline_is_longer(self) -> Self:
+    def _check_baseline(self) -> Self:
         if ROLLING_S[self.baseline] <= ROLLING_S[self.window]:
             raise ValueError(
                 f"baseline {self.baseline} is not longer than window {self.window}; use a longer "

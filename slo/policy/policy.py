@@ -24,7 +24,7 @@ from slo.policy.indicators import (
     ErrorBudgetIndicator,
     Latency,
     LatencyIndicator,
-    Part,
+    PolicyPart,
     RollingPercentile,
     ShareIndicator,
 )
@@ -53,7 +53,7 @@ def _fleet(found: Any) -> Any:
     return Scope() if found == "fleet" else found
 
 
-class _Objective(Part):
+class _Objective(PolicyPart):
     name: Name
     """Unique in its policy; becomes a label."""
     about: Text | None = None
@@ -86,7 +86,7 @@ class ErrorBudgetObjective(_Objective):
         return 1 - self.target
 
     @model_validator(mode="after")
-    def _can_be_judged(self) -> Self:
+    def _check_indicator(self) -> Self:
         if isinstance(self.indicator, LatencyIndicator):
             _no_customers(self.scope, self.indicator.kind)
         if self.sla is not None:
@@ -100,7 +100,7 @@ class ErrorBudgetObjective(_Objective):
         return self
 
 
-class LatencyThreshold(Part):
+class LatencyThreshold(PolicyPart):
     """From where on a latency is an alert."""
 
     severity: Severity
@@ -111,7 +111,7 @@ class LatencyThreshold(Part):
     """How long it must last."""
 
 
-class ShareThreshold(Part):
+class ShareThreshold(PolicyPart):
     """From where on a share is an alert."""
 
     severity: Severity
@@ -122,7 +122,7 @@ class ShareThreshold(Part):
     """How long it must last."""
 
 
-class Band(Part):
+class Band(PolicyPart):
     """A stretch of values with a name, for boards; alerts nobody."""
 
     name: Text
@@ -148,7 +148,7 @@ class LatencyThresholdObjective(_Objective):
     """When to alert, one level a severity."""
 
     @model_validator(mode="after")
-    def _can_be_judged(self) -> Self:
+    def _check_indicator(self) -> Self:
         _no_customers(self.scope, self.indicator.kind)
         _page_is_worse([(level.severity, level.above_us) for level in self.levels])
         return self
@@ -165,7 +165,7 @@ class ShareThresholdObjective(_Objective):
     """Names of stretches of values, for boards."""
 
     @model_validator(mode="after")
-    def _can_be_judged(self) -> Self:
+    def _check_indicator(self) -> Self:
         _page_is_worse([(level.severity, -level.below) for level in self.levels])
         return self
 
@@ -209,7 +209,7 @@ Objective = Annotated[
 ]
 
 
-class Policy(Part):
+class Policy(PolicyPart):
     """One file of objectives."""
 
     version: Version
@@ -249,7 +249,7 @@ class Policy(Part):
         return self
 
     @model_validator(mode="after")
-    def _credits_can_be_compared(self) -> Self:
+    def _check_credits(self) -> Self:
         bases: dict[str, Money | None] = {}
         for objective in self.error_budget_objectives():
             if objective.sla is not None and objective.sla.greatest_of is not None:
@@ -262,7 +262,7 @@ class Policy(Part):
         return self
 
     @model_validator(mode="after")
-    def _exclusions_can_be_counted(self) -> Self:
+    def _check_exclusions(self) -> Self:
         for objective in self.objectives:
             if "customer" not in objective.scope.dimensions():
                 unknown = {"customer"}

@@ -9,14 +9,14 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from slo.policy.indicators import Part
+from slo.policy.indicators import PolicyPart
 from slo.policy.units import Count, InstantS, Labels, Text
 
 Dimension = Literal["model", "region", "channel", "service_tier", "customer"]
 DIMENSIONS: tuple[Dimension, ...] = ("model", "region", "channel", "service_tier", "customer")
 
 
-class Where(Part):
+class ScopeFilter(PolicyPart):
     """Names to keep, by dimension; a dimension that is left out keeps everything."""
 
     model: Labels = ()
@@ -51,7 +51,7 @@ class Where(Part):
         return found
 
 
-class Scope(Where):
+class Scope(ScopeFilter):
     """Which requests an objective is about, and whether each name is judged by itself."""
 
     per: Dimension | None = None
@@ -71,14 +71,14 @@ class Scope(Where):
         return self
 
 
-class RollingDays(Part):
+class RollingDays(PolicyPart):
     """The last N times 24 hours."""
 
     rolling_days: Count = Field(ge=1, le=400)
     """How many days."""
 
 
-class CalendarMonth(Part):
+class CalendarMonth(PolicyPart):
     """The running calendar month."""
 
     calendar: Literal["month"]
@@ -100,7 +100,7 @@ Period = Annotated[
 ]
 
 
-class Exclusion(Part):
+class Exclusion(PolicyPart):
     """Requests that do not count: all in a stretch of time, some always, or some in a stretch of
     time. A minute that is wholly excluded is neither up nor down."""
 
@@ -108,7 +108,7 @@ class Exclusion(Part):
     """Begin, included."""
     to_s: InstantS | None = Field(None, alias="to")
     """End, not included."""
-    where: Where = Where()
+    where: ScopeFilter = ScopeFilter()
     """Only these requests."""
     author: Text
     """Who decided it."""

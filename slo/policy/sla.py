@@ -8,11 +8,11 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from slo.policy.indicators import Part
+from slo.policy.indicators import PolicyPart
 from slo.policy.units import Amount, Count, Money, Name, OpenPercent, Percent, percent_text
 
 
-class CreditTier(Part):
+class CreditTier(PolicyPart):
     """One line of a credit table."""
 
     below: OpenPercent
@@ -21,7 +21,7 @@ class CreditTier(Part):
     """Share of the fee."""
 
 
-class Sla(Part):
+class Sla(PolicyPart):
     """What is due to the customer when the objective is missed."""
 
     credit_tiers: tuple[CreditTier, ...] = Field(min_length=1, max_length=16)

@@ -102,7 +102,7 @@ def latency_text(us: int) -> str:
     return f"{(Decimal(us) / _US[unit]).normalize():f}{unit}"
 
 
-def _read(parse: Callable[[str], Any]) -> PlainValidator:
+def _parser(parse: Callable[[str], Any]) -> PlainValidator:
     """Parse text; a bare number is refused, as it says no unit."""
     return PlainValidator(lambda found: parse(found if isinstance(found, str) else ""))
 
@@ -153,15 +153,15 @@ def _one_or_more(found: Any) -> Any:
 
 
 Percent = Annotated[
-    Fraction, _read(percent), AfterValidator(_at_most_whole), _text(PERCENT_PATTERN, "5%")
+    Fraction, _parser(percent), AfterValidator(_at_most_whole), _text(PERCENT_PATTERN, "5%")
 ]
 OpenPercent = Annotated[
-    Fraction, _read(percent), AfterValidator(_open), _text(PERCENT_PATTERN, "99.9%")
+    Fraction, _parser(percent), AfterValidator(_open), _text(PERCENT_PATTERN, "99.9%")
 ]
-LatencyUs = Annotated[int, _read(latency_us), _text(LATENCY_PATTERN, "300ms")]
-SpanS = Annotated[int, _read(span_s), _text(SPAN_PATTERN, "5m")]
-InstantS = Annotated[int, _read(instant_s), _text(INSTANT_PATTERN, "2026-01-31T22:00:00Z")]
-Amount = Annotated[Money, _read(money), _text(MONEY_PATTERN, "250000 USD")]
+LatencyUs = Annotated[int, _parser(latency_us), _text(LATENCY_PATTERN, "300ms")]
+SpanS = Annotated[int, _parser(span_s), _text(SPAN_PATTERN, "5m")]
+InstantS = Annotated[int, _parser(instant_s), _text(INSTANT_PATTERN, "2026-01-31T22:00:00Z")]
+Amount = Annotated[Money, _parser(money), _text(MONEY_PATTERN, "250000 USD")]
 Outcome = Annotated[
     str, _one_of(OUTCOMES), WithJsonSchema({"type": "string", "enum": list(OUTCOMES)})
 ]

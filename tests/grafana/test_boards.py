@@ -18,7 +18,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from alerts.rules.build import build
 from exporters.catalogue.requests import SPECS
 from exporters.windows.plan import window_plan
-from grafana.generate import documents, encoded
+from grafana.generate import documents, encode
 from slo.health_limits import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
 from slo.policy.loading import load_policies, shipped
 from slo.policy.policy import LatencyThresholdObjective
@@ -83,14 +83,14 @@ def test_a_dashboard_that_no_code_generates_is_told_and_removed(tmp_path: Path) 
 
 @board_names
 def test_grafanas_schema_knows_every_key(name: str) -> None:
-    text = encoded(BOARDS[name])
-    known = json.loads(encoded(Dashboard.from_json(json.loads(text))))
-    assert encoded(known) == text
+    text = encode(BOARDS[name])
+    known = json.loads(encode(Dashboard.from_json(json.loads(text))))
+    assert encode(known) == text
 
 
 def test_an_unknown_key_does_not_survive_the_schema() -> None:
     known = Dashboard.from_json({**BOARDS["live"], "colour": "red"})
-    assert "colour" not in json.loads(encoded(known))
+    assert "colour" not in json.loads(encode(known))
 
 
 # -- whole -----------------------------------------------------------------------------------------

@@ -104,9 +104,7 @@ def maintenance_cancel(ctx: click.Context, window: str, reason: str, author: str
         if window not in known:
             raise ConfigError(f"{window}: no such window; see `tokenpulse maintenance list`")
         try:
-            cancelled = known[window].cancelled(
-                author or getpass.getuser(), reason, int(time.time())
-            )
+            cancelled = known[window].cancel(author or getpass.getuser(), reason, int(time.time()))
         except ValueError as error:
             raise ConfigError(f"maintenance: {error}") from error
         await store.put_window(cancelled)

@@ -26,7 +26,7 @@ from exporters.daily.day.facts import (
     Values,
 )
 from slo.engine.maintenance import SEAL_AFTER_S
-from slo.engine.observed import seen_until_s
+from slo.engine.observed import complete_until_s
 from streams.state.registry import OTHER
 from streams.state.tables import Table
 from streams.store.heartbeat import Heartbeat
@@ -160,7 +160,7 @@ def partitions_behind(
     until_s: float, views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat]
 ) -> list[tuple[int, int]]:
     """Return the partitions that are not read up to an instant: (partition, read up to)."""
-    reached = zip(views, seen_until_s(views, heartbeats), strict=True)
+    reached = zip(views, complete_until_s(views, heartbeats), strict=True)
     behind = [(view.partition, at_s) for view, at_s in reached if at_s < until_s]
     counted = {view.partition for view in views}
     # A worker owns the partition and its log has records, but none of them is counted yet.

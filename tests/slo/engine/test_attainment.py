@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slo.engine.attainment import (
-    closed_before,
-    judged,
+    attainment_over,
+    last_closed_period,
     minute_statuses,
     objective_status,
     period_of,
@@ -65,7 +65,7 @@ def fill(
 def attained(
     of: ErrorBudgetObjective, minute_counts: MinuteCounts, excluded: Any = ()
 ) -> Attainment:
-    return judged(of, minute_counts, "", excluded, (NOVEMBER, DECEMBER), FAR_S)[0]
+    return attainment_over(of, minute_counts, "", excluded, (NOVEMBER, DECEMBER), FAR_S)[0]
 
 
 def preset(name: str, objective: str = "uptime") -> ErrorBudgetObjective:
@@ -134,7 +134,7 @@ def test_a_ledger_is_judged_as_plain_lists_are(
     for at, pair in enumerate(minutes):
         minute_counts.count(NOVEMBER + at, {"": pair})
     stretches = [(NOVEMBER + at, NOVEMBER + at + 1) for at in sorted(excluded)]
-    found = judged(of, minute_counts, "", stretches, (NOVEMBER, NOVEMBER + SPAN), FAR_S)[0]
+    found = attainment_over(of, minute_counts, "", stretches, (NOVEMBER, NOVEMBER + SPAN), FAR_S)[0]
     expected = by_lists(of.indicator, minutes, excluded)
     assert found.counted == expected.counted
     assert abs(found.good - expected.good) < Fraction(1, 10**28)
@@ -245,14 +245,14 @@ def test_a_month_begins_at_midnight_of_its_zone() -> None:
     begin, end = period_of(of.period, NOVEMBER * 60 + 5 * 86_400)
     # Daylight saving ends on 1 November 2026: the month begins at UTC-4 and ends at UTC-5.
     assert (begin, end) == (NOVEMBER + 4 * 60, DECEMBER + 5 * 60)
-    assert closed_before(of.period, DECEMBER * 60 + 5 * 3_600) == (begin, end)
+    assert last_closed_period(of.period, DECEMBER * 60 + 5 * 3_600) == (begin, end)
     assert period_of(of.period, NOVEMBER * 60)[1] == begin
 
 
 def test_a_rolling_period_ends_with_the_running_minute() -> None:
     of = objective({"kind": "request_ratio"}, period={"rolling_days": 7})
     assert period_of(of.period, NOVEMBER * 60 + 59) == (NOVEMBER + 1 - 7 * DAY, NOVEMBER + 1)
-    assert closed_before(of.period, NOVEMBER * 60 + 59) == (NOVEMBER - DAY, NOVEMBER)
+    assert last_closed_period(of.period, NOVEMBER * 60 + 59) == (NOVEMBER - DAY, NOVEMBER)
 
 
 def test_burn_rates_and_projections_by_hand() -> None:
@@ -332,7 +332,7 @@ def test_downtime_of_public_sites_is_what_their_monitor_published(trace: str) ->
                 at += 1
             minute_counts.count(minute, {site: (1, int(status == "down"))})
         minute_counts.see(begin, end)
-        total, by_verdict = judged(of, minute_counts, site, (), (begin, end), end * 60)
+        total, by_verdict = attainment_over(of, minute_counts, site, (), (begin, end), end * 60)
         intervals = len(answer["down_intervals_unix_s"])
         assert abs(by_verdict[DOWN] - answer["down_minutes"]) <= intervals
         assert total.ratio is not None
@@ -342,7 +342,7 @@ def test_downtime_of_public_sites_is_what_their_monitor_published(trace: str) ->
             compared += 1
         for day, minutes in answer["published_daily_minutes_down"].items():
             first = int(datetime.fromisoformat(f"{day}T00:00Z").timestamp()) // 60
-            _, of_day = judged(of, minute_counts, site, (), (first, first + DAY), end * 60)
+            _, of_day = attainment_over(of, minute_counts, site, (), (first, first + DAY), end * 60)
             outages = [
                 one
                 for one in answer["down_intervals_unix_s"]

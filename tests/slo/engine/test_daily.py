@@ -111,7 +111,7 @@ def test_a_run_of_bad_minutes_across_midnight_is_down_on_both_days() -> None:
 
 def judged_days(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Days that are judged from now on."""
-    days, judged = [], attainment.judged
+    days, judged = [], attainment.attainment_over
 
     def watched(
         of: ErrorBudgetObjective,
@@ -124,7 +124,7 @@ def judged_days(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         days.append(stretch[0] // DAY - TODAY)
         return judged(of, minute_counts, name, excluded, stretch, now_s)
 
-    monkeypatch.setattr(uptime_days, "judged", watched)
+    monkeypatch.setattr(uptime_days, "attainment_over", watched)
     return days
 
 

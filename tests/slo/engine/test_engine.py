@@ -280,7 +280,7 @@ def test_maintenance_after_the_close_stands_beside_the_closed_figure(
             [change] = found.adjustments
             assert change.now == Attainment(Fraction(1), 1)
             assert change.because == ("m-1 by jo: forgotten",)
-        await world.store.put_window(window.cancelled("al", "not agreed", end + 3 * 86_400))
+        await world.store.put_window(window.cancel("al", "not agreed", end + 3 * 86_400))
         found = (await judge(world.engine(policy({"period": month})), end + 3 * 86_400))["o0", ""]
         assert found.adjustments == ()
 

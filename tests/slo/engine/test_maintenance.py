@@ -44,12 +44,12 @@ def test_a_window_that_says_too_little_or_too_much_is_refused(
 
 def test_a_window_is_stored_as_it_is_and_a_cancelled_one_stays_in_the_list() -> None:
     assert Maintenance.unpack(WINDOW.pack()) == WINDOW
-    gone = WINDOW.cancelled("al", "not agreed", 8_000)
+    gone = WINDOW.cancel("al", "not agreed", 8_000)
     assert Maintenance.unpack(gone.pack()) == gone
     assert (gone.author, gone.reason, gone.cancelled_by) == ("jo", "new racks", "al")
     assert not gone.covers("p", "o")
     with pytest.raises(ValueError, match="before, by al"):
-        gone.cancelled("al", "again", 9_000)
+        gone.cancel("al", "again", 9_000)
 
 
 def test_windows_and_the_policys_own_exclusions_count_for_the_promises_they_name() -> None:
@@ -72,7 +72,7 @@ def test_windows_and_the_policys_own_exclusions_count_for_the_promises_they_name
         WINDOW,
         Maintenance("m-2", 0, 60, "jo", "r", 1, policy="p", objective="b"),
         Maintenance("m-3", 0, 60, "jo", "r", 1, policy="other"),
-        Maintenance("m-4", 0, 60, "jo", "r", 1).cancelled("al", "why", 2),
+        Maintenance("m-4", 0, 60, "jo", "r", 1).cancel("al", "why", 2),
     ]
     assert [one.id for one in causes(policy, a, windows)] == ["policy:3600-5400", "m-1"]
     assert [one.id for one in causes(policy, b, windows)] == ["m-2", "policy:3600-5400", "m-1"]
@@ -82,7 +82,7 @@ def test_an_adjustment_says_what_changed_since_the_close() -> None:
     same = CLOSED.attainment
     assert adjustment(CLOSED, same, [], []) is None
     other = Attainment(Fraction(91), 101)
-    found = adjustment(CLOSED, other, [], [WINDOW.cancelled("al", "not agreed", 95_000)])
+    found = adjustment(CLOSED, other, [], [WINDOW.cancel("al", "not agreed", 95_000)])
     assert found is not None
     assert found.closed_period == CLOSED
     assert found.because == ("m-1 cancelled by al: not agreed",)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slo.engine.credits import credit, credit_share, credits_due
-from slo.engine.minute_status import Attainment, MinuteStatus, budget_left, burn_rate
+from slo.engine.minute_status import Attainment, MinuteStatus, burn_rate, remaining_budget
 from slo.policy.indicators import (
     LatencyRatio,
     MinuteUptime,
@@ -324,7 +324,7 @@ def test_a_burn_rate_of_14_4_spends_two_percent_of_a_months_budget_in_an_hour() 
 def test_the_budget_is_whole_without_failures_gone_at_the_target_and_then_negative() -> None:
     target = Fraction(995, 1000)
     ratios = [Fraction(1), Fraction(9975, 10_000), target, Fraction(99, 100)]
-    assert [budget_left(ratio, target) for ratio in ratios] == [1, Fraction(1, 2), 0, -1]
+    assert [remaining_budget(ratio, target) for ratio in ratios] == [1, Fraction(1, 2), 0, -1]
 
 
 def sold(**terms: Any) -> Policy:
