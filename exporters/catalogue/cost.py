@@ -26,8 +26,8 @@ UNPRICED_TOKENS = Spec(
     "gauge",
     "Input tokens in a window of models without a price.",
     LABELS,
-    "Above 0, the dollars cover only a part of the traffic: add the model to the price book. Per "
-    "model only if it has no price.",
+    "Above 0, the dollars cover only a part of the traffic: add the model to the price book. In "
+    "scope `model` only for models without a price.",
 )
 MONEY = MetricGroup(
     "Cache dollars",
