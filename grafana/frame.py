@@ -16,7 +16,7 @@ from grafana import panels, queries
 from grafana.panels import SOURCE, Named, Panel, number
 from grafana.thresholds import BAD, GOOD, WARNING, bad_above, bad_below
 from slo.health_limits import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
-from streams.config.sections import Exporter
+from streams.config.exporter import Exporter
 
 TAG = "tokenpulse"
 DATA_SOURCE_UID = "tokenpulse-prometheus"  # as provisioning/datasources has it

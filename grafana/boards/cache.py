@@ -11,7 +11,7 @@ from grafana.frame import CELL, BoardSection, Variable, board, link_to, trust, w
 from grafana.panels import Column, Panel, Query, graph, listing, number
 from grafana.queries import AnyOf, Chosen, Match, rate, window
 from grafana.thresholds import WARNING, BoardLimits
-from streams.config.sections import Exporter
+from streams.config.exporter import Exporter
 
 SPAN = Chosen("window")
 _SHOWN = 20  # worst customers

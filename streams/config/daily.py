@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from streams.config.sections import Section, read_secret
+from streams.config.base import Section, read_secret
 from streams.errors import ConfigError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from streams.config.sections import Section
+from streams.config.base import Section
 
 # The default past is limited to what can be sent in about three seconds.
 PAST_S, PAST_EVENTS = 3_600.0, 200_000

@@ -1,6 +1,6 @@
 """The arguments for logins and TLS that all Kafka and Redis clients receive.
 
-TLS always checks the certificate and the host name; no setting switches that off. sections.py
+TLS always checks the certificate and the host name; no setting switches that off. servers.py
 rejects settings that contradict each other.
 """
 

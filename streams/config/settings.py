@@ -4,7 +4,7 @@ Later wins: defaults, then the YAML file (`--config` or TOKENPULSE_CONFIG), then
 TOKENPULSE_KAFKA__TOPIC, where two underscores step into a section. A secret may also be given as
 a file (`..._file`), so that it never stands in a command line or in a process listing.
 
-The settings themselves: sections.py. docs/configuration.md is generated from them (`make docs`).
+The other modules of this folder define the settings; `make docs` generates docs/configuration.md.
 """
 
 import os
@@ -22,10 +22,13 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from streams.config.base import ENV_PREFIX, Section
 from streams.config.daily import Daily
+from streams.config.exporter import Exporter
 from streams.config.local import Local
-from streams.config.sections import ENV_PREFIX, Exporter, Kafka, Limits, Redis, Section, Worker
+from streams.config.servers import Kafka, Redis
 from streams.config.validation import Location, findings
+from streams.config.worker import Limits, Worker
 from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
 
@@ -139,7 +142,7 @@ def document() -> str:
     lines = [
         "# Configuration",
         "",
-        "Generated from `streams/config/settings.py` by `make docs`.",
+        "Generated from `streams/config/` by `make docs`: do not edit.",
         "",
         "Settings come from three sources. A later one overrides an earlier one:",
         "",

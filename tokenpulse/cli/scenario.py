@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from streams.config.sections import Redis
+from streams.config.servers import Redis
 from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError, RequestError
 from streams.query.instants import rfc3339_ms

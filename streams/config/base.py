@@ -1,0 +1,28 @@
+"""The base of all sections of settings, and how a secret is read from a file."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from streams.errors import ConfigError
+
+ENV_PREFIX = "TOKENPULSE_"
+
+
+class Section(BaseModel):
+    """One group of settings. An unknown key is an error, as it is probably misspelt."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def read_secret(file: Path, setting: str) -> bytes:
+    """Return the content of a file with a secret, without the white space around it.
+
+    `setting`: the path of the setting, for the ConfigError if the file cannot be read.
+    """
+    try:
+        return file.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(
+            f"{setting}: cannot read {file}: {error.strerror}; make it readable for this user"
+        ) from error

@@ -1,0 +1,91 @@
+"""The settings of the exporter: address, windows, policies, reference files. Pure."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, Field
+
+from streams.config.base import Section
+
+WindowName = Literal["1m", "5m", "30m", "1h", "6h", "24h", "3d", "30d"]
+
+
+def _known_zone(zone: str) -> str:
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError("unknown time zone; use an IANA name such as Europe/Berlin") from error
+    return zone
+
+
+class Exporter(Section):
+    """The exporter: its address, windows, policies and reference files."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(
+        9464, ge=0, le=65_535, description="Port to listen on; 0 chooses a free port."
+    )
+    refresh_interval_s: float = Field(
+        1, ge=0.1, le=60, description="Time between two reads of the state in Redis."
+    )
+    stale_after_s: float = Field(
+        15,
+        gt=0,
+        description="`/readyz` answers 503 if the newest worker heartbeat, or the last read "
+        "of the state, is older than this.",
+    )
+    time_zone: Annotated[str, AfterValidator(_known_zone)] = Field(
+        "UTC", description="IANA time zone of the calendar day and month."
+    )
+    windows: tuple[WindowName, ...] = Field(
+        ("1m", "5m", "30m", "1h", "6h", "24h", "3d", "30d"),
+        description="Rolling windows for the fleet, and per model, region, channel and "
+        "service tier.",
+    )
+    series_windows: tuple[WindowName, ...] = Field(
+        ("5m",), description="Rolling windows per (model, region, channel, tier)."
+    )
+    customer_windows: tuple[WindowName, ...] = Field(
+        ("1h", "24h"), description="Rolling windows for the customers with the most requests."
+    )
+    customers_top: int = Field(
+        50,
+        ge=0,
+        le=1_000,
+        description="Number of customers with the most requests that get their own metrics; "
+        "0 for none.",
+    )
+    policies: tuple[str, ...] = Field(
+        ("default",),
+        description="Policies in force: paths of files, or names of shipped policies "
+        "(policies.md).",
+    )
+    web_config_file: Path | None = Field(
+        None,
+        description="TLS and users of all pages, in the format of Prometheus' web "
+        "configuration file (security.md).",
+    )
+    customer_directory: Path | None = Field(
+        None,
+        description="YAML file with a list of customers. Keys: `id`, `name`, `segment`; "
+        "optional: `contract`, `monthly_commitment_usd`.",
+    )
+    price_book: str | None = Field(
+        None,
+        description="Prices for cache dollars: path of a file, or name of a shipped price "
+        "book (prices.md).",
+    )
+    runbooks_url: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="Address of your copy of `docs/runbooks`. The incidents on the live "
+        "board link to it.",
+    )
+    provider_name: str = Field(
+        "tokenpulse",
+        description="`gen_ai.provider.name` on the histograms with OpenTelemetry names.",
+    )
+    operation_name: str = Field(
+        "chat", description="`gen_ai.operation.name` on the histograms with OpenTelemetry names."
+    )

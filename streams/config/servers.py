@@ -1,0 +1,202 @@
+"""The settings of Kafka and Redis: addresses, topics, logins.
+
+Pure, except that passwords are read from files.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_serializer, model_validator
+
+from streams.config.base import Section, read_secret
+from streams.errors import ConfigError
+
+
+def _password(given: SecretStr | None, file: Path | None, section: str) -> str | None:
+    if file is None:
+        return None if given is None else given.get_secret_value()
+    secret = read_secret(file, f"{section}.password_file")
+    if not secret:
+        raise ConfigError(f"{section}.password_file: {file} is empty; write the password into it")
+    try:
+        return secret.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{section}.password_file: {file} is not text in UTF-8") from error
+
+
+class Kafka(Section):
+    """The Kafka cluster, its topics and the login."""
+
+    bootstrap: str = Field(
+        "127.0.0.1:9092", description="Brokers as `host:port`, separated by commas."
+    )
+    topic: str = Field(
+        "inference.requests",
+        description="Topic that the events are read from, one event per record.",
+    )
+    dlq_topic: str = Field(
+        "inference.requests.dlq",
+        description="Dead-letter topic. It receives the rejected records, byte for byte.",
+    )
+    group: str = Field(
+        "tokenpulse",
+        description="Consumer group of the workers. The name is also part of the keys in Redis.",
+    )
+    partitions: int = Field(
+        8, ge=1, description="Number of partitions that `topics create` creates."
+    )
+    replication: int = Field(
+        1, ge=1, description="Number of replicas that `topics create` requests."
+    )
+    retention_h: float = Field(
+        24 * 40,
+        gt=0,
+        description="How long Kafka keeps events, in hours, for `topics create`. Set it to "
+        "the longest window plus the longest outage that you want to recover "
+        "from.",
+    )
+    max_message_bytes: int = Field(
+        1_048_576, ge=1024, description="Size of the largest record batch, for `topics create`."
+    )
+    isolation_level: Literal["read_committed", "read_uncommitted"] = Field(
+        "read_committed",
+        description="`read_committed` skips the records of aborted transactions; "
+        "`read_uncommitted` counts them.",
+    )
+    fetch_max_partition_bytes: int = Field(
+        1_048_576,
+        ge=65_536,
+        description="Largest number of bytes that one fetch reads from one partition.",
+    )
+    session_timeout_s: float = Field(
+        30,
+        ge=1,
+        description="If a worker sends the consumer group no heartbeat for this time, the "
+        "broker assigns its partitions to other workers.",
+    )
+    heartbeat_interval_s: float = Field(
+        3, gt=0, description="Time between two heartbeats of the consumer group."
+    )
+    metadata_max_age_s: float = Field(
+        60,
+        ge=1,
+        le=3_600,
+        description="How often topics and partition leaders are looked up. A worker finds "
+        "new partitions after this time at the latest.",
+    )
+    archive_topic: str = Field(
+        "tokenpulse.state",
+        description="Compacted topic to which the state is archived every "
+        "`worker.archive_interval_s`.",
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT",
+        description="Protocol to the brokers: `SASL_...` uses a login, `...SSL` uses TLS.",
+    )
+    sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="Authentication mechanism of the login."
+    )
+    username: str | None = Field(None, description="User name of the login.")
+    password: SecretStr | None = Field(None, description="Password of the login.")
+    password_file: Path | None = Field(None, description="File that contains the password.")
+    allow_sasl_without_tls: bool = Field(
+        False,
+        description="Allow `SASL_PLAINTEXT`, which sends the login and all events unencrypted.",
+    )
+    ssl_ca_file: Path | None = Field(
+        None,
+        description="CA certificates that sign the brokers' certificates; default: those of "
+        "the system.",
+    )
+    ssl_cert_file: Path | None = Field(
+        None, description="Client certificate, if the brokers require one."
+    )
+    ssl_key_file: Path | None = Field(
+        None, description="Key of the client certificate, without a passphrase."
+    )
+
+    @model_validator(mode="after")
+    def _one_login(self) -> Self:
+        login = {"username": self.username, "password": self.password or self.password_file}
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("give password or password_file, not both")
+        if self.security_protocol.startswith("SASL_"):
+            for name, value in login.items():
+                if not value:
+                    raise ValueError(f"{self.security_protocol} needs a {name}; set it")
+        elif any(login.values()):
+            raise ValueError(
+                f"a login is given, but security_protocol is {self.security_protocol}, which sends "
+                "none; set SASL_SSL, or leave username and password out"
+            )
+        if self.security_protocol == "SASL_PLAINTEXT" and not self.allow_sasl_without_tls:
+            raise ValueError(
+                "security_protocol SASL_PLAINTEXT sends the login unencrypted; set "
+                "SASL_SSL, or allow_sasl_without_tls: true"
+            )
+        _check_certificate(self, "SSL" in self.security_protocol, "security_protocol SSL, SASL_SSL")
+        return self
+
+    def login_password(self) -> str | None:
+        """Return the password. Raises ConfigError if its file cannot be read."""
+        return _password(self.password, self.password_file, "kafka")
+
+
+class Redis(Section):
+    """The Redis server that stores the state."""
+
+    url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Address: `redis://`, `rediss://` (TLS) or `unix://`. It may contain "
+        "user and password.",
+        repr=False,
+    )
+    timeout_s: float = Field(
+        2, gt=0, le=30, description="Time limit for one answer, and for a connection attempt."
+    )
+    username: str | None = Field(None, description="User name, if the URL contains none.")
+    password: SecretStr | None = Field(None, description="Password, if the URL contains none.")
+    password_file: Path | None = Field(None, description="File that contains the password.")
+    ssl_ca_file: Path | None = Field(
+        None,
+        description="CA certificates that sign the server's certificate; default: those of "
+        "the system.",
+    )
+    ssl_cert_file: Path | None = Field(
+        None, description="Client certificate, if Redis requires one."
+    )
+    ssl_key_file: Path | None = Field(
+        None, description="Key of the client certificate, without a passphrase."
+    )
+
+    @model_validator(mode="after")
+    def _one_login(self) -> Self:
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("give password or password_file, not both")
+        own = self.username or self.password or self.password_file
+        if own and "@" in urlsplit(self.url).netloc:
+            raise ValueError("the url has a login and so have username or password; keep one")
+        if self.username and not (self.password or self.password_file):
+            raise ValueError("a username needs a password or password_file; set it")
+        _check_certificate(self, self.url.startswith("rediss://"), "a rediss:// url")
+        return self
+
+    def login_password(self) -> str | None:
+        """Return the password. Raises ConfigError if its file cannot be read."""
+        return _password(self.password, self.password_file, "redis")
+
+    @field_serializer("url", when_used="json")
+    def _mask_login(self, url: str) -> str:
+        """Return the URL without its login and options, which may contain a password."""
+        scheme, _, rest = url.partition("://")
+        address, options, _ = rest.rpartition("@")[2].partition("?")
+        login = "(credentials)@" if "@" in rest else ""
+        return f"{scheme}://{login}{address}{'?(options)' if options else ''}"
+
+
+def _check_certificate(section: Kafka | Redis, encrypted: bool, fix: str) -> None:
+    if (section.ssl_cert_file is None) != (section.ssl_key_file is None):
+        raise ValueError("ssl_cert_file and ssl_key_file go together; set both or neither")
+    if not encrypted and (section.ssl_ca_file or section.ssl_cert_file):
+        raise ValueError(f"ssl files are given, but the connection is not encrypted; set {fix}")
