@@ -7,6 +7,7 @@ policy allows it by its hash and forbids the rest.
 from base64 import b64encode
 from functools import cache
 from hashlib import sha256
+from typing import Any
 
 from jinja2 import Environment
 
@@ -15,6 +16,7 @@ from exporters.daily.day.verdict import TITLES
 from exporters.daily.render.charts import Plot, plot
 from exporters.daily.render.rows import Chart
 from exporters.daily.render.view import View, view_of
+from exporters.formatting import unbroken
 from exporters.templates import templates
 
 CHART_WIDTH, CHART_HEIGHT = 168, 40
@@ -82,9 +84,15 @@ def content_security_policy() -> str:
 @cache
 def _templates() -> Environment:
     environment = templates("exporters.daily.render")
+    environment.finalize = _unbroken
     environment.globals["plot"] = _plot
     environment.globals["chart_size"] = (CHART_WIDTH, CHART_HEIGHT)
     return environment
+
+
+def _unbroken(value: Any) -> Any:
+    # Only of plain strings: the style sheet is Markup, and must keep its spaces for its hash.
+    return unbroken(value) if type(value) is str else value
 
 
 def _plot(chart: Chart) -> Plot:

@@ -24,6 +24,7 @@ from exporters.daily.day.verdict import TITLES
 from exporters.daily.render.charts import plot
 from exporters.daily.render.plain_text import printable
 from exporters.daily.render.view import view_of
+from exporters.formatting import unbroken
 
 # In the order in which a character is looked up.
 FAMILIES = ("FiraGO", "Noto Sans CJK SC", "Noto Sans Symbols")
@@ -51,7 +52,7 @@ def pdf(facts: DailyFacts) -> bytes:
 def page_data(facts: DailyFacts) -> dict[str, Any]:
     """Return the values that the template reads; charts are laid out in points."""
     view = view_of(facts)
-    shown = _without_controls(asdict(view))
+    shown = _fit_for_print(asdict(view))
     for row, target in zip(view.rows, shown["rows"], strict=True):
         if row.chart is not None:
             laid_out = plot(row.chart, _CHART_WIDTH, _CHART_HEIGHT, _CHART_MARGIN)
@@ -60,15 +61,15 @@ def page_data(facts: DailyFacts) -> dict[str, Any]:
     return {"view": shown, "titles": titles, "legend": _LEGEND, "fonts": FAMILIES}
 
 
-def _without_controls(value: Any) -> Any:
-    """Return a copy in which no text has a line break or another control character."""
+def _fit_for_print(value: Any) -> Any:
+    """Return a copy in which no text has a control character or breaks before a unit."""
     match value:
         case str():
-            return printable(value)
+            return unbroken(printable(value))
         case dict():
-            return {key: _without_controls(part) for key, part in value.items()}
+            return {key: _fit_for_print(part) for key, part in value.items()}
         case list() | tuple():
-            return [_without_controls(part) for part in value]
+            return [_fit_for_print(part) for part in value]
         case _:
             return value
 

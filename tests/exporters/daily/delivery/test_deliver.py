@@ -241,7 +241,7 @@ def test_the_mail_has_the_board_as_text_as_a_page_and_as_a_pdf(
     assert message["Message-ID"].startswith("<daily.2026-11-03.")
     link = "https://board.example.com/tp/daily?date=2026-11-03"
     text = not_none(message.get_body(("plain",))).get_content()
-    page = not_none(message.get_body(("html",))).get_content()
+    page = not_none(message.get_body(("html",))).get_content().replace("\u00a0", " ")
     for body in (text, page):
         assert link in body
         for number in ("12.4 B", "314 ms", "36.2 ms", "99.953 %", "46.2 %", "overdrawn by 29 %"):

@@ -126,7 +126,7 @@ def test_a_screen_reader_meets_tables_with_headers_and_words_for_every_mark(
         for wide in (1180, 380):
             page = await browser.open(address("some", served=True), width=wide, mobile=wide < 800)
             nodes = await page.accessibility()
-            told = [(node.role, node.name) for node in nodes]
+            told = [(node.role, node.name.replace("\u00a0", " ")) for node in nodes]
             tables = [name for role, name in told if role == "table"]
             assert tables == ["Seven numbers", "Objectives at risk", "Segments", "31 days"]
             headers = [name for role, name in told if role == "rowheader"]
