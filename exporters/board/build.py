@@ -128,7 +128,9 @@ def _calm_words(
     """Yield the values of the tiles, written as on the tiles."""
     if availability.value is not None:
         succeeded = fmt.percent(availability.value, availability.target)
-        yield f"{succeeded} of {fmt.counted(availability.samples, 'request')} succeeded"
+        requests = fmt.counted(availability.samples, "request")
+        verb = "counts" if availability.samples == 1 else "count"
+        yield f"{succeeded} of {requests} that {verb} succeeded"
     for name, latency in (("TTFT", ttft), ("TPOT", tpot)):
         if latency.value is not None:
             yield f"P95 {name} {fmt.latency(latency.value, latency.target)}"

@@ -93,7 +93,7 @@ def history_strips(reading: BoardInput, name_of: NameOf) -> tuple[HistoryStrip, 
         HistoryStrip(
             policy=one.policy.name,
             objective=one.objective.name,
-            scope=scope_words(one.objective.scope, one.name, name_of),
+            scope=result_scope(one, name_of),
             target_ratio=float(one.objective.target),
             days=tuple(_days(one, reading)),
         )

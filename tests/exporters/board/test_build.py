@@ -192,7 +192,9 @@ def test_a_calm_service_says_so_with_numbers_and_nothing_else(
     facts = facts_of(configured(), traffic(1, 5, NOW_S - 3_600, NOW_S))
     assert facts.incidents == ()
     assert facts.state == "ok"
-    assert facts.headline.startswith("All is well: 100 % of 1,475 requests succeeded, P95 TTFT 23")
+    assert facts.headline.startswith(
+        "All is well: 100 % of 1,475 requests that count succeeded, P95 TTFT 23"
+    )
     assert facts.headline.endswith("cache hit rate 45 %, over the last 5 minutes.")
     assert all(tile.shown in facts.headline for tile in tiles(facts) if tile.key != "tokens")
     for number in (facts.ttft_p95_s, facts.tpot_p95_s, facts.cache_hit_ratio):
@@ -509,3 +511,32 @@ def test_the_days_of_an_availability_promise_are_shown(configured: Callable[...,
     assert strip.days[-1].date == "2023-11-14"
     good = sum(one["outcome"] == "success" for one in events)
     assert strip.days[-2].attained_ratio == good / len(events)
+
+
+def test_a_contract_has_its_customers_name_in_the_table_and_in_the_history(
+    configured: Callable[..., Any], tmp_path: Path
+) -> None:
+    policy = tmp_path / "contract.yaml"
+    policy.write_text(
+        """
+version: 1
+name: contract
+objectives:
+  - name: hooli-uptime
+    scope: {customer: hooli}
+    indicator: {kind: request_ratio}
+    target: 99.5%
+    period: {calendar: month, zone: UTC}
+    severity: ticket
+"""
+    )
+
+    async def use(world: World) -> LiveFacts:
+        events = traffic(18, 5, NOW_S - 300, NOW_S, lambda one: {"customer_id": "hooli"})
+        await world.writer.write(0, events)
+        return await world.facts()
+
+    who = {token_of("hooli"): Customer("Hooli Inc", "smb")}
+    facts = in_world(configured(policies=[str(policy)]), use, **who)
+    (objective,), (strip,) = facts.objectives, facts.history
+    assert objective.scope == strip.scope == "customer Hooli Inc"
