@@ -167,7 +167,7 @@ class _Windows:
             for at_s in range(slice_id.start_s, slice_id.end_s, LEVELS[part_level].step_s)
             if (part := SliceId(part_level, at_s)) in self._summaries
         ]
-        merged = {scope: Sums.merged([part[scope] for part in parts]) for scope in self._scopes}
+        merged = {scope: Sums.merge([part[scope] for part in parts]) for scope in self._scopes}
         self._add_summary(slice_id, merged)
 
     def _add_summary(self, slice_id: SliceId, summary: SliceSummary) -> None:

@@ -28,7 +28,7 @@ from exporters.board.objectives import (
 )
 from exporters.board.thresholds import DROP_SCOPES, ThresholdStatus
 from exporters.windows.incremental import Sums
-from exporters.windows.measured import Measured, failures, outcome_counts, slow, uncached
+from exporters.windows.measured import Measured, cache_misses, failures, outcome_counts, slow
 from slo.alert_state import AlertState
 from slo.engine.report import ObjectiveResult
 from slo.policy.conditions import BURN_MIN_FAILURES, OUTAGE_BELOW
@@ -244,7 +244,7 @@ def _cache_words(
     if "customer" in status.objective.scope.dimensions():
         return words  # series have no customers
     inside = _series_inside(status, reading)
-    bad, total = uncached(reading.windows[LOCALISATION_WINDOW]["series"], len(inside))
+    bad, total = cache_misses(reading.windows[LOCALISATION_WINDOW]["series"], len(inside))
     where = localise(groups.splits(bad * inside, total * inside), float(1 - target))
     if where is not None:
         words += (

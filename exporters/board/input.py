@@ -8,7 +8,7 @@ import numpy as np
 from exporters.board.alerts import ActiveAlerts
 from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.windows.incremental import CUSTOMER, Sums
-from exporters.windows.measured import Measured, measured, regrouped
+from exporters.windows.measured import Measured, measure, regroup_sums
 from exporters.windows.minutes import Minute
 from slo.engine.daily import DayUptime
 from slo.engine.report import Key, ObjectiveResult
@@ -54,7 +54,7 @@ class BoardInput:
         """Return the sums of all requests."""
         return self._groups(window, "fleet").get(0, Measured())
 
-    def selected(self, scope: Scope, window: str) -> Groups:
+    def groups(self, scope: Scope, window: str) -> Groups:
         """Return the groups that an objective is about; empty if the windows lack its scope."""
         selection = Selection.of(scope)
         if not can_answer(scope):
@@ -71,13 +71,13 @@ class BoardInput:
                 group_of.append(-1)
         if selection.scope == "fleet":
             return {"": self.fleet(window)}
-        sums = regrouped(self.windows[window][selection.scope], np.array(group_of, np.int64))
-        found = measured(selection.scope, sums)
+        sums = regroup_sums(self.windows[window][selection.scope], np.array(group_of, np.int64))
+        found = measure(selection.scope, sums)
         return {name: found[number] for name, number in numbers.items() if number in found}
 
     def _groups(self, window: str, scope: str) -> dict[int, Measured]:
         if (window, scope) not in self._measured:
-            self._measured[window, scope] = measured(scope, self.windows[window][scope])
+            self._measured[window, scope] = measure(scope, self.windows[window][scope])
         return self._measured[window, scope]
 
 

@@ -82,7 +82,7 @@ def fragments(state: LiveState) -> dict[str, str]:
         shown |= {
             "aged": facts.freshness.state == "breached",
             "tiles": tiles(facts),
-            "incidents": keyed(facts.incidents),
+            "incidents": with_keys(facts.incidents),
         }
     return {name: _ENVIRONMENT.get_template(f"{name}.html").render(shown) for name in FRAGMENTS}
 
@@ -105,7 +105,7 @@ def title(state: LiveState) -> str:
     return f"{OVERALL_WORDS[facts.state if facts else 'unknown']} · Tokenpulse"
 
 
-def keyed(incidents: Sequence[Incident]) -> list[KeyedIncident]:
+def with_keys(incidents: Sequence[Incident]) -> list[KeyedIncident]:
     """Return incidents with keys that stay while only the numbers in their words change."""
     seen: Counter[str] = Counter()
     found = []

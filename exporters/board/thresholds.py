@@ -94,7 +94,7 @@ def _latencies(
     indicator = objective.indicator
     percentile = indicator.measure, indicator.percentile / 100
     now, *shorter = (
-        reading.selected(objective.scope, window) for window in windows_of(indicator.window)
+        reading.groups(objective.scope, window) for window in windows_of(indicator.window)
     )
     for name, measured in now.items():
         samples = measured.samples.get(indicator.measure, 0)
@@ -114,7 +114,7 @@ def _cache_hits(
     objective: ShareThresholdObjective, indicator: CacheHitRatio, reading: BoardInput
 ) -> Iterator[tuple[str, _Measurement]]:
     now, *shorter = (
-        reading.selected(objective.scope, window) for window in windows_of(indicator.window)
+        reading.groups(objective.scope, window) for window in windows_of(indicator.window)
     )
     for name, measured in now.items():
         short = [window.get(name, _EMPTY).cache_hit_ratio for window in shorter]
@@ -132,9 +132,9 @@ def _cache_hits(
 def _token_volumes(
     objective: ShareThresholdObjective, indicator: TokenVolumeDrop, reading: BoardInput
 ) -> Iterator[tuple[str, _Measurement]]:
-    now = reading.selected(objective.scope, indicator.window)
+    now = reading.groups(objective.scope, indicator.window)
     times = Fraction(ROLLING_S[indicator.baseline], ROLLING_S[indicator.window])
-    for name, baseline in reading.selected(objective.scope, indicator.baseline).items():
+    for name, baseline in reading.groups(objective.scope, indicator.baseline).items():
         share = None
         if baseline.tokens:
             share = float(Fraction(now.get(name, _EMPTY).tokens, baseline.tokens) * times)

@@ -31,7 +31,7 @@ class CacheMoney:
         self._followed = 0
 
     @staticmethod
-    def planned(plan: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    def extend_plan(plan: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         """Return, by window, the scopes with those that its dollars need."""
         return {
             name: [

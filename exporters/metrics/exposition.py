@@ -16,7 +16,7 @@ from exporters.catalogue.spec import Spec
 
 def label_text(pairs: Mapping[str, str]) -> str:
     """Return labels as they are written between the braces."""
-    return ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs.items())
+    return ",".join(f'{name}="{_escape(value)}"' for name, value in pairs.items())
 
 
 def exemplar_text(trace_id: str, value: float, time_s: float) -> str:
@@ -24,7 +24,7 @@ def exemplar_text(trace_id: str, value: float, time_s: float) -> str:
     return f"{{{label_text({'trace_id': trace_id})}}} {value} {time_s}"
 
 
-def joined(*texts: str) -> str:
+def join(*texts: str) -> str:
     """Join label texts; empty ones are left out."""
     return ",".join(text for text in texts if text)
 
@@ -107,5 +107,5 @@ def _heading(spec: Spec, openmetrics: bool) -> str:
     return heading
 
 
-def _escaped(value: str) -> str:
+def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

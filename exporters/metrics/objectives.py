@@ -7,7 +7,7 @@ import redis.asyncio as aioredis
 
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue.spec import Spec
-from exporters.metrics.exposition import Page, joined, label_text
+from exporters.metrics.exposition import Page, join, label_text
 from exporters.reference.customers import Customer, Customers
 from slo.engine.credits import credit_share
 from slo.engine.engine import Engine
@@ -54,16 +54,20 @@ def add_status(page: Page, result: ObjectiveResult, labels: str) -> None:
     """Add how an objective stands; a value that is not known is absent."""
     status = result.status
     page.add(objective_metrics.TARGET, labels, float(result.objective.target))
-    _add_known(page, objective_metrics.ATTAINMENT, labels, status.attainment.ratio)
-    _add_known(page, objective_metrics.BUDGET_LEFT, labels, status.budget_left)
-    _add_known(page, objective_metrics.PROJECTED, labels, status.projected)
+    _add_ratio(page, objective_metrics.ATTAINMENT, labels, status.attainment.ratio)
+    _add_ratio(page, objective_metrics.BUDGET_LEFT, labels, status.budget_left)
+    _add_ratio(page, objective_metrics.PROJECTED, labels, status.projected)
     for window, rate in status.burn.items():
         page.add(
-            objective_metrics.BURN_RATE, joined(labels, label_text({"window": window})), float(rate)
+            objective_metrics.BURN_RATE,
+            join(labels, label_text({"window": window})),
+            float(rate),
         )
     for window, requests in status.eligible.items():
         page.add(
-            objective_metrics.ELIGIBLE, joined(labels, label_text({"window": window})), requests
+            objective_metrics.ELIGIBLE,
+            join(labels, label_text({"window": window})),
+            requests,
         )
 
 
@@ -78,7 +82,7 @@ def _add(
     add_status(page, result, labels)
     for verdict, minutes in status.verdicts.items():
         minute_status = label_text({"verdict": verdict.name.lower()})
-        page.add(objective_metrics.VERDICTS, joined(labels, minute_status), minutes * 60)
+        page.add(objective_metrics.VERDICTS, join(labels, minute_status), minutes * 60)
     if status.exhausted_at_s is not None:
         page.add(objective_metrics.EXHAUSTED, labels, status.exhausted_at_s)
     page.add(objective_metrics.ADJUSTMENTS, labels, len(result.adjustments))
@@ -89,7 +93,7 @@ def _add(
         _add_usd(page, objective_metrics.CREDIT_PROJECTED, labels, projected.get(result.key))
 
 
-def _add_known(page: Page, spec: Spec, labels: str, ratio: Fraction | None) -> None:
+def _add_ratio(page: Page, spec: Spec, labels: str, ratio: Fraction | None) -> None:
     if ratio is not None:
         page.add(spec, labels, float(ratio))
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
-from exporters.metrics.exposition import Page, joined, label_text
+from exporters.metrics.exposition import Page, join, label_text
 from streams.state.coverage import Coverage
 from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
@@ -56,9 +56,7 @@ def add_heartbeat(page: Page, sign: Heartbeat, lag: int | None) -> None:
         end, readable = sign.number("highwater") or 0, sign.number("readable") or 0
         page.add(pipeline_metrics.PARTITION_UNCOMMITTED, label, int(end - readable))
     if reason := sign.text("halted"):
-        page.add(
-            pipeline_metrics.PARTITION_HALTED, joined(label, label_text({"reason": reason})), 1
-        )
+        page.add(pipeline_metrics.PARTITION_HALTED, join(label, label_text({"reason": reason})), 1)
     if archived_ms := sign.number("archived_ms"):
         page.add(pipeline_metrics.PARTITION_ARCHIVE, label, archived_ms / 1_000)
     if (ids := sign.number("seen_ids")) is not None:

@@ -21,7 +21,7 @@ from exporters.catalogue.requests import (
     WINDOW_SAMPLES,
 )
 from exporters.catalogue.spec import Spec
-from exporters.metrics.exposition import Page, exemplar_text, joined, label_text
+from exporters.metrics.exposition import Page, exemplar_text, join, label_text
 from exporters.reference.customers import Customer
 from exporters.windows.incremental import CUSTOMER, Grouping, Sums, percentiles
 from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT
@@ -93,15 +93,15 @@ def add_totals(
         measured = _within(totals.threshold_counts, groups, EVERYTHING_US)
         latency_label = label_text({"latency": latency})
         for base, count in zip(labels, measured.tolist(), strict=True):
-            page.add(request_metrics.MEASURED_TOTAL, joined(base, latency_label), count)
+            page.add(request_metrics.MEASURED_TOTAL, join(base, latency_label), count)
         for target_us in sorted({*targets[number]} & {*edges[number]}):
-            target_label = joined(latency_label, _target(target_us))
+            target_label = join(latency_label, _target(target_us))
             good = _within(totals.threshold_counts, groups, target_us)
             for base, count in zip(labels, good.tolist(), strict=True):
-                page.add(request_metrics.WITHIN_TARGET_TOTAL, joined(base, target_label), count)
+                page.add(request_metrics.WITHIN_TARGET_TOTAL, join(base, target_label), count)
 
 
-def add_refused(page: Page, totals: Aggregate, overflowed: Mapping[str, int]) -> None:
+def add_rejections(page: Page, totals: Aggregate, overflowed: Mapping[str, int]) -> None:
     """Add rejected records by reason, duplicates, faults of fields and overflowed events."""
     refused = dict(zip(totals.rejected.keys.tolist(), totals.rejected.values.tolist(), strict=True))
     for at, reason in enumerate(REASONS):
@@ -197,7 +197,7 @@ def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
     for group, base in labels.items():
         if of := streamed[group]:
             ratio = found[group, 0][0] / of if (group, 0) in found else 0.0
-            page.add(request_metrics.KNOWN_RATIO, joined(base, _KNOWN_LABELS["ttft"]), ratio)
+            page.add(request_metrics.KNOWN_RATIO, join(base, _KNOWN_LABELS["ttft"]), ratio)
     for number, latency in enumerate(LATENCIES):
         for group, base in labels.items():
             count, values_ns = found.get((group, number), (0, None))
@@ -265,11 +265,11 @@ def _add_counts(
     every = fresh + cached + unknown
     if every:
         ratio = (fresh + cached) / every
-        page.add(request_metrics.KNOWN_RATIO, joined(base, _KNOWN_LABELS["cached_input"]), ratio)
+        page.add(request_metrics.KNOWN_RATIO, join(base, _KNOWN_LABELS["cached_input"]), ratio)
     answered = requests[SUCCESS_AT] - known[KNOWN.index("response_cache")]
     if answered:
         ratio = known[KNOWN.index("tokens")] / answered
-        page.add(request_metrics.KNOWN_RATIO, joined(base, _KNOWN_LABELS["tokens"]), ratio)
+        page.add(request_metrics.KNOWN_RATIO, join(base, _KNOWN_LABELS["tokens"]), ratio)
     page.add(request_metrics.WINDOW_CACHE_WRITE_TOKENS, base, written)
     page.add(request_metrics.WINDOW_REASONING_TOKENS, base, reasoning)
 
@@ -280,19 +280,19 @@ def _add_within(page: Page, labels: Mapping[int, str], within: Table) -> None:
         base = labels.get(key >> THRESHOLD_COUNT_BITS)
         if base is not None:
             latency = LATENCIES[(key >> THRESHOLD_BITS) & latency_mask]
-            about = joined(label_text({"latency": latency}), _target(key & limit_mask))
-            page.add(request_metrics.WITHIN_TARGET_RATIO, joined(base, about), good / measured)
+            about = join(label_text({"latency": latency}), _target(key & limit_mask))
+            page.add(request_metrics.WITHIN_TARGET_RATIO, join(base, about), good / measured)
 
 
 def _add_by(page: Page, spec: Spec, base: str, by: Sequence[str], values: Sequence[int]) -> None:
     for extra, value in zip(by, values, strict=True):
-        page.add(spec, joined(base, extra), value)
+        page.add(spec, join(base, extra), value)
 
 
 def _add_tokens(page: Page, spec: Spec, base: str, by_type: Sequence[int]) -> None:
     for extra, kind, value in zip(_TYPE_LABELS, TOKEN_TYPES, by_type, strict=True):
         if value or kind != UNKNOWN_INPUT:
-            page.add(spec, joined(base, extra), value)
+            page.add(spec, join(base, extra), value)
 
 
 def _exclusive(

@@ -153,7 +153,7 @@ def cache_target(targets: Targets) -> Fraction | None:
     return None if ticket is None else Fraction(str(ticket))
 
 
-def shipped() -> dict[str, Traversable]:
+def shipped_books() -> dict[str, Traversable]:
     """Return the price books that come with the package, by name."""
     return {
         entry.name.removesuffix(".yaml"): entry
@@ -164,13 +164,14 @@ def shipped() -> dict[str, Traversable]:
 
 def load_price_book(path_or_name: str) -> PriceBook:
     """Read a price book from a file, or a shipped one by its name. Raises ConfigError."""
-    if path_or_name in shipped():
-        return read_price_book(shipped()[path_or_name].read_text(encoding="utf-8"), path_or_name)
+    books = shipped_books()
+    if path_or_name in books:
+        return read_price_book(books[path_or_name].read_text(encoding="utf-8"), path_or_name)
     path = Path(path_or_name)
     if not path.is_file():
         raise ConfigError(
             f"exporter.price_book: {path}: no such file; give the path of a price book, or one of "
-            f"the shipped ones: {', '.join(sorted(shipped()))}"
+            f"the shipped ones: {', '.join(sorted(books))}"
         )
     return read_price_book(read_text(path), str(path))
 

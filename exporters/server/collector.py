@@ -89,7 +89,7 @@ class Collector:
 
         Raises StoreError if the state cannot be read.
         """
-        snapshot = await self._read(now_s)
+        snapshot = await self._load(now_s)
         results = await self._engine.finish(snapshot, now_s) if snapshot.views else None
         lags = self._lags(snapshot, now_s)
         self._note_freshness(snapshot, now_s)
@@ -107,7 +107,7 @@ class Collector:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    async def _read(self, now_s: float) -> StateSnapshot:
+    async def _load(self, now_s: float) -> StateSnapshot:
         """Return the state, with all slices that changed given to those who count them."""
         snapshot = await self._reader.snapshot()
         self._tracker.begin(now_s)

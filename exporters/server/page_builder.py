@@ -45,7 +45,7 @@ class PageBuilder:
         self.plan = window_plan(settings)  # by window, the scopes that are published
         if book is not None:
             self._money = CacheMoney(book, cache_target(targets_of(policies)))
-            self.plan = CacheMoney.planned(self.plan)
+            self.plan = CacheMoney.extend_plan(self.plan)
 
     @property
     def price_groupings(self) -> dict[str, Grouping]:
@@ -89,7 +89,7 @@ class PageBuilder:
         self._histogram_grouping.follow(snapshot.series)
         exporter = self._settings.exporter
         request_samples.add_totals(page, totals, snapshot.series, self._targets, edges)
-        request_samples.add_refused(page, totals, overflowed)
+        request_samples.add_rejections(page, totals, overflowed)
         request_samples.add_histograms(
             page,
             totals,

@@ -65,13 +65,13 @@ class _Tls(_ConfigPart):
         return self
 
 
-def _hashed(text: str) -> str:
+def _check_hash(text: str) -> str:
     if _BCRYPT.fullmatch(text) is None:
         raise ValueError("not a bcrypt hash; make one with `htpasswd -nBC 10 USER`")
     return text
 
 
-def _header(text: str) -> str:
+def _check_header(text: str) -> str:
     if "\r" in text or "\n" in text:
         raise ValueError("a header is one line")
     return text
@@ -87,14 +87,14 @@ class _Http(_ConfigPart):
             "X-Frame-Options",
             "X-XSS-Protection",
         ],
-        Annotated[str, AfterValidator(_header)],
+        Annotated[str, AfterValidator(_check_header)],
     ] = Field(default_factory=dict)
 
 
 class _File(_ConfigPart):
     tls_server_config: _Tls | None = None
     http_server_config: _Http = _Http()
-    basic_auth_users: dict[str, Annotated[str, AfterValidator(_hashed)]] = Field(
+    basic_auth_users: dict[str, Annotated[str, AfterValidator(_check_hash)]] = Field(
         default_factory=dict
     )
 

@@ -62,7 +62,7 @@ class Sums:
         return cls(Table.empty(columns), Table.empty(), Table.empty(2))
 
     @classmethod
-    def merged(cls, sums: Sequence["Sums"]) -> Self:
+    def merge(cls, sums: Sequence["Sums"]) -> Self:
         """Return the sum of one or more; rows of zeros are left out."""
         return cls(
             _without_zeros(Table.merged([one.counts for one in sums])),
@@ -70,9 +70,9 @@ class Sums:
             _without_zeros(Table.merged([one.threshold_counts for one in sums])),
         )
 
-    def negated(self) -> "Sums":
+    def negative(self) -> "Sums":
         """Return the sums that cancel these when added."""
-        return Sums(_negated(self.counts), _negated(self.cells), _negated(self.threshold_counts))
+        return Sums(_negative(self.counts), _negative(self.cells), _negative(self.threshold_counts))
 
 
 SliceSummary = Mapping[str, Sums]  # by scope
@@ -136,24 +136,24 @@ def summarise(aggregate: Aggregate, scopes: Iterable[Grouping]) -> SliceSummary:
             )
             tokens = Table(table.keys, table.values[:, [at + one for one in _INPUT_AT]])
             found[scope.name] = Sums(
-                _grouped(scope, tokens, 0, nothing.counts), nothing.cells, nothing.threshold_counts
+                _regroup(scope, tokens, 0, nothing.counts), nothing.cells, nothing.threshold_counts
             )
         elif scope.name == CUSTOMER:
             found[scope.name] = Sums(
-                _grouped(scope, aggregate.customers, 0, nothing.counts),
+                _regroup(scope, aggregate.customers, 0, nothing.counts),
                 nothing.cells,
                 nothing.threshold_counts,
             )
         else:
             found[scope.name] = Sums(
-                _grouped(scope, aggregate.series, 0, nothing.counts),
-                _grouped(scope, aggregate.cells, CELL_BITS, nothing.cells),
-                _grouped(scope, within, THRESHOLD_COUNT_BITS, nothing.threshold_counts),
+                _regroup(scope, aggregate.series, 0, nothing.counts),
+                _regroup(scope, aggregate.cells, CELL_BITS, nothing.cells),
+                _regroup(scope, within, THRESHOLD_COUNT_BITS, nothing.threshold_counts),
             )
     return found
 
 
-def _grouped(scope: Grouping, table: Table, low_bits: int, nothing: Table) -> Table:
+def _regroup(scope: Grouping, table: Table, low_bits: int, nothing: Table) -> Table:
     return scope.regroup(table, low_bits) if len(table) else nothing
 
 
@@ -181,15 +181,15 @@ class Window:
         change = (*map(id, added), 0, *map(id, removed))
         for scope, sums in self.sums.items():
             if (scope, change) not in deltas:
-                gone = [one[scope].negated() for one in removed]
+                gone = [one[scope].negative() for one in removed]
                 deltas[scope, change] = _sum([one[scope] for one in added] + gone, scope)
-            self.sums[scope] = Sums.merged([sums, deltas[scope, change]])
+            self.sums[scope] = Sums.merge([sums, deltas[scope, change]])
 
 
 def _sum(sums: Sequence[Sums], scope: str) -> Sums:
     total = Sums.empty(scope)
     for at in range(0, len(sums), _MERGED_AT_ONCE):
-        total = Sums.merged([total, *sums[at : at + _MERGED_AT_ONCE]])
+        total = Sums.merge([total, *sums[at : at + _MERGED_AT_ONCE]])
     return total
 
 
@@ -221,5 +221,5 @@ def _without_zeros(table: Table) -> Table:
     return table if filled.all() else Table(table.keys[filled], table.values[filled])
 
 
-def _negated(table: Table) -> Table:
+def _negative(table: Table) -> Table:
     return Table(table.keys, -table.values)

@@ -48,7 +48,7 @@ class Amounts:
     output_tokens: int = 0
 
     @classmethod
-    def read(cls, scope: str, row: Sequence[int], **more: Any) -> Self:
+    def from_row(cls, scope: str, row: Sequence[int], **more: Any) -> Self:
         """Return the amounts of a row of `Sums.counts`; `more`: further fields of a subclass."""
         is_customer = scope == CUSTOMER  # customers have no probes
         both_at = (0,) if is_customer else (0, PROBES_AT)
@@ -103,7 +103,7 @@ class Measured(Amounts):
         return self.quantiles_s.get((latency, 0.95))
 
 
-def measured(scope: str, sums: Sums) -> dict[int, Measured]:
+def measure(scope: str, sums: Sums) -> dict[int, Measured]:
     """Return the figures of every group that has counts."""
     found = percentiles(sums, EXPORTED_QUANTILES)
     rows = sums.counts.values.tolist()
@@ -124,7 +124,7 @@ def _of(
         for number, latency in enumerate(LATENCIES)
         if (group, number) in found
     }
-    return Measured.read(
+    return Measured.from_row(
         scope,
         row,
         samples={latency: count for latency, (count, _) in latencies.items()},
@@ -136,16 +136,16 @@ def _of(
     )
 
 
-def regrouped(sums: Sums, group_of: Ints) -> Sums:
+def regroup_sums(sums: Sums, group_of: Ints) -> Sums:
     """Return sums by other groups; `group_of`: old number -> new one, -1 to leave it out."""
     return Sums(
-        _regrouped(sums.counts, group_of, 0),
-        _regrouped(sums.cells, group_of, CELL_BITS),
-        _regrouped(sums.threshold_counts, group_of, THRESHOLD_COUNT_BITS),
+        _regroup_table(sums.counts, group_of, 0),
+        _regroup_table(sums.cells, group_of, CELL_BITS),
+        _regroup_table(sums.threshold_counts, group_of, THRESHOLD_COUNT_BITS),
     )
 
 
-def _regrouped(table: Table, group_of: Ints, low_bits: int) -> Table:
+def _regroup_table(table: Table, group_of: Ints, low_bits: int) -> Table:
     groups = group_of[table.keys >> low_bits]
     kept = groups >= 0
     low = table.keys[kept] & ((1 << low_bits) - 1)
@@ -178,7 +178,7 @@ def slow(sums: Sums, groups: int, latency: str, limit_us: int) -> tuple[Ints, In
     return _spread(keys[mine] >> CELL_BITS, counts * over, counts, groups)
 
 
-def uncached(sums: Sums, groups: int) -> tuple[Ints, Ints]:
+def cache_misses(sums: Sums, groups: int) -> tuple[Ints, Ints]:
     """Count input tokens that were not read from the cache, if that is known."""
     rows = sums.counts.values
     every = rows[:, KNOWN_AT + CACHED_OF_AT]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporters.windows.incremental import FLEET, Grouping, PartKey, Sums, UpToNow, summarise
-from exporters.windows.measured import Measured, measured
+from exporters.windows.measured import Measured, measure
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import Aggregate, SliceId
 from streams.store.reader import PartitionView, StateSnapshot, Version, unread
@@ -36,7 +36,7 @@ class Minutes(UpToNow):
 
     def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
         """Return the slices of the last hour that changed since they were read."""
-        return unread(snapshot, self._wanted, self._slices)
+        return unread(snapshot, self._selection, self._slices)
 
     def take(
         self,
@@ -53,7 +53,9 @@ class Minutes(UpToNow):
     def last_hour(self, snapshot: StateSnapshot, as_of_s: float) -> tuple[Minute, ...]:
         """Return the minutes, oldest first; the last one is running at `as_of_s`."""
         wanted = {
-            (view.partition, slice_id) for view in snapshot.views for slice_id in self._wanted(view)
+            (view.partition, slice_id)
+            for view in snapshot.views
+            for slice_id in self._selection(view)
         }
         self._slices = {key: read for key, read in self._slices.items() if key in wanted}
         by_minute: dict[int, list[PartKey]] = {}
@@ -73,7 +75,7 @@ class Minutes(UpToNow):
             for start_s, (_, counts) in minutes.items()
         )
 
-    def _wanted(self, view: PartitionView) -> Iterator[SliceId]:
+    def _selection(self, view: PartitionView) -> Iterator[SliceId]:
         return (
             slice_id
             for start_s in _starts(self._as_of_s)
@@ -97,4 +99,4 @@ def _parts(start_s: int, view: PartitionView) -> Iterator[SliceId]:
 def _fleet(parts: list[Sums]) -> Measured:
     if not parts:
         return Measured()
-    return measured(FLEET, Sums.merged(parts)).get(0, Measured())
+    return measure(FLEET, Sums.merge(parts)).get(0, Measured())

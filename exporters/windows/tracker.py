@@ -58,7 +58,7 @@ class WindowTracker(UpToNow):
             for (_, slice_id), (_, summary) in self._summaries.items()
             if slice_id.level == 0 and slice_id.start_s >= from_s
         ]
-        return Sums.merged([Sums.empty("series"), *newest])
+        return Sums.merge([Sums.empty("series"), *newest])
 
     # -- slices ----------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ def counts_of(sums: Sums, scope: Grouping) -> dict[str, Counts]:
     counts = {}
     for group, row in zip(sums.counts.keys.tolist(), sums.counts.values.tolist(), strict=True):
         latencies = histograms.get(group, {})
-        counts["".join(scope.keys[group][:1])] = Counts.read(
+        counts["".join(scope.keys[group][:1])] = Counts.from_row(
             scope.name,
             row,
             ttft=latencies.get("ttft", Table.empty()),

@@ -171,7 +171,7 @@ class _StretchSlices:
 def add_up(parts: Sequence[SliceSummary], scopes: Iterable[str]) -> SliceSummary:
     """Return the sum of some summaries."""
     return {
-        name: Sums.merged([Sums.empty(name), *(part[name] for part in parts)]) for name in scopes
+        name: Sums.merge([Sums.empty(name), *(part[name] for part in parts)]) for name in scopes
     }
 
 

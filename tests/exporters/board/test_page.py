@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import exporters.board.facts as facts_module
 from exporters.board.facts import Incident, LiveFacts, LiveState, State, TileValue
-from exporters.board.page import FRAGMENTS, fragments, keyed, page
+from exporters.board.page import FRAGMENTS, fragments, page, with_keys
 from exporters.board.routes import assets, build, event, live_json, news
 from exporters.formatting import budget_left, unbroken
 from tests.support.board_samples import STALE, WELL, WITH_INCIDENTS
@@ -232,7 +232,7 @@ def test_without_facts_the_page_says_why_and_shows_no_number() -> None:
 
 def test_a_trouble_is_known_again_while_only_its_numbers_change() -> None:
     def incidents(*words: Any) -> list[str]:
-        return [one.key for one in keyed([Incident("page", one, None, "A") for one in words])]
+        return [one.key for one in with_keys([Incident("page", one, None, "A") for one in words])]
 
     assert incidents("eu fails 41.2 %, 1,204 of 2,951") == incidents("eu fails 9 %, 77 of 3,000")
     assert incidents("eu fails 41 %") != incidents("us fails 41 %")
