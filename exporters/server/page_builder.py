@@ -23,7 +23,7 @@ from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import Aggregate, Thresholds
 from streams.state.windows import extent
 from streams.store.reader import StateSnapshot
-from streams.worker import exemplars
+from streams.worker.exemplars import load_exemplars
 
 
 class PageBuilder:
@@ -98,7 +98,7 @@ class PageBuilder:
             exporter.operation_name,
             exporter.provider_name,
             chain.from_iterable(
-                exemplars.read(heartbeat.text("exemplars")) for heartbeat in snapshot.heartbeats
+                load_exemplars(heartbeat.text("exemplars")) for heartbeat in snapshot.heartbeats
             ),
         )
 

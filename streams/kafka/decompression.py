@@ -1,7 +1,7 @@
-"""Decompression that takes no more memory than allowed, whatever the data says of itself.
+"""Decompression within a limit of memory, whatever size the data declares.
 
-Each codec fills a buffer of bounded size, behind bytes that are to stand in front. A size that the
-data declares only says how large a buffer to try.
+Each codec fills a buffer of limited size, behind a given head. A declared size only decides how
+large a buffer is tried first.
 """
 
 import zlib
@@ -10,32 +10,32 @@ from contextlib import suppress
 
 import cramjam
 
-# First try for codecs that do not say how large the data will be: JSON seldom shrinks this much.
-# The second try is the limit itself.
+# First try for codecs that do not declare a size, as JSON seldom shrinks by more. The second try is
+# the limit itself.
 USUAL_RATIO = 16
-# Streams in a row in one gzip body. Kafka's producers write one; each more costs a copy of the
-# rest.
+# Streams in a row in one gzip body. Kafka's producers write one; each further one costs a copy of
+# the rest.
 GZIP_MEMBERS = 16
-# Zeros behind the data: aiokafka's reader looks at a number before it looks where the data ends.
+# Zeros behind the data: aiokafka's reader reads a number before it checks the end of the data.
 SPARE_BYTES = 32
-# Java's clients frame snappy: these bytes, two versions, then blocks of raw snappy, each behind
-# its length. Others write one block of raw snappy.
+# Java clients frame snappy: these bytes, two versions, then blocks of raw snappy, each behind its
+# length. Other clients write one block of raw snappy.
 _XERIAL, _XERIAL_HEADER_BYTES = b"\x82SNAPPY\x00", 16
 
 
 class DecompressionError(Exception):
-    """Data that does not decompress, or not within the limit; says why on one line."""
+    """Data that does not decompress within the limit; the message is one line."""
 
 
 class _BrokenError(Exception):
-    """What zlib and cramjam do not notice themselves."""
+    """A fault that zlib and cramjam do not report."""
 
 
 def decompress(codec: int, head: memoryview, packed: memoryview, max_bytes: int) -> memoryview:
-    """`head`, then what is in `packed`, in one writable buffer.
+    """Return `head` and the decompressed content of `packed` in one writable buffer.
 
-    `codec` is Kafka's number of it. Raises DecompressionError, also where there is more than
-    `max_bytes` in it.
+    `codec` is Kafka's number of the codec. Raises DecompressionError, also if the content has more
+    than `max_bytes`.
     """
     if codec not in _CODECS:
         raise DecompressionError(f"unknown compression codec {codec}")
@@ -51,7 +51,7 @@ def decompress(codec: int, head: memoryview, packed: memoryview, max_bytes: int)
 
 def _gzip(head: memoryview, packed: memoryview, max_bytes: int) -> memoryview:
     parts: list[bytes | memoryview] = [head]
-    left, rest = max_bytes + 1, bytes(packed)
+    left, rest = max_bytes + 1, bytes(packed)  # one byte more shows that there is too much
     for _ in range(GZIP_MEMBERS):
         member = zlib.decompressobj(wbits=31)
         parts.append(member.decompress(rest, left))
@@ -93,8 +93,8 @@ def _xerial_blocks(packed: memoryview) -> Iterator[memoryview]:
 _Unpack = Callable[[memoryview, memoryview, int], memoryview]
 
 
-def _framed(into: Callable[[memoryview, memoryview], int]) -> _Unpack:
-    """For lz4 and zstd, whose frames need not say how large the data will be."""
+def _frame_codec(into: Callable[[memoryview, memoryview], int]) -> _Unpack:
+    """Return a function for lz4 or zstd, whose frames need not declare the size of the data."""
 
     def within(head: memoryview, packed: memoryview, max_bytes: int) -> memoryview:
         buffer = _buffer(head, max_bytes)
@@ -112,7 +112,7 @@ def _framed(into: Callable[[memoryview, memoryview], int]) -> _Unpack:
 
 
 def _buffer(head: memoryview, size: int) -> memoryview:
-    """`head` and room behind it. The system gives memory only for what will be written."""
+    """Return `head` with room behind it. Pages that are never written take no memory."""
     buffer = memoryview(bytearray(len(head) + size + SPARE_BYTES))
     buffer[: len(head)] = head
     return buffer
@@ -121,6 +121,6 @@ def _buffer(head: memoryview, size: int) -> memoryview:
 _CODECS: Mapping[int, tuple[str, _Unpack]] = {
     1: ("gzip", _gzip),
     2: ("snappy", _snappy),
-    3: ("lz4", _framed(cramjam.lz4.decompress_into)),
-    4: ("zstd", _framed(cramjam.zstd.decompress_into)),
+    3: ("lz4", _frame_codec(cramjam.lz4.decompress_into)),
+    4: ("zstd", _frame_codec(cramjam.zstd.decompress_into)),
 }

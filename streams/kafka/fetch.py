@@ -1,6 +1,6 @@
-"""Record batches read below aiokafka's ConsumerRecord: lists for a whole fetch response.
+"""Reads a whole fetch response into lists, without aiokafka's ConsumerRecord.
 
-Building one ConsumerRecord a record costs more than all our counting. This module walks the
+To build one ConsumerRecord a record costs more than all our counting. This module reads the
 batches itself (record_batches.py) and uses only the compiled reader of their records.
 """
 
@@ -18,24 +18,24 @@ from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from streams.kafka.record_batches import FetchedRecords, RecordBatch, UnreadableError
 from streams.state.snapshot import LogFingerprint
 
-# A broker may answer with far more than was asked for; unread it takes a fraction of the memory.
+# A broker may answer with far more than was asked for. Compressed, it takes little of the memory.
 ENOUGH_RECORDS = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Why the record batch at the consumer's position cannot be read."""
+    """The reason that the record batch at the consumer's position cannot be read."""
 
     why: str  # one line for people
-    skip_to: int | None  # the offset after it; None where its header cannot be trusted
+    skip_to: int | None  # the offset after it; None if its header cannot be trusted
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of one partition as fetched together, in log order; equal-long sequences.
+    """Records of one partition that were fetched together, in log order; sequences of one length.
 
     The log has been read completely from `fetch_offset` to `next_offset`: offsets missing in
-    between belong to no record we are to count (compacted, aborted, control records).
+    between belong to no record that counts (compacted, aborted, control records).
     """
 
     topic: str
@@ -44,27 +44,27 @@ class Batch:
     fetch_offset: int
     next_offset: int
     highwater: int  # end of the partition's log when fetched
-    readable: int  # end of what may be read of it: an open transaction may come before the end
+    readable: int  # end of what may be read: before the first open transaction
     offsets: Sequence[int]
     timestamps_ms: list[int]
     values: list[bytes | None]
-    records: list[Any]  # aiokafka's compiled records, for the few whose key is wanted
+    records: list[Any]  # aiokafka's compiled records, for the few whose key is needed
     # Set: the batch holds no records, and next_offset = fetch_offset.
     unreadable: Unreadable | None = None
     epoch: int = 0  # seeks made in this partition before the fetch
 
     def key(self, position: int) -> bytes | None:
-        """The key of one record."""
-        found: bytes | None = self.records[position].key
-        return found
+        """Return the key of one record."""
+        key: bytes | None = self.records[position].key
+        return key
 
     def since(self, offset: int) -> "Batch":
-        """The part that begins at `offset`."""
+        """Return the part from `offset` on."""
         skip = bisect_left(self.offsets, offset)
         return self if skip == 0 else self._part(slice(skip, None))
 
     def until(self, offset: int) -> "Batch":
-        """The part that ends before `offset`."""
+        """Return the part before `offset`."""
         return self._part(slice(bisect_left(self.offsets, offset)))
 
     def _part(self, part: slice) -> "Batch":
@@ -77,31 +77,31 @@ class Batch:
         )
 
     def offsets_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The offsets of some records."""
+        """Return the offsets of the records at some positions."""
         if isinstance(self.offsets, range):
             return positions + self.offsets.start
         return np.array(self.offsets, np.int64)[positions]
 
     def last(self) -> LogFingerprint | None:
-        """What tells the last record from any other; None without records."""
-        return self._witness(len(self.offsets) - 1) if self.offsets else None
+        """Return the fingerprint of the last record; None without records."""
+        return self._fingerprint_at(len(self.offsets) - 1) if self.offsets else None
 
     def fingerprint(self, offset: int) -> LogFingerprint | None:
-        """What tells the record at `offset` from any other; None where there is none."""
+        """Return the fingerprint of the record at `offset`; None if there is no such record."""
         position = bisect_left(self.offsets, offset)
         if position == len(self.offsets) or self.offsets[position] != offset:
             return None
-        return self._witness(position)
+        return self._fingerprint_at(position)
 
-    def _witness(self, position: int) -> LogFingerprint:
+    def _fingerprint_at(self, position: int) -> LogFingerprint:
         crc = zlib.crc32(self.values[position] or b"")
         return LogFingerprint(self.offsets[position], self.timestamps_ms[position], crc)
 
 
 def keep_bytes() -> None:
-    """Have aiokafka keep the bytes of what it fetches, for `take`, in this whole process.
+    """Make aiokafka keep the bytes of fetch responses, for `take`, in this whole process.
 
-    Its fetcher makes its records with a class that hides them; ours stands in for that class.
+    Its fetcher builds records with a class that hides the bytes; ours replaces that class.
     """
     fetcher.MemoryRecords = FetchedRecords
 
@@ -110,11 +110,11 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
     """Take the next records of a fetch response and move the consumer's position past them.
 
     Whole record batches, until ENOUGH_RECORDS or `max_batch_bytes` are read; `result.has_more()`
-    then says whether any are left. None where the response no longer fits the consumer's position
+    tells whether any are left. Return None if the response no longer fits the consumer's position
     (after a seek or a rebalance).
 
     A record batch that cannot be read, or has more than `max_batch_bytes` when decompressed, is
-    reported by a Batch of its own, with `unreadable`, once all before it are taken. The position
+    returned as a Batch of its own, with `unreadable`, after all records before it. The position
     then stays.
     """
     tp = result._topic_partition
@@ -125,10 +125,10 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
     fetched: FetchedRecords = records._records
     fetch_offset: int = records.next_fetch_offset
     next_offset = fetch_offset
-    found: list[Any] = []
+    taken: list[Any] = []
     taken_bytes = 0
-    trouble = None
-    while len(found) < ENOUGH_RECORDS and taken_bytes < max_batch_bytes:
+    fault = None
+    while len(taken) < ENOUGH_RECORDS and taken_bytes < max_batch_bytes:
         try:
             batch = fetched.peek(
                 next_offset, checksums=records._check_crcs, log_end=state.highwater
@@ -141,31 +141,31 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
                 read = plain.records()
                 if read and read[0].offset < next_offset:  # the fetch began inside a batch
                     read = [record for record in read if record.offset >= next_offset]
-                found += read
+                taken += read
         except UnreadableError as error:
-            trouble = error
+            fault = error
             break
         fetched.skip(batch)
         # A batch keeps its last offset even where compaction removed the last record.
         next_offset = max(next_offset, batch.next_offset)
     more = fetched.has_more()
-    if not more and next_offset == fetch_offset:  # to ask again would bring the same, for ever
-        trouble = UnreadableError("the broker answered with older ones only", None)
+    if not more and next_offset == fetch_offset:  # a repeated fetch would return the same, for ever
+        fault = UnreadableError("the broker answered with older ones only", None)
     unreadable = None
-    if trouble is not None and next_offset == fetch_offset:
-        where = f"{tp.topic}-{tp.partition}: record batch at offset {fetch_offset}"
-        forward = trouble.skip_to is not None and trouble.skip_to > fetch_offset
-        after = f"; the log goes on at offset {trouble.skip_to}" if forward else ""
-        why = f"{where}: {trouble.why}{after}"
-        unreadable = Unreadable(why, trouble.skip_to if forward else None)
+    if fault is not None and next_offset == fetch_offset:
+        place = f"{tp.topic}-{tp.partition}: record batch at offset {fetch_offset}"
+        forward = fault.skip_to is not None and fault.skip_to > fetch_offset
+        after = f"; the log continues at offset {fault.skip_to}" if forward else ""
+        why = f"{place}: {fault.why}{after}"
+        unreadable = Unreadable(why, fault.skip_to if forward else None)
     records.next_fetch_offset = next_offset
     result._update_position()
     if not more and unreadable is None:
         result._partition_records = None
-        # Its own iterator, which we do not use, refers back to it: together they would keep the
-        # whole response in memory until the garbage collector comes by.
+        # Its own iterator, which we do not use, refers back to it: this cycle would keep the whole
+        # response in memory until the next garbage collection.
         records._records_iterator = None
-    # A broker may say where the log ends before it reads what it answers with.
+    # A broker may determine the end of the log before it reads the records of its answer.
     highwater = max(state.highwater or 0, next_offset)
     stable = state.lso if records._isolation_level == 1 and (state.lso or -1) >= 0 else highwater
     return Batch(
@@ -176,16 +176,16 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
         next_offset=next_offset,
         highwater=highwater,
         readable=min(max(stable, next_offset), highwater),
-        offsets=_offsets(found),
-        timestamps_ms=[record.timestamp for record in found],
-        values=[record.value for record in found],
-        records=found,
+        offsets=_offsets(taken),
+        timestamps_ms=[record.timestamp for record in taken],
+        values=[record.value for record in taken],
+        records=taken,
         unreadable=unreadable,
     )
 
 
 def _offsets(records: list[Any]) -> Sequence[int]:
-    """A range where nothing is missing in between, which is nearly always."""
+    """Return the offsets, as a range if none is missing in between, as is nearly always so."""
     if not records:
         return ()
     first, last = records[0].offset, records[-1].offset
@@ -195,7 +195,7 @@ def _offsets(records: list[Any]) -> Sequence[int]:
 
 
 def _counts(records: PartitionRecords, batch: RecordBatch, max_batch_bytes: int) -> bool:
-    """Whether a batch holds events: control batches and aborted transactions do not.
+    """Return whether a batch holds events: control batches and aborted transactions do not.
 
     Raises UnreadableError.
     """

@@ -1,15 +1,16 @@
 """Sends events to Kafka in large batches.
 
-A shell around aiokafka. Its own `send()` handles one record at a time, with a future for each;
-here the records of a chunk are partitioned together (murmur2 on arrays) and packed into record
-batches of up to `max.message.bytes`, one future a batch.
+aiokafka's `send()` handles one record at a time, with a future for each. Here the records of a
+chunk are partitioned together (murmur2 on arrays) and packed into record batches of up to
+`max.message.bytes`, with one future a batch.
 
     send / send_many -> waiting records -> one open batch per partition -> queue per partition
                         (a chunk, or the linger is over)    (full, or the linger is over)
 
-One batch per partition is on its way at a time, and the next leaves only after the broker has
-confirmed it: a retry cannot overtake. A batch that the broker refuses, or does not confirm within
-the delivery timeout, ends the producer: nothing after it is sent, every later call says why.
+One batch per partition is in transit at a time, and the next leaves only after the broker has
+confirmed it, so that a retry cannot overtake. A batch that the broker refuses, or does not confirm
+within the delivery timeout, ends the producer: no later record is sent, and every later call raises
+the error.
 """
 
 import asyncio
@@ -33,10 +34,10 @@ from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker
 Codec = Literal["gzip", "snappy", "lz4", "zstd", "none"]
 Event = tuple[bytes | None, bytes]
 
-# Records partitioned and packed in one go: large enough that array work pays, small enough (a few
-# ms) that the loop goes on serving the network in between.
+# Records partitioned and packed at once: enough that array operations pay, and few enough (some ms)
+# that the event loop serves the network in between.
 CHUNK_RECORDS = 2_048
-# What a compressed batch may be larger than its content, for content that does not compress.
+# A compressed batch may be larger than its content by this, if the content does not compress.
 BATCH_SLACK_BYTES = 1_024
 DELIVERY_TIMEOUT_S = 30
 
@@ -44,9 +45,9 @@ DELIVERY_TIMEOUT_S = 30
 class EventProducer:
     """Sends (key, value) records to one topic; use it as an async context manager.
 
-    `linger_ms`: how long a record may wait for company. `max_in_flight_bytes`: bytes accepted but
-    not confirmed at which `send` waits. `sent`: records the broker has confirmed, `batches` and
-    `sent_bytes` (keys and values, uncompressed) likewise. Leaving the block sends what waits.
+    `linger_ms`: time that a record may wait for others. `max_in_flight_bytes`: bytes accepted but
+    not confirmed at which `send` waits. `sent`, `batches` and `sent_bytes` (keys and values,
+    uncompressed) count what the broker has confirmed. Leaving the block sends the waiting records.
 
     Raises Unavailable if no broker answers, the topic is missing or the broker refuses a batch.
     """
@@ -87,7 +88,7 @@ class EventProducer:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._kafka.bootstrap,
             acks="all",
-            # Numbers the batches, so that one sent again after a lost answer is stored once.
+            # Numbers the batches, so that a batch repeated after a lost answer is stored once.
             enable_idempotence=not cluster.startswith(EMBEDDED_CLUSTER),
             compression_type=None if self._compression == "none" else self._compression,
             max_batch_size=batch_bytes,
@@ -97,7 +98,7 @@ class EventProducer:
         )
         try:
             await self._producer.start()
-            # All names first: asking for one name would make some brokers create it.
+            # All names are read, as some brokers create a topic that a client asks for by name.
             metadata = await self._producer.client.fetch_all_metadata()
             if self.topic not in metadata.topics():
                 raise Unavailable(
@@ -136,7 +137,7 @@ class EventProducer:
             await self._producer.stop()
 
     async def send(self, key: bytes | None, value: bytes, timestamp_ms: int | None = None) -> None:
-        """Accept one record; returns when there is room, not when it is delivered.
+        """Accept one record. Return when there is room, not when it is delivered.
 
         `timestamp_ms`: the record's Kafka timestamp, default now.
         """
@@ -165,7 +166,7 @@ class EventProducer:
         self._stop_linger()
         self._pack()
         self._seal_all()
-        # A loop: a lane that ends may have been given more meanwhile.
+        # A loop, as a lane that ended may have received more batches meanwhile.
         while tasks := [lane.task for lane in self._lanes if lane.task is not None]:
             await asyncio.wait(tasks)
         if self._failure is not None:
@@ -174,11 +175,11 @@ class EventProducer:
     async def _pack_waiting(self) -> None:
         self._pack()
         if self._failure is None and self._unconfirmed_bytes >= self._max_in_flight_bytes:
-            self._seal_all()  # what is open counts too: without sealing it nothing would free it
+            self._seal_all()  # open batches count too, and only sealed ones are sent
             self._room.clear()
             await self._room.wait()
         else:
-            await asyncio.sleep(0)  # let the network in, also when there is always room
+            await asyncio.sleep(0)  # let the event loop serve the network
         if self._failure is not None:
             raise self._failure
 
@@ -201,7 +202,7 @@ class EventProducer:
             self._unconfirmed_bytes += size
 
     def _partition(self, records: list[tuple[bytes | None, bytes, int]]) -> list[int]:
-        """Where each record goes: Kafka's default partitioner; without a key, one by one round."""
+        """Return each record's partition: by Kafka's default partitioner, without a key in turn."""
         keys = [key for key, _, _ in records]
         numbers: list[int] = partition_of([key or b"" for key in keys], len(self._lanes)).tolist()
         if None in keys:
@@ -241,7 +242,7 @@ class EventProducer:
                 self._unconfirmed_bytes -= size
                 if self._unconfirmed_bytes < self._max_in_flight_bytes:
                     self._room.set()
-        except Exception as error:  # whatever it is, "sent" must not be said of this batch
+        except Exception as error:  # any error: this batch must not count as sent
             self._failure = Unavailable(
                 f"{self.topic}: partition {lane.partition} at {self._kafka.bootstrap} did not take "
                 f"a batch of {batch.record_count()} records: {one_line(error)}"
@@ -267,7 +268,7 @@ class EventProducer:
 
 
 class _Lane:
-    """One partition's batches: the open one, and those that wait for their turn."""
+    """One partition's batches: the open one, and those in the queue."""
 
     __slots__ = ("open", "open_bytes", "partition", "queue", "task")
 
@@ -280,7 +281,7 @@ class _Lane:
 
 
 async def produce(events: Iterable[Event] | AsyncIterable[Event], producer: EventProducer) -> int:
-    """Send all events as fast as the broker takes them; the number sent, all confirmed."""
+    """Send all events as fast as the broker takes them. Return the number that it confirmed."""
     before = producer.sent
     if isinstance(events, AsyncIterable):
         chunk: list[Event] = []
@@ -299,10 +300,10 @@ async def produce(events: Iterable[Event] | AsyncIterable[Event], producer: Even
 
 
 def partition_of(keys: Sequence[bytes], partitions: int) -> npt.NDArray[np.int64]:
-    """Kafka's default partition of each key: murmur2, sign bit cleared, modulo `partitions`.
+    """Return Kafka's default partition of each key: murmur2 without sign bit, modulo `partitions`.
 
     Pure. Source: org.apache.kafka.clients.producer.internals.BuiltInPartitioner and
-    org.apache.kafka.common.utils.Utils.murmur2, worked out for all keys of one length together.
+    org.apache.kafka.common.utils.Utils.murmur2, computed for all keys of one length together.
     """
     by_length: dict[int, list[int]] = {}
     for index, key in enumerate(keys):
@@ -316,7 +317,7 @@ def partition_of(keys: Sequence[bytes], partitions: int) -> npt.NDArray[np.int64
 
 
 def _murmur2(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    """Murmur2 of each row; all arithmetic wraps at 32 bits, as it does in Kafka's Java."""
+    """Return the murmur2 hash of each row; arithmetic wraps at 32 bits, as in Java."""
     count, length = keys.shape
     m = np.uint32(0x5BD1E995)
     h = np.full(count, np.uint32(0x9747B28C) ^ np.uint32(length), np.uint32)
@@ -328,7 +329,7 @@ def _murmur2(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
         k ^= k >> np.uint32(24)
         h *= m
         h ^= k * m
-    rest = length % 4
+    rest = length % 4  # bytes after the last whole word
     for byte in range(rest - 1, -1, -1):
         h ^= keys[:, words * 4 + byte].astype(np.uint32) << np.uint32(8 * byte)
     if rest:

@@ -1,13 +1,13 @@
-"""Kafka's record batches (message format v2), read from their bytes and never on trust.
+"""Kafka's record batches (message format v2), read from their bytes with every field checked.
 
-Whatever a producer compressed, a disk damaged or a broker cut short: a batch is read whole, or
-refused with the reason before it has taken more memory than the caller allows.
+A batch is read whole, or rejected with the reason before it takes more memory than the caller
+allows, whatever a producer compressed, a disk damaged or a broker cut short.
 
     base offset 8 | length 4 | epoch 4 | magic 1 | checksum 4 | attributes 2 ... count 4 | records
                                                               |--- the checksum covers these ---->
 
-The base offset is under no checksum. It is believed where the batch lies inside the log and runs
-into none of its neighbours; on the way here only TLS protects it.
+No checksum covers the base offset. It is accepted if the batch lies inside the log and overlaps
+none of its neighbours; in transit only TLS protects it.
 """
 
 import struct
@@ -24,23 +24,23 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from streams.kafka.decompression import DecompressionError, decompress
 
-# The shortest event there can be has 75 bytes. Smaller ones by the million would be a flood of
-# objects, each many times the size of what it was read from.
+# The shortest possible event has 75 bytes. Millions of smaller records would become objects of many
+# times their size.
 MIN_RECORD_BYTES = 64
-# A header becomes some 130 bytes of objects for the 4 it may take in the batch. In batches below
-# LARGE_BYTES there cannot be enough of them to hurt.
+# A header of 4 bytes in the batch becomes some 130 bytes of objects. Batches below LARGE_BYTES
+# cannot have enough headers to matter.
 HEADERS_MAX = 500_000
 LARGE_BYTES = 2_000_000
 
 HEADER_BYTES = 61
-_PLACE = struct.Struct(">qi")  # base offset, and length of what follows: the same in all formats
+_PLACE = struct.Struct(">qi")  # base offset and length of the rest: the same in all formats
 _OLD_PLACE = struct.Struct(">qiI")  # with the checksum of formats v0 and v1
 _COUNT, _COUNT_AT = struct.Struct(">i"), 57
 _MAGIC_AT, _CODEC_AT = 16, 22  # the latter: low byte of the attributes
 
 
 class UnreadableError(Exception):
-    """A record batch that cannot be read: why, on one line, and the offset after it, if known."""
+    """A record batch that cannot be read: the reason on one line, and the next offset if known."""
 
     def __init__(self, why: str, skip_to: int | None) -> None:
         super().__init__(why)
@@ -49,7 +49,7 @@ class UnreadableError(Exception):
 
 @dataclass(slots=True)
 class RecordBatch:
-    """One batch whose header is right."""
+    """One batch whose header was checked."""
 
     data: memoryview  # header and records
     reader: Any  # aiokafka's compiled one, of the same bytes
@@ -57,9 +57,9 @@ class RecordBatch:
     next_offset: int  # after its last record, also after one that compaction removed
 
     def uncompressed(self, max_bytes: int) -> "RecordBatch":
-        """The same batch without compression.
+        """Return the same batch without compression.
 
-        Raises UnreadableError, also where its records have more than `max_bytes`.
+        Raises UnreadableError, also if its records have more than `max_bytes`.
         """
         [count] = _COUNT.unpack_from(self.data, _COUNT_AT)
         if not 0 <= count <= max(max_bytes // MIN_RECORD_BYTES, 1):
@@ -75,56 +75,55 @@ class RecordBatch:
             data = decompress(codec, self.data[:HEADER_BYTES], self.data[HEADER_BYTES:], max_bytes)
         except DecompressionError as error:
             raise self._unreadable(str(error)) from error
-        data[_CODEC_AT] &= ~self.reader.CODEC_MASK  # length and checksum nobody reads again
+        # Now uncompressed. Length and checksum are wrong from here on, and are not read again.
+        data[_CODEC_AT] &= ~self.reader.CODEC_MASK
         return RecordBatch(data, DefaultRecordBatch(data), self.base_offset, self.next_offset)
 
     def records(self) -> list[Any]:
-        """The records of an uncompressed batch, as aiokafka's compiled reader gives them.
+        """Return the records of an uncompressed batch, from aiokafka's compiled reader.
 
         Raises UnreadableError.
         """
         if len(self.data) > LARGE_BYTES and _headers(self.data) > HEADERS_MAX:
             raise self._unreadable(f"its records have more than {HEADERS_MAX:,} headers")
         try:
-            found = list(self.reader)
-        # The last two: a record of a length that no memory holds.
+            records = list(self.reader)
+        # The last two errors: a record declares a length that exceeds the memory.
         except (CorruptRecordException, UnicodeDecodeError, OverflowError, MemoryError) as error:
             raise self._unreadable(f"its records do not parse: {error}") from error
-        if not self._holds(found):
+        if not self._contains(records):
             raise self._unreadable("its records' offsets are out of order or outside of it")
-        return found
+        return records
 
     def aborts(self) -> bool:
-        """Whether this control batch ends its transaction by aborting it.
-
-        Raises UnreadableError.
-        """
-        found = self.records()
+        """Return whether this control batch aborts its transaction. Raises UnreadableError."""
+        records = self.records()
         try:
-            # None is left where compaction kept the batch only to remember the producer.
-            return bool(found) and ControlRecord.parse(found[0].key) == ABORT_MARKER
+            # Without a record, compaction kept the batch only to remember the producer.
+            return bool(records) and ControlRecord.parse(records[0].key) == ABORT_MARKER
         except (struct.error, TypeError) as error:
             raise self._unreadable(f"its control record does not parse: {error}") from error
 
-    def _holds(self, found: list[Any]) -> bool:
-        if not found:
+    def _contains(self, records: list[Any]) -> bool:
+        """Return whether the offsets of `records` rise and lie inside this batch."""
+        if not records:
             return True
-        first, last = found[0].offset, found[-1].offset
+        first, last = records[0].offset, records[-1].offset
         if not self.base_offset <= first <= last < self.next_offset:
             return False
-        if last - first + 1 == len(found):
-            return True  # none was removed by compaction: no need to look at each
-        return all(one.offset < other.offset for one, other in pairwise(found))
+        if last - first + 1 == len(records):
+            return True  # compaction removed none, so it is not necessary to compare each
+        return all(record.offset < after.offset for record, after in pairwise(records))
 
     def _unreadable(self, why: str) -> UnreadableError:
-        """An error past the checksum: the header can be trusted."""
+        """Return an error of a batch with the right checksum, so that its end is known."""
         return UnreadableError(why, self.next_offset)
 
 
 class FetchedRecords(MemoryRecords):  # type: ignore[misc]  # compiled, without types
     """The records in one fetch response, in place of aiokafka's class, which hides the bytes.
 
-    Any consumer can use it as it would aiokafka's; ours uses `has_more`, `peek` and `skip`.
+    Any consumer can use it like aiokafka's class; ours uses `has_more`, `peek` and `skip`.
     """
 
     def __init__(self, data: bytes | None) -> None:
@@ -135,20 +134,20 @@ class FetchedRecords(MemoryRecords):  # type: ignore[misc]  # compiled, without 
         self._cut = bool(data) and not super().has_next()
 
     def has_next(self) -> bool:
-        """As in aiokafka, but True where the broker cut even the first batch short.
+        """Return the same as aiokafka, but True if the broker cut even the first batch short.
 
-        At False aiokafka's fetcher moves on by one offset, past a record that nobody has seen.
+        At False aiokafka's fetcher moves on by one offset, past a record that was not read.
         """
         return self._cut or bool(super().has_next())
 
     def next_batch(self) -> Any:
-        """As in aiokafka. Raises CorruptRecordException."""
+        """Return the same as aiokafka. Raises CorruptRecordException."""
         if self._cut:
             raise CorruptRecordException("the broker cut the record batch short")
         return super().next_batch()
 
     def has_more(self) -> bool:
-        """Whether `peek` has another batch to show, or to complain about."""
+        """Return whether `peek` has another batch to return, or an error to raise."""
         left = len(self._data) - self._position
         if self._cut or left < _PLACE.size:
             return self._cut
@@ -156,16 +155,15 @@ class FetchedRecords(MemoryRecords):  # type: ignore[misc]  # compiled, without 
         return left >= _PLACE.size + int(length)
 
     def skip(self, batch: RecordBatch) -> None:
-        """Go on to the batch after this one."""
+        """Move to the batch after this one."""
         self._position += len(batch.data)
         self._end = batch.next_offset
 
     def peek(self, offset: int, *, checksums: bool, log_end: int | None) -> RecordBatch | None:
-        """The next batch; format, checksum and place in the log are right. None after the last;
-        one that is cut short at the end is none.
+        """Return the next batch, with format, checksum and place in the log checked.
 
-        `offset`: of the next record wanted. `log_end`: the offset after the last one of the log,
-        if known. Raises UnreadableError.
+        None after the last; a batch that is cut short at the end does not count. `offset` is that
+        of the next record to read, `log_end` the end of the log, if known. Raises UnreadableError.
         """
         if self._cut:
             raise UnreadableError(
@@ -181,7 +179,7 @@ class FetchedRecords(MemoryRecords):  # type: ignore[misc]  # compiled, without 
             return None
         data = self._data[self._position : self._position + max(size, 0)]
         if size < HEADER_BYTES or data[_MAGIC_AT] != 2:
-            raise _of_other_format(data, log_end)
+            raise _format_error(data, log_end)
         reader = DefaultRecordBatch(data)
         next_offset = reader.next_offset
         following = None
@@ -189,13 +187,14 @@ class FetchedRecords(MemoryRecords):  # type: ignore[misc]  # compiled, without 
             following, _ = _PLACE.unpack_from(self._data, self._position + size)
         in_place = (
             self._end <= base < next_offset
-            # What goes on where we are may pass the end, which may have been asked for before.
+            # A batch with the next record may pass the end, which may be from an earlier answer.
             and (base <= offset < next_offset or log_end is None or next_offset <= log_end)
-            # Two that overlap: the one that goes on where the last one ended is right.
+            # Of two batches that overlap, the one with the next record is right.
             and (following is None or next_offset <= following or base <= offset)
         )
         if checksums and not reader.validate_crc():
             [count] = _COUNT.unpack_from(data, _COUNT_AT)
+            # The header may be damaged: its end is accepted only if a second number agrees.
             confirmed = in_place and next_offset in (base + count, following)
             raise UnreadableError(
                 "wrong checksum: damaged on the broker's disk or on the way",
@@ -211,10 +210,12 @@ class FetchedRecords(MemoryRecords):  # type: ignore[misc]  # compiled, without 
 
 
 def _headers(data: memoryview) -> int:
-    """Headers of all records of an uncompressed batch, without making anything of them; what does
-    not parse has none here, and is found later."""
+    """Return the number of headers in an uncompressed batch, without building objects.
+
+    Counting ends at a record that does not parse; reading it raises the error later.
+    """
     [count] = _COUNT.unpack_from(data, _COUNT_AT)
-    found, at = 0, HEADER_BYTES
+    total, at = 0, HEADER_BYTES
     with suppress(IndexError):
         for _ in range(count):
             length, at = _varint(data, at)
@@ -226,12 +227,12 @@ def _headers(data: memoryview) -> int:
                 length, at = _varint(data, at)
                 at += max(0, length)
             headers, _ = _varint(data, at)
-            found, at = found + max(0, headers), end
-    return found
+            total, at = total + max(0, headers), end
+    return total
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A zigzag number and where it ends. Raises IndexError."""
+    """Return a zigzag number and the index after it. Raises IndexError."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -241,15 +242,15 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
             return (value >> 1) ^ -(value & 1), at
         shift += 7
         if shift > 63:
-            raise IndexError("no number of Kafka's is as long")
+            raise IndexError("too long for a number of Kafka")
 
 
-def _of_other_format(data: memoryview, log_end: int | None) -> UnreadableError:
-    """What to say of a batch that is not one of format v2."""
+def _format_error(data: memoryview, log_end: int | None) -> UnreadableError:
+    """Return the error for a batch that is not of format v2."""
     magic = data[_MAGIC_AT] if len(data) > _MAGIC_AT else None
     if magic not in (0, 1):
         return UnreadableError(f"format {magic} in {len(data):,} bytes is no record batch", None)
-    # A message of the old formats bears its own offset, or that of the last one packed in it.
+    # A message of the old formats has its own offset, or that of the last message inside it.
     base, _, checksum = _OLD_PLACE.unpack_from(data)
     sound = zlib.crc32(data[_MAGIC_AT:]) == checksum and (log_end is None or base < log_end)
     return UnreadableError(

@@ -1,8 +1,8 @@
-"""Topics are made here, by us, and the servers we depend on are checked here.
+"""Creates topics, and checks topics and broker before a process starts.
 
-A shell around Kafka's admin protocol and Redis' INFO. Faust never creates topics: partitions,
-retention, record sizes and whose clock stamps a record are decisions, not side effects. Everything
-is async and answers, or raises Unavailable in one line, within the deadline given.
+Faust never creates topics, as partitions, retention, record sizes and the source of timestamps are
+decisions of ours. Every function is async and returns within its deadline, or raises Unavailable
+with one line.
 """
 
 import asyncio
@@ -21,28 +21,28 @@ from streams.errors import Unavailable, one_line
 
 TOPIC_EXISTS = 36  # Kafka error code TOPIC_ALREADY_EXISTS
 
-# Begins the cluster id of our embedded broker, so that a client knows what it cannot do.
+# Begins the cluster id of our embedded broker, which lacks some features.
 EMBEDDED_CLUSTER = "tokenpulse-embedded"
 
-# A refused record goes to the dead-letter topic with headers that say where it came from and why.
+# A rejected record goes to the dead-letter topic with headers for its origin and the reason.
 DLQ_HEADER_BYTES = 16_384
-# Long enough that someone back from a holiday week can still look at it.
+# Long enough for an operator who returns from a week of holidays.
 DLQ_RETENTION_H = 7 * 24
-# Refused records are few; a quarter of the partitions carries them.
+# Rejected records are few, so a quarter of the partitions is enough.
 DLQ_SHARE = 4
-# From this many replicas on, one may be gone and an acknowledged record still has another copy.
+# From this many replicas on, an acknowledged record still has a copy when one replica is lost.
 SAFE_REPLICAS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic after `create_topics`; `created` is False where it already existed."""
+    """One topic after `create_topics`; `created` is False if it already existed."""
 
     name: str
     partitions: int
     wanted_partitions: int
     created: bool
-    # Settings of one that existed which are not as we would make them: name, found, wanted.
+    # Settings of an existing topic that differ from ours: name, actual value, our value.
     differences: tuple[tuple[str, str, str], ...] = ()
 
     def __str__(self) -> str:
@@ -54,27 +54,27 @@ class Topic:
                 f"; kafka.partitions asks for {self.wanted_partitions}: set it to "
                 f"{self.partitions}, or make the topic again"
             )
-        for name, found, wanted in self.differences:
-            text += f"; {name} is {found or 'not set'}, not {wanted}"
+        for name, actual, wanted in self.differences:
+            text += f"; {name} is {actual or 'not set'}, not {wanted}"
         if self.differences:
             text += ": change that with kafka-configs, or leave it if it is meant"
         return text
 
 
 async def create_topics(settings: Settings, timeout_s: float = 15) -> list[Topic]:
-    """Make the event, dead-letter and archive topics; existing ones are left as they are.
+    """Create the event, dead-letter and archive topics; existing ones are left as they are.
 
     Raises Unavailable if no broker answers within `timeout_s`, or if it refuses.
     """
-    wanted = _wanted(settings.kafka)
+    wanted = _new_topics(settings.kafka)
     async with _admin(settings.kafka.bootstrap, timeout_s, client_kwargs(settings.kafka)) as admin:
         there = set(await admin.list_topics())
         missing = [topic for topic in wanted if topic.name not in there]
         created = await _create(admin, missing) if missing else set()
-        # Asks for existing names only: some brokers create whatever name they hear.
+        # Only existing names: some brokers create a topic that a client asks for by name.
         described = await admin.describe_topics([topic.name for topic in wanted])
-        found = {
-            topic.name: await _found_configs(admin, topic.name)
+        actual = {
+            topic.name: await _read_configs(admin, topic.name)
             for topic in wanted
             if topic.name not in created
         }
@@ -85,13 +85,14 @@ async def create_topics(settings: Settings, timeout_s: float = 15) -> list[Topic
             partitions=partitions[topic.name],
             wanted_partitions=topic.num_partitions,
             created=topic.name in created,
-            differences=_differences(found.get(topic.name, {}), topic.topic_configs),
+            differences=_differences(actual.get(topic.name, {}), topic.topic_configs),
         )
         for topic in wanted
     ]
 
 
-def _wanted(kafka: Kafka) -> list[NewTopic]:
+def _new_topics(kafka: Kafka) -> list[NewTopic]:
+    """Return the topics as they should be. Raises Unavailable if two have the same name."""
     names = {"topic": kafka.topic, "dlq_topic": kafka.dlq_topic}
     for setting, name in (("dlq_topic", kafka.dlq_topic), ("archive_topic", kafka.archive_topic)):
         for other, taken in names.items():
@@ -100,7 +101,7 @@ def _wanted(kafka: Kafka) -> list[NewTopic]:
                     f"kafka.{setting}: got {name!r}, which is kafka.{other}; name another"
                 )
         names[setting] = name
-    safe = {}
+    safe = {}  # settings that keep acknowledged records when a replica is lost
     if kafka.replication >= SAFE_REPLICAS:
         safe = {
             "min.insync.replicas": str(kafka.replication - 1),
@@ -113,8 +114,8 @@ def _wanted(kafka: Kafka) -> list[NewTopic]:
             kafka.replication,
             topic_configs={
                 **_configs(kafka.retention_h, kafka.max_message_bytes),
-                # The broker's clock: a producer whose clock is wrong cannot make its own events
-                # look late or early, nor Kafka keep or drop them at the wrong time.
+                # The broker's clock: with a producer's wrong clock its events would look late or
+                # early, and Kafka would keep or drop them at the wrong time.
                 "message.timestamp.type": "LogAppendTime",
                 **safe,
             },
@@ -153,8 +154,8 @@ def _configs(retention_h: float, max_message_bytes: int) -> dict[str, str]:
     }
 
 
-async def _found_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
-    """Settings of an existing topic; none where we may not read them."""
+async def _read_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
+    """Return the settings of an existing topic, empty if we may not read them."""
     answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     return {
         entry[0]: entry[1]
@@ -166,25 +167,25 @@ async def _found_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, st
 
 
 def _differences(
-    found: Mapping[str, str], wanted: Mapping[str, str]
+    actual: Mapping[str, str], wanted: Mapping[str, str]
 ) -> tuple[tuple[str, str, str], ...]:
-    if not found:
+    if not actual:
         return ()
     return tuple(
-        (name, found.get(name, ""), value)
+        (name, actual.get(name, ""), value)
         for name, value in wanted.items()
-        if found.get(name) != value
+        if actual.get(name) != value
     )
 
 
 async def check_topics(settings: Settings, timeout_s: float = 5) -> None:
-    """Unavailable in one line where a topic that a worker needs is not there; none is made."""
+    """Raise Unavailable if a topic that a worker needs does not exist. Does not create topics."""
     kafka = settings.kafka
     needed = {"topic": kafka.topic, "dlq_topic": kafka.dlq_topic}
     if settings.worker.archive_interval_s:
         needed["archive_topic"] = kafka.archive_topic
     async with _admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
-        # All names: asking for one would make some brokers create it.
+        # All names are read, as some brokers create a topic that a client asks for by name.
         there = set(await admin.list_topics())
     for setting, name in needed.items():
         if name not in there:
@@ -195,7 +196,7 @@ async def check_topics(settings: Settings, timeout_s: float = 5) -> None:
 
 
 async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> set[str]:
-    """Names made by this call; one that somebody else made meanwhile is not among them."""
+    """Create topics. Return their names, without those that another client created meanwhile."""
     try:
         response = await admin.create_topics(topics)
     except AttributeError as error:  # aiokafka's, while the cluster elects a controller
@@ -211,9 +212,9 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> set[str
 
 
 async def check_broker(bootstrap: str, timeout_s: float = 5, **secured: Any) -> str:
-    """The cluster's id; Unavailable in one line where no broker answers in time.
+    """Return the cluster's id. Raises Unavailable if no broker answers in time.
 
-    `secured`: what `client_kwargs` says.
+    `secured` are the arguments that `client_kwargs` returns.
     """
     async with _admin(bootstrap, timeout_s, secured) as admin:
         cluster = await admin.describe_cluster()
@@ -224,15 +225,15 @@ async def check_broker(bootstrap: str, timeout_s: float = 5, **secured: Any) -> 
 async def _admin(
     bootstrap: str, timeout_s: float, secured: Mapping[str, Any]
 ) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A started admin client; what it raises becomes one line that names the broker."""
+    """Yield a started admin client; its errors become Unavailable with the broker's address."""
     silent = f"no Kafka broker answers at {bootstrap}: start it, or set kafka.bootstrap"
     if secured.get("security_protocol", "PLAINTEXT") != "PLAINTEXT":
-        # aiokafka does not tell a refused login from silence.
+        # aiokafka reports a refused login like a broker that does not answer.
         silent += ", or it refuses login or certificate: see the line before, and kafka.username"
     try:
         async with asyncio.timeout(timeout_s):
-            # Without this look first, aiokafka logs every refused connection as an error.
-            await _any_listens(bootstrap)
+            # Otherwise aiokafka would log every refused connection as an error.
+            await _check_port(bootstrap)
             admin = AIOKafkaAdminClient(
                 bootstrap_servers=bootstrap,
                 request_timeout_ms=max(1, int(timeout_s * 1000)),
@@ -249,7 +250,8 @@ async def _admin(
         raise Unavailable(f"{bootstrap}: the broker refused: {one_line(error)}") from error
 
 
-async def _any_listens(bootstrap: str) -> None:
+async def _check_port(bootstrap: str) -> None:
+    """Return if a broker listens; raise ConnectionRefusedError if none does."""
     for address in bootstrap.split(","):
         host, _, port = address.strip().rpartition(":")
         if not port.isdecimal() or not 0 < int(port) < 65_536:

@@ -1,17 +1,16 @@
-"""Which events of a partition have come before: exact within a window of event time.
+"""Finds duplicate events of a partition, exactly within a window of event time.
 
 Pure. A valid event is a duplicate if an earlier valid one of its partition, counted or a duplicate
-itself, has the same `request_id` and ended after `watermark - window_ms`, the watermark being the
-one that the event found. So the verdict depends on the log alone: not on how it is cut into
-batches, not on restarts, and not on a clock.
+itself, has the same `request_id` and ended after `watermark - window_ms`, with the watermark as it
+was before the event. So the result depends on the log alone: not on how it is cut into batches, not
+on restarts, and not on a clock.
 
     log        ... | a   b   a'  c   d   b' | e  a" ...
                      ^                        ^
-                     ReplayHorizon.since: read again  stored offset: judged and counted from here on
-                     after a restart, to
-                     know what DedupWindow knew
+                     |                        stored offset: counted from here on
+                     ReplayHorizon.since: read again after a restart, to fill the DedupWindow
 
-What is remembered lives in memory only; the log, read again, is where it comes from.
+Request ids are in memory only; after a restart they are read again from the log.
 """
 
 from collections.abc import Mapping
@@ -29,34 +28,34 @@ Hashes = npt.NDArray[np.uint64]
 Marks = npt.NDArray[np.bool_]
 
 MAX_WINDOW_MS = 1 << 30  # 12 days: times of remembered events are kept in 32 bits
-_STEPS = 512  # a window's parts; ids are forgotten by part
-_REACH_STEPS = 32  # such parts make one of ReplayHorizon's, so that it covers whole ones
-_LEAST = 1 << 12  # rows there is always room for
-_PIECE = 1 << 13  # rows looked at together when some are dropped
-_ROWS_A_PLACE = 2
+_STEPS = 512  # parts of a window; ids are forgotten by part
+_HORIZON_STEPS = 32  # such parts make one of ReplayHorizon's, so that it covers whole ones
+_ROWS_MIN = 1 << 12  # smallest size of the ring
+_DROP_ROWS = 1 << 13  # rows that are checked together when old ones are dropped
+_ROWS_A_BUCKET = 2
 _ROW = np.dtype([("low", "<u8"), ("high", "<u8"), ("older", "<u4"), ("ended_at", "<u4")])
 
 
 def _step_ms(window_ms: int) -> int:
-    """Length of a part of the window."""
-    return max(_REACH_STEPS, -(-window_ms // _STEPS))
+    """Return the length of a part of the window."""
+    return max(_HORIZON_STEPS, -(-window_ms // _STEPS))
 
 
 def deduplicate(decoded: Decoded, duplicate: Marks) -> Decoded:
-    """A batch without its duplicates; `duplicate` says which rows of its columns are some.
+    """Return a batch without its duplicates, which `duplicate` marks by row of its columns.
 
-    They have moved the watermark like any event, but leave no name behind.
+    They have moved the watermark like any event, but their names are not registered.
     """
     if not duplicate.any():
         return decoded
-    columns, kept = decoded.columns, ~duplicate
+    columns, counted = decoded.columns, ~duplicate
     named: dict[str, Any] = {}
-    named["series_index"], named["series"] = interned(columns.series, columns.series_index[kept])
+    named["series_index"], named["series"] = interned(columns.series, columns.series_index[counted])
     named["customer_index"], named["customers"] = interned(
-        columns.customers, columns.customer_index[kept]
+        columns.customers, columns.customer_index[counted]
     )
     arrays = {
-        field.name: getattr(columns, field.name)[kept]
+        field.name: getattr(columns, field.name)[counted]
         for field in fields(Columns)
         if field.name not in named
     }
@@ -68,37 +67,38 @@ def deduplicate(decoded: Decoded, duplicate: Marks) -> Decoded:
 
 
 class ReplayHorizon:
-    """From which offset a log must be read again to know all ids within the window.
+    """The offset from which a log must be read again to know all ids within the window.
 
-    For each part of event time: the smallest offset of a valid record that ended in it.
+    It keeps, for each part of event time, the smallest offset of a valid record that ended in it.
     """
 
     def __init__(self, window_ms: int) -> None:
         self._window_ms = window_ms
-        self._step_ms = _REACH_STEPS * _step_ms(window_ms)
-        self._first: dict[int, int] = {}
+        self._step_ms = _HORIZON_STEPS * _step_ms(window_ms)
+        self._first: dict[int, int] = {}  # part of event time -> offset
         self._latest_ms = 0
 
     def add(self, offsets: Ints, ended_at_ms: Ints) -> None:
-        """Note the valid records of the next batch, duplicates among them."""
+        """Add the valid records of the next batch, with its duplicates."""
         if len(offsets) == 0:
             return
         self._latest_ms = max(self._latest_ms, int(ended_at_ms.max()))
+        # The index of a part's first row is that of its smallest offset, as offsets rise.
         parts, first = np.unique(ended_at_ms // self._step_ms, return_index=True)
         for part, offset in zip(parts.tolist(), offsets[first].tolist(), strict=True):
             self._first.setdefault(part, offset)
         self._first = self._within(self._latest_ms)
 
     def since(self, watermark_ms: int | None) -> int | None:
-        """The smallest offset of a record that may matter at this watermark; None if none does."""
+        """Return the smallest offset that is needed at this watermark; None if none is."""
         return min(self._within(watermark_ms or 0).values(), default=None)
 
     def dump(self) -> dict[int, int]:
-        """For the state: last millisecond of a part -> offset, at most 18 of them."""
+        """Return up to 18 offsets for the state, by the last millisecond of their part."""
         return {(part + 1) * self._step_ms - 1: at for part, at in self._first.items()}
 
     def load(self, dumped: Mapping[int, int]) -> None:
-        """Take up what `dump` gave, be it for a window of another length."""
+        """Restore the result of `dump`, also if the window had another length."""
         for last_ms, offset in sorted(dumped.items(), key=itemgetter(1)):
             self._first.setdefault(last_ms // self._step_ms, offset)
 
@@ -110,51 +110,51 @@ class ReplayHorizon:
 class DedupWindow:
     """The request ids of one partition within the window.
 
-    Rows lie in a ring in the order of arrival. A hash leads to the newest row of its place, each
-    row to the next older one of its place, so that a row is out of reach as soon as the ring's
-    tail has passed it: nothing need be deleted.
+    Rows lie in a ring in the order of arrival. A hash leads to the newest row of its bucket, each
+    row to the next older one of its bucket. A row cannot be found any more as soon as the ring's
+    tail has passed it, so no row is ever deleted.
 
         ring      tail |  ...  | older | ... | older | ... | newest | ...
-                             ^--------------'   ^--------------'   ^------- place <- hash
+                             ^--------------'   ^--------------'   ^------- bucket <- hash
 
-    An id that comes again with a later event gets a new row: its newest one has its latest time.
-    Numbers of rows and times are kept modulo 2**32; what is in the ring lies closer together.
+    An id that comes again with a later event gets a new row: its newest row has its latest time.
+    Row numbers and times are kept modulo 2**32; rows in the ring differ by less than that.
     """
 
     def __init__(self, window_ms: int, max_ids: int) -> None:
-        """`max_ids`: when there are more, those of the events that ended first are forgotten, a
-        512th of the window at a time. Raises ValueError where a number makes no sense."""
+        """Remember at most `max_ids`; beyond that the ids of the events that ended first are
+        forgotten, a 512th of the window at a time. Raises ValueError for an impossible number."""
         if not 0 < window_ms <= MAX_WINDOW_MS:
             raise ValueError(f"window_ms: got {window_ms}; give 1 to {MAX_WINDOW_MS}")
         if max_ids < 1:
             raise ValueError(f"max_ids: got {max_ids}; give 1 or more")
         self._window_ms, self._max_ids = window_ms, max_ids
         self._step_ms = _step_ms(window_ms)
-        self.forgotten = 0  # times that an id was not remembered although within the window
+        self.forgotten = 0  # ids within the window that were dropped for lack of room
         self._counts: dict[int, int] = {}  # part of event time -> ids whose latest time is in it
         self._count = 0
         self._floor = 0  # parts before this one are forgotten
         self._start = 0  # parts before this one are forgotten or have left the window
         self._latest_ms = 0  # no row is later
-        self._ring = np.empty(_LEAST, _ROW)
+        self._ring = np.empty(_ROWS_MIN, _ROW)
         self._rows = 0  # from the tail to the newest
-        self._at = 0  # where in the ring the next row goes
+        self._at = 0  # index in the ring of the next row
         self._number = 0  # of the next row
-        self._places = np.zeros(_LEAST, np.uint32)  # number of the newest row
+        self._buckets = np.zeros(_ROWS_MIN, np.uint32)  # number of the newest row of each
 
     def __len__(self) -> int:
         return self._count
 
     @property
     def size_bytes(self) -> int:
-        """Memory it takes."""
-        return self._ring.nbytes + self._places.nbytes
+        """Return the memory in use."""
+        return self._ring.nbytes + self._buckets.nbytes
 
     def find_duplicates(self, request: Hashes, ended_at_ms: Ints, watermark_ms: Ints) -> Marks:
-        """Which of these events, in log order, are duplicates. All of them are remembered.
+        """Return which of these events, in log order, are duplicates; remember all of them.
 
-        `request`: as in Columns, shape (n, 2). `watermark_ms`: what each event found, -1 where
-        there was none; it never falls.
+        `request` has shape (n, 2), as in Columns. `watermark_ms` is the watermark before each
+        event, -1 if there was none; it never falls.
 
         After a restart: call it with the valid records from `ReplayHorizon.since` on, with the
         stored watermark for all of them, and ignore the result.
@@ -163,85 +163,94 @@ class DedupWindow:
         start = 0
         while start < len(duplicate):
             self._move_to(int(watermark_ms[start]))
-            # As one by one: only the last of these can be the one that is too many.
+            # The result is that of one event after another: only the last one of such a part can
+            # exceed the limit.
             end = start + self._max_ids - self._count + 1
             part = slice(start, end)
-            duplicate[part] = self._judge(request[part], ended_at_ms[part], watermark_ms[part])
+            duplicate[part] = self._add(request[part], ended_at_ms[part], watermark_ms[part])
             while self._count > self._max_ids:
                 self._forget_oldest()
             start = end
         return duplicate
 
-    def _judge(self, request: Hashes, ended_at_ms: Ints, watermark_ms: Ints) -> Marks:
+    def _add(self, request: Hashes, ended_at_ms: Ints, watermark_ms: Ints) -> Marks:
+        """Add events of which at most the last exceeds the limit; return the duplicates."""
         low, high = request[:, 0], request[:, 1]
         oldest_ms, start_ms = watermark_ms - self._window_ms, self._start * self._step_ms
-        held = self._find(low, high)
-        held_ms = np.where(held < 0, -1, self._times_ms(self._ring["ended_at"][held]))
-        held_ms[held_ms < start_ms] = -1
-        known_ms = held_ms.copy()
-        added = ended_at_ms > np.maximum(held_ms, start_ms - 1)
-        latest: dict[tuple[int, int], tuple[int, int]] = {}  # id -> its latest time, and where
-        for at in _repeated(low).tolist():
-            one = int(low[at]), int(high[at])
-            known_ms[at], before = latest.get(one, (held_ms[at], -1))
+        row = self._find(low, high)
+        # Latest time of each id before this call, -1 if it is unknown or out of the window.
+        stored_ms = np.where(row < 0, -1, self._times_ms(self._ring["ended_at"][row]))
+        stored_ms[stored_ms < start_ms] = -1
+        known_ms = stored_ms.copy()
+        added = ended_at_ms > np.maximum(stored_ms, start_ms - 1)
+        # Ids that occur more than once among these events are few, and go one by one.
+        latest: dict[tuple[int, int], tuple[int, int]] = {}  # id -> latest time, and its index
+        for at in _repetitions(low).tolist():
+            request_id = int(low[at]), int(high[at])
+            known_ms[at], before = latest.get(request_id, (stored_ms[at], -1))
             added[at] = ended_at_ms[at] > max(known_ms[at], start_ms - 1)
             if added[at]:
-                latest[one] = int(ended_at_ms[at]), at
+                latest[request_id] = int(ended_at_ms[at]), at
                 if before >= 0:
                     added[before] = False
         if self._floor:
+            # New within the window, but in a part that was forgotten for lack of room.
             barred = ended_at_ms < self._floor * self._step_ms
             barred &= (known_ms < 0) & (ended_at_ms > oldest_ms)
             self.forgotten += int(np.count_nonzero(barred))
 
-        self._tally(held_ms[added & (held_ms >= 0)], -1)
-        self._tally(ended_at_ms[added], 1)
+        # An id that gets a later row is no longer counted at its earlier time.
+        self._change_counts(stored_ms[added & (stored_ms >= 0)], -1)
+        self._change_counts(ended_at_ms[added], 1)
         self._move_to(max(int(watermark_ms[-1]), int(ended_at_ms[-1])))
         added &= ended_at_ms >= self._start * self._step_ms
         self._append(low[added], high[added], ended_at_ms[added].astype(np.uint32))
         return (known_ms > oldest_ms) & (known_ms >= 0)
 
-    def _tally(self, ended_at_ms: Ints, change: int) -> None:
+    def _change_counts(self, ended_at_ms: Ints, change: int) -> None:
         parts, sizes = np.unique(ended_at_ms // self._step_ms, return_counts=True)
         for part, size in zip(parts.tolist(), sizes.tolist(), strict=True):
             self._counts[part] = self._counts.get(part, 0) + change * size
         self._count += change * len(ended_at_ms)
 
     def _find(self, low: Hashes, high: Hashes) -> Ints:
-        """Where in the ring the newest row of each hash is; -1 where there is none."""
-        found = np.full(len(low), -1)
+        """Return the index in the ring of the newest row of each hash, -1 if there is none."""
+        index = np.full(len(low), -1)
         number = np.uint32(self._number)
-        age = number - self._places[self._place(high)]  # 1 is the newest row's
-        sought = np.flatnonzero((age > 0) & (age <= self._rows))
-        age = age[sought]
-        while len(sought):
+        age = number - self._buckets[self._bucket_of(high)]  # 1 is the newest row's
+        # All hashes follow the chain of their bucket together, one older row a round.
+        searching = np.flatnonzero((age > 0) & (age <= self._rows))
+        age = age[searching]
+        while len(searching):
             at = self._at - age.astype(np.int64)
             at[at < 0] += len(self._ring)
-            same = self._ring["low"][at] == low[sought]
+            same = self._ring["low"][at] == low[searching]
             if same.any():
-                same &= self._ring["high"][at] == high[sought]
-                found[sought[same]] = at[same]
+                same &= self._ring["high"][at] == high[searching]
+                index[searching[same]] = at[same]
             older = number - self._ring["older"][at]
-            # What has left the ring may, 2**32 rows on, look as if it were in it: never go back.
-            on = (older > age) & (older <= self._rows) & ~same
-            sought, age = sought[on], older[on]
-        return found
+            # 2**32 rows later, a number that has left the ring may look as if it were in it. So a
+            # chain only leads to older rows.
+            following = (older > age) & (older <= self._rows) & ~same
+            searching, age = searching[following], older[following]
+        return index
 
     def _append(self, low: Hashes, high: Hashes, ended_at: npt.NDArray[np.uint32]) -> None:
         """Add rows of distinct hashes."""
         size = len(low)
         self._make_room(size)
         number = (self._number + np.arange(size)).astype(np.uint32)
-        place = self._place(high)
+        bucket = self._bucket_of(high)
         rows = np.empty(size, _ROW)
         rows["low"], rows["high"], rows["ended_at"] = low, high, ended_at
-        rows["older"] = self._places[place]
-        # Those of one place follow one another; the place is left to the last of them.
-        shared = _sharing(place, self._places, number)
-        shared = shared[np.argsort(place[shared], kind="stable")]
-        again = place[shared[1:]] == place[shared[:-1]]
+        rows["older"] = self._buckets[bucket]
+        # New rows of one bucket form a chain; the bucket leads to the last of them.
+        shared = _sharing(bucket, self._buckets, number)
+        shared = shared[np.argsort(bucket[shared], kind="stable")]
+        again = bucket[shared[1:]] == bucket[shared[:-1]]
         rows["older"][shared[1:][again]] = number[shared[:-1][again]]
 
+        # Up to the end of the ring, and the rest at its beginning.
         fitting = min(size, len(self._ring) - self._at)
         self._ring[self._at : self._at + fitting] = rows[:fitting]
         self._ring[: size - fitting] = rows[fitting:]
@@ -249,23 +258,24 @@ class DedupWindow:
         self._number = (self._number + size) % (1 << 32)
         self._rows += size
 
-    def _place(self, high: Hashes) -> Ints:
-        return (high & np.uint64(len(self._places) - 1)).astype(np.int64)
+    def _bucket_of(self, high: Hashes) -> Ints:
+        return (high & np.uint64(len(self._buckets) - 1)).astype(np.int64)
 
     def _times_ms(self, ended_at: npt.NDArray[np.uint32]) -> Ints:
+        # Stored modulo 2**32; the difference to the latest time is exact.
         latest = np.uint32(self._latest_ms % (1 << 32))
         return self._latest_ms - (latest - ended_at).astype(np.int64)
 
     def _make_room(self, size: int) -> None:
         if self._rows + size > len(self._ring):
             self._resize(max(self._rows + size, len(self._ring) * 5 // 4))
-        while self._rows + size > _ROWS_A_PLACE * len(self._places):
-            # Two places now lead to the rows of one, and part with the rows to come.
-            self._places = np.tile(self._places, 2)
+        while self._rows + size > _ROWS_A_BUCKET * len(self._buckets):
+            # Two buckets now lead to the rows of one; later rows are in one or the other.
+            self._buckets = np.tile(self._buckets, 2)
 
     def _resize(self, capacity: int) -> None:
         ring = np.empty(capacity, _ROW)
-        # As plain numbers: copied several times faster than as fields.
+        # As plain numbers, which are copied several times faster than fields.
         old, new = self._ring.view((np.uint64, 3)), ring.view((np.uint64, 3))
         tail = (self._at - self._rows) % len(old)
         fitting = min(self._rows, len(old) - tail)
@@ -275,7 +285,7 @@ class DedupWindow:
 
     def _move_to(self, watermark_ms: int) -> None:
         if watermark_ms - self._latest_ms >= self._window_ms + self._step_ms:
-            self._rows = 0  # all too old, and some perhaps for their times to be told apart
+            self._rows = 0  # all too old, and some times might be ambiguous modulo 2**32
         self._latest_ms = max(self._latest_ms, watermark_ms)
         start = (watermark_ms - self._window_ms + 1) // self._step_ms
         if start > self._start:
@@ -293,43 +303,47 @@ class DedupWindow:
         self._drop()
 
     def _drop(self) -> None:
-        """Move the tail on to the first row that is still wanted."""
+        """Move the tail to the first row that is still needed."""
         start_ms = self._start * self._step_ms
         while self._rows:
             tail = (self._at - self._rows) % len(self._ring)
-            end = min(tail + min(self._rows, _PIECE), len(self._ring))
+            end = min(tail + min(self._rows, _DROP_ROWS), len(self._ring))
             rows = self._ring[tail:end]
-            wanted = np.flatnonzero(self._times_ms(rows["ended_at"]) >= start_ms)
-            if not len(wanted):
+            needed = np.flatnonzero(self._times_ms(rows["ended_at"]) >= start_ms)
+            if not len(needed):
                 self._rows -= len(rows)
-            elif self._rows <= 2 * self._count + _LEAST:
-                self._rows -= int(wanted[0])
+            elif self._rows <= 2 * self._count + _ROWS_MIN:
+                self._rows -= int(needed[0])
                 break
-            else:  # one that is wanted keeps many that are not: it becomes the newest
-                newest = self._find(rows["low"][wanted], rows["high"][wanted]) == tail + wanted
-                moved = rows[wanted[newest]]
+            else:  # few needed rows keep many old ones in the ring: move them to its front
+                newest = self._find(rows["low"][needed], rows["high"][needed]) == tail + needed
+                moved = rows[needed[newest]]
                 self._rows -= len(rows)
                 self._append(moved["low"], moved["high"], moved["ended_at"])
-        if len(self._ring) > max(4 * self._rows, _LEAST):
-            self._resize(max(2 * self._rows, _LEAST))
+        if len(self._ring) > max(4 * self._rows, _ROWS_MIN):
+            self._resize(max(2 * self._rows, _ROWS_MIN))
 
 
-def _sharing(place: Ints, board: npt.NDArray[np.uint32], mark: npt.NDArray[np.uint32]) -> Ints:
-    """Rows whose place on the board another one has too; leaves each place its last row's mark.
+def _sharing(bucket: Ints, buckets: npt.NDArray[np.uint32], number: npt.NDArray[np.uint32]) -> Ints:
+    """Write each row's number into its bucket; return the rows that share one with another row.
 
-    Marks count up from row to row, modulo 2**32.
+    Numbers rise by one from row to row, modulo 2**32; a bucket ends with the number of its last
+    row.
     """
-    board[place] = mark
-    left = board[place]
-    lost = np.flatnonzero(left != mark)
-    return np.union1d(lost, left[lost] - mark[0]) if len(lost) else lost
+    buckets[bucket] = number
+    last = buckets[bucket]
+    overwritten = np.flatnonzero(last != number)
+    if not len(overwritten):
+        return overwritten
+    return np.union1d(overwritten, last[overwritten] - number[0])
 
 
-def _repeated(low: Hashes) -> Ints:
-    """Rows whose hash another one has too, in order; and maybe some more."""
+def _repetitions(low: Hashes) -> Ints:
+    """Return in order the rows whose hash occurs more than once, and maybe some more."""
+    # Eight times as many buckets as rows: few rows share one by chance, and only those are sorted.
     bits = (8 * len(low)).bit_length()
-    place = (low & np.uint64((1 << bits) - 1)).astype(np.int64)
-    mark = np.arange(len(low), dtype=np.uint32)
-    shared = _sharing(place, np.empty(1 << bits, np.uint32), mark)
+    bucket = (low & np.uint64((1 << bits) - 1)).astype(np.int64)
+    number = np.arange(len(low), dtype=np.uint32)
+    shared = _sharing(bucket, np.empty(1 << bits, np.uint32), number)
     _, group, sizes = np.unique(low[shared], return_inverse=True, return_counts=True)
     return shared[sizes[group] > 1]

@@ -1,11 +1,11 @@
 """A few recent requests with their trace ids, to be shown beside the histograms they are in.
 
-Pure. Only a sample: one batch between two signs of life is looked at, of it the newest events, and
-of each (model, region) the slowest by TTFT, the slowest by duration and the newest. The newest one
-of each bucket is kept, a bounded number in all. Nothing that counts depends on them.
+Pure. One batch between two heartbeats is sampled: of its newest events, and of each (model,
+region), the slowest by TTFT, the slowest by duration and the newest. The newest exemplar of each
+histogram bucket is kept, and a limited number in all. No count depends on them.
 
-They travel in the worker's sign of life (`dump`, `read`): no state holds them, and whoever takes a
-partition over begins without.
+They travel in the worker's heartbeat (`dump`, `load_exemplars`) and are in no state: the next owner
+of a partition begins without them.
 """
 
 import re
@@ -20,7 +20,7 @@ from streams.events.fields import LABEL_PATTERN
 from streams.state.slices import LATENCIES, Thresholds
 from streams.state.tables import Ints
 
-LOOKED_AT = 500  # events of a batch
+LOOKED_AT = 500  # newest events of a batch that are searched
 KEPT_MAX = 200  # of a partition: about 20 kB
 KEPT_MS = 3_600_000  # before the newest one kept
 
@@ -49,12 +49,12 @@ _Bucket = tuple[str, str, str, int]  # model, region, latency, index of the uppe
 
 
 class Exemplars:
-    """Those of one partition."""
+    """The exemplars of one partition."""
 
     def __init__(self, edges: Thresholds) -> None:
-        """`edges`: of the exported histograms, in microseconds."""
-        self._edges_ns = [np.array(one, np.int64) * 1_000 for one in edges]
-        self._kept: dict[_Bucket, Exemplar] = {}  # the last one added stands last
+        """Use the edges of the exported histograms, in microseconds."""
+        self._edges_ns = [np.array(edges_us, np.int64) * 1_000 for edges_us in edges]
+        self._by_bucket: dict[_Bucket, Exemplar] = {}  # in the order of addition
         self.due = True  # whether to sample the next batch
         self._sent = self.dump()  # with the last heartbeat
 
@@ -64,39 +64,42 @@ class Exemplars:
         columns: Columns,
         known: Callable[[tuple[str, str, str, str]], bool],
     ) -> None:
-        """Take a few out of a counted batch. `values`: its records; `known`: whether a series is
-        counted under its own name."""
+        """Take a few exemplars from a counted batch.
+
+        `values` are its records; `known` returns whether a series is counted under its own name.
+        """
         self.due = False
         first = max(0, len(columns.position) - LOOKED_AT)
         traces = [_trace_id(values[at] or b"") for at in columns.position[first:].tolist()]
         latencies = (columns.ttft_ns, columns.tpot_ns, columns.duration_ns)
-        traced = np.array([one is not None for one in traces], np.bool_)
+        traced = np.array([trace_id is not None for trace_id in traces], np.bool_)
         measured = (columns.ttft_ns[first:] >= 0) | (columns.duration_ns[first:] >= 0)
         rows = np.flatnonzero(traced & measured) + first
-        rows, groups = _grouped(columns, rows, known)
-        picked = _picked(rows, groups, (rows, columns.duration_ns[rows], columns.ttft_ns[rows]))
-        of = [columns.series[at] for at in columns.series_index[picked].tolist()]
+        rows, groups = _group(columns, rows, known)
+        # The row number as a measure picks the newest row.
+        picked = _pick(rows, groups, (rows, columns.duration_ns[rows], columns.ttft_ns[rows]))
+        series = [columns.series[at] for at in columns.series_index[picked].tolist()]
         ended_at_ms = columns.ended_at_ms[picked].tolist()
-        for latency, taken_ns, edges_ns in zip(LATENCIES, latencies, self._edges_ns, strict=True):
-            values_ns = taken_ns[picked]
+        for latency, all_ns, edges_ns in zip(LATENCIES, latencies, self._edges_ns, strict=True):
+            values_ns = all_ns[picked]
             buckets = np.searchsorted(edges_ns, values_ns).tolist()
             for at, value_ns in enumerate(values_ns.tolist()):
                 if value_ns >= 0:
-                    model, region, _, _ = of[at]
+                    model, region, _, _ = series[at]
                     trace_id = traces[picked[at] - first] or ""
                     self._keep(
                         (model, region, latency, buckets[at]),
                         Exemplar(model, region, latency, value_ns, ended_at_ms[at], trace_id),
                     )
 
-    def _keep(self, bucket: _Bucket, one: Exemplar) -> None:
-        before = self._kept.get(bucket)
-        if before is not None and before.ended_at_ms > one.ended_at_ms:
+    def _keep(self, bucket: _Bucket, exemplar: Exemplar) -> None:
+        before = self._by_bucket.get(bucket)
+        if before is not None and before.ended_at_ms > exemplar.ended_at_ms:
             return
-        self._kept.pop(bucket, None)
-        self._kept[bucket] = one
-        if len(self._kept) > KEPT_MAX:
-            del self._kept[next(iter(self._kept))]
+        self._by_bucket.pop(bucket, None)  # so that it moves to the end of the order
+        self._by_bucket[bucket] = exemplar
+        if len(self._by_bucket) > KEPT_MAX:
+            del self._by_bucket[next(iter(self._by_bucket))]
 
     def unsent(self) -> str | None:
         """Return the text for the next heartbeat; None if the last one had the same."""
@@ -109,36 +112,38 @@ class Exemplars:
 
     def dump(self) -> str:
         """Return the exemplars as text for the heartbeat."""
-        newest_ms = max((one.ended_at_ms for one in self._kept.values()), default=0)
-        recent = [one for one in self._kept.values() if one.ended_at_ms >= newest_ms - KEPT_MS]
+        exemplars = self._by_bucket.values()
+        newest_ms = max((exemplar.ended_at_ms for exemplar in exemplars), default=0)
+        recent = [one for one in exemplars if one.ended_at_ms >= newest_ms - KEPT_MS]
         return msgspec.json.encode(recent).decode()
 
 
-def read(text: str) -> list[Exemplar]:
-    """What `dump` wrote; nothing where it is not understood: it may be of another version."""
+def load_exemplars(text: str) -> list[Exemplar]:
+    """Return the exemplars that `dump` wrote; none if another version wrote the text."""
     try:
-        found = _EXEMPLARS.decode(text) if text else []
+        exemplars = _EXEMPLARS.decode(text) if text else []
     except msgspec.DecodeError:
         return []
+    # Redis can be written by other clients, so the fields are checked before they are exported.
     return [
-        one
-        for one in found[:KEPT_MAX]
-        if one.latency in LATENCIES and _TRACE_ID.fullmatch(one.trace_id)
+        exemplar
+        for exemplar in exemplars[:KEPT_MAX]
+        if exemplar.latency in LATENCIES and _TRACE_ID.fullmatch(exemplar.trace_id)
     ]
 
 
 def _trace_id(record: bytes) -> str | None:
     try:
-        found = _TRACED.decode(record).trace_id
-    except msgspec.DecodeError:  # valid where a later key of the same name is right
+        trace_id = _TRACED.decode(record).trace_id
+    except msgspec.DecodeError:  # of a repeated key the event decoder takes the last value
         return None
-    return found if found and _TRACE_ID.fullmatch(found) else None
+    return trace_id if trace_id and _TRACE_ID.fullmatch(trace_id) else None
 
 
-def _grouped(
+def _group(
     columns: Columns, rows: Ints, known: Callable[[tuple[str, str, str, str]], bool]
 ) -> tuple[Ints, Ints]:
-    """Those of some rows whose series is known, and a number of (model, region) for each."""
+    """Return the rows whose series is known, with a number of (model, region) for each."""
     index = columns.series_index[rows]
     numbers: dict[tuple[str, str], int] = {}
     group_of = np.full(len(columns.series), -1, np.int64)
@@ -149,11 +154,12 @@ def _grouped(
     return rows[groups >= 0], groups[groups >= 0]
 
 
-def _picked(rows: Ints, groups: Ints, measures: Iterable[Ints]) -> list[int]:
-    """The row with the largest of each measure in each group."""
+def _pick(rows: Ints, groups: Ints, measures: Iterable[Ints]) -> list[int]:
+    """Return the rows with the largest value of each measure in each group."""
     picked: list[int] = []
     if len(rows):
         for measure in measures:
+            # Sorted by group, then by measure: the largest is the last row of its group.
             order = np.lexsort((measure, groups))
             last = np.append(np.diff(groups[order]) != 0, True)
             picked += rows[order[last]].tolist()

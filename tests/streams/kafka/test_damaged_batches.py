@@ -175,7 +175,7 @@ def test_a_codec_that_kafka_does_not_have_is_named() -> None:
     for number in (5, 6, 7):
         batch = packed(0, [b"a"])
         why, skip_to = complaint(read(sealed(batch, batch[HEADER_BYTES:], number)))
-        assert f"unknown compression codec {number}; the log goes on at offset 1" in why
+        assert f"unknown compression codec {number}; the log continues at offset 1" in why
         assert skip_to == 1
 
 

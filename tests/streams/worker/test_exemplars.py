@@ -17,7 +17,14 @@ from redis import Redis
 from streams.config.settings import Settings
 from streams.events.decoder import EventLimits, decode
 from streams.state.slices import LATENCIES, Thresholds, export_edges
-from streams.worker.exemplars import KEPT_MAX, KEPT_MS, LOOKED_AT, Exemplar, Exemplars, read
+from streams.worker.exemplars import (
+    KEPT_MAX,
+    KEPT_MS,
+    LOOKED_AT,
+    Exemplar,
+    Exemplars,
+    load_exemplars,
+)
 from tests.support.exporter_state import NOW_S, StateWriter, event, export, parsed, settings_for
 from tests.support.servers import RedisServer
 
@@ -38,7 +45,7 @@ def kept_after(*batches: Any, known: Callable[..., Any] = lambda series: True) -
 
 def looked_at(*batches: Any, **options: Any) -> list[Exemplar]:
     """The same, as another process reads it."""
-    return read(kept_after(*batches, **options).dump())
+    return load_exemplars(kept_after(*batches, **options).dump())
 
 
 def traces(found: list[Exemplar], latency: str = "ttft") -> set[str]:
@@ -110,14 +117,14 @@ def test_only_what_may_stand_in_a_label_is_taken(trace_id: str) -> None:
     traced = {"trace_id": trace_id} if trace_id else {}
     assert kept_after([event(NOW_S, **traced)]).dump() == "[]"
     one = ["m", "r", "ttft", 1, 1, trace_id]
-    assert read(json.dumps([one])) == []
+    assert load_exemplars(json.dumps([one])) == []
 
 
 @pytest.mark.parametrize(
     "text", ["", "x", "[1]", "{}", '[["m","r","ttft",-1,1,"t"]]', '[["m","r","other",1,1,"t"]]']
 )
 def test_what_is_not_understood_is_nothing(text: str) -> None:
-    assert read(text) == []
+    assert load_exemplars(text) == []
 
 
 def test_memory_is_bounded_and_the_oldest_go_first() -> None:
@@ -322,5 +329,5 @@ def test_labels_stay_within_what_openmetrics_allows() -> None:
     # 128 characters of names and values
     chance = random.Random(1)
     longest = "".join(chance.choices("abc019", k=96))
-    assert read(told(exemplar(1, longest)))[0].trace_id == longest
+    assert load_exemplars(told(exemplar(1, longest)))[0].trace_id == longest
     assert len("trace_id") + len(longest) <= 128
