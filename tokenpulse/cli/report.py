@@ -116,5 +116,12 @@ def print_measures(report: dict[str, Any], targets: BoardTargets) -> None:
             f"P95 {latency(quantiles['p95'], target_s)} of {count(samples)}" if samples else UNKNOWN
         )
         rows.append((name, value))
+    faults = [
+        f"{field} {reason} {count(records)}"
+        for field, by_reason in total["field_faults"].items()
+        for reason, records in by_reason.items()
+    ]
+    if faults:
+        rows.append(("faults", ", ".join(faults)))
     for name, value in rows:
         click.echo(f"  {name:<12}{value}")

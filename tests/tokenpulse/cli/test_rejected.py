@@ -116,6 +116,11 @@ def test_a_field_that_cost_only_itself_is_sampled_and_read_from_the_event_topic(
     assert "  cost   no TTFT and no TPOT" in text
 
 
+def test_the_report_counts_the_wrong_fields_that_are_sampled(settings: Settings) -> None:
+    done = run("report", settings=settings)
+    assert "  faults      ttft_ms bad_type 1, cached_input_tokens inconsistent 1\n" in done.stdout
+
+
 def test_only_the_last_ones_and_those_of_a_reason(settings: Settings) -> None:
     assert [one["offset"] for one in as_json(settings, "--last", 3)] == [9, 11, 12]
     assert [one["offset"] for one in as_json(settings, "--reason", "empty", "--last", 1)] == [3]

@@ -192,7 +192,7 @@ def test_without_a_mapping_a_file_contains_events_of_the_contract(
         {"request_id": "one", **text},
         {"request_id": "two", **text, "ended_at": LINES_AT_MS},
         {"request_id": "two", **text, "ended_at": LINES_AT_MS},
-        {"request_id": "three", **text, "model": 7},
+        {"request_id": "three", **text, "status_code": None},
         {"request_id": "four", **text, "ended_at": "soon"},
     ]
     lines = [*map(json.dumps, events), "", "{"]
@@ -207,7 +207,7 @@ def test_without_a_mapping_a_file_contains_events_of_the_contract(
         again = tokenpulse("replay", tmp_path / "again", settings=settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(
-        "6 rows: 2 counted, 1 duplicates, 3 rejected (bad_type 2, not_json 1), "
+        "6 rows: 2 counted, 1 duplicates, 3 rejected (bad_type 1, missing_field 1, not_json 1), "
         "0 could not be mapped\n"
     )
     assert done.stderr == ""
