@@ -27,7 +27,7 @@ REPLACED = {
 }
 PATTERN = re.compile(rf"\b({'|'.join(REPLACED)})\b", re.IGNORECASE)
 # Old entries of the changelog quote the words of their time; the others are still to be rewritten.
-EXCEPT = {ROOT / "CHANGELOG.md", ROOT / "docs/daily.md", ROOT / "docs/events.md"}
+EXCEPT = {ROOT / "CHANGELOG.md", ROOT / "docs/events.md"}
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")} - EXCEPT)
 
 
