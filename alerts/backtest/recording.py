@@ -21,7 +21,7 @@ from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
 from streams.kafka.topic_reader import TopicReader
 from streams.sources.events import EventLine, read_events
-from streams.sources.mapping import Mapping, RowError, read_rows
+from streams.sources.mapping import Mapping, Row, RowError, read_rows
 from streams.sources.problems import RowProblems
 from streams.state.aggregation import record
 from streams.state.limits import event_limits, name_limits
@@ -189,7 +189,7 @@ def read_file(
     for batch in _batches(_values(path, mapping, base_ms, problems)):
         recording.add(path, batch, None)
     problems.summarise()
-    recording.unmapped += problems.total
+    recording.unmapped += problems.unmapped
 
 
 def _values(
@@ -199,13 +199,16 @@ def _values(
     for row in rows:
         if isinstance(row, RowError):
             problems.report(row)
-        elif isinstance(row, EventLine) and row.unit is not None:
+            continue
+        if isinstance(row, EventLine) and row.unit is not None:
             # Taken as milliseconds, one such event would add decades of silence.
             problems.report(
                 RowError(row.line, f"ended_at: looks like {row.unit}; send milliseconds")
             )
-        else:
-            yield row.encode()
+            continue
+        if isinstance(row, Row):
+            problems.report_fields(row)
+        yield row.encode()
 
 
 def _batches(values: Iterable[bytes]) -> Iterator[list[bytes | None]]:

@@ -1,8 +1,9 @@
 """Convert the text or JSON value of a column to the value of an event's field.
 
-Pure. Each function takes one value from the file and returns a value that the event contract
-allows, or raises `Unusable` with the value and the fix. Durations are milliseconds, instants are
-milliseconds since the Unix epoch; both may have a fraction.
+Pure. Each function takes one value from the file and returns a value of the field's type, None if
+the value means that it was not measured, or raises `Unusable` with the value and the fix. Names
+pass as they are: the worker makes labels of them, for every producer alike. Durations are
+milliseconds, instants are milliseconds since the Unix epoch; both may have a fraction.
 """
 
 import re
@@ -11,14 +12,14 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Literal
 
-from streams.events.fields import LABEL_PATTERN, MAX_TEXT, OUTCOMES
+from streams.events.fields import LABEL_PATTERN, OUTCOMES
 
 Convert = Callable[[Any], Any]
 Unit = Literal["s", "ms", "us", "ns"]
 
 LABEL = re.compile(LABEL_PATTERN)
+NOT_MEASURED = -1  # written by many gateways for a number that they do not have
 MAX_NUMBER = 10**24  # far above any count or time, and sums of such still fit a float
-MAX_KNOWN_LABELS = 10_000  # checked once; bounded, as a file may contain many customers
 
 # A unit in milliseconds, as (multiplier, divisor): x / 1000 is exact where x * 0.001 is not.
 UNITS: Mapping[str, tuple[int, int]] = {
@@ -80,9 +81,11 @@ def number(value: Any) -> int | float:
     return result
 
 
-def whole(value: Any) -> int:
-    """Return a whole number >= 0. `12.0` is accepted, as tables with gaps often contain it."""
+def whole(value: Any) -> int | None:
+    """Return a whole number >= 0, None for -1. `12.0` is accepted: tables with gaps contain it."""
     result = number(value)
+    if result == NOT_MEASURED:
+        return None
     if result < 0:
         raise Unusable(value, "write a number that is not below 0")
     if result != int(result):
@@ -91,11 +94,13 @@ def whole(value: Any) -> int:
 
 
 def duration(unit: Unit) -> Convert:
-    """Return a conversion from a number of `unit` to milliseconds >= 0."""
+    """Return a conversion from a number of `unit` to milliseconds >= 0; of -1 to None."""
     multiplier, divisor = UNITS[unit]
 
-    def convert(value: Any) -> float:
+    def convert(value: Any) -> float | None:
         amount = number(value)
+        if amount == NOT_MEASURED:
+            return None
         if amount < 0:
             raise Unusable(value, "write a duration that is not below 0")
         return amount * multiplier / divisor
@@ -143,29 +148,12 @@ def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
     return convert
 
 
-def label() -> Convert:
-    """Return a conversion to a name that the contract allows; a number becomes its digits."""
-    known: set[str] = set()
-
-    def convert(value: Any) -> str:
-        text = value if type(value) is str else code(value)
-        if text in known:
-            return text
-        if text is None or isinstance(value, list | dict) or not LABEL.fullmatch(text):
-            raise Unusable(value, "use 1-96 of A-Z a-z 0-9 . _ : / @ - and blank, or a `table`")
-        if len(known) < MAX_KNOWN_LABELS:
-            known.add(text)
-        return text
-
-    return convert
-
-
-def identifier(value: Any) -> str:
-    """Return a text of 1 to 128 characters."""
-    text = value if type(value) is str else code(value)
-    if text is None or isinstance(value, list | dict) or len(text) > MAX_TEXT:
-        raise Unusable(value, f"use 1-{MAX_TEXT} characters")
-    return text
+def label(value: Any) -> str:
+    """Return a name that the contract allows, for names written in a mapping."""
+    name = text(value)
+    if not LABEL.fullmatch(name):
+        raise Unusable(value, "use 1-96 of A-Z a-z 0-9 . _ : / @ - and blank, or a `table`")
+    return name
 
 
 def truth(value: Any) -> bool:
@@ -186,15 +174,15 @@ def outcome(value: Any) -> str:
 
 
 def text(value: Any) -> str:
-    """Return any text; numbers become their digits."""
+    """Return any text that is not empty; numbers become their digits."""
     if isinstance(value, list | dict) or (result := code(value)) is None:
-        raise Unusable(value, "write a text")
+        raise Unusable(value, "write a text or a number")
     return result
 
 
 # The kind of each field of an event. The mapping gives the unit of a duration.
 KINDS: Mapping[str, str] = {
-    "request_id": "identifier",
+    "request_id": "text",
     "model": "label",
     "region": "label",
     "channel": "label",
@@ -213,7 +201,7 @@ KINDS: Mapping[str, str] = {
     "cache_write_tokens": "whole",
     "output_tokens": "whole",
     "reasoning_tokens": "whole",
-    "trace_id": "identifier",
+    "trace_id": "text",
 }
 
 
@@ -222,13 +210,16 @@ def converter(field: str, unit: Unit = "ms") -> Convert:
     kind = KINDS[field]
     if kind == "duration":
         return duration(unit)
-    if kind == "label":
-        return label()
     plain: Mapping[str, Convert] = {
-        "identifier": identifier,
+        "label": text,
         "outcome": outcome,
         "truth": truth,
         "whole": whole,
         "text": text,
     }
     return plain[kind]
+
+
+def declared(field: str) -> Convert:
+    """Return the check for a value that a mapping gives itself: a name must be a label already."""
+    return label if KINDS[field] == "label" else converter(field)

@@ -23,7 +23,7 @@ from pydantic import (
 from streams.config.validation import findings
 from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
-from streams.sources.conversion import KINDS, Unit, Unusable, code, converter, excerpt
+from streams.sources.conversion import KINDS, Unit, Unusable, code, declared, excerpt
 
 SHIPPED = Path(__file__).parent / "mappings"
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
@@ -219,7 +219,7 @@ def _check_constants(name: str, source: Source) -> None:
         if value is None:
             continue
         try:
-            converter(name)(value)
+            declared(name)(value)
         except Unusable as problem:
             raise ValueError(f"fields.{name}.{key}: {problem}") from problem
     if len({code(key) for key in table}) < len(table):

@@ -63,21 +63,21 @@ __all__ = [
 Get = Callable[[RawRow], Any]  # a field's value, None for null; raises Unusable
 
 HALF_MICROSECOND_MS = 0.0005  # 1.001 s is 1000.9999... ms in binary, and must become 1001
-# The contract requires this order. A violation is usually a column mapped to the wrong field.
-ORDERED = (
-    ("cached_input_tokens", "input_tokens"),
-    ("reasoning_tokens", "output_tokens"),
-    ("ttft_ms", "duration_ms"),
-)
+# A row has its outcome from one of these; without both it cannot be counted.
+OUTCOME_FIELDS = frozenset({"outcome", "status_code"})
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One event. `event`: ready for JSON, without None; it includes `ended_at_ms`."""
+    """One event. `event`: ready for JSON, without None; it includes `ended_at_ms`.
+
+    `problems`: one message for each field that was left out because its value cannot be used.
+    """
 
     line: int
     event: dict[str, Any]
     ended_at_ms: int
+    problems: tuple[str, ...] = ()
 
     @property
     def key(self) -> bytes:
@@ -91,6 +91,9 @@ class Row:
 
 def read_rows(path: Path, mapping: Mapping, base_ms: int | None = None) -> Iterator[Row | RowError]:
     """Yield every row of the file, in its order, as an event or as an error.
+
+    A value that cannot be used costs its field, not the row, unless the row then has no id, no time
+    or no outcome.
 
     `base_ms` replaces the mapping's base for relative times. Raises UnreadableFile, from the
     iterator, if the file cannot be read or lacks a mapped column.
@@ -116,7 +119,6 @@ def _events(
 ) -> Iterator[Row | RowError]:
     time = mapping.time
     fields = [(name, compiler.field(name, source)) for name, source in mapping.fields.items()]
-    ordered = [pair for pair in ORDERED if set(pair) <= mapping.fields.keys()]
     instant = compiler.time(time)
     # +1: from the arrival to the end; -1: back. A row without a duration is not moved.
     steps = (time.count_at == "end") - (time.marks == "end")
@@ -129,16 +131,23 @@ def _events(
         if isinstance(raw, RowError):
             yield raw
             continue
-        event: dict[str, Any] = {"request_id": f"{compiler.id_prefix}-{raw.line}", "ended_at": 0}
-        name = "time"
         try:
             at_ms = instant(index, raw)
-            for name, get in fields:
-                value = get(raw)
-                if value is not None:
-                    event[name] = value
         except Unusable as problem:
-            yield RowError(raw.line, f"{name} {compiler.origins[name]}: {problem}")
+            yield RowError(raw.line, f"time {compiler.origins['time']}: {problem}")
+            continue
+        event: dict[str, Any] = {"request_id": f"{compiler.id_prefix}-{raw.line}", "ended_at": 0}
+        left_out: dict[str, str] = {}
+        for name, get in fields:
+            try:
+                value = get(raw)
+            except Unusable as problem:
+                left_out[name] = f"{name} {compiler.origins[name]}: {problem}"
+                continue
+            if value is not None:
+                event[name] = value
+        if essential := _essential(event, left_out):
+            yield RowError(raw.line, left_out[essential])
             continue
         if steps:
             at_ms += steps * event.get("duration_ms", 0)
@@ -146,25 +155,22 @@ def _events(
         if first_ms is None:
             first_ms = at_ms
         ended_at_ms = start_ms + math.floor(at_ms - first_ms + HALF_MICROSECOND_MS)
-        if conflict := _contradiction(event, ordered, ended_at_ms):
-            yield RowError(raw.line, conflict)
+        if not 0 <= ended_at_ms <= MAX_TIME_MS:
+            problem_of_time = f"found {ended_at_ms} ms after 1970; correct its unit or base"
+            yield RowError(raw.line, f"time: {problem_of_time}")
             continue
         event["ended_at"] = ended_at_ms
-        yield Row(raw.line, event, ended_at_ms)
+        yield Row(raw.line, event, ended_at_ms, tuple(left_out.values()))
 
 
-def _contradiction(
-    event: dict[str, Any], ordered: Iterable[tuple[str, str]], ended_at_ms: int
-) -> str | None:
-    if not 0 <= ended_at_ms <= MAX_TIME_MS:
-        return f"time: found {ended_at_ms} ms after 1970; correct its unit or base"
-    for lesser, greater in ordered:
-        if lesser in event and greater in event and event[lesser] > event[greater]:
-            return (
-                f"{lesser}: found {event[lesser]}, more than {greater} {event[greater]}; "
-                "map the right columns, or correct the row"
-            )
-    return None
+def _essential(event: dict[str, Any], left_out: dict[str, str]) -> str | None:
+    """Return a field that was left out and without which the row cannot be counted."""
+    if not left_out:
+        return None
+    if "request_id" in left_out:
+        return "request_id"
+    missing = OUTCOME_FIELDS & left_out.keys()
+    return min(missing) if missing and not OUTCOME_FIELDS & event.keys() else None
 
 
 class _Compiler:
@@ -279,6 +285,8 @@ class _Compiler:
                 if value is None:
                     return default
                 total += sign * value
+            if total < 0:  # and not -1 for "not measured"
+                raise Unusable(total, "correct the columns: the result is below 0")
             return convert(total)
 
         return get

@@ -96,7 +96,10 @@ def _summary(outcome: Outcome) -> str:
         parts.append(f"{outcome.duplicates} duplicates")
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(outcome.refused.items()))
     parts.append(f"{outcome.refused.total()} rejected" + (f" ({reasons})" if reasons else ""))
-    return ", ".join([*parts, f"{outcome.unmapped} could not be mapped"])
+    parts.append(f"{outcome.unmapped} could not be mapped")
+    if outcome.left_out:
+        parts.append(f"{outcome.left_out} fields left out")
+    return ", ".join(parts)
 
 
 def _fail(status: int, problem: str) -> NoReturn:

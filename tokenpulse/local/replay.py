@@ -61,10 +61,14 @@ class Replay:
 
 @dataclass(slots=True)
 class Outcome:
-    """The result for the rows of a file. `refused`: records the worker rejected, by reason."""
+    """The result for the rows of a file. `refused`: records the worker rejected, by reason.
+
+    `left_out`: fields that could not be mapped, of rows that were sent without them.
+    """
 
     rows: int = 0
     unmapped: int = 0
+    left_out: int = 0
     sent: int = 0
     counted: int = 0
     duplicates: int = 0
@@ -189,6 +193,9 @@ async def _send(
                 bar.clear()
                 problems.report(row)
                 continue
+            if isinstance(row, Row) and row.problems:
+                bar.clear()
+                problems.report_fields(row)
             ended_at_ms = extent.first_ms if row.ended_at_ms is None else row.ended_at_ms
             due_s = _due_s(
                 replay.speed, min(ended_at_ms, extent.last_ms) - extent.first_ms, began_ms
@@ -206,7 +213,7 @@ async def _send(
         await producer.flush()
         bar.update(outcome.rows - bar.n)
     problems.summarise()
-    outcome.unmapped = problems.total
+    outcome.unmapped, outcome.left_out = problems.unmapped, problems.left_out
 
 
 def _shift_ms(speed: float | None, extent: _Extent, began_ms: int) -> int:

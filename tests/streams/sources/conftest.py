@@ -47,7 +47,9 @@ def field(read: Callable[..., Any]) -> Callable[..., Any]:
                 mapping += f"  {needed}: {{constant: {constant}}}\n"
         content = "".join(json.dumps(row) + "\n" for row in rows)
         return [
-            row.event.get(name) if isinstance(row, Row) else row.problem
+            row.problem
+            if isinstance(row, RowError)
+            else "; ".join(row.problems) or row.event.get(name)
             for row in read(content, mapping)
         ]
 

@@ -82,19 +82,18 @@ def test_the_same_rows_read_the_same_from_every_format(read: Callable[..., Any])
 def test_a_broken_csv_line_is_reported_with_its_number_and_reading_goes_on(
     read: Callable[..., Any],
 ) -> None:
-    found = read(b'at,input\n1,10\n2\n3,x\n\n4,40,4\n5,\xff\n"6"6,1\n7,70\n')
+    found = read(b'at,input\n1,10\n2\nx,30\n\n4,40,4\n5,\xff\n"6"6,1\n7,70\n')
     assert [(row.line, isinstance(row, Row)) for row in found] == [
         (2, True),
         (3, False),  # a cell is missing
-        (4, False),  # not a number
+        (4, False),  # not a time
         (6, False),  # a cell too many; the blank line 5 is no row
         (7, False),  # not UTF-8
         (8, False),  # text after the closing quote
         (9, True),
     ]
     assert (
-        found[2].problem
-        == "input_tokens (column input): found 'x'; write a number, or list it under `nulls`"
+        found[2].problem == "time (column at): found 'x'; write a number, or list it under `nulls`"
     )
     assert found[4].problem.startswith("not UTF-8: ")
 

@@ -53,7 +53,7 @@ def test_numbers_that_are_none_are_reported_and_whole_numbers_may_be_written_as_
         True,
         [1],
         {"a": 1},
-        -1,
+        -2,
         "-0.5",
     ):
         (problem,) = field("d", {"d": value})
@@ -66,6 +66,11 @@ def test_numbers_that_are_none_are_reported_and_whole_numbers_may_be_written_as_
         "write a whole number",
         "write a number that is not below 0",
     ]
+
+
+def test_minus_one_means_that_a_number_was_not_measured(field: Callable[..., Any]) -> None:
+    assert field("{column: d, unit: s}", {"d": -1}, {"d": "-1"}, {"d": -1.0}) == [None] * 3
+    assert field("n", {"n": -1}, name="input_tokens") == [None]
 
 
 def test_values_that_mean_null_leave_the_field_out(field: Callable[..., Any]) -> None:
@@ -165,12 +170,14 @@ def test_a_template_joins_columns_with_the_file_name_line_and_key(read: Callable
     assert "model" not in second.event  # as the tier is null; the worker refuses it by name
 
 
-def test_names_are_labels_of_the_contract_or_reported(field: Callable[..., Any]) -> None:
-    good = ["gpt-4o", "meta/Llama 2:13b@eu", 7, "x" * 96]
-    bad = ["x" * 97, "naïve", "two\nlines", "tail\n", {"a": 1}, ["x"]]
-    found = field("n", *({"n": name} for name in [*good, *bad]), name="customer_id")
-    assert found[:4] == [str(name) for name in good]
-    assert all("use 1-96 of" in problem for problem in found[4:])
+def test_names_pass_as_they_are_and_a_value_that_is_no_name_is_reported(
+    field: Callable[..., Any],
+) -> None:
+    names = ["gpt-4o", "meta/Llama 2:13b@eu", 7, "x" * 600, "naïve", "two\nlines", "auth0|1"]
+    for name in ("customer_id", "model"):
+        found = field("n", *({"n": value} for value in [*names, {"a": 1}, ["x"]]), name=name)
+        assert found[: len(names)] == [str(value) for value in names]
+        assert all("write a text or a number" in problem for problem in found[len(names) :])
 
 
 def test_flags_are_read_from_words_and_digits(field: Callable[..., Any]) -> None:
@@ -185,16 +192,41 @@ def test_flags_are_read_from_words_and_digits(field: Callable[..., Any]) -> None
     assert "write true or false" in field("f", {"f": "maybe"}, name="stream")[0]
 
 
-def test_more_cached_than_input_tokens_is_reported_and_so_is_ttft_beyond_the_end(
+def test_a_field_that_cannot_be_used_costs_the_field_and_not_the_row(
     read: Callable[..., Any],
 ) -> None:
     more = "  cached_input_tokens: cached\n  ttft_ms: ttft\n  duration_ms: took\n"
-    found = read(
-        "at,input,cached,ttft,took\n1,5,5,9,9\n1,5,6,,\n1,5,5,9.5,9\n1,5,5,9,\n", SIMPLE + more
+    found = read("at,input,cached,ttft,took\n1,x,6,,-5\n1,5,6,9.5,9\n", SIMPLE + more)
+    first, second = found
+    assert "input_tokens" not in first.event
+    assert first.event["cached_input_tokens"] == 6
+    assert first.problems == (
+        "input_tokens (column input): found 'x'; write a number, or list it under `nulls`",
+        "duration_ms (column took): found '-5'; write a duration that is not below 0",
     )
-    assert [isinstance(row, Row) for row in found] == [True, False, False, True]
-    assert found[1].problem.startswith("cached_input_tokens: found 6, more than input_tokens 5; ")
-    assert found[2].problem.startswith("ttft_ms: found 9.5, more than duration_ms 9.0; ")
+    # What contradicts itself is sent as it is: the worker decides, for every producer alike.
+    assert second.problems == ()
+    assert (second.event["ttft_ms"], second.event["duration_ms"]) == (9.5, 9)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ("  request_id: id\n  status_code: code\n", "request_id (column id): found "),
+        ("  outcome: end\n", "outcome (column end): found 'odd'; "),
+        ("  outcome: end\n  status_code: code\n", None),
+    ],
+)
+def test_a_row_needs_an_id_a_time_and_an_outcome_or_status(
+    read: Callable[..., Any], fields: str, problem: str | None
+) -> None:
+    mapping = SIMPLE.replace("csv", "jsonl").split("  outcome:")[0] + fields
+    (row,) = read('{"at": 1, "id": {}, "end": "odd", "code": 200}\n', mapping)
+    if problem is None:
+        assert row.event["status_code"] == 200
+        assert row.problems[0].startswith("outcome (column end): found 'odd'; ")
+    else:
+        assert row.problem.startswith(problem)
 
 
 # Times --------------------------------------------------------------------------------------------
@@ -302,7 +334,7 @@ def test_rows_without_any_time_are_spaced_evenly_broken_ones_included(
     read: Callable[..., Any],
 ) -> None:
     even = SIMPLE.replace("column: at", "every: 250")
-    found = read("at,input\n,1\n,x\n,1\n", even)
+    found = read("at,input\n,1\n2\n,1\n", even)
     assert [row.ended_at_ms - BASE_MS for row in found if isinstance(row, Row)] == [0, 500]
 
 

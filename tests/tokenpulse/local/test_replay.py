@@ -234,26 +234,30 @@ def test_too_many_unmapped_rows_are_status_3_and_few_lines(
         "fields:\n  model: {constant: m}\n  outcome: {constant: success}\n"
         "  input_tokens: tokens\n"
     )
-    bad = [f"17600000{n},x{n}" for n in range(12)]
-    file.write_text("\n".join(["at,tokens", "1760000000,1", *bad, "never,1", "1760000001,2"]))
+    bad = [f"x{n},1" for n in range(12)]
+    half = "1760000002,x"
+    file.write_text("\n".join(["at,tokens", "1760000000,1", *bad, half, "1760000001,2"]))
     settings = worker_settings(broker, redis_server.url)
     with WorkerProcess(settings, tmp_path / "worker.log"):
         done = tokenpulse("replay", file, "--mapping", mapping, settings=settings)
         enough = tokenpulse(
-            *("replay", file, "--mapping", mapping, "--max-unmapped", 13), settings=settings
+            *("replay", file, "--mapping", mapping, "--max-unmapped", 12), settings=settings
         )
     assert done.returncode == 3
-    assert done.stdout.startswith("15 rows: 2 counted, 0 rejected, 13 could not be mapped\n")
-    *shown, other, more, verdict = done.stderr.splitlines()
-    problem = "input_tokens (column tokens): found 'x0'; write a number, or list it under `nulls`"
+    assert done.stdout.startswith(
+        "15 rows: 3 counted, 0 rejected, 12 could not be mapped, 1 fields left out\n"
+    )
+    *shown, left_out, more, verdict = done.stderr.splitlines()
+    problem = "time (column at): found 'x0'; write a number, or list it under `nulls`"
     assert shown[0] == f"{file}: line 3: {problem}"
     assert len(shown) == 10
-    assert other.startswith(f"{file}: line 15: time (column at): found 'never'")
+    assert left_out.startswith(f"{file}: line 15: input_tokens (column tokens): found 'x'")
+    assert left_out.endswith("; the row counts without it")
     assert more == f"{file}: 2 more like line 3: {problem}"
-    assert verdict.startswith("tokenpulse: 13 rows could not be mapped; ")
+    assert verdict.startswith("tokenpulse: 12 rows could not be mapped; ")
     # The rows have the ids of before: all of them are duplicates.
     assert enough.returncode == 1
-    assert enough.stdout.startswith("15 rows: 0 counted, 2 duplicates, 0 rejected, 13 could not")
+    assert enough.stdout.startswith("15 rows: 0 counted, 3 duplicates, 0 rejected, 12 could not")
 
 
 @pytest.mark.parametrize(
