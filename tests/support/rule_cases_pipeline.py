@@ -1,0 +1,247 @@
+"""When rules without an objective fire, and when not: outages and Tokenpulse itself."""
+
+from collections.abc import Callable
+
+from tests.support.rule_series import STEP_S, STEPS, Case, Labels, Series, ended, held, named, then
+
+
+def outage(_: Labels) -> list[Case]:
+    def seen(ratio: str, eligible: str, **which: str) -> Series:
+        return {
+            named("tokenpulse_availability_ratio", window="1m", **which): ratio,
+            named("tokenpulse_window_eligible_requests", window="1m", **which): eligible,
+        }
+
+    eu = {"scope": "region", "region": "eu"}
+    return [
+        Case("a region is down", True, seen(held(0.49), held(20), **eu)),
+        Case("the fleet is down", True, seen(held(0), held(5_000), scope="fleet")),
+        Case("just half succeed", False, seen(held(0.5), held(5_000), **eu)),
+        Case("too few samples", False, seen(held(0), held(19), **eu)),
+        Case("recovering", False, seen(then(0, 0.6), held(5_000), **eu)),
+        Case("missing data", False, seen(ended(0), ended(5_000), **eu)),
+        Case("a customer is no region", False, seen(held(0), held(99), scope="customer")),
+    ]
+
+
+NOW = f"0+{STEP_S}x{STEPS}"
+PARTITION = {"partition": "0"}
+TWO = ("a:9464", "b:9464")
+
+
+def ago(age_s: int) -> str:
+    """A point in time that stays that long ago."""
+    return f"{-age_s}+{STEP_S}x{STEPS}"
+
+
+def stale(rule: Labels) -> list[Case]:
+    return {
+        "state": stale_state,
+        "exporter": stale_exporter,
+        "worker": stale_worker,
+        "checkpoint": stale_checkpoint,
+        "behind": behind,
+    }[rule["cause"]]()
+
+
+def stale_state() -> list[Case]:
+    def seen(*values: str) -> Series:
+        return {
+            named("tokenpulse_state_readable", instance=instance): value
+            for instance, value in zip(TWO, values, strict=False)
+        }
+
+    return [
+        Case("neither can read it", True, seen(held(0), held(0))),
+        Case("one can", False, seen(held(0), held(1))),
+        Case("recovering", False, seen(then(0, 1))),
+        Case("missing data: TokenpulseExporterDown tells", False, {}),
+    ]
+
+
+def stale_exporter() -> list[Case]:
+    gauge = "tokenpulse_exporter_refreshed_timestamp_seconds"
+    return [
+        Case("read half a minute ago", True, {gauge: ago(31)}),
+        Case("read just now", False, {gauge: ago(2)}),
+        Case(
+            "one of two is fresh",
+            False,
+            dict(zip([named(gauge, instance=one) for one in TWO], [ago(500), ago(1)], strict=True)),
+        ),
+        Case("missing data: TokenpulseExporterDown tells", False, {}),
+    ]
+
+
+def stale_worker() -> list[Case]:
+    gauge = named("tokenpulse_partition_pulse_timestamp_seconds", **PARTITION)
+    other = named("tokenpulse_partition_pulse_timestamp_seconds", partition="1")
+    return [
+        Case("its worker died", True, {gauge: held(STEPS * STEP_S - 31), other: NOW}),
+        Case("it lives", False, {gauge: ago(1), other: NOW}),
+        Case("recovering: another worker took it", False, {gauge: f"0+0x40 1200+{STEP_S}x40"}),
+        Case("missing data", False, {}),
+    ]
+
+
+def checkpoint_state(written: str, lag: str, halted: str | None = None) -> Series:
+    found = {
+        named("tokenpulse_partition_checkpoint_timestamp_seconds", **PARTITION): written,
+        named("tokenpulse_partition_lag_records", **PARTITION): lag,
+    }
+    if halted is not None:
+        found[named("tokenpulse_partition_halted", **PARTITION, reason="store_policy")] = halted
+    return found
+
+
+def stale_checkpoint() -> list[Case]:
+    return [
+        Case("records wait", True, checkpoint_state(ago(61), held(5))),
+        Case("silence: nothing waits", False, checkpoint_state(ago(5_000), held(0))),
+        Case("written", False, checkpoint_state(ago(2), held(5_000))),
+        Case("halted has an alert of its own", False, checkpoint_state(ago(61), held(5), held(1))),
+        Case("missing data", False, {}),
+    ]
+
+
+def behind() -> list[Case]:
+    def seen(age: str, written: str) -> Series:
+        return {
+            named("tokenpulse_partition_freshness_seconds", **PARTITION): age,
+            named("tokenpulse_partition_checkpoint_timestamp_seconds", **PARTITION): written,
+        }
+
+    return [
+        Case("catching up", True, seen(held(61), NOW)),
+        Case("fresh", False, seen(held(2), NOW)),
+        Case("recovering", False, seen(then(500, 3), NOW)),
+        Case("silence since then", False, seen(held(500), ago(5_000))),
+        Case("missing data", False, {}),
+    ]
+
+
+def exporter_down(rule: Labels) -> list[Case]:
+    def up(*values: str) -> Series:
+        return {
+            named("up", job="tokenpulse-exporter", instance=instance): value
+            for instance, value in zip(TWO, values, strict=False)
+        }
+
+    if rule["severity"] == "ticket":
+        return [
+            Case("one of two", True, up(held(1), held(0))),
+            Case("none is down", False, up(held(1), held(1))),
+            Case("both are down: that pages", False, up(held(0), held(0))),
+            Case("recovering", False, up(held(1), then(0, 1))),
+            Case("missing data: that pages", False, {}),
+        ]
+    return [
+        Case("both are down", True, up(held(0), held(0))),
+        Case("missing data: not even a target", True, {}),
+        Case("one answers", False, up(held(0), held(1))),
+        Case("recovering", False, up(then(0, 1))),
+    ]
+
+
+def disagree(_: Labels) -> list[Case]:
+    def seen(one: str, two: str) -> Series:
+        return {
+            named("tokenpulse_partition_offset", **PARTITION, instance=instance): value
+            for instance, value in zip(TWO, (one, two), strict=True)
+        }
+
+    rising = f"0+10x{STEPS}"
+    return [
+        Case("one stands still", True, seen(rising, "0+10x60 600+0x20")),
+        Case("they agree", False, seen(rising, rising)),
+        Case("one is a scrape older", False, seen(rising, f"-10+10x{STEPS}")),
+        Case("recovering", False, seen(rising, "0+0x60 610+10x19")),
+        Case("a rollback is no disagreement", False, seen(*["0+10x77 0+10x2"] * 2)),
+        Case(
+            "missing data: one exporter only",
+            False,
+            {named("tokenpulse_partition_offset", **PARTITION, instance=TWO[0]): rising},
+        ),
+    ]
+
+
+def halted(_: Labels) -> list[Case]:
+    gauge = named("tokenpulse_partition_halted", **PARTITION, reason="store_policy")
+    return [
+        Case("halted", True, {gauge: held(1)}),
+        Case("recovering: resumed", False, {gauge: ended(1)}),
+        Case("missing data", False, {}),
+    ]
+
+
+def incomplete(_: Labels) -> list[Case]:
+    gauge = named("tokenpulse_window_complete", window="6h")
+    return [
+        Case("records are missing", True, {gauge: held(0)}),
+        Case("whole", False, {gauge: held(1)}),
+        Case("recovering", False, {gauge: then(0, 1)}),
+        Case("missing data", False, {}),
+    ]
+
+
+def archive_old(_: Labels) -> list[Case]:
+    gauge = named("tokenpulse_partition_archive_timestamp_seconds", **PARTITION)
+    hourly = {named("tokenpulse_archive_interval_seconds"): held(3_600)}
+    daily = {named("tokenpulse_archive_interval_seconds"): held(86_400)}
+    return [
+        Case("more than two intervals", True, {gauge: ago(7_201), **hourly}),
+        Case("an interval", False, {gauge: ago(3_601), **hourly}),
+        Case("written every day, 20 hours ago", False, {gauge: ago(72_000), **daily}),
+        Case("written every day, two days ago", True, {gauge: ago(172_801), **daily}),
+        Case("archiving was switched off", False, {gauge: ago(172_801)}),
+        Case("missing data: no archive configured", False, {}),
+    ]
+
+
+def rose(counter: str, by: int, **labels: str) -> Callable[[Labels], list[Case]]:
+    series = named(counter, **labels)
+
+    def cases(_: Labels) -> list[Case]:
+        return [
+            Case("it rises", True, {series: then(7, 7 + by, 4)}),
+            Case("flat", False, {series: held(7)}),
+            Case("recovering: it rose long ago", False, {series: then(7, 7 + by, 40)}),
+            Case("begun again at zero", False, {series: then(7, 0, 4)}),
+            Case("missing data", False, {}),
+        ]
+
+    return cases
+
+
+def store_errors(rule: Labels) -> list[Case]:
+    counter = named("tokenpulse_worker_store_errors_total", worker="w1")
+    a_few = Case("a few are tried again", False, {counter: then(0, 5, 4)})
+    return [*rose("tokenpulse_worker_store_errors_total", 50, worker="w1")(rule), a_few]
+
+
+def lag_growing(_: Labels) -> list[Case]:
+    gauge = named("tokenpulse_partition_lag_records", **PARTITION)
+    return [
+        Case("more and more", True, {gauge: f"0+100x{STEPS}"}),
+        Case("few records", False, {gauge: f"0+1x{STEPS}"}),
+        Case("recovering", False, {gauge: f"900000-100x{STEPS}"}),
+        Case("missing data", False, {gauge: "0+100x55 _x25"}),
+    ]
+
+
+def refused(_: Labels) -> list[Case]:
+    def seen(rejections: str, requests: str | None) -> Series:
+        found = {named("tokenpulse_refused_total", reason="not_json"): rejections}
+        if requests is not None:
+            found[named("tokenpulse_requests_total", model="large", outcome="success")] = requests
+        return found
+
+    many = f"0+1000x{STEPS}"
+    return [
+        Case("two percent", True, seen(f"0+20x{STEPS}", many)),
+        Case("all of them", True, seen(f"0+20x{STEPS}", None)),
+        Case("half a percent", False, seen(f"0+5x{STEPS}", many)),
+        Case("too few samples", False, seen(then(0, 5, 4), None)),
+        Case("recovering", False, seen(then(0, 50_000), many)),
+        Case("missing data", False, {}),
+    ]
