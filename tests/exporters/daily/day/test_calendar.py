@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redis import Redis
 
 from exporters.daily.day.calendar import by_hour, day_at, day_of, days_until, fits_slices, read_date
 from exporters.daily.day.facts import METRICS, Values
@@ -18,18 +17,11 @@ from streams.query.report import Question, make_report
 from streams.state.histogram import ERROR_RATIO
 from tests.support.daily_state import DAY_S, HOUR_S, World, at, recount, some_traffic
 from tests.support.daily_state import day_of as on
-from tests.support.daily_state import in_world as world_runner
-from tests.support.servers import RedisServer
 
 ZONES = (
     *("UTC", "Europe/Berlin", "America/New_York", "America/Santiago", "Asia/Kolkata"),
     *("Asia/Kathmandu", "Australia/Lord_Howe", "Africa/Cairo", "Pacific/Apia"),
 )
-
-
-@pytest.fixture
-def in_world(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
-    return world_runner(redis_server)
 
 
 # -- the calendar ----------------------------------------------------------------------------------
