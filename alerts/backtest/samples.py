@@ -140,7 +140,8 @@ class _Windows:
         for name, scope in self._scopes.items():
             names = self._registry.customers if name == CUSTOMER else self._registry.series
             scope.follow(names)
-        self._add_summary(slice_id, summarise(aggregate, self._scopes.values()))
+        summary = summarise(aggregate, self._scopes.values(), self._registry.series)
+        self._add_summary(slice_id, summary)
 
     def advance(self, now_s: int) -> None:
         """Add up the coarse slices that are over, and drop those that the state drops."""

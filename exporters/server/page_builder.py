@@ -19,7 +19,7 @@ from slo.policy.targets import targets_of
 from streams.config.settings import Settings
 from streams.state.coverage import Coverage
 from streams.state.limits import thresholds_of
-from streams.state.measures import SERIES_DIMENSIONS
+from streams.state.measures import SERIES_DIMENSIONS, without_apart_tiers
 from streams.state.slices import Aggregate, Thresholds
 from streams.state.windows import extent
 from streams.store.reader import StateSnapshot
@@ -92,7 +92,7 @@ class PageBuilder:
         request_samples.add_rejections(page, totals, overflowed)
         request_samples.add_histograms(
             page,
-            totals,
+            without_apart_tiers(totals, snapshot.series),
             self._histogram_grouping,
             edges,
             exporter.operation_name,

@@ -17,7 +17,13 @@ from typing import Self
 import numpy as np
 
 from streams.state import histogram
-from streams.state.measures import GroupKey, by_histogram, measured_threshold_counts
+from streams.state.measures import (
+    GroupKey,
+    by_histogram,
+    measured_threshold_counts,
+    without_apart_tiers,
+)
+from streams.state.registry import SeriesKey
 from streams.state.slices import (
     CELL_BITS,
     CUSTOMER_COLUMNS,
@@ -95,6 +101,7 @@ class Grouping:
         """`dimensions`: which of the names' parts, `of`, tell one group from another."""
         self.name = name
         self._places = tuple(of.index(dimension) for dimension in dimensions)
+        self.is_by_tier = "service_tier" in dimensions
         self.keys: list[GroupKey] = []
         self._numbers: dict[GroupKey, int] = {}
         self._group_of = np.empty(0, np.int64)
@@ -121,9 +128,16 @@ class Grouping:
         )
 
 
-def summarise(aggregate: Aggregate, scopes: Iterable[Grouping]) -> SliceSummary:
-    """Return the sums of one stored slice by scope."""
-    within = measured_threshold_counts(aggregate)
+def summarise(
+    aggregate: Aggregate, scopes: Iterable[Grouping], series: Sequence[SeriesKey]
+) -> SliceSummary:
+    """Return the sums of one stored slice by scope; `series`: the names of its series.
+
+    Scopes that are not by tier are without the latencies of batches.
+    """
+    mixed = without_apart_tiers(aggregate, series)
+    within = {True: measured_threshold_counts(aggregate)}
+    within[False] = within[True] if mixed is aggregate else measured_threshold_counts(mixed)
     found = {}
     for scope in scopes:
         nothing = Sums.empty(scope.name)
@@ -145,10 +159,11 @@ def summarise(aggregate: Aggregate, scopes: Iterable[Grouping]) -> SliceSummary:
                 nothing.threshold_counts,
             )
         else:
+            part, limits = aggregate if scope.is_by_tier else mixed, within[scope.is_by_tier]
             found[scope.name] = Sums(
-                _regroup(scope, aggregate.series, 0, nothing.counts),
-                _regroup(scope, aggregate.cells, CELL_BITS, nothing.cells),
-                _regroup(scope, within, THRESHOLD_COUNT_BITS, nothing.threshold_counts),
+                _regroup(scope, part.series, 0, nothing.counts),
+                _regroup(scope, part.cells, CELL_BITS, nothing.cells),
+                _regroup(scope, limits, THRESHOLD_COUNT_BITS, nothing.threshold_counts),
             )
     return found
 

@@ -47,7 +47,7 @@ class Minutes(UpToNow):
     ) -> None:
         """Add up the fleet in a slice."""
         self._fleet.follow(snapshot.series)
-        sums = summarise(aggregate, [self._fleet])[FLEET]
+        sums = summarise(aggregate, [self._fleet], snapshot.series)[FLEET]
         self._slices[view.partition, slice_id] = (view.version(slice_id), sums)
 
     def last_hour(self, snapshot: StateSnapshot, as_of_s: float) -> tuple[Minute, ...]:

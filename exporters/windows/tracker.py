@@ -81,7 +81,7 @@ class WindowTracker(UpToNow):
             is_customer = name in (CUSTOMER, CUSTOMER_MODEL)
             grouping.follow(snapshot.customers if is_customer else snapshot.series)
         scopes = sorted(self._scopes_of[view.partition][slice_id])
-        summary = summarise(aggregate, [self.groupings[scope] for scope in scopes])
+        summary = summarise(aggregate, [self.groupings[scope] for scope in scopes], snapshot.series)
         self._summaries[view.partition, slice_id] = (view.version(slice_id), summary)
 
     def update(self, snapshot: StateSnapshot) -> None:

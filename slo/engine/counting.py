@@ -14,7 +14,12 @@ from slo.policy.indicators import LatencyIndicator, RequestIndicator
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.scope import Dimension, Exclusion, ScopeFilter
 from streams.events.decoder import OUTCOMES
-from streams.state.measures import SERIES_DIMENSIONS, measured_threshold_counts
+from streams.state.measures import (
+    APART_TIERS,
+    SERIES_DIMENSIONS,
+    measured_threshold_counts,
+    without_apart_tiers,
+)
 from streams.state.registry import CustomerKey, SeriesKey
 from streams.state.slices import (
     LATENCIES,
@@ -49,6 +54,8 @@ class RequestSelection:
         self.id = f"{policy.name}:{objective.name}:{_digest(objective, self._partial)}"
         self.names: list[str] = []
         self._groups: dict[tuple[int, ...], Ints] = {}  # by exclusions that hold: row -> name
+        # Latencies of a batch are judged only by an objective of that tier.
+        self._leaves_tiers_apart = _leaves_tiers_apart(objective)
         self._weights: tuple[Ints, Ints] | None = None
         if isinstance(self._indicator, RequestIndicator):
             probes = self._indicator.probes and not self.by_customer
@@ -70,6 +77,8 @@ class RequestSelection:
         An exclusion of some requests holds for a slice that lies wholly in its stretch of time.
         """
         held = tuple(at for at, one in enumerate(self._partial) if _covers(one, from_s, to_s))
+        if self._leaves_tiers_apart:
+            aggregate = without_apart_tiers(aggregate, series)
         groups = self._follow(held, customers if self.by_customer else series)
         keys, totals, bads = self._rows(aggregate)
         group = groups[keys]
@@ -115,6 +124,11 @@ class RequestSelection:
         return self.names.index(name)
 
 
+def _leaves_tiers_apart(objective: ErrorBudgetObjective) -> bool:
+    is_latency = isinstance(objective.indicator, LatencyIndicator)
+    return is_latency and "service_tier" not in objective.scope.dimensions()
+
+
 def names_in_state(
     where: ScopeFilter, token_of: Callable[[str], str]
 ) -> dict[Dimension, frozenset[str]]:
@@ -152,6 +166,8 @@ def _digest(objective: ErrorBudgetObjective, partial: Sequence[Exclusion]) -> st
         _plain(objective.scope),
         [(one.from_s, one.to_s, _plain(one.where)) for one in partial],
     ]
+    if _leaves_tiers_apart(objective):
+        parts.append(sorted(APART_TIERS))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 

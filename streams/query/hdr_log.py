@@ -16,7 +16,6 @@ from hdrh.log import HistogramLogWriter
 from streams.errors import RequestError
 from streams.query.report import Answer
 from streams.state import histogram
-from streams.state.measures import whole
 from streams.state.slices import CELL_BITS, LATENCIES, Aggregate
 
 NS_PER_MS = 1e6
@@ -56,7 +55,7 @@ def write_hdr_log(answer: Answer, file: TextIO) -> None:
 def _groups(answer: Answer, step: Aggregate) -> Iterator[tuple[str, Aggregate]]:
     """Yield the tag prefix and the aggregate of each group in a step."""
     if not answer.by:
-        yield "", whole(step)
+        yield "", answer.whole(step)
         return
     for key, aggregate in sorted(answer.groups(step).items()):
         # A name may contain a space, and a tag must not.

@@ -20,6 +20,7 @@ from streams.state.measures import (
     by_series,
     measures,
     whole,
+    without_apart_tiers,
 )
 from streams.state.registry import CustomerKey, SeriesKey
 from streams.state.slices import HORIZON_S, LEVELS, Aggregate, SliceId, rejection_counts
@@ -98,7 +99,13 @@ class Answer:
         """Split an aggregate by the dimensions of the question."""
         if "customer" in self.by:
             return by_customer_model(aggregate, self.customers, self.by)
+        if "service_tier" not in self.by:
+            aggregate = without_apart_tiers(aggregate, self.series)
         return by_series(aggregate, self.series, self.by)
+
+    def whole(self, aggregate: Aggregate) -> Aggregate:
+        """Return an aggregate as one group."""
+        return whole(without_apart_tiers(aggregate, self.series))
 
 
 def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
@@ -193,7 +200,7 @@ def build(answer: Answer) -> dict[str, Any]:
     range_, coverage = answer.range, answer.coverage
 
     def measures_of(aggregate: Aggregate, from_s: int, to_s: int) -> dict[str, Any]:
-        return {**measures(whole(aggregate)), "complete": coverage.complete(from_s, to_s)}
+        return {**measures(answer.whole(aggregate)), "complete": coverage.complete(from_s, to_s)}
 
     report: dict[str, Any] = {
         "from": rfc3339(range_.from_s),

@@ -4,11 +4,12 @@ Pure. A ratio of sums, never a mean of ratios; a percentile of the merged histog
 count. What is not known is absent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from streams.events.decoder import ELIGIBLE, OUTCOMES
 from streams.state import histogram
@@ -21,6 +22,7 @@ from streams.state.slices import (
     KNOWN_AT,
     LATENCIES,
     PROBES_AT,
+    SUMS_AT,
     THRESHOLD_BITS,
     THRESHOLD_COUNT_BITS,
     TOKENS,
@@ -37,6 +39,9 @@ QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "max": 1.0}
 _ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
 _SUCCESS_AT = OUTCOMES.index("success")
 GroupKey = tuple[str, ...]
+# A batch takes hours, which no person waits for: the latencies of these tiers are in percentiles
+# and objectives of the tier only.
+APART_TIERS = frozenset({"batch"})
 
 
 def by_series(
@@ -58,6 +63,31 @@ def by_series(
         "threshold_counts": _regrouped(aggregate.threshold_counts, group_of, THRESHOLD_COUNT_BITS),
     }
     return _assembled(numbers, parts)
+
+
+def without_apart_tiers(
+    aggregate: Aggregate, names: Sequence[SeriesKey], tiers: Collection[str] = APART_TIERS
+) -> Aggregate:
+    """Return the aggregate without the latencies of some service tiers; all else is kept."""
+    tier_at = SERIES_DIMENSIONS.index("service_tier")
+    apart = np.fromiter((name[tier_at] in tiers for name in names), np.bool_, len(names))
+    rows = apart[aggregate.series.keys] if apart.any() else apart[:0]
+    if not rows.any():
+        return aggregate
+    series = aggregate.series.values.copy()
+    series[rows, SUMS_AT:KNOWN_AT] = 0
+    series[rows, KNOWN_AT + KNOWN.index("streamed")] = 0
+    return replace(
+        aggregate,
+        series=Table(aggregate.series.keys, series),
+        cells=_without(aggregate.cells, apart, CELL_BITS),
+        threshold_counts=_without(aggregate.threshold_counts, apart, THRESHOLD_COUNT_BITS),
+    )
+
+
+def _without(table: Table, apart: npt.NDArray[np.bool_], low_bits: int) -> Table:
+    kept = ~apart[table.keys >> low_bits]
+    return Table(table.keys[kept], table.values[kept])
 
 
 def by_customer_model(

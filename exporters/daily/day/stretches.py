@@ -123,7 +123,7 @@ class _StretchSlices:
             scope.follow(snapshot.customers if name == CUSTOMER else snapshot.series)
         summary = {
             name: without_durations(sums)
-            for name, sums in summarise(aggregate, self._scopes.values()).items()
+            for name, sums in summarise(aggregate, self._scopes.values(), snapshot.series).items()
         }
         self._summaries[view.partition, slice_id] = (view.version(slice_id), summary)
 

@@ -89,7 +89,7 @@ def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(
 ) -> None:
     # slice -> its version:  {0: a, 1: a, 2: a} -> {1: a, 2: b, 3: a} -> ...   2 was rewritten
     known = scopes()
-    summaries = [summarise(aggregate, known) for aggregate in versions]
+    summaries = [summarise(aggregate, known, NAMES) for aggregate in versions]
     window, other = Window(SCOPES), Window(SCOPES)
     for move in moves:
         inside = [2 * number + version for number, version in move.items()]
@@ -97,7 +97,7 @@ def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(
         deltas: Any = {}
         window.update(parts, deltas)
         other.update(parts, deltas)
-        whole = summarise(Aggregate.merged([versions[at] for at in inside]), known)
+        whole = summarise(Aggregate.merged([versions[at] for at in inside]), known, NAMES)
         for scope in SCOPES:
             assert same(window.sums[scope], whole[scope])
             assert same(other.sums[scope], whole[scope])
@@ -105,7 +105,7 @@ def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(
 
 def test_what_stays_in_a_window_is_not_added_again() -> None:
     known = scopes()
-    parts = {(0, SliceId(0, 0)): summarise(tally_of([(0, 10**8, 0)]), known)}
+    parts = {(0, SliceId(0, 0)): summarise(tally_of([(0, 10**8, 0)]), known, NAMES)}
     window = Window(SCOPES)
     for _ in range(3):
         window.update(parts, {})
@@ -115,7 +115,7 @@ def test_what_stays_in_a_window_is_not_added_again() -> None:
 @given(SLICES)
 def test_percentiles_of_all_groups_at_once_equal_those_of_each(aggregate: Aggregate) -> None:
     ratios = (0.5, 0.9, 0.95, 0.99)
-    (sums,) = summarise(aggregate, [scopes()[1]]).values()
+    (sums,) = summarise(aggregate, [scopes()[1]], NAMES).values()
     found = percentiles(sums, ratios)
     for group, part in sums.cells.split(CELL_BITS):
         one = latency(replace(Aggregate.empty(), cells=part), "ttft")
@@ -136,7 +136,11 @@ def test_a_threshold_is_judged_only_over_slices_that_counted_it() -> None:
     (fleet, *_) = scopes()
     window = Window(["fleet"])
     window.update(
-        {(0, SliceId(0, at)): summarise(one, [fleet]) for at, one in enumerate((before, after))}, {}
+        {
+            (0, SliceId(0, at)): summarise(one, [fleet], NAMES)
+            for at, one in enumerate((before, after))
+        },
+        {},
     )
     assert window.sums["fleet"].threshold_counts.values.tolist() == [[1, 2]]
     assert window.sums["fleet"].counts.values[0, 0] == 5
@@ -158,3 +162,18 @@ def test_groups_keep_their_numbers_when_names_come() -> None:
     assert scope.keys == [("opus",), ("haiku",)]
     table = scope.regroup(Table(np.array([0, 1, 2]), np.array([5, 6, 7])), 0)
     assert (table.keys.tolist(), table.values.tolist()) == ([0, 1], [11, 7])
+
+
+def test_the_latencies_of_a_batch_are_in_scopes_by_tier_only() -> None:
+    names = [NAMES[0], (*NAMES[0][:3], "batch")]
+    fleet = Grouping("fleet", (), SERIES_DIMENSIONS)
+    tier = Grouping("service_tier", ("service_tier",), SERIES_DIMENSIONS)
+    for scope in (fleet, tier):
+        scope.follow(names)
+    aggregate = tally_of([(0, 10**8, 0), (1, 10**12, 0)])
+    summary = summarise(aggregate, [fleet, tier], names)
+    assert summary["fleet"].cells.values.tolist() == [1]
+    assert summary["fleet"].threshold_counts.values.tolist() == [[1, 1]]
+    assert summary["fleet"].counts.values[0, OUTCOMES.index("success")] == 2
+    assert summary["service_tier"].cells.values.tolist() == [1, 1]
+    assert summary["service_tier"].threshold_counts.values.tolist() == [[1, 1], [0, 1]]

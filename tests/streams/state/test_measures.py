@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.state import measures
-from streams.state.measures import by_customer_model, by_series, whole
+from streams.state.measures import by_customer_model, by_series, whole, without_apart_tiers
 from streams.state.slices import Aggregate, rejection_counts
 from tests.support.aggregates import counted
 from tests.support.measured import agrees, faults_of_rows, must
@@ -130,6 +130,23 @@ def test_good_requests_are_known_for_counted_thresholds_only() -> None:
     assert measures.count_within(aggregate, "ttft", 250_000) is None
     assert measures.count_within(aggregate, "duration", 300_000) is None
     assert measures.count_within(Aggregate.empty(), "ttft", 300_000) is None
+
+
+def test_the_latencies_of_a_batch_are_known_of_its_tier_only() -> None:
+    batch = plain(NOON, service_tier="batch", duration_ms=90_061_000, ttft_ms=5_000, stream=True)
+    aggregate, series, _ = counted([plain(NOON, stream=True), batch])
+    usual = without_apart_tiers(aggregate, series)
+    fleet = measures.measures(whole(usual))
+    assert (fleet["requests"], fleet["tokens"]["input"]) == (2, 1_800)
+    assert (fleet["duration_seconds"]["count"], fleet["ttft_seconds"]["count"]) == (1, 1)
+    assert fleet["duration_seconds"]["max"] < 3
+    assert fleet["known_ratio"]["ttft"] == 1
+    assert measures.count_within(whole(usual), "ttft", 300_000) == 1
+    by_tier = by_series(aggregate, series, ("service_tier",))
+    of_batch = measures.measures(by_tier[("batch",)])
+    assert 90_061 <= of_batch["duration_seconds"]["p95"] <= 90_061 * (1 + 1 / 128)
+    only = without_apart_tiers(aggregate, series, {"standard"})
+    assert only is aggregate
 
 
 def test_a_group_without_events_does_not_exist() -> None:
