@@ -1,10 +1,10 @@
-"""Takes the pictures of the README from the running product: `make screenshots`.
+"""Takes the pictures of the README from the running product (`make screenshots`).
 
 python docs/screenshots.py [board] [daily]
 
-board: `tokenpulse up`, an outage ordered on the command line, and the page that tells of it.
-daily: an embedded stack that is sent a simulated month first, at a low rate. Takes minutes, and
-about 1 GB of memory for as long.
+board: starts `tokenpulse up` and an outage, and takes the live board.
+daily: sends a simulated month to an embedded stack at a low rate, and takes the daily board. Needs
+minutes, and about 1 GB of memory.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ MONTH_D, MONTH_RATE = 30, 0.5
 
 
 def board() -> None:
-    """docs/images/board.png and board-dark.png."""
+    """Take docs/images/board.png and board-dark.png."""
     with running_up() as (address, environment):
         wait_for(lambda: has_calm_traffic(address), "calm traffic on the board")
         order = ("scenario", "outage", "--region", "eu-west-1", "--error-share", "0.4")
@@ -54,7 +54,7 @@ def board() -> None:
 
 
 def daily() -> None:
-    """docs/images/daily.png."""
+    """Take docs/images/daily.png."""
     port = free_port()
     settings = load_settings(
         overrides={
@@ -62,8 +62,8 @@ def daily() -> None:
             "exporter": {"port": port, **SIMULATED_COMPANY},
         }
     )
-    # First the past, then who looks at it and the present: an exporter that reads along would seal
-    # days whose events are still to come.
+    # Send the past before the exporter starts: a running exporter would finalise days whose events
+    # are not sent yet.
     with LocalStack(settings, workers=1, exporter=False, simulate=False) as stack:
         environment = {**stack.environment, "TOKENPULSE_EXPORTER__PORT": str(port)}
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -85,7 +85,7 @@ def daily() -> None:
 
 @contextmanager
 def running(environment: dict[str, str], *arguments: str) -> Iterator[None]:
-    """Another `tokenpulse` for as long as this lasts."""
+    """Run another `tokenpulse` command until the context ends."""
     process = subprocess.Popen([*TOKENPULSE, *arguments], env=environment, cwd=ROOT)
     try:
         yield
@@ -95,7 +95,7 @@ def running(environment: dict[str, str], *arguments: str) -> Iterator[None]:
 
 
 def month(now: datetime) -> dict[str, Any]:
-    """What went wrong in the month before `now`; the last of it yesterday."""
+    """Return a timeline of faults in the month before `now`, the last of them yesterday."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
 
     def at(days_ago: int, hour: int) -> str:
@@ -118,7 +118,7 @@ def month(now: datetime) -> dict[str, Any]:
 
 @contextmanager
 def running_up() -> Iterator[tuple[str, dict[str, str]]]:
-    """`tokenpulse up`: the board's address, and an environment in which commands find it."""
+    """Run `tokenpulse up`; yield the board's address, and an environment that finds the stack."""
     with tempfile.TemporaryDirectory() as temporary:
         environment = {**foreign_environment(), "TMPDIR": temporary}
         process = subprocess.Popen(
@@ -139,34 +139,34 @@ def running_up() -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def command(environment: dict[str, str], *arguments: str) -> None:
-    """Another `tokenpulse`, as in another terminal."""
+    """Run a `tokenpulse` command to its end."""
     subprocess.run([*TOKENPULSE, *arguments], env=environment, cwd=ROOT, check=True)
 
 
 def live(address: str) -> dict[str, Any]:
-    """What the board shows, as data; of an empty headline while it shows nothing."""
+    """Return the facts of the live board, with an empty headline while there are none."""
     try:
         with urllib.request.urlopen(f"{address}api/v1/live", timeout=30) as answer:  # noqa: S310
-            found: dict[str, Any] = json.load(answer)["facts"]
-            return found
+            facts: dict[str, Any] = json.load(answer)["facts"]
+            return facts
     except (urllib.error.URLError, TimeoutError):
         return {"headline": "", "requests": 0, "troubles": [], "freshness": {"state": "unknown"}}
 
 
 def has_calm_traffic(address: str) -> bool:
-    """Whether the last five minutes are there, and nothing is wrong."""
-    found = live(address)
-    return found["requests"] > 5_000 and not found["troubles"]
+    """Return whether the board has five minutes of traffic and no incident."""
+    facts = live(address)
+    return facts["requests"] > 5_000 and not facts["troubles"]
 
 
 def is_up_to_date(address: str) -> bool:
-    """Whether everything that was sent is counted."""
-    found = live(address)
-    return bool(found["freshness"]["state"] == "ok" and found["requests"] > 0)
+    """Return whether all events that were sent are counted."""
+    facts = live(address)
+    return bool(facts["freshness"]["state"] == "ok" and facts["requests"] > 0)
 
 
 def wait_for(is_so: Callable[[], bool], what: str) -> None:
-    """Return as soon as it is so."""
+    """Wait until the condition holds; exit after PATIENCE_S."""
     deadline_s = time.monotonic() + PATIENCE_S
     while not is_so():
         if time.monotonic() > deadline_s:
@@ -175,10 +175,10 @@ def wait_for(is_so: Callable[[], bool], what: str) -> None:
 
 
 async def picture(url: str, name: str, dark: bool = False, full: bool = False) -> None:
-    """One picture of a page, in docs/images."""
+    """Take one picture of a page into docs/images."""
     async with Browser.start() as browser:
         page = await browser.open(url, WIDTH, HEIGHT, dark=dark, reduced_motion=True)
-        await asyncio.sleep(3)  # for the first news of a live page
+        await asyncio.sleep(3)  # until the first event of a live page
         path = await page.screenshot(IMAGES / name, full=full)
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)}: {size:,} bytes")
@@ -187,7 +187,7 @@ async def picture(url: str, name: str, dark: bool = False, full: bool = False) -
 
 
 def main() -> None:
-    """See the module."""
+    """Take the pictures that the command line names, or both."""
     os.chdir(ROOT)
     chosen = sys.argv[1:] or ["board", "daily"]
     for name in chosen:
