@@ -32,6 +32,7 @@ class LoopThread:
     def stop(self) -> None:
         """Cancel the coroutine, and wait for its end for at most STOP_DEADLINE_S."""
         if self._loop is not None and self._task is not None and self._thread.is_alive():
+            # A task belongs to its loop; another thread may not cancel it directly.
             self._loop.call_soon_threadsafe(self._task.cancel)
             self._thread.join(STOP_DEADLINE_S)
 
@@ -39,6 +40,7 @@ class LoopThread:
         asyncio.run(self._start_main())
 
     async def _start_main(self) -> None:
+        # Before `start` returns, so that `stop` always finds the task.
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._started.set()
         await self._main()

@@ -1,4 +1,4 @@
-"""How the boards' templates are read: everything is escaped, an unknown name is an error."""
+"""Reads the boards' templates: all text is escaped, an unknown name is an error."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -49,11 +49,13 @@ class EvaluatedRule:
             active.value, active.ended_at_s = value, None
             if active.firing_since_s is None and now_s - active.pending_since_s >= self.alert.for_s:
                 active.firing_since_s = now_s
+        # A list first, as entries are deleted in the loop.
         for key in [key for key in self._active if key not in holding]:
             active = self._active[key]
             if active.ended_at_s is None:
                 active.ended_at_s = now_s
             is_prolonged = now_s - active.ended_at_s < self.alert.keep_firing_s
+            # A pending alert ends at once; only a firing one is prolonged.
             if active.firing_since_s is None or not is_prolonged:
                 del self._active[key]
         return [self._state(key, self._active[key]) for key in sorted(self._active)]

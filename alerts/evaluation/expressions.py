@@ -69,6 +69,7 @@ def parse(text: str, history: History | None = None) -> Expression:
         raise ValueError(f"{text!r}: {error}") from error
     compiler = _ExpressionCompiler(text, history)
     node = compiler.compile(tree)
+    # The first comparison is the condition; later ones are guards.
     is_ceiling = next(_comparisons(tree), ">") not in ("<", "<=")
     return Expression(
         text,
@@ -93,7 +94,7 @@ def _comparisons(tree: promql.Expr) -> Iterator[str]:
 
 @dataclass(slots=True)
 class _ExpressionCompiler:
-    """Turns a syntax tree into nested functions, and notes what they read."""
+    """Turns a syntax tree into nested functions, and notes which metrics they read."""
 
     text: str
     history: History | None
@@ -128,6 +129,7 @@ class _ExpressionCompiler:
         return _select(tree.name, _matchers(tree))
 
     def _aggregate(self, tree: promql.AggregateExpr) -> _Node:
+        # `without` and other aggregations are in no rule; guessing their meaning would be worse.
         fold = _AGGREGATES.get(str(tree.op))
         is_by = tree.modifier is None or tree.modifier.type == promql.AggModifierType.By
         if fold is None or not is_by:
@@ -136,6 +138,7 @@ class _ExpressionCompiler:
         return _aggregate(fold, by, self.compile(tree.expr))
 
     def _call(self, tree: promql.Call) -> _Node:
+        # Range functions need the selector itself, not its value.
         if len(tree.args) == 1 and isinstance(tree.args[0], promql.MatrixSelector):
             return self._range(tree.func.name, tree.args[0], tree)
         arguments = [self.compile(argument) for argument in tree.args]
@@ -162,6 +165,7 @@ class _ExpressionCompiler:
         }
         if function not in reduced:
             raise self._error(tree)
+        # Before the first sample arrives, so that none of the range is missed.
         self.history.keep(metric, span_s)
         self.reads_ranges = True
         select = self._selector(selector.vector_selector)
@@ -257,7 +261,7 @@ def _round(inner: _Node) -> _Node:
 
 
 def _combine(sign: str, left: _Node, right: _Node) -> _Node:
-    """Keep elements by whether the other side has the same labels (`and`, `or`, `unless`)."""
+    """Keep elements by whether the second side has the same labels (`and`, `or`, `unless`)."""
 
     def node(samples: Samples, now_s: float) -> Vector:
         first, second = _vector(left(samples, now_s)), _vector(right(samples, now_s))

@@ -36,10 +36,12 @@ class _SampleRows:
     def add(self, vector: Vector, now_s: float) -> None:
         for key in vector:
             self.columns.setdefault(key, len(self.columns))
+        # Series that are absent now stay NaN in this row.
         row = np.full(len(self.columns), np.nan)
         row[[self.columns[key] for key in vector]] = list(vector.values())
         self.times_s.append(now_s)
         self.rows.append(row)
+        # Rows older than the longest range are read by no rule.
         past = bisect_left(self.times_s, now_s - self.span_s)
         del self.times_s[:past], self.rows[:past]
         if len(self.columns) > 2 * len(vector) + _SPARE_COLUMNS:
@@ -98,6 +100,7 @@ class History:
     ) -> dict[SampleKey, float]:
         rows = self._metrics[metric]
         times, values = rows.since(now_s - span_s)
+        # As in Prometheus, one sample is neither a rise nor a slope.
         enough = (~np.isnan(values)).sum(axis=0) >= 2
         if not enough.any():
             return {}
@@ -124,6 +127,7 @@ def _increase(times: Floats, values: Floats, begin_s: float, end_s: float) -> Fl
     can_reach_zero = (rise > 0) & (first_value >= 0)
     to_zero_s = sampled_s * first_value / np.where(can_reach_zero, rise, 1)
     to_begin_s = np.where(can_reach_zero, np.minimum(to_begin_s, to_zero_s), to_begin_s)
+    # A series that begins or ends within the range is extrapolated by half a distance only.
     covered_s = sampled_s + sum(
         np.where(gap_s < mean_s * _NEAR, gap_s, mean_s / 2) for gap_s in (to_begin_s, to_end_s)
     )

@@ -63,6 +63,7 @@ class ActiveAlerts:
     """
 
     def __init__(self, states: Iterable[AlertState] = ()) -> None:
+        # Outages are localised by the board; all other alerts are found by objective or by name.
         self.outages: list[AlertState] = []
         self._by_objective: dict[tuple[str, str], list[AlertState]] = defaultdict(list)
         self._of_pipeline: dict[str, list[AlertState]] = defaultdict(list)
@@ -104,12 +105,14 @@ def samples_for(
     results: Sequence[ObjectiveResult],
     page: Page,
 ) -> Samples:
-    """Return what the rules read.
+    """Return the samples that the rules read.
 
-    `windows`: by name and scope. `results`: status of the objectives. `page`: what Prometheus
-    reads, for the rules about the pipeline.
+    `windows`: by name and scope. `results`: status of the objectives. `page`: the samples for
+    Prometheus, for the rules about the pipeline.
     """
     sheet = SampleSheet(rules.metrics)
+    # Only the windows that rules read: parsing labels of all others would take longer than the
+    # evaluation.
     for scope, window in sorted(rules.reads):
         sums = windows[window][scope]
         if scope == CUSTOMER:

@@ -121,6 +121,7 @@ def _row(name: str, measured: Measured, fleet: Measured, targets: FleetTargets) 
     states = [availability_state(measured, targets)]
     for latency in _LATENCIES:
         state = p95_state(measured, latency, targets)
+        # A single slow row does not break the fleet's objective.
         if state == "breached" and p95_state(fleet, latency, targets) != "breached":
             state = "at_risk"
         states.append(state)

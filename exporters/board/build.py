@@ -1,7 +1,7 @@
 """The live board's facts, put together at every refresh.
 
-Pure but for what it keeps between refreshes: the totals of the last 15 minutes, and the places of
-each series. All numbers are the sums of one window, as `tokenpulse report` gives them for the same
+Pure but for the state between refreshes: the totals of the last 15 minutes, and the places of each
+series. All numbers are the sums of one window, as `tokenpulse report` gives them for the same
 stretch.
 """
 
@@ -38,6 +38,7 @@ class LiveBoard:
 
     def facts(self, reading: BoardInput) -> LiveFacts:
         """Return all that the board shows now."""
+        # New series need their places before failures are localised by them.
         self._groups.follow(reading.names["series"])
         statuses = threshold_statuses(self._policies, reading)
         quality = data_quality(reading, WINDOW, self._totals, self._stale_after_s)
@@ -76,6 +77,7 @@ class LiveBoard:
     ) -> tuple[Incident, ...]:
         """Return the most urgent first; of equally urgent ones those of the data first."""
         incidents = list(quality.incidents)
+        # If no partition is counted, the traffic is unknown and its alerts describe the past.
         if not quality.blind:
             incidents += outages(reading, self._groups, self._limits)
             incidents += threshold_incidents(statuses, reading, self._groups, self._name_of)
@@ -93,6 +95,7 @@ def board_sums(policies: Sequence[Policy], rules: AlertRules) -> dict[str, set[s
 
 
 def _overall_state(incidents: Sequence[Incident], quality: DataQuality, fleet: Measured) -> State:
+    # Old numbers do not describe the present, so this goes before all incidents.
     if quality.stale:
         return "unknown"
     severities = {incident.severity for incident in incidents}

@@ -1,7 +1,7 @@
 """Whether the board's numbers are current and complete.
 
-Pure but for the recent totals. Whether an alert holds comes from the rules (alerts.py). The board
-itself asks only what readiness asks too: whether a live worker owns each partition.
+Pure but for the recent totals. Whether an alert holds comes from the rules (alerts.py). As
+readiness does, the board checks itself only that a live worker owns each partition.
 """
 
 from collections.abc import Iterator
@@ -45,11 +45,13 @@ def data_quality(
     delays_s = _delays_s(reading, unowned)
     stale = [*_worker_incidents(reading, unowned), *_delay_incidents(reading, delays_s)]
     incidents = [*stale, *pipeline_incidents(reading, totals)]
+    # A halted partition is old data too, but its own alert says why.
     halts = [incident for incident in incidents if incident.alert == HALTED]
     complete = reading.coverage.complete(*reading.spans[window])
     state: State = "ok"
     if stale or halts:
         state = "breached"
+    # Incomplete windows other than the board's leave the numbers on it as they are.
     elif not complete or any(incident.alert not in _HARMLESS for incident in incidents):
         state = "at_risk"
     workers = {

@@ -127,7 +127,7 @@ class LiveFacts:
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """What the page shows now. One of `facts` and `problem` is always None."""
+    """The content of the page now. One of `facts` and `problem` is always None."""
 
     facts: LiveFacts | None  # None while the state cannot be read or nothing was counted yet
     problem: str | None  # why there are no facts; one line

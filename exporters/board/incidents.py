@@ -1,4 +1,4 @@
-"""What is wrong with the traffic now, in words: how bad, where, and how it is elsewhere.
+"""Incidents of the traffic in words: how bad they are, where, and how it is elsewhere.
 
 Pure. Whether the condition of an alert holds comes from the rules (alerts.py); an alert waits
 before it fires, the board shows it at once. Failures are localised over the last minute, so that an
@@ -64,8 +64,8 @@ class FailureCluster:
 def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> Iterator[Incident]:
     """Yield the places whose failures of the last minute spend the error budget too fast.
 
-    A place of an active outage alert is an outage. The others are an early sign: no rule looks at
-    a single minute, and the burn-rate alerts follow if the failures go on.
+    A place of an active outage alert is an outage. Any further place is an early sign: no rule
+    looks at a single minute, and the burn-rate alerts follow if the failures continue.
     """
     sums = reading.windows[OUTAGE_WINDOW]["series"]
     bad, total = failures(sums, len(reading.names["series"]))
@@ -88,6 +88,7 @@ def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> 
 def _covers(cluster: FailureCluster, alert: AlertState) -> bool:
     """Return whether an outage alert is about these failures."""
     where = cluster.where
+    # Spread evenly: one incident for the whole fleet, if it is bad enough at all.
     if where is None:
         return True
     if where.dimension in ("region", "model"):
@@ -112,8 +113,9 @@ def _outage_by_labels(alert: AlertState) -> Incident:
 def _clusters(
     groups: SeriesGroups, bad: Ints, total: Ints, allowed: float
 ) -> Iterator[FailureCluster]:
-    """Yield the worst place, then the worst of what remains without it, while it is too bad."""
+    """Yield the worst place, then the worst of the remaining ones, while it is too bad."""
     for _ in range(_INCIDENTS_MAX):
+        # Each round looks at the series outside the places already named.
         bad_all, total_all = int(bad.sum()), int(total.sum())
         if bad_all < BURN_MIN_FAILURES:
             return
@@ -125,6 +127,7 @@ def _clusters(
         if where.bad < BURN_MIN_FAILURES or where.share <= allowed:
             return
         yield FailureCluster(where, where.bad, where.total)
+        # Counts of the named place become 0, so that the next round finds another.
         elsewhere = ~groups.inside(where)
         bad, total = bad * elsewhere, total * elsewhere
 
@@ -167,6 +170,7 @@ def _outcomes(cluster: FailureCluster, groups: SeriesGroups, sums: Sums) -> str:
         }
     )
     commonest = failed.most_common(2)
+    # A second outcome below a tenth of the first would only lengthen the sentence.
     if len(commonest) == 2 and commonest[1][1] * 10 < commonest[0][1]:
         commonest = commonest[:1]
     return ", ".join(name for name, _ in commonest)
@@ -179,6 +183,7 @@ def threshold_incidents(
     statuses: Iterable[ThresholdStatus], reading: BoardInput, groups: SeriesGroups, name_of: NameOf
 ) -> Iterator[Incident]:
     """Yield the threshold objectives with an active alert; of one objective a few names only."""
+    # By identity of the objective: policies may use one name twice.
     shown = Counter[int]()
     for status in statuses:
         if status.alert is None:

@@ -62,6 +62,8 @@ class BoardInput:
         dimensions = (CUSTOMER,) if selection.scope == CUSTOMER else SCOPE_LABELS[selection.scope]
         numbers: dict[str, int] = {}
         group_of = []
+        # Groups of one name of the `per` dimension are added up; those outside the scope get -1 and
+        # are left out.
         for key in self.names[selection.scope]:
             values: dict[str, str] = dict(zip(dimensions, key, strict=True))
             if all(values[one] in wanted for one, wanted in selection.names.items()):
@@ -76,6 +78,7 @@ class BoardInput:
         return {name: found[number] for name, number in numbers.items() if number in found}
 
     def _groups(self, window: str, scope: str) -> dict[int, Measured]:
+        # Tiles, rows and thresholds ask for the same groups; percentiles are computed once.
         if (window, scope) not in self._measured:
             self._measured[window, scope] = measure(scope, self.windows[window][scope])
         return self._measured[window, scope]

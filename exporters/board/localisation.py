@@ -88,6 +88,7 @@ def localise(splits: Mapping[str, Split], allowed: float) -> Localisation | None
     `allowed`: the share of bad requests that is acceptable. The share elsewhere must be within it,
     or clearly better than overall.
     """
+    # Weaker evidence than the minimum never wins.
     best, best_score = None, _EVIDENCE_MIN
     for dimension in DIMENSIONS:
         if dimension in splits:
@@ -106,6 +107,7 @@ def _candidates(
     # A place with less than a twentieth of the bad requests does not explain them.
     suspects = np.flatnonzero(split.bad >= max(_BAD_MIN, bad_all // 20))
     order = suspects[np.argsort(-split.bad[suspects] / split.total[suspects], kind="stable")]
+    # Places of one kind are blamed together, the worst first: sums of the first, first two, ...
     bad = total = 0
     names_max = 1 if dimension == DIMENSIONS[-1] else _NAMES_MAX
     for count, at in enumerate(order[:names_max].tolist(), 1):
@@ -116,6 +118,7 @@ def _candidates(
             *(bad, total, bad_all - bad, total_all - total),
         )
         elsewhere = candidate.share_elsewhere
+        # Without requests elsewhere there is no contrast.
         if elsewhere is None:
             return
         overall = bad_all / total_all
@@ -170,6 +173,7 @@ class SeriesGroups:
 
     def inside(self, place: Localisation) -> npt.NDArray[np.bool_]:
         """Return a mask of the series in the blamed places."""
+        # Names of the blamed places, as the codes that the series have.
         numbers = self._numbers[place.dimension]
         blamed = [numbers[name] for name in place.names]
         return np.isin(np.array(self._codes[place.dimension], np.int64), blamed)

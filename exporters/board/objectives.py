@@ -51,8 +51,10 @@ def objective_statuses(
     known = {(one.policy, one.objective) for one in states}
     for policy in policies:
         for objective in policy.objectives:
+            # Objectives without results yet (the first reading is under way) are shown as unknown.
             if (policy.name, objective.name) not in known and objective.scope.per is None:
                 states.append(_unknown(policy, objective))
+    # The least budget left is the worst of equal states.
     states.sort(key=lambda one: (RANK[one.state], _budget(one), one.policy, one.objective))
     shown = Counter[tuple[str, str]]()
     kept = []
@@ -104,6 +106,7 @@ def history_strips(reading: BoardInput, name_of: NameOf) -> tuple[HistoryStrip, 
 def history_objectives(found: Iterable[ObjectiveResult]) -> list[ObjectiveResult]:
     """Return the objectives with a strip: the fleet's first, then by the budget left."""
     about = [one for one in found if isinstance(one.objective.indicator, RequestIndicator)]
+    # A fleet's own objectives stay on top, however well they stand.
     about.sort(key=lambda one: (one.objective.scope != Scope(), _left(one)))
     return about[:STRIPS_MAX]
 
@@ -152,7 +155,7 @@ def _budget_status(one: ObjectiveResult, alerts: ActiveAlerts, name_of: NameOf) 
 
 
 def result_scope(one: ObjectiveResult, name_of: NameOf) -> str:
-    """Return what an error-budget objective is about, in words like those of `scope_words`."""
+    """Return the scope of an error-budget objective in words like those of `scope_words`."""
     if one.customer is not None and one.objective.scope.per is None:
         return f"customer {name_of(one.customer)}"
     return scope_words(one.objective.scope, one.name, name_of)

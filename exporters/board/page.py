@@ -1,7 +1,7 @@
 """The live board as HTML: one fragment for each part of the page, and the page around them.
 
-Pure: the time is in the facts. All text goes through Jinja's escaping; nothing here writes markup.
-A fragment is what an open page exchanges when it changes (board.js).
+Pure: the time is in the facts. All text goes through Jinja's escaping; this module writes no
+markup. An open page replaces a fragment when it changes (board.js).
 """
 
 import re
@@ -88,8 +88,11 @@ def fragments(state: LiveState) -> dict[str, str]:
 
 
 def page(parts: Mapping[str, str], state: LiveState, assets: Mapping[str, str], build: str) -> str:
-    """The whole page. `assets`: address of each static file, relative to the page; `build`: what
-    tells pages of another version apart."""
+    """Return the whole page.
+
+    `assets`: address of each static file, relative to the page. `build`: digest of all files of
+    the page, so that an open page notices another version.
+    """
     return _ENVIRONMENT.get_template("board.html").render(
         parts={name: Markup(part) for name, part in parts.items()},  # noqa: S704 (ours, escaped)
         state=state,
@@ -110,6 +113,7 @@ def with_keys(incidents: Sequence[Incident]) -> list[KeyedIncident]:
     seen: Counter[str] = Counter()
     found = []
     for incident in incidents:
+        # An incident keeps its place and focus on the page while its numbers change.
         wordless = _NUMBER.sub("#", incident.words)
         key = f"{incident.severity}|{incident.alert or ''}|{wordless}"
         seen[key] += 1
@@ -211,6 +215,7 @@ def budget_state(objective: ObjectiveRow) -> State:
 
 def burn_columns(objective: ObjectiveRow) -> tuple[tuple[str, float], ...]:
     """Return the burn rates that have room, shortest window first."""
+    # All windows fit; else those of the alerts.
     if len(objective.burn) <= len(BURN_WINDOWS):
         return objective.burn
     return tuple((window, rate) for window, rate in objective.burn if window in BURN_WINDOWS)

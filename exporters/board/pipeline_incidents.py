@@ -1,4 +1,4 @@
-"""What is wrong with Tokenpulse itself, in words. Pure but for the recent totals.
+"""Incidents of Tokenpulse itself in words. Pure but for the recent totals.
 
 Whether an alert holds comes from the rules (alerts.py); this module words it. TokenpulseDataStale
 is worded by data_quality.py, as it decides how far the numbers can be trusted.
@@ -21,7 +21,7 @@ _REJECTED_SPAN_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class _ActiveAlert:
-    """The states of one alert, and what its words are made from."""
+    """The states of one alert, and the numbers for its words."""
 
     states: Sequence[AlertState]
     reading: BoardInput

@@ -1,6 +1,6 @@
 """Rejected, overflowed and counted events of the last 15 minutes, as exact numbers for sentences.
 
-Pure; kept in memory only. The rules decide what is too much (alerts.py).
+Pure; kept in memory only. The rules decide how many are too many (alerts.py).
 """
 
 from collections import deque
@@ -33,6 +33,7 @@ class RecentTotals:
     def rise(self, key: TotalKey, span_s: float = SPAN_S) -> int:
         """Return by how much a total rose over a span, or since the first sample; 0 if it fell."""
         now_s, totals = self._now
+        # The oldest sample within the span; a young exporter counts from its first one.
         before = next((past for at_s, past in self._samples if at_s >= now_s - span_s), totals)
         return max(totals.get(key, 0) - before.get(key, 0), 0)
 

@@ -129,6 +129,7 @@ class Board:
             news(state, parts),
             news(state, changed) if changed else b"",
         )
+        # A new event for the next rendering; those who wait on the old one wake up.
         waiting, self._news = self._news, asyncio.Event()
         waiting.set()
         return self._rendering
@@ -136,6 +137,7 @@ class Board:
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yield the events for one client, without end."""
         self._listeners += 1
+        # Without open streams the state is rendered only on request.
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
         try:
@@ -146,6 +148,7 @@ class Board:
                 if now is None:
                     yield event("alive", "")
                     continue
+                # Changes build on each other, so a client that skipped a rendering gets all.
                 data = now.changed if now.number == sent.number + 1 else now.whole
                 sent = now
                 yield data or event("alive", "")

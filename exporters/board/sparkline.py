@@ -31,15 +31,17 @@ def sparkline(
 
     `shown` writes a value for people.
     """
-    found = _known(values)
+    found = _known_values(values)
     known = [value for _, value in found]
     if not known:
         return Sparkline("", "", None, None, f"{_span(values)}: nothing known.", "")
     marks = known if target is None else [*known, target]
     low, high = min(marks), max(marks)
+    # A constant line has no reach; any value keeps it from a division by zero.
     reach = high - low or abs(high) or 1.0
 
     def place(position: int, value: float) -> tuple[float, float]:
+        # y grows downwards in SVG.
         x = position * WIDTH / max(1, len(values) - 1)
         y = HEIGHT - MARGIN - (value - low) / reach * (HEIGHT - 2 * MARGIN)
         return round(x, 1), round(y, 1)
@@ -51,13 +53,14 @@ def sparkline(
         line=" ".join(map(_line, stretches)),
         area=" ".join(_area(stretch) for stretch in stretches if len(stretch) > 1),
         target_y=None if target is None else place(0, target)[1],
+        # The dot marks the present, so only a value of the newest minute has one.
         last=place(*found[-1]) if found[-1][0] == len(values) - 1 else None,
         words=_words(values, known, shown),
         range=_range(known, shown),
     )
 
 
-def _known(values: Sequence[float | None]) -> list[tuple[int, float]]:
+def _known_values(values: Sequence[float | None]) -> list[tuple[int, float]]:
     """Return the known values with their positions."""
     return [
         (position, value)
@@ -70,6 +73,7 @@ def _stretches(found: Sequence[tuple[int, float]]) -> list[list[tuple[int, float
     """Return runs of values without a gap."""
     stretches = [[found[0]]]
     for before, here in pairwise(found):
+        # A gap of unknown minutes begins a new path, so that no line bridges it.
         if here[0] == before[0] + 1:
             stretches[-1].append(here)
         else:

@@ -93,6 +93,8 @@ def _latencies(
 ) -> Iterator[tuple[str, _Measurement]]:
     indicator = objective.indicator
     percentile = indicator.measure, indicator.percentile / 100
+    # The first window is the objective's; shorter ones show whether it still describes the
+    # present.
     now, *shorter = (
         reading.groups(objective.scope, window) for window in windows_of(indicator.window)
     )
@@ -135,6 +137,7 @@ def _token_volumes(
     now = reading.groups(objective.scope, indicator.window)
     times = Fraction(ROLLING_S[indicator.baseline], ROLLING_S[indicator.window])
     for name, baseline in reading.groups(objective.scope, indicator.baseline).items():
+        # A share of an empty baseline is unknown, not 0.
         share = None
         if baseline.tokens:
             share = float(Fraction(now.get(name, _EMPTY).tokens, baseline.tokens) * times)
@@ -179,6 +182,7 @@ def objective_windows(policies: Iterable[Policy]) -> Iterator[tuple[str, str]]:
             windows = windows_of(indicator.window)
             if isinstance(indicator, TokenVolumeDrop):
                 windows = (indicator.window, indicator.baseline)
+                # A drop of the fleet is localised by these scopes.
                 scopes.update(DROP_SCOPES)
             yield from ((window, scope) for window in windows for scope in scopes)
 

@@ -43,7 +43,10 @@ class TileValues:
         )
 
     def cache_hit(self) -> TileValue:
-        """Return the cache hit ratio: missed below the page threshold, at risk below the other."""
+        """Return the cache hit ratio.
+
+        It is missed below the threshold of the page, at risk below that of the ticket.
+        """
         value, targets = self._fleet.cache_hit_ratio, self._targets
         lowest, target = targets.cache_hit_page_ratio, targets.cache_hit_ticket_ratio
         state: State = "ok"
@@ -76,6 +79,7 @@ class TileValues:
         since_ms = [view.meta.since_ms for view in self._reading.views if view.meta.since_ms]
         from_s, to_s = self._reading.spans[WINDOW]
         begin_s = max(from_s, min(since_ms, default=0) / 1_000)
+        # The window may end in the future (its last slice is filling) or begin before the state.
         elapsed_s = min(to_s, self._reading.now_s) - begin_s
         return self._number(
             self._fleet.tokens / elapsed_s if elapsed_s >= 1 else None,
@@ -92,10 +96,10 @@ class TileValues:
     def _volume_state(self) -> State:
         """Return the state of the fleet's token volume objective; unknown without one."""
         states: list[State] = [
-            one.state
-            for one in self._levels
-            if isinstance(one.objective.indicator, TokenVolumeDrop)
-            and one.objective.scope == Scope()
+            status.state
+            for status in self._levels
+            if isinstance(status.objective.indicator, TokenVolumeDrop)
+            and status.objective.scope == Scope()
         ]
         return min(states, key=lambda state: RANK[state], default="unknown")
 

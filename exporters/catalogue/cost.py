@@ -1,4 +1,4 @@
-"""The metrics in dollars: what the prompt cache saves, and could save. A part of the catalogue."""
+"""The metrics in dollars: savings of the prompt cache, and missed ones. A part of the catalogue."""
 
 from exporters.catalogue.spec import MetricGroup, Spec
 

@@ -1,7 +1,8 @@
-"""From token sums to dollars of the prompt cache, as samples. What is not known is left out.
+"""From token sums to dollars of the prompt cache, as samples. Unknown values are left out.
 
-Pure. How dollars follow from tokens is said in prices.py. The windows are summed by model and tier,
-and by customer and model, which people do not see: the sums they see no longer know the model.
+Pure. prices.py computes dollars from tokens. The windows have sums by model and tier, and by
+customer and model, which are not published: a price depends on the model, and the published sums
+have none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,12 +73,14 @@ class CacheMoney:
         `shown`: their tokens in the state and their labels. `sums`: of the scope CUSTOMER_MODEL.
         """
         keys = self.groupings[CUSTOMER_MODEL].keys
+        # Groups only grow, so each refresh indexes the new ones only.
         for group in range(self._followed, len(keys)):
             self._rows_of.setdefault(keys[group][0], []).append(group)
         self._followed = len(keys)
         counts = sums.counts
         for token, base in shown:
             groups = np.array(self._rows_of.get(token, ()), np.int64)
+            # Keys are sorted; a group without counts in this window is found at a place of another.
             at = np.searchsorted(counts.keys, groups)
             rows = [
                 CacheTokens(keys[group][1], None, *counts.values[place].tolist())

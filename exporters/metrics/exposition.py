@@ -63,6 +63,7 @@ class Page:
         `exemplars`: index of the edge -> text as `exemplar_text` writes it.
         """
         lines = self._lines.setdefault(spec.name, [])
+        # Only OpenMetrics has exemplars, so they are kept apart from the shared lines.
         for at, text in exemplars.items():
             self._exemplars.setdefault(spec.name, {})[len(lines) + at] = text
         for edge, count in zip(edges, cumulative, strict=True):
@@ -91,12 +92,14 @@ class Page:
                     for at, text in self._exemplars[spec.name].items():
                         lines[at] = f"{lines[at][:-1]} # {text}\n"
                 out += lines
+        # Only OpenMetrics wants quotes escaped in HELP.
         if openmetrics:
             out.append("# EOF\n")
         return "".join(out).encode()
 
 
 def _heading(spec: Spec, openmetrics: bool) -> str:
+    # OpenMetrics names a counter's family without the suffix of its samples.
     name = spec.name.removesuffix("_total") if openmetrics else spec.name
     text = spec.help.replace("\\", r"\\").replace("\n", r"\n")
     if openmetrics:

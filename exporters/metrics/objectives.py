@@ -37,7 +37,7 @@ class ObjectiveSamples:
         self._customers = Customers(customers)
 
     def add(self, page: Page, results: Sequence[ObjectiveResult]) -> None:
-        """Add what is known of each objective."""
+        """Add the known values of each objective."""
         fee_of = self._customers.fee_of
         due = credits(results, lambda result: result.status.attainment.ratio, fee_of)
         projected = credits(results, lambda result: result.status.projected, fee_of)
@@ -86,6 +86,7 @@ def _add(
     if status.exhausted_at_s is not None:
         page.add(objective_metrics.EXHAUSTED, labels, status.exhausted_at_s)
     page.add(objective_metrics.ADJUSTMENTS, labels, len(result.adjustments))
+    # Without an attainment there is no tier to choose, so a credit is unknown, not 0.
     if result.objective.sla is not None and status.attainment.ratio is not None:
         share = credit_share(result.objective.sla, status.attainment.ratio)
         page.add(objective_metrics.CREDIT_SHARE, labels, float(share))

@@ -1,7 +1,7 @@
-"""Samples about partitions and workers: how far they are, how old, and what went wrong.
+"""Samples about partitions and workers: progress, age and errors.
 
-Pure. Of partitions that have state, from the state; of all that were ever claimed, from the last
-heartbeat of their worker.
+Pure. They come from the state of the partitions, and from the last heartbeat of each partition that
+a worker ever claimed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,6 +36,8 @@ def add_completeness(
     """
     page.add(pipeline_metrics.STATE_SINCE, "", since_s)
     for name, (from_s, to_s) in spans.items():
+        # Slices before the first event are empty because nothing was counted, not for lack of
+        # traffic.
         covered_s = min(max(to_s - max(from_s, since_s), 0), to_s - from_s)
         label = label_text({"window": name})
         page.add(request_metrics.WINDOW_START, label, from_s)
@@ -73,6 +75,7 @@ def add_archive_interval(page: Page, interval_s: int) -> None:
 
 def add_workers(page: Page, signs: Sequence[Heartbeat]) -> None:
     """Add the counters of worker processes, each from its newest heartbeat for any partition."""
+    # A worker's counters are in the heartbeat of each of its partitions; the newest is right.
     newest: dict[str, Heartbeat] = {}
     for sign in sorted(signs, key=lambda sign: sign.number("at_ms") or 0.0):
         if worker := sign.text("worker"):

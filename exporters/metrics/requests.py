@@ -1,7 +1,7 @@
-"""From numbers to samples: totals, histograms, windows. What is not known is left out.
+"""From numbers to samples: totals, histograms, windows. Unknown values are left out.
 
-Pure. Label texts are put together once a group and window and then only extended, as most of an
-export's time goes into text.
+Pure. Label texts are built once for each group and window and then extended, as text takes most of
+an export's time.
 """
 
 from bisect import bisect_left
@@ -78,6 +78,7 @@ def add_totals(
     ]
     for base, row in zip(labels, totals.series.values.tolist(), strict=True):
         _add_by(page, request_metrics.REQUESTS_TOTAL, base, _OUTCOME_LABELS, row[:PROBES_AT])
+        # Most series have no probes; their samples would only lengthen the page.
         probes = row[PROBES_AT:TOKENS_AT]
         if any(probes):
             _add_by(page, request_metrics.PROBES_TOTAL, base, _OUTCOME_LABELS, probes)
@@ -94,6 +95,7 @@ def add_totals(
         latency_label = label_text({"latency": latency})
         for base, count in zip(labels, measured.tolist(), strict=True):
             page.add(request_metrics.MEASURED_TOTAL, join(base, latency_label), count)
+        # While a target changes, not all partitions count it yet; a partial count would mislead.
         for target_us in sorted({*targets[number]} & {*edges[number]}):
             target_label = join(latency_label, _target(target_us))
             good = _within(totals.threshold_counts, groups, target_us)
@@ -166,11 +168,15 @@ def add_histograms(
 def _in_buckets(
     exemplars: Iterable[Exemplar], edges_us: Sequence[int], cumulative: Sequence[int]
 ) -> dict[int, str]:
-    """Index of the edge -> exemplar, later ones in the place of earlier ones. One that ran ahead of
-    the counts is left out."""
+    """Return exemplars by index of the edge, of each bucket the last one.
+
+    An exemplar that ran ahead of the counts is left out.
+    """
     found: dict[int, str] = {}
     for one in exemplars:
         at = bisect_left(edges_us, one.value_ns / 1_000)
+        # The exemplar comes with the heartbeat, the counts with the checkpoint: the bucket may
+        # still be empty.
         before = cumulative[at - 1] if 0 < at < len(cumulative) else 0
         if at < len(cumulative) and cumulative[at] > before:
             found[at] = exemplar_text(one.trace_id, one.value_ns / 1e9, one.ended_at_ms / 1_000)
@@ -195,8 +201,8 @@ def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
         zip(sums.counts.keys.tolist(), sums.counts.values[:, _STREAMED_AT].tolist(), strict=True)
     )
     for group, base in labels.items():
-        if of := streamed[group]:
-            ratio = found[group, 0][0] / of if (group, 0) in found else 0.0
+        if streams := streamed[group]:
+            ratio = found[group, 0][0] / streams if (group, 0) in found else 0.0
             page.add(request_metrics.KNOWN_RATIO, join(base, _KNOWN_LABELS["ttft"]), ratio)
     for number, latency in enumerate(LATENCIES):
         for group, base in labels.items():
@@ -218,11 +224,14 @@ def add_customers(
     top: int,
     customers: Mapping[str, Customer],
 ) -> list[tuple[str, str]]:
-    """The customers with the most requests in a window; by name where the directory has one. Says
-    which they are: (token in the state, labels)."""
+    """Add the customers with the most requests in a window, by name if the directory has one.
+
+    Returns them as (token in the state, labels).
+    """
     requests = sums.counts.values[:, :PROBES_AT].sum(axis=1).tolist()
     ranked = sorted(
         zip(requests, sums.counts.keys.tolist(), sums.counts.values.tolist(), strict=True),
+        # By name within equal counts, so that the order is the same in every export.
         key=lambda found: (-found[0], scope.keys[found[1]]),
     )
     shown = []
@@ -247,7 +256,7 @@ def _add_counts(
     tokens: Sequence[int],
     known: Sequence[int],
 ) -> None:
-    """Add what is summed of requests.
+    """Add the sums of some requests.
 
     `counted`: requests and probes, for availability. `known`: in the order of KNOWN.
     """
@@ -277,6 +286,7 @@ def _add_counts(
 def _add_within(page: Page, labels: Mapping[int, str], within: Table) -> None:
     latency_mask, limit_mask = (1 << LATENCY_BITS) - 1, (1 << THRESHOLD_BITS) - 1
     for key, (good, measured) in zip(within.keys.tolist(), within.values.tolist(), strict=True):
+        # Thresholds of groups without requests in the window have no labels.
         base = labels.get(key >> THRESHOLD_COUNT_BITS)
         if base is not None:
             latency = LATENCIES[(key >> THRESHOLD_BITS) & latency_mask]

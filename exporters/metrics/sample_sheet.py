@@ -63,6 +63,7 @@ def _parse_labels(labels: str) -> SampleKey:
 
 def _parse_line(metric: str, line: str) -> tuple[SampleKey, float]:
     """Return labels and value of a line as `Page.add` writes it."""
+    # Values have no spaces, so the last one ends the labels, whatever they hold.
     labels, _, value = line[len(metric) :].rpartition(" ")
     return _parse_labels(labels[1:-1]), float(value)
 

@@ -51,7 +51,7 @@ class Customers:
         return token if customer is None else customer.name
 
     def fee_of(self, token: str) -> Money | None:
-        """Return what a customer committed to spend in a month; None if that is not known."""
+        """Return the commitment of a customer for a month; None if it is not known."""
         customer = self._customers.get(token)
         if customer is None or customer.monthly_commitment_usd is None:
             return None
@@ -97,6 +97,7 @@ def _customer(entry: Any, where: str) -> tuple[str, Customer]:
         if key not in KEYS:
             raise ConfigError(f"{where}: {key}: no such key; known are {', '.join(KEYS)}")
     texts = {key: _text(entry.get(key), f"{where}: {key}") for key in _REQUIRED}
+    # A customer of such a name would mix with the rest or with unknown customers.
     if texts["name"] in (OTHER, UNKNOWN):  # customers of that name are exported already
         raise ConfigError(
             f"{where}: name: got {texts['name']!r}; that name has a meaning here, choose another"
@@ -104,6 +105,7 @@ def _customer(entry: Any, where: str) -> tuple[str, Customer]:
     contract = entry.get("contract")
     commitment = entry.get("monthly_commitment_usd")
     if commitment is not None and (
+        # In Python a bool is an int.
         isinstance(commitment, bool)
         or not isinstance(commitment, int | float)
         or not 0 <= commitment < 1e15  # refuses NaN, too
@@ -120,7 +122,7 @@ def _customer(entry: Any, where: str) -> tuple[str, Customer]:
 
 
 def _text(value: Any, where: str) -> str:
-    """A text as a label may hold it. YAML reads an unquoted 42 or `no` as something else."""
+    """Return a text that a label may hold. YAML reads an unquoted 42 or `no` as another type."""
     if isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT and value.isprintable():
         return value
     found = "nothing" if value is None else repr(value)

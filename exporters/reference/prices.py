@@ -1,4 +1,4 @@
-"""What input tokens cost, and what the prompt cache saves of it.
+"""Prices of input tokens, and the savings of the prompt cache.
 
 Pure, but for `load_price_book`. A price book (docs/prices.md) is a YAML file:
 
@@ -9,7 +9,7 @@ Pure, but for `load_price_book`. A price book (docs/prices.md) is a YAML file:
         cache_read_ratio: 0.1      # of the input price, for a token read from the cache
         cache_write_ratio: 1.25    # of the input price, for a token written to it
         service_tiers: {priority: 1.75, batch: 0.5}    # optional; of the input price, 1 elsewhere
-    default: {...}                 # optional: for all other models
+    default: {...}                 # optional: for models without an entry
 
 Money is exact: whole units of 10**-24 dollars inside, Fractions outside. Any mistake in a book is a
 ConfigError, one line per finding: dollars that are quietly wrong would be believed.
@@ -47,7 +47,7 @@ class _PricePart(BaseModel):
 
 
 class Price(_PricePart):
-    """What one model costs. Ratios are of its input price."""
+    """Prices of one model. Ratios are of its input price."""
 
     input_usd_per_mtok: Usd
     cache_read_ratio: Annotated[Decimal, Field(ge=0, le=1, decimal_places=_DIGITS)]
@@ -57,6 +57,7 @@ class Price(_PricePart):
     def units(self, service_tier: str | None) -> tuple[int, int]:
         """(saved by a token read from the cache, paid more for one written), in units of 10**-24
         dollars. None: no tier is known, so the base price."""
+        # A tier without an entry has the base price.
         factor = self.service_tiers.get(service_tier, Decimal(1)) if service_tier else Decimal(1)
         price = Fraction(self.input_usd_per_mtok) * Fraction(factor) * _UNITS_A_USD / 10**6
         return int(price * (1 - Fraction(self.cache_read_ratio))), int(
@@ -81,6 +82,7 @@ class PriceBook(_PricePart):
 
     def units(self, model: str, service_tier: str | None) -> tuple[int, int] | None:
         """Return `Price.units` of a model; None if it has no price."""
+        # Fractions are slow, and the same few prices are needed for every group of every window.
         key = (model, service_tier)
         if key not in self._known:
             price = self.price(model)
@@ -100,9 +102,9 @@ class CacheTokens(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CacheDollars:
-    """What the cache did for some traffic, of the models that have a price."""
+    """Savings and losses of the cache for some traffic, of the models that have a price."""
 
-    saved_usd: Fraction | None  # None where no model has a price
+    saved_usd: Fraction | None  # None if no model has a price
     lost_usd: Fraction | None  # None without a target, too
     unpriced_tokens: int  # input tokens of models without a price
 
@@ -120,7 +122,9 @@ def cache_dollars(
     """
     saved = lost = unpriced = 0
     is_priced = False
+    # groupby needs its input sorted by the same key.
     for model, tiers in groupby(sorted(rows, key=lambda row: row.model), lambda row: row.model):
+        # `worth`: what reading all input from the cache would save, in units.
         total_input = total_cached = worth = 0
         for row in tiers:
             units = book.units(model, row.service_tier)
@@ -134,6 +138,7 @@ def cache_dollars(
             total_cached += row.cached
             worth += row.input * read_gain
         if target is not None and total_input:
+            # Whole numbers: tokens short of the target, times the denominator of the target.
             missing = target.numerator * total_input - target.denominator * total_cached
             lost += max(0, missing) * worth // (target.denominator * total_input)
     return CacheDollars(
@@ -144,8 +149,10 @@ def cache_dollars(
 
 
 def cache_target(targets: Targets) -> Fraction | None:
-    """The cache hit ratio that is good enough: where the band "best in class" begins, else the
-    level below which a ticket is opened; None where no policy says either."""
+    """Return the cache hit ratio that is good enough; None if no policy has one.
+
+    It is the begin of the band "best in class", else the threshold of the ticket.
+    """
     for band in targets.cache_hit_bands:
         if band.name.lower() == BEST_IN_CLASS:
             return band.from_ratio

@@ -97,6 +97,7 @@ class Collector:
         live = None
         if snapshot.views:
             live = self._board.facts(self._reading(page, snapshot, lags, results, now_s))
+        # Partitions without a heartbeat yet have no time.
         pulsed_ms = [
             at_ms
             for heartbeat in snapshot.heartbeats
@@ -108,7 +109,8 @@ class Collector:
     # -- reading ---------------------------------------------------------------------------------
 
     async def _load(self, now_s: float) -> StateSnapshot:
-        """Return the state, with all slices that changed given to those who count them."""
+        """Return the state, after all slices that changed were given to their consumers."""
+        # One snapshot for windows, minutes and objectives, so that all numbers are of one moment.
         snapshot = await self._reader.snapshot()
         self._tracker.begin(now_s)
         self._minutes.begin(now_s)
@@ -122,6 +124,7 @@ class Collector:
         """Return, by window, the scopes that are published, and those that the board needs."""
         tracked = {name: list(scopes) for name, scopes in self._pages.plan.items()}
         for name, scopes in board_sums(self._policies, self._rules).items():
+            # The board needs sums of windows and scopes that are not published.
             of_window = tracked.setdefault(name, [])
             of_window += [scope for scope in sorted(scopes) if scope not in of_window]
         return tracked

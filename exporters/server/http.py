@@ -1,7 +1,7 @@
 """The exporter process: /metrics, /healthz, /readyz, the live and the daily board.
 
 Three threads: one reads the state and writes the page (refresher.py), one makes the daily board
-(daily/cache.py), and this one answers requests with the last result of the other two.
+(daily/cache.py), and this one answers requests with their last results.
 """
 
 import asyncio
@@ -66,6 +66,7 @@ async def _metrics(request: web.Request) -> web.Response:
     }
     if len(body) >= GZIP_FROM_BYTES and _takes_gzip(request.headers.get("Accept-Encoding", "")):
         headers["Content-Encoding"] = "gzip"
+        # Compressing takes milliseconds for a large fleet; the event loop serves other requests.
         body = await asyncio.to_thread(export.body, openmetrics, True)
     return web.Response(body=body, headers=headers)
 
@@ -89,6 +90,7 @@ def _health(problem: str | None) -> web.Response:
 def _takes_gzip(accept_encoding: str) -> bool:
     for coding in accept_encoding.lower().split(","):
         name, _, weight = coding.partition(";")
+        # A weight of zero forbids a coding (RFC 9110).
         if name.strip() in ("gzip", "*"):
             return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
     return False
@@ -129,6 +131,7 @@ async def _serve(
         await stopping.wait()
     finally:
         await runner.cleanup()
+        # Stopping waits for the thread, which may be in the middle of a read.
         await asyncio.to_thread(refresher.thread.stop)
         await asyncio.to_thread(boards.thread.stop)
     return 0
@@ -140,6 +143,7 @@ async def _listen(runner: web.AppRunner, settings: Settings, config: WebConfig) 
         await web.TCPSite(runner, host, port, ssl_context=config.tls).start()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
+            # The usual cause has a message of its own, with the fix.
             raise ConfigError(
                 f"exporter.port: port {port} on {host} is in use; end the process that uses it, or "
                 "set TOKENPULSE_EXPORTER__PORT to another port (0 takes a free one)"

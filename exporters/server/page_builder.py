@@ -27,7 +27,7 @@ from streams.worker.exemplars import load_exemplars
 
 
 class PageBuilder:
-    """The samples of one exporter: what its settings publish, under the names of its customers."""
+    """The samples that the settings of one exporter publish, with the names of its customers."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class PageBuilder:
 
     @property
     def price_groupings(self) -> dict[str, Grouping]:
-        """How sums are grouped for their prices; empty without prices."""
+        """Groupings of the sums that have prices; empty without prices."""
         return {} if self._money is None else self._money.groupings
 
     def build(
@@ -106,6 +106,7 @@ class PageBuilder:
         groupings = tracker.groupings
         for name, window in tracker.windows.items():
             for scope, sums in window.sums.items():
+                # The tracker also sums for prices and for the board; only the plan is published.
                 if scope in PRICED or scope not in self.plan.get(name, ()):
                     continue
                 if scope == CUSTOMER:

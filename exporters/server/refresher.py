@@ -82,6 +82,7 @@ class Refresher:
     def export(self) -> Export:
         """Return the page to serve: the last one, or one without numbers if that is too old."""
         export = self._export
+        # The age counts from the begin of the reading, so a slow one is not taken for fresh.
         age_s = time.monotonic() - export.made_at
         if export.readable and age_s > self._settings.exporter.stale_after_s:
             return self._without_numbers(f"the state was last read {age_s:.0f} s ago")
@@ -157,6 +158,7 @@ class Refresher:
         page.add(pipeline_metrics.EXPORTER_REFRESH, "", round(time.monotonic() - began, 4))
         self._add_exporter(page)
         kafka = self._settings.kafka
+        # A state without partitions can be read, but gives no numbers to rely on.
         problem = (
             None
             if collected.partitions

@@ -1,9 +1,9 @@
 """TLS and users of the exporter's pages, in the form of Prometheus' web configuration file.
 
-A subset of what https://prometheus.io/docs/prometheus/latest/configuration/https/ describes, and
-`promtool check web-config` accepts the same files. What we do not know is refused: a guard that was
-written down and is not there would be worse than none. As with Prometheus' own exporters every
-page is behind the guard, the health checks too.
+A subset of https://prometheus.io/docs/prometheus/latest/configuration/https/;
+`promtool check web-config` accepts the same files. Unknown keys are an error, so that no guard that
+the operator wrote down is silently missing. As with Prometheus' own exporters the guard covers
+every page, the health checks too.
 """
 
 import asyncio
@@ -103,7 +103,7 @@ _UNKNOWN_KEY = "not supported here; docs/security.md lists what is"
 
 
 def _is_public(location: Location) -> bool:
-    """Return False for what may be a hash, or a password that was written instead of one."""
+    """Return False for texts that may be hashes, or passwords in their place."""
     return len(location) > 1 and location[0] == "tls_server_config"
 
 
@@ -168,10 +168,13 @@ class Guard:
         if login is None:
             return False
         name, password = login
+        # bcrypt takes a tenth of a second, too long for every scrape; a keyed hash of a password
+        # that was right is kept in memory only.
         seen = hmac.digest(self._key, password, hashlib.sha256)
         known = self._known.get(name)
         if known is not None and hmac.compare_digest(known, seen):
             return True
+        # Guessing must not use up the threads that check real users.
         if self._waiting >= GUESSES_WAITING:
             return False
         self._waiting += 1
@@ -201,6 +204,7 @@ def _login(header: str) -> tuple[str, bytes] | None:
         return None
     try:
         name, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+        # A user without a colon has no password.
         return (name.decode(), password) if colon else None
     except ValueError:
         return None

@@ -1,8 +1,8 @@
 """Windows that are kept up to date instead of added up anew.
 
 Pure. A month is hundreds of slices a partition; between two exports a handful of them change. So a
-window holds its sums and the parts they are made of: what left is subtracted, what came is added,
-in whole numbers, and the result is the same as a recount.
+window holds its sums and their parts: slices that left are subtracted, new ones added, in whole
+numbers, and the result is the same as a recount.
 
 A slice is not kept as it is stored, by series, but as sums by scope (fleet, per model, ...): a few
 groups with shared histograms, a fraction of the memory.
@@ -85,7 +85,7 @@ SliceSummary = Mapping[str, Sums]  # by scope
 
 
 class UpToNow:
-    """What sums up time spans that end at each refresh."""
+    """Base of all sums over time spans that end at each refresh."""
 
     _as_of_s = 0
 
@@ -95,7 +95,7 @@ class UpToNow:
 
 
 class Grouping:
-    """Groups of names that agree in some places. Group numbers hold; `keys` says whom they mean."""
+    """Groups of names that agree in some places. Group numbers stay; `keys` has their names."""
 
     def __init__(self, name: str, dimensions: Sequence[str], of: Sequence[str]) -> None:
         """`dimensions`: which of the names' parts, `of`, tell one group from another."""
@@ -108,6 +108,7 @@ class Grouping:
 
     def follow(self, names: Sequence[tuple[str, ...]]) -> None:
         """Assign groups to names (of series, or of (customer, model) rows) that are new."""
+        # Names only grow, so those before are grouped already.
         known = len(self._group_of)
         if len(names) > known:
             added = [self._number(name) for name in names[known:]]
@@ -122,6 +123,8 @@ class Grouping:
 
     def regroup(self, table: Table, low_bits: int) -> Table:
         """Return a table keyed by group instead of by the names given to `follow`."""
+        # The low bits of a key (latency, bucket) stay; its high bits, the number of the name,
+        # become the number of the group.
         low = table.keys & ((1 << low_bits) - 1)
         return Table.summed(
             (self._group_of[table.keys >> low_bits] << low_bits) | low, table.values
@@ -148,6 +151,7 @@ def summarise(
                 if by_customer
                 else (aggregate.series, TOKENS_AT)
             )
+            # Prices need input tokens only, so the columns of outcomes are left out.
             tokens = Table(table.keys, table.values[:, [at + one for one in _INPUT_AT]])
             found[scope.name] = Sums(
                 _regroup(scope, tokens, 0, nothing.counts), nothing.cells, nothing.threshold_counts
@@ -180,19 +184,24 @@ class Window:
         self._parts: dict[PartKey, SliceSummary] = {}
 
     def update(self, parts: Mapping[PartKey, SliceSummary], deltas: "dict[Change, Sums]") -> None:
-        """Hold exactly `parts` from now on; each has all scopes of this window.
+        """Replace the parts by `parts`, of which each has all scopes of this window.
 
-        `deltas`: what windows with the same change share; the caller hands in an empty one for
-        each round.
+        `deltas`: shared by windows with the same change; the caller passes an empty one for each
+        round.
         """
+        # A summary that was read anew is another object, so identity finds the changes.
         added = [one for key, one in parts.items() if self._parts.get(key) is not one]
         removed = [one for key, one in self._parts.items() if parts.get(key) is not one]
         self._parts = dict(parts)
         if not added and not removed:
             return
+        # All parts are new (first refresh, or the window moved beyond its old parts): adding them
+        # up costs less than the difference.
         if len(added) == len(parts):
             self.sums = {scope: _sum([one[scope] for one in added], scope) for scope in self.sums}
             return
+        # Windows that end at the same time mostly gain and lose the same slices; the ids are valid
+        # as long as the parts live, which is longer than `deltas`.
         change = (*map(id, added), 0, *map(id, removed))
         for scope, sums in self.sums.items():
             if (scope, change) not in deltas:
@@ -217,6 +226,8 @@ def percentiles(sums: Sums, ratios: Sequence[float]) -> dict[tuple[int, int], tu
     keys, counts, ends = by_histogram(cells)
     if not len(keys):
         return {}
+    # One cumulative sum over all histograms, so that a single search finds every rank: the rank
+    # within a histogram is moved by the count of all cells before it.
     running = np.cumsum(cells.values)
     before = running[ends] - counts
     # Rounding first keeps 0.95 * 100 = 95.00000000000001 from asking for rank 96.
@@ -232,6 +243,7 @@ def percentiles(sums: Sums, ratios: Sequence[float]) -> dict[tuple[int, int], tu
 
 
 def _without_zeros(table: Table) -> Table:
+    # Cells of slices that left a window would otherwise stay with a count of 0 for ever.
     filled = table.values != 0 if table.values.ndim == 1 else table.values.any(axis=1)
     return table if filled.all() else Table(table.keys[filled], table.values[filled])
 

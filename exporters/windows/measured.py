@@ -1,7 +1,7 @@
 """Counts, ratios and percentiles of each group of a window, from its sums.
 
 Pure. The same sums and the same nearest-rank percentiles as in `tokenpulse report`; ratios are
-None if there is nothing to divide by.
+None if their denominator is 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -137,7 +137,7 @@ def _of(
 
 
 def regroup_sums(sums: Sums, group_of: Ints) -> Sums:
-    """Return sums by other groups; `group_of`: old number -> new one, -1 to leave it out."""
+    """Return sums by new groups; `group_of`: old number -> new one, -1 to leave it out."""
     return Sums(
         _regroup_table(sums.counts, group_of, 0),
         _regroup_table(sums.cells, group_of, CELL_BITS),
@@ -146,6 +146,7 @@ def regroup_sums(sums: Sums, group_of: Ints) -> Sums:
 
 
 def _regroup_table(table: Table, group_of: Ints, low_bits: int) -> Table:
+    # The high bits of a key are the number of its group.
     groups = group_of[table.keys >> low_bits]
     kept = groups >= 0
     low = table.keys[kept] & ((1 << low_bits) - 1)
@@ -157,6 +158,7 @@ def _regroup_table(table: Table, group_of: Ints, low_bits: int) -> Table:
 
 def failures(sums: Sums, groups: int) -> tuple[Ints, Ints]:
     """Count eligible requests that failed."""
+    # Probes count for availability, so their columns are added to those of requests.
     counted = sums.counts.values[:, :PROBES_AT] + sums.counts.values[:, PROBES_AT:TOKENS_AT]
     eligible = counted[:, ELIGIBLE_AT].sum(axis=1)
     return _spread(sums.counts.keys, eligible - counted[:, SUCCESS_AT], eligible, groups)
@@ -171,8 +173,10 @@ def outcome_counts(rows: Ints) -> dict[str, int]:
 def slow(sums: Sums, groups: int, latency: str, limit_us: int) -> tuple[Ints, Ints]:
     """Count measured requests over a limit, to the precision of the histogram."""
     keys = sums.cells.keys
+    # A key is (group, latency, bucket) from the high bits to the low ones.
     mine = (keys >> histogram.BUCKET_BITS) & ((1 << LATENCY_BITS) - 1) == LATENCIES.index(latency)
     buckets = keys[mine] & ((1 << histogram.BUCKET_BITS) - 1)
+    # A bucket counts as slow if its highest value is over the limit, as for percentiles.
     over = histogram.highest_in(buckets) > limit_us * 1_000
     counts = sums.cells.values[mine]
     return _spread(keys[mine] >> CELL_BITS, counts * over, counts, groups)

@@ -66,6 +66,7 @@ class Minutes(UpToNow):
             keys = by_minute.get(start_s, [])
             versions = tuple((key, self._slices[key][0]) for key in keys)
             known = self._minutes.get(start_s)
+            # Of 60 minutes mostly one or two changed since the last refresh.
             if known is None or known[0] != versions:
                 known = versions, _fleet([self._slices[key][1] for key in keys])
             minutes[start_s] = known
@@ -90,6 +91,7 @@ def _starts(as_of_s: int) -> range:
 
 
 def _parts(start_s: int, view: PartitionView) -> Iterator[SliceId]:
+    # Slices of ten seconds are merged into minutes after a while; before that they are finer.
     if start_s < view.meta.merged_until_s[1]:
         yield SliceId(1, start_s)
     else:

@@ -10,6 +10,7 @@ CALENDAR = ("day", "month")
 def window_plan(settings: Settings) -> dict[str, list[str]]:
     """Return, by window, the scopes that it is exported in."""
     exporter = settings.exporter
+    # Series and customers are many, so their windows are chosen one by one.
     shared = [scope for scope in SCOPE_LABELS if scope not in ("series", CUSTOMER)]
     plan: dict[str, list[str]] = {}
     for name in (*exporter.windows, *CALENDAR):

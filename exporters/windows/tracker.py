@@ -1,7 +1,7 @@
 """Brings all windows of an exporter up to date from snapshots of the state.
 
 A consumer of slices (streams/store/reader.py): it asks for the slices that cover its windows and
-changed, and keeps their summaries. The work of a refresh is in proportion to what changed since the
+changed, and keeps their summaries. The work of a refresh is in proportion to the changes since the
 last one, not to the length of the windows.
 """
 
@@ -87,6 +87,7 @@ class WindowTracker(UpToNow):
     def update(self, snapshot: StateSnapshot) -> None:
         """Bring the windows to the snapshot's views, whose slices must have been loaded."""
         partitions = [view.partition for view in snapshot.views]
+        # Summaries of slices that no window covers any more are dropped, so memory stays bounded.
         needed = {
             (partition, slice_id)
             for partition in partitions
@@ -105,11 +106,13 @@ class WindowTracker(UpToNow):
             )
 
     def _cover(self, view: PartitionView) -> None:
+        # The cover depends only on the view and on the time.
         known = self._covers.get(view.partition)
         if known is not None and known[0] is view and known[1] == self._as_of_s:
             return
         covers: dict[str, list[SliceId]] = {name: [] for name in self._plan}
         if view.index:
+            # Calendar windows may begin before the first slice and end after the last.
             reach_s = extent(view.index)
             for name in self._plan:
                 span = self._span(name, view.watermark_s)
