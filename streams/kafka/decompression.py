@@ -19,7 +19,7 @@ GZIP_MEMBERS = 16
 # Zeros behind the data: aiokafka's reader reads a number before it checks the end of the data.
 SPARE_BYTES = 32
 # Java clients frame snappy: these bytes, two versions, then blocks of raw snappy, each behind its
-# length. Other clients write one block of raw snappy.
+# length. Some clients write one block of raw snappy.
 _XERIAL, _XERIAL_HEADER_BYTES = b"\x82SNAPPY\x00", 16
 
 

@@ -44,7 +44,7 @@ class Batch:
     fetch_offset: int
     next_offset: int
     highwater: int  # end of the partition's log when fetched
-    readable: int  # end of what may be read: before the first open transaction
+    readable: int  # end of the readable part: before the first open transaction
     offsets: Sequence[int]
     timestamps_ms: list[int]
     values: list[bytes | None]
@@ -145,6 +145,7 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
         except UnreadableError as error:
             fault = error
             break
+        # Only now: a batch that cannot be read stays the next one.
         fetched.skip(batch)
         # A batch keeps its last offset even where compaction removed the last record.
         next_offset = max(next_offset, batch.next_offset)
@@ -167,6 +168,7 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
         records._records_iterator = None
     # A broker may determine the end of the log before it reads the records of its answer.
     highwater = max(state.highwater or 0, next_offset)
+    # With read_committed the readable part ends at the last stable offset.
     stable = state.lso if records._isolation_level == 1 and (state.lso or -1) >= 0 else highwater
     return Batch(
         topic=tp.topic,

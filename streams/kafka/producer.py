@@ -45,9 +45,9 @@ DELIVERY_TIMEOUT_S = 30
 class EventProducer:
     """Sends (key, value) records to one topic; use it as an async context manager.
 
-    `linger_ms`: time that a record may wait for others. `max_in_flight_bytes`: bytes accepted but
-    not confirmed at which `send` waits. `sent`, `batches` and `sent_bytes` (keys and values,
-    uncompressed) count what the broker has confirmed. Leaving the block sends the waiting records.
+    `linger_ms`: time that a record may wait until its batch is full. `max_in_flight_bytes`: bytes
+    accepted but not confirmed at which `send` waits. `sent`, `batches` and `sent_bytes` (keys and
+    values, uncompressed) count confirmed records. Leaving the block sends the waiting records.
 
     Raises Unavailable if no broker answers, the topic is missing or the broker refuses a batch.
     """
@@ -162,7 +162,7 @@ class EventProducer:
         self._start_linger()
 
     async def flush(self) -> None:
-        """Send everything accepted so far and wait until the broker has confirmed it."""
+        """Send all accepted records and wait until the broker has confirmed them."""
         self._stop_linger()
         self._pack()
         self._seal_all()
@@ -193,7 +193,7 @@ class EventProducer:
             lane = lanes[number]
             if lane.open is None:
                 lane.open = self._producer.create_batch()
-            if lane.open.append(timestamp=stamp, key=key, value=value) is None:
+            if lane.open.append(timestamp=stamp, key=key, value=value) is None:  # it is full
                 self._seal(lane)
                 lane.open = self._producer.create_batch()
                 lane.open.append(timestamp=stamp, key=key, value=value)
@@ -206,6 +206,7 @@ class EventProducer:
         keys = [key for key, _, _ in records]
         numbers: list[int] = partition_of([key or b"" for key in keys], len(self._lanes)).tolist()
         if None in keys:
+            # In turn by record, not by batch as Kafka's own producer: batches stay equally large.
             for index, key in enumerate(keys):
                 if key is None:
                     numbers[index] = self._turn
@@ -311,6 +312,7 @@ def partition_of(keys: Sequence[bytes], partitions: int) -> npt.NDArray[np.int64
     numbers = np.empty(len(keys), np.int64)
     for length, indexes in by_length.items():
         joined = b"".join([keys[index] for index in indexes])
+        # One row a key: all keys of one length are hashed by the same array operations.
         hashes = _murmur2(np.frombuffer(joined, np.uint8).reshape(len(indexes), length))
         numbers[indexes] = (hashes & np.uint32(0x7FFFFFFF)) % np.uint32(partitions)
     return numbers
@@ -334,6 +336,7 @@ def _murmur2(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
         h ^= keys[:, words * 4 + byte].astype(np.uint32) << np.uint32(8 * byte)
     if rest:
         h *= m
+    # Kafka's final mix, with its constants.
     h ^= h >> np.uint32(13)
     h *= m
     h ^= h >> np.uint32(15)

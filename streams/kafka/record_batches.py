@@ -61,6 +61,7 @@ class RecordBatch:
 
         Raises UnreadableError, also if its records have more than `max_bytes`.
         """
+        # Checked before decompression: a count alone can ask for any amount of objects.
         [count] = _COUNT.unpack_from(self.data, _COUNT_AT)
         if not 0 <= count <= max(max_bytes // MIN_RECORD_BYTES, 1):
             raise self._unreadable(f"{count:,} records are too many for worker.max_batch_mb")
@@ -170,6 +171,7 @@ class FetchedRecords(MemoryRecords):  # type: ignore[misc]  # compiled, without 
                 f"only {len(self._data):,} bytes of it came: raise kafka.fetch_max_partition_bytes",
                 None,
             )
+        # A broker cuts its answer at a number of bytes, so the last batch is often incomplete.
         left = len(self._data) - self._position
         if left < _PLACE.size:
             return None
@@ -182,7 +184,7 @@ class FetchedRecords(MemoryRecords):  # type: ignore[misc]  # compiled, without 
             raise _format_error(data, log_end)
         reader = DefaultRecordBatch(data)
         next_offset = reader.next_offset
-        following = None
+        following = None  # base offset of the batch after this one
         if left - size >= _PLACE.size:
             following, _ = _PLACE.unpack_from(self._data, self._position + size)
         in_place = (

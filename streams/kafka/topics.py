@@ -26,7 +26,7 @@ EMBEDDED_CLUSTER = "tokenpulse-embedded"
 
 # A rejected record goes to the dead-letter topic with headers for its origin and the reason.
 DLQ_HEADER_BYTES = 16_384
-# Long enough for an operator who returns from a week of holidays.
+# Long enough for an operator to return from a week of holidays.
 DLQ_RETENTION_H = 7 * 24
 # Rejected records are few, so a quarter of the partitions is enough.
 DLQ_SHARE = 4
@@ -95,10 +95,10 @@ def _new_topics(kafka: Kafka) -> list[NewTopic]:
     """Return the topics as they should be. Raises Unavailable if two have the same name."""
     names = {"topic": kafka.topic, "dlq_topic": kafka.dlq_topic}
     for setting, name in (("dlq_topic", kafka.dlq_topic), ("archive_topic", kafka.archive_topic)):
-        for other, taken in names.items():
-            if name == taken and other != setting:
+        for earlier, taken in names.items():
+            if name == taken and earlier != setting:
                 raise Unavailable(
-                    f"kafka.{setting}: got {name!r}, which is kafka.{other}; name another"
+                    f"kafka.{setting}: got {name!r}, which is kafka.{earlier}; choose another"
                 )
         names[setting] = name
     safe = {}  # settings that keep acknowledged records when a replica is lost
@@ -138,6 +138,7 @@ def _new_topics(kafka: Kafka) -> list[NewTopic]:
             kafka.replication,
             topic_configs={
                 "cleanup.policy": "compact",
+                # Compaction alone removes archived states that newer ones replace.
                 "retention.ms": "-1",
                 "max.message.bytes": str(kafka.max_message_bytes),
                 **safe,
@@ -259,7 +260,7 @@ async def _check_port(bootstrap: str) -> None:
         try:
             _, writer = await asyncio.open_connection(host.strip("[]") or "localhost", int(port))
         except OSError:
-            continue
+            continue  # one of several brokers is enough
         writer.close()
         return
     raise ConnectionRefusedError(bootstrap)

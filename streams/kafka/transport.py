@@ -1,6 +1,6 @@
 """Faust's Kafka transport, with whole fetched batches delivered as one message each.
 
-Everything that Faust and aiokafka do per record, or get wrong for batches, is overridden here:
+This module overrides all that Faust and aiokafka do per record, or do wrongly for batches:
 
 - records: one message for all records fetched of a partition, its value a `Batch` (fetch.py);
 - the offset to read from: that of our own state, not the one committed to Kafka;
@@ -58,7 +58,7 @@ class BatchThread(AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Start to watch the group, as a fetch would.
 
-        While no partition is assigned there is no fetch, and no other check of the group's errors.
+        While no partition is assigned there is no fetch, which would also check the group's errors.
         """
         await super().on_start()
         self.add_future(self._watch_group())
@@ -130,7 +130,7 @@ class BatchThread(AIOKafkaConsumerThread):
     ) -> Mapping[TP, list[Batch]]:
         """Wait up to `timeout_s` for fetched records. Return a list of one batch a partition.
 
-        Replaces aiokafka's `Fetcher.fetched_records`, and raises what the fetcher raises.
+        Replaces aiokafka's `Fetcher.fetched_records`, and raises the errors of the fetcher.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -154,10 +154,11 @@ class BatchThread(AIOKafkaConsumerThread):
         for tp in list(fetcher._records):
             response = fetcher._records[tp]
             if tp not in partitions:
+                # Those of a paused partition are kept.
                 if not fetcher._subscriptions.is_assigned(tp):
                     del fetcher._records[tp]
                 continue
-            if response in self._reported:
+            if response in self._reported:  # fetched again after READ_AGAIN_S
                 continue
             if not isinstance(response, FetchResult):  # an error
                 if batches:
@@ -278,7 +279,7 @@ class BatchConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._read_offset = _NoReadOffsets()
-        self._seeking = asyncio.Lock()
+        self._seeking = asyncio.Lock()  # held while partitions are claimed and loaded
         self.forget_assignment()
 
     def _new_consumer_thread(self) -> BatchThread:
@@ -350,6 +351,7 @@ class BatchConsumer(Consumer):
 
     async def force_commit(self, topics: object = None, start_new_transaction: bool = True) -> bool:
         """Commit the offsets that the store has confirmed."""
+        # Not Faust's acknowledged offsets: they run ahead of the store.
         offsets = self.transport.durable_offsets()
         return bool(offsets) and bool(await self._commit(offsets))
 

@@ -74,7 +74,7 @@ class FetchedBatch(Protocol):
 
     @property
     def readable(self) -> int:
-        """Return the end of what may be read of it, which is before an open transaction."""
+        """Return the end of its readable part, which is before an open transaction."""
         ...
 
     @property
@@ -83,7 +83,7 @@ class FetchedBatch(Protocol):
         ...
 
     def fingerprint(self, offset: int) -> LogFingerprint | None:
-        """Return what identifies the record at an offset; None if there is no such record."""
+        """Return the fingerprint of the record at an offset; None if there is no such record."""
         ...
 
 
@@ -150,15 +150,15 @@ class OffsetAdmission(Generic[C]):
         self.epoch = epoch
 
     def admit(self, batch: FetchedBatch) -> Decision:
-        """Return what to do with a batch.
+        """Decide about a batch.
 
         Before the next call the decision must have been carried out: after Count the counts end
         where the batch does, after Seek the seek is made.
         """
-        if self.halted or batch.epoch < self.epoch:
+        if self.halted or batch.epoch < self.epoch:  # fetched before the last seek
             return Drop()
         self.highwater, self.readable = batch.highwater, batch.readable
-        if batch.generation != self.generation:
+        if batch.generation != self.generation:  # of another assignment
             return Drop()
         counted_to, expected = self.counts.next_offset, self.expected_offset
         if batch.epoch > self.epoch:  # a seek that was not made for this claim
@@ -166,7 +166,7 @@ class OffsetAdmission(Generic[C]):
         if batch.highwater < counted_to:
             return self._doubt() or self._halt(
                 HaltReason.LOG_TRUNCATED,
-                f"the log ends at offset {batch.highwater}, before what was counted of it",
+                f"the log ends at offset {batch.highwater}, before the last counted record",
             )
         if batch.fetch_offset > expected and (again := self._doubt()):
             return again
@@ -181,7 +181,7 @@ class OffsetAdmission(Generic[C]):
                 f"the record at offset {self._unverified and self._unverified.offset} is not the "
                 "one that was counted: this is another log of the same name",
             )
-        if batch.next_offset <= batch.fetch_offset:
+        if batch.next_offset <= batch.fetch_offset:  # an answer without records
             return Drop()
         self._doubts, self._read_to = 0, max(self._read_to, batch.next_offset)
         return Count(self._first_to_count(batch), max(0, batch.fetch_offset - counted_to))

@@ -27,10 +27,12 @@ class Archiver:
     async def archive_if_due(self, state: PartitionState) -> int | None:
         """Write the stored state to the archive if the last archived one is too old.
 
-        Return the time of writing in milliseconds, None if nothing was written.
+        Return the time of writing in milliseconds, None if it was not written.
         """
+        # The wall clock, as the next owner continues from the time that the state holds.
         now_ms = time.time_ns() // 1_000_000
         due_ms = state.archived_at_ms + self._interval_ms
+        # Before the first checkpoint the store has no state to archive.
         if self._archive is None or state.stored_offset == 0 or now_ms < due_ms:
             return None
         if time.monotonic() < self._not_before:

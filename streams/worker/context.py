@@ -1,4 +1,4 @@
-"""What the partitions of one worker share: settings, store, Kafka, counters."""
+"""Services that the partitions of one worker share: settings, store, Kafka, counters."""
 
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass

@@ -69,6 +69,7 @@ class Exemplars:
         `values` are its records; `known` returns whether a series is counted under its own name.
         """
         self.due = False
+        # Trace ids are decoded a second time here, so only for a few records.
         first = max(0, len(columns.position) - LOOKED_AT)
         traces = [_trace_id(values[at] or b"") for at in columns.position[first:].tolist()]
         latencies = (columns.ttft_ns, columns.tpot_ns, columns.duration_ns)

@@ -1,12 +1,12 @@
-"""One claimed partition: decide what may be counted, count it, write checkpoints, halt, resume.
+"""One claimed partition: admit its batches, count them, write checkpoints, halt and resume.
 
     batch -> admission -> decode -> circuit breaker -> deduplication -> dead letters -> counts
                                                                              |            |
     checkpoint:                     flush  <-  wait until Kafka has them  <--+-- snapshot +
 
-A `PartitionWorker` lives from a claim until the partition is revoked or the claim is lost; a claim
-made again makes a new one. admission.py decides what may be counted, streams/state/partition.py
-what a number is. Here it is done in that order, while Kafka or the store may not answer.
+A `PartitionWorker` lives from a claim until the partition is revoked or the claim is lost; the next
+claim makes a new one. admission.py decides which records may be counted, streams/state/partition.py
+counts them. This module does both in the right order while Kafka or the store may not answer.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ DEAD_LETTERS_S = 2.0  # a checkpoint waits this long for dead letters, then for 
 REFETCH_AFTER_S = 15.0
 
 FIXES = {
-    HaltReason.DEAD_LETTERS: "fix what produces them, then `tokenpulse partitions resume` "
+    HaltReason.DEAD_LETTERS: "fix their producer, then `tokenpulse partitions resume` "
     "sends those in the log to the dead-letter topic",
     HaltReason.UNREADABLE: "`tokenpulse partitions move` resumes after it",
     HaltReason.LOG_TRUNCATED: "`tokenpulse partitions move` to offset 0 counts the new log",
@@ -156,6 +156,7 @@ class PartitionWorker:
         decoded = self._deduplicate(batch, decoded)
         await self._fetch_missing_slices(decoded)
         await self._send_dead_letters(batch, decoded)
+        # After the dead letters, so that every checkpoint with this batch waits for them.
         self.state.apply(decoded, batch.next_offset, batch.last())
         self.field_samples.sample(batch.offsets, batch.timestamps_ms, decoded.columns)
         if self.exemplars.due:
@@ -164,6 +165,7 @@ class PartitionWorker:
     def _breaker_reason(self, batch: Batch, decoded: Decoded) -> str | None:
         """Return why too many records were rejected; None if the batch may pass."""
         if self._pass_all:
+            # Records that are produced after the command are checked again.
             self._pass_all, self._pass_until = False, batch.highwater
         if self.state.next_offset < self._pass_until:
             self._breaker.reset()
@@ -174,6 +176,7 @@ class PartitionWorker:
     def _deduplicate(self, batch: Batch, decoded: Decoded) -> Decoded:
         if self.dedup_window is None:
             return decoded
+        # All valid records, with the duplicates: a later one may be a duplicate of a duplicate.
         columns = decoded.columns
         self._horizon.add(batch.offsets_at(columns.position), columns.ended_at_ms)
         duplicate = self.dedup_window.find_duplicates(
@@ -184,7 +187,7 @@ class PartitionWorker:
     async def _fetch_missing_slices(self, decoded: Decoded) -> None:
         """Fetch the slices that a batch changes and that only the store has."""
         missing = self.state.missing(decoded)
-        if not missing:
+        if not missing:  # nearly always: events are recent, and memory holds recent slices
             return
         ids = {slice_field(slice_id): slice_id for slice_id in missing}
         load = partial(self._context.store.load, self.admission.claim, list(ids))
@@ -219,6 +222,7 @@ class PartitionWorker:
                 state.recent = self._horizon.dump()
                 snapshot = state.snapshot(written_at_ms=time.time_ns() // 1_000_000)
                 undelivered, self._undelivered = self._undelivered, []
+            # Counting continues meanwhile: the snapshot is a copy.
             if not await self._have_arrived(undelivered):
                 return
             write = partial(self._context.store.flush, self.admission.claim, snapshot)
@@ -236,8 +240,8 @@ class PartitionWorker:
         """Return whether the broker has these dead letters.
 
         The stored offset must not pass a record that the broker does not have. After
-        `DEAD_LETTERS_S` they are left to the next checkpoint, so that other partitions do not
-        wait for long. Raises the error of a delivery that failed.
+        `DEAD_LETTERS_S` they are left to the next checkpoint, so that no partition delays the
+        rest for long. Raises the error of a delivery that failed.
         """
         if letters:
             await asyncio.wait(letters, timeout=DEAD_LETTERS_S)
@@ -266,6 +270,7 @@ class PartitionWorker:
 
     def _halt(self, halt: Halt) -> None:
         """Stop reading until an operator resumes the partition; no record is lost."""
+        # The next heartbeat shows which command was enqueued before the halt.
         self.admission.halted, self._command_at_halt = halt, None
         self._context.consumer.pause(self.partition)
         self._log.at(halt.offset).error(
@@ -300,6 +305,7 @@ class PartitionWorker:
     def _move(self, halt: Halt, offset: int) -> bool:
         """Move the state to `offset`; return False if records would be counted twice."""
         if halt.reason in (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED):
+            # Offsets of another log cannot be compared with those of the counted one.
             self.state.begin_again(offset)
             return True
         if offset >= self.state.next_offset:
@@ -332,6 +338,7 @@ class PartitionWorker:
             return
         if self._counting.locked():  # a batch has come
             return
+        # The lock keeps out a batch that comes between the check and the seek.
         async with self._counting:
             self._log.at(offset).warning("no batch came for %.0f s: fetching again", silent_s)
             self._consumed_at = time.monotonic()

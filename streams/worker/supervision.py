@@ -1,4 +1,4 @@
-"""Supervision of the store: whether it answers, and whether it keeps what is written to it."""
+"""Supervision of the store: whether it answers, and whether it keeps its state."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ class StoreSupervision:
 
     @property
     def is_fit(self) -> bool:
-        """Return whether the store keeps what is written to it."""
+        """Return whether the store is set up to keep its state."""
         return not self.unfit_reason
 
     async def retry(self, partition_log: PartitionLog, call: Callable[[], Awaitable[T]]) -> T:
@@ -73,7 +73,7 @@ class StoreSupervision:
         except StoreError:
             return  # no answer: the next checkpoint reports it
         if reason and self.is_fit:
-            log.error("nothing more is written: %s", reason)
+            log.error("no checkpoint is written: %s", reason)
         elif not reason and not self.is_fit:
-            log.warning("writing again: the store keeps its state now")
+            log.warning("checkpoints are written again: the store keeps its state now")
         self.unfit_reason = reason

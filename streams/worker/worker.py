@@ -4,8 +4,8 @@
                                   |
                                   +-> every second: checkpoint and heartbeat of each partition
 
-What happens to one partition is in partition_worker.py. A claim that is lost, as another worker
-made a newer one or the store went back, is dropped with all that memory holds of the partition;
+partition_worker.py has the work on one partition. A claim that is lost, as another worker
+made a newer one or the store went back, is dropped with the partition's counts in memory;
 the partition is then claimed and loaded again.
 """
 
@@ -83,6 +83,7 @@ class StreamWorker:
         claimed = await asyncio.gather(
             *(self._claim(number, generation, committed[number], len(wanted)) for number in wanted)
         )
+        # Only now, so that a claim that fails leaves the partitions as they were.
         self._release_all()
         self._partitions = {worker.partition: worker for worker in claimed}
         self._released_offsets = {}
@@ -120,7 +121,7 @@ class StreamWorker:
                 await asyncio.gather(
                     *(worker.flush(memory_bytes, last=True) for worker in released)
                 )
-        except Exception as error:  # any: what was not written is counted again by the next owner
+        except Exception as error:  # any error: the next owner counts the rest again
             log.warning("partitions given back before all was written: %r", error)
         if ending:
             self._released_offsets = {
@@ -139,11 +140,11 @@ class StreamWorker:
         return partition in self._partitions
 
     async def _reload(self, stale: PartitionWorker, reason: Lost) -> None:
-        """Drop what memory holds of a partition, and claim and load it again."""
+        """Drop a partition from memory, and claim and load it again."""
         partition_log = PartitionLog(log, stale.partition).at(stale.state.next_offset)
         partition_log.warning("%s: loading it again", reason)
         async with self._reloading:
-            if stale.released:
+            if stale.released:  # revoked, or reloaded by the other task
                 return
             for attempt in range(1, RECLAIMS + 1):
                 try:
@@ -214,7 +215,7 @@ class StreamWorker:
         """Write checkpoints for ever: every `flush_interval_s`, or sooner if much was counted."""
         while True:
             due = asyncio.ensure_future(self._flush_due.wait())
-            # Not a timeout, whose exception would keep frames, and what they refer to, in memory.
+            # Not a timeout, as its exception would keep frames and their objects in memory.
             try:
                 await asyncio.wait({due}, timeout=self._settings.flush_interval_s)
             finally:
@@ -260,7 +261,7 @@ class StreamWorker:
         await worker.apply(command)
 
     def stall(self) -> str | None:
-        """Return what is wrong if no checkpoint was written for too long, for the watchdog."""
+        """Return the problem, for the watchdog, if no checkpoint was written for too long."""
         stalled_s = self.stalled_s()
         if stalled_s > STALL_S:
             return f"records wait, and no checkpoint was written for {stalled_s:.0f} s"
