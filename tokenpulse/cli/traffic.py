@@ -19,7 +19,7 @@ from tokenpulse.option_types import Span
 def produce(ctx: click.Context, file: Path) -> None:
     """Send events from a file to Kafka unchanged.
 
-    The file contains version-1 events, one JSON object per line. `-` is standard input.
+    The file contains events (docs/events.md), one JSON object per line. `-` is standard input.
     """
     try:
         with runner.open_events(file) as source:
