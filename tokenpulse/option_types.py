@@ -36,6 +36,7 @@ class Instant(click.ParamType):
             instant = datetime.fromisoformat(text)
         except ValueError:
             instant = None
+        # Without a zone the same text means another instant on another machine.
         if instant is None or instant.tzinfo is None:
             self.fail(f"{text!r}: write 2026-01-31T12:00:00Z or seconds since 1970", param, ctx)
         return int(instant.timestamp())

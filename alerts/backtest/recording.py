@@ -90,6 +90,7 @@ class Recording:
         file has no time of its own.
         """
         state, limits = self._log(log), event_limits(self._worker)
+        # A file is read at any later time, so its rows are neither late nor early.
         if timestamps_ms is None:
             limits = replace(limits, horizon_ms=MAX_TIME_MS)
             timestamps_ms = np.full(len(values), MAX_TIME_MS, np.int64)
@@ -130,6 +131,7 @@ class Recording:
             yield SliceId(int(start_s < self._minutes_until_s), start_s), aggregate
 
     def _merged_parts(self) -> Iterator[tuple[int, Aggregate]]:
+        # The common case needs no disk.
         if not self._has_spilled:
             self._disk.close()
             for start_s in sorted(self._in_memory):
@@ -169,6 +171,7 @@ class Recording:
 
 
 def _merged(parts: list[Aggregate]) -> Aggregate:
+    # Most slices of a quiet service have one part, and merging sorts.
     return parts[0] if len(parts) == 1 else Aggregate.merged(parts)
 
 

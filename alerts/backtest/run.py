@@ -100,6 +100,7 @@ def run(
         )
     begin_s, end_s = recording.begin_s, recording.end_s
     since_s = begin_s if from_s is None else max(begin_s, from_s)
+    # --from may lie after the last event.
     if since_s >= end_s:
         raise RequestError(f"--from: got {since_s}; the last event ended before {end_s}")
     if end_s - since_s > MAX_EVALUATED_S:
@@ -151,6 +152,7 @@ class _Evaluation:
         # The earlier slices only fill windows and periods, which costs far less.
         next_s = max(self._recording.begin_s or 0, self._since_s // STEP_S * STEP_S - STEP_S)
         for slice_id, aggregate in self._recording.slices():
+            # Also a time without requests fires alerts, or resolves them.
             self._pass_silence(next_s, slice_id.start_s)
             self.gauges.add(slice_id, aggregate)
             if slice_id.start_s >= next_s:
@@ -177,6 +179,7 @@ class _Evaluation:
         if samples != self._samples:
             self._samples, self._changed_at_s = samples, now_s
         for at_s in range(now_s, now_s + STEP_S, EVERY_S):
+            # The first and the last slice may be evaluated in part.
             if self._since_s <= at_s <= self._end_s:
                 by_rule = self._evaluator.evaluate_by_rule(self._samples, at_s)
                 for rule, states in zip(self.watched, by_rule, strict=True):

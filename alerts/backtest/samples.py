@@ -70,6 +70,7 @@ class Gauges:
 
         Slices of a minute are too old for every window, and only objectives count them.
         """
+        # Level 0 are slices of ten seconds.
         if slice_id.level == 0:
             self._windows.add(slice_id, aggregate)
         for objective in self.objectives:
@@ -92,6 +93,7 @@ class Gauges:
     def samples(self) -> Samples:
         """Return the samples at the end of the newest slice; the same object until one changes."""
         parts = [*self._windows.parts(), *(objective.part() for objective in self.objectives)]
+        # Comparing identities is cheap, and the parts are replaced if they change.
         if list(map(id, parts)) != list(map(id, self._parts)):
             whole: dict[str, dict[SampleKey, float]] = {}
             for part in parts:
@@ -245,6 +247,7 @@ class ReplayedObjective:
         counts = self.selection.count(
             aggregate, names.series, names.customers, slice_id.start_s, slice_id.end_s
         )
+        # A minute comes in up to six slices, and MinuteCounts takes its whole counts.
         for name, (total, bad) in counts.items():
             before = self._counts.get(name, (0, 0))
             self._counts[name] = (before[0] + total, before[1] + bad)
@@ -260,6 +263,7 @@ class ReplayedObjective:
 
     def _start_minute(self, minute: int) -> None:
         if minute != self._minute:
+            # Minutes without requests were seen too: they are silent, not unknown.
             self.minute_counts.see(self._minute, minute)
             self._minute, self._counts, self._changed = minute, {}, True
             self.minute_counts.running = minute

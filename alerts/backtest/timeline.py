@@ -38,6 +38,7 @@ class Timeline:
                 self.unfired += 1
             else:
                 self._resolved.append(_episode(key, self._active[key], now_s, worst))
+        # The worst value is that of the whole firing, its pending time included.
         for key, state in active.items():
             self._worst[key] = self._worse(self._worst.get(key, state.value), state.value)
         self._active = active

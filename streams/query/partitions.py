@@ -89,11 +89,13 @@ def check(
     if status is None:
         known = ", ".join(str(status.partition) for status in statuses) or "none"
         raise RequestError(f"partition {partition}: unknown; workers have claimed: {known}")
+    # A command for a partition that runs would wait for its next halt.
     if status.halted is None:
         raise RequestError(
             f"partition {partition}: is not halted, so it needs no command; "
             "see `tokenpulse partitions list`"
         )
+    # Not a decision for a person: the worker checks Redis every 15 s.
     if status.halted == HaltReason.STORE_POLICY:
         raise RequestError(
             f"partition {partition}: resumes by itself when Redis is fixed: {status.halted_detail}"
@@ -108,6 +110,7 @@ def check(
     # Offsets of a log that was replaced cannot be compared with those of the counted one.
     if to is None or status.halted in _ANOTHER_LOG:
         return status
+    # Records before the halt are in the state already.
     if status.halted_at is not None and to <= status.halted_at:
         raise RequestError(
             f"--to: got {to}, but the partition is halted at {status.halted_at}, and the records "
@@ -168,6 +171,7 @@ class Partitions:
 
         Raises TimeoutError if none does in time; RequestError; StoreError.
         """
+        # The status may have changed since the operator looked at it.
         await self.check(partition, command.to)
         await enqueue_command(self._client, self._group, self._topic, partition, command)
         async with asyncio.timeout(within_s):

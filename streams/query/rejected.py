@@ -152,7 +152,9 @@ async def _read_fields(
     ]
     if not samples:
         return []
+    # Heartbeats are in the order of partitions.
     samples.sort(key=lambda place: (place[1].timestamp_ms, place[0], place[1].offset))
+    # Only the places are in the heartbeats: the records are read from the log.
     async with TopicReader(kafka, kafka.topic) as reader:
         return [
             await _read_field(reader, partition, sample) for partition, sample in samples[-last:]
@@ -205,8 +207,10 @@ async def _read_from(
             if record is None or reason not in (None, record.reason):
                 continue
             origin = record.topic, record.partition, record.offset
+            # A second copy of a dead letter replaces the first, so that it counts once.
             newest.pop(origin, None)
             newest[origin] = record
+            # Values may be large: no more than can be shown are kept in memory.
             if len(newest) > last:
                 del newest[next(iter(newest))]
     merged = {key: record for newest in by_partition.values() for key, record in newest.items()}
@@ -233,5 +237,6 @@ def _parse(letter: Any) -> RejectedRecord | None:
             key=letter.key,
             value=None if f"{HEADER}null_value" in headers else letter.value,
         )
+    # Another program may write to this topic too.
     except (KeyError, ValueError):
         return None

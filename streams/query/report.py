@@ -59,6 +59,7 @@ class Question:
                 raise RequestError(
                     f"--by: got {dimension!r}; choose from {', '.join(sorted(known))}"
                 )
+        # Counts by customer are kept apart from the series, by customer and model only.
         if "customer" in self.by and not set(self.by) <= {"customer", "model"}:
             raise RequestError("--by: customers are counted by model only: use customer,model")
 
@@ -115,11 +116,13 @@ def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
     """
     watermark_s = max(((view.meta.watermark_ms or 0) // 1_000 for view in views), default=0)
     as_of_s = watermark_s if question.as_of_s is None else question.as_of_s
+    # The end is exclusive, and the second of the watermark belongs to the answer.
     to_s = as_of_s + 1 if question.to_s is None else min(question.to_s, as_of_s + 1)
     from_s = question.from_s
     # The oldest stored slice is the default start.
     if from_s is None:
         from_s = min((slice_.start_s for view in views for slice_ in view.index), default=to_s - 1)
+    # Older slices have expired.
     from_s = max(from_s, watermark_s - HORIZON_S)
     if from_s >= to_s:
         raise RequestError(

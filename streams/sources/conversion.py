@@ -55,8 +55,10 @@ def code(value: Any) -> str | None:
         return value or None
     if value is None:
         return None
+    # Before numbers: a bool is an int in Python.
     if type(value) is bool:
         return "true" if value else "false"
+    # Spreadsheets write 429 as 429.0.
     if type(value) is float and value.is_integer():
         return str(int(value))
     return str(value)
@@ -68,6 +70,7 @@ def number(value: Any) -> int | float:
     result: int | float | None = None
     if kind is int or kind is float:
         result = value
+    # Python reads 1_000 as a number, no other program does.
     elif kind is str and "_" not in value:
         try:
             result = int(value)
@@ -139,6 +142,7 @@ def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
         except (ValueError, TypeError, LookupError, AttributeError):
             fix = "YYYY-MM-DDTHH:MM:SS with a zone" if pattern is None else f"a time like {pattern}"
             raise Unusable(value, f"write {fix}, or set time.format") from None
+        # A local time without a zone may be hours away from the real one.
         if at.tzinfo is None:
             if zone is None:
                 raise Unusable(value, "says no zone; set time.zone")

@@ -83,6 +83,7 @@ class Source(Term):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
+        # Two origins would leave open which one wins.
         origins = [self.column, self.constant, self.template, self.add]
         if sum(origin is not None for origin in origins) != 1:
             raise ValueError("give exactly one of column, constant, template, add")
@@ -125,6 +126,7 @@ class Time(Part):
     def _fits_kind(self) -> Self:
         if (self.column is None) == (self.every is None):
             raise ValueError("give `column`, or `every` to space the rows evenly")
+        # Evenly spaced rows have no instant of their own, only a distance from the base.
         if self.every is not None and self.kind != "relative":
             raise ValueError("`every` makes relative times; set kind: relative")
         if (self.unit is None) != (self.kind == "text"):
@@ -169,6 +171,7 @@ class Mapping(Part):
             raise ValueError(
                 "fields: neither outcome nor status_code; {constant: success} if all are"
             )
+        # The arrival is the end minus the duration.
         arrival_from_end = self.time.marks == "end" != self.time.count_at
         if arrival_from_end and "duration_ms" not in self.fields:
             raise ValueError(
@@ -222,6 +225,7 @@ def _check_constants(name: str, source: Source) -> None:
             declared(name)(value)
         except Unusable as problem:
             raise ValueError(f"fields.{name}.{key}: {problem}") from problem
+    # 429 and "429" are one code, so one of the two lines would never apply.
     if len({code(key) for key in table}) < len(table):
         raise ValueError(f"fields.{name}.table: a code is given twice; keep one of them")
 
@@ -233,6 +237,7 @@ def shipped_mappings() -> list[str]:
 
 def load_mapping(name_or_path: str) -> Mapping:
     """Load the shipped mapping of that name, or a YAML file. Raises MappingError."""
+    # A shipped name wins over a file of that name, so that a name always means the same.
     if name_or_path in shipped_mappings():
         path = SHIPPED / f"{name_or_path}.yaml"
     else:

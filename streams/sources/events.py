@@ -40,8 +40,10 @@ class EventLine:
 
     def encode(self, shift_ms: int = 0) -> bytes:
         """Return the record's value, with `ended_at` moved by `shift_ms`."""
+        # Unchanged bytes show exactly how the worker judges a producer.
         if not shift_ms or self.ended_at_ms is None:
             return self.value
+        # The other fields stay raw: 1.50 must not become 1.5.
         fields = _FIELDS.decode(self.value)
         fields["ended_at"] = msgspec.Raw(str(self.ended_at_ms + shift_ms).encode())
         return msgspec.json.encode(fields)

@@ -73,6 +73,7 @@ def open_plain(path: Path) -> "Iterator[Bytes]":
     """Open a file and yield its uncompressed bytes. Raises UnreadableFile, also during reading."""
     try:
         with path.open("rb") as file:
+            # File names are often wrong, so the content decides.
             if file.peek(2).startswith(GZIP):
                 with gzip.GzipFile(fileobj=file) as plain, io.BufferedReader(plain, 65_536) as text:
                     _refuse_foreign(path, text)
@@ -106,6 +107,7 @@ def json_lines(file: "Bytes") -> Iterator[RawRow | RowError]:
         except (ValueError, RecursionError) as error:  # thousands of nested brackets
             yield RowError(number, f"not JSON: {error}; write one object a line")
             continue
+        # Lists and numbers are JSON too, but have no columns.
         if type(value) is dict:
             yield RawRow(number, value)
         else:

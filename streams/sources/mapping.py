@@ -128,6 +128,7 @@ def _events(
     first_ms = None if time.origin == "first" else 0.0
 
     for index, raw in enumerate(raw_rows):
+        # A row that cannot be read is reported, and the next one is tried.
         if isinstance(raw, RowError):
             yield raw
             continue
@@ -149,6 +150,7 @@ def _events(
         if essential := _essential(event, left_out):
             yield RowError(raw.line, left_out[essential])
             continue
+        # Only if the file gives the other end of the request than the one to count at.
         if steps:
             at_ms += steps * event.get("duration_ms", 0)
         # The first valid row is the origin of relative times.

@@ -59,8 +59,10 @@ def backtest(
     in_force = load_policies(policies)
     if mapping is not None and not files:
         raise RequestError("--mapping: is for files; name one, or leave it out")
+    # A rule may read a window that the exporter does not publish: it would never fire there.
     for line in unread(in_force, window_plan(settings)):
         click.echo(line, err=True)
+    # Slices are whole, so the end is rounded up to the next one.
     end_s = None if to_s is None else -(-to_s // STEP_S) * STEP_S
     recording = Recording(
         settings,

@@ -64,6 +64,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command; None if there is none of that name."""
+        # Groups below this one, such as `health`, are commands already.
         if cmd_name not in self.lazy:
             return self.commands.get(cmd_name)
         module, attribute = self.lazy[cmd_name][0].split(":")
@@ -86,6 +87,7 @@ class OneLineErrors(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
+        # Any other exception is a defect and keeps its traceback.
         except TokenpulseError as error:
             for line in str(error).splitlines():
                 click.echo(f"tokenpulse: {line}", err=True)

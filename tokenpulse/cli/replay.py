@@ -70,6 +70,7 @@ def replay(
         None if base is None else base * 1_000,
         parse_question(**options),
     )
+    # Without an address a stack of its own is started, and ended with the replay.
     external = "bootstrap" in settings.kafka.model_fields_set
     outcome = run_replay(settings, task, external, lambda line: click.echo(line, err=True))
     report = outcome.report
@@ -78,6 +79,7 @@ def replay(
     click.echo(_summary(outcome))
     if report is not None:
         print_measures(report, report_targets(settings))
+    # From the most serious: rows that were lost, none counted, rows not mapped.
     if not outcome.complete:
         _fail(1, "some rows were neither counted nor reported")
     if not outcome.counted:

@@ -120,6 +120,7 @@ def _request(ctx: click.Context, url: str | None, kind: str, options: dict[str, 
         )
         if await _until(store, lambda reading: request.id in _active_ids(reading)):
             return request.id
+        # A later simulator must not apply a request that the operator was told has failed.
         await store.remove([request.id])
         return None
 
@@ -175,6 +176,7 @@ def scenario_stop(ctx: click.Context, request_id: str | None, all_: bool, url: s
         known = ", ".join(pending) or "none"
         if request_id is not None and request_id not in pending:
             raise RequestError(f"{request_id}: is not active; active are: {known}")
+        # Ending the wrong one of several would hide a fault that is being watched.
         if request_id is None and not all_ and len(pending) != 1:
             raise RequestError(f"give the ID of an active one, or --all; active are: {known}")
         chosen = pending if request_id is None else [request_id]
@@ -195,6 +197,7 @@ for _kind, _model in KINDS.items():
 def _find_simulators(ctx: click.Context, url: str | None) -> tuple[Settings, RunningStack | None]:
     """Return the settings to reach the simulators, and the `tokenpulse up` they belong to."""
     settings = load_settings(ctx.obj, {"redis": {"url": url}} if url else None)
+    # A configured Redis wins over stacks on this machine.
     if "url" in settings.redis.model_fields_set:
         return settings, None
     stacks = running_stacks()

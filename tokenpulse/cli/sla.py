@@ -125,6 +125,7 @@ def sla(ctx: click.Context, as_json: bool) -> None:
     async def read_status(client: "aioredis.Redis") -> list[dict[str, object]]:
         engine = engine_for(settings, policies, client)
         reader = StateReader(client, settings.kafka.group, settings.kafka.topic)
+        # The engine needs all parts of one snapshot; a worker may replace slices meanwhile.
         for _ in range(READS_MAX):
             results = await engine.refresh(await reader.snapshot(), time.time(), keep=False)
             if results is not None:

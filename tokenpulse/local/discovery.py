@@ -32,9 +32,11 @@ class RunningStack:
 def write_state(directory: Path, stack: RunningStack) -> None:
     """Write the state file of a stack atomically."""
     draft = directory / f"{STATE_FILE}.draft"
+    # Only the user may read it: the addresses lead to all data.
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         json.dump(asdict(stack), file)
+    # A reader sees the whole file or none.
     draft.rename(directory / STATE_FILE)
 
 
@@ -51,6 +53,7 @@ def running_stacks() -> list[RunningStack]:
 
 
 def _is_locked(directory: Path) -> bool:
+    # Another user could create a directory with a well-chosen name.
     if not (directory / TEMP_MARK).exists() or directory.stat().st_uid != os.getuid():
         return False
     descriptor = os.open(directory, os.O_RDONLY)

@@ -56,6 +56,7 @@ def redis_binary() -> str:
 
     Raises StackError if there is neither.
     """
+    # A Redis on PATH is the one that this machine was set up with.
     for name in REDIS_NAMES:
         path = shutil.which(name)
         if path is not None and _major_version(path) >= REDIS_MAJOR:
@@ -204,6 +205,7 @@ def _variables(section: BaseModel, prefix: str) -> dict[str, str]:
         variable = f"{prefix}{name.upper()}"
         if isinstance(value, BaseModel):
             found |= _variables(value, f"{variable}__")
+        # Defaults are left out, so that a child reads them itself.
         elif value != field.default:
             if isinstance(value, SecretStr):
                 value = value.get_secret_value()

@@ -157,6 +157,7 @@ async def _replay(
     client = connected(settings.redis)
     group, topic = settings.kafka.group, settings.kafka.topic
     try:
+        # The topic may contain earlier records: only the difference is of this file.
         before = await _read_totals(client, settings)
         async with EventProducer(settings.kafka) as producer:
             await _send(producer, replay, extent, outcome, say)
@@ -166,6 +167,7 @@ async def _replay(
         outcome.counted = after.counted - before.counted
         outcome.duplicates = after.duplicates - before.duplicates
         outcome.refused = after.refused - before.refused
+        # Without any event the store may be empty, and a report of it an error.
         if outcome.sent:
             outcome.report = await make_report(client, group, topic, replay.question)
         return outcome
@@ -225,6 +227,7 @@ def _shift_ms(speed: float | None, extent: _Extent, began_ms: int) -> int:
     span_ms = extent.last_ms - extent.first_ms
     if speed is None:
         return began_ms - extent.last_ms
+    # At least real time: the last row is sent at the end of the shifted span.
     if speed >= 1:
         return began_ms + int(span_ms / speed) - extent.last_ms
     return began_ms - extent.first_ms
@@ -270,6 +273,7 @@ async def _drain(
         # Progress restarts the time limit.
         if left != missing:
             missing, moved_at = left, time.monotonic()
+        # A worker that died would never move the offset.
         if stack is not None:
             stack.check()
         if time.monotonic() - moved_at > DRAIN_SILENCE_S:

@@ -149,6 +149,7 @@ class LocalStack:
     def start(self) -> None:
         """Start all children and wait until the servers answer. Raises StackError."""
         broker, redis = broker_binary(), redis_binary()
+        # Two stacks that start together could choose the same free port.
         with one_start_at_a_time():
             self._directory = StackDirectory()
             self._supervisor = Supervisor(
@@ -160,6 +161,7 @@ class LocalStack:
             try:
                 self._supervisor.start()
             except BaseException as error:
+                # No data is worth a grace period: nothing was counted yet.
                 self._supervisor.interrupt(hard=True)
                 self._supervisor.stop()
                 self._directory.remove()
@@ -212,6 +214,7 @@ class LocalStack:
             exporter = self.settings.exporter
             ready = partial(listens, reachable(exporter.host), exporter.port)
             supervisor.wait_until(child, ready, EXPORTER_START_S)
+        # Last, as its events would otherwise wait for a worker.
         if self._with_simulate:
             past = f"{self.settings.local.past_s:.0f}s"
             supervisor.launch(self._command("simulate", "simulate", "--past", past))

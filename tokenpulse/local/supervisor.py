@@ -187,6 +187,7 @@ class Supervisor:
                 f"{name} {ending}, and the data in memory with it; start the stack again"
                 f"{self.tail(name)}"
             )
+        # A child that dies again will die a third time.
         elif running.restarted:
             self.failure = f"{name} {ending}, a second time{self.tail(name)}"
         else:
@@ -209,6 +210,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # Ctrl-C reaches only the supervisor.
                 start_new_session=True,
                 umask=0o077,
             )

@@ -36,6 +36,7 @@ def run_up(settings: Settings) -> int:
         signalled.set()
         ended.set()
 
+    # A closed terminal sends SIGHUP.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     try:
