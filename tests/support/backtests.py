@@ -46,6 +46,7 @@ def event(at_s: float, **more: Any) -> Event:
         "ended_at": round(at_s * 1_000),
         "model": "large",
         "outcome": "success",
+        "stream": True,
         "ttft_ms": 100,
         "input_tokens": 10,
         **more,
