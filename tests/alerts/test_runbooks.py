@@ -247,11 +247,11 @@ def test_links_lead_somewhere(name: str) -> None:
         assert (RUNBOOKS / target).exists(), target
 
 
-def test_a_halted_partition_has_a_cure_for_every_reason() -> None:
+def test_a_halted_partition_has_a_fix_for_every_reason() -> None:
     assert {why.value for why in HaltReason} <= set(spans(PAGES["TokenpulsePartitionHalted"]))
 
 
-def test_stale_data_have_a_cure_for_every_cause() -> None:
+def test_stale_data_have_a_fix_for_every_cause() -> None:
     causes = {rule["labels"]["cause"] for rule in RULES["TokenpulseDataStale"]}
     steps = PAGES["TokenpulseDataStale"].split("## First five minutes\n")[1].split("\n## ")[0]
     assert {"state", "worker"} <= causes <= set(spans(steps))
