@@ -244,7 +244,8 @@ def _columns(rows: Rows, running_ms: npt.NDArray[np.int64]) -> Columns:
     stream = rows.flag("stream", True)[alive]
     # Gateways that do not stream often write the end for the first token. If it is not known
     # whether an answer was streamed, only a first token before the end shows that it was.
-    early = rows.flag("stream", None)[alive] & (ttft_ms < duration_ms)
+    # Without a duration there is no end that the time could be.
+    early = rows.flag("stream", None)[alive] & ((ttft_ms < duration_ms) | (duration_ms < 0))
     timed = measured & (stream | early) & (ttft_ms >= 0)
     at_once = stream & (ttft_ms == duration_ms) & (tokens["output_tokens"] > _FEW_TOKENS)
     faults = rows.faults[alive]

@@ -106,9 +106,9 @@ FIELD_COSTS: dict[str, str] = {
     "service_tier": "counts under the tier `unknown`",
     "customer_id": "counts under the customer `unknown`",
     "use_case": "no cost",
-    "stream": "TTFT counts only if it is below the duration",
+    "stream": "TTFT does not count if it is the duration",
     "ttft_ms": "no TTFT and no TPOT",
-    "duration_ms": "no duration and no TPOT; no TTFT either if `stream` is not known",
+    "duration_ms": "no duration and no TPOT",
     "input_tokens": "no input tokens, and no part in the cache hit ratio",
     "cached_input_tokens": "no part in the cache hit ratio; its input tokens are `unknown_input`",
     "cache_write_tokens": "no tokens written to the cache",
@@ -263,7 +263,7 @@ wrong: the request then counts for all that does not need the field. null means 
   are not.
 - TTFT and duration count for successes only, TTFT only of streams; TPOT is
   `(duration - TTFT) / (output_tokens - 1)` if there is more than one output token.
-- Without `stream`, a TTFT counts if it is below the duration: many gateways write the end of an
+- Without `stream`, a TTFT does not count if it is the duration: many gateways write the end of an
   answer that was not streamed for its first token.
 - A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration.
 - A probe counts for uptime only: its latencies and tokens are checked and left out. So does an

@@ -206,6 +206,9 @@ KINDS: Mapping[str, str] = {
     "output_tokens": "whole",
     "reasoning_tokens": "whole",
     "trace_id": "text",
+    "total_tokens": "whole",
+    "estimated_tokens": "truth",
+    "served_from": "text",
 }
 
 

@@ -319,7 +319,7 @@ def _add_latencies(
     row["streamed"] = stream is True
     if duration is not None:
         row["duration_ns"] = round(Fraction(duration * 1e6))
-    early = stream is None and ttft is not None and duration is not None and ttft < duration
+    early = stream is None and ttft is not None and (duration is None or ttft < duration)
     if ttft is None or not (stream or early):
         return
     row["streamed"], row["ttft_ns"] = True, round(Fraction(ttft * 1e6))

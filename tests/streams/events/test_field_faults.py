@@ -166,7 +166,7 @@ def test_a_ttft_above_the_duration_by_rounding_is_the_duration(
     ("changes", "counts", "suspicious"),
     [
         ({"stream": None, "ttft_ms": 2_250.5}, False, False),
-        ({"stream": None, "duration_ms": None}, False, False),
+        ({"stream": None, "duration_ms": None}, True, False),
         ({"stream": None, "ttft_ms": 2_250.4}, True, False),
         ({"stream": True, "ttft_ms": 2_250.5}, True, True),
         ({"stream": True, "ttft_ms": 2_250.5, "output_tokens": 5}, True, False),

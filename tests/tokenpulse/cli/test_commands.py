@@ -147,6 +147,10 @@ def test_report_as_json_has_exactly_the_documented_keys(
             "reasoning": 0,
             "total": 12,
         },
+        "known": {"tokens": 1, "cached_input": 1, "cached_input_of": 10},
+        "known_ratio": {"tokens": 1.0, "cached_input": 1.0},
+        "estimated": {"requests": 0, "tokens": 0},
+        "response_cache": 0,
         "cache_hit_ratio": 0.4,
         "ttft_seconds": {"count": 0},
         "tpot_seconds": {"count": 0},
@@ -154,6 +158,7 @@ def test_report_as_json_has_exactly_the_documented_keys(
         "availability_ratio": 1.0,
     }
     whole = measures | {"refused": {"not_json": 1}, "duplicates": 0, "complete": True}
+    whole["field_faults"] = {}
     start = "2025-10-09T08:50:00Z"
     assert seconds_of(EVENT["ended_at"]) == "2025-10-09T08:53:20Z"
     assert answer == {

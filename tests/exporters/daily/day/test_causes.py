@@ -36,7 +36,12 @@ def judged(eligible: int, successes: int) -> Counts:
 
 def cached(input_tokens: int, cached_tokens: int) -> Counts:
     return Counts(
-        requests=1, eligible=1, successes=1, input_tokens=input_tokens, cached_tokens=cached_tokens
+        requests=1,
+        eligible=1,
+        successes=1,
+        input_tokens=input_tokens,
+        cached_tokens=cached_tokens,
+        cached_of_tokens=input_tokens,
     )
 
 
@@ -106,6 +111,7 @@ def test_the_parts_of_all_groups_add_up_to_the_change(
                 successes=int(n * share),
                 input_tokens=more,
                 cached_tokens=int(more * share),
+                cached_of_tokens=more,
                 output_tokens=n,
             )
             for name, (n, share, more) in of.items()
@@ -238,8 +244,12 @@ def test_within_the_usual_spread_nothing_has_a_cause() -> None:
 
 def test_a_missed_target_comes_before_a_larger_move() -> None:
     before = Traffic(timed(s0_25=1_000), {"model": {"a": timed(s0_25=1_000)}}, 1)
-    base = replace(before.fleet, input_tokens=100_000, cached_tokens=50_000)
-    after = replace(timed(s0_32=1_000), input_tokens=100_000, cached_tokens=90_000)
+    base = replace(
+        before.fleet, input_tokens=100_000, cached_tokens=50_000, cached_of_tokens=100_000
+    )
+    after = replace(
+        timed(s0_32=1_000), input_tokens=100_000, cached_tokens=90_000, cached_of_tokens=100_000
+    )
     moved = find_moves(
         day_of(after),
         Traffic(after, {}),

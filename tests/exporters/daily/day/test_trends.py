@@ -101,7 +101,9 @@ def test_marks_against_the_shipped_targets(metric: str, marks: dict[float | None
         if metric == "availability_ratio":
             counts = replace(counts, successes=round(not_none(value) * 100_000))
         elif metric == "cache_hit_ratio":
-            counts = replace(counts, cached_tokens=round(not_none(value) * 100_000))
+            counts = replace(
+                counts, cached_tokens=round(not_none(value) * 100_000), cached_of_tokens=100_000
+            )
         else:
             assert latency_mark(value, TARGETS.ttft_p95_s) == mark
             continue
@@ -109,7 +111,9 @@ def test_marks_against_the_shipped_targets(metric: str, marks: dict[float | None
 
 
 def test_without_a_target_nothing_is_judged() -> None:
-    counts = Counts(requests=1, eligible=1, successes=1, input_tokens=10, cached_tokens=5)
+    counts = Counts(
+        requests=1, eligible=1, successes=1, input_tokens=10, cached_tokens=5, cached_of_tokens=10
+    )
     values = values_of(counts, NONE)
     assert {values.availability_ratio.mark, values.cache_hit_ratio.mark} == {"unknown"}
     assert values.availability_ratio.value == 1
