@@ -56,7 +56,7 @@ TOKENS_TOTAL = Spec(
     "reasoning).",
     (*SERIES_LABELS, "type"),
     "The types exclude one another. Their sum is all tokens; cached_input / (cached_input + "
-    "uncached_input) is the cache hit ratio. Input whose cached part is not known is "
+    "uncached_input) is the cache hit ratio. Input whose cached part is not known has the type "
     "unknown_input, which is absent at 0.",
 )
 ESTIMATED_TOKENS_TOTAL = Spec(
@@ -64,7 +64,7 @@ ESTIMATED_TOKENS_TOTAL = Spec(
     "counter",
     "Tokens of requests whose token counts are estimates.",
     SERIES_LABELS,
-    "A part of tokenpulse_tokens_total: how much of it no provider has counted.",
+    "The part of tokenpulse_tokens_total that no provider has counted.",
     "0.2.0",
 )
 RESPONSE_CACHE_TOTAL = Spec(
@@ -72,7 +72,7 @@ RESPONSE_CACHE_TOTAL = Spec(
     "counter",
     "Successes that a gateway answered from its cache of whole answers.",
     SERIES_LABELS,
-    "Requests that no model served: they count for availability, not for tokens or latency.",
+    "No model served these requests: they count for availability, not for tokens or latency.",
     "0.2.0",
 )
 CACHE_WRITE_TOKENS_TOTAL = Spec(
@@ -125,8 +125,9 @@ FIELD_REJECTED_TOTAL = Spec(
     "counter",
     "Wrong fields of records that were counted, by field and reason.",
     ("field", "reason"),
-    "The field is unknown, or was `renamed`, or is kept but `suspicious`; the request counts for "
-    "all that does not need it. What each field costs: docs/events.md. Absent until it occurs.",
+    "The request counts for all measures that do not need the field. Reason `renamed`: the value "
+    "was changed; `suspicious`: it was kept. The cost of each field: docs/events.md. Absent until "
+    "it occurs.",
     "0.2.0",
 )
 FOLDED_TOTAL = Spec(
@@ -215,10 +216,10 @@ WITHIN_TARGET_RATIO = Spec(
 CACHE_HIT_RATIO = Spec(
     "tokenpulse_cache_hit_ratio",
     "gauge",
-    "Share of the input tokens in a window that were read from the cache, of the requests whose "
-    "cached tokens are known.",
+    "Share of the input tokens in a window that were read from the cache, among the requests "
+    "whose cached tokens are known.",
     WINDOW_LABELS,
-    "A ratio of sums; see tokenpulse_known_ratio for how much is known. 0.4 to 0.6 is best in "
+    "A ratio of sums; tokenpulse_known_ratio shows how much is known. 0.4 to 0.6 is best in "
     "class, below 0.3 is a failure.",
 )
 WINDOW_INPUT_TOKENS = Spec(
@@ -232,10 +233,11 @@ WINDOW_INPUT_TOKENS = Spec(
 KNOWN_RATIO = Spec(
     "tokenpulse_known_ratio",
     "gauge",
-    "How much of what there is to know of requests is known, in a window.",
+    "Share of the requests or tokens in a window for which a measure is known.",
     (*WINDOW_LABELS, "measure"),
-    "tokens: successes with input tokens. cached_input: input tokens whose cached part is known. "
-    "ttft: streamed successes with a TTFT (not of customers). Near 0 a measure is of few requests.",
+    "Label `measure`: tokens: successes with input tokens; cached_input: input tokens whose "
+    "cached part is known; ttft: streamed successes with a TTFT (not for customers). Near 0, the "
+    "measure is based on few requests.",
     "0.2.0",
 )
 AVAILABILITY_RATIO = Spec(
