@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from exporters.daily.day.store import DayStore
-from exporters.daily.delivery.sent import Sent, digest
+from exporters.daily.delivery.sent import Sent, recipient_hash
 from slo.engine.maintenance import ClosedPeriod, Maintenance
 from slo.engine.minute_count_store import MinuteCountStore
 from streams.config.settings import Settings
@@ -191,7 +191,7 @@ def test_a_redis_lost_whole_gets_back_what_neither_log_nor_state_can_rebuild(
         await DayStore(client, group, topic, "UTC").write_once("2026-11-27", b"day", b"detail")
         sent = Sent(client, group, topic, "2026-11-27")
         await sent.claim(1_764_280_000)
-        await sent.note(digest("cro@example.com"), 1_764_280_000, "")
+        await sent.note(recipient_hash("cro@example.com"), 1_764_280_000, "")
         await client.aclose()
 
     def hashes() -> dict[bytes, dict[bytes, bytes]]:

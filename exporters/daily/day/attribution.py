@@ -43,7 +43,7 @@ from exporters.daily.day.facts import Metric
 from streams.state import histogram
 from streams.state.tables import Ints, Table
 
-# Ranks are compared with this tolerance, as weights are no whole numbers.
+# Relative tolerance of ranks: weights are no whole numbers here.
 _ROUNDING = 1e-9
 
 Weights = npt.NDArray[np.float64]
@@ -68,50 +68,48 @@ class Part:
 
     @property
     def total(self) -> float:
-        """Both."""
+        """Return the whole part, mix and rate."""
         return self.mix + self.rate
 
 
 def parts_of(
     metric: Metric, before: Mapping[str, Counts], now: Mapping[str, Counts], days: int
 ) -> list[Part]:
-    """Return the part of each group; `before` holds sums of several days.
+    """Return the part of each group; `before` holds sums of `days` days.
 
     Groups on neither side are left out. The result is empty if one side has no data to compare.
     """
-    names = sorted({*before, *now})
-    nothing = Counts()
-    pairs = {name: (before.get(name, nothing), now.get(name, nothing)) for name in names}
+    none = Counts()
+    pairs = {
+        name: (before.get(name, none), now.get(name, none)) for name in sorted({*before, *now})
+    }
     match metric:
         case "tokens":
             return [_tokens(name, *pair, days) for name, pair in pairs.items() if any(pair)]
         case "availability_ratio":
             return _ratios(
                 {
-                    name: ((was.eligible, was.successes), (one.eligible, one.successes))
-                    for name, (was, one) in pairs.items()
+                    name: tuple((side.eligible, side.successes) for side in pair)
+                    for name, pair in pairs.items()
                 }
             )
         case "cache_hit_ratio":
             return _ratios(
                 {
-                    name: (
-                        (was.cached_of_tokens, was.cached_tokens),
-                        (one.cached_of_tokens, one.cached_tokens),
-                    )
-                    for name, (was, one) in pairs.items()
+                    name: tuple((side.cached_of_tokens, side.cached_tokens) for side in pair)
+                    for name, pair in pairs.items()
                 }
             )
         case "ttft_p95_s":
-            return _percentiles({name: (was.ttft, one.ttft) for name, (was, one) in pairs.items()})
+            return _percentiles({name: (old.ttft, new.ttft) for name, (old, new) in pairs.items()})
         case "tpot_p95_s":
-            return _percentiles({name: (was.tpot, one.tpot) for name, (was, one) in pairs.items()})
+            return _percentiles({name: (old.tpot, new.tpot) for name, (old, new) in pairs.items()})
 
 
-def _tokens(name: str, was: Counts, one: Counts, days: int) -> Part:
-    n0, n1 = was.requests / days, float(one.requests)
-    t0 = was.tokens / was.requests if was.requests else None
-    t1 = one.tokens / one.requests if one.requests else None
+def _tokens(name: str, before: Counts, now: Counts, days: int) -> Part:
+    n0, n1 = before.requests / days, float(now.requests)
+    t0 = before.tokens / before.requests if before.requests else None
+    t1 = now.tokens / now.requests if now.requests else None
     low, high = _both(t0, t1)
     return Part(
         name,
@@ -129,21 +127,23 @@ def _both(before: float | None, now: float | None) -> tuple[float, float]:
     return low or 0.0, high or 0.0
 
 
-def _ratios(pairs: Mapping[str, tuple[tuple[int, int], tuple[int, int]]]) -> list[Part]:
-    """Of (all, good) before and now."""
+def _ratios(pairs: Mapping[str, tuple[tuple[int, int], ...]]) -> list[Part]:
+    """Return the parts of a ratio; `pairs`: name -> (all, good) before and now."""
     all0, good0 = (sum(pair[0][at] for pair in pairs.values()) for at in (0, 1))
     all1, good1 = (sum(pair[1][at] for pair in pairs.values()) for at in (0, 1))
+    # Without a denominator on one side there is no ratio to compare with.
     if not all0 or not all1:
         return []
+    # The reference of the mix, (R1 + R0) / 2 of the formula above.
     middle = (good0 / all0 + good1 / all1) / 2
-    found = []
+    parts = []
     for name, ((n0, g0), (n1, g1)) in pairs.items():
         if not n0 and not n1:
             continue
         before = Side(n0 / all0, g0 / n0 if n0 else None)
         now = Side(n1 / all1, g1 / n1 if n1 else None)
         r0, r1 = _both(before.value, now.value)
-        found.append(
+        parts.append(
             Part(
                 name,
                 mix=(now.weight - before.weight) * ((r1 + r0) / 2 - middle),
@@ -152,37 +152,44 @@ def _ratios(pairs: Mapping[str, tuple[tuple[int, int], tuple[int, int]]]) -> lis
                 now=now,
             )
         )
-    return found
+    return parts
 
 
 def _percentiles(pairs: Mapping[str, tuple[Table, Table]]) -> list[Part]:
-    """Of histograms before and now."""
-    counts = {name: (_dense(was), _dense(one)) for name, (was, one) in pairs.items() if was or one}
-    wholes = [np.zeros(1 << histogram.BUCKET_BITS) for _ in range(2)]
+    """Return the parts of a P95; `pairs`: name -> histogram before and now."""
+    # Dense: one element for each bucket, so that groups can be added and exchanged by arithmetic.
+    counts = {name: (_dense(old), _dense(new)) for name, (old, new) in pairs.items() if old or new}
+    totals = [np.zeros(1 << histogram.BUCKET_BITS) for _ in range(2)]
     for pair in counts.values():
-        for whole, one in zip(wholes, pair, strict=True):
-            whole += one
-    if not all(whole.any() for whole in wholes):
+        for total, group in zip(totals, pair, strict=True):
+            total += group
+    if not all(total.any() for total in totals):
         return []
-    return [_percentile(name, pair, wholes) for name, pair in counts.items()]
+    return [_percentile(name, pair, totals) for name, pair in counts.items()]
 
 
-def _percentile(name: str, pair: tuple[Weights, Weights], wholes: list[Weights]) -> Part:
-    all_ = [float(whole.sum()) for whole in wholes]
-    sizes = [float(one.sum()) for one in pair]
-    weights = [size / total for size, total in zip(sizes, all_, strict=True)]
-    shapes = [one / size if size else None for one, size in zip(pair, sizes, strict=True)]
-    known = [shape for shape in shapes if shape is not None]
-    filled = [shape if shape is not None else known[0] for shape in shapes]
+def _percentile(name: str, pair: tuple[Weights, Weights], totals: list[Weights]) -> Part:
+    """Return the part of one group: the Shapley values of its weight and its shape."""
+    samples = [float(total.sum()) for total in totals]
+    sizes = [float(group.sum()) for group in pair]
+    weights = [size / total for size, total in zip(sizes, samples, strict=True)]
+    shapes = [group / size if size else None for group, size in zip(pair, sizes, strict=True)]
+    # A group on one side only has one shape: all of its part is then mix.
+    present = [shape for shape in shapes if shape is not None]
+    filled = [shape if shape is not None else present[0] for shape in shapes]
     mix = rate = 0.0
-    for others in (0, 1):
-        rest = wholes[others] - pair[others]
+    # The remaining groups as they were (0) and as they are now (1); both count half.
+    for side in (0, 1):
+        rest = totals[side] - pair[side]
 
-        def at(weight: int, shape: int, rest: Weights = rest, total: float = all_[others]) -> float:
+        def p95(
+            weight: int, shape: int, rest: Weights = rest, total: float = samples[side]
+        ) -> float:
             return _p95_s(rest + weights[weight] * total * filled[shape], filled[shape])
 
-        rate += ((at(1, 1) - at(1, 0)) + (at(0, 1) - at(0, 0))) / 4
-        mix += ((at(1, 1) - at(0, 1)) + (at(1, 0) - at(0, 0))) / 4
+        # Divided by 4: the mean over two orders of exchange and two sides.
+        rate += ((p95(1, 1) - p95(1, 0)) + (p95(0, 1) - p95(0, 0))) / 4
+        mix += ((p95(1, 1) - p95(0, 1)) + (p95(1, 0) - p95(0, 0))) / 4
     before, now = (
         Side(weight, None if shape is None else _p95_s(shape, shape))
         for weight, shape in zip(weights, shapes, strict=True)
@@ -191,16 +198,19 @@ def _percentile(name: str, pair: tuple[Weights, Weights], wholes: list[Weights])
 
 
 def _dense(table: Table) -> Weights:
-    found = np.zeros(1 << histogram.BUCKET_BITS)
-    found[table.keys] = table.values
-    return found
+    dense = np.zeros(1 << histogram.BUCKET_BITS)
+    dense[table.keys] = table.values
+    return dense
 
 
 def _p95_s(weights: Weights, otherwise: Weights) -> float:
-    """Return the nearest-rank P95 in seconds, or `otherwise` if no samples remain."""
+    """Return the nearest-rank P95 in seconds; of `otherwise` if `weights` has no samples."""
     running = np.cumsum(weights)
+    # Subtracting a group's samples can leave rounding errors in place of zero.
     if running[-1] <= _ROUNDING:
         running = np.cumsum(otherwise)
+    # The first bucket that reaches the rank; without the tolerance a rank that is hit exactly could
+    # fall into the next bucket.
     bucket = int(np.searchsorted(running, P95 * running[-1] * (1 - _ROUNDING)))
     buckets: Ints = np.array([bucket], np.int64)
     return int(histogram.highest_in(buckets)[0]) / 1e9

@@ -16,7 +16,7 @@ import redis.asyncio as aioredis
 
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.delivery import mail, slack
-from exporters.daily.delivery.sent import Sent, digest
+from exporters.daily.delivery.sent import Sent, recipient_hash
 from exporters.daily.render.view import numbers, view_of
 from streams.config.settings import Daily, Settings
 from streams.errors import ConfigError, RequestError
@@ -42,15 +42,15 @@ class Outcome:
 
 def recipients(daily: Daily) -> list[str]:
     """Return all recipients of the board. Raises ConfigError if none is configured."""
-    found = [_mail_recipient(address) for address in daily.mail_to]
+    names = [_mail_recipient(address) for address in daily.mail_to]
     if daily.slack_webhook_file is not None:
-        found.append(SLACK)
-    if not found:
+        names.append(SLACK)
+    if not names:
         raise ConfigError(
-            "daily: nobody to send the board to; set smtp_host, mail_from and mail_to, or "
-            "slack_webhook_file"
+            "daily: no recipient of the board is configured; set smtp_host, mail_from and mail_to, "
+            "or slack_webhook_file"
         )
-    return found
+    return names
 
 
 async def deliver(
@@ -59,35 +59,40 @@ async def deliver(
     """Deliver to all recipients that have not received this day.
 
     Recipients that received different numbers before the day was final get an update; `again`
-    delivers to all. Raises ConfigError, StoreError and RequestError before anything is sent.
+    delivers to all. Raises ConfigError, StoreError and RequestError before any message is sent.
     """
     daily = settings.daily
-    wanted = recipients(daily)
-    daily.smtp_password(), daily.slack_webhook()  # a file that cannot be read is told now
+    all_recipients = recipients(daily)
+    # Raises ConfigError for a file that cannot be read, before the first message is sent.
+    daily.smtp_password(), daily.slack_webhook()
     if facts.day.state == "running":
         raise RequestError(f"{facts.date} is not over; send a closed day")
     sent = Sent(client, settings.kafka.group, settings.kafka.topic, facts.date)
-    before = await sent.claim(time.time())
-    if before is None:
+    deliveries = await sent.claim(time.time())
+    if deliveries is None:
         raise RequestError(f"another run is sending {facts.date}; try again in some minutes")
     try:
-        told = {one: before[digest(one)] for one in wanted if digest(one) in before}
-        updated = {one for one, was in told.items() if _is_news(was, facts)}
-        pending = {one for one in wanted if again or one not in told} | updated
+        earlier = {
+            recipient: deliveries[field]
+            for recipient in all_recipients
+            if (field := recipient_hash(recipient)) in deliveries
+        }
+        updated = {name for name, delivery in earlier.items() if _needs_update(delivery, facts)}
+        pending = {name for name in all_recipients if again or name not in earlier} | updated
         outcomes = [
-            Outcome(one, f"delivered before, on {_instant(was)}; --again repeats it")
-            for one, was in told.items()
-            if one not in pending
+            Outcome(name, f"delivered before, on {_instant(delivery)}; --again repeats it")
+            for name, delivery in earlier.items()
+            if name not in pending
         ]
+        # One message for new recipients and one for updates: their subjects differ.
         for update in (False, True):
-            mailed = [
+            addresses = [
                 address
                 for address in daily.mail_to
-                if _mail_recipient(address) in pending
-                and (_mail_recipient(address) in updated) == update
+                if (name := _mail_recipient(address)) in pending and (name in updated) == update
             ]
-            if mailed:
-                outcomes += await _by_mail(settings, facts, mailed, sent, again, update)
+            if addresses:
+                outcomes += await _by_mail(settings, facts, addresses, sent, again, update)
         if SLACK in pending:
             outcomes.append(await _to_slack(daily, facts, sent, SLACK in updated))
     finally:
@@ -98,30 +103,31 @@ async def deliver(
 async def _by_mail(
     settings: Settings,
     facts: DailyFacts,
-    to: Sequence[str],
+    addresses: Sequence[str],
     sent: Sent,
     again: bool,
     update: bool,
 ) -> list[Outcome]:
     daily = settings.daily
-    made = mail.compose(facts, daily, _message_id(settings, facts.date, again, update), update)
+    message_id = _message_id(settings, facts.date, again, update)
+    message = mail.compose(facts, daily, message_id, update)
 
-    async def send() -> list[mail.Refused]:
-        return await asyncio.to_thread(mail.hand_over, made, daily, to)
+    async def send() -> list[mail.Rejection]:
+        return await asyncio.to_thread(mail.send, message, daily, addresses)
 
     try:
-        refused = {one.address: one.words for one in await _send_with_retries(send)}
+        rejections = await _send_with_retries(send)
     except mail.MailError as error:
-        return [Outcome(_mail_recipient(address), str(error), failed=True) for address in to]
+        return [Outcome(_mail_recipient(address), str(error), failed=True) for address in addresses]
+    reasons = {rejection.address: rejection.words for rejection in rejections}
     outcomes = []
-    for address in to:
-        if address in refused:
-            outcomes.append(
-                Outcome(_mail_recipient(address), f"refused: {refused[address]}", failed=True)
-            )
+    for address in addresses:
+        recipient = _mail_recipient(address)
+        if address in reasons:
+            outcomes.append(Outcome(recipient, f"rejected: {reasons[address]}", failed=True))
             continue
-        await sent.note(digest(_mail_recipient(address)), time.time(), _open_numbers(facts))
-        outcomes.append(Outcome(_mail_recipient(address), "delivered"))
+        await sent.note(recipient_hash(recipient), time.time(), _open_numbers(facts))
+        outcomes.append(Outcome(recipient, "delivered"))
     return outcomes
 
 
@@ -132,7 +138,7 @@ async def _to_slack(daily: Daily, facts: DailyFacts, sent: Sent, update: bool) -
         await _send_with_retries(lambda: slack.post(url, message))
     except slack.SlackError as error:
         return Outcome(SLACK, str(error), failed=True)
-    await sent.note(digest(SLACK), time.time(), _open_numbers(facts))
+    await sent.note(recipient_hash(SLACK), time.time(), _open_numbers(facts))
     return Outcome(SLACK, "delivered")
 
 
@@ -144,8 +150,10 @@ async def _send_with_retries(send: Callable[[], Awaitable[T]]) -> T:
         except (mail.MailError, slack.SlackError) as error:
             if not error.again or attempt == ATTEMPTS:
                 raise
-            asked_s = error.wait_s if isinstance(error, slack.SlackError) else 0.0
-        await asyncio.sleep(min(max(asked_s, FIRST_WAIT_S * 2 ** (attempt - 1)), WAIT_MAX_S))
+            # Slack's Retry-After; a mail server gives no such time.
+            server_wait_s = error.wait_s if isinstance(error, slack.SlackError) else 0.0
+        backoff_s = FIRST_WAIT_S * 2 ** (attempt - 1)
+        await asyncio.sleep(min(max(server_wait_s, backoff_s), WAIT_MAX_S))
     raise AssertionError("unreachable")
 
 
@@ -154,10 +162,12 @@ def _open_numbers(facts: DailyFacts) -> str:
     return "" if facts.day.state == "sealed" else numbers(view_of(facts))
 
 
-def _is_news(was: str, facts: DailyFacts) -> bool:
+def _needs_update(delivery: str, facts: DailyFacts) -> bool:
     """Return True if the day is final now and was delivered with different numbers."""
-    told = was.partition(" ")[2]
-    return bool(told) and facts.day.state == "sealed" and told != numbers(view_of(facts))
+    delivered_numbers = delivery.partition(" ")[2]
+    if not delivered_numbers or facts.day.state != "sealed":
+        return False
+    return delivered_numbers != numbers(view_of(facts))
 
 
 def _mail_recipient(address: str) -> str:
@@ -165,13 +175,17 @@ def _mail_recipient(address: str) -> str:
 
 
 def _message_id(settings: Settings, date: str, again: bool, update: bool) -> str:
+    """Return an ID that is the same for a repeated delivery, so that mail programs drop the copy.
+
+    `again` and updates are new messages with an ID of their own.
+    """
     kafka = settings.kafka
-    whose = hashlib.sha256(f"{kafka.group}:{kafka.topic}".encode()).hexdigest()[:16]
-    repeated = f".{uuid.uuid4().hex}" if again else ".final" if update else ""
+    source = hashlib.sha256(f"{kafka.group}:{kafka.topic}".encode()).hexdigest()[:16]
+    suffix = f".{uuid.uuid4().hex}" if again else ".final" if update else ""
     domain = (settings.daily.mail_from or "").rpartition("@")[2]
-    return f"<daily.{date}.{whose}{repeated}@{domain}>"
+    return f"<daily.{date}.{source}{suffix}@{domain}>"
 
 
-def _instant(was: str) -> str:
-    at_s = float(was.partition(" ")[0])
+def _instant(delivery: str) -> str:
+    at_s = float(delivery.partition(" ")[0])
     return time.strftime("%Y-%m-%d at %H:%M UTC", time.gmtime(at_s))

@@ -1,4 +1,4 @@
-"""The daily board as an e-mail (text, HTML and the PDF), and its hand-over to the mail server.
+"""Compose the daily board as an e-mail (text, HTML and the PDF), and send it to the mail server.
 
 Sending blocks. No error message contains a secret, not even if the server's answer does.
 """
@@ -21,11 +21,11 @@ from streams.config.security import load_authorities
 from streams.config.settings import Daily
 
 TIMEOUT_S = 15.0  # of one answer
-_SAID_LONGEST = 120
+_ANSWER_LONGEST = 120
 
 
 class MailError(RuntimeError):
-    """The mail server did not take the message: one line. `again`: it may if asked again."""
+    """The mail server rejected the message: one line. `again`: a retry may succeed."""
 
     def __init__(self, words: str, again: bool) -> None:
         super().__init__(words)
@@ -33,7 +33,7 @@ class MailError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejection:
     """One recipient that the server rejected while it accepted the message for the rest."""
 
     address: str
@@ -53,7 +53,7 @@ def compose(facts: DailyFacts, daily: Daily, message_id: str, update: bool = Fal
     made["To"] = ", ".join(daily.mail_to)
     made["Date"] = format_datetime(datetime.fromtimestamp(facts.made_at_s, UTC))
     made["Message-ID"] = message_id
-    made["Auto-Submitted"] = "auto-generated"  # no answers from people on holiday
+    made["Auto-Submitted"] = "auto-generated"  # so that out-of-office replies are not sent
     made["Content-Language"] = "en"
     made.set_content(plain_text(facts, link))
     made.add_alternative(html_message(facts, link), subtype="html")
@@ -63,7 +63,7 @@ def compose(facts: DailyFacts, daily: Daily, message_id: str, update: bool = Fal
     return made
 
 
-def hand_over(made: EmailMessage, daily: Daily, to: Sequence[str]) -> list[Refused]:
+def send(made: EmailMessage, daily: Daily, to: Sequence[str]) -> list[Rejection]:
     """Send the message to these recipients; return those that the server rejected.
 
     Raises MailError if the server accepts no recipient, ConfigError if a file cannot be used.
@@ -76,32 +76,35 @@ def hand_over(made: EmailMessage, daily: Daily, to: Sequence[str]) -> list[Refus
         with _connect(daily, context) as server:
             if daily.smtp_username is not None and password is not None:
                 server.login(daily.smtp_username, password)
-            found = server.send_message(made, daily.mail_from, list(to))
-    except smtplib.SMTPAuthenticationError as error:  # what it says may repeat what we said
-        words = f"{where} refuses the login ({error.smtp_code}); check the user and its password"
+            rejected = server.send_message(made, daily.mail_from, list(to))
+    except smtplib.SMTPAuthenticationError as error:
+        # Not the server's answer: it may repeat the login.
+        words = f"{where} rejects the login ({error.smtp_code}); check the user and its password"
         raise MailError(words, again=400 <= error.smtp_code < 500) from None
     except smtplib.SMTPRecipientsRefused as error:
-        told = "; ".join(
+        reasons = "; ".join(
             f"{address}: {_answer_text(*answer, password)}"
             for address, answer in error.recipients.items()
         )
         temporary = all(400 <= code < 500 for code, _ in error.recipients.values())
-        raise MailError(f"{where} takes it for nobody: {told}", again=temporary) from None
+        raise MailError(f"{where} rejects all recipients: {reasons}", again=temporary) from None
     except smtplib.SMTPResponseException as error:
-        said = _answer_text(error.smtp_code, error.smtp_error, password)
-        raise MailError(f"{where} answers {said}", 400 <= error.smtp_code < 500) from None
+        answer_text = _answer_text(error.smtp_code, error.smtp_error, password)
+        raise MailError(f"{where} answers {answer_text}", 400 <= error.smtp_code < 500) from None
     except smtplib.SMTPNotSupportedError as error:
-        cure = "it offers no STARTTLS or no login; set daily.smtp_tls, daily.smtp_username"
-        raise MailError(f"{where}: {error}: {cure}", again=False) from None
+        fix = "it offers no STARTTLS or no login; set daily.smtp_tls, daily.smtp_username"
+        raise MailError(f"{where}: {error}: {fix}", again=False) from None
     except ssl.SSLError as error:
         why = getattr(error, "verify_message", "") or error.reason or "TLS failed"
-        cure = "check daily.smtp_tls, daily.smtp_ca_file and the host's name"
-        raise MailError(f"{where}: {why}; {cure}", again=False) from None
+        fix = "check daily.smtp_tls, daily.smtp_ca_file and the host's name"
+        raise MailError(f"{where}: {why}; {fix}", again=False) from None
     except (smtplib.SMTPException, OSError) as error:
         why = getattr(error, "strerror", None) or _one_line(str(error)) or type(error).__name__
-        cure = "check daily.smtp_host and daily.smtp_port"
-        raise MailError(f"{where} does not take it: {why}; {cure}", again=True) from None
-    return [Refused(address, _answer_text(*answer, password)) for address, answer in found.items()]
+        fix = "check daily.smtp_host and daily.smtp_port"
+        raise MailError(f"{where} does not accept it: {why}; {fix}", again=True) from None
+    return [
+        Rejection(address, _answer_text(*answer, password)) for address, answer in rejected.items()
+    ]
 
 
 def _connect(daily: Daily, context: ssl.SSLContext | None) -> smtplib.SMTP:
@@ -112,6 +115,7 @@ def _connect(daily: Daily, context: ssl.SSLContext | None) -> smtplib.SMTP:
     if daily.smtp_tls == "starttls":
         try:
             server.starttls(context=context)
+        # Also of a cancellation: the connection must not stay open.
         except BaseException:
             server.close()
             raise
@@ -123,18 +127,20 @@ def _context(daily: Daily) -> ssl.SSLContext | None:
         return None
     if daily.smtp_ca_file is None:
         return ssl.create_default_context()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # these authorities and no others
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # PROTOCOL_TLS_CLIENT trusts no authority yet: only those of the file are trusted.
     load_authorities(context, daily.smtp_ca_file, "daily.smtp_ca_file")
     return context
 
 
-def _answer_text(code: int, said: bytes | str, secret: str | None) -> str:
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+def _answer_text(code: int, answer: bytes | str, secret: str | None) -> str:
+    text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
+    # A server may repeat the login in its answer.
     if secret:
         text = text.replace(secret, "(hidden)")
     return f"{code} {_one_line(text)}"
 
 
 def _one_line(text: str) -> str:
-    seen = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(seen.split())[:_SAID_LONGEST]
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())[:_ANSWER_LONGEST]

@@ -21,7 +21,7 @@ KEPT_S = 400 * 86_400
 _SENDING = "sending"
 
 
-def digest(recipient: str) -> str:
+def recipient_hash(recipient: str) -> str:
     """Return the field of a recipient: a hash, so that Redis stores no address."""
     return hashlib.sha256(recipient.encode()).hexdigest()[:32]
 

@@ -13,13 +13,13 @@ from exporters.daily.render.rows import Row
 from exporters.daily.render.view import subject, view_of
 
 TIMEOUT_S = 15.0
-# What Slack takes at most, in characters.
+# Slack rejects longer texts; in characters.
 _HEADER_LONGEST, _TEXT_LONGEST, _FIELD_LONGEST = 150, 3_000, 2_000
 _SHAPES: dict[Mark, str] = {"best": "★", "met": "●", "missed": "✕", "unknown": "–"}
 
 
 class SlackError(RuntimeError):
-    """Slack did not take the message: one line. `again`: it may if asked again, after `wait_s`."""
+    """Slack rejected the message: one line. `again`: retry after `wait_s` seconds."""
 
     def __init__(self, words: str, again: bool, wait_s: float = 0) -> None:
         super().__init__(words)
@@ -44,43 +44,45 @@ def payload(facts: DailyFacts, public_url: str | None, update: bool = False) -> 
         blocks.append({"type": "section", "text": _plain("\n".join(numbered), _TEXT_LONGEST)})
         blocks.append({"type": "context", "elements": [_plain(view.causes_note, _FIELD_LONGEST)]})
     if public_url is not None:
-        link = f"<{escaped(public_url)}/daily?date={facts.date}|Open the board of this day>"
+        link = f"<{escape(public_url)}/daily?date={facts.date}|Open the board of this day>"
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": link}})
     # Shown where blocks are not, such as in notifications.
-    return {"text": escaped(subject(view, update)), "blocks": blocks}
+    return {"text": escape(subject(view, update)), "blocks": blocks}
 
 
-def escaped(text: str) -> str:
-    """A text without a mention or a link for Slack."""
+def escape(text: str) -> str:
+    """Return a text in which Slack reads no mention and no link."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 async def post(url: str, message: dict[str, Any]) -> None:
-    """Give it to the webhook. Raises SlackError."""
+    """Send the message to the webhook. Raises SlackError."""
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+            # A redirect would send the message to an address that the operator did not set.
             session.post(url, json=message, allow_redirects=False) as answer,
         ):
             status, wait = answer.status, answer.headers.get("Retry-After", "")
-    # Their texts may hold the URL.
+    # `from None`: the texts of these errors may contain the URL, which is a secret.
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
         words = f"the webhook cannot be reached ({type(error).__name__})"
         raise SlackError(words, again=not isinstance(error, ValueError)) from None
     if status == 200:
         return
-    cure = {
+    fix = {
         403: "; Slack does not allow it, ask the workspace's owner",
         404: "; the webhook is gone, make another",
         410: "; its channel is archived, make another webhook",
     }.get(status, "")
     wait_s = float(wait) if wait.isdecimal() else 0.0
     again = status == 429 or status >= 500
-    raise SlackError(f"the webhook answers with status {status}{cure}", again, wait_s)
+    raise SlackError(f"the webhook answers with status {status}{fix}", again, wait_s)
 
 
 def _plain(text: str, longest: int) -> dict[str, Any]:
+    # Slack rejects an empty text as well.
     text = text if len(text) <= longest else text[: longest - 1] + "…"
     return {"type": "plain_text", "text": text or "–", "emoji": False}
 

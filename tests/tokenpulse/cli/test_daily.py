@@ -89,7 +89,7 @@ def test_no_redis_is_one_line(unused_port: int) -> None:
 
 def test_sending_to_nobody_is_one_line_that_says_what_to_set(unused_port: int) -> None:
     done = run("daily", "--send", settings=settings_for(f"redis://127.0.0.1:{unused_port}/0"))
-    assert_one_line(done, "nobody to send the board to", "smtp_host", "slack_webhook_file")
+    assert_one_line(done, "no recipient of the board", "smtp_host", "slack_webhook_file")
     assert run("daily", "--again").exit_code == 2
 
 

@@ -97,7 +97,9 @@ def test_a_change_is_explained_against_28_days_else_7_else_the_one_before() -> N
 )
 def test_marks_against_the_shipped_targets(metric: str, marks: dict[float | None, str]) -> None:
     for value, mark in marks.items():
-        counts = Counts(requests=1, eligible=100_000, input_tokens=100_000)
+        counts = Counts(
+            requests=1, eligible=100_000, input_tokens=100_000, cached_of_tokens=100_000
+        )
         if metric == "availability_ratio":
             counts = replace(counts, successes=round(not_none(value) * 100_000))
         elif metric == "cache_hit_ratio":

@@ -89,7 +89,7 @@ def test_who_was_not_reached_is_tried_again_and_nobody_else(
     found = send(daily)
     assert found == [
         MAILED[0],
-        ("e-mail to sre@example.com", "refused: 450 greylisted", True),
+        ("e-mail to sre@example.com", "rejected: 450 greylisted", True),
         ("Slack", "the webhook answers with status 404; the webhook is gone, make another", True),
     ]
     mailbox.refused = {}

@@ -131,7 +131,7 @@ def test_a_login_that_is_refused_is_told_without_the_password(
     )
     assert [failed for _, _, failed in found] == [True, True]
     for _, words, _ in found:
-        assert "refuses the login (535)" in words
+        assert "rejects the login (535)" in words
         assert "hunter2" not in words
     assert len(secure_mailbox.logins) == 2  # each of two ways once: more would lock accounts
     assert secure_mailbox.messages == []
@@ -153,7 +153,7 @@ def test_what_a_server_repeats_of_the_password_is_not_told(
             smtp_password_file=secret,
         )
     )
-    assert "takes it for nobody: cro@example.com: 550 not with (hidden); sre@" in found[0][1]
+    assert "rejects all recipients: cro@example.com: 550 not with (hidden); sre@" in found[0][1]
 
 
 @pytest.mark.stack
@@ -201,6 +201,6 @@ def test_no_mail_server_is_told_in_one_line(unused_port: int, send: Callable[...
     box = Mailbox(port=unused_port)
     [(_, words, failed), _] = send(mailed(box))
     assert failed
-    assert f"127.0.0.1:{unused_port} does not take it: Connection refused" in words
+    assert f"127.0.0.1:{unused_port} does not accept it: Connection refused" in words
     assert "daily.smtp_host" in words
     assert "\n" not in words
