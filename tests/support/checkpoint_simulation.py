@@ -23,7 +23,15 @@ from typing import Any
 
 from streams.state.snapshot import LogFingerprint, Snapshot, Stored
 from streams.store.contract import Answer, Claimed, Lost
-from streams.worker.admission import Count, Drop, FetchedBatch, Halt, OffsetAdmission, Seek
+from streams.worker.admission import (
+    Count,
+    Drop,
+    FetchedBatch,
+    Halt,
+    OffsetAdmission,
+    Seek,
+    UnreadableBatch,
+)
 from tests.support.checks import not_none
 from tests.support.memory_store import GUARDS, MemoryHash
 
@@ -110,7 +118,7 @@ class Fetched:
     next_offset: int
     highwater: int
     readable: int
-    unreadable: None = None
+    unreadable: UnreadableBatch | None = None
 
     def fingerprint(self, offset: int) -> LogFingerprint | None:
         return LogFingerprint(offset, 0, 0)

@@ -17,6 +17,7 @@ from pypdf import PdfReader
 from redis import Redis
 
 from exporters.daily import cache as caches
+from exporters.daily.build import DailyBoardBuilder
 from exporters.daily.cache import BoardCache, BusyError, date_of
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.render.data import json_text
@@ -45,7 +46,7 @@ def asked(source: Callable[..., Any], path: str) -> tuple[int, CIMultiDictProxy[
     return asyncio.run(ask())
 
 
-def always(found: Any) -> Callable[..., Any]:
+def always(found: DailyFacts | Exception | None) -> Callable[..., Any]:
     async def source(date: str) -> DailyFacts | None:
         if isinstance(found, Exception):
             raise found
@@ -190,13 +191,13 @@ def test_a_board_is_made_once_a_minute_however_many_ask(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = []
-    real = caches.DailyBoardBuilder.facts
+    real = DailyBoardBuilder.facts
 
-    async def counted(self: Any, now_s: float, date: str | None = None) -> DailyFacts:
+    async def counted(self: Any, now_s: float, date: str | None = None) -> DailyFacts | None:
         made.append(date)
         return await real(self, now_s, date)
 
-    monkeypatch.setattr(caches.DailyBoardBuilder, "facts", counted)
+    monkeypatch.setattr(DailyBoardBuilder, "facts", counted)
     boards = running(two_days(redis_server.url))
     today = f"{datetime.now(UTC):%Y-%m-%d}"
 
@@ -230,7 +231,7 @@ def test_boards_are_made_one_at_a_time_and_only_so_many_wait(
             at_work -= 1
         return some_facts()
 
-    monkeypatch.setattr(caches.DailyBoardBuilder, "facts", slow)
+    monkeypatch.setattr(DailyBoardBuilder, "facts", slow)
     boards = running(settings)
 
     async def many() -> None:
@@ -264,7 +265,7 @@ def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
             await go_on.wait()
         return some_facts()
 
-    monkeypatch.setattr(caches.DailyBoardBuilder, "facts", slow)
+    monkeypatch.setattr(DailyBoardBuilder, "facts", slow)
     boards = running(two_days(redis_server.url))
 
     async def both() -> None:
@@ -295,7 +296,7 @@ def test_a_board_that_breaks_is_told_once_and_tried_again(
     async def broken(self: Any, now_s: float, date: None = None) -> Never:
         raise ZeroDivisionError("a mistake of ours")
 
-    monkeypatch.setattr(caches.DailyBoardBuilder, "facts", broken)
+    monkeypatch.setattr(DailyBoardBuilder, "facts", broken)
     monkeypatch.setattr(caches, "REFRESH_S", 0.01)
     boards = running(settings_for("redis://127.0.0.1:1/0"))
     assert asked(boards.facts, "/daily")[0] == 500

@@ -47,13 +47,8 @@ BY = st.sampled_from(
 
 
 def view_of(shelf: Shelf, partition: int = 0) -> PartitionView:
-    return PartitionView(
-        partition,
-        shelf.offset,
-        shelf.meta,
-        shelf.index,
-        Aggregate.unpack(shelf.fields["totals"]),
-    )
+    totals = Aggregate.unpack(shelf.fields["totals"])
+    return PartitionView(partition, shelf.offset, shelf.meta, shelf.index, totals)
 
 
 def answer(shelves: list[Shelf], **asked: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Log(Fetched):
     """A batch whose record at 99 is the one that was counted, or another."""
 
     __slots__ = ("record_99",)
+    record_99: LogFingerprint | None
 
     def fingerprint(self, offset: int) -> LogFingerprint | None:
         return getattr(self, "record_99", LAST) if offset == 99 else None
@@ -29,7 +30,7 @@ class Remembering(Counts):
 
 
 def claimed(offset: int = 100, read_from: int = 100) -> OffsetAdmission[Any]:
-    counts = Remembering(offset, {})
+    counts: Any = Remembering(offset, {})
     held = OffsetAdmission(0, 4, Claimed("k", "1:a", Stored(offset)), counts, read_from)
     held.note_seek(2)
     return held
@@ -101,6 +102,7 @@ def test_a_log_that_ends_before_what_was_counted_halts_the_partition() -> None:
         assert held.admit(batch(0, 40, highwater=40, epoch=epoch)) == Seek(100)
         held.note_seek(epoch + 1)
     halt = held.admit(batch(0, 40, highwater=40, epoch=1 + CERTAIN))
+    assert isinstance(halt, Halt)
     assert (halt.reason, halt.offset) == (HaltReason.LOG_TRUNCATED, 100)
     assert "ends at offset 40" in halt.detail
 
@@ -114,6 +116,7 @@ def test_another_log_of_the_same_name_is_never_counted_onto_the_old_one(
     made_again = batch(99, 110)
     made_again.record_99 = other
     halt = claimed().admit(made_again)
+    assert isinstance(halt, Halt)
     assert (halt.reason, halt.offset) == (HaltReason.LOG_RECREATED, 100)
     assert "offset 99" in halt.detail
 

@@ -174,18 +174,18 @@ BATCHES = st.lists(
 @settings(deadline=None, max_examples=60)
 @given(BATCHES)
 def test_every_exemplar_is_a_real_request_and_no_bucket_has_two(
-    batches: list[list[tuple[int | str, ...]]],
+    batches: list[list[tuple[str, str, int, int, bool]]],
 ) -> None:
-    real = {}
-    made = []
+    real: dict[str, tuple[str, str, int, int, bool]] = {}
+    made: list[list[dict[str, Any]]] = []
     for batch in batches:
         made.append([])
         for model, region, ttft_ms, more_ms, traced in batch:
             trace_id = f"t{len(real)}"
             real[trace_id] = (model, region, ttft_ms, ttft_ms + more_ms, traced)
-            one = event(NOW_S, model=model, region=region, ttft_ms=ttft_ms)
-            one["duration_ms"] = ttft_ms + more_ms
-            made[-1].append(one | ({"trace_id": trace_id} if traced else {}))
+            sent = event(NOW_S, model=model, region=region, ttft_ms=ttft_ms)
+            sent["duration_ms"] = ttft_ms + more_ms
+            made[-1].append(sent | ({"trace_id": trace_id} if traced else {}))
     found = looked_at(*made)
     buckets = set()
     for one in found:

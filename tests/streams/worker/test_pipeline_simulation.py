@@ -10,7 +10,7 @@ that of a worker to whom nothing ever happened, bit for bit.
 import asyncio
 import json
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from random import Random
 from typing import Any, Never
@@ -50,14 +50,17 @@ class MadeUpTime(asyncio.SelectorEventLoop):
         return self._now
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:
-            self._now = max(self._now, self._scheduled[0].when())
-        super()._run_once()
+        inner: Any = self
+        if not inner._ready and inner._scheduled:
+            self._now = max(self._now, inner._scheduled[0].when())
+        base: Any = super()
+        base._run_once()
 
 
-def made_up_log(dice: Random) -> tuple[list[bytes], list[int]]:
+def made_up_log(dice: Random) -> tuple[list[bytes | None], list[int]]:
     """Values and timestamps; some are late, some broken, and every fifth came before."""
-    values, at_ms = [], NOON_MS
+    values: list[bytes | None] = []
+    at_ms = NOON_MS
     for number in range(EVENTS):
         at_ms += dice.choice([0, 300, 2_000, 15_000])
         event = {
@@ -75,7 +78,8 @@ def made_up_log(dice: Random) -> tuple[list[bytes], list[int]]:
         if dice.random() < 0.1:
             value = b"{" + value
         elif dice.random() < 0.2 and values:
-            value = dice.choice(values[-40:])
+            values.append(dice.choice(values[-40:]))
+            continue
         values.append(value)
     return values, [at_ms] * EVENTS
 
@@ -88,9 +92,10 @@ class World:
         self.values, self.timestamps_ms = made_up_log(self.dice)
         self.end = 0  # of the log
         self.redis = MemoryRedis()
-        self.generation, self.owner, self.committed = 0, None, 0
+        self.generation, self.committed = 0, 0
+        self.owner: Member
         self.calm, self.away = False, False
-        self.backups = []
+        self.backups: list[MemoryHash] = []
 
     @property
     def hash(self) -> MemoryHash:
@@ -115,7 +120,7 @@ class Member:
         self.paused = self.asleep = False
         store = MemoryStore(world.redis, "g", "t", world.delay)
         self.worker = StreamWorker(WORKER, store, self, self)
-        self.lost_heart = None  # what ended a task
+        self.lost_heart: Exception | None = None  # what ended a task
         self.tasks = [self._kept(self.worker.write_checkpoints()), self._kept(self.consume())]
 
     def _kept(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -140,7 +145,7 @@ class Member:
         sent.set_result(None)
         return sent
 
-    async def confirm(self, partitions: list[int]) -> dict[int, int] | None:
+    async def confirm(self, partitions: Iterable[int]) -> dict[int, int] | None:
         if self.generation != self.world.generation:
             return None
         return dict.fromkeys(partitions, self.world.committed)
@@ -173,7 +178,7 @@ class Member:
             self.worker.note_seeks({0: await self.seek(0, offsets[0])})
 
     async def consume(self) -> None:
-        queue = []
+        queue: list[Batch] = []
         world = self.world
         while True:
             await asyncio.sleep(world.dice.random() * 0.5)
@@ -274,7 +279,7 @@ def lasting(seed: int, troubles: bool) -> dict[str, bytes]:
     finally:
         loop.close()
     shelf = Shelf()
-    shelf.fields, shelf.offset = world.hash.fields, world.hash.offset
+    shelf.fields, shelf.offset = world.hash.fields, world.hash.offset or 0
     stored = shelf.lasting()
     return stored | {"meta": msgspec.structs.replace(stored["meta"], rebuilt=0)}
 
@@ -287,9 +292,9 @@ def test_whatever_happens_the_state_is_that_of_an_undisturbed_worker(seed: int) 
 def test_every_record_of_the_made_up_log_is_counted_refused_or_a_duplicate() -> None:
     world, shelf = World(3), Shelf()
     shelf.fields = lasting(3, troubles=False)
-    meta = shelf.fields["meta"]
+    meta: Any = shelf.fields["meta"]
     totals = Aggregate.unpack(shelf.fields["totals"])
-    good = [value for value in world.values if not value.startswith(b"{{")]
+    good = [value for value in world.values if value and not value.startswith(b"{{")]
     refused = sum(rejections_by_reason(totals).values())
     assert refused == EVENTS - len(good) > 20
     assert int(totals.series.values[:, :PROBES_AT].sum()) + duplicates_of(totals) == len(good)
