@@ -1,4 +1,4 @@
-"""How every objective stands, and the days of those about availability.
+"""The status of every objective, and the days of those about availability.
 
 Pure. Error budgets come from the SLO engine, thresholds from thresholds.py.
 """
@@ -41,28 +41,31 @@ NameOf = Callable[[str], str]  # token of a customer -> its name
 
 def objective_statuses(
     policies: Iterable[Policy],
-    levels: Sequence[ThresholdStatus],
+    statuses: Sequence[ThresholdStatus],
     reading: BoardInput,
     name_of: NameOf,
 ) -> tuple[ObjectiveRow, ...]:
-    """Return all objectives, the worst first."""
-    states = [_budget_status(one, reading.alerts, name_of) for one in reading.results or ()]
-    states += [_threshold_status(one, name_of) for one in levels]
-    known = {(one.policy, one.objective) for one in states}
+    """Return all objectives, the worst first; of one objective at most NAMES_MAX names.
+
+    `statuses`: of the threshold objectives.
+    """
+    rows = [_budget_status(result, reading.alerts, name_of) for result in reading.results or ()]
+    rows += [_threshold_status(status, name_of) for status in statuses]
+    present = {(row.policy, row.objective) for row in rows}
     for policy in policies:
         for objective in policy.objectives:
-            # Objectives without results yet (the first reading is under way) are shown as unknown.
-            if (policy.name, objective.name) not in known and objective.scope.per is None:
-                states.append(_unknown(policy, objective))
-    # The least budget left is the worst of equal states.
-    states.sort(key=lambda one: (RANK[one.state], _budget(one), one.policy, one.objective))
-    shown = Counter[tuple[str, str]]()
-    kept = []
-    for one in states:
-        shown[one.policy, one.objective] += 1
-        if shown[one.policy, one.objective] <= NAMES_MAX:
-            kept.append(one)
-    return tuple(kept)
+            # Objectives without results yet (the first reading is under way) are unknown.
+            if (policy.name, objective.name) not in present and objective.scope.per is None:
+                rows.append(_unknown(policy, objective))
+    # Of equal states the one with the least budget left is the worst.
+    rows.sort(key=lambda row: (RANK[row.state], _budget(row), row.policy, row.objective))
+    names = Counter[tuple[str, str]]()
+    worst = []
+    for row in rows:
+        names[row.policy, row.objective] += 1
+        if names[row.policy, row.objective] <= NAMES_MAX:
+            worst.append(row)
+    return tuple(worst)
 
 
 def scope_words(scope: Scope, name: str, name_of: NameOf) -> str:
@@ -93,36 +96,38 @@ def history_strips(reading: BoardInput, name_of: NameOf) -> tuple[HistoryStrip, 
     """Return the availability objectives day by day."""
     return tuple(
         HistoryStrip(
-            policy=one.policy.name,
-            objective=one.objective.name,
-            scope=result_scope(one, name_of),
-            target_ratio=float(one.objective.target),
-            days=tuple(_days(one, reading)),
+            policy=result.policy.name,
+            objective=result.objective.name,
+            scope=result_scope(result, name_of),
+            target_ratio=float(result.objective.target),
+            days=tuple(_days(result, reading)),
         )
-        for one in history_objectives(reading.results or ())
+        for result in history_objectives(reading.results or ())
     )
 
 
-def history_objectives(found: Iterable[ObjectiveResult]) -> list[ObjectiveResult]:
+def history_objectives(results: Iterable[ObjectiveResult]) -> list[ObjectiveResult]:
     """Return the objectives with a strip: the fleet's first, then by the budget left."""
-    about = [one for one in found if isinstance(one.objective.indicator, RequestIndicator)]
+    availability = [
+        result for result in results if isinstance(result.objective.indicator, RequestIndicator)
+    ]
     # A fleet's own objectives stay on top, however well they stand.
-    about.sort(key=lambda one: (one.objective.scope != Scope(), _left(one)))
-    return about[:STRIPS_MAX]
+    availability.sort(key=lambda result: (result.objective.scope != Scope(), _left(result)))
+    return availability[:STRIPS_MAX]
 
 
-def _days(one: ObjectiveResult, reading: BoardInput) -> Iterator[UptimeDay]:
-    for day in reading.days.get(one.key, ()):
+def _days(result: ObjectiveResult, reading: BoardInput) -> Iterator[UptimeDay]:
+    for day in reading.days.get(result.key, ()):
         ratio = day.attainment.ratio
         state: State = "unknown"
         if ratio is not None:
-            state = "ok" if ratio >= one.objective.target else "breached"
+            state = "ok" if ratio >= result.objective.target else "breached"
         date = datetime.fromtimestamp(day.day * DAY * 60, UTC).strftime("%Y-%m-%d")
         yield UptimeDay(date, None if ratio is None else float(ratio), state, day.is_running)
 
 
-def _left(one: ObjectiveResult) -> float:
-    left = one.status.budget_left
+def _left(result: ObjectiveResult) -> float:
+    left = result.status.budget_left
     return 1.0 if left is None else float(left)
 
 
@@ -130,65 +135,65 @@ def _budget(state: ObjectiveRow) -> float:
     return 1.0 if state.budget_left_ratio is None else state.budget_left_ratio
 
 
-def _budget_status(one: ObjectiveResult, alerts: ActiveAlerts, name_of: NameOf) -> ObjectiveRow:
-    stands, promise = one.status, one.objective
-    ratio = stands.attainment.ratio
+def _budget_status(result: ObjectiveResult, alerts: ActiveAlerts, name_of: NameOf) -> ObjectiveRow:
+    status, objective = result.status, result.objective
+    ratio = status.attainment.ratio
     state: State = "ok"
     if ratio is None:
         state = "unknown"
-    elif ratio < promise.target:
+    elif ratio < objective.target:
         state = "breached"
-    elif burning(one, alerts) is not None or _left(one) < BUDGET_NEARLY_GONE:
+    elif burning(result, alerts) is not None or _left(result) < BUDGET_NEARLY_GONE:
         state = "at_risk"
     return ObjectiveRow(
-        policy=one.policy.name,
-        objective=promise.name,
-        about=_about(promise),
-        scope=result_scope(one, name_of),
+        policy=result.policy.name,
+        objective=objective.name,
+        about=_about(objective),
+        scope=result_scope(result, name_of),
         kind="promise",
         state=state,
-        value=fmt.percent(ratio, promise.target),
-        target=f"at least {fmt.exact_percent(promise.target)}",
-        budget_left_ratio=None if stands.budget_left is None else float(stands.budget_left),
-        burn=tuple((window, float(rate)) for window, rate in stands.burn.items()),
+        value=fmt.percent(ratio, objective.target),
+        target=f"at least {fmt.exact_percent(objective.target)}",
+        budget_left_ratio=None if status.budget_left is None else float(status.budget_left),
+        burn=tuple((window, float(rate)) for window, rate in status.burn.items()),
     )
 
 
-def result_scope(one: ObjectiveResult, name_of: NameOf) -> str:
+def result_scope(result: ObjectiveResult, name_of: NameOf) -> str:
     """Return the scope of an error-budget objective in words like those of `scope_words`."""
-    if one.customer is not None and one.objective.scope.per is None:
-        return f"customer {name_of(one.customer)}"
-    return scope_words(one.objective.scope, one.name, name_of)
+    if result.customer is not None and result.objective.scope.per is None:
+        return f"customer {name_of(result.customer)}"
+    return scope_words(result.objective.scope, result.name, name_of)
 
 
-def _threshold_status(one: ThresholdStatus, name_of: NameOf) -> ObjectiveRow:
+def _threshold_status(status: ThresholdStatus, name_of: NameOf) -> ObjectiveRow:
     return ObjectiveRow(
-        policy=one.policy.name,
-        objective=one.objective.name,
-        about=_about(one.objective),
-        scope=scope_words(one.objective.scope, one.name, name_of),
+        policy=status.policy.name,
+        objective=status.objective.name,
+        about=_about(status.objective),
+        scope=scope_words(status.objective.scope, status.name, name_of),
         kind="level",
-        state=one.state,
-        value=value_text(one),
-        target=_target(one.objective),
+        state=status.state,
+        value=value_text(status),
+        target=_target(status.objective),
     )
 
 
-def value_text(one: ThresholdStatus) -> str:
+def value_text(status: ThresholdStatus) -> str:
     """Return the value in words, on its side of the target."""
-    if one.value is None:
+    if status.value is None:
         return fmt.UNKNOWN
-    target = mildest_threshold(one.objective)
-    if isinstance(one.objective, LatencyThresholdObjective):
-        return fmt.latency(one.value, target)
-    return f"{fmt.percent(one.value, target)}{_of(one.objective.indicator)}"
+    target = mildest_threshold(status.objective)
+    if isinstance(status.objective, LatencyThresholdObjective):
+        return fmt.latency(status.value, target)
+    return f"{fmt.percent(status.value, target)}{_of(status.objective.indicator)}"
 
 
 def mildest_threshold(objective: LatencyThresholdObjective | ShareThresholdObjective) -> Fraction:
     """Return the mildest threshold, in seconds or as a ratio."""
     if isinstance(objective, LatencyThresholdObjective):
-        return Fraction(min(one.above_us for one in objective.levels), 10**6)
-    return max(one.below for one in objective.levels)
+        return Fraction(min(threshold.above_us for threshold in objective.levels), 10**6)
+    return max(threshold.below for threshold in objective.levels)
 
 
 def _target(objective: LatencyThresholdObjective | ShareThresholdObjective) -> str:

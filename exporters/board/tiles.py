@@ -24,11 +24,11 @@ class TileValues:
         reading: BoardInput,
         targets: Targets,
         limits: FleetTargets,
-        levels: Sequence[ThresholdStatus],
+        statuses: Sequence[ThresholdStatus],
         stale: bool,
     ) -> None:
         self._reading, self._targets, self._limits = reading, targets, limits
-        self._levels, self._stale = levels, stale
+        self._statuses, self._stale = statuses, stale
         self._fleet = reading.fleet(WINDOW)
 
     def latency(self, latency: str, target_s: float | None) -> TileValue:
@@ -97,7 +97,7 @@ class TileValues:
         """Return the state of the fleet's token volume objective; unknown without one."""
         states: list[State] = [
             status.state
-            for status in self._levels
+            for status in self._statuses
             if isinstance(status.objective.indicator, TokenVolumeDrop)
             and status.objective.scope == Scope()
         ]

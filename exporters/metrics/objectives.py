@@ -51,7 +51,7 @@ class ObjectiveSamples:
 
 
 def add_status(page: Page, result: ObjectiveResult, labels: str) -> None:
-    """Add how an objective stands; a value that is not known is absent."""
+    """Add the status of an objective; unknown values are absent."""
     status = result.status
     page.add(objective_metrics.TARGET, labels, float(result.objective.target))
     _add_ratio(page, objective_metrics.ATTAINMENT, labels, status.attainment.ratio)

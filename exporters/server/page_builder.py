@@ -71,12 +71,12 @@ class PageBuilder:
             self._add_windows(page, tracker)
             self._add_completeness(page, snapshot, tracker)
             self._objectives.add(page, results or ())
+            pipeline_samples.add_archive_interval(page, self._settings.worker.archive_interval_s)
         for view in snapshot.views:
             pipeline_samples.add_state(page, view, freshness_s.get(view.partition))
         for heartbeat in snapshot.heartbeats:
             pipeline_samples.add_heartbeat(page, heartbeat, lags.get(heartbeat.partition))
         pipeline_samples.add_workers(page, snapshot.heartbeats)
-        pipeline_samples.add_archive_interval(page, self._settings.worker.archive_interval_s)
         return page
 
     def _add_totals(self, page: Page, snapshot: StateSnapshot) -> None:

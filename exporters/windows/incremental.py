@@ -69,11 +69,11 @@ class Sums:
 
     @classmethod
     def merge(cls, sums: Sequence["Sums"]) -> Self:
-        """Return the sum of one or more; rows of zeros are left out."""
+        """Return the sum of part or more; rows of zeros are left out."""
         return cls(
-            _without_zeros(Table.merged([one.counts for one in sums])),
-            _without_zeros(Table.merged([one.cells for one in sums])),
-            _without_zeros(Table.merged([one.threshold_counts for one in sums])),
+            _without_zeros(Table.merged([part.counts for part in sums])),
+            _without_zeros(Table.merged([part.cells for part in sums])),
+            _without_zeros(Table.merged([part.threshold_counts for part in sums])),
         )
 
     def negative(self) -> "Sums":
@@ -134,16 +134,16 @@ class Grouping:
 def summarise(
     aggregate: Aggregate, scopes: Iterable[Grouping], series: Sequence[SeriesKey]
 ) -> SliceSummary:
-    """Return the sums of one stored slice by scope; `series`: the names of its series.
+    """Return the sums of column stored slice by scope; `series`: the names of its series.
 
     Scopes that are not by tier are without the latencies of batches.
     """
     mixed = without_apart_tiers(aggregate, series)
     within = {True: measured_threshold_counts(aggregate)}
     within[False] = within[True] if mixed is aggregate else measured_threshold_counts(mixed)
-    found = {}
+    summary = {}
     for scope in scopes:
-        nothing = Sums.empty(scope.name)
+        empty = Sums.empty(scope.name)
         if scope.name in PRICED:
             by_customer = scope.name == CUSTOMER_MODEL
             table, at = (
@@ -152,28 +152,28 @@ def summarise(
                 else (aggregate.series, TOKENS_AT)
             )
             # Prices need input tokens only, so the columns of outcomes are left out.
-            tokens = Table(table.keys, table.values[:, [at + one for one in _INPUT_AT]])
-            found[scope.name] = Sums(
-                _regroup(scope, tokens, 0, nothing.counts), nothing.cells, nothing.threshold_counts
+            tokens = Table(table.keys, table.values[:, [at + column for column in _INPUT_AT]])
+            summary[scope.name] = Sums(
+                _regroup(scope, tokens, 0, empty.counts), empty.cells, empty.threshold_counts
             )
         elif scope.name == CUSTOMER:
-            found[scope.name] = Sums(
-                _regroup(scope, aggregate.customers, 0, nothing.counts),
-                nothing.cells,
-                nothing.threshold_counts,
+            summary[scope.name] = Sums(
+                _regroup(scope, aggregate.customers, 0, empty.counts),
+                empty.cells,
+                empty.threshold_counts,
             )
         else:
             part, limits = aggregate if scope.is_by_tier else mixed, within[scope.is_by_tier]
-            found[scope.name] = Sums(
-                _regroup(scope, part.series, 0, nothing.counts),
-                _regroup(scope, part.cells, CELL_BITS, nothing.cells),
-                _regroup(scope, limits, THRESHOLD_COUNT_BITS, nothing.threshold_counts),
+            summary[scope.name] = Sums(
+                _regroup(scope, part.series, 0, empty.counts),
+                _regroup(scope, part.cells, CELL_BITS, empty.cells),
+                _regroup(scope, limits, THRESHOLD_COUNT_BITS, empty.threshold_counts),
             )
-    return found
+    return summary
 
 
-def _regroup(scope: Grouping, table: Table, low_bits: int, nothing: Table) -> Table:
-    return scope.regroup(table, low_bits) if len(table) else nothing
+def _regroup(scope: Grouping, table: Table, low_bits: int, empty: Table) -> Table:
+    return scope.regroup(table, low_bits) if len(table) else empty
 
 
 class Window:
@@ -190,23 +190,27 @@ class Window:
         round.
         """
         # A summary that was read anew is another object, so identity finds the changes.
-        added = [one for key, one in parts.items() if self._parts.get(key) is not one]
-        removed = [one for key, one in self._parts.items() if parts.get(key) is not one]
+        added = [summary for key, summary in parts.items() if self._parts.get(key) is not summary]
+        removed = [summary for key, summary in self._parts.items() if parts.get(key) is not summary]
         self._parts = dict(parts)
         if not added and not removed:
             return
         # All parts are new (first refresh, or the window moved beyond its old parts): adding them
         # up costs less than the difference.
         if len(added) == len(parts):
-            self.sums = {scope: _sum([one[scope] for one in added], scope) for scope in self.sums}
+            self.sums = {
+                scope: _sum([summary[scope] for summary in added], scope) for scope in self.sums
+            }
             return
         # Windows that end at the same time mostly gain and lose the same slices; the ids are valid
         # as long as the parts live, which is longer than `deltas`.
         change = (*map(id, added), 0, *map(id, removed))
         for scope, sums in self.sums.items():
             if (scope, change) not in deltas:
-                gone = [one[scope].negative() for one in removed]
-                deltas[scope, change] = _sum([one[scope] for one in added] + gone, scope)
+                negatives = [summary[scope].negative() for summary in removed]
+                deltas[scope, change] = _sum(
+                    [summary[scope] for summary in added] + negatives, scope
+                )
             self.sums[scope] = Sums.merge([sums, deltas[scope, change]])
 
 

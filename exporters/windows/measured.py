@@ -105,10 +105,10 @@ class Measured(Amounts):
 
 def measure(scope: str, sums: Sums) -> dict[int, Measured]:
     """Return the figures of every group that has counts."""
-    found = percentiles(sums, EXPORTED_QUANTILES)
+    percentiles_ns = percentiles(sums, EXPORTED_QUANTILES)
     rows = sums.counts.values.tolist()
     return {
-        group: _of(scope, group, row, found)
+        group: _of(scope, group, row, percentiles_ns)
         for group, row in zip(sums.counts.keys.tolist(), rows, strict=True)
     }
 
@@ -117,12 +117,12 @@ def _of(
     scope: str,
     group: int,
     row: Sequence[int],
-    found: Mapping[tuple[int, int], tuple[int, Ints]],
+    percentiles_ns: Mapping[tuple[int, int], tuple[int, Ints]],
 ) -> Measured:
     latencies = {
-        latency: found[group, number]
+        latency: percentiles_ns[group, number]
         for number, latency in enumerate(LATENCIES)
-        if (group, number) in found
+        if (group, number) in percentiles_ns
     }
     return Measured.from_row(
         scope,
