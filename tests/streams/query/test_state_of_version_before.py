@@ -83,6 +83,7 @@ def test_reports_from_the_older_state_are_identical(older: Settings) -> None:
 
 def test_metrics_from_the_older_state_are_identical(older: Settings) -> None:
     new = {
+        "tokenpulse_archive_interval_seconds",
         "tokenpulse_known_ratio",
         "tokenpulse_estimated_tokens_total",
         "tokenpulse_response_cache_total",
