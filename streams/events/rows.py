@@ -171,8 +171,12 @@ def _outcomes(events: Sequence[Any]) -> npt.NDArray[np.int8]:
 def _numbers(
     events: Sequence[Any], get: Callable[[Any], Any], absent: Any, to: type
 ) -> npt.NDArray[Any]:
+    """Return one number of each event; `absent` for a null."""
     try:
-        return np.fromiter(map(get, events), to, len(events))
-    except TypeError:  # a null among them
+        numbers: npt.NDArray[Any] = np.fromiter(map(get, events), to, len(events))
+    except TypeError:  # a null among integers
         given = [absent if number is None else number for number in map(get, events)]
         return np.fromiter(given, to, len(given))
+    if to is np.float64:
+        numbers[np.isnan(numbers)] = absent  # a null; JSON has no NaN of its own
+    return numbers
