@@ -3,7 +3,7 @@
 A backlog of EVENTS events (about 320 bytes of JSON, 8 partitions, 100 series, 500 customers, ten
 minutes of event time) is written to the embedded broker. Then, one after another, each alone:
 
-    raw getmany   aiokafka's getmany, counting records and nothing else
+    raw getmany   aiokafka's getmany, counting records only
     plain agent   a Faust agent that gets one event at a time and counts it (on a part of the topic)
     pipeline      one Tokenpulse worker: decode, check, look for duplicates, count into all
                   windows, checkpoint to Redis; and once more without looking for duplicates
@@ -44,8 +44,10 @@ CUSTOMERS = 500
 
 
 def make_events(first: int, count: int, total: int, end_ms: int) -> list[tuple[bytes, bytes]]:
-    """(key, value) of events `first` to `first + count` of `total` over the ten minutes before
-    `end_ms`, in order of time but for half a second."""
+    """Return (key, value) of events `first` to `first + count` of `total`.
+
+    They cover the ten minutes before `end_ms` (epoch ms), in order of time but for half a second.
+    """
     rng = np.random.default_rng(first)
     place_ms = SPAN_S * 1_000 * np.arange(first, first + count) // total
     ended = (end_ms - SPAN_S * 1_000 + place_ms - rng.integers(0, 500, count)).tolist()
@@ -133,7 +135,7 @@ def plain_agent(settings: Settings) -> float:
     )  # fmt: skip
     lines = done.stdout.strip().splitlines()
     if not lines:
-        raise RuntimeError(f"the plain agent said nothing: {done.stderr[-2_000:]}")
+        raise RuntimeError(f"the plain agent printed no rate: {done.stderr[-2_000:]}")
     return float(lines[-1].split()[-1])
 
 

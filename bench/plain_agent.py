@@ -1,4 +1,4 @@
-"""What everybody would write first: a Faust agent that takes one event at a time and counts it.
+"""The plain solution to compare with: a Faust agent that counts one event at a time.
 
 python -m bench.plain_agent BOOTSTRAP TOPIC EVENTS     prints events per second
 """

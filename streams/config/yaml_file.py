@@ -25,7 +25,7 @@ MAX_BYTES = 20_000_000
 _MAX_DIGITS = 1_000
 
 _TAG = "tag:yaml.org,2002:"
-# Tag, pattern, and the characters with which such a scalar can begin; any other scalar is a text.
+# Tag, pattern, and the characters with which such a scalar can begin; all further scalars are text.
 _SCALARS = (
     ("null", r"|~|null|Null|NULL", ("", "~", "n", "N")),
     ("bool", r"true|True|TRUE|false|False|FALSE", tuple("tTfF")),

@@ -170,11 +170,11 @@ class Traffic:
         the epoch.
         """
         for slot in range(from_ms // self.slot_ms, -(-to_ms // self.slot_ms)):
-            sent = self._sent_in(slot)
+            sent = self._slot_records(slot)
             first = bisect_left(sent, from_ms, key=_SENT)
             yield from sent[first : bisect_left(sent, to_ms, key=_SENT)]
 
-    def _sent_in(self, slot: int) -> list[Record]:
+    def _slot_records(self, slot: int) -> list[Record]:
         """Return the records sent in one slot, in order."""
         newest, sent = self._newest
         if slot == newest:

@@ -97,7 +97,7 @@ class Profile:
 
     `events_per_s`: mean rate over a week, without probes. `customers`: how many there are; how
     much each asks falls with its rank. `probe_interval_s`: seconds between two synthetic checks
-    of the same model and region. Raises ValueError where a value makes no traffic.
+    of the same model and region. Raises ValueError if a value makes no traffic.
     """
 
     events_per_s: float

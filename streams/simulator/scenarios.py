@@ -224,7 +224,7 @@ class Late(Scenario):
     max_delay: Delay = timedelta(minutes=10)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_order(self) -> Self:
         if self.min_delay > self.max_delay:
             raise ValueError("min_delay is above max_delay; swap them")
         return self

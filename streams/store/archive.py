@@ -9,10 +9,10 @@ used for two contents: it is written once, and one day deleted by a record witho
     group|topic|7|manifest|58-9f3c01ab|0                   which copies are the state, as of when
 
 The manifest is written when its copies are in Kafka, and what it no longer names is deleted when it
-is in Kafka itself. So a reader who sees any first part of the log finds the newest manifest that is
-complete in it: a writer that died half way, and one that goes on writing although the partition was
-taken from it, do no harm. For the latter, a new owner begins with copies of its own: it never
-names those of another, which that other may still delete.
+is in Kafka itself. So a reader of any first part of the log finds the newest manifest that is
+complete in it. A writer that died half way does no harm, nor does a writer that continues although
+its partition was taken. A new owner begins with copies of its own and never names those of the
+owner before it, which may still delete them.
 """
 
 import zlib
@@ -36,7 +36,7 @@ _MANIFEST = "manifest"
 Record = tuple[bytes, bytes | None]  # key, value; no value deletes the key
 
 # Reads fields of a partition's state, all at the same moment, `offset` (decimal) among them; fields
-# that do not exist are left out. Raises Lost where the partition is no longer ours.
+# that do not exist are left out. Raises Lost if the worker no longer owns the partition.
 Look = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
 # Writes records, in any order among themselves; done when Kafka has them.
 Send = Callable[[Sequence[Record]], Awaitable[None]]
@@ -113,7 +113,7 @@ def markers(head: Mapping[str, bytes]) -> dict[str, int]:
 
 @dataclass(slots=True)
 class Ledger:
-    """What one owner of a partition knows of its archive. A ledger that failed is not used again.
+    """The archive as one owner of a partition has written it. It is not used again after a failure.
 
     Markers count checkpoints, and a store that lost its latest writes sees the same numbers again
     with other contents, but never from the same owner. So a ledger ends with the ownership.
@@ -121,13 +121,13 @@ class Ledger:
 
     place: Place
     owner: str
-    run: str  # tells the versions of this owner from all others
+    run: str  # distinguishes the versions of this owner from those of any other owner
     keys: set[bytes]  # all that may lie in the archive, named by a manifest or not
     _copies: dict[str, tuple[int, Copy]] = field(default_factory=dict)  # field -> marker, copy
     _versions: int = 0
 
     def stale(self, wanted: Mapping[str, int]) -> list[str]:
-        """Fields of which there is no copy at their marker."""
+        """Return the fields of which no copy exists at their marker."""
         return [name for name, marker in wanted.items() if not self._holds(name, marker)]
 
     def _holds(self, name: str, marker: int) -> bool:
@@ -135,11 +135,11 @@ class Ledger:
         return held is not None and held[0] == marker
 
     def hold(self, name: str, marker: int, copy: Copy) -> None:
-        """A copy is in Kafka."""
+        """Note that a copy is in Kafka."""
         self._copies[name] = (marker, copy)
 
     def draft(self, name: str, data: bytes) -> tuple[Copy, list[Record]]:
-        """A new copy of a field, and the records that will hold it."""
+        """Return a new copy of a field, and the records that will hold it."""
         self._versions += 1
         copy = Copy(
             version=f"{self._versions}-{self.run}",
@@ -156,8 +156,10 @@ class Ledger:
     def manifest(
         self, offset: int, at_ms: int, wanted: Iterable[str], head: Mapping[str, Copy]
     ) -> tuple[Record, set[bytes]]:
-        """The record that makes the copies of `wanted` and `head` the archived state, and the keys
-        that can be deleted when it is in Kafka."""
+        """Return the record that makes the copies of `wanted` and `head` the archived state.
+
+        Also return the keys that can be deleted when it is in Kafka.
+        """
         fields = {name: self._copies[name][1] for name in wanted} | dict(head)
         copy, [record] = self.draft(
             _MANIFEST, msgspec.msgpack.encode(Manifest(SCHEMA, offset, at_ms, fields))
@@ -166,25 +168,26 @@ class Ledger:
         return record, self.keys - named - set(self.place.keys(_MANIFEST, copy))
 
     def settle(self, deleted: set[bytes], wanted: Iterable[str]) -> None:
-        """These keys are gone from Kafka, and fields that are not `wanted` from the state."""
+        """Forget keys that are deleted in Kafka, and fields that are not `wanted` in the state."""
         self.keys -= deleted
         self._copies = {name: self._copies[name] for name in wanted}
 
 
 async def write(ledger: Ledger, look: Look, send: Send, at_ms: int) -> int | None:
-    """Archive the state that `look` shows; the offset it includes, None where there is no state.
+    """Archive the state that `look` reads; return the offset it includes, None without a state.
 
     Checkpoints may be written meanwhile: each look shows values together with the markers of all
     fields, and the state is there when a look leaves no marker without a copy. A slice that changes
     with every checkpoint does not put that off, as the look that asks for it shows its newest.
     """
     head = await look(HEAD)
+    # A claimed partition has no meta before its first checkpoint.
     if "meta" not in head:
         return None
     wanted = markers(head)
     largest = LOOK_BYTES // 16  # bytes; a guess until values are seen
 
-    async def copied(names: Iterable[str]) -> dict[str, Copy]:
+    async def send_copies(names: Iterable[str]) -> dict[str, Copy]:
         drafts = {name: ledger.draft(name, head[name]) for name in names}
         await send([record for _, records in drafts.values() for record in records])
         return {name: copy for name, (copy, _) in drafts.items()}
@@ -194,15 +197,19 @@ async def write(ledger: Ledger, look: Look, send: Send, at_ms: int) -> int | Non
         head = await look([*HEAD, *names])
         wanted = markers(head)
         names = [name for name in names if name in wanted]
+        # Only a damaged state lacks a field that its own index names: do not archive it.
         if gone := [name for name in names if name not in head]:
             raise ArchiveError(
                 f"{ledger.place.prefix}{gone[0]}: gone from the store, the state was damaged: the "
                 "archive before is kept; restore the partition from it"
             )
         largest = max([largest, *(len(head[name]) for name in names)])
-        for name, copy in (await copied(names)).items():
+        for name, copy in (await send_copies(names)).items():
             ledger.hold(name, wanted[name], copy)
-    record, superseded = ledger.manifest(int(head["offset"]), at_ms, wanted, await copied(HEAD[1:]))
+    record, superseded = ledger.manifest(
+        int(head["offset"]), at_ms, wanted, await send_copies(HEAD[1:])
+    )
+    # Deletes follow in a later send: a reader must never find the old copies gone and no manifest.
     await send([record])
     await send([(key, None) for key in superseded])
     ledger.settle(superseded, wanted)
@@ -210,16 +217,16 @@ async def write(ledger: Ledger, look: Look, send: Send, at_ms: int) -> int | Non
 
 
 def keep(live: dict[bytes, bytes], key: bytes, value: bytes | None) -> None:
-    """Read one more record: `live` has the keys with a value, in the order of their last one."""
+    """Apply one more record to `live`: the keys with a value, in the order of their last record."""
     live.pop(key, None)
     if value is not None:
         live[key] = value
 
 
 def restored(place: Place, live: Mapping[bytes, bytes]) -> tuple[Archived | None, list[str]]:
-    """The newest complete archive, and a line on each newer one that is not.
+    """Return the newest complete archive, and one line about each newer, incomplete archive.
 
-    `live`: our records, as `keep` collects them. Raises ValueError where the newest archive was
+    `live`: our records, as `keep` collects them. Raises ValueError if the newest archive was
     written by a newer program.
     """
     faults: list[str] = []
@@ -231,7 +238,7 @@ def restored(place: Place, live: Mapping[bytes, bytes]) -> tuple[Archived | None
                 )
             manifest = msgspec.msgpack.decode(value, type=Manifest)
             fields = {
-                name: _joined(place, name, copy, live) for name, copy in manifest.fields.items()
+                name: _join_copy(place, name, copy, live) for name, copy in manifest.fields.items()
             }
             return Archived(manifest.offset, manifest.at_ms, fields), faults
         except (msgspec.DecodeError, LookupError) as error:
@@ -244,8 +251,8 @@ def _manifests(place: Place, live: Mapping[bytes, bytes]) -> Iterator[tuple[byte
     return ((key, live[key]) for key in reversed(list(live)) if key.startswith(begin))
 
 
-def _joined(place: Place, name: str, copy: Copy, live: Mapping[bytes, bytes]) -> bytes:
-    """A copy's bytes; LookupError where they are not all there."""
+def _join_copy(place: Place, name: str, copy: Copy, live: Mapping[bytes, bytes]) -> bytes:
+    """Return the bytes of a copy. Raises LookupError if some are missing."""
     parts = [live[key] for key in place.keys(name, copy) if key in live]
     data = parts[0] if len(parts) == 1 else b"".join(parts)
     if (len(parts), len(data), zlib.crc32(data)) != (copy.parts, copy.length, copy.crc):

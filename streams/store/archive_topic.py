@@ -1,8 +1,8 @@
 """The archive in Kafka: states are written to a compacted topic about once an hour, and read back
 on the day on which the store has lost them.
 
-A shell around archive.py. It needs neither transactions nor an idempotent producer: what is sent
-twice, late, or by a worker that no longer owns the partition, changes nothing that a reader finds.
+A shell around archive.py. It needs neither transactions nor an idempotent producer: a record sent
+twice, late, or by a worker that no longer owns the partition changes no archive that is found.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class KafkaArchive:
     """Archived states of one consumer group and topic in `kafka.archive_topic`."""
 
     def __init__(self, kafka: Kafka) -> None:
-        """Raises ConfigError where a file of the security settings cannot be used."""
+        """Raises ConfigError if a file of the security settings cannot be used."""
         self._kafka, self._topic = kafka, kafka.archive_topic
         self._clients: dict[str, Any] = {
             "bootstrap_servers": kafka.bootstrap,
@@ -59,19 +59,22 @@ class KafkaArchive:
         self._reading = asyncio.Lock()
 
     async def write(self, partition: int, owner: str, look: Look) -> int | None:
-        """Archive the state that `look` shows, and say as of which offset; None where there is no
-        state yet. Checkpoints may be written meanwhile.
+        """Archive the state that `look` reads; return its offset, None if there is no state yet.
+
+        Checkpoints may be written meanwhile.
 
         The first time for an `owner` (its token in the store) every field is written, after that
         those that changed. Raises ArchiveError, and what `look` raises; the archive before, if
         any, is then still there. Only one call at a time for a partition.
         """
-        ledger = self._ledgers.pop(partition, None)  # one that failed half way begins anew
+        ledger = self._ledgers.pop(
+            partition, None
+        )  # after a failure half way, a new ledger is begun
         try:
             async with asyncio.timeout(WRITE_DEADLINE_S):
                 if ledger is None or ledger.owner != owner:
-                    # Before the first look, which shows that the partition is ours: whatever is
-                    # found was written before anyone after us began, and may be deleted by us.
+                    # This precedes the first look, which confirms the ownership: each key found
+                    # was written before a next owner could begin, so this owner may delete it.
                     place = self._place(partition)
                     found = await self._live(place, values=False)
                     ledger = Ledger(place, owner, uuid.uuid4().hex[:8], set(found))
@@ -84,7 +87,7 @@ class KafkaArchive:
         return offset
 
     async def read(self, partition: int) -> Archived | None:
-        """The newest complete state in the archive; None where there is none.
+        """Return the newest complete state in the archive; None if there is none.
 
         States are large, so only one is read at a time. Raises ArchiveError.
         """
@@ -122,7 +125,7 @@ class KafkaArchive:
         return Place(self._kafka.group, self._kafka.topic, partition)
 
     async def _live(self, place: Place, values: bool) -> dict[bytes, bytes]:
-        """Every key of ours that has a value, in log order, with it or with an empty one."""
+        """Return the keys of `place` that have a value, in log order, with empty or real values."""
         live: dict[bytes, bytes] = {}
         consumer = AIOKafkaConsumer(
             auto_offset_reset="earliest",
@@ -130,13 +133,14 @@ class KafkaArchive:
             fetch_max_wait_ms=POLL_MS,
             **self._clients,
         )
-        async with _started(consumer):
+        async with _running(consumer):
             # All names: some brokers create a topic that is asked for.
             metadata = await consumer._client.fetch_all_metadata()
             tp = self._tp(place, metadata.partitions_for_topic(self._topic))
             consumer.assign([tp])
             await consumer.seek_to_beginning(tp)
-            # The fetch response knows the end of the log; other answers are not right everywhere.
+            # The end of the log is that of the fetch response; other requests answer it wrongly on
+            # some brokers.
             while consumer.highwater(tp) is None or (
                 await consumer.position(tp) < consumer.highwater(tp)
             ):
@@ -147,7 +151,7 @@ class KafkaArchive:
         return live
 
     def _tp(self, place: Place, partitions: Iterable[int] | None) -> TopicPartition:
-        """The partition of the archive topic that holds a partition's records."""
+        """Return the partition of the archive topic that holds a partition's records."""
         if not partitions:
             raise ArchiveError(
                 f"{self._topic}: no such topic at {self._kafka.bootstrap}; run `tokenpulse topics "
@@ -164,7 +168,7 @@ class KafkaArchive:
             linger_ms=5,
             **self._clients,
         )
-        async with _started(producer):
+        async with _running(producer):
             metadata = await producer.client.fetch_all_metadata()
             tp = self._tp(place, metadata.partitions_for_topic(self._topic))
 
@@ -174,6 +178,7 @@ class KafkaArchive:
                     for key, value in records
                 ]
                 offsets = [sent.offset for sent in await asyncio.gather(*acks)]
+                # A log that was emptied or made again continues at a lower offset.
                 end = self._ends[place.prefix]
                 if min(offsets, default=end + 1) <= end:
                     raise ArchiveError(
@@ -194,7 +199,7 @@ class KafkaArchive:
 
 
 @asynccontextmanager
-async def _started(client: Client) -> AsyncIterator[Client]:
+async def _running(client: Client) -> AsyncIterator[Client]:
     try:
         await client.start()
         yield client

@@ -1,4 +1,4 @@
-"""The contract of a checkpoint store: what any store promises, whatever it is made of.
+"""The contract of a checkpoint store, which every implementation keeps.
 
 Pure. redis.py keeps the promises with Redis; the tests hold a store in memory to them as well.
 """
@@ -17,16 +17,18 @@ class StoreError(Unavailable):
 
 
 class StoreUnfitError(StoreError):
-    """The store answers, but may throw state away by itself: nothing must be written to it."""
+    """The store answers, but may discard state by itself: no state may be written to it."""
 
 
 class Lost(RuntimeError):
-    """Another worker owns the partition, or its state is not what we built on: memory of it must
-    be dropped and the state claimed and loaded again."""
+    """Another worker owns the partition, or its stored state is not the one this worker built on.
+
+    The worker must drop its memory of the state, then claim and load it again.
+    """
 
 
 class Answer(StrEnum):
-    """What the store says to a flush."""
+    """The answer of the store to a flush."""
 
     OK = "OK"
     ALREADY = "ALREADY"
@@ -36,7 +38,7 @@ class Answer(StrEnum):
 
 @dataclass(slots=True)
 class Claimed:
-    """One partition's state as we found it, ours until somebody else claims it."""
+    """The state of one partition when it was claimed; ours until another worker claims it."""
 
     key: str
     owner: str  # the token under which we write

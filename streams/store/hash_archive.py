@@ -83,7 +83,7 @@ class HashesPlace(Place):
             field, _, at = rest.rpartition(b"|")
             part = msgspec.msgpack.decode(value, type=Part)
             parts.setdefault((name.decode(), field), {})[int(at)] = part
-        values = {field: _joined(pieces) for field, pieces in parts.items()}
+        values = {field: _join_parts(pieces) for field, pieces in parts.items()}
         return {field: value for field, value in values.items() if value is not None}
 
     def _key(self, field: Field, part: int) -> bytes:
@@ -91,7 +91,7 @@ class HashesPlace(Place):
         return f"{self.prefix}{name}|".encode() + of + f"|{part}".encode()
 
 
-def _joined(pieces: Mapping[int, Part]) -> bytes | None:
+def _join_parts(pieces: Mapping[int, Part]) -> bytes | None:
     if 0 not in pieces or any(at not in pieces for at in range(pieces[0].parts)):
         return None
     value = b"".join(pieces[at].data for at in range(pieces[0].parts))
@@ -195,7 +195,9 @@ class HashArchive:
         """Return all fields of the hashes, read at one moment."""
         keys: list[bytes] = []
         try:
-            async for key in self._redis.scan_iter(f"{_escaped(self._prefix)}*", _SCAN_COUNT):
+            async for key in self._redis.scan_iter(
+                f"{_escape_pattern(self._prefix)}*", _SCAN_COUNT
+            ):
                 if key.decode().removeprefix(self._prefix).startswith(KINDS):
                     keys.append(key)
             async with self._redis.pipeline(transaction=True) as pipe:
@@ -216,7 +218,7 @@ def _fingerprint(value: bytes) -> tuple[int, int]:
     return zlib.crc32(value), max(1, -(-len(value) // PART_BYTES))
 
 
-def _escaped(prefix: str) -> str:
+def _escape_pattern(prefix: str) -> str:
     """Return a prefix as a Redis pattern that matches only itself."""
     return "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in prefix)
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The last sign of life that a worker left for one partition; what it does not say is absent.
+    """The last heartbeat of a worker for one partition; a field that it did not send is absent.
 
     `fields` are those that `Store.send_heartbeat` was given.
     """
@@ -16,11 +16,11 @@ class Heartbeat:
     fields: Mapping[str, str]
 
     def text(self, name: str) -> str:
-        """One field; empty where it is absent."""
+        """Return one field; an empty text if it is absent."""
         return self.fields.get(name, "")
 
     def number(self, name: str) -> float | None:
-        """One field that is a number."""
+        """Return one field as a number; None if it is absent or no number."""
         try:
             return float(self.fields[name])
         except (KeyError, ValueError):
@@ -32,9 +32,12 @@ class Heartbeat:
         return None if at_ms is None else now_s - at_ms / 1_000
 
     def lag(self, offset: int, now_s: float, stale_after_s: float) -> int | None:
-        """Records in Kafka that a state up to `offset` does not include; None where no live worker
-        says how far the log reaches."""
+        """Return the records in Kafka that a state up to `offset` does not include.
+
+        None if no live worker reported where the log ends.
+        """
         age_s, end = self.age_s(now_s), self.number("highwater")
+        # An end below the offset is that of another log: it gives no lag.
         if age_s is None or age_s > stale_after_s or end is None or end < offset:
             return None
         return int(end) - offset

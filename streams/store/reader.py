@@ -273,7 +273,7 @@ class StateReader:
             offset=int(offset),
             meta=meta,
             index=decode_index(index_data),
-            totals=_renumbered(Aggregate.unpack(totals_data), numbering),
+            totals=_renumber(Aggregate.unpack(totals_data), numbering),
             generation=numbering.generation,
         )
 
@@ -306,7 +306,7 @@ class StateReader:
             return None
         numbering = self._numberings[view.partition]
         aggregates = {
-            slice_id: _renumbered(Aggregate.unpack(value), numbering)
+            slice_id: _renumber(Aggregate.unpack(value), numbering)
             for slice_id, value in zip(slice_ids, values, strict=True)
             if value is not None
         }
@@ -360,20 +360,18 @@ def _number(name: Name, names: list[Name], numbers: dict[Name, int]) -> int:
     return number
 
 
-def _renumbered(aggregate: Aggregate, numbering: _Numbering) -> Aggregate:
+def _renumber(aggregate: Aggregate, numbering: _Numbering) -> Aggregate:
     """Replace a partition's own numbers by the reader's."""
     return replace(
         aggregate,
-        series=_rekeyed(aggregate.series, numbering.series, 0),
-        cells=_rekeyed(aggregate.cells, numbering.series, CELL_BITS),
-        threshold_counts=_rekeyed(
-            aggregate.threshold_counts, numbering.series, THRESHOLD_COUNT_BITS
-        ),
-        customers=_rekeyed(aggregate.customers, numbering.customers, 0),
+        series=_rekey(aggregate.series, numbering.series, 0),
+        cells=_rekey(aggregate.cells, numbering.series, CELL_BITS),
+        threshold_counts=_rekey(aggregate.threshold_counts, numbering.series, THRESHOLD_COUNT_BITS),
+        customers=_rekey(aggregate.customers, numbering.customers, 0),
     )
 
 
-def _rekeyed(table: Table, numbers: Ints, low_bits: int) -> Table:
+def _rekey(table: Table, numbers: Ints, low_bits: int) -> Table:
     if not len(table):
         return table
     # A key is (number << low_bits) | the rest: only the number changes.

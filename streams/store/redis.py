@@ -83,7 +83,7 @@ async def enqueue_command(
             )
             await pipe.execute()
     except (RedisError, OSError, TimeoutError) as error:
-        raise StoreError(f"{key}: cannot write: {_told(error)}") from error
+        raise StoreError(f"{key}: cannot write: {_reason(error)}") from error
 
 
 def eviction_problem(policy: object) -> str | None:
@@ -117,7 +117,7 @@ class RedisStore:
             async with asyncio.timeout(LOAD_DEADLINE_S):
                 return await self._claim(key, partition)
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"{key}: cannot claim: {_told(error)}") from error
+            raise StoreError(f"{key}: cannot claim: {_reason(error)}") from error
 
     async def _claim(self, key: str, partition: int) -> Claimed:
         owner, offset = cast(list[bytes | None], await self._run("claim", key, [uuid.uuid4().hex]))
@@ -127,8 +127,8 @@ class RedisStore:
         claimed = Claimed(key, owner.decode(), Stored(int(offset or 0)))
         if offset is None:
             return claimed
-        fields = await self._read(claimed, ["meta", "index", "totals"])
-        fields |= await self._read(claimed, registry_fields(decode_meta(fields["meta"])))
+        fields = await self._load_fields(claimed, ["meta", "index", "totals"])
+        fields |= await self._load_fields(claimed, registry_fields(decode_meta(fields["meta"])))
         claimed.stored = Stored(int(offset), fields)
         return claimed
 
@@ -136,9 +136,9 @@ class RedisStore:
         """See `Store`."""
         try:
             async with asyncio.timeout(LOAD_DEADLINE_S):
-                return await self._read(claim, fields)
+                return await self._load_fields(claim, fields)
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"{claim.key}: cannot load: {_told(error)}") from error
+            raise StoreError(f"{claim.key}: cannot load: {_reason(error)}") from error
 
     async def look(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
         """See `Store`."""
@@ -146,7 +146,7 @@ class RedisStore:
             async with asyncio.timeout(LOAD_DEADLINE_S):
                 return await self._look(claim, fields)
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"{claim.key}: cannot read: {_told(error)}") from error
+            raise StoreError(f"{claim.key}: cannot read: {_reason(error)}") from error
 
     async def _look(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
         owner, *values = cast(
@@ -159,7 +159,7 @@ class RedisStore:
         found = zip(fields, values, strict=True)
         return {name: value for name, value in found if value is not None}
 
-    async def _read(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
+    async def _load_fields(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
         for at in range(0, len(fields), 500):
             part = fields[at : at + 500]
@@ -184,7 +184,7 @@ class RedisStore:
             async with asyncio.timeout(FLUSH_DEADLINE_S):
                 answer = await self._run("flush", claim.key, arguments)
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"{claim.key}: cannot write: {_told(error)}") from error
+            raise StoreError(f"{claim.key}: cannot write: {_reason(error)}") from error
         return Answer(cast(bytes, answer).decode())
 
     async def send_heartbeat(
@@ -202,7 +202,7 @@ class RedisStore:
                 pipe.hgetall(command_key)
                 _, command = await pipe.execute()
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"{key}: cannot write: {_told(error)}") from error
+            raise StoreError(f"{key}: cannot write: {_reason(error)}") from error
         return _parse_command(command_key, cast(dict[bytes, bytes], command))
 
     async def check(self) -> None:
@@ -211,7 +211,7 @@ class RedisStore:
             async with asyncio.timeout(FLUSH_DEADLINE_S):
                 memory = await self._redis.info("memory")
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"cannot ask Redis for its settings: {_told(error)}") from error
+            raise StoreError(f"cannot ask Redis for its settings: {_reason(error)}") from error
         if problem := eviction_problem(memory.get("maxmemory_policy")):
             raise StoreUnfitError(f"Redis: {problem}")
 
@@ -239,5 +239,5 @@ def _parse_command(key: str, stored: Mapping[bytes, bytes]) -> OperatorCommand |
         raise StoreError(f"{key}: got {fields}; repeat the command") from error
 
 
-def _told(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     return one_line(error) or type(error).__name__

@@ -12,9 +12,9 @@ from streams.store.redis import eviction_problem
 
 
 async def check_redis(url: str, timeout_s: float = 2, **secured: Any) -> int:
-    """The server's process id; Unavailable where it does not answer or would evict state.
+    """Return the process id of the server.
 
-    `secured`: what `redis_kwargs` says.
+    Raises Unavailable if it does not answer or would evict state. `secured`: from `redis_kwargs`.
     """
     where = redis_address(url)
     try:
