@@ -114,6 +114,7 @@ class DailyBoardBuilder:
         context = self._context(now_s, snapshot)
         history = await self._source.days(snapshot, last_closed, today, yesterday)
         days = [context.show(counts) for counts in history]
+        # Oldest first, so that a day is compared with the days before it as they are stored.
         for at, counts in enumerate(history):
             if context.is_due(counts):
                 record = await self._finalise(counts, context, history, days, snapshot)
@@ -204,6 +205,7 @@ class DailyBoardBuilder:
         day, record = days[at], history[at].record
         targets = self._targets if record is None else record.targets
         stored_risks = None if record is None else record.risks
+        # The month up to the board's day, which may lie in the past.
         month = board.date[:7]
         in_month = [at for at in range(at + 1) if days[at].date.startswith(month)]
         total = await self._source.fleet([history[at] for at in in_month])

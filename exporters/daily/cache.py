@@ -81,6 +81,7 @@ class BoardCache:
         loop = self.thread.loop
         if loop is None:
             raise BusyError("the daily board is not being built; restart the exporter")
+        # Boards are built one at a time, so a longer queue would only wait in vain.
         if self._waiting >= WAITING_MAX:
             raise BusyError("too many days are asked for at once; try again in a moment")
         self._waiting += 1
@@ -142,6 +143,7 @@ class BoardCache:
             facts = await self._builder.facts(time.time(), date)
             self._boards[date] = _Board(facts, began)
             self._boards.move_to_end(date)
+            # The boards that were requested longest ago go first.
             while len(self._boards) > BOARDS_MAX:
                 self._boards.popitem(last=False)
             return facts

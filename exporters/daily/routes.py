@@ -70,6 +70,7 @@ def _answerer(
             return _refusal(found, 503, "No daily board now", str(error))
         if facts is None:
             return _refusal(found, 503, "No daily board yet", NOTHING_YET)
+        # In a thread: the PDF takes a tenth of a second, in which no scrape could be answered.
         body = await asyncio.to_thread(found.render, facts)
         headers = dict(_SAFE)
         if found is _PAGE:
@@ -91,6 +92,7 @@ def _refusal(found: _Format, status: int, title: str, words: str) -> web.Respons
     headers = dict(_SAFE)
     if status == 503:
         headers["Retry-After"] = _AGAIN_S
+    # A message may quote the request; no line break of it reaches a header or a log.
     words = " ".join(words.split())
     if found is _PAGE:
         headers["Content-Security-Policy"] = _policy()

@@ -70,6 +70,7 @@ def _midnight(date: Date, zone: ZoneInfo) -> int:
 def fits_slices(stretch: Stretch, watermark_s: int) -> bool:
     """Return True if a partition at `watermark_s` still has slices that make up the stretch."""
     from_s, to_s = stretch
+    # Slices before the horizon are deleted.
     if from_s < watermark_s - HORIZON_S:
         return False
     # The far end needs the finest slices that are kept there; the near end is reached by hours,
@@ -84,5 +85,6 @@ def fits_slices(stretch: Stretch, watermark_s: int) -> bool:
 def by_hour(stretch: Stretch) -> list[Stretch]:
     """Return a stretch in parts that end with the full hours."""
     from_s, to_s = stretch
+    # The first part may be shorter, if the stretch does not begin with a full hour.
     cuts = [*range(from_s // HOUR_S * HOUR_S + HOUR_S, to_s, HOUR_S), to_s]
     return list(zip([from_s, *cuts], cuts, strict=False))

@@ -159,12 +159,15 @@ def _explanation(move: Move, now: Traffic, before: Traffic) -> tuple[str, list[P
     """Return the dimension that explains most and its parts, the largest first."""
     best: tuple[float, str, list[Part]] | None = None
     for dimension in DIMENSIONS:
+        # Parts by this dimension, those that moved the metric in its direction first.
         sides = [_names(dimension, move.metric, traffic) for traffic in (before, now)]
         parts = parts_of(move.metric, sides[0], sides[1], before.days)
         parts.sort(key=lambda part: -part.total if move.change > 0 else part.total)
+        # No name moved the metric in the direction in which it went.
         if not parts or parts[0].total * move.change <= 0:
             continue
         score = _concentration(parts)
+        # Of equal scores the first dimension stays, in spite of rounding errors.
         if best is None or score > best[0] + 1e-9:
             best = score, dimension, parts
     return None if best is None else best[1:]
@@ -181,6 +184,7 @@ def _names(dimension: str, metric: Metric, traffic: Traffic) -> Mapping[str, Cou
     names = traffic.groups.get(dimension, {})
     if dimension != CUSTOMER or metric != "availability_ratio" or not names:
         return names
+    # Probes are in the fleet's availability and belong to no customer.
     eligible = traffic.fleet.eligible - sum(one.eligible for one in names.values())
     successes = traffic.fleet.successes - sum(one.successes for one in names.values())
     return {**names, PROBES: Counts(eligible=eligible, successes=successes)} if eligible else names

@@ -29,6 +29,7 @@ class Counts(Amounts):
     @classmethod
     def sum(cls, parts: Iterable["Counts"]) -> Self:
         """Return the sum of any number of counts."""
+        # Begins with an empty one, so that the sum of none is zero.
         parts = [cls(), *parts]
         return cls(
             requests=sum(one.requests for one in parts),
@@ -64,6 +65,7 @@ def samples(buckets: Table) -> int:
 def counts_of(sums: Sums, scope: Grouping) -> dict[str, Counts]:
     """Return the counts of each group of a scope by name; the fleet's name is empty."""
     histograms: dict[int, dict[str, Table]] = {}
+    # Split into one histogram for each group and latency.
     for key, table in sums.cells.split(histogram.BUCKET_BITS):
         latency = LATENCIES[key & ((1 << LATENCY_BITS) - 1)]
         histograms.setdefault(key >> LATENCY_BITS, {})[latency] = table
@@ -81,6 +83,7 @@ def counts_of(sums: Sums, scope: Grouping) -> dict[str, Counts]:
 
 def without_durations(sums: Sums) -> Sums:
     """Return only the fields that the board reads: no request durations, no thresholds."""
+    # A cell's key is group, latency, bucket, from the highest bits down.
     latency = (sums.cells.keys >> histogram.BUCKET_BITS) & ((1 << LATENCY_BITS) - 1)
     read = latency != LATENCIES.index("duration")
     return Sums(sums.counts, Table(sums.cells.keys[read], sums.cells.values[read]), Table.empty(2))

@@ -152,6 +152,7 @@ def _largest(names: Mapping[str, Counts]) -> Mapping[str, Counts]:
         return names
     order = sorted(names, key=lambda name: (-names[name].eligible, name))
     large = {name: names[name] for name in order[: NAMES_MAX - 1] if name != OTHER}
+    # OTHER of the state itself, if present, is part of the rest.
     rest = Counts.sum(counts for name, counts in names.items() if name not in large)
     return {**large, OTHER: rest}
 
@@ -183,6 +184,7 @@ def silent_until_s(
     newest_s = max(((view.meta.watermark_ms or 0) / 1_000 for view in views), default=0.0)
     if newest_s >= seal_at_s or day.from_s % HOUR_S or day.to_s % HOUR_S:
         return None
+    # As late as a period of an SLA is closed.
     return max(seal_at_s, day.to_s + SEAL_AFTER_S)
 
 

@@ -77,12 +77,14 @@ class BoardContext:
     def show(self, counts: DayCounts) -> Day:
         """Return a day as the board shows it."""
         day = counts.day
+        # A final day never changes; differences to the slices are shown beside it.
         if counts.record is not None:
             final = counts.record.day
             if counts.fleet is None:
                 return final
             now = values_of(counts.fleet, counts.record.targets)
             return replace(final, corrections=corrections(final, now))
+        # Not final yet: counted from the slices.
         state: DayState = "running" if self.now_s < day.to_s else "provisional"
         complete = counts.fleet is not None and self._is_complete(day)
         note = ""
@@ -155,6 +157,7 @@ def traffic_of(
 
     `details`: by date, the stored counts of days that the slices no longer cover.
     """
+    # Days within the slices by their parts, days beyond them by their stored counts.
     parts = [part.summary for counts in days for part in counts.parts or ()]
     sums = add_up(parts, scopes)
     groups: Groups = {name: counts_of(sums[name], scopes[name]) for name in DIMENSIONS}

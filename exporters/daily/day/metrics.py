@@ -17,6 +17,7 @@ NOT_LISTED = "not in the directory"
 def board_targets(targets: Targets) -> BoardTargets:
     """Return the targets of the board's metrics."""
     best = next((band for band in targets.cache_hit_bands if band.name == BEST_BAND), None)
+    # The strictest of what the policy sets: the ticket threshold lies above the page threshold.
     lower = targets.cache_hit_ticket_ratio
     if lower is None:
         lower = targets.cache_hit_page_ratio
@@ -51,6 +52,7 @@ def latency_mark(value_s: float | None, target_s: float | None) -> Mark:
     """Return the mark of a latency against the limit below which it must stay."""
     if value_s is None or target_s is None:
         return "unknown"
+    # Twice as good as the target.
     if value_s <= target_s / 2:
         return "best"
     return "met" if value_s < target_s else "missed"
@@ -61,6 +63,7 @@ def _share(value: float | None, target: float | None) -> Mark:
         return "unknown"
     if value < target:
         return "missed"
+    # At most half of the failures that the target allows.
     return "best" if 1 - value <= (1 - target) / 2 else "met"
 
 

@@ -60,6 +60,7 @@ class RiskReader:
     async def compute(self, snapshot: StateSnapshot, at_s: float) -> tuple[Risk, ...]:
         """Return the status at an instant, computed anew. Raises StoreError."""
         engine = engine_for(self._settings, self._policies, self._client)
+        # A refresh returns None if the state changed while it was read.
         for _ in range(_ATTEMPTS_MAX):
             results = await engine.refresh(snapshot, at_s, keep=False)
             if results is not None:
@@ -72,6 +73,7 @@ def risks_of(
     results: Sequence[ObjectiveResult], fee_of: Callable[[str], Money | None]
 ) -> tuple[Risk, ...]:
     """Return the objectives as risks, worst first: least budget left, then those without data."""
+    # Due if the period ended now, and projected to its end.
     due = credits(results, lambda one: one.status.attainment.ratio, fee_of)
     projected = credits(results, lambda one: one.status.projected, fee_of)
     risks = [
@@ -128,6 +130,7 @@ def _scope(one: ObjectiveResult) -> str:
         f"{'tier' if dimension == 'service_tier' else dimension} {name}"
         for dimension, name in names.items()
     ]
+    # An objective on several names at once is not divided by name.
     several = {
         dimension: values
         for dimension, values in one.objective.scope.names().items()

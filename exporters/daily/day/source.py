@@ -51,6 +51,7 @@ class DaySource:
         """Return the first date with data, or None if there is none."""
         starts = [extent(view.index)[0] for view in snapshot.views if view.index]
         dates = [day_at(min(starts), self._zone).date] if starts else []
+        # A final day is kept longer than its slices.
         stored = await self._store.first()
         return min([*dates, *([stored] if stored else [])], default=None)
 
@@ -71,6 +72,7 @@ class DaySource:
             oldest = Date.fromisoformat(open_days[0].date) - timedelta(days=MONTH)
             closed = days_until(last, max(MONTH_LONGEST, (last - oldest).days + 1), self._zone)
             records = await self._records(closed)
+        # Today and yesterday hour by hour: late events change their last hours only.
         watermarks_s = [view.watermark_s for view in snapshot.views]
         stretches: dict[str, list[Stretch]] = {
             day.date: by_hour(day.stretch) if day in (today, yesterday) else [day.stretch]

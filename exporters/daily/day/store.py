@@ -48,6 +48,7 @@ class DayStore:
         """Write a day if it is not stored yet; return the stored data."""
         with store_errors(self.key, "finalise a day"):
             async with self._redis.pipeline(transaction=True) as pipe:
+                # HSETNX: of several exporters the first writes, and all read the same day.
                 pipe.hsetnx(self.key, self._field("day", date), day)
                 pipe.hsetnx(self.key, self._field("detail", date), detail)
                 pipe.hget(self.key, self._field("day", date))

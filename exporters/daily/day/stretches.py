@@ -52,7 +52,7 @@ class StretchReader:
 
         Redis may come back with another state under the same version numbers.
         """
-        self._reader = StateReader(self._client, self._group, self._topic)
+        self._state_reader = StateReader(self._client, self._group, self._topic)
         self.scopes = {
             name: Grouping(
                 name,
@@ -65,7 +65,7 @@ class StretchReader:
 
     async def snapshot(self) -> StateSnapshot:
         """Read how far every partition is. Raises StoreError."""
-        return await self._reader.snapshot()
+        return await self._state_reader.snapshot()
 
     async def read(
         self, snapshot: StateSnapshot, stretches: Iterable[Stretch]
@@ -79,10 +79,12 @@ class StretchReader:
         stale = []
         for stretch, key in present.items():
             kept = self._kept.get(stretch)
+            # A stretch without slices has sums of its own: zero, and no version to compare.
             if not key:
                 self._kept[stretch] = StretchSums((), add_up((), self.scopes))
             elif kept is None or kept.key != key:
                 stale.append(stretch)
+        # Day by day, so that no more than a day's slices are in memory at once.
         for batch in _batches(stale):
             slices = _StretchSlices(batch, self.scopes)
             await snapshot.load([slices])
@@ -119,6 +121,7 @@ class _StretchSlices:
         aggregate: Aggregate,
     ) -> None:
         """Keep the summary of a slice, without durations, which the daily board does not show."""
+        # Names may have been added to the state since the last slice.
         for name, scope in self._scopes.items():
             scope.follow(snapshot.customers if name == CUSTOMER else snapshot.series)
         summary = {
@@ -153,6 +156,7 @@ class _StretchSlices:
 
     def _cover(self, view: PartitionView) -> dict[Stretch, list[SliceId]]:
         known = self._covers.get(view.partition)
+        # A view is replaced by a new object whenever its partition has changed.
         if known is None or known[0] is not view:
             reach_s = extent(view.index) if view.index else None
             known = (

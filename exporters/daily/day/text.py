@@ -79,6 +79,7 @@ def _split(metric: Metric, part: Part) -> str:
 
 def _rate(metric: Metric, part: Part) -> str:
     before, now = part.before.value, part.now.value
+    # A name on one side only has no own change; its share says all.
     if before is None or now is None:
         return _mix(metric, part)
     if metric == "tokens":
@@ -101,6 +102,7 @@ def _mix(metric: Metric, part: Part) -> str:
 
 
 def _from_to(subject: str, before: float, now: float, write: Callable[[float], str]) -> str:
+    # Numbers that read the same neither rose nor fell for a reader.
     if write(before) == write(now):
         return f"{subject} about {write(now)} as before"
     verb = "rose" if now > before else "fell"

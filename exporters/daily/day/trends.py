@@ -31,6 +31,7 @@ def trends(day: Day, before: Sequence[Day]) -> tuple[Trend, ...]:
 def _trend(metric: Metric, day: Day, before: Sequence[Day]) -> Trend:
     norms = {span: norm(known_values(before[-span:], metric), NEEDED[span]) for span in NEEDED}
     changes = {span: _change(metric, day, usual) for span, usual in norms.items()}
+    # Against 28 days if possible: a week may contain the same fault.
     judged = changes[MONTH] if changes[MONTH] is not None else changes[WEEK]
     return Trend(
         metric=metric,
@@ -66,6 +67,7 @@ class Base:
     def spread(self, metric: Metric) -> float:
         """Return the usual distance of a day from the norm; 0 with less than three days."""
         values = known_values(self.days, metric)
+        # Two days have a distance, but no usual one.
         if len(values) < NEEDED[WEEK]:
             return 0.0
         middle = median(values)

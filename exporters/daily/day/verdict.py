@@ -76,6 +76,7 @@ def _judge_credits(risks: Sequence[Risk]) -> Judged:
     at_risk = total(projected)
     if at_risk is None:
         return Judged("credits", "none", "unknown")
+    # `0.00 USD` is a credit that is not due.
     is_due = any(money.amount for money in projected)
     return Judged("credits", at_risk, "missed" if is_due else "met")
 
@@ -121,6 +122,7 @@ def _name(number: Judged) -> str:
 
 
 def _name_and_value(number: Judged) -> str:
+    # `P95 TTFT at 314 ms`, but `error budget (overdrawn by 29 %)`.
     if number.key in METRICS:
         return f"{_name(number)} at {number.text}"
     return f"{_name(number)} ({number.text})"

@@ -45,12 +45,14 @@ class Sent:
                     await pipe.watch(self.key)
                     fields = await self._fields(pipe)
                     until_s = float(fields.pop(_SENDING, "").partition(" ")[0] or 0)
+                    # A run that died keeps its lease until it ends.
                     if now_s < until_s:
                         return None
                     pipe.multi()  # type: ignore[no-untyped-call]
                     pipe.hset(self.key, _SENDING, f"{now_s + LEASE_S:.0f} {self._token}")
                     pipe.expire(self.key, KEPT_S)
                     await pipe.execute()
+            # Another run changed the hash between WATCH and EXEC: it has the lease.
             except WatchError:
                 return None
         return fields
@@ -67,6 +69,7 @@ class Sent:
                 async with self._redis.pipeline(transaction=True) as pipe:
                     await pipe.watch(self.key)
                     fields = await self._fields(pipe)
+                    # Only the own lease: another run may have taken it after its end.
                     if fields.get(_SENDING, "").endswith(f" {self._token}"):
                         pipe.multi()  # type: ignore[no-untyped-call]
                         pipe.hset(self.key, _SENDING, "")

@@ -23,6 +23,7 @@ class Plot:
 def plot(chart: Chart, width: float, height: float, margin: float = 4) -> Plot:
     """Lay a chart out in a box; the target's line is always inside."""
     known = [value for value in chart.values if value is not None]
+    # A target alone has no scale.
     if not known:
         return Plot((), (), None, None)
     scale = known if chart.target is None else [*known, chart.target]
@@ -30,6 +31,7 @@ def plot(chart: Chart, width: float, height: float, margin: float = 4) -> Plot:
     step = (width - 2 * margin) / max(1, len(chart.values) - 1)
 
     def at_y(value: float) -> float:
+        # Equal values are drawn in the middle.
         share = (value - low) / (high - low) if high > low else 0.5
         return round(height - margin - share * (height - 2 * margin), 1)
 
@@ -37,6 +39,7 @@ def plot(chart: Chart, width: float, height: float, margin: float = 4) -> Plot:
         None if value is None else (round(margin + at * step, 1), at_y(value))
         for at, value in enumerate(chart.values)
     ]
+    # A day without a value is a gap: a new line begins after it.
     runs: list[list[Point]] = [[]]
     for point in points:
         if point is None:

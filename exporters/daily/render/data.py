@@ -64,6 +64,7 @@ def _cells(day: Day, facts: DailyFacts) -> Iterator[tuple[str, str]]:
 def _number(value: float | None) -> str:
     if value is None:
         return ""
+    # Whole numbers without `.0`, as spreadsheets show integers.
     return str(int(value)) if float(value).is_integer() else repr(value)
 
 
@@ -86,9 +87,11 @@ def json_schema() -> dict[str, Any]:
     """Return the schema (draft 2020-12) of the dataclasses: all keys required, no further key."""
     schema = TypeAdapter(DailyFacts).json_schema(mode="serialization")
     for part in (schema, *schema["$defs"].values()):
+        # The JSON always has all keys: an unknown value is null, not absent.
         part["required"] = list(part["properties"])
         part["additionalProperties"] = False
         for name, field in part["properties"].items():
+            # Titles that pydantic makes up repeat the key.
             field.pop("title", None)
             field.pop("default", None)
             if name == "date":

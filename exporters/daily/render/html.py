@@ -74,6 +74,7 @@ def style() -> str:
 @cache
 def content_security_policy() -> str:
     """Return the policy: the page may use its one style sheet and request another day."""
+    # Of the style element's exact text, as browsers compute it.
     digest = b64encode(sha256(style().encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'self'; "

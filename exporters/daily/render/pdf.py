@@ -82,6 +82,7 @@ def _template() -> bytes:
 @cache
 def _fonts() -> typst.Fonts:
     """Return the fonts of the packages; FiraGO is packed in modules, Typst reads files."""
+    # One folder a process; Typst maps the files, so they must stay until its end.
     folder = _font_folder()
     for name, code in _FILES.items():
         (Path(folder.name) / f"{name}.ttf").write_bytes(pymupdf_fonts.myfont(code))

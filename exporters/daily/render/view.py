@@ -120,6 +120,7 @@ def view_of(facts: DailyFacts) -> View:
     day = facts.day
     corrections = (*_corrections(facts), *_risk_corrections(facts))
     badges = _badges(day)
+    # Corrected budgets and credits count as well, beside the day's own metrics.
     if corrections and "corrected" not in badges:
         badges = (*badges, "corrected")
     month = date.fromisoformat(f"{facts.month}-01")
@@ -270,6 +271,7 @@ def _has_board(on: str, facts: DailyFacts) -> bool:
 def _beside(facts: DailyFacts, step: int) -> str | None:
     """Return the date before or after the board's, or None if it has no board."""
     beside = (date.fromisoformat(facts.date) + timedelta(days=step)).isoformat()
+    # Before: if data reaches back that far. After: up to the running day.
     if step < 0:
         return beside if _has_board(beside, facts) else None
     return beside if beside <= _made(facts)[:10] else None

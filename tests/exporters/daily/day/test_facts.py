@@ -188,7 +188,7 @@ def test_a_silent_redis_is_an_error_and_its_return_is_read_anew(
         before = await builder.facts(MIDNIGHT + DAY_S)
         with monkeypatch.context() as broken:
             broken.setattr(builder._source._reader, "_client", None)
-            broken.setattr(builder._source._reader._reader, "_redis", Broken())
+            broken.setattr(builder._source._reader._state_reader, "_redis", Broken())
             with pytest.raises(StoreError):
                 await builder.facts(MIDNIGHT + DAY_S)
         builder._source._reader.forget()
