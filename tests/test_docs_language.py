@@ -27,7 +27,7 @@ REPLACED = {
 }
 PATTERN = re.compile(rf"\b({'|'.join(REPLACED)})\b", re.IGNORECASE)
 # Old entries of the changelog quote the words of their time.
-PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")} - {ROOT / "CHANGELOG.md"})
+PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - {ROOT / "CHANGELOG.md"})
 
 
 def replaced_words(text: str) -> list[str]:
