@@ -1,1 +1,1 @@
-"""SLO and SLA policies: what was promised, in files that people can read and finance can check."""
+"""Policies compiled to Prometheus rules, evaluated over samples, and replayed over recordings."""

@@ -1,8 +1,8 @@
 """OpenSLO v1 files as policies, as far as they map.
 
-Pure: text and plain data in, plain data out. OpenSLO leaves queries to whoever reads them. We read
-Prometheus queries of our own metrics, as those say exactly which requests are meant; an SLO about
-anything else is reported and left out, as a guess would be a wrong contract.
+Pure: text and plain data in, plain data out. OpenSLO does not define queries. This module reads
+Prometheus queries of Tokenpulse's metrics, as these define exactly which requests count. Any other
+SLO is reported and left out: a guess would be a wrong contract.
 
     ratioMetric of                     Occurrences     Timeslices         RatioTimeslices
     tokenpulse_requests_total          request_ratio   minute_verdicts    slice_ratio_mean
@@ -42,14 +42,14 @@ _LATENCY_OF = {spec.name: latency for latency, spec in WINDOW_QUANTILES.items()}
 
 
 class Imported(NamedTuple):
-    """What became of the documents of a file."""
+    """The policy made from a file, and the parts that were left out."""
 
     policy: dict[str, Any]  # plain data in our own format, yet to be checked
     notes: list[str]  # one line for each thing that was left out
 
 
 class _NotMapped(Exception):
-    """Place and reason: this SLO, or a part of it, says what we cannot measure."""
+    """Place and reason: an SLO, or a part of it, needs a measure that Tokenpulse lacks."""
 
 
 class _Selector(NamedTuple):
@@ -108,7 +108,7 @@ def _name(entry: Any) -> str:
 
 
 def _at(entry: Any, *keys: str) -> dict[str, Any]:
-    """The mapping at a path; empty where there is none."""
+    """Return the mapping at a path; empty if there is none."""
     for key in keys:
         entry = entry.get(key) if isinstance(entry, dict) else None
     return entry if isinstance(entry, dict) else {}
@@ -345,7 +345,7 @@ def _selector(source: Any, place: str) -> _Selector:
 
 
 def _scope(query: _Selector, others: set[str]) -> dict[str, Any]:
-    """The series a query selects, in our format; `others`: labels that are read elsewhere."""
+    """Return the scope of the series that a query selects; `others`: labels read elsewhere."""
     scope: dict[str, Any] = {}
     for label, (is_in, values) in query.matchers.items():
         if label in others:

@@ -1,4 +1,4 @@
-"""What all boards have in common: variables, links, annotations, data trust, and the grid.
+"""The common parts of all boards: variables, links, annotations, data trust, and the grid.
 
 Pure.
 """
@@ -111,7 +111,7 @@ def window_variable(windows: Sequence[str], default: str) -> dashboard.VariableM
 
 
 def published_windows() -> tuple[str, ...]:
-    """Windows of the fleet, models, regions, ... as the exporter has them by default."""
+    """Return the windows of fleet, models and regions that exporters publish by default."""
     return (*Exporter().windows, "day", "month")
 
 

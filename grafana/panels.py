@@ -62,7 +62,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Names for values: text and colour of single ones, or of everything from a value up to one."""
+    """Names for values: text and colour of single values, or of a range of values."""
 
     values: tuple[tuple[str, str, str], ...] = ()  # value, text, colour
     ranges: tuple[tuple[float | None, float | None, str, str], ...] = field(default=())
@@ -102,7 +102,7 @@ def number(
     named: Named | None = None,
     unknown: str = "unknown",
 ) -> Panel:
-    """One number of the present, large. Where nothing is known it says so.
+    """Return a panel with one large number of the present, or a text if there is no value.
 
     An instant query, without a sparkline: the last value of a range may be an hour old.
     """

@@ -37,7 +37,7 @@ Match = str | Chosen | AnyOf
 
 
 def select(spec: Spec, suffix: str, labels: Mapping[str, Match]) -> str:
-    """A selector. `suffix`: which of a histogram's samples, such as `_bucket`, or nothing."""
+    """Return a selector. `suffix`: kind of a histogram's samples, such as `_bucket`, or empty."""
     if bool(suffix) != (spec.kind == "histogram"):
         raise ValueError(f"{spec.name}: is a {spec.kind}; only a histogram's samples have a suffix")
     matchers = ['job=~"$job"']
@@ -48,7 +48,7 @@ def select(spec: Spec, suffix: str, labels: Mapping[str, Match]) -> str:
 
 
 def newest(spec: Spec, by: Collection[str] = (), /, **labels: Match) -> str:
-    """A gauge, of whichever exporter says more, with only the labels `by`."""
+    """Return the larger value of a gauge of all exporters, with only the labels `by`."""
     if spec.kind not in ("gauge", "summary"):
         raise ValueError(f"{spec.name}: is a {spec.kind}; ask for its rate or increase")
     _check(spec, by)
@@ -63,7 +63,7 @@ def window(
     /,
     **labels: Match,
 ) -> str:
-    """A window of one scope, with the labels that name it, or those of `by`."""
+    """Return a window of one scope, with the labels that name it, or those of `by`."""
     if by is None:
         by = SCOPE_LABELS[scope]
     of_other_scopes = {*chain.from_iterable(SCOPE_LABELS.values())} - {*SCOPE_LABELS[scope]}
@@ -84,7 +84,7 @@ def increase(spec: Spec, by: Collection[str] = (), /, **labels: Match) -> str:
 
 
 def age_s(points_in_time: str) -> str:
-    """Seconds since points in time."""
+    """Return PromQL for the seconds since points in time."""
     return f"time() - {points_in_time}"
 
 

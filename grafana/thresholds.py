@@ -21,7 +21,7 @@ NEUTRAL: Steps = ((None, PLAIN),)
 
 
 def bad_above(limit: float | None, warn_above: float | None = None) -> Steps:
-    """Good below, bad from the limit on; nothing is judged without a limit."""
+    """Return steps: good below, bad from the limit on; neutral without a limit."""
     if limit is None:
         return NEUTRAL
     warning = () if warn_above is None or warn_above >= limit else ((warn_above, WARNING),)
@@ -29,7 +29,7 @@ def bad_above(limit: float | None, warn_above: float | None = None) -> Steps:
 
 
 def bad_below(limit: float | None, good_from: float | None = None) -> Steps:
-    """Bad below the limit, good from it or from `good_from` on; between them a warning."""
+    """Return steps: bad below the limit, good from it or from `good_from` on, a warning between."""
     if limit is None:
         return NEUTRAL
     if good_from is None or good_from <= limit:
@@ -38,7 +38,7 @@ def bad_below(limit: float | None, good_from: float | None = None) -> Steps:
 
 
 def steps(of: Steps) -> list[Threshold]:
-    """As Grafana writes them."""
+    """Return the thresholds in Grafana's form."""
     return [Threshold(value=value, color=color) for value, color in of]
 
 

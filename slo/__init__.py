@@ -1,1 +1,1 @@
-"""The objectives of the policies, and how each stands."""
+"""Policies, and the status of their objectives."""

@@ -280,7 +280,7 @@ class ReplayedObjective:
 
     def names(self) -> list[str]:
         """Return the names with a status of their own; one empty name without `per`."""
-        return sorted(self.minute_counts.rows) if self.objective.scope.per else [""]
+        return self.minute_counts.names(self.objective.scope.per)
 
     def status(self, name: str, now_s: int) -> ObjectiveStatus:
         """Return the status at that time."""

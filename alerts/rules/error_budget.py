@@ -1,7 +1,7 @@
 """Rules for objectives with a target: error budget burning, objective missed, credit due.
 
-Pure. They read what the exporter says of an objective, in event time, so they are right after an
-outage of the pipeline and with an empty Prometheus.
+Pure. They read the objective metrics of the exporter, which are in event time: the rules are right
+after an outage of the pipeline and with an empty Prometheus.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _COUNT_REQUESTS = (RequestRatio, LatencyRatio)
 
 
 def error_budget_alerts(policy: Policy, objective: ErrorBudgetObjective) -> Iterator[Alert]:
-    """All rules of one objective."""
+    """Yield all rules of one objective."""
     if objective.severity != "none":
         for level in burn_rate_thresholds(objective):
             yield _burn_alert(policy, objective, level)
@@ -40,7 +40,7 @@ def error_budget_alerts(policy: Policy, objective: ErrorBudgetObjective) -> Iter
 def of_objective(
     policy: Policy, objective: ErrorBudgetObjective, spec: Spec, **matchers: str
 ) -> str:
-    """PromQL: a gauge of this objective, one value for each thing that is judged."""
+    """Return PromQL for a gauge of this objective, with one value per judged name."""
     selected = {"policy": policy.name, "objective": objective.name, **matchers}
     return newest(
         spec, {label: any_of((value,)) for label, value in selected.items()}, _per_labels(objective)
@@ -48,12 +48,12 @@ def of_objective(
 
 
 def _per_labels(objective: ErrorBudgetObjective) -> tuple[str, ...]:
-    """Labels by which this objective is judged."""
+    """Return the label by which this objective is judged, if any."""
     return (objective.scope.per,) if objective.scope.per else ()
 
 
 def _query_template(policy: Policy, objective: ErrorBudgetObjective, spec: Spec) -> str:
-    """Template: the value of another gauge for the labels of this alert."""
+    """Return the start of a template that queries another gauge for the labels of this alert."""
     about = f"policy='{policy.name}',objective='{objective.name}'"
     per = objective.scope.per
     if per is None:
@@ -120,7 +120,7 @@ def _miss_alert(policy: Policy, objective: ErrorBudgetObjective) -> Alert:
 
 
 def _credit_alerts(policy: Policy, objective: ErrorBudgetObjective) -> Iterator[Alert]:
-    """One rule a tier, of which one fires: so crossing into a worse tier is told again."""
+    """Yield one rule per tier, of which one fires at a time: entering a worse tier alerts again."""
     if objective.sla is None:
         return
     share = of_objective(policy, objective, CREDIT_SHARE)

@@ -1,7 +1,6 @@
-"""An alerting rule before it is written down, and the small pieces of PromQL that rules share.
+"""An alerting rule before it is written to a file, and the texts and labels that rules share.
 
-Pure: text in, text out. Every selector is put through `max by`, so that two exporters of one state
-are one, and so that an alert carries only the labels that say whom it is about.
+Pure: text in, text out.
 """
 
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ class Read(NamedTuple):
 
 
 def dashboard(uid: str, *labels: str) -> str:
-    """Template: a dashboard, with its variables set to those labels that the alert has."""
+    """Return a template for a dashboard's URL, its variables set from the labels of the alert."""
     chosen = "".join(
         f"{{{{ with $labels.{label} }}}}&var-{label}={{{{ . | urlquery }}}}{{{{ end }}}}"
         for label in labels
@@ -69,7 +68,7 @@ class Links:
 
 
 def whom(labels: tuple[str, ...]) -> str:
-    """Template: what an alert is about, in words; nothing where it is the fleet."""
+    """Return a template that names the subject of an alert; empty for the fleet."""
     return "".join(f", {label} {{{{ $labels.{label} }}}}" for label in labels)
 
 

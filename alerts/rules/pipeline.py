@@ -1,7 +1,7 @@
 """Rules that need no policy: most requests fail right now, and Tokenpulse's own health.
 
-Pure. A number that is stale, partial or gone must be told as such before anyone trusts it or takes
-its silence for health: `TokenpulseDataStale` pages itself and silences what is derived from it.
+Pure. Stale data must page before an operator trusts it or takes a silent alert for health:
+`TokenpulseDataStale` pages, and silences all alerts that are derived from the state.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ _WHICH = "partition {{ $labels.partition }}"
 
 
 def builtin_groups(job: str) -> tuple[Group, ...]:
-    """`job`: the scrape job of the exporters."""
+    """Return the groups of all such rules; `job`: the scrape job of the exporters."""
     return (
         Group(OUTAGE_GROUP, (_outage(),)),
         Group("tokenpulse-watchdog", (_watchdog(),)),
@@ -41,7 +41,7 @@ def builtin_groups(job: str) -> tuple[Group, ...]:
 
 
 def _outage() -> Alert:
-    """Budgets burn over an hour; this is the alert that is there within the minute."""
+    """Return the alert that fires within a minute; budgets burn over an hour."""
     matchers = {"scope": any_of(OUTAGE_SCOPES), "window": any_of(("1m",))}
     by = ("scope", *DIMENSIONS)
     ratio = newest(catalogue.AVAILABILITY_RATIO, matchers, by)

@@ -1,8 +1,8 @@
 """Rules for objectives with levels: a latency percentile, the cache hit ratio, token volume.
 
-Pure. They read rolling windows of event time. A level is over once the value of a shorter window is
-clearly back (a tenth better) or has nothing left, not only once the bad minutes have left the long
-one.
+Pure. They read rolling windows of event time. An alert ends when the value of a shorter window is a
+tenth better than the level, or that window is empty: earlier than the bad minutes leave the long
+window.
 """
 
 from collections.abc import Iterator, Mapping
@@ -42,7 +42,7 @@ _LIVE = dashboard("live", "model", "region")
 
 
 def latency_alerts(policy: Policy, objective: LatencyThresholdObjective) -> Iterator[Alert]:
-    """One rule a level."""
+    """Yield one rule per level."""
     selection = Selection.of(objective.scope)
     for level in objective.levels:
         if selection.is_one_series:
@@ -59,7 +59,7 @@ def latency_alerts(policy: Policy, objective: LatencyThresholdObjective) -> Iter
 
 
 def share_alerts(policy: Policy, objective: ShareThresholdObjective) -> Iterator[Alert]:
-    """One rule a level. Raises PolicyError for what the windows cannot answer."""
+    """Yield one rule per level. Raises PolicyError if the windows cannot answer it."""
     selection = Selection.of(objective.scope)
     if selection.names.get("customer") or "customer" in objective.scope.dimensions() != {
         "customer"
@@ -209,14 +209,14 @@ def _input_tokens(selection: Selection, window: str) -> str:
 
 
 def _tokens(selection: Selection, window: str, more: Mapping[str, str] | None = None) -> str:
-    """PromQL: tokens of all types, or of what `more` matches; nothing where none were seen."""
+    """Return PromQL for tokens of all types, or those that `more` selects; no value without any."""
     selected = matchers(selection.values(window)) | dict(more or {})
     every = newest(catalogue.WINDOW_TOKENS, selected, (*selection.labels, "type"))
     return sum_of(every, selection.by)
 
 
 def _trend(selection: Selection) -> str:
-    """Template: where the ratio comes from; nothing where it is not published as one series."""
+    """Return a template for the ratio of the day before; empty if it is not one series."""
     if selection.scope == "series":
         return ""
     about = f"scope='{selection.scope}',window='{_TREND}'"

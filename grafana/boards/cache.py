@@ -1,4 +1,4 @@
-"""Cache: how much of the input comes from the prompt cache, what that is worth, and who misses."""
+"""Cache: share of the input from the prompt cache, its value, and the customers that miss it."""
 
 from collections.abc import Iterator
 

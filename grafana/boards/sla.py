@@ -1,4 +1,4 @@
-"""Customer SLA: how a promise to one customer stands, minute by minute, and what it costs."""
+"""Customer SLA: status of one customer's objectives, minute by minute, and the credits due."""
 
 from collections.abc import Iterator
 
@@ -140,7 +140,8 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _minutes() -> Iterator[Panel]:
-    """The time judged as down only grows within a period: what it grew by fell into that step."""
+    """Return PromQL for the down time of each step. It only grows within a period, so its growth
+    is the down time of the step."""
     down = select(objective_metrics.VERDICTS, "", {**CHOSEN, "verdict": "down"})
     by = ("policy", "objective", *objective_metrics.SCOPE)
     grown = f"max by ({', '.join(by)}) ({down} - {down} offset {STEP})"

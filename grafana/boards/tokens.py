@@ -1,4 +1,4 @@
-"""Tokens and Capacity: how much is processed, where, by whom, and how near the limits are."""
+"""Tokens and Capacity: volume by place and customer, and the distance to the limits."""
 
 from collections.abc import Iterator
 

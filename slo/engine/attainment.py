@@ -1,8 +1,8 @@
-"""How an objective stands: attainment, error budget, burn rates and projections.
+"""Status of an objective: attainment, error budget, burn rates and projections.
 
-Pure and exact; minute_status.py says the same of plain lists, slowly. Times are minutes since 1970
-unless they end in `_s`. A minute or slice that was not seen whole is never up and never down,
-whatever the policy makes of unknown ones: that is for silence, not for ignorance.
+Pure and exact. Times are minutes since 1970 unless they end in `_s`. A minute or slice that was not
+seen whole is never up and never down: the policy's `unknown` applies to minutes with few requests,
+not to missing data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class ObjectiveStatus:
 
 
 def period_of(period: Period, now_s: int) -> Stretch:
-    """The period that is running at `now_s`. A rolling one ends with the running minute."""
+    """Return the period that is running at `now_s`. A rolling one ends with the running minute."""
     if not isinstance(period, CalendarMonth):
         end = now_s // 60 + 1
         return end - period.rolling_days * DAY, end
@@ -66,7 +66,7 @@ def period_of(period: Period, now_s: int) -> Stretch:
 
 
 def last_closed_period(period: Period, now_s: int) -> Stretch:
-    """The last accounting period that is over: calendar month, or UTC day of a rolling one."""
+    """Return the last closed accounting period: calendar month, or UTC day of a rolling one."""
     if isinstance(period, CalendarMonth):
         return period_of(period, period_of(period, now_s)[0] * 60 - 1)
     today = now_s // 60 // DAY * DAY
@@ -129,7 +129,7 @@ def attainment_over(
     stretch: Stretch,
     now_s: int,
 ) -> tuple[Attainment, dict[MinuteStatus, int]]:
-    """Attainment over a stretch of minutes, and how many minutes had which verdict."""
+    """Return the attainment over a stretch of minutes, and the number of minutes by status."""
     indicator = objective.indicator
     span = minute_counts.span(name, *stretch)
     if isinstance(indicator, RequestRatio | LatencyRatio):
@@ -165,8 +165,9 @@ def minute_statuses(
     excluded: Sequence[Stretch],
     stretch: Stretch,
 ) -> tuple[Ints, Bools]:
-    """The verdict of each minute or slice that lies wholly in a stretch, and whether it was seen
-    whole. For indicators that judge minutes, or slices by a percentile."""
+    """Return the status of each whole minute or slice of a stretch, and whether it was seen whole.
+
+    For indicators that judge minutes, or slices by a percentile; raises TypeError for others."""
     indicator = objective.indicator
     if isinstance(indicator, MinuteUptime):
         # A run may begin before and end after the stretch.
@@ -182,7 +183,7 @@ def minute_statuses(
     totals, bads, seen, out = _slices(
         indicator.slice_s // 60, minute_counts, name, excluded, stretch
     )
-    # As verdicts.percentile_kept.
+    # Nearest rank, as `percentile_kept` of tests/support/objective_oracle.py has it.
     rank = -(-indicator.percentile * totals // 100)
     kept = bads < rank if isinstance(indicator, SliceSpeed) else totals - bads >= rank
     found = np.where(kept, MinuteStatus.UP, MinuteStatus.DOWN)
@@ -211,9 +212,9 @@ def _minutes(indicator: MinuteUptime, span: Span, excluded: Sequence[Stretch]) -
 def _slices(
     step: int, minute_counts: MinuteCounts, name: str, excluded: Sequence[Stretch], stretch: Stretch
 ) -> tuple[Ints, Ints, Bools, Bools]:
-    """Totals, bad ones, whether seen whole, whether excluded: of whole slices of `step` minutes.
+    """Return totals, bad counts, seen whole, excluded: one value per whole slice of `step` minutes.
 
-    Excluded minutes of a slice do not count; a slice of nothing else does not either.
+    Excluded minutes of a slice do not count; a slice of excluded minutes does not either.
     """
     low, high = -(-stretch[0] // step) * step, stretch[1] // step * step
     span = minute_counts.span(name, low, max(low, high))
@@ -263,7 +264,7 @@ def _excluded_minutes(excluded: Sequence[Stretch], span: Span) -> Bools:
 
 
 def _excluded_blocks(excluded: Sequence[Stretch], span: Span) -> Bools:
-    """Blocks that lie wholly in one exclusion."""
+    """Return which blocks lie wholly in one exclusion."""
     out = np.zeros(len(span.rest), np.bool_)
     for begin, end in excluded:
         low = -(-(begin - span.first_block) // BLOCK)
@@ -272,7 +273,7 @@ def _excluded_blocks(excluded: Sequence[Stretch], span: Span) -> Bools:
 
 
 def _step(objective: ErrorBudgetObjective) -> int:
-    """Minutes that are judged together."""
+    """Return the number of minutes that are judged together."""
     indicator = objective.indicator
     if isinstance(indicator, SlicePercentile | SliceSpeed | SliceRatioMean):
         return indicator.slice_s // 60

@@ -41,7 +41,7 @@ class RequestSelection:
     def __init__(
         self, policy: Policy, objective: ErrorBudgetObjective, token_of: Callable[[str], str]
     ) -> None:
-        """`token_of`: customer id -> what the state knows it by."""
+        """`token_of`: customer id -> its token in the state."""
         self._indicator, self._per = objective.indicator, objective.scope.per
         self._wanted = names_in_state(objective.scope, token_of)
         self.by_customer = "customer" in objective.scope.dimensions()
@@ -72,7 +72,7 @@ class RequestSelection:
         from_s: int,
         to_s: int,
     ) -> dict[str, Pair]:
-        """(total, bad) by name in a slice [from_s, to_s); names with nothing are left out.
+        """Return (total, bad) by name in a slice [from_s, to_s), of names with requests.
 
         An exclusion of some requests holds for a slice that lies wholly in its stretch of time.
         """
@@ -132,7 +132,7 @@ def _leaves_tiers_apart(objective: ErrorBudgetObjective) -> bool:
 def names_in_state(
     where: ScopeFilter, token_of: Callable[[str], str]
 ) -> dict[Dimension, frozenset[str]]:
-    """The names of a policy as the state has them, by dimension."""
+    """Return the names of a policy as the state has them, by dimension."""
     return {
         dimension: frozenset(map(token_of, names) if dimension == "customer" else names)
         for dimension, names in where.names().items()
@@ -159,7 +159,7 @@ def _covers(exclusion: Exclusion, from_s: int, to_s: int) -> bool:
 
 
 def _digest(objective: ErrorBudgetObjective, partial: Sequence[Exclusion]) -> str:
-    """Return a hash of all that decides what is counted and judged: a change starts new counts."""
+    """Return a hash of the keys that decide the counts: a change starts new counts."""
     parts = [
         _FORMAT,
         _plain(objective.indicator),

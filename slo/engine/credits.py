@@ -14,7 +14,7 @@ from slo.policy.units import Money
 
 
 def credit_share(sla: Sla, ratio: Fraction | None) -> Fraction:
-    """Share of the fee that is due; 0 where nothing is known."""
+    """Return the share of the fee that is due; 0 if the attainment is unknown."""
     due = Fraction(0)
     for tier in sla.credit_tiers:
         if ratio is not None and ratio < tier.below:
@@ -23,9 +23,9 @@ def credit_share(sla: Sla, ratio: Fraction | None) -> Fraction:
 
 
 def credit(sla: Sla, ratio: Fraction | None, base: Money) -> Money:
-    """Credit of one objective, of the fee `base`, to the hundredth, halves up.
+    """Return the credit of one objective, of the fee `base`, to the hundredth, halves up.
 
-    Raises ValueError where `min_credit` is in another currency.
+    Raises ValueError if `min_credit` is in another currency.
     """
     exact = Fraction(base.amount) * credit_share(sla, ratio)
     if sla.min_credit is not None:
@@ -39,11 +39,10 @@ def credit(sla: Sla, ratio: Fraction | None, base: Money) -> Money:
 def credits_due(
     policy: Policy, ratios: Mapping[str, Fraction | None], fee: Money | None
 ) -> dict[str, Money]:
-    """Credit by objective name, of those that have an SLA and a fee.
+    """Return the credit of each objective with an SLA and a fee, by name.
 
     `ratios`: attainment by objective. `fee`: for objectives that name none (the commitment in the
-    customer directory). Of a `greatest_of` group only the greatest counts, of equals the first; the
-    others are left out.
+    customer directory). Of a `greatest_of` group only the greatest counts, of equals the first.
     """
     due: dict[str, Money] = {}
     leader: dict[str, str] = {}

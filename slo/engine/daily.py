@@ -1,7 +1,7 @@
-"""How an objective was kept day by day: for strips on boards.
+"""Attainment of an objective day by day, for the history strips on boards.
 
-Pure but for a cache. Days are UTC, numbered since 1970. A closed day is judged again only when
-something became known of it, or of the days beside it: a run of bad minutes may cross midnight.
+Pure but for a cache. Days are UTC, numbered since 1970. A closed day is judged again only if its
+counts changed, or those of the days beside it: a run of bad minutes may cross midnight.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class DayUptime:
 
 @dataclass(slots=True)
 class DayCache:
-    """Closed days of one objective, with what they were judged from."""
+    """Closed days of one objective, with the version of the counts they were judged from."""
 
     known: dict[tuple[str, int], tuple[object, Attainment]] = field(default_factory=dict)
 

@@ -1,11 +1,11 @@
-"""Keeps the ledgers of all objectives in step with the state, and says how each objective stands.
+"""Keeps the per-minute counts of all objectives up to date with the state, and computes statuses.
 
-A shell around the pure modules: state and ledgers are read here, the time comes as an argument.
+A shell around the pure modules: state and counts are read here, the time comes as an argument.
 
-A minute is counted from its one-minute slices of all partitions, or while these are not merged yet
-from the slices of ten seconds. Minutes that are known only as a part of coarser slices (nobody read
-them while they were kept) go into the rest: sums stay exact, statuses unknown. Which
-coarse slices changed since the minute_counts was written, the state's own index says.
+A minute is counted from its one-minute slices of all partitions; before these are merged, from the
+slices of ten seconds. Minutes that only coarser slices still contain (no exporter ran while they
+were kept) go into the rest: sums stay exact, statuses unknown. The index of the state shows which
+coarse slices changed since the counts were written.
 """
 
 import logging
@@ -54,7 +54,7 @@ class Engine:
         topic: str,
         token_of: Callable[[str], str],
     ) -> None:
-        """`token_of`: customer id -> what the state knows it by."""
+        """`token_of`: customer id -> its token in the state."""
         self._policies, self._token_of = policies, token_of
         self._store = MinuteCountStore(client, group, topic)
         self._kept: list[TrackedObjective] = []
@@ -68,7 +68,7 @@ class Engine:
     async def refresh(
         self, snapshot: StateSnapshot, now_s: float, keep: bool = True
     ) -> list[ObjectiveResult] | None:
-        """Read what changed and judge: `begin`, `StateSnapshot.load` and `finish` in one.
+        """Read the slices that changed, and compute statuses: `begin`, `load` and `finish` in one.
 
         All snapshots must come from the same reader.
         """
@@ -228,8 +228,7 @@ class Engine:
         return unread(snapshot, select, self._counts)
 
     def _coarse(self, views: Sequence[PartitionView], floors: Sequence[int]) -> set[SliceId]:
-        """Coarser slices that changed since the ledgers were last settled, where nothing finer is
-        kept."""
+        """Return the coarser slices that changed since the last settling and are kept alone."""
         earliest_s = min(kept.minute_counts.begin for kept in self._kept) * 60
         due: set[SliceId] = set()
         for view in views:
@@ -262,7 +261,7 @@ class Engine:
     def _settle(
         self, views: Sequence[PartitionView], floors: Sequence[int], due: set[SliceId]
     ) -> None:
-        """Everything is read: put the coarser slices into the rest, and forget what expired."""
+        """Put the coarser slices into the rest, and drop expired minutes; all slices are read."""
         for of in sorted(due):  # finer ones first
             parts = [
                 self._counts[view.partition, of][1]
@@ -299,7 +298,7 @@ class Engine:
 
     def _compute_status(self, kept: TrackedObjective, now_s: int) -> Iterable[ObjectiveResult]:
         excluded = kept.excluded(self.windows)
-        for name in kept.names():
+        for name in kept.minute_counts.names(kept.objective.scope.per):
             # Requests are judged as they come; minutes and slices change once they are over.
             same: object = None
             if not isinstance(kept.objective.indicator, RequestRatio | LatencyRatio):
@@ -318,10 +317,10 @@ class Engine:
             )
 
     def _adjust(self, kept: TrackedObjective, now_s: int) -> None:
-        """Hold the closed periods against what they would come to today."""
+        """Compare the closed periods with their value of today."""
         in_force = kept.causes(self.windows)
         excluded = [(one.begin, one.end) for one in in_force]
-        for name in kept.names():
+        for name in kept.minute_counts.names(kept.objective.scope.per):
             found = [
                 adjustment(
                     closed_period,
@@ -377,7 +376,7 @@ class Engine:
             return
         in_force = kept.causes(self.windows)
         excluded = [(one.begin, one.end) for one in in_force]
-        for name in kept.names():
+        for name in kept.minute_counts.names(kept.objective.scope.per):
             if (name, begin) in kept.head.closed_periods or (name, begin) in kept.fresh:
                 continue
             attained, _ = attainment_over(

@@ -1,4 +1,4 @@
-"""Maintenance windows, and what a closed period said before somebody changed it.
+"""Maintenance windows, and closed periods with their later adjustments.
 
 Pure. A window is never edited and never deleted: it is added, and it may be cancelled, both with a
 name and a reason, so that the list of windows is its own audit.
@@ -66,7 +66,7 @@ class Maintenance:
 
     @classmethod
     def unpack(cls, data: bytes) -> "Maintenance":
-        """Read what `pack` wrote."""
+        """Read the bytes that `pack` wrote."""
         return cls(**msgspec.json.decode(data))
 
 
@@ -107,7 +107,7 @@ def causes(
 
 @dataclass(frozen=True, slots=True)
 class ClosedPeriod:
-    """What a period came to when it was closed; it stays as it was."""
+    """Attainment of a period when it was closed; it never changes."""
 
     begin: int  # minutes
     end: int
@@ -129,7 +129,7 @@ class ClosedPeriod:
 
     @classmethod
     def unpack(cls, data: bytes) -> "ClosedPeriod":
-        """Read what `pack` wrote."""
+        """Read the bytes that `pack` wrote."""
         found: dict[str, Any] = msgspec.json.decode(data)
         numerator, denominator = found.pop("good")
         return cls(
@@ -156,7 +156,7 @@ def adjustment(
     in_force: Sequence[Cause],
     windows: Iterable[Maintenance],
 ) -> Adjustment | None:
-    """None where the period reads as it did when it was closed."""
+    """Return the adjustment of a closed period; None if its attainment is unchanged."""
     if now == closed_period.attainment:
         return None
     because = [

@@ -31,7 +31,7 @@ Checkpoints = dict[int, tuple[int, int]]  # partition -> (times rebuilt, checkpo
 
 @dataclass(slots=True)
 class Head:
-    """What a minute_counts says of itself."""
+    """Header of the stored per-minute counts of one objective."""
 
     reach: Checkpoints = field(default_factory=dict)
     closed_periods: dict[tuple[str, int], ClosedPeriod] = field(

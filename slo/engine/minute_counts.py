@@ -1,13 +1,13 @@
-"""What an objective is judged by: two counts a minute and name, over the days its period needs.
+"""Per-minute counts: two counts per minute and name, over the days that a period needs.
 
-Pure, whole numbers only. `total` is what counts (eligible requests, or measured ones), `bad` the
-part of it that failed (or missed the limit). Times are minutes since 1970.
+Pure, whole numbers only. `total` counts eligible or measured requests, `bad` those of
+them that failed or missed the limit. Times are minutes since 1970.
 
-Counts of one minute only ever rise, as late events add and nothing takes away. So of two counts of
-a minute the larger total is the better informed, and merging in any order comes to the same.
+Counts of one minute never fall: late events add, and no event is taken back. So of two counts of a
+minute the one with the larger total is newer, and any order of merging gives the same result.
 
-What is known only of a longer stretch (minutes are kept for hours, the hours for weeks) is in
-`rest`: what that stretch has beyond its minutes, so that sums stay exact to the event:
+Requests that only a longer stretch contains (minutes are kept for hours, hours for weeks) are in
+`rest`: the count of the stretch less those of its minutes, so that sums stay exact to the event:
 
     minutes     5  7  0  0  0  0  0  0  0  0      the exporter stood still from 12:02 on
     rest       31                                 ten minutes from 12:00 had 43
@@ -38,7 +38,7 @@ Array = TypeVar("Array", Small, Flags)
 class Completeness(IntEnum):
     """How well a minute is known."""
 
-    NO = 0  # nobody counted it by itself
+    NO = 0  # not counted by itself
     WHOLE = 1
     PARTLY = 2  # records of it are missing for good; never WHOLE again
 
@@ -98,7 +98,7 @@ class MinuteCounts:
         return of.get((None, day), 0), of.get((name, day), 0)
 
     def move(self, first_day: int) -> None:
-        """Begin at a later day; what lies before is forgotten here."""
+        """Begin at a later day, and drop the counts before it."""
         shift = min(first_day - self.first_day, self.days)
         if shift <= 0:
             return
@@ -127,7 +127,7 @@ class MinuteCounts:
                 self._mark_dirty(name, minute)
 
     def reconcile(self, begin: int, minutes: int, found: Mapping[str, Pair]) -> None:
-        """Counts of a longer stretch by name: what its minutes do not hold goes into the rest.
+        """Put counts of a longer stretch, less those of its minutes, into the rest.
 
         The stretch is whole blocks; finer stretches come first.
         """
@@ -153,8 +153,12 @@ class MinuteCounts:
         self._mark(begin, end, Completeness.NO, Completeness.PARTLY)
         self._mark(begin, end, Completeness.WHOLE, Completeness.PARTLY)
 
+    def names(self, per: str | None) -> list[str]:
+        """Return the names with a status of their own; one empty name if `per` is None."""
+        return sorted(self.rows) if per else [""]
+
     def span(self, name: str, begin: int, end: int) -> Span:
-        """Minutes of one name, cut to what there is."""
+        """Return the minutes of one name, cut to the days that are held."""
         low, high = (min(max(one, self.begin), self.end) - self.begin for one in (begin, end))
         high = max(low, high)
         row, blocks = self.rows.get(name), slice(-(-low // BLOCK), -(-high // BLOCK))
@@ -184,7 +188,7 @@ class MinuteCounts:
         return zlib.compress(leb128_encode(numbers)[0])
 
     def unpack(self, name: str | None, day: int, data: bytes) -> None:
-        """Take over what `pack` wrote."""
+        """Merge the bytes that `pack` wrote."""
         if not (data and self.first_day <= day < self.first_day + self.days):
             return
         at = day - self.first_day

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 
 class MinuteStatus(IntEnum):
-    """What a minute or a slice was; two bits."""
+    """Status of a minute or a slice; two bits."""
 
     UNKNOWN = 0
     UP = 1
@@ -29,15 +29,15 @@ class Attainment:
 
     @property
     def ratio(self) -> Fraction | None:
-        """Good share, 0 to 1. None when nothing counted: unknown is not healthy."""
+        """Good share, 0 to 1. None if no request counted: unknown is not healthy."""
         return self.good / self.counted if self.counted else None
 
 
 def burn_rate(ratio: Fraction, target: Fraction) -> Fraction:
-    """Speed at which the error budget is spent; 1 spends all of it in exactly the period."""
+    """Return the speed at which the error budget is spent; 1 spends it in exactly the period."""
     return (1 - ratio) / (1 - target)
 
 
 def remaining_budget(ratio: Fraction, target: Fraction) -> Fraction:
-    """Share of the error budget that is left; negative once the target is missed."""
+    """Return the share of the error budget that is left; negative once the target is missed."""
     return 1 - burn_rate(ratio, target)

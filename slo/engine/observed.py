@@ -1,4 +1,4 @@
-"""What the state of all partitions together says of slices and minutes. Pure."""
+"""Which slices and minutes the state of all partitions together covers. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from streams.store.reader import PartitionView
 
 
 def sum_counts(parts: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:
-    """Counts by name of several parts, added up."""
+    """Return the sums of the counts of several parts, by name."""
     found: dict[str, Pair] = {}
     for part in parts:
         for name, (total, bad) in part.items():
@@ -20,14 +20,14 @@ def sum_counts(parts: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:
 
 
 def floors_s(views: Sequence[PartitionView]) -> list[int]:
-    """By level, the first second from which its slices are still kept in every partition."""
+    """Return by level the first second from which every partition still keeps its slices."""
     watermark_s = max(((view.meta.watermark_ms or 0) // 1_000 for view in views), default=0)
     return [max(0, -(-(watermark_s - keep_s) // step_s) * step_s) for step_s, keep_s in LEVELS]
 
 
 def first_known_minute(views: Sequence[PartitionView], coverage: Coverage) -> int | None:
-    """First minute of which everything is known, and not before the first event there ever was:
-    silence before a service existed is nobody's uptime."""
+    """Return the first minute with complete counts, not before the first event of all: silence
+    before a service existed is no uptime."""
     first_ms = [view.meta.since_ms for view in views if view.meta.since_ms is not None]
     if coverage.since_ms is None or not first_ms:
         return None
@@ -35,8 +35,8 @@ def first_known_minute(views: Sequence[PartitionView], coverage: Coverage) -> in
 
 
 def complete_until_s(views: Sequence[PartitionView], signs: Sequence[Heartbeat]) -> list[int]:
-    """By partition, up to when it has told everything: its watermark, or the last time at which
-    its worker had nothing left to read."""
+    """Return by partition the second up to which its counts are complete: its watermark, or the
+    last time at which its worker had read all records."""
     by_partition = {sign.partition: sign for sign in signs}
     found = []
     for view in views:

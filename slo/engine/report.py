@@ -1,4 +1,4 @@
-"""What is said of objectives: credits, and the report of `tokenpulse sla`.
+"""Credits of objectives, and the report of `tokenpulse sla`.
 
 Pure. Ratios leave here as exact decimals in text, money in hundredths.
 """
@@ -22,7 +22,7 @@ Key = tuple[str, str, str]  # policy, objective, name
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveResult:
-    """One objective and name, with all that is to be said of it."""
+    """One objective and name, with its status, closed periods and adjustments."""
 
     policy: Policy
     objective: ErrorBudgetObjective
@@ -34,11 +34,11 @@ class ObjectiveResult:
 
     @property
     def key(self) -> Key:
-        """Tells it from all others."""
+        """Policy, objective and name: unique."""
         return self.policy.name, self.objective.name, self.name
 
     def scope(self, name_of: Callable[[str], str]) -> dict[str, str]:
-        """The names it is about, by dimension; `name_of`: token of a customer -> name."""
+        """Return the names of its scope, by dimension; `name_of`: token of a customer -> name."""
         found: dict[str, str] = {
             dimension: names[0]
             for dimension, names in self.objective.scope.names().items()
@@ -57,7 +57,7 @@ def credits(
     ratio_of: Callable[[ObjectiveResult], Fraction | None],
     fee_of: Callable[[str], Money | None],
 ) -> dict[Key, Money]:
-    """Credits of those with an SLA and a fee; `fee_of`: customer -> what it pays in a month."""
+    """Return the credits of objectives with an SLA and a fee; `fee_of`: customer -> monthly fee."""
     together: dict[tuple[str, str, str | None], list[ObjectiveResult]] = {}
     for one in found:
         together.setdefault((one.policy.name, one.name, one.customer), []).append(one)
@@ -79,7 +79,7 @@ def report(
     projected: Mapping[Key, Money],
     name_of: Callable[[str], str],
 ) -> list[dict[str, Any]]:
-    """The report as plain data; what is not known is absent."""
+    """Return the report as plain data; unknown values are absent."""
     return [_entry(one, due, projected, name_of) for one in found]
 
 

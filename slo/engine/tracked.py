@@ -1,4 +1,4 @@
-"""One objective and all that the engine keeps of it."""
+"""The engine's data of one objective."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from slo.policy.scope import CalendarMonth
 
 @dataclass(slots=True)
 class TrackedObjective:
-    """One objective and what is kept of it."""
+    """One objective with its counts, stored header and cached statuses."""
 
     policy: Policy
     objective: ErrorBudgetObjective
@@ -30,12 +30,8 @@ class TrackedObjective:
     judged: dict[str, tuple[object, ObjectiveStatus]] = field(default_factory=dict)
     days: DayCache = field(default_factory=DayCache)
 
-    def names(self) -> list[str]:
-        """Return the names with a status of their own; one empty name without `per`."""
-        return sorted(self.minute_counts.rows) if self.objective.scope.per else [""]
-
     def closed_periods(self, name: str) -> list[ClosedPeriod]:
-        """Closed periods that the minute_counts still spans, newest first."""
+        """Return the closed periods that the counts still span, newest first."""
         found = {**self.fresh, **self.head.closed_periods}
         mine = [
             one
@@ -63,7 +59,7 @@ class TrackedObjective:
 
 
 def retention_days(objective: ErrorBudgetObjective) -> int:
-    """Days to keep at hand: the period, the last closed one, tomorrow for clocks that differ."""
+    """Return the days to keep: the period, the last closed one, and tomorrow if clocks differ."""
     if isinstance(objective.period, CalendarMonth):
         return 2 * 31 + 4
     return objective.period.rolling_days + 4

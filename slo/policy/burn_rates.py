@@ -44,11 +44,10 @@ def period_s(objective: ErrorBudgetObjective) -> int:
 
 
 def burn_rate_thresholds(objective: ErrorBudgetObjective) -> tuple[BurnRateThreshold, ...]:
-    """The levels that mean something for this objective.
+    """Return the levels that can alert for this objective.
 
-    Left out: speeds that the period sustains (a factor under 1, of short periods), and speeds that
-    even a full outage does not reach (loose targets). Pages become none where the objective's
-    severity says so.
+    Left out: speeds that the period sustains (a factor under 1, of short periods), speeds that
+    even a full outage does not reach (loose targets); and pages, if only tickets are allowed.
     """
     found = []
     for severity, long, short, share in RECOMMENDED:

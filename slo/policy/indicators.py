@@ -1,11 +1,11 @@
-"""What an objective measures.
+"""Indicators: the measures of an objective.
 
 Pure declarations, one class a kind. The first six give a share of good (requests, minutes, slices)
 over a period, to be held against a target; the last three are a number now, to be held against
 levels.
 
 Every latency verdict needs only two exact counts, requests at or under `limit_us` and requests
-measured, so no histogram bucket ever blurs a contract.
+measured, so no histogram bucket makes a contract inexact.
 """
 
 from typing import Annotated, Literal, Self

@@ -1,4 +1,4 @@
-"""Policies from YAML files; every finding is one line: `path: key: found; fix`.
+"""Policies from YAML files; every finding is one line: `path: key: value; fix`.
 
 A shell that reads files.
 """
@@ -44,12 +44,12 @@ def read_policy_text(path: Path) -> str:
 
 
 def read_policy(text: str, origin: str) -> Policy:
-    """A policy from its text; `origin` names it in errors. Raises PolicyError."""
+    """Return a policy from its text; `origin` names it in errors. Raises PolicyError."""
     return as_policy(read_document(text, origin), origin)
 
 
 def as_policy(document: dict[str, Any], origin: str) -> Policy:
-    """A policy from plain data, as YAML gives it. Raises PolicyError."""
+    """Return a policy from plain data, as YAML gives it. Raises PolicyError."""
     try:
         return Policy.model_validate(document)
     except ValidationError as error:
@@ -73,7 +73,7 @@ def _with_kind(finding: ErrorDetails) -> ErrorDetails:
 
 
 def shipped() -> dict[str, Traversable]:
-    """The policies that come with the package, by name: `default` and the presets."""
+    """Return the policies of the package, by name: `default` and the presets."""
     folder = resources.files("slo") / "policies"
     entries = [*folder.iterdir(), *(folder / "presets").iterdir()]
     return {
@@ -98,7 +98,7 @@ def load_policy(path_or_name: str | Path) -> Policy:
 
 
 def load_policies(paths_or_names: Iterable[str | Path]) -> tuple[Policy, ...]:
-    """Policies that are to be in force together: all readable, all names different.
+    """Return policies that are to be in force together; all names must differ.
 
     Raises PolicyError with the findings of all of them.
     """

@@ -1,6 +1,6 @@
-"""A policy: what was promised to whom, over which period, and what follows if it is missed.
+"""A policy: objectives with their scope and period, and the credits if one is missed.
 
-Pure. Frozen and exact; nothing here knows where the counts come from. `loading.py` reads policies
+Pure. Frozen and exact; independent of the source of the counts. `loading.py` reads policies
 from files, docs/policies.md explains every key.
 """
 
@@ -123,7 +123,7 @@ class ShareThreshold(PolicyPart):
 
 
 class Band(PolicyPart):
-    """A stretch of values with a name, for boards; alerts nobody."""
+    """A range of values with a name, for boards; it raises no alert."""
 
     name: Text
     """What it is called."""

@@ -26,7 +26,7 @@ class _AsWritten(GenerateJsonSchema):
 
 
 def json_schema() -> dict[str, Any]:
-    """Draft 2020-12. What depends on more than one key is judged by `tokenpulse policy check`."""
+    """Return the schema, Draft 2020-12. `tokenpulse policy check` also checks keys together."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Policy.model_json_schema(schema_generator=_AsWritten),

@@ -1,6 +1,6 @@
-"""Which requests an objective is about, over which period, and what does not count.
+"""Scope, period and exclusions of an objective.
 
-Pure. Only names and times; what they select is counted elsewhere.
+Pure. Only names and times; the selected requests are counted elsewhere.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ DIMENSIONS: tuple[Dimension, ...] = ("model", "region", "channel", "service_tier
 
 
 class ScopeFilter(PolicyPart):
-    """Names to keep, by dimension; a dimension that is left out keeps everything."""
+    """Names to keep, by dimension; a dimension that is left out keeps all names."""
 
     model: Labels = ()
     """Models."""
@@ -31,7 +31,7 @@ class ScopeFilter(PolicyPart):
     """Customers, by the id that events carry."""
 
     def names(self) -> dict[Dimension, tuple[str, ...]]:
-        """The dimensions that are restricted, and to what."""
+        """Return the restricted dimensions with the names they keep."""
         found: dict[Dimension, tuple[str, ...]] = {
             dimension: getattr(self, dimension) for dimension in DIMENSIONS
         }

@@ -12,7 +12,7 @@ from streams.state.measures import SERIES_DIMENSIONS
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The window series that hold what a scope is about."""
+    """The window series that contain the requests of a scope."""
 
     scope: str  # value of the label `scope`
     names: Mapping[Dimension, tuple[str, ...]]

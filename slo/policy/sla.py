@@ -1,4 +1,4 @@
-"""What a missed objective costs: credit tables and what they are a share of.
+"""Credits for a missed objective: credit tables, and the fees they are a share of.
 
 Pure. Shares are Fractions, amounts Decimal.
 """
@@ -22,7 +22,7 @@ class CreditTier(PolicyPart):
 
 
 class Sla(PolicyPart):
-    """What is due to the customer when the objective is missed."""
+    """The credit due to the customer if the objective is missed."""
 
     credit_tiers: tuple[CreditTier, ...] = Field(min_length=1, max_length=16)
     """The credit table, mildest first; the last tier that fits decides."""

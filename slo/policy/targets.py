@@ -1,7 +1,7 @@
-"""What the fleet is held against, as the policies in force say: for boards, panels and marks.
+"""Targets of the fleet from the policies in force, for boards, panels and marks.
 
 Pure. A board shows one line "target" beside each number; the policies may hold many objectives.
-These are those of the whole fleet, the strictest where there are several.
+These are the targets of the whole fleet; of several, the strictest.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ _AVAILABILITY = (RequestRatio, MinuteUptime, SliceRatioMean)
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Targets of the fleet; None where no policy sets one. Seconds, ratios from 0 to 1."""
+    """Targets of the fleet; None if no policy sets one. Seconds, ratios from 0 to 1."""
 
     ttft_p95_s: float | None = None  # met below it
     tpot_p95_s: float | None = None
@@ -41,7 +41,7 @@ class Targets:
 
 
 def targets_of(policies: Iterable[Policy]) -> Targets:
-    """The fleet's targets in some policies."""
+    """Return the fleet's targets in some policies."""
     objectives = [one for policy in policies for one in policy.objectives if one.scope == Scope()]
     caches = [
         one
@@ -67,7 +67,7 @@ def targets_of(policies: Iterable[Policy]) -> Targets:
 
 
 def band_text(band: Band) -> str:
-    """A band in words: `best in class: 40% to 60%`."""
+    """Return a band in words: `best in class: 40% to 60%`."""
     return f"{band.name}: {percent_text(band.from_ratio)} to {percent_text(band.to_ratio)}"
 
 

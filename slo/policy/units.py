@@ -47,15 +47,17 @@ class Money(NamedTuple):
 
 
 def percent(text: str) -> Fraction:
-    """`99.9%` as 999/1000. Raises ValueError where the text is no percent."""
+    """Return `99.9%` as 999/1000. Raises ValueError if the text is no percent."""
     if not re.fullmatch(PERCENT_PATTERN, text):
         raise ValueError("write a percent such as 99.9%, at most nine digits after the point")
     return Fraction(text.removesuffix("%").rstrip()) / 100
 
 
 def latency_us(text: str) -> int:
-    """`300ms` in microseconds. Raises ValueError where the text is no latency, or not a whole
-    number of microseconds up to a day."""
+    """Return `300ms` in microseconds.
+
+    Raises ValueError if the text is no latency, or not a whole number of microseconds up to a day.
+    """
     if not re.fullmatch(LATENCY_PATTERN, text):
         raise ValueError("write a latency such as 300ms or 1.5s")
     number = text.rstrip("mus ")
@@ -66,14 +68,14 @@ def latency_us(text: str) -> int:
 
 
 def span_s(text: str) -> int:
-    """`5m` in seconds. Raises ValueError where the text is no span."""
+    """Return `5m` in seconds. Raises ValueError if the text is no span."""
     if not re.fullmatch(SPAN_PATTERN, text):
         raise ValueError("write a span such as 30s, 5m, 6h or 30d")
     return int(text[:-1]) * _SECONDS[text[-1]]
 
 
 def instant_s(text: str) -> int:
-    """RFC 3339 with a zone, a whole minute, in seconds since 1970. Raises ValueError."""
+    """Return a whole minute in RFC 3339 with a zone as seconds since 1970. Raises ValueError."""
     cure = "write a whole minute with its zone, such as 2026-01-31T22:00:00+01:00"
     if not re.fullmatch(INSTANT_PATTERN, text):
         raise ValueError(cure)
@@ -84,7 +86,7 @@ def instant_s(text: str) -> int:
 
 
 def money(text: str) -> Money:
-    """`2500.50 USD`. Raises ValueError where the text is no amount."""
+    """Return an amount such as `2500.50 USD`. Raises ValueError if the text is no amount."""
     if not re.fullmatch(MONEY_PATTERN, text):
         raise ValueError("write an amount and its currency, such as 250000 USD")
     amount, currency = text.split(" ")
@@ -92,18 +94,18 @@ def money(text: str) -> Money:
 
 
 def percent_text(ratio: Fraction) -> str:
-    """A ratio as a percent, exactly where nine digits allow it: 999/1000 is `99.9%`."""
+    """Return a ratio as a percent, exact to nine digits: 999/1000 is `99.9%`."""
     return f"{(Decimal((ratio * 10**11).__round__()) / 10**9).normalize():f}%"
 
 
 def latency_text(us: int) -> str:
-    """Microseconds as people write them: 300000 is `300ms`."""
+    """Return microseconds as a policy writes them: 300000 is `300ms`."""
     unit = "s" if us >= _US["s"] else "ms" if us >= _US["ms"] else "us"
     return f"{(Decimal(us) / _US[unit]).normalize():f}{unit}"
 
 
 def _parser(parse: Callable[[str], Any]) -> PlainValidator:
-    """Parse text; a bare number is refused, as it says no unit."""
+    """Return a validator that parses text; a bare number is an error, as it has no unit."""
     return PlainValidator(lambda found: parse(found if isinstance(found, str) else ""))
 
 
@@ -136,7 +138,7 @@ def _first(version: int) -> int:
 
 
 def _open(ratio: Fraction) -> Fraction:
-    """A target of 100 % leaves no error budget to divide by; one of 0 % promises nothing."""
+    """Return a target between 0 and 100 %: 100 % leaves no error budget to divide by."""
     if not 0 < ratio < 1:
         raise ValueError("write more than 0% and less than 100%, such as 99.9%")
     return ratio
