@@ -218,11 +218,11 @@ class OffsetAdmission(Generic[C]):
 
     def confirm(self, snapshot: Snapshot, answer: Answer) -> None:
         """Take the store's answer to a checkpoint; raise Lost if it was rejected."""
-        self.raise_if_rejected(answer)
+        self.check_answer(answer)
         self.counts.confirm(snapshot)
 
     @staticmethod
-    def raise_if_rejected(answer: Answer) -> None:
+    def check_answer(answer: Answer) -> None:
         """Raise Lost if the answer shows that another worker has written."""
         if answer in (Answer.FENCED, Answer.CONFLICT):
             raise Lost(f"checkpoint rejected: {answer}")

@@ -223,7 +223,7 @@ class PartitionWorker:
                 snapshot = state.snapshot(written_at_ms=time.time_ns() // 1_000_000)
                 undelivered, self._undelivered = self._undelivered, []
             # Counting continues meanwhile: the snapshot is a copy.
-            if not await self._have_arrived(undelivered):
+            if not await self._wait_for_delivery(undelivered):
                 return
             write = partial(self._context.store.flush, self.admission.claim, snapshot)
             retry = self._context.supervision.retry
@@ -236,8 +236,8 @@ class PartitionWorker:
             self._flushed_at = time.monotonic()
             self.flush_s = self._flushed_at - began
 
-    async def _have_arrived(self, letters: Sequence[asyncio.Future[object]]) -> bool:
-        """Return whether the broker has these dead letters.
+    async def _wait_for_delivery(self, letters: Sequence[asyncio.Future[object]]) -> bool:
+        """Wait for dead letters. Return whether the broker has all of them.
 
         The stored offset must not pass a record that the broker does not have. After
         `DEAD_LETTERS_S` they are left to the next checkpoint, so that no partition delays the

@@ -97,7 +97,7 @@ class Loader:
         fields = remade(archived.fields)
         sequence = decode_meta(fields["meta"]).sequence
         snapshot = Snapshot(sequence, claim.stored.offset, archived.offset, fields, ())
-        OffsetAdmission.raise_if_rejected(await self._store.flush(claim, snapshot))
+        OffsetAdmission.check_answer(await self._store.flush(claim, snapshot))
         # As after a claim, memory begins without slices; they are loaded when a batch needs them.
         names = [name for name in fields if not name.startswith("s:")]
         claim.stored = Stored(archived.offset, {name: fields[name] for name in names})

@@ -64,15 +64,15 @@ def wait_halted(client: redis.Redis, settings: Settings, partition: int, why: st
     wait_until(lambda: halt_of(client, settings, partition) == why, f"halted for {why!r}", START_S)
 
 
-def give_order(settings: Settings, partition: int) -> None:
+def enqueue_resume(settings: Settings, partition: int) -> None:
     """As an operator's command does, but without a look at how the partition stands."""
 
     async def run() -> None:
         client = connected(settings.redis.url, 5)
         try:
-            order = new_command("resume", None, "meant for something else")
+            command = new_command("resume", None, "meant for something else")
             await enqueue_command(
-                client, settings.kafka.group, settings.kafka.topic, partition, order
+                client, settings.kafka.group, settings.kafka.topic, partition, command
             )
         finally:
             await client.aclose()
@@ -97,7 +97,7 @@ def test_a_broken_producer_halts_its_partition_and_no_other_until_an_operator_le
     ends = send(settings.kafka, good[0])
     with WorkerProcess(settings, tmp_path / "worker.log") as worker:
         state.wait_for(ends)
-        give_order(settings, 0)  # for a halt that is not there: it must not be obeyed one day
+        enqueue_resume(settings, 0)  # for a halt that is not there: it must not be applied later
         send(settings.kafka, bad)
         wait_halted(redis_client, settings, 0, "dead_letters")
         last = send(settings.kafka, good[1])
