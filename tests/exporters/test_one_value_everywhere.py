@@ -157,6 +157,7 @@ def report_total(numbers: Numbers) -> dict[str, Any]:
             "complete": True,
             "requests": numbers.requests,
             "duplicates": 0,
+            "field_faults": {},
             "tokens": {"total": numbers.tokens},
             "availability_ratio": numbers.availability,
             "cache_hit_ratio": numbers.cache_hit,
