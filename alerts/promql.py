@@ -13,6 +13,7 @@ from exporters.catalogue.spec import Spec
 def number(value: Fraction | int) -> str:
     """Return a number as exact PromQL: 72/5 is `14.4`, a third is `(1 / 3)`."""
     exact = Fraction(value)
+    # Up to 18 decimals are written out; a longer or endless fraction stays a division.
     for digits in range(19):
         scaled = exact * 10**digits
         if scaled.denominator == 1:

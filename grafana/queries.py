@@ -66,6 +66,7 @@ def window(
     """Return a window of one scope, with the labels that name it, or those of `by`."""
     if by is None:
         by = SCOPE_LABELS[scope]
+    # A label of another scope is empty in every sample, so a panel by it would show one line.
     of_other_scopes = {*chain.from_iterable(SCOPE_LABELS.values())} - {*SCOPE_LABELS[scope]}
     for label in (*by, *labels):
         if label in of_other_scopes:
@@ -99,6 +100,7 @@ def _rising(
     if spec.kind not in ("counter", "histogram"):
         raise ValueError(f"{spec.name}: is a {spec.kind}; read it, do not take its {function}")
     _check(spec, by, suffix)
+    # `max` over exporters comes before any sum: a sum of both would double the rate.
     each = (*spec.labels, *_SAMPLE_LABELS.get(suffix, ()))
     risen = aggregate("max", f"{function}({select(spec, suffix, labels)}[{span}])", each)
     return risen if set(by) == set(each) else sum_of(risen, by)

@@ -277,6 +277,7 @@ def _compare(holds: Callable[[float, float], bool], left: _Node, right: _Node) -
 
     def node(samples: Samples, now_s: float) -> Vector:
         values, limit = _vector(left(samples, now_s)), right(samples, now_s)
+        # A scalar is compared with each element; a vector only with elements of equal labels.
         if isinstance(limit, float):
             return {key: value for key, value in values.items() if holds(value, limit)}
         return {

@@ -74,6 +74,7 @@ def _burn_alert(policy: Policy, objective: ErrorBudgetObjective, level: BurnRate
     if isinstance(objective.indicator, _COUNT_REQUESTS):
         # burn rate * error budget * eligible = failures, a whole number but for rounding
         eligible = of_objective(policy, objective, ELIGIBLE, window=level.long)
+        # Half a failure less, so that rounding in the product cannot lose the last one.
         fewest = BURN_MIN_FAILURES - Fraction(1, 2)
         enough = f"{long} * {eligible} >= {number(fewest / objective.error_budget)}"
     else:

@@ -202,6 +202,7 @@ def _minutes(indicator: MinuteUptime, span: Span, excluded: Sequence[Stretch]) -
         MinuteStatus.UNKNOWN
     )
     found[_excluded_minutes(excluded, span)] = MinuteStatus.EXCLUDED
+    # Begin and end of each run of bad minutes, alternating.
     edges = np.flatnonzero(np.diff(found == MinuteStatus.DOWN, prepend=False, append=False))
     for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         if end - begin < indicator.down_run:
@@ -223,8 +224,10 @@ def _slices(
             name, span.begin + skipped, (span.begin + len(span.seen)) // step * step
         )
     out: Bools = _excluded_minutes(excluded, span).reshape(-1, step)
+    # Excluded minutes are set to 0 before the sum, so that the rest of their slice counts.
     counts = np.where(out.reshape(-1, 1), 0, span.counts).reshape(-1, step, 2)
     sums = counts.sum(axis=1, dtype=np.int64)
+    # An excluded minute need not be seen: it cannot change the slice.
     seen: Bools = np.all((span.seen.reshape(-1, step) == Completeness.WHOLE) | out, axis=1)
     whole: Bools = np.all(out, axis=1)
     return sums[:, 0], sums[:, 1], seen, whole
@@ -243,6 +246,7 @@ def _ratio_mean(
     enough = totals >= indicator.min_samples
     counted = enough & seen & ~out
     silent = int((~enough & seen & ~out).sum())
+    # Equal (bad, total) pairs share one division: a month has few distinct ones.
     pairs, times = np.unique(
         np.column_stack((bads[counted], totals[counted])), axis=0, return_counts=True
     )
@@ -250,6 +254,7 @@ def _ratio_mean(
         times_ * ((2 * bad * _FINE + total) // (2 * total))
         for (bad, total), times_ in zip(pairs.tolist(), times.tolist(), strict=True)
     )
+    # Round halves up, as each summand was.
     good = int(counted.sum()) - Fraction((failed + _COARSE // 2) // _COARSE, _FINE // _COARSE)
     if indicator.unknown == "excluded":
         silent = 0
@@ -267,6 +272,7 @@ def _excluded_blocks(excluded: Sequence[Stretch], span: Span) -> Bools:
     """Return which blocks lie wholly in one exclusion."""
     out = np.zeros(len(span.rest), np.bool_)
     for begin, end in excluded:
+        # Round the begin up and the end down: a block that is only partly excluded counts whole.
         low = -(-(begin - span.first_block) // BLOCK)
         out[max(low, 0) : max((end - span.first_block) // BLOCK, 0)] = True
     return out
@@ -293,6 +299,7 @@ def _exhaustion_s(
         return None
     spent = burn_rate(attained.ratio, objective.target)
     if _is_month(objective):
+        # A month's budget is for the whole month; so far only the elapsed part of it was due.
         spent *= Fraction(now_s - begin * 60, (end - begin) * 60)
     if spent >= 1:
         return now_s

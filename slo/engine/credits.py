@@ -54,6 +54,7 @@ def credits_due(
             continue
         found = credit(objective.sla, ratios.get(objective.name), base)
         group = objective.sla.greatest_of
+        # Of a group only the greatest credit counts; the first of equal ones stays.
         if group in leader:
             if found.amount <= due[leader[group]].amount:
                 continue

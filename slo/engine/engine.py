@@ -197,6 +197,7 @@ class Engine:
         the same numbers and another content."""
         for view in views:
             rebuilt, sequence = self._done.get(view.partition, (-1, -1))
+            # A rebuilt or restored state numbers its checkpoints anew.
             if sequence >= 0 and (rebuilt != view.meta.rebuilt or sequence > view.meta.sequence):
                 del self._done[view.partition]
                 self._counts = {
@@ -213,6 +214,7 @@ class Engine:
 
         def select(view: PartitionView) -> list[SliceId]:
             merged_s = view.meta.merged_until_s[1]
+            # A minute is read at one level only: 1 once it is merged, else 0.
             selected = [
                 slice_id
                 for slice_id in view.index

@@ -107,6 +107,7 @@ class MinuteCounts:
         self.seen = _shift(self.seen, shift * DAY)
         for name, row in list(self.rows.items()):
             row.counts = _shift(row.counts, shift * DAY)
+            # Minutes and blocks move together, so that both still begin at `first_day`.
             row.rest = _shift(row.rest, shift * _BLOCKS)
             if not row.counts.any() and not row.rest.any():
                 del self.rows[name]
@@ -122,6 +123,7 @@ class MinuteCounts:
         at = minute - self.begin
         for name, pair in found.items():
             row = self._row(name)
+            # A smaller total is an older reading of the same minute, from before late events.
             if pair[0] >= row.counts[at, 0] and pair != tuple(row.counts[at]):
                 row.counts[at] = pair
                 self._mark_dirty(name, minute)
@@ -139,8 +141,10 @@ class MinuteCounts:
             held = row.counts[low:high].sum(axis=0, dtype=np.int64) + row.rest[
                 low // BLOCK : high // BLOCK
             ].sum(0)
+            # Negative if a minute was counted after this slice was read: then it is right.
             missing = np.maximum(np.array(pair, np.int64) - held, 0)
             if missing[0]:
+                # All of it goes into the first block: only sums over the stretch are exact.
                 row.rest[low // BLOCK] += np.minimum(missing, missing[0])
                 self._mark_dirty(name, begin)
 
@@ -151,6 +155,7 @@ class MinuteCounts:
     def lose(self, begin: int, end: int) -> None:
         """Records of these minutes are missing for good."""
         self._mark(begin, end, Completeness.NO, Completeness.PARTLY)
+        # A minute that was whole becomes partial: its records were skipped or deleted afterwards.
         self._mark(begin, end, Completeness.WHOLE, Completeness.PARTLY)
 
     def names(self, per: str | None) -> list[str]:
@@ -184,6 +189,7 @@ class MinuteCounts:
             return b""
         counts = row.counts[at * DAY : (at + 1) * DAY]
         rest = row.rest[at * _BLOCKS : (at + 1) * _BLOCKS]
+        # Column by column: runs of equal numbers compress better than alternating ones.
         numbers = np.concatenate((counts.T.ravel(), rest.T.ravel())).astype(np.int64)
         return zlib.compress(leb128_encode(numbers)[0])
 

@@ -47,6 +47,7 @@ def complete_until_s(views: Sequence[PartitionView], signs: Sequence[Heartbeat])
         if (
             sign is not None
             and at_ms is not None
+            # All records up to the end of the log were counted when this heartbeat was sent.
             and sign.number("highwater") == view.offset
             and not sign.text("halted")
         ):

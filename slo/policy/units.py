@@ -60,6 +60,7 @@ def latency_us(text: str) -> int:
     """
     if not re.fullmatch(LATENCY_PATTERN, text):
         raise ValueError("write a latency such as 300ms or 1.5s")
+    # The pattern above allows these letters in the unit only.
     number = text.rstrip("mus ")
     exact = Fraction(number) * _US[text[len(number) :].strip()]
     if exact.denominator != 1 or not 0 < exact <= MAX_LATENCY_US:
