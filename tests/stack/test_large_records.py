@@ -11,7 +11,7 @@ from streams.config.settings import Kafka
 from tests.support.worker_process import WorkerProcess, dead_letters, worker_settings
 
 
-@pytest.mark.parametrize("kind", ["broker", "apache_kafka"])
+@pytest.mark.parametrize("kind", ["broker", pytest.param("apache_kafka", marks=pytest.mark.stack)])
 def test_a_refused_record_of_any_size_that_can_be_read_reaches_the_dead_letter_topic(
     request: pytest.FixtureRequest, kind: str, redis_server: Any, state_of: Any, tmp_path: Path
 ) -> None:

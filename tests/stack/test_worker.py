@@ -39,6 +39,7 @@ from tests.support.worker_stories import (  # noqa: F401
 # --- Redis in trouble -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["cut", "hold"])
 def test_a_redis_that_is_away_for_a_while_costs_nothing(
     broker: Broker, redis_server: RedisServer, state_of: Any, tmp_path: Path, trouble: str
@@ -83,6 +84,7 @@ def test_a_redis_that_may_evict_is_refused_in_one_line(
     )
 
 
+@pytest.mark.slow
 def test_a_damaged_state_ends_the_worker_and_is_never_counted_on(
     broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
 ) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from streams.config.settings import Settings
 from tests.support.servers import Broker, RedisServer, wait_until
 from tests.support.worker_process import (
@@ -155,6 +157,7 @@ def test_sigterm_writes_what_is_counted_and_the_next_worker_reads_nothing_twice(
     assert_counted(settings, first, second)
 
 
+@pytest.mark.slow
 def test_workers_that_join_and_leave_share_the_partitions_and_lose_nothing(
     broker: Broker, redis_server: RedisServer, state_of: Any, tmp_path: Path
 ) -> None:
@@ -179,6 +182,7 @@ def test_workers_that_join_and_leave_share_the_partitions_and_lose_nothing(
     assert_counted(settings, *parts)
 
 
+@pytest.mark.slow
 def test_a_worker_frozen_past_its_session_cannot_write_when_it_wakes_up(
     broker: Broker, redis_server: RedisServer, state_of: Any, tmp_path: Path
 ) -> None:
