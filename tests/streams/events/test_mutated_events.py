@@ -23,6 +23,7 @@ from tests.support.contract import read_record
 from tests.support.event_samples import EVENT, NOW
 
 LIMITS = EventLimits(max_event_bytes=4_000, future_tolerance_ms=2**60, horizon_ms=2**60)
+WINDOW_MS = 600_000
 NAMES = [field.name for field in FIELDS]
 # What gateways write in the place of a value that they do not have, or have in another type.
 WRONG: list[Any] = [
@@ -63,7 +64,7 @@ def counted(values: list[bytes]) -> tuple[Decoded, Aggregate]:
     """Decode and deduplicate records as a worker does, and add up what counts."""
     decoded = decode(values, np.full(len(values), NOW, np.int64), None, LIMITS)
     columns = decoded.columns
-    window = DedupWindow(600_000, 10**7)
+    window = DedupWindow(WINDOW_MS, 10**7)
     duplicates = window.find_duplicates(columns.request, columns.ended_at_ms, columns.watermark_ms)
     decoded = deduplicate(decoded, duplicates)
     return decoded, Aggregate.merged([part for _, part in parts_of(decoded.columns)])
@@ -74,17 +75,20 @@ def recount(values: list[bytes]) -> tuple[Counter[str], Counter[str], Counter[tu
     outcomes: Counter[str] = Counter()
     rejections: Counter[str] = Counter()
     faults: Counter[tuple[str, str]] = Counter()
-    ids = set()
+    newest: dict[str, int] = {}  # request id -> its latest ended_at
+    watermark_ms = 0
     for value in values:
         read = read_record(value)
         if isinstance(read, str):
             rejections[read] += 1
             continue
         request_id = str(json.loads(value)["request_id"])
-        if request_id not in ids:
+        at_ms = read["ended_at_ms"]
+        if request_id not in newest or newest[request_id] <= watermark_ms - WINDOW_MS:
             outcomes[read["outcome"]] += 1
             faults.update(read["faults"])
-        ids.add(request_id)
+        newest[request_id] = max(newest.get(request_id, 0), at_ms)
+        watermark_ms = max(watermark_ms, at_ms)
     return outcomes, rejections, faults
 
 
