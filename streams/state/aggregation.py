@@ -3,6 +3,7 @@
 Pure. slices.py defines the tables of an aggregate.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.events.columns import Columns
+from streams.events.columns import Columns, Decoded
 from streams.events.faults import faults_in
 from streams.events.fields import MAX_LATENCY_MS, OUTCOMES
 from streams.state import histogram
@@ -31,6 +32,7 @@ from streams.state.slices import (
     Aggregate,
     Thresholds,
     fault_key,
+    rejection_counts,
 )
 from streams.state.tables import Ints, Table
 
@@ -106,6 +108,32 @@ def record_totals(columns: Columns, series: Ints, edges: Thresholds) -> Aggregat
         threshold_counts=_by_threshold(within, edges),
         rejected=_fault_rows(columns, np.zeros_like(series)),
     )
+
+
+def place_rejections(
+    decoded: Decoded, unplaced: Mapping[str, int]
+) -> tuple[list[tuple[int, Aggregate]], dict[str, int]]:
+    """Return the rejected records and duplicates by slice, and those that have no slice yet.
+
+    They are counted in the slice of the watermark. `unplaced`: records by reason that were rejected
+    before the first accepted event of the log; they are counted in the slice of that event.
+    """
+    by_slice: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    twice = Counter((decoded.duplicates_ms // 10_000 * 10).tolist())
+    waiting = Counter(unplaced)
+    for rejection in decoded.rejections:
+        if rejection.watermark_ms is None:
+            waiting[rejection.reason] += 1
+        else:
+            by_slice[rejection.watermark_ms // 10_000 * 10][rejection.reason] += 1
+    if waiting and len(decoded.columns.ended_at_ms):
+        by_slice[int(decoded.columns.ended_at_ms[0]) // 10_000 * 10].update(waiting)
+        waiting = Counter()
+    placed = [
+        (at, rejection_counts(by_slice.get(at, {}), twice[at]))
+        for at in sorted({*by_slice, *twice})
+    ]
+    return placed, waiting
 
 
 def _latencies(columns: Columns) -> tuple[Ints, Ints, Ints]:

@@ -17,7 +17,7 @@ merged_until_s[k]. An event that comes later than that is added to every level t
 it, as long as the level still keeps the slice.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 
 from streams.events.decoder import Decoded
-from streams.state.aggregation import record, record_totals
+from streams.state.aggregation import place_rejections, record, record_totals
 from streams.state.registry import CHUNK, Registry
 from streams.state.slices import (
     HORIZON_S,
@@ -173,7 +173,7 @@ class PartitionState:
             columns.customers,
             np.bincount(columns.customer_index, minlength=len(columns.customers)).tolist(),
         )[columns.customer_index]
-        added, unplaced = self._place_rejections(decoded)
+        added, unplaced = place_rejections(decoded, self._unplaced)
         added += record(columns, series, customer, self._thresholds)
 
         staged: dict[SliceId, list[Aggregate]] = {}
@@ -389,25 +389,3 @@ class PartitionState:
                 self._dirty.discard(of)
                 if self.index.pop(of, None) is not None:
                     self._deletes.add(of)
-
-    def _place_rejections(
-        self, decoded: Decoded
-    ) -> tuple[list[tuple[int, Aggregate]], dict[str, int]]:
-        """Refused records and duplicates are counted in the slice where the watermark stood;
-        records refused before the first accepted event wait for it."""
-        by_slice: defaultdict[int, Counter[str]] = defaultdict(Counter)
-        twice = Counter((decoded.duplicates_ms // 10_000 * 10).tolist())
-        waiting = Counter(self._unplaced)
-        for rejection in decoded.rejections:
-            if rejection.watermark_ms is None:
-                waiting[rejection.reason] += 1
-            else:
-                by_slice[rejection.watermark_ms // 10_000 * 10][rejection.reason] += 1
-        if waiting and len(decoded.columns.ended_at_ms):
-            by_slice[int(decoded.columns.ended_at_ms[0]) // 10_000 * 10].update(waiting)
-            waiting = Counter()
-        placed = [
-            (at, rejection_counts(by_slice.get(at, {}), twice[at]))
-            for at in sorted({*by_slice, *twice})
-        ]
-        return placed, waiting
