@@ -169,7 +169,7 @@ def trust(window: queries.Match) -> BoardSection:
             ),
             number(
                 "Worker age",
-                "Time since the last sign of life of a worker, of the partition that is worst off.",
+                "Time since the last heartbeat, for the partition whose heartbeat is oldest.",
                 queries.age_s(f"min({pulse})"),
                 "s",
                 stale,
