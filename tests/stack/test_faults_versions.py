@@ -2,13 +2,37 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
+from streams.state.slices import CUSTOMER_KNOWN_AT, KNOWN_AT, Aggregate
+from streams.state.tables import Table
 from tests.support.paths import TESTS
-from tests.support.shelf import KINDS, NOON, Shelf, checkpoint, count, loaded, log_of, shelf_after
+from tests.support.shelf import (
+    NOON,
+    SUCCESS,
+    TIMED,
+    Shelf,
+    checkpoint,
+    count,
+    loaded,
+    log_of,
+    shelf_after,
+)
 
 # Written by the last program of schema 1 after the first records of `told`.
 WRITTEN = TESTS / "golden/state-schema-1.json"
+KINDS = (
+    TIMED,
+    TIMED | {"region": "eu", "ttft_ms": 300, "service_tier": "priority"},
+    TIMED | {"stream": False, "reasoning_tokens": 7, "cache_write_tokens": 3},
+    SUCCESS | {"channel": "cloud"},
+    {"outcome": "rate_limited", "input_tokens": 5},
+    {"status_code": 503, "region": "eu"},
+    {"status_code": 200, "error": "reset", "output_tokens": 12, "duration_ms": 9_000},
+    TIMED | {"probe": True},
+    {"outcome": "timeout", "probe": True, "region": "ap"},
+)
 
 
 def told() -> list[Any]:
@@ -29,6 +53,29 @@ def told() -> list[Any]:
     )
 
 
+def counted(shelf: Shelf) -> dict[str, Any]:
+    """All that lasts, without the columns that schema 1 did not have.
+
+    Schema 1 took absent cached tokens for none, so what was known then cannot be told again.
+    """
+    lasting = shelf.lasting()
+    for name in [name for name in lasting if name.startswith("s:") or name == "totals"]:
+        aggregate = Aggregate.unpack(lasting[name])
+        lasting[name] = replace(
+            aggregate,
+            series=columns(aggregate.series, KNOWN_AT),
+            customers=columns(aggregate.customers, CUSTOMER_KNOWN_AT),
+        ).pack()
+    return lasting
+
+
+def columns(table: Table, until: int) -> Table:
+    """A table with 0 in all columns from `until` on."""
+    values = table.values.copy()
+    values[:, until:] = 0
+    return Table(table.keys, values)
+
+
 def test_a_state_of_the_schema_before_is_read_and_counted_on() -> None:
     written = json.loads(WRITTEN.read_text())
     shelf = Shelf()
@@ -40,4 +87,4 @@ def test_a_state_of_the_schema_before_is_read_and_counted_on() -> None:
     count(state, shelf, log, len(log))
     checkpoint(state, shelf)
     assert shelf.meta.schema == 3
-    assert shelf.lasting() == shelf_after(log).lasting()
+    assert counted(shelf) == counted(shelf_after(log))
