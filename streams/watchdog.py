@@ -1,7 +1,7 @@
-"""Ends the process when it no longer works, so that another can take over.
+"""Ends the process when it no longer works, so that another worker can take over.
 
-A thread, not a coroutine: what it guards against is a loop that no longer turns. Faust itself can
-live on for ever with a dead consumer while it keeps its partitions.
+A thread, not a coroutine: it guards against an event loop that no longer turns. Faust itself can
+run for ever with a dead consumer and keep its partitions.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ PERIOD_S = 1.0
 
 
 class Watchdog:
-    """Checks once a second; every check says what is wrong, or None."""
+    """Runs checks once a second; a check returns the problem, or None."""
 
     def __init__(self, checks: "list[Callable[[], str | None]]") -> None:
         self._checks = checks
@@ -35,8 +35,10 @@ class Watchdog:
         self._stopping.set()
 
     def expect_end(self, within_s: float) -> None:
-        """The process is about to end by itself; if it does not, it is ended. All that matters is
-        written by then."""
+        """End the process if it has not ended by itself within `within_s`.
+
+        Call it only when the last checkpoint is written.
+        """
         until = time.monotonic() + within_s
 
         def overdue() -> str | None:
@@ -48,12 +50,12 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._stopping.wait(PERIOD_S):
             for check in self._checks:
-                if found := check():
-                    die(found)
+                if problem := check():
+                    die(problem)
 
 
 class Ticker:
-    """Says when an event loop last turned."""
+    """Measures how long ago an event loop last turned."""
 
     def __init__(self, name: str, limit_s: float) -> None:
         self._name, self._limit_s = name, limit_s
@@ -66,7 +68,7 @@ class Ticker:
             await asyncio.sleep(PERIOD_S)
 
     def check(self) -> str | None:
-        """For the watchdog."""
+        """Return the problem for the watchdog, or None."""
         if self._ticked_at is None:
             return None
         age_s = time.monotonic() - self._ticked_at
@@ -76,7 +78,7 @@ class Ticker:
 
 
 class Lasting:
-    """Complains when something bad has lasted longer than a limit."""
+    """A check that fails when a condition has held for longer than a limit."""
 
     def __init__(self, what: str, limit_s: float, bad: Callable[[], bool]) -> None:
         self._what, self._limit_s, self._bad = what, limit_s, bad
@@ -95,7 +97,7 @@ class Lasting:
 
 
 def die(reason: str) -> NoReturn:
-    """End the process now: no clean-up that could hang; the state on disk is sound at any time."""
+    """End the process now, without a clean-up that could hang: stored state is always complete."""
     log.critical("ending this worker: %s", reason)
     logging.shutdown()
     os._exit(EXIT_CODE)

@@ -13,7 +13,7 @@ from streams.state.snapshot import Gap, Meta
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What the states of all partitions of a topic know of their own holes."""
+    """The stretches that are missing in the states of all partitions of a topic."""
 
     since_ms: int | None  # nothing before it is whole; None: nothing is
     gaps: tuple[Gap, ...]  # of all partitions, by time; none overlaps another

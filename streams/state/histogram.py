@@ -42,7 +42,7 @@ def bucket_of(values: Ints) -> Ints:
 
 
 def highest_in(buckets: Ints) -> Ints:
-    """Largest value that falls into each bucket: what HdrHistogram reports for it."""
+    """Return the largest value of each bucket, which HdrHistogram reports for it."""
     shift = np.maximum((buckets >> 7) - 1, 0)
     sub = np.where(buckets < _SUB_BUCKETS, buckets, (buckets & (_HALF - 1)) + _HALF)
     highest: Ints = ((sub + 1) << shift) - 1

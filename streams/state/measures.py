@@ -1,7 +1,7 @@
-"""What people read: measures of a aggregate, and aggregates by group.
+"""Measures of an aggregate, as people read them, and aggregates by group.
 
 Pure. A ratio of sums, never a mean of ratios; a percentile of the merged histogram, with its
-count. What is not known is absent.
+count. An unknown measure is absent.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -130,7 +130,7 @@ def _assembled(
 
 
 def whole(aggregate: Aggregate) -> Aggregate:
-    """Everything as one group: series 0."""
+    """Return all counts as one group: series 0."""
     return replace(
         aggregate,
         series=_flat(aggregate.series, 0),
@@ -171,7 +171,7 @@ def tokens(aggregate: Aggregate) -> dict[str, int]:
 
 
 def known(aggregate: Aggregate) -> dict[str, int]:
-    """Return the sums of KNOWN: of how many requests what is known."""
+    """Return the sums of KNOWN: the number of requests for which each quantity is known."""
     if len(aggregate.series):
         sums = aggregate.series.values[:, KNOWN_AT:].sum(axis=0)
     else:
@@ -186,7 +186,7 @@ def cache_hit_ratio(aggregate: Aggregate) -> float | None:
 
 
 def known_shares(aggregate: Aggregate) -> dict[str, float]:
-    """Return how much of what there is to know is known; a share of none is left out.
+    """Return the known share of each quantity; a share of zero requests is left out.
 
     `tokens`: of the successes, those with input tokens. `cached_input`: of the input tokens, those
     of requests whose cached tokens are known. `ttft`: of the streamed successes, those with a TTFT.
@@ -204,15 +204,15 @@ def known_shares(aggregate: Aggregate) -> dict[str, float]:
 
 
 def availability(aggregate: Aggregate) -> tuple[int, int]:
-    """(successes, all) of the outcomes an SLA counts, probes included."""
+    """Return (successes, all) of the outcomes that an SLA counts, probes included."""
     counts = outcomes(aggregate) + probe_outcomes(aggregate)
     return int(counts[_SUCCESS_AT]), int(counts[_ELIGIBLE_AT].sum())
 
 
 def latency(aggregate: Aggregate, name: str) -> dict[str, float | int]:
-    """Sample count and nearest-rank percentiles in seconds of `ttft`, `tpot` or `duration`.
+    """Return sample count and nearest-rank percentiles in seconds of a latency.
 
-    For a aggregate of one group. Without samples only the count.
+    `name`: `ttft`, `tpot` or `duration`. `aggregate`: of one group. Without samples only the count.
     """
     number = LATENCIES.index(name)
     cell = aggregate.cells.keys & ((1 << CELL_BITS) - 1)
@@ -231,7 +231,7 @@ def latency(aggregate: Aggregate, name: str) -> dict[str, float | int]:
 
 
 def count_within(aggregate: Aggregate, name: str, threshold_us: int) -> int | None:
-    """Requests at or under a threshold, exactly; None where that threshold was not counted."""
+    """Return the exact number of requests at or under a threshold; None if it was not counted."""
     key = (LATENCIES.index(name) << THRESHOLD_BITS) | threshold_us
     found = aggregate.threshold_counts.values[
         (aggregate.threshold_counts.keys & ((1 << THRESHOLD_COUNT_BITS) - 1)) == key

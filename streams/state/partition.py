@@ -1,7 +1,7 @@
-"""The state of one partition: which slices an event goes into, what must be written, what can go.
+"""The state of one partition: the slices of an event, the changes to write and to delete.
 
-Pure: no clock, no store. The shell around it decodes records, fetches slices that `missing` names,
-and writes what `snapshot` returns.
+Pure: no clock, no store. The worker decodes records, fetches the slices that `missing` names, and
+writes the snapshot.
 
 Every event is counted in the 10 s slice it belongs to. When the watermark has passed the end of a
 minute by `lateness_s`, its six slices are added up into the minute's; minutes into ten minutes,
@@ -159,7 +159,7 @@ class PartitionState:
     ) -> None:
         """Count a decoded batch that ends before `next_offset`; `witness`: its last record.
 
-        Either the whole batch is counted or, on any exception, nothing of it: new values are put
+        Either the whole batch is counted or, on any exception, none of it: new values are put
         together aside and swapped in at the end.
         """
         if absent := self.missing(decoded):
@@ -237,18 +237,19 @@ class PartitionState:
             self.gaps.append(last._replace(to_ms=max(ended_at_ms, last.from_ms) + 1))
 
     def begin_at(self, offset: int) -> None:
-        """Nothing is counted yet, and the log begins at `offset`: nothing is missed that this
-        state ever had."""
+        """Start counting at `offset`, the beginning of the log; no record before it is missing."""
         self.begun_at = self.next_offset = offset
 
     def lose(self, next_offset: int) -> None:
-        """Go on at `next_offset`: the records before it are gone, or an operator skips them."""
+        """Resume at `next_offset`: the records before it are gone, or an operator skips them."""
         self._open_gap(next_offset - self.next_offset)
         self.next_offset = next_offset
 
     def begin_again(self, offset: int) -> None:
-        """Go on at `offset` of a log made again; how much of the old one was missed, nobody can
-        say."""
+        """Resume at `offset` of a recreated log.
+
+        The number of records missed in the old log is unknown.
+        """
         self._open_gap(0)
         self.next_offset, self.witness, self.recent = offset, None, {}
         self._changed = True
@@ -265,18 +266,20 @@ class PartitionState:
             self.gaps = [Gap(first.from_ms, second.to_ms, first.records + second.records), *others]
 
     def mark_rebuilt(self, times: int) -> None:
-        """The state before this one was lost, the `times`-th time."""
+        """Note that the state before this one was lost, for the `times`-th time."""
         self.rebuilt = times
         self._changed = True
 
     def mark_archived(self, at_ms: int) -> None:
-        """The state has been written to the archive."""
+        """Note when the state was written to the archive."""
         self.archived_at_ms = at_ms
         self._changed = True
 
     def snapshot(self, written_at_ms: int) -> Snapshot:
-        """What must be written so that the store equals this state; also what was in snapshots
-        before it that nobody has confirmed."""
+        """Return the changes to write so that the store equals this state.
+
+        Changes of earlier snapshots that were not confirmed are included again.
+        """
         self.sequence += 1
         if self._sent is not None:
             self._dirty |= self._sent[0] & self._slices.keys()

@@ -1,4 +1,4 @@
-"""What is counted in one slice of event time, and how slices add up.
+"""The counts of one slice of event time, and their addition.
 
 Pure. A slice holds five tables; all of them are sums, so slices of any cut of a stream add up to
 the same numbers:
@@ -128,7 +128,7 @@ class Aggregate:
 
     @classmethod
     def empty(cls) -> Self:
-        """Nothing counted."""
+        """Return an aggregate without counts."""
         return cls(
             Table.empty(SERIES_COLUMNS),
             Table.empty(),
@@ -177,7 +177,7 @@ class Aggregate:
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """Read what `pack` wrote."""
+        """Read the bytes of `pack`."""
         packed = _unpacker.decode(data)
         groups = Table.unpack(packed.histogram_of).keys
         index, buckets, counts = histogram.decode(packed.histograms)

@@ -35,7 +35,7 @@ class Gap(NamedTuple):
 
 
 class Meta(msgspec.Struct, array_like=True, frozen=True):
-    """What is stored beside the slices, in the same write."""
+    """The data stored beside the slices, in the same write."""
 
     schema: int
     sequence: int  # number of the checkpoint

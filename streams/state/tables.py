@@ -1,7 +1,7 @@
 """Sums by key on arrays, and how such arrays are written as bytes.
 
-Pure. A `Table` is what everything we count is made of: a sorted array of distinct int64 keys and
-one row of int64 values a key. Adding two tables adds the rows of equal keys, so the order in which
+Pure. All counts are kept in a `Table`: a sorted array of distinct int64 keys and one row of int64
+values a key. Adding two tables adds the rows of equal keys, so the order in which
 parts of a stream were counted, and where it was cut, cannot matter.
 
 Bytes are LEB128: seven bits a byte, least significant first, the high bit set on all but the last
@@ -89,7 +89,7 @@ class Table:
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """Read what `pack` wrote."""
+        """Read the bytes of `pack`."""
         numbers = leb128_decode(np.frombuffer(data, np.uint8))
         columns, count = int(numbers[0]), int(numbers[1])
         keys = np.cumsum(numbers[2 : 2 + count])

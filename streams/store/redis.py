@@ -37,9 +37,12 @@ LOAD_DEADLINE_S = 20.0
 
 
 def connect(url: str, timeout_s: float, **secured: Any) -> "aioredis.Redis":
-    """A client whose calls end soon: its defaults could hold a call for a minute, longer than
-    a worker may be silent. `secured`: what `security.redis_kwargs` says."""
-    # Whoever finds all connections taken waits for one: partitions are loaded all at once.
+    """Return a client whose calls end soon.
+
+    redis-py's defaults can hold a call for a minute, longer than a worker may be silent. `secured`:
+    the result of `security.redis_kwargs`.
+    """
+    # A caller that finds all connections taken waits for one: partitions are loaded all at once.
     pool: aioredis.BlockingConnectionPool = aioredis.BlockingConnectionPool.from_url(
         url,
         timeout=LOAD_DEADLINE_S,
@@ -54,8 +57,10 @@ def connect(url: str, timeout_s: float, **secured: Any) -> "aioredis.Redis":
 
 
 def connected(redis: Redis) -> "aioredis.Redis":
-    """A client of the Redis that the settings name, with their login. ConfigError, one line, where
-    a file cannot be used."""
+    """Return a client of the Redis in the settings, with its login.
+
+    Raises ConfigError if a password or certificate file cannot be used.
+    """
     return connect(redis.url, redis.timeout_s, **redis_kwargs(redis))
 
 
