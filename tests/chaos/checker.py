@@ -85,7 +85,7 @@ class Checker:
                 count
                 for series in total["series"].values()
                 for name, count in series.items()
-                if not name.endswith((" tokens", " us"))
+                if not name.endswith((" tokens", " us")) and not name.startswith("known ")
             ),
             "duplicate": refused.pop("duplicate", 0),
             "refused": sum(refused.values()) + sum(shelf.meta.unplaced.values()),

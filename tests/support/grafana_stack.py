@@ -121,13 +121,21 @@ class GrafanaStack:
             ),
         )
         local = self._open.enter_context(
-            LocalStack(asked, workers=0, exporter=True, simulate=False)
+            LocalStack(asked, workers=0, exporter=False, simulate=False)
         )
-        self._settings = local.settings
-        # The embedded stack's own workers archive nothing.
+        # The embedded stack's own processes archive nothing.
         worker = local.settings.worker.model_copy(update={"archive_interval_s": 5})
-        archiving = local.settings.model_copy(update={"worker": worker})
-        self._open.enter_context(WorkerProcess(archiving, self._directory / "worker.log"))
+        port = free_port()
+        exporter = local.settings.exporter.model_copy(update={"port": port})
+        self._settings = local.settings.model_copy(update={"worker": worker, "exporter": exporter})
+        self._open.enter_context(WorkerProcess(self._settings, self._directory / "worker.log"))
+        self._open.enter_context(
+            running(
+                [sys.executable, "-m", "tokenpulse.cli.main", "exporter"],
+                self._directory / "exporter.log",
+                {**environment(self._settings), "PYTHONPATH": str(ROOT)},
+            )
+        )
         self._send_history()
         self._open.enter_context(
             running(
@@ -136,7 +144,7 @@ class GrafanaStack:
                 {**environment(self._settings), "PYTHONPATH": str(ROOT)},
             )
         )
-        self.prometheus = self._start_prometheus(local.exporter_url.split("/")[2])
+        self.prometheus = self._start_prometheus(f"127.0.0.1:{port}")
 
     def _send_history(self) -> None:
         outage = scenario("outage", time.time() - 1_800, 600, error_share=0.5)
