@@ -182,7 +182,7 @@ def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None
             return raw.decode(), ("renamed", "")
     if field.kind is FREE_TEXT and kind != "null":
         # An error that is an object is an error: its emptiness decides, as that of a text.
-        return raw.decode() if msgspec.json.decode(raw) else "", ("bad_type", "")
+        return "" if _is_empty(raw) else raw.decode(), ("bad_type", "")
     if field.kind is STATUS and (text := _STATUS_TEXT.fullmatch(raw)):
         return int(text[1]), ("bad_type", "")  # without a status the record may have no outcome
     if kind not in field.kind.json_types:
@@ -190,6 +190,14 @@ def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None
         return None, ("bad_type", f"{field.name}: expected {expected}, found {kind}")
     size = f"{len(msgspec.json.decode(raw))} long" if kind == "string" else kind
     return None, ("out_of_range", f"{field.name}: needs {field.kind.range}, found {size}")
+
+
+def _is_empty(raw: bytes) -> bool:
+    """Return whether a JSON value is false, 0, or a text, array or object without content."""
+    try:
+        return not msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return False  # valid JSON with a number that no float holds, such as 1e999
 
 
 def _whole(raw: bytes) -> bytes | None:

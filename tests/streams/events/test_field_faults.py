@@ -1,13 +1,16 @@
 """What a wrong field of a record costs, and under which names requests are counted."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from streams.events.fields import FIELDS
 from tests.support.event_samples import (
     BARE,
     EVENT,
     NUMBERS,
+    RULES,
     accepted,
     judge,
     raw,
@@ -15,12 +18,29 @@ from tests.support.event_samples import (
     without,
 )
 
+# A record whose outcome depends on its status and its error, ready for one more field.
+ANSWERED = raw(outcome=None, status_code=200)[:-1] + b","
+# JSON that is valid, or nearly, and that no field of the contract takes.
+STRANGE = (
+    *(b"1e999", b"-1e999", b"[1e999]", b'{"a":{"b":1e999}}', b"9" * 4_400, b"-" + b"9" * 4_400),
+    *(b'{"a":' + b"9" * 4_400 + b"}", b"1.5e-999", b"[" * 200 + b"]" * 200, b'"\\ud800"', b"[{}]"),
+    *(b"NaN", b"01", b"tru", b'"a', b'"\\u0000"', b"{}", b"[]", b'""', b"false", b"-0.0"),
+)
 NO_INPUT = {"input_tokens": 0, "has_tokens": False, "has_cached": False}
 NO_CACHED = {"cached_input_tokens": 0, "has_cached": False}
 NO_DURATION = {"duration_ns": -1, "tpot_ns": -1, "ttft_ns": 250_500_000}
 OVERLOADED, BROKEN = {"outcome": "overloaded"}, {"outcome": "stream_error"}
 INPUT_RANGE = "input_tokens", "out_of_range", {"input_tokens": 0}
 WRITE = "cache_write_tokens", "inconsistent"
+
+
+@pytest.mark.parametrize("name", [field.name for field in FIELDS])
+def test_no_value_of_a_field_stops_the_log(name: str) -> None:
+    good = raw(request_id="good")
+    for strange in STRANGE:
+        value = ANSWERED + b'"' + name.encode() + b'":' + strange + b"}"
+        decoded = judge([value, good], rules=replace(RULES, max_event_bytes=10_000))
+        assert len(rows(decoded)) + len(decoded.rejections) == 2, strange
 
 
 @pytest.mark.parametrize(
@@ -50,6 +70,8 @@ WRITE = "cache_write_tokens", "inconsistent"
         (raw(status_code=1000), "status_code", "out_of_range", {"outcome": "success"}),
         (raw(error={}, outcome=None, status_code=200), "error", "bad_type", {"outcome": "success"}),
         (raw(error={"a": 1}, outcome=None, status_code=200), "error", "bad_type", BROKEN),
+        (ANSWERED + b'"error":1e999}', "error", "bad_type", BROKEN),
+        (ANSWERED + b'"error":{"code":[1e999]}}', "error", "bad_type", BROKEN),
         (raw(trace_id="x" * 129), "trace_id", "out_of_range", {}),
         (raw(served_from="disk"), "served_from", "out_of_range", {"from_cache": False}),
         (raw(model={"name": "opus"}), "model", "bad_type", {}),
