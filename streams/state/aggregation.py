@@ -4,7 +4,7 @@ Pure. slices.py defines the tables of an aggregate.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -56,12 +56,13 @@ def record(
     starts, slot = np.unique(columns.ended_at_ms // (1_000 * step_s), return_inverse=True)
     real = ~columns.probe
     rows = _distinct(slot, series)
+    known = _known(columns)
 
     parts = {
-        "series": (_series_rows(columns, rows), _SERIES_BITS),
+        "series": (_series_rows(columns, rows, known), _SERIES_BITS),
         "cells": (_cells(columns, rows), _SERIES_BITS + CELL_BITS),
         "customers": (
-            _customer_rows(columns, _distinct(slot[real], customer[real]), real),
+            _customer_rows(columns, _distinct(slot[real], customer[real]), real, known),
             _SERIES_BITS,
         ),
     }
@@ -91,22 +92,24 @@ def record(
     ]
 
 
-def record_totals(columns: Columns, series: Ints, edges: Thresholds) -> Aggregate:
+def record_totals(
+    columns: Columns, series: Ints, edges: Thresholds, slices: Sequence[Aggregate]
+) -> Aggregate:
     """Count events for the totals that only rise.
 
     These are requests, tokens, faults, and requests at or under each edge of the exported
-    histograms.
+    histograms. `slices`: what `record` returned for the same events.
     """
-    if len(columns.ended_at_ms) == 0:
+    if not slices:
         return Aggregate.empty()
     rows = _distinct(np.zeros_like(series), series)
     # A latency beyond the last edge, which stands for +Inf, is counted at that edge.
     within = _within(columns, rows, edges, EVERYTHING_US * 1_000)
     return replace(
         Aggregate.empty(),
-        series=_series_rows(columns, rows),
+        series=Table.merged([aggregate.series for aggregate in slices]),
         threshold_counts=_by_threshold(within, edges),
-        rejected=_fault_rows(columns, np.zeros_like(series)),
+        rejected=Table.merged([aggregate.rejected for aggregate in slices]),
     )
 
 
@@ -217,19 +220,24 @@ def _sum_rows(
     return Table(rows.keys, values)
 
 
-def _series_rows(columns: Columns, rows: _Rows) -> Table:
+def _series_rows(columns: Columns, rows: _Rows, known: Sequence[npt.NDArray[Any]]) -> Table:
     outcome = columns.outcome.astype(np.int64) + np.where(columns.probe, PROBES_AT, 0)
     # Probes come without tokens and latencies: decoding sees to that.
     amounts = {TOKENS_AT + i: tokens for i, tokens in enumerate(_tokens(columns))}
     for i, value in enumerate(_latencies(columns)):
         amounts[SUMS_AT + i] = np.where(value >= 0, (value + 500) // 1_000, 0)
-    amounts |= {KNOWN_AT + i: known for i, known in enumerate(_known(columns))}
+    amounts |= {KNOWN_AT + i: amount for i, amount in enumerate(known)}
     return _sum_rows(rows, SERIES_COLUMNS, outcome, amounts)
 
 
-def _customer_rows(columns: Columns, rows: _Rows, real: npt.NDArray[np.bool_]) -> Table:
+def _customer_rows(
+    columns: Columns,
+    rows: _Rows,
+    real: npt.NDArray[np.bool_],
+    known: Sequence[npt.NDArray[Any]],
+) -> Table:
     amounts = {CUSTOMER_TOKENS_AT + i: tokens[real] for i, tokens in enumerate(_tokens(columns))}
-    amounts |= {CUSTOMER_KNOWN_AT + i: known[real] for i, known in enumerate(_known(columns))}
+    amounts |= {CUSTOMER_KNOWN_AT + i: amount[real] for i, amount in enumerate(known)}
     return _sum_rows(rows, CUSTOMER_COLUMNS, columns.outcome[real].astype(np.int64), amounts)
 
 

@@ -174,7 +174,8 @@ class PartitionState:
             np.bincount(columns.customer_index, minlength=len(columns.customers)).tolist(),
         )[columns.customer_index]
         added, unplaced = place_rejections(decoded, self._unplaced)
-        added += record(columns, series, customer, self._thresholds)
+        counted = record(columns, series, customer, self._thresholds)
+        added += counted
 
         staged: dict[SliceId, list[Aggregate]] = {}
 
@@ -200,7 +201,9 @@ class PartitionState:
             for of in sorted(sources):
                 aggregates = staged.get(of) or self._slices[of]
                 add(SliceId(level, of.start_s // step_s * step_s), aggregates)
-        totals = record_totals(columns, series, self._edges)
+        totals = record_totals(
+            columns, series, self._edges, [aggregate for _, aggregate in counted]
+        )
         refused = rejection_counts(
             Counter(rejection.reason for rejection in decoded.rejections),
             len(decoded.duplicates_ms),
