@@ -180,7 +180,7 @@ def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None
             return raw.decode(), None
         if field.kind is LABEL:
             return raw.decode(), ("renamed", "")
-    if field.kind is FREE_TEXT and kind != "null":
+    if field.kind is FREE_TEXT:
         # An error that is an object is an error: its emptiness decides, as that of a text.
         return "" if _is_empty(raw) else raw.decode(), ("bad_type", "")
     if field.kind is STATUS and (text := _STATUS_TEXT.fullmatch(raw)):

@@ -82,15 +82,29 @@ REASON_HELP: dict[str, tuple[str, str]] = {
         "send sooner; look for a sender whose clock runs ahead",
     ),
 }
-# What each fault of a field means.
-FIELD_REASON_HELP: dict[str, str] = {
-    "bad_type": "the field has another type than the table says; it is unknown",
-    "out_of_range": "the value is not one the table allows; it is unknown",
-    "inconsistent": "the part exceeds its whole, or `total_tokens` is not the sum; it is unknown",
-    "renamed": "the name could not be a label; the request counts under the name below",
+# What each fault of a field means, and what the sender does about it.
+FIELD_REASON_HELP: dict[str, tuple[str, str]] = {
+    "bad_type": (
+        "the field has another type than the table says; it is unknown",
+        "send the type that docs/events.md names; note that numbers in quotes are texts",
+    ),
+    "out_of_range": (
+        "the value is not one the table allows; it is unknown",
+        "check the unit: latencies are in milliseconds",
+    ),
+    "inconsistent": (
+        "the part exceeds its whole, or `total_tokens` is not the sum; it is unknown",
+        "check what is mapped: cached tokens are a part of the input, reasoning of the output, and "
+        "the first token comes before the end",
+    ),
+    "renamed": (
+        "the name could not be a label; the request counts under the name below",
+        "rename it at the source, or use the name under which it counts",
+    ),
     "suspicious": (
         "the TTFT is 0, or that of a stream of more than 5 tokens is its duration: it was probably "
-        "not measured; it counts"
+        "not measured; it counts",
+        "take the time of the first token when it arrives",
     ),
 }
 # What the request still counts for if a field is missing or wrong.
@@ -230,7 +244,7 @@ def _page() -> str:
         other = "other " if any(first <= low and high < last for low, high in _spans()) else ""
         outcomes.append((f"{other}{first}-{last}" if first < last else str(first), outcome))
     reasons = [(f"`{reason}`", *REASON_HELP[reason]) for reason in REASONS]
-    faults = [(f"`{reason}`", FIELD_REASON_HELP[reason]) for reason in FIELD_REASONS]
+    faults = [(f"`{reason}`", FIELD_REASON_HELP[reason][0]) for reason in FIELD_REASONS]
     return _PAGE.format(
         version=VERSION,
         fields=_table(("field", "type", "range", "meaning", "if missing or wrong"), fields),

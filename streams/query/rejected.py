@@ -2,8 +2,8 @@
 
 The worker sends a rejected record to the dead-letter topic byte for byte, with headers that say
 where it was and which rule it broke. A record may be there twice, if a worker ended before its
-checkpoint. Of records that were counted without a wrong field, the workers' heartbeats contain a
-few places; the record itself is read from the event topic.
+checkpoint. A record that was counted, but without a field that was wrong, is read from the event
+topic; the workers' heartbeats contain the places of a few.
 """
 
 from collections.abc import Iterable
@@ -16,26 +16,20 @@ import redis.asyncio as aioredis
 from streams.config.settings import Kafka
 from streams.events.fields import FIELDS, REASONS
 from streams.events.schema import FIELD_COSTS, FIELD_REASON_HELP, REASON_HELP
+from streams.kafka.dead_letters import DeadLetterHeaders
 from streams.kafka.topic_reader import TopicReader
 from streams.query.instants import rfc3339_ms
 from streams.store.heartbeat import Heartbeat
 from streams.store.reader import StateReader
 from streams.worker.field_samples import FieldSample, parse_samples
 
-HEADER = "tokenpulse."
 EXCERPT = 200  # characters of a value
 _FIRST_SPAN = 512  # records of each partition that are read first, counted from its end
 
 _RANGES = {field.name: field.kind.range for field in FIELDS}
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-FIELD_FIXES = {
-    "bad_type": "send the type that docs/events.md names; note that numbers in quotes are texts",
-    "out_of_range": "check the unit: latencies are in milliseconds",
-    "inconsistent": "check what is mapped: cached tokens are a part of the input, reasoning of the "
-    "output, and the first token comes before the end",
-    "renamed": "rename it at the source, or use the name under which it counts",
-    "suspicious": "take the time of the first token when it arrives",
-}
+# The help for a reason of another version.
+_UNKNOWN_REASON = ("", "see docs/events.md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +157,7 @@ async def _read_fields(
 
 async def _read_field(reader: TopicReader, partition: int, sample: FieldSample) -> RejectedRecord:
     record = await reader.fetch(partition, sample.offset)
-    meaning = FIELD_REASON_HELP.get(sample.reason, sample.reason)
+    meaning, fix = FIELD_REASON_HELP.get(sample.reason, _UNKNOWN_REASON)
     return RejectedRecord(
         topic=reader.topic,
         partition=partition,
@@ -172,8 +166,8 @@ async def _read_field(reader: TopicReader, partition: int, sample: FieldSample) 
         rejected_at_ms=None,
         reason=sample.reason,
         field=sample.field,
-        detail=f"{sample.field}: {meaning}; expected: {_RANGES[sample.field]}",
-        fix=FIELD_FIXES.get(sample.reason, "see docs/events.md"),
+        detail=f"{sample.field}: {meaning or sample.reason}; expected: {_RANGES[sample.field]}",
+        fix=fix,
         cost=FIELD_COSTS.get(sample.field),
         key=None if record is None else record.key,
         value=None if record is None else record.value,
@@ -219,24 +213,23 @@ async def _read_from(
 
 def _parse(letter: Any) -> RejectedRecord | None:
     """Return a dead letter's record; None if the letter is not from a worker."""
-    headers = {name: text.decode(errors="replace") for name, text in letter.headers}
     try:
-        reason, detail = headers[f"{HEADER}reason"], headers[f"{HEADER}detail"]
-        name = detail.partition(":")[0]
-        return RejectedRecord(
-            topic=headers[f"{HEADER}topic"],
-            partition=int(headers[f"{HEADER}partition"]),
-            offset=int(headers[f"{HEADER}offset"]),
-            timestamp_ms=max(0, int(headers[f"{HEADER}timestamp_ms"])),
-            rejected_at_ms=max(0, letter.timestamp),
-            reason=reason,
-            field=name if name in _RANGES else None,
-            detail=detail,
-            fix=REASON_HELP[reason][1] if reason in REASON_HELP else "see docs/events.md",
-            cost=None,
-            key=letter.key,
-            value=None if f"{HEADER}null_value" in headers else letter.value,
-        )
-    # Another program may write to this topic too.
+        headers = DeadLetterHeaders.parse(letter.headers)
     except (KeyError, ValueError):
         return None
+    name = headers.detail.partition(":")[0]
+    _, fix = REASON_HELP.get(headers.reason, _UNKNOWN_REASON)
+    return RejectedRecord(
+        topic=headers.topic,
+        partition=headers.partition,
+        offset=headers.offset,
+        timestamp_ms=max(0, headers.timestamp_ms),
+        rejected_at_ms=max(0, letter.timestamp),
+        reason=headers.reason,
+        field=name if name in _RANGES else None,
+        detail=headers.detail,
+        fix=fix,
+        cost=None,
+        key=letter.key,
+        value=letter.value if headers.has_value else None,
+    )

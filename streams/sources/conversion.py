@@ -12,13 +12,12 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Literal
 
-from streams.events.fields import LABEL_PATTERN, OUTCOMES
+from streams.events.fields import LABEL_PATTERN, NOT_MEASURED, OUTCOMES
 
 Convert = Callable[[Any], Any]
 Unit = Literal["s", "ms", "us", "ns"]
 
 LABEL = re.compile(LABEL_PATTERN)
-NOT_MEASURED = -1  # written by many gateways for a number that they do not have
 MAX_NUMBER = 10**24  # far above any count or time, and sums of such still fit a float
 
 # A unit in milliseconds, as (multiplier, divisor): x / 1000 is exact where x * 0.001 is not.

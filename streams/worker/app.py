@@ -18,6 +18,7 @@ from yarl import URL
 
 from streams.config.security import redis_kwargs
 from streams.config.settings import Settings
+from streams.kafka.dead_letters import DeadLetterHeaders
 from streams.kafka.fetch import Batch
 from streams.kafka.topics import DLQ_HEADER_BYTES, check_topics
 from streams.kafka.transport import BatchConsumer, BatchTransport
@@ -54,24 +55,23 @@ class KafkaDeadLetterQueue:
         self, batch: Batch, position: int, reason: str, detail: str
     ) -> Awaitable[object]:
         """Send one record of a batch. See `context.DeadLetterQueue`."""
-        key, value = batch.key(position), batch.values[position]
-        headers = {
-            "tokenpulse.topic": batch.topic,
-            "tokenpulse.partition": str(batch.partition),
-            "tokenpulse.offset": str(batch.offsets[position]),
-            "tokenpulse.timestamp_ms": str(batch.timestamps_ms[position]),
-            "tokenpulse.reason": reason,
-            "tokenpulse.detail": detail,
-        }
-        if value is None:
-            headers["tokenpulse.null_value"] = "true"
+        value = batch.values[position]
+        headers = DeadLetterHeaders(
+            batch.topic,
+            batch.partition,
+            batch.offsets[position],
+            batch.timestamps_ms[position],
+            reason,
+            detail,
+            has_value=value is not None,
+        )
         delivery: Awaitable[object] = await self.app.producer.send(
             self.topic,
-            key,
+            batch.key(position),
             value if value is not None else b"",
             None,
             None,
-            [(name, text.encode()) for name, text in headers.items()],
+            headers.encode(),
         )
         return delivery
 
