@@ -9,9 +9,8 @@ from streams.state.slices import CUSTOMER_KNOWN_AT, KNOWN_AT, Aggregate
 from streams.state.tables import Table
 from tests.support.paths import TESTS
 from tests.support.shelf import (
+    KINDS_OF_SCHEMA_1,
     NOON,
-    SUCCESS,
-    TIMED,
     Shelf,
     checkpoint,
     count,
@@ -22,17 +21,6 @@ from tests.support.shelf import (
 
 # Written by the last program of schema 1 after the first records of `told`.
 WRITTEN = TESTS / "golden/state-schema-1.json"
-KINDS = (
-    TIMED,
-    TIMED | {"region": "eu", "ttft_ms": 300, "service_tier": "priority"},
-    TIMED | {"stream": False, "reasoning_tokens": 7, "cache_write_tokens": 3},
-    SUCCESS | {"channel": "cloud"},
-    {"outcome": "rate_limited", "input_tokens": 5},
-    {"status_code": 503, "region": "eu"},
-    {"status_code": 200, "error": "reset", "output_tokens": 12, "duration_ms": 9_000},
-    TIMED | {"probe": True},
-    {"outcome": "timeout", "probe": True, "region": "ap"},
-)
 
 
 def told() -> list[Any]:
@@ -42,7 +30,7 @@ def told() -> list[Any]:
             (
                 number * 7_001 % 90_000,
                 number * 31_000 % 400_000,
-                KINDS[number % len(KINDS)],
+                KINDS_OF_SCHEMA_1[number % len(KINDS_OF_SCHEMA_1)],
                 "ab"[number % 2],
                 ["ann", "bob", None][number % 3],
                 "odd" if number % 11 == 5 else "in time",

@@ -33,7 +33,7 @@ NOON = 1_700_049_600  # 2023-11-15 12:00:00 UTC
 
 SUCCESS = {"outcome": "success", "input_tokens": 900, "cached_input_tokens": 400}
 TIMED = SUCCESS | {"ttft_ms": 100.25, "duration_ms": 2_000, "output_tokens": 39}
-KINDS = (
+KINDS_OF_SCHEMA_1 = (  # of the log in golden/state-schema-1.json
     TIMED,
     TIMED | {"region": "eu", "ttft_ms": 300, "service_tier": "priority"},
     TIMED | {"stream": False, "reasoning_tokens": 7, "cache_write_tokens": 3},
@@ -42,12 +42,15 @@ KINDS = (
     {"status_code": 503, "region": "eu"},
     {"status_code": 200, "error": "reset", "output_tokens": 12, "duration_ms": 9_000},
     TIMED | {"probe": True},
+    {"outcome": "timeout", "probe": True, "region": "ap"},
+)
+KINDS = (
+    *KINDS_OF_SCHEMA_1,
     {"outcome": "success", "duration_ms": 80},
     TIMED | {"stream": True, "cached_input_tokens": None},
     TIMED | {"served_from": "response_cache"},
     TIMED | {"estimated_tokens": True, "total_tokens": 1},
     TIMED | {"ttft_ms": 5_000, "region": "s\u00fcd", "cache_write_tokens": -7},
-    {"outcome": "timeout", "probe": True, "region": "ap"},
 )
 ODD = (b"", b"{", b'{"model": "m"}', b'{"ended_at": true, "request_id": "1", "model": "m"}')
 STAMPS_MS = {"in time": 0, "from the future": -400_000, "no stamp": None}

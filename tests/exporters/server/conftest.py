@@ -1,12 +1,13 @@
 """Fixtures of the exporter's process: a Redis of its own, and a refresh thread."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from exporters.server.refresher import Refresher
 from streams.config.settings import Settings
-from tests.support.exporter_http import OwnRedis
+from tests.support.exporter_http import OwnRedis, ready, write_now
+from tests.support.servers import wait_until
 
 
 @pytest.fixture
@@ -31,3 +32,18 @@ def refreshing() -> Iterator[object]:
     yield start
     for refresher in started:
         refresher.thread.stop()
+
+
+@pytest.fixture
+def ready_refresher(
+    refreshing: Callable[[Settings], Refresher],
+) -> Callable[[Settings], Refresher]:
+    """Writes an event of now, starts a refresher and waits until it is ready."""
+
+    def start(settings: Settings) -> Refresher:
+        write_now(settings)
+        refresher = refreshing(settings)
+        wait_until(lambda: ready(refresher), "ready")
+        return refresher
+
+    return start

@@ -21,7 +21,7 @@ from exporters.catalogue.pipeline import EXPORTER, PIPELINE
 from exporters.server.refresher import Refresher
 from streams.config.settings import Settings
 from streams.errors import ConfigError
-from tests.support.exporter_http import OwnRedis, asked, problem, quick, ready, write_now
+from tests.support.exporter_http import OwnRedis, asked, problem, quick, write_now
 from tests.support.exporter_state import (
     parsed,
     settings_for,
@@ -36,12 +36,10 @@ OPENMETRICS_ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;q=0.
 
 
 def test_the_format_is_the_one_asked_for(
-    own_redis: OwnRedis, refreshing: Callable[..., Any]
+    own_redis: OwnRedis, ready_refresher: Callable[..., Any]
 ) -> None:
     settings = quick(own_redis.url)
-    write_now(settings)
-    refresher = refreshing(settings)
-    wait_until(lambda: ready(refresher), "ready")
+    refresher = ready_refresher(settings)
     refresher.thread.stop()  # so that all answers are about the same export
     _, headers, plain = asked(refresher, "/metrics")
     assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"

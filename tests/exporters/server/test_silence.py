@@ -52,12 +52,10 @@ def test_before_the_first_reading_there_is_silence(unused_port: int) -> None:
 
 
 def test_a_redis_that_dies_silences_the_numbers_and_they_recover(
-    own_redis: OwnRedis, refreshing: Callable[..., Any]
+    own_redis: OwnRedis, ready_refresher: Callable[..., Any]
 ) -> None:
     settings = quick(own_redis.url)
-    write_now(settings)
-    refresher = refreshing(settings)
-    wait_until(lambda: ready(refresher), "ready")
+    refresher = ready_refresher(settings)
     samples = text_of(refresher)
     assert value(samples, "tokenpulse_state_readable") == 1
     assert value(samples, "tokenpulse_exporter_refresh_failures_total") == 0
@@ -116,12 +114,10 @@ def test_what_comes_back_with_redis_is_read_as_a_new_state(
 
 
 def test_a_redis_that_hangs_delays_no_scrape_and_then_silences_the_numbers(
-    own_redis: OwnRedis, refreshing: Callable[..., Any]
+    own_redis: OwnRedis, ready_refresher: Callable[..., Any]
 ) -> None:
     settings = quick(own_redis.url)
-    write_now(settings)
-    refresher = refreshing(settings)
-    wait_until(lambda: ready(refresher), "ready")
+    refresher = ready_refresher(settings)
     own_redis.signal(signal.SIGSTOP)
     try:
         while ready(refresher):  # each of these is answered while Redis is not
@@ -134,12 +130,10 @@ def test_a_redis_that_hangs_delays_no_scrape_and_then_silences_the_numbers(
 
 
 def test_a_damaged_state_is_silence_too(
-    own_redis: OwnRedis, refreshing: Callable[..., Any]
+    own_redis: OwnRedis, ready_refresher: Callable[..., Any]
 ) -> None:
     settings = quick(own_redis.url)
-    write_now(settings)
-    refresher = refreshing(settings)
-    wait_until(lambda: ready(refresher), "ready")
+    refresher = ready_refresher(settings)
     key = f"tp:{{{settings.kafka.group}:{settings.kafka.topic}:0}}"
     with redis.Redis.from_url(own_redis.url) as client:
         whole = client.hget(key, "meta")

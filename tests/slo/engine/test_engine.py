@@ -33,6 +33,7 @@ from tests.support.exporter_state import (
     token_of,
     value,
 )
+from tests.support.policy_files import acme_contract
 from tests.support.servers import RedisServer
 
 NOON = int(datetime(2026, 11, 10, 12, tzinfo=UTC).timestamp())
@@ -291,24 +292,7 @@ def test_a_promise_is_exported_with_its_credit_in_dollars(
     redis_server: RedisServer, redis_client: Redis, tmp_path: Path
 ) -> None:
     file = tmp_path / "acme.yaml"
-    file.write_text(
-        yaml.safe_dump(
-            {
-                "version": 1,
-                "name": "acme",
-                "objectives": [
-                    {
-                        "name": "uptime",
-                        "scope": {"customer": "acme"},
-                        "indicator": {"kind": "request_ratio"},
-                        "target": "99.9%",
-                        "period": {"calendar": "month"},
-                        "sla": {"credit_tiers": [{"below": "99.9%", "credit": "10%"}]},
-                    }
-                ],
-            }
-        )
-    )
+    file.write_text(yaml.safe_dump(acme_contract()))
     settings = settings_for(redis_server.url, policies=[str(file)])
 
     async def write() -> None:

@@ -18,6 +18,7 @@ from streams.store.reader import StateReader
 from tests.support.checks import not_none
 from tests.support.daily_state import DAY_S, HOUR_S, World, at, recount, some_traffic
 from tests.support.exporter_state import event
+from tests.support.policy_files import acme_contract
 from tests.support.steady_days import DIRECTORY, MIDNIGHT, steady
 
 
@@ -83,31 +84,14 @@ def test_a_zone_of_half_hours_has_its_month_and_causes_from_sealed_days(
 
 def acme_policy(tmp_path: Path) -> str:
     file = tmp_path / "acme.yaml"
-    file.write_text(
-        yaml.safe_dump(
-            {
-                "version": 1,
-                "name": "acme",
-                "objectives": [
-                    {
-                        "name": "uptime",
-                        "scope": {"customer": "acme"},
-                        "indicator": {"kind": "request_ratio"},
-                        "target": "99.9%",
-                        "period": {"calendar": "month"},
-                        "sla": {"credit_tiers": [{"below": "99.9%", "credit": "10%"}]},
-                    },
-                    {
-                        "name": "eu",
-                        "scope": {"region": ["eu", "us"]},
-                        "indicator": {"kind": "request_ratio"},
-                        "target": "90%",
-                        "period": {"rolling_days": 30},
-                    },
-                ],
-            }
-        )
-    )
+    eu = {
+        "name": "eu",
+        "scope": {"region": ["eu", "us"]},
+        "indicator": {"kind": "request_ratio"},
+        "target": "90%",
+        "period": {"rolling_days": 30},
+    }
+    file.write_text(yaml.safe_dump(acme_contract(eu)))
     return str(file)
 
 

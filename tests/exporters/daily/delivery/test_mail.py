@@ -41,6 +41,24 @@ def secure_mailbox(authority: Authority) -> Iterator[Mailbox]:
     )
 
 
+@pytest.fixture
+def logged_in(authority: Authority, tmp_path: Path) -> Callable[[Mailbox, str], dict[str, Any]]:
+    """Settings that send over STARTTLS, after a login with the password in a file."""
+
+    def settings(box: Mailbox, password: str) -> dict[str, Any]:
+        secret = tmp_path / "password"
+        secret.write_text(password)
+        return mailed(
+            box,
+            smtp_tls="starttls",
+            smtp_ca_file=authority.cert,
+            smtp_username="board",
+            smtp_password_file=secret,
+        )
+
+    return settings
+
+
 def test_the_mail_has_the_board_as_text_as_a_page_and_as_a_pdf(
     mailbox: Mailbox, send: Callable[..., Any]
 ) -> None:
@@ -80,19 +98,9 @@ def test_names_cannot_add_headers_or_markup(mailbox: Mailbox, send: Callable[...
 
 @pytest.mark.stack
 def test_with_starttls_and_a_login(
-    secure_mailbox: Mailbox, authority: Authority, tmp_path: Path, send: Callable[..., Any]
+    secure_mailbox: Mailbox, logged_in: Callable[..., Any], send: Callable[..., Any]
 ) -> None:
-    secret = tmp_path / "password"
-    secret.write_text(f"{PASSWORD}\n")
-    found = send(
-        mailed(
-            secure_mailbox,
-            smtp_tls="starttls",
-            smtp_ca_file=authority.cert,
-            smtp_username="board",
-            smtp_password_file=secret,
-        )
-    )
+    found = send(logged_in(secure_mailbox, f"{PASSWORD}\n"))
     assert found == MAILED
     assert secure_mailbox.encrypted == [True]
     assert secure_mailbox.logins == [b"board"]
@@ -116,19 +124,9 @@ def _serve_tls(box: Mailbox, authority: Authority) -> Iterator[Mailbox]:
 
 @pytest.mark.stack
 def test_a_login_that_is_refused_is_told_without_the_password(
-    secure_mailbox: Mailbox, authority: Authority, tmp_path: Path, send: Callable[..., Any]
+    secure_mailbox: Mailbox, logged_in: Callable[..., Any], send: Callable[..., Any]
 ) -> None:
-    secret = tmp_path / "password"
-    secret.write_text("hunter2")
-    found = send(
-        mailed(
-            secure_mailbox,
-            smtp_tls="starttls",
-            smtp_ca_file=authority.cert,
-            smtp_username="board",
-            smtp_password_file=secret,
-        )
-    )
+    found = send(logged_in(secure_mailbox, "hunter2"))
     assert [failed for _, _, failed in found] == [True, True]
     for _, words, _ in found:
         assert "rejects the login (535)" in words
@@ -139,20 +137,10 @@ def test_a_login_that_is_refused_is_told_without_the_password(
 
 @pytest.mark.stack
 def test_what_a_server_repeats_of_the_password_is_not_told(
-    secure_mailbox: Mailbox, authority: Authority, tmp_path: Path, send: Callable[..., Any]
+    secure_mailbox: Mailbox, logged_in: Callable[..., Any], send: Callable[..., Any]
 ) -> None:
-    secret = tmp_path / "password"
-    secret.write_text(PASSWORD)
     secure_mailbox.refused = dict.fromkeys(TO, f"550 not with {PASSWORD}")
-    found = send(
-        mailed(
-            secure_mailbox,
-            smtp_tls="starttls",
-            smtp_ca_file=authority.cert,
-            smtp_username="board",
-            smtp_password_file=secret,
-        )
-    )
+    found = send(logged_in(secure_mailbox, PASSWORD))
     assert "rejects all recipients: cro@example.com: 550 not with (hidden); sre@" in found[0][1]
 
 
