@@ -1,8 +1,43 @@
-"""Processes of the machine: whether one is running, and waiting for it to end."""
+"""Processes of the machine: starting a stack, whether one is running, and waiting for its end."""
 
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.paths import ROOT
+
+
+@contextmanager
+def started_stack(
+    arguments: list[str], temporary: Path, **variables: str
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """Python with these arguments, which starts a stack: the process, and what it printed.
+
+    It is killed at the end.
+    """
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        env={**os.environ, "TMPDIR": str(temporary), **variables},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    printed = ""
+    try:
+        for line in process.stdout:
+            printed += line
+            if "Ctrl-C" in line:
+                break
+        yield process, printed
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def is_running(pid: int) -> bool:

@@ -1,7 +1,6 @@
 """Commands that talk to servers: produce, simulate, topics, report, up."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -18,8 +17,7 @@ import redis
 
 from streams.config.settings import Settings
 from tests.support.command import assert_one_line, run
-from tests.support.paths import ROOT
-from tests.support.processes import gone, is_running
+from tests.support.processes import gone, is_running, started_stack
 from tests.support.servers import Broker, RedisServer, wait_until
 from tests.support.worker_process import (
     State,
@@ -227,27 +225,10 @@ def test_an_option_that_cannot_be_read_shows_how_to_write_it(options: list[str])
 @contextmanager
 def up(temporary: Path, **variables: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """`tokenpulse up`, running; and what it printed."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tokenpulse.cli.main", "up"],
-        env={**os.environ, "TMPDIR": str(temporary), **variables},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    printed = ""
-    try:
-        for line in process.stdout:
-            printed += line
-            if "Ctrl-C" in line:
-                break
+    command = ["-m", "tokenpulse.cli.main", "up"]
+    with started_stack(command, temporary, **variables) as (process, printed):
         assert process.poll() is None, printed
         yield process, printed
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def children_of(pid: int) -> list[int]:

@@ -19,8 +19,7 @@ from streams.config.settings import Kafka, Local, Settings, Worker, load_setting
 from streams.errors import Unavailable
 from streams.kafka.topics import check_broker, create_topics
 from streams.store.server_check import check_redis
-from tests.support.paths import ROOT
-from tests.support.processes import gone, is_running
+from tests.support.processes import gone, is_running, started_stack
 from tests.support.script_stack import SLEEPS, StackOfScripts
 from tests.support.servers import Broker, RedisServer, start_servers, wait_until
 from tokenpulse.local import stack as stack_module
@@ -220,27 +219,10 @@ def up(
     temporary: Path, worker: str = SLEEPS, grace_s: float = 10
 ) -> Iterator[tuple["subprocess.Popen[str]", list[int], str]]:
     """`run_up` in a process of its own: the process, its children's ids, what it printed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", UP.format(names=NAMES, worker=worker, grace_s=grace_s)],
-        env={**os.environ, "TMPDIR": str(temporary)},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    printed = ""
-    for line in process.stdout:
-        printed += line
-        if "Ctrl-C" in line:
-            break
-    try:
+    code = UP.format(names=NAMES, worker=worker, grace_s=grace_s)
+    with started_stack(["-c", code], temporary) as (process, printed):
         first = next(line for line in printed.splitlines() if line.startswith("pids"))
         yield process, [int(pid) for pid in first.split()[1:]], printed
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
