@@ -1,7 +1,7 @@
 """Past samples, for rules that read a range of time: `increase`, `rate` and `deriv`.
 
-Pure. As in Prometheus 2: a range holds its first instant, a counter that falls began again at zero,
-and a rise is extrapolated to the ends of its range.
+Pure. As in Prometheus 2: a range holds its first instant, a counter that falls has restarted at
+zero, and a rise is extrapolated to the ends of its range.
 
 Source: https://github.com/prometheus/prometheus/blob/v2.42.0/promql/functions.go
 """

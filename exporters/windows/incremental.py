@@ -69,7 +69,7 @@ class Sums:
 
     @classmethod
     def merge(cls, sums: Sequence["Sums"]) -> Self:
-        """Return the sum of part or more; rows of zeros are left out."""
+        """Return the sum of one or more parts; rows of zeros are left out."""
         return cls(
             _without_zeros(Table.merged([part.counts for part in sums])),
             _without_zeros(Table.merged([part.cells for part in sums])),

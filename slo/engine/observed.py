@@ -43,7 +43,7 @@ def complete_until_s(views: Sequence[PartitionView], signs: Sequence[Heartbeat])
         until_s = (view.meta.watermark_ms or 0) // 1_000
         sign = by_partition.get(view.partition)
         at_ms = None if sign is None else sign.number("at_ms")
-        # A halted worker may have nothing left of what it knows, and no idea of what came since.
+        # A halted worker may have written all that it counted, and not have read the records since.
         if (
             sign is not None
             and at_ms is not None

@@ -1,7 +1,7 @@
 """Which stretches of event time are counted whole, and where records are known to be missing.
 
-Pure. A record is missing when it is gone from Kafka before it was counted, or was skipped by an
-operator. Records that still wait in Kafka are not missing: the lag tells of them.
+Pure. A record is missing if it was gone from Kafka before it was counted, or if an operator skipped
+it. Records that still wait in Kafka are not missing: they are the lag.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from streams.state.snapshot import Gap, Meta
 class Coverage:
     """The stretches that are missing in the states of all partitions of a topic."""
 
-    since_ms: int | None  # nothing before it is whole; None: nothing is
+    since_ms: int | None  # earlier times are not whole; None: no time is
     gaps: tuple[Gap, ...]  # of all partitions, by time; none overlaps another
     lost_records: int  # all that were ever missed, also those whose gap is too old to be kept
 
@@ -23,8 +23,8 @@ class Coverage:
     def of(cls, metas: Iterable[Meta]) -> Self:
         """Combine the gaps of all partitions' states."""
         metas = list(metas)
-        # A state that began in the middle of its log says nothing of the time before its first
-        # event, and nothing at all before there was one.
+        # If counting began in the middle of a log, the time before the first event is unknown, and
+        # without an event all time is.
         begun_ms = [0, *(meta.since_ms for meta in metas if meta.begun_at)]
         known_ms = [at_ms for at_ms in begun_ms if at_ms is not None]
         return cls(

@@ -1,4 +1,4 @@
-"""Limits, limits and thresholds of counting, taken from a worker's settings.
+"""Limits and thresholds of counting, taken from a worker's settings.
 
 Pure. Workers, backtests and test oracles all take them from here, so that they count alike.
 """

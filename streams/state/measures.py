@@ -144,14 +144,14 @@ def _flat(table: Table, low_bits: int) -> Table:
 
 
 def outcomes(aggregate: Aggregate) -> Ints:
-    """Requests by outcome, in the order of OUTCOMES; from the series, or else the customer rows."""
+    """Return requests in the order of OUTCOMES, from the series or else from the customer rows."""
     if len(aggregate.series):
         return _column_sums(aggregate.series.values[:, :PROBES_AT])
     return _column_sums(aggregate.customers.values[:, : len(OUTCOMES)])
 
 
 def probe_outcomes(aggregate: Aggregate) -> Ints:
-    """Probes by outcome, in the order of OUTCOMES."""
+    """Return probes in the order of OUTCOMES."""
     return _column_sums(aggregate.series.values[:, PROBES_AT:TOKENS_AT])
 
 
@@ -161,7 +161,7 @@ def _column_sums(values: Ints) -> Ints:
 
 
 def tokens(aggregate: Aggregate) -> dict[str, int]:
-    """Tokens by type, and their `total`: input (cached included) plus output (reasoning too)."""
+    """Return tokens by type, and `total`: input (cached too) plus output (reasoning too)."""
     if len(aggregate.series):
         sums = aggregate.series.values[:, TOKENS_AT : TOKENS_AT + len(TOKENS)].sum(axis=0)
     else:
@@ -240,7 +240,7 @@ def count_within(aggregate: Aggregate, name: str, threshold_us: int) -> int | No
 
 
 def measures(aggregate: Aggregate) -> dict[str, Any]:
-    """All measures of a aggregate of one group, as the report shows them."""
+    """Return all measures of an aggregate of one group, as the report shows them."""
     counts = outcomes(aggregate)
     found: dict[str, Any] = {
         "requests": int(counts.sum()),

@@ -232,7 +232,7 @@ class PartitionState:
         self.next_offset = next_offset
 
     def _seen_first(self, ended_at_ms: int) -> None:
-        """An event has been accepted: whatever was open until the next one ends here."""
+        """Note the first accepted event of a batch: an open gap ends with it."""
         if self.since_ms is None:
             self.since_ms = ended_at_ms
         if self.gaps and self.gaps[-1].to_ms is None:
@@ -342,8 +342,10 @@ class PartitionState:
         self._sent = None
 
     def evict(self, budget_bytes: int) -> None:
-        """Forget slices that the store holds, down to the budget: first those that are part of a
-        coarser one already, and of these the least recently used."""
+        """Drop slices that the store holds until the rest fits into the budget.
+
+        Slices that are part of a coarser one go first, and of these the least recently used.
+        """
         sizes = {of: sum(t.size_bytes for t in parts) for of, parts in self._slices.items()}
         total = sum(sizes.values())
         unwritten = self._dirty | (self._sent[0] if self._sent is not None else set())

@@ -1,7 +1,7 @@
 """Names to numbers, per partition: series and customer rows, with a cap on distinct names.
 
 Pure. Numbers are given out in log order and never taken back, so replaying a partition gives every
-name the same number. A name beyond a limit is counted as `__other__` and tallied as overflowed: a
+name the same number. A name beyond a limit is counted as `__other__` and as overflowed: a
 flood of invented names costs precision, never memory.
 """
 
@@ -39,7 +39,7 @@ def customer_hasher(secret: bytes) -> Callable[[str], str]:
     """Replace customer ids by HMAC-SHA-256, cut to 96 bits, in hex.
 
     A plain hash of so few possible ids could be undone by trying them all; a keyed one cannot
-    without the key. `unknown` stays readable: it names nobody.
+    without the key. `unknown` stays readable: it is the name of no customer.
     """
 
     def hashed(customer_id: str) -> str:

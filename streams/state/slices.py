@@ -107,7 +107,7 @@ class Thresholds(NamedTuple):
     def of_seconds(
         cls, ttft_s: Iterable[float], tpot_s: Iterable[float], duration_s: Iterable[float]
     ) -> Self:
-        """From limits in seconds, in any order."""
+        """Return the thresholds for limits in seconds, in any order."""
         return cls(
             *(
                 tuple(sorted({round(limit_s * 1e6) for limit_s in limits}))
@@ -158,7 +158,7 @@ class Aggregate:
         )
 
     def pack(self) -> bytes:
-        """As bytes for the store. Histograms are in the standard HdrHistogram encoding."""
+        """Return the bytes for the store. Histograms are in the standard HdrHistogram encoding."""
         groups, histograms = histogram.encode(
             self.cells.keys >> histogram.BUCKET_BITS,
             self.cells.keys & ((1 << histogram.BUCKET_BITS) - 1),

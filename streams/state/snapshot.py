@@ -19,7 +19,7 @@ SCHEMA = 3
 
 
 class LogFingerprint(NamedTuple):
-    """The last record that was counted or refused: tells the log from another of the same name."""
+    """The last record counted or rejected; distinguishes the log from another of its name."""
 
     offset: int
     timestamp_ms: int
@@ -41,7 +41,7 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     sequence: int  # number of the checkpoint
     watermark_ms: int | None
     merged_until_s: tuple[int, ...]
-    unplaced: dict[str, int]  # refused before the first accepted event, by reason
+    unplaced: dict[str, int]  # rejected before the first accepted event, by reason
     overflowed: dict[str, int]  # events counted as __other__, by dimension
     series: int  # names in the registry
     customers: int

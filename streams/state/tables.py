@@ -81,7 +81,7 @@ class Table:
         ]
 
     def pack(self) -> bytes:
-        """Keys as differences, then values row by row. Values must not be negative."""
+        """Write keys as differences, then values row by row; values must not be negative."""
         columns = 0 if self.values.ndim == 1 else self.values.shape[1]
         differences = np.diff(self.keys, prepend=np.int64(0))
         head = np.array([columns, len(self.keys)], np.int64)

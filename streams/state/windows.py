@@ -46,10 +46,10 @@ def rolling(span_s: int, as_of_s: int, watermark_s: int) -> tuple[int, int]:
 
 
 def calendar(unit: str, as_of_s: int, zone: ZoneInfo, watermark_s: int) -> tuple[int, int]:
-    """[from_s, to_s) of the running calendar `day` or `month` in a zone.
+    """Return [from_s, to_s) of the running calendar `day` or `month` in a zone.
 
-    Where midnight does not fall on a slice that is still kept (zones that are off by half an hour,
-    days ago), the window begins with the next one that is.
+    If midnight is not the start of a slice that is still kept (in zones that are off by half an
+    hour, days ago), the window begins with the next slice.
     """
     local = datetime.fromtimestamp(as_of_s, zone).replace(hour=0, minute=0, second=0, fold=0)
     start = local.replace(day=1) if unit == "month" else local

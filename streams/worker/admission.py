@@ -59,12 +59,12 @@ class FetchedBatch(Protocol):
 
     @property
     def fetch_offset(self) -> int:
-        """Return the offset from which the log was read..."""
+        """Return the offset from which the log was read."""
         ...
 
     @property
     def next_offset(self) -> int:
-        """... and the one before which it was read completely."""
+        """Return the offset before which the log was read completely."""
         ...
 
     @property

@@ -27,7 +27,7 @@ class Archiver:
     async def archive_if_due(self, state: PartitionState) -> int | None:
         """Write the stored state to the archive if the last archived one is too old.
 
-        Return the time of writing in milliseconds, None if it was not written.
+        Return the time in milliseconds, None if the archive is not due or could not be written.
         """
         # The wall clock, as the next owner continues from the time that the state holds.
         now_ms = time.time_ns() // 1_000_000
