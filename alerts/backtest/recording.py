@@ -135,13 +135,13 @@ class Recording:
         if not self._has_spilled:
             self._disk.close()
             for start_s in sorted(self._in_memory):
-                yield start_s, _merged(self._in_memory.pop(start_s))
+                yield start_s, Aggregate.merged(self._in_memory.pop(start_s))
             return
         self._spill()
         self._disk.execute("CREATE INDEX by_start ON parts (start_s)")
         rows = self._disk.execute("SELECT start_s, aggregate FROM parts ORDER BY start_s")
         for start_s, parts in groupby(rows, key=itemgetter(0)):
-            yield start_s, _merged([Aggregate.unpack(data) for _, data in parts])
+            yield start_s, Aggregate.merged([Aggregate.unpack(data) for _, data in parts])
         self._disk.close()
 
     def _log(self, log: object) -> _Log:
@@ -165,14 +165,12 @@ class Recording:
     def _spill(self) -> None:
         self._disk.executemany(
             "INSERT INTO parts VALUES (?, ?)",
-            ((start_s, _merged(parts).pack()) for start_s, parts in self._in_memory.items()),
+            (
+                (start_s, Aggregate.merged(parts).pack())
+                for start_s, parts in self._in_memory.items()
+            ),
         )
         self._in_memory, self._memory_bytes, self._has_spilled = {}, 0, True
-
-
-def _merged(parts: list[Aggregate]) -> Aggregate:
-    # Most slices of a quiet service have one part, and merging sorts.
-    return parts[0] if len(parts) == 1 else Aggregate.merged(parts)
 
 
 def _events(index: npt.NDArray[np.int32]) -> list[int]:

@@ -12,20 +12,19 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from alerts.rules.model import Read
 from exporters.catalogue import objectives as catalogue
-from exporters.catalogue.requests import SCOPE_LABELS
 from exporters.catalogue.spec import Spec
 from exporters.metrics.requests import add_customers, add_window
 from exporters.metrics.sample_sheet import SampleSheet
 from exporters.windows.incremental import (
     CUSTOMER,
     Change,
-    Grouping,
     PartKey,
     SliceSummary,
     Sums,
     Window,
     summarise,
 )
+from exporters.windows.plan import scope_grouping
 from slo.alert_state import SampleKey, Samples, sample_key
 from slo.engine.attainment import ObjectiveStatus, objective_status
 from slo.engine.counting import RequestSelection
@@ -34,7 +33,6 @@ from slo.engine.maintenance import causes
 from slo.engine.minute_counts import DAY, MinuteCounts, Pair
 from slo.engine.report import ObjectiveResult
 from slo.policy.policy import ErrorBudgetObjective, Policy
-from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.registry import Registry
 from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.state.windows import ROLLING_S, cover, rolling
@@ -115,12 +113,7 @@ class _Windows:
             plan.setdefault(window, set()).add(scope)
         self._windows = {window: Window(sorted(plan[window])) for window in sorted(plan)}
         self._scopes = {
-            scope: Grouping(
-                scope,
-                SCOPE_LABELS[scope] if scope != CUSTOMER else (CUSTOMER,),
-                SERIES_DIMENSIONS if scope != CUSTOMER else (CUSTOMER, "model"),
-            )
-            for scope in sorted({scope for scopes in plan.values() for scope in scopes})
+            scope: scope_grouping(scope) for scope in sorted(set().union(*plan.values()))
         }
         self._summaries: dict[SliceId, SliceSummary] = {}
         # By level, the start of the coarse slice whose parts are there but not added up yet.

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from alerts.evaluation.expressions import Expression, parse
 from alerts.evaluation.history import History
 from alerts.rules.build import policy_groups
-from alerts.rules.model import Alert, Group, Links, Read
+from alerts.rules.model import Alert, Group, Links
 from alerts.rules.pipeline import OUTAGE_GROUP, builtin_groups
 from slo.alert_state import AlertState, SampleKey, Samples, Vector
 from slo.policy.policy import Policy
@@ -84,18 +84,13 @@ class RuleEvaluator:
             for group in groups
             for alert in group.alerts
         )
+        # Names of the metrics, and the windows, that the rules read.
+        self.metrics: frozenset[str] = frozenset().union(
+            *(rule.expression.metrics for rule in self.rules)
+        )
+        self.reads = frozenset(read for rule in self.rules for read in rule.alert.reads)
         self._samples: Samples | None = None
         self._holding: list[Vector] = []
-
-    @property
-    def metrics(self) -> frozenset[str]:
-        """Names of the metrics that the rules read."""
-        return frozenset().union(*(rule.expression.metrics for rule in self.rules))
-
-    @property
-    def reads(self) -> frozenset[Read]:
-        """Windows that the rules read."""
-        return frozenset(read for rule in self.rules for read in rule.alert.reads)
 
     def evaluate(self, samples: Samples, now_s: float) -> list[AlertState]:
         """Return the pending and firing alerts at `now_s`, in the order of the rules.

@@ -22,14 +22,13 @@ from exporters.metrics.objectives import engine_for
 from exporters.reference.customers import Customer, Customers
 from exporters.reference.prices import load_price_book
 from exporters.server.page_builder import PageBuilder
-from exporters.windows.incremental import CUSTOMER, Grouping
 from exporters.windows.minutes import Minutes
+from exporters.windows.plan import scope_grouping
 from exporters.windows.tracker import WindowTracker
 from slo.engine.report import ObjectiveResult
 from slo.policy.loading import load_policies
 from streams.config.settings import Settings
 from streams.state.coverage import Coverage
-from streams.state.measures import SERIES_DIMENSIONS
 from streams.store.reader import StateReader, StateSnapshot
 
 
@@ -72,7 +71,7 @@ class Collector:
         self._pages = PageBuilder(settings, self._policies, self._customers, self._book)
         self._tracker = WindowTracker(
             self._tracked_sums(),
-            _scope_groupings() | self._pages.price_groupings,
+            {scope: scope_grouping(scope) for scope in SCOPE_LABELS} | self._pages.price_groupings,
             ZoneInfo(settings.exporter.time_zone),
         )
         self._minutes = Minutes()
@@ -189,15 +188,3 @@ class Collector:
         windows = {name: window.sums for name, window in self._tracker.windows.items()}
         samples = samples_for(self._rules, windows, self._tracker.groupings, results, page)
         return ActiveAlerts(self._rules.evaluate(samples, now_s))
-
-
-def _scope_groupings() -> dict[str, Grouping]:
-    """Return how sums are grouped in each scope."""
-    return {
-        name: Grouping(
-            name,
-            labels if name != CUSTOMER else (CUSTOMER,),
-            SERIES_DIMENSIONS if name != CUSTOMER else (CUSTOMER, "model"),
-        )
-        for name, labels in SCOPE_LABELS.items()
-    }

@@ -134,7 +134,7 @@ class Grouping:
 def summarise(
     aggregate: Aggregate, scopes: Iterable[Grouping], series: Sequence[SeriesKey]
 ) -> SliceSummary:
-    """Return the sums of column stored slice by scope; `series`: the names of its series.
+    """Return the sums of one stored slice by scope; `series`: the names of its series.
 
     Scopes that are not by tier are without the latencies of batches.
     """

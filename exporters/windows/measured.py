@@ -85,11 +85,6 @@ class Amounts:
         """Cached of the input tokens of the requests whose cached tokens are known."""
         return self.cached_tokens / self.cached_of_tokens if self.cached_of_tokens else None
 
-    @property
-    def cached_known_ratio(self) -> float | None:
-        """Share of the input tokens whose cached part is known."""
-        return self.cached_of_tokens / self.input_tokens if self.input_tokens else None
-
 
 @dataclass(frozen=True, slots=True)
 class Measured(Amounts):

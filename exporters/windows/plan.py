@@ -1,8 +1,9 @@
-"""Which windows the exporter publishes, and in which scopes. Pure."""
+"""Which windows the exporter publishes, in which scopes, and how a scope groups. Pure."""
 
 from exporters.catalogue.requests import SCOPE_LABELS
-from exporters.windows.incremental import CUSTOMER
+from exporters.windows.incremental import CUSTOMER, Grouping
 from streams.config.settings import Settings
+from streams.state.measures import SERIES_DIMENSIONS
 
 CALENDAR = ("day", "month")
 
@@ -20,3 +21,10 @@ def window_plan(settings: Settings) -> dict[str, list[str]]:
     for name in exporter.customer_windows if exporter.customers_top else ():
         plan.setdefault(name, []).append(CUSTOMER)
     return plan
+
+
+def scope_grouping(scope: str) -> Grouping:
+    """Return how sums are grouped in a scope of the catalogue."""
+    if scope == CUSTOMER:
+        return Grouping(scope, (CUSTOMER,), (CUSTOMER, "model"))
+    return Grouping(scope, SCOPE_LABELS[scope], SERIES_DIMENSIONS)

@@ -152,7 +152,7 @@ class Engine:
             kept.head = await self._store.head(kept.selection.id)
             await self._store.fill(kept.selection.id, minute_counts)
             self._kept.append(kept)
-        # What every minute_counts includes needs no second look.
+        # Slices that the counts of every objective include are not read again.
         for partition in {one for kept in self._kept for one in kept.head.reach}:
             self._done[partition] = min(
                 kept.head.reach.get(partition, (-1, -1)) for kept in self._kept

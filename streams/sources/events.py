@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 
 from streams.events.parser import time_ms
+from streams.sources.conversion import UNITS
 from streams.sources.files import RowError, open_plain, plain_lines
 
 # Times between 2015 and 2100 in milliseconds. A number outside is probably in another unit.
 EARLIEST_MS, LATEST_MS = 1_420_070_400_000, 4_102_444_800_000
-# Milliseconds in a unit, as (multiplier, divisor).
-_OTHER_UNITS = {"seconds": (1_000, 1), "microseconds": (1, 1_000), "nanoseconds": (1, 1_000_000)}
+_OTHER_UNITS = {"seconds": UNITS["s"], "microseconds": UNITS["us"], "nanoseconds": UNITS["ns"]}
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TIME = msgspec.json.Decoder(int | str)

@@ -5,7 +5,7 @@ record's Kafka timestamp; its place in the list is its offset. Which records are
 `decode`'s verdict, which streams/events/test_event_logs.py holds against a recount of its own.
 
 Counts are compared as dictionaries with names in the place of numbers: `told(rows, refused)` is
-what must be, `readable(aggregate, ...)` what a aggregate says.
+what must be, `readable(aggregate, ...)` what an aggregate says.
 """
 
 import json
