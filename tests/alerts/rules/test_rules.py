@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from alerts.promql import number
 from alerts.rules.build import Format, build, unread
+from alerts.rules.model import Links
 from exporters.catalogue.requests import SPECS
 from exporters.windows.plan import window_plan
 from slo.policy.burn_rates import burn_rate_thresholds
@@ -261,3 +262,10 @@ def test_the_budget_left_is_that_of_whom_the_alert_is_about(tmp_path: Path) -> N
     )
     assert 'budget_left="12%"' in done.stdout + done.stderr
     assert 'budget_left="80%"' not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", ["README.md", "deploy/prometheus/prometheus.yml"])
+def test_every_scrape_configuration_names_the_job_that_the_rules_know(path: str) -> None:
+    """With another name, TokenpulseExporterDown fires for ever and silences all alerts."""
+    jobs = re.findall(r"job_name: (\S+)", (ROOT / path).read_text())
+    assert jobs == [Links().job]
