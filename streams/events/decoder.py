@@ -74,7 +74,15 @@ _ROUNDING_MS, _ROUNDING_RATIO = 1.0, 0.001
 _FEW_TOKENS = 5
 
 
+_OUTCOME_FIELDS = ("outcome", "status_code")
 _RANGE, _PARTS = "out_of_range", "inconsistent"
+_NO_OUTCOME = "missing_field", "outcome: give it, or status_code"
+# (part, whole): a part cannot exceed its whole, and is unknown if its whole is.
+_PARTS_OF: tuple[tuple[str, str], ...] = (
+    ("cached_input_tokens", "input_tokens"),
+    ("cache_write_tokens", "input_tokens"),
+    ("reasoning_tokens", "output_tokens"),
+)
 _RANGES: dict[str, float] = {
     field.name: MAX_LATENCY_MS if field.kind is LATENCY else MAX_TOKENS
     for field in FIELDS
@@ -134,7 +142,14 @@ def _judge_identity(rows: Rows) -> None:
     ended_at_ms, outcome = rows.ended_at_ms, rows.outcome
     rows.reject(ended_at_ms == BAD_TIME, "bad_type", f"ended_at: needs {TIME.range}")
     rows.reject(ended_at_ms == NO_DATE, "out_of_range", f"ended_at: needs {TIME.range}")
-    rows.reject(outcome == NO_OUTCOME, "missing_field", "outcome: give it, or status_code")
+    rows.reject(outcome == NO_OUTCOME, *_NO_OUTCOME)
+    # An outcome or status that cannot be used is named: the sender would look for a missing one.
+    for position, wrong in rows.wrong.items():
+        if rows.verdicts.get(position) == _NO_OUTCOME:
+            unusable = [
+                (reason, detail) for name, reason, detail in wrong if name in _OUTCOME_FIELDS
+            ]
+            rows.verdicts[position] = (*unusable, _NO_OUTCOME)[0]
     rows.reject(outcome == NO_MEANING, "out_of_range", "status_code: no known outcome; give it")
 
 
@@ -171,17 +186,18 @@ def _judge_numbers(rows: Rows) -> None:
                 ((values < 0) & (values != NOT_MEASURED)) | (values > largest), name, _RANGE
             )
 
-    given, output = numbers["input_tokens"], numbers["output_tokens"]
-    # An unknown whole has no parts, so that no ratio can exceed 1.
-    rows.forget(
-        numbers["cached_input_tokens"] > np.maximum(given, 0), "cached_input_tokens", _PARTS
-    )
-    rows.forget(numbers["reasoning_tokens"] > np.maximum(output, 0), "reasoning_tokens", _PARTS)
-    known = given >= 0
-    rows.forget(known & (numbers["cache_write_tokens"] > given), "cache_write_tokens", _PARTS)
+    for part, whole in _PARTS_OF:
+        exceeds = numbers[part] > numbers[whole]
+        if exceeds.any():
+            # -1 is below any part: an unknown whole makes its parts unknown, which is no fault.
+            known = numbers[whole] >= 0
+            rows.forget(exceeds & known, part, _PARTS)
+            numbers[part][exceeds & ~known] = NOT_MEASURED
     total = numbers["total_tokens"]
+    # Few senders give a total, so most batches need no sum.
     if len(total) and total.max() >= 0:
-        known &= (output >= 0) & (total >= 0)
+        given, output = numbers["input_tokens"], numbers["output_tokens"]
+        known = (given >= 0) & (output >= 0) & (total >= 0)
         rows.forget(known & (total != given + output), "total_tokens", _PARTS)
 
     ttft_ms, duration_ms = numbers["ttft_ms"], numbers["duration_ms"]
@@ -256,7 +272,8 @@ def _columns(rows: Rows, running_ms: npt.NDArray[np.int64]) -> Columns:
     duration_ns = np.where(measured & (duration_ms >= 0), np.rint(duration_ms * 1e6), -1)
     # Exact: the spans are whole and below 2**53, so that only the quotient is rounded, to even.
     steps = np.maximum(tokens["output_tokens"] - 1, 1)
-    paced = timed & (duration_ns >= 0) & (tokens["output_tokens"] > 1)
+    # No time between first token and end is no measured pace; nor is an unknown duration, -1.
+    paced = timed & (duration_ns > ttft_ns) & (tokens["output_tokens"] > 1)
     tpot_ns = np.where(paced, np.rint((duration_ns - ttft_ns) / steps), -1)
 
     has_tokens = metered & (numbers["input_tokens"] >= 0)

@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streams.events.faults import Fault
 from streams.events.fields import (
     CUSTOMER,
     FIELDS,
@@ -29,7 +28,8 @@ from streams.events.fields import (
 )
 
 Verdicts = dict[int, tuple[str, str]]  # position in the batch -> (reason, detail)
-FieldFaults = dict[int, list[Fault]]  # position in the batch -> fields that are unknown, and why
+Wrong = tuple[str, str, str]  # field, reason, detail
+FieldFaults = dict[int, list[Wrong]]  # position in the batch -> fields that are wrong, and why
 BAD_TIME, NO_DATE = -1, -2  # what time_ms returns for text that is no time
 
 _Event: type[Any] = msgspec.defstruct(
@@ -131,7 +131,7 @@ def events_of(
             return events, np.delete(positions, rejected) if rejected else positions
 
 
-def _decode_by_field(record: bytes) -> tuple[tuple[str, str] | None, Any, list[Fault]]:
+def _decode_by_field(record: bytes) -> tuple[tuple[str, str] | None, Any, list[Wrong]]:
     """Return (verdict, None, []) or (None, event, faults) for a record the fast decoder failed at.
 
     The fast decoder also fails at wrong values that a later duplicate key overrides; here the last
@@ -160,7 +160,7 @@ def _decode_by_field(record: bytes) -> tuple[tuple[str, str] | None, Any, list[F
         elif field.required:
             return wrong, None, []
         else:
-            faults.append((field.name, wrong[0]))
+            faults.append((field.name, *wrong))
             if value is not None:
                 values[field.name] = value
     return None, _Event(**values), faults

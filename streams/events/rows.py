@@ -36,6 +36,7 @@ class Rows:
     pairs: list[tuple[Any, ...]]  # distinct values of _PAIR_FIELDS
     alive: npt.NDArray[np.bool_]  # not rejected yet
     faults: npt.NDArray[np.uint64]  # bits, see faults.py
+    wrong: FieldFaults  # what the parser found, with details
     verdicts: Verdicts
 
     def reject(
@@ -124,7 +125,9 @@ def parse_rows(
     bits = np.zeros(len(position), np.uint64)
     if faults:
         places = np.searchsorted(position, np.fromiter(faults, np.int64))
-        bits[places] = [fault_bits(found) for found in faults.values()]
+        bits[places] = [
+            fault_bits((field, reason) for field, reason, _ in wrong) for wrong in faults.values()
+        ]
     return Rows(
         position,
         request,
@@ -137,6 +140,7 @@ def parse_rows(
         list(pairs),
         np.ones(len(position), np.bool_),
         bits,
+        faults,
         verdicts,
     )
 

@@ -59,13 +59,14 @@ REASON_HELP: dict[str, tuple[str, str]] = {
         "fill it in",
     ),
     "bad_type": (
-        "the record is no object, or `request_id` or `ended_at` has another type than the table "
-        "says",
+        "the record is no object, or `request_id`, `ended_at` or the only outcome has another type "
+        "than the table says",
         "note that `true` is not 1",
     ),
     "out_of_range": (
-        "`request_id` is empty, `ended_at` is no date, or `status_code` has no known outcome",
-        "check the unit: times are in milliseconds",
+        "`request_id` is empty, `ended_at` is no date, or `outcome` and `status_code` are none "
+        "that the table allows",
+        "check the unit: times are in milliseconds; outcomes are written in small letters",
     ),
     "bad_label": ("not used any more: such names are renamed", "-"),
     "inconsistent": ("not used any more: it costs the field", "-"),
@@ -93,7 +94,7 @@ FIELD_REASON_HELP: dict[str, tuple[str, str]] = {
         "check the unit: latencies are in milliseconds",
     ),
     "inconsistent": (
-        "the part exceeds its whole, or `total_tokens` is not the sum; it is unknown",
+        "the part exceeds its known whole, or `total_tokens` is not the sum; it is unknown",
         "check what is mapped: cached tokens are a part of the input, reasoning of the output, and "
         "the first token comes before the end",
     ),
@@ -123,10 +124,10 @@ FIELD_COSTS: dict[str, str] = {
     "stream": "TTFT does not count if it is the duration",
     "ttft_ms": "no TTFT and no TPOT",
     "duration_ms": "no duration and no TPOT",
-    "input_tokens": "no input tokens, and no part in the cache hit ratio",
+    "input_tokens": "no input, cached and written tokens, no part in the cache hit ratio",
     "cached_input_tokens": "no part in the cache hit ratio; its input tokens are `unknown_input`",
     "cache_write_tokens": "no tokens written to the cache",
-    "output_tokens": "no output tokens and no TPOT",
+    "output_tokens": "no output and reasoning tokens, no TPOT",
     "reasoning_tokens": "no reasoning tokens",
     "probe": "counts as a request of a customer",
     "trace_id": "no exemplar",
@@ -276,7 +277,8 @@ wrong: the request then counts for all that does not need the field. null means 
   leap second `:60` is read as the second after `:59`. Other times are integers: `1.0` and `1e3`
   are not.
 - TTFT and duration count for successes only, TTFT only of streams; TPOT is
-  `(duration - TTFT) / (output_tokens - 1)` if there is more than one output token.
+  `(duration - TTFT) / (output_tokens - 1)` if there is more than one output token and the TTFT
+  is below the duration.
 - Without `stream`, a TTFT does not count if it is the duration: many gateways write the end of an
   answer that was not streamed for its first token.
 - A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration.
@@ -320,9 +322,10 @@ therefore moves the watermark too far and makes honest events too late: give the
 
 ## Versions
 
-Version 2 counts what version 1 rejected; an event that is valid in version 1 needs no change. Three
+Version 2 counts what version 1 rejected; an event that is valid in version 1 needs no change. Four
 numbers of such events differ: a missing `cached_input_tokens` is unknown, not 0; a missing `stream`
-is unknown, not `true`; `cache_write_tokens` above `input_tokens` are unknown. New fields are
+is unknown, not `true`; `cache_write_tokens` above or without `input_tokens` are unknown; a TTFT
+that is the duration gives no TPOT. New fields are
 `total_tokens`, `estimated_tokens` and `served_from`.
 """
 

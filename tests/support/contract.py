@@ -79,6 +79,9 @@ def _row(given: dict[str, Any]) -> dict[str, Any]:
     outcome = _choice("outcome", given, OUTCOMES, faults)
     status, error = _status(given, faults), _error(given, faults)
     if outcome is None:
+        if status is None:
+            wrong = dict(reversed(faults))
+            raise Rejected(wrong.get("outcome") or wrong.get("status_code") or "missing_field")
         outcome = _outcome_of(status, error)
 
     probe = flags["probe"] is True
@@ -255,9 +258,7 @@ def _error(given: dict[str, Any], faults: Faults) -> bool:
     return bool(value)
 
 
-def _outcome_of(status: int | None, error: bool) -> str:
-    if status is None:
-        raise Rejected("missing_field")
+def _outcome_of(status: int, error: bool) -> str:
     if status in STATUSES:
         return "stream_error" if STATUSES[status] == "success" and error else STATUSES[status]
     if status // 100 == 2:
@@ -295,15 +296,17 @@ def _latency(name: str, value: object, faults: Faults) -> float | None:
 
 def _check_parts(tokens: dict[str, int | None], faults: Faults) -> None:
     given, output = tokens["input_tokens"], tokens["output_tokens"]
-    for part, whole in (("cached_input_tokens", given), ("reasoning_tokens", output)):
-        if (tokens[part] or 0) > (whole or 0):
+    wholes = {
+        "cached_input_tokens": given,
+        "cache_write_tokens": given,
+        "reasoning_tokens": output,
+    }
+    for part, whole in wholes.items():
+        if whole is None:
+            tokens[part] = None
+        elif (tokens[part] or 0) > whole:
             faults.append((part, "inconsistent"))
             tokens[part] = None
-    if given is None:
-        tokens["cached_input_tokens"] = None
-    elif (tokens["cache_write_tokens"] or 0) > given:
-        faults.append(("cache_write_tokens", "inconsistent"))
-        tokens["cache_write_tokens"] = None
     total = tokens["total_tokens"]
     if given is not None and output is not None and total not in (None, given + output):
         faults.append(("total_tokens", "inconsistent"))
@@ -325,6 +328,6 @@ def _add_latencies(
     row["streamed"], row["ttft_ns"] = True, round(Fraction(ttft * 1e6))
     if ttft == 0 or (ttft == duration and stream and row["output_tokens"] > 5):
         faults.append(("ttft_ms", "suspicious"))
-    if duration is not None and row["output_tokens"] > 1:
+    if duration is not None and ttft < duration and row["output_tokens"] > 1:
         span_ns = row["duration_ns"] - row["ttft_ns"]
         row["tpot_ns"] = round(Fraction(span_ns, row["output_tokens"] - 1))

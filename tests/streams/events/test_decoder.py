@@ -102,7 +102,7 @@ def test_latencies_are_rounded_to_the_nearest_nanosecond() -> None:
 
 def test_a_measured_zero_stays_zero() -> None:
     row = accepted(raw(stream=True, ttft_ms=0, duration_ms=-0.0))
-    assert (row["ttft_ns"], row["tpot_ns"], row["duration_ns"]) == (0, 0, 0)
+    assert (row["ttft_ns"], row["tpot_ns"], row["duration_ns"]) == (0, -1, 0)
 
 
 def test_a_probe_has_no_tokens_and_needs_none() -> None:

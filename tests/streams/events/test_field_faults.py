@@ -80,7 +80,6 @@ def test_no_value_of_a_field_stops_the_log(name: str) -> None:
         (raw(customer_id="é" * 257), "customer_id", "out_of_range", {}),
         (raw(use_case="\x00"), "use_case", "renamed", {}),
         (raw(cached_input_tokens=1_001), "cached_input_tokens", "inconsistent", NO_CACHED),
-        (raw(input_tokens=None), "cached_input_tokens", "inconsistent", NO_INPUT | NO_CACHED),
         (raw(cache_write_tokens=1_001), *WRITE, {"cache_write_tokens": 0}),
         (raw(reasoning_tokens=102), "reasoning_tokens", "inconsistent", {"reasoning_tokens": 0}),
         (raw(total_tokens=1_501), "total_tokens", "inconsistent", {"input_tokens": 1_000}),
@@ -157,6 +156,35 @@ def test_minus_one_and_null_are_unknown_and_no_fault(unknown: float | None) -> N
     assert row["faults"] == []
     assert [row[name] for name in NUMBERS] == [-1, -1, -1, 0, 0, 0, 0, 0]
     assert (row["has_tokens"], row["has_cached"]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "faults"),
+    [
+        ({"input_tokens": None}, []),
+        ({"input_tokens": -1}, []),
+        ({"input_tokens": "12"}, [("input_tokens", "bad_type")]),
+        ({"input_tokens": 10**13}, [("input_tokens", "out_of_range")]),
+    ],
+)
+def test_a_part_of_an_unknown_whole_is_unknown_and_no_fault(
+    changes: dict[str, Any], faults: list[tuple[str, str]]
+) -> None:
+    row = accepted(raw(cache_write_tokens=7, **changes))
+    assert row["faults"] == faults
+    assert row | NO_INPUT | NO_CACHED | {"cache_write_tokens": 0} == row
+    (value,) = changes.values()
+    row = accepted(raw(output_tokens=value))
+    assert row["faults"] == [("output_tokens", reason) for _, reason in faults]
+    assert (row["output_tokens"], row["reasoning_tokens"]) == (0, 0)
+
+
+@pytest.mark.parametrize("output_tokens", [2, 5, 500])
+def test_a_ttft_that_is_the_duration_gives_no_tpot(output_tokens: int) -> None:
+    row = accepted(
+        raw(stream=True, ttft_ms=2_250.5, output_tokens=output_tokens, reasoning_tokens=0)
+    )
+    assert (row["ttft_ns"], row["duration_ns"], row["tpot_ns"]) == (2_250_500_000,) * 2 + (-1,)
 
 
 def test_whole_numbers_may_be_written_as_floats() -> None:

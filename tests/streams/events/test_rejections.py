@@ -42,8 +42,11 @@ from tests.support.event_samples import (
         (raw(request_id=None), "missing_field"),
         (raw(ended_at=None), "missing_field"),
         (raw(outcome=None), "missing_field"),
-        (raw(outcome="fine"), "missing_field"),
-        (raw(outcome=None, status_code=1000), "missing_field"),
+        (raw(outcome="Success"), "out_of_range"),
+        (raw(outcome="Success", status_code="later"), "out_of_range"),
+        (raw(outcome=200), "bad_type"),
+        (raw(outcome=None, status_code=1000), "out_of_range"),
+        (raw(outcome=None, status_code="later"), "bad_type"),
         (raw(outcome=None, status_code=700), "out_of_range"),
         (raw(request_id=True), "bad_type"),
         (raw(request_id=1.5), "bad_type"),
@@ -117,10 +120,26 @@ def test_a_detail_names_the_field_and_never_shows_what_was_in_it() -> None:
         {"ended_at": secret},
         {"ended_at": [secret]},
         {"ended_at": 4711 * 10**12},
+        {"outcome": secret},
+        {"outcome": [secret]},
+        {"status_code": 4711, "outcome": None},
+        {"status_code": secret, "outcome": None},
     )
     for changes in each_change:
         (rejection,) = judge([raw(**changes)]).rejections
-        (name,) = changes
+        name = next(iter(changes))
         assert rejection.detail.startswith(f"{name}: "), rejection
         assert not re.search("zebra|4711", rejection.detail.lower()), rejection
         assert len(rejection.detail) <= 160, rejection
+
+
+def test_an_outcome_that_cannot_be_used_is_named_with_what_it_needs() -> None:
+    (rejection,) = judge([raw(outcome="Success")]).rejections
+    assert rejection.detail == (
+        "outcome: needs one of success, server_error, timeout, overloaded, stream_error, "
+        "rate_limited, client_error, cancelled, found 7 long"
+    )
+    (rejection,) = judge([raw(outcome="Success", ended_at=-1)]).rejections
+    assert rejection.detail.startswith("ended_at: ")
+    (rejection,) = judge([raw(outcome=None, stream="yes")]).rejections
+    assert rejection.detail == "outcome: give it, or status_code"

@@ -180,7 +180,7 @@ def test_what_the_schema_leaves_to_the_decoder_is_what_its_comment_says() -> Non
         {"ended_at": "2026-02-30T10:00:00Z"},
         {"ended_at": "1969-12-31T23:59:59Z"},
         {"cached_input_tokens": 11},
-        {"reasoning_tokens": 1},
+        {"reasoning_tokens": 1, "output_tokens": 0},
         {"ttft_ms": 3, "duration_ms": 1},
     ):
         assert SCHEMA.is_valid(EVENT | beyond), beyond
