@@ -49,7 +49,7 @@ from streams.state.slices import (
 from streams.state.tables import Ints, Table
 from streams.worker.exemplars import Exemplar
 
-OVERFLOW_DIMENSIONS = (*DIMENSIONS, "series", "customer")
+OVERFLOW_DIMENSIONS = (*DIMENSIONS, "series", "customer", "customer_model")
 _OUTCOME_LABELS = [label_text({"outcome": outcome}) for outcome in OUTCOMES]
 _TYPE_LABELS = [label_text({"type": kind}) for kind in TOKEN_TYPES]
 _COUNTED_APART = {

@@ -5,7 +5,7 @@ region), the slowest by TTFT, the slowest by duration and the newest. The newest
 histogram bucket is kept, and a limited number in all. No count depends on them.
 
 They travel in the worker's heartbeat (`dump`, `load_exemplars`) and are in no state: the next owner
-of a partition begins without them.
+of a partition begins without them, and its first heartbeat replaces those of the previous owner.
 """
 
 import re
@@ -56,7 +56,7 @@ class Exemplars:
         self._edges_ns = [np.array(edges_us, np.int64) * 1_000 for edges_us in edges]
         self._by_bucket: dict[_Bucket, Exemplar] = {}  # in the order of addition
         self.due = True  # whether to sample the next batch
-        self._sent = self.dump()  # with the last heartbeat
+        self._sent: str | None = None  # with the last heartbeat; None before the first one
 
     def sample(
         self,

@@ -2,8 +2,8 @@
 
 Pure. Only the place of a record is kept, as its values may be personal data: the record itself is
 in Kafka. Once between two heartbeats the newest records of each fault are taken. They travel in the
-heartbeat, as exemplars do; no state contains them, and a worker that takes a partition over starts
-without.
+heartbeat, as exemplars do; no state contains them. A worker that takes a partition over starts
+without, and its first heartbeat replaces those of the previous owner.
 """
 
 from collections import deque
@@ -39,7 +39,7 @@ class FieldSamples:
     def __init__(self) -> None:
         self._newest: dict[Fault, deque[FieldSample]] = {}
         self._taken = np.uint64(0)  # bits of the faults sampled since the last heartbeat
-        self._sent = ""
+        self._sent: str | None = None  # with the last heartbeat; None before the first one
 
     def sample(
         self, offsets: Sequence[int], timestamps_ms: Sequence[int], columns: Columns

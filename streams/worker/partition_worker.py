@@ -47,6 +47,7 @@ FIXES = {
     HaltReason.LOG_TRUNCATED: "`tokenpulse partitions move` to offset 0 counts the new log",
     HaltReason.LOG_RECREATED: "`tokenpulse partitions move` to offset 0 counts the new log",
 }
+OF_ANOTHER_LOG = (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED)
 
 
 class PartitionWorker:
@@ -58,7 +59,7 @@ class PartitionWorker:
         """`generation` is that of the consumer group; `shared_by` partitions share the memory for
         request ids."""
         settings, state = context.settings, loaded.state
-        window_ms = settings.dedup_window_s * 1_000
+        self._window_ms = window_ms = settings.dedup_window_s * 1_000
         self._context, self.state = context, state
         self.partition = loaded.partition
         self._horizon = ReplayHorizon(window_ms)
@@ -101,6 +102,8 @@ class PartitionWorker:
         Raises Lost if another worker has claimed the partition, or its state is damaged.
         """
         async with self._counting:
+            if self.released:  # while this batch waited for the lock
+                return
             match self.admission.admit(batch):
                 case Drop():
                     pass
@@ -290,11 +293,16 @@ class PartitionWorker:
         if command is None or command_id in (self._command_at_halt, self.applied_command):
             return
         async with self._counting:
+            if self.released:
+                return
             self.applied_command = command_id
+            if halt.reason in OF_ANOTHER_LOG:
+                # An operator accepted rejected records of the log that was counted, not of this.
+                self._pass_all, self._pass_until = False, 0
             if command.kind == "move" and command.to is not None:
                 if not self._move(halt, command.to):
                     return
-            else:
+            elif halt.reason is HaltReason.DEAD_LETTERS:
                 self._pass_all = True
             self.admission.resume()
             self._log.at(self.state.next_offset).warning(
@@ -304,9 +312,11 @@ class PartitionWorker:
 
     def _move(self, halt: Halt, offset: int) -> bool:
         """Move the state to `offset`; return False if records would be counted twice."""
-        if halt.reason in (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED):
+        if halt.reason in OF_ANOTHER_LOG:
             # Offsets of another log cannot be compared with those of the counted one.
             self.state.begin_again(offset)
+            self._horizon, self.field_samples = ReplayHorizon(self._window_ms), FieldSamples()
+            self._breaker.reset()
             return True
         if offset >= self.state.next_offset:
             self.state.lose(offset)
@@ -340,10 +350,16 @@ class PartitionWorker:
             return
         # The lock keeps out a batch that comes between the check and the seek.
         async with self._counting:
+            if self.released:
+                return
             self._log.at(offset).warning("no batch came for %.0f s: fetching again", silent_s)
             self._consumed_at = time.monotonic()
             self._context.counters.reseeks += 1
             await self._seek_and_resume(offset)
+
+    def excuse_silence(self, blocked_s: float) -> None:
+        """Leave the seconds in which no batch could come out of the time without one."""
+        self._consumed_at = min(time.monotonic(), self._consumed_at + blocked_s)
 
     async def check_stored_offset(self) -> None:
         """Check every `CHECK_S` that the store still holds the offset it confirmed.

@@ -12,6 +12,7 @@ the partition is then claimed and loaded again.
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -66,6 +67,7 @@ class StreamWorker:
         self._reloading = asyncio.Lock()
         self._flush_due = asyncio.Event()
         self._flushed = asyncio.Condition()
+        self._blocked = False  # back-pressure: no batch is taken
 
     # -- assignment ------------------------------------------------------------------------------
 
@@ -80,9 +82,11 @@ class StreamWorker:
         committed = await self._consumer.confirm(wanted)
         if committed is None:
             return {}
-        claimed = await asyncio.gather(
-            *(self._claim(number, generation, committed[number], len(wanted)) for number in wanted)
+        claims = await asyncio.gather(
+            *(self._claim(number, generation, committed[number], len(wanted)) for number in wanted),
+            return_exceptions=True,  # a claim left running would end those of the next attempt
         )
+        claimed = [_result(claim) for claim in claims]
         # Only now, so that a claim that fails leaves the partitions as they were.
         self._release_all()
         self._partitions = {worker.partition: worker for worker in claimed}
@@ -171,7 +175,7 @@ class StreamWorker:
         A claim would then only lock out its owner.
         """
         committed = await self._consumer.confirm([stale.partition])
-        if committed is None:
+        if committed is None or stale.released:  # a newer claim of this process must stay
             return None
         # The store may have confirmed more to this worker than was committed to Kafka.
         known = max(committed[stale.partition], stale.state.stored_offset)
@@ -201,9 +205,20 @@ class StreamWorker:
             self.counters.fenced += 1
             await self._reload(worker, error)
         if not self._has_room():
-            self._flush_due.set()
+            await self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
+        """Take no batch of any partition until enough counted records are in the store."""
+        began = time.monotonic()
+        self._flush_due.set()
+        self._blocked = True
+        try:
             async with self._flushed:
                 await self._flushed.wait_for(self._has_room)
+        finally:
+            self._blocked = False
+            for worker in self._partitions.values():
+                worker.excuse_silence(time.monotonic() - began)
 
     def _has_room(self) -> bool:
         unflushed = sum(worker.state.unflushed for worker in self._partitions.values())
@@ -241,7 +256,7 @@ class StreamWorker:
             except Lost as error:
                 await self._reload(worker, error)
             if not worker.released:
-                if self._has_room():
+                if not self._blocked:
                     await worker.refetch_if_silent()
                 await self._exchange_heartbeat(worker)
         async with self._flushed:
@@ -276,3 +291,9 @@ class StreamWorker:
         if not self._supervision.answers or not self._supervision.is_fit:
             return 0.0
         return max((worker.stalled_s() for worker in self._partitions.values()), default=0.0)
+
+
+def _result(claim: PartitionWorker | BaseException) -> PartitionWorker:
+    if isinstance(claim, BaseException):
+        raise claim
+    return claim

@@ -278,6 +278,16 @@ def test_a_flood_of_names_ends_up_as_other_loses_no_request_and_is_told(
     assert folded[dimension] == total[OTHER]
 
 
+def test_an_overflow_of_customers_times_models_is_on_the_page(
+    configured: Callable[..., Any],
+) -> None:
+    settings = configured(worker={"limits": {"customer_models": 2}})
+    write_state(settings, {0: some_events(2, 300, NOW_S - 600, NOW_S)})
+    samples = samples_of(settings)
+    assert number(samples, "tokenpulse_folded_total", dimension="customer_model") > 0
+    assert number(samples, "tokenpulse_folded_total", dimension="customer") == 0
+
+
 def test_a_flood_of_customers_and_of_series_is_told_too(configured: Callable[..., Any]) -> None:
     limits = {"customers": 2, "series": 4}
     settings = configured(worker={"limits": limits}, customer_windows=["1h"])
