@@ -27,7 +27,7 @@ from exporters.windows.incremental import CUSTOMER, Grouping, Sums, percentiles
 from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT
 from streams.events.decoder import OUTCOMES, REASONS
 from streams.state.measures import EXPORTED_QUANTILES
-from streams.state.registry import DIMENSIONS, SeriesKey
+from streams.state.registry import SERIES_DIMENSIONS
 from streams.state.slices import (
     CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
@@ -49,7 +49,7 @@ from streams.state.slices import (
 from streams.state.tables import Ints, Table
 from streams.worker.exemplars import Exemplar
 
-OVERFLOW_DIMENSIONS = (*DIMENSIONS, "series", "customer", "customer_model")
+OVERFLOW_DIMENSIONS = (*SERIES_DIMENSIONS, "series", "customer", "customer_model")
 _OUTCOME_LABELS = [label_text({"outcome": outcome}) for outcome in OUTCOMES]
 _TYPE_LABELS = [label_text({"type": kind}) for kind in TOKEN_TYPES]
 _COUNTED_APART = {
@@ -66,17 +66,21 @@ _QUANTILE_TEXTS = [str(ratio) for ratio in EXPORTED_QUANTILES]
 def add_totals(
     page: Page,
     totals: Aggregate,
-    names: Sequence[SeriesKey],
+    series: Grouping,
     targets: Thresholds,
     edges: Thresholds,
 ) -> None:
-    """Add counters by series, without `targets` that are not among the counted `edges`."""
-    numbers = totals.series.keys
+    """Add counters by series, without `targets` that are not among the counted `edges`.
+
+    `series`: groups stored series by the published dimensions.
+    """
+    rows = series.regroup(totals.series, 0)
+    within = series.regroup(totals.threshold_counts, THRESHOLD_COUNT_BITS)
     labels = [
-        label_text(dict(zip(SERIES_LABELS, names[number], strict=True)))
-        for number in numbers.tolist()
+        label_text(dict(zip(SERIES_LABELS, series.keys[number], strict=True)))
+        for number in rows.keys.tolist()
     ]
-    for base, row in zip(labels, totals.series.values.tolist(), strict=True):
+    for base, row in zip(labels, rows.values.tolist(), strict=True):
         _add_by(page, request_metrics.REQUESTS_TOTAL, base, _OUTCOME_LABELS, row[:PROBES_AT])
         # Most series have no probes; their samples would only lengthen the page.
         probes = row[PROBES_AT:TOKENS_AT]
@@ -90,15 +94,15 @@ def add_totals(
         page.add(request_metrics.CACHE_WRITE_TOKENS_TOTAL, base, written)
         page.add(request_metrics.REASONING_TOKENS_TOTAL, base, reasoning)
     for number, latency in enumerate(LATENCIES):
-        groups = (numbers << LATENCY_BITS) | number
-        measured = _within(totals.threshold_counts, groups, EVERYTHING_US)
+        groups = (rows.keys << LATENCY_BITS) | number
+        measured = _within(within, groups, EVERYTHING_US)
         latency_label = label_text({"latency": latency})
         for base, count in zip(labels, measured.tolist(), strict=True):
             page.add(request_metrics.MEASURED_TOTAL, join(base, latency_label), count)
         # While a target changes, not all partitions count it yet; a partial count would mislead.
         for target_us in sorted({*targets[number]} & {*edges[number]}):
             target_label = join(latency_label, _target(target_us))
-            good = _within(totals.threshold_counts, groups, target_us)
+            good = _within(within, groups, target_us)
             for base, count in zip(labels, good.tolist(), strict=True):
                 page.add(request_metrics.WITHIN_TARGET_TOTAL, join(base, target_label), count)
 

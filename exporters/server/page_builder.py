@@ -40,6 +40,7 @@ class PageBuilder:
         self._settings, self._customers = settings, customers
         self._targets = thresholds_of(settings.worker)
         self._objectives = ObjectiveSamples(customers)
+        self._series_grouping = Grouping("series", SERIES_DIMENSIONS, SERIES_DIMENSIONS)
         self._histogram_grouping = Grouping("histograms", ("model", "region"), SERIES_DIMENSIONS)
         self._money: CacheMoney | None = None
         self.plan = window_plan(settings)  # by window, the scopes that are published
@@ -86,9 +87,10 @@ class PageBuilder:
         for view in snapshot.views:
             for dimension, count in view.meta.overflowed.items():
                 overflowed[dimension] = overflowed.get(dimension, 0) + count
+        self._series_grouping.follow(snapshot.series)
         self._histogram_grouping.follow(snapshot.series)
         exporter = self._settings.exporter
-        request_samples.add_totals(page, totals, snapshot.series, self._targets, edges)
+        request_samples.add_totals(page, totals, self._series_grouping, self._targets, edges)
         request_samples.add_rejections(page, totals, overflowed)
         request_samples.add_histograms(
             page,

@@ -23,7 +23,6 @@ from streams.state.measures import (
     measured_threshold_counts,
     without_apart_tiers,
 )
-from streams.state.registry import SeriesKey
 from streams.state.slices import (
     CELL_BITS,
     CUSTOMER_COLUMNS,
@@ -98,13 +97,14 @@ class Grouping:
     """Groups of names that agree in some places. Group numbers stay; `keys` has their names."""
 
     def __init__(self, name: str, dimensions: Sequence[str], of: Sequence[str]) -> None:
-        """`dimensions`: which of the names' parts, `of`, tell one group from another."""
+        """Group by some of `of`, the dimensions that the names begin with."""
         self.name = name
         self._places = tuple(of.index(dimension) for dimension in dimensions)
         self.is_by_tier = "service_tier" in dimensions
         self.keys: list[GroupKey] = []
         self._numbers: dict[GroupKey, int] = {}
         self._group_of = np.empty(0, np.int64)
+        self._is_same = True  # each name is a group, so that the numbers are the same
 
     def follow(self, names: Sequence[tuple[str, ...]]) -> None:
         """Assign groups to names (of series, or of (customer, model) rows) that are new."""
@@ -113,6 +113,7 @@ class Grouping:
         if len(names) > known:
             added = [self._number(name) for name in names[known:]]
             self._group_of = np.append(self._group_of, np.array(added, np.int64))
+            self._is_same = len(self.keys) == len(self._group_of)
 
     def _number(self, name: tuple[str, ...]) -> int:
         key = tuple(name[place] for place in self._places)
@@ -123,6 +124,8 @@ class Grouping:
 
     def regroup(self, table: Table, low_bits: int) -> Table:
         """Return a table keyed by group instead of by the names given to `follow`."""
+        if self._is_same or not len(table):
+            return table
         # The low bits of a key (latency, bucket) stay; its high bits, the number of the name,
         # become the number of the group.
         low = table.keys & ((1 << low_bits) - 1)
@@ -132,7 +135,7 @@ class Grouping:
 
 
 def summarise(
-    aggregate: Aggregate, scopes: Iterable[Grouping], series: Sequence[SeriesKey]
+    aggregate: Aggregate, scopes: Iterable[Grouping], series: Sequence[tuple[str, ...]]
 ) -> SliceSummary:
     """Return the sums of one stored slice by scope; `series`: the names of its series.
 

@@ -16,11 +16,10 @@ from slo.policy.scope import Dimension, Exclusion, ScopeFilter
 from streams.events.decoder import OUTCOMES
 from streams.state.measures import (
     APART_TIERS,
-    SERIES_DIMENSIONS,
     measured_threshold_counts,
     without_apart_tiers,
 )
-from streams.state.registry import CustomerKey, SeriesKey
+from streams.state.registry import KEY_DIMENSIONS, CustomerKey, SeriesKey
 from streams.state.slices import (
     LATENCIES,
     PROBES_AT,
@@ -48,7 +47,7 @@ class RequestSelection:
         customers = self._wanted.get("customer", frozenset())
         # The one customer it is about, as the state has it.
         self.customer = next(iter(customers)) if len(customers) == 1 else None
-        self._dimensions = CUSTOMER_DIMENSIONS if self.by_customer else SERIES_DIMENSIONS
+        self._dimensions = CUSTOMER_DIMENSIONS if self.by_customer else KEY_DIMENSIONS
         self._partial = [one for one in policy.exclusions_of(objective) if one.where.names()]
         self._unwanted = [names_in_state(one.where, token_of) for one in self._partial]
         self.id = f"{policy.name}:{objective.name}:{_digest(objective, self._partial)}"

@@ -124,6 +124,14 @@ class Worker(Section):
     )
     tpot_targets_s: Targets = Field((0.05,), description="TPOT limits that are counted exactly.")
     duration_targets_s: Targets = Field((), description="Duration limits that are counted exactly.")
+    input_token_limits: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=10**12)], ...], Field(max_length=8)
+    ] = Field(
+        (),
+        description="Input lengths in tokens that policies name. Requests up to and above each "
+        "are counted apart, which multiplies the series in the state; metrics, boards and "
+        "reports show their sums.",
+    )
     limits: Limits = Limits()
 
     @model_validator(mode="after")

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+# model, region, channel, service_tier, requested_service_tier, class of input length
+SeriesKey = tuple[str, str, str, str, str, str]
+
 
 @dataclass(slots=True)
 class Columns:
@@ -23,7 +26,7 @@ class Columns:
     outcome: npt.NDArray[np.int8]  # index into OUTCOMES
     probe: npt.NDArray[np.bool_]
     series_index: npt.NDArray[np.int32]  # index into `series`
-    series: list[tuple[str, str, str, str]]  # distinct (model, region, channel, service_tier)
+    series: list[SeriesKey]  # distinct
     customer_index: npt.NDArray[np.int32]  # index into `customers`
     customers: list[tuple[str, str]]  # distinct (customer_id, model)
     # Latencies; -1 if not measured. Probes and answers from a response cache have none.

@@ -7,6 +7,7 @@ one `Rejection`, whatever its bytes are, and where a log is cut into batches cha
     parser.py   bytes -> size, depth, encoding -> JSON of the declared types
     rows.py     events -> one array a field, few-valued fields interned
     names.py    names that producers send -> names that can be counted
+    input_length.py  input tokens -> classes of length
     here        columns -> outcome, ranges, fields that must agree -> time, against the record's
                 timestamp and the partition's watermark
     faults.py   what was wrong with single fields
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from streams.events.columns import Columns, Decoded, Rejection, interned
+from streams.events.columns import Columns, Decoded, Rejection, SeriesKey, interned
 from streams.events.faults import fault_bit
 from streams.events.fields import (
     ELIGIBLE,
@@ -42,6 +43,7 @@ from streams.events.fields import (
     UNKNOWN,
     outcome_of,
 )
+from streams.events.input_length import NOT_CLASSIFIED, class_names, class_numbers
 from streams.events.names import usable_customer, usable_label
 from streams.events.parser import BAD_TIME, NO_DATE, Verdicts, readable
 from streams.events.rows import (
@@ -75,6 +77,8 @@ _FEW_TOKENS = 5
 
 
 _OUTCOME_FIELDS = ("outcome", "status_code")
+_SERVED_AT = LABEL_FIELDS.index("service_tier")
+_REQUESTED_AT = LABEL_FIELDS.index("requested_service_tier")
 _RANGE, _PARTS = "out_of_range", "inconsistent"
 _NO_OUTCOME = "missing_field", "outcome: give it, or status_code"
 # (part, whole): a part cannot exceed its whole, and is unknown if its whole is.
@@ -97,6 +101,7 @@ class EventLimits:
     max_event_bytes: int
     future_tolerance_ms: int  # `ended_at` may lie this far after the record's timestamp
     horizon_ms: int  # an event older than the watermark by more than this is too late
+    input_limits: tuple[int, ...] = ()  # tokens, rising: what input lengths are classified by
 
     def __post_init__(self) -> None:
         for name in ("max_event_bytes", "future_tolerance_ms", "horizon_ms"):
@@ -130,7 +135,8 @@ def decode(
         Rejection(position, *verdicts[position], _watermark(running_ms[position]))
         for position in sorted(verdicts)
     ]
-    return Decoded(_columns(rows, running_ms), rejections, _watermark(running_ms[-1]))
+    columns = _columns(rows, running_ms, limits.input_limits)
+    return Decoded(columns, rejections, _watermark(running_ms[-1]))
 
 
 def _watermark(watermark_ms: np.int64) -> int | None:
@@ -164,7 +170,14 @@ def _judge_names(rows: Rows) -> None:
             rows.mark(renamed[rows.kind], name, "renamed")
     width = len(LABEL_FIELDS)
     rows.kinds = [
-        (*(labels[label][0] for label in kind[:width]), *kind[width:]) for kind in rows.kinds
+        (
+            *(labels[label][0] for label in kind[:_REQUESTED_AT]),
+            # A tier that the client did not name is the one that it was served.
+            labels[kind[_REQUESTED_AT] or kind[_SERVED_AT]][0],
+            *(labels[label][0] for label in kind[_REQUESTED_AT + 1 : width]),
+            *kind[width:],
+        )
+        for kind in rows.kinds
     ]
     customers = [usable_customer(customer) for customer, _ in rows.pairs]
     for reason in {reason for _, reason in customers if reason}:
@@ -241,7 +254,23 @@ def _judge_time(
     return running_ms
 
 
-def _columns(rows: Rows, running_ms: npt.NDArray[np.int64]) -> Columns:
+def _series(
+    rows: Rows, alive: npt.NDArray[np.bool_] | slice, input_limits: Sequence[int]
+) -> tuple[npt.NDArray[np.int32], list[SeriesKey]]:
+    """Return the index of each event's series, and the distinct series."""
+    names = [kind[: len(SERIES_FIELDS)] for kind in rows.kinds]
+    index = rows.kind[alive]
+    if not input_limits:
+        return interned([(*key, NOT_CLASSIFIED) for key in names], index)
+    classes = class_names(input_limits)
+    number = class_numbers(rows.numbers["input_tokens"][alive], input_limits)
+    return interned(
+        [(*key, length) for key in names for length in classes],
+        index * np.int32(len(classes)) + number,
+    )
+
+
+def _columns(rows: Rows, running_ms: npt.NDArray[np.int64], input_limits: Sequence[int]) -> Columns:
     alive = slice(None) if rows.alive.all() else rows.alive
     probe = rows.flag("probe", True)[alive]
     outcome = rows.outcome[alive]
@@ -277,9 +306,7 @@ def _columns(rows: Rows, running_ms: npt.NDArray[np.int64]) -> Columns:
     tpot_ns = np.where(paced, np.rint((duration_ns - ttft_ns) / steps), -1)
 
     has_tokens = metered & (numbers["input_tokens"] >= 0)
-    series_index, series = interned(
-        [kind[: len(SERIES_FIELDS)] for kind in rows.kinds], rows.kind[alive]
-    )
+    series_index, series = _series(rows, alive, input_limits)
     customer_index, customers = interned(rows.pairs, rows.pair[alive])
     return Columns(
         position=rows.position[alive],

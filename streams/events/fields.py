@@ -198,6 +198,11 @@ FIELDS: tuple[Field, ...] = (
         SERVED_FROM,
         "`response_cache`: the gateway answered from its cache; counts for uptime only",
     ),
+    Field(
+        "requested_service_tier",
+        LABEL,
+        "the tier that was asked for, beside the `service_tier` that served; absent: the same",
+    ),
 )
 
 

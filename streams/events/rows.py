@@ -78,7 +78,7 @@ _OUTCOME_INDEX: dict[str | None, int] = {outcome: at for at, outcome in enumerat
 _OUTCOME_INDEX[None] = NO_OUTCOME
 SUCCESS = _OUTCOME_INDEX["success"]
 # Fields with few values are interned first and judged once a value.
-SERIES_FIELDS = ("model", "region", "channel", "service_tier")
+SERIES_FIELDS = ("model", "region", "channel", "service_tier", "requested_service_tier")
 LABEL_FIELDS = (*SERIES_FIELDS, "use_case")
 KIND_FIELDS = (*LABEL_FIELDS, "stream", "probe", "estimated_tokens", "served_from")
 _PAIR_FIELDS = ("customer_id", "model")

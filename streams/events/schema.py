@@ -134,6 +134,7 @@ FIELD_COSTS: dict[str, str] = {
     "total_tokens": "no check of the sum",
     "estimated_tokens": "the tokens count as exact",
     "served_from": "counts as answered by the model",
+    "requested_service_tier": "counts as requested at the tier that served it",
 }
 
 _INTEGRAL_FLOAT = "1.0 and 1e3 are read as whole numbers up to 2**53; a time may not be one."

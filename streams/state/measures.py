@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from streams.events.decoder import ELIGIBLE, OUTCOMES
 from streams.state import histogram
-from streams.state.registry import CustomerKey, SeriesKey
+from streams.state.registry import SERIES_DIMENSIONS as SERIES_DIMENSIONS
+from streams.state.registry import CustomerKey
 from streams.state.slices import (
     CELL_BITS,
     CUSTOMER_KNOWN_AT,
@@ -34,7 +35,6 @@ from streams.state.slices import (
 )
 from streams.state.tables import Ints, Table
 
-SERIES_DIMENSIONS = ("model", "region", "channel", "service_tier")
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "max": 1.0}
 _ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
 _SUCCESS_AT = OUTCOMES.index("success")
@@ -45,7 +45,7 @@ APART_TIERS = frozenset({"batch"})
 
 
 def by_series(
-    aggregate: Aggregate, names: Sequence[SeriesKey], dimensions: Sequence[str]
+    aggregate: Aggregate, names: Sequence[tuple[str, ...]], dimensions: Sequence[str]
 ) -> dict[GroupKey, Aggregate]:
     """One aggregate for each distinct value of some of the series' dimensions."""
     places = [SERIES_DIMENSIONS.index(dimension) for dimension in dimensions]
@@ -66,7 +66,7 @@ def by_series(
 
 
 def without_apart_tiers(
-    aggregate: Aggregate, names: Sequence[SeriesKey], tiers: Collection[str] = APART_TIERS
+    aggregate: Aggregate, names: Sequence[tuple[str, ...]], tiers: Collection[str] = APART_TIERS
 ) -> Aggregate:
     """Return the aggregate without the latencies of some service tiers; all else is kept."""
     tier_at = SERIES_DIMENSIONS.index("service_tier")

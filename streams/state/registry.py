@@ -13,18 +13,34 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streams.events.columns import SeriesKey as SeriesKey
 from streams.events.fields import OTHER as OTHER
 from streams.events.fields import UNKNOWN
+from streams.events.input_length import NOT_CLASSIFIED
 from streams.state.tables import Ints
 
-DIMENSIONS = ("model", "region", "channel", "service_tier")
-SeriesKey = tuple[str, str, str, str]
+# The published dimensions of a series. Its key has two more, which only objectives look at; all
+# published numbers are sums over them.
+SERIES_DIMENSIONS = ("model", "region", "channel", "service_tier")
+KEY_DIMENSIONS = (*SERIES_DIMENSIONS, "requested_service_tier", "input_length")
 CustomerKey = tuple[str, str]
 CHUNK = 512  # names in one field of the store
+_SERVED_AT = KEY_DIMENSIONS.index("service_tier")
+_REQUESTED_AT = KEY_DIMENSIONS.index("requested_service_tier")
+
+
+def padded_series(name: Sequence[str]) -> SeriesKey:
+    """Return the key of stored names; states before schema 4 have the published dimensions only."""
+    model, region, channel, served, *rest = name
+    requested, length = rest or (served, NOT_CLASSIFIED)
+    return (model, region, channel, served, requested, length)
 
 
 class NameLimits(NamedTuple):
-    """Most distinct values; the first four in the order of DIMENSIONS."""
+    """Most distinct values; the first four in the order of SERIES_DIMENSIONS.
+
+    `service_tier` also limits the requested tiers, apart from the served ones.
+    """
 
     model: int
     region: int
@@ -67,7 +83,7 @@ class Registry:
         self.overflowed: Counter[str] = Counter()  # events, by dimension
         self._series_number: dict[SeriesKey, int] = {}
         self._customer_number: dict[CustomerKey, int] = {}
-        self._seen: tuple[set[str], ...] = tuple(set() for _ in DIMENSIONS)
+        self._seen: tuple[set[str], ...] = tuple(set() for _ in KEY_DIMENSIONS[:-1])
         self._customers: set[str] = set()
         self._hash_of: dict[str, str] = {}
         for key in series:
@@ -120,17 +136,24 @@ class Registry:
         return found
 
     def _new_series(self, key: SeriesKey, events: int) -> int:
-        kept = []
-        for name, dimension, seen, cap in zip(
-            key, DIMENSIONS, self._seen, self._limits, strict=False
-        ):
-            if name in seen or name == OTHER or len(seen) < cap:
-                kept.append(name)
-            else:
+        caps = (*self._limits[: len(SERIES_DIMENSIONS)], self._limits.service_tier)
+        kept = [
+            name if name in seen or name == OTHER or len(seen) < cap else OTHER
+            for name, seen, cap in zip(key, self._seen, caps, strict=False)
+        ]
+        # The tier of a request that was served as requested has one name.
+        if key[_REQUESTED_AT] == key[_SERVED_AT]:
+            kept[_REQUESTED_AT] = kept[_SERVED_AT]
+        changed = [name != given for name, given in zip(kept, key, strict=False)]
+        changed[_SERVED_AT] |= changed.pop(_REQUESTED_AT)
+        for dimension, is_other in zip(SERIES_DIMENSIONS, changed, strict=True):
+            if is_other:
                 self.overflowed[dimension] += events
-                kept.append(OTHER)
-        overflowed = (kept[0], kept[1], kept[2], kept[3])
-        nothing_left = (OTHER, OTHER, OTHER, OTHER)
+        model, region, channel, served, requested = kept
+        # Classes of length are few, and an objective needs the class of every request.
+        length = key[-1]
+        overflowed = (model, region, channel, served, requested, length)
+        nothing_left = (OTHER, OTHER, OTHER, OTHER, OTHER, length)
         full = len(self.series) >= self._limits.series
         if full and overflowed not in self._series_number and overflowed != nothing_left:
             self.overflowed["series"] += events
@@ -141,7 +164,7 @@ class Registry:
     def _add_series(self, key: SeriesKey) -> int:
         self._series_number[key] = len(self.series)
         self.series.append(key)
-        for name, seen in zip(key, self._seen, strict=True):
+        for name, seen in zip(key[:-1], self._seen, strict=True):
             if name != OTHER:
                 seen.add(name)
         return len(self.series) - 1

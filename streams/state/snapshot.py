@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from streams.state.registry import CHUNK, CustomerKey, SeriesKey
+from streams.state.registry import CHUNK, CustomerKey, SeriesKey, padded_series
 from streams.state.slices import LEVELS, SliceId, Thresholds
 
 # 2: duplicates in the slices, and what is known to be missing in the meta.
-# 3: KNOWN columns and faults in the slices, latencies up to seven days. 2 is read.
-SCHEMA = 3
+# 3: KNOWN columns and faults in the slices, latencies up to seven days.
+# 4: the requested service tier and the class of input length in the names of series.
+# 2 and 3 are read.
+SCHEMA = 4
 
 
 class LogFingerprint(NamedTuple):
@@ -80,7 +82,7 @@ _ARRAY_16 = 0xDC  # MessagePack's header of an array of 16 items and more
 
 _meta_decoder = msgspec.msgpack.Decoder(Meta)
 _index_decoder = msgspec.msgpack.Decoder(list[dict[int, int]])
-_series_decoder = msgspec.msgpack.Decoder(list[SeriesKey])
+_series_decoder = msgspec.msgpack.Decoder(list[tuple[str, ...]])
 _customers_decoder = msgspec.msgpack.Decoder(list[CustomerKey])
 
 
@@ -120,9 +122,9 @@ def decode_names(
 ) -> tuple[list[SeriesKey], list[CustomerKey]]:
     """Read the registry's fields back into lists."""
     series = [
-        key
+        padded_series(name)
         for at in range(0, meta.series, CHUNK)
-        for key in _series_decoder.decode(fields[f"series:{at // CHUNK}"])
+        for name in _series_decoder.decode(fields[f"series:{at // CHUNK}"])
     ]
     customers = [
         key

@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 import numpy as np
 
-from streams.events.columns import Columns
+from streams.events.columns import Columns, SeriesKey
 from streams.events.fields import LABEL_PATTERN
 from streams.state.slices import LATENCIES, Thresholds
 from streams.state.tables import Ints
@@ -62,7 +62,7 @@ class Exemplars:
         self,
         values: Sequence[bytes | None],
         columns: Columns,
-        known: Callable[[tuple[str, str, str, str]], bool],
+        known: Callable[[SeriesKey], bool],
     ) -> None:
         """Take a few exemplars from a counted batch.
 
@@ -86,7 +86,7 @@ class Exemplars:
             buckets = np.searchsorted(edges_ns, values_ns).tolist()
             for at, value_ns in enumerate(values_ns.tolist()):
                 if value_ns >= 0:
-                    model, region, _, _ = series[at]
+                    model, region = series[at][:2]
                     trace_id = traces[picked[at] - first] or ""
                     self._keep(
                         (model, region, latency, buckets[at]),
@@ -141,9 +141,7 @@ def _trace_id(record: bytes) -> str | None:
     return trace_id if trace_id and _TRACE_ID.fullmatch(trace_id) else None
 
 
-def _group(
-    columns: Columns, rows: Ints, known: Callable[[tuple[str, str, str, str]], bool]
-) -> tuple[Ints, Ints]:
+def _group(columns: Columns, rows: Ints, known: Callable[[SeriesKey], bool]) -> tuple[Ints, Ints]:
     """Return the rows whose series is known, with a number of (model, region) for each."""
     index = columns.series_index[rows]
     numbers: dict[tuple[str, str], int] = {}

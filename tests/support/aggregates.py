@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from streams.events.decoder import Columns
+from streams.events.columns import Columns, SeriesKey
 from streams.state.aggregation import record
 from streams.state.slices import Aggregate
 from tests.support.oracle import LIMITS, judge
@@ -20,7 +20,7 @@ def parts_of(columns: Columns) -> list[tuple[int, Aggregate]]:
 
 def counted(
     log: list[Any],
-) -> tuple[Aggregate, list[tuple[str, str, str, str]], list[tuple[str, str]]]:
+) -> tuple[Aggregate, list[SeriesKey], list[tuple[str, str]]]:
     """The whole log as one aggregate, with the names of its one batch."""
     columns = judge(log).columns
     parts = [part for _, part in parts_of(columns)]

@@ -7,6 +7,7 @@ against the log is not judged here.
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -16,7 +17,10 @@ OUTCOMES = (
     *("success", "server_error", "timeout", "overloaded", "stream_error", "rate_limited"),
     *("client_error", "cancelled"),
 )
-LABELS = ("model", "region", "channel", "service_tier", "use_case")
+LABELS = (
+    *("model", "region", "channel", "service_tier"),
+    *("requested_service_tier", "use_case"),
+)
 FLAGS = ("stream", "probe", "estimated_tokens")
 TOKENS = (
     *("input_tokens", "cached_input_tokens", "cache_write_tokens"),
@@ -43,10 +47,12 @@ class Rejected(Exception):
     """The reason for which a record is rejected."""
 
 
-def read_record(value: bytes | None, max_bytes: int = 4_000) -> dict[str, Any] | str:
+def read_record(
+    value: bytes | None, max_bytes: int = 4_000, input_limits: Sequence[int] = ()
+) -> dict[str, Any] | str:
     """Return the row of a record as a dictionary, or the reason for which it is rejected."""
     try:
-        return _row(_event(value, max_bytes))
+        return _row(_event(value, max_bytes), input_limits)
     except Rejected as rejected:
         return str(rejected)
 
@@ -67,7 +73,7 @@ def _event(value: bytes | None, max_bytes: int) -> dict[str, Any]:
     return {key: held for key, held in event.items() if held is not None}
 
 
-def _row(given: dict[str, Any]) -> dict[str, Any]:
+def _row(given: dict[str, Any], input_limits: Sequence[int]) -> dict[str, Any]:
     faults: Faults = []
     _check_id(given.get("request_id"))
     ended_at_ms = _time_ms(given.get("ended_at"))
@@ -84,6 +90,8 @@ def _row(given: dict[str, Any]) -> dict[str, Any]:
             raise Rejected(wrong.get("outcome") or wrong.get("status_code") or "missing_field")
         outcome = _outcome_of(status, error)
 
+    is_wrong = ("requested_service_tier", "bad_type") in faults
+    asked = given.get("requested_service_tier") not in (None, "") and not is_wrong
     probe = flags["probe"] is True
     tokens = {name: _tokens(name, given.get(name), faults) for name in (*TOKENS, "total_tokens")}
     ttft = _latency("ttft_ms", given.get("ttft_ms"), faults)
@@ -102,7 +110,11 @@ def _row(given: dict[str, Any]) -> dict[str, Any]:
         "ended_at_ms": ended_at_ms,
         "outcome": outcome,
         "probe": probe,
-        "series": tuple(labels[name] for name in LABELS[:4]),
+        "series": (
+            *(labels[name] for name in LABELS[:4]),
+            labels["requested_service_tier" if asked else "service_tier"],
+            _length_class(tokens["input_tokens"], input_limits) if input_limits else "",
+        ),
         "customer": (customer, labels["model"]),
         "ttft_ns": -1,
         "tpot_ns": -1,
@@ -117,6 +129,15 @@ def _row(given: dict[str, Any]) -> dict[str, Any]:
     if outcome == "success" and metered:
         _add_latencies(row, flags["stream"], ttft, duration, faults)
     return row | {"faults": sorted(set(faults))}
+
+
+def _length_class(input_tokens: int | None, limits: Sequence[int]) -> str:
+    """The limits on both sides."""
+    if input_tokens is None:
+        return "unknown"
+    above = [f">{limit}" for limit in limits if input_tokens > limit][-1:]
+    below = [f"<={limit}" for limit in limits if input_tokens <= limit][:1]
+    return " ".join(above + below)
 
 
 class _Number(float):

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from streams.events.columns import Decoded
+from streams.events.columns import Decoded, SeriesKey
 from streams.events.decoder import OUTCOMES, REASONS, EventLimits, decode
 from streams.state.histogram import BUCKET_BITS
 from streams.state.registry import NameLimits
@@ -58,7 +58,7 @@ class Row:
     """One accepted event."""
 
     at_ms: int
-    series: tuple[str, str, str, str]
+    series: SeriesKey
     customer: tuple[str, str]
     outcome: str
     probe: bool
@@ -157,7 +157,7 @@ def recount(log: list[Any], rules: EventLimits = RULES, window_ms: int = 0) -> R
             else:
                 refused.append((watermark_ms // 1_000, verdicts[position]))
             continue
-        row = row_of(value)
+        row = row_of(value, rules.input_limits)
         if watermark_ms is None:
             refused += [(row.at_ms // 1_000, reason) for reason in waiting]
             waiting, watermark_ms = [], row.at_ms
@@ -171,9 +171,9 @@ def recount(log: list[Any], rules: EventLimits = RULES, window_ms: int = 0) -> R
     return Recount(rows, refused + [(None, reason) for reason in waiting], watermark_ms)
 
 
-def row_of(event: dict[str, Any]) -> Row:
+def row_of(event: dict[str, Any], input_limits: Sequence[int] = ()) -> Row:
     """An accepted event."""
-    read = read_record(encoded(event))
+    read = read_record(encoded(event), input_limits=input_limits)
     assert isinstance(read, dict), read
     tokens = {name: read[f"{name}_tokens"] for name in TOKENS}
     success = read["outcome"] == "success"
@@ -204,38 +204,43 @@ class Named:
     """A recount with its names capped and its customers hashed."""
 
     count: Recount
-    series: list[tuple[str, str, str, str]]
+    series: list[SeriesKey]
     customers: list[tuple[str, str]]
     overflowed: Counter[str]
 
 
 def named(count: Recount, caps: NameLimits, hashed: Callable[..., Any]) -> Named:
     """First come, first served: a name has a place if it has come before or there is room."""
-    places: list[set[str]] = [set(), set(), set(), set()]
+    places: list[set[str]] = [set(), set(), set(), set(), set()]
     tokens: set[str] = set()  # of customers
-    series: list[tuple[str, str, str, str]] = []
+    series: list[SeriesKey] = []
     customers: list[tuple[str, str]] = []
     overflowed: Counter[str] = Counter()
     rows = []
     for row in count.rows:
         names = []
         for dimension, name, cap, place in zip(
-            caps._fields, row.series, caps, places, strict=False
+            caps._fields, row.series[:4], caps, places, strict=False
         ):
             if name in place or name == OTHER or len(place) < cap:
                 names.append(name)
             else:
                 names.append(OTHER)
                 overflowed[dimension] += 1
-        model, region, channel, service_tier = names
-        key = (model, region, channel, service_tier)
-        rest = (OTHER, OTHER, OTHER, OTHER)
+        requested, length = row.series[4:]
+        if requested == row.series[3]:
+            requested = names[3]
+        elif requested not in {*places[4], OTHER} and len(places[4]) >= caps.service_tier:
+            requested = OTHER
+            overflowed["service_tier"] += names[3] == row.series[3]
+        key: SeriesKey = (names[0], names[1], names[2], names[3], requested, length)
+        rest: SeriesKey = (OTHER, OTHER, OTHER, OTHER, OTHER, length)
         if key not in [*series, rest] and len(series) >= caps.series:
             key = rest
             overflowed["series"] += 1
         if key not in series:
             series.append(key)
-            for name, place in zip(key, places, strict=True):
+            for name, place in zip(key, places, strict=False):
                 place.update({name} - {OTHER})
         token = hashed(row.customer[0])
         if token not in tokens and len(tokens) >= caps.customers:
@@ -299,7 +304,7 @@ def nearest_rank(values: list[int], percent: int) -> int:
 
 
 def readable(
-    aggregate: Aggregate, series: list[tuple[str, str, str, str]], customers: list[tuple[str, str]]
+    aggregate: Aggregate, series: list[SeriesKey], customers: list[tuple[str, str]]
 ) -> dict[str, Any]:
     """A aggregate in the shape of `told`, with the names that its numbers stand for."""
     latency = (1 << LATENCY_BITS) - 1

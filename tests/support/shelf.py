@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
+from streams.events.columns import SeriesKey
 from streams.state.partition import PartitionState
 from streams.state.registry import NameLimits, Registry, customer_hasher
 from streams.state.slices import LEVELS, Aggregate, SliceId, Thresholds, export_edges
@@ -51,6 +52,7 @@ KINDS = (
     TIMED | {"served_from": "response_cache"},
     TIMED | {"estimated_tokens": True, "total_tokens": 1},
     TIMED | {"ttft_ms": 5_000, "region": "s\u00fcd", "cache_write_tokens": -7},
+    TIMED | {"requested_service_tier": "priority"},
 )
 ODD = (b"", b"{", b'{"model": "m"}', b'{"ended_at": true, "request_id": "1", "model": "m"}')
 STAMPS_MS = {"in time": 0, "from the future": -400_000, "no stamp": None}
@@ -151,7 +153,7 @@ class Shelf:
     def index(self) -> dict[SliceId, int]:
         return decode_index(self.fields["index"])
 
-    def names(self) -> tuple[list[tuple[str, str, str, str]], list[tuple[str, str]]]:
+    def names(self) -> tuple[list[SeriesKey], list[tuple[str, str]]]:
         return decode_names(self.meta, self.fields)
 
     def aggregate(self, of: SliceId) -> Aggregate:

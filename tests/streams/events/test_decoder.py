@@ -28,7 +28,7 @@ def test_an_event_reads_as_the_definitions_say() -> None:
             "ended_at_ms": NOW,
             "outcome": "success",
             "probe": False,
-            "series": ("opus", "us-east-1", "direct", "standard"),
+            "series": ("opus", "us-east-1", "direct", "standard", "standard", ""),
             "customer": ("customer-7", "opus"),
             "ttft_ns": 250_500_000,
             "duration_ns": 2_250_500_000,
@@ -52,20 +52,20 @@ def test_absent_and_null_labels_are_one_series_and_one_customer() -> None:
     bare = without("region", "channel", "service_tier", "customer_id")
     nulls: dict[str, Any] = dict.fromkeys(("region", "channel", "service_tier", "customer_id"))
     decoded = judge([raw(bare), raw(**nulls), raw(bare, region="unknown")])
-    assert decoded.columns.series == [("opus", "unknown", "unknown", "unknown")]
+    assert decoded.columns.series == [("opus", "unknown", "unknown", "unknown", "unknown", "")]
     assert decoded.columns.customers == [("unknown", "opus")]
     assert decoded.columns.series_index.tolist() == [0, 0, 0]
 
 
 def test_a_series_is_listed_once_whatever_else_its_events_say() -> None:
     decoded = judge([raw(), raw(stream=False), raw(use_case="chat"), raw(customer_id="b")])
-    assert decoded.columns.series == [("opus", "us-east-1", "direct", "standard")]
+    assert decoded.columns.series == [("opus", "us-east-1", "direct", "standard", "standard", "")]
     assert decoded.columns.customers == [("customer-7", "opus"), ("b", "opus")]
 
 
 def test_names_of_refused_events_do_not_enter_the_series() -> None:
     decoded = judge([raw(region="x"), raw(region="y", outcome=None), raw(region="z")])
-    assert [region for _, region, _, _ in decoded.columns.series] == ["x", "z"]
+    assert [region for _, region, *_ in decoded.columns.series] == ["x", "z"]
     assert [row["series"][1] for row in rows(decoded)] == ["x", "z"]
 
 

@@ -47,6 +47,7 @@ GOOD_EVENTS = st.fixed_dictionaries(
         "region": LABELS,
         "channel": LABELS,
         "service_tier": LABELS,
+        "requested_service_tier": LABELS,
         "customer_id": LABELS,
         "stream": st.none() | st.booleans(),
         "probe": st.none() | st.booleans(),

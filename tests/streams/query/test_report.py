@@ -158,7 +158,7 @@ def key_of(row: Row, by: tuple[str, ...]) -> tuple[str, ...] | None:
         names = dict(zip(("customer", "model"), row.customer, strict=True))
     else:
         dimensions = ("model", "region", "channel", "service_tier")
-        names = dict(zip(dimensions, row.series, strict=True))
+        names = dict(zip(dimensions, row.series[:4], strict=True))
     return tuple(names[name] for name in by)
 
 

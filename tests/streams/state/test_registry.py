@@ -5,6 +5,7 @@ import hmac
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -37,10 +38,12 @@ ONE_OF_EACH = NameLimits(1, 1, 1, 1, series=1, customers=1)
 STRANGE = {"model": "b", "region": "r", "channel": "c", "service_tier": "t"}
 MANY_NAMES = st.lists(
     st.builds(
-        lambda model, region, tier, customer, kind, stamp_ms: (
+        lambda model, region, tier, requested, customer, kind, stamp_ms: (
             plain(
                 NOON,
-                **kind | {"model": model, "region": region, "service_tier": tier},
+                **kind
+                | {"model": model, "region": region, "service_tier": tier}
+                | {"requested_service_tier": requested},
                 customer_id=customer,
             )[0],
             stamp_ms,
@@ -48,6 +51,7 @@ MANY_NAMES = st.lists(
         st.sampled_from(["a", "b", "c", "d", OTHER]),
         st.sampled_from("xyz"),
         st.sampled_from("st"),
+        st.sampled_from([None, "s", "t", "u", "v", OTHER]),
         st.sampled_from(["ann", "bob", "cyd", "dan", "eve", "unknown", OTHER]),
         st.sampled_from(KINDS),
         st.sampled_from([NOON * 1_000] * 5 + [-1]),  # the last one: refused
@@ -89,9 +93,27 @@ def test_events_beyond_a_limit_are_counted_as_other_and_as_folded() -> None:
     }
 
 
+def test_names_of_the_published_dimensions_only_are_read_as_served_as_requested() -> None:
+    shelf = shelf_after([plain(NOON, service_tier="flex")])
+    shelf.fields["series:0"] = msgspec.msgpack.encode([("a", "unknown", "unknown", "flex")])
+    assert shelf.names()[0] == [("a", "unknown", "unknown", "flex", "flex", "")]
+
+
+def test_requested_tiers_beyond_the_limit_of_tiers_are_counted_as_other() -> None:
+    caps = ROOMY._replace(service_tier=2)
+    log = [plain(NOON, service_tier="s", requested_service_tier=tier) for tier in ("t", "u", "s")]
+    shelf = shelf_after(log, caps=caps)
+    assert [key[3:5] for key in shelf.names()[0]] == [("s", "t"), ("s", "u"), ("s", "s")]
+    shelf = shelf_after(
+        [*log, plain(NOON, service_tier="s", requested_service_tier="v")], caps=caps
+    )
+    assert shelf.names()[0][-1][3:5] == ("s", OTHER)
+    assert shelf.meta.overflowed == {"service_tier": 1}
+
+
 def test_a_flood_of_invented_customers_costs_no_memory() -> None:
     registry = Registry(NameLimits(9, 9, 9, 9, 9, customers=3), HASHED)
-    registry.series_numbers([("a", "r", "c", "t")], [1])
+    registry.series_numbers([("a", "r", "c", "t", "t", "")], [1])
     for number in range(1_000):
         registry.customer_numbers([(f"invented {number}", "a")], [1])
     assert len(registry.customers) == 4
@@ -181,13 +203,15 @@ def test_a_limit_that_was_lowered_keeps_the_names_it_has(customers: int) -> None
 
 def test_a_refused_record_names_nobody() -> None:
     log = [(plain(NOON, model="never")[0], -1), plain(NOON)]
-    assert judge(log).columns.series == [("a", "unknown", "unknown", "unknown")]
+    assert judge(log).columns.series == [("a", "unknown", "unknown", "unknown", "unknown", "")]
     assert [name[0] for name in shelf_after(log).names()[0]] == ["a"]
 
 
 def test_pairs_of_customer_and_model_beyond_the_limit_become_the_customers_other_model() -> None:
     registry = Registry(NameLimits(9, 9, 9, 9, 99, 9, customer_models=2), str.upper)
-    registry.series_numbers([("m1", "r", "c", "t"), ("m2", "r", "c", "t")], [1, 1])
+    registry.series_numbers(
+        [("m1", "r", "c", "t", "t", ""), ("m2", "r", "c", "t", "t", "")], [1, 1]
+    )
     pairs = [("ann", "m1"), ("bob", "m1"), ("ann", "m2"), ("bob", "m2"), ("ann", "m1")]
     registry.customer_numbers(pairs, [1, 2, 4, 8, 16])
     assert registry.customers == [("ANN", "m1"), ("BOB", "m1"), ("ANN", OTHER), ("BOB", OTHER)]

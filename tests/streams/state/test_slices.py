@@ -81,7 +81,10 @@ def test_a_probe_counts_by_outcome_only() -> None:
     found = readable(*counted(log))
     assert found == told(recount(log).rows)
     assert found["series"] == {
-        ("a", "unknown", "unknown", "unknown"): {"probe success": 1, "probe timeout": 1}
+        ("a", "unknown", "unknown", "unknown", "unknown", ""): {
+            "probe success": 1,
+            "probe timeout": 1,
+        }
     }
     assert found["buckets"] == found["customers"] == {}
 

@@ -296,7 +296,7 @@ def test_the_names_of_a_duplicate_leave_no_trace() -> None:
     decoded = judge(log, watermark_ms=9)
     apart = deduplicate(decoded, np.array([True, False, False, True, False]))
     assert rows(apart) == [rows(decoded)[at] for at in (1, 2, 4)]
-    assert [region for _, region, _, _ in apart.columns.series] == ["b", "c", "a"]
+    assert [region for _, region, *_ in apart.columns.series] == ["b", "c", "a"]
     assert [customer for customer, _ in apart.columns.customers] == ["y", "x"]
     assert apart.duplicates_ms.tolist() == [9, NOW + 5]
     assert apart.watermark_ms == decoded.watermark_ms
