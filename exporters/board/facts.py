@@ -19,7 +19,9 @@ class TileValue:
     """One number of the fleet over the board's window, against its target."""
 
     value: float | None
-    samples: int  # requests behind it, or input tokens behind a cache hit ratio
+    samples: (
+        int  # requests behind it; for a cache hit ratio the input tokens whose cached part is known
+    )
     target: float | None
     state: State
     spark: tuple[float | None, ...] = ()  # the last 60 minutes, one value a minute, oldest first

@@ -147,7 +147,7 @@ def tiles(facts: LiveFacts) -> list[Tile]:
         _tile(
             "cache",
             "Cache hit rate",
-            "Input tokens read from the prompt cache",
+            "Input tokens read from the prompt cache, of those whose cached part is known",
             cache,
             lambda value: fmt.percent(value, cache.target),
             "at least",

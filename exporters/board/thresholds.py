@@ -124,8 +124,8 @@ def _cache_hits(
             name,
             _Measurement(
                 measured.cache_hit_ratio,
-                measured.input_tokens,
-                measured.input_tokens >= indicator.min_input_tokens,
+                measured.cached_of_tokens,
+                measured.cached_of_tokens >= indicator.min_input_tokens,
                 _shorter(indicator.window, short),
             ),
         )

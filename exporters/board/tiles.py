@@ -58,7 +58,7 @@ class TileValues:
             state = "breached" if lowest is None else "at_risk"
         return self._number(
             value,
-            self._fleet.input_tokens,
+            self._fleet.cached_of_tokens,
             lowest if target is None else target,
             state,
             lambda minute: minute.measured.cache_hit_ratio,

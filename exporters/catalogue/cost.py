@@ -11,7 +11,8 @@ CACHE_SAVED = Spec(
     "US dollars of input price that the prompt cache saved in a window, minus the price of its "
     "writes.",
     LABELS,
-    "Below 0, writing costs more than reading saves. Only models with a price.",
+    "Below 0, writing costs more than reading saves. Only models with a price, and input tokens "
+    "whose cached part is known.",
 )
 CACHE_LOST = Spec(
     "tokenpulse_window_cache_lost_usd",
@@ -19,7 +20,7 @@ CACHE_LOST = Spec(
     "Additional US dollars that the target cache hit ratio would have saved in a window.",
     LABELS,
     "Each model is compared with the fleet's target by itself, so a good model does not "
-    "compensate for a bad one.",
+    "compensate for a bad one. Input tokens whose cached part is unknown have lost nothing.",
 )
 UNPRICED_TOKENS = Spec(
     "tokenpulse_window_unpriced_tokens",

@@ -64,7 +64,7 @@ class CacheMoney:
             base = label_text({"scope": "model", "window": window, label: model})
             found = self._dollars(rows)
             _add(page, base, found)
-            if found.saved_usd is None:
+            if self._book.price(model) is None:
                 page.add(cost_metrics.UNPRICED_TOKENS, base, found.unpriced_tokens)
 
     def add_customers(self, page: Page, shown: Sequence[tuple[str, str]], sums: Sums) -> None:

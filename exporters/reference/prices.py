@@ -98,13 +98,14 @@ class CacheTokens(NamedTuple):
     input: int  # cached ones included
     cached: int
     written: int
+    known: int  # of `input`, the tokens of which it is known how many were cached
 
 
 @dataclass(frozen=True, slots=True)
 class CacheDollars:
     """Savings and losses of the cache for some traffic, of the models that have a price."""
 
-    saved_usd: Fraction | None  # None if no model has a price
+    saved_usd: Fraction | None  # None without a price, or if no cached part is known
     lost_usd: Fraction | None  # None without a target, too
     unpriced_tokens: int  # input tokens of models without a price
 
@@ -115,17 +116,18 @@ def cache_dollars(
     """Return dollars saved, and dollars lost against a cache hit ratio of `target`.
 
     saved = sum(cached x p x (1 - read ratio)) - sum(written x p x (write ratio - 1))
-    lost = sum over models(max(0, target x input - cached) x mean of p x (1 - read ratio))
+    lost = sum over models(max(0, target x known - cached) x mean of p x (1 - read ratio))
 
-    with p the input price of model and tier, and the mean over the model's input tokens. Each model
-    is held to the target by itself, so that none makes up for another.
+    with p the input price of model and tier, and the mean over the model's known input tokens:
+    input whose cached part is unknown has neither saved nor lost. Each model is held to the target
+    by itself, so that none makes up for another.
     """
-    saved = lost = unpriced = 0
+    saved = lost = unpriced = all_input = all_known = 0
     is_priced = False
     # groupby needs its input sorted by the same key.
     for model, tiers in groupby(sorted(rows, key=lambda row: row.model), lambda row: row.model):
-        # `worth`: what reading all input from the cache would save, in units.
-        total_input = total_cached = worth = 0
+        # `worth`: the savings if all known input were read from the cache, in units.
+        total_known = total_cached = worth = 0
         for row in tiers:
             units = book.units(model, row.service_tier)
             if units is None:
@@ -133,17 +135,21 @@ def cache_dollars(
                 continue
             is_priced = True
             read_gain, write_cost = units
+            all_input += row.input
             saved += row.cached * read_gain - row.written * write_cost
-            total_input += row.input
+            total_known += row.known
             total_cached += row.cached
-            worth += row.input * read_gain
-        if target is not None and total_input:
+            worth += row.known * read_gain
+        all_known += total_known
+        if target is not None and total_known:
             # Whole numbers: tokens short of the target, times the denominator of the target.
-            missing = target.numerator * total_input - target.denominator * total_cached
-            lost += max(0, missing) * worth // (target.denominator * total_input)
+            missing = target.numerator * total_known - target.denominator * total_cached
+            lost += max(0, missing) * worth // (target.denominator * total_known)
+    # Without known input, 0 dollars would be a guess; without any input, they are a fact.
+    is_known = is_priced and bool(all_known or not all_input)
     return CacheDollars(
-        Fraction(saved, _UNITS_A_USD) if is_priced else None,
-        Fraction(lost, _UNITS_A_USD) if is_priced and target is not None else None,
+        Fraction(saved, _UNITS_A_USD) if is_known else None,
+        Fraction(lost, _UNITS_A_USD) if is_known and target is not None else None,
         unpriced,
     )
 

@@ -26,7 +26,10 @@ from streams.state.measures import (
 from streams.state.slices import (
     CELL_BITS,
     CUSTOMER_COLUMNS,
+    CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
+    KNOWN,
+    KNOWN_AT,
     SERIES_COLUMNS,
     THRESHOLD_COUNT_BITS,
     TOKENS,
@@ -42,7 +45,12 @@ CUSTOMER = "customer"  # summed from customer rows; all other scopes from the se
 # rows, of which the second is summed, have no tiers.
 MODEL_TIER, CUSTOMER_MODEL = PRICED = ("model_tier", "customer_model")
 _INPUT_TOKENS = ("input", "cached_input", "cache_write")
-_INPUT_AT = [TOKENS.index(name) for name in _INPUT_TOKENS]
+# Columns of the rows that PRICED sums: _INPUT_TOKENS, and input whose cached part is known.
+_SERIES_INPUT_AT, _CUSTOMER_INPUT_AT = (
+    [tokens_at + TOKENS.index(name) for name in _INPUT_TOKENS]
+    + [known_at + KNOWN.index("cached_input_of")]
+    for tokens_at, known_at in ((TOKENS_AT, KNOWN_AT), (CUSTOMER_TOKENS_AT, CUSTOMER_KNOWN_AT))
+)
 _MERGED_AT_ONCE = 32  # summaries added up in one step, which bounds the memory of a first build
 
 PartKey = tuple[int, SliceId]  # partition, slice
@@ -63,7 +71,7 @@ class Sums:
         """Return sums without counts."""
         columns = CUSTOMER_COLUMNS if scope == CUSTOMER else SERIES_COLUMNS
         if scope in PRICED:
-            columns = len(_INPUT_TOKENS)
+            columns = len(_SERIES_INPUT_AT)
         return cls(Table.empty(columns), Table.empty(), Table.empty(2))
 
     @classmethod
@@ -148,14 +156,13 @@ def summarise(
     for scope in scopes:
         empty = Sums.empty(scope.name)
         if scope.name in PRICED:
-            by_customer = scope.name == CUSTOMER_MODEL
-            table, at = (
-                (aggregate.customers, CUSTOMER_TOKENS_AT)
-                if by_customer
-                else (aggregate.series, TOKENS_AT)
+            table, columns = (
+                (aggregate.customers, _CUSTOMER_INPUT_AT)
+                if scope.name == CUSTOMER_MODEL
+                else (aggregate.series, _SERIES_INPUT_AT)
             )
             # Prices need input tokens only, so the columns of outcomes are left out.
-            tokens = Table(table.keys, table.values[:, [at + column for column in _INPUT_AT]])
+            tokens = Table(table.keys, table.values[:, columns])
             summary[scope.name] = Sums(
                 _regroup(scope, tokens, 0, empty.counts), empty.cells, empty.threshold_counts
             )

@@ -33,6 +33,9 @@ ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
 SUCCESS_AT = OUTCOMES.index("success")
 INPUT_AT, CACHED_AT, OUTPUT_AT = map(TOKENS.index, ("input", "cached_input", "output"))
 CACHED_OF_AT = KNOWN.index("cached_input_of")
+TOKENS_KNOWN_AT, FROM_CACHE_AT, STREAMED_AT = map(
+    KNOWN.index, ("tokens", "response_cache", "streamed")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,11 @@ class Amounts:
     successes: int = 0
     input_tokens: int = 0  # cached ones included
     cached_tokens: int = 0
-    cached_of_tokens: int = 0  # input tokens of the requests whose cached tokens are known
+    cached_of_tokens: int = 0  # input tokens whose cached part is known
     output_tokens: int = 0
+    answered: int = 0  # successes of a model: without probes and answers of a response cache
+    tokens_known: int = 0  # of `answered`, those whose input tokens are known
+    streamed: int = 0  # of `answered`, those that streamed, so that a TTFT is expected
 
     @classmethod
     def from_row(cls, scope: str, row: Sequence[int], **more: Any) -> Self:
@@ -62,28 +68,42 @@ class Amounts:
             cached_tokens=row[tokens_at + CACHED_AT],
             cached_of_tokens=row[known_at + CACHED_OF_AT],
             output_tokens=row[tokens_at + OUTPUT_AT],
+            answered=row[SUCCESS_AT] - row[known_at + FROM_CACHE_AT],
+            tokens_known=row[known_at + TOKENS_KNOWN_AT],
+            # The latencies of customers are not counted, so no TTFT of them can be known.
+            streamed=0 if is_customer else row[known_at + STREAMED_AT],
             **more,
         )
 
     @property
     def failed(self) -> int:
-        """Eligible requests that did not succeed."""
+        """Return the eligible requests that did not succeed."""
         return self.eligible - self.successes
 
     @property
     def tokens(self) -> int:
-        """Input and output."""
+        """Return input and output tokens."""
         return self.input_tokens + self.output_tokens
 
     @property
     def availability_ratio(self) -> float | None:
-        """Successes of eligible requests."""
+        """Return the successes of the eligible requests."""
         return self.successes / self.eligible if self.eligible else None
 
     @property
     def cache_hit_ratio(self) -> float | None:
-        """Cached of the input tokens of the requests whose cached tokens are known."""
+        """Return the cached share of the input tokens whose cached part is known."""
         return self.cached_tokens / self.cached_of_tokens if self.cached_of_tokens else None
+
+    @property
+    def tokens_known_ratio(self) -> float | None:
+        """Return the share of the answered requests whose input tokens are known."""
+        return self.tokens_known / self.answered if self.answered else None
+
+    @property
+    def cached_known_ratio(self) -> float | None:
+        """Return the share of the input tokens whose cached part is known."""
+        return self.cached_of_tokens / self.input_tokens if self.input_tokens else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +116,11 @@ class Measured(Amounts):
     def p95_s(self, latency: str) -> float | None:
         """Return the percentile that objectives and boards use, in seconds."""
         return self.quantiles_s.get((latency, 0.95))
+
+    @property
+    def ttft_known_ratio(self) -> float | None:
+        """Return the share of the streamed requests whose TTFT is known; None for customers."""
+        return self.samples.get("ttft", 0) / self.streamed if self.streamed else None
 
 
 def measure(scope: str, sums: Sums) -> dict[int, Measured]:

@@ -44,7 +44,7 @@ def values_of(counts: Counts, targets: BoardTargets) -> Values:
         availability_ratio=Value(
             available, counts.eligible, _share(available, targets.availability_ratio)
         ),
-        cache_hit_ratio=Value(cache_hit, counts.input_tokens, _cache_hit(cache_hit, targets)),
+        cache_hit_ratio=Value(cache_hit, counts.cached_of_tokens, _cache_hit(cache_hit, targets)),
     )
 
 

@@ -40,7 +40,10 @@ TARGET = Fraction(2, 5)  # where the default policy's best in class begins
 
 
 def priced_events(seed: int, count: int, from_s: int, to_s: int) -> list[dict[str, Any]]:
-    """Events in several tiers; hit rates on both sides of the target, some failures and probes."""
+    """Events in several tiers; hit rates on both sides of the target, some failures and probes.
+
+    The cached tokens of every fifth request are unknown.
+    """
     chance = random.Random(seed)
     events = some_events(seed, count, from_s, to_s)
     for one in events:
@@ -50,6 +53,8 @@ def priced_events(seed: int, count: int, from_s: int, to_s: int) -> list[dict[st
         one["cache_write_tokens"] = min(
             one["input_tokens"], chance.choice([0, 0, chance.randint(1, 2_000)])
         )
+        if chance.random() < 0.2:
+            one["cached_input_tokens"] = None
     return events
 
 
@@ -67,15 +72,16 @@ def recounted(
     for model in PRICES:
         mine = [one for one in events if one["model"] == model]
         for one in mine:
-            saved += one["cached_input_tokens"] * worth(one, with_tier)
+            saved += (one["cached_input_tokens"] or 0) * worth(one, with_tier)
             price, _, write, tiers = PRICES[model]
             factor = tiers.get(one["service_tier"], "1") if with_tier else "1"
             extra = Fraction(price) * Fraction(factor) * (Fraction(write) - 1)
             saved -= one["cache_write_tokens"] * extra
-        tokens = sum(one["input_tokens"] for one in mine)
-        cached = sum(one["cached_input_tokens"] for one in mine)
+        known = [one for one in mine if one["cached_input_tokens"] is not None]
+        tokens = sum(one["input_tokens"] for one in known)
+        cached = sum(one["cached_input_tokens"] for one in known)
         if tokens:
-            mean = sum(one["input_tokens"] * worth(one, with_tier) for one in mine) / tokens
+            mean = sum(one["input_tokens"] * worth(one, with_tier) for one in known) / tokens
             lost += max(0, TARGET * tokens - cached) * mean
     unpriced = sum(one["input_tokens"] for one in events if one["model"] not in PRICES)
     return saved, lost, unpriced
@@ -88,7 +94,9 @@ def check(
     with_tier: bool = True,
 ) -> None:
     saved, lost, _ = recounted(events, with_tier)
-    priced = any(one["model"] in PRICES and one["input_tokens"] for one in events)
+    priced = any(
+        one["model"] in PRICES and one["cached_input_tokens"] is not None for one in events
+    )
     if not priced:
         assert value(samples, SAVED, **labels) is None
         assert value(samples, LOST, **labels) is None

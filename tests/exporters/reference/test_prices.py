@@ -39,13 +39,17 @@ MTOK = 1_000_000
 def test_a_read_saves_what_a_fresh_token_costs_more_and_a_write_costs_its_surcharge() -> None:
     #     1 Mtok read at 10 USD instead of 1 USD: 9.00 saved
     #     2 Mtok written at 12.50 USD instead of 10 USD: 5.00 paid
-    found = cache_dollars([CacheTokens("large", "standard", 4 * MTOK, MTOK, 2 * MTOK)], BOOK, None)
+    found = cache_dollars(
+        [CacheTokens("large", "standard", 4 * MTOK, MTOK, 2 * MTOK, 4 * MTOK)], BOOK, None
+    )
     assert found.saved_usd == 4
     assert found.lost_usd is None
 
 
 def test_writes_that_nobody_reads_cost_money() -> None:
-    found = cache_dollars([CacheTokens("large", "standard", 4 * MTOK, 0, MTOK)], BOOK, None)
+    found = cache_dollars(
+        [CacheTokens("large", "standard", 4 * MTOK, 0, MTOK, 4 * MTOK)], BOOK, None
+    )
     assert found.saved_usd == Fraction("-2.5")
 
 
@@ -53,21 +57,35 @@ def test_writes_that_nobody_reads_cost_money() -> None:
     ("tier", "saved_usd"), [("priority", 18), ("batch", "4.5"), ("unknown", 9), (None, 9)]
 )
 def test_a_tier_multiplies_the_input_price(tier: str | None, saved_usd: str | int) -> None:
-    found = cache_dollars([CacheTokens("large", tier, MTOK, MTOK, 0)], BOOK, None)
+    found = cache_dollars([CacheTokens("large", tier, MTOK, MTOK, 0, MTOK)], BOOK, None)
     assert found.saved_usd == Fraction(saved_usd)
 
 
 def test_lost_is_what_the_tokens_missing_to_the_target_would_have_saved() -> None:
     # 2 Mtok of 10 read from the cache, 5 would be the target: 3 Mtok at 9.00
-    found = cache_dollars([CacheTokens("large", None, 10 * MTOK, 2 * MTOK, 0)], BOOK, HALF)
+    found = cache_dollars(
+        [CacheTokens("large", None, 10 * MTOK, 2 * MTOK, 0, 10 * MTOK)], BOOK, HALF
+    )
     assert found.lost_usd == 27
+
+
+def test_input_whose_cached_part_is_unknown_has_lost_nothing() -> None:
+    # Of 10 Mtok only 4 are known to be cached or not, and 1 of them was: 1 Mtok is missing to half.
+    found = cache_dollars([CacheTokens("large", None, 10 * MTOK, MTOK, 0, 4 * MTOK)], BOOK, HALF)
+    assert found.saved_usd == 9
+    assert found.lost_usd == 9
+
+
+def test_dollars_are_unknown_if_no_cached_part_is_known() -> None:
+    found = cache_dollars([CacheTokens("large", None, 10 * MTOK, 0, MTOK, 0)], BOOK, HALF)
+    assert (found.saved_usd, found.lost_usd, found.unpriced_tokens) == (None, None, 0)
 
 
 def test_one_models_surplus_pays_for_no_other() -> None:
     # large reads 9 of 10 Mtok, small 1 of 2: together far above the target, small exactly at it.
     rows = [
-        CacheTokens("large", None, 10 * MTOK, 9 * MTOK, 0),
-        CacheTokens("small", None, 2 * MTOK, MTOK // 2, 0),
+        CacheTokens("large", None, 10 * MTOK, 9 * MTOK, 0, 10 * MTOK),
+        CacheTokens("small", None, 2 * MTOK, MTOK // 2, 0, 2 * MTOK),
     ]
     assert cache_dollars(rows, BOOK, HALF).lost_usd == Fraction(1, 2) * Fraction("0.75")
 
@@ -76,14 +94,14 @@ def test_a_models_tiers_are_held_to_the_target_together_at_their_mean_price() ->
     # priority reads 1 of 2 Mtok, batch 0 of 2: 1 of 4, so 1 Mtok is missing to 2,
     # at (2 x 18 + 2 x 4.5) / 4 = 11.25 USD.
     rows = [
-        CacheTokens("large", "priority", 2 * MTOK, MTOK, 0),
-        CacheTokens("large", "batch", 2 * MTOK, 0, 0),
+        CacheTokens("large", "priority", 2 * MTOK, MTOK, 0, 2 * MTOK),
+        CacheTokens("large", "batch", 2 * MTOK, 0, 0, 2 * MTOK),
     ]
     assert cache_dollars(rows, BOOK, HALF).lost_usd == Fraction("11.25")
 
 
 def test_models_without_a_price_are_told_of_and_not_guessed() -> None:
-    rows = [CacheTokens("large", None, MTOK, MTOK, 0), CacheTokens("other", None, 7, 3, 1)]
+    rows = [CacheTokens("large", None, MTOK, MTOK, 0, MTOK), CacheTokens("other", None, 7, 3, 1, 7)]
     assert cache_dollars(rows, BOOK, HALF).unpriced_tokens == 7
     assert cache_dollars(rows, BOOK, HALF).saved_usd == 9
     nothing = cache_dollars(rows[1:], BOOK, HALF)
@@ -98,7 +116,10 @@ models:
   large: {input_usd_per_mtok: 10, cache_read_ratio: 0.1, cache_write_ratio: 1.25}
 """
     book = read_price_book(text, "book.yaml")
-    rows = [CacheTokens("large", None, MTOK, MTOK, 0), CacheTokens("other", None, MTOK, MTOK, 0)]
+    rows = [
+        CacheTokens("large", None, MTOK, MTOK, 0, MTOK),
+        CacheTokens("other", None, MTOK, MTOK, 0, MTOK),
+    ]
     assert cache_dollars(rows, book, None).saved_usd == 10
     assert cache_dollars(rows, book, None).unpriced_tokens == 0
 
@@ -130,7 +151,9 @@ models:
         * (cached * (1 - Fraction(read)) - written * (Fraction(write) - 1))
         for name, cached, written in rows
     )
-    tokens = [CacheTokens("m", name, cached, cached, written) for name, cached, written in rows]
+    tokens = [
+        CacheTokens("m", name, cached, cached, written, cached) for name, cached, written in rows
+    ]
     assert cache_dollars(tokens, read_price_book(text, "x"), None).saved_usd == expected
 
 
