@@ -44,14 +44,16 @@ class TopicReader:
         )
         try:
             await self._consumer.start()
-            # All names: asking for one name would make some brokers create it.
-            if self.topic not in await self._consumer.topics():
+            # All names: asking for one name would make some brokers create it. The consumer's own
+            # metadata lacks topics that it is not assigned yet, so its answer is used.
+            metadata = await self._consumer._client.fetch_all_metadata()
+            numbers = metadata.partitions_for_topic(self.topic)
+            if not numbers:
                 raise Unavailable(
                     f"{self.topic}: no such topic at {kafka.bootstrap}; run `tokenpulse topics "
                     "create`, or correct the setting"
                 )
-            numbers = sorted(self._consumer.partitions_for_topic(self.topic) or ())
-            partitions = [TopicPartition(self.topic, number) for number in numbers]
+            partitions = [TopicPartition(self.topic, number) for number in sorted(numbers)]
             self._consumer.assign(partitions)
             for partition in partitions:
                 self.begins[partition.partition] = await self._consumer.position(partition)
