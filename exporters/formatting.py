@@ -132,6 +132,17 @@ def tokens(number: float | None) -> str:
     return f"{_plain(_half_even(scaled, three_digits(scaled)))} {letter}"
 
 
+def known_for(ratio: float | None, noun: str) -> str:
+    """Return how far a measure is known, `known for 61.3 % of requests`; empty if all of it is.
+
+    `ratio`: share of the requests or tokens for which it is known; None without any of them.
+    """
+    if ratio is None or ratio == 1:
+        return ""
+    # 0 % would read like a value of the measure.
+    return f"known for {percent(ratio)} of {noun}" if ratio else f"unknown for all {noun}"
+
+
 def money(amount: Decimal, currency: str) -> str:
     """Return an amount in hundredths: `1,250.00 USD`."""
     return f"{_half_even(amount, 2):,f} {currency}"

@@ -137,6 +137,9 @@ def _row(name: str, measured: Measured, fleet: Measured, targets: FleetTargets) 
         tpot_samples=measured.samples.get("tpot", 0),
         cache_hit_ratio=measured.cache_hit_ratio,
         state=min(known_states, key=lambda state: RANK[state], default="unknown"),
+        ttft_known_ratio=measured.ttft_known_ratio,
+        cached_known_ratio=measured.cached_known_ratio,
+        tokens_known_ratio=measured.tokens_known_ratio,
     )
 
 

@@ -64,7 +64,7 @@ class LiveBoard:
             availability_ratio=availability,
             tokens_per_s=tiles.tokens_per_s(),
             requests=fleet.requests,
-            tokens=fleet.tokens,
+            tokens=fleet.known_tokens,
             objectives=objective_statuses(self._policies, statuses, reading, self._name_of),
             history=history_strips(reading, self._name_of),
             models=breakdown(reading.by_name(WINDOW, "model"), fleet, self._limits),
@@ -138,4 +138,6 @@ def _calm_words(
         if latency.value is not None:
             yield f"P95 {name} {fmt.latency(latency.value, latency.target)}"
     if cache.value is not None:
-        yield f"cache hit rate {fmt.percent(cache.value, cache.target)}"
+        known = fmt.known_for(cache.known_ratio, "input tokens")
+        rate = fmt.percent(cache.value, cache.target)
+        yield f"cache hit rate {rate}{f' ({known})' if known else ''}"

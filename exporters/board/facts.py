@@ -8,10 +8,17 @@ which the page escapes.
 from dataclasses import dataclass
 from typing import Literal
 
+from slo.policy.conditions import KNOWN_MIN_RATIO
+
 # On the page: met; not missed yet, but near it; missed; unknown.
 State = Literal["ok", "at_risk", "breached", "unknown"]
 Severity = Literal["page", "ticket", "info"]
 BUDGET_NEARLY_GONE = 0.1  # share of an error budget below which its objective is at risk
+
+
+def is_weak(known_ratio: float | None) -> bool:
+    """Return True if a measure is known for too small a share to be judged."""
+    return known_ratio is not None and known_ratio < KNOWN_MIN_RATIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,7 @@ class TileValue:
     target: float | None
     state: State
     spark: tuple[float | None, ...] = ()  # the last 60 minutes, one value a minute, oldest first
+    known_ratio: float | None = None  # share of the requests or input tokens it is known for
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,9 @@ class BreakdownRow:
     tpot_samples: int
     cache_hit_ratio: float | None
     state: State
+    ttft_known_ratio: float | None = None  # of the streamed requests
+    cached_known_ratio: float | None = None  # of the input tokens
+    tokens_known_ratio: float | None = None  # of the requests that a model answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +130,7 @@ class LiveFacts:
     availability_ratio: TileValue
     tokens_per_s: TileValue
     requests: int
-    tokens: int
+    tokens: int | None
     objectives: tuple[ObjectiveRow, ...]  # the worst first
     history: tuple[HistoryStrip, ...]
     models: tuple[BreakdownRow, ...]

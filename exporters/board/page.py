@@ -23,6 +23,7 @@ from exporters.board.facts import (
     Severity,
     State,
     TileValue,
+    is_weak,
 )
 from exporters.board.sparkline import Sparkline, sparkline
 from exporters.templates import templates
@@ -62,6 +63,8 @@ class Tile:
     target: str | None
     samples: int
     samples_of: str
+    known: str  # `known for 61.3 % of input tokens`; empty if it is known for all
+    weak: bool  # known for too small a share to be judged
     spark: Sparkline
 
 
@@ -134,6 +137,7 @@ def tiles(facts: LiveFacts) -> list[Tile]:
             lambda value: fmt.latency(value, ttft.target),
             "under",
             "requests",
+            "streamed requests",
         ),
         _tile(
             "tpot",
@@ -151,6 +155,7 @@ def tiles(facts: LiveFacts) -> list[Tile]:
             cache,
             lambda value: fmt.percent(value, cache.target),
             "at least",
+            "input tokens",
             "input tokens",
         ),
         _tile(
@@ -170,6 +175,7 @@ def tiles(facts: LiveFacts) -> list[Tile]:
             fmt.tokens,
             "at least",
             "requests",
+            "answered requests",
         ),
     ]
 
@@ -182,6 +188,7 @@ def _tile(
     shown: Callable[[float | None], str],
     side: str,
     samples_of: str,
+    known_of: str = "",
 ) -> Tile:
     # A target is written as it is, not kept off itself.
     target = None if number.target is None else f"{side} {_target_text(key, number.target)}"
@@ -195,6 +202,9 @@ def _tile(
         target=target,
         samples=number.samples,
         samples_of=samples_of,
+        known=fmt.known_for(number.known_ratio, known_of),
+        # The other measures are judged by their number of samples.
+        weak=key == "cache" and is_weak(number.known_ratio),
         spark=sparkline(number.spark, number.target, shown),
     )
 
@@ -246,6 +256,7 @@ def _environment() -> Environment:
             "budget_width": budget_width,
             "burn_columns": burn_columns,
             "strip_summary": strip_summary,
+            "is_weak": is_weak,
         }
     )
     return environment

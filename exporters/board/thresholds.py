@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from exporters.board.facts import State
+from exporters.board.facts import State, is_weak
 from exporters.board.input import BoardInput, can_answer
 from exporters.windows.measured import Measured
 from slo.alert_state import AlertState
@@ -125,7 +125,8 @@ def _cache_hits(
             _Measurement(
                 measured.cache_hit_ratio,
                 measured.cached_of_tokens,
-                measured.cached_of_tokens >= indicator.min_input_tokens,
+                measured.cached_of_tokens >= indicator.min_input_tokens
+                and not is_weak(measured.cached_known_ratio),
                 _shorter(indicator.window, short),
             ),
         )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from exporters.board.breakdown import FleetTargets, availability_state, p95_state
-from exporters.board.facts import State, TileValue
+from exporters.board.facts import State, TileValue, is_weak
 from exporters.board.input import BoardInput
 from exporters.board.objectives import RANK
 from exporters.board.thresholds import ThresholdStatus
@@ -40,17 +40,20 @@ class TileValues:
             target_s,
             state,
             lambda minute: minute.measured.p95_s(latency),
+            self._fleet.ttft_known_ratio if latency == "ttft" else None,
         )
 
     def cache_hit(self) -> TileValue:
         """Return the cache hit ratio.
 
-        It is missed below the threshold of the page, at risk below that of the ticket.
+        It is missed below the threshold of the page, at risk below that of the ticket, and unknown
+        if it is about less than half of the input tokens.
         """
+        known_ratio = self._fleet.cached_known_ratio
         value, targets = self._fleet.cache_hit_ratio, self._targets
         lowest, target = targets.cache_hit_page_ratio, targets.cache_hit_ticket_ratio
         state: State = "ok"
-        if value is None or (lowest is None and target is None):
+        if value is None or (lowest is None and target is None) or is_weak(known_ratio):
             state = "unknown"
         elif lowest is not None and value < lowest:
             state = "breached"
@@ -62,6 +65,7 @@ class TileValues:
             lowest if target is None else target,
             state,
             lambda minute: minute.measured.cache_hit_ratio,
+            known_ratio,
         )
 
     def availability(self) -> TileValue:
@@ -81,8 +85,9 @@ class TileValues:
         begin_s = max(from_s, min(since_ms, default=0) / 1_000)
         # The window may end in the future (its last slice is filling) or begin before the state.
         elapsed_s = min(to_s, self._reading.now_s) - begin_s
+        tokens = self._fleet.known_tokens
         return self._number(
-            self._fleet.tokens / elapsed_s if elapsed_s >= 1 else None,
+            tokens / elapsed_s if tokens is not None and elapsed_s >= 1 else None,
             self._fleet.requests,
             None,
             self._volume_state(),
@@ -91,6 +96,7 @@ class TileValues:
                 if minute.elapsed_s >= _SPARK_AFTER_S and minute.measured.requests
                 else None
             ),
+            self._fleet.tokens_known_ratio,
         )
 
     def _volume_state(self) -> State:
@@ -110,6 +116,8 @@ class TileValues:
         target: float | None,
         state: State,
         at: Callable[[Minute], float | None],
+        known_ratio: float | None = None,
     ) -> TileValue:
         spark = tuple(at(minute) for minute in self._reading.minutes)
-        return TileValue(value, samples, target, "unknown" if self._stale else state, spark)
+        shown_state = "unknown" if self._stale else state
+        return TileValue(value, samples, target, shown_state, spark, known_ratio)

@@ -86,6 +86,11 @@ class Amounts:
         return self.input_tokens + self.output_tokens
 
     @property
+    def known_tokens(self) -> int | None:
+        """Return `tokens`; None if requests were answered, but no token of them is known."""
+        return None if self.answered and not self.tokens_known and not self.tokens else self.tokens
+
+    @property
     def availability_ratio(self) -> float | None:
         """Return the successes of the eligible requests."""
         return self.successes / self.eligible if self.eligible else None

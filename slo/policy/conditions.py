@@ -37,6 +37,11 @@ BURN_MIN_REQUESTS = 10
 BASELINE_MIN_REQUESTS = 50
 
 
+# Share of the requests or tokens for which a measure must be known before a board judges it, if no
+# policy sets one: with less, the unknown part could turn the verdict.
+KNOWN_MIN_RATIO = Fraction(1, 2)
+
+
 def windows_of(window: str) -> tuple[str, ...]:
     """Return the windows a condition on `window` reads: itself, and the shorter one if any."""
     return (window, _SHORTER_WINDOW[window]) if window in _SHORTER_WINDOW else (window,)
