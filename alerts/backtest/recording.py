@@ -54,11 +54,13 @@ class Recording:
         thresholds: Thresholds,
         to_s: int | None,
         minutes_until_s: int = 0,
+        input_limits: tuple[int, ...] = (),
     ) -> None:
         """`to_s`: its end; later events are left out. Customers keep their ids.
 
         `minutes_until_s`: a whole minute. Earlier events are kept by the minute and without
-        histograms, as no rolling window reads them.
+        histograms, as no rolling window reads them. `input_limits`: input lengths to count, in
+        tokens, rising.
         """
         worker = settings.worker
         self.registry = Registry(name_limits(worker), lambda customer_id: customer_id)
@@ -67,6 +69,7 @@ class Recording:
         self.refused: Counter[str] = Counter()  # by reason
         self.unmapped = 0
         self.begin_s: int | None = None  # of the first slice; None before the first event
+        self._limits = replace(event_limits(worker), input_limits=input_limits)
         self._worker, self._thresholds, self._to_s = worker, thresholds, to_s
         self._minutes_until_s = minutes_until_s
         self._logs: dict[object, _Log] = {}
@@ -89,7 +92,7 @@ class Recording:
         `timestamps_ms`: those of Kafka. Without them no event is from the future or too late: a
         file has no time of its own.
         """
-        state, limits = self._log(log), event_limits(self._worker)
+        state, limits = self._log(log), self._limits
         # A file is read at any later time, so its rows are neither late nor early.
         if timestamps_ms is None:
             limits = replace(limits, horizon_ms=MAX_TIME_MS)

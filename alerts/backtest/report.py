@@ -155,7 +155,7 @@ def _promise(backtest: Backtest, replayed: ReplayedObjective, name: str) -> dict
     return {
         "policy": replayed.policy.name,
         "objective": replayed.objective.name,
-        "scope": replayed.scope(name),
+        "scope": replayed.scope(name) | replayed.objective.scope.finer(),
         "target_ratio": exact(target),
         "attainment": {
             "ratio": exact(ratio),
@@ -209,7 +209,7 @@ def _month(
             yield {
                 "policy": policy.name,
                 "objective": replayed.objective.name,
-                "scope": replayed.scope(name),
+                "scope": replayed.scope(name) | replayed.objective.scope.finer(),
                 "from": instant(month[0]),
                 "to": instant(month[1]),
                 "ratio": exact(ratio),

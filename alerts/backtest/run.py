@@ -74,6 +74,12 @@ def thresholds(policies: Sequence[Policy], worker: Worker) -> Thresholds:
     return Thresholds.of_seconds(*(limits[latency] for latency in LATENCIES))
 
 
+def input_limits(policies: Sequence[Policy], worker: Worker) -> tuple[int, ...]:
+    """Return the input lengths to count, in tokens: those of the settings and of the policies."""
+    of_policies = {limit for policy in policies for limit in policy.input_limits()}
+    return tuple(sorted(of_policies.union(worker.input_token_limits)))
+
+
 def minutes_until_s(policies: Sequence[Policy], from_s: int | None) -> int:
     """Return the time before which minutes are fine enough for an evaluation from `from_s` on.
 

@@ -73,13 +73,12 @@ def scope_words(scope: Scope, name: str, name_of: NameOf) -> str:
     parts = {dimension: list(names) for dimension, names in scope.names().items()}
     if scope.per is not None:
         parts[scope.per] = [name_of(name) if scope.per == "customer" else name]
-    return (
-        ", ".join(
-            f"{'tier' if dimension == 'service_tier' else dimension} {fmt.enumeration(names)}"
-            for dimension, names in parts.items()
-        )
-        or "fleet"
-    )
+    texts = [
+        f"{'tier' if dimension == 'service_tier' else dimension} {fmt.enumeration(names)}"
+        for dimension, names in parts.items()
+    ]
+    texts += [f"{key.replace('_', ' ')} {text}" for key, text in scope.finer().items()]
+    return ", ".join(texts) or "fleet"
 
 
 def burning(result: ObjectiveResult, alerts: ActiveAlerts) -> BurnRateThreshold | None:

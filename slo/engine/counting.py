@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from slo.engine.minute_counts import Pair
 from slo.policy.indicators import LatencyIndicator, RequestIndicator
 from slo.policy.policy import ErrorBudgetObjective, Policy
-from slo.policy.scope import Dimension, Exclusion, ScopeFilter
+from slo.policy.scope import Exclusion, ScopeFilter
 from streams.events.decoder import OUTCOMES
 from streams.state.measures import (
     APART_TIERS,
@@ -31,7 +31,11 @@ from streams.state.slices import (
 from streams.state.tables import Ints, Table
 
 CUSTOMER_DIMENSIONS = ("customer", "model")
+_NEW_KEYS = ("requested_service_tier", "input_tokens")
 _FORMAT = 1  # raise it when the same policy would be counted in another way
+
+
+_OUTSIDE, _UNCLASSIFIED = -1, -2  # instead of the number of a name
 
 
 class RequestSelection:
@@ -42,15 +46,22 @@ class RequestSelection:
     ) -> None:
         """`token_of`: customer id -> its token in the state."""
         self._indicator, self._per = objective.indicator, objective.scope.per
-        self._wanted = names_in_state(objective.scope, token_of)
         self.by_customer = "customer" in objective.scope.dimensions()
-        customers = self._wanted.get("customer", frozenset())
+        customers = names_in_state(objective.scope, token_of).get("customer", frozenset())
         # The one customer it is about, as the state has it.
         self.customer = next(iter(customers)) if len(customers) == 1 else None
         self._dimensions = CUSTOMER_DIMENSIONS if self.by_customer else KEY_DIMENSIONS
-        self._partial = [one for one in policy.exclusions_of(objective) if one.where.names()]
-        self._unwanted = [names_in_state(one.where, token_of) for one in self._partial]
+        self._partial = [
+            one for one in policy.exclusions_of(objective) if not one.where.selects_all
+        ]
+        self._where = _Filter(objective.scope, token_of, unknown_length=True)
+        # Most failures have no usage; an exclusion would take them out of the contract.
+        self._unwanted = [
+            _Filter(one.where, token_of, unknown_length=False) for one in self._partial
+        ]
         self.id = f"{policy.name}:{objective.name}:{_digest(objective, self._partial)}"
+        filters = (objective.scope, *(one.where for one in self._partial))
+        self._looks_at_lengths = any(where.input_tokens is not None for where in filters)
         self.names: list[str] = []
         self._groups: dict[tuple[int, ...], Ints] = {}  # by exclusions that hold: row -> name
         # Latencies of a batch are judged only by an objective of that tier.
@@ -75,7 +86,7 @@ class RequestSelection:
 
         An exclusion of some requests holds for a slice that lies wholly in its stretch of time.
         """
-        held = tuple(at for at, one in enumerate(self._partial) if _covers(one, from_s, to_s))
+        held = self._held(from_s, to_s)
         if self._leaves_tiers_apart:
             aggregate = without_apart_tiers(aggregate, series)
         groups = self._follow(held, customers if self.by_customer else series)
@@ -88,6 +99,22 @@ class RequestSelection:
             self.names[at]: (int(sums[at, 0]), int(sums[at, 1]))
             for at in np.flatnonzero(sums[:, 0]).tolist()
         }
+
+    def has_unclassified(
+        self, aggregate: Aggregate, series: Sequence[SeriesKey], from_s: int, to_s: int
+    ) -> bool:
+        """Return whether a slice [from_s, to_s) has requests that may be in the scope or not.
+
+        Their input length was counted by other limits than those of the policy, or by none.
+        """
+        if not self._looks_at_lengths:
+            return False
+        groups = self._follow(self._held(from_s, to_s), series)
+        return bool((groups[aggregate.series.keys] == _UNCLASSIFIED).any())
+
+    def _held(self, from_s: int, to_s: int) -> tuple[int, ...]:
+        """Return the numbers of the exclusions that hold for a slice."""
+        return tuple(at for at, one in enumerate(self._partial) if _covers(one, from_s, to_s))
 
     def _rows(self, aggregate: Aggregate) -> tuple[Ints, Ints, Ints]:
         """Return series (or customer row) numbers, with the counted and the bad of each."""
@@ -111,12 +138,14 @@ class RequestSelection:
         return known
 
     def _name(self, held: tuple[int, ...], row: tuple[str, ...]) -> int:
-        """Number of the name that a row of the state counts for; -1 if for none."""
+        """Return the number of the name that a row of the state counts for; negative if none."""
         values = dict(zip(self._dimensions, row, strict=True))
-        if not _matches(self._wanted, values):
-            return -1
-        if any(_matches(self._unwanted[at], values) for at in held):
-            return -1
+        selected = self._where.selects(values)
+        excluded = [self._unwanted[at].selects(values) for at in held]
+        if selected is False or True in excluded:
+            return _OUTSIDE
+        if selected is None or None in excluded:
+            return _UNCLASSIFIED
         name = values[self._per] if self._per else ""
         if name not in self.names:
             self.names.append(name)
@@ -128,18 +157,34 @@ def _leaves_tiers_apart(objective: ErrorBudgetObjective) -> bool:
     return is_latency and "service_tier" not in objective.scope.dimensions()
 
 
-def names_in_state(
-    where: ScopeFilter, token_of: Callable[[str], str]
-) -> dict[Dimension, frozenset[str]]:
+class _Filter:
+    """The requests that a part of a policy selects, by names as the state has them."""
+
+    def __init__(
+        self, where: ScopeFilter, token_of: Callable[[str], str], unknown_length: bool
+    ) -> None:
+        """`unknown_length`: whether requests of unknown length are selected by their length."""
+        self._unknown_length = unknown_length
+        self._names = names_in_state(where, token_of)
+        if where.requested_service_tier:
+            self._names["requested_service_tier"] = frozenset(where.requested_service_tier)
+        self._lengths = where.input_tokens
+
+    def selects(self, values: Mapping[str, str]) -> bool | None:
+        """Return whether a row of the state is selected; None if its length was not counted."""
+        if any(values[dimension] not in names for dimension, names in self._names.items()):
+            return False
+        if self._lengths is None:
+            return True
+        return self._lengths.contains(values["input_length"], self._unknown_length)
+
+
+def names_in_state(where: ScopeFilter, token_of: Callable[[str], str]) -> dict[str, frozenset[str]]:
     """Return the names of a policy as the state has them, by dimension."""
     return {
         dimension: frozenset(map(token_of, names) if dimension == "customer" else names)
         for dimension, names in where.names().items()
     }
-
-
-def _matches(wanted: Mapping[Dimension, frozenset[str]], values: Mapping[str, str]) -> bool:
-    return all(values[dimension] in names for dimension, names in wanted.items())
 
 
 def _weights(outcomes: frozenset[str], probes: bool) -> Ints:
@@ -172,6 +217,8 @@ def _digest(objective: ErrorBudgetObjective, partial: Sequence[Exclusion]) -> st
 
 def _plain(model: BaseModel) -> list[tuple[str, str]]:
     found = {key: getattr(model, key) for key in type(model).model_fields}
+    # Keys that came later are left out at their default, so that older counts stay in use.
+    found = {key: value for key, value in found.items() if key not in _NEW_KEYS or value}
     return [
         (key, str(sorted(value) if isinstance(value, frozenset) else value))
         for key, value in sorted(found.items())

@@ -191,6 +191,19 @@ class Engine:
         self._taken[view.partition] += 1
         if slice_id.level <= 1:
             self._changed.add(slice_id.start_s // 60)
+            self._lose_unclassified(snapshot, slice_id, aggregate)
+
+    def _lose_unclassified(
+        self, snapshot: StateSnapshot, slice_id: SliceId, aggregate: Aggregate
+    ) -> None:
+        """Mark a minute as partly known if its input lengths were not counted as needed."""
+        minute = slice_id.start_s // 60
+        for kept in self._kept:
+            if kept.selection.has_unclassified(
+                aggregate, snapshot.series, slice_id.start_s, slice_id.end_s
+            ):
+                kept.minute_counts.lose(minute, minute + 1)
+                kept.unclassified = max(kept.unclassified or minute, minute)
 
     def _drop_other_states(self, views: Sequence[PartitionView]) -> None:
         """Forget the counts of partitions whose state was lost or set back: its checkpoints have

@@ -93,7 +93,7 @@ def _entry(
     entry: dict[str, Any] = {
         "policy": one.policy.name,
         "objective": one.objective.name,
-        "scope": one.scope(name_of),
+        "scope": one.scope(name_of) | one.objective.scope.finer(),
         "target_ratio": exact(one.objective.target),
         "period": {"from": instant(stands.period[0]), "to": instant(stands.period[1])},
         "attainment": _attainment(stands.attainment),

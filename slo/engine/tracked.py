@@ -28,6 +28,8 @@ class TrackedObjective:
     adjusted: dict[str, tuple[Adjustment, ...]] = field(default_factory=dict)  # by name
     # By name, with what it was judged from.
     judged: dict[str, tuple[object, ObjectiveStatus]] = field(default_factory=dict)
+    # Newest minute read with requests whose input length was not counted by the policy's limits.
+    unclassified: int | None = None
     days: DayCache = field(default_factory=DayCache)
 
     def closed_periods(self, name: str) -> list[ClosedPeriod]:

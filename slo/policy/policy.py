@@ -149,6 +149,7 @@ class LatencyThresholdObjective(_Objective):
 
     @model_validator(mode="after")
     def _check_indicator(self) -> Self:
+        _only_published(self.scope, self.indicator.kind)
         _no_customers(self.scope, self.indicator.kind)
         _page_is_worse([(level.severity, level.above_us) for level in self.levels])
         return self
@@ -166,6 +167,7 @@ class ShareThresholdObjective(_Objective):
 
     @model_validator(mode="after")
     def _check_indicator(self) -> Self:
+        _only_published(self.scope, self.indicator.kind)
         _page_is_worse([(level.severity, -level.below) for level in self.levels])
         return self
 
@@ -175,6 +177,14 @@ def _no_customers(scope: Scope, kind: str) -> None:
         raise ValueError(
             f"latencies are not kept by customer, so {kind} cannot be; use request_ratio, "
             "minute_verdicts or slice_ratio_mean, or another scope"
+        )
+
+
+def _only_published(scope: Scope, kind: str) -> None:
+    if finer := sorted(scope.finer()):
+        raise ValueError(
+            f"windows are not published by {finer[0]}, so {kind} cannot be; leave it out, or use "
+            f"an indicator with a target ({', '.join(ERROR_BUDGET_KINDS)})"
         )
 
 
@@ -241,6 +251,20 @@ class Policy(PolicyPart):
                 found[objective.indicator.measure].add(objective.indicator.limit_us)
         return {measure: tuple(sorted(limits)) for measure, limits in found.items()}
 
+    def input_limits(self) -> tuple[int, ...]:
+        """Return the input lengths in tokens, rising, that the workers must count to judge it."""
+        limits = {
+            limit
+            for objective in self.objectives
+            for where in (
+                objective.scope,
+                *(exclusion.where for exclusion in self.exclusions_of(objective)),
+            )
+            if where.input_tokens is not None
+            for limit in where.input_tokens.limits
+        }
+        return tuple(sorted(limits))
+
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         counted = Counter(objective.name for objective in self.objectives)
@@ -269,7 +293,10 @@ class Policy(PolicyPart):
             else:
                 unknown = {"region", "channel", "service_tier"}
             for exclusion in self.exclusions_of(objective):
-                if wrong := sorted(exclusion.where.dimensions() & unknown):
+                wrong: list[str] = sorted(exclusion.where.dimensions() & unknown)
+                if "customer" in objective.scope.dimensions():
+                    wrong += sorted(exclusion.where.finer())
+                if wrong:
                     raise ValueError(
                         f"objective {objective.name}: its requests are not counted by {wrong[0]}, "
                         "so they cannot be excluded by it; change the exclusion's where, or move "

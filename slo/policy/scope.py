@@ -4,6 +4,7 @@ Pure. Only names and times; the selected requests are counted elsewhere.
 """
 
 from collections.abc import Mapping
+from math import inf
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -11,9 +12,58 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from slo.policy.indicators import PolicyPart
 from slo.policy.units import Count, InstantS, Labels, Text
+from streams.events.fields import MAX_TOKENS, UNKNOWN
+from streams.events.input_length import lengths_of
 
+TokenLimit = Annotated[Count, Field(ge=1, le=MAX_TOKENS)]
 Dimension = Literal["model", "region", "channel", "service_tier", "customer"]
 DIMENSIONS: tuple[Dimension, ...] = ("model", "region", "channel", "service_tier", "customer")
+
+
+class InputTokens(PolicyPart):
+    """A range of input lengths. A request of unknown length is in the range of a scope, and not in
+    that of an exclusion."""
+
+    at_most: TokenLimit | None = None
+    """Largest number of input tokens, included."""
+    above: TokenLimit | None = None
+    """Only requests with more input tokens than this."""
+
+    @property
+    def limits(self) -> tuple[int, ...]:
+        """Return its bounds, which the workers must count."""
+        return tuple(limit for limit in (self.above, self.at_most) if limit is not None)
+
+    def contains(self, length: str, unknown: bool) -> bool | None:
+        """Return whether a class of `streams.events.input_length` lies in the range.
+
+        None if the limits of the class do not show it, as other limits were counted. `unknown`:
+        the answer for requests of unknown length.
+        """
+        if length == UNKNOWN:
+            return unknown
+        lengths = lengths_of(length)
+        if lengths is None:
+            return None
+        least, greatest = lengths
+        low = 0 if self.above is None else self.above + 1
+        if least >= low and (self.at_most is None or (greatest or inf) <= self.at_most):
+            return True
+        if (greatest or inf) < low or (self.at_most is not None and least > self.at_most):
+            return False
+        return None
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if not self.limits:
+            raise ValueError("write at_most or above")
+        if self.at_most is not None and self.above is not None and self.above >= self.at_most:
+            raise ValueError("at_most is not more than above; correct them")
+        return self
+
+    def __str__(self) -> str:
+        texts = [f"above {self.above}"] if self.above is not None else []
+        return ", ".join(texts + ([f"at most {self.at_most}"] if self.at_most is not None else []))
 
 
 class ScopeFilter(PolicyPart):
@@ -29,6 +79,21 @@ class ScopeFilter(PolicyPart):
     """Service tiers."""
     customer: Labels = ()
     """Customers, by the id that events carry."""
+    requested_service_tier: Labels = ()
+    """Service tiers that clients asked for; a request without one asked for the tier it got."""
+    input_tokens: InputTokens | None = None
+    """Input lengths."""
+
+    @property
+    def selects_all(self) -> bool:
+        """Return whether it keeps all requests."""
+        return not self.names() and not self.finer()
+
+    def finer(self) -> dict[str, str]:
+        """Return its restrictions by keys that no published metric has, in words."""
+        tiers = {"requested_service_tier": " or ".join(self.requested_service_tier)}
+        lengths = {"input_tokens": "" if self.input_tokens is None else str(self.input_tokens)}
+        return {key: text for key, text in (tiers | lengths).items() if text}
 
     def names(self) -> dict[Dimension, tuple[str, ...]]:
         """Return the restricted dimensions with the names they keep."""
@@ -63,7 +128,7 @@ class Scope(ScopeFilter):
 
     @model_validator(mode="after")
     def _customers_are_known_by_model_only(self) -> Self:
-        others = sorted(self.dimensions() - {"customer", "model"})
+        others = sorted(self.dimensions() - {"customer", "model"}) + sorted(self.finer())
         if "customer" in self.dimensions() and others:
             raise ValueError(
                 f"customers are counted by model only; leave out {', '.join(others)}, or customer"
@@ -121,6 +186,6 @@ class Exclusion(PolicyPart):
             raise ValueError("from and to belong together; write both or neither")
         if self.from_s is not None and self.to_s is not None and self.from_s >= self.to_s:
             raise ValueError("to is not after from; correct them")
-        if self.from_s is None and not self.where.names():
+        if self.from_s is None and self.where.selects_all:
             raise ValueError("this would exclude everything for ever; write from and to, or where")
         return self

@@ -12,6 +12,7 @@ from alerts.openslo import Imported, from_openslo
 from slo.policy.loading import as_policy, read_policy, shipped
 from streams.config.yaml_file import parse_yaml
 from tests.support.paths import TESTS
+from tests.support.policy_files import one
 from tokenpulse.cli.main import OneLineErrors
 from tokenpulse.cli.policy import policy
 
@@ -245,6 +246,18 @@ def test_check_is_silent_about_limits_that_the_workers_count(
 ) -> None:
     monkeypatch.setenv("TOKENPULSE_WORKER__TPOT_TARGETS_S", "[0.05, 0.02]")
     assert run("check", "openai-scale-style").stderr == ""
+
+
+def test_check_names_the_input_lengths_that_the_workers_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(yaml.safe_dump(one(scope={"input_tokens": {"above": 1_000, "at_most": 2_000}})))
+    monkeypatch.setenv("TOKENPULSE_WORKER__INPUT_TOKEN_LIMITS", "[1000]")
+    assert run("check", path).stderr == (
+        f"{path}: worker.input_token_limits: got no 2000; add it, or objectives that select by it "
+        "stay unknown\n"
+    )
 
 
 def test_check_ends_with_one_line_for_each_mistake(tmp_path: Path) -> None:

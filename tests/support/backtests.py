@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from alerts.backtest.recording import Recording
-from alerts.backtest.run import Backtest, run, thresholds
+from alerts.backtest.run import Backtest, input_limits, run, thresholds
 from slo.policy.loading import as_policy
 from slo.policy.policy import Policy
 from streams.config.settings import Settings
@@ -59,7 +59,10 @@ def steady(begin_s: int, end_s: int, **more: Any) -> list[Event]:
 
 
 def recorded(events: list[Event], of: Policy, to_s: int | None = None) -> Recording:
-    recording = Recording(Settings(), thresholds([of], Settings().worker), to_s)
+    worker = Settings().worker
+    recording = Recording(
+        Settings(), thresholds([of], worker), to_s, input_limits=input_limits([of], worker)
+    )
     recording.add("test", [msgspec.json.encode(one) for one in events], None)
     return recording
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporters.server.collector import Collected, Collector
 from streams.config.settings import Settings, Worker
 from streams.events.decoder import OUTCOMES, EventLimits, decode
-from streams.state.limits import name_limits, thresholds_of
+from streams.state.limits import event_limits, name_limits, thresholds_of
 from streams.state.partition import PartitionState
 from streams.state.registry import Registry, customer_hasher
 from streams.state.slices import HORIZON_S, export_edges
@@ -89,6 +90,7 @@ class StateWriter:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._rules = replace(RULES, input_limits=event_limits(settings.worker).input_limits)
         self._client = connect(settings.redis.url, 5)
         self._store = RedisStore(self._client, settings.kafka.group, settings.kafka.topic)
         self._owned: dict[int, tuple[Claimed, PartitionState]] = {}
@@ -105,7 +107,7 @@ class StateWriter:
         claim, state = await self.owned(partition)
         raw = [one if isinstance(one, bytes) else msgspec.json.encode(one) for one in values]
         stamps = np.full(len(raw), round(at_s * 1_000), np.int64)
-        decoded = decode(raw, stamps, state.watermark_ms, RULES)
+        decoded = decode(raw, stamps, state.watermark_ms, self._rules)
         events = len(decoded.columns.ended_at_ms)
         decoded = deduplicate(decoded, np.arange(events) >= events - duplicates)
         missing = state.missing(decoded)

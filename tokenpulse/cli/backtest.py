@@ -7,7 +7,7 @@ import click
 
 from alerts.backtest.recording import Recording, read_file, read_topic
 from alerts.backtest.report import lines, report
-from alerts.backtest.run import minutes_until_s, run, thresholds
+from alerts.backtest.run import input_limits, minutes_until_s, run, thresholds
 from alerts.backtest.samples import STEP_S
 from alerts.rules.build import unread
 from exporters.windows.plan import window_plan
@@ -69,6 +69,7 @@ def backtest(
         thresholds(in_force, settings.worker),
         end_s,
         minutes_until_s(in_force, from_s),
+        input_limits(in_force, settings.worker),
     )
     columns = None if mapping is None else load_mapping(mapping)
     for file in files:

@@ -24,7 +24,7 @@ def check(ctx: click.Context, files: tuple[str, ...]) -> None:
     """Check policies that will be in force together.
 
     FILE is a path, or the name of a shipped policy. Exit status 2 with a line for each mistake. The
-    command warns of latency limits that the workers do not count yet.
+    command warns of limits that the workers do not count yet.
     """
     policies = load_policies(files)
     for file, policy in zip(files, policies, strict=True):
@@ -34,7 +34,7 @@ def check(ctx: click.Context, files: tuple[str, ...]) -> None:
 
 
 def _missing_targets(policy: Policy, config: Path | None) -> list[str]:
-    """Return a warning for each latency limit that the workers do not count yet."""
+    """Return a warning for each limit that the workers do not count yet."""
     worker = load_settings(config).worker
     lines = []
     for measure, limits_us in policy.limits_us().items():
@@ -45,6 +45,12 @@ def _missing_targets(policy: Policy, config: Path | None) -> list[str]:
             for limit_us in limits_us
             if limit_us not in counted_us
         ]
+    lines += [
+        f"worker.input_token_limits: got no {limit}; add it, or objectives that select by it stay "
+        "unknown"
+        for limit in policy.input_limits()
+        if limit not in worker.input_token_limits
+    ]
     return lines
 
 

@@ -142,6 +142,8 @@ def _scope(one: ObjectiveResult) -> str:
         else f"{'tier' if dimension == 'service_tier' else dimension} {' or '.join(values)}"
         for dimension, values in several.items()
     ]
+    finer = one.objective.scope.finer()
+    texts += [f"{key.replace('_', ' ')} {text}" for key, text in finer.items()]
     return ", ".join(texts) or "fleet"
 
 

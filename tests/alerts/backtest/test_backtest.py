@@ -122,6 +122,17 @@ def test_each_name_is_judged_by_itself() -> None:
     assert dict(episode.labels) == {"model": "large"}
 
 
+def test_the_input_lengths_of_a_policy_are_counted_without_a_setting() -> None:
+    long = {"input_tokens": 200_000, "outcome": "server_error"}
+    events = [*steady(0, 60), *steady(60, 80, **long), *steady(80, 90, outcome="server_error")]
+    short = UPTIME | {"scope": {"input_tokens": {"at_most": 128_000}}}
+    result = report(backtested(events, policy(short)))
+    (objective,) = result["promises"]
+    assert objective["scope"] == {"input_tokens": "at most 128000"}
+    assert objective["attainment"]["counted"] == 70
+    assert objective["attainment"]["good"] == "60"
+
+
 def test_several_names_together_are_judged_by_counts() -> None:
     """10 % of the requests of two models are slow: no P95 of theirs can be added up."""
     events = [*steady(0, 540, model="small"), *steady(0, 60, model="large", ttft_ms=900)]

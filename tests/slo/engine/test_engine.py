@@ -75,7 +75,7 @@ class World:
     def __init__(self, url: str) -> None:
         self.settings = settings_for(url)
         self.client = connect(url, 5)
-        self.writer = StateWriter(self.settings)
+        self.writers = [StateWriter(self.settings)]
         self.events: list[dict[str, Any]] = []
         kafka = self.settings.kafka
         self.store = MinuteCountStore(self.client, kafka.group, kafka.topic)
@@ -93,8 +93,18 @@ class World:
         at_s = max(one["ended_at"] for one in events) / 1_000
         await self.writer.write(partition, events, at_s)
 
+    @property
+    def writer(self) -> StateWriter:
+        return self.writers[-1]
+
+    def restart_workers(self, **worker: Any) -> None:
+        """Go on with other settings."""
+        url = self.settings.redis.url
+        self.writers.append(StateWriter(settings_for(url, worker)))
+
     async def close(self) -> None:
-        await self.writer.close()
+        for writer in self.writers:
+            await writer.close()
         await self.client.aclose()
 
 
@@ -253,6 +263,84 @@ def test_lost_records_make_their_minutes_unknown_and_never_up(in_world: Callable
         found = (await judge(world.engine(of), NOON + 260))["o0", ""].status
         # 12:00, 12:01 and 12:02 lie in the gap; 11:59 and 12:03 are whole.
         assert found.attainment == Attainment(Fraction(2), 2)
+
+    in_world(use)
+
+
+LONG_OR_SHORT = [
+    event(NOON + at, input_tokens=tokens, cached_input_tokens=0, outcome=outcome)
+    for at, (tokens, outcome) in enumerate(
+        [(900, "success"), (1_000, "overloaded"), (1_001, "overloaded"), (9_000, "success")] * 3
+        + [(None, "overloaded"), (None, "success")]
+    )
+]
+
+
+def test_objectives_by_input_length_count_unknown_lengths_and_exclude_only_known_ones(
+    in_world: Callable[..., Any],
+) -> None:
+    exclusion = {"where": {"input_tokens": {"above": 1_000}}, "author": "a", "reason": "b"}
+
+    async def use(world: World) -> None:
+        world.restart_workers(input_token_limits=[1_000, 5_000])
+        of = policy(
+            {"scope": {"input_tokens": {"at_most": 1_000}}},
+            {"scope": {"input_tokens": {"above": 1_000, "at_most": 5_000}}},
+            {"exclusions": [exclusion]},
+            {"scope": {"per": "model", "input_tokens": {"above": 5_000}}},
+            {},
+        )
+        await world.add(0, LONG_OR_SHORT)
+        found = await judge(world.engine(of), NOON + 60)
+        attained = {key: one.status.attainment for key, one in found.items()}
+        assert attained == {
+            ("o0", ""): Attainment(Fraction(4), 8),
+            ("o1", ""): Attainment(Fraction(1), 5),
+            ("o2", ""): Attainment(Fraction(4), 8),
+            ("o3", "opus"): Attainment(Fraction(4), 5),
+            ("o4", ""): Attainment(Fraction(7), 14),
+        }
+
+    in_world(use)
+
+
+def test_objectives_by_requested_tier_count_downgraded_requests(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
+        of = policy({"scope": {"requested_service_tier": "priority"}}, {})
+        asked = {"requested_service_tier": "priority"}
+        events = [
+            event(NOON, service_tier="priority"),
+            event(NOON + 1, **asked, outcome="overloaded"),
+            event(NOON + 2, **asked),
+            event(NOON + 3),
+        ]
+        await world.add(0, events)
+        found = await judge(world.engine(of), NOON + 60)
+        assert found["o0", ""].status.attainment == Attainment(Fraction(2), 3)
+        assert found["o1", ""].status.attainment == Attainment(Fraction(3), 4)
+
+    in_world(use)
+
+
+def test_minutes_whose_lengths_were_not_counted_are_unknown_and_never_up(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
+        up = {"indicator": MINUTES | {"unknown": "up"}}
+        of = policy(up | {"scope": {"input_tokens": {"at_most": 1_000}}}, up)
+        await world.add(0, [event(NOON), event(NOON + 60)])
+        world.restart_workers(input_token_limits=[2_000])
+        await world.add(0, [event(NOON + 120), event(NOON + 150, input_tokens=2_001)])
+        world.restart_workers(input_token_limits=[1_000])
+        await world.add(0, [event(NOON + 180), event(NOON + 200), event(NOON + 250)])
+        engine = world.engine(of)
+        found = await judge(engine, NOON + 300)
+        assert found["o0", ""].status.attainment == Attainment(Fraction(1), 1)
+        assert found["o1", ""].status.attainment == Attainment(Fraction(4), 4)
+        (kept, _) = engine._kept
+        assert kept.unclassified == NOON // 60 + 2
 
     in_world(use)
 

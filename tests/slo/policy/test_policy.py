@@ -25,7 +25,7 @@ from slo.policy.policy import (
     ShareThresholdObjective,
 )
 from slo.policy.schema import json_schema
-from slo.policy.scope import RollingDays
+from slo.policy.scope import InputTokens, RollingDays
 from slo.policy.units import Money, latency_text, latency_us, percent, percent_text
 from streams.config.yaml_file import parse_document
 from tests.support.checks import not_none
@@ -87,7 +87,14 @@ def test_every_key_arrives_as_what_it_means() -> None:
         "channel": ("direct",),
         "service_tier": ("priority",),
     }
-    first, second, third = policy.exclusions_of(ratio)
+    assert ratio.scope.requested_service_tier == ("priority", "flex")
+    assert ratio.scope.finer() == {
+        "requested_service_tier": "priority or flex",
+        "input_tokens": "at most 128000",
+    }
+    assert policy.input_limits() == (64_000, 128_000)
+    first, second, third, fourth = policy.exclusions_of(ratio)
+    assert str(fourth.where.input_tokens) == "above 64000, at most 128000"
     assert datetime.fromtimestamp(not_none(first.from_s), UTC) == datetime(
         2026, 11, 7, 21, tzinfo=UTC
     )
@@ -117,6 +124,30 @@ def test_the_limits_to_count_are_those_of_promises() -> None:
         "tpot": (12_500,),
         "duration": (1_500_000,),
     }
+
+
+@pytest.mark.parametrize(
+    ("length", "is_inside"),
+    [
+        ("<=1000", False),
+        (">1000 <=2000", True),
+        (">2000", False),
+        (">1500 <=2000", True),
+        ("<=2000", None),
+        (">1000", None),
+        (">1500 <=3000", None),
+        ("", None),
+    ],
+)
+def test_a_class_of_lengths_is_in_a_range_outside_or_undecided(
+    length: str, is_inside: bool | None
+) -> None:
+    assert InputTokens(above=1_000, at_most=2_000).contains(length, True) is is_inside
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_an_unknown_length_is_in_a_range_or_not_as_the_caller_needs(answer: bool) -> None:
+    assert InputTokens(above=1_000).contains("unknown", answer) is answer
 
 
 def test_a_policy_cannot_be_changed() -> None:

@@ -93,6 +93,35 @@ def findings(document: dict[str, Any]) -> list[str]:
             "objectives[0].indicator.limit: got nothing; this key is required",
         ),
         (
+            one(scope={"input_tokens": {"at_most": 1_000, "above": 1_000}}),
+            "objectives[0].scope.input_tokens: at_most is not more than above; correct them",
+        ),
+        (
+            one(scope={"input_tokens": {}}),
+            "objectives[0].scope.input_tokens: write at_most or above",
+        ),
+        (
+            one(scope={"input_tokens": {"at_most": "128k"}}),
+            "objectives[0].scope.input_tokens.at_most: got '128k'; it should be a valid integer",
+        ),
+        (
+            one(scope={"customer": "a", "requested_service_tier": "priority"}),
+            "objectives[0].scope: customers are counted by model only; leave out requested_serv",
+        ),
+        (
+            one(
+                scope={"per": "customer"},
+                exclusions=[
+                    {"where": {"input_tokens": {"above": 9}}, "author": "a", "reason": "b"}
+                ],
+            ),
+            "objective uptime: its requests are not counted by input_tokens, so they cannot be",
+        ),
+        (
+            now(scope={"input_tokens": {"at_most": 1_000}}),
+            "objectives[0]: windows are not published by input_tokens, so cache_hit_ratio cannot",
+        ),
+        (
             one(indicator={"kind": "slice_ratio_mean", "slice": "7m"}),
             "objectives[0].indicator.slice: got '7m'; use a span of whole minutes that divides",
         ),
