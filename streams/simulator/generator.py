@@ -299,6 +299,7 @@ class Traffic:
         took_ms = np.round(took_ms, 3)
         # Only a stream shows when its first token came.
         first_token_seen = answered & ~timed_out & requests.stream
+        reported = answered & requests.cache_reported
         ids = [f"req_{name}" for name in _hex(requests.identity[:, :12])]
         traces = np.array(_hex(requests.identity[:, 12:]), object)
         names = self._names
@@ -316,8 +317,8 @@ class Traffic:
             _present(ttft_ms, first_token_seen),
             took_ms.tolist(),
             _present(requests.input_tokens, answered),
-            _present(requests.cached_input_tokens, answered & ~requests.probe),
-            _present(requests.cache_write_tokens, answered & (requests.cache_write_tokens > 0)),
+            _present(requests.cached_input_tokens, reported & ~requests.probe),
+            _present(requests.cache_write_tokens, reported & (requests.cache_write_tokens > 0)),
             _present(output, answered),
             _present(reasoning, answered & (reasoning > 0)),
             requests.probe.tolist(),

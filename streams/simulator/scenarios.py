@@ -154,6 +154,16 @@ class CacheFailure(Scenario):
         requests.cache_write_tokens += lost
 
 
+class UnreportedCache(Scenario):
+    """Records no longer contain the tokens of the cache: `share` of them."""
+
+    share: Share = 1.0
+
+    def apply(self, requests: Requests, hit: Bools, draws: Floats) -> None:
+        """Mark the records that leave them out; the cache itself works as before."""
+        requests.cache_reported[hit & (draws[:, 0] < self.share)] = False
+
+
 class StreamErrors(Scenario):
     """Streamed answers end early after HTTP 200: `share` of those that would succeed."""
 
@@ -252,6 +262,7 @@ KINDS: dict[str, type[Scenario]] = {
     "outage": Outage,
     "latency": Latency,
     "cache_failure": CacheFailure,
+    "unreported_cache": UnreportedCache,
     "stream_errors": StreamErrors,
     "overload": Overload,
     "flood": Flood,

@@ -74,6 +74,7 @@ class Requests:
     input_tokens: Ints
     cached_input_tokens: Ints
     cache_write_tokens: Ints
+    cache_reported: Bools  # False: the record has no tokens of the cache
     output_tokens: Ints
     reasoning_tokens: Ints
     again_after_ms: Ints
@@ -251,6 +252,7 @@ class Population:
             input_tokens=input_tokens,
             cached_input_tokens=cached,
             cache_write_tokens=written,
+            cache_reported=np.ones(count, np.bool_),
             output_tokens=output_tokens,
             reasoning_tokens=(output_tokens * thought).astype(np.int64),
             again_after_ms=np.full(count, -1),

@@ -71,6 +71,7 @@ REFUSAL = TOKENS | {"outcome", "ttft_ms", "duration_ms"}
         ("latency", {"model": "aurora-4-small"}, {}, {"ttft_ms", "duration_ms"}),
         ("latency", {"model": "aurora-4-code"}, {"tpot_factor": 2.0}, {"ttft_ms", "duration_ms"}),
         ("cache_failure", {}, {}, {"cached_input_tokens", "cache_write_tokens"}),
+        ("unreported_cache", {}, {}, {"cached_input_tokens", "cache_write_tokens"}),
         (
             "stream_errors",
             {"channel": "bedrock"},
@@ -143,6 +144,20 @@ def test_a_cache_failure_keeps_the_share_asked_for_and_writes_the_rest_again() -
                 token_use.setdefault("cache_write_tokens", 0)
             before = calm["cached_input_tokens"] + calm["cache_write_tokens"]
             assert event["cached_input_tokens"] + event["cache_write_tokens"] == before
+
+
+def test_an_unreported_cache_leaves_its_tokens_out_of_the_share_asked_for() -> None:
+    # A cache failure in the same requests changes tokens that are not in the records.
+    timeline = Timeline().with_scenario("unreported_cache", START, 180, {}, share=0.4)
+    events = events_by_key(records_under(timeline.with_scenario("cache_failure", START, 180, {})))
+    reporting = [
+        key
+        for key, calm in calm_events().items()
+        if matches(calm, {}) and "cached_input_tokens" in calm
+    ]
+    silent = [key for key in reporting if "cached_input_tokens" not in events[key]]
+    assert abs(len(silent) / len(reporting) - 0.4) < 0.02
+    assert not any("cache_write_tokens" in events[key] for key in silent)
 
 
 def test_stream_errors_hit_the_share_asked_for_of_streamed_successes_only() -> None:
