@@ -19,11 +19,11 @@ FOLDERS = {
     "exporters": (
         ".",
         *("catalogue", "reference", "windows", "metrics", "board"),
-        *("daily/day", "daily/render", "daily/delivery", "daily", "server"),
+        *("daily/day", "daily/render", "daily/delivery", "daily", "status_page", "server"),
     ),
     "alerts": (".", "rules", "evaluation", "backtest"),
     "grafana": (".", "boards"),
-    "tokenpulse": (".", "local", "cli", "cli/health"),
+    "tokenpulse": (".", "local", "cli", "cli/health", "cli/announcements"),
 }
 # `python -m grafana.generate` writes the boards, so it stands before the folder it imports.
 GENERATORS = {"grafana/generate.py"}

@@ -1,7 +1,8 @@
-"""The exporter process: /metrics, /healthz, /readyz, the live and the daily board.
+"""The exporter process: /metrics, /healthz, /readyz, the live and the daily board, the status page.
 
-Three threads: one reads the state and writes the page (refresher.py), one makes the daily board
-(daily/cache.py), and this one answers requests with their last results.
+One thread reads the state and writes the page (refresher.py), one makes the daily board
+(daily/cache.py), one reads for the status page if there is one (status_page/cache.py), and this one
+answers requests with their last results.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ from exporters.daily.routes import Source, daily_routes
 from exporters.reference.customers import Customer, load_directory
 from exporters.server.refresher import Refresher
 from exporters.server.web_config import WebConfig, load_web_config, middleware
+from exporters.status_page.cache import StatusCache
+from exporters.status_page.routes import PATH, status_routes
 from streams.config.settings import Settings
 from streams.errors import ConfigError
 
@@ -33,12 +36,15 @@ REFRESHER: web.AppKey[Refresher] = web.AppKey("refresher", Refresher)
 
 
 def create_app(
-    refresher: Refresher, config: WebConfig | None = None, daily: Source | None = None
+    refresher: Refresher,
+    config: WebConfig | None = None,
+    daily: Source | None = None,
+    status: StatusCache | None = None,
 ) -> web.Application:
     """Return the web application of a running refresher.
 
-    `config`: TLS, users and headers. `daily`: the source of the daily boards; without it their
-    pages do not exist.
+    `config`: TLS, users and headers. `daily`: the source of the daily boards, `status`: of the
+    status page; without them these pages do not exist.
     """
     app = web.Application(middlewares=[middleware(config or WebConfig())])
     app[REFRESHER] = refresher
@@ -49,6 +55,7 @@ def create_app(
             web.get("/healthz", _healthz),
             web.get("/readyz", _readyz),
             *(daily_routes(daily) if daily is not None else ()),
+            *(status_routes(status) if status is not None else ()),
         ]
     )
     return app
@@ -118,38 +125,64 @@ async def _serve(
         loop.add_signal_handler(number, stopping.set)
     refresher = Refresher(settings, customers, rules)
     boards = BoardCache(settings, customers)
-    app = create_app(refresher, config, boards.facts)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
+    path, status_port = settings.exporter.status_page, settings.exporter.status_port
+    status = None if path is None else StatusCache(settings, path)
+    threads = [refresher.thread, boards.thread]
+    runners: list[web.AppRunner] = []
     try:
-        await _listen(runner, settings, config)
-        host, port = runner.addresses[0][:2]
+        app = create_app(refresher, config, boards.facts, status if status_port is None else None)
+        host, port = await _listen(runners, app, settings, "port", config)
         scheme = "http" if config.tls is None else "https"
         log.info("listening on %s://%s:%d/metrics", scheme, host, port)
-        refresher.thread.start()
-        boards.thread.start()
+        if status is not None:
+            threads.append(status.thread)
+            if status_port is not None:
+                public = web.Application()
+                public.add_routes(status_routes(status, root=""))
+                host, port = await _listen(runners, public, settings, "status_port", config)
+            page = PATH if status_port is None else "/"
+            log.info("status page on %s://%s:%d%s", scheme, host, port, page)
+        for thread in threads:
+            thread.start()
         await stopping.wait()
     finally:
-        await runner.cleanup()
-        # Stopping waits for the thread, which may be in the middle of a read.
-        await asyncio.to_thread(refresher.thread.stop)
-        await asyncio.to_thread(boards.thread.stop)
+        for runner in runners:
+            await runner.cleanup()
+        for thread in threads:
+            # Stopping waits for the thread, which may be in the middle of a read.
+            await asyncio.to_thread(thread.stop)
     return 0
 
 
-async def _listen(runner: web.AppRunner, settings: Settings, config: WebConfig) -> None:
-    host, port = settings.exporter.host, settings.exporter.port
+async def _listen(
+    runners: list[web.AppRunner],
+    app: web.Application,
+    settings: Settings,
+    setting: str,
+    config: WebConfig,
+) -> tuple[str, int]:
+    """Serve an application, add its runner to `runners` and return its address.
+
+    `setting`: name of the port's setting. Raises ConfigError.
+    """
+    host, port = settings.exporter.host, getattr(settings.exporter, setting)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    runners.append(runner)
+    await runner.setup()
     try:
         await web.TCPSite(runner, host, port, ssl_context=config.tls).start()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             # The usual cause has a message of its own, with the fix.
             raise ConfigError(
-                f"exporter.port: port {port} on {host} is in use; end the process that uses it, or "
-                "set TOKENPULSE_EXPORTER__PORT to another port (0 takes a free one)"
+                f"exporter.{setting}: port {port} on {host} is in use; end the process that uses "
+                f"it, or set TOKENPULSE_EXPORTER__{setting.upper()} to another port (0 takes a "
+                "free one)"
             ) from error
         reason = error.strerror or str(error)
         raise ConfigError(
             f"exporter.host: cannot listen on {host}, port {port}: {reason}; give an address of "
             "this machine and a port that this user may open"
         ) from error
+    address = runner.addresses[0]
+    return address[0], address[1]

@@ -82,6 +82,18 @@ class Exporter(Section):
         description="Address of your copy of `docs/runbooks`. The incidents on the live "
         "board link to it.",
     )
+    status_page: Path | None = Field(
+        None,
+        description="YAML file with the components of the public status page (status.md). Without "
+        "it there is no such page.",
+    )
+    status_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Port of the status page, without users; 0 chooses a free port. Default: the "
+        "page is at `/status` of the exporter's port, for its users.",
+    )
     provider_name: str = Field(
         "tokenpulse",
         description="`gen_ai.provider.name` on the histograms with OpenTelemetry names.",

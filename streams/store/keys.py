@@ -7,6 +7,7 @@ cluster. `deploy/redis/users.acl` grants access by the same names.
 from dataclasses import dataclass
 
 DAYS = "days"
+INCIDENTS = "incidents"
 MAINTENANCE = "maintenance"
 LEDGER = "ledger:"
 SENT = "sent:"
@@ -60,6 +61,11 @@ class Keys:
     def maintenance(self) -> str:
         """The hash of maintenance windows."""
         return f"{self.prefix}{MAINTENANCE}"
+
+    @property
+    def incidents(self) -> str:
+        """The hash of the status page's incidents."""
+        return f"{self.prefix}{INCIDENTS}"
 
     @property
     def archived_hashes(self) -> str:

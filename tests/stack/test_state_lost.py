@@ -17,6 +17,7 @@ import redis
 
 from exporters.daily.day.store import DayStore
 from exporters.daily.delivery.sent import Sent, recipient_hash
+from exporters.status_page.store import IncidentStore
 from slo.engine.maintenance import ClosedPeriod, Maintenance
 from slo.engine.minute_count_store import MinuteCountStore
 from streams.config.settings import Settings
@@ -29,6 +30,7 @@ from tests.support.exporter_state import named, samples_of
 from tests.support.recounted import TARGETS, assert_recounted, logs_of, shelf_of
 from tests.support.servers import Broker, RedisServer, wait_until
 from tests.support.shelf import Shelf
+from tests.support.status_pages import incident
 from tests.support.worker_process import (
     START_S,
     State,
@@ -180,7 +182,7 @@ def test_a_redis_lost_whole_gets_back_what_neither_log_nor_state_can_rebuild(
     prefix = Keys(settings.kafka.group, settings.kafka.topic).prefix
     window = Maintenance("w-1", 1_764_288_000, 1_764_291_600, "ann", "upgrade", 1_764_280_000)
     closed = ClosedPeriod(29_000_000, 29_001_440, Fraction(1_439, 2), 1_440, 1_764_280_000, ())
-    minutes = bytes(range(256))
+    minutes, opened = bytes(range(256)), incident("investigating")
 
     async def write() -> None:
         client = connected(settings.redis)
@@ -191,6 +193,8 @@ def test_a_redis_lost_whole_gets_back_what_neither_log_nor_state_can_rebuild(
         await DayStore(client, group, topic, "UTC").write_once("2026-11-27", b"day", b"detail")
         sent = Sent(client, group, topic, "2026-11-27")
         await sent.claim(1_764_280_000)
+        incidents = IncidentStore(client, group, topic)
+        await incidents.put(opened, opened.updates[0])
         await sent.note(recipient_hash("cro@example.com"), 1_764_280_000, "")
         await client.aclose()
 
@@ -204,7 +208,7 @@ def test_a_redis_lost_whole_gets_back_what_neither_log_nor_state_can_rebuild(
         state.wait_for(ends)
         asyncio.run(write())
         before = hashes()
-        assert len(before) == 5
+        assert len(before) == 6
         fields = sum(len(found) for found in before.values())
         wait_until(lambda: archived(settings) == fields + 1, "the hashes are archived", START_S)
         redis_client.flushall()

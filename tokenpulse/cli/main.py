@@ -23,6 +23,10 @@ COMMANDS = {
     "config": ("servers:config", "Show and check the settings."),
     "daily": ("daily:daily", "Show the daily reliability board, or deliver it."),
     "exporter": ("exporter:exporter", "Serve the state as Prometheus metrics and boards."),
+    "incident": (
+        "announcements.incident:incident",
+        "Write incidents on the public status page (docs/status.md).",
+    ),
     "maintenance": ("sla:maintenance", "Manage windows whose minutes do not count (docs/sla.md)."),
     "partitions": ("partitions:partitions", "List partitions, and resume halted ones."),
     "policy": ("policy:policy", "Check policies, and import them from OpenSLO."),

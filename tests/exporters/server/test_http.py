@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from signal import Signals
 from subprocess import Popen
 from typing import Any
@@ -27,7 +28,8 @@ from tests.support.exporter_state import (
     settings_for,
 )
 from tests.support.servers import RedisServer, wait_until
-from tokenpulse.local.embedded import environment
+from tests.support.status_pages import page_file
+from tokenpulse.local.embedded import environment, free_port
 
 OPENMETRICS_ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
 
@@ -151,3 +153,25 @@ def test_a_file_that_cannot_be_used_is_told_to_whom_starts_the_exporter(
     with pytest.raises(ConfigError, match=r"/no/such\.yaml: no such file; ") as refused:
         Refresher(settings, {})
     assert "\n" not in str(refused.value)
+
+
+def test_the_status_page_is_alone_on_a_port_of_its_own(
+    redis_server: RedisServer, unused_port: int, tmp_path: Path
+) -> None:
+    status_port = free_port()
+    settings = quick(
+        redis_server.url,
+        port=unused_port,
+        status_page=page_file(tmp_path),
+        status_port=status_port,
+    )
+    process = exporter_process(settings)
+    try:
+        page = f"http://127.0.0.1:{status_port}"
+        wait_until(lambda: fetched(f"{page}/") == 200, "the status page", 30)
+        assert fetched(f"{page}/metrics") == 404
+        assert fetched(f"http://127.0.0.1:{unused_port}/status") == 404
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()

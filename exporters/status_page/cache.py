@@ -1,0 +1,103 @@
+"""Reads what the status page shows: incidents every few seconds, the days once a minute.
+
+A thread of its own: ninety days of slices take time, in which no scrape could be answered.
+"""
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+from exporters.loop_thread import LoopThread
+from exporters.status_page.components import StatusPage, load_status_page
+from exporters.status_page.facts import StatusFacts, status_facts
+from exporters.status_page.store import IncidentStore
+from exporters.status_page.uptime import DAY_S, DAYS, StatusDay, availability_steps, uptime_days
+from slo.engine.minute_count_store import MinuteCountStore
+from streams.config.settings import Settings
+from streams.errors import RequestError, one_line
+from streams.query.report import Question, query
+from streams.state.measures import SERIES_DIMENSIONS
+from streams.store.contract import StoreError
+from streams.store.redis import connected
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 5.0
+DAYS_REFRESH_S = 60.0
+NOT_READ_YET = "the page was not read yet; try again in a moment"
+
+
+class StatusCache:
+    """The facts of the status page as last read; they are replaced, never changed."""
+
+    def __init__(self, settings: Settings, path: Path) -> None:
+        """`path`: the file of the components. Raises ConfigError, one line a mistake."""
+        self.page: StatusPage = load_status_page(path)
+        self._settings = settings
+        self._client = connected(settings.redis)
+        kafka = settings.kafka
+        self._incidents = IncidentStore(self._client, kafka.group, kafka.topic)
+        self._maintenance = MinuteCountStore(self._client, kafka.group, kafka.topic)
+        self._days: dict[str, tuple[StatusDay, ...]] = {}
+        self._days_problem: str | None = NOT_READ_YET
+        self._days_due_s = 0.0  # monotonic
+        self._facts: StatusFacts | None = None
+        self.problem: str | None = NOT_READ_YET
+        self.thread = LoopThread("status page", self._run)
+
+    def facts(self) -> StatusFacts | None:
+        """Return the last facts; None before the first read.
+
+        While Redis does not answer, they stay as they were: an outage of ours must not take the
+        page away from its readers.
+        """
+        return self._facts
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._refresh()
+                await asyncio.sleep(REFRESH_S)
+        except asyncio.CancelledError:
+            log.debug("status page: stopped")
+        finally:
+            await self._client.aclose()
+
+    async def _refresh(self) -> None:
+        try:
+            await self.read(time.time())
+            problem = None
+        except StoreError as error:
+            problem = one_line(error)
+        except Exception as error:  # of any kind: the next read may succeed
+            log.exception("status page: cannot be read")
+            problem = one_line(error) or type(error).__name__
+        if problem is not None and self.problem in (None, NOT_READ_YET):
+            log.warning("status page: %s: trying again", problem)
+        self.problem = problem
+
+    async def read(self, now_s: float) -> None:
+        """Read incidents and maintenance, and the days if they are due. Raises StoreError."""
+        book = await self._incidents.read()
+        windows = await self._maintenance.windows()
+        if time.monotonic() >= self._days_due_s:
+            await self._read_days(now_s)
+            self._days_due_s = time.monotonic() + DAYS_REFRESH_S
+        self._facts = status_facts(self.page, self._days, book, windows, now_s, self._days_problem)
+
+    async def _read_days(self, now_s: float) -> None:
+        today_s = int(now_s) // DAY_S * DAY_S
+        starts = range(today_s - (DAYS - 1) * DAY_S, today_s + 1, DAY_S)
+        question = Question(starts[0], starts[-1] + DAY_S, DAY_S, SERIES_DIMENSIONS)
+        kafka = self._settings.kafka
+        try:
+            answer = await query(self._client, kafka.group, kafka.topic, question)
+        except RequestError as error:  # no event was counted yet
+            self._days, self._days_problem = {}, one_line(error)
+            return
+        steps = availability_steps(answer, starts)
+        self._days = {
+            component.slug: uptime_days(component, steps) for component in self.page.components
+        }
+        self._days_problem = None
