@@ -20,7 +20,7 @@ def test_a_component_stands_for_the_requests_of_its_scope(tmp_path: Path) -> Non
 
 def test_a_component_is_found_by_its_name_and_by_its_id(tmp_path: Path) -> None:
     page = status_page(tmp_path)
-    assert page.component("Chat API") == page.named("chat-api") == page.components[0]
+    assert page.component("Chat API") == page.component("chat-api") == page.components[0]
     assert page.component("Billing") is None
 
 
