@@ -95,7 +95,7 @@ def causes(
             one.reason,
         )
         for one in policy.exclusions_of(objective)
-        if one.from_s is not None and one.to_s is not None and not one.where.names()
+        if one.from_s is not None and one.to_s is not None and one.where.selects_all
     ]
     found += [
         Cause(one.id, one.from_s // 60, one.to_s // 60, one.author, one.reason)

@@ -55,6 +55,7 @@ def test_a_window_is_stored_as_it_is_and_a_cancelled_one_stays_in_the_list() -> 
 def test_windows_and_the_policys_own_exclusions_count_for_the_promises_they_name() -> None:
     always = {"author": "x", "reason": "preview", "where": {"model": "beta"}}
     night = {"author": "x", "reason": "night", "from": "1970-01-01T01:00Z"}
+    long = night | {"to": "1970-01-01T01:20Z", "where": {"input_tokens": {"above": 9}}}
     objective = {"indicator": {"kind": "request_ratio"}, "target": "99%"}
     policy = as_policy(
         {
@@ -63,7 +64,7 @@ def test_windows_and_the_policys_own_exclusions_count_for_the_promises_they_name
             "objectives": [
                 {"name": name, "period": {"rolling_days": 1}} | objective for name in ("a", "b")
             ],
-            "exclusions": [always, night | {"to": "1970-01-01T01:30Z"}],
+            "exclusions": [always, long, night | {"to": "1970-01-01T01:30Z"}],
         },
         "test",
     )

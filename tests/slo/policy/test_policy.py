@@ -206,6 +206,7 @@ def test_the_document_names_every_key_and_every_preset() -> None:
     for word in {*keys, *PRESETS}:
         assert re.search(rf"\b{re.escape(word)}\b", document()), word
     for name in PRESETS:
+        assert f"\n`{name}`:\n\n| clause |" in document()
         [row] = [line for line in document().splitlines() if line.startswith(f"| `{name}` |")]
         assert (
             percent_text(load_policy(name).error_budget_objectives()[0].target).removesuffix("%")
