@@ -4,9 +4,10 @@ BIN := .venv/bin
 ARGS ?=
 JOBS ?= 2
 MINUTES ?= 5
+EVENTS ?= 1000000
 SEED ?=
 
-.PHONY: help setup up test test-all chaos lint bench lock audit docs dashboards screenshots secrets clean
+.PHONY: help setup up test test-all chaos fuzz lint bench lock audit docs dashboards screenshots secrets clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +39,9 @@ test: .venv/.dev ## run the tests that need only Python and PyPI, in minutes
 
 test-all: test ## run also slow tests, chaos, and those of other programs (tests/provision.sh)
 	@$(PYTEST) -m "stack or slow" $(ARGS)
+
+fuzz: .venv/.dev ## count EVENTS=1000000 mutated events and recount them; SEED=n repeats a run
+	@FUZZ_EVENTS=$(EVENTS) FUZZ_SEED=$(or $(SEED),0) $(BIN)/python -m pytest -s tests/streams/events/test_mutated_events.py $(ARGS)
 
 chaos: .venv/.dev ## break everything at random for MINUTES=5, then recount; SEED=n repeats a run
 	@CHAOS_MINUTES=$(MINUTES) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/chaos/test_chaos.py $(ARGS)

@@ -173,7 +173,7 @@ def _judge_names(rows: Rows) -> None:
         (
             *(labels[label][0] for label in kind[:_REQUESTED_AT]),
             # A tier that the client did not name is the one that it was served.
-            labels[kind[_REQUESTED_AT] or kind[_SERVED_AT]][0],
+            labels[kind[_SERVED_AT if kind[_REQUESTED_AT] in (None, "") else _REQUESTED_AT]][0],
             *(labels[label][0] for label in kind[_REQUESTED_AT + 1 : width]),
             *kind[width:],
         )

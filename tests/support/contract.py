@@ -63,14 +63,41 @@ def _event(value: bytes | None, max_bytes: int) -> dict[str, Any]:
         raise Rejected("empty")
     if len(value) > max_bytes:
         raise Rejected("too_large")
+    if _depth(value) > 256:
+        raise Rejected("too_deep")
     try:
-        event = json.loads(value.decode(), parse_constant=_no_constant, parse_float=_Number)
+        event = json.loads(
+            value.decode(),
+            parse_constant=_no_constant,
+            parse_float=_Number,
+            object_pairs_hook=_object,
+        )
         json.dumps(event, ensure_ascii=False).encode()  # lone surrogates are no text
     except (ValueError, RecursionError):
         raise Rejected("not_json") from None
     if not isinstance(event, dict):
         raise Rejected("bad_type")
     return {key: held for key, held in event.items() if held is not None}
+
+
+def _depth(value: bytes) -> int:
+    """How many brackets are open at once, outside of texts."""
+    if value.count(b"[") + value.count(b"{") <= 256:
+        return 0  # nearly always
+    deepest = depth = 0
+    in_text = escaped = False
+    for byte in value:
+        if in_text:
+            in_text = escaped or byte != ord('"')
+            escaped = byte == ord("\\") and not escaped
+        elif byte == ord('"'):
+            in_text = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
 
 
 def _row(given: dict[str, Any], input_limits: Sequence[int]) -> dict[str, Any]:
@@ -138,6 +165,13 @@ def _length_class(input_tokens: int | None, limits: Sequence[int]) -> str:
     above = [f">{limit}" for limit in limits if input_tokens > limit][-1:]
     below = [f"<={limit}" for limit in limits if input_tokens <= limit][:1]
     return " ".join(above + below)
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The last value of each key; lone surrogates are no text in the others either."""
+    if len(event := dict(members)) < len(members):
+        json.dumps(members, ensure_ascii=False).encode()
+    return event
 
 
 class _Number(float):

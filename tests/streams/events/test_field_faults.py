@@ -30,6 +30,7 @@ NO_INPUT = {"input_tokens": 0, "has_tokens": False, "has_cached": False}
 NO_CACHED = {"cached_input_tokens": 0, "has_cached": False}
 NO_DURATION = {"duration_ns": -1, "tpot_ns": -1, "ttft_ns": 250_500_000}
 OVERLOADED, BROKEN = {"outcome": "overloaded"}, {"outcome": "stream_error"}
+TIER_0 = ("opus", "us-east-1", "direct", "standard", "0", "")
 INPUT_RANGE = "input_tokens", "out_of_range", {"input_tokens": 0}
 WRITE = "cache_write_tokens", "inconsistent"
 
@@ -75,6 +76,7 @@ def test_no_value_of_a_field_stops_the_log(name: str) -> None:
         (raw(trace_id="x" * 129), "trace_id", "out_of_range", {}),
         (raw(served_from="disk"), "served_from", "out_of_range", {"from_cache": False}),
         (raw(model={"name": "opus"}), "model", "bad_type", {}),
+        (raw(requested_service_tier=0), "requested_service_tier", "renamed", {"series": TIER_0}),
         (raw(region=["us"]), "region", "bad_type", {}),
         (raw(customer_id=True), "customer_id", "bad_type", {"customer": ("unknown", "opus")}),
         (raw(customer_id="é" * 257), "customer_id", "out_of_range", {}),
