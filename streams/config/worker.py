@@ -64,6 +64,13 @@ class Worker(Section):
         description="How much later than the record's Kafka timestamp `ended_at` may be. "
         "Records beyond it are rejected (`from_the_future`).",
     )
+    names_last_part: bool = Field(
+        False,
+        description="Count ARNs and paths among models, regions, channels, service tiers and use "
+        "cases under their last part: "
+        "`projects/p/locations/l/publishers/google/models/gemini-2` under `gemini-2`. "
+        "`meta-llama/Llama-3` is a path too. Set it alike for all workers.",
+    )
     max_batch_mb: int = Field(
         32,
         ge=1,

@@ -102,6 +102,7 @@ class EventLimits:
     future_tolerance_ms: int  # `ended_at` may lie this far after the record's timestamp
     horizon_ms: int  # an event older than the watermark by more than this is too late
     input_limits: tuple[int, ...] = ()  # tokens, rising: what input lengths are classified by
+    names_last_part: bool = False  # ARNs and paths among names count under their last part
 
     def __post_init__(self) -> None:
         for name in ("max_event_bytes", "future_tolerance_ms", "horizon_ms"):
@@ -128,7 +129,7 @@ def decode(
     verdicts: Verdicts = {}
     rows = parse_rows(*readable(values, limits.max_event_bytes, verdicts), verdicts)
     _judge_identity(rows)
-    _judge_names(rows)
+    _judge_names(rows, limits.names_last_part)
     _judge_numbers(rows)
     running_ms = _judge_time(rows, timestamps_ms, watermark_ms, limits)
     rejections = [
@@ -159,12 +160,12 @@ def _judge_identity(rows: Rows) -> None:
     rows.reject(outcome == NO_MEANING, "out_of_range", "status_code: no known outcome; give it")
 
 
-def _judge_names(rows: Rows) -> None:
+def _judge_names(rows: Rows, only_last_part: bool) -> None:
     """Replace names that cannot be counted as they are, once for each combination of names."""
     labels: dict[str | int | None, tuple[str, bool]] = {}
     for at, name in enumerate(LABEL_FIELDS):
         given = {kind[at] for kind in rows.kinds}
-        labels = labels | {label: usable_label(label) for label in given - labels.keys()}
+        labels |= {label: usable_label(label, only_last_part) for label in given - labels.keys()}
         if any(labels[label][1] for label in given):
             renamed = np.fromiter((labels[kind[at]][1] for kind in rows.kinds), np.bool_)
             rows.mark(renamed[rows.kind], name, "renamed")

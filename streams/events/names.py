@@ -11,23 +11,36 @@ from streams.events.fields import LABEL_PATTERN, MAX_CUSTOMER_BYTES, MAX_LABEL, 
 _LABEL = re.compile(LABEL_PATTERN)
 _NOT_IN_LABELS = re.compile("[^A-Za-z0-9._:/@ -]")
 _HASH_DIGITS = 8
+_ARN_PARTS = 5  # arn, partition, service, region and account come before the resource
 
 
-def usable_label(given: str | int | None) -> tuple[str, bool]:
+def usable_label(given: str | int | None, only_last_part: bool = False) -> tuple[str, bool]:
     """Return the label for a name, and whether it differs from the name that was sent.
 
     Characters that no label has become `_`; a name that is too long, or reserved, ends in a hash
-    of what was sent. Null and empty names are `unknown`.
+    of what was sent. Null and empty names are `unknown`. `only_last_part`: an ARN or a path is cut
+    to its last part first.
     """
     if given is None or given == "":
         return UNKNOWN, False
-    if isinstance(given, str) and given != OTHER and _LABEL.fullmatch(given):
-        return given, False
-    text = str(given)
+    text = _last_part(str(given)) if only_last_part else str(given)
+    if text == given and given != OTHER and _LABEL.fullmatch(text):
+        return text, False
     label = _NOT_IN_LABELS.sub("_", text)
     if len(label) > MAX_LABEL or label == OTHER:
         label = f"{label[: MAX_LABEL - _HASH_DIGITS - 1]}-{_hash(text)}"
     return label, True
+
+
+def _last_part(name: str) -> str:
+    """Return what identifies the resource of an ARN, or follows the last `/` of a path."""
+    parts = name.split(":", _ARN_PARTS)
+    if parts[0] == "arn" and len(parts) > _ARN_PARTS:
+        # The resource is type/id or type:id, and an id may have colons: model-v1:0.
+        resource = parts[_ARN_PARTS]
+        name = resource if "/" in resource else resource.partition(":")[2] or resource
+    # A name that ends in `/` has its last part before it; one of slashes only has none.
+    return name.rstrip("/").rpartition("/")[2] or name
 
 
 def usable_customer(given: str | int | None) -> tuple[str, str | None]:

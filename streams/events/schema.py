@@ -99,7 +99,7 @@ FIELD_REASON_HELP: dict[str, tuple[str, str]] = {
         "the first token comes before the end",
     ),
     "renamed": (
-        "the name could not be a label; the request counts under the name below",
+        "the name is no label, or was cut to its last part; the request counts under another name",
         "rename it at the source, or use the name under which it counts",
     ),
     "suspicious": (
@@ -289,7 +289,9 @@ wrong: the request then counts for all that does not need the field. null means 
   `cached_input_tokens: 0` if there were none: a missing field is not 0.
 - Any text or number is a customer id. In other names, characters that are not letters, digits,
   space and `. _ : / @ -` become `_`; a name that is longer than 96, or reserved (`__other__`), is
-  cut and ends in `-` and 8 hexadecimal digits of the SHA-256 of what was sent.
+  cut and ends in `-` and 8 hexadecimal digits of the SHA-256 of its text. With
+  `worker.names_last_part` an ARN or a path counts under its last part: `a/b/gemini-2` under
+  `gemini-2`.
 
 ## Outcome from the HTTP status
 

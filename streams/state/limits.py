@@ -24,12 +24,13 @@ def name_limits(worker: Worker) -> NameLimits:
 
 
 def event_limits(worker: Worker) -> EventLimits:
-    """Return the limits of an event's size, time and input length."""
+    """Return the limits of an event: its size, time, input length and names."""
     return EventLimits(
         max_event_bytes=worker.max_event_bytes,
         future_tolerance_ms=worker.future_tolerance_s * 1_000,
         horizon_ms=HORIZON_S * 1_000,
         input_limits=tuple(sorted(set(worker.input_token_limits))),
+        names_last_part=worker.names_last_part,
     )
 
 

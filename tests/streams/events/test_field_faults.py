@@ -122,6 +122,42 @@ def test_a_name_that_is_no_label_is_counted_under_one_that_is(given: Any, label:
 
 
 @pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        (
+            "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-x",
+            "us.anthropic.claude-x",
+        ),
+        (
+            "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-3-v1:0",
+            "anthropic.claude-3-v1:0",
+        ),
+        ("arn:aws-cn:lambda:cn-north-1:1:function:chat:2", "chat:2"),
+        ("arn:aws:s3:::bucket", "bucket"),
+        ("arn:aws:bedrock", "arn:aws:bedrock"),
+        ("projects/p/locations/l/publishers/google/models/gemini-2", "gemini-2"),
+        ("https://x.openai.azure.com/openai/deployments/gpt-4o/", "gpt-4o"),
+        ("p/" * 100 + "gemini+2", "gemini_2"),
+        ("a/__other__", "__other__-c9e63338"),
+        ("a/" + "m" * 97, "m" * 87 + "-964c534a"),
+        ("//", "//"),
+        ("anthropic.claude-3-v1:0", "anthropic.claude-3-v1:0"),
+        (4, "4"),
+        ("", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_a_path_counts_under_its_last_part_if_the_worker_is_set_so(given: Any, label: str) -> None:
+    cut = replace(RULES, names_last_part=True)
+    row = accepted(raw(model=given, region=given), rules=cut)
+    assert (row["series"][:2], row["customer"][1]) == ((label, label), label)
+    same = given in (None, "", label)
+    assert row["faults"] == ([] if same else [("model", "renamed"), ("region", "renamed")])
+    # Without the setting a path that is a label stays as it is.
+    assert accepted(raw(model="a/b"))["series"][0] == "a/b"
+
+
+@pytest.mark.parametrize(
     ("given", "customer"),
     [
         ("auth0|0123", "auth0|0123"),
