@@ -6,18 +6,31 @@ pass as they are: the worker makes labels of them, for every producer alike. Dur
 milliseconds, instants are milliseconds since the Unix epoch; both may have a fraction.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Literal
 
-from streams.events.fields import LABEL_PATTERN, NOT_MEASURED, OUTCOMES
+from streams.events.fields import (
+    CUSTOMER,
+    FIELDS,
+    FREE_TEXT,
+    LABEL,
+    LABEL_PATTERN,
+    MAX_STATUS,
+    NOT_MEASURED,
+    OUTCOME,
+    OUTCOMES,
+    STATUS,
+    Kind,
+)
 
 Convert = Callable[[Any], Any]
 Unit = Literal["s", "ms", "us", "ns"]
 
-LABEL = re.compile(LABEL_PATTERN)
+_LABEL = re.compile(LABEL_PATTERN)
 MAX_NUMBER = 10**24  # far above any count or time, and sums of such still fit a float
 
 # A unit in milliseconds, as (multiplier, divisor): x / 1000 is exact where x * 0.001 is not.
@@ -95,6 +108,14 @@ def whole(value: Any) -> int | None:
     return int(result)
 
 
+def status(value: Any) -> int | None:
+    """Return an HTTP status, None for -1."""
+    result = whole(value)
+    if result is not None and result > MAX_STATUS:
+        raise Unusable(value, f"write an HTTP status, 0 to {MAX_STATUS}")
+    return result
+
+
 def duration(unit: Unit) -> Convert:
     """Return a conversion from a number of `unit` to milliseconds >= 0; of -1 to None."""
     multiplier, divisor = UNITS[unit]
@@ -154,7 +175,7 @@ def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
 def label(value: Any) -> str:
     """Return a name that the contract allows, for names written in a mapping."""
     name = text(value)
-    if not LABEL.fullmatch(name):
+    if not _LABEL.fullmatch(name):
         raise Unusable(value, "use 1-96 of A-Z a-z 0-9 . _ : / @ - and blank, or a `table`")
     return name
 
@@ -180,35 +201,42 @@ def text(value: Any) -> str:
     """Return any text that is not empty; numbers become their digits."""
     if isinstance(value, list | dict) or (result := code(value)) is None:
         raise Unusable(value, "write a text or a number")
+    # A JSON document may escape half a surrogate pair, which no record can hold.
+    if not result.isascii():
+        try:
+            result.encode()
+        except UnicodeEncodeError:
+            raise Unusable(value, "write both halves of a surrogate pair") from None
     return result
 
 
-# The kind of each field of an event. The mapping gives the unit of a duration.
+def error(value: Any) -> str | None:
+    """Return what went wrong as text; None for no error.
+
+    As in an event, an empty value is no error. Nor are the texts `false` and `0`: the cells of a
+    CSV file have no other way to write these values.
+    """
+    if not value or (code(value) or "").lower() in ("false", "0"):
+        return None
+    result = value if isinstance(value, str) else json.dumps(value)
+    # Text that no record can hold is an error nevertheless.
+    return result.encode(errors="backslashreplace").decode()
+
+
+def _conversion(kind: Kind) -> str:
+    """Return the name of the conversion to a field of this kind."""
+    named = {LABEL: "label", CUSTOMER: "label", OUTCOME: "outcome", STATUS: "status"}
+    named |= {FREE_TEXT: "error"}
+    by_type = {"string": "text", "boolean": "truth", "number": "duration", "integer": "whole"}
+    return named.get(kind) or by_type[kind.json_types[0]]
+
+
+# The conversion to each field of an event that a mapping may fill. `time` gives `ended_at`.
 KINDS: Mapping[str, str] = {
-    "request_id": "text",
-    "model": "label",
-    "region": "label",
-    "channel": "label",
-    "service_tier": "label",
-    "customer_id": "label",
-    "use_case": "label",
-    "outcome": "outcome",
-    "status_code": "whole",
-    "error": "text",
-    "stream": "truth",
-    "probe": "truth",
-    "ttft_ms": "duration",
-    "duration_ms": "duration",
-    "input_tokens": "whole",
-    "cached_input_tokens": "whole",
-    "cache_write_tokens": "whole",
-    "output_tokens": "whole",
-    "reasoning_tokens": "whole",
-    "trace_id": "text",
-    "total_tokens": "whole",
-    "estimated_tokens": "truth",
-    "served_from": "text",
+    field.name: _conversion(field.kind) for field in FIELDS if field.name != "ended_at"
 }
+
+NUMERIC = ("duration", "whole", "status")  # conversions to numbers
 
 
 def converter(field: str, unit: Unit = "ms") -> Convert:
@@ -221,7 +249,9 @@ def converter(field: str, unit: Unit = "ms") -> Convert:
         "outcome": outcome,
         "truth": truth,
         "whole": whole,
+        "status": status,
         "text": text,
+        "error": error,
     }
     return plain[kind]
 

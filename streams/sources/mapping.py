@@ -14,11 +14,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from streams.events.fields import MAX_TEXT, MAX_TIME_MS
+from streams.events.fields import MAX_TEXT, MAX_TIME_MS, outcome_of
 from streams.sources.conversion import (
     EPOCH,
     KINDS,
     MICROSECOND,
+    NUMERIC,
     Convert,
     Unusable,
     amount_ms,
@@ -64,7 +65,7 @@ Get = Callable[[RawRow], Any]  # a field's value, None for null; raises Unusable
 
 HALF_MICROSECOND_MS = 0.0005  # 1.001 s is 1000.9999... ms in binary, and must become 1001
 # A row has its outcome from one of these; without both it cannot be counted.
-OUTCOME_FIELDS = frozenset({"outcome", "status_code"})
+OUTCOME_FIELDS = ("outcome", "status_code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,21 +135,21 @@ def _events(
             continue
         try:
             at_ms = instant(index, raw)
-        except Unusable as problem:
-            yield RowError(raw.line, f"time {compiler.origins['time']}: {problem}")
+        except Unusable as unusable:
+            yield RowError(raw.line, f"time {compiler.origins['time']}: {unusable}")
             continue
         event: dict[str, Any] = {"request_id": f"{compiler.id_prefix}-{raw.line}", "ended_at": 0}
         left_out: dict[str, str] = {}
         for name, get in fields:
             try:
                 value = get(raw)
-            except Unusable as problem:
-                left_out[name] = f"{name} {compiler.origins[name]}: {problem}"
+            except Unusable as unusable:
+                left_out[name] = f"{name} {compiler.origins[name]}: {unusable}"
                 continue
             if value is not None:
                 event[name] = value
-        if essential := _essential(event, left_out):
-            yield RowError(raw.line, left_out[essential])
+        if problem := _problem(event, left_out):
+            yield RowError(raw.line, problem)
             continue
         # Only if the file gives the other end of the request than the one to count at.
         if steps:
@@ -165,14 +166,24 @@ def _events(
         yield Row(raw.line, event, ended_at_ms, tuple(left_out.values()))
 
 
-def _essential(event: dict[str, Any], left_out: dict[str, str]) -> str | None:
-    """Return a field that was left out and without which the row cannot be counted."""
-    if not left_out:
-        return None
+def _problem(event: dict[str, Any], left_out: dict[str, str]) -> str | None:
+    """Return why the worker would reject the event for its id or outcome; None if it would not.
+
+    `left_out`: the message of each field whose value cannot be used.
+    """
     if "request_id" in left_out:
-        return "request_id"
-    missing = OUTCOME_FIELDS & left_out.keys()
-    return min(missing) if missing and not OUTCOME_FIELDS & event.keys() else None
+        return left_out["request_id"]
+    if "outcome" in event:
+        return None
+    if "status_code" in event:
+        status = event["status_code"]
+        if outcome_of(status, None) is not None:
+            return None
+        return f"status_code: found {status}, for which no outcome is known; map an outcome"
+    for name in OUTCOME_FIELDS:
+        if name in left_out:
+            return left_out[name]
+    return "no outcome and no status_code: map a column that has one, or give a `default`"
 
 
 class _Compiler:
@@ -263,7 +274,7 @@ class _Compiler:
 
         numbers = {null for null in source.nulls if type(null) in (int, float)}
         # The common case needs no conversion before the comparison.
-        if not numbers or KINDS[name] not in ("duration", "whole"):
+        if not numbers or KINDS[name] not in NUMERIC:
             return plain_value
 
         def unless_number(raw: RawRow) -> Any:  # a null of 0 also matches the text "0.000"
@@ -304,7 +315,11 @@ class _Compiler:
         return self._value(name, term, fetch, convert)
 
     def _template(self, name: str, source: Source) -> Get:
-        """Return the function that fills in the `{...}` of a template; None if any is null."""
+        """Return the function that fills in the `{...}` of a template; None if any is null.
+
+        A null is the empty text if the table has a line for the text that then results.
+        """
+        codes = {code(key) for key in source.table or {}}
         pieces: list[str | Get] = []
         # Pieces at odd places are the names between braces.
         for index, piece in enumerate(PLACEHOLDER.split(source.template or "")):
@@ -320,8 +335,10 @@ class _Compiler:
                 pieces.append(self._fetch(piece, f"fields.{name}", source.optional))
 
         def get(raw: RawRow) -> str | None:
-            texts = [p if isinstance(p, str) else code(p(raw)) for p in pieces]
-            return None if None in texts else "".join(texts)  # type: ignore[arg-type]
+            texts = [piece if isinstance(piece, str) else code(piece(raw)) for piece in pieces]
+            result = "".join(text or "" for text in texts)
+            # Without a line of its own, "a-" must not become an id or a name.
+            return result if None not in texts or result in codes else None
 
         return get
 

@@ -138,9 +138,10 @@ def test_an_access_log_with_flags() -> None:
     assert (total["tokens"]["input"], total["tokens"]["output"]) == (3_300, 340)
 
 
-def test_failure_rows_count_without_model_and_code() -> None:
+@pytest.mark.parametrize("mapping", ["litellm-best", "litellm-table"])
+def test_failure_rows_count_without_model_and_code(mapping: str) -> None:
     folder = "09-litellm-failure-rows"
-    total = Case(f"{folder}/payloads.jsonl", f"{folder}/litellm-best.yaml").total
+    total = Case(f"{folder}/payloads.jsonl", f"{folder}/{mapping}.yaml").total
     assert (total["outcomes"]["success"], failed(total["outcomes"])) == (1, 6)
     assert (total["requests"], total["availability_ratio"]) == (10, 1 / 7)
 

@@ -170,6 +170,25 @@ def test_a_template_joins_columns_with_the_file_name_line_and_key(read: Callable
     assert "model" not in second.event  # as the tier is null; the worker refuses it by name
 
 
+def test_a_null_in_a_template_is_empty_for_the_lines_of_its_table(
+    field: Callable[..., Any],
+) -> None:
+    parts = '{template: "{status}/{code}"'
+    rows = [
+        {"status": status, "code": code}
+        for status, code in (("ok", ""), ("ok", None), ("bad", 429), ("bad", "None"), ("bad", ""))
+    ]
+    table = 'table: {"ok/": success, bad/429: rate_limited, bad/None: timeout}'
+    known = ["success", "success", "rate_limited", "timeout"]
+    assert field(f"{parts}, {table}, default: server_error}}", *rows, name="outcome") == [
+        *known,
+        "server_error",
+    ]
+    unknown = field(f"{parts}, {table}}}", *rows, name="outcome")
+    assert unknown[:4] == known
+    assert unknown[4].startswith("no outcome and no status_code")
+
+
 def test_names_pass_as_they_are_and_a_value_that_is_no_name_is_reported(
     field: Callable[..., Any],
 ) -> None:
