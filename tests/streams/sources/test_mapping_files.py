@@ -4,12 +4,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
 
 from streams.events.decoder import EventLimits, decode
+from streams.events.faults import faults_of
 from streams.events.fields import FIELDS
 from streams.sources.conversion import KINDS
 from streams.sources.mapping import (
@@ -26,27 +27,28 @@ def test_every_field_of_the_contract_can_be_mapped_and_no_other() -> None:
 
 
 def test_events_from_a_mapping_are_taken_by_the_contract(read: Callable[..., Any]) -> None:
+    by_kind = {"label": "x", "text": "x", "whole": 1, "duration": 1, "truth": "true"}
+    by_kind |= {"status": 200, "error": "none"}
+    mapped_by_simple = ("model", "outcome", "input_tokens")
+    constants = {
+        field.name: get_args(field.kind.type)[0]
+        if get_origin(field.kind.type) is Literal
+        else by_kind[KINDS[field.name]]
+        for field in FIELDS
+        if field.name in KINDS and field.name not in mapped_by_simple
+    }
     everything = SIMPLE + "".join(
         f"  {name}: {{constant: {value}}}\n"
-        for name, value in {
-            **dict.fromkeys(("region", "channel", "service_tier", "customer_id", "use_case"), "x"),
-            **dict.fromkeys(("ttft_ms", "duration_ms", "cached_input_tokens", "output_tokens"), 1),
-            **dict.fromkeys(("cache_write_tokens", "reasoning_tokens"), 1),
-            **dict.fromkeys(("stream", "probe", "estimated_tokens"), "false"),
-            "total_tokens": 13,
-            "served_from": "model",
-            "status_code": 200,
-            "error": "none",
-            "trace_id": "t",
-            "request_id": "r",
-        }.items()
+        for name, value in (constants | {"total_tokens": 13}).items()
     )
     rows = read("at,input\n5,12\n", everything)
     assert set(rows[0].event) == {field.name for field in FIELDS}
     rules = EventLimits(max_event_bytes=10_000, future_tolerance_ms=0, horizon_ms=0)
     values = [json.dumps(row.event).encode() for row in rows]
     times = np.array([row.ended_at_ms for row in rows], np.int64)
-    assert decode(values, times, None, rules).rejections == []
+    decoded = decode(values, times, None, rules)
+    assert decoded.rejections == []
+    assert [faults_of(int(bits)) for bits in decoded.columns.faults] == [[]]
 
 
 @pytest.mark.parametrize(
