@@ -174,7 +174,8 @@ class _Evaluation:
             start_s = now_s
             if not self._reads_clock and now_s - self._changed_at_s > self._settled_after_s:
                 # Alerts are settled, so the next slice to evaluate is the first that may differ.
-                start_s = max(now_s, min(self.gauges.next_change_s(now_s) - STEP_S, end_s))
+                change_s = min(self.gauges.next_change_s(now_s), end_s)
+                start_s = max(now_s, change_s - STEP_S)
 
     def _evaluate(self, start_s: int) -> None:
         """Evaluate the rules while the slice that begins at `start_s` is the newest one."""

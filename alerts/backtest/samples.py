@@ -35,7 +35,7 @@ from slo.engine.report import ObjectiveResult
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.state.registry import Registry
 from streams.state.slices import LEVELS, Aggregate, SliceId
-from streams.state.windows import ROLLING_S, cover, rolling
+from streams.state.windows import ROLLING_S, cover, kept_step_s, rolling
 
 STEP_S = LEVELS[0].step_s
 FOREVER_S = 2**62
@@ -82,11 +82,8 @@ class Gauges:
 
     def next_change_s(self, now_s: int) -> int:
         """Return the first time after `now_s` at which samples may change without new events."""
-        if self._windows.are_empty:
-            return min(
-                (objective.next_change_s for objective in self.objectives), default=FOREVER_S
-            )
-        return now_s + STEP_S
+        changes_s = [objective.next_change_s for objective in self.objectives]
+        return max(now_s + STEP_S, min([self._windows.next_change_s, *changes_s]))
 
     def samples(self) -> Samples:
         """Return the samples at the end of the newest slice; the same object until one changes."""
@@ -119,13 +116,19 @@ class _Windows:
         # By level, the start of the coarse slice whose parts are there but not added up yet.
         self._open_s: list[int | None] = [None] * len(LEVELS)
         self._reach_s: tuple[int, int] | None = None  # of all slices so far
+        self._first_s: dict[str, int] = {}  # start of the first slice of each window that has one
         self._as_of_s = 0
         self._made: dict[str, tuple[list[Sums], Samples]] = {}  # with the sums they are made of
 
     @property
-    def are_empty(self) -> bool:
-        """True if no event lies in any window, so that time alone changes no sample."""
-        return not any(len(sums.counts) for w in self._windows.values() for sums in w.sums.values())
+    def next_change_s(self) -> int:
+        """First time at which a slice may leave a window, which no new event causes."""
+        leave_s = [FOREVER_S]
+        for name, first_s in self._first_s.items():
+            # A window begins at a multiple of the step that is still kept there.
+            step_s = kept_step_s(first_s, first_s + ROLLING_S[name])
+            leave_s.append(first_s // step_s * step_s + ROLLING_S[name])
+        return min(leave_s)
 
     def add(self, slice_id: SliceId, aggregate: Aggregate) -> None:
         """Count the next slice, as for `Gauges.add`."""
@@ -187,6 +190,9 @@ class _Windows:
                 (0, slice_id): self._summaries[slice_id]
                 for slice_id in cover(self._summaries, merged_until_s, *span, self._reach_s)
             }
+            self._first_s.pop(name, None)
+            if parts:
+                self._first_s[name] = min(slice_id.start_s for _, slice_id in parts)
             window.update(parts, deltas)
             sums = list(window.sums.values())
             made = self._made.get(name)

@@ -15,11 +15,12 @@ Source: https://prometheus.io/docs/prometheus/latest/configuration/alerting_rule
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from alerts.evaluation.expressions import Expression, parse
+from alerts.evaluation.expressions import Expression, Node, parse
 from alerts.evaluation.history import History
 from alerts.rules.build import policy_groups
 from alerts.rules.model import Alert, Group, Links
-from alerts.rules.pipeline import OUTAGE_GROUP, builtin_groups
+from alerts.rules.pipeline import pipeline_groups
+from alerts.rules.traffic import traffic_groups
 from slo.alert_state import AlertState, SampleKey, Samples, Vector
 from slo.policy.policy import Policy
 
@@ -79,8 +80,9 @@ class RuleEvaluator:
     def __init__(self, groups: Iterable[Group]) -> None:
         """Raises ValueError for a rule that `expressions` cannot evaluate."""
         self._history = History()
+        shared: dict[str, Node] = {}
         self.rules = tuple(
-            EvaluatedRule(alert, parse(alert.expr, self._history))
+            EvaluatedRule(alert, parse(alert.expr, self._history, shared))
             for group in groups
             for alert in group.alerts
         )
@@ -130,9 +132,8 @@ def board_groups(policies: Sequence[Policy]) -> list[Group]:
     """Return the groups that the live board shows: about requests, and about Tokenpulse itself."""
     health = [
         Group(group.name, alerts)
-        for group in builtin_groups(Links().job)
-        if group.name != OUTAGE_GROUP
-        and (
+        for group in pipeline_groups(Links().job)
+        if (
             alerts := tuple(
                 alert for alert in group.alerts if alert.name not in _NOT_OF_ONE_EXPORTER
             )
@@ -142,6 +143,5 @@ def board_groups(policies: Sequence[Policy]) -> list[Group]:
 
 
 def request_groups(policies: Sequence[Policy]) -> list[Group]:
-    """Return the groups about requests: outages, and the rules of the policies."""
-    groups = [group for group in builtin_groups(Links().job) if group.name == OUTAGE_GROUP]
-    return groups + [group for policy in policies for group in policy_groups(policy)]
+    """Return the groups about requests: those that need no policy, and those of the policies."""
+    return [*traffic_groups(), *(group for policy in policies for group in policy_groups(policy))]

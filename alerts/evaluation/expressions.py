@@ -20,7 +20,7 @@ from alerts.evaluation.history import History
 from slo.alert_state import SampleKey, Samples, Vector
 
 Value = float | Vector
-_Node = Callable[[Samples, float], Value]
+Node = Callable[[Samples, float], Value]
 _Binary = Callable[[float, float], float]
 
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
@@ -43,7 +43,7 @@ class Expression:
     is_ceiling: bool  # whether larger values are the worse ones
     reads_clock: bool
     reads_ranges: bool
-    _node: _Node
+    _node: Node
 
     def vector(self, samples: Samples, now_s: float = 0) -> Vector:
         """Return the label sets for which the condition holds, with their values."""
@@ -58,16 +58,20 @@ class Expression:
         return has_new_row if self.reads_ranges else not is_same or self.reads_clock
 
 
-def parse(text: str, history: History | None = None) -> Expression:
+def parse(
+    text: str, history: History | None = None, shared: dict[str, Node] | None = None
+) -> Expression:
     """Compile an expression, which reads past samples from `history`.
 
-    Raises ValueError for PromQL that compiled rules do not use, and for ranges without a history.
+    `shared`: parts that other expressions of the same samples have too, each evaluated once; new
+    ones are added. Raises ValueError for PromQL that compiled rules do not use, and for ranges
+    without a history.
     """
     try:
         tree = promql.parse(text)
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from error
-    compiler = _ExpressionCompiler(text, history)
+    compiler = _ExpressionCompiler(text, history, {} if shared is None else shared)
     node = compiler.compile(tree)
     # The first comparison is the condition; later ones are guards.
     is_ceiling = next(_comparisons(tree), ">") not in ("<", "<=")
@@ -98,11 +102,12 @@ class _ExpressionCompiler:
 
     text: str
     history: History | None
+    shared: dict[str, Node]
     metrics: set[str] = field(default_factory=set)
     reads_clock: bool = False
     reads_ranges: bool = False
 
-    def compile(self, tree: promql.Expr) -> _Node:
+    def compile(self, tree: promql.Expr) -> Node:
         match tree:
             case promql.NumberLiteral():
                 number = float(tree.val)
@@ -110,9 +115,9 @@ class _ExpressionCompiler:
             case promql.ParenExpr():
                 return self.compile(tree.expr)
             case promql.VectorSelector():
-                return self._selector(tree)
+                return self._share(tree, self._selector(tree))
             case promql.AggregateExpr():
-                return self._aggregate(tree)
+                return self._share(tree, self._aggregate(tree))
             case promql.Call():
                 return self._call(tree)
             case promql.BinaryExpr():
@@ -122,13 +127,19 @@ class _ExpressionCompiler:
     def _error(self, tree: promql.Expr) -> ValueError:
         return ValueError(f"{self.text!r}: cannot evaluate {tree.prettify()} at one instant")
 
-    def _selector(self, tree: promql.VectorSelector) -> _Node:
+    def _share(self, tree: promql.Expr, node: Node) -> Node:
+        """Return the node that evaluates an equal part of another expression, if there is one."""
+        if not _is_of_one_instant(tree):
+            return node
+        return self.shared.setdefault(tree.prettify(), _remembered(node))
+
+    def _selector(self, tree: promql.VectorSelector) -> Node:
         if tree.name is None or tree.offset is not None or tree.at is not None:
             raise self._error(tree)
         self.metrics.add(tree.name)
         return _select(tree.name, _matchers(tree))
 
-    def _aggregate(self, tree: promql.AggregateExpr) -> _Node:
+    def _aggregate(self, tree: promql.AggregateExpr) -> Node:
         # `without` and other aggregations are in no rule; guessing their meaning would be worse.
         fold = _AGGREGATES.get(str(tree.op))
         is_by = tree.modifier is None or tree.modifier.type == promql.AggModifierType.By
@@ -137,7 +148,7 @@ class _ExpressionCompiler:
         by = frozenset(tree.modifier.labels) if tree.modifier is not None else frozenset()
         return _aggregate(fold, by, self.compile(tree.expr))
 
-    def _call(self, tree: promql.Call) -> _Node:
+    def _call(self, tree: promql.Call) -> Node:
         # Range functions need the selector itself, not its value.
         if len(tree.args) == 1 and isinstance(tree.args[0], promql.MatrixSelector):
             return self._range(tree.func.name, tree.args[0], tree)
@@ -154,7 +165,7 @@ class _ExpressionCompiler:
                 return _round(inner)
         raise self._error(tree)
 
-    def _range(self, function: str, selector: promql.MatrixSelector, tree: promql.Call) -> _Node:
+    def _range(self, function: str, selector: promql.MatrixSelector, tree: promql.Call) -> Node:
         metric, span_s = selector.vector_selector.name, selector.range.total_seconds()
         if self.history is None or metric is None:
             raise self._error(tree)
@@ -177,7 +188,7 @@ class _ExpressionCompiler:
 
         return node
 
-    def _binary(self, tree: promql.BinaryExpr) -> _Node:
+    def _binary(self, tree: promql.BinaryExpr) -> Node:
         modifier, sign = tree.modifier, str(tree.op)
         if modifier is not None and (
             modifier.return_bool or modifier.matching is not None or modifier.group_labels
@@ -191,6 +202,26 @@ class _ExpressionCompiler:
         if sign in ("and", "or", "unless"):
             return _combine(sign, left, right)
         raise self._error(tree)
+
+
+def _is_of_one_instant(tree: promql.Expr) -> bool:
+    """Return whether a selector, or aggregates of it, read neither the clock nor a range."""
+    while isinstance(tree, promql.AggregateExpr):
+        tree = tree.expr
+    return isinstance(tree, promql.VectorSelector)
+
+
+def _remembered(node: Node) -> Node:
+    """Return the same value again while the samples are the same object."""
+    last: tuple[Samples, Value] | None = None
+
+    def remember(samples: Samples, now_s: float) -> Value:
+        nonlocal last
+        if last is None or last[0] is not samples:
+            last = samples, node(samples, now_s)
+        return last[1]
+
+    return remember
 
 
 def _matchers(tree: promql.VectorSelector) -> list[tuple[str, re.Pattern[str], bool]]:
@@ -209,7 +240,7 @@ def _matchers(tree: promql.VectorSelector) -> list[tuple[str, re.Pattern[str], b
     ]
 
 
-def _select(metric: str, matchers: list[tuple[str, re.Pattern[str], bool]]) -> _Node:
+def _select(metric: str, matchers: list[tuple[str, re.Pattern[str], bool]]) -> Node:
     known: dict[SampleKey, bool] = {}  # label sets recur at every evaluation
 
     def matches(key: SampleKey) -> bool:
@@ -228,7 +259,7 @@ def _select(metric: str, matchers: list[tuple[str, re.Pattern[str], bool]]) -> _
     return node
 
 
-def _aggregate(fold: _Binary, by: frozenset[str], inner: _Node) -> _Node:
+def _aggregate(fold: _Binary, by: frozenset[str], inner: Node) -> Node:
     group_of: dict[SampleKey, SampleKey] = {}  # label sets recur at every evaluation
 
     def node(samples: Samples, now_s: float) -> Vector:
@@ -243,7 +274,7 @@ def _aggregate(fold: _Binary, by: frozenset[str], inner: _Node) -> _Node:
     return node
 
 
-def _single(inner: _Node) -> _Node:
+def _single(inner: Node) -> Node:
     """Return the value of the only element, or NaN, for which no comparison holds."""
 
     def node(samples: Samples, now_s: float) -> float:
@@ -253,14 +284,14 @@ def _single(inner: _Node) -> _Node:
     return node
 
 
-def _round(inner: _Node) -> _Node:
+def _round(inner: Node) -> Node:
     """Round to the nearest whole number, halves up."""
     return lambda samples, now_s: {
         key: float(math.floor(value + 0.5)) for key, value in _vector(inner(samples, now_s)).items()
     }
 
 
-def _combine(sign: str, left: _Node, right: _Node) -> _Node:
+def _combine(sign: str, left: Node, right: Node) -> Node:
     """Keep elements by whether the second side has the same labels (`and`, `or`, `unless`)."""
 
     def node(samples: Samples, now_s: float) -> Vector:
@@ -272,7 +303,7 @@ def _combine(sign: str, left: _Node, right: _Node) -> _Node:
     return node
 
 
-def _compare(holds: Callable[[float, float], bool], left: _Node, right: _Node) -> _Node:
+def _compare(holds: Callable[[float, float], bool], left: Node, right: Node) -> Node:
     """Keep the values of the left side for which the comparison holds."""
 
     def node(samples: Samples, now_s: float) -> Vector:
@@ -287,7 +318,7 @@ def _compare(holds: Callable[[float, float], bool], left: _Node, right: _Node) -
     return node
 
 
-def _compute(compute: _Binary, left: _Node, right: _Node) -> _Node:
+def _compute(compute: _Binary, left: Node, right: Node) -> Node:
     """Compute element by element, of equal labels if both sides are vectors."""
 
     def node(samples: Samples, now_s: float) -> Value:

@@ -1,4 +1,4 @@
-"""Rules that need no policy: most requests fail right now, and Tokenpulse's own health.
+"""Rules about Tokenpulse's own health, which need no policy.
 
 Pure. Stale data must page before an operator trusts it or takes a silent alert for health:
 `TokenpulseDataStale` pages, and silences all alerts that are derived from the state.
@@ -7,8 +7,8 @@ Pure. Stale data must page before an operator trusts it or takes a silent alert 
 from collections.abc import Iterator
 from functools import partial
 
-from alerts.promql import any_of, newest, string_literal
-from alerts.rules.model import KEEP_FIRING_S, Alert, Group, Read, dashboard
+from alerts.promql import newest, string_literal
+from alerts.rules.model import Alert, Group
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
@@ -20,51 +20,18 @@ from slo.health_limits import (
     REFUSED_SHARE,
     STALE_AFTER_S,
 )
-from slo.policy.conditions import OUTAGE_BELOW, OUTAGE_MIN_REQUESTS
-from slo.policy.scope import DIMENSIONS
 
-OUTAGE_GROUP = "tokenpulse-outage"  # the one built-in group about requests
-OUTAGE_SCOPES = ("fleet", "region", "model")
 _PARTITION = ("partition",)
 _WHICH = "partition {{ $labels.partition }}"
 
 
-def builtin_groups(job: str) -> tuple[Group, ...]:
+def pipeline_groups(job: str) -> tuple[Group, ...]:
     """Return the groups of all such rules; `job`: the scrape job of the exporters."""
     return (
-        Group(OUTAGE_GROUP, (_outage(),)),
         Group("tokenpulse-watchdog", (_watchdog(),)),
         Group("tokenpulse-freshness", (*_stale(), *_exporters(job))),
         Group("tokenpulse-state", (*_state(), *_counter_alerts())),
         Group("tokenpulse-flow", (_lag(), _rejection_alert())),
-    )
-
-
-def _outage() -> Alert:
-    """Return the alert that fires within a minute; budgets burn over an hour."""
-    matchers = {"scope": any_of(OUTAGE_SCOPES), "window": any_of(("1m",))}
-    by = ("scope", *DIMENSIONS)
-    ratio = newest(catalogue.AVAILABILITY_RATIO, matchers, by)
-    enough = newest(catalogue.WINDOW_ELIGIBLE_REQUESTS, matchers, by)
-    where = (
-        "{{ with $labels.region }} in region {{ . }}{{ end }}"
-        "{{ with $labels.model }} of model {{ . }}{{ end }}"
-    )
-    value = "{{ $value | humanizePercentage }}"
-    return Alert(
-        name="TokenpulseOutage",
-        severity="page",
-        expr=f"{ratio} < {OUTAGE_BELOW}\nand {enough} >= {OUTAGE_MIN_REQUESTS}",
-        summary=f"Most requests{where} fail: {value} succeed",
-        description=f"Over the last minute {value} of the requests{where} that count for "
-        "availability succeeded, fewer than half.",
-        value=f"{value} succeed",
-        target="at least 50% at any time",
-        for_s=10,
-        keep_firing_s=KEEP_FIRING_S,
-        labels={"derived_from": "state", "route": "sre"},
-        link=dashboard("live", "model", "region"),
-        reads=tuple(Read(scope, "1m") for scope in OUTAGE_SCOPES),
     )
 
 

@@ -185,6 +185,9 @@ def _cache_hit(
     )
     for shorter in windows[1:]:
         expr += f"\nand {ratio(shorter)} < {number(level.below * (1 + RECOVERY_MARGIN))}"
+    # A source that stops reporting must not leave the alert to the few that still report.
+    for window in windows:
+        expr += f"\nand {_known_ratio(selection, window)} >= {number(indicator.min_known_ratio)}"
     value, below = "{{ $value | humanizePercentage }}", percent_text(level.below)
     return Alert(
         name="TokenpulseCacheHitLow",
@@ -192,7 +195,8 @@ def _cache_hit(
         expr=expr,
         summary=f"Cache hit ratio is under {below}: {value}{whom(selection.by)}",
         description=f"{about_text(objective)}Over the last {indicator.window} {value} of the input "
-        f"tokens came from the cache, the target is at least {below}. {_trend(selection)}",
+        f"tokens whose cached part is known came from the cache; the target is at least {below}. "
+        f"{_trend(selection)}",
         value=value,
         target=f"at least {below}",
         keep_firing_s=KEEP_FIRING_S,
@@ -206,6 +210,15 @@ def _input_tokens(selection: Selection, window: str) -> str:
         catalogue.WINDOW_INPUT_TOKENS, matchers(selection.values(window)), selection.labels
     )
     return every if selection.is_one_series else sum_of(every, selection.by)
+
+
+def _known_ratio(selection: Selection, window: str) -> str:
+    """Return PromQL for the share of the input tokens whose cached part is known."""
+    if selection.is_one_series:
+        selected = matchers(selection.values(window)) | {"measure": any_of(("cached_input",))}
+        return newest(catalogue.KNOWN_RATIO, selected, selection.by)
+    every = _tokens(selection, window, {"type": any_of(catalogue.INPUT_TOKEN_TYPES)})
+    return f"{_input_tokens(selection, window)} / {every}"
 
 
 def _tokens(selection: Selection, window: str, more: Mapping[str, str] | None = None) -> str:

@@ -24,6 +24,7 @@ from slo.policy.policy import Objective, Policy
 DATA_STALE = "TokenpulseDataStale"
 WINDOW_INCOMPLETE = "TokenpulseWindowIncomplete"
 OUTAGE = "TokenpulseOutage"
+CLIENT_ERRORS = "TokenpulseClientErrorsJump"
 BURN = "TokenpulseErrorBudgetBurn"
 MISSED = "TokenpulseObjectiveMissed"
 URGENCY: dict[Severity, int] = {"page": 0, "ticket": 1, "info": 2}
@@ -63,10 +64,10 @@ class ActiveAlerts:
     """
 
     def __init__(self, states: Iterable[AlertState] = ()) -> None:
-        # Outages are localised by the board; all other alerts are found by objective or by name.
+        # Outages are localised by the board; all other alerts are selected by objective or name.
         self.outages: list[AlertState] = []
         self._by_objective: dict[tuple[str, str], list[AlertState]] = defaultdict(list)
-        self._of_pipeline: dict[str, list[AlertState]] = defaultdict(list)
+        self._by_name: dict[str, list[AlertState]] = defaultdict(list)
         for state in states:
             if not state.holds:
                 continue
@@ -76,7 +77,7 @@ class ActiveAlerts:
                 labels = state.rule_labels
                 self._by_objective[labels["policy"], labels["objective"]].append(state)
             else:
-                self._of_pipeline[state.alert].append(state)
+                self._by_name[state.alert].append(state)
 
     def of(self, policy: Policy, objective: Objective, name: str) -> list[AlertState]:
         """Return the alerts of an objective for one name of its `per`, the most urgent first."""
@@ -88,9 +89,9 @@ class ActiveAlerts:
         ]
         return sorted(states, key=lambda state: URGENCY[severity_of(state)])
 
-    def of_pipeline(self, alert: str) -> list[AlertState]:
-        """Return the states of an alert about Tokenpulse itself, in the order of the rules."""
-        return self._of_pipeline.get(alert, [])
+    def named(self, alert: str) -> list[AlertState]:
+        """Return the states of an alert that needs no policy, in the order of the rules."""
+        return self._by_name.get(alert, [])
 
 
 def severity_of(state: AlertState) -> Severity:

@@ -13,7 +13,13 @@ from exporters.board.alerts import URGENCY, AlertRules
 from exporters.board.breakdown import FleetTargets, breakdown
 from exporters.board.data_quality import DataQuality, data_quality
 from exporters.board.facts import Incident, LiveFacts, State, TileValue
-from exporters.board.incidents import OUTAGE_WINDOW, budget_incidents, outages, threshold_incidents
+from exporters.board.incidents import (
+    OUTAGE_WINDOW,
+    budget_incidents,
+    client_error_incidents,
+    outages,
+    threshold_incidents,
+)
 from exporters.board.input import BoardInput
 from exporters.board.localisation import SeriesGroups
 from exporters.board.objectives import NameOf, history_strips, objective_statuses
@@ -80,6 +86,7 @@ class LiveBoard:
         # If no partition is counted, the traffic is unknown and its alerts describe the past.
         if not quality.blind:
             incidents += outages(reading, self._groups, self._limits)
+            incidents += client_error_incidents(reading, self._name_of)
             incidents += threshold_incidents(statuses, reading, self._groups, self._name_of)
             incidents += budget_incidents(reading, self._name_of)
         return tuple(sorted(incidents, key=lambda incident: URGENCY[incident.severity]))

@@ -94,7 +94,7 @@ def _unowned_partitions(reading: BoardInput, stale_after_s: float) -> dict[int, 
     }
     alerted = {
         int(state.series["partition"])
-        for state in reading.alerts.of_pipeline(DATA_STALE)
+        for state in reading.alerts.named(DATA_STALE)
         if state.rule_labels.get("cause") == "worker"
     }
     return {
@@ -125,7 +125,7 @@ def _delays_s(reading: BoardInput, unowned: dict[int, float | None]) -> dict[int
     """Return the partitions with a live worker that are counted too late, with their delay."""
     return {
         partition: state.value
-        for state in reading.alerts.of_pipeline(DATA_STALE)
+        for state in reading.alerts.named(DATA_STALE)
         if (partition := int(state.series["partition"])) not in unowned
     }
 

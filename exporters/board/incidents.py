@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from exporters import formatting as fmt
-from exporters.board.alerts import BURN, MISSED, OUTAGE, severity_of
+from exporters.board.alerts import BURN, CLIENT_ERRORS, MISSED, OUTAGE, URGENCY, severity_of
 from exporters.board.breakdown import FleetTargets
 from exporters.board.facts import Incident, Severity
 from exporters.board.input import BoardInput
@@ -174,6 +174,22 @@ def _outcomes(cluster: FailureCluster, groups: SeriesGroups, sums: Sums) -> str:
     if len(commonest) == 2 and commonest[1][1] * 10 < commonest[0][1]:
         commonest = commonest[:1]
     return ", ".join(name for name, _ in commonest)
+
+
+def client_error_incidents(reading: BoardInput, name_of: NameOf) -> Iterator[Incident]:
+    """Yield the places whose client errors jumped; of two alerts about one place the urgent one."""
+    places: dict[tuple[str, str], AlertState] = {}
+    states = reading.alerts.named(CLIENT_ERRORS)
+    for state in sorted(states, key=lambda state: URGENCY[severity_of(state)]):
+        scope = state.series["scope"]
+        places.setdefault((scope, state.series[scope]), state)
+    for (scope, name), state in list(places.items())[:_INCIDENTS_MAX]:
+        place = name_of(name) if scope == "customer" else name
+        words = (
+            f"{fmt.capitalize(scope)} {place}: {fmt.percent(state.value)} of the requests are "
+            "client errors, far more than in the day before; availability does not count them."
+        )
+        yield Incident(severity_of(state), words, CLIENT_ERRORS, CLIENT_ERRORS)
 
 
 # -- threshold objectives --------------------------------------------------------------------------

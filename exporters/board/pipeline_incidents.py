@@ -1,4 +1,4 @@
-"""Incidents of Tokenpulse itself in words. Pure but for the recent totals.
+"""Incidents of Tokenpulse itself and of its sources in words. Pure but for the recent totals.
 
 Whether an alert holds comes from the rules (alerts.py); this module words it. TokenpulseDataStale
 is worded by data_quality.py, as it decides how far the numbers can be trusted.
@@ -39,7 +39,7 @@ class _ActiveAlert:
 def pipeline_incidents(reading: BoardInput, totals: RecentTotals) -> Iterator[Incident]:
     """Yield the incidents of all pipeline alerts but TokenpulseDataStale."""
     for alert, words_of in _WORDS.items():
-        if states := reading.alerts.of_pipeline(alert):
+        if states := reading.alerts.named(alert):
             severity = severity_of(states[0])
             for words in words_of(_ActiveAlert(states, reading, totals)):
                 yield Incident(severity, words, alert, alert)
@@ -171,6 +171,15 @@ def _rejection_words(alert: _ActiveAlert) -> Iterator[str]:
     )
 
 
+def _unreported_words(alert: _ActiveAlert) -> Iterator[str]:
+    for state in alert.states:
+        yield (
+            f"Cached tokens of model {state.series['model']} are no longer reported: they are "
+            f"known for {fmt.percent(state.value)} of the input tokens of the last hour, less than "
+            "half of the usual share."
+        )
+
+
 def _overflow_words(alert: _ActiveAlert) -> Iterator[str]:
     for dimension in sorted(state.series["dimension"] for state in alert.states):
         count = alert.totals.rise(("overflowed", dimension))
@@ -205,6 +214,7 @@ _WORDS: Mapping[str, Callable[[_ActiveAlert], Iterator[str]]] = {
     "TokenpulseDuplicateWindowForgotten": _dropped_id_words,
     "TokenpulseLagGrowing": _lag_words,
     "TokenpulseRecordsRefused": _rejection_words,
+    "TokenpulseCachedTokensUnreported": _unreported_words,
     "TokenpulseLabelsFolded": _overflow_words,
     "TokenpulseArchiveOld": _archive_words,
     WINDOW_INCOMPLETE: _window_words,

@@ -32,6 +32,7 @@ SCOPE_LABELS = {
 WINDOW_LABELS = ("scope", "window", *SERIES_LABELS, "customer", "segment")
 UNKNOWN_INPUT = "unknown_input"  # input of which it is not known how much was cached
 TOKEN_TYPES = ("uncached_input", "cached_input", "output", UNKNOWN_INPUT)
+INPUT_TOKEN_TYPES = ("uncached_input", "cached_input", UNKNOWN_INPUT)
 
 # -- totals ----------------------------------------------------------------------------------------
 

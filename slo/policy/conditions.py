@@ -27,6 +27,21 @@ RECOVERY_MARGIN = Fraction(1, 10)
 OUTAGE_BELOW = "0.5"
 OUTAGE_MIN_REQUESTS = 20
 
+# A share of what is usual: requests of the recent window, and of the day before it.
+RECENT_MIN_REQUESTS = 20
+USUAL_MIN_REQUESTS = 100
+
+# Client errors that were few and are now most of the requests, or nearly all of them. The usual
+# share rises while they last, so this limit ends the alert: after seven hours of steady traffic.
+CLIENT_ERRORS_MANY = Fraction(1, 2)
+CLIENT_ERRORS_NEARLY_ALL = Fraction(9, 10)
+CLIENT_ERRORS_USUAL_BELOW = Fraction(1, 4)
+
+# Cached tokens count as unreported below this share of their usual known share; a usual share
+# below the second limit is that of a small source, and its end would be noise.
+UNREPORTED_BELOW = Fraction(1, 2)
+USUAL_KNOWN_SHARE = Fraction(1, 10)
+
 # Failures in the long window of a burn rate; ten may be one unlucky customer.
 BURN_MIN_FAILURES = 10
 # The same limit, as requests, for minutes and slices, which do not show single failures.

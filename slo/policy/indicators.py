@@ -8,6 +8,7 @@ Every latency verdict needs only two exact counts, requests at or under `limit_u
 measured, so no histogram bucket makes a contract inexact.
 """
 
+from fractions import Fraction
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -175,13 +176,15 @@ class RollingPercentile(PolicyPart):
 
 
 class CacheHitRatio(PolicyPart):
-    """Cached input tokens of all input tokens over a rolling window."""
+    """Cached input tokens over a rolling window, of the input tokens whose cached part is known."""
 
     kind: Literal["cache_hit_ratio"]
     window: WindowName = "1h"
     """The rolling window."""
     min_input_tokens: Count = Field(100_000, ge=1)
-    """Input tokens the window must have, else nothing is said."""
+    """Input tokens with a known cached part that the window must have, else no alert fires."""
+    min_known_ratio: Percent = Field(Fraction(1, 2), json_schema_extra={"default": "50%"})
+    """Share of the input tokens whose cached part must be known, else no alert fires."""
 
 
 class TokenVolumeDrop(PolicyPart):

@@ -33,6 +33,7 @@ TTFT = {"alertname": "TokenpulseTtftHigh", "severity": "page", "derived_from": "
 BURN = {"alertname": "TokenpulseErrorBudgetBurn", "derived_from": "state", "policy": "default"}
 STALE = {"alertname": "TokenpulseDataStale", "severity": "page", "cause": "worker"}
 OUTAGE = {"alertname": "TokenpulseOutage", "severity": "page", "derived_from": "state"}
+JUMP = {"alertname": "TokenpulseClientErrorsJump", "scope": "model", "model": "large"}
 LAG = {"alertname": "TokenpulseLagGrowing", "severity": "ticket", "route": "sre"}
 
 
@@ -147,6 +148,12 @@ def alertmanager(tmp_path: Path, config: Path, receiver: Receiver) -> Iterator[A
             [OUTAGE | {"scope": "region", "region": "eu"}, TTFT | {"region": "us"}],
             [BURN | {"severity": "page"}],
             id="an outage of the fleet is one page",
+        ),
+        pytest.param(
+            JUMP | {"severity": "page", "window": "5m"},
+            [JUMP | {"severity": "ticket", "window": "5m"}],
+            [JUMP | {"severity": "ticket", "window": "5m", "model": "small"}, LAG],
+            id="a page about client errors makes the ticket on the same model needless",
         ),
         pytest.param(
             BURN | {"severity": "page", "objective": "uptime", "window": "1h"},

@@ -24,12 +24,12 @@ from tests.support.rule_cases_pipeline import (
     halted,
     incomplete,
     lag_growing,
-    outage,
     refused,
     rose,
     stale,
     store_errors,
 )
+from tests.support.rule_cases_traffic import client_errors, outage, unreported
 from tests.support.rule_series import AT, STEP_S, Case, Labels
 
 ALWAYS = {"TokenpulseWatchdog": "a dead-man's switch must never be silent"}
@@ -43,6 +43,8 @@ CASES: dict[str, Callable[[Labels], list[Case]]] = {
     "TokenpulseCacheHitLow": cache_hit,
     "TokenpulseTokenVolumeDrop": token_volume,
     "TokenpulseOutage": outage,
+    "TokenpulseClientErrorsJump": client_errors,
+    "TokenpulseCachedTokensUnreported": unreported,
     "TokenpulseWatchdog": lambda _: [Case("missing data", True, {})],
     "TokenpulseDataStale": stale,
     "TokenpulseExporterDown": exporter_down,

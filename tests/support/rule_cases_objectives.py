@@ -201,8 +201,15 @@ def cache_hit(rule: Labels) -> list[Case]:
     if rule["objective"] == "cache-by-customer":
         which = {"scope": "customer", "customer": "Acme, Inc.", "segment": "enterprise"}
 
-    def seen(hour: str, minutes: str, tokens: str) -> Series:
+    def seen(
+        hour: str, minutes: str, tokens: str, known: tuple[float, float] = (0.5, 0.5)
+    ) -> Series:
+        """`known`: share of the input whose cached part is known, in the hour and in minutes."""
+        ratio, labels = "tokenpulse_known_ratio", {"measure": "cached_input", **which}
         return {
+            named(ratio, window="1h", **labels): held(known[0]),
+            named(ratio, window="5m", **labels): held(known[1]),
+            named(ratio, window="1h", **{**labels, "measure": "tokens"}): held(1),
             named("tokenpulse_cache_hit_ratio", window="1h", **which): hour,
             named("tokenpulse_cache_hit_ratio", window="5m", **which): minutes,
             named("tokenpulse_window_input_tokens", window="1h", **which): tokens,
@@ -215,6 +222,8 @@ def cache_hit(rule: Labels) -> list[Case]:
         Case("exactly at the level", False, seen(held(level), held(level), many)),
         Case("above the level", False, seen(held(fine), held(fine), many)),
         Case("too few samples", False, seen(held(low), held(low), held(99_999))),
+        Case("known for too little", False, seen(held(low), held(low), many, (0.49, 1))),
+        Case("no longer reported", False, seen(held(low), held(low), many, (1, 0.49))),
         Case("recovering", False, seen(held(low), then(low, 0.6), many)),
         Case("traffic has stopped", False, seen(held(low), ended(low), many)),
         Case("missing data", False, seen(ended(low), ended(low), ended(10**9))),
@@ -229,6 +238,7 @@ def cache_of_two(rule: Labels) -> list[Case]:
         cached: tuple[int, int, int],
         inputs: tuple[int, int, int],
         minutes: Callable[[int], str] = held,
+        unknown: int = 0,
     ) -> Series:
         found = {}
         for at, model in enumerate(("large", "v1.5", "v1x5")):
@@ -236,6 +246,9 @@ def cache_of_two(rule: Labels) -> list[Case]:
                 which = {"scope": "model", "window": window, "model": model}
                 tokens = named("tokenpulse_window_tokens", type="cached_input", **which)
                 found[tokens] = text(cached[at])
+                for kind, count in (("uncached", inputs[at] - cached[at]), ("unknown", unknown)):
+                    tokens = named("tokenpulse_window_tokens", type=f"{kind}_input", **which)
+                    found[tokens] = text(count)
                 found[named("tokenpulse_window_input_tokens", **which)] = text(inputs[at])
         return found
 
@@ -245,6 +258,8 @@ def cache_of_two(rule: Labels) -> list[Case]:
         Case(
             "traffic has stopped", False, seen((2 * million, 90, 9), (8 * million, 100, 9), ended)
         ),
+        Case("half is known", True, seen((1, 9, 9), (400_000, 400_000, 9), held, 400_000)),
+        Case("known for too little", False, seen((1, 9, 9), (400_000, 400_000, 9), held, 400_001)),
         Case("together above", False, seen((4 * million, 0, 0), (8 * million, 100, million))),
         Case("too few samples", False, seen((0, 0, 0), (50_000, 49_999, million))),
         Case("missing data", False, {}),

@@ -108,3 +108,26 @@ def test_the_most_urgent_alert_of_an_objective_comes_first() -> None:
     states = [active("TokenpulseTtftHigh", severity) for severity in ("ticket", "page")]
     found = ActiveAlerts(states).of(DEFAULT, TTFT, "")
     assert [state.severity for state in found] == ["page", "ticket"]
+
+
+def test_client_errors_are_worded_with_the_most_urgent_alert_of_each_place(
+    configured: Callable[..., Any],
+) -> None:
+    def jump(severity: str, **series: str) -> AlertState:
+        labels = {"derived_from": "state"}
+        return AlertState(
+            "TokenpulseClientErrorsJump", severity, labels, series, 0.973, NOW_S, None, True
+        )
+
+    large = {"scope": "model", "model": "large"}
+    states = [
+        jump("ticket", **large),
+        jump("page", **large),
+        jump("ticket", scope="customer", customer="c-1"),
+    ]
+    facts = facts_under(configured(), FixedRules(states), cold=False)
+    shown = [one for one in facts.incidents if one.alert == "TokenpulseClientErrorsJump"]
+    assert [(one.severity, one.words.split(",")[0]) for one in shown] == [
+        ("page", "Model large: 97.3 % of the requests are client errors"),
+        ("ticket", "Customer c-1: 97.3 % of the requests are client errors"),
+    ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from alerts.evaluation.evaluator import board_groups
-from exporters.board.alerts import DATA_STALE, OUTAGE, ActiveAlerts
+from exporters.board.alerts import CLIENT_ERRORS, DATA_STALE, OUTAGE, ActiveAlerts
 from exporters.board.data_quality import data_quality
 from exporters.board.facts import LiveFacts
 from exporters.board.input import BoardInput
@@ -320,7 +320,7 @@ def test_an_old_archive_is_told_and_leaves_the_numbers_trusted(
 
 def test_every_pipeline_alert_that_the_board_evaluates_has_words() -> None:
     rules = {alert.name for group in board_groups([]) for alert in group.alerts}
-    assert rules == WORDED | {DATA_STALE, OUTAGE}
+    assert rules == WORDED | {DATA_STALE, OUTAGE, CLIENT_ERRORS}
 
 
 def nothing_counted(alerts: ActiveAlerts) -> BoardInput:
@@ -348,6 +348,7 @@ LABELS = {
     "partition": st.sampled_from("012"),
     "worker": st.sampled_from(["w1", "w2"]),
     "dimension": st.sampled_from(["model", "region"]),
+    "model": st.sampled_from(["large", "small"]),
     "window": st.sampled_from(["5m", "1h"]),
     "reason": st.sampled_from(["unreadable", "store_policy"]),
 }
@@ -359,7 +360,7 @@ def test_the_board_shows_the_pipeline_alerts_that_hold_and_no_others(data: st.Da
     for group in board_groups([]):
         for alert in group.alerts:
             cause = alert.labels.get("cause")
-            if alert.name == OUTAGE or cause in ("state", "exporter"):
+            if alert.name in (OUTAGE, CLIENT_ERRORS) or cause in ("state", "exporter"):
                 continue  # no facts without a state that was read just now
             for labels in data.draw(st.lists(st.fixed_dictionaries(LABELS), max_size=2)):
                 is_firing, holds = data.draw(st.booleans()), data.draw(st.booleans())

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.rules.build import policy_groups
-from alerts.rules.pipeline import builtin_groups
+from alerts.rules.build import builtin_groups, policy_groups
 from exporters import formatting as fmt
 from exporters.board.breakdown import FleetTargets, availability_state
 from exporters.board.localisation import SeriesGroups, Split, localise

@@ -1,0 +1,124 @@
+"""When rules about requests that need no policy fire, and when not."""
+
+from tests.support.rule_series import Case, Labels, Series, ended, held, named, then
+
+
+def outage(_: Labels) -> list[Case]:
+    def seen(ratio: str, eligible: str, **which: str) -> Series:
+        return {
+            named("tokenpulse_availability_ratio", window="1m", **which): ratio,
+            named("tokenpulse_window_eligible_requests", window="1m", **which): eligible,
+        }
+
+    eu = {"scope": "region", "region": "eu"}
+    return [
+        Case("a region is down", True, seen(held(0.49), held(20), **eu)),
+        Case("the fleet is down", True, seen(held(0), held(5_000), scope="fleet")),
+        Case("just half succeed", False, seen(held(0.5), held(5_000), **eu)),
+        Case("too few samples", False, seen(held(0), held(19), **eu)),
+        Case("recovering", False, seen(then(0, 0.6), held(5_000), **eu)),
+        Case("missing data", False, seen(ended(0), ended(5_000), **eu)),
+        Case("a customer is no region", False, seen(held(0), held(99), scope="customer")),
+    ]
+
+
+def stopped(series: Series) -> Series:
+    """The same series, which end."""
+    return {key: ended(value.partition("+")[0]) for key, value in series.items()}
+
+
+def client_errors(rule: Labels) -> list[Case]:
+    """Cases of a page (90 %) or a ticket (50 %), by model, or by customer over an hour."""
+    is_page = rule["severity"] == "page"
+
+    def seen(
+        now: tuple[int, int],
+        before: tuple[int, int] = (50, 1_000),
+        which: Labels | None = None,
+    ) -> Series:
+        """`now`, `before`: client errors of requests, in the window and in the day without the
+        last hour; that hour has 500 client errors of 500 more requests."""
+        which = which or {"scope": "model", "model": "large"}
+        last = now if which["scope"] == "customer" else (500, 500)
+        day = [before[at] + last[at] for at in (0, 1)]
+        series = {}
+        for window, (errors, requests) in {"1h": last, "24h": day, "5m": now}.items():
+            for outcome, count in (
+                ("client_error", errors),
+                ("success", requests - errors),
+                ("timeout", 0),
+            ):
+                gauge = named("tokenpulse_window_requests", window=window, outcome=outcome, **which)
+                series[gauge] = held(count)
+        return series
+
+    customer = {"scope": "customer", "customer": "Acme, Inc.", "segment": "enterprise"}
+    if rule["window"] == "1h":
+        return [
+            Case("most of an hour", True, seen((51, 100), which=customer)),
+            Case("exactly half", False, seen((50, 100), which=customer)),
+            Case("no more than usual", False, seen((51, 100), (250, 1_000), which=customer)),
+            Case("too few samples", False, seen((19, 19), which=customer)),
+            Case("a model has a rule of its own", False, seen((99, 100))),
+            Case("missing data", False, stopped(seen((99, 100), which=customer))),
+        ]
+    many, limit = (91, 90) if is_page else (51, 50)
+    eu = {"scope": "region", "region": "eu"}
+    return [
+        Case("a model answers 4xx", True, seen((many, 100))),
+        Case("a region answers 4xx", True, seen((20, 20), which=eu)),
+        Case("usual errors are just few", True, seen((many, 100), (249, 1_000))),
+        Case("exactly at the limit", False, seen((limit, 100))),
+        Case("usual errors are many", False, seen((100, 100), (250, 1_000))),
+        Case("too few samples", False, seen((19, 19))),
+        Case("too few samples of the usual", False, seen((100, 100), (0, 99))),
+        Case("a new model has no usual share", False, seen((100, 100), (0, 0))),
+        Case("a customer has a rule of its own", False, seen((100, 100), which=customer)),
+        Case("missing data", False, stopped(seen((100, 100)))),
+        Case("nothing known", False, {}),
+    ]
+
+
+def unreported(_: Labels) -> list[Case]:
+    def seen(
+        now: tuple[int, int], before: tuple[int, int], successes: tuple[int, int] = (20, 100)
+    ) -> Series:
+        """`now`, `before`: input tokens with a known cached part, and all, in the last hour and in
+        the day without it."""
+        which = {"scope": "model", "model": "large"}
+        day = [before[at] + now[at] for at in (0, 1)]
+        series = {}
+        for window, (known, every), count in (
+            ("1h", now, successes[0]),
+            ("24h", day, sum(successes)),
+        ):
+            gauge = named("tokenpulse_window_requests", window=window, outcome="success", **which)
+            series[gauge] = held(count)
+            gauge = named("tokenpulse_window_input_tokens", window=window, **which)
+            series[gauge] = held(known)
+            for kind, tokens in (
+                ("cached_input", known // 4),
+                ("uncached_input", known - known // 4),
+                ("unknown_input", every - known),
+                ("output", 7 * every),  # no input
+            ):
+                gauge = named("tokenpulse_window_tokens", window=window, type=kind, **which)
+                series[gauge] = held(tokens)
+        return series
+
+    usual = (90_000, 100_000)
+    fell = seen((4_000, 10_000), usual)
+    return [
+        Case("known for less than half of the usual share", True, fell),
+        Case("not known at all", True, seen((0, 10_000), usual)),
+        Case("a small usual share", True, seen((0, 10_000), (10_000, 100_000))),
+        Case("exactly half of the usual share", False, seen((4_500, 10_000), usual)),
+        Case("known as usual", False, seen((9_000, 10_000), usual)),
+        Case("never reported", False, seen((0, 10_000), (0, 100_000))),
+        Case("a source too small to matter", False, seen((0, 10_000), (9_999, 100_000))),
+        Case("too few samples", False, seen((0, 10_000), usual, (19, 100))),
+        Case("too few samples of the usual", False, seen((0, 10_000), usual, (20, 99))),
+        Case("no input tokens at all", False, seen((0, 0), usual)),
+        Case("missing data", False, stopped(fell)),
+        Case("nothing known", False, {}),
+    ]
