@@ -120,7 +120,7 @@ def decode(
 
     `values`: the records' values in log order, None for a null. `timestamps_ms`: their Kafka
     timestamps, one each. `watermark_ms`: of the partition before this batch, None before its first
-    event. Raises ValueError if there is not one timestamp a record; never for what a record holds.
+    event. Raises ValueError if there is not one timestamp a record; never for their bytes.
     """
     if len(timestamps_ms) != len(values):
         raise ValueError(

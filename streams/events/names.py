@@ -18,7 +18,7 @@ def usable_label(given: str | int | None, only_last_part: bool = False) -> tuple
     """Return the label for a name, and whether it differs from the name that was sent.
 
     Characters that no label has become `_`; a name that is too long, or reserved, ends in a hash
-    of what was sent. Null and empty names are `unknown`. `only_last_part`: an ARN or a path is cut
+    of its text. Null and empty names are `unknown`. `only_last_part`: an ARN or a path is cut
     to its last part first.
     """
     if given is None or given == "":
@@ -33,7 +33,7 @@ def usable_label(given: str | int | None, only_last_part: bool = False) -> tuple
 
 
 def _last_part(name: str) -> str:
-    """Return what identifies the resource of an ARN, or follows the last `/` of a path."""
+    """Return the id of the resource of an ARN, or the part after the last `/` of a path."""
     parts = name.split(":", _ARN_PARTS)
     if parts[0] == "arn" and len(parts) > _ARN_PARTS:
         # The resource is type/id or type:id, and an id may have colons: model-v1:0.
@@ -44,7 +44,7 @@ def _last_part(name: str) -> str:
 
 
 def usable_customer(given: str | int | None) -> tuple[str, str | None]:
-    """Return the customer id to hash, and what was wrong with the given one, one of FIELD_REASONS.
+    """Return the customer id to hash, and the fault of the given one, one of FIELD_REASONS.
 
     Any text or number is an id. A longer one than MAX_CUSTOMER_BYTES is `unknown`.
     """

@@ -30,7 +30,7 @@ from streams.events.fields import (
 Verdicts = dict[int, tuple[str, str]]  # position in the batch -> (reason, detail)
 Wrong = tuple[str, str, str]  # field, reason, detail
 FieldFaults = dict[int, list[Wrong]]  # position in the batch -> fields that are wrong, and why
-BAD_TIME, NO_DATE = -1, -2  # what time_ms returns for text that is no time
+BAD_TIME, NO_DATE = -1, -2  # results of time_ms for text that is no time
 
 _Event: type[Any] = msgspec.defstruct(
     "_Event",
@@ -115,7 +115,7 @@ def events_of(
     decoding = map(_EVENT.decode, records)
     while True:
         try:
-            events.extend(decoding)  # keeps what came before an exception, and resumes after it
+            events.extend(decoding)  # keeps the events before an exception, and resumes after it
         except msgspec.DecodeError:
             at = len(events) + len(rejected)
             position = int(positions[at])
@@ -167,7 +167,7 @@ def _decode_by_field(record: bytes) -> tuple[tuple[str, str] | None, Any, list[W
 
 
 def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None]:
-    """Return a field's value, and what is wrong with it: (reason, detail)."""
+    """Return a field's value, and its fault or None: (reason, detail)."""
     try:
         return _VALUE[field.name].decode(raw), None
     except msgspec.ValidationError:

@@ -36,7 +36,7 @@ class Rows:
     pairs: list[tuple[Any, ...]]  # distinct values of _PAIR_FIELDS
     alive: npt.NDArray[np.bool_]  # not rejected yet
     faults: npt.NDArray[np.uint64]  # bits, see faults.py
-    wrong: FieldFaults  # what the parser found, with details
+    wrong: FieldFaults  # the same of the parser, with details
     verdicts: Verdicts
 
     def reject(

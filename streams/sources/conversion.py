@@ -82,7 +82,7 @@ def number(value: Any) -> int | float:
     result: int | float | None = None
     if kind is int or kind is float:
         result = value
-    # Python reads 1_000 as a number, no other program does.
+    # Python alone reads 1_000 as a number.
     elif kind is str and "_" not in value:
         try:
             result = int(value)
@@ -99,6 +99,7 @@ def number(value: Any) -> int | float:
 def whole(value: Any) -> int | None:
     """Return a whole number >= 0, None for -1. `12.0` is accepted: tables with gaps contain it."""
     result = number(value)
+    # Gateways write -1 for a number that they do not have; -2 is a mistake.
     if result == NOT_MEASURED:
         return None
     if result < 0:
@@ -165,7 +166,7 @@ def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
         # A local time without a zone may be hours away from the real one.
         if at.tzinfo is None:
             if zone is None:
-                raise Unusable(value, "says no zone; set time.zone")
+                raise Unusable(value, "has no zone; set time.zone")
             at = at.replace(tzinfo=zone)
         return (at - EPOCH) // MICROSECOND / 1_000
 
@@ -211,10 +212,10 @@ def text(value: Any) -> str:
 
 
 def error(value: Any) -> str | None:
-    """Return what went wrong as text; None for no error.
+    """Return the error as text; None for no error.
 
     As in an event, an empty value is no error. Nor are the texts `false` and `0`: the cells of a
-    CSV file have no other way to write these values.
+    CSV file cannot write these values in another way.
     """
     if not value or (code(value) or "").lower() in ("false", "0"):
         return None
@@ -256,6 +257,6 @@ def converter(field: str, unit: Unit = "ms") -> Convert:
     return plain[kind]
 
 
-def declared(field: str) -> Convert:
+def constant_converter(field: str) -> Convert:
     """Return the check for a value that a mapping gives itself: a name must be a label already."""
     return label if KINDS[field] == "label" else converter(field)

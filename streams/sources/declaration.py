@@ -23,7 +23,7 @@ from pydantic import (
 from streams.config.validation import findings
 from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
-from streams.sources.conversion import KINDS, Unit, Unusable, code, declared, excerpt
+from streams.sources.conversion import KINDS, Unit, Unusable, code, constant_converter, excerpt
 
 SHIPPED = Path(__file__).parent / "mappings"
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
@@ -222,7 +222,7 @@ def _check_constants(name: str, source: Source) -> None:
         if value is None:
             continue
         try:
-            declared(name)(value)
+            constant_converter(name)(value)
         except Unusable as problem:
             raise ValueError(f"fields.{name}.{key}: {problem}") from problem
     # 429 and "429" are one code, so one of the two lines would never apply.

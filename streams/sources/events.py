@@ -1,8 +1,8 @@
 """Events of the contract from JSON Lines, sent on as they are.
 
-Unlike mapped rows, the events are not checked here: the worker decides about each of them, so a
-replay shows what the worker makes of a producer's events. The bytes of a line stay the same unless
-the event is moved in time; then only `ended_at` changes.
+The events are not checked here, as mapped rows are: the worker counts or rejects each of them, like
+those of a producer. The bytes of a line stay the same unless the event is moved in time;
+then only `ended_at` changes.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class EventLine:
         # Unchanged bytes show exactly how the worker judges a producer.
         if not shift_ms or self.ended_at_ms is None:
             return self.value
-        # The other fields stay raw: 1.50 must not become 1.5.
+        # All fields but one stay raw: 1.50 must not become 1.5.
         fields = _FIELDS.decode(self.value)
         fields["ended_at"] = msgspec.Raw(str(self.ended_at_ms + shift_ms).encode())
         return msgspec.json.encode(fields)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # generic in the type stubs only
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a file without line ends would otherwise fill the memory
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
-# First bytes of other formats, so that the error message can name them.
+# First bytes of formats that are not read, so that the error message can name them.
 FOREIGN = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
@@ -119,7 +119,7 @@ class CsvRows:
 
     `columns`: the header, or the names given for a file without header. A quote that is never
     closed would swallow every later line. So if a record of several lines is invalid, only its
-    first line is reported, and the other lines are read again.
+    first line is reported, and the lines after it are read again.
     """
 
     def __init__(
@@ -156,6 +156,7 @@ class CsvRows:
                 return
             except csv.Error as error:
                 problem = f"not CSV: {error}; quote the cell and double the quotes in it"
+            # A header has any width; so has a blank line, which has no cells.
             if problem is None and cells and width is not None and len(cells) != width:
                 problem = f"{len(cells)} cells where the header has {width}; quote the delimiter"
             first, _, unreadable = feed.taken[0]
@@ -199,11 +200,12 @@ def json_rows(path: Path, file: "Bytes", at: str | None) -> Iterator[RawRow | Ro
             f"{path}: not a JSON document: {error}; for one object a line use format jsonl"
         ) from error
     rows = document
+    # Walk down to the rows; a wrong path names the members that are there.
     for name in at.split(".") if at else ():
         if not isinstance(rows, dict) or name not in rows:
-            found = ", ".join(list(rows)[:8]) if isinstance(rows, dict) else _kind(rows)
+            names = ", ".join(list(rows)[:8]) if isinstance(rows, dict) else _kind(rows)
             raise UnreadableFile(
-                f"{path}: no value at {at!r}: {name!r} is not among {found}; correct `rows`"
+                f"{path}: no value at {at!r}: {name!r} is not among {names}; correct `rows`"
             )
         rows = rows[name]
     members: Iterator[tuple[str, Any]]
@@ -232,6 +234,7 @@ class _Repeated(dict[str, Any]):
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
+    # Few objects repeat a name, and a plain dictionary takes less memory.
     if len(members) < len(pairs):
         members = _Repeated(members)
         members.pairs = pairs

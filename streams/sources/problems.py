@@ -20,7 +20,7 @@ _VALUE = re.compile(r"found .*(?=;)|'[^']*'|\d+", re.DOTALL)
 class RowProblems:
     """Prints the problems of one file's rows through `say`, and counts them.
 
-    `unmapped`: rows that did not become an event. `left_out`: fields left out of other rows.
+    `unmapped`: rows that did not become an event. `left_out`: fields left out of rows that did.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
@@ -42,6 +42,7 @@ class RowProblems:
             self._print(row.line, f"{problem}; the row counts without it")
 
     def _print(self, line: int, problem: str) -> None:
+        # Messages are of one kind if they differ in the value and in numbers only.
         kind = _VALUE.sub("", problem)
         self._counts[kind] += 1
         self._first.setdefault(kind, (line, problem))

@@ -79,7 +79,7 @@ class Outcome:
     def complete(self) -> bool:
         """True if every row was either counted or reported.
 
-        Events that other producers send to the topic meanwhile are counted too.
+        Events that producers send to the topic meanwhile are counted too.
         """
         mapped = self.rows - self.unmapped
         processed = self.counted + self.duplicates + self.refused.total()
@@ -97,7 +97,7 @@ class _Extent:
 
 @dataclass(frozen=True, slots=True)
 class _Totals:
-    """What the workers have done with all records so far."""
+    """Records that the workers have counted, recognised as duplicates or rejected so far."""
 
     counted: int
     duplicates: int
@@ -130,7 +130,7 @@ def _measure(replay: Replay, now_ms: int) -> _Extent:
         rows += 1
         if not isinstance(row, RowError) and row.ended_at_ms is not None:
             (past if row.ended_at_ms <= now_ms else future).include(row.ended_at_ms)
-    # One wrong time in the future would shift all other rows years into the past.
+    # One wrong time in the future would shift all rows years into the past.
     span = future if past.last_ms is None else past
     return _Extent(rows, span.first_ms or 0, span.last_ms or 0)
 
@@ -278,7 +278,7 @@ async def _drain(
             stack.check()
         if time.monotonic() - moved_at > DRAIN_SILENCE_S:
             raise Unavailable(
-                f"{left} records were not counted and nothing moved for {DRAIN_SILENCE_S:.0f} s: "
+                f"{left} records were not counted and no offset moved for {DRAIN_SILENCE_S:.0f} s: "
                 "is a worker running for this group and topic?"
             )
         await asyncio.sleep(POLL_S)

@@ -277,7 +277,7 @@ def test_a_text_time_without_zone_or_without_sense_is_reported(read: Callable[..
         7,
         None,
     )
-    assert found[0] == "time (column at): found '2025-01-01T00:00:00'; says no zone; set time.zone"
+    assert found[0] == "time (column at): found '2025-01-01T00:00:00'; has no zone; set time.zone"
     assert all("write YYYY-MM-DDTHH:MM:SS with a zone" in problem for problem in found[1:])
 
 
