@@ -17,6 +17,7 @@ from streams.sources.conversion import (
     amount_ms,
     code,
     converter,
+    epoch_ms,
     excerpt,
     instant_ms,
     number,
@@ -49,7 +50,10 @@ class FieldCompiler:
             every_ms = amount_ms(time.unit or "s")(time.every)
             return lambda index, raw: index * every_ms
         fetch = self._fetch(str(time.column), "time")
-        convert = amount_ms(time.unit) if time.unit else instant_ms(self._zone, time.format)
+        if time.unit is None:
+            convert = instant_ms(self._zone, time.format)
+        else:
+            convert = epoch_ms(time.unit) if time.kind == "epoch" else amount_ms(time.unit)
         return lambda index, raw: convert(fetch(raw))
 
     def field(self, name: str, source: Source) -> Get:

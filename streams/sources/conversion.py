@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Literal
+from typing import Any
 
+from streams.events.epoch import EARLIEST_MS, LATEST_MS, UNIT_NAMES, UNITS, Unit, epoch_unit
 from streams.events.fields import (
     CUSTOMER,
     FIELDS,
@@ -28,18 +29,10 @@ from streams.events.fields import (
 )
 
 Convert = Callable[[Any], Any]
-Unit = Literal["s", "ms", "us", "ns"]
 
 _LABEL = re.compile(LABEL_PATTERN)
 MAX_NUMBER = 10**24  # far above any count or time, and sums of such still fit a float
 
-# A unit in milliseconds, as (multiplier, divisor): x / 1000 is exact where x * 0.001 is not.
-UNITS: Mapping[str, tuple[int, int]] = {
-    "s": (1_000, 1),
-    "ms": (1, 1),
-    "us": (1, 1_000),
-    "ns": (1, 1_000_000),
-}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -138,6 +131,22 @@ def amount_ms(unit: Unit) -> Convert:
 
     def convert(value: Any) -> float:
         return number(value) * multiplier / divisor
+
+    return convert
+
+
+def epoch_ms(unit: Unit) -> Convert:
+    """Return a conversion from a number of `unit` since the epoch to milliseconds.
+
+    A number that is a time of this century in another unit is unusable.
+    """
+    convert_amount = amount_ms(unit)
+
+    def convert(value: Any) -> float:
+        at_ms: float = convert_amount(value)
+        if not EARLIEST_MS <= at_ms <= LATEST_MS and (other := epoch_unit(number(value))):
+            raise Unusable(value, f"these look like {UNIT_NAMES[other]}: set time.unit to {other}")
+        return at_ms
 
     return convert
 

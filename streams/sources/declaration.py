@@ -23,7 +23,8 @@ from pydantic import (
 from streams.config.validation import findings
 from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
-from streams.sources.conversion import KINDS, Unit, Unusable, code, constant_converter, excerpt
+from streams.events.epoch import Unit
+from streams.sources.conversion import KINDS, Unusable, code, constant_converter, excerpt
 
 SHIPPED = Path(__file__).parent / "mappings"
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")

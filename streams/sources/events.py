@@ -11,13 +11,9 @@ from pathlib import Path
 
 import msgspec
 
+from streams.events.epoch import EARLIEST_MS, UNIT_NAMES, epoch_unit
 from streams.events.parser import time_ms
-from streams.sources.conversion import UNITS
 from streams.sources.files import RowError, open_plain, plain_lines
-
-# Times between 2015 and 2100 in milliseconds. A number outside is probably in another unit.
-EARLIEST_MS, LATEST_MS = 1_420_070_400_000, 4_102_444_800_000
-_OTHER_UNITS = {"seconds": UNITS["s"], "microseconds": UNITS["us"], "nanoseconds": UNITS["ns"]}
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TIME = msgspec.json.Decoder(int | str)
@@ -85,16 +81,9 @@ def _time(raw: msgspec.Raw | None) -> tuple[int | None, str | None]:
     except msgspec.DecodeError:
         return None, None
     at_ms = time_ms(given) if isinstance(given, str) else given
-    unit = None if at_ms is None else _other_unit(at_ms)
-    is_usable = at_ms is not None and at_ms >= EARLIEST_MS and unit is None
-    return (at_ms if is_usable else None), unit
-
-
-def _other_unit(time: int) -> str | None:
-    """Return the unit in which a number is a time of this century; None for milliseconds."""
-    if EARLIEST_MS <= time <= LATEST_MS:
-        return None
-    for unit, (multiplier, divisor) in _OTHER_UNITS.items():
-        if EARLIEST_MS <= time * multiplier // divisor <= LATEST_MS:
-            return unit
-    return None
+    if at_ms is None:
+        return None, None
+    unit = epoch_unit(at_ms)
+    # A number in no unit is too early, or so late that the worker judges it.
+    is_usable = unit == "ms" or (unit is None and at_ms >= EARLIEST_MS)
+    return at_ms if is_usable else None, None if unit in (None, "ms") else UNIT_NAMES[unit]

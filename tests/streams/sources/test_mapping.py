@@ -289,7 +289,9 @@ def test_times_of_any_other_look_are_read_by_a_format(read: Callable[..., Any]) 
 
 
 @given(
-    st.integers(0, 4_102_444_800_000),  # to 2100: seconds as a float resolve 0.5 us then
+    st.integers(
+        1_420_070_400_000, 4_102_444_800_000
+    ),  # 2015 to 2100: seconds as a float resolve 0.5 us then
     st.sampled_from([("s", 1_000, 1), ("ms", 1, 1), ("us", 1, 1_000), ("ns", 1, 1_000_000)]),
     st.booleans(),
 )
@@ -310,6 +312,24 @@ def test_epoch_times_come_out_to_the_millisecond_from_any_unit(
     (row,) = read_rows(folder / "e.jsonl", load_mapping(str(folder / "e.yaml")))
     assert isinstance(row, Row)
     assert row.ended_at_ms == ended_at_ms
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_time_in_another_unit_than_the_mapping_says_is_reported_with_the_fix(
+    read: Callable[..., Any], unit: str, as_text: bool
+) -> None:
+    words = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+    for at, (other, word) in enumerate(words.items()):
+        sent: Any = 1_795_168_800 * 1_000**at
+        sent = str(sent) if as_text else sent
+        kind = f"{{column: at, kind: epoch, unit: {unit}, marks: end}}"
+        (found,) = instants(read, kind, sent)
+        if other == unit:
+            assert found == 1_795_168_800_000
+        else:
+            problem = f"these look like {word}: set time.unit to {other}"
+            assert found == f"time (column at): found {sent!r}; {problem}"
 
 
 def test_relative_times_count_from_the_base_or_from_the_one_handed_in(
