@@ -128,6 +128,9 @@ def test_cached_tokens_that_are_in_either_place_are_added_up() -> None:
     folder = "03-litellm-nonstream-ttft"
     total = Case(f"{folder}/payloads.jsonl", f"{folder}/litellm-cached-sum.yaml").total
     assert total["requests"] == 5
+    # One row has the same tokens in both places: their sum exceeds its input and is unknown.
+    assert total["field_faults"] == {"cached_input_tokens": {"inconsistent": 1}}
+    assert total["cache_hit_ratio"] == (384 + 2_455) / (500 + 800 + 90 + 2_459)
 
 
 def test_an_access_log_with_flags() -> None:
@@ -136,6 +139,22 @@ def test_an_access_log_with_flags() -> None:
     assert total["availability_ratio"] == 0.6
     assert total["outcomes"]["cancelled"] == 2
     assert (total["tokens"]["input"], total["tokens"]["output"]) == (3_300, 340)
+
+
+def test_an_access_log_without_its_flags_counts_every_row() -> None:
+    folder = "06-envoy-access-log"
+    total = Case(f"{folder}/access.jsonl", f"{folder}/status.yaml").total
+    # Without the flags a client that left a stream cannot be told from a stream that broke.
+    assert (total["requests"], total["outcomes"]["cancelled"]) == (7, 1)
+    assert total["availability_ratio"] == 3 / 6
+
+
+def test_rows_whose_mapping_gives_them_neither_outcome_nor_status_are_named() -> None:
+    folder = CASES / "09-litellm-failure-rows"
+    rows = list(read_rows(folder / "payloads.jsonl", load_mapping(str(folder / "litellm.yaml"))))
+    problem = "no outcome and no status_code: map a column that has one, or give a `default`"
+    unmapped = [RowError(line, problem) for line in (4, 8, 10)]
+    assert [row for row in rows if isinstance(row, RowError)] == unmapped
 
 
 @pytest.mark.parametrize("mapping", ["litellm-best", "litellm-table"])
