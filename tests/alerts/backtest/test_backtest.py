@@ -114,6 +114,13 @@ def test_what_does_not_fit_into_memory_counts_just_as_well(monkeypatch: pytest.M
     assert report(run([of], Settings(), recording, None)) == expected
 
 
+def test_a_path_is_the_name_that_the_workers_count_it_under() -> None:
+    settings = Settings.model_validate({"worker": {"names_last_part": True}})
+    recording = Recording(settings, thresholds([policy(UPTIME)], settings.worker), None)
+    recording.add("test", [msgspec.json.encode(event(T0, model="google/gemini-2"))], None)
+    assert [series[0] for series in recording.registry.series] == ["gemini-2"]
+
+
 def test_each_name_is_judged_by_itself() -> None:
     events = [*steady(0, 600, model="small"), *SLOW]
     found = backtested(events, policy(ttft(scope={"per": "model"})))
