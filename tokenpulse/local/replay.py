@@ -125,6 +125,7 @@ def run_replay(
 
 def _measure(replay: Replay, now_ms: int) -> _Extent:
     rows = 0
+    # Apart, as it is known only at the end whether the whole file lies in the future.
     past, future = _Span(), _Span()
     for row in replay.rows():
         rows += 1
@@ -198,6 +199,7 @@ async def _send(
             if isinstance(row, Row) and row.problems:
                 bar.clear()
                 problems.report_fields(row)
+            # An event without a usable time is due at once: the worker has to reject it.
             ended_at_ms = extent.first_ms if row.ended_at_ms is None else row.ended_at_ms
             due_s = _due_s(
                 replay.speed, min(ended_at_ms, extent.last_ms) - extent.first_ms, began_ms
@@ -212,6 +214,7 @@ async def _send(
             chunk.append((row.key, row.encode(shift_ms)))
         await producer.send_many(chunk)
         outcome.sent += len(chunk)
+        # Offsets of the last records are known once the broker has them.
         await producer.flush()
         bar.update(outcome.rows - bar.n)
     problems.summarise()
