@@ -8,10 +8,10 @@ milliseconds, instants are milliseconds since the Unix epoch; both may have a fr
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from streams.events.epoch import EARLIEST_MS, LATEST_MS, UNIT_NAMES, UNITS, Unit, epoch_unit
 from streams.events.fields import (
@@ -22,8 +22,6 @@ from streams.events.fields import (
     LABEL_PATTERN,
     MAX_STATUS,
     NOT_MEASURED,
-    OUTCOME,
-    OUTCOMES,
     STATUS,
     Kind,
 )
@@ -200,11 +198,15 @@ def truth(value: Any) -> bool:
     return result
 
 
-def outcome(value: Any) -> str:
-    """Return the value if it is an outcome of the contract."""
-    if value not in OUTCOMES:
-        raise Unusable(value, f"give a `table` that leads to one of {', '.join(OUTCOMES)}")
-    return str(value)
+def choice(words: Sequence[str]) -> Convert:
+    """Return a conversion that accepts these words only, such as the outcomes of the contract."""
+
+    def convert(value: Any) -> str:
+        if value not in words:
+            raise Unusable(value, f"give a `table` that leads to one of {', '.join(words)}")
+        return str(value)
+
+    return convert
 
 
 def text(value: Any) -> str:
@@ -235,8 +237,9 @@ def error(value: Any) -> str | None:
 
 def _conversion(kind: Kind) -> str:
     """Return the name of the conversion to a field of this kind."""
-    named = {LABEL: "label", CUSTOMER: "label", OUTCOME: "outcome", STATUS: "status"}
-    named |= {FREE_TEXT: "error"}
+    named = {LABEL: "label", CUSTOMER: "label", STATUS: "status", FREE_TEXT: "error"}
+    if get_origin(kind.type) is Literal:
+        return "choice"
     by_type = {"string": "text", "boolean": "truth", "number": "duration", "integer": "whole"}
     return named.get(kind) or by_type[kind.json_types[0]]
 
@@ -244,6 +247,9 @@ def _conversion(kind: Kind) -> str:
 # The conversion to each field of an event that a mapping may fill. `time` gives `ended_at`.
 KINDS: Mapping[str, str] = {
     field.name: _conversion(field.kind) for field in FIELDS if field.name != "ended_at"
+}
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    field.name: get_args(field.kind.type) for field in FIELDS if KINDS.get(field.name) == "choice"
 }
 
 NUMERIC = ("duration", "whole", "status")  # conversions to numbers
@@ -254,9 +260,10 @@ def converter(field: str, unit: Unit = "ms") -> Convert:
     kind = KINDS[field]
     if kind == "duration":
         return duration(unit)
+    if kind == "choice":
+        return choice(_WORDS[field])
     plain: Mapping[str, Convert] = {
         "label": text,
-        "outcome": outcome,
         "truth": truth,
         "whole": whole,
         "status": status,

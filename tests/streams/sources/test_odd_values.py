@@ -161,6 +161,18 @@ def test_a_column_that_a_row_lacks_costs_its_field(tmp_path: Path, name: str) ->
         assert mapped_outcome(tmp_path, event) == "success"
 
 
+def test_a_word_that_the_contract_lacks_is_reported_with_those_that_it_has(tmp_path: Path) -> None:
+    mapping = MAPPING.format(format="jsonl") + "  served_from: {column: from, optional: true}\n"
+    (tmp_path / "m.yaml").write_text(mapping)
+    (tmp_path / "rows").write_text(json.dumps(GOOD | {"from": "Response_Cache"}))
+    (row,) = read_rows(tmp_path / "rows", load_mapping(str(tmp_path / "m.yaml")))
+    assert isinstance(row, Row)
+    assert row.problems == (
+        "served_from (column from): found 'Response_Cache'; give a `table` that leads to one of "
+        "model, response_cache",
+    )
+
+
 def test_names_written_as_text_that_means_nothing_are_names_unless_listed_as_nulls(
     tmp_path: Path,
 ) -> None:
@@ -170,7 +182,7 @@ def test_names_written_as_text_that_means_nothing_are_names_unless_listed_as_nul
 
 
 @pytest.mark.parametrize(
-    "name", ["request_id", "error", "model", "customer_id", "trace_id", "served_from", "use_case"]
+    "name", ["request_id", "error", "model", "customer_id", "trace_id", "use_case"]
 )
 def test_half_a_surrogate_pair_costs_its_field_or_row_and_not_the_file(
     tmp_path: Path, name: str
