@@ -20,8 +20,10 @@ from streams.config.settings import Settings
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
 from streams.kafka.topic_reader import TopicReader
+from streams.sources.declaration import Mapping
 from streams.sources.events import EventLine, read_events
-from streams.sources.mapping import Mapping, Row, RowError, read_rows
+from streams.sources.files import RowError
+from streams.sources.mapping import Row, read_rows
 from streams.sources.problems import RowProblems
 from streams.state.aggregation import record
 from streams.state.limits import event_limits, name_limits

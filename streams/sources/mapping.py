@@ -14,32 +14,15 @@ import msgspec
 from streams.events.fields import MAX_TIME_MS, outcome_of
 from streams.sources.compilation import FieldCompiler
 from streams.sources.conversion import EPOCH, MICROSECOND, Unusable
-from streams.sources.declaration import (
-    Mapping,
-    MappingError,
-    load_mapping,
-    shipped_mappings,
-)
+from streams.sources.declaration import Mapping
 from streams.sources.files import (
     CsvRows,
     RawRow,
     RowError,
-    UnreadableFile,
     json_lines,
     json_rows,
     open_plain,
 )
-
-__all__ = [
-    "Mapping",
-    "MappingError",
-    "Row",
-    "RowError",
-    "UnreadableFile",
-    "load_mapping",
-    "read_rows",
-    "shipped_mappings",
-]
 
 HALF_MICROSECOND_MS = 0.0005  # 1.001 s is 1000.9999... ms in binary, and must become 1001
 # A row has its outcome from one of these; without both it cannot be counted.

@@ -9,7 +9,7 @@ import click
 
 from streams.config.settings import load_settings
 from streams.errors import RequestError
-from streams.sources.mapping import load_mapping
+from streams.sources.declaration import load_mapping
 from tokenpulse.cli.report import parse_question, print_measures, question_options, report_targets
 from tokenpulse.local.replay import Outcome, Replay, run_replay
 from tokenpulse.option_types import Instant

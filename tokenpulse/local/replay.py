@@ -20,8 +20,10 @@ from streams.config.settings import Settings
 from streams.errors import Unavailable
 from streams.kafka.producer import EventProducer
 from streams.query.report import Question, make_report
+from streams.sources.declaration import Mapping
 from streams.sources.events import EventLine, read_events
-from streams.sources.mapping import Mapping, Row, RowError, read_rows
+from streams.sources.files import RowError
+from streams.sources.mapping import Row, read_rows
 from streams.sources.problems import RowProblems
 from streams.state.measures import outcomes, probe_outcomes
 from streams.state.slices import duplicates_of, rejections_by_reason

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from streams.events.decoder import EventLimits, decode
-from streams.sources.mapping import Row, RowError, load_mapping, read_rows
+from streams.sources.declaration import load_mapping
+from streams.sources.files import RowError
+from streams.sources.mapping import Row, read_rows
 from streams.state.measures import by_series, measures, whole, without_apart_tiers
 from streams.state.slices import Aggregate
 from tests.support.aggregates import parts_of

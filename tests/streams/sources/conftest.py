@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 
-from streams.sources.mapping import (
-    Row,
-    RowError,
-    load_mapping,
-    read_rows,
-)
+from streams.sources.declaration import load_mapping
+from streams.sources.files import RowError
+from streams.sources.mapping import Row, read_rows
 from tests.support.mapped_files import SIMPLE
 
 

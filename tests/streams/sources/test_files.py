@@ -13,13 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.sources import files
-from streams.sources.mapping import (
-    Row,
-    RowError,
-    UnreadableFile,
-    load_mapping,
-    read_rows,
-)
+from streams.sources.declaration import load_mapping
+from streams.sources.files import RowError, UnreadableFile
+from streams.sources.mapping import Row, read_rows
 from tests.support.mapped_files import BASE_MS, SIMPLE
 
 

@@ -9,11 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.events.fields import OUTCOMES
-from streams.sources.mapping import (
-    Row,
-    load_mapping,
-    read_rows,
-)
+from streams.sources.declaration import load_mapping
+from streams.sources.mapping import Row, read_rows
 from tests.support.mapped_files import BASE_MS, SIMPLE
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from streams.events.decoder import EventLimits, decode
-from streams.sources.mapping import Row, RowError, load_mapping, read_rows, shipped_mappings
+from streams.sources.declaration import load_mapping, shipped_mappings
+from streams.sources.files import RowError
+from streams.sources.mapping import Row, read_rows
 from tests.support.traces import TRACES, needs_traces, reference
 
 ANYTHING = EventLimits(max_event_bytes=10_000, future_tolerance_ms=0, horizon_ms=2**60)
