@@ -8,17 +8,10 @@ which the page escapes.
 from dataclasses import dataclass
 from typing import Literal
 
-from slo.policy.conditions import KNOWN_MIN_RATIO
-
 # On the page: met; not missed yet, but near it; missed; unknown.
 State = Literal["ok", "at_risk", "breached", "unknown"]
 Severity = Literal["page", "ticket", "info"]
 BUDGET_NEARLY_GONE = 0.1  # share of an error budget below which its objective is at risk
-
-
-def is_weak(known_ratio: float | None) -> bool:
-    """Return True if a measure is known for too small a share to be judged."""
-    return known_ratio is not None and known_ratio < KNOWN_MIN_RATIO
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from exporters.board.facts import (
     Severity,
     State,
     TileValue,
-    is_weak,
 )
 from exporters.board.sparkline import Sparkline, sparkline
 from exporters.templates import templates
+from exporters.windows.measured import is_weak
 
 FRAGMENTS = ("status", "incidents", "tiles", "objectives", "uptime", "models", "regions")
 

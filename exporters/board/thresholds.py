@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from exporters.board.facts import State, is_weak
+from exporters.board.facts import State
 from exporters.board.input import BoardInput, can_answer
-from exporters.windows.measured import Measured
+from exporters.windows.measured import Measured, is_weak
 from slo.alert_state import AlertState
 from slo.policy.conditions import BASELINE_MIN_REQUESTS, RECOVERY_MARGIN, windows_of
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from exporters.board.breakdown import FleetTargets, availability_state, p95_state
-from exporters.board.facts import State, TileValue, is_weak
+from exporters.board.facts import State, TileValue
 from exporters.board.input import BoardInput
 from exporters.board.objectives import RANK
 from exporters.board.thresholds import ThresholdStatus
+from exporters.windows.measured import is_weak
 from exporters.windows.minutes import Minute
 from slo.policy.indicators import TokenVolumeDrop
 from slo.policy.scope import Scope

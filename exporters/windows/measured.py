@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from exporters.windows.incremental import CUSTOMER, Sums, percentiles
+from slo.policy.conditions import KNOWN_MIN_RATIO
 from streams.events.decoder import ELIGIBLE, OUTCOMES
 from streams.state import histogram
 from streams.state.measures import EXPORTED_QUANTILES
@@ -126,6 +127,11 @@ class Measured(Amounts):
     def ttft_known_ratio(self) -> float | None:
         """Return the share of the streamed requests whose TTFT is known; None for customers."""
         return self.samples.get("ttft", 0) / self.streamed if self.streamed else None
+
+
+def is_weak(known_ratio: float | None) -> bool:
+    """Return True if a measure is known for too small a share to be judged."""
+    return known_ratio is not None and known_ratio < KNOWN_MIN_RATIO
 
 
 def measure(scope: str, sums: Sums) -> dict[int, Measured]:

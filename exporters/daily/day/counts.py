@@ -39,9 +39,17 @@ class Counts(Amounts):
             cached_tokens=sum(one.cached_tokens for one in parts),
             cached_of_tokens=sum(one.cached_of_tokens for one in parts),
             output_tokens=sum(one.output_tokens for one in parts),
+            answered=sum(one.answered for one in parts),
+            tokens_known=sum(one.tokens_known for one in parts),
+            streamed=sum(one.streamed for one in parts),
             ttft=Table.merged([one.ttft for one in parts]),
             tpot=Table.merged([one.tpot for one in parts]),
         )
+
+    @property
+    def ttft_known_ratio(self) -> float | None:
+        """Return the share of the streamed requests whose TTFT is known; None for customers."""
+        return samples(self.ttft) / self.streamed if self.streamed else None
 
     def __bool__(self) -> bool:
         return bool(self.requests or self.eligible)

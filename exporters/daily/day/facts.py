@@ -30,8 +30,9 @@ class Value:
     """One metric of one stretch of time."""
 
     value: float | None
-    samples: int  # requests behind a latency or an availability, input tokens behind a cache hit
+    samples: int  # requests, or for a cache hit the input tokens whose cached part is known
     mark: Mark
+    known_ratio: float | None = None  # share of the requests or input tokens it is known for
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +136,11 @@ class Segment:
     name: str
     customers: int
     requests: int
-    tokens: int
+    tokens: int | None
     availability_ratio: float | None
     cache_hit_ratio: float | None
+    tokens_known_ratio: float | None = None  # of the requests that a model answered
+    cached_known_ratio: float | None = None  # of the input tokens
 
 
 @dataclass(frozen=True, slots=True)

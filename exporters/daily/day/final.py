@@ -14,7 +14,7 @@ import msgspec
 
 from exporters.daily.day import text
 from exporters.daily.day.calendar import HOUR_S, CalendarDay
-from exporters.daily.day.counts import Counts, Groups
+from exporters.daily.day.counts import Counts, Groups, samples
 from exporters.daily.day.facts import (
     METRICS,
     BoardTargets,
@@ -74,6 +74,10 @@ class _PackedCounts(msgspec.Struct, array_like=True, frozen=True):
     ttft: bytes  # histograms: LEB128 tables, deflated
     tpot: bytes
     cached_of_tokens: int | None = None  # None: of a version that read unknown cached tokens as 0
+    # None: of a version that rejected successes without tokens or TTFT, so that all were known.
+    answered: int | None = None
+    tokens_known: int | None = None
+    streamed: int | None = None
 
 
 class FinalCounts(_Stored, frozen=True):
@@ -128,10 +132,14 @@ def _pack(counts: Counts) -> _PackedCounts:
         ttft=zlib.compress(counts.ttft.pack()),
         tpot=zlib.compress(counts.tpot.pack()),
         cached_of_tokens=counts.cached_of_tokens,
+        answered=counts.answered,
+        tokens_known=counts.tokens_known,
+        streamed=counts.streamed,
     )
 
 
 def _unpack(packed: _PackedCounts) -> Counts:
+    ttft = Table.unpack(zlib.decompress(packed.ttft))
     return Counts(
         requests=packed.requests,
         eligible=packed.eligible,
@@ -142,7 +150,10 @@ def _unpack(packed: _PackedCounts) -> Counts:
             packed.input_tokens if packed.cached_of_tokens is None else packed.cached_of_tokens
         ),
         output_tokens=packed.output_tokens,
-        ttft=Table.unpack(zlib.decompress(packed.ttft)),
+        answered=packed.successes if packed.answered is None else packed.answered,
+        tokens_known=packed.successes if packed.tokens_known is None else packed.tokens_known,
+        streamed=samples(ttft) if packed.streamed is None else packed.streamed,
+        ttft=ttft,
         tpot=Table.unpack(zlib.decompress(packed.tpot)),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from exporters.daily.day.counts import Counts, p95_s, samples
 from exporters.daily.day.facts import BoardTargets, Mark, Segment, Value, Values
 from exporters.reference.customers import Customer
+from exporters.windows.measured import is_weak
 from slo.policy.targets import Targets
 
 BEST_BAND = "best in class"
@@ -35,16 +36,31 @@ def board_targets(targets: Targets) -> BoardTargets:
 def values_of(counts: Counts, targets: BoardTargets) -> Values:
     """Return the metrics of some requests, marked against the targets."""
     ttft_s, tpot_s = p95_s(counts.ttft), p95_s(counts.tpot)
-    available, cache_hit = counts.availability_ratio, counts.cache_hit_ratio
+    available, tokens = counts.availability_ratio, counts.known_tokens if counts else None
     return Values(
         requests=counts.requests,
-        tokens=Value(float(counts.tokens) if counts else None, counts.requests, "unknown"),
-        ttft_p95_s=Value(ttft_s, samples(counts.ttft), latency_mark(ttft_s, targets.ttft_p95_s)),
+        tokens=Value(
+            None if tokens is None else float(tokens),
+            counts.requests,
+            "unknown",
+            counts.tokens_known_ratio,
+        ),
+        ttft_p95_s=Value(
+            ttft_s,
+            samples(counts.ttft),
+            latency_mark(ttft_s, targets.ttft_p95_s),
+            counts.ttft_known_ratio,
+        ),
         tpot_p95_s=Value(tpot_s, samples(counts.tpot), latency_mark(tpot_s, targets.tpot_p95_s)),
         availability_ratio=Value(
             available, counts.eligible, _share(available, targets.availability_ratio)
         ),
-        cache_hit_ratio=Value(cache_hit, counts.cached_of_tokens, _cache_hit(cache_hit, targets)),
+        cache_hit_ratio=Value(
+            counts.cache_hit_ratio,
+            counts.cached_of_tokens,
+            _cache_hit(counts, targets),
+            counts.cached_known_ratio,
+        ),
     )
 
 
@@ -67,7 +83,11 @@ def _share(value: float | None, target: float | None) -> Mark:
     return "best" if 1 - value <= (1 - target) / 2 else "met"
 
 
-def _cache_hit(value: float | None, targets: BoardTargets) -> Mark:
+def _cache_hit(counts: Counts, targets: BoardTargets) -> Mark:
+    value = counts.cache_hit_ratio
+    # The unknown part of the input could turn the verdict.
+    if is_weak(counts.cached_known_ratio):
+        return "unknown"
     if targets.cache_hit_best is None:
         return _share(value, targets.cache_hit_ratio)
     if value is None:
@@ -96,7 +116,9 @@ def segments_of(
         name = NOT_LISTED if customer is None else customer.segment
         members.setdefault(name, []).append(counts)
     segments = [_segment(name, counts) for name, counts in members.items()]
-    return tuple(sorted(segments, key=lambda one: (one.name == NOT_LISTED, -one.tokens, one.name)))
+    return tuple(
+        sorted(segments, key=lambda one: (one.name == NOT_LISTED, -(one.tokens or 0), one.name))
+    )
 
 
 def _segment(name: str, members: list[Counts]) -> Segment:
@@ -105,7 +127,9 @@ def _segment(name: str, members: list[Counts]) -> Segment:
         name=name,
         customers=len(members),
         requests=total.requests,
-        tokens=total.tokens,
+        tokens=total.known_tokens,
         availability_ratio=total.availability_ratio,
         cache_hit_ratio=total.cache_hit_ratio,
+        tokens_known_ratio=total.tokens_known_ratio,
+        cached_known_ratio=total.cached_known_ratio,
     )

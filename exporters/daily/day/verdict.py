@@ -11,6 +11,7 @@ from exporters import formatting
 from exporters.daily.day.facts import METRICS, BoardTargets, Day, Mark, Metric, Risk, Values
 from exporters.daily.day.figures import figure, total
 from exporters.daily.day.text import NAMES, day_name
+from exporters.windows.measured import is_weak
 from slo.policy.units import Money
 
 TITLES: dict[str, str] = {
@@ -27,6 +28,12 @@ _NAMES: dict[str, str] = {
     "error_budget": "error budget",
     "credits": "credits at risk",
 }
+# The total of which a metric's known share is; the remaining metrics have no such share.
+KNOWN_OF: dict[str, str] = {
+    "tokens": "answered requests",
+    "ttft_p95_s": "streamed requests",
+    "cache_hit_ratio": "input tokens",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,8 @@ class Judged:
     key: str  # a Metric, `error_budget` or `credits`
     text: str  # `314 ms`
     mark: Mark
+    known: str = ""  # `known for 61.3 % of input tokens`; empty if it is known for all
+    is_weak: bool = False  # known for too small a share to be judged
 
     @property
     def title(self) -> str:
@@ -55,7 +64,13 @@ def judge(values: Values, targets: BoardTargets, risks: Sequence[Risk]) -> tuple
 def judge_metric(metric: Metric, values: Values, targets: BoardTargets) -> Judged:
     """Return the value of a metric with its mark."""
     value = values.of(metric)
-    return Judged(metric, figure(metric, value.value, targets.of(metric)), value.mark)
+    return Judged(
+        metric,
+        figure(metric, value.value, targets.of(metric)),
+        value.mark,
+        formatting.known_for(value.known_ratio, KNOWN_OF.get(metric, "")),
+        metric == "cache_hit_ratio" and is_weak(value.known_ratio),
+    )
 
 
 def judge_budget(risk: Risk | None) -> Judged:

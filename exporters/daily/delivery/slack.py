@@ -91,6 +91,8 @@ def _field(row: Row) -> dict[str, Any]:
     judged = f"{_SHAPES[row.value.mark]} {row.value.words}"
     target = f", {row.target}" if row.target else ""
     lines = [row.title, row.value.text, f"{judged}{target}"]
+    if row.value.known:
+        lines.append(row.value.known)
     if row.four_weeks is not None and row.four_weeks.norm:
         lines.append(f"{row.four_weeks.words}, 28-day {row.four_weeks.norm}")
     return _plain("\n".join(lines), _FIELD_LONGEST)

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from exporters.daily.day.facts import METRICS, DailyFacts, Day
+from exporters.daily.day.verdict import KNOWN_OF
 from exporters.formatting import rfc3339
 
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
@@ -25,8 +26,9 @@ COLUMNS = (
     *(
         f"{metric}{suffix}"
         for metric in METRICS
-        for suffix in ("", "_samples", "_target", "_mark")
+        for suffix in ("", "_samples", "_target", "_mark", "_known_ratio")
         if (metric, suffix) not in (("tokens", "_samples"), ("tokens", "_target"))
+        and (suffix != "_known_ratio" or metric in KNOWN_OF)
     ),
     "note",
 )
@@ -58,6 +60,8 @@ def _cells(day: Day, facts: DailyFacts) -> Iterator[tuple[str, str]]:
             yield f"{metric}_samples", str(value.samples)
             yield f"{metric}_target", _number(facts.targets.of(metric))
         yield f"{metric}_mark", value.mark
+        if metric in KNOWN_OF:
+            yield f"{metric}_known_ratio", _number(value.known_ratio)
     yield "note", _harmless(day.note)
 
 

@@ -49,7 +49,8 @@ class Marked:
 
     text: str
     mark: Mark
-    words: str  # `best in class`, `met`, `missed`, `no target`, `unknown`
+    words: str  # `best in class`, `met`, `missed`, `no target`, `too little known`, `unknown`
+    known: str = ""  # `known for 61.3 % of input tokens`; empty if it is known for all
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,10 @@ def mark_budget(risk: Risk) -> Marked:
 
 
 def _marked(number: Judged) -> Marked:
-    words = UNKNOWN if number.text == UNKNOWN else "no target"
-    return Marked(number.text, number.mark, _MARK_WORDS.get(number.mark, words))
+    words = "too little known" if number.is_weak else "no target"
+    if number.text == UNKNOWN:
+        words = UNKNOWN
+    return Marked(number.text, number.mark, _MARK_WORDS.get(number.mark, words), number.known)
 
 
 def _metric_rows(facts: DailyFacts, numbers: Sequence[Judged]) -> Iterator[Row]:

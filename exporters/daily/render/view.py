@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from exporters.daily.day.facts import METRICS, DailyFacts, Day, Risk, Segment
 from exporters.daily.day.figures import figure
-from exporters.daily.day.verdict import TITLES, judge, verdict
+from exporters.daily.day.verdict import KNOWN_OF, TITLES, judge, verdict
 from exporters.daily.render.rows import (
     Marked,
     Row,
@@ -27,6 +27,7 @@ from exporters.formatting import (
     count,
     counted,
     exact_percent,
+    known_for,
     minute,
     percent,
     tokens,
@@ -68,6 +69,8 @@ class SegmentRow:
     tokens: str
     availability: str
     cache_hit: str
+    tokens_known: str  # `known for 61.3 % of answered requests`; empty if known for all
+    cache_known: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +237,8 @@ def _segment_row(segment: Segment, facts: DailyFacts) -> SegmentRow:
         tokens=tokens(segment.tokens),
         availability=percent(segment.availability_ratio, targets.availability_ratio),
         cache_hit=percent(segment.cache_hit_ratio, targets.cache_hit_ratio),
+        tokens_known=known_for(segment.tokens_known_ratio, KNOWN_OF["tokens"]),
+        cache_known=known_for(segment.cached_known_ratio, KNOWN_OF["cache_hit_ratio"]),
     )
 
 
