@@ -8,7 +8,7 @@ The other modules of this folder define the settings; `make docs` generates docs
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from streams.config.base import ENV_PREFIX, Section
 from streams.config.daily import Daily
+from streams.config.environment import misspelt_variables
 from streams.config.exporter import Exporter
 from streams.config.local import Local
 from streams.config.servers import Kafka, Redis
@@ -94,6 +95,8 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
         path = Path(named)
     if path is not None and not path.is_file():
         raise ConfigError(f"{path}: no such file; give --config the path of a YAML file")
+    if misspelt := list(misspelt_variables(os.environ, _variables(), ENV_PREFIX)):
+        raise ConfigError("\n".join(misspelt))
     content = _read_file(path) if path is not None else {}
     reading = type("Settings", (Settings,), {"file_content": content})
     try:
@@ -114,6 +117,20 @@ def _read_file(path: Path) -> dict[str, Any]:
     if document is not None and not isinstance(document, dict):
         raise ConfigError(f"{path}: not a mapping; write sections such as `kafka:`")
     return document or {}
+
+
+def _variables() -> Iterator[str]:
+    """Yield the environment variables of all settings and sections."""
+    yield ENV_PREFIX + "CONFIG"
+    for name, field in Settings.model_fields.items():
+        yield from _variables_of(ENV_PREFIX + name.upper(), field)
+
+
+def _variables_of(variable: str, field: FieldInfo) -> Iterator[str]:
+    yield variable
+    if (section := _section(field)) is not None:
+        for name, part in section.model_fields.items():
+            yield from _variables_of(f"{variable}__{name.upper()}", part)
 
 
 def _is_public(location: Location) -> bool:

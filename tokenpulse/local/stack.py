@@ -94,6 +94,8 @@ class LocalStack:
         self._on_failure = on_failure
         self._cluster_id = f"{EMBEDDED_CLUSTER}-{secrets.token_hex(8)}"
         self._ports: dict[str, int] = {}
+        # The exporter's default port, if another program has it.
+        self.occupied_port: int | None = None
         self._directory: StackDirectory | None = None
         self._supervisor: Supervisor | None = None
 
@@ -301,6 +303,7 @@ class LocalStack:
                 f"exporter.port: port {exporter.port} on {exporter.host} is in use: end what "
                 "listens there, or set another, 0 for any free one"
             )
+        self.occupied_port = exporter.port or None
         return free_port(exporter.host)
 
     def _complete_settings(self) -> Settings:

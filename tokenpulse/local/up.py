@@ -70,6 +70,8 @@ def _running_stack(stack: LocalStack) -> RunningStack:
 def _announce(stack: LocalStack) -> None:
     settings = stack.settings
     rate = settings.local.events_per_s
+    if (taken := stack.occupied_port) is not None:
+        _print(f"Port {taken} is in use by another program, so the boards have another one.")
     mb_per_h = rate * 3600 * BYTES_PER_EVENT / 1e6
     _print(
         f"  board    {stack.exporter_url}/\n"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from streams.config.settings import Kafka, Local, Settings, Worker, load_settings
+from streams.config.settings import Exporter, Kafka, Local, Settings, Worker, load_settings
 from streams.errors import Unavailable
 from streams.kafka.topics import check_broker, create_topics
 from streams.store.server_check import check_redis
@@ -81,6 +81,21 @@ def test_a_configured_port_is_used(setting: str) -> None:
     port = free_port()
     with start_servers_here(local=Local(**{setting: port})) as stack:
         assert f":{port}" in stack.bootstrap + " " + stack.redis_url
+
+
+def test_a_default_port_in_use_is_noted_and_another_one_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        # A port that no source has set, unlike a configured one, which would be an error.
+        exporter = Exporter.model_construct(_fields_set=set(), port=port)
+        settings = Settings().model_copy(update={"exporter": exporter})
+        stack = StackOfScripts(settings, workers=0, exporter=True, simulate=False)
+        try:
+            stack.start()
+            assert stack.occupied_port == port
+            assert stack.settings.exporter.port != port
+        finally:
+            stack.stop()
 
 
 @pytest.mark.parametrize("setting", ["local.kafka_port", "local.redis_port", "exporter.port"])
