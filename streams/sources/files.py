@@ -12,6 +12,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from streams.errors import ConfigError
 if TYPE_CHECKING:  # generic in the type stubs only
     Bytes = io.BufferedReader[Any]
 
+_decode = msgspec.json.Decoder().decode
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a file without line ends would otherwise fill the memory
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
@@ -95,7 +97,6 @@ def _refuse_foreign(path: Path, file: "Bytes") -> None:
 
 def json_lines(file: "Bytes") -> Iterator[RawRow | RowError]:
     """Yield a row for each line, which must be an object; skip blank lines."""
-    decode = msgspec.json.Decoder().decode
     for number, line in plain_lines(file):
         if isinstance(line, RowError):
             yield line
@@ -103,7 +104,7 @@ def json_lines(file: "Bytes") -> Iterator[RawRow | RowError]:
         if line.isspace():
             continue
         try:
-            value = decode(line)
+            value = _decode_line(line)
         except (ValueError, RecursionError) as error:  # thousands of nested brackets
             yield RowError(number, f"not JSON: {error}; write one object a line")
             continue
@@ -112,6 +113,25 @@ def json_lines(file: "Bytes") -> Iterator[RawRow | RowError]:
             yield RawRow(number, value)
         else:
             yield RowError(number, f"found {_kind(value)}; write one object a line")
+
+
+def _decode_line(line: bytes) -> Any:
+    """Return the JSON value of a line. Raises ValueError or RecursionError."""
+    try:
+        return _decode(line)
+    except msgspec.DecodeError:
+        # NaN, 1e999 and half a surrogate pair must cost their column, not the row.
+        return json.loads(line, parse_int=_parse_int, parse_constant=_parse_constant)
+
+
+def _parse_int(digits: str) -> int | float:
+    # Python refuses to read thousands of digits; far fewer are beyond any column.
+    return int(digits) if len(digits) < 1_000 else math.inf
+
+
+def _parse_constant(name: str) -> float | None:
+    # Data frames write NaN for a value that is missing, in columns of text too.
+    return None if name == "NaN" else float(name)
 
 
 class CsvRows:
@@ -194,7 +214,12 @@ def json_rows(path: Path, file: "Bytes", at: str | None) -> Iterator[RawRow | Ro
     if the document is not JSON, or has no list or object at that path.
     """
     try:
-        document = json.loads(file.read().removeprefix(BOM).decode(), object_pairs_hook=_members)
+        document = json.loads(
+            file.read().removeprefix(BOM).decode(),
+            object_pairs_hook=_members,
+            parse_int=_parse_int,
+            parse_constant=_parse_constant,
+        )
     except (ValueError, RecursionError) as error:
         raise UnreadableFile(
             f"{path}: not a JSON document: {error}; for one object a line use format jsonl"

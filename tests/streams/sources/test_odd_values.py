@@ -183,6 +183,33 @@ def test_names_written_as_text_that_means_nothing_are_names_unless_listed_as_nul
     assert (row.event["model"], row.event["customer_id"]) == ("None", "null")
 
 
+@pytest.mark.parametrize("file_format", ["jsonl", "json"])
+@pytest.mark.parametrize(
+    "odd", ["NaN", "-Infinity", "1e999", "9" * 4_400, "-" + "9" * 4_400, '"\\ud800"']
+)
+@pytest.mark.parametrize("name", ["input_tokens", "duration_ms", "not_mapped", "error"])
+def test_a_value_that_json_cannot_hold_costs_its_field_and_not_the_row(
+    tmp_path: Path, file_format: str, odd: str, name: str
+) -> None:
+    text = json.dumps({key: value for key, value in GOOD.items() if key != name})
+    text = f'{text[:-1]}, "{name}": {odd}}}'
+    (tmp_path / "m.yaml").write_text(MAPPING.format(format=file_format))
+    (tmp_path / "rows").write_text(text if file_format == "jsonl" else f"[{text}]")
+    (row,) = read_rows(tmp_path / "rows", load_mapping(str(tmp_path / "m.yaml")))
+    assert isinstance(row, Row)
+    # NaN is what data frames write for null.
+    assert len(row.problems) == (name in ("input_tokens", "duration_ms") and odd != "NaN")
+    assert outcome_in(judged([row.encode()])) == "success"
+    without_outcome = text.replace('"outcome": "success"', '"status_code": 200')
+    (tmp_path / "rows").write_text(
+        without_outcome if file_format == "jsonl" else f"[{without_outcome}]"
+    )
+    (row,) = read_rows(tmp_path / "rows", load_mapping(str(tmp_path / "m.yaml")))
+    assert isinstance(row, Row)
+    is_error = name == "error" and odd != "NaN"
+    assert outcome_in(judged([row.encode()])) == ("stream_error" if is_error else "success")
+
+
 @pytest.mark.parametrize(
     "name", ["request_id", "error", "model", "customer_id", "trace_id", "use_case"]
 )
