@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from exporters.board.facts import State
 from exporters.board.input import BoardInput, can_answer
-from exporters.windows.measured import Measured, is_weak
+from exporters.windows.measured import Measured
 from slo.alert_state import AlertState
 from slo.policy.conditions import BASELINE_MIN_REQUESTS, RECOVERY_MARGIN, windows_of
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
@@ -126,7 +126,7 @@ def _cache_hits(
                 measured.cache_hit_ratio,
                 measured.cached_of_tokens,
                 measured.cached_of_tokens >= indicator.min_input_tokens
-                and not is_weak(measured.cached_known_ratio),
+                and (measured.cached_known_ratio or 0) >= indicator.min_known_ratio,
                 _shorter(indicator.window, short),
             ),
         )
