@@ -87,7 +87,7 @@ class SliceRatioMean(_OfRequests):
     kind: Literal["slice_ratio_mean"]
     slice_s: SliceS = Field(300, alias="slice", json_schema_extra={"default": "5m"})
     """Length of a slice."""
-    unknown: Unknown = "up"
+    unknown: Unknown = "excluded"
     """What a slice without enough requests counts as: `up` is a ratio of 1."""
 
 

@@ -219,6 +219,15 @@ def test_silence_is_what_the_policy_says_and_ignorance_is_nothing(kind: str, unk
     assert attained(of, minute_counts) == Attainment(Fraction(expected[0]), expected[1])
 
 
+def test_slices_without_requests_count_for_a_mean_only_if_the_policy_says_so() -> None:
+    minute_counts = month(NOVEMBER + 20)
+    fill(minute_counts, NOVEMBER, NOVEMBER + 5, (10, 5))
+    by_default = objective({"kind": "slice_ratio_mean"})
+    assert attained(by_default, minute_counts) == Attainment(Fraction(1, 2), 1)
+    up = objective({"kind": "slice_ratio_mean", "unknown": "up"})
+    assert attained(up, minute_counts) == Attainment(Fraction(7, 2), 4)
+
+
 def test_a_minute_of_which_records_were_lost_is_neither_up_nor_down() -> None:
     of = objective({"kind": "minute_verdicts", "down_above": "5%"})
     minute_counts = month()
