@@ -16,6 +16,7 @@ from grafana import panels, queries
 from grafana.panels import SOURCE, Named, Panel, number
 from grafana.thresholds import BAD, GOOD, WARNING, bad_above, bad_below
 from slo.health_limits import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
+from slo.policy.conditions import KNOWN_MIN_RATIO
 from streams.config.exporter import Exporter
 
 TAG = "tokenpulse"
@@ -115,6 +116,14 @@ def published_windows() -> tuple[str, ...]:
     return (*Exporter().windows, "day", "month")
 
 
+# Measure, title, and the traffic of which the share is.
+_KNOWN = (
+    ("tokens", "Tokens known", "the answered requests that report input tokens"),
+    ("cached_input", "Cached tokens known", "the input tokens whose cached part is known"),
+    ("ttft", "TTFT known", "the streamed requests that report a TTFT"),
+)
+
+
 def trust(window: queries.Match) -> BoardSection:
     """Return the panels that show whether the board's numbers can be trusted."""
     lag = queries.newest(pipeline_metrics.PARTITION_LAG, ("partition",))
@@ -194,7 +203,23 @@ def trust(window: queries.Match) -> BoardSection:
                 ((None, WARNING), (1, GOOD)),
                 height=3,
             ),
+            *(_known_share(*measure, window) for measure in _KNOWN),
         ),
+    )
+
+
+def _known_share(measure: str, title: str, total: str, window: queries.Match) -> Panel:
+    """Return the panel with the share of the whole fleet's traffic for which a measure is known."""
+    return number(
+        title,
+        f"Share of {total} in the window, of the whole fleet. Numbers about it describe this share "
+        "only; with less than half, do not rely on them.",
+        queries.window(request_metrics.KNOWN_RATIO, "fleet", window, measure=measure),
+        "percentunit",
+        ((None, WARNING), (float(KNOWN_MIN_RATIO), GOOD)),
+        width=8,
+        height=3,
+        decimals=1,
     )
 
 

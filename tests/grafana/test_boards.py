@@ -338,6 +338,14 @@ def test_every_board_says_whether_it_can_be_trusted(name: str) -> None:
     assert colours(name, lag) == [(None, "green"), (MANY_WAITING, "red")]
 
 
+@pytest.mark.parametrize("name", ["live", "daily", "sla", "cache", "tokens"])
+@pytest.mark.parametrize("title", ["Tokens known", "Cached tokens known", "TTFT known"])
+def test_a_board_of_requests_shows_for_how_much_of_them_a_measure_is_known(
+    name: str, title: str
+) -> None:
+    assert colours(name, title) == [(None, "orange"), (0.5, "green")]
+
+
 def test_freshness_turns_red_where_the_rule_does() -> None:
     assert colours("live", "Data freshness") == [(None, "green"), (BEHIND_AFTER_S, "red")]
 

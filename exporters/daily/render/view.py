@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from exporters.daily.day.facts import METRICS, DailyFacts, Day, Risk, Segment
 from exporters.daily.day.figures import figure
-from exporters.daily.day.verdict import KNOWN_OF, TITLES, judge, verdict
+from exporters.daily.day.verdict import TITLES, judge, verdict
 from exporters.daily.render.rows import (
     Marked,
     Row,
@@ -27,7 +27,6 @@ from exporters.formatting import (
     count,
     counted,
     exact_percent,
-    known_for,
     minute,
     percent,
     tokens,
@@ -69,7 +68,7 @@ class SegmentRow:
     tokens: str
     availability: str
     cache_hit: str
-    tokens_known: str  # `known for 61.3 % of answered requests`; empty if known for all
+    tokens_known: str  # `61.3 % known`; empty if it is known for all requests or for none
     cache_known: str
 
 
@@ -237,9 +236,14 @@ def _segment_row(segment: Segment, facts: DailyFacts) -> SegmentRow:
         tokens=tokens(segment.tokens),
         availability=percent(segment.availability_ratio, targets.availability_ratio),
         cache_hit=percent(segment.cache_hit_ratio, targets.cache_hit_ratio),
-        tokens_known=known_for(segment.tokens_known_ratio, KNOWN_OF["tokens"]),
-        cache_known=known_for(segment.cached_known_ratio, KNOWN_OF["cache_hit_ratio"]),
+        tokens_known=_known(segment.tokens_known_ratio),
+        cache_known=_known(segment.cached_known_ratio),
     )
+
+
+def _known(ratio: float | None) -> str:
+    # If none of it is known, the value itself is "unknown".
+    return f"{percent(ratio)} known" if ratio and ratio < 1 else ""
 
 
 def _column(day: Day, facts: DailyFacts) -> DayColumn:
