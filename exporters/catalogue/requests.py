@@ -96,14 +96,16 @@ WITHIN_TARGET_TOTAL = Spec(
     "counter",
     "Requests at or under a latency target, counted exactly.",
     (*SERIES_LABELS, "latency", "target_seconds"),
-    "The good events of a latency objective, independent of histogram buckets.",
+    "The good events of a latency objective, independent of histogram buckets. Leave out the same "
+    "tiers as in tokenpulse_latency_measured_total.",
 )
 MEASURED_TOTAL = Spec(
     "tokenpulse_latency_measured_total",
     "counter",
     "Requests whose latency is known.",
     (*SERIES_LABELS, "latency"),
-    "All events of a latency objective, whatever its target.",
+    "All events of a latency objective, whatever its target. Percentiles and objectives of several "
+    'tiers are without `batch`, so select service_tier!="batch" before you add up tiers.',
 )
 REFUSED_TOTAL = Spec(
     "tokenpulse_refused_total",
