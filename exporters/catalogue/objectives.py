@@ -12,6 +12,15 @@ ATTAINMENT = Spec(
     LABELS,
     "Absent while it is unknown.",
 )
+UNKNOWN = Spec(
+    "tokenpulse_objective_unknown",
+    "gauge",
+    "Always 1, with the reason why the attainment is unknown; absent while it is known.",
+    (*LABELS, "reason"),
+    "Label `reason`: limit_not_counted, input_length_not_counted, excluded, no_requests, "
+    "incomplete, too_few. `tokenpulse sla` says it in a sentence.",
+    "0.2.0",
+)
 TARGET = Spec(
     "tokenpulse_objective_target_ratio",
     "gauge",
@@ -100,6 +109,6 @@ OBJECTIVES = MetricGroup(
     "value by itself. Absent until the per-minute counts have been read after a start.",
     (
         *(ATTAINMENT, TARGET, BUDGET_LEFT, BURN_RATE, ELIGIBLE, VERDICTS, EXHAUSTED, PROJECTED),
-        *(CREDIT_SHARE, CREDIT_DUE, CREDIT_PROJECTED, ADJUSTMENTS),
+        *(CREDIT_SHARE, CREDIT_DUE, CREDIT_PROJECTED, ADJUSTMENTS, UNKNOWN),
     ),
 )

@@ -55,6 +55,9 @@ def add_status(page: Page, result: ObjectiveResult, labels: str) -> None:
     status = result.status
     page.add(objective_metrics.TARGET, labels, float(result.objective.target))
     _add_ratio(page, objective_metrics.ATTAINMENT, labels, status.attainment.ratio)
+    if status.unknown is not None:
+        reason = label_text({"reason": status.unknown.code})
+        page.add(objective_metrics.UNKNOWN, join(labels, reason), 1)
     _add_ratio(page, objective_metrics.BUDGET_LEFT, labels, status.budget_left)
     _add_ratio(page, objective_metrics.PROJECTED, labels, status.projected)
     for window, rate in status.burn.items():

@@ -14,6 +14,7 @@ import numpy as np
 
 from slo.engine.minute_counts import BLOCK, DAY, Bools, Completeness, MinuteCounts, Span
 from slo.engine.minute_status import Attainment, MinuteStatus, burn_rate, remaining_budget
+from slo.engine.unknown import NO_GAPS, CountGaps, UnknownReason, unknown_reason
 from slo.policy.burn_rates import BURN_MINUTES
 from slo.policy.indicators import (
     LatencyRatio,
@@ -51,6 +52,7 @@ class ObjectiveStatus:
     eligible: Mapping[str, int]  # requests by window
     exhausted_at_s: int | None  # at the pace of the last day; None: not within the period
     projected: Fraction | None  # attainment at the end of a calendar month, at that pace
+    unknown: UnknownReason | None = None  # why there is no attainment
 
 
 def period_of(period: Period, now_s: int) -> Stretch:
@@ -79,8 +81,12 @@ def objective_status(
     name: str,
     excluded: Sequence[Stretch],
     now_s: int,
+    gaps: CountGaps = NO_GAPS,
 ) -> ObjectiveStatus:
-    """Return the status of an objective for one name; `excluded`: maintenance."""
+    """Return the status of an objective for one name.
+
+    `excluded`: maintenance. `gaps`: what the workers did not count.
+    """
     begin, end = period_of(objective.period, now_s)
     now = now_s // 60 + 1  # the running minute counts as far as requests do
     attained, verdicts = attainment_over(
@@ -107,6 +113,10 @@ def objective_status(
             burn[window] = burn_rate(recent.ratio, objective.target)
         if window == PROJECTED_BY:
             pace = recent
+    unknown = None
+    if attained.ratio is None:
+        span = minute_counts.span(name, begin, min(now, end))
+        unknown = unknown_reason(objective, span, _excluded_minutes(excluded, span), gaps)
     left = None if attained.ratio is None else remaining_budget(attained.ratio, objective.target)
     return ObjectiveStatus(
         attainment=attained,
@@ -118,6 +128,7 @@ def objective_status(
         eligible=eligible,
         exhausted_at_s=_exhaustion_s(objective, attained, burn, begin, end, now_s),
         projected=_projection(objective, attained, pace, end, now_s),
+        unknown=unknown,
     )
 
 

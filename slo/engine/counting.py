@@ -16,12 +16,14 @@ from slo.policy.scope import Exclusion, ScopeFilter
 from streams.events.decoder import OUTCOMES
 from streams.state.measures import (
     APART_TIERS,
+    by_histogram,
     measured_threshold_counts,
     without_apart_tiers,
 )
 from streams.state.registry import KEY_DIMENSIONS, CustomerKey, SeriesKey
 from streams.state.slices import (
     LATENCIES,
+    LATENCY_BITS,
     PROBES_AT,
     SERIES_COLUMNS,
     THRESHOLD_BITS,
@@ -111,6 +113,21 @@ class RequestSelection:
             return False
         groups = self._follow(self._held(from_s, to_s), series)
         return bool((groups[aggregate.series.keys] == _UNCLASSIFIED).any())
+
+    def has_uncounted_limit(
+        self, aggregate: Aggregate, series: Sequence[SeriesKey], from_s: int, to_s: int
+    ) -> bool:
+        """Return whether a slice [from_s, to_s) has latencies not counted by the limit."""
+        if not isinstance(self._indicator, LatencyIndicator):
+            return False
+        if self._leaves_tiers_apart:
+            aggregate = without_apart_tiers(aggregate, series)
+        latency = LATENCIES.index(self._indicator.measure)
+        histograms = by_histogram(aggregate.cells)[0]
+        measured = histograms[histograms & ((1 << LATENCY_BITS) - 1) == latency] >> LATENCY_BITS
+        groups = self._follow(self._held(from_s, to_s), series)
+        mine = measured[groups[measured] >= 0]
+        return bool(np.isin(mine, self._rows(aggregate)[0], invert=True).any())
 
     def _held(self, from_s: int, to_s: int) -> tuple[int, ...]:
         """Return the numbers of the exclusions that hold for a slice."""

@@ -189,21 +189,10 @@ class Engine:
         )
         self._counts[view.partition, slice_id] = (view.version(slice_id), counts)
         self._taken[view.partition] += 1
+        for kept in self._kept:
+            kept.note_gaps(snapshot.series, slice_id, aggregate)
         if slice_id.level <= 1:
             self._changed.add(slice_id.start_s // 60)
-            self._lose_unclassified(snapshot, slice_id, aggregate)
-
-    def _lose_unclassified(
-        self, snapshot: StateSnapshot, slice_id: SliceId, aggregate: Aggregate
-    ) -> None:
-        """Mark a minute as partly known if its input lengths were not counted as needed."""
-        minute = slice_id.start_s // 60
-        for kept in self._kept:
-            if kept.selection.has_unclassified(
-                aggregate, snapshot.series, slice_id.start_s, slice_id.end_s
-            ):
-                kept.minute_counts.lose(minute, minute + 1)
-                kept.unclassified = max(kept.unclassified or minute, minute)
 
     def _drop_other_states(self, views: Sequence[PartitionView]) -> None:
         """Forget the counts of partitions whose state was lost or set back: its checkpoints have
@@ -319,7 +308,9 @@ class Engine:
             if not isinstance(kept.objective.indicator, RequestRatio | LatencyRatio):
                 same = (now_s // 60, kept.minute_counts.settled(name), *excluded)
             if same is None or kept.judged.get(name, (None,))[0] != same:
-                stands = objective_status(kept.objective, kept.minute_counts, name, excluded, now_s)
+                stands = objective_status(
+                    kept.objective, kept.minute_counts, name, excluded, now_s, kept.gaps
+                )
                 kept.judged[name] = (same, stands)
             yield ObjectiveResult(
                 kept.policy,

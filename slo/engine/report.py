@@ -106,6 +106,8 @@ def _entry(
         ),
         "projected_ratio": exact(stands.projected),
     }
+    if stands.unknown is not None:
+        entry["unknown"] = {"reason": stands.unknown.code, "words": stands.unknown.words}
     if one.objective.sla is not None:
         entry["credit"] = {
             "share": exact(credit_share(one.objective.sla, stands.attainment.ratio)),

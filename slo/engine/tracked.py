@@ -9,8 +9,11 @@ from slo.engine.daily import DayCache
 from slo.engine.maintenance import Adjustment, Cause, ClosedPeriod, Maintenance, causes
 from slo.engine.minute_count_store import Checkpoints, Head
 from slo.engine.minute_counts import MinuteCounts
+from slo.engine.unknown import NO_GAPS, CountGaps
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.scope import CalendarMonth
+from streams.state.registry import SeriesKey
+from streams.state.slices import Aggregate, SliceId
 
 
 @dataclass(slots=True)
@@ -28,8 +31,7 @@ class TrackedObjective:
     adjusted: dict[str, tuple[Adjustment, ...]] = field(default_factory=dict)  # by name
     # By name, with what it was judged from.
     judged: dict[str, tuple[object, ObjectiveStatus]] = field(default_factory=dict)
-    # Newest minute read with requests whose input length was not counted by the policy's limits.
-    unclassified: int | None = None
+    gaps: CountGaps = NO_GAPS
     days: DayCache = field(default_factory=DayCache)
 
     def closed_periods(self, name: str) -> list[ClosedPeriod]:
@@ -41,6 +43,21 @@ class TrackedObjective:
             if of == name and one.begin >= self.minute_counts.begin
         ]
         return sorted(mine, key=lambda one: -one.begin)
+
+    def note_gaps(
+        self, series: Sequence[SeriesKey], slice_id: SliceId, aggregate: Aggregate
+    ) -> None:
+        """Note what the workers did not count of a slice's requests.
+
+        A minute with requests of an unknown class of input lengths is only partly known.
+        """
+        minute, span_s = slice_id.start_s // 60, (slice_id.start_s, slice_id.end_s)
+        if self.selection.has_uncounted_limit(aggregate, series, *span_s):
+            self.gaps = self.gaps.with_limit(minute)
+        # Coarser slices hold no minute that is judged by itself.
+        if slice_id.level <= 1 and self.selection.has_unclassified(aggregate, series, *span_s):
+            self.minute_counts.lose(minute, minute + 1)
+            self.gaps = self.gaps.with_input_length(minute)
 
     def causes(self, windows: Sequence[Maintenance]) -> list[Cause]:
         """Return the policy's exclusions and the maintenance windows in force."""

@@ -156,6 +156,8 @@ def lines(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"{percent(attained, target)} of {exact_percent(target)}{judged}, "
             f"since {entry['period']['from']}"
         )
+        if "unknown" in entry:
+            yield f"  unknown: {entry['unknown']['words']}"
         if "error_budget_left_ratio" in entry:
             left = budget_left(Fraction(entry["error_budget_left_ratio"]))
             rates = [f"{window} {burn_rate(rate)}" for window, rate in entry["burn_rate"].items()]

@@ -107,8 +107,9 @@ def full_page(settings: Settings) -> Page:
 
 def test_what_is_declared_is_exported_and_nothing_else(configured: Callable[..., Any]) -> None:
     contract = str(TESTS / "policies" / "contract.yaml")
+    silent = str(TESTS / "policies" / "silent.yaml")
     prices = str(TESTS / "prices" / "models.yaml")
-    settings = configured(policies=["default", contract], price_book=prices)
+    settings = configured(policies=["default", contract, silent], price_book=prices)
     text = full_page(settings).text(openmetrics=False)
     families = {family.name for family in text_string_to_metric_families(text.decode())}
     declared = {spec.name.removesuffix("_total") for spec in LIVE}

@@ -1,31 +1,29 @@
 """The uptime engine over a real Redis: whatever happens on the way, the same as a recount."""
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import pytest
 import yaml
 from redis import Redis
 
 from exporters.reference.customers import Customer
-from slo.engine.engine import STORE_EVERY_S, Engine
+from slo.engine.engine import STORE_EVERY_S
 from slo.engine.maintenance import Maintenance
-from slo.engine.minute_count_store import MinuteCountStore
 from slo.engine.minute_status import Attainment, MinuteStatus
-from slo.engine.report import ObjectiveResult
-from slo.policy.loading import as_policy
-from streams.events.decoder import ELIGIBLE
-from streams.state.registry import customer_hasher
-from streams.store.reader import StateReader
-from streams.store.redis import connect
+from tests.support.engine_world import (
+    MINUTES,
+    NOON,
+    World,
+    judge,
+    policy,
+    recount,
+    traffic,
+)
 from tests.support.exporter_state import (
-    SECRET,
     StateWriter,
     event,
     samples_of,
@@ -35,99 +33,6 @@ from tests.support.exporter_state import (
 )
 from tests.support.policy_files import acme_contract
 from tests.support.servers import RedisServer
-
-NOON = int(datetime(2026, 11, 10, 12, tzinfo=UTC).timestamp())
-READERS: WeakKeyDictionary[Engine, StateReader] = WeakKeyDictionary()
-ROLLING = {"rolling_days": 30}
-MINUTES = {"kind": "minute_verdicts", "down_above": "5%"}
-
-
-def policy(*objectives: dict[str, Any], **keys: Any) -> Any:
-    base = {"indicator": {"kind": "request_ratio"}, "target": "99%", "period": ROLLING}
-    named = [{"name": f"o{at}"} | base | one for at, one in enumerate(objectives)]
-    return as_policy({"version": 1, "name": "p", "objectives": named} | keys, "test")
-
-
-def traffic(seed: int, count: int, from_s: float, to_s: float) -> list[dict[str, Any]]:
-    chance = random.Random(seed)
-    return [
-        event(
-            at,
-            model=chance.choice(["opus", "haiku"]),
-            region=chance.choice(["eu", "us"]),
-            customer_id=chance.choice(["acme", "hooli"]),
-            outcome=chance.choice(["success"] * 9 + ["overloaded", "stream_error", "cancelled"]),
-            ttft_ms=chance.choice([100, 300, 300.001, 900]),
-        )
-        for at in sorted(chance.uniform(from_s, to_s) for _ in range(count))
-    ]
-
-
-def recount(events: list[dict[str, Any]], **scope: str) -> Attainment:
-    mine = [one for one in events if scope.items() <= one.items() and one["outcome"] in ELIGIBLE]
-    good = sum(one["outcome"] == "success" for one in mine)
-    return Attainment(Fraction(good), len(mine))
-
-
-class World:
-    """A state that grows, and exporters that read it."""
-
-    def __init__(self, url: str) -> None:
-        self.settings = settings_for(url)
-        self.client = connect(url, 5)
-        self.writers = [StateWriter(self.settings)]
-        self.events: list[dict[str, Any]] = []
-        kafka = self.settings.kafka
-        self.store = MinuteCountStore(self.client, kafka.group, kafka.topic)
-
-    def engine(self, of: Any) -> Engine:
-        kafka = self.settings.kafka
-        engine = Engine(
-            [of], self.client, kafka.group, kafka.topic, customer_hasher(SECRET.encode())
-        )
-        READERS[engine] = StateReader(self.client, kafka.group, kafka.topic)
-        return engine
-
-    async def add(self, partition: int, events: list[dict[str, Any]]) -> None:
-        self.events += events
-        at_s = max(one["ended_at"] for one in events) / 1_000
-        await self.writer.write(partition, events, at_s)
-
-    @property
-    def writer(self) -> StateWriter:
-        return self.writers[-1]
-
-    def restart_workers(self, **worker: Any) -> None:
-        """Go on with other settings."""
-        url = self.settings.redis.url
-        self.writers.append(StateWriter(settings_for(url, worker)))
-
-    async def close(self) -> None:
-        for writer in self.writers:
-            await writer.close()
-        await self.client.aclose()
-
-
-async def judge(engine: Engine, now_s: float) -> dict[tuple[str, str], ObjectiveResult]:
-    found = None
-    while found is None:
-        found = await engine.refresh(await READERS[engine].snapshot(), now_s)
-    return {(one.objective.name, one.name): one for one in found}
-
-
-@pytest.fixture
-def in_world(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
-    def run(use: Callable[[World], Awaitable[None]]) -> None:
-        async def go() -> None:
-            world = World(redis_server.url)
-            try:
-                await use(world)
-            finally:
-                await world.close()
-
-        asyncio.run(go())
-
-    return run
 
 
 def test_attainment_equals_a_recount_by_fleet_by_name_and_by_customer(
@@ -263,84 +168,6 @@ def test_lost_records_make_their_minutes_unknown_and_never_up(in_world: Callable
         found = (await judge(world.engine(of), NOON + 260))["o0", ""].status
         # 12:00, 12:01 and 12:02 lie in the gap; 11:59 and 12:03 are whole.
         assert found.attainment == Attainment(Fraction(2), 2)
-
-    in_world(use)
-
-
-LONG_OR_SHORT = [
-    event(NOON + at, input_tokens=tokens, cached_input_tokens=0, outcome=outcome)
-    for at, (tokens, outcome) in enumerate(
-        [(900, "success"), (1_000, "overloaded"), (1_001, "overloaded"), (9_000, "success")] * 3
-        + [(None, "overloaded"), (None, "success")]
-    )
-]
-
-
-def test_objectives_by_input_length_count_unknown_lengths_and_exclude_only_known_ones(
-    in_world: Callable[..., Any],
-) -> None:
-    exclusion = {"where": {"input_tokens": {"above": 1_000}}, "author": "a", "reason": "b"}
-
-    async def use(world: World) -> None:
-        world.restart_workers(input_token_limits=[1_000, 5_000])
-        of = policy(
-            {"scope": {"input_tokens": {"at_most": 1_000}}},
-            {"scope": {"input_tokens": {"above": 1_000, "at_most": 5_000}}},
-            {"exclusions": [exclusion]},
-            {"scope": {"per": "model", "input_tokens": {"above": 5_000}}},
-            {},
-        )
-        await world.add(0, LONG_OR_SHORT)
-        found = await judge(world.engine(of), NOON + 60)
-        attained = {key: one.status.attainment for key, one in found.items()}
-        assert attained == {
-            ("o0", ""): Attainment(Fraction(4), 8),
-            ("o1", ""): Attainment(Fraction(1), 5),
-            ("o2", ""): Attainment(Fraction(4), 8),
-            ("o3", "opus"): Attainment(Fraction(4), 5),
-            ("o4", ""): Attainment(Fraction(7), 14),
-        }
-
-    in_world(use)
-
-
-def test_objectives_by_requested_tier_count_downgraded_requests(
-    in_world: Callable[..., Any],
-) -> None:
-    async def use(world: World) -> None:
-        of = policy({"scope": {"requested_service_tier": "priority"}}, {})
-        asked = {"requested_service_tier": "priority"}
-        events = [
-            event(NOON, service_tier="priority"),
-            event(NOON + 1, **asked, outcome="overloaded"),
-            event(NOON + 2, **asked),
-            event(NOON + 3),
-        ]
-        await world.add(0, events)
-        found = await judge(world.engine(of), NOON + 60)
-        assert found["o0", ""].status.attainment == Attainment(Fraction(2), 3)
-        assert found["o1", ""].status.attainment == Attainment(Fraction(3), 4)
-
-    in_world(use)
-
-
-def test_minutes_whose_lengths_were_not_counted_are_unknown_and_never_up(
-    in_world: Callable[..., Any],
-) -> None:
-    async def use(world: World) -> None:
-        up = {"indicator": MINUTES | {"unknown": "up"}}
-        of = policy(up | {"scope": {"input_tokens": {"at_most": 1_000}}}, up)
-        await world.add(0, [event(NOON), event(NOON + 60)])
-        world.restart_workers(input_token_limits=[2_000])
-        await world.add(0, [event(NOON + 120), event(NOON + 150, input_tokens=2_001)])
-        world.restart_workers(input_token_limits=[1_000])
-        await world.add(0, [event(NOON + 180), event(NOON + 200), event(NOON + 250)])
-        engine = world.engine(of)
-        found = await judge(engine, NOON + 300)
-        assert found["o0", ""].status.attainment == Attainment(Fraction(1), 1)
-        assert found["o1", ""].status.attainment == Attainment(Fraction(4), 4)
-        (kept, _) = engine._kept
-        assert kept.unclassified == NOON // 60 + 2
 
     in_world(use)
 

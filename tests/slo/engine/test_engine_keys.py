@@ -1,0 +1,119 @@
+"""Keys that the workers may not have counted: what an objective then counts, and what it says."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from slo.engine.minute_status import Attainment
+from slo.engine.report import instant
+from tests.support.engine_world import (
+    MINUTES,
+    NOON,
+    World,
+    judge,
+    policy,
+)
+from tests.support.exporter_state import (
+    event,
+)
+
+LONG_OR_SHORT = [
+    event(NOON + at, input_tokens=tokens, cached_input_tokens=0, outcome=outcome)
+    for at, (tokens, outcome) in enumerate(
+        [(900, "success"), (1_000, "overloaded"), (1_001, "overloaded"), (9_000, "success")] * 3
+        + [(None, "overloaded"), (None, "success")]
+    )
+]
+
+
+def test_objectives_by_input_length_count_unknown_lengths_and_exclude_only_known_ones(
+    in_world: Callable[..., Any],
+) -> None:
+    exclusion = {"where": {"input_tokens": {"above": 1_000}}, "author": "a", "reason": "b"}
+
+    async def use(world: World) -> None:
+        world.restart_workers(input_token_limits=[1_000, 5_000])
+        of = policy(
+            {"scope": {"input_tokens": {"at_most": 1_000}}},
+            {"scope": {"input_tokens": {"above": 1_000, "at_most": 5_000}}},
+            {"exclusions": [exclusion]},
+            {"scope": {"per": "model", "input_tokens": {"above": 5_000}}},
+            {},
+        )
+        await world.add(0, LONG_OR_SHORT)
+        found = await judge(world.engine(of), NOON + 60)
+        attained = {key: one.status.attainment for key, one in found.items()}
+        assert attained == {
+            ("o0", ""): Attainment(Fraction(4), 8),
+            ("o1", ""): Attainment(Fraction(1), 5),
+            ("o2", ""): Attainment(Fraction(4), 8),
+            ("o3", "opus"): Attainment(Fraction(4), 5),
+            ("o4", ""): Attainment(Fraction(7), 14),
+        }
+
+    in_world(use)
+
+
+def test_objectives_by_requested_tier_count_downgraded_requests(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
+        of = policy({"scope": {"requested_service_tier": "priority"}}, {})
+        asked = {"requested_service_tier": "priority"}
+        events = [
+            event(NOON, service_tier="priority"),
+            event(NOON + 1, **asked, outcome="overloaded"),
+            event(NOON + 2, **asked),
+            event(NOON + 3),
+        ]
+        await world.add(0, events)
+        found = await judge(world.engine(of), NOON + 60)
+        assert found["o0", ""].status.attainment == Attainment(Fraction(2), 3)
+        assert found["o1", ""].status.attainment == Attainment(Fraction(3), 4)
+
+    in_world(use)
+
+
+def test_an_unknown_objective_says_which_limit_is_not_counted(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
+        indicator = {"kind": "latency_ratio", "measure": "ttft"}
+        of = policy(
+            {"indicator": indicator | {"limit": "123ms"}},
+            {"indicator": indicator | {"limit": "300ms"}},
+            {"indicator": indicator | {"limit": "123ms"}, "scope": {"model": "none"}},
+        )
+        await world.add(0, [event(NOON, ttft_ms=100), event(NOON + 60, ttft_ms=900)])
+        found = await judge(world.engine(of), NOON + 300)
+        unknown = found["o0", ""].status.unknown
+        assert unknown is not None
+        assert unknown.code == "limit_not_counted"
+        assert "ttft within 123ms" in unknown.words
+        assert instant(NOON // 60)[11:16] in unknown.words
+        assert unknown.words.endswith("add 0.123 to worker.ttft_targets_s")
+        assert found["o1", ""].status.unknown is None
+        unknown = found["o2", ""].status.unknown
+        assert unknown is not None
+        assert unknown.code == "no_requests"
+
+    in_world(use)
+
+
+def test_minutes_whose_lengths_were_not_counted_are_unknown_and_never_up(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
+        up = {"indicator": MINUTES | {"unknown": "up"}}
+        of = policy(up | {"scope": {"input_tokens": {"at_most": 1_000}}}, up)
+        await world.add(0, [event(NOON), event(NOON + 60)])
+        world.restart_workers(input_token_limits=[2_000])
+        await world.add(0, [event(NOON + 120), event(NOON + 150, input_tokens=2_001)])
+        world.restart_workers(input_token_limits=[1_000])
+        await world.add(0, [event(NOON + 180), event(NOON + 200), event(NOON + 250)])
+        engine = world.engine(of)
+        found = await judge(engine, NOON + 300)
+        assert found["o0", ""].status.attainment == Attainment(Fraction(1), 1)
+        assert found["o1", ""].status.attainment == Attainment(Fraction(4), 4)
+        (kept, _) = engine._kept
+        assert kept.gaps.input_length == (NOON // 60, NOON // 60 + 2)
+
+    in_world(use)
