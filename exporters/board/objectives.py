@@ -166,6 +166,8 @@ def result_scope(result: ObjectiveResult, name_of: NameOf) -> str:
 
 
 def _threshold_status(status: ThresholdStatus, name_of: NameOf) -> ObjectiveRow:
+    # Without a value, "unknown" is said already.
+    known = "" if status.value is None else fmt.known_for(status.known_ratio, "input tokens")
     return ObjectiveRow(
         policy=status.policy.name,
         objective=status.objective.name,
@@ -173,7 +175,7 @@ def _threshold_status(status: ThresholdStatus, name_of: NameOf) -> ObjectiveRow:
         scope=scope_words(status.objective.scope, status.name, name_of),
         kind="level",
         state=status.state,
-        value=value_text(status),
+        value=f"{value_text(status)}{f', {known}' if known else ''}",
         target=_target(status.objective),
     )
 

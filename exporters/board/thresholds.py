@@ -40,6 +40,7 @@ class ThresholdStatus:
     state: State
     alert: AlertState | None  # the most urgent active one
     shorter: tuple[str, float] | None  # a shorter window and the value there
+    known_ratio: float | None = None  # share of the input tokens for which a hit ratio is known
 
 
 class _Measurement(NamedTuple):
@@ -47,6 +48,7 @@ class _Measurement(NamedTuple):
     samples: int
     is_enough: bool  # samples, for the value to be judged
     shorter: tuple[str, float] | None = None
+    known_ratio: float | None = None
 
 
 def threshold_statuses(policies: Iterable[Policy], reading: BoardInput) -> list[ThresholdStatus]:
@@ -74,6 +76,7 @@ def _statuses(
             _state(objective, measurement),
             active[0] if active else None,
             measurement.shorter,
+            measurement.known_ratio,
         )
 
 
@@ -128,6 +131,7 @@ def _cache_hits(
                 measured.cached_of_tokens >= indicator.min_input_tokens
                 and (measured.cached_known_ratio or 0) >= indicator.min_known_ratio,
                 _shorter(indicator.window, short),
+                measured.cached_known_ratio,
             ),
         )
 

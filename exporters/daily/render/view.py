@@ -236,12 +236,12 @@ def _segment_row(segment: Segment, facts: DailyFacts) -> SegmentRow:
         tokens=tokens(segment.tokens),
         availability=percent(segment.availability_ratio, targets.availability_ratio),
         cache_hit=percent(segment.cache_hit_ratio, targets.cache_hit_ratio),
-        tokens_known=_known(segment.tokens_known_ratio),
-        cache_known=_known(segment.cached_known_ratio),
+        tokens_known=_known_share(segment.tokens_known_ratio),
+        cache_known=_known_share(segment.cached_known_ratio),
     )
 
 
-def _known(ratio: float | None) -> str:
+def _known_share(ratio: float | None) -> str:
     # If none of it is known, the value itself is "unknown".
     return f"{percent(ratio)} known" if ratio and ratio < 1 else ""
 

@@ -38,7 +38,10 @@ def test_input_with_an_unknown_cached_part_does_not_make_a_hit_rate_judged(
     # The policy needs 100,000 tokens. Of 300,000 only 90,000 are known to be cached or not.
     facts = facts_of(configured(), with_unknown_cache(90, 210, 100))
     (objective,) = (row for row in facts.objectives if row.objective == "cache-hit")
-    assert (objective.state, objective.value) == ("unknown", "10 %")
+    assert (objective.state, objective.value) == (
+        "unknown",
+        "10 %, known for 30 % of input tokens",
+    )
     assert told(facts, "TokenpulseCacheHitLow") == []
 
 
