@@ -105,6 +105,8 @@ class KafkaArchive:
 
     async def live(self, place: Place) -> dict[bytes, bytes]:
         """Return every key of `place` that has a value, with it. Raises ArchiveError."""
+        # A topic that was made again has lower offsets, and its content is known from here on.
+        self._ends[place.prefix] = -1
         try:
             async with self._reading, asyncio.timeout(READ_DEADLINE_S):
                 return await self._live(place, values=True)

@@ -55,6 +55,13 @@ class OperatorCommand:
     reason: str
     by: str
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a command that must not be guessed."""
+        if self.kind not in ("resume", "move") or (self.kind == "move") != (self.to is not None):
+            raise ValueError(f"kind {self.kind!r} to {self.to}; give resume, or move and an offset")
+        if self.to is not None and self.to < 0:
+            raise ValueError(f"to: got {self.to}; give an offset, 0 or more")
+
 
 # Field -> value; the key type is that of the client's own signature.
 HeartbeatFields = Mapping[str | bytes | bytearray | memoryview | int | float, str | int | float]

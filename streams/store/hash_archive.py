@@ -76,14 +76,18 @@ class HashesPlace(Place):
     def contents(self, live: Mapping[bytes, bytes]) -> dict[Field, bytes]:
         """Return the fields that are whole in the archive, from the live records of the topic.
 
-        A field is not whole if its writer died between two of its parts; it is then left out.
+        A field is not whole if its writer died between two of its parts; it is then left out, as
+        are records that this program cannot read.
         """
         parts: dict[Field, dict[int, Part]] = {}
         for key, value in live.items():
             name, _, rest = key.removeprefix(self.prefix.encode()).partition(b"|")
             field, _, at = rest.rpartition(b"|")
-            part = msgspec.msgpack.decode(value, type=Part)
-            parts.setdefault((name.decode(), field), {})[int(at)] = part
+            try:
+                part = msgspec.msgpack.decode(value, type=Part)
+                parts.setdefault((name.decode(), field), {})[int(at)] = part
+            except ValueError as error:  # msgspec's errors are of this class, too
+                log.warning("%r: not a record of the archive, left out: %s", key, error)
         values = {field: _join_parts(pieces) for field, pieces in parts.items()}
         return {field: value for field, value in values.items() if value is not None}
 

@@ -111,9 +111,17 @@ class _Numbering:
 
     series: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # local -> reader's number
     customers: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    sequence: int = -1
-    rebuilt: int = 0
+    meta: Meta | None = None  # of the last view
     generation: int = 0
+
+    def fits(self, meta: Meta) -> bool:
+        """Return whether a view with `meta` may be of the same state as the last one."""
+        last = self.meta
+        if last is None:
+            return True
+        # A store that lost its last write gets another checkpoint of the same number.
+        is_other = meta.sequence == last.sequence and meta != last
+        return meta.sequence >= last.sequence and not is_other and meta.rebuilt == last.rebuilt
 
 
 class StateSnapshot:
@@ -260,12 +268,12 @@ class StateReader:
         if offset is None or meta_data is None or index_data is None or totals_data is None:
             return None  # claimed, but nothing counted yet
         meta = decode_meta(meta_data)
-        numbering = self._numberings.setdefault(partition, _Numbering(rebuilt=meta.rebuilt))
-        if meta.sequence < numbering.sequence or meta.rebuilt != numbering.rebuilt:
+        numbering = self._numberings.setdefault(partition, _Numbering())
+        if not numbering.fits(meta):
             # Another state: its numbers and checkpoints have other meanings than those before.
             numbering = _Numbering(generation=numbering.generation + 1)
             self._numberings[partition] = numbering
-        numbering.sequence, numbering.rebuilt = meta.sequence, meta.rebuilt
+        numbering.meta = meta
         if not await self._read_names(key, meta, numbering):
             return None
         return PartitionView(

@@ -299,7 +299,7 @@ class PartitionWorker:
             if halt.reason in OF_ANOTHER_LOG:
                 # An operator accepted rejected records of the log that was counted, not of this.
                 self._pass_all, self._pass_until = False, 0
-            if command.kind == "move" and command.to is not None:
+            if command.to is not None:
                 if not self._move(halt, command.to):
                     return
             elif halt.reason is HaltReason.DEAD_LETTERS:

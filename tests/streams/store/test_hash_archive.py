@@ -44,6 +44,17 @@ def test_a_long_value_takes_several_records_and_half_of_it_is_left_out() -> None
     assert PLACE.contents(live) == {}
 
 
+def test_records_of_another_program_are_left_out() -> None:
+    live: dict[bytes, bytes] = {}
+    for record in PLACE.records(("days", b"day"), b"finalised"):
+        keep(live, *record)
+    prefix = PLACE.prefix.encode()
+    foreign = {b"days|other|0": b"no part", b"days|day|x": b"\x93\x01\x00\xa0", b"\xff|a|0": b""}
+    assert PLACE.contents(live | {prefix + key: value for key, value in foreign.items()}) == {
+        ("days", b"day"): b"finalised"
+    }
+
+
 # --- on a broker and a Redis ----------------------------------------------------------------------
 
 
@@ -175,6 +186,23 @@ def test_an_archive_that_cannot_be_written_is_written_by_the_next_pass(
         await archive.synchronise()
         redis_client.flushall()
         assert await owner().synchronise() == 5
+
+    run(story)
+
+
+def test_an_archive_topic_that_was_made_again_is_one_error_and_is_written_again(
+    run: Run, redis_client: redis.Redis
+) -> None:
+    async def story(owner: Callable[[], HashArchive]) -> None:
+        fill(redis_client)
+        archive = owner()
+        await archive.synchronise()
+        archive._archive._ends[PLACE.prefix] = 1_000_000  # offsets begin at 0 again
+        redis_client.hset(f"{PREFIX}days", "day UTC 2026-11-28", "finalised")
+        with pytest.raises(StoreError, match="made again"):
+            await archive.synchronise()
+        redis_client.hset(f"{PREFIX}days", "day UTC 2026-11-29", "finalised")
+        await archive.synchronise()
 
     run(story)
 

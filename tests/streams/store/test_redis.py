@@ -87,7 +87,9 @@ def test_no_redis_at_all_is_one_line_without_the_password() -> None:
     assert "\n" not in told
 
 
-@pytest.mark.parametrize("damage", ["a field is gone", "no offset"])
+@pytest.mark.parametrize(
+    "damage", ["a field is gone", "no offset", "an unknown kind", "a move to nowhere", "below 0"]
+)
 def test_an_order_that_cannot_be_read_is_shown_and_not_guessed(
     redis_server: RedisServer, redis_client: redis.Redis, damage: str
 ) -> None:
@@ -98,6 +100,12 @@ def test_an_order_that_cannot_be_read_is_shown_and_not_guessed(
             await enqueue_command(store._redis, GROUP, TOPIC, PARTITION, ORDER)
             if damage == "no offset":
                 redis_client.hset(key, "to", "here")
+            elif damage == "an unknown kind":
+                redis_client.hset(key, "kind", "rewind")
+            elif damage == "a move to nowhere":
+                redis_client.hset(key, "kind", "move")
+            elif damage == "below 0":
+                redis_client.hset(key, mapping={"kind": "move", "to": "-1"})
             else:
                 redis_client.hdel(key, "kind")
             with pytest.raises(StoreError) as caught:
