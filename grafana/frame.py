@@ -59,7 +59,7 @@ class Variable:
     optional: bool = False
 
     def model(self) -> dashboard.VariableModel:
-        """As Grafana writes it."""
+        """Return it in Grafana's form."""
         found = queries.select(self.of, "", self.labels)
         if self.label not in self.of.labels:
             raise ValueError(f"{self.of.name}: has no label {self.label}")
@@ -74,19 +74,19 @@ class Variable:
 
 
 def alerts(*by: str) -> str:
-    """Pages and tickets that fire, one for each set of these labels."""
+    """Return PromQL for the pages and tickets that fire, one for each set of these labels."""
     return f"max by ({', '.join(by)}) ({_ALERTS})"
 
 
 def uid_of(board: str) -> str:
-    """The uid of a board of `TITLES`."""
+    """Return the uid of a board of `TITLES`."""
     if board not in TITLES:
         raise ValueError(f"{board}: no such board; there are {', '.join(TITLES)}")
     return f"tokenpulse-{board}"
 
 
 def link_to(board: str, **variables: str) -> panels.Link:
-    """From a cell of a table to a board, with some of its variables set."""
+    """Return a link from a cell of a table to a board, with some of its variables set."""
     chosen = "".join(f"&var-{name}={value}" for name, value in variables.items())
     return panels.Link(f"Open {TITLES[board]}", f"/d/{uid_of(board)}?${{__url_time_range}}{chosen}")
 
@@ -232,7 +232,7 @@ def board(
     since: str,
     refresh: str,
 ) -> dashboard.Dashboard:
-    """A board of `TITLES`. `since`: the time it shows at first, `refresh`: how often it is new."""
+    """Return a board of `TITLES`; `since`: begin of the time shown, `refresh`: its interval."""
     chosen = [one.model() if isinstance(one, Variable) else one for one in variables]
     return dashboard.Dashboard(
         uid=uid_of(name),

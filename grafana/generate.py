@@ -32,7 +32,7 @@ BOARDS = {
 
 
 def documents(policies: Sequence[Policy]) -> dict[str, str]:
-    """Path below grafana/dashboards -> JSON."""
+    """Return the JSON of each dashboard by its path below grafana/dashboards."""
     limits = limits_of(policies)
     boards = {
         f"{folder}/{build.__name__}.json": build(limits)
@@ -43,7 +43,7 @@ def documents(policies: Sequence[Policy]) -> dict[str, str]:
 
 
 def encode(board: Any) -> str:
-    """A board as Grafana reads it."""
+    """Return the JSON of a board, as Grafana reads it."""
     return json.dumps(board, cls=JSONEncoder, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 

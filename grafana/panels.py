@@ -68,7 +68,7 @@ class Named:
     ranges: tuple[tuple[float | None, float | None, str, str], ...] = field(default=())
 
     def mappings(self) -> list[dashboard.ValueMapping]:
-        """As Grafana writes them."""
+        """Return them in Grafana's form."""
         found: list[dashboard.ValueMapping] = []
         if self.values:
             found.append(
@@ -106,6 +106,7 @@ def number(
 
     An instant query, without a sparkline: the last value of a range may be an hour old.
     """
+    # A named value fills the panel with its colour, so that it is seen from afar.
     options = stat.Options(
         graph_mode=common.BigValueGraphMode.NONE,
         color_mode=common.BigValueColorMode.BACKGROUND
@@ -138,7 +139,7 @@ def graph(
     most: float | None = None,
     step: str | None = None,
 ) -> Panel:
-    """Lines over time, with the thresholds as dashed lines."""
+    """Return a panel of lines over time, with the thresholds as dashed lines."""
     legend = common.VizLegendOptions(
         display_mode=common.LegendDisplayMode.LIST,
         placement=common.LegendPlacement.BOTTOM,
@@ -154,6 +155,7 @@ def graph(
     config = _field(unit, thresholds)
     config.min_val, config.max_val = least, most
     config.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME)
+    # Neutral thresholds have no limit to draw.
     shown = common.GraphThresholdsStyleMode.DASHED
     if thresholds == NEUTRAL:
         shown = common.GraphThresholdsStyleMode.OFF
@@ -162,7 +164,8 @@ def graph(
         line_width=1,
         fill_opacity=40 if stacked else 0,
         show_points=common.VisibilityMode.NEVER,
-        span_nulls=False,  # a gap is something nobody knows; a line across it would be a guess
+        # A gap is unknown; a line across it would be a guess.
+        span_nulls=False,
         stacking=common.StackingConfig(
             mode=common.StackingMode.NORMAL if stacked else common.StackingMode.NONE, group="A"
         ),
@@ -176,6 +179,7 @@ def graph(
 
 def heat(title: str, about: str, expr: str, unit: str, *, width: int = 8) -> Panel:
     """Return a heatmap of a histogram over time; dots are exemplars that lead to traces."""
+    # Prometheus has counted the buckets; Grafana must not build its own from the lines.
     options = heatmap.Options(
         calculate=False,
         color=heatmap.HeatmapColorOptions(
@@ -218,7 +222,7 @@ def history(
     width: int = WIDTH,
     height: int = 6,
 ) -> Panel:
-    """One cell for each stretch of time, at least `step` long."""
+    """Return a row of cells, one for each stretch of time of at least `step`."""
     options = statushistory.Options(
         show_value=common.VisibilityMode.NEVER,
         legend=common.VizLegendOptions(
@@ -235,6 +239,7 @@ def history(
     config.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.THRESHOLDS)
     config.custom = statushistory.FieldConfig()
     model = _panel("status-history", title, about, options, config, [_target(query, "A")])
+    # More cells than points on the screen would be drawn over each other.
     model.interval = step
     model.max_data_points = 300
     return Panel(model, width, height)
@@ -253,11 +258,12 @@ def listing(
     width: int = 12,
     height: int = 8,
 ) -> Panel:
-    """A table of the present: a row for each set of `labels`, a column for each query.
+    """Return a table of the present: a row for each set of `labels`, a column for each query.
 
     `among`: an expression by the same labels; only rows that it has are shown.
     """
     letters = [ref_id(at) for at in range(len(columns))]
+    # Grafana calls the value of an only query "Value", those of several "Value #A", "Value #B".
     values = ["Value" if len(columns) == 1 else f"Value #{letter}" for letter in letters]
     order = [*labels, *values]
     renamed = dict(zip(values, (column.name for column in columns), strict=True))
@@ -275,6 +281,7 @@ def listing(
     config.custom = table.FieldConfig(filterable=True)
     targets = []
     for letter, column in zip(letters, columns, strict=True):
+        # `and` keeps the values of the left side and only the label sets of the right side.
         expr = column.expr if among is None else f"({column.expr}) and {among}"
         target = _target(Query(expr, ""), letter, instant=True)
         target.format_val = prometheus.PromQueryFormat.TABLE
@@ -282,6 +289,7 @@ def listing(
     model = _panel("table", title, about, options, config, targets)
     assert model.field_config is not None
     model.field_config.overrides = overrides
+    # One row for each set of labels: without "merge" each query would have rows of its own.
     model.transformations = [
         dashboard.DataTransformerConfig(id_val="merge", options={}),
         dashboard.DataTransformerConfig(
@@ -297,7 +305,7 @@ def listing(
 
 
 def note(title: str, about: str, words: str, *, width: int = WIDTH, height: int = 3) -> Panel:
-    """Words, in Markdown."""
+    """Return a panel of text in Markdown."""
     model = dashboard.Panel(
         type_val="text",
         title=title,
@@ -308,7 +316,7 @@ def note(title: str, about: str, words: str, *, width: int = WIDTH, height: int 
 
 
 def ref_id(at: int) -> str:
-    """A, B, C, ..."""
+    """Return the letter of a query: A, B, C, ..."""
     return chr(ord("A") + at)
 
 

@@ -22,24 +22,24 @@ SHED = ("overloaded", "rate_limited")  # turned away for want of room
 
 
 def p95(spec: Spec, scope: str, span: Match, /, **labels: Match) -> str:
-    """The P95 of a latency."""
+    """Return PromQL for the P95 of a latency."""
     return window(spec, scope, span, quantile="0.95", **labels)
 
 
 def error_ratio(scope: str, span: Match, /, **labels: Match) -> str:
-    """Failures of the requests that count for availability."""
+    """Return PromQL for the failed share of the requests that count for availability."""
     return f"1 - {window(request_metrics.AVAILABILITY_RATIO, scope, span, **labels)}"
 
 
 def tokens(scope: str, span: Match, /, **labels: Match) -> str:
-    """Tokens processed: the types exclude one another."""
+    """Return PromQL for the tokens of all types, which exclude one another."""
     by = request_metrics.SCOPE_LABELS[scope]
     each = window(request_metrics.WINDOW_TOKENS, scope, span, (*by, "type"), **labels)
     return sum_of(each, by)
 
 
 def requests(scope: str, span: Match, /, **labels: Match) -> str:
-    """Requests of all outcomes."""
+    """Return PromQL for the requests of all outcomes."""
     by = request_metrics.SCOPE_LABELS[scope]
     each = window(request_metrics.WINDOW_REQUESTS, scope, span, (*by, "outcome"), **labels)
     return sum_of(each, by)
@@ -51,40 +51,40 @@ def length_s(span: Match) -> str:
 
 
 def tokens_per_s(scope: str, span: Match, /, **labels: Match) -> str:
-    """Tokens processed a second, over a window in event time."""
+    """Return PromQL for the tokens processed a second, over a window in event time."""
     return f"{tokens(scope, span, **labels)} / {length_s(span)}"
 
 
 def of_promises(spec: Spec, /, *more: str, **labels: Match) -> str:
-    """A gauge of the promises, one value for each thing that is judged."""
+    """Return PromQL for a gauge of the objectives, one value for each name of their scope."""
     by = ("policy", "objective", *objective_metrics.SCOPE, *more)
     return newest(spec, by, **labels)
 
 
 def worst(function: str, expr: str, *by: str) -> str:
-    """Of promises to many the worst: `function` is min or max, whichever is bad."""
+    """Return PromQL for the worst name of each objective; `function`: min or max, the bad side."""
     return f"{function} by ({', '.join(('policy', 'objective', *by))}) ({expr})"
 
 
 def promise_legend(*more: str) -> str:
-    """A promise by its names, those that are there."""
+    """Return the legend of an objective: its name and those labels of its scope that it has."""
     names = ("objective", *objective_metrics.SCOPE, *more)
     return " ".join(f"{{{{{name}}}}}" for name in names)
 
 
 def under(limit_s: float | None) -> str:
-    """A latency target in words."""
+    """Return a latency target in words."""
     return "No policy sets a target." if limit_s is None else f"Target: under {limit_s * 1e3:g} ms."
 
 
 def availability_target(limits: BoardLimits) -> str:
-    """The availability target in words."""
+    """Return the availability target in words."""
     ratio = limits.targets.availability_ratio
     return "No policy sets a target." if ratio is None else f"Target: at least {_percent(ratio)}."
 
 
 def cache_target(limits: BoardLimits) -> str:
-    """The cache hit targets in words."""
+    """Return the cache hit targets in words."""
     targets = limits.targets
     said = [band_text(band) for band in targets.cache_hit_bands]
     if targets.cache_hit_ticket_ratio is not None:
@@ -111,7 +111,7 @@ class FleetLatency(NamedTuple):
 
 
 def latencies(limits: BoardLimits) -> tuple[FleetLatency, FleetLatency]:
-    """TTFT and TPOT."""
+    """Return TTFT and TPOT."""
     targets = limits.targets
     return (
         FleetLatency(
@@ -136,7 +136,7 @@ def latencies(limits: BoardLimits) -> tuple[FleetLatency, FleetLatency]:
 
 
 def p95_numbers(limits: BoardLimits, span: Match, about: str = "") -> Iterator[Panel]:
-    """The P95 of each over a window; `about` is said of the window."""
+    """Yield the P95 of each over a window; `about`: a sentence on the window."""
     for one in latencies(limits):
         yield number(
             f"P95 {one.name}",

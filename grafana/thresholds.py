@@ -58,11 +58,12 @@ class BoardLimits:
 
 
 def limits_of(policies: Sequence[Policy]) -> BoardLimits:
-    """The thresholds that some policies set."""
+    """Return the thresholds that some policies set."""
     targets = targets_of(policies)
     burns = sorted(_fast_burns(policies))
     burn_ends = (burns[0], burns[-1]) if burns else (None, None)
     volume, volume_windows = _volume(policies)
+    # Rounded, as 1 - 0.999 is 0.0010000000000000009 as a float.
     budget = None if targets.availability_ratio is None else 1 - targets.availability_ratio
     return BoardLimits(
         targets=targets,
@@ -78,7 +79,7 @@ def limits_of(policies: Sequence[Policy]) -> BoardLimits:
 
 
 def _fast_burns(policies: Sequence[Policy]) -> list[float]:
-    """Burn rates of which the fleet's promises alert."""
+    """Return the burn rates above which alerts on the fleet's objectives fire."""
     return [
         float(level.factor)
         for policy in policies
@@ -102,7 +103,9 @@ def _volume(policies: Sequence[Policy]) -> tuple[Steps, tuple[str, str]]:
 
 def _cache_steps(targets: Targets) -> Steps:
     page, ticket = targets.cache_hit_page_ratio, targets.cache_hit_ticket_ratio
+    # Below the page threshold is bad; between it and the ticket's is a warning.
     judged = bad_below(page, ticket) if page is not None else bad_below(ticket)
+    # A band below the thresholds has nothing to be better than.
     best = [
         float(band.from_ratio)
         for band in targets.cache_hit_bands

@@ -35,11 +35,11 @@ class AlertRules(Protocol):
 
     @property
     def metrics(self) -> frozenset[str]:
-        """Names of the metrics that the rules read."""
+        """Return the names of the metrics that the rules read."""
 
     @property
     def reads(self) -> Iterable[tuple[str, str]]:
-        """Windows that the rules read, as (scope, window)."""
+        """Return the windows that the rules read, as (scope, window)."""
 
     def evaluate(self, samples: Samples, now_s: float) -> Sequence[AlertState]:
         """Return the alerts that are pending or firing."""

@@ -30,7 +30,7 @@ class FleetTargets:
 
     @property
     def failing_share(self) -> float | None:
-        """Share of failures that spends the error budget at the rate of the fastest alert."""
+        """Return the failed share that spends the budget at the rate of the fastest alert."""
         if self.burn is None or self.target_ratio is None:
             return None
         return float(self.burn.factor * (1 - self.target_ratio))
@@ -54,6 +54,7 @@ class FleetTargets:
             key=lambda objective: objective.target,
             default=None,
         )
+        # The first threshold is the fastest: it sets from when on failures are shown as missed.
         burns = [] if strictest is None else burn_rate_thresholds(strictest)
         latency_us: dict[str, int] = {}
         min_samples: dict[str, int] = {}
@@ -62,6 +63,7 @@ class FleetTargets:
                 continue
             indicator = objective.indicator
             measure = indicator.measure
+            # The columns are P95 values, so other percentiles have no place to be compared in.
             if measure in _LATENCIES and indicator.percentile == 95:
                 limits_us = [level.above_us for level in objective.levels]
                 latency_us[measure] = min(*limits_us, latency_us.get(measure, limits_us[0]))
@@ -125,6 +127,7 @@ def _row(name: str, measured: Measured, fleet: Measured, targets: FleetTargets) 
         if state == "breached" and p95_state(fleet, latency, targets) != "breached":
             state = "at_risk"
         states.append(state)
+    # One unknown measure does not hide that another is missed.
     known_states = [state for state in states if state != "unknown"]
     return BreakdownRow(
         name="others" if name == OTHER else name,

@@ -35,8 +35,11 @@ class LiveBoard:
     """The board of some policies."""
 
     def __init__(self, policies: Sequence[Policy], name_of: NameOf, stale_after_s: float) -> None:
-        """`name_of`: token of a customer -> its name. `stale_after_s`: age of a heartbeat after
-        which its worker counts as gone."""
+        """Prepare the board.
+
+        `name_of`: token of a customer -> its name. `stale_after_s`: age of a heartbeat after which
+        its worker counts as gone.
+        """
         self._policies, self._name_of = policies, name_of
         self._stale_after_s = stale_after_s
         self._targets, self._limits = targets_of(policies), FleetTargets.of(policies)

@@ -71,6 +71,7 @@ class BoardInput:
                 group_of.append(numbers.setdefault(name, len(numbers)))
             else:
                 group_of.append(-1)
+        # The fleet is measured once and kept, so it is not grouped again.
         if selection.scope == "fleet":
             return {"": self.fleet(window)}
         sums = regroup_sums(self.windows[window][selection.scope], np.array(group_of, np.int64))

@@ -59,7 +59,7 @@ class Localisation:
 
     @property
     def good(self) -> Fraction:
-        """Share of good requests in these places, exact for the comparison with a target."""
+        """Return the share of good requests here, exact for the comparison with a target."""
         return 1 - Fraction(self.bad, self.total)
 
     @property
@@ -70,12 +70,12 @@ class Localisation:
 
     @property
     def explained(self) -> float:
-        """Share of all bad requests that are in these places."""
+        """Return the share of all bad requests that are in these places."""
         return self.bad / (self.bad + self.bad_elsewhere)
 
     @property
     def words(self) -> str:
-        """The places in a sentence: `region eu-west-1`, `models a and b`, `model a in region b`."""
+        """Return the places: `region eu-west-1`, `models a and b`, `model a in region b`."""
         if self.dimension == DIMENSIONS[-1]:
             return self.names[0]  # a model in a region
         word = _WORDS.get(self.dimension, self.dimension)

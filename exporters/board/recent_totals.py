@@ -35,6 +35,7 @@ class RecentTotals:
         now_s, totals = self._now
         # The oldest sample within the span; a young exporter counts from its first one.
         before = next((past for at_s, past in self._samples if at_s >= now_s - span_s), totals)
+        # A total falls only if the state is rebuilt; that is no negative rise.
         return max(totals.get(key, 0) - before.get(key, 0), 0)
 
     def rises(self, kind: str) -> dict[str, int]:

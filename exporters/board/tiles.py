@@ -34,6 +34,7 @@ class TileValues:
 
     def latency(self, latency: str, target_s: float | None) -> TileValue:
         """Return the P95 of a latency, in seconds."""
+        # Only streams have a TTFT that could be unknown; the other latencies have no known share.
         state = p95_state(self._fleet, latency, self._limits)
         return self._number(
             self._fleet.p95_s(latency),
@@ -86,6 +87,7 @@ class TileValues:
         begin_s = max(from_s, min(since_ms, default=0) / 1_000)
         # The window may end in the future (its last slice is filling) or begin before the state.
         elapsed_s = min(to_s, self._reading.now_s) - begin_s
+        # In the first second of a state, a rate would be a multiple of one request.
         tokens = self._fleet.known_tokens
         return self._number(
             tokens / elapsed_s if tokens is not None and elapsed_s >= 1 else None,
@@ -120,5 +122,6 @@ class TileValues:
         known_ratio: float | None = None,
     ) -> TileValue:
         spark = tuple(at(minute) for minute in self._reading.minutes)
+        # Old numbers are shown, but judge nothing.
         shown_state = "unknown" if self._stale else state
         return TileValue(value, samples, target, shown_state, spark, known_ratio)

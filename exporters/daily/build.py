@@ -58,7 +58,7 @@ class DailyBoardBuilder:
         client: "aioredis.Redis",
         customers: Mapping[str, Customer],
     ) -> None:
-        """`customers`: by the token under which the state counts them."""
+        """Prepare the builder; `customers`: by the token under which the state counts them."""
         self._settings, self._customers = settings, customers
         self._name_of = Customers(customers).name_of
         self._zone = ZoneInfo(settings.exporter.time_zone)

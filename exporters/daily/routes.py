@@ -54,7 +54,7 @@ FORMATS: Mapping[str, _Format] = {
 
 
 def daily_routes(source: Source) -> list[web.RouteDef]:
-    """Routes of the board that `source` has."""
+    """Return the routes of the board that `source` has."""
     return [web.get(path, _answerer(source, found)) for path, found in FORMATS.items()]
 
 

@@ -22,7 +22,7 @@ class CacheMoney:
     """Adds the dollars of windows to pages."""
 
     def __init__(self, book: PriceBook, target: Fraction | None) -> None:
-        """`target`: the cache hit ratio that is good enough; None if no policy says."""
+        """Prepare the groups; `target`: the hit ratio that is good enough, if a policy has one."""
         self._book, self._target = book, target
         self.groupings = {
             MODEL_TIER: Grouping(MODEL_TIER, ("model", "service_tier"), SERIES_DIMENSIONS),

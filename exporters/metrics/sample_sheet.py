@@ -19,7 +19,7 @@ class SampleSheet(Page):
     """Samples by metric name and labels."""
 
     def __init__(self, metrics: frozenset[str] | None = None) -> None:
-        """`metrics`: names of the metrics to keep; None keeps all."""
+        """Prepare an empty sheet; `metrics`: names of the metrics to keep; None keeps all."""
         super().__init__()
         self._metrics = metrics
         self.values: dict[str, dict[SampleKey, float]] = {}

@@ -46,7 +46,7 @@ _WHO: dict[str, Match] = {"segment": Chosen("segment"), "customer": Chosen("cust
 
 
 def cache(limits: BoardLimits) -> dashboard.Dashboard:
-    """The board."""
+    """Return the board."""
     return board(
         "cache",
         "For whoever looks after the margin: the prompt cache's hit ratio against its bands, what "

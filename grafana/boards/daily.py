@@ -21,7 +21,7 @@ _ABOUT_NOW = "Over the last 24 hours."
 
 
 def daily(limits: BoardLimits) -> dashboard.Dashboard:
-    """The board."""
+    """Return the board."""
     return board(
         "daily",
         "For the Chief Revenue Officer: what the last day was like, against target and against the "

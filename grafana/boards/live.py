@@ -47,7 +47,7 @@ VARIABLES = (_REGION, _MODEL, _CHANNEL)
 
 
 def live(limits: BoardLimits) -> dashboard.Dashboard:
-    """The board."""
+    """Return the board."""
     return board(
         "live",
         "For the SRE on call: the state of the whole fleet in the first row, then what burns, then "
@@ -219,6 +219,7 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _by(limits: BoardLimits, name: str) -> Iterator[Panel]:
+    # The legend is Grafana's template of one label, such as {{model}}.
     chosen, legend = {name: series.CHOSEN[name]}, f"{{{{{name}}}}}"
 
     def percentile(spec: Spec) -> str:
@@ -266,11 +267,12 @@ def _by(limits: BoardLimits, name: str) -> Iterator[Panel]:
 
 
 def _each(spec: Spec, **labels: str) -> str:
-    """The single series that are chosen: counts can be added up, percentiles cannot."""
+    """Return the single series that are chosen: counts can be added up, percentiles cannot."""
     return window(spec, "series", SPAN, **series.CHOSEN, **labels)
 
 
 def _variables_of(limits: BoardLimits) -> Iterator[Panel]:
+    # Ratios of several series are weighted by their requests: a mean of ratios is not their ratio.
     eligible = _each(request_metrics.WINDOW_ELIGIBLE_REQUESTS)
     good = f"{_each(request_metrics.AVAILABILITY_RATIO)} * {eligible}"
     yield number(
@@ -312,10 +314,13 @@ def _variables_of(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _within(what: str, target_s: float, samples: Spec) -> Panel:
-    """A P95 is under its target exactly when at least 95 % of the requests are."""
+    """Return the panel of the share of requests within a target, of the chosen series."""
+    # Percentiles of several series cannot be added up, but a P95 is under its target exactly if at
+    # least 95 % of the requests are.
     about = {"latency": what.lower(), "target_seconds": f"{target_s:g}"}
     within = _each(request_metrics.WITHIN_TARGET_RATIO, **about)
     measured = _each(samples)
+    # Share times requests is a whole number again, but for the rounding of the share.
     return number(
         f"{what} within target of the chosen",
         f"Share of requests at or under {target_s * 1e3:g} ms over the last 5 minutes, counted "

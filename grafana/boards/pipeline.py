@@ -35,7 +35,7 @@ VARIABLES = (
 
 
 def pipeline(limits: BoardLimits) -> dashboard.Dashboard:
-    """The board. Its limits are those of the alert rules, not of a policy."""
+    """Return the board. Its limits are those of the alert rules, not of a policy."""
     return board(
         "pipeline",
         "For whoever runs Tokenpulse: is everything counted, how late, who counts it, and what was "

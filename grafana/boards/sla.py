@@ -50,7 +50,7 @@ VARIABLES = (
 
 
 def sla(limits: BoardLimits) -> dashboard.Dashboard:
-    """The board."""
+    """Return the board."""
     return board(
         "sla",
         "For account teams: one customer's promise: attainment, error budget, minutes down, "
@@ -140,8 +140,8 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _minutes() -> Iterator[Panel]:
-    """Return PromQL for the down time of each step. It only grows within a period, so its growth
-    is the down time of the step."""
+    """Yield the panels of the minutes that were judged as down."""
+    # The down time of a period only grows, so its growth over a step is the down time of the step.
     down = select(objective_metrics.VERDICTS, "", {**CHOSEN, "verdict": "down"})
     by = ("policy", "objective", *objective_metrics.SCOPE)
     grown = f"max by ({', '.join(by)}) ({down} - {down} offset {STEP})"

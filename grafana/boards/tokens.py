@@ -26,7 +26,7 @@ _CUSTOMER_SPAN = "24h"
 
 
 def tokens(limits: BoardLimits) -> dashboard.Dashboard:
-    """The board."""
+    """Return the board."""
     return board(
         "tokens",
         "For whoever plans capacity: tokens and requests by model, region, channel and customer, "

@@ -53,6 +53,7 @@ def change(metric: Metric, by: float | None) -> str:
     """
     if by is None:
         return "no norm yet"
+    # Tokens are given as a share, as their size differs from company to company.
     if metric == "tokens":
         size = formatting.percent(abs(by)) if abs(by) >= _LEAST_SHARE else ""
     else:

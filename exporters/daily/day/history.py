@@ -82,6 +82,7 @@ class BoardContext:
             final = counts.record.day
             if counts.fleet is None:
                 return final
+            # By the targets of that day: a later change of the policy is no correction.
             now = values_of(counts.fleet, counts.record.targets)
             return replace(final, corrections=corrections(final, now))
         # Not final yet: counted from the slices.

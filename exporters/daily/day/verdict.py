@@ -76,6 +76,7 @@ def judge_metric(metric: Metric, values: Values, targets: BoardTargets) -> Judge
 def judge_budget(risk: Risk | None) -> Judged:
     """Return an objective's error budget with its mark; None stands for no objective."""
     left = None if risk is None else risk.budget_left_ratio
+    # A budget that is spent exactly is met: the target allows these failures.
     mark: Mark = "unknown" if left is None else "missed" if left < 0 else "met"
     return Judged("error_budget", formatting.budget_left(left), mark)
 
@@ -98,6 +99,7 @@ def _judge_credits(risks: Sequence[Risk]) -> Judged:
 
 def verdict(numbers: Sequence[Judged]) -> str:
     """Return the day in a few words: `missed P95 TTFT, Uptime` or `all 6 targets met`."""
+    # Numbers without a target or a value are neither met nor missed.
     judged = [number for number in numbers if number.mark != "unknown"]
     missed = [number.title for number in judged if number.mark == "missed"]
     if missed:

@@ -27,6 +27,7 @@ def plot(chart: Chart, width: float, height: float, margin: float = 4) -> Plot:
     if not known:
         return Plot((), (), None, None)
     scale = known if chart.target is None else [*known, chart.target]
+    # The target is part of the scale: its line is in the chart however far the days are off.
     low, high = min(scale), max(scale)
     step = (width - 2 * margin) / max(1, len(chart.values) - 1)
 

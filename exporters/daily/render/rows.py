@@ -125,6 +125,7 @@ def mark_budget(risk: Risk) -> Marked:
 
 
 def _marked(number: Judged) -> Marked:
+    # The reason why a number has no verdict: no value, too little known, or no target.
     words = "too little known" if number.is_weak else "no target"
     if number.text == UNKNOWN:
         words = UNKNOWN
