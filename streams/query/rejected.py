@@ -24,6 +24,7 @@ from streams.store.reader import StateReader
 from streams.worker.field_samples import FieldSample, parse_samples
 
 EXCERPT = 200  # characters of a value
+COSTLY_REASONS = ("bad_type", "out_of_range", "inconsistent")
 _FIRST_SPAN = 512  # records of each partition that are read first, counted from its end
 
 _RANGES = {field.name: field.kind.range for field in FIELDS}
@@ -39,7 +40,7 @@ class RejectedRecord:
     Topic, partition and offset are those of the event. `timestamp_ms`: Kafka's, of the event.
     `rejected_at_ms`: when it was sent to the dead-letter topic; None for a counted record. `field`:
     the one that broke the rule; None if it was the record as a whole. `detail`: the rule, never the
-    value. `cost`: what a counted record does not count for.
+    value. `cost`: what a counted record does not count for, None if the field was only marked.
     """
 
     topic: str
@@ -108,8 +109,15 @@ def describe(value: bytes | None) -> str:
 
 
 def excerpt(value: bytes) -> str:
-    """Return bytes as text of one line, at most EXCERPT characters."""
-    text = " ".join(value.decode(errors="backslashreplace").split())
+    """Return bytes as text of one line, at most EXCERPT characters.
+
+    What a terminal would obey, such as colours and titles, is escaped.
+    """
+    words = " ".join(value.decode(errors="backslashreplace").split())
+    text = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in words[: EXCERPT + 1]
+    )
     return text if len(text) <= EXCERPT else f"{text[: EXCERPT - 3]}..."
 
 
@@ -168,7 +176,8 @@ async def _read_field(reader: TopicReader, partition: int, sample: FieldSample) 
         field=sample.field,
         detail=f"{sample.field}: {meaning or sample.reason}; expected: {_RANGES[sample.field]}",
         fix=fix,
-        cost=FIELD_COSTS.get(sample.field),
+        # The other reasons only mark a field: its value counts, or one that was made from it.
+        cost=FIELD_COSTS.get(sample.field) if sample.reason in COSTLY_REASONS else None,
         key=None if record is None else record.key,
         value=None if record is None else record.value,
     )

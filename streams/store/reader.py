@@ -20,6 +20,7 @@ import numpy as np
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
+from streams.errors import one_line
 from streams.state.registry import CustomerKey, SeriesKey
 from streams.state.slices import CELL_BITS, THRESHOLD_COUNT_BITS, Aggregate, SliceId
 from streams.state.snapshot import (
@@ -242,7 +243,9 @@ class StateReader:
         try:
             return await asyncio.gather(*calls)
         except (RedisError, OSError) as error:
-            raise StoreError(f"cannot read the state: {' '.join(str(error).split())}") from error
+            raise StoreError(
+                f"cannot read the state: {one_line(error)}; see to Redis, or set redis.url"
+            ) from error
 
     async def _partitions(self) -> list[int]:
         reply = cast(Awaitable[set[bytes]], self._redis.smembers(self._keys.partitions))

@@ -339,7 +339,7 @@ def test_without_redis_every_command_is_one_line(unused_port: int) -> None:
     settings = settings_for(f"redis://:hunter2@127.0.0.1:{unused_port}/0")
     for command in (("list",), ("resume", 1, "--reason", "x")):
         done = run("partitions", *command, settings=settings)
-        assert_one_line(done, "cannot read the state")
+        assert_one_line(done, "cannot read the state", "set redis.url")
         assert "hunter2" not in done.output
 
 

@@ -28,5 +28,6 @@ def test_a_description_has_type_and_size_and_no_content(
 
 def test_an_excerpt_is_one_line_of_bounded_length() -> None:
     assert excerpt(b"a\n\xff b") == "a \\xff b"
+    assert excerpt(b'\x1b[31m"\xe2\x80\xae\x07') == '\\x1b[31m"\\u202e\\x07'
     assert excerpt(b"x" * EXCERPT) == "x" * EXCERPT
     assert excerpt(b"x" * (EXCERPT + 1)) == "x" * (EXCERPT - 3) + "..."

@@ -27,6 +27,7 @@ BROKEN: list[tuple[bytes | None, bytes | None]] = [
 FAULTY: list[dict[str, Any]] = [
     {"ttft_ms": "a-secret-ttft", "request_id": "f0"},
     {"input_tokens": 10, "cached_input_tokens": 11, "request_id": "f1"},
+    {"region": "eu west!", "request_id": "f2"},
 ]
 
 
@@ -42,7 +43,9 @@ def settings(
     send_raw(settings.kafka, [good, *broken, *faulty])
     with WorkerProcess(settings, tmp_path_factory.mktemp("rejected") / "worker.log"):
         dead_letters(settings.kafka, len(BROKEN))
-        wait_until(lambda: len(samples(settings)) == 2, "the heartbeat has samples", START_S)
+        wait_until(
+            lambda: len(samples(settings)) == len(FAULTY), "the heartbeat has samples", START_S
+        )
     return settings
 
 
@@ -101,7 +104,9 @@ def test_a_field_that_cost_only_itself_is_sampled_and_read_from_the_event_topic(
     settings: Settings,
 ) -> None:
     by_field = {one["field"]: one for one in samples(settings)}
-    assert by_field.keys() == {"ttft_ms", "cached_input_tokens"}
+    assert by_field.keys() == {"ttft_ms", "cached_input_tokens", "region"}
+    region = by_field["region"]
+    assert (region["reason"], region["cost"]) == ("renamed", None)  # it counts, as `eu west_`
     ttft, cached = by_field["ttft_ms"], by_field["cached_input_tokens"]
     assert (ttft["reason"], ttft["offset"], ttft["found"]) == (
         *("bad_type", 11, "a text of 13 characters"),
@@ -112,17 +117,18 @@ def test_a_field_that_cost_only_itself_is_sampled_and_read_from_the_event_topic(
     assert "secret" not in json.dumps([ttft, cached])
     [shown] = as_json(settings, "--reason", "inconsistent", "--show-values")
     assert (shown["value"], shown["key"]) == ("11", "f")
-    text = run("rejected", "--last", 2, settings=settings).stdout.splitlines()
+    text = run("rejected", "--last", 3, settings=settings).stdout.splitlines()
     assert "  cost   no TTFT and no TPOT" in text
 
 
 def test_the_report_counts_the_wrong_fields_that_are_sampled(settings: Settings) -> None:
     done = run("report", settings=settings)
-    assert "  faults      ttft_ms bad_type 1, cached_input_tokens inconsistent 1\n" in done.stdout
+    faults = "region renamed 1, ttft_ms bad_type 1, cached_input_tokens inconsistent 1"
+    assert f"  faults      {faults}\n" in done.stdout
 
 
 def test_only_the_last_ones_and_those_of_a_reason(settings: Settings) -> None:
-    assert [one["offset"] for one in as_json(settings, "--last", 3)] == [9, 11, 12]
+    assert [one["offset"] for one in as_json(settings, "--last", 3)] == [11, 12, 13]
     assert [one["offset"] for one in as_json(settings, "--reason", "empty", "--last", 1)] == [3]
     assert as_json(settings, "--reason", "too_large") == []
     none = run("rejected", "--reason", "too_large", settings=settings)
