@@ -143,7 +143,7 @@ class _Evaluation:
             evaluator.metrics,
             recording.registry,
             span_s,
-            settings.exporter.customers_top,
+            settings,
         )
         # After that long without a change of samples no alert changes any more.
         self._settled_after_s = EVERY_S + max(

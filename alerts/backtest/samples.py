@@ -8,7 +8,7 @@ that the pipeline takes are not included.
 """
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from alerts.rules.model import Read
 from exporters.catalogue import objectives as catalogue
@@ -33,6 +33,7 @@ from slo.engine.maintenance import causes
 from slo.engine.minute_counts import DAY, MinuteCounts, Pair
 from slo.engine.report import ObjectiveResult
 from slo.policy.policy import ErrorBudgetObjective, Policy
+from streams.config.settings import Settings
 from streams.state.registry import Registry
 from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.state.windows import ROLLING_S, cover, kept_step_s, rolling
@@ -51,12 +52,13 @@ class Gauges:
         metrics: frozenset[str],
         registry: Registry,
         span_s: tuple[int, int],
-        customers_top: int,
+        settings: Settings,
     ) -> None:
         """`reads`: the windows of the rules. `span_s`: first and last second of all slices."""
-        self._windows = _Windows(reads, metrics, registry, customers_top)
+        self._windows = _Windows(reads, metrics, registry, settings)
+        tiers = settings.latency.apart_tiers
         self.objectives = [
-            ReplayedObjective(policy, objective, registry, span_s)
+            ReplayedObjective(policy, objective, registry, span_s, tiers)
             for policy in policies
             for objective in policy.error_budget_objectives()
         ]
@@ -102,9 +104,15 @@ class _Windows:
     """Rolling windows by scope."""
 
     def __init__(
-        self, reads: Iterable[Read], metrics: frozenset[str], registry: Registry, top: int
+        self,
+        reads: Iterable[Read],
+        metrics: frozenset[str],
+        registry: Registry,
+        settings: Settings,
     ) -> None:
-        self._metrics, self._registry, self._top = metrics, registry, top
+        self._metrics, self._registry = metrics, registry
+        self._top = settings.exporter.customers_top
+        self._apart_tiers = settings.latency.apart_tiers
         plan: dict[str, set[str]] = {}
         for scope, window in reads:
             plan.setdefault(window, set()).add(scope)
@@ -138,7 +146,9 @@ class _Windows:
         for name, scope in self._scopes.items():
             names = self._registry.customers if name == CUSTOMER else self._registry.series
             scope.follow(names)
-        summary = summarise(aggregate, self._scopes.values(), self._registry.series)
+        summary = summarise(
+            aggregate, self._scopes.values(), self._registry.series, self._apart_tiers
+        )
         self._add_summary(slice_id, summary)
 
     def advance(self, now_s: int) -> None:
@@ -220,9 +230,12 @@ class ReplayedObjective:
         objective: ErrorBudgetObjective,
         registry: Registry,
         span_s: tuple[int, int],
+        apart_tiers: Collection[str],
     ) -> None:
         self.policy, self.objective = policy, objective
-        self.selection = RequestSelection(policy, objective, lambda customer_id: customer_id)
+        self.selection = RequestSelection(
+            policy, objective, lambda customer_id: customer_id, apart_tiers
+        )
         first_day = span_s[0] // 60 // DAY
         self.minute_counts = MinuteCounts(first_day, span_s[1] // 60 // DAY + 1 - first_day)
         self.excluded = [(cause.begin, cause.end) for cause in causes(policy, objective, ())]

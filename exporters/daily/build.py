@@ -64,7 +64,9 @@ class DailyBoardBuilder:
         self._zone = ZoneInfo(settings.exporter.time_zone)
         self._targets = board_targets(targets_of(policies))
         kafka = settings.kafka
-        self._source = DaySource(client, kafka.group, kafka.topic, self._zone)
+        self._source = DaySource(
+            client, kafka.group, kafka.topic, self._zone, settings.latency.apart_tiers
+        )
         self._risks = RiskReader(settings, policies, client, customers)
         self._lock = asyncio.Lock()
         # The explanation of the last board, and the versions of the counts it was computed from.

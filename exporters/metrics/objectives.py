@@ -27,7 +27,8 @@ def engine_for(settings: Settings, policies: Sequence[Policy], client: "aioredis
     def token_of(customer_id: str) -> str:
         return customer_hasher(settings.worker.customer_secret())(customer_id)
 
-    return Engine(policies, client, settings.kafka.group, settings.kafka.topic, token_of)
+    kafka, tiers = settings.kafka, settings.latency.apart_tiers
+    return Engine(policies, client, kafka.group, kafka.topic, token_of, tiers)
 
 
 class ObjectiveSamples:

@@ -73,8 +73,9 @@ class Collector:
             self._tracked_sums(),
             {scope: scope_grouping(scope) for scope in SCOPE_LABELS} | self._pages.price_groupings,
             ZoneInfo(settings.exporter.time_zone),
+            settings.latency.apart_tiers,
         )
-        self._minutes = Minutes()
+        self._minutes = Minutes(settings.latency.apart_tiers)
         self._board = LiveBoard(
             self._policies,
             Customers(self._customers).name_of,

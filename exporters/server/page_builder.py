@@ -94,7 +94,7 @@ class PageBuilder:
         request_samples.add_rejections(page, totals, overflowed)
         request_samples.add_histograms(
             page,
-            without_apart_tiers(totals, snapshot.series),
+            without_apart_tiers(totals, snapshot.series, self._settings.latency.apart_tiers),
             self._histogram_grouping,
             edges,
             exporter.operation_name,

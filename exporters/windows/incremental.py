@@ -10,7 +10,7 @@ groups with shared histograms, a fraction of the memory.
     stored slice --summary--> {scope: Sums} --add, subtract--> window: Sums, of one scope
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -143,13 +143,16 @@ class Grouping:
 
 
 def summarise(
-    aggregate: Aggregate, scopes: Iterable[Grouping], series: Sequence[tuple[str, ...]]
+    aggregate: Aggregate,
+    scopes: Iterable[Grouping],
+    series: Sequence[tuple[str, ...]],
+    apart_tiers: Collection[str],
 ) -> SliceSummary:
     """Return the sums of one stored slice by scope; `series`: the names of its series.
 
-    Scopes that are not by tier are without the latencies of batches.
+    Scopes that are not by tier are without the latencies of `apart_tiers`.
     """
-    mixed = without_apart_tiers(aggregate, series)
+    mixed = without_apart_tiers(aggregate, series, apart_tiers)
     within = {True: measured_threshold_counts(aggregate)}
     within[False] = within[True] if mixed is aggregate else measured_threshold_counts(mixed)
     summary = {}

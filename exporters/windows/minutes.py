@@ -4,7 +4,7 @@ Pure. A closed minute is a one-minute slice of every partition, a newer one its 
 seconds. A minute is added up again only if one of its slices changed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporters.windows.incremental import FLEET, Grouping, PartKey, Sums, UpToNow, summarise
@@ -29,7 +29,8 @@ class Minute:
 class Minutes(UpToNow):
     """The minutes of the curves, brought up to date from snapshots of the state."""
 
-    def __init__(self) -> None:
+    def __init__(self, apart_tiers: Collection[str]) -> None:
+        self._apart_tiers = apart_tiers
         self._fleet = Grouping(FLEET, (), SERIES_DIMENSIONS)
         self._slices: dict[PartKey, tuple[Version, Sums]] = {}
         self._minutes: dict[int, tuple[object, Measured]] = {}  # with the versions of their slices
@@ -47,7 +48,7 @@ class Minutes(UpToNow):
     ) -> None:
         """Add up the fleet in a slice."""
         self._fleet.follow(snapshot.series)
-        sums = summarise(aggregate, [self._fleet], snapshot.series)[FLEET]
+        sums = summarise(aggregate, [self._fleet], snapshot.series, self._apart_tiers)[FLEET]
         self._slices[view.partition, slice_id] = (view.version(slice_id), sums)
 
     def last_hour(self, snapshot: StateSnapshot, as_of_s: float) -> tuple[Minute, ...]:

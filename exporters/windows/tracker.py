@@ -5,7 +5,7 @@ changed, and keeps their summaries. The work of a refresh is in proportion to th
 last one, not to the length of the windows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from zoneinfo import ZoneInfo
 
 from exporters.windows.incremental import (
@@ -36,9 +36,13 @@ class WindowTracker(UpToNow):
         plan: Mapping[str, Sequence[str]],
         groupings: Mapping[str, Grouping],
         zone: ZoneInfo,
+        apart_tiers: Collection[str],
     ) -> None:
-        """`plan`: window -> scopes it is added up by. `zone`: of the calendar windows."""
-        self._plan, self._zone = plan, zone
+        """`plan`: window -> scopes it is added up by. `zone`: of the calendar windows.
+
+        `apart_tiers`: as for `summarise`.
+        """
+        self._plan, self._zone, self._apart_tiers = plan, zone, apart_tiers
         self.groupings = groupings
         self.windows = {name: Window(scopes) for name, scopes in plan.items()}
         self._summaries: dict[PartKey, tuple[Version, SliceSummary]] = {}
@@ -81,7 +85,8 @@ class WindowTracker(UpToNow):
             is_customer = name in (CUSTOMER, CUSTOMER_MODEL)
             grouping.follow(snapshot.customers if is_customer else snapshot.series)
         scopes = sorted(self._scopes_of[view.partition][slice_id])
-        summary = summarise(aggregate, [self.groupings[scope] for scope in scopes], snapshot.series)
+        groupings = [self.groupings[scope] for scope in scopes]
+        summary = summarise(aggregate, groupings, snapshot.series, self._apart_tiers)
         self._summaries[view.partition, slice_id] = (view.version(slice_id), summary)
 
     def update(self, snapshot: StateSnapshot) -> None:

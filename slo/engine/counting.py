@@ -4,7 +4,7 @@ Pure. Names are the values of the scope's `per` dimension; without `per` there i
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from pydantic import BaseModel
@@ -15,7 +15,6 @@ from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.scope import Exclusion, ScopeFilter
 from streams.events.decoder import OUTCOMES
 from streams.state.measures import (
-    APART_TIERS,
     by_histogram,
     measured_threshold_counts,
     without_apart_tiers,
@@ -44,9 +43,16 @@ class RequestSelection:
     """The requests of one objective."""
 
     def __init__(
-        self, policy: Policy, objective: ErrorBudgetObjective, token_of: Callable[[str], str]
+        self,
+        policy: Policy,
+        objective: ErrorBudgetObjective,
+        token_of: Callable[[str], str],
+        apart_tiers: Collection[str],
     ) -> None:
-        """`token_of`: customer id -> its token in the state."""
+        """`token_of`: customer id -> its token in the state.
+
+        `apart_tiers`: service tiers whose latencies count only for a scope by tier.
+        """
         self._indicator, self._per = objective.indicator, objective.scope.per
         self.by_customer = "customer" in objective.scope.dimensions()
         customers = names_in_state(objective.scope, token_of).get("customer", frozenset())
@@ -61,13 +67,13 @@ class RequestSelection:
         self._unwanted = [
             _Filter(one.where, token_of, unknown_length=False) for one in self._partial
         ]
-        self.id = f"{policy.name}:{objective.name}:{_digest(objective, self._partial)}"
+        self.id = f"{policy.name}:{objective.name}:{_digest(objective, self._partial, apart_tiers)}"
         filters = (objective.scope, *(one.where for one in self._partial))
         self._looks_at_lengths = any(where.input_tokens is not None for where in filters)
         self.names: list[str] = []
         self._groups: dict[tuple[int, ...], Ints] = {}  # by exclusions that hold: row -> name
         # Latencies of a batch are judged only by an objective of that tier.
-        self._leaves_tiers_apart = _leaves_tiers_apart(objective)
+        self._apart_tiers = apart_tiers if _leaves_tiers_apart(objective) else frozenset()
         self._weights: tuple[Ints, Ints] | None = None
         if isinstance(self._indicator, RequestIndicator):
             probes = self._indicator.probes and not self.by_customer
@@ -89,8 +95,8 @@ class RequestSelection:
         An exclusion of some requests holds for a slice that lies wholly in its stretch of time.
         """
         held = self._held(from_s, to_s)
-        if self._leaves_tiers_apart:
-            aggregate = without_apart_tiers(aggregate, series)
+        if self._apart_tiers:
+            aggregate = without_apart_tiers(aggregate, series, self._apart_tiers)
         groups = self._follow(held, customers if self.by_customer else series)
         keys, totals, bads = self._rows(aggregate)
         group = groups[keys]
@@ -120,8 +126,8 @@ class RequestSelection:
         """Return whether a slice [from_s, to_s) has latencies not counted by the limit."""
         if not isinstance(self._indicator, LatencyIndicator):
             return False
-        if self._leaves_tiers_apart:
-            aggregate = without_apart_tiers(aggregate, series)
+        if self._apart_tiers:
+            aggregate = without_apart_tiers(aggregate, series, self._apart_tiers)
         latency = LATENCIES.index(self._indicator.measure)
         histograms = by_histogram(aggregate.cells)[0]
         measured = histograms[histograms & ((1 << LATENCY_BITS) - 1) == latency] >> LATENCY_BITS
@@ -219,7 +225,9 @@ def _covers(exclusion: Exclusion, from_s: int, to_s: int) -> bool:
     return exclusion.from_s <= from_s and to_s <= exclusion.to_s
 
 
-def _digest(objective: ErrorBudgetObjective, partial: Sequence[Exclusion]) -> str:
+def _digest(
+    objective: ErrorBudgetObjective, partial: Sequence[Exclusion], apart_tiers: Collection[str]
+) -> str:
     """Return a hash of the keys that decide the counts: a change starts new counts."""
     parts = [
         _FORMAT,
@@ -228,7 +236,7 @@ def _digest(objective: ErrorBudgetObjective, partial: Sequence[Exclusion]) -> st
         [(one.from_s, one.to_s, _plain(one.where)) for one in partial],
     ]
     if _leaves_tiers_apart(objective):
-        parts.append(sorted(APART_TIERS))
+        parts.append(sorted(apart_tiers))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 

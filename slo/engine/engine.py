@@ -10,7 +10,7 @@ coarse slices changed since the counts were written.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import redis.asyncio as aioredis
 
@@ -53,9 +53,10 @@ class Engine:
         group: str,
         topic: str,
         token_of: Callable[[str], str],
+        apart_tiers: Collection[str],
     ) -> None:
-        """`token_of`: customer id -> its token in the state."""
-        self._policies, self._token_of = policies, token_of
+        """`token_of`: customer id -> its token in the state. `apart_tiers`: of the settings."""
+        self._policies, self._token_of, self._apart_tiers = policies, token_of, apart_tiers
         self._store = MinuteCountStore(client, group, topic)
         self._kept: list[TrackedObjective] = []
         self._counts: dict[tuple[int, SliceId], tuple[Version, Counts]] = {}
@@ -146,7 +147,7 @@ class Engine:
             kept = TrackedObjective(
                 policy,
                 objective,
-                RequestSelection(policy, objective, self._token_of),
+                RequestSelection(policy, objective, self._token_of, self._apart_tiers),
                 minute_counts,
             )
             kept.head = await self._store.head(kept.selection.id)

@@ -26,6 +26,7 @@ from streams.config.base import ENV_PREFIX, Section
 from streams.config.daily import Daily
 from streams.config.environment import misspelt_variables
 from streams.config.exporter import Exporter
+from streams.config.latency import Latency
 from streams.config.local import Local
 from streams.config.servers import Kafka, Redis
 from streams.config.validation import Location, findings
@@ -39,6 +40,7 @@ __all__ = [
     "Daily",
     "Exporter",
     "Kafka",
+    "Latency",
     "Limits",
     "Local",
     "Redis",
@@ -67,6 +69,7 @@ class Settings(BaseSettings):
     kafka: Kafka = Kafka()
     redis: Redis = Redis()
     worker: Worker = Worker()
+    latency: Latency = Latency()
     exporter: Exporter = Exporter()
     daily: Daily = Daily()
     local: Local = Local()

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis.asyncio as aioredis
 
+from streams.config.latency import Latency
 from streams.errors import RequestError
 from streams.query.instants import rfc3339, rfc3339_ms
 from streams.state.coverage import Coverage
@@ -31,6 +32,7 @@ STEPS_MAX = 20_000
 SLICES_PER_ROUND = 200  # whole slices stay in memory until the report is built
 DEFAULT_STEP_S = 300
 DAY_S = 86_400
+_USUAL_APART_TIERS = Latency().apart_tiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Question:
     step_s: int = DEFAULT_STEP_S
     by: tuple[str, ...] = ()
     as_of_s: int | None = None
+    # Their latencies are in no group of several tiers.
+    apart_tiers: frozenset[str] = _USUAL_APART_TIERS
 
     def __post_init__(self) -> None:
         shortest_s = LEVELS[0].step_s
@@ -95,18 +99,19 @@ class Answer:
     coverage: Coverage
     series: Sequence[SeriesKey]
     customers: Sequence[CustomerKey]
+    apart_tiers: frozenset[str]
 
     def groups(self, aggregate: Aggregate) -> dict[GroupKey, Aggregate]:
         """Split an aggregate by the dimensions of the question."""
         if "customer" in self.by:
             return by_customer_model(aggregate, self.customers, self.by)
         if "service_tier" not in self.by:
-            aggregate = without_apart_tiers(aggregate, self.series)
+            aggregate = without_apart_tiers(aggregate, self.series, self.apart_tiers)
         return by_series(aggregate, self.series, self.by)
 
     def whole(self, aggregate: Aggregate) -> Aggregate:
         """Return an aggregate as one group."""
-        return whole(without_apart_tiers(aggregate, self.series))
+        return whole(without_apart_tiers(aggregate, self.series, self.apart_tiers))
 
 
 def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
@@ -146,7 +151,7 @@ def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
 
 
 def combine(
-    by: tuple[str, ...],
+    question: Question,
     range_: Range,
     partitions: Sequence[tuple[PartitionView, Mapping[SliceId, Aggregate]]],
     series: Sequence[SeriesKey],
@@ -169,7 +174,9 @@ def combine(
         unplaced.update(view.meta.unplaced)
     total = Aggregate.merged([*steps.values(), rejection_counts(unplaced)])
     coverage = Coverage.of(view.meta for view, _ in partitions)
-    return Answer(by, range_, steps, total, coverage, series, customers)
+    return Answer(
+        question.by, range_, steps, total, coverage, series, customers, question.apart_tiers
+    )
 
 
 async def query(client: "aioredis.Redis", group: str, topic: str, question: Question) -> Answer:
@@ -188,7 +195,7 @@ async def query(client: "aioredis.Redis", group: str, topic: str, question: Ques
     )
     await snapshot.load([cache], SLICES_PER_ROUND)
     partitions = [(view, cache.aggregates(view)) for view in snapshot.views]
-    return combine(question.by, range_, partitions, snapshot.series, snapshot.customers)
+    return combine(question, range_, partitions, snapshot.series, snapshot.customers)
 
 
 async def make_report(

@@ -39,9 +39,6 @@ QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "max": 1.0}
 _ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
 _SUCCESS_AT = OUTCOMES.index("success")
 GroupKey = tuple[str, ...]
-# A batch takes hours, which no person waits for: the latencies of these tiers are in percentiles
-# and objectives of the tier only.
-APART_TIERS = frozenset({"batch"})
 
 
 def by_series(
@@ -66,7 +63,7 @@ def by_series(
 
 
 def without_apart_tiers(
-    aggregate: Aggregate, names: Sequence[tuple[str, ...]], tiers: Collection[str] = APART_TIERS
+    aggregate: Aggregate, names: Sequence[tuple[str, ...]], tiers: Collection[str]
 ) -> Aggregate:
     """Return the aggregate without the latencies of some service tiers; all else is kept."""
     tier_at = SERIES_DIMENSIONS.index("service_tier")

@@ -69,7 +69,7 @@ class World:
     def engine(self, of: Any) -> Engine:
         kafka = self.settings.kafka
         engine = Engine(
-            [of], self.client, kafka.group, kafka.topic, customer_hasher(SECRET.encode())
+            [of], self.client, kafka.group, kafka.topic, customer_hasher(SECRET.encode()), {"batch"}
         )
         READERS[engine] = StateReader(self.client, kafka.group, kafka.topic)
         return engine

@@ -68,7 +68,7 @@ def replay(
         as_recorded,
         speed,
         None if base is None else base * 1_000,
-        parse_question(**options),
+        parse_question(settings, **options),
     )
     # Without an address a stack of its own is started, and ended with the replay.
     external = "bootstrap" in settings.kafka.model_fields_set

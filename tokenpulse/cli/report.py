@@ -52,11 +52,16 @@ def question_options(command: Command) -> Command:
 
 
 def parse_question(
-    from_s: int | None, to_s: int | None, step_s: int, by: str, as_of_s: int | None
+    settings: Settings,
+    from_s: int | None,
+    to_s: int | None,
+    step_s: int,
+    by: str,
+    as_of_s: int | None,
 ) -> Question:
-    """Build the question from its options. Raises RequestError."""
+    """Return the question of some options. Raises RequestError."""
     dimensions = tuple(part.strip() for part in by.split(",") if part.strip())
-    return Question(from_s, to_s, step_s, dimensions, as_of_s)
+    return Question(from_s, to_s, step_s, dimensions, as_of_s, settings.latency.apart_tiers)
 
 
 @click.command()
@@ -72,7 +77,7 @@ def parse_question(
 def report(ctx: click.Context, /, as_json: bool, hdr: Path | None, **options: Any) -> None:
     """Query the state: requests, tokens, latencies, availability."""
     settings = load_settings(ctx.obj)
-    question = parse_question(**options)
+    question = parse_question(settings, **options)
     kafka = settings.kafka
     answer = run_with_redis(
         settings, lambda client: query(client, kafka.group, kafka.topic, question)

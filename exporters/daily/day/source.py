@@ -3,7 +3,7 @@
 A shell: it reads Redis, and writes days that became final.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date as Date
 from datetime import timedelta
 from zoneinfo import ZoneInfo
@@ -34,10 +34,17 @@ MONTH_LONGEST = 31
 class DaySource:
     """The days in one time zone. Every call raises StoreError if Redis does not answer."""
 
-    def __init__(self, client: "aioredis.Redis", group: str, topic: str, zone: ZoneInfo) -> None:
+    def __init__(
+        self,
+        client: "aioredis.Redis",
+        group: str,
+        topic: str,
+        zone: ZoneInfo,
+        apart_tiers: Collection[str],
+    ) -> None:
         self._zone = zone
         self._store = DayStore(client, group, topic, zone.key)
-        self._reader = StretchReader(client, group, topic)
+        self._reader = StretchReader(client, group, topic, apart_tiers)
 
     def forget(self) -> None:
         """Drop all sums, as after a failed reading."""

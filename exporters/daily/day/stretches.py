@@ -5,7 +5,7 @@ before it hour by hour, as late events change their last hours. A sum is valid a
 versions of the slices it was added up from stay the same.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -43,8 +43,12 @@ class StretchSums(NamedTuple):
 class StretchReader:
     """The state of one consumer group and topic, as sums of stretches."""
 
-    def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
+    def __init__(
+        self, client: "aioredis.Redis", group: str, topic: str, apart_tiers: Collection[str]
+    ) -> None:
+        """`apart_tiers`: as for `summarise`."""
         self._client, self._group, self._topic = client, group, topic
+        self._apart_tiers = apart_tiers
         self.forget()
 
     def forget(self) -> None:
@@ -75,7 +79,7 @@ class StretchReader:
         Raises StoreError.
         """
         stretches = list(stretches)
-        present = _StretchSlices(stretches, self.scopes).keys(snapshot)
+        present = _StretchSlices(stretches, self.scopes, self._apart_tiers).keys(snapshot)
         stale = []
         for stretch, key in present.items():
             kept = self._kept.get(stretch)
@@ -86,7 +90,7 @@ class StretchReader:
                 stale.append(stretch)
         # Day by day, so that no more than a day's slices are in memory at once.
         for batch in _batches(stale):
-            slices = _StretchSlices(batch, self.scopes)
+            slices = _StretchSlices(batch, self.scopes, self._apart_tiers)
             await snapshot.load([slices])
             self._kept.update(slices.sums(snapshot))
         # In order of use, so that the stretches that were not used for longest go first.
@@ -100,8 +104,13 @@ class StretchReader:
 class _StretchSlices:
     """The slices of some stretches, as their consumer."""
 
-    def __init__(self, stretches: Sequence[Stretch], scopes: Mapping[str, Grouping]) -> None:
-        self._stretches, self._scopes = stretches, scopes
+    def __init__(
+        self,
+        stretches: Sequence[Stretch],
+        scopes: Mapping[str, Grouping],
+        apart_tiers: Collection[str],
+    ) -> None:
+        self._stretches, self._scopes, self._apart_tiers = stretches, scopes, apart_tiers
         self._covers: dict[int, tuple[PartitionView, dict[Stretch, list[SliceId]]]] = {}
         self._summaries: dict[PartKey, tuple[Version, SliceSummary]] = {}
 
@@ -124,10 +133,8 @@ class _StretchSlices:
         # Names may have been added to the state since the last slice.
         for name, scope in self._scopes.items():
             scope.follow(snapshot.customers if name == CUSTOMER else snapshot.series)
-        summary = {
-            name: without_durations(sums)
-            for name, sums in summarise(aggregate, self._scopes.values(), snapshot.series).items()
-        }
+        by_scope = summarise(aggregate, self._scopes.values(), snapshot.series, self._apart_tiers)
+        summary = {name: without_durations(sums) for name, sums in by_scope.items()}
         self._summaries[view.partition, slice_id] = (view.version(slice_id), summary)
 
     def keys(self, snapshot: StateSnapshot) -> dict[Stretch, Key]:

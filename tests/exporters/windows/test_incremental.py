@@ -89,7 +89,7 @@ def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(
 ) -> None:
     # slice -> its version:  {0: a, 1: a, 2: a} -> {1: a, 2: b, 3: a} -> ...   2 was rewritten
     known = scopes()
-    summaries = [summarise(aggregate, known, NAMES) for aggregate in versions]
+    summaries = [summarise(aggregate, known, NAMES, {"batch"}) for aggregate in versions]
     window, other = Window(SCOPES), Window(SCOPES)
     for move in moves:
         inside = [2 * number + version for number, version in move.items()]
@@ -97,7 +97,9 @@ def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(
         deltas: Any = {}
         window.update(parts, deltas)
         other.update(parts, deltas)
-        whole = summarise(Aggregate.merged([versions[at] for at in inside]), known, NAMES)
+        whole = summarise(
+            Aggregate.merged([versions[at] for at in inside]), known, NAMES, {"batch"}
+        )
         for scope in SCOPES:
             assert same(window.sums[scope], whole[scope])
             assert same(other.sums[scope], whole[scope])
@@ -105,7 +107,7 @@ def test_a_window_that_moves_equals_the_sum_of_the_slices_now_in_it(
 
 def test_what_stays_in_a_window_is_not_added_again() -> None:
     known = scopes()
-    parts = {(0, SliceId(0, 0)): summarise(tally_of([(0, 10**8, 0)]), known, NAMES)}
+    parts = {(0, SliceId(0, 0)): summarise(tally_of([(0, 10**8, 0)]), known, NAMES, {"batch"})}
     window = Window(SCOPES)
     for _ in range(3):
         window.update(parts, {})
@@ -115,7 +117,7 @@ def test_what_stays_in_a_window_is_not_added_again() -> None:
 @given(SLICES)
 def test_percentiles_of_all_groups_at_once_equal_those_of_each(aggregate: Aggregate) -> None:
     ratios = (0.5, 0.9, 0.95, 0.99)
-    (sums,) = summarise(aggregate, [scopes()[1]], NAMES).values()
+    (sums,) = summarise(aggregate, [scopes()[1]], NAMES, {"batch"}).values()
     found = percentiles(sums, ratios)
     for group, part in sums.cells.split(CELL_BITS):
         one = latency(replace(Aggregate.empty(), cells=part), "ttft")
@@ -137,7 +139,7 @@ def test_a_threshold_is_judged_only_over_slices_that_counted_it() -> None:
     window = Window(["fleet"])
     window.update(
         {
-            (0, SliceId(0, at)): summarise(one, [fleet], NAMES)
+            (0, SliceId(0, at)): summarise(one, [fleet], NAMES, {"batch"})
             for at, one in enumerate((before, after))
         },
         {},
@@ -171,9 +173,11 @@ def test_the_latencies_of_a_batch_are_in_scopes_by_tier_only() -> None:
     for scope in (fleet, tier):
         scope.follow(names)
     aggregate = tally_of([(0, 10**8, 0), (1, 10**12, 0)])
-    summary = summarise(aggregate, [fleet, tier], names)
+    summary = summarise(aggregate, [fleet, tier], names, {"batch"})
     assert summary["fleet"].cells.values.tolist() == [1]
     assert summary["fleet"].threshold_counts.values.tolist() == [[1, 1]]
     assert summary["fleet"].counts.values[0, OUTCOMES.index("success")] == 2
     assert summary["service_tier"].cells.values.tolist() == [1, 1]
     assert summary["service_tier"].threshold_counts.values.tolist() == [[1, 1], [0, 1]]
+    together = summarise(aggregate, [fleet], names, ())
+    assert together["fleet"].cells.values.tolist() == [1, 1]

@@ -147,7 +147,7 @@ def selection(**objective: object) -> RequestSelection:
         "test",
     )
     [selected] = policy.error_budget_objectives()
-    return RequestSelection(policy, selected, lambda customer: f"hash of {customer}")
+    return RequestSelection(policy, selected, lambda customer: f"hash of {customer}", {"batch"})
 
 
 def test_another_promise_begins_another_ledger_and_another_target_does_not() -> None:

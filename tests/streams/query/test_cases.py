@@ -37,7 +37,7 @@ class Case:
         assert decoded.rejections == []
         parts = [part for _, part in parts_of(decoded.columns)]
         self._aggregate, self._series = Aggregate.merged(parts), decoded.columns.series
-        usual = without_apart_tiers(self._aggregate, self._series)
+        usual = without_apart_tiers(self._aggregate, self._series, {"batch"})
         self.total = measures(whole(usual))
 
     def by(self, dimension: str) -> dict[str, dict[str, Any]]:

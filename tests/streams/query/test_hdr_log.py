@@ -36,8 +36,9 @@ def answer(*by: str) -> Answer:
     totals = Aggregate.unpack(shelf.fields["totals"])
     view = PartitionView(0, shelf.offset, shelf.meta, shelf.index, totals)
     slices = {slice_id: shelf.aggregate(slice_id) for slice_id in view.index}
-    range_ = choose_range(Question(by=by), [view])
-    return combine(by, range_, [(view, slices)], *shelf.names())
+    question = Question(by=by)
+    range_ = choose_range(question, [view])
+    return combine(question, range_, [(view, slices)], *shelf.names())
 
 
 def read(text: str, path: Path) -> list[tuple[float, float, str, HdrHistogram]]:

@@ -66,7 +66,7 @@ def query(shelves: Iterable[Any], **asked: Any) -> Answer:
     ]
     names = [shelf.names() for shelf in shelves]
     assert all(one == names[0] for one in names)
-    return combine(question.by, choose_range(question, views), read, *names[0])
+    return combine(question, choose_range(question, views), read, *names[0])
 
 
 def rfc3339(at_s: int) -> str:

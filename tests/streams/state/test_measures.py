@@ -135,7 +135,7 @@ def test_good_requests_are_known_for_counted_thresholds_only() -> None:
 def test_the_latencies_of_a_batch_are_known_of_its_tier_only() -> None:
     batch = plain(NOON, service_tier="batch", duration_ms=90_061_000, ttft_ms=5_000, stream=True)
     aggregate, series, _ = counted([plain(NOON, stream=True), batch])
-    usual = without_apart_tiers(aggregate, series)
+    usual = without_apart_tiers(aggregate, series, {"batch"})
     fleet = measures.measures(whole(usual))
     assert (fleet["requests"], fleet["tokens"]["input"]) == (2, 1_800)
     assert (fleet["duration_seconds"]["count"], fleet["ttft_seconds"]["count"]) == (1, 1)

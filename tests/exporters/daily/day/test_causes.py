@@ -346,7 +346,7 @@ def test_names_that_were_added_up_on_the_days_before_are_no_change() -> None:
     names = {"a": cached(6_000, 3_000), OTHER: cached(4_000, 1_000)}
     details = {day.date: (Counts.sum(names.values()), {"customer": names})}
     before = traffic_of(
-        [DayCounts(day, None, None, None)], details, StretchReader(Redis(), "", "").scopes
+        [DayCounts(day, None, None, None)], details, StretchReader(Redis(), "", "", ()).scopes
     )
     folded = now.fold_names(before.stored_names).groups["customer"]
     assert set(folded) == {"a", OTHER}

@@ -1,0 +1,20 @@
+"""The settings of latencies: which service tiers enter percentiles and objectives. Pure."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from streams.config.base import Section
+
+_Tier = Annotated[str, Field(min_length=1)]
+
+
+class Latency(Section):
+    """Which latencies belong together. Give all processes and commands the same settings."""
+
+    apart_tiers: frozenset[_Tier] = Field(
+        frozenset({"batch"}),
+        description="Service tiers whose latencies are in no percentile, and in no latency "
+        "objective, of several tiers together; only by tier. An objective whose scope names such "
+        "a tier counts it.",
+    )
