@@ -17,14 +17,9 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from exporters.catalogue.requests import (
-    MEASURED_TOTAL,
-    REQUESTS_TOTAL,
-    SCOPE_LABELS,
-    SERIES_LABELS,
-    WINDOW_QUANTILES,
-    WITHIN_TARGET_TOTAL,
-)
+from exporters.catalogue.latencies import WINDOW_QUANTILES
+from exporters.catalogue.requests import MEASURED_TOTAL, REQUESTS_TOTAL, WITHIN_TARGET_TOTAL
+from exporters.catalogue.spec import SCOPE_LABELS, SERIES_LABELS
 from slo.policy.units import latency_text, percent_text
 from streams.events.fields import OUTCOMES
 from streams.state.windows import ROLLING_S

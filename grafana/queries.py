@@ -10,8 +10,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from alerts.promql import aggregate, alternatives, string_literal, sum_of
-from exporters.catalogue.requests import SCOPE_LABELS
-from exporters.catalogue.spec import Spec
+from exporters.catalogue.spec import SCOPE_LABELS, Spec
 
 # Grafana fills these in.
 RATE_SPAN = "$__rate_interval"

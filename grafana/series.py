@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from alerts.promql import sum_of
+from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
-from exporters.catalogue.spec import Spec
+from exporters.catalogue.spec import SCOPE_LABELS, Spec
 from grafana.panels import Panel, number
 from grafana.queries import Chosen, Match, newest, window
 from grafana.thresholds import BoardLimits, Steps
@@ -33,14 +34,14 @@ def error_ratio(scope: str, span: Match, /, **labels: Match) -> str:
 
 def tokens(scope: str, span: Match, /, **labels: Match) -> str:
     """Return PromQL for the tokens of all types, which exclude one another."""
-    by = request_metrics.SCOPE_LABELS[scope]
+    by = SCOPE_LABELS[scope]
     each = window(request_metrics.WINDOW_TOKENS, scope, span, (*by, "type"), **labels)
     return sum_of(each, by)
 
 
 def requests(scope: str, span: Match, /, **labels: Match) -> str:
     """Return PromQL for the requests of all outcomes."""
-    by = request_metrics.SCOPE_LABELS[scope]
+    by = SCOPE_LABELS[scope]
     each = window(request_metrics.WINDOW_REQUESTS, scope, span, (*by, "outcome"), **labels)
     return sum_of(each, by)
 
@@ -118,8 +119,8 @@ def latencies(limits: BoardLimits) -> tuple[FleetLatency, FleetLatency]:
             *(
                 "TTFT",
                 "Time to first token",
-                request_metrics.TTFT_SECONDS,
-                request_metrics.TTFT_SAMPLES,
+                latency_metrics.TTFT_SECONDS,
+                latency_metrics.TTFT_SAMPLES,
             ),
             *(targets.ttft_p95_s, limits.ttft),
         ),
@@ -127,8 +128,8 @@ def latencies(limits: BoardLimits) -> tuple[FleetLatency, FleetLatency]:
             *(
                 "TPOT",
                 "Time per output token",
-                request_metrics.TPOT_SECONDS,
-                request_metrics.TPOT_SAMPLES,
+                latency_metrics.TPOT_SECONDS,
+                latency_metrics.TPOT_SAMPLES,
             ),
             *(targets.tpot_p95_s, limits.tpot),
         ),

@@ -22,7 +22,7 @@ from slo.policy.policy import LatencyThresholdObjective, Policy
 from streams.config.settings import Settings, Worker
 from streams.errors import RequestError
 from streams.query.instants import rfc3339
-from streams.state.slices import LATENCIES, Thresholds
+from streams.state.slices import CLOCKS, Thresholds
 from streams.state.windows import ROLLING_S
 
 # A wrong time would otherwise be evaluated through decades of silence.
@@ -62,6 +62,8 @@ def thresholds(policies: Sequence[Policy], worker: Worker) -> Thresholds:
         "ttft": set(worker.ttft_targets_s),
         "tpot": set(worker.tpot_targets_s),
         "duration": set(worker.duration_targets_s),
+        "first_visible": set(worker.first_visible_targets_s),
+        "output_speed": {1 / per_second for per_second in worker.output_speed_targets},
     }
     for policy in policies:
         for measure, limits_us in policy.limits_us().items():
@@ -71,7 +73,7 @@ def thresholds(policies: Sequence[Policy], worker: Worker) -> Thresholds:
                 limits[objective.indicator.measure].update(
                     level.above_us / 1e6 for level in objective.levels
                 )
-    return Thresholds.of_seconds(*(limits[latency] for latency in LATENCIES))
+    return Thresholds.of_seconds(*(limits[clock] for clock in CLOCKS))
 
 
 def input_limits(policies: Sequence[Policy], worker: Worker) -> tuple[int, ...]:

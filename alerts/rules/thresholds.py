@@ -19,6 +19,7 @@ from alerts.rules.model import (
     objective_labels,
     whom,
 )
+from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import BASELINE_MIN_REQUESTS, RECOVERY_MARGIN, windows_of
 from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
@@ -89,13 +90,13 @@ def _percentile(
     quantile = "=" + string_literal(number(Fraction(indicator.percentile, 100)))
 
     def value(window: str) -> str:
-        spec = catalogue.WINDOW_QUANTILES[indicator.measure]
+        spec = latency_metrics.WINDOW_QUANTILES[indicator.measure]
         return newest(
             spec, matchers(selection.values(window)) | {"quantile": quantile}, selection.by
         )
 
     samples = newest(
-        catalogue.WINDOW_SAMPLES[indicator.measure],
+        latency_metrics.WINDOW_SAMPLES[indicator.measure],
         matchers(selection.values(indicator.window)),
         selection.by,
     )
@@ -118,7 +119,7 @@ def _share_within(
     indicator = objective.indicator
     limit_s = Fraction(level.above_us, 10**6)
     selected = matchers(selection.values(indicator.window))
-    counted = newest(catalogue.WINDOW_SAMPLES[indicator.measure], selected, selection.labels)
+    counted = newest(latency_metrics.WINDOW_SAMPLES[indicator.measure], selected, selection.labels)
     within = newest(
         catalogue.WITHIN_TARGET_RATIO,
         selected

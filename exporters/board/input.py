@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from exporters.board.alerts import ActiveAlerts
-from exporters.catalogue.requests import SCOPE_LABELS
+from exporters.catalogue.spec import SCOPE_LABELS
 from exporters.windows.incremental import CUSTOMER, Sums
 from exporters.windows.measured import Measured, measure, regroup_sums
 from exporters.windows.minutes import Minute

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from exporters.catalogue.requests import GROUPS, SCOPE_LABELS, SERIES_LABELS
-from exporters.catalogue.spec import Spec
+from exporters.catalogue.requests import GROUPS
+from exporters.catalogue.spec import SCOPE_LABELS, SERIES_LABELS, Spec
 
 
 def documents() -> dict[str, str]:

@@ -10,26 +10,12 @@ document.py generates docs/metrics.md from here.
 from itertools import chain
 
 from exporters.catalogue.cost import MONEY
+from exporters.catalogue.counters import COUNTER_SPECS
+from exporters.catalogue.latencies import REQUEST_HISTOGRAMS, WINDOW_QUANTILES, WINDOW_SAMPLES
 from exporters.catalogue.objectives import OBJECTIVES
 from exporters.catalogue.pipeline import EXPORTER, PIPELINE
-from exporters.catalogue.spec import MetricGroup, Spec
+from exporters.catalogue.spec import SERIES_LABELS, WINDOW_LABELS, MetricGroup, Spec
 
-SERIES_LABELS = ("model", "region", "channel", "service_tier")
-GEN_AI_LABELS = (
-    *("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"),
-    "region",
-)
-# The samples of a window have `scope`, `window`, and only the labels that name their scope.
-SCOPE_LABELS = {
-    "fleet": (),
-    "model": ("model",),
-    "region": ("region",),
-    "channel": ("channel",),
-    "service_tier": ("service_tier",),
-    "series": SERIES_LABELS,
-    "customer": ("customer", "segment"),
-}
-WINDOW_LABELS = ("scope", "window", *SERIES_LABELS, "customer", "segment")
 UNKNOWN_INPUT = "unknown_input"  # input of which it is not known how much was cached
 TOKEN_TYPES = ("uncached_input", "cached_input", "output", UNKNOWN_INPUT)
 INPUT_TOKEN_TYPES = ("uncached_input", "cached_input", UNKNOWN_INPUT)
@@ -141,74 +127,8 @@ FOLDED_TOTAL = Spec(
     "Raise worker.limits, or find the producer that invents names.",
 )
 
-# -- histograms ------------------------------------------------------------------------------------
-
-TTFT_HISTOGRAM = Spec(
-    "gen_ai_server_time_to_first_token_seconds",
-    "histogram",
-    "Time to generate first token for successful responses.",
-    GEN_AI_LABELS,
-    "Only streamed successes.",
-)
-TPOT_HISTOGRAM = Spec(
-    "gen_ai_server_time_per_output_token_seconds",
-    "histogram",
-    "Time per output token generated after the first token for successful responses.",
-    GEN_AI_LABELS,
-    "Only if TTFT is known and there was more than one output token.",
-)
-DURATION_HISTOGRAM = Spec(
-    "gen_ai_server_request_duration_seconds",
-    "histogram",
-    "Generative AI server request duration such as time-to-last byte or last output token.",
-    GEN_AI_LABELS,
-    "Only successful requests, unlike the convention: a fast error must not look like speed.",
-)
-
 # -- windows ---------------------------------------------------------------------------------------
 
-TTFT_SECONDS = Spec(
-    "tokenpulse_ttft_seconds",
-    "summary",
-    "Time to first token, percentiles over a window; at most 0.8 % above the true value.",
-    (*WINDOW_LABELS, "quantile"),
-    "The number to judge and to page on. It varies with few samples: see tokenpulse_ttft_samples.",
-)
-TPOT_SECONDS = Spec(
-    "tokenpulse_tpot_seconds",
-    "summary",
-    "Time per output token, percentiles over a window; at most 0.8 % above the true value.",
-    (*WINDOW_LABELS, "quantile"),
-    "(duration - TTFT) / (output tokens - 1).",
-)
-DURATION_SECONDS = Spec(
-    "tokenpulse_duration_seconds",
-    "summary",
-    "Request duration, percentiles over a window; at most 0.8 % above the true value.",
-    (*WINDOW_LABELS, "quantile"),
-    "Successful requests only.",
-)
-TTFT_SAMPLES = Spec(
-    "tokenpulse_ttft_samples",
-    "gauge",
-    "Requests behind the TTFT percentiles of a window.",
-    WINDOW_LABELS,
-    "With fewer than 20 samples a P95 is the largest value.",
-)
-TPOT_SAMPLES = Spec(
-    "tokenpulse_tpot_samples",
-    "gauge",
-    "Requests behind the TPOT percentiles of a window.",
-    WINDOW_LABELS,
-    "As tokenpulse_ttft_samples.",
-)
-DURATION_SAMPLES = Spec(
-    "tokenpulse_duration_samples",
-    "gauge",
-    "Requests behind the duration percentiles of a window.",
-    WINDOW_LABELS,
-    "As tokenpulse_ttft_samples.",
-)
 WITHIN_TARGET_RATIO = Spec(
     "tokenpulse_within_target_ratio",
     "gauge",
@@ -309,13 +229,6 @@ WINDOW_COMPLETE = Spec(
     "Kafka are not missing: the lag counts them.",
 )
 
-REQUEST_HISTOGRAMS = {
-    "ttft": TTFT_HISTOGRAM,
-    "tpot": TPOT_HISTOGRAM,
-    "duration": DURATION_HISTOGRAM,
-}
-WINDOW_QUANTILES = {"ttft": TTFT_SECONDS, "tpot": TPOT_SECONDS, "duration": DURATION_SECONDS}
-WINDOW_SAMPLES = {"ttft": TTFT_SAMPLES, "tpot": TPOT_SAMPLES, "duration": DURATION_SAMPLES}
 GROUPS = (
     MetricGroup(
         "Totals",
@@ -330,6 +243,7 @@ GROUPS = (
             REASONING_TOKENS_TOTAL,
             ESTIMATED_TOKENS_TOTAL,
             RESPONSE_CACHE_TOTAL,
+            *COUNTER_SPECS,
             WITHIN_TARGET_TOTAL,
             MEASURED_TOTAL,
             REFUSED_TOTAL,
@@ -340,7 +254,8 @@ GROUPS = (
     ),
     MetricGroup(
         "Histograms",
-        "The names are those of the OpenTelemetry GenAI conventions (1.41.1), with their bucket "
+        "The names `gen_ai_...` are those of the OpenTelemetry GenAI conventions (1.41.1), with "
+        "their bucket "
         "edges and further edges around each configured target. The counts come from the state, "
         "as the totals do. If a target is changed they restart at 0. The label `region` is an "
         "addition. In OpenMetrics a bucket may have an exemplar: the `trace_id` of a recent "

@@ -3,6 +3,18 @@
 from typing import Literal, NamedTuple
 
 SINCE = "0.1.0"
+SERIES_LABELS = ("model", "region", "channel", "service_tier")
+# The samples of a window have `scope`, `window`, and only the labels that name their scope.
+SCOPE_LABELS = {
+    "fleet": (),
+    "model": ("model",),
+    "region": ("region",),
+    "channel": ("channel",),
+    "service_tier": ("service_tier",),
+    "series": SERIES_LABELS,
+    "customer": ("customer", "segment"),
+}
+WINDOW_LABELS = ("scope", "window", *SERIES_LABELS, "customer", "segment")
 
 
 class Spec(NamedTuple):

@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from exporters.catalogue import cost as cost_metrics
-from exporters.catalogue.requests import SCOPE_LABELS
+from exporters.catalogue.spec import SCOPE_LABELS
 from exporters.metrics.exposition import Page, label_text
 from exporters.reference.prices import CacheDollars, CacheTokens, PriceBook, cache_dollars
 from exporters.windows.incremental import CUSTOMER, CUSTOMER_MODEL, MODEL_TIER, Grouping, Sums

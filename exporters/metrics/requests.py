@@ -9,34 +9,37 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from exporters.catalogue import counters as counter_metrics
 from exporters.catalogue import requests as request_metrics
-from exporters.catalogue.requests import (
+from exporters.catalogue.latencies import (
     GEN_AI_LABELS,
+    OPTIONAL_LATENCIES,
     REQUEST_HISTOGRAMS,
-    SCOPE_LABELS,
-    SERIES_LABELS,
-    TOKEN_TYPES,
-    UNKNOWN_INPUT,
     WINDOW_QUANTILES,
     WINDOW_SAMPLES,
 )
-from exporters.catalogue.spec import Spec
+from exporters.catalogue.requests import TOKEN_TYPES, UNKNOWN_INPUT
+from exporters.catalogue.spec import SCOPE_LABELS, SERIES_LABELS, Spec
 from exporters.metrics.exposition import Page, exemplar_text, join, label_text
 from exporters.reference.customers import Customer
 from exporters.windows.incremental import CUSTOMER, Grouping, Sums, percentiles
 from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT
-from streams.events.decoder import OUTCOMES, REASONS
+from streams.events.fields import CLIENT_CLASSES, ENDINGS, OUTCOMES, REASONS
+from streams.state.edges import EVERYTHING_US
 from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.registry import SERIES_DIMENSIONS
 from streams.state.slices import (
+    CLOCKS,
+    COUNTER_BITS,
+    COUNTERS,
     CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
-    EVERYTHING_US,
     KNOWN,
     KNOWN_AT,
     LATENCIES,
     LATENCY_BITS,
     PROBES_AT,
+    SUM_COLUMNS,
     SUMS_AT,
     THRESHOLD_BITS,
     THRESHOLD_COUNT_BITS,
@@ -58,6 +61,33 @@ _COUNTED_APART = {
 }
 _KNOWN_LABELS = {
     measure: label_text({"measure": measure}) for measure in ("tokens", "cached_input", "ttft")
+}
+# Metric and further label of each counter that is exported.
+_COUNTER_METRICS: dict[str, tuple[Spec, str]] = {
+    **{
+        f"attempt_{outcome}": (counter_metrics.ATTEMPTS_TOTAL, label_text({"outcome": outcome}))
+        for outcome in OUTCOMES
+    },
+    **{
+        f"attempt_{kind}": (counter_metrics.ATTEMPT_TOKENS_TOTAL, label_text({"type": kind}))
+        for kind in ("input", "output")
+    },
+    **{
+        f"client_{name}": (counter_metrics.CLIENT_ERRORS_TOTAL, label_text({"class": name}))
+        for name in CLIENT_CLASSES
+    },
+    **{
+        f"ending_{ending}": (counter_metrics.ENDINGS_TOTAL, label_text({"ending": ending}))
+        for ending in ENDINGS
+    },
+    **{
+        f"output_tokens_{ending}": (
+            counter_metrics.ENDING_TOKENS_TOTAL,
+            label_text({"ending": ending}),
+        )
+        for ending in ENDINGS
+    },
+    "tier_changed": (counter_metrics.TIER_CHANGED_TOTAL, ""),
 }
 _STREAMED_AT = KNOWN_AT + KNOWN.index("streamed")
 _QUANTILE_TEXTS = [str(ratio) for ratio in EXPORTED_QUANTILES]
@@ -93,9 +123,13 @@ def add_totals(
             page.add(spec, base, known[KNOWN.index(name)])
         page.add(request_metrics.CACHE_WRITE_TOKENS_TOTAL, base, written)
         page.add(request_metrics.REASONING_TOKENS_TOTAL, base, reasoning)
+    counters = series.regroup(totals.counters, COUNTER_BITS)
+    _add_counters(page, dict(zip(rows.keys.tolist(), labels, strict=True)), counters)
     for number, latency in enumerate(LATENCIES):
         groups = (rows.keys << LATENCY_BITS) | number
         measured = _within(within, groups, EVERYTHING_US)
+        if latency in OPTIONAL_LATENCIES and not measured.any():
+            continue
         latency_label = label_text({"latency": latency})
         for base, count in zip(labels, measured.tolist(), strict=True):
             page.add(request_metrics.MEASURED_TOTAL, join(base, latency_label), count)
@@ -105,6 +139,16 @@ def add_totals(
             good = _within(within, groups, target_us)
             for base, count in zip(labels, good.tolist(), strict=True):
                 page.add(request_metrics.WITHIN_TARGET_TOTAL, join(base, target_label), count)
+
+
+def _add_counters(page: Page, labels: Mapping[int, str], counters: Table) -> None:
+    """Add the amounts that most events do not have; those of zero are absent."""
+    for key, amount in zip(counters.keys.tolist(), counters.values.tolist(), strict=True):
+        counter = COUNTERS[key & ((1 << COUNTER_BITS) - 1)]
+        if counter in _COUNTER_METRICS:
+            spec, extra = _COUNTER_METRICS[counter]
+            base = labels[key >> COUNTER_BITS]
+            page.add(spec, join(base, extra) if extra else base, amount)
 
 
 def add_rejections(page: Page, totals: Aggregate, overflowed: Mapping[str, int]) -> None:
@@ -147,6 +191,9 @@ def add_histograms(
         else Table.empty()
     )
     for number, latency in enumerate(LATENCIES):
+        # A partition whose worker is of the version before counts no edges of some latencies.
+        if not edges[number]:
+            continue
         edge_texts = [
             "+Inf" if edge_us == EVERYTHING_US else str(edge_us / 1e6) for edge_us in edges[number]
         ]
@@ -154,8 +201,10 @@ def add_histograms(
         counts = np.column_stack(
             [_within(within, groups, edge_us) for edge_us in edges[number]]
         ).tolist()
-        sums_us = rows.values[:, SUMS_AT + number].tolist()
+        sums_us = rows.values[:, SUM_COLUMNS[number]].tolist()
         for group, cumulative, sum_us in zip(rows.keys.tolist(), counts, sums_us, strict=True):
+            if latency in OPTIONAL_LATENCIES and not cumulative[-1]:
+                continue
             values = (operation, provider, *scope.keys[group])
             page.add_histogram(
                 REQUEST_HISTOGRAMS[latency],
@@ -211,6 +260,8 @@ def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
     for number, latency in enumerate(LATENCIES):
         for group, base in labels.items():
             count, values_ns = found.get((group, number), (0, None))
+            if latency in OPTIONAL_LATENCIES and not count:
+                continue
             page.add(WINDOW_SAMPLES[latency], base, count)
             if values_ns is not None:
                 seconds = [value / 1e9 for value in values_ns.tolist()]
@@ -293,7 +344,7 @@ def _add_within(page: Page, labels: Mapping[int, str], within: Table) -> None:
         # Thresholds of groups without requests in the window have no labels.
         base = labels.get(key >> THRESHOLD_COUNT_BITS)
         if base is not None:
-            latency = LATENCIES[(key >> THRESHOLD_BITS) & latency_mask]
+            latency = CLOCKS[(key >> THRESHOLD_BITS) & latency_mask]
             about = join(label_text({"latency": latency}), _target(key & limit_mask))
             page.add(request_metrics.WITHIN_TARGET_RATIO, join(base, about), good / measured)
 

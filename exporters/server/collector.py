@@ -16,7 +16,7 @@ from exporters.board.facts import LiveFacts
 from exporters.board.incidents import NEWEST_S, OUTAGE_WINDOW
 from exporters.board.input import BoardInput
 from exporters.board.objectives import HISTORY_DAYS, history_objectives
-from exporters.catalogue.requests import SCOPE_LABELS
+from exporters.catalogue.spec import SCOPE_LABELS
 from exporters.metrics.exposition import Page
 from exporters.metrics.objectives import engine_for
 from exporters.reference.customers import Customer, Customers

@@ -1,6 +1,6 @@
 """Which windows the exporter publishes, in which scopes, and how a scope groups. Pure."""
 
-from exporters.catalogue.requests import SCOPE_LABELS
+from exporters.catalogue.spec import SCOPE_LABELS
 from exporters.windows.incremental import CUSTOMER, Grouping
 from streams.config.settings import Settings
 from streams.state.measures import SERIES_DIMENSIONS

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from grafana_foundation_sdk.models import dashboard
 
 from exporters.catalogue import cost as cost_metrics
+from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
 from grafana import series
@@ -123,7 +124,7 @@ def _norm(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _p95(what: str, spans: Match) -> str:
-    spec = request_metrics.WINDOW_QUANTILES[what]
+    spec = latency_metrics.WINDOW_QUANTILES[what]
     return window(spec, "fleet", spans, ("window",), quantile="0.95")
 
 
@@ -169,8 +170,8 @@ def _trend(limits: BoardLimits) -> Iterator[Panel]:
 
 def _movers(limits: BoardLimits) -> Iterator[Panel]:
     for name in ("model", "region"):
-        ttft = series.p95(request_metrics.TTFT_SECONDS, name, DAY)
-        norm = series.p95(request_metrics.TTFT_SECONDS, name, NORM)
+        ttft = series.p95(latency_metrics.TTFT_SECONDS, name, DAY)
+        norm = series.p95(latency_metrics.TTFT_SECONDS, name, NORM)
         yield listing(
             f"Every {name} against its own norm",
             "The last 24 hours, and how far they are from the last 30 days: above 0 is slower, or "

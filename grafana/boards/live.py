@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from grafana_foundation_sdk.models import dashboard
 
 from alerts.promql import sum_of
+from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
@@ -252,9 +253,9 @@ def _by(limits: BoardLimits, name: str) -> Iterator[Panel]:
         (name,),
         (
             Column("Errors", errors, "percentunit", limits.errors, 3),
-            Column("P95 TTFT", percentile(request_metrics.TTFT_SECONDS), "s", limits.ttft),
-            Column("P95 TPOT", percentile(request_metrics.TPOT_SECONDS), "s", limits.tpot),
-            Column("Samples", window(request_metrics.TTFT_SAMPLES, name, SPAN, **chosen), "short"),
+            Column("P95 TTFT", percentile(latency_metrics.TTFT_SECONDS), "s", limits.ttft),
+            Column("P95 TPOT", percentile(latency_metrics.TPOT_SECONDS), "s", limits.tpot),
+            Column("Samples", window(latency_metrics.TTFT_SAMPLES, name, SPAN, **chosen), "short"),
             Column("Cache hit", hits, "percentunit", limits.cache_hit, 1),
             Column("Tokens/s", series.tokens_per_s(name, SPAN, **chosen), "short"),
             Column("Requests", series.requests(name, SPAN, **chosen), "short"),
@@ -341,7 +342,7 @@ def _heatmaps() -> Iterator[Panel]:
         ("tpot", "Time per output token"),
         ("duration", "Request duration"),
     ):
-        spec = request_metrics.REQUEST_HISTOGRAMS[what]
+        spec = latency_metrics.REQUEST_HISTOGRAMS[what]
         yield heat(
             title,
             f"{spec.help} {spec.meaning} Chosen regions and models, requests a second by bucket. A "

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from grafana_foundation_sdk.models import dashboard
 
 from alerts.promql import sum_of
+from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import requests as request_metrics
 from grafana import series
 from grafana.boards.live import VARIABLES
@@ -149,7 +150,7 @@ def _load() -> Iterator[Panel]:
 def _capacity() -> Iterator[Panel]:
     chosen = {"gen_ai_request_model": series.CHOSEN["model"], "region": series.CHOSEN["region"]}
     for label, name in (("region", "region"), ("gen_ai_request_model", "model")):
-        in_flight = rate(request_metrics.DURATION_HISTOGRAM, (label,), "_sum", **chosen)
+        in_flight = rate(latency_metrics.DURATION_HISTOGRAM, (label,), "_sum", **chosen)
         yield graph(
             f"Requests in flight by {name}",
             "Seconds of work finished a second: by Little's law the mean number of successful "

@@ -131,6 +131,14 @@ class Worker(Section):
     )
     tpot_targets_s: Targets = Field((0.05,), description="TPOT limits that are counted exactly.")
     duration_targets_s: Targets = Field((), description="Duration limits that are counted exactly.")
+    first_visible_targets_s: Targets = Field(
+        (), description="Limits of the first visible token that are counted exactly."
+    )
+    output_speed_targets: Targets = Field(
+        (),
+        description="Output speeds in tokens per second, `output_tokens / (duration - TTFT)`. For "
+        "each, the requests that reach it are counted exactly.",
+    )
     input_token_limits: Annotated[
         tuple[Annotated[int, Field(ge=1, le=10**12)], ...], Field(max_length=8)
     ] = Field(

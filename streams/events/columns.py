@@ -29,10 +29,15 @@ class Columns:
     series: list[SeriesKey]  # distinct
     customer_index: npt.NDArray[np.int32]  # index into `customers`
     customers: list[tuple[str, str]]  # distinct (customer_id, model)
+    final: npt.NDArray[np.bool_]  # no other attempt at the same request followed; all probes are
+    error_class: npt.NDArray[np.int8]  # index into ERROR_CLASSES; -1: none, or not known
+    ending: npt.NDArray[np.int8]  # index into ENDINGS; -1: not known
+    tier_changed: npt.NDArray[np.bool_]  # served in another tier than the requested one
     # Latencies; -1 if not measured. Probes and answers from a response cache have none.
     ttft_ns: npt.NDArray[np.int64]  # of streamed successes
     tpot_ns: npt.NDArray[np.int64]  # if ttft_ns and duration_ns are known and output_tokens > 1
     duration_ns: npt.NDArray[np.int64]  # of successes
+    first_visible_ns: npt.NDArray[np.int64]  # of successes
     # Tokens; 0 if not known. Probes and answers from a response cache have none.
     input_tokens: npt.NDArray[np.int64]
     cached_input_tokens: npt.NDArray[np.int64]

@@ -32,14 +32,15 @@ from streams.events.faults import fault_bit
 from streams.events.fields import (
     ELIGIBLE,
     FIELDS,
-    LATENCY,
+    LATENCY_KINDS,
     MAX_LATENCY_MS,
     MAX_TOKENS,
     NOT_MEASURED,
     OUTCOMES,
+    RARE_FIELDS,
     REASONS,
     TIME,
-    TOKENS,
+    TOKEN_KINDS,
     UNKNOWN,
     outcome_of,
 )
@@ -88,10 +89,13 @@ _PARTS_OF: tuple[tuple[str, str], ...] = (
     ("reasoning_tokens", "output_tokens"),
 )
 _RANGES: dict[str, float] = {
-    field.name: MAX_LATENCY_MS if field.kind is LATENCY else MAX_TOKENS
+    field.name: MAX_LATENCY_MS if field.kind in LATENCY_KINDS else MAX_TOKENS
     for field in FIELDS
-    if field.kind in (LATENCY, TOKENS)
+    if field.kind in (*LATENCY_KINDS, *TOKEN_KINDS)
 }
+_TOKEN_COLUMNS = tuple(
+    field.name for field in FIELDS if field.kind in TOKEN_KINDS and field.name != "total_tokens"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,8 @@ def _judge_numbers(rows: Rows) -> None:
     """Make numbers unknown that are out of range, or contradict the number they are a part of."""
     numbers = rows.numbers
     for name, largest in _RANGES.items():
+        if name in RARE_FIELDS and not rows.has_rare:
+            continue
         values = numbers[name]
         if len(values) and (values.min() < 0 or values.max() > largest):
             rows.forget(
@@ -214,13 +220,23 @@ def _judge_numbers(rows: Rows) -> None:
         known = (given >= 0) & (output >= 0) & (total >= 0)
         rows.forget(known & (total != given + output), "total_tokens", _PARTS)
 
-    ttft_ms, duration_ms = numbers["ttft_ms"], numbers["duration_ms"]
-    after = (ttft_ms > duration_ms) & (duration_ms >= 0)
-    if after.any():
-        slack_ms = np.maximum(_ROUNDING_MS, duration_ms * _ROUNDING_RATIO) + 1e-6
-        rounded = after & (ttft_ms - duration_ms <= slack_ms)
-        ttft_ms[rounded] = duration_ms[rounded]
-        rows.forget(after & ~rounded, "ttft_ms", _PARTS)
+    _judge_order(rows, "ttft_ms", "duration_ms", "ttft_ms")
+    if rows.has_rare:
+        _judge_order(rows, "first_visible_token_ms", "duration_ms", "first_visible_token_ms")
+        _judge_order(rows, "ttft_ms", "first_visible_token_ms", "first_visible_token_ms")
+
+
+def _judge_order(rows: Rows, earlier: str, later: str, doubted: str) -> None:
+    """Make the time `doubted` unknown if `earlier` is after `later`; the same if it is rounding."""
+    earlier_ms, later_ms = rows.numbers[earlier], rows.numbers[later]
+    wrong = (earlier_ms > later_ms) & (later_ms >= 0)
+    if not wrong.any():
+        return
+    slack_ms = np.maximum(_ROUNDING_MS, later_ms * _ROUNDING_RATIO) + 1e-6
+    rounded = wrong & (earlier_ms - later_ms <= slack_ms)
+    other_ms = later_ms if doubted == earlier else earlier_ms
+    rows.numbers[doubted][rounded] = other_ms[rounded]
+    rows.forget(wrong & ~rounded, doubted, _PARTS)
 
 
 def _judge_time(
@@ -280,11 +296,7 @@ def _columns(rows: Rows, running_ms: npt.NDArray[np.int64], input_limits: Sequen
     from_cache = answered & rows.flag("served_from", "response_cache")[alive]
     measured = answered & ~from_cache
     metered = ~(probe | from_cache)
-    tokens = {
-        field.name: np.where(metered, np.maximum(numbers[field.name], 0), 0)
-        for field in FIELDS
-        if field.kind is TOKENS and field.name != "total_tokens"
-    }
+    tokens = {name: np.where(metered, np.maximum(numbers[name], 0), 0) for name in _TOKEN_COLUMNS}
 
     ttft_ms, duration_ms = numbers["ttft_ms"], numbers["duration_ms"]
     stream = rows.flag("stream", True)[alive]
@@ -306,6 +318,12 @@ def _columns(rows: Rows, running_ms: npt.NDArray[np.int64], input_limits: Sequen
     paced = timed & (duration_ns > ttft_ns) & (tokens["output_tokens"] > 1)
     tpot_ns = np.where(paced, np.rint((duration_ns - ttft_ns) / steps), -1)
 
+    visible_ms = numbers["first_visible_token_ms"]
+    first_visible_ns = np.full(len(outcome), -1, np.int64)
+    if rows.has_rare:
+        seen = measured & (visible_ms >= 0)
+        first_visible_ns[seen] = np.rint(visible_ms[seen] * 1e6)
+
     has_tokens = metered & (numbers["input_tokens"] >= 0)
     series_index, series = _series(rows, alive, input_limits)
     customer_index, customers = interned(rows.pairs, rows.pair[alive])
@@ -316,6 +334,10 @@ def _columns(rows: Rows, running_ms: npt.NDArray[np.int64], input_limits: Sequen
         watermark_ms=running_ms[rows.position[alive]],
         outcome=outcome,
         probe=probe,
+        final=probe | ~rows.flag("final", False)[alive],
+        error_class=rows.error_class[alive],
+        ending=rows.ending[alive],
+        tier_changed=_find_tier_changes(rows)[alive],
         series_index=series_index,
         series=series,
         customer_index=customer_index,
@@ -323,6 +345,7 @@ def _columns(rows: Rows, running_ms: npt.NDArray[np.int64], input_limits: Sequen
         ttft_ns=ttft_ns.astype(np.int64),
         tpot_ns=tpot_ns.astype(np.int64),
         duration_ns=duration_ns.astype(np.int64),
+        first_visible_ns=first_visible_ns,
         **tokens,
         has_tokens=has_tokens,
         has_cached=has_tokens & (numbers["cached_input_tokens"] >= 0),
@@ -331,3 +354,16 @@ def _columns(rows: Rows, running_ms: npt.NDArray[np.int64], input_limits: Sequen
         streamed=measured & (stream | timed),
         faults=faults,
     )
+
+
+def _find_tier_changes(rows: Rows) -> npt.NDArray[np.bool_]:
+    """Return the rows that were served in another tier than the requested one; both are known."""
+    changed = np.fromiter(
+        (
+            UNKNOWN not in (kind[_REQUESTED_AT], kind[_SERVED_AT])
+            and kind[_REQUESTED_AT] != kind[_SERVED_AT]
+            for kind in rows.kinds
+        ),
+        np.bool_,
+    )
+    return changed[rows.kind]

@@ -25,6 +25,34 @@ OUTCOMES: tuple[str, ...] = (
 ELIGIBLE: frozenset[str] = frozenset(
     {"success", "server_error", "timeout", "overloaded", "stream_error"}
 )
+# Why a request failed, more exactly than its outcome.
+ERROR_CLASSES: tuple[str, ...] = (
+    "auth",
+    "payment",
+    "permission",
+    "not_found",
+    "invalid",
+    "too_large",
+    "policy",
+    "rate",
+    "upstream",
+)
+# The classes of client_error; the other outcomes have one class at most.
+CLIENT_CLASSES = ERROR_CLASSES[: ERROR_CLASSES.index("rate")]
+# How the output ended.
+ENDINGS: tuple[str, ...] = (
+    "complete",
+    "length",
+    "tool",
+    "filtered",
+    "empty",
+    "error_finish",
+    "idle_timeout",
+    "cut",
+    "cancelled_before_first",
+    "cancelled_after_first",
+    "migrated",
+)
 # What an answer was taken from: a model, or the gateway's cache of whole answers.
 SOURCES: tuple[str, ...] = ("model", "response_cache")
 # Why a whole record was rejected. An index into this tuple is stored in state: only ever append.
@@ -89,6 +117,39 @@ STATUS_OUTCOMES: tuple[tuple[int, int, str], ...] = (
     (500, 599, "server_error"),
     (400, 499, "client_error"),
 )
+# (first HTTP status, last, class) of a client_error without a class; the first line that fits
+# decides.
+STATUS_CLASSES: tuple[tuple[int, int, str], ...] = (
+    (401, 401, "auth"),
+    (402, 402, "payment"),
+    (403, 403, "permission"),
+    (404, 404, "not_found"),
+    (410, 410, "not_found"),
+    (413, 414, "too_large"),
+    (431, 431, "too_large"),
+    (451, 451, "policy"),
+    (408, 408, ""),  # timeout, rate_limited, cancelled: no error of the request
+    (429, 429, ""),
+    (499, 499, ""),
+    (400, 499, "invalid"),
+)
+# The outcome of an ending. It replaces a success: an answer without output, or with an error as
+# its finish reason, is none.
+ENDING_OUTCOMES: dict[str, str] = {
+    **dict.fromkeys(("complete", "length", "tool", "filtered", "migrated"), "success"),
+    "empty": "server_error",
+    "error_finish": "stream_error",
+    "cut": "stream_error",
+    "idle_timeout": "timeout",
+    "cancelled_before_first": "cancelled",
+    "cancelled_after_first": "cancelled",
+}
+# The outcomes that a class may refine; the first is that of a request without outcome and status.
+CLASS_OUTCOMES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(CLIENT_CLASSES, ("client_error",)),
+    "rate": ("rate_limited",),
+    "upstream": ("server_error", "timeout", "overloaded", "stream_error"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +171,7 @@ REQUEST_ID = Kind(
     "not empty",
     (),
 )
+ATTEMPT_OF = Kind(REQUEST_ID.type, REQUEST_ID.json_types, REQUEST_ID.range, _WRONG)
 TEXT = Kind(
     Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)],
     ("string",),
@@ -138,14 +200,23 @@ CUSTOMER = Kind(
 OUTCOME = Kind(_literal[OUTCOMES], ("string",), "one of " + ", ".join(OUTCOMES), _WRONG)
 STATUS = Kind(Annotated[int, Meta(ge=0, le=MAX_STATUS)], ("integer",), f"0 to {MAX_STATUS}", _WRONG)
 FLAG = Kind(bool, ("boolean",), "true or false", ("bad_type",))
-SERVED_FROM = Kind(_literal[SOURCES], ("string",), "one of " + ", ".join(SOURCES), _WRONG)
-LATENCY = Kind(
-    float,
-    ("number", "integer"),
-    f"0 to {MAX_LATENCY_MS} ms; -1: not measured",
-    (*_WRONG, "inconsistent", "suspicious"),
+ERROR_CLASS = Kind(
+    _literal[ERROR_CLASSES],
+    ("string",),
+    "one of " + ", ".join(ERROR_CLASSES),
+    (*_WRONG, "inconsistent"),
 )
-TOKENS = Kind(_INT_62, ("integer",), f"0 to {MAX_TOKENS}; -1: not known", (*_WRONG, "inconsistent"))
+ENDING = Kind(_literal[ENDINGS], ("string",), "one of " + ", ".join(ENDINGS), _WRONG)
+SERVED_FROM = Kind(_literal[SOURCES], ("string",), "one of " + ", ".join(SOURCES), _WRONG)
+_latency = (float, ("number", "integer"), f"0 to {MAX_LATENCY_MS} ms; -1: not measured")
+LATENCY = Kind(*_latency, _WRONG)
+FIRST_TOKEN = Kind(*_latency, (*_WRONG, "inconsistent", "suspicious"))
+FIRST_VISIBLE = Kind(*_latency, (*_WRONG, "inconsistent"))
+LATENCY_KINDS = (LATENCY, FIRST_TOKEN, FIRST_VISIBLE)
+_tokens = (_INT_62, ("integer",), f"0 to {MAX_TOKENS}; -1: not known")
+TOKENS = Kind(*_tokens, _WRONG)
+TOKEN_PART = Kind(*_tokens, (*_WRONG, "inconsistent"))  # of another count, or its check
+TOKEN_KINDS = (TOKENS, TOKEN_PART)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +228,7 @@ class Field:
     meaning: str
     required: bool = False  # a record without a usable value is rejected as a whole
     absent: str | bool | int | float | None = None
+    rare: bool = False  # most gateways do not send it: a batch without any is decoded faster
 
 
 # A field's place is stored in state: only ever append.
@@ -175,13 +247,15 @@ FIELDS: tuple[Field, ...] = (
     Field("customer_id", CUSTOMER, "who asked; stored only as a keyed hash"),
     Field("use_case", LABEL, "what for; checked, not counted"),
     Field("stream", FLAG, "whether the answer was streamed"),
-    Field("ttft_ms", LATENCY, "first output token minus arrival; <= `duration_ms`", absent=-1.0),
+    Field(
+        "ttft_ms", FIRST_TOKEN, "first output token minus arrival; <= `duration_ms`", absent=-1.0
+    ),
     Field("duration_ms", LATENCY, "end minus arrival", absent=-1.0),
     Field("input_tokens", TOKENS, "prompt, cached tokens included", absent=-1),
-    Field("cached_input_tokens", TOKENS, "read from the cache; <= `input_tokens`", absent=-1),
-    Field("cache_write_tokens", TOKENS, "written to the cache; <= `input_tokens`", absent=-1),
+    Field("cached_input_tokens", TOKEN_PART, "read from the cache; <= `input_tokens`", absent=-1),
+    Field("cache_write_tokens", TOKEN_PART, "written to the cache; <= `input_tokens`", absent=-1),
     Field("output_tokens", TOKENS, "generated, reasoning included", absent=-1),
-    Field("reasoning_tokens", TOKENS, "spent on reasoning; <= `output_tokens`", absent=-1),
+    Field("reasoning_tokens", TOKEN_PART, "spent on reasoning; <= `output_tokens`", absent=-1),
     Field("probe", FLAG, "a synthetic check: counts for uptime only", absent=False),
     Field(
         "trace_id",
@@ -189,21 +263,65 @@ FIELDS: tuple[Field, ...] = (
         "trace of the request; a few are shown as exemplars beside the latency histograms, those "
         "that are 1 to 96 of letters, digits, space and . _ : / @ -",
     ),
-    Field("total_tokens", TOKENS, "a check: `input_tokens` + `output_tokens`", absent=-1),
     Field(
-        "estimated_tokens", FLAG, "the token counts are estimates; also counted apart", absent=False
+        "total_tokens",
+        TOKEN_PART,
+        "a check: `input_tokens` + `output_tokens`",
+        absent=-1,
+        rare=True,
+    ),
+    Field(
+        "estimated_tokens",
+        FLAG,
+        "the token counts are estimates; also counted apart",
+        absent=False,
+        rare=True,
     ),
     Field(
         "served_from",
         SERVED_FROM,
         "`response_cache`: the gateway answered from its cache; counts for uptime only",
+        rare=True,
     ),
     Field(
         "requested_service_tier",
         LABEL,
         "the tier that was asked for, beside the `service_tier` that served; absent: the same",
     ),
+    Field(
+        "attempt_of",
+        ATTEMPT_OF,
+        "the customer's request that this is an attempt at; checked, not counted",
+        rare=True,
+    ),
+    Field(
+        "final",
+        FLAG,
+        "false: the gateway made another attempt after this one; it counts for the provider only",
+        absent=True,
+        rare=True,
+    ),
+    Field(
+        "first_visible_token_ms",
+        FIRST_VISIBLE,
+        "first token that a person sees minus arrival; >= `ttft_ms`, <= `duration_ms`",
+        absent=-1.0,
+        rare=True,
+    ),
+    Field(
+        "error_class",
+        ERROR_CLASS,
+        "why it failed; without it, that of a client error follows from `status_code`",
+        rare=True,
+    ),
+    Field(
+        "ending",
+        ENDING,
+        "how the output ended; a success that ended in a failure is none",
+        rare=True,
+    ),
 )
+RARE_FIELDS = frozenset(field.name for field in FIELDS if field.rare)
 
 
 def outcome_of(status_code: int, error: str | None) -> str | None:
@@ -212,3 +330,37 @@ def outcome_of(status_code: int, error: str | None) -> str | None:
         if first <= status_code <= last:
             return "stream_error" if outcome == "success" and error else outcome
     return None
+
+
+def class_of_status(status_code: int) -> str | None:
+    """Return the error class that the HTTP status of a client error stands for; None if none."""
+    for first, last, error_class in STATUS_CLASSES:
+        if first <= status_code <= last:
+            return error_class or None
+    return None
+
+
+def end_of(
+    outcome: str | None,
+    status_code: int | None,
+    error: str | None,
+    error_class: str | None,
+    ending: str | None,
+) -> tuple[str | None, str | None]:
+    """Return outcome and error class of a request from the fields that tell how it ended.
+
+    The outcome is None if no field gives one. A class that contradicts the outcome is None.
+    """
+    if outcome is None and status_code is not None:
+        outcome = outcome_of(status_code, error)
+    if outcome is None and ending is not None:
+        outcome = ENDING_OUTCOMES[ending]
+    elif outcome is None and error_class is not None:
+        outcome = CLASS_OUTCOMES[error_class][0]
+    elif outcome == "success" and ending is not None:
+        outcome = ENDING_OUTCOMES[ending]
+    if error_class is not None:
+        return outcome, error_class if outcome in CLASS_OUTCOMES[error_class] else None
+    if outcome == "client_error" and status_code is not None:
+        return outcome, class_of_status(status_code)
+    return outcome, None

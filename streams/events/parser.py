@@ -23,7 +23,7 @@ from streams.events.fields import (
     MAX_TIME_MS,
     STATUS,
     TIME_PATTERN,
-    TOKENS,
+    TOKEN_KINDS,
     Field,
 )
 
@@ -32,17 +32,23 @@ Wrong = tuple[str, str, str]  # field, reason, detail
 FieldFaults = dict[int, list[Wrong]]  # position in the batch -> fields that are wrong, and why
 BAD_TIME, NO_DATE = -1, -2  # results of time_ms for text that is no time
 
-_Event: type[Any] = msgspec.defstruct(
-    "_Event",
-    [
+
+def _struct(name: str, fields: Sequence[Field], *, is_closed: bool = False) -> type[Any]:
+    """Return the type of an event with these fields; `is_closed`: others are an error."""
+    members = [
         (field.name, field.kind.type)
         if field.required
         else (field.name, field.kind.type | None, field.absent)
-        for field in FIELDS
-    ],
-    gc=False,
-)
+        for field in fields
+    ]
+    return msgspec.defstruct(name, members, gc=False, forbid_unknown_fields=is_closed)
+
+
+_Event = _struct("_Event", FIELDS)
 _EVENT = msgspec.json.Decoder(_Event)
+_USUAL = msgspec.json.Decoder(
+    _struct("_Usual", [field for field in FIELDS if not field.rare], is_closed=True)
+)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANYTHING = msgspec.json.Decoder(msgspec.Raw)
 _VALUE = {field.name: msgspec.json.Decoder(field.kind.type) for field in FIELDS}
@@ -98,6 +104,18 @@ def _is_utf8(record: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def usual_events(records: Sequence[bytes]) -> list[Any] | None:
+    """Return the events of records that have no rare, no unknown and no wrong field.
+
+    They lack the attributes of the rare fields. None if a record is of another kind: `events_of`
+    reads them all.
+    """
+    try:
+        return list(map(_USUAL.decode, records))
+    except msgspec.DecodeError:
+        return None
 
 
 def events_of(
@@ -174,7 +192,7 @@ def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None
         kind = _json_type(raw)
     if kind == "number":
         # Lua and JavaScript write whole numbers as 12.0; a fraction in a name is text like any.
-        if field.kind in (TOKENS, STATUS) and (whole := _whole(raw)) is not None:
+        if field.kind in (*TOKEN_KINDS, STATUS) and (whole := _whole(raw)) is not None:
             return _decode_field(field, whole)
         if field.kind is CUSTOMER:
             return raw.decode(), None

@@ -8,14 +8,23 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from streams.events.fields import (
+    ATTEMPT_OF,
     CUSTOMER,
+    ENDING,
+    ENDING_OUTCOMES,
+    ENDINGS,
+    ERROR_CLASS,
+    ERROR_CLASSES,
     FIELD_REASONS,
     FIELDS,
+    FIRST_TOKEN,
+    FIRST_VISIBLE,
     FLAG,
     FREE_TEXT,
     LABEL,
     LABEL_PATTERN,
     LATENCY,
+    LATENCY_KINDS,
     MAX_CUSTOMER_BYTES,
     MAX_DEPTH,
     MAX_LATENCY_MS,
@@ -31,10 +40,12 @@ from streams.events.fields import (
     SERVED_FROM,
     SOURCES,
     STATUS,
+    STATUS_CLASSES,
     STATUS_OUTCOMES,
     TEXT,
     TIME,
     TIME_PATTERN,
+    TOKEN_PART,
     TOKENS,
     Field,
     Kind,
@@ -55,7 +66,7 @@ REASON_HELP: dict[str, tuple[str, str]] = {
         "encode with a JSON library, one event a record",
     ),
     "missing_field": (
-        "no `request_id`, no `ended_at`, or neither an `outcome` nor a `status_code`",
+        "no `request_id`, no `ended_at`, or nothing that gives an outcome",
         "fill it in",
     ),
     "bad_type": (
@@ -94,7 +105,8 @@ FIELD_REASON_HELP: dict[str, tuple[str, str]] = {
         "check the unit: latencies are in milliseconds",
     ),
     "inconsistent": (
-        "the part exceeds its known whole, or `total_tokens` is not the sum; it is unknown",
+        "the part exceeds its known whole, `total_tokens` is not the sum, or `error_class` is none "
+        "of the outcome; it is unknown",
         "check what is mapped: cached tokens are a part of the input, reasoning of the output, and "
         "the first token comes before the end",
     ),
@@ -135,6 +147,11 @@ FIELD_COSTS: dict[str, str] = {
     "estimated_tokens": "the tokens count as exact",
     "served_from": "counts as answered by the model",
     "requested_service_tier": "counts as requested at the tier that served it",
+    "attempt_of": "no cost; `final` decides what the attempt counts for",
+    "final": "counts as a request of a customer",
+    "first_visible_token_ms": "no time to the first visible token",
+    "error_class": "that of a client error follows from `status_code`",
+    "ending": "no part in the endings; a success stays one",
 }
 
 _INTEGRAL_FLOAT = "1.0 and 1e3 are read as whole numbers up to 2**53; a time may not be one."
@@ -160,7 +177,8 @@ def json_schema() -> dict[str, Any]:
             "as 1.0, whether a date is in the calendar and in range, the bytes of a customer_id, "
             "reserved names, cached_input_tokens and cache_write_tokens <= input_tokens, "
             "reasoning_tokens <= output_tokens, total_tokens = input_tokens + output_tokens, "
-            "ttft_ms <= duration_ms, and ended_at against the record's timestamp and the "
+            "ttft_ms <= first_visible_token_ms <= duration_ms, an error_class that is one of the "
+            "outcome, and ended_at against the record's timestamp and the "
             "partition's watermark."
         ),
         "type": "object",
@@ -168,13 +186,21 @@ def json_schema() -> dict[str, Any]:
         "required": [field.name for field in FIELDS if field.required],
         "if": {"properties": {"outcome": absent_or_null}},
         "then": {
-            "properties": {
-                "status_code": {
-                    "type": "integer",
-                    "anyOf": [_span(*span) for span in _spans()],
-                }
-            },
-            "required": ["status_code"],
+            "anyOf": [
+                {
+                    "properties": {
+                        "status_code": {
+                            "type": "integer",
+                            "anyOf": [_span(*span) for span in _spans()],
+                        }
+                    },
+                    "required": ["status_code"],
+                },
+                *(
+                    {"properties": {name: {"type": "string"}}, "required": [name]}
+                    for name in ("error_class", "ending")
+                ),
+            ]
         },
     }
 
@@ -203,8 +229,12 @@ def _property(field: Field) -> dict[str, Any]:
     return described | {"anyOf": [_KINDS[field.kind], {"type": "null"}]}
 
 
+_ID = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}]}
+_LATENCY = {"anyOf": [{"type": "number", **_span(0, MAX_LATENCY_MS)}, {"const": NOT_MEASURED}]}
+_COUNT = {"type": "integer", **_span(NOT_MEASURED, MAX_TOKENS), "$comment": _INTEGRAL_FLOAT}
 _KINDS: dict[Kind, dict[str, Any]] = {
-    REQUEST_ID: {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}]},
+    REQUEST_ID: _ID,
+    ATTEMPT_OF: _ID,
     TEXT: {"type": "string", "minLength": 1, "maxLength": MAX_TEXT},
     FREE_TEXT: {"type": "string"},
     TIME: {
@@ -219,14 +249,10 @@ _KINDS: dict[Kind, dict[str, Any]] = {
     STATUS: {"type": "integer", **_span(0, MAX_STATUS), "$comment": _INTEGRAL_FLOAT},
     FLAG: {"type": "boolean"},
     SERVED_FROM: {"enum": list(SOURCES)},
-    LATENCY: {
-        "anyOf": [{"type": "number", **_span(0, MAX_LATENCY_MS)}, {"const": NOT_MEASURED}],
-    },
-    TOKENS: {
-        "type": "integer",
-        **_span(NOT_MEASURED, MAX_TOKENS),
-        "$comment": _INTEGRAL_FLOAT,
-    },
+    ERROR_CLASS: {"enum": list(ERROR_CLASSES)},
+    ENDING: {"enum": list(ENDINGS)},
+    **dict.fromkeys((LATENCY, FIRST_TOKEN, FIRST_VISIBLE), _LATENCY),
+    **dict.fromkeys((TOKENS, TOKEN_PART), _COUNT),
 }
 
 
@@ -245,12 +271,20 @@ def _page() -> str:
     for first, last, outcome in STATUS_OUTCOMES:
         other = "other " if any(first <= low and high < last for low, high in _spans()) else ""
         outcomes.append((f"{other}{first}-{last}" if first < last else str(first), outcome))
+    classes = [
+        (f"{first}-{last}" if first < last else str(first), error_class)
+        for first, last, error_class in STATUS_CLASSES
+        if error_class
+    ]
+    endings = [(f"`{ending}`", ENDING_OUTCOMES[ending]) for ending in ENDINGS]
     reasons = [(f"`{reason}`", *REASON_HELP[reason]) for reason in REASONS]
     faults = [(f"`{reason}`", FIELD_REASON_HELP[reason][0]) for reason in FIELD_REASONS]
     return _PAGE.format(
         version=VERSION,
         fields=_table(("field", "type", "range", "meaning", "if missing or wrong"), fields),
         outcomes=_table(("status", "outcome"), outcomes),
+        classes=_table(("status", "class"), classes),
+        endings=_table(("ending", "outcome"), endings),
         faults=_table(("reason", "means"), faults),
         reasons=_table(("reason", "means", "fix"), reasons),
     )
@@ -260,7 +294,7 @@ def _json_types(kind: Kind) -> tuple[str, ...]:
     return tuple(name for name in kind.json_types if not (name == "integer" and kind in _NUMBERS))
 
 
-_NUMBERS = (LATENCY, CUSTOMER)  # "number" includes "integer"
+_NUMBERS = (*LATENCY_KINDS, CUSTOMER)  # "number" includes "integer"
 _PAGE = """\
 # The event
 
@@ -268,8 +302,9 @@ Generated by `make docs` from `streams/events/fields.py`; the same as
 [JSON Schema](event.schema.json). This is version {version} of the contract.
 
 One finished inference request is one JSON object, one object a Kafka record. Send at least
-`request_id`, `ended_at`, and an `outcome` or a `status_code`. Any other field may be missing or
-wrong: the request then counts for all that does not need the field. null means missing.
+`request_id`, `ended_at`, and an `outcome`, a `status_code`, an `ending` or an `error_class`. Any
+other field may be missing or wrong: the request then counts for all that does not need the field.
+null means missing.
 
 {fields}
 
@@ -295,9 +330,35 @@ wrong: the request then counts for all that does not need the field. null means 
 
 ## Outcome from the HTTP status
 
-Read if there is no usable `outcome`. A record with another status is rejected (`out_of_range`).
+Read if there is no usable `outcome`. A record with another status, without ending and class, is
+rejected (`out_of_range`).
 
 {outcomes}
+
+## Ending and error class
+
+The ending replaces a success, given or from the status: an answer without output or with an error
+as its finish reason is none. Any other given outcome stays. Without outcome and status the ending
+gives the outcome, and without an ending the class. `output_tokens` are those delivered until the
+end. A success with 0 output tokens and no ending stays a success: embeddings have none.
+
+{endings}
+
+A class refines an outcome: `rate` is of `rate_limited`, `upstream` of `server_error`, `timeout`,
+`overloaded` and `stream_error`, the others of `client_error`. A class that contradicts the outcome
+is dropped (`inconsistent`). Without a class, that of a client error follows from its status:
+
+{classes}
+
+## Attempts
+
+A gateway that tries again, at the same provider or at another one, sends an event for each attempt,
+each with its own `request_id`: two records with one id are duplicates, of which the first counts.
+`attempt_of` names the customer's request, the same in all its attempts. All attempts but the last
+have `final: false`. The last one counts as the customer's request. The others count for the
+provider only: they are in `provider` of the report and in `tokenpulse_attempts_total`, but not in
+requests, availability, tokens and bills of a customer. A success that is not final (of two parallel
+attempts the slower one) is in the latencies.
 
 ## What is wrong with a field
 
@@ -328,8 +389,9 @@ therefore moves the watermark too far and makes honest events too late: give the
 Version 2 counts what version 1 rejected; an event that is valid in version 1 needs no change. Four
 numbers of such events differ: a missing `cached_input_tokens` is unknown, not 0; a missing `stream`
 is unknown, not `true`; `cache_write_tokens` above or without `input_tokens` are unknown; a TTFT
-that is the duration gives no TPOT. New fields are
-`total_tokens`, `estimated_tokens` and `served_from`.
+that is the duration gives no TPOT. New fields are `total_tokens`, `estimated_tokens`,
+`served_from`, `requested_service_tier`, `attempt_of`, `final`, `first_visible_token_ms`,
+`error_class` and `ending`.
 """
 
 

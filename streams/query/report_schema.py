@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from streams.events.fields import FIELDS, OUTCOMES, REASONS
+from streams.events.fields import CLIENT_CLASSES, ENDINGS, FIELDS, OUTCOMES, REASONS
 from streams.state.measures import QUANTILES, SERIES_DIMENSIONS
 from streams.state.slices import LATENCIES, TOKENS
 
@@ -86,6 +86,36 @@ def json_schema() -> dict[str, Any]:
                 "description": "Successes answered from a gateway's response cache: not in "
                 "`tokens`, nor in the latencies.",
             },
+            "provider": {
+                **_object(
+                    {
+                        "attempts": _COUNT,
+                        "outcomes": _object(dict.fromkeys(OUTCOMES, _COUNT)),
+                        "tokens": _object(dict.fromkeys((*TOKENS, "total"), _COUNT)),
+                        "availability_ratio": _RATIO,
+                    },
+                    required=["attempts", "outcomes", "tokens"],
+                ),
+                "description": "All attempts, as their providers see them: the requests, and the "
+                "attempts before the final ones, which no other measure counts.",
+            },
+            "client_errors": {
+                **_object(dict.fromkeys(CLIENT_CLASSES, _COUNT), required=[]),
+                "description": "Requests with the outcome client_error, by class; those of an "
+                "unknown class are left out.",
+            },
+            "endings": {
+                **_object(
+                    dict.fromkeys(ENDINGS, _object({"requests": _COUNT, "output_tokens": _COUNT})),
+                    required=[],
+                ),
+                "description": "Requests whose ending is known, and the output tokens that were "
+                "delivered until then.",
+            },
+            "tier_changed": {
+                **_COUNT,
+                "description": "Requests served in another service tier than the requested one.",
+            },
             "cache_hit_ratio": {
                 **_RATIO,
                 "description": "cached_input / known.cached_input_of, of the sums.",
@@ -100,6 +130,7 @@ def json_schema() -> dict[str, Any]:
         required=[
             *("requests", "outcomes", "tokens"),
             *("known", "known_ratio", "estimated", "response_cache"),
+            *("provider", "client_errors", "endings", "tier_changed"),
         ],
     )
     gap = _object(

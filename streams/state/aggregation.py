@@ -13,21 +13,28 @@ import numpy.typing as npt
 
 from streams.events.columns import Columns, Decoded
 from streams.events.faults import faults_in
-from streams.events.fields import MAX_LATENCY_MS, OUTCOMES
+from streams.events.fields import CLIENT_CLASSES, MAX_LATENCY_MS, OUTCOMES
 from streams.state import histogram
+from streams.state.edges import EVERYTHING_US
 from streams.state.slices import (
+    ATTEMPT_TOKENS_AT,
+    ATTEMPTS_AT,
     CELL_BITS,
+    CLIENT_AT,
+    COUNTER_BITS,
     CUSTOMER_COLUMNS,
     CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
-    EVERYTHING_US,
+    ENDING_TOKENS_AT,
+    ENDINGS_AT,
     KNOWN_AT,
     LATENCY_BITS,
     LEVELS,
     PROBES_AT,
     SERIES_COLUMNS,
-    SUMS_AT,
+    SUM_COLUMNS,
     THRESHOLD_BITS,
+    TIER_CHANGED_AT,
     TOKENS_AT,
     Aggregate,
     Thresholds,
@@ -54,17 +61,22 @@ def record(
         return []
     step_s = LEVELS[0].step_s
     starts, slot = np.unique(columns.ended_at_ms // (1_000 * step_s), return_inverse=True)
-    real = ~columns.probe
     rows = _distinct(slot, series)
-    known = _known(columns)
+    # Attempts that were not final have latencies, but are no request of a customer.
+    final = _only_final(columns)
+    known = _known(final)
+    real = ~columns.probe & columns.final
+    amounts = _counter_amounts(columns)
 
     parts = {
-        "series": (_series_rows(columns, rows, known), _SERIES_BITS),
+        "series": (_series_rows(final, rows, known), _SERIES_BITS),
         "cells": (_cells(columns, rows), _SERIES_BITS + CELL_BITS),
         "customers": (
             _customer_rows(columns, _distinct(slot[real], customer[real]), real, known),
             _SERIES_BITS,
         ),
+        "counters": (_counters(slot, series, amounts), _SERIES_BITS + COUNTER_BITS),
+        "customer_counters": (_counters(slot, customer, amounts), _SERIES_BITS + COUNTER_BITS),
     }
     tables: dict[str, dict[int, Table]] = {
         name: dict(table.split(bits)) for name, (table, bits) in parts.items()
@@ -86,6 +98,8 @@ def record(
                 threshold_counts=tables["threshold_counts"].get(at, nothing.threshold_counts),
                 customers=tables["customers"].get(at, nothing.customers),
                 rejected=tables["rejected"].get(at, nothing.rejected),
+                counters=tables["counters"].get(at, nothing.counters),
+                customer_counters=tables["customer_counters"].get(at, nothing.counters),
             ),
         )
         for at, start in enumerate(starts.tolist())
@@ -97,8 +111,8 @@ def record_totals(
 ) -> Aggregate:
     """Count events for the totals that only rise.
 
-    These are requests, tokens, faults, and requests at or under each edge of the exported
-    histograms. `slices`: what `record` returned for the same events.
+    These are requests, tokens, counters, faults, and requests at or under each edge of the
+    exported histograms. `slices`: what `record` returned for the same events.
     """
     if not slices:
         return Aggregate.empty()
@@ -110,6 +124,7 @@ def record_totals(
         series=Table.merged([aggregate.series for aggregate in slices]),
         threshold_counts=_by_threshold(within, edges),
         rejected=Table.merged([aggregate.rejected for aggregate in slices]),
+        counters=Table.merged([aggregate.counters for aggregate in slices]),
     )
 
 
@@ -139,8 +154,35 @@ def place_rejections(
     return placed, waiting
 
 
-def _latencies(columns: Columns) -> tuple[Ints, Ints, Ints]:
-    return columns.ttft_ns, columns.tpot_ns, columns.duration_ns
+def _latencies(columns: Columns) -> tuple[Ints, ...]:
+    """Return one array for each of LATENCIES."""
+    return columns.ttft_ns, columns.tpot_ns, columns.duration_ns, columns.first_visible_ns
+
+
+def _output_speed_ns(columns: Columns) -> Ints:
+    """Return the time per output token, the first one included; -1 if TPOT is not known."""
+    span_ns = columns.duration_ns - columns.ttft_ns
+    each_ns = np.rint(span_ns / np.maximum(columns.output_tokens, 1))
+    return np.where(columns.tpot_ns >= 0, each_ns, -1).astype(np.int64)
+
+
+def _only_final(columns: Columns) -> Columns:
+    """Return the columns with the amounts of final attempts only."""
+    final = columns.final
+    if final.all():
+        return columns
+    return replace(
+        columns,
+        input_tokens=columns.input_tokens * final,
+        cached_input_tokens=columns.cached_input_tokens * final,
+        cache_write_tokens=columns.cache_write_tokens * final,
+        output_tokens=columns.output_tokens * final,
+        reasoning_tokens=columns.reasoning_tokens * final,
+        has_tokens=columns.has_tokens & final,
+        has_cached=columns.has_cached & final,
+        estimated=columns.estimated & final,
+        from_cache=columns.from_cache & final,
+    )
 
 
 def _tokens(columns: Columns) -> tuple[Ints, ...]:
@@ -177,6 +219,47 @@ def _fault_rows(columns: Columns, slot: Ints) -> Table:
     return Table.merged(tables) if tables else Table.empty()
 
 
+def _counter_amounts(columns: Columns) -> list[tuple[Ints, Ints, Ints]]:
+    """Return (events, counters, amounts): what is added to which counter, by index of the event.
+
+    Most batches have no such amount.
+    """
+    found = []
+    real = ~columns.probe & columns.final
+    if not columns.final.all():
+        attempts = np.flatnonzero(~columns.final)
+        outcomes = ATTEMPTS_AT + columns.outcome[attempts].astype(np.int64)
+        found.append((attempts, outcomes, np.ones_like(attempts)))
+        for i, tokens in enumerate(_tokens(columns)):
+            found.append(
+                (attempts, np.full_like(attempts, ATTEMPT_TOKENS_AT + i), tokens[attempts])
+            )
+    if columns.error_class.max(initial=-1) >= 0:
+        client = columns.error_class
+        failed = np.flatnonzero(real & (client >= 0) & (client < len(CLIENT_CLASSES)))
+        counter = CLIENT_AT + client[failed].astype(np.int64)
+        found.append((failed, counter, np.ones_like(failed)))
+    if columns.ending.max(initial=-1) >= 0:
+        ended = np.flatnonzero(real & (columns.ending >= 0))
+        ending = columns.ending[ended].astype(np.int64)
+        found.append((ended, ENDINGS_AT + ending, np.ones_like(ended)))
+        found.append((ended, ENDING_TOKENS_AT + ending, columns.output_tokens[ended]))
+    if columns.tier_changed.any():
+        changed = np.flatnonzero(real & columns.tier_changed)
+        found.append((changed, np.full_like(changed, TIER_CHANGED_AT), np.ones_like(changed)))
+    return found
+
+
+def _counters(slot: Ints, number: Ints, amounts: Sequence[tuple[Ints, Ints, Ints]]) -> Table:
+    """Return the sums of counters by (slot, number, counter); amounts of zero are left out."""
+    if not amounts:
+        return Table.empty()
+    events, counters, values = map(np.concatenate, zip(*amounts, strict=True))
+    filled = values > 0
+    name = (slot[events[filled]] << _SERIES_BITS) | number[events[filled]]
+    return Table.summed((name << COUNTER_BITS) | counters[filled], values[filled])
+
+
 class _Rows(NamedTuple):
     """Distinct (slot, number) of some events: their keys, rising, and each event's place there."""
 
@@ -201,11 +284,19 @@ def _distinct(slot: Ints, number: Ints) -> _Rows:
 
 
 def _sum_rows(
-    rows: _Rows, width: int, outcome: Ints, columns: Mapping[int, npt.NDArray[Any]]
+    rows: _Rows,
+    width: int,
+    outcome: Ints,
+    columns: Mapping[int, npt.NDArray[Any]],
+    counts: npt.NDArray[np.bool_] | None = None,
 ) -> Table:
-    """One event more in column `outcome` of each event's row, and amounts added to others."""
+    """Count each event in column `outcome` of its row, and add amounts to other columns.
+
+    `counts`: the events that count in `outcome`; None for all.
+    """
     count = len(rows.keys)
-    flat = np.bincount(rows.at * width + outcome, minlength=count * width)
+    cell = rows.at * width + outcome
+    flat = np.bincount(cell if counts is None else cell[counts], minlength=count * width)
     values = flat.astype(np.int64).reshape(count, width)
     for column, amount in columns.items():
         if not amount.any():
@@ -224,10 +315,11 @@ def _series_rows(columns: Columns, rows: _Rows, known: Sequence[npt.NDArray[Any]
     outcome = columns.outcome.astype(np.int64) + np.where(columns.probe, PROBES_AT, 0)
     # Probes come without tokens and latencies: decoding sees to that.
     amounts = {TOKENS_AT + i: tokens for i, tokens in enumerate(_tokens(columns))}
-    for i, value in enumerate(_latencies(columns)):
-        amounts[SUMS_AT + i] = np.where(value >= 0, (value + 500) // 1_000, 0)
+    for column, value in zip(SUM_COLUMNS, _latencies(columns), strict=True):
+        amounts[column] = np.where(value >= 0, (value + 500) // 1_000, 0)
     amounts |= {KNOWN_AT + i: amount for i, amount in enumerate(known)}
-    return _sum_rows(rows, SERIES_COLUMNS, outcome, amounts)
+    counts = None if columns.final.all() else columns.final
+    return _sum_rows(rows, SERIES_COLUMNS, outcome, amounts, counts)
 
 
 def _customer_rows(
@@ -245,9 +337,11 @@ def _cells(columns: Columns, rows: _Rows) -> Table:
     keys = []
     for number, values in enumerate(_latencies(columns)):
         known = values >= 0
+        if not known.any():
+            continue
         cell = (number << histogram.BUCKET_BITS) | histogram.bucket_of(values[known])
         keys.append((rows.keys[rows.at[known]] << CELL_BITS) | cell)
-    return Table.counted(np.concatenate(keys))
+    return Table.counted(np.concatenate(keys)) if keys else Table.empty()
 
 
 def _within(
@@ -258,9 +352,13 @@ def _within(
     Longer latencies than `longest_ns` are counted as it.
     """
     keys, counts = [], []
-    for number, (values, limits_us) in enumerate(zip(_latencies(columns), thresholds, strict=True)):
+    clocks = (*_latencies(columns), None)
+    for number, (latency_ns, limits_us) in enumerate(zip(clocks, thresholds, strict=True)):
+        if not limits_us:
+            continue
+        values = _output_speed_ns(columns) if latency_ns is None else latency_ns
         known = values >= 0
-        if not limits_us or not known.any():
+        if not known.any():
             continue
         limits_ns = np.array(limits_us, np.int64) * 1_000
         taken_ns = np.minimum(values[known], longest_ns)

@@ -37,5 +37,9 @@ def event_limits(worker: Worker) -> EventLimits:
 def thresholds_of(worker: Worker) -> Thresholds:
     """Latencies that are counted exactly."""
     return Thresholds.of_seconds(
-        worker.ttft_targets_s, worker.tpot_targets_s, worker.duration_targets_s
+        worker.ttft_targets_s,
+        worker.tpot_targets_s,
+        worker.duration_targets_s,
+        worker.first_visible_targets_s,
+        [1 / per_second for per_second in worker.output_speed_targets],
     )

@@ -11,21 +11,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.events.decoder import ELIGIBLE, OUTCOMES
+from streams.events.fields import CLIENT_CLASSES, ELIGIBLE, ENDINGS, OUTCOMES
 from streams.state import histogram
 from streams.state.registry import SERIES_DIMENSIONS as SERIES_DIMENSIONS
 from streams.state.registry import CustomerKey
 from streams.state.slices import (
+    ATTEMPT_TOKENS_AT,
+    ATTEMPTS_AT,
     CELL_BITS,
+    CLIENT_AT,
+    CLOCKS,
+    COUNTER_BITS,
+    COUNTERS,
     CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
+    ENDING_TOKENS_AT,
+    ENDINGS_AT,
     KNOWN,
     KNOWN_AT,
+    KNOWN_END,
     LATENCIES,
+    LATENCY_BITS,
     PROBES_AT,
-    SUMS_AT,
+    SUM_COLUMNS,
     THRESHOLD_BITS,
     THRESHOLD_COUNT_BITS,
+    TIER_CHANGED_AT,
     TOKENS,
     TOKENS_AT,
     Aggregate,
@@ -58,6 +69,7 @@ def by_series(
         "series": _regrouped(aggregate.series, group_of, 0),
         "cells": _regrouped(aggregate.cells, group_of, CELL_BITS),
         "threshold_counts": _regrouped(aggregate.threshold_counts, group_of, THRESHOLD_COUNT_BITS),
+        "counters": _regrouped(aggregate.counters, group_of, COUNTER_BITS),
     }
     return _assembled(numbers, parts)
 
@@ -72,8 +84,8 @@ def without_apart_tiers(
     if not rows.any():
         return aggregate
     series = aggregate.series.values.copy()
-    series[rows, SUMS_AT:KNOWN_AT] = 0
-    series[rows, KNOWN_AT + KNOWN.index("streamed")] = 0
+    emptied = [*SUM_COLUMNS, KNOWN_AT + KNOWN.index("streamed")]
+    series[np.ix_(np.flatnonzero(rows), emptied)] = 0
     return replace(
         aggregate,
         series=Table(aggregate.series.keys, series),
@@ -90,7 +102,10 @@ def _without(table: Table, apart: npt.NDArray[np.bool_], low_bits: int) -> Table
 def by_customer_model(
     aggregate: Aggregate, names: Sequence[CustomerKey], dimensions: Sequence[str]
 ) -> dict[GroupKey, Aggregate]:
-    """Return an aggregate for each customer, or (customer, model); it has only `customers`."""
+    """Return an aggregate for each customer, or (customer, model).
+
+    It has only `customers` and `counters`.
+    """
     places = [("customer", "model").index(dimension) for dimension in dimensions]
     numbers: dict[GroupKey, int] = {}
     group_of = np.array(
@@ -100,7 +115,13 @@ def by_customer_model(
         ],
         np.int64,
     )
-    return _assembled(numbers, {"customers": _regrouped(aggregate.customers, group_of, 0)})
+    return _assembled(
+        numbers,
+        {
+            "customers": _regrouped(aggregate.customers, group_of, 0),
+            "counters": _regrouped(aggregate.customer_counters, group_of, COUNTER_BITS),
+        },
+    )
 
 
 def _regrouped(table: Table, group_of: Ints, low_bits: int) -> dict[int, Table]:
@@ -133,6 +154,7 @@ def whole(aggregate: Aggregate) -> Aggregate:
         series=_flat(aggregate.series, 0),
         cells=_flat(aggregate.cells, CELL_BITS),
         threshold_counts=_flat(aggregate.threshold_counts, THRESHOLD_COUNT_BITS),
+        counters=_flat(aggregate.counters, COUNTER_BITS),
     )
 
 
@@ -170,7 +192,7 @@ def tokens(aggregate: Aggregate) -> dict[str, int]:
 def known(aggregate: Aggregate) -> dict[str, int]:
     """Return the sums of KNOWN: the number of requests for which each quantity is known."""
     if len(aggregate.series):
-        sums = aggregate.series.values[:, KNOWN_AT:].sum(axis=0)
+        sums = aggregate.series.values[:, KNOWN_AT:KNOWN_END].sum(axis=0)
     else:
         sums = aggregate.customers.values[:, CUSTOMER_KNOWN_AT:].sum(axis=0)
     return {name: int(value) for name, value in zip(KNOWN, sums, strict=True)}
@@ -200,6 +222,52 @@ def known_shares(aggregate: Aggregate) -> dict[str, float]:
     return {name: part / of for name, (part, of) in pairs.items() if of}
 
 
+def counters(aggregate: Aggregate) -> Ints:
+    """Return the sums of COUNTERS of an aggregate, over all its groups."""
+    sums = np.zeros(len(COUNTERS), np.int64)
+    np.add.at(sums, aggregate.counters.keys & ((1 << COUNTER_BITS) - 1), aggregate.counters.values)
+    return sums
+
+
+def provider_view(aggregate: Aggregate) -> dict[str, Any]:
+    """Return the measures of all attempts: the requests, and the attempts before the final ones."""
+    sums = counters(aggregate)
+    attempts = outcomes(aggregate) + sums[ATTEMPTS_AT:ATTEMPT_TOKENS_AT]
+    added = sums[ATTEMPT_TOKENS_AT : ATTEMPT_TOKENS_AT + len(TOKENS)].tolist()
+    spent = {
+        name: count + more
+        for (name, count), more in zip(tokens(aggregate).items(), added, strict=False)
+    }
+    view: dict[str, Any] = {
+        "attempts": int(attempts.sum()),
+        "outcomes": {name: int(n) for name, n in zip(OUTCOMES, attempts, strict=True)},
+        "tokens": {**spent, "total": spent["input"] + spent["output"]},
+    }
+    counted = attempts + probe_outcomes(aggregate)
+    if eligible := int(counted[_ELIGIBLE_AT].sum()):
+        view["availability_ratio"] = int(counted[_SUCCESS_AT]) / eligible
+    return view
+
+
+def client_errors(aggregate: Aggregate) -> dict[str, int]:
+    """Return the client errors by class; a class without any is absent."""
+    sums = counters(aggregate)[CLIENT_AT : CLIENT_AT + len(CLIENT_CLASSES)].tolist()
+    return {name: count for name, count in zip(CLIENT_CLASSES, sums, strict=True) if count}
+
+
+def endings(aggregate: Aggregate) -> dict[str, dict[str, int]]:
+    """Return requests and output tokens by ending; an ending without requests is absent."""
+    sums = counters(aggregate).tolist()
+    return {
+        name: {
+            "requests": sums[ENDINGS_AT + at],
+            "output_tokens": sums[ENDING_TOKENS_AT + at],
+        }
+        for at, name in enumerate(ENDINGS)
+        if sums[ENDINGS_AT + at]
+    }
+
+
 def availability(aggregate: Aggregate) -> tuple[int, int]:
     """Return (successes, all) of the outcomes that an SLA counts, probes included."""
     counts = outcomes(aggregate) + probe_outcomes(aggregate)
@@ -209,7 +277,7 @@ def availability(aggregate: Aggregate) -> tuple[int, int]:
 def latency(aggregate: Aggregate, name: str) -> dict[str, float | int]:
     """Return sample count and nearest-rank percentiles in seconds of a latency.
 
-    `name`: `ttft`, `tpot` or `duration`. `aggregate`: of one group. Without samples only the count.
+    `name`: one of LATENCIES. `aggregate`: of one group. Without samples only the count.
     """
     number = LATENCIES.index(name)
     cell = aggregate.cells.keys & ((1 << CELL_BITS) - 1)
@@ -229,7 +297,7 @@ def latency(aggregate: Aggregate, name: str) -> dict[str, float | int]:
 
 def count_within(aggregate: Aggregate, name: str, threshold_us: int) -> int | None:
     """Return the exact number of requests at or under a threshold; None if it was not counted."""
-    key = (LATENCIES.index(name) << THRESHOLD_BITS) | threshold_us
+    key = (CLOCKS.index(name) << THRESHOLD_BITS) | threshold_us
     found = aggregate.threshold_counts.values[
         (aggregate.threshold_counts.keys & ((1 << THRESHOLD_COUNT_BITS) - 1)) == key
     ]
@@ -256,6 +324,10 @@ def measures(aggregate: Aggregate) -> dict[str, Any]:
     found["known_ratio"] = known_shares(aggregate)
     found["estimated"] = {"requests": sums["estimated"], "tokens": sums["estimated_tokens"]}
     found["response_cache"] = sums["response_cache"]
+    found["provider"] = provider_view(aggregate)
+    found["client_errors"] = client_errors(aggregate)
+    found["endings"] = endings(aggregate)
+    found["tier_changed"] = int(counters(aggregate)[TIER_CHANGED_AT])
     ratio = cache_hit_ratio(aggregate)
     if ratio is not None:
         found["cache_hit_ratio"] = ratio
@@ -276,6 +348,7 @@ def _faults(aggregate: Aggregate) -> dict[str, dict[str, int]]:
     return faults
 
 
+_SPEED_ABOVE_TPOT = CLOCKS.index("output_speed") - CLOCKS.index("tpot")
 EXPORTED_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 
 
@@ -288,6 +361,9 @@ def measured_threshold_counts(aggregate: Aggregate) -> Table:
         return Table.empty(2)
     histograms, counts, _ = by_histogram(aggregate.cells)
     wanted = aggregate.threshold_counts.keys >> THRESHOLD_BITS
+    # The output speed has no histogram: it is known of the requests whose TPOT is.
+    is_speed = (wanted & ((1 << LATENCY_BITS) - 1)) == CLOCKS.index("output_speed")
+    wanted = np.where(is_speed, wanted - _SPEED_ABOVE_TPOT, wanted)
     at = np.searchsorted(histograms, wanted)
     at = np.minimum(at, max(0, len(histograms) - 1))
     measured = np.zeros(len(wanted), np.int64)

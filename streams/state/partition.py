@@ -29,9 +29,8 @@ from streams.state.aggregation import place_rejections, record, record_totals
 from streams.state.registry import CHUNK, Registry
 from streams.state.slices import (
     HORIZON_S,
-    KNOWN_AT,
     LEVELS,
-    SUMS_AT,
+    SUM_COLUMNS,
     Aggregate,
     SliceId,
     Thresholds,
@@ -106,11 +105,13 @@ class PartitionState:
         self.recent, self.archived_at_ms = meta.recent, meta.archived_at_ms
         self._names_stored = self._names_sent = (meta.series, meta.customers)
         totals = Aggregate.unpack(fields["totals"])
-        if meta.edges != self._edges:
+        # A latency that the program before did not export has no past to lose.
+        edges = [before or now for before, now in zip(meta.edges, self._edges, strict=True)]
+        if edges != list(self._edges):
             # Other edges: the exported histograms begin again at zero, a counter reset, as a new
             # edge cannot be given the past and a histogram must stay cumulative.
             series = totals.series.values.copy()
-            series[:, SUMS_AT:KNOWN_AT] = 0
+            series[:, SUM_COLUMNS] = 0
             totals = replace(
                 totals, series=Table(totals.series.keys, series), threshold_counts=Table.empty()
             )

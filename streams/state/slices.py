@@ -1,6 +1,6 @@
 """The counts of one slice of event time, and their addition.
 
-Pure. A slice holds five tables; all of them are sums, so slices of any cut of a stream add up to
+Pure. A slice holds seven tables; all of them are sums, so slices of any cut of a stream add up to
 the same numbers:
 
     series            (model, region, channel, tier)  -> requests by outcome, tokens, latency
@@ -10,9 +10,14 @@ the same numbers:
     customers         (customer, model)               -> requests by outcome, tokens, known
     rejected          reason                          -> rejected records; duplicates under 255;
                                                          faults of fields, from 256 on
+    counters          (series, counter)               -> amounts that most events do not have
+    customer_counters (customer row, counter)         -> the same amounts by customer
+
+`series` and `customers` count what the customer got: each request once, by its final attempt. The
+other attempts are in the counters. The latencies are those of all attempts.
 
 The partition's registry (registry.py) gives series and customer rows small numbers; a key of
-`cells` and `threshold_counts` has the number in its upper bits.
+`cells`, `threshold_counts` and the counters has the number in its upper bits.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +28,22 @@ import msgspec
 import numpy as np
 
 from streams.events.faults import Fault
-from streams.events.fields import FIELD_REASONS, FIELDS, OUTCOMES, REASONS
+from streams.events.fields import (
+    CLIENT_CLASSES,
+    ENDINGS,
+    FIELD_REASONS,
+    FIELDS,
+    OUTCOMES,
+    REASONS,
+)
 from streams.state import histogram
-from streams.state.tables import Table
+from streams.state.tables import Ints, Table
 
-LATENCIES = ("ttft", "tpot", "duration")
+# Latencies with a histogram and a sum. Places are stored: only ever append.
+LATENCIES = ("ttft", "tpot", "duration", "first_visible")
+# Those with thresholds. `output_speed` is (duration - TTFT) / output tokens, of the same requests
+# as TPOT, the inverse of the tokens per second of some contracts. It has no histogram.
+CLOCKS = (*LATENCIES, "output_speed")
 TOKENS = ("input", "cached_input", "cache_write", "output", "reasoning")
 # What is known of how many requests, and what is counted apart; probes have none of it.
 KNOWN = (
@@ -40,16 +56,18 @@ KNOWN = (
     "streamed",  # successes that streamed: those that have a TTFT
 )
 
-# Columns of `series`: requests by outcome, probes by outcome, tokens, sums of latency in
-# microseconds (nanoseconds would overflow 64 bits within a busy year), and KNOWN. Columns are
-# stored: only ever append.
+# Columns of `series`: requests by outcome, probes by outcome, tokens, sums of the first three
+# latencies in microseconds (nanoseconds would overflow 64 bits within a busy year), KNOWN, and the
+# sums of the other latencies. Columns are stored: a new amount is a counter.
 PROBES_AT = len(OUTCOMES)
 TOKENS_AT = 2 * len(OUTCOMES)
 SUMS_AT = TOKENS_AT + len(TOKENS)
-KNOWN_AT = SUMS_AT + len(LATENCIES)
-SERIES_COLUMNS = KNOWN_AT + len(KNOWN)
+KNOWN_AT = SUMS_AT + 3
+KNOWN_END = KNOWN_AT + len(KNOWN)
+SUM_COLUMNS = (*range(SUMS_AT, KNOWN_AT), *range(KNOWN_END, KNOWN_END + len(LATENCIES) - 3))
+SERIES_COLUMNS = KNOWN_AT + len(KNOWN) + len(LATENCIES) - 3
 
-# Columns of `customers`: requests by outcome, tokens, KNOWN.
+# Columns of `customers`: requests by outcome, tokens, KNOWN. Stored, as those of `series`.
 CUSTOMER_TOKENS_AT = len(OUTCOMES)
 CUSTOMER_KNOWN_AT = CUSTOMER_TOKENS_AT + len(TOKENS)
 CUSTOMER_COLUMNS = CUSTOMER_KNOWN_AT + len(KNOWN)
@@ -60,10 +78,29 @@ DUPLICATE_KEY = 255
 FAULTS_AT = 256
 _REASON_BITS = 4
 
-LATENCY_BITS = 2
+# Counters: of attempts that were not final, requests by outcome and tokens; of final requests,
+# client errors by class, endings, the output tokens of each ending, and changed tiers. A place is
+# stored: only ever append.
+COUNTERS = (
+    *(f"attempt_{outcome}" for outcome in OUTCOMES),
+    *(f"attempt_{name}" for name in TOKENS),
+    *(f"client_{name}" for name in CLIENT_CLASSES),
+    *(f"ending_{ending}" for ending in ENDINGS),
+    *(f"output_tokens_{ending}" for ending in ENDINGS),
+    "tier_changed",
+)
+ATTEMPTS_AT, ATTEMPT_TOKENS_AT = 0, len(OUTCOMES)
+CLIENT_AT = COUNTERS.index(f"client_{CLIENT_CLASSES[0]}")
+ENDINGS_AT = COUNTERS.index(f"ending_{ENDINGS[0]}")
+ENDING_TOKENS_AT = COUNTERS.index(f"output_tokens_{ENDINGS[0]}")
+TIER_CHANGED_AT = COUNTERS.index("tier_changed")
+COUNTER_BITS = 8
+
+LATENCY_BITS = 3
 CELL_BITS = LATENCY_BITS + histogram.BUCKET_BITS
-THRESHOLD_BITS = 38  # thresholds are whole microseconds, at most a day: below 2**38
+THRESHOLD_BITS = 37  # thresholds are whole microseconds, at most a day: below 2**37
 THRESHOLD_COUNT_BITS = LATENCY_BITS + THRESHOLD_BITS
+_LATENCY_BITS_BEFORE = 2  # of state schema 3
 
 
 class Level(NamedTuple):
@@ -96,23 +133,20 @@ class SliceId(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """Latency limits in whole microseconds, rising, that are counted exactly; one tuple a latency
-    in the order of LATENCIES."""
+    """Latency limits in whole microseconds, rising, that are counted exactly; one tuple a clock
+    in the order of CLOCKS."""
 
     ttft_us: tuple[int, ...]
     tpot_us: tuple[int, ...]
     duration_us: tuple[int, ...]
+    first_visible_us: tuple[int, ...] = ()
+    output_speed_us: tuple[int, ...] = ()
 
     @classmethod
-    def of_seconds(
-        cls, ttft_s: Iterable[float], tpot_s: Iterable[float], duration_s: Iterable[float]
-    ) -> Self:
-        """Return the thresholds for limits in seconds, in any order."""
+    def of_seconds(cls, *limits_s: Iterable[float]) -> Self:
+        """Return the thresholds for limits in seconds, in any order; one argument a clock."""
         return cls(
-            *(
-                tuple(sorted({round(limit_s * 1e6) for limit_s in limits}))
-                for limits in (ttft_s, tpot_s, duration_s)
-            )
+            *(tuple(sorted({round(limit_s * 1e6) for limit_s in limits})) for limits in limits_s)
         )
 
 
@@ -125,6 +159,8 @@ class Aggregate:
     threshold_counts: Table
     customers: Table
     rejected: Table
+    counters: Table
+    customer_counters: Table
 
     @classmethod
     def empty(cls) -> Self:
@@ -134,6 +170,8 @@ class Aggregate:
             Table.empty(),
             Table.empty(),
             Table.empty(CUSTOMER_COLUMNS),
+            Table.empty(),
+            Table.empty(),
             Table.empty(),
         )
 
@@ -172,6 +210,8 @@ class Aggregate:
                 threshold_counts=self.threshold_counts.pack(),
                 customers=self.customers.pack(),
                 rejected=self.rejected.pack(),
+                counters=self.counters.pack(),
+                customer_counters=self.customer_counters.pack(),
             )
         )
 
@@ -179,17 +219,21 @@ class Aggregate:
     def unpack(cls, data: bytes) -> Self:
         """Read the bytes of `pack`."""
         packed = _unpacker.decode(data)
-        groups = Table.unpack(packed.histogram_of).keys
+        groups = packed.histogram_groups()
         index, buckets, counts = histogram.decode(packed.histograms)
         cells = Table((groups[index] << histogram.BUCKET_BITS) | buckets, counts)
+        series = _with_known(Table.unpack(packed.series), KNOWN_AT, TOKENS_AT, cells)
         return cls(
-            series=_with_known(Table.unpack(packed.series), KNOWN_AT, TOKENS_AT, cells),
+            series=_widened(series, SERIES_COLUMNS),
             cells=cells,
-            threshold_counts=Table.unpack(packed.threshold_counts),
-            customers=_with_known(
-                Table.unpack(packed.customers), CUSTOMER_KNOWN_AT, CUSTOMER_TOKENS_AT
+            threshold_counts=packed.unpack_threshold_counts(),
+            customers=_widened(
+                _with_known(Table.unpack(packed.customers), CUSTOMER_KNOWN_AT, CUSTOMER_TOKENS_AT),
+                CUSTOMER_COLUMNS,
             ),
             rejected=Table.unpack(packed.rejected),
+            counters=_unpack_counters(packed.counters),
+            customer_counters=_unpack_counters(packed.customer_counters),
         )
 
 
@@ -200,6 +244,24 @@ class _Packed(msgspec.Struct, array_like=True):
     threshold_counts: bytes
     customers: bytes
     rejected: bytes
+    # Added by state schema 4, together with a third bit for the latency in keys.
+    counters: bytes | None = None
+    customer_counters: bytes | None = None
+
+    def histogram_groups(self) -> Ints:
+        """Return the keys of `histogram_of` with LATENCY_BITS."""
+        keys = Table.unpack(self.histogram_of).keys
+        return keys if self.counters is not None else _with_latency_bits(keys, 0)
+
+    def unpack_threshold_counts(self) -> Table:
+        """Return `threshold_counts`, its keys with LATENCY_BITS and THRESHOLD_BITS."""
+        table = Table.unpack(self.threshold_counts)
+        if self.counters is not None:
+            return table
+        keys = _with_latency_bits(table.keys, THRESHOLD_BITS + 1)
+        row = keys >> THRESHOLD_BITS + 1
+        limit_us = keys & ((1 << THRESHOLD_BITS) - 1)
+        return Table((row << THRESHOLD_BITS) | limit_us, table.values)
 
 
 _unpacker = msgspec.msgpack.Decoder(_Packed)
@@ -211,26 +273,42 @@ def _with_known(table: Table, known_at: int, tokens_at: int, cells: Table | None
     Schema 2 counted no success without its tokens, and read absent cached tokens as none, so that
     all were known. `cells`: to count the streamed successes, of which those with a TTFT remain.
     """
-    missing = known_at + len(KNOWN) - table.values.shape[1]
-    if missing <= 0:
+    if table.values.shape[1] != known_at:
         return table
     known = np.zeros((len(table), len(KNOWN)), np.int64)
-    if missing == len(KNOWN):
-        successes = table.values[:, OUTCOMES.index("success")]
-        known[:, KNOWN.index("tokens")] = known[:, KNOWN.index("cached_input")] = successes
-        input_tokens = table.values[:, tokens_at + TOKENS.index("input")]
-        known[:, KNOWN.index("cached_input_of")] = input_tokens
-        if cells is not None and len(cells):
-            ttft = (cells.keys >> histogram.BUCKET_BITS) & ((1 << LATENCY_BITS) - 1) == 0
-            rows = np.searchsorted(table.keys, cells.keys[ttft] >> CELL_BITS)
-            np.add.at(known[:, KNOWN.index("streamed")], rows, cells.values[ttft])
-    return Table(table.keys, np.hstack((table.values[:, :known_at], known)))
+    successes = table.values[:, OUTCOMES.index("success")]
+    known[:, KNOWN.index("tokens")] = known[:, KNOWN.index("cached_input")] = successes
+    input_tokens = table.values[:, tokens_at + TOKENS.index("input")]
+    known[:, KNOWN.index("cached_input_of")] = input_tokens
+    if cells is not None and len(cells):
+        ttft = (cells.keys >> histogram.BUCKET_BITS) & ((1 << LATENCY_BITS) - 1) == 0
+        rows = np.searchsorted(table.keys, cells.keys[ttft] >> CELL_BITS)
+        np.add.at(known[:, KNOWN.index("streamed")], rows, cells.values[ttft])
+    return Table(table.keys, np.hstack((table.values, known)))
+
+
+def _widened(table: Table, columns: int) -> Table:
+    """Return a table with zeros in the columns that were appended since it was stored."""
+    missing = columns - table.values.shape[1]
+    if missing <= 0:
+        return table
+    return Table(table.keys, np.pad(table.values, ((0, 0), (0, missing))))
+
+
+def _with_latency_bits(keys: Ints, low_bits: int) -> Ints:
+    """Return keys of state schema 3, which have the latency above `low_bits`, with LATENCY_BITS."""
+    low = keys & ((1 << low_bits + _LATENCY_BITS_BEFORE) - 1)
+    return (keys >> low_bits + _LATENCY_BITS_BEFORE << low_bits + LATENCY_BITS) | low
+
+
+def _unpack_counters(data: bytes | None) -> Table:
+    return Table.empty() if data is None else Table.unpack(data)
 
 
 def unpack_histograms(data: bytes) -> dict[tuple[int, str], bytes]:
     """Return the stored histograms of a packed aggregate: (series number, latency) -> bytes."""
     packed = _unpacker.decode(data)
-    groups = Table.unpack(packed.histogram_of).keys.tolist()
+    groups = packed.histogram_groups().tolist()
     mask = (1 << LATENCY_BITS) - 1
     return {
         (group >> LATENCY_BITS, LATENCIES[group & mask]): encoded
@@ -287,38 +365,3 @@ def faults_by_field(aggregate: Aggregate) -> dict[Fault, int]:
         )
         if key >= FAULTS_AT
     }
-
-
-# Bucket edges of the OpenTelemetry GenAI server metrics, in seconds. Source: OpenTelemetry semantic
-# conventions v1.41.1, docs/gen-ai/gen-ai-metrics.md.
-OTEL_EDGES_S: dict[str, tuple[float, ...]] = {
-    "ttft": (
-        *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1),
-        *(0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
-    ),
-    "tpot": (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
-    "duration": (
-        *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64),
-        *(1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
-    ),
-}
-# Edges added around a target: a percentile read through the histogram near the target would
-# otherwise be off by half a bucket (a true 280 ms reads 321-378 ms through the conventional edges).
-AROUND_TARGET = (0.8, 0.9, 1.0, 1.1, 1.25)
-EVERYTHING_US = 86_400 * 10**6  # stands for +Inf: longer latencies are counted under it
-
-
-def export_edges(targets: Thresholds) -> Thresholds:
-    """Edges of the exported histograms: the convention's, some around each target, and all."""
-    return Thresholds(
-        *(
-            tuple(
-                sorted(
-                    {round(edge_s * 1e6) for edge_s in OTEL_EDGES_S[latency]}
-                    | {round(limit * factor) for limit in limits for factor in AROUND_TARGET}
-                    | {EVERYTHING_US}
-                )
-            )
-            for latency, limits in zip(LATENCIES, targets, strict=True)
-        )
-    )

@@ -15,8 +15,8 @@ from streams.state.slices import LEVELS, SliceId, Thresholds
 
 # 2: duplicates in the slices, and what is known to be missing in the meta.
 # 3: KNOWN columns and faults in the slices, latencies up to seven days.
-# 4: the requested service tier and the class of input length in the names of series.
-# 2 and 3 are read.
+# 4: the requested service tier and the class of input length in the names of series; counters and
+# a fourth latency in the slices. 2 and 3 are read.
 SCHEMA = 4
 
 

@@ -22,7 +22,13 @@ from redis.exceptions import RedisError
 
 from streams.errors import one_line
 from streams.state.registry import CustomerKey, SeriesKey
-from streams.state.slices import CELL_BITS, THRESHOLD_COUNT_BITS, Aggregate, SliceId
+from streams.state.slices import (
+    CELL_BITS,
+    COUNTER_BITS,
+    THRESHOLD_COUNT_BITS,
+    Aggregate,
+    SliceId,
+)
 from streams.state.snapshot import (
     Meta,
     decode_index,
@@ -379,6 +385,8 @@ def _renumber(aggregate: Aggregate, numbering: _Numbering) -> Aggregate:
         cells=_rekey(aggregate.cells, numbering.series, CELL_BITS),
         threshold_counts=_rekey(aggregate.threshold_counts, numbering.series, THRESHOLD_COUNT_BITS),
         customers=_rekey(aggregate.customers, numbering.customers, 0),
+        counters=_rekey(aggregate.counters, numbering.series, COUNTER_BITS),
+        customer_counters=_rekey(aggregate.customer_counters, numbering.customers, COUNTER_BITS),
     )
 
 

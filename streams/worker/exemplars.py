@@ -53,7 +53,9 @@ class Exemplars:
 
     def __init__(self, edges: Thresholds) -> None:
         """Use the edges of the exported histograms, in microseconds."""
-        self._edges_ns = [np.array(edges_us, np.int64) * 1_000 for edges_us in edges]
+        self._edges_ns = [
+            np.array(edges_us, np.int64) * 1_000 for edges_us in edges[: len(LATENCIES)]
+        ]
         self._by_bucket: dict[_Bucket, Exemplar] = {}  # in the order of addition
         self.due = True  # whether to sample the next batch
         self._sent: str | None = None  # with the last heartbeat; None before the first one
@@ -72,7 +74,12 @@ class Exemplars:
         # Trace ids are decoded a second time here, so only for a few records.
         first = max(0, len(columns.position) - LOOKED_AT)
         traces = [_trace_id(values[at] or b"") for at in columns.position[first:].tolist()]
-        latencies = (columns.ttft_ns, columns.tpot_ns, columns.duration_ns)
+        latencies = (
+            columns.ttft_ns,
+            columns.tpot_ns,
+            columns.duration_ns,
+            columns.first_visible_ns,
+        )
         traced = np.array([trace_id is not None for trace_id in traces], np.bool_)
         measured = (columns.ttft_ns[first:] >= 0) | (columns.duration_ns[first:] >= 0)
         rows = np.flatnonzero(traced & measured) + first

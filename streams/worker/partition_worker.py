@@ -19,8 +19,8 @@ import numpy as np
 
 from streams.events.decoder import Decoded, decode
 from streams.kafka.fetch import Batch
+from streams.state.edges import export_edges
 from streams.state.limits import thresholds_of
-from streams.state.slices import export_edges
 from streams.state.snapshot import slice_field
 from streams.store.contract import Answer, Lost, OperatorCommand, StoreError
 from streams.store.heartbeat import HaltReason

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streams.config.settings import Worker
+from streams.state.edges import export_edges
 from streams.state.limits import name_limits, thresholds_of
 from streams.state.partition import PartitionState
 from streams.state.registry import Registry, customer_hasher
-from streams.state.slices import export_edges
 from streams.state.snapshot import Snapshot, Stored, decode_meta, decode_names, remade
 from streams.store.archive import Archived, Look
 from streams.store.contract import Claimed, Store

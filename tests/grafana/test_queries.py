@@ -2,6 +2,7 @@
 
 import pytest
 
+from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
@@ -39,19 +40,19 @@ def test_names_are_quoted() -> None:
 
 def test_what_a_metric_cannot_answer_is_refused() -> None:
     for wrong in (
-        lambda: newest(request_metrics.TTFT_SECONDS, ("colour",)),
-        lambda: newest(request_metrics.TTFT_SECONDS, colour="red"),
+        lambda: newest(latency_metrics.TTFT_SECONDS, ("colour",)),
+        lambda: newest(latency_metrics.TTFT_SECONDS, colour="red"),
         lambda: newest(request_metrics.REQUESTS_TOTAL),
-        lambda: newest(request_metrics.TTFT_HISTOGRAM),
-        lambda: rate(request_metrics.TTFT_SECONDS),
-        lambda: rate(request_metrics.TTFT_HISTOGRAM),
+        lambda: newest(latency_metrics.TTFT_HISTOGRAM),
+        lambda: rate(latency_metrics.TTFT_SECONDS),
+        lambda: rate(latency_metrics.TTFT_HISTOGRAM),
         lambda: rate(request_metrics.REQUESTS_TOTAL, ("le",), "_bucket"),
         lambda: increase(pipeline_metrics.PARTITION_LAG),
-        lambda: window(request_metrics.TTFT_SECONDS, "fleet", "5m", model=Chosen("model")),
-        lambda: window(request_metrics.TTFT_SECONDS, "model", "5m", ("region",)),
+        lambda: window(latency_metrics.TTFT_SECONDS, "fleet", "5m", model=Chosen("model")),
+        lambda: window(latency_metrics.TTFT_SECONDS, "model", "5m", ("region",)),
         lambda: window(objective_metrics.BURN_RATE, "model", "1h"),
-        lambda: Variable("colour", "", "", request_metrics.TTFT_SECONDS, {}).model(),
-        lambda: Variable("model", "", "", request_metrics.TTFT_SECONDS, {"colour": "red"}).model(),
+        lambda: Variable("colour", "", "", latency_metrics.TTFT_SECONDS, {}).model(),
+        lambda: Variable("model", "", "", latency_metrics.TTFT_SECONDS, {"colour": "red"}).model(),
         lambda: uid_of("paint"),
         lambda: board("paint", "", (), since="now-1h", refresh="1m"),
     ):

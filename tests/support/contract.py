@@ -12,6 +12,33 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
+CLIENT_CLASSES = (
+    *("auth", "payment", "permission", "not_found", "invalid", "too_large", "policy"),
+)
+ERROR_CLASSES = (*CLIENT_CLASSES, "rate", "upstream")
+FAILED_ENDINGS = {
+    "empty": "server_error",
+    "error_finish": "stream_error",
+    "idle_timeout": "timeout",
+    "cut": "stream_error",
+    "cancelled_before_first": "cancelled",
+    "cancelled_after_first": "cancelled",
+}
+ENDINGS = ("complete", "length", "tool", "filtered", *FAILED_ENDINGS, "migrated")
+STATUS_CLASSES = {
+    401: "auth",
+    402: "payment",
+    403: "permission",
+    404: "not_found",
+    410: "not_found",
+    413: "too_large",
+    414: "too_large",
+    431: "too_large",
+    451: "policy",
+    408: None,
+    429: None,
+    499: None,
+}
 DAY_MS = 86_400_000
 OUTCOMES = (
     *("success", "server_error", "timeout", "overloaded", "stream_error", "rate_limited"),
@@ -21,7 +48,7 @@ LABELS = (
     *("model", "region", "channel", "service_tier"),
     *("requested_service_tier", "use_case"),
 )
-FLAGS = ("stream", "probe", "estimated_tokens")
+FLAGS = ("stream", "probe", "estimated_tokens", "final")
 TOKENS = (
     *("input_tokens", "cached_input_tokens", "cache_write_tokens"),
     *("output_tokens", "reasoning_tokens"),
@@ -111,11 +138,14 @@ def _row(given: dict[str, Any], input_limits: Sequence[int]) -> dict[str, Any]:
     _trace(given.get("trace_id"), faults)
     outcome = _choice("outcome", given, OUTCOMES, faults)
     status, error = _status(given, faults), _error(given, faults)
+    error_class = _choice("error_class", given, ERROR_CLASSES, faults)
+    ending = _choice("ending", given, ENDINGS, faults)
+    _check_attempt_of(given.get("attempt_of"), faults)
     if outcome is None:
-        if status is None:
-            wrong = dict(reversed(faults))
-            raise Rejected(wrong.get("outcome") or wrong.get("status_code") or "missing_field")
-        outcome = _outcome_of(status, error)
+        outcome = _outcome_without(status, error, error_class, ending, faults)
+    if outcome == "success" and ending is not None:
+        outcome = FAILED_ENDINGS.get(ending, "success")
+    error_class = _class_of(outcome, status, error_class, faults)
 
     is_wrong = ("requested_service_tier", "bad_type") in faults
     asked = given.get("requested_service_tier") not in (None, "") and not is_wrong
@@ -130,6 +160,8 @@ def _row(given: dict[str, Any], input_limits: Sequence[int]) -> dict[str, Any]:
         else:
             faults.append(("ttft_ms", "inconsistent"))
             ttft = None
+    visible = _visible(given, ttft, duration, faults)
+    tiers = {labels["service_tier"], labels["requested_service_tier"]}
 
     cached = outcome == "success" and not probe and served_from == "response_cache"
     metered = not probe and not cached
@@ -137,6 +169,10 @@ def _row(given: dict[str, Any], input_limits: Sequence[int]) -> dict[str, Any]:
         "ended_at_ms": ended_at_ms,
         "outcome": outcome,
         "probe": probe,
+        "final": probe or flags["final"] is not False,
+        "error_class": error_class,
+        "ending": ending,
+        "tier_changed": asked and len(tiers) == 2 and "unknown" not in tiers,
         "series": (
             *(labels[name] for name in LABELS[:4]),
             labels["requested_service_tier" if asked else "service_tier"],
@@ -146,6 +182,7 @@ def _row(given: dict[str, Any], input_limits: Sequence[int]) -> dict[str, Any]:
         "ttft_ns": -1,
         "tpot_ns": -1,
         "duration_ns": -1,
+        "first_visible_ns": -1,
         **{name: (tokens[name] or 0) if metered else 0 for name in TOKENS},
         "has_tokens": metered and tokens["input_tokens"] is not None,
         "has_cached": metered and tokens["cached_input_tokens"] is not None,
@@ -155,6 +192,8 @@ def _row(given: dict[str, Any], input_limits: Sequence[int]) -> dict[str, Any]:
     }
     if outcome == "success" and metered:
         _add_latencies(row, flags["stream"], ttft, duration, faults)
+        if visible is not None:
+            row["first_visible_ns"] = round(Fraction(visible * 1e6))
     return row | {"faults": sorted(set(faults))}
 
 
@@ -311,6 +350,68 @@ def _error(given: dict[str, Any], faults: Faults) -> bool:
     if value is not None and not isinstance(value, str):
         faults.append(("error", "bad_type"))
     return bool(value)
+
+
+def _check_attempt_of(value: object, faults: Faults) -> None:
+    if value is None or (
+        isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+    ):
+        return
+    faults.append(("attempt_of", "out_of_range" if value == "" else "bad_type"))
+
+
+def _outcome_without(
+    status: int | None, error: bool, error_class: str | None, ending: str | None, faults: Faults
+) -> str:
+    """Return the outcome of a record that gives none."""
+    try:
+        if status is not None:
+            return _outcome_of(status, error)
+        wrong = dict(reversed(faults))
+        raise Rejected(wrong.get("outcome") or wrong.get("status_code") or "missing_field")
+    except Rejected:
+        if ending is not None:
+            return FAILED_ENDINGS.get(ending, "success")
+        if error_class is None:
+            raise
+    return {"rate": "rate_limited", "upstream": "server_error"}.get(error_class, "client_error")
+
+
+def _class_of(
+    outcome: str, status: int | None, error_class: str | None, faults: Faults
+) -> str | None:
+    if error_class is None:
+        if outcome != "client_error" or status is None or status // 100 != 4:
+            return None
+        return STATUS_CLASSES.get(status, "invalid")
+    fitting = {
+        "client_error": CLIENT_CLASSES,
+        "rate_limited": ("rate",),
+        **dict.fromkeys(("server_error", "timeout", "overloaded", "stream_error"), ("upstream",)),
+    }
+    if error_class in fitting.get(outcome, ()):
+        return error_class
+    faults.append(("error_class", "inconsistent"))
+    return None
+
+
+def _visible(
+    given: dict[str, Any], ttft: float | None, duration: float | None, faults: Faults
+) -> float | None:
+    """Return the time of the first visible token, which is between TTFT and duration."""
+    name = "first_visible_token_ms"
+    visible = _latency(name, given.get(name), faults)
+    if visible is not None and duration is not None and visible > duration:
+        if visible - duration > max(1, duration / 1_000) + 1e-6:
+            faults.append((name, "inconsistent"))
+            return None
+        visible = duration
+    if visible is not None and ttft is not None and ttft > visible:
+        if ttft - visible > max(1, visible / 1_000) + 1e-6:
+            faults.append((name, "inconsistent"))
+            return None
+        visible = ttft
+    return visible
 
 
 def _outcome_of(status: int, error: bool) -> str:

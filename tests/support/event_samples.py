@@ -9,6 +9,7 @@ import numpy as np
 from streams.events.columns import Decoded
 from streams.events.decoder import OUTCOMES, EventLimits, decode
 from streams.events.faults import faults_of
+from streams.events.fields import ENDINGS, ERROR_CLASSES
 
 RULES = EventLimits(max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=60_000)
 NOW = 1_700_000_000_000
@@ -30,12 +31,19 @@ EVENT = {
 }
 BARE = '{"request_id":"r","ended_at":1,"model":"m","outcome":"timeout"'
 NUMBERS = (
-    *("ttft_ns", "tpot_ns", "duration_ns", "input_tokens", "cached_input_tokens"),
+    *(
+        "ttft_ns",
+        "tpot_ns",
+        "duration_ns",
+        "first_visible_ns",
+        "input_tokens",
+        "cached_input_tokens",
+    ),
     *("cache_write_tokens", "output_tokens", "reasoning_tokens"),
 )
 
 
-MARKS = ("has_tokens", "has_cached", "estimated", "from_cache", "streamed")
+MARKS = ("has_tokens", "has_cached", "estimated", "from_cache", "streamed", "final", "tier_changed")
 
 
 def judge(
@@ -59,6 +67,8 @@ def rows(decoded: Decoded) -> list[dict[str, Any]]:
             "ended_at_ms": int(columns.ended_at_ms[at]),
             "outcome": OUTCOMES[columns.outcome[at]],
             "probe": bool(columns.probe[at]),
+            "error_class": (*ERROR_CLASSES, None)[columns.error_class[at]],
+            "ending": (*ENDINGS, None)[columns.ending[at]],
             "series": columns.series[columns.series_index[at]],
             "customer": columns.customers[columns.customer_index[at]],
         }

@@ -13,10 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporters.server.collector import Collected, Collector
 from streams.config.settings import Settings, Worker
 from streams.events.decoder import OUTCOMES, EventLimits, decode
+from streams.state.edges import export_edges
 from streams.state.limits import event_limits, name_limits, thresholds_of
 from streams.state.partition import PartitionState
 from streams.state.registry import Registry, customer_hasher
-from streams.state.slices import HORIZON_S, export_edges
+from streams.state.slices import HORIZON_S
 from streams.state.snapshot import decode_meta, decode_names, slice_field
 from streams.store.contract import Answer, Claimed
 from streams.store.redis import RedisStore, connect

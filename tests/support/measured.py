@@ -1,8 +1,9 @@
 """Comparisons of measures with a recount."""
 
+from collections import Counter
 from typing import Any
 
-from streams.events.decoder import ELIGIBLE, OUTCOMES
+from streams.events.fields import CLIENT_CLASSES, ELIGIBLE, ENDINGS, OUTCOMES
 from streams.state.slices import KNOWN, LATENCIES, TOKENS
 from tests.support.oracle import Row, nearest_rank
 
@@ -17,7 +18,11 @@ def must(
     ttft: bool = False,
 ) -> dict[str, Any]:
     """Return the measures of some rows without their latencies."""
-    real = [row for row in rows if not row.probe]
+    real = [row for row in rows if not row.probe and row.final]
+    counted = [row for row in rows if row.final]
+    counters = Counter[str]()
+    for row in rows:
+        counters.update(row.counters)
     found: dict[str, Any] = {
         "requests": len(real),
         "outcomes": {name: sum(row.outcome == name for row in real) for name in OUTCOMES},
@@ -31,6 +36,19 @@ def must(
     found["known"] = {name: known[name] for name in ("tokens", "cached_input", "cached_input_of")}
     found["estimated"] = {"requests": known["estimated"], "tokens": known["estimated_tokens"]}
     found["response_cache"] = known["response_cache"]
+    found["provider"] = provider_of(rows, found["tokens"], counters)
+    found["client_errors"] = {
+        name: counters[f"client_{name}"] for name in CLIENT_CLASSES if counters[f"client_{name}"]
+    }
+    found["endings"] = {
+        name: {
+            "requests": counters[f"ending_{name}"],
+            "output_tokens": counters[f"output_tokens_{name}"],
+        }
+        for name in ENDINGS
+        if counters[f"ending_{name}"]
+    }
+    found["tier_changed"] = counters["tier_changed"]
     answered = found["outcomes"]["success"] - known["response_cache"]
     shares = {
         "tokens": (known["tokens"], answered),
@@ -42,10 +60,24 @@ def must(
     found["known_ratio"] = {name: part / of for name, (part, of) in shares.items() if of}
     if known["cached_input_of"]:
         found["cache_hit_ratio"] = found["tokens"]["cached_input"] / known["cached_input_of"]
-    eligible = [row for row in rows if row.outcome in ELIGIBLE]
+    eligible = [row for row in counted if row.outcome in ELIGIBLE]
     if eligible:
         good = [row for row in eligible if row.outcome == "success"]
         found["availability_ratio"] = len(good) / len(eligible)
+    return found
+
+
+def provider_of(rows: list[Row], tokens: dict[str, int], counters: Counter[str]) -> dict[str, Any]:
+    """Return the measures of all attempts."""
+    attempts = [row for row in rows if not row.probe]
+    spent = {name: tokens[name] + counters[f"attempt_{name}"] for name in TOKENS}
+    found: dict[str, Any] = {
+        "attempts": len(attempts),
+        "outcomes": {name: sum(row.outcome == name for row in attempts) for name in OUTCOMES},
+        "tokens": {**spent, "total": spent["input"] + spent["output"]},
+    }
+    if eligible := [row.outcome for row in rows if row.outcome in ELIGIBLE]:
+        found["availability_ratio"] = eligible.count("success") / len(eligible)
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from streams.events.columns import Decoded
 from streams.events.decoder import OUTCOMES, EventLimits, decode
-from streams.events.fields import FIELDS
+from streams.events.fields import ENDINGS, ERROR_CLASSES, FIELDS
 from streams.state.measures import availability, measures, whole
 from streams.state.slices import Aggregate
 from streams.worker.deduplication import DedupWindow, deduplicate
@@ -58,6 +58,13 @@ def mutated_record(chance: random.Random) -> bytes:
         "stream": chance.choice([True, False, None]),
         "ttft_ms": chance.choice([250.5, 2_250.5, 2_251.2, 3_000, 0]),
     }
+    if chance.random() < 0.5:
+        event |= {
+            "error_class": chance.choice([*ERROR_CLASSES, None]),
+            "ending": chance.choice([*ENDINGS, None]),
+            "first_visible_token_ms": chance.choice([100, 250.5, 1_000, 2_251.2, 3_000]),
+            "final": chance.choice([True, False, None]),
+        }
     members = {name: _text(value) for name, value in event.items()}
     again: list[tuple[str, str]] = []
     if is_deep := chance.random() < 0.01:
@@ -103,7 +110,7 @@ def mutated_log(chance: random.Random, size: int) -> list[bytes]:
 def check(values: list[bytes], chance: random.Random) -> Counter[str]:
     """Compare the counts of a log, in batches of any size, with its recount; return the counts."""
     batches, aggregate = _count(values, chance)
-    outcomes, rejections, faults = recount(values)
+    outcomes, attempts, rejections, faults = recount(values)
     counts: Counter[str] = Counter()
     for decoded in batches:
         counts["counted"] += len(decoded.columns.position)
@@ -112,10 +119,12 @@ def check(values: list[bytes], chance: random.Random) -> Counter[str]:
         counts.update(f"rejected {rejection.reason}" for rejection in decoded.rejections)
     assert counts["counted"] + counts["duplicates"] + counts["rejected"] == len(values)
     assert {reason: counts[f"rejected {reason}"] for reason in rejections} == rejections
-    assert counts["counted"] == outcomes.total()
+    assert counts["counted"] == outcomes.total() + attempts.total()
+    total = measures(whole(aggregate))
+    assert Counter(total["provider"]["outcomes"]) - Counter(total["outcomes"]) == attempts
     eligible = sum(outcomes[name] for name in ELIGIBLE)
     assert availability(aggregate) == (outcomes["success"], eligible)
-    by_field = measures(whole(aggregate))["field_faults"]
+    by_field = total["field_faults"]
     assert {(field, why): n for field, by in by_field.items() for why, n in by.items()} == faults
     counts["faults"] = faults.total()
     counts["success"], counts["eligible"] = outcomes["success"], eligible
@@ -144,9 +153,12 @@ def _count(values: list[bytes], chance: random.Random) -> tuple[list[Decoded], A
     return batches, Aggregate.merged(parts)
 
 
-def recount(values: list[bytes]) -> tuple[Counter[str], Counter[str], Counter[tuple[str, str]]]:
-    """Return the outcomes that count, the rejections by reason, and the faults."""
+def recount(
+    values: list[bytes],
+) -> tuple[Counter[str], Counter[str], Counter[str], Counter[tuple[str, str]]]:
+    """Return the outcomes of requests and of other attempts, the rejections, and the faults."""
     outcomes: Counter[str] = Counter()
+    attempts: Counter[str] = Counter()
     rejections: Counter[str] = Counter()
     faults: Counter[tuple[str, str]] = Counter()
     newest: dict[str, int] = {}  # request id -> its latest ended_at
@@ -159,8 +171,8 @@ def recount(values: list[bytes]) -> tuple[Counter[str], Counter[str], Counter[tu
         request_id = str(json.loads(value)["request_id"])
         at_ms = read["ended_at_ms"]
         if request_id not in newest or newest[request_id] <= watermark_ms - WINDOW_MS:
-            outcomes[read["outcome"]] += 1
+            (outcomes if read["final"] else attempts)[read["outcome"]] += 1
             faults.update(read["faults"])
         newest[request_id] = max(newest.get(request_id, 0), at_ms)
         watermark_ms = max(watermark_ms, at_ms)
-    return outcomes, rejections, faults
+    return outcomes, attempts, rejections, faults

@@ -12,16 +12,21 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, TypeVar
 
 import numpy as np
 
 from streams.events.columns import Decoded, SeriesKey
-from streams.events.decoder import OUTCOMES, REASONS, EventLimits, decode
+from streams.events.decoder import EventLimits, decode
+from streams.events.fields import CLIENT_CLASSES, OUTCOMES, REASONS
 from streams.state.histogram import BUCKET_BITS
 from streams.state.registry import NameLimits
 from streams.state.slices import (
     CELL_BITS,
+    CLOCKS,
+    COUNTER_BITS,
+    COUNTERS,
     CUSTOMER_TOKENS_AT,
     DUPLICATE_KEY,
     HORIZON_S,
@@ -30,7 +35,7 @@ from streams.state.slices import (
     LATENCY_BITS,
     LEVELS,
     PROBES_AT,
-    SUMS_AT,
+    SUM_COLUMNS,
     THRESHOLD_BITS,
     THRESHOLD_COUNT_BITS,
     TOKENS,
@@ -48,9 +53,10 @@ DUPLICATE = "duplicate"  # beside the reasons
 RULES = EventLimits(
     max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=HORIZON_S * 1_000
 )
-LIMITS = Thresholds((100_000, 300_000), (50_000,), ())  # microseconds
+LIMITS = Thresholds((100_000, 300_000), (50_000,), (), (400_000,), (20_000,))  # microseconds
 
 T = TypeVar("T")
+N = TypeVar("N", bound=tuple[str, ...])
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,9 @@ class Row:
     outcome: str
     probe: bool
     tokens: dict[str, int]
-    latencies_ns: dict[str, int]  # only those that are known
+    latencies_ns: dict[str, int]  # only those that are known; of CLOCKS
+    final: bool
+    counters: dict[str, int]  # by COUNTERS
     known: dict[str, int]  # by KNOWN
     faults: list[tuple[str, str]]  # field, reason
 
@@ -186,6 +194,23 @@ def row_of(event: dict[str, Any], input_limits: Sequence[int] = ()) -> Row:
         "response_cache": read["from_cache"],
         "streamed": read["streamed"],
     }
+    latencies_ns = {name: read[f"{name}_ns"] for name in LATENCIES if read[f"{name}_ns"] >= 0}
+    if read["tpot_ns"] >= 0:
+        span_ns = read["duration_ns"] - read["ttft_ns"]
+        latencies_ns["output_speed"] = round(Fraction(span_ns, tokens["output"]))
+    counters = Counter[str]()
+    if not read["final"]:
+        counters[f"attempt_{read['outcome']}"] += 1
+        counters.update({f"attempt_{name}": n for name, n in tokens.items()})
+        tokens = dict.fromkeys(tokens, 0)
+        known = {name: amount * (name == "streamed") for name, amount in known.items()}
+    elif not read["probe"]:
+        if read["error_class"] in CLIENT_CLASSES:
+            counters[f"client_{read['error_class']}"] += 1
+        if read["ending"] is not None:
+            counters[f"ending_{read['ending']}"] += 1
+            counters[f"output_tokens_{read['ending']}"] += tokens["output"]
+        counters["tier_changed"] += read["tier_changed"]
     return Row(
         at_ms=read["ended_at_ms"],
         series=read["series"],
@@ -193,7 +218,9 @@ def row_of(event: dict[str, Any], input_limits: Sequence[int] = ()) -> Row:
         outcome=read["outcome"],
         probe=read["probe"],
         tokens=tokens,
-        latencies_ns={name: read[f"{name}_ns"] for name in LATENCIES if read[f"{name}_ns"] >= 0},
+        latencies_ns=latencies_ns,
+        final=read["final"],
+        counters={name: n for name, n in counters.items() if n},
         known={name: int(amount) for name, amount in known.items()},
         faults=read["faults"],
     )
@@ -267,19 +294,24 @@ def told(
     buckets: defaultdict[tuple[tuple[str, ...], str], Counter[int]] = defaultdict(Counter)
     within: Counter[tuple[tuple[str, ...], str, int]] = Counter()
     faults: Counter[str] = Counter()
+    counters: Counter[tuple[tuple[str, ...], str]] = Counter()
+    customer_counters: Counter[tuple[tuple[str, ...], str]] = Counter()
     for row in rows:
-        series[row.series]["probe " * row.probe + row.outcome] += 1
+        series[row.series]["probe " * row.probe + row.outcome] += row.final
+        counters.update({(row.series, name): n for name, n in row.counters.items()})
+        customer_counters.update({(row.customer, name): n for name, n in row.counters.items()})
         amounts = Counter({f"{name} tokens": n for name, n in row.tokens.items()})
         amounts.update({f"known {name}": n for name, n in row.known.items()})
         series[row.series].update(amounts)
         faults.update(f"{field} {reason}" for field, reason in row.faults)
-        if not row.probe:
+        if not row.probe and row.final:
             customer[row.customer][row.outcome] += 1
             customer[row.customer].update(amounts)
         for name, value_ns in row.latencies_ns.items():
-            series[row.series][f"{name} us"] += (value_ns + 500) // 1_000
-            buckets[row.series, name][bucket(value_ns)] += 1
-            for limit_us in limits[LATENCIES.index(name)]:
+            if name in LATENCIES:
+                series[row.series][f"{name} us"] += (value_ns + 500) // 1_000
+                buckets[row.series, name][bucket(value_ns)] += 1
+            for limit_us in limits[CLOCKS.index(name)]:
                 within[row.series, name, limit_us] += value_ns <= limit_us * 1_000
     return {
         "series": {key: dict(+count) for key, count in series.items()},
@@ -288,6 +320,8 @@ def told(
         "customers": {key: dict(+count) for key, count in customer.items()},
         "refused": dict(Counter(refused)),
         "faults": dict(faults),
+        "counters": dict(counters),
+        "customer_counters": dict(customer_counters),
     }
 
 
@@ -316,11 +350,12 @@ def readable(
         *OUTCOMES,
         *(f"probe {outcome}" for outcome in OUTCOMES),
         *(f"{name} tokens" for name in TOKENS),
-        *(f"{name} us" for name in LATENCIES),
+        *(f"{name} us" for name in LATENCIES[:3]),
         *(f"known {name}" for name in KNOWN),
+        *(f"{name} us" for name in LATENCIES[3:]),
     ]
     assert [columns.index("probe success"), columns.index("input tokens")] == [PROBES_AT, TOKENS_AT]
-    assert columns.index("ttft us") == SUMS_AT
+    assert tuple(columns.index(f"{name} us") for name in LATENCIES) == SUM_COLUMNS
     customer_columns = [
         *OUTCOMES,
         *(f"{name} tokens" for name in TOKENS),
@@ -333,7 +368,7 @@ def readable(
         "within": {
             (
                 series[key >> THRESHOLD_COUNT_BITS],
-                LATENCIES[key >> THRESHOLD_BITS & latency],
+                CLOCKS[key >> THRESHOLD_BITS & latency],
                 key & ((1 << THRESHOLD_BITS) - 1),
             ): count
             for key, count in pairs(aggregate.threshold_counts)
@@ -347,6 +382,16 @@ def readable(
             if key <= DUPLICATE_KEY
         },
         "faults": {" ".join(fault): n for fault, n in faults_by_field(aggregate).items()},
+        "counters": named_counters(aggregate.counters, series),
+        "customer_counters": named_counters(aggregate.customer_counters, customers),
+    }
+
+
+def named_counters(table: Table, names: Sequence[N]) -> dict[tuple[N, str], int]:
+    """Return counters by name and counter."""
+    mask = (1 << COUNTER_BITS) - 1
+    return {
+        (names[key >> COUNTER_BITS], COUNTERS[key & mask]): count for key, count in pairs(table)
     }
 
 

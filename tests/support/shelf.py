@@ -7,9 +7,10 @@ import msgspec
 from hypothesis import strategies as st
 
 from streams.events.columns import SeriesKey
+from streams.state.edges import export_edges
 from streams.state.partition import PartitionState
 from streams.state.registry import NameLimits, Registry, customer_hasher
-from streams.state.slices import LEVELS, Aggregate, SliceId, Thresholds, export_edges
+from streams.state.slices import LEVELS, Aggregate, SliceId, Thresholds
 from streams.state.snapshot import (
     Meta,
     Snapshot,

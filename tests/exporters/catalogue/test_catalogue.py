@@ -6,8 +6,8 @@ import pytest
 
 from exporters.catalogue.cost import MONEY, MONEY_SCOPES
 from exporters.catalogue.document import documents
-from exporters.catalogue.requests import GROUPS, SCOPE_LABELS, SPECS
-from exporters.catalogue.spec import Spec
+from exporters.catalogue.requests import GROUPS, SPECS
+from exporters.catalogue.spec import SCOPE_LABELS, Spec
 from tests.support.paths import ROOT
 
 

@@ -79,6 +79,12 @@ def full_state(settings: Settings) -> None:
     async def write() -> None:
         writer = StateWriter(settings)
         events = some_events(3, 400, NOW_S - 900, NOW_S)
+        events += [
+            event(NOW_S, final=False, outcome="timeout"),
+            event(NOW_S, requested_service_tier="priority", ending="complete"),
+            event(NOW_S, first_visible_token_ms=900),
+            event(NOW_S, outcome="client_error", error_class="auth"),
+        ]
         await writer.write(0, events[::2])
         await writer.write(1, [*events[1::2], b"not json", event(NOW_S, model='a"b\\c')])
         await writer.send_heartbeat(1, NOW_S, halted="unreadable", archived_ms=NOW_S * 1_000)

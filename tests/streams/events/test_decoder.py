@@ -43,6 +43,11 @@ def test_an_event_reads_as_the_definitions_say() -> None:
             "estimated": False,
             "from_cache": False,
             "streamed": True,
+            "final": True,
+            "error_class": None,
+            "ending": None,
+            "tier_changed": False,
+            "first_visible_ns": -1,
             "faults": [],
         }
     ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streams.events.columns import Decoded
 from streams.events.decoder import OUTCOMES, REASONS, EventLimits
-from streams.events.fields import FIELDS
+from streams.events.fields import ENDINGS, ERROR_CLASSES, FIELDS
 from tests.support.contract import read_record
 from tests.support.event_samples import EVENT, NOW, RULES, judge, raw, rows
 from tests.support.traces import TRACES, needs_traces, reference
@@ -59,6 +59,11 @@ GOOD_EVENTS = st.fixed_dictionaries(
         "output_tokens": COUNTS,
         "reasoning_tokens": COUNTS,
         "trace_id": st.sampled_from(["t", "x" * 129]),
+        "attempt_of": st.sampled_from(["r", "", 7, None, 1.5]),
+        "final": st.none() | st.booleans(),
+        "first_visible_token_ms": LATENCIES,
+        "error_class": st.none() | st.sampled_from([*ERROR_CLASSES, "odd"]),
+        "ending": st.none() | st.sampled_from([*ENDINGS, "stop"]),
     },
 )
 NAMES = [field.name for field in FIELDS]

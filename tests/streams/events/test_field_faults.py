@@ -192,7 +192,7 @@ def test_minus_one_and_null_are_unknown_and_no_fault(unknown: float | None) -> N
     names = [name for name in EVENT if name.endswith(("_tokens", "_ms"))]
     row = accepted(raw(**dict.fromkeys(names, unknown)))
     assert row["faults"] == []
-    assert [row[name] for name in NUMBERS] == [-1, -1, -1, 0, 0, 0, 0, 0]
+    assert [row[name] for name in NUMBERS] == [-1, -1, -1, -1, 0, 0, 0, 0, 0]
     assert (row["has_tokens"], row["has_cached"]) == (False, False)
 
 
@@ -274,7 +274,7 @@ def test_a_ttft_that_may_be_the_end_is_left_out_or_marked(
 def test_an_answer_from_a_response_cache_has_neither_tokens_nor_latencies() -> None:
     row = accepted(raw(served_from="response_cache"))
     assert (row["outcome"], row["from_cache"], row["streamed"]) == ("success", True, False)
-    assert [row[name] for name in NUMBERS] == [-1, -1, -1, 0, 0, 0, 0, 0]
+    assert [row[name] for name in NUMBERS] == [-1, -1, -1, -1, 0, 0, 0, 0, 0]
     failed = accepted(raw(served_from="response_cache", outcome="timeout"))
     assert (failed["from_cache"], failed["input_tokens"]) == (False, 1_000)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,9 @@ from jsonschema import Draft202012Validator
 from streams.events.decoder import EventLimits, decode
 from streams.events.faults import faults_of
 from streams.events.fields import (
+    CLASS_OUTCOMES,
+    ENDINGS,
+    ERROR_CLASSES,
     FIELD_REASONS,
     FIELDS,
     MAX_LATENCY_MS,
@@ -29,6 +33,7 @@ from streams.events.schema import (
     documents,
     json_schema,
 )
+from tests.support.contract import read_record
 from tests.support.paths import ROOT
 
 EVENT = {
@@ -75,6 +80,7 @@ def test_the_page_says_what_each_field_costs() -> None:
 WORDS = (
     *("", "a", "us-east-1", "a\n", "\n", "é", "a" * 96, "a" * 97, "a" * 128, "a" * 129),
     *("a b", "a/b:c@d._-", "a,b", "\x00", "null", "1", "unknown", *OUTCOMES),
+    *(*ERROR_CLASSES, *ENDINGS),
 )
 # No 30 February: that it is none, a pattern cannot say (the $comment of the schema admits it).
 TIMES = (
@@ -98,7 +104,8 @@ def likely(name: str) -> st.SearchStrategy[object]:
         "boolean": st.booleans(),
         "number": st.integers(0, 9),
         "integer": st.sampled_from([0, 1, 200, 204, 404, 503]),
-        "string": st.sampled_from(["a", "unknown"]) | st.sampled_from(OUTCOMES),
+        "string": st.sampled_from(["a", "unknown"])
+        | st.sampled_from([*OUTCOMES, *ERROR_CLASSES, *ENDINGS]),
     }[kind.json_types[0]]
     return right | st.none() | st.sampled_from(VALUES)
 
@@ -124,7 +131,30 @@ def parts_fit_their_wholes(event: dict[str, object]) -> bool:
         and (given < 0 or number("cache_write_tokens", 0) <= given)
         and (min(given, output, total) < 0 or total == given + output)
         and number("ttft_ms", 0) <= duration_ms + max(1, duration_ms / 1_000) + 1e-6
+        and _first_visible_fits(event, number)
+        and _class_fits(event)
     )
+
+
+def _first_visible_fits(event: dict[str, object], number: Callable[[str, float], float]) -> bool:
+    visible_ms = number("first_visible_token_ms", -1)
+    duration_ms = number("duration_ms", float("inf"))
+    if visible_ms < 0:
+        return True
+    if visible_ms > duration_ms + max(1, duration_ms / 1_000) + 1e-6:
+        return False
+    visible_ms = min(visible_ms, duration_ms)
+    ttft_ms = min(number("ttft_ms", 0), duration_ms)
+    return ttft_ms <= visible_ms + max(1, visible_ms / 1_000) + 1e-6
+
+
+def _class_fits(event: dict[str, object]) -> bool:
+    """Whether the class is one of the outcome of an event whose fields are valid."""
+    given = event.get("error_class")
+    read = read_record(json.dumps(event).encode(), 10**6)
+    if given is None or given not in CLASS_OUTCOMES or isinstance(read, str):
+        return True
+    return read["outcome"] in CLASS_OUTCOMES[str(given)]
 
 
 def agree(event: dict[str, object]) -> bool:
@@ -147,6 +177,8 @@ def test_schema_and_decoder_agree_on_what_an_outcome_follows_from_and_asks_for()
         "error": (absent, None, "", "reset", 3),
         "probe": (absent, None, True, False, 1),
         "input_tokens": (absent, None, -1, 5),
+        "error_class": (absent, None, "auth", "upstream", "odd"),
+        "ending": (absent, None, "empty", "complete", 1),
     }
     for held in itertools.product(*choices.values()):
         changes = dict(zip(choices, held, strict=True))
@@ -182,6 +214,9 @@ def test_what_the_schema_leaves_to_the_decoder_is_what_its_comment_says() -> Non
         {"cached_input_tokens": 11},
         {"reasoning_tokens": 1, "output_tokens": 0},
         {"ttft_ms": 3, "duration_ms": 1},
+        {"first_visible_token_ms": 3, "duration_ms": 1},
+        {"first_visible_token_ms": 3, "ttft_ms": 5},
+        {"error_class": "auth"},
     ):
         assert SCHEMA.is_valid(EVENT | beyond), beyond
         assert not decoder_accepts(EVENT | beyond), beyond

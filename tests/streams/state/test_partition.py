@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from streams.state.edges import export_edges
 from streams.state.partition import PartitionState
 from streams.state.registry import NameLimits
-from streams.state.slices import LEVELS, Aggregate, SliceId, export_edges
+from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.state.snapshot import Meta, slice_field
 from streams.state.windows import ROLLING_S, cover, rolling
 from tests.support.oracle import LIMITS, judge, named, readable, recount, told

@@ -10,7 +10,8 @@ from hypothesis.strategies._internal.random import ArtificialRandom
 
 from streams.events.decoder import OUTCOMES, REASONS, Columns
 from streams.state import slices
-from streams.state.slices import LEVELS, Aggregate, Thresholds, export_edges, rejection_counts
+from streams.state.edges import EVERYTHING_US, export_edges
+from streams.state.slices import LEVELS, Aggregate, Thresholds, rejection_counts
 from streams.state.tables import Table
 from tests.support.aggregates import counted, parts_of
 from tests.support.oracle import LIMITS, judge, readable, recount, told
@@ -114,9 +115,10 @@ def test_no_event_is_no_slice_and_no_refusal_an_empty_tally() -> None:
 def test_series_and_customers_fit_into_the_bits_of_a_key() -> None:
     # (slot, series, latency, threshold) is the widest key; slots of a batch have what is left.
     assert slices.THRESHOLD_COUNT_BITS + 22 < 63
-    assert slices.EVERYTHING_US < 1 << slices.THRESHOLD_BITS
-    assert len(slices.LATENCIES) <= 1 << slices.LATENCY_BITS
-    assert Table.empty(slices.SERIES_COLUMNS).values.shape[1] == 2 * len(OUTCOMES) + 5 + 3 + 7
+    assert EVERYTHING_US < 1 << slices.THRESHOLD_BITS
+    assert len(slices.CLOCKS) <= 1 << slices.LATENCY_BITS
+    assert len(slices.COUNTERS) <= 1 << slices.COUNTER_BITS
+    assert Table.empty(slices.SERIES_COLUMNS).values.shape[1] == 2 * len(OUTCOMES) + 5 + 3 + 7 + 1
 
 
 def test_every_level_is_made_of_whole_slices_of_the_one_below_and_kept_longer() -> None:
@@ -136,7 +138,7 @@ def test_every_level_is_made_of_whole_slices_of_the_one_below_and_kept_longer() 
 def test_exported_edges_are_the_conventions_and_finer_around_a_target() -> None:
     edges = export_edges(Thresholds((300_000,), (), ()))
     assert {240_000, 270_000, 300_000, 330_000, 375_000} <= set(edges.ttft_us)
-    assert {1_000, 250_000, 500_000, 10_000_000, slices.EVERYTHING_US} <= set(edges.ttft_us)
+    assert {1_000, 250_000, 500_000, 10_000_000, EVERYTHING_US} <= set(edges.ttft_us)
     assert list(edges.ttft_us) == sorted(set(edges.ttft_us))
     assert edges.tpot_us == export_edges(LIMITS._replace(tpot_us=())).tpot_us
-    assert edges.duration_us[-1] == slices.EVERYTHING_US
+    assert edges.duration_us[-1] == EVERYTHING_US

@@ -16,7 +16,8 @@ from redis import Redis
 
 from streams.config.settings import Settings
 from streams.events.decoder import EventLimits, decode
-from streams.state.slices import LATENCIES, Thresholds, export_edges
+from streams.state.edges import export_edges
+from streams.state.slices import LATENCIES, Thresholds
 from streams.worker.exemplars import (
     KEPT_MAX,
     KEPT_MS,
