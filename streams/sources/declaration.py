@@ -168,7 +168,7 @@ class Mapping(Part):
             raise ValueError("rows: found with another format; leave it out or set format: json")
         if "model" not in self.fields:
             raise ValueError("fields: no model; map a column or give {constant: some-name}")
-        if not {"outcome", "status_code"} & self.fields.keys():
+        if not {"outcome", "status_code", "ending", "error_class"} & self.fields.keys():
             raise ValueError(
                 "fields: neither outcome nor status_code; {constant: success} if all are"
             )

@@ -26,7 +26,9 @@ from streams.sources.files import (
 
 HALF_MICROSECOND_MS = 0.0005  # 1.001 s is 1000.9999... ms in binary, and must become 1001
 # A row has its outcome from one of these; without both it cannot be counted.
-OUTCOME_FIELDS = ("outcome", "status_code")
+OUTCOME_FIELDS = ("outcome", "status_code", "ending", "error_class")
+# Each of them gives an outcome, whatever its word is; a status may give none.
+GIVES_OUTCOME = {"outcome", "ending", "error_class"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def _problem(event: dict[str, Any], left_out: dict[str, str]) -> str | None:
     """
     if "request_id" in left_out:
         return left_out["request_id"]
-    if "outcome" in event:
+    if GIVES_OUTCOME & event.keys():
         return None
     if "status_code" in event:
         status = event["status_code"]

@@ -163,6 +163,33 @@ def test_a_column_that_a_row_lacks_costs_its_field(tmp_path: Path, name: str) ->
         assert mapped_outcome(tmp_path, event) == "success"
 
 
+@pytest.mark.parametrize(
+    ("name", "word", "outcome"),
+    [
+        ("ending", "complete", "success"),
+        ("ending", "cut", "stream_error"),
+        ("ending", "stop", None),
+        ("error_class", "rate", "rate_limited"),
+        ("error_class", "Rate", None),
+    ],
+)
+def test_an_ending_or_error_class_alone_gives_an_outcome(
+    tmp_path: Path, name: str, word: str, outcome: str | None
+) -> None:
+    (tmp_path / "m.yaml").write_text(
+        "format: jsonl\ntime: {column: at, kind: epoch, unit: ms, marks: end}\n"
+        f"fields: {{model: {{constant: m}}, {name}: word}}\n"
+    )
+    (tmp_path / "rows").write_text(json.dumps({"at": AT_MS, "word": word}))
+    (row,) = read_rows(tmp_path / "rows", load_mapping(str(tmp_path / "m.yaml")))
+    if outcome is None:
+        assert isinstance(row, RowError)
+        assert row.problem.startswith(f"{name} (column word): found {word!r}; give a `table`")
+    else:
+        assert isinstance(row, Row)
+        assert outcome_in(judged([row.encode()])) == outcome
+
+
 def test_a_word_that_the_contract_lacks_is_reported_with_those_that_it_has(tmp_path: Path) -> None:
     mapping = MAPPING.format(format="jsonl") + "  served_from: {column: from, optional: true}\n"
     (tmp_path / "m.yaml").write_text(mapping)
