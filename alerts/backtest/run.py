@@ -22,6 +22,7 @@ from slo.policy.policy import LatencyThresholdObjective, Policy
 from streams.config.settings import Settings, Worker
 from streams.errors import RequestError
 from streams.query.instants import rfc3339
+from streams.state.limits import token_time_us
 from streams.state.slices import CLOCKS, Thresholds
 from streams.state.windows import ROLLING_S
 
@@ -63,7 +64,7 @@ def thresholds(policies: Sequence[Policy], worker: Worker) -> Thresholds:
         "tpot": set(worker.tpot_targets_s),
         "duration": set(worker.duration_targets_s),
         "first_visible": set(worker.first_visible_targets_s),
-        "output_speed": {1 / per_second for per_second in worker.output_speed_targets},
+        "output_speed": {token_time_us(speed) / 1e6 for speed in worker.output_speed_targets},
     }
     for policy in policies:
         for measure, limits_us in policy.limits_us().items():

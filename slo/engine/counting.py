@@ -14,6 +14,7 @@ from slo.policy.indicators import LatencyIndicator, RequestIndicator
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.scope import Exclusion, ScopeFilter
 from streams.events.decoder import OUTCOMES
+from streams.events.fields import CLIENT_CLASSES
 from streams.state.measures import (
     by_histogram,
     measured_threshold_counts,
@@ -21,7 +22,12 @@ from streams.state.measures import (
 )
 from streams.state.registry import KEY_DIMENSIONS, CustomerKey, SeriesKey
 from streams.state.slices import (
-    LATENCIES,
+    ATTEMPT_CLIENT_AT,
+    ATTEMPTS_AT,
+    CLIENT_AT,
+    CLOCKS,
+    COUNTER_BITS,
+    COUNTERS,
     LATENCY_BITS,
     PROBES_AT,
     SERIES_COLUMNS,
@@ -32,7 +38,8 @@ from streams.state.slices import (
 from streams.state.tables import Ints, Table
 
 CUSTOMER_DIMENSIONS = ("customer", "model")
-_NEW_KEYS = ("requested_service_tier", "input_tokens")
+_NEW_KEYS = {"requested_service_tier", "input_tokens", "error_classes", "view", "of"}
+_NO_DEFAULT = object()
 _FORMAT = 1  # raise it when the same policy would be counted in another way
 
 
@@ -81,6 +88,7 @@ class RequestSelection:
                 _weights(self._indicator.eligible, probes),
                 _weights(self._indicator.failed, probes),
             )
+            self._counter_weights = _counter_weights(self._indicator)
 
     def count(
         self,
@@ -128,7 +136,9 @@ class RequestSelection:
             return False
         if self._apart_tiers:
             aggregate = without_apart_tiers(aggregate, series, self._apart_tiers)
-        latency = LATENCIES.index(self._indicator.measure)
+        # Output speed has no histogram; it is counted of the requests that have a TPOT.
+        clock = self._indicator.measure
+        latency = CLOCKS.index("tpot" if clock == "output_speed" else clock)
         histograms = by_histogram(aggregate.cells)[0]
         measured = histograms[histograms & ((1 << LATENCY_BITS) - 1) == latency] >> LATENCY_BITS
         groups = self._follow(self._held(from_s, to_s), series)
@@ -144,9 +154,20 @@ class RequestSelection:
         if self._weights is not None:
             table: Table = aggregate.customers if self.by_customer else aggregate.series
             total, bad = (weights[: table.values.shape[1]] for weights in self._weights)
-            return table.keys, table.values @ total, table.values @ bad
+            keys, totals, bads = table.keys, table.values @ total, table.values @ bad
+            counters = aggregate.customer_counters if self.by_customer else aggregate.counters
+            if not len(counters) or not self._counter_weights.any():
+                return keys, totals, bads
+            # One row for each counter of a series; the sums by name add them up.
+            weights = self._counter_weights[counters.keys & ((1 << COUNTER_BITS) - 1)]
+            counted = counters.values[:, None] * weights
+            return (
+                np.append(keys, counters.keys >> COUNTER_BITS),
+                np.append(totals, counted[:, 0]),
+                np.append(bads, counted[:, 1]),
+            )
         assert isinstance(self._indicator, LatencyIndicator)
-        latency = LATENCIES.index(self._indicator.measure)
+        latency = CLOCKS.index(self._indicator.measure)
         wanted = (latency << THRESHOLD_BITS) | self._indicator.limit_us
         within = measured_threshold_counts(aggregate)
         mine = (within.keys & ((1 << THRESHOLD_COUNT_BITS) - 1)) == wanted
@@ -219,6 +240,22 @@ def _weights(outcomes: frozenset[str], probes: bool) -> Ints:
     return weights
 
 
+def _counter_weights(indicator: RequestIndicator) -> Ints:
+    """Return for each of COUNTERS whether it is added to the counted, and to the bad requests."""
+    classes_at = [CLIENT_AT]
+    weights = np.zeros((len(COUNTERS), 2), np.int64)
+    if indicator.view == "provider":
+        for at, outcome in enumerate(OUTCOMES, ATTEMPTS_AT):
+            weights[at] = outcome in indicator.eligible, outcome in indicator.failed
+        classes_at.append(ATTEMPT_CLIENT_AT)
+    # The classes are parts of the outcome client_error, which may be counted already.
+    is_new = "client_error" not in indicator.eligible
+    for first in classes_at:
+        for at, name in enumerate(CLIENT_CLASSES, first):
+            weights[at] = np.array((is_new, True)) & (name in indicator.error_classes)
+    return weights
+
+
 def _covers(exclusion: Exclusion, from_s: int, to_s: int) -> bool:
     if exclusion.from_s is None or exclusion.to_s is None:
         return True
@@ -243,7 +280,8 @@ def _digest(
 def _plain(model: BaseModel) -> list[tuple[str, str]]:
     found = {key: getattr(model, key) for key in type(model).model_fields}
     # Keys that came later are left out at their default, so that older counts stay in use.
-    found = {key: value for key, value in found.items() if key not in _NEW_KEYS or value}
+    defaults = {key: type(model).model_fields[key].default for key in _NEW_KEYS & found.keys()}
+    found = {key: value for key, value in found.items() if value != defaults.get(key, _NO_DEFAULT)}
     return [
         (key, str(sorted(value) if isinstance(value, frozenset) else value))
         for key, value in sorted(found.items())

@@ -13,12 +13,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from slo.policy.units import Count, Flag, LatencyUs, Outcome, Percent, SpanS, WindowName
+from slo.policy.units import Count, ErrorClass, Flag, LatencyUs, Outcome, Percent, SpanS, WindowName
 from streams.events.fields import ELIGIBLE
+from streams.state.limits import token_time_us
 from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.windows import ROLLING_S
 
 Latency = Literal["ttft", "tpot", "duration"]
+# What a limit can be counted for; the last is the duration after the first token, a token.
+Clock = Literal["ttft", "tpot", "duration", "first_visible", "output_speed"]
+# Requests as their customers see them, or each attempt of a gateway as its provider answered it.
+View = Literal["customer", "provider"]
 # What a stretch of time without enough samples counts as.
 Unknown = Literal["excluded", "up", "down"]
 
@@ -45,6 +50,10 @@ class _OfRequests(PolicyPart):
     """Outcomes in the denominator."""
     failed: frozenset[Outcome] = ELIGIBLE - {"success"}
     """Outcomes that count against the objective; the rest of `eligible` is good."""
+    error_classes: frozenset[ErrorClass] = frozenset()
+    """Classes of client errors that are eligible and count against the objective."""
+    view: View = "customer"
+    """Whether attempts count after which the gateway went on to another: for `provider` they do."""
     probes: Flag = True
     """Whether synthetic checks count; customers have none."""
     min_samples: Count = Field(1, ge=1)
@@ -54,8 +63,10 @@ class _OfRequests(PolicyPart):
     def _check_outcomes(self) -> Self:
         if "success" in self.failed or "success" not in self.eligible:
             raise ValueError("success is eligible and has not failed; correct eligible and failed")
-        if not self.failed:
+        if not self.failed and not self.error_classes:
             raise ValueError("failed is empty, so nothing could ever count; name an outcome")
+        if self.error_classes and "client_error" in self.failed:
+            raise ValueError("failed has client_error, so all its classes; leave error_classes out")
         if outside := sorted(self.failed - self.eligible):
             raise ValueError(f"{', '.join(outside)} failed without being eligible; add to eligible")
         return self
@@ -103,7 +114,7 @@ class LatencyRatio(_OfLatency):
     """Share of measured requests at or under a limit."""
 
     kind: Literal["latency_ratio"]
-    measure: Latency
+    measure: Latency | Literal["first_visible"]
     """Which latency."""
     limit_us: LatencyUs = Field(alias="limit")
     """The limit; a request exactly at it is good."""
@@ -113,7 +124,7 @@ class SlicePercentile(_OfLatency):
     """Share of slices of time whose percentile is at or under a limit."""
 
     kind: Literal["slice_percentile"]
-    measure: Latency
+    measure: Latency | Literal["first_visible"]
     """Which latency."""
     percentile: Count = Field(ge=1, le=99)
     """Nearest-rank percentile of the slice's requests."""
@@ -126,10 +137,11 @@ class SlicePercentile(_OfLatency):
 
 
 class SliceSpeed(_OfLatency):
-    """Share of slices of time whose percentile of output tokens per second (1 / TPOT) reaches a
-    limit."""
+    """Share of slices of time whose percentile of output tokens per second reaches a limit."""
 
     kind: Literal["slice_speed"]
+    of: Literal["tpot", "output_speed"] = "tpot"
+    """The speed: `tpot` for 1 / TPOT, `output_speed` for output tokens / (duration - TTFT)."""
     percentile: Count = Field(50, ge=1, le=99)
     """Nearest-rank percentile of the slice's requests, slowest first: 5 is the slow end."""
     tokens_per_s: Count = Field(ge=1, le=100_000)
@@ -140,15 +152,15 @@ class SliceSpeed(_OfLatency):
     """What a slice without enough requests counts as."""
 
     @property
-    def measure(self) -> Latency:
-        """The latency that is counted in its place."""
-        return "tpot"
+    def measure(self) -> Clock:
+        """The time per token that is counted in its place."""
+        return self.of
 
     @property
     def limit_us(self) -> int:
-        """TPOT at or under which a request is fast enough: 1 s / tokens_per_s, rounded down, so
-        a request may be judged slow that missed the limit by less than a microsecond a token."""
-        return 10**6 // self.tokens_per_s
+        """Time per token at or under which a request is fast enough: 1 s / tokens_per_s, rounded
+        down, so a request may be judged slow that reached the limit by less than a microsecond."""
+        return token_time_us(self.tokens_per_s)
 
 
 class RollingPercentile(PolicyPart):

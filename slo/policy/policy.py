@@ -7,7 +7,7 @@ from files, docs/policies.md explains every key.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -21,8 +21,8 @@ from slo.policy.indicators import (
     ERROR_BUDGET_KINDS,
     ROLLING,
     SHARES,
+    Clock,
     ErrorBudgetIndicator,
-    Latency,
     LatencyIndicator,
     PolicyPart,
     RollingPercentile,
@@ -243,9 +243,9 @@ class Policy(PolicyPart):
         """The policy's exclusions and the objective's own."""
         return (*self.exclusions, *objective.exclusions)
 
-    def limits_us(self) -> dict[Latency, tuple[int, ...]]:
+    def limits_us(self) -> dict[Clock, tuple[int, ...]]:
         """Latency limits in microseconds, rising, that must be counted exactly to judge it."""
-        found: dict[Latency, set[int]] = {"ttft": set(), "tpot": set(), "duration": set()}
+        found: dict[Clock, set[int]] = {clock: set() for clock in get_args(Clock)}
         for objective in self.error_budget_objectives():
             if isinstance(objective.indicator, LatencyIndicator):
                 found[objective.indicator.measure].add(objective.indicator.limit_us)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
 
-from streams.events.fields import LABEL_PATTERN, OUTCOMES
+from streams.events.fields import CLIENT_CLASSES, LABEL_PATTERN, OUTCOMES
 from streams.state.windows import ROLLING_S
 
 _DECIMAL = r"(?:0|[1-9][0-9]{0,14})(?:[.][0-9]{1,9})?"
@@ -167,6 +167,11 @@ InstantS = Annotated[int, _parser(instant_s), _text(INSTANT_PATTERN, "2026-01-31
 Amount = Annotated[Money, _parser(money), _text(MONEY_PATTERN, "250000 USD")]
 Outcome = Annotated[
     str, _one_of(OUTCOMES), WithJsonSchema({"type": "string", "enum": list(OUTCOMES)})
+]
+ErrorClass = Annotated[
+    str,
+    _one_of(CLIENT_CLASSES),
+    WithJsonSchema({"type": "string", "enum": list(CLIENT_CLASSES)}),
 ]
 WindowName = Annotated[
     str, _one_of(ROLLING_S), WithJsonSchema({"type": "string", "enum": list(ROLLING_S)})

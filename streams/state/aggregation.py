@@ -17,6 +17,7 @@ from streams.events.fields import CLIENT_CLASSES, MAX_LATENCY_MS, OUTCOMES
 from streams.state import histogram
 from streams.state.edges import EVERYTHING_US
 from streams.state.slices import (
+    ATTEMPT_CLIENT_AT,
     ATTEMPT_TOKENS_AT,
     ATTEMPTS_AT,
     CELL_BITS,
@@ -239,6 +240,9 @@ def _counter_amounts(columns: Columns) -> list[tuple[Ints, Ints, Ints]]:
         failed = np.flatnonzero(real & (client >= 0) & (client < len(CLIENT_CLASSES)))
         counter = CLIENT_AT + client[failed].astype(np.int64)
         found.append((failed, counter, np.ones_like(failed)))
+        passed_on = np.flatnonzero(~columns.final & (client >= 0) & (client < len(CLIENT_CLASSES)))
+        counter = ATTEMPT_CLIENT_AT + client[passed_on].astype(np.int64)
+        found.append((passed_on, counter, np.ones_like(passed_on)))
     if columns.ending.max(initial=-1) >= 0:
         ended = np.flatnonzero(real & (columns.ending >= 0))
         ending = columns.ending[ended].astype(np.int64)

@@ -34,6 +34,11 @@ def event_limits(worker: Worker) -> EventLimits:
     )
 
 
+def token_time_us(tokens_per_s: float) -> int:
+    """Return the time per token, in whole microseconds, at or under which a speed is reached."""
+    return int(10**6 // tokens_per_s)
+
+
 def thresholds_of(worker: Worker) -> Thresholds:
     """Latencies that are counted exactly."""
     return Thresholds.of_seconds(
@@ -41,5 +46,5 @@ def thresholds_of(worker: Worker) -> Thresholds:
         worker.tpot_targets_s,
         worker.duration_targets_s,
         worker.first_visible_targets_s,
-        [1 / per_second for per_second in worker.output_speed_targets],
+        [token_time_us(speed) / 1e6 for speed in worker.output_speed_targets],
     )

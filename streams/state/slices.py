@@ -79,8 +79,8 @@ FAULTS_AT = 256
 _REASON_BITS = 4
 
 # Counters: of attempts that were not final, requests by outcome and tokens; of final requests,
-# client errors by class, endings, the output tokens of each ending, and changed tiers. A place is
-# stored: only ever append.
+# client errors by class, endings, the output tokens of each ending, and changed tiers; of the
+# attempts, client errors by class. A place is stored: only ever append.
 COUNTERS = (
     *(f"attempt_{outcome}" for outcome in OUTCOMES),
     *(f"attempt_{name}" for name in TOKENS),
@@ -88,12 +88,14 @@ COUNTERS = (
     *(f"ending_{ending}" for ending in ENDINGS),
     *(f"output_tokens_{ending}" for ending in ENDINGS),
     "tier_changed",
+    *(f"attempt_client_{name}" for name in CLIENT_CLASSES),
 )
 ATTEMPTS_AT, ATTEMPT_TOKENS_AT = 0, len(OUTCOMES)
 CLIENT_AT = COUNTERS.index(f"client_{CLIENT_CLASSES[0]}")
 ENDINGS_AT = COUNTERS.index(f"ending_{ENDINGS[0]}")
 ENDING_TOKENS_AT = COUNTERS.index(f"output_tokens_{ENDINGS[0]}")
 TIER_CHANGED_AT = COUNTERS.index("tier_changed")
+ATTEMPT_CLIENT_AT = COUNTERS.index(f"attempt_client_{CLIENT_CLASSES[0]}")
 COUNTER_BITS = 8
 
 LATENCY_BITS = 3

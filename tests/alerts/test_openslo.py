@@ -236,8 +236,8 @@ def test_check_says_fine_for_all_that_is_shipped() -> None:
     assert done.exit_code == 0
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == list(shipped())
     assert done.stderr == (
-        "openai-scale-style: worker.tpot_targets_s: got no 0.02; add it, or its objectives stay "
-        "unknown\n"
+        "openai-scale-style: worker.output_speed_targets: got no 50; add it, or its objectives "
+        "stay unknown\n"
         "openai-scale-style: worker.input_token_limits: got no 128000; add it, or objectives that "
         "select by it stay unknown\n"
     )
@@ -246,7 +246,7 @@ def test_check_says_fine_for_all_that_is_shipped() -> None:
 def test_check_is_silent_about_limits_that_the_workers_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("TOKENPULSE_WORKER__TPOT_TARGETS_S", "[0.05, 0.02]")
+    monkeypatch.setenv("TOKENPULSE_WORKER__OUTPUT_SPEED_TARGETS", "[50]")
     monkeypatch.setenv("TOKENPULSE_WORKER__INPUT_TOKEN_LIMITS", "[128000]")
     assert run("check", "openai-scale-style").stderr == ""
 

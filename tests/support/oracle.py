@@ -202,6 +202,8 @@ def row_of(event: dict[str, Any], input_limits: Sequence[int] = ()) -> Row:
     if not read["final"]:
         counters[f"attempt_{read['outcome']}"] += 1
         counters.update({f"attempt_{name}": n for name, n in tokens.items()})
+        if read["error_class"] in CLIENT_CLASSES:
+            counters[f"attempt_client_{read['error_class']}"] += 1
         tokens = dict.fromkeys(tokens, 0)
         known = {name: amount * (name == "streamed") for name, amount in known.items()}
     elif not read["probe"]:

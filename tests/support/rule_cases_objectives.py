@@ -17,6 +17,7 @@ TARGETS = {
     ("bedrock-style", "uptime"): 0.999,
     ("gemini-style", "uptime"): 0.995,
     ("openai-scale-style", "uptime"): 0.999,
+    ("openrouter", "uptime"): 0.95,
     ("openai-scale-style", "speed"): 0.99,
     ("shapes", "ttft-promise"): 0.99,
 }

@@ -10,6 +10,8 @@ from slo.policy.loading import PolicyError, load_policies, read_policy, read_pol
 from slo.policy.policy import Policy
 from streams.config.settings import load_settings
 from streams.config.yaml_file import parse_yaml, to_yaml
+from streams.state.limits import thresholds_of
+from streams.state.slices import CLOCKS
 
 
 @click.group()
@@ -36,15 +38,20 @@ def check(ctx: click.Context, files: tuple[str, ...]) -> None:
 def _missing_targets(policy: Policy, config: Path | None) -> list[str]:
     """Return a warning for each limit that the workers do not count yet."""
     worker = load_settings(config).worker
-    lines = []
-    for measure, limits_us in policy.limits_us().items():
-        setting = f"{measure}_targets_s"
-        counted_us = {round(target_s * 1e6) for target_s in getattr(worker, setting)}
-        lines += [
-            f"worker.{setting}: got no {limit_us / 1e6:g}; add it, or its objectives stay unknown"
-            for limit_us in limits_us
-            if limit_us not in counted_us
-        ]
+    counted_us = dict(zip(CLOCKS, thresholds_of(worker), strict=True))
+    missing = [
+        (clock, limit_us)
+        for clock, limits_us in policy.limits_us().items()
+        for limit_us in limits_us
+        if limit_us not in counted_us[clock]
+    ]
+    lines = [
+        f"worker.output_speed_targets: got no {round(10**6 / limit_us)}; "
+        if clock == "output_speed"
+        else f"worker.{clock}_targets_s: got no {limit_us / 1e6:g}; "
+        for clock, limit_us in missing
+    ]
+    lines = [f"{line}add it, or its objectives stay unknown" for line in lines]
     lines += [
         f"worker.input_token_limits: got no {limit}; add it, or objectives that select by it stay "
         "unknown"

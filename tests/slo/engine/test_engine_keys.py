@@ -6,6 +6,7 @@ from typing import Any
 
 from slo.engine.minute_status import Attainment
 from slo.engine.report import instant
+from slo.policy.loading import load_policy
 from tests.support.engine_world import (
     MINUTES,
     NOON,
@@ -49,6 +50,46 @@ def test_objectives_by_input_length_count_unknown_lengths_and_exclude_only_known
             ("o2", ""): Attainment(Fraction(4), 8),
             ("o3", "opus"): Attainment(Fraction(4), 5),
             ("o4", ""): Attainment(Fraction(7), 14),
+        }
+
+    in_world(use)
+
+
+def test_the_provider_answers_for_its_attempts_and_for_some_client_errors(
+    in_world: Callable[..., Any],
+) -> None:
+    openrouter = load_policy("openrouter").objectives[0].indicator.model_dump(by_alias=True)
+    ratio = {"kind": "request_ratio"}
+    refused = [
+        event(NOON + at, status_code=status, outcome=None, final=final, channel=channel)
+        for channel, final in (("a", True), ("b", False))
+        for at, status in enumerate((400, 401, 402, 403, 404, 413, 429, 500))
+    ]
+    answered = [event(NOON + at, channel=channel) for at in (10, 11) for channel in "ab"]
+    broken = event(NOON + 12, channel="a", ending="error_finish")
+
+    async def use(world: World) -> None:
+        of = policy(
+            {"scope": {"per": "channel"}, "indicator": {**openrouter, "min_samples": 1}},
+            {"scope": {"per": "channel"}, "indicator": ratio},
+            {"scope": {"per": "channel"}, "indicator": ratio | {"view": "provider"}},
+            {
+                "indicator": ratio
+                | {"eligible": ["success", "client_error"], "failed": []}
+                | {"error_classes": ["auth"]}
+            },
+        )
+        await world.add(0, [*refused, *answered, broken])
+        found = await judge(world.engine(of), NOON + 60)
+        attained = {key: one.status.attainment for key, one in found.items()}
+        assert attained == {
+            ("o0", "a"): Attainment(Fraction(2), 7),  # 401, 402, 404, 500 and the broken answer
+            ("o0", "b"): Attainment(Fraction(2), 6),
+            ("o1", "a"): Attainment(Fraction(2), 4),
+            ("o1", "b"): Attainment(Fraction(2), 2),
+            ("o2", "a"): Attainment(Fraction(2), 4),
+            ("o2", "b"): Attainment(Fraction(2), 3),
+            ("o3", ""): Attainment(Fraction(9), 10),  # of 400, 401, 402, 403, 404, 413
         }
 
     in_world(use)

@@ -121,8 +121,10 @@ def test_the_limits_to_count_are_those_of_promises() -> None:
     #                                                                read from the histogram
     assert load_policy(EVERY_KEY).limits_us() == {
         "ttft": (300_000,),
-        "tpot": (12_500,),
+        "tpot": (),
         "duration": (1_500_000,),
+        "first_visible": (),
+        "output_speed": (12_500,),
     }
 
 

@@ -122,6 +122,21 @@ def findings(document: dict[str, Any]) -> list[str]:
             "objectives[0]: windows are not published by input_tokens, so cache_hit_ratio cannot",
         ),
         (
+            one(indicator={"kind": "request_ratio", "error_classes": ["rate"]}),
+            "objectives[0].indicator.error_classes[0]: got 'rate'; use auth, payment, permission",
+        ),
+        (
+            one(
+                indicator={
+                    "kind": "request_ratio",
+                    "eligible": ["success", "client_error"],
+                    "failed": ["client_error"],
+                    "error_classes": ["auth"],
+                }
+            ),
+            "objectives[0].indicator: failed has client_error, so all its classes; leave error_cl",
+        ),
+        (
             one(indicator={"kind": "slice_ratio_mean", "slice": "7m"}),
             "objectives[0].indicator.slice: got '7m'; use a span of whole minutes that divides",
         ),
