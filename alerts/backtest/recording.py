@@ -20,6 +20,7 @@ import numpy.typing as npt
 from streams.config.settings import Settings
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
+from streams.events.watermark import Watermark
 from streams.kafka.topic_reader import TopicReader
 from streams.sources.declaration import Mapping
 from streams.sources.events import EventLine, read_events
@@ -31,7 +32,7 @@ from streams.state.limits import event_limits, name_limits
 from streams.state.registry import Registry
 from streams.state.slices import TOKENS_AT, Aggregate, SliceId, Thresholds
 from streams.state.tables import Ints
-from streams.worker.deduplication import DedupWindow, deduplicate
+from streams.worker.deduplication import ArrivalWindow, deduplicate
 
 SPILL_BYTES = 64 * 2**20  # aggregates beyond this go to the temporary file
 MINUTE_MS = 60_000
@@ -44,8 +45,8 @@ Say = Callable[[str], None]
 class _Log:
     """The state that decides about the next event of one log."""
 
-    seen: DedupWindow | None
-    watermark_ms: int | None = None
+    seen: ArrivalWindow | None
+    watermark: Watermark | None = None
 
 
 class Recording:
@@ -89,25 +90,27 @@ class Recording:
         """End of the recording: as given, or of the last event's minute, so that it is judged."""
         return (self._last_s // 60 + 1) * 60 if self._to_s is None else self._to_s
 
-    def add(self, log: object, values: list[bytes | None], timestamps_ms: Ints | None) -> None:
+    def add(
+        self,
+        log: object,
+        values: list[bytes | None],
+        timestamps_ms: Ints | None,
+        by_sender: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
         """Count the next records of a log.
 
         `timestamps_ms`: those of Kafka. Without them no event is from the future or too late: a
-        file has no time of its own.
+        file has no time of its own. `by_sender`: which of them the sender gave.
         """
         state, limits = self._log(log), self._limits
         # A file is read at any later time, so its rows are neither late nor early.
         if timestamps_ms is None:
             limits = replace(limits, horizon_ms=MAX_TIME_MS)
             timestamps_ms = np.full(len(values), MAX_TIME_MS, np.int64)
-        decoded = decode(values, timestamps_ms, state.watermark_ms, limits)
-        state.watermark_ms = decoded.watermark_ms
+        decoded = decode(values, timestamps_ms, state.watermark, limits, by_sender)
+        state.watermark = decoded.watermark
         if state.seen is not None and len(decoded.columns.ended_at_ms):
-            columns = decoded.columns
-            is_duplicate = state.seen.find_duplicates(
-                columns.request, columns.ended_at_ms, columns.watermark_ms
-            )
-            decoded = deduplicate(decoded, is_duplicate)
+            decoded = deduplicate(decoded, state.seen.find_duplicates(decoded.columns))
         self.refused.update(rejection.reason for rejection in decoded.rejections)
         self.duplicates += len(decoded.duplicates_ms)
         columns, names = decoded.columns, self.registry
@@ -154,7 +157,7 @@ class Recording:
     def _log(self, log: object) -> _Log:
         if log not in self._logs:
             window_ms, most = self._worker.dedup_window_s * 1_000, self._worker.dedup_max_ids
-            self._logs[log] = _Log(DedupWindow(window_ms, most) if window_ms else None)
+            self._logs[log] = _Log(ArrivalWindow(window_ms, most) if window_ms else None)
         return self._logs[log]
 
     def _keep(self, start_s: int, aggregate: Aggregate) -> None:
@@ -243,4 +246,6 @@ async def _read_topic(recording: Recording, settings: Settings) -> None:
     async with TopicReader(settings.kafka, settings.kafka.topic) as reader:
         async for partition, records in reader.read():
             timestamps_ms = np.array([record.timestamp for record in records], np.int64)
-            recording.add(partition, [record.value for record in records], timestamps_ms)
+            by_sender = np.array([record.timestamp_type == 0 for record in records], np.bool_)
+            values = [record.value for record in records]
+            recording.add(partition, values, timestamps_ms, by_sender)

@@ -79,18 +79,18 @@ class Worker(Section):
         "partition until an operator resumes it.",
     )
     dedup_window_s: int = Field(
-        600,
+        1_800,
         ge=0,
         le=86_400,
-        description="Span of event time in which a repeated `request_id` is recognised and "
+        description="Time after its arrival in which a repeated `request_id` is recognised and "
         "not counted again, also after a restart; 0 switches deduplication off.",
     )
     dedup_max_ids: int = Field(
-        2_000_000,
+        4_000_000,
         ge=1,
         description="Number of request ids that a worker remembers over all its partitions, "
-        "about 30 bytes each. Beyond it the oldest ids are forgotten early, and "
-        "`tokenpulse_duplicate_window_forgotten_total` rises.",
+        "about 30 bytes each: by default half an hour of 2,200 requests a second. Beyond it the "
+        "oldest ids are forgotten early, and `tokenpulse_duplicate_window_forgotten_total` rises.",
     )
     breaker_ratio: float = Field(
         0.5,

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streams.events.watermark import Watermark
+
 # model, region, channel, service_tier, requested_service_tier, class of input length
 SeriesKey = tuple[str, str, str, str, str, str]
 
@@ -20,9 +22,11 @@ class Columns:
     """The n accepted events of a batch in log order, one array of length n each."""
 
     position: npt.NDArray[np.int64]  # index in the batch handed in
-    request: npt.NDArray[np.uint64]  # shape (n, 2): 128-bit hash of `request_id`
+    request: npt.NDArray[np.uint64]  # shape (n, 2): 128-bit identity, see decoder.py
     ended_at_ms: npt.NDArray[np.int64]
     watermark_ms: npt.NDArray[np.int64]  # of the partition before this record; -1: none yet
+    # Arrival in the log: the watermark after this record, -1 as long as it may fall. Never falls.
+    arrived_ms: npt.NDArray[np.int64]
     outcome: npt.NDArray[np.int8]  # index into OUTCOMES
     probe: npt.NDArray[np.bool_]
     series_index: npt.NDArray[np.int32]  # index into `series`
@@ -69,9 +73,13 @@ class Decoded:
 
     columns: Columns
     rejections: list[Rejection]
-    watermark_ms: int | None  # largest `ended_at` accepted so far, this batch included
+    watermark: Watermark  # after this batch
     # The partition's watermark before each event that `deduplicate` took out of `columns`.
     duplicates_ms: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def watermark_ms(self) -> int | None:
+        return self.watermark.time_ms
 
 
 def interned(

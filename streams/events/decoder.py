@@ -56,6 +56,7 @@ from streams.events.rows import (
     Rows,
     parse_rows,
 )
+from streams.events.watermark import Course, Watermark, advance
 
 __all__ = [
     "ELIGIBLE",
@@ -75,6 +76,7 @@ _ROUNDING_MS, _ROUNDING_RATIO = 1.0, 0.001
 # A stream of more tokens than this does not arrive in one piece: its TTFT is its duration by
 # mistake, usually because a gateway wrote the time of the end for the first token.
 _FEW_TOKENS = 5
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
 
 
 _OUTCOME_FIELDS = ("outcome", "status_code")
@@ -117,14 +119,16 @@ class EventLimits:
 def decode(
     values: Sequence[bytes | None],
     timestamps_ms: npt.NDArray[np.int64],
-    watermark_ms: int | None,
+    watermark: Watermark | None,
     limits: EventLimits,
+    by_sender: npt.NDArray[np.bool_] | None = None,
 ) -> Decoded:
     """Judge one batch of one partition.
 
     `values`: the records' values in log order, None for a null. `timestamps_ms`: their Kafka
-    timestamps, one each. `watermark_ms`: of the partition before this batch, None before its first
-    event. Raises ValueError if there is not one timestamp a record; never for their bytes.
+    timestamps, one each. `watermark`: of the partition before this batch, None before its first
+    event. `by_sender`: which timestamps are the sender's (CreateTime) and not the broker's; None if
+    none. Raises ValueError if there is not one timestamp a record; never for their bytes.
     """
     if len(timestamps_ms) != len(values):
         raise ValueError(
@@ -135,13 +139,13 @@ def decode(
     _judge_identity(rows)
     _judge_names(rows, limits.names_last_part)
     _judge_numbers(rows)
-    running_ms = _judge_time(rows, timestamps_ms, watermark_ms, limits)
+    course, passed = _judge_time(rows, timestamps_ms, watermark or Watermark(), limits, by_sender)
     rejections = [
-        Rejection(position, *verdicts[position], _watermark(running_ms[position]))
+        Rejection(position, *verdicts[position], _watermark(course.time_ms[passed[position]]))
         for position in sorted(verdicts)
     ]
-    columns = _columns(rows, running_ms, limits.input_limits)
-    return Decoded(columns, rejections, _watermark(running_ms[-1]))
+    columns = _columns(rows, course, passed, limits.input_limits)
+    return Decoded(columns, rejections, course.last)
 
 
 def _watermark(watermark_ms: np.int64) -> int | None:
@@ -240,13 +244,14 @@ def _judge_order(rows: Rows, earlier: str, later: str, doubted: str) -> None:
 
 
 def _judge_time(
-    rows: Rows, timestamps_ms: npt.NDArray[np.int64], watermark_ms: int | None, limits: EventLimits
-) -> npt.NDArray[np.int64]:
-    """Reject by time; return the watermark before each record and after the last; -1: none.
-
-    A late event lies below the watermark, so that all events still alive may be run through the
-    maximum before the late ones among them are known.
-    """
+    rows: Rows,
+    timestamps_ms: npt.NDArray[np.int64],
+    watermark: Watermark,
+    limits: EventLimits,
+    by_sender: npt.NDArray[np.bool_] | None,
+) -> tuple[Course, npt.NDArray[np.int64]]:
+    """Reject by time; return the watermark along the events whose time could be judged, and how
+    many of these lie before each record."""
     ended_at_ms, stamped_ms = rows.ended_at_ms, timestamps_ms[rows.position]
     rows.reject(stamped_ms < 0, "no_timestamp", "the record has no Kafka timestamp")
     rows.reject(
@@ -256,19 +261,36 @@ def _judge_time(
         f"{limits.future_tolerance_ms}",
         ended_at_ms - stamped_ms,
     )
-    seen_ms = np.full(len(timestamps_ms) + 1, -1, np.int64)
-    if watermark_ms is not None:
-        seen_ms[0] = watermark_ms
-    seen_ms[rows.position[rows.alive] + 1] = ended_at_ms[rows.alive]
-    running_ms = np.maximum.accumulate(seen_ms)
-    behind_ms = running_ms[rows.position] - ended_at_ms
+    alive = rows.alive.copy()
+    position = rows.position[alive]
+    own = None if by_sender is None or not by_sender.any() else by_sender[position]
+    course = advance(watermark, ended_at_ms[alive], own, limits.horizon_ms)
+    is_event = np.zeros(len(timestamps_ms) + 1, np.int64)
+    is_event[position + 1] = 1
+    passed = np.cumsum(is_event)[:-1]
+
+    behind_ms = np.full(len(ended_at_ms), -1, np.int64)
+    behind_ms[alive] = course.time_ms[:-1] - ended_at_ms[alive]
+    behind_ms[np.flatnonzero(alive)[: course.settled_at]] = -1
     rows.reject(
         behind_ms > limits.horizon_ms,
         "too_late",
         f"ended_at: {{}} ms behind the watermark; the limit is {limits.horizon_ms}",
         behind_ms,
     )
-    return running_ms
+    if own is not None:
+        ahead_ms = np.full(len(ended_at_ms), -1, np.int64)
+        ahead_ms[alive] = np.where(
+            own & (course.arrived_ms >= 0), ended_at_ms[alive] - course.arrived_ms, -1
+        )
+        rows.reject(
+            ahead_ms > limits.horizon_ms,
+            "from_the_future",
+            "ended_at: {} ms ahead of the watermark, and the timestamp is the sender's; the limit "
+            f"is {limits.horizon_ms}",
+            ahead_ms,
+        )
+    return course, passed
 
 
 def _series(
@@ -287,8 +309,34 @@ def _series(
     )
 
 
-def _columns(rows: Rows, running_ms: npt.NDArray[np.int64], input_limits: Sequence[int]) -> Columns:
+def _identities(
+    request: npt.NDArray[np.uint64],
+    outcome: npt.NDArray[np.int8],
+    ended_at_ms: npt.NDArray[np.int64],
+) -> npt.NDArray[np.uint64]:
+    """Return the hashes by which duplicates are recognised, shape (n, 2).
+
+    A success is known by its request id alone, as a request is answered once. An event without
+    success is known by its end too: gateways report each failed attempt, and then the one that was
+    answered, under the same id.
+    """
+    failed = outcome != SUCCESS
+    if not failed.any():
+        return request
+    identities = request.copy()
+    # A multiplier with well-spread bits, so that near times differ in all bits of the product.
+    identities[failed, 0] ^= ended_at_ms[failed].astype(np.uint64) * _SPREAD
+    return identities
+
+
+def _columns(
+    rows: Rows,
+    course: Course,
+    passed: npt.NDArray[np.int64],
+    input_limits: Sequence[int],
+) -> Columns:
     alive = slice(None) if rows.alive.all() else rows.alive
+    at = passed[rows.position[alive]]
     probe = rows.flag("probe", True)[alive]
     outcome = rows.outcome[alive]
     numbers = {name: values[alive] for name, values in rows.numbers.items()}
@@ -329,9 +377,10 @@ def _columns(rows: Rows, running_ms: npt.NDArray[np.int64], input_limits: Sequen
     customer_index, customers = interned(rows.pairs, rows.pair[alive])
     return Columns(
         position=rows.position[alive],
-        request=rows.request[alive],
+        request=_identities(rows.request[alive], outcome, rows.ended_at_ms[alive]),
         ended_at_ms=rows.ended_at_ms[alive],
-        watermark_ms=running_ms[rows.position[alive]],
+        watermark_ms=course.time_ms[at],
+        arrived_ms=course.arrived_ms[at],
         outcome=outcome,
         probe=probe,
         final=probe | ~rows.flag("final", False)[alive],

@@ -52,6 +52,8 @@ class Batch:
     # Set: the batch holds no records, and next_offset = fetch_offset.
     unreadable: Unreadable | None = None
     epoch: int = 0  # seeks made in this partition before the fetch
+    # Which timestamps the sender gave (CreateTime); empty if the broker gave all of them.
+    by_sender: Sequence[bool] = ()
 
     def key(self, position: int) -> bytes | None:
         """Return the key of one record."""
@@ -74,6 +76,7 @@ class Batch:
             timestamps_ms=self.timestamps_ms[part],
             values=self.values[part],
             records=self.records[part],
+            by_sender=self.by_sender[part],
         )
 
     def offsets_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -126,6 +129,7 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
     fetch_offset: int = records.next_fetch_offset
     next_offset = fetch_offset
     taken: list[Any] = []
+    by_sender: list[bool] = []
     taken_bytes = 0
     fault = None
     while len(taken) < ENOUGH_RECORDS and taken_bytes < max_batch_bytes:
@@ -142,6 +146,7 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
                 if read and read[0].offset < next_offset:  # the fetch began inside a batch
                     read = [record for record in read if record.offset >= next_offset]
                 taken += read
+                by_sender += [batch.stamped_by_sender] * len(read)
         except UnreadableError as error:
             fault = error
             break
@@ -183,6 +188,7 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
         values=[record.value for record in taken],
         records=taken,
         unreadable=unreadable,
+        by_sender=by_sender if True in by_sender else (),
     )
 
 

@@ -32,6 +32,7 @@ STEPS_MAX = 20_000
 SLICES_PER_ROUND = 200  # whole slices stay in memory until the report is built
 DEFAULT_STEP_S = 300
 DAY_S = 86_400
+AHEAD_S = 86_400
 _USUAL_APART_TIERS = Latency().apart_tiers
 
 
@@ -114,13 +115,30 @@ class Answer:
         return whole(without_apart_tiers(aggregate, self.series, self.apart_tiers))
 
 
+def newest_s(views: Sequence[PartitionView], watermark_s: int) -> int:
+    """Return the last second that was counted, at most AHEAD_S after the watermark.
+
+    The watermark may be behind the newest events if senders stamp them (CreateTime). An event far
+    ahead has a wrong clock.
+    """
+    ends_s = (
+        slice_.end_s - 1
+        for view in views
+        for slice_ in view.index
+        if slice_.level == 0 and slice_.start_s <= watermark_s + AHEAD_S
+    )
+    newest = max(ends_s, default=watermark_s)
+    # The slice of the watermark reaches further than the watermark itself.
+    return newest if newest - LEVELS[0].step_s >= watermark_s else watermark_s
+
+
 def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
     """Fill in the open parts of a question, and widen its step to the slices still stored.
 
     Raises RequestError if the range is empty or has too many steps.
     """
     watermark_s = max(((view.meta.watermark_ms or 0) // 1_000 for view in views), default=0)
-    as_of_s = watermark_s if question.as_of_s is None else question.as_of_s
+    as_of_s = newest_s(views, watermark_s) if question.as_of_s is None else question.as_of_s
     # The end is exclusive, and the second of the watermark belongs to the answer.
     to_s = as_of_s + 1 if question.to_s is None else min(question.to_s, as_of_s + 1)
     from_s = question.from_s

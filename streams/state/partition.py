@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 
 from streams.events.decoder import Decoded
+from streams.events.watermark import Watermark
 from streams.state.aggregation import place_rejections, record, record_totals
 from streams.state.registry import CHUNK, Registry
 from streams.state.slices import (
@@ -73,7 +74,7 @@ class PartitionState:
         self._deletes: set[SliceId] = set()
         self._sent: tuple[set[SliceId], set[SliceId]] | None = None  # both, not confirmed yet
         self.index: dict[SliceId, int] = {}
-        self.watermark_ms: int | None = None
+        self.watermark = Watermark()
         self.since_ms: int | None = None
         self._merged_until_s = [0] * len(LEVELS)
         self._unplaced: dict[str, int] = {}
@@ -94,7 +95,8 @@ class PartitionState:
     def _restore(self, fields: Mapping[str, bytes]) -> None:
         meta = decode_meta(fields["meta"])
         self.index = decode_index(fields["index"])
-        self.watermark_ms, self.since_ms = meta.watermark_ms, meta.since_ms
+        self.watermark = meta.watermark()
+        self.since_ms = meta.since_ms
         self._merged_until_s = list(meta.merged_until_s)
         self._unplaced = dict(meta.unplaced)
         self.registry.overflowed.update(meta.overflowed)
@@ -118,6 +120,11 @@ class PartitionState:
         self._totals = [totals]
 
     @property
+    def watermark_ms(self) -> int | None:
+        """Return the watermark; it may still fall if `watermark.settled_ms` is None."""
+        return self.watermark.time_ms
+
+    @property
     def unflushed(self) -> int:
         """Records counted here that are not in the store yet."""
         return max(0, self.next_offset - self.stored_offset)
@@ -137,9 +144,10 @@ class PartitionState:
             (decoded.columns.ended_at_ms, np.array(refused_ms, np.int64), decoded.duplicates_ms)
         )
         starts = np.unique(times_ms // 10_000) * 10
-        merged = self._merged(decoded.watermark_ms)
+        watermark_ms = decoded.watermark.settled_ms
+        merged = self._merged(watermark_ms)
         for start_s in starts.tolist():
-            wanted.update(self._targets(start_s, decoded.watermark_ms))
+            wanted.update(self._targets(start_s, watermark_ms))
         for level in range(1, len(LEVELS)):
             if merged[level] > self._merged_until_s[level]:
                 wanted.update(
@@ -165,7 +173,7 @@ class PartitionState:
         """
         if absent := self.missing(decoded):
             raise RuntimeError(f"{slice_field(min(absent))} is stored but was not provided")
-        columns, watermark_ms = decoded.columns, decoded.watermark_ms
+        columns, watermark_ms = decoded.columns, decoded.watermark.settled_ms
         series = self.registry.series_numbers(
             columns.series,
             np.bincount(columns.series_index, minlength=len(columns.series)).tolist(),
@@ -217,8 +225,9 @@ class PartitionState:
         self._dirty.update(staged)
         if len(columns.ended_at_ms):
             self._seen_first(int(columns.ended_at_ms[0]))
-        moved = (watermark_ms or 0) // 10_000 != (self.watermark_ms or 0) // 10_000
-        self.watermark_ms, self._merged_until_s, self._unplaced = watermark_ms, merged, unplaced
+        moved = (watermark_ms or 0) // 10_000 != (self.watermark.settled_ms or 0) // 10_000
+        self.watermark, self._merged_until_s = decoded.watermark, merged
+        self._unplaced = unplaced
         self._totals += [totals, refused]
         if len(self._totals) > _COMPACT_PARTS:
             self._totals = [Aggregate.merged(self._totals)]
@@ -316,7 +325,7 @@ class PartitionState:
             Meta(
                 schema=SCHEMA,
                 sequence=self.sequence,
-                watermark_ms=self.watermark_ms,
+                watermark_ms=self.watermark.time_ms,
                 merged_until_s=tuple(self._merged_until_s),
                 unplaced=self._unplaced,
                 overflowed=dict(sorted(self.registry.overflowed.items())),
@@ -332,6 +341,8 @@ class PartitionState:
                 witness=self.witness,
                 recent=dict(self.recent),
                 archived_at_ms=self.archived_at_ms,
+                newest_ms=self.watermark.newest_ms,
+                anchor_ms=self.watermark.anchor_ms,
             )
         )
         self._changed = False
@@ -389,7 +400,7 @@ class PartitionState:
         return targets
 
     def _expire(self) -> None:
-        watermark_s = (self.watermark_ms or 0) // 1_000
+        watermark_s = (self.watermark.settled_ms or 0) // 1_000
         horizon_ms = (watermark_s - HORIZON_S) * 1_000
         self.gaps = [gap for gap in self.gaps if gap.to_ms is None or gap.to_ms > horizon_ms]
         for of in [*self._slices, *self.index]:

@@ -10,13 +10,15 @@ from typing import NamedTuple
 
 import msgspec
 
+from streams.events.watermark import Watermark
 from streams.state.registry import CHUNK, CustomerKey, SeriesKey, padded_series
 from streams.state.slices import LEVELS, SliceId, Thresholds
 
 # 2: duplicates in the slices, and what is known to be missing in the meta.
 # 3: KNOWN columns and faults in the slices, latencies up to seven days.
 # 4: the requested service tier and the class of input length in the names of series; counters and
-# a fourth latency in the slices. 2 and 3 are read.
+#    a fourth latency in the slices; what the watermark's next move depends on.
+# 2 and 3 are read.
 SCHEMA = 4
 
 
@@ -57,6 +59,15 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     witness: LogFingerprint | None = None
     recent: dict[int, int] = {}  # smallest offset by time of event, for duplicates
     archived_at_ms: int = 0  # by the writer's clock, when it was last archived
+    # Watermark.newest_ms and .anchor_ms. Without both, the watermark is its own anchor.
+    newest_ms: tuple[int, ...] = ()
+    anchor_ms: int | None = None
+
+    def watermark(self) -> Watermark:
+        """Return the watermark with what its next move depends on."""
+        if self.newest_ms:
+            return Watermark(self.watermark_ms, self.anchor_ms, self.newest_ms)
+        return Watermark(self.watermark_ms, self.anchor_ms or self.watermark_ms)
 
 
 @dataclass(frozen=True, slots=True)

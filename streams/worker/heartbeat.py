@@ -19,7 +19,8 @@ class HeartbeatSender:
 
         Raises StoreError.
         """
-        admission, state, dedup = worker.admission, worker.state, worker.dedup_window
+        admission, state = worker.admission, worker.state
+        ids = worker.dedup_window.ids if worker.dedup_window is not None else None
         counters, halt = self._context.counters, worker.admission.halted
         unfit_reason = self._context.supervision.unfit_reason
         exemplars, samples = worker.exemplars.unsent(), worker.field_samples.unsent()
@@ -40,8 +41,8 @@ class HeartbeatSender:
                 "halted_at": halt.offset if halt else state.next_offset,
                 "halted_detail": unfit_reason or (halt.detail if halt else ""),
                 "order": worker.applied_command,
-                "seen_ids": len(dedup) if dedup is not None else 0,
-                "seen_forgotten": dedup.forgotten if dedup is not None else 0,
+                "seen_ids": len(ids) if ids is not None else 0,
+                "seen_forgotten": ids.forgotten if ids is not None else 0,
                 "archived_ms": state.archived_at_ms,
                 **({"exemplars": exemplars} if exemplars is not None else {}),
                 **({"field_samples": samples} if samples is not None else {}),

@@ -18,6 +18,7 @@ from functools import partial
 import numpy as np
 
 from streams.events.decoder import Decoded, decode
+from streams.events.watermark import Watermark
 from streams.kafka.fetch import Batch
 from streams.state.edges import export_edges
 from streams.state.limits import thresholds_of
@@ -28,7 +29,7 @@ from streams.worker.admission import Count, Drop, Halt, OffsetAdmission, Seek
 from streams.worker.archiver import Archiver
 from streams.worker.circuit_breaker import CircuitBreaker
 from streams.worker.context import WorkerContext
-from streams.worker.deduplication import DedupWindow, ReplayHorizon, deduplicate
+from streams.worker.deduplication import ArrivalWindow, ReplayHorizon, deduplicate
 from streams.worker.exemplars import Exemplars
 from streams.worker.field_samples import FieldSamples
 from streams.worker.partition_log import PartitionLog
@@ -67,18 +68,21 @@ class PartitionWorker:
         read_from = [state.next_offset]
         if state.witness is not None:
             read_from.append(state.witness.offset)  # shows whether this is still the same log
-        if window_ms and (replay_from := self._horizon.since(state.watermark_ms)) is not None:
-            read_from.append(replay_from)
+        ids_max = max(1, settings.dedup_max_ids // max(1, shared_by))
+        replay_from = self._horizon.since(state.watermark.settled_ms) if window_ms else None
+        if replay_from is not None:
+            # Older ids than these would be forgotten again at once, for lack of room.
+            read_from.append(max(replay_from, state.next_offset - 2 * ids_max))
         self.admission = OffsetAdmission(
             loaded.partition, generation, loaded.claim, state, min(read_from)
         )
         self._breaker = CircuitBreaker(
             settings.breaker_ratio, settings.breaker_records, settings.breaker_run
         )
-        self.dedup_window: DedupWindow | None = None  # None: duplicates are counted
+        self._read_again: Watermark | None = None  # along the records that are read again
+        self.dedup_window: ArrivalWindow | None = None  # None: duplicates are counted
         if window_ms:
-            ids_max = max(1, settings.dedup_max_ids // max(1, shared_by))
-            self.dedup_window = DedupWindow(window_ms, ids_max)
+            self.dedup_window = ArrivalWindow(window_ms, ids_max)
         self.exemplars = Exemplars(export_edges(thresholds_of(settings)))
         self.field_samples = FieldSamples()
         self._archiver = Archiver(context, loaded.partition, loaded.claim)
@@ -140,19 +144,29 @@ class PartitionWorker:
     def _remember_ids(self, batch: Batch) -> None:
         """Read the request ids of records that the state counts already."""
         self._flushed_at = time.monotonic()  # reading again takes time, but is no stall
-        watermark_ms = self.state.watermark_ms
-        if self.dedup_window is None or watermark_ms is None:
+        if self.dedup_window is None or self.state.watermark_ms is None or not batch.values:
             return
-        columns = self._decode(batch, None).columns
-        watermarks_ms = np.full(len(columns.position), watermark_ms, np.int64)
-        self.dedup_window.find_duplicates(columns.request, columns.ended_at_ms, watermarks_ms)
+        settled_ms = self.state.watermark.settled_ms
+        if self._read_again is None and settled_ms is not None:
+            first = np.array(batch.offsets[:1], np.int64)
+            self._read_again = Watermark.at(int(self._horizon.arrivals_ms(first)[0]))
+        decoded = self._decode(batch, self._read_again)
+        self._read_again = decoded.watermark
+        columns = decoded.columns
+        if settled_ms is None:
+            self.dedup_window.remember(columns.request, None, -1)
+        else:
+            arrivals_ms = self._horizon.arrivals_ms(batch.offsets_at(columns.position))
+            self.dedup_window.remember(columns.request, arrivals_ms, settled_ms)
 
-    def _decode(self, batch: Batch, watermark_ms: int | None) -> Decoded:
+    def _decode(self, batch: Batch, watermark: Watermark | None) -> Decoded:
         timestamps_ms = np.array(batch.timestamps_ms, np.int64)
-        return decode(batch.values, timestamps_ms, watermark_ms, self._context.event_limits)
+        by_sender = np.array(batch.by_sender, np.bool_) if batch.by_sender else None
+        limits = self._context.event_limits
+        return decode(batch.values, timestamps_ms, watermark, limits, by_sender)
 
     async def _count(self, batch: Batch) -> None:
-        decoded = self._decode(batch, self.state.watermark_ms)
+        decoded = self._decode(batch, self.state.watermark)
         if (reason := self._breaker_reason(batch, decoded)) is not None:
             self._halt(Halt(HaltReason.DEAD_LETTERS, self.state.next_offset, reason))
             return
@@ -181,11 +195,8 @@ class PartitionWorker:
             return decoded
         # All valid records, with the duplicates: a later one may be a duplicate of a duplicate.
         columns = decoded.columns
-        self._horizon.add(batch.offsets_at(columns.position), columns.ended_at_ms)
-        duplicate = self.dedup_window.find_duplicates(
-            columns.request, columns.ended_at_ms, columns.watermark_ms
-        )
-        return deduplicate(decoded, duplicate)
+        self._horizon.add(batch.offsets_at(columns.position), columns.arrived_ms)
+        return deduplicate(decoded, self.dedup_window.find_duplicates(columns))
 
     async def _fetch_missing_slices(self, decoded: Decoded) -> None:
         """Fetch the slices that a batch changes and that only the store has."""

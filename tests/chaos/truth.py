@@ -14,6 +14,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.config.settings import Kafka, Worker
+from streams.events.watermark import Watermark
 from streams.state.limits import event_limits, thresholds_of
 from streams.state.slices import LEVELS, SliceId
 from tests.support.answers import hashed
@@ -49,7 +50,7 @@ class Partition:
 
     def read(self, records: Sequence[Record]) -> None:
         """Count the next records."""
-        decoded = judge(records, self.watermark_ms, event_limits(self.worker))
+        decoded = judge(records, Watermark.at(self.watermark_ms), event_limits(self.worker))
         reasons = {rejection.position: rejection.reason for rejection in decoded.rejections}
         self.refused.update(self.offset + position for position in reasons)
         rows: defaultdict[int, list[Row]] = defaultdict(list)

@@ -10,6 +10,7 @@ from streams.events.columns import Decoded
 from streams.events.decoder import OUTCOMES, EventLimits, decode
 from streams.events.faults import faults_of
 from streams.events.fields import ENDINGS, ERROR_CLASSES
+from streams.events.watermark import Watermark
 
 RULES = EventLimits(max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=60_000)
 NOW = 1_700_000_000_000
@@ -55,7 +56,7 @@ def judge(
     stamps = np.array(
         [NOW] * len(values) if timestamps_ms is None else timestamps_ms, dtype=np.int64
     )
-    return decode(list(values), stamps, watermark_ms, rules)
+    return decode(list(values), stamps, Watermark.at(watermark_ms), rules)
 
 
 def rows(decoded: Decoded) -> list[dict[str, Any]]:

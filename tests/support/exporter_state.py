@@ -108,7 +108,7 @@ class StateWriter:
         claim, state = await self.owned(partition)
         raw = [one if isinstance(one, bytes) else msgspec.json.encode(one) for one in values]
         stamps = np.full(len(raw), round(at_s * 1_000), np.int64)
-        decoded = decode(raw, stamps, state.watermark_ms, self._rules)
+        decoded = decode(raw, stamps, state.watermark, self._rules)
         events = len(decoded.columns.ended_at_ms)
         decoded = deduplicate(decoded, np.arange(events) >= events - duplicates)
         missing = state.missing(decoded)

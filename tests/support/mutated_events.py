@@ -13,9 +13,10 @@ import numpy as np
 from streams.events.columns import Decoded
 from streams.events.decoder import OUTCOMES, EventLimits, decode
 from streams.events.fields import ENDINGS, ERROR_CLASSES, FIELDS
+from streams.events.watermark import Watermark
 from streams.state.measures import availability, measures, whole
 from streams.state.slices import Aggregate
-from streams.worker.deduplication import DedupWindow, deduplicate
+from streams.worker.deduplication import ArrivalWindow, arrival_step_ms, deduplicate
 from tests.support.aggregates import parts_of
 from tests.support.contract import read_record
 from tests.support.event_samples import EVENT, NOW
@@ -133,22 +134,18 @@ def check(values: list[bytes], chance: random.Random) -> Counter[str]:
 
 def _count(values: list[bytes], chance: random.Random) -> tuple[list[Decoded], Aggregate]:
     """Decode and deduplicate records as a worker does, and add up what counts."""
-    window = DedupWindow(WINDOW_MS, 10**7)
+    window = ArrivalWindow(WINDOW_MS, 10**7)
     batches: list[Decoded] = []
     parts: list[Aggregate] = []
-    watermark_ms: int | None = None
+    watermark: Watermark | None = None
     start = 0
     while start < len(values):
         batch = values[start : start + chance.randint(1, BATCH_MAX)]
-        decoded = decode(batch, np.full(len(batch), NOW, np.int64), watermark_ms, LIMITS)
-        columns = decoded.columns
-        duplicates = window.find_duplicates(
-            columns.request, columns.ended_at_ms, columns.watermark_ms
-        )
-        decoded = deduplicate(decoded, duplicates)
+        decoded = decode(batch, np.full(len(batch), NOW, np.int64), watermark, LIMITS)
+        decoded = deduplicate(decoded, window.find_duplicates(decoded.columns))
         parts += [part for _, part in parts_of(decoded.columns)]
         batches.append(decoded)
-        watermark_ms = decoded.watermark_ms
+        watermark = decoded.watermark
         start += len(batch)
     return batches, Aggregate.merged(parts)
 
@@ -161,8 +158,8 @@ def recount(
     attempts: Counter[str] = Counter()
     rejections: Counter[str] = Counter()
     faults: Counter[tuple[str, str]] = Counter()
-    newest: dict[str, int] = {}  # request id -> its latest ended_at
-    watermark_ms = 0
+    arrivals: dict[object, int] = {}  # identity -> part of its latest arrival
+    watermark_ms, step_ms = 0, arrival_step_ms(WINDOW_MS)
     for value in values:
         read = read_record(value)
         if isinstance(read, str):
@@ -170,9 +167,12 @@ def recount(
             continue
         request_id = str(json.loads(value)["request_id"])
         at_ms = read["ended_at_ms"]
-        if request_id not in newest or newest[request_id] <= watermark_ms - WINDOW_MS:
+        identity = request_id if read["outcome"] == "success" else (request_id, at_ms)
+        watermark_ms = max(watermark_ms, at_ms)
+        part = watermark_ms // step_ms
+        known = arrivals.get(identity)
+        if known is None or known * step_ms <= watermark_ms - WINDOW_MS - step_ms:
             (outcomes if read["final"] else attempts)[read["outcome"]] += 1
             faults.update(read["faults"])
-        newest[request_id] = max(newest.get(request_id, 0), at_ms)
-        watermark_ms = max(watermark_ms, at_ms)
+        arrivals[identity] = part
     return outcomes, attempts, rejections, faults

@@ -20,6 +20,7 @@ import numpy as np
 from streams.events.columns import Decoded, SeriesKey
 from streams.events.decoder import EventLimits, decode
 from streams.events.fields import CLIENT_CLASSES, OUTCOMES, REASONS
+from streams.events.watermark import Watermark
 from streams.state.histogram import BUCKET_BITS
 from streams.state.registry import NameLimits
 from streams.state.slices import (
@@ -135,17 +136,28 @@ def encoded(value: dict[str, Any] | bytes) -> bytes:
 
 
 def judge(
-    log: Sequence[Any], watermark_ms: int | None = None, rules: EventLimits = RULES
+    log: Sequence[Any], watermark: Watermark | None = None, rules: EventLimits = RULES
 ) -> Decoded:
     stamps = np.array([stamp for _, stamp in log], np.int64)
-    return decode([encoded(value) for value, _ in log], stamps, watermark_ms, rules)
+    return decode([encoded(value) for value, _ in log], stamps, watermark, rules)
 
 
 def is_duplicate(
     before: list[tuple[T, int]], request_id: T, watermark_ms: int, window_ms: int
 ) -> bool:
-    """`before`: (request_id, ended_at) of the valid events that came before."""
+    """`before`: (identity, time) of the valid events that came before."""
     return any(one == request_id and at > watermark_ms - window_ms for one, at in before)
+
+
+def identity(request_id: object, outcome: str, ended_at_ms: int) -> object:
+    """What a duplicate has in common with its original."""
+    return request_id if outcome == "success" else (request_id, ended_at_ms)
+
+
+def arrival_step_ms(window_ms: int) -> int:
+    """The parts of a window to which arrivals are rounded down: a 16th, rounded up to 32 of its
+    512 parts."""
+    return 32 * max(32, -(-window_ms // 512))
 
 
 def recount(log: list[Any], rules: EventLimits = RULES, window_ms: int = 0) -> Recount:
@@ -156,8 +168,9 @@ def recount(log: list[Any], rules: EventLimits = RULES, window_ms: int = 0) -> R
     refused: list[tuple[int | None, str]] = []
     waiting: list[str] = []
     watermark_ms: int | None = None
-    # request_id -> (it, ended_at): looked through like one list
-    before: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    # identity -> (it, arrival): looked through like one list
+    before: defaultdict[Any, list[tuple[Any, int]]] = defaultdict(list)
+    step_ms = arrival_step_ms(window_ms) if window_ms else 1
     for position, (value, _) in enumerate(log):
         if position in verdicts:
             if watermark_ms is None:
@@ -169,13 +182,14 @@ def recount(log: list[Any], rules: EventLimits = RULES, window_ms: int = 0) -> R
         if watermark_ms is None:
             refused += [(row.at_ms // 1_000, reason) for reason in waiting]
             waiting, watermark_ms = [], row.at_ms
-        name = value["request_id"]
-        if window_ms and is_duplicate(before[name], name, watermark_ms, window_ms):
+        name = identity(value["request_id"], row.outcome, row.at_ms)
+        arrived_ms = max(watermark_ms, row.at_ms)
+        if window_ms and is_duplicate(before[name], name, arrived_ms, window_ms + step_ms):
             refused.append((watermark_ms // 1_000, DUPLICATE))
         else:
             rows.append(row)
-        before[name].append((name, row.at_ms))
-        watermark_ms = max(watermark_ms, row.at_ms)
+        watermark_ms = arrived_ms
+        before[name].append((name, arrived_ms - arrived_ms % step_ms))
     return Recount(rows, refused + [(None, reason) for reason in waiting], watermark_ms)
 
 

@@ -180,7 +180,7 @@ def loaded(
 
 def count(state: PartitionState, shelf: Shelf, log: list[Any], until: int) -> None:
     """One batch: the records from the state's offset to `until`."""
-    decoded = judge(log[state.next_offset : until], state.watermark_ms)
+    decoded = judge(log[state.next_offset : until], state.watermark)
     missing = state.missing(decoded)
     assert len(missing) == len(set(missing))
     state.provide({of: shelf.fields[slice_field(of)] for of in missing})

@@ -197,12 +197,12 @@ def test_forgetting_keeps_what_is_not_in_the_store() -> None:
     log = [plain(NOON), plain(NOON + 20)]
     count(state, shelf, log, 1)
     state.evict(0)
-    assert state.missing(judge(log[:1], state.watermark_ms)) == []
+    assert state.missing(judge(log[:1], state.watermark)) == []
     checkpoint(state, shelf)
     state.evict(10**9)
-    assert state.missing(judge(log[:1], state.watermark_ms)) == []
+    assert state.missing(judge(log[:1], state.watermark)) == []
     state.evict(0)
-    assert state.missing(judge(log[:1], state.watermark_ms)) == [SliceId(0, NOON)]
+    assert state.missing(judge(log[:1], state.watermark)) == [SliceId(0, NOON)]
     count(state, shelf, log, 2)
     checkpoint(state, shelf)
     assert shelf.readable(list(shelf.index)) == recount_of(log)
@@ -215,7 +215,7 @@ def recount_of(log: list[tuple[dict[str, Any], int]]) -> dict[str, Any]:
 def test_a_batch_that_could_not_be_counted_leaves_nothing_behind() -> None:
     shelf = shelf_after([plain(NOON), plain(NOON, model="b")], caps=TIGHT)
     state = loaded(shelf, TIGHT)
-    batch = judge([plain(NOON, model="c"), plain(NOON, customer_id="eve")], state.watermark_ms)
+    batch = judge([plain(NOON, model="c"), plain(NOON, customer_id="eve")], state.watermark)
     before = state.registry.overflowed.copy()
     with pytest.raises(RuntimeError, match=f"s:10:{NOON} is stored but was not provided"):
         state.apply(batch, 4)
@@ -294,7 +294,7 @@ def meta_after(*steps: Any) -> Meta:
 
 
 def counted(*log: Any) -> Callable[..., Any]:
-    return lambda state: state.apply(judge(list(log), state.watermark_ms), state.next_offset + 1)
+    return lambda state: state.apply(judge(list(log), state.watermark), state.next_offset + 1)
 
 
 def test_records_that_are_gone_leave_a_gap_until_the_next_event() -> None:
