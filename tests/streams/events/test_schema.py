@@ -126,9 +126,10 @@ def parts_fit_their_wholes(event: dict[str, object]) -> bool:
     given, output, total = (number(f"{name}_tokens", -1) for name in ("input", "output", "total"))
     duration_ms = number("duration_ms", float("inf"))
     return (
-        number("cached_input_tokens", 0) <= max(given, 0)
-        and number("reasoning_tokens", 0) <= max(output, 0)
+        # A part of an unknown whole is unknown too, which is no fault.
+        (given < 0 or number("cached_input_tokens", 0) <= given)
         and (given < 0 or number("cache_write_tokens", 0) <= given)
+        and (output < 0 or number("reasoning_tokens", 0) <= output)
         and (min(given, output, total) < 0 or total == given + output)
         and number("ttft_ms", 0) <= duration_ms + max(1, duration_ms / 1_000) + 1e-6
         and _first_visible_fits(event, number)
