@@ -28,10 +28,11 @@ from streams.sources.files import RowError
 from streams.sources.mapping import Row, read_rows
 from streams.sources.problems import RowProblems
 from streams.state.aggregation import record
+from streams.state.histogram import BUCKET_BITS
 from streams.state.limits import event_limits, name_limits
 from streams.state.registry import Registry
 from streams.state.slices import TOKENS_AT, Aggregate, SliceId, Thresholds
-from streams.state.tables import Ints
+from streams.state.tables import Ints, Table
 from streams.worker.deduplication import ArrivalWindow, deduplicate
 
 SPILL_BYTES = 64 * 2**20  # aggregates beyond this go to the temporary file
@@ -78,7 +79,6 @@ class Recording:
         self._minutes_until_s = minutes_until_s
         self._logs: dict[object, _Log] = {}
         self._last_s = 0  # start of the last slice
-        self._no_cells = Aggregate.empty().cells
         self._in_memory: dict[int, list[Aggregate]] = {}
         self._memory_bytes = 0
         self._has_spilled = False
@@ -165,7 +165,9 @@ class Recording:
         self.begin_s = start_s if self.begin_s is None else min(self.begin_s, start_s)
         self._last_s = max(self._last_s, start_s)
         if start_s < self._minutes_until_s:
-            aggregate = replace(aggregate, cells=self._no_cells)
+            # No percentile is read here, but shares of latencies need the number of measured ones.
+            keys = aggregate.cells.keys >> BUCKET_BITS << BUCKET_BITS
+            aggregate = replace(aggregate, cells=Table.summed(keys, aggregate.cells.values))
         self._in_memory.setdefault(start_s, []).append(aggregate)
         self._memory_bytes += aggregate.size_bytes
         # Parts of one slice come from many batches, and are merged on disk and when read.

@@ -151,3 +151,22 @@ def test_decades_between_two_events_end_with_a_message() -> None:
     with pytest.raises(RequestError, match="between 2016-01-04T00:00:00Z and 2026-01-01T00:01:00Z"):
         backtested(events, policy(UPTIME))
     assert backtested(events, policy(UPTIME), from_s=T0).from_s == T0
+
+
+def test_latencies_before_the_evaluated_stretch_count_for_the_period() -> None:
+    objective = {
+        "name": "quick",
+        "indicator": {"kind": "latency_ratio", "measure": "ttft", "limit": "300ms"},
+        "target": "90%",
+        "period": {"rolling_days": 30},
+    }
+    of, events = policy(objective), sparse_days(3, 1.1)
+    from_s = T0 + 90_000
+    recording = Recording(
+        Settings(), thresholds([of], Settings().worker), None, minutes_until_s([of], from_s)
+    )
+    recording.add("test", [msgspec.json.encode(one) for one in events], None)
+    part = report(run([of], Settings(), recording, from_s))
+    whole = report(backtested(events, of))
+    assert part["promises"][0]["attainment"] == whole["promises"][0]["attainment"]
+    assert whole["promises"][0]["attainment"]["counted"] > 100
