@@ -12,7 +12,7 @@ one `Rejection`, whatever its bytes are, and where a log is cut into batches cha
                 timestamp and the partition's watermark
     faults.py   what was wrong with single fields
     columns.py  the result
-    schema.py   the contract as documents
+    schema.py, page.py  the contract as documents
 
 A record is rejected if it cannot be identified, placed in time or given an outcome, for the first
 rule it breaks in that order. Any other wrong field becomes unknown, and is a fault of its record.
@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.events.columns import Columns, Decoded, Rejection, SeriesKey, interned
+from streams.events.epoch import BEFORE_2015
 from streams.events.faults import fault_bit
 from streams.events.fields import (
     ELIGIBLE,
@@ -46,7 +47,7 @@ from streams.events.fields import (
 )
 from streams.events.input_length import NOT_CLASSIFIED, class_names, class_numbers
 from streams.events.names import usable_customer, usable_label
-from streams.events.parser import BAD_TIME, NO_DATE, Verdicts, readable
+from streams.events.parser import BAD_TIME, NO_DATE, TOO_EARLY, Verdicts, readable
 from streams.events.rows import (
     LABEL_FIELDS,
     NO_MEANING,
@@ -155,8 +156,10 @@ def _watermark(watermark_ms: np.int64) -> int | None:
 def _judge_identity(rows: Rows) -> None:
     """Reject records without a usable time, or without an outcome."""
     ended_at_ms, outcome = rows.ended_at_ms, rows.outcome
-    rows.reject(ended_at_ms == BAD_TIME, "bad_type", f"ended_at: needs {TIME.range}")
-    rows.reject(ended_at_ms == NO_DATE, "out_of_range", f"ended_at: needs {TIME.range}")
+    if ended_at_ms.min(initial=0) < 0:
+        rows.reject(ended_at_ms == BAD_TIME, "bad_type", f"ended_at: needs {TIME.range}")
+        rows.reject(ended_at_ms == NO_DATE, _RANGE, f"ended_at: needs {TIME.range}")
+        rows.reject(ended_at_ms == TOO_EARLY, _RANGE, f"ended_at: {BEFORE_2015}")
     rows.reject(outcome == NO_OUTCOME, *_NO_OUTCOME)
     # An outcome or status that cannot be used is named: the sender would look for a missing one.
     for position, wrong in rows.wrong.items():

@@ -23,6 +23,15 @@ UNIT_NAMES: Mapping[Unit, str] = {
     "ns": "nanoseconds",
 }
 EARLIEST_MS, LATEST_MS = 1_420_070_400_000, 4_102_444_800_000  # start of 2015, start of 2100
+BEFORE_2015 = "before 2015; send when the request ended, in milliseconds or as RFC 3339"
+
+
+def time_fault(number: int) -> str | None:
+    """Return why a number is no time in milliseconds and what to send; None if its size fits."""
+    unit = epoch_unit(number)
+    if unit not in (None, "ms"):
+        return f"looks like {UNIT_NAMES[unit]}; send milliseconds"
+    return BEFORE_2015 if number < EARLIEST_MS else None
 
 
 def epoch_unit(number: int | float) -> Unit | None:

@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from streams.events.epoch import EARLIEST_MS
+
+VERSION = 2  # of the contract
 OUTCOMES: tuple[str, ...] = (
     "success",
     "server_error",
@@ -180,9 +183,9 @@ TEXT = Kind(
 )
 FREE_TEXT = Kind(str, ("string",), "any length", ("bad_type",))
 TIME = Kind(
-    Annotated[int, Meta(ge=0, le=MAX_TIME_MS)] | str,
+    Annotated[int, Meta(ge=EARLIEST_MS, le=MAX_TIME_MS)] | str,
     ("integer", "string"),
-    f"0 to {MAX_TIME_MS} ms, or RFC 3339 with a zone",
+    f"{EARLIEST_MS} (2015) to {MAX_TIME_MS} ms, or RFC 3339 with a zone",
     (),
 )
 LABEL = Kind(

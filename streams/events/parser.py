@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streams.events.epoch import EARLIEST_MS, time_fault
 from streams.events.fields import (
     CUSTOMER,
     FIELDS,
@@ -22,6 +23,7 @@ from streams.events.fields import (
     MAX_DEPTH,
     MAX_TIME_MS,
     STATUS,
+    TIME,
     TIME_PATTERN,
     TOKEN_KINDS,
     Field,
@@ -30,7 +32,8 @@ from streams.events.fields import (
 Verdicts = dict[int, tuple[str, str]]  # position in the batch -> (reason, detail)
 Wrong = tuple[str, str, str]  # field, reason, detail
 FieldFaults = dict[int, list[Wrong]]  # position in the batch -> fields that are wrong, and why
-BAD_TIME, NO_DATE = -1, -2  # results of time_ms for text that is no time
+# Results of time_ms for text that is no time of an event.
+BAD_TIME, NO_DATE, TOO_EARLY = -1, -2, -3
 
 
 def _struct(name: str, fields: Sequence[Field], *, is_closed: bool = False) -> type[Any]:
@@ -57,6 +60,7 @@ _TIME = re.compile(TIME_PATTERN)
 _STATUS_TEXT = re.compile(rb'"([0-9]{1,3})"')
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _INTEGER = re.compile(rb"-?[0-9]+")
+_NS_DIGITS = 19  # of nanoseconds since the epoch
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 
@@ -206,6 +210,9 @@ def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None
     if kind not in field.kind.json_types:
         expected = " or ".join(field.kind.json_types)
         return None, ("bad_type", f"{field.name}: expected {expected}, found {kind}")
+    # Longer numbers are no time in any unit, and may be too long for int and float.
+    if field.kind is TIME and len(raw) <= _NS_DIGITS and (fault := time_fault(int(raw))):
+        return None, ("out_of_range", f"{field.name}: {fault}")
     size = f"{len(msgspec.json.decode(raw))} long" if kind == "string" else kind
     return None, ("out_of_range", f"{field.name}: needs {field.kind.range}, found {size}")
 
@@ -231,8 +238,9 @@ def _json_type(raw: bytes) -> str:
 
 
 def time_ms(text: str) -> int:
-    """Return the milliseconds of an RFC 3339 time, rounded down; BAD_TIME or NO_DATE if it is none.
+    """Return the milliseconds of an RFC 3339 time, rounded down.
 
+    BAD_TIME if the text is none, NO_DATE if its date is none, TOO_EARLY if it is before 2015.
     A leap second :60 is the second after :59, as POSIX counts.
     """
     if (match := _TIME.fullmatch(text)) is None:
@@ -246,4 +254,6 @@ def time_ms(text: str) -> int:
     except ValueError:
         return NO_DATE
     instant_ms = (start - _EPOCH) // _MS + leap_ms + int(((fraction or "") + "000")[:3])
-    return instant_ms if 0 <= instant_ms <= MAX_TIME_MS else NO_DATE
+    if instant_ms < EARLIEST_MS:
+        return TOO_EARLY
+    return instant_ms if instant_ms <= MAX_TIME_MS else NO_DATE

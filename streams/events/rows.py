@@ -37,7 +37,7 @@ class Rows:
 
     position: npt.NDArray[np.int64]
     request: npt.NDArray[np.uint64]  # shape (n, 2)
-    ended_at_ms: npt.NDArray[np.int64]  # or BAD_TIME, NO_DATE
+    ended_at_ms: npt.NDArray[np.int64]  # or BAD_TIME, NO_DATE, TOO_EARLY
     outcome: npt.NDArray[np.int8]  # or NO_OUTCOME, NO_MEANING
     error_class: npt.NDArray[np.int8]  # index into ERROR_CLASSES; -1: none
     ending: npt.NDArray[np.int8]  # index into ENDINGS; -1: none

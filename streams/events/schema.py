@@ -1,21 +1,19 @@
-"""The event contract as documents: a JSON Schema for machines, tables for people.
+"""The event contract as JSON Schema, and the documents generated from the contract.
 
 Pure: builds text from fields.py. `make docs` writes it to the paths that `documents` names.
 """
 
 import json
-from collections.abc import Iterable, Iterator
 from typing import Any
 
+from streams.events.epoch import EARLIEST_MS
 from streams.events.fields import (
     ATTEMPT_OF,
     CUSTOMER,
     ENDING,
-    ENDING_OUTCOMES,
     ENDINGS,
     ERROR_CLASS,
     ERROR_CLASSES,
-    FIELD_REASONS,
     FIELDS,
     FIRST_TOKEN,
     FIRST_VISIBLE,
@@ -24,9 +22,7 @@ from streams.events.fields import (
     LABEL,
     LABEL_PATTERN,
     LATENCY,
-    LATENCY_KINDS,
     MAX_CUSTOMER_BYTES,
-    MAX_DEPTH,
     MAX_LATENCY_MS,
     MAX_STATUS,
     MAX_TEXT,
@@ -35,124 +31,21 @@ from streams.events.fields import (
     NOT_MEASURED,
     OUTCOME,
     OUTCOMES,
-    REASONS,
     REQUEST_ID,
     SERVED_FROM,
     SOURCES,
     STATUS,
-    STATUS_CLASSES,
     STATUS_OUTCOMES,
     TEXT,
     TIME,
     TIME_PATTERN,
     TOKEN_PART,
     TOKENS,
+    VERSION,
     Field,
     Kind,
 )
-
-VERSION = 2
-
-# What each reason to reject a record means, and what the sender does about it.
-REASON_HELP: dict[str, tuple[str, str]] = {
-    "empty": ("the record has no value: a tombstone or zero bytes", "send the event as the value"),
-    "too_large": (
-        "more bytes than `worker.max_event_bytes`",
-        "send measurements only, no prompts and no answers",
-    ),
-    "too_deep": (f"nested deeper than {MAX_DEPTH} levels", "flatten; the event itself is flat"),
-    "not_json": (
-        "not one JSON text in UTF-8; NaN, Infinity and lone surrogates are not JSON",
-        "encode with a JSON library, one event a record",
-    ),
-    "missing_field": (
-        "no `request_id`, no `ended_at`, or nothing that gives an outcome",
-        "fill it in",
-    ),
-    "bad_type": (
-        "the record is no object, or `request_id`, `ended_at` or the only outcome has another type "
-        "than the table says",
-        "note that `true` is not 1",
-    ),
-    "out_of_range": (
-        "`request_id` is empty, `ended_at` is no date, or `outcome` and `status_code` are none "
-        "that the table allows",
-        "check the unit: times are in milliseconds; outcomes are written in small letters",
-    ),
-    "bad_label": ("not used any more: such names are renamed", "-"),
-    "inconsistent": ("not used any more: it costs the field", "-"),
-    "no_timestamp": (
-        "the record carries no Kafka timestamp",
-        "use a client and a message format from after 2016",
-    ),
-    "from_the_future": (
-        "`ended_at` lies after the record's timestamp by more than `worker.future_tolerance_s`",
-        "set the sender's clock; check for seconds or microseconds in the place of milliseconds",
-    ),
-    "too_late": (
-        "`ended_at` lies so far behind the partition's newest event that no slice is kept for it",
-        "send sooner; look for a sender whose clock runs ahead",
-    ),
-}
-# What each fault of a field means, and what the sender does about it.
-FIELD_REASON_HELP: dict[str, tuple[str, str]] = {
-    "bad_type": (
-        "the field has another type than the table says; it is unknown",
-        "send the type that docs/events.md names; note that numbers in quotes are texts",
-    ),
-    "out_of_range": (
-        "the value is not one the table allows; it is unknown",
-        "check the unit: latencies are in milliseconds",
-    ),
-    "inconsistent": (
-        "the part exceeds its known whole, `total_tokens` is not the sum, or `error_class` is none "
-        "of the outcome; it is unknown",
-        "check what is mapped: cached tokens are a part of the input, reasoning of the output, and "
-        "the first token comes before the end",
-    ),
-    "renamed": (
-        "the name is no label, or was cut to its last part; the request counts under another name",
-        "rename it at the source, or use the name under which it counts",
-    ),
-    "suspicious": (
-        "the TTFT is 0, or that of a stream of more than 5 tokens is its duration: it was probably "
-        "not measured; it counts",
-        "take the time of the first token when it arrives",
-    ),
-}
-# What the request still counts for if a field is missing or wrong.
-FIELD_COSTS: dict[str, str] = {
-    "request_id": "the record is rejected",
-    "ended_at": "the record is rejected",
-    "model": "counts under the model `unknown`",
-    "outcome": "follows from `status_code`; without both the record is rejected",
-    "status_code": "no cost if there is an `outcome`; else the record is rejected",
-    "error": "a 2xx status is a success; an error that is an object is an error",
-    "region": "counts under the region `unknown`",
-    "channel": "counts under the channel `unknown`",
-    "service_tier": "counts under the tier `unknown`",
-    "customer_id": "counts under the customer `unknown`",
-    "use_case": "no cost",
-    "stream": "TTFT does not count if it is the duration",
-    "ttft_ms": "no TTFT and no TPOT",
-    "duration_ms": "no duration and no TPOT",
-    "input_tokens": "no input, cached and written tokens, no part in the cache hit ratio",
-    "cached_input_tokens": "no part in the cache hit ratio; its input tokens are `unknown_input`",
-    "cache_write_tokens": "no tokens written to the cache",
-    "output_tokens": "no output and reasoning tokens, no TPOT",
-    "reasoning_tokens": "no reasoning tokens",
-    "probe": "counts as a request of a customer",
-    "trace_id": "no exemplar",
-    "total_tokens": "no check of the sum",
-    "estimated_tokens": "the tokens count as exact",
-    "served_from": "counts as answered by the model",
-    "requested_service_tier": "counts as requested at the tier that served it",
-    "attempt_of": "no cost; `final` decides what the attempt counts for",
-    "final": "counts as a request of a customer",
-    "first_visible_token_ms": "no time to the first visible token",
-    "error_class": "that of a client error follows from `status_code`",
-    "ending": "no part in the endings; a success stays one",
-}
+from streams.events.page import event_page
 
 _INTEGRAL_FLOAT = "1.0 and 1e3 are read as whole numbers up to 2**53; a time may not be one."
 # Python's `$` also matches before a newline that ends the text; the decoder's does not.
@@ -191,7 +84,7 @@ def json_schema() -> dict[str, Any]:
                     "properties": {
                         "status_code": {
                             "type": "integer",
-                            "anyOf": [_span(*span) for span in _spans()],
+                            "anyOf": [_span(first, last) for first, last, _ in STATUS_OUTCOMES],
                         }
                     },
                     "required": ["status_code"],
@@ -209,17 +102,12 @@ def documents() -> dict[str, str]:
     """Path in the project -> text, for every document that is generated from the contract."""
     return {
         "docs/event.schema.json": json.dumps(json_schema(), indent=2) + "\n",
-        "docs/events.md": _page(),
+        "docs/events.md": event_page(),
     }
 
 
 def _span(first: int, last: int) -> dict[str, int]:
     return {"minimum": first, "maximum": last}
-
-
-def _spans() -> Iterator[tuple[int, int]]:
-    for first, last, _ in STATUS_OUTCOMES:
-        yield first, last
 
 
 def _property(field: Field) -> dict[str, Any]:
@@ -239,7 +127,7 @@ _KINDS: dict[Kind, dict[str, Any]] = {
     FREE_TEXT: {"type": "string"},
     TIME: {
         "anyOf": [
-            {"type": "integer", **_span(0, MAX_TIME_MS), "$comment": _INTEGRAL_FLOAT},
+            {"type": "integer", **_span(EARLIEST_MS, MAX_TIME_MS), "$comment": _INTEGRAL_FLOAT},
             {"type": "string", "pattern": TIME_PATTERN, **_ONE_LINE},
         ]
     },
@@ -254,147 +142,3 @@ _KINDS: dict[Kind, dict[str, Any]] = {
     **dict.fromkeys((LATENCY, FIRST_TOKEN, FIRST_VISIBLE), _LATENCY),
     **dict.fromkeys((TOKENS, TOKEN_PART), _COUNT),
 }
-
-
-def _page() -> str:
-    fields = [
-        (
-            f"`{field.name}`",
-            " or ".join(_json_types(field.kind)),
-            field.kind.range,
-            field.meaning,
-            FIELD_COSTS[field.name],
-        )
-        for field in FIELDS
-    ]
-    outcomes = [("2xx or 101 with a non-empty `error`", "stream_error")]
-    for first, last, outcome in STATUS_OUTCOMES:
-        other = "other " if any(first <= low and high < last for low, high in _spans()) else ""
-        outcomes.append((f"{other}{first}-{last}" if first < last else str(first), outcome))
-    classes = [
-        (f"{first}-{last}" if first < last else str(first), error_class)
-        for first, last, error_class in STATUS_CLASSES
-        if error_class
-    ]
-    endings = [(f"`{ending}`", ENDING_OUTCOMES[ending]) for ending in ENDINGS]
-    reasons = [(f"`{reason}`", *REASON_HELP[reason]) for reason in REASONS]
-    faults = [(f"`{reason}`", FIELD_REASON_HELP[reason][0]) for reason in FIELD_REASONS]
-    return _PAGE.format(
-        version=VERSION,
-        fields=_table(("field", "type", "range", "meaning", "if missing or wrong"), fields),
-        outcomes=_table(("status", "outcome"), outcomes),
-        classes=_table(("status", "class"), classes),
-        endings=_table(("ending", "outcome"), endings),
-        faults=_table(("reason", "means"), faults),
-        reasons=_table(("reason", "means", "fix"), reasons),
-    )
-
-
-def _json_types(kind: Kind) -> tuple[str, ...]:
-    return tuple(name for name in kind.json_types if not (name == "integer" and kind in _NUMBERS))
-
-
-_NUMBERS = (*LATENCY_KINDS, CUSTOMER)  # "number" includes "integer"
-_PAGE = """\
-# The event
-
-Generated by `make docs` from `streams/events/fields.py`; the same as
-[JSON Schema](event.schema.json). This is version {version} of the contract.
-
-One finished inference request is one JSON object, one object a Kafka record. Send at least
-`request_id`, `ended_at`, and an `outcome`, a `status_code`, an `ending` or an `error_class`. Any
-other field may be missing or wrong: the request then counts for all that does not need the field.
-null means missing.
-
-{fields}
-
-- Unknown fields are ignored. Of a key given twice, the last one counts.
-- RFC 3339 times have a zone and any number of fraction digits, rounded down to milliseconds; a
-  leap second `:60` is read as the second after `:59`. Other times are integers: `1.0` and `1e3`
-  are not.
-- TTFT and duration count for successes only, TTFT only of streams; TPOT is
-  `(duration - TTFT) / (output_tokens - 1)` if there is more than one output token and the TTFT
-  is below the duration.
-- Without `stream`, a TTFT does not count if it is the duration: many gateways write the end of an
-  answer that was not streamed for its first token.
-- A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration.
-- A probe counts for uptime only: its latencies and tokens are checked and left out. So does an
-  answer that is `served_from` a `response_cache`, which is also counted by itself.
-- The cache hit ratio is of the requests whose cached tokens are known. Send
-  `cached_input_tokens: 0` if there were none: a missing field is not 0.
-- Any text or number is a customer id. In other names, characters that are not letters, digits,
-  space and `. _ : / @ -` become `_`; a name that is longer than 96, or reserved (`__other__`), is
-  cut and ends in `-` and 8 hexadecimal digits of the SHA-256 of its text. With
-  `worker.names_last_part` an ARN or a path counts under its last part: `a/b/gemini-2` under
-  `gemini-2`.
-
-## Outcome from the HTTP status
-
-Read if there is no usable `outcome`. A record with another status, without ending and class, is
-rejected (`out_of_range`).
-
-{outcomes}
-
-## Ending and error class
-
-The ending replaces a success, given or from the status: an answer without output or with an error
-as its finish reason is none. Any other given outcome stays. Without outcome and status the ending
-gives the outcome, and without an ending the class. `output_tokens` are those delivered until the
-end. A success with 0 output tokens and no ending stays a success: embeddings have none.
-
-{endings}
-
-A class refines an outcome: `rate` is of `rate_limited`, `upstream` of `server_error`, `timeout`,
-`overloaded` and `stream_error`, the others of `client_error`. A class that contradicts the outcome
-is dropped (`inconsistent`). Without a class, that of a client error follows from its status:
-
-{classes}
-
-## Attempts
-
-A gateway that tries again, at the same provider or at another one, sends an event for each attempt,
-each with its own `request_id`: two records with one id are duplicates, of which the first counts.
-`attempt_of` names the customer's request, the same in all its attempts. All attempts but the last
-have `final: false`. The last one counts as the customer's request. The others count for the
-provider only: they are in `provider` of the report and in `tokenpulse_attempts_total`, but not in
-requests, availability, tokens and bills of a customer. A success that is not final (of two parallel
-attempts the slower one) is in the latencies.
-
-## What is wrong with a field
-
-A wrong field of a record that counts adds one to
-`tokenpulse_field_rejected_total{{field,reason}}`, and to `field_faults` of the report.
-
-{faults}
-
-How much is known is a number of its own: `tokenpulse_known_ratio` on `/metrics`, `known_ratio` in
-the report.
-
-## Why a record is rejected
-
-A record is rejected if it cannot be identified, placed in time or given an outcome. It goes byte
-for byte to the dead-letter topic and never moves the watermark. It is judged in this order: its
-bytes, each required field from top to bottom, its outcome, its time. The first broken rule is the
-reason.
-
-{reasons}
-
-Late and future are judged by the record's Kafka timestamp and the partition's watermark, never by
-a worker's clock. A sender that stamps its own records (`CreateTime`) with a clock that runs ahead
-therefore moves the watermark too far and makes honest events too late: give the topic
-`message.timestamp.type=LogAppendTime`.
-
-## Versions
-
-Version 2 counts what version 1 rejected; an event that is valid in version 1 needs no change. Four
-numbers of such events differ: a missing `cached_input_tokens` is unknown, not 0; a missing `stream`
-is unknown, not `true`; `cache_write_tokens` above or without `input_tokens` are unknown; a TTFT
-that is the duration gives no TPOT. New fields are `total_tokens`, `estimated_tokens`,
-`served_from`, `requested_service_tier`, `attempt_of`, `final`, `first_visible_token_ms`,
-`error_class` and `ending`.
-"""
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

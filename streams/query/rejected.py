@@ -15,7 +15,7 @@ import redis.asyncio as aioredis
 
 from streams.config.settings import Kafka
 from streams.events.fields import FIELDS, REASONS
-from streams.events.schema import FIELD_COSTS, FIELD_REASON_HELP, REASON_HELP
+from streams.events.page import FIELD_COSTS, FIELD_REASON_HELP, REASON_HELP
 from streams.kafka.dead_letters import DeadLetterHeaders
 from streams.kafka.topic_reader import TopicReader
 from streams.query.instants import rfc3339_ms

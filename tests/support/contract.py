@@ -53,7 +53,7 @@ TOKENS = (
     *("input_tokens", "cached_input_tokens", "cache_write_tokens"),
     *("output_tokens", "reasoning_tokens"),
 )
-LAST_MS = 253_402_300_799_999
+FIRST_MS, LAST_MS = 1_420_070_400_000, 253_402_300_799_999  # 2015 to 9999
 RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
@@ -252,7 +252,7 @@ def _time_ms(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise Rejected("bad_type")
     time_ms = _written_time_ms(value) if isinstance(value, str) else value
-    if not 0 <= time_ms <= LAST_MS:
+    if not FIRST_MS <= time_ms <= LAST_MS:
         raise Rejected("out_of_range")
     return time_ms
 

@@ -30,7 +30,7 @@ EVENT = {
     "output_tokens": 101,
     "reasoning_tokens": 60,
 }
-BARE = '{"request_id":"r","ended_at":1,"model":"m","outcome":"timeout"'
+BARE = f'{{"request_id":"r","ended_at":{NOW},"model":"m","outcome":"timeout"'
 NUMBERS = (
     *(
         "ttft_ns",

@@ -7,6 +7,7 @@ import pytest
 
 from streams.events.decoder import ELIGIBLE, OUTCOMES, EventLimits, Rejection, decode, outcome_of
 from tests.support.event_samples import (
+    BARE,
     NOW,
     NUMBERS,
     RULES,
@@ -127,7 +128,7 @@ def test_a_probe_has_no_tokens_and_needs_none() -> None:
         ("2023-11-14T22:13:20.0009999999999Z", NOW),  # rounded down, however many digits
         ("2023-11-14T22:13:20.12Z", NOW + 120),
         ("2023-11-14T22:12:60Z", NOW - 20_000),  # a leap second is the second after :59
-        ("1970-01-01T00:00:00Z", 0),
+        ("2015-01-01T00:00:00Z", 1_420_070_400_000),
         ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
     ],
 )
@@ -147,6 +148,8 @@ def test_times_are_read_as_rfc_3339_writes_them(text: str, time_ms: int) -> None
         ("2023-02-30T00:00:00Z", "out_of_range"),
         ("0000-01-01T00:00:00Z", "out_of_range"),
         ("0001-01-01T00:00:00+23:59", "out_of_range"),
+        ("2014-12-31T23:59:59.999Z", "out_of_range"),
+        ("2015-01-01T00:00:00+00:01", "out_of_range"),
         ("1970-01-01T00:00:00+00:01", "out_of_range"),
         ("9999-12-31T23:59:59.999-23:59", "out_of_range"),
         ("9999-12-31T23:59:60Z", "out_of_range"),
@@ -202,28 +205,34 @@ def test_only_known_outcomes_are_eligible() -> None:
 
 
 def test_late_and_future_are_judged_by_the_watermark_and_the_records_own_timestamp() -> None:
-    #  horizon 60 s, tolerance 300 s, timestamps all 0 s
+    #  horizon 60 s, tolerance 300 s, timestamps all NOW; times are seconds after it
     #  ended at    100 s   40 s   39.999 s   300 s   300.001 s   240 s   239 s
     #  watermark     -      100     100       100      300        300     300
     #  verdict      ok       ok     late       ok     future       ok     late
     times = [100_000, 40_000, 39_999, 300_000, 300_001, 240_000, 239_000]
-    decoded = judge([raw(ended_at=time) for time in times], timestamps_ms=[0] * 7)
+    decoded = judge([raw(ended_at=NOW + time) for time in times])
     assert decoded.columns.position.tolist() == [0, 1, 3, 5]
     assert decoded.rejections == [
         Rejection(
-            2, "too_late", "ended_at: 60001 ms behind the watermark; the limit is 60000", 100_000
+            2,
+            "too_late",
+            "ended_at: 60001 ms behind the watermark; the limit is 60000",
+            NOW + 100_000,
         ),
         Rejection(
             4,
             "from_the_future",
             "ended_at: 300001 ms after the record's timestamp; the limit is 300000",
-            300_000,
+            NOW + 300_000,
         ),
         Rejection(
-            6, "too_late", "ended_at: 61000 ms behind the watermark; the limit is 60000", 300_000
+            6,
+            "too_late",
+            "ended_at: 61000 ms behind the watermark; the limit is 60000",
+            NOW + 300_000,
         ),
     ]
-    assert decoded.watermark_ms == 300_000
+    assert decoded.watermark_ms == NOW + 300_000
 
 
 def test_a_refused_event_never_moves_the_watermark() -> None:
@@ -261,7 +270,9 @@ def test_equal_request_ids_have_equal_hashes_and_no_others() -> None:
     assert request[:7].tolist() == request[7:].tolist()
     assert len(np.unique(request, axis=0)) == 7
     assert len(np.unique(request[:7, 0])) == len(np.unique(request[:7, 1])) == 7
-    escaped = judge([b'{"request_id":"\\u00e9","ended_at":1,"model":"m","outcome":"success"}'])
+    escaped = judge(
+        [BARE.replace('"r"', '"\\u00e9"').replace("timeout", "success").encode() + b"}"]
+    )
     assert escaped.columns.request.tolist() == request[2:3].tolist()
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from streams.events.decoder import EventLimits
+from streams.events.decoder import EventLimits, Rejection
+from streams.events.epoch import BEFORE_2015
+from streams.events.fields import TIME
 from tests.support.event_samples import (
     BARE,
     NOW,
@@ -58,6 +60,8 @@ from tests.support.event_samples import (
         (raw(ended_at=253_402_300_800_000), "out_of_range"),
         (raw(ended_at=2**63), "out_of_range"),
         (raw(ended_at=10**30), "out_of_range"),
+        (raw(ended_at=int("9" * 3_000)), "out_of_range"),
+        (raw(ended_at=1_420_070_399_999), "out_of_range"),
     ],
 )
 def test_a_record_that_cannot_be_identified_or_placed_is_rejected(
@@ -74,6 +78,7 @@ def test_a_record_that_cannot_be_identified_or_placed_is_rejected(
         {"model": "m" * 96},
         {"model": "Az09._:/@ -"},
         {"duration_ms": 604_800_000},
+        {"ended_at": 1_420_070_400_000},
         {"input_tokens": 10**12, "output_tokens": 10**12},
         {"error": "grüße \ud83d\ude00"},
         {"unheard_of": {"deep": [1, 2.5e300, None]}},
@@ -143,3 +148,32 @@ def test_an_outcome_that_cannot_be_used_is_named_with_what_it_needs() -> None:
     assert rejection.detail.startswith("ended_at: ")
     (rejection,) = judge([raw(outcome=None, stream="yes")]).rejections
     assert rejection.detail == "outcome: give it, or status_code"
+
+
+@pytest.mark.parametrize(
+    ("ended_at", "fix"),
+    [
+        (NOW // 1_000, "looks like seconds; send milliseconds"),
+        (NOW * 1_000, "looks like microseconds; send milliseconds"),
+        (NOW * 1_000_000, "looks like nanoseconds; send milliseconds"),
+        (0, BEFORE_2015),
+        (-NOW, BEFORE_2015),
+        (1_420_070_399_999, BEFORE_2015),
+        ("1970-01-20T16:13:20Z", BEFORE_2015),
+        (10**30, f"needs {TIME.range}, found integer"),
+        ("2023-02-30T00:00:00Z", f"needs {TIME.range}"),
+    ],
+)
+def test_a_time_of_another_unit_or_of_1970_is_rejected_with_the_fix(
+    ended_at: int | str, fix: str
+) -> None:
+    good, wrong = raw(), raw(ended_at=ended_at)
+    decoded = judge([good, wrong, good])
+    assert decoded.columns.position.tolist() == [0, 2]
+    assert decoded.rejections == [Rejection(1, "out_of_range", f"ended_at: {fix}", NOW)]
+
+
+def test_a_number_too_long_for_an_integer_is_out_of_range() -> None:
+    big = EventLimits(max_event_bytes=10**6, future_tolerance_ms=0, horizon_ms=0)
+    long = raw().replace(str(NOW).encode(), b"9" * 10_000)
+    assert verdict(long, rules=big) == "out_of_range"

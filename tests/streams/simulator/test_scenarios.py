@@ -262,7 +262,7 @@ REASONS = {
     "an empty request id": "out_of_range",
     "a list for a request id": "bad_type",
     "neither outcome nor status": "missing_field",
-    "an unknown outcome": "missing_field",
+    "an unknown outcome": "out_of_range",
     "an end in the far future": "from_the_future",
     "cut off": "not_json",
     "not UTF-8": "not_json",
