@@ -13,7 +13,12 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    KafkaConnectionError,
+    KafkaError,
+    for_code,
+)
 
 from streams.config.security import client_kwargs
 from streams.config.settings import Kafka, Settings
@@ -32,6 +37,7 @@ DLQ_RETENTION_H = 7 * 24
 DLQ_SHARE = 4
 # From this many replicas on, an acknowledged record still has a copy when one replica is lost.
 SAFE_REPLICAS = 3
+UNLIMITED_MS = 2**63 - 1  # Kafka's value for no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +200,36 @@ async def check_topics(settings: Settings, timeout_s: float = 5) -> None:
                 f"{name}: no such topic at {kafka.bootstrap}, or this user may not see it; run "
                 f"`tokenpulse topics create`, or set kafka.{setting}"
             )
+
+
+async def read_timestamp_warning(kafka: Kafka, timeout_s: float = 5) -> str | None:
+    """Return what is risky about the timestamps of the event topic, with the fix; None if no risk.
+
+    Also None if the topic does not exist, or if the broker does not show its settings. Raises
+    Unavailable if no broker answers in time.
+    """
+    async with _admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
+        try:
+            configs = await _read_configs(admin, kafka.topic)
+        except IncompatibleBrokerVersion:
+            return None
+    return timestamp_warning(kafka, configs)
+
+
+def timestamp_warning(kafka: Kafka, configs: Mapping[str, str]) -> str | None:
+    """Return a warning if senders may stamp records of the topic with any time in the future."""
+    limit_ms = configs.get("message.timestamp.after.max.ms")
+    # Brokers before Kafka 3.6, and the embedded one, do not have this setting.
+    if configs.get("message.timestamp.type") != "CreateTime" or not limit_ms:
+        return None
+    if int(limit_ms) < UNLIMITED_MS:
+        return None
+    return (
+        f"{kafka.topic}: senders stamp its records (CreateTime), with any time in the future, as "
+        "message.timestamp.after.max.ms is not set; run `kafka-configs --bootstrap-server "
+        f"{kafka.bootstrap} --alter --topic {kafka.topic} --add-config "
+        "message.timestamp.type=LogAppendTime`"
+    )
 
 
 async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> set[str]:

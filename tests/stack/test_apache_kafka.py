@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.config.settings import Kafka
 from streams.kafka.producer import Codec, EventProducer
+from streams.kafka.topics import UNLIMITED_MS
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.feed import Feed
 from tests.support.kafka_admin import add_partitions, configure_topic, delete_records
@@ -24,6 +25,7 @@ from tests.support.worker_process import (
     WorkerProcess,
     report,
     send,
+    tokenpulse,
     worker_settings,
 )
 
@@ -182,6 +184,23 @@ def test_offsets_that_compaction_took_are_no_gap(
         assert worker.stop() == 0
     assert report(settings)["lost_records"] == 0
     assert_counted(settings, list(left.items()), last)
+
+
+def test_config_check_warns_of_timestamps_of_senders_without_a_limit(
+    broker: Broker, redis_server: RedisServer
+) -> None:
+    settings = worker_settings(broker, redis_server.url)
+    created = {"message.timestamp.type": "CreateTime"}
+    for configs, warns in (
+        ({"message.timestamp.type": "LogAppendTime"}, False),
+        (created | {"message.timestamp.after.max.ms": "3600000"}, False),
+        (created | {"message.timestamp.after.max.ms": str(UNLIMITED_MS)}, True),
+    ):
+        configure_topic(settings.kafka, configs)
+        done = tokenpulse("config", "check", settings=settings)
+        assert done.returncode == 0, done.stderr
+        warning = f"warning: {settings.kafka.topic}: senders stamp its records (CreateTime)"
+        assert (warning in done.stderr) == warns, (configs, done.stderr)
 
 
 def test_records_that_retention_took_are_said_to_be_lost_to_the_record(

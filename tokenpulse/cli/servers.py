@@ -7,7 +7,7 @@ import click
 from streams.config.security import client_kwargs, redis_kwargs
 from streams.config.settings import load_settings
 from streams.config.yaml_file import to_yaml
-from streams.kafka.topics import check_broker, create_topics
+from streams.kafka.topics import check_broker, create_topics, read_timestamp_warning
 from streams.store.server_check import check_redis
 
 
@@ -32,10 +32,15 @@ def config() -> None:
 @config.command("check")
 @click.pass_context
 def config_check(ctx: click.Context) -> None:
-    """Show the effective settings without secrets, and check that Kafka and Redis answer."""
+    """Show the effective settings without secrets, and check that Kafka and Redis answer.
+
+    Warns if the event topic takes timestamps of senders without a limit.
+    """
     settings = load_settings(ctx.obj)
     click.echo(to_yaml(settings.model_dump(mode="json")).rstrip())
     settings.worker.customer_secret()
     asyncio.run(check_broker(settings.kafka.bootstrap, **client_kwargs(settings.kafka)))
     asyncio.run(check_redis(settings.redis.url, **redis_kwargs(settings.redis)))
+    if warning := asyncio.run(read_timestamp_warning(settings.kafka)):
+        click.echo(f"warning: {warning}", err=True)
     click.echo("settings, Kafka and Redis are fine")

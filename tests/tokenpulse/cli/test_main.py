@@ -95,6 +95,7 @@ def test_config_check_shows_what_is_in_force_and_hides_secrets(
     assert done.exit_code == 0, done.output
     *lines, last = done.stdout.splitlines()
     assert last == "settings, Kafka and Redis are fine"
+    assert "warning" not in done.stderr
     told = yaml.safe_load("\n".join(lines))
     assert told["kafka"]["topic"] == settings.kafka.topic
     assert told["worker"]["customer_key"] == "**********"
