@@ -126,8 +126,12 @@ class ReplayHorizon:
             self._first.setdefault(last_ms // self._step_ms, offset)
 
     def _within(self, watermark_ms: int) -> dict[int, int]:
-        start = (watermark_ms - self._window_ms) // self._step_ms + 1
-        return {part: offset for part, offset in self._first.items() if part >= start}
+        # As DedupWindow keeps them, so that a limit on ids forgets the same ones after a restart.
+        fine_ms = _step_ms(self._window_ms)
+        start_ms = (watermark_ms - self._window_ms + 1) // fine_ms * fine_ms
+        return {
+            part: offset for part, offset in self._first.items() if part * self._step_ms >= start_ms
+        }
 
 
 class ArrivalWindow:

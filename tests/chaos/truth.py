@@ -18,7 +18,16 @@ from streams.events.watermark import Watermark
 from streams.state.limits import event_limits, thresholds_of
 from streams.state.slices import LEVELS, SliceId
 from tests.support.answers import hashed
-from tests.support.oracle import DUPLICATE, Recount, Row, judge, row_of, told
+from tests.support.oracle import (
+    DUPLICATE,
+    Recount,
+    Row,
+    arrival_step_ms,
+    identity,
+    judge,
+    row_of,
+    told,
+)
 
 READ_S = 60
 STEP_S = LEVELS[0].step_s
@@ -46,7 +55,8 @@ class Partition:
     unplaced: Counter[str] = field(default_factory=Counter)
     refused: set[int] = field(default_factory=set)  # offsets of what is no valid event
     _levels: list[dict[int, Counts]] = field(default_factory=lambda: [{} for _ in LEVELS])
-    _latest_ms: dict[str, int] = field(default_factory=dict)  # request id -> its latest ended_at
+    # identity -> its latest arrival, rounded down
+    _arrivals_ms: dict[object, int] = field(default_factory=dict)
 
     def read(self, records: Sequence[Record]) -> None:
         """Count the next records."""
@@ -65,7 +75,8 @@ class Partition:
                 self.watermark_ms = row.at_ms
                 refused[_step(row.at_ms)] += self.unplaced.elements()
                 self.unplaced.clear()
-            if self._is_duplicate(event["request_id"], row.at_ms):
+            name = identity(event["request_id"], row.outcome, row.at_ms)
+            if self._is_duplicate(name, row.at_ms):
                 refused[_step(self.watermark_ms)].append(DUPLICATE)
             else:
                 rows[_step(row.at_ms)].append(
@@ -82,13 +93,14 @@ class Partition:
         else:
             refused[_step(self.watermark_ms)].append(reason)
 
-    def _is_duplicate(self, name: str, at_ms: int) -> bool:
+    def _is_duplicate(self, name: object, at_ms: int) -> bool:
         assert self.watermark_ms is not None
-        before = self._latest_ms.get(name)
-        self._latest_ms[name] = at_ms if before is None else max(before, at_ms)
-        return (
-            before is not None and before > self.watermark_ms - self.worker.dedup_window_s * 1_000
-        )
+        arrived_ms = max(self.watermark_ms, at_ms)
+        step_ms = arrival_step_ms(self.worker.dedup_window_s * 1_000)
+        before = self._arrivals_ms.get(name)
+        self._arrivals_ms[name] = arrived_ms - arrived_ms % step_ms
+        window_ms = self.worker.dedup_window_s * 1_000 + step_ms
+        return before is not None and before > arrived_ms - window_ms
 
     def _count(
         self, rows: Mapping[int, Iterable[Row]], refused: Mapping[int, Iterable[str]]
@@ -114,8 +126,9 @@ class Partition:
         for level, slices in zip(LEVELS, self._levels, strict=True):
             for start_s in [at for at in slices if at + level.step_s <= watermark_s - level.keep_s]:
                 del slices[start_s]
-        oldest_ms = self.watermark_ms - self.worker.dedup_window_s * 1_000
-        self._latest_ms = {name: at for name, at in self._latest_ms.items() if at > oldest_ms}
+        window_ms = self.worker.dedup_window_s * 1_000
+        oldest_ms = self.watermark_ms - window_ms - arrival_step_ms(window_ms)
+        self._arrivals_ms = {name: at for name, at in self._arrivals_ms.items() if at > oldest_ms}
 
     def merged_until_s(self) -> list[int]:
         """How far each level must reach."""

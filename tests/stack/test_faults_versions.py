@@ -74,5 +74,5 @@ def test_a_state_of_the_schema_before_is_read_and_counted_on() -> None:
     assert 0 < state.next_offset == shelf.offset < len(log)
     count(state, shelf, log, len(log))
     checkpoint(state, shelf)
-    assert shelf.meta.schema == 3
+    assert shelf.meta.schema == 4
     assert counted(shelf) == counted(shelf_after(log))

@@ -153,6 +153,7 @@ def test_report_as_json_has_exactly_the_documented_keys(
         "ttft_seconds": {"count": 0},
         "tpot_seconds": {"count": 0},
         "duration_seconds": {"count": 0},
+        "first_visible_seconds": {"count": 0},
         "availability_ratio": 1.0,
     }
     whole = measures | {"refused": {"not_json": 1}, "duplicates": 0, "complete": True}

@@ -192,8 +192,8 @@ def test_without_a_mapping_a_file_contains_events_of_the_contract(
     text = {"ended_at": "2025-10-09T08:53:20.250Z", "model": "m", "status_code": 500, "a": 1.50}
     events: list[Answer] = [
         {"request_id": "one", **text},
-        {"request_id": "two", **text, "ended_at": LINES_AT_MS},
-        {"request_id": "two", **text, "ended_at": LINES_AT_MS},
+        {"request_id": "two", **text, "status_code": 200, "ended_at": LINES_AT_MS},
+        {"request_id": "two", **text, "status_code": 200, "ended_at": LINES_AT_MS},
         {"request_id": "three", **text, "status_code": None},
         {"request_id": "four", **text, "ended_at": "soon"},
     ]
