@@ -134,17 +134,27 @@ def test_report_as_json_has_exactly_the_documented_keys(
         ),
         0,
     )
+    tokens = {
+        "input": 10,
+        "cached_input": 4,
+        "cache_write": 0,
+        "output": 2,
+        "reasoning": 0,
+        "total": 12,
+    }
     measures = {
         "requests": 1,
         "outcomes": zero | {"success": 1},
-        "tokens": {
-            "input": 10,
-            "cached_input": 4,
-            "cache_write": 0,
-            "output": 2,
-            "reasoning": 0,
-            "total": 12,
+        "tokens": tokens,
+        "provider": {
+            "attempts": 1,
+            "outcomes": zero | {"success": 1},
+            "tokens": tokens,
+            "availability_ratio": 1.0,
         },
+        "client_errors": {},
+        "endings": {},
+        "tier_changed": 0,
         "known": {"tokens": 1, "cached_input": 1, "cached_input_of": 10},
         "known_ratio": {"tokens": 1.0, "cached_input": 1.0},
         "estimated": {"requests": 0, "tokens": 0},
