@@ -183,7 +183,8 @@ def document() -> str:
         "```",
         "",
         "`tokenpulse config check` prints the settings in force, without secrets, and checks that",
-        "Kafka and Redis answer. An unknown setting is an error. Names that end in `_s`, `_h` and",
+        "Kafka and Redis answer. It warns if the event topic takes the senders' timestamps without",
+        "a limit. An unknown setting is an error. Names that end in `_s`, `_h` and",
         "`_mb` are in seconds, hours and megabytes. A setting without a default is not set.",
     ]
     for name, field in Settings.model_fields.items():

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.events.columns import Columns, Decoded, Rejection, SeriesKey, interned
-from streams.events.epoch import BEFORE_2015
+from streams.events.epoch import BEFORE_2015, EARLIEST_MS, time_fault
 from streams.events.faults import fault_bit
 from streams.events.fields import (
     ELIGIBLE,
@@ -156,10 +156,15 @@ def _watermark(watermark_ms: np.int64) -> int | None:
 def _judge_identity(rows: Rows) -> None:
     """Reject records without a usable time, or without an outcome."""
     ended_at_ms, outcome = rows.ended_at_ms, rows.outcome
-    if ended_at_ms.min(initial=0) < 0:
+    if ended_at_ms.min(initial=EARLIEST_MS) < EARLIEST_MS:
         rows.reject(ended_at_ms == BAD_TIME, "bad_type", f"ended_at: needs {TIME.range}")
         rows.reject(ended_at_ms == NO_DATE, _RANGE, f"ended_at: needs {TIME.range}")
         rows.reject(ended_at_ms == TOO_EARLY, _RANGE, f"ended_at: {BEFORE_2015}")
+        # Only the parser's marks were negative; what is left is too early, mostly seconds.
+        early = rows.alive & (ended_at_ms < EARLIEST_MS)
+        details = np.full(len(early), "", object)
+        details[early] = [time_fault(number) for number in ended_at_ms[early].tolist()]
+        rows.reject(early, _RANGE, "ended_at: {}", details)
     rows.reject(outcome == NO_OUTCOME, *_NO_OUTCOME)
     # An outcome or status that cannot be used is named: the sender would look for a missing one.
     for position, wrong in rows.wrong.items():

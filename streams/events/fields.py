@@ -183,7 +183,7 @@ TEXT = Kind(
 )
 FREE_TEXT = Kind(str, ("string",), "any length", ("bad_type",))
 TIME = Kind(
-    Annotated[int, Meta(ge=EARLIEST_MS, le=MAX_TIME_MS)] | str,
+    Annotated[int, Meta(ge=0, le=MAX_TIME_MS)] | str,
     ("integer", "string"),
     f"{EARLIEST_MS} (2015) to {MAX_TIME_MS} ms, or RFC 3339 with a zone",
     (),
