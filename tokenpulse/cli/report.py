@@ -1,7 +1,7 @@
 """`tokenpulse report`: query the state."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,7 +9,7 @@ import click
 
 from exporters.daily.day.facts import BoardTargets
 from exporters.daily.day.metrics import board_targets
-from exporters.formatting import UNKNOWN, count, latency, percent, tokens
+from exporters.formatting import UNKNOWN, count, counted, latency, percent, tokens
 from slo.policy.loading import load_policies
 from slo.policy.targets import targets_of
 from streams.config.settings import Settings, load_settings
@@ -109,24 +109,51 @@ def print_measures(report: dict[str, Any], targets: BoardTargets) -> None:
     rows = [
         ("requests", count(total["requests"])),
         ("duplicates", count(total["duplicates"])),
-        ("tokens", tokens(total["tokens"]["total"])),
-        ("cache hit", percent(total.get("cache_hit_ratio"), targets.cache_hit_ratio)),
+        ("tokens", tokens(total["tokens"]["total"]) + _known(total, "tokens", "requests")),
+        (
+            "cache hit",
+            percent(total.get("cache_hit_ratio"), targets.cache_hit_ratio)
+            + _known(total, "cached_input", "input tokens"),
+        ),
         ("available", percent(total.get("availability_ratio"), targets.availability_ratio)),
     ]
     latency_targets = {"ttft": targets.ttft_p95_s, "tpot": targets.tpot_p95_s, "duration": None}
+    if total.get("first_visible_seconds", {}).get("count"):  # few models have it
+        latency_targets["first_visible"] = None
     for name, target_s in latency_targets.items():
         quantiles = total.get(f"{name}_seconds", {"count": 0})
         samples = quantiles["count"]
         value = (
             f"P95 {latency(quantiles['p95'], target_s)} of {count(samples)}" if samples else UNKNOWN
         )
-        rows.append((name, value))
+        rows.append((name.replace("_", " "), value))
+    rows += _counted_apart(total)
+    for name, value in rows:
+        click.echo(f"  {name:<{max(12, len(name) + 2)}}{value}")
+
+
+def _known(total: dict[str, Any], measure: str, of: str) -> str:
+    """Return for which share of `of` a measure is known; empty if it is for all or for none."""
+    share = total["known_ratio"].get(measure)
+    return f", known for {percent(share)} of {of}" if share and share < 1 else ""
+
+
+def _counted_apart(total: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield rows for what many services never have: attempts, client errors, endings, faults."""
+    provider = total["provider"]
+    if provider["attempts"] != total["requests"]:
+        available = percent(provider.get("availability_ratio"))
+        yield "attempts", f"{count(provider['attempts'])}, {available} available of the provider"
+    if errors := total["client_errors"]:
+        yield "client", ", ".join(f"{name} {count(errors[name])}" for name in errors)
+    if ends := total["endings"]:
+        yield "endings", ", ".join(f"{name} {count(ends[name]['requests'])}" for name in ends)
+    if changed := total["tier_changed"]:
+        yield "tiers", f"{counted(changed, 'request')} served at another tier than requested"
     faults = [
         f"{field} {reason} {count(records)}"
         for field, by_reason in total["field_faults"].items()
         for reason, records in by_reason.items()
     ]
     if faults:
-        rows.append(("faults", ", ".join(faults)))
-    for name, value in rows:
-        click.echo(f"  {name:<12}{value}")
+        yield "faults", ", ".join(faults)

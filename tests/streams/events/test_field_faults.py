@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from streams.events.faults import FAULTS, fault_bit
 from streams.events.fields import FIELDS
 from tests.support.event_samples import (
     BARE,
@@ -292,3 +293,7 @@ def test_faults_of_a_rejected_record_are_not_counted() -> None:
     decoded = judge([raw(ended_at=None, stream="true"), raw(stream="true")])
     assert [one.reason for one in decoded.rejections] == ["missing_field"]
     assert [row["faults"] for row in rows(decoded)] == [[("stream", "bad_type")]]
+
+
+def test_each_fault_has_a_bit_of_its_own() -> None:
+    assert len({int(fault_bit(*fault)) for fault in FAULTS}) == len(FAULTS) <= 64

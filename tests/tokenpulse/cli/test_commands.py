@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import redis
 
+from exporters.daily.day.facts import BoardTargets
 from streams.config.settings import Settings
 from tests.support.command import assert_one_line, run
 from tests.support.processes import gone, is_running, started_stack
@@ -25,6 +26,7 @@ from tests.support.worker_process import (
     send,
     worker_settings,
 )
+from tokenpulse.cli.report import print_measures
 
 # --- produce, simulate, topics
 
@@ -280,3 +282,37 @@ def test_up_runs_everything_and_leaves_nothing_after_sigterm(tmp_path: Path) -> 
         assert gone(pids)()
         assert not is_running(process.pid)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_report_shows_attempts_classes_endings_and_known_shares(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    total = {
+        "complete": True,
+        "requests": 2,
+        "duplicates": 0,
+        "tokens": {"total": 12},
+        "known_ratio": {"tokens": 0.5, "cached_input": 1.0},
+        "cache_hit_ratio": 0.4,
+        "availability_ratio": 1.0,
+        "provider": {"attempts": 4, "availability_ratio": 0.5},
+        "client_errors": {"not_found": 3},
+        "endings": {"cut": {"requests": 1, "output_tokens": 5}},
+        "tier_changed": 1,
+        "field_faults": {},
+        "first_visible_seconds": {"count": 2, "p95": 1.5},
+    }
+    print_measures(
+        {"from": "a", "to": "b", "total": total}, BoardTargets(None, None, None, None, None)
+    )
+    printed = capsys.readouterr().out
+    for line in (
+        "tokens      12, known for 50 % of requests",
+        "cache hit   40 %",
+        "attempts    4, 50 % available of the provider",
+        "client      not_found 3",
+        "endings     cut 1",
+        "tiers       1 request served at another tier than requested",
+        "first visible  P95 1.5 s of 2",
+    ):
+        assert f"  {line}" + chr(10) in printed
