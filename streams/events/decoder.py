@@ -6,6 +6,7 @@ one `Rejection`, whatever its bytes are, and where a log is cut into batches cha
     fields.py   the contract as tables
     parser.py   bytes -> size, depth, encoding -> JSON of the declared types
     rows.py     events -> one array a field, few-valued fields interned
+    numbers.py  numbers out of range, or against the number that they are a part of
     names.py    names that producers send -> names that can be counted
     input_length.py  input tokens -> classes of length
     here        columns -> outcome, ranges, fields that must agree -> time, against the record's
@@ -33,12 +34,7 @@ from streams.events.faults import fault_bit
 from streams.events.fields import (
     ELIGIBLE,
     FIELDS,
-    LATENCY_KINDS,
-    MAX_LATENCY_MS,
-    MAX_TOKENS,
-    NOT_MEASURED,
     OUTCOMES,
-    RARE_FIELDS,
     REASONS,
     TIME,
     TOKEN_KINDS,
@@ -47,6 +43,7 @@ from streams.events.fields import (
 )
 from streams.events.input_length import NOT_CLASSIFIED, class_names, class_numbers
 from streams.events.names import usable_customer, usable_label
+from streams.events.numbers import judge_numbers
 from streams.events.parser import BAD_TIME, NO_DATE, TOO_EARLY, Verdicts, readable
 from streams.events.rows import (
     LABEL_FIELDS,
@@ -72,8 +69,6 @@ __all__ = [
     "outcome_of",
 ]
 
-# TTFT and duration come from two clocks or two roundings: up to this they are the same moment.
-_ROUNDING_MS, _ROUNDING_RATIO = 1.0, 0.001
 # A stream of more tokens than this does not arrive in one piece: its TTFT is its duration by
 # mistake, usually because a gateway wrote the time of the end for the first token.
 _FEW_TOKENS = 5
@@ -83,19 +78,8 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
 _OUTCOME_FIELDS = ("outcome", "status_code")
 _SERVED_AT = LABEL_FIELDS.index("service_tier")
 _REQUESTED_AT = LABEL_FIELDS.index("requested_service_tier")
-_RANGE, _PARTS = "out_of_range", "inconsistent"
+_RANGE = "out_of_range"
 _NO_OUTCOME = "missing_field", "outcome: give it, or status_code"
-# (part, whole): a part cannot exceed its whole, and is unknown if its whole is.
-_PARTS_OF: tuple[tuple[str, str], ...] = (
-    ("cached_input_tokens", "input_tokens"),
-    ("cache_write_tokens", "input_tokens"),
-    ("reasoning_tokens", "output_tokens"),
-)
-_RANGES: dict[str, float] = {
-    field.name: MAX_LATENCY_MS if field.kind in LATENCY_KINDS else MAX_TOKENS
-    for field in FIELDS
-    if field.kind in (*LATENCY_KINDS, *TOKEN_KINDS)
-}
 _TOKEN_COLUMNS = tuple(
     field.name for field in FIELDS if field.kind in TOKEN_KINDS and field.name != "total_tokens"
 )
@@ -139,7 +123,7 @@ def decode(
     rows = parse_rows(*readable(values, limits.max_event_bytes, verdicts), verdicts)
     _judge_identity(rows)
     _judge_names(rows, limits.names_last_part)
-    _judge_numbers(rows)
+    judge_numbers(rows)
     course, passed = _judge_time(rows, timestamps_ms, watermark or Watermark(), limits, by_sender)
     rejections = [
         Rejection(position, *verdicts[position], _watermark(course.time_ms[passed[position]]))
@@ -204,51 +188,6 @@ def _judge_names(rows: Rows, only_last_part: bool) -> None:
         (customer, labels[model][0])
         for (customer, _), (_, model) in zip(customers, rows.pairs, strict=True)
     ]
-
-
-def _judge_numbers(rows: Rows) -> None:
-    """Make numbers unknown that are out of range, or contradict the number they are a part of."""
-    numbers = rows.numbers
-    for name, largest in _RANGES.items():
-        if name in RARE_FIELDS and not rows.has_rare:
-            continue
-        values = numbers[name]
-        if len(values) and (values.min() < 0 or values.max() > largest):
-            rows.forget(
-                ((values < 0) & (values != NOT_MEASURED)) | (values > largest), name, _RANGE
-            )
-
-    for part, whole in _PARTS_OF:
-        exceeds = numbers[part] > numbers[whole]
-        if exceeds.any():
-            # -1 is below any part: an unknown whole makes its parts unknown, which is no fault.
-            known = numbers[whole] >= 0
-            rows.forget(exceeds & known, part, _PARTS)
-            numbers[part][exceeds & ~known] = NOT_MEASURED
-    total = numbers["total_tokens"]
-    # Few senders give a total, so most batches need no sum.
-    if len(total) and total.max() >= 0:
-        given, output = numbers["input_tokens"], numbers["output_tokens"]
-        known = (given >= 0) & (output >= 0) & (total >= 0)
-        rows.forget(known & (total != given + output), "total_tokens", _PARTS)
-
-    _judge_order(rows, "ttft_ms", "duration_ms", "ttft_ms")
-    if rows.has_rare:
-        _judge_order(rows, "first_visible_token_ms", "duration_ms", "first_visible_token_ms")
-        _judge_order(rows, "ttft_ms", "first_visible_token_ms", "first_visible_token_ms")
-
-
-def _judge_order(rows: Rows, earlier: str, later: str, doubted: str) -> None:
-    """Make the time `doubted` unknown if `earlier` is after `later`; the same if it is rounding."""
-    earlier_ms, later_ms = rows.numbers[earlier], rows.numbers[later]
-    wrong = (earlier_ms > later_ms) & (later_ms >= 0)
-    if not wrong.any():
-        return
-    slack_ms = np.maximum(_ROUNDING_MS, later_ms * _ROUNDING_RATIO) + 1e-6
-    rounded = wrong & (earlier_ms - later_ms <= slack_ms)
-    other_ms = later_ms if doubted == earlier else earlier_ms
-    rows.numbers[doubted][rounded] = other_ms[rounded]
-    rows.forget(wrong & ~rounded, doubted, _PARTS)
 
 
 def _judge_time(
