@@ -7,9 +7,9 @@ the broker's clock, and the watermark is the latest end. If the sender stamped i
 sender's clock may be wrong, and with it both times. The watermark then follows the events that
 other events confirm:
 
-    anchor      the earliest of some successive events but for an eighth, so that one of them at
-                least had a right clock. It only rises, and only if an event lies more than JUMP_MS
-                after it
+    anchor      the earliest of some successive events (of BEGIN and more, but for an eighth), so
+                that one of them at least had a right clock. It only rises, and only if an event
+                lies more than JUMP_MS after it
     watermark   the latest end so far that was at most JUMP_MS after the anchor
 
     event time ^                         x  wrong clock: no effect
@@ -19,7 +19,7 @@ other events confirm:
                +------------------------------------------------------> log
 
 How many successive events are needed follows the partition's own rate: as many as its newest events
-hold within JUMP_MS of the watermark, at least NEEDED_MIN, so that a quiet partition resumes soon,
+hold within JUMP_MS of one another, at least NEEDED_MIN, so that a quiet partition resumes soon,
 and at most NEEDED_MAX: with 30 % of wrong clocks, 28 of 32 have a chance of 2e-11.
 Late events, more than JUMP_MS before the anchor, neither confirm nor interrupt.
 
@@ -138,10 +138,11 @@ def _advance_by_one(watermark: Watermark, ended_ms: int, horizon_ms: int) -> Wat
         newest_ms = (*newest_ms, ended_ms)[-_NEWEST:]
         if ended_ms <= anchor_ms + JUMP_MS:
             return Watermark(max(time_ms, ended_ms), anchor_ms, newest_ms)
-        needed = _needed(newest_ms, time_ms)
+        needed = _needed(newest_ms)
         if len(newest_ms) >= needed:
-            # A few late events among them must not hold the anchor back.
-            anchor_ms = max(anchor_ms, sorted(newest_ms[-needed:])[needed // _LATE_SHARE])
+            # A few late events among many must not hold the anchor back; few must all confirm.
+            late = needed // _LATE_SHARE if needed >= BEGIN else 0
+            anchor_ms = max(anchor_ms, sorted(newest_ms[-needed:])[late])
         if ended_ms <= anchor_ms + JUMP_MS:
             time_ms = max(time_ms, ended_ms)
         return Watermark(max(time_ms, anchor_ms), anchor_ms, newest_ms)
@@ -149,15 +150,19 @@ def _advance_by_one(watermark: Watermark, ended_ms: int, horizon_ms: int) -> Wat
     if len(newest_ms) < BEGIN:
         middle_ms = sorted(newest_ms)[(len(newest_ms) - 1) // 2]
         return Watermark(_latest_near(newest_ms, middle_ms), None, newest_ms)
-    anchor_ms = min(newest_ms)
+    # Not the earliest: a few clocks that are slow must not set it.
+    anchor_ms = sorted(newest_ms)[BEGIN // 4]
     return Watermark(_latest_near(newest_ms, anchor_ms), anchor_ms, newest_ms)
 
 
-def _needed(newest_ms: tuple[int, ...], time_ms: int) -> int:
+def _needed(newest_ms: tuple[int, ...]) -> int:
     """Return how many successive events move the anchor."""
     if len(newest_ms) < BEGIN:  # senders stamp this log only now
         return BEGIN
-    near = sum(abs(ended_ms - time_ms) <= JUMP_MS for ended_ms in newest_ms)
+    # Not those around the watermark: after an idle time it may lie among slow clocks.
+    ends_ms = np.sort(newest_ms)
+    after = np.searchsorted(ends_ms, ends_ms + JUMP_MS, side="right")
+    near = int((after - np.arange(len(ends_ms))).max())
     return min(max(near, NEEDED_MIN), NEEDED_MAX)
 
 
