@@ -147,6 +147,14 @@ WORKER_RESEEKS = Spec(
     ("worker",),
     "Harmless if it is rare.",
 )
+WORKER_KEY_MISMATCHES = Spec(
+    "tokenpulse_worker_key_mismatches_total",
+    "counter",
+    "Number of records whose key is not their `request_id`, of the first 100 of each batch.",
+    ("worker",),
+    "Such records may lie in any partition, and a request that is sent again to another partition "
+    "counts twice: let the producer set the key.",
+)
 STATE_ROLLBACKS = Spec(
     "tokenpulse_state_rollbacks_total",
     "counter",
@@ -199,6 +207,7 @@ WORKER_TOTALS = {
     "fenced": WORKER_FENCED,
     "conflicts": WORKER_CONFLICTS,
     "reseeks": WORKER_RESEEKS,
+    "key_mismatches": WORKER_KEY_MISMATCHES,
     "store_errors": WORKER_STORE_ERRORS,
     "rollbacks": STATE_ROLLBACKS,
 }

@@ -108,7 +108,8 @@ class ReplayHorizon:
 
     def arrivals_ms(self, offsets: Ints) -> Ints:
         """Return the arrival of records from `since` on, rounded down to their part."""
-        pairs = sorted((offset, part) for part, offset in self._first.items())
+        # Without any part, as in a state of an older version, no id is within the window.
+        pairs = sorted((offset, part) for part, offset in self._first.items()) or [(0, 0)]
         starts = np.array([offset for offset, _ in pairs], np.int64)
         # Parts of a state of an older version followed event time, which may fall.
         parts = np.maximum.accumulate(np.array([part for _, part in pairs], np.int64))
@@ -150,7 +151,7 @@ class ArrivalWindow:
         first = int(np.searchsorted(arrived_ms, 0))  # arrivals never fall
         duplicate = np.zeros(len(request), np.bool_)
         if first:
-            duplicate[:first] = self.remember(request[:first], None, -1)
+            duplicate[:first] = self.remember(request[:first], arrived_ms[:first], None)
         if first < len(request):
             if self._unsettled:
                 # The ids from before the watermark was settled arrive now.
@@ -162,15 +163,15 @@ class ArrivalWindow:
             duplicate[first:] = self.ids.find_duplicates(request[first:], self._part_ms(rest), rest)
         return duplicate
 
-    def remember(self, request: Hashes, arrived_ms: Ints | None, watermark_ms: int) -> Marks:
+    def remember(self, request: Hashes, arrived_ms: Ints, watermark_ms: int | None) -> Marks:
         """Remember events again after a restart; return which are duplicates among them.
 
-        `arrived_ms`: as ReplayHorizon gives it; None as long as the watermark is not settled.
-        `watermark_ms`: of the stored state; -1: not settled.
+        `arrived_ms`: as ReplayHorizon gives it. `watermark_ms`: of the stored state; None as long
+        as it is not settled.
         """
-        if arrived_ms is None:
+        if watermark_ms is None:
             self._unsettled.append(request)
-            arrived_ms = np.zeros(len(request), np.int64)
+            arrived_ms, watermark_ms = np.zeros(len(request), np.int64), -1
         return self.ids.find_duplicates(request, arrived_ms, np.full(len(request), watermark_ms))
 
     def _part_ms(self, arrived_ms: Ints) -> Ints:

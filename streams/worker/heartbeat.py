@@ -36,6 +36,7 @@ class HeartbeatSender:
                 "conflicts": counters.conflicts,
                 "rollbacks": counters.rollbacks,
                 "reseeks": counters.reseeks,
+                "key_mismatches": counters.key_mismatches,
                 "store_errors": counters.store_errors,
                 "halted": HaltReason.STORE_POLICY if unfit_reason else halt.reason if halt else "",
                 "halted_at": halt.offset if halt else state.next_offset,

@@ -33,6 +33,7 @@ from streams.worker.deduplication import ArrivalWindow, ReplayHorizon, deduplica
 from streams.worker.exemplars import Exemplars
 from streams.worker.field_samples import FieldSamples
 from streams.worker.partition_log import PartitionLog
+from streams.worker.record_keys import KeyCheck
 from streams.worker.recovery import Loaded
 from streams.worker.supervision import CHECK_S
 
@@ -97,6 +98,7 @@ class PartitionWorker:
         self._consumed_at = self._flushed_at = self._store_checked_at = time.monotonic()
         self.flush_s = 0.0  # duration of the last checkpoint
         self._log = PartitionLog(log, loaded.partition)
+        self._key_check = KeyCheck(self._log, context.counters)
 
     # -- counting --------------------------------------------------------------------------------
 
@@ -152,12 +154,8 @@ class PartitionWorker:
             self._read_again = Watermark.at(int(self._horizon.arrivals_ms(first)[0]))
         decoded = self._decode(batch, self._read_again)
         self._read_again = decoded.watermark
-        columns = decoded.columns
-        if settled_ms is None:
-            self.dedup_window.remember(columns.request, None, -1)
-        else:
-            arrivals_ms = self._horizon.arrivals_ms(batch.offsets_at(columns.position))
-            self.dedup_window.remember(columns.request, arrivals_ms, settled_ms)
+        arrivals_ms = self._horizon.arrivals_ms(batch.offsets_at(decoded.columns.position))
+        self.dedup_window.remember(decoded.columns.request, arrivals_ms, settled_ms)
 
     def _decode(self, batch: Batch, watermark: Watermark | None) -> Decoded:
         timestamps_ms = np.array(batch.timestamps_ms, np.int64)
@@ -170,6 +168,7 @@ class PartitionWorker:
         if (reason := self._breaker_reason(batch, decoded)) is not None:
             self._halt(Halt(HaltReason.DEAD_LETTERS, self.state.next_offset, reason))
             return
+        self._key_check.check(batch, decoded.columns)
         decoded = self._deduplicate(batch, decoded)
         await self._fetch_missing_slices(decoded)
         await self._send_dead_letters(batch, decoded)

@@ -26,6 +26,7 @@ class WorkerCounters:
     conflicts: int = 0
     rollbacks: int = 0
     reseeks: int = 0
+    key_mismatches: int = 0  # of the records that were looked at
     store_errors: int = 0
 
 

@@ -133,7 +133,8 @@ class StateWriter:
             "highwater": (await self.owned(partition))[1].next_offset + 7,
             "readable": (await self.owned(partition))[1].next_offset + 4,
             "flush_s": 0.0125,
-            **dict.fromkeys(("fenced", "conflicts", "rollbacks", "reseeks", "store_errors"), 0),
+            **dict.fromkeys(("fenced", "conflicts", "rollbacks", "reseeks"), 0),
+            **dict.fromkeys(("store_errors", "key_mismatches"), 0),
             **dict.fromkeys(("seen_ids", "seen_forgotten", "archived_ms"), 0),
             **dict.fromkeys(("halted", "halted_detail", "order"), ""),
         }

@@ -291,10 +291,8 @@ def restarted(
     since = again.since(settled_ms if settled_ms >= 0 else None)
     if since is not None:
         request = batch_of(log, since, at).request
-        if settled_ms < 0:
-            window.remember(request, None, -1)
-        else:
-            window.remember(request, again.arrivals_ms(np.arange(since, at)), settled_ms)
+        arrivals_ms = again.arrivals_ms(np.arange(since, at))
+        window.remember(request, arrivals_ms, settled_ms if settled_ms >= 0 else None)
     return window, again
 
 
@@ -332,6 +330,10 @@ def test_what_is_read_again_is_little_more_than_the_window() -> None:
     read_ms = last_ms - (NOW + since // 1_000 * MINUTE_MS + since % 1_000 * 1_000)
     assert window_ms <= read_ms <= window_ms + window_ms // 7
     assert horizon.since(last_ms + 2 * window_ms) is None
+
+
+def test_records_read_again_without_a_stored_part_are_out_of_the_window() -> None:
+    assert ReplayHorizon(600_000).arrivals_ms(np.array([7, 8])).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("before", "after"), [(600_000, 60_000), (60_000, 600_000)])
