@@ -30,8 +30,9 @@ from streams.sources.problems import RowProblems
 from streams.state.aggregation import record
 from streams.state.histogram import BUCKET_BITS
 from streams.state.limits import event_limits, name_limits
+from streams.state.measures import counted_events
 from streams.state.registry import Registry
-from streams.state.slices import TOKENS_AT, Aggregate, SliceId, Thresholds
+from streams.state.slices import Aggregate, SliceId, Thresholds
 from streams.state.tables import Ints, Table
 from streams.worker.deduplication import ArrivalWindow, deduplicate
 
@@ -161,7 +162,7 @@ class Recording:
         return self._logs[log]
 
     def _keep(self, start_s: int, aggregate: Aggregate) -> None:
-        self.counted += int(aggregate.series.values[:, :TOKENS_AT].sum())  # probes too
+        self.counted += counted_events(aggregate)
         self.begin_s = start_s if self.begin_s is None else min(self.begin_s, start_s)
         self._last_s = max(self._last_s, start_s)
         if start_s < self._minutes_until_s:

@@ -267,7 +267,7 @@ a worker's clock.
 If the broker stamps the records (`LogAppendTime`), the watermark is the latest `ended_at` so far.
 If the senders stamp them (`CreateTime`), a sender's clock may be wrong, and its timestamp with it.
 The watermark then follows the events that other events confirm: one event with a wild time does not
-move it, and is rejected if it is too far ahead. A clock that is wrong for most events in a row
+move it; it is counted at its own time. A clock that is wrong for most events in a row
 still moves it.
 
 `LogAppendTime` is better: give the topic `message.timestamp.type=LogAppendTime`, as

@@ -229,6 +229,12 @@ def counters(aggregate: Aggregate) -> Ints:
     return sums
 
 
+def counted_events(aggregate: Aggregate) -> int:
+    """Return the number of counted events: requests, attempts before the final ones, probes."""
+    attempts = counters(aggregate)[ATTEMPTS_AT:ATTEMPT_TOKENS_AT]
+    return int(outcomes(aggregate).sum() + attempts.sum() + probe_outcomes(aggregate).sum())
+
+
 def provider_view(aggregate: Aggregate) -> dict[str, Any]:
     """Return the measures of all attempts: the requests, and the attempts before the final ones."""
     sums = counters(aggregate)

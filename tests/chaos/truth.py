@@ -132,7 +132,9 @@ class Partition:
 
     def merged_until_s(self) -> list[int]:
         """How far each level must reach."""
-        until: list[int] = Recount([], [], self.watermark_ms).merged_until_s(self.worker.lateness_s)
+        until: list[int] = Recount([], [], self.watermark_ms, self.watermark_ms).merged_until_s(
+            self.worker.lateness_s
+        )
         return until
 
     def slices(self) -> dict[SliceId, Counts]:

@@ -8,6 +8,7 @@ Counts are compared as dictionaries with names in the place of numbers: `told(ro
 what must be, `readable(aggregate, ...)` what an aggregate says.
 """
 
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -85,6 +86,7 @@ class Recount:
     # (second it is counted at, reason or DUPLICATE); None: not yet
     refused: list[tuple[int | None, str]]
     watermark_ms: int | None
+    settled_ms: int | None  # the watermark, unless it may still fall
 
     def between(self, from_s: int, to_s: int) -> dict[str, Any]:
         """The counts of [from_s, to_s)."""
@@ -107,10 +109,10 @@ class Recount:
 
     def merged_until_s(self, lateness_s: int) -> list[int]:
         """How far each level must reach: the last whole step, each inside the one below."""
-        if self.watermark_ms is None:
+        if self.settled_ms is None:
             return [0] * len(LEVELS)
         found = [0]
-        reach = self.watermark_ms // 1_000 - lateness_s
+        reach = self.settled_ms // 1_000 - lateness_s
         for level in LEVELS[1:]:
             reach = max(0, reach - reach % level.step_s)
             found.append(reach)
@@ -126,7 +128,7 @@ class Recount:
             for start_s in {at - at % level.step_s for at in self.touched_s()}:
                 end_s = start_s + level.step_s
                 reached = number == 0 or end_s <= reaches[number]
-                if reached and end_s > self.watermark_ms // 1_000 - level.keep_s:
+                if reached and end_s > (self.settled_ms or 0) // 1_000 - level.keep_s:
                     found[SliceId(number, start_s)] = self.between(start_s, end_s)
         return found
 
@@ -136,10 +138,15 @@ def encoded(value: dict[str, Any] | bytes) -> bytes:
 
 
 def judge(
-    log: Sequence[Any], watermark: Watermark | None = None, rules: EventLimits = RULES
+    log: Sequence[Any],
+    watermark: Watermark | None = None,
+    rules: EventLimits = RULES,
+    by_sender: bool = False,
 ) -> Decoded:
+    """Decode a log; `by_sender`: whether senders gave its timestamps."""
     stamps = np.array([stamp for _, stamp in log], np.int64)
-    return decode([encoded(value) for value, _ in log], stamps, watermark, rules)
+    marks = np.full(len(log), True) if by_sender else None
+    return decode([encoded(value) for value, _ in log], stamps, watermark, rules, marks)
 
 
 def is_duplicate(
@@ -160,37 +167,64 @@ def arrival_step_ms(window_ms: int) -> int:
     return 32 * max(32, -(-window_ms // 512))
 
 
-def recount(log: list[Any], rules: EventLimits = RULES, window_ms: int = 0) -> Recount:
-    """Read a log from its beginning; without a window nothing is a duplicate."""
-    decoded = judge(log, rules=rules)
-    verdicts = {rejection.position: rejection.reason for rejection in decoded.rejections}
-    rows: list[Row] = []
-    refused: list[tuple[int | None, str]] = []
-    waiting: list[str] = []
-    watermark_ms: int | None = None
+def recount(
+    log: list[Any], rules: EventLimits = RULES, window_ms: int = 0, by_sender: bool = False
+) -> Recount:
+    """Read a log from its beginning; without a window nothing is a duplicate.
+
+    If senders gave the timestamps, the watermark is taken as decoded: test_watermark.py holds it
+    against its definition.
+    """
+    decoded = judge(log, rules=rules, by_sender=by_sender)
+    verdicts = {rejection.position: rejection for rejection in decoded.rejections}
+    accepted = [position for position in range(len(log)) if position not in verdicts]
+    read = {position: row_of(log[position][0], rules.input_limits) for position in accepted}
+    after_ms = list(itertools.accumulate((read[at].at_ms for at in accepted), max))
+    before_ms: list[int] = [-1, *after_ms][: len(after_ms)]
+    arrived_ms, settled_ms = after_ms, after_ms[-1] if after_ms else None
+    last_ms = settled_ms
+    if by_sender:
+        before_ms = decoded.columns.watermark_ms.tolist()
+        arrived_ms = decoded.columns.arrived_ms.tolist()
+        last_ms, settled_ms = decoded.watermark.time_ms, decoded.watermark.settled_ms
+    duplicates = _duplicates(log, accepted, read, arrived_ms, window_ms) if window_ms else set()
+    refused: list[tuple[int | None, str]] = [
+        (None if one.watermark_ms is None else one.watermark_ms // 1_000, one.reason)
+        for one in decoded.rejections
+    ]
+    if accepted:  # what came before the first event is counted with it
+        first_s = read[accepted[0]].at_ms // 1_000
+        refused = [(first_s if at is None else at, reason) for at, reason in refused]
+    for position, found_ms in zip(accepted, before_ms, strict=True):
+        if position in duplicates:
+            refused.append((found_ms // 1_000, DUPLICATE))
+    rows = [read[position] for position in accepted if position not in duplicates]
+    return Recount(rows, refused, last_ms, settled_ms)
+
+
+def _duplicates(
+    log: list[Any],
+    accepted: list[int],
+    read: dict[int, Row],
+    arrived_ms: list[int],
+    window_ms: int,
+) -> set[int]:
+    """The positions of events whose identity arrived before, within the window and a part."""
+    step_ms = arrival_step_ms(window_ms)
+    settled_ms = next((at for at in arrived_ms if at >= 0), -1)
     # identity -> (it, arrival): looked through like one list
     before: defaultdict[Any, list[tuple[Any, int]]] = defaultdict(list)
-    step_ms = arrival_step_ms(window_ms) if window_ms else 1
-    for position, (value, _) in enumerate(log):
-        if position in verdicts:
-            if watermark_ms is None:
-                waiting.append(verdicts[position])
-            else:
-                refused.append((watermark_ms // 1_000, verdicts[position]))
-            continue
-        row = row_of(value, rules.input_limits)
-        if watermark_ms is None:
-            refused += [(row.at_ms // 1_000, reason) for reason in waiting]
-            waiting, watermark_ms = [], row.at_ms
-        name = identity(value["request_id"], row.outcome, row.at_ms)
-        arrived_ms = max(watermark_ms, row.at_ms)
-        if window_ms and is_duplicate(before[name], name, arrived_ms, window_ms + step_ms):
-            refused.append((watermark_ms // 1_000, DUPLICATE))
-        else:
-            rows.append(row)
-        watermark_ms = arrived_ms
-        before[name].append((name, arrived_ms - arrived_ms % step_ms))
-    return Recount(rows, refused + [(None, reason) for reason in waiting], watermark_ms)
+    found = set()
+    for position, at_ms in zip(accepted, arrived_ms, strict=True):
+        row = read[position]
+        name = identity(log[position][0]["request_id"], row.outcome, row.at_ms)
+        if before[name] and (
+            at_ms < 0 or is_duplicate(before[name], name, at_ms, window_ms + step_ms)
+        ):
+            found.add(position)
+        counted_ms = settled_ms if at_ms < 0 else at_ms
+        before[name].append((name, counted_ms - counted_ms % step_ms))
+    return found
 
 
 def row_of(event: dict[str, Any], input_limits: Sequence[int] = ()) -> Row:

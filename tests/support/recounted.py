@@ -1,7 +1,7 @@
 """What Redis holds after a story of real workers, against a recount of the log: slice by slice."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import redis
@@ -22,15 +22,28 @@ Log = list[tuple[Any, int]]
 TARGETS: dict[str, Any] = {
     "ttft_targets_s": tuple(limit_us / 1e6 for limit_us in LIMITS.ttft_us),
     "tpot_targets_s": tuple(limit_us / 1e6 for limit_us in LIMITS.tpot_us),
+    "first_visible_targets_s": tuple(limit_us / 1e6 for limit_us in LIMITS.first_visible_us),
+    "output_speed_targets": tuple(1e6 / limit_us for limit_us in LIMITS.output_speed_us),
 }
 
 
 def logs_of(broker: Broker, settings: Settings, records: int) -> dict[int, Log]:
     """All records of the event topic, of which there are so many, by partition."""
     return {
-        partition: [(_parsed(one.value), one.timestamp) for one in log]
+        partition: BrokerLog(
+            [(_parsed(one.value), one.timestamp) for one in log],
+            by_sender=any(one.timestamp_type == 0 for one in log),
+        )
         for partition, log in broker.read(settings.kafka.topic, records).items()
     }
+
+
+class BrokerLog(list[tuple[Any, int]]):
+    """The records of a partition; `by_sender`: senders gave their timestamps (CreateTime)."""
+
+    def __init__(self, records: Iterable[tuple[Any, int]], by_sender: bool) -> None:
+        super().__init__(records)
+        self.by_sender = by_sender
 
 
 def _parsed(value: bytes) -> Any:
@@ -43,7 +56,8 @@ def _parsed(value: bytes) -> Any:
 def recounted(settings: Settings, log: Log) -> Named:
     """A partition's log counted again, with the names as the state has them."""
     worker = settings.worker
-    count = recount(log, event_limits(worker), worker.dedup_window_s * 1_000)
+    by_sender = isinstance(log, BrokerLog) and log.by_sender
+    count = recount(log, event_limits(worker), worker.dedup_window_s * 1_000, by_sender)
     return named(count, name_limits(worker), customer_hasher(worker.customer_secret()))
 
 

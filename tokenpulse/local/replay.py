@@ -25,7 +25,7 @@ from streams.sources.events import EventLine, read_events
 from streams.sources.files import RowError
 from streams.sources.mapping import Row, read_rows
 from streams.sources.problems import RowProblems
-from streams.state.measures import outcomes, probe_outcomes
+from streams.state.measures import counted_events
 from streams.state.slices import duplicates_of, rejections_by_reason
 from streams.store.keys import Keys
 from streams.store.reader import StateReader
@@ -251,7 +251,7 @@ async def _read_totals(client: Any, settings: Settings) -> _Totals:
     counted = duplicates = 0
     refused: Counter[str] = Counter()
     for view in (await reader.snapshot()).views:
-        counted += int(outcomes(view.totals).sum() + probe_outcomes(view.totals).sum())
+        counted += counted_events(view.totals)
         duplicates += duplicates_of(view.totals)
         refused.update(rejections_by_reason(view.totals))
     return _Totals(counted, duplicates, refused)

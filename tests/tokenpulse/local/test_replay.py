@@ -194,6 +194,7 @@ def test_without_a_mapping_a_file_contains_events_of_the_contract(
         {"request_id": "one", **text},
         {"request_id": "two", **text, "status_code": 200, "ended_at": LINES_AT_MS},
         {"request_id": "two", **text, "status_code": 200, "ended_at": LINES_AT_MS},
+        {"request_id": "one-b", **text, "final": False},
         {"request_id": "three", **text, "status_code": None},
         {"request_id": "four", **text, "ended_at": "soon"},
     ]
@@ -209,22 +210,25 @@ def test_without_a_mapping_a_file_contains_events_of_the_contract(
         again = tokenpulse("replay", tmp_path / "again", settings=settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(
-        "6 rows: 2 counted, 1 duplicates, 3 rejected (bad_type 1, missing_field 1, not_json 1), "
+        "7 rows: 3 counted, 1 duplicates, 3 rejected (bad_type 1, missing_field 1, not_json 1), "
         "0 could not be mapped\n"
     )
     assert done.stderr == ""
     assert again.returncode == 1
     assert again.stdout.startswith("1 rows: 0 counted, 1 duplicates, 0 rejected, 0 could not be")
     assert again.stderr.splitlines() == ["tokenpulse: no row was counted"]
-    [records] = broker.read(settings.kafka.topic, 7).values()
-    assert [record.key for record in records[:5]] == [b"one", b"two", b"two", b"three", b"four"]
-    sent = [json.loads(record.value) for record in records[:5]]
+    [records] = broker.read(settings.kafka.topic, 8).values()
+    assert [record.key for record in records[:6]] == [
+        *(b"one", b"two", b"two"),
+        *(b"one-b", b"three", b"four"),
+    ]
+    sent = [json.loads(record.value) for record in records[:6]]
     assert began_s * 1_000 <= sent[0]["ended_at"] <= time.time() * 1_000
     assert sent[0]["ended_at"] - sent[1]["ended_at"] == 250
     moved = {"ended_at": None}
     assert [one | moved for one in sent] == [one | moved for one in events]
-    assert records[4].value == lines[4].encode()
-    assert records[5].value == b"{"
+    assert records[5].value == lines[5].encode()
+    assert records[6].value == b"{"
 
 
 def test_too_many_unmapped_rows_are_status_3_and_few_lines(
