@@ -56,7 +56,7 @@ def traffic(seed: int) -> list[Record]:
 def test_what_is_sent_again_counts_once_over_kills_stops_and_rebalances(
     broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
-    settings = worker_settings(broker, redis_server.url, 2, **TARGETS)
+    settings = worker_settings(broker, redis_server.url, 2, dedup_window_s=600, **TARGETS)
     every = regrouped(settings, "counts-all")
     every = every.model_copy(
         update={"worker": every.worker.model_copy(update={"dedup_window_s": 0})}
