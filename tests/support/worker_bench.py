@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from streams.config.settings import Worker
@@ -108,7 +109,7 @@ class WorkerBench:
             offsets=range(begin, end),
             timestamps_ms=[AT_MS] * (end - begin),
             values=values[begin:end],
-            records=[],
+            records=[SimpleNamespace(key=None)] * (end - begin),
             unreadable=Unreadable(unreadable, None) if unreadable else None,
             epoch=self.epochs[partition],
         )

@@ -13,6 +13,7 @@ import random
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from random import Random
+from types import SimpleNamespace
 from typing import Any, Never
 
 import msgspec
@@ -204,7 +205,7 @@ class Member:
             offsets=range(begin, until),
             timestamps_ms=self.world.timestamps_ms[begin:until],
             values=self.world.values[begin:until],
-            records=[],
+            records=[SimpleNamespace(key=None)] * (until - begin),
             epoch=self.epoch,
         )
 
