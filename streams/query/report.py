@@ -115,6 +115,19 @@ class Answer:
         return whole(without_apart_tiers(aggregate, self.series, self.apart_tiers))
 
 
+def _watermark_s(views: Sequence[PartitionView]) -> int:
+    """Return how far the topic has come, in seconds since 1970.
+
+    A partition with few events of senders' timestamps may have a wild watermark. It decides only if
+    there is no other partition.
+    """
+    settled_ms = [
+        settled for view in views if (settled := view.meta.watermark().settled_ms) is not None
+    ]
+    provisional_ms = (view.meta.watermark_ms or 0 for view in views)
+    return max(settled_ms or provisional_ms, default=0) // 1_000
+
+
 def newest_s(views: Sequence[PartitionView], watermark_s: int) -> int:
     """Return the last second that was counted, at most AHEAD_S after the watermark.
 
@@ -137,7 +150,7 @@ def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
 
     Raises RequestError if the range is empty or has too many steps.
     """
-    watermark_s = max(((view.meta.watermark_ms or 0) // 1_000 for view in views), default=0)
+    watermark_s = _watermark_s(views)
     as_of_s = newest_s(views, watermark_s) if question.as_of_s is None else question.as_of_s
     # The end is exclusive, and the second of the watermark belongs to the answer.
     to_s = as_of_s + 1 if question.to_s is None else min(question.to_s, as_of_s + 1)
