@@ -272,7 +272,7 @@ still moves it.
 
 `LogAppendTime` is better: give the topic `message.timestamp.type=LogAppendTime`, as
 `tokenpulse topics create` does. With `CreateTime` set at least `message.timestamp.after.max.ms`, so
-that the broker refuses records from the future; `tokenpulse config check` warns without it.
+that the broker rejects records from the future; `tokenpulse config check` warns without it.
 
 ## Versions
 
