@@ -18,13 +18,8 @@ from streams.state.slices import (
     rejection_counts,
     rejections_by_reason,
 )
-from streams.worker.deduplication import (
-    MAX_WINDOW_MS,
-    ArrivalWindow,
-    DedupWindow,
-    ReplayHorizon,
-    deduplicate,
-)
+from streams.worker.dedup_window import MAX_WINDOW_MS, DedupWindow
+from streams.worker.deduplication import ArrivalWindow, ReplayHorizon, deduplicate
 from tests.support import oracle
 from tests.support.aggregates import parts_of
 from tests.support.event_samples import EVENT, NOW, judge, raw, rows
