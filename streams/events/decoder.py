@@ -210,7 +210,7 @@ def _judge_time(
     )
     alive = rows.alive.copy()
     position = rows.position[alive]
-    own = None if by_sender is None or not by_sender.any() else by_sender[position]
+    own = None if by_sender is None else by_sender[position]
     course = advance(watermark, ended_at_ms[alive], own, limits.horizon_ms)
     is_event = np.zeros(len(timestamps_ms) + 1, np.int64)
     is_event[position + 1] = 1

@@ -235,9 +235,8 @@ def counted_events(aggregate: Aggregate) -> int:
     return int(outcomes(aggregate).sum() + attempts.sum() + probe_outcomes(aggregate).sum())
 
 
-def provider_view(aggregate: Aggregate) -> dict[str, Any]:
+def _provider_view(aggregate: Aggregate, sums: Ints) -> dict[str, Any]:
     """Return the measures of all attempts: the requests, and the attempts before the final ones."""
-    sums = counters(aggregate)
     attempts = outcomes(aggregate) + sums[ATTEMPTS_AT:ATTEMPT_TOKENS_AT]
     added = sums[ATTEMPT_TOKENS_AT : ATTEMPT_TOKENS_AT + len(TOKENS)].tolist()
     spent = {
@@ -255,19 +254,18 @@ def provider_view(aggregate: Aggregate) -> dict[str, Any]:
     return view
 
 
-def client_errors(aggregate: Aggregate) -> dict[str, int]:
+def _client_errors(sums: Ints) -> dict[str, int]:
     """Return the client errors by class; a class without any is absent."""
-    sums = counters(aggregate)[CLIENT_AT : CLIENT_AT + len(CLIENT_CLASSES)].tolist()
-    return {name: count for name, count in zip(CLIENT_CLASSES, sums, strict=True) if count}
+    counts = sums[CLIENT_AT : CLIENT_AT + len(CLIENT_CLASSES)].tolist()
+    return {name: count for name, count in zip(CLIENT_CLASSES, counts, strict=True) if count}
 
 
-def endings(aggregate: Aggregate) -> dict[str, dict[str, int]]:
+def _endings(sums: Ints) -> dict[str, dict[str, int]]:
     """Return requests and output tokens by ending; an ending without requests is absent."""
-    sums = counters(aggregate).tolist()
     return {
         name: {
-            "requests": sums[ENDINGS_AT + at],
-            "output_tokens": sums[ENDING_TOKENS_AT + at],
+            "requests": int(sums[ENDINGS_AT + at]),
+            "output_tokens": int(sums[ENDING_TOKENS_AT + at]),
         }
         for at, name in enumerate(ENDINGS)
         if sums[ENDINGS_AT + at]
@@ -330,10 +328,11 @@ def measures(aggregate: Aggregate) -> dict[str, Any]:
     found["known_ratio"] = known_shares(aggregate)
     found["estimated"] = {"requests": sums["estimated"], "tokens": sums["estimated_tokens"]}
     found["response_cache"] = sums["response_cache"]
-    found["provider"] = provider_view(aggregate)
-    found["client_errors"] = client_errors(aggregate)
-    found["endings"] = endings(aggregate)
-    found["tier_changed"] = int(counters(aggregate)[TIER_CHANGED_AT])
+    amounts = counters(aggregate)
+    found["provider"] = _provider_view(aggregate, amounts)
+    found["client_errors"] = _client_errors(amounts)
+    found["endings"] = _endings(amounts)
+    found["tier_changed"] = int(amounts[TIER_CHANGED_AT])
     ratio = cache_hit_ratio(aggregate)
     if ratio is not None:
         found["cache_hit_ratio"] = ratio
