@@ -1,9 +1,15 @@
 """An event loop in a thread of its own, so that its work does not delay the loop that serves."""
 
 import asyncio
+import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+
+import redis.asyncio as aioredis
+
+from streams.errors import RequestError, one_line
+from streams.store.contract import StoreError
 
 STOP_DEADLINE_S = 3.0
 
@@ -44,3 +50,38 @@ class LoopThread:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._started.set()
         await self._main()
+
+
+async def repeat(
+    what: str,
+    step: Callable[[], Awaitable[object]],
+    every_s: float,
+    client: "aioredis.Redis",
+    log: logging.Logger,
+) -> None:
+    """Take a step again and again, `every_s` apart, until cancelled; then close its client.
+
+    `what`: names the step in the log.
+    """
+    failing = False
+    try:
+        while True:
+            try:
+                await step()
+                failing = False
+            except Exception as error:  # of any kind: the next step may succeed
+                # One warning for a failure that repeats with every step.
+                if not failing:
+                    is_expected = isinstance(error, StoreError | RequestError)
+                    log.warning(
+                        "%s: %s: trying again",
+                        what,
+                        one_line(error) or type(error).__name__,
+                        exc_info=None if is_expected else error,
+                    )
+                failing = True
+            await asyncio.sleep(every_s)
+    except asyncio.CancelledError:
+        log.debug("%s: stopped", what)
+    finally:
+        await client.aclose()

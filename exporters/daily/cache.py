@@ -16,13 +16,12 @@ from zoneinfo import ZoneInfo
 
 from exporters.daily.build import DailyBoardBuilder
 from exporters.daily.day.facts import DailyFacts
-from exporters.loop_thread import LoopThread
+from exporters.loop_thread import LoopThread, repeat
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
 from streams.config.security import redis_kwargs
 from streams.config.settings import Settings
-from streams.errors import RequestError, Unavailable, one_line
-from streams.store.contract import StoreError
+from streams.errors import Unavailable
 from streams.store.redis import connected
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,6 @@ class BoardCache:
         redis_kwargs(settings.redis)  # raises now, not later in the thread
         self._boards: OrderedDict[str | None, _Board] = OrderedDict()
         self._waiting = 0
-        self._failing = False
         self._turn = asyncio.Lock()
         self._client = connected(settings.redis)
         self._builder = DailyBoardBuilder(settings, self._policies, self._client, customers)
@@ -109,29 +107,10 @@ class BoardCache:
             building.exception()
 
     async def _run(self) -> None:
-        try:
-            while True:
-                await self._refresh()
-                await asyncio.sleep(REFRESH_S)
-        except asyncio.CancelledError:
-            log.debug("daily board: stopped")
-        finally:
-            await self._client.aclose()
+        await repeat("daily board", self._refresh, REFRESH_S, self._client, log)
 
     async def _refresh(self) -> None:
-        try:
-            await self._build(None, again=True)
-            self._failing = False
-        except Exception as error:  # of any kind: the next minute's board may succeed
-            # One warning for a failure that repeats every minute.
-            if not self._failing:
-                is_expected = isinstance(error, StoreError | RequestError)
-                log.warning(
-                    "daily board: %s: trying again",
-                    one_line(error) or type(error).__name__,
-                    exc_info=None if is_expected else error,
-                )
-            self._failing = True
+        await self._build(None, again=True)
 
     async def _build(self, date: str | None, again: bool = False) -> DailyFacts | None:
         async with self._turn:

@@ -3,22 +3,20 @@
 A thread of its own: ninety days of slices take time, in which no scrape could be answered.
 """
 
-import asyncio
 import logging
 import time
 from pathlib import Path
 
-from exporters.loop_thread import LoopThread
+from exporters.loop_thread import LoopThread, repeat
 from exporters.status_page.components import StatusPage, load_status_page
 from exporters.status_page.facts import StatusFacts, status_facts
 from exporters.status_page.store import IncidentStore
-from exporters.status_page.uptime import DAY_S, DAYS, StatusDay, availability_steps, uptime_days
+from exporters.status_page.uptime import DAYS, StatusDay, availability_steps, uptime_days
 from slo.engine.minute_count_store import MinuteCountStore
 from streams.config.settings import Settings
 from streams.errors import RequestError, one_line
-from streams.query.report import Question, query
+from streams.query.report import DAY_S, Question, query
 from streams.state.measures import SERIES_DIMENSIONS
-from streams.store.contract import StoreError
 from streams.store.redis import connected
 
 log = logging.getLogger(__name__)
@@ -43,7 +41,6 @@ class StatusCache:
         self._days_problem: str | None = NOT_READ_YET
         self._days_due_s = 0.0  # monotonic
         self._facts: StatusFacts | None = None
-        self.problem: str | None = NOT_READ_YET
         self.thread = LoopThread("status page", self._run)
 
     def facts(self) -> StatusFacts | None:
@@ -55,27 +52,10 @@ class StatusCache:
         return self._facts
 
     async def _run(self) -> None:
-        try:
-            while True:
-                await self._refresh()
-                await asyncio.sleep(REFRESH_S)
-        except asyncio.CancelledError:
-            log.debug("status page: stopped")
-        finally:
-            await self._client.aclose()
+        await repeat("status page", self._refresh, REFRESH_S, self._client, log)
 
     async def _refresh(self) -> None:
-        try:
-            await self.read(time.time())
-            problem = None
-        except StoreError as error:
-            problem = one_line(error)
-        except Exception as error:  # of any kind: the next read may succeed
-            log.exception("status page: cannot be read")
-            problem = one_line(error) or type(error).__name__
-        if problem is not None and self.problem in (None, NOT_READ_YET):
-            log.warning("status page: %s: trying again", problem)
-        self.problem = problem
+        await self.read(time.time())
 
     async def read(self, now_s: float) -> None:
         """Read incidents and maintenance, and the days if they are due. Raises StoreError."""

@@ -13,7 +13,6 @@ from streams.query.report import Answer
 from streams.state.measures import availability
 
 DAYS = 90
-DAY_S = 86_400
 DayColour = Literal["no_data", "operational", "degraded", "outage"]
 
 

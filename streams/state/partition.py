@@ -120,11 +120,6 @@ class PartitionState:
         self._totals = [totals]
 
     @property
-    def watermark_ms(self) -> int | None:
-        """Return the watermark; it may still fall if `watermark.settled_ms` is None."""
-        return self.watermark.time_ms
-
-    @property
     def unflushed(self) -> int:
         """Records counted here that are not in the store yet."""
         return max(0, self.next_offset - self.stored_offset)
@@ -273,7 +268,7 @@ class PartitionState:
             last = self.gaps.pop()
             self.gaps.append(last._replace(records=last.records + records))
         else:
-            self.gaps.append(Gap(self.watermark_ms or 0, None, records))
+            self.gaps.append(Gap(self.watermark.time_ms or 0, None, records))
         if len(self.gaps) > _GAPS_MAX:  # the two oldest become one that covers both
             first, second, *others = self.gaps
             self.gaps = [Gap(first.from_ms, second.to_ms, first.records + second.records), *others]

@@ -146,7 +146,7 @@ class PartitionWorker:
     def _remember_ids(self, batch: Batch) -> None:
         """Read the request ids of records that the state counts already."""
         self._flushed_at = time.monotonic()  # reading again takes time, but is no stall
-        if self.dedup_window is None or self.state.watermark_ms is None or not batch.values:
+        if self.dedup_window is None or self.state.watermark.time_ms is None or not batch.values:
             return
         settled_ms = self.state.watermark.settled_ms
         if self._read_again is None and settled_ms is not None:

@@ -4,9 +4,7 @@ import getpass
 import json
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 import click
 import redis.asyncio as aioredis
@@ -178,8 +176,9 @@ def _slug(page: StatusPage, name: str) -> str:
 
 
 def _describe(found: PublicIncident) -> str:
-    parts: Sequence[Any] = (found.name, found.impact, ", ".join(found.components))
-    return f"{'; '.join(parts)}; {found.stage} since {minute(found.updated_s)} UTC"
+    components = ", ".join(found.components)
+    since = f"{found.stage} since {minute(found.updated_s)} UTC"
+    return f"{found.name}; {found.impact}; {components}; {since}"
 
 
 def _store(settings: Settings, client: "aioredis.Redis") -> IncidentStore:
