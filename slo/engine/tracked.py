@@ -54,7 +54,7 @@ class TrackedObjective:
         minute, span_s = slice_id.start_s // 60, (slice_id.start_s, slice_id.end_s)
         if self.selection.has_uncounted_limit(aggregate, series, *span_s):
             self.gaps = self.gaps.with_limit(minute)
-        # Coarser slices hold no minute that is judged by itself.
+        # Coarser slices hold no minute that is judged alone.
         if slice_id.level <= 1 and self.selection.has_unclassified(aggregate, series, *span_s):
             self.minute_counts.lose(minute, minute + 1)
             self.gaps = self.gaps.with_input_length(minute)

@@ -189,7 +189,7 @@ null means missing.
   answer that was not streamed for its first token.
 - A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration.
 - A probe counts for uptime only: its latencies and tokens are checked and left out. So does an
-  answer that is `served_from` a `response_cache`, which is also counted by itself.
+  answer that is `served_from` a `response_cache`, which is also counted apart.
 - The cache hit ratio is of the requests whose cached tokens are known. Send
   `cached_input_tokens: 0` if there were none: a missing field is not 0.
 - Any text or number is a customer id. In other names, characters that are not letters, digits,
@@ -237,8 +237,8 @@ Gateways and Kafka clients send records again. A repeated event does not count i
 partition's watermark when the record is read. A success is recognised by its `request_id`, since a
 request is answered once; a failed one by its `request_id` and `ended_at`.
 
-Each partition is looked at by itself: the same id in two partitions counts twice. Use `request_id`
-as the key of the record, so that a repeated event is in the same partition.
+Duplicates are recognised within one partition: the same id in two partitions counts twice. Use
+`request_id` as the key of the record, so that a repeated event is in the same partition.
 
 ## What is wrong with a field
 

@@ -1,6 +1,6 @@
 """Events with wrong fields at random, counted as a worker does and recounted one by one.
 
-The recount reads each record by itself with the standard library (contract.py).
+The recount reads one record at a time with the standard library (contract.py).
 """
 
 import json

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from msgspec.structs import replace
 
 from streams.errors import RequestError
 from streams.query.report import Answer, Question, Range, build, choose_range, combine
@@ -399,14 +398,3 @@ def test_an_empty_range_is_told_how_to_mend_it() -> None:
     for question in (Question(from_s=NOON + 600), Question(from_s=NOON - 5, to_s=NOON - 5)):
         with pytest.raises(RequestError, match="--from must lie before --to"):
             choose_range(question, [view])
-
-
-def test_one_wild_event_in_a_quiet_partition_does_not_set_the_end() -> None:
-    """Its watermark may still fall, as that of every log that senders stamp may at its begin."""
-    busy = view_of(shelf_after([plain(NOON + at) for at in range(40)]))
-    year_2100_ms = 4_102_444_800_000
-    meta = replace(busy.meta, watermark_ms=year_2100_ms, newest_ms=(year_2100_ms,), anchor_ms=None)
-    quiet = PartitionView(1, 1, meta, {}, busy.totals)
-    alone = choose_range(Question(), [busy])
-    assert choose_range(Question(), [busy, quiet]) == alone
-    assert choose_range(Question(), [quiet]).as_of_s == year_2100_ms // 1_000

@@ -1,0 +1,182 @@
+"""Duplicates by their arrival in the log, over cuts and restarts."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.worker.deduplication import ArrivalWindow, ReplayHorizon
+from tests.support import oracle
+from tests.support.event_samples import NOW, judge, raw
+
+MINUTE_MS = 60_000
+PLENTY = 1 << 40
+
+IDS = st.sampled_from([(low, high) for low in (0, 1, 2**63) for high in (0, 1, 1 << 40, 2**64 - 1)])
+WINDOWS = st.sampled_from([1, 31, 100, 300, 2_000])
+LIMITS = st.integers(1, 8)
+CUTS = st.lists(st.integers(0, 40), max_size=4)
+
+
+# --- arrival -------------------------------------------------------------------------------------
+
+
+def batch_of(log: Sequence[tuple[tuple[int, int], int]], start: int, end: int) -> Any:
+    """The columns that the windows read, of (id, arrival) pairs; -1: not settled."""
+    part = log[start:end]
+    return SimpleNamespace(
+        request=np.array([one for one, _ in part], np.uint64).reshape(-1, 2),
+        arrived_ms=np.array([at for _, at in part], np.int64),
+    )
+
+
+@st.composite
+def arrivals(draw: Callable[..., Any]) -> list[tuple[tuple[int, int], int]]:
+    """A log with rising arrivals; those of the first few events are not settled yet."""
+    now_ms = 100_000
+    log = []
+    for one, later_ms in draw(
+        st.lists(st.tuples(IDS, st.sampled_from([0, 0, 1, 40, 200, 5_000])), max_size=60)
+    ):
+        now_ms += later_ms
+        log.append((one, now_ms))
+    unsettled = draw(st.integers(0, 6))
+    return [(one, -1 if at < unsettled else ms) for at, (one, ms) in enumerate(log)]
+
+
+def defined_by_arrival(log: Sequence[tuple[tuple[int, int], int]], window_ms: int) -> list[bool]:
+    """The definition: the same id at most the window and a part before, or not settled yet."""
+    step_ms = oracle.arrival_step_ms(window_ms)
+    settled_ms = next((at for _, at in log if at >= 0), -1)
+    found = []
+    for place, (one, at) in enumerate(log):
+        before = [settled_ms if ms < 0 else ms for other, ms in log[:place] if other == one]
+        known = [ms for ms in before if ms - ms % step_ms > at - window_ms - step_ms]
+        found.append(bool(before if at < 0 else known))
+    return found
+
+
+@given(arrivals(), WINDOWS, CUTS)
+def test_an_id_is_known_for_the_window_after_it_arrived_however_the_log_is_cut(
+    log: list[tuple[tuple[int, int], int]], window_ms: int, cuts: list[int]
+) -> None:
+    window = ArrivalWindow(window_ms, PLENTY)
+    judged: list[bool] = []
+    for start, end in pairwise(sorted({0, *(min(cut, len(log)) for cut in cuts), len(log)})):
+        judged += window.find_duplicates(batch_of(log, start, end)).tolist()
+    assert judged == defined_by_arrival(log, window_ms)
+
+
+def test_an_id_is_known_at_least_for_the_window_and_at_most_one_part_longer() -> None:
+    window_ms, a, b = 600_000, (1, 1), (2, 2)
+    step_ms = oracle.arrival_step_ms(window_ms)
+    for arrived_ms in range(NOW, NOW + step_ms, step_ms // 7):
+        for age_ms, known in ((window_ms, True), (window_ms + step_ms + 1, False)):
+            log = [(a, arrived_ms), (b, arrived_ms + age_ms), (a, arrived_ms + age_ms)]
+            window = ArrivalWindow(window_ms, PLENTY)
+            assert window.find_duplicates(batch_of(log, 0, 3)).tolist() == [False, False, known]
+
+
+def test_when_the_events_ended_does_not_matter() -> None:
+    """An event that ended long before the window and comes three times in a row counts once."""
+    log = [raw(request_id="new", ended_at=NOW)]
+    log += [raw(request_id="old", ended_at=NOW - 50_000)] * 3
+    window = ArrivalWindow(10_000, PLENTY)
+    assert window.find_duplicates(judge(log).columns).tolist() == [False, False, True, True]
+
+
+def test_failed_attempts_and_the_answered_one_under_one_id_all_count() -> None:
+    failed: dict[str, Any] = {"request_id": "a", "outcome": None, "status_code": 529}
+    log = [
+        raw(**failed, ended_at=NOW),
+        raw(**failed, ended_at=NOW + 1_000),
+        raw(request_id="a", ended_at=NOW + 6_000),
+        raw(**failed, ended_at=NOW),  # sent again
+        raw(request_id="a", ended_at=NOW + 9_000),  # reported again, with another end
+    ]
+    window = ArrivalWindow(10 * MINUTE_MS, PLENTY)
+    found = window.find_duplicates(judge(log).columns).tolist()
+    assert found == [False, False, False, True, True]
+
+
+# --- restarts ------------------------------------------------------------------------------------
+
+
+def restarted(
+    log: list[tuple[tuple[int, int], int]],
+    at: int,
+    window_ms: int,
+    max_ids: int,
+    horizon: ReplayHorizon,
+) -> tuple[ArrivalWindow, ReplayHorizon]:
+    """What knows the first `at` records of a log only from reading some of them again."""
+    window, again = ArrivalWindow(window_ms, max_ids), ReplayHorizon(window_ms)
+    again.load(horizon.dump())
+    settled_ms = max((ms for _, ms in log[:at]), default=-1)
+    since = again.since(settled_ms if settled_ms >= 0 else None)
+    if since is not None:
+        request = batch_of(log, since, at).request
+        arrivals_ms = again.arrivals_ms(np.arange(since, at))
+        window.remember(request, arrivals_ms, settled_ms if settled_ms >= 0 else None)
+    return window, again
+
+
+@settings(max_examples=200)
+@given(arrivals(), WINDOWS, LIMITS | st.just(PLENTY), st.integers(0, 60), CUTS)
+def test_after_a_restart_the_verdicts_are_those_of_one_that_lived_through_it_all(
+    log: list[tuple[tuple[int, int], int]], window_ms: int, max_ids: int, at: int, cuts: list[int]
+) -> None:
+    at = min(at, len(log))
+    lived, horizon = ArrivalWindow(window_ms, max_ids), ReplayHorizon(window_ms)
+    for start, end in pairwise(sorted({0, *(min(cut, at) for cut in cuts), at})):
+        batch = batch_of(log, start, end)
+        horizon.add(np.arange(start, end), batch.arrived_ms)
+        lived.find_duplicates(batch)
+    fresh, again = restarted(log, at, window_ms, max_ids, horizon)
+    rest = batch_of(log, at, len(log))
+    expected = lived.find_duplicates(rest).tolist()
+    assert fresh.find_duplicates(rest).tolist() == expected
+    assert len(fresh.ids) == len(lived.ids)
+    offsets = np.arange(at, len(log))
+    horizon.add(offsets, rest.arrived_ms)
+    again.add(offsets, rest.arrived_ms)
+    assert again.dump() == horizon.dump()
+
+
+def test_what_is_read_again_is_little_more_than_the_window() -> None:
+    horizon, window_ms = ReplayHorizon(10 * MINUTE_MS), 10 * MINUTE_MS
+    for minute in range(600):
+        times = NOW + minute * MINUTE_MS + np.arange(60) * 1_000
+        horizon.add(1_000 * minute + np.arange(60), times)
+        assert len(horizon.dump()) <= 19
+    last_ms = int(times[-1])
+    since = horizon.since(last_ms)
+    assert since is not None
+    read_ms = last_ms - (NOW + since // 1_000 * MINUTE_MS + since % 1_000 * 1_000)
+    assert window_ms <= read_ms <= window_ms + window_ms // 7
+    assert horizon.since(last_ms + 2 * window_ms) is None
+
+
+def test_records_read_again_without_a_stored_part_are_out_of_the_window() -> None:
+    assert ReplayHorizon(600_000).arrivals_ms(np.array([7, 8])).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("before", "after"), [(600_000, 60_000), (60_000, 600_000)])
+def test_a_horizon_survives_a_change_of_the_window(before: int, after: int) -> None:
+    times = NOW + np.arange(0, 2_000_000, 500)
+    last_ms = int(times[-1])
+    old = ReplayHorizon(before)
+    old.add(np.arange(len(times)), times)
+    new = ReplayHorizon(after)
+    new.load(old.dump())
+    since = new.since(last_ms)
+    assert since is not None
+    assert times[since] <= last_ms - min(before, after)  # knows all that both windows hold
+    ahead = last_ms + 2 * after
+    new.add(np.array([len(times)]), np.array([ahead]))
+    assert new.since(ahead) == len(times)  # and nothing of the old stays for ever
