@@ -21,6 +21,7 @@ from streams.config.settings import Settings
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
 from streams.events.watermark import Watermark
+from streams.kafka.record_batches import CREATE_TIME
 from streams.kafka.topic_reader import TopicReader
 from streams.sources.declaration import Mapping
 from streams.sources.events import EventLine, read_events
@@ -249,6 +250,6 @@ async def _read_topic(recording: Recording, settings: Settings) -> None:
     async with TopicReader(settings.kafka, settings.kafka.topic) as reader:
         async for partition, records in reader.read():
             timestamps_ms = np.array([record.timestamp for record in records], np.int64)
-            by_sender = np.array([record.timestamp_type == 0 for record in records], np.bool_)
+            types = np.array([record.timestamp_type for record in records], np.int64)
             values = [record.value for record in records]
-            recording.add(partition, values, timestamps_ms, by_sender)
+            recording.add(partition, values, timestamps_ms, types == CREATE_TIME)

@@ -56,6 +56,11 @@ class Columns:
     streamed: npt.NDArray[np.bool_]  # a success that streamed, so that it has a TTFT to know
     faults: npt.NDArray[np.uint64]  # what was wrong with single fields, see faults.py
 
+    @property
+    def latencies_ns(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """Return the latencies that have a histogram, in the order of slices.LATENCIES."""
+        return self.ttft_ns, self.tpot_ns, self.duration_ns, self.first_visible_ns
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:

@@ -36,7 +36,7 @@ HEADER_BYTES = 61
 _PLACE = struct.Struct(">qi")  # base offset and length of the rest: the same in all formats
 _OLD_PLACE = struct.Struct(">qiI")  # with the checksum of formats v0 and v1
 _COUNT, _COUNT_AT = struct.Struct(">i"), 57
-_CREATE_TIME = 0
+CREATE_TIME = 0  # timestamp type of a record that its sender stamped
 _MAGIC_AT, _CODEC_AT = 16, 22  # the latter: low byte of the attributes
 
 
@@ -60,7 +60,7 @@ class RecordBatch:
     @property
     def stamped_by_sender(self) -> bool:
         """Return whether its timestamps are the sender's (CreateTime), and not the broker's."""
-        return bool(self.reader.timestamp_type == _CREATE_TIME)
+        return bool(self.reader.timestamp_type == CREATE_TIME)
 
     def uncompressed(self, max_bytes: int) -> "RecordBatch":
         """Return the same batch without compression.

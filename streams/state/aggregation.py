@@ -155,11 +155,6 @@ def place_rejections(
     return placed, waiting
 
 
-def _latencies(columns: Columns) -> tuple[Ints, ...]:
-    """Return one array for each of LATENCIES."""
-    return columns.ttft_ns, columns.tpot_ns, columns.duration_ns, columns.first_visible_ns
-
-
 def _output_speed_ns(columns: Columns) -> Ints:
     """Return the time per output token, the first one included; -1 if TPOT is not known."""
     span_ns = columns.duration_ns - columns.ttft_ns
@@ -319,7 +314,7 @@ def _series_rows(columns: Columns, rows: _Rows, known: Sequence[npt.NDArray[Any]
     outcome = columns.outcome.astype(np.int64) + np.where(columns.probe, PROBES_AT, 0)
     # Probes come without tokens and latencies: decoding sees to that.
     amounts = {TOKENS_AT + i: tokens for i, tokens in enumerate(_tokens(columns))}
-    for column, value in zip(SUM_COLUMNS, _latencies(columns), strict=True):
+    for column, value in zip(SUM_COLUMNS, columns.latencies_ns, strict=True):
         amounts[column] = np.where(value >= 0, (value + 500) // 1_000, 0)
     amounts |= {KNOWN_AT + i: amount for i, amount in enumerate(known)}
     counts = None if columns.final.all() else columns.final
@@ -339,7 +334,7 @@ def _customer_rows(
 
 def _cells(columns: Columns, rows: _Rows) -> Table:
     keys = []
-    for number, values in enumerate(_latencies(columns)):
+    for number, values in enumerate(columns.latencies_ns):
         known = values >= 0
         if not known.any():
             continue
@@ -356,7 +351,7 @@ def _within(
     Longer latencies than `longest_ns` are counted as it.
     """
     keys, counts = [], []
-    clocks = (*_latencies(columns), None)
+    clocks = (*columns.latencies_ns, None)
     for number, (latency_ns, limits_us) in enumerate(zip(clocks, thresholds, strict=True)):
         if not limits_us:
             continue

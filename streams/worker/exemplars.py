@@ -74,12 +74,6 @@ class Exemplars:
         # Trace ids are decoded a second time here, so only for a few records.
         first = max(0, len(columns.position) - LOOKED_AT)
         traces = [_trace_id(values[at] or b"") for at in columns.position[first:].tolist()]
-        latencies = (
-            columns.ttft_ns,
-            columns.tpot_ns,
-            columns.duration_ns,
-            columns.first_visible_ns,
-        )
         traced = np.array([trace_id is not None for trace_id in traces], np.bool_)
         measured = (columns.ttft_ns[first:] >= 0) | (columns.duration_ns[first:] >= 0)
         rows = np.flatnonzero(traced & measured) + first
@@ -88,7 +82,9 @@ class Exemplars:
         picked = _pick(rows, groups, (rows, columns.duration_ns[rows], columns.ttft_ns[rows]))
         series = [columns.series[at] for at in columns.series_index[picked].tolist()]
         ended_at_ms = columns.ended_at_ms[picked].tolist()
-        for latency, all_ns, edges_ns in zip(LATENCIES, latencies, self._edges_ns, strict=True):
+        for latency, all_ns, edges_ns in zip(
+            LATENCIES, columns.latencies_ns, self._edges_ns, strict=True
+        ):
             values_ns = all_ns[picked]
             buckets = np.searchsorted(edges_ns, values_ns).tolist()
             for at, value_ns in enumerate(values_ns.tolist()):

@@ -9,7 +9,7 @@ import click
 
 from exporters.daily.day.facts import BoardTargets
 from exporters.daily.day.metrics import board_targets
-from exporters.formatting import UNKNOWN, count, counted, latency, percent, tokens
+from exporters.formatting import UNKNOWN, count, counted, known_for, latency, percent, tokens
 from slo.policy.loading import load_policies
 from slo.policy.targets import targets_of
 from streams.config.settings import Settings, load_settings
@@ -135,7 +135,9 @@ def print_measures(report: dict[str, Any], targets: BoardTargets) -> None:
 def _known(total: dict[str, Any], measure: str, of: str) -> str:
     """Return for which share of `of` a measure is known; empty if it is for all or for none."""
     share = total["known_ratio"].get(measure)
-    return f", known for {percent(share)} of {of}" if share and share < 1 else ""
+    # A value that is known for none is unknown itself.
+    words = known_for(share, of) if share else ""
+    return f", {words}" if words else ""
 
 
 def _counted_apart(total: dict[str, Any]) -> Iterator[tuple[str, str]]:
