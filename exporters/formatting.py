@@ -30,7 +30,8 @@ STEPS = (
     (Decimal(1000), "k"),
 )
 _BEFORE_LETTERS = re.compile(r"(?<=\d)(?=[a-z])")
-_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|(?:ms|s|min|h|d|k|M|B|T|UTC)\b))")
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|(?:ms|s|min|h|d|k|M|B|T|UTC|[A-Z]{3}|points?)\b))")
+_BEFORE_TIME = re.compile(r"(?<=\d{4}-\d{2}-\d{2}) (?=\d{2}:\d{2})")
 _SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _WINDOW_UNITS = {"m": "minute", "h": "hour", "d": "day"}
 
@@ -225,8 +226,8 @@ def capitalize(text: str) -> str:
 
 
 def unbroken(text: str) -> str:
-    """Return a text with no-break spaces between numbers and their units."""
-    return _BEFORE_UNIT.sub(NO_BREAK_SPACE, text)
+    """Return a text with no-break spaces between numbers and their units, dates and their times."""
+    return _BEFORE_TIME.sub(NO_BREAK_SPACE, _BEFORE_UNIT.sub(NO_BREAK_SPACE, text))
 
 
 def all_digits(value: float | None) -> str:

@@ -186,6 +186,9 @@ def test_a_number_is_not_parted_from_its_unit() -> None:
     assert fmt.unbroken("99.9 % of 12 requests in 300 ms at 12:00:05 UTC; 3 small models") == (
         "99.9\u00a0% of 12 requests in 300\u00a0ms at 12:00:05\u00a0UTC; 3 small models"
     )
+    assert fmt.unbroken("0.4 points lower, 1,250.00 USD due on 2026-11-04 12:00") == (
+        "0.4\u00a0points lower, 1,250.00\u00a0USD due on 2026-11-04\u00a012:00"
+    )
 
 
 def test_times_name_their_zone() -> None:

@@ -170,8 +170,8 @@ def some_facts(seed: int = 1, on: str = DATE) -> DailyFacts:
             ),
             Cause(
                 *("ttft_p95_s", "region", "eu-west-1", 0.022, 0.001, 0.021),
-                "P95 TTFT rose by 47 ms to 314 ms: region eu-west-1 added 22 ms: +21 ms by rate "
-                "(its own P95 TTFT rose from 271 ms to 371 ms) and +1 ms by mix (share of the "
+                "Region eu-west-1 added 22 ms of this change in P95 TTFT: +21 ms by rate (its "
+                "own P95 TTFT rose from 271 ms to 371 ms) and +1 ms by mix (share of the "
                 "traffic rose from 31 % to 31.4 %).",
             ),
             Cause(

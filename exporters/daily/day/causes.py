@@ -83,11 +83,11 @@ def causes(
         for move in find_moves(day, now, before, base)
         if (explanation := _explanation(move, now, before)) is not None
     ]
-    chosen = [(move, dimension, parts[0]) for move, dimension, parts in explained]
+    chosen = [(move, dimension, parts[0], True) for move, dimension, parts in explained]
     for move, dimension, parts in explained:
         moving = sum(abs(part.total) for part in parts)
         chosen += [
-            (move, dimension, part)
+            (move, dimension, part, False)
             for part in parts[1:]
             if part.total * move.change > 0 and abs(part.total) >= _SECOND_LEAST * moving
         ]
@@ -105,9 +105,10 @@ def causes(
                 dimension,
                 part,
                 targets.of(move.metric),
+                is_first=is_first,
             ),
         )
-        for move, dimension, part in chosen[:CAUSES_MAX]
+        for move, dimension, part, is_first in chosen[:CAUSES_MAX]
     )
 
 

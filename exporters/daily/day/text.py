@@ -5,7 +5,6 @@ Pure. Plain words with numbers; no text is escaped.
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import date
 from zoneinfo import ZoneInfo
 
 from exporters.daily.day.attribution import Part
@@ -37,7 +36,13 @@ _TOKEN = re.compile(r"\b[0-9a-f]{24}\b")  # of a customer
 
 def with_names(text: str, name_of: Callable[[str], str]) -> str:
     """Return a text with the names of customers for their tokens; `name_of`: token -> name."""
-    return _TOKEN.sub(lambda match: name_of(match[0]), text)
+    return _TOKEN.sub(lambda match: customer_name(match[0], name_of), text)
+
+
+def customer_name(token: str, name_of: Callable[[str], str]) -> str:
+    """Return a customer's name; without one, `unlisted 3f9c02`, by the first digits of its hash."""
+    name = name_of(token)
+    return f"unlisted {token[:6]}" if name == token and _TOKEN.fullmatch(token) else name
 
 
 def cause(
@@ -46,12 +51,22 @@ def cause(
     dimension: str,
     part: Part,
     target: float | None = None,
+    *,
+    is_first: bool = True,
 ) -> str:
-    """Return `P95 TTFT rose by 83 ms to 312 ms: model large added 71 ms, all by rate (...)`."""
+    """Return `P95 TTFT rose by 83 ms to 312 ms: model large added 71 ms, all by rate (...)`.
+
+    `is_first`: False for a further cause of the same change, which is not stated again.
+    """
     before, now = move
+    did = "added" if part.total > 0 else _TOOK[metric]
+    if not is_first:
+        return (
+            f"{capitalize(_group(dimension, part.name))} {did} {amount(metric, part.total)} of "
+            f"this change in {NAMES[metric]}{_split(metric, part)}."
+        )
     verb = "rose" if now > before else "fell"
     by = percent(abs(now - before) / before) if metric == "tokens" else amount(metric, now - before)
-    did = "added" if part.total > 0 else _TOOK[metric]
     return (
         f"{capitalize(NAMES[metric])} {verb} by {by} to {figure(metric, now, target)}: "
         f"{_group(dimension, part.name)} {did} {amount(metric, part.total)}"
@@ -201,9 +216,3 @@ def both(first: str, second: str) -> str:
     if not first or not second:
         return first or second
     return f"{first.rstrip('.')}; {second[0].lower()}{second[1:]}"
-
-
-def day_name(text: str) -> str:
-    """Return a date in words: `Tuesday 10 November 2026`."""
-    day = date.fromisoformat(text)
-    return f"{day:%A} {day.day} {day:%B %Y}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from exporters import formatting
 from exporters.daily.day.facts import METRICS, BoardTargets, Day, Mark, Metric, Risk, Values
 from exporters.daily.day.figures import figure, total
-from exporters.daily.day.text import NAMES, day_name
+from exporters.daily.day.text import NAMES
 from exporters.windows.measured import is_weak
 from slo.policy.units import Money
 
@@ -28,6 +28,8 @@ _NAMES: dict[str, str] = {
     "error_budget": "error budget",
     "credits": "credits at risk",
 }
+# With less of its error budget left, an objective is shown as at risk.
+AT_RISK_BUDGET_LEFT = 0.25
 # The total of which a metric's known share is; the remaining metrics have no such share.
 KNOWN_OF: dict[str, str] = {
     "tokens": "answered requests",
@@ -108,25 +110,32 @@ def verdict(numbers: Sequence[Judged]) -> str:
 
 
 def headline(day: Day, targets: BoardTargets, risks: Sequence[Risk]) -> str:
-    """Return the result of a day in one sentence."""
+    """Return the result of a day in one sentence; the page's title has the date."""
     if not day.values.requests and not day.values.availability_ratio.samples:
-        return f"{day_name(day.date)}: no event was counted."
+        return "No event was counted."
     numbers = judge(day.values, targets, risks)
     judged = [number for number in numbers if number.mark != "unknown"]
     missed = [number for number in judged if number.mark == "missed"]
-    when = day_name(day.date) + (" so far" if day.state == "running" else "")
+    when = "So far: " if day.state == "running" else ""
     if not judged:
         requests = formatting.counted(day.values.requests, "request")
-        return f"{when}: {requests}; no target is set."
+        return f"{when}{requests}; no target is set."
     if not missed:
         best = [_name(number) for number in judged if number.mark == "best"]
         rest = f", {formatting.enumeration(best)} best in class" if best else ""
-        return f"{when}: {_all_met(len(judged))}{rest}."
+        return formatting.capitalize(f"{when}{_all_met(len(judged))}{rest}.")
     names = formatting.enumeration([_name_and_value(number) for number in missed], len(missed))
     whose = "its target" if len(missed) == 1 else "their targets"
     met = len(judged) - len(missed)
     rest = f"; {met} of {len(judged)} targets met" if met else ""
-    return f"{when}: {names} missed {whose}{rest}."
+    return formatting.capitalize(f"{when}{names} missed {whose}{rest}.")
+
+
+def is_at_risk(risk: Risk) -> bool:
+    """Return True if a credit is ahead or less than AT_RISK_BUDGET_LEFT of the budget is left."""
+    left, ahead = risk.budget_left_ratio, risk.credit_projected
+    is_credit_ahead = ahead is not None and bool(Money.read(ahead).amount)
+    return is_credit_ahead or (left is not None and left < AT_RISK_BUDGET_LEFT)
 
 
 def _all_met(number: int) -> str:

@@ -5,14 +5,20 @@ directory; each renderer escapes them for its format.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 from exporters.daily.day.facts import METRICS, DailyFacts, Day, Risk, Segment
 from exporters.daily.day.figures import figure
-from exporters.daily.day.verdict import TITLES, judge, verdict
+from exporters.daily.day.verdict import (
+    AT_RISK_BUDGET_LEFT,
+    TITLES,
+    is_at_risk,
+    judge,
+    verdict,
+)
 from exporters.daily.render.rows import (
     Marked,
     Row,
@@ -106,8 +112,9 @@ class View:
     month_words: str  # `November 2026 to date`
     causes: tuple[str, ...]
     causes_note: str  # what rate and mix mean; empty without a cause
-    risks: tuple[RiskRow, ...]
+    risks: tuple[RiskRow, ...]  # those at risk
     risks_more: int
+    risks_note: str  # how many objectives are not at risk
     segments: tuple[SegmentRow, ...]
     segments_more: int
     days: tuple[DayColumn, ...]
@@ -127,6 +134,7 @@ def view_of(facts: DailyFacts) -> View:
         badges = (*badges, "corrected")
     month = date.fromisoformat(f"{facts.month}-01")
     rows = seven(facts)
+    at_risk = [risk for risk in facts.risks if is_at_risk(risk)]
     made = f"{_made(facts)} {facts.zone}"
     return View(
         date=facts.date,
@@ -144,8 +152,9 @@ def view_of(facts: DailyFacts) -> View:
         month_words=f"{month:%B %Y} to date",
         causes=tuple(cause.words for cause in facts.causes),
         causes_note=CAUSES_NOTE if facts.causes else "",
-        risks=tuple(_risk_row(risk) for risk in facts.risks[:RISKS_SHOWN]),
-        risks_more=max(0, len(facts.risks) - RISKS_SHOWN),
+        risks=tuple(_risk_row(risk) for risk in at_risk[:RISKS_SHOWN]),
+        risks_more=max(0, len(at_risk) - RISKS_SHOWN),
+        risks_note=_risks_note(facts.risks),
         segments=tuple(_segment_row(one, facts) for one in facts.segments[:SEGMENTS_SHOWN]),
         segments_more=max(0, len(facts.segments) - SEGMENTS_SHOWN),
         days=tuple(_column(one, facts) for one in facts.days),
@@ -225,6 +234,23 @@ def _risk_row(risk: Risk) -> RiskRow:
         credit=risk.credit_projected or "–",
         adjusted=risk.adjusted,
     )
+
+
+def _risks_note(risks: Sequence[Risk]) -> str:
+    """Return the number of objectives that are not at risk, and of those without data."""
+    if not risks:
+        return "No policy in force has an error budget."
+    unknown = sum(risk.budget_left_ratio is None and not is_at_risk(risk) for risk in risks)
+    safe = sum(not is_at_risk(risk) for risk in risks) - unknown
+    parts = []
+    if safe:
+        verb = "has" if safe == 1 else "have"
+        least = exact_percent(AT_RISK_BUDGET_LEFT)
+        parts.append(f"{counted(safe, 'objective')} {verb} at least {least} of the budget left")
+    if unknown:
+        verb = "has" if unknown == 1 else "have"
+        parts.append(f"{counted(unknown, 'objective')} {verb} no data")
+    return f"{'; '.join(parts)}." if parts else ""
 
 
 def _segment_row(segment: Segment, facts: DailyFacts) -> SegmentRow:

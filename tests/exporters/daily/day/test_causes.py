@@ -313,6 +313,14 @@ def test_a_second_name_is_told_where_it_moved_much_and_three_are_the_most() -> N
     found = explained(now, before)
     assert [one.name for one in found] == ["a", "b", "c"]
     assert sum(Fraction(one.total) for one in found) < 0
+    # The change is stated once; the further names refer to it.
+    assert [one.words.startswith("Cache hit rate fell by ") for one in found] == [
+        True,
+        False,
+        False,
+    ]
+    assert found[1].words.startswith("Model b took ")
+    assert " of this change in cache hit rate, all by rate (" in found[1].words
 
 
 def test_rate_and_mix_are_told_with_what_they_come_from() -> None:

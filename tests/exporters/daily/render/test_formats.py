@@ -15,6 +15,7 @@ from pypdf import PdfReader
 
 from exporters.daily.day import figures
 from exporters.daily.day.facts import METRICS, Correction, DailyFacts, Metric, Values
+from exporters.daily.day.text import with_names
 from exporters.daily.render.data import csv_text, json_text
 from exporters.daily.render.html import html, message
 from exporters.daily.render.pdf import pdf
@@ -33,6 +34,23 @@ from tests.support.html_pages import Page, one_line
 def pdf_words(content: bytes) -> str:
     [page] = PdfReader(BytesIO(content)).pages
     return one_line(page.extract_text())
+
+
+def test_only_objectives_that_may_miss_are_shown_as_at_risk() -> None:
+    view = view_of(some_facts())
+    assert [risk.name for risk in view.risks] == ["enterprise-sla/uptime-acme"]
+    assert view.risks_note == (
+        "2 objectives have at least 25 % of the budget left; 1 objective has no data."
+    )
+    low = tuple(replace(risk, budget_left_ratio=0.2) for risk in some_facts().risks)
+    assert len(view_of(replace(some_facts(), risks=low)).risks) == 4
+    assert view_of(replace(some_facts(), risks=low)).risks_note == ""
+
+
+def test_no_hash_of_a_customer_reaches_a_reader() -> None:
+    token = "3f9c02" * 4
+    assert with_names(f"customer {token}", lambda name: name) == "customer unlisted 3f9c02"
+    assert with_names(f"customer {token}", {token: "Acme"}.__getitem__) == "customer Acme"
 
 
 # -- numbers ---------------------------------------------------------------------------------------
