@@ -3,7 +3,7 @@
 Pure declarations. A sample is absent until its amount occurs, so that they cost nothing before.
 """
 
-from exporters.catalogue.spec import SERIES_LABELS, Spec
+from exporters.catalogue.spec import SERIES_LABELS, WINDOW_LABELS, Spec
 
 ATTEMPTS_TOTAL = Spec(
     "tokenpulse_attempts_total",
@@ -62,4 +62,74 @@ COUNTER_SPECS = (
     ENDINGS_TOTAL,
     ENDING_TOKENS_TOTAL,
     TIER_CHANGED_TOTAL,
+)
+
+WINDOW_PROVIDER_ATTEMPTS = Spec(
+    "tokenpulse_window_provider_attempts",
+    "gauge",
+    "All attempts in a window by outcome, final or not, without probes.",
+    (*WINDOW_LABELS, "outcome"),
+    "The providers' view: a request with a failed attempt and an answered one counts twice. Absent "
+    "if all attempts of the window were final, as tokenpulse_window_requests is the same; outcomes "
+    "that did not occur are absent. Not for customers.",
+    "0.2.0",
+)
+WINDOW_PROVIDER_ELIGIBLE = Spec(
+    "tokenpulse_window_provider_eligible_attempts",
+    "gauge",
+    "Attempts and probes behind the provider availability ratio of a window.",
+    WINDOW_LABELS,
+    "Absent as tokenpulse_window_provider_attempts.",
+    "0.2.0",
+)
+PROVIDER_AVAILABILITY_RATIO = Spec(
+    "tokenpulse_provider_availability_ratio",
+    "gauge",
+    "Share of successes among the attempts and probes in a window that count for availability.",
+    WINDOW_LABELS,
+    "What customers would see without retries and fallbacks. Absent if all attempts of the window "
+    "were final, so query `tokenpulse_provider_availability_ratio or "
+    "tokenpulse_availability_ratio`.",
+    "0.2.0",
+)
+WINDOW_CLIENT_ERRORS = Spec(
+    "tokenpulse_window_client_errors",
+    "gauge",
+    "Requests in a window with the outcome client_error whose class is known, by class.",
+    (*WINDOW_LABELS, "class"),
+    "As tokenpulse_client_errors_total. Absent at 0, and for customers.",
+    "0.2.0",
+)
+WINDOW_ENDINGS = Spec(
+    "tokenpulse_window_endings",
+    "gauge",
+    "Requests in a window whose ending is known, by ending.",
+    (*WINDOW_LABELS, "ending"),
+    "As tokenpulse_endings_total. Absent at 0, and for customers.",
+    "0.2.0",
+)
+WINDOW_ENDING_TOKENS = Spec(
+    "tokenpulse_window_ending_output_tokens",
+    "gauge",
+    "Output tokens of the requests in a window with an ending.",
+    (*WINDOW_LABELS, "ending"),
+    "As tokenpulse_ending_output_tokens_total. Absent at 0, and for customers.",
+    "0.2.0",
+)
+WINDOW_TIER_CHANGED = Spec(
+    "tokenpulse_window_tier_changed",
+    "gauge",
+    "Requests in a window that were served in another service tier than the requested one.",
+    WINDOW_LABELS,
+    "As tokenpulse_tier_changed_total. Absent at 0, and for customers.",
+    "0.2.0",
+)
+WINDOW_COUNTER_SPECS = (
+    WINDOW_PROVIDER_ATTEMPTS,
+    WINDOW_PROVIDER_ELIGIBLE,
+    PROVIDER_AVAILABILITY_RATIO,
+    WINDOW_CLIENT_ERRORS,
+    WINDOW_ENDINGS,
+    WINDOW_ENDING_TOKENS,
+    WINDOW_TIER_CHANGED,
 )

@@ -10,15 +10,21 @@ document.py generates docs/metrics.md from here.
 from itertools import chain
 
 from exporters.catalogue.cost import MONEY
-from exporters.catalogue.counters import COUNTER_SPECS
+from exporters.catalogue.counters import COUNTER_SPECS, WINDOW_COUNTER_SPECS
 from exporters.catalogue.latencies import REQUEST_HISTOGRAMS, WINDOW_QUANTILES, WINDOW_SAMPLES
 from exporters.catalogue.objectives import OBJECTIVES
 from exporters.catalogue.pipeline import EXPORTER, PIPELINE
 from exporters.catalogue.spec import SERIES_LABELS, WINDOW_LABELS, MetricGroup, Spec
+from streams.config.latency import Latency
 
 UNKNOWN_INPUT = "unknown_input"  # input of which it is not known how much was cached
 TOKEN_TYPES = ("uncached_input", "cached_input", "output", UNKNOWN_INPUT)
 INPUT_TOKEN_TYPES = ("uncached_input", "cached_input", UNKNOWN_INPUT)
+
+# The default is an example: the settings of an exporter are not known here.
+_APART_TIERS = sorted(Latency().apart_tiers)
+_APART = ", ".join(f"`{tier}`" for tier in _APART_TIERS)
+_APART_PATTERN = "|".join(_APART_TIERS)
 
 # -- totals ----------------------------------------------------------------------------------------
 
@@ -91,7 +97,8 @@ MEASURED_TOTAL = Spec(
     "Requests whose latency is known.",
     (*SERIES_LABELS, "latency"),
     "All events of a latency objective, whatever its target. Percentiles and objectives of several "
-    'tiers are without `batch`, so select service_tier!="batch" before you add up tiers.',
+    f"tiers are without those of `latency.apart_tiers` (default: {_APART}), so select "
+    f'service_tier!~"{_APART_PATTERN}" before you add up tiers.',
 )
 REFUSED_TOTAL = Spec(
     "tokenpulse_refused_total",
@@ -284,6 +291,7 @@ GROUPS = (
             WINDOW_TOKENS,
             WINDOW_CACHE_WRITE_TOKENS,
             WINDOW_REASONING_TOKENS,
+            *WINDOW_COUNTER_SPECS,
             WINDOW_START,
             WINDOW_COVERAGE,
             WINDOW_COMPLETE,

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from exporters.catalogue import counters as counter_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.latencies import (
     GEN_AI_LABELS,
@@ -20,18 +19,18 @@ from exporters.catalogue.latencies import (
 )
 from exporters.catalogue.requests import TOKEN_TYPES, UNKNOWN_INPUT
 from exporters.catalogue.spec import SCOPE_LABELS, SERIES_LABELS, Spec
+from exporters.metrics.counters import OUTCOME_LABELS, add_counters, add_window_counters
 from exporters.metrics.exposition import Page, exemplar_text, join, label_text
 from exporters.reference.customers import Customer
 from exporters.windows.incremental import CUSTOMER, Grouping, Sums, percentiles
 from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT
-from streams.events.fields import CLIENT_CLASSES, ENDINGS, OUTCOMES, REASONS
+from streams.events.fields import REASONS
 from streams.state.edges import EVERYTHING_US
 from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.registry import SERIES_DIMENSIONS
 from streams.state.slices import (
     CLOCKS,
     COUNTER_BITS,
-    COUNTERS,
     CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
     KNOWN,
@@ -53,7 +52,6 @@ from streams.state.tables import Ints, Table
 from streams.worker.exemplars import Exemplar
 
 OVERFLOW_DIMENSIONS = (*SERIES_DIMENSIONS, "series", "customer", "customer_model")
-_OUTCOME_LABELS = [label_text({"outcome": outcome}) for outcome in OUTCOMES]
 _TYPE_LABELS = [label_text({"type": kind}) for kind in TOKEN_TYPES]
 _COUNTED_APART = {
     request_metrics.ESTIMATED_TOKENS_TOTAL: "estimated_tokens",
@@ -61,33 +59,6 @@ _COUNTED_APART = {
 }
 _KNOWN_LABELS = {
     measure: label_text({"measure": measure}) for measure in ("tokens", "cached_input", "ttft")
-}
-# Metric and further label of each counter that is exported.
-_COUNTER_METRICS: dict[str, tuple[Spec, str]] = {
-    **{
-        f"attempt_{outcome}": (counter_metrics.ATTEMPTS_TOTAL, label_text({"outcome": outcome}))
-        for outcome in OUTCOMES
-    },
-    **{
-        f"attempt_{kind}": (counter_metrics.ATTEMPT_TOKENS_TOTAL, label_text({"type": kind}))
-        for kind in ("input", "output")
-    },
-    **{
-        f"client_{name}": (counter_metrics.CLIENT_ERRORS_TOTAL, label_text({"class": name}))
-        for name in CLIENT_CLASSES
-    },
-    **{
-        f"ending_{ending}": (counter_metrics.ENDINGS_TOTAL, label_text({"ending": ending}))
-        for ending in ENDINGS
-    },
-    **{
-        f"output_tokens_{ending}": (
-            counter_metrics.ENDING_TOKENS_TOTAL,
-            label_text({"ending": ending}),
-        )
-        for ending in ENDINGS
-    },
-    "tier_changed": (counter_metrics.TIER_CHANGED_TOTAL, ""),
 }
 _STREAMED_AT = KNOWN_AT + KNOWN.index("streamed")
 _QUANTILE_TEXTS = [str(ratio) for ratio in EXPORTED_QUANTILES]
@@ -111,11 +82,11 @@ def add_totals(
         for number in rows.keys.tolist()
     ]
     for base, row in zip(labels, rows.values.tolist(), strict=True):
-        _add_by(page, request_metrics.REQUESTS_TOTAL, base, _OUTCOME_LABELS, row[:PROBES_AT])
+        _add_by(page, request_metrics.REQUESTS_TOTAL, base, OUTCOME_LABELS, row[:PROBES_AT])
         # Most series have no probes; their samples would only lengthen the page.
         probes = row[PROBES_AT:TOKENS_AT]
         if any(probes):
-            _add_by(page, request_metrics.PROBES_TOTAL, base, _OUTCOME_LABELS, probes)
+            _add_by(page, request_metrics.PROBES_TOTAL, base, OUTCOME_LABELS, probes)
         known = row[KNOWN_AT:]
         by_type, written, reasoning = _exclusive(row[TOKENS_AT:SUMS_AT], known)
         _add_tokens(page, request_metrics.TOKENS_TOTAL, base, by_type)
@@ -124,7 +95,7 @@ def add_totals(
         page.add(request_metrics.CACHE_WRITE_TOKENS_TOTAL, base, written)
         page.add(request_metrics.REASONING_TOKENS_TOTAL, base, reasoning)
     counters = series.regroup(totals.counters, COUNTER_BITS)
-    _add_counters(page, dict(zip(rows.keys.tolist(), labels, strict=True)), counters)
+    add_counters(page, dict(zip(rows.keys.tolist(), labels, strict=True)), counters)
     for number, latency in enumerate(LATENCIES):
         groups = (rows.keys << LATENCY_BITS) | number
         measured = _within(within, groups, EVERYTHING_US)
@@ -139,16 +110,6 @@ def add_totals(
             good = _within(within, groups, target_us)
             for base, count in zip(labels, good.tolist(), strict=True):
                 page.add(request_metrics.WITHIN_TARGET_TOTAL, join(base, target_label), count)
-
-
-def _add_counters(page: Page, labels: Mapping[int, str], counters: Table) -> None:
-    """Add the amounts that most events do not have; those of zero are absent."""
-    for key, amount in zip(counters.keys.tolist(), counters.values.tolist(), strict=True):
-        counter = COUNTERS[key & ((1 << COUNTER_BITS) - 1)]
-        if counter in _COUNTER_METRICS:
-            spec, extra = _COUNTER_METRICS[counter]
-            base = labels[key >> COUNTER_BITS]
-            page.add(spec, join(base, extra) if extra else base, amount)
 
 
 def add_rejections(page: Page, totals: Aggregate, overflowed: Mapping[str, int]) -> None:
@@ -238,17 +199,22 @@ def _in_buckets(
 
 def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
     """Add all measures of one window in a scope that is summed from series."""
-    labels: dict[int, str] = {}
-    rows = sums.counts.values.tolist()
-    for group, row in zip(sums.counts.keys.tolist(), rows, strict=True):
+
+    def label(group: int) -> str:
         pairs = dict(zip(SCOPE_LABELS[scope.name], scope.keys[group], strict=True))
-        labels[group] = label_text({"scope": scope.name, "window": window, **pairs})
+        return label_text({"scope": scope.name, "window": window, **pairs})
+
+    groups = sums.counts.keys.tolist()
+    labels = {group: label(group) for group in groups}
+    for group, row in zip(groups, sums.counts.values.tolist(), strict=True):
         counted = [
             one + probes
             for one, probes in zip(row[:PROBES_AT], row[PROBES_AT:TOKENS_AT], strict=True)
         ]
         tokens, known = row[TOKENS_AT:SUMS_AT], row[KNOWN_AT:]
         _add_counts(page, labels[group], row[:PROBES_AT], counted, tokens, known)
+    if len(sums.counters):
+        add_window_counters(page, label, sums)
     found = percentiles(sums, EXPORTED_QUANTILES)
     streamed = dict(
         zip(sums.counts.keys.tolist(), sums.counts.values[:, _STREAMED_AT].tolist(), strict=True)
@@ -315,7 +281,7 @@ def _add_counts(
 
     `counted`: requests and probes, for availability. `known`: in the order of KNOWN.
     """
-    _add_by(page, request_metrics.WINDOW_REQUESTS, base, _OUTCOME_LABELS, requests)
+    _add_by(page, request_metrics.WINDOW_REQUESTS, base, OUTCOME_LABELS, requests)
     eligible = sum(counted[at] for at in ELIGIBLE_AT)
     page.add(request_metrics.WINDOW_ELIGIBLE_REQUESTS, base, eligible)
     if eligible:

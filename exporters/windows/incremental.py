@@ -11,7 +11,7 @@ groups with shared histograms, a fraction of the memory.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -25,6 +25,7 @@ from streams.state.measures import (
 )
 from streams.state.slices import (
     CELL_BITS,
+    COUNTER_BITS,
     CUSTOMER_COLUMNS,
     CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
@@ -65,6 +66,7 @@ class Sums:
     counts: Table
     cells: Table  # (group, latency, bucket)
     threshold_counts: Table  # (group, latency, threshold) -> [at or under it, measured with it]
+    counters: Table  # (group, counter) -> amount; empty for most traffic, and for customers
 
     @classmethod
     def empty(cls, scope: str) -> Self:
@@ -72,20 +74,21 @@ class Sums:
         columns = CUSTOMER_COLUMNS if scope == CUSTOMER else SERIES_COLUMNS
         if scope in PRICED:
             columns = len(_SERIES_INPUT_AT)
-        return cls(Table.empty(columns), Table.empty(), Table.empty(2))
+        return cls(Table.empty(columns), Table.empty(), Table.empty(2), Table.empty())
 
     @classmethod
     def merge(cls, sums: Sequence["Sums"]) -> Self:
         """Return the sum of one or more parts; rows of zeros are left out."""
         return cls(
-            _without_zeros(Table.merged([part.counts for part in sums])),
-            _without_zeros(Table.merged([part.cells for part in sums])),
-            _without_zeros(Table.merged([part.threshold_counts for part in sums])),
+            *(
+                _without_zeros(Table.merged([getattr(part, table.name) for part in sums]))
+                for table in fields(cls)
+            )
         )
 
     def negative(self) -> "Sums":
         """Return the sums that cancel these when added."""
-        return Sums(_negative(self.counts), _negative(self.cells), _negative(self.threshold_counts))
+        return Sums(*(_negative(getattr(self, table.name)) for table in fields(self)))
 
 
 SliceSummary = Mapping[str, Sums]  # by scope
@@ -166,14 +169,10 @@ def summarise(
             )
             # Prices need input tokens only, so the columns of outcomes are left out.
             tokens = Table(table.keys, table.values[:, columns])
-            summary[scope.name] = Sums(
-                _regroup(scope, tokens, 0, empty.counts), empty.cells, empty.threshold_counts
-            )
+            summary[scope.name] = replace(empty, counts=_regroup(scope, tokens, 0, empty.counts))
         elif scope.name == CUSTOMER:
-            summary[scope.name] = Sums(
-                _regroup(scope, aggregate.customers, 0, empty.counts),
-                empty.cells,
-                empty.threshold_counts,
+            summary[scope.name] = replace(
+                empty, counts=_regroup(scope, aggregate.customers, 0, empty.counts)
             )
         else:
             part, limits = aggregate if scope.is_by_tier else mixed, within[scope.is_by_tier]
@@ -181,6 +180,7 @@ def summarise(
                 _regroup(scope, part.series, 0, empty.counts),
                 _regroup(scope, part.cells, CELL_BITS, empty.cells),
                 _regroup(scope, limits, THRESHOLD_COUNT_BITS, empty.threshold_counts),
+                _regroup(scope, aggregate.counters, COUNTER_BITS, empty.counters),
             )
     return summary
 

@@ -17,6 +17,7 @@ from streams.state import histogram
 from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.slices import (
     CELL_BITS,
+    COUNTER_BITS,
     CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
     KNOWN,
@@ -173,6 +174,7 @@ def regroup_sums(sums: Sums, group_of: Ints) -> Sums:
         _regroup_table(sums.counts, group_of, 0),
         _regroup_table(sums.cells, group_of, CELL_BITS),
         _regroup_table(sums.threshold_counts, group_of, THRESHOLD_COUNT_BITS),
+        _regroup_table(sums.counters, group_of, COUNTER_BITS),
     )
 
 

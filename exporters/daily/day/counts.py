@@ -6,7 +6,7 @@ percentiles of merged histograms; probes count for availability alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from exporters.windows.incremental import CUSTOMER, Grouping, Sums
@@ -94,7 +94,8 @@ def without_durations(sums: Sums) -> Sums:
     # A cell's key is group, latency, bucket, from the highest bits down.
     latency = (sums.cells.keys >> histogram.BUCKET_BITS) & ((1 << LATENCY_BITS) - 1)
     read = latency != LATENCIES.index("duration")
-    return Sums(sums.counts, Table(sums.cells.keys[read], sums.cells.values[read]), Table.empty(2))
+    cells = Table(sums.cells.keys[read], sums.cells.values[read])
+    return replace(sums, cells=cells, threshold_counts=Table.empty(2))
 
 
 def add_groups(days: Sequence[Groups]) -> dict[str, dict[str, Counts]]:

@@ -1,0 +1,83 @@
+"""Amounts that most requests do not have, of each group of a window: attempts, endings and others.
+
+Pure. They are in the sparse counters of the state (streams/state/slices.py), so a window without
+them costs no time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from exporters.windows.incremental import Sums
+from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT
+from streams.events.fields import OUTCOMES
+from streams.state.slices import ATTEMPT_TOKENS_AT, ATTEMPTS_AT, COUNTER_BITS, PROBES_AT, TOKENS_AT
+from streams.state.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """All attempts of a group, final or not, as the provider answered them."""
+
+    outcomes: Sequence[int]  # in the order of OUTCOMES, without probes
+    eligible: int  # probes included, as for the availability of requests
+    successes: int
+
+    @property
+    def total(self) -> int:
+        """Return the number of attempts, without probes."""
+        return sum(self.outcomes)
+
+    @property
+    def availability_ratio(self) -> float | None:
+        """Return the successes of the eligible attempts; None if there are none."""
+        return self.successes / self.eligible if self.eligible else None
+
+
+def attempts(sums: Sums) -> dict[int, Attempts]:
+    """Return the attempts of each group; empty if all attempts of the window were final.
+
+    Then the attempts are the requests, and both availabilities are the same.
+    """
+    passed_on = _between(sums.counters, ATTEMPTS_AT, ATTEMPT_TOKENS_AT)
+    if not len(passed_on):
+        return {}
+    passed_on_of = passed_on.keys >> COUNTER_BITS
+    # A group may have no request of its own: then another group served all of them in the end.
+    groups = np.union1d(sums.counts.keys, passed_on_of)
+    at = np.searchsorted(groups, sums.counts.keys)
+    outcomes = np.zeros((len(groups), len(OUTCOMES)), np.int64)
+    outcomes[at] = sums.counts.values[:, :PROBES_AT]
+    outcome_at = (passed_on.keys & ((1 << COUNTER_BITS) - 1)) - ATTEMPTS_AT
+    outcomes[np.searchsorted(groups, passed_on_of), outcome_at] += passed_on.values
+    # Probes count for availability, but are no attempts at a customer's request.
+    counted = outcomes.copy()
+    counted[at] += sums.counts.values[:, PROBES_AT:TOKENS_AT]
+    return {
+        group: Attempts(row, eligible, successes)
+        for group, row, eligible, successes in zip(
+            groups.tolist(),
+            outcomes.tolist(),
+            counted[:, ELIGIBLE_AT].sum(axis=1).tolist(),
+            counted[:, SUCCESS_AT].tolist(),
+            strict=True,
+        )
+    }
+
+
+def amounts(sums: Sums, begin: int, names: Sequence[str]) -> dict[int, dict[str, int]]:
+    """Return, by group, the counters from `begin` on under `names`; amounts of 0 are left out."""
+    counters = _between(sums.counters, begin, begin + len(names))
+    by_group: dict[int, dict[str, int]] = {}
+    for key, amount in zip(counters.keys.tolist(), counters.values.tolist(), strict=True):
+        name = names[(key & ((1 << COUNTER_BITS) - 1)) - begin]
+        by_group.setdefault(key >> COUNTER_BITS, {})[name] = amount
+    return by_group
+
+
+def _between(counters: Table, begin: int, end: int) -> Table:
+    """Return the counters from `begin` to `end`, without `end`, of all groups."""
+    counter = counters.keys & ((1 << COUNTER_BITS) - 1)
+    inside = (counter >= begin) & (counter < end)
+    return Table(counters.keys[inside], counters.values[inside])
