@@ -22,7 +22,7 @@ from alerts.rules.model import (
 from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import BASELINE_MIN_REQUESTS, RECOVERY_MARGIN, windows_of
-from slo.policy.indicators import CacheHitRatio, TokenVolumeDrop
+from slo.policy.indicators import LATENCY_WORDS, CacheHitRatio, Latency, TokenVolumeDrop
 from slo.policy.loading import PolicyError
 from slo.policy.policy import (
     LatencyThreshold,
@@ -36,9 +36,12 @@ from slo.policy.units import latency_text, percent_text
 from streams.state.windows import ROLLING_S
 
 _TREND = "24h"
-_NAMES = {"ttft": "TokenpulseTtftHigh", "tpot": "TokenpulseTpotHigh"}
-_DURATION = "TokenpulseDurationHigh"
-_WORDS = {"ttft": "time to first token", "tpot": "time per output token", "duration": "duration"}
+_NAMES: dict[Latency, str] = {
+    "ttft": "TokenpulseTtftHigh",
+    "tpot": "TokenpulseTpotHigh",
+    "duration": "TokenpulseDurationHigh",
+    "first_visible": "TokenpulseFirstVisibleHigh",
+}
 _LIVE = dashboard("live", "model", "region")
 
 
@@ -148,10 +151,10 @@ def _latency_alert(
     windows: tuple[str, ...],
 ) -> Alert:
     indicator = objective.indicator
-    what = f"P{indicator.percentile} {_WORDS[indicator.measure]}"
+    what = f"P{indicator.percentile} {LATENCY_WORDS[indicator.measure]}"
     limit = latency_text(level.above_us)
     return Alert(
-        name=_NAMES.get(indicator.measure, _DURATION),
+        name=_NAMES[indicator.measure],
         severity=level.severity,
         expr=expr,
         summary=f"{what} is over {limit}: {value}{whom(selection.by)}",

@@ -32,7 +32,7 @@ from exporters.windows.measured import Measured, cache_misses, failures, outcome
 from slo.alert_state import AlertState
 from slo.engine.report import ObjectiveResult
 from slo.policy.conditions import BURN_MIN_FAILURES, OUTAGE_BELOW
-from slo.policy.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
+from slo.policy.indicators import LATENCY_WORDS, CacheHitRatio, RollingPercentile, TokenVolumeDrop
 from slo.policy.policy import LatencyThresholdObjective, ShareThresholdObjective
 from slo.policy.scope import Scope
 from streams.events.decoder import ELIGIBLE
@@ -46,7 +46,6 @@ LOCALISATION_WINDOW = "5m"  # of latency and caching: the newest with enough req
 _NEWEST_MIN_REQUESTS = 20  # for their share of failures to be shown
 _INCIDENTS_MAX = 3
 _NAMES_MAX = 3  # of one objective
-_WORDS = {"ttft": "time to first token", "tpot": "time per output token", "duration": "duration"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +235,8 @@ def _latency_words(
     where = localise(groups.splits(bad * inside, total * inside), 1 - indicator.percentile / 100)
     target = fmt.exact_latency(target_s)
     words = (
-        f"P{indicator.percentile} {_WORDS[indicator.measure]}{of_scope} is {value_text(status)} "
-        f"over the {fmt.last_window(indicator.window)}, target under {target}"
+        f"P{indicator.percentile} {LATENCY_WORDS[indicator.measure]}{of_scope} is "
+        f"{value_text(status)} over the {fmt.last_window(indicator.window)}, target under {target}"
     )
     if where is not None:
         return (

@@ -19,7 +19,13 @@ from streams.state.limits import token_time_us
 from streams.state.measures import EXPORTED_QUANTILES
 from streams.state.windows import ROLLING_S
 
-Latency = Literal["ttft", "tpot", "duration"]
+Latency = Literal["ttft", "tpot", "duration", "first_visible"]
+LATENCY_WORDS: dict[Latency, str] = {
+    "ttft": "time to first token",
+    "tpot": "time per output token",
+    "duration": "duration",
+    "first_visible": "time to first visible token",
+}
 # What a limit can be counted for; the last is the duration after the first token, a token.
 Clock = Literal["ttft", "tpot", "duration", "first_visible", "output_speed"]
 # Requests as their customers see them, or each attempt of a gateway as its provider answered it.
@@ -114,7 +120,7 @@ class LatencyRatio(_OfLatency):
     """Share of measured requests at or under a limit."""
 
     kind: Literal["latency_ratio"]
-    measure: Latency | Literal["first_visible"]
+    measure: Latency
     """Which latency."""
     limit_us: LatencyUs = Field(alias="limit")
     """The limit; a request exactly at it is good."""
@@ -124,7 +130,7 @@ class SlicePercentile(_OfLatency):
     """Share of slices of time whose percentile is at or under a limit."""
 
     kind: Literal["slice_percentile"]
-    measure: Latency | Literal["first_visible"]
+    measure: Latency
     """Which latency."""
     percentile: Count = Field(ge=1, le=99)
     """Nearest-rank percentile of the slice's requests."""

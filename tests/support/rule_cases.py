@@ -40,6 +40,7 @@ CASES: dict[str, Callable[[Labels], list[Case]]] = {
     "TokenpulseTtftHigh": latency,
     "TokenpulseTpotHigh": latency,
     "TokenpulseDurationHigh": latency,
+    "TokenpulseFirstVisibleHigh": latency,
     "TokenpulseCacheHitLow": cache_hit,
     "TokenpulseTokenVolumeDrop": token_volume,
     "TokenpulseOutage": outage,
