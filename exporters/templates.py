@@ -3,13 +3,16 @@
 from base64 import b64encode
 from hashlib import sha256
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
-def templates(package: str) -> Environment:
-    """Return the environment of the templates in a package's folder `templates`."""
+def templates(*packages: str) -> Environment:
+    """Return the environment of the templates in the packages' folders `templates`.
+
+    Of two templates of one name, that of the first package is used.
+    """
     return Environment(
-        loader=PackageLoader(package),
+        loader=ChoiceLoader([PackageLoader(package) for package in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -18,7 +18,7 @@ FOLDERS = {
     "slo": (".", "policy", "engine"),
     "exporters": (
         ".",
-        *("catalogue", "reference", "windows", "metrics", "board"),
+        *("catalogue", "reference", "windows", "metrics", "board", "drill"),
         *("daily/day", "daily/render", "daily/delivery", "daily", "status_page", "server"),
     ),
     "alerts": (".", "rules", "evaluation", "backtest"),

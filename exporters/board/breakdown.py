@@ -7,6 +7,7 @@ from fractions import Fraction
 from exporters.board.facts import BreakdownRow, State
 from exporters.board.objectives import RANK
 from exporters.board.thresholds import latency_state
+from exporters.place_links import OTHERS
 from exporters.windows.measured import Measured
 from slo.policy.burn_rates import BurnRateThreshold, burn_rate_thresholds
 from slo.policy.conditions import BURN_MIN_FAILURES
@@ -113,13 +114,19 @@ def breakdown(
     meets its target.
     """
     ranked = sorted(
-        ((_row(name, measured, fleet, targets), measured) for name, measured in groups.items()),
+        (
+            (breakdown_row(name, measured, fleet, targets), measured)
+            for name, measured in groups.items()
+        ),
         key=lambda pair: (RANK[pair[0].state], -_badness(pair[1], targets), -pair[1].requests),
     )
     return tuple(row for row, _ in ranked[:ROWS_MAX])
 
 
-def _row(name: str, measured: Measured, fleet: Measured, targets: FleetTargets) -> BreakdownRow:
+def breakdown_row(
+    name: str, measured: Measured, fleet: Measured, targets: FleetTargets
+) -> BreakdownRow:
+    """Return one row with its state: the worst of its known measures."""
     states = [availability_state(measured, targets)]
     for latency in _LATENCIES:
         state = p95_state(measured, latency, targets)
@@ -130,7 +137,7 @@ def _row(name: str, measured: Measured, fleet: Measured, targets: FleetTargets) 
     # One unknown measure does not hide that another is missed.
     known_states = [state for state in states if state != "unknown"]
     return BreakdownRow(
-        name="others" if name == OTHER else name,
+        name=OTHERS if name == OTHER else name,
         requests=measured.requests,
         eligible=measured.eligible,
         availability_ratio=measured.availability_ratio,

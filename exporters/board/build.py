@@ -26,6 +26,7 @@ from exporters.board.objectives import NameOf, history_strips, objective_statuse
 from exporters.board.recent_totals import RecentTotals
 from exporters.board.thresholds import ThresholdStatus, objective_windows, threshold_statuses
 from exporters.board.tiles import WINDOW, TileValues
+from exporters.place_links import DIMENSION_OF
 from exporters.windows.measured import Measured
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of
@@ -42,7 +43,7 @@ class LiveBoard:
         """
         self._policies, self._name_of = policies, name_of
         self._stale_after_s = stale_after_s
-        self._targets, self._limits = targets_of(policies), FleetTargets.of(policies)
+        self._targets, self.limits = targets_of(policies), FleetTargets.of(policies)
         self._totals, self._groups = RecentTotals(), SeriesGroups()
 
     def facts(self, reading: BoardInput) -> LiveFacts:
@@ -54,7 +55,7 @@ class LiveBoard:
         incidents = self._incidents(reading, statuses, quality)
         fleet = reading.fleet(WINDOW)
         from_s, to_s = reading.spans[WINDOW]
-        tiles = TileValues(reading, self._targets, self._limits, statuses, quality.stale)
+        tiles = TileValues(reading, self._targets, self.limits, statuses, quality.stale)
         ttft = tiles.latency("ttft", self._targets.ttft_p95_s)
         tpot = tiles.latency("tpot", self._targets.tpot_p95_s)
         cache, availability = tiles.cache_hit(), tiles.availability()
@@ -76,8 +77,8 @@ class LiveBoard:
             tokens=fleet.known_tokens,
             objectives=objective_statuses(self._policies, statuses, reading, self._name_of),
             history=history_strips(reading, self._name_of),
-            models=breakdown(reading.by_name(WINDOW, "model"), fleet, self._limits),
-            regions=breakdown(reading.by_name(WINDOW, "region"), fleet, self._limits),
+            models=breakdown(reading.by_name(WINDOW, "model"), fleet, self.limits),
+            regions=breakdown(reading.by_name(WINDOW, "region"), fleet, self.limits),
             freshness=quality.freshness,
         )
 
@@ -88,7 +89,7 @@ class LiveBoard:
         incidents = list(quality.incidents)
         # If no partition is counted, the traffic is unknown and its alerts describe the past.
         if not quality.blind:
-            incidents += outages(reading, self._groups, self._limits)
+            incidents += outages(reading, self._groups, self.limits)
             incidents += client_error_incidents(reading, self._name_of)
             incidents += threshold_incidents(statuses, reading, self._groups, self._name_of)
             incidents += budget_incidents(reading, self._name_of)
@@ -96,8 +97,8 @@ class LiveBoard:
 
 
 def board_sums(policies: Sequence[Policy], rules: AlertRules) -> dict[str, set[str]]:
-    """Return the scopes that the board and its alert rules read, by window."""
-    needed = {WINDOW: {"fleet", "series", "model", "region"}, OUTAGE_WINDOW: {"series"}}
+    """Return the scopes that the board, the pages of places and the alert rules read, by window."""
+    needed = {WINDOW: {"fleet", "series", *DIMENSION_OF.values()}, OUTAGE_WINDOW: {"series"}}
     by_rules = ((window, scope) for scope, window in rules.reads)
     for window, scope in chain(objective_windows(policies), by_rules):
         needed.setdefault(window, set()).add(scope)

@@ -25,6 +25,7 @@ from exporters.board.facts import (
     TileValue,
 )
 from exporters.board.sparkline import Sparkline, sparkline
+from exporters.place_links import place_address
 from exporters.templates import templates
 from exporters.windows.measured import is_weak
 
@@ -257,6 +258,7 @@ def _environment() -> Environment:
             "burn_columns": burn_columns,
             "strip_summary": strip_summary,
             "is_weak": is_weak,
+            "place_address": place_address,
         }
     )
     return environment

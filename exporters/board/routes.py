@@ -21,6 +21,7 @@ from aiohttp import web
 
 from exporters.board.facts import LiveState
 from exporters.board.page import FRAGMENTS, fragments, page, title
+from exporters.static_files import SAFE_HEADERS, Asset, static_files, static_route
 
 log = logging.getLogger(__name__)
 
@@ -30,41 +31,12 @@ RETRY_MS = 2_000
 SLOW_AFTER_S = 10.0  # without taking what was sent
 CLIENTS_MAX = 500
 
-_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_FOR_EVER = "public, max-age=31536000, immutable"
-# Only files of this server; no script or style inside the page.
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_SAFE = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+_PACKAGE = "exporters.board"
 
 
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """A static file; its address changes with its content."""
-
-    name: str
-    body: bytes
-    digest: str
-    address: str  # relative to the page
-
-
-@cache
 def assets() -> Mapping[str, Asset]:
-    """Return all static files by name, read once."""
-    found = {}
-    for file in files("exporters.board").joinpath("static").iterdir():
-        body = file.read_bytes()
-        digest = hashlib.sha256(body).hexdigest()[:16]
-        found[file.name] = Asset(file.name, body, digest, f"board/static/{digest}/{file.name}")
-    return found
+    """Return all static files of the page by name."""
+    return static_files(_PACKAGE)
 
 
 @cache
@@ -72,7 +44,7 @@ def build() -> str:
     """Return a digest of all files of the page, which differs between versions."""
     summed = hashlib.sha256()
     for folder in ("static", "templates"):
-        for file in sorted(files("exporters.board").joinpath(folder).iterdir(), key=str):
+        for file in sorted(files(_PACKAGE).joinpath(folder).iterdir(), key=str):
             summed.update(file.read_bytes())
     return summed.hexdigest()[:16]
 
@@ -198,7 +170,7 @@ def board_routes(source: Callable[[], LiveState]) -> list[web.RouteDef]:
         return web.Response(
             text=page(found.parts, found.state, addresses, build()),
             content_type="text/html",
-            headers={**_SAFE, "Cache-Control": "no-store"},
+            headers={**SAFE_HEADERS, "Cache-Control": "no-store"},
         )
 
     async def stream(request: web.Request) -> web.StreamResponse:
@@ -209,13 +181,13 @@ def board_routes(source: Callable[[], LiveState]) -> list[web.RouteDef]:
         return web.json_response(
             text=live_json(state),
             status=503 if state.facts is None else 200,
-            headers={**_SAFE, "Cache-Control": "no-store"},
+            headers={**SAFE_HEADERS, "Cache-Control": "no-store"},
         )
 
     return [
         web.get("/", show),
         web.get("/board/events", stream, allow_head=False),
-        web.get("/board/static/{digest}/{name}", _static),
+        static_route(_PACKAGE),
         web.get("/api/v1/live", live),
     ]
 
@@ -233,11 +205,11 @@ async def _stream(request: web.Request, board: Board) -> web.StreamResponse:
         return web.Response(
             text=f"{CLIENTS_MAX} pages are open already; close some, or open the page later\n",
             status=503,
-            headers={**_SAFE, "Retry-After": "30"},
+            headers={**SAFE_HEADERS, "Retry-After": "30"},
         )
     response = web.StreamResponse(
         headers={
-            **_SAFE,
+            **SAFE_HEADERS,
             "Content-Type": "text/event-stream; charset=utf-8",
             "Cache-Control": "no-store",
             "X-Accel-Buffering": "no",  # nginx would hold events back
@@ -260,14 +232,3 @@ async def _stream(request: web.Request, board: Board) -> web.StreamResponse:
             except ConnectionError:
                 break
     return response
-
-
-async def _static(request: web.Request) -> web.Response:
-    asset = assets().get(request.match_info["name"])
-    if asset is None or request.match_info["digest"] != asset.digest:
-        raise web.HTTPNotFound(headers=_SAFE)
-    headers = {**_SAFE, "Cache-Control": _FOR_EVER, "ETag": f'"{asset.digest}"'}
-    if request.if_none_match and any(tag.value == asset.digest for tag in request.if_none_match):
-        return web.Response(status=304, headers=headers)
-    kind = _TYPES[asset.name.rpartition(".")[2]]
-    return web.Response(body=asset.body, content_type=kind, charset="utf-8", headers=headers)

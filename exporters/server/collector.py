@@ -16,7 +16,9 @@ from exporters.board.facts import LiveFacts
 from exporters.board.incidents import NEWEST_S, OUTAGE_WINDOW
 from exporters.board.input import BoardInput
 from exporters.board.objectives import HISTORY_DAYS, history_objectives
+from exporters.board.tiles import WINDOW
 from exporters.catalogue.spec import SCOPE_LABELS
+from exporters.drill.current import CurrentWindow
 from exporters.metrics.exposition import Page
 from exporters.metrics.objectives import engine_for
 from exporters.reference.customers import Customer, Customers
@@ -40,6 +42,7 @@ class Collected:
     partitions: int  # that have state; 0 before the first event
     newest_pulse_s: float | None  # time of the newest heartbeat of any worker
     live: LiveFacts | None  # None before the first event
+    current: CurrentWindow | None = None  # the same window by place; None before the first event
 
 
 class Collector:
@@ -94,9 +97,11 @@ class Collector:
         lags = self._lags(snapshot, now_s)
         self._note_freshness(snapshot, now_s)
         page = self._pages.build(snapshot, self._tracker, lags, self._freshness_s, results)
-        live = None
+        live = current = None
         if snapshot.views:
-            live = self._board.facts(self._reading(page, snapshot, lags, results, now_s))
+            reading = self._reading(page, snapshot, lags, results, now_s)
+            live = self._board.facts(reading)
+            current = self._current(reading)
         # Partitions without a heartbeat yet have no time.
         pulsed_ms = [
             at_ms
@@ -104,7 +109,7 @@ class Collector:
             if (at_ms := heartbeat.number("at_ms")) is not None
         ]
         newest_pulse_s = max(pulsed_ms) / 1_000 if pulsed_ms else None
-        return Collected(page, len(snapshot.views), newest_pulse_s, live)
+        return Collected(page, len(snapshot.views), newest_pulse_s, live, current)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -182,6 +187,14 @@ class Collector:
                 result.key: self._engine.by_day(result, HISTORY_DAYS, int(now_s))
                 for result in history_objectives(results or ())
             },
+        )
+
+    def _current(self, reading: BoardInput) -> CurrentWindow:
+        from_s, to_s = reading.spans[WINDOW]
+        # Another thread reads it while the next refresh replaces the sums of the tracker.
+        sums = dict(reading.windows[WINDOW])
+        return CurrentWindow(
+            WINDOW, from_s, to_s, reading.names, sums, reading.fleet(WINDOW), self._board.limits
         )
 
     def _alerts(self, page: Page, results: Sequence[ObjectiveResult], now_s: float) -> ActiveAlerts:

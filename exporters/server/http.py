@@ -1,8 +1,8 @@
 """The exporter process: /metrics, /healthz, /readyz, the live and the daily board, the status page.
 
 One thread reads the state and writes the page (refresher.py), one makes the daily board
-(daily/cache.py), one reads for the status page if there is one (status_page/cache.py), and this one
-answers requests with their last results.
+(daily/cache.py), one reads the past for the charts (drill/history.py), one reads for the status
+page if there is one (status_page/cache.py), and this one answers requests with their last results.
 """
 
 import asyncio
@@ -20,7 +20,9 @@ from exporters.board.alerts import AlertRules
 from exporters.board.routes import board_routes
 from exporters.daily.cache import BoardCache
 from exporters.daily.routes import Source, daily_routes
-from exporters.reference.customers import Customer, load_directory
+from exporters.drill.history import HistoryCache
+from exporters.drill.routes import DrillSource, drill_routes
+from exporters.reference.customers import Customer, Customers, load_directory
 from exporters.server.refresher import Refresher
 from exporters.server.web_config import WebConfig, load_web_config, middleware
 from exporters.status_page.cache import StatusCache
@@ -40,11 +42,12 @@ def create_app(
     config: WebConfig | None = None,
     daily: Source | None = None,
     status: StatusCache | None = None,
+    drill: DrillSource | None = None,
 ) -> web.Application:
     """Return the web application of a running refresher.
 
     `config`: TLS, users and headers. `daily`: the source of the daily boards, `status`: of the
-    status page; without them these pages do not exist.
+    status page, `drill`: of the pages of single places; without them these pages do not exist.
     """
     app = web.Application(middlewares=[middleware(config or WebConfig())])
     app[REFRESHER] = refresher
@@ -56,6 +59,7 @@ def create_app(
             web.get("/readyz", _readyz),
             *(daily_routes(daily) if daily is not None else ()),
             *(status_routes(status) if status is not None else ()),
+            *(drill_routes(drill) if drill is not None else ()),
         ]
     )
     return app
@@ -127,10 +131,14 @@ async def _serve(
     boards = BoardCache(settings, customers)
     path, status_port = settings.exporter.status_page, settings.exporter.status_port
     status = None if path is None else StatusCache(settings, path)
-    threads = [refresher.thread, boards.thread]
+    history = HistoryCache(settings)
+    names = Customers(customers)
+    drill = DrillSource(refresher.live, refresher.current, history, names.name_of)
+    threads = [refresher.thread, boards.thread, history.thread]
     runners: list[web.AppRunner] = []
     try:
-        app = create_app(refresher, config, boards.facts, status if status_port is None else None)
+        own_status = status if status_port is None else None
+        app = create_app(refresher, config, boards.facts, own_status, drill)
         host, port = await _listen(runners, app, settings, "port", config)
         scheme = "http" if config.tls is None else "https"
         log.info("listening on %s://%s:%d/metrics", scheme, host, port)

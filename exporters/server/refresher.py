@@ -16,6 +16,7 @@ from importlib.metadata import version
 from exporters.board.alerts import AlertRules
 from exporters.board.facts import LiveFacts, LiveState
 from exporters.catalogue import pipeline as pipeline_metrics
+from exporters.drill.current import CurrentWindow
 from exporters.loop_thread import LoopThread
 from exporters.metrics.exposition import Page, label_text
 from exporters.reference.customers import Customer
@@ -43,6 +44,7 @@ class Export:
     problem: str | None = None  # why there are no numbers; one line
     newest_pulse_s: float | None = None  # newest heartbeat of any worker
     live: LiveFacts | None = None  # None if there is a problem
+    current: CurrentWindow | None = None  # None if there is a problem
     _bodies: dict[tuple[bool, bool], bytes] = field(default_factory=dict)
 
     def body(self, openmetrics: bool, zipped: bool) -> bytes:
@@ -94,6 +96,10 @@ class Refresher:
         return LiveState(
             export.live, export.problem, export.made_at, self._settings.exporter.runbooks_url
         )
+
+    def current(self) -> CurrentWindow | None:
+        """Return the board's window by place; None while the state cannot be read."""
+        return self.export().current
 
     def not_ready(self, now_s: float) -> str | None:
         """Return why the numbers cannot be relied on, in one line; None if they can.
@@ -165,7 +171,15 @@ class Refresher:
             else f"no state of group {kafka.group!r} and topic {kafka.topic!r}: no worker has "
             "counted an event yet"
         )
-        export = Export(page, began, True, problem, collected.newest_pulse_s, collected.live)
+        export = Export(
+            page,
+            began,
+            True,
+            problem,
+            collected.newest_pulse_s,
+            collected.live,
+            collected.current,
+        )
         for openmetrics in (False, True):  # here, so that no scrape waits for it
             export.body(openmetrics, zipped=False)
         return export

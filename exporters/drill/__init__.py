@@ -1,0 +1,1 @@
+"""Pages of one model, region, channel, tier, customer or incident: charts, tables, runbooks."""

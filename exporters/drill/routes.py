@@ -1,0 +1,104 @@
+"""The pages of single places over HTTP: `/model/<name>?range=1h` and the like.
+
+Login is that of the whole exporter (server/web_config.py). Addresses in a page are relative.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from exporters.board.facts import LiveState
+from exporters.drill.current import CurrentWindow
+from exporters.drill.history import HistoryCache
+from exporters.drill.page import PlaceView, near_names, place_page, shown_name
+from exporters.drill.place import (
+    ChartTargets,
+    Place,
+    PlaceHistory,
+    charts,
+    names_of,
+    place_history,
+)
+from exporters.drill.ranges import DEFAULT_RANGE, RANGES, ChartRange
+from exporters.formatting import enumeration
+from exporters.place_links import DIMENSION_OF, OTHERS, place_address
+from exporters.static_files import SAFE_HEADERS, static_route
+from streams.events.fields import OTHER
+
+_FRESH = {**SAFE_HEADERS, "Cache-Control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class DrillSource:
+    """What the pages are made from; none of it blocks."""
+
+    live: Callable[[], LiveState]
+    current: Callable[[], CurrentWindow | None]
+    history: HistoryCache
+    name_of: Callable[[str], str]  # token of a customer -> its name
+
+
+def drill_routes(source: DrillSource) -> list[web.RouteDef]:
+    """Return the routes of the pages, and of their static files."""
+
+    async def show(request: web.Request) -> web.Response:
+        kind = request.match_info["kind"]
+        # Browsers remove `.` and `..` from a path, so such a name comes as a parameter.
+        name = request.match_info.get("name", request.query.get("name", ""))
+        place = Place(kind, OTHER if name == OTHERS else name)
+        chart_range = RANGES.get(request.query.get("range", DEFAULT_RANGE))
+        if chart_range is None:
+            return _plain(400, f"range: choose one of {', '.join(RANGES)}")
+        base = "../" if "name" in request.match_info else ""
+        # Some milliseconds of work, in which this loop answers other requests.
+        return await asyncio.to_thread(_answer, source, place, chart_range, base)
+
+    kinds = "|".join(DIMENSION_OF)
+    return [
+        web.get(f"/{{kind:{kinds}}}/{{name}}", show),
+        web.get(f"/{{kind:{kinds}}}", show),
+        static_route("exporters.drill"),
+    ]
+
+
+def _answer(source: DrillSource, place: Place, chart_range: ChartRange, base: str) -> web.Response:
+    history = source.history.history(chart_range)
+    current = source.current()
+    now = None if current is None else current.row(place.kind, place.name)
+    if history is not None and now is None:
+        known = names_of(history, place.dimension)
+        if place.name not in known:
+            return _unknown(place, known, base)
+    of_place: PlaceHistory | None = None
+    if history is not None:
+        of_place = place_history(history, place)
+    live = source.live()
+    facts = live.facts
+    targets = ChartTargets()
+    if facts is not None:
+        targets = ChartTargets(
+            facts.availability_ratio.target, facts.ttft_p95_s.target, facts.tpot_p95_s.target
+        )
+    title = source.name_of(place.name) if place.kind == "customer" else shown_name(place.name)
+    view = PlaceView(
+        place, title, live, now, of_place, () if of_place is None else charts(of_place, targets)
+    )
+    return web.Response(
+        text=place_page(view, chart_range.name, base), content_type="text/html", headers=_FRESH
+    )
+
+
+def _unknown(place: Place, known: list[str], base: str) -> web.Response:
+    near = near_names(place.name, known)
+    words = f"{place.kind} {place.name!r}: no requests of it were counted"
+    if near:
+        addresses = enumeration([base + place_address(place.kind, name) for name in near])
+        words += f"; near names: {addresses}"
+    return _plain(404, words)
+
+
+def _plain(status: int, words: str) -> web.Response:
+    # Plain text, so that a name from the address cannot become markup.
+    return web.Response(text=words + "\n", status=status, headers=_FRESH)

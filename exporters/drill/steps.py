@@ -1,0 +1,249 @@
+"""Figures of equal steps of time, for the charts: what is left of the slices once they are read.
+
+Pure. A consumer of slices (streams/store/reader.py), as the windows are. A step is added up from
+the slices of all partitions; then its histograms are replaced by percentiles and by the counts of
+a heatmap, of each group. So a day of ten-minute steps takes a few megabytes, and a page is made
+from it in milliseconds. A step is read again only if one of its slices changed.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from exporters.drill.ranges import ChartRange
+from exporters.windows.incremental import Grouping, PartKey, Sums, UpToNow, percentiles
+from streams.state import histogram
+from streams.state.coverage import Coverage
+from streams.state.measures import SERIES_DIMENSIONS, GroupKey, without_apart_tiers
+from streams.state.registry import CustomerKey, SeriesKey
+from streams.state.slices import CELL_BITS, Aggregate, SliceId
+from streams.state.tables import Ints, Table
+from streams.state.windows import cover, extent, rolling
+from streams.store.reader import PartitionView, StateSnapshot, Version
+
+STEPS_AT_ONCE = 4  # read in one refresh, which bounds its time and memory
+SETTLED_S = 600  # after its end, a step seldom changes: its sums are dropped, its figures stay
+QUANTILES = (0.5, 0.95, 0.99)
+# Upper edges of the heatmap's rows in ns, and one row for all above them.
+HEAT_EDGES_NS = np.array(
+    [round(digits * 10**power) for power in range(6, 11) for digits in (1, 1.5, 2, 3, 5, 7)]
+    + [10**11],
+    np.int64,
+)
+_PARTS_MAX = 32
+HEAT_BITS = 8  # of a row of the heatmap, below the (group, latency) of a key
+
+_Versions = dict[PartKey, Version]
+
+
+@dataclass(frozen=True, slots=True)
+class StepFigures:
+    """The counts of one step of time, and the percentiles of its groups."""
+
+    start_s: int
+    end_s: int
+    series: Table  # as in Aggregate
+    customers: Table  # as in Aggregate
+    # By dimension: (group, latency) -> [samples, percentiles in ns], in the order of QUANTILES.
+    percentiles: Mapping[str, Table]
+    heat: Mapping[str, Table]  # by dimension: (group, latency, row of the heatmap) -> requests
+
+
+@dataclass(slots=True)
+class _LevelSum:
+    """The slices of one level that were added up."""
+
+    versions: _Versions = field(default_factory=dict)
+    parts: list[Aggregate] = field(default_factory=list)  # few; they are added up from time to time
+
+    def add(self, aggregate: Aggregate) -> None:
+        """Add a slice."""
+        self.parts.append(aggregate)
+        if len(self.parts) > _PARTS_MAX:
+            self.parts = [self.total()]
+
+    def total(self) -> Aggregate:
+        """Return the sum of the slices."""
+        return Aggregate.merged(self.parts)
+
+
+class StepHistory(UpToNow):
+    """The steps of one length up to now, brought up to date from snapshots of the state."""
+
+    def __init__(self, step_s: int, span_s: int, apart_tiers: Collection[str]) -> None:
+        """`apart_tiers`: their latencies are in no group of several tiers."""
+        self.step_s, self._span_s, self._apart_tiers = step_s, span_s, apart_tiers
+        self.groupings = {
+            dimension: Grouping(dimension, (dimension,), SERIES_DIMENSIONS)
+            for dimension in SERIES_DIMENSIONS
+        }
+        self._figures: dict[int, StepFigures] = {}
+        self._versions: dict[int, _Versions] = {}  # of the slices behind the figures
+        self._sums: dict[int, dict[int, _LevelSum]] = {}  # step -> level; of unsettled steps
+        self._working: list[int] | None = None  # the steps of this refresh; None: not chosen yet
+        self._extents: dict[int, tuple[PartitionView, tuple[int, int]]] = {}
+        self.unread = 0  # steps that are not up to date after the last refresh
+
+    def begin(self, as_of_s: float) -> None:
+        """Prepare for a refresh at `as_of_s`, the wall clock."""
+        super().begin(as_of_s)
+        self._working = None
+
+    def figures(self) -> tuple[StepFigures, ...]:
+        """Return the steps that were read, oldest first."""
+        return tuple(self._figures[start_s] for start_s in sorted(self._figures))
+
+    # -- slices ----------------------------------------------------------------------------------
+
+    def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
+        """Return the slices of the newest steps that changed, of STEPS_AT_ONCE at most."""
+        if self._working is None:
+            self._working = self._choose(snapshot)
+        missing: dict[int, list[SliceId]] = {view.partition: [] for view in snapshot.views}
+        for start_s in self._working:
+            sums = self._sums.setdefault(start_s, {})
+            for level, versions in _by_level(self._cover(snapshot, start_s)).items():
+                level_sum = sums.setdefault(level, _LevelSum())
+                # A slice that changed or left cannot be taken out of the sum.
+                if not level_sum.versions.items() <= versions.items():
+                    level_sum = sums[level] = _LevelSum()
+                for partition, slice_id in versions:
+                    if (partition, slice_id) not in level_sum.versions:
+                        missing[partition].append(slice_id)
+        return missing
+
+    def take(
+        self,
+        snapshot: StateSnapshot,
+        view: PartitionView,
+        slice_id: SliceId,
+        aggregate: Aggregate,
+    ) -> None:
+        """Add a slice to its step."""
+        start_s = slice_id.start_s // self.step_s * self.step_s
+        level_sum = self._sums[start_s][slice_id.level]
+        level_sum.add(aggregate)
+        level_sum.versions[view.partition, slice_id] = view.version(slice_id)
+
+    def settle(self, snapshot: StateSnapshot) -> None:
+        """Make the figures of the steps that were read; their slices must have been loaded."""
+        for grouping in self.groupings.values():
+            grouping.follow(snapshot.series)
+        for start_s in self._working or ():
+            covered = self._cover(snapshot, start_s)
+            sums = self._sums[start_s]
+            present = set(_by_level(covered))
+            # The slices of a level are merged into the next one: then the finer sum is obsolete.
+            for level in sums.keys() - present:
+                del sums[level]
+            total = Aggregate.merged([level_sum.total() for level_sum in sums.values()])
+            self._figures[start_s] = self._make_figures(start_s, total, snapshot)
+            self._versions[start_s] = covered
+        starts = set(self._starts(snapshot))
+        settled_s = snapshot.watermark_s - SETTLED_S
+        self._figures = {at: made for at, made in self._figures.items() if at in starts}
+        self._versions = {at: read for at, read in self._versions.items() if at in starts}
+        self._sums = {
+            at: sums
+            for at, sums in self._sums.items()
+            if at in starts and at + self.step_s > settled_s
+        }
+        self.unread = len(self._outdated(snapshot))
+
+    def _choose(self, snapshot: StateSnapshot) -> list[int]:
+        return self._outdated(snapshot)[:STEPS_AT_ONCE]
+
+    def _outdated(self, snapshot: StateSnapshot) -> list[int]:
+        """Return the starts of the steps whose slices changed, newest first."""
+        return [
+            start_s
+            for start_s in reversed(self._starts(snapshot))
+            if self._versions.get(start_s) != self._cover(snapshot, start_s)
+        ]
+
+    def _starts(self, snapshot: StateSnapshot) -> range:
+        from_s, to_s = rolling(self._span_s, self._as_of_s, snapshot.watermark_s)
+        return range(-(-from_s // self.step_s) * self.step_s, to_s, self.step_s)
+
+    def _cover(self, snapshot: StateSnapshot, start_s: int) -> _Versions:
+        """Return the slices of a step, of all partitions, with their versions."""
+        return {
+            (view.partition, slice_id): view.version(slice_id)
+            for view in snapshot.views
+            if view.index
+            for slice_id in cover(
+                view.index,
+                view.meta.merged_until_s,
+                start_s,
+                start_s + self.step_s,
+                self._extent(view),
+            )
+        }
+
+    def _extent(self, view: PartitionView) -> tuple[int, int]:
+        # Of a view it is needed for every step.
+        known = self._extents.get(view.partition)
+        if known is None or known[0] is not view:
+            known = self._extents[view.partition] = view, extent(view.index)
+        return known[1]
+
+    # -- figures ---------------------------------------------------------------------------------
+
+    def _make_figures(self, start_s: int, total: Aggregate, snapshot: StateSnapshot) -> StepFigures:
+        mixed = without_apart_tiers(total, snapshot.series, self._apart_tiers)
+        quantiles, heat = {}, {}
+        for dimension, grouping in self.groupings.items():
+            part = total if grouping.is_by_tier else mixed
+            cells = grouping.regroup(part.cells, CELL_BITS)
+            quantiles[dimension] = _percentile_table(cells)
+            heat[dimension] = _heat_table(cells)
+        return StepFigures(
+            start_s, start_s + self.step_s, total.series, total.customers, quantiles, heat
+        )
+
+
+def _by_level(covered: _Versions) -> dict[int, _Versions]:
+    levels: dict[int, _Versions] = {}
+    for (partition, slice_id), version in covered.items():
+        levels.setdefault(slice_id.level, {})[partition, slice_id] = version
+    return levels
+
+
+def _percentile_table(cells: Table) -> Table:
+    """Return (group, latency) -> [samples, percentiles in ns]."""
+    found = percentiles(Sums(Table.empty(), cells, Table.empty(2)), QUANTILES)
+    latency_bits = CELL_BITS - histogram.BUCKET_BITS
+    keys = [group << latency_bits | latency for group, latency in found]
+    rows = [(samples, *values.tolist()) for samples, values in found.values()]
+    return Table(
+        np.array(keys, np.int64), np.array(rows, np.int64).reshape(len(rows), 1 + len(QUANTILES))
+    )
+
+
+def _heat_table(cells: Table) -> Table:
+    """Return (group, latency, row of the heatmap) -> requests."""
+    bucket = cells.keys & ((1 << histogram.BUCKET_BITS) - 1)
+    # A bucket straddles an edge at most by its own width, 0.8 % of the latency.
+    row: Ints = np.searchsorted(HEAT_EDGES_NS, histogram.highest_in(bucket)).astype(np.int64)
+    return Table.summed((cells.keys >> histogram.BUCKET_BITS << HEAT_BITS) | row, cells.values)
+
+
+@dataclass(frozen=True, slots=True)
+class RangeHistory:
+    """The steps of one range as last read."""
+
+    range: ChartRange
+    steps: Sequence[StepFigures]  # oldest first
+    unread: int  # steps that are still to be read after a start
+    watermark_s: int  # the last step is not over before this
+    coverage: Coverage
+    series: Sequence[SeriesKey]
+    customers: Sequence[CustomerKey]
+    # By dimension: the names of the groups of `StepFigures.percentiles`.
+    groups: Mapping[str, Sequence[GroupKey]]
+
+
+def steps_within(figures: Sequence[StepFigures], from_s: int, to_s: int) -> Iterator[StepFigures]:
+    """Yield the steps inside [from_s, to_s)."""
+    return (step for step in figures if from_s <= step.start_s and step.start_s < to_s)
