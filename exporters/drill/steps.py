@@ -7,12 +7,12 @@ from it in milliseconds. A step is read again only if one of its slices changed.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from exporters.drill.ranges import ChartRange
-from exporters.windows.incremental import Grouping, PartKey, Sums, UpToNow, percentiles
+from exporters.windows.incremental import FLEET, Grouping, PartKey, Sums, UpToNow, percentiles
 from streams.state import histogram
 from streams.state.coverage import Coverage
 from streams.state.measures import SERIES_DIMENSIONS, GroupKey, without_apart_tiers
@@ -212,7 +212,7 @@ def _by_level(covered: _Versions) -> dict[int, _Versions]:
 
 def _percentile_table(cells: Table) -> Table:
     """Return (group, latency) -> [samples, percentiles in ns]."""
-    found = percentiles(Sums(Table.empty(), cells, Table.empty(2)), QUANTILES)
+    found = percentiles(replace(Sums.empty(FLEET), cells=cells), QUANTILES)
     latency_bits = CELL_BITS - histogram.BUCKET_BITS
     keys = [group << latency_bits | latency for group, latency in found]
     rows = [(samples, *values.tolist()) for samples, values in found.values()]
