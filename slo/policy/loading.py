@@ -3,6 +3,7 @@
 A shell that reads files.
 """
 
+import os
 from collections.abc import Iterable
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -89,7 +90,8 @@ def load_policy(path_or_name: str | Path) -> Policy:
     if found is not None:
         return read_policy(found.read_text(encoding="utf-8"), str(path_or_name))
     path = Path(path_or_name)
-    if not path.exists():
+    # Unlike Path.exists, this is False for a name that is too long.
+    if not os.path.exists(path):
         raise PolicyError(
             f"{path}: no such file; give the path of a policy, or one of the shipped ones: "
             f"{', '.join(shipped())}"

@@ -1,8 +1,9 @@
 """The base of all sections of settings, and how a secret is read from a file."""
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from streams.errors import ConfigError
 
@@ -12,7 +13,15 @@ ENV_PREFIX = "TOKENPULSE_"
 class Section(BaseModel):
     """One group of settings. An unknown key is an error, as it is probably misspelt."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _has_no_nul(cls, value: Any) -> Any:
+        # The system calls behind names of files, hosts and zones fail at this character.
+        if isinstance(value, str | Path) and "\0" in str(value):
+            raise ValueError("it has a NUL character; leave it out")
+        return value
 
 
 def read_secret(file: Path, setting: str) -> bytes:

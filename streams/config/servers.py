@@ -3,11 +3,12 @@
 Pure, except that passwords are read from files.
 """
 
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_serializer, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_serializer, model_validator
 
 from streams.config.base import Section, read_secret
 from streams.errors import ConfigError
@@ -25,21 +26,51 @@ def _password(given: SecretStr | None, file: Path | None, section: str) -> str |
         raise ConfigError(f"{section}.password_file: {file} is not text in UTF-8") from error
 
 
+def _brokers(bootstrap: str) -> str:
+    """Return the addresses. Raises ValueError if one of them has no host or no port."""
+    for address in bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            is_host = bool(host.strip("[]").encode("idna"))
+        except UnicodeError:
+            is_host = False
+        if not (is_host and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536):
+            raise ValueError("write host:port, several separated by commas")
+    return bootstrap
+
+
+def _group_name(name: str) -> str:
+    """Return the name. Raises ValueError if it is empty, or cannot be shown or sent."""
+    if not name.strip() or not name.isprintable():
+        raise ValueError("write a name of letters, digits and signs")
+    return name
+
+
+def _topic_name(name: str) -> str:
+    """Return the name. Raises ValueError if Kafka has no topic of such a name."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name in (".", ".."):
+        raise ValueError("write 1 to 249 letters, digits, `.`, `_` and `-`")
+    return name
+
+
+_Topic = Annotated[str, AfterValidator(_topic_name)]
+
+
 class Kafka(Section):
     """The Kafka cluster, its topics and the login."""
 
-    bootstrap: str = Field(
+    bootstrap: Annotated[str, AfterValidator(_brokers)] = Field(
         "127.0.0.1:9092", description="Brokers as `host:port`, separated by commas."
     )
-    topic: str = Field(
+    topic: _Topic = Field(
         "inference.requests",
         description="Topic that the events are read from, one event per record.",
     )
-    dlq_topic: str = Field(
+    dlq_topic: _Topic = Field(
         "inference.requests.dlq",
         description="Dead-letter topic. It receives the rejected records, byte for byte.",
     )
-    group: str = Field(
+    group: Annotated[str, AfterValidator(_group_name)] = Field(
         "tokenpulse",
         description="Consumer group of the workers. The name is also part of the keys in Redis.",
     )
@@ -85,7 +116,7 @@ class Kafka(Section):
         description="How often topics and partition leaders are looked up. A worker finds "
         "new partitions after this time at the latest.",
     )
-    archive_topic: str = Field(
+    archive_topic: _Topic = Field(
         "tokenpulse.state",
         description="Compacted topic to which the state is archived every "
         "`worker.archive_interval_s`.",
@@ -143,10 +174,28 @@ class Kafka(Section):
         return _password(self.password, self.password_file, "kafka")
 
 
+def _redis_address(url: str) -> str:
+    """Return the URL. Raises ValueError, without the URL, if redis-py could not use it."""
+    fix = "write redis://host:6379/0, rediss://host:6379/0 for TLS, or unix:///path/of/the/socket"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises if it is no port
+    except ValueError:
+        raise ValueError(f"not an address; {fix}") from None
+    if parts.scheme not in ("redis", "rediss", "unix") or not url.startswith(f"{parts.scheme}://"):
+        raise ValueError(f"not an address of Redis; {fix}")
+    if parts.scheme == "unix" and not parts.path:
+        raise ValueError(f"the path of the socket is missing; {fix}")
+    database = parts.path.strip("/")
+    if parts.scheme != "unix" and database and not re.fullmatch("[0-9]{1,9}", database):
+        raise ValueError(f"the number of the database is no number; {fix}")
+    return url
+
+
 class Redis(Section):
     """The Redis server that stores the state."""
 
-    url: str = Field(
+    url: Annotated[str, AfterValidator(_redis_address)] = Field(
         "redis://127.0.0.1:6379/0",
         description="Address: `redis://`, `rediss://` (TLS) or `unix://`. It may contain "
         "user and password.",

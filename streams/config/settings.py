@@ -96,7 +96,7 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     """
     if path is None and (named := os.environ.get(ENV_PREFIX + "CONFIG")):
         path = Path(named)
-    if path is not None and not path.is_file():
+    if path is not None and not os.path.isfile(path):
         raise ConfigError(f"{path}: no such file; give --config the path of a YAML file")
     if misspelt := list(misspelt_variables(os.environ, _variables(), ENV_PREFIX)):
         raise ConfigError("\n".join(misspelt))

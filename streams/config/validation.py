@@ -4,6 +4,7 @@ Pure.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -13,6 +14,7 @@ Location = Sequence[str | int]
 UNKNOWN_KIND = "unknown_kind"  # of a finding whose location a caller extended by an absent key
 
 _SHOWN_MAX = 60
+_INT_BITS = 4_096  # about 1,200 digits
 
 
 def findings(
@@ -80,5 +82,32 @@ def shown(value: Any) -> str:
     """Return a value for a message, at most about 60 characters long."""
     if value is None:
         return "nothing"
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."
+    text = ""
+    # The rest of a large value is not written at all: it may be megabytes.
+    for piece in _pieces(value, is_inside=False):
+        text += piece
+        if len(text) > _SHOWN_MAX:
+            return f"{text[:_SHOWN_MAX]}..."
+    return text
+
+
+def _pieces(value: Any, is_inside: bool) -> Iterator[str]:
+    """Yield the text of plain data piece by piece; `is_inside`: of a list or mapping."""
+    if isinstance(value, str):
+        yield repr(value[: _SHOWN_MAX + 1])
+    elif isinstance(value, dict):
+        yield "{"
+        for at, (key, part) in enumerate(value.items()):
+            yield f"{', ' if at else ''}{str(key)[:_SHOWN_MAX]!r}: "
+            yield from _pieces(part, is_inside=True)
+        yield "}"
+    elif isinstance(value, list):
+        yield "["
+        for at, part in enumerate(value):
+            yield ", " if at else ""
+            yield from _pieces(part, is_inside=True)
+        yield "]"
+    elif isinstance(value, int) and value.bit_length() > _INT_BITS:
+        yield "a number of many digits"  # Python refuses to write it
+    else:
+        yield repr(value) if is_inside and not isinstance(value, Decimal) else str(value)

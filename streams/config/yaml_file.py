@@ -6,7 +6,7 @@ silently. Each error is one line: `origin: line: problem; fix`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, ScalarNode
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.representer import SafeRepresenter
 from ruamel.yaml.resolver import VersionedResolver
 
@@ -23,6 +23,9 @@ from streams.errors import ConfigError, one_line
 
 MAX_BYTES = 20_000_000
 _MAX_DIGITS = 1_000
+# Values that aliases and merge keys add to those that are written. A few lines of nested aliases
+# can stand for billions, which would fill the memory.
+_MAX_REPEATED = 100_000
 
 _TAG = "tag:yaml.org,2002:"
 # Tag, pattern, and the characters with which such a scalar can begin; all further scalars are text.
@@ -56,7 +59,14 @@ class _ValueProblem(ConstructorError):
 
 
 class _Constructor(SafeConstructor):
-    """Builds plain data, and refuses repeated keys."""
+    """Builds plain data, and refuses repeated keys and aliases that stand for too many values."""
+
+    def construct_document(self, node: Any) -> Any:
+        """Return the data of a document. Raises _ValueProblem for too much that is repeated."""
+        if _repeated(node, {}) > _MAX_REPEATED:
+            problem = f"aliases repeat more than {_MAX_REPEATED} values; write fewer aliases"
+            raise _ValueProblem(None, None, problem, node.start_mark)
+        return super().construct_document(node)
 
     def check_mapping_key(
         self, node: MappingNode, key_node: Any, mapping: Mapping[Any, Any], key: Any, value: Any
@@ -77,6 +87,33 @@ class _Constructor(SafeConstructor):
             problem = "the number has too many digits; write fewer"
             raise _ValueProblem(None, None, problem, node.start_mark)
         return int(digits)
+
+
+def _repeated(node: Any, sizes: dict[Any, int]) -> int:
+    """Return how many values of a node are repeated through aliases, at least.
+
+    `sizes`: the values below each visited node, as data without aliases would have them.
+    """
+    repeated = 0
+    sizes[node] = _MAX_REPEATED + 1  # until its size is known: a node inside itself has no end
+    size = 1
+    for child in _children(node):
+        if child in sizes:
+            repeated += sizes[child]
+        else:
+            repeated += _repeated(child, sizes)
+        size += sizes[child]
+    # A larger number would only grow; the document is refused anyway.
+    sizes[node] = min(size, _MAX_REPEATED + 1)
+    return repeated
+
+
+def _children(node: Any) -> Iterator[Any]:
+    if isinstance(node, MappingNode):
+        for pair in node.value:
+            yield from pair
+    elif isinstance(node, SequenceNode):
+        yield from node.value
 
 
 class _ExactConstructor(_Constructor):
@@ -132,6 +169,8 @@ def read_text(
         raise error(f"{origin}: cannot be read: {problem.strerror}; {fix}") from problem
     except UnicodeDecodeError as problem:
         raise error(f"{origin}: not UTF-8; save the file as UTF-8 text") from problem
+    except ValueError as problem:
+        raise error(f"{origin}: is no name of a file; {fix}") from problem
 
 
 def parse_yaml(

@@ -352,7 +352,8 @@ def end_of(
 ) -> tuple[str | None, str | None]:
     """Return outcome and error class of a request from the fields that tell how it ended.
 
-    The outcome is None if no field gives one. A class that contradicts the outcome is None.
+    The outcome is None if no field gives one. A class that contradicts the outcome is ignored: that
+    of a client error then follows from the status, as if none was sent.
     """
     if outcome is None and status_code is not None:
         outcome = outcome_of(status_code, error)
@@ -362,8 +363,8 @@ def end_of(
         outcome = CLASS_OUTCOMES[error_class][0]
     elif outcome == "success" and ending is not None:
         outcome = ENDING_OUTCOMES[ending]
-    if error_class is not None:
-        return outcome, error_class if outcome in CLASS_OUTCOMES[error_class] else None
+    if error_class is not None and outcome in CLASS_OUTCOMES[error_class]:
+        return outcome, error_class
     if outcome == "client_error" and status_code is not None:
         return outcome, class_of_status(status_code)
     return outcome, None

@@ -74,7 +74,7 @@ FIELD_REASON_HELP: dict[str, tuple[str, str]] = {
     ),
     "inconsistent": (
         "the part exceeds its known whole, `total_tokens` is not the sum, or `error_class` is none "
-        "of the outcome; it is unknown",
+        "of the outcome; it is unknown, and the class follows from the status",
         "check what is mapped: cached tokens are a part of the input, reasoning of the output, and "
         "the first token comes before the end",
     ),

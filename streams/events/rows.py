@@ -221,7 +221,9 @@ def _ends(
     end = np.fromiter(map(ends.__getitem__, map(_get_end, events)), np.int32, len(events))
     table = np.array([_end(*key) for key in ends], np.int8).reshape(-1, 3)
     outcomes, classes, endings = table[end].T
-    contradicts = np.fromiter((key[3] is not None for key in ends), np.bool_)[end] & (classes < 0)
+    # The class is then none, or that of the status: another than the one that was sent.
+    sent = np.fromiter((_CLASS_INDEX[key[3]] for key in ends), np.int8)[end]
+    contradicts = (sent >= 0) & (classes != sent)
     for position in positions[contradicts & (outcomes >= 0)].tolist():
         detail = "error_class: another outcome's"
         faults.setdefault(position, []).append(("error_class", "inconsistent", detail))

@@ -281,7 +281,7 @@ async def _admin(
                 yield admin
             finally:
                 await admin.close()
-    except (TimeoutError, KafkaConnectionError, OSError) as error:
+    except (TimeoutError, KafkaConnectionError, OSError, UnicodeError) as error:
         raise Unavailable(silent) from error
     except KafkaError as error:
         raise Unavailable(f"{bootstrap}: the broker refused: {one_line(error)}") from error

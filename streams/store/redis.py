@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from streams.config.security import redis_kwargs
 from streams.config.settings import Redis
-from streams.errors import one_line
+from streams.errors import ConfigError, one_line
 from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
 from streams.store.contract import (
     Answer,
@@ -37,22 +37,30 @@ LOAD_DEADLINE_S = 20.0
 
 
 def connect(url: str, timeout_s: float, **secured: Any) -> "aioredis.Redis":
-    """Return a client whose calls end soon.
+    """Return a client whose calls end soon. Raises ConfigError if the URL cannot be used.
 
     redis-py's defaults can hold a call for a minute, longer than a worker may be silent. `secured`:
     the result of `security.redis_kwargs`.
     """
     # A caller that finds all connections taken waits for one: partitions are loaded all at once.
-    pool: aioredis.BlockingConnectionPool = aioredis.BlockingConnectionPool.from_url(
-        url,
-        timeout=LOAD_DEADLINE_S,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
-        health_check_interval=15,
-        max_connections=16,
-        **secured,
-    )
+    try:
+        pool: aioredis.BlockingConnectionPool = aioredis.BlockingConnectionPool.from_url(
+            url,
+            timeout=LOAD_DEADLINE_S,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
+            health_check_interval=15,
+            max_connections=16,
+            **secured,
+        )
+        # The options of the URL are arguments: a wrong one would fail only at the first call.
+        pool.connection_class(**pool.connection_kwargs)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            "redis.url: its options, after the `?`, cannot be used; docs/configuration.md shows "
+            "what an address is"
+        ) from error
     return aioredis.Redis.from_pool(pool)
 
 

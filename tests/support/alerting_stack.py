@@ -202,7 +202,9 @@ class AlertingStack:
     def _start_prometheus(self, exporter_url: str, alertmanager_url: str) -> None:
         rules = self._directory / "rules"
         named = [part for policy in self._policies for part in ("--policy", policy)]
-        built = tokenpulse("rules", "build", *named, "--out", rules, settings=self.settings)
+        built = tokenpulse(
+            "rules", "build", *named, "--out", rules, "--allow-example-urls", settings=self.settings
+        )
         assert (built.returncode, built.stderr) == (0, "")
         document = yaml.safe_load(PROMETHEUS_CONFIG.read_text())
         assert document["global"]["scrape_interval"] == "5s"

@@ -380,10 +380,6 @@ def _outcome_without(
 def _class_of(
     outcome: str, status: int | None, error_class: str | None, faults: Faults
 ) -> str | None:
-    if error_class is None:
-        if outcome != "client_error" or status is None or status // 100 != 4:
-            return None
-        return STATUS_CLASSES.get(status, "invalid")
     fitting = {
         "client_error": CLIENT_CLASSES,
         "rate_limited": ("rate",),
@@ -391,8 +387,11 @@ def _class_of(
     }
     if error_class in fitting.get(outcome, ()):
         return error_class
-    faults.append(("error_class", "inconsistent"))
-    return None
+    if error_class is not None:
+        faults.append(("error_class", "inconsistent"))
+    if outcome != "client_error" or status is None or status // 100 != 4:
+        return None
+    return STATUS_CLASSES.get(status, "invalid")
 
 
 def _visible(

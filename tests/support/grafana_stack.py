@@ -163,7 +163,15 @@ class GrafanaStack:
         rules = self._directory / "rules"
         policies = self._settings.exporter.policies
         named = [part for policy in policies for part in ("--policy", policy)]
-        built = tokenpulse("rules", "build", *named, "--out", rules, settings=self._settings)
+        built = tokenpulse(
+            "rules",
+            "build",
+            *named,
+            "--out",
+            rules,
+            "--allow-example-urls",
+            settings=self._settings,
+        )
         assert (built.returncode, built.stderr) == (0, "")
         document = yaml.safe_load(PROMETHEUS_CONFIG.read_text())
         document["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s"}

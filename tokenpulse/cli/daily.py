@@ -18,7 +18,8 @@ from exporters.daily.render.plain_text import plain_text
 from exporters.reference.customers import load_directory
 from slo.policy.loading import load_policies
 from streams.config.settings import Settings, load_settings
-from streams.errors import ConfigError, RequestError
+from streams.errors import RequestError
+from tokenpulse.output_files import check_output, write_output
 from tokenpulse.redis_call import run_with_redis
 
 FORMATS = ("text", "html", "pdf", "csv", "json")
@@ -57,6 +58,8 @@ def daily(
     prints = output is None and (not send or format_ is not None)
     if chosen == "pdf" and prints and sys.stdout.isatty():
         raise click.UsageError("a PDF is not for the terminal; give --output FILE")
+    if output is not None:
+        check_output("--output", output)
     if send:
         recipients(settings.daily)  # fails now if they are not configured
     day = date_of(date, settings.exporter.time_zone, time.time())
@@ -64,7 +67,7 @@ def daily(
         settings, lambda client: _build_and_deliver(client, settings, day, send, again)
     )
     if output is not None:
-        _write(output, _render(facts, chosen))
+        write_output("--output", output, _render(facts, chosen))
     elif prints:
         click.echo(_render(facts, chosen), nl=False)
     for outcome in outcomes:
@@ -103,13 +106,3 @@ def _format_of(output: Path | None) -> str:
     """Return the format that belongs to the suffix of a file's name."""
     suffix = "" if output is None else output.suffix.removeprefix(".").lower()
     return suffix if suffix in FORMATS else "text"
-
-
-def _write(output: Path, content: bytes) -> None:
-    try:
-        output.write_bytes(content)
-    except OSError as error:
-        raise ConfigError(
-            f"--output: cannot write {output}: {error.strerror}; give a path in a directory that "
-            "exists"
-        ) from error

@@ -94,8 +94,16 @@ class OneLineErrors(click.Group):
         # Any other exception is a defect and keeps its traceback.
         except TokenpulseError as error:
             for line in str(error).splitlines():
-                click.echo(f"tokenpulse: {line}", err=True)
+                click.echo(f"tokenpulse: {_printable(line)}", err=True)
             sys.exit(2)
+
+
+def _printable(line: str) -> str:
+    """Return a line with its control characters escaped: a file's name may contain some."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in line
+    )
 
 
 class _Main(OneLineErrors, LazyGroup):

@@ -11,12 +11,13 @@ import click
 from streams.config.settings import load_settings
 from streams.query.instants import rfc3339_ms
 from streams.query.partitions import Partitions, PartitionStatus, new_command
+from tokenpulse.option_types import Words
 from tokenpulse.redis_call import run_with_redis
 
 T = TypeVar("T")
 
 ACKNOWLEDGED_WITHIN_S = 30.0
-REASON = click.option("--reason", required=True, help="Reason; the worker logs it.")
+REASON = click.option("--reason", type=Words(), required=True, help="Reason; the worker logs it.")
 COLUMNS = (
     *("PARTITION", "OFFSET", "LAG", "WATERMARK", "WORKER", "HEARTBEAT"),
     *("LOST", "DUPLICATES", "HALTED"),

@@ -20,7 +20,7 @@ from tokenpulse.redis_call import run_with_redis
 )
 @click.option(
     "--last",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 100_000),
     default=20,
     show_default=True,
     help="Show this many records, the newest.",

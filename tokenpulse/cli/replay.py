@@ -12,14 +12,15 @@ from streams.errors import RequestError
 from streams.sources.declaration import load_mapping
 from tokenpulse.cli.report import parse_question, print_measures, question_options, report_targets
 from tokenpulse.local.replay import Outcome, Replay, run_replay
-from tokenpulse.option_types import Instant
+from tokenpulse.option_types import Instant, PositiveNumber
+from tokenpulse.output_files import check_output, write_output
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--mapping", help="Mapping file, or the name of a shipped one; default: events.")
 @click.option("--as-recorded", is_flag=True, help="Keep the file's times; default: end now.")
-@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Times real time.")
+@click.option("--speed", type=PositiveNumber(), help="Times real time.")
 @click.option("--base", type=Instant(), help="Instant that relative times count from.")
 @click.option("--bootstrap", help="Use this Kafka and running workers, not an embedded stack.")
 @click.option("--redis-url", help="The Redis of those workers.", envvar="TOKENPULSE_REDIS__URL")
@@ -60,6 +61,8 @@ def replay(
     if redis_url:
         overrides["redis"] = {"url": redis_url}
     settings = load_settings(ctx.obj, overrides)
+    if report_json is not None:
+        check_output("--report-json", report_json)
     if mapping is None and base is not None:
         raise RequestError("--base: is for relative times of a mapping; name one, or leave it out")
     task = Replay(
@@ -75,7 +78,7 @@ def replay(
     outcome = run_replay(settings, task, external, lambda line: click.echo(line, err=True))
     report = outcome.report
     if report_json is not None:
-        report_json.write_text(json.dumps(report, indent=1) + "\n")
+        write_output("--report-json", report_json, json.dumps(report, indent=1) + "\n")
     click.echo(_summary(outcome))
     if report is not None:
         print_measures(report, report_targets(settings))

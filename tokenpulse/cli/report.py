@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +14,10 @@ from exporters.formatting import UNKNOWN, count, counted, known_for, latency, pe
 from slo.policy.loading import load_policies
 from slo.policy.targets import targets_of
 from streams.config.settings import Settings, load_settings
-from streams.errors import ConfigError
 from streams.query.hdr_log import write_hdr_log
 from streams.query.report import Question, build, query
 from tokenpulse.option_types import Instant, Span
+from tokenpulse.output_files import check_output, write_output
 from tokenpulse.redis_call import run_with_redis
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -78,16 +79,16 @@ def report(ctx: click.Context, /, as_json: bool, hdr: Path | None, **options: An
     """Query the state: requests, tokens, latencies, availability."""
     settings = load_settings(ctx.obj)
     question = parse_question(settings, **options)
+    if hdr is not None:
+        check_output("--hdr", hdr)
     kafka = settings.kafka
     answer = run_with_redis(
         settings, lambda client: query(client, kafka.group, kafka.topic, question)
     )
     if hdr is not None:
-        try:
-            with hdr.open("w", encoding="ascii") as file:
-                write_hdr_log(answer, file)
-        except OSError as error:
-            raise ConfigError(f"--hdr: cannot write {hdr}: {error.strerror}") from error
+        log = StringIO()
+        write_hdr_log(answer, log)
+        write_output("--hdr", hdr, log.getvalue())
     measures = build(answer)
     if as_json:
         click.echo(json.dumps(measures, indent=1))

@@ -1,8 +1,10 @@
 """`tokenpulse rules`: compile policies to alerting rules."""
 
+import re
 import sys
 from pathlib import Path
 from typing import get_args
+from urllib.parse import urlsplit
 
 import click
 
@@ -11,8 +13,13 @@ from alerts.rules.model import Links
 from exporters.windows.plan import window_plan
 from slo.policy.loading import load_policies
 from streams.config.settings import load_settings
+from streams.config.validation import shown
+from streams.errors import ConfigError, RequestError
+from tokenpulse.output_files import write_output
 
 _DEFAULT = Links()
+# Domains that RFC 2606 reserves.
+_EXAMPLE = re.compile(r"(^|\.)(example|example\.(com|net|org)|invalid)$")
 
 
 @click.group()
@@ -48,6 +55,11 @@ def rules() -> None:
     "--dashboards", default=_DEFAULT.dashboards, show_default=True, help="URL of Grafana."
 )
 @click.option("--job", default=_DEFAULT.job, show_default=True, help="Scrape job of the exporters.")
+@click.option(
+    "--allow-example-urls",
+    is_flag=True,
+    help="Write links to example addresses, which lead nowhere.",
+)
 @click.option("--check", is_flag=True, help="Write nothing; exit status 1 if a file would change.")
 @click.pass_context
 def build_rules(
@@ -58,6 +70,7 @@ def build_rules(
     runbooks: str,
     dashboards: str,
     job: str,
+    allow_example_urls: bool,
     check: bool,
 ) -> None:
     """Compile policies to rule files, and write one for the alerts that need no policy.
@@ -68,18 +81,44 @@ def build_rules(
     policies = load_policies(files)
     for line in unread(policies, window_plan(load_settings(ctx.obj))):
         click.echo(line, err=True)
+    if not check and not allow_example_urls:
+        for option, url in (("--runbooks", runbooks), ("--dashboards", dashboards)):
+            _refuse_example(option, url)
     out = out or Path("alerts/generated") / output
     texts = build(policies, output, Links(runbooks, dashboards, job))
-    stale = [
-        name
-        for name, text in texts.items()
-        if not (out / name).is_file() or (out / name).read_text(encoding="utf-8") != text
-    ]
+    stale = [name for name, text in texts.items() if _read(out / name) != text.encode()]
     if check:
         for name in stale:
             click.echo(f"{out / name}: differs from the policies; run `tokenpulse rules build`")
         sys.exit(bool(stale))
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out: cannot create {out}: {error.strerror}; give a directory that this user may "
+            "write to"
+        ) from error
     for name in stale:
-        (out / name).write_text(texts[name], encoding="utf-8")
+        write_output("--out", out / name, texts[name])
         click.echo(f"{out / name}: written")
+
+
+def _refuse_example(option: str, url: str) -> None:
+    """Raise RequestError for an address that is reserved for examples: its links lead nowhere."""
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError as error:
+        raise RequestError(f"{option}: got {shown(url)}; write an address, https://...") from error
+    if _EXAMPLE.search(host):
+        raise RequestError(
+            f"{option}: {url} is an example address, so the links of the alerts would lead "
+            "nowhere; give your own, or --allow-example-urls"
+        )
+
+
+def _read(file: Path) -> bytes | None:
+    """Return the content of a file; None if it cannot be read, as if it were missing."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None

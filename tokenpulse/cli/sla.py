@@ -1,6 +1,5 @@
 """`tokenpulse maintenance` and `tokenpulse sla`: maintenance windows, and the objective status."""
 
-import getpass
 import json
 import time
 import uuid
@@ -22,11 +21,17 @@ from slo.policy.units import Money, instant_s
 from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError
 from streams.store.reader import StateReader
+from tokenpulse.option_types import Words, terminal_user
 from tokenpulse.redis_call import run_with_redis
 
 READS_MAX = 10_000
 
-AUTHOR = click.option("--author", help="Author of the decision; default: the user of the terminal.")
+AUTHOR = click.option(
+    "--author",
+    type=Words(),
+    default=terminal_user,
+    help="Author of the decision; default: the user of the terminal.",
+)
 
 
 @click.group()
@@ -37,7 +42,7 @@ def maintenance() -> None:
 @maintenance.command("add")
 @click.option("--from", "from_", required=True, help="Start: 2026-01-31T22:00Z, a whole minute.")
 @click.option("--to", required=True, help="End, not included.")
-@click.option("--reason", required=True, help="Reason; the customer may read it.")
+@click.option("--reason", type=Words(), required=True, help="Reason; the customer may read it.")
 @AUTHOR
 @click.option("--policy", help="Only this policy; default: all.")
 @click.option("--objective", help="Only this objective of the policy.")
@@ -47,7 +52,7 @@ def maintenance_add(
     from_: str,
     to: str,
     reason: str,
-    author: str | None,
+    author: str,
     policy: str | None,
     objective: str | None,
 ) -> None:
@@ -63,7 +68,7 @@ def maintenance_add(
             id=f"m-{uuid.uuid4().hex[:12]}",
             from_s=_instant("--from", from_),
             to_s=_instant("--to", to),
-            author=author or getpass.getuser(),
+            author=author,
             reason=reason,
             created_at_s=int(time.time()),
             policy=policy,
@@ -91,10 +96,10 @@ def maintenance_list(ctx: click.Context, as_json: bool) -> None:
 
 @maintenance.command("cancel")
 @click.argument("window")
-@click.option("--reason", required=True, help="Reason.")
+@click.option("--reason", type=Words(), required=True, help="Reason.")
 @AUTHOR
 @click.pass_context
-def maintenance_cancel(ctx: click.Context, window: str, reason: str, author: str | None) -> None:
+def maintenance_cancel(ctx: click.Context, window: str, reason: str, author: str) -> None:
     """Cancel a window. It stays in the list, with the author and the reason."""
     settings = load_settings(ctx.obj)
 
@@ -104,7 +109,7 @@ def maintenance_cancel(ctx: click.Context, window: str, reason: str, author: str
         if window not in known:
             raise ConfigError(f"{window}: no such window; see `tokenpulse maintenance list`")
         try:
-            cancelled = known[window].cancel(author or getpass.getuser(), reason, int(time.time()))
+            cancelled = known[window].cancel(author, reason, int(time.time()))
         except ValueError as error:
             raise ConfigError(f"maintenance: {error}") from error
         await store.put_window(cancelled)

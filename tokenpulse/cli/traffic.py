@@ -10,7 +10,7 @@ from streams.errors import ConfigError
 from streams.simulator import runner
 from streams.simulator.generator import NOTHING_PLANNED
 from streams.simulator.timeline import load_timeline
-from tokenpulse.option_types import Span
+from tokenpulse.option_types import PositiveNumber, Span
 
 
 @click.command()
@@ -30,10 +30,16 @@ def produce(ctx: click.Context, file: Path) -> None:
 
 
 @click.command()
-@click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same traffic.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**63),
+    default=1,
+    show_default=True,
+    help="Same seed, same traffic.",
+)
 @click.option("--scenarios", help="Timeline file, or the name of a shipped one.")
 @click.option("--for", "for_s", type=Span(), help="Stop after this long; default: never.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Mean events a second.")
+@click.option("--rate", type=PositiveNumber(), help="Mean events a second.")
 @click.option("--ending-now", is_flag=True, help="Send the last --for of the past at full speed.")
 @click.option(
     "--past",

@@ -7,14 +7,16 @@ import click
 
 from streams.config.settings import load_settings
 from tokenpulse.local.up import run_up
-from tokenpulse.option_types import Span
+from tokenpulse.option_types import PositiveNumber, Span
 
 
 @click.command()
 @click.option(
-    "--port", type=int, help="Port of the boards and metrics; default: 9464, or any free one."
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="Port of the boards and metrics; default: 9464, or any free one.",
 )
-@click.option("--rate", type=float, help="Simulated requests a second; default: 50.")
+@click.option("--rate", type=PositiveNumber(), help="Simulated requests a second; default: 50.")
 @click.option(
     "--history", type=Span(), help="Length of the simulated past, such as 6h; 0s for none."
 )

@@ -225,7 +225,8 @@ def test_kubernetes_gets_the_same_rules_as_a_manifest() -> None:
 
 def test_the_command_writes_checks_and_says_what_is_stale(tmp_path: Path) -> None:
     def run(*more: str) -> Result:
-        return CliRunner().invoke(main, ["rules", "build", "--out", str(tmp_path), *more])
+        fixed = ["rules", "build", "--out", str(tmp_path), "--allow-example-urls"]
+        return CliRunner().invoke(main, [*fixed, *more])
 
     assert run("--check").exit_code == 1
     assert run("--runbooks", "https://wiki/tp/").exit_code == 0
@@ -239,6 +240,28 @@ def test_the_command_writes_checks_and_says_what_is_stale(tmp_path: Path) -> Non
 
 
 @needs_promtool
+@pytest.mark.parametrize(
+    ("links", "option"),
+    [
+        ((), "--runbooks"),
+        (("https://wiki/tp", "https://grafana.example.com/x"), "--dashboards"),
+        (("https://a.example.org:8/", "https://grafana"), "--runbooks"),
+        (("https://[::1", "https://grafana"), "--runbooks"),
+        (("https://example.com.corp", "https://myexample.com"), None),
+    ],
+)
+def test_links_to_example_addresses_are_refused(
+    tmp_path: Path, links: tuple[str, ...], option: str | None
+) -> None:
+    given = [
+        f"{name}={url}" for name, url in zip(("--runbooks", "--dashboards"), links, strict=False)
+    ]
+    done = CliRunner().invoke(main, ["rules", "build", "--out", str(tmp_path / "new"), *given])
+    assert done.exit_code == (0 if option is None else 2)
+    assert (tmp_path / "new").exists() == (option is None)
+    assert done.stderr.startswith(f"tokenpulse: {option}: " if option else "")
+
+
 def test_the_budget_left_is_that_of_whom_the_alert_is_about(tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(build([load_policy(SHAPES)])["policy-shapes.yml"])
     about = {

@@ -1,5 +1,6 @@
 """Files of operators: scalars, repeated keys, errors in one line, and YAML that we write."""
 
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.config.settings import load_settings
+from streams.config.validation import shown
 from streams.config.yaml_file import parse_document, parse_yaml, read_text, to_yaml
 from streams.errors import ConfigError
+from tests.support import nested_aliases
 
 
 @pytest.mark.parametrize(
@@ -112,3 +115,46 @@ def test_what_we_write_is_the_same_to_readers_of_both_versions(document: dict[st
     text = to_yaml(document)
     assert parse_yaml(text, "x.yaml") == [document]
     assert yaml.safe_load(text) == document
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        nested_aliases.LISTS,
+        nested_aliases.MERGES,
+        "a: &a [*a]",
+        "a: &a {b: *a}",
+    ],
+    ids=["lists", "merge keys", "list inside itself", "mapping inside itself"],
+)
+def test_aliases_that_stand_for_too_many_values_are_one_line(text: str) -> None:
+    with pytest.raises(ConfigError, match="aliases repeat more than 100000 values; write fewer"):
+        parse_document(text, "x.yaml")
+
+
+def test_as_many_aliases_as_people_write_are_read() -> None:
+    text = "base: &base {a: 1, b: [2, 3]}\nall:\n" + "- {<<: *base, c: 4}\n" * 5_000
+    assert parse_document(text, "x.yaml")["all"] == [{"a": 1, "b": [2, 3], "c": 4}] * 5_000
+
+
+class Huge(list[int]):
+    """Fails if more than its begin is read."""
+
+    def __iter__(self) -> Iterator[int]:
+        yield from range(100)
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "nothing"),
+        ("a\nb", r"'a\nb'"),
+        ({"a": [1, None, "x", True, Decimal("1.50")]}, "{'a': [1, None, 'x', True, 1.50]}"),
+        ("x" * 10**6, f"'{'x' * 59}..."),
+        (Huge([1]), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1..."),
+        pytest.param(10**5_000, "a number of many digits", id="digits"),
+    ],
+)
+def test_a_value_in_a_message_is_short_whatever_its_size(value: Any, text: str) -> None:
+    assert shown(value) == text

@@ -2,7 +2,8 @@
 
 import pytest
 
-from streams.query.rejected import EXCERPT, describe, excerpt
+from streams.query.instants import rfc3339_ms
+from streams.query.rejected import EXCERPT, RejectedRecord, describe, excerpt
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,14 @@ def test_an_excerpt_is_one_line_of_bounded_length() -> None:
     assert excerpt(b'\x1b[31m"\xe2\x80\xae\x07') == '\\x1b[31m"\\u202e\\x07'
     assert excerpt(b"x" * EXCERPT) == "x" * EXCERPT
     assert excerpt(b"x" * (EXCERPT + 1)) == "x" * (EXCERPT - 3) + "..."
+
+
+def test_a_stamp_of_any_size_is_written() -> None:
+    assert rfc3339_ms(2**63 - 1) == "9999-12-31T23:59:59.807Z"
+    assert rfc3339_ms(253_402_300_799_999) == "9999-12-31T23:59:59.999Z"
+    assert rfc3339_ms(-(2**62)).startswith("1970-01-01T00:00:00.")
+    record = RejectedRecord(
+        *("t", 0, 1, 2**62, 2**63 - 1), "empty", None, "no value", "send one", None, None, None
+    )
+    written = record.as_json(show_values=False)
+    assert (written["timestamp"][:4], written["rejected_at"][:4]) == ("9999", "9999")

@@ -1,6 +1,5 @@
 """`tokenpulse incident`: open, update and close the incidents of the public status page."""
 
-import getpass
 import json
 import time
 import uuid
@@ -23,12 +22,18 @@ from exporters.status_page.incidents import (
 from exporters.status_page.store import IncidentStore
 from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError, RequestError
+from tokenpulse.option_types import Words, terminal_user
 from tokenpulse.redis_call import run_with_redis
 
 OPEN_STAGES = [stage for stage in STAGES if stage != RESOLVED]
-MESSAGE = click.option("--message", required=True, help="Text for the readers of the page.")
+MESSAGE = click.option(
+    "--message", type=Words(), required=True, help="Text for the readers of the page."
+)
 AUTHOR = click.option(
-    "--author", help="Author, for the audit; not on the page. Default: the user of the terminal."
+    "--author",
+    type=Words(),
+    default=terminal_user,
+    help="Author, for the audit; not on the page. Default: the user of the terminal.",
 )
 STAGE = click.option("--status", "stage", type=click.Choice(OPEN_STAGES), help="New status.")
 
@@ -39,7 +44,7 @@ def incident() -> None:
 
 
 @incident.command("open")
-@click.argument("name")
+@click.argument("name", type=Words())
 @click.option("--impact", type=click.Choice(IMPACTS), required=True, help="How bad it is.")
 @click.option(
     "--component",
@@ -59,7 +64,7 @@ def incident_open(
     components: tuple[str, ...],
     stage: Stage | None,
     message: str,
-    author: str | None,
+    author: str,
 ) -> None:
     """Open an incident, and print its id."""
     settings = load_settings(ctx.obj)
@@ -87,7 +92,7 @@ def incident_update(
     stage: Stage | None,
     impact: Impact | None,
     message: str,
-    author: str | None,
+    author: str,
 ) -> None:
     """Add a message to an open incident."""
     _append(load_settings(ctx.obj), incident_id, stage, impact, message, author)
@@ -98,7 +103,7 @@ def incident_update(
 @MESSAGE
 @AUTHOR
 @click.pass_context
-def incident_close(ctx: click.Context, incident_id: str, message: str, author: str | None) -> None:
+def incident_close(ctx: click.Context, incident_id: str, message: str, author: str) -> None:
     """Close an incident with a last message; it stays on the page for 15 days."""
     _append(load_settings(ctx.obj), incident_id, RESOLVED, None, message, author)
 
@@ -123,7 +128,7 @@ def _append(
     stage: Stage | None,
     impact: Impact | None,
     message: str,
-    author: str | None,
+    author: str,
 ) -> None:
     """Add an update to an open incident, and print it. Raises RequestError if there is none."""
 
@@ -145,14 +150,12 @@ def _append(
     click.echo(f"{incident_id}: {_describe(run_with_redis(settings, append))}")
 
 
-def _update(stage: Stage, message: str, author: str | None, after_s: int = 0) -> IncidentUpdate:
+def _update(stage: Stage, message: str, author: str, after_s: int = 0) -> IncidentUpdate:
     """Return an update of now, later than `after_s`. Raises ConfigError."""
     # Updates are in the order of their times, also if two follow within a second.
     at_s = max(int(time.time()), after_s + 1)
     try:
-        return IncidentUpdate(
-            uuid.uuid4().hex[:12], at_s, stage, message, author or getpass.getuser()
-        )
+        return IncidentUpdate(uuid.uuid4().hex[:12], at_s, stage, message, author)
     except ValueError as error:
         raise ConfigError(f"incident: {error}") from error
 

@@ -14,16 +14,20 @@ from tokenpulse.cli.health import exit_with
 
 @click.command()
 @click.option(
-    "--within", type=click.FloatRange(min=1), default=60, show_default=True, help="Seconds."
+    "--within",
+    type=click.IntRange(1, 3_650 * 86_400),
+    default=60,
+    show_default=True,
+    help="Seconds.",
 )
 @click.pass_context
-def events(ctx: click.Context, within: float) -> None:
+def events(ctx: click.Context, within: int) -> None:
     """Check that Kafka received an event recently."""
     settings = load_settings(ctx.obj)
-    since_ms = round((time.time() - within) * 1_000)
+    since_ms = round(time.time() * 1_000) - within * 1_000
     received = asyncio.run(_has_event_since(settings, since_ms))
     topic = settings.kafka.topic
-    exit_with(None if received else f"{topic}: no event in the last {within:g} s")
+    exit_with(None if received else f"{topic}: no event in the last {within} s")
 
 
 async def _has_event_since(settings: Settings, since_ms: int) -> bool:
