@@ -15,7 +15,6 @@ Money is exact: whole units of 10**-24 dollars inside, Fractions outside. Any mi
 ConfigError, one line per finding: dollars that are quietly wrong would be believed.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -182,12 +181,8 @@ def load_price_book(path_or_name: str) -> PriceBook:
     if path_or_name in books:
         return read_price_book(books[path_or_name].read_text(encoding="utf-8"), path_or_name)
     path = Path(path_or_name)
-    if not os.path.isfile(path):
-        raise ConfigError(
-            f"exporter.price_book: {path}: no such file; give the path of a price book, or one of "
-            f"the shipped ones: {', '.join(sorted(books))}"
-        )
-    return read_price_book(read_text(path), str(path))
+    fix = f"give the path of a price book, or one of the shipped ones: {', '.join(sorted(books))}"
+    return read_price_book(read_text(path, f"exporter.price_book: {path}", fix=fix), str(path))
 
 
 def read_price_book(text: str, origin: str) -> PriceBook:

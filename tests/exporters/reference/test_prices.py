@@ -191,7 +191,10 @@ def test_a_mistake_is_told_with_place_finding_and_cure(text: str, finding: str) 
 
 
 def test_a_book_that_is_not_there_is_told_with_the_shipped_ones() -> None:
-    with pytest.raises(ConfigError, match=r"exporter\.price_book: no/such: no such file; .*simul"):
+    with pytest.raises(
+        ConfigError,
+        match=r"exporter\.price_book: no/such: cannot be read: No such file or directory; .*simul",
+    ):
         load_price_book("no/such")
 
 
