@@ -28,3 +28,11 @@ class AlertState:
     pending_since_s: float
     firing_since_s: float | None  # None while pending
     holds: bool  # False while `keep_firing_for` prolongs the alert
+    for_s: float = 0.0  # how long the condition must hold before the alert fires
+
+    @property
+    def fires_at_s(self) -> float:
+        """Return when the alert began to fire, or will if its condition continues to hold."""
+        if self.firing_since_s is not None:
+            return self.firing_since_s
+        return self.pending_since_s + self.for_s

@@ -71,6 +71,7 @@ class EvaluatedRule:
             pending_since_s=active.pending_since_s,
             firing_since_s=active.firing_since_s,
             holds=active.ended_at_s is None,
+            for_s=self.alert.for_s,
         )
 
 

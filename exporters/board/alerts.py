@@ -23,6 +23,7 @@ from slo.policy.policy import Objective, Policy
 
 DATA_STALE = "TokenpulseDataStale"
 WINDOW_INCOMPLETE = "TokenpulseWindowIncomplete"
+LAG_GROWING = "TokenpulseLagGrowing"
 OUTAGE = "TokenpulseOutage"
 CLIENT_ERRORS = "TokenpulseClientErrorsJump"
 BURN = "TokenpulseErrorBudgetBurn"
@@ -66,11 +67,13 @@ class ActiveAlerts:
     def __init__(self, states: Iterable[AlertState] = ()) -> None:
         # Outages are localised by the board; all other alerts are selected by objective or name.
         self.outages: list[AlertState] = []
+        self.states: list[AlertState] = []  # all of them, in the order of the rules
         self._by_objective: dict[tuple[str, str], list[AlertState]] = defaultdict(list)
         self._by_name: dict[str, list[AlertState]] = defaultdict(list)
         for state in states:
-            if not state.holds:
+            if not state.holds or _is_noise(state):
                 continue
+            self.states.append(state)
             if state.alert == OUTAGE:
                 self.outages.append(state)
             elif "objective" in state.rule_labels:
@@ -92,6 +95,11 @@ class ActiveAlerts:
     def named(self, alert: str) -> list[AlertState]:
         """Return the states of an alert that needs no policy, in the order of the rules."""
         return self._by_name.get(alert, [])
+
+
+def _is_noise(state: AlertState) -> bool:
+    """Return whether an alert is shown only once it fires: the slope of a few samples is noise."""
+    return state.alert == LAG_GROWING and state.firing_since_s is None
 
 
 def severity_of(state: AlertState) -> Severity:

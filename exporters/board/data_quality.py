@@ -11,11 +11,8 @@ from exporters import formatting as fmt
 from exporters.board.alerts import DATA_STALE, WINDOW_INCOMPLETE
 from exporters.board.facts import Freshness, Incident, State
 from exporters.board.input import BoardInput
-from exporters.board.pipeline_incidents import (
-    HALTED,
-    partition_list,
-    pipeline_incidents,
-)
+from exporters.board.notifications import incident_key, notification_of
+from exporters.board.pipeline_incidents import HALTED, partition_list, pipeline_incidents
 from exporters.board.recent_totals import RecentTotals, totals_of
 
 QUIET_AFTER_S = 60.0
@@ -113,11 +110,14 @@ def _worker_incidents(reading: BoardInput, unowned: dict[int, float | None]) -> 
     if len(unowned) == partitions:
         newest_s = _newest_event_s(reading)
         counted = "" if newest_s is None else f": no event after {fmt.clock(newest_s)} UTC counts"
-        yield _stale_incident(f"No worker has sent a heartbeat {since}{counted}.")
+        words = f"No worker has sent a heartbeat {since}{counted}."
+        yield _stale_incident(words, reading, "worker")
     else:
         yield _stale_incident(
             f"No worker counts {partition_list(unowned)} of {partitions}: no heartbeat {since}, "
-            "so a part of the traffic is missing."
+            "so a part of the traffic is missing.",
+            reading,
+            "worker",
         )
 
 
@@ -136,7 +136,9 @@ def _delay_incidents(reading: BoardInput, delays_s: dict[int, float]) -> Iterato
         records = f", and {fmt.counted(waiting, 'record')} wait" if waiting else ""
         yield _stale_incident(
             f"{fmt.capitalize(partition_list(delays_s))} {'is' if len(delays_s) == 1 else 'are'} "
-            f"{fmt.span(max(delays_s.values()))} behind{records}."
+            f"{fmt.span(max(delays_s.values()))} behind{records}.",
+            reading,
+            "behind",
         )
 
 
@@ -165,5 +167,12 @@ def _newest_event_s(reading: BoardInput) -> float | None:
     return max(newest_ms) / 1_000 if newest_ms else None
 
 
-def _stale_incident(words: str) -> Incident:
-    return Incident("page", words, DATA_STALE, DATA_STALE)
+def _stale_incident(words: str, reading: BoardInput, cause: str) -> Incident:
+    return Incident(
+        "page",
+        words,
+        DATA_STALE,
+        DATA_STALE,
+        incident_key(DATA_STALE, cause),
+        notification_of(reading.alerts.named(DATA_STALE)),
+    )

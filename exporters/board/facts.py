@@ -85,13 +85,37 @@ class BreakdownRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Notification:
+    """Whether the alert rules notify a person about an incident.
+
+    "firing" since `at_s`; "pending": it fires at `at_s` if its condition continues to hold; "none":
+    no rule holds.
+    """
+
+    state: Literal["firing", "pending", "none"] = "none"
+    at_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How bad an incident is now."""
+
+    badness: float  # larger is worse; comparable within one incident
+    words: str  # `41.2 % failed`
+    affected_ratio: float | None = None  # share of the fleet's requests, or input tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """A problem at the moment, in words."""
 
-    severity: Severity
+    severity: Severity  # of its alert, or of the alert that follows if it lasts
     words: str  # one sentence with numbers
     runbook: str | None  # file name in docs/runbooks, without .md
     alert: str | None = None  # name of the alert about it
+    key: str = ""  # alert and place; stays while the incident lasts
+    notification: Notification = Notification()
+    extent: Extent | None = None  # None if it has no size, as a missing heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +153,7 @@ class LiveFacts:
     models: tuple[BreakdownRow, ...]
     regions: tuple[BreakdownRow, ...]
     freshness: Freshness
+    notification: str = "Not paged"  # in words: the most urgent of all incidents
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from exporters import formatting as fmt
 from streams.state.tables import Ints
 
 # Of equally good explanations the first wins; a model in one region only if that explains more.
@@ -28,6 +29,7 @@ _CONTRAST_MIN = 2.0  # odds of a bad request, against elsewhere
 _ELSEWHERE_MAX = 0.75  # share of bad ones elsewhere, against overall; two places may fail at once
 _EVIDENCE_MIN = 8.0  # log likelihood ratio; by chance it occurs once in 16,000 refreshes
 _BAD_MIN = 3
+_HYSTERESIS = 1.5  # by which the evidence for another place must be better to replace the last
 
 
 class Split(NamedTuple):
@@ -82,17 +84,24 @@ class Localisation:
         return f"{word if len(self.names) == 1 else word + 's'} {' and '.join(self.names)}"
 
 
-def localise(splits: Mapping[str, Split], allowed: float) -> Localisation | None:
+def localise(
+    splits: Mapping[str, Split], allowed: float, last: Localisation | None = None
+) -> Localisation | None:
     """Return the best explanation, or None if bad requests are spread evenly.
 
     `allowed`: the share of bad requests that is acceptable. The share elsewhere must be within it,
-    or clearly better than overall.
+    or clearly better than overall. `last`: the explanation of the last refresh, which stays unless
+    another one is clearly better.
     """
+    last_place = None if last is None else (last.dimension, frozenset(last.names))
     # Weaker evidence than the minimum never wins.
     best, best_score = None, _EVIDENCE_MIN
     for dimension in DIMENSIONS:
         if dimension in splits:
             for score, candidate in _candidates(dimension, splits[dimension], allowed):
+                # Two explanations that are about as good would alternate.
+                if (dimension, frozenset(candidate.names)) == last_place:
+                    score *= _HYSTERESIS
                 # The margin keeps the order of DIMENSIONS between equal explanations.
                 if score > best_score * (1 + 1e-9):
                     best, best_score = candidate, score
@@ -144,9 +153,13 @@ def _log_likelihood(bad: int, total: int) -> float:
 
 
 class SeriesGroups:
-    """The places that each series (model, region, channel, tier) belongs to. Numbers only grow."""
+    """The places that each series (model, region, channel, tier) belongs to. Numbers only grow.
+
+    Also the last answer to each question, so that the named place does not alternate.
+    """
 
     def __init__(self) -> None:
+        self._last: dict[str, Localisation | None] = {}
         self._codes: dict[str, list[int]] = {dimension: [] for dimension in DIMENSIONS}
         self._numbers: dict[str, dict[str, int]] = {dimension: {} for dimension in DIMENSIONS}
 
@@ -171,9 +184,31 @@ class SeriesGroups:
             splits[dimension] = Split(names, sums[0], sums[1])
         return splits
 
+    def localise(
+        self, question: str, splits: Mapping[str, Split], allowed: float
+    ) -> Localisation | None:
+        """Return the best explanation, as `localise`, with a margin for the last answer."""
+        where = localise(splits, allowed, self._last.get(question))
+        self._last[question] = where
+        return where
+
     def inside(self, place: Localisation) -> npt.NDArray[np.bool_]:
         """Return a mask of the series in the blamed places."""
         # Names of the blamed places, as the codes that the series have.
         numbers = self._numbers[place.dimension]
         blamed = [numbers[name] for name in place.names]
         return np.isin(np.array(self._codes[place.dimension], np.int64), blamed)
+
+
+# -- words -----------------------------------------------------------------------------------------
+
+
+def elsewhere_words(where: Localisation) -> str:
+    """Return `; elsewhere 0.1 %`, the bad share outside the places; empty if all is inside."""
+    share = where.share_elsewhere
+    return "" if share is None else f"; elsewhere {fmt.percent(share)}"
+
+
+def verb(where: Localisation, singular: str, plural: str) -> str:
+    """Return the verb that agrees with the number of places."""
+    return singular if len(where.names) == 1 else plural

@@ -13,6 +13,7 @@ from exporters.board.alerts import BURN, ActiveAlerts
 from exporters.board.facts import BUDGET_NEARLY_GONE, HistoryStrip, ObjectiveRow, State, UptimeDay
 from exporters.board.input import BoardInput
 from exporters.board.thresholds import ThresholdStatus
+from slo.alert_state import AlertState
 from slo.engine.minute_counts import DAY
 from slo.engine.report import ObjectiveResult
 from slo.policy.burn_rates import BurnRateThreshold, burn_rate_thresholds
@@ -81,13 +82,15 @@ def scope_words(scope: Scope, name: str, name_of: NameOf) -> str:
     return ", ".join(texts) or "fleet"
 
 
-def burning(result: ObjectiveResult, alerts: ActiveAlerts) -> BurnRateThreshold | None:
-    """Return the most urgent threshold whose alert says that the error budget burns too fast."""
+def burning(
+    result: ObjectiveResult, alerts: ActiveAlerts
+) -> tuple[BurnRateThreshold, AlertState] | None:
+    """Return the most urgent active alert on the speed at which the error budget burns."""
     for alert in alerts.of(result.policy, result.objective, result.name):
         if alert.alert == BURN:
             window = alert.rule_labels["window"]
             thresholds = burn_rate_thresholds(result.objective)
-            return next(threshold for threshold in thresholds if threshold.long == window)
+            return next(threshold for threshold in thresholds if threshold.long == window), alert
     return None
 
 

@@ -20,10 +20,10 @@ from exporters.board.facts import (
     LiveFacts,
     LiveState,
     ObjectiveRow,
-    Severity,
     State,
     TileValue,
 )
+from exporters.board.notifications import notification_words
 from exporters.board.sparkline import Sparkline, sparkline
 from exporters.place_links import place_address
 from exporters.templates import templates
@@ -44,7 +44,6 @@ OVERALL_WORDS: Mapping[State, str] = {
     "breached": "Unhealthy",
     "unknown": "Unknown",
 }
-SEVERITY_WORDS: Mapping[Severity, str] = {"page": "Urgent", "ticket": "Ticket", "info": "Note"}
 BURN_WINDOWS = ("5m", "1h", "6h", "3d")  # those that the burn alerts look at
 # With its unit, as ages change theirs: `59 s`, `1 min`, `1 min 1 s`.
 _NUMBER = re.compile(r"\d[\d.,]*(?: (?:ms|s|min|h|d)\b(?: \d+ (?:s|min|h)\b)?)?")
@@ -119,7 +118,7 @@ def with_keys(incidents: Sequence[Incident]) -> list[KeyedIncident]:
     for incident in incidents:
         # An incident keeps its place and focus on the page while its numbers change.
         wordless = _NUMBER.sub("#", incident.words)
-        key = f"{incident.severity}|{incident.alert or ''}|{wordless}"
+        key = incident.key or f"{incident.severity}|{incident.alert or ''}|{wordless}"
         seen[key] += 1
         found.append(KeyedIncident(f"{key}|{seen[key]}", incident))
     return found
@@ -252,13 +251,13 @@ def _environment() -> Environment:
             "formatting": fmt,
             "STATE_WORDS": STATE_WORDS,
             "OVERALL_WORDS": OVERALL_WORDS,
-            "SEVERITY_WORDS": SEVERITY_WORDS,
             "budget_state": budget_state,
             "budget_width": budget_width,
             "burn_columns": burn_columns,
             "strip_summary": strip_summary,
             "is_weak": is_weak,
             "place_address": place_address,
+            "notification_words": notification_words,
         }
     )
     return environment

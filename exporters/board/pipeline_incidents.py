@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporters import formatting as fmt
-from exporters.board.alerts import WINDOW_INCOMPLETE, severity_of
+from exporters.board.alerts import LAG_GROWING, WINDOW_INCOMPLETE, severity_of
 from exporters.board.facts import Incident
 from exporters.board.input import BoardInput
+from exporters.board.notifications import incident_key, notification_of
 from exporters.board.recent_totals import SPAN_S, RecentTotals
 from slo.alert_state import AlertState
 from streams.state.snapshot import Gap
@@ -42,7 +43,19 @@ def pipeline_incidents(reading: BoardInput, totals: RecentTotals) -> Iterator[In
         if states := reading.alerts.named(alert):
             severity = severity_of(states[0])
             for words in words_of(_ActiveAlert(states, reading, totals)):
-                yield Incident(severity, words, alert, alert)
+                yield Incident(
+                    severity,
+                    words,
+                    alert,
+                    alert,
+                    incident_key(alert, _place(states)),
+                    notification_of(states),
+                )
+
+
+def _place(states: Sequence[AlertState]) -> str:
+    """Return what the alert is about, from its labels."""
+    return ",".join(sorted("=".join(pair) for state in states for pair in state.series.items()))
 
 
 def partition_list(partitions: Iterable[int]) -> str:
@@ -109,13 +122,11 @@ def _dropped_id_words(alert: _ActiveAlert) -> Iterator[str]:
 
 
 def _lag_words(alert: _ActiveAlert) -> Iterator[str]:
-    # The slope of a few samples is noise, so this one is shown only once it fires.
-    if growing := [state for state in alert.states if state.firing_since_s is not None]:
-        waiting = round(sum(state.value for state in growing))
-        yield (
-            f"{fmt.counted(waiting, 'record')} of {_partitions(growing)} wait, and the number "
-            "grows: more records arrive than are counted."
-        )
+    waiting = round(sum(state.value for state in alert.states))
+    yield (
+        f"{fmt.counted(waiting, 'record')} of {alert.partitions} wait, and the number grows: more "
+        "records arrive than are counted."
+    )
 
 
 def _archive_words(alert: _ActiveAlert) -> Iterator[str]:
@@ -212,7 +223,7 @@ _WORDS: Mapping[str, Callable[[_ActiveAlert], Iterator[str]]] = {
     "TokenpulseStateConflict": _conflict_words,
     "TokenpulseStoreErrors": _store_error_words,
     "TokenpulseDuplicateWindowForgotten": _dropped_id_words,
-    "TokenpulseLagGrowing": _lag_words,
+    LAG_GROWING: _lag_words,
     "TokenpulseRecordsRefused": _rejection_words,
     "TokenpulseCachedTokensUnreported": _unreported_words,
     "TokenpulseLabelsFolded": _overflow_words,

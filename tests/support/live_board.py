@@ -1,11 +1,18 @@
 """Facts of the live board over events that a test writes."""
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from exporters.board.alerts import AlertRules
 from exporters.board.facts import LiveFacts
+from exporters.server.collector import Collector
+from slo.alert_state import AlertState, Samples
 from streams.config.settings import Settings
-from tests.support.exporter_state import NOW_S
-from tests.support.live_facts import World, in_world
+from streams.store.redis import connect
+from tests.support.exporter_state import NOW_S, StateWriter
+from tests.support.live_facts import World, in_world, traffic
 
 # The board's window at 22:13:25 is [22:08:30, 22:13:30).
 FROM_S, TO_S = NOW_S - 295, NOW_S + 5
@@ -20,3 +27,36 @@ def facts_of(settings: Settings, *partitions: Any, now_s: int = NOW_S) -> LiveFa
         return await world.facts(now_s)
 
     return in_world(settings, use)
+
+
+@dataclass
+class FixedRules:
+    """Rules whose alerts are given beforehand; keeps the samples that they are asked about."""
+
+    states: Sequence[AlertState] = ()
+    metrics: frozenset[str] = frozenset({"tokenpulse_window_requests"})
+    reads: frozenset[tuple[str, str]] = frozenset({("region", "1m")})
+    seen: list[Samples] = field(default_factory=list)
+
+    def evaluate(self, samples: Samples, now_s: float) -> Sequence[AlertState]:
+        self.seen.append(samples)
+        return self.states
+
+
+def facts_under(settings: Settings, rules: AlertRules | None, cold: bool) -> LiveFacts:
+    """The board of ten minutes of traffic, all of it failing, slow and without cache if `cold`."""
+    bad = {"outcome": "server_error", "ttft_ms": 900, "duration_ms": 2_900}
+
+    async def collect() -> LiveFacts | None:
+        client, writer = connect(settings.redis.url, 5), StateWriter(settings)
+        try:
+            events = traffic(3, 10, NOW_S - 600, NOW_S, lambda one: bad if cold else {})
+            await writer.write(0, events, NOW_S)
+            return (await Collector(settings, client, {}, rules).collect(NOW_S)).live
+        finally:
+            await writer.close()
+            await client.aclose()
+
+    facts = asyncio.run(collect())
+    assert facts is not None
+    return facts

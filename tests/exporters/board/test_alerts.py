@@ -1,22 +1,17 @@
 """Which alerts are active: the board holds no condition of its own."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from alerts.evaluation.evaluator import RuleEvaluator, request_groups
-from exporters.board.alerts import ActiveAlerts, AlertRules
-from exporters.board.facts import LiveFacts
-from exporters.server.collector import Collector
-from slo.alert_state import AlertState, Samples
+from exporters.board.alerts import ActiveAlerts
+from slo.alert_state import AlertState
 from slo.policy.loading import load_policies
-from streams.config.settings import Settings
-from streams.store.redis import connect
-from tests.support.exporter_state import NOW_S, StateWriter
-from tests.support.live_facts import traffic
+from tests.support.exporter_state import NOW_S
+from tests.support.live_board import FixedRules, facts_under
 
 REQUEST_ALERTS = {
     "TokenpulseOutage",
@@ -28,42 +23,9 @@ REQUEST_ALERTS = {
 TTFT = next(one for one in DEFAULT.objectives if one.name == "ttft-p95")
 
 
-@dataclass
-class FixedRules:
-    """Rules whose alerts are given beforehand; keeps the samples that they are asked about."""
-
-    states: Sequence[AlertState] = ()
-    metrics: frozenset[str] = frozenset({"tokenpulse_window_requests"})
-    reads: frozenset[tuple[str, str]] = frozenset({("region", "1m")})
-    seen: list[Samples] = field(default_factory=list)
-
-    def evaluate(self, samples: Samples, now_s: float) -> Sequence[AlertState]:
-        self.seen.append(samples)
-        return self.states
-
-
 def active(alert: str, severity: str = "page", **series: str) -> AlertState:
     labels = {"policy": "default", "objective": "ttft-p95"} if alert != "TokenpulseOutage" else {}
     return AlertState(alert, severity, labels, series, 0.25, NOW_S, None, True)
-
-
-def facts_under(settings: Settings, rules: AlertRules | None, cold: bool) -> LiveFacts:
-    """The board of ten minutes of traffic, all of it failing, slow and without cache if `cold`."""
-    bad = {"outcome": "server_error", "ttft_ms": 900, "duration_ms": 2_900}
-
-    async def collect() -> LiveFacts | None:
-        client, writer = connect(settings.redis.url, 5), StateWriter(settings)
-        try:
-            events = traffic(3, 10, NOW_S - 600, NOW_S, lambda one: bad if cold else {})
-            await writer.write(0, events, NOW_S)
-            return (await Collector(settings, client, {}, rules).collect(NOW_S)).live
-        finally:
-            await writer.close()
-            await client.aclose()
-
-    facts = asyncio.run(collect())
-    assert facts is not None
-    return facts
 
 
 def test_without_rules_the_board_raises_no_alert_about_requests(

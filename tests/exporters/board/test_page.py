@@ -210,7 +210,7 @@ def test_a_state_is_always_told_by_a_word_and_a_shape() -> None:
     for part in fragments(state(WITH_INCIDENTS)).values():
         for chip in re.findall(r'<span class="chip".*?</span>', part):
             assert "<use href=" in chip
-            assert re.search(r"</svg>(Met|At risk|Missed|Unknown|Urgent|Ticket|Note)</span>", chip)
+            assert re.search(r"</svg>(Met|At risk|Missed|Unknown|Not paged|Note)</span>", chip)
 
 
 def test_facts_without_any_content_make_a_page() -> None:

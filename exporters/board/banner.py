@@ -1,0 +1,133 @@
+"""The banner: the state of the service in one word and one sentence.
+
+Pure. Never greener than the worst card, objective, incident or alert.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from exporters import formatting as fmt
+from exporters.board.data_quality import DataQuality
+from exporters.board.facts import Incident, ObjectiveRow, Severity, State, TileValue
+from exporters.board.objectives import RANK
+from exporters.board.tiles import WINDOW
+
+_STATE_OF: Mapping[Severity, State] = {"page": "breached", "ticket": "at_risk", "info": "ok"}
+_LATENCIES = ("P95 TTFT", "P95 TPOT")
+_FINDINGS_MAX = 2  # cards and objectives in one sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """The state of the service, and why."""
+
+    state: State
+    headline: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """A card or objective that is not met."""
+
+    state: State
+    words: str
+
+
+def make_banner(
+    incidents: Sequence[Incident],
+    quality: DataQuality,
+    requests: int,
+    cards: Mapping[str, TileValue],
+    objectives: Sequence[ObjectiveRow],
+) -> Banner:
+    """Return the banner of incidents, the most urgent first; `cards` by their label."""
+    # Old numbers do not describe the present, so this goes before all incidents.
+    if quality.stale:
+        words = quality.freshness.words
+        return Banner("unknown", f"These numbers are old: {words[:1].lower()}{words[1:]}")
+    findings = [*_missed_cards(cards), *_missed_objectives(objectives)]
+    states = [_STATE_OF[incident.severity] for incident in incidents]
+    states += [finding.state for finding in findings]
+    worst: State = min(states, key=lambda state: RANK[state], default="ok")
+    is_explained = any(_STATE_OF[incident.severity] == worst for incident in incidents)
+    if worst == "ok" and not requests:
+        return Banner("unknown", _silence(quality, incidents))
+    if worst == "ok":
+        note = f" Note: {incidents[0].words}" if incidents else ""
+        return Banner("ok", f"{_calm(cards)}{note}")
+    if is_explained:
+        return Banner(worst, _listed([incident.words for incident in incidents]))
+    # No incident explains the colour: the cards and objectives of this state do.
+    reasons = [finding.words for finding in findings if finding.state == worst]
+    return Banner(worst, _reasons(reasons) + (_also(incidents) if incidents else ""))
+
+
+def _listed(words: Sequence[str]) -> str:
+    more = f" And {len(words) - 1:,} more." if words[1:] else ""
+    return words[0] + more
+
+
+def _reasons(words: Sequence[str]) -> str:
+    rest = len(words) - _FINDINGS_MAX
+    more = f"; and {rest:,} more" if rest > 0 else ""
+    return f"{'; '.join(words[:_FINDINGS_MAX])}{more}."
+
+
+def _also(incidents: Sequence[Incident]) -> str:
+    return f" {fmt.counted(len(incidents), 'incident')} below."
+
+
+def _silence(quality: DataQuality, incidents: Sequence[Incident]) -> str:
+    words = f"No requests in the {fmt.last_window(WINDOW)}. {quality.freshness.words}"
+    return f"{words} {incidents[0].words}" if incidents else words
+
+
+def _missed_cards(cards: Mapping[str, TileValue]) -> Iterator[_Finding]:
+    for label, card in cards.items():
+        if card.state not in ("at_risk", "breached"):
+            continue
+        if label in _LATENCIES:
+            value = fmt.latency(card.value, card.target)
+            target = (
+                "" if card.target is None else f", target under {fmt.exact_latency(card.target)}"
+            )
+        elif card.target is not None:
+            value = fmt.percent(card.value, card.target)
+            target = f", target at least {fmt.exact_percent(card.target)}"
+        else:
+            value, target = f"{fmt.tokens(card.value)} tokens/s", ", far below the usual"
+        words = f"{label} is {value} over the {fmt.last_window(WINDOW)}{target}"
+        yield _Finding(card.state, words)
+
+
+def _missed_objectives(objectives: Iterable[ObjectiveRow]) -> Iterator[_Finding]:
+    for row in objectives:
+        if row.state not in ("at_risk", "breached"):
+            continue
+        scope = "" if row.scope == "fleet" else f" ({row.scope})"
+        verb = "is missed" if row.state == "breached" else "is at risk"
+        words = f"Objective {row.objective}{scope} {verb}: {row.value}, target {row.target}"
+        yield _Finding(row.state, words)
+
+
+def _calm(cards: Mapping[str, TileValue]) -> str:
+    words = list(_calm_words(cards))
+    window = fmt.last_window(WINDOW)
+    return f"All is well{': ' if words else ''}{', '.join(words)}, over the {window}."
+
+
+def _calm_words(cards: Mapping[str, TileValue]) -> Iterator[str]:
+    """Yield the values of the cards, written as on the cards."""
+    availability, cache = cards["Availability"], cards["Cache hit rate"]
+    if availability.value is not None:
+        succeeded = fmt.percent(availability.value, availability.target)
+        requests = fmt.counted(availability.samples, "request")
+        verb = "counts" if availability.samples == 1 else "count"
+        yield f"{succeeded} of {requests} that {verb} succeeded"
+    for label in _LATENCIES:
+        if cards[label].value is not None:
+            yield f"{label} {fmt.latency(cards[label].value, cards[label].target)}"
+    if cache.value is not None:
+        known = fmt.known_for(cache.known_ratio, "input tokens")
+        rate = fmt.percent(cache.value, cache.target)
+        yield f"cache hit rate {rate}{f' ({known})' if known else ''}"

@@ -1,0 +1,64 @@
+"""Whether the alert rules notify a person, in words. Pure."""
+
+from collections.abc import Iterable
+
+from exporters import formatting as fmt
+from exporters.board.facts import Incident, Notification
+from slo.alert_state import AlertState
+
+NOT_NOTIFIED = "Not paged"
+_DAY_S = 86_400.0
+_STATE_RANK = {"firing": 0, "pending": 1, "none": 2}
+
+
+def incident_key(alert: str, *place: str) -> str:
+    """Return the key of an incident: its alert, and what the alert is about."""
+    return "|".join((alert, *place))
+
+
+def notification_of(states: Iterable[AlertState]) -> Notification:
+    """Return the notification of an incident's alerts: the one that fires first."""
+    # An alert that fires already is before all pending ones.
+    first = min(
+        states,
+        key=lambda state: (state.firing_since_s is None, state.fires_at_s),
+        default=None,
+    )
+    if first is None:
+        return Notification()
+    return Notification(
+        "pending" if first.firing_since_s is None else "firing", float(first.fires_at_s)
+    )
+
+
+def notification_words(incident: Incident, now_s: float) -> str:
+    """Return `Paging since 20:54 UTC`, `Would page in 40 s`, `Ticket since ...` or `Not paged`."""
+    notification, is_page = incident.notification, incident.severity == "page"
+    if incident.severity == "info":
+        return "Note"
+    if notification.at_s is None:
+        return NOT_NOTIFIED
+    if notification.state == "firing":
+        return f"{'Paging' if is_page else 'Ticket'} since {since_text(notification.at_s, now_s)}"
+    ahead = fmt.span(max(round(notification.at_s - now_s), 0))
+    return f"Would page in {ahead}" if is_page else f"Ticket in {ahead}"
+
+
+def overall_notification(incidents: Iterable[Incident], now_s: float) -> str:
+    """Return the words of the most urgent notification of all incidents."""
+    first = min(
+        (incident for incident in incidents if incident.notification.state != "none"),
+        key=lambda incident: (
+            incident.severity != "page",
+            _STATE_RANK[incident.notification.state],
+            incident.notification.at_s,
+        ),
+        default=None,
+    )
+    return NOT_NOTIFIED if first is None else notification_words(first, now_s)
+
+
+def since_text(at_s: float, now_s: float) -> str:
+    """Return an instant as `20:54 UTC`, with its date if it is older than a day."""
+    text = f"{fmt.minute(at_s)} UTC"
+    return text if now_s - at_s > _DAY_S else text.partition(" ")[2]
