@@ -11,22 +11,22 @@ from itertools import chain
 from exporters.board.alerts import URGENCY, AlertRules
 from exporters.board.banner import make_banner
 from exporters.board.breakdown import FleetTargets, breakdown
-from exporters.board.budget_incidents import budget_incidents
-from exporters.board.cache_incidents import USUAL_WINDOW, early_cache_failures
 from exporters.board.data_quality import DataQuality, data_quality
 from exporters.board.facts import Incident, LiveFacts
-from exporters.board.incidents import (
+from exporters.board.incidents.budgets import budget_incidents
+from exporters.board.incidents.cache import USUAL_WINDOW, early_cache_failures
+from exporters.board.incidents.failures import (
     OUTAGE_WINDOW,
     client_error_incidents,
     other_incidents,
     outages,
 )
+from exporters.board.incidents.localisation import SeriesGroups
+from exporters.board.incidents.notifications import overall_notification
+from exporters.board.incidents.recent_totals import RecentTotals
+from exporters.board.incidents.thresholds import threshold_incidents
 from exporters.board.input import BoardInput
-from exporters.board.localisation import SeriesGroups
-from exporters.board.notifications import overall_notification
 from exporters.board.objectives import NameOf, history_strips, objective_statuses
-from exporters.board.recent_totals import RecentTotals
-from exporters.board.threshold_incidents import threshold_incidents
 from exporters.board.thresholds import ThresholdStatus, objective_windows, threshold_statuses
 from exporters.board.tiles import WINDOW, TileValues
 from exporters.place_links import DIMENSION_OF

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from exporters import formatting as fmt
 from exporters.board.alerts import DATA_STALE, WINDOW_INCOMPLETE
 from exporters.board.facts import Freshness, Incident, State
+from exporters.board.incidents.notifications import incident_key, notification_of
+from exporters.board.incidents.pipeline import HALTED, partition_list, pipeline_incidents
+from exporters.board.incidents.recent_totals import RecentTotals, totals_of
 from exporters.board.input import BoardInput
-from exporters.board.notifications import incident_key, notification_of
-from exporters.board.pipeline_incidents import HALTED, partition_list, pipeline_incidents
-from exporters.board.recent_totals import RecentTotals, totals_of
 
 QUIET_AFTER_S = 60.0
 # Alerts that leave the numbers of the board as good as they are.

@@ -23,7 +23,7 @@ from exporters.board.facts import (
     State,
     TileValue,
 )
-from exporters.board.notifications import notification_words
+from exporters.board.incidents.notifications import notification_words
 from exporters.board.sparkline import Sparkline, sparkline
 from exporters.place_links import place_address
 from exporters.templates import templates

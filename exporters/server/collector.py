@@ -13,7 +13,7 @@ import redis.asyncio as aioredis
 from exporters.board.alerts import ActiveAlerts, AlertRules, NoAlertRules, samples_for
 from exporters.board.build import LiveBoard, board_sums
 from exporters.board.facts import LiveFacts
-from exporters.board.incidents import NEWEST_S, OUTAGE_WINDOW
+from exporters.board.incidents.failures import NEWEST_S, OUTAGE_WINDOW
 from exporters.board.input import BoardInput
 from exporters.board.objectives import HISTORY_DAYS, history_objectives
 from exporters.board.tiles import WINDOW

@@ -21,7 +21,7 @@ from exporters.board.facts import (
     State,
     TileValue,
 )
-from exporters.board.notifications import notification_words, overall_notification
+from exporters.board.incidents.notifications import notification_words, overall_notification
 from exporters.board.objectives import RANK
 from slo.alert_state import AlertState
 from tests.support.board_samples import NOW_S as SAMPLE_S

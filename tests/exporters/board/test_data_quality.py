@@ -13,9 +13,9 @@ from alerts.evaluation.evaluator import board_groups
 from exporters.board.alerts import CLIENT_ERRORS, DATA_STALE, OUTAGE, ActiveAlerts
 from exporters.board.data_quality import data_quality
 from exporters.board.facts import LiveFacts
+from exporters.board.incidents.pipeline import WORDED
+from exporters.board.incidents.recent_totals import RecentTotals
 from exporters.board.input import BoardInput
-from exporters.board.pipeline_incidents import WORDED
-from exporters.board.recent_totals import RecentTotals
 from exporters.windows.incremental import Sums
 from slo.alert_state import AlertState
 from streams.config.settings import Settings

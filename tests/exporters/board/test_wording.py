@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from alerts.rules.build import builtin_groups, policy_groups
 from exporters import formatting as fmt
 from exporters.board.breakdown import FleetTargets, availability_state
-from exporters.board.localisation import SeriesGroups, Split, localise
-from exporters.board.recent_totals import RecentTotals
+from exporters.board.incidents.localisation import SeriesGroups, Split, localise
+from exporters.board.incidents.recent_totals import RecentTotals
 from exporters.windows.measured import Measured
 from slo.policy.loading import load_policies
 from tests.support.checks import not_none

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from exporters import formatting as fmt
 from exporters.board.facts import Extent, Incident, Severity
-from exporters.board.incidents import INCIDENTS_MAX, OUTAGE_WINDOW
+from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
+from exporters.board.incidents.localisation import SeriesGroups
+from exporters.board.incidents.notifications import incident_key
 from exporters.board.input import BoardInput
-from exporters.board.localisation import SeriesGroups
-from exporters.board.notifications import incident_key
 from exporters.board.thresholds import ThresholdStatus
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import cache_misses

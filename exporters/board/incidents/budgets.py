@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from exporters import formatting as fmt
 from exporters.board.alerts import BURN, MISSED
 from exporters.board.facts import Extent, Incident, Severity
+from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.input import BoardInput
-from exporters.board.notifications import incident_key, notification_of
 from exporters.board.objectives import NameOf, burning, result_scope
 from slo.engine.report import ObjectiveResult
 

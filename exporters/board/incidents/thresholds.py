@@ -12,9 +12,15 @@ import numpy as np
 from exporters import formatting as fmt
 from exporters.board.alerts import severity_of
 from exporters.board.facts import Extent, Incident
+from exporters.board.incidents.localisation import (
+    SeriesGroups,
+    Split,
+    elsewhere_words,
+    localise,
+    verb,
+)
+from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.input import BoardInput
-from exporters.board.localisation import SeriesGroups, Split, elsewhere_words, localise, verb
-from exporters.board.notifications import incident_key, notification_of
 from exporters.board.objectives import NameOf, mildest_threshold, scope_words, value_text
 from exporters.board.thresholds import DROP_SCOPES, ThresholdStatus
 from exporters.windows.measured import Measured, cache_misses, slow

@@ -13,9 +13,9 @@ from exporters import formatting as fmt
 from exporters.board.alerts import BURN, CLIENT_ERRORS, OUTAGE, URGENCY, severity_of
 from exporters.board.breakdown import FleetTargets
 from exporters.board.facts import Extent, Incident, Severity
+from exporters.board.incidents.localisation import Localisation, SeriesGroups, elsewhere_words
+from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.input import BoardInput
-from exporters.board.localisation import Localisation, SeriesGroups, elsewhere_words
-from exporters.board.notifications import incident_key, notification_of
 from exporters.board.objectives import NameOf
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import failures, outcome_counts

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from exporters import formatting as fmt
 from exporters.board.alerts import LAG_GROWING, WINDOW_INCOMPLETE, severity_of
 from exporters.board.facts import Incident
+from exporters.board.incidents.notifications import incident_key, notification_of
+from exporters.board.incidents.recent_totals import SPAN_S, RecentTotals
 from exporters.board.input import BoardInput
-from exporters.board.notifications import incident_key, notification_of
-from exporters.board.recent_totals import SPAN_S, RecentTotals
 from slo.alert_state import AlertState
 from streams.state.snapshot import Gap
 
