@@ -24,7 +24,7 @@ from exporters.board.input import BoardInput
 from exporters.board.objectives import NameOf, mildest_threshold, scope_words, value_text
 from exporters.board.thresholds import DROP_SCOPES, ThresholdStatus
 from exporters.windows.measured import Measured, cache_misses, slow
-from slo.policy.indicators import CacheHitRatio, RollingPercentile, TokenVolumeDrop
+from slo.policy.indicators import LATENCY_WORDS, CacheHitRatio, RollingPercentile, TokenVolumeDrop
 from slo.policy.policy import LatencyThresholdObjective, ShareThresholdObjective
 from slo.policy.scope import Scope
 from streams.state.measures import SERIES_DIMENSIONS
@@ -33,7 +33,6 @@ from streams.state.windows import ROLLING_S
 
 LOCALISATION_WINDOW = "5m"  # the newest with enough requests
 NAMES_SHOWN = 3  # of one objective
-_WORDS = {"ttft": "time to first token", "tpot": "time per output token", "duration": "duration"}
 
 
 def threshold_incidents(
@@ -95,8 +94,8 @@ def _latency_words(
     where = groups.localise(_question(status), splits, 1 - indicator.percentile / 100)
     target = fmt.exact_latency(target_s)
     words = (
-        f"P{indicator.percentile} {_WORDS[indicator.measure]}{of_scope} is {value_text(status)} "
-        f"over the {fmt.last_window(indicator.window)}, target under {target}"
+        f"P{indicator.percentile} {LATENCY_WORDS[indicator.measure]}{of_scope} is "
+        f"{value_text(status)} over the {fmt.last_window(indicator.window)}, target under {target}"
     )
     if where is not None:
         there = (

@@ -164,7 +164,7 @@ def test_a_rise_is_counted_over_its_span_and_never_below_zero() -> None:
 
 
 def test_every_alert_that_the_board_names_exists_and_has_a_runbook() -> None:
-    sources = (ROOT / "exporters" / "board").glob("*.py")
+    sources = (ROOT / "exporters" / "board").rglob("*.py")
     named = {
         name for path in sources for name in re.findall(r"\"(Tokenpulse\w+)\"", path.read_text())
     }
