@@ -18,7 +18,8 @@ FOLDERS = {
     "slo": (".", "policy", "engine"),
     "exporters": (
         ".",
-        *("catalogue", "reference", "windows", "metrics", "board", "drill"),
+        *("catalogue", "reference", "windows", "metrics", "board"),
+        *("board/incidents", "board/live", "drill"),
         *("daily/day", "daily/render", "daily/delivery", "daily", "status_page", "server"),
     ),
     "alerts": (".", "rules", "evaluation", "backtest"),

@@ -12,7 +12,7 @@ from jinja2 import Environment
 
 from exporters import formatting as fmt
 from exporters.board.facts import BreakdownRow, LiveState
-from exporters.board.page import OVERALL_WORDS, STATE_WORDS
+from exporters.board.live.page import OVERALL_WORDS, STATE_WORDS
 from exporters.drill.place import Chart, Place, PlaceHistory, Step
 from exporters.drill.ranges import RANGES
 from exporters.place_links import OTHERS, place_address

@@ -1,7 +1,7 @@
 """One refresh of the exporter: reads the state, brings windows and objectives up to date.
 
 A shell around the pure modules: Redis is read here, the time comes as an argument. The page for
-Prometheus is built by page_builder.py, the facts of the live board by board/build.py.
+Prometheus is built by page_builder.py, the facts of the live board by board/live/build.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 import redis.asyncio as aioredis
 
 from exporters.board.alerts import ActiveAlerts, AlertRules, NoAlertRules, samples_for
-from exporters.board.build import LiveBoard, board_sums
 from exporters.board.facts import LiveFacts
 from exporters.board.incidents.failures import NEWEST_S, OUTAGE_WINDOW
 from exporters.board.input import BoardInput
+from exporters.board.live.build import LiveBoard, board_sums
 from exporters.board.objectives import HISTORY_DAYS, history_objectives
 from exporters.board.tiles import WINDOW
 from exporters.catalogue.spec import SCOPE_LABELS

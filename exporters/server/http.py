@@ -17,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 
 from exporters.board.alerts import AlertRules
-from exporters.board.routes import board_routes
+from exporters.board.live.routes import board_routes
 from exporters.daily.cache import BoardCache
 from exporters.daily.routes import Source, daily_routes
 from exporters.drill.history import HistoryCache

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 
 from exporters.board.facts import LiveState
-from exporters.board.page import fragments
+from exporters.board.live.page import fragments
 from exporters.daily.day.facts import DailyFacts, Value
 from exporters.daily.day.verdict import headline
 from exporters.daily.delivery.slack import payload

@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.board.banner import make_banner
-from exporters.board.data_quality import DataQuality
 from exporters.board.facts import (
     Incident,
     LiveFacts,
@@ -21,7 +19,9 @@ from exporters.board.facts import (
     State,
     TileValue,
 )
+from exporters.board.incidents.data_quality import DataQuality
 from exporters.board.incidents.notifications import notification_words, overall_notification
+from exporters.board.live.banner import make_banner
 from exporters.board.objectives import RANK
 from slo.alert_state import AlertState
 from tests.support.board_samples import NOW_S as SAMPLE_S

@@ -11,9 +11,9 @@ import bcrypt
 import pytest
 from aiohttp import web
 
-from exporters.board import routes
 from exporters.board.facts import Incident, LiveFacts, LiveState
-from exporters.board.routes import board_routes
+from exporters.board.live import routes
+from exporters.board.live.routes import board_routes
 from exporters.formatting import unbroken
 from exporters.server.web_config import WebConfig, middleware
 from tests.support.board_samples import STALE, WELL, WITH_INCIDENTS

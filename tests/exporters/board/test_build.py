@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from exporters.board.facts import LiveFacts
-from exporters.board.page import tiles
+from exporters.board.live.page import tiles
 from streams.events.decoder import ELIGIBLE
 from streams.query.report import Question, make_report
 from tests.support.exporter_state import NOW_S, event, some_events

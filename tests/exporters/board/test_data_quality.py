@@ -11,8 +11,8 @@ from redis import Redis
 
 from alerts.evaluation.evaluator import board_groups
 from exporters.board.alerts import CLIENT_ERRORS, DATA_STALE, OUTAGE, ActiveAlerts
-from exporters.board.data_quality import data_quality
 from exporters.board.facts import LiveFacts
+from exporters.board.incidents.data_quality import data_quality
 from exporters.board.incidents.pipeline import WORDED
 from exporters.board.incidents.recent_totals import RecentTotals
 from exporters.board.input import BoardInput

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from exporters.board.facts import LiveFacts, LiveState, State
-from exporters.board.page import fragments
+from exporters.board.live.page import fragments
 from streams.query.report import Question, make_report
 from tests.support.board_samples import WELL, place
 from tests.support.exporter_state import NOW_S, some_events

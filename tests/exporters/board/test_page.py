@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import exporters.board.facts as facts_module
 from exporters.board.facts import Incident, LiveFacts, LiveState, State, TileValue
-from exporters.board.page import FRAGMENTS, fragments, page, with_keys
-from exporters.board.routes import assets, build, event, live_json, news
+from exporters.board.live.page import FRAGMENTS, fragments, page, with_keys
+from exporters.board.live.routes import assets, build, event, live_json, news
 from exporters.formatting import budget_left, unbroken
 from tests.support.board_samples import STALE, WELL, WITH_INCIDENTS
 from tests.support.checks import not_none

@@ -13,10 +13,10 @@ from aiohttp import web
 from aiohttp.client import ClientSession
 from aiohttp.streams import StreamReader
 
-from exporters.board import routes
 from exporters.board.facts import LiveFacts, LiveState
-from exporters.board.page import FRAGMENTS
-from exporters.board.routes import Board, assets, board_routes
+from exporters.board.live import routes
+from exporters.board.live.page import FRAGMENTS
+from exporters.board.live.routes import Board, assets, board_routes
 from exporters.formatting import unbroken
 from tests.support.board_samples import WELL, WITH_INCIDENTS
 

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from itertools import chain
 
 from exporters.board.alerts import URGENCY, AlertRules
-from exporters.board.banner import make_banner
 from exporters.board.breakdown import FleetTargets, breakdown
-from exporters.board.data_quality import DataQuality, data_quality
 from exporters.board.facts import Incident, LiveFacts
 from exporters.board.incidents.budgets import budget_incidents
 from exporters.board.incidents.cache import USUAL_WINDOW, early_cache_failures
+from exporters.board.incidents.data_quality import DataQuality, data_quality
 from exporters.board.incidents.failures import (
     OUTAGE_WINDOW,
     client_error_incidents,
@@ -26,6 +25,7 @@ from exporters.board.incidents.notifications import overall_notification
 from exporters.board.incidents.recent_totals import RecentTotals
 from exporters.board.incidents.thresholds import threshold_incidents
 from exporters.board.input import BoardInput
+from exporters.board.live.banner import make_banner
 from exporters.board.objectives import NameOf, history_strips, objective_statuses
 from exporters.board.thresholds import ThresholdStatus, objective_windows, threshold_statuses
 from exporters.board.tiles import WINDOW, TileValues

@@ -20,7 +20,7 @@ from importlib.resources import files
 from aiohttp import web
 
 from exporters.board.facts import LiveState
-from exporters.board.page import FRAGMENTS, fragments, page, title
+from exporters.board.live.page import FRAGMENTS, fragments, page, title
 from exporters.static_files import SAFE_HEADERS, Asset, static_files, static_route
 
 log = logging.getLogger(__name__)
