@@ -1,22 +1,27 @@
-"""Models and regions over the board's window, the worst first. Pure."""
+"""Models and regions over the board's window, the worst first, and their attempts. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from exporters.board.facts import BreakdownRow, State
+from exporters.board.facts import Amounts, BreakdownRow, ModelDetails, RequestDetails, State
+from exporters.board.input import BoardInput
 from exporters.board.objectives import RANK
 from exporters.board.thresholds import latency_state
 from exporters.place_links import OTHERS
+from exporters.windows.counters import amounts, attempts
 from exporters.windows.measured import Measured
 from slo.policy.burn_rates import BurnRateThreshold, burn_rate_thresholds
 from slo.policy.conditions import BURN_MIN_FAILURES
 from slo.policy.indicators import RequestIndicator
 from slo.policy.policy import ErrorBudgetObjective, LatencyThresholdObjective, Policy
 from slo.policy.scope import Scope
+from streams.events.fields import CLIENT_CLASSES, ENDINGS
 from streams.state.registry import OTHER
+from streams.state.slices import CLIENT_AT, ENDINGS_AT, TIER_CHANGED_AT
 
 ROWS_MAX = 20
+DETAIL_ROWS_MAX = 10
 _LATENCIES = ("ttft", "tpot")
 
 
@@ -163,3 +168,59 @@ def _badness(measured: Measured, targets: FleetTargets) -> float:
         if p95_s is not None and measured.samples[latency] >= targets.min_samples[latency]:
             multiples.append(p95_s * 1e6 / limit_us)
     return max(multiples)
+
+
+# -- what few gateways send: attempts, the first visible token, endings ---------------------------
+
+
+def request_details(reading: BoardInput, window: str) -> RequestDetails | None:
+    """Return the details of a window; None if no event in it has such a field."""
+    fleet = reading.windows[window]["fleet"]
+    by_model = _model_details(reading, window)
+    details = RequestDetails(
+        models=tuple(sorted(by_model, key=_rank)[:DETAIL_ROWS_MAX]),
+        has_attempts=bool(attempts(fleet)),
+        has_first_visible=any(row.first_visible_samples for row in by_model),
+        endings=_ranked(amounts(fleet, ENDINGS_AT, ENDINGS).get(0, {})),
+        client_errors=_ranked(amounts(fleet, CLIENT_AT, CLIENT_CLASSES).get(0, {})),
+        tier_changed=amounts(fleet, TIER_CHANGED_AT, ("changed",)).get(0, {}).get("changed", 0),
+    )
+    has_any = details.models or details.endings or details.client_errors or details.tier_changed
+    return details if has_any else None
+
+
+def _model_details(reading: BoardInput, window: str) -> list[ModelDetails]:
+    """Return the models with further attempts or a first visible token."""
+    measured = reading.by_name(window, "model")
+    names = reading.names["model"]
+    views = {
+        names[group][0]: view for group, view in attempts(reading.windows[window]["model"]).items()
+    }
+    rows = []
+    for name in {**measured, **views}:
+        requests, view = measured.get(name, Measured()), views.get(name)
+        row = ModelDetails(
+            name="others" if name == OTHER else name,
+            requests=requests.requests,
+            availability_ratio=requests.availability_ratio,
+            attempts=requests.requests if view is None else view.total,
+            provider_availability_ratio=(
+                requests.availability_ratio if view is None else view.availability_ratio
+            ),
+            ttft_p95_s=requests.p95_s("ttft"),
+            first_visible_p95_s=requests.p95_s("first_visible"),
+            first_visible_samples=requests.samples.get("first_visible", 0),
+        )
+        if row.attempts > row.requests or row.first_visible_samples:
+            rows.append(row)
+    return rows
+
+
+def _rank(row: ModelDetails) -> tuple[float, int, str]:
+    """Order models by the availability of their provider, the worst first."""
+    ratio = row.provider_availability_ratio
+    return 1.0 if ratio is None else ratio, -row.attempts, row.name
+
+
+def _ranked(amounts_by_name: dict[str, int]) -> Amounts:
+    return tuple(sorted(amounts_by_name.items(), key=lambda pair: (-pair[1], pair[0])))

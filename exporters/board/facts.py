@@ -130,6 +130,35 @@ class Freshness:
     complete: bool  # False: records of the board's window are known to be missing
 
 
+Amounts = tuple[tuple[str, int], ...]  # (name, requests), the largest first
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDetails:
+    """One model: what its customers got, and how its provider answered."""
+
+    name: str
+    requests: int
+    availability_ratio: float | None
+    attempts: int  # equal to the requests if all of them were final
+    provider_availability_ratio: float | None
+    ttft_p95_s: float | None
+    first_visible_p95_s: float | None
+    first_visible_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDetails:
+    """The parts of the board that most traffic does not have."""
+
+    models: tuple[ModelDetails, ...]  # those with further attempts or a first visible token
+    has_attempts: bool  # some model has further attempts, so that the columns are of use
+    has_first_visible: bool
+    endings: Amounts
+    client_errors: Amounts  # by class
+    tier_changed: int
+
+
 @dataclass(frozen=True, slots=True)
 class LiveFacts:
     """All that the live board shows."""
@@ -154,6 +183,7 @@ class LiveFacts:
     regions: tuple[BreakdownRow, ...]
     freshness: Freshness
     notification: str = "Not paged"  # in words: the most urgent of all incidents
+    details: RequestDetails | None = None  # None if no event of the window has such fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from exporters.board.alerts import URGENCY, AlertRules
-from exporters.board.breakdown import FleetTargets, breakdown
+from exporters.board.breakdown import FleetTargets, breakdown, request_details
 from exporters.board.facts import Incident, LiveFacts
 from exporters.board.incidents.budgets import budget_incidents
 from exporters.board.incidents.cache import USUAL_WINDOW, early_cache_failures
@@ -92,6 +92,7 @@ class LiveBoard:
             regions=breakdown(reading.by_name(WINDOW, "region"), fleet, self.limits),
             freshness=quality.freshness,
             notification=overall_notification(incidents, reading.now_s),
+            details=request_details(reading, WINDOW),
         )
 
     def _incidents(

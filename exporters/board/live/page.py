@@ -29,7 +29,7 @@ from exporters.place_links import place_address
 from exporters.templates import templates
 from exporters.windows.measured import is_weak
 
-FRAGMENTS = ("status", "incidents", "tiles", "objectives", "uptime", "models", "regions")
+FRAGMENTS = ("status", "incidents", "tiles", "objectives", "uptime", "models", "regions", "details")
 
 # (word, what it means)
 STATE_WORDS: Mapping[State, tuple[str, str]] = {
