@@ -14,6 +14,8 @@ from slo.policy import schema as policy_schema
 from streams.config import settings as config
 from streams.events import schema as event_schema
 from streams.query import report_schema
+from tokenpulse.cli.main import main as main_command
+from tokenpulse.commands_page import commands_page
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,6 +26,7 @@ def documents() -> dict[str, str]:
         **event_schema.documents(),
         **metrics_page.documents(),
         **policy_schema.documents(),
+        "docs/commands.md": commands_page(main_command),
         "docs/configuration.md": config.document(),
         "docs/daily.schema.json": json.dumps(daily_json.json_schema(), indent=2) + "\n",
         "docs/report.schema.json": json.dumps(report_schema.json_schema(), indent=2) + "\n",

@@ -15,6 +15,7 @@ from slo.policy.loading import load_policies
 from streams.config.settings import load_settings
 from streams.errors import RequestError
 from streams.sources.declaration import load_mapping
+from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Instant
 
 
@@ -55,7 +56,7 @@ def backtest(
     lines or by a mapping; without a file from the configured Kafka topic. The command writes no
     data, and needs no server for files.
     """
-    settings = load_settings(ctx.obj)
+    settings = load_settings(ctx.obj) if files else load_client_settings(ctx.obj)
     in_force = load_policies(policies)
     if mapping is not None and not files:
         raise RequestError("--mapping: is for files; name one, or leave it out")

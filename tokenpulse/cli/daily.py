@@ -17,8 +17,9 @@ from exporters.daily.render.pdf import pdf
 from exporters.daily.render.plain_text import plain_text
 from exporters.reference.customers import load_directory
 from slo.policy.loading import load_policies
-from streams.config.settings import Settings, load_settings
+from streams.config.settings import Settings
 from streams.errors import RequestError
+from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.output_files import check_output, write_output
 from tokenpulse.redis_call import run_with_redis
 
@@ -53,7 +54,7 @@ def daily(
     """
     if again and not send:
         raise click.UsageError("--again goes with --send")
-    settings = load_settings(ctx.obj)
+    settings = load_client_settings(ctx.obj)
     chosen = format_ or _format_of(output)
     prints = output is None and (not send or format_ is not None)
     if chosen == "pdf" and prints and sys.stdout.isatty():

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import click
 
-from streams.config.settings import load_settings
 from streams.query.instants import rfc3339_ms
 from streams.query.partitions import Partitions, PartitionStatus, new_command
+from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Words
 from tokenpulse.redis_call import run_with_redis
 
@@ -77,7 +77,7 @@ def partitions_move(ctx: click.Context, partition: int, to: int, reason: str, ye
 
 
 def _with_partitions(ctx: click.Context, call: Callable[[Partitions], Awaitable[T]]) -> T:
-    settings = load_settings(ctx.obj)
+    settings = load_client_settings(ctx.obj)
     kafka, stale_after_s = settings.kafka, settings.exporter.stale_after_s
     return run_with_redis(
         settings,

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import click
 
-from streams.config.settings import load_settings
 from streams.events.fields import FIELD_REASONS, REASONS
 from streams.query.instants import rfc3339_ms
 from streams.query.rejected import RejectedRecord, describe, excerpt, read_rejected
+from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.redis_call import run_with_redis
 
 
@@ -43,7 +43,7 @@ def rejected(
     Whole records are in the dead-letter topic. Of records that were counted without a wrong field,
     a few are shown. Values may be personal data, so they are shown only with --show-values.
     """
-    settings = load_settings(ctx.obj)
+    settings = load_client_settings(ctx.obj)
     records = run_with_redis(
         settings, lambda client: read_rejected(settings.kafka, client, reason, last)
     )

@@ -13,9 +13,10 @@ from exporters.daily.day.metrics import board_targets
 from exporters.formatting import UNKNOWN, count, counted, known_for, latency, percent, tokens
 from slo.policy.loading import load_policies
 from slo.policy.targets import targets_of
-from streams.config.settings import Settings, load_settings
+from streams.config.settings import Settings
 from streams.query.hdr_log import write_hdr_log
 from streams.query.report import Question, build, query
+from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Instant, Span
 from tokenpulse.output_files import check_output, write_output
 from tokenpulse.redis_call import run_with_redis
@@ -77,7 +78,7 @@ def parse_question(
 @click.pass_context
 def report(ctx: click.Context, /, as_json: bool, hdr: Path | None, **options: Any) -> None:
     """Query the state: requests, tokens, latencies, availability."""
-    settings = load_settings(ctx.obj)
+    settings = load_client_settings(ctx.obj)
     question = parse_question(settings, **options)
     if hdr is not None:
         check_output("--hdr", hdr)

@@ -12,7 +12,6 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from streams.config.servers import Redis
 from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError, RequestError
 from streams.query.instants import rfc3339_ms
@@ -22,7 +21,8 @@ from streams.simulator.scenario_requests import describe, format_parameter, new_
 from streams.simulator.scenario_store import Reading, ScenarioStore
 from streams.simulator.scenarios import KINDS, Scenario, TimelineError
 from streams.simulator.timeline import Timeline
-from tokenpulse.local.discovery import RunningStack, running_stacks
+from tokenpulse.local.client_settings import newest_stack, settings_of_stack
+from tokenpulse.local.discovery import RunningStack
 from tokenpulse.redis_call import run_with_redis
 
 T = TypeVar("T")
@@ -200,23 +200,13 @@ def _find_simulators(ctx: click.Context, url: str | None) -> tuple[Settings, Run
     # A configured Redis wins over stacks on this machine.
     if "url" in settings.redis.model_fields_set:
         return settings, None
-    stacks = running_stacks()
-    if not stacks:
+    stack = newest_stack("give --url")
+    if stack is None:
         raise ConfigError(
             "no `tokenpulse up` of this user runs on this machine, and redis.url is not set; "
             "start one with `make up`, or give --url the Redis of the simulators"
         )
-    newest, *others = stacks
-    if others:
-        click.echo(
-            f"{len(stacks)} stacks run; this goes to the newest, whose board is "
-            f"{newest.board_url}; for another give --url "
-            + " or ".join(f"{stack.redis_url} (board {stack.board_url})" for stack in others),
-            err=True,
-        )
-    kafka = settings.kafka.model_copy(update={"group": newest.group, "topic": newest.topic})
-    update = {"kafka": kafka, "redis": Redis(url=newest.redis_url)}
-    return settings.model_copy(update=update), newest
+    return settings_of_stack(stack, ctx.obj, settings), stack
 
 
 def _with_store(settings: Settings, call: Callable[[ScenarioStore], Awaitable[T]]) -> T:

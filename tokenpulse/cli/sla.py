@@ -18,9 +18,10 @@ from slo.engine.minute_count_store import MinuteCountStore
 from slo.engine.report import credits, instant, report
 from slo.policy.loading import PolicyError, load_policies
 from slo.policy.units import Money, instant_s
-from streams.config.settings import Settings, load_settings
+from streams.config.settings import Settings
 from streams.errors import ConfigError
 from streams.store.reader import StateReader
+from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Words, terminal_user
 from tokenpulse.redis_call import run_with_redis
 
@@ -61,7 +62,7 @@ def maintenance_add(
     Its minutes do not count. If they are in a closed period, `tokenpulse sla` shows the result of
     that period with and without the window.
     """
-    settings = load_settings(ctx.obj)
+    settings = load_client_settings(ctx.obj)
     _check_names(settings, policy, objective)
     try:
         window = Maintenance(
@@ -85,7 +86,7 @@ def maintenance_add(
 @click.pass_context
 def maintenance_list(ctx: click.Context, as_json: bool) -> None:
     """Show all windows, cancelled ones included."""
-    settings = load_settings(ctx.obj)
+    settings = load_client_settings(ctx.obj)
     windows = run_with_redis(settings, lambda client: _store(settings, client).windows())
     if as_json:
         click.echo(json.dumps([json.loads(window.pack()) for window in windows], indent=1))
@@ -101,7 +102,7 @@ def maintenance_list(ctx: click.Context, as_json: bool) -> None:
 @click.pass_context
 def maintenance_cancel(ctx: click.Context, window: str, reason: str, author: str) -> None:
     """Cancel a window. It stays in the list, with the author and the reason."""
-    settings = load_settings(ctx.obj)
+    settings = load_client_settings(ctx.obj)
 
     async def cancel(client: "aioredis.Redis") -> Maintenance:
         store = _store(settings, client)
@@ -123,7 +124,7 @@ def maintenance_cancel(ctx: click.Context, window: str, reason: str, author: str
 @click.pass_context
 def sla(ctx: click.Context, as_json: bool) -> None:
     """Show the status of every objective, credits and adjustments."""
-    settings = load_settings(ctx.obj)
+    settings = load_client_settings(ctx.obj)
     policies = load_policies(settings.exporter.policies)
     customers = Customers(load_directory(settings))
 

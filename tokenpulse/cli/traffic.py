@@ -10,6 +10,7 @@ from streams.errors import ConfigError
 from streams.simulator import runner
 from streams.simulator.generator import NOTHING_PLANNED
 from streams.simulator.timeline import load_timeline
+from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import PositiveNumber, Span
 
 
@@ -23,7 +24,7 @@ def produce(ctx: click.Context, file: Path) -> None:
     """
     try:
         with runner.open_events(file) as source:
-            sent = asyncio.run(runner.produce(load_settings(ctx.obj), source))
+            sent = asyncio.run(runner.produce(load_client_settings(ctx.obj), source))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}; check the path") from error
     click.echo(f"{sent} events sent")

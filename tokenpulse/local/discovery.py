@@ -9,8 +9,10 @@ import fcntl
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenpulse.local.embedded import TEMP_MARK, TEMP_PREFIX
 
@@ -19,20 +21,26 @@ STATE_FILE = "up.json"
 
 @dataclass(frozen=True, slots=True)
 class RunningStack:
-    """The addresses of a running stack."""
+    """A running stack.
+
+    `settings`: its settings that differ from the defaults, by section, as `load_settings` takes
+    them; with its addresses and its secrets.
+    """
 
     pid: int
     started_at_ms: int
     board_url: str
-    redis_url: str
-    group: str
-    topic: str
+    settings: Mapping[str, Any]
+
+    @property
+    def redis_url(self) -> str:
+        return str(self.settings["redis"]["url"])
 
 
 def write_state(directory: Path, stack: RunningStack) -> None:
     """Write the state file of a stack atomically."""
     draft = directory / f"{STATE_FILE}.draft"
-    # Only the user may read it: the addresses lead to all data.
+    # Only the user may read it: it has secrets, and the addresses lead to all data.
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         json.dump(asdict(stack), file)
@@ -46,8 +54,10 @@ def running_stacks() -> list[RunningStack]:
     for file in Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*/{STATE_FILE}"):
         try:
             if file.stat().st_uid == os.getuid() and _is_locked(file.parent):
-                stacks.append(RunningStack(**json.loads(file.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError):
+                stack = RunningStack(**json.loads(file.read_text(encoding="utf-8")))
+                _ = stack.redis_url  # a stack of another version may have none
+                stacks.append(stack)
+        except (OSError, ValueError, TypeError, KeyError):
             continue  # removed meanwhile, or of another version
     return sorted(stacks, key=lambda stack: -stack.started_at_ms)
 

@@ -1,6 +1,7 @@
 """Resources of the machine for the embedded stack: programs, ports, a directory, an environment."""
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -8,11 +9,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, SecretStr, TypeAdapter
+from pydantic import BaseModel, SecretStr
 
 from streams.config.settings import ENV_PREFIX, Settings
 from streams.errors import Unavailable, one_line
@@ -188,7 +190,7 @@ def _try_lock(descriptor: int) -> bool:
 
 def environment(settings: Settings) -> dict[str, str]:
     """Return the environment of this process, with these settings instead of its own."""
-    return {**foreign_environment(), **_variables(settings, ENV_PREFIX)}
+    return {**foreign_environment(), **_variables(changed_settings(settings), ENV_PREFIX)}
 
 
 def foreign_environment() -> dict[str, str]:
@@ -196,24 +198,31 @@ def foreign_environment() -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if not name.startswith(ENV_PREFIX)}
 
 
-def _variables(section: BaseModel, prefix: str) -> dict[str, str]:
-    """Return the settings that differ from the defaults, as variables for `load_settings`."""
+def _variables(section: Mapping[str, Any], prefix: str) -> dict[str, str]:
+    """Return settings as variables for `load_settings`."""
+    variables: dict[str, str] = {}
+    for name, value in section.items():
+        variable = f"{prefix}{name.upper()}"
+        if isinstance(value, dict):
+            variables |= _variables(value, f"{variable}__")
+        else:
+            variables[variable] = value if isinstance(value, str) else json.dumps(value)
+    return variables
+
+
+def changed_settings(section: BaseModel) -> dict[str, Any]:
+    """Return the settings that differ from the defaults, as plain data with secrets in clear."""
     plain = section.model_dump(mode="json")
-    found: dict[str, str] = {}
+    changed: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        variable = f"{prefix}{name.upper()}"
         if isinstance(value, BaseModel):
-            found |= _variables(value, f"{variable}__")
+            if part := changed_settings(value):
+                changed[name] = part
         # Defaults are left out, so that a child reads them itself.
         elif value != field.default:
             if isinstance(value, SecretStr):
                 value = value.get_secret_value()
             # A text is taken as it is: in the plain form a URL has no login.
-            text = value if isinstance(value, str) else plain[name]
-            found[variable] = text if isinstance(text, str) else _json(text)
-    return found
-
-
-def _json(value: object) -> str:
-    return TypeAdapter(object).dump_json(value).decode()
+            changed[name] = value if isinstance(value, str) else plain[name]
+    return changed

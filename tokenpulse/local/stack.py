@@ -60,6 +60,7 @@ SIMULATED_COMPANY = {
     "customer_directory": SIMULATED / "customers.yaml",
     "policies": ("default", str(SIMULATED / "contracts.yaml")),
     "price_book": "simulated",
+    "status_page": SIMULATED / "status.yaml",
 }
 
 # Settings of a login, which the embedded servers do not need.

@@ -8,10 +8,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+from exporters.status_page.routes import PATH as STATUS_PATH
 from streams.config.settings import Settings
 from tokenpulse.local.discovery import RunningStack, write_state
-from tokenpulse.local.embedded import StackError
+from tokenpulse.local.embedded import StackError, changed_settings, reachable
 from tokenpulse.local.stack import LocalStack
 
 BYTES_PER_EVENT = 208  # in the broker's memory, measured as tokenpulse/local/stack.py says
@@ -56,15 +58,31 @@ def run_up(settings: Settings) -> int:
 
 
 def _running_stack(stack: LocalStack) -> RunningStack:
-    kafka = stack.settings.kafka
     return RunningStack(
         pid=os.getpid(),
         started_at_ms=time.time_ns() // 1_000_000,
         board_url=f"{stack.exporter_url}/",
-        redis_url=stack.redis_url,
-        group=kafka.group,
-        topic=kafka.topic,
+        settings=changed_settings(_with_absolute_paths(stack.settings)),
     )
+
+
+def _with_absolute_paths(settings: Settings) -> Settings:
+    """Return the settings for commands that start in another directory."""
+    exporter = settings.exporter
+    paths: dict[str, Any] = {
+        "policies": tuple(map(_absolute, exporter.policies)),
+        "price_book": None if exporter.price_book is None else _absolute(exporter.price_book),
+    }
+    for setting in ("customer_directory", "status_page"):
+        path: Path | None = getattr(exporter, setting)
+        paths[setting] = None if path is None else path.absolute()
+    return settings.model_copy(update={"exporter": exporter.model_copy(update=paths)})
+
+
+def _absolute(path_or_name: str) -> str:
+    """Return the absolute path of a file; the name of what is shipped stays."""
+    is_path = Path(path_or_name).suffix in (".yaml", ".yml") or os.sep in path_or_name
+    return str(Path(path_or_name).absolute()) if is_path else path_or_name
 
 
 def _announce(stack: LocalStack) -> None:
@@ -76,6 +94,7 @@ def _announce(stack: LocalStack) -> None:
     _print(
         f"  board    {stack.exporter_url}/\n"
         f"  daily    {stack.exporter_url}/daily\n"
+        f"{_status_page(stack)}"
         f"  metrics  {stack.exporter_url}/metrics\n"
         f"  Kafka    {stack.bootstrap}, topic {settings.kafka.topic}\n"
         f"  Redis    {stack.redis_url}\n"
@@ -86,6 +105,17 @@ def _announce(stack: LocalStack) -> None:
         f"All data is in memory, about {mb_per_h:.0f} MB more an hour, and is lost at the end.\n"
         "Ctrl-C stops it."
     )
+
+
+def _status_page(stack: LocalStack) -> str:
+    """Return the line of the public status page; empty if there is none."""
+    exporter = stack.settings.exporter
+    if exporter.status_page is None or exporter.status_port == 0:  # a free port is not known here
+        return ""
+    address = f"{stack.exporter_url}{STATUS_PATH}"
+    if exporter.status_port is not None:
+        address = f"http://{reachable(exporter.host)}:{exporter.status_port}/"
+    return f"  status   {address}\n"
 
 
 def _past(settings: Settings) -> str:

@@ -1,7 +1,6 @@
 """The scenario commands and their list in Redis, with simulators that run."""
 
 import asyncio
-import fcntl
 import itertools
 import json
 import os
@@ -24,11 +23,12 @@ from streams.simulator.scenarios import KINDS
 from streams.store.redis import connected
 from tests.support.command import assert_one_line, run
 from tests.support.paths import ROOT
+from tests.support.running_stacks import stack_directory
 from tests.support.scenario_traffic import order
 from tests.support.servers import Broker, RedisServer, wait_until
 from tokenpulse.cli import scenario as cli_scenario
-from tokenpulse.local.discovery import RunningStack, running_stacks, write_state
-from tokenpulse.local.embedded import TEMP_MARK, TEMP_PREFIX, environment
+from tokenpulse.local.discovery import RunningStack, running_stacks
+from tokenpulse.local.embedded import environment
 
 # --- the list in Redis
 
@@ -164,21 +164,12 @@ def test_what_to_stop_is_said_when_it_is_not_clear(shared: Settings) -> None:
 # --- which stack is meant
 
 
-@contextmanager
-def stack_directory(temporary: Path, board: int, started_at_ms: int, alive: bool) -> Iterator[Path]:
-    """What a `tokenpulse up` leaves while it lives, or what is left of a killed one."""
-    directory = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=temporary))
-    (directory / TEMP_MARK).touch()
-    lock = os.open(directory, os.O_RDONLY)
-    if alive:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    url = f"http://127.0.0.1:{board}/"
-    redis_url = f"redis://127.0.0.1:{board + 1}/0"
-    write_state(directory, RunningStack(os.getpid(), started_at_ms, url, redis_url, "g", "t"))
-    try:
-        yield directory
-    finally:
-        os.close(lock)
+def stack(board: int, started_at_ms: int) -> RunningStack:
+    settings = {
+        "redis": {"url": f"redis://127.0.0.1:{board + 1}/0"},
+        "kafka": {"group": "g", "topic": "t"},
+    }
+    return RunningStack(os.getpid(), started_at_ms, f"http://127.0.0.1:{board}/", settings)
 
 
 @pytest.fixture
@@ -193,9 +184,9 @@ def test_the_newest_stack_that_lives_is_meant_and_the_others_are_named(
     done = run("scenario", "list")
     assert_one_line(done, "no `tokenpulse up` of this user runs on this machine", "--url")
     with (
-        stack_directory(temporary, 1_000, 5, alive=True),
-        stack_directory(temporary, unused_port - 1, 7, alive=True) as newest,
-        stack_directory(temporary, 3_000, 9, alive=False),
+        stack_directory(temporary, stack(1_000, 5), alive=True),
+        stack_directory(temporary, stack(unused_port - 1, 7), alive=True) as newest,
+        stack_directory(temporary, stack(3_000, 9), alive=False),
     ):
         assert [stack.started_at_ms for stack in running_stacks()] == [7, 5]
         assert (newest / "up.json").stat().st_mode & 0o777 == 0o600
@@ -212,7 +203,7 @@ def test_the_newest_stack_that_lives_is_meant_and_the_others_are_named(
 
 
 def test_a_state_file_of_another_version_is_no_stack(temporary: Path) -> None:
-    with stack_directory(temporary, 1_000, 5, alive=True) as directory:
+    with stack_directory(temporary, stack(1_000, 5), alive=True) as directory:
         (directory / "up.json").write_text('{"pid": 1}')
         assert running_stacks() == []
 

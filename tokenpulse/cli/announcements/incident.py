@@ -20,8 +20,9 @@ from exporters.status_page.incidents import (
     Stage,
 )
 from exporters.status_page.store import IncidentStore
-from streams.config.settings import Settings, load_settings
+from streams.config.settings import Settings
 from streams.errors import ConfigError, RequestError
+from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Words, terminal_user
 from tokenpulse.redis_call import run_with_redis
 
@@ -67,7 +68,7 @@ def incident_open(
     author: str,
 ) -> None:
     """Open an incident, and print its id."""
-    settings = load_settings(ctx.obj)
+    settings = load_client_settings(ctx.obj)
     page = _page(settings)
     update = _update(stage or "investigating", message, author)
     slugs = tuple(_slug(page, component) for component in components)
@@ -95,7 +96,7 @@ def incident_update(
     author: str,
 ) -> None:
     """Add a message to an open incident."""
-    _append(load_settings(ctx.obj), incident_id, stage, impact, message, author)
+    _append(load_client_settings(ctx.obj), incident_id, stage, impact, message, author)
 
 
 @incident.command("close")
@@ -105,7 +106,7 @@ def incident_update(
 @click.pass_context
 def incident_close(ctx: click.Context, incident_id: str, message: str, author: str) -> None:
     """Close an incident with a last message; it stays on the page for 15 days."""
-    _append(load_settings(ctx.obj), incident_id, RESOLVED, None, message, author)
+    _append(load_client_settings(ctx.obj), incident_id, RESOLVED, None, message, author)
 
 
 @incident.command("list")
@@ -113,7 +114,7 @@ def incident_close(ctx: click.Context, incident_id: str, message: str, author: s
 @click.pass_context
 def incident_list(ctx: click.Context, as_json: bool) -> None:
     """Show all incidents, the newest first."""
-    settings = load_settings(ctx.obj)
+    settings = load_client_settings(ctx.obj)
     book = run_with_redis(settings, lambda client: _store(settings, client).read())
     if as_json:
         click.echo(json.dumps([asdict(found) for found in book.incidents], indent=1))
