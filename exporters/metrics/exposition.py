@@ -41,6 +41,16 @@ class Page:
         line = f"{spec.name}{{{labels}}} {value}\n" if labels else f"{spec.name} {value}\n"
         self._lines.setdefault(spec.name, []).append(line)
 
+    def add_ratio(self, spec: Spec, labels: str, part: int, whole: int) -> None:
+        """Add part / whole, unless the whole is 0."""
+        if whole:
+            self.add(spec, labels, part / whole)
+
+    def add_if_any(self, spec: Spec, labels: str, value: int) -> None:
+        """Add one sample, unless it is 0."""
+        if value:
+            self.add(spec, labels, value)
+
     def add_quantiles(
         self, spec: Spec, labels: str, quantiles: Iterable[tuple[str, float]]
     ) -> None:

@@ -212,7 +212,7 @@ def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
             for one, probes in zip(row[:PROBES_AT], row[PROBES_AT:TOKENS_AT], strict=True)
         ]
         tokens, known = row[TOKENS_AT:SUMS_AT], row[KNOWN_AT:]
-        _add_counts(page, labels[group], row[:PROBES_AT], counted, tokens, known)
+        add_counts(page, labels[group], row[:PROBES_AT], counted, tokens, known)
     if len(sums.counters):
         add_window_counters(page, label, sums)
     found = percentiles(sums, EXPORTED_QUANTILES)
@@ -264,12 +264,12 @@ def add_customers(
             who["segment"] = known.segment
         base = label_text({"scope": CUSTOMER, "window": window, **who})
         tokens, known = row[CUSTOMER_TOKENS_AT:CUSTOMER_KNOWN_AT], row[CUSTOMER_KNOWN_AT:]
-        _add_counts(page, base, row[:PROBES_AT], row[:PROBES_AT], tokens, known)
+        add_counts(page, base, row[:PROBES_AT], row[:PROBES_AT], tokens, known)
         shown.append((token, base))
     return shown
 
 
-def _add_counts(
+def add_counts(
     page: Page,
     base: str,
     requests: Sequence[int],
@@ -284,22 +284,24 @@ def _add_counts(
     _add_by(page, request_metrics.WINDOW_REQUESTS, base, OUTCOME_LABELS, requests)
     eligible = sum(counted[at] for at in ELIGIBLE_AT)
     page.add(request_metrics.WINDOW_ELIGIBLE_REQUESTS, base, eligible)
-    if eligible:
-        page.add(request_metrics.AVAILABILITY_RATIO, base, counted[SUCCESS_AT] / eligible)
+    page.add_ratio(request_metrics.AVAILABILITY_RATIO, base, counted[SUCCESS_AT], eligible)
     by_type, written, reasoning = _exclusive(tokens, known)
     fresh, cached, _, unknown = by_type
     _add_tokens(page, request_metrics.WINDOW_TOKENS, base, by_type)
     page.add(request_metrics.WINDOW_INPUT_TOKENS, base, fresh + cached)
-    if fresh + cached:
-        page.add(request_metrics.CACHE_HIT_RATIO, base, cached / (fresh + cached))
-    every = fresh + cached + unknown
-    if every:
-        ratio = (fresh + cached) / every
-        page.add(request_metrics.KNOWN_RATIO, join(base, _KNOWN_LABELS["cached_input"]), ratio)
-    answered = requests[SUCCESS_AT] - known[KNOWN.index("response_cache")]
-    if answered:
-        ratio = known[KNOWN.index("tokens")] / answered
-        page.add(request_metrics.KNOWN_RATIO, join(base, _KNOWN_LABELS["tokens"]), ratio)
+    page.add_ratio(request_metrics.CACHE_HIT_RATIO, base, cached, fresh + cached)
+    page.add_ratio(
+        request_metrics.KNOWN_RATIO,
+        join(base, _KNOWN_LABELS["cached_input"]),
+        fresh + cached,
+        fresh + cached + unknown,
+    )
+    page.add_ratio(
+        request_metrics.KNOWN_RATIO,
+        join(base, _KNOWN_LABELS["tokens"]),
+        known[KNOWN.index("tokens")],
+        requests[SUCCESS_AT] - known[KNOWN.index("response_cache")],
+    )
     page.add(request_metrics.WINDOW_CACHE_WRITE_TOKENS, base, written)
     page.add(request_metrics.WINDOW_REASONING_TOKENS, base, reasoning)
 
@@ -322,8 +324,8 @@ def _add_by(page: Page, spec: Spec, base: str, by: Sequence[str], values: Sequen
 
 def _add_tokens(page: Page, spec: Spec, base: str, by_type: Sequence[int]) -> None:
     for extra, kind, value in zip(_TYPE_LABELS, TOKEN_TYPES, by_type, strict=True):
-        if value or kind != UNKNOWN_INPUT:
-            page.add(spec, join(base, extra), value)
+        add = page.add_if_any if kind == UNKNOWN_INPUT else page.add
+        add(spec, join(base, extra), value)
 
 
 def _exclusive(

@@ -27,7 +27,7 @@ class SampleSheet(Page):
     def add(self, spec: Spec, labels: str, value: float) -> None:
         """Keep one sample; `labels` as `label_text` writes them."""
         if self._metrics is None or spec.name in self._metrics:
-            self.values.setdefault(spec.name, {})[_parse_labels(labels)] = float(value)
+            self.values.setdefault(spec.name, {})[parse_labels(labels)] = float(value)
 
     def add_page(self, page: Page) -> None:
         """Keep the samples of a page, of metrics that have none here yet."""
@@ -57,7 +57,8 @@ class SampleSheet(Page):
 
 # Label texts recur from slice to slice, so most are parsed once.
 @lru_cache(maxsize=65_536)
-def _parse_labels(labels: str) -> SampleKey:
+def parse_labels(labels: str) -> SampleKey:
+    """Read labels as `label_text` writes them."""
     return sample_key({name: _unescape(value) for name, value in _PAIR.findall(labels)})
 
 
@@ -65,7 +66,7 @@ def _parse_line(metric: str, line: str) -> tuple[SampleKey, float]:
     """Return labels and value of a line as `Page.add` writes it."""
     # Values have no spaces, so the last one ends the labels, whatever they hold.
     labels, _, value = line[len(metric) :].rpartition(" ")
-    return _parse_labels(labels[1:-1]), float(value)
+    return parse_labels(labels[1:-1]), float(value)
 
 
 def _unescape(text: str) -> str:

@@ -133,6 +133,10 @@ class Grouping:
             self.keys.append(key)
         return number
 
+    def groups_of(self, numbers: Ints) -> Ints:
+        """Return the group of each of some names, which are given by their numbers."""
+        return self._group_of[numbers]
+
     def regroup(self, table: Table, low_bits: int) -> Table:
         """Return a table keyed by group instead of by the names given to `follow`."""
         if self._is_same or not len(table):

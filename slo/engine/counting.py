@@ -102,12 +102,8 @@ class RequestSelection:
 
         An exclusion of some requests holds for a slice that lies wholly in its stretch of time.
         """
-        held = self._held(from_s, to_s)
-        if self._apart_tiers:
-            aggregate = without_apart_tiers(aggregate, series, self._apart_tiers)
-        groups = self._follow(held, customers if self.by_customer else series)
-        keys, totals, bads = self._rows(aggregate)
-        group = groups[keys]
+        keys, totals, bads = self.rows(aggregate, series)
+        group = self.name_numbers(series, customers, from_s, to_s)[keys]
         kept = group >= 0
         sums = np.zeros((len(self.names), 2), np.int64)
         np.add.at(sums, group[kept], np.column_stack((totals[kept], bads[kept])))
@@ -149,8 +145,31 @@ class RequestSelection:
         """Return the numbers of the exclusions that hold for a slice."""
         return tuple(at for at, one in enumerate(self._partial) if _covers(one, from_s, to_s))
 
-    def _rows(self, aggregate: Aggregate) -> tuple[Ints, Ints, Ints]:
+    @property
+    def varies(self) -> bool:
+        """Return whether the requests that count differ from time to time."""
+        return any(one.from_s is not None for one in self._partial)
+
+    def name_numbers(
+        self,
+        series: Sequence[SeriesKey],
+        customers: Sequence[CustomerKey],
+        from_s: int,
+        to_s: int,
+    ) -> Ints:
+        """Return which of `names` each series (or customer row) counts for in a slice.
+
+        It is negative for those that do not count.
+        """
+        return self._follow(self._held(from_s, to_s), customers if self.by_customer else series)
+
+    def rows(self, aggregate: Aggregate, series: Sequence[SeriesKey]) -> tuple[Ints, Ints, Ints]:
         """Return series (or customer row) numbers, with the counted and the bad of each."""
+        if self._apart_tiers:
+            aggregate = without_apart_tiers(aggregate, series, self._apart_tiers)
+        return self._rows(aggregate)
+
+    def _rows(self, aggregate: Aggregate) -> tuple[Ints, Ints, Ints]:
         if self._weights is not None:
             table: Table = aggregate.customers if self.by_customer else aggregate.series
             total, bad = (weights[: table.values.shape[1]] for weights in self._weights)
