@@ -10,13 +10,12 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from alerts.backtest.stack import KeyedRows, SliceRows, joined, rows_of
 from streams.config.settings import Settings
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
@@ -33,12 +32,13 @@ from streams.state.histogram import BUCKET_BITS
 from streams.state.limits import event_limits, name_limits
 from streams.state.measures import counted_events
 from streams.state.registry import Registry
-from streams.state.slices import Aggregate, SliceId, Thresholds
+from streams.state.slices import Aggregate, Thresholds
 from streams.state.tables import Ints, Table
 from streams.worker.deduplication import ArrivalWindow, deduplicate
 
 SPILL_BYTES = 64 * 2**20  # aggregates beyond this go to the temporary file
 MINUTE_MS = 60_000
+_BLOCK_S = 3_600  # of event time; rows are stored by it
 _BATCH = 4_096
 
 Say = Callable[[str], None]
@@ -78,14 +78,16 @@ class Recording:
         self.begin_s: int | None = None  # of the first slice; None before the first event
         self._limits = replace(event_limits(worker), input_limits=input_limits)
         self._worker, self._thresholds, self._to_s = worker, thresholds, to_s
-        self._minutes_until_s = minutes_until_s
+        self.minutes_until_s = minutes_until_s
         self._logs: dict[object, _Log] = {}
         self._last_s = 0  # start of the last slice
-        self._in_memory: dict[int, list[Aggregate]] = {}
+        self._blocks: set[int] = set()  # that have rows, by their number since 1970
+        self._in_memory: dict[int, list[SliceRows]] = {}
         self._memory_bytes = 0
-        self._has_spilled = False
+        self._unread: SliceRows = rows_of([(0, Aggregate.empty())])
         self._disk = sqlite3.connect("")  # private, and gone when closed
-        self._disk.execute("CREATE TABLE parts (start_s INTEGER, aggregate BLOB)")
+        self._disk.execute("CREATE TABLE parts (block INTEGER, rows BLOB)")
+        self._disk.execute("CREATE INDEX by_block ON parts (block)")
 
     @property
     def end_s(self) -> int:
@@ -118,7 +120,7 @@ class Recording:
         columns, names = decoded.columns, self.registry
         series = names.series_numbers(columns.series, _events(columns.series_index))
         customer = names.customer_numbers(columns.customers, _events(columns.customer_index))
-        minutes_until_ms = self._minutes_until_s * 1_000
+        minutes_until_ms = self.minutes_until_s * 1_000
         ended_at_ms = columns.ended_at_ms
         is_early = ended_at_ms < minutes_until_ms
         # Moved to the start of its minute, an early event makes no slice of its own.
@@ -129,31 +131,23 @@ class Recording:
             customer[columns.customer_index],
             self._thresholds,
         )
-        for start_s, aggregate in recorded:
-            if self._to_s is None or start_s < self._to_s:
-                self._keep(start_s, aggregate)
+        if self._to_s is not None:
+            recorded = [part for part in recorded if part[0] < self._to_s]
+        if recorded:
+            self._keep(rows_of(recorded))
 
-    def slices(self) -> Iterator[tuple[SliceId, Aggregate]]:
-        """Yield each slice in which a request ended, with its content, rising.
+    def read(self, until_s: int) -> SliceRows:
+        """Return the rows of the slices that start before `until_s`, each row once."""
+        parts = [self._unread]
+        for block in sorted(block for block in self._blocks if block * _BLOCK_S < until_s):
+            parts += self._load(block)
+        rows = joined(parts)
+        is_read = {name: of_table.starts_s < until_s for name, of_table in rows.items()}
+        self._unread = {name: part.select(~is_read[name]) for name, part in rows.items()}
+        return {name: part.select(is_read[name]) for name, part in rows.items()}
 
-        This ends the recording.
-        """
-        for start_s, aggregate in self._merged_parts():
-            yield SliceId(int(start_s < self._minutes_until_s), start_s), aggregate
-
-    def _merged_parts(self) -> Iterator[tuple[int, Aggregate]]:
-        # The common case needs no disk.
-        if not self._has_spilled:
-            self._disk.close()
-            for start_s in sorted(self._in_memory):
-                yield start_s, Aggregate.merged(self._in_memory.pop(start_s))
-            return
-        self._spill()
-        self._disk.execute("CREATE INDEX by_start ON parts (start_s)")
-        rows = self._disk.execute("SELECT start_s, aggregate FROM parts ORDER BY start_s")
-        for start_s, parts in groupby(rows, key=itemgetter(0)):
-            # Only this process can write to its private file.
-            yield start_s, Aggregate.merged([pickle.loads(data) for _, data in parts])  # noqa: S301
+    def close(self) -> None:
+        """Delete the temporary file."""
         self._disk.close()
 
     def _log(self, log: object) -> _Log:
@@ -162,30 +156,44 @@ class Recording:
             self._logs[log] = _Log(ArrivalWindow(window_ms, most) if window_ms else None)
         return self._logs[log]
 
-    def _keep(self, start_s: int, aggregate: Aggregate) -> None:
-        self.counted += counted_events(aggregate)
-        self.begin_s = start_s if self.begin_s is None else min(self.begin_s, start_s)
-        self._last_s = max(self._last_s, start_s)
-        if start_s < self._minutes_until_s:
-            # No percentile is read here, but shares of latencies need the number of measured ones.
-            keys = aggregate.cells.keys >> BUCKET_BITS << BUCKET_BITS
-            aggregate = replace(aggregate, cells=Table.summed(keys, aggregate.cells.values))
-        self._in_memory.setdefault(start_s, []).append(aggregate)
-        self._memory_bytes += aggregate.size_bytes
-        # Parts of one slice come from many batches, and are merged on disk and when read.
+    def _keep(self, rows: dict[str, KeyedRows]) -> None:
+        counts = {name: Table(part.keys, part.values) for name, part in rows.items()}
+        self.counted += counted_events(replace(Aggregate.empty(), **counts))
+        starts_s = rows["series"].starts_s
+        first_s, self._last_s = int(starts_s.min()), max(self._last_s, int(starts_s.max()))
+        self.begin_s = first_s if self.begin_s is None else min(self.begin_s, first_s)
+        cells = rows["cells"]
+        # No percentile is read of early events, but shares of latencies need how many there are.
+        is_early = cells.starts_s < self.minutes_until_s
+        buckets = np.where(is_early, cells.keys >> BUCKET_BITS << BUCKET_BITS, cells.keys)
+        rows = rows | {"cells": cells._replace(keys=buckets)}
+        blocks = {name: part.starts_s // _BLOCK_S for name, part in rows.items()}
+        for block in np.unique(blocks["series"]).tolist():
+            part = {name: of_table.select(blocks[name] == block) for name, of_table in rows.items()}
+            self._blocks.add(block)
+            self._in_memory.setdefault(block, []).append(part)
+            self._memory_bytes += sum(of_table.size_bytes for of_table in part.values())
         if self._memory_bytes > SPILL_BYTES:
             self._spill()
 
     def _spill(self) -> None:
+        # Parts of one slice come from many batches. Added up, they are far smaller.
         self._disk.executemany(
             "INSERT INTO parts VALUES (?, ?)",
             (
-                # The bytes of a checkpoint are ten times as slow to write: slices are small here.
-                (start_s, pickle.dumps(Aggregate.merged(parts)))
-                for start_s, parts in self._in_memory.items()
+                (block, pickle.dumps({name: of.summed() for name, of in joined(parts).items()}))
+                for block, parts in self._in_memory.items()
             ),
         )
-        self._in_memory, self._memory_bytes, self._has_spilled = {}, 0, True
+        self._in_memory, self._memory_bytes = {}, 0
+
+    def _load(self, block: int) -> Iterator[SliceRows]:
+        """Yield the rows of a block, which is then forgotten."""
+        self._blocks.remove(block)
+        stored = self._disk.execute("SELECT rows FROM parts WHERE block = ?", (block,))
+        # Only this process can write to its private file.
+        yield from (pickle.loads(data) for (data,) in stored)  # noqa: S301
+        yield from self._in_memory.pop(block, ())
 
 
 def _events(index: npt.NDArray[np.int32]) -> list[int]:

@@ -12,22 +12,29 @@ every slice of ten seconds.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from alerts.backtest.recording import Recording
-from alerts.backtest.samples import STEP_S, Gauges, ReplayedObjective
+from alerts.backtest.samples import ReplayedObjective
+from alerts.backtest.stack import STEP_S, stack
 from alerts.backtest.timeline import Episode, Timeline
+from alerts.backtest.windows import RollingWindows
 from alerts.evaluation.evaluator import EvaluatedRule, RuleEvaluator, request_groups
+from alerts.evaluation.expressions import Expression
+from alerts.evaluation.matrix import Bools, Families, Floats, Matrix
 from alerts.rules.model import EVERY_S, Alert
-from slo.alert_state import Samples
 from slo.policy.policy import LatencyThresholdObjective, Policy
 from streams.config.settings import Settings, Worker
 from streams.errors import RequestError
 from streams.query.instants import rfc3339
 from streams.state.limits import token_time_us
 from streams.state.slices import CLOCKS, Thresholds
+from streams.state.tables import Ints
 from streams.state.windows import ROLLING_S
 
 # A wrong time would otherwise be evaluated through decades of silence.
 MAX_EVALUATED_S = 400 * 86_400
+_MOST_STACKED = 2**21  # stacked groups at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +124,13 @@ def run(
             f"the events lie between {rfc3339(since_s)} and {rfc3339(end_s)}, more than "
             f"{MAX_EVALUATED_S // 86_400} days; correct wrong times, or give --from and --to"
         )
-    evaluation = _Evaluation(policies, settings, recording, (begin_s, end_s), since_s)
+    evaluation = Evaluation(policies, settings, recording, (begin_s, end_s), since_s)
     evaluation.run()
-    return Backtest(
-        since_s, end_s, recording, evaluation.watched, tuple(evaluation.gauges.objectives)
-    )
+    return Backtest(since_s, end_s, recording, evaluation.watched, evaluation.objectives)
 
 
-class _Evaluation:
-    """All rules over one recording, slice after slice."""
+class Evaluation:
+    """All rules over one recording, a day at a time."""
 
     def __init__(
         self,
@@ -135,62 +140,95 @@ class _Evaluation:
         span_s: tuple[int, int],
         since_s: int,
     ) -> None:
-        self._recording, self._end_s, self._since_s = recording, span_s[1], since_s
-        self._evaluator = evaluator = RuleEvaluator(request_groups(policies))
+        self._recording, self._since_s, self._end_s = recording, since_s, span_s[1]
+        self.origin_s = span_s[0] // 60 * 60  # start of slot 0
+        evaluator = RuleEvaluator(request_groups(policies))
         self.watched = tuple(
             Watched(rule, Timeline(rule.expression.is_ceiling)) for rule in evaluator.rules
         )
-        self.gauges = Gauges(
-            policies,
+        self.windows = RollingWindows(
             evaluator.reads,
-            evaluator.metrics,
             recording.registry,
-            span_s,
             settings,
+            self.origin_s,
+            evaluator.wants,
         )
-        # After that long without a change of samples no alert changes any more.
-        self._settled_after_s = EVERY_S + max(
-            (max(rule.alert.for_s, rule.alert.keep_firing_s) for rule in evaluator.rules), default=0
+        self.objectives = tuple(
+            ReplayedObjective(
+                policy, objective, recording.registry, span_s, settings.latency.apart_tiers
+            )
+            for policy in policies
+            for objective in policy.error_budget_objectives()
         )
-        self._reads_clock = any(rule.expression.reads_clock for rule in evaluator.rules)
-        self._samples: Samples = {}
-        self._changed_at_s = 0
 
     def run(self) -> None:
         """Evaluate from `since_s` to the end, including silence."""
-        # The earlier slices only fill windows and periods, which costs far less.
-        next_s = max(self._recording.begin_s or 0, self._since_s // STEP_S * STEP_S - STEP_S)
-        for slice_id, aggregate in self._recording.slices():
-            # Also a time without requests fires alerts, or resolves them.
-            self._pass_silence(next_s, slice_id.start_s)
-            self.gauges.add(slice_id, aggregate)
-            if slice_id.start_s >= next_s:
-                self._evaluate(slice_id.start_s)
-                next_s = slice_id.end_s
-        self._pass_silence(next_s, self._end_s)
+        until = -(-(self._end_s - self.origin_s) // STEP_S)
+        begin_s = max(self._recording.begin_s or 0, self._since_s // STEP_S * STEP_S - STEP_S)
+        first = (begin_s - self.origin_s) // STEP_S  # slot that is evaluated first
+        # Stacked groups need a number each, which must fit into the upper bits of a key.
+        groups = max(self.windows.most_groups, len(self._recording.registry.series))
+        step = max(1, min(86_400 // 60, _MOST_STACKED // groups // 6)) * 6
+        for begin in range(0, until, step):
+            end = min(begin + step, until)
+            ends = np.arange(max(begin, first), end) + 1
+            families = self.families(begin, ends, end)
+            if not len(ends):
+                continue
+            for watched in self.watched:
+                self._follow(watched, self._holding(watched.rule.expression, families, ends), ends)
+        self._recording.close()
 
-    def _pass_silence(self, start_s: int, end_s: int) -> None:
-        """Evaluate the slices of [start_s, end_s), in which no request ended."""
-        while start_s < end_s:
-            now_s = start_s + STEP_S
-            self._evaluate(start_s)
-            start_s = now_s
-            if not self._reads_clock and now_s - self._changed_at_s > self._settled_after_s:
-                # Alerts are settled, so the next slice to evaluate is the first that may differ.
-                change_s = min(self.gauges.next_change_s(now_s), end_s)
-                start_s = max(now_s, change_s - STEP_S)
+    def families(self, begin: int, ends: Ints, until: int) -> Families:
+        """Count the slots [begin, until), and return the samples at `ends`, one after each slot."""
+        until_s = self.origin_s + until * STEP_S
+        part = stack(self._recording.read(until_s), self.origin_s)
+        # Earlier slices are too old for every window, and only objectives count them.
+        if part is not None and until_s > self._recording.minutes_until_s:
+            self.windows.add(part)
+        by_objective = [objective.rows(part, begin, ends, until) for objective in self.objectives]
+        if not len(ends):
+            return {}
+        sheet = self.windows.sheet(ends)
+        for rows in by_objective:
+            for (metric, key), row in rows.items():
+                sheet.put(metric, key, *row)
+        return sheet.families()
 
-    def _evaluate(self, start_s: int) -> None:
-        """Evaluate the rules while the slice that begins at `start_s` is the newest one."""
-        now_s = start_s + STEP_S
-        self.gauges.advance(now_s)
-        samples = self.gauges.samples()
-        # Equal samples count as the same, so that the evaluator need not look at them again.
-        if samples != self._samples:
-            self._samples, self._changed_at_s = samples, now_s
-        for at_s in range(now_s, now_s + STEP_S, EVERY_S):
-            # The first and the last slice may be evaluated in part.
-            if self._since_s <= at_s <= self._end_s:
-                by_rule = self._evaluator.evaluate_by_rule(self._samples, at_s)
-                for rule, states in zip(self.watched, by_rule, strict=True):
-                    rule.timeline.add(at_s, states)
+    def _holding(self, expression: Expression, families: Families, ends: Ints) -> Matrix:
+        """Return when an expression holds; each slice is evaluated several times."""
+        times_s = (self.origin_s + ends * STEP_S).astype(float)
+        steps = [
+            expression.over(families, times_s + late_s if expression.reads_clock else times_s)
+            for late_s in range(0, STEP_S, EVERY_S)
+        ]
+        return _interleaved(steps)
+
+    def _follow(self, watched: Watched, holding: Matrix, ends: Ints) -> None:
+        """Step the alerts of a rule from change to change."""
+        times_s = (self.origin_s + ends[:, None] * STEP_S + np.arange(0, STEP_S, EVERY_S)).ravel()
+        # The first and the last slice may be evaluated in part.
+        at, stop = np.searchsorted(times_s, (self._since_s, self._end_s + 1)).tolist()
+        present = holding.present[:, :stop]
+        changes = np.flatnonzero((present[:, 1:] != present[:, :-1]).any(axis=0)) + 1
+        while at < stop:
+            vector = holding.vector(at)
+            watched.timeline.add(int(times_s[at]), watched.rule.step(float(times_s[at]), vector))
+            # The same label sets hold until then, and no `for` passes.
+            due = int(np.searchsorted(times_s, watched.rule.next_change_s))
+            later = changes[np.searchsorted(changes, at, side="right") :][:1]
+            after = min([stop, max(due, at + 1), *later.tolist()])
+            for row in np.flatnonzero(present[:, at]).tolist():
+                values = holding.values[row, at:after]
+                watched.timeline.worsen(holding.keys[row], values)
+            at = after
+
+
+def _interleaved(steps: Sequence[Matrix]) -> Matrix:
+    """Return the matrix of all instants; each of `steps` has every n-th of them."""
+    keys = steps[0].keys
+    spread = [step.spread(keys) for step in steps]
+    values: Floats = np.stack([step.values for step in spread], axis=2)
+    present: Bools = np.stack([step.present for step in spread], axis=2)
+    shape = len(keys), values.shape[1] * len(steps)
+    return Matrix(keys, values.reshape(shape), present.reshape(shape))

@@ -1,224 +1,34 @@
-"""The exporter's samples of recorded events, slice after slice.
+"""The samples of objectives over recorded events, at many instants at once.
 
-Pure. The exporter's own code makes the samples: windows of the slices that the state would still
-contain, and objectives of their counts by the minute. Only metrics that some rule reads are made.
-
-Samples belong to the end of a slice: at 12:00:10 all that ended before is counted. The two seconds
-that the pipeline takes are not included.
+Pure. The status of an objective of requests comes from running sums. That of an objective which
+judges minutes or slices, or has credits, comes from the SLA engine, minute after minute.
 """
 
-import operator
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
-from alerts.rules.model import Read
+import numpy as np
+
+from alerts.backtest.stack import STEP_S, Stack
+from alerts.evaluation.matrix import Bools, Floats
 from exporters.catalogue import objectives as catalogue
 from exporters.catalogue.spec import Spec
-from exporters.metrics.requests import add_customers, add_window
-from exporters.metrics.sample_sheet import SampleSheet
-from exporters.windows.incremental import (
-    CUSTOMER,
-    Change,
-    PartKey,
-    SliceSummary,
-    Sums,
-    Window,
-    summarise,
-)
-from exporters.windows.plan import scope_grouping
-from slo.alert_state import SampleKey, Samples, sample_key
-from slo.engine.attainment import ObjectiveStatus, objective_status
+from slo.alert_state import SampleKey, sample_key
+from slo.engine.attainment import ObjectiveStatus, objective_status, period_of
 from slo.engine.counting import RequestSelection
 from slo.engine.credits import credit_share
 from slo.engine.maintenance import causes
 from slo.engine.minute_counts import DAY, MinuteCounts, Pair
 from slo.engine.report import ObjectiveResult
+from slo.policy.burn_rates import BURN_MINUTES
+from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import ErrorBudgetObjective, Policy
-from streams.config.settings import Settings
 from streams.state.registry import Registry
-from streams.state.slices import LEVELS, Aggregate, SliceId
-from streams.state.windows import ROLLING_S, cover, kept_step_s, rolling
+from streams.state.tables import Ints, Table
 
-STEP_S = LEVELS[0].step_s
-FOREVER_S = 2**62
-
-
-class Gauges:
-    """Samples of the metrics that rules read."""
-
-    def __init__(
-        self,
-        policies: Sequence[Policy],
-        reads: Iterable[Read],
-        metrics: frozenset[str],
-        registry: Registry,
-        span_s: tuple[int, int],
-        settings: Settings,
-    ) -> None:
-        """`reads`: the windows of the rules. `span_s`: first and last second of all slices."""
-        self._windows = _Windows(reads, metrics, registry, settings)
-        tiers = settings.latency.apart_tiers
-        self.objectives = [
-            ReplayedObjective(policy, objective, registry, span_s, tiers)
-            for policy in policies
-            for objective in policy.error_budget_objectives()
-        ]
-        self._parts: list[Samples] = []
-        self._samples: Samples = {}
-
-    def add(self, slice_id: SliceId, aggregate: Aggregate) -> None:
-        """Count the next slice; slices rise, and silent ones may be missing.
-
-        Slices of a minute are too old for every window, and only objectives count them.
-        """
-        # Level 0 are slices of ten seconds.
-        if slice_id.level == 0:
-            self._windows.add(slice_id, aggregate)
-        for objective in self.objectives:
-            objective.add(slice_id, aggregate)
-
-    def advance(self, now_s: int) -> None:
-        """Move on to `now_s`, the end of a slice: all that ended before is counted."""
-        self._windows.advance(now_s)
-        for objective in self.objectives:
-            objective.advance(now_s)
-
-    def next_change_s(self, now_s: int) -> int:
-        """Return the first time after `now_s` at which samples may change without new events."""
-        changes_s = [objective.next_change_s for objective in self.objectives]
-        return max(now_s + STEP_S, min([self._windows.next_change_s, *changes_s]))
-
-    def samples(self) -> Samples:
-        """Return the samples at the end of the newest slice; the same object until one changes."""
-        parts = [*self._windows.parts(), *(objective.part() for objective in self.objectives)]
-        # Comparing identities is cheap, and the parts are replaced if they change.
-        if list(map(id, parts)) != list(map(id, self._parts)):
-            whole: dict[str, dict[SampleKey, float]] = {}
-            for part in parts:
-                for metric, vector in part.items():
-                    whole.setdefault(metric, {}).update(vector)
-            self._parts, self._samples = parts, whole
-        return self._samples
-
-
-class _Windows:
-    """Rolling windows by scope."""
-
-    def __init__(
-        self,
-        reads: Iterable[Read],
-        metrics: frozenset[str],
-        registry: Registry,
-        settings: Settings,
-    ) -> None:
-        self._metrics, self._registry = metrics, registry
-        self._top = settings.exporter.customers_top
-        self._apart_tiers = settings.latency.apart_tiers
-        plan: dict[str, set[str]] = {}
-        for scope, window in reads:
-            plan.setdefault(window, set()).add(scope)
-        self._windows = {window: Window(sorted(plan[window])) for window in sorted(plan)}
-        self._scopes = {
-            scope: scope_grouping(scope) for scope in sorted(set().union(*plan.values()))
-        }
-        self._summaries: dict[SliceId, SliceSummary] = {}
-        # By level, the start of the coarse slice whose parts are there but not added up yet.
-        self._open_s: list[int | None] = [None] * len(LEVELS)
-        self._reach_s: tuple[int, int] | None = None  # of all slices so far
-        self._first_s: dict[str, int] = {}  # start of the first slice of each window that has one
-        self._as_of_s = 0
-        self._made: dict[str, tuple[list[Sums], Samples]] = {}  # with the sums they are made of
-
-    @property
-    def next_change_s(self) -> int:
-        """First time at which a slice may leave a window, which no new event causes."""
-        leave_s = [FOREVER_S]
-        for name, first_s in self._first_s.items():
-            # A window begins at a multiple of the step that is still kept there.
-            step_s = kept_step_s(first_s, first_s + ROLLING_S[name])
-            leave_s.append(first_s // step_s * step_s + ROLLING_S[name])
-        return min(leave_s)
-
-    def add(self, slice_id: SliceId, aggregate: Aggregate) -> None:
-        """Count the next slice, as for `Gauges.add`."""
-        if not self._scopes:
-            return
-        self.advance(slice_id.start_s)
-        for name, scope in self._scopes.items():
-            names = self._registry.customers if name == CUSTOMER else self._registry.series
-            scope.follow(names)
-        summary = summarise(
-            aggregate, self._scopes.values(), self._registry.series, self._apart_tiers
-        )
-        self._add_summary(slice_id, summary)
-
-    def advance(self, now_s: int) -> None:
-        """Add up the coarse slices that are over, and drop those that the state drops."""
-        self._as_of_s = now_s - 1
-        has_merged = False
-        # From fine to coarse: a coarse slice that is over has all of its parts by then.
-        for level in range(1, len(LEVELS)):
-            start_s, step_s = self._open_s[level], LEVELS[level].step_s
-            if start_s is not None and start_s + step_s <= now_s:
-                self._merge(SliceId(level, start_s))
-                has_merged = True
-        if has_merged:
-            self._summaries = {
-                slice_id: summary
-                for slice_id, summary in self._summaries.items()
-                if slice_id.end_s > now_s - LEVELS[slice_id.level].keep_s
-            }
-
-    def _merge(self, slice_id: SliceId) -> None:
-        self._open_s[slice_id.level] = None
-        part_level = slice_id.level - 1
-        parts = [
-            self._summaries[part]
-            for at_s in range(slice_id.start_s, slice_id.end_s, LEVELS[part_level].step_s)
-            if (part := SliceId(part_level, at_s)) in self._summaries
-        ]
-        merged = {scope: Sums.merge([part[scope] for part in parts]) for scope in self._scopes}
-        self._add_summary(slice_id, merged)
-
-    def _add_summary(self, slice_id: SliceId, summary: SliceSummary) -> None:
-        self._summaries[slice_id] = summary
-        begin_s, end_s = self._reach_s or (slice_id.start_s, slice_id.end_s)
-        self._reach_s = min(begin_s, slice_id.start_s), max(end_s, slice_id.end_s)
-        coarser = slice_id.level + 1
-        if coarser < len(LEVELS):
-            step_s = LEVELS[coarser].step_s
-            self._open_s[coarser] = slice_id.start_s // step_s * step_s
-
-    def parts(self) -> Iterator[Samples]:
-        """Yield the samples of each window."""
-        deltas: dict[Change, Sums] = {}
-        as_of_s = self._as_of_s
-        merged_until_s = [(as_of_s + 1) // step_s * step_s for step_s, _ in LEVELS]
-        # Windows are assembled from the coarsest slices, as the exporter does; sums are exact.
-        for name, window in self._windows.items():
-            span = rolling(ROLLING_S[name], as_of_s, as_of_s)
-            parts: dict[PartKey, SliceSummary] = {
-                (0, slice_id): self._summaries[slice_id]
-                for slice_id in cover(self._summaries, merged_until_s, *span, self._reach_s)
-            }
-            self._first_s.pop(name, None)
-            if parts:
-                self._first_s[name] = min(slice_id.start_s for _, slice_id in parts)
-            window.update(parts, deltas)
-            sums = list(window.sums.values())
-            made = self._made.get(name)
-            # Sums are replaced, never changed, so their identity shows whether samples are old.
-            if made is None or any(map(operator.is_not, made[0], sums)):
-                made = self._made[name] = (sums, self._sheet(name, window))
-            yield made[1]
-
-    def _sheet(self, name: str, window: Window) -> Samples:
-        sheet = SampleSheet(self._metrics)
-        for scope, sums in window.sums.items():
-            if scope == CUSTOMER:
-                add_customers(sheet, name, self._scopes[scope], sums, self._top, {})
-            else:
-                add_window(sheet, name, self._scopes[scope], sums)
-        return sheet.values
+ObjectiveSamples = dict[tuple[str, SampleKey], float]  # by metric and labels
+SampleRows = dict[tuple[str, SampleKey], tuple[Floats, Bools]]
+_SLOTS = 60 // STEP_S  # of a minute
+_SLOT_BITS = 32
 
 
 class ReplayedObjective:
@@ -232,6 +42,7 @@ class ReplayedObjective:
         span_s: tuple[int, int],
         apart_tiers: Collection[str],
     ) -> None:
+        """`span_s`: first and last second of all slices; slots count from the first minute."""
         self.policy, self.objective = policy, objective
         self.selection = RequestSelection(
             policy, objective, lambda customer_id: customer_id, apart_tiers
@@ -241,54 +52,170 @@ class ReplayedObjective:
         self.excluded = [(cause.begin, cause.end) for cause in causes(policy, objective, ())]
         self.worst: dict[tuple[str, str], tuple[float, int, int]] = {}
         self._registry = registry
-        self._as_of_s = 0
-        self._minute = span_s[0] // 60  # that is not over yet
-        self._counts: dict[str, Pair] = {}  # of the running minute
-        self._changed = True
-        self._samples: Samples = {}
-
-    @property
-    def next_change_s(self) -> int:
-        """First time at which the status may change without new events: minutes are judged."""
-        return (self._minute + 1) * 60 + STEP_S
-
-    def add(self, slice_id: SliceId, aggregate: Aggregate) -> None:
-        """Count the next slice, as for `Gauges.add`."""
-        self._start_minute(slice_id.start_s // 60)
-        names = self._registry
-        counts = self.selection.count(
-            aggregate, names.series, names.customers, slice_id.start_s, slice_id.end_s
+        self._origin = span_s[0] // 60  # minute
+        self._is_summed = objective.sla is None and isinstance(
+            objective.indicator, RequestRatio | LatencyRatio
         )
-        # A minute comes in up to six slices, and MinuteCounts takes its whole counts.
-        for name, (total, bad) in counts.items():
-            before = self._counts.get(name, (0, 0))
-            self._counts[name] = (before[0] + total, before[1] + bad)
-        self.minute_counts.count(self._minute, self._counts)
-        self._changed |= bool(counts)
+        self._first_slots: dict[str, int] = {}  # of requests, by name
+        self._as_of_s = span_s[1] - 1
 
-    def advance(self, now_s: int) -> None:
-        """Judge the minutes that are over at `now_s`, the end of a slice."""
-        self._as_of_s = now_s - 1
-        self._start_minute(self._as_of_s // 60)
-        if now_s % 60 == 0:
-            self.minute_counts.see(self._minute, self._minute + 1)
+    def rows(self, part: Stack | None, begin: int, ends: Ints, until: int) -> SampleRows:
+        """Count the slots [begin, until), and return the samples at `ends`, the slots after each.
 
-    def _start_minute(self, minute: int) -> None:
-        if minute != self._minute:
-            # Minutes without requests were seen too: they are silent, not unknown.
-            self.minute_counts.see(self._minute, minute)
-            self._minute, self._counts, self._changed = minute, {}, True
-            self.minute_counts.running = minute
-
-    def part(self) -> Samples:
-        """Return the samples of this objective."""
-        if self._changed:
-            self._changed = False
-            samples: dict[str, dict[SampleKey, float]] = {}
+        `begin`: start of a minute, as is each begin after it.
+        """
+        counts = {} if part is None else self._counts(part)
+        for name, table in counts.items():
+            self._first_slots.setdefault(name, int(table.keys[0]))
+        if not self._is_summed:
+            return self._stepwise(counts, begin, ends, until)
+        for name, table in counts.items():
+            by_minute = Table.summed(table.keys // _SLOTS, table.values)
+            for minute, pair in zip(
+                by_minute.keys.tolist(), by_minute.values.tolist(), strict=True
+            ):
+                self.minute_counts.count(self._origin + minute, {name: tuple(pair)})
+        # Minutes without requests were seen too: they are silent, not unknown.
+        self.minute_counts.see(self._origin + begin // _SLOTS, self._origin + until // _SLOTS)
+        self.minute_counts.running = self._origin + until // _SLOTS
+        rows: SampleRows = {}
+        if len(ends):
             for name in self.names():
-                self._add(samples, name)
-            self._samples = samples
-        return self._samples
+                self._sum(rows, name, counts.get(name, Table.empty(2)), begin, ends, until)
+        return rows
+
+    def _counts(self, part: Stack) -> dict[str, Table]:
+        """Return slot -> (total, bad) of each name."""
+        names, selection = self._registry, self.selection
+        series = [names.series[number] for number in part.series.tolist()]
+        keys, totals, bads = selection.rows(part.counts, series)
+        slots, numbers = (
+            (part.customer_slots, part.customers)
+            if selection.by_customer
+            else (part.slots, part.series)
+        )
+        # Rows of counters follow those of requests, and exclusions read rising slots.
+        order = np.argsort(slots[keys], kind="stable")
+        keys, totals, bads = keys[order], totals[order], bads[order]
+        slots, numbers = slots[keys], numbers[keys]
+        group = np.empty(len(keys), np.int64)
+        # Exclusions of some requests may hold for a stretch of time.
+        firsts = np.unique(slots) if selection.varies else slots[:1]
+        for slot, first in zip(
+            firsts.tolist(), np.searchsorted(slots, firsts).tolist(), strict=True
+        ):
+            from_s = self._origin * 60 + slot * STEP_S
+            of_name = selection.name_numbers(names.series, names.customers, from_s, from_s + STEP_S)
+            group[first:] = of_name[numbers[first:]]
+        selected = group >= 0
+        table = Table.summed(
+            (group[selected] << _SLOT_BITS) | slots[selected],
+            np.column_stack((totals[selected], bads[selected])),
+        )
+        # A class of client errors may be bad without being counted again.
+        has_requests = table.values[:, 0] > 0
+        table = Table(table.keys[has_requests], table.values[has_requests])
+        return {selection.names[at]: by_slot for at, by_slot in table.split(_SLOT_BITS)}
+
+    # -- ratios of requests ------------------------------------------------------------------------
+
+    def _sum(
+        self, rows: SampleRows, name: str, counts: Table, begin: int, ends: Ints, until: int
+    ) -> None:
+        """Add the samples of one name: sums of whole minutes and of the running one."""
+        held = self.minute_counts
+        minutes = held.span(name, held.begin, held.end).counts.astype(np.int64)
+        slots = np.zeros((until - begin + 1, 2), np.int64)
+        slots[counts.keys - begin + 1] = counts.values
+        for first, last in self.excluded:
+            low, high = max(first - held.begin, 0), max(last - held.begin, 0)
+            minutes[low:high] = 0
+            low, high = ((at - self._origin) * _SLOTS - begin + 1 for at in (first, last))
+            slots[max(low, 0) : max(high, 0)] = 0
+        whole = np.concatenate((np.zeros((1, 2), np.int64), np.cumsum(minutes, axis=0)))
+        parts = np.cumsum(slots, axis=0)
+        running = (ends - 1) // _SLOTS  # the minute that is not over, from the origin
+        partial = parts[ends - begin] - parts[running * _SLOTS - begin]
+        now = running + self._origin  # minutes since 1970
+        at = now - held.begin
+
+        def since(minute: Ints) -> tuple[Ints, Ints]:
+            sums = whole[at] - whole[np.clip(minute - held.begin, 0, at)] + partial
+            return sums[:, 0], sums[:, 1]
+
+        labels = {
+            "policy": self.policy.name,
+            "objective": self.objective.name,
+            **self.scope(name),
+        }
+        is_named = ends > self._first_slots.get(name, -1)
+        assert isinstance(self.objective.indicator, RequestRatio | LatencyRatio)
+        least = max(self.objective.indicator.min_samples, 1)
+        begins = {
+            minute: period_of(self.objective.period, minute * 60)[0] for minute in set(now.tolist())
+        }
+        total, bad = since(np.array([begins[minute] for minute in now.tolist()]))
+        rows[catalogue.ATTAINMENT.name, sample_key(labels)] = (
+            (total - bad) / np.maximum(total, 1),
+            is_named & (total >= least),
+        )
+        budget = self.objective.error_budget
+        for window, length in BURN_MINUTES.items():
+            total, bad = since(now + 1 - length)
+            key = sample_key({**labels, "window": window})
+            # One division of whole numbers, so that the result is the rounded exact one.
+            rate = bad * budget.denominator / np.maximum(total * budget.numerator, 1)
+            present = is_named & (total >= least)
+            rows[catalogue.BURN_RATE.name, key] = rate, present
+            rows[catalogue.ELIGIBLE.name, key] = total.astype(float), is_named
+            worst = int(np.argmax(np.where(present, rate, 0)))
+            if present[worst] and rate[worst] > self.worst.get((name, window), (0.0, 0, 0))[0]:
+                end_s = self._origin * 60 + int(ends[worst]) * STEP_S
+                self.worst[name, window] = float(rate[worst]), end_s, int(total[worst])
+
+    # -- all other objectives ----------------------------------------------------------------------
+
+    def _stepwise(self, counts: dict[str, Table], begin: int, ends: Ints, until: int) -> SampleRows:
+        by_slot: dict[int, dict[str, Pair]] = {}
+        for name, table in counts.items():
+            for slot, pair in zip(table.keys.tolist(), table.values.tolist(), strict=True):
+                by_slot.setdefault(slot, {})[name] = tuple(pair)
+        first_end = int(ends[0]) if len(ends) else until + 1
+        changes = list(self._changes(by_slot, begin, first_end, until))
+        rows: SampleRows = {}
+        stops = [*(at for at, _ in changes[1:]), len(ends)][: len(changes)]
+        for (at, samples), stop in zip(changes, stops, strict=True):
+            for key, value in samples.items():
+                if key not in rows:
+                    rows[key] = np.zeros(len(ends)), np.zeros(len(ends), np.bool_)
+                rows[key][0][at:stop], rows[key][1][at:stop] = value, True
+        return rows
+
+    def _changes(
+        self, by_slot: dict[int, dict[str, Pair]], begin: int, first_end: int, until: int
+    ) -> Iterator[tuple[int, ObjectiveSamples]]:
+        """Count the slots, and yield the samples after each that may change them.
+
+        They come with the number of slots since `first_end`.
+        """
+        minute_counts = self.minute_counts
+        of_minute: dict[str, Pair] = {}
+        for slot in range(begin, until):
+            minute, end = self._origin + slot // _SLOTS, slot + 1
+            starts = slot % _SLOTS == 0
+            if starts:
+                of_minute, minute_counts.running = {}, minute
+            if slot in by_slot:
+                # Slices of one minute come one after another; the whole counts replace those.
+                for name, (total, bad) in by_slot[slot].items():
+                    before = of_minute.get(name, (0, 0))
+                    of_minute[name] = before[0] + total, before[1] + bad
+                minute_counts.count(minute, of_minute)
+            # A minute is judged once it is over, at the end of the slice after it.
+            if end % _SLOTS == 0:
+                minute_counts.see(minute, minute + 1)
+            if end >= first_end and (starts or slot in by_slot or end == first_end):
+                yield end - first_end, self.samples(self._origin * 60 + end * STEP_S - 1)
 
     def names(self) -> list[str]:
         """Return the names with a status of their own; one empty name without `per`."""
@@ -307,31 +234,32 @@ class ReplayedObjective:
             self.policy, self.objective, name, self.selection.customer, status, (), ()
         )
 
-    def _add(self, samples: dict[str, dict[SampleKey, float]], name: str) -> None:
-        # Requests are judged as they come; minutes and slices change once they are over.
-        status = self.status(name, self._as_of_s)
-        about = {
-            "policy": self.policy.name,
-            "objective": self.objective.name,
-            **self._result(name, status).scope(lambda token: token),
-        }
+    def samples(self, as_of_s: int) -> ObjectiveSamples:
+        """Return the samples at a second, the last of a slice; times rise."""
+        self._as_of_s = as_of_s
+        samples: ObjectiveSamples = {}
+        for name in self.names():
+            status = self.status(name, self._as_of_s)
+            about = {
+                "policy": self.policy.name,
+                "objective": self.objective.name,
+                **self._result(name, status).scope(lambda token: token),
+            }
 
-        def add(spec: Spec, value: float, **more: str) -> None:
-            samples.setdefault(spec.name, {})[sample_key({**about, **more})] = value
+            def add(spec: Spec, value: float, about: dict[str, str]) -> None:
+                samples[spec.name, sample_key(about)] = value
 
-        ratio = status.attainment.ratio
-        if ratio is not None:
-            add(catalogue.ATTAINMENT, float(ratio))
-            if self.objective.sla is not None:
-                share = credit_share(self.objective.sla, ratio)
-                add(catalogue.CREDIT_SHARE, float(share))
-        for window, rate in status.burn.items():
-            add(catalogue.BURN_RATE, float(rate), window=window)
-            if float(rate) > self.worst.get((name, window), (0.0, 0, 0))[0]:
-                self.worst[name, window] = (
-                    float(rate),
-                    self._as_of_s + 1,
-                    status.eligible[window],
-                )
-        for window, requests in status.eligible.items():
-            add(catalogue.ELIGIBLE, float(requests), window=window)
+            ratio = status.attainment.ratio
+            if ratio is not None:
+                add(catalogue.ATTAINMENT, float(ratio), about)
+                if self.objective.sla is not None:
+                    share = credit_share(self.objective.sla, ratio)
+                    add(catalogue.CREDIT_SHARE, float(share), about)
+            for window, rate in status.burn.items():
+                add(catalogue.BURN_RATE, float(rate), {**about, "window": window})
+                if float(rate) > self.worst.get((name, window), (0.0, 0, 0))[0]:
+                    worst = float(rate), self._as_of_s + 1, status.eligible[window]
+                    self.worst[name, window] = worst
+            for window, requests in status.eligible.items():
+                add(catalogue.ELIGIBLE, float(requests), {**about, "window": window})
+        return samples

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from alerts.evaluation.matrix import Floats
 from slo.alert_state import AlertState, SampleKey, sample_key
 
 
@@ -42,6 +43,11 @@ class Timeline:
         for key, state in active.items():
             self._worst[key] = self._worse(self._worst.get(key, state.value), state.value)
         self._active = active
+
+    def worsen(self, key: SampleKey, values: Floats) -> None:
+        """Take further values of an alert that is active, until its next change."""
+        worst = values.max() if self._worse is max else values.min()
+        self._worst[key] = self._worse(self._worst[key], float(worst))
 
     def episodes(self) -> list[Episode]:
         """Return all firings in order, also those that still last."""

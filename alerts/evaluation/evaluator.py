@@ -15,8 +15,11 @@ Source: https://prometheus.io/docs/prometheus/latest/configuration/alerting_rule
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from alerts.evaluation.expressions import Expression, Node, parse
+import numpy as np
+
+from alerts.evaluation.expressions import Expression, SharedPart, parse
 from alerts.evaluation.history import History
+from alerts.evaluation.matrix import families_of
 from alerts.rules.build import policy_groups
 from alerts.rules.model import Alert, Group, Links
 from alerts.rules.pipeline import pipeline_groups
@@ -61,6 +64,18 @@ class EvaluatedRule:
                 del self._active[key]
         return [self._state(key, self._active[key]) for key in sorted(self._active)]
 
+    @property
+    def next_change_s(self) -> float:
+        """Time from which the states differ although the same label sets hold; inf if never."""
+        changes_s = [
+            active.pending_since_s + self.alert.for_s
+            if active.ended_at_s is None
+            else active.ended_at_s + self.alert.keep_firing_s
+            for active in self._active.values()
+            if active.firing_since_s is None or active.ended_at_s is not None
+        ]
+        return min(changes_s, default=np.inf)
+
     def _state(self, key: SampleKey, active: _Active) -> AlertState:
         return AlertState(
             alert=self.alert.name,
@@ -81,7 +96,7 @@ class RuleEvaluator:
     def __init__(self, groups: Iterable[Group]) -> None:
         """Raises ValueError for a rule that `expressions` cannot evaluate."""
         self._history = History()
-        shared: dict[str, Node] = {}
+        shared: dict[str, SharedPart] = {}
         self.rules = tuple(
             EvaluatedRule(alert, parse(alert.expr, self._history, shared))
             for group in groups
@@ -92,8 +107,19 @@ class RuleEvaluator:
             *(rule.expression.metrics for rule in self.rules)
         )
         self.reads = frozenset(read for rule in self.rules for read in rule.alert.reads)
+        self._wanted: dict[tuple[str, SampleKey], bool] = {}
         self._samples: Samples | None = None
         self._holding: list[Vector] = []
+
+    def wants(self, metric: str, key: SampleKey) -> bool:
+        """Return whether some rule reads the samples of a label set."""
+        if (metric, key) not in self._wanted:
+            self._wanted[metric, key] = any(
+                selector.metric == metric and selector.matches(key)
+                for rule in self.rules
+                for selector in rule.expression.selectors
+            )
+        return self._wanted[metric, key]
 
     def evaluate(self, samples: Samples, now_s: float) -> list[AlertState]:
         """Return the pending and firing alerts at `now_s`, in the order of the rules.
@@ -102,22 +128,20 @@ class RuleEvaluator:
         `samples` is another object than at the last call, or if they read the clock; those over
         ranges every `history.EVERY_S` at most.
         """
-        return [state for states in self.evaluate_by_rule(samples, now_s) for state in states]
-
-    def evaluate_by_rule(self, samples: Samples, now_s: float) -> list[list[AlertState]]:
-        """Return the active alerts of each of `rules`."""
         has_new_row = self._history.add(samples, now_s)
         is_first, is_same = self._samples is None, samples is self._samples
         self._samples = samples
+        families, times_s = families_of(samples, self.metrics), np.array([now_s], float)
         self._holding = [
-            rule.expression.vector(samples, now_s)
+            rule.expression.over(families, times_s).vector(0)
             if is_first or rule.expression.is_due(is_same, has_new_row)
             else self._holding[at]
             for at, rule in enumerate(self.rules)
         ]
         return [
-            rule.step(now_s, holding)
+            state
             for rule, holding in zip(self.rules, self._holding, strict=True)
+            for state in rule.step(now_s, holding)
         ]
 
 

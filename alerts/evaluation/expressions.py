@@ -1,37 +1,79 @@
-"""The part of PromQL that compiled rules use, evaluated over the samples of one instant.
+"""The part of PromQL that compiled rules use, evaluated over the samples of many instants at once.
 
 Pure. `promql-parser` builds the syntax tree, so an expression is read as Prometheus reads it. Range
-selectors need a history of past samples. `offset` and vector matching by chosen labels are in no
-rule that is evaluated here; they raise ValueError.
+selectors need a history of past samples, and a single instant. `offset` and vector matching by
+chosen labels are in no rule that is evaluated here; they raise ValueError.
 
 Source: https://prometheus.io/docs/prometheus/latest/querying/operators/
 """
 
-import math
-import operator
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import promql_parser as promql
 
 from alerts.evaluation.history import History
+from alerts.evaluation.matrix import Families, Floats, Keys, Matrix, families_of
 from slo.alert_state import SampleKey, Samples, Vector
 
-Value = float | Vector
-Node = Callable[[Samples, float], Value]
-_Binary = Callable[[float, float], float]
+Value = Floats | Matrix  # a scalar for each instant (or one for all), or a vector for each
+Node = Callable[[Families, Floats], Value]  # the instants, in seconds since 1970
 
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    ">": operator.gt,
-    "<": operator.lt,
-    ">=": operator.ge,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
+_COMPARISONS: dict[str, np.ufunc] = {
+    ">": np.greater,
+    "<": np.less,
+    ">=": np.greater_equal,
+    "<=": np.less_equal,
+    "==": np.equal,
+    "!=": np.not_equal,
 }
-_AGGREGATES: dict[str, _Binary] = {"max": max, "min": min, "sum": operator.add}
+_ARITHMETIC: dict[str, np.ufunc] = {
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "/": np.divide,
+}
+# The functions that fold the values of a group, and the value that changes no result of theirs.
+_AGGREGATES: dict[str, tuple[np.ufunc, float]] = {
+    "max": (np.fmax, np.nan),
+    "min": (np.fmin, np.nan),
+    "sum": (np.add, 0.0),
+}
+
+
+class Selector:
+    """A metric name and matchers of labels."""
+
+    def __init__(self, tree: promql.VectorSelector) -> None:
+        """`tree`: with a name."""
+        self.metric = str(tree.name)
+        self._matchers = _matchers(tree)
+        self._matching: dict[SampleKey, bool] = {}  # label sets recur at every evaluation
+        self._rows: tuple[Keys, list[int]] = ((), [])  # of the keys before
+
+    def matches(self, key: SampleKey) -> bool:
+        """Return whether the selector accepts a label set."""
+        if key not in self._matching:
+            labels = dict(key)
+            self._matching[key] = all(
+                bool(pattern.fullmatch(labels.get(label, ""))) is is_equal
+                for label, pattern, is_equal in self._matchers
+            )
+        return self._matching[key]
+
+    def select(self, matrix: Matrix) -> Matrix:
+        """Return the rows that it accepts."""
+        if not self._matchers:
+            return matrix
+        # The same label sets mostly come again, in the same order.
+        if self._rows[0] != matrix.keys:
+            rows = [row for row, key in enumerate(matrix.keys) if self.matches(key)]
+            self._rows = matrix.keys, rows
+        rows = self._rows[1]
+        return matrix if len(rows) == len(matrix.keys) else matrix.take(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +81,30 @@ class Expression:
     """The condition of a rule, ready to be evaluated."""
 
     text: str
-    metrics: frozenset[str]  # read by it
+    selectors: tuple[Selector, ...]  # of the samples that it reads
     is_ceiling: bool  # whether larger values are the worse ones
     reads_clock: bool
     reads_ranges: bool
     _node: Node
 
+    @property
+    def metrics(self) -> frozenset[str]:
+        """The names of the metrics that it reads."""
+        return frozenset(selector.metric for selector in self.selectors)
+
+    def over(self, families: Families, times_s: Floats) -> Matrix:
+        """Return the label sets for which the condition holds, and when, with their values.
+
+        The matrices have a column for each of `times_s`, in seconds since 1970.
+        """
+        # As IEEE 754 does, without a warning: a ratio of nothing is in no comparison true.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = self._node(families, times_s)
+        return value if isinstance(value, Matrix) else _vector_of(value, times_s)
+
     def vector(self, samples: Samples, now_s: float = 0) -> Vector:
-        """Return the label sets for which the condition holds, with their values."""
-        value = self._node(samples, now_s)
-        return {(): value} if isinstance(value, float) else value
+        """Return the label sets for which the condition holds at one instant."""
+        return self.over(families_of(samples, self.metrics), np.array([now_s], float)).vector(0)
 
     def is_due(self, is_same: bool, has_new_row: bool) -> bool:
         """Return whether the value may differ from the last one.
@@ -59,7 +115,7 @@ class Expression:
 
 
 def parse(
-    text: str, history: History | None = None, shared: dict[str, Node] | None = None
+    text: str, history: History | None = None, shared: "dict[str, SharedPart] | None" = None
 ) -> Expression:
     """Compile an expression, which reads past samples from `history`.
 
@@ -77,7 +133,7 @@ def parse(
     is_ceiling = next(_comparisons(tree), ">") not in ("<", "<=")
     return Expression(
         text,
-        frozenset(compiler.metrics),
+        tuple(compiler.selectors),
         is_ceiling,
         compiler.reads_clock,
         compiler.reads_ranges,
@@ -98,24 +154,30 @@ def _comparisons(tree: promql.Expr) -> Iterator[str]:
 
 @dataclass(slots=True)
 class _ExpressionCompiler:
-    """Turns a syntax tree into nested functions, and notes which metrics they read."""
+    """Turns a syntax tree into nested functions, and notes which samples they read."""
 
     text: str
     history: History | None
-    shared: dict[str, Node]
-    metrics: set[str] = field(default_factory=set)
+    shared: "dict[str, SharedPart]"
+    selectors: list[Selector] = field(default_factory=list)
     reads_clock: bool = False
     reads_ranges: bool = False
 
     def compile(self, tree: promql.Expr) -> Node:
         match tree:
             case promql.NumberLiteral():
-                number = float(tree.val)
-                return lambda samples, now_s: number
+                number = np.array(float(tree.val))
+                return lambda families, times_s: number
             case promql.ParenExpr():
                 return self.compile(tree.expr)
             case promql.VectorSelector():
-                return self._share(tree, self._selector(tree))
+                selector = self._selector(tree)
+                return self._share(
+                    tree,
+                    lambda families, times_s: selector.select(
+                        families.get(selector.metric, Matrix.empty(len(times_s)))
+                    ),
+                )
             case promql.AggregateExpr():
                 return self._share(tree, self._aggregate(tree))
             case promql.Call():
@@ -131,13 +193,13 @@ class _ExpressionCompiler:
         """Return the node that evaluates an equal part of another expression, if there is one."""
         if not _is_of_one_instant(tree):
             return node
-        return self.shared.setdefault(tree.prettify(), _remembered(node))
+        return self.shared.setdefault(tree.prettify(), SharedPart(node))
 
-    def _selector(self, tree: promql.VectorSelector) -> Node:
+    def _selector(self, tree: promql.VectorSelector) -> Selector:
         if tree.name is None or tree.offset is not None or tree.at is not None:
             raise self._error(tree)
-        self.metrics.add(tree.name)
-        return _select(tree.name, _matchers(tree))
+        self.selectors.append(Selector(tree))
+        return self.selectors[-1]
 
     def _aggregate(self, tree: promql.AggregateExpr) -> Node:
         # `without` and other aggregations are in no rule; guessing their meaning would be worse.
@@ -146,7 +208,7 @@ class _ExpressionCompiler:
         if fold is None or not is_by:
             raise self._error(tree)
         by = frozenset(tree.modifier.labels) if tree.modifier is not None else frozenset()
-        return _aggregate(fold, by, self.compile(tree.expr))
+        return _aggregate(*fold, by, self.compile(tree.expr))
 
     def _call(self, tree: promql.Call) -> Node:
         # Range functions need the selector itself, not its value.
@@ -156,35 +218,37 @@ class _ExpressionCompiler:
         match tree.func.name, arguments:
             case "time", []:
                 self.reads_clock = True
-                return lambda samples, now_s: float(now_s)
+                return lambda families, times_s: times_s
             case "vector", [scalar]:
-                return lambda samples, now_s: {(): _scalar(scalar(samples, now_s))}
+                return lambda families, times_s: _vector_of(
+                    _scalar(scalar(families, times_s)), times_s
+                )
             case "scalar", [inner]:
                 return _single(inner)
             case "round", [inner]:
-                return _round(inner)
+                # Halves up, as Prometheus rounds.
+                return lambda families, times_s: _vector(inner(families, times_s)).map(
+                    lambda values: np.floor(values + 0.5)
+                )
         raise self._error(tree)
 
     def _range(self, function: str, selector: promql.MatrixSelector, tree: promql.Call) -> Node:
-        metric, span_s = selector.vector_selector.name, selector.range.total_seconds()
-        if self.history is None or metric is None:
+        if self.history is None or function not in ("increase", "rate", "deriv"):
             raise self._error(tree)
-        reduced = {
-            "increase": partial(self.history.increase, metric, span_s),
-            "rate": partial(self.history.increase, metric, span_s),
-            "deriv": partial(self.history.deriv, metric, span_s),
-        }
-        if function not in reduced:
-            raise self._error(tree)
+        span_s, chosen = selector.range.total_seconds(), self._selector(selector.vector_selector)
         # Before the first sample arrives, so that none of the range is missed.
-        self.history.keep(metric, span_s)
+        self.history.keep(chosen.metric, span_s)
         self.reads_ranges = True
-        select = self._selector(selector.vector_selector)
+        reduce = partial(
+            self.history.deriv if function == "deriv" else self.history.increase,
+            chosen.metric,
+            span_s,
+        )
         divisor = span_s if function == "rate" else 1.0
 
-        def node(samples: Samples, now_s: float) -> Vector:
-            values = select({metric: reduced[function](now_s)}, now_s)
-            return {key: value / divisor for key, value in _vector(values).items()}
+        def node(families: Families, times_s: Floats) -> Matrix:
+            (now_s,) = times_s.tolist()
+            return chosen.select(Matrix.at_once(reduce(now_s))).map(lambda values: values / divisor)
 
         return node
 
@@ -204,24 +268,24 @@ class _ExpressionCompiler:
         raise self._error(tree)
 
 
+class SharedPart:
+    """A part of several expressions; it is evaluated once while the samples are the same object."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._last: tuple[Families, Value] | None = None
+
+    def __call__(self, families: Families, times_s: Floats) -> Value:
+        if self._last is None or self._last[0] is not families:
+            self._last = families, self._node(families, times_s)
+        return self._last[1]
+
+
 def _is_of_one_instant(tree: promql.Expr) -> bool:
     """Return whether a selector, or aggregates of it, read neither the clock nor a range."""
     while isinstance(tree, promql.AggregateExpr):
         tree = tree.expr
     return isinstance(tree, promql.VectorSelector)
-
-
-def _remembered(node: Node) -> Node:
-    """Return the same value again while the samples are the same object."""
-    last: tuple[Samples, Value] | None = None
-
-    def remember(samples: Samples, now_s: float) -> Value:
-        nonlocal last
-        if last is None or last[0] is not samples:
-            last = samples, node(samples, now_s)
-        return last[1]
-
-    return remember
 
 
 def _matchers(tree: promql.VectorSelector) -> list[tuple[str, re.Pattern[str], bool]]:
@@ -240,36 +304,30 @@ def _matchers(tree: promql.VectorSelector) -> list[tuple[str, re.Pattern[str], b
     ]
 
 
-def _select(metric: str, matchers: list[tuple[str, re.Pattern[str], bool]]) -> Node:
-    known: dict[SampleKey, bool] = {}  # label sets recur at every evaluation
-
-    def matches(key: SampleKey) -> bool:
-        if key not in known:
-            labels = dict(key)
-            known[key] = all(
-                bool(pattern.fullmatch(labels.get(label, ""))) is is_equal
-                for label, pattern, is_equal in matchers
-            )
-        return known[key]
-
-    def node(samples: Samples, now_s: float) -> Vector:
-        vector = samples.get(metric, {})
-        return {key: value for key, value in vector.items() if matches(key)} if matchers else vector
-
-    return node
-
-
-def _aggregate(fold: _Binary, by: frozenset[str], inner: Node) -> Node:
+def _aggregate(fold: np.ufunc, neutral: float, by: frozenset[str], inner: Node) -> Node:
     group_of: dict[SampleKey, SampleKey] = {}  # label sets recur at every evaluation
 
-    def node(samples: Samples, now_s: float) -> Vector:
-        groups: dict[SampleKey, float] = {}
-        for key, value in _vector(inner(samples, now_s)).items():
-            group = group_of.get(key)
-            if group is None:
-                group = group_of[key] = tuple(pair for pair in key if pair[0] in by)
-            groups[group] = fold(groups[group], value) if group in groups else value
-        return groups
+    def group(key: SampleKey) -> SampleKey:
+        if key not in group_of:
+            group_of[key] = tuple(pair for pair in key if pair[0] in by)
+        return group_of[key]
+
+    def node(families: Families, times_s: Floats) -> Matrix:
+        matrix = _vector(inner(families, times_s))
+        if not matrix.keys:
+            return matrix
+        numbers: dict[SampleKey, int] = {}
+        number = np.array([numbers.setdefault(group(key), len(numbers)) for key in matrix.keys])
+        # Rows of a group one after another, so that one call folds all groups.
+        order = np.argsort(number, kind="stable")
+        starts = np.searchsorted(number[order], np.arange(len(numbers)))
+        values = np.where(matrix.present, matrix.values, neutral)[order]
+        present = matrix.present[order]
+        return Matrix(
+            tuple(numbers),
+            fold.reduceat(values, starts, axis=0),
+            np.logical_or.reduceat(present, starts, axis=0),
+        )
 
     return node
 
@@ -277,87 +335,76 @@ def _aggregate(fold: _Binary, by: frozenset[str], inner: Node) -> Node:
 def _single(inner: Node) -> Node:
     """Return the value of the only element, or NaN, for which no comparison holds."""
 
-    def node(samples: Samples, now_s: float) -> float:
-        values = list(_vector(inner(samples, now_s)).values())
-        return float(values[0]) if len(values) == 1 else math.nan
+    def node(families: Families, times_s: Floats) -> Floats:
+        matrix = _vector(inner(families, times_s))
+        sums = np.where(matrix.present, matrix.values, 0.0).sum(axis=0)
+        return np.where(matrix.present.sum(axis=0) == 1, sums, np.nan)
 
     return node
-
-
-def _round(inner: Node) -> Node:
-    """Round to the nearest whole number, halves up."""
-    return lambda samples, now_s: {
-        key: float(math.floor(value + 0.5)) for key, value in _vector(inner(samples, now_s)).items()
-    }
 
 
 def _combine(sign: str, left: Node, right: Node) -> Node:
     """Keep elements by whether the second side has the same labels (`and`, `or`, `unless`)."""
 
-    def node(samples: Samples, now_s: float) -> Vector:
-        first, second = _vector(left(samples, now_s)), _vector(right(samples, now_s))
+    def node(families: Families, times_s: Floats) -> Matrix:
+        first, second = _vector(left(families, times_s)), _vector(right(families, times_s))
         if sign == "or":
-            return {**second, **first}
-        return {key: value for key, value in first.items() if (key in second) is (sign == "and")}
+            keys = tuple(dict.fromkeys(first.keys + second.keys))
+            first, second = first.spread(keys), second.spread(keys)
+            values = np.where(first.present, first.values, second.values)
+            return Matrix(keys, values, first.present | second.present)
+        others = second.spread(first.keys).present
+        return first.only(others if sign == "and" else ~others)
 
     return node
 
 
-def _compare(holds: Callable[[float, float], bool], left: Node, right: Node) -> Node:
+def _compare(holds: np.ufunc, left: Node, right: Node) -> Node:
     """Keep the values of the left side for which the comparison holds."""
 
-    def node(samples: Samples, now_s: float) -> Vector:
-        values, limit = _vector(left(samples, now_s)), right(samples, now_s)
+    def node(families: Families, times_s: Floats) -> Matrix:
+        matrix, limit = _vector(left(families, times_s)), right(families, times_s)
         # A scalar is compared with each element; a vector only with elements of equal labels.
-        if isinstance(limit, float):
-            return {key: value for key, value in values.items() if holds(value, limit)}
-        return {
-            key: value for key, value in values.items() if key in limit and holds(value, limit[key])
-        }
+        if isinstance(limit, Matrix):
+            limit = limit.spread(matrix.keys)
+            return matrix.only(limit.present & holds(matrix.values, limit.values))
+        return matrix.only(holds(matrix.values, limit))
 
     return node
 
 
-def _compute(compute: _Binary, left: Node, right: Node) -> Node:
+def _compute(compute: np.ufunc, left: Node, right: Node) -> Node:
     """Compute element by element, of equal labels if both sides are vectors."""
 
-    def node(samples: Samples, now_s: float) -> Value:
-        first, second = left(samples, now_s), right(samples, now_s)
-        if isinstance(first, float):
-            if isinstance(second, float):
-                return compute(first, second)
-            return {key: compute(first, value) for key, value in second.items()}
-        if isinstance(second, float):
-            return {key: compute(value, second) for key, value in first.items()}
-        return {key: compute(value, second[key]) for key, value in first.items() if key in second}
+    def node(families: Families, times_s: Floats) -> Value:
+        first, second = left(families, times_s), right(families, times_s)
+        if isinstance(first, Matrix):
+            if isinstance(second, Matrix):
+                second = second.spread(first.keys)
+                values = compute(first.values, second.values)
+                return Matrix(first.keys, values, first.present & second.present)
+            return first.map(lambda values: compute(values, second))
+        if isinstance(second, Matrix):
+            return second.map(lambda values: compute(first, values))
+        result: Floats = compute(first, second)
+        return result
 
     return node
 
 
-def _divide(dividend: float, divisor: float) -> float:
-    """Divide as IEEE 754 does, without an exception."""
-    if divisor:
-        return dividend / divisor
-    if not dividend or math.isnan(dividend):
-        return math.nan
-    return math.copysign(math.inf, dividend) * math.copysign(1, divisor)
+def _vector_of(scalar: Floats, times_s: Floats) -> Matrix:
+    """Return a vector of one element without labels."""
+    values = np.broadcast_to(scalar, (1, len(times_s)))
+    return Matrix(((),), values, np.ones(values.shape, np.bool_))
 
 
-_ARITHMETIC: dict[str, _Binary] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": _divide,
-}
-
-
-def _vector(value: Value) -> Vector:
-    if isinstance(value, float):
+def _vector(value: Value) -> Matrix:
+    if not isinstance(value, Matrix):
         raise ValueError("a scalar stands where a rule needs a vector")
     return value
 
 
-def _scalar(value: Value) -> float:
-    if not isinstance(value, float):
+def _scalar(value: Value) -> Floats:
+    if isinstance(value, Matrix):
         raise ValueError("a vector stands where a rule needs a scalar")
     return value

@@ -1,15 +1,21 @@
 """Recorded events, and the alerts that a backtest finds in them."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 
 from alerts.backtest.recording import Recording
-from alerts.backtest.run import Backtest, input_limits, run, thresholds
+from alerts.backtest.run import Backtest, Evaluation, input_limits, run, thresholds
+from alerts.backtest.stack import STEP_S
+from alerts.evaluation.matrix import Families
+from slo.alert_state import Samples
 from slo.policy.loading import as_policy
 from slo.policy.policy import Policy
 from streams.config.settings import Settings
+from streams.state.tables import Ints
 
 T0 = 1_767_225_600  # 2026-01-01T00:00:00Z
 Event = dict[str, Any]
@@ -71,6 +77,28 @@ def backtested(
     events: list[Event], of: Policy, from_s: int | None = None, to_s: int | None = None
 ) -> Backtest:
     return run([of], Settings(), recorded(events, of, to_s), from_s)
+
+
+def samples_of(
+    monkeypatch: pytest.MonkeyPatch, run_it: Callable[[], Backtest]
+) -> tuple[Backtest, dict[int, Samples]]:
+    """Run a backtest; also return the samples that rules read, by end of the evaluated slice."""
+    by_end: dict[int, Samples] = {}
+    families_of = Evaluation.families
+
+    def kept(self: Evaluation, begin: int, ends: Ints, until: int) -> Families:
+        families = families_of(self, begin, ends, until)
+        for at, end in enumerate(ends.tolist()):
+            by_end[self.origin_s + end * STEP_S] = {
+                metric: vector
+                for metric, matrix in families.items()
+                if (vector := matrix.vector(at))
+            }
+        return families
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "families", kept)
+        return run_it(), by_end
 
 
 def of_rule(found: Backtest, name: str, **labels: str) -> Any:

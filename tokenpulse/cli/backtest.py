@@ -8,7 +8,7 @@ import click
 from alerts.backtest.recording import Recording, read_file, read_topic
 from alerts.backtest.report import lines, report
 from alerts.backtest.run import input_limits, minutes_until_s, run, thresholds
-from alerts.backtest.samples import STEP_S
+from alerts.backtest.stack import STEP_S
 from alerts.rules.build import unread
 from exporters.windows.plan import window_plan
 from slo.policy.loading import load_policies

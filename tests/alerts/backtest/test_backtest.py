@@ -13,9 +13,9 @@ from alerts.backtest import recording as backtest_events
 from alerts.backtest.recording import Recording
 from alerts.backtest.report import lines, report
 from alerts.backtest.run import Backtest, run, thresholds
-from alerts.backtest.samples import Gauges
 from alerts.rules.build import build
 from alerts.rules.model import EVERY_S
+from slo.alert_state import Samples
 from streams.config.settings import Settings
 from tests.support.backtests import (
     SLOW,
@@ -28,6 +28,7 @@ from tests.support.backtests import (
     everything,
     of_rule,
     policy,
+    samples_of,
     steady,
     ttft,
 )
@@ -110,7 +111,7 @@ def test_what_does_not_fit_into_memory_counts_just_as_well(monkeypatch: pytest.M
     recording = Recording(Settings(), thresholds([of], Settings().worker), None)
     for at in range(0, len(SLOW), 47):
         recording.add("test", [msgspec.json.encode(one) for one in SLOW[at : at + 47]], None)
-    assert recording._has_spilled
+    assert not recording._in_memory
     assert report(run([of], Settings(), recording, None)) == expected
 
 
@@ -265,21 +266,17 @@ def test_prometheus_fires_the_same_alerts_at_the_same_times(
 ) -> None:
     """The numbers of every step are given to promtool, with the compiled rules; it must find every
     alert firing when the backtest says so, and no other."""
-    pages: list[Any] = []
-    samples = Gauges.samples
-
-    def heard(self: Gauges) -> Any:
-        pages.append(samples(self))
-        return pages[-1]
-
-    monkeypatch.setattr(Gauges, "samples", heard)
-    found = backtested(bad_day(seed), everything())
-    steps = [None, None, *(page for page in pages for _ in range(2))]
+    found, by_end = samples_of(monkeypatch, lambda: backtested(bad_day(seed), everything()))
+    assert list(by_end) == list(range(T0 + 10, found.to_s + 1, 10))
+    pages = list(by_end.values())
+    steps: list[Samples | None] = [None, None, *(page for page in pages for _ in range(2))]
     series = {(metric, key) for page in pages for metric in page for key in page[metric]}
     inputs = [
         {
             "series": metric + labels_text(dict(key)),
-            "values": series_text([page and page.get(metric, {}).get(key) for page in steps]),
+            "values": series_text(
+                [page.get(metric, {}).get(key) if page else None for page in steps]
+            ),
         }
         for metric, key in sorted(series)
     ]

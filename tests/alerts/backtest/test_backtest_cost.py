@@ -2,9 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +10,6 @@ import pytest
 from alerts.backtest.recording import Recording
 from alerts.backtest.report import report
 from alerts.backtest.run import Backtest, minutes_until_s, run, thresholds
-from alerts.backtest.samples import Gauges
 from slo.policy.policy import Policy
 from streams.config.settings import Settings
 from streams.errors import RequestError
@@ -24,6 +21,7 @@ from tests.support.backtests import (
     event,
     everything,
     policy,
+    samples_of,
     steady,
 )
 from tests.support.command import run as command
@@ -61,29 +59,6 @@ def long_windows() -> Policy:
 LARGE_EXCLUDED = {"where": {"model": ["large"]}, "author": "a", "reason": "r"}
 
 
-def pages_of(
-    monkeypatch: pytest.MonkeyPatch, run_it: Callable[[], Backtest]
-) -> tuple[Backtest, dict[int, Any]]:
-    """Run a backtest; also return the samples of each evaluated slice by its end."""
-    pages: dict[int, Any] = {}
-    samples, advance = Gauges.samples, Gauges.advance
-    end_s = 0
-
-    def watched_advance(self: Gauges, now_s: int) -> None:
-        nonlocal end_s
-        end_s = now_s
-        advance(self, now_s)
-
-    def watched_samples(self: Gauges) -> Any:
-        pages[end_s] = samples(self)
-        return pages[end_s]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Gauges, "advance", watched_advance)
-        patch.setattr(Gauges, "samples", watched_samples)
-        return run_it(), pages
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 def test_only_the_evaluated_slices_cost_an_evaluation_and_their_samples_are_the_same(
     seed: int, monkeypatch: pytest.MonkeyPatch
@@ -91,7 +66,7 @@ def test_only_the_evaluated_slices_cost_an_evaluation_and_their_samples_are_the_
     """What was recorded before `from_s` is kept by the minute and added up, not evaluated."""
     of, events = long_windows(), sparse_days(seed, 1.1)
     from_s, to_s = T0 + 90_005, T0 + 91_830
-    whole, expected = pages_of(monkeypatch, lambda: backtested(events, of, None, to_s))
+    whole, expected = samples_of(monkeypatch, lambda: backtested(events, of, None, to_s))
     by_minute = minutes_until_s([of], from_s)
     assert by_minute == (from_s - 86_400) // 60 * 60 - 60
 
@@ -101,24 +76,11 @@ def test_only_the_evaluated_slices_cost_an_evaluation_and_their_samples_are_the_
         assert recording.counted == whole.recording.counted
         return run([of], Settings(), recording, from_s)
 
-    _, pages = pages_of(monkeypatch, evaluate_part)
+    _, pages = samples_of(monkeypatch, evaluate_part)
     assert min(pages) == from_s - 5
     assert max(pages) == to_s
     assert len(pages) <= 1 + 1_830 // 10
     assert pages == {end_s: expected[end_s] for end_s in pages}
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_silence_is_skipped_only_while_no_alert_can_change(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    of, events = everything(), sparse_days(seed, 0.4)
-    skipping, pages = pages_of(monkeypatch, lambda: backtested(events, of))
-    monkeypatch.setattr(Gauges, "next_change_s", lambda self, now_s: now_s + 10)
-    stepping, all_pages = pages_of(monkeypatch, lambda: backtested(events, of))
-    assert len(pages) < 0.7 * len(all_pages)
-    assert report(skipping) == report(stepping)
-    assert len(report(skipping)["alerts"]) > 10
 
 
 def test_the_last_minute_is_judged_without_to() -> None:
@@ -164,7 +126,7 @@ def test_latencies_before_the_evaluated_stretch_count_for_the_budget(
     }
     of, events = policy(objective), sparse_days(3, 1.1)
     from_s = T0 + 90_000
-    _, expected = pages_of(monkeypatch, lambda: backtested(events, of))
+    _, expected = samples_of(monkeypatch, lambda: backtested(events, of))
 
     def evaluate_part() -> Backtest:
         by_minute = minutes_until_s([of], from_s)
@@ -173,7 +135,7 @@ def test_latencies_before_the_evaluated_stretch_count_for_the_budget(
         recording.add("test", [msgspec.json.encode(one) for one in events], None)
         return run([of], Settings(), recording, from_s)
 
-    _, pages = pages_of(monkeypatch, evaluate_part)
+    _, pages = samples_of(monkeypatch, evaluate_part)
     last_s = max(pages)
     assert pages[last_s] == expected[last_s]
     assert "tokenpulse_objective_attainment_ratio" in pages[last_s]
