@@ -129,6 +129,28 @@ class Engine:
             kept.objective, kept.minute_counts, one.name, excluded, days, now_s, kept.days
         )
 
+    def results_without_names(self, now_s: int) -> list[ObjectiveResult]:
+        """Return the objectives per name for which the last `refresh` found no name.
+
+        The name of such a result is empty, and it has the reason. It is in no metric.
+        """
+        return [
+            ObjectiveResult(
+                kept.policy,
+                kept.objective,
+                "",
+                kept.selection.customer,
+                objective_status(
+                    *(kept.objective, kept.minute_counts, "", kept.excluded(self.windows)),
+                    *(now_s, kept.gaps),
+                ),
+                (),
+                (),
+            )
+            for kept in self._kept
+            if not kept.minute_counts.names(kept.objective.scope.per)
+        ]
+
     def _promises(self) -> list[tuple[Policy, ErrorBudgetObjective]]:
         return [
             (policy, objective)

@@ -26,7 +26,7 @@ class ObjectiveResult:
 
     policy: Policy
     objective: ErrorBudgetObjective
-    name: str  # of the scope's `per` dimension; empty without
+    name: str  # of the scope's `per` dimension; empty without, or if it has no name yet
     customer: str | None  # the one customer it is about, as the state knows it
     status: ObjectiveStatus
     closed: tuple[ClosedPeriod, ...]  # newest first
@@ -45,9 +45,9 @@ class ObjectiveResult:
             if len(names) == 1 and dimension != "customer"
         }
         customer = self.name if self.objective.scope.per == "customer" else self.customer
-        if customer is not None:
+        if customer:
             found["customer"] = name_of(customer)
-        if self.objective.scope.per not in (None, "customer"):
+        if self.objective.scope.per not in (None, "customer") and self.name:
             found[str(self.objective.scope.per)] = self.name
         return found
 

@@ -133,11 +133,13 @@ def sla(ctx: click.Context, as_json: bool) -> None:
         reader = StateReader(client, settings.kafka.group, settings.kafka.topic)
         # The engine needs all parts of one snapshot; a worker may replace slices meanwhile.
         for _ in range(READS_MAX):
-            results = await engine.refresh(await reader.snapshot(), time.time(), keep=False)
+            now_s = time.time()
+            results = await engine.refresh(await reader.snapshot(), now_s, keep=False)
             if results is not None:
                 break
         else:
             raise PolicyError("the state is rewritten faster than it can be read; try again")
+        results += engine.results_without_names(int(now_s))
         due = credits(results, lambda result: result.status.attainment.ratio, customers.fee_of)
         ahead = credits(results, lambda result: result.status.projected, customers.fee_of)
         return report(results, due, ahead, customers.name_of)

@@ -122,9 +122,12 @@ def test_an_unknown_objective_says_which_limit_is_not_counted(in_world: Callable
             {"indicator": indicator | {"limit": "123ms"}},
             {"indicator": indicator | {"limit": "300ms"}},
             {"indicator": indicator | {"limit": "123ms"}, "scope": {"model": "none"}},
+            {"indicator": indicator | {"limit": "123ms"}, "scope": {"per": "model"}},
+            {"indicator": indicator | {"limit": "300ms"}, "scope": {"per": "model"}},
         )
         await world.add(0, [event(NOON, ttft_ms=100), event(NOON + 60, ttft_ms=900)])
-        found = await judge(world.engine(of), NOON + 300)
+        engine = world.engine(of)
+        found = await judge(engine, NOON + 300)
         unknown = found["o0", ""].status.unknown
         assert unknown is not None
         assert unknown.code == "limit_not_counted"
@@ -135,6 +138,12 @@ def test_an_unknown_objective_says_which_limit_is_not_counted(in_world: Callable
         unknown = found["o2", ""].status.unknown
         assert unknown is not None
         assert unknown.code == "no_requests"
+        # Objectives per model have no model yet, and still their reason.
+        assert ("o3", "") not in found
+        [without] = engine.results_without_names(NOON + 300)
+        assert (without.objective.name, without.scope(str)) == ("o3", {})
+        assert without.status.unknown is not None
+        assert without.status.unknown.code == "limit_not_counted"
 
     in_world(use)
 
