@@ -48,7 +48,16 @@ class Through:
         """Replay a file with the command; its report."""
         target = self.scratch / "report.json"
         done = tokenpulse(
-            *("replay", path, "--mapping", mapping, "--as-recorded", "--report-json", target),
+            *(
+                "replay",
+                path,
+                "--mapping",
+                mapping,
+                "--as-recorded",
+                "--onto-state",
+                "--report-json",
+                target,
+            ),
             *("--bootstrap", self.settings.kafka.bootstrap),
             *("--redis-url", self.settings.redis.url, *options),
             settings=self.settings,

@@ -25,6 +25,11 @@ from tokenpulse.output_files import check_output, write_output
 @click.option("--bootstrap", help="Use this Kafka and running workers, not an embedded stack.")
 @click.option("--redis-url", help="The Redis of those workers.", envvar="TOKENPULSE_REDIS__URL")
 @click.option(
+    "--onto-state",
+    is_flag=True,
+    help="Accept workers that counted other records; the report includes them.",
+)
+@click.option(
     "--max-unmapped",
     type=click.IntRange(min=0),
     default=0,
@@ -44,6 +49,7 @@ def replay(
     base: int | None,
     bootstrap: str | None,
     redis_url: str | None,
+    onto_state: bool,
     max_unmapped: int,
     report_json: Path | None,
     **options: Any,
@@ -71,6 +77,7 @@ def replay(
         as_recorded,
         speed,
         None if base is None else base * 1_000,
+        onto_state,
         parse_question(settings, **options),
     )
     # Without an address a stack of its own is started, and ended with the replay.
@@ -82,6 +89,12 @@ def replay(
     click.echo(_summary(outcome))
     if report is not None:
         print_measures(report, report_targets(settings))
+    if outcome.foreign:
+        click.echo(
+            f"tokenpulse: {outcome.foreign} records of other producers were counted meanwhile; the "
+            "numbers include them",
+            err=True,
+        )
     # From the most serious: rows that were lost, none counted, rows not mapped.
     if not outcome.complete:
         _fail(1, "some rows were neither counted nor reported")

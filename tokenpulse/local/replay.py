@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from streams.config.settings import Settings
-from streams.errors import Unavailable
+from streams.errors import RequestError, Unavailable
 from streams.kafka.producer import EventProducer
 from streams.query.report import Question, make_report
 from streams.sources.declaration import Mapping
@@ -25,6 +25,7 @@ from streams.sources.events import EventLine, read_events
 from streams.sources.files import RowError
 from streams.sources.mapping import Row, read_rows
 from streams.sources.problems import RowProblems
+from streams.sources.suggestion import check_events
 from streams.state.measures import counted_events
 from streams.state.slices import duplicates_of, rejections_by_reason
 from streams.store.keys import Keys
@@ -44,7 +45,8 @@ class Replay:
 
     `mapping`: None for JSON lines that are events of the contract. `speed`: times real time; None
     for full speed. `as_recorded`: keep the times of the file instead of shifting them to end now.
-    `base_ms`: instant that relative times count from.
+    `base_ms`: instant that relative times count from. `onto_state`: whether running workers may
+    have counted other records, which the report then includes.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Replay:
     as_recorded: bool = False
     speed: float | None = None
     base_ms: int | None = None
+    onto_state: bool = False
     question: Question = field(default_factory=Question)
 
     def rows(self) -> Iterator[Row | EventLine | RowError]:
@@ -87,6 +90,11 @@ class Outcome:
         processed = self.counted + self.duplicates + self.refused.total()
         return self.sent == mapped and processed >= mapped
 
+    @property
+    def foreign(self) -> int:
+        """Records of other producers that were counted during the replay, at least."""
+        return max(0, self.counted + self.duplicates + self.refused.total() - self.sent)
+
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
@@ -105,14 +113,20 @@ class _Totals:
     duplicates: int
     refused: Counter[str]
 
+    @property
+    def all(self) -> int:
+        return self.counted + self.duplicates + self.refused.total()
+
 
 def run_replay(
     settings: Settings, replay: Replay, external: bool, say: Callable[[str], None]
 ) -> Outcome:
     """Replay a file; with `external`, through servers and workers that run already.
 
-    Raises Unavailable or ConfigError.
+    Raises Unavailable, ConfigError, or RequestError if the file needs a mapping.
     """
+    if replay.mapping is None:
+        check_events(replay.path)
     extent = _measure(replay, time.time_ns() // 1_000_000)
     stack = (
         nullcontext(None)
@@ -162,6 +176,12 @@ async def _replay(
     try:
         # The topic may contain earlier records: only the difference is of this file.
         before = await _read_totals(client, settings)
+        if before.all and not replay.onto_state:
+            raise RequestError(
+                f"the workers of group {group!r} and topic {topic!r} have counted {before.all:,} "
+                "other records, which the report would include; set kafka.group and kafka.topic of "
+                "workers of their own, or accept it with --onto-state"
+            )
         async with EventProducer(settings.kafka) as producer:
             await _send(producer, replay, extent, outcome, say)
             ends = dict(producer.end_offsets)
@@ -170,8 +190,8 @@ async def _replay(
         outcome.counted = after.counted - before.counted
         outcome.duplicates = after.duplicates - before.duplicates
         outcome.refused = after.refused - before.refused
-        # Without any event the store may be empty, and a report of it an error.
-        if outcome.sent:
+        # Without any event the store has no time, and a report of it would begin in 1970.
+        if after.counted:
             outcome.report = await make_report(client, group, topic, replay.question)
         return outcome
     finally:

@@ -12,6 +12,7 @@ import pytest
 from streams.simulator.generator import Traffic
 from streams.simulator.profile import Profile
 from tests.support.answers import Answer, assert_latency, by, seconds, steps
+from tests.support.command import assert_one_line, run
 from tests.support.servers import Broker, RedisServer
 from tests.support.worker_process import WorkerProcess, report, tokenpulse, worker_settings
 
@@ -207,13 +208,16 @@ def test_without_a_mapping_a_file_contains_events_of_the_contract(
         done = tokenpulse("replay", file, settings=settings)
         # Sent again as recorded: known ids are duplicates, and no row is counted.
         (tmp_path / "again").write_text(json.dumps(events[1]))
-        again = tokenpulse("replay", tmp_path / "again", settings=settings)
+        refused = tokenpulse("replay", tmp_path / "again", settings=settings)
+        again = tokenpulse("replay", tmp_path / "again", "--onto-state", settings=settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(
         "7 rows: 3 counted, 1 duplicates, 3 rejected (bad_type 1, missing_field 1, not_json 1), "
         "0 could not be mapped\n"
     )
     assert done.stderr == ""
+    assert refused.returncode == 2
+    assert "have counted 7 other records, which the report would include; " in refused.stderr
     assert again.returncode == 1
     assert again.stdout.startswith("1 rows: 0 counted, 1 duplicates, 0 rejected, 0 could not be")
     assert again.stderr.splitlines() == ["tokenpulse: no row was counted"]
@@ -247,7 +251,8 @@ def test_too_many_unmapped_rows_are_status_3_and_few_lines(
     with WorkerProcess(settings, tmp_path / "worker.log"):
         done = tokenpulse("replay", file, "--mapping", mapping, settings=settings)
         enough = tokenpulse(
-            *("replay", file, "--mapping", mapping, "--max-unmapped", 12), settings=settings
+            *("replay", file, "--mapping", mapping, "--max-unmapped", 12, "--onto-state"),
+            settings=settings,
         )
     assert done.returncode == 3
     assert done.stdout.startswith(
@@ -282,3 +287,20 @@ def test_what_cannot_be_read_is_one_line_and_status_2(
     [line] = done.stderr.splitlines()
     assert line.startswith("tokenpulse: ")
     assert told in line
+
+
+def test_a_file_that_has_no_events_is_refused_with_the_mapping_that_fits(tmp_path: Path) -> None:
+    azure, other, list_ = tmp_path / "azure.csv", tmp_path / "other.csv", tmp_path / "list.json"
+    azure.write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n"
+    )
+    other.write_text("when,who\n1760000000,me\n")
+    list_.write_text("[1, 2]\n")
+    for file, advice in (
+        (azure, "give --mapping azure_llm_2023, which fits"),
+        (other, "give --mapping FILE that names its columns (docs/mappings.md); it has when, who"),
+        (list_, "give --mapping FILE that names its columns (docs/mappings.md)"),
+    ):
+        done = run("replay", file)
+        assert_one_line(done, f"{file}: its rows are no events (docs/events.md), as none has a ")
+        assert done.stderr.endswith(f"; {advice}\n")
