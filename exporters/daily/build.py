@@ -7,14 +7,16 @@ board's day, add up its month, compute the status of the objectives. The time co
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
+from exporters.daily.commercial.token_days import growth_of
 from exporters.daily.day import text
 from exporters.daily.day.calendar import CalendarDay, day_at, day_of, read_date
 from exporters.daily.day.causes import with_customer_name
-from exporters.daily.day.facts import Cause, DailyFacts, Day, Risk, Segment
+from exporters.daily.day.facts import Cause, DailyFacts, Day, GrowthRow, Risk, Segment
 from exporters.daily.day.final import (
     VERSION,
     FinalCounts,
@@ -26,7 +28,7 @@ from exporters.daily.day.history import BoardContext, DayCounts, causes_of
 from exporters.daily.day.metrics import board_targets, segments_of, values_of
 from exporters.daily.day.risks import RiskReader, risks_that_differ, risks_to_store
 from exporters.daily.day.source import MONTH_LONGEST, DaySource
-from exporters.daily.day.trends import MONTH, base_of, trends
+from exporters.daily.day.trends import HISTORY_DAYS, base_of, trends
 from exporters.daily.day.verdict import headline
 from exporters.reference.customers import Customer, Customers
 from exporters.windows.incremental import CUSTOMER
@@ -45,7 +47,13 @@ _RISKS_EVERY_S = 600
 # A day that is finalised later is stored without objectives, for the same reason.
 _RISKS_STORED_WITHIN_S = 3 * 86_400
 
-Explanation = tuple[tuple[Cause, ...], tuple[Segment, ...]]
+
+class _Explanation(NamedTuple):
+    """What moved a day: as it was stored, or as it is now."""
+
+    causes: tuple[Cause, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    growth: tuple[GrowthRow, ...] = ()
 
 
 class DailyBoardBuilder:
@@ -70,7 +78,7 @@ class DailyBoardBuilder:
         self._risks = RiskReader(settings, policies, client, customers)
         self._lock = asyncio.Lock()
         # The explanation of the last board, and the versions of the counts it was computed from.
-        self._explanation: tuple[object, Explanation] | None = None
+        self._explanation: tuple[object, _Explanation] | None = None
 
     async def facts(self, now_s: float, date: str | None = None) -> DailyFacts | None:
         """Return the board of `date` (YYYY-MM-DD); None as `date` means the last closed day.
@@ -114,12 +122,12 @@ class DailyBoardBuilder:
             )
         last_closed = min(board, yesterday, key=lambda day: day.from_s)
         context = self._context(now_s, snapshot)
-        history = await self._source.days(snapshot, last_closed, today, yesterday)
+        history = await self._source.days(snapshot, first, last_closed, today, yesterday)
         days = [context.show(counts) for counts in history]
         # Oldest first, so that a day is compared with the days before it as they are stored.
         for at, counts in enumerate(history):
             if context.is_due(counts):
-                record = await self._finalise(counts, context, history, days, snapshot)
+                record = await self._finalise(at, context, history, days, snapshot)
                 history[at] = counts._replace(record=record)
         days = [context.show(counts) for counts in history]
         return await self._board(board, history, days, snapshot, now_s)
@@ -138,17 +146,19 @@ class DailyBoardBuilder:
 
     async def _finalise(
         self,
-        counts: DayCounts,
+        at: int,
         context: BoardContext,
         history: Sequence[DayCounts],
         days: Sequence[Day],
         snapshot: StateSnapshot,
     ) -> FinalDay:
-        """Store a day; return the stored one, which another exporter may have written before."""
+        """Store the day at `at`; return the one that another exporter may have stored before."""
+        counts = history[at]
         final = context.final(counts)
         traffic = await self._source.traffic([counts])
-        risks = None
+        risks = growth = None
         if context.now_s < counts.day.to_s + _RISKS_STORED_WITHIN_S:
+            growth = await self._growth([*days[:at], final], history[: at + 1])
             risks = risks_to_store(await self._risks.compute(snapshot, counts.day.to_s - 1))
         record = FinalDay(
             version=VERSION,
@@ -158,6 +168,7 @@ class DailyBoardBuilder:
             causes=await self._causes(final, counts, history, days),
             segments=segments_of(traffic.groups[CUSTOMER], self._customers),
             risks=risks,
+            growth=growth,
         )
         return await self._source.store(record, FinalCounts.of(traffic.fleet, traffic.groups))
 
@@ -178,20 +189,37 @@ class DailyBoardBuilder:
 
     async def _explain(
         self, at: int, history: Sequence[DayCounts], days: Sequence[Day]
-    ) -> Explanation:
-        """Return causes and segments of the day at `at`: as stored, or as they are now."""
+    ) -> _Explanation:
+        """Return causes, segments and growth of the day at `at`: as stored, or as they are now."""
         counts = history[at]
-        if counts.record is not None:
-            return counts.record.causes, counts.record.segments
-        if not counts.fleet:
-            return (), ()
-        versions = tuple(earlier.versions for earlier in history[: at + 1][-MONTH - 1 :])
+        record = counts.record
+        if record is not None and record.growth is not None:
+            return _Explanation(record.causes, record.segments, record.growth)
+        if record is None and not counts.fleet:
+            return _Explanation()
+        versions = tuple(earlier.versions for earlier in history[: at + 1])
         if self._explanation is None or self._explanation[0] != versions:
-            traffic = await self._source.traffic([counts])
-            causes = await self._causes(days[at], counts, history, days)
-            segments = segments_of(traffic.groups[CUSTOMER], self._customers)
-            self._explanation = versions, (causes, segments)
+            growth = await self._growth(days[: at + 1], history[: at + 1])
+            if record is not None:
+                explanation = _Explanation(record.causes, record.segments, growth)
+            else:
+                traffic = await self._source.traffic([counts])
+                causes = await self._causes(days[at], counts, history, days)
+                segments = segments_of(traffic.groups[CUSTOMER], self._customers)
+                explanation = _Explanation(causes, segments, growth)
+            self._explanation = versions, explanation
         return self._explanation[1]
+
+    async def _growth(
+        self, days: Sequence[Day], history: Sequence[DayCounts]
+    ) -> tuple[GrowthRow, ...]:
+        """Return the growth at the last of these days."""
+        history = history[-HISTORY_DAYS:]
+        details = await self._source.details(history)
+        groups = {date: names for date, (_, names) in details.items()}
+        return growth_of(
+            days[-HISTORY_DAYS:], history, groups, self._source.scopes, self._customers
+        )
 
     # -- the board ---------------------------------------------------------------------------------
 
@@ -221,7 +249,7 @@ class DailyBoardBuilder:
                 for at in in_month
             )
         )
-        causes, segments = await self._explain(at, history, days)
+        explanation = await self._explain(at, history, days)
         risks = await self._current_risks(board, history, snapshot, now_s)
         shown_risks = self._with_names(risks if stored_risks is None else stored_risks)
         return DailyFacts(
@@ -236,8 +264,9 @@ class DailyBoardBuilder:
             month=month,
             month_to_date=values_of(total.fleet, targets),
             risks=shown_risks,
-            causes=tuple(with_customer_name(cause, self._name_of) for cause in causes),
-            segments=segments,
+            causes=tuple(with_customer_name(cause, self._name_of) for cause in explanation.causes),
+            segments=explanation.segments,
+            growth=tuple(self._with_name(row) for row in explanation.growth),
             risks_corrected=self._with_names(risks_that_differ(stored_risks or (), risks)),
         )
 
@@ -257,6 +286,12 @@ class DailyBoardBuilder:
         )
         # The last second of the day: the next one belongs to the next day, and perhaps month.
         return await self._risks.at(snapshot, min(now_s, board.to_s - 1), versions)
+
+    def _with_name(self, row: GrowthRow) -> GrowthRow:
+        is_customer = row.dimension == CUSTOMER
+        return (
+            replace(row, name=text.customer_name(row.name, self._name_of)) if is_customer else row
+        )
 
     def _with_names(self, risks: Sequence[Risk]) -> tuple[Risk, ...]:
         return tuple(

@@ -290,13 +290,13 @@ def read_report(text: str) -> dict[str, str]:
 
 def readings(numbers: Numbers) -> Readings:
     facts = daily_facts(numbers)
-    [sheet] = PdfReader(BytesIO(pdf(facts))).pages
+    printed = " ".join(page.extract_text() for page in PdfReader(BytesIO(pdf(facts))).pages)
     with redirect_stdout(StringIO()) as report:
         print_measures(report_total(numbers), TARGETS)
     surfaces = {
         "live board": read_live(numbers),
         "daily page": read_sheet(str(Text(html(facts)))),
-        "PDF": read_sheet(" ".join(sheet.extract_text().split())),
+        "PDF": read_sheet(" ".join(printed.split())),
         "e-mail": read_mail(str(Text(message(facts, None)))),
         "plain text": read_plain(plain_text(facts)),
         "Slack": read_slack(payload(facts, None)),

@@ -8,12 +8,16 @@ from typing import Any
 from exporters.daily.day.facts import (
     BoardTargets,
     Cause,
+    Comparison,
     Correction,
     DailyFacts,
     Day,
+    GrowthRow,
+    GrowthVerdict,
     Mark,
     Risk,
     Segment,
+    Span,
     Trend,
     Value,
     Values,
@@ -87,6 +91,46 @@ def some_day(on: str, made: Values, **changes: Any) -> Day:
         "sealed_at_s": begin + 86_400 + 6 * 3_600,
     }
     return Day(**fields | changes)
+
+
+def some_growth() -> tuple[GrowthRow, ...]:
+    """All traffic, and some names that grew, fell, are new or changed by chance."""
+
+    def row(
+        dimension: str, name: str, tokens: float, *ratios: tuple[float | None, GrowthVerdict]
+    ) -> GrowthRow:
+        spans: tuple[Span, ...] = ("weekday", "week", "four_weeks", "month")
+        return GrowthRow(
+            dimension,
+            name,
+            tokens,
+            tuple(
+                Comparison(
+                    span,
+                    tokens * days,
+                    None if ratio is None else tokens * days / (1 + ratio),
+                    ratio,
+                    verdict,
+                )
+                for (ratio, verdict), span, days in zip(ratios, spans, (1, 7, 28, 3), strict=True)
+            ),
+            tokens * 30,
+        )
+
+    noise: GrowthVerdict = "noise"
+    fall: tuple[float, GrowthVerdict] = (-0.31, "down")
+    unknown: tuple[None, GrowthVerdict] = (None, "unknown")
+    return (
+        row("fleet", "", 12.418e9, (0.031, noise), (0.044, "up"), (0.127, "up"), (0.061, noise)),
+        row("model", "aurora-4", 8.1e9, (0.08, "up"), (0.09, "up"), (0.21, "up"), (0.11, "up")),
+        row(
+            "model", "aurora-3", 4.3e9, (-0.09, "down"), (-0.06, noise), (0.0, noise), (0.0, noise)
+        ),
+        row("segment", "enterprise", 8.8e9, (0.02, noise), (0.0, noise), (0.1, "up"), (0.1, noise)),
+        row("segment", "SMB", 694e6, (0.2, noise), (0.01, noise), (0.02, noise), (None, "unknown")),
+        row("customer", "Acme Corp", 2.1e9, (-0.31, "down"), (-0.2, "down"), fall, (-0.1, noise)),
+        row("customer", "Globex", 0.9e9, unknown, unknown, unknown, unknown),
+    )
 
 
 def some_facts(seed: int = 1, on: str = DATE) -> DailyFacts:
@@ -186,6 +230,7 @@ def some_facts(seed: int = 1, on: str = DATE) -> DailyFacts:
             Segment("mid-market", 318, 1_212_998, 2_912_000_000, 0.99941, 0.421),
             Segment("SMB", 4_112, 497_514, 694_223_907, 0.99938, 0.362),
         ),
+        growth=some_growth(),
     )
     return replace(facts, headline=headline(facts.day, facts.targets, facts.risks))
 
@@ -218,6 +263,11 @@ def hostile_facts() -> DailyFacts:
             for text in texts
         ),
         segments=tuple(Segment(text, 1, 2, 3, 0.5, 0.25) for text in texts),
+        growth=tuple(
+            replace(row, name=text)
+            for row, text in zip(facts.growth * 2, texts, strict=False)
+            if row.dimension != "fleet"
+        ),
     )
 
 
@@ -239,4 +289,5 @@ def empty_facts() -> DailyFacts:
         risks=(),
         causes=(),
         segments=(),
+        growth=(),
     )

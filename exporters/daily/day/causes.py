@@ -16,7 +16,7 @@ from exporters.daily.day.attribution import Part, parts_of
 from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, p95_s
 from exporters.daily.day.facts import METRICS, BoardTargets, Cause, Day, Metric
 from exporters.daily.day.text import PROBES
-from exporters.daily.day.trends import FALLS_WELL, NEEDED, WEEK, Base
+from exporters.daily.day.trends import FALLS_WELL, NEEDED, SPREADS, WEEK, Base
 from exporters.windows.incremental import CUSTOMER
 from streams.state.registry import OTHER
 
@@ -30,7 +30,6 @@ LEAST = {
     "cache_hit_ratio": 0.005,
 }
 _OF_THE_NORM = ("tokens", "ttft_p95_s", "tpot_p95_s")
-SPREADS = 2  # as many usual spreads a change must have
 _SECOND_LEAST = 0.2  # share of all that moved which a second name must explain
 
 

@@ -143,6 +143,36 @@ class Segment:
     cached_known_ratio: float | None = None  # of the input tokens
 
 
+# weekday: the board's day against the same weekday of the week before. week, four_weeks: the last
+# 7 (28) days against those before. month: the month to date against the whole month before, as
+# tokens a day after the weekdays were evened out.
+Span = Literal["weekday", "week", "four_weeks", "month"]
+# noise: no larger than the usual changes. unknown: too few days are known.
+GrowthVerdict = Literal["up", "down", "noise", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Tokens of some days against those of earlier days."""
+
+    span: Span
+    tokens: float | None
+    before: float | None
+    change_ratio: float | None  # 0.05: 5 % more
+    verdict: GrowthVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthRow:
+    """The growth of the tokens of all traffic, or of one model, segment or customer."""
+
+    dimension: str  # fleet, model, segment, customer
+    name: str  # empty for the fleet
+    tokens: float | None  # of the board's day
+    comparisons: tuple[Comparison, ...]
+    month_projected: float | None  # tokens of the whole month at the rate of the month to date
+
+
 @dataclass(frozen=True, slots=True)
 class DailyFacts:
     """All data of the daily board."""
@@ -160,6 +190,7 @@ class DailyFacts:
     risks: tuple[Risk, ...]  # the worst first
     causes: tuple[Cause, ...]  # at most three, the largest first
     segments: tuple[Segment, ...]  # empty without a customer directory
+    growth: tuple[GrowthRow, ...]  # the fleet, then the largest models, segments and customers
     # Those of a sealed day's risks that would read otherwise today, as they would.
     risks_corrected: tuple[Risk, ...] = ()
 

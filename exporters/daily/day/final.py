@@ -21,6 +21,7 @@ from exporters.daily.day.facts import (
     Cause,
     Correction,
     Day,
+    GrowthRow,
     Risk,
     Segment,
     Values,
@@ -56,6 +57,7 @@ class FinalDay(_Stored, frozen=True):
     causes: tuple[Cause, ...]
     segments: tuple[Segment, ...]
     risks: tuple[Risk, ...] | None = None  # None: it became final too late to know their status
+    growth: tuple[GrowthRow, ...] | None = None  # None: too late, or stored by an earlier version
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:

@@ -3,7 +3,7 @@
 A shell: it reads Redis, and writes days that became final.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date as Date
 from datetime import timedelta
 from zoneinfo import ZoneInfo
@@ -24,11 +24,13 @@ from exporters.daily.day.final import FinalCounts, FinalDay
 from exporters.daily.day.history import DayCounts, day_counts, traffic_of
 from exporters.daily.day.store import DayStore
 from exporters.daily.day.stretches import StretchReader
-from exporters.daily.day.trends import MONTH
+from exporters.daily.day.trends import HISTORY_DAYS, MONTH
+from exporters.windows.incremental import Grouping
 from streams.state.windows import extent
 from streams.store.reader import StateSnapshot
 
 MONTH_LONGEST = 31
+_DETAILS_KNOWN_MAX = 200  # days
 
 
 class DaySource:
@@ -45,10 +47,18 @@ class DaySource:
         self._zone = zone
         self._store = DayStore(client, group, topic, zone.key)
         self._reader = StretchReader(client, group, topic, apart_tiers)
+        # Stored counts never change, and a board needs those of a month each minute.
+        self._known_details: dict[str, tuple[Counts, Groups]] = {}
+
+    @property
+    def scopes(self) -> Mapping[str, Grouping]:
+        """Return the groups of each dimension, whose numbers the sums have as keys."""
+        return self._reader.scopes
 
     def forget(self) -> None:
         """Drop all sums, as after a failed reading."""
         self._reader.forget()
+        self._known_details.clear()
 
     async def snapshot(self) -> StateSnapshot:
         """Read how far every partition is."""
@@ -65,26 +75,34 @@ class DaySource:
     async def days(
         self,
         snapshot: StateSnapshot,
+        first: str,
         last_closed: CalendarDay,
         today: CalendarDay,
         yesterday: CalendarDay,
     ) -> list[DayCounts]:
-        """Return the days up to `last_closed` that a board needs, oldest first, then `today`."""
+        """Return the days up to `last_closed` that a board needs, oldest first, then `today`.
+
+        `first`: the first date with data.
+        """
         last = Date.fromisoformat(last_closed.date)
-        closed = days_until(last, MONTH_LONGEST, self._zone)
+        closed = days_until(last, HISTORY_DAYS, self._zone)
         records = await self._records(closed)
-        open_days = [day for day in closed if day.date not in records]
+        open_days = [day for day in closed if day.date >= first and day.date not in records]
         if open_days:
             # A day that is finalised now is compared with the days before it: read those as well.
             oldest = Date.fromisoformat(open_days[0].date) - timedelta(days=MONTH)
-            closed = days_until(last, max(MONTH_LONGEST, (last - oldest).days + 1), self._zone)
+            closed = days_until(last, max(HISTORY_DAYS, (last - oldest).days + 1), self._zone)
             records = await self._records(closed)
+        # Older final days are read as they are stored: the board shows no corrections of them.
+        shown = closed[-MONTH_LONGEST:]
         # Today and yesterday hour by hour: late events change their last hours only.
         watermarks_s = [view.watermark_s for view in snapshot.views]
         stretches: dict[str, list[Stretch]] = {
             day.date: by_hour(day.stretch) if day in (today, yesterday) else [day.stretch]
             for day in (*closed, today)
-            if watermarks_s and all(fits_slices(day.stretch, at_s) for at_s in watermarks_s)
+            if (day in shown or day is today or day.date not in records)
+            and watermarks_s
+            and all(fits_slices(day.stretch, at_s) for at_s in watermarks_s)
         }
         sums = await self._reader.read(
             snapshot, [stretch for parts in stretches.values() for stretch in parts]
@@ -103,7 +121,7 @@ class DaySource:
 
     async def traffic(self, days: Sequence[DayCounts]) -> Traffic:
         """Return the sums of some days by group; days without data are left out."""
-        details = await self._details(days)
+        details = await self.details(days)
         present = [
             counts for counts in days if counts.parts is not None or counts.day.date in details
         ]
@@ -111,7 +129,7 @@ class DaySource:
 
     async def fleet(self, days: Sequence[DayCounts]) -> Traffic:
         """Return the sum of some days' fleets without groups; its `days` are those with data."""
-        details = await self._details(days)
+        details = await self.details(days)
         fleets = [counts.fleet for counts in days if counts.fleet is not None]
         fleets += [fleet for fleet, _ in details.values()]
         return Traffic(Counts.sum(fleets), {}, len(fleets))
@@ -125,8 +143,13 @@ class DaySource:
         stored = await self._store.read([day.date for day in days])
         return {date: FinalDay.unpack(data) for date, data in stored.items()}
 
-    async def _details(self, days: Sequence[DayCounts]) -> dict[str, tuple[Counts, Groups]]:
+    async def details(self, days: Sequence[DayCounts]) -> dict[str, tuple[Counts, Groups]]:
         """Return the stored counts of the days that the slices no longer cover, by date."""
         dates = [counts.day.date for counts in days if counts.parts is None]
-        stored = await self._store.details(dates)
-        return {date: FinalCounts.unpack(data) for date, data in stored.items()}
+        known = self._known_details
+        stored = await self._store.details([date for date in dates if date not in known])
+        known.update((date, FinalCounts.unpack(data)) for date, data in stored.items())
+        details = {date: known[date] for date in dates if date in known}
+        while len(known) > _DETAILS_KNOWN_MAX:
+            del known[next(iter(known))]
+        return details

@@ -2,7 +2,7 @@
 
 One hash beside the state. A day has two fields, written together in one transaction and only if
 they do not exist: the data of the board, and the counts by model, region and so on, with which
-later days are compared. The counts expire after 40 days.
+later days are compared. The counts expire after 100 days.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ from streams.store.contract import StoreError
 from streams.store.keys import Keys
 
 KEPT_DAYS = 400
-DETAIL_DAYS = 40
+DETAIL_DAYS = 100
 
 
 class DayStore:

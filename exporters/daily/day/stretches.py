@@ -28,7 +28,7 @@ from streams.state.windows import cover, extent
 from streams.store.reader import PartitionView, StateReader, StateSnapshot, Version, unread
 
 _TOGETHER_S = 90_000  # stretches of about a day are read in one go
-_KEPT = 160  # stretches: two boards' days, and the hours of four days
+_KEPT = 280  # stretches: two boards' days, and the hours of four days
 
 Key = tuple[tuple[int, SliceId, Version], ...]  # partition, slice, its version
 

@@ -11,6 +11,8 @@ from statistics import median
 from exporters.daily.day.facts import METRICS, Day, Metric, Trend
 
 WEEK, MONTH = 7, 28
+HISTORY_DAYS = 62  # the board's day, and the days back to the first of the month before
+SPREADS = 2  # usual spreads within which a change is noise
 # Norm of so many days -> known days it needs.
 NEEDED = {WEEK: 3, MONTH: 7}
 FALLS_WELL = ("ttft_p95_s", "tpot_p95_s")  # less is better
@@ -33,6 +35,9 @@ def _trend(metric: Metric, day: Day, before: Sequence[Day]) -> Trend:
     changes = {span: _change(metric, day, usual) for span, usual in norms.items()}
     # Against 28 days if possible: a week may contain the same fault.
     judged = changes[MONTH] if changes[MONTH] is not None else changes[WEEK]
+    # Tokens differ by weekday, so growth.py judges them.
+    if metric == "tokens" or (judged is not None and _is_usual(metric, judged, before)):
+        judged = None
     return Trend(
         metric=metric,
         norm_7d=norms[WEEK],
@@ -41,6 +46,12 @@ def _trend(metric: Metric, day: Day, before: Sequence[Day]) -> Trend:
         change_28d=changes[MONTH],
         better=(judged < 0) == (metric in FALLS_WELL) if judged else None,
     )
+
+
+def _is_usual(metric: Metric, change: float, before: Sequence[Day]) -> bool:
+    """Return True if a change from the norm is within the usual spread of the days before."""
+    base = base_of(before)
+    return base is not None and abs(change) <= SPREADS * base.spread(metric)
 
 
 def norm(values: Sequence[float], needed: int) -> float | None:

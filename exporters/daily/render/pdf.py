@@ -1,4 +1,4 @@
-"""The daily board as a PDF of one A4 page, typeset by Typst from templates/daily.typ.
+"""The daily board as a PDF of two A4 pages, typeset by Typst from templates/daily.typ.
 
 The same facts give the same bytes. Texts go to the template as JSON strings, which Typst shows as
 they are, so a name cannot become markup. Fonts come from packages, never from the machine, so that
@@ -39,7 +39,7 @@ _LEGEND: tuple[tuple[Mark, str], ...] = (
 
 
 def pdf(facts: DailyFacts) -> bytes:
-    """Return the page."""
+    """Return the document."""
     return typst.compile(
         _template(),
         format="pdf",

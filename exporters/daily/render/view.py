@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
-from exporters.daily.day.facts import METRICS, DailyFacts, Day, Risk, Segment
-from exporters.daily.day.figures import figure
+from exporters.daily.day.facts import (
+    METRICS,
+    Comparison,
+    DailyFacts,
+    Day,
+    GrowthRow,
+    GrowthVerdict,
+    Risk,
+    Segment,
+    Values,
+)
+from exporters.daily.day.figures import change, figure
 from exporters.daily.day.verdict import (
     AT_RISK_BUDGET_LEFT,
     TITLES,
@@ -29,6 +39,7 @@ from exporters.daily.render.rows import (
     short,
 )
 from exporters.formatting import (
+    UNKNOWN,
     budget_left,
     count,
     counted,
@@ -44,6 +55,17 @@ CAUSES_NOTE = (
     "Rate: it got better or worse itself. Mix: its share of the traffic changed. Compared with the "
     "days before taken together, so a little off the medians above."
 )
+
+# Of the first comparisons; that of the month is named by its month.
+GROWTH_TITLES = ("Same weekday", "7 days", "28 days")
+GROWTH_NOTE = (
+    "Each against the same days before: the day against the weekday of a week ago, the month by "
+    "tokens a day with weekdays evened out against the month before. Coloured if the change is "
+    "larger than three times the usual spread of same-weekday changes in 28 days; else it may be "
+    "chance. Incomplete days are left out."
+)
+_GROUPS = {"fleet": "All traffic", "model": "Model", "segment": "Segment", "customer": "Customer"}
+_GROWTH_WORDS: dict[GrowthVerdict, str] = {"up": "growth", "down": "fall"}
 
 READING = (
     "Percentiles are within 1 % of the exact value. No number is rounded to the other side of its "
@@ -62,6 +84,27 @@ class RiskRow:
     budget: Marked
     credit: str
     adjusted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthCell:
+    """One comparison of tokens."""
+
+    text: str  # `4.4 % more`, `unknown`
+    verdict: GrowthVerdict
+    words: str  # `growth`, `fall`; empty if the change may be chance or is unknown
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthLine:
+    """The growth of one name's tokens."""
+
+    group: str  # `All traffic`, `Model`, `Segment`, `Customer`
+    name: str  # empty for all traffic
+    tokens: str
+    cells: tuple[GrowthCell, ...]  # in the order of GROWTH_TITLES
+    month: str  # `34.4 B`; empty if it is not known
+    projected: str  # `312 B`; empty if it is too early
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +158,9 @@ class View:
     risks: tuple[RiskRow, ...]  # those at risk
     risks_more: int
     risks_note: str  # how many objectives are not at risk
+    growth: tuple[GrowthLine, ...]
+    growth_titles: tuple[str, ...]
+    growth_note: str
     segments: tuple[SegmentRow, ...]
     segments_more: int
     days: tuple[DayColumn, ...]
@@ -155,6 +201,9 @@ def view_of(facts: DailyFacts) -> View:
         risks=tuple(_risk_row(risk) for risk in at_risk[:RISKS_SHOWN]),
         risks_more=max(0, len(at_risk) - RISKS_SHOWN),
         risks_note=_risks_note(facts.risks),
+        growth=tuple(_growth_line(row, facts.month_to_date) for row in facts.growth),
+        growth_titles=(*GROWTH_TITLES, f"A day in {month:%B}"),
+        growth_note=GROWTH_NOTE if facts.growth else "",
         segments=tuple(_segment_row(one, facts) for one in facts.segments[:SEGMENTS_SHOWN]),
         segments_more=max(0, len(facts.segments) - SEGMENTS_SHOWN),
         days=tuple(_column(one, facts) for one in facts.days),
@@ -234,6 +283,28 @@ def _risk_row(risk: Risk) -> RiskRow:
         credit=risk.credit_projected or "–",
         adjusted=risk.adjusted,
     )
+
+
+def _growth_line(row: GrowthRow, to_date: Values) -> GrowthLine:
+    # Of all traffic, the sum that the seven numbers show, with late events.
+    month = to_date.tokens.value if row.dimension == "fleet" else row.comparisons[-1].tokens
+    return GrowthLine(
+        group=_GROUPS[row.dimension],
+        name=short(row.name),
+        tokens=tokens(row.tokens),
+        cells=tuple(_growth_cell(comparison) for comparison in row.comparisons),
+        month="" if month is None else tokens(month),
+        projected="" if row.month_projected is None else tokens(row.month_projected),
+    )
+
+
+def _growth_cell(comparison: Comparison) -> GrowthCell:
+    by = comparison.change_ratio
+    words = UNKNOWN if by is None else change("tokens", by)
+    # Tokens where there were none before.
+    if by is None and comparison.before == 0 and comparison.tokens:
+        words = "new"
+    return GrowthCell(words, comparison.verdict, _GROWTH_WORDS.get(comparison.verdict, ""))
 
 
 def _risks_note(risks: Sequence[Risk]) -> str:

@@ -63,7 +63,7 @@ def test_every_format_is_the_same_board() -> None:
     assert bodies["/daily.json"][2] == bodies["/api/v1/daily"][2] == json_text(facts).encode()
     assert json.loads(bodies["/daily.json"][2])["date"] == DATE
     assert len(list(csv.reader(StringIO(bodies["/daily.csv"][2].decode())))) == 32
-    assert len(PdfReader(BytesIO(bodies["/daily.pdf"][2])).pages) == 1
+    assert len(PdfReader(BytesIO(bodies["/daily.pdf"][2])).pages) == 2
     types = {path: headers["Content-Type"] for path, (_, headers, _) in bodies.items()}
     assert types == {
         "/daily": "text/html; charset=utf-8",

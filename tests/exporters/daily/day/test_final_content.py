@@ -101,20 +101,20 @@ def test_the_first_to_seal_wins(in_world: Callable[..., Any]) -> None:
     in_world(use)
 
 
-def test_sealed_days_are_kept_for_400_days_and_their_details_for_40(
+def test_sealed_days_are_kept_for_400_days_and_their_details_for_100(
     in_world: Callable[..., Any],
 ) -> None:
     async def use(world: World) -> None:
         kafka = world.settings.kafka
         store = DayStore(world.client, kafka.group, kafka.topic, "UTC")
-        assert (KEPT_DAYS, DETAIL_DAYS) == (400, 40)
-        for date in ("2025-10-03", "2025-10-04", "2026-09-28", "2026-09-29", "2026-11-08"):
+        assert (KEPT_DAYS, DETAIL_DAYS) == (400, 100)
+        for date in ("2025-10-03", "2025-10-04", "2026-07-30", "2026-07-31", "2026-11-08"):
             await store.write_once(date, b"d", b"x")
         kept = set(await world.stored())
         assert b"day UTC 2025-10-03" not in kept
         assert b"day UTC 2025-10-04" in kept
-        assert b"detail UTC 2026-09-28" not in kept
-        assert b"detail UTC 2026-09-29" in kept
+        assert b"detail UTC 2026-07-30" not in kept
+        assert b"detail UTC 2026-07-31" in kept
         assert await store.first() == "2025-10-04"
 
     in_world(use)

@@ -50,6 +50,14 @@ def test_a_norm_needs_three_days_of_a_week_and_seven_of_four(
     assert found.better is (True if weekly else None)
 
 
+@pytest.mark.parametrize(("value", "better"), [(0.22, None), (0.18, None), (0.3, False)])
+def test_a_change_within_the_usual_spread_is_not_judged(value: float, better: bool | None) -> None:
+    before = [day(ttft_p95_s=0.2 + 0.01 * (at % 5 - 2)) for at in range(28)]
+    found = of(trends(day(ttft_p95_s=value), before), "ttft_p95_s")
+    assert found.change_28d == pytest.approx(value - 0.2)
+    assert found.better is better
+
+
 def test_only_the_28_days_before_count() -> None:
     before = [day(ttft_p95_s=9.0) for _ in range(31)] + [day(ttft_p95_s=0.2) for _ in range(28)]
     assert of(trends(day(ttft_p95_s=0.2), before), "ttft_p95_s").norm_28d == 0.2
@@ -58,7 +66,8 @@ def test_only_the_28_days_before_count() -> None:
 def test_tokens_change_as_a_share_and_not_while_the_day_runs() -> None:
     before = [day(tokens=1_000.0) for _ in range(28)]
     over = of(trends(day(tokens=900.0), before), "tokens")
-    assert (over.change_28d, over.better) == (-0.1, False)
+    # Weekdays differ, so tokens are judged by growth.py alone.
+    assert (over.change_28d, over.better) == (-0.1, None)
     running = of(trends(replace(day(tokens=400.0), state="running"), before), "tokens")
     assert (running.norm_28d, running.change_28d, running.better) == (1_000.0, None, None)
 

@@ -83,7 +83,7 @@ def test_the_mail_has_the_board_as_text_as_a_page_and_as_a_pdf(
     assert "<script" not in page
     [attached] = list(message.iter_attachments())
     assert attached.get_filename() == "daily-2026-11-03.pdf"
-    assert len(PdfReader(BytesIO(attached.get_content())).pages) == 1
+    assert len(PdfReader(BytesIO(attached.get_content())).pages) == 2
 
 
 def test_names_cannot_add_headers_or_markup(mailbox: Mailbox, send: Callable[..., Any]) -> None:

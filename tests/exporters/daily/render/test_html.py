@@ -1,4 +1,4 @@
-"""The daily board in a browser: one sheet of paper, a phone, the dark, a screen reader."""
+"""The daily board in a browser: two sheets of paper, a phone, the dark, a screen reader."""
 
 import asyncio
 from collections.abc import Callable
@@ -69,14 +69,15 @@ def in_browser(use: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("paper", PAPERS)
-def test_it_prints_on_one_sheet(address: Callable[..., Any], paper: str) -> None:
+def test_it_prints_on_two_sheets(address: Callable[..., Any], paper: str) -> None:
     async def use(browser: Browser) -> None:
         for board in BOARDS:
             page = await browser.open(address(board))
             width, height = PAPERS[paper]
             printed = await page.pdf(paperWidth=width, paperHeight=height, printBackground=True)
-            [sheet] = PdfReader(BytesIO(printed)).pages
-            words = " ".join(sheet.extract_text().split())
+            sheets = PdfReader(BytesIO(printed)).pages
+            assert len(sheets) == (1 if board == "empty" else 2), board
+            words = " ".join(" ".join(sheet.extract_text() for sheet in sheets).split())
             assert "Made 2026-11-04 08:00 UTC" in words, board
             if board == "some":
                 assert "99.953 %" in words

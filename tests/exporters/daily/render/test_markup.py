@@ -165,7 +165,8 @@ def test_error_budgets_that_read_otherwise_today_are_one_correction() -> None:
 
 def test_what_rate_and_mix_mean_stands_under_the_causes() -> None:
     facts = some_facts()
-    printed = " ".join(PdfReader(BytesIO(pdf(facts))).pages[0].extract_text().split())
+    pages = PdfReader(BytesIO(pdf(facts))).pages
+    printed = " ".join(" ".join(page.extract_text() for page in pages).split())
     for text in (html(facts), plain_text(facts), printed):
         assert "Mix: its share of the traffic changed." in text
     assert "Mix: its" not in html(replace(facts, causes=()))
