@@ -66,16 +66,23 @@ def build(
 
 
 def unread(policies: Iterable[Policy], published: dict[str, list[str]]) -> list[str]:
-    """Windows that rules read and that the exporter does not publish: such a rule never fires.
+    """Return the windows that rules read and the exporter does not publish: they never fire.
 
     `published`: window -> scopes.
     """
-    missing = {
-        f"{policy.name}: {alert.labels['objective']}: reads the window {read.window} by "
-        f"{read.scope}, which the exporter does not publish; add it to its windows"
+    alerts = [
+        (f"{policy.name}: {alert.labels['objective']}", alert)
         for policy in policies
         for group in policy_groups(policy)
         for alert in group.alerts
+    ]
+    # The scrape job is in no condition on a window.
+    builtin = (alert for group in builtin_groups(Links().job) for alert in group.alerts)
+    alerts += [(alert.name, alert) for alert in builtin]
+    missing = {
+        f"{origin}: reads the window {read.window} by {read.scope}, which the exporter does not "
+        "publish; add it to its windows"
+        for origin, alert in alerts
         for read in alert.reads
         if read.scope not in published.get(read.window, ())
     }

@@ -254,12 +254,16 @@ class Policy(PolicyPart):
     def input_limits(self) -> tuple[int, ...]:
         """Return the input lengths in tokens, rising, that the workers must count to judge it."""
         limits = {
+            limit for objective in self.objectives for limit in self.input_limits_of(objective)
+        }
+        return tuple(sorted(limits))
+
+    def input_limits_of(self, objective: Objective) -> tuple[int, ...]:
+        """Return the input lengths in tokens, rising, that an objective needs counted."""
+        wheres = (objective.scope, *(one.where for one in self.exclusions_of(objective)))
+        limits = {
             limit
-            for objective in self.objectives
-            for where in (
-                objective.scope,
-                *(exclusion.where for exclusion in self.exclusions_of(objective)),
-            )
+            for where in wheres
             if where.input_tokens is not None
             for limit in where.input_tokens.limits
         }

@@ -124,6 +124,9 @@ def test_every_window_that_a_rule_reads_is_published_or_told() -> None:
         [one_level("{per: customer}", "{kind: cache_hit_ratio, window: 1h}", "below: 30%")], plan
     )
     assert line.startswith("p: o: reads the window 5m by customer")
+    outage = "TokenpulseOutage: reads the window 1m by region, which the exporter does not publish"
+    without = {**plan, "1m": [scope for scope in plan["1m"] if scope != "region"]}
+    assert [line.partition(";")[0] for line in unread([], without)] == [outage]
 
 
 def one_level(scope: str, indicator: str, level: str) -> Policy:
