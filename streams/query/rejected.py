@@ -15,10 +15,11 @@ import redis.asyncio as aioredis
 
 from streams.config.settings import Kafka
 from streams.events.fields import FIELDS, REASONS
-from streams.events.page import FIELD_COSTS, FIELD_REASON_HELP, REASON_HELP
+from streams.events.page import FIELD_COSTS
 from streams.kafka.dead_letters import DeadLetterHeaders
 from streams.kafka.topic_reader import TopicReader
 from streams.query.instants import rfc3339_ms
+from streams.query.rejected_help import field_help, record_fix
 from streams.store.heartbeat import Heartbeat
 from streams.store.reader import StateReader
 from streams.worker.field_samples import FieldSample, parse_samples
@@ -29,8 +30,6 @@ _FIRST_SPAN = 512  # records of each partition that are read first, counted from
 
 _RANGES = {field.name: field.kind.range for field in FIELDS}
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-# The help for a reason of another version.
-_UNKNOWN_REASON = ("", "see docs/events.md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ async def _read_fields(
 
 async def _read_field(reader: TopicReader, partition: int, sample: FieldSample) -> RejectedRecord:
     record = await reader.fetch(partition, sample.offset)
-    meaning, fix = FIELD_REASON_HELP.get(sample.reason, _UNKNOWN_REASON)
+    meaning, fix = field_help(sample.field, sample.reason)
     return RejectedRecord(
         topic=reader.topic,
         partition=partition,
@@ -227,7 +226,7 @@ def _parse(letter: Any) -> RejectedRecord | None:
     except (KeyError, ValueError):
         return None
     name = headers.detail.partition(":")[0]
-    _, fix = REASON_HELP.get(headers.reason, _UNKNOWN_REASON)
+    field = name if name in _RANGES else None
     return RejectedRecord(
         topic=headers.topic,
         partition=headers.partition,
@@ -235,9 +234,9 @@ def _parse(letter: Any) -> RejectedRecord | None:
         timestamp_ms=max(0, headers.timestamp_ms),
         rejected_at_ms=max(0, letter.timestamp),
         reason=headers.reason,
-        field=name if name in _RANGES else None,
+        field=field,
         detail=headers.detail,
-        fix=fix,
+        fix=record_fix(field, headers.reason),
         cost=None,
         key=letter.key,
         value=letter.value if headers.has_value else None,

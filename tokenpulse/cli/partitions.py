@@ -13,6 +13,7 @@ from streams.query.partitions import Partitions, PartitionStatus, new_command
 from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Words
 from tokenpulse.redis_call import run_with_redis
+from tokenpulse.report_tables import table
 
 T = TypeVar("T")
 
@@ -126,11 +127,9 @@ def _print_table(statuses: Sequence[PartitionStatus]) -> None:
         )
         for status in statuses
     ]
-    texts = [COLUMNS, *(["-" if cell is None else str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    for text in texts:
-        cells = (cell.ljust(width) for cell, width in zip(text, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    texts = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    for line in table([COLUMNS, *texts]):
+        click.echo(line)
     for status in statuses:
         if status.halted_detail is not None:
             click.echo(f"partition {status.partition}: {status.halted_detail}")

@@ -10,7 +10,14 @@ import click
 from streams.config.settings import load_settings
 from streams.errors import RequestError
 from streams.sources.declaration import load_mapping
-from tokenpulse.cli.report import parse_question, print_measures, question_options, report_targets
+from tokenpulse.cli.report import (
+    is_step_given,
+    parse_question,
+    print_measures,
+    print_table,
+    question_options,
+    report_targets,
+)
 from tokenpulse.local.replay import Outcome, Replay, run_replay
 from tokenpulse.option_types import Instant, PositiveNumber
 from tokenpulse.output_files import check_output, write_output
@@ -88,7 +95,9 @@ def replay(
         write_output("--report-json", report_json, json.dumps(report, indent=1) + "\n")
     click.echo(_summary(outcome))
     if report is not None:
-        print_measures(report, report_targets(settings))
+        targets = report_targets(settings)
+        print_measures(report, targets)
+        print_table(report, targets, is_step_given(ctx))
     if outcome.foreign:
         click.echo(
             f"tokenpulse: {outcome.foreign} records of other producers were counted meanwhile; the "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from exporters.daily.day.facts import BoardTargets
 from exporters.daily.day.metrics import board_targets
@@ -20,6 +21,7 @@ from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Instant, Span
 from tokenpulse.output_files import check_output, write_output
 from tokenpulse.redis_call import run_with_redis
+from tokenpulse.report_tables import report_table
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -31,7 +33,7 @@ _OPTIONS = (
         type=Span(),
         default="5m",
         show_default=True,
-        help="Length of a step, 10s to 1d.",
+        help="Length of a step, 10s to 1d; if given, the text has a table of the steps.",
     ),
     click.option(
         "--by",
@@ -94,7 +96,20 @@ def report(ctx: click.Context, /, as_json: bool, hdr: Path | None, **options: An
     if as_json:
         click.echo(json.dumps(measures, indent=1))
     else:
-        print_measures(measures, report_targets(settings))
+        targets = report_targets(settings)
+        print_measures(measures, targets)
+        print_table(measures, targets, is_step_given(ctx))
+
+
+def is_step_given(ctx: click.Context) -> bool:
+    """Return whether the command line gives `--step`."""
+    return ctx.get_parameter_source("step_s") is not ParameterSource.DEFAULT
+
+
+def print_table(report: dict[str, Any], targets: BoardTargets, by_step: bool) -> None:
+    """Print the table of a report below its total, if it has groups or `--step` was given."""
+    for at, line in enumerate(report_table(report, targets, by_step)):
+        click.echo(line if at else f"\n{line}")
 
 
 def report_targets(settings: Settings) -> BoardTargets:

@@ -2,8 +2,10 @@
 
 import pytest
 
+from streams.events.faults import FAULTS
 from streams.query.instants import rfc3339_ms
 from streams.query.rejected import EXCERPT, RejectedRecord, describe, excerpt
+from streams.query.rejected_help import INCONSISTENT, field_help, record_fix
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,19 @@ def test_a_stamp_of_any_size_is_written() -> None:
     )
     written = record.as_json(show_values=False)
     assert (written["timestamp"][:4], written["rejected_at"][:4]) == ("9999", "9999")
+
+
+def test_each_field_has_the_meaning_and_the_fix_that_apply_to_it() -> None:
+    assert {field for field, reason in FAULTS if reason == "inconsistent"} == set(INCONSISTENT)
+    for field, reason in FAULTS:
+        meaning, fix = field_help(field, reason)
+        assert meaning, (field, reason)
+        assert fix, (field, reason)
+        if not field.endswith("_ms"):
+            assert "millisecond" not in fix, (field, reason)
+    assert "`input_tokens`" in field_help("cached_input_tokens", "inconsistent")[0]
+    assert "sum" not in field_help("error_class", "inconsistent")[0]
+    assert field_help("outcome", "out_of_range")[1] == "send one of these words, in small letters"
+    assert record_fix("outcome", "out_of_range") == "send one of these words, in small letters"
+    assert "milliseconds" in record_fix("ended_at", "out_of_range")
+    assert record_fix(None, "of a later version") == "see docs/events.md"

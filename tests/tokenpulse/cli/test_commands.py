@@ -190,6 +190,15 @@ def test_report_as_json_has_exactly_the_documented_keys(
         ],
     }
     told = run("report", settings=settings).stdout
+    assert "\n\n" not in told
+    by = run("report", "--by", "model,region", "--step", "5m", settings=settings).stdout
+    assert by.removeprefix(told).splitlines() == [
+        "",
+        f"start{' ' * 15}  model  region  requests  tokens  cache hit  available  ttft p95  "
+        "tpot p95  duration p95",
+        f"{start}  m      here    1         12      40 %       100 %      unknown   "
+        "unknown   unknown",
+    ]
     assert "requests    1\n" in told
     assert "cache hit   40 %\n" in told
     assert "ttft        unknown\n" in told

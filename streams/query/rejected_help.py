@@ -1,0 +1,93 @@
+"""What was wrong with one field, and the fix, for `tokenpulse rejected`. Pure.
+
+docs/events.md describes a reason for all fields together (streams/events/page.py); here is the part
+that applies to one.
+"""
+
+from streams.events.fields import (
+    ATTEMPT_OF,
+    CUSTOMER,
+    ENDING,
+    ERROR_CLASS,
+    FIELDS,
+    LATENCY_KINDS,
+    OUTCOME,
+    SERVED_FROM,
+    STATUS,
+    TEXT,
+    TOKEN_KINDS,
+    Kind,
+)
+from streams.events.page import FIELD_REASON_HELP, REASON_HELP
+
+_UNKNOWN = ("", "see docs/events.md")  # a reason of another version
+_KINDS: dict[str, Kind] = {field.name: field.kind for field in FIELDS}
+_CHOICES = (OUTCOME, ERROR_CLASS, ENDING, SERVED_FROM)
+# Field -> what contradicts what, and the fix.
+INCONSISTENT: dict[str, tuple[str, str]] = {
+    "ttft_ms": (
+        "the first token came after the end, so it is unknown",
+        "measure TTFT and duration from the arrival, in milliseconds",
+    ),
+    "first_visible_token_ms": (
+        "the first visible token came before the first token or after the end, so it is unknown",
+        "measure all three from the arrival, in milliseconds",
+    ),
+    "cached_input_tokens": (
+        "more than `input_tokens`, so it is unknown",
+        "send all input tokens as `input_tokens`, those from the cache included",
+    ),
+    "cache_write_tokens": (
+        "more than `input_tokens`, so it is unknown",
+        "send all input tokens as `input_tokens`, those written to the cache included",
+    ),
+    "reasoning_tokens": (
+        "more than `output_tokens`, so it is unknown",
+        "send all output tokens as `output_tokens`, those of reasoning included",
+    ),
+    "total_tokens": (
+        "not the sum of `input_tokens` and `output_tokens`",
+        "check if cached or reasoning tokens are left out of one of the two",
+    ),
+    "error_class": (
+        "a class of another outcome; that of a client error follows from `status_code`",
+        "send a class that belongs to the outcome, or none",
+    ),
+}
+
+
+def field_help(field: str, reason: str) -> tuple[str, str]:
+    """Return what was wrong with a field of a counted record, and the fix."""
+    meaning, fix = FIELD_REASON_HELP.get(reason, _UNKNOWN)
+    match reason:
+        case "inconsistent":
+            return INCONSISTENT.get(field, (meaning, fix))
+        case "out_of_range":
+            return meaning, _range_fix(field) or fix
+        case "bad_type" if "string" in _KINDS[field].json_types:
+            return meaning, "send a text, in quotes"
+    return meaning, fix
+
+
+def record_fix(field: str | None, reason: str) -> str:
+    """Return the fix for a record that was rejected as a whole; `field`: the one it names."""
+    fix = REASON_HELP.get(reason, _UNKNOWN)[1]
+    if reason == "out_of_range" and field is not None:
+        return _range_fix(field) or fix
+    return fix
+
+
+def _range_fix(field: str) -> str | None:
+    """Return how to send a value that is allowed; None for a field without advice of its own."""
+    kind = _KINDS[field]
+    if kind in _CHOICES:
+        return "send one of these words, in small letters"
+    if kind in LATENCY_KINDS:
+        return "check the unit: latencies are in milliseconds"
+    if kind in TOKEN_KINDS:
+        return "send the number of tokens, or leave the field out if it is not known"
+    if kind is STATUS:
+        return "send the HTTP status"
+    if kind in (TEXT, ATTEMPT_OF, CUSTOMER):
+        return "send a text that is not empty, and not too long"
+    return None
