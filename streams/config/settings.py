@@ -98,8 +98,7 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
         path = Path(named)
     if path is not None and not os.path.isfile(path):
         raise ConfigError(f"{path}: no such file; give --config the path of a YAML file")
-    if misspelt := list(misspelt_variables(os.environ, _variables(), ENV_PREFIX)):
-        raise ConfigError("\n".join(misspelt))
+    misspelt = list(misspelt_variables(os.environ, _variables(), ENV_PREFIX))
     content = _read_file(path) if path is not None else {}
     reading = type("Settings", (Settings,), {"file_content": content})
     try:
@@ -108,9 +107,10 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
         raise ConfigError(f"{' '.join(str(error).split())}; write JSON") from None
     except ValidationError as error:
         origin = str(path) if path else ""
-        raise ConfigError(
-            "\n".join(findings(error.errors(), origin, _UNKNOWN_KEY, is_public=_is_public))
-        ) from error
+        lines = findings(error.errors(), origin, _UNKNOWN_KEY, is_public=_is_public)
+        raise ConfigError("\n".join([*misspelt, *lines])) from error
+    if misspelt:
+        raise ConfigError("\n".join(misspelt))
     return settings
 
 
@@ -182,10 +182,12 @@ def document() -> str:
         "TOKENPULSE_KAFKA__BOOTSTRAP=kafka-1:9092 TOKENPULSE_WORKER__TTFT_TARGETS_S='[0.3, 1]'",
         "```",
         "",
-        "`tokenpulse config check` prints the settings in force, without secrets, and checks that",
-        "Kafka and Redis answer. It warns if the event topic takes the senders' timestamps without",
-        "a limit. An unknown setting is an error. Names that end in `_s`, `_h` and",
-        "`_mb` are in seconds, hours and megabytes. A setting without a default is not set.",
+        "`tokenpulse config check` prints the settings in force, without secrets, and checks the",
+        "key, the files that they name, and that Kafka and Redis answer. It shows all problems at",
+        "once. `--role worker`, `exporter` or `client` checks only what such a process needs. The",
+        "command warns if the event topic takes the senders' timestamps without a limit. An unknown",
+        "setting is an error. Names that end in `_s`, `_h` and `_mb` are in seconds, hours and",
+        "megabytes. A setting without a default is not set.",
     ]
     for name, field in Settings.model_fields.items():
         section = _section(field)

@@ -4,11 +4,11 @@ import asyncio
 
 import click
 
-from streams.config.security import client_kwargs, redis_kwargs
 from streams.config.settings import load_settings
 from streams.config.yaml_file import to_yaml
-from streams.kafka.topics import check_broker, create_topics, read_timestamp_warning
-from streams.store.server_check import check_redis
+from streams.errors import ConfigError
+from streams.kafka.topics import create_topics, read_timestamp_warning
+from tokenpulse.config_check import ROLES, problems
 
 
 @click.group()
@@ -30,17 +30,27 @@ def config() -> None:
 
 
 @config.command("check")
+@click.option(
+    "--role",
+    type=click.Choice([*ROLES]),
+    default="all",
+    show_default=True,
+    help="Check what this process needs: a client needs no key and no files.",
+)
 @click.pass_context
-def config_check(ctx: click.Context) -> None:
-    """Show the effective settings without secrets, and check that Kafka and Redis answer.
+def config_check(ctx: click.Context, role: str) -> None:
+    """Show the effective settings without secrets, and check them, Kafka and Redis.
 
-    Warns if the event topic takes timestamps of senders without a limit.
+    All problems are shown at once, and then the exit status is 2. Warns if the event topic takes
+    timestamps of senders without a limit.
     """
     settings = load_settings(ctx.obj)
     click.echo(to_yaml(settings.model_dump(mode="json")).rstrip())
-    settings.worker.customer_secret()
-    asyncio.run(check_broker(settings.kafka.bootstrap, **client_kwargs(settings.kafka)))
-    asyncio.run(check_redis(settings.redis.url, **redis_kwargs(settings.redis)))
+    if lines := list(problems(settings, role)):
+        raise ConfigError("\n".join(lines))
+    if role == "exporter":
+        click.echo("settings and Redis are fine")
+        return
     if warning := asyncio.run(read_timestamp_warning(settings.kafka)):
         click.echo(f"warning: {warning}", err=True)
     click.echo("settings, Kafka and Redis are fine")

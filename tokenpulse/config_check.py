@@ -1,0 +1,66 @@
+"""The checks of `tokenpulse config check`, by the role of the process that has the settings."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from exporters.reference.customers import load_directory
+from exporters.reference.prices import load_price_book
+from exporters.server.web_config import load_web_config
+from exporters.status_page.components import load_status_page
+from slo.policy.loading import load_policies
+from streams.config.security import client_kwargs, redis_kwargs
+from streams.config.settings import Settings
+from streams.errors import TokenpulseError
+from streams.kafka.topics import check_broker
+from streams.store.server_check import check_redis
+
+Check = Callable[[Settings], object]
+
+
+def _check_kafka(settings: Settings) -> None:
+    asyncio.run(check_broker(settings.kafka.bootstrap, **client_kwargs(settings.kafka)))
+
+
+def _check_redis(settings: Settings) -> None:
+    asyncio.run(check_redis(settings.redis.url, **redis_kwargs(settings.redis)))
+
+
+def _check_prices(settings: Settings) -> None:
+    if settings.exporter.price_book is not None:
+        load_price_book(settings.exporter.price_book)
+
+
+def _check_status_page(settings: Settings) -> None:
+    if settings.exporter.status_page is not None:
+        load_status_page(settings.exporter.status_page)
+
+
+_SERVERS: tuple[Check, ...] = (_check_kafka, _check_redis)
+_FILES: tuple[Check, ...] = (
+    lambda settings: load_policies(settings.exporter.policies),
+    load_directory,
+    _check_prices,
+    _check_status_page,
+    lambda settings: load_web_config(settings.exporter.web_config_file),
+)
+_KEY: tuple[Check, ...] = (lambda settings: settings.worker.customer_secret(),)
+# A client asks, such as `tokenpulse report`: it needs no key for customer ids, and no file.
+ROLES: dict[str, tuple[Check, ...]] = {
+    "worker": (*_KEY, *_SERVERS),
+    "exporter": (*_FILES, _check_redis),
+    "client": _SERVERS,
+    "all": (*_KEY, *_FILES, *_SERVERS),
+}
+
+
+def problems(settings: Settings, role: str) -> Iterator[str]:
+    """Yield the problems of a role's settings, one line each; none repeats another."""
+    lines: set[str] = set()
+    for check in ROLES[role]:
+        try:
+            check(settings)
+        except TokenpulseError as error:
+            for line in str(error).splitlines():
+                if line not in lines:
+                    lines.add(line)
+                    yield line
