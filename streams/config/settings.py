@@ -185,9 +185,10 @@ def document() -> str:
         "`tokenpulse config check` prints the settings in force, without secrets, and checks the",
         "key, the files that they name, and that Kafka and Redis answer. It shows all problems at",
         "once. `--role worker`, `exporter` or `client` checks only what such a process needs. The",
-        "command warns if the event topic takes the senders' timestamps without a limit. An unknown",
-        "setting is an error. Names that end in `_s`, `_h` and `_mb` are in seconds, hours and",
-        "megabytes. A setting without a default is not set.",
+        "command warns if the event topic takes the senders' timestamps without a limit.",
+        "",
+        "An unknown setting is an error. Names that end in `_s`, `_h` and `_mb` are in seconds,",
+        "hours and megabytes. A setting without a default is not set.",
     ]
     for name, field in Settings.model_fields.items():
         section = _section(field)
