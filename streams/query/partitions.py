@@ -1,4 +1,4 @@
-"""The status of a topic's partitions, and operator commands for halted ones.
+"""The status of a topic's partitions, and operator commands to their workers.
 
 `partition_statuses` and `check` are pure; the rest uses the store. A command goes through the
 store, so that it reaches the worker that owns the partition, with its author and reason.
@@ -15,8 +15,10 @@ from dataclasses import dataclass
 import redis.asyncio as aioredis
 
 from streams.errors import RequestError
-from streams.state.slices import duplicates_of
-from streams.store.contract import OperatorCommand
+from streams.query.instants import rfc3339_ms
+from streams.state.set_back import SetBack, refuse_set_back
+from streams.state.slices import HORIZON_S, duplicates_of
+from streams.store.contract import CommandKind, OperatorCommand
 from streams.store.heartbeat import HaltReason, Heartbeat
 from streams.store.reader import PartitionView, StateReader
 from streams.store.redis import enqueue_command
@@ -33,6 +35,7 @@ class PartitionStatus:
     offset: int | None  # of the first record not counted; None: no record is counted yet
     lag: int | None  # in records; None if no live worker reports the end of the log
     watermark_ms: int | None
+    settled_ms: int | None  # the watermark; None as long as it may fall by itself
     worker: str | None
     pulse_age_s: float | None  # of the last heartbeat
     halted: str | None  # the reason; None if it is not halted
@@ -41,6 +44,7 @@ class PartitionStatus:
     log_end: int | None  # offset after the last record, from the worker's last heartbeat
     lost_records: int
     duplicates: int
+    set_back: SetBack | None = None  # the last time that an operator set its watermark back
 
 
 def partition_statuses(
@@ -67,6 +71,7 @@ def _status(
         offset=None if view is None else view.offset,
         lag=None if view is None else heartbeat.lag(view.offset, now_s, stale_after_s),
         watermark_ms=None if view is None else view.meta.watermark_ms,
+        settled_ms=None if view is None else view.meta.watermark().settled_ms,
         worker=heartbeat.text("worker") or None,
         pulse_age_s=heartbeat.age_s(now_s),
         halted=halted,
@@ -75,6 +80,7 @@ def _status(
         log_end=None if log_end is None else int(log_end),
         lost_records=0 if view is None else view.meta.lost_records,
         duplicates=0 if view is None else duplicates_of(view.totals),
+        set_back=None if view is None else view.meta.set_back,
     )
 
 
@@ -85,10 +91,7 @@ def check(
 
     Raises RequestError if no worker would execute the command, or records would be counted twice.
     """
-    status = next((status for status in statuses if status.partition == partition), None)
-    if status is None:
-        known = ", ".join(str(status.partition) for status in statuses) or "none"
-        raise RequestError(f"partition {partition}: unknown; workers have claimed: {known}")
+    status = _find(statuses, partition)
     # A command for a partition that runs would wait for its next halt.
     if status.halted is None:
         raise RequestError(
@@ -100,13 +103,7 @@ def check(
         raise RequestError(
             f"partition {partition}: resumes by itself when Redis is fixed: {status.halted_detail}"
         )
-    # A command for a dead worker would stay in the store and be applied by the next one.
-    if status.pulse_age_s is None or status.pulse_age_s > stale_after_s:
-        raise RequestError(
-            f"partition {partition}: no worker is there to execute the command: the last heartbeat "
-            f"of worker {status.worker} is {status.pulse_age_s or 0:.0f} s old; start a worker, it "
-            "halts again"
-        )
+    _check_worker(status, stale_after_s)
     # Offsets of a log that was replaced cannot be compared with those of the counted one.
     if to is None or status.halted in _ANOTHER_LOG:
         return status
@@ -123,6 +120,45 @@ def check(
     return status
 
 
+def check_set_back(
+    statuses: Sequence[PartitionStatus],
+    partition: int,
+    to_ms: int,
+    now_s: float,
+    stale_after_s: float,
+) -> PartitionStatus:
+    """Return the partition whose watermark can be set back to `to_ms`.
+
+    Raises RequestError if it cannot, or if no worker would do it.
+    """
+    status = _find(statuses, partition)
+    _check_worker(status, stale_after_s)
+    reason = refuse_set_back(status.settled_ms, to_ms)
+    if reason is None and to_ms < (now_s - HORIZON_S) * 1_000:
+        reason = f"no slice is kept for longer than {HORIZON_S // 86_400} days"
+    if reason is not None:
+        raise RequestError(f"--to: got {rfc3339_ms(to_ms)} for partition {partition}, but {reason}")
+    return status
+
+
+def _find(statuses: Sequence[PartitionStatus], partition: int) -> PartitionStatus:
+    status = next((status for status in statuses if status.partition == partition), None)
+    if status is None:
+        claimed = ", ".join(str(status.partition) for status in statuses) or "none"
+        raise RequestError(f"partition {partition}: unknown; workers have claimed: {claimed}")
+    return status
+
+
+def _check_worker(status: PartitionStatus, stale_after_s: float) -> None:
+    # A command for a dead worker would stay in the store and be applied by the next one.
+    if status.pulse_age_s is None or status.pulse_age_s > stale_after_s:
+        raise RequestError(
+            f"partition {status.partition}: no worker is there to execute the command: the last "
+            f"heartbeat of worker {status.worker} is {status.pulse_age_s or 0:.0f} s old; start a "
+            "worker, and repeat the command"
+        )
+
+
 def new_command(kind: str, to: int | None, reason: str) -> OperatorCommand:
     """Create a command by the user of this process. Raises RequestError without a reason."""
     reason = " ".join(reason.split())
@@ -130,7 +166,8 @@ def new_command(kind: str, to: int | None, reason: str) -> OperatorCommand:
         raise RequestError(
             "--reason: got an empty text; give the reason in a few words, for the worker's log"
         )
-    return OperatorCommand(uuid.uuid4().hex, kind, to, reason, user_name())
+    at_ms = time.time_ns() // 1_000_000
+    return OperatorCommand(uuid.uuid4().hex, kind, to, reason, user_name(), at_ms)
 
 
 def user_name() -> str:
@@ -164,6 +201,11 @@ class Partitions:
         """Apply `check` to the present status."""
         return check(await self.statuses(), partition, to, self._stale_after_s)
 
+    async def check_set_back(self, partition: int, to_ms: int) -> PartitionStatus:
+        """Apply `check_set_back` to the present status."""
+        statuses = await self.statuses()
+        return check_set_back(statuses, partition, to_ms, time.time(), self._stale_after_s)
+
     async def send(
         self, partition: int, command: OperatorCommand, within_s: float
     ) -> PartitionStatus:
@@ -172,7 +214,10 @@ class Partitions:
         Raises TimeoutError if none does in time; RequestError; StoreError.
         """
         # The status may have changed since the operator looked at it.
-        await self.check(partition, command.to)
+        if command.kind == CommandKind.SET_WATERMARK:
+            await self.check_set_back(partition, command.to or 0)
+        else:
+            await self.check(partition, command.to)
         await enqueue_command(self._client, self._group, self._topic, partition, command)
         async with asyncio.timeout(within_s):
             while True:

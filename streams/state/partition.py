@@ -27,7 +27,16 @@ import numpy as np
 from streams.events.decoder import Decoded
 from streams.events.watermark import Watermark
 from streams.state.aggregation import place_rejections, record, record_totals
+from streams.state.gaps import add_incomplete, close_gap, drop_expired, open_gap
+from streams.state.levels import awaits_merging, reach_s, slices_of
 from streams.state.registry import CHUNK, Registry
+from streams.state.set_back import (
+    Rearrangement,
+    SetBack,
+    incomplete_stretches,
+    rearrange,
+    refuse_set_back,
+)
 from streams.state.slices import (
     HORIZON_S,
     LEVELS,
@@ -51,7 +60,6 @@ from streams.state.snapshot import (
 from streams.state.tables import Table
 
 _COMPACT_PARTS = 12
-_GAPS_MAX = 64
 
 
 class PartitionState:
@@ -87,6 +95,7 @@ class PartitionState:
         self.witness: LogFingerprint | None = None
         self.recent: Mapping[int, int] = {}  # kept for deduplication
         self.archived_at_ms = 0
+        self.last_set_back: SetBack | None = None
         self._changed = False
         self._names_stored = self._names_sent = (0, 0)
         if "meta" in stored.fields:
@@ -105,6 +114,7 @@ class PartitionState:
         self.lost_records = meta.lost_records
         self.gaps, self.witness = list(meta.gaps), meta.witness
         self.recent, self.archived_at_ms = meta.recent, meta.archived_at_ms
+        self.last_set_back = meta.set_back
         self._names_stored = self._names_sent = (meta.series, meta.customers)
         totals = Aggregate.unpack(fields["totals"])
         # A latency that the program before did not export has no past to lose.
@@ -139,10 +149,10 @@ class PartitionState:
             (decoded.columns.ended_at_ms, np.array(refused_ms, np.int64), decoded.duplicates_ms)
         )
         starts = np.unique(times_ms // 10_000) * 10
-        watermark_ms = decoded.watermark.settled_ms
-        merged = self._merged(watermark_ms)
+        watermark_s = (decoded.watermark.settled_ms or 0) // 1_000
+        merged = self._merged(decoded.watermark.settled_ms)
         for start_s in starts.tolist():
-            wanted.update(self._targets(start_s, watermark_ms))
+            wanted.update(slices_of(start_s, self._merged_until_s, watermark_s))
         for level in range(1, len(LEVELS)):
             if merged[level] > self._merged_until_s[level]:
                 wanted.update(
@@ -189,7 +199,7 @@ class PartitionState:
             staged[of].extend(aggregates)
 
         for start_s, aggregate in added:
-            for of in self._targets(start_s, watermark_ms):
+            for of in slices_of(start_s, self._merged_until_s, (watermark_ms or 0) // 1_000):
                 add(of, (aggregate,))
         merged = self._merged(watermark_ms)
         for level in range(1, len(LEVELS)):
@@ -218,8 +228,9 @@ class PartitionState:
             self._slices.pop(of, None)  # moves it to the recently used end
             self._slices[of] = aggregates
         self._dirty.update(staged)
-        if len(columns.ended_at_ms):
-            self._seen_first(int(columns.ended_at_ms[0]))
+        if self.since_ms is None and len(columns.ended_at_ms):
+            self.since_ms = int(columns.ended_at_ms[0])
+        self.gaps = close_gap(self.gaps, columns.ended_at_ms, columns.arrived_ms)
         moved = (watermark_ms or 0) // 10_000 != (self.watermark.settled_ms or 0) // 10_000
         self.watermark, self._merged_until_s = decoded.watermark, merged
         self._unplaced = unplaced
@@ -235,14 +246,6 @@ class PartitionState:
             self.begun_at = self.next_offset
         self.witness = witness or self.witness
         self.next_offset = next_offset
-
-    def _seen_first(self, ended_at_ms: int) -> None:
-        """Note the first accepted event of a batch: an open gap ends with it."""
-        if self.since_ms is None:
-            self.since_ms = ended_at_ms
-        if self.gaps and self.gaps[-1].to_ms is None:
-            last = self.gaps.pop()
-            self.gaps.append(last._replace(to_ms=max(ended_at_ms, last.from_ms) + 1))
 
     def begin_at(self, offset: int) -> None:
         """Start counting at `offset`, the beginning of the log; no record before it is missing."""
@@ -264,14 +267,44 @@ class PartitionState:
 
     def _open_gap(self, records: int) -> None:
         self.lost_records += records
-        if self.gaps and self.gaps[-1].to_ms is None:
-            last = self.gaps.pop()
-            self.gaps.append(last._replace(records=last.records + records))
-        else:
-            self.gaps.append(Gap(self.watermark.time_ms or 0, None, records))
-        if len(self.gaps) > _GAPS_MAX:  # the two oldest become one that covers both
-            first, second, *others = self.gaps
-            self.gaps = [Gap(first.from_ms, second.to_ms, first.records + second.records), *others]
+        self.gaps = open_gap(self.gaps, self.watermark.settled_ms or 0, records)
+
+    def missing_to_set_back(self, to_ms: int) -> list[SliceId]:
+        """Return the slices that `set_back` will need and that are only in the store."""
+        origins = set(self._rearrange(to_ms).origin.values())
+        return [slice_id for slice_id in origins if slice_id not in self._slices]
+
+    def set_back(self, command: str, to_ms: int, now_ms: int, shift_ms: int) -> None:
+        """Set the watermark back to `to_ms`, as an operator commands once its clocks are right.
+
+        All counts stay, at their own times; `rearrange` describes what becomes of their slices.
+        `command`: its id, given at `now_ms`. `shift_ms`: as in `SetBack`. Raises ValueError if
+        `refuse_set_back` gives a reason.
+        """
+        from_ms = self.watermark.settled_ms
+        if (reason := refuse_set_back(from_ms, to_ms)) is not None or from_ms is None:
+            raise ValueError(reason)
+        changes = self._rearrange(to_ms)
+        contents = {place: self._slices[source] for place, source in changes.origin.items()}
+        for slice_id in changes.removed:
+            self._delete(slice_id)
+        self._slices.update(contents)
+        self._dirty.update(contents)
+        self.gaps = add_incomplete(
+            self.gaps,
+            incomplete_stretches(*(from_ms // 1_000, to_ms // 1_000, now_ms // 1_000), contents),
+            to_ms,
+            is_open=(from_ms - to_ms) // 1_000 > LEVELS[0].keep_s,
+        )
+        self._merged_until_s = self._reach_at(to_ms)
+        self.watermark = Watermark.at(to_ms)
+        self.since_ms = None if self.since_ms is None else min(self.since_ms, to_ms)
+        self.last_set_back = SetBack(command, from_ms, to_ms, self.next_offset, shift_ms)
+        self._changed = True
+
+    def _rearrange(self, to_ms: int) -> Rearrangement:
+        watermark_s = (self.watermark.settled_ms or 0) // 1_000
+        return rearrange({*self._slices, *self.index}, self._reach_at(to_ms), watermark_s)
 
     def mark_rebuilt(self, times: int) -> None:
         """Note that the state before this one was lost, for the `times`-th time."""
@@ -338,6 +371,7 @@ class PartitionState:
                 archived_at_ms=self.archived_at_ms,
                 newest_ms=self.watermark.newest_ms,
                 anchor_ms=self.watermark.anchor_ms,
+                set_back=self.last_set_back,
             )
         )
         self._changed = False
@@ -356,51 +390,34 @@ class PartitionState:
         sizes = {of: sum(t.size_bytes for t in parts) for of, parts in self._slices.items()}
         total = sum(sizes.values())
         unwritten = self._dirty | (self._sent[0] if self._sent is not None else set())
-        for of in sorted(self._slices, key=self._awaits_merging):
+        for of in sorted(
+            self._slices, key=lambda slice_id: awaits_merging(slice_id, self._merged_until_s)
+        ):
             if total <= budget_bytes:
                 return
             if of not in unwritten:
                 del self._slices[of]
                 total -= sizes[of]
 
-    def _awaits_merging(self, of: SliceId) -> bool:
-        above = of.level + 1
-        return above < len(LEVELS) and of.start_s >= self._merged_until_s[above]
-
     def _merged(self, watermark_ms: int | None) -> list[int]:
         """Return how far each level reaches at this watermark; never less than before."""
         if watermark_ms is None:
             return self._merged_until_s
-        reach = watermark_ms // 1_000 - self._lateness_s
-        merged = [0]
-        for level in range(1, len(LEVELS)):
-            step_s = LEVELS[level].step_s
-            reach = max(reach // step_s * step_s, self._merged_until_s[level])
-            merged.append(reach)
-        return merged
+        return [*map(max, self._merged_until_s, reach_s(watermark_ms, self._lateness_s))]
 
-    def _targets(self, start_s: int, watermark_ms: int | None) -> list[SliceId]:
-        """Return the slices that count an event of the 10 s slice at `start_s`.
-
-        These are the slice itself, unless it has expired, and all coarser slices that reach it.
-        """
-        watermark_s = (watermark_ms or 0) // 1_000
-        targets = []
-        for level, (step_s, keep_s) in enumerate(LEVELS):
-            of = SliceId(level, start_s // step_s * step_s)
-            if level and start_s >= self._merged_until_s[level]:
-                break
-            if self._awaits_merging(of) or of.end_s > watermark_s - keep_s:
-                targets.append(of)
-        return targets
+    def _reach_at(self, watermark_ms: int) -> list[int]:
+        """Return how far each level reaches after the watermark was set back to this time."""
+        return [*map(min, self._merged_until_s, reach_s(watermark_ms, self._lateness_s))]
 
     def _expire(self) -> None:
         watermark_s = (self.watermark.settled_ms or 0) // 1_000
-        horizon_ms = (watermark_s - HORIZON_S) * 1_000
-        self.gaps = [gap for gap in self.gaps if gap.to_ms is None or gap.to_ms > horizon_ms]
+        self.gaps = drop_expired(self.gaps, (watermark_s - HORIZON_S) * 1_000)
         for of in [*self._slices, *self.index]:
             if of.end_s <= watermark_s - LEVELS[of.level].keep_s:
-                self._slices.pop(of, None)
-                self._dirty.discard(of)
-                if self.index.pop(of, None) is not None:
-                    self._deletes.add(of)
+                self._delete(of)
+
+    def _delete(self, slice_id: SliceId) -> None:
+        self._slices.pop(slice_id, None)
+        self._dirty.discard(slice_id)
+        if self.index.pop(slice_id, None) is not None:
+            self._deletes.add(slice_id)

@@ -12,6 +12,7 @@ import msgspec
 
 from streams.events.watermark import Watermark
 from streams.state.registry import CHUNK, CustomerKey, SeriesKey, padded_series
+from streams.state.set_back import SetBack
 from streams.state.slices import LEVELS, SliceId, Thresholds
 
 # 2: duplicates in the slices, and what is known to be missing in the meta.
@@ -62,6 +63,7 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     # Watermark.newest_ms and .anchor_ms. Without both, the watermark is its own anchor.
     newest_ms: tuple[int, ...] = ()
     anchor_ms: int | None = None
+    set_back: SetBack | None = None  # the last time that an operator set the watermark back
 
     def watermark(self) -> Watermark:
         """Return the watermark with what its next move depends on."""

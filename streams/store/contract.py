@@ -45,22 +45,35 @@ class Claimed:
     stored: Stored
 
 
+class CommandKind(StrEnum):
+    """The operator commands to the worker of a partition."""
+
+    RESUME = "resume"  # a halted partition where it stopped
+    MOVE = "move"  # a halted partition to another offset
+    SET_WATERMARK = "set-watermark"  # back to a time, of a partition that is counted or halted
+
+
 @dataclass(frozen=True, slots=True)
 class OperatorCommand:
-    """A command to the worker of a halted partition."""
+    """A command to the worker of a partition."""
 
     id: str  # unique, so that a command is applied once
-    kind: str  # "resume", or "move" to another offset
-    to: int | None  # that offset; None for "resume"
+    kind: str  # of CommandKind
+    to: int | None  # the offset, or the time in ms; None for "resume"
     reason: str
     by: str
+    at_ms: int = 0  # by the clock of the operator's machine
 
     def __post_init__(self) -> None:
         """Raise ValueError for a command that must not be guessed."""
-        if self.kind not in ("resume", "move") or (self.kind == "move") != (self.to is not None):
-            raise ValueError(f"kind {self.kind!r} to {self.to}; give resume, or move and an offset")
+        needs_to = self.kind != CommandKind.RESUME
+        if self.kind not in list(CommandKind) or needs_to != (self.to is not None):
+            raise ValueError(
+                f"kind {self.kind!r} to {self.to}; give resume, move and an offset, or "
+                "set-watermark and a time in ms"
+            )
         if self.to is not None and self.to < 0:
-            raise ValueError(f"to: got {self.to}; give an offset, 0 or more")
+            raise ValueError(f"to: got {self.to}; give an offset or a time, 0 or more")
 
 
 # Field -> value; the key type is that of the client's own signature.

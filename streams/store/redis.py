@@ -6,7 +6,6 @@ of the last write), `meta`, `index`, `totals`, `series:N`, `cubes:N` and one per
 """
 
 import asyncio
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -86,7 +85,7 @@ async def enqueue_command(
         "to": command.to,
         "reason": command.reason,
         "by": command.by,
-        "at_ms": time.time_ns() // 1_000_000,
+        "at_ms": command.at_ms,
     }
     try:
         async with asyncio.timeout(FLUSH_DEADLINE_S), client.pipeline(transaction=True) as pipe:
@@ -247,7 +246,10 @@ def _parse_command(key: str, stored: Mapping[bytes, bytes]) -> OperatorCommand |
     }
     try:
         to = int(fields["to"]) if "to" in fields else None
-        return OperatorCommand(fields["id"], fields["kind"], to, fields["reason"], fields["by"])
+        return OperatorCommand(
+            *(fields["id"], fields["kind"], to, fields["reason"], fields["by"]),
+            at_ms=int(fields.get("at_ms", 0)),
+        )
     except (KeyError, ValueError) as error:
         raise StoreError(f"{key}: got {fields}; repeat the command") from error
 

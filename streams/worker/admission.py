@@ -22,6 +22,15 @@ from streams.store.heartbeat import HaltReason
 # is believed: one answer may come from a broker that lags behind.
 CERTAIN = 3
 
+FIXES = {
+    HaltReason.DEAD_LETTERS: "fix their producer, then `tokenpulse partitions resume` "
+    "sends those in the log to the dead-letter topic",
+    HaltReason.UNREADABLE: "`tokenpulse partitions move` resumes after it",
+    HaltReason.LOG_TRUNCATED: "`tokenpulse partitions move` to offset 0 counts the new log",
+    HaltReason.LOG_RECREATED: "`tokenpulse partitions move` to offset 0 counts the new log",
+}
+OF_ANOTHER_LOG = (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED)
+
 
 class Counts(Protocol):
     """The part of a partition's state that admission depends on."""

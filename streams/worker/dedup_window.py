@@ -68,6 +68,18 @@ class DedupWindow:
         """Return the memory in use."""
         return self._ring.nbytes + self._buckets.nbytes
 
+    def shift(self, back_ms: int) -> None:
+        """Move all remembered times back, by whole parts of arrival, as the watermark is set back.
+
+        The next watermark is at least the last one less `back_ms`.
+        """
+        parts = back_ms // self._step_ms
+        self._counts = {part - parts: count for part, count in self._counts.items()}
+        self._start = max(0, self._start - parts)
+        self._floor = max(0, self._floor - parts)
+        self._latest_ms -= back_ms
+        self._ring["ended_at"] -= np.uint32(back_ms % (1 << 32))  # kept modulo 2**32
+
     def find_duplicates(self, request: Hashes, ended_at_ms: Ints, watermark_ms: Ints) -> Marks:
         """Return which of these events, in log order, are duplicates; remember all of them.
 

@@ -20,7 +20,7 @@ class HeartbeatSender:
         Raises StoreError.
         """
         admission, state = worker.admission, worker.state
-        ids = worker.dedup_window.ids if worker.dedup_window is not None else None
+        ids = worker.deduplicator.ids if worker.deduplicator is not None else None
         counters, halt = self._context.counters, worker.admission.halted
         unfit_reason = self._context.supervision.unfit_reason
         exemplars, samples = worker.exemplars.unsent(), worker.field_samples.unsent()

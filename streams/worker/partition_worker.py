@@ -13,23 +13,33 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from streams.events.decoder import Decoded, decode
-from streams.events.watermark import Watermark
 from streams.kafka.fetch import Batch
 from streams.state.edges import export_edges
 from streams.state.limits import thresholds_of
+from streams.state.set_back import refuse_set_back
+from streams.state.slices import SliceId
 from streams.state.snapshot import slice_field
-from streams.store.contract import Answer, Lost, OperatorCommand, StoreError
+from streams.store.contract import Answer, CommandKind, Lost, OperatorCommand, StoreError
 from streams.store.heartbeat import HaltReason
-from streams.worker.admission import Count, Drop, Halt, OffsetAdmission, Seek
+from streams.worker.admission import (
+    FIXES,
+    OF_ANOTHER_LOG,
+    Count,
+    Drop,
+    Halt,
+    OffsetAdmission,
+    Seek,
+)
 from streams.worker.archiver import Archiver
 from streams.worker.circuit_breaker import CircuitBreaker
 from streams.worker.context import WorkerContext
-from streams.worker.deduplication import ArrivalWindow, ReplayHorizon, deduplicate
+from streams.worker.deduplication import Deduplicator, deduplicate
 from streams.worker.exemplars import Exemplars
 from streams.worker.field_samples import FieldSamples
 from streams.worker.partition_log import PartitionLog
@@ -41,15 +51,8 @@ log = logging.getLogger(__name__)
 
 DEAD_LETTERS_S = 2.0  # a checkpoint waits this long for dead letters, then for the next round
 REFETCH_AFTER_S = 15.0
-
-FIXES = {
-    HaltReason.DEAD_LETTERS: "fix their producer, then `tokenpulse partitions resume` "
-    "sends those in the log to the dead-letter topic",
-    HaltReason.UNREADABLE: "`tokenpulse partitions move` resumes after it",
-    HaltReason.LOG_TRUNCATED: "`tokenpulse partitions move` to offset 0 counts the new log",
-    HaltReason.LOG_RECREATED: "`tokenpulse partitions move` to offset 0 counts the new log",
-}
-OF_ANOTHER_LOG = (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED)
+COMMAND_VALID_S = 600
+_NEVER_LATE_MS = 1 << 60
 
 
 class PartitionWorker:
@@ -61,29 +64,24 @@ class PartitionWorker:
         """`generation` is that of the consumer group; `shared_by` partitions share the memory for
         request ids."""
         settings, state = context.settings, loaded.state
-        self._window_ms = window_ms = settings.dedup_window_s * 1_000
+        window_ms = settings.dedup_window_s * 1_000
         self._context, self.state = context, state
         self.partition = loaded.partition
-        self._horizon = ReplayHorizon(window_ms)
-        self._horizon.load(state.recent)
         read_from = [state.next_offset]
         if state.witness is not None:
             read_from.append(state.witness.offset)  # shows whether this is still the same log
-        ids_max = max(1, settings.dedup_max_ids // max(1, shared_by))
-        replay_from = self._horizon.since(state.watermark.settled_ms) if window_ms else None
-        if replay_from is not None:
-            # Older ids than these would be forgotten again at once, for lack of room.
-            read_from.append(max(replay_from, state.next_offset - 2 * ids_max))
+        self.deduplicator: Deduplicator | None = None  # None: duplicates are counted
+        if window_ms:
+            ids_max = max(1, settings.dedup_max_ids // max(1, shared_by))
+            self.deduplicator = Deduplicator(window_ms, ids_max, state.recent, state.last_set_back)
+            settled_ms = state.watermark.settled_ms
+            read_from.append(self.deduplicator.read_from(settled_ms, state.next_offset))
         self.admission = OffsetAdmission(
             loaded.partition, generation, loaded.claim, state, min(read_from)
         )
         self._breaker = CircuitBreaker(
             settings.breaker_ratio, settings.breaker_records, settings.breaker_run
         )
-        self._read_again: Watermark | None = None  # along the records that are read again
-        self.dedup_window: ArrivalWindow | None = None  # None: duplicates are counted
-        if window_ms:
-            self.dedup_window = ArrivalWindow(window_ms, ids_max)
         self.exemplars = Exemplars(export_edges(thresholds_of(settings)))
         self.field_samples = FieldSamples()
         self._archiver = Archiver(context, loaded.partition, loaded.claim)
@@ -94,6 +92,7 @@ class PartitionWorker:
         self._pass_all = False  # an operator accepts rejected records up to the log's present end
         self._pass_until = 0  # that end, set by the first batch after the command
         self.applied_command = ""  # id of the last operator command applied
+        self._unstored_command = ""  # one that is applied, but not in the store yet
         self._command_at_halt: str | None = None  # id of the one that was enqueued before the halt
         self._consumed_at = self._flushed_at = self._store_checked_at = time.monotonic()
         self.flush_s = 0.0  # duration of the last checkpoint
@@ -146,31 +145,31 @@ class PartitionWorker:
     def _remember_ids(self, batch: Batch) -> None:
         """Read the request ids of records that the state counts already."""
         self._flushed_at = time.monotonic()  # reading again takes time, but is no stall
-        if self.dedup_window is None or self.state.watermark.time_ms is None or not batch.values:
+        if self.deduplicator is None or self.state.watermark.time_ms is None or not batch.values:
             return
-        settled_ms = self.state.watermark.settled_ms
-        if self._read_again is None and settled_ms is not None:
-            first = np.array(batch.offsets[:1], np.int64)
-            self._read_again = Watermark.at(int(self._horizon.arrivals_ms(first)[0]))
-        decoded = self._decode(batch, self._read_again)
-        self._read_again = decoded.watermark
-        arrivals_ms = self._horizon.arrivals_ms(batch.offsets_at(decoded.columns.position))
-        self.dedup_window.remember(decoded.columns.request, arrivals_ms, settled_ms)
+        # Nothing is late now: which of these records were too late then, the deduplicator decides.
+        limits = replace(self._context.event_limits, horizon_ms=_NEVER_LATE_MS)
+        columns = decode(
+            batch.values, np.array(batch.timestamps_ms, np.int64), None, limits
+        ).columns
+        self.deduplicator.remember(
+            batch.offsets_at(columns.position), columns, self.state.watermark.settled_ms
+        )
 
-    def _decode(self, batch: Batch, watermark: Watermark | None) -> Decoded:
+    def _decode(self, batch: Batch) -> Decoded:
         timestamps_ms = np.array(batch.timestamps_ms, np.int64)
         by_sender = np.array(batch.by_sender, np.bool_) if batch.by_sender else None
         limits = self._context.event_limits
-        return decode(batch.values, timestamps_ms, watermark, limits, by_sender)
+        return decode(batch.values, timestamps_ms, self.state.watermark, limits, by_sender)
 
     async def _count(self, batch: Batch) -> None:
-        decoded = self._decode(batch, self.state.watermark)
+        decoded = self._decode(batch)
         if (reason := self._breaker_reason(batch, decoded)) is not None:
             self._halt(Halt(HaltReason.DEAD_LETTERS, self.state.next_offset, reason))
             return
         self._key_check.check(batch, decoded.columns)
         decoded = self._deduplicate(batch, decoded)
-        await self._fetch_missing_slices(decoded)
+        await self._fetch(self.state.missing(decoded))
         await self._send_dead_letters(batch, decoded)
         # After the dead letters, so that every checkpoint with this batch waits for them.
         self.state.apply(decoded, batch.next_offset, batch.last())
@@ -190,16 +189,15 @@ class PartitionWorker:
         return self._breaker.check(len(batch.values), rejected)
 
     def _deduplicate(self, batch: Batch, decoded: Decoded) -> Decoded:
-        if self.dedup_window is None:
+        if self.deduplicator is None:
             return decoded
         # All valid records, with the duplicates: a later one may be a duplicate of a duplicate.
         columns = decoded.columns
-        self._horizon.add(batch.offsets_at(columns.position), columns.arrived_ms)
-        return deduplicate(decoded, self.dedup_window.find_duplicates(columns))
+        offsets = batch.offsets_at(columns.position)
+        return deduplicate(decoded, self.deduplicator.find_duplicates(offsets, columns))
 
-    async def _fetch_missing_slices(self, decoded: Decoded) -> None:
-        """Fetch the slices that a batch changes and that only the store has."""
-        missing = self.state.missing(decoded)
+    async def _fetch(self, missing: Sequence[SliceId]) -> None:
+        """Fetch slices that only the store has."""
         if not missing:  # nearly always: events are recent, and memory holds recent slices
             return
         ids = {slice_field(slice_id): slice_id for slice_id in missing}
@@ -232,9 +230,11 @@ class PartitionWorker:
                 return
             began = time.monotonic()
             async with self._counting:
-                state.recent = self._horizon.dump()
+                if self.deduplicator is not None:
+                    state.recent = self.deduplicator.dump()
                 snapshot = state.snapshot(written_at_ms=time.time_ns() // 1_000_000)
                 undelivered, self._undelivered = self._undelivered, []
+                unstored_command = self._unstored_command
             # Counting continues meanwhile: the snapshot is a copy.
             if not await self._wait_for_delivery(undelivered):
                 return
@@ -244,6 +244,8 @@ class PartitionWorker:
             self._context.counters.fenced += answer is Answer.FENCED
             self._context.counters.conflicts += answer is Answer.CONFLICT
             self.admission.confirm(snapshot, answer)
+            if unstored_command:
+                self.applied_command, self._unstored_command = unstored_command, ""
             async with self._counting:  # not between fetching a slice and adding to it
                 state.evict(resident_max_bytes)
             self._flushed_at = time.monotonic()
@@ -291,16 +293,20 @@ class PartitionWorker:
         )
 
     async def apply(self, command: OperatorCommand | None) -> None:
-        """Apply the operator command enqueued last, once, if the partition is halted.
+        """Apply the operator command enqueued last, once.
 
-        A command that was enqueued before the halt is not applied: it was meant for another one.
+        A halted partition applies no `resume` or `move` that was enqueued before the halt: it was
+        meant for another one. Raises Lost if another worker has claimed the partition.
         """
         halt, command_id = self.admission.halted, command.id if command is not None else ""
-        if halt is None:
-            return
-        if self._command_at_halt is None:
+        if halt is not None and self._command_at_halt is None:
             self._command_at_halt = command_id
-        if command is None or command_id in (self._command_at_halt, self.applied_command):
+        if command is None or command_id == self.applied_command:
+            return
+        if command.kind == CommandKind.SET_WATERMARK:
+            await self._set_watermark(command)
+            return
+        if halt is None or command_id == self._command_at_halt:
             return
         async with self._counting:
             if self.released:
@@ -325,7 +331,9 @@ class PartitionWorker:
         if halt.reason in OF_ANOTHER_LOG:
             # Offsets of another log cannot be compared with those of the counted one.
             self.state.begin_again(offset)
-            self._horizon, self.field_samples = ReplayHorizon(self._window_ms), FieldSamples()
+            if self.deduplicator is not None:
+                self.deduplicator.forget()
+            self.field_samples = FieldSamples()
             self._breaker.reset()
             return True
         if offset >= self.state.next_offset:
@@ -335,6 +343,35 @@ class PartitionWorker:
             "not moved back to offset %d: the records between would be counted twice", offset
         )
         return False
+
+    async def _set_watermark(self, command: OperatorCommand) -> None:
+        """Set the watermark back, unless the state shows that this command was applied."""
+        state, to_ms = self.state, command.to or 0
+        async with self._counting:
+            if self.released or command.id == self._unstored_command:
+                return
+            if state.last_set_back is not None and state.last_set_back.command == command.id:
+                self.applied_command = command.id  # before this partition was loaded
+                return
+            reason = refuse_set_back(state.watermark.settled_ms, to_ms)
+            # A state that was lost is counted again, and must not meet a command of the past.
+            if abs(time.time() - command.at_ms / 1_000) > COMMAND_VALID_S:
+                reason = f"the command is older than {COMMAND_VALID_S} s; repeat it"
+            if reason is not None:
+                self.applied_command = command.id
+                self._log.at(state.next_offset).error("watermark not set back: %s", reason)
+                return
+            await self._fetch(state.missing_to_set_back(to_ms))
+            from_ms = state.watermark.settled_ms or 0
+            shift_ms = 0
+            if self.deduplicator is not None:
+                shift_ms = self.deduplicator.set_back(from_ms, to_ms, state.next_offset)
+            state.set_back(command.id, to_ms, command.at_ms, shift_ms)
+            self._unstored_command = command.id
+            self._log.at(state.next_offset).warning(
+                "watermark set back from %d to %d by command of %s: %s",
+                *(from_ms, to_ms, command.by, command.reason),
+            )
 
     # -- reading position and supervision --------------------------------------------------------
 

@@ -258,7 +258,10 @@ class StreamWorker:
             if not worker.released:
                 if not self._blocked:
                     await worker.refetch_if_silent()
-                await self._exchange_heartbeat(worker)
+                try:
+                    await self._exchange_heartbeat(worker)
+                except Lost as error:
+                    await self._reload(worker, error)
         async with self._flushed:
             self._flushed.notify_all()
 
@@ -267,7 +270,10 @@ class StreamWorker:
         return self._settings.resident_max_mb * 1_000_000 // max(1, len(self._partitions))
 
     async def _exchange_heartbeat(self, worker: PartitionWorker) -> None:
-        """Send a heartbeat, and apply the operator command that the store answers with."""
+        """Send a heartbeat, and apply the operator command that the store answers with.
+
+        Raises Lost if another worker has claimed the partition.
+        """
         try:
             command = await self._heartbeat.send(worker)
         except StoreError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -131,7 +132,9 @@ class WorkerBench:
         """Enqueue an operator command, and let the worker apply it."""
         await self.worker.flush_all()  # the heartbeat that shows which command was there before
         number = len(self.seeks)
-        self.redis.orders[partition] = OperatorCommand(f"{kind}-{number}", kind, to, "a test", "me")
+        self.redis.orders[partition] = OperatorCommand(
+            f"{kind}-{number}", kind, to, "a test", "me", time.time_ns() // 1_000_000
+        )
         await self.worker.flush_all()
 
     def partition(self, number: int = 0) -> PartitionWorker:

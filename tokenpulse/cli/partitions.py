@@ -1,17 +1,18 @@
-"""`tokenpulse partitions`: list partitions, and send operator commands to halted ones."""
+"""`tokenpulse partitions`: list partitions, and send operator commands to their workers."""
 
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from streams.query.instants import rfc3339_ms
 from streams.query.partitions import Partitions, PartitionStatus, new_command
+from streams.store.contract import CommandKind, OperatorCommand
 from tokenpulse.local.client_settings import load_client_settings
-from tokenpulse.option_types import Words
+from tokenpulse.option_types import Instant, Words
 from tokenpulse.redis_call import run_with_redis
 from tokenpulse.report_tables import table
 
@@ -27,7 +28,7 @@ COLUMNS = (
 
 @click.group()
 def partitions() -> None:
-    """List partitions, and resume halted ones."""
+    """List partitions, resume halted ones, and set a watermark back."""
 
 
 @partitions.command("list")
@@ -37,7 +38,7 @@ def partitions_list(ctx: click.Context, as_json: bool) -> None:
     """Show the status of every partition: its offset, its worker, and why it is halted."""
     statuses = _with_partitions(ctx, lambda partitions: partitions.statuses())
     if as_json:
-        click.echo(json.dumps([asdict(status) for status in statuses], indent=1))
+        click.echo(json.dumps([_json(status) for status in statuses], indent=1))
     else:
         _print_table(statuses)
 
@@ -52,7 +53,8 @@ def partitions_resume(ctx: click.Context, partition: int, reason: str) -> None:
     If it was halted for too many dead letters, the worker accepts the records up to the present end
     of the log and sends the bad ones to the dead-letter topic.
     """
-    _send(ctx, partition, "resume", None, reason)
+    status = _send(ctx, partition, new_command(CommandKind.RESUME, None, reason))
+    _print_resumed(status, "where it stopped")
 
 
 @partitions.command("move")
@@ -74,7 +76,36 @@ def partitions_move(ctx: click.Context, partition: int, to: int, reason: str, ye
             f"resume at {to}, and never count the records between?",
             abort=True,
         )
-    _send(ctx, partition, "move", to, reason)
+    status = _send(ctx, partition, new_command(CommandKind.MOVE, to, reason))
+    _print_resumed(status, f"at offset {to}")
+
+
+@partitions.command("set-watermark")
+@click.argument("partition", type=click.IntRange(min=0))
+@click.option("--to", "to_s", type=Instant(), required=True, help="Time to set it back to.")
+@REASON
+@click.pass_context
+def partitions_set_watermark(ctx: click.Context, partition: int, to_s: int, reason: str) -> None:
+    """Set the watermark of a partition back, counted or halted.
+
+    Use it if wrong clocks have moved the watermark into the future, so that events are rejected as
+    too late. Give the present time, once the clocks are right. All counts stay at their own times;
+    the stretch whose slices had expired is incomplete.
+    """
+    command = new_command(CommandKind.SET_WATERMARK, to_s * 1_000, reason)
+    status = _send(ctx, partition, command)
+    done = status.set_back
+    if done is None or done.command != command.id:
+        click.echo(
+            f"tokenpulse: partition {partition}: worker {status.worker} refused the command; its "
+            "log has the reason",
+            err=True,
+        )
+        sys.exit(1)
+    click.echo(
+        f"partition {partition}: worker {status.worker} set the watermark back from "
+        f"{rfc3339_ms(done.from_ms)} to {rfc3339_ms(done.to_ms)} at offset {done.offset}"
+    )
 
 
 def _with_partitions(ctx: click.Context, call: Callable[[Partitions], Awaitable[T]]) -> T:
@@ -86,11 +117,10 @@ def _with_partitions(ctx: click.Context, call: Callable[[Partitions], Awaitable[
     )
 
 
-def _send(ctx: click.Context, partition: int, kind: str, to: int | None, reason: str) -> None:
-    """Send a command to the worker of a partition and print the result."""
-    command = new_command(kind, to, reason)
+def _send(ctx: click.Context, partition: int, command: OperatorCommand) -> PartitionStatus:
+    """Send a command to the worker of a partition; return the status after it was acknowledged."""
     try:
-        status = _with_partitions(
+        return _with_partitions(
             ctx, lambda partitions: partitions.send(partition, command, ACKNOWLEDGED_WITHIN_S)
         )
     except TimeoutError:
@@ -101,15 +131,23 @@ def _send(ctx: click.Context, partition: int, kind: str, to: int | None, reason:
             err=True,
         )
         sys.exit(1)
+
+
+def _print_resumed(status: PartitionStatus, place: str) -> None:
     if status.halted is not None:
         click.echo(
-            f"tokenpulse: partition {partition}: worker {status.worker} acknowledged the command, "
-            f"but the partition is halted: {_halt(status)}: {status.halted_detail}",
+            f"tokenpulse: partition {status.partition}: worker {status.worker} acknowledged the "
+            f"command, but the partition is halted: {_halt(status)}: {status.halted_detail}",
             err=True,
         )
         sys.exit(1)
-    place = "where it stopped" if to is None else f"at offset {to}"
-    click.echo(f"partition {partition}: worker {status.worker} resumes {place}")
+    click.echo(f"partition {status.partition}: worker {status.worker} resumes {place}")
+
+
+def _json(status: PartitionStatus) -> dict[str, Any]:
+    """Return a status by the names of its fields, also inside `set_back`."""
+    done = status.set_back
+    return {**asdict(status), "set_back": None if done is None else done._asdict()}
 
 
 def _halt(status: PartitionStatus) -> str:
@@ -133,3 +171,9 @@ def _print_table(statuses: Sequence[PartitionStatus]) -> None:
     for status in statuses:
         if status.halted_detail is not None:
             click.echo(f"partition {status.partition}: {status.halted_detail}")
+        if status.set_back is not None:
+            click.echo(
+                f"partition {status.partition}: watermark set back from "
+                f"{rfc3339_ms(status.set_back.from_ms)} to {rfc3339_ms(status.set_back.to_ms)} at "
+                f"offset {status.set_back.offset}"
+            )

@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +14,16 @@ from click.testing import Result
 
 from streams.config.settings import Settings
 from streams.errors import RequestError
-from streams.query.partitions import Partitions, PartitionStatus, check, new_command
-from streams.store.contract import OperatorCommand
+from streams.query.instants import rfc3339_ms
+from streams.query.partitions import (
+    Partitions,
+    PartitionStatus,
+    check,
+    check_set_back,
+    new_command,
+)
+from streams.state.snapshot import slice_field
+from streams.store.contract import Answer, OperatorCommand
 from streams.store.heartbeat import HaltReason
 from streams.store.keys import Keys
 from streams.store.redis import RedisStore, connect
@@ -35,6 +43,7 @@ def status(**changes: Any) -> PartitionStatus:
         "offset": 120,
         "lag": 380,
         "watermark_ms": BEGIN_S * 1_000,
+        "settled_ms": BEGIN_S * 1_000,
         "worker": "host:7",
         "pulse_age_s": 0.4,
         "halted": HaltReason.UNREADABLE,
@@ -98,6 +107,33 @@ def test_a_command_that_no_worker_can_apply_or_that_counts_twice_is_refused_in_o
 )
 def test_a_valid_command_is_accepted(changes: dict[str, Any], to: int | None) -> None:
     assert checked(status(**changes), to) == status(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "to_s", "told"),
+    [
+        ({"partition": 4}, 0, "partition 3: unknown; workers have claimed: 0, 4"),
+        ({"pulse_age_s": 16.0}, 0, "no worker is there .* host:7 is 16 s old; start a worker"),
+        ({}, 0, "got 2023-11-14T22:13:20.000Z .* its watermark, 2023-11-14T22:13:20Z, is not"),
+        ({}, 1, "is not after that time"),
+        ({"settled_ms": None}, -60, "it has no watermark yet, or one that still follows"),
+        ({}, -400 * 86_400, "no slice is kept for longer than 400 days"),
+    ],
+)
+def test_a_watermark_that_cannot_be_set_back_is_refused_in_one_line(
+    changes: dict[str, Any], to_s: int, told: str
+) -> None:
+    statuses = [status(partition=0), status(**changes)]
+    with pytest.raises(RequestError, match=told) as raised:
+        check_set_back(statuses, 3, (BEGIN_S + to_s) * 1_000, BEGIN_S + 10, STALE_AFTER_S)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_watermark_can_be_set_back_whether_the_partition_is_halted_or_not() -> None:
+    for halted_by in (None, HaltReason.UNREADABLE):
+        found = status(halted=halted_by)
+        to_ms = (BEGIN_S - 60) * 1_000
+        assert check_set_back([found], 3, to_ms, BEGIN_S + 10, STALE_AFTER_S) == found
 
 
 def test_a_command_has_author_and_reason_in_one_line_and_a_unique_id() -> None:
@@ -198,6 +234,10 @@ def halted(
         yield worker
 
 
+def pulse_key(settings: Settings) -> str:
+    return Keys(settings.kafka.group, settings.kafka.topic).heartbeat(1)
+
+
 def no_command(settings: Settings, client: redis.Redis) -> bool:
     return not client.exists(Keys(settings.kafka.group, settings.kafka.topic).command(1))
 
@@ -232,6 +272,7 @@ def test_the_list_shows_the_status_of_every_partition(
         "offset": 5,
         "lag": 4,
         "watermark_ms": BEGIN_S * 1_000,
+        "settled_ms": BEGIN_S * 1_000,
         "worker": "host:7",
         "halted": "unreadable",
         "halted_at": 5,
@@ -239,6 +280,7 @@ def test_the_list_shows_the_status_of_every_partition(
         "log_end": 9,
         "lost_records": 2,
         "duplicates": 0,
+        "set_back": None,
     }
     assert (told[0]["halted"], told[0]["halted_at"]) == (None, None)
 
@@ -286,6 +328,70 @@ def test_move_asks_first_and_a_no_sends_no_command(
     assert (order.kind, order.to, order.reason) == ("move", 7, "bad batch")
 
 
+def run_apart(work: Coroutine[Any, Any, None]) -> None:
+    """Run to its end in another thread, as this one has a running event loop."""
+    thread = threading.Thread(target=asyncio.run, args=(work,))
+    thread.start()
+    thread.join()
+
+
+@pytest.fixture
+def poisoned(redis_server: RedisServer, redis_client: redis.Redis) -> Settings:
+    """Partition 1 at the present time, its watermark an hour ahead."""
+    found = settings_for(redis_server.url)
+
+    async def write() -> None:
+        writer = StateWriter(found)
+        now_s = time.time() // 60 * 60
+        await writer.write(1, [event(now_s), event(now_s + 3_600)], now_s + 3_600)
+        await writer.close()
+
+    asyncio.run(write())
+    return found
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_watermark_set_back_is_reported_in_one_line_and_listed(
+    poisoned: Settings, redis_client: redis.Redis, accepted: bool
+) -> None:
+    def apply(order: OperatorCommand) -> dict[str, Any]:
+        async def write() -> None:
+            writer = StateWriter(poisoned)
+            claim, state = await writer.owned(1)
+            to_ms = order.to or 0
+            missing = {slice_field(of): of for of in state.missing_to_set_back(to_ms)}
+            loaded = await writer._store.load(claim, list(missing))
+            state.provide({missing[name]: data for name, data in loaded.items()})
+            state.set_back(order.id, to_ms, order.at_ms, 0)
+            assert await writer._store.flush(claim, state.snapshot(now_ms())) is Answer.OK
+            await writer.close()
+
+        if accepted:
+            run_apart(write())
+        return {}
+
+    to_s = int(time.time() // 60 * 60) + 5
+    fields = {"worker": "host:7", "highwater": 2, "order": "", "halted": ""}
+    with StandIn(poisoned, 1, fields, apply):
+        wait_until(
+            lambda: redis_client.hget(pulse_key(poisoned), "worker") == b"host:7", "it is seen"
+        )
+        done = run(
+            *("partitions", "set-watermark", 1, "--to", to_s, "--reason", "wrong clocks"),
+            settings=poisoned,
+        )
+        table = run("partitions", "list", settings=poisoned).stdout
+    if not accepted:
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "worker host:7 refused the command" in done.stderr
+        return
+    assert done.exit_code == 0, done.output
+    told = "watermark set back from "
+    assert done.stdout.startswith("partition 1: worker host:7 set the watermark back from 20")
+    assert done.stdout.endswith(f" to {rfc3339_ms(to_s * 1_000)} at offset 2\n")
+    assert f"partition 1: {told}" in table
+
+
 def test_a_partition_that_halts_again_at_once_is_no_success(
     settings: Settings, redis_client: redis.Redis
 ) -> None:
@@ -310,6 +416,7 @@ def test_a_partition_that_halts_again_at_once_is_no_success(
         (("move", 1, "--to", 5), "--to: got 5"),
         (("move", 1, "--to", 10, "--yes"), "--to: got 10, but the log ends at 9"),
         (("resume", 1, "--reason", " "), "--reason: got an empty text"),
+        (("set-watermark", 0, "--to", BEGIN_S + 9), "--to: got 2023-11-14T22:13:29.000Z for"),
     ],
 )
 def test_a_refused_command_is_one_line_and_never_sent(

@@ -274,6 +274,7 @@ def test_a_sign_of_life_is_answered_with_the_last_order_and_with_nothing_of_olde
 ) -> None:
     move = OperatorCommand("1", "move", 70, "unreadable", "ann@host")
     resume = OperatorCommand("2", "resume", None, "mended: é", "bob@host")
+    set_back = OperatorCommand("3", "set-watermark", 1_700_000_000_000, "clocks", "ann@host", 7)
 
     async def story(store: Store) -> None:
         assert await store.send_heartbeat(PARTITION, {"at_ms": 1}) is None
@@ -285,6 +286,8 @@ def test_a_sign_of_life_is_answered_with_the_last_order_and_with_nothing_of_olde
         ]
         await place.order(resume)
         assert await store.send_heartbeat(PARTITION, {"at_ms": 3}) == resume
+        await place.order(set_back)
+        assert await store.send_heartbeat(PARTITION, {"at_ms": 4}) == set_back
 
     run(story)
 

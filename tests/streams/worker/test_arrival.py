@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.worker.deduplication import ArrivalWindow, ReplayHorizon
+from streams.worker.deduplication import ArrivalWindow, Deduplicator, ReplayHorizon
 from tests.support import oracle
 from tests.support.event_samples import NOW, judge, raw
 
@@ -32,6 +32,7 @@ def batch_of(log: Sequence[tuple[tuple[int, int], int]], start: int, end: int) -
     return SimpleNamespace(
         request=np.array([one for one, _ in part], np.uint64).reshape(-1, 2),
         arrived_ms=np.array([at for _, at in part], np.int64),
+        ended_at_ms=np.array([at for _, at in part], np.int64),
     )
 
 
@@ -112,18 +113,17 @@ def restarted(
     at: int,
     window_ms: int,
     max_ids: int,
-    horizon: ReplayHorizon,
-) -> tuple[ArrivalWindow, ReplayHorizon]:
+    lived: Deduplicator,
+) -> Deduplicator:
     """What knows the first `at` records of a log only from reading some of them again."""
-    window, again = ArrivalWindow(window_ms, max_ids), ReplayHorizon(window_ms)
-    again.load(horizon.dump())
+    fresh = Deduplicator(window_ms, max_ids, lived.dump(), None)
     settled_ms = max((ms for _, ms in log[:at]), default=-1)
-    since = again.since(settled_ms if settled_ms >= 0 else None)
+    watermark_ms = settled_ms if settled_ms >= 0 else None
+    # Without the bound of `read_from`, which forgets ids beyond the limit in another order.
+    since = fresh._horizon.since(watermark_ms)
     if since is not None:
-        request = batch_of(log, since, at).request
-        arrivals_ms = again.arrivals_ms(np.arange(since, at))
-        window.remember(request, arrivals_ms, settled_ms if settled_ms >= 0 else None)
-    return window, again
+        fresh.remember(np.arange(since, at), batch_of(log, since, at), watermark_ms)
+    return fresh
 
 
 @settings(max_examples=200)
@@ -132,20 +132,15 @@ def test_after_a_restart_the_verdicts_are_those_of_one_that_lived_through_it_all
     log: list[tuple[tuple[int, int], int]], window_ms: int, max_ids: int, at: int, cuts: list[int]
 ) -> None:
     at = min(at, len(log))
-    lived, horizon = ArrivalWindow(window_ms, max_ids), ReplayHorizon(window_ms)
+    lived = Deduplicator(window_ms, max_ids, {}, None)
     for start, end in pairwise(sorted({0, *(min(cut, at) for cut in cuts), at})):
-        batch = batch_of(log, start, end)
-        horizon.add(np.arange(start, end), batch.arrived_ms)
-        lived.find_duplicates(batch)
-    fresh, again = restarted(log, at, window_ms, max_ids, horizon)
-    rest = batch_of(log, at, len(log))
-    expected = lived.find_duplicates(rest).tolist()
-    assert fresh.find_duplicates(rest).tolist() == expected
+        lived.find_duplicates(np.arange(start, end), batch_of(log, start, end))
+    fresh = restarted(log, at, window_ms, max_ids, lived)
+    offsets, rest = np.arange(at, len(log)), batch_of(log, at, len(log))
+    expected = lived.find_duplicates(offsets, rest).tolist()
+    assert fresh.find_duplicates(offsets, rest).tolist() == expected
     assert len(fresh.ids) == len(lived.ids)
-    offsets = np.arange(at, len(log))
-    horizon.add(offsets, rest.arrived_ms)
-    again.add(offsets, rest.arrived_ms)
-    assert again.dump() == horizon.dump()
+    assert fresh.dump() == lived.dump()
 
 
 def test_what_is_read_again_is_little_more_than_the_window() -> None:

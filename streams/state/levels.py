@@ -1,0 +1,35 @@
+"""How far each level of slices reaches, and which slices count an event.
+
+Pure. A level reaches up to `merged_until_s`: before that time its slices hold all their events.
+"""
+
+from collections.abc import Sequence
+
+from streams.state.slices import LEVELS, SliceId
+
+
+def reach_s(watermark_ms: int, lateness_s: int) -> list[int]:
+    """Return by level the end of the last slice that ended `lateness_s` before the watermark."""
+    until_s = watermark_ms // 1_000 - lateness_s
+    return [0, *(max(0, until_s // step_s * step_s) for step_s, _ in LEVELS[1:])]
+
+
+def awaits_merging(slice_id: SliceId, merged_until_s: Sequence[int]) -> bool:
+    """Return whether a slice is not yet part of a coarser one."""
+    above = slice_id.level + 1
+    return above < len(LEVELS) and slice_id.start_s >= merged_until_s[above]
+
+
+def slices_of(start_s: int, merged_until_s: Sequence[int], watermark_s: int) -> list[SliceId]:
+    """Return the slices that count an event of the 10 s slice at `start_s`.
+
+    These are the slice itself, unless it has expired, and all coarser slices that reach it.
+    """
+    slice_ids = []
+    for level, (step_s, keep_s) in enumerate(LEVELS):
+        slice_id = SliceId(level, start_s // step_s * step_s)
+        if level and start_s >= merged_until_s[level]:
+            break
+        if awaits_merging(slice_id, merged_until_s) or slice_id.end_s > watermark_s - keep_s:
+            slice_ids.append(slice_id)
+    return slice_ids
