@@ -116,6 +116,24 @@ class Incident:
     key: str = ""  # alert and place; stays while the incident lasts
     notification: Notification = Notification()
     extent: Extent | None = None  # None if it has no size, as a missing heartbeat
+    since_s: float | None = None  # when it was first seen
+    peak: str | None = None  # the worst so far: `41.2 % failed`
+    affected_ratio: float | None = None  # the largest share of the fleet so far
+
+
+@dataclass(frozen=True, slots=True)
+class PastIncident:
+    """An incident of the last 24 hours that ended; times in seconds since 1970."""
+
+    severity: Severity
+    words: str  # at its worst
+    runbook: str | None
+    alert: str | None
+    start_s: float
+    end_s: float
+    peak: str | None
+    affected_ratio: float | None
+    firing_since_s: float | None  # None if its alert never fired
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +202,7 @@ class LiveFacts:
     freshness: Freshness
     notification: str = "Not paged"  # in words: the most urgent of all incidents
     details: RequestDetails | None = None  # None if no event of the window has such fields
+    past_incidents: tuple[PastIncident, ...] = ()  # of the last 24 hours, the newest first
 
 
 @dataclass(frozen=True, slots=True)

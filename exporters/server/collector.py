@@ -13,6 +13,7 @@ import redis.asyncio as aioredis
 from exporters.board.alerts import ActiveAlerts, AlertRules, NoAlertRules, samples_for
 from exporters.board.facts import LiveFacts
 from exporters.board.incidents.failures import NEWEST_S, OUTAGE_WINDOW
+from exporters.board.incidents.log import IncidentLog
 from exporters.board.input import BoardInput
 from exporters.board.live.build import LiveBoard, board_sums
 from exporters.board.objectives import HISTORY_DAYS, history_objectives
@@ -23,6 +24,7 @@ from exporters.metrics.exposition import Page
 from exporters.metrics.objectives import engine_for
 from exporters.reference.customers import Customer, Customers
 from exporters.reference.prices import load_price_book
+from exporters.server.incident_store import BoardIncidentStore
 from exporters.server.page_builder import PageBuilder
 from exporters.windows.minutes import Minutes
 from exporters.windows.plan import scope_grouping
@@ -63,6 +65,8 @@ class Collector:
         self._policies = load_policies(settings.exporter.policies)
         book = settings.exporter.price_book
         self._book = None if book is None else load_price_book(book)
+        kafka = settings.kafka
+        self._incidents = BoardIncidentStore(client, kafka.group, kafka.topic)
         self.forget()
 
     def forget(self) -> None:
@@ -100,7 +104,10 @@ class Collector:
         live = current = None
         if snapshot.views:
             reading = self._reading(page, snapshot, lags, results, now_s)
+            if self._board.incident_log is None:
+                self._board.incident_log = IncidentLog(await self._incidents.read())
             live = self._board.facts(reading)
+            await self._incidents.write(self._board.incident_log, now_s)
             current = self._current(reading)
         # Partitions without a heartbeat yet have no time.
         pulsed_ms = [

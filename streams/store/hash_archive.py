@@ -1,6 +1,6 @@
 """The archive of the hashes beside the state, which neither Kafka's log nor the state can rebuild:
 per-minute SLO counts, closed periods, maintenance windows, finalised days, deliveries, incidents of
-the status page.
+the status page and of the live board.
 
 They are copied to the archive topic field by field, under keys that no archive of a partition uses:
 
@@ -26,12 +26,12 @@ from streams.errors import one_line
 from streams.store.archive import PART_BYTES, Place, Record
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import StoreError
-from streams.store.keys import DAYS, INCIDENTS, LEDGER, MAINTENANCE, SENT, Keys
+from streams.store.keys import BOARD_INCIDENTS, DAYS, INCIDENTS, LEDGER, MAINTENANCE, SENT, Keys
 
 log = logging.getLogger(__name__)
 
 # Hashes of the whole topic, by what follows its prefix; a colon marks a family of hashes.
-KINDS = (DAYS, MAINTENANCE, INCIDENTS, LEDGER, SENT)
+KINDS = (DAYS, MAINTENANCE, INCIDENTS, BOARD_INCIDENTS, LEDGER, SENT)
 EXPIRES = (LEDGER, SENT)
 EXPIRE_S = 432 * 86_400  # as long as the writers keep them; they renew it with each write
 _SCAN_COUNT = 1_000

@@ -7,6 +7,7 @@ cluster. `deploy/redis/users.acl` grants access by the same names.
 from dataclasses import dataclass
 
 DAYS = "days"
+BOARD_INCIDENTS = "board-incidents"
 INCIDENTS = "incidents"
 MAINTENANCE = "maintenance"
 LEDGER = "ledger:"
@@ -66,6 +67,11 @@ class Keys:
     def incidents(self) -> str:
         """The hash of the status page's incidents."""
         return f"{self.prefix}{INCIDENTS}"
+
+    @property
+    def board_incidents(self) -> str:
+        """The hash of the incidents that the live board showed in the last day."""
+        return f"{self.prefix}{BOARD_INCIDENTS}"
 
     @property
     def archived_hashes(self) -> str:

@@ -10,6 +10,7 @@ from exporters.board.incidents.notifications import incident_key, notification_o
 from exporters.board.input import BoardInput
 from exporters.board.objectives import NameOf, burning, result_scope
 from slo.engine.report import ObjectiveResult
+from slo.policy.burn_rates import BURN_MINUTES
 
 NAMES_SHOWN = 3  # of one objective
 
@@ -37,7 +38,8 @@ def _burning(result: ObjectiveResult, reading: BoardInput, name_of: NameOf) -> I
         f"{_objective_words(result, name_of)} burns its error budget at "
         f"{fmt.burn_rate(rate, threshold.factor)} the sustainable rate "
         f"over the {fmt.last_window(threshold.long)} "
-        f"(a {severity} above {fmt.burn_rate(threshold.factor)})"
+        f"(a {severity} above {fmt.burn_rate(threshold.factor)}"
+        f"{_history(reading, threshold.long)})"
     )
     left = status.budget_left
     if left is not None and left <= 0:
@@ -56,6 +58,16 @@ def _burning(result: ObjectiveResult, reading: BoardInput, name_of: NameOf) -> I
         notification_of([alert]),
         Extent(float(rate), f"burned {fmt.burn_rate(rate, threshold.factor)} too fast"),
     )
+
+
+def _history(reading: BoardInput, window: str) -> str:
+    """Return how much data a window has, `; 6 h window, 1 h of data`; empty if it is full."""
+    since_ms = [view.meta.since_ms for view in reading.views if view.meta.since_ms]
+    data_s = reading.now_s - min(since_ms, default=0) / 1_000
+    window_s = BURN_MINUTES[window] * 60
+    if data_s >= window_s:
+        return ""
+    return f"; {fmt.span(window_s)} window, {fmt.span(data_s)} of data"
 
 
 def _objective_miss(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from exporters import formatting as fmt
-from exporters.board.facts import Incident, Notification
+from exporters.board.facts import Incident, Notification, PastIncident
 from slo.alert_state import AlertState
 
 NOT_NOTIFIED = "Not paged"
@@ -56,6 +56,14 @@ def overall_notification(incidents: Iterable[Incident], now_s: float) -> str:
         default=None,
     )
     return NOT_NOTIFIED if first is None else notification_words(first, now_s)
+
+
+def past_notification(past: PastIncident) -> str:
+    """Return whether a person was notified of an incident that ended: `Paged 20:54:10`."""
+    if past.firing_since_s is None:
+        return NOT_NOTIFIED
+    word = "Paged" if past.severity == "page" else "Ticket"
+    return f"{word} {fmt.clock(past.firing_since_s)}"
 
 
 def since_text(at_s: float, now_s: float) -> str:

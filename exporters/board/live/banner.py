@@ -14,6 +14,7 @@ from exporters.board.tiles import WINDOW
 
 _STATE_OF: Mapping[Severity, State] = {"page": "breached", "ticket": "at_risk", "info": "ok"}
 _LATENCIES = ("P95 TTFT", "P95 TPOT")
+_NEW_AFTER_S = 60.0  # an incident that began so much later is not the same fault
 _FINDINGS_MAX = 2  # cards and objectives in one sentence
 
 
@@ -56,15 +57,21 @@ def make_banner(
         note = f" Note: {incidents[0].words}" if incidents else ""
         return Banner("ok", f"{_calm(cards)}{note}")
     if is_explained:
-        return Banner(worst, _listed([incident.words for incident in incidents]))
+        return Banner(worst, _listed(incidents))
     # No incident explains the colour: the cards and objectives of this state do.
     reasons = [finding.words for finding in findings if finding.state == worst]
     return Banner(worst, _reasons(reasons) + (_also(incidents) if incidents else ""))
 
 
-def _listed(words: Sequence[str]) -> str:
-    more = f" And {len(words) - 1:,} more." if words[1:] else ""
-    return words[0] + more
+def _listed(incidents: Sequence[Incident]) -> str:
+    """Return the most urgent incident, and the newest if it began clearly later."""
+    first, *others = incidents
+    begin_s = first.since_s or 0.0
+    later = [other for other in others if (other.since_s or 0.0) > begin_s + _NEW_AFTER_S]
+    newest = max(later, key=lambda other: other.since_s or 0.0, default=None)
+    words = first.words if newest is None else f"{first.words} New: {newest.words}"
+    rest = len(others) - (newest is not None)
+    return f"{words} And {rest:,} more." if rest else words
 
 
 def _reasons(words: Sequence[str]) -> str:

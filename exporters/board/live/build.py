@@ -21,6 +21,7 @@ from exporters.board.incidents.failures import (
     outages,
 )
 from exporters.board.incidents.localisation import SeriesGroups
+from exporters.board.incidents.log import IncidentLog
 from exporters.board.incidents.notifications import overall_notification
 from exporters.board.incidents.recent_totals import RecentTotals
 from exporters.board.incidents.thresholds import threshold_incidents
@@ -46,6 +47,7 @@ class LiveBoard:
         self._policies, self._name_of = policies, name_of
         self._stale_after_s = stale_after_s
         self._targets, self.limits = targets_of(policies), FleetTargets.of(policies)
+        self.incident_log: IncidentLog | None = None  # None until the stored ones are read
         self._totals, self._groups = RecentTotals(), SeriesGroups()
 
     def facts(self, reading: BoardInput) -> LiveFacts:
@@ -55,6 +57,9 @@ class LiveBoard:
         statuses = threshold_statuses(self._policies, reading)
         quality = data_quality(reading, WINDOW, self._totals, self._stale_after_s)
         incidents = self._incidents(reading, statuses, quality)
+        if self.incident_log is None:
+            self.incident_log = IncidentLog()
+        incidents = self.incident_log.update(incidents, reading.now_s, quality.blind)
         objectives = objective_statuses(self._policies, statuses, reading, self._name_of)
         fleet = reading.fleet(WINDOW)
         from_s, to_s = reading.spans[WINDOW]
@@ -93,6 +98,7 @@ class LiveBoard:
             freshness=quality.freshness,
             notification=overall_notification(incidents, reading.now_s),
             details=request_details(reading, WINDOW),
+            past_incidents=self.incident_log.past(),
         )
 
     def _incidents(

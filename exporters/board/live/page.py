@@ -23,7 +23,11 @@ from exporters.board.facts import (
     State,
     TileValue,
 )
-from exporters.board.incidents.notifications import notification_words
+from exporters.board.incidents.notifications import (
+    notification_words,
+    past_notification,
+    since_text,
+)
 from exporters.board.sparkline import Sparkline, sparkline
 from exporters.place_links import place_address
 from exporters.templates import templates
@@ -258,6 +262,8 @@ def _environment() -> Environment:
             "is_weak": is_weak,
             "place_address": place_address,
             "notification_words": notification_words,
+            "past_notification": past_notification,
+            "since_text": since_text,
         }
     )
     return environment

@@ -105,6 +105,15 @@ def test_a_notification_in_words(
     assert notification_words(incident, SAMPLE_S) == words
 
 
+def test_a_new_incident_is_not_hidden_behind_an_old_one() -> None:
+    burn = Incident("page", "The budget burns.", None, since_s=0.0)
+    minor = Incident("ticket", "The archive is old.", None, since_s=10.0)
+    new = Incident("ticket", "The cache fails.", None, since_s=3_600.0)
+    cards = dict.fromkeys(CARDS, WELL.availability_ratio)
+    banner = make_banner([burn, minor, new], FRESH, 1, cards, ())
+    assert banner.headline == "The budget burns. New: The cache fails. And 1 more."
+
+
 # -- from the state --------------------------------------------------------------------------------
 
 

@@ -275,7 +275,8 @@ def test_a_budget_that_burns_is_told_before_it_is_gone(configured: Callable[...,
     facts = facts_of(configured(), traffic(15, 20, NOW_S - 1_800, NOW_S, change))
     words = the_budget(facts).words
     assert words.startswith("Objective uptime burns its error budget at ")
-    assert "× the sustainable rate over the last hour (a page above 14.4×), and it is sp" in words
+    assert "× the sustainable rate over the last hour (a page above 14.4×; " in words
+    assert "1 h window, 30 min of data), and it is spent" in words
     assert the_budget(facts).severity == "page"
     (uptime,) = [one for one in facts.objectives if one.kind == "promise"]
     assert uptime.state == "breached"
