@@ -20,6 +20,7 @@ from slo.health_limits import (
     REFUSED_SHARE,
     STALE_AFTER_S,
 )
+from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
 _PARTITION = ("partition",)
 _WHICH = "partition {{ $labels.partition }}"
@@ -50,6 +51,7 @@ def _watchdog() -> Alert:
 
 def _stale() -> Iterator[Alert]:
     pulse = newest(catalogue_health.PARTITION_PULSE, by=_PARTITION)
+    broker = newest(catalogue_health.PARTITION_BROKER, by=_PARTITION)
     lag = newest(catalogue_health.PARTITION_LAG, by=_PARTITION)
     written = newest(catalogue_health.PARTITION_CHECKPOINT, by=_PARTITION)
     halted = newest(catalogue_health.PARTITION_HALTED, by=_PARTITION)
@@ -87,6 +89,18 @@ def _stale() -> Iterator[Alert]:
         f"at most {STALE_AFTER_S}s",
         0,
         cause="worker",
+    )
+    # The heartbeat of a dead worker has an old answer too: its own cause says more.
+    yield _page(
+        "TokenpulseDataStale",
+        f"time() - {broker} > {BROKER_SILENT_AFTER_S}\nand time() - {pulse} <= {STALE_AFTER_S}",
+        f"Kafka does not answer the worker of {_WHICH}",
+        f"The worker that owns {_WHICH} had its last answer from Kafka {age} ago, so new records "
+        f"are neither read nor known. {common}",
+        f"no answer for {age}",
+        f"at most {BROKER_SILENT_AFTER_S}s",
+        0,
+        cause="broker",
     )
     yield _page(
         "TokenpulseDataStale",

@@ -60,6 +60,13 @@ PARTITION_PULSE = Spec(
     ("partition",),
     "If it is older than a few seconds, no worker counts this partition.",
 )
+PARTITION_BROKER = Spec(
+    "tokenpulse_partition_broker_timestamp_seconds",
+    "gauge",
+    "Last answer of a Kafka broker to the worker that owns a partition.",
+    ("partition",),
+    "If it is older than 20 s, Kafka is away and new records wait unseen: the lag is then absent.",
+)
 PARTITION_FLUSH = Spec(
     "tokenpulse_partition_flush_seconds",
     "gauge",
@@ -225,6 +232,7 @@ PIPELINE = MetricGroup(
         PARTITION_WATERMARK,
         PARTITION_CHECKPOINT,
         PARTITION_PULSE,
+        PARTITION_BROKER,
         PARTITION_FLUSH,
         PARTITION_FRESHNESS,
         PARTITION_HALTED,

@@ -52,6 +52,8 @@ def add_heartbeat(page: Page, sign: Heartbeat, lag: int | None) -> None:
         return
     label = label_text({"partition": str(sign.partition)})
     page.add(pipeline_metrics.PARTITION_PULSE, label, at_ms / 1_000)
+    if broker_at_ms := sign.number("broker_at_ms"):
+        page.add(pipeline_metrics.PARTITION_BROKER, label, broker_at_ms / 1_000)
     page.add(pipeline_metrics.PARTITION_FLUSH, label, sign.number("flush_s") or 0.0)
     if lag is not None:
         page.add(pipeline_metrics.PARTITION_LAG, label, lag)

@@ -54,6 +54,7 @@ class BatchThread(AIOKafkaConsumerThread):
         super().__init__(*args, **kwargs)
         self.epochs: dict[TP, int] = {}  # number of seeks made, by partition
         self._reported: set[FetchResult] = set()  # whose next batch was reported as unreadable
+        self.answered_at: float | None = None  # monotonic; last answer of any broker
 
     async def on_start(self) -> None:
         """Start to watch the group, as a fetch would.
@@ -66,10 +67,19 @@ class BatchThread(AIOKafkaConsumerThread):
     async def _watch_group(self) -> None:
         while True:
             await asyncio.sleep(GROUP_CHECK_S)
+            self._note_answer(self._ensure_consumer())
             try:
                 self._ensure_consumer()._coordinator.check_errors()
             except Exception as error:
                 die(f"the consumer group does not take this worker: {error!r}")
+
+    def _note_answer(self, consumer: AIOKafkaConsumer) -> None:
+        """Note when a broker last answered: fetches and group heartbeats are answered every few
+        seconds. A connection that closes leaves the client, so the newest time is kept."""
+        answers = [connection._last_action for connection in consumer._client._conns.values()]
+        if self.answered_at is not None:
+            answers.append(self.answered_at)
+        self.answered_at = max(answers, default=None)
 
     def _create_worker_consumer(
         self,
@@ -333,6 +343,11 @@ class BatchConsumer(Consumer):
         thread = cast(BatchThread, self._thread)
         offsets: Mapping[TP, int] | None = await thread.call_thread(thread.confirm, tps)
         return offsets
+
+    def broker_silence_s(self) -> float | None:
+        """Return the seconds since a broker last answered; None before the first answer."""
+        answered_at = cast(BatchThread, self._thread).answered_at
+        return None if answered_at is None else time.monotonic() - answered_at
 
     async def seek_to(self, offsets: Mapping[TP, int]) -> Mapping[TP, int]:
         """Seek, and return the epochs of all batches that are fetched from now on."""

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+# A broker answers fetches and group heartbeats every few seconds.
+BROKER_SILENT_AFTER_S = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
@@ -31,14 +34,25 @@ class Heartbeat:
         at_ms = self.number("at_ms")
         return None if at_ms is None else now_s - at_ms / 1_000
 
+    def broker_silence_s(self, now_s: float) -> float | None:
+        """Return the seconds since a broker last answered the worker.
+
+        None if it never did, or if the worker is of a version that does not report it.
+        """
+        at_ms = self.number("broker_at_ms")
+        return now_s - at_ms / 1_000 if at_ms else None
+
     def lag(self, offset: int, now_s: float, stale_after_s: float) -> int | None:
         """Return the records in Kafka that a state up to `offset` does not include.
 
-        None if no live worker reported where the log ends.
+        None if no live worker reported where the log ends, or if its broker does not answer.
         """
         age_s, end = self.age_s(now_s), self.number("highwater")
         # An end below the offset is that of another log: it gives no lag.
         if age_s is None or age_s > stale_after_s or end is None or end < offset:
+            return None
+        # An end that is as old as the broker's last answer hides the records that came since.
+        if (self.broker_silence_s(now_s) or 0.0) > BROKER_SILENT_AFTER_S:
             return None
         return int(end) - offset
 

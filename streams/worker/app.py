@@ -112,6 +112,10 @@ class KafkaConsumerControl:
             return 0
         return epochs[tp]
 
+    def broker_silence_s(self) -> float | None:
+        """Return the seconds since a broker last answered; None before the first answer."""
+        return cast(BatchConsumer, self.app.consumer).broker_silence_s()
+
     def pause(self, partition: int) -> None:
         """Stop fetching a partition."""
         self.app.consumer.pause_partitions({TP(self.topic, partition)})

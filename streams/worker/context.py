@@ -37,6 +37,10 @@ class ConsumerControl(Protocol):
         """Move to `offset`. Return the epoch of all batches that are fetched from now on."""
         ...
 
+    def broker_silence_s(self) -> float | None:
+        """Return the seconds since a broker last answered; None before the first answer."""
+        ...
+
     def pause(self, partition: int) -> None:
         """Stop fetching a partition."""
         ...

@@ -23,11 +23,14 @@ class HeartbeatSender:
         ids = worker.deduplicator.ids if worker.deduplicator is not None else None
         counters, halt = self._context.counters, worker.admission.halted
         unfit_reason = self._context.supervision.unfit_reason
+        silence_s = self._context.consumer.broker_silence_s()
+        at_ms = time.time_ns() // 1_000_000
         exemplars, samples = worker.exemplars.unsent(), worker.field_samples.unsent()
         command = await self._context.store.send_heartbeat(
             worker.partition,
             {
-                "at_ms": time.time_ns() // 1_000_000,
+                "at_ms": at_ms,
+                "broker_at_ms": 0 if silence_s is None else at_ms - round(silence_s * 1_000),
                 "worker": self._worker_name,
                 "highwater": admission.highwater,
                 "readable": admission.readable,

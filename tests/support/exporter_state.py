@@ -129,6 +129,7 @@ class StateWriter:
     async def send_heartbeat(self, partition: int, at_s: float, **changes: Any) -> None:
         values: dict[Any, Any] = {
             "at_ms": round(at_s * 1_000),
+            "broker_at_ms": round(at_s * 1_000),
             "worker": f"host:{partition}",
             "highwater": (await self.owned(partition))[1].next_offset + 7,
             "readable": (await self.owned(partition))[1].next_offset + 4,

@@ -19,6 +19,7 @@ def stale(rule: Labels) -> list[Case]:
         "state": stale_state,
         "exporter": stale_exporter,
         "worker": stale_worker,
+        "broker": stale_broker,
         "checkpoint": stale_checkpoint,
         "behind": behind,
     }[rule["cause"]]()
@@ -50,6 +51,17 @@ def stale_exporter() -> list[Case]:
             dict(zip([named(gauge, instance=one) for one in TWO], [ago(500), ago(1)], strict=True)),
         ),
         Case("missing data: TokenpulseExporterDown tells", False, {}),
+    ]
+
+
+def stale_broker() -> list[Case]:
+    broker = named("tokenpulse_partition_broker_timestamp_seconds", **PARTITION)
+    pulse = named("tokenpulse_partition_pulse_timestamp_seconds", **PARTITION)
+    return [
+        Case("Kafka is away, the worker is not", True, {broker: ago(21), pulse: ago(1)}),
+        Case("Kafka answered just now", False, {broker: ago(3), pulse: ago(1)}),
+        Case("the worker died too: cause worker tells", False, {broker: ago(60), pulse: ago(60)}),
+        Case("a worker that does not report it", False, {pulse: ago(1)}),
     ]
 
 

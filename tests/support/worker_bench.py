@@ -72,6 +72,9 @@ class WorkerBench:
         self.seeks.append((partition, offset))
         return self.epochs[partition]
 
+    def broker_silence_s(self) -> float:
+        return 0.0
+
     def pause(self, partition: int) -> None:
         self.paused.add(partition)
 

@@ -14,6 +14,7 @@ from exporters.board.incidents.notifications import incident_key, notification_o
 from exporters.board.incidents.pipeline import HALTED, partition_list, pipeline_incidents
 from exporters.board.incidents.recent_totals import RecentTotals, totals_of
 from exporters.board.input import BoardInput
+from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
 QUIET_AFTER_S = 60.0
 # Alerts that leave the numbers of the board as good as they are.
@@ -40,7 +41,12 @@ def data_quality(
     totals.add(reading.now_s, totals_of(reading.views))
     unowned = _unowned_partitions(reading, stale_after_s)
     delays_s = _delays_s(reading, unowned)
-    stale = [*_worker_incidents(reading, unowned), *_delay_incidents(reading, delays_s)]
+    silences_s = _broker_silences_s(reading, unowned)
+    stale = [
+        *_worker_incidents(reading, unowned),
+        *_broker_incidents(reading, silences_s),
+        *_delay_incidents(reading, delays_s),
+    ]
     incidents = [*stale, *pipeline_incidents(reading, totals)]
     # A halted partition is old data too, but its own alert says why.
     halts = [incident for incident in incidents if incident.alert == HALTED]
@@ -70,7 +76,7 @@ def data_quality(
         freshness,
         tuple(incidents),
         stale=bool(stale),
-        blind=bool(partitions) and partitions == {*unowned, *delays_s},
+        blind=bool(partitions) and partitions == {*unowned, *delays_s, *silences_s},
     )
 
 
@@ -121,12 +127,36 @@ def _worker_incidents(reading: BoardInput, unowned: dict[int, float | None]) -> 
         )
 
 
+def _broker_silences_s(reading: BoardInput, unowned: dict[int, float | None]) -> dict[int, float]:
+    """Return the partitions whose live worker has no answer from Kafka, with its length."""
+    return {
+        heartbeat.partition: silence_s
+        for heartbeat in reading.heartbeats
+        if heartbeat.partition not in unowned
+        and (silence_s := heartbeat.broker_silence_s(reading.now_s) or 0.0) > BROKER_SILENT_AFTER_S
+    }
+
+
+def _broker_incidents(reading: BoardInput, silences_s: dict[int, float]) -> Iterator[Incident]:
+    if not silences_s:
+        return
+    is_all = silences_s.keys() == _partitions(reading)
+    workers = "" if is_all else f" to the workers of {partition_list(silences_s)}"
+    yield _stale_incident(
+        f"No answer from Kafka{workers} for {fmt.span(min(silences_s.values()))}: new requests are "
+        "not counted, and how many records wait is unknown.",
+        reading,
+        "broker",
+    )
+
+
 def _delays_s(reading: BoardInput, unowned: dict[int, float | None]) -> dict[int, float]:
     """Return the partitions with a live worker that are counted too late, with their delay."""
     return {
         partition: state.value
         for state in reading.alerts.named(DATA_STALE)
-        if (partition := int(state.series["partition"])) not in unowned
+        if state.rule_labels.get("cause") != "broker"
+        and (partition := int(state.series["partition"])) not in unowned
     }
 
 

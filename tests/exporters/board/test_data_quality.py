@@ -78,6 +78,39 @@ def test_a_worker_counts_as_gone_when_readiness_says_so(
     assert bool(told(facts, "TokenpulseDataStale")) == is_stale
 
 
+@pytest.mark.parametrize(("silence_s", "is_told"), [(5, False), (25, True)])
+def test_a_kafka_that_does_not_answer_is_told_and_pages(
+    configured: Callable[..., Any], silence_s: int, is_told: bool
+) -> None:
+    #  the worker lives, and its last answer from a broker is so old
+    async def use(world: World) -> LiveFacts:
+        await world.writer.write(0, calm())
+        broker_at_ms = (NOW_S - silence_s) * 1_000
+        await world.writer.send_heartbeat(0, NOW_S, broker_at_ms=broker_at_ms)
+        return await world.facts()
+
+    facts = in_world(configured(), use)
+    if not is_told:
+        assert (facts.incidents, facts.freshness.lag_records) == ((), 7)
+        return
+    (incident,) = facts.incidents
+    assert incident.words.startswith("No answer from Kafka for 25 s: new requests are not counted")
+    assert (incident.alert, facts.notification) == (DATA_STALE, "Paging since 22:13 UTC")
+    assert facts.headline.startswith("These numbers are old: no answer from Kafka for 25 s")
+    assert (facts.state, facts.freshness.lag_records) == ("unknown", None)
+
+
+def test_a_worker_of_an_older_version_does_not_report_its_broker(
+    configured: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> LiveFacts:
+        await world.writer.write(0, calm())
+        await world.writer.send_heartbeat(0, NOW_S, broker_at_ms="")
+        return await world.facts()
+
+    assert in_world(configured(), use).incidents == ()
+
+
 def test_a_worker_that_comes_back_ends_it(configured: Callable[..., Any]) -> None:
     async def use(world: World) -> tuple[LiveFacts, LiveFacts]:
         await world.writer.write(0, calm(), NOW_S - 40)

@@ -156,6 +156,9 @@ class Member:
         self.position, self.epoch = offset, self.epoch + 1
         return self.epoch
 
+    def broker_silence_s(self) -> float:
+        return 0.0
+
     def pause(self, partition: int) -> Never:
         raise AssertionError("nothing in this world is a reason to halt")
 
