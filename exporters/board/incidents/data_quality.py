@@ -129,7 +129,13 @@ def _worker_incidents(reading: BoardInput, unowned: dict[int, float | None]) -> 
 
 def _broker_silences_s(reading: BoardInput, unowned: dict[int, float | None]) -> dict[int, float]:
     """Return the partitions whose live worker has no answer from Kafka, with its length."""
-    return {
+    alerted = {
+        partition: state.value
+        for state in reading.alerts.named(DATA_STALE)
+        if state.rule_labels.get("cause") == "broker"
+        and (partition := int(state.series["partition"])) not in unowned
+    }
+    return alerted | {
         heartbeat.partition: silence_s
         for heartbeat in reading.heartbeats
         if heartbeat.partition not in unowned
