@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from exporters.formatting import span
 from streams.config.settings import Settings, load_settings
 from streams.errors import ConfigError, RequestError
 from streams.query.instants import rfc3339_ms
@@ -231,7 +232,8 @@ def _active_ids(reading: Reading) -> set[str]:
 
 def _period(scenario: Scenario, now_ms: int) -> str:
     begin = f"from {rfc3339_ms(scenario.start_ms)} " if scenario.start_ms > now_ms else ""
-    return f"{begin}until {rfc3339_ms(scenario.end_ms)}"
+    left = span((scenario.end_ms - now_ms) / 1_000)
+    return f"{begin}until {rfc3339_ms(scenario.end_ms)} (ends in {left})"
 
 
 def _with_option_names(kind: str, problems: str) -> str:

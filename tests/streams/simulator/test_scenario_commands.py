@@ -243,7 +243,10 @@ def test_a_simulator_that_shares_the_redis_obeys(broker: Broker, shared: Setting
         id_ = first.partition(":")[0]
         assert first.startswith(f"{id_}: outage of region eu-west-1, error_share 1, until 20")
         assert rest == [f"  end it    tokenpulse scenario stop {id_}"]
-        assert id_ in run("scenario", "list", settings=shared).stdout
+        assert first.endswith(" (ends in 5 min)")
+        [listed] = run("scenario", "list", settings=shared).stdout.splitlines()
+        assert listed.startswith(f"{id_}: ")
+        assert " (ends in " in listed
         taken_ms = spoken()[0].sent_to_ms
         wait_until(lambda: spoken()[0].sent_to_ms > taken_ms + 4_000, "some seconds of it")
         assert run("scenario", "stop", settings=shared).stdout == f"{id_}: stopped\n"
