@@ -37,6 +37,11 @@ POLL_S = 0.1
 # The worker may wait for a stable group, or for Redis; a longer silence is a failure.
 DRAIN_SILENCE_S = 120.0
 CHUNK = 2_048
+# A failed request is known by its id and its end, and each replay moves the ends differently.
+MOVED_AGAIN = (
+    "note: the times of the file are moved to now, so failed requests that were replayed before "
+    "count again; --as-recorded keeps the times"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +187,8 @@ async def _replay(
                 "other records, which the report would include; set kafka.group and kafka.topic of "
                 "workers of their own, or accept it with --onto-state"
             )
+        if before.all and not replay.as_recorded:
+            say(MOVED_AGAIN)
         async with EventProducer(settings.kafka) as producer:
             await _send(producer, replay, extent, outcome, say)
             ends = dict(producer.end_offsets)

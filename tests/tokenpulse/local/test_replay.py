@@ -15,6 +15,7 @@ from tests.support.answers import Answer, assert_latency, by, seconds, steps
 from tests.support.command import assert_one_line, run
 from tests.support.servers import Broker, RedisServer
 from tests.support.worker_process import WorkerProcess, report, tokenpulse, worker_settings
+from tokenpulse.local.replay import MOVED_AGAIN
 
 MAPPING = """
 format: jsonl
@@ -220,7 +221,7 @@ def test_without_a_mapping_a_file_contains_events_of_the_contract(
     assert "have counted 7 other records, which the report would include; " in refused.stderr
     assert again.returncode == 1
     assert again.stdout.startswith("1 rows: 0 counted, 1 duplicates, 0 rejected, 0 could not be")
-    assert again.stderr.splitlines() == ["tokenpulse: no row was counted"]
+    assert again.stderr.splitlines() == [MOVED_AGAIN, "tokenpulse: no row was counted"]
     [records] = broker.read(settings.kafka.topic, 8).values()
     assert [record.key for record in records[:6]] == [
         *(b"one", b"two", b"two"),
@@ -233,6 +234,35 @@ def test_without_a_mapping_a_file_contains_events_of_the_contract(
     assert [one | moved for one in sent] == [one | moved for one in events]
     assert records[5].value == lines[5].encode()
     assert records[6].value == b"{"
+
+
+@pytest.mark.slow
+def test_a_file_that_is_replayed_twice_counts_once_only_as_recorded(
+    broker: Broker, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    ended_at = round(time.time() * 1_000) - 3_600_000
+    common = {"ended_at": ended_at, "model": "m"}
+    events = [
+        {"request_id": "good", **common, "outcome": "success"},
+        {"request_id": "bad", **common, "outcome": "timeout"},
+    ]
+    file = tmp_path / "events.jsonl"
+    file.write_text("\n".join(map(json.dumps, events)))
+    settings = worker_settings(broker, redis_server.url)
+    with WorkerProcess(settings, tmp_path / "worker.log"):
+        runs = [
+            run("replay", file, *options, settings=settings)
+            for options in ((), ("--onto-state",), *[("--as-recorded", "--onto-state")] * 2)
+        ]
+    # Moved, the failure has another end in each run; a success is known by its id alone. As
+    # recorded the failure has its own end, which is new in the third run only.
+    assert [done.stdout.partition(", 0 rejected")[0] for done in runs] == [
+        "2 rows: 2 counted",
+        *["2 rows: 1 counted, 1 duplicates"] * 2,
+        "2 rows: 0 counted, 2 duplicates",
+    ]
+    assert [done.exit_code for done in runs] == [0, 0, 0, 1]
+    assert [MOVED_AGAIN in done.stderr for done in runs] == [False, True, False, False]
 
 
 def test_too_many_unmapped_rows_are_status_3_and_few_lines(
