@@ -42,7 +42,7 @@ from streams.events.fields import (
     outcome_of,
 )
 from streams.events.input_length import NOT_CLASSIFIED, class_names, class_numbers
-from streams.events.names import usable_customer, usable_label
+from streams.events.names import are_usable_customers, usable_customer, usable_label
 from streams.events.numbers import judge_numbers
 from streams.events.parser import BAD_TIME, NO_DATE, TOO_EARLY, Verdicts, readable
 from streams.events.rows import (
@@ -180,6 +180,10 @@ def _judge_names(rows: Rows, only_last_part: bool) -> None:
         )
         for kind in rows.kinds
     ]
+    if all(labels[model][0] == model for _, model in rows.pairs) and are_usable_customers(
+        customer for customer, _ in rows.pairs
+    ):
+        return
     customers = [usable_customer(customer) for customer, _ in rows.pairs]
     for reason in {reason for _, reason in customers if reason}:
         bad = np.fromiter((wrong == reason for _, wrong in customers), np.bool_)

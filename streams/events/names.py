@@ -5,12 +5,14 @@ Pure, and the same for the same text: a replay gives every request the name that
 
 import hashlib
 import re
+from collections.abc import Iterable
 
 from streams.events.fields import LABEL_PATTERN, MAX_CUSTOMER_BYTES, MAX_LABEL, OTHER, UNKNOWN
 
 _LABEL = re.compile(LABEL_PATTERN)
 _NOT_IN_LABELS = re.compile("[^A-Za-z0-9._:/@ -]")
 _HASH_DIGITS = 8
+_SHORT_CUSTOMER = MAX_CUSTOMER_BYTES // 4  # characters that fit whatever they are
 _ARN_PARTS = 5  # arn, partition, service, region and account come before the resource
 
 
@@ -43,6 +45,17 @@ def _last_part(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2] or name
 
 
+def are_usable_customers(given: Iterable[str | int | None]) -> bool:
+    """Return whether `usable_customer` returns all of these as they are, without a fault.
+
+    False for a long id too, which may be one. Usual batches are all usable.
+    """
+    return all(
+        type(customer) is str and 0 < len(customer) <= _SHORT_CUSTOMER and customer != OTHER
+        for customer in given
+    )
+
+
 def usable_customer(given: str | int | None) -> tuple[str, str | None]:
     """Return the customer id to hash, and the fault of the given one, one of FIELD_REASONS.
 
@@ -51,8 +64,7 @@ def usable_customer(given: str | int | None) -> tuple[str, str | None]:
     if given is None or given == "":
         return UNKNOWN, None
     text = str(given)
-    # A character takes up to four bytes, so that short ids need not be encoded.
-    if len(text) * 4 > MAX_CUSTOMER_BYTES < len(text.encode()):
+    if len(text) > _SHORT_CUSTOMER and len(text.encode()) > MAX_CUSTOMER_BYTES:
         return UNKNOWN, "out_of_range"
     if text == OTHER:
         return f"{text}-{_hash(text)}", "renamed"

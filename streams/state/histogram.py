@@ -80,10 +80,10 @@ def encode(groups: Ints, buckets: Ints, counts: Ints) -> tuple[Ints, list[bytes]
     numbers[1::2] = 2 * counts
     written = np.ones(2 * len(groups), bool)
     written[0::2] = gaps > 0
-    data, starts = leb128_encode(numbers[written])
-    entry = np.concatenate((np.zeros(1, np.int64), np.cumsum(written)))  # number -> its place
     heads = np.flatnonzero(first)
-    cuts = [*starts[entry[2 * heads]].tolist(), len(data)]
+    places = np.concatenate((np.zeros(1, np.int64), np.cumsum(written)))  # of the written numbers
+    data, starts = leb128_encode(numbers[written], places[2 * heads])
+    cuts = [*starts.tolist(), len(data)]
     return groups[heads], [_wrap(data[start:end]) for start, end in itertools.pairwise(cuts)]
 
 

@@ -111,21 +111,13 @@ class Registry:
     def customer_numbers(self, keys: Sequence[CustomerKey], events: Sequence[int]) -> Ints:
         """Number of each of a batch's distinct (customer id, model); see `series_numbers`, which
         must have seen the same batch first, as it decides which models are overflowed."""
-        numbers = np.empty(len(keys), np.int64)
-        models = self._seen[0]
-        for at, (customer_id, model) in enumerate(keys):
-            customer = self._hash(customer_id)
-            if customer not in self._customers and len(self._customers) >= self._limits.customers:
-                self.overflowed["customer"] += events[at]
-                customer = OTHER
-            key = (customer, model if model in models else OTHER)
-            full = len(self.customers) >= self._limits.customer_models
-            if full and key not in self._customer_number and key[1] != OTHER:
-                self.overflowed["customer_model"] += events[at]
-                key = (customer, OTHER)
-            number = self._customer_number.get(key)
-            numbers[at] = self._add_customer(key) if number is None else number
-        return numbers
+        number_of, hash_of = self._customer_number.get, self._hash_of.get
+        # Most pairs of a batch have been counted before, under their own names; no hash is empty.
+        numbers = [number_of((hash_of(customer_id, ""), model), -1) for customer_id, model in keys]
+        for at, number in enumerate(numbers):
+            if number < 0:
+                numbers[at] = self._new_customer(keys[at], events[at])
+        return np.array(numbers, np.int64)
 
     def _hash(self, customer_id: str) -> str:
         found = self._hash_of.get(customer_id)
@@ -168,6 +160,20 @@ class Registry:
             if name != OTHER:
                 seen.add(name)
         return len(self.series) - 1
+
+    def _new_customer(self, key: CustomerKey, events: int) -> int:
+        customer_id, model = key
+        customer = self._hash(customer_id)
+        if customer not in self._customers and len(self._customers) >= self._limits.customers:
+            self.overflowed["customer"] += events
+            customer = OTHER
+        key = (customer, model if model in self._seen[0] else OTHER)
+        full = len(self.customers) >= self._limits.customer_models
+        if full and key not in self._customer_number and key[1] != OTHER:
+            self.overflowed["customer_model"] += events
+            key = (customer, OTHER)
+        number = self._customer_number.get(key)
+        return self._add_customer(key) if number is None else number
 
     def _add_customer(self, key: CustomerKey) -> int:
         self._customer_number[key] = len(self.customers)

@@ -19,8 +19,9 @@ from streams.state.slices import LEVELS, SliceId, Thresholds
 # 3: KNOWN columns and faults in the slices, latencies up to seven days.
 # 4: the requested service tier and the class of input length in the names of series; counters and
 #    a fourth latency in the slices; what the watermark's next move depends on.
-# 2 and 3 are read.
-SCHEMA = 4
+# 5: columns without a value are left out of the tables of slices and totals.
+# 2 to 4 are read.
+SCHEMA = 5
 
 
 class LogFingerprint(NamedTuple):

@@ -268,7 +268,7 @@ def test_state_of_a_newer_program_is_refused() -> None:
     shelf = shelf_after([plain(NOON)])
     schema, *rest = msgspec.msgpack.decode(shelf.fields["meta"])
     shelf.fields["meta"] = msgspec.msgpack.encode([schema + 1, *rest, "something new"])
-    with pytest.raises(ValueError, match="schema 5, this program reads up to 4: upgrade"):
+    with pytest.raises(ValueError, match="schema 6, this program reads up to 5: upgrade"):
         shelf.names()
 
 
