@@ -22,6 +22,7 @@ OWN = {
     "health worker": {1: "the worker makes no progress"},
     "partitions move": {1: "no worker acknowledged it in time, or the partition is halted again"},
     "partitions resume": {1: "no worker acknowledged it in time, or the partition is halted again"},
+    "partitions set-watermark": {1: "no worker acknowledged it in time, or the worker rejected it"},
     "policy import-openslo": {1: "a part of the file was left out; standard error names it"},
     "replay": {
         1: "no row was counted, or some rows were neither counted nor reported",

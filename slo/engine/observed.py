@@ -21,7 +21,7 @@ def sum_counts(parts: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:
 
 def floors_s(views: Sequence[PartitionView]) -> list[int]:
     """Return by level the first second from which every partition still keeps its slices."""
-    watermark_s = max(((view.meta.watermark_ms or 0) // 1_000 for view in views), default=0)
+    watermark_s = max((view.watermark_s for view in views), default=0)
     return [max(0, -(-(watermark_s - keep_s) // step_s) * step_s) for step_s, keep_s in LEVELS]
 
 
@@ -40,7 +40,7 @@ def complete_until_s(views: Sequence[PartitionView], signs: Sequence[Heartbeat])
     by_partition = {sign.partition: sign for sign in signs}
     found = []
     for view in views:
-        until_s = (view.meta.watermark_ms or 0) // 1_000
+        until_s = view.watermark_s
         sign = by_partition.get(view.partition)
         at_ms = None if sign is None else sign.number("at_ms")
         # A halted worker may have written all that it counted, and not have read the records since.

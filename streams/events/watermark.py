@@ -50,6 +50,7 @@ class Watermark(NamedTuple):
     anchor_ms: int | None = None  # None: there is no watermark yet, or it is provisional
     # Ends of the newest events that senders stamped and that were not late, in log order.
     newest_ms: tuple[int, ...] = ()
+    since_ms: int | None = None  # end of the earliest of the first events with a right clock
 
     @classmethod
     def at(cls, time_ms: int | None) -> "Watermark":
@@ -93,7 +94,8 @@ def advance(
     latest_ms = np.maximum.accumulate(np.concatenate(([start_ms], ended_at_ms)))
     if not stamped and not provisional:
         trusted_ms = max(int(ended_at_ms.max()), watermark.anchor_ms or 0)
-        last = Watermark(int(latest_ms[-1]), trusted_ms, watermark.newest_ms)
+        since_ms = int(ended_at_ms[0]) if watermark.since_ms is None else watermark.since_ms
+        last = Watermark(int(latest_ms[-1]), trusted_ms, watermark.newest_ms, since_ms)
         return Course(latest_ms, 0, last)
     if by_sender is None:
         by_sender = np.zeros(len(ended_at_ms), np.bool_)
@@ -103,7 +105,8 @@ def advance(
         in_time = latest_ms[:-1] - ended_at_ms <= horizon_ms
         in_time &= ended_at_ms >= anchor_ms - JUMP_MS
         newest_ms = (*watermark.newest_ms, *ended_at_ms[in_time][-_NEWEST:].tolist())[-_NEWEST:]
-        return Course(latest_ms, 0, Watermark(int(latest_ms[-1]), anchor_ms, newest_ms))
+        last = Watermark(int(latest_ms[-1]), anchor_ms, newest_ms, watermark.since_ms)
+        return Course(latest_ms, 0, last)
     return _advance_singly(watermark, ended_at_ms, by_sender, horizon_ms)
 
 
@@ -117,7 +120,8 @@ def _advance_singly(
         if own:
             watermark = _advance_by_one(watermark, ended_ms, horizon_ms)
         elif watermark.anchor_ms is None or watermark.time_ms is None:
-            watermark = watermark._replace(time_ms=ended_ms, anchor_ms=ended_ms)
+            since_ms = _earliest_near((*watermark.newest_ms, ended_ms), ended_ms)
+            watermark = watermark._replace(time_ms=ended_ms, anchor_ms=ended_ms, since_ms=since_ms)
         else:
             time_ms = max(watermark.time_ms, ended_ms)
             watermark = watermark._replace(
@@ -131,13 +135,13 @@ def _advance_singly(
 
 def _advance_by_one(watermark: Watermark, ended_ms: int, horizon_ms: int) -> Watermark:
     """Return the watermark after an event that its sender stamped."""
-    time_ms, anchor_ms, newest_ms = watermark
+    time_ms, anchor_ms, newest_ms, since_ms = watermark
     if anchor_ms is not None and time_ms is not None:
         if time_ms - ended_ms > horizon_ms or ended_ms < anchor_ms - JUMP_MS:
             return watermark
         newest_ms = (*newest_ms, ended_ms)[-_NEWEST:]
         if ended_ms <= anchor_ms + JUMP_MS:
-            return Watermark(max(time_ms, ended_ms), anchor_ms, newest_ms)
+            return Watermark(max(time_ms, ended_ms), anchor_ms, newest_ms, since_ms)
         needed = _needed(newest_ms)
         if len(newest_ms) >= needed:
             # A few late events among many must not hold the anchor back; few must all confirm.
@@ -145,14 +149,16 @@ def _advance_by_one(watermark: Watermark, ended_ms: int, horizon_ms: int) -> Wat
             anchor_ms = max(anchor_ms, sorted(newest_ms[-needed:])[late])
         if ended_ms <= anchor_ms + JUMP_MS:
             time_ms = max(time_ms, ended_ms)
-        return Watermark(max(time_ms, anchor_ms), anchor_ms, newest_ms)
+        return Watermark(max(time_ms, anchor_ms), anchor_ms, newest_ms, since_ms)
     newest_ms = (*newest_ms, ended_ms)
     if len(newest_ms) < BEGIN:
-        middle_ms = sorted(newest_ms)[(len(newest_ms) - 1) // 2]
-        return Watermark(_latest_near(newest_ms, middle_ms), None, newest_ms)
-    # Not the earliest: a few clocks that are slow must not set it.
-    anchor_ms = sorted(newest_ms)[BEGIN // 4]
-    return Watermark(_latest_near(newest_ms, anchor_ms), anchor_ms, newest_ms)
+        begin_ms, anchor_ms = sorted(newest_ms)[(len(newest_ms) - 1) // 2], None
+    else:
+        # Not the earliest: a few clocks that are slow must not set it.
+        begin_ms = anchor_ms = sorted(newest_ms)[BEGIN // 4]
+    return Watermark(
+        _latest_near(newest_ms, begin_ms), anchor_ms, newest_ms, _earliest_near(newest_ms, begin_ms)
+    )
 
 
 def _needed(newest_ms: tuple[int, ...]) -> int:
@@ -169,3 +175,8 @@ def _needed(newest_ms: tuple[int, ...]) -> int:
 def _latest_near(ends_ms: tuple[int, ...], time_ms: int) -> int:
     """Return the latest end that lies at most JUMP_MS after a time."""
     return max(ended_ms for ended_ms in ends_ms if ended_ms <= time_ms + JUMP_MS)
+
+
+def _earliest_near(ends_ms: tuple[int, ...], time_ms: int) -> int:
+    """Return the earliest end that lies at most JUMP_MS before a time."""
+    return min(ended_ms for ended_ms in ends_ms if ended_ms >= time_ms - JUMP_MS)

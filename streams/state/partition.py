@@ -83,7 +83,6 @@ class PartitionState:
         self._sent: tuple[set[SliceId], set[SliceId]] | None = None  # both, not confirmed yet
         self.index: dict[SliceId, int] = {}
         self.watermark = Watermark()
-        self.since_ms: int | None = None
         self._merged_until_s = [0] * len(LEVELS)
         self._unplaced: dict[str, int] = {}
         self._totals = [Aggregate.empty()]
@@ -105,7 +104,6 @@ class PartitionState:
         meta = decode_meta(fields["meta"])
         self.index = decode_index(fields["index"])
         self.watermark = meta.watermark()
-        self.since_ms = meta.since_ms
         self._merged_until_s = list(meta.merged_until_s)
         self._unplaced = dict(meta.unplaced)
         self.registry.overflowed.update(meta.overflowed)
@@ -228,8 +226,6 @@ class PartitionState:
             self._slices.pop(of, None)  # moves it to the recently used end
             self._slices[of] = aggregates
         self._dirty.update(staged)
-        if self.since_ms is None and len(columns.ended_at_ms):
-            self.since_ms = int(columns.ended_at_ms[0])
         self.gaps = close_gap(self.gaps, columns.ended_at_ms, columns.arrived_ms)
         moved = (watermark_ms or 0) // 10_000 != (self.watermark.settled_ms or 0) // 10_000
         self.watermark, self._merged_until_s = decoded.watermark, merged
@@ -297,8 +293,8 @@ class PartitionState:
             is_open=(from_ms - to_ms) // 1_000 > LEVELS[0].keep_s,
         )
         self._merged_until_s = self._reach_at(to_ms)
-        self.watermark = Watermark.at(to_ms)
-        self.since_ms = None if self.since_ms is None else min(self.since_ms, to_ms)
+        since_ms = min(self.watermark.since_ms or to_ms, to_ms)
+        self.watermark = Watermark.at(to_ms)._replace(since_ms=since_ms)
         self.last_set_back = SetBack(command, from_ms, to_ms, self.next_offset, shift_ms)
         self._changed = True
 
@@ -361,7 +357,7 @@ class PartitionState:
                 customers=names[1],
                 edges=self._edges,
                 written_at_ms=written_at_ms,
-                since_ms=self.since_ms,
+                since_ms=self.watermark.since_ms,
                 lost_records=self.lost_records,
                 gaps=tuple(self.gaps),
                 rebuilt=self.rebuilt,

@@ -53,7 +53,7 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     customers: int
     edges: Thresholds
     written_at_ms: int  # by the writer's clock; for people and freshness, never for decisions
-    since_ms: int | None = None  # event time of the first record accepted: nothing is known before
+    since_ms: int | None = None  # Watermark.since_ms: nothing is known before
     lost_records: int = 0  # gone from Kafka, or skipped by an operator, before they were counted
     gaps: tuple[Gap, ...] = ()  # where they are missing
     rebuilt: int = 0  # times this state was lost and built again
@@ -68,9 +68,8 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
 
     def watermark(self) -> Watermark:
         """Return the watermark with what its next move depends on."""
-        if self.newest_ms:
-            return Watermark(self.watermark_ms, self.anchor_ms, self.newest_ms)
-        return Watermark(self.watermark_ms, self.anchor_ms or self.watermark_ms)
+        anchor_ms = self.anchor_ms if self.newest_ms else self.anchor_ms or self.watermark_ms
+        return Watermark(self.watermark_ms, anchor_ms, self.newest_ms, self.since_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,11 @@ class PartitionView:
 
     @property
     def watermark_s(self) -> int:
-        """Event time in seconds, rounded down; 0 before the first event."""
-        return (self.meta.watermark_ms or 0) // 1_000
+        """Watermark in seconds, rounded down; 0 as long as it may fall.
+
+        A partition with few events of senders' timestamps may have a wild watermark.
+        """
+        return (self.meta.watermark().settled_ms or 0) // 1_000
 
     def version(self, slice_id: SliceId) -> Version:
         """Return a value that changes if the content of a slice of the index does."""
@@ -153,7 +156,7 @@ class StateSnapshot:
 
     @property
     def watermark_s(self) -> int:
-        """The largest event time of all partitions, in seconds; 0 without state."""
+        """Return the latest watermark of all partitions, in seconds; 0 if all may fall."""
         return max((view.watermark_s for view in self._views.values()), default=0)
 
     @property

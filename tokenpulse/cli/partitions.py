@@ -97,7 +97,7 @@ def partitions_set_watermark(ctx: click.Context, partition: int, to_s: int, reas
     done = status.set_back
     if done is None or done.command != command.id:
         click.echo(
-            f"tokenpulse: partition {partition}: worker {status.worker} refused the command; its "
+            f"tokenpulse: partition {partition}: worker {status.worker} rejected the command; its "
             "log has the reason",
             err=True,
         )

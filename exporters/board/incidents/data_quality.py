@@ -199,7 +199,10 @@ def _calm_words(reading: BoardInput, workers: int) -> str:
 
 
 def _newest_event_s(reading: BoardInput) -> float | None:
-    newest_ms = [view.meta.watermark_ms for view in reading.views if view.meta.watermark_ms]
+    # A watermark that may still fall may be that of a wrong clock: it counts only without others.
+    metas = [view.meta for view in reading.views]
+    settled_ms = [at_ms for meta in metas if (at_ms := meta.watermark().settled_ms)]
+    newest_ms = settled_ms or [at_ms for meta in metas if (at_ms := meta.watermark_ms)]
     return max(newest_ms) / 1_000 if newest_ms else None
 
 

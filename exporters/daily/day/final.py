@@ -194,7 +194,7 @@ def silent_until_s(
     None if it does not wait: such an event has arrived, or the day could not be counted any more
     by then, as its midnight is not a full hour UTC.
     """
-    newest_s = max(((view.meta.watermark_ms or 0) / 1_000 for view in views), default=0.0)
+    newest_s = max((view.watermark_s for view in views), default=0)
     if newest_s >= seal_at_s or day.from_s % HOUR_S or day.to_s % HOUR_S:
         return None
     # As late as a period of an SLA is closed.

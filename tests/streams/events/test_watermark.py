@@ -119,7 +119,7 @@ def test_without_senders_clocks_it_is_the_latest_end() -> None:
     for marks in (None, np.zeros(4, np.bool_)):
         course = advance(Watermark(), np.array(times_ms), marks, HORIZON_MS)
         assert course.time_ms.tolist() == [-1, *np.maximum.accumulate(times_ms)]
-        assert course.last == Watermark.at(times_ms[-1])
+        assert course.last == Watermark.at(times_ms[-1])._replace(since_ms=NOW_MS)
 
 
 def test_events_in_the_usual_order_move_it_to_the_latest_end() -> None:
@@ -184,3 +184,15 @@ def test_a_broker_that_begins_to_stamp_settles_it() -> None:
     begin = after([YEAR_2100_MS, NOW_MS])
     assert begin.settled_ms is None
     assert course_of([NOW_MS + 5], begin, [False]).last.settled_ms == NOW_MS + 5
+
+
+@pytest.mark.parametrize("wrong_ms", [-400 * 86_400_000, 9 * 86_400_000, 74 * 366 * 86_400_000])
+def test_a_wrong_clock_at_the_begin_does_not_say_since_when_events_are_counted(
+    wrong_ms: int,
+) -> None:
+    honest_ms = [NOW_MS + at * 1_000 for at in range(BEGIN + 4)]
+    times_ms = np.array([NOW_MS + wrong_ms, *honest_ms])
+    by_sender = np.full(len(times_ms), True)
+    for seen in range(3, len(times_ms) + 1):
+        course = advance(Watermark(), times_ms[:seen], by_sender[:seen], HORIZON_MS)
+        assert course.last.since_ms == NOW_MS

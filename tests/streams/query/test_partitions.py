@@ -383,7 +383,7 @@ def test_a_watermark_set_back_is_reported_in_one_line_and_listed(
         table = run("partitions", "list", settings=poisoned).stdout
     if not accepted:
         assert (done.exit_code, done.stdout) == (1, "")
-        assert "worker host:7 refused the command" in done.stderr
+        assert "worker host:7 rejected the command" in done.stderr
         return
     assert done.exit_code == 0, done.output
     told = "watermark set back from "
