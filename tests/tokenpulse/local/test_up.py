@@ -132,7 +132,7 @@ def test_an_outage_ordered_in_another_terminal_is_told_on_the_board_and_goes(
     assert "<html" in up.page()
     wait_until(lambda: any("Ctrl-C" in line for line in up.printed), "the rest of what it says")
     said = "\n".join(up.printed)
-    for wanted in ("/daily", "/metrics", f"scenario outage --region {REGION} --for 5m"):
+    for wanted in ("/daily", "/status", "/metrics", f"scenario outage --region {REGION} --for 5m"):
         assert wanted in said
 
     def is_calm() -> bool:
@@ -148,6 +148,16 @@ def test_an_outage_ordered_in_another_terminal_is_told_on_the_board_and_goes(
     assert all(live[name]["value"] for name in ("ttft_p95_s", "tpot_p95_s", "cache_hit_ratio"))
     assert sum(value is not None for value in live["ttft_p95_s"]["spark"]) > 50  # minutes
     assert {one["name"] for one in live["regions"]} >= {REGION, "us-east-1"}
+
+    # Without any address, commands ask this stack, with its files.
+    assert REGION in up.command("report", "--by", "region")
+    assert "contracts/largest-customer" in up.command("sla")
+    up.command(
+        *("incident", "open", "Slow answers", "--impact", "minor", "--component", "Europe"),
+        *("--message", "We look into it."),
+    )
+    with urllib.request.urlopen(f"{up.board}status", timeout=30) as answer:
+        assert answer.status == 200
 
     asked_s = time.monotonic()
     said = up.command("scenario", "outage", "--region", REGION, "--for", "5m")
