@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import redis.asyncio as aioredis
 
-from slo.engine.attainment import attainment_over, last_closed_period, objective_status
+from slo.engine.attainment import objective_status
 from slo.engine.counting import RequestSelection
 from slo.engine.daily import DayUptime, by_day
-from slo.engine.maintenance import SEAL_AFTER_S, Maintenance, adjustment, close_period
+from slo.engine.maintenance import Maintenance
 from slo.engine.minute_count_store import Checkpoints, MinuteCountStore
 from slo.engine.minute_counts import DAY, MinuteCounts, Pair
 from slo.engine.observed import complete_until_s, first_known_minute, floors_s, sum_counts
@@ -112,11 +112,17 @@ class Engine:
             self._stored_s = now_s
             self.windows = await self._store.windows()
             for kept in self._kept:
-                self._close(kept, int(now_s))
-                self._adjust(kept, int(now_s))
+                kept.close_last_period(self.windows, int(now_s))
+                kept.adjust(self.windows, int(now_s))
             if keep:
                 await self._keep()
-        return [found for kept in self._kept for found in self._compute_status(kept, int(now_s))]
+        return [
+            found
+            for kept in self._kept
+            for found in self._compute_status(
+                kept, kept.minute_counts.names(kept.objective.scope.per), int(now_s)
+            )
+        ]
 
     def by_day(self, one: ObjectiveResult, days: int, now_s: int) -> tuple[DayUptime, ...]:
         """Return the uptime of an objective of the last `refresh` on each UTC day, oldest first.
@@ -135,21 +141,19 @@ class Engine:
         The name of such a result is empty, and it has the reason. It is in no metric.
         """
         return [
-            ObjectiveResult(
-                kept.policy,
-                kept.objective,
-                "",
-                kept.selection.customer,
-                objective_status(
-                    *(kept.objective, kept.minute_counts, "", kept.excluded(self.windows)),
-                    *(now_s, kept.gaps),
-                ),
-                (),
-                (),
-            )
+            result
             for kept in self._kept
             if not kept.minute_counts.names(kept.objective.scope.per)
+            for result in self._compute_status(kept, [""], now_s)
         ]
+
+    def counted_from(self, one: ObjectiveResult) -> int | None:
+        """Return the first minute of the period with a counted request; None if there is none.
+
+        `one`: a result of the last `refresh`.
+        """
+        kept = next(kept for kept in self._kept if kept.objective is one.objective)
+        return kept.minute_counts.first_counted(one.name, *one.status.period)
 
     def _promises(self) -> list[tuple[Policy, ErrorBudgetObjective]]:
         return [
@@ -323,9 +327,11 @@ class Engine:
 
     # -- judging and storing -----------------------------------------------------------------------
 
-    def _compute_status(self, kept: TrackedObjective, now_s: int) -> Iterable[ObjectiveResult]:
+    def _compute_status(
+        self, kept: TrackedObjective, names: Iterable[str], now_s: int
+    ) -> Iterable[ObjectiveResult]:
         excluded = kept.excluded(self.windows)
-        for name in kept.minute_counts.names(kept.objective.scope.per):
+        for name in names:
             # Requests are judged as they come; minutes and slices change once they are over.
             same: object = None
             if not isinstance(kept.objective.indicator, RequestRatio | LatencyRatio):
@@ -344,25 +350,6 @@ class Engine:
                 tuple(kept.closed_periods(name)),
                 kept.adjusted.get(name, ()),
             )
-
-    def _adjust(self, kept: TrackedObjective, now_s: int) -> None:
-        """Compare the closed periods with their value of today."""
-        in_force = kept.causes(self.windows)
-        excluded = [(one.begin, one.end) for one in in_force]
-        for name in kept.minute_counts.names(kept.objective.scope.per):
-            found = [
-                adjustment(
-                    closed_period,
-                    attainment_over(
-                        *(kept.objective, kept.minute_counts, name, excluded),
-                        *((closed_period.begin, closed_period.end), now_s),
-                    )[0],
-                    in_force,
-                    self.windows,
-                )
-                for closed_period in kept.closed_periods(name)
-            ]
-            kept.adjusted[name] = tuple(one for one in found if one is not None)
 
     async def _keep(self) -> None:
         try:
@@ -397,19 +384,3 @@ class Engine:
                 kept.minute_counts.dirty = {
                     key: at for key, at in kept.minute_counts.dirty.items() if dirty.get(key) != at
                 }
-
-    def _close(self, kept: TrackedObjective, now_s: int) -> None:
-        """Close the last period that is over, once late events had their time."""
-        begin, end = last_closed_period(kept.objective.period, now_s - SEAL_AFTER_S)
-        if begin < kept.minute_counts.begin:
-            return
-        in_force = kept.causes(self.windows)
-        excluded = [(one.begin, one.end) for one in in_force]
-        for name in kept.minute_counts.names(kept.objective.scope.per):
-            if (name, begin) in kept.head.closed_periods or (name, begin) in kept.fresh:
-                continue
-            attained, _ = attainment_over(
-                kept.objective, kept.minute_counts, name, excluded, (begin, end), now_s
-            )
-            if attained.counted:
-                kept.fresh[name, begin] = close_period(attained, begin, end, in_force, now_s)

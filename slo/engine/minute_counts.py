@@ -177,6 +177,16 @@ class MinuteCounts:
             seen=self.seen[low:high],
         )
 
+    def first_counted(self, name: str, begin: int, end: int) -> int | None:
+        """Return the first minute of [begin, end) with a request of a name; None if there is none.
+
+        Of requests that are known only by the block, the first minute of the block.
+        """
+        span = self.span(name, begin, end)
+        minutes = np.flatnonzero(span.counts[:, 0])[:1] + span.begin
+        blocks = np.flatnonzero(span.rest[:, 0])[:1] * BLOCK + span.first_block
+        return min(map(int, (*minutes, *blocks)), default=None)
+
     # -- as it is stored ---------------------------------------------------------------------------
 
     def pack(self, name: str | None, day: int) -> bytes:

@@ -3,10 +3,24 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from slo.engine.attainment import ObjectiveStatus, Stretch
+from slo.engine.attainment import (
+    ObjectiveStatus,
+    Stretch,
+    attainment_over,
+    last_closed_period,
+)
 from slo.engine.counting import RequestSelection
 from slo.engine.daily import DayCache
-from slo.engine.maintenance import Adjustment, Cause, ClosedPeriod, Maintenance, causes
+from slo.engine.maintenance import (
+    SEAL_AFTER_S,
+    Adjustment,
+    Cause,
+    ClosedPeriod,
+    Maintenance,
+    adjustment,
+    causes,
+    close_period,
+)
 from slo.engine.minute_count_store import Checkpoints, Head
 from slo.engine.minute_counts import MinuteCounts
 from slo.engine.unknown import NO_GAPS, CountGaps
@@ -66,6 +80,41 @@ class TrackedObjective:
     def excluded(self, windows: Sequence[Maintenance]) -> list[Stretch]:
         """Return the excluded minutes."""
         return [(one.begin, one.end) for one in self.causes(windows)]
+
+    def close_last_period(self, windows: Sequence[Maintenance], now_s: int) -> None:
+        """Close the last period that is over, once late events had their time."""
+        begin, end = last_closed_period(self.objective.period, now_s - SEAL_AFTER_S)
+        if begin < self.minute_counts.begin:
+            return
+        in_force = self.causes(windows)
+        excluded = [(one.begin, one.end) for one in in_force]
+        for name in self.minute_counts.names(self.objective.scope.per):
+            if (name, begin) in self.head.closed_periods or (name, begin) in self.fresh:
+                continue
+            attained, _ = attainment_over(
+                self.objective, self.minute_counts, name, excluded, (begin, end), now_s
+            )
+            if attained.counted:
+                self.fresh[name, begin] = close_period(attained, begin, end, in_force, now_s)
+
+    def adjust(self, windows: Sequence[Maintenance], now_s: int) -> None:
+        """Compare the closed periods with their value of today."""
+        in_force = self.causes(windows)
+        excluded = [(one.begin, one.end) for one in in_force]
+        for name in self.minute_counts.names(self.objective.scope.per):
+            found = [
+                adjustment(
+                    closed_period,
+                    attainment_over(
+                        *(self.objective, self.minute_counts, name, excluded),
+                        *((closed_period.begin, closed_period.end), now_s),
+                    )[0],
+                    in_force,
+                    windows,
+                )
+                for closed_period in self.closed_periods(name)
+            ]
+            self.adjusted[name] = tuple(one for one in found if one is not None)
 
     def packed(
         self, dirty: Iterable[tuple[str | None, int]]

@@ -4,6 +4,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -26,6 +27,7 @@ from tokenpulse.option_types import Words, terminal_user
 from tokenpulse.redis_call import run_with_redis
 
 READS_MAX = 10_000
+_BEGIN_WITHIN = timedelta(hours=1)  # of the begin of a period, a first request is one of its begin
 
 AUTHOR = click.option(
     "--author",
@@ -142,7 +144,11 @@ def sla(ctx: click.Context, as_json: bool) -> None:
         results += engine.results_without_names(int(now_s))
         due = credits(results, lambda result: result.status.attainment.ratio, customers.fee_of)
         ahead = credits(results, lambda result: result.status.projected, customers.fee_of)
-        return report(results, due, ahead, customers.name_of)
+        entries = report(results, due, ahead, customers.name_of)
+        for entry, result in zip(entries, results, strict=True):
+            if (minute := engine.counted_from(result)) is not None:
+                entry["counted_from"] = instant(minute)
+        return entries
 
     entries = run_with_redis(settings, read_status)
     if as_json:
@@ -162,7 +168,7 @@ def lines(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield (
             f"{entry['policy']}/{entry['objective']}{' (' + scope + ')' if scope else ''}: "
             f"{percent(attained, target)} of {exact_percent(target)}{judged}, "
-            f"since {entry['period']['from']}"
+            f"{_since(entry)}"
         )
         if "unknown" in entry:
             yield f"  unknown: {entry['unknown']['words']}"
@@ -181,6 +187,19 @@ def lines(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 f"  closed {change['before']['from']}: {percent(before, target)}; today it would "
                 f"be {percent(now, target)} ({'; '.join(change['because'])})"
             )
+
+
+def _since(entry: Mapping[str, Any]) -> str:
+    """Return from when on the attainment is: the period's begin, or its first request if later."""
+    begin = datetime.fromisoformat(entry["period"]["from"])
+    first = datetime.fromisoformat(entry.get("counted_from", entry["period"]["from"]))
+    # Without this the report of a new installation would seem to be of a month.
+    if first - begin <= _BEGIN_WITHIN:
+        return f"since {entry['period']['from']}"
+    return (
+        f"since {entry['counted_from']}, the first request of the period that began "
+        f"{entry['period']['from']}"
+    )
 
 
 def _ratio(attainment: Mapping[str, Any]) -> Fraction | None:

@@ -135,6 +135,8 @@ def test_an_unknown_objective_says_which_limit_is_not_counted(in_world: Callable
         assert instant(NOON // 60)[11:16] in unknown.words
         assert unknown.words.endswith("add 0.123 to worker.ttft_targets_s")
         assert found["o1", ""].status.unknown is None
+        assert engine.counted_from(found["o1", ""]) == NOON // 60
+        assert engine.counted_from(found["o2", ""]) is None
         unknown = found["o2", ""].status.unknown
         assert unknown is not None
         assert unknown.code == "no_requests"

@@ -44,6 +44,9 @@ def test_a_command_asks_the_running_stack_and_names_it(stack: Settings) -> None:
     assert [partition["partition"] for partition in json.loads(listed.stdout)] == [0]
     done = run("sla", "--json")
     assert (done.exit_code, done.stderr) == (0, ASKING), done.output
+    [first, *_] = [entry["counted_from"] for entry in json.loads(done.stdout)]
+    # The dates lie inside the data: the period began a month before the first request.
+    assert f"since {first}, the first request of the period that began " in run("sla").stdout
 
 
 def test_incidents_are_written_with_the_components_of_the_running_stack(stack: Settings) -> None:
