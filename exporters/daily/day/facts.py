@@ -63,6 +63,14 @@ class Correction:
 
 
 @dataclass(frozen=True, slots=True)
+class DayAttempts:
+    """All attempts at the requests of a day, final or not, as the providers answered them."""
+
+    attempts: int
+    availability_ratio: float | None  # of the attempts and synthetic checks that count
+
+
+@dataclass(frozen=True, slots=True)
 class Day:
     """One calendar day of the zone."""
 
@@ -75,6 +83,7 @@ class Day:
     sealed_at_s: int | None = None
     corrections: tuple[Correction, ...] = ()
     note: str = ""  # why it is provisional or incomplete, one sentence; empty if it is neither
+    attempts: DayAttempts | None = None  # None if all attempts were final
 
 
 @dataclass(frozen=True, slots=True)

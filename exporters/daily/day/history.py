@@ -12,11 +12,12 @@ from exporters.daily.day import text
 from exporters.daily.day.calendar import CalendarDay
 from exporters.daily.day.causes import Traffic, causes
 from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, add_groups, counts_of
-from exporters.daily.day.facts import BoardTargets, Cause, Day, DayState
+from exporters.daily.day.facts import BoardTargets, Cause, Day, DayAttempts, DayState
 from exporters.daily.day.final import FinalDay, corrections
 from exporters.daily.day.metrics import values_of
 from exporters.daily.day.stretches import StretchSums, add_up
 from exporters.daily.day.trends import Base
+from exporters.windows.counters import attempts
 from exporters.windows.incremental import FLEET, Grouping
 from streams.state.coverage import Coverage
 from streams.state.registry import OTHER
@@ -29,6 +30,7 @@ class DayCounts(NamedTuple):
     parts: tuple[StretchSums, ...] | None  # None: the slices that are kept do not cover it
     fleet: Counts | None
     record: FinalDay | None  # if the day is final
+    attempts: DayAttempts | None = None  # None if all attempts were final
 
     @property
     def versions(self) -> object:
@@ -52,7 +54,9 @@ def day_counts(
         return DayCounts(day, None, None, record)
     sums = add_up([part.summary for part in parts], (FLEET,))
     fleet = counts_of(sums[FLEET], scopes[FLEET]).get("", Counts())
-    return DayCounts(day, tuple(parts), fleet, record)
+    view = attempts(sums[FLEET]).get(0)  # the fleet is one group
+    counted = None if view is None else DayAttempts(view.total, view.availability_ratio)
+    return DayCounts(day, tuple(parts), fleet, record, counted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ class BoardContext:
             complete=complete,
             values=values_of(counts.fleet or Counts(), self.targets),
             note=note,
+            attempts=counts.attempts,
         )
 
     def final(self, counts: DayCounts) -> Day:
@@ -122,6 +127,7 @@ class BoardContext:
             values=values_of(counts.fleet, self.targets),
             sealed_at_s=int(self.now_s),
             note="" if complete else self._missing_note(day),
+            attempts=counts.attempts,
         )
 
     def _open_note(self, day: CalendarDay) -> str:

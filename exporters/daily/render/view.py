@@ -151,6 +151,7 @@ class View:
     reliable: bool  # final, complete and not corrected
     corrections: tuple[str, ...]
     rows: tuple[Row, ...]
+    attempts: str  # one sentence; empty if all attempts of the day were final
     month: str  # `November`
     month_words: str  # `November 2026 to date`
     causes: tuple[str, ...]
@@ -194,6 +195,7 @@ def view_of(facts: DailyFacts) -> View:
         reliable=badges == ("final",),
         corrections=corrections,
         rows=rows,
+        attempts=_attempts(day, facts.targets.availability_ratio),
         month=f"{month:%B}",
         month_words=f"{month:%B %Y} to date",
         causes=tuple(cause.words for cause in facts.causes),
@@ -242,6 +244,18 @@ def _badges(day: Day) -> tuple[str, ...]:
     if day.corrections:
         badges.append("corrected")
     return tuple(badges)
+
+
+def _attempts(day: Day, target: float | None) -> str:
+    """Return the attempts of a day beside its requests, in one sentence."""
+    if day.attempts is None:
+        return ""
+    return (
+        f"Retries and fallbacks: {counted(day.attempts.attempts, 'attempt')} at "
+        f"{counted(day.values.requests, 'request')}; the providers succeeded in "
+        f"{percent(day.attempts.availability_ratio, target)} of the attempts that count, the "
+        f"customers in {percent(day.values.availability_ratio.value, target)} of the requests."
+    )
 
 
 def _corrections(facts: DailyFacts) -> Iterator[str]:
