@@ -7,16 +7,27 @@ board's day, add up its month, compute the status of the objectives. The time co
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date as Date
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
+from exporters.daily.commercial.contracts import contracts_of, month_counts
 from exporters.daily.commercial.token_days import growth_of
 from exporters.daily.day import text
 from exporters.daily.day.calendar import CalendarDay, day_at, day_of, read_date
 from exporters.daily.day.causes import with_customer_name
-from exporters.daily.day.facts import Cause, DailyFacts, Day, GrowthRow, Risk, Segment
+from exporters.daily.day.facts import (
+    BoardTargets,
+    Cause,
+    Contract,
+    DailyFacts,
+    Day,
+    GrowthRow,
+    Risk,
+    Segment,
+)
 from exporters.daily.day.final import (
     VERSION,
     FinalCounts,
@@ -221,6 +232,22 @@ class DailyBoardBuilder:
             days[-HISTORY_DAYS:], history, groups, self._source.scopes, self._customers
         )
 
+    async def _contracts(
+        self,
+        board: CalendarDay,
+        month: Sequence[DayCounts],
+        risks: Sequence[Risk],
+        targets: BoardTargets,
+    ) -> tuple[Contract, ...]:
+        """Return the contracts; `month`: the days from the first of the month to the board's."""
+        if not any(customer.renewal for customer in self._customers.values()):
+            return ()
+        details = await self._source.details(month)
+        groups = {date: names for date, (_, names) in details.items()}
+        counts = month_counts(month, groups, self._source.scopes[CUSTOMER], self._customers)
+        on = Date.fromisoformat(board.date)
+        return contracts_of(self._customers, risks, counts, on, targets)
+
     # -- the board ---------------------------------------------------------------------------------
 
     async def _board(
@@ -266,6 +293,9 @@ class DailyBoardBuilder:
             risks=shown_risks,
             causes=tuple(with_customer_name(cause, self._name_of) for cause in explanation.causes),
             segments=explanation.segments,
+            contracts=await self._contracts(
+                board, [history[at] for at in in_month], stored_risks or risks, targets
+            ),
             growth=tuple(self._with_name(row) for row in explanation.growth),
             risks_corrected=self._with_names(risks_that_differ(stored_risks or (), risks)),
         )

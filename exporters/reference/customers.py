@@ -7,13 +7,17 @@ A YAML list of customers:
       segment: enterprise
       contract: enterprise-2026    # optional
       monthly_commitment_usd: 250000    # optional
+      renewal: 2027-01-31    # optional: the day on which the contract ends or is renewed
 
 Ids are hashed with the workers' key as soon as they are read. Any mistake is a ConfigError: a
 customer that silently loses its name would be missed where it matters.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date as Date
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -24,7 +28,7 @@ from streams.errors import ConfigError
 from streams.events.decoder import UNKNOWN
 from streams.state.registry import OTHER, customer_hasher
 
-KEYS = ("id", "name", "segment", "contract", "monthly_commitment_usd")
+KEYS = ("id", "name", "segment", "contract", "monthly_commitment_usd", "renewal")
 _REQUIRED = ("id", "name", "segment")
 _LONGEST_TEXT = 128
 
@@ -37,6 +41,7 @@ class Customer:
     segment: str
     contract: str | None = None
     monthly_commitment_usd: float | None = None
+    renewal: Date | None = None
 
 
 class Customers:
@@ -118,7 +123,19 @@ def _customer(entry: Any, where: str) -> tuple[str, Customer]:
         segment=texts["segment"],
         contract=None if contract is None else _text(contract, f"{where}: contract"),
         monthly_commitment_usd=None if commitment is None else float(commitment),
+        renewal=_date(entry.get("renewal"), f"{where}: renewal"),
     )
+
+
+def _date(value: Any, where: str) -> Date | None:
+    """Return a date, which YAML reads as one unless it is in quotes."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = Date.fromisoformat(value)
+    # A datetime is a date in Python.
+    if value is None or (isinstance(value, Date) and not isinstance(value, datetime)):
+        return value
+    raise ConfigError(f"{where}: got {value!r}; write a day as YYYY-MM-DD")
 
 
 def _text(value: Any, where: str) -> str:

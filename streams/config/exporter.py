@@ -69,7 +69,7 @@ class Exporter(Section):
     customer_directory: Path | None = Field(
         None,
         description="YAML file with a list of customers. Keys: `id`, `name`, `segment`; "
-        "optional: `contract`, `monthly_commitment_usd`.",
+        "optional: `contract`, `monthly_commitment_usd`, `renewal`.",
     )
     price_book: str | None = Field(
         None,

@@ -9,6 +9,7 @@ from exporters.daily.day.facts import (
     BoardTargets,
     Cause,
     Comparison,
+    Contract,
     Correction,
     DailyFacts,
     Day,
@@ -231,6 +232,20 @@ def some_facts(seed: int = 1, on: str = DATE) -> DailyFacts:
             Segment("SMB", 4_112, 497_514, 694_223_907, 0.99938, 0.362),
         ),
         growth=some_growth(),
+        contracts=(
+            Contract(
+                *("Acme Corp", "enterprise", "e-2026", "2026-11-30", 27, 250_000.0),
+                *("enterprise-sla/uptime-acme", 0.999, 0.99871, -0.29, ("25,000.00 USD",), True),
+            ),
+            Contract(
+                *("Globex", "enterprise", None, "2027-01-15", 73, 40_000.0),
+                *("enterprise-sla/ttft-globex", 0.99, 0.9962, 0.62, ("0.00 USD",), False),
+            ),
+            Contract(
+                *("Initech", "mid-market", None, "2027-06-30", 239, None),
+                *(None, 0.999, 0.9994, None, (), False),
+            ),
+        ),
     )
     return replace(facts, headline=headline(facts.day, facts.targets, facts.risks))
 
@@ -263,6 +278,9 @@ def hostile_facts() -> DailyFacts:
             for text in texts
         ),
         segments=tuple(Segment(text, 1, 2, 3, 0.5, 0.25) for text in texts),
+        contracts=tuple(
+            replace(facts.contracts[0], name=text, contract=text, segment=text) for text in texts
+        ),
         growth=tuple(
             replace(row, name=text)
             for row, text in zip(facts.growth * 2, texts, strict=False)
@@ -290,4 +308,5 @@ def empty_facts() -> DailyFacts:
         causes=(),
         segments=(),
         growth=(),
+        contracts=(),
     )

@@ -183,6 +183,28 @@ class GrowthRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Contract:
+    """One contract with a renewal date, and how reliable the service was for the customer.
+
+    The objective is the customer's own with the least error budget left. Without one, attained and
+    target are those of the uptime of its requests in the month to date.
+    """
+
+    name: str  # of the customer
+    segment: str
+    contract: str | None
+    renewal: str  # YYYY-MM-DD
+    days_left: int  # from the board's day; negative: it was due before
+    monthly_commitment_usd: float | None
+    objective: str | None
+    target_ratio: float | None
+    attained_ratio: float | None
+    budget_left_ratio: float | None
+    credits_projected: tuple[str, ...]  # `1,250.00 USD`, one for each objective with a fee
+    at_risk: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DailyFacts:
     """All data of the daily board."""
 
@@ -200,6 +222,7 @@ class DailyFacts:
     causes: tuple[Cause, ...]  # at most three, the largest first
     segments: tuple[Segment, ...]  # empty without a customer directory
     growth: tuple[GrowthRow, ...]  # the fleet, then the largest models, segments and customers
+    contracts: tuple[Contract, ...]  # the next renewal first; empty without renewal dates
     # Those of a sealed day's risks that would read otherwise today, as they would.
     risks_corrected: tuple[Risk, ...] = ()
 

@@ -12,22 +12,29 @@ from zoneinfo import ZoneInfo
 
 from exporters.daily.day.facts import (
     METRICS,
-    Comparison,
     DailyFacts,
     Day,
-    GrowthRow,
-    GrowthVerdict,
     Risk,
     Segment,
-    Values,
 )
-from exporters.daily.day.figures import change, figure
+from exporters.daily.day.figures import figure
 from exporters.daily.day.verdict import (
     AT_RISK_BUDGET_LEFT,
     TITLES,
     is_at_risk,
     judge,
     verdict,
+)
+from exporters.daily.render.commercial import (
+    CONTRACTS_SHOWN,
+    GROWTH_NOTE,
+    GROWTH_TITLES,
+    RENEWAL_DAYS,
+    ContractRow,
+    GrowthLine,
+    contract_row,
+    contracts_note,
+    growth_line,
 )
 from exporters.daily.render.rows import (
     Marked,
@@ -39,7 +46,6 @@ from exporters.daily.render.rows import (
     short,
 )
 from exporters.formatting import (
-    UNKNOWN,
     budget_left,
     count,
     counted,
@@ -55,17 +61,6 @@ CAUSES_NOTE = (
     "Rate: it got better or worse itself. Mix: its share of the traffic changed. Compared with the "
     "days before taken together, so a little off the medians above."
 )
-
-# Of the first comparisons; that of the month is named by its month.
-GROWTH_TITLES = ("Same weekday", "7 days", "28 days")
-GROWTH_NOTE = (
-    "Each against the same days before: the day against the weekday of a week ago, the month by "
-    "tokens a day with weekdays evened out against the month before. Coloured if the change is "
-    "larger than three times the usual spread of same-weekday changes in 28 days; else it may be "
-    "chance. Incomplete days are left out."
-)
-_GROUPS = {"fleet": "All traffic", "model": "Model", "segment": "Segment", "customer": "Customer"}
-_GROWTH_WORDS: dict[GrowthVerdict, str] = {"up": "growth", "down": "fall"}
 
 READING = (
     "Percentiles are within 1 % of the exact value. No number is rounded to the other side of its "
@@ -84,27 +79,6 @@ class RiskRow:
     budget: Marked
     credit: str
     adjusted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GrowthCell:
-    """One comparison of tokens."""
-
-    text: str  # `4.4 % more`, `unknown`
-    verdict: GrowthVerdict
-    words: str  # `growth`, `fall`; empty if the change may be chance or is unknown
-
-
-@dataclass(frozen=True, slots=True)
-class GrowthLine:
-    """The growth of one name's tokens."""
-
-    group: str  # `All traffic`, `Model`, `Segment`, `Customer`
-    name: str  # empty for all traffic
-    tokens: str
-    cells: tuple[GrowthCell, ...]  # in the order of GROWTH_TITLES
-    month: str  # `34.4 B`; empty if it is not known
-    projected: str  # `312 B`; empty if it is too early
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +130,9 @@ class View:
     month_words: str  # `November 2026 to date`
     causes: tuple[str, ...]
     causes_note: str  # what rate and mix mean; empty without a cause
+    contracts: tuple[ContractRow, ...]  # those that are due within RENEWAL_DAYS
+    contracts_more: int
+    contracts_note: str  # how many are at risk, and the revenue at stake
     risks: tuple[RiskRow, ...]  # those at risk
     risks_more: int
     risks_note: str  # how many objectives are not at risk
@@ -181,6 +158,7 @@ def view_of(facts: DailyFacts) -> View:
         badges = (*badges, "corrected")
     month = date.fromisoformat(f"{facts.month}-01")
     rows = seven(facts)
+    due = [contract for contract in facts.contracts if contract.days_left <= RENEWAL_DAYS]
     at_risk = [risk for risk in facts.risks if is_at_risk(risk)]
     made = f"{_made(facts)} {facts.zone}"
     return View(
@@ -200,10 +178,13 @@ def view_of(facts: DailyFacts) -> View:
         month_words=f"{month:%B %Y} to date",
         causes=tuple(cause.words for cause in facts.causes),
         causes_note=CAUSES_NOTE if facts.causes else "",
+        contracts=tuple(contract_row(contract) for contract in due[:CONTRACTS_SHOWN]),
+        contracts_more=max(0, len(due) - CONTRACTS_SHOWN),
+        contracts_note=contracts_note(facts.contracts, due),
         risks=tuple(_risk_row(risk) for risk in at_risk[:RISKS_SHOWN]),
         risks_more=max(0, len(at_risk) - RISKS_SHOWN),
         risks_note=_risks_note(facts.risks),
-        growth=tuple(_growth_line(row, facts.month_to_date) for row in facts.growth),
+        growth=tuple(growth_line(row, facts.month_to_date) for row in facts.growth),
         growth_titles=(*GROWTH_TITLES, f"A day in {month:%B}"),
         growth_note=GROWTH_NOTE if facts.growth else "",
         segments=tuple(_segment_row(one, facts) for one in facts.segments[:SEGMENTS_SHOWN]),
@@ -297,28 +278,6 @@ def _risk_row(risk: Risk) -> RiskRow:
         credit=risk.credit_projected or "–",
         adjusted=risk.adjusted,
     )
-
-
-def _growth_line(row: GrowthRow, to_date: Values) -> GrowthLine:
-    # Of all traffic, the sum that the seven numbers show, with late events.
-    month = to_date.tokens.value if row.dimension == "fleet" else row.comparisons[-1].tokens
-    return GrowthLine(
-        group=_GROUPS[row.dimension],
-        name=short(row.name),
-        tokens=tokens(row.tokens),
-        cells=tuple(_growth_cell(comparison) for comparison in row.comparisons),
-        month="" if month is None else tokens(month),
-        projected="" if row.month_projected is None else tokens(row.month_projected),
-    )
-
-
-def _growth_cell(comparison: Comparison) -> GrowthCell:
-    by = comparison.change_ratio
-    words = UNKNOWN if by is None else change("tokens", by)
-    # Tokens where there were none before.
-    if by is None and comparison.before == 0 and comparison.tokens:
-        words = "new"
-    return GrowthCell(words, comparison.verdict, _GROWTH_WORDS.get(comparison.verdict, ""))
 
 
 def _risks_note(risks: Sequence[Risk]) -> str:

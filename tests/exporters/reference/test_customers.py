@@ -1,6 +1,7 @@
 """The customer directory: who is behind a hashed id, and what is refused."""
 
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from tests.support.exporter_state import SECRET, settings_for
 
 GOOD = """
 - {id: acme, name: Acme Corp, segment: enterprise, contract: e-2026, monthly_commitment_usd: 250000}
-- {id: globex, name: Globex, segment: startup}
+- {id: globex, name: Globex, segment: startup, renewal: 2027-01-31}
+- {id: hooli, name: Hooli, segment: startup, renewal: "2027-02-28"}
 """
 
 
@@ -23,7 +25,8 @@ def hashed(customer_id: str) -> str:
 def test_customers_are_found_by_the_hash_of_their_id() -> None:
     assert read_directory(GOOD, "customers.yaml", hashed) == {
         "<acme>": Customer("Acme Corp", "enterprise", "e-2026", 250_000.0),
-        "<globex>": Customer("Globex", "startup"),
+        "<globex>": Customer("Globex", "startup", renewal=date(2027, 1, 31)),
+        "<hooli>": Customer("Hooli", "startup", renewal=date(2027, 2, 28)),
     }
 
 
@@ -55,6 +58,9 @@ def test_a_directory_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         ("- {id: a, name: A}", "c.yaml: [0]: segment: got nothing; write 1 to 128"),
         ("- {id: 42, name: A, segment: s}", "c.yaml: [0]: id: got 42; write 1 to 128"),
         ('- {id: a, name: "a\\nb", segment: s}', "c.yaml: [0]: name: got 'a\\nb'; write"),
+        ("- {id: a, name: A, segment: s, renewal: soon}", "renewal: got 'soon'; write a day as"),
+        ("- {id: a, name: A, segment: s, renewal: 2027-01-31T09:00}", "write a day as YYYY-MM-DD"),
+        ("- {id: a, name: A, segment: s, renewal: 20270131}", "c.yaml: [0]: renewal: got 20270131"),
         ("- {id: a, name: A, segment: s, nmae: b}", "c.yaml: [0]: nmae: no such key; known"),
         (
             "- {id: a, name: A, segment: s, monthly_commitment_usd: -1}",

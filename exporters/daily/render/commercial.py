@@ -1,0 +1,151 @@
+"""The three questions of the daily board in words: growth, renewals, margin of the cache.
+
+Pure. Texts are plain and unescaped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from exporters.daily.day.facts import (
+    Comparison,
+    Contract,
+    GrowthRow,
+    GrowthVerdict,
+    Mark,
+    Values,
+)
+from exporters.daily.day.figures import change, total
+from exporters.daily.render.rows import short
+from exporters.formatting import (
+    UNKNOWN,
+    budget_left,
+    count,
+    counted,
+    exact_percent,
+    money,
+    percent,
+    tokens,
+)
+from slo.policy.units import Money
+
+CONTRACTS_SHOWN = 8
+RENEWAL_DAYS = 90  # contracts that are renewed later are only counted
+# Of the first comparisons; that of the month is named by its month.
+GROWTH_TITLES = ("Same weekday", "7 days", "28 days")
+GROWTH_NOTE = (
+    "Each against the same days before: the day against the weekday of a week ago, the month by "
+    "tokens a day with weekdays evened out against the month before. Coloured if the change is "
+    "larger than three times the usual spread of same-weekday changes in 28 days; else it may be "
+    "chance. Incomplete days are left out."
+)
+_GROUPS = {"fleet": "All traffic", "model": "Model", "segment": "Segment", "customer": "Customer"}
+_GROWTH_WORDS: dict[GrowthVerdict, str] = {"up": "growth", "down": "fall"}
+
+
+@dataclass(frozen=True, slots=True)
+class ContractRow:
+    """One contract up for renewal."""
+
+    name: str
+    about: str  # `enterprise, e-2026`
+    renewal: str  # `2027-01-31`
+    due: str  # `in 14 days`
+    stake: str  # `10,000.00 USD`; a month
+    attained: str
+    target: str  # `of 99.9 %`; empty without a target
+    budget: str
+    credit: str
+    mark: Mark
+    words: str  # `at risk`, `safe`, `unknown`
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthCell:
+    """One comparison of tokens."""
+
+    text: str  # `4.4 % more`, `unknown`
+    verdict: GrowthVerdict
+    words: str  # `growth`, `fall`; empty if the change may be chance or is unknown
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthLine:
+    """The growth of one name's tokens."""
+
+    group: str  # `All traffic`, `Model`, `Segment`, `Customer`
+    name: str  # empty for all traffic
+    tokens: str
+    cells: tuple[GrowthCell, ...]  # in the order of GROWTH_TITLES
+    month: str  # `34.4 B`; empty if it is not known
+    projected: str  # `312 B`; empty if it is too early
+
+
+def growth_line(row: GrowthRow, to_date: Values) -> GrowthLine:
+    """Return the texts of a name; `to_date`: the month to date of all traffic."""
+    # Of all traffic, the sum that the seven numbers show, with late events.
+    month = to_date.tokens.value if row.dimension == "fleet" else row.comparisons[-1].tokens
+    return GrowthLine(
+        group=_GROUPS[row.dimension],
+        name=short(row.name),
+        tokens=tokens(row.tokens),
+        cells=tuple(_growth_cell(comparison) for comparison in row.comparisons),
+        month="" if month is None else tokens(month),
+        projected="" if row.month_projected is None else tokens(row.month_projected),
+    )
+
+
+def _growth_cell(comparison: Comparison) -> GrowthCell:
+    by = comparison.change_ratio
+    words = UNKNOWN if by is None else change("tokens", by)
+    # Tokens where there were none before.
+    if by is None and comparison.before == 0 and comparison.tokens:
+        words = "new"
+    return GrowthCell(words, comparison.verdict, _GROWTH_WORDS.get(comparison.verdict, ""))
+
+
+def contract_row(contract: Contract) -> ContractRow:
+    """Return the texts of a contract."""
+    days, target = contract.days_left, contract.target_ratio
+    mark: Mark = "missed" if contract.at_risk else "met"
+    if contract.attained_ratio is None and not contract.at_risk:
+        mark = "unknown"
+    due = f"in {counted(days, 'day')}" if days > 0 else f"{counted(-days, 'day')} ago"
+    return ContractRow(
+        name=short(contract.name),
+        about=short(", ".join(part for part in (contract.segment, contract.contract) if part)),
+        renewal=contract.renewal,
+        due=due if days else "this day",
+        stake=_usd(contract.monthly_commitment_usd),
+        attained=percent(contract.attained_ratio, target),
+        target="" if target is None else f"of {exact_percent(target)}",
+        budget="–" if contract.objective is None else budget_left(contract.budget_left_ratio),
+        credit=total([Money.read(credit) for credit in contract.credits_projected]) or "–",
+        mark=mark,
+        words={"missed": "at risk", "met": "safe"}.get(mark, UNKNOWN),
+    )
+
+
+def contracts_note(contracts: Sequence[Contract], due: Sequence[Contract]) -> str:
+    """Return the contracts that are due soon, those at risk, and the revenue at stake."""
+    if not contracts:
+        return "No customer of the directory has a renewal date."
+    later = len(contracts) - len(due)
+    rest = f"; {count(later)} later" if later else ""
+    if not due:
+        return f"No contract is renewed within {RENEWAL_DAYS} days{rest}."
+    at_risk = [contract for contract in due if contract.at_risk]
+    words = f"{counted(len(due), 'contract')} to renew within {RENEWAL_DAYS} days"
+    if not at_risk:
+        return f"{words}, none at risk{rest}."
+    known = [
+        contract.monthly_commitment_usd
+        for contract in at_risk
+        if contract.monthly_commitment_usd is not None
+    ]
+    stake = f" with {_usd(sum(known))} a month at stake" if known else ""
+    return f"{words}, {count(len(at_risk))} at risk{stake}{rest}."
+
+
+def _usd(amount: float | None) -> str:
+    return "–" if amount is None else money(Decimal(str(amount)), "USD")
