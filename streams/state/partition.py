@@ -406,7 +406,8 @@ class PartitionState:
         return [*map(min, self._merged_until_s, reach_s(watermark_ms, self._lateness_s))]
 
     def _expire(self) -> None:
-        watermark_s = (self.watermark.settled_ms or 0) // 1_000
+        # In the steps in which this is called, so that cuts of the log into batches change nothing.
+        watermark_s = (self.watermark.settled_ms or 0) // 10_000 * 10
         self.gaps = drop_expired(self.gaps, (watermark_s - HORIZON_S) * 1_000)
         for of in [*self._slices, *self.index]:
             if of.end_s <= watermark_s - LEVELS[of.level].keep_s:

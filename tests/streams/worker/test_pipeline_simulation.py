@@ -4,12 +4,14 @@ The pipeline is the worker's own, with decoding, duplicates, slices and checkpoi
 the one in memory, which may be slow, lose answers, go back to an older state or lose everything;
 the group moves the partition whenever it likes, also behind a sleeping owner's back. Time is made
 up, too, so that a life of minutes takes a fraction of a second. In the end the stored state must be
-that of a worker to whom nothing ever happened, bit for bit.
+that of a worker to whom nothing ever happened, bit for bit. If an operator sets the watermark back,
+that worker gets the command at the offset at which the stored state says that it was applied.
 """
 
 import asyncio
 import json
 import random
+import time
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from random import Random
@@ -21,13 +23,18 @@ import pytest
 
 from streams.config.settings import Worker
 from streams.kafka.fetch import Batch
+from streams.state.set_back import SetBack
 from streams.state.slices import PROBES_AT, Aggregate, duplicates_of, rejections_by_reason
-from streams.store.contract import Lost, StoreError
+from streams.state.snapshot import decode_meta
+from streams.store.contract import Lost, OperatorCommand, StoreError
 from streams.worker.worker import StreamWorker
 from tests.support.memory_store import MemoryHash, MemoryRedis, MemoryStore
 from tests.support.shelf import Shelf
 
 LIVES = 60
+LIVES_WITH_A_COMMAND = (*range(7), 24)
+WILD_AT = 90  # number of a record with a wrong clock, in those lives
+STARTED_MS = time.time_ns() // 1_000_000
 EVENTS = 400
 NOON_MS = 1_700_049_600_000
 WORKER = Worker(
@@ -97,6 +104,8 @@ class World:
         self.owner: Member
         self.calm, self.away = False, False
         self.backups: list[MemoryHash] = []
+        self.command_at = EVENTS + 1  # the operator waits until so many records are in the log
+        self.set_back: SetBack | None = None  # what an undisturbed worker repeats
 
     @property
     def hash(self) -> MemoryHash:
@@ -220,7 +229,10 @@ async def live(world: World, troubles: bool) -> None:
         await members[0].assigned(0)
         while world.end < EVENTS:
             world.end = min(EVENTS, world.end + world.dice.randint(0, 12))
+            if world.set_back is not None:
+                await repeat_command(world, world.set_back)
             await asyncio.sleep(1)
+            give_command(world)
             if troubles:
                 await trouble(world, members)
             await restart(world, members)
@@ -236,6 +248,29 @@ async def live(world: World, troubles: bool) -> None:
     finally:
         for member in members:
             await member.end()
+
+
+def give_command(world: World) -> None:
+    """Enqueue a command for a time up to half an hour before the stored watermark, if it is due."""
+    if world.end < world.command_at or world.redis.orders or not world.hash.fields:
+        return
+    watermark_ms = decode_meta(world.hash.fields["meta"]).watermark_ms or 0
+    to_ms = watermark_ms - world.dice.randint(1, 1_800_000)
+    world.redis.orders[0] = OperatorCommand("1", "set-watermark", to_ms, "", "", STARTED_MS)
+
+
+async def repeat_command(world: World, set_back: SetBack) -> None:
+    """Let the log end where the command is to be applied, until that is stored."""
+    if world.end < set_back.offset or world.redis.orders:
+        return
+    world.end = set_back.offset
+    while world.hash.offset != set_back.offset:  # noqa: ASYNC110 (time is made up)
+        await asyncio.sleep(1)
+    world.redis.orders[0] = OperatorCommand(
+        set_back.command, "set-watermark", set_back.to_ms, "", "", STARTED_MS
+    )
+    while decode_meta(world.hash.fields["meta"]).set_back is None:  # noqa: ASYNC110
+        await asyncio.sleep(1)
 
 
 async def restart(world: World, members: list[Member]) -> None:
@@ -274,9 +309,13 @@ async def trouble(world: World, members: list[Member]) -> None:
         world.dice.choice(members).asleep = False
 
 
-def lasting(seed: int, troubles: bool) -> dict[str, bytes]:
-    """What is stored in the end, and how often the state was lost."""
-    world, loop = World(seed), MadeUpTime()
+def lasting(seed: int, troubles: bool) -> dict[str, Any]:
+    """What is stored in the end, but for how often the state was lost."""
+    return stored_after(World(seed), troubles)
+
+
+def stored_after(world: World, troubles: bool) -> dict[str, Any]:
+    loop = MadeUpTime()
     world.calm = not troubles
     try:
         loop.run_until_complete(live(world, troubles))
@@ -291,6 +330,23 @@ def lasting(seed: int, troubles: bool) -> dict[str, bytes]:
 @pytest.mark.parametrize("seed", range(LIVES))
 def test_whatever_happens_the_state_is_that_of_an_undisturbed_worker(seed: int) -> None:
     assert lasting(seed, troubles=True) == lasting(seed, troubles=False)
+
+
+def poisoned(seed: int) -> World:
+    """A world in whose log one event lies half an hour ahead of the others."""
+    world = World(seed)
+    event = {"request_id": "wild", "ended_at": world.timestamps_ms[0], "model": "a"}
+    world.values[WILD_AT] = json.dumps({**event, "outcome": "success"}).encode()
+    return world
+
+
+@pytest.mark.parametrize("seed", LIVES_WITH_A_COMMAND)
+def test_a_watermark_set_back_takes_effect_once_whatever_happens(seed: int) -> None:
+    disturbed, calm = poisoned(seed), poisoned(seed)
+    disturbed.command_at = WILD_AT + seed * 10
+    stored = stored_after(disturbed, troubles=True)
+    calm.set_back = stored["meta"].set_back
+    assert stored == stored_after(calm, troubles=False)
 
 
 def test_every_record_of_the_made_up_log_is_counted_refused_or_a_duplicate() -> None:
