@@ -13,6 +13,8 @@ RUN /opt/tokenpulse/bin/pip install --only-binary=:all: --no-compile --require-h
 COPY pyproject.toml README.md ./
 COPY streams streams
 COPY exporters exporters
+# exporters/drill/runbooks is a link to it.
+COPY docs/runbooks docs/runbooks
 COPY alerts alerts
 # Hashes instead of times in the byte code: the same sources give the same files.
 RUN /opt/tokenpulse/bin/pip install --no-compile --no-deps --no-build-isolation . \

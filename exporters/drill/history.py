@@ -55,25 +55,36 @@ class HistoryCache:
         before = self._asked.get(chart_range.step_s)
         now = self._asked[chart_range.step_s] = time.monotonic()
         if before is None or now - before > OPEN_S:
-            self._due.pop(chart_range.step_s, None)
+            self._due[chart_range.step_s] = 0.0
         return self._published.get(chart_range.name)
 
     async def _run(self) -> None:
         await repeat("charts", self._refresh, LOOK_EVERY_S, self._client, log)
 
     async def _refresh(self) -> None:
-        began = time.monotonic()
-        due = [of for of in self._histories if self._due.get(of.step_s, 0.0) <= began]
-        # One length at a time, the shortest first: the newest minutes do not wait for the month.
-        if due:
+        """Read the lengths that are due, one after the other, with as long a rest after each."""
+        while (history := self._next_due()) is not None:
+            began = time.monotonic()
             try:
-                await self._read(due[:1], time.time())
+                await self._read([history], time.time())
             except Exception:
                 self._forget()
                 raise
-            took_s = time.monotonic() - began
-            await asyncio.sleep(took_s)
-            self._schedule(due[0])
+            self._schedule(history)
+            await asyncio.sleep(time.monotonic() - began)
+
+    def _next_due(self) -> StepHistory | None:
+        """Return the length of an open page that is due, else any other; None if none is due."""
+        now = time.monotonic()
+        due = [history for history in self._histories if self._due.get(history.step_s, 0.0) <= now]
+        return min(
+            due,
+            key=lambda history: (
+                now - self._asked.get(history.step_s, float("-inf")) > OPEN_S,
+                self._due.get(history.step_s, 0.0),
+            ),
+            default=None,
+        )
 
     def _schedule(self, history: StepHistory) -> None:
         now = time.monotonic()

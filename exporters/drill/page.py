@@ -4,17 +4,29 @@ Pure. The charts are drawn by drill.js from the tables, so a page without a scri
 values. All text goes through Jinja's escaping.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from jinja2 import Environment
 
 from exporters import formatting as fmt
-from exporters.board.facts import BreakdownRow, LiveState
-from exporters.board.live.page import OVERALL_WORDS, STATE_WORDS
+from exporters.board.facts import BreakdownRow, LiveState, ObjectiveRow
+from exporters.board.live.page import (
+    OVERALL_WORDS,
+    SEVERITY_WORDS,
+    STATE_WORDS,
+    KeyedIncident,
+    budget_state,
+    budget_width,
+    burn_columns,
+    with_keys,
+)
+from exporters.drill.affected import Parts
 from exporters.drill.place import Chart, Place, PlaceHistory, Step
 from exporters.drill.ranges import RANGES
+from exporters.drill.runbooks import INDEX, runbook_html
 from exporters.place_links import OTHERS, place_address
 from exporters.static_files import static_files
 from exporters.templates import templates
@@ -41,6 +53,26 @@ class PlaceView:
     now: BreakdownRow | None  # None without requests in the board's window
     history: PlaceHistory | None  # None before the first reading
     charts: Sequence[Chart]
+    parts: Sequence[Parts] = ()
+    name_of: Callable[[str], str] = str  # token of a customer -> its name
+
+    @property
+    def incidents(self) -> list[KeyedIncident]:
+        """Return the incidents of the live board that name this place."""
+        facts = self.live.facts
+        named = _naming(self.title)
+        return with_keys(
+            [one for one in (facts.incidents if facts else ()) if named.search(one.words)]
+        )
+
+    @property
+    def objectives(self) -> list[ObjectiveRow]:
+        """Return the objectives that this place is in: its own, then those of the fleet."""
+        facts = self.live.facts
+        named = _naming(self.title)
+        rows = facts.objectives if facts else ()
+        own = [row for row in rows if named.search(row.scope)]
+        return own + [row for row in rows if row.scope == "fleet"]
 
 
 def place_page(view: PlaceView, range_name: str, base: str) -> str:
@@ -50,9 +82,31 @@ def place_page(view: PlaceView, range_name: str, base: str) -> str:
         kind=KIND_WORDS[view.place.kind],
         range_name=range_name,
         base=base,
+        aged=False,
+        runbooks_url=(view.live.runbooks_url or "").rstrip("/"),
         assets=_addresses(base),
         address=base + place_address(view.place.kind, view.place.name),
     )
+
+
+def runbook_page(name: str) -> str:
+    """Return the page of a runbook, or of INDEX. Raises KeyError if there is none of this name."""
+    return _ENVIRONMENT.get_template("runbook.html").render(
+        title="All alerts" if name == INDEX else name,
+        is_index=name == INDEX,
+        body=runbook_html(name),
+        assets=_addresses("../"),
+    )
+
+
+def part_name(view: PlaceView, parts: Parts, name: str) -> str:
+    """Return the name of a part of a place, of a customer that of the directory."""
+    return view.name_of(name) if parts.kind == "customer" else shown_name(name)
+
+
+def _naming(name: str) -> re.Pattern[str]:
+    """Return a pattern of the whole name: `aurora-4` is not named by `aurora-4-large`."""
+    return re.compile(rf"(?<![\w.:/@-]){re.escape(name)}(?![\w:/@-]|\.\w)")
 
 
 def shown_name(name: str) -> str:
@@ -104,7 +158,14 @@ def _environment() -> Environment:
             "STATE_WORDS": STATE_WORDS,
             "OVERALL_WORDS": OVERALL_WORDS,
             "RANGES": RANGES,
+            "KIND_WORDS": KIND_WORDS,
+            "SEVERITY_WORDS": SEVERITY_WORDS,
+            "budget_state": budget_state,
+            "budget_width": budget_width,
+            "burn_columns": burn_columns,
             "is_weak": is_weak,
+            "part_name": part_name,
+            "place_address": place_address,
             "step_text": step_text,
             "value_text": value_text,
         }

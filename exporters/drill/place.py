@@ -122,11 +122,11 @@ class _Rows:
         self._is_customer = place.dimension == CUSTOMER
         self._dimension = place.dimension
         if self._is_customer:
-            self._mask = _mask([customer for customer, _ in history.customers], place.name)
+            self._mask = name_mask([customer for customer, _ in history.customers], place.name)
             self._group = None
         else:
             at = SERIES_DIMENSIONS.index(place.dimension)
-            self._mask = _mask([name[at] for name in history.series], place.name)
+            self._mask = name_mask([name[at] for name in history.series], place.name)
             keys = history.groups[place.dimension]
             self._group = next((n for n, key in enumerate(keys) if key[0] == place.name), None)
 
@@ -186,7 +186,8 @@ class _Rows:
         return samples, quantiles_s
 
 
-def _mask(names: Sequence[str], name: str) -> npt.NDArray[np.bool_]:
+def name_mask(names: Sequence[str], name: str) -> npt.NDArray[np.bool_]:
+    """Return which of the names are `name`."""
     return np.fromiter((one == name for one in names), np.bool_, len(names))
 
 
@@ -219,7 +220,7 @@ def charts(history: PlaceHistory, targets: ChartTargets) -> tuple[Chart, ...]:
         Chart(
             "requests",
             "Requests",
-            f"Requests in each {history.range.step_words}, without probes.",
+            "Requests in each step, without probes.",
             "count",
             (Line("Requests", tuple(float(one.requests) for one in measured)),),
         ),
@@ -251,7 +252,7 @@ def charts(history: PlaceHistory, targets: ChartTargets) -> tuple[Chart, ...]:
         Chart(
             "tokens",
             "Tokens",
-            f"Input and output tokens in each {history.range.step_words}.",
+            "Input and output tokens in each step.",
             "tokens",
             (
                 Line("Input", tuple(float(one.input_tokens) for one in measured)),

@@ -1,4 +1,4 @@
-"""The pages of single places over HTTP: `/model/<name>?range=1h` and the like.
+"""The pages of single places over HTTP: `/model/<name>?range=1h` and the like, and the runbooks.
 
 Login is that of the whole exporter (server/web_config.py). Addresses in a page are relative.
 """
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from exporters.board.facts import LiveState
+from exporters.drill.affected import parts_of
 from exporters.drill.current import CurrentWindow
 from exporters.drill.history import HistoryCache
-from exporters.drill.page import PlaceView, near_names, place_page, shown_name
+from exporters.drill.page import PlaceView, near_names, place_page, runbook_page, shown_name
 from exporters.drill.place import (
     ChartTargets,
     Place,
@@ -22,6 +23,7 @@ from exporters.drill.place import (
     place_history,
 )
 from exporters.drill.ranges import DEFAULT_RANGE, RANGES, ChartRange
+from exporters.drill.runbooks import INDEX, runbook_names
 from exporters.formatting import enumeration
 from exporters.place_links import DIMENSION_OF, OTHERS, place_address
 from exporters.static_files import SAFE_HEADERS, static_route
@@ -55,10 +57,20 @@ def drill_routes(source: DrillSource) -> list[web.RouteDef]:
         # Some milliseconds of work, in which this loop answers other requests.
         return await asyncio.to_thread(_answer, source, place, chart_range, base)
 
+    async def runbook(request: web.Request) -> web.Response:
+        name = request.match_info.get("alert", INDEX)
+        if name not in (INDEX, *runbook_names()):
+            near = near_names(name, runbook_names())
+            also = f"; near names: {enumeration(near)}" if near else "; /runbooks/ lists all"
+            return _plain(404, f"no runbook {name!r}{also}")
+        return web.Response(text=runbook_page(name), content_type="text/html", headers=SAFE_HEADERS)
+
     kinds = "|".join(DIMENSION_OF)
     return [
         web.get(f"/{{kind:{kinds}}}/{{name}}", show),
         web.get(f"/{{kind:{kinds}}}", show),
+        web.get("/runbooks/", runbook),
+        web.get("/runbooks/{alert}", runbook),
         static_route("exporters.drill"),
     ]
 
@@ -83,7 +95,14 @@ def _answer(source: DrillSource, place: Place, chart_range: ChartRange, base: st
         )
     title = source.name_of(place.name) if place.kind == "customer" else shown_name(place.name)
     view = PlaceView(
-        place, title, live, now, of_place, () if of_place is None else charts(of_place, targets)
+        place,
+        title,
+        live,
+        now,
+        of_place,
+        () if of_place is None else charts(of_place, targets),
+        () if history is None else parts_of(history, place),
+        source.name_of,
     )
     return web.Response(
         text=place_page(view, chart_range.name, base), content_type="text/html", headers=_FRESH

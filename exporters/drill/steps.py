@@ -22,7 +22,7 @@ from streams.state.tables import Ints, Table
 from streams.state.windows import cover, extent, rolling
 from streams.store.reader import PartitionView, StateSnapshot, Version
 
-STEPS_AT_ONCE = 4  # read in one refresh, which bounds its time and memory
+STEPS_AT_ONCE = 8  # read in one refresh, which bounds its time and memory
 SETTLED_S = 600  # after its end, a step seldom changes: its sums are dropped, its figures stay
 QUANTILES = (0.5, 0.95, 0.99)
 # Upper edges of the heatmap's rows in ns, and one row for all above them.

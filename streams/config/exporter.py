@@ -79,8 +79,8 @@ class Exporter(Section):
     runbooks_url: str | None = Field(
         None,
         pattern=r"^https?://\S+$",
-        description="Address of your copy of `docs/runbooks`. The incidents on the live "
-        "board link to it.",
+        description="Address of your copy of `docs/runbooks`, which the incidents on the live "
+        "board link to. Without it they link to the exporter's own pages, `/runbooks/ALERT`.",
     )
     status_page: Path | None = Field(
         None,

@@ -89,6 +89,8 @@ class _Tables(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self._in_head = False
+        if tag == "figure":
+            self.chart = ""
 
     def handle_data(self, data: str) -> None:
         if self._in_head:

@@ -83,7 +83,7 @@ class KeyedIncident:
 def fragments(state: LiveState) -> dict[str, str]:
     """Return the HTML of every part of the page, by the id of its section."""
     facts = state.facts
-    shown: dict[str, object] = {"facts": facts, "problem": state.problem, "aged": False}
+    shown: dict[str, object] = {"facts": facts, "problem": state.problem, "aged": False, "base": ""}
     shown["runbooks_url"] = (state.runbooks_url or "").rstrip("/")
     if facts is not None:
         shown |= {

@@ -111,7 +111,7 @@
       tzDate: (at) => uPlot.tzDate(new Date(at * 1e3), "Etc/UTC"),
       scales: { y: { range: range(unit) } },
       axes: [
-        { ...axis, space: 70, values: (plot, ticks) => ticks.map((at) => (isDaily ? day : clock)(new Date(at * 1000))) },
+        { ...axis, space: 70, size: 30, values: (plot, ticks) => ticks.map((at) => (isDaily ? day : clock)(new Date(at * 1000))) },
         { ...axis, size: 62, values: (plot, ticks) => ticks.map((value) => axisText(unit, value)) },
       ],
       cursor: { sync: { key: "page" }, y: false, drag: { x: false, y: false } },
