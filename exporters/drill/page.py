@@ -13,16 +13,7 @@ from jinja2 import Environment
 
 from exporters import formatting as fmt
 from exporters.board.facts import BreakdownRow, LiveState, ObjectiveRow
-from exporters.board.live.page import (
-    OVERALL_WORDS,
-    SEVERITY_WORDS,
-    STATE_WORDS,
-    KeyedIncident,
-    budget_state,
-    budget_width,
-    burn_columns,
-    with_keys,
-)
+from exporters.board.live.page import TEMPLATE_GLOBALS, KeyedIncident, with_keys
 from exporters.drill.affected import Parts
 from exporters.drill.place import Chart, Place, PlaceHistory, Step
 from exporters.drill.ranges import RANGES
@@ -30,7 +21,6 @@ from exporters.drill.runbooks import INDEX, runbook_html
 from exporters.place_links import OTHERS, place_address
 from exporters.static_files import static_files
 from exporters.templates import templates
-from exporters.windows.measured import is_weak
 from streams.events.fields import OTHER
 
 KIND_WORDS: Mapping[str, str] = {
@@ -154,18 +144,10 @@ def _environment() -> Environment:
     environment = templates("exporters.drill", "exporters.board")
     environment.globals.update(
         {
-            "formatting": fmt,
-            "STATE_WORDS": STATE_WORDS,
-            "OVERALL_WORDS": OVERALL_WORDS,
-            "RANGES": RANGES,
+            **TEMPLATE_GLOBALS,
             "KIND_WORDS": KIND_WORDS,
-            "SEVERITY_WORDS": SEVERITY_WORDS,
-            "budget_state": budget_state,
-            "budget_width": budget_width,
-            "burn_columns": burn_columns,
-            "is_weak": is_weak,
+            "RANGES": RANGES,
             "part_name": part_name,
-            "place_address": place_address,
             "step_text": step_text,
             "value_text": value_text,
         }

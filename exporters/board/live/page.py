@@ -248,24 +248,26 @@ def strip_summary(strip: HistoryStrip) -> str:
     return f"{days} day{'' if days == 1 else 's'}" + (": " + ", ".join(parts) if parts else "")
 
 
+# What the board's templates use; other pages that include them need it too.
+TEMPLATE_GLOBALS: Mapping[str, object] = {
+    "formatting": fmt,
+    "STATE_WORDS": STATE_WORDS,
+    "OVERALL_WORDS": OVERALL_WORDS,
+    "budget_state": budget_state,
+    "budget_width": budget_width,
+    "burn_columns": burn_columns,
+    "strip_summary": strip_summary,
+    "is_weak": is_weak,
+    "place_address": place_address,
+    "notification_words": notification_words,
+    "past_notification": past_notification,
+    "since_text": since_text,
+}
+
+
 def _environment() -> Environment:
     environment = templates("exporters.board")
-    environment.globals.update(
-        {
-            "formatting": fmt,
-            "STATE_WORDS": STATE_WORDS,
-            "OVERALL_WORDS": OVERALL_WORDS,
-            "budget_state": budget_state,
-            "budget_width": budget_width,
-            "burn_columns": burn_columns,
-            "strip_summary": strip_summary,
-            "is_weak": is_weak,
-            "place_address": place_address,
-            "notification_words": notification_words,
-            "past_notification": past_notification,
-            "since_text": since_text,
-        }
-    )
+    environment.globals.update(TEMPLATE_GLOBALS)
     return environment
 
 
