@@ -6,13 +6,13 @@ values. All text goes through Jinja's escaping.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from jinja2 import Environment
 
 from exporters import formatting as fmt
-from exporters.board.facts import BreakdownRow, LiveState, ObjectiveRow
+from exporters.board.facts import BreakdownRow, LiveFacts, LiveState, ObjectiveRow
 from exporters.board.live.page import TEMPLATE_GLOBALS, KeyedIncident, with_keys
 from exporters.drill.affected import Parts
 from exporters.drill.place import Chart, Place, PlaceHistory, Step
@@ -47,13 +47,23 @@ class PlaceView:
     name_of: Callable[[str], str] = str  # token of a customer -> its name
 
     @property
+    def facts(self) -> LiveFacts | None:
+        """Return the facts of the live board with only the incidents that name this place."""
+        facts = self.live.facts
+        if facts is None:
+            return None
+        named = _naming(self.title)
+        return replace(
+            facts,
+            incidents=tuple(one for one in facts.incidents if named.search(one.words)),
+            past_incidents=tuple(one for one in facts.past_incidents if named.search(one.words)),
+        )
+
+    @property
     def incidents(self) -> list[KeyedIncident]:
         """Return the incidents of the live board that name this place."""
-        facts = self.live.facts
-        named = _naming(self.title)
-        return with_keys(
-            [one for one in (facts.incidents if facts else ()) if named.search(one.words)]
-        )
+        facts = self.facts
+        return with_keys(facts.incidents if facts else ())
 
     @property
     def objectives(self) -> list[ObjectiveRow]:
