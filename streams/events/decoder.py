@@ -72,6 +72,7 @@ __all__ = [
 # A stream of more tokens than this does not arrive in one piece: its TTFT is its duration by
 # mistake, usually because a gateway wrote the time of the end for the first token.
 _FEW_TOKENS = 5
+_SHORT_TTFT_MS = 10  # below it, and below a thousandth of the duration, it is probably in seconds
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
 
 
@@ -294,7 +295,9 @@ def _columns(
     timed = measured & (stream | early) & (ttft_ms >= 0)
     at_once = stream & (ttft_ms == duration_ms) & (tokens["output_tokens"] > _FEW_TOKENS)
     faults = rows.faults[alive]
-    suspicious = timed & (at_once | (ttft_ms == 0))
+    # Nor is a TTFT in seconds beside a duration in milliseconds an error by itself.
+    in_seconds = (ttft_ms < _SHORT_TTFT_MS) & (ttft_ms * 1_000 <= duration_ms)
+    suspicious = timed & (at_once | in_seconds | (ttft_ms == 0))
     if suspicious.any():
         faults = np.where(suspicious, faults | fault_bit("ttft_ms", "suspicious"), faults)
     ttft_ns = np.where(timed, np.rint(ttft_ms * 1e6), -1)

@@ -84,8 +84,9 @@ FIELD_REASON_HELP: dict[str, tuple[str, str]] = {
     ),
     "suspicious": (
         "the TTFT is 0, or that of a stream of more than 5 tokens is its duration: it was probably "
-        "not measured; it counts",
-        "take the time of the first token when it arrives",
+        "not measured. Or it is below 10 ms and below a thousandth of the duration: it is probably "
+        "in seconds. It counts",
+        "take the time of the first token when it arrives, and send it in milliseconds",
     ),
 }
 # What the request still counts for if a field is missing or wrong.

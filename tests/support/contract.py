@@ -481,7 +481,8 @@ def _add_latencies(
     if ttft is None or not (stream or early):
         return
     row["streamed"], row["ttft_ns"] = True, round(Fraction(ttft * 1e6))
-    if ttft == 0 or (ttft == duration and stream and row["output_tokens"] > 5):
+    in_seconds = duration is not None and ttft < 10 and duration >= 1_000 * ttft
+    if ttft == 0 or in_seconds or (ttft == duration and stream and row["output_tokens"] > 5):
         faults.append(("ttft_ms", "suspicious"))
     if duration is not None and ttft < duration and row["output_tokens"] > 1:
         span_ns = row["duration_ns"] - row["ttft_ns"]

@@ -260,6 +260,10 @@ def test_a_ttft_above_the_duration_by_rounding_is_the_duration(
         ({"stream": True, "ttft_ms": 2_250.5}, True, True),
         ({"stream": True, "ttft_ms": 2_250.5, "output_tokens": 5}, True, False),
         ({"stream": True, "ttft_ms": 0}, True, True),
+        ({"stream": True, "ttft_ms": 0.3}, True, True),  # seconds
+        ({"stream": True, "ttft_ms": 2.2}, True, True),
+        ({"stream": True, "ttft_ms": 2.3}, True, False),
+        ({"stream": True, "ttft_ms": 10, "duration_ms": 20_000}, True, False),
         ({"stream": False, "ttft_ms": 2_250.5}, False, False),
     ],
 )
