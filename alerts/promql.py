@@ -1,13 +1,18 @@
 """Pieces of PromQL text that rules and dashboards share: numbers, strings, matchers, aggregates.
 
-Pure: values in, text out. Every selector goes through `max by`, so that two exporters of one
-state count as one.
+Pure: values in, text out. Every selector of a rule goes through `max by`, so that two exporters
+of one state count as one. Rules keep the labels of INSTALLATION in every aggregate, so that two
+Tokenpulses in one Prometheus are two.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 
 from exporters.catalogue.spec import Spec
+
+# Labels that Prometheus adds to all series of one Tokenpulse: the scrape job, and the cluster if
+# one Prometheus (or Mimir, Thanos) collects from several. The exporter publishes neither.
+INSTALLATION = ("cluster", "job")
 
 
 def number(value: Fraction | int) -> str:
@@ -44,17 +49,28 @@ def matchers(values: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
 
 
 def newest(spec: Spec, matchers: Mapping[str, str] | None = None, by: tuple[str, ...] = ()) -> str:
-    """Return a gauge with only the labels `by`; of two exporters, the larger value.
+    """Return a gauge by the labels `by` and INSTALLATION: of two exporters, the larger value.
 
     `matchers`: label -> operator and string, as of `any_of`.
     """
     inside = ",".join(f"{label}{match}" for label, match in (matchers or {}).items())
-    return aggregate("max", f"{spec.name}{{{inside}}}" if inside else spec.name, by)
+    selector = f"{spec.name}{{{inside}}}" if inside else spec.name
+    return aggregate("max", selector, (*INSTALLATION, *by))
 
 
 def sum_of(expr: str, by: Collection[str] = ()) -> str:
     """Return the sum of a vector by some labels."""
     return aggregate("sum", expr, by)
+
+
+def total_of(expr: str, by: Collection[str] = ()) -> str:
+    """Return the sum of a vector by some labels, for each Tokenpulse."""
+    return sum_of(expr, (*INSTALLATION, *by))
+
+
+def on(*labels: str) -> str:
+    """Return the clause that matches two vectors of one Tokenpulse by some labels."""
+    return f"on ({', '.join((*INSTALLATION, *labels))})"
 
 
 def aggregate(function: str, expr: str, by: Collection[str] = ()) -> str:

@@ -21,7 +21,7 @@ from alerts.evaluation.expressions import Expression, SharedPart, parse
 from alerts.evaluation.history import History
 from alerts.evaluation.matrix import families_of
 from alerts.rules.build import policy_groups
-from alerts.rules.model import Alert, Group, Links
+from alerts.rules.model import Alert, Group
 from alerts.rules.pipeline import pipeline_groups
 from alerts.rules.traffic import traffic_groups
 from slo.alert_state import AlertState, SampleKey, Samples, Vector
@@ -145,26 +145,29 @@ class RuleEvaluator:
         ]
 
 
-# Only Prometheus sees whether exporters answer and agree, and that alerting works.
-_NOT_OF_ONE_EXPORTER = {
-    "TokenpulseWatchdog",
-    "TokenpulseExporterDown",
-    "TokenpulseExportersDisagree",
-}
+# Only Prometheus sees whether exporters agree.
+_NOT_OF_ONE_EXPORTER = {"TokenpulseExportersDisagree"}
 
 
 def board_groups(policies: Sequence[Policy]) -> list[Group]:
-    """Return the groups that the live board shows: about requests, and about Tokenpulse itself."""
-    health = [
+    """Return the groups that the live board shows: about requests, and about Tokenpulse itself.
+
+    Left out are alerts for no person, those on the monitoring, which only Prometheus sees, and
+    the one on all workers: the board adds up the alerts on each partition.
+    """
+    return [
         Group(group.name, alerts)
-        for group in pipeline_groups(Links().job)
+        for group in (*pipeline_groups(), *request_groups(policies))
         if (
             alerts := tuple(
-                alert for alert in group.alerts if alert.name not in _NOT_OF_ONE_EXPORTER
+                alert
+                for alert in group.alerts
+                if alert.severity != "none"
+                and alert.name not in _NOT_OF_ONE_EXPORTER
+                and alert.labels.get("cause") != "workers"
             )
         )
     ]
-    return health + request_groups(policies)
 
 
 def request_groups(policies: Sequence[Policy]) -> list[Group]:

@@ -1,14 +1,15 @@
 """The part of PromQL that compiled rules use, evaluated over the samples of many instants at once.
 
 Pure. `promql-parser` builds the syntax tree, so an expression is read as Prometheus reads it. Range
-selectors need a history of past samples, and a single instant. `offset` and vector matching by
-chosen labels are in no rule that is evaluated here; they raise ValueError.
+selectors need a history of past samples, and a single instant. Vectors match by all
+labels, or by those of `on`; `offset`, `ignoring` and `group_right` are in no rule that is evaluated
+here and raise ValueError.
 
 Source: https://prometheus.io/docs/prometheus/latest/querying/operators/
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,31 +18,23 @@ import promql_parser as promql
 
 from alerts.evaluation.history import History
 from alerts.evaluation.matrix import Families, Floats, Keys, Matrix, families_of
+from alerts.evaluation.vectors import (
+    AGGREGATES,
+    ARITHMETIC,
+    COMPARISONS,
+    Labels,
+    Node,
+    Value,
+    aggregate,
+    as_scalar,
+    as_vector,
+    combine,
+    compare,
+    compute,
+    single,
+    vector_of,
+)
 from slo.alert_state import SampleKey, Samples, Vector
-
-Value = Floats | Matrix  # a scalar for each instant (or one for all), or a vector for each
-Node = Callable[[Families, Floats], Value]  # the instants, in seconds since 1970
-
-_COMPARISONS: dict[str, np.ufunc] = {
-    ">": np.greater,
-    "<": np.less,
-    ">=": np.greater_equal,
-    "<=": np.less_equal,
-    "==": np.equal,
-    "!=": np.not_equal,
-}
-_ARITHMETIC: dict[str, np.ufunc] = {
-    "+": np.add,
-    "-": np.subtract,
-    "*": np.multiply,
-    "/": np.divide,
-}
-# The functions that fold the values of a group, and the value that changes no result of theirs.
-_AGGREGATES: dict[str, tuple[np.ufunc, float]] = {
-    "max": (np.fmax, np.nan),
-    "min": (np.fmin, np.nan),
-    "sum": (np.add, 0.0),
-}
 
 
 class Selector:
@@ -100,7 +93,7 @@ class Expression:
         # As IEEE 754 does, without a warning: a ratio of nothing is in no comparison true.
         with np.errstate(divide="ignore", invalid="ignore"):
             value = self._node(families, times_s)
-        return value if isinstance(value, Matrix) else _vector_of(value, times_s)
+        return value if isinstance(value, Matrix) else vector_of(value, times_s)
 
     def vector(self, samples: Samples, now_s: float = 0) -> Vector:
         """Return the label sets for which the condition holds at one instant."""
@@ -145,7 +138,7 @@ def _comparisons(tree: promql.Expr) -> Iterator[str]:
     """Yield the comparison operators of an expression from left to right."""
     if isinstance(tree, promql.BinaryExpr):
         yield from _comparisons(tree.lhs)
-        if str(tree.op) in _COMPARISONS:
+        if str(tree.op) in COMPARISONS:
             yield str(tree.op)
         yield from _comparisons(tree.rhs)
     elif isinstance(tree, promql.ParenExpr | promql.AggregateExpr):
@@ -181,9 +174,9 @@ class _ExpressionCompiler:
             case promql.AggregateExpr():
                 return self._share(tree, self._aggregate(tree))
             case promql.Call():
-                return self._call(tree)
+                return self._share(tree, self._call(tree))
             case promql.BinaryExpr():
-                return self._binary(tree)
+                return self._share(tree, self._binary(tree))
         raise self._error(tree)
 
     def _error(self, tree: promql.Expr) -> ValueError:
@@ -203,12 +196,12 @@ class _ExpressionCompiler:
 
     def _aggregate(self, tree: promql.AggregateExpr) -> Node:
         # `without` and other aggregations are in no rule; guessing their meaning would be worse.
-        fold = _AGGREGATES.get(str(tree.op))
+        fold = AGGREGATES.get(str(tree.op))
         is_by = tree.modifier is None or tree.modifier.type == promql.AggModifierType.By
         if fold is None or not is_by:
             raise self._error(tree)
         by = frozenset(tree.modifier.labels) if tree.modifier is not None else frozenset()
-        return _aggregate(*fold, by, self.compile(tree.expr))
+        return aggregate(*fold, by, self.compile(tree.expr))
 
     def _call(self, tree: promql.Call) -> Node:
         # Range functions need the selector itself, not its value.
@@ -220,14 +213,14 @@ class _ExpressionCompiler:
                 self.reads_clock = True
                 return lambda families, times_s: times_s
             case "vector", [scalar]:
-                return lambda families, times_s: _vector_of(
-                    _scalar(scalar(families, times_s)), times_s
+                return lambda families, times_s: vector_of(
+                    as_scalar(scalar(families, times_s)), times_s
                 )
             case "scalar", [inner]:
-                return _single(inner)
+                return single(inner)
             case "round", [inner]:
                 # Halves up, as Prometheus rounds.
-                return lambda families, times_s: _vector(inner(families, times_s)).map(
+                return lambda families, times_s: as_vector(inner(families, times_s)).map(
                     lambda values: np.floor(values + 0.5)
                 )
         raise self._error(tree)
@@ -253,19 +246,33 @@ class _ExpressionCompiler:
         return node
 
     def _binary(self, tree: promql.BinaryExpr) -> Node:
-        modifier, sign = tree.modifier, str(tree.op)
-        if modifier is not None and (
-            modifier.return_bool or modifier.matching is not None or modifier.group_labels
-        ):
-            raise self._error(tree)
+        sign, on, is_many = str(tree.op), *self._matching(tree)
         left, right = self.compile(tree.lhs), self.compile(tree.rhs)
-        if sign in _COMPARISONS:
-            return _compare(_COMPARISONS[sign], left, right)
-        if sign in _ARITHMETIC:
-            return _compute(_ARITHMETIC[sign], left, right)
-        if sign in ("and", "or", "unless"):
-            return _combine(sign, left, right)
+        if sign in ("and", "unless") or (sign == "or" and on is None):
+            return combine(sign, left, right, on)
+        if on is not None and not is_many:
+            raise self._error(tree)
+        if sign in COMPARISONS:
+            return compare(COMPARISONS[sign], left, right, on)
+        if sign in ARITHMETIC:
+            return compute(ARITHMETIC[sign], left, right, on)
         raise self._error(tree)
+
+    def _matching(self, tree: promql.BinaryExpr) -> tuple[Labels, bool]:
+        """Return the labels of `on`, None without it, and whether `group_left` is given."""
+        modifier = tree.modifier
+        if modifier is None:
+            return None, False
+        is_many = modifier.card == promql.VectorMatchCardinality.ManyToOne
+        is_one = modifier.card == promql.VectorMatchCardinality.OneToMany
+        if modifier.return_bool or modifier.group_labels or is_one:
+            raise self._error(tree)
+        if modifier.matching is None:
+            return None, is_many
+        # `ignoring` is in no rule.
+        if modifier.matching.type != promql.LabelModifierType.Include:
+            raise self._error(tree)
+        return frozenset(modifier.matching.labels), is_many
 
 
 class SharedPart:
@@ -282,10 +289,17 @@ class SharedPart:
 
 
 def _is_of_one_instant(tree: promql.Expr) -> bool:
-    """Return whether a selector, or aggregates of it, read neither the clock nor a range."""
-    while isinstance(tree, promql.AggregateExpr):
-        tree = tree.expr
-    return isinstance(tree, promql.VectorSelector)
+    """Return whether an expression reads neither the clock nor a range."""
+    match tree:
+        case promql.VectorSelector() | promql.NumberLiteral():
+            return True
+        case promql.AggregateExpr() | promql.ParenExpr():
+            return _is_of_one_instant(tree.expr)
+        case promql.BinaryExpr():
+            return _is_of_one_instant(tree.lhs) and _is_of_one_instant(tree.rhs)
+        case promql.Call():
+            return tree.func.name == "round" and all(map(_is_of_one_instant, tree.args))
+    return False
 
 
 def _matchers(tree: promql.VectorSelector) -> list[tuple[str, re.Pattern[str], bool]]:
@@ -302,109 +316,3 @@ def _matchers(tree: promql.VectorSelector) -> list[tuple[str, re.Pattern[str], b
         )
         for matcher in tree.matchers.matchers
     ]
-
-
-def _aggregate(fold: np.ufunc, neutral: float, by: frozenset[str], inner: Node) -> Node:
-    group_of: dict[SampleKey, SampleKey] = {}  # label sets recur at every evaluation
-
-    def group(key: SampleKey) -> SampleKey:
-        if key not in group_of:
-            group_of[key] = tuple(pair for pair in key if pair[0] in by)
-        return group_of[key]
-
-    def node(families: Families, times_s: Floats) -> Matrix:
-        matrix = _vector(inner(families, times_s))
-        if not matrix.keys:
-            return matrix
-        numbers: dict[SampleKey, int] = {}
-        number = np.array([numbers.setdefault(group(key), len(numbers)) for key in matrix.keys])
-        # Rows of a group one after another, so that one call folds all groups.
-        order = np.argsort(number, kind="stable")
-        starts = np.searchsorted(number[order], np.arange(len(numbers)))
-        values = np.where(matrix.present, matrix.values, neutral)[order]
-        present = matrix.present[order]
-        return Matrix(
-            tuple(numbers),
-            fold.reduceat(values, starts, axis=0),
-            np.logical_or.reduceat(present, starts, axis=0),
-        )
-
-    return node
-
-
-def _single(inner: Node) -> Node:
-    """Return the value of the only element, or NaN, for which no comparison holds."""
-
-    def node(families: Families, times_s: Floats) -> Floats:
-        matrix = _vector(inner(families, times_s))
-        sums = np.where(matrix.present, matrix.values, 0.0).sum(axis=0)
-        return np.where(matrix.present.sum(axis=0) == 1, sums, np.nan)
-
-    return node
-
-
-def _combine(sign: str, left: Node, right: Node) -> Node:
-    """Keep elements by whether the second side has the same labels (`and`, `or`, `unless`)."""
-
-    def node(families: Families, times_s: Floats) -> Matrix:
-        first, second = _vector(left(families, times_s)), _vector(right(families, times_s))
-        if sign == "or":
-            keys = tuple(dict.fromkeys(first.keys + second.keys))
-            first, second = first.spread(keys), second.spread(keys)
-            values = np.where(first.present, first.values, second.values)
-            return Matrix(keys, values, first.present | second.present)
-        others = second.spread(first.keys).present
-        return first.only(others if sign == "and" else ~others)
-
-    return node
-
-
-def _compare(holds: np.ufunc, left: Node, right: Node) -> Node:
-    """Keep the values of the left side for which the comparison holds."""
-
-    def node(families: Families, times_s: Floats) -> Matrix:
-        matrix, limit = _vector(left(families, times_s)), right(families, times_s)
-        # A scalar is compared with each element; a vector only with elements of equal labels.
-        if isinstance(limit, Matrix):
-            limit = limit.spread(matrix.keys)
-            return matrix.only(limit.present & holds(matrix.values, limit.values))
-        return matrix.only(holds(matrix.values, limit))
-
-    return node
-
-
-def _compute(compute: np.ufunc, left: Node, right: Node) -> Node:
-    """Compute element by element, of equal labels if both sides are vectors."""
-
-    def node(families: Families, times_s: Floats) -> Value:
-        first, second = left(families, times_s), right(families, times_s)
-        if isinstance(first, Matrix):
-            if isinstance(second, Matrix):
-                second = second.spread(first.keys)
-                values = compute(first.values, second.values)
-                return Matrix(first.keys, values, first.present & second.present)
-            return first.map(lambda values: compute(values, second))
-        if isinstance(second, Matrix):
-            return second.map(lambda values: compute(first, values))
-        result: Floats = compute(first, second)
-        return result
-
-    return node
-
-
-def _vector_of(scalar: Floats, times_s: Floats) -> Matrix:
-    """Return a vector of one element without labels."""
-    values = np.broadcast_to(scalar, (1, len(times_s)))
-    return Matrix(((),), values, np.ones(values.shape, np.bool_))
-
-
-def _vector(value: Value) -> Matrix:
-    if not isinstance(value, Matrix):
-        raise ValueError("a scalar stands where a rule needs a vector")
-    return value
-
-
-def _scalar(value: Value) -> Floats:
-    if isinstance(value, Matrix):
-        raise ValueError("a vector stands where a rule needs a scalar")
-    return value

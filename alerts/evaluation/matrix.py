@@ -60,6 +60,23 @@ class Matrix:
         # Row -1 is the last one, whose values do not count if they are not present.
         return Matrix(keys, self.values[rows], self.present[rows] & (rows >= 0)[:, None])
 
+    def folded(self, on: frozenset[str], keys: Keys, is_one: bool = False) -> "Matrix":
+        """Return a row for each of `keys`: the sum of the rows that have the same labels `on`.
+
+        `is_one`: raise ValueError if several are present at one instant, as Prometheus does.
+        """
+        groups: dict[SampleKey, int] = {}
+        number = [groups.setdefault(_among(key, on), len(groups)) for key in self.keys]
+        shape = len(groups), self.values.shape[1]
+        values, counts = np.zeros(shape), np.zeros(shape, np.int64)
+        np.add.at(values, number, np.where(self.present, self.values, 0.0))
+        np.add.at(counts, number, self.present)
+        if is_one and (counts > 1).any():
+            raise ValueError("several elements of the right side match one of the left")
+        rows = Matrix(tuple(groups), values, counts > 0)
+        matching = rows.spread(tuple(_among(key, on) for key in keys))
+        return Matrix(keys, matching.values, matching.present)
+
     def only(self, holds: Bools) -> "Matrix":
         """Return the matrix with only those samples present for which `holds`."""
         return Matrix(self.keys, self.values, self.present & holds)
@@ -67,6 +84,10 @@ class Matrix:
     def map(self, compute: Callable[[Floats], Any]) -> "Matrix":
         """Return the matrix with each value computed from the value before."""
         return Matrix(self.keys, compute(self.values), self.present)
+
+
+def _among(key: SampleKey, labels: frozenset[str]) -> SampleKey:
+    return tuple(pair for pair in key if pair[0] in labels)
 
 
 Families = Mapping[str, Matrix]  # by metric name

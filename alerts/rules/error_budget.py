@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from alerts.promql import any_of, newest, number
-from alerts.rules.model import KEEP_FIRING_S, Alert, about_text, dashboard, objective_labels, whom
+from alerts.rules.model import (
+    KEEP_FIRING_S,
+    Alert,
+    about_text,
+    dashboard,
+    objective_labels,
+    query_template,
+    whom,
+)
 from exporters.catalogue.objectives import (
     ATTAINMENT,
     BUDGET_LEFT,
@@ -56,9 +64,8 @@ def _query_template(policy: Policy, objective: ErrorBudgetObjective, spec: Spec)
     """Return the start of a template that queries another gauge for the labels of this alert."""
     about = f"policy='{policy.name}',objective='{objective.name}'"
     per = objective.scope.per
-    if per is None:
-        return f'{{{{ with query "{spec.name}{{{about}}}" }}}}'
-    return f'{{{{ with printf "{spec.name}{{{about},{per}=%q}}" $labels.{per} | query }}}}'
+    query = query_template(f"{spec.name}{{{about}", *([per] if per else []))
+    return f"{{{{ with {query} }}}}"
 
 
 def _budget_template(policy: Policy, objective: ErrorBudgetObjective) -> str:

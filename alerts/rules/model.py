@@ -5,8 +5,10 @@ Pure: text in, text out.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
+from alerts.promql import INSTALLATION
 from slo.policy.policy import Objective, Policy
 
 # One bad scrape, or an exporter that dies, must not look like a recovery: stale data is told
@@ -64,7 +66,41 @@ class Links:
 
     runbooks: str = "https://tokenpulse.example/docs/runbooks"
     dashboards: str = "https://grafana.example"
-    job: str = "tokenpulse-exporter"  # the scrape job of the exporters
+    job: str = "tokenpulse-exporter"  # regular expression of the exporters' scrape jobs
+
+
+def query_template(selector: str, *labels: str) -> str:
+    """Return the pipeline of a template that queries a metric of the alert's own Tokenpulse.
+
+    `selector`: the metric with its matchers, without the closing brace. `labels`: those of the
+    alert that must be the same too.
+    """
+    equal = (*INSTALLATION, *labels)
+    matchers = "".join(f",{label}=%q" for label in equal)
+    values = " ".join(f"$labels.{label}" for label in equal)
+    return f'printf "{selector}{matchers}}}" {values} | query'
+
+
+def _alert(
+    severity: str,
+    name: str,
+    expr: str,
+    summary: str,
+    description: str,
+    value: str,
+    target: str,
+    for_s: int = 0,
+    keep_firing_s: int = 0,
+    **labels: str,
+) -> Alert:
+    """Return an alert on Tokenpulse itself, for the people who operate it."""
+    routed = {"route": "sre", **labels}
+    return Alert(
+        name, severity, expr, summary, description, value, target, for_s, keep_firing_s, routed
+    )
+
+
+page, ticket = partial(_alert, "page"), partial(_alert, "ticket")
 
 
 def whom(labels: tuple[str, ...]) -> str:

@@ -1,14 +1,14 @@
 """Rules about Tokenpulse's own health, which need no policy.
 
-Pure. Stale data must page before an operator trusts it or takes a silent alert for health:
-`TokenpulseDataStale` pages, and silences all alerts that are derived from the state.
+Pure. Stale data must page before an operator trusts it or takes a silent alert for health.
+`TokenpulseDataStale` pages, and silences the alerts that it makes untrue: all that are derived
+from the state if no partition is current, else those on missing traffic.
 """
 
 from collections.abc import Iterator
-from functools import partial
 
-from alerts.promql import newest, string_literal
-from alerts.rules.model import Alert, Group
+from alerts.promql import INSTALLATION, aggregate, newest, on, total_of
+from alerts.rules.model import KEEP_FIRING_S, Alert, Group, page, ticket
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
@@ -26,26 +26,12 @@ _PARTITION = ("partition",)
 _WHICH = "partition {{ $labels.partition }}"
 
 
-def pipeline_groups(job: str) -> tuple[Group, ...]:
-    """Return the groups of all such rules; `job`: the scrape job of the exporters."""
+def pipeline_groups() -> tuple[Group, ...]:
+    """Return the groups of all such rules."""
     return (
-        Group("tokenpulse-watchdog", (_watchdog(),)),
-        Group("tokenpulse-freshness", (*_stale(), *_exporters(job))),
+        Group("tokenpulse-freshness", (*_stale(), _disagree())),
         Group("tokenpulse-state", (*_state(), *_counter_alerts())),
-        Group("tokenpulse-flow", (_lag(), _rejection_alert())),
-    )
-
-
-def _watchdog() -> Alert:
-    return Alert(
-        name="TokenpulseWatchdog",
-        severity="none",
-        expr="vector(1)",
-        summary="Alerting works",
-        description="Always firing. An external receiver raises the alarm when this alert stops "
-        "arriving: then Prometheus or Alertmanager is down, or cannot send.",
-        value="1",
-        target="always firing",
+        Group("tokenpulse-flow", (_lag(), _rejection_alert(), _nothing_counted())),
     )
 
 
@@ -56,11 +42,12 @@ def _stale() -> Iterator[Alert]:
     written = newest(catalogue_health.PARTITION_CHECKPOINT, by=_PARTITION)
     halted = newest(catalogue_health.PARTITION_HALTED, by=_PARTITION)
     fresh = newest(catalogue_health.PARTITION_FRESHNESS, by=_PARTITION)
-    readable = newest(catalogue_health.STATE_READABLE, by=())
-    refreshed = newest(catalogue_health.EXPORTER_REFRESHED, by=())
+    readable = newest(catalogue_health.STATE_READABLE)
+    refreshed = newest(catalogue_health.EXPORTER_REFRESHED)
     age = "{{ $value | humanizeDuration }}"
     common = "Every number and every alert about requests may be out of date or missing."
-    yield _page(
+    part = "Counts lack its newest requests; ratios of the other partitions stay true."
+    yield page(
         "TokenpulseDataStale",
         f"{readable} == 0",
         "No exporter can read the state",
@@ -68,9 +55,11 @@ def _stale() -> Iterator[Alert]:
         "unreadable",
         "readable",
         15,
+        # Heartbeats are as old as the failure when Redis answers again.
+        KEEP_FIRING_S,
         cause="state",
     )
-    yield _page(
+    yield page(
         "TokenpulseDataStale",
         f"time() - {refreshed} > {STALE_AFTER_S}",
         f"The exporters show numbers that are {age} old",
@@ -80,44 +69,57 @@ def _stale() -> Iterator[Alert]:
         0,
         cause="exporter",
     )
-    yield _page(
+    newest_pulse = newest(catalogue_health.PARTITION_PULSE)
+    yield page(
+        "TokenpulseDataStale",
+        f"time() - {newest_pulse} > {STALE_AFTER_S}",
+        "No worker counts any partition",
+        f"The last heartbeat of any worker is {age} old: all workers have stopped, or cannot "
+        f"reach Redis. {common}",
+        f"no heartbeat for {age}",
+        f"at most {STALE_AFTER_S}s",
+        0,
+        KEEP_FIRING_S,
+        cause="workers",
+    )
+    yield page(
         "TokenpulseDataStale",
         f"time() - {pulse} > {STALE_AFTER_S}",
         f"No worker counts {_WHICH}",
-        f"The worker that owns {_WHICH} sent its last heartbeat {age} ago. {common}",
+        f"The worker that owns {_WHICH} sent its last heartbeat {age} ago. {part}",
         f"no heartbeat for {age}",
         f"at most {STALE_AFTER_S}s",
         0,
         cause="worker",
     )
     # The heartbeat of a dead worker has an old answer too: its own cause says more.
-    yield _page(
+    yield page(
         "TokenpulseDataStale",
         f"time() - {broker} > {BROKER_SILENT_AFTER_S}\nand time() - {pulse} <= {STALE_AFTER_S}",
         f"Kafka does not answer the worker of {_WHICH}",
         f"The worker that owns {_WHICH} had its last answer from Kafka {age} ago, so new records "
-        f"are neither read nor known. {common}",
+        f"are neither read nor known. {part}",
         f"no answer for {age}",
         f"at most {BROKER_SILENT_AFTER_S}s",
         0,
         cause="broker",
     )
-    yield _page(
+    yield page(
         "TokenpulseDataStale",
         f"time() - {written} > {BEHIND_AFTER_S}\nand {lag} > 0\nunless {halted} == 1",
         f"Records wait, but {_WHICH} is not written",
-        f"{_WHICH.capitalize()} was last written {age} ago though records wait in Kafka. {common}",
+        f"{_WHICH.capitalize()} was last written {age} ago though records wait in Kafka. {part}",
         f"written {age} ago",
         f"at most {BEHIND_AFTER_S}s while records wait",
         0,
         cause="checkpoint",
     )
     # Freshness does not grow in silence, so it counts only while something is written.
-    yield _page(
+    yield page(
         "TokenpulseDataStale",
         f"{fresh} > {BEHIND_AFTER_S}\nand time() - {written} <= {BEHIND_AFTER_S}",
         f"{_WHICH.capitalize()} is {age} behind",
-        f"The newest event of {_WHICH} was {age} old when it was exported. {common}",
+        f"The newest event of {_WHICH} was {age} old when it was exported. {part}",
         f"{age} behind",
         f"at most {BEHIND_AFTER_S}s",
         15,
@@ -125,31 +127,12 @@ def _stale() -> Iterator[Alert]:
     )
 
 
-def _exporters(job: str) -> Iterator[Alert]:
-    up = f"up{{job={string_literal(job)}}}"
-    yield _page(
-        "TokenpulseExporterDown",
-        f"(sum({up}) or vector(0)) == 0",
-        "No exporter answers",
-        "Prometheus reaches no exporter, or the page exceeds a limit of the scrape. No metric is "
-        "available, and no other alert about requests can fire.",
-        "{{ $value }} answer",
-        "at least 1",
-        15,
-    )
-    yield _ticket(
-        "TokenpulseExporterDown",
-        f"count({up} == 0)\nand sum({up}) > 0",
-        "{{ $value }} exporters do not answer",
-        "At least one exporter answers, so no metric is missing yet.",
-        "{{ $value }} down",
-        "none",
-        300,
-    )
+def _disagree() -> Alert:
     offset = catalogue_health.PARTITION_OFFSET.name
-    least, most = f"min by (partition) ({offset})", f"max by (partition) ({offset})"
-    before = f"max by (partition) ({offset} offset 2m)"
-    yield _ticket(
+    by = (*INSTALLATION, "partition")
+    least, most = aggregate("min", offset, by), aggregate("max", offset, by)
+    before = aggregate("max", f"{offset} offset 2m", by)
+    return ticket(
         "TokenpulseExportersDisagree",
         f"{before} - {least} > 0\nand {most} >= {before}",
         f"One exporter shows an older state of {_WHICH} than another",
@@ -167,7 +150,7 @@ def _state() -> Iterator[Alert]:
     archived = newest(catalogue_health.PARTITION_ARCHIVE, by=_PARTITION)
     interval = newest(catalogue_health.ARCHIVE_INTERVAL)
     age = "{{ $value | humanizeDuration }}"
-    yield _page(
+    yield page(
         "TokenpulsePartitionHalted",
         f"{halted} == 1",
         f"{_WHICH.capitalize()} is halted: {{{{ $labels.reason }}}}",
@@ -177,7 +160,7 @@ def _state() -> Iterator[Alert]:
         "counted",
         10,
     )
-    yield _ticket(
+    yield ticket(
         "TokenpulseWindowIncomplete",
         f"{complete} == 0",
         "The window {{ $labels.window }} covers only part of the traffic",
@@ -187,9 +170,10 @@ def _state() -> Iterator[Alert]:
         "complete",
         60,
     )
-    yield _ticket(
+    yield ticket(
         "TokenpulseArchiveOld",
-        f"time() - {archived} > {ARCHIVE_STALE_AFTER_INTERVALS} * scalar({interval})",
+        f"time() - {archived} > {on()} group_left () "
+        f"({ARCHIVE_STALE_AFTER_INTERVALS} * {interval})",
         f"The archive of {_WHICH} is {age} old",
         "If Redis lost its data now, counts older than Kafka's retention would be restored from "
         f"an archive that is {age} old.",
@@ -201,7 +185,7 @@ def _state() -> Iterator[Alert]:
 
 def _counter_alerts() -> Iterator[Alert]:
     """Yield the alerts on counters of which every increase matters."""
-    yield _page(
+    yield page(
         "TokenpulseRecordsLost",
         _increase(catalogue_health.LOST_RECORDS, "15m", "partition"),
         f"{{{{ $value | humanize }}}} records of {_WHICH} were lost",
@@ -210,7 +194,7 @@ def _counter_alerts() -> Iterator[Alert]:
         "{{ $value | humanize }} in 15m",
         "none",
     )
-    yield _page(
+    yield page(
         "TokenpulseStateLost",
         _increase(catalogue_health.STATE_LOSSES, "15m", "partition"),
         f"Redis lost the state of {_WHICH}",
@@ -219,7 +203,7 @@ def _counter_alerts() -> Iterator[Alert]:
         "{{ $value | humanize }} times in 15m",
         "none",
     )
-    yield _ticket(
+    yield ticket(
         "TokenpulseStateRolledBack",
         _increase(catalogue_health.STATE_ROLLBACKS, "15m", "worker"),
         "Redis lost the latest writes of a worker",
@@ -228,7 +212,7 @@ def _counter_alerts() -> Iterator[Alert]:
         "{{ $value | humanize }} times in 15m",
         "none",
     )
-    yield _ticket(
+    yield ticket(
         "TokenpulseStateConflict",
         _increase(catalogue_health.WORKER_CONFLICTS, "15m", "worker"),
         "The state was changed under a running worker",
@@ -237,7 +221,7 @@ def _counter_alerts() -> Iterator[Alert]:
         "{{ $value | humanize }} times in 15m",
         "none",
     )
-    yield _ticket(
+    yield ticket(
         "TokenpulseStoreErrors",
         _increase(catalogue_health.WORKER_STORE_ERRORS, "5m", "worker", over=10),
         "Writes to Redis fail",
@@ -246,7 +230,7 @@ def _counter_alerts() -> Iterator[Alert]:
         "{{ $value | humanize }} in 5m",
         "at most 10 in 5m",
     )
-    yield _ticket(
+    yield ticket(
         "TokenpulseDuplicateWindowForgotten",
         _increase(catalogue_health.DUPLICATE_WINDOW_FORGOTTEN, "15m", "partition"),
         f"{_WHICH.capitalize()} forgets request ids too early",
@@ -255,7 +239,7 @@ def _counter_alerts() -> Iterator[Alert]:
         "{{ $value | humanize }} in 15m",
         "none",
     )
-    yield _ticket(
+    yield ticket(
         "TokenpulseLabelsFolded",
         _increase(catalogue.FOLDED_TOTAL, "15m", "dimension"),
         "Too many different values of {{ $labels.dimension }}",
@@ -268,10 +252,11 @@ def _counter_alerts() -> Iterator[Alert]:
 
 def _lag() -> Alert:
     lag = catalogue_health.PARTITION_LAG.name
-    return _ticket(
+    by = (*INSTALLATION, "partition")
+    return ticket(
         "TokenpulseLagGrowing",
-        f"max by (partition) ({lag}) > {MANY_WAITING}"
-        f"\nand max by (partition) (deriv({lag}[10m])) > 0",
+        f"{aggregate('max', lag, by)} > {MANY_WAITING}"
+        f"\nand {aggregate('max', f'deriv({lag}[10m])', by)} > 0",
         f"{{{{ $value | humanize }}}} records of {_WHICH} wait, and the number grows",
         "More records arrive than are counted: add workers, or find the bottleneck.",
         "{{ $value | humanize }} records wait",
@@ -280,17 +265,21 @@ def _lag() -> Alert:
     )
 
 
+def _rate(spec: Spec, labels: tuple[str, ...]) -> str:
+    """Return PromQL for the rate of a counter over five minutes, summed over its labels."""
+    return total_of(aggregate("max", f"rate({spec.name}[5m])", (*INSTALLATION, *labels)))
+
+
 def _rejection_alert() -> Alert:
     """Return the alert on the share of rejected records.
 
     A share, so that a burst after an outage does not fire; nor does one broken record.
     """
-    refused = f"sum(max by (reason) (rate({catalogue.REFUSED_TOTAL.name}[5m])))"
-    labels = ", ".join(catalogue.REQUESTS_TOTAL.labels)
-    counted = f"sum(max by ({labels}) (rate({catalogue.REQUESTS_TOTAL.name}[5m])))"
-    return _ticket(
+    refused = _rate(catalogue.REFUSED_TOTAL, ("reason",))
+    counted = _rate(catalogue.REQUESTS_TOTAL, catalogue.REQUESTS_TOTAL.labels)
+    return ticket(
         "TokenpulseRecordsRefused",
-        f"{refused} / ({refused} + ({counted} or vector(0))) > {REFUSED_SHARE}"
+        f"{refused} / ({refused} + ({counted} or 0 * {refused})) > {REFUSED_SHARE}"
         f"\nand {refused} * 300 >= {FEWEST_REFUSED}",
         "{{ $value | humanizePercentage }} of the records are rejected",
         "They are on the dead-letter topic, with the reason in their headers. A producer breaks "
@@ -301,23 +290,28 @@ def _rejection_alert() -> Alert:
     )
 
 
+def _nothing_counted() -> Alert:
+    """Return the alert on producers that send while no request is counted.
+
+    All numbers of requests are empty then, as in a night without traffic.
+    """
+    refused = _rate(catalogue.REFUSED_TOTAL, ("reason",))
+    duplicates = _rate(catalogue.DUPLICATES_TOTAL, ())
+    counted = _rate(catalogue.REQUESTS_TOTAL, catalogue.REQUESTS_TOTAL.labels)
+    probes = _rate(catalogue.PROBES_TOTAL, catalogue.PROBES_TOTAL.labels)
+    return page(
+        "TokenpulseNothingCounted",
+        f"({refused} + {duplicates}) * 300 >= {FEWEST_REFUSED}"
+        f"\nunless {on()} ({counted} > 0)\nunless {on()} ({probes} > 0)",
+        "Records arrive, but none of them is counted",
+        "Over the last 5m {{ $value | humanize }} records arrived, and all were rejected or were "
+        "duplicates. All numbers of requests are empty, as if there were no traffic.",
+        "{{ $value | humanize }} records, none counted",
+        "at least one of them counted",
+        60,
+    )
+
+
 def _increase(spec: Spec, span: str, label: str, over: int = 0) -> str:
-    return f"max by ({label}) (increase({spec.name}[{span}])) > {over}"
-
-
-def _alert(
-    severity: str,
-    name: str,
-    expr: str,
-    summary: str,
-    description: str,
-    value: str,
-    target: str,
-    for_s: int = 0,
-    **labels: str,
-) -> Alert:
-    routed = {"route": "sre", **labels}
-    return Alert(name, severity, expr, summary, description, value, target, for_s, labels=routed)
-
-
-_page, _ticket = partial(_alert, "page"), partial(_alert, "ticket")
+    by = (*INSTALLATION, label)
+    return f"{aggregate('max', f'increase({spec.name}[{span}])', by)} > {over}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from alerts.promql import any_of, matchers, newest, number, string_literal, sum_of
+from alerts.promql import any_of, matchers, newest, number, on, string_literal, total_of
 from alerts.rules.model import (
     KEEP_FIRING_S,
     Alert,
@@ -17,11 +17,20 @@ from alerts.rules.model import (
     about_text,
     dashboard,
     objective_labels,
+    query_template,
     whom,
 )
+from alerts.rules.outages import CELL, CELL_WINDOW
 from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import requests as catalogue
-from slo.policy.conditions import BASELINE_MIN_REQUESTS, RECOVERY_MARGIN, windows_of
+from slo.policy.conditions import (
+    BASELINE_MIN_REQUESTS,
+    CELL_ELSEWHERE_IN_TIME,
+    CELL_IN_TIME_BELOW,
+    CELL_MIN_REQUESTS,
+    RECOVERY_MARGIN,
+    windows_of,
+)
 from slo.policy.indicators import LATENCY_WORDS, CacheHitRatio, Latency, TokenVolumeDrop
 from slo.policy.loading import PolicyError
 from slo.policy.policy import (
@@ -33,6 +42,7 @@ from slo.policy.policy import (
 )
 from slo.policy.selection import Selection
 from slo.policy.units import latency_text, percent_text
+from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.windows import ROLLING_S
 
 _TREND = "24h"
@@ -60,6 +70,8 @@ def latency_alerts(policy: Policy, objective: LatencyThresholdObjective) -> Iter
             labels=objective_labels(policy, objective),
             link=_LIVE,
         )
+    if selection.scope == "fleet":
+        yield _slow_cell(policy, objective)
 
 
 def share_alerts(policy: Policy, objective: ShareThresholdObjective) -> Iterator[Alert]:
@@ -132,14 +144,71 @@ def _share_within(
         },
         selection.labels,
     )
-    samples = sum_of(counted, selection.by)
+    samples = total_of(counted, selection.by)
     expr = (
-        f"{sum_of(f'round({within} * {counted})', selection.by)} / {samples}"
+        f"{total_of(f'round({within} * {counted})', selection.by)} / {samples}"
         f" < {number(Fraction(indicator.percentile, 100))}"
         f"\nand {samples} >= {indicator.min_samples}"
     )
     said = f"{{{{ $value | humanizePercentage }}}} within {latency_text(level.above_us)}"
     return _latency_alert(objective, level, expr, said, selection, (indicator.window,))
+
+
+def _slow_cell(policy: Policy, objective: LatencyThresholdObjective) -> Alert:
+    """Return the alert on one model in one region, whose few requests never move the fleet.
+
+    A model that is slow everywhere, or a region that is far away, is no fault of the two together:
+    most requests of the model elsewhere, and of the other models in the region, must be in time.
+    """
+    indicator = objective.indicator
+    # The worst level, so that a page of the fleet has a page of a cell.
+    level = max(objective.levels, key=lambda level: level.above_us)
+    scope = {"scope": any_of(("series",)), "window": any_of((CELL_WINDOW,))}
+    target = f"{level.above_us / 1e6:g}"
+    counted = newest(latency_metrics.WINDOW_SAMPLES[indicator.measure], scope, SERIES_DIMENSIONS)
+    matching = {
+        "latency": any_of((indicator.measure,)),
+        "target_seconds": any_of((target,)),
+    }
+    within = newest(catalogue.WITHIN_TARGET_RATIO, scope | matching, SERIES_DIMENSIONS)
+    cell = ("model", "region")
+
+    def measured(by: tuple[str, ...]) -> str:
+        return total_of(counted, by)
+
+    def in_time(by: tuple[str, ...]) -> str:
+        return total_of(f"round({within} * {counted})", by)
+
+    def elsewhere(label: str) -> str:
+        # Both differences are negative, so the share is not.
+        good, every = (
+            f"({counts(cell)} - {on(label)} group_left () {counts((label,))})"
+            for counts in (in_time, measured)
+        )
+        return f"{good} / {every} >= {number(CELL_ELSEWHERE_IN_TIME)}"
+
+    share = "{{ $value | humanizePercentage }}"
+    limit = latency_text(level.above_us)
+    where = " of model {{ $labels.model }} in region {{ $labels.region }}"
+    return Alert(
+        name="TokenpulseModelSlowInRegion",
+        severity=level.severity,
+        expr=f"{in_time(cell)} / {measured(cell)} < {number(CELL_IN_TIME_BELOW)}"
+        f"\nand {measured(cell)} >= {CELL_MIN_REQUESTS}"
+        f"\nand {elsewhere('model')}\nand {elsewhere('region')}",
+        summary=f"Most requests{where} are slow: {share} have a {LATENCY_WORDS[indicator.measure]} within "
+        f"{limit}",
+        description=f"{about_text(objective)}Over the last {CELL_WINDOW} {share} of the requests"
+        f"{where} were within {limit}. Most requests of this model in other regions are, and most "
+        "requests of other models in this region.",
+        value=f"{share} within {limit}",
+        target=f"at least {percent_text(CELL_IN_TIME_BELOW)} within {limit}",
+        for_s=level.for_s,
+        keep_firing_s=KEEP_FIRING_S,
+        labels=objective_labels(policy, objective) | {"scope": CELL},
+        link=_LIVE,
+        reads=(Read("series", CELL_WINDOW),),
+    )
 
 
 def _latency_alert(
@@ -213,7 +282,7 @@ def _input_tokens(selection: Selection, window: str) -> str:
     every = newest(
         catalogue.WINDOW_INPUT_TOKENS, matchers(selection.values(window)), selection.labels
     )
-    return every if selection.is_one_series else sum_of(every, selection.by)
+    return every if selection.is_one_series else total_of(every, selection.by)
 
 
 def _known_ratio(selection: Selection, window: str) -> str:
@@ -229,7 +298,7 @@ def _tokens(selection: Selection, window: str, more: Mapping[str, str] | None = 
     """Return PromQL for tokens of all types, or those that `more` selects; no value without any."""
     selected = matchers(selection.values(window)) | dict(more or {})
     every = newest(catalogue.WINDOW_TOKENS, selected, (*selection.labels, "type"))
-    return sum_of(every, selection.by)
+    return total_of(every, selection.by)
 
 
 def _trend(selection: Selection) -> str:
@@ -239,13 +308,9 @@ def _trend(selection: Selection) -> str:
     about = f"scope='{selection.scope}',window='{_TREND}'"
     name = catalogue.CACHE_HIT_RATIO.name
     label = "" if selection.scope == "fleet" else selection.scope
-    asked = (
-        f'printf "{name}{{{about},{label}=%q}}" $labels.{label} | query'
-        if label
-        else f'query "{name}{{{about}}}"'
-    )
+    query = query_template(f"{name}{{{about}", *([label] if label else []))
     return (
-        f"{{{{ with {asked} }}}}Over the last {_TREND} it was "
+        f"{{{{ with {query} }}}}Over the last {_TREND} it was "
         "{{ . | first | value | humanizePercentage }}.{{ end }}"
     )
 
@@ -258,7 +323,7 @@ def _token_volume(
 ) -> Alert:
     now = _tokens(selection, indicator.window)
     baseline = _tokens(selection, indicator.baseline)
-    requests = sum_of(
+    requests = total_of(
         newest(
             catalogue.WINDOW_REQUESTS,
             matchers(selection.values(indicator.baseline)),

@@ -1,4 +1,4 @@
-"""Rules about requests that need no policy: outages, client errors, and unreported tokens.
+"""Rules about requests that need no policy: client errors and unreported tokens.
 
 Pure. They read rolling windows of event time. What is usual is the last 24 hours without the last
 hour, as a difference of two published windows:
@@ -8,24 +8,21 @@ hour, as a difference of two published windows:
     usual    |------------------------------------------|
 """
 
-from alerts.promql import any_of, newest, number, sum_of
+from alerts.promql import any_of, newest, number, total_of
 from alerts.rules.model import KEEP_FIRING_S, Alert, Group, Read, dashboard, whom
+from alerts.rules.outages import outage_alerts
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
     CLIENT_ERRORS_MANY,
     CLIENT_ERRORS_NEARLY_ALL,
     CLIENT_ERRORS_USUAL_BELOW,
-    OUTAGE_BELOW,
-    OUTAGE_MIN_REQUESTS,
     RECENT_MIN_REQUESTS,
     UNREPORTED_BELOW,
     USUAL_KNOWN_SHARE,
     USUAL_MIN_REQUESTS,
 )
-from slo.policy.scope import DIMENSIONS
 from slo.policy.units import percent_text
 
-OUTAGE_SCOPES = ("fleet", "region", "model")
 CLIENT_ERRORS_SCOPES = ("model", "region")
 _DAY, _HOUR = "24h", "1h"  # windows of the usual
 _LABELS = {"derived_from": "state", "route": "sre"}
@@ -35,7 +32,7 @@ _SHARE = "{{ $value | humanizePercentage }}"
 def traffic_groups() -> tuple[Group, ...]:
     """Return the groups of all such rules."""
     return (
-        Group("tokenpulse-outage", (_outage(),)),
+        Group("tokenpulse-outage", outage_alerts()),
         Group(
             "tokenpulse-client-errors",
             (
@@ -46,33 +43,6 @@ def traffic_groups() -> tuple[Group, ...]:
             ),
         ),
         Group("tokenpulse-reporting", (_cached_tokens_unreported(),)),
-    )
-
-
-def _outage() -> Alert:
-    """Return the alert that fires within a minute; budgets burn over an hour."""
-    matchers = {"scope": any_of(OUTAGE_SCOPES), "window": any_of(("1m",))}
-    by = ("scope", *DIMENSIONS)
-    ratio = newest(catalogue.AVAILABILITY_RATIO, matchers, by)
-    enough = newest(catalogue.WINDOW_ELIGIBLE_REQUESTS, matchers, by)
-    where = (
-        "{{ with $labels.region }} in region {{ . }}{{ end }}"
-        "{{ with $labels.model }} of model {{ . }}{{ end }}"
-    )
-    return Alert(
-        name="TokenpulseOutage",
-        severity="page",
-        expr=f"{ratio} < {OUTAGE_BELOW}\nand {enough} >= {OUTAGE_MIN_REQUESTS}",
-        summary=f"Most requests{where} fail: {_SHARE} succeed",
-        description=f"Over the last minute {_SHARE} of the requests{where} that count for "
-        "availability succeeded, fewer than half.",
-        value=f"{_SHARE} succeed",
-        target="at least 50% at any time",
-        for_s=10,
-        keep_firing_s=KEEP_FIRING_S,
-        labels=_LABELS,
-        link=dashboard("live", "model", "region"),
-        reads=tuple(Read(scope, "1m") for scope in OUTAGE_SCOPES),
     )
 
 
@@ -87,7 +57,7 @@ def _client_errors(severity: str, scopes: tuple[str, ...], window: str, for_s: i
 
     def requests(window: str) -> str:
         matchers = {"scope": any_of(scopes), "window": any_of((window,))}
-        return sum_of(newest(catalogue.WINDOW_REQUESTS, matchers, (*by, "outcome")), by)
+        return total_of(newest(catalogue.WINDOW_REQUESTS, matchers, (*by, "outcome")), by)
 
     def errors(window: str) -> str:
         matchers = {"scope": any_of(scopes), "window": any_of((window,))}
@@ -130,7 +100,7 @@ def _cached_tokens_unreported() -> Alert:
     def tokens(window: str) -> str:
         matchers = {"scope": any_of(by), "window": any_of((window,))}
         types = {"type": any_of(catalogue.INPUT_TOKEN_TYPES)}
-        return sum_of(newest(catalogue.WINDOW_TOKENS, matchers | types, (*by, "type")), by)
+        return total_of(newest(catalogue.WINDOW_TOKENS, matchers | types, (*by, "type")), by)
 
     def known(window: str) -> str:
         matchers = {"scope": any_of(by), "window": any_of((window,))}

@@ -26,6 +26,14 @@ RECOVERY_MARGIN = Fraction(1, 10)
 # Most requests fail: below this share of successes there is an outage.
 OUTAGE_BELOW = "0.5"
 OUTAGE_MIN_REQUESTS = 20
+# Of one model in one region over five minutes; with fewer, half of them may be one customer.
+CELL_MIN_REQUESTS = 100
+# One model in one region is slow if fewer of its requests are in time than the first share, and at
+# least the second share of the model's other requests, and of the region's.
+CELL_IN_TIME_BELOW = Fraction(1, 2)
+CELL_ELSEWHERE_IN_TIME = Fraction(3, 4)
+# A place explains the failures of a wider one if it has more than this share of them.
+EXPLAINS_ABOVE = Fraction(9, 10)
 
 # A share of what is usual: requests of the recent window, and of the day before it.
 RECENT_MIN_REQUESTS = 20

@@ -31,9 +31,16 @@ from tests.support.servers import wait_until
 needs_alertmanager = needs_programs(amtool=AMTOOL, alertmanager=SERVER)
 TTFT = {"alertname": "TokenpulseTtftHigh", "severity": "page", "derived_from": "state"}
 BURN = {"alertname": "TokenpulseErrorBudgetBurn", "derived_from": "state", "policy": "default"}
-STALE = {"alertname": "TokenpulseDataStale", "severity": "page", "cause": "worker"}
+STALE = {"alertname": "TokenpulseDataStale", "severity": "page", "cause": "workers"}
 OUTAGE = {"alertname": "TokenpulseOutage", "severity": "page", "derived_from": "state"}
 JUMP = {"alertname": "TokenpulseClientErrorsJump", "scope": "model", "model": "large"}
+VOLUME = {"alertname": "TokenpulseTokenVolumeDrop", "severity": "page", "derived_from": "state"}
+SLOW = {"alertname": "TokenpulseModelSlowInRegion", "severity": "page", "derived_from": "state"}
+CACHE = {"alertname": "TokenpulseCacheHitLow", "severity": "page", "derived_from": "state"}
+EXPLAINS = {"alertname": "TokenpulseOutageExplains", "severity": "none", "derived_from": "state"}
+DOWN = {"alertname": "TokenpulseExporterDown", "severity": "page", "cause": "down"}
+INCOMPLETE = {"alertname": "TokenpulseWindowIncomplete", "severity": "ticket"}
+LARGE_IN_EU = {"scope": "model_region", "model": "large", "region": "eu"}
 LAG = {"alertname": "TokenpulseLagGrowing", "severity": "ticket", "route": "sre"}
 
 
@@ -85,6 +92,12 @@ def test_no_secret_and_no_url_stands_in_the_configuration() -> None:
         (LAG, "tickets"),
         (STALE, "pages"),
         ({"alertname": "TokenpulseWatchdog", "severity": "none"}, "dead-man"),
+        (EXPLAINS, "nobody"),
+        (INCOMPLETE, "weekly-digest,tickets-once"),
+        (
+            {"alertname": "TokenpulseObjectiveMissed", "severity": "ticket", "digest": "cro"},
+            "cro-digest,weekly-digest,tickets-once",
+        ),
         ({"alertname": "SomebodyElses"}, "tickets"),
     ],
 )
@@ -122,31 +135,123 @@ def alertmanager(tmp_path: Path, config: Path, receiver: Receiver) -> Iterator[A
         pytest.param(
             STALE,
             [TTFT, BURN | {"severity": "page"}, OUTAGE | {"scope": "fleet"}],
-            [LAG],
-            id="stale data silences what is derived from it, and pages itself",
+            [LAG, TTFT | {"job": "other"}],
+            id="if no worker counts, all that is derived is untrue, in this Tokenpulse",
         ),
         pytest.param(
-            {"alertname": "TokenpulseExporterDown", "severity": "page"},
-            [TTFT],
-            [LAG],
-            id="without an exporter nothing is known",
+            STALE | {"cause": "worker", "partition": "0"},
+            [VOLUME, STALE | {"cause": "behind", "partition": "0"}],
+            [
+                OUTAGE | {"scope": "region", "region": "eu"},
+                BURN | {"severity": "page"},
+                STALE | {"cause": "behind", "partition": "1"},
+            ],
+            id="one late partition biases volumes only",
         ),
         pytest.param(
-            {"alertname": "TokenpulseExporterDown", "severity": "ticket"},
+            STALE | {"cause": "state"},
+            [
+                STALE | {"cause": "exporter"},
+                STALE,
+                STALE | {"cause": "worker", "partition": "0"},
+                {"alertname": "TokenpulseStoreErrors", "severity": "ticket"},
+            ],
+            [LAG],
+            id="a Redis that does not answer stops all that needs it",
+        ),
+        pytest.param(
+            DOWN | {"job": "tokenpulse-exporter"},
+            [TTFT | {"job": "tokenpulse-exporter"}],
+            [LAG, TTFT | {"job": "other"}],
+            id="exporters that are all down silence their own numbers",
+        ),
+        pytest.param(
+            DOWN | {"cause": "no_target"},
+            [],
+            [TTFT, OUTAGE | {"scope": "fleet"}],
+            id="a target that is not found is no proof",
+        ),
+        pytest.param(
+            {"alertname": "TokenpulseExporterDown", "severity": "ticket", "cause": "some"},
             [],
             [TTFT],
             id="one exporter of two is enough to know",
         ),
         pytest.param(
+            {"alertname": "TokenpulseScrapeLimit", "severity": "page", "cause": "samples"},
+            [DOWN],
+            [LAG],
+            id="a page that is refused explains why no exporter answers",
+        ),
+        pytest.param(
+            {"alertname": "TokenpulseStateLost", "severity": "page", "partition": "0"},
+            [
+                {"alertname": "TokenpulseRecordsLost", "severity": "page", "partition": "0"},
+                INCOMPLETE | {"window": "1h"},
+                STALE | {"cause": "behind", "partition": "0"},
+            ],
+            [{"alertname": "TokenpulseRecordsLost", "severity": "page", "partition": "1"}],
+            id="what a lost state brings with it",
+        ),
+        pytest.param(
+            EXPLAINS | {"explains": "burn"},
+            [BURN | {"severity": "page"}],
+            [
+                BURN | {"severity": "page", "customer": "Acme"},
+                BURN | {"severity": "ticket"},
+                VOLUME,
+            ],
+            id="failures of places that are down explain the burn rate of the fleet",
+        ),
+        pytest.param(
+            EXPLAINS | {"explains": "volume"},
+            [VOLUME],
+            [VOLUME | {"region": "us"}, BURN | {"severity": "page"}],
+            id="failed requests explain the missing tokens of the fleet",
+        ),
+        pytest.param(
+            TTFT | {"policy": "default", "objective": "ttft-p95"},
+            [SLOW | LARGE_IN_EU | {"policy": "default", "objective": "ttft-p95"}],
+            [SLOW | LARGE_IN_EU | {"policy": "default", "objective": "tpot-p95"}, CACHE],
+            id="the latency of the fleet says what that of one place would",
+        ),
+        pytest.param(
+            OUTAGE | {"scope": "model", "model": "large"},
+            [OUTAGE | LARGE_IN_EU, SLOW | LARGE_IN_EU],
+            [
+                OUTAGE | {"scope": "region", "region": "eu"},
+                OUTAGE | LARGE_IN_EU | {"model": "small"},
+                CACHE,
+            ],
+            id="an outage of a model explains the one in each region",
+        ),
+        pytest.param(
             OUTAGE | {"scope": "region", "region": "eu"},
-            [TTFT | {"region": "eu", "model": "large"}],
-            [TTFT | {"region": "us", "model": "large"}, TTFT | {"model": "large"}],
+            [
+                TTFT | {"region": "eu", "model": "large"},
+                OUTAGE | LARGE_IN_EU,
+                BURN | {"severity": "page", "region": "eu"},
+            ],
+            [
+                TTFT | {"region": "us", "model": "large"},
+                TTFT | {"model": "large"},
+                OUTAGE | {"scope": "model", "model": "small"},
+                BURN | {"severity": "page"},
+                CACHE,
+            ],
             id="a regional outage silences the latency of its models",
         ),
         pytest.param(
             OUTAGE | {"scope": "fleet"},
-            [OUTAGE | {"scope": "region", "region": "eu"}, TTFT | {"region": "us"}],
-            [BURN | {"severity": "page"}],
+            [
+                OUTAGE | {"scope": "region", "region": "eu"},
+                OUTAGE | LARGE_IN_EU,
+                TTFT | {"region": "us"},
+                BURN | {"severity": "page"},
+                VOLUME,
+                CACHE,
+            ],
+            [LAG],
             id="an outage of the fleet is one page",
         ),
         pytest.param(
@@ -193,7 +298,8 @@ def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(
     )
     wait_until(lambda: bool(receiver.at("/webhook_url") and receiver.at("/slack")), "both are told")
     (hook,) = receiver.at("/webhook_url")
-    assert hook["groupLabels"] == {"severity": "page", "model": "large", "region": "eu"}
+    place = {"model": "large", "region": "eu"}
+    assert hook["groupLabels"] == {"alertname": "TokenpulseTtftHigh", **place}
     assert hook["alerts"][0]["annotations"]["value"] == "412ms"
     attachment = receiver.at("/slack")[0]["attachments"][0]
     assert attachment["title"] == "[PAGE 1] eu large P95 time to first token is over 300ms: 412ms"
@@ -203,15 +309,32 @@ def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(
 
 
 @needs_alertmanager
-def test_one_place_is_one_message(alertmanager: Alertmanager, receiver: Receiver) -> None:
-    place = {"region": "eu", "model": "large"}
-    tpot = TTFT | {"alertname": "TokenpulseTpotHigh"}
-    alertmanager.tell(TTFT | place, tpot | place, TTFT | place | {"region": "us"})
-    wait_until(lambda: len(receiver.at("/webhook_url")) == 2, "two messages")
-    sizes = {
-        hook["groupLabels"]["region"]: len(hook["alerts"]) for hook in receiver.at("/webhook_url")
-    }
-    assert sizes == {"eu": 2, "us": 1}
+def test_no_page_is_swallowed_by_another(alertmanager: Alertmanager, receiver: Receiver) -> None:
+    """A receiver that de-duplicates by group, as PagerDuty does, opens an incident for each."""
+    halted = {"alertname": "TokenpulsePartitionHalted", "severity": "page"}
+    faults = [
+        CACHE,
+        BURN | {"severity": "page", "objective": "uptime"},
+        BURN | {"severity": "page", "objective": "other"},
+        TTFT | {"region": "eu"},
+        TTFT | {"region": "us"},
+        halted | {"reason": "topic", "partition": "0"},
+        halted | {"reason": "policy", "partition": "1"},
+        CACHE | {"job": "other"},
+        CACHE | {"cluster": "two"},
+    ]
+    alertmanager.tell(*faults)
+    wait_until(lambda: len(receiver.at("/webhook_url")) >= len(faults), "a message for each")
+    assert len({hook["groupKey"] for hook in receiver.at("/webhook_url")}) == len(faults)
+
+
+@needs_alertmanager
+def test_one_dead_worker_is_one_message(alertmanager: Alertmanager, receiver: Receiver) -> None:
+    dead = STALE | {"cause": "worker"}
+    alertmanager.tell(*(dead | {"partition": str(at)} for at in range(4)))
+    wait_until(lambda: bool(receiver.at("/webhook_url")), "a message")
+    (hook,) = receiver.at("/webhook_url")
+    assert len(hook["alerts"]) == 4
 
 
 @needs_alertmanager

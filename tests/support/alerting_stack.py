@@ -211,7 +211,8 @@ class AlertingStack:
         document["rule_files"] = [f"{rules}/*.yml"]
         (managers,) = document["alerting"]["alertmanagers"]
         managers["static_configs"] = [{"targets": [_address(alertmanager_url)]}]
-        (exporters,) = document["scrape_configs"]
+        exporters = document["scrape_configs"][0]
+        document["scrape_configs"] = [exporters]
         exporters["static_configs"] = [{"targets": [_address(exporter_url)]}]
         config = self._directory / "prometheus.yml"
         config.write_text(yaml.safe_dump(document))

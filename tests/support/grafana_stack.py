@@ -177,7 +177,8 @@ class GrafanaStack:
         document["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s"}
         document["rule_files"] = [f"{rules}/*.yml"]
         del document["alerting"]
-        (exporters,) = document["scrape_configs"]
+        exporters = document["scrape_configs"][0]
+        document["scrape_configs"] = [exporters]
         exporters["static_configs"] = [{"targets": [exporter]}]
         config = self._directory / "prometheus.yml"
         config.write_text(yaml.safe_dump(document))

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tests.support.rule_cases_monitoring import alerting_fails, exporter_down, scrape_limit
 from tests.support.rule_cases_objectives import (
     burning,
     cache_hit,
@@ -17,19 +18,20 @@ from tests.support.rule_cases_objectives import (
     missed,
     token_volume,
 )
+from tests.support.rule_cases_outages import explains, outage, slow_cell
 from tests.support.rule_cases_pipeline import (
     archive_old,
     disagree,
-    exporter_down,
     halted,
     incomplete,
     lag_growing,
+    nothing_counted,
     refused,
     rose,
     stale,
     store_errors,
 )
-from tests.support.rule_cases_traffic import client_errors, outage, unreported
+from tests.support.rule_cases_traffic import client_errors, unreported
 from tests.support.rule_series import AT, STEP_S, Case, Labels
 
 ALWAYS = {"TokenpulseWatchdog": "a dead-man's switch must never be silent"}
@@ -48,7 +50,12 @@ CASES: dict[str, Callable[[Labels], list[Case]]] = {
     "TokenpulseCachedTokensUnreported": unreported,
     "TokenpulseWatchdog": lambda _: [Case("missing data", True, {})],
     "TokenpulseDataStale": stale,
+    "TokenpulseOutageExplains": explains,
+    "TokenpulseModelSlowInRegion": slow_cell,
     "TokenpulseExporterDown": exporter_down,
+    "TokenpulseScrapeLimit": scrape_limit,
+    "TokenpulseAlertingFails": alerting_fails,
+    "TokenpulseNothingCounted": nothing_counted,
     "TokenpulseExportersDisagree": disagree,
     "TokenpulsePartitionHalted": halted,
     "TokenpulseWindowIncomplete": incomplete,

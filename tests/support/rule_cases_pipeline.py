@@ -6,7 +6,7 @@ from tests.support.rule_series import STEP_S, STEPS, Case, Labels, Series, ended
 
 NOW = f"0+{STEP_S}x{STEPS}"
 PARTITION = {"partition": "0"}
-TWO = ("a:9464", "b:9464")
+TWO = ("a:9464", "b:9464")  # exporters
 
 
 def ago(age_s: int) -> str:
@@ -18,6 +18,7 @@ def stale(rule: Labels) -> list[Case]:
     return {
         "state": stale_state,
         "exporter": stale_exporter,
+        "workers": stale_workers,
         "worker": stale_worker,
         "broker": stale_broker,
         "checkpoint": stale_checkpoint,
@@ -65,6 +66,20 @@ def stale_broker() -> list[Case]:
     ]
 
 
+def stale_workers() -> list[Case]:
+    gauges = [
+        named("tokenpulse_partition_pulse_timestamp_seconds", partition=str(at)) for at in (0, 1)
+    ]
+    dead = held(STEPS * STEP_S - 31)
+    return [
+        Case("all workers died", True, dict.fromkeys(gauges, dead)),
+        Case("one lives", False, dict(zip(gauges, (dead, NOW), strict=True))),
+        Case("they live", False, dict.fromkeys(gauges, NOW)),
+        Case("recovering", False, dict.fromkeys(gauges, f"0+0x40 1200+{STEP_S}x40")),
+        Case("missing data", False, {}),
+    ]
+
+
 def stale_worker() -> list[Case]:
     gauge = named("tokenpulse_partition_pulse_timestamp_seconds", **PARTITION)
     other = named("tokenpulse_partition_pulse_timestamp_seconds", partition="1")
@@ -109,29 +124,6 @@ def behind() -> list[Case]:
         Case("recovering", False, seen(then(500, 3), NOW)),
         Case("silence since then", False, seen(held(500), ago(5_000))),
         Case("missing data", False, {}),
-    ]
-
-
-def exporter_down(rule: Labels) -> list[Case]:
-    def up(*values: str) -> Series:
-        return {
-            named("up", job="tokenpulse-exporter", instance=instance): value
-            for instance, value in zip(TWO, values, strict=False)
-        }
-
-    if rule["severity"] == "ticket":
-        return [
-            Case("one of two", True, up(held(1), held(0))),
-            Case("none is down", False, up(held(1), held(1))),
-            Case("both are down: that pages", False, up(held(0), held(0))),
-            Case("recovering", False, up(held(1), then(0, 1))),
-            Case("missing data: that pages", False, {}),
-        ]
-    return [
-        Case("both are down", True, up(held(0), held(0))),
-        Case("missing data: not even a target", True, {}),
-        Case("one answers", False, up(held(0), held(1))),
-        Case("recovering", False, up(then(0, 1))),
     ]
 
 
@@ -235,5 +227,35 @@ def refused(_: Labels) -> list[Case]:
         Case("half a percent", False, seen(f"0+5x{STEPS}", many)),
         Case("too few samples", False, seen(then(0, 5, 4), None)),
         Case("recovering", False, seen(then(0, 50_000), many)),
+        Case("missing data", False, {}),
+    ]
+
+
+def nothing_counted(_: Labels) -> list[Case]:
+    def seen(rejections: str, duplicates: str, requests: str | None, probes: str | None) -> Series:
+        found = {
+            named("tokenpulse_refused_total", reason="not_json"): rejections,
+            "tokenpulse_duplicates_total": duplicates,
+        }
+        if requests is not None:
+            found[named("tokenpulse_requests_total", model="large", outcome="success")] = requests
+        if probes is not None:
+            found[named("tokenpulse_probes_total", model="large", outcome="success")] = probes
+        return found
+
+    flat, rising = held(9), f"0+20x{STEPS}"
+    return [
+        Case("all are rejected", True, seen(rising, flat, flat, None)),
+        Case("all are duplicates", True, seen(flat, rising, flat, None)),
+        Case("no request was ever counted", True, seen(rising, flat, None, None)),
+        Case(
+            "one in a thousand is counted",
+            False,
+            seen(f"0+1000x{STEPS}", flat, f"0+1x{STEPS}", None),
+        ),
+        Case("probes are counted", False, seen(rising, flat, None, f"0+1x{STEPS}")),
+        Case("silence", False, seen(flat, flat, flat, None)),
+        Case("too few samples", False, seen(then(0, 5, 4), flat, flat, None)),
+        Case("recovering", False, seen(then(0, 50_000), flat, f"0+1000x{STEPS}", None)),
         Case("missing data", False, {}),
     ]

@@ -1,25 +1,6 @@
 """When rules about requests that need no policy fire, and when not."""
 
-from tests.support.rule_series import Case, Labels, Series, ended, held, named, then
-
-
-def outage(_: Labels) -> list[Case]:
-    def seen(ratio: str, eligible: str, **which: str) -> Series:
-        return {
-            named("tokenpulse_availability_ratio", window="1m", **which): ratio,
-            named("tokenpulse_window_eligible_requests", window="1m", **which): eligible,
-        }
-
-    eu = {"scope": "region", "region": "eu"}
-    return [
-        Case("a region is down", True, seen(held(0.49), held(20), **eu)),
-        Case("the fleet is down", True, seen(held(0), held(5_000), scope="fleet")),
-        Case("just half succeed", False, seen(held(0.5), held(5_000), **eu)),
-        Case("too few samples", False, seen(held(0), held(19), **eu)),
-        Case("recovering", False, seen(then(0, 0.6), held(5_000), **eu)),
-        Case("missing data", False, seen(ended(0), ended(5_000), **eu)),
-        Case("a customer is no region", False, seen(held(0), held(99), scope="customer")),
-    ]
+from tests.support.rule_series import Case, Labels, Series, ended, held, named
 
 
 def stopped(series: Series) -> Series:

@@ -27,7 +27,9 @@ def test_every_rule_of_every_shipped_policy_is_understood() -> None:
     "text",
     [
         *("rate(a[5m]) > 0", "a > bool 1", "a +", "(a", "a offset 2m", "stddev(a)"),
-        *("a and on (m) b", "sum without (m) (a)", "absent(a)", '{m="x"}', "a @ 5"),
+        *("a and ignoring (m) b", "a / on (m) group_right () b", "a / on (m) group_left (w) b"),
+        *("a / on (m) b", "a or on (m) b"),
+        *("sum without (m) (a)", "absent(a)", '{m="x"}', "a @ 5"),
     ],
 )
 def test_other_promql_is_refused_with_its_text(text: str) -> None:
@@ -56,6 +58,12 @@ def test_vectors_meet_as_in_prometheus() -> None:
     assert found("b > 1 and b < 5 or b > 9") == {"x": 10, "y": 4}
     assert found('b{m!="x"}') == {"y": 4}
     assert found('b{m!~"x|z"}') == {"y": 4}
+    assert found("a > on (m) group_left () (0 * b)") == {"x": 5}
+    assert found('a{w="1"} / on (m) group_left () b') == {"x": 0.3}
+    assert found("b and on (m) a") == {"x": 10}
+    assert found("b unless on (m) a") == {"y": 4}
+    with pytest.raises(ValueError, match="several elements of the right side"):
+        found("b > on (m) group_left () a")
     assert found("b - 1 + 2") == {"x": 11, "y": 5}
     assert found("b == 4") == {"y": 4}
     assert found("min(b)") == {"": 4}

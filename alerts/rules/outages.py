@@ -1,0 +1,219 @@
+"""Rules about outages: the fleet, a region, a model, or one model in one region.
+
+Pure. One fault must page once, under the name of the place that explains it best. If region eu is
+down and serves most of the fleet, the fleet is below its limit too; if model large is down and
+serves most of eu, eu is. So an alert holds only if no other place explains its failures:
+
+    place      holds unless
+    fleet      one region, or one model, that is down has nearly all failures of the fleet
+    region     one model that is down has nearly all failures of the region
+    model      one region that is down, and not by this model, has nearly all failures of the model
+
+What an expression cannot see, Alertmanager's inhibition does (docs/alerting.md): the outage of a
+place silences those of the smaller places inside it.
+"""
+
+from alerts.promql import any_of, newest, number, on, total_of
+from alerts.rules.model import KEEP_FIRING_S, Alert, Read, dashboard
+from exporters.catalogue import requests as catalogue
+from slo.policy.conditions import (
+    CELL_MIN_REQUESTS,
+    EXPLAINS_ABOVE,
+    OUTAGE_BELOW,
+    OUTAGE_MIN_REQUESTS,
+)
+from streams.state.measures import SERIES_DIMENSIONS
+
+CELL = "model_region"  # scope of one model in one region
+CELL_WINDOW = "5m"  # the window of single series that the exporter publishes by default
+EXPLAINED_KEEP_S = 300  # the failures stay as long in the short window of the burn rates
+_WINDOW = "1m"
+_CELL = ("model", "region")
+_LABELS = {"derived_from": "state", "route": "sre"}
+_SHARE = "{{ $value | humanizePercentage }}"
+
+
+def outage_alerts() -> tuple[Alert, ...]:
+    """Return the outages, and the alerts that fold other alerts into them."""
+    fleet = "".join(f"\nunless {on()} ({_explains_fleet(part)})" for part in ("region", "model"))
+    return (
+        _outage("fleet", (), fleet),
+        _outage("region", ("region",), f"\nunless {on('region')} ({_model_explains_region()})"),
+        _outage("model", ("model",), f"\nunless {on('model')} ({_region_explains_model()})"),
+        _cell_outage(),
+        _explained_burn(),
+        _explained_volume(),
+    )
+
+
+def _down(scope: str, by: tuple[str, ...]) -> str:
+    """Return PromQL for the share of successes of the last minute, of places that are down."""
+    matchers = {"scope": any_of((scope,)), "window": any_of((_WINDOW,))}
+    ratio = newest(catalogue.AVAILABILITY_RATIO, matchers, by)
+    enough = newest(catalogue.WINDOW_ELIGIBLE_REQUESTS, matchers, by)
+    return f"{ratio} < {OUTAGE_BELOW}\nand {enough} >= {OUTAGE_MIN_REQUESTS}"
+
+
+def _series(what: str) -> str:
+    """Return PromQL for a gauge of every single series over CELL_WINDOW."""
+    matchers = {"scope": any_of(("series",)), "window": any_of((CELL_WINDOW,))}
+    spec = {
+        "ratio": catalogue.AVAILABILITY_RATIO,
+        "eligible": catalogue.WINDOW_ELIGIBLE_REQUESTS,
+    }[what]
+    return newest(spec, matchers, SERIES_DIMENSIONS)
+
+
+def eligible(by: tuple[str, ...]) -> str:
+    """Return PromQL for the requests that count for availability, over CELL_WINDOW."""
+    return total_of(_series("eligible"), by)
+
+
+def failures(by: tuple[str, ...]) -> str:
+    """Return PromQL for the failures over CELL_WINDOW: whole numbers but for rounding."""
+    return total_of(f"round((1 - {_series('ratio')}) * {_series('eligible')})", by)
+
+
+def _nearly_all(part: str, whole: str, by: tuple[str, ...]) -> str:
+    """Return PromQL for the parts that have nearly all of their `whole`, which has labels `by`."""
+    return f"{part} > {on(*by)} group_left () ({number(EXPLAINS_ABOVE)} * {whole})"
+
+
+def _explains_fleet(part: str) -> str:
+    """Return PromQL for regions, or models, that are down and explain the failures of the fleet.
+
+    A place that has nearly all of the traffic explains no more than the fleet itself.
+    """
+    by = (part,)
+    return (
+        f"{_nearly_all(failures(by), failures(()), ())} and {on(part)} ({_down(part, by)})"
+        f" unless {_nearly_all(eligible(by), eligible(()), ())}"
+    )
+
+
+def _model_explains_region() -> str:
+    """Return PromQL for models that are down and explain the failures of a region, by both.
+
+    If the region serves hardly any other model, the region is the better name, unless the model
+    is hardly served elsewhere either.
+    """
+    every = eligible(_CELL)
+    return (
+        f"{_nearly_all(failures(_CELL), failures(('region',)), ('region',))}"
+        f" and {on('model')} ({_down('model', ('model',))})"
+        f" unless ({_nearly_all(every, eligible(('region',)), ('region',))}"
+        f" unless {_nearly_all(every, eligible(('model',)), ('model',))})"
+    )
+
+
+def _region_explains_model() -> str:
+    """Return PromQL for regions that are down and explain the failures of a model, by both."""
+    return (
+        f"{_nearly_all(failures(_CELL), failures(('model',)), ('model',))}"
+        f" and {on('region')} ({_down('region', ('region',))})"
+        f" unless ({_model_explains_region()})"
+    )
+
+
+def _outage(scope: str, by: tuple[str, ...], unless: str) -> Alert:
+    """Return the alert of the last minute; budgets burn over an hour."""
+    where = "".join(f" of {label} {{{{ $labels.{label} }}}}" for label in by)
+    if scope == "region":
+        where = " in region {{ $labels.region }}"
+    return Alert(
+        name="TokenpulseOutage",
+        severity="page",
+        expr=_down(scope, ("scope", *by)) + unless,
+        summary=f"Most requests{where} fail: {_SHARE} succeed",
+        description=f"Over the last minute {_SHARE} of the requests{where} that count for "
+        "availability succeeded, fewer than half.",
+        value=f"{_SHARE} succeed",
+        target="at least 50% at any time",
+        for_s=10,
+        keep_firing_s=KEEP_FIRING_S,
+        labels={**_LABELS, "scope": scope},
+        link=dashboard("live", "model", "region"),
+        reads=(Read(scope, _WINDOW), Read("series", CELL_WINDOW)),
+    )
+
+
+def _cell_down() -> str:
+    """Return PromQL for the share of successes of one model in one region, if it is down."""
+    good = total_of(f"round({_series('ratio')} * {_series('eligible')})", _CELL)
+    return (
+        f"{good} / {eligible(_CELL)} < {OUTAGE_BELOW}\nand {eligible(_CELL)} >= {CELL_MIN_REQUESTS}"
+    )
+
+
+def _cell_outage() -> Alert:
+    """Return the alert on one model in one region, which a large fleet does not show elsewhere."""
+    where = " of model {{ $labels.model }} in region {{ $labels.region }}"
+    return Alert(
+        name="TokenpulseOutage",
+        severity="page",
+        expr=_cell_down(),
+        summary=f"Most requests{where} fail: {_SHARE} succeed",
+        description=f"Over the last {CELL_WINDOW} {_SHARE} of the requests{where} that count for "
+        "availability succeeded, fewer than half; the model as a whole, and the region as a whole, "
+        "may look well.",
+        value=f"{_SHARE} succeed",
+        target="at least 50% at any time",
+        for_s=10,
+        keep_firing_s=KEEP_FIRING_S,
+        labels={**_LABELS, "scope": CELL},
+        link=dashboard("live", "model", "region"),
+        reads=(Read("series", CELL_WINDOW),),
+    )
+
+
+def _explained_burn() -> Alert:
+    """Return the alert that holds while places that are down have nearly all failures.
+
+    It goes to no person; while it fires, Alertmanager sends no page about burn rates of the
+    fleet. Five minutes longer, as the short window of a burn rate contains the failures so long.
+    """
+    every = failures(_CELL)
+    ill = " or ".join(
+        f"({every} and {on(*dimensions)} ({down}))"
+        for dimensions, down in (
+            (_CELL, _cell_down()),
+            (("region",), _down("region", ("region",))),
+            (("model",), _down("model", ("model",))),
+        )
+    )
+    fleet = _down("fleet", ())
+    share = number(EXPLAINS_ABOVE)
+    return _explanation(
+        "burn",
+        f"{total_of(ill)} / {failures(())} > {share}\nor {fleet}",
+        "Places that are down explain the burn rate of the fleet",
+    )
+
+
+def _explained_volume() -> Alert:
+    """Return the alert that holds while failed requests, not missing ones, cost the tokens."""
+    matchers = {"scope": any_of(("fleet",)), "window": any_of((CELL_WINDOW,))}
+    ratio = newest(catalogue.AVAILABILITY_RATIO, matchers)
+    enough = newest(catalogue.WINDOW_ELIGIBLE_REQUESTS, matchers)
+    return _explanation(
+        "volume",
+        f"{ratio} < {OUTAGE_BELOW}\nand {enough} >= {OUTAGE_MIN_REQUESTS}",
+        "Failed requests explain the low token volume",
+    )
+
+
+def _explanation(explains: str, expr: str, summary: str) -> Alert:
+    return Alert(
+        name="TokenpulseOutageExplains",
+        severity="none",
+        expr=expr,
+        summary=summary,
+        description="Sent to no person. While it fires, Alertmanager sends no second page for the "
+        "same fault.",
+        value=_SHARE,
+        target="silent without an outage",
+        keep_firing_s=EXPLAINED_KEEP_S,
+        labels={**_LABELS, "explains": explains},
+        link=dashboard("live"),
+        reads=(Read("series", CELL_WINDOW), Read("fleet", CELL_WINDOW), Read("fleet", _WINDOW)),
+    )
