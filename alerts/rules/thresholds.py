@@ -188,7 +188,7 @@ def _slow_cell(policy: Policy, objective: LatencyThresholdObjective) -> Alert:
         return f"{good} / {every} >= {number(CELL_ELSEWHERE_IN_TIME)}"
 
     share = "{{ $value | humanizePercentage }}"
-    limit = latency_text(level.above_us)
+    limit, latency = latency_text(level.above_us), LATENCY_WORDS[indicator.measure]
     where = " of model {{ $labels.model }} in region {{ $labels.region }}"
     return Alert(
         name="TokenpulseModelSlowInRegion",
@@ -196,8 +196,7 @@ def _slow_cell(policy: Policy, objective: LatencyThresholdObjective) -> Alert:
         expr=f"{in_time(cell)} / {measured(cell)} < {number(CELL_IN_TIME_BELOW)}"
         f"\nand {measured(cell)} >= {CELL_MIN_REQUESTS}"
         f"\nand {elsewhere('model')}\nand {elsewhere('region')}",
-        summary=f"Most requests{where} are slow: {share} have a {LATENCY_WORDS[indicator.measure]} within "
-        f"{limit}",
+        summary=f"Most requests{where} are slow: {share} have a {latency} within {limit}",
         description=f"{about_text(objective)}Over the last {CELL_WINDOW} {share} of the requests"
         f"{where} were within {limit}. Most requests of this model in other regions are, and most "
         "requests of other models in this region.",

@@ -25,6 +25,7 @@ DATA_STALE = "TokenpulseDataStale"
 WINDOW_INCOMPLETE = "TokenpulseWindowIncomplete"
 LAG_GROWING = "TokenpulseLagGrowing"
 OUTAGE = "TokenpulseOutage"
+SLOW_CELL = "TokenpulseModelSlowInRegion"  # of an objective, but not about its own scope
 CLIENT_ERRORS = "TokenpulseClientErrorsJump"
 BURN = "TokenpulseErrorBudgetBurn"
 MISSED = "TokenpulseObjectiveMissed"
@@ -76,7 +77,7 @@ class ActiveAlerts:
             self.states.append(state)
             if state.alert == OUTAGE:
                 self.outages.append(state)
-            elif "objective" in state.rule_labels:
+            elif "objective" in state.rule_labels and state.alert != SLOW_CELL:
                 labels = state.rule_labels
                 self._by_objective[labels["policy"], labels["objective"]].append(state)
             else:

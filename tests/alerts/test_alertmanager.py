@@ -168,7 +168,7 @@ def alertmanager(tmp_path: Path, config: Path, receiver: Receiver) -> Iterator[A
         pytest.param(
             DOWN | {"cause": "no_target"},
             [],
-            [TTFT, OUTAGE | {"scope": "fleet"}],
+            [TTFT, VOLUME],
             id="a target that is not found is no proof",
         ),
         pytest.param(
@@ -219,7 +219,7 @@ def alertmanager(tmp_path: Path, config: Path, receiver: Receiver) -> Iterator[A
             OUTAGE | {"scope": "model", "model": "large"},
             [OUTAGE | LARGE_IN_EU, SLOW | LARGE_IN_EU],
             [
-                OUTAGE | {"scope": "region", "region": "eu"},
+                OUTAGE | {"scope": "region", "region": "us"},
                 OUTAGE | LARGE_IN_EU | {"model": "small"},
                 CACHE,
             ],

@@ -96,10 +96,12 @@ def _covers(cluster: FailureCluster, alert: AlertState) -> bool:
 
 def _outage_by_labels(alert: AlertState) -> Incident:
     """Return an outage that no cluster of failures explains, named by the alert's labels."""
-    place = "the fleet"
-    for dimension in ("region", "model"):
-        if dimension in alert.series:
-            place = f"{dimension} {alert.series[dimension]}"
+    parts = [
+        f"{dimension} {alert.series[dimension]}"
+        for dimension in ("model", "region")
+        if dimension in alert.series
+    ]
+    place = " in ".join(parts) or "the fleet"
     words = (
         f"{fmt.capitalize(place)}: {fmt.percent(1 - alert.value)} of the requests failed in the "
         f"{fmt.last_window(OUTAGE_WINDOW)}."

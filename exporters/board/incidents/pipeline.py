@@ -182,6 +182,13 @@ def _rejection_words(alert: _ActiveAlert) -> Iterator[str]:
     )
 
 
+def _nothing_counted_words(alert: _ActiveAlert) -> Iterator[str]:
+    yield (
+        "Records arrive, but for five minutes all of them were rejected or duplicates: no request "
+        "is counted."
+    )
+
+
 def _unreported_words(alert: _ActiveAlert) -> Iterator[str]:
     for state in alert.states:
         yield (
@@ -224,6 +231,7 @@ _WORDS: Mapping[str, Callable[[_ActiveAlert], Iterator[str]]] = {
     "TokenpulseStoreErrors": _store_error_words,
     "TokenpulseDuplicateWindowForgotten": _dropped_id_words,
     LAG_GROWING: _lag_words,
+    "TokenpulseNothingCounted": _nothing_counted_words,
     "TokenpulseRecordsRefused": _rejection_words,
     "TokenpulseCachedTokensUnreported": _unreported_words,
     "TokenpulseLabelsFolded": _overflow_words,

@@ -24,6 +24,7 @@ from alerts.evaluation.evaluator import (
 from alerts.evaluation.expressions import parse
 from alerts.rules.build import build, builtin_groups, policy_groups
 from alerts.rules.model import Alert, Group, Links
+from alerts.rules.pipeline import pipeline_groups
 from exporters.catalogue.requests import SPECS
 from slo.alert_state import AlertState, SampleKey, sample_key
 from slo.policy.loading import load_policies, load_policy
@@ -107,10 +108,17 @@ def evaluated_groups(seed: int = 0) -> list[Group]:
     tests/support/rule_cases.py.
     """
     policies = [load_policy("default")]
+    shown = {alert.expr for group in board_groups(policies) for alert in group.alerts}
     folding = [
         Group(group.name, alerts)
-        for group in request_groups(policies)
-        if (alerts := tuple(alert for alert in group.alerts if alert.severity == "none"))
+        for group in (*pipeline_groups(), *request_groups(policies))
+        if (
+            alerts := tuple(
+                alert
+                for alert in group.alerts
+                if alert.expr not in shown and "offset" not in alert.expr
+            )
+        )
     ]
     groups = [*board_groups(policies), *folding]
     if seed >= 100:
