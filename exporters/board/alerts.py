@@ -99,8 +99,9 @@ class ActiveAlerts:
 
 
 def _is_noise(state: AlertState) -> bool:
-    """Return whether an alert is shown only once it fires: the slope of a few samples is noise."""
-    return state.alert == LAG_GROWING and state.firing_since_s is None
+    """Return whether an alert is not shown: it is for no person, or a slope of a few samples."""
+    is_pending_slope = state.alert == LAG_GROWING and state.firing_since_s is None
+    return state.severity == "none" or is_pending_slope
 
 
 def severity_of(state: AlertState) -> Severity:

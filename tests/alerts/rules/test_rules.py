@@ -49,7 +49,7 @@ RULES = [rule for text in build(everything()).values() for rule in alerts_in(tex
 
 def promtool(*arguments: object) -> str:
     command = [not_none(PROMTOOL), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
