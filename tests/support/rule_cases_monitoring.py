@@ -1,13 +1,13 @@
 """When the rules about scrapes, rules and delivery fire, and when not."""
 
 from tests.support.rule_cases_pipeline import TWO
-from tests.support.rule_series import STEPS, Case, Labels, Series, ended, held, named, then
+from tests.support.rule_series import STEPS, Case, Labels, ended, held, named, then
 
 JOB = "tokenpulse-exporter"
 RISES, FLAT = f"0+1x{STEPS}", held(3)
 
 
-def scraped(metric: str, *values: str, job: str = JOB) -> Series:
+def scraped(metric: str, *values: str, job: str = JOB) -> dict[str, str]:
     """Return a series of each of one or two exporters."""
     return {
         named(metric, job=job, instance=instance): value
@@ -16,10 +16,10 @@ def scraped(metric: str, *values: str, job: str = JOB) -> Series:
 
 
 def exporter_down(rule: Labels) -> list[Case]:
-    def up(*values: str, job: str = JOB) -> Series:
+    def up(*values: str, job: str = JOB) -> dict[str, str]:
         return scraped("up", *values, job=job)
 
-    def page(*values: str, job: str = JOB) -> Series:
+    def page(*values: str, job: str = JOB) -> dict[str, str]:
         return scraped("tokenpulse_exporter_refreshed_timestamp_seconds", *values, job=job)
 
     return {

@@ -1,10 +1,8 @@
 """When the rules about outages fire, and under the name of which place."""
 
-from collections.abc import Mapping
-
 from tests.support.rule_series import Case, Labels, Series, ended, held, named, then
 
-Cells = Mapping[tuple[str, str], tuple[int, int]]  # (model, region) -> failures, requests
+Cells = dict[tuple[str, str], tuple[int, int]]  # (model, region) -> failures, requests
 
 # Fleets of 1,000 requests in five minutes for each cell, in which something fails.
 HEALTHY: Cells = {(model, region): (0, 1_000) for model in ("l", "s") for region in ("eu", "us")}
