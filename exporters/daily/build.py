@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
+from exporters.daily.commercial.cache_margin import cache_margin
 from exporters.daily.commercial.contracts import contracts_of, month_counts
 from exporters.daily.commercial.token_days import growth_of
 from exporters.daily.day import text
@@ -20,6 +21,7 @@ from exporters.daily.day.calendar import CalendarDay, day_at, day_of, read_date
 from exporters.daily.day.causes import with_customer_name
 from exporters.daily.day.facts import (
     BoardTargets,
+    CacheMargin,
     Cause,
     Contract,
     DailyFacts,
@@ -42,6 +44,7 @@ from exporters.daily.day.source import MONTH_LONGEST, DaySource
 from exporters.daily.day.trends import HISTORY_DAYS, base_of, trends
 from exporters.daily.day.verdict import headline
 from exporters.reference.customers import Customer, Customers
+from exporters.reference.prices import cache_target, load_price_book
 from exporters.windows.incremental import CUSTOMER
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of
@@ -65,6 +68,7 @@ class _Explanation(NamedTuple):
     causes: tuple[Cause, ...] = ()
     segments: tuple[Segment, ...] = ()
     growth: tuple[GrowthRow, ...] = ()
+    cache: CacheMargin | None = None
 
 
 class DailyBoardBuilder:
@@ -81,10 +85,18 @@ class DailyBoardBuilder:
         self._settings, self._customers = settings, customers
         self._name_of = Customers(customers).name_of
         self._zone = ZoneInfo(settings.exporter.time_zone)
-        self._targets = board_targets(targets_of(policies))
+        targets, book = targets_of(policies), settings.exporter.price_book
+        self._targets = board_targets(targets)
+        self._book = None if book is None else load_price_book(book)
+        self._cache_target = cache_target(targets)
         kafka = settings.kafka
         self._source = DaySource(
-            client, kafka.group, kafka.topic, self._zone, settings.latency.apart_tiers
+            client,
+            kafka.group,
+            kafka.topic,
+            self._zone,
+            settings.latency.apart_tiers,
+            is_priced=self._book is not None,
         )
         self._risks = RiskReader(settings, policies, client, customers)
         self._lock = asyncio.Lock()
@@ -180,6 +192,7 @@ class DailyBoardBuilder:
             segments=segments_of(traffic.groups[CUSTOMER], self._customers),
             risks=risks,
             growth=growth,
+            cache=self._margin(counts),
         )
         return await self._source.store(record, FinalCounts.of(traffic.fleet, traffic.groups))
 
@@ -205,21 +218,27 @@ class DailyBoardBuilder:
         counts = history[at]
         record = counts.record
         if record is not None and record.growth is not None:
-            return _Explanation(record.causes, record.segments, record.growth)
+            return _Explanation(record.causes, record.segments, record.growth, record.cache)
         if record is None and not counts.fleet:
             return _Explanation()
         versions = tuple(earlier.versions for earlier in history[: at + 1])
         if self._explanation is None or self._explanation[0] != versions:
             growth = await self._growth(days[: at + 1], history[: at + 1])
             if record is not None:
-                explanation = _Explanation(record.causes, record.segments, growth)
+                explanation = _Explanation(record.causes, record.segments, growth, record.cache)
             else:
                 traffic = await self._source.traffic([counts])
                 causes = await self._causes(days[at], counts, history, days)
                 segments = segments_of(traffic.groups[CUSTOMER], self._customers)
-                explanation = _Explanation(causes, segments, growth)
+                explanation = _Explanation(causes, segments, growth, self._margin(counts))
             self._explanation = versions, explanation
         return self._explanation[1]
+
+    def _margin(self, counts: DayCounts) -> CacheMargin | None:
+        """Return the margin of the cache on a day; None without prices or without its slices."""
+        if self._book is None or counts.parts is None:
+            return None
+        return cache_margin(counts.parts, self._source.scopes, self._book, self._cache_target)
 
     async def _growth(
         self, days: Sequence[Day], history: Sequence[DayCounts]
@@ -293,6 +312,7 @@ class DailyBoardBuilder:
             risks=shown_risks,
             causes=tuple(with_customer_name(cause, self._name_of) for cause in explanation.causes),
             segments=explanation.segments,
+            cache=self._named_margin(explanation.cache),
             contracts=await self._contracts(
                 board, [history[at] for at in in_month], stored_risks or risks, targets
             ),
@@ -316,6 +336,17 @@ class DailyBoardBuilder:
         )
         # The last second of the day: the next one belongs to the next day, and perhaps month.
         return await self._risks.at(snapshot, min(now_s, board.to_s - 1), versions)
+
+    def _named_margin(self, margin: CacheMargin | None) -> CacheMargin | None:
+        if margin is None:
+            return None
+        rows = tuple(
+            replace(row, name=text.customer_name(row.name, self._name_of))
+            if row.dimension == CUSTOMER
+            else row
+            for row in margin.rows
+        )
+        return replace(margin, rows=rows)
 
     def _with_name(self, row: GrowthRow) -> GrowthRow:
         is_customer = row.dimension == CUSTOMER

@@ -7,6 +7,8 @@ from typing import Any
 
 from exporters.daily.day.facts import (
     BoardTargets,
+    CacheMargin,
+    CacheRow,
     Cause,
     Comparison,
     Contract,
@@ -232,6 +234,16 @@ def some_facts(seed: int = 1, on: str = DATE) -> DailyFacts:
             Segment("SMB", 4_112, 497_514, 694_223_907, 0.99938, 0.362),
         ),
         growth=some_growth(),
+        cache=CacheMargin(
+            0.4,
+            (
+                CacheRow("fleet", "", 0.462, 18_412.5, 912.25),
+                CacheRow("model", "aurora-3", 0.312, 2_105.1, 912.25),
+                CacheRow("model", "aurora-4", 0.541, 16_307.4, 0.0),
+                CacheRow("customer", "Acme Corp", 0.12, 301.0, 640.0),
+            ),
+            120_000,
+        ),
         contracts=(
             Contract(
                 *("Acme Corp", "enterprise", "e-2026", "2026-11-30", 27, 250_000.0),
@@ -278,6 +290,9 @@ def hostile_facts() -> DailyFacts:
             for text in texts
         ),
         segments=tuple(Segment(text, 1, 2, 3, 0.5, 0.25) for text in texts),
+        cache=CacheMargin(
+            0.4, tuple(CacheRow("customer", text, 0.1, 1e9, 1e9) for text in texts), 1
+        ),
         contracts=tuple(
             replace(facts.contracts[0], name=text, contract=text, segment=text) for text in texts
         ),
@@ -308,5 +323,6 @@ def empty_facts() -> DailyFacts:
         causes=(),
         segments=(),
         growth=(),
+        cache=None,
         contracts=(),
     )

@@ -205,6 +205,26 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheRow:
+    """The dollars of the prompt cache for all traffic, a model or a customer."""
+
+    dimension: str  # fleet, model, customer
+    name: str  # empty for the fleet
+    hit_ratio: float | None
+    saved_usd: float | None  # None without a price, or if no cached part is known
+    lost_usd: float | None  # against the target; None without a target, too
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMargin:
+    """The dollars of the prompt cache on the board's day."""
+
+    target_ratio: float | None
+    rows: tuple[CacheRow, ...]  # the fleet, then models and customers, the largest losses first
+    unpriced_tokens: int  # input tokens of models without a price
+
+
+@dataclass(frozen=True, slots=True)
 class DailyFacts:
     """All data of the daily board."""
 
@@ -222,6 +242,7 @@ class DailyFacts:
     causes: tuple[Cause, ...]  # at most three, the largest first
     segments: tuple[Segment, ...]  # empty without a customer directory
     growth: tuple[GrowthRow, ...]  # the fleet, then the largest models, segments and customers
+    cache: CacheMargin | None  # None without a price book, or if the day's slices are gone
     contracts: tuple[Contract, ...]  # the next renewal first; empty without renewal dates
     # Those of a sealed day's risks that would read otherwise today, as they would.
     risks_corrected: tuple[Risk, ...] = ()

@@ -18,6 +18,7 @@ from exporters.daily.day.counts import Counts, Groups, samples
 from exporters.daily.day.facts import (
     METRICS,
     BoardTargets,
+    CacheMargin,
     Cause,
     Correction,
     Day,
@@ -57,6 +58,7 @@ class FinalDay(_Stored, frozen=True):
     causes: tuple[Cause, ...]
     segments: tuple[Segment, ...]
     risks: tuple[Risk, ...] | None = None  # None: it became final too late to know their status
+    cache: CacheMargin | None = None  # None: no price book, or stored by an earlier version
     growth: tuple[GrowthRow, ...] | None = None  # None: too late, or stored by an earlier version
 
     @classmethod

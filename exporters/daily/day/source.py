@@ -43,10 +43,12 @@ class DaySource:
         topic: str,
         zone: ZoneInfo,
         apart_tiers: Collection[str],
+        is_priced: bool = False,
     ) -> None:
+        """Prepare to read; `is_priced`: also the sums that prices need."""
         self._zone = zone
         self._store = DayStore(client, group, topic, zone.key)
-        self._reader = StretchReader(client, group, topic, apart_tiers)
+        self._reader = StretchReader(client, group, topic, apart_tiers, is_priced)
         # Stored counts never change, and a board needs those of a month each minute.
         self._known_details: dict[str, tuple[Counts, Groups]] = {}
 

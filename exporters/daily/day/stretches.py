@@ -15,7 +15,9 @@ from exporters.daily.day.calendar import Stretch
 from exporters.daily.day.counts import DIMENSIONS, without_durations
 from exporters.windows.incremental import (
     CUSTOMER,
+    CUSTOMER_MODEL,
     FLEET,
+    MODEL_TIER,
     Grouping,
     PartKey,
     SliceSummary,
@@ -44,9 +46,15 @@ class StretchReader:
     """The state of one consumer group and topic, as sums of stretches."""
 
     def __init__(
-        self, client: "aioredis.Redis", group: str, topic: str, apart_tiers: Collection[str]
+        self,
+        client: "aioredis.Redis",
+        group: str,
+        topic: str,
+        apart_tiers: Collection[str],
+        is_priced: bool = False,
     ) -> None:
-        """`apart_tiers`: as for `summarise`."""
+        """`apart_tiers`: as for `summarise`; `is_priced`: also sum what prices need."""
+        self._is_priced = is_priced
         self._client, self._group, self._topic = client, group, topic
         self._apart_tiers = apart_tiers
         self.forget()
@@ -65,6 +73,13 @@ class StretchReader:
             )
             for name in (FLEET, *DIMENSIONS)
         }
+        if self._is_priced:
+            self.scopes[MODEL_TIER] = Grouping(
+                MODEL_TIER, ("model", "service_tier"), SERIES_DIMENSIONS
+            )
+            self.scopes[CUSTOMER_MODEL] = Grouping(
+                CUSTOMER_MODEL, (CUSTOMER, "model"), (CUSTOMER, "model")
+            )
         self._kept: dict[Stretch, StretchSums] = {}
 
     async def snapshot(self) -> StateSnapshot:
@@ -132,7 +147,9 @@ class _StretchSlices:
         """Keep the summary of a slice, without durations, which the daily board does not show."""
         # Names may have been added to the state since the last slice.
         for name, scope in self._scopes.items():
-            scope.follow(snapshot.customers if name == CUSTOMER else snapshot.series)
+            scope.follow(
+                snapshot.customers if name in (CUSTOMER, CUSTOMER_MODEL) else snapshot.series
+            )
         by_scope = summarise(aggregate, self._scopes.values(), snapshot.series, self._apart_tiers)
         summary = {name: without_durations(sums) for name, sums in by_scope.items()}
         self._summaries[view.partition, slice_id] = (view.version(slice_id), summary)

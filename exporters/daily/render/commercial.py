@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from exporters.daily.day.facts import (
+    CacheMargin,
+    CacheRow,
     Comparison,
     Contract,
     GrowthRow,
@@ -61,6 +63,19 @@ class ContractRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheLine:
+    """The dollars of the cache for one name."""
+
+    group: str
+    name: str  # empty for all traffic
+    hit: str
+    mark: Mark
+    words: str  # `below`, `met`; empty without a target
+    saved: str  # `1,250.00 USD`
+    lost: str
+
+
+@dataclass(frozen=True, slots=True)
 class GrowthCell:
     """One comparison of tokens."""
 
@@ -102,6 +117,37 @@ def _growth_cell(comparison: Comparison) -> GrowthCell:
     if by is None and comparison.before == 0 and comparison.tokens:
         words = "new"
     return GrowthCell(words, comparison.verdict, _GROWTH_WORDS.get(comparison.verdict, ""))
+
+
+def cache_line(row: CacheRow, target: float | None) -> CacheLine:
+    """Return the texts of a name; `target`: the hit ratio that is good enough."""
+    mark: Mark = "unknown"
+    if row.hit_ratio is not None and target is not None:
+        mark = "met" if row.hit_ratio >= target else "missed"
+    return CacheLine(
+        group=_GROUPS[row.dimension],
+        name=short(row.name),
+        hit=percent(row.hit_ratio, target),
+        mark=mark,
+        words={"met": "met", "missed": "below"}.get(mark, ""),
+        saved=_usd(row.saved_usd),
+        lost=_usd(row.lost_usd),
+    )
+
+
+def cache_note(margin: CacheMargin | None) -> str:
+    """Return how the dollars are counted; empty without a price book."""
+    if margin is None:
+        return ""
+    target = "no policy sets a target"
+    if margin.target_ratio is not None:
+        target = f"lost: against a hit rate of {exact_percent(margin.target_ratio)} for each model"
+    words = f"Saved: against no cache, less the cost of writing to it; {target}."
+    if margin.unpriced_tokens:
+        words += (
+            f" Without {tokens(margin.unpriced_tokens)} input tokens of models without a price."
+        )
+    return words
 
 
 def contract_row(contract: Contract) -> ContractRow:

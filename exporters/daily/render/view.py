@@ -30,8 +30,11 @@ from exporters.daily.render.commercial import (
     GROWTH_NOTE,
     GROWTH_TITLES,
     RENEWAL_DAYS,
+    CacheLine,
     ContractRow,
     GrowthLine,
+    cache_line,
+    cache_note,
     contract_row,
     contracts_note,
     growth_line,
@@ -130,6 +133,8 @@ class View:
     month_words: str  # `November 2026 to date`
     causes: tuple[str, ...]
     causes_note: str  # what rate and mix mean; empty without a cause
+    cache: tuple[CacheLine, ...]  # empty without a price book
+    cache_note: str
     contracts: tuple[ContractRow, ...]  # those that are due within RENEWAL_DAYS
     contracts_more: int
     contracts_note: str  # how many are at risk, and the revenue at stake
@@ -178,6 +183,10 @@ def view_of(facts: DailyFacts) -> View:
         month_words=f"{month:%B %Y} to date",
         causes=tuple(cause.words for cause in facts.causes),
         causes_note=CAUSES_NOTE if facts.causes else "",
+        cache=tuple(cache_line(row, facts.cache.target_ratio) for row in facts.cache.rows)
+        if facts.cache is not None
+        else (),
+        cache_note=cache_note(facts.cache),
         contracts=tuple(contract_row(contract) for contract in due[:CONTRACTS_SHOWN]),
         contracts_more=max(0, len(due) - CONTRACTS_SHOWN),
         contracts_note=contracts_note(facts.contracts, due),
