@@ -146,6 +146,7 @@ class Freshness:
     lag_records: int | None  # in Kafka, not counted yet; None without a live worker
     workers: int  # with a recent heartbeat
     complete: bool  # False: records of the board's window are known to be missing
+    rebuilt: bool = False  # the state was lost within the last 15 minutes, and is rebuilt
 
 
 Amounts = tuple[tuple[str, int], ...]  # (name, requests), the largest first

@@ -16,6 +16,7 @@ from exporters.board.incidents.recent_totals import RecentTotals, totals_of
 from exporters.board.input import BoardInput
 from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
+STATE_LOST = "TokenpulseStateLost"
 QUIET_AFTER_S = 60.0
 # Alerts that leave the numbers of the board as good as they are.
 _HARMLESS = {"TokenpulseArchiveOld", WINDOW_INCOMPLETE}
@@ -71,6 +72,7 @@ def data_quality(
         lag_records=sum(reading.lags.values()) if reading.lags else None,
         workers=len(workers),
         complete=complete,
+        rebuilt=bool(reading.alerts.named(STATE_LOST)),
     )
     return DataQuality(
         freshness,

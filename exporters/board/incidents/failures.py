@@ -27,6 +27,8 @@ from streams.state.tables import Ints
 OUTAGE_WINDOW = "1m"
 NEWEST_S = 20  # the slice of ten seconds that is filling, and the one before it
 _NEWEST_MIN_REQUESTS = 20  # for their share of failures to be shown
+_NEWEST_DIFFERS = 0.1  # from the share of the minute, relative to it, to be worth its words
+_STREAMING_SHARE = 0.8  # of the failures that are broken streams, for streaming to be named
 INCIDENTS_MAX = 3
 
 
@@ -142,14 +144,19 @@ def _clusters(
 def _failure_words(
     cluster: FailureCluster, reading: BoardInput, groups: SeriesGroups, sums: Sums
 ) -> str:
-    share, outcomes = fmt.percent(cluster.bad / cluster.total), _outcomes(cluster, groups, sums)
+    share, failed = fmt.percent(cluster.bad / cluster.total), _failed(cluster, groups, sums)
+    outcomes = ", ".join(_commonest(failed))
+    # The outcome names the client-side dimension: only streamed answers end early.
+    is_streaming = failed["stream_error"] >= _STREAMING_SHARE * failed.total()
     words = (
         f"{share} of {fmt.counted(cluster.total, 'request')} failed in "
         f"the {fmt.last_window(OUTAGE_WINDOW)} ({outcomes}){_newest(cluster, reading, groups)}"
     )
     if cluster.where is None:
-        return f"{words}, in all regions and models alike."
-    return f"{fmt.capitalize(cluster.where.words)}: {words}{elsewhere_words(cluster.where)}."
+        streaming = "Streaming: " if is_streaming else ""
+        return f"{streaming}{words}, in all regions and models alike."
+    place = f"{'streaming in ' if is_streaming else ''}{cluster.where.words}"
+    return f"{fmt.capitalize(place)}: {words}{elsewhere_words(cluster.where)}."
 
 
 def _newest(cluster: FailureCluster, reading: BoardInput, groups: SeriesGroups) -> str:
@@ -160,27 +167,35 @@ def _newest(cluster: FailureCluster, reading: BoardInput, groups: SeriesGroups) 
         bad, total = bad * inside, total * inside
     if int(total.sum()) < _NEWEST_MIN_REQUESTS:
         return ""
+    newest, minute = int(bad.sum()) / int(total.sum()), cluster.bad / cluster.total
+    # About the share of the whole minute says no more.
+    if abs(newest - minute) < _NEWEST_DIFFERS * minute:
+        return ""
     age = fmt.span(reading.now_s - reading.newest_s)
-    return f", {fmt.percent(int(bad.sum()) / int(total.sum()))} in the last {age}"
+    return f", {fmt.percent(newest)} in the last {age}"
 
 
-def _outcomes(cluster: FailureCluster, groups: SeriesGroups, sums: Sums) -> str:
-    """Return the outcomes of the failures: the commonest, and the second if it matters."""
+def _failed(cluster: FailureCluster, groups: SeriesGroups, sums: Sums) -> Counter[str]:
+    """Return the failures of a place by outcome."""
     counts = sums.counts.values
     if cluster.where is not None:
         counts = counts[groups.inside(cluster.where)[sums.counts.keys]]
-    failed = Counter(
+    return Counter(
         {
             name: number
             for name, number in outcome_counts(counts).items()
             if name in ELIGIBLE and name != "success"
         }
     )
+
+
+def _commonest(failed: Counter[str]) -> list[str]:
+    """Return the commonest outcome, and the second if it matters."""
     commonest = failed.most_common(2)
     # A second outcome below a tenth of the first would only lengthen the sentence.
     if len(commonest) == 2 and commonest[1][1] * 10 < commonest[0][1]:
         commonest = commonest[:1]
-    return ", ".join(name for name, _ in commonest)
+    return [name for name, _ in commonest]
 
 
 def client_error_incidents(reading: BoardInput, name_of: NameOf) -> Iterator[Incident]:

@@ -107,6 +107,27 @@ def test_an_outage_that_ended_says_that_it_is_over_just_now(configured: Callable
     assert ", 0 % in the last 15 s; elsewhere 0 %." in facts.incidents[0].words
 
 
+@pytest.mark.parametrize(
+    ("place", "begin"),
+    [({"region": "eu-west-1"}, "Streaming in region eu-west-1: "), ({}, "Streaming: ")],
+)
+def test_broken_streams_of_five_seconds_are_attributed_to_streaming(
+    configured: Callable[..., Any], place: dict[str, Any], begin: str
+) -> None:
+    change = failing(NOW_S - 5, share=0.3, outcome="stream_error", **place)
+    facts = facts_of(configured(), traffic(4, 60, NOW_S - 600, NOW_S, change))
+    assert facts.incidents[0].words.startswith(begin)
+
+
+def test_the_last_seconds_are_left_out_if_they_are_like_the_minute(
+    configured: Callable[..., Any],
+) -> None:
+    events = traffic(4, 20, NOW_S - 600, NOW_S, failing(0, region="eu-west-1"))
+    words = facts_of(configured(), events).incidents[0].words
+    assert words.startswith("Region eu-west-1: 100 % of ")
+    assert "in the last 15 s" not in words
+
+
 def test_failures_everywhere_blame_no_place(configured: Callable[..., Any]) -> None:
     change = failing(NOW_S - 40, share=0.3, outcome="overloaded")
     facts = facts_of(configured(), traffic(5, 20, NOW_S - 600, NOW_S, change))

@@ -363,3 +363,20 @@ def test_a_trouble_leads_to_its_runbook_where_people_read_them() -> None:
     ]
     own = re.findall(r'<a href="([^"]*)"', fragments(state(WITH_INCIDENTS))["incidents"])
     assert own == [f"runbooks/{name}" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("complete", "rebuilt", "word"),
+    [(True, False, "complete"), (True, True, "rebuilt"), (False, True, "incomplete")],
+)
+def test_the_window_of_rebuilt_data_is_not_called_complete(
+    complete: bool, rebuilt: bool, word: str
+) -> None:
+    fresh = dataclasses.replace(WELL.freshness, complete=complete, rebuilt=rebuilt)
+    part = fragments(state(dataclasses.replace(WELL, freshness=fresh)))["status"]
+    assert f"<dd>{word}</dd>" in part
+
+
+def test_the_requests_of_the_window_and_of_availability_have_one_name_each() -> None:
+    part = shown_text(fragments(state(WELL))["status"])
+    assert "15,234 requests (15,200 count for availability)" in part

@@ -45,6 +45,9 @@ PINNED: dict[str, tuple[str, ...]] = {
         "aiokafka.consumer.consumer:AIOKafkaConsumer.getmany",
         "aiokafka.consumer.group_coordinator:GroupCoordinator.check_errors",
     ),
+    "BatchThread takes the time that this sets for a broker's last answer": (
+        "aiokafka.conn:AIOKafkaConnection._handle_frame",
+    ),
     "batches.take walks these instead of aiokafka's loop: compare every step of that loop": (
         f"{FETCHER}:FetchResult.__init__",
         f"{FETCHER}:FetchResult.check_assignment",
@@ -151,6 +154,7 @@ ff2a654dca239cfe aiokafka.consumer.subscription_state:SubscriptionState.fetch_co
 7f09ce46a80d23d8 aiokafka.consumer.subscription_state:SubscriptionState.wait_for_assignment
 bc6d248e42a4e9d9 aiokafka.consumer.consumer:AIOKafkaConsumer.getmany
 ba6ca51ad34838d9 aiokafka.consumer.group_coordinator:GroupCoordinator.check_errors
+46a7d9b8cf7ca222 aiokafka.conn:AIOKafkaConnection._handle_frame
 126a3e45763bd404 aiokafka.consumer.fetcher:FetchResult.__init__
 b5340df67e3f330f aiokafka.consumer.fetcher:FetchResult.check_assignment
 83fb1473bf10027b aiokafka.consumer.fetcher:FetchResult._update_position
