@@ -3,11 +3,14 @@
 Pure. Counted ratios are exact decimals in text; docs/backtest.md lists every key.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from alerts.backtest.alertmanager import AlertmanagerConfig
+from alerts.backtest.notifications import FiredAlert, Notifications, simulate
 from alerts.backtest.run import Backtest, Watched
 from alerts.backtest.samples import ReplayedObjective
 from alerts.backtest.timeline import Episode
@@ -26,8 +29,11 @@ from streams.query.instants import rfc3339
 _OWN_LABELS = ("window", "credit")  # differ between the rules of one objective
 
 
-def report(backtest: Backtest) -> dict[str, Any]:
-    """Return the whole report; unknown values are absent or null."""
+def report(backtest: Backtest, alertmanager: AlertmanagerConfig | None = None) -> dict[str, Any]:
+    """Return the whole report; unknown values are absent or null.
+
+    `alertmanager`: its routes and inhibitions, to report the messages that it would have sent.
+    """
     recording = backtest.recording
     budgets = {_about(replayed): replayed for replayed in backtest.objectives}
     episodes = [
@@ -35,6 +41,7 @@ def report(backtest: Backtest) -> dict[str, Any]:
         for watched in backtest.watched
         for episode in watched.episodes()
     ]
+    messages = {} if alertmanager is None else {"messages": _messages(backtest, alertmanager)}
     return {
         "from": rfc3339(backtest.from_s),
         "to": rfc3339(backtest.to_s),
@@ -53,6 +60,42 @@ def report(backtest: Backtest) -> dict[str, Any]:
             for name in replayed.names()
         ],
         "credits": _credits(backtest.objectives),
+        **messages,
+    }
+
+
+def notifications(backtest: Backtest, alertmanager: AlertmanagerConfig) -> Notifications:
+    """Return the messages about the alerts, in the order of the rules and their firings."""
+    fired = []
+    for watched in backtest.watched:
+        alert = watched.alert
+        of_rule = {**alert.labels, "alertname": alert.name, "severity": alert.severity}
+        for episode in watched.episodes():
+            end_s = math.inf if episode.resolved_at_s is None else episode.resolved_at_s
+            fired.append(FiredAlert({**dict(episode.labels), **of_rule}, episode.fired_at_s, end_s))
+    return simulate(alertmanager, fired, backtest.to_s)
+
+
+def _messages(backtest: Backtest, alertmanager: AlertmanagerConfig) -> dict[str, Any]:
+    result = notifications(backtest, alertmanager)
+    alerts = [
+        {**_identity(watched), "scope": dict(episode.labels)}
+        for watched in backtest.watched
+        for episode in watched.episodes()
+    ]
+    return {
+        "sent": [
+            {
+                "at": rfc3339(int(message.at_s)),
+                "receiver": message.receiver,
+                "kind": message.kind,
+                "group": dict(message.group),
+                "added": [alerts[place] for place in message.added],
+                "firing": len(message.alerts),
+            }
+            for message in result.messages
+        ],
+        "silenced": [alerts[place] for place in result.silenced],
     }
 
 
@@ -247,6 +290,8 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         )
     severities = Counter(alert["severity"] for alert in document["alerts"])
     yield f"pages: {severities['page']}, tickets: {severities['ticket']}"
+    if "messages" in document:
+        yield from _message_lines(document["messages"])
     for rule in document["rules"]:
         if rule["too_short"]:
             yield (
@@ -263,6 +308,24 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
                 f"{credit['policy']}/{credit['objective']}{_scope_text(credit['scope'])}, "
                 f"as recorded {_percent(credit['ratio'])}"
             )
+
+
+def _message_lines(messages: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the messages with an alert that was in none before, then the number of all."""
+    for message in messages["sent"]:
+        if message["added"]:
+            names = Counter(entry["alert"] for entry in message["added"])
+            texts = (f"{name} x{count}" if count > 1 else name for name, count in names.items())
+            kind = "message" if message["kind"] == "new" else "further"
+            group = _scope_text(message["group"])
+            yield f"  {message['at']}  {kind} to {message['receiver']}{group}: {', '.join(texts)}"
+    receivers = Counter(message["receiver"] for message in messages["sent"] if message["added"])
+    repeats = sum(message["kind"] == "repeat" for message in messages["sent"])
+    by_receiver = ", ".join(f"{count} to {name}" for name, count in sorted(receivers.items()))
+    yield (
+        f"messages: {by_receiver or 'none'}; repeated: {repeats}; "
+        f"alerts in no message: {len(messages['silenced'])}"
+    )
 
 
 def _promise_lines(promise: Mapping[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from alerts.backtest.alertmanager import load
 from alerts.backtest.recording import Recording, read_file, read_topic
 from alerts.backtest.report import lines, report
 from alerts.backtest.run import input_limits, minutes_until_s, run, thresholds
@@ -38,6 +39,11 @@ from tokenpulse.option_types import Instant
     type=Instant(),
     help="Evaluate up to here; default: the minute of the last event.",
 )
+@click.option(
+    "--alertmanager",
+    type=click.Path(path_type=Path),
+    help="Alertmanager's configuration, for the messages; default: the shipped one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON (docs/backtest.md).")
 @click.pass_context
 def backtest(
@@ -48,14 +54,17 @@ def backtest(
     base: int | None,
     from_s: int | None,
     to_s: int | None,
+    alertmanager: Path | None,
     as_json: bool,
 ) -> None:
     """Replay recorded events against policies.
 
-    Shows which alerts would have fired, when, and for how long. Events come from files, as JSON
+    Shows which alerts would have fired, when, and for how long, and the messages that Alertmanager
+    would have sent about them. Events come from files, as JSON
     lines or by a mapping; without a file from the configured Kafka topic. The command writes no
     data, and needs no server for files.
     """
+    routes = load(alertmanager)
     settings = load_settings(ctx.obj) if files else load_client_settings(ctx.obj)
     in_force = load_policies(policies)
     if mapping is not None and not files:
@@ -78,7 +87,7 @@ def backtest(
         read_file(recording, file, columns, base_ms, lambda line: click.echo(line, err=True))
     if not files:
         read_topic(recording, settings)
-    result = report(run(in_force, settings, recording, from_s))
+    result = report(run(in_force, settings, recording, from_s), routes)
     if as_json:
         click.echo(json.dumps(result, indent=1))
         return
