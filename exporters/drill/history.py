@@ -17,6 +17,7 @@ from streams.state.coverage import Coverage
 from streams.state.windows import rolling
 from streams.store.reader import StateReader
 from streams.store.redis import connected
+from streams.worker.exemplars import load_exemplars
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,11 @@ class HistoryCache:
             history.begin(now_s)
         await snapshot.load(histories)
         coverage = Coverage.of(view.meta for view in snapshot.views)
+        exemplars = [
+            exemplar
+            for heartbeat in snapshot.heartbeats
+            for exemplar in load_exemplars(heartbeat.text("exemplars"))
+        ]
         for history in histories:
             history.settle(snapshot)
             figures = history.figures()
@@ -123,4 +129,5 @@ class HistoryCache:
                         snapshot.series,
                         snapshot.customers,
                         {name: of.keys for name, of in history.groupings.items()},
+                        exemplars,
                     )

@@ -18,6 +18,7 @@ from exporters.drill.affected import Parts
 from exporters.drill.place import Chart, Place, PlaceHistory, Step
 from exporters.drill.ranges import RANGES
 from exporters.drill.runbooks import INDEX, runbook_html
+from exporters.drill.slowest import SlowRequest
 from exporters.place_links import OTHERS, place_address
 from exporters.static_files import static_files
 from exporters.templates import templates
@@ -45,6 +46,7 @@ class PlaceView:
     charts: Sequence[Chart]
     parts: Sequence[Parts] = ()
     name_of: Callable[[str], str] = str  # token of a customer -> its name
+    slowest: Sequence[SlowRequest] = ()
 
     @property
     def facts(self) -> LiveFacts | None:

@@ -24,6 +24,7 @@ from exporters.drill.place import (
 )
 from exporters.drill.ranges import DEFAULT_RANGE, RANGES, ChartRange
 from exporters.drill.runbooks import INDEX, runbook_names
+from exporters.drill.slowest import slowest_requests
 from exporters.formatting import enumeration
 from exporters.place_links import DIMENSION_OF, OTHERS, place_address
 from exporters.static_files import SAFE_HEADERS, static_route
@@ -40,6 +41,7 @@ class DrillSource:
     current: Callable[[], CurrentWindow | None]
     history: HistoryCache
     name_of: Callable[[str], str]  # token of a customer -> its name
+    trace_url: str | None = None  # address of a trace, with `{trace_id}` in it
 
 
 def drill_routes(source: DrillSource) -> list[web.RouteDef]:
@@ -103,6 +105,11 @@ def _answer(source: DrillSource, place: Place, chart_range: ChartRange, base: st
         () if of_place is None else charts(of_place, targets),
         () if history is None else parts_of(history, place),
         source.name_of,
+        ()
+        if history is None
+        else slowest_requests(
+            history.exemplars, place, history.watermark_s - chart_range.span_s, source.trace_url
+        ),
     )
     return web.Response(
         text=place_page(view, chart_range.name, base), content_type="text/html", headers=_FRESH

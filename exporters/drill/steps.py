@@ -21,6 +21,7 @@ from streams.state.slices import CELL_BITS, Aggregate, SliceId
 from streams.state.tables import Ints, Table
 from streams.state.windows import cover, extent, rolling
 from streams.store.reader import PartitionView, StateSnapshot, Version
+from streams.worker.exemplars import Exemplar
 
 STEPS_AT_ONCE = 8  # read in one refresh, which bounds its time and memory
 SETTLED_S = 600  # after its end, a step seldom changes: its sums are dropped, its figures stay
@@ -242,6 +243,7 @@ class RangeHistory:
     customers: Sequence[CustomerKey]
     # By dimension: the names of the groups of `StepFigures.percentiles`.
     groups: Mapping[str, Sequence[GroupKey]]
+    exemplars: Sequence[Exemplar] = ()  # recent requests with a trace id, of all partitions
 
 
 def steps_within(figures: Sequence[StepFigures], from_s: int, to_s: int) -> Iterator[StepFigures]:

@@ -133,7 +133,13 @@ async def _serve(
     status = None if path is None else StatusCache(settings, path)
     history = HistoryCache(settings)
     names = Customers(customers)
-    drill = DrillSource(refresher.live, refresher.current, history, names.name_of)
+    drill = DrillSource(
+        refresher.live,
+        refresher.current,
+        history,
+        names.name_of,
+        settings.exporter.trace_url,
+    )
     threads = [refresher.thread, boards.thread, history.thread]
     runners: list[web.AppRunner] = []
     try:

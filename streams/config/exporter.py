@@ -82,6 +82,12 @@ class Exporter(Section):
         description="Address of your copy of `docs/runbooks`, which the incidents on the live "
         "board link to. Without it they link to the exporter's own pages, `/runbooks/ALERT`.",
     )
+    trace_url: str | None = Field(
+        None,
+        pattern=r"^https?://\S*\{trace_id\}\S*$",
+        description="Address of a trace in your tracing system, with `{trace_id}` in it. The "
+        "slowest requests on the pages of models and regions link to it.",
+    )
     status_page: Path | None = Field(
         None,
         description="YAML file with the components of the public status page (status.md). Without "
