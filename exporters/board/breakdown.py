@@ -203,7 +203,7 @@ def _model_details(reading: BoardInput, window: str) -> list[ModelDetails]:
             name="others" if name == OTHER else name,
             requests=requests.requests,
             availability_ratio=requests.availability_ratio,
-            attempts=requests.requests if view is None else view.total,
+            attempts=requests.requests if view is None else view.requests,
             provider_availability_ratio=(
                 requests.availability_ratio if view is None else view.availability_ratio
             ),

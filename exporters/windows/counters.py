@@ -10,29 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporters.windows.incremental import Sums
-from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT
+from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT, Amounts
 from streams.events.fields import OUTCOMES
 from streams.state.slices import ATTEMPT_TOKENS_AT, ATTEMPTS_AT, COUNTER_BITS, PROBES_AT, TOKENS_AT
 from streams.state.tables import Table
 
 
 @dataclass(frozen=True, slots=True)
-class Attempts:
-    """All attempts of a group, final or not, as the provider answered them."""
+class Attempts(Amounts):
+    """All attempts of a group, final or not, as the provider answered them; without tokens."""
 
-    outcomes: Sequence[int]  # in the order of OUTCOMES, without probes
-    eligible: int  # probes included, as for the availability of requests
-    successes: int
-
-    @property
-    def total(self) -> int:
-        """Return the number of attempts, without probes."""
-        return sum(self.outcomes)
-
-    @property
-    def availability_ratio(self) -> float | None:
-        """Return the successes of the eligible attempts; None if there are none."""
-        return self.successes / self.eligible if self.eligible else None
+    outcomes: Sequence[int] = ()  # in the order of OUTCOMES, without probes
 
 
 def attempts(sums: Sums) -> dict[int, Attempts]:
@@ -55,7 +43,7 @@ def attempts(sums: Sums) -> dict[int, Attempts]:
     counted = outcomes.copy()
     counted[at] += sums.counts.values[:, PROBES_AT:TOKENS_AT]
     return {
-        group: Attempts(row, eligible, successes)
+        group: Attempts(sum(row), eligible, successes, outcomes=row)
         for group, row, eligible, successes in zip(
             groups.tolist(),
             outcomes.tolist(),

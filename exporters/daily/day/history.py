@@ -55,7 +55,7 @@ def day_counts(
     sums = add_up([part.summary for part in parts], (FLEET,))
     fleet = counts_of(sums[FLEET], scopes[FLEET]).get("", Counts())
     view = attempts(sums[FLEET]).get(0)  # the fleet is one group
-    counted = None if view is None else DayAttempts(view.total, view.availability_ratio)
+    counted = None if view is None else DayAttempts(view.requests, view.availability_ratio)
     return DayCounts(day, tuple(parts), fleet, record, counted)
 
 
