@@ -7,10 +7,11 @@ a file (`..._file`), so that it never stands in a command line or in a process l
 The other modules of this folder define the settings; `make docs` generates docs/configuration.md.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args, get_origin
 
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -51,6 +52,7 @@ __all__ = [
     "load_settings",
 ]
 
+_LISTS = (tuple, list, frozenset)  # variables of these are written as JSON
 _UNKNOWN_KEY = "no such setting; docs/configuration.md lists them all"
 
 
@@ -104,7 +106,8 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     try:
         settings: Settings = reading(**(overrides or {}))
     except SettingsError as error:  # its text has no value in it, that of its cause has
-        raise ConfigError(f"{' '.join(str(error).split())}; write JSON") from None
+        unread = list(_not_json()) or [f"{' '.join(str(error).split())}; write JSON"]
+        raise ConfigError("\n".join([*misspelt, *unread])) from None
     except ValidationError as error:
         origin = str(path) if path else ""
         lines = findings(error.errors(), origin, _UNKNOWN_KEY, is_public=_is_public)
@@ -127,6 +130,25 @@ def _variables() -> Iterator[str]:
     yield ENV_PREFIX + "CONFIG"
     for name, field in Settings.model_fields.items():
         yield from _variables_of(ENV_PREFIX + name.upper(), field)
+
+
+def _not_json() -> Iterator[str]:
+    """Yield one line, without the value, for each variable that must be JSON and is none."""
+    for name, field in Settings.model_fields.items():
+        yield from _not_json_in(ENV_PREFIX + name.upper(), field)
+
+
+def _not_json_in(variable: str, field: FieldInfo) -> Iterator[str]:
+    section = _section(field)
+    text = os.environ.get(variable)
+    if text is not None and (section is not None or get_origin(field.annotation) in _LISTS):
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            example = '{"name": value}' if section is not None else '["a", "b"] or [0.3, 1]'
+            yield f"{variable}: not JSON; write {example}"
+    for name, part in section.model_fields.items() if section is not None else ():
+        yield from _not_json_in(f"{variable}__{name.upper()}", part)
 
 
 def _variables_of(variable: str, field: FieldInfo) -> Iterator[str]:

@@ -60,3 +60,20 @@ def test_wrong_variables_and_wrong_values_are_shown_together() -> None:
     assert [line.split(": ")[1] for line in lines] == [
         *("TOKENPULSE_KAFKA_TOPIC", "kafka.partitions", "redis.timeout_s")
     ]
+
+
+def test_all_lists_that_are_not_json_are_named_without_their_value() -> None:
+    wrong: dict[str, Any] = {
+        "TOKENPULSE_KAFKA_TOPIC": "x",
+        "TOKENPULSE_WORKER__TTFT_TARGETS_S": "0.3, hunter2",
+        "TOKENPULSE_EXPORTER__POLICIES": "default",
+        "TOKENPULSE_LATENCY": "hunter2",
+        "TOKENPULSE_DAILY__MAIL_TO": '["a@b.example"]',
+    }
+    done = run("config", "check", **wrong)
+    assert done.exit_code == 2
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [
+        *("TOKENPULSE_KAFKA_TOPIC", "TOKENPULSE_WORKER__TTFT_TARGETS_S", "TOKENPULSE_LATENCY"),
+        "TOKENPULSE_EXPORTER__POLICIES",
+    ]
+    assert "hunter2" not in done.output
