@@ -60,6 +60,7 @@ class WorkerBench:
         self.seeks: list[tuple[int, int]] = []  # partition, offset
         self.dead_letters: list[int] = []  # offsets
         self.paused: set[int] = set()
+        self.by_sender = False  # whether senders gave the timestamps of the records
 
     # The consumer and the dead-letter queue of the worker.
 
@@ -113,6 +114,7 @@ class WorkerBench:
             offsets=range(begin, end),
             timestamps_ms=[AT_MS] * (end - begin),
             values=values[begin:end],
+            by_sender=[True] * (end - begin) if self.by_sender else [],
             records=[SimpleNamespace(key=None)] * (end - begin),
             unreadable=Unreadable(unreadable, None) if unreadable else None,
             epoch=self.epochs[partition],

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.state.set_back import SetBack
 from streams.worker.deduplication import ArrivalWindow, Deduplicator, ReplayHorizon
 from tests.support import oracle
 from tests.support.event_samples import NOW, judge, raw
@@ -175,3 +176,59 @@ def test_a_horizon_survives_a_change_of_the_window(before: int, after: int) -> N
     ahead = last_ms + 2 * after
     new.add(np.array([len(times)]), np.array([ahead]))
     assert new.since(ahead) == len(times)  # and nothing of the old stays for ever
+
+
+def test_a_part_at_the_begin_of_1970_is_one_like_others() -> None:
+    horizon = ReplayHorizon(600_000)
+    horizon.add(np.array([5]), np.array([50]))
+    horizon.add(np.array([6]), np.array([1_000_000_000]))
+    assert horizon.since(1_000_000_000) == 6
+
+
+# --- a watermark that is set back ----------------------------------------------------------------
+
+
+@settings(max_examples=200)
+@given(arrivals(), arrivals(), WINDOWS, CUTS, st.sampled_from([1, 40, 900, 50_000]))
+def test_after_the_watermark_was_set_back_ids_are_as_old_as_before_also_after_a_restart(
+    before: list[tuple[tuple[int, int], int]],
+    after: list[tuple[tuple[int, int], int]],
+    window_ms: int,
+    cuts: list[int],
+    back_ms: int,
+) -> None:
+    from_ms, count = max((ms for _, ms in before), default=-1), len(before)
+    if from_ms < 0:
+        return
+    to_ms = from_ms - back_ms
+    lived = Deduplicator(window_ms, PLENTY, {}, None)
+    for start, end in pairwise(sorted({0, *(min(cut, count) for cut in cuts), count})):
+        lived.find_duplicates(np.arange(start, end), batch_of(before, start, end))
+    shift_ms = lived.set_back(from_ms, to_ms, count)
+    assert back_ms <= shift_ms < back_ms + oracle.arrival_step_ms(window_ms)
+    fresh = Deduplicator(
+        window_ms, PLENTY, lived.dump(), SetBack("", from_ms, to_ms, count, shift_ms)
+    )
+    since = fresh.read_from(to_ms, count)
+    again = batch_of(before, since, count)
+    fresh.remember(np.arange(since, count), again, to_ms)
+    rest = [(one, to_ms + max(0, ms - 100_000)) for one, ms in after]
+    moved = [(one, -1 if ms < 0 else ms - shift_ms) for one, ms in before]
+    expected = defined_by_arrival([*moved, *rest], window_ms)[count:]
+    offsets = np.arange(count, count + len(rest))
+    for deduplicator in (lived, fresh):
+        found = deduplicator.find_duplicates(offsets, batch_of(rest, 0, len(rest)))
+        assert found.tolist() == expected
+    assert fresh.dump() == lived.dump()
+
+
+def test_a_watermark_set_back_twice_within_the_window_forgets_the_ids() -> None:
+    ids = [(1, 1), (2, 2), (3, 3)]
+    deduplicator = Deduplicator(600_000, PLENTY, {}, None)
+    log = [(ids[0], NOW), (ids[1], NOW - 50_000), (ids[2], NOW - 90_000)]
+    for at, (from_ms, is_known) in enumerate([(NOW, True), (NOW - 50_000, False)]):
+        deduplicator.find_duplicates(np.array([at]), batch_of(log, at, at + 1))
+        shift_ms = deduplicator.set_back(from_ms, log[at + 1][1], at + 1)
+        assert (shift_ms > 0) is is_known
+        assert (len(deduplicator.ids) > 0) is is_known
+    assert deduplicator.dump() == {}
