@@ -385,3 +385,13 @@ def _by_threshold(part: Table, thresholds: Thresholds) -> Table:
     row = part.keys >> _THRESHOLD_INDEX_BITS
     keys = (row << THRESHOLD_BITS) | limit_us[latency, part.keys & (size - 1)]
     return Table(keys, part.values)
+
+
+def restart_histograms(totals: Aggregate) -> Aggregate:
+    """Return totals whose exported histograms begin again at zero, a counter reset.
+
+    A new edge cannot be given the past, and a histogram must stay cumulative.
+    """
+    series = totals.series.values.copy()
+    series[:, SUM_COLUMNS] = 0
+    return replace(totals, series=Table(totals.series.keys, series), threshold_counts=Table.empty())

@@ -19,17 +19,21 @@ it, as long as the level still keeps the slice.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import msgspec
 import numpy as np
 
 from streams.events.decoder import Decoded
 from streams.events.watermark import Watermark
-from streams.state.aggregation import place_rejections, record, record_totals
+from streams.state.aggregation import (
+    place_rejections,
+    record,
+    record_totals,
+    restart_histograms,
+)
 from streams.state.gaps import add_incomplete, close_gap, drop_expired, open_gap
 from streams.state.levels import awaits_merging, reach_s, slices_of
-from streams.state.registry import CHUNK, Registry
+from streams.state.registry import Registry
 from streams.state.set_back import (
     Rearrangement,
     SetBack,
@@ -40,7 +44,6 @@ from streams.state.set_back import (
 from streams.state.slices import (
     HORIZON_S,
     LEVELS,
-    SUM_COLUMNS,
     Aggregate,
     SliceId,
     Thresholds,
@@ -55,9 +58,10 @@ from streams.state.snapshot import (
     Stored,
     decode_index,
     decode_meta,
+    encode_index,
+    encode_names,
     slice_field,
 )
-from streams.state.tables import Table
 
 _COMPACT_PARTS = 12
 
@@ -118,13 +122,7 @@ class PartitionState:
         # A latency that the program before did not export has no past to lose.
         edges = [before or now for before, now in zip(meta.edges, self._edges, strict=True)]
         if edges != list(self._edges):
-            # Other edges: the exported histograms begin again at zero, a counter reset, as a new
-            # edge cannot be given the past and a histogram must stay cumulative.
-            series = totals.series.values.copy()
-            series[:, SUM_COLUMNS] = 0
-            totals = replace(
-                totals, series=Table(totals.series.keys, series), threshold_counts=Table.empty()
-            )
+            totals = restart_histograms(totals)
         self._totals = [totals]
 
     @property
@@ -329,21 +327,12 @@ class PartitionState:
         deletes = [slice_field(of) for of in sorted(self._deletes)]
         self._sent = self._dirty, self._deletes
         self._dirty, self._deletes = set(), set()
-        levels: list[dict[int, int]] = [{} for _ in LEVELS]
-        for of in sorted(self.index):
-            levels[of.level][of.start_s] = self.index[of]
-        fields["index"] = msgspec.msgpack.encode(levels)
+        fields["index"] = encode_index(self.index)
         self._totals = [Aggregate.merged(self._totals)]
         fields["totals"] = self._totals[0].pack()
         names = (len(self.registry.series), len(self.registry.customers))
-        for name, have, stored, keys in (
-            ("series", names[0], self._names_stored[0], self.registry.series),
-            ("cubes", names[1], self._names_stored[1], self.registry.customers),
-        ):
-            for chunk in range(stored // CHUNK, -(-have // CHUNK)):
-                if have > stored:
-                    part = keys[chunk * CHUNK : (chunk + 1) * CHUNK]
-                    fields[f"{name}:{chunk}"] = msgspec.msgpack.encode(part)
+        fields |= encode_names("series", self.registry.series, self._names_stored[0])
+        fields |= encode_names("cubes", self.registry.customers, self._names_stored[1])
         self._names_sent = names
         fields["meta"] = msgspec.msgpack.encode(
             Meta(

@@ -123,6 +123,26 @@ def decode_index(data: bytes) -> dict[SliceId, int]:
     }
 
 
+def encode_index(index: Mapping[SliceId, int]) -> bytes:
+    """Return the bytes that `decode_index` reads."""
+    levels: list[dict[int, int]] = [{} for _ in LEVELS]
+    for slice_id in sorted(index):
+        levels[slice_id.level][slice_id.start_s] = index[slice_id]
+    return msgspec.msgpack.encode(levels)
+
+
+def encode_names(
+    name: str, keys: Sequence[SeriesKey] | Sequence[CustomerKey], stored: int
+) -> dict[str, bytes]:
+    """Return the fields of a list of names that change, as its first `stored` are in the store."""
+    if len(keys) <= stored:
+        return {}
+    return {
+        f"{name}:{at // CHUNK}": msgspec.msgpack.encode(keys[at : at + CHUNK])
+        for at in range(stored // CHUNK * CHUNK, len(keys), CHUNK)
+    }
+
+
 def registry_fields(meta: Meta) -> list[str]:
     """The store's fields that hold the names."""
     return [f"series:{at // CHUNK}" for at in range(0, meta.series, CHUNK)] + [

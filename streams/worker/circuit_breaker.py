@@ -21,6 +21,31 @@ class CircuitBreaker:
         """
         self._ratio, self._records, self._run = ratio, records, run
         self._recent: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # rejected or not, by record
+        self._accepts_present = False  # an operator accepts rejected records up to the log's end
+        self._accepted_until = 0  # that end, set by the first batch after the command
+
+    def accept_present(self) -> None:
+        """Let the records pass up to the end of the log as the next batch shows it."""
+        self._accepts_present = True
+
+    def end_acceptance(self) -> None:
+        """Check all records again: those that an operator accepted were of another log."""
+        self._accepts_present, self._accepted_until = False, 0
+
+    def check_log(
+        self, next_offset: int, log_end: int, size: int, rejected: Sequence[int]
+    ) -> str | None:
+        """Check as `check`, unless an operator accepted the records.
+
+        The batch begins at `next_offset` of a log that ends at `log_end`.
+        """
+        if self._accepts_present:
+            # Records that are produced after the command are checked again.
+            self._accepts_present, self._accepted_until = False, log_end
+        if next_offset < self._accepted_until:
+            self.reset()
+            return None
+        return self.check(size, rejected)
 
     def check(self, size: int, rejected: Sequence[int]) -> str | None:
         """Check a batch of `size` records, rejected at the positions `rejected`.

@@ -24,16 +24,16 @@ from typing import Any
 import numpy as np
 
 from streams.events.columns import Columns, Decoded, interned
-from streams.state.set_back import SetBack
-from streams.state.slices import HORIZON_S
-from streams.state.tables import Ints
-from streams.worker.dedup_window import (
+from streams.state.dedup_window import (
     STEPS_OF_ARRIVAL,
     DedupWindow,
     Hashes,
     Marks,
     step_ms,
 )
+from streams.state.set_back import SetBack
+from streams.state.slices import HORIZON_S
+from streams.state.tables import Ints
 
 _UNSETTLED = -1  # part of the records before the watermark was settled
 
@@ -71,8 +71,9 @@ def deduplicate(decoded: Decoded, duplicate: Marks) -> Decoded:
 def _is_comparable(ended_at_ms: Ints, part_ms: Ints, step_ms: int) -> Marks:
     """Return which events take part in deduplication.
 
-    `part_ms`: the begin of their part of arrival, whose length is `step_ms`. All do but those older
-    than the limit of `too_late` at some moment of their part. When records are read again, only
+    `part_ms`: the begin of their part of arrival, whose length is `step_ms`; negative before the
+    watermark was settled, when nothing is too late. All do but those older than the limit of
+    `too_late` at some moment of their part. When records are read again, only
     their part is known, so an accepted event of that age and a rejected one could not be told
     apart.
     """
@@ -174,7 +175,6 @@ class ArrivalWindow:
         if not _is_comparable(columns.ended_at_ms.min(), arrived_ms[-1], self._step_ms):
             parts_ms = self._part_ms(arrived_ms)
             comparable = _is_comparable(columns.ended_at_ms, parts_ms, self._step_ms)
-            comparable |= arrived_ms < 0  # nothing is too late before the watermark is settled
             duplicate = np.zeros(len(request), np.bool_)
             duplicate[comparable] = self._find(request[comparable], arrived_ms[comparable])
             return duplicate
@@ -248,7 +248,7 @@ class Deduplicator:
         arrived_ms = self._horizon.arrivals_ms(offsets)
         judged_ms = arrived_ms + np.where(offsets < self._shifted_before, self._shift_ms, 0)
         step_ms = arrival_step_ms(self._window_ms)
-        comparable = _is_comparable(columns.ended_at_ms, judged_ms, step_ms) | (arrived_ms < 0)
+        comparable = _is_comparable(columns.ended_at_ms, judged_ms, step_ms)
         arrived_ms = np.where(arrived_ms < 0, self._horizon.settled_at_ms, arrived_ms)
         self._window.remember(columns.request[comparable], arrived_ms[comparable], settled_ms)
 

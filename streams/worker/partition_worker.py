@@ -39,6 +39,7 @@ from streams.worker.admission import (
 from streams.worker.archiver import Archiver
 from streams.worker.circuit_breaker import CircuitBreaker
 from streams.worker.context import WorkerContext
+from streams.worker.dead_letters import DeadLetterDeliveries
 from streams.worker.deduplication import Deduplicator, deduplicate
 from streams.worker.exemplars import Exemplars
 from streams.worker.field_samples import FieldSamples
@@ -49,7 +50,6 @@ from streams.worker.supervision import CHECK_S
 
 log = logging.getLogger(__name__)
 
-DEAD_LETTERS_S = 2.0  # a checkpoint waits this long for dead letters, then for the next round
 REFETCH_AFTER_S = 15.0
 COMMAND_VALID_S = 600
 _NEVER_LATE_MS = 1 << 60
@@ -88,9 +88,6 @@ class PartitionWorker:
         self.released = False  # given back, or replaced by a worker with a newer claim
         self._counting = asyncio.Lock()  # held while the state changes or a snapshot is taken
         self._flushing = asyncio.Lock()  # held from a snapshot until the store has answered
-        self._undelivered: list[asyncio.Future[object]] = []  # dead letters on their way to Kafka
-        self._pass_all = False  # an operator accepts rejected records up to the log's present end
-        self._pass_until = 0  # that end, set by the first batch after the command
         self.applied_command = ""  # id of the last operator command applied
         self._unstored_command = ""  # one that is applied, but not in the store yet
         self._command_at_halt: str | None = None  # id of the one that was enqueued before the halt
@@ -98,6 +95,7 @@ class PartitionWorker:
         self.flush_s = 0.0  # duration of the last checkpoint
         self._log = PartitionLog(log, loaded.partition)
         self._key_check = KeyCheck(self._log, context.counters)
+        self._dead_letters = DeadLetterDeliveries(context.dead_letters, self._log)
 
     # -- counting --------------------------------------------------------------------------------
 
@@ -164,29 +162,20 @@ class PartitionWorker:
 
     async def _count(self, batch: Batch) -> None:
         decoded = self._decode(batch)
-        if (reason := self._breaker_reason(batch, decoded)) is not None:
+        rejected = [rejection.position for rejection in decoded.rejections]
+        span = (self.state.next_offset, batch.highwater)
+        if (reason := self._breaker.check_log(*span, len(batch.values), rejected)) is not None:
             self._halt(Halt(HaltReason.DEAD_LETTERS, self.state.next_offset, reason))
             return
         self._key_check.check(batch, decoded.columns)
         decoded = self._deduplicate(batch, decoded)
         await self._fetch(self.state.missing(decoded))
-        await self._send_dead_letters(batch, decoded)
+        await self._dead_letters.send(batch, decoded.rejections)
         # After the dead letters, so that every checkpoint with this batch waits for them.
         self.state.apply(decoded, batch.next_offset, batch.last())
         self.field_samples.sample(batch.offsets, batch.timestamps_ms, decoded.columns)
         if self.exemplars.due:
             self.exemplars.sample(batch.values, decoded.columns, self.state.registry.knows)
-
-    def _breaker_reason(self, batch: Batch, decoded: Decoded) -> str | None:
-        """Return why too many records were rejected; None if the batch may pass."""
-        if self._pass_all:
-            # Records that are produced after the command are checked again.
-            self._pass_all, self._pass_until = False, batch.highwater
-        if self.state.next_offset < self._pass_until:
-            self._breaker.reset()
-            return None
-        rejected = [rejection.position for rejection in decoded.rejections]
-        return self._breaker.check(len(batch.values), rejected)
 
     def _deduplicate(self, batch: Batch, decoded: Decoded) -> Decoded:
         if self.deduplicator is None:
@@ -204,13 +193,6 @@ class PartitionWorker:
         load = partial(self._context.store.load, self.admission.claim, list(ids))
         fields = await self._context.supervision.retry(self._log, load)
         self.state.provide({ids[name]: data for name, data in fields.items()})
-
-    async def _send_dead_letters(self, batch: Batch, decoded: Decoded) -> None:
-        for rejection in decoded.rejections:
-            delivery = await self._context.dead_letters.send(
-                batch, rejection.position, rejection.reason, rejection.detail
-            )
-            self._undelivered.append(asyncio.ensure_future(delivery))
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -233,10 +215,10 @@ class PartitionWorker:
                 if self.deduplicator is not None:
                     state.recent = self.deduplicator.dump()
                 snapshot = state.snapshot(written_at_ms=time.time_ns() // 1_000_000)
-                undelivered, self._undelivered = self._undelivered, []
+                letters = self._dead_letters.take()
                 unstored_command = self._unstored_command
             # Counting continues meanwhile: the snapshot is a copy.
-            if not await self._wait_for_delivery(undelivered):
+            if not await self._dead_letters.wait(letters, state.stored_offset):
                 return
             write = partial(self._context.store.flush, self.admission.claim, snapshot)
             retry = self._context.supervision.retry
@@ -250,27 +232,6 @@ class PartitionWorker:
                 state.evict(resident_max_bytes)
             self._flushed_at = time.monotonic()
             self.flush_s = self._flushed_at - began
-
-    async def _wait_for_delivery(self, letters: Sequence[asyncio.Future[object]]) -> bool:
-        """Wait for dead letters. Return whether the broker has all of them.
-
-        The stored offset must not pass a record that the broker does not have. After
-        `DEAD_LETTERS_S` they are left to the next checkpoint, so that no partition delays the
-        rest for long. Raises the error of a delivery that failed.
-        """
-        if letters:
-            await asyncio.wait(letters, timeout=DEAD_LETTERS_S)
-        waiting = [letter for letter in letters if not letter.done()]
-        if waiting:
-            self._undelivered = [*letters, *self._undelivered]
-            self._log.at(self.state.stored_offset).warning(
-                "%d rejected records are not in the dead-letter topic yet: no checkpoint",
-                len(waiting),
-            )
-            return False
-        for letter in letters:
-            letter.result()
-        return True
 
     async def archive(self) -> None:
         """Archive the stored state if that is due and the partition is not halted."""
@@ -314,12 +275,12 @@ class PartitionWorker:
             self.applied_command = command_id
             if halt.reason in OF_ANOTHER_LOG:
                 # An operator accepted rejected records of the log that was counted, not of this.
-                self._pass_all, self._pass_until = False, 0
+                self._breaker.end_acceptance()
             if command.to is not None:
                 if not self._move(halt, command.to):
                     return
             elif halt.reason is HaltReason.DEAD_LETTERS:
-                self._pass_all = True
+                self._breaker.accept_present()
             self.admission.resume()
             self._log.at(self.state.next_offset).warning(
                 "resumed by command of %s: %s", command.by, command.reason

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from streams.state.dedup_window import MAX_WINDOW_MS, DedupWindow
 from streams.state.slices import (
     DUPLICATE_KEY,
     Aggregate,
@@ -16,7 +17,6 @@ from streams.state.slices import (
     rejection_counts,
     rejections_by_reason,
 )
-from streams.worker.dedup_window import MAX_WINDOW_MS, DedupWindow
 from streams.worker.deduplication import ArrivalWindow, deduplicate
 from tests.support import oracle
 from tests.support.aggregates import parts_of

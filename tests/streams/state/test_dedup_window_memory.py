@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from streams.worker.dedup_window import DedupWindow
+from streams.state.dedup_window import DedupWindow
 from tests.support.event_samples import NOW
 
 MINUTE_MS = 60_000
