@@ -8,15 +8,12 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.models import common, dashboard
 
-from alerts.promql import sum_of
+from alerts.rules.monitoring import WATCHDOG
 from exporters.catalogue import pipeline as pipeline_metrics
-from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
 from grafana import panels, queries
-from grafana.panels import SOURCE, Named, Panel, number
-from grafana.thresholds import BAD, GOOD, WARNING, bad_above, bad_below
-from slo.health_limits import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
-from slo.policy.conditions import KNOWN_MIN_RATIO
+from grafana.panels import SOURCE, Panel
+from grafana.thresholds import BAD
 from streams.config.exporter import Exporter
 
 TAG = "tokenpulse"
@@ -43,6 +40,7 @@ class BoardSection:
 
     title: str
     panels: tuple[Panel, ...]
+    is_collapsed: bool = False  # its queries run once it is opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +74,21 @@ class Variable:
 def alerts(*by: str) -> str:
     """Return PromQL for the pages and tickets that fire, one for each set of these labels."""
     return f"max by ({', '.join(by)}) ({_ALERTS})"
+
+
+def number_of_alerts() -> str:
+    """Return PromQL for the number of pages and tickets that fire.
+
+    Without a value if no rules are evaluated: one of them always fires.
+    """
+    return f'count({_ALERTS}) or 0 * count(ALERTS{{alertname="{WATCHDOG}"}})'
+
+
+def alert_age_s(*by: str) -> str:
+    """Return PromQL for the seconds since an alert's condition became true, by these labels."""
+    since = _ALERTS.replace("ALERTS{", "ALERTS_FOR_STATE{").replace('alertstate="firing", ', "")
+    firing = alerts(*by)
+    return f"time() - max by ({', '.join(by)}) ({since}) and {firing}"
 
 
 def uid_of(board: str) -> str:
@@ -116,113 +129,6 @@ def published_windows() -> tuple[str, ...]:
     return (*Exporter().windows, "day", "month")
 
 
-# Measure, title, and the traffic of which the share is.
-_KNOWN = (
-    ("tokens", "Tokens known", "the answered requests that report input tokens"),
-    ("cached_input", "Cached tokens known", "the input tokens whose cached part is known"),
-    ("ttft", "TTFT known", "the streamed requests that report a TTFT"),
-)
-
-
-def trust(window: queries.Match) -> BoardSection:
-    """Return the panels that show whether the board's numbers can be trusted."""
-    lag = queries.newest(pipeline_metrics.PARTITION_LAG, ("partition",))
-    pulse = queries.newest(pipeline_metrics.PARTITION_PULSE, ("partition",))
-    complete = queries.newest(request_metrics.WINDOW_COMPLETE, ("window",), window=window)
-    coverage = queries.newest(request_metrics.WINDOW_COVERAGE, ("window",), window=window)
-    stale = bad_above(STALE_AFTER_S)
-    return BoardSection(
-        "Can these numbers be trusted?",
-        (
-            number(
-                "State",
-                "Whether an exporter could read the state from Redis at its last refresh. If not, "
-                "every number here is missing.",
-                queries.newest(pipeline_metrics.STATE_READABLE),
-                "none",
-                bad_below(1),
-                width=4,
-                height=3,
-                named=Named((("1", "readable", GOOD), ("0", "NOT READABLE", BAD))),
-                unknown="no exporter",
-            ),
-            number(
-                "Exporter age",
-                "Time since an exporter last read the state with success: the age of everything "
-                "here. A second is usual.",
-                queries.age_s(queries.newest(pipeline_metrics.EXPORTER_REFRESHED)),
-                "s",
-                stale,
-                width=4,
-                height=3,
-                decimals=1,
-            ),
-            number(
-                "Freshness",
-                "Age of the newest event when it was first exported, of the slowest partition. "
-                "Does not grow in silence.",
-                queries.newest(pipeline_metrics.PARTITION_FRESHNESS),
-                "s",
-                bad_above(BEHIND_AFTER_S),
-                width=4,
-                height=3,
-                decimals=1,
-            ),
-            number(
-                "Lag",
-                "Records in Kafka that no number includes yet.",
-                sum_of(lag),
-                "short",
-                bad_above(MANY_WAITING),
-                height=3,
-            ),
-            number(
-                "Worker age",
-                "Time since the last heartbeat, for the partition whose heartbeat is oldest.",
-                queries.age_s(f"min({pulse})"),
-                "s",
-                stale,
-                height=3,
-                decimals=1,
-            ),
-            number(
-                "Window complete",
-                "Whether no record of the window is known to be missing.",
-                f"min({complete})",
-                "none",
-                bad_below(1),
-                height=3,
-                named=Named((("1", "complete", GOOD), ("0", "INCOMPLETE", WARNING))),
-            ),
-            number(
-                "Coverage",
-                "Share of the window that lies after the first event ever counted. Below 100% the "
-                "window is not whole yet.",
-                f"min({coverage})",
-                "percentunit",
-                ((None, WARNING), (1, GOOD)),
-                height=3,
-            ),
-            *(_known_share(*measure, window) for measure in _KNOWN),
-        ),
-    )
-
-
-def _known_share(measure: str, title: str, total: str, window: queries.Match) -> Panel:
-    """Return the panel with the share of the whole fleet's traffic for which a measure is known."""
-    return number(
-        title,
-        f"Share of {total} in the window, of the whole fleet. Numbers about it describe this share "
-        "only; with less than half, do not rely on them.",
-        queries.window(request_metrics.KNOWN_RATIO, "fleet", window, measure=measure),
-        "percentunit",
-        ((None, WARNING), (float(KNOWN_MIN_RATIO), GOOD)),
-        width=8,
-        height=3,
-        decimals=1,
-    )
-
-
 def board(
     name: str,
     about: str,
@@ -231,8 +137,12 @@ def board(
     *,
     since: str,
     refresh: str,
+    has_annotations: bool = True,
 ) -> dashboard.Dashboard:
-    """Return a board of `TITLES`; `since`: begin of the time shown, `refresh`: its interval."""
+    """Return a board of `TITLES`; `since`: begin of the time shown, `refresh`: its interval.
+
+    `has_annotations`: alerts are drawn into the graphs, unless switched off.
+    """
     chosen = [one.model() if isinstance(one, Variable) else one for one in variables]
     return dashboard.Dashboard(
         uid=uid_of(name),
@@ -249,7 +159,7 @@ def board(
         templating=dashboard.DashboardDashboardTemplating(
             list_val=[_data_source(), _job(), *chosen]
         ),
-        annotations=dashboard.AnnotationContainer(list_val=[_annotation()]),
+        annotations=dashboard.AnnotationContainer(list_val=[_annotation(has_annotations)]),
         links=[_link(other) for other in TITLES if other != name],
     )
 
@@ -259,21 +169,35 @@ def _time_zone(name: str) -> str:
 
 
 def _laid_out(sections: Sequence[BoardSection]) -> list[dashboard.Panel | dashboard.RowPanel]:
-    found: list[dashboard.Panel | dashboard.RowPanel] = []
-    y = 0
+    rows: list[dashboard.Panel | dashboard.RowPanel] = []
+    y, number = 0, 0
     for section in sections:
-        place = dashboard.GridPos(h=1, w=panels.WIDTH, x=0, y=y)
-        found.append(dashboard.RowPanel(title=section.title, grid_pos=place, id_val=len(found) + 1))
+        number += 1
+        top = y
+        heading = dashboard.RowPanel(
+            title=section.title,
+            grid_pos=dashboard.GridPos(h=1, w=panels.WIDTH, x=0, y=top),
+            id_val=number,
+            collapsed=section.is_collapsed,
+            panels=[],
+        )
+        rows.append(heading)
         x, y, tallest = 0, y + 1, 0
         for panel in section.panels:
             if x + panel.width > panels.WIDTH:
                 x, y, tallest = 0, y + tallest, 0
+            number += 1
             panel.model.grid_pos = dashboard.GridPos(h=panel.height, w=panel.width, x=x, y=y)
-            panel.model.id_val = len(found) + 1
-            found.append(panel.model)
+            panel.model.id_val = number
             x, tallest = x + panel.width, max(tallest, panel.height)
-        y += tallest
-    return found
+        models = [panel.model for panel in section.panels]
+        if section.is_collapsed:
+            heading.panels = models
+            y = top + 1
+        else:
+            rows += models
+            y += tallest
+    return rows
 
 
 def _data_source() -> dashboard.VariableModel:
@@ -305,7 +229,8 @@ def _query_variable(
         datasource=SOURCE,
         query=query,
         definition=query,
-        refresh=dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED,
+        # Not at each change of the time shown: that is each refresh, and delays every panel.
+        refresh=dashboard.VariableRefresh.ON_DASHBOARD_LOAD,
         sort=dashboard.VariableSort.ALPHABETICAL_ASC,
         multi=several,
         include_all=True,
@@ -317,11 +242,11 @@ def _query_variable(
     )
 
 
-def _annotation() -> dashboard.AnnotationQuery:
-    return dashboard.AnnotationQuery(
+def _annotation(is_shown: bool) -> dashboard.AnnotationQuery:
+    annotation = dashboard.AnnotationQuery(
         name="Alerts",
         datasource=common.DataSourceRef(type_val="prometheus", uid="$datasource"),
-        enable=True,
+        enable=is_shown,
         icon_color=BAD,
         expr=alerts(*_ANNOTATED),  # not by customer: there may be hundreds
         step="10s",
@@ -329,10 +254,12 @@ def _annotation() -> dashboard.AnnotationQuery:
         text_format=" ".join(f"{{{{{label}}}}}" for label in _ANNOTATED[1:]),
         tag_keys="severity",
     )
+    panels.show_outside_menus(annotation)
+    return annotation
 
 
 def _link(board: str) -> dashboard.DashboardLink:
-    return dashboard.DashboardLink(
+    link = dashboard.DashboardLink(
         title=TITLES[board],
         type_val=dashboard.DashboardLinkType.LINK,
         icon="dashboard",
@@ -341,3 +268,5 @@ def _link(board: str) -> dashboard.DashboardLink:
         keep_time=True,
         include_vars=True,
     )
+    panels.show_outside_menus(link)
+    return link

@@ -3,7 +3,7 @@
 Pure. `at` and ids are given when a board is put together (frame.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from grafana_foundation_sdk.models import (
@@ -12,13 +12,15 @@ from grafana_foundation_sdk.models import (
     heatmap,
     prometheus,
     stat,
+    statetimeline,
     statushistory,
-    table,
     text,
     timeseries,
 )
 
 from grafana.thresholds import NEUTRAL, Steps, steps
+
+_HEADROOM = 1.2  # of an axis over the highest threshold
 
 SOURCE = common.DataSourceRef(type_val="prometheus", uid="$datasource")
 WIDTH = 24  # of Grafana's grid
@@ -42,22 +44,30 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table: an instant query by the table's labels."""
-
-    name: str
-    expr: str
-    unit: str
-    thresholds: Steps = NEUTRAL
-    decimals: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Link:
     """Where the cells of a label's column lead to."""
 
     title: str
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How the line of one legend is drawn."""
+
+    colour: str
+    name: str | None = None  # instead of the legend
+    width: int | None = None  # in pixels
+
+    def properties(self) -> list[dashboard.DynamicConfigValue]:
+        """Return it in Grafana's form."""
+        fixed = {"mode": "fixed", "fixedColor": self.colour}
+        given = {"color": fixed, "displayName": self.name, "custom.lineWidth": self.width}
+        return [
+            dashboard.DynamicConfigValue(id_val=name, value=value)
+            for name, value in given.items()
+            if value is not None
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,11 @@ class Named:
         return found
 
 
+def show_outside_menus(model: dashboard.DashboardLink | dashboard.AnnotationQuery) -> None:
+    """Undo the SDK's default, which hides links and switches in a menu of Grafana."""
+    model.placement = None  # type: ignore[assignment]
+
+
 def number(
     title: str,
     about: str,
@@ -117,12 +132,12 @@ def number(
         reduce_options=common.ReduceDataOptions(values=False, calcs=["last"], fields=""),
         orientation=common.VizOrientation.AUTO,
     )
-    config = _field(unit, thresholds, decimals)
+    config = field_config(unit, thresholds, decimals)
     config.no_value = unknown
     config.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.THRESHOLDS)
     config.mappings = named.mappings() if named is not None else []
-    target = _target(Query(expr), "A", instant=True)
-    return Panel(_panel("stat", title, about, options, config, [target]), width, height)
+    target = query_target(Query(expr), "A", instant=True)
+    return Panel(panel_model("stat", title, about, options, config, [target]), width, height)
 
 
 def graph(
@@ -138,13 +153,21 @@ def graph(
     least: float | None = 0,
     most: float | None = None,
     step: str | None = None,
+    lines: Mapping[str, Line] | None = None,
+    many: bool = False,
 ) -> Panel:
-    """Return a panel of lines over time, with the thresholds as dashed lines."""
+    """Return a panel of lines over time, with the thresholds as dashed lines.
+
+    `lines`: colours and names of the lines with these legends. `many`: there may be more lines than
+    a list under the graph has room for.
+    """
     legend = common.VizLegendOptions(
-        display_mode=common.LegendDisplayMode.LIST,
-        placement=common.LegendPlacement.BOTTOM,
+        display_mode=common.LegendDisplayMode.TABLE if many else common.LegendDisplayMode.LIST,
+        placement=common.LegendPlacement.RIGHT if many else common.LegendPlacement.BOTTOM,
         show_legend=True,
-        calcs=[],
+        calcs=["lastNotNull", "max"] if many else [],
+        sort_by="Max" if many else None,
+        sort_desc=True if many else None,
     )
     options = timeseries.Options(
         legend=legend,
@@ -152,16 +175,19 @@ def graph(
             mode=common.TooltipDisplayMode.MULTI, sort=common.SortOrder.DESCENDING
         ),
     )
-    config = _field(unit, thresholds)
+    config = field_config(unit, thresholds)
     config.min_val, config.max_val = least, most
     config.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME)
     # Neutral thresholds have no limit to draw.
     shown = common.GraphThresholdsStyleMode.DASHED
     if thresholds == NEUTRAL:
         shown = common.GraphThresholdsStyleMode.OFF
+    limits = [value for value, _ in thresholds if value is not None]
     config.custom = timeseries.FieldConfig(
         draw_style=common.GraphDrawStyle.LINE,
-        line_width=1,
+        line_width=1 if many or stacked else 2,
+        # Without it a target lies off the axis while all is well.
+        axis_soft_max=_HEADROOM * max(limits) if limits and most is None else None,
         fill_opacity=40 if stacked else 0,
         show_points=common.VisibilityMode.NEVER,
         # A gap is unknown; a line across it would be a guess.
@@ -171,9 +197,13 @@ def graph(
         ),
         thresholds_style=common.GraphThresholdsStyleConfig(mode=shown),
     )
-    targets = [_target(query, ref_id(at)) for at, query in enumerate(queries)]
-    model = _panel("timeseries", title, about, options, config, targets)
+    targets = [query_target(query, ref_id(at)) for at, query in enumerate(queries)]
+    model = panel_model("timeseries", title, about, options, config, targets)
     model.interval = step
+    assert model.field_config is not None
+    model.field_config.overrides = [
+        field_override(legend, line.properties()) for legend, line in (lines or {}).items()
+    ]
     return Panel(model, width, height)
 
 
@@ -201,14 +231,17 @@ def heat(title: str, about: str, expr: str, unit: str, *, width: int = 8) -> Pan
         exemplars=heatmap.ExemplarConfig(color="rgba(255,0,255,0.7)"),
         rows_frame=heatmap.RowsHeatmapOptions(layout=common.HeatmapCellLayout.AUTO),
     )
-    config = _field(unit, NEUTRAL)
+    config = field_config(unit, NEUTRAL)
     config.custom = heatmap.FieldConfig(
         scale_distribution=common.ScaleDistributionConfig(type_val=common.ScaleDistribution.LINEAR)
     )
-    target = _target(Query(expr, "{{le}}"), "A")
+    target = query_target(Query(expr, "{{le}}"), "A")
     target.format_val = prometheus.PromQueryFormat.HEATMAP
     target.exemplar = True
-    return Panel(_panel("heatmap", title, about, options, config, [target]), width, 9)
+    model = panel_model("heatmap", title, about, options, config, [target])
+    # More columns than this are a pixel wide each.
+    model.interval, model.max_data_points = "30s", 60
+    return Panel(model, width, 9)
 
 
 def history(
@@ -235,72 +268,46 @@ def history(
             mode=common.TooltipDisplayMode.SINGLE, sort=common.SortOrder.NONE
         ),
     )
-    config = _field(unit, thresholds)
+    config = field_config(unit, thresholds)
     config.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.THRESHOLDS)
     config.custom = statushistory.FieldConfig()
-    model = _panel("status-history", title, about, options, config, [_target(query, "A")])
+    model = panel_model("status-history", title, about, options, config, [query_target(query, "A")])
     # More cells than points on the screen would be drawn over each other.
     model.interval = step
     model.max_data_points = 300
     return Panel(model, width, height)
 
 
-def listing(
+def timeline(
     title: str,
     about: str,
-    labels: Sequence[str],
-    columns: Sequence[Column],
+    query: Query,
+    unit: str,
+    thresholds: Steps,
     *,
-    among: str | None = None,
-    links: dict[str, Link] | None = None,
-    sort_by: str | None = None,
-    ascending: bool = False,
     width: int = 12,
-    height: int = 8,
+    height: int = 9,
 ) -> Panel:
-    """Return a table of the present: a row for each set of `labels`, a column for each query.
-
-    `among`: an expression by the same labels; only rows that it has are shown.
-    """
-    letters = [ref_id(at) for at in range(len(columns))]
-    # Grafana calls the value of an only query "Value", those of several "Value #A", "Value #B".
-    values = ["Value" if len(columns) == 1 else f"Value #{letter}" for letter in letters]
-    order = [*labels, *values]
-    renamed = dict(zip(values, (column.name for column in columns), strict=True))
-    overrides = [_column_override(column) for column in columns]
-    for label, link in (links or {}).items():
-        cell = {"title": link.title, "url": link.url}
-        overrides.append(
-            _override(label, [dashboard.DynamicConfigValue(id_val="links", value=[cell])])
-        )
-    options = table.Options(
-        sort_by=[common.TableSortByFieldState(sort_by, not ascending)] if sort_by else [],
-        cell_height=common.TableCellHeight.SM,
-    )
-    config = _field("short", NEUTRAL)
-    config.custom = table.FieldConfig(filterable=True)
-    targets = []
-    for letter, column in zip(letters, columns, strict=True):
-        # `and` keeps the values of the left side and only the label sets of the right side.
-        expr = column.expr if among is None else f"({column.expr}) and {among}"
-        target = _target(Query(expr, ""), letter, instant=True)
-        target.format_val = prometheus.PromQueryFormat.TABLE
-        targets.append(target)
-    model = _panel("table", title, about, options, config, targets)
-    assert model.field_config is not None
-    model.field_config.overrides = overrides
-    # One row for each set of labels: without "merge" each query would have rows of its own.
-    model.transformations = [
-        dashboard.DataTransformerConfig(id_val="merge", options={}),
-        dashboard.DataTransformerConfig(
-            id_val="organize",
-            options={
-                "excludeByName": {"Time": True},
-                "indexByName": {name: at for at, name in enumerate(order)},
-                "renameByName": renamed,
-            },
+    """Return a strip over time for each name, coloured by the thresholds."""
+    options = statetimeline.Options(
+        show_value=common.VisibilityMode.NEVER,
+        merge_values=True,
+        legend=common.VizLegendOptions(
+            display_mode=common.LegendDisplayMode.LIST,
+            placement=common.LegendPlacement.BOTTOM,
+            show_legend=False,
+            calcs=[],
         ),
-    ]
+        tooltip=common.VizTooltipOptions(
+            mode=common.TooltipDisplayMode.SINGLE, sort=common.SortOrder.NONE
+        ),
+    )
+    config = field_config(unit, thresholds)
+    config.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.THRESHOLDS)
+    # A gap is unknown; a strip across it would be a guess.
+    config.custom = statetimeline.FieldConfig(span_nulls=False)
+    model = panel_model("state-timeline", title, about, options, config, [query_target(query, "A")])
+    model.max_data_points = 300
     return Panel(model, width, height)
 
 
@@ -320,7 +327,8 @@ def ref_id(at: int) -> str:
     return chr(ord("A") + at)
 
 
-def _target(query: Query, letter: str, *, instant: bool = False) -> prometheus.Dataquery:
+def query_target(query: Query, letter: str, *, instant: bool = False) -> prometheus.Dataquery:
+    """Return a query in Grafana's form."""
     return prometheus.Dataquery(
         datasource=SOURCE,
         editor_mode=prometheus.QueryEditorMode.CODE,
@@ -333,7 +341,10 @@ def _target(query: Query, letter: str, *, instant: bool = False) -> prometheus.D
     )
 
 
-def _field(unit: str, thresholds: Steps, decimals: int | None = None) -> dashboard.FieldConfig:
+def field_config(
+    unit: str, thresholds: Steps, decimals: int | None = None
+) -> dashboard.FieldConfig:
+    """Return unit and colours of a panel\'s values."""
     return dashboard.FieldConfig(
         unit=unit,
         decimals=decimals,
@@ -343,7 +354,7 @@ def _field(unit: str, thresholds: Steps, decimals: int | None = None) -> dashboa
     )
 
 
-def _panel(
+def panel_model(
     kind: str,
     title: str,
     about: str,
@@ -351,6 +362,7 @@ def _panel(
     config: dashboard.FieldConfig,
     targets: Sequence[prometheus.Dataquery],
 ) -> dashboard.Panel:
+    """Return a panel in Grafana\'s form, without its place."""
     return dashboard.Panel(
         type_val=kind,
         title=title,
@@ -362,24 +374,10 @@ def _panel(
     )
 
 
-def _override(
+def field_override(
     name: str, properties: list[dashboard.DynamicConfigValue]
 ) -> dashboard.DashboardFieldConfigSourceOverrides:
+    """Return properties of the one field of this name."""
     return dashboard.DashboardFieldConfigSourceOverrides(
         matcher=dashboard.MatcherConfig(id_val="byName", options=name), properties=properties
     )
-
-
-def _column_override(column: Column) -> dashboard.DashboardFieldConfigSourceOverrides:
-    properties = [dashboard.DynamicConfigValue(id_val="unit", value=column.unit)]
-    if column.decimals is not None:
-        properties.append(dashboard.DynamicConfigValue(id_val="decimals", value=column.decimals))
-    if column.thresholds != NEUTRAL:
-        config = dashboard.ThresholdsConfig(
-            mode=dashboard.ThresholdsMode.ABSOLUTE, steps=steps(column.thresholds)
-        )
-        properties += [
-            dashboard.DynamicConfigValue(id_val="thresholds", value=config),
-            dashboard.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
-        ]
-    return _override(column.name, properties)

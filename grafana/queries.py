@@ -83,6 +83,17 @@ def increase(spec: Spec, by: Collection[str] = (), /, **labels: Match) -> str:
     return _rising("increase", RANGE, spec, by, "", labels)
 
 
+def only_worst(expr: str, by: str, number: int, *, lowest: bool = False) -> str:
+    """Return PromQL for the `number` worst names of label `by` over the time shown.
+
+    The same names over all of it: a choice at each instant would break the lines. The worst have
+    the highest values, or the `lowest`.
+    """
+    choose, extreme = ("bottomk", "min") if lowest else ("topk", "max")
+    over_time = f"{extreme}_over_time(({expr})[{RANGE}:{STEP}] @ end())"
+    return f"({expr}) and on ({by}) {choose}({number}, {extreme} by ({by}) ({over_time}))"
+
+
 def age_s(points_in_time: str) -> str:
     """Return PromQL for the seconds since points in time."""
     return f"time() - {points_in_time}"

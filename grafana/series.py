@@ -3,7 +3,7 @@
 Pure. Expressions by scope and window, with the words that go with them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from alerts.promql import sum_of
@@ -12,13 +12,14 @@ from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import SCOPE_LABELS, Spec
 from grafana.panels import Panel, number
-from grafana.queries import Chosen, Match, newest, window
+from grafana.queries import AnyOf, Chosen, Match, newest, window
 from grafana.thresholds import BoardLimits, Steps
 from slo.policy.targets import band_text
 
 DIMENSIONS = ("model", "region", "channel")
 CHOSEN = {name: Chosen(name) for name in DIMENSIONS}
 PROMISE = {"policy": Chosen("policy"), "objective": Chosen("objective")}
+MINUTE = "1m"
 SHED = ("overloaded", "rate_limited")  # turned away for want of room
 
 
@@ -46,6 +47,31 @@ def requests(scope: str, span: Match, /, **labels: Match) -> str:
     return sum_of(each, by)
 
 
+def requests_per_s(scope: str, by: Collection[str], /, **labels: Match) -> str:
+    """Return PromQL for the requests finished a second, over the last minute.
+
+    The window of a minute costs Prometheus a few samples; the rate of counters, one of each series.
+    """
+    names = (*SCOPE_LABELS[scope], "outcome")
+    each = window(request_metrics.WINDOW_REQUESTS, scope, MINUTE, names, **labels)
+    return f"{sum_of(each, by)} / 60"
+
+
+def tokens_of_minute_per_s(scope: str, by: Collection[str], /, **labels: Match) -> str:
+    """Return PromQL for the tokens processed a second, over the last minute."""
+    names = (*SCOPE_LABELS[scope], "type")
+    each = window(request_metrics.WINDOW_TOKENS, scope, MINUTE, names, **labels)
+    return f"{sum_of(each, by)} / 60"
+
+
+def turned_away_ratio(scope: str, span: Match, /) -> str:
+    """Return PromQL for the share of requests that were turned away for want of room."""
+    by = (*SCOPE_LABELS[scope], "outcome")
+    shed = window(request_metrics.WINDOW_REQUESTS, scope, span, by, outcome=AnyOf(SHED))
+    total = requests(scope, span)
+    return f"({sum_of(shed, SCOPE_LABELS[scope])} or 0 * {total}) / {total}"
+
+
 def length_s(span: Match) -> str:
     """Return the length of a window at this moment, in seconds."""
     return f"scalar(time() - {newest(request_metrics.WINDOW_START, window=span)})"
@@ -71,6 +97,10 @@ def promise_legend(*more: str) -> str:
     """Return the legend of an objective: its name and those labels of its scope that it has."""
     names = ("objective", *objective_metrics.SCOPE, *more)
     return " ".join(f"{{{{{name}}}}}" for name in names)
+
+
+def _with_target(limit_s: float | None) -> str:
+    return "" if limit_s is None else f" (target {limit_s * 1e3:g} ms)"
 
 
 def under(limit_s: float | None) -> str:
@@ -140,7 +170,7 @@ def p95_numbers(limits: BoardLimits, span: Match, about: str = "") -> Iterator[P
     """Yield the P95 of each over a window; `about`: a sentence on the window."""
     for one in latencies(limits):
         yield number(
-            f"P95 {one.name}",
+            f"P95 {one.name}{_with_target(one.target_s)}",
             f"{one.meaning}. {about}{under(one.target_s)}",
             p95(one.seconds, "fleet", span),
             "s",

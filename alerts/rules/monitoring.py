@@ -11,6 +11,8 @@ from alerts.rules.model import Alert, Group, page, ticket
 from exporters.catalogue import pipeline as catalogue
 from slo.health_limits import SAMPLE_LIMIT, SCRAPE_NEAR_LIMIT, SCRAPE_TIMEOUT_S
 
+WATCHDOG = "TokenpulseWatchdog"  # always fires
+
 _OURS = 'rule_group=~".*;tokenpulse-.*"'
 _BODY_REFUSED = "prometheus_target_scrapes_exceeded_body_size_limit_total"
 _PER_TARGET = (*INSTALLATION, "instance")
@@ -27,7 +29,7 @@ def monitoring_groups(job: str) -> tuple[Group, ...]:
 
 def _watchdog() -> Alert:
     return Alert(
-        name="TokenpulseWatchdog",
+        name=WATCHDOG,
         severity="none",
         expr="vector(1)",
         summary="Alerting works",

@@ -7,10 +7,12 @@ from grafana_foundation_sdk.models import dashboard
 from exporters.catalogue import cost as cost_metrics
 from exporters.catalogue import requests as request_metrics
 from grafana import series
-from grafana.frame import CELL, BoardSection, Variable, board, link_to, trust, window_variable
-from grafana.panels import Column, Panel, Query, graph, listing, number
+from grafana.frame import CELL, BoardSection, Variable, board, link_to, window_variable
+from grafana.panels import Panel, Query, graph, number
 from grafana.queries import AnyOf, Chosen, Match, rate, window
+from grafana.tables import Column, listing
 from grafana.thresholds import WARNING, BoardLimits
+from grafana.trust import trust
 from streams.config.exporter import Exporter
 
 SPAN = Chosen("window")

@@ -9,11 +9,13 @@ from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
 from grafana import series
-from grafana.frame import CELL, BoardSection, board, link_to, trust
-from grafana.panels import Column, Panel, Query, graph, listing, note, number
+from grafana.frame import CELL, BoardSection, board, link_to
+from grafana.panels import Panel, Query, graph, note, number
 from grafana.queries import AnyOf, Match, newest, window
 from grafana.series import latencies, p95_numbers
+from grafana.tables import Column, listing
 from grafana.thresholds import BoardLimits, bad_above, bad_below
+from grafana.trust import trust
 
 DAY, NORM = "24h", "30d"
 SHOWN = ("day", "24h", "3d", "30d", "month")
@@ -37,6 +39,7 @@ def daily(limits: BoardLimits) -> dashboard.Dashboard:
             BoardSection("Promises and money", tuple(_promises())),
         ),
         since="now-30d",
+        has_annotations=False,
         refresh="5m",
     )
 

@@ -5,21 +5,29 @@ from collections.abc import Iterator
 from grafana_foundation_sdk.models import dashboard
 
 from alerts.promql import sum_of
-from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import objectives as objective_metrics
-from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
-from grafana import series
-from grafana.frame import CELL, BoardSection, Variable, alerts, board, link_to, trust
-from grafana.panels import Column, Link, Named, Panel, Query, graph, heat, listing, number
-from grafana.queries import newest, rate, window
+from grafana import lines, series
+from grafana.boards.live_places import SPAN, by_dimension, chosen_place, distributions
+from grafana.frame import (
+    CELL,
+    BoardSection,
+    Variable,
+    alert_age_s,
+    board,
+    link_to,
+    number_of_alerts,
+)
+from grafana.panels import Named, Panel, Query, graph, number, timeline
+from grafana.queries import only_worst, window
 from grafana.series import latencies, p95_numbers
-from grafana.thresholds import BAD, GOOD, WARNING, BoardLimits, bad_above, bad_below
-from slo.health_limits import BEHIND_AFTER_S
+from grafana.tables import COLUMN_CELL, ROW_CELL, Column, listing, matrix
+from grafana.thresholds import BAD, GOOD, WARNING, BoardLimits, bad_below
+from grafana.trust import data_verdict, known_shares
 
-SPAN = "5m"  # of all numbers: long enough for a P95, short enough to act on
 BUDGET_AT_RISK = 0.25
+WORST_STRIPS = 15  # as many as can be told apart
 NOT_TO_ONE = {"customer": ""}  # promises that are not to a customer
 
 _SERIES = {"scope": "series", "window": SPAN}
@@ -51,23 +59,25 @@ def live(limits: BoardLimits) -> dashboard.Dashboard:
     """Return the board."""
     return board(
         "live",
-        "For the SRE on call: the state of the whole fleet in the first row, then what burns, then "
-        "where: by model, region and channel. Windows are in event time.",
+        "For the SRE on call: eight verdicts and three graphs of the whole fleet, then the alerts, "
+        "then where: model by region. Windows are in event time.",
         (
-            BoardSection(
-                "Health at a glance: the whole fleet, last 5 minutes", tuple(_glance(limits))
-            ),
-            trust(SPAN),
-            BoardSection("What is wrong", tuple(_wrong(limits))),
-            BoardSection("The fleet over time", tuple(_fleet(limits))),
+            BoardSection("The whole fleet, last 5 minutes", (*_verdicts(limits), *_now(limits))),
+            BoardSection("What fires, and how requests end", tuple(_fires())),
+            BoardSection("Where: models by regions", tuple(_where(limits))),
+            BoardSection("The chosen: $region $model $channel", tuple(chosen_place(limits))),
+            BoardSection("Why", tuple(_why(limits))),
             *(
-                BoardSection(f"By {name}", tuple(_by(limits, name)))
+                BoardSection(f"By {name}", tuple(by_dimension(limits, name)), is_collapsed=True)
                 for name in ("model", "region", "channel")
             ),
             BoardSection(
-                "What is chosen above: region, model and channel", tuple(_variables_of(limits))
+                "Distributions; dots lead to traces", tuple(distributions()), is_collapsed=True
             ),
-            BoardSection("Distributions; dots lead to traces", tuple(_heatmaps())),
+            BoardSection("Budgets and burn rates", tuple(_budgets(limits)), is_collapsed=True),
+            BoardSection(
+                "Of how many requests is it known?", known_shares(SPAN, width=8), is_collapsed=True
+            ),
         ),
         VARIABLES,
         since="now-1h",
@@ -75,7 +85,17 @@ def live(limits: BoardLimits) -> dashboard.Dashboard:
     )
 
 
-def _glance(limits: BoardLimits) -> Iterator[Panel]:
+def _verdicts(limits: BoardLimits) -> Iterator[Panel]:
+    yield number(
+        "Alerts",
+        "Pages and tickets that fire. NO RULES: Prometheus evaluates none, so that none can fire.",
+        number_of_alerts(),
+        "none",
+        ((None, GOOD), (1, BAD)),
+        named=Named((("0", "quiet", GOOD),), ((1, None, "", BAD),)),
+        unknown="NO RULES",
+    )
+    yield data_verdict(SPAN, width=3, height=4)
     budget = series.of_promises(objective_metrics.BUDGET_LEFT, **NOT_TO_ONE)
     burn = series.of_promises(objective_metrics.BURN_RATE, **NOT_TO_ONE, window="1h")
     yield number(
@@ -120,58 +140,9 @@ def _glance(limits: BoardLimits) -> Iterator[Panel]:
         limits.errors,
         decimals=3,
     )
-    yield number(
-        "Tokens/s",
-        "Tokens processed a second, input and output.",
-        series.tokens_per_s("fleet", SPAN),
-        "short",
-        decimals=1,
-    )
-    yield number(
-        "Data freshness",
-        "Age of the newest event when it was exported, of the slowest partition.",
-        newest(pipeline_metrics.PARTITION_FRESHNESS),
-        "s",
-        bad_above(BEHIND_AFTER_S),
-        decimals=1,
-    )
 
 
-def _wrong(limits: BoardLimits) -> Iterator[Panel]:
-    budget = series.of_promises(objective_metrics.BUDGET_LEFT, **NOT_TO_ONE)
-    burn = series.of_promises(objective_metrics.BURN_RATE, **NOT_TO_ONE, window="1h")
-    names = ("alertname", "severity", "objective", "model", "region", "customer", "partition")
-    yield listing(
-        "Alerts that fire",
-        "Pages and tickets of Tokenpulse at this moment; empty when all is well.",
-        names,
-        (Column("firing", alerts(*names), "bool_yes_no"),),
-        links={"customer": link_to("sla", customer=CELL)},
-        sort_by="severity",
-        ascending=True,
-        width=10,
-    )
-    yield graph(
-        "Burn rate by objective, 1h",
-        "Speed at which error budgets were spent over the last hour; 1 spends all in the period.",
-        (Query(burn, series.promise_legend()),),
-        "none",
-        limits.burn,
-        width=7,
-    )
-    yield graph(
-        "Error budget left by objective",
-        "Share of the error budget of the period so far; below 0 the promise is missed.",
-        (Query(budget, series.promise_legend()),),
-        "percentunit",
-        bad_below(0, BUDGET_AT_RISK),
-        width=7,
-        least=None,
-        most=1,
-    )
-
-
-def _fleet(limits: BoardLimits) -> Iterator[Panel]:
+def _now(limits: BoardLimits) -> Iterator[Panel]:
     for one in latencies(limits):
         yield graph(
             f"{one.name} percentiles",
@@ -180,6 +151,8 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
             (Query(window(one.seconds, "fleet", SPAN, ("quantile",)), "{{quantile}}"),),
             "s",
             one.thresholds,
+            height=7,
+            lines=lines.QUANTILES,
         )
     yield graph(
         "Error ratio over time",
@@ -191,13 +164,130 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
         ),
         "percentunit",
         limits.errors,
+        height=7,
+    )
+
+
+def _fires() -> Iterator[Panel]:
+    names = (
+        *("severity", "alertname", "objective", "model", "region", "customer", "cause"),
+        *("scope", "window", "partition"),
+    )
+    yield listing(
+        "Alerts that fire",
+        "Pages and tickets of Tokenpulse at this moment, with the time since their condition "
+        "became true. If there are none, the stat Alerts tells `quiet` from missing rules.",
+        names,
+        (Column("for", alert_age_s(*names), "dtdurations"),),
+        links={
+            "model": link_to("live", model=CELL),
+            "region": link_to("live", region=CELL),
+            "customer": link_to("sla", customer=CELL),
+        },
+        coloured={"severity": {"page": BAD, "ticket": WARNING}},
+        unknown="no alert fires",
+        sort_by="severity",
+        ascending=True,
+        width=14,
+        height=7,
     )
     yield graph(
         "Requests by outcome",
-        "Finished requests a second, probes not included.",
-        (Query(rate(request_metrics.REQUESTS_TOTAL, ("outcome",)), "{{outcome}}"),),
+        "Finished requests a second over the last minute, probes not included.",
+        (Query(series.requests_per_s("fleet", ("outcome",)), "{{outcome}}"),),
         "reqps",
         stacked=True,
+        width=10,
+        height=7,
+        lines=lines.OUTCOMES,
+    )
+
+
+def _by_place(spec: Spec, **labels: str) -> str:
+    return window(spec, "series", SPAN, **labels)
+
+
+def _where(limits: BoardLimits) -> Iterator[Panel]:
+    by = ("model", "region")
+    to_both = link_to("live", model=ROW_CELL, region=COLUMN_CELL)
+    eligible = _by_place(request_metrics.WINDOW_ELIGIBLE_REQUESTS)
+    good = f"{_by_place(request_metrics.AVAILABILITY_RATIO)} * {eligible}"
+    yield matrix(
+        "Error ratio, model by region",
+        "Failures of the requests that count, over the last 5 minutes. A cell leads to its place. "
+        f"{series.availability_target(limits)}",
+        f"1 - {sum_of(good, by)} / {sum_of(eligible, by)}",
+        *by,
+        "percentunit",
+        limits.errors,
+        link=to_both,
+    )
+    ttft, _ = latencies(limits)
+    if ttft.target_s is not None:
+        about = {"latency": "ttft", "target_seconds": f"{ttft.target_s:g}"}
+        within = _by_place(request_metrics.WITHIN_TARGET_RATIO, **about)
+        measured = _by_place(ttft.samples)
+        yield matrix(
+            "TTFT within target, model by region",
+            f"Share of requests at or under {ttft.target_s * 1e3:g} ms over the last 5 minutes, "
+            "counted exactly. At 95% the P95 is at its target.",
+            f"{sum_of(f'round({within} * {measured})', by)} / {sum_of(measured, by)}",
+            *by,
+            "percentunit",
+            bad_below(0.95),
+            link=to_both,
+        )
+    yield timeline(
+        "P95 TTFT of the worst models",
+        f"Over 5 minutes at each moment; the {WORST_STRIPS} slowest of the time shown. "
+        f"{series.under(ttft.target_s)}",
+        Query(
+            only_worst(series.p95(ttft.seconds, "model", SPAN), "model", WORST_STRIPS), "{{model}}"
+        ),
+        "s",
+        limits.ttft,
+    )
+    yield timeline(
+        "Errors of the worst regions",
+        f"Over 5 minutes at each moment; the {WORST_STRIPS} worst of the time shown. "
+        f"{series.availability_target(limits)}",
+        Query(only_worst(series.error_ratio("region", SPAN), "region", WORST_STRIPS), "{{region}}"),
+        "percentunit",
+        limits.errors,
+    )
+
+
+def _why(limits: BoardLimits) -> Iterator[Panel]:
+    yield graph(
+        "Tokens per request",
+        "Input and output over the last minute. Longer requests explain a higher latency.",
+        (
+            Query(
+                f"{series.tokens_of_minute_per_s('fleet', ('type',))} / on () group_left () "
+                f"({series.requests_per_s('fleet', ())})",
+                "{{type}}",
+            ),
+        ),
+        "short",
+        stacked=True,
+        width=6,
+        lines=lines.TOKEN_TYPES,
+    )
+    yield graph(
+        "Tokens/s by type",
+        "Tokens processed a second over the last minute; the types exclude one another.",
+        (Query(series.tokens_of_minute_per_s("fleet", ("type",)), "{{type}}"),),
+        "short",
+        stacked=True,
+        width=6,
+        lines=lines.TOKEN_TYPES,
+    )
+    yield graph(
+        "Turned away",
+        "Share of requests that ended as overloaded or rate limited.",
+        tuple(Query(series.turned_away_ratio("fleet", span), span) for span in (SPAN, "1h")),
+        "percentunit",
+        width=6,
     )
     yield graph(
         "Cache hit ratio over time",
@@ -209,144 +299,30 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
         "percentunit",
         limits.cache_hit,
         most=1,
+        width=6,
+    )
+
+
+def _budgets(limits: BoardLimits) -> Iterator[Panel]:
+    budget = series.of_promises(objective_metrics.BUDGET_LEFT, **NOT_TO_ONE)
+    burn = series.of_promises(objective_metrics.BURN_RATE, **NOT_TO_ONE, window="1h")
+    yield graph(
+        "Burn rate by objective, 1h",
+        "Speed at which error budgets were spent over the last hour; 1 spends all in the period.",
+        (Query(burn, series.promise_legend()),),
+        "none",
+        limits.burn,
+        width=12,
+        many=True,
     )
     yield graph(
-        "Tokens/s by type",
-        "Tokens processed a second; the types exclude one another.",
-        (Query(rate(request_metrics.TOKENS_TOTAL, ("type",)), "{{type}}"),),
-        "short",
-        stacked=True,
-    )
-
-
-def _by(limits: BoardLimits, name: str) -> Iterator[Panel]:
-    # The legend is Grafana's template of one label, such as {{model}}.
-    chosen, legend = {name: series.CHOSEN[name]}, f"{{{{{name}}}}}"
-
-    def percentile(spec: Spec) -> str:
-        return series.p95(spec, name, SPAN, **chosen)
-
-    errors = series.error_ratio(name, SPAN, **chosen)
-    hits = window(request_metrics.CACHE_HIT_RATIO, name, SPAN, **chosen)
-    for one in latencies(limits):
-        yield graph(
-            f"P95 {one.name} by {name}",
-            f"Over the last 5 minutes, against the target of the fleet; chosen {name}s.",
-            (Query(percentile(one.seconds), legend),),
-            "s",
-            one.thresholds,
-        )
-    yield graph(
-        f"Error ratio by {name}",
-        f"Failures of the requests that count, over the last 5 minutes; chosen {name}s.",
-        (Query(errors, legend),),
+        "Error budget left by objective",
+        "Share of the error budget of the period so far; below 0 the promise is missed.",
+        (Query(budget, series.promise_legend()),),
         "percentunit",
-        limits.errors,
+        bad_below(0, BUDGET_AT_RISK),
+        width=12,
+        least=None,
+        most=1,
+        many=True,
     )
-    links: dict[str, Link] = {}
-    if name in ("model", "region"):
-        links[name] = link_to("live", **{name: CELL})
-    yield listing(
-        f"Every {name} now",
-        "The last 5 minutes, the worst error ratio first. Below 20 samples a P95 is the largest "
-        "value.",
-        (name,),
-        (
-            Column("Errors", errors, "percentunit", limits.errors, 3),
-            Column("P95 TTFT", percentile(latency_metrics.TTFT_SECONDS), "s", limits.ttft),
-            Column("P95 TPOT", percentile(latency_metrics.TPOT_SECONDS), "s", limits.tpot),
-            Column("Samples", window(latency_metrics.TTFT_SAMPLES, name, SPAN, **chosen), "short"),
-            Column("Cache hit", hits, "percentunit", limits.cache_hit, 1),
-            Column("Tokens/s", series.tokens_per_s(name, SPAN, **chosen), "short"),
-            Column("Requests", series.requests(name, SPAN, **chosen), "short"),
-        ),
-        links=links,
-        sort_by="Errors",
-        width=24,
-        height=7,
-    )
-
-
-def _each(spec: Spec, **labels: str) -> str:
-    """Return the single series that are chosen: counts can be added up, percentiles cannot."""
-    return window(spec, "series", SPAN, **series.CHOSEN, **labels)
-
-
-def _variables_of(limits: BoardLimits) -> Iterator[Panel]:
-    # Ratios of several series are weighted by their requests: a mean of ratios is not their ratio.
-    eligible = _each(request_metrics.WINDOW_ELIGIBLE_REQUESTS)
-    good = f"{_each(request_metrics.AVAILABILITY_RATIO)} * {eligible}"
-    yield number(
-        "Error ratio of the chosen",
-        f"Over the last 5 minutes. {series.availability_target(limits)}",
-        f"1 - {sum_of(good)} / {sum_of(eligible)}",
-        "percentunit",
-        limits.errors,
-        width=4,
-        height=6,
-        decimals=3,
-    )
-    for one in latencies(limits):
-        if one.target_s is not None:
-            yield _within(one.name, one.target_s, one.samples)
-    cached = _each(request_metrics.WINDOW_TOKENS, type="cached_input")
-    yield number(
-        "Cache hit ratio of the chosen",
-        f"Over the last 5 minutes. {series.cache_target(limits)}",
-        f"{sum_of(cached)} / {sum_of(_each(request_metrics.WINDOW_INPUT_TOKENS))}",
-        "percentunit",
-        limits.cache_hit,
-        width=4,
-        height=6,
-        decimals=1,
-    )
-    yield graph(
-        "Requests of the chosen by outcome",
-        "Finished requests a second, probes not included.",
-        (
-            Query(
-                rate(request_metrics.REQUESTS_TOTAL, ("outcome",), **series.CHOSEN), "{{outcome}}"
-            ),
-        ),
-        "reqps",
-        height=6,
-        stacked=True,
-    )
-
-
-def _within(what: str, target_s: float, samples: Spec) -> Panel:
-    """Return the panel of the share of requests within a target, of the chosen series."""
-    # Percentiles of several series cannot be added up, but a P95 is under its target exactly if at
-    # least 95 % of the requests are.
-    about = {"latency": what.lower(), "target_seconds": f"{target_s:g}"}
-    within = _each(request_metrics.WITHIN_TARGET_RATIO, **about)
-    measured = _each(samples)
-    # Share times requests is a whole number again, but for the rounding of the share.
-    return number(
-        f"{what} within target of the chosen",
-        f"Share of requests at or under {target_s * 1e3:g} ms over the last 5 minutes, counted "
-        "exactly. At 95% the P95 is at its target.",
-        f"{sum_of(f'round({within} * {measured})')} / {sum_of(measured)}",
-        "percentunit",
-        bad_below(0.95),
-        width=4,
-        height=6,
-        decimals=2,
-    )
-
-
-def _heatmaps() -> Iterator[Panel]:
-    chosen = {"gen_ai_request_model": series.CHOSEN["model"], "region": series.CHOSEN["region"]}
-    for what, title in (
-        ("ttft", "Time to first token"),
-        ("tpot", "Time per output token"),
-        ("duration", "Request duration"),
-    ):
-        spec = latency_metrics.REQUEST_HISTOGRAMS[what]
-        yield heat(
-            title,
-            f"{spec.help} {spec.meaning} Chosen regions and models, requests a second by bucket. A "
-            "dot is one request that carried a trace id; it leads to its trace.",
-            rate(spec, ("le",), "_bucket", **chosen),
-            "s",
-        )

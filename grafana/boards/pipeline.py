@@ -7,10 +7,12 @@ from grafana_foundation_sdk.models import dashboard
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
-from grafana.frame import BoardSection, Variable, board, trust
-from grafana.panels import Column, Panel, Query, graph, listing, number
+from grafana.frame import BoardSection, Variable, board
+from grafana.panels import Panel, Query, graph, number
 from grafana.queries import Chosen, age_s, increase, newest, rate
+from grafana.tables import Column, listing
 from grafana.thresholds import BAD, GOOD, BoardLimits, Steps, bad_above, bad_below
+from grafana.trust import data_verdict, trust_details
 from slo.health_limits import (
     ARCHIVE_STALE_AFTER_INTERVALS,
     BEHIND_AFTER_S,
@@ -42,7 +44,8 @@ def pipeline(limits: BoardLimits) -> dashboard.Dashboard:
         "refused. `docs/runbooks` says what to do about each alert.",
         (
             BoardSection("Is everything counted?", tuple(_counting_panels())),
-            trust(SPAN),
+            BoardSection("The data", (data_verdict(SPAN, width=24, height=3),)),
+            trust_details(SPAN),
             BoardSection("Partitions", tuple(_partitions())),
             BoardSection("Records that were not counted", tuple(_rejection_panels())),
             BoardSection("Workers", tuple(_workers())),

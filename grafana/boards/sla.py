@@ -9,10 +9,12 @@ from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
 from grafana import series
-from grafana.frame import CELL, BoardSection, Variable, board, link_to, trust
-from grafana.panels import Column, Panel, Query, graph, history, listing, number
+from grafana.frame import CELL, BoardSection, Variable, board, link_to
+from grafana.panels import Panel, Query, graph, history, number
 from grafana.queries import STEP, Chosen, select, window
+from grafana.tables import Column, listing
 from grafana.thresholds import BAD, GOOD, BoardLimits, bad_above, bad_below
+from grafana.trust import trust
 
 DAY = "24h"
 CHOSEN = {**series.PROMISE, "customer": Chosen("customer")}
@@ -66,6 +68,7 @@ def sla(limits: BoardLimits) -> dashboard.Dashboard:
         ),
         VARIABLES,
         since="now-24h",
+        has_annotations=False,
         refresh="1m",
     )
 

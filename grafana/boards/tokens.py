@@ -7,20 +7,14 @@ from grafana_foundation_sdk.models import dashboard
 from alerts.promql import sum_of
 from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import requests as request_metrics
-from grafana import series
+from grafana import lines, series
 from grafana.boards.live import VARIABLES
-from grafana.frame import (
-    CELL,
-    BoardSection,
-    board,
-    link_to,
-    published_windows,
-    trust,
-    window_variable,
-)
-from grafana.panels import Column, Panel, Query, graph, listing, number
+from grafana.frame import CELL, BoardSection, board, link_to, published_windows, window_variable
+from grafana.panels import Panel, Query, graph, number
 from grafana.queries import AnyOf, Chosen, rate, window
+from grafana.tables import Column, listing
 from grafana.thresholds import BoardLimits
+from grafana.trust import trust
 
 SPAN = Chosen("window")
 _CUSTOMER_SPAN = "24h"
@@ -111,7 +105,8 @@ def _load() -> Iterator[Panel]:
             "Input and output.",
             (
                 Query(
-                    rate(request_metrics.TOKENS_TOTAL, (name,), **series.CHOSEN), f"{{{{{name}}}}}"
+                    series.tokens_of_minute_per_s(name, (name,), **{name: series.CHOSEN[name]}),
+                    f"{{{{{name}}}}}",
                 ),
             ),
             "short",
@@ -125,13 +120,20 @@ def _load() -> Iterator[Panel]:
             Query(rate(request_metrics.REASONING_TOKENS_TOTAL, **series.CHOSEN), "reasoning"),
         ),
         "short",
+        lines=lines.TOKEN_TYPES,
     )
     yield graph(
         "Requests by model",
         "Finished requests a second.",
-        (Query(rate(request_metrics.REQUESTS_TOTAL, ("model",), **series.CHOSEN), "{{model}}"),),
+        (
+            Query(
+                series.requests_per_s("model", ("model",), model=series.CHOSEN["model"]),
+                "{{model}}",
+            ),
+        ),
         "reqps",
         stacked=True,
+        many=True,
     )
     yield graph(
         "Requests by service tier",

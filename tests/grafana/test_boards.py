@@ -18,17 +18,21 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from alerts.rules.build import build
 from exporters.catalogue.requests import SPECS
 from exporters.windows.plan import window_plan
+from grafana import lines
 from grafana.generate import documents, encode
 from slo.health_limits import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
 from slo.policy.loading import load_policies, shipped
 from slo.policy.policy import LatencyThresholdObjective
 from streams.config.settings import Settings
+from streams.events.fields import OUTCOMES
+from streams.state.measures import EXPORTED_QUANTILES
 from tests.support.grafana_boards import (
     BOARDS,
     annotations,
     defaults,
     filled_in,
     label_queries,
+    layout,
     panels,
     targets,
     used_variables,
@@ -42,7 +46,10 @@ POLICY = yaml.safe_load((ROOT / "slo/policies/default.yaml").read_text())
 OBJECTIVES = {one["name"]: one for one in POLICY["objectives"]}
 BY_UID = {board["uid"]: board for board in BOARDS.values()}
 # Series that Prometheus itself makes.
-OF_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_scraped"}
+OF_PROMETHEUS = {
+    *("up", "ALERTS", "ALERTS_FOR_STATE"),
+    *("scrape_duration_seconds", "scrape_samples_scraped"),
+}
 SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}")
 MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"([^"]*)"')
 
@@ -85,7 +92,23 @@ def test_a_dashboard_that_no_code_generates_is_told_and_removed(tmp_path: Path) 
 def test_grafanas_schema_knows_every_key(name: str) -> None:
     text = encode(BOARDS[name])
     known = json.loads(encode(Dashboard.from_json(json.loads(text))))
+    # Reading sets the default again, which hides links in a menu.
+    for shown in hidden_in_menus(known):
+        del shown["placement"]
     assert encode(known) == text
+
+
+def hidden_in_menus(node: Any) -> list[dict[str, Any]]:
+    """Return all parts of a board that are shown in a menu only."""
+    found = [node] if isinstance(node, dict) and node.get("placement") == "inControlsMenu" else []
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return found + [hidden for part in parts for hidden in hidden_in_menus(part)]
+
+
+@board_names
+def test_no_link_and_no_switch_is_hidden_in_a_menu(name: str) -> None:
+    assert BOARDS[name]["links"]
+    assert hidden_in_menus(BOARDS[name]) == []
 
 
 def test_an_unknown_key_does_not_survive_the_schema() -> None:
@@ -272,7 +295,9 @@ def test_every_expression_is_promql(tmp_path: Path) -> None:
 
 
 def colours(name: str, title: str) -> list[tuple[float | None, str]]:
-    (panel,) = [panel for panel in panels(BOARDS[name]) if panel["title"] == title]
+    (panel,) = [
+        panel for panel in panels(BOARDS[name]) if panel["title"].partition(" (target")[0] == title
+    ]
     steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
     return [(step["value"], step["color"]) for step in steps]
 
@@ -329,13 +354,61 @@ def test_volume_turns_red_where_the_rule_does() -> None:
 
 
 @board_names
-def test_every_board_says_whether_it_can_be_trusted(name: str) -> None:
-    assert colours(name, "Exporter age") == [(None, "green"), (STALE_AFTER_S, "red")]
-    assert colours(name, "Worker age") == [(None, "green"), (STALE_AFTER_S, "red")]
-    titles = {panel["title"] for panel in panels(BOARDS[name])}
-    assert {"State", "Freshness", "Lag", "Window complete", "Coverage"} <= titles
-    lag = "Lag" if name != "pipeline" else "Lag of each partition"
-    assert colours(name, lag) == [(None, "green"), (MANY_WAITING, "red")]
+def test_every_board_says_in_a_word_whether_it_can_be_trusted(name: str) -> None:
+    (data,) = [panel for panel in panels(BOARDS[name]) if panel["title"] == "Data"]
+    values, late, unreadable = data["fieldConfig"]["defaults"]["mappings"]
+    assert {value: said["text"] for value, said in values["options"].items()} == {
+        "0": "GOOD",
+        "1": "PARTIAL",
+    }
+    assert (late["options"]["from"], late["options"]["to"]) == (2, 7)
+    assert unreadable["options"]["from"] == 8
+    (target,) = data["targets"]
+    assert f"> bool {STALE_AFTER_S}" in target["expr"]
+    assert f"> bool {BEHIND_AFTER_S}" in target["expr"]
+
+
+def test_the_pipeline_board_shows_each_sign_by_itself() -> None:
+    assert colours("pipeline", "Exporter age") == [(None, "green"), (STALE_AFTER_S, "red")]
+    assert colours("pipeline", "Worker age") == [(None, "green"), (STALE_AFTER_S, "red")]
+    assert colours("pipeline", "Freshness") == [(None, "green"), (BEHIND_AFTER_S, "red")]
+    assert colours("pipeline", "Lag") == [(None, "green"), (MANY_WAITING, "red")]
+    titles = {panel["title"] for panel in panels(BOARDS["pipeline"])}
+    assert {"State", "Window complete", "Coverage"} <= titles
+
+
+def test_names_of_one_kind_have_colours_of_their_own() -> None:
+    assert {*lines.OUTCOMES} == {*OUTCOMES}
+    assert {*lines.QUANTILES} == {str(ratio) for ratio in EXPORTED_QUANTILES}
+    for kind in (lines.OUTCOMES, lines.QUANTILES, lines.TOKEN_TYPES):
+        assert len({line.colour for line in kind.values()}) == len(kind)
+
+
+def test_a_target_lies_on_the_axis_while_all_is_well() -> None:
+    seen = 0
+    for board in BOARDS.values():
+        for panel in panels(board):
+            if panel["type"] != "timeseries":
+                continue
+            field = panel["fieldConfig"]["defaults"]
+            limits = [step["value"] for step in field["thresholds"]["steps"] if step["value"]]
+            if limits and "max" not in field:
+                seen += 1
+                assert field["custom"]["axisSoftMax"] > max(limits), panel["title"]
+    assert seen > 5
+
+
+def test_the_first_screen_of_the_live_board_has_verdicts_and_graphs() -> None:
+    fold = 17  # units of 38 pixels on a screen of 1440 x 900
+    shown = [panel for panel in BOARDS["live"]["panels"] if panel["type"] != "row"]
+    kinds = Counter(panel["type"] for panel in shown if panel["gridPos"]["y"] < fold)
+    assert (kinds["stat"], kinds["timeseries"]) == (8, 4)
+    assert max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in shown) <= 60
+
+
+def test_layouts_are_those_that_were_reviewed() -> None:
+    golden = ROOT / "tests" / "golden" / "board-layouts.txt"
+    assert "\n".join(map(layout, BOARDS.values())) == golden.read_text()
 
 
 @pytest.mark.parametrize("name", ["live", "daily", "sla", "cache", "tokens"])
@@ -344,10 +417,6 @@ def test_a_board_of_requests_shows_for_how_much_of_them_a_measure_is_known(
     name: str, title: str
 ) -> None:
     assert colours(name, title) == [(None, "orange"), (0.5, "green")]
-
-
-def test_freshness_turns_red_where_the_rule_does() -> None:
-    assert colours("live", "Data freshness") == [(None, "green"), (BEHIND_AFTER_S, "red")]
 
 
 def test_another_policy_gives_other_colours_and_words() -> None:

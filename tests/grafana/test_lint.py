@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.grafana_boards import BOARDS, DASHBOARDS
+from tests.support.grafana_boards import BOARDS, DASHBOARDS, panels
 from tests.support.grafana_lint import RULES
 
 FOLDERS = sorted({path.parent for path in DASHBOARDS.glob("*/*.json")})
@@ -112,9 +112,11 @@ def test_each_rule_finds_what_is_broken(rule: str, broken: Callable[[dict[str, A
     board = copy.deepcopy(BOARDS["live"])
     instance = {**copy.deepcopy(variable(board, "job")), "name": "instance", "label": "Instance"}
     board["templating"]["list"].append(instance)
-    for panel in board["panels"]:
+    for panel in panels(board):
         for target in panel.get("targets", ()):
             target["expr"] = X
+    for listed in board["templating"]["list"]:
+        listed["refresh"] = 2
     assert list(RULES[rule](board)) == []
     broken(board)
     assert list(RULES[rule](board))

@@ -33,8 +33,34 @@ class Asked:
 
 
 def panels(board: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All panels but the headings of rows."""
-    return [panel for panel in board["panels"] if panel["type"] != "row"]
+    """Return all panels but the headings of rows; those of collapsed rows too."""
+    inside = [panel for row in board["panels"] for panel in row.get("panels", ())]
+    return [panel for panel in board["panels"] if panel["type"] != "row"] + inside
+
+
+def layout(board: Mapping[str, Any]) -> str:
+    """Return the layout of a board as text: a line a row of panels, with their sizes."""
+    lines = [f"{board['title']} ({board['uid']}), {board['time']['from']}, {board['refresh']}"]
+    for row in board["panels"]:
+        is_row = row["type"] == "row"
+        if is_row:
+            state = ", collapsed" if row["collapsed"] else ""
+            lines.append(f"y {row['gridPos']['y']:>3} -- {row['title']}{state} --")
+        last_y = None
+        for panel in row["panels"] if is_row else [row]:
+            place = panel["gridPos"]
+            here = f"[{place['w']}x{place['h']} {panel['type']}: {panel['title']}]"
+            if place["y"] in (last_y, _y_of(lines[-1])):
+                lines[-1] += f" {here}"
+            else:
+                lines.append(f"y {place['y']:>3} {here}")
+            last_y = place["y"]
+    return "\n".join(lines) + "\n"
+
+
+def _y_of(line: str) -> int | None:
+    match = re.match(r"y +(\d+) \[", line)
+    return int(match[1]) if match else None
 
 
 def variables(board: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
