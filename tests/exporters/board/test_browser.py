@@ -273,7 +273,7 @@ def test_a_keyboard_reaches_everything_in_order_and_always_sees_where_it_is() ->
             await page.press("Enter")
             assert await page.evaluate("document.activeElement.id") == "main"
             seen = []
-            for _ in range(40):
+            for _ in range(80):
                 await page.press("Tab")
                 name, outline = await page.evaluate(
                     """(() => {
@@ -288,6 +288,9 @@ def test_a_keyboard_reaches_everything_in_order_and_always_sees_where_it_is() ->
                     break
                 seen.append(name)
                 assert outline == "3px solid", name
+            runbooks = [one.runbook for one in WITH_INCIDENTS.incidents if one.runbook]
+            assert seen[: len(runbooks)] == runbooks
+            del seen[: len(runbooks)]
             assert seen[0] == "Objectives, table"
             assert seen[1].startswith("uptime, fleet: 30 days")
             assert seen[2].startswith("30 days: 25 met")
