@@ -21,6 +21,9 @@ _MATCHER = re.compile(r'\s*(\w+)\s*(=~|!~|!=|=)\s*("(?:[^"\\]|\\.)*"|[^",{}]*?)\
 _SPAN = re.compile(r"(\d+)(ms|[smhdwy])")
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _DAY_S = 86_400
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_FIRST_WEEKDAY = 3  # of 1970-01-01, a Thursday
+_SIMULATED_TIMES = {"weekdays", "times", "location"}
 # Alertmanager's own defaults.
 _GROUP_WAIT_S, _GROUP_INTERVAL_S, _REPEAT_S = 30.0, 300.0, 14_400.0
 
@@ -51,6 +54,21 @@ def match_all(matchers: Iterable[Matcher], labels: Labels) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class ActiveTime:
+    """A span of the UTC day on some weekdays; 0 is Monday."""
+
+    begin_s: int
+    end_s: int
+    weekdays: frozenset[int]
+
+    def contains(self, at_s: float) -> bool:
+        """Return whether a time lies in it, in seconds since 1970."""
+        days, second = divmod(at_s, _DAY_S)
+        weekday = (int(days) + _FIRST_WEEKDAY) % 7
+        return weekday in self.weekdays and self.begin_s <= second < self.end_s
+
+
+@dataclass(frozen=True, slots=True)
 class Inhibition:
     """While an alert of the source fires, alerts of the target are silent."""
 
@@ -77,7 +95,7 @@ class Route:
     group_wait_s: float
     group_interval_s: float
     repeat_s: float
-    active: tuple[tuple[int, int], ...] | None  # [begin, end) in seconds of the UTC day, if any
+    active: tuple[ActiveTime, ...] | None  # None: at any time
     is_last: bool  # later routes beside it do not get its alerts
     routes: tuple["Route", ...]
 
@@ -102,9 +120,7 @@ class Route:
 
     def is_active(self, at_s: float) -> bool:
         """Return whether messages are sent at a time, in seconds since 1970."""
-        return self.active is None or any(
-            begin_s <= at_s % _DAY_S < end_s for begin_s, end_s in self.active
-        )
+        return self.active is None or any(span.contains(at_s) for span in self.active)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +129,7 @@ class AlertmanagerConfig:
 
     route: Route
     inhibitions: tuple[Inhibition, ...]
+    receivers: frozenset[str]  # that send messages; a receiver may have no address at all
 
 
 def load(path: Path | None = None) -> AlertmanagerConfig:
@@ -141,6 +158,7 @@ def read(text: str, origin: str) -> AlertmanagerConfig:
                 )
                 for rule in document.get("inhibit_rules") or ()
             ),
+            frozenset(entry["name"] for entry in document["receivers"] if len(entry) > 1),
         )
     except (AttributeError, KeyError, TypeError, ValueError, re.error) as problem:
         raise ConfigError(
@@ -151,7 +169,7 @@ def read(text: str, origin: str) -> AlertmanagerConfig:
 def _route(
     node: Mapping[str, Any],
     parent: Route | None,
-    intervals: Mapping[str, tuple[tuple[int, int], ...]],
+    intervals: Mapping[str, tuple[ActiveTime, ...]],
 ) -> Route:
     """Return a route with its children; what it leaves out is that of the route above it."""
     if "mute_time_intervals" in node or "match" in node or "match_re" in node:
@@ -208,12 +226,19 @@ def _matchers(texts: Iterable[str] | None) -> Matchers:
     return tuple(matchers)
 
 
-def _times(entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
+def _times(entries: Iterable[Mapping[str, Any]]) -> Iterator[ActiveTime]:
     for entry in entries:
-        if entry.get("location", "UTC") != "UTC" or not set(entry) <= {"times", "location"}:
-            raise ValueError(f"only times of the UTC day are simulated, got {dict(entry)}")
-        for span in entry["times"]:
-            yield _second(span["start_time"]), _second(span["end_time"])
+        if entry.get("location", "UTC") != "UTC" or not set(entry) <= _SIMULATED_TIMES:
+            raise ValueError(f"only weekdays and times of the UTC day, got {dict(entry)}")
+        weekdays = frozenset(_days(entry.get("weekdays") or ["monday:sunday"]))
+        for span in entry.get("times") or [{"start_time": "00:00", "end_time": "24:00"}]:
+            yield ActiveTime(_second(span["start_time"]), _second(span["end_time"]), weekdays)
+
+
+def _days(texts: Iterable[str]) -> Iterator[int]:
+    for text in texts:
+        first, _, last = text.lower().partition(":")
+        yield from range(_WEEKDAYS.index(first), _WEEKDAYS.index(last or first) + 1)
 
 
 def _second(text: str) -> int:

@@ -59,7 +59,10 @@ def simulate(
 ) -> Notifications:
     """Return the messages until `end_s`."""
     simulation = _Simulation(config, alerts, end_s)
-    messages = sorted(simulation.messages(), key=lambda message: (message.at_s, message.receiver))
+    messages = sorted(
+        (message for message in simulation.messages() if message.receiver in config.receivers),
+        key=lambda message: (message.at_s, message.receiver),
+    )
     sent = {place for message in messages for place in message.alerts}
     return Notifications(
         tuple(messages), tuple(place for place in range(len(alerts)) if place not in sent)

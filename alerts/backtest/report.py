@@ -282,6 +282,9 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         f"{rejected} rejected, {events['duplicates']} duplicates, {events['unmapped']} not mapped"
     )
     for alert in document["alerts"]:
+        # It is for no person: it only silences other alerts.
+        if alert["severity"] == "none":
+            continue
         plus = " " if alert["resolved_at"] else "+"
         yield (
             f"{alert['severity']:<6}  {alert['fired_at']}  {_span(alert['lasted_s']):>7}{plus} "
@@ -322,9 +325,9 @@ def _message_lines(messages: Mapping[str, Any]) -> Iterator[str]:
     receivers = Counter(message["receiver"] for message in messages["sent"] if message["added"])
     repeats = sum(message["kind"] == "repeat" for message in messages["sent"])
     by_receiver = ", ".join(f"{count} to {name}" for name, count in sorted(receivers.items()))
+    silenced = sum(entry["severity"] != "none" for entry in messages["silenced"])
     yield (
-        f"messages: {by_receiver or 'none'}; repeated: {repeats}; "
-        f"alerts in no message: {len(messages['silenced'])}"
+        f"messages: {by_receiver or 'none'}; repeated: {repeats}; alerts in no message: {silenced}"
     )
 
 

@@ -29,13 +29,28 @@ from tests.support.backtests import backtested, policy, steady, ttft
 from tests.support.programs import needs_programs
 from tests.support.servers import wait_until
 
-SEVEN_S = 1_767_225_600 + 7 * 3_600  # when the digest is sent
+SEVEN_S = 1_767_571_200 + 7 * 3_600  # Monday 2026-01-05, when the digests are sent
 Labels = dict[str, str]
 
 
 def config(*inhibitions: dict[str, Any], **route: Any) -> AlertmanagerConfig:
     defaults = {"receiver": "r", "group_by": ["model"], "group_wait": "10s", "group_interval": "1m"}
-    document = {"route": {**defaults, **route}, "inhibit_rules": list(inhibitions)}
+    document = {
+        "route": {**defaults, **route},
+        "inhibit_rules": list(inhibitions),
+        "receivers": [{"name": "r", "webhook_configs": [{}]}, {"name": "nobody"}],
+        "time_intervals": [
+            {
+                "name": "weekly",
+                "time_intervals": [
+                    {
+                        "weekdays": ["monday"],
+                        "times": [{"start_time": "07:00", "end_time": "07:10"}],
+                    }
+                ],
+            }
+        ],
+    }
     return read(json.dumps(document), "here")
 
 
@@ -97,6 +112,22 @@ def test_alerts_on_both_sides_of_an_inhibition_do_not_silence_each_other() -> No
     assert told(simulate(config(rule), alerts, 100)) == [(10, "new", [0, 1])]
 
 
+def test_a_digest_is_sent_on_its_weekday_and_a_receiver_without_address_gets_no_message() -> None:
+    digest = {
+        "active_time_intervals": ["weekly"],
+        "group_interval": "10m",
+        "repeat_interval": "20h",
+    }
+    alerts = [fired("A", SEVEN_S - 2.5 * 86_400)]
+    result = simulate(config(**digest), alerts, SEVEN_S + 8 * 86_400)
+    assert told(result) == [
+        (SEVEN_S + 10, "new", [0]),
+        (SEVEN_S + 7 * 86_400 + 10, "repeat", [0]),
+    ]
+    result = simulate(config(receiver="nobody"), alerts, SEVEN_S)
+    assert (result.messages, result.silenced) == ((), (0,))
+
+
 @pytest.mark.parametrize(
     "route",
     [
@@ -113,20 +144,33 @@ def test_a_configuration_that_is_not_simulated_is_an_error(route: dict[str, Any]
 
 def test_one_fault_of_all_models_is_one_page() -> None:
     """An outage of the fleet silences those of its regions and models; the report says so."""
-    slow = [*steady(0, 120), *steady(120, 300, outcome="timeout"), *steady(300, 400)]
-    result = backtested(slow, policy(ttft()))
-    document = report(result, load())
+    events = [
+        request | {"request_id": f"{model}-{region}-{request['request_id']}"}
+        for model in ("large", "small")
+        for region in ("eu", "us")
+        for request in (
+            *steady(0, 120, model=model, region=region),
+            *steady(120, 200, model=model, region=region, outcome="timeout"),
+            *steady(200, 400, model=model, region=region),
+        )
+    ]
+    document = report(backtested(events, policy(ttft())), load())
     pages = [message for message in document["messages"]["sent"] if message["receiver"] == "pages"]
     assert [(message["at"], message["kind"], message["firing"]) for message in pages] == [
         ("2026-01-01T00:02:55Z", "new", 1),
-        ("2026-01-01T00:06:35Z", "resolved", 0),
+        ("2026-01-01T00:04:55Z", "resolved", 0),
     ]
-    silenced = document["messages"]["silenced"]
-    assert {entry["scope"]["scope"] for entry in silenced} == {"model", "region"}
-    assert "  2026-01-01T00:02:55Z  message to pages (severity page): TokenpulseOutage" in list(
-        lines(document)
-    )
-    assert "messages: 1 to pages; repeated: 0; alerts in no message: 2" in list(lines(document))
+    (fleet,) = pages[0]["added"]
+    assert (fleet["alert"], fleet["scope"]["scope"]) == ("TokenpulseOutage", "fleet")
+    silenced = [
+        entry["scope"]["scope"]
+        for entry in document["messages"]["silenced"]
+        if entry["severity"] == "page"
+    ]
+    assert sorted(silenced) == ["model", "model", "region", "region"]
+    text = list(lines(document))
+    assert "messages: 1 to pages; repeated: 0; alerts in no message: 4" in text
+    assert not any(line.startswith("none") for line in text)
 
 
 # -- Alertmanager itself ---------------------------------------------------------------------------
