@@ -17,6 +17,7 @@ from exporters.board.input import BoardInput
 from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
 STATE_LOST = "TokenpulseStateLost"
+CATCHING_UP = "Catching up: "
 QUIET_AFTER_S = 60.0
 # Alerts that leave the numbers of the board as good as they are.
 _HARMLESS = {"TokenpulseArchiveOld", WINDOW_INCOMPLETE}
@@ -172,9 +173,14 @@ def _delay_incidents(reading: BoardInput, delays_s: dict[int, float]) -> Iterato
     if delays_s:
         waiting = sum(reading.lags.get(partition, 0) for partition in delays_s)
         records = f", and {fmt.counted(waiting, 'record')} wait" if waiting else ""
+        words = (
+            f"{partition_list(delays_s)} {'is' if len(delays_s) == 1 else 'are'} "
+            f"{fmt.span(max(delays_s.values()))} behind{records}."
+        )
+        # The rule waits before it fires, as a worker that starts reads what waited for it.
+        fires = any(state.firing_since_s for state in reading.alerts.named(DATA_STALE))
         yield _stale_incident(
-            f"{fmt.capitalize(partition_list(delays_s))} {'is' if len(delays_s) == 1 else 'are'} "
-            f"{fmt.span(max(delays_s.values()))} behind{records}.",
+            fmt.capitalize(words) if fires else f"{CATCHING_UP}{words}",
             reading,
             "behind",
         )

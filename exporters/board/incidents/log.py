@@ -16,6 +16,7 @@ from exporters.board.facts import Incident, Notification, PastIncident, Severity
 
 KEEP_S = 86_400.0
 REOPEN_S = 60.0
+BRIEF_S = 5.0  # a shorter incident that notified no person leaves no record
 _URGENT_FIRST: tuple[Severity, ...] = ("page", "ticket", "info")
 # Time of the last sight is written at this distance: it is the end if the exporter stops.
 _WRITE_EVERY_S = 10.0
@@ -170,8 +171,10 @@ class IncidentLog:
             if key in seen:
                 continue
             if record.is_open:
-                ended = replace(record, is_open=False)
-                self._put(ended)
+                self._put(replace(record, is_open=False))
+            # A moment at a start or a catch-up; a fault stays in the windows for longer.
+            if record.firing_since_s is None and record.seen_s - record.start_s < BRIEF_S:
+                self._records.pop(record.field, None)
             # A short pause ends no incident; its record stays ready to continue.
             if now_s - record.seen_s > REOPEN_S:
                 del self._open[key]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from exporters import formatting as fmt
 from exporters.board.facts import Incident, ObjectiveRow, Severity, State, TileValue
-from exporters.board.incidents.data_quality import DataQuality
+from exporters.board.incidents.data_quality import CATCHING_UP, DataQuality
 from exporters.board.objectives import RANK
 from exporters.board.tiles import WINDOW
 
@@ -45,6 +45,8 @@ def make_banner(
     # Old numbers do not describe the present, so this goes before all incidents.
     if quality.stale:
         words = quality.freshness.words
+        if words.startswith(CATCHING_UP):
+            return Banner("unknown", words)
         return Banner("unknown", f"These numbers are old: {words[:1].lower()}{words[1:]}")
     findings = [*_missed_cards(cards), *_missed_objectives(objectives)]
     states = [_STATE_OF[incident.severity] for incident in incidents]

@@ -23,6 +23,7 @@ from streams.state.coverage import Coverage
 from streams.store.heartbeat import Heartbeat
 from tests.support.checks import not_none
 from tests.support.exporter_state import NOW_S, StateWriter, event, settings_for
+from tests.support.live_board import FixedRules, facts_under
 from tests.support.live_facts import World, in_world, the, told, traffic
 from tests.support.servers import RedisServer
 
@@ -154,6 +155,25 @@ def test_records_that_wait_unwritten_are_stale(configured: Callable[..., Any]) -
     assert the(facts, "TokenpulseDataStale").words == (
         "Partition 0 is 1 min 30 s behind, and 7 records wait."
     )
+    assert facts.state == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("firing_since_s", "headline"),
+    [
+        (None, "Catching up: partition 0 is 2 min "),
+        (NOW_S, "These numbers are old: partition 0 is "),
+    ],
+)
+def test_a_worker_that_starts_catches_up_before_the_rule_fires(
+    configured: Callable[..., Any], firing_since_s: float | None, headline: str
+) -> None:
+    behind = AlertState(
+        *(DATA_STALE, "page", {"cause": "behind"}, {"partition": "0"}, 120.0, NOW_S),
+        *(firing_since_s, True, 15.0),
+    )
+    facts = facts_under(configured(), FixedRules([behind]), cold=False)
+    assert facts.headline.startswith(headline)
     assert facts.state == "unknown"
 
 

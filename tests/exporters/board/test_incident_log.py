@@ -43,17 +43,19 @@ def test_an_incident_has_start_end_peak_and_affected_share() -> None:
 @pytest.mark.parametrize("pause_s", [REOPEN_S / 2, REOPEN_S * 2])
 def test_an_incident_that_returns_soon_is_the_same(pause_s: float) -> None:
     log = IncidentLog()
+    log.update([failing(0.5)], 90, False)
     log.update([failing(0.5)], 100, False)
     log.update([], 101, False)
     log.update([], 100 + pause_s - 1, False)
     (shown,) = log.update([failing(0.5)], 100 + pause_s, False)
     is_same = pause_s < REOPEN_S
-    assert shown.since_s == (100 if is_same else 100 + pause_s)
+    assert shown.since_s == (90 if is_same else 100 + pause_s)
     assert len(log.past()) == (0 if is_same else 1)
 
 
 def test_incidents_are_forgotten_after_a_day() -> None:
     log = IncidentLog()
+    log.update([failing(0.5)], 90, False)
     log.update([failing(0.5)], 100, False)
     log.update([], 101, False)
     log.mark_written(101)
@@ -61,7 +63,18 @@ def test_incidents_are_forgotten_after_a_day() -> None:
     assert len(log.past()) == 1
     log.update([], 101 + KEEP_S, False)
     assert log.past() == ()
-    assert log.changes(101 + KEEP_S) == ({}, ["100000|failures|region eu"])
+    assert log.changes(101 + KEEP_S) == ({}, ["90000|failures|region eu"])
+
+
+@pytest.mark.parametrize("fires", [False, True])
+def test_a_moment_leaves_no_record_unless_a_person_was_notified(fires: bool) -> None:
+    notification = Notification("firing", 100) if fires else Notification()
+    log = IncidentLog()
+    log.update([replace(failing(0.5), notification=notification)], 100, False)
+    log.update([], 102, False)
+    assert len(log.past()) == fires
+    written, deleted = log.changes(102)
+    assert (len(written), len(deleted)) == ((1, 0) if fires else (0, 1))
 
 
 def test_no_incident_of_the_traffic_ends_while_the_traffic_is_unknown() -> None:
@@ -124,6 +137,7 @@ def test_incidents_survive_a_restart_of_the_exporter(configured: Callable[..., A
 
     async def before(world: World) -> Any:
         await world.writer.write(0, [e for e in events if e["ended_at"] <= NOW_S * 1_000], NOW_S)
+        await world.facts(NOW_S - 10)
         return await world.facts(NOW_S)
 
     async def after(world: World) -> Any:
@@ -132,10 +146,12 @@ def test_incidents_survive_a_restart_of_the_exporter(configured: Callable[..., A
         return await world.facts(NOW_S + 180)
 
     first = in_world(settings, before)
-    assert [one.since_s for one in first.incidents if one.key.startswith("failures")] == [NOW_S]
+    assert [one.since_s for one in first.incidents if one.key.startswith("failures")] == [
+        NOW_S - 10
+    ]
     second = in_world(settings, after)
     past = [one for one in second.past_incidents if one.alert == "TokenpulseOutage"]
-    assert [(one.start_s, one.end_s) for one in past] == [(NOW_S, NOW_S)]
+    assert [(one.start_s, one.end_s) for one in past] == [(NOW_S - 10, NOW_S)]
     assert past[0].words.startswith("Region eu-west-1: ")
     assert past[0].peak is not None
     assert past[0].peak.endswith(" failed")
