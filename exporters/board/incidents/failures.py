@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from exporters import formatting as fmt
-from exporters.board.alerts import BURN, CLIENT_ERRORS, OUTAGE, URGENCY, severity_of
+from exporters.board.alerts import BURN, CLIENT_ERRORS, MISSED, OUTAGE, URGENCY, severity_of
 from exporters.board.breakdown import FleetTargets
 from exporters.board.facts import Extent, Incident, Severity
 from exporters.board.incidents.localisation import Localisation, SeriesGroups, elsewhere_words
@@ -228,6 +228,9 @@ def other_incidents(reading: BoardInput, shown: Sequence[Incident]) -> Iterator[
     An alert that this version has no sentence for is still shown, and the banner follows it.
     """
     worded = {incident.alert for incident in shown}
+    # An incident about a burn rate says too that the budget is spent.
+    if BURN in worded:
+        worded.add(MISSED)
     others = {state.alert: state for state in reading.alerts.states if state.alert not in worded}
     for alert in others:
         states = [state for state in reading.alerts.states if state.alert == alert]

@@ -299,6 +299,7 @@ def test_a_budget_that_burns_is_told_before_it_is_gone(configured: Callable[...,
     assert "× the sustainable rate over the last hour (a page above 14.4×; " in words
     assert "1 h window, 30 min of data), and it is spent" in words
     assert the_budget(facts).severity == "page"
+    assert told(facts, "TokenpulseObjectiveMissed") == []
     (uptime,) = [one for one in facts.objectives if one.kind == "promise"]
     assert uptime.state == "breached"
     assert not_none(uptime.budget_left_ratio) < 0

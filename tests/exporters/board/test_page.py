@@ -379,4 +379,6 @@ def test_the_window_of_rebuilt_data_is_not_called_complete(
 
 def test_the_requests_of_the_window_and_of_availability_have_one_name_each() -> None:
     part = shown_text(fragments(state(WELL))["status"])
-    assert "15,234 requests (15,200 count for availability)" in part
+    assert (
+        "15,234 requests (availability counts 15,200: with probes, without client errors)" in part
+    )
