@@ -56,7 +56,7 @@ def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(
     }
     assert content.startswith(begins[format_])
     if format_ == "pdf":
-        assert len(PdfReader(BytesIO(content)).pages) == 1
+        assert len(PdfReader(BytesIO(content)).pages) == 2
     if format_ == "json":
         assert json.loads(content)["date"] == TODAY
     printed = run("daily", "--date", "today", "--format", format_, settings=settings)

@@ -129,7 +129,10 @@ def test_a_screen_reader_meets_tables_with_headers_and_words_for_every_mark(
             nodes = await page.accessibility()
             told = [(node.role, node.name.replace("\u00a0", " ")) for node in nodes]
             tables = [name for role, name in told if role == "table"]
-            assert tables == ["Seven numbers", "Objectives at risk", "Segments", "31 days"]
+            assert tables == [
+                *("Seven numbers", "Are tokens growing?", "Reliable enough for renewals?"),
+                *("Is the cache’s margin good?", "Objectives at risk", "Segments", "31 days"),
+            ]
             headers = [name for role, name in told if role == "rowheader"]
             assert "P95 TTFT time to first token" in headers
             assert "State" in headers
@@ -159,6 +162,6 @@ def test_the_keyboard_reaches_links_the_form_and_what_scrolls(address: Callable[
             )
         assert any(str(one).endswith("daily?date=2026-11-02") for one in met)
         assert any(str(one).endswith("daily.pdf?date=2026-11-03") for one in met)
-        assert {"input", "button", "summary", "month", "risks"} <= set(met)
+        assert {"input", "button", "summary", "month", "growth", "contracts", "risks"} <= set(met)
 
     in_browser(use)
