@@ -28,7 +28,10 @@ COMMANDS = {
         "Write incidents on the public status page (docs/status.md).",
     ),
     "maintenance": ("sla:maintenance", "Manage windows whose minutes do not count (docs/sla.md)."),
-    "partitions": ("partitions:partitions", "List partitions, and resume halted ones."),
+    "partitions": (
+        "partitions:partitions",
+        "List partitions, resume halted ones, and set a watermark back.",
+    ),
     "policy": ("policy:policy", "Check policies, and import them from OpenSLO."),
     "produce": ("traffic:produce", "Send events from a file to Kafka unchanged."),
     "rejected": (
