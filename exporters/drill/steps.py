@@ -1,9 +1,9 @@
 """Figures of equal steps of time, for the charts: what is left of the slices once they are read.
 
 Pure. A consumer of slices (streams/store/reader.py), as the windows are. A step is added up from
-the slices of all partitions; then its histograms are replaced by percentiles and by the counts of
-a heatmap, of each group. So a day of ten-minute steps takes a few megabytes, and a page is made
-from it in milliseconds. A step is read again only if one of its slices changed.
+the slices of all partitions; then its histograms are replaced by the percentiles of each group. So
+a day of ten-minute steps takes little memory, and a page is made from it without a read. A step is
+read again only if one of its slices changed.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from streams.state.coverage import Coverage
 from streams.state.measures import SERIES_DIMENSIONS, GroupKey, without_apart_tiers
 from streams.state.registry import CustomerKey, SeriesKey
 from streams.state.slices import CELL_BITS, Aggregate, SliceId
-from streams.state.tables import Ints, Table
+from streams.state.tables import Table
 from streams.state.windows import cover, extent, rolling
 from streams.store.reader import PartitionView, StateSnapshot, Version
 from streams.worker.exemplars import Exemplar
@@ -26,14 +26,7 @@ from streams.worker.exemplars import Exemplar
 STEPS_AT_ONCE = 8  # read in one refresh, which bounds its time and memory
 SETTLED_S = 600  # after its end, a step seldom changes: its sums are dropped, its figures stay
 QUANTILES = (0.5, 0.95, 0.99)
-# Upper edges of the heatmap's rows in ns, and one row for all above them.
-HEAT_EDGES_NS = np.array(
-    [round(digits * 10**power) for power in range(6, 11) for digits in (1, 1.5, 2, 3, 5, 7)]
-    + [10**11],
-    np.int64,
-)
 _PARTS_MAX = 32
-HEAT_BITS = 8  # of a row of the heatmap, below the (group, latency) of a key
 
 _Versions = dict[PartKey, Version]
 
@@ -48,7 +41,6 @@ class StepFigures:
     customers: Table  # as in Aggregate
     # By dimension: (group, latency) -> [samples, percentiles in ns], in the order of QUANTILES.
     percentiles: Mapping[str, Table]
-    heat: Mapping[str, Table]  # by dimension: (group, latency, row of the heatmap) -> requests
 
 
 @dataclass(slots=True)
@@ -193,15 +185,12 @@ class StepHistory(UpToNow):
 
     def _make_figures(self, start_s: int, total: Aggregate, snapshot: StateSnapshot) -> StepFigures:
         mixed = without_apart_tiers(total, snapshot.series, self._apart_tiers)
-        quantiles, heat = {}, {}
+        quantiles = {}
         for dimension, grouping in self.groupings.items():
             part = total if grouping.is_by_tier else mixed
             cells = grouping.regroup(part.cells, CELL_BITS)
             quantiles[dimension] = _percentile_table(cells)
-            heat[dimension] = _heat_table(cells)
-        return StepFigures(
-            start_s, start_s + self.step_s, total.series, total.customers, quantiles, heat
-        )
+        return StepFigures(start_s, start_s + self.step_s, total.series, total.customers, quantiles)
 
 
 def _by_level(covered: _Versions) -> dict[int, _Versions]:
@@ -220,14 +209,6 @@ def _percentile_table(cells: Table) -> Table:
     return Table(
         np.array(keys, np.int64), np.array(rows, np.int64).reshape(len(rows), 1 + len(QUANTILES))
     )
-
-
-def _heat_table(cells: Table) -> Table:
-    """Return (group, latency, row of the heatmap) -> requests."""
-    bucket = cells.keys & ((1 << histogram.BUCKET_BITS) - 1)
-    # A bucket straddles an edge at most by its own width, 0.8 % of the latency.
-    row: Ints = np.searchsorted(HEAT_EDGES_NS, histogram.highest_in(bucket)).astype(np.int64)
-    return Table.summed((cells.keys >> histogram.BUCKET_BITS << HEAT_BITS) | row, cells.values)
 
 
 @dataclass(frozen=True, slots=True)
