@@ -72,10 +72,9 @@ def _is_comparable(ended_at_ms: Ints, part_ms: Ints, step_ms: int) -> Marks:
     """Return which events take part in deduplication.
 
     `part_ms`: the begin of their part of arrival, whose length is `step_ms`; negative before the
-    watermark was settled, when nothing is too late. All do but those older than the limit of
-    `too_late` at some moment of their part. When records are read again, only
-    their part is known, so an accepted event of that age and a rejected one could not be told
-    apart.
+    watermark was settled, when no event is too late. All events do but those older than the limit
+    of `too_late` at some moment of their part: when records are read again, only their part is
+    known, so an accepted event of that age cannot be distinguished from a rejected one.
     """
     return ended_at_ms >= part_ms + step_ms - HORIZON_S * 1_000
 
@@ -243,7 +242,7 @@ class Deduplicator:
     def remember(self, offsets: Ints, columns: Columns, settled_ms: int | None) -> None:
         """Remember valid records that were counted before a restart.
 
-        `columns` may have records that were too late then, as nothing is judged late again.
+        `columns` may have records that were too late then: they are left out here.
         """
         arrived_ms = self._horizon.arrivals_ms(offsets)
         judged_ms = arrived_ms + np.where(offsets < self._shifted_before, self._shift_ms, 0)

@@ -145,7 +145,7 @@ class PartitionWorker:
         self._flushed_at = time.monotonic()  # reading again takes time, but is no stall
         if self.deduplicator is None or self.state.watermark.time_ms is None or not batch.values:
             return
-        # Nothing is late now: which of these records were too late then, the deduplicator decides.
+        # No record is late now: the deduplicator leaves out those that were too late then.
         limits = replace(self._context.event_limits, horizon_ms=_NEVER_LATE_MS)
         columns = decode(
             batch.values, np.array(batch.timestamps_ms, np.int64), None, limits
