@@ -48,7 +48,7 @@ def _exporters(job: str) -> Iterator[Alert]:
         "TokenpulseExporterDown",
         f"{total_of(up)} == 0\nunless {on()} {seen}",
         "No exporter answers",
-        "Prometheus reaches no exporter, or refuses its page. No metric is available, and no "
+        "Prometheus reaches no exporter, or rejects its page. No metric is available, and no "
         "other alert about requests can fire.",
         "{{ $value }} answer",
         "at least 1",
@@ -99,10 +99,10 @@ def _scrapes(job: str) -> Iterator[Alert]:
         "TokenpulseScrapeLimit",
         f"{aggregate('max', samples, _PER_TARGET)} > 0"
         f"\nand {aggregate('max', up, _PER_TARGET)} == 0",
-        "Prometheus refuses the page of {{ $labels.instance }}",
+        "Prometheus rejects the page of {{ $labels.instance }}",
         "The exporter answers, but its page of {{ $value }} samples exceeds a limit of the scrape "
         "job, so Prometheus drops all of it.",
-        "{{ $value }} samples, refused",
+        "{{ $value }} samples, rejected",
         f"at most sample_limit, {SAMPLE_LIMIT}",
         15,
         cause="samples",
@@ -111,7 +111,7 @@ def _scrapes(job: str) -> Iterator[Alert]:
         "TokenpulseScrapeLimit",
         f"count by ({', '.join(INSTALLATION)}) ({up} == 0)"
         f"\nand on () sum(increase({_BODY_REFUSED}[5m])) > 0",
-        "Prometheus refuses the page of {{ $value }} exporters: it is too long",
+        "Prometheus rejects the page of {{ $value }} exporters: it is too long",
         "A page exceeds body_size_limit of its scrape job, so Prometheus drops all of it.",
         "{{ $value }} exporters without a page",
         "none",

@@ -138,10 +138,20 @@ def _outage(scope: str, by: tuple[str, ...], unless: str) -> Alert:
 
 
 def _cell_down() -> str:
-    """Return PromQL for the share of successes of one model in one region, if it is down."""
+    """Return PromQL for the share of successes of one model in one region, if it is down.
+
+    Its window is longer than that of regions and models. So that it ends no later than their
+    alerts, the region's last minute must still fail as fast as the window did, less a sixth.
+    """
+    last_minute = {"scope": any_of(("region",)), "window": any_of((_WINDOW,))}
+    ratio, count = (
+        newest(spec, last_minute, ("region",))
+        for spec in (catalogue.AVAILABILITY_RATIO, catalogue.WINDOW_ELIGIBLE_REQUESTS)
+    )
     good = total_of(f"round({_series('ratio')} * {_series('eligible')})", _CELL)
     return (
         f"{good} / {eligible(_CELL)} < {OUTAGE_BELOW}\nand {eligible(_CELL)} >= {CELL_MIN_REQUESTS}"
+        f"\nand {failures(_CELL)} <= {on('region')} group_left () (6 * (1 - {ratio}) * {count})"
     )
 
 

@@ -92,7 +92,7 @@ def test_no_secret_and_no_url_stands_in_the_configuration() -> None:
         (LAG, "tickets"),
         (STALE, "pages"),
         ({"alertname": "TokenpulseWatchdog", "severity": "none"}, "dead-man"),
-        (EXPLAINS, "nobody"),
+        (EXPLAINS, "silent"),
         (INCOMPLETE, "weekly-digest,tickets-once"),
         (
             {"alertname": "TokenpulseObjectiveMissed", "severity": "ticket", "digest": "cro"},
