@@ -26,7 +26,9 @@ from streams.state.measures import SERIES_DIMENSIONS
 
 CELL = "model_region"  # scope of one model in one region
 CELL_WINDOW = "5m"  # the window of single series that the exporter publishes by default
-EXPLAINED_KEEP_S = 300  # the failures stay as long in the short window of the burn rates
+# The failures stay for five minutes in the short window of the burn rates and of single series,
+# whose alerts then last for another minute: none of them may page after the outage ended.
+EXPLAINED_KEEP_S = 420
 _WINDOW = "1m"
 _CELL = ("model", "region")
 _LABELS = {"derived_from": "state", "route": "sre"}
@@ -130,7 +132,7 @@ def _outage(scope: str, by: tuple[str, ...], unless: str) -> Alert:
         value=f"{_SHARE} succeed",
         target="at least 50% at any time",
         for_s=10,
-        keep_firing_s=KEEP_FIRING_S,
+        keep_firing_s=EXPLAINED_KEEP_S,
         labels={**_LABELS, "scope": scope},
         link=dashboard("live", "model", "region"),
         reads=(Read(scope, _WINDOW), Read("series", CELL_WINDOW)),
@@ -180,7 +182,7 @@ def _explained_burn() -> Alert:
     """Return the alert that holds while places that are down have nearly all failures.
 
     It goes to no person; while it fires, Alertmanager sends no page about burn rates of the
-    fleet. Five minutes longer, as the short window of a burn rate contains the failures so long.
+    fleet.
     """
     every = failures(_CELL)
     ill = " or ".join(
