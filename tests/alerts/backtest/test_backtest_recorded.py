@@ -228,11 +228,7 @@ def test_every_published_outage_of_a_site_pages_for_as_long_as_it_lasted() -> No
         outcome = "server_error" if changes[at][1] == "down" else "success"
         events.append(event(now, model=site, probe=True, outcome=outcome))
     found = backtested(events, policy(UPTIME))
-    fleet = [
-        one
-        for one in of_rule(found, "TokenpulseOutage").episodes()
-        if dict(one.labels)["scope"] == "fleet"
-    ]
+    fleet = of_rule(found, "TokenpulseOutage", scope="fleet").episodes()
     assert len(fleet) == len(downs) >= 3
     for one, (down_s, up_s) in zip(fleet, downs, strict=True):
         assert down_s < one.fired_at_s <= down_s + 60
