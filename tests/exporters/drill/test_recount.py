@@ -111,10 +111,13 @@ def test_a_step_that_is_not_over_is_marked(configured: Callable[..., Settings]) 
     assert "The last step is not over" in page.text
 
 
-def test_late_events_change_a_step_that_was_read(configured: Callable[..., Settings]) -> None:
+@pytest.mark.parametrize("age_s", [1_800, 120])
+def test_late_events_change_a_step_that_was_read(
+    configured: Callable[..., Settings], age_s: int
+) -> None:
     """A step is read again if a slice of it changed, also after its sums were dropped."""
     settings = configured()
-    early, late = event(NOW_S - 1_800), event(NOW_S - 1_790, request_id="late")
+    early, late = event(NOW_S - age_s), event(NOW_S - age_s + 2, request_id="late")
 
     async def counts() -> list[int]:
         writer = StateWriter(settings)
