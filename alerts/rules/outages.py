@@ -29,6 +29,8 @@ CELL_WINDOW = "5m"  # the window of single series that the exporter publishes by
 # The failures stay for five minutes in the short window of the burn rates and of single series,
 # whose alerts then last for another minute: none of them may page after the outage ended.
 EXPLAINED_KEEP_S = 420
+# By the long window of a burn rate; the short one of 6 h is 30 minutes.
+_BURN_KEEP_S = {"1h": EXPLAINED_KEEP_S, "6h": 1_920}
 _WINDOW = "1m"
 _CELL = ("model", "region")
 _LABELS = {"derived_from": "state", "route": "sre"}
@@ -43,7 +45,7 @@ def outage_alerts() -> tuple[Alert, ...]:
         _outage("region", ("region",), f"\nunless {on('region')} ({_model_explains_region()})"),
         _outage("model", ("model",), f"\nunless {on('model')} ({_region_explains_model()})"),
         _cell_outage(),
-        _explained_burn(),
+        *(_explained_burn(window, keep_s) for window, keep_s in _BURN_KEEP_S.items()),
         _explained_volume(),
     )
 
@@ -178,7 +180,7 @@ def _cell_outage() -> Alert:
     )
 
 
-def _explained_burn() -> Alert:
+def _explained_burn(window: str, keep_s: int) -> Alert:
     """Return the alert that holds while places that are down have nearly all failures.
 
     It goes to no person; while it fires, Alertmanager sends no page about burn rates of the
@@ -199,6 +201,8 @@ def _explained_burn() -> Alert:
         "burn",
         f"{total_of(ill)} / {failures(())} > {share}\nor {fleet}",
         "Places that are down explain the burn rate of the fleet",
+        keep_s,
+        window=window,
     )
 
 
@@ -214,7 +218,9 @@ def _explained_volume() -> Alert:
     )
 
 
-def _explanation(explains: str, expr: str, summary: str) -> Alert:
+def _explanation(
+    explains: str, expr: str, summary: str, keep_s: int = EXPLAINED_KEEP_S, **labels: str
+) -> Alert:
     return Alert(
         name="TokenpulseOutageExplains",
         severity="none",
@@ -224,8 +230,8 @@ def _explanation(explains: str, expr: str, summary: str) -> Alert:
         "same fault.",
         value=_SHARE,
         target="silent without an outage",
-        keep_firing_s=EXPLAINED_KEEP_S,
-        labels={**_LABELS, "explains": explains},
+        keep_firing_s=keep_s,
+        labels={**_LABELS, "explains": explains, **labels},
         link=dashboard("live"),
         reads=(Read("series", CELL_WINDOW), Read("fleet", CELL_WINDOW), Read("fleet", _WINDOW)),
     )
