@@ -15,6 +15,7 @@ from streams.state.slices import (
     THRESHOLD_BITS,
     Aggregate,
 )
+from streams.state.snapshot import SCHEMA
 from streams.state.tables import Table
 from tests.support.paths import TESTS
 from tests.support.shelf import (
@@ -95,5 +96,5 @@ def test_a_state_of_the_schema_before_is_read_and_counted_on() -> None:
     assert 0 < state.next_offset == shelf.offset < len(log)
     count(state, shelf, log, len(log))
     checkpoint(state, shelf)
-    assert shelf.meta.schema == 4
+    assert shelf.meta.schema == SCHEMA
     assert counted(shelf) == counted(shelf_after(log))

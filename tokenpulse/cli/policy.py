@@ -8,8 +8,8 @@ import click
 from alerts.openslo import from_openslo
 from slo.policy.description import describe, uncounted_limits
 from slo.policy.loading import PolicyError, load_policies, read_policy, read_policy_text
-from streams.config.settings import load_settings
 from streams.config.yaml_file import parse_yaml, to_yaml
+from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.policy_counts import PolicyCounts
 
 
@@ -29,10 +29,11 @@ def check(ctx: click.Context, files: tuple[str, ...]) -> None:
     objective would stay unknown, as the workers do not count its limits; 2 with a line for each
     mistake in a file.
     """
-    settings = load_settings(ctx.obj)
+    settings = load_client_settings(ctx.obj)
     policies = load_policies(files)
     counts = PolicyCounts.read(settings)
-    if counts.problem:
+    # A check of files needs no running Tokenpulse.
+    if counts.problem and "url" in settings.redis.model_fields_set:
         click.echo(f"no requests to compare with: {counts.problem}", err=True)
     uncounted = 0
     for file, policy in zip(files, policies, strict=True):

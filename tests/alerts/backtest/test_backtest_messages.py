@@ -151,14 +151,14 @@ def test_one_fault_of_all_models_is_one_page() -> None:
         for request in (
             *steady(0, 120, model=model, region=region),
             *steady(120, 200, model=model, region=region, outcome="timeout"),
-            *steady(200, 400, model=model, region=region),
+            *steady(200, 900, model=model, region=region),
         )
     ]
     document = report(backtested(events, policy(ttft())), load())
     pages = [message for message in document["messages"]["sent"] if message["receiver"] == "pages"]
     assert [(message["at"], message["kind"], message["firing"]) for message in pages] == [
         ("2026-01-01T00:02:55Z", "new", 1),
-        ("2026-01-01T00:04:55Z", "resolved", 0),
+        ("2026-01-01T00:10:55Z", "resolved", 0),
     ]
     (fleet,) = pages[0]["added"]
     assert (fleet["alert"], fleet["scope"]["scope"]) == ("TokenpulseOutage", "fleet")

@@ -169,7 +169,8 @@ class StandIn:
         kafka = self._settings.kafka
         store = RedisStore(client, kafka.group, kafka.topic)
         while not self._ended.is_set():
-            values: dict[Any, Any] = {**self._fields, "at_ms": now_ms()}
+            at_ms = now_ms()
+            values: dict[Any, Any] = {**self._fields, "at_ms": at_ms, "broker_at_ms": at_ms}
             order = await store.send_heartbeat(self._partition, values)
             if order is not None and self._fields["order"] != order.id:
                 self.applied.append(order)
