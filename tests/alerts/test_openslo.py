@@ -15,6 +15,7 @@ from tests.support.paths import TESTS
 from tests.support.policy_files import one
 from tokenpulse.cli.main import OneLineErrors
 from tokenpulse.cli.policy import policy
+from tokenpulse.local import client_settings
 
 FILE = TESTS / "policies" / "openslo.yaml"
 SUCCESS = ["success", "server_error", "timeout", "overloaded", "stream_error"]
@@ -224,6 +225,12 @@ def test_other_kinds_and_alert_policies_are_told() -> None:
 
 
 # --- the commands
+
+
+@pytest.fixture(autouse=True)
+def no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command find no `tokenpulse up`, such as that of another test."""
+    monkeypatch.setattr(client_settings, "running_stacks", list)
 
 
 def run(*arguments: object) -> Result:

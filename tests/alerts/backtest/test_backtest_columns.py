@@ -132,10 +132,13 @@ def recorded(events: list[Event], policies: list[Policy], minutes_until: int) ->
 @pytest.mark.parametrize(
     ("seed", "spans", "from_s"),
     [
-        (1, [(7, 700)], None),
+        pytest.param(1, [(7, 700)], None, marks=pytest.mark.slow),
         (2, [(1_003, 1_500)], 1_206),
         # Windows of a day, of minutes and hours that are added up, and events too old for them.
-        (3, [(0, 300), (4_000, 4_400), (80_000, 80_500), (90_000, 90_400)], 90_101),
+        pytest.param(
+            *(3, [(0, 300), (4_000, 4_400), (80_000, 80_500), (90_000, 90_400)], 90_101),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_all_instants_at_once_are_those_one_after_another(
