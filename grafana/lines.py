@@ -5,31 +5,31 @@ own choice by name gives one colour to success and to two kinds of failures.
 """
 
 from exporters.catalogue.requests import UNKNOWN_INPUT
-from grafana.panels import Line
+from grafana.panels import LineStyle
 
 # Green is good, red failed, orange was turned away, grey is the client's own.
 OUTCOMES = {
-    "success": Line("semi-dark-green"),
-    "server_error": Line("dark-red"),
-    "timeout": Line("red"),
-    "stream_error": Line("light-red"),
-    "overloaded": Line("dark-orange"),
-    "rate_limited": Line("light-orange"),
-    "client_error": Line("#8e8e8e"),
-    "cancelled": Line("#bdbdbd"),
+    "success": LineStyle("semi-dark-green"),
+    "server_error": LineStyle("dark-red"),
+    "timeout": LineStyle("red"),
+    "stream_error": LineStyle("light-red"),
+    "overloaded": LineStyle("dark-orange"),
+    "rate_limited": LineStyle("light-orange"),
+    "client_error": LineStyle("#8e8e8e"),
+    "cancelled": LineStyle("#bdbdbd"),
 }
 
 # One hue; the P95, which targets are about, is the heavy line.
 QUANTILES = {
-    "0.5": Line("super-light-blue", "P50", 1),
-    "0.9": Line("light-blue", "P90", 1),
-    "0.95": Line("blue", "P95", 3),
-    "0.99": Line("dark-blue", "P99", 1),
+    "0.5": LineStyle("super-light-blue", "P50", 1),
+    "0.9": LineStyle("light-blue", "P90", 1),
+    "0.95": LineStyle("blue", "P95", 3),
+    "0.99": LineStyle("dark-blue", "P99", 1),
 }
 
 TOKEN_TYPES = {
-    "uncached_input": Line("blue"),
-    "cached_input": Line("semi-dark-green"),
-    UNKNOWN_INPUT: Line("light-blue"),
-    "output": Line("purple"),
+    "uncached_input": LineStyle("blue"),
+    "cached_input": LineStyle("semi-dark-green"),
+    UNKNOWN_INPUT: LineStyle("light-blue"),
+    "output": LineStyle("purple"),
 }

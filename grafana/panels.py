@@ -52,7 +52,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LineStyle:
     """How the line of one legend is drawn."""
 
     colour: str
@@ -153,7 +153,7 @@ def graph(
     least: float | None = 0,
     most: float | None = None,
     step: str | None = None,
-    lines: Mapping[str, Line] | None = None,
+    lines: Mapping[str, LineStyle] | None = None,
     many: bool = False,
 ) -> Panel:
     """Return a panel of lines over time, with the thresholds as dashed lines.

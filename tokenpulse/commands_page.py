@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import click
 
+from streams.events.page import markdown_table
 from streams.watchdog import EXIT_CODE as WATCHDOG
 
 # Exit statuses of all commands.
@@ -81,11 +82,13 @@ The command must be on `PATH` under the name `tokenpulse`.
 def commands_page(main: click.Group) -> str:
     """Return the text of docs/commands.md for the root command."""
     return _PAGE.format(
-        commands=_table(
+        commands=markdown_table(
             ("command", "does"), ((f"`{name}`", help) for name, help in _commands(main))
         ),
-        common=_table(("exit status", "meaning"), ((str(at), text) for at, text in COMMON.items())),
-        own=_table(
+        common=markdown_table(
+            ("exit status", "meaning"), ((str(at), text) for at, text in COMMON.items())
+        ),
+        own=markdown_table(
             ("command", "exit status", "meaning"),
             (
                 (f"`{name}`", str(status), text)
@@ -103,8 +106,3 @@ def _commands(main: click.Group) -> Iterator[tuple[str, str]]:
         command = main.get_command(context, name)
         assert command is not None
         yield name, (command.help or "").splitlines()[0]
-
-
-def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

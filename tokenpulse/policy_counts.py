@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from exporters.formatting import counted
+from exporters.reference.customers import tokens_with
 from slo.engine.matched import count_matches
 from slo.policy.policy import Objective, Policy
 from streams.config.settings import Settings
 from streams.errors import ConfigError, TokenpulseError
 from streams.query.report import Answer, Question, query
-from streams.state.registry import customer_hasher
 from tokenpulse.redis_call import run_with_redis
 
 _DAY_S = 86_400
@@ -44,9 +44,6 @@ class PolicyCounts:
             return
         answer, settings = self.answer, self.settings
 
-        def token_of(customer_id: str) -> str:
-            return customer_hasher(settings.worker.customer_secret())(customer_id)
-
         try:
             matches = count_matches(
                 policy,
@@ -55,7 +52,7 @@ class PolicyCounts:
                 answer.range.step_s,
                 answer.series,
                 answer.customers,
-                token_of,
+                tokens_with(settings),
                 settings.latency.apart_tiers,
             )
         except ConfigError as error:

@@ -8,14 +8,13 @@ import redis.asyncio as aioredis
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue.spec import Spec
 from exporters.metrics.exposition import Page, join, label_text
-from exporters.reference.customers import Customer, Customers
+from exporters.reference.customers import Customer, Customers, tokens_with
 from slo.engine.credits import credit_share
 from slo.engine.engine import Engine
 from slo.engine.report import Key, ObjectiveResult, credits
 from slo.policy.policy import Policy
 from slo.policy.units import Money
 from streams.config.settings import Settings
-from streams.state.registry import customer_hasher
 
 
 def engine_for(settings: Settings, policies: Sequence[Policy], client: "aioredis.Redis") -> Engine:
@@ -23,12 +22,9 @@ def engine_for(settings: Settings, policies: Sequence[Policy], client: "aioredis
 
     If one of them names customers, raises ConfigError without the key of the customers' tokens.
     """
-
-    def token_of(customer_id: str) -> str:
-        return customer_hasher(settings.worker.customer_secret())(customer_id)
-
     kafka, tiers = settings.kafka, settings.latency.apart_tiers
-    return Engine(policies, client, kafka.group, kafka.topic, token_of, tiers)
+    tokens = tokens_with(settings)
+    return Engine(policies, client, kafka.group, kafka.topic, tokens, tiers)
 
 
 class ObjectiveSamples:

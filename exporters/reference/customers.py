@@ -63,6 +63,18 @@ class Customers:
         return Money(Decimal(str(customer.monthly_commitment_usd)), "USD")
 
 
+def tokens_with(settings: Settings) -> Callable[[str], str]:
+    """Return the function from a customer's id to its token.
+
+    The function raises ConfigError if there is no key: policies that name no customer need none.
+    """
+
+    def token_of(customer_id: str) -> str:
+        return customer_hasher(settings.worker.customer_secret())(customer_id)
+
+    return token_of
+
+
 def load_directory(settings: Settings) -> dict[str, Customer]:
     """Return customers by hashed id; empty if no directory is configured. Raises ConfigError."""
     path = settings.exporter.customer_directory

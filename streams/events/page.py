@@ -152,12 +152,12 @@ def event_page() -> str:
     faults = [(f"`{reason}`", FIELD_REASON_HELP[reason][0]) for reason in FIELD_REASONS]
     return _PAGE.format(
         version=VERSION,
-        fields=_table(("field", "type", "range", "meaning", "if missing or wrong"), fields),
-        outcomes=_table(("status", "outcome"), outcomes),
-        classes=_table(("status", "class"), classes),
-        endings=_table(("ending", "outcome"), endings),
-        faults=_table(("reason", "means"), faults),
-        reasons=_table(("reason", "means", "fix"), reasons),
+        fields=markdown_table(("field", "type", "range", "meaning", "if missing or wrong"), fields),
+        outcomes=markdown_table(("status", "outcome"), outcomes),
+        classes=markdown_table(("status", "class"), classes),
+        endings=markdown_table(("ending", "outcome"), endings),
+        faults=markdown_table(("reason", "means"), faults),
+        reasons=markdown_table(("reason", "means", "fix"), reasons),
     )
 
 
@@ -286,6 +286,7 @@ that is the duration gives no TPOT. New fields are `total_tokens`, `estimated_to
 """
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def markdown_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a table in Markdown."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
