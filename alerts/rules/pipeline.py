@@ -92,10 +92,11 @@ def _stale() -> Iterator[Alert]:
         0,
         cause="worker",
     )
-    # The heartbeat of a dead worker has an old answer too: its own cause says more.
+    # The heartbeat of a dead or frozen worker has an old answer too: so the answer's age is
+    # taken at the heartbeat, and its own cause says more.
     yield page(
         "TokenpulseDataStale",
-        f"time() - {broker} > {BROKER_SILENT_AFTER_S}\nand time() - {pulse} <= {STALE_AFTER_S}",
+        f"{pulse} - {broker} > {BROKER_SILENT_AFTER_S}\nand time() - {pulse} <= {STALE_AFTER_S}",
         f"Kafka does not answer the worker of {_WHICH}",
         f"The worker that owns {_WHICH} had its last answer from Kafka {age} ago, so new records "
         f"are neither read nor known. {part}",

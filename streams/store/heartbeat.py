@@ -34,13 +34,14 @@ class Heartbeat:
         at_ms = self.number("at_ms")
         return None if at_ms is None else now_s - at_ms / 1_000
 
-    def broker_silence_s(self, now_s: float) -> float | None:
-        """Return the seconds since a broker last answered the worker.
+    def broker_silence_s(self) -> float | None:
+        """Return for how many seconds no broker had answered the worker at this heartbeat.
 
-        None if it never did, or if the worker is of a version that does not report it.
+        At the heartbeat, as the silence of a worker that died or froze is its own. None if no
+        broker ever answered, or if the worker is of a version that does not report it.
         """
-        at_ms = self.number("broker_at_ms")
-        return now_s - at_ms / 1_000 if at_ms else None
+        at_ms, answered_ms = self.number("at_ms"), self.number("broker_at_ms")
+        return (at_ms - answered_ms) / 1_000 if at_ms and answered_ms else None
 
     def lag(self, offset: int, now_s: float, stale_after_s: float) -> int | None:
         """Return the records in Kafka that a state up to `offset` does not include.
@@ -52,7 +53,7 @@ class Heartbeat:
         if age_s is None or age_s > stale_after_s or end is None or end < offset:
             return None
         # An end that is as old as the broker's last answer hides the records that came since.
-        if (self.broker_silence_s(now_s) or 0.0) > BROKER_SILENT_AFTER_S:
+        if (self.broker_silence_s() or 0.0) > BROKER_SILENT_AFTER_S:
             return None
         return int(end) - offset
 

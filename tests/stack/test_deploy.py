@@ -112,8 +112,12 @@ def test_the_simulated_traffic_arrives_in_prometheus(stack: Engine) -> None:
 def test_prometheus_scrapes_the_exporter_and_knows_alertmanager_and_every_rule(
     stack: Engine,
 ) -> None:
-    [target] = stack.json(f"{PROMETHEUS}/targets")["data"]["activeTargets"]
-    assert (target["scrapeUrl"], target["health"]) == ("http://exporter:9464/metrics", "up")
+    scraped = {
+        ("http://exporter:9464/metrics", "up"),
+        ("http://localhost:9090/metrics", "up"),
+        ("http://alertmanager:9093/metrics", "up"),
+    }
+    wait_until(lambda: targets(stack) == scraped, "every target is scraped", WAIT_S)
     [manager] = stack.json(f"{PROMETHEUS}/alertmanagers")["data"]["activeAlertmanagers"]
     assert manager["url"] == "http://alertmanager:9093/api/v2/alerts"
     groups = stack.json(f"{PROMETHEUS}/rules")["data"]["groups"]
@@ -129,6 +133,11 @@ def test_prometheus_scrapes_the_exporter_and_knows_alertmanager_and_every_rule(
     for rule in rules:
         for link in ("dashboard_url", "runbook_url"):
             assert "grafana.example" not in rule["annotations"].get(link, ""), rule["name"]
+
+
+def targets(stack: Engine) -> set[tuple[str, str]]:
+    found = stack.json(f"{PROMETHEUS}/targets")["data"]["activeTargets"]
+    return {(target["scrapeUrl"], target["health"]) for target in found}
 
 
 def healths(stack: Engine) -> set[str]:

@@ -59,9 +59,10 @@ def stale_broker() -> list[Case]:
     broker = named("tokenpulse_partition_broker_timestamp_seconds", **PARTITION)
     pulse = named("tokenpulse_partition_pulse_timestamp_seconds", **PARTITION)
     return [
-        Case("Kafka is away, the worker is not", True, {broker: ago(21), pulse: ago(1)}),
+        Case("Kafka is away, the worker is not", True, {broker: ago(22), pulse: ago(1)}),
         Case("Kafka answered just now", False, {broker: ago(3), pulse: ago(1)}),
         Case("the worker died too: cause worker tells", False, {broker: ago(60), pulse: ago(60)}),
+        Case("the worker froze just now", False, {broker: ago(25), pulse: ago(22)}),
         Case("a worker that does not report it", False, {pulse: ago(1)}),
     ]
 

@@ -29,8 +29,8 @@ def then(before: float | str, after: float | str, for_steps: int = 17) -> str:
 
 
 def ended(value: float | str) -> str:
-    """A series that stops, longer ago than Prometheus looks back."""
-    return f"{value}+0x{STEPS - 17} _x17"
+    """A series that stops, longer ago than Prometheus looks back and alerts are kept firing."""
+    return f"{value}+0x{STEPS - 27} _x27"
 
 
 def named(name: str, **labels: str) -> str:

@@ -142,7 +142,7 @@ def _broker_silences_s(reading: BoardInput, unowned: dict[int, float | None]) ->
         heartbeat.partition: silence_s
         for heartbeat in reading.heartbeats
         if heartbeat.partition not in unowned
-        and (silence_s := heartbeat.broker_silence_s(reading.now_s) or 0.0) > BROKER_SILENT_AFTER_S
+        and (silence_s := heartbeat.broker_silence_s() or 0.0) > BROKER_SILENT_AFTER_S
     }
 
 
