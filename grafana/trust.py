@@ -13,9 +13,10 @@ from grafana.panels import Named, Panel, number, show_outside_menus
 from grafana.thresholds import BAD, GOOD, WARNING, bad_above, bad_below
 from slo.health_limits import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
 from slo.policy.conditions import KNOWN_MIN_RATIO
+from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
-# Parts of the data's verdict; they add up, and two that are late stay below the unreadable.
-_LATE, _UNREADABLE = 2, 8
+# Parts of the data's verdict; they add up, and all that are late stay below the unreadable.
+_LATE, _UNREADABLE = 2, 16
 
 # Measure, title, and the traffic of which the share is.
 _KNOWN = (
@@ -42,6 +43,8 @@ def known_shares(window: queries.Match, *, width: int) -> tuple[Panel, ...]:
 def data_verdict(window: queries.Match, *, width: int, height: int) -> Panel:
     """Return the panel with one word for the state of the data."""
     lag_s = queries.newest(pipeline_metrics.PARTITION_FRESHNESS)
+    broker = queries.newest(pipeline_metrics.PARTITION_BROKER, ("partition",))
+    halted = queries.newest(pipeline_metrics.PARTITION_HALTED)
     pulse = queries.newest(pipeline_metrics.PARTITION_PULSE, ("partition",))
     complete = queries.newest(request_metrics.WINDOW_COMPLETE, ("window",), window=window)
     # A metric is absent until there is a partition, so that its part is then none.
@@ -49,13 +52,15 @@ def data_verdict(window: queries.Match, *, width: int, height: int) -> Panel:
         f"{_UNREADABLE} * ({queries.newest(pipeline_metrics.STATE_READABLE)} == bool 0)",
         f"({_LATE} * ({queries.age_s(f'min({pulse})')} > bool {STALE_AFTER_S}) or vector(0))",
         f"({_LATE} * ({lag_s} > bool {BEHIND_AFTER_S}) or vector(0))",
+        f"({_LATE} * (max({pulse} - {broker}) > bool {BROKER_SILENT_AFTER_S}) or vector(0))",
+        f"({_LATE} * ({halted} > bool 0) or vector(0))",
         f"((min({complete}) < bool 1) or vector(0))",
     )
     panel = number(
         "Data",
         "GOOD: all is counted in time. PARTIAL: records of the window are missing. LATE: a worker "
-        "is silent or behind. UNREADABLE: no exporter can read the state. Leads to Pipeline "
-        "Health, which shows each of these by itself.",
+        "is silent, behind or halted, or Kafka does not answer. UNREADABLE: no exporter can read "
+        "the state. Leads to Pipeline Health, which shows each of these by itself.",
         " + ".join(parts),
         "none",
         width=width,

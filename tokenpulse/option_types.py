@@ -60,7 +60,7 @@ class Instant(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return whole seconds since the epoch, or fail with a usage error."""
         text = str(value)
-        if re.fullmatch(r"\d{1,12}", text):
+        if re.fullmatch(r"\d{1,18}", text):
             at_s = int(text)
         else:
             try:

@@ -257,6 +257,8 @@ class PartitionState:
         """
         self._open_gap(0)
         self.next_offset, self.witness, self.recent = offset, None, {}
+        if self.last_set_back is not None:  # its offset is of the old log
+            self.last_set_back = self.last_set_back._replace(offset=0, shift_ms=0)
         self._changed = True
 
     def _open_gap(self, records: int) -> None:

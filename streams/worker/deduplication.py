@@ -245,7 +245,8 @@ class Deduplicator:
         `columns` may have records that were too late then: they are left out here.
         """
         arrived_ms = self._horizon.arrivals_ms(offsets)
-        judged_ms = arrived_ms + np.where(offsets < self._shifted_before, self._shift_ms, 0)
+        shifted = (offsets < self._shifted_before) & (arrived_ms >= 0)
+        judged_ms = arrived_ms + np.where(shifted, self._shift_ms, 0)
         step_ms = arrival_step_ms(self._window_ms)
         comparable = _is_comparable(columns.ended_at_ms, judged_ms, step_ms)
         arrived_ms = np.where(arrived_ms < 0, self._horizon.settled_at_ms, arrived_ms)
@@ -275,6 +276,7 @@ class Deduplicator:
 
     def forget(self) -> None:
         """Forget all ids, as those of another log."""
+        self._shifted_before = self._shift_ms = 0
         self._horizon = ReplayHorizon(self._window_ms)
         self._window = ArrivalWindow(self._window_ms, self._max_ids)
 

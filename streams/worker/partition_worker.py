@@ -317,7 +317,10 @@ class PartitionWorker:
             reason = refuse_set_back(state.watermark.settled_ms, to_ms)
             # A state that was lost is counted again, and must not meet a command of the past.
             if abs(time.time() - command.at_ms / 1_000) > COMMAND_VALID_S:
-                reason = f"the command is older than {COMMAND_VALID_S} s; repeat it"
+                reason = (
+                    f"its time differs from this worker's clock by more than {COMMAND_VALID_S} s; "
+                    "correct the operator's clock, or repeat the command if it is old"
+                )
             if reason is not None:
                 self.applied_command = command.id
                 self._log.at(state.next_offset).error("watermark not set back: %s", reason)
@@ -327,6 +330,8 @@ class PartitionWorker:
             shift_ms = 0
             if self.deduplicator is not None:
                 shift_ms = self.deduplicator.set_back(from_ms, to_ms, state.next_offset)
+            else:
+                state.recent = {}  # arrivals by a watermark that is no longer true
             state.set_back(command.id, to_ms, command.at_ms, shift_ms)
             self._unstored_command = command.id
             self._log.at(state.next_offset).warning(

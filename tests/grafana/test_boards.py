@@ -361,8 +361,8 @@ def test_every_board_says_in_a_word_whether_it_can_be_trusted(name: str) -> None
         "0": "GOOD",
         "1": "PARTIAL",
     }
-    assert (late["options"]["from"], late["options"]["to"]) == (2, 7)
-    assert unreadable["options"]["from"] == 8
+    assert (late["options"]["from"], late["options"]["to"]) == (2, 15)
+    assert unreadable["options"]["from"] == 16
     (target,) = data["targets"]
     assert f"> bool {STALE_AFTER_S}" in target["expr"]
     assert f"> bool {BEHIND_AFTER_S}" in target["expr"]

@@ -5,7 +5,9 @@ series. All numbers are the sums of one window, as `tokenpulse report` gives the
 stretch.
 """
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 
 from exporters.board.alerts import URGENCY, AlertRules
@@ -34,6 +36,8 @@ from exporters.place_links import DIMENSION_OF
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of
 
+_TOKEN = re.compile(r"\b[0-9a-f]{24}\b")  # of a customer
+
 
 class LiveBoard:
     """The board of some policies."""
@@ -59,7 +63,15 @@ class LiveBoard:
         incidents = self._incidents(reading, statuses, quality)
         if self.incident_log is None:
             self.incident_log = IncidentLog()
-        incidents = self.incident_log.update(incidents, reading.now_s, quality.blind)
+        # The log keeps tokens, as it is stored; names are put in where it is shown.
+        incidents = tuple(
+            replace(incident, words=self._with_names(incident.words))
+            for incident in self.incident_log.update(incidents, reading.now_s, quality.blind)
+        )
+        past_incidents = tuple(
+            replace(incident, words=self._with_names(incident.words))
+            for incident in self.incident_log.past()
+        )
         objectives = objective_statuses(self._policies, statuses, reading, self._name_of)
         fleet = reading.fleet(WINDOW)
         from_s, to_s = reading.spans[WINDOW]
@@ -98,8 +110,11 @@ class LiveBoard:
             freshness=quality.freshness,
             notification=overall_notification(incidents, reading.now_s),
             details=request_details(reading, WINDOW),
-            past_incidents=self.incident_log.past(),
+            past_incidents=past_incidents,
         )
+
+    def _with_names(self, words: str) -> str:
+        return _TOKEN.sub(lambda token: self._name_of(token[0]), words)
 
     def _incidents(
         self, reading: BoardInput, statuses: Sequence[ThresholdStatus], quality: DataQuality
@@ -109,13 +124,11 @@ class LiveBoard:
         # If no partition is counted, the traffic is unknown and its alerts describe the past.
         if not quality.blind:
             incidents += outages(reading, self._groups, self.limits)
-            incidents += client_error_incidents(reading, self._name_of)
-            about_thresholds = list(
-                threshold_incidents(statuses, reading, self._groups, self._name_of)
-            )
+            incidents += client_error_incidents(reading, str)
+            about_thresholds = list(threshold_incidents(statuses, reading, self._groups, str))
             incidents += early_cache_failures(reading, self._groups, statuses, about_thresholds)
             incidents += about_thresholds
-            incidents += budget_incidents(reading, self._name_of)
+            incidents += budget_incidents(reading, str)
             incidents += other_incidents(reading, incidents)
         return tuple(sorted(incidents, key=lambda incident: URGENCY[incident.severity]))
 

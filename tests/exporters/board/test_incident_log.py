@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from exporters.board.facts import Extent, Incident, LiveState, Notification
 from exporters.board.incidents.log import KEEP_S, REOPEN_S, IncidentLog, IncidentRecord
+from exporters.board.live.build import LiveBoard
 from exporters.board.live.page import fragments
 from tests.support.board_samples import WELL
 from tests.support.exporter_state import NOW_S
@@ -163,3 +164,9 @@ def test_incidents_survive_a_restart_of_the_exporter(configured: Callable[..., A
 
 def test_a_page_without_past_incidents_does_not_mention_them() -> None:
     assert "24 hours" not in fragments(LiveState(WELL, None, 1.0))["incidents"]
+
+
+def test_the_log_keeps_tokens_and_the_board_shows_names() -> None:
+    token = "0123456789abcdef01234567"
+    board = LiveBoard((), {token: "Acme"}.get, 30)  # type: ignore[arg-type]
+    assert board._with_names(f"customer {token}: 41 % failed") == "customer Acme: 41 % failed"
