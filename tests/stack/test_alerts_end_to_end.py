@@ -66,6 +66,8 @@ def test_each_fault_pages_what_is_right_and_nothing_else_and_each_page_ends(
         stack.start_workers(2)
         rows.append(("all workers die", STALE, killed_at_s, revived_at_s))
 
+        # While no partition is current, and for a minute after, no alert on requests pages.
+        pages.wait_for_ends([STALE], END_S)
         begin_s = time.time() + SIMULATOR_START_S
         end_s = begin_s + FAULT_S
         faults = {"a region fails": OUTAGE, "late first tokens": LATE, "an empty cache": CACHE}
@@ -83,7 +85,7 @@ def test_each_fault_pages_what_is_right_and_nothing_else_and_each_page_ends(
 
         stack.kill_worker()  # the other one takes over, so nobody is called
         pages.wait_for_ends([STALE, LATE, CACHE], FAULT_S + END_S)
-        pages.wait_for_ends([OUTAGE], EXPLAINED_KEEP_S)
+        pages.wait_for_ends([OUTAGE], EXPLAINED_KEEP_S + END_S)
         table = [
             f"{what:<20}"
             f" paged after {min(page.paged_at_s for page in pages.about(labels)) - from_s:5.1f} s,"
