@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.models import common, dashboard
 
+from alerts.promql import aggregate
 from alerts.rules.monitoring import WATCHDOG
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue.spec import Spec
@@ -19,7 +20,8 @@ from streams.config.exporter import Exporter
 TAG = "tokenpulse"
 DATA_SOURCE_UID = "tokenpulse-prometheus"  # as provisioning/datasources has it
 ALL = "$__all"
-_ALERTS = 'ALERTS{alertstate="firing", alertname=~"Tokenpulse.+", severity=~"page|ticket"}'
+_NOTIFIED = 'alertname=~"Tokenpulse.+", severity=~"page|ticket"'
+_ALERTS = f'ALERTS{{alertstate="firing", {_NOTIFIED}}}'
 
 _ANNOTATED = ("alertname", "severity", "policy", "objective", "model", "region", "partition")
 
@@ -73,7 +75,7 @@ class Variable:
 
 def alerts(*by: str) -> str:
     """Return PromQL for the pages and tickets that fire, one for each set of these labels."""
-    return f"max by ({', '.join(by)}) ({_ALERTS})"
+    return aggregate("max", _ALERTS, by)
 
 
 def number_of_alerts() -> str:
@@ -86,9 +88,8 @@ def number_of_alerts() -> str:
 
 def alert_age_s(*by: str) -> str:
     """Return PromQL for the seconds since an alert's condition became true, by these labels."""
-    since = _ALERTS.replace("ALERTS{", "ALERTS_FOR_STATE{").replace('alertstate="firing", ', "")
-    firing = alerts(*by)
-    return f"time() - max by ({', '.join(by)}) ({since}) and {firing}"
+    since = aggregate("max", f"ALERTS_FOR_STATE{{{_NOTIFIED}}}", by)
+    return f"time() - {since} and {alerts(*by)}"
 
 
 def uid_of(board: str) -> str:

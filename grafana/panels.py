@@ -25,6 +25,17 @@ _HEADROOM = 1.2  # of an axis over the highest threshold
 SOURCE = common.DataSourceRef(type_val="prometheus", uid="$datasource")
 WIDTH = 24  # of Grafana's grid
 
+# Of rows of cells, whose names stand beside them.
+_NO_LEGEND = common.VizLegendOptions(
+    display_mode=common.LegendDisplayMode.LIST,
+    placement=common.LegendPlacement.BOTTOM,
+    show_legend=False,
+    calcs=[],
+)
+_ONE_VALUE = common.VizTooltipOptions(
+    mode=common.TooltipDisplayMode.SINGLE, sort=common.SortOrder.NONE
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -258,15 +269,8 @@ def history(
     """Return a row of cells, one for each stretch of time of at least `step`."""
     options = statushistory.Options(
         show_value=common.VisibilityMode.NEVER,
-        legend=common.VizLegendOptions(
-            display_mode=common.LegendDisplayMode.LIST,
-            placement=common.LegendPlacement.BOTTOM,
-            show_legend=False,
-            calcs=[],
-        ),
-        tooltip=common.VizTooltipOptions(
-            mode=common.TooltipDisplayMode.SINGLE, sort=common.SortOrder.NONE
-        ),
+        legend=_NO_LEGEND,
+        tooltip=_ONE_VALUE,
     )
     config = field_config(unit, thresholds)
     config.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.THRESHOLDS)
@@ -292,15 +296,8 @@ def timeline(
     options = statetimeline.Options(
         show_value=common.VisibilityMode.NEVER,
         merge_values=True,
-        legend=common.VizLegendOptions(
-            display_mode=common.LegendDisplayMode.LIST,
-            placement=common.LegendPlacement.BOTTOM,
-            show_legend=False,
-            calcs=[],
-        ),
-        tooltip=common.VizTooltipOptions(
-            mode=common.TooltipDisplayMode.SINGLE, sort=common.SortOrder.NONE
-        ),
+        legend=_NO_LEGEND,
+        tooltip=_ONE_VALUE,
     )
     config = field_config(unit, thresholds)
     config.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.THRESHOLDS)

@@ -33,6 +33,31 @@ def error_ratio(scope: str, span: Match, /, **labels: Match) -> str:
     return f"1 - {window(request_metrics.AVAILABILITY_RATIO, scope, span, **labels)}"
 
 
+def error_ratio_of_series(span: Match, by: Collection[str] = (), /, **labels: Match) -> str:
+    """Return PromQL for the failed share of the requests of several series, by some labels.
+
+    Weighted by their requests: a mean of ratios is not their ratio.
+    """
+    eligible = window(request_metrics.WINDOW_ELIGIBLE_REQUESTS, "series", span, **labels)
+    ratio = window(request_metrics.AVAILABILITY_RATIO, "series", span, **labels)
+    return f"1 - {sum_of(f'{ratio} * {eligible}', by)} / {sum_of(eligible, by)}"
+
+
+def within_target_of_series(
+    latency: "FleetLatency", span: Match, by: Collection[str] = (), /, **labels: Match
+) -> str:
+    """Return PromQL for the share of requests within the target of a latency, of several series.
+
+    Percentiles of several series cannot be added up, but a P95 is under its target exactly if at
+    least 95 % of the requests are.
+    """
+    about = {"latency": latency.name.lower(), "target_seconds": f"{latency.target_s:g}"}
+    within = window(request_metrics.WITHIN_TARGET_RATIO, "series", span, **labels, **about)
+    measured = window(latency.samples, "series", span, **labels)
+    # Share times requests is a whole number again, but for the rounding of the share.
+    return f"{sum_of(f'round({within} * {measured})', by)} / {sum_of(measured, by)}"
+
+
 def tokens(scope: str, span: Match, /, **labels: Match) -> str:
     """Return PromQL for the tokens of all types, which exclude one another."""
     by = SCOPE_LABELS[scope]

@@ -18,6 +18,11 @@ from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 # Parts of the data's verdict; they add up, and all that are late stay below the unreadable.
 _LATE, _UNREADABLE = 2, 16
 
+_READABLE = queries.newest(pipeline_metrics.STATE_READABLE)
+_FRESHNESS_S = queries.newest(pipeline_metrics.PARTITION_FRESHNESS)
+_PULSE = queries.newest(pipeline_metrics.PARTITION_PULSE, ("partition",))
+_WORKER_AGE_S = queries.age_s(f"min({_PULSE})")
+
 # Measure, title, and the traffic of which the share is.
 _KNOWN = (
     ("tokens", "Tokens known", "the answered requests that report input tokens"),
@@ -40,27 +45,28 @@ def known_shares(window: queries.Match, *, width: int) -> tuple[Panel, ...]:
     return tuple(_known_share(*measure, window, width) for measure in _KNOWN)
 
 
+def _complete(window: queries.Match) -> str:
+    return f"min({queries.newest(request_metrics.WINDOW_COMPLETE, ('window',), window=window)})"
+
+
 def data_verdict(window: queries.Match, *, width: int, height: int) -> Panel:
     """Return the panel with one word for the state of the data."""
-    lag_s = queries.newest(pipeline_metrics.PARTITION_FRESHNESS)
     broker = queries.newest(pipeline_metrics.PARTITION_BROKER, ("partition",))
     halted = queries.newest(pipeline_metrics.PARTITION_HALTED)
-    pulse = queries.newest(pipeline_metrics.PARTITION_PULSE, ("partition",))
-    complete = queries.newest(request_metrics.WINDOW_COMPLETE, ("window",), window=window)
     # A metric is absent until there is a partition, so that its part is then none.
     parts = (
-        f"{_UNREADABLE} * ({queries.newest(pipeline_metrics.STATE_READABLE)} == bool 0)",
-        f"({_LATE} * ({queries.age_s(f'min({pulse})')} > bool {STALE_AFTER_S}) or vector(0))",
-        f"({_LATE} * ({lag_s} > bool {BEHIND_AFTER_S}) or vector(0))",
-        f"({_LATE} * (max({pulse} - {broker}) > bool {BROKER_SILENT_AFTER_S}) or vector(0))",
+        f"{_UNREADABLE} * ({_READABLE} == bool 0)",
+        f"({_LATE} * ({_WORKER_AGE_S} > bool {STALE_AFTER_S}) or vector(0))",
+        f"({_LATE} * ({_FRESHNESS_S} > bool {BEHIND_AFTER_S}) or vector(0))",
+        f"({_LATE} * (max({_PULSE} - {broker}) > bool {BROKER_SILENT_AFTER_S}) or vector(0))",
         f"({_LATE} * ({halted} > bool 0) or vector(0))",
-        f"((min({complete}) < bool 1) or vector(0))",
+        f"(({_complete(window)} < bool 1) or vector(0))",
     )
     panel = number(
         "Data",
         "GOOD: all is counted in time. PARTIAL: records of the window are missing. LATE: a worker "
         "is silent, behind or halted, or Kafka does not answer. UNREADABLE: no exporter can read "
-        "the state. Leads to Pipeline Health, which shows each of these by itself.",
+        "the state. Leads to Pipeline Health, which shows each of these apart.",
         " + ".join(parts),
         "none",
         width=width,
@@ -86,8 +92,6 @@ def data_verdict(window: queries.Match, *, width: int, height: int) -> Panel:
 def trust_details(window: queries.Match) -> BoardSection:
     """Return the panels from which `data_verdict` follows, and the known shares."""
     lag = queries.newest(pipeline_metrics.PARTITION_LAG, ("partition",))
-    pulse = queries.newest(pipeline_metrics.PARTITION_PULSE, ("partition",))
-    complete = queries.newest(request_metrics.WINDOW_COMPLETE, ("window",), window=window)
     coverage = queries.newest(request_metrics.WINDOW_COVERAGE, ("window",), window=window)
     stale = bad_above(STALE_AFTER_S)
     return BoardSection(
@@ -97,7 +101,7 @@ def trust_details(window: queries.Match) -> BoardSection:
                 "State",
                 "Whether an exporter could read the state from Redis at its last refresh. If not, "
                 "every number here is missing.",
-                queries.newest(pipeline_metrics.STATE_READABLE),
+                _READABLE,
                 "none",
                 bad_below(1),
                 width=4,
@@ -120,7 +124,7 @@ def trust_details(window: queries.Match) -> BoardSection:
                 "Freshness",
                 "Age of the newest event when it was first exported, of the slowest partition. "
                 "Does not grow in silence.",
-                queries.newest(pipeline_metrics.PARTITION_FRESHNESS),
+                _FRESHNESS_S,
                 "s",
                 bad_above(BEHIND_AFTER_S),
                 width=4,
@@ -138,7 +142,7 @@ def trust_details(window: queries.Match) -> BoardSection:
             number(
                 "Worker age",
                 "Time since the last heartbeat, for the partition whose heartbeat is oldest.",
-                queries.age_s(f"min({pulse})"),
+                _WORKER_AGE_S,
                 "s",
                 stale,
                 height=3,
@@ -147,7 +151,7 @@ def trust_details(window: queries.Match) -> BoardSection:
             number(
                 "Window complete",
                 "Whether no record of the window is known to be missing.",
-                f"min({complete})",
+                _complete(window),
                 "none",
                 bad_below(1),
                 height=3,

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 
 from grafana_foundation_sdk.models import dashboard
 
-from alerts.promql import sum_of
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
-from exporters.catalogue.spec import Spec
 from grafana import lines, series
 from grafana.boards.live_places import SPAN, by_dimension, chosen_place, distributions
 from grafana.frame import (
@@ -203,20 +201,14 @@ def _fires() -> Iterator[Panel]:
     )
 
 
-def _by_place(spec: Spec, **labels: str) -> str:
-    return window(spec, "series", SPAN, **labels)
-
-
 def _where(limits: BoardLimits) -> Iterator[Panel]:
     by = ("model", "region")
     to_both = link_to("live", model=ROW_CELL, region=COLUMN_CELL)
-    eligible = _by_place(request_metrics.WINDOW_ELIGIBLE_REQUESTS)
-    good = f"{_by_place(request_metrics.AVAILABILITY_RATIO)} * {eligible}"
     yield matrix(
         "Error ratio, model by region",
         "Failures of the requests that count, over the last 5 minutes. A cell leads to its place. "
         f"{series.availability_target(limits)}",
-        f"1 - {sum_of(good, by)} / {sum_of(eligible, by)}",
+        series.error_ratio_of_series(SPAN, by),
         *by,
         "percentunit",
         limits.errors,
@@ -224,14 +216,11 @@ def _where(limits: BoardLimits) -> Iterator[Panel]:
     )
     ttft, _ = latencies(limits)
     if ttft.target_s is not None:
-        about = {"latency": "ttft", "target_seconds": f"{ttft.target_s:g}"}
-        within = _by_place(request_metrics.WITHIN_TARGET_RATIO, **about)
-        measured = _by_place(ttft.samples)
         yield matrix(
             "TTFT within target, model by region",
             f"Share of requests at or under {ttft.target_s * 1e3:g} ms over the last 5 minutes, "
             "counted exactly. At 95% the P95 is at its target.",
-            f"{sum_of(f'round({within} * {measured})', by)} / {sum_of(measured, by)}",
+            series.within_target_of_series(ttft, SPAN, by),
             *by,
             "percentunit",
             bad_below(0.95),

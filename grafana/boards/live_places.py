@@ -10,7 +10,7 @@ from grafana import lines, series
 from grafana.frame import CELL, link_to
 from grafana.panels import Link, Panel, Query, graph, heat, number
 from grafana.queries import only_worst, rate, window
-from grafana.series import latencies
+from grafana.series import FleetLatency, latencies
 from grafana.tables import Column, listing
 from grafana.thresholds import BoardLimits, bad_below
 
@@ -78,13 +78,10 @@ def _each(spec: Spec, **labels: str) -> str:
 
 def chosen_place(limits: BoardLimits) -> Iterator[Panel]:
     """Yield the panels of the region, model and channel that are chosen."""
-    # Ratios of several series are weighted by their requests: a mean of ratios is not their ratio.
-    eligible = _each(request_metrics.WINDOW_ELIGIBLE_REQUESTS)
-    good = f"{_each(request_metrics.AVAILABILITY_RATIO)} * {eligible}"
     yield number(
         "Error ratio of the chosen",
         f"Over the last 5 minutes. {series.availability_target(limits)}",
-        f"1 - {sum_of(good)} / {sum_of(eligible)}",
+        series.error_ratio_of_series(SPAN, **series.CHOSEN),
         "percentunit",
         limits.errors,
         width=4,
@@ -93,7 +90,7 @@ def chosen_place(limits: BoardLimits) -> Iterator[Panel]:
     )
     for one in latencies(limits):
         if one.target_s is not None:
-            yield _within(one.name, one.target_s, one.samples)
+            yield _within(one, one.target_s)
     cached = _each(request_metrics.WINDOW_TOKENS, type="cached_input")
     yield number(
         "Cache hit ratio of the chosen",
@@ -120,19 +117,13 @@ def chosen_place(limits: BoardLimits) -> Iterator[Panel]:
     )
 
 
-def _within(what: str, target_s: float, samples: Spec) -> Panel:
+def _within(latency: FleetLatency, target_s: float) -> Panel:
     """Return the panel of the share of requests within a target, of the chosen series."""
-    # Percentiles of several series cannot be added up, but a P95 is under its target exactly if at
-    # least 95 % of the requests are.
-    about = {"latency": what.lower(), "target_seconds": f"{target_s:g}"}
-    within = _each(request_metrics.WITHIN_TARGET_RATIO, **about)
-    measured = _each(samples)
-    # Share times requests is a whole number again, but for the rounding of the share.
     return number(
-        f"{what} within target of the chosen",
+        f"{latency.name} within target of the chosen",
         f"Share of requests at or under {target_s * 1e3:g} ms over the last 5 minutes, counted "
         "exactly. At 95% the P95 is at its target.",
-        f"{sum_of(f'round({within} * {measured})')} / {sum_of(measured)}",
+        series.within_target_of_series(latency, SPAN, **series.CHOSEN),
         "percentunit",
         bad_below(0.95),
         width=4,
