@@ -7,7 +7,7 @@ Source: https://prometheus.io/docs/alerting/latest/configuration/
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -197,7 +197,7 @@ def _route(
         routes=(),
     )
     children = tuple(_route(child, route, intervals) for child in node.get("routes") or ())
-    return Route(**{**{name: getattr(route, name) for name in Route.__slots__}, "routes": children})
+    return replace(route, routes=children)
 
 
 def _span_s(node: Mapping[str, Any], key: str, inherited: float | None, default: float) -> float:

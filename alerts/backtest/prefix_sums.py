@@ -73,13 +73,6 @@ class StretchPercentiles(PrefixSums):
         return histogram.highest_in(buckets)
 
 
-def ranks_of(ratio: float, counts: Ints) -> Ints:
-    """Return the nearest ranks of a percentile among some counts, at least 1."""
-    # Rounding first keeps 0.95 * 100 = 95.00000000000001 from asking for rank 96.
-    ranks: Ints = np.maximum(np.ceil(np.round(counts * ratio, 6)).astype(np.int64), 1)
-    return ranks
-
-
 def _running(values: "NDArray[np.int64]") -> Ints:
     """Return the sums of the values before each place, and of all."""
     sums = np.zeros((len(values) + 1, *values.shape[1:]), np.int64)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alerts.backtest.prefix_sums import PrefixSums, StretchPercentiles, ranks_of
+from alerts.backtest.prefix_sums import PrefixSums, StretchPercentiles
 from alerts.backtest.stack import STEP_S, Stack, StackGrouping
 from alerts.evaluation.matrix import Bools, Floats, Matrix
 from alerts.rules.model import Read
@@ -319,7 +319,7 @@ class _Scope:
             filled = counts > 0
             for ratio, labels in read:
                 seconds = np.zeros(len(counts))
-                ranks = ranks_of(ratio, counts[filled])
+                ranks = histogram.nearest_ranks(counts[filled], ratio)
                 seconds[filled] = self._cells.at(low[filled], high[filled], ranks) / 1e9
                 sheet.add_where(WINDOW_QUANTILES[latency], labels, seconds, filled)
 

@@ -124,20 +124,14 @@ def _outage(scope: str, by: tuple[str, ...], unless: str) -> Alert:
     where = "".join(f" of {label} {{{{ $labels.{label} }}}}" for label in by)
     if scope == "region":
         where = " in region {{ $labels.region }}"
-    return Alert(
-        name="TokenpulseOutage",
-        severity="page",
-        expr=_down(scope, ("scope", *by)) + unless,
-        summary=f"Most requests{where} fail: {_SHARE} succeed",
-        description=f"Over the last minute {_SHARE} of the requests{where} that count for "
-        "availability succeeded, fewer than half.",
-        value=f"{_SHARE} succeed",
-        target="at least 50% at any time",
-        for_s=10,
-        keep_firing_s=EXPLAINED_KEEP_S,
-        labels={**_LABELS, "scope": scope},
-        link=dashboard("live", "model", "region"),
-        reads=(Read(scope, _WINDOW), Read("series", CELL_WINDOW)),
+    return _page(
+        where,
+        scope,
+        _down(scope, ("scope", *by)) + unless,
+        f"Over the last minute {_SHARE} of the requests{where} that count for availability "
+        "succeeded, fewer than half.",
+        EXPLAINED_KEEP_S,
+        Read(scope, _WINDOW),
     )
 
 
@@ -162,21 +156,33 @@ def _cell_down() -> str:
 def _cell_outage() -> Alert:
     """Return the alert on one model in one region, which a large fleet does not show elsewhere."""
     where = " of model {{ $labels.model }} in region {{ $labels.region }}"
+    return _page(
+        where,
+        CELL,
+        _cell_down(),
+        f"Over the last {CELL_WINDOW} {_SHARE} of the requests{where} that count for "
+        "availability succeeded, fewer than half; the model as a whole, and the region as a whole, "
+        "may look well.",
+        KEEP_FIRING_S,
+    )
+
+
+def _page(
+    where: str, scope: str, expr: str, description: str, keep_firing_s: int, *reads: Read
+) -> Alert:
     return Alert(
         name="TokenpulseOutage",
         severity="page",
-        expr=_cell_down(),
+        expr=expr,
         summary=f"Most requests{where} fail: {_SHARE} succeed",
-        description=f"Over the last {CELL_WINDOW} {_SHARE} of the requests{where} that count for "
-        "availability succeeded, fewer than half; the model as a whole, and the region as a whole, "
-        "may look well.",
+        description=description,
         value=f"{_SHARE} succeed",
         target="at least 50% at any time",
         for_s=10,
-        keep_firing_s=KEEP_FIRING_S,
-        labels={**_LABELS, "scope": CELL},
+        keep_firing_s=keep_firing_s,
+        labels={**_LABELS, "scope": scope},
         link=dashboard("live", "model", "region"),
-        reads=(Read("series", CELL_WINDOW),),
+        reads=(*reads, Read("series", CELL_WINDOW)),
     )
 
 

@@ -200,7 +200,7 @@ def _model_details(reading: BoardInput, window: str) -> list[ModelDetails]:
     for name in {**measured, **views}:
         requests, view = measured.get(name, Measured()), views.get(name)
         row = ModelDetails(
-            name="others" if name == OTHER else name,
+            name=OTHERS if name == OTHER else name,
             requests=requests.requests,
             availability_ratio=requests.availability_ratio,
             attempts=requests.requests if view is None else view.requests,

@@ -251,9 +251,8 @@ def percentiles(sums: Sums, ratios: Sequence[float]) -> dict[tuple[int, int], tu
     # within a histogram is moved by the count of all cells before it.
     running = np.cumsum(cells.values)
     before = running[ends] - counts
-    # Rounding first keeps 0.95 * 100 = 95.00000000000001 from asking for rank 96.
-    ranks = np.ceil(np.round(counts[:, None] * np.array(ratios), 6)).astype(np.int64)
-    at = np.searchsorted(running, before[:, None] + np.maximum(ranks, 1))
+    ranks = histogram.nearest_ranks(counts[:, None], ratios)
+    at = np.searchsorted(running, before[:, None] + ranks)
     values = histogram.highest_in(cells.keys[at] & ((1 << histogram.BUCKET_BITS) - 1))
     latency_bits = CELL_BITS - histogram.BUCKET_BITS
     mask = (1 << latency_bits) - 1

@@ -128,34 +128,34 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _variables() -> Iterator[str]:
     """Yield the environment variables of all settings and sections."""
     yield ENV_PREFIX + "CONFIG"
-    for name, field in Settings.model_fields.items():
-        yield from _variables_of(ENV_PREFIX + name.upper(), field)
+    for variable, _ in _fields():
+        yield variable
 
 
 def _not_json() -> Iterator[str]:
     """Yield one line, without the value, for each variable that must be JSON and is none."""
+    for variable, field in _fields():
+        is_section = _section(field) is not None
+        text = os.environ.get(variable)
+        if text is not None and (is_section or get_origin(field.annotation) in _LISTS):
+            try:
+                json.loads(text)
+            except (ValueError, RecursionError):
+                example = '{"name": value}' if is_section else '["a", "b"] or [0.3, 1]'
+                yield f"{variable}: not JSON; write {example}"
+
+
+def _fields() -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the environment variable of each setting and section, with its field."""
     for name, field in Settings.model_fields.items():
-        yield from _not_json_in(ENV_PREFIX + name.upper(), field)
+        yield from _fields_of(ENV_PREFIX + name.upper(), field)
 
 
-def _not_json_in(variable: str, field: FieldInfo) -> Iterator[str]:
-    section = _section(field)
-    text = os.environ.get(variable)
-    if text is not None and (section is not None or get_origin(field.annotation) in _LISTS):
-        try:
-            json.loads(text)
-        except (ValueError, RecursionError):
-            example = '{"name": value}' if section is not None else '["a", "b"] or [0.3, 1]'
-            yield f"{variable}: not JSON; write {example}"
-    for name, part in section.model_fields.items() if section is not None else ():
-        yield from _not_json_in(f"{variable}__{name.upper()}", part)
-
-
-def _variables_of(variable: str, field: FieldInfo) -> Iterator[str]:
-    yield variable
+def _fields_of(variable: str, field: FieldInfo) -> Iterator[tuple[str, FieldInfo]]:
+    yield variable, field
     if (section := _section(field)) is not None:
         for name, part in section.model_fields.items():
-            yield from _variables_of(f"{variable}__{name.upper()}", part)
+            yield from _fields_of(f"{variable}__{name.upper()}", part)
 
 
 def _is_public(location: Location) -> bool:

@@ -295,7 +295,7 @@ def _columns(
     timed = measured & (stream | early) & (ttft_ms >= 0)
     at_once = stream & (ttft_ms == duration_ms) & (tokens["output_tokens"] > _FEW_TOKENS)
     faults = rows.faults[alive]
-    # Nor is a TTFT in seconds beside a duration in milliseconds an error by itself.
+    # A TTFT in seconds beside a duration in milliseconds is valid, too, so it is only marked.
     in_seconds = (ttft_ms < _SHORT_TTFT_MS) & (ttft_ms * 1_000 <= duration_ms)
     suspicious = timed & (at_once | in_seconds | (ttft_ms == 0))
     if suspicious.any():

@@ -35,7 +35,7 @@ class PartitionStatus:
     offset: int | None  # of the first record not counted; None: no record is counted yet
     lag: int | None  # in records; None if no live worker reports the end of the log
     watermark_ms: int | None
-    settled_ms: int | None  # the watermark; None as long as it may fall by itself
+    settled_ms: int | None  # the watermark; None as long as it may still fall
     worker: str | None
     pulse_age_s: float | None  # of the last heartbeat
     halted: str | None  # the reason; None if it is not halted

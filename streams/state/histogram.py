@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from streams.state.tables import Ints, leb128_decode, leb128_encode
 
@@ -55,11 +56,15 @@ def percentiles(buckets: Ints, counts: Ints, ratios: Sequence[float]) -> list[in
     `buckets` rises strictly, `counts` > 0, at least one; `ratios` in [0, 1]. Nanoseconds.
     """
     running = np.cumsum(counts)
-    total = int(running[-1])
-    # Rounding first keeps 0.95 * 100 = 95.00000000000001 from asking for rank 96.
-    ranks = [max(1, int(np.ceil(round(ratio * total, 6)))) for ratio in ratios]
-    found = buckets[np.searchsorted(running, ranks)]
+    found = buckets[np.searchsorted(running, nearest_ranks(running[-1:], ratios))]
     return [int(value) for value in highest_in(found)]
+
+
+def nearest_ranks(counts: Ints, ratios: npt.ArrayLike) -> Ints:
+    """Return the nearest ranks of percentiles among some counts, at least 1; both broadcast."""
+    # Rounding first keeps 0.95 * 100 = 95.00000000000001 from asking for rank 96.
+    ranks: Ints = np.maximum(np.ceil(np.round(counts * np.asarray(ratios), 6)).astype(np.int64), 1)
+    return ranks
 
 
 def encode(groups: Ints, buckets: Ints, counts: Ints) -> tuple[Ints, list[bytes]]:

@@ -44,7 +44,7 @@ class Rearrangement(NamedTuple):
 def refuse_set_back(watermark_ms: int | None, to_ms: int) -> str | None:
     """Return why a watermark cannot be set back to a time; None if it can.
 
-    `watermark_ms`: None if it may still fall by itself.
+    `watermark_ms`: None if it may still fall.
     """
     if watermark_ms is None:
         return "it has no watermark yet, or one that still follows its first events by itself"

@@ -182,8 +182,6 @@ class Aggregate:
         """Return the sum of any number of aggregates."""
         if not aggregates:
             return cls.empty()
-        if len(aggregates) == 1:
-            return cls(*(getattr(aggregates[0], field.name) for field in fields(cls)))
         return cls(
             *(
                 Table.merged([getattr(aggregate, field.name) for aggregate in aggregates])

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from alerts.openslo import from_openslo
+from exporters.formatting import counted
 from slo.policy.description import describe, uncounted_limits
 from slo.policy.loading import PolicyError, load_policies, read_policy, read_policy_text
 from streams.config.yaml_file import parse_yaml, to_yaml
@@ -40,8 +41,7 @@ def check(ctx: click.Context, files: tuple[str, ...]) -> None:
         missing = uncounted_limits(policy, settings.worker)
         uncounted += len(missing)
         verdict = "fine" if not missing else "some stay unknown"
-        number = len(policy.objectives)
-        objectives = f"{number} objective{'' if number == 1 else 's'}"
+        objectives = counted(len(policy.objectives), "objective")
         click.echo(f"{file}: policy {policy.name}, {objectives}, {verdict}")
         for objective in policy.objectives:
             click.echo(f"  {objective.name}")

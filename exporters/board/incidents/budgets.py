@@ -7,12 +7,11 @@ from exporters import formatting as fmt
 from exporters.board.alerts import BURN, MISSED
 from exporters.board.facts import Extent, Incident, Severity
 from exporters.board.incidents.notifications import incident_key, notification_of
+from exporters.board.incidents.thresholds import NAMES_SHOWN
 from exporters.board.input import BoardInput
 from exporters.board.objectives import NameOf, burning, result_scope
 from slo.engine.report import ObjectiveResult
 from slo.policy.burn_rates import BURN_MINUTES
-
-NAMES_SHOWN = 3  # of one objective
 
 
 def budget_incidents(reading: BoardInput, name_of: NameOf) -> Iterator[Incident]:

@@ -80,11 +80,12 @@ class IncidentLog:
         `is_blind`: nothing can be concluded about the traffic, so no incident ends.
         """
         shown = []
-        for key, incident in _with_unique_keys(incidents):
+        keyed = list(_with_unique_keys(incidents))
+        for key, incident in keyed:
             record = self._record(key, incident, now_s)
             self._put(record)
             shown.append(_with_record(incident, record))
-        seen = {key for key, _ in _with_unique_keys(incidents)}
+        seen = {key for key, _ in keyed}
         self._resumed &= seen
         if not is_blind:
             self._end_absent(seen, now_s)
