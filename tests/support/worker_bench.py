@@ -10,6 +10,7 @@ from typing import Any
 from streams.config.settings import Worker
 from streams.kafka.fetch import Batch, Unreadable
 from streams.state.partition import PartitionState
+from streams.state.slices import PROBES_AT, Aggregate
 from streams.store.contract import OperatorCommand
 from streams.worker.partition_worker import PartitionWorker
 from streams.worker.worker import StreamWorker
@@ -26,6 +27,16 @@ def event(request_id: str, at_ms: int = AT_MS, **fields: Any) -> bytes:
     """A success of one model."""
     base = {"request_id": request_id, "ended_at": at_ms, "model": "m", "outcome": "success"}
     return json.dumps({**base, **fields}).encode()
+
+
+def totals(redis: MemoryRedis) -> Aggregate:
+    """Return the stored totals of partition 0."""
+    return Aggregate.unpack(redis.partition(0).fields["totals"])
+
+
+def requests(redis: MemoryRedis) -> int:
+    """Return the requests in the stored totals of partition 0, without probes."""
+    return int(totals(redis).series.values[:, :PROBES_AT].sum())
 
 
 class LogInMemory:
@@ -141,6 +152,16 @@ class WorkerBench:
             f"{kind}-{number}", kind, to, "a test", "me", time.time_ns() // 1_000_000
         )
         await self.worker.flush_all()
+
+    async def recreate_log(self, *values: bytes | None) -> None:
+        """Delete the topic, create it again with these values, and move the worker to its begin."""
+        self.log.recreate(*values)
+        self.positions[0] = 0
+        for _ in range(3):  # one answer may come from a broker that lags behind
+            await self.consume()
+        assert self.halt == "log_truncated"
+        await self.command("move", 0)
+        assert not self.halt
 
     def partition(self, number: int = 0) -> PartitionWorker:
         """The worker of one partition."""

@@ -4,36 +4,24 @@ import asyncio
 
 import pytest
 
-from streams.state.slices import PROBES_AT, Aggregate, duplicates_of
+from streams.state.slices import duplicates_of
 from streams.store.contract import OperatorCommand, StoreError
 from streams.worker import partition_worker
 from streams.worker.exemplars import load_exemplars
 from streams.worker.field_samples import FieldSample, parse_samples
 from tests.support.memory_store import MemoryRedis, MemoryStore
-from tests.support.worker_bench import AT_MS, BROKEN, WORKER, LogInMemory, WorkerBench, event
+from tests.support.worker_bench import (
+    AT_MS,
+    BROKEN,
+    WORKER,
+    LogInMemory,
+    WorkerBench,
+    event,
+    requests,
+    totals,
+)
 
 HALT_AFTER = WORKER.breaker_run
-
-
-@pytest.fixture
-def log() -> LogInMemory:
-    return LogInMemory()
-
-
-@pytest.fixture
-def redis() -> MemoryRedis:
-    return MemoryRedis()
-
-
-async def recreate_log(bench: WorkerBench, *values: bytes | None) -> None:
-    """Let the topic be deleted and created again, and move the worker to its beginning."""
-    bench.log.recreate(*values)
-    bench.positions[0] = 0
-    for _ in range(3):  # one answer may come from a broker that lags behind
-        await bench.consume()
-    assert bench.halt == "log_truncated"
-    await bench.command("move", 0)
-    assert not bench.halt
 
 
 def test_after_a_recreated_log_a_restart_reads_the_ids_of_the_new_log_again(
@@ -46,7 +34,7 @@ def test_after_a_recreated_log_a_restart_reads_the_ids_of_the_new_log_again(
         log.append(*[event(f"old-{at}", AT_MS - 3_600_000) for at in range(20)])
         log.append(*[event(f"old-{at}") for at in range(20, 40)])
         await first.consume()
-        await recreate_log(first, *[event(f"new-{at}") for at in range(10)])
+        await first.recreate_log(*[event(f"new-{at}") for at in range(10)])
         await first.consume_all()
         await first.worker.flush_all()
         assert first.state().stored_offset == 10
@@ -55,9 +43,8 @@ def test_after_a_recreated_log_a_restart_reads_the_ids_of_the_new_log_again(
         log.append(event("new-3"))
         await second.consume_all()
         await second.worker.flush_all()
-        totals = Aggregate.unpack(redis.partition(0).fields["totals"])
-        assert totals.series.values[:, :PROBES_AT].sum() == 50
-        assert duplicates_of(totals) == 1
+        assert requests(redis) == 50
+        assert duplicates_of(totals(redis)) == 1
 
     asyncio.run(run())
 
@@ -72,7 +59,7 @@ def test_samples_of_a_recreated_log_do_not_name_offsets_of_the_old_one(
         await bench.consume()
         await bench.worker.flush_all()
         assert [sample.offset for sample in samples_of(redis)] == [1]
-        await recreate_log(bench, event("e"))
+        await bench.recreate_log(event("e"))
         await bench.worker.flush_all()
         assert samples_of(redis) == []
 
@@ -116,7 +103,7 @@ def test_rejected_records_accepted_in_one_log_halt_the_next_log(
         await halt_on_rejected(bench)
         await bench.command("resume")
         await bench.consume(until=2)
-        await recreate_log(bench, event("other"))
+        await bench.recreate_log(event("other"))
         log.append(*[BROKEN] * HALT_AFTER)
         await bench.consume_all()
         assert bench.halt == "dead_letters"

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from streams.events.watermark import BEGIN
-from streams.state.slices import HORIZON_S, PROBES_AT, Aggregate, duplicates_of
+from streams.state.slices import HORIZON_S, duplicates_of
 from tests.support.memory_store import MemoryRedis
-from tests.support.worker_bench import AT_MS, LogInMemory, WorkerBench, event
+from tests.support.worker_bench import AT_MS, LogInMemory, WorkerBench, event, requests, totals
 
 OLD_MS = AT_MS - HORIZON_S * 1_000 - 86_400_000
 HONEST = [event(f"honest-{at}", AT_MS + at) for at in range(BEGIN + 4)]
@@ -33,8 +33,7 @@ def counts_of(values: list[bytes], is_restarted: bool, *rest: bytes) -> tuple[in
         await bench.worker.flush_all()
 
     asyncio.run(run())
-    totals = Aggregate.unpack(redis.partition(0).fields["totals"])
-    return int(totals.series.values[:, :PROBES_AT].sum()), duplicates_of(totals)
+    return requests(redis), duplicates_of(totals(redis))
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])

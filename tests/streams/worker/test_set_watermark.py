@@ -6,24 +6,23 @@ import time
 import pytest
 
 from streams.events.watermark import Watermark
-from streams.state.slices import PROBES_AT, Aggregate, duplicates_of, rejections_by_reason
+from streams.state.slices import duplicates_of, rejections_by_reason
 from streams.store.contract import OperatorCommand
 from streams.worker.partition_worker import COMMAND_VALID_S
 from tests.support.memory_store import MemoryRedis
-from tests.support.worker_bench import AT_MS, BROKEN, WORKER, LogInMemory, WorkerBench, event
+from tests.support.worker_bench import (
+    AT_MS,
+    BROKEN,
+    WORKER,
+    LogInMemory,
+    WorkerBench,
+    event,
+    requests,
+    totals,
+)
 
 YEAR_2100_MS = 4_102_444_800_000
 NOW_MS = time.time_ns() // 1_000_000
-
-
-@pytest.fixture
-def log() -> LogInMemory:
-    return LogInMemory()
-
-
-@pytest.fixture
-def redis() -> MemoryRedis:
-    return MemoryRedis()
 
 
 async def poisoned(log: LogInMemory, redis: MemoryRedis) -> WorkerBench:
@@ -38,14 +37,6 @@ async def poisoned(log: LogInMemory, redis: MemoryRedis) -> WorkerBench:
     await bench.worker.flush_all()
     assert rejections_by_reason(totals(redis)) == {"too_late": 1}
     return bench
-
-
-def totals(redis: MemoryRedis) -> Aggregate:
-    return Aggregate.unpack(redis.partition(0).fields["totals"])
-
-
-def requests(redis: MemoryRedis) -> int:
-    return int(totals(redis).series.values[:, :PROBES_AT].sum())
 
 
 def command(to_ms: int = AT_MS, at_ms: int = NOW_MS) -> OperatorCommand:
@@ -182,11 +173,7 @@ def test_after_a_move_to_a_recreated_log_the_ids_of_the_old_log_are_forgotten(
         await bench.take_over()
         log.append(event("a"), event("b"), event("c"))
         await bench.consume()
-        log.recreate(event("a"))
-        bench.positions[0] = 0
-        for _ in range(3):
-            await bench.consume()
-        await bench.command("move", 0)
+        await bench.recreate_log(event("a"))
         await bench.consume_all()
         await bench.worker.flush_all()
         assert (requests(redis), duplicates_of(totals(redis))) == (4, 0)
