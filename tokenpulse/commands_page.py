@@ -24,6 +24,7 @@ OWN = {
     "partitions move": {1: "no worker acknowledged it in time, or the partition is halted again"},
     "partitions resume": {1: "no worker acknowledged it in time, or the partition is halted again"},
     "partitions set-watermark": {1: "no worker acknowledged it in time, or the worker rejected it"},
+    "policy check": {1: "an objective would stay unknown, as the workers do not count its limits"},
     "policy import-openslo": {1: "a part of the file was left out; standard error names it"},
     "replay": {
         1: "no row was counted, or some rows were neither counted nor reported",
@@ -49,9 +50,9 @@ Generated from `tokenpulse/commands_page.py` by `make docs`: do not edit.
 
 Kafka and Redis are those of the [settings](configuration.md): `tokenpulse --config FILE COMMAND`,
 or the environment. If neither `redis.url` nor `kafka.bootstrap` is set, `backtest` (without a
-file), `daily`, `incident`, `maintenance`, `partitions`, `produce`, `rejected`, `report`, `scenario`
-and `sla` ask the newest `tokenpulse up` that this user runs on this machine, with its settings.
-Standard error names its board.
+file), `daily`, `incident`, `maintenance`, `partitions`, `policy check`, `produce`, `rejected`,
+`report`, `scenario` and `sla` ask the newest `tokenpulse up` that this user runs on this machine,
+with its settings. Standard error names its board.
 
 ## Exit statuses
 

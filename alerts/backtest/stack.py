@@ -34,7 +34,7 @@ _LOW_BITS = {
 
 
 class KeyedRows(NamedTuple):
-    """KeyedRows of one table of many slices, in any order; rows of one slice and key add up."""
+    """Rows of one table of many slices, in any order; rows of the same slice and key add up."""
 
     starts_s: Ints  # of the slices
     keys: Ints
