@@ -20,11 +20,18 @@ from slo.engine.daily import DayUptime, by_day
 from slo.engine.maintenance import Maintenance
 from slo.engine.minute_count_store import Checkpoints, MinuteCountStore
 from slo.engine.minute_counts import DAY, MinuteCounts, Pair
-from slo.engine.observed import complete_until_s, first_known_minute, floors_s, sum_counts
+from slo.engine.observed import (
+    alone_until_s,
+    complete_until_s,
+    first_known_minute,
+    floors_s,
+    sum_counts,
+)
+from slo.engine.recount import Recount
 from slo.engine.report import ObjectiveResult
 from slo.engine.tracked import TrackedObjective, retention_days
 from slo.policy.indicators import LatencyRatio, RequestRatio
-from slo.policy.policy import ErrorBudgetObjective, Policy
+from slo.policy.policy import Policy
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.store.contract import StoreError
@@ -56,13 +63,19 @@ class Engine:
         apart_tiers: Collection[str],
     ) -> None:
         """`token_of`: customer id -> its token in the state. `apart_tiers`: of the settings."""
-        self._policies, self._token_of, self._apart_tiers = policies, token_of, apart_tiers
+        self._token_of, self._apart_tiers = token_of, apart_tiers
+        self._promises = [
+            (policy, objective)
+            for policy in policies
+            for objective in policy.error_budget_objectives()
+        ]
         self._store = MinuteCountStore(client, group, topic)
         self._kept: list[TrackedObjective] = []
         self._counts: dict[tuple[int, SliceId], tuple[Version, Counts]] = {}
         self._done: Checkpoints = {}
         self._taken = Counter[int]()  # by partition, slices in this refresh
         self._changed: set[int] = set()  # minutes to add up again
+        self._recount = Recount()
         self._refreshed_s = self._stored_s = 0.0
         self.windows: list[Maintenance] = []
 
@@ -80,7 +93,7 @@ class Engine:
     async def begin(self, now_s: float) -> None:
         """Prepare for a refresh at `now_s`, the wall clock. Raises StoreError."""
         self._taken.clear()
-        if not self._promises():
+        if not self._promises:
             return
         today = int(now_s) // 60 // DAY
         if not self._kept or now_s - self._refreshed_s > _ONE_PAUSE_S:
@@ -97,12 +110,10 @@ class Engine:
 
         `keep`: whether to store the counts. Raises StoreError.
         """
-        if not self._promises():
+        if not self._promises:
             return []
         views = snapshot.views
-        self._drop_other_states(views)
-        floors = floors_s(views)
-        due = self._coarse(views, floors)
+        floors, due = self._plan(views)
         self._count(views)
         if any(self._unread(snapshot, floors, due).values()):
             return None
@@ -155,19 +166,13 @@ class Engine:
         kept = next(kept for kept in self._kept if kept.objective is one.objective)
         return kept.minute_counts.first_counted(one.name, *one.status.period)
 
-    def _promises(self) -> list[tuple[Policy, ErrorBudgetObjective]]:
-        return [
-            (policy, objective)
-            for policy in self._policies
-            for objective in policy.error_budget_objectives()
-        ]
-
     # -- reading -----------------------------------------------------------------------------------
 
     async def _load(self, today: int) -> None:
         self._counts, self._done, self._kept, self._changed = {}, {}, [], set()
+        self._recount = Recount()
         self.windows = await self._store.windows()
-        for policy, objective in self._promises():
+        for policy, objective in self._promises:
             days = retention_days(objective)
             minute_counts = MinuteCounts(today + 2 - days, days)
             kept = TrackedObjective(
@@ -191,9 +196,7 @@ class Engine:
         views = snapshot.views
         if not self._kept or not views:
             return {}
-        self._drop_other_states(views)
-        floors = floors_s(views)
-        due = self._coarse(views, floors)
+        floors, due = self._plan(views)
         share = max(SLICES_A_REFRESH // len(views), _SLICES_A_PARTITION)
         return {
             partition: slice_ids[: max(share - self._taken[partition], 0)]
@@ -221,12 +224,22 @@ class Engine:
         if slice_id.level <= 1:
             self._changed.add(slice_id.start_s // 60)
 
+    def _plan(self, views: Sequence[PartitionView]) -> tuple[list[int], set[SliceId]]:
+        """Return the floors of the levels, and the coarser slices to count."""
+        self._drop_other_states(views)
+        floors = floors_s(views)
+        for view in views:
+            _, sequence = self._done.get(view.partition, (-1, -1))
+            all_counts = [kept.minute_counts for kept in self._kept]
+            if self._recount.begin(view, sequence, floors[1], all_counts):
+                self._counts.clear()
+        return floors, self._coarse(views, floors)
+
     def _drop_other_states(self, views: Sequence[PartitionView]) -> None:
         """Forget the counts of partitions whose state was lost or set back: its checkpoints have
         the same numbers and another content."""
         for view in views:
             rebuilt, sequence = self._done.get(view.partition, (-1, -1))
-            # A rebuilt or restored state numbers its checkpoints anew.
             if sequence >= 0 and (rebuilt != view.meta.rebuilt or sequence > view.meta.sequence):
                 del self._done[view.partition]
                 self._counts = {
@@ -261,6 +274,7 @@ class Engine:
     def _coarse(self, views: Sequence[PartitionView], floors: Sequence[int]) -> set[SliceId]:
         """Return the coarser slices that changed since the last settling and are kept alone."""
         earliest_s = min(kept.minute_counts.begin for kept in self._kept) * 60
+        until_s = alone_until_s(views, floors)
         due: set[SliceId] = set()
         for view in views:
             _, sequence = self._done.get(view.partition, (-1, -1))
@@ -268,9 +282,8 @@ class Engine:
                 of
                 for of, written in view.index.items()
                 if of.level >= 2
-                and written > sequence
-                and of.start_s >= max(floors[of.level], earliest_s)
-                and of.start_s < floors[of.level - 1]
+                and (written > sequence or self._recount.includes(of))
+                and max(floors[of.level], earliest_s) <= of.start_s < until_s[of.level]
             )
         return due
 
@@ -312,6 +325,7 @@ class Engine:
             if of.level <= 1 and of.start_s >= floors[1] and of in indexes.get(partition, ())
         }
         self._done = {view.partition: (view.meta.rebuilt, view.meta.sequence) for view in views}
+        self._recount.end()
 
     def _see(self, views: Sequence[PartitionView], signs: Sequence[Heartbeat], now_s: int) -> None:
         """Mark the minutes that are known whole, and those with missing records."""

@@ -4,7 +4,8 @@ Pure, whole numbers only. `total` counts eligible or measured requests, `bad` th
 them that failed or missed the limit. Times are minutes since 1970.
 
 Counts of one minute never fall: late events add, and no event is taken back. So of two counts of a
-minute the one with the larger total is newer, and any order of merging gives the same result.
+minute the one with the larger total is newer, and any order of merging gives the same result. Only
+after an operator set a watermark back, counts are cleared and made again from the state.
 
 Requests that only a longer stretch contains (minutes are kept for hours, hours for weeks) are in
 `rest`: the count of the stretch less those of its minutes, so that sums stay exact to the event:
@@ -14,7 +15,7 @@ Requests that only a longer stretch contains (minutes are kept for hours, hours 
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
@@ -147,6 +148,22 @@ class MinuteCounts:
                 # All of it goes into the first block: only sums over the stretch are exact.
                 row.rest[low // BLOCK] += np.minimum(missing, missing[0])
                 self._mark_dirty(name, begin)
+
+    def clear(self, stretches: Iterable[tuple[int, int]], rest_begin: int) -> None:
+        """Forget the counts of stretches of minutes, and the rest from `rest_begin` on."""
+        cut = [tuple(min(max(at, self.begin), self.end) for at in stretch) for stretch in stretches]
+        first_block = (min(max(rest_begin, self.begin), self.end) - self.begin) // BLOCK
+        for name, row in self.rows.items():
+            cleared = [
+                begin + at
+                for begin, end in cut
+                for at in np.flatnonzero(row.counts[begin - self.begin : end - self.begin, 0])
+            ]
+            row.counts[np.array(cleared, np.int64) - self.begin] = 0
+            blocks = np.flatnonzero(row.rest[first_block:, 0]) + first_block
+            row.rest[blocks] = 0
+            for minute in (*cleared, *(blocks * BLOCK + self.begin)):
+                self._mark_dirty(name, int(minute))
 
     def see(self, begin: int, end: int) -> None:
         """These minutes were counted whole."""

@@ -25,6 +25,24 @@ def floors_s(views: Sequence[PartitionView]) -> list[int]:
     return [max(0, -(-(watermark_s - keep_s) // step_s) * step_s) for step_s, keep_s in LEVELS]
 
 
+def alone_until_s(views: Sequence[PartitionView], floors: Sequence[int]) -> list[int]:
+    """Return by level the second before which its slices may hold events that finer ones do not.
+
+    Before the floor of the next finer level, slices of that level are gone. The same holds before
+    the floor that a watermark once had which an operator has set back.
+    """
+    furthest_s = max(
+        (view.meta.set_back.furthest_ms // 1_000 for view in views if view.meta.set_back), default=0
+    )
+    return [
+        0,
+        *(
+            max(floor_s, furthest_s - keep_s)
+            for floor_s, (_, keep_s) in zip(floors[:-1], LEVELS[:-1], strict=True)
+        ),
+    ]
+
+
 def first_known_minute(views: Sequence[PartitionView], coverage: Coverage) -> int | None:
     """Return the first minute with complete counts, not before the first event of all: silence
     before a service existed is no uptime."""

@@ -295,7 +295,16 @@ class PartitionState:
         self._merged_until_s = self._reach_at(to_ms)
         since_ms = min(self.watermark.since_ms or to_ms, to_ms)
         self.watermark = Watermark.at(to_ms)._replace(since_ms=since_ms)
-        self.last_set_back = SetBack(command, from_ms, to_ms, self.next_offset, shift_ms)
+        last_ms = self.last_set_back.furthest_ms if self.last_set_back is not None else 0
+        self.last_set_back = SetBack(
+            command,
+            from_ms,
+            to_ms,
+            self.next_offset,
+            shift_ms,
+            checkpoint=self.sequence + 1,
+            furthest_ms=max(last_ms, from_ms),
+        )
         self._changed = True
 
     def _rearrange(self, to_ms: int) -> Rearrangement:

@@ -32,6 +32,8 @@ class SetBack(NamedTuple):
     to_ms: int
     offset: int  # of the first record after it
     shift_ms: int  # by which the arrivals of the records before are moved back
+    checkpoint: int = 0  # number of the first one after it; 0 if it was not noted
+    furthest_ms: int = 0  # where the watermark stood at most; slices before it may have expired
 
 
 class Rearrangement(NamedTuple):

@@ -126,6 +126,17 @@ class StateWriter:
             self._owned[partition] = await self._claimed(partition, self.settings.worker)
         return self._owned[partition]
 
+    async def set_watermark(self, partition: int, to_ms: int, at_s: float) -> None:
+        """Set the watermark back, as an operator commands at `at_s`, and write a checkpoint."""
+        claim, state = await self.owned(partition)
+        missing = state.missing_to_set_back(to_ms)
+        found = await self._store.load(claim, [slice_field(of) for of in missing])
+        state.provide(dict(zip(missing, found.values(), strict=True)))
+        state.set_back(f"at {at_s}", to_ms, round(at_s * 1_000), 0)
+        snapshot = state.snapshot(round(at_s * 1_000))
+        assert await self._store.flush(claim, snapshot) is Answer.OK
+        state.confirm(snapshot)
+
     async def send_heartbeat(self, partition: int, at_s: float, **changes: Any) -> None:
         values: dict[Any, Any] = {
             "at_ms": round(at_s * 1_000),

@@ -167,7 +167,14 @@ class Shelf:
     def lasting(self) -> dict[str, Any]:
         """All bytes but those that say when they were written, and by which checkpoint."""
         left = {name: data for name, data in self.fields.items() if name not in ("meta", "index")}
-        meta = msgspec.structs.replace(self.meta, sequence=0, written_at_ms=0, archived_at_ms=0)
+        set_back = self.meta.set_back
+        meta = msgspec.structs.replace(
+            self.meta,
+            sequence=0,
+            written_at_ms=0,
+            archived_at_ms=0,
+            set_back=set_back and set_back._replace(checkpoint=0),
+        )
         return left | {"meta": meta, "index": set(self.index)}
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from redis import Redis
 
 from exporters.reference.customers import Customer
 from slo.engine.engine import STORE_EVERY_S
 from slo.engine.maintenance import Maintenance
 from slo.engine.minute_status import Attainment, MinuteStatus
+from tests.support.checks import not_none
 from tests.support.engine_world import (
     MINUTES,
     NOON,
@@ -33,6 +36,8 @@ from tests.support.exporter_state import (
 )
 from tests.support.policy_files import acme_contract
 from tests.support.servers import RedisServer
+
+HOUR_S, DAY_S = 3_600, 86_400
 
 
 def test_attainment_equals_a_recount_by_fleet_by_name_and_by_customer(
@@ -155,6 +160,66 @@ def test_an_event_that_is_hours_late_still_counts(in_world: Callable[..., Any]) 
             found = await judge(one, now_s + 1 + STORE_EVERY_S)
             assert found["o0", ""].status.attainment == recount(world.events)
 
+    in_world(use)
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+@given(
+    jumps_s=st.lists(
+        st.integers(1_200, 6 * HOUR_S) | st.integers(HOUR_S, 60 * DAY_S), min_size=1, max_size=2
+    ),
+    hours=st.tuples(*[st.integers(0, 7)] * 3),
+    back_s=st.sampled_from([0, 0, 300, 1_500]),
+    watched=st.sets(st.integers(0, 40)),
+    seed=st.integers(0, 1 << 16),
+)
+def test_a_watermark_set_back_counts_no_request_twice_and_loses_none(
+    in_world: Callable[..., Any],
+    redis_client: Redis,
+    jumps_s: list[int],
+    hours: tuple[int, int, int],
+    back_s: int,
+    watched: set[int],
+    seed: int,
+) -> None:
+    async def use(world: World) -> None:
+        step_s, now_s, steps = 1_800, NOON, 0
+        engines = [world.engine(policy({})) for _ in range(2)]
+
+        async def live(hours: int) -> None:
+            nonlocal now_s, steps
+            for _ in range(2 * hours + 1):
+                for partition in range(2):
+                    events = traffic(seed + steps * 2 + partition, 9, now_s, now_s + step_s)
+                    await world.add(partition, events)
+                now_s, steps = now_s + step_s, steps + 1
+                await judge(engines[0], now_s)  # one exporter sees all, the other some
+                if steps in watched:
+                    await judge(engines[1], now_s)
+
+        await live(hours[0])
+        for jump_s in jumps_s:
+            await world.add(0, [event(now_s + jump_s)])
+            await live(hours[1])
+            _, state = await world.writer.owned(0)
+            if not_none(state.watermark.settled_ms) > now_s * 1_000:
+                await world.writer.set_watermark(0, (now_s - back_s) * 1_000, now_s)
+            await judge(engines[0], now_s)
+        await live(hours[2])
+        now_s += STORE_EVERY_S
+        # The jump's own events count once their time has come.
+        expected = recount([one for one in world.events if one["ended_at"] <= now_s * 1_000])
+        for engine in (*engines, world.engine(policy({}))):
+            for later_s in (0, 1):
+                found = await judge(engine, now_s + later_s)
+            assert found["o0", ""].status.attainment == expected
+
+    redis_client.flushdb()
     in_world(use)
 
 

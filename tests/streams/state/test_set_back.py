@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streams.state.coverage import Coverage
 from streams.state.levels import awaits_merging
 from streams.state.partition import PartitionState
-from streams.state.set_back import incomplete_stretches, rearrange
+from streams.state.set_back import SetBack, incomplete_stretches, rearrange
 from streams.state.slices import LEVELS, TOKENS_AT, Aggregate, SliceId
 from streams.state.snapshot import slice_field
 from streams.state.windows import ROLLING_S, cover, rolling
@@ -184,6 +184,7 @@ def poisoned(*ends_s: int) -> tuple[PartitionState, Shelf]:
 def test_an_event_of_the_year_2100_stays_there_and_honest_events_count_again() -> None:
     state, shelf = poisoned(NOON, YEAR_2100)
     assert judge([plain(NOON + 10)], state.watermark).rejections[0].reason == "too_late"
+    checkpoints = state.sequence
     state.set_back("7", (NOON + 5) * 1_000, (NOON + 5) * 1_000, 0)
     log = [b"", b"", plain(NOON + 10, request_id="3")]
     count(state, shelf, log, 3)
@@ -191,7 +192,10 @@ def test_an_event_of_the_year_2100_stays_there_and_honest_events_count_again() -
     assert in_window(shelf, YEAR_2100, YEAR_2100 + 10) == 1
     assert in_window(shelf, NOON + 10, NOON + 20) == 1
     assert shelf.meta.watermark_ms == (NOON + 10) * 1_000
-    assert shelf.meta.set_back == ("7", YEAR_2100 * 1_000, (NOON + 5) * 1_000, 2, 0)
+    from_ms = YEAR_2100 * 1_000
+    assert shelf.meta.set_back == SetBack(
+        "7", from_ms, (NOON + 5) * 1_000, 2, 0, checkpoint=checkpoints + 1, furthest_ms=from_ms
+    )
     # What it has expired is not shown as whole: the event of noon is gone.
     coverage = Coverage.of([shelf.meta])
     assert not coverage.complete(NOON, NOON + 10)
