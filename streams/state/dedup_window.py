@@ -39,15 +39,15 @@ class DedupWindow:
     Row numbers and times are kept modulo 2**32; rows in the ring differ by less than that.
     """
 
-    def __init__(self, window_ms: int, max_ids: int) -> None:
-        """Remember at most `max_ids`; beyond that the ids of the events that ended first are
-        forgotten, a 512th of the window at a time. Raises ValueError for an impossible number."""
+    def __init__(self, window_ms: int, max_ids: int, part_ms: int | None = None) -> None:
+        """Remember at most `max_ids`; beyond that the oldest ids are forgotten, those of `part_ms`
+        at a time (default: a 512th of the window). Raises ValueError for an impossible number."""
         if not 0 < window_ms <= MAX_WINDOW_MS:
             raise ValueError(f"window_ms: got {window_ms}; give 1 to {MAX_WINDOW_MS}")
         if max_ids < 1:
             raise ValueError(f"max_ids: got {max_ids}; give 1 or more")
         self._window_ms, self._max_ids = window_ms, max_ids
-        self._step_ms = step_ms(window_ms)
+        self._step_ms = step_ms(window_ms) if part_ms is None else part_ms
         self.forgotten = 0  # ids within the window that were dropped for lack of room
         self._counts: dict[int, int] = {}  # part of event time -> ids whose latest time is in it
         self._count = 0

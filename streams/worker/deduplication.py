@@ -145,7 +145,7 @@ class ReplayHorizon:
 
     def _within(self, watermark_ms: int) -> dict[int, int]:
         # As DedupWindow keeps them, so that a limit on ids forgets the same ones after a restart.
-        fine_ms = step_ms(self._window_ms)
+        fine_ms = self._step_ms // STEPS_OF_ARRIVAL
         start_ms = (watermark_ms - self._window_ms + 1) // fine_ms * fine_ms
         settled = {part: at for part, at in self._first.items() if part != _UNSETTLED}
         needed = {part: at for part, at in settled.items() if part * self._step_ms >= start_ms}
@@ -161,8 +161,9 @@ class ArrivalWindow:
     def __init__(self, window_ms: int, max_ids: int) -> None:
         """Remember at most `max_ids`. Raises ValueError for an impossible number."""
         self._step_ms = arrival_step_ms(window_ms)
-        # One part more, as arrivals are rounded down.
-        self.ids = DedupWindow(window_ms + self._step_ms, max_ids)
+        # One part more, as arrivals are rounded down. Parts of arrival are whole parts of the
+        # window, so that a shift by the former moves all of the latter.
+        self.ids = DedupWindow(window_ms + self._step_ms, max_ids, step_ms(window_ms))
         self._unsettled: list[Hashes] = []
 
     def find_duplicates(self, columns: Columns) -> Marks:

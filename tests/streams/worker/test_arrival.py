@@ -19,7 +19,7 @@ MINUTE_MS = 60_000
 PLENTY = 1 << 40
 
 IDS = st.sampled_from([(low, high) for low in (0, 1, 2**63) for high in (0, 1, 1 << 40, 2**64 - 1)])
-WINDOWS = st.sampled_from([1, 31, 100, 300, 2_000])
+WINDOWS = st.sampled_from([1, 31, 100, 300, 2_000, 1_800_000])
 LIMITS = st.integers(1, 8)
 CUTS = st.lists(st.integers(0, 40), max_size=4)
 
@@ -40,10 +40,10 @@ def batch_of(log: Sequence[tuple[tuple[int, int], int]], start: int, end: int) -
 @st.composite
 def arrivals(draw: Callable[..., Any]) -> list[tuple[tuple[int, int], int]]:
     """A log with rising arrivals; those of the first few events are not settled yet."""
-    now_ms = 100_000
+    now_ms = 200_000_000
     log = []
     for one, later_ms in draw(
-        st.lists(st.tuples(IDS, st.sampled_from([0, 0, 1, 40, 200, 5_000])), max_size=60)
+        st.lists(st.tuples(IDS, st.sampled_from([0, 0, 1, 40, 200, 5_000, 900_000])), max_size=60)
     ):
         now_ms += later_ms
         log.append((one, now_ms))
@@ -189,7 +189,7 @@ def test_a_part_at_the_begin_of_1970_is_one_like_others() -> None:
 
 
 @settings(max_examples=200)
-@given(arrivals(), arrivals(), WINDOWS, CUTS, st.sampled_from([1, 40, 900, 50_000]))
+@given(arrivals(), arrivals(), WINDOWS, CUTS, st.sampled_from([1, 40, 900, 50_000, 86_400_000]))
 def test_after_the_watermark_was_set_back_ids_are_as_old_as_before_also_after_a_restart(
     before: list[tuple[tuple[int, int], int]],
     after: list[tuple[tuple[int, int], int]],
@@ -220,6 +220,22 @@ def test_after_the_watermark_was_set_back_ids_are_as_old_as_before_also_after_a_
         found = deduplicator.find_duplicates(offsets, batch_of(rest, 0, len(rest)))
         assert found.tolist() == expected
     assert fresh.dump() == lived.dump()
+
+
+@pytest.mark.parametrize("back_ms", [1, 200_000, 7_000_000])
+def test_ids_at_the_edge_of_the_window_are_known_after_the_watermark_was_set_back(
+    back_ms: int,
+) -> None:
+    window_ms, start_ms = 1_800_000, 1_000 * oracle.arrival_step_ms(1_800_000)
+    for edge_ms in range(-4_000, 4_001, 100):
+        at_ms = start_ms + window_ms + oracle.arrival_step_ms(window_ms) + edge_ms
+        log = [((1, 1), start_ms), ((2, 2), at_ms)]
+        deduplicator = Deduplicator(window_ms, PLENTY, {}, None)
+        deduplicator.find_duplicates(np.arange(2), batch_of(log, 0, 2))
+        shift_ms = deduplicator.set_back(at_ms, at_ms - back_ms, 2)
+        log = [(one, ms - shift_ms) for one, ms in log] + [((1, 1), at_ms - shift_ms)]
+        found = deduplicator.find_duplicates(np.array([2]), batch_of(log, 2, 3))
+        assert found.tolist() == defined_by_arrival(log, window_ms)[2:], edge_ms
 
 
 def test_a_watermark_set_back_twice_within_the_window_forgets_the_ids() -> None:
