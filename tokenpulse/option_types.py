@@ -17,7 +17,7 @@ LONGEST_SPAN_S = 3_650 * 86_400
 SECONDS_OF_UNIT = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-class Span(click.ParamType):
+class TimeSpan(click.ParamType):
     """A length of time: `10s`, `5m`, `1h`, `1d`, or a number of seconds. Converts to seconds."""
 
     name = "span"

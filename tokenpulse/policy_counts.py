@@ -11,7 +11,7 @@ from slo.engine.matched import count_matches
 from slo.policy.policy import Objective, Policy
 from streams.config.settings import Settings
 from streams.errors import ConfigError, TokenpulseError
-from streams.query.report import Answer, Question, query
+from streams.query.report import Question, ReportData, query
 from tokenpulse.redis_call import run_with_redis
 
 _DAY_S = 86_400
@@ -22,7 +22,7 @@ class PolicyCounts:
     """The state of a day, or the reason why there is none."""
 
     settings: Settings
-    answer: Answer | None
+    answer: ReportData | None
     problem: str  # one line; empty if there is an answer
 
     @classmethod

@@ -17,7 +17,7 @@ import numpy as np
 from alerts.backtest.recording import Recording
 from alerts.backtest.samples import ReplayedObjective
 from alerts.backtest.stack import STEP_S, stack
-from alerts.backtest.timeline import Episode, Timeline
+from alerts.backtest.timeline import AlertTimeline, Episode
 from alerts.backtest.windows import RollingWindows
 from alerts.evaluation.evaluator import EvaluatedRule, RuleEvaluator, request_groups
 from alerts.evaluation.expressions import Expression
@@ -42,7 +42,7 @@ class Watched:
     """One rule and its firings."""
 
     rule: EvaluatedRule
-    timeline: Timeline
+    timeline: AlertTimeline
 
     @property
     def alert(self) -> Alert:
@@ -144,7 +144,7 @@ class Evaluation:
         self.origin_s = span_s[0] // 60 * 60  # start of slot 0
         evaluator = RuleEvaluator(request_groups(policies))
         self.watched = tuple(
-            Watched(rule, Timeline(rule.expression.is_ceiling)) for rule in evaluator.rules
+            Watched(rule, AlertTimeline(rule.expression.is_ceiling)) for rule in evaluator.rules
         )
         self.windows = RollingWindows(
             evaluator.reads,

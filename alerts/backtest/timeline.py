@@ -18,7 +18,7 @@ class Episode:
     worst: float
 
 
-class Timeline:
+class AlertTimeline:
     """The alerts of one rule, from the first evaluation to the last."""
 
     def __init__(self, is_ceiling: bool) -> None:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Literal
 
 from exporters.status_page.components import Component, StatusPage
-from streams.query.report import Answer
+from streams.query.report import ReportData
 from streams.state.measures import availability
 
 DAYS = 90
@@ -50,7 +50,7 @@ def uptime_days(
 
 
 def availability_steps(
-    answer: Answer, days: range
+    answer: ReportData, days: range
 ) -> list[tuple[int, dict[tuple[str, ...], tuple[int, int]]]]:
     """Return (start, series -> (good, eligible)) for each day; `days`: their starts, in seconds.
 

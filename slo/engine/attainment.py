@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from slo.engine.minute_counts import BLOCK, DAY, Bools, Completeness, MinuteCounts, Span
+from slo.engine.minute_counts import BLOCK, DAY, Bools, Completeness, MinuteCounts, MinuteSpan
 from slo.engine.minute_status import Attainment, MinuteStatus, burn_rate, remaining_budget
 from slo.engine.unknown import NO_GAPS, CountGaps, UnknownReason, unknown_reason
 from slo.policy.burn_rates import BURN_MINUTES
@@ -203,7 +203,7 @@ def minute_statuses(
     return found, seen
 
 
-def _minutes(indicator: MinuteUptime, span: Span, excluded: Sequence[Stretch]) -> Ints:
+def _minutes(indicator: MinuteUptime, span: MinuteSpan, excluded: Sequence[Stretch]) -> Ints:
     total, bad = span.counts.astype(np.int64).T
     above = indicator.down_above
     found = np.where(
@@ -272,14 +272,14 @@ def _ratio_mean(
     return Attainment(good + silent * (indicator.unknown == "up"), int(counted.sum()) + silent)
 
 
-def _excluded_minutes(excluded: Sequence[Stretch], span: Span) -> Bools:
+def _excluded_minutes(excluded: Sequence[Stretch], span: MinuteSpan) -> Bools:
     out = np.zeros(len(span.seen), np.bool_)
     for begin, end in excluded:
         out[max(begin - span.begin, 0) : max(end - span.begin, 0)] = True
     return out
 
 
-def _excluded_blocks(excluded: Sequence[Stretch], span: Span) -> Bools:
+def _excluded_blocks(excluded: Sequence[Stretch], span: MinuteSpan) -> Bools:
     """Return which blocks lie wholly in one exclusion."""
     out = np.zeros(len(span.rest), np.bool_)
     for begin, end in excluded:

@@ -47,7 +47,7 @@ _SLICES_A_PARTITION = 40  # at least
 # After a longer pause the minute counts are read again: another exporter may have counted more.
 _ONE_PAUSE_S = 3_600
 
-Counts = tuple[dict[str, Pair], ...]  # of one slice, one an objective
+SliceCounts = tuple[dict[str, Pair], ...]  # of one slice, one an objective
 
 
 class Engine:
@@ -71,7 +71,7 @@ class Engine:
         ]
         self._store = MinuteCountStore(client, group, topic)
         self._kept: list[TrackedObjective] = []
-        self._counts: dict[tuple[int, SliceId], tuple[Version, Counts]] = {}
+        self._counts: dict[tuple[int, SliceId], tuple[Version, SliceCounts]] = {}
         self._done: Checkpoints = {}
         self._taken = Counter[int]()  # by partition, slices in this refresh
         self._changed: set[int] = set()  # minutes to add up again
@@ -290,7 +290,7 @@ class Engine:
     def _count(self, views: Sequence[PartitionView]) -> None:
         """Add up the changed minutes over the partitions."""
         for minute in self._changed:
-            parts: list[Counts] = []
+            parts: list[SliceCounts] = []
             for view in views:
                 if minute * 60 < view.meta.merged_until_s[1]:
                     slices = [SliceId(1, minute * 60)]

@@ -54,7 +54,7 @@ class NameCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class MinuteSpan:
     """The minutes [begin, begin + len(seen)) of one name."""
 
     begin: int
@@ -179,14 +179,14 @@ class MinuteCounts:
         """Return the names with a status of their own; one empty name if `per` is None."""
         return sorted(self.rows) if per else [""]
 
-    def span(self, name: str, begin: int, end: int) -> Span:
+    def span(self, name: str, begin: int, end: int) -> MinuteSpan:
         """Return the minutes of one name, cut to the days that are held."""
         low, high = (min(max(one, self.begin), self.end) - self.begin for one in (begin, end))
         high = max(low, high)
         row, blocks = self.rows.get(name), slice(-(-low // BLOCK), -(-high // BLOCK))
         if row is None:
             row = NameCounts(self._nothing(high), self._nothing(blocks.stop))
-        return Span(
+        return MinuteSpan(
             begin=self.begin + low,
             counts=row.counts[low:high],
             rest=row.rest[blocks],

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from slo.engine.minute_counts import Bools, Completeness, Span
+from slo.engine.minute_counts import Bools, Completeness, MinuteSpan
 from slo.policy.indicators import LatencyIndicator, LatencyRatio, RequestRatio
 from slo.policy.policy import ErrorBudgetObjective
 from slo.policy.units import latency_text
@@ -52,7 +52,7 @@ NO_GAPS = CountGaps()
 
 
 def unknown_reason(
-    objective: ErrorBudgetObjective, span: Span, is_excluded: Bools, gaps: CountGaps
+    objective: ErrorBudgetObjective, span: MinuteSpan, is_excluded: Bools, gaps: CountGaps
 ) -> UnknownReason:
     """Return why an objective without an attainment has none.
 

@@ -14,7 +14,7 @@ from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
 
 from streams.errors import RequestError
-from streams.query.report import Answer
+from streams.query.report import ReportData
 from streams.state import histogram
 from streams.state.slices import CELL_BITS, LATENCIES, Aggregate
 
@@ -26,7 +26,7 @@ COMMENTS = (
 )
 
 
-def write_hdr_log(answer: Answer, file: TextIO) -> None:
+def write_hdr_log(answer: ReportData, file: TextIO) -> None:
     """Write the log. Raises RequestError if the answer is by customer, as latencies are not."""
     if "customer" in answer.by:
         raise RequestError("--hdr: latencies are not counted by customer; use other groups in --by")
@@ -52,7 +52,7 @@ def write_hdr_log(answer: Answer, file: TextIO) -> None:
                 )
 
 
-def _groups(answer: Answer, step: Aggregate) -> Iterator[tuple[str, Aggregate]]:
+def _groups(answer: ReportData, step: Aggregate) -> Iterator[tuple[str, Aggregate]]:
     """Yield the tag prefix and the aggregate of each group in a step."""
     if not answer.by:
         yield "", answer.whole(step)

@@ -90,7 +90,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReportData:
     """The aggregates that answer a question: one for each step, and their total."""
 
     by: tuple[str, ...]
@@ -187,7 +187,7 @@ def combine(
     partitions: Sequence[tuple[PartitionView, Mapping[SliceId, Aggregate]]],
     series: Sequence[SeriesKey],
     customers: Sequence[CustomerKey],
-) -> Answer:
+) -> ReportData:
     """Merge the slices of all partitions."""
     steps = {
         start_s: Aggregate.merged(
@@ -205,12 +205,12 @@ def combine(
         unplaced.update(view.meta.unplaced)
     total = Aggregate.merged([*steps.values(), rejection_counts(unplaced)])
     coverage = Coverage.of(view.meta for view, _ in partitions)
-    return Answer(
+    return ReportData(
         question.by, range_, steps, total, coverage, series, customers, question.apart_tiers
     )
 
 
-async def query(client: "aioredis.Redis", group: str, topic: str, question: Question) -> Answer:
+async def query(client: "aioredis.Redis", group: str, topic: str, question: Question) -> ReportData:
     """Answer a question from the store. Raises StoreError or RequestError."""
     snapshot = await StateReader(client, group, topic).snapshot()
     if not snapshot.views:
@@ -236,7 +236,7 @@ async def make_report(
     return build(await query(client, group, topic, question))
 
 
-def build(answer: Answer) -> dict[str, Any]:
+def build(answer: ReportData) -> dict[str, Any]:
     """Return the report: the measures of the total, of each step and of each group."""
     range_, coverage = answer.range, answer.coverage
 
@@ -271,7 +271,7 @@ def build(answer: Answer) -> dict[str, Any]:
     return report
 
 
-def _group_reports(answer: Answer) -> list[dict[str, Any]]:
+def _group_reports(answer: ReportData) -> list[dict[str, Any]]:
     groups: dict[GroupKey, dict[str, Any]] = {
         key: {
             "key": dict(zip(answer.by, key, strict=True)),

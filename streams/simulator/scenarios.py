@@ -64,8 +64,8 @@ def _instant_or_span(value: object) -> datetime | timedelta:
 
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 Factor = Annotated[float, Field(gt=0, le=100, strict=True)]
-Span = Annotated[timedelta, BeforeValidator(_span)]
-Delay = Annotated[Span, Field(le=timedelta(days=2))]  # delayed records stay in memory
+Duration = Annotated[timedelta, BeforeValidator(_span)]
+Delay = Annotated[Duration, Field(le=timedelta(days=2))]  # delayed records stay in memory
 
 
 class Where(BaseModel):
@@ -88,7 +88,7 @@ class Scenario(BaseModel):
 
     kind: str
     start: Annotated[datetime | timedelta, BeforeValidator(_instant_or_span)]
-    duration: Annotated[Span, Field(gt=timedelta())]
+    duration: Annotated[Duration, Field(gt=timedelta())]
     where: Where = Where()
 
     @property
@@ -129,7 +129,7 @@ class Outage(Scenario):
         requests.outcome[hit & (draws[:, 0] < self.error_share)] = SERVER_ERROR
 
 
-class Latency(Scenario):
+class LatencyScenario(Scenario):
     """Answers are slower: the first token by `ttft_factor`, each further one by `tpot_factor`."""
 
     ttft_factor: Factor = 3.0
@@ -260,7 +260,7 @@ class Malformed(Scenario):
 
 KINDS: dict[str, type[Scenario]] = {
     "outage": Outage,
-    "latency": Latency,
+    "latency": LatencyScenario,
     "cache_failure": CacheFailure,
     "unreported_cache": UnreportedCache,
     "stream_errors": StreamErrors,

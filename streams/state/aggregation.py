@@ -259,31 +259,31 @@ def _counters(slot: Ints, number: Ints, amounts: Sequence[tuple[Ints, Ints, Ints
     return Table.summed((name << COUNTER_BITS) | counters[filled], values[filled])
 
 
-class _Rows(NamedTuple):
+class _NumberedRows(NamedTuple):
     """Distinct (slot, number) of some events: their keys, rising, and each event's place there."""
 
     keys: Ints
     at: Ints
 
 
-def _distinct(slot: Ints, number: Ints) -> _Rows:
+def _distinct(slot: Ints, number: Ints) -> _NumberedRows:
     if len(number) == 0:
-        return _Rows(number, number)
+        return _NumberedRows(number, number)
     width = int(number.max()) + 1
     cells = (int(slot.max()) + 1) * width
     if cells > 8 * len(number) + 1_024:
         keys, at = np.unique((slot << _SERIES_BITS) | number, return_inverse=True)
-        return _Rows(keys, at)
+        return _NumberedRows(keys, at)
     # Few enough to mark them on a board instead of sorting: several times faster.
     cell = slot * width + number
     taken = np.bincount(cell, minlength=cells) > 0
     filled = np.flatnonzero(taken)
     keys = (filled // width << _SERIES_BITS) | filled % width
-    return _Rows(keys, (np.cumsum(taken) - 1)[cell])
+    return _NumberedRows(keys, (np.cumsum(taken) - 1)[cell])
 
 
 def _sum_rows(
-    rows: _Rows,
+    rows: _NumberedRows,
     width: int,
     outcome: Ints,
     columns: Mapping[int, npt.NDArray[Any]],
@@ -310,7 +310,7 @@ def _sum_rows(
     return Table(rows.keys, values)
 
 
-def _series_rows(columns: Columns, rows: _Rows, known: Sequence[npt.NDArray[Any]]) -> Table:
+def _series_rows(columns: Columns, rows: _NumberedRows, known: Sequence[npt.NDArray[Any]]) -> Table:
     outcome = columns.outcome.astype(np.int64) + np.where(columns.probe, PROBES_AT, 0)
     # Probes come without tokens and latencies: decoding sees to that.
     amounts = {TOKENS_AT + i: tokens for i, tokens in enumerate(_tokens(columns))}
@@ -323,7 +323,7 @@ def _series_rows(columns: Columns, rows: _Rows, known: Sequence[npt.NDArray[Any]
 
 def _customer_rows(
     columns: Columns,
-    rows: _Rows,
+    rows: _NumberedRows,
     real: npt.NDArray[np.bool_],
     known: Sequence[npt.NDArray[Any]],
 ) -> Table:
@@ -332,7 +332,7 @@ def _customer_rows(
     return _sum_rows(rows, CUSTOMER_COLUMNS, columns.outcome[real].astype(np.int64), amounts)
 
 
-def _cells(columns: Columns, rows: _Rows) -> Table:
+def _cells(columns: Columns, rows: _NumberedRows) -> Table:
     keys = []
     for number, values in enumerate(columns.latencies_ns):
         known = values >= 0
@@ -344,7 +344,10 @@ def _cells(columns: Columns, rows: _Rows) -> Table:
 
 
 def _within(
-    columns: Columns, rows: _Rows, thresholds: Thresholds, longest_ns: int = MAX_LATENCY_MS * 10**6
+    columns: Columns,
+    rows: _NumberedRows,
+    thresholds: Thresholds,
+    longest_ns: int = MAX_LATENCY_MS * 10**6,
 ) -> Table:
     """Count requests at or under thresholds; keys are (row, latency, index of the threshold).
 

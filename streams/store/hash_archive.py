@@ -41,7 +41,7 @@ Contents = Mapping[Field, bytes]
 _SEQUENCE: Field = ("", b"sequence")
 
 
-class Part(msgspec.Struct, array_like=True, frozen=True):
+class FieldPart(msgspec.Struct, array_like=True, frozen=True):
     """One record of the archive: a part of a field's value."""
 
     parts: int
@@ -65,7 +65,7 @@ class HashesPlace(Place):
         pieces = [value[at : at + PART_BYTES] for at in range(0, len(value), PART_BYTES)] or [b""]
         crc = zlib.crc32(value)
         return [
-            (self._key(field, at), msgspec.msgpack.encode(Part(len(pieces), crc, piece)))
+            (self._key(field, at), msgspec.msgpack.encode(FieldPart(len(pieces), crc, piece)))
             for at, piece in enumerate(pieces)
         ]
 
@@ -79,12 +79,12 @@ class HashesPlace(Place):
         A field is not whole if its writer died between two of its parts; it is then left out, as
         are records that this program cannot read.
         """
-        parts: dict[Field, dict[int, Part]] = {}
+        parts: dict[Field, dict[int, FieldPart]] = {}
         for key, value in live.items():
             name, _, rest = key.removeprefix(self.prefix.encode()).partition(b"|")
             field, _, at = rest.rpartition(b"|")
             try:
-                part = msgspec.msgpack.decode(value, type=Part)
+                part = msgspec.msgpack.decode(value, type=FieldPart)
                 parts.setdefault((name.decode(), field), {})[int(at)] = part
             except ValueError as error:  # msgspec's errors are of this class, too
                 log.warning("%r: not a record of the archive, left out: %s", key, error)
@@ -96,7 +96,7 @@ class HashesPlace(Place):
         return f"{self.prefix}{name}|".encode() + of + f"|{part}".encode()
 
 
-def _join_parts(pieces: Mapping[int, Part]) -> bytes | None:
+def _join_parts(pieces: Mapping[int, FieldPart]) -> bytes | None:
     if 0 not in pieces or any(at not in pieces for at in range(pieces[0].parts)):
         return None
     value = b"".join(pieces[at].data for at in range(pieces[0].parts))

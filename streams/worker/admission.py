@@ -32,7 +32,7 @@ FIXES = {
 OF_ANOTHER_LOG = (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED)
 
 
-class Counts(Protocol):
+class CountedOffsets(Protocol):
     """The part of a partition's state that admission depends on."""
 
     next_offset: int
@@ -126,7 +126,7 @@ class Count:
 
 
 Decision = Drop | Seek | Count | Halt
-C = TypeVar("C", bound=Counts)
+C = TypeVar("C", bound=CountedOffsets)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 from alerts.backtest.recording import Recording
 from alerts.backtest.samples import ReplayedObjective
 from alerts.backtest.stack import STEP_S
-from alerts.backtest.timeline import Episode, Timeline
+from alerts.backtest.timeline import AlertTimeline, Episode
 from alerts.evaluation.evaluator import RuleEvaluator, request_groups
 from alerts.rules.model import EVERY_S
 from exporters.metrics.requests import add_customers, add_window
@@ -94,7 +94,7 @@ class DirectBacktest:
             for policy in policies
             for objective in policy.error_budget_objectives()
         ]
-        timelines = [Timeline(rule.expression.is_ceiling) for rule in evaluator.rules]
+        timelines = [AlertTimeline(rule.expression.is_ceiling) for rule in evaluator.rules]
         for start_s in range(recording.begin_s, recording.end_s, STEP_S):
             for objective in self.objectives:
                 objective.add(start_s, self._slices.get(start_s))

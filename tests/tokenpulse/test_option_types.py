@@ -7,15 +7,15 @@ from typing import Any
 import click
 import pytest
 
-from tokenpulse.option_types import Instant, PositiveNumber, Span, Words, terminal_user
+from tokenpulse.option_types import Instant, PositiveNumber, TimeSpan, Words, terminal_user
 
 
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
     [
-        (Span(), "90", 90),
-        (Span(), "2h", 7_200),
-        (Span(), "3650d", 3_650 * 86_400),
+        (TimeSpan(), "90", 90),
+        (TimeSpan(), "2h", 7_200),
+        (TimeSpan(), "3650d", 3_650 * 86_400),
         (Instant(), "1760000000", 1_760_000_000),
         (Instant(), "1970-01-01T01:00:00+01:00", 0),
         (Instant(), "253402300799", 253_402_300_799),
@@ -30,8 +30,8 @@ def test_a_value_is_converted(kind: click.ParamType, text: str, value: Any) -> N
 @pytest.mark.parametrize(
     ("kind", "text", "hint"),
     [
-        (Span(), "1" * 5_000, "write 10s, 5m, 1h or 1d"),
-        (Span(), "3651d", "longer than ten years"),
+        (TimeSpan(), "1" * 5_000, "write 10s, 5m, 1h or 1d"),
+        (TimeSpan(), "3651d", "longer than ten years"),
         (Instant(), "1760000000000", "seconds are meant, not milliseconds"),
         (Instant(), "253402300800", "seconds are meant, not milliseconds"),
         (Instant(), "1969-12-31T23:59:59Z", "from 1970 to the year 9999"),

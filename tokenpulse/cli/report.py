@@ -18,7 +18,7 @@ from streams.config.settings import Settings
 from streams.query.hdr_log import write_hdr_log
 from streams.query.report import Question, build, query
 from tokenpulse.local.client_settings import load_client_settings
-from tokenpulse.option_types import Instant, Span
+from tokenpulse.option_types import Instant, TimeSpan
 from tokenpulse.output_files import check_output, write_output
 from tokenpulse.redis_call import run_with_redis
 from tokenpulse.report_tables import report_table
@@ -30,7 +30,7 @@ _OPTIONS = (
     click.option("--to", "to_s", type=Instant(), help="End; default: newest data."),
     click.option(
         *("--step", "step_s"),
-        type=Span(),
+        type=TimeSpan(),
         default="5m",
         show_default=True,
         help="Length of a step, 10s to 1d; if given, the text has a table of the steps.",

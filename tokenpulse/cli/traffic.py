@@ -11,7 +11,7 @@ from streams.simulator import runner
 from streams.simulator.generator import NOTHING_PLANNED
 from streams.simulator.timeline import load_timeline
 from tokenpulse.local.client_settings import load_client_settings
-from tokenpulse.option_types import PositiveNumber, Span
+from tokenpulse.option_types import PositiveNumber, TimeSpan
 
 
 @click.command()
@@ -39,13 +39,13 @@ def produce(ctx: click.Context, file: Path) -> None:
     help="Same seed, same traffic.",
 )
 @click.option("--scenarios", help="Timeline file, or the name of a shipped one.")
-@click.option("--for", "for_s", type=Span(), help="Stop after this long; default: never.")
+@click.option("--for", "for_s", type=TimeSpan(), help="Stop after this long; default: never.")
 @click.option("--rate", type=PositiveNumber(), help="Mean events a second.")
 @click.option("--ending-now", is_flag=True, help="Send the last --for of the past at full speed.")
 @click.option(
     "--past",
     "past_s",
-    type=Span(),
+    type=TimeSpan(),
     default="0s",
     help="First send this much of the past at full speed, except what this --seed already sent.",
 )

@@ -7,7 +7,7 @@ import click
 
 from streams.config.settings import load_settings
 from tokenpulse.local.up import run_up
-from tokenpulse.option_types import PositiveNumber, Span
+from tokenpulse.option_types import PositiveNumber, TimeSpan
 
 
 @click.command()
@@ -18,7 +18,7 @@ from tokenpulse.option_types import PositiveNumber, Span
 )
 @click.option("--rate", type=PositiveNumber(), help="Simulated requests a second; default: 50.")
 @click.option(
-    "--history", type=Span(), help="Length of the simulated past, such as 6h; 0s for none."
+    "--history", type=TimeSpan(), help="Length of the simulated past, such as 6h; 0s for none."
 )
 @click.pass_context
 def up(ctx: click.Context, port: int | None, rate: float | None, history: int | None) -> None:

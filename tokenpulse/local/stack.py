@@ -46,7 +46,7 @@ from tokenpulse.local.embedded import (
 )
 from tokenpulse.local.supervisor import Child, ChildError, Supervisor
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 SERVER_START_S = 15
 EXPORTER_START_S = 30
@@ -351,7 +351,7 @@ def _redis_url(port: int) -> str:
     return f"redis://{HOST}:{port}/0"
 
 
-def _answers(question: Coroutine[Any, Any, Answer]) -> Answer | None:
+def _answers(question: Coroutine[Any, Any, Result]) -> Result | None:
     """Return the answer of a server; None if there is none."""
     try:
         return asyncio.run(question)

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.backtest.timeline import Timeline
+from alerts.backtest.timeline import AlertTimeline
 from alerts.evaluation.evaluator import (
     EvaluatedRule,
     RuleEvaluator,
@@ -52,7 +52,7 @@ def rule(for_s: int, keep_s: int) -> EvaluatedRule:
 def test_for_and_keep_firing_are_as_a_plain_reading_of_their_words(
     holds: list[bool], for_s: int, keep_s: int
 ) -> None:
-    evaluated, timeline = rule(for_s, keep_s), Timeline(is_ceiling=True)
+    evaluated, timeline = rule(for_s, keep_s), AlertTimeline(is_ceiling=True)
     for at, is_so in enumerate(holds):
         states = evaluated.step(at * 5, {(): 1.0} if is_so else {})
         assert [state.holds for state in states] == [is_so] * len(states)

@@ -12,7 +12,7 @@ from hdrh.log import HistogramLogReader
 
 from streams.errors import RequestError
 from streams.query.hdr_log import write_hdr_log
-from streams.query.report import Answer, Question, build, choose_range, combine
+from streams.query.report import Question, ReportData, build, choose_range, combine
 from streams.state.histogram import DIGITS, HIGHEST, LOWEST
 from streams.state.measures import QUANTILES
 from streams.state.slices import Aggregate
@@ -31,7 +31,7 @@ LOG = [
 ]
 
 
-def answer(*by: str) -> Answer:
+def answer(*by: str) -> ReportData:
     shelf = shelf_after(LOG)
     totals = Aggregate.unpack(shelf.fields["totals"])
     view = PartitionView(0, shelf.offset, shelf.meta, shelf.index, totals)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from streams.errors import RequestError
-from streams.query.report import Answer, Question, Range, build, choose_range, combine
+from streams.query.report import Question, Range, ReportData, build, choose_range, combine
 from streams.query.report_schema import json_schema
 from streams.state.slices import Aggregate
 from streams.store.reader import PartitionView
@@ -56,7 +56,7 @@ def answer(shelves: list[Shelf], **asked: Any) -> dict[str, Any]:
     return build(query(shelves, **asked))
 
 
-def query(shelves: Iterable[Any], **asked: Any) -> Answer:
+def query(shelves: Iterable[Any], **asked: Any) -> ReportData:
     """Answer a question; every partition must have given the same numbers to its names."""
     question = Question(**asked)
     views = [view_of(shelf, number) for number, shelf in enumerate(shelves)]
