@@ -38,6 +38,7 @@ from faust.types import TP, ConsumerMessage, Message
 from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
 from streams.kafka.fetch import Batch, keep_bytes, take
+from streams.kafka.read_offsets import NoReadOffsets
 from streams.watchdog import die
 
 COMMIT_DEADLINE_S = 10.0
@@ -264,23 +265,6 @@ def _discard(fetcher: Any, tp: TopicPartition) -> None:
     fetcher._notify(fetcher._wait_consume_future)
 
 
-class _NoReadOffsets(dict[TP, Any]):
-    """Read offsets that stay empty.
-
-    Faust drops messages below the offset it delivered last, also after a seek back of ours.
-    streams/worker/admission.py decides which batch is the next one.
-    """
-
-    def __missing__(self, tp: TP) -> None:
-        return None
-
-    def __setitem__(self, tp: TP, offset: Any) -> None:
-        pass
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-
 class BatchConsumer(Consumer):
     """The consumer in Faust's main thread; its calls go to the `BatchThread`."""
 
@@ -288,7 +272,7 @@ class BatchConsumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._read_offset = _NoReadOffsets()
+        self._read_offset = NoReadOffsets()
         self._seeking = asyncio.Lock()  # held while partitions are claimed and loaded
         self.forget_assignment()
 

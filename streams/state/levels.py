@@ -3,7 +3,7 @@
 Pure. A level reaches up to `merged_until_s`: before that time its slices hold all their events.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from streams.state.slices import LEVELS, SliceId
 
@@ -18,6 +18,24 @@ def awaits_merging(slice_id: SliceId, merged_until_s: Sequence[int]) -> bool:
     """Return whether a slice is not yet part of a coarser one."""
     above = slice_id.level + 1
     return above < len(LEVELS) and slice_id.start_s >= merged_until_s[above]
+
+
+def to_merge(
+    slice_ids: Iterable[SliceId], level: int, before_s: Sequence[int], after_s: Sequence[int]
+) -> list[SliceId]:
+    """Return the slices that become part of `level` when the levels reach `after_s`, in order."""
+    from_s, until_s = before_s[level], after_s[level]
+    if from_s == until_s:
+        return []
+    return sorted(
+        {of for of in slice_ids if of.level == level - 1 and from_s <= of.start_s < until_s}
+    )
+
+
+def coarser(slice_id: SliceId) -> SliceId:
+    """Return the slice of the next level that contains a slice."""
+    step_s = LEVELS[slice_id.level + 1].step_s
+    return SliceId(slice_id.level + 1, slice_id.start_s // step_s * step_s)
 
 
 def slices_of(start_s: int, merged_until_s: Sequence[int], watermark_s: int) -> list[SliceId]:

@@ -19,6 +19,7 @@ it, as long as the level still keeps the slice.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import msgspec
 import numpy as np
@@ -32,7 +33,7 @@ from streams.state.aggregation import (
     restart_histograms,
 )
 from streams.state.gaps import add_incomplete, close_gap, drop_expired, open_gap
-from streams.state.levels import awaits_merging, reach_s, slices_of
+from streams.state.levels import awaits_merging, coarser, reach_s, slices_of, to_merge
 from streams.state.registry import Registry
 from streams.state.set_back import (
     Rearrangement,
@@ -150,13 +151,7 @@ class PartitionState:
         for start_s in starts.tolist():
             wanted.update(slices_of(start_s, self._merged_until_s, watermark_s))
         for level in range(1, len(LEVELS)):
-            if merged[level] > self._merged_until_s[level]:
-                wanted.update(
-                    of
-                    for of in self.index
-                    if of.level == level - 1
-                    and self._merged_until_s[level] <= of.start_s < merged[level]
-                )
+            wanted.update(to_merge(self.index, level, self._merged_until_s, merged))
         return [of for of in wanted if of in self.index and of not in self._slices]
 
     def provide(self, slices: Mapping[SliceId, bytes]) -> None:
@@ -186,7 +181,6 @@ class PartitionState:
         added, unplaced = place_rejections(decoded, self._unplaced)
         counted = record(columns, series, customer, self._thresholds)
         added += counted
-
         staged: dict[SliceId, list[Aggregate]] = {}
 
         def add(of: SliceId, aggregates: Iterable[Aggregate]) -> None:
@@ -199,18 +193,10 @@ class PartitionState:
                 add(of, (aggregate,))
         merged = self._merged(watermark_ms)
         for level in range(1, len(LEVELS)):
-            since, until = self._merged_until_s[level], merged[level]
-            if until == since:
-                continue
-            step_s = LEVELS[level].step_s
-            sources = {
-                of
-                for of in (*self._slices, *staged)
-                if of.level == level - 1 and since <= of.start_s < until
-            }
-            for of in sorted(sources):
-                aggregates = staged.get(of) or self._slices[of]
-                add(SliceId(level, of.start_s // step_s * step_s), aggregates)
+            # With the slices that the level below has just got.
+            stored = chain(self._slices, staged)
+            for of in to_merge(stored, level, self._merged_until_s, merged):
+                add(coarser(of), staged.get(of) or self._slices[of])
         totals = record_totals(
             columns, series, self._edges, [aggregate for _, aggregate in counted]
         )
@@ -295,15 +281,9 @@ class PartitionState:
         self._merged_until_s = self._reach_at(to_ms)
         since_ms = min(self.watermark.since_ms or to_ms, to_ms)
         self.watermark = Watermark.at(to_ms)._replace(since_ms=since_ms)
-        last_ms = self.last_set_back.furthest_ms if self.last_set_back is not None else 0
+        furthest_ms = max(from_ms, self.last_set_back.furthest_ms if self.last_set_back else 0)
         self.last_set_back = SetBack(
-            command,
-            from_ms,
-            to_ms,
-            self.next_offset,
-            shift_ms,
-            checkpoint=self.sequence + 1,
-            furthest_ms=max(last_ms, from_ms),
+            command, from_ms, to_ms, self.next_offset, shift_ms, self.sequence + 1, furthest_ms
         )
         self._changed = True
 

@@ -263,10 +263,8 @@ class StateReader:
 
     async def heartbeat(self, partition: int) -> Heartbeat:
         """Read the last heartbeat of the worker of a partition; without fields if it has none."""
-        fields = cast(
-            dict[bytes, bytes],
-            await self._redis.hgetall(self._keys.heartbeat(partition)),
-        )
+        reply = await self._redis.hgetall(self._keys.heartbeat(partition))
+        fields = cast(dict[bytes, bytes], reply)
         return Heartbeat(
             partition, {name.decode(): value.decode() for name, value in fields.items()}
         )

@@ -147,9 +147,8 @@ class PartitionWorker:
             return
         # No record is late now: the deduplicator leaves out those that were too late then.
         limits = replace(self._context.event_limits, horizon_ms=_NEVER_LATE_MS)
-        columns = decode(
-            batch.values, np.array(batch.timestamps_ms, np.int64), None, limits
-        ).columns
+        timestamps_ms = np.array(batch.timestamps_ms, np.int64)
+        columns = decode(batch.values, timestamps_ms, None, limits).columns
         self.deduplicator.remember(
             batch.offsets_at(columns.position), columns, self.state.watermark.settled_ms
         )
