@@ -25,8 +25,9 @@ from streams.kafka.topic_reader import TopicReader
 from streams.sources.declaration import Mapping
 from streams.sources.events import EventLine, read_events
 from streams.sources.files import RowError
-from streams.sources.mapping import Row, read_rows
+from streams.sources.mapping import read_rows
 from streams.sources.problems import RowProblems
+from streams.sources.rows import Row
 from streams.state.aggregation import record
 from streams.state.histogram import BUCKET_BITS
 from streams.state.limits import event_limits, name_limits

@@ -104,7 +104,7 @@ def json_lines(file: "Bytes") -> Iterator[RawRow | RowError]:
         if line.isspace():
             continue
         try:
-            value = _decode_line(line)
+            value = decode_json(line)
         except (ValueError, RecursionError) as error:  # thousands of nested brackets
             yield RowError(number, f"not JSON: {error}; write one object a line")
             continue
@@ -115,7 +115,7 @@ def json_lines(file: "Bytes") -> Iterator[RawRow | RowError]:
             yield RowError(number, f"found {_kind(value)}; write one object a line")
 
 
-def _decode_line(line: bytes) -> Any:
+def decode_json(line: bytes) -> Any:
     """Return the JSON value of a line. Raises ValueError or RecursionError."""
     try:
         return _decode(line)

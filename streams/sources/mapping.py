@@ -5,13 +5,10 @@ Reads no clock: relative times count from the mapping's base, or from a given on
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from streams.events.fields import MAX_TIME_MS, outcome_of
+from streams.events.fields import MAX_TIME_MS
 from streams.sources.compilation import FieldCompiler
 from streams.sources.conversion import EPOCH, MICROSECOND, Unusable
 from streams.sources.declaration import Mapping
@@ -23,34 +20,9 @@ from streams.sources.files import (
     json_rows,
     open_plain,
 )
+from streams.sources.rows import Row, find_problem
 
 HALF_MICROSECOND_MS = 0.0005  # 1.001 s is 1000.9999... ms in binary, and must become 1001
-# A row has its outcome from one of these; without both it cannot be counted.
-OUTCOME_FIELDS = ("outcome", "status_code", "ending", "error_class")
-# Each of them gives an outcome, whatever its word is; a status may give none.
-GIVES_OUTCOME = {"outcome", "ending", "error_class"}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One event. `event`: ready for JSON, without None; it includes `ended_at_ms`.
-
-    `problems`: one message for each field that was left out because its value cannot be used.
-    """
-
-    line: int
-    event: dict[str, Any]
-    ended_at_ms: int
-    problems: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> bytes:
-        """The record's key: the request id."""
-        return str(self.event["request_id"]).encode()
-
-    def encode(self, shift_ms: int = 0) -> bytes:
-        """Return the record's value, with `ended_at` moved by `shift_ms`."""
-        return msgspec.json.encode({**self.event, "ended_at": self.ended_at_ms + shift_ms})
 
 
 def read_rows(path: Path, mapping: Mapping, base_ms: int | None = None) -> Iterator[Row | RowError]:
@@ -111,7 +83,7 @@ def _events(
                 continue
             if value is not None:
                 event[name] = value
-        if problem := _problem(event, left_out):
+        if problem := find_problem(event, left_out):
             yield RowError(raw.line, problem)
             continue
         # The file gives the arrival and the end counts, or the reverse.
@@ -127,23 +99,3 @@ def _events(
             continue
         event["ended_at"] = ended_at_ms
         yield Row(raw.line, event, ended_at_ms, tuple(left_out.values()))
-
-
-def _problem(event: dict[str, Any], left_out: dict[str, str]) -> str | None:
-    """Return why the worker would reject the event for its id or outcome; None if it would not.
-
-    `left_out`: the message of each field whose value cannot be used.
-    """
-    if "request_id" in left_out:
-        return left_out["request_id"]
-    if GIVES_OUTCOME & event.keys():
-        return None
-    if "status_code" in event:
-        status = event["status_code"]
-        if outcome_of(status, None) is not None:
-            return None
-        return f"status_code: found {status}, for which no outcome is known; map an outcome"
-    for name in OUTCOME_FIELDS:
-        if name in left_out:
-            return left_out[name]
-    return "no outcome and no status_code: map a column that has one, or give a `default`"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from streams.sources.files import RowError
-from streams.sources.mapping import Row
+from streams.sources.rows import Row
 
 SHOWN_PER_KIND = 10
 # The parts of a message that differ from row to row: the value, and numbers such as a position.

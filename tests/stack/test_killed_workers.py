@@ -12,7 +12,8 @@ from streams.config.settings import Settings
 from streams.simulator.generator import Traffic, load_timeline
 from streams.simulator.profile import Profile
 from streams.sources.declaration import load_mapping
-from streams.sources.mapping import Row, read_rows
+from streams.sources.mapping import read_rows
+from streams.sources.rows import Row
 from tests.support.answers import FILES, assert_counts
 from tests.support.feed import Feed
 from tests.support.servers import Broker, RedisServer

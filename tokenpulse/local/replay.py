@@ -23,8 +23,9 @@ from streams.query.report import Question, make_report
 from streams.sources.declaration import Mapping
 from streams.sources.events import EventLine, read_events
 from streams.sources.files import RowError
-from streams.sources.mapping import Row, read_rows
+from streams.sources.mapping import read_rows
 from streams.sources.problems import RowProblems
+from streams.sources.rows import Row
 from streams.sources.suggestion import check_events
 from streams.state.measures import counted_events
 from streams.state.slices import duplicates_of, rejections_by_reason

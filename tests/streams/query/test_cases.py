@@ -14,7 +14,8 @@ import pytest
 from streams.events.decoder import EventLimits, decode
 from streams.sources.declaration import load_mapping
 from streams.sources.files import RowError
-from streams.sources.mapping import Row, read_rows
+from streams.sources.mapping import read_rows
+from streams.sources.rows import Row
 from streams.state.measures import by_series, measures, whole, without_apart_tiers
 from streams.state.slices import Aggregate
 from tests.support.aggregates import parts_of

@@ -9,7 +9,8 @@ import pytest
 
 from streams.sources.declaration import load_mapping
 from streams.sources.files import RowError
-from streams.sources.mapping import Row, read_rows
+from streams.sources.mapping import read_rows
+from streams.sources.rows import Row
 from tests.support.mapped_files import SIMPLE
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from streams.events.fields import OUTCOMES
 from streams.sources.declaration import load_mapping
-from streams.sources.mapping import Row, read_rows
+from streams.sources.mapping import read_rows
+from streams.sources.rows import Row
 from tests.support.mapped_files import BASE_MS, SIMPLE
 
 

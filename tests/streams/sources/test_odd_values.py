@@ -11,7 +11,8 @@ from streams.events.columns import Decoded
 from streams.events.decoder import OUTCOMES, EventLimits, decode
 from streams.sources.declaration import load_mapping
 from streams.sources.files import RowError
-from streams.sources.mapping import Row, read_rows
+from streams.sources.mapping import read_rows
+from streams.sources.rows import Row
 
 ANY_TIME = EventLimits(max_event_bytes=262_144, future_tolerance_ms=2**60, horizon_ms=2**60)
 AT = "2026-11-20T10:00:00Z"

@@ -14,7 +14,8 @@ import pytest
 from streams.events.decoder import EventLimits, decode
 from streams.sources.declaration import load_mapping, shipped_mappings
 from streams.sources.files import RowError
-from streams.sources.mapping import Row, read_rows
+from streams.sources.mapping import read_rows
+from streams.sources.rows import Row
 from tests.support.traces import TRACES, needs_traces, reference
 
 ANYTHING = EventLimits(max_event_bytes=10_000, future_tolerance_ms=0, horizon_ms=2**60)

@@ -1,0 +1,185 @@
+"""Convert the columns of a query's result to events.
+
+A value that cannot become its field costs the field, not the row; so do the texts that a mapping
+passes on for numbers. Whole columns are checked at once, as nearly all are usable.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+from streams.events.fields import FIELDS, MAX_TEXT, MAX_TIME_MS
+from streams.sources.conversion import (
+    KINDS,
+    MAX_NUMBER,
+    Unusable,
+    converter,
+    epoch_ms,
+    excerpt,
+    instant_ms,
+)
+from streams.sources.files import RowError
+from streams.sources.rows import Row, find_problem
+
+HALF_MICROSECOND_MS = 0.0005  # 1.001 s is 1000.9999... ms in binary, and must become 1001
+_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
+_INTEGERS |= {f"U{name}" for name in _INTEGERS}
+_PLAIN = {*_INTEGERS, "DOUBLE", "FLOAT", "BOOLEAN", "VARCHAR"}
+_WORDS = {
+    field.name: frozenset(get_args(field.kind.type))
+    for field in FIELDS
+    if KINDS.get(field.name) == "choice"
+}
+
+Column = Sequence[Any]
+
+
+class ResultColumns:
+    """The columns of a mapping's result. Raises ValueError for a type that is no field's.
+
+    `select`: the expressions that bring each column to a type with a plain Python value.
+    """
+
+    def __init__(self, types: dict[str, str]) -> None:
+        self._names = list(types)
+        self.select = ", ".join(_expression(name, kind) for name, kind in types.items())
+        self._line = self._names.index("line")
+        self._ended_at = self._names.index("ended_at")
+        self._fields = [
+            (index, name, converter(name))
+            for index, name in enumerate(self._names)
+            if name in KINDS and name != "request_id"
+        ]
+        self._request_id = types.keys() & {"request_id"} and self._names.index("request_id")
+
+    def rows(self, result: list[tuple[Any, ...]], source: str) -> list[Row | RowError]:
+        """Return an event or an error for each row of the result."""
+        if not result:
+            return []
+        columns = list(zip(*result, strict=True))
+        lines = columns[self._line]
+        # Messages by row, for the few rows that have some.
+        problems: dict[int, dict[str, str]] = {}
+        values = [
+            (name, _converted(name, columns[index], convert, problems))
+            for index, name, convert in self._fields
+        ]
+        ids = self._ids(columns, lines, source, problems)
+        names = ("request_id", "ended_at", *(name for name, _ in values))
+        found: list[Row | RowError] = []
+        cells = zip(ids, columns[self._ended_at], *(column for _, column in values), strict=True)
+        for index, (line, row) in enumerate(zip(lines, cells, strict=True)):
+            left_out = problems.get(index, {})
+            try:
+                ended_at_ms = _instant(row[1])
+            except Unusable as unusable:
+                found.append(RowError(line, f"ended_at: {unusable}"))
+                continue
+            event = {
+                name: value for name, value in zip(names, row, strict=True) if value is not None
+            }
+            event["ended_at"] = ended_at_ms
+            # Most rows have an outcome, and nothing to look for.
+            problem = None if "outcome" in event else find_problem(event, left_out)
+            if problem is None and "request_id" in left_out:
+                problem = left_out["request_id"]
+            if problem is not None:
+                found.append(RowError(line, problem))
+            else:
+                found.append(Row(line, event, ended_at_ms, tuple(left_out.values())))
+        return found
+
+    def _ids(
+        self,
+        columns: Sequence[Column],
+        lines: Column,
+        source: str,
+        problems: dict[int, dict[str, str]],
+    ) -> Column:
+        prefix = source[: MAX_TEXT - 20]  # leaves room for any line number
+        if isinstance(self._request_id, int):
+            given = columns[self._request_id]
+            ids = _converted("request_id", given, converter("request_id"), problems)
+            if None not in ids:
+                return ids
+        else:
+            ids = [None] * len(lines)
+        return [
+            f"{prefix}-{line}" if given is None else given
+            for given, line in zip(ids, lines, strict=True)
+        ]
+
+
+def _expression(name: str, kind: str) -> str:
+    """Return the SQL that brings a column to a type with a plain Python value."""
+    quoted = f'"{name}"'
+    if kind in _PLAIN:
+        return quoted
+    if kind.startswith("DECIMAL"):
+        return f"{quoted}::DOUBLE AS {quoted}"
+    if kind == "JSON":  # a text without its quotes
+        return f"{quoted}->>'$' AS {quoted}"
+    if name == "ended_at" and kind.startswith("TIMESTAMP"):
+        return f"epoch_us({quoted}) / 1000 AS {quoted}"
+    if kind == "UUID" or kind.startswith("ENUM"):
+        return f"{quoted}::VARCHAR AS {quoted}"
+    if kind in ('"NULL"', "NULL"):
+        return f"{quoted}::VARCHAR AS {quoted}"
+    raise ValueError(f"{name}: found the type {kind}; cast it to a number, a text or a boolean")
+
+
+def _converted(
+    name: str,
+    column: Column,
+    convert: Callable[[Any], Any],
+    problems: dict[int, dict[str, str]],
+) -> Column:
+    """Return the values of a field; None for null, the empty text and an unusable value."""
+    if _is_usable(name, column):
+        return column
+    values: list[Any] = []
+    for index, value in enumerate(column):
+        if value is None or value == "":
+            values.append(None)
+            continue
+        try:
+            values.append(convert(value))
+        except Unusable as unusable:
+            problems.setdefault(index, {})[name] = f"{name}: {unusable}"
+            values.append(None)
+    return values
+
+
+def _is_usable(name: str, column: Column) -> bool:
+    """Return whether all values of a column are the field's already."""
+    kinds = {type(value) for value in column}
+    kinds.discard(type(None))
+    if not kinds:
+        return True
+    kind = KINDS[name]
+    if kind == "choice":
+        return kinds == {str} and set(column) - {None} <= _WORDS[name]
+    if kind in ("label", "text"):
+        return kinds == {str} and "" not in column
+    if kind == "truth":
+        return kinds == {bool}
+    if (kind == "whole" and kinds == {int}) or (kind == "duration" and kinds <= {int, float}):
+        given = [value for value in column if value is not None]
+        # The sum also shows a NaN, which no minimum does.
+        return bool(min(given) >= 0 and sum(given) < MAX_NUMBER)
+    return False
+
+
+_from_number = epoch_ms("ms")
+_from_text = instant_ms(None, None)
+
+
+def _instant(value: Any) -> int:
+    """Return milliseconds since the epoch. Raises Unusable."""
+    if value is None:
+        raise Unusable(value, "select the time at which the request ended")
+    at_ms = _from_text(value) if isinstance(value, str) else _from_number(value)
+    ended_at_ms: int = math.floor(at_ms + HALF_MICROSECOND_MS)
+    if not 0 <= ended_at_ms <= MAX_TIME_MS:
+        raise Unusable(value, f"write milliseconds since 1970; {excerpt(ended_at_ms)} is no time")
+    return ended_at_ms

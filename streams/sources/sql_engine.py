@@ -1,0 +1,83 @@
+"""A DuckDB that runs one SELECT of an operator, cut off from files, network and extensions.
+
+Time and memory are bounded: a query that runs longer than `time_limit_s` is interrupted, and one
+that needs more than `MEMORY_LIMIT` fails. Not for use by two threads at once.
+"""
+
+import threading
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.sources.contract_macros import contract_macros
+
+MEMORY_LIMIT = "512MB"
+TIME_LIMIT_S = 10.0  # for one batch
+# In this order: the last one makes all of them final.
+SETTINGS = (
+    "autoinstall_known_extensions=false",
+    "autoload_known_extensions=false",
+    "allow_community_extensions=false",
+    "python_enable_replacements=false",
+    "threads=1",
+    f"memory_limit='{MEMORY_LIMIT}'",
+    "temp_directory=''",
+    "TimeZone='UTC'",
+    "enable_external_access=false",
+    "lock_configuration=true",
+)
+# The memory limit does not see the single text that these build.
+UNBOUNDED = {"repeat": "a, b", "lpad": "a, b, c", "rpad": "a, b, c"}
+
+
+class QueryStopped(Exception):
+    """The query ran longer than its time limit and was interrupted."""
+
+
+class Engine:
+    """One locked database in memory, with the shipped macros."""
+
+    def __init__(self, time_limit_s: float = TIME_LIMIT_S) -> None:
+        self._time_limit_s = time_limit_s
+        self._connection = duckdb.connect(":memory:")
+        for name, parameters in UNBOUNDED.items():
+            self._connection.execute(
+                f"CREATE MACRO {name}({parameters}) AS "
+                f"error('{name} is not available in mappings')::VARCHAR"
+            )
+        self._connection.execute(contract_macros())
+        self._connection.execute((files(__package__) / "macros.sql").read_text())
+        for setting in SETTINGS:
+            self._connection.execute(f"SET {setting}")
+
+    def is_select(self, sql: str) -> bool:
+        """Return whether the text is exactly one SELECT. Raises duckdb.Error for bad syntax."""
+        statements = self._connection.extract_statements(sql)
+        return len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT
+
+    def define(self, view: str, select: str) -> None:
+        """Create or replace a view."""
+        self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {select}")
+
+    def load(self, table: str, columns: Mapping[str, NDArray[np.generic]]) -> None:
+        """Make arrays of equal length available to queries as a table, without a copy."""
+        self._connection.register(table, dict(columns))
+
+    def columns(self, sql: str) -> dict[str, str]:
+        """Return the names and types of a query's columns. Raises duckdb.Error if it is wrong."""
+        return {name: kind for name, kind, *_ in self.rows(f"DESCRIBE {sql}")}
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query. Raises QueryStopped, and duckdb.Error if a row fails."""
+        timer = threading.Timer(self._time_limit_s, self._connection.interrupt)
+        timer.start()
+        try:
+            return self._connection.execute(sql).fetchall()
+        except duckdb.InterruptException as error:
+            raise QueryStopped(f"ran longer than {self._time_limit_s:g} s") from error
+        finally:
+            timer.cancel()

@@ -1,0 +1,282 @@
+"""A mapping in SQL: load it, and map batches of records to events.
+
+docs/mappings.md is its manual. A record that cannot be mapped is reported and costs only itself:
+if the query fails for a batch, its halves are tried, down to single records.
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from streams.config.yaml_file import read_text
+from streams.errors import ConfigError
+from streams.sources.conversion import KINDS
+from streams.sources.files import RowError, decode_json
+from streams.sources.rows import Row
+from streams.sources.sql_columns import ResultColumns
+from streams.sources.sql_engine import TIME_LIMIT_S, Engine, QueryStopped
+
+SHIPPED = Path(__file__).parent / "mappings"
+# Comments `-- key: value` before the SELECT: how a file is read, and a line for people.
+OPTION = re.compile(r"--\s*(about|format|rows|delimiter|columns):\s*(.+?)\s*$")
+FORMATS = ("csv", "jsonl", "json", "parquet")
+REQUIRED = ("line", "ended_at", "model")
+GIVE_OUTCOME = ("outcome", "status_code", "ending", "error_class")
+# The halves of a batch that ran too long may take this many time limits together.
+LIMITS_PER_BATCH = 5
+_MESSAGE_MAX = 300
+
+
+class SqlMappingError(ConfigError):
+    """A mapping that cannot be used: one line with file, problem and fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a file or topic.
+
+    `line`: line of the file, or offset in the partition. `value`: one JSON value, UTF-8.
+    `timestamp_ms`: when the producer or the broker took the record, if known.
+    """
+
+    line: int
+    value: bytes | str
+    key: str | None = None
+    timestamp_ms: int | None = None
+    headers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a batch comes from; constant for all its records.
+
+    `name`: the file without endings, or `topic-partition`; ids are made of it and the line if the
+    mapping returns no `request_id`. `base_ms`: where relative times begin, if the operator chose
+    it. `first`: the first record of the file, as JSON text.
+    """
+
+    name: str
+    base_ms: int | None = None
+    first: str | None = None
+
+
+@dataclass(slots=True)
+class MappedBatch:
+    """The events and failures of a batch. `skipped`: records for which the mapping has no row."""
+
+    rows: list[Row] = field(default_factory=list)
+    failures: list[RowError] = field(default_factory=list)
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """How the file is read. None and the empty text: recognised from the content."""
+
+    format: str | None = None
+    rows: str | None = None
+    delimiter: str | None = None
+    columns: tuple[str, ...] | None = None
+
+
+class SqlMapping:
+    """A checked mapping. Not for use by two threads at once. Raises SqlMappingError."""
+
+    def __init__(self, sql: str, name: str, time_limit_s: float = TIME_LIMIT_S) -> None:
+        self.name = name
+        self._time_limit_s = time_limit_s
+        options = _options(sql)
+        self.about = options.pop("about", "")
+        columns = options.pop("columns", None)
+        self.options = FileOptions(
+            columns=tuple(part.strip() for part in columns.split(",")) if columns else None,
+            **options,
+        )
+        if self.options.format not in (None, *FORMATS):
+            raise SqlMappingError(
+                f"{name}: format: found {self.options.format!r}; use {', '.join(FORMATS)}"
+            )
+        self._engine = Engine(time_limit_s)
+        self._source: Source | None = None
+        self._define(Source(""))
+        self._sql, self._columns = self._checked(sql.rstrip().rstrip(";"))
+
+    def map(self, records: Sequence[Record], source: Source) -> MappedBatch:
+        """Return the events of the records, by line, and one failure for each unusable record."""
+        if source != self._source:
+            self._define(source)
+        batch = MappedBatch()
+        texts: list[tuple[Record, str]] = []
+        for record in records:
+            try:
+                value = record.value
+                texts.append((record, value if isinstance(value, str) else value.decode()))
+            except UnicodeDecodeError as error:
+                batch.failures.append(RowError(record.line, f"not UTF-8: {error}"))
+        deadline = time.monotonic() + LIMITS_PER_BATCH * self._time_limit_s
+        answered: set[int] = set()
+        for row in self._query(texts, batch.failures, deadline):
+            answered.add(row.line)
+            if isinstance(row, Row):
+                batch.rows.append(row)
+            else:
+                batch.failures.append(row)
+        # A mapping that returns no row for a record leaves it out on purpose.
+        failed = {failure.line for failure in batch.failures}
+        batch.skipped = sum(record.line not in answered | failed for record in records)
+        batch.failures.sort(key=lambda failure: failure.line)
+        return batch
+
+    def _define(self, source: Source) -> None:
+        self._source = source
+        self._engine.load("batch", _arrays([]))
+        base = "NULL" if source.base_ms is None else str(source.base_ms)
+        first = "NULL" if source.first is None else f"{_quoted(source.first)}::JSON"
+        constants = f"{_quoted(source.name)} AS source, {base}::BIGINT AS base, {first} AS first"
+        record = "line, raw::JSON AS r, key, timestamp, headers::JSON AS headers"
+        self._engine.define("records", f"SELECT {record}, {constants} FROM batch")  # noqa: S608
+
+    def _checked(self, sql: str) -> tuple[str, ResultColumns]:
+        """Return the query and its columns. Raises SqlMappingError if it is no mapping."""
+        try:
+            if not self._engine.is_select(sql):
+                raise SqlMappingError(f"{self.name}: write exactly one SELECT (docs/mappings.md)")
+            types = self._engine.columns(sql)
+        except duckdb.Error as error:
+            raise SqlMappingError(f"{self.name}: {_message(error)}") from error
+        unknown = [name for name in types if name not in (*KINDS, "line", "ended_at")]
+        if unknown:
+            fields = ", ".join(KINDS)
+            raise SqlMappingError(
+                f"{self.name}: {', '.join(unknown)}: no such field; use line, ended_at, {fields}"
+            )
+        missing = [name for name in REQUIRED if name not in types]
+        if missing:
+            raise SqlMappingError(f"{self.name}: no column {', '.join(missing)}; select it")
+        if not types.keys() & set(GIVE_OUTCOME):
+            raise SqlMappingError(
+                f"{self.name}: neither outcome nor status_code; 'success' AS outcome if all are"
+            )
+        try:
+            columns = ResultColumns(types)
+        except ValueError as problem:
+            raise SqlMappingError(f"{self.name}: {problem}") from problem
+        # A line of its own: the mapping may end in a comment.
+        query = f"SELECT {columns.select} FROM (\n{sql}\n)"  # noqa: S608
+        try:
+            self._engine.rows(query)  # some faults show only when a query runs
+        except (duckdb.Error, QueryStopped) as error:
+            raise SqlMappingError(f"{self.name}: {_message(error)}") from error
+        return query, columns
+
+    def _query(
+        self, texts: list[tuple[Record, str]], failures: list[RowError], deadline: float
+    ) -> list[Row | RowError]:
+        """Return the rows of these records; append a failure for each that the query fails on."""
+        if not texts:
+            return []
+        self._engine.load("batch", _arrays(texts))
+        try:
+            result = self._engine.rows(self._sql)
+        except (duckdb.Error, QueryStopped) as error:
+            return self._query_parts(texts, failures, deadline, error)
+        assert self._source is not None
+        return self._columns.rows(result, self._source.name)
+
+    def _query_parts(
+        self,
+        texts: list[tuple[Record, str]],
+        failures: list[RowError],
+        deadline: float,
+        error: Exception,
+    ) -> list[Row | RowError]:
+        # Text that is no strict JSON fails the whole batch: mend or report it first.
+        usable = []
+        for record, text in texts:
+            strict = _strict_json(text)
+            if isinstance(strict, str):
+                usable.append((record, strict))
+            else:
+                failures.append(RowError(record.line, f"not JSON: {strict}"))
+        if usable != texts:
+            return self._query(usable, failures, deadline)
+        if len(texts) == 1 or time.monotonic() > deadline:
+            failures += [RowError(record.line, _message(error)) for record, _ in texts]
+            return []
+        middle = len(texts) // 2
+        return [
+            *self._query(texts[:middle], failures, deadline),
+            *self._query(texts[middle:], failures, deadline),
+        ]
+
+
+def read_sql(name: str, path: Path, fix: str) -> SqlMapping:
+    """Return the mapping in a file. Raises SqlMappingError."""
+    return SqlMapping(read_text(path, name, fix=fix, error=SqlMappingError), str(path))
+
+
+def _options(sql: str) -> dict[str, str]:
+    """Return the options in the comments before the SELECT."""
+    options: dict[str, str] = {}
+    for line in sql.splitlines():
+        if line.strip() and not line.startswith("--"):
+            break
+        if match := OPTION.match(line):
+            options[match[1]] = match[2].strip("'\"") if match[1] == "delimiter" else match[2]
+    return options
+
+
+def _arrays(texts: Sequence[tuple[Record, str]]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the table `batch` of these records."""
+    size = len(texts)
+    lines = np.empty(size, np.int64)
+    stamps = np.ma.masked_array(np.zeros(size, np.int64), mask=True)
+    raw, keys, headers = (np.empty(size, object) for _ in range(3))
+    for index, (record, text) in enumerate(texts):
+        lines[index], raw[index], keys[index] = record.line, text, record.key
+        if record.timestamp_ms is not None:
+            stamps[index] = record.timestamp_ms
+        if record.headers:
+            headers[index] = json.dumps(dict(record.headers))
+    return {"line": lines, "raw": raw, "key": keys, "timestamp": stamps, "headers": headers}
+
+
+def _strict_json(text: str) -> str | ValueError | RecursionError:
+    """Return the text, or JSON without NaN and half surrogate pairs; the error if it is no JSON."""
+    try:
+        json.loads(text, parse_constant=_not_strict)
+        if "\\ud" not in text.lower():
+            return text
+    except _NotStrictError:
+        pass
+    except (ValueError, RecursionError) as error:
+        return error
+    return (
+        json.dumps(decode_json(text.encode()), ensure_ascii=False).encode(errors="replace").decode()
+    )
+
+
+class _NotStrictError(Exception):
+    """The text has NaN or Infinity, which data frames write and JSON does not have."""
+
+
+def _not_strict(constant: str) -> Any:
+    raise _NotStrictError(constant)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _message(error: Exception) -> str:
+    """Return an error of the database in one line, without the query and hints."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(line for line in lines[:2] if not line.startswith(("LINE", "^")))
+    return text if len(text) <= _MESSAGE_MAX else f"{text[: _MESSAGE_MAX - 3]}..."

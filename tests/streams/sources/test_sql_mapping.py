@@ -1,0 +1,212 @@
+"""Mappings in SQL: what they return, what is refused, and what a bad record costs."""
+
+import time
+from typing import Any
+
+import pytest
+
+from streams.sources.sql_engine import TIME_LIMIT_S
+from streams.sources.sql_mapping import (
+    MappedBatch,
+    Record,
+    Source,
+    SqlMapping,
+    SqlMappingError,
+)
+
+SELECT = """
+SELECT line, r->>'id' AS request_id, epoch_ms_of(r->>'t') AS ended_at, r->>'m' AS model,
+       'success' AS outcome{more}
+FROM records
+"""
+GOOD = b'{"id": "a", "t": 1795168801, "m": "x"}'
+
+
+def mapped(sql: str, *values: bytes, **options: Any) -> MappedBatch:
+    records = [Record(line, value) for line, value in enumerate(values, 1)]
+    return SqlMapping(sql, "m.sql", **options).map(records, Source("day"))
+
+
+def with_column(expression: str) -> str:
+    return SELECT.format(more=f", {expression}")
+
+
+def test_a_record_becomes_an_event_with_the_columns_that_are_not_null() -> None:
+    batch = mapped(with_column("NULL AS region, (r->>'n')::BIGINT AS input_tokens"), GOOD)
+    assert [(row.line, row.event) for row in batch.rows] == [
+        (
+            1,
+            {
+                "request_id": "a",
+                "ended_at": 1795168801000,
+                "model": "x",
+                "outcome": "success",
+            },
+        )
+    ]
+    assert batch.rows[0].key == b"a"
+
+
+def test_without_a_request_id_the_id_is_made_of_the_source_and_the_line() -> None:
+    sql = "SELECT line, 1795168801000 AS ended_at, 'm' AS model, 200 AS status_code FROM records"
+    assert [row.event["request_id"] for row in mapped(sql, b"{}", b"{}").rows] == ["day-1", "day-2"]
+
+
+def test_key_timestamp_headers_base_source_and_first_are_columns_of_a_record() -> None:
+    sql = """SELECT line, timestamp + base AS ended_at, source || key AS model,
+        headers->>'team' AS customer_id, first->>'v' AS region, 'success' AS outcome FROM records"""
+    record = Record(7, b"{}", "k", 1_795_168_801_000, {"team": "red"})
+    (row,) = SqlMapping(sql, "m").map([record], Source("topic-3", 5, '{"v": "eu"}')).rows
+    assert row.event == {
+        "request_id": "topic-3-7",
+        "ended_at": 1_795_168_801_005,
+        "model": "topic-3k",
+        "customer_id": "red",
+        "region": "eu",
+        "outcome": "success",
+    }
+
+
+def test_a_record_that_fails_costs_itself_alone_and_is_reported_by_line() -> None:
+    values = [GOOD] * 500
+    values[100] = b'{"id": "b", "t": 1795168801, "m": "x", "n": "many"}'
+    values[300] = b"{broken"
+    values[301] = b"\xff\xfe"
+    batch = mapped(with_column("(r->>'n')::BIGINT AS input_tokens"), *values)
+    assert len(batch.rows) == 497
+    assert [failure.line for failure in batch.failures] == [101, 301, 302]
+    assert "'many'" in batch.failures[0].problem
+    assert "not JSON" in batch.failures[1].problem
+    assert "not UTF-8" in batch.failures[2].problem
+
+
+def test_a_text_that_is_no_number_costs_its_field_only() -> None:
+    (row,) = mapped(with_column("'many' AS input_tokens, '12' AS output_tokens"), GOOD).rows
+    assert "input_tokens" not in row.event
+    assert row.event["output_tokens"] == 12
+    assert "input_tokens: found 'many'" in row.problems[0]
+
+
+@pytest.mark.parametrize("value", ["-2", "1e30", "'nan'::DOUBLE", "'x'"])
+def test_a_number_that_no_duration_can_be_costs_its_field_only(value: str) -> None:
+    (row,) = mapped(with_column(f"{value} AS ttft_ms"), GOOD).rows
+    assert "ttft_ms" not in row.event
+    assert len(row.problems) == 1
+
+
+def test_a_record_without_a_time_or_an_outcome_is_a_failure() -> None:
+    sql = """SELECT line, (r->>'t')::BIGINT AS ended_at, 'm' AS model, r->>'o' AS outcome
+        FROM records"""
+    batch = mapped(sql, b'{"o": "success"}', b'{"t": 1795168801000}', b'{"t": 5, "o": "won"}')
+    assert [failure.line for failure in batch.failures] == [1, 2, 3]
+    assert batch.rows == []
+
+
+def test_records_may_be_left_out_and_one_may_be_several_events() -> None:
+    sql = """SELECT line, call->>'id' AS request_id, 1795168801000 AS ended_at, 'm' AS model,
+        'success' AS outcome
+        FROM (SELECT line, unnest((r->'calls')::JSON[]) AS call FROM records)"""
+    batch = mapped(sql, b'{"calls": [{"id": "a"}, {"id": "b"}]}', b'{"calls": []}')
+    assert [row.event["request_id"] for row in batch.rows] == ["a", "b"]
+    assert batch.skipped == 1
+    assert batch.failures == []
+
+
+def test_nan_and_half_surrogate_pairs_are_read_as_data_frames_write_them() -> None:
+    batch = mapped(
+        with_column("(r->>'n')::BIGINT AS input_tokens"),
+        b'{"id": "a", "t": 1795168801, "m": "x", "n": NaN}',
+        b'{"id": "b", "t": 1795168801, "m": "\\ud83d"}',
+    )
+    assert [row.event["request_id"] for row in batch.rows] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT 1; SELECT 2", "exactly one SELECT"),
+        ("COPY (SELECT 1) TO '/tmp/x'", "exactly one SELECT"),
+        ("SET threads=4", "exactly one SELECT"),
+        ("SELEKT 1", "syntax error"),
+        ("SELECT line, 1 AS ended_at, 'm' AS model FROM records", "neither outcome"),
+        ("SELECT 1 AS line, 'm' AS model, 'success' AS outcome FROM records", "no column ended_at"),
+        (with_column("1 AS cost"), "cost: no such field"),
+        (with_column("[1] AS input_tokens"), "cast it to a number"),
+        (with_column("r->>'a' || missing AS region"), "missing"),
+        ("-- format: xml\n" + SELECT.format(more=""), "format: found 'xml'"),
+    ],
+)
+def test_a_mapping_that_cannot_be_used_is_refused_when_it_is_loaded(sql: str, message: str) -> None:
+    with pytest.raises(SqlMappingError, match=r"m\.sql: ") as refusal:
+        SqlMapping(sql, "m.sql")
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "read_text('/etc/passwd')",
+        "read_csv('/etc/passwd')",
+        "read_blob(['/etc/passwd'])",
+        "'/etc/passwd.csv'",
+        "glob('/etc/*')",
+        "read_json('http://127.0.0.1:9/x')",
+        "read_parquet('s3://bucket/x')",
+        "sniff_csv('/etc/passwd')",
+        "duckdb_secrets()",
+        "sqlite_scan('/tmp/a', 'b')",
+        "read_duckdb('/tmp/a.db')",
+        "parquet_metadata('/etc/passwd')",
+        "query_table('/etc/passwd.csv')",
+        "values",  # a variable of the Python program around it
+    ],
+)
+def test_files_networks_and_extensions_are_out_of_reach(source: str) -> None:
+    sql = (
+        "SELECT line, 1795168801000 AS ended_at, 'm' AS model, 'success' AS outcome,"
+        f" (SELECT count(*) FROM {source}) AS input_tokens FROM records"
+    )
+    with pytest.raises(SqlMappingError, match=r"Permission|Catalog|Binder|syntax"):
+        mapped(sql, GOOD)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["repeat('a', 4000000000)", "lpad('a', 2000000000, 'b')", "rpad('a', 2000000000, 'b')"],
+)
+def test_a_text_beyond_all_memory_is_refused(expression: str) -> None:
+    batch = mapped(with_column(f"length({expression} || (r->>'m')) AS input_tokens"), GOOD)
+    assert "is not available" in batch.failures[0].problem
+
+
+def test_a_query_beyond_its_memory_fails_and_the_next_one_works() -> None:
+    more = "length(list(range)::VARCHAR) FROM range(1000000000 + length(r->>'m'))"
+    mapping = SqlMapping(with_column(f"(SELECT {more}) AS input_tokens"), "m", time_limit_s=20)
+    (failure,) = mapping.map([Record(1, GOOD)], Source("day")).failures
+    assert "Memory" in failure.problem
+
+
+def test_a_runaway_query_is_stopped_and_only_its_record_fails() -> None:
+    runaway = """(SELECT count(*) FROM range((r->>'rows')::BIGINT) a, range(100000) b
+        WHERE (a.range * b.range) % 7 = 3) AS input_tokens"""
+    heavy = b'{"id": "b", "t": 1795168801, "m": "x", "rows": 100000000}'
+    began = time.monotonic()
+    batch = mapped(with_column(runaway), GOOD, heavy, time_limit_s=0.1)
+    assert [row.event["request_id"] for row in batch.rows] == ["a"]
+    assert [(failure.line, failure.problem) for failure in batch.failures] == [
+        (2, "ran longer than 0.1 s")
+    ]
+    assert time.monotonic() - began < TIME_LIMIT_S
+
+
+def test_options_are_comments_before_the_select() -> None:
+    mapping = SqlMapping(
+        "-- about: Our log\n-- format: csv\n-- delimiter: ';'\n-- columns: a, b\n"
+        + SELECT.format(more=""),
+        "m",
+    )
+    assert mapping.about == "Our log"
+    assert mapping.options.format == "csv"
+    assert mapping.options.delimiter == ";"
+    assert mapping.options.columns == ("a", "b")
