@@ -9,7 +9,7 @@ every slice of ten seconds.
     evaluation                                        from_s ---------> to_s
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from alerts.backtest.windows import RollingWindows
 from alerts.evaluation.evaluator import EvaluatedRule, RuleEvaluator, request_groups
 from alerts.evaluation.expressions import Expression
 from alerts.evaluation.matrix import Bools, Families, Floats, Matrix
-from alerts.rules.model import EVERY_S, Alert
+from alerts.rules.model import EVERY_S, Alert, Group
 from slo.policy.policy import LatencyThresholdObjective, Policy
 from streams.config.settings import Settings, Worker
 from streams.errors import RequestError
@@ -124,7 +124,9 @@ def run(
             f"the events lie between {rfc3339(since_s)} and {rfc3339(end_s)}, more than "
             f"{MAX_EVALUATED_S // 86_400} days; correct wrong times, or give --from and --to"
         )
-    evaluation = Evaluation(policies, settings, recording, (begin_s, end_s), since_s)
+    evaluation = Evaluation(
+        policies, request_groups(policies), settings, recording, (begin_s, end_s), since_s
+    )
     evaluation.run()
     return Backtest(since_s, end_s, recording, evaluation.watched, evaluation.objectives)
 
@@ -135,6 +137,7 @@ class Evaluation:
     def __init__(
         self,
         policies: Sequence[Policy],
+        groups: Iterable[Group],
         settings: Settings,
         recording: Recording,
         span_s: tuple[int, int],
@@ -142,7 +145,7 @@ class Evaluation:
     ) -> None:
         self._recording, self._since_s, self._end_s = recording, since_s, span_s[1]
         self.origin_s = span_s[0] // 60 * 60  # start of slot 0
-        evaluator = RuleEvaluator(request_groups(policies))
+        evaluator = RuleEvaluator(groups)
         self.watched = tuple(
             Watched(rule, AlertTimeline(rule.expression.is_ceiling)) for rule in evaluator.rules
         )

@@ -31,6 +31,10 @@ CELL_WINDOW = "5m"  # the window of single series that the exporter publishes by
 EXPLAINED_KEEP_S = 420
 # By the long window of a burn rate; the short one of 6 h is 30 minutes.
 _BURN_KEEP_S = {"1h": EXPLAINED_KEEP_S, "6h": 1_920}
+# Places differ by chance in when they cross the limit. So that those of a fleet that is down do
+# not page beside it, they wait for one more sample, and the fleet's alert outlasts theirs.
+_FLEET_FOR_S, _PLACE_FOR_S = 10, 20
+_FLEET_KEEP_S = EXPLAINED_KEEP_S + 30
 _WINDOW = "1m"
 _CELL = ("model", "region")
 _LABELS = {"derived_from": "state", "route": "sre"}
@@ -130,7 +134,8 @@ def _outage(scope: str, by: tuple[str, ...], unless: str) -> Alert:
         _down(scope, ("scope", *by)) + unless,
         f"Over the last minute {_SHARE} of the requests{where} that count for availability "
         "succeeded, fewer than half.",
-        EXPLAINED_KEEP_S,
+        _PLACE_FOR_S if by else _FLEET_FOR_S,
+        EXPLAINED_KEEP_S if by else _FLEET_KEEP_S,
         Read(scope, _WINDOW),
     )
 
@@ -163,12 +168,19 @@ def _cell_outage() -> Alert:
         f"Over the last {CELL_WINDOW} {_SHARE} of the requests{where} that count for "
         "availability succeeded, fewer than half; the model as a whole, and the region as a whole, "
         "may look well.",
+        10,
         KEEP_FIRING_S,
     )
 
 
 def _page(
-    where: str, scope: str, expr: str, description: str, keep_firing_s: int, *reads: Read
+    where: str,
+    scope: str,
+    expr: str,
+    description: str,
+    for_s: int,
+    keep_firing_s: int,
+    *reads: Read,
 ) -> Alert:
     return Alert(
         name="TokenpulseOutage",
@@ -178,7 +190,7 @@ def _page(
         description=description,
         value=f"{_SHARE} succeed",
         target="at least 50% at any time",
-        for_s=10,
+        for_s=for_s,
         keep_firing_s=keep_firing_s,
         labels={**_LABELS, "scope": scope},
         link=dashboard("live", "model", "region"),

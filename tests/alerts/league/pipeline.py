@@ -1,0 +1,201 @@
+"""The metrics of Tokenpulse and of its monitoring while some of their parts fail.
+
+Times are seconds since 1970. All series have the label `job` of the scrape, as in Prometheus.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from alerts.rules.build import builtin_groups
+from alerts.rules.model import Alert, Group, Links
+from alerts.rules.monitoring import WATCHDOG
+from alerts.rules.traffic import traffic_groups
+from exporters.catalogue import pipeline as catalogue
+from exporters.catalogue import requests
+from slo.alert_state import SampleKey, Samples, sample_key
+
+PARTITIONS = 8
+ALL = tuple(range(PARTITIONS))
+JOB = "tokenpulse-exporter"
+_RATE = 20.0  # requests counted per second
+_ARCHIVED_EVERY_S = 600.0
+# Metrics that Prometheus records itself, and those of its own scrape jobs.
+_OWN = ("up", "scrape_", "prometheus_", "alertmanager_")
+
+
+_BEATS = (
+    catalogue.PARTITION_PULSE.name,
+    catalogue.PARTITION_BROKER.name,
+    catalogue.PARTITION_CHECKPOINT.name,
+)
+
+# Times of partitions that do not rise while a fault lasts; records wait meanwhile.
+_FROZEN = {
+    "dead": _BEATS,
+    "redis": _BEATS,
+    "stuck_exporter": _BEATS,
+    "broker": (catalogue.PARTITION_BROKER.name, catalogue.PARTITION_CHECKPOINT.name),
+    "halted": (catalogue.PARTITION_CHECKPOINT.name,),
+}
+
+
+class Put(Protocol):
+    """Sets one sample."""
+
+    def __call__(self, metric: str, value: float, **labels: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineFault:
+    """A part of the pipeline that fails, from and until seconds after the incident's start."""
+
+    kind: str
+    begin_s: int = 0
+    end_s: int = 10**9
+    partitions: tuple[int, ...] = ALL
+    reason: str = ""  # of a halt, or of rejections
+    amount: float = 0.0
+
+
+def evaluated_rules() -> list[Group]:
+    """Return the rules on the pipeline and the monitoring that can be evaluated here.
+
+    Left out: `offset`, `absent` and the watchdog. `count` becomes `sum`, which is present for the
+    same labels; only the number in the text differs.
+    """
+    by_traffic = {group.name for group in traffic_groups()}
+    return [
+        Group(group.name, tuple(filter(None, map(_evaluated, group.alerts))))
+        for group in builtin_groups(Links().job)
+        if group.name not in by_traffic
+    ]
+
+
+def _evaluated(alert: Alert) -> Alert | None:
+    expression = alert.expr.replace("count by", "sum by")
+    if "absent" in expression or "offset" in expression or alert.name == WATCHDOG:
+        return None
+    return replace(alert, expr=expression)
+
+
+class PipelineMetrics:
+    """The samples at any time of an incident."""
+
+    def __init__(self, faults: Iterable[PipelineFault], start_s: int) -> None:
+        self._faults, self._start_s = tuple(faults), start_s
+
+    def samples(self, now_s: float) -> Samples:
+        """Return all samples as Prometheus holds them."""
+        since_s = now_s - self._start_s
+        samples: dict[str, dict[SampleKey, float]] = {}
+
+        def put(metric: str, value: float, **labels: str) -> None:
+            samples.setdefault(metric, {})[sample_key({"job": JOB, **labels})] = value
+
+        self._healthy(put, now_s)
+        for fault in self._faults:
+            if since_s >= fault.begin_s:
+                self._apply(fault, put, samples, now_s, since_s)
+        return samples
+
+    def _healthy(self, put: Put, now_s: float) -> None:
+        put("up", 1.0, instance="exporter:9108")
+        put("scrape_samples_scraped", 5_000.0, instance="exporter:9108")
+        put("scrape_duration_seconds", 0.1, instance="exporter:9108")
+        put("prometheus_rule_evaluation_failures_total", 0.0, rule_group="r;tokenpulse-state")
+        put("alertmanager_notifications_failed_total", 0.0, integration="pagerduty")
+        put("prometheus_notifications_dropped_total", 0.0, instance="prometheus:9090")
+        put("alertmanager_config_last_reload_successful", 1.0)
+        put(catalogue.STATE_READABLE.name, 1.0)
+        put(catalogue.EXPORTER_REFRESHED.name, now_s - 1)
+        put(catalogue.ARCHIVE_INTERVAL.name, _ARCHIVED_EVERY_S)
+        put(requests.REQUESTS_TOTAL.name, 1e6 + _RATE * (now_s - self._start_s), model="large")
+        put(requests.REFUSED_TOTAL.name, 0.0, reason="not_json")
+        put(requests.DUPLICATES_TOTAL.name, 0.0)
+        for window in ("1m", "1h", "24h"):
+            put(requests.WINDOW_COMPLETE.name, 1.0, window=window)
+        for number in ALL:
+            for spec, value in (
+                (catalogue.PARTITION_PULSE, now_s - 2),
+                (catalogue.PARTITION_BROKER, now_s - 3),
+                (catalogue.PARTITION_CHECKPOINT, now_s - 2),
+                (catalogue.PARTITION_ARCHIVE, now_s - now_s % _ARCHIVED_EVERY_S),
+                (catalogue.PARTITION_FRESHNESS, 4.0),
+                (catalogue.PARTITION_LAG, 20.0),
+                (catalogue.LOST_RECORDS, 0.0),
+                (catalogue.STATE_LOSSES, 0.0),
+            ):
+                put(spec.name, value, partition=str(number))
+
+    def _apply(
+        self,
+        fault: PipelineFault,
+        put: Put,
+        samples: dict[str, dict[SampleKey, float]],
+        now_s: float,
+        since_s: float,
+    ) -> None:
+        begin_s = self._start_s + fault.begin_s
+        lasted_s = min(since_s, fault.end_s) - fault.begin_s
+        # Counters stay as high as they rose when the fault is over.
+        match fault.kind:
+            case "refused":
+                put(requests.REFUSED_TOTAL.name, fault.amount * lasted_s, reason=fault.reason)
+            case "silence":
+                counted = 1e6 + _RATE * (since_s - lasted_s)
+                put(requests.REQUESTS_TOTAL.name, counted, model="large")
+            case "duplicates":
+                put(requests.DUPLICATES_TOTAL.name, fault.amount * lasted_s)
+            case "rules_fail":
+                metric = "prometheus_rule_evaluation_failures_total"
+                put(metric, lasted_s / 5, rule_group="r;tokenpulse-state")
+            case "delivery_fails":
+                metric = "alertmanager_notifications_failed_total"
+                put(metric, lasted_s / 10, integration="pagerduty")
+            case "sending_fails":
+                metric = "prometheus_notifications_dropped_total"
+                put(metric, lasted_s, instance="prometheus:9090")
+            case "lost_records":
+                for number in fault.partitions:
+                    put(catalogue.LOST_RECORDS.name, fault.amount, partition=str(number))
+            case "lost_state":
+                for number in fault.partitions:
+                    put(catalogue.STATE_LOSSES.name, 1.0, partition=str(number))
+        if since_s < fault.end_s:
+            self._fail(fault, put, samples, begin_s, now_s)
+
+    def _fail(
+        self,
+        fault: PipelineFault,
+        put: Put,
+        samples: dict[str, dict[SampleKey, float]],
+        begin_s: float,
+        now_s: float,
+    ) -> None:
+        """Change what is only wrong while the fault lasts."""
+        age_s, frozen = now_s - begin_s, _FROZEN.get(fault.kind, ())
+        if fault.kind in ("redis", "stuck_exporter"):
+            put(catalogue.EXPORTER_REFRESHED.name, begin_s)
+        match fault.kind:
+            case "redis":
+                put(catalogue.STATE_READABLE.name, 0.0)
+            case "halted":
+                for number in fault.partitions:
+                    labels = {"partition": str(number), "reason": fault.reason}
+                    put(catalogue.PARTITION_HALTED.name, 1.0, **labels)
+            case "behind":
+                for number in fault.partitions:
+                    put(catalogue.PARTITION_FRESHNESS.name, 4 + age_s / 2, partition=str(number))
+            case "lost_state" | "lost_records":
+                put(requests.WINDOW_COMPLETE.name, 0.0, window="1h")
+            case "no_exporter" | "page_rejected":
+                for metric in [name for name in samples if not name.startswith(_OWN)]:
+                    del samples[metric]
+                put("up", 0.0, instance="exporter:9108")
+                scraped = 250_000.0 if fault.kind == "page_rejected" else 0.0
+                put("scrape_samples_scraped", scraped, instance="exporter:9108")
+        for number in fault.partitions if frozen else ():
+            for metric in frozen:
+                put(metric, begin_s - 2, partition=str(number))
+            put(catalogue.PARTITION_LAG.name, 20 + age_s * 2, partition=str(number))
