@@ -12,7 +12,7 @@ import numpy as np
 
 from alerts.backtest.notifications import FiredAlert
 from alerts.backtest.run import Evaluation
-from alerts.backtest.timeline import Timeline
+from alerts.backtest.timeline import AlertTimeline
 from alerts.evaluation.evaluator import RuleEvaluator, request_groups
 from alerts.evaluation.matrix import Families, Matrix
 from alerts.rules.model import EVERY_S, Alert
@@ -130,7 +130,7 @@ def _pipeline_alerts(incident: Incident, end_s: int) -> list[FiredAlert]:
     return [*fired, *(FiredAlert(dict(key), since_s) for key, since_s in open_since_s.items())]
 
 
-def _fired(alert: Alert, timeline: Timeline) -> list[FiredAlert]:
+def _fired(alert: Alert, timeline: AlertTimeline) -> list[FiredAlert]:
     """Return the firings of a rule of a backtest."""
     return [
         FiredAlert(
