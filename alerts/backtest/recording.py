@@ -22,11 +22,10 @@ from streams.events.fields import MAX_TIME_MS
 from streams.events.watermark import Watermark
 from streams.kafka.record_batches import CREATE_TIME
 from streams.kafka.topic_reader import TopicReader
-from streams.sources.declaration import Mapping
 from streams.sources.events import EventLine, read_events
 from streams.sources.files import RowError
-from streams.sources.mapping import read_rows
 from streams.sources.problems import RowProblems
+from streams.sources.reading import AnyMapping, read_rows
 from streams.sources.rows import Row
 from streams.state.aggregation import record
 from streams.state.histogram import BUCKET_BITS
@@ -204,7 +203,7 @@ def _events(index: npt.NDArray[np.int32]) -> list[int]:
 
 
 def read_file(
-    recording: Recording, path: Path, mapping: Mapping | None, base_ms: int | None, say: Say
+    recording: Recording, path: Path, mapping: AnyMapping | None, base_ms: int | None, say: Say
 ) -> None:
     """Record a file: rows as the mapping says, or without one events as JSON lines.
 
@@ -218,7 +217,7 @@ def read_file(
 
 
 def _values(
-    path: Path, mapping: Mapping | None, base_ms: int | None, problems: RowProblems
+    path: Path, mapping: AnyMapping | None, base_ms: int | None, problems: RowProblems
 ) -> Iterator[bytes]:
     rows = read_events(path) if mapping is None else read_rows(path, mapping, base_ms)
     for row in rows:

@@ -231,24 +231,9 @@ def _check_constants(name: str, source: Source) -> None:
         raise ValueError(f"fields.{name}.table: a code is given twice; keep one of them")
 
 
-def shipped_mappings() -> list[str]:
-    """Return the names that `load_mapping` accepts besides paths."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
-
-
-def load_mapping(name_or_path: str) -> Mapping:
-    """Load the shipped mapping of that name, or a YAML file. Raises MappingError."""
-    # A shipped name wins over a file of that name, so that a name always means the same.
-    if name_or_path in shipped_mappings():
-        path = SHIPPED / f"{name_or_path}.yaml"
-    else:
-        path = Path(name_or_path)
-    text = read_text(
-        path,
-        name_or_path,
-        fix="give the path of a YAML file or a shipped mapping: " + ", ".join(shipped_mappings()),
-        error=MappingError,
-    )
+def load_yaml(path: Path, fix: str) -> Mapping:
+    """Load a YAML file; `fix` is for a path that cannot be read. Raises MappingError."""
+    text = read_text(path, str(path), fix=fix, error=MappingError)
     content = parse_document(text, str(path), error=MappingError)
     if not isinstance(content, dict):
         raise MappingError(f"{path}: found {excerpt(content)}; write keys as in docs/mappings.md")

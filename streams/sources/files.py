@@ -1,11 +1,11 @@
-"""Raw rows from files of recorded requests: CSV, JSON Lines, JSON; gzip or not.
+"""Raw rows from files of recorded requests: CSV, JSON Lines, JSON; plain, gzip or zstd.
 
 A row that cannot be read becomes a `RowError` with its line number, and reading continues; an error
 of the whole file raises `UnreadableFile`. CSV and JSON Lines are streamed; a JSON document is read
 whole before its first row.
 
-Text is UTF-8, with or without a byte order mark. Gzip is recognised by the first two bytes, as file
-names are often wrong.
+Text is UTF-8, with or without a byte order mark. Compression is recognised by the first bytes, as
+file names are often wrong.
 """
 
 import csv
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import zstandard
 
 from streams.errors import ConfigError
 
@@ -32,6 +33,8 @@ _decode = msgspec.json.Decoder().decode
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a file without line ends would otherwise fill the memory
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_CHUNK = 16 * 1024  # compressed; its content may be thousands of times as large
 # First bytes of formats that are not read, so that the error message can name them.
 FOREIGN = {
     b"\xff\xfe": "UTF-16 text",
@@ -40,7 +43,6 @@ FOREIGN = {
     b"PK\x03\x04": "a zip archive",
     b"BZh": "bzip2",
     b"\xfd7zXZ": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
 }
 
 
@@ -80,19 +82,58 @@ def open_plain(path: Path) -> "Iterator[Bytes]":
                 with gzip.GzipFile(fileobj=file) as plain, io.BufferedReader(plain, 65_536) as text:
                     _refuse_foreign(path, text)
                     yield text
+            elif file.peek(4).startswith(ZSTD):
+                with io.BufferedReader(_ZstdStream(file), 65_536) as text:
+                    _refuse_foreign(path, text)
+                    yield text
             else:
                 _refuse_foreign(path, file)
                 yield file
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnreadableFile(f"{path}: {reason}; give a readable, complete file") from error
+
+
+class _ZstdStream(io.RawIOBase):
+    """The content of zstd frames in a row. Raises EOFError if the last one is cut off."""
+
+    def __init__(self, file: "Bytes") -> None:
+        self._file = file
+        self._frame: Any = None  # None between two frames
+        self._content = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._content:
+            packed = self._file.read(_ZSTD_CHUNK)
+            if not packed and self._frame is None:
+                return 0
+            if not packed:
+                raise EOFError("the zstd data ends too early")
+            self._content = memoryview(self._decompressed(packed))
+        size = min(len(buffer), len(self._content))
+        buffer[:size] = self._content[:size]
+        self._content = self._content[size:]
+        return size
+
+    def _decompressed(self, packed: bytes) -> bytes:
+        parts = []
+        while packed:
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            parts.append(self._frame.decompress(packed))
+            packed = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = None
+        return b"".join(parts)
 
 
 def _refuse_foreign(path: Path, file: "Bytes") -> None:
     head = file.peek(8)
     for magic, name in FOREIGN.items():
         if head.startswith(magic):
-            raise UnreadableFile(f"{path}: is {name}; convert it to UTF-8 CSV or JSON, gzip or not")
+            raise UnreadableFile(f"{path}: is {name}; convert it to UTF-8 CSV or JSON")
 
 
 def json_lines(file: "Bytes") -> Iterator[RawRow | RowError]:

@@ -142,3 +142,9 @@ CREATE MACRO outcome_of(status, error) AS CASE
         THEN CASE WHEN error_outcome(error) = 'cancelled' THEN 'cancelled' ELSE 'stream_error' END
     ELSE coalesce(status_outcome(try_cast(status::VARCHAR AS INTEGER)), error_outcome(error))
 END;
+
+-- Milliseconds without a fraction. 1.001 s is 1000.9999... ms in binary, and must become 1001.
+CREATE MACRO whole_ms(x) AS floor(x + 0.0005)::BIGINT;
+
+-- A record may be one payload or a list of them.
+CREATE MACRO payloads(j) AS CASE WHEN json_type(j) = 'ARRAY' THEN j::JSON[] ELSE [j] END;

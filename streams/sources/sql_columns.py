@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
+from streams.events.epoch import EARLIEST_MS, LATEST_MS
 from streams.events.fields import FIELDS, MAX_TEXT, MAX_TIME_MS
 from streams.sources.conversion import (
     KINDS,
@@ -67,18 +68,17 @@ class ResultColumns:
         ids = self._ids(columns, lines, source, problems)
         names = ("request_id", "ended_at", *(name for name, _ in values))
         found: list[Row | RowError] = []
-        cells = zip(ids, columns[self._ended_at], *(column for _, column in values), strict=True)
+        instants = _instants(columns[self._ended_at])
+        cells = zip(ids, instants, *(column for _, column in values), strict=True)
         for index, (line, row) in enumerate(zip(lines, cells, strict=True)):
             left_out = problems.get(index, {})
-            try:
-                ended_at_ms = _instant(row[1])
-            except Unusable as unusable:
-                found.append(RowError(line, f"ended_at: {unusable}"))
+            ended_at_ms = row[1]
+            if isinstance(ended_at_ms, Unusable):
+                found.append(RowError(line, f"ended_at: {ended_at_ms}"))
                 continue
             event = {
                 name: value for name, value in zip(names, row, strict=True) if value is not None
             }
-            event["ended_at"] = ended_at_ms
             # Most rows have an outcome, and nothing to look for.
             problem = None if "outcome" in event else find_problem(event, left_out)
             if problem is None and "request_id" in left_out:
@@ -172,6 +172,21 @@ def _is_usable(name: str, column: Column) -> bool:
 
 _from_number = epoch_ms("ms")
 _from_text = instant_ms(None, None)
+
+
+def _instants(column: Column) -> list[int | Unusable]:
+    """Return milliseconds since the epoch for each value, or why it is no time."""
+    # Most columns are times of this century in milliseconds, which need no look at each value.
+    are_numbers = {type(value) for value in column} <= {int, float}
+    if are_numbers and min(column) >= EARLIEST_MS and max(column) <= LATEST_MS:
+        return [math.floor(value + HALF_MICROSECOND_MS) for value in column]
+    instants: list[int | Unusable] = []
+    for value in column:
+        try:
+            instants.append(_instant(value))
+        except Unusable as unusable:
+            instants.append(unusable)
+    return instants
 
 
 def _instant(value: Any) -> int:

@@ -23,7 +23,6 @@ from streams.sources.rows import Row
 from streams.sources.sql_columns import ResultColumns
 from streams.sources.sql_engine import TIME_LIMIT_S, Engine, QueryStopped
 
-SHIPPED = Path(__file__).parent / "mappings"
 # Comments `-- key: value` before the SELECT: how a file is read, and a line for people.
 OPTION = re.compile(r"--\s*(about|format|rows|delimiter|columns):\s*(.+?)\s*$")
 FORMATS = ("csv", "jsonl", "json", "parquet")
@@ -129,8 +128,8 @@ class SqlMapping:
             else:
                 batch.failures.append(row)
         # A mapping that returns no row for a record leaves it out on purpose.
-        failed = {failure.line for failure in batch.failures}
-        batch.skipped = sum(record.line not in answered | failed for record in records)
+        answered |= {failure.line for failure in batch.failures}
+        batch.skipped = sum(record.line not in answered for record in records)
         batch.failures.sort(key=lambda failure: failure.line)
         return batch
 
@@ -138,7 +137,7 @@ class SqlMapping:
         self._source = source
         self._engine.load("batch", _arrays([]))
         base = "NULL" if source.base_ms is None else str(source.base_ms)
-        first = "NULL" if source.first is None else f"{_quoted(source.first)}::JSON"
+        first = "NULL" if source.first is None else f"try_cast({_quoted(source.first)} AS JSON)"
         constants = f"{_quoted(source.name)} AS source, {base}::BIGINT AS base, {first} AS first"
         record = "line, raw::JSON AS r, key, timestamp, headers::JSON AS headers"
         self._engine.define("records", f"SELECT {record}, {constants} FROM batch")  # noqa: S608

@@ -7,15 +7,16 @@ from pathlib import Path
 import msgspec
 
 from streams.errors import RequestError
-from streams.sources.declaration import load_mapping, shipped_mappings
 from streams.sources.files import RowError, UnreadableFile, open_plain, plain_lines
-from streams.sources.mapping import read_rows
+from streams.sources.reading import load_mapping, read_rows, shipped_mappings
 
 _ROWS = 50  # of the file that are looked at
 _COLUMNS_MAX = 20  # that a message names
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # Each of them makes a line an event, if a bad one; files of others hardly have such names.
 _OF_EVENTS = ("request_id", "ended_at")
+
+_MEASURES = {"input_tokens", "output_tokens", "duration_ms"}
 
 
 def check_events(path: Path) -> None:
@@ -59,7 +60,11 @@ def _fits(path: Path, name: str) -> bool:
         rows = list(islice(read_rows(path, load_mapping(name), base_ms=0), _ROWS))
     except UnreadableFile:  # it lacks a column of the mapping
         return False
-    return bool(rows) and not any(isinstance(row, RowError) or row.problems for row in rows)
+    # A mapping of constants fits every file: the rows must also have a number that they measured.
+    return bool(rows) and not any(
+        isinstance(row, RowError) or row.problems or not _MEASURES & row.event.keys()
+        for row in rows
+    )
 
 
 def _csv_columns(line: bytes) -> list[str]:

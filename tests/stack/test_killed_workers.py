@@ -11,8 +11,7 @@ import pytest
 from streams.config.settings import Settings
 from streams.simulator.generator import Traffic, load_timeline
 from streams.simulator.profile import Profile
-from streams.sources.declaration import load_mapping
-from streams.sources.mapping import read_rows
+from streams.sources.reading import load_mapping, read_rows
 from streams.sources.rows import Row
 from tests.support.answers import FILES, assert_counts
 from tests.support.feed import Feed

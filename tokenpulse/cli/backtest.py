@@ -15,7 +15,7 @@ from exporters.windows.plan import window_plan
 from slo.policy.loading import load_policies
 from streams.config.settings import load_settings
 from streams.errors import RequestError
-from streams.sources.declaration import load_mapping
+from streams.sources.reading import load_mapping
 from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Instant
 

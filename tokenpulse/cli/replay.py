@@ -9,7 +9,7 @@ import click
 
 from streams.config.settings import load_settings
 from streams.errors import RequestError
-from streams.sources.declaration import load_mapping
+from streams.sources.reading import load_mapping
 from tokenpulse.cli.report import (
     is_step_given,
     parse_question,

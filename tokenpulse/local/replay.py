@@ -20,11 +20,10 @@ from streams.config.settings import Settings
 from streams.errors import RequestError, Unavailable
 from streams.kafka.producer import EventProducer
 from streams.query.report import Question, make_report
-from streams.sources.declaration import Mapping
 from streams.sources.events import EventLine, read_events
 from streams.sources.files import RowError
-from streams.sources.mapping import read_rows
 from streams.sources.problems import RowProblems
+from streams.sources.reading import AnyMapping, read_rows
 from streams.sources.rows import Row
 from streams.sources.suggestion import check_events
 from streams.state.measures import counted_events
@@ -56,7 +55,7 @@ class Replay:
     """
 
     path: Path
-    mapping: Mapping | None = None
+    mapping: AnyMapping | None = None
     as_recorded: bool = False
     speed: float | None = None
     base_ms: int | None = None

@@ -19,7 +19,7 @@ from slo.policy.loading import load_policies
 from slo.policy.policy import Policy
 from streams.config.settings import Settings
 from streams.kafka.producer import EventProducer
-from streams.sources.declaration import load_mapping
+from streams.sources.reading import load_mapping
 from tests.support.backtests import (
     SLOW,
     UPTIME,

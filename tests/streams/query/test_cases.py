@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from streams.events.decoder import EventLimits, decode
-from streams.sources.declaration import load_mapping
 from streams.sources.files import RowError
-from streams.sources.mapping import read_rows
+from streams.sources.reading import load_mapping, read_rows
 from streams.sources.rows import Row
 from streams.state.measures import by_series, measures, whole, without_apart_tiers
 from streams.state.slices import Aggregate

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from streams.sources.declaration import load_mapping
 from streams.sources.files import RowError
-from streams.sources.mapping import read_rows
+from streams.sources.reading import load_mapping, read_rows
 from streams.sources.rows import Row
 from tests.support.mapped_files import SIMPLE
 

@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.sources import files
-from streams.sources.declaration import load_mapping
 from streams.sources.files import RowError, UnreadableFile
-from streams.sources.mapping import read_rows
+from streams.sources.reading import load_mapping, read_rows
 from streams.sources.rows import Row
 from tests.support.mapped_files import BASE_MS, SIMPLE
 

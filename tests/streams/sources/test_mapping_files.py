@@ -13,7 +13,8 @@ from streams.events.decoder import EventLimits, decode
 from streams.events.faults import faults_of
 from streams.events.fields import FIELDS
 from streams.sources.conversion import KINDS
-from streams.sources.declaration import MappingError, load_mapping, shipped_mappings
+from streams.sources.declaration import MappingError
+from streams.sources.reading import load_mapping, shipped_mappings
 from tests.support.mapped_files import SIMPLE
 from tests.support.paths import ROOT
 

@@ -9,9 +9,8 @@ import pytest
 
 from streams.events.columns import Decoded
 from streams.events.decoder import OUTCOMES, EventLimits, decode
-from streams.sources.declaration import load_mapping
 from streams.sources.files import RowError
-from streams.sources.mapping import read_rows
+from streams.sources.reading import load_mapping, read_rows
 from streams.sources.rows import Row
 
 ANY_TIME = EventLimits(max_event_bytes=262_144, future_tolerance_ms=2**60, horizon_ms=2**60)

@@ -1,0 +1,84 @@
+"""Load a mapping of either language, and read a file with it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from streams.sources import yaml_rows
+from streams.sources.declaration import SHIPPED, Mapping, load_yaml
+from streams.sources.files import RowError
+from streams.sources.records import read_records
+from streams.sources.rows import Row
+from streams.sources.sql_mapping import Record, Source, SqlMapping, read_sql
+
+AnyMapping = Mapping | SqlMapping
+# A larger batch costs less a record; its texts are in memory several times.
+BATCH_RECORDS, BATCH_BYTES = 8_192, 8 * 1024 * 1024
+_COMPRESSED = (".gz", ".zst", ".zstd")
+
+
+def shipped_mappings() -> list[str]:
+    """Return the names that `load_mapping` accepts besides paths."""
+    return sorted(path.stem for path in SHIPPED.glob("*.sql"))
+
+
+def load_mapping(name_or_path: str) -> AnyMapping:
+    """Load the shipped mapping of that name, or a file of SQL or YAML. Raises ConfigError."""
+    # A shipped name wins over a file of that name, so that a name always means the same.
+    names = shipped_mappings()
+    is_shipped = name_or_path in names
+    path = SHIPPED / f"{name_or_path}.sql" if is_shipped else Path(name_or_path)
+    fix = "give the path of an SQL file or a shipped mapping: " + ", ".join(names)
+    if path.suffix == ".sql":
+        return read_sql(name_or_path, path, fix)
+    return load_yaml(path, fix)
+
+
+def read_rows(
+    path: Path, mapping: AnyMapping, base_ms: int | None = None
+) -> Iterator[Row | RowError]:
+    """Yield every row of the file, in its order, as an event or as an error.
+
+    A value that cannot be used costs its field, not the row, unless the row then has no id, no time
+    or no outcome. `base_ms` replaces the mapping's base for relative times. Raises UnreadableFile,
+    from the iterator, if the file cannot be read or lacks a mapped column.
+    """
+    if isinstance(mapping, Mapping):
+        yield from yaml_rows.read_rows(path, mapping, base_ms)
+        return
+    first: str | None = None
+    for records, errors in _batches(path, mapping):
+        if first is None and records:
+            first = _text(records[0])
+        source = Source(stem(path), base_ms, first)
+        batch = mapping.map(records, source)
+        rows: list[Row | RowError] = [*batch.rows, *batch.failures, *errors]
+        yield from sorted(rows, key=lambda row: row.line)
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without its endings."""
+    name = path.name
+    for ending in _COMPRESSED:
+        name = name.removesuffix(ending)
+    return name.rsplit(".", 1)[0]
+
+
+def _batches(path: Path, mapping: SqlMapping) -> Iterator[tuple[list[Record], list[RowError]]]:
+    records: list[Record] = []
+    errors: list[RowError] = []
+    size = 0
+    for record in read_records(path, mapping.options):
+        if isinstance(record, RowError):
+            errors.append(record)
+        else:
+            records.append(record)
+            size += len(record.value)
+        if len(records) + len(errors) >= BATCH_RECORDS or size >= BATCH_BYTES:
+            yield records, errors
+            records, errors, size = [], [], 0
+    yield records, errors
+
+
+def _text(record: Record) -> str:
+    value = record.value
+    return value if isinstance(value, str) else value.decode(errors="replace")

@@ -1,0 +1,127 @@
+"""Records from files, for mappings in SQL: each row of the file as one JSON value with its line.
+
+The format is recognised from the content unless the mapping names it: Parquet, JSON Lines, one JSON
+document with a list of rows, or CSV with a header; plain, gzip or zstd.
+"""
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import msgspec
+
+from streams.sources.files import (
+    BOM,
+    CsvRows,
+    RawRow,
+    RowError,
+    UnreadableFile,
+    json_rows,
+    open_plain,
+    plain_lines,
+)
+from streams.sources.sql_mapping import FileOptions, Record
+
+if TYPE_CHECKING:
+    from streams.sources.files import Bytes
+
+PARQUET = b"PAR1"
+DELIMITERS = ",;\t|"
+_HEAD_BYTES = 65_536  # of a file, to recognise its format
+_PARQUET_ROWS = 2_048  # read at once
+_encode = msgspec.json.encode
+
+
+def read_records(path: Path, options: FileOptions) -> Iterator[Record | RowError]:
+    """Yield the rows of a file in their order. Raises UnreadableFile, from the iterator."""
+    if options.format == "parquet" or _is_parquet(path):
+        yield from _parquet(path)
+        return
+    with open_plain(path) as file:
+        head = file.peek(_HEAD_BYTES)[:_HEAD_BYTES].removeprefix(BOM)
+        kind = options.format or _format(head)
+        if kind == "jsonl":
+            yield from _lines(file)
+            return
+        if kind == "json":
+            for row in json_rows(path, file, options.rows):
+                yield _document_record(row)
+            return
+        table = CsvRows(path, file, options.delimiter or _delimiter(head), options.columns)
+        for row in table:
+            if isinstance(row, RawRow):
+                members = dict(zip(table.columns, row.values, strict=True))
+                yield Record(row.line, _encode(members))
+            else:
+                yield row
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(PARQUET)) == PARQUET
+    except OSError as error:
+        raise UnreadableFile(f"{path}: {error.strerror}; give a readable file") from error
+
+
+def _format(head: bytes) -> str:
+    """Return the format of a text file that starts with these bytes."""
+    text = head.lstrip()
+    if text.startswith(b"["):
+        return "json"
+    if not text.startswith(b"{"):
+        return "csv"
+    line, newline, _ = text.partition(b"\n")
+    # A long first line is one of several, unless a document has all on one line: name its format.
+    return "jsonl" if not newline or _is_json(line) else "json"
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        # Data frames write NaN; a line that ends as an object does is one.
+        return line.rstrip().endswith(b"}") and line.count(b"{") <= line.count(b"}")
+    return True
+
+
+def _delimiter(head: bytes) -> str:
+    """Return the delimiter that the header of a CSV file has most often outside of quotes."""
+    header = head.partition(b"\n")[0].decode(errors="replace")
+    unquoted = "".join(header.split('"')[::2])
+    return max(DELIMITERS, key=unquoted.count)
+
+
+def _lines(file: "Bytes") -> Iterator[Record | RowError]:
+    for number, line in plain_lines(file):
+        if isinstance(line, RowError):
+            yield line
+        elif not line.isspace():
+            yield Record(number, line.rstrip(b"\r\n"))
+
+
+def _document_record(row: RawRow | RowError) -> Record | RowError:
+    if isinstance(row, RowError):
+        return row
+    return Record(row.line, _encode(row.values), row.key or None)
+
+
+def _parquet(path: Path) -> Iterator[Record | RowError]:
+    """Yield the rows of a Parquet file; `line` is the number of the row, from 1."""
+    # The operator's SQL never runs on this connection, which may read files.
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 1,
+        "autoinstall_known_extensions": False,
+    }
+    with duckdb.connect(":memory:", config=config) as connection:
+        try:
+            query = "SELECT to_json(t) FROM read_parquet($1) t"
+            rows = connection.execute(query, [str(path)])
+            lines = count(1)
+            while batch := rows.fetchmany(_PARQUET_ROWS):
+                yield from (Record(next(lines), text) for (text,) in batch)
+        except duckdb.Error as error:
+            reason = str(error).partition("\n")[0]
+            raise UnreadableFile(f"{path}: {reason}; give a readable, complete file") from error
