@@ -11,7 +11,15 @@ ARCHIVE_STALE_AFTER_INTERVALS = 2  # of worker.archive_interval_s
 MANY_WAITING = 1_000  # records in Kafka that no worker has counted
 REFUSED_SHARE = "0.01"
 FEWEST_REFUSED = 10
+# Duplicates without one new request, in five minutes: more than a producer's retries in a quiet
+# night, and this share of the requests of five usual minutes.
+FEWEST_DUPLICATES = 100
+DUPLICATES_OF_USUAL = Fraction(1, 2)
 # Limits of the scrape job in deploy/prometheus/prometheus.yml, and the share of them that warns.
 SAMPLE_LIMIT = 200_000
 SCRAPE_TIMEOUT_S = 4
 SCRAPE_NEAR_LIMIT = Fraction(8, 10)
+# Messages of one integration in a quarter of an hour: more failures, and a larger share of all
+# messages, are no single one that the next attempt delivers.
+DELIVERY_MANY_FAILED = 2
+DELIVERY_FAILED_SHARE = Fraction(1, 2)

@@ -7,7 +7,7 @@ after an outage of the pipeline and with an empty Prometheus.
 from collections.abc import Iterator
 from fractions import Fraction
 
-from alerts.promql import any_of, newest, number
+from alerts.promql import any_of, newest, number, on
 from alerts.rules.model import (
     KEEP_FIRING_S,
     Alert,
@@ -25,12 +25,20 @@ from exporters.catalogue.objectives import (
     CREDIT_SHARE,
     ELIGIBLE,
 )
+from exporters.catalogue.pipeline import STATE_SINCE
 from exporters.catalogue.spec import Spec
-from slo.policy.burn_rates import BurnRateThreshold, burn_rate_thresholds
+from slo.policy.burn_rates import BURN_MINUTES, BurnRateThreshold, burn_rate_thresholds
 from slo.policy.conditions import BURN_MIN_FAILURES, BURN_MIN_REQUESTS
-from slo.policy.indicators import LatencyRatio, RequestRatio
+from slo.policy.indicators import (
+    LatencyRatio,
+    MinuteUptime,
+    RequestRatio,
+    SliceRatioMean,
+)
 from slo.policy.policy import ErrorBudgetObjective, Policy
+from slo.policy.selection import Selection
 from slo.policy.units import percent_text
+from streams.events.fields import ELIGIBLE as USUALLY_ELIGIBLE
 
 # Of these an error budget is requests; of the other kinds it is minutes or slices.
 _COUNT_REQUESTS = (RequestRatio, LatencyRatio)
@@ -90,7 +98,8 @@ def _burn_alert(policy: Policy, objective: ErrorBudgetObjective, level: BurnRate
     return Alert(
         name="TokenpulseErrorBudgetBurn",
         severity=level.severity,
-        expr=f"{long} > {factor}\nand {short} > {factor}\nand {enough}",
+        expr=f"{long} > {factor}\nand {short} > {factor}\nand {enough}"
+        f"\nunless {_is_short_of_history(long, level)}",
         summary=f"{objective.name} burns its error budget {{{{ $value | humanize }}}} times as "
         f"fast as sustainable{whom(_per_labels(objective))}",
         description=f"{about_text(objective)}Over the last {level.long} the error budget was spent "
@@ -102,9 +111,39 @@ def _burn_alert(policy: Policy, objective: ErrorBudgetObjective, level: BurnRate
         "sustainable",
         budget_left=_budget_template(policy, objective),
         keep_firing_s=KEEP_FIRING_S,
-        labels=objective_labels(policy, objective) | {"window": level.long},
+        labels=objective_labels(policy, objective)
+        | {"window": level.long, "scope": _place(objective), "kind": _kind(objective)},
         link=_link(policy, objective),
     )
+
+
+def _is_short_of_history(long: str, level: BurnRateThreshold) -> str:
+    """Return PromQL for burn rates that are over the factor only because the data is young.
+
+    Time before the first event counts as time without failures: a burn rate over the first ten
+    minutes is a sixth of it over an hour. So a new installation pages as late as an old one.
+    """
+    age_s = f"(time() - {newest(STATE_SINCE)})"
+    limit = number(level.factor * BURN_MINUTES[level.long] * 60)
+    return f"{long} * {on()} group_left () {age_s} <= {limit}"
+
+
+def _place(objective: ErrorBudgetObjective) -> str:
+    """Return the label `scope`: `fleet` for all requests, the dimension, or `series` for a part."""
+    if objective.scope.finer():
+        return "series"
+    return Selection.of(objective.scope).scope
+
+
+def _kind(objective: ErrorBudgetObjective) -> str:
+    """Return what spends the budget: what `tokenpulse_availability_ratio` counts, or else."""
+    indicator = objective.indicator
+    if not isinstance(indicator, RequestRatio | MinuteUptime | SliceRatioMean):
+        return "latency"
+    is_usual = indicator.eligible == USUALLY_ELIGIBLE and indicator.failed == USUALLY_ELIGIBLE - {
+        "success"
+    }
+    return "availability" if is_usual and not indicator.error_classes else "errors"
 
 
 def _miss_alert(policy: Policy, objective: ErrorBudgetObjective) -> Alert:

@@ -9,13 +9,20 @@ from collections.abc import Iterator
 from alerts.promql import INSTALLATION, aggregate, number, on, string_literal, total_of
 from alerts.rules.model import Alert, Group, page, ticket
 from exporters.catalogue import pipeline as catalogue
-from slo.health_limits import SAMPLE_LIMIT, SCRAPE_NEAR_LIMIT, SCRAPE_TIMEOUT_S
+from slo.health_limits import (
+    DELIVERY_FAILED_SHARE,
+    DELIVERY_MANY_FAILED,
+    SAMPLE_LIMIT,
+    SCRAPE_NEAR_LIMIT,
+    SCRAPE_TIMEOUT_S,
+)
 
 WATCHDOG = "TokenpulseWatchdog"  # always fires
 
 _OURS = 'rule_group=~".*;tokenpulse-.*"'
 _BODY_REFUSED = "prometheus_target_scrapes_exceeded_body_size_limit_total"
 _PER_TARGET = (*INSTALLATION, "instance")
+_DELIVERY_SPAN = "15m"
 
 
 def monitoring_groups(job: str) -> tuple[Group, ...]:
@@ -110,7 +117,9 @@ def _scrapes(job: str) -> Iterator[Alert]:
     yield page(
         "TokenpulseScrapeLimit",
         f"count by ({', '.join(INSTALLATION)}) ({up} == 0)"
-        f"\nand on () sum(increase({_BODY_REFUSED}[5m])) > 0",
+        f"\nand on () sum(increase({_BODY_REFUSED}[5m])) > 0"
+        # The counter is that of all jobs: with a target of another job down, it may be theirs.
+        f"\nunless on () count(min_over_time(up{{job!~{string_literal(job)}}}[5m]) == 0) > 0",
         "Prometheus rejects the page of {{ $value }} exporters: it is too long",
         "A page exceeds body_size_limit of its scrape job, so Prometheus drops all of it.",
         "{{ $value }} exporters without a page",
@@ -143,6 +152,10 @@ def _scrapes(job: str) -> Iterator[Alert]:
 
 def _alerting() -> Iterator[Alert]:
     """Yield the alerts on Prometheus and Alertmanager themselves."""
+    failed, sent = (
+        f"sum by (integration) (increase(alertmanager_notifications_{name}total[{_DELIVERY_SPAN}]))"
+        for name in ("failed_", "")
+    )
     yield page(
         "TokenpulseAlertingFails",
         f"sum by (rule_group) (increase(prometheus_rule_evaluation_failures_total{{{_OURS}}}[5m]))"
@@ -156,13 +169,26 @@ def _alerting() -> Iterator[Alert]:
     )
     yield page(
         "TokenpulseAlertingFails",
-        "sum by (integration) (increase(alertmanager_notifications_failed_total[5m])) > 0",
+        f"{failed} > {DELIVERY_MANY_FAILED}"
+        f"\nand {failed} > {number(DELIVERY_FAILED_SHARE)} * {sent}",
         "Alertmanager cannot deliver to {{ $labels.integration }}",
-        "{{ $value | humanize }} messages failed in 5m: a wrong key, or the receiver is down. This "
-        "page comes by the receivers that still work.",
-        "{{ $value | humanize }} failures in 5m",
-        "none",
+        f"{{{{ $value | humanize }}}} messages failed in {_DELIVERY_SPAN}, most of those that were "
+        "sent: a wrong key, or the receiver is down. This page comes by the receivers that still "
+        "work.",
+        f"{{{{ $value | humanize }}}} failures in {_DELIVERY_SPAN}",
+        f"at most {DELIVERY_MANY_FAILED}, or half of the messages",
         60,
+        cause="delivery",
+    )
+    yield ticket(
+        "TokenpulseAlertingFails",
+        f"{failed} > 0",
+        "Some messages of Alertmanager to {{ $labels.integration }} fail",
+        f"{{{{ $value | humanize }}}} messages failed in {_DELIVERY_SPAN}. Alertmanager sends them "
+        "again with the next message of their group.",
+        f"{{{{ $value | humanize }}}} failures in {_DELIVERY_SPAN}",
+        "none",
+        300,
         cause="delivery",
     )
     yield page(

@@ -14,7 +14,7 @@ place silences those of the smaller places inside it.
 """
 
 from alerts.promql import any_of, newest, number, on, total_of
-from alerts.rules.model import KEEP_FIRING_S, Alert, Read, dashboard
+from alerts.rules.model import Alert, Read, dashboard
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
     CELL_MIN_REQUESTS,
@@ -144,7 +144,8 @@ def _cell_down() -> str:
     """Return PromQL for the share of successes of one model in one region, if it is down.
 
     Its window is longer than that of regions and models. So that it ends no later than their
-    alerts, the region's last minute must still fail as fast as the window did, less a sixth.
+    alerts, the region's last minute must still fail as fast as the window did, less a sixth. A
+    place that hardly ever succeeded has not recovered if its requests stay away.
     """
     last_minute = {"scope": any_of(("region",)), "window": any_of((_WINDOW,))}
     ratio, count = (
@@ -154,7 +155,8 @@ def _cell_down() -> str:
     good = total_of(f"round({_series('ratio')} * {_series('eligible')})", _CELL)
     return (
         f"{good} / {eligible(_CELL)} < {OUTAGE_BELOW}\nand {eligible(_CELL)} >= {CELL_MIN_REQUESTS}"
-        f"\nand {failures(_CELL)} <= {on('region')} group_left () (6 * (1 - {ratio}) * {count})"
+        f"\nand ({failures(_CELL)} <= {on('region')} group_left () (6 * (1 - {ratio}) * {count})"
+        f" or {good} / {eligible(_CELL)} < {number(1 - EXPLAINS_ABOVE)})"
     )
 
 
@@ -169,7 +171,7 @@ def _cell_outage() -> Alert:
         "availability succeeded, fewer than half; the model as a whole, and the region as a whole, "
         "may look well.",
         10,
-        KEEP_FIRING_S,
+        EXPLAINED_KEEP_S,
     )
 
 

@@ -6,15 +6,18 @@ from the state if no partition is current, else those on missing traffic.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from alerts.promql import INSTALLATION, aggregate, newest, on, total_of
-from alerts.rules.model import KEEP_FIRING_S, Alert, Group, page, ticket
+from alerts.promql import INSTALLATION, aggregate, any_of, newest, number, on, total_of
+from alerts.rules.model import Alert, Group, Read, page, ticket
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
 from slo.health_limits import (
     ARCHIVE_STALE_AFTER_INTERVALS,
     BEHIND_AFTER_S,
+    DUPLICATES_OF_USUAL,
+    FEWEST_DUPLICATES,
     FEWEST_REFUSED,
     MANY_WAITING,
     REFUSED_SHARE,
@@ -22,6 +25,10 @@ from slo.health_limits import (
 )
 from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
+# Four evaluations: one failed scrape ends no page, and the requests that the page silences are
+# judged again soon after the workers or Redis return.
+_KEEP_STALE_S = 15
+_DAY = "24h"
 _PARTITION = ("partition",)
 _WHICH = "partition {{ $labels.partition }}"
 
@@ -56,7 +63,7 @@ def _stale() -> Iterator[Alert]:
         "readable",
         15,
         # Heartbeats are as old as the failure when Redis answers again.
-        KEEP_FIRING_S,
+        _KEEP_STALE_S,
         cause="state",
     )
     yield page(
@@ -79,7 +86,7 @@ def _stale() -> Iterator[Alert]:
         f"no heartbeat for {age}",
         f"at most {STALE_AFTER_S}s",
         0,
-        KEEP_FIRING_S,
+        _KEEP_STALE_S,
         cause="workers",
     )
     yield page(
@@ -294,15 +301,21 @@ def _rejection_alert() -> Alert:
 def _nothing_counted() -> Alert:
     """Return the alert on producers that send while no request is counted.
 
-    All numbers of requests are empty then, as in a night without traffic.
+    All numbers of requests are empty then, as in a night without traffic. A producer that sends
+    its last requests again in such a night is no fault, so duplicates must be many.
     """
     refused = _rate(catalogue.REFUSED_TOTAL, ("reason",))
     duplicates = _rate(catalogue.DUPLICATES_TOTAL, ())
     counted = _rate(catalogue.REQUESTS_TOTAL, catalogue.REQUESTS_TOTAL.labels)
     probes = _rate(catalogue.PROBES_TOTAL, catalogue.PROBES_TOTAL.labels)
-    return page(
+    day = {"scope": any_of(("fleet",)), "window": any_of((_DAY,))}
+    usual = total_of(newest(catalogue.WINDOW_REQUESTS, day, ("outcome",)))
+    # 300 s of 86,400 s.
+    many = f"{duplicates} * 300 >= {number(DUPLICATES_OF_USUAL / 288)} * {usual}"
+    alert = page(
         "TokenpulseNothingCounted",
-        f"({refused} + {duplicates}) * 300 >= {FEWEST_REFUSED}"
+        f"(({refused} + {duplicates}) * 300 and {refused} * 300 >= {FEWEST_REFUSED}"
+        f"\nor {duplicates} * 300 >= {FEWEST_DUPLICATES} and {many})"
         f"\nunless {on()} ({counted} > 0)\nunless {on()} ({probes} > 0)",
         "Records arrive, but none of them is counted",
         "Over the last 5m {{ $value | humanize }} records arrived, and all were rejected or were "
@@ -311,6 +324,7 @@ def _nothing_counted() -> Alert:
         "at least one of them counted",
         60,
     )
+    return replace(alert, reads=(Read("fleet", _DAY),))
 
 
 def _increase(spec: Spec, span: str, label: str, over: int = 0) -> str:

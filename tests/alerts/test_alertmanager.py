@@ -31,6 +31,7 @@ from tests.support.servers import wait_until
 needs_alertmanager = needs_programs(amtool=AMTOOL, alertmanager=SERVER)
 TTFT = {"alertname": "TokenpulseTtftHigh", "severity": "page", "derived_from": "state"}
 BURN = {"alertname": "TokenpulseErrorBudgetBurn", "derived_from": "state", "policy": "default"}
+FLEET_BURN = BURN | {"severity": "page", "scope": "fleet", "kind": "availability"}
 STALE = {"alertname": "TokenpulseDataStale", "severity": "page", "cause": "workers"}
 OUTAGE = {"alertname": "TokenpulseOutage", "severity": "page", "derived_from": "state"}
 JUMP = {"alertname": "TokenpulseClientErrorsJump", "scope": "model", "model": "large"}
@@ -41,6 +42,7 @@ EXPLAINS = {"alertname": "TokenpulseOutageExplains", "severity": "none", "derive
 DOWN = {"alertname": "TokenpulseExporterDown", "severity": "page", "cause": "down"}
 INCOMPLETE = {"alertname": "TokenpulseWindowIncomplete", "severity": "ticket"}
 LARGE_IN_EU = {"scope": "model_region", "model": "large", "region": "eu"}
+UNDELIVERED = {"alertname": "TokenpulseAlertingFails", "cause": "delivery"}
 LAG = {"alertname": "TokenpulseLagGrowing", "severity": "ticket", "route": "sre"}
 
 
@@ -194,10 +196,21 @@ def alertmanager(tmp_path: Path, config: Path, receiver: Receiver) -> Iterator[A
             id="what a lost state brings with it",
         ),
         pytest.param(
+            UNDELIVERED | {"severity": "page", "integration": "slack"},
+            [UNDELIVERED | {"severity": "ticket", "integration": "slack"}],
+            [UNDELIVERED | {"severity": "ticket", "integration": "email"}],
+            id="a receiver that gets no message needs no ticket on some of them",
+        ),
+        pytest.param(
             EXPLAINS | {"explains": "burn"},
-            [BURN | {"severity": "page"}],
+            [FLEET_BURN],
             [
-                BURN | {"severity": "page", "customer": "Acme"},
+                BURN | {"severity": "page", "scope": "customer", "kind": "availability"},
+                # {model: [large, small]} and {service_tier: priority}: parts of the fleet
+                BURN | {"severity": "page", "scope": "model", "kind": "availability"},
+                BURN | {"severity": "page", "scope": "service_tier", "kind": "availability"},
+                FLEET_BURN | {"kind": "latency"},
+                FLEET_BURN | {"kind": "errors"},
                 BURN | {"severity": "ticket"},
                 VOLUME,
             ],

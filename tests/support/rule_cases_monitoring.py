@@ -74,6 +74,16 @@ def scrape_limit(rule: Labels) -> list[Case]:
         return [
             Case("too long", True, scraped(up, held(0)) | {rejected: RISES}),
             Case("that of another job", False, scraped(up, held(1)) | {rejected: RISES}),
+            Case(
+                "that of another job, while the exporter is down",
+                False,
+                scraped(up, held(0)) | scraped(up, held(0), job="other") | {rejected: RISES},
+            ),
+            Case(
+                "another job is well",
+                True,
+                scraped(up, held(0)) | scraped(up, held(1), job="other") | {rejected: RISES},
+            ),
             Case("down for another reason", False, scraped(up, held(0)) | {rejected: FLAT}),
             Case("missing data", False, scraped(up, held(0))),
         ]
@@ -121,9 +131,10 @@ def alerting_fails(rule: Labels) -> list[Case]:
             Case("recovering", False, {"prometheus_config_last_reload_successful": then(0, 1)}),
             Case("missing data", False, {}),
         ]
+    if rule["cause"] == "delivery":
+        return delivery(rule["severity"] == "page")
     counter, labels = {
         "evaluation": ("prometheus_rule_evaluation_failures_total", ours),
-        "delivery": ("alertmanager_notifications_failed_total", {"integration": "pagerduty"}),
         "sending": ("prometheus_notifications_dropped_total", {"instance": "prometheus:9090"}),
     }[rule["cause"]]
     cases = [
@@ -136,3 +147,26 @@ def alerting_fails(rule: Labels) -> list[Case]:
     if rule["cause"] == "evaluation":
         cases.append(Case("rules of others", False, {named(counter, **theirs): RISES}))
     return cases
+
+
+def delivery(is_page: bool) -> list[Case]:
+    def messages(failed: str, sent: str, to: str = "pagerduty") -> dict[str, str]:
+        name = "alertmanager_notifications_{}total"
+        return {
+            named(name.format("failed_"), integration=to): failed,
+            named(name.format(""), integration=to): sent,
+        }
+
+    single, many = then(0, 1), f"0+9x{STEPS}"
+    return [
+        Case("all fail", True, messages(RISES, RISES)),
+        Case("most fail", True, messages(f"0+6x{STEPS}", f"0+10x{STEPS}")),
+        Case("one of many fails", not is_page, messages(single, many)),
+        Case("the only one fails", not is_page, messages(single, single)),
+        Case("few of many fail", not is_page, messages(RISES, many)),
+        Case("all of another fail", True, messages(FLAT, many) | messages(RISES, RISES, "slack")),
+        Case("none fails", False, messages(FLAT, many)),
+        Case("recovering", False, messages(then(0, 9, 60), many)),
+        Case("stopped", False, messages(ended(3), ended(3))),
+        Case("missing data", False, {}),
+    ]

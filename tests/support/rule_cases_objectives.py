@@ -61,6 +61,12 @@ def burning(rule: Labels) -> list[Case]:
             of_objective(rule, "eligible", window=short): held(requests_short),
         }
 
+    def young(rate: float, begin_s: int) -> Series:
+        since = {"tokenpulse_state_since_timestamp_seconds": held(begin_s)}
+        return {**seen(held(rate), held(rate), 10**9, 10**9), **since}
+
+    # The clock of promtool begins at 0, and a case ends after 40 minutes.
+    hours = {"1h": 1, "6h": 6, "1d": 24, "3d": 72}[long]
     fast, slow = factor * 1.02, factor * 0.98
     many = 10**7
     if about(rule) in BY_TIME:
@@ -76,6 +82,9 @@ def burning(rule: Labels) -> list[Case]:
         Case("recovering", False, seen(held(fast), then(fast, 0), many, many)),
         Case("missing data", False, seen(ended(fast), ended(fast), many, many)),
         Case("nothing known", False, {}),
+        Case("the data is younger than the window", False, young(fast, 0)),
+        Case("young data fails as much as a whole window may", True, young(1.6 * hours * fast, 0)),
+        Case("the data is older than the window", True, young(fast, -3_600 * hours)),
     ]
 
 

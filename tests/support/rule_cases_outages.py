@@ -99,14 +99,15 @@ def cell() -> list[Case]:
     def one(bad: int, total: int) -> Series:
         return seen({**many, ("m3", "eu"): (bad, total)})
 
-    dead = one(2_000, 2_000)
+    dead, half = one(2_000, 2_000), one(1_700, 2_000)
     over = {name: value for name, value in seen(many).items() if 'window="1m"' in name}
     return [
         Case("one model fails in one region of a large fleet", True, dead),
         Case("more than half of just enough requests", True, one(51, 100)),
         Case("exactly half", False, one(50, 100)),
         Case("too few samples", False, one(99, 99)),
-        Case("it fails no more", False, {**dead, **over}),
+        Case("it failed for the most part, and fails no more", False, {**half, **over}),
+        Case("it still fails, and its requests stay away", True, {**dead, **over}),
         Case("all is well", False, seen(many)),
         Case(
             "missing data",

@@ -244,10 +244,20 @@ def nothing_counted(_: Labels) -> list[Case]:
             found[named("tokenpulse_probes_total", model="large", outcome="success")] = probes
         return found
 
-    flat, rising = held(9), f"0+20x{STEPS}"
+    def usual(day: int) -> Series:
+        about = {"scope": "fleet", "window": "24h", "outcome": "success"}
+        return {named("tokenpulse_window_requests", **about): held(day)}
+
+    flat, few, rising = held(9), f"0+2x{STEPS}", f"0+20x{STEPS}"
     return [
         Case("all are rejected", True, seen(rising, flat, flat, None)),
-        Case("all are duplicates", True, seen(flat, rising, flat, None)),
+        Case("all are duplicates", True, {**seen(flat, rising, flat, None), **usual(100_000)}),
+        Case("a replay in a night", False, {**seen(flat, rising, flat, None), **usual(200_000)}),
+        Case(
+            "a quiet night with a few again", False, {**seen(flat, few, flat, None), **usual(500)}
+        ),
+        Case("few are rejected in it", True, {**seen(few, few, flat, None), **usual(200_000)}),
+        Case("all are duplicates, by day unknown", False, seen(flat, rising, flat, None)),
         Case("no request was ever counted", True, seen(rising, flat, None, None)),
         Case(
             "one in a thousand is counted",

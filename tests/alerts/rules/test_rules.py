@@ -214,6 +214,37 @@ def test_a_name_held_fast_by_the_scope_is_a_label_for_routing_and_inhibition() -
     assert "region" not in labels["ttft-by-region"]
 
 
+@pytest.mark.parametrize(
+    ("scope", "indicator", "labels"),
+    [
+        ("{}", "{kind: request_ratio}", ("fleet", "availability")),
+        ("{model: [large, small]}", "{kind: request_ratio}", ("model", "availability")),
+        (
+            "{service_tier: priority}",
+            "{kind: minute_verdicts, down_above: 5%}",
+            ("service_tier", "availability"),
+        ),
+        ("{per: region, model: large}", "{kind: slice_ratio_mean}", ("series", "availability")),
+        ("{input_tokens: {above: 9}}", "{kind: request_ratio}", ("series", "availability")),
+        ("{}", "{kind: request_ratio, failed: [timeout]}", ("fleet", "errors")),
+        ("{}", "{kind: request_ratio, error_classes: [auth]}", ("fleet", "errors")),
+        ("{}", "{kind: latency_ratio, measure: ttft, limit: 1s}", ("fleet", "latency")),
+    ],
+)
+def test_a_burn_rate_names_its_place_and_its_kind(
+    scope: str, indicator: str, labels: tuple[str, str]
+) -> None:
+    """An outage silences only the burn rates that it explains."""
+    text = (
+        LEVELS.partition("    levels")[0] + "    target: 99.9%\n    period: {{rolling_days: 30}}\n"
+    )
+    policy = read_policy(text.format(scope=scope, indicator=indicator), "p.yaml")
+    burns = [
+        rule for rule in alerts_in(build([policy])["policy-p.yml"]) if "window" in rule["labels"]
+    ]
+    assert {(rule["labels"]["scope"], rule["labels"]["kind"]) for rule in burns} == {labels}
+
+
 def test_kubernetes_gets_the_same_rules_as_a_manifest() -> None:
     policies = [load_policy("default")]
     for name, text in build(policies, "kubernetes").items():
