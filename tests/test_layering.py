@@ -13,7 +13,7 @@ FOLDERS = {
     "streams": (
         ".",
         *("config", "events", "state", "store", "kafka", "worker", "query"),
-        *("sources", "simulator"),
+        *("sources", "intake", "simulator"),
     ),
     "slo": (".", "policy", "engine"),
     "exporters": (

@@ -27,6 +27,7 @@ from streams.config.base import ENV_PREFIX, Section
 from streams.config.daily import Daily
 from streams.config.environment import misspelt_variables
 from streams.config.exporter import Exporter
+from streams.config.intake import Intake
 from streams.config.latency import Latency
 from streams.config.local import Local
 from streams.config.servers import Kafka, Redis
@@ -40,6 +41,7 @@ __all__ = [
     "ConfigError",
     "Daily",
     "Exporter",
+    "Intake",
     "Kafka",
     "Latency",
     "Limits",
@@ -74,6 +76,7 @@ class Settings(BaseSettings):
     latency: Latency = Latency()
     exporter: Exporter = Exporter()
     daily: Daily = Daily()
+    intake: Intake = Intake()
     local: Local = Local()
 
     @classmethod
@@ -206,8 +209,9 @@ def document() -> str:
         "",
         "`tokenpulse config check` prints the settings in force, without secrets, and checks the",
         "key, the files that they name, and that Kafka and Redis answer. It shows all problems at",
-        "once. `--role worker`, `exporter` or `client` checks only what such a process needs. The",
-        "command warns if the event topic takes the senders' timestamps without a limit.",
+        "once. `--role worker`, `exporter`, `intake` or `client` checks only what such a process",
+        "needs. The command warns if the event topic takes the senders' timestamps without",
+        "a limit.",
         "",
         "An unknown setting is an error. Names that end in `_s`, `_h` and `_mb` are in seconds,",
         "hours and megabytes. A setting without a default is not set.",

@@ -33,6 +33,7 @@ from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker
 
 Codec = Literal["gzip", "snappy", "lz4", "zstd", "none"]
 Event = tuple[bytes | None, bytes]
+Headers = list[tuple[str, bytes]]
 
 # Records partitioned and packed at once: enough that array operations pay, and few enough (some ms)
 # that the event loop serves the network in between.
@@ -40,6 +41,7 @@ CHUNK_RECORDS = 2_048
 # A compressed batch may be larger than its content by this, if the content does not compress.
 BATCH_SLACK_BYTES = 1_024
 DELIVERY_TIMEOUT_S = 30
+_NO_HEADERS: Headers = []
 
 
 class EventProducer:
@@ -72,7 +74,7 @@ class EventProducer:
         self._compression = compression
         self._max_in_flight_bytes = max_in_flight_bytes
         self._connect_timeout_s = connect_timeout_s
-        self._waiting: list[tuple[bytes | None, bytes, int]] = []
+        self._waiting: list[tuple[bytes | None, bytes, int, Headers]] = []
         self._lanes: list[_Lane] = []
         self._unconfirmed_bytes = 0
         self._room = asyncio.Event()
@@ -136,12 +138,19 @@ class EventProducer:
             )
             await self._producer.stop()
 
-    async def send(self, key: bytes | None, value: bytes, timestamp_ms: int | None = None) -> None:
+    async def send(
+        self,
+        key: bytes | None,
+        value: bytes,
+        timestamp_ms: int | None = None,
+        headers: Headers | None = None,
+    ) -> None:
         """Accept one record. Return when there is room, not when it is delivered.
 
         `timestamp_ms`: the record's Kafka timestamp, default now.
         """
-        self._waiting.append((key, value, now_ms() if timestamp_ms is None else timestamp_ms))
+        stamp = now_ms() if timestamp_ms is None else timestamp_ms
+        self._waiting.append((key, value, stamp, _NO_HEADERS if headers is None else headers))
         if len(self._waiting) >= CHUNK_RECORDS:
             await self._pack_waiting()
         else:
@@ -157,7 +166,7 @@ class EventProducer:
         stamp = now_ms() if timestamp_ms is None else timestamp_ms
         for start in range(0, len(events), CHUNK_RECORDS):
             chunk = events[start : start + CHUNK_RECORDS]
-            self._waiting.extend((key, value, stamp) for key, value in chunk)
+            self._waiting.extend((key, value, stamp, _NO_HEADERS) for key, value in chunk)
             await self._pack_waiting()
         self._start_linger()
 
@@ -189,21 +198,22 @@ class EventProducer:
         if not records or self._failure is not None:
             return
         lanes = self._lanes
-        for (key, value, stamp), number in zip(records, self._partition(records), strict=True):
+        numbers = self._partition([key for key, *_ in records])
+        for (key, value, stamp, headers), number in zip(records, numbers, strict=True):
             lane = lanes[number]
             if lane.open is None:
                 lane.open = self._producer.create_batch()
-            if lane.open.append(timestamp=stamp, key=key, value=value) is None:  # it is full
+            record = {"timestamp": stamp, "key": key, "value": value, "headers": headers}
+            if lane.open.append(**record) is None:  # it is full
                 self._seal(lane)
                 lane.open = self._producer.create_batch()
-                lane.open.append(timestamp=stamp, key=key, value=value)
+                lane.open.append(**record)
             size = len(value) + (len(key) if key is not None else 0)
             lane.open_bytes += size
             self._unconfirmed_bytes += size
 
-    def _partition(self, records: list[tuple[bytes | None, bytes, int]]) -> list[int]:
-        """Return each record's partition: by Kafka's default partitioner, without a key in turn."""
-        keys = [key for key, _, _ in records]
+    def _partition(self, keys: list[bytes | None]) -> list[int]:
+        """Return each key's partition: by Kafka's default partitioner, without a key in turn."""
         numbers: list[int] = partition_of([key or b"" for key in keys], len(self._lanes)).tolist()
         if None in keys:
             # In turn by record, not by batch as Kafka's own producer: batches stay equally large.

@@ -13,12 +13,18 @@ LISTENS = (
     "int(os.environ.get('TOKENPULSE_EXPORTER__PORT', '9464'))), http.server.BaseHTTPRequestHandler)"
     ".serve_forever()"
 )
+LISTENS_AS_INTAKE = LISTENS.replace("EXPORTER__PORT', '9464'", "INTAKE__PORT', '4318'")
 
 
 class StackOfScripts(LocalStack):
     """Real supervisor, broker and Redis; short scripts in the place of our own commands."""
 
-    scripts: dict[str, str] = {"worker": SLEEPS, "exporter": LISTENS, "simulate": SLEEPS}  # noqa: RUF012
+    scripts: dict[str, str] = {  # noqa: RUF012
+        "worker": SLEEPS,
+        "exporter": LISTENS,
+        "intake": LISTENS_AS_INTAKE,
+        "simulate": SLEEPS,
+    }
     stop_grace_s = 10.0
 
     def _command(self, name: str, *command: str) -> Child:

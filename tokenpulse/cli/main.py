@@ -27,6 +27,7 @@ COMMANDS = {
         "announcements.incident:incident",
         "Write incidents on the public status page (docs/status.md).",
     ),
+    "intake": ("intake:intake", "Take events of producers over HTTP (docs/intake.md)."),
     "maintenance": ("sla:maintenance", "Manage windows whose minutes do not count (docs/sla.md)."),
     "partitions": (
         "partitions:partitions",

@@ -51,6 +51,9 @@ def config_check(ctx: click.Context, role: str) -> None:
     if role == "exporter":
         click.echo("settings and Redis are fine")
         return
+    if role == "intake":
+        click.echo("settings and Kafka are fine")
+        return
     if warning := asyncio.run(read_timestamp_warning(settings.kafka)):
         click.echo(f"warning: {warning}", err=True)
     click.echo("settings, Kafka and Redis are fine")

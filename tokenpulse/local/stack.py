@@ -1,4 +1,4 @@
-"""The embedded stack: broker, Redis, workers, exporter and traffic as children of one process.
+"""The embedded stack: broker, Redis, workers, intake, exporter and traffic under one process.
 
 Broker and Redis come from wheels (or Redis from PATH), listen on 127.0.0.1 only and keep all data
 in memory. If either dies, the stack ends: the state in Redis and the log of the broker belong
@@ -26,7 +26,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
-from streams.config.settings import Settings
+from streams.config.settings import Exporter, Intake, Settings
 from streams.errors import Unavailable
 from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker, create_topics
 from streams.store.server_check import check_redis
@@ -49,7 +49,7 @@ from tokenpulse.local.supervisor import Child, ChildError, Supervisor
 Result = TypeVar("Result")
 
 SERVER_START_S = 15
-EXPORTER_START_S = 30
+SERVER_CHILD_START_S = 30
 PORT_ATTEMPTS = 3
 # A consumer group of the embedded broker is stable after half the session timeout (measured).
 SESSION_TIMEOUT_S, HEARTBEAT_INTERVAL_S = 2.0, 0.333
@@ -70,10 +70,10 @@ _LOGIN = ["username", "password", "password_file", "ssl_ca_file", "ssl_cert_file
 class LocalStack:
     """The embedded stack, as a context manager; `stop` ends all processes and removes all files.
 
-    `workers`: number of worker processes. `exporter`, `simulate`: run these too. `start` raises
-    StackError. Ports of `settings.local` that are 0 become free ones; the exporter takes its
-    default port if that is free, or else another, unless one is configured. `on_failure` is called
-    if the stack ends by itself.
+    `workers`: number of worker processes. `exporter`, `simulate`, `intake`: run these too. `start`
+    raises StackError. Ports of `settings.local` that are 0 become free ones; exporter and intake
+    take their default ports if these are free, or else others, unless they are configured.
+    `on_failure` is called if the stack ends by itself.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class LocalStack:
         workers: int,
         exporter: bool,
         simulate: bool,
+        intake: bool = False,
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
@@ -91,6 +92,7 @@ class LocalStack:
         self._workers = workers
         self._with_exporter = exporter
         self._with_simulate = simulate
+        self._with_intake = intake
         self._say = say
         self._on_failure = on_failure
         self._cluster_id = f"{EMBEDDED_CLUSTER}-{secrets.token_hex(8)}"
@@ -128,6 +130,11 @@ class LocalStack:
         return f"http://{reachable(self.settings.exporter.host)}:{self.settings.exporter.port}"
 
     @property
+    def intake_url(self) -> str:
+        """The base URL of the intake, without a trailing slash."""
+        return f"http://{reachable(self.settings.intake.host)}:{self.settings.intake.port}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """Environment for `tokenpulse` commands on this stack; it contains its secrets."""
         return environment(self.settings)
@@ -146,7 +153,7 @@ class LocalStack:
         return self._directory.path
 
     def pid(self, name: str) -> int | None:
-        """Return the process id of broker, redis, worker-N, exporter or simulate, if it runs."""
+        """Return the process id of a child, such as redis or worker-1, if it runs."""
         return self._supervisor.pid(name) if self._supervisor is not None else None
 
     def start(self) -> None:
@@ -205,18 +212,28 @@ class LocalStack:
             lambda port, pid: _answers(check_redis(_redis_url(port))) == pid,
         )
         if self._with_exporter:
-            self._ports["exporter"] = self._exporter_port()
+            port = self._http_port("exporter")
+            self._ports["exporter"] = port
+            # Another program has the default port.
+            if port != (asked := self._asked.exporter.port):
+                self.occupied_port = asked or None
+        if self._with_intake:
+            self._ports["intake"] = self._http_port("intake")
         self.settings = self._complete_settings()
         # Before any client connects: this broker creates any topic that a client asks for.
         asyncio.run(create_topics(self.settings))
         for number in range(1, self._workers + 1):
             supervisor.launch(self._command(f"worker-{number}", "worker"))
-        if self._with_exporter:
-            child = self._command("exporter", "exporter")
+        servers = [
+            (self._command(name, name), getattr(self.settings, name))
+            for name in ("intake", "exporter")
+            if name in self._ports
+        ]
+        for child, _ in servers:
             supervisor.launch(child)
-            exporter = self.settings.exporter
-            ready = partial(listens, reachable(exporter.host), exporter.port)
-            supervisor.wait_until(child, ready, EXPORTER_START_S)
+        for child, section in servers:
+            ready = partial(listens, reachable(section.host), section.port)
+            supervisor.wait_until(child, ready, SERVER_CHILD_START_S)
         # Last, as its events would otherwise wait for a worker.
         if self._with_simulate:
             past = f"{self.settings.local.past_s:.0f}s"
@@ -295,17 +312,17 @@ class LocalStack:
             environment={**self.environment, "PYTHONUNBUFFERED": "1"},
         )
 
-    def _exporter_port(self) -> int:
-        exporter = self._asked.exporter
-        if exporter.port and is_free(exporter.host, exporter.port):
-            return exporter.port
-        if exporter.port and "port" in exporter.model_fields_set:
+    def _http_port(self, name: str) -> int:
+        """Return the port of exporter or intake: the one of its settings, or a free one."""
+        section: Exporter | Intake = getattr(self._asked, name)
+        if section.port and is_free(section.host, section.port):
+            return section.port
+        if section.port and "port" in section.model_fields_set:
             raise StackError(
-                f"exporter.port: port {exporter.port} on {exporter.host} is in use: end what "
+                f"{name}.port: port {section.port} on {section.host} is in use: end what "
                 "listens there, or set another, 0 for any free one"
             )
-        self.occupied_port = exporter.port or None
-        return free_port(exporter.host)
+        return free_port(section.host)
 
     def _complete_settings(self) -> Settings:
         """Return the given settings with the addresses and the key of this stack."""
@@ -344,6 +361,8 @@ class LocalStack:
                     if setting not in asked.exporter.model_fields_set
                 }
             changes["exporter"] = asked.exporter.model_copy(update=exporter)
+        if "intake" in self._ports:
+            changes["intake"] = asked.intake.model_copy(update={"port": self._ports["intake"]})
         return asked.model_copy(update=changes)
 
 

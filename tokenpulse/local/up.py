@@ -12,6 +12,7 @@ from typing import Any
 
 from exporters.status_page.routes import PATH as STATUS_PATH
 from streams.config.settings import Settings
+from streams.intake.server import EVENTS_PATH
 from tokenpulse.local.discovery import RunningStack, write_state
 from tokenpulse.local.embedded import StackError, changed_settings, reachable
 from tokenpulse.local.stack import LocalStack
@@ -30,6 +31,7 @@ def run_up(settings: Settings) -> int:
         workers=settings.local.workers,
         exporter=True,
         simulate=True,
+        intake=True,
         on_failure=ended.set,
     )
 
@@ -96,6 +98,7 @@ def _announce(stack: LocalStack) -> None:
         f"  daily    {stack.exporter_url}/daily\n"
         f"{_status_page(stack)}"
         f"  metrics  {stack.exporter_url}/metrics\n"
+        f"  intake   {stack.intake_url}{EVENTS_PATH}, your own events (docs/intake.md)\n"
         f"  Kafka    {stack.bootstrap}, topic {settings.kafka.topic}\n"
         f"  Redis    {stack.redis_url}\n"
         f"  logs     {stack.log_dir}\n"

@@ -15,23 +15,27 @@ REFUSED: dict[str, Any] = {
 }
 KEY, KAFKA, REDIS = "worker.customer_key: ", "no Kafka broker answers at ", "no Redis answers at "
 POLICY, PRICES = "absent.yaml: no such file", "exporter.price_book: "
-STATUS = "exporter.status_page: "
+STATUS, TOKENS = "exporter.status_page: ", "intake.tokens_file: "
 
 
 @pytest.mark.parametrize(
     ("role", "expected"),
     [
-        (None, [KEY, POLICY, PRICES, STATUS, KAFKA, REDIS]),
+        (None, [KEY, POLICY, PRICES, STATUS, TOKENS, KAFKA, REDIS]),
         ("worker", [KEY, KAFKA, REDIS]),
         ("exporter", [POLICY, PRICES, STATUS, REDIS]),
         ("client", [KAFKA, REDIS]),
+        ("intake", [TOKENS, KAFKA]),
     ],
 )
 def test_all_problems_of_a_role_are_shown_at_once(
     tmp_path: Path, role: str | None, expected: list[str]
 ) -> None:
     file = tmp_path / "settings.yaml"
-    file.write_text("exporter: {policies: [absent.yaml], price_book: no, status_page: no}\n")
+    file.write_text(
+        "exporter: {policies: [absent.yaml], price_book: no, status_page: no}\n"
+        "intake: {tokens_file: absent.yaml}\n"
+    )
     roles = [] if role is None else ["--role", role]
     done = run("--config", file, "config", "check", *roles, **REFUSED)
     assert done.exit_code == 2

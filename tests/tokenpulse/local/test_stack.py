@@ -26,7 +26,7 @@ from tokenpulse.local import stack as stack_module
 from tokenpulse.local.embedded import StackError, environment, free_port, is_free
 from tokenpulse.local.stack import LocalStack
 
-NAMES = ("broker", "redis", "worker-1", "exporter", "simulate")
+NAMES = ("broker", "redis", "worker-1", "exporter", "simulate", "intake")
 
 
 # --- starting ------------------------------------------------------------------------------------
@@ -98,13 +98,15 @@ def test_a_default_port_in_use_is_noted_and_another_one_is_taken() -> None:
             stack.stop()
 
 
-@pytest.mark.parametrize("setting", ["local.kafka_port", "local.redis_port", "exporter.port"])
+@pytest.mark.parametrize(
+    "setting", ["local.kafka_port", "local.redis_port", "exporter.port", "intake.port"]
+)
 def test_a_configured_port_in_use_is_one_line_that_names_it(setting: str) -> None:
     section, key = setting.split(".")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         settings = load_settings(overrides={section: {key: port}})
-        stack = StackOfScripts(settings, workers=0, exporter=True, simulate=False)
+        stack = StackOfScripts(settings, workers=0, exporter=True, simulate=False, intake=True)
         with pytest.raises(StackError) as caught:
             stack.start()
     assert str(caught.value) == (
@@ -245,7 +247,13 @@ def test_a_signal_ends_everything_and_leaves_nothing(tmp_path: Path, number: int
     with up(tmp_path) as (process, pids, printed):
         assert all(map(is_running, pids))
         assert list(tmp_path.iterdir())
-        for wanted in ("/metrics", "Kafka    127.0.0.1:", "redis://127.0.0.1:", "Ctrl-C stops it"):
+        for wanted in (
+            "/metrics",
+            "  intake   http://127.0.0.1:",
+            "Kafka    127.0.0.1:",
+            "redis://127.0.0.1:",
+            "Ctrl-C stops it",
+        ):
             assert wanted in printed
         process.send_signal(number)
         assert process.wait(timeout=60) == 0

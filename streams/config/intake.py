@@ -1,0 +1,63 @@
+"""The settings of `tokenpulse intake`. Pure."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from streams.config.base import Section
+
+
+class Intake(Section):
+    """The intake: its address, the tokens of the senders, and limits of size and time."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(
+        4318, ge=0, le=65_535, description="Port to listen on; 0 chooses a free port."
+    )
+    tokens_file: Path | None = Field(
+        None,
+        description="YAML file with the bearer tokens of the senders (intake.md). Without it every "
+        "sender is accepted, and the intake listens on loopback addresses only.",
+    )
+    max_body_bytes: int = Field(
+        20 * 1_048_576,
+        ge=1_024,
+        description="Largest body of a request as it was sent. A larger one is answered with 413.",
+    )
+    max_decoded_bytes: int = Field(
+        64 * 1_048_576,
+        ge=1_024,
+        description="Largest body of a request after decompression. A larger one is answered with "
+        "413.",
+    )
+    max_in_flight_bytes: int = Field(
+        256 * 1_048_576,
+        ge=1_024,
+        description="Bytes of all requests that were received but not yet answered or confirmed "
+        "by Kafka. At this limit, requests are answered with 503.",
+    )
+    max_records: int = Field(
+        50_000,
+        ge=1,
+        le=100_000,
+        description="Most records in one request. More are answered with 413.",
+    )
+    answer_timeout_s: float = Field(
+        20,
+        gt=0,
+        le=300,
+        description="If Kafka does not confirm the events of a request within this time, the "
+        "request is answered with 503, and the sender sends it again.",
+    )
+    retry_after_s: int = Field(
+        5, ge=1, le=3_600, description="`Retry-After` of the answer 503, in seconds."
+    )
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.max_decoded_bytes > self.max_in_flight_bytes:
+            raise ValueError(
+                "max_decoded_bytes is more than max_in_flight_bytes; the largest body must fit in"
+            )
+        return self

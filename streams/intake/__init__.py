@@ -1,0 +1,1 @@
+"""Turns records of producers into events of the contract: over HTTP and from topics."""

@@ -1,0 +1,76 @@
+"""The process of the intake: its server and its producers, until SIGTERM or SIGINT."""
+
+import asyncio
+import errno
+import logging
+import signal
+
+from aiohttp import web
+
+from streams.config.settings import Settings
+from streams.errors import ConfigError
+from streams.intake.delivery import Delivery
+from streams.intake.server import EVENTS_PATH, IntakeServer
+from streams.intake.tokens import load_tokens
+
+log = logging.getLogger(__name__)
+
+# Requests in transit are answered within this time after SIGTERM.
+SHUTDOWN_S = 10.0
+
+
+def run_intake(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises ConfigError if the port is not available or the file of the tokens cannot be used, and
+    Unavailable if Kafka does not answer at the start or a topic is missing.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    tokens = load_tokens(settings.intake)
+    async with Delivery(settings.kafka) as delivery:
+        runner = create_runner(IntakeServer(settings, tokens, delivery))
+        await runner.setup()
+        try:
+            host, port = await _listen(runner, settings)
+            log.info("listening on http://%s:%d%s", host, port, EVENTS_PATH)
+            await stopping.wait()
+        finally:
+            await runner.cleanup()
+
+
+def create_runner(server: IntakeServer) -> web.AppRunner:
+    """Return the runner of a server, which decompresses bodies itself, within its limits."""
+    return web.AppRunner(
+        server.create_app(),
+        access_log=None,
+        shutdown_timeout=SHUTDOWN_S,
+        auto_decompress=False,
+    )
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> tuple[str, int]:
+    """Listen, and return the address. Raises ConfigError."""
+    host, port = settings.intake.host, settings.intake.port
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"intake.port: port {port} on {host} is in use; end the process that uses it, or "
+                "set TOKENPULSE_INTAKE__PORT to another port (0 takes a free one)"
+            ) from error
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"intake.host: cannot listen on {host}, port {port}: {reason}; give an address of "
+            "this machine and a port that this user may open"
+        ) from error
+    address = runner.addresses[0]
+    return address[0], address[1]

@@ -1,0 +1,78 @@
+"""Records of the event contract: those that can be counted, with their key, and the others.
+
+The worker's decoder judges them, so that the answer names what the worker would reject.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from streams.events.decoder import EventLimits, decode
+from streams.events.fields import FIELDS, MAX_TIME_MS
+from streams.kafka.producer import Event
+from streams.query.rejected_help import record_fix
+
+_FIELDS = {field.name for field in FIELDS}
+
+
+class _Identified(msgspec.Struct, gc=False):
+    request_id: str
+
+
+_IDENTIFIED = msgspec.json.Decoder(_Identified)
+
+
+class RejectedEvent(NamedTuple):
+    """A record that cannot be counted, and the rule that it broke.
+
+    `position`: its place in the request, from 0.
+    """
+
+    position: int
+    reason: str  # one of events.fields.REASONS
+    detail: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The records of one request: the events, with their keys, and the rejected records."""
+
+    events: list[Event]
+    rejected: list[RejectedEvent]
+
+
+def without_horizon(limits: EventLimits) -> EventLimits:
+    """Return limits by which no event is too late: only a partition's watermark decides that."""
+    return replace(limits, horizon_ms=MAX_TIME_MS)
+
+
+def judge(records: Sequence[bytes], now_ms: int, limits: EventLimits) -> Judged:
+    """Judge the records of one request, which arrived at `now_ms`."""
+    stamps = np.full(len(records), now_ms, np.int64)
+    rejections = decode(records, stamps, None, limits).rejections
+    rejected = [
+        RejectedEvent(
+            rejection.position,
+            rejection.reason,
+            rejection.detail,
+            _fix(rejection.reason, rejection.detail),
+        )
+        for rejection in rejections
+    ]
+    positions = {rejection.position for rejection in rejections}
+    accepted = [record for at, record in enumerate(records) if at not in positions]
+    # The key decides the partition, and repeated requests are recognised within a partition.
+    keys = map(_IDENTIFIED.decode, accepted)
+    events: list[Event] = [
+        (key.request_id.encode(), value) for key, value in zip(keys, accepted, strict=True)
+    ]
+    return Judged(events, rejected)
+
+
+def _fix(reason: str, detail: str) -> str:
+    name = detail.partition(":")[0]
+    return record_fix(name if name in _FIELDS else None, reason)

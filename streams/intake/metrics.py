@@ -1,0 +1,64 @@
+"""The metrics of one intake process, at its own `/metrics`.
+
+The label `source` is the name of the sender, from the file of the tokens.
+"""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+# Names of scopes and routes come from senders: more of them count under `__other__`.
+MOST_SCOPES = 200
+OTHER = "__other__"
+_PREFIX = "tokenpulse_intake_"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class IntakeMetrics:
+    """Counters of one process; they start at zero with it."""
+
+    def __init__(self, in_flight_bytes: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry()
+        self._scopes: set[tuple[str, str]] = set()
+        self.answers = self._counter("answers", "Requests by status of the answer", "code")
+        self.records = self._counter("records", "Records received, before they became events")
+        self.events = self._counter("events", "Events that Kafka confirmed")
+        self.rejected = self._counter("rejected", "Records that cannot be counted", "reason")
+        self.skipped = self._counter(
+            "skipped", "Records that are no request, by the scope they name", "reason", "scope"
+        )
+        self.last_event = Gauge(
+            f"{_PREFIX}last_event_timestamp_seconds",
+            "Time at which Kafka last confirmed an event, in seconds since the epoch",
+            ["source"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            f"{_PREFIX}answer_seconds",
+            "Time from the first byte of a request to its answer",
+            ["source"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        in_flight = Gauge(
+            f"{_PREFIX}in_flight_bytes",
+            "Bytes of requests that are not answered, or not confirmed by Kafka",
+            registry=self.registry,
+        )
+        in_flight.set_function(in_flight_bytes)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(_PREFIX + name, text, ["source", *labels], registry=self.registry)
+
+    def count_skipped(self, source: str, reason: str, scope: str, count: int) -> None:
+        """Count records that are no request."""
+        if (reason, scope) not in self._scopes:
+            if len(self._scopes) < MOST_SCOPES:
+                self._scopes.add((reason, scope))
+            else:
+                scope = OTHER
+        self.skipped.labels(source, reason, scope).inc(count)
+
+    def page(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
