@@ -22,12 +22,15 @@ COMMANDS = {
     "backtest": ("backtest:backtest", "Replay recorded events against policies."),
     "config": ("servers:config", "Show and check the settings."),
     "daily": ("daily:daily", "Show the daily reliability board, or deliver it."),
-    "exporter": ("exporter:exporter", "Serve the state as Prometheus metrics and boards."),
+    "exporter": (
+        "processes.exporter:exporter",
+        "Serve the state as Prometheus metrics and boards.",
+    ),
     "incident": (
         "announcements.incident:incident",
         "Write incidents on the public status page (docs/status.md).",
     ),
-    "intake": ("intake:intake", "Take events of producers over HTTP (docs/intake.md)."),
+    "intake": ("processes.intake:intake", "Take events of producers over HTTP (docs/intake.md)."),
     "maintenance": ("sla:maintenance", "Manage windows whose minutes do not count (docs/sla.md)."),
     "partitions": (
         "partitions:partitions",
@@ -47,7 +50,7 @@ COMMANDS = {
     "sla": ("sla:sla", "Show the status of every objective, credits and adjustments."),
     "topics": ("servers:topics", "Create Kafka topics."),
     "up": ("up:up", "Run the whole stack on this machine, with simulated traffic."),
-    "worker": ("worker:worker", "Consume events and keep the state in Redis."),
+    "worker": ("processes.worker:worker", "Consume events and keep the state in Redis."),
 }
 HEALTH_COMMANDS = {
     "events": ("health.events:events", "Check that Kafka received an event recently."),

@@ -1,0 +1,1 @@
+"""Commands that run a process of the service until it is stopped."""
