@@ -7,7 +7,7 @@ MINUTES ?= 5
 EVENTS ?= 1000000
 SEED ?=
 
-.PHONY: help setup up test test-all chaos fuzz lint bench lock audit docs dashboards screenshots secrets clean
+.PHONY: help setup up test test-all chaos fuzz lint bench bench-panels lock audit docs dashboards screenshots secrets clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ lint: .venv/.dev ## formatting, lint and types
 
 bench: .venv/.run ## events per second of the whole path, beside plain clients in the same run
 	@$(BIN)/python -m bench.pipeline $(ARGS)
+
+bench-panels: .venv/.run ## times of all dashboard queries on a real Prometheus with a large page
+	@$(BIN)/python -m bench.panels
 
 docs: dashboards ## write the generated documents and dashboards again
 	@$(BIN)/python docs/generate.py

@@ -89,6 +89,11 @@ def tokens_of_minute_per_s(scope: str, by: Collection[str], /, **labels: Match) 
     return f"{sum_of(each, by)} / 60"
 
 
+def per_s_of_minute(spec: Spec, /, **labels: Match) -> str:
+    """Return PromQL for a sum of the models' windows, a second, over the last minute."""
+    return f"{sum_of(window(spec, 'model', MINUTE, **labels), ())} / 60"
+
+
 def turned_away_ratio(scope: str, span: Match, /) -> str:
     """Return PromQL for the share of requests that were turned away for want of room."""
     by = (*SCOPE_LABELS[scope], "outcome")

@@ -9,7 +9,7 @@ from exporters.catalogue import requests as request_metrics
 from grafana import series
 from grafana.frame import CELL, BoardSection, Variable, board, link_to, window_variable
 from grafana.panels import Panel, Query, graph, number
-from grafana.queries import AnyOf, Chosen, Match, rate, window
+from grafana.queries import AnyOf, Chosen, Match, window
 from grafana.tables import Column, listing
 from grafana.thresholds import WARNING, BoardLimits
 from grafana.trust import trust
@@ -139,9 +139,13 @@ def _over_time(limits: BoardLimits) -> Iterator[Panel]:
         "Read fresh, or from the cache; chosen models.",
         (
             Query(
-                rate(request_metrics.TOKENS_TOTAL, ("type",), type=_INPUT, model=_MODEL), "{{type}}"
+                series.tokens_of_minute_per_s("model", ("type",), type=_INPUT, model=_MODEL),
+                "{{type}}",
             ),
-            Query(rate(request_metrics.CACHE_WRITE_TOKENS_TOTAL, model=_MODEL), "written"),
+            Query(
+                series.per_s_of_minute(request_metrics.WINDOW_CACHE_WRITE_TOKENS, model=_MODEL),
+                "written",
+            ),
         ),
         "short",
     )

@@ -166,8 +166,17 @@ def _trend(limits: BoardLimits) -> Iterator[Panel]:
         f"{about} Input and output.",
         (Query(series.tokens("fleet", DAY), "24 hours"),),
         "short",
-        width=12,
+        width=8,
         step="1h",
+    )
+    yield number(
+        "History in Prometheus",
+        "Prometheus deletes samples older than its limits of time and size, so graphs begin here. "
+        "The windows need none of them.",
+        'time() - min(prometheus_tsdb_lowest_timestamp_seconds{job!=""})',
+        "s",
+        width=4,
+        height=8,
     )
 
 

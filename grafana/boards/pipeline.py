@@ -7,6 +7,7 @@ from grafana_foundation_sdk.models import dashboard
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
+from grafana import series
 from grafana.frame import BoardSection, Variable, board
 from grafana.panels import Panel, Query, graph, number
 from grafana.queries import Chosen, age_s, increase, newest, rate
@@ -201,7 +202,7 @@ def _rejection_panels() -> Iterator[Panel]:
         (
             Query(
                 f"{rate(request_metrics.REFUSED_TOTAL)} / ({rate(request_metrics.REFUSED_TOTAL)}"
-                f" + ({rate(request_metrics.REQUESTS_TOTAL)}))",
+                f" + ({series.requests_per_s('fleet', ())}))",
                 "refused",
             ),
         ),

@@ -114,10 +114,18 @@ def _load() -> Iterator[Panel]:
         )
     yield graph(
         "Tokens/s by type",
-        "The types exclude one another; reasoning is a part of the output.",
+        "The types exclude one another; reasoning is a part of the output. Chosen models.",
         (
-            Query(rate(request_metrics.TOKENS_TOTAL, ("type",), **series.CHOSEN), "{{type}}"),
-            Query(rate(request_metrics.REASONING_TOKENS_TOTAL, **series.CHOSEN), "reasoning"),
+            Query(
+                series.tokens_of_minute_per_s("model", ("type",), model=series.CHOSEN["model"]),
+                "{{type}}",
+            ),
+            Query(
+                series.per_s_of_minute(
+                    request_metrics.WINDOW_REASONING_TOKENS, model=series.CHOSEN["model"]
+                ),
+                "reasoning",
+            ),
         ),
         "short",
         lines=lines.TOKEN_TYPES,
@@ -138,12 +146,7 @@ def _load() -> Iterator[Panel]:
     yield graph(
         "Requests by service tier",
         "Finished requests a second.",
-        (
-            Query(
-                rate(request_metrics.REQUESTS_TOTAL, ("service_tier",), **series.CHOSEN),
-                "{{service_tier}}",
-            ),
-        ),
+        (Query(series.requests_per_s("service_tier", ("service_tier",)), "{{service_tier}}"),),
         "reqps",
         stacked=True,
     )
@@ -161,17 +164,16 @@ def _capacity() -> Iterator[Panel]:
             "short",
             stacked=True,
         )
-    shed = AnyOf(series.SHED)
     yield graph(
         "Turned away by region",
         "Requests a second that ended as overloaded or rate limited.",
         (
             Query(
-                rate(
-                    request_metrics.REQUESTS_TOTAL,
+                series.requests_per_s(
+                    "region",
                     ("region", "outcome"),
-                    outcome=shed,
-                    **series.CHOSEN,
+                    outcome=AnyOf(series.SHED),
+                    region=series.CHOSEN["region"],
                 ),
                 "{{region}} {{outcome}}",
             ),

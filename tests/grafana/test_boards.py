@@ -49,6 +49,7 @@ BY_UID = {board["uid"]: board for board in BOARDS.values()}
 OF_PROMETHEUS = {
     *("up", "ALERTS", "ALERTS_FOR_STATE"),
     *("scrape_duration_seconds", "scrape_samples_scraped"),
+    "prometheus_tsdb_lowest_timestamp_seconds",
 }
 SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}")
 MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"([^"]*)"')

@@ -178,11 +178,12 @@ class GrafanaStack:
         document["rule_files"] = [f"{rules}/*.yml"]
         del document["alerting"]
         exporters = document["scrape_configs"][0]
-        document["scrape_configs"] = [exporters]
+        address = f"127.0.0.1:{free_port()}"
+        itself = {"job_name": "prometheus", "static_configs": [{"targets": [address]}]}
+        document["scrape_configs"] = [exporters, itself]
         exporters["static_configs"] = [{"targets": [exporter]}]
         config = self._directory / "prometheus.yml"
         config.write_text(yaml.safe_dump(document))
-        address = f"127.0.0.1:{free_port()}"
         self._open.enter_context(
             running(
                 [

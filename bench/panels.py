@@ -1,0 +1,219 @@
+"""Times of all dashboard queries on a real Prometheus that holds an hour of a large page.
+
+A worker counts events of 50 models in 10 regions with 6 outcomes: 3,000 request counters. The page
+of the exporter is then repeated every 10 s of an hour, with counters that rise, and each query of
+each dashboard is asked as Grafana asks it (one hour, step 10 s, no choice made), the best of three.
+Beside them stands a query of one gauge, and the sum over all request counters that the fleet graphs
+avoid, from the same run.
+
+Needs `prometheus` and `promtool`, about 3 GB of disk and some minutes.
+"""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from streams.config.settings import Settings, load_settings
+from streams.kafka.producer import EventProducer
+from tokenpulse.local.embedded import free_port
+from tokenpulse.local.stack import LocalStack
+
+MODELS, REGIONS = 50, 10
+OUTCOMES = ("success", "server_error", "timeout", "overloaded", "rate_limited", "client_error")
+EVENTS_EACH = 4
+SPAN_S, STEP_S = 3_600, 10
+ROUNDS = 3
+DASHBOARDS = Path(__file__).resolve().parent.parent / "grafana" / "dashboards"
+GAUGE = 'max by (outcome) (tokenpulse_window_requests{scope="fleet", window="1m"})'
+SCAN = "sum by (outcome) (rate(tokenpulse_requests_total[1m]))"
+# What Grafana fills in; a variable of which nothing is chosen matches all values.
+FILLED = {"__rate_interval": "1m", "__range": "1h", "__interval": "10s"}
+_VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
+
+
+def events(end_ms: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (key, value) of the events of the last minute before `end_ms`, epoch ms."""
+    places = [
+        (model, region, outcome)
+        for model in range(MODELS)
+        for region in range(REGIONS)
+        for outcome in OUTCOMES
+    ]
+    count = len(places) * EVENTS_EACH
+    for number in range(count):
+        model, region, outcome = places[number % len(places)]
+        event: dict[str, Any] = {
+            "request_id": f"panel-{number}",
+            "ended_at": end_ms - 60_000 + 60_000 * number // count,
+            "model": f"model-{model:02d}",
+            "region": f"region-{region}",
+            "channel": "direct",
+            "service_tier": "standard",
+            "customer_id": f"customer-{number % 100}",
+            "outcome": outcome,
+        }
+        if outcome == "success":
+            event |= {"stream": True, "ttft_ms": 100 + number % 400, "duration_ms": 2_000}
+            event |= {"input_tokens": 1_000, "cached_input_tokens": 600, "output_tokens": 50}
+        yield event["request_id"].encode(), msgspec.json.encode(event)
+
+
+async def send(settings: Settings) -> None:
+    """Write the events to the embedded broker."""
+    async with EventProducer(settings.kafka, compression="none") as producer:
+        await producer.send_many(list(events(time.time_ns() // 1_000_000)))
+        await producer.flush()
+
+
+def exported_page() -> list[str]:
+    """Return the samples of the exporter once all events are counted, without comments."""
+    expected = MODELS * REGIONS * len(OUTCOMES)
+    settings = load_settings(overrides={"kafka": {"partitions": 2}, "exporter": {"port": 0}})
+    with LocalStack(settings, workers=1, exporter=True, simulate=False) as stack:
+        asyncio.run(send(stack.settings))
+        url = f"http://127.0.0.1:{stack.settings.exporter.port}/metrics"
+        for _ in range(120):
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                lines = answer.read().decode().splitlines()
+            samples = [line for line in lines if line and not line.startswith("#")]
+            if sum(line.startswith("tokenpulse_requests_total{") for line in samples) >= expected:
+                return samples
+            time.sleep(1)
+    raise SystemExit(f"{url}: fewer than {expected} request counters after 120 s")
+
+
+def write_hour(samples: list[str], end_s: int, file: TextIO) -> None:
+    """Write the page at every step of the hour before `end_s`, in the OpenMetrics format."""
+    for line in samples:
+        series, value_text = line.split(" # ")[0].rsplit(" ", 1)
+        name, value = series.split("{")[0], float(value_text)
+        rises = name.endswith(("_total", "_bucket", "_count", "_sum"))
+        if "{" in series:
+            series = series.replace("{", '{job="tokenpulse",instance="bench",', 1)
+        else:
+            series += '{job="tokenpulse",instance="bench"}'
+        for step in range(SPAN_S // STEP_S + 1):
+            # Gauges vary a little, as constant ones would be cheaper to read.
+            at = value + value * step if rises else value * (1 + step % 7 / 1_000)
+            file.write(f"{series} {at!r} {end_s - SPAN_S + step * STEP_S}\n")
+    file.write("# EOF\n")
+
+
+def queries() -> Iterator[tuple[str, str, bool]]:
+    """Yield (panel, expression, whether it is asked for one instant) of all dashboards."""
+    for path in sorted(DASHBOARDS.glob("*/*.json")):
+        board = json.loads(path.read_text())
+        chosen = {
+            variable["name"]: str(variable.get("allValue") or variable["current"]["value"])
+            for variable in board["templating"]["list"]
+        }
+        values = FILLED | chosen
+
+        def fill(match: re.Match[str], values: dict[str, str] = values) -> str:
+            return values[match[1] or match[2]]
+
+        rows = [row for row in board["panels"] if row["type"] == "row"]
+        panels = [panel for panel in board["panels"] if panel["type"] != "row"]
+        for panel in panels + [panel for row in rows for panel in row["panels"]]:
+            for target in panel.get("targets", ()):
+                expression = _VARIABLE.sub(fill, target["expr"])
+                name = f"{path.stem}: {panel['title']} / {target['refId']}"
+                yield name, expression, bool(target.get("instant"))
+
+
+def best_ms(url: str, expression: str, is_instant: bool, end_s: int) -> float:
+    """Return the fewest milliseconds of some rounds until an answer was read."""
+    asked: dict[str, Any] = {"query": expression}
+    if is_instant:
+        path, asked["time"] = "query", end_s
+    else:
+        path = "query_range"
+        asked |= {"start": end_s - SPAN_S, "end": end_s, "step": STEP_S}
+    times_ms = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        with urllib.request.urlopen(
+            f"{url}/api/v1/{path}?{urllib.parse.urlencode(asked)}", timeout=120
+        ) as answer:
+            answer.read()
+        times_ms.append((time.perf_counter() - began) * 1_000)
+    return min(times_ms)
+
+
+def measure(url: str, end_s: int) -> None:
+    """Print the times, the slowest first."""
+    found = sorted(
+        (
+            (best_ms(url, expression, instant, end_s), name)
+            for name, expression, instant in queries()
+        ),
+        reverse=True,
+    )
+    for time_ms, name in found[:20]:
+        print(f"{time_ms:8.1f} ms  {name}")
+    over = sum(time_ms > 100 for time_ms, _ in found)
+    print(f"{len(found)} queries, {over} over 100 ms, median {found[len(found) // 2][0]:.1f} ms")
+    print(f"{best_ms(url, GAUGE, False, end_s):8.1f} ms  one gauge: {GAUGE}")
+    print(f"{best_ms(url, SCAN, False, end_s):8.1f} ms  all request counters: {SCAN}")
+
+
+def main() -> None:
+    """Measure all queries once."""
+    for program in ("prometheus", "promtool"):
+        if shutil.which(program) is None:
+            raise SystemExit(f"{program}: not found; install Prometheus (tests/provision.sh)")
+    with tempfile.TemporaryDirectory(prefix="tokenpulse-panels-") as name:
+        directory = Path(name)
+        samples = exported_page()
+        end_s = int(time.time()) // STEP_S * STEP_S
+        text = directory / "hour.txt"
+        with text.open("w") as file:
+            write_hour(samples, end_s, file)
+        blocks = directory / "data"
+        subprocess.run(
+            ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(text), str(blocks)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        text.unlink()
+        print(f"{len(samples)} series, {SPAN_S // STEP_S + 1} samples of each")
+        config = directory / "prometheus.yml"
+        config.write_text("global: {}\n")
+        address = f"127.0.0.1:{free_port()}"
+        command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={blocks}"]
+        with (directory / "prometheus.log").open("w") as log:
+            server = subprocess.Popen(
+                [*command, f"--web.listen-address={address}"], stdout=log, stderr=log
+            )
+        try:
+            wait_ready(f"http://{address}")
+            measure(f"http://{address}", end_s)
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def wait_ready(url: str) -> None:
+    """Return when Prometheus answers queries; raise SystemExit after a minute."""
+    for _ in range(120):
+        try:
+            with urllib.request.urlopen(f"{url}/-/ready", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise SystemExit(f"{url}: Prometheus was not ready after 60 s")
+
+
+if __name__ == "__main__":
+    main()
