@@ -12,7 +12,7 @@ PACKAGES = ("streams", "slo", "exporters", "alerts", "grafana", "tokenpulse")
 FOLDERS = {
     "streams": (
         ".",
-        *("config", "events", "state", "store", "kafka", "worker", "query"),
+        *("config", "events", "intake/otlp", "state", "store", "kafka", "worker", "query"),
         *("sources", "intake", "simulator"),
     ),
     "slo": (".", "policy", "engine"),

@@ -1,0 +1,1 @@
+"""Spans of OTLP traces become events of the contract."""

@@ -1,0 +1,27 @@
+"""A body of OTLP traces, in either encoding, becomes groups of spans.
+
+Pure. `otlp_proto` and `otlp_json` are the encodings as the Collector's kafkaexporter names them.
+"""
+
+from streams.intake.otlp.decode_json import read_json
+from streams.intake.otlp.decode_proto import read_proto
+from streams.intake.otlp.spans import NotTraces, SpanGroup
+
+PROTO_TYPES = frozenset({"otlp_proto", "application/x-protobuf", "application/protobuf"})
+JSON_TYPES = frozenset({"otlp_json", "application/json"})
+
+
+def read_traces(body: bytes, content_type: str | None = None) -> list[SpanGroup]:
+    """Return the spans of an OTLP traces request by resource and scope; an empty body has none.
+
+    `content_type` is a media type or the name of an encoding; without one the first byte decides.
+    Raise NotTraces, without a word of the body, if it is no such request.
+    """
+    kind = None if content_type is None else content_type.partition(";")[0].strip().lower()
+    if kind is None:
+        kind = "otlp_json" if body.lstrip()[:1] == b"{" else "otlp_proto"
+    if kind in JSON_TYPES:
+        return read_json(body) if body.strip() else []
+    if kind in PROTO_TYPES:
+        return read_proto(body)
+    raise NotTraces(f"the content type {kind!r} is none of OTLP; send x-protobuf or json")

@@ -1,0 +1,275 @@
+"""OTLP traces in JSON, as the specification has it and as other writers do.
+
+Pure. The specification: names in camelCase, ids in hexadecimal, enums as integers, 64-bit integers
+as text. Other writers send names in snake_case, ids in base64 or as lists of bytes, names of
+enums, and integers as numbers or as `{low, high}`.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from streams.intake.otlp.spans import (
+    EVENT_ATTRIBUTES,
+    EVENT_NAMES,
+    SPAN_ID_CHARACTERS,
+    TRACE_ID_CHARACTERS,
+    Attribute,
+    Attributes,
+    NotTraces,
+    Span,
+    SpanEvent,
+    SpanGroup,
+)
+
+
+class _Long(msgspec.Struct):
+    """A 64-bit integer as protobuf.js writes it."""
+
+    low: int
+    high: int
+
+
+_Integer = int | str | _Long | None
+_Identifier = str | list[int] | dict[str, Any] | None
+
+
+class _Array(msgspec.Struct):
+    values: list["_Value"] | None = None
+
+
+class _Value(msgspec.Struct, rename="camel"):
+    string_value: str | None = None
+    int_value: _Integer = None
+    double_value: float | str | None = None
+    bool_value: bool | None = None
+    array_value: _Array | None = None
+
+
+class _Pair(msgspec.Struct):
+    key: str = ""
+    value: _Value | None = None
+
+
+class _Event(msgspec.Struct, rename="camel"):
+    name: str = ""
+    time_unix_nano: _Integer = None
+    attributes: list[_Pair] | None = None
+
+
+class _Status(msgspec.Struct):
+    code: int | str | None = None
+
+
+class _Span(msgspec.Struct, rename="camel"):
+    trace_id: _Identifier = None
+    span_id: _Identifier = None
+    parent_span_id: _Identifier = None
+    trace_state: str | None = None
+    name: str = ""
+    kind: int | str | None = None
+    start_time_unix_nano: _Integer = None
+    end_time_unix_nano: _Integer = None
+    status: _Status | None = None
+    attributes: list[_Pair] | None = None
+    events: list[_Event] | None = None
+
+
+class _Scope(msgspec.Struct):
+    name: str | None = None
+
+
+class _Resource(msgspec.Struct):
+    attributes: list[_Pair] | None = None
+
+
+class _ScopeSpans(msgspec.Struct):
+    scope: _Scope | None = None
+    spans: list[_Span | None] | None = None
+
+
+class _ResourceSpans(msgspec.Struct, rename="camel"):
+    resource: _Resource | None = None
+    scope_spans: list[_ScopeSpans] | None = None
+
+
+class _Request(msgspec.Struct, rename="camel"):
+    resource_spans: list[_ResourceSpans]
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+_KINDS = {
+    f"SPAN_KIND_{name}": at
+    for at, name in enumerate(
+        ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+    )
+}
+_STATUSES = {f"STATUS_CODE_{name}": at for at, name in enumerate(("UNSET", "OK", "ERROR"))}
+_UNDERSCORE = re.compile(r"_([a-z])")
+
+
+def read_json(body: bytes) -> list[SpanGroup]:
+    """Return the span groups of an OTLP/JSON request; an empty object has none.
+
+    A span that is not built as OTLP defines it is None in its group. Raise NotTraces if the body
+    is no JSON or no traces request.
+    """
+    try:
+        request = _REQUEST.decode(body)
+    except msgspec.ValidationError:
+        request = _read_leniently(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NotTraces("the body is no JSON in UTF-8") from error
+    return [
+        JsonGroup(resource_spans.resource, scope_spans)
+        for resource_spans in request.resource_spans
+        for scope_spans in resource_spans.scope_spans or ()
+    ]
+
+
+def _read_leniently(body: bytes) -> _Request:
+    """Return the request span by span: names in snake_case are read, a wrong span becomes None."""
+    try:
+        document = _camel_case(msgspec.json.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotTraces("the body is no JSON in UTF-8") from error
+    if document == {}:
+        return _Request([])
+    if not isinstance(document, dict) or not isinstance(document.get("resourceSpans"), list):
+        raise NotTraces("the body has no list resourceSpans")
+    try:
+        for resource_spans in document["resourceSpans"]:
+            for scope_spans in resource_spans.get("scopeSpans") or ():
+                spans = scope_spans.get("spans") or ()
+                scope_spans["spans"] = [_span_or_none(span) for span in spans]
+        return msgspec.convert(document, _Request)
+    except (msgspec.ValidationError, AttributeError, TypeError) as error:
+        raise NotTraces("resourceSpans is not built as OTLP defines it") from error
+
+
+def _span_or_none(document: object) -> object:
+    try:
+        msgspec.convert(document, _Span)
+    except msgspec.ValidationError:
+        return None
+    return document
+
+
+def _camel_case(document: Any) -> Any:
+    """Return the document with its names in camelCase.
+
+    Keys of attributes are values of `key`, so they stay.
+    """
+    if isinstance(document, dict):
+        return {
+            _UNDERSCORE.sub(lambda found: found[1].upper(), name): _camel_case(value)
+            for name, value in document.items()
+        }
+    if isinstance(document, list):
+        return [_camel_case(item) for item in document]
+    return document
+
+
+class JsonGroup:
+    """The spans of one member of `scopeSpans`."""
+
+    def __init__(self, resource: _Resource | None, scope_spans: _ScopeSpans) -> None:
+        self.scope = (scope_spans.scope and scope_spans.scope.name) or ""
+        self._resource = resource
+        self._spans: Sequence[_Span | None] = scope_spans.spans or ()
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def resource(self, names: frozenset[str]) -> Attributes:
+        return _attributes((self._resource and self._resource.attributes) or (), names)
+
+    def spans(self, names: frozenset[str]) -> Iterator[Span | None]:
+        for span in self._spans:
+            yield None if span is None else _span(span, names)
+
+
+def _span(span: _Span, names: frozenset[str]) -> Span | None:
+    start_ns, end_ns = _integer(span.start_time_unix_nano), _integer(span.end_time_unix_nano)
+    return Span(
+        _identifier(span.trace_id, TRACE_ID_CHARACTERS),
+        _identifier(span.span_id, SPAN_ID_CHARACTERS),
+        _identifier(span.parent_span_id, SPAN_ID_CHARACTERS),
+        span.name,
+        _enum(span.kind, _KINDS),
+        start_ns or 0,
+        end_ns or 0,
+        _enum(span.status.code, _STATUSES) if span.status else 0,
+        span.trace_state or "",
+        _attributes(span.attributes or (), names),
+        _events(span.events) if span.events else {},
+    )
+
+
+def _attributes(pairs: Iterable[_Pair], names: frozenset[str]) -> Attributes:
+    attributes: Attributes = {}
+    for pair in pairs:
+        if pair.key in names:
+            attributes[pair.key] = _value(pair.value)
+    return attributes
+
+
+def _value(value: _Value | None) -> Attribute:
+    """Return the value as Python has it; None for maps, bytes and values that are not set."""
+    if value is None:
+        return None
+    if value.string_value is not None:
+        return value.string_value
+    if value.int_value is not None:
+        return _integer(value.int_value)
+    if value.array_value is not None:
+        return [_value(item) for item in value.array_value.values or ()]
+    return value.bool_value if value.double_value is None else value.double_value
+
+
+def _events(events: Iterable[_Event]) -> dict[str, SpanEvent]:
+    first: dict[str, SpanEvent] = {}
+    for event in events:
+        if event.name in EVENT_NAMES and event.name not in first:
+            first[event.name] = SpanEvent(
+                _integer(event.time_unix_nano) or 0,
+                _attributes(event.attributes or (), EVENT_ATTRIBUTES),
+            )
+    return first
+
+
+def _integer(value: _Integer) -> int | None:
+    if isinstance(value, str):
+        # int() also reads blanks, underscores and digits of other scripts.
+        return int(value) if re.fullmatch(r"-?[0-9]{1,20}", value) else None
+    if isinstance(value, _Long):
+        return (value.high << 32) + (value.low & 0xFFFFFFFF)
+    return value
+
+
+def _enum(value: int | str | None, numbers: dict[str, int]) -> int:
+    return numbers.get(value, 0) if isinstance(value, str) else value or 0
+
+
+def _identifier(value: _Identifier, characters: int) -> str:
+    """Return the id in hexadecimal of so many characters, or as it was sent if it is no such id."""
+    if isinstance(value, dict):  # a Buffer of JavaScript, or an array of bytes as an object
+        value = value.get("data", list(value.values()))
+    if isinstance(value, list):
+        try:
+            return bytes(value).hex()
+        except (ValueError, TypeError):
+            return ""
+    if not isinstance(value, str) or not value:
+        return ""
+    if len(value) != characters:
+        try:
+            decoded = base64.b64decode(value, validate=True).hex()
+        except (binascii.Error, ValueError):
+            return value
+        return decoded if len(decoded) == characters else value
+    return value.lower()

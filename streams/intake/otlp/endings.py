@@ -1,0 +1,179 @@
+"""How a request ended, from what its span says about it.
+
+Pure. An HTTP status decides first, then the class of the error, then the finish reason. A failure
+that neither explains is a `server_error` of unknown class.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from streams.events.fields import class_of_status, outcome_of
+from streams.intake.otlp.profile import Cut
+from streams.intake.otlp.spans import EXCEPTION_EVENT, STATUS_ERROR, STATUS_UNSET, Span
+from streams.intake.otlp.values import status, status_of_message, text
+
+# Finish reason -> ending of the contract.
+ENDINGS: Final = {
+    **dict.fromkeys(("stop", "end_turn", "stop_sequence", "complete", "eos"), "complete"),
+    **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens"), "length"),
+    **dict.fromkeys(("tool_calls", "tool-calls", "tool_call", "tool_use", "function_call"), "tool"),
+    **dict.fromkeys(
+        ("content_filter", "content-filter", "safety", "refusal", "guardrail_intervened"),
+        "filtered",
+    ),
+    "error": "error_finish",
+}
+CANCELLED_REASONS = frozenset({"abort", "aborted", "cancelled", "canceled"})
+
+_NO_CONNECTION = frozenset(
+    {
+        *("APIConnectionError", "ConnectError", "ConnectionError", "ConnectionResetError"),
+        *("RemoteProtocolError", "IncompleteRead", "ReadError", "ClientPayloadError"),
+        *("ServerDisconnectedError", "ModelStreamErrorException", "ChunkedEncodingError"),
+    }
+)
+CANCELLED_TYPES = frozenset(
+    {"CancelledError", "GeneratorExit", "ClientDisconnect", "AbortError", "KeyboardInterrupt"}
+)
+# Class of an error -> (outcome, error class or None).
+_TYPES: dict[str, tuple[str, str | None]] = {
+    **dict.fromkeys(
+        (
+            *("RateLimitError", "TooManyRequests", "TooManyRequestsError"),
+            *("ThrottlingException", "RateLimitExceeded", "ServiceQuotaExceededException"),
+            *("rate_limit_error", "rate_limit_exceeded", "ResourceExhausted"),
+        ),
+        ("rate_limited", "rate"),
+    ),
+    **dict.fromkeys(
+        (
+            *("APITimeoutError", "Timeout", "TimeoutError", "ReadTimeout", "ConnectTimeout"),
+            *("DeadlineExceeded", "ModelTimeoutException", "timeout", "timeout_error"),
+        ),
+        ("timeout", None),
+    ),
+    **dict.fromkeys(
+        (
+            *("ServiceUnavailableError", "ServiceUnavailable", "ServiceUnavailableException"),
+            *("OverloadedError", "overloaded_error", "ModelNotReadyException"),
+        ),
+        ("overloaded", None),
+    ),
+    **dict.fromkeys(
+        (
+            *("InternalServerError", "APIError", "APIStatusError", "api_error"),
+            *("InternalServerException", "ServerError", "BadGatewayError"),
+        ),
+        ("server_error", None),
+    ),
+    **dict.fromkeys(
+        (
+            *("BadRequestError", "UnprocessableEntityError", "ConflictError", "InvalidArgument"),
+            *("InvalidRequestError", "ValidationException", "invalid_request_error"),
+            *("UnsupportedParamsError", "InvalidRequest"),
+        ),
+        ("client_error", "invalid"),
+    ),
+    **dict.fromkeys(("AuthenticationError", "authentication_error"), ("client_error", "auth")),
+    **dict.fromkeys(
+        ("PermissionDeniedError", "permission_error", "AccessDeniedException"),
+        ("client_error", "permission"),
+    ),
+    **dict.fromkeys(
+        ("NotFoundError", "not_found_error", "ResourceNotFoundException"),
+        ("client_error", "not_found"),
+    ),
+    **dict.fromkeys(
+        ("ContextWindowExceededError", "RequestTooLargeError", "request_too_large"),
+        ("client_error", "too_large"),
+    ),
+    **dict.fromkeys(
+        ("ContentPolicyViolationError", "GuardrailRaisedException"), ("client_error", "policy")
+    ),
+    **dict.fromkeys(CANCELLED_TYPES, ("cancelled", None)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a request ended, in the words of the contract."""
+
+    outcome: str
+    error_class: str | None = None
+    ending: str | None = None
+    note: str | None = None  # what was not clear
+
+
+_SUCCESSES = {reason: End("success", ending=ending) for reason, ending in ENDINGS.items()}
+_SUCCESSES["error"] = End("stream_error", ending="error_finish")
+_SUCCESS = End("success")
+_ABORTED = End("cancelled")
+_UNKNOWN_ERROR = End("server_error", note="unknown_error")
+_UNFINISHED = End("cancelled", note="no_finish_reason")
+
+
+def end_of_success(reason: str | None) -> End:
+    """Return the end of a span without an error that finished for the reason."""
+    if reason is None:
+        return _SUCCESS
+    return _ABORTED if reason in CANCELLED_REASONS else _SUCCESSES.get(reason, _SUCCESS)
+
+
+def is_cut(span: Span, cut: Cut, stream: bool | None, reason: str | None) -> bool:
+    """Return whether a span without an error shows that its stream did not finish."""
+    if cut is Cut.NOT_SHOWN or not stream or reason is not None:
+        return False
+    return cut is Cut.NO_FINISH_REASON or span.status == STATUS_UNSET
+
+
+def end_of_cut() -> End:
+    """Return the end of a stream that was cut by the provider or left by the client: not clear.
+
+    It is not held against the provider.
+    """
+    return _UNFINISHED
+
+
+def end_of_error(span: Span, status_code: int | None, kind: str | None, saw_token: bool) -> End:
+    """Return the end of a span with an error.
+
+    `status_code` is an HTTP status and `kind` a class of errors, each None if the span has none.
+    Both are then looked for in the span event of the exception. `saw_token`: the answer had begun.
+    """
+    exception = span.events.get(EXCEPTION_EVENT)
+    if exception is not None:
+        kind = kind or text(exception.attributes.get("exception.type"))
+        status_code = status_code or status_of_message(
+            exception.attributes.get("exception.message")
+        )
+    kind = "" if kind is None else kind.rpartition(".")[2]
+    # An error after the headers of a good answer keeps their status: the class says more then.
+    status_code = status(kind) or status_code
+    if status_code is not None and status_code >= 400:
+        return _end_of_status(status_code, kind)
+    if kind in _NO_CONNECTION:
+        return End("stream_error" if saw_token or status_code else "server_error")
+    outcome, error_class = _TYPES.get(kind, (None, None))
+    if status_code is not None and outcome in (None, "server_error"):
+        return End("stream_error")
+    return _UNKNOWN_ERROR if outcome is None else End(outcome, error_class)
+
+
+def _end_of_status(status_code: int, kind: str) -> End:
+    """Return the end of an HTTP status, refined by the class of the error if both agree."""
+    outcome = outcome_of(status_code, "error")
+    if outcome is None:
+        return _UNKNOWN_ERROR
+    typed_outcome, error_class = _TYPES.get(kind, (None, None))
+    if typed_outcome != outcome or error_class is None:
+        error_class = class_of_status(status_code) if outcome == "client_error" else None
+    return End(outcome, error_class)
+
+
+def failed(span: Span, status_code: int | None, kind: str | None) -> bool:
+    """Return whether a span has an error: by its status, by a class of errors or by HTTP."""
+    return (
+        span.status == STATUS_ERROR
+        or kind is not None
+        or (status_code is not None and status_code >= 400)
+    )

@@ -1,0 +1,97 @@
+"""Attributes become numbers, names and flags.
+
+Pure. Producers send one fact as a number, as text or as a list; what has no meaning is None.
+"""
+
+import re
+
+import msgspec
+
+from streams.intake.otlp.spans import Attribute
+
+_INTEGER = re.compile(r"[0-9]{1,15}")
+_STATUS = re.compile(r"[1-9][0-9]{2}")
+_MESSAGE_STATUS = re.compile(r"Error code: ([1-9][0-9]{2})\b")
+_FLAGS = {"true": True, "false": False}
+
+
+class Parameters(msgspec.Struct):
+    """The two members of a call's parameters that are read: the others may hold prompts."""
+
+    stream: bool | None = None
+    model: str | None = None
+
+
+_PARAMETERS = msgspec.json.Decoder(Parameters)
+_NO_PARAMETERS = Parameters()
+
+
+def count(value: Attribute) -> int | None:
+    """Return the whole number, 0 or above, that a number or text of digits stands for."""
+    kind = type(value)
+    if kind is int:
+        return value if value >= 0 else None  # type: ignore[operator, return-value]
+    if kind is str:
+        return int(value) if _INTEGER.fullmatch(value) else None  # type: ignore[arg-type]
+    if kind is float and value.is_integer() and value >= 0:  # type: ignore[operator, union-attr]
+        return int(value)  # type: ignore[arg-type]
+    return None
+
+
+def number(value: Attribute) -> float | None:
+    """Return the number, 0 or above, that a number or text of one stands for."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15:
+        return float(value)
+    return None
+
+
+def text(value: Attribute) -> str | None:
+    """Return a text that is not empty."""
+    return value if isinstance(value, str) and value else None
+
+
+def flag(value: Attribute) -> bool | None:
+    """Return the flag; `True` and `true` as text are flags too."""
+    if isinstance(value, bool):
+        return value
+    return _FLAGS.get(value.lower()) if isinstance(value, str) else None
+
+
+def status(value: Attribute) -> int | None:
+    """Return the HTTP status that a number or text of three digits stands for."""
+    if type(value) is int:
+        return value if 100 <= value <= 999 else None
+    return int(value) if isinstance(value, str) and _STATUS.fullmatch(value) else None
+
+
+def status_of_message(value: Attribute) -> int | None:
+    """Return the HTTP status in the message of an exception of the OpenAI SDK."""
+    match = _MESSAGE_STATUS.match(value) if isinstance(value, str) else None
+    return int(match[1]) if match else None
+
+
+def finish_reason(value: Attribute) -> str | None:
+    """Return the last finish reason, in small letters, of a list, JSON text of a list, or text."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = msgspec.json.decode(value, type=list[object])
+        except msgspec.DecodeError:
+            return None
+    if isinstance(value, list):
+        value = value[-1] if value and isinstance(value[-1], str) else None
+    return value.strip().lower() or None if isinstance(value, str) else None
+
+
+def parameters(value: Attribute) -> Parameters:
+    """Return `stream` and `model` of the JSON text of a call's parameters."""
+    if not isinstance(value, str):
+        return _NO_PARAMETERS
+    try:
+        return _PARAMETERS.decode(value)
+    except msgspec.DecodeError:
+        return _NO_PARAMETERS
