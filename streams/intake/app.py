@@ -9,9 +9,13 @@ from aiohttp import web
 
 from streams.config.settings import Settings
 from streams.errors import ConfigError
+from streams.intake.conversion import converter_of
 from streams.intake.delivery import Delivery
-from streams.intake.server import EVENTS_PATH, IntakeServer
-from streams.intake.tokens import load_tokens
+from streams.intake.event_bodies import EventBodies
+from streams.intake.metrics import IntakeMetrics
+from streams.intake.processing import Processor
+from streams.intake.server import InFlight, IntakeServer
+from streams.intake.tokens import Tokens, load_tokens
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +40,25 @@ async def _serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stopping.set)
     tokens = load_tokens(settings.intake)
     async with Delivery(settings.kafka) as delivery:
-        runner = create_runner(IntakeServer(settings, tokens, delivery))
+        runner = create_runner(create_server(settings, tokens, delivery))
         await runner.setup()
         try:
             host, port = await _listen(runner, settings)
-            log.info("listening on http://%s:%d%s", host, port, EVENTS_PATH)
+            log.info("listening on http://%s:%d%s", host, port, EventBodies.path)
             await stopping.wait()
         finally:
             await runner.cleanup()
+
+
+def create_server(settings: Settings, tokens: Tokens, delivery: Delivery) -> IntakeServer:
+    """Return the server. Raises ConfigError if a sender names a source that does not exist."""
+    intake = settings.intake
+    in_flight = InFlight(intake.max_in_flight_bytes)
+    metrics = IntakeMetrics(lambda: in_flight.size)
+    converters = {name: converter_of(name) for name in tokens.sources()}
+    bodies = [EventBodies(converters, intake.max_records)]
+    processor = Processor(settings.worker, metrics)
+    return IntakeServer(intake, bodies, tokens, delivery, processor, metrics, in_flight)
 
 
 def create_runner(server: IntakeServer) -> web.AppRunner:

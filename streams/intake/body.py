@@ -11,6 +11,7 @@ import cramjam
 import msgspec
 import numpy as np
 
+EVENTS_PATH, TRACES_PATH = "/v1/events", "/v1/traces"
 CLOUD_EVENT = "application/cloudevents+json"
 CLOUD_EVENTS = "application/cloudevents-batch+json"
 _LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 # Names of scopes and routes come from senders: more of them count under `__other__`.
 MOST_SCOPES = 200
 OTHER = "__other__"
+_SCOPE_LENGTH = 100
 _PREFIX = "tokenpulse_intake_"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -23,9 +24,17 @@ class IntakeMetrics:
         self.answers = self._counter("answers", "Requests by status of the answer", "code")
         self.records = self._counter("records", "Records received, before they became events")
         self.events = self._counter("events", "Events that Kafka confirmed")
-        self.rejected = self._counter("rejected", "Records that cannot be counted", "reason")
+        self.rejected = self._counter(
+            "rejected", "Parts of records that cannot be counted", "reason"
+        )
         self.skipped = self._counter(
-            "skipped", "Records that are no request, by the scope they name", "reason", "scope"
+            "skipped",
+            "Parts of records that are no request, by the scope that they name",
+            "reason",
+            "scope",
+        )
+        self.notes = self._counter(
+            "notes", "Events that count less surely than others, and why", "note", "scope"
         )
         self.last_event = Gauge(
             f"{_PREFIX}last_event_timestamp_seconds",
@@ -51,13 +60,20 @@ class IntakeMetrics:
         return Counter(_PREFIX + name, text, ["source", *labels], registry=self.registry)
 
     def count_skipped(self, source: str, reason: str, scope: str, count: int) -> None:
-        """Count records that are no request."""
+        """Count parts of records that are no request."""
+        self.skipped.labels(source, reason, self._scope(reason, scope)).inc(count)
+
+    def count_note(self, source: str, note: str, scope: str, count: int) -> None:
+        """Count events that count less surely than others."""
+        self.notes.labels(source, note, self._scope(note, scope)).inc(count)
+
+    def _scope(self, reason: str, scope: str) -> str:
+        """Return the label of a scope."""
         if (reason, scope) not in self._scopes:
-            if len(self._scopes) < MOST_SCOPES:
-                self._scopes.add((reason, scope))
-            else:
-                scope = OTHER
-        self.skipped.labels(source, reason, scope).inc(count)
+            if len(self._scopes) >= MOST_SCOPES:
+                return OTHER
+            self._scopes.add((reason, scope))
+        return scope[:_SCOPE_LENGTH]
 
     def page(self) -> bytes:
         """Return the metrics in Prometheus' text format."""

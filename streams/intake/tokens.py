@@ -46,6 +46,11 @@ class Tokens:
         """`senders`: by the SHA-256 hash of their token; None if no token is needed."""
         self._senders = senders
 
+    def sources(self) -> set[str]:
+        """Return the sources that senders name."""
+        senders = (self._senders or {}).values()
+        return {sender.source for sender in senders if sender.source is not None}
+
     def sender_of(self, authorization: str) -> Sender | None:
         """Return the sender of a request by its `Authorization` header; None if it has none.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from exporters.status_page.routes import PATH as STATUS_PATH
 from streams.config.settings import Settings
-from streams.intake.server import EVENTS_PATH
+from streams.intake.body import EVENTS_PATH
 from tokenpulse.local.discovery import RunningStack, write_state
 from tokenpulse.local.embedded import StackError, changed_settings, reachable
 from tokenpulse.local.stack import LocalStack

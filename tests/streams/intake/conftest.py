@@ -9,9 +9,8 @@ import pytest
 from aiohttp import ClientSession, web
 
 from streams.config.settings import Kafka, Settings
-from streams.intake.app import create_runner
+from streams.intake.app import create_runner, create_server
 from streams.intake.delivery import Delivery
-from streams.intake.server import IntakeServer
 from streams.intake.tokens import load_tokens
 from tests.support.servers import Broker
 
@@ -32,7 +31,7 @@ class IntakeOnBroker:
 
     async def _run(self, use: Use[Result], settings: Settings) -> Result:
         async with Delivery(settings.kafka) as delivery:
-            runner = create_runner(IntakeServer(settings, load_tokens(settings.intake), delivery))
+            runner = create_runner(create_server(settings, load_tokens(settings.intake), delivery))
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             host, port = runner.addresses[0]
@@ -54,6 +53,6 @@ def tokens_file(tmp_path: Path) -> Path:
     file.write_text(
         "senders:\n"
         "  - {token: 0123456789abcdef, tenant: gateway}\n"
-        "  - {token: fedcba9876543210, tenant: batch, source: litellm}\n"
+        "  - {token: fedcba9876543210, tenant: batch, source: events}\n"
     )
     return file

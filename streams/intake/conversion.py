@@ -1,0 +1,154 @@
+"""Records of one source become events of the contract, whatever their format.
+
+A converter never fails for a record: what cannot be converted is rejected or skipped, and counted.
+Its messages and dead letters name fields and rules, and never hold a value of the payload, as that
+may be a prompt.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from streams.errors import ConfigError
+from streams.sources.reading import load_mapping, shipped_mappings
+from streams.sources.sql_mapping import Record, Source, SqlMapping
+
+EVENTS = "events"  # the format of records that are events of the contract
+NOT_MAPPED = "not_mapped"
+_MAPPING_HELP = "check the record against the page of its source (docs/mappings.md)"
+# What tells LiteLLM's payloads from events; it stands in each of them.
+_LITELLM_MARK, LITELLM = b'"litellm_call_id"', "litellm"
+
+
+class Place(NamedTuple):
+    """Where an event comes from: the record, from 0, and the part of it, such as a span."""
+
+    record: int
+    part: int = 0
+
+
+class RejectedPart(NamedTuple):
+    """What cannot be counted: its place, the rule that it broke, and what may be shown of it."""
+
+    place: Place
+    reason: str
+    detail: str
+    fix: str
+    value: bytes | None
+
+
+@dataclass(slots=True)
+class Converted:
+    """The events of some records, with the place of each, and what became of the others.
+
+    `skipped`: parts that are no request, by (reason, scope). `notes`: events that count less surely
+    than others, by (what is not clear, scope).
+    """
+
+    events: Sequence[bytes]
+    places: Sequence[Place]
+    rejected: list[RejectedPart] = field(default_factory=list)
+    skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    notes: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+class Converter(Protocol):
+    """Turns records into events."""
+
+    async def convert(self, records: Sequence[Record], origin: str) -> Converted:
+        """Return the events of the records.
+
+        `origin` names the records for ids of events that have none of their own: the same records
+        always come with the same one.
+        """
+        ...
+
+
+class EventConverter:
+    """Takes records that are events already."""
+
+    async def convert(self, records: Sequence[Record], origin: str) -> Converted:
+        """Return the records as they are."""
+        values = [
+            record.value if isinstance(record.value, bytes) else record.value.encode()
+            for record in records
+        ]
+        return Converted(values, [Place(index) for index in range(len(values))])
+
+
+class MappingConverter:
+    """Maps records with a mapping in SQL."""
+
+    def __init__(self, name_or_path: str) -> None:
+        """Load the mapping. Raises ConfigError."""
+        mapping = load_mapping(name_or_path)
+        if not isinstance(mapping, SqlMapping):
+            raise ConfigError(f"{name_or_path}: the intake takes mappings in SQL; convert it")
+        self._mapping = mapping
+        self._name = name_or_path
+        self._lock = asyncio.Lock()  # a mapping is not for two threads at once
+
+    async def convert(self, records: Sequence[Record], origin: str) -> Converted:
+        """Return the events that the mapping returns for the records."""
+        numbered = [
+            Record(index, record.value, record.key, record.timestamp_ms, record.headers)
+            for index, record in enumerate(records)
+        ]
+        async with self._lock:
+            # DuckDB works outside of the interpreter's lock: the loop answers others meanwhile.
+            batch = await asyncio.to_thread(self._mapping.map, numbered, Source(origin))
+        rejected = [
+            RejectedPart(
+                Place(failure.line),
+                NOT_MAPPED,
+                _without_values(failure.problem),
+                _MAPPING_HELP,
+                None,
+            )
+            for failure in batch.failures
+        ]
+        notes: Counter[tuple[str, str]] = Counter()
+        left_out = sum(len(row.problems) for row in batch.rows)
+        if left_out:
+            notes["field_left_out", self._name] = left_out
+        skipped: Counter[tuple[str, str]] = Counter()
+        if batch.skipped:
+            skipped["no_row", self._name] = batch.skipped
+        places: list[Place] = []
+        parts: Counter[int] = Counter()
+        for row in batch.rows:
+            places.append(Place(row.line, parts[row.line]))
+            parts[row.line] += 1
+        return Converted([row.encode() for row in batch.rows], places, rejected, skipped, notes)
+
+
+def converter_of(source: str) -> Converter:
+    """Return the converter of a format: `events`, a shipped mapping or the path of one.
+
+    Raises ConfigError if there is no such mapping.
+    """
+    return EventConverter() if source == EVENTS else MappingConverter(source)
+
+
+def recognise(records: Sequence[bytes]) -> str:
+    """Return the format of records whose sender names none, by the first of them."""
+    is_litellm = bool(records) and _LITELLM_MARK in records[0] and not _is_event(records[0])
+    return LITELLM if is_litellm and LITELLM in shipped_mappings() else EVENTS
+
+
+def _is_event(record: bytes) -> bool:
+    try:
+        return "ended_at" in msgspec.json.decode(record, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return True
+
+
+def _without_values(problem: str) -> str:
+    """Return a message up to its first quotation, which may be a value of the payload."""
+    for mark in ("'", '"', "found ", "got "):
+        problem = problem.partition(mark)[0]
+    return problem.strip(" :;,") or "cannot be mapped"

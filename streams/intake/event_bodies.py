@@ -1,0 +1,76 @@
+"""Bodies of `POST /v1/events`: records become events, and what became of them an answer."""
+
+import hashlib
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from streams.intake.body import (
+    CLOUD_EVENT,
+    CLOUD_EVENTS,
+    EVENTS_PATH,
+    split_records,
+    unwrap_cloud_event,
+)
+from streams.intake.conversion import Converted, Converter, RejectedPart, converter_of, recognise
+from streams.intake.processing import Processed
+from streams.intake.tokens import Sender
+from streams.sources.sql_mapping import Record
+
+# The answer lists this many rejected records; all of them are counted.
+MOST_LISTED = 100
+JSON = "application/json"
+
+
+class EventBodies:
+    """Reads and answers the bodies of all senders."""
+
+    path = EVENTS_PATH
+
+    def __init__(self, converters: Mapping[str, Converter], max_records: int) -> None:
+        """`converters`: of the sources that senders name; others are made when they are needed."""
+        self._converters = dict(converters)
+        self._max_records = max_records
+
+    async def convert(
+        self, sender: Sender, content_type: str, content: bytes
+    ) -> tuple[int, Converted]:
+        """Return the number of records, and their events. Raises BodyError."""
+        values = split_records(content_type, content, self._max_records)
+        if content_type in (CLOUD_EVENT, CLOUD_EVENTS):
+            values = [unwrap_cloud_event(value) for value in values]
+        name = sender.source if sender.source in self._converters else recognise(values)
+        if name not in self._converters:
+            self._converters[name] = converter_of(name)
+        # A body that is sent again gives the same ids to events that have none.
+        origin = hashlib.sha256(content).hexdigest()[:24]
+        records = [Record(index, value) for index, value in enumerate(values)]
+        return len(values), await self._converters[name].convert(records, origin)
+
+    def answer(self, _content_type: str, processed: Processed) -> tuple[HTTPStatus, str, bytes]:
+        """Return status, type and body of the answer; 400 if all records were rejected."""
+        rejected = processed.rejected
+        content: dict[str, Any] = {"accepted": len(processed.events), "rejected": len(rejected)}
+        if rejected:
+            content["partial_success"] = {
+                "rejected_events": len(rejected),
+                "errors": [_describe(part) for part in rejected[:MOST_LISTED]],
+            }
+        all_bad = rejected and not processed.events
+        status = HTTPStatus.BAD_REQUEST if all_bad else HTTPStatus.OK
+        return status, JSON, msgspec.json.encode(content)
+
+    def refuse(self, _content_type: str, _status: HTTPStatus, message: str) -> tuple[str, bytes]:
+        """Return type and body of an answer to a body that was not taken."""
+        return JSON, msgspec.json.encode({"error": message})
+
+
+def _describe(part: RejectedPart) -> dict[str, Any]:
+    return {
+        "index": part.place.record,
+        "reason": part.reason,
+        "detail": part.detail,
+        "fix": part.fix,
+    }

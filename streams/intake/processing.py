@@ -1,0 +1,86 @@
+"""The way of converted records to Kafka, shared by the HTTP server and the source topics.
+
+The worker's decoder judges every event, so that what it would reject is known here, with its fix.
+Rejected parts become dead letters in the same delivery as the events.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streams.config.settings import Worker
+from streams.intake.conversion import Converted, RejectedPart
+from streams.intake.delivery import DeadLetter
+from streams.intake.judgement import judge, without_horizon
+from streams.intake.metrics import IntakeMetrics
+from streams.kafka.dead_letters import DeadLetterHeaders
+from streams.kafka.producer import Event, now_ms
+from streams.state.limits import event_limits
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where records come from, for the headers of their dead letters: one offset and time each."""
+
+    topic: str
+    partition: int
+    offsets: Sequence[int]
+    timestamps_ms: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """Records that are ready for Kafka."""
+
+    events: list[Event]
+    rejected: list[RejectedPart]
+    letters: list[DeadLetter]
+
+
+class Processor:
+    """Judges events, writes dead letters, and counts what was delivered."""
+
+    def __init__(self, worker: Worker, metrics: IntakeMetrics) -> None:
+        self._limits = without_horizon(event_limits(worker))
+        self._metrics = metrics
+
+    def process(self, converted: Converted, origin: Origin) -> Processed:
+        """Return the events with their keys, and the dead letters of the others."""
+        judged = judge(converted.events, now_ms(), self._limits)
+        rejected = list(converted.rejected)
+        for position, reason, detail, fix in judged.rejected:
+            place, value = converted.places[position], converted.events[position]
+            # Broker and dead-letter topic have limits, too: such a record is not sent on.
+            is_small = len(value) <= self._limits.max_event_bytes
+            rejected.append(RejectedPart(place, reason, detail, fix, value if is_small else None))
+        rejected.sort(key=lambda part: part.place)
+        return Processed(judged.events, rejected, [_letter(part, origin) for part in rejected])
+
+    def count(self, source: str, records: int, converted: Converted, processed: Processed) -> None:
+        """Count records whose events Kafka has confirmed."""
+        metrics = self._metrics
+        metrics.records.labels(source).inc(records)
+        metrics.events.labels(source).inc(len(processed.events))
+        if processed.events:
+            metrics.last_event.labels(source).set_to_current_time()
+        for reason, count in Counter(part.reason for part in processed.rejected).items():
+            metrics.rejected.labels(source, reason).inc(count)
+        for (reason, scope), count in converted.skipped.items():
+            metrics.count_skipped(source, reason, scope, count)
+        for (note, scope), count in converted.notes.items():
+            metrics.count_note(source, note, scope, count)
+
+
+def _letter(part: RejectedPart, origin: Origin) -> DeadLetter:
+    record, number = part.place
+    headers = DeadLetterHeaders(
+        # Parts of one record share its offset: the number keeps them apart.
+        f"{origin.topic}#{number}" if number else origin.topic,
+        origin.partition,
+        origin.offsets[record],
+        origin.timestamps_ms[record],
+        part.reason,
+        part.detail,
+        has_value=part.value is not None,
+    )
+    return DeadLetter(headers, None, part.value)
