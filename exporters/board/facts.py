@@ -105,6 +105,18 @@ class Extent:
     affected_ratio: float | None = None  # share of the fleet's requests, or input tokens
 
 
+# Dimensions and names, `(("region", "eu-west-1"), ("region", "ap-south-1"))`; empty for the fleet.
+Where = tuple[tuple[str, str], ...]
+
+
+def names_by_dimension(where: Where) -> dict[str, set[str]]:
+    """Return the names of each dimension; a request is inside if all its dimensions match."""
+    names: dict[str, set[str]] = {}
+    for dimension, name in where:
+        names.setdefault(dimension, set()).add(name)
+    return names
+
+
 @dataclass(frozen=True, slots=True)
 class Incident:
     """A problem at the moment, in words."""
@@ -119,6 +131,10 @@ class Incident:
     since_s: float | None = None  # when it was first seen
     peak: str | None = None  # the worst so far: `41.2 % failed`
     affected_ratio: float | None = None  # the largest share of the fleet so far
+    where: Where = ()  # the places that it is about
+    # Of incidents to which further places may come: they continue a record of this group.
+    group: str = ""
+    id: str = ""  # of its page; given by the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +150,8 @@ class PastIncident:
     peak: str | None
     affected_ratio: float | None
     firing_since_s: float | None  # None if its alert never fired
+    where: Where = ()
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,14 @@ from fractions import Fraction
 
 from exporters import formatting as fmt
 from exporters.board.alerts import BURN, ActiveAlerts
-from exporters.board.facts import BUDGET_NEARLY_GONE, HistoryStrip, ObjectiveRow, State, UptimeDay
+from exporters.board.facts import (
+    BUDGET_NEARLY_GONE,
+    HistoryStrip,
+    ObjectiveRow,
+    State,
+    UptimeDay,
+    Where,
+)
 from exporters.board.input import BoardInput
 from exporters.board.thresholds import ThresholdStatus
 from slo.alert_state import AlertState
@@ -80,6 +87,15 @@ def scope_words(scope: Scope, name: str, name_of: NameOf) -> str:
     ]
     texts += [f"{key.replace('_', ' ')} {text}" for key, text in scope.finer().items()]
     return ", ".join(texts) or "fleet"
+
+
+def scope_where(scope: Scope, name: str) -> Where:
+    """Return the places of a scope; customers by the token that the state has for them."""
+    places = [(dimension, each) for dimension, names in scope.names().items() for each in names]
+    if scope.per is not None and name:
+        # One name of the dimension that is judged name by name, instead of all that it keeps.
+        places = [place for place in places if place[0] != scope.per] + [(scope.per, name)]
+    return tuple((str(dimension), each) for dimension, each in places)
 
 
 def burning(

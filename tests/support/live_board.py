@@ -46,11 +46,18 @@ class FixedRules:
 def facts_under(settings: Settings, rules: AlertRules | None, cold: bool) -> LiveFacts:
     """The board of ten minutes of traffic, all of it failing, slow and without cache if `cold`."""
     bad = {"outcome": "server_error", "ttft_ms": 900, "duration_ms": 2_900}
+    events = traffic(3, 10, NOW_S - 600, NOW_S, lambda one: bad if cold else {})
+    return facts_with(settings, rules, events)
+
+
+def facts_with(
+    settings: Settings, rules: AlertRules | None, events: Sequence[dict[str, Any]]
+) -> LiveFacts:
+    """The board of these events under some rules."""
 
     async def collect() -> LiveFacts | None:
         client, writer = connect(settings.redis.url, 5), StateWriter(settings)
         try:
-            events = traffic(3, 10, NOW_S - 600, NOW_S, lambda one: bad if cold else {})
             await writer.write(0, events, NOW_S)
             return (await Collector(settings, client, {}, rules).collect(NOW_S)).live
         finally:

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 
 from exporters import formatting as fmt
 from exporters.board.alerts import BURN, MISSED
-from exporters.board.facts import Extent, Incident, Severity
+from exporters.board.facts import Extent, Incident, Severity, Where
 from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.incidents.thresholds import NAMES_SHOWN
 from exporters.board.input import BoardInput
-from exporters.board.objectives import NameOf, burning, result_scope
+from exporters.board.objectives import NameOf, burning, result_scope, scope_where
 from slo.engine.report import ObjectiveResult
 from slo.policy.burn_rates import BURN_MINUTES
 
@@ -56,6 +56,7 @@ def _burning(result: ObjectiveResult, reading: BoardInput, name_of: NameOf) -> I
         _key(BURN, result, name_of),
         notification_of([alert]),
         Extent(float(rate), f"burned {fmt.burn_rate(rate, threshold.factor)} too fast"),
+        where=_where(result),
     )
 
 
@@ -86,12 +87,19 @@ def _objective_miss(
         MISSED,
         _key(MISSED, result, name_of),
         notification_of(missed),
+        where=_where(result),
     )
 
 
 def _key(alert: str, result: ObjectiveResult, name_of: NameOf) -> str:
     scope = result_scope(result, name_of)
     return incident_key(alert, result.policy.name, result.objective.name, scope)
+
+
+def _where(result: ObjectiveResult) -> Where:
+    if result.customer is not None and result.objective.scope.per is None:
+        return (("customer", result.customer),)
+    return scope_where(result.objective.scope, result.name)
 
 
 def _objective_words(result: ObjectiveResult, name_of: NameOf) -> str:

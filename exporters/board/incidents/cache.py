@@ -9,14 +9,14 @@ last minute:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from exporters import formatting as fmt
 from exporters.board.facts import Extent, Incident, Severity
-from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
+from exporters.board.incidents.failures import EVERYWHERE, INCIDENTS_MAX, OUTAGE_WINDOW
 from exporters.board.incidents.localisation import SeriesGroups
 from exporters.board.incidents.notifications import incident_key
 from exporters.board.input import BoardInput
@@ -108,7 +108,8 @@ def _cache_failures(
         if int(missing[inside].sum()) < _MISSING_MIN * expects:
             return
         place = None if where is None else where.words
-        yield place, _incident(minute, place, inside, statuses)
+        incident = _incident(minute, place, inside, statuses)
+        yield place, replace(incident, where=groups.where(where), group="cache")
         is_left &= ~inside
 
 
@@ -135,7 +136,7 @@ def _incident(
         words,
         CACHE_LOW,
         CACHE_LOW,
-        incident_key("cache", where or "everywhere"),
+        incident_key("cache", where or EVERYWHERE),
         extent=Extent(1 - ratio, f"{fmt.percent(ratio)} cache hit rate", affected),
     )
 

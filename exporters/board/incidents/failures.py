@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from exporters import formatting as fmt
 from exporters.board.alerts import BURN, CLIENT_ERRORS, MISSED, OUTAGE, URGENCY, severity_of
 from exporters.board.breakdown import FleetTargets
@@ -22,6 +24,7 @@ from exporters.windows.measured import failures, outcome_counts
 from slo.alert_state import AlertState
 from slo.policy.conditions import BURN_MIN_FAILURES, OUTAGE_BELOW
 from streams.events.decoder import ELIGIBLE
+from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.tables import Ints
 
 OUTAGE_WINDOW = "1m"
@@ -29,6 +32,9 @@ NEWEST_S = 20  # the slice of ten seconds that is filling, and the one before it
 _NEWEST_MIN_REQUESTS = 20  # for their share of failures to be shown
 _NEWEST_DIFFERS = 0.1  # from the share of the minute, relative to it, to be worth its words
 _STREAMING_SHARE = 0.8  # of the failures that are broken streams, for streaming to be named
+_EXPLAINED_SHARE = 0.5  # of an alert's failures that are in a place, for it to be the same fault
+_GROUP = "failures"
+EVERYWHERE = "everywhere"
 INCIDENTS_MAX = 3
 
 
@@ -42,7 +48,7 @@ class FailureCluster:
 
     @property
     def place(self) -> str:
-        return "everywhere" if self.where is None else self.where.words
+        return EVERYWHERE if self.where is None else self.where.words
 
 
 # -- availability ----------------------------------------------------------------------------------
@@ -51,59 +57,68 @@ class FailureCluster:
 def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> Iterator[Incident]:
     """Yield the places whose failures of the last minute spend the error budget too fast.
 
-    A place of an active outage alert is an outage. Any further place is an early sign: no rule
-    looks at a single minute, and the burn-rate alerts follow if the failures continue.
+    A place that explains an active outage alert is an outage. Any further place is an early sign:
+    no rule looks at a single minute, and the burn-rate alerts follow if the failures continue. Of
+    an alert that no place explains, the labels are shown.
     """
     sums = reading.windows[OUTAGE_WINDOW]["series"]
     bad, total = failures(sums, len(reading.names["series"]))
     allowed = limits.failing_share
     if allowed is None:  # no objective about failures
         allowed = 1 - float(OUTAGE_BELOW)
-    alerts, has_outage = reading.alerts.outages, False
+    unexplained = list(reading.alerts.outages)
+    failed_of = {id(alert): bad * _inside_alert(alert, reading) for alert in unexplained}
     all_requests = int(total.sum())
     for cluster in _clusters(groups, bad, total, allowed):
-        outage = [alert for alert in alerts if _covers(cluster, alert)]
-        is_outage = bool(outage)
-        has_outage |= is_outage
+        inside = np.True_ if cluster.where is None else groups.inside(cluster.where)
+        # An alert about a larger or a smaller place is the same fault if its failures are here.
+        explained = [
+            alert
+            for alert in unexplained
+            if (failed := int(failed_of[id(alert)].sum()))
+            and int((failed_of[id(alert)] * inside).sum()) >= _EXPLAINED_SHARE * failed
+        ]
+        unexplained = [alert for alert in unexplained if alert not in explained]
         severity: Severity = "page"
-        if not is_outage and limits.burn is not None and limits.burn.severity == "ticket":
+        if not explained and limits.burn is not None and limits.burn.severity == "ticket":
             severity = "ticket"
-        name = OUTAGE if is_outage else BURN
-        failed = fmt.percent(cluster.bad / cluster.total)
+        name = OUTAGE if explained else BURN
+        failed_share = fmt.percent(cluster.bad / cluster.total)
         yield Incident(
             severity,
             _failure_words(cluster, reading, groups, sums),
             name,
             name,
             # One key for the outage and its early sign: the same incident.
-            incident_key("failures", cluster.place),
-            notification_of(outage),
-            Extent(cluster.bad / cluster.total, f"{failed} failed", cluster.bad / all_requests),
+            incident_key(_GROUP, cluster.place),
+            notification_of(explained),
+            Extent(
+                cluster.bad / cluster.total, f"{failed_share} failed", cluster.bad / all_requests
+            ),
+            where=groups.where(cluster.where),
+            group=_GROUP,
         )
-    if alerts and not has_outage:
-        yield _outage_by_labels(alerts[0])
+    unexplained.sort(key=lambda alert: (URGENCY[severity_of(alert)], alert.value))
+    yield from map(_outage_by_labels, unexplained[:INCIDENTS_MAX])
 
 
-def _covers(cluster: FailureCluster, alert: AlertState) -> bool:
-    """Return whether an outage alert is about these failures."""
-    where = cluster.where
-    # Spread evenly: one incident for the whole fleet, if it is bad enough at all.
-    if where is None:
-        return True
-    if where.dimension in ("region", "model"):
-        return alert.series.get(where.dimension) in where.names
-    # The outage rule has no channels and tiers; there only an outage of the fleet counts.
-    return alert.series.get("scope") == "fleet"
+def _inside_alert(alert: AlertState, reading: BoardInput) -> Ints:
+    """Return 1 for each series that an outage alert is about, else 0."""
+    names = {label: alert.series[label] for label in ("model", "region") if label in alert.series}
+    places = [SERIES_DIMENSIONS.index(label) for label in names]
+    wanted = tuple(names.values())
+    inside = [tuple(key[at] for at in places) == wanted for key in reading.names["series"]]
+    return np.array(inside, np.int64)
 
 
 def _outage_by_labels(alert: AlertState) -> Incident:
     """Return an outage that no cluster of failures explains, named by the alert's labels."""
-    parts = [
-        f"{dimension} {alert.series[dimension]}"
+    where = tuple(
+        (dimension, alert.series[dimension])
         for dimension in ("model", "region")
         if dimension in alert.series
-    ]
-    place = " in ".join(parts) or "the fleet"
+    )
+    place = " in ".join(" ".join(pair) for pair in where) or "the fleet"
     words = (
         f"{fmt.capitalize(place)}: {fmt.percent(1 - alert.value)} of the requests failed in the "
         f"{fmt.last_window(OUTAGE_WINDOW)}."
@@ -113,9 +128,11 @@ def _outage_by_labels(alert: AlertState) -> Incident:
         words,
         OUTAGE,
         OUTAGE,
-        incident_key("failures", place),
+        incident_key(_GROUP, place if where else EVERYWHERE),
         notification_of([alert]),
         Extent(1 - alert.value, f"{fmt.percent(1 - alert.value)} failed"),
+        where=where,
+        group=_GROUP,
     )
 
 
@@ -219,6 +236,7 @@ def client_error_incidents(reading: BoardInput, name_of: NameOf) -> Iterator[Inc
             incident_key(CLIENT_ERRORS, scope, name),
             notification_of([state]),
             Extent(state.value, f"{fmt.percent(state.value)} client errors"),
+            where=((scope, name),),
         )
 
 
@@ -247,4 +265,6 @@ def other_incidents(reading: BoardInput, shown: Sequence[Incident]) -> Iterator[
             alert,
             incident_key(alert, *places),
             notification_of(states),
+            where=tuple(dict.fromkeys(pair for state in states for pair in state.series.items())),
+            group=alert,
         )

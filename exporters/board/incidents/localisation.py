@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters import formatting as fmt
+from exporters.board.facts import Where
 from streams.state.tables import Ints
 
 # Of equally good explanations the first wins; a model in one region only if that explains more.
@@ -162,11 +163,13 @@ class SeriesGroups:
         self._last: dict[str, Localisation | None] = {}
         self._codes: dict[str, list[int]] = {dimension: [] for dimension in DIMENSIONS}
         self._numbers: dict[str, dict[str, int]] = {dimension: {} for dimension in DIMENSIONS}
+        self._cells: dict[str, Where] = {}  # words of a model in a region -> both names
 
     def follow(self, names: Sequence[tuple[str, ...]]) -> None:
         """Add the series that are new since the last call."""
         for model, region, channel, tier in names[len(self._codes["region"]) :]:
             both = f"model {model} in region {region}"
+            self._cells[both] = (("model", model), ("region", region))
             places = (region, model, channel, tier, both)
             for dimension, place in zip(DIMENSIONS, places, strict=True):
                 numbers = self._numbers[dimension]
@@ -198,6 +201,14 @@ class SeriesGroups:
         numbers = self._numbers[place.dimension]
         blamed = [numbers[name] for name in place.names]
         return np.isin(np.array(self._codes[place.dimension], np.int64), blamed)
+
+    def where(self, place: Localisation | None) -> Where:
+        """Return the blamed places by their dimensions; empty if there is none."""
+        if place is None:
+            return ()
+        if place.dimension == DIMENSIONS[-1]:
+            return self._cells[place.names[0]]
+        return tuple((place.dimension, name) for name in place.names)
 
 
 # -- words -----------------------------------------------------------------------------------------

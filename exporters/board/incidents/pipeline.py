@@ -50,6 +50,8 @@ def pipeline_incidents(reading: BoardInput, totals: RecentTotals) -> Iterator[In
                     alert,
                     incident_key(alert, _place(states)),
                     notification_of(states),
+                    where=tuple(pair for state in states for pair in state.series.items()),
+                    group=alert,
                 )
 
 

@@ -21,7 +21,13 @@ from exporters.board.incidents.localisation import (
 )
 from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.input import BoardInput
-from exporters.board.objectives import NameOf, mildest_threshold, scope_words, value_text
+from exporters.board.objectives import (
+    NameOf,
+    mildest_threshold,
+    scope_where,
+    scope_words,
+    value_text,
+)
 from exporters.board.thresholds import DROP_SCOPES, ThresholdStatus
 from exporters.windows.measured import Measured, cache_misses, slow
 from slo.policy.indicators import LATENCY_WORDS, CacheHitRatio, RollingPercentile, TokenVolumeDrop
@@ -57,6 +63,7 @@ def threshold_incidents(
                 incident_key(alert, status.policy.name, status.objective.name, scope),
                 notification_of([status.alert]),
                 _extent(status),
+                where=scope_where(status.objective.scope, status.name),
             )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporters.board.facts import Extent, Incident, LiveState, Notification
-from exporters.board.incidents.log import KEEP_S, REOPEN_S, IncidentLog, IncidentRecord
+from exporters.board.incidents.log import KEEP_S, RECORDS_MAX, REOPEN_S, IncidentLog, IncidentRecord
 from exporters.board.live.build import LiveBoard
 from exporters.board.live.page import fragments
 from tests.support.board_samples import WELL
@@ -118,6 +118,64 @@ def test_a_restart_keeps_since_when_an_alert_fires() -> None:
     (shown,) = IncidentLog([record]).update([with_alert("pending", 130)], 120, False)
     assert shown.notification == Notification("firing", 90)
     assert shown.since_s == 100
+
+
+def firing(at_s: float) -> Incident:
+    return replace(failing(0.5), notification=Notification("firing", at_s))
+
+
+def test_an_alert_that_fires_again_is_firing_since_then_and_paged_at_first() -> None:
+    #  100 firing since 90 | 110 pending | 120 firing since 115 | 130 the same
+    log = IncidentLog()
+    log.update([firing(90)], 100, False)
+    pending = replace(failing(0.5), notification=Notification("pending", 115))
+    (shown,) = log.update([pending], 110, False)
+    assert shown.notification == Notification("pending", 115)
+    for now_s in (120, 130):
+        (shown,) = log.update([firing(115)], now_s, False)
+        assert shown.notification == Notification("firing", 115)
+    log.update([], 131, False)
+    (shown,) = log.update([firing(150)], 151, False)  # a short pause: the same incident
+    assert shown.notification == Notification("firing", 150)
+    log.update([], 152, False)
+    assert [past.firing_since_s for past in log.past()] == [90]
+
+
+def test_another_alert_of_an_incident_that_fires_on_changes_no_time() -> None:
+    log = IncidentLog()
+    log.update([firing(90)], 100, False)
+    (shown,) = log.update([firing(95)], 110, False)
+    assert shown.notification == Notification("firing", 90)
+
+
+def failing_in(*regions: str) -> Incident:
+    where = tuple(("region", region) for region in regions)
+    key = f"failures|{' and '.join(regions)}"
+    return replace(failing(0.5), key=key, where=where, group="failures")
+
+
+def test_a_place_that_joins_or_leaves_begins_no_other_incident() -> None:
+    log = IncidentLog()
+    steps = (["a"], ["a", "b"], ["b", "a", "c"], ["b"])
+    shown = [log.update([failing_in(*step)], 100 + at, False)[0] for at, step in enumerate(steps)]
+    assert {(one.key, one.since_s, one.id) for one in shown} == {
+        ("failures|a", 100, shown[0].id),
+    }
+    others = log.update([failing_in("b"), failing_in("d")], 110, False)
+    assert [one.since_s for one in others] == [100, 110]
+    model = replace(failing_in("b"), key="failures|m", where=(("model", "b"),))
+    assert [one.since_s for one in log.update([model], 111, False)] == [111]
+
+
+def test_the_log_has_a_limit_and_drops_the_oldest() -> None:
+    log = IncidentLog()
+    for number in range(RECORDS_MAX + 3):
+        log.update([replace(failing(0.5), key=str(number))], 10 * number, False)
+        log.update([replace(failing(0.5), key=str(number))], 10 * number + 6, False)
+    assert len(log._records) == RECORDS_MAX
+    assert min(record.start_s for record in log._records.values()) == 30
+    _, deleted = log.changes(10 * RECORDS_MAX + 30)
+    assert "0|0" in deleted
 
 
 def test_an_incident_continues_however_long_the_exporter_was_away() -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from exporters.board.facts import Incident, LiveFacts
+from exporters.board.facts import Incident, LiveFacts, Notification
 from exporters.reference.customers import Customer
+from slo.alert_state import AlertState
 from streams.events.decoder import ELIGIBLE
 from tests.support.checks import not_none
 from tests.support.exporter_state import NOW_S, token_of
-from tests.support.live_board import FROM_S, facts_of
+from tests.support.live_board import FROM_S, FixedRules, facts_of, facts_with
 from tests.support.live_facts import World, in_world, the, told, traffic
 
 
@@ -151,6 +152,48 @@ def test_two_regions_down_are_one_trouble_with_two_names(configured: Callable[..
     assert first.words.startswith("Regions ")
     assert "eu-west-1" in first.words
     assert "ap-south-1" in first.words
+
+
+def down(**series: str) -> AlertState:
+    """An outage alert that waits to fire."""
+    return AlertState("TokenpulseOutage", "page", {}, series, 0.25, NOW_S - 5, None, True, 10)
+
+
+@pytest.mark.parametrize(
+    ("place", "series"),
+    [
+        ({"model": "opus", "region": "us-east-1"}, {"model": "opus", "region": "us-east-1"}),
+        # The alert is about a larger place, or about a part of the place.
+        ({"model": "opus", "region": "us-east-1"}, {"scope": "region", "region": "us-east-1"}),
+        ({"channel": "bedrock"}, {"scope": "model", "model": "haiku"}),
+        ({"region": "us-east-1"}, {"model": "opus", "region": "us-east-1"}),
+        ({"region": "us-east-1"}, {"scope": "fleet"}),
+    ],
+)
+def test_an_outage_alert_and_the_place_with_its_failures_are_one_incident(
+    configured: Callable[..., Any], place: dict[str, Any], series: dict[str, str]
+) -> None:
+    events = traffic(3, 20, NOW_S - 600, NOW_S, failing(NOW_S - 40, **place))
+    facts = facts_with(configured(), FixedRules([down(**series)]), events)
+    (incident,) = (one for one in facts.incidents if one.key.startswith("failures"))
+    assert incident.alert == "TokenpulseOutage"
+    assert incident.notification == Notification("pending", NOW_S + 5)
+    assert set(incident.where) == set(place.items())
+
+
+def test_every_outage_alert_without_a_place_of_its_own_is_shown(
+    configured: Callable[..., Any],
+) -> None:
+    events = traffic(3, 20, NOW_S - 600, NOW_S, failing(NOW_S - 40, region="eu-west-1"))
+    alerts = [down(region=region) for region in ("eu-west-1", "ap-south-1", "us-east-1")]
+    facts = facts_with(configured(), FixedRules(alerts), events)
+    outages = told(facts, "TokenpulseOutage")
+    assert [one.words.split(":")[0] for one in outages] == [
+        "Region eu-west-1",
+        "Region ap-south-1",
+        "Region us-east-1",
+    ]
+    assert {one.notification.state for one in outages} == {"pending"}
 
 
 # -- levels ----------------------------------------------------------------------------------------
