@@ -81,9 +81,9 @@ def number(value: Any) -> int | float:
             with suppress(ValueError):
                 result = float(value)
     if result is None:
-        raise Unusable(value, "write a number, or list it under `nulls`")
+        raise Unusable(value, "write a number, or make it null")
     if not -MAX_NUMBER < result < MAX_NUMBER:  # nor is NaN
-        raise Unusable(value, "write a number below 1e24, or list it under `nulls`")
+        raise Unusable(value, "write a number below 1e24, or make it null")
     return result
 
 

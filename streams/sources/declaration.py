@@ -1,4 +1,4 @@
-"""The model of a mapping file, validated when it is read. docs/mappings.md is its manual.
+"""The model of a mapping file in YAML, validated when it is read (docs/mappings-yaml.md).
 
 Every problem is one line, `file: key: value; fix`. Only problems of the data are left for later:
 a column that is missing, or a text instead of a number.
@@ -236,11 +236,11 @@ def load_yaml(path: Path, fix: str) -> Mapping:
     text = read_text(path, str(path), fix=fix, error=MappingError)
     content = parse_document(text, str(path), error=MappingError)
     if not isinstance(content, dict):
-        raise MappingError(f"{path}: found {excerpt(content)}; write keys as in docs/mappings.md")
+        raise MappingError(f"{path}: found {excerpt(content)}; write keys (docs/mappings-yaml.md)")
     try:
         return Mapping.model_validate(content)
     except ValidationError as error:
-        unknown_key = "no such key; docs/mappings.md lists them"
+        unknown_key = "no such key; docs/mappings-yaml.md lists them"
         first, *others = findings(error.errors(), str(path), unknown_key, content)
         more = f" (and {len(others)} more)" if others else ""
         raise MappingError(first + more) from error

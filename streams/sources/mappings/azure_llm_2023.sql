@@ -1,7 +1,7 @@
 -- about: Azure LLM inference trace 2023, conversation
 -- format: csv
 --
--- AzureLLMInferenceTrace_conv.csv (Azure/AzurePublicDataset, CC-BY-4.0): requests of one chat service.
+-- AzureLLMInferenceTrace_conv.csv (Azure/AzurePublicDataset, CC-BY-4.0): one chat service.
 -- TIMESTAMP is the arrival, in UTC; there is no duration, so it is also `ended_at`.
 SELECT line,
        'azure-llm-2023-' || line AS request_id,

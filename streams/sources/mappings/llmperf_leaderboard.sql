@@ -16,7 +16,7 @@ SELECT line,
        coalesce(base, epoch_ms(TIMESTAMP '2024-01-01')) + (line - 1) * 1000 AS ended_at,
        source AS model,
        CASE WHEN code IS NULL THEN 'success'
-            WHEN code = -100 THEN 'stream_error' -- "Output too few tokens": it ended before its time
+            WHEN code = -100 THEN 'stream_error' -- "Output too few tokens": cut off
             WHEN code = -1 THEN 'server_error' -- the client saw no HTTP status
             ELSE status_outcome(code) END AS outcome,
        CASE WHEN answered THEN (r->>'ttft_s')::DOUBLE * 1000 END AS ttft_ms,

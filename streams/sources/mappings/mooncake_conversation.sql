@@ -1,8 +1,9 @@
 -- about: Mooncake FAST'25 conversation trace, with cached tokens
 -- format: csv
 --
--- reference_cached_tokens.csv.gz, from the Mooncake FAST'25 conversation trace (kvcache-ai/Mooncake,
--- Apache-2.0), with the cached tokens of an infinite prefix cache worked out for every row.
+-- reference_cached_tokens.csv.gz, from the Mooncake FAST'25 conversation trace
+-- (kvcache-ai/Mooncake, Apache-2.0), with the cached tokens of an infinite prefix cache worked out
+-- for every row.
 -- timestamp_ms is the arrival, from the start of the trace; there is no duration, so it is also
 -- `ended_at`. The base is our choice: the trace has no wall-clock time.
 SELECT line,

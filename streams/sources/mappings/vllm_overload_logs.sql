@@ -3,8 +3,8 @@
 --
 -- detail_log_scale*_prompt500.json (liao4s/BurstGPT_test, MIT): one vLLM server under rising load,
 -- as its client saw it; an object whose values are the requests, in the order in which they ended.
--- record_time is the end, on a monotonic clock that starts anywhere; the base is our choice, and the
--- first row lies on it. Requests are counted at their arrival, record_time - total_chunk_time,
+-- record_time is the end, on a monotonic clock that starts anywhere; the base is our choice, and
+-- the first row lies on it. Requests are counted at their arrival, record_time - total_chunk_time,
 -- because the five-minute reference counts are by that. out_len counts characters, so it is not
 -- output_tokens, and there is no time per output token.
 WITH calls AS (

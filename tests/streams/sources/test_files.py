@@ -88,9 +88,7 @@ def test_a_broken_csv_line_is_reported_with_its_number_and_reading_goes_on(
         (8, False),  # text after the closing quote
         (9, True),
     ]
-    assert (
-        found[2].problem == "time (column at): found 'x'; write a number, or list it under `nulls`"
-    )
+    assert found[2].problem == "time (column at): found 'x'; write a number, or make it null"
     assert found[4].problem.startswith("not UTF-8: ")
 
 

@@ -217,7 +217,7 @@ def test_a_field_that_cannot_be_used_costs_the_field_and_not_the_row(
     assert "input_tokens" not in first.event
     assert first.event["cached_input_tokens"] == 6
     assert first.problems == (
-        "input_tokens (column input): found 'x'; write a number, or list it under `nulls`",
+        "input_tokens (column input): found 'x'; write a number, or make it null",
         "duration_ms (column took): found '-5'; write a duration that is not below 0",
     )
     # What contradicts itself is sent as it is: the worker decides, for every producer alike.

@@ -14,7 +14,7 @@ from streams.events.faults import faults_of
 from streams.events.fields import FIELDS
 from streams.sources.conversion import KINDS
 from streams.sources.declaration import MappingError
-from streams.sources.reading import load_mapping, shipped_mappings
+from streams.sources.reading import load_mapping, read_rows, shipped_mappings
 from tests.support.mapped_files import SIMPLE
 from tests.support.paths import ROOT
 
@@ -148,15 +148,32 @@ def test_an_unknown_name_is_answered_with_the_shipped_ones() -> None:
         load_mapping("azure")
 
 
-def test_the_example_of_the_manual_does_what_the_manual_says(read: Callable[..., Any]) -> None:
-    manual = (ROOT / "docs" / "mappings.md").read_text()
-    block = dict(re.findall(r"```(\w+)\n(.*?)```", manual, re.DOTALL))
-    rows = read(block["csv"], block["yaml"], name="gateway.csv")
+def blocks(manual: str) -> dict[str, str]:
+    text = (ROOT / "docs" / manual).read_text()
+    return dict(re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL))
+
+
+def test_the_examples_of_the_manuals_do_what_the_manuals_say(
+    read: Callable[..., Any], tmp_path: Path
+) -> None:
+    block = blocks("mappings-yaml.md")
+    assert_example(block, read(block["csv"], block["yaml"], name="gateway.csv"))
+    block = blocks("mappings.md")
+    mapping, log = tmp_path / "gateway.sql", tmp_path / "gateway.csv"
+    mapping.write_text(block["sql"])
+    log.write_text(block["csv"])
+    assert_example(block, list(read_rows(log, load_mapping(str(mapping)))))
+
+
+def assert_example(block: dict[str, str], rows: list[Any]) -> None:
     assert [row.event for row in rows] == [json.loads(line) for line in block["json"].splitlines()]
     messages = [f"line {row.line}: {problem}" for row in rows for problem in row.problems]
     assert "\n".join(messages) == block["text"].strip()
 
 
-def test_every_shipped_mapping_has_its_paragraph_in_the_manual() -> None:
+def test_every_shipped_mapping_has_its_paragraph_or_page() -> None:
     manual = (ROOT / "docs" / "mappings.md").read_text()
-    assert sorted(re.findall(r"^\*\*(\w+)\*\*", manual, re.MULTILINE)) == shipped_mappings()
+    paragraphs = set(re.findall(r"^\*\*(\w+)\*\*", manual, re.MULTILINE))
+    pages = {path.stem for path in (ROOT / "docs" / "sources").glob("*.md")}
+    assert paragraphs | pages == set(shipped_mappings())
+    assert pages == set(re.findall(r"\(sources/(\w+)\.md\)", manual))
