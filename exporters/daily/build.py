@@ -6,7 +6,6 @@ board's day, add up its month, compute the status of the objectives. The time co
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date as Date
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -15,9 +14,10 @@ import redis.asyncio as aioredis
 
 from exporters.daily.commercial.cache_margin import cache_margin
 from exporters.daily.commercial.contracts import contracts_of, month_counts
+from exporters.daily.commercial.names import CustomerNames
 from exporters.daily.commercial.token_days import growth_of
 from exporters.daily.day import text
-from exporters.daily.day.calendar import CalendarDay, day_at, day_of, read_date
+from exporters.daily.day.calendar import CalendarDay, day_at, day_of
 from exporters.daily.day.causes import with_customer_name
 from exporters.daily.day.facts import (
     BoardTargets,
@@ -27,6 +27,7 @@ from exporters.daily.day.facts import (
     DailyFacts,
     Day,
     GrowthRow,
+    PeriodKind,
     Risk,
     Segment,
 )
@@ -34,6 +35,7 @@ from exporters.daily.day.final import (
     VERSION,
     FinalCounts,
     FinalDay,
+    pack_counts,
     partitions_behind,
     silent_until_s,
 )
@@ -41,9 +43,12 @@ from exporters.daily.day.history import BoardContext, DayCounts, causes_of
 from exporters.daily.day.metrics import board_targets, segments_of, values_of
 from exporters.daily.day.risks import RiskReader, risks_that_differ, risks_to_store
 from exporters.daily.day.source import MONTH_LONGEST, DaySource
+from exporters.daily.day.stretches import StretchSums
 from exporters.daily.day.trends import HISTORY_DAYS, base_of, trends
 from exporters.daily.day.verdict import headline
-from exporters.reference.customers import Customer, Customers
+from exporters.daily.editions.build import BoardDays, EditionBuilder
+from exporters.daily.editions.periods import Period, period_at, read_period
+from exporters.reference.customers import Customer
 from exporters.reference.prices import cache_target, load_price_book
 from exporters.windows.incremental import CUSTOMER
 from slo.policy.policy import Policy
@@ -83,7 +88,7 @@ class DailyBoardBuilder:
     ) -> None:
         """Prepare the builder; `customers`: by the token under which the state counts them."""
         self._settings, self._customers = settings, customers
-        self._name_of = Customers(customers).name_of
+        self._names = CustomerNames(customers)
         self._zone = ZoneInfo(settings.exporter.time_zone)
         targets, book = targets_of(policies), settings.exporter.price_book
         self._targets = board_targets(targets)
@@ -98,22 +103,26 @@ class DailyBoardBuilder:
             settings.latency.apart_tiers,
             is_priced=self._book is not None,
         )
+        self._editions = EditionBuilder(self._source, customers, self._zone, self._margin)
         self._risks = RiskReader(settings, policies, client, customers)
         self._lock = asyncio.Lock()
         # The explanation of the last board, and the versions of the counts it was computed from.
         self._explanation: tuple[object, _Explanation] | None = None
 
-    async def facts(self, now_s: float, date: str | None = None) -> DailyFacts | None:
-        """Return the board of `date` (YYYY-MM-DD); None as `date` means the last closed day.
+    async def facts(
+        self, now_s: float, date: str | None = None, kind: PeriodKind = "day"
+    ) -> DailyFacts | None:
+        """Return the board of a day, week or month; None as `date` means the last closed one.
 
-        Before the first day is closed, that is the running day. Return None if no event was ever
-        counted. Cheap if the state did not change since the last call. Raises StoreError if Redis
-        does not answer, RequestError for a date that has no board.
+        `date`: as read_period takes it. Before the first day (week, month) is closed, the running
+        one is the default. Return None if no event was ever counted. Cheap if the state did not
+        change since the last call. Raises StoreError if Redis does not answer, RequestError for a
+        date that has no board.
         """
-        requested = None if date is None else self._requested_day(date, now_s)
+        requested = None if date is None else self._requested(date, kind, now_s)
         async with self._lock:
             try:
-                return await self._facts(now_s, requested)
+                return await self._facts(now_s, requested, kind)
             except StoreError:
                 # Redis may come back with another state under the same version numbers.
                 self._source.forget()
@@ -121,28 +130,30 @@ class DailyBoardBuilder:
                 self._explanation = None
                 raise
 
-    def _requested_day(self, date: str, now_s: float) -> CalendarDay:
-        parsed = read_date(date)
-        if parsed is None:
-            raise RequestError(f"date: got {date[:40]!r}; write a day as YYYY-MM-DD")
-        today = day_at(now_s, self._zone)
-        if date > today.date:
-            raise RequestError(f"date: {date} lies in the future; the running day is {today.date}")
-        return day_of(parsed, self._zone)
+    def _requested(self, date: str, kind: PeriodKind, now_s: float) -> Period:
+        period = read_period(date, kind)
+        running = period_at(Date.fromisoformat(day_at(now_s, self._zone).date), kind)
+        if period.first > running.first:
+            raise RequestError(
+                f"date: {date} lies in the future; the running {kind} is {running.label}"
+            )
+        return period
 
-    async def _facts(self, now_s: float, requested: CalendarDay | None) -> DailyFacts | None:
+    async def _facts(
+        self, now_s: float, requested: Period | None, kind: PeriodKind
+    ) -> DailyFacts | None:
         snapshot = await self._source.snapshot()
         first = await self._source.first_date(snapshot)
         if first is None:
             return None
         today = day_at(now_s, self._zone)
         yesterday = day_at(today.from_s - 1, self._zone)
-        # On the very first day there is no closed day yet: show the running one.
-        board = requested or (yesterday if first <= yesterday.date else today)
-        if requested is not None and requested.date < first:
+        period = requested or _default_period(Date.fromisoformat(today.date), first, kind)
+        if period.last.isoformat() < first:
             raise RequestError(
-                f"date: no data is stored of {requested.date}; the first day is {first}"
+                f"date: no data is stored of {period.label}; the first day is {first}"
             )
+        board = min(day_of(period.last, self._zone), today, key=lambda day: day.from_s)
         last_closed = min(board, yesterday, key=lambda day: day.from_s)
         context = self._context(now_s, snapshot)
         history = await self._source.days(snapshot, first, last_closed, today, yesterday)
@@ -153,7 +164,12 @@ class DailyBoardBuilder:
                 record = await self._finalise(at, context, history, days, snapshot)
                 history[at] = counts._replace(record=record)
         days = [context.show(counts) for counts in history]
-        return await self._board(board, history, days, snapshot, now_s)
+        facts = await self._board(board, history, days, snapshot, now_s)
+        if kind == "day":
+            return facts
+        end = 1 + next(at for at, counts in enumerate(history) if counts.day == board)
+        read = BoardDays(history[:end], days[:end], snapshot, context, first)
+        return await self._editions.facts(facts, period, read)
 
     def _context(self, now_s: float, snapshot: StateSnapshot) -> BoardContext:
         views, heartbeats = snapshot.views, snapshot.heartbeats
@@ -192,7 +208,8 @@ class DailyBoardBuilder:
             segments=segments_of(traffic.groups[CUSTOMER], self._customers),
             risks=risks,
             growth=growth,
-            cache=self._margin(counts),
+            cache=None if counts.parts is None else self._margin(counts.parts),
+            fleet=pack_counts(traffic.fleet),
         )
         return await self._source.store(record, FinalCounts.of(traffic.fleet, traffic.groups))
 
@@ -230,15 +247,16 @@ class DailyBoardBuilder:
                 traffic = await self._source.traffic([counts])
                 causes = await self._causes(days[at], counts, history, days)
                 segments = segments_of(traffic.groups[CUSTOMER], self._customers)
-                explanation = _Explanation(causes, segments, growth, self._margin(counts))
+                cache = None if counts.parts is None else self._margin(counts.parts)
+                explanation = _Explanation(causes, segments, growth, cache)
             self._explanation = versions, explanation
         return self._explanation[1]
 
-    def _margin(self, counts: DayCounts) -> CacheMargin | None:
-        """Return the margin of the cache on a day; None without prices or without its slices."""
-        if self._book is None or counts.parts is None:
+    def _margin(self, parts: Sequence[StretchSums]) -> CacheMargin | None:
+        """Return the margin of the cache in these sums; None without prices."""
+        if self._book is None:
             return None
-        return cache_margin(counts.parts, self._source.scopes, self._book, self._cache_target)
+        return cache_margin(parts, self._source.scopes, self._book, self._cache_target)
 
     async def _growth(
         self, days: Sequence[Day], history: Sequence[DayCounts]
@@ -297,7 +315,7 @@ class DailyBoardBuilder:
         )
         explanation = await self._explain(at, history, days)
         risks = await self._current_risks(board, history, snapshot, now_s)
-        shown_risks = self._with_names(risks if stored_risks is None else stored_risks)
+        shown_risks = self._names.risks(risks if stored_risks is None else stored_risks)
         return DailyFacts(
             made_at_s=int(now_s),
             zone=self._settings.exporter.time_zone,
@@ -310,14 +328,16 @@ class DailyBoardBuilder:
             month=month,
             month_to_date=values_of(total.fleet, targets),
             risks=shown_risks,
-            causes=tuple(with_customer_name(cause, self._name_of) for cause in explanation.causes),
+            causes=tuple(
+                with_customer_name(cause, self._names.name_of) for cause in explanation.causes
+            ),
             segments=explanation.segments,
-            cache=self._named_margin(explanation.cache),
+            cache=self._names.margin(explanation.cache),
             contracts=await self._contracts(
                 board, [history[at] for at in in_month], stored_risks or risks, targets
             ),
-            growth=tuple(self._with_name(row) for row in explanation.growth),
-            risks_corrected=self._with_names(risks_that_differ(stored_risks or (), risks)),
+            growth=tuple(self._names.growth(row) for row in explanation.growth),
+            risks_corrected=self._names.risks(risks_that_differ(stored_risks or (), risks)),
         )
 
     async def _current_risks(
@@ -337,24 +357,9 @@ class DailyBoardBuilder:
         # The last second of the day: the next one belongs to the next day, and perhaps month.
         return await self._risks.at(snapshot, min(now_s, board.to_s - 1), versions)
 
-    def _named_margin(self, margin: CacheMargin | None) -> CacheMargin | None:
-        if margin is None:
-            return None
-        rows = tuple(
-            replace(row, name=text.customer_name(row.name, self._name_of))
-            if row.dimension == CUSTOMER
-            else row
-            for row in margin.rows
-        )
-        return replace(margin, rows=rows)
 
-    def _with_name(self, row: GrowthRow) -> GrowthRow:
-        is_customer = row.dimension == CUSTOMER
-        return (
-            replace(row, name=text.customer_name(row.name, self._name_of)) if is_customer else row
-        )
-
-    def _with_names(self, risks: Sequence[Risk]) -> tuple[Risk, ...]:
-        return tuple(
-            replace(risk, scope=text.with_names(risk.scope, self._name_of)) for risk in risks
-        )
+def _default_period(today: Date, first: str, kind: PeriodKind) -> Period:
+    """Return the last closed day, week or month; the running one if it is the first with data."""
+    running = period_at(today, kind)
+    closed = running.step(-1)
+    return closed if first <= closed.last.isoformat() else running

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from exporters.daily.build import DailyBoardBuilder
-from exporters.daily.day.facts import DailyFacts
+from exporters.daily.day.facts import DailyFacts, PeriodKind
 from exporters.loop_thread import LoopThread, repeat
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
@@ -30,6 +30,8 @@ REFRESH_S = 60.0
 ANSWER_S = 30.0
 BOARDS_MAX = 16
 WAITING_MAX = 8
+_Key = tuple[PeriodKind, str | None]  # a date; None: the last closed one
+_LAST_DAY: _Key = ("day", None)
 
 
 class BusyError(Unavailable):
@@ -43,7 +45,7 @@ class _Board:
 
 
 def date_of(request: str, zone: str, now_s: float) -> str | None:
-    """Return the date for `today`, `yesterday` or YYYY-MM-DD; None means the last closed day."""
+    """Return the date for `today`, or the request; None, the last closed day, for `yesterday`."""
     if request == "today":
         return f"{datetime.fromtimestamp(now_s, UTC).astimezone(ZoneInfo(zone)):%Y-%m-%d}"
     return None if request == "yesterday" else request
@@ -57,15 +59,17 @@ class BoardCache:
         self._settings, self._customers = settings, customers
         self._policies = load_policies(settings.exporter.policies)
         redis_kwargs(settings.redis)  # raises now, not later in the thread
-        self._boards: OrderedDict[str | None, _Board] = OrderedDict()
+        self._boards: OrderedDict[_Key, _Board] = OrderedDict()
         self._waiting = 0
         self._turn = asyncio.Lock()
         self._client = connected(settings.redis)
         self._builder = DailyBoardBuilder(settings, self._policies, self._client, customers)
         self.thread = LoopThread("daily", self._run)
 
-    async def facts(self, request: str) -> DailyFacts | None:
+    async def facts(self, request: str, kind: PeriodKind = "day") -> DailyFacts | None:
         """Return the board of YYYY-MM-DD, `today` or `yesterday`, at most a minute old.
+
+        Of a week or month: the one with that date, the running or the last closed one.
 
         Return None if no event was ever counted. Call it from another event loop than that of the
         thread. Raises BusyError and the errors of DailyBoardBuilder.facts.
@@ -73,7 +77,8 @@ class BoardCache:
         date = date_of(request, self._settings.exporter.time_zone, time.time())
         # The thread builds the last closed day's board again every minute, so it may be older than
         # a minute while the next one is built.
-        board = self._fresh(date, REFRESH_S * 2 if date is None else REFRESH_S)
+        key = kind, date
+        board = self._fresh(key, REFRESH_S * 2 if key == _LAST_DAY else REFRESH_S)
         if board is not None:
             return board.facts
         loop = self.thread.loop
@@ -83,7 +88,7 @@ class BoardCache:
         if self._waiting >= WAITING_MAX:
             raise BusyError("too many days are asked for at once; try again in a moment")
         self._waiting += 1
-        building = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._build(date), loop))
+        building = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._build(key), loop))
         building.add_done_callback(self._finish)
         try:
             # Shielded: a board that was begun is finished although its reader has left, and the
@@ -94,8 +99,8 @@ class BoardCache:
                 f"the board was not ready within {ANSWER_S:.0f} s; try again in a moment"
             ) from None
 
-    def _fresh(self, date: str | None, age_max_s: float) -> _Board | None:
-        board = self._boards.get(date)
+    def _fresh(self, key: _Key, age_max_s: float) -> _Board | None:
+        board = self._boards.get(key)
         if board is None or time.monotonic() - board.made_at >= age_max_s:
             return None
         return board
@@ -110,18 +115,19 @@ class BoardCache:
         await repeat("daily board", self._refresh, REFRESH_S, self._client, log)
 
     async def _refresh(self) -> None:
-        await self._build(None, again=True)
+        await self._build(_LAST_DAY, again=True)
 
-    async def _build(self, date: str | None, again: bool = False) -> DailyFacts | None:
+    async def _build(self, key: _Key, again: bool = False) -> DailyFacts | None:
         async with self._turn:
             # A reader who waited for its turn may find the board of an earlier reader.
-            board = None if again else self._fresh(date, REFRESH_S)
+            board = None if again else self._fresh(key, REFRESH_S)
             if board is not None:
                 return board.facts
             began = time.monotonic()
-            facts = await self._builder.facts(time.time(), date)
-            self._boards[date] = _Board(facts, began)
-            self._boards.move_to_end(date)
+            kind, date = key
+            facts = await self._builder.facts(time.time(), date, kind)
+            self._boards[key] = _Board(facts, began)
+            self._boards.move_to_end(key)
             # The boards that were requested longest ago go first.
             while len(self._boards) > BOARDS_MAX:
                 self._boards.popitem(last=False)

@@ -1,6 +1,7 @@
 """The daily board over HTTP: /daily, its other formats, and JSON for programs.
 
-`?date=` selects a day; the default is the last closed one. Addresses in the page are relative.
+`?date=` selects a day, `?period=` a week or month; the default is the last closed day.
+Addresses in the page are relative.
 """
 
 import asyncio
@@ -10,16 +11,17 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from exporters.daily.cache import BusyError
-from exporters.daily.day.facts import DailyFacts
+from exporters.daily.day.facts import PERIODS, DailyFacts, PeriodKind
 from exporters.daily.render.data import csv_text, json_text
 from exporters.daily.render.html import content_security_policy, html, problem_page
 from exporters.daily.render.pdf import pdf
+from exporters.daily.render.view import period_of
 from streams.errors import RequestError
 from streams.store.contract import StoreError
 
-# YYYY-MM-DD, `today` or `yesterday` -> its board; None where nothing was ever counted. Raises
-# BusyError, StoreError, RequestError.
-Source = Callable[[str], Awaitable[DailyFacts | None]]
+# (YYYY-MM-DD, `today` or `yesterday`; day, week or month) -> its board; None if no event was ever
+# counted. Raises BusyError, StoreError, RequestError.
+Source = Callable[[str, PeriodKind], Awaitable[DailyFacts | None]]
 
 NOTHING_YET = "Nothing was counted yet: no worker has seen an event."
 _AGAIN_S = "5"
@@ -63,7 +65,8 @@ def _answerer(
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
-            facts = await source(request.query.get("date", "yesterday"))
+            kind = _kind_of(request.query.get("period", "day"))
+            facts = await source(request.query.get("date", "yesterday"), kind)
         except RequestError as error:
             return _refusal(found, 404, "No such day", str(error))
         except (BusyError, StoreError) as error:
@@ -77,7 +80,7 @@ def _answerer(
             headers["Content-Security-Policy"] = _policy()
         else:
             how = "attachment" if found.saved else "inline"
-            name = f"daily-{facts.date}.{found.ending}"
+            name = f"daily-{period_of(facts).label}.{found.ending}"
             headers["Content-Disposition"] = f'{how}; filename="{name}"'
         if found.content_type.startswith("text/"):
             headers["Content-Type"] = f"{found.content_type}; charset=utf-8"
@@ -86,6 +89,15 @@ def _answerer(
         return web.Response(body=body, headers=headers)
 
     return answer
+
+
+def _kind_of(text: str) -> PeriodKind:
+    for kind in PERIODS:
+        if text == kind:
+            return kind
+    raise RequestError(
+        f"period: got {text[:40]!r}; write {', '.join(PERIODS[:-1])} or {PERIODS[-1]}"
+    )
 
 
 def _refusal(found: _Format, status: int, title: str, words: str) -> web.Response:

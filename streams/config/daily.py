@@ -46,6 +46,12 @@ class Daily(Section):
         description="Address of the exporter's pages for readers. E-mails and Slack "
         "messages link to it.",
     )
+    periods: tuple[Literal["day", "week", "month"], ...] = Field(
+        ("day",),
+        min_length=1,
+        description="Boards that `tokenpulse daily --send` delivers: `day` each morning, `week` "
+        "on Monday, `month` on the first.",
+    )
     mail_from: Address | None = Field(None, description="Sender of the e-mail.")
     mail_to: tuple[Address, ...] = Field((), description="Recipients of the e-mail.")
     smtp_host: str | None = Field(None, description="Mail server that accepts the e-mail.")

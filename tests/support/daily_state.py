@@ -9,7 +9,7 @@ from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 from exporters.daily.build import DailyBoardBuilder
-from exporters.daily.day.facts import DailyFacts, Day
+from exporters.daily.day.facts import DailyFacts, Day, PeriodKind
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
 from streams.events.decoder import ELIGIBLE
@@ -59,8 +59,10 @@ def some_traffic(
 class Builder(DailyBoardBuilder):
     """The exporter's, for days that have facts."""
 
-    async def facts(self, now_s: float, date: str | None = None) -> DailyFacts:
-        facts = await super().facts(now_s, date)
+    async def facts(
+        self, now_s: float, date: str | None = None, kind: PeriodKind = "day"
+    ) -> DailyFacts:
+        facts = await super().facts(now_s, date, kind)
         assert facts is not None
         return facts
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -9,12 +10,13 @@ import redis.asyncio as aioredis
 
 from exporters.daily.build import DailyBoardBuilder
 from exporters.daily.cache import date_of
-from exporters.daily.day.facts import DailyFacts
+from exporters.daily.day.facts import PERIODS, DailyFacts, PeriodKind
 from exporters.daily.delivery.deliver import Outcome, deliver, recipients
 from exporters.daily.render.data import csv_text, json_text
 from exporters.daily.render.html import html
 from exporters.daily.render.pdf import pdf
 from exporters.daily.render.plain_text import plain_text
+from exporters.daily.render.view import period_of
 from exporters.reference.customers import load_directory
 from slo.policy.loading import load_policies
 from streams.config.settings import Settings
@@ -31,7 +33,13 @@ FORMATS = ("text", "html", "pdf", "csv", "json")
     "--date",
     default="yesterday",
     show_default=True,
-    help="A day of exporter.time_zone: YYYY-MM-DD, yesterday or today.",
+    help="A day of exporter.time_zone: YYYY-MM-DD, yesterday or today. With --period: a day of the "
+    "week or month, 2026-W46 or 2026-11; yesterday is the last closed one, today the running one.",
+)
+@click.option(
+    "--period",
+    type=click.Choice(PERIODS),
+    help="The weekly or monthly edition. Default: day; with --send, those of daily.periods.",
 )
 @click.option(
     "--format",
@@ -44,7 +52,13 @@ FORMATS = ("text", "html", "pdf", "csv", "json")
 @click.option("--again", is_flag=True, help="With --send: also to recipients who have this day.")
 @click.pass_context
 def daily(
-    ctx: click.Context, date: str, format_: str | None, output: Path | None, send: bool, again: bool
+    ctx: click.Context,
+    date: str,
+    period: PeriodKind | None,
+    format_: str | None,
+    output: Path | None,
+    send: bool,
+    again: bool,
 ) -> None:
     """Show the daily reliability board, or deliver it.
 
@@ -64,29 +78,46 @@ def daily(
     if send:
         recipients(settings.daily)  # fails now if they are not configured
     day = date_of(date, settings.exporter.time_zone, time.time())
-    facts, outcomes = run_with_redis(
-        settings, lambda client: _build_and_deliver(client, settings, day, send, again)
+    # A date is of one board; the schedule sends the last closed day, week and month.
+    scheduled = send and period is None and day is None and output is None and not prints
+    kinds = settings.daily.periods if scheduled else (period or "day",)
+    boards = run_with_redis(
+        settings,
+        lambda client: _build_and_deliver(client, settings, day, kinds, send, again, scheduled),
     )
     if output is not None:
-        write_output("--output", output, _render(facts, chosen))
+        write_output("--output", output, _render(boards[0][0], chosen))
     elif prints:
-        click.echo(_render(facts, chosen), nl=False)
-    for outcome in outcomes:
-        click.echo(f"{facts.date}: {outcome}", err=outcome.failed)
-    if any(outcome.failed for outcome in outcomes):
+        click.echo(_render(boards[0][0], chosen), nl=False)
+    for board, outcomes in boards:
+        for outcome in outcomes:
+            click.echo(f"{period_of(board).label}: {outcome}", err=outcome.failed)
+    if any(outcome.failed for _, outcomes in boards for outcome in outcomes):
         sys.exit(1)
 
 
 async def _build_and_deliver(
-    client: "aioredis.Redis", settings: Settings, date: str | None, send: bool, again: bool
-) -> tuple[DailyFacts, list[Outcome]]:
+    client: "aioredis.Redis",
+    settings: Settings,
+    date: str | None,
+    kinds: Sequence[PeriodKind],
+    send: bool,
+    again: bool,
+    scheduled: bool,
+) -> list[tuple[DailyFacts, list[Outcome]]]:
     policies = load_policies(settings.exporter.policies)
     customers = load_directory(settings)
     builder = DailyBoardBuilder(settings, policies, client, customers)
-    facts = await builder.facts(time.time(), date)
-    if facts is None:
-        raise RequestError("no event was counted yet: start a worker and send it events")
-    return facts, await deliver(settings, client, facts, again) if send else []
+    boards = []
+    for kind in kinds:
+        facts = await builder.facts(time.time(), date, kind)
+        if facts is None:
+            raise RequestError("no event was counted yet: start a worker and send it events")
+        # In the first week or month none is closed yet, which is no failure of the schedule.
+        if scheduled and kind != "day" and facts.day.state == "running":
+            continue
+        boards.append((facts, await deliver(settings, client, facts, again) if send else []))
+    return boards
 
 
 def _render(facts: DailyFacts, format_: str) -> bytes:

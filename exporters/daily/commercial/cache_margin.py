@@ -43,6 +43,26 @@ def cache_margin(
     )
 
 
+def stored_margin(days: Sequence[CacheMargin | None]) -> CacheMargin | None:
+    """Return the dollars of all traffic of some final days; None if a day has none stored.
+
+    The rows of names are those of each day's largest ones only, so they do not add up.
+    """
+    stored = [day for day in days if day is not None]
+    if not stored or len(stored) < len(days):
+        return None
+    rows = [day.rows[0] for day in stored]
+    saved = [row.saved_usd for row in rows if row.saved_usd is not None]
+    lost = [row.lost_usd for row in rows if row.lost_usd is not None]
+    # A hit rate is not the mean of those of the days, and their tokens are not stored with it.
+    total = CacheRow("fleet", "", None, sum(saved) if saved else None, sum(lost) if lost else None)
+    return CacheMargin(
+        target_ratio=stored[-1].target_ratio,
+        rows=(total,),
+        unpriced_tokens=sum(day.unpriced_tokens for day in stored),
+    )
+
+
 def _tokens(
     scope: str, parts: Sequence[StretchSums], scopes: Mapping[str, Grouping]
 ) -> dict[str, list[CacheTokens]]:

@@ -77,6 +77,61 @@ def growth_row(
     )
 
 
+def period_growth_row(
+    dimension: str,
+    name: str,
+    tokens: DailyTokens,
+    last: Date,
+    year_ago: DailyTokens,
+    *,
+    is_week: bool,
+    complete: npt.NDArray[np.bool_],
+    is_running: bool,
+) -> GrowthRow:
+    """Return the growth of one name in a week or month.
+
+    `last`: the date of the last element: the last day of the week or month, or the running day.
+    `year_ago`: the tokens of the days of the week 52 weeks before, or of the month a year before;
+    NaN if they are not known. Days that are not `complete`, and a running day, are left out.
+    """
+    days = last.weekday() + 1 if is_week else last.day
+    in_period = tokens[-days:]
+    total = None if np.isnan(in_period).all() else float(np.nansum(in_period))
+    closed = np.where(complete, tokens, np.nan)
+    if is_running:
+        closed[-1] = np.nan
+    spread = _Spread(closed)
+    end, days_over = len(closed) - int(is_running), days - int(is_running)
+    if is_week:
+        comparisons = (
+            _against("week", closed, end, days_over, 7, spread),
+            _against("four_weeks_ago", closed, end, days_over, 28, spread),
+            _paired("year", closed[end - days_over : end], year_ago[:days_over], spread),
+        )
+        return GrowthRow(dimension, name, total, comparisons, None)
+    month, projected = _month(closed, last, spread)
+    year = _year(closed, last, year_ago, spread)
+    return GrowthRow(dimension, name, total, (month, year), projected if is_running else None)
+
+
+def _year(tokens: DailyTokens, last: Date, year_ago: DailyTokens, spread: "_Spread") -> Comparison:
+    """Compare a month with the same one a year before, by tokens a day with weekdays evened out."""
+    weights = _weekday_weights(tokens, last)
+    first = last.replace(day=1)
+    now = tokens[-last.day :]
+    first_before = first.replace(year=first.year - 1)
+    sides = []
+    for values, begin in ((now, first), (year_ago, first_before)):
+        known = np.flatnonzero(~np.isnan(values))
+        weekdays = [(begin + timedelta(days=int(at))).weekday() for at in known]
+        if len(known) < max(_MONTH_TO_DATE_LEAST, _KNOWN_SHARE_LEAST * len(values)):
+            return Comparison("year", None, None, None, "unknown")
+        total = float(values[known].sum())
+        sides.append((total, total / sum(weights[weekday] for weekday in weekdays), len(known)))
+    (total, rate, days), (earlier, rate_before, days_before) = sides
+    return _judged("year", total, earlier, rate, rate_before, spread.of(days, days_before))
+
+
 class _Spread:
     """The usual change of a series, as the logarithm of a ratio."""
 
@@ -127,9 +182,14 @@ def _against(
     now, before = tokens[begin:end], tokens[max(0, begin - back) : max(0, end - back)]
     if len(before) < days:
         before = np.concatenate([np.full(days - len(before), np.nan), before])
+    return _paired(span, now, before, spread)
+
+
+def _paired(span: Span, now: DailyTokens, before: DailyTokens, spread: _Spread) -> Comparison:
+    """Compare days with as many earlier days, each with the one at its place."""
     both = ~np.isnan(now) & ~np.isnan(before)
     pairs = int(both.sum())
-    if pairs < _KNOWN_SHARE_LEAST * days:
+    if not pairs or pairs < _KNOWN_SHARE_LEAST * len(now):
         return Comparison(span, None, None, None, "unknown")
     total, earlier = float(now[both].sum()), float(before[both].sum())
     return _judged(span, total, earlier, total, earlier, spread.of(pairs, pairs))

@@ -42,39 +42,50 @@ def growth_of(
 ) -> tuple[GrowthRow, ...]:
     """Return the growth of all traffic, then of the largest models, segments and customers.
 
-    `days` and `history`: the same days, oldest first; the last one is the board's day. `details`:
-    by date, the stored groups of days that the slices no longer cover.
+    The arguments are those of `tokens_by_name`; the last day is the board's.
     """
-    days, history = days[-HISTORY_DAYS:], history[-HISTORY_DAYS:]
     last = Date.fromisoformat(days[-1].date)
     is_running = days[-1].state == "running"
     # An incomplete day would look like a fall.
-    complete = np.array([day.complete for day in days])
-    fleet = np.array(
-        [np.nan if (value := day.values.tokens.value) is None else value for day in days]
+    complete = np.array([day.complete for day in days[-HISTORY_DAYS:]])
+    return tuple(
+        growth_row(dimension, name, tokens, last, complete=complete, is_running=is_running)
+        for dimension, name, tokens in tokens_by_name(days, history, details, scopes, customers)
     )
+
+
+def tokens_by_name(
+    days: Sequence[Day],
+    history: Sequence[DayCounts],
+    details: Mapping[str, Groups],
+    scopes: Mapping[str, Grouping],
+    customers: Mapping[str, Customer],
+) -> list[tuple[str, str, DailyTokens]]:
+    """Return dimension, name and daily tokens of all traffic and of the largest names.
+
+    `days` and `history`: the same days, oldest first; the last HISTORY_DAYS of them are used.
+    `details`: by date, the stored groups of days that the slices no longer cover.
+    """
+    days, history = days[-HISTORY_DAYS:], history[-HISTORY_DAYS:]
     by_model = _names(_MODEL, history, details, scopes)
     by_customer = _names(CUSTOMER, history, details, scopes)
     tables = [
-        ("fleet", _Names([""], fleet[None, :])),
+        ("fleet", _Names([""], daily_tokens(days)[None, :])),
         (_MODEL, by_model),
         ("segment", _segments(by_customer, history, customers)),
         (CUSTOMER, by_customer),
     ]
-    rows = []
-    for dimension, table in tables:
-        rows += [
-            growth_row(
-                dimension,
-                table.names[at],
-                table.tokens[at],
-                last,
-                complete=complete,
-                is_running=is_running,
-            )
-            for at in _largest(table)
-        ]
-    return tuple(rows)
+    return [
+        (dimension, table.names[at], table.tokens[at])
+        for dimension, table in tables
+        for at in _largest(table)
+    ]
+
+
+def daily_tokens(days: Sequence[Day]) -> DailyTokens:
+    """Return the tokens of each day; NaN if they are not known."""
+    values = [day.values.tokens.value for day in days]
+    return np.array([np.nan if value is None else value for value in values])
 
 
 def _largest(table: _Names) -> list[int]:

@@ -8,7 +8,7 @@ The change is measured against the sum of the 28 days before (else 7, else the d
 parts add up only to a difference of sums; the trend on the board is against medians.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from exporters.daily.day import text
@@ -74,13 +74,21 @@ class Traffic:
 
 
 def causes(
-    day: Day, now: Traffic, before: Traffic, base: Base, targets: BoardTargets
+    day: Day,
+    now: Traffic,
+    before: Traffic,
+    base: Base,
+    targets: BoardTargets,
+    metrics: Sequence[Metric] = METRICS,
 ) -> tuple[Cause, ...]:
-    """Return at most three causes, of the metric that moved most first; customers by token."""
+    """Return at most three causes, of the metric that moved most first; customers by token.
+
+    `metrics`: those to explain.
+    """
     explained = [
         (move, *explanation)
         for move in find_moves(day, now, before, base)
-        if (explanation := _explanation(move, now, before)) is not None
+        if move.metric in metrics and (explanation := _explanation(move, now, before)) is not None
     ]
     chosen = [(move, dimension, parts[0], True) for move, dimension, parts in explained]
     for move, dimension, parts in explained:

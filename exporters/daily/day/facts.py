@@ -23,6 +23,9 @@ Mark = Literal["best", "met", "missed", "unknown"]
 # running: not over. provisional: over, but late events may still come. sealed: final.
 # absent: nothing was counted.
 DayState = Literal["running", "provisional", "sealed", "absent"]
+# The length of time that a board is about. A week begins on Monday.
+PeriodKind = Literal["day", "week", "month"]
+PERIODS: tuple[PeriodKind, ...] = ("day", "week", "month")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,9 @@ class DayAttempts:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One calendar day of the zone."""
+    """One calendar day of the zone; on the board of a week or month, one week or month."""
 
-    date: str  # YYYY-MM-DD
+    date: str  # YYYY-MM-DD; the first day of a week or month
     from_s: int
     to_s: int
     state: DayState
@@ -154,8 +157,9 @@ class Segment:
 
 # weekday: the board's day against the same weekday of the week before. week, four_weeks: the last
 # 7 (28) days against those before. month: the month to date against the whole month before, as
-# tokens a day after the weekdays were evened out.
-Span = Literal["weekday", "week", "four_weeks", "month"]
+# tokens a day after the weekdays were evened out. On the board of a week or month, also
+# four_weeks_ago and year: the days of the period against those of four weeks or a year before.
+Span = Literal["weekday", "week", "four_weeks", "month", "four_weeks_ago", "year"]
 # noise: no larger than the usual changes. unknown: too few days are known.
 GrowthVerdict = Literal["up", "down", "noise", "unknown"]
 
@@ -177,7 +181,7 @@ class GrowthRow:
 
     dimension: str  # fleet, model, segment, customer
     name: str  # empty for the fleet
-    tokens: float | None  # of the board's day
+    tokens: float | None  # of the board's day, week or month
     comparisons: tuple[Comparison, ...]
     month_projected: float | None  # tokens of the whole month at the rate of the month to date
 
@@ -225,15 +229,36 @@ class CacheMargin:
 
 
 @dataclass(frozen=True, slots=True)
+class PeriodChange:
+    """A metric of a week or month against that of an earlier one."""
+
+    metric: Metric
+    span: Span  # week, four_weeks_ago, month or year
+    value: float | None  # of the earlier week or month
+    # Value less the earlier one; for tokens a share, of the same days or of the tokens a day.
+    change: float | None
+    better: bool | None  # None: within the usual changes, or too few earlier ones are known
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """The data that only the board of a week or month has."""
+
+    days: int  # of the whole week or month
+    days_over: int
+    changes: tuple[PeriodChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DailyFacts:
-    """All data of the daily board."""
+    """All data of the daily board, or of its weekly or monthly edition."""
 
     made_at_s: int
     zone: str
-    date: str  # the day it is about: the last closed one, or the one that was asked for
+    date: str  # the day it is about, or the first day of the week or month
     headline: str  # how that day was, in one sentence
     trust: str  # whether it can be relied on, in one sentence
-    days: tuple[Day, ...]  # 30 closed ones and the running one, oldest first
+    days: tuple[Day, ...]  # 30 closed ones and the running one, or 13 periods; oldest first
     targets: "BoardTargets"
     trends: tuple[Trend, ...]
     month: str  # YYYY-MM
@@ -246,10 +271,12 @@ class DailyFacts:
     contracts: tuple[Contract, ...]  # the next renewal first; empty without renewal dates
     # Those of a sealed day's risks that would read otherwise today, as they would.
     risks_corrected: tuple[Risk, ...] = ()
+    period: PeriodKind = "day"
+    edition: Edition | None = None  # None on the board of a day
 
     @property
     def day(self) -> Day:
-        """Return the day that the board is about."""
+        """Return the day, week or month that the board is about."""
         return next(day for day in self.days if day.date == self.date)
 
 

@@ -49,25 +49,6 @@ class _Stored(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self)
 
 
-class FinalDay(_Stored, frozen=True):
-    """A final day as the board shows it; customers by token, as in the state."""
-
-    zone: str
-    day: Day
-    targets: BoardTargets  # in force when it became final
-    causes: tuple[Cause, ...]
-    segments: tuple[Segment, ...]
-    risks: tuple[Risk, ...] | None = None  # None: it became final too late to know their status
-    cache: CacheMargin | None = None  # None: no price book, or stored by an earlier version
-    growth: tuple[GrowthRow, ...] | None = None  # None: too late, or stored by an earlier version
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Self:
-        """Read the output of `pack`; raises ValueError for data of a newer version."""
-        _check_version(data)
-        return msgspec.json.decode(data, type=cls)
-
-
 class _PackedCounts(msgspec.Struct, array_like=True, frozen=True):
     requests: int
     eligible: int
@@ -84,6 +65,32 @@ class _PackedCounts(msgspec.Struct, array_like=True, frozen=True):
     streamed: int | None = None
 
 
+class FinalDay(_Stored, frozen=True):
+    """A final day as the board shows it; customers by token, as in the state."""
+
+    zone: str
+    day: Day
+    targets: BoardTargets  # in force when it became final
+    causes: tuple[Cause, ...]
+    segments: tuple[Segment, ...]
+    risks: tuple[Risk, ...] | None = None  # None: it became final too late to know their status
+    cache: CacheMargin | None = None  # None: no price book, or stored by an earlier version
+    growth: tuple[GrowthRow, ...] | None = None  # None: too late, or stored by an earlier version
+    # Of all traffic, for weeks and months: kept longer than FinalCounts. None: an earlier version.
+    fleet: _PackedCounts | None = None
+
+    @property
+    def counts(self) -> Counts | None:
+        """Return the counts of all traffic; None if an earlier version stored the day."""
+        return None if self.fleet is None else _unpack(self.fleet)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Read the output of `pack`; raises ValueError for data of a newer version."""
+        _check_version(data)
+        return msgspec.json.decode(data, type=cls)
+
+
 class FinalCounts(_Stored, frozen=True):
     """The counts behind a final day, with which later days are compared."""
 
@@ -95,9 +102,9 @@ class FinalCounts(_Stored, frozen=True):
         """Return the counts of a day; of each dimension the NAMES_MAX largest names."""
         return cls(
             VERSION,
-            _pack(fleet),
+            pack_counts(fleet),
             {
-                dimension: {name: _pack(counts) for name, counts in _largest(names).items()}
+                dimension: {name: pack_counts(counts) for name, counts in _largest(names).items()}
                 for dimension, names in groups.items()
             },
         )
@@ -125,7 +132,8 @@ def _check_version(data: bytes) -> None:
         )
 
 
-def _pack(counts: Counts) -> _PackedCounts:
+def pack_counts(counts: Counts) -> _PackedCounts:
+    """Return counts in their stored form."""
     return _PackedCounts(
         requests=counts.requests,
         eligible=counts.eligible,

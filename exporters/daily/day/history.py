@@ -12,7 +12,15 @@ from exporters.daily.day import text
 from exporters.daily.day.calendar import CalendarDay
 from exporters.daily.day.causes import Traffic, causes
 from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, add_groups, counts_of
-from exporters.daily.day.facts import BoardTargets, Cause, Day, DayAttempts, DayState
+from exporters.daily.day.facts import (
+    METRICS,
+    BoardTargets,
+    Cause,
+    Day,
+    DayAttempts,
+    DayState,
+    Metric,
+)
 from exporters.daily.day.final import FinalDay, corrections
 from exporters.daily.day.metrics import values_of
 from exporters.daily.day.stretches import StretchSums, add_up
@@ -196,9 +204,11 @@ def causes_of(
     before: Traffic | None,
     base: Base | None,
     targets: BoardTargets,
+    metrics: Sequence[Metric] = METRICS,
 ) -> tuple[Cause, ...]:
-    """Return the causes of a day's change; none without days to compare it with."""
+    """Return the causes of the changes of `metrics`; none without days to compare with."""
     if before is None or base is None or not before.days:
         return ()
-    names = before.stored_names
-    return causes(day, now.fold_names(names), before.fold_names(names), base, targets)
+    for names in (now.stored_names, before.stored_names):
+        now, before = now.fold_names(names), before.fold_names(names)
+    return causes(day, now, before, base, targets, metrics)

@@ -97,14 +97,46 @@ class DaySource:
             records = await self._records(closed)
         # Older final days are read as they are stored: the board shows no corrections of them.
         shown = closed[-MONTH_LONGEST:]
+        counted = [
+            day
+            for day in (*closed, today)
+            if day in shown or day is today or day.date not in records
+        ]
         # Today and yesterday hour by hour: late events change their last hours only.
+        return await self._count(
+            snapshot, [*closed, today], records, counted, by_hours=(today, yesterday)
+        )
+
+    async def earlier_days(
+        self, snapshot: StateSnapshot, first: str, days: Sequence[CalendarDay]
+    ) -> list[DayCounts]:
+        """Return days that may lie before those of a board, oldest first; none is finalised.
+
+        Days whose counts are stored are read as they are stored. `first`: the first date with data.
+        """
+        records = await self._records(days)
+        counted = [
+            day
+            for day in days
+            if day.date >= first
+            and ((record := records.get(day.date)) is None or record.fleet is None)
+        ]
+        return await self._count(snapshot, days, records, counted)
+
+    async def _count(
+        self,
+        snapshot: StateSnapshot,
+        days: Sequence[CalendarDay],
+        records: Mapping[str, FinalDay],
+        counted: Sequence[CalendarDay],
+        by_hours: Collection[CalendarDay] = (),
+    ) -> list[DayCounts]:
+        """Return some days; those `counted` from their slices, if the slices still cover them."""
         watermarks_s = [view.watermark_s for view in snapshot.views]
         stretches: dict[str, list[Stretch]] = {
-            day.date: by_hour(day.stretch) if day in (today, yesterday) else [day.stretch]
-            for day in (*closed, today)
-            if (day in shown or day is today or day.date not in records)
-            and watermarks_s
-            and all(fits_slices(day.stretch, at_s) for at_s in watermarks_s)
+            day.date: by_hour(day.stretch) if day in by_hours else [day.stretch]
+            for day in counted
+            if watermarks_s and all(fits_slices(day.stretch, at_s) for at_s in watermarks_s)
         }
         sums = await self._reader.read(
             snapshot, [stretch for parts in stretches.values() for stretch in parts]
@@ -118,7 +150,7 @@ class DaySource:
                 records.get(day.date),
                 self._reader.scopes,
             )
-            for day in (*closed, today)
+            for day in days
         ]
 
     async def traffic(self, days: Sequence[DayCounts]) -> Traffic:

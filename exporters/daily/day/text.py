@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from zoneinfo import ZoneInfo
 
 from exporters.daily.day.attribution import Part
-from exporters.daily.day.facts import Correction, Day, Metric, Values
+from exporters.daily.day.facts import Correction, Day, Metric, PeriodKind, Values
 from exporters.daily.day.figures import amount, figure, is_visible
 from exporters.formatting import capitalize, count, counted, minute, percent, tokens
 from streams.state.registry import OTHER
@@ -144,18 +144,34 @@ def correction(metric: Metric, final: Values, now: Values) -> Correction:
     return Correction(metric, final.of(metric).value, now.of(metric).value, reason)
 
 
-def trust(day: Day, now_s: float, zone: ZoneInfo, month_holes: int) -> str:
-    """Return how reliable the data of a day is, in one sentence."""
+def trust(
+    day: Day,
+    now_s: float,
+    zone: ZoneInfo,
+    month_holes: int = 0,
+    *,
+    noun: PeriodKind = "day",
+    progress: str = "",
+) -> str:
+    """Return how reliable the data of a day, week or month is, in one sentence.
+
+    `noun`: which of them. `progress`: how much of a running one is over, ` (3 of 7 days)`.
+    """
     match day.state:
         case "sealed":
             state = f"Final since {minute(day.sealed_at_s or 0, zone)}"
         case "provisional":
             state = "Provisional: the numbers may still change"
         case "running":
-            state = f"Running: the day is not over, the numbers reach to {minute(now_s, zone)}"
+            state = (
+                f"Running: the {noun} is not over{progress}, the numbers reach to "
+                f"{minute(now_s, zone)}"
+            )
         case "absent":
             state = (
-                "There is no data of this day" if day.note else "No event of this day was counted"
+                f"There is no data of this {noun}"
+                if day.note
+                else f"No event of this {noun} was counted"
             )
     if day.note:
         state += f"; {day.note[0].lower() + day.note[1:].rstrip('.')}"

@@ -109,14 +109,19 @@ def verdict(numbers: Sequence[Judged]) -> str:
     return _all_met(len(judged)) if judged else "no target is set"
 
 
-def headline(day: Day, targets: BoardTargets, risks: Sequence[Risk]) -> str:
-    """Return the result of a day in one sentence; the page's title has the date."""
+def headline(
+    day: Day, targets: BoardTargets, risks: Sequence[Risk], so_far: str = "So far: "
+) -> str:
+    """Return the result of a day, week or month in one sentence; the page's title has its name.
+
+    `so_far`: the beginning of the sentence if it is not over.
+    """
     if not day.values.requests and not day.values.availability_ratio.samples:
         return "No event was counted."
     numbers = judge(day.values, targets, risks)
     judged = [number for number in numbers if number.mark != "unknown"]
     missed = [number for number in judged if number.mark == "missed"]
-    when = "So far: " if day.state == "running" else ""
+    when = so_far if day.state == "running" else ""
     if not judged:
         requests = formatting.counted(day.values.requests, "request")
         return f"{when}{requests}; no target is set."

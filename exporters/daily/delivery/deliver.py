@@ -17,7 +17,7 @@ import redis.asyncio as aioredis
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.delivery import mail, slack
 from exporters.daily.delivery.sent import Sent, recipient_hash
-from exporters.daily.render.view import numbers, view_of
+from exporters.daily.render.view import numbers, period_of, view_of
 from streams.config.settings import Daily, Settings
 from streams.errors import ConfigError, RequestError
 
@@ -65,12 +65,13 @@ async def deliver(
     all_recipients = recipients(daily)
     # Raises ConfigError for a file that cannot be read, before the first message is sent.
     daily.smtp_password(), daily.slack_webhook()
+    label = period_of(facts).label
     if facts.day.state == "running":
-        raise RequestError(f"{facts.date} is not over; send a closed day")
-    sent = Sent(client, settings.kafka.group, settings.kafka.topic, facts.date)
+        raise RequestError(f"{label} is not over; send a closed {facts.period}")
+    sent = Sent(client, settings.kafka.group, settings.kafka.topic, label)
     deliveries = await sent.claim(time.time())
     if deliveries is None:
-        raise RequestError(f"another run is sending {facts.date}; try again in some minutes")
+        raise RequestError(f"another run is sending {label}; try again in some minutes")
     try:
         earlier = {
             recipient: deliveries[field]
@@ -109,7 +110,7 @@ async def _by_mail(
     update: bool,
 ) -> list[Outcome]:
     daily = settings.daily
-    message_id = _message_id(settings, facts.date, again, update)
+    message_id = _message_id(settings, period_of(facts).label, again, update)
     message = mail.compose(facts, daily, message_id, update)
 
     async def send() -> list[mail.Rejection]:

@@ -46,7 +46,7 @@ def compose(facts: DailyFacts, daily: Daily, message_id: str, update: bool = Fal
     `update`: the recipients received different numbers before.
     """
     view = view_of(facts)
-    link = None if daily.public_url is None else f"{daily.public_url}/daily?date={facts.date}"
+    link = None if daily.public_url is None else f"{daily.public_url}/daily?{view.query}"
     made = EmailMessage(policy=SMTP)
     made["Subject"] = subject(view, update)
     made["From"] = daily.mail_from
@@ -58,7 +58,7 @@ def compose(facts: DailyFacts, daily: Daily, message_id: str, update: bool = Fal
     made.set_content(plain_text(facts, link))
     made.add_alternative(html_message(facts, link), subtype="html")
     made.add_attachment(
-        pdf(facts), maintype="application", subtype="pdf", filename=f"daily-{facts.date}.pdf"
+        pdf(facts), maintype="application", subtype="pdf", filename=f"daily-{view.date}.pdf"
     )
     return made
 

@@ -1,8 +1,9 @@
 """Record the deliveries of the daily board in Redis, so that each day is delivered once.
 
-One hash per day, `tp:{group:topic}:sent:DATE`. Field `sending`: the end (Unix time) of the lease of
-the delivering run, and its token. One field per recipient, named by a hash of the address: the time
-of delivery and, if the day was not final, a hash of its numbers.
+One hash per day, `tp:{group:topic}:sent:DATE`; DATE of a week is `2026-W46`, of a month `2026-11`.
+Field `sending`: the end (Unix time) of the lease of the delivering run, and its token. One field
+per recipient, named by a hash of the address: the time of delivery and, if the day was not final, a
+hash of its numbers.
 """
 
 import hashlib

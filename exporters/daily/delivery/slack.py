@@ -44,7 +44,8 @@ def payload(facts: DailyFacts, public_url: str | None, update: bool = False) -> 
         blocks.append({"type": "section", "text": _plain("\n".join(numbered), _TEXT_LONGEST)})
         blocks.append({"type": "context", "elements": [_plain(view.causes_note, _FIELD_LONGEST)]})
     if public_url is not None:
-        link = f"<{escape(public_url)}/daily?date={facts.date}|Open the board of this day>"
+        address = f"{public_url}/daily?{view.query}"
+        link = f"<{escape(address)}|Open the board of {view.this}>"
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": link}})
     # Shown where blocks are not, such as in notifications.
     return {"text": escape(subject(view, update)), "blocks": blocks}
@@ -93,6 +94,8 @@ def _field(row: Row) -> dict[str, Any]:
     lines = [row.title, row.value.text, f"{judged}{target}"]
     if row.value.known:
         lines.append(row.value.known)
-    if row.four_weeks is not None and row.four_weeks.norm:
-        lines.append(f"{row.four_weeks.words}, 28-day {row.four_weeks.norm}")
+    # Against 28 days, or against the week or month before.
+    shown = row.against[:1] if row.month is None else row.against[-1:]
+    days = "" if row.month is None else "28-day "
+    lines += [f"{one.words}, {days}{one.norm}" for one in shown if one.norm]
     return _plain("\n".join(lines), _FIELD_LONGEST)

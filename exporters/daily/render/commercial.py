@@ -12,10 +12,11 @@ from exporters.daily.day.facts import (
     CacheRow,
     Comparison,
     Contract,
+    DailyFacts,
     GrowthRow,
     GrowthVerdict,
     Mark,
-    Values,
+    PeriodKind,
 )
 from exporters.daily.day.figures import change, total
 from exporters.daily.render.rows import short
@@ -35,12 +36,16 @@ CONTRACTS_SHOWN = 8
 RENEWAL_DAYS = 90  # contracts that are renewed later are only counted
 # Of the first comparisons; that of the month is named by its month.
 GROWTH_TITLES = ("Same weekday", "7 days", "28 days")
-GROWTH_NOTE = (
-    "Each against the same days before: the day against the weekday of a week ago, the month by "
-    "tokens a day with weekdays evened out against the month before. Coloured if the change is "
-    "larger than three times the usual spread of same-weekday changes in 28 days; else it may be "
-    "chance. Incomplete days are left out."
+_GROWTH_TEST = (
+    " Coloured if the change is larger than three times the usual spread of same-weekday changes "
+    "in 28 days; else it may be chance. Incomplete days are left out."
 )
+GROWTH_NOTES: dict[PeriodKind, str] = {
+    "day": "Each against the same days before: the day against the weekday of a week ago, the "
+    "month by tokens a day with weekdays evened out against the month before." + _GROWTH_TEST,
+    "week": "Each against the same weekdays of the earlier week." + _GROWTH_TEST,
+    "month": "By tokens a day, with weekdays evened out." + _GROWTH_TEST,
+}
 _GROUPS = {"fleet": "All traffic", "model": "Model", "segment": "Segment", "customer": "Customer"}
 _GROWTH_WORDS: dict[GrowthVerdict, str] = {"up": "growth", "down": "fall"}
 
@@ -92,21 +97,31 @@ class GrowthLine:
     name: str  # empty for all traffic
     tokens: str
     cells: tuple[GrowthCell, ...]  # in the order of GROWTH_TITLES
-    month: str  # `34.4 B`; empty if it is not known
-    projected: str  # `312 B`; empty if it is too early
+    totals: tuple[str, ...]  # the month to date and projected, `34.4 B`; empty if not known
 
 
-def growth_line(row: GrowthRow, to_date: Values) -> GrowthLine:
-    """Return the texts of a name; `to_date`: the month to date of all traffic."""
-    # Of all traffic, the sum that the seven numbers show, with late events.
-    month = to_date.tokens.value if row.dimension == "fleet" else row.comparisons[-1].tokens
+def growth_line(row: GrowthRow, facts: DailyFacts) -> GrowthLine:
+    """Return the texts of a name on a board."""
+    projected = "" if row.month_projected is None else tokens(row.month_projected)
+    comparisons = row.comparisons
+    totals: tuple[str, ...] = (projected,)
+    if facts.edition is None:
+        month = comparisons[-1].tokens
+        # Of all traffic, the sum that the seven numbers show, with late events.
+        if row.dimension == "fleet":
+            month = facts.month_to_date.tokens.value
+        totals = ("" if month is None else tokens(month), projected)
+    else:
+        spans = {change.span for change in facts.edition.changes}
+        comparisons = tuple(one for one in comparisons if one.span in spans)
+        is_projected = facts.period == "month" and facts.day.state == "running"
+        totals = totals if is_projected else ()
     return GrowthLine(
         group=_GROUPS[row.dimension],
         name=short(row.name),
         tokens=tokens(row.tokens),
-        cells=tuple(_growth_cell(comparison) for comparison in row.comparisons),
-        month="" if month is None else tokens(month),
-        projected="" if row.month_projected is None else tokens(row.month_projected),
+        cells=tuple(_growth_cell(comparison) for comparison in comparisons),
+        totals=totals,
     )
 
 

@@ -54,6 +54,7 @@ def page_data(facts: DailyFacts) -> dict[str, Any]:
     view = view_of(facts)
     shown = _fit_for_print(asdict(view))
     for row, target in zip(view.rows, shown["rows"], strict=True):
+        target["plot"] = None
         if row.chart is not None:
             laid_out = plot(row.chart, _CHART_WIDTH, _CHART_HEIGHT, _CHART_MARGIN)
             target["plot"] = asdict(laid_out)

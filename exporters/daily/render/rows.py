@@ -13,6 +13,7 @@ from exporters.daily.day.facts import (
     DailyFacts,
     Mark,
     Metric,
+    PeriodChange,
     Risk,
     Trend,
     Values,
@@ -55,10 +56,10 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class Against:
-    """A number against one norm."""
+    """A number against one norm, or against an earlier week or month."""
 
     words: str  # `9 ms slower`
-    norm: str  # `norm 278 ms`; empty if there is none
+    norm: str  # `norm 278 ms`, `then 278 ms`; empty if there is none
     better: bool | None
 
 
@@ -84,9 +85,8 @@ class Row:
     target: str  # `under 300 ms`; empty if there is none
     samples: str = ""  # `of 1,234,567 requests`; empty for a sum
     note: str = ""  # in place of norms: the worst objective, the credits due
-    week: Against | None = None
-    four_weeks: Against | None = None
-    month: Marked | None = None
+    against: tuple[Against, ...] = ()  # in the order of the view's `against_titles`
+    month: Marked | None = None  # to date; None on the board of a week or month
     chart: Chart | None = None
 
 
@@ -145,9 +145,23 @@ def _metric_rows(facts: DailyFacts, numbers: Sequence[Judged]) -> Iterator[Row]:
             value=_marked(number),
             target=_target(metric, facts.targets),
             samples="" if value is None else _samples(metric, facts.day.values.of(metric).samples),
-            week=_against(metric, value, target, trend, 7),
-            four_weeks=_against(metric, value, target, trend, 28),
-            month=mark_metric(metric, facts.month_to_date, facts.targets),
+            against=(
+                (
+                    _against(metric, value, target, trend, 7),
+                    _against(metric, value, target, trend, 28),
+                )
+                if facts.edition is None
+                else tuple(
+                    _against_period(change, target)
+                    for change in facts.edition.changes
+                    if change.metric == metric
+                )
+            ),
+            month=(
+                mark_metric(metric, facts.month_to_date, facts.targets)
+                if facts.edition is None
+                else None
+            ),
             chart=_chart(metric, facts, chosen),
         )
 
@@ -194,11 +208,18 @@ def _against(
     return Against(words, norm_words, better)
 
 
+def _against_period(change: PeriodChange, target: float | None) -> Against:
+    words = figures.change(change.metric, change.change) if change.change is not None else UNKNOWN
+    then = "" if change.value is None else figures.figure(change.metric, change.value, target)
+    better = None if words == figures.AS_USUAL else change.better
+    return Against(words, f"then {then}" if then else "", better)
+
+
 def _chart(metric: Metric, facts: DailyFacts, chosen: int) -> Chart:
     values = [day.values.of(metric) for day in facts.days]
     target = facts.targets.of(metric)
     drawn = tuple(
-        # The tokens of half a day would look like a fall.
+        # The tokens of half a day, week or month would look like a fall.
         None if metric == "tokens" and day.state == "running" else value.value
         for day, value in zip(facts.days, values, strict=True)
     )

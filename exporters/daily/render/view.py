@@ -7,13 +7,15 @@ directory; each renderer escapes them for its format.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from zoneinfo import ZoneInfo
 
 from exporters.daily.day.facts import (
     METRICS,
+    PERIODS,
     DailyFacts,
     Day,
+    PeriodKind,
     Risk,
     Segment,
 )
@@ -25,9 +27,10 @@ from exporters.daily.day.verdict import (
     judge,
     verdict,
 )
+from exporters.daily.editions.periods import SPANS, Period, period_at
 from exporters.daily.render.commercial import (
     CONTRACTS_SHOWN,
-    GROWTH_NOTE,
+    GROWTH_NOTES,
     GROWTH_TITLES,
     RENEWAL_DAYS,
     CacheLine,
@@ -60,15 +63,19 @@ from exporters.formatting import (
 
 RISKS_SHOWN = 5
 SEGMENTS_SHOWN = 5
-CAUSES_NOTE = (
-    "Rate: it got better or worse itself. Mix: its share of the traffic changed. Compared with the "
-    "days before taken together, so a little off the medians above."
-)
+RATE_AND_MIX = "Rate: it got better or worse itself. Mix: its share of the traffic changed."
+AGAINST_DAYS = "Compared with the days before taken together, so a little off the medians above."
+ADJECTIVES: dict[PeriodKind, str] = {"day": "Daily", "week": "Weekly", "month": "Monthly"}
+DAY_AGAINST = ("Against 7 days", "Against 28 days")
+NO_DIRECTORY = "No customer directory is configured."
+NO_SEGMENTS = "No customer directory is configured, or customers are no longer counted by name."
 
 READING = (
     "Percentiles are within 1 % of the exact value. No number is rounded to the other side of its "
-    "target. A norm is the median of the days before."
+    "target."
 )
+NORMS = "A norm is the median of the days before."
+SUMS = "Percentiles and ratios are those of all requests of the {period}, not means of its days."
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,9 @@ class DayColumn:
     """One day of the strip."""
 
     date: str
-    day: str  # of the month, `03`
+    day: str  # of the month, `03`; of the week or month, `46` or `Nov`
+    hidden: str  # the rest of its name, for readers of a screen: `2026-11-`
+    query: str
     weekend: bool
     requests: str
     state: str  # `final`, `provisional, incomplete`; words
@@ -117,7 +126,11 @@ class DayColumn:
 class View:
     """All texts of a page of the daily board."""
 
-    date: str
+    title: str  # `Daily reliability board`
+    period: PeriodKind
+    this: str  # `this day`, `this week`
+    date: str  # of a day; `2026-W46`, `2026-11` of a week or month
+    first_date: str  # `2026-11-03`
     date_words: str  # `Tuesday, 3 November 2026`
     zone: str
     state: str  # `final`, `provisional`, `still running`, `no data`
@@ -128,11 +141,12 @@ class View:
     reliable: bool  # final, complete and not corrected
     corrections: tuple[str, ...]
     rows: tuple[Row, ...]
+    against_titles: tuple[str, ...]  # `Against 7 days`
+    month_title: str  # `November to date`; empty on the board of a week or month
     attempts: str  # one sentence; empty if all attempts of the day were final
-    month: str  # `November`
-    month_words: str  # `November 2026 to date`
     causes: tuple[str, ...]
     causes_note: str  # what rate and mix mean; empty without a cause
+    causes_none: str  # in place of causes
     cache: tuple[CacheLine, ...]  # empty without a price book
     cache_note: str
     contracts: tuple[ContractRow, ...]  # those that are due within RENEWAL_DAYS
@@ -143,14 +157,19 @@ class View:
     risks_note: str  # how many objectives are not at risk
     growth: tuple[GrowthLine, ...]
     growth_titles: tuple[str, ...]
+    growth_totals: tuple[str, ...]  # of further columns: `November to date`, `Projected`
     growth_note: str
+    segments_none: str  # in place of segments
     segments: tuple[SegmentRow, ...]
     segments_more: int
     days: tuple[DayColumn, ...]
+    days_title: str  # `31 days`, `13 weeks`
     made: str  # `2026-11-04 08:00 UTC`
     foot: str  # when it was made, and how to read its numbers
-    previous: str | None  # dates with a board, for links
+    query: str  # of the links to other formats: `date=2026-11-03`
+    previous: str | None  # of the boards beside it, for links
     next: str | None
+    other_periods: tuple[PeriodKind, ...]  # for links
 
 
 def view_of(facts: DailyFacts) -> View:
@@ -161,14 +180,20 @@ def view_of(facts: DailyFacts) -> View:
     # Corrected budgets and credits count as well, beside the day's own metrics.
     if corrections and "corrected" not in badges:
         badges = (*badges, "corrected")
-    month = date.fromisoformat(f"{facts.month}-01")
+    period = period_of(facts)
+    month = f"{date.fromisoformat(f'{facts.month}-01'):%B}"
+    is_day = facts.edition is None
     rows = seven(facts)
     due = [contract for contract in facts.contracts if contract.days_left <= RENEWAL_DAYS]
     at_risk = [risk for risk in facts.risks if is_at_risk(risk)]
     made = f"{_made(facts)} {facts.zone}"
     return View(
-        date=facts.date,
-        date_words=_date_words(facts.date),
+        title=f"{ADJECTIVES[facts.period]} reliability board",
+        period=facts.period,
+        this=f"this {facts.period}",
+        date=period.label,
+        first_date=facts.date,
+        date_words=period.words,
         zone=facts.zone,
         state=badges[0],
         badges=badges,
@@ -178,11 +203,12 @@ def view_of(facts: DailyFacts) -> View:
         reliable=badges == ("final",),
         corrections=corrections,
         rows=rows,
+        against_titles=_against_titles(facts, period),
+        month_title=f"{month} to date" if is_day else "",
         attempts=_attempts(day, facts.targets.availability_ratio),
-        month=f"{month:%B}",
-        month_words=f"{month:%B %Y} to date",
         causes=tuple(cause.words for cause in facts.causes),
-        causes_note=CAUSES_NOTE if facts.causes else "",
+        causes_note=_causes_note(facts, period) if facts.causes else "",
+        causes_none=f"No change beyond the usual ones of a {facts.period}.",
         cache=tuple(cache_line(row, facts.cache.target_ratio) for row in facts.cache.rows)
         if facts.cache is not None
         else (),
@@ -193,16 +219,26 @@ def view_of(facts: DailyFacts) -> View:
         risks=tuple(_risk_row(risk) for risk in at_risk[:RISKS_SHOWN]),
         risks_more=max(0, len(at_risk) - RISKS_SHOWN),
         risks_note=_risks_note(facts.risks),
-        growth=tuple(growth_line(row, facts.month_to_date) for row in facts.growth),
-        growth_titles=(*GROWTH_TITLES, f"A day in {month:%B}"),
-        growth_note=GROWTH_NOTE if facts.growth else "",
+        growth=tuple(growth_line(row, facts) for row in facts.growth),
+        growth_titles=(
+            (*GROWTH_TITLES, f"A day in {month}") if is_day else _against_titles(facts, period)
+        ),
+        growth_totals=(f"{month} to date", "Projected")
+        if is_day
+        else ("Projected",) * (facts.period == "month" and facts.day.state == "running"),
+        growth_note=GROWTH_NOTES[facts.period] if facts.growth else "",
+        segments_none=NO_DIRECTORY if is_day else NO_SEGMENTS,
         segments=tuple(_segment_row(one, facts) for one in facts.segments[:SEGMENTS_SHOWN]),
         segments_more=max(0, len(facts.segments) - SEGMENTS_SHOWN),
         days=tuple(_column(one, facts) for one in facts.days),
+        days_title=counted(len(facts.days), facts.period),
         made=made,
-        foot=f"Made {made}; days of the zone {facts.zone}. {READING}",
+        foot=f"Made {made}; days of the zone {facts.zone}. {READING} "
+        + (NORMS if is_day else SUMS.format(period=facts.period)),
+        query=_query(period),
         previous=_beside(facts, -1),
         next=_beside(facts, 1),
+        other_periods=tuple(kind for kind in PERIODS if kind != facts.period),
     )
 
 
@@ -212,7 +248,8 @@ def subject(view: View, update: bool = False) -> str:
     `update`: the recipient received different numbers before the day was final.
     """
     before = "Update: " if update else ""
-    return f"{before}Reliability {view.date}: {view.verdict} ({', '.join(view.badges)})"
+    name = view.date if view.period == "day" else view.date_words
+    return f"{before}Reliability {name}: {view.verdict} ({', '.join(view.badges)})"
 
 
 def numbers(view: View) -> str:
@@ -327,24 +364,24 @@ def _known_share(ratio: float | None) -> str:
 
 def _column(day: Day, facts: DailyFacts) -> DayColumn:
     badges = _badges(day)
+    first = date.fromisoformat(day.date)
+    period = period_at(first, facts.period)
+    name = {"week": period.label[-2:], "month": f"{first:%b}"}.get(facts.period, day.date[-2:])
     letters = {"provisional": "P", "still running": "R", "no data": "–"}
     marks = letters.get(badges[0], "") + ("!" if not day.complete else "")
     return DayColumn(
-        date=day.date,
-        day=day.date[-2:],
-        weekend=date.fromisoformat(day.date).weekday() >= 5,
+        date=period.label,
+        day=name,
+        hidden=period.label.removesuffix(name),
+        query=_query(period),
+        weekend=facts.edition is None and first.weekday() >= 5,
         requests=count(day.values.requests),
         state=", ".join(badges),
         letter=marks + ("C" if day.corrections else ""),
         chosen=day.date == facts.date,
-        linked=_has_board(day.date, facts),
+        linked=_has_board(period.last.isoformat(), facts),
         cells=tuple(mark_metric(metric, day.values, facts.targets) for metric in METRICS),
     )
-
-
-def _date_words(text: str) -> str:
-    day = date.fromisoformat(text)
-    return f"{day:%A}, {day.day} {day:%B %Y}"
 
 
 def _made(facts: DailyFacts) -> str:
@@ -357,9 +394,41 @@ def _has_board(on: str, facts: DailyFacts) -> bool:
 
 
 def _beside(facts: DailyFacts, step: int) -> str | None:
-    """Return the date before or after the board's, or None if it has no board."""
-    beside = (date.fromisoformat(facts.date) + timedelta(days=step)).isoformat()
-    # Before: if data reaches back that far. After: up to the running day.
-    if step < 0:
-        return beside if _has_board(beside, facts) else None
-    return beside if beside <= _made(facts)[:10] else None
+    """Return the query of the board before or after, or None if there is none."""
+    beside = period_of(facts).step(step)
+    # Before: if data reaches back that far. After: up to the running one.
+    exists = (
+        _has_board(beside.last.isoformat(), facts)
+        if step < 0
+        else beside.first.isoformat() <= _made(facts)[:10]
+    )
+    return beside.label if exists else None
+
+
+def period_of(facts: DailyFacts) -> Period:
+    """Return the day, week or month of a board."""
+    return period_at(date.fromisoformat(facts.date), facts.period)
+
+
+def _query(period: Period) -> str:
+    kind = "" if period.kind == "day" else f"period={period.kind}&"
+    return f"{kind}date={period.label}"
+
+
+def _against_titles(facts: DailyFacts, period: Period) -> tuple[str, ...]:
+    """Return the titles of the comparisons of the seven numbers."""
+    if facts.edition is None:
+        return DAY_AGAINST
+    spans = {change.span for change in facts.edition.changes}
+    earlier = {span: period.step(-back) for span, back in SPANS[facts.period].items()}
+    return tuple(
+        f"Against {one.short}{f' of {one.first:%Y}' if span == 'year' else ''}"
+        for span, one in earlier.items()
+        if span in spans
+    )
+
+
+def _causes_note(facts: DailyFacts, period: Period) -> str:
+    if facts.edition is None:
+        return f"{RATE_AND_MIX} {AGAINST_DAYS}"
+    return f"{RATE_AND_MIX} Compared with {period.step(-1).short}."

@@ -19,7 +19,7 @@ from redis import Redis
 from exporters.daily import cache as caches
 from exporters.daily.build import DailyBoardBuilder
 from exporters.daily.cache import BoardCache, BusyError, date_of
-from exporters.daily.day.facts import DailyFacts
+from exporters.daily.day.facts import DailyFacts, PeriodKind
 from exporters.daily.render.data import json_text
 from exporters.daily.render.html import content_security_policy, html
 from exporters.server.http import create_app
@@ -47,7 +47,7 @@ def asked(source: Callable[..., Any], path: str) -> tuple[int, CIMultiDictProxy[
 
 
 def always(found: DailyFacts | Exception | None) -> Callable[..., Any]:
-    async def source(date: str) -> DailyFacts | None:
+    async def source(date: str, kind: str) -> DailyFacts | None:
         if isinstance(found, Exception):
             raise found
         return found
@@ -93,13 +93,24 @@ def test_no_answer_lets_a_browser_do_more_than_show_it(path: str) -> None:
 def test_the_day_that_is_asked_for_reaches_the_source() -> None:
     seen = []
 
-    async def source(date: str) -> DailyFacts:
-        seen.append(date)
+    async def source(date: str, kind: str) -> DailyFacts:
+        seen.append((date, kind))
         return some_facts()
 
-    for path in ("/daily", "/daily?date=2026-11-01", "/daily.pdf?date=today", "/daily?x=1"):
+    for path in (
+        "/daily",
+        "/daily?date=2026-11-01",
+        "/daily.pdf?date=today",
+        "/daily?x=1",
+        "/daily?period=week&date=2026-W45",
+        "/daily.csv?period=month",
+    ):
         assert asked(source, path)[0] == 200
-    assert seen == ["yesterday", "2026-11-01", "today", "yesterday"]
+    days = [("yesterday", "day"), ("2026-11-01", "day"), ("today", "day"), ("yesterday", "day")]
+    assert seen == [*days, ("2026-W45", "week"), ("yesterday", "month")]
+    status, _, body = asked(source, "/daily?period=fortnight")
+    assert status == 404
+    assert "write day, week or month" in body.decode()
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -193,9 +204,11 @@ def test_a_board_is_made_once_a_minute_however_many_ask(
     made = []
     real = DailyBoardBuilder.facts
 
-    async def counted(self: Any, now_s: float, date: str | None = None) -> DailyFacts | None:
+    async def counted(
+        self: Any, now_s: float, date: str | None, kind: PeriodKind
+    ) -> DailyFacts | None:
         made.append(date)
-        return await real(self, now_s, date)
+        return await real(self, now_s, date, kind)
 
     monkeypatch.setattr(DailyBoardBuilder, "facts", counted)
     boards = running(two_days(redis_server.url))
@@ -220,7 +233,7 @@ def test_boards_are_made_one_at_a_time_and_only_so_many_wait(
     at_work, most = 0, 0
     began, go_on = threading.Event(), asyncio.Event()
 
-    async def slow(self: Any, now_s: float, date: str | None = None) -> DailyFacts:
+    async def slow(self: Any, now_s: float, date: str | None, kind: PeriodKind) -> DailyFacts:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
@@ -260,7 +273,7 @@ def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
 ) -> None:
     go_on = asyncio.Event()
 
-    async def slow(self: Any, now_s: float, date: str | None = None) -> DailyFacts:
+    async def slow(self: Any, now_s: float, date: str | None, kind: PeriodKind) -> DailyFacts:
         if date is not None:
             await go_on.wait()
         return some_facts()
@@ -293,7 +306,7 @@ def test_a_store_that_is_gone_fails_the_board_and_nothing_else(
 def test_a_board_that_breaks_is_told_once_and_tried_again(
     running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def broken(self: Any, now_s: float, date: None = None) -> Never:
+    async def broken(self: Any, now_s: float, date: None, kind: str) -> Never:
         raise ZeroDivisionError("a mistake of ours")
 
     monkeypatch.setattr(DailyBoardBuilder, "facts", broken)

@@ -217,11 +217,9 @@ def test_every_mark_stands_beside_its_word() -> None:
 def test_each_number_has_its_target_norms_and_month() -> None:
     row = next(row for row in view_of(some_facts()).rows if row.key == "ttft_p95_s")
     assert (row.value.text, row.value.words, row.target) == ("314 ms", "missed", "under 300 ms")
-    assert (not_none(row.week).words, not_none(row.week).norm) == ("41.1 ms slower", "norm 273 ms")
-    assert (not_none(row.four_weeks).words, not_none(row.four_weeks).better) == (
-        "47 ms slower",
-        False,
-    )
+    week, four_weeks = row.against
+    assert (week.words, week.norm) == ("41.1 ms slower", "norm 273 ms")
+    assert (four_weeks.words, four_weeks.better) == ("47 ms slower", False)
     assert (not_none(row.month).text, not_none(row.month).words) == ("291 ms", "met")
     assert row.samples == "of 4,331,459 requests"
 
@@ -239,12 +237,10 @@ def test_a_running_day_is_not_held_against_the_tokens_of_whole_days() -> None:
     facts = some_facts()
     trend = replace(facts.trends[0], change_7d=None, change_28d=None, better=None)
     [row, *_] = view_of(replace(facts, trends=(trend, *facts.trends[1:]))).rows
-    assert (not_none(row.week).words, not_none(row.week).norm) == (
-        "the day is not over",
-        "norm 12.1 B",
-    )
+    week = row.against[0]
+    assert (week.words, week.norm) == ("the day is not over", "norm 12.1 B")
     [row, *_] = view_of(replace(facts, trends=())).rows
-    week = not_none(row.week)
+    week = row.against[0]
     assert (week.words, week.norm) == ("no norm yet", "")
 
 

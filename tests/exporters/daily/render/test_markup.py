@@ -52,7 +52,9 @@ def test_the_page_is_whole_and_needs_nothing_else(facts: DailyFacts, served: boo
     assert {name for name, _ in page.elements} <= ELEMENTS
     assert not page.all("style")
     assert not page.all("src")
-    allowed = r"#[\w-]+|data:," + (r"|daily[\w.]*(\?date=\d{4}-\d\d-\d\d)?|\." if served else "")
+    allowed = r"#[\w-]+|data:," + (
+        r"|daily[\w.]*(\?date=\d{4}-\d\d-\d\d|\?period=\w+)?|\." if served else ""
+    )
     for target in page.all("href") + page.all("action"):
         assert re.fullmatch(allowed, not_none(target))
     digest = b64encode(sha256(page.style.encode()).digest()).decode()
