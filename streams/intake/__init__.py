@@ -1,1 +1,1 @@
-"""Turns records of producers into events of the contract: over HTTP and from topics."""
+"""Records and spans of producers become events of the contract."""

@@ -14,8 +14,10 @@ from streams.intake.delivery import Delivery
 from streams.intake.event_bodies import EventBodies
 from streams.intake.metrics import IntakeMetrics
 from streams.intake.processing import Processor
-from streams.intake.server import InFlight, IntakeServer
+from streams.intake.server import Bodies, InFlight, IntakeServer
+from streams.intake.span_conversion import is_profile
 from streams.intake.tokens import Tokens, load_tokens
+from streams.intake.trace_bodies import TraceBodies
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +57,8 @@ def create_server(settings: Settings, tokens: Tokens, delivery: Delivery) -> Int
     intake = settings.intake
     in_flight = InFlight(intake.max_in_flight_bytes)
     metrics = IntakeMetrics(lambda: in_flight.size)
-    converters = {name: converter_of(name) for name in tokens.sources()}
-    bodies = [EventBodies(converters, intake.max_records)]
+    converters = {name: converter_of(name) for name in tokens.sources() if not is_profile(name)}
+    bodies: list[Bodies] = [EventBodies(converters, intake.max_records), TraceBodies()]
     processor = Processor(settings.worker, metrics)
     return IntakeServer(intake, bodies, tokens, delivery, processor, metrics, in_flight)
 

@@ -49,8 +49,8 @@ class Converted:
     than others, by (what is not clear, scope).
     """
 
-    events: Sequence[bytes]
-    places: Sequence[Place]
+    events: list[bytes]
+    places: list[Place]
     rejected: list[RejectedPart] = field(default_factory=list)
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
     notes: Counter[tuple[str, str]] = field(default_factory=Counter)

@@ -1,0 +1,76 @@
+"""Records of OTLP traces become events, by the profiles of their producers."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from streams.intake.conversion import Converted, Place, RejectedPart
+from streams.intake.otlp.batch import IntakeBatch
+from streams.intake.otlp.decode import read_traces
+from streams.intake.otlp.profiles import AUTO, PROFILES, select_profiles
+from streams.intake.otlp.requests import RequestReader
+from streams.intake.otlp.spans import NotTraces
+from streams.sources.sql_mapping import Record
+
+FORMATS = ("otlp_proto", "otlp_json")  # as the Collector's kafkaexporter names them
+NOT_TRACES = "not_traces"
+# From this size on, a record is decoded in a thread, so that the loop answers others meanwhile.
+_LARGE_BYTES = 262_144
+_SPAN_FIX = "check the span against the profile of its producer (docs/intake.md)"
+_RECORD_FIX = "send OTLP traces to this topic, in the encoding of intake.sources"
+
+
+def is_profile(name: str) -> bool:
+    """Return whether a source is a profile of spans."""
+    return name == AUTO or any(profile.name == name for profile in PROFILES)
+
+
+class SpanConverter:
+    """Reads the spans of one source."""
+
+    def __init__(self, profile: str, encoding: str) -> None:
+        """`profile`: `auto` or a name. `encoding`: name or media type. Raises ConfigError."""
+        self._reader = RequestReader(select_profiles(profile))
+        self._encoding = encoding
+
+    async def convert(self, records: Sequence[Record], origin: str) -> Converted:
+        """Return the events of the spans in the records; spans have ids of their own."""
+        converted = Converted([], [])
+        for index, record in enumerate(records):
+            value = record.value if isinstance(record.value, bytes) else record.value.encode()
+            try:
+                batch = await self._read(value)
+            except NotTraces as error:
+                converted.rejected.append(
+                    RejectedPart(Place(index), NOT_TRACES, str(error), _RECORD_FIX, None)
+                )
+            else:
+                _add(batch, index, converted)
+        return converted
+
+    async def _read(self, value: bytes) -> IntakeBatch:
+        if len(value) < _LARGE_BYTES:
+            return self._decode(value)
+        return await asyncio.to_thread(self._decode, value)
+
+    def _decode(self, value: bytes) -> IntakeBatch:
+        return self._reader.read(read_traces(value, self._encoding))
+
+
+def _add(batch: IntakeBatch, index: int, converted: Converted) -> None:
+    """Add the events of one record, the others of its spans, and why."""
+    converted.events += [msgspec.json.encode(event) for event in batch.events]
+    converted.places += [Place(index, number) for number in range(len(batch.events))]
+    converted.skipped += batch.skipped
+    converted.notes += batch.notes
+    converted.rejected += [
+        RejectedPart(
+            Place(index, span.position),
+            span.reason,
+            span.detail,
+            _SPAN_FIX,
+            msgspec.json.encode(span.fields),
+        )
+        for span in batch.rejected
+    ]
