@@ -1,4 +1,4 @@
-"""Rules about requests that need no policy: client errors and unreported tokens.
+"""Rules about requests that need no policy: client errors, rate limits and unreported tokens.
 
 Pure. They read rolling windows of event time. What is usual is the last 24 hours without the last
 hour, as a difference of two published windows:
@@ -8,7 +8,12 @@ hour, as a difference of two published windows:
     usual    |------------------------------------------|
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
 from alerts.promql import any_of, newest, number, total_of
+from alerts.rules.customers import customer_alerts
 from alerts.rules.model import KEEP_FIRING_S, Alert, Group, Read, dashboard, whom
 from alerts.rules.outages import outage_alerts
 from exporters.catalogue import requests as catalogue
@@ -17,14 +22,17 @@ from slo.policy.conditions import (
     CLIENT_ERRORS_NEARLY_ALL,
     CLIENT_ERRORS_USUAL_BELOW,
     RECENT_MIN_REQUESTS,
+    SUCCESSES_FELL_BELOW,
     UNREPORTED_BELOW,
     USUAL_KNOWN_SHARE,
     USUAL_MIN_REQUESTS,
 )
 from slo.policy.units import percent_text
+from streams.state.windows import ROLLING_S
 
-CLIENT_ERRORS_SCOPES = ("model", "region")
+JUMP_SCOPES = ("model", "region")
 _DAY, _HOUR = "24h", "1h"  # windows of the usual
+_USUAL_S = ROLLING_S[_DAY] - ROLLING_S[_HOUR]
 _LABELS = {"derived_from": "state", "route": "sre"}
 _SHARE = "{{ $value | humanizePercentage }}"
 
@@ -33,25 +41,57 @@ def traffic_groups() -> tuple[Group, ...]:
     """Return the groups of all such rules."""
     return (
         Group("tokenpulse-outage", outage_alerts()),
-        Group(
-            "tokenpulse-client-errors",
-            (
-                _client_errors("page", CLIENT_ERRORS_SCOPES, "5m", for_s=60),
-                _client_errors("ticket", CLIENT_ERRORS_SCOPES, "5m", for_s=300),
-                # Windows of customers begin at an hour.
-                _client_errors("ticket", ("customer",), "1h", for_s=300),
-            ),
-        ),
+        *(Group(jump.group, tuple(_jump_alerts(jump))) for jump in (CLIENT_ERRORS, RATE_LIMITED)),
+        Group("tokenpulse-customers", customer_alerts()),
         Group("tokenpulse-reporting", (_cached_tokens_unreported(),)),
     )
 
 
-def _client_errors(severity: str, scopes: tuple[str, ...], window: str, for_s: int) -> Alert:
-    """Return the alert on client errors that were few and are most, or nearly all, requests.
+@dataclass(frozen=True, slots=True)
+class _Jump:
+    """An outcome that is in no availability, and the texts about it.
 
-    Client errors are in no availability: a model name that a release removed answers 404,
-    and every other number stays good.
+    A model name that a release removed answers 404, a wrong limit answers 429, and every other
+    number stays good.
     """
+
+    alert: str
+    group: str
+    outcome: str
+    are: str  # completes `90% of the requests`
+    answered: str
+    needs_loss: bool  # a page needs fewer successes than usual too
+
+
+CLIENT_ERRORS = _Jump(
+    "TokenpulseClientErrorsJump",
+    "tokenpulse-client-errors",
+    "client_error",
+    "are client errors",
+    "were answered with a 4xx status",
+    needs_loss=False,
+)
+RATE_LIMITED = _Jump(
+    "TokenpulseRateLimitedJump",
+    "tokenpulse-rate-limits",
+    "rate_limited",
+    "are rate-limited",
+    "were answered with status 429",
+    needs_loss=True,
+)
+
+
+def _jump_alerts(jump: _Jump) -> Iterator[Alert]:
+    yield _jump_alert(jump, "page", JUMP_SCOPES, "5m", for_s=60)
+    yield _jump_alert(jump, "ticket", JUMP_SCOPES, "5m", for_s=300)
+    # Windows of customers begin at an hour.
+    yield _jump_alert(jump, "ticket", ("customer",), "1h", for_s=300)
+
+
+def _jump_alert(
+    jump: _Jump, severity: str, scopes: tuple[str, ...], window: str, for_s: int
+) -> Alert:
+    """Return the alert on an outcome that was rare and is that of most, or nearly all, requests."""
     above = CLIENT_ERRORS_NEARLY_ALL if severity == "page" else CLIENT_ERRORS_MANY
     by = ("scope", *scopes)
 
@@ -59,26 +99,34 @@ def _client_errors(severity: str, scopes: tuple[str, ...], window: str, for_s: i
         matchers = {"scope": any_of(scopes), "window": any_of((window,))}
         return total_of(newest(catalogue.WINDOW_REQUESTS, matchers, (*by, "outcome")), by)
 
-    def errors(window: str) -> str:
+    def ended(outcome: str, window: str) -> str:
         matchers = {"scope": any_of(scopes), "window": any_of((window,))}
-        outcome = {"outcome": any_of(("client_error",))}
-        return newest(catalogue.WINDOW_REQUESTS, matchers | outcome, by)
+        return newest(catalogue.WINDOW_REQUESTS, matchers | {"outcome": any_of((outcome,))}, by)
 
+    def errors(window: str) -> str:
+        return ended(jump.outcome, window)
+
+    loss = ""
+    if jump.needs_loss and severity == "page":
+        share = SUCCESSES_FELL_BELOW * Fraction(ROLLING_S[window], _USUAL_S)
+        before = f"({ended('success', _DAY)} - {ended('success', _HOUR)})"
+        # Without any success there is no series of it.
+        loss = f"\nunless {ended('success', window)} >= {number(share)} * {before}"
     usual = f"({requests(_DAY)} - {requests(_HOUR)})"
     name = "".join(f"{{{{ with $labels.{one} }}}}{one} {{{{ . }}}}{{{{ end }}}}" for one in scopes)
     return Alert(
-        name="TokenpulseClientErrorsJump",
+        name=jump.alert,
         severity=severity,
         expr=f"{errors(window)} / {requests(window)} > {number(above)}"
         f"\nand ({errors(_DAY)} - {errors(_HOUR)}) / {usual}"
         f" < {number(CLIENT_ERRORS_USUAL_BELOW)}"
-        f"\nand {requests(window)} >= {RECENT_MIN_REQUESTS}\nand {usual} >= {USUAL_MIN_REQUESTS}",
-        summary=f"{_SHARE} of the requests of {name} are client errors",
-        description=f"Over the last {window} {_SHARE} of the requests of {name} were answered with "
-        f"a 4xx status; in the day before, it was less than "
-        f"{percent_text(CLIENT_ERRORS_USUAL_BELOW)}. Availability does not count client errors, "
-        "so it does not show this.",
-        value=f"{_SHARE} are client errors",
+        f"\nand {requests(window)} >= {RECENT_MIN_REQUESTS}\nand {usual} >= {USUAL_MIN_REQUESTS}"
+        + loss,
+        summary=f"{_SHARE} of the requests of {name} {jump.are}",
+        description=f"Over the last {window} {_SHARE} of the requests of {name} {jump.answered}; "
+        f"in the day before, it was less than {percent_text(CLIENT_ERRORS_USUAL_BELOW)}. "
+        "Availability does not count such requests, so it does not show this.",
+        value=f"{_SHARE} {jump.are}",
         target=f"at most {percent_text(above)}",
         for_s=for_s,
         keep_firing_s=KEEP_FIRING_S,

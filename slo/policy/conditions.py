@@ -45,6 +45,26 @@ CLIENT_ERRORS_MANY = Fraction(1, 2)
 CLIENT_ERRORS_NEARLY_ALL = Fraction(9, 10)
 CLIENT_ERRORS_USUAL_BELOW = Fraction(1, 4)
 
+# Rate-limited requests deny service only if successes fell below this share of the usual ones: a
+# customer whose surplus is limited adds 429s, and takes nothing from the others.
+SUCCESSES_FELL_BELOW = Fraction(1, 2)
+
+# A flood: the last hour of a customer has this many requests and this share of all, so many times
+# the usual rate, and so many times the usual ratio to all other customers, which also follows the
+# hours of the day.
+FLOOD_MIN_REQUESTS = 1_000
+FLOOD_SHARE = Fraction(1, 10)
+FLOOD_TIMES_OWN = 2
+FLOOD_TIMES_OTHERS = 5
+# A silent customer: this share of the day's requests, so many expected in an hour by what all
+# customers send, and hardly any of these. Smaller customers may pause for an hour.
+SILENT_USUAL_SHARE = Fraction(1, 10)
+SILENT_MIN_EXPECTED = 100
+SILENT_BELOW = Fraction(1, 100)
+# The last hour's share of the day's requests above which there is no usual day: in the first hours
+# of an installation.
+HOUR_OF_DAY_MOST = Fraction(1, 2)
+
 # Cached tokens count as unreported below this share of their usual known share; a usual share
 # below the second limit is that of a small source, and its end would be noise.
 UNREPORTED_BELOW = Fraction(1, 2)

@@ -35,6 +35,7 @@ FLEET_BURN = BURN | {"severity": "page", "scope": "fleet", "kind": "availability
 STALE = {"alertname": "TokenpulseDataStale", "severity": "page", "cause": "workers"}
 OUTAGE = {"alertname": "TokenpulseOutage", "severity": "page", "derived_from": "state"}
 JUMP = {"alertname": "TokenpulseClientErrorsJump", "scope": "model", "model": "large"}
+LIMITED = {"alertname": "TokenpulseRateLimitedJump", "severity": "ticket"}
 VOLUME = {"alertname": "TokenpulseTokenVolumeDrop", "severity": "page", "derived_from": "state"}
 SLOW = {"alertname": "TokenpulseModelSlowInRegion", "severity": "page", "derived_from": "state"}
 CACHE = {"alertname": "TokenpulseCacheHitLow", "severity": "page", "derived_from": "state"}
@@ -272,6 +273,12 @@ def alertmanager(tmp_path: Path, config: Path, receiver: Receiver) -> Iterator[A
             [JUMP | {"severity": "ticket", "window": "5m"}],
             [JUMP | {"severity": "ticket", "window": "5m", "model": "small"}, LAG],
             id="a page about client errors makes the ticket on the same model needless",
+        ),
+        pytest.param(
+            {"alertname": "TokenpulseCustomerFlood", "severity": "ticket", "customer": "Acme"},
+            [LIMITED | {"customer": "Acme"}],
+            [LIMITED | {"customer": "Bolt"}, LIMITED | {"model": "large"}],
+            id="the limited requests of a flood are its own",
         ),
         pytest.param(
             BURN | {"severity": "page", "objective": "uptime", "window": "1h"},

@@ -31,7 +31,13 @@ from tests.support.rule_cases_pipeline import (
     stale,
     store_errors,
 )
-from tests.support.rule_cases_traffic import client_errors, unreported
+from tests.support.rule_cases_traffic import (
+    client_errors,
+    flood,
+    rate_limited,
+    silent,
+    unreported,
+)
 from tests.support.rule_series import AT, STEP_S, Case, Labels
 
 ALWAYS = {"TokenpulseWatchdog": "a dead-man's switch must never be silent"}
@@ -47,6 +53,9 @@ CASES: dict[str, Callable[[Labels], list[Case]]] = {
     "TokenpulseTokenVolumeDrop": token_volume,
     "TokenpulseOutage": outage,
     "TokenpulseClientErrorsJump": client_errors,
+    "TokenpulseRateLimitedJump": rate_limited,
+    "TokenpulseCustomerFlood": flood,
+    "TokenpulseCustomerSilent": silent,
     "TokenpulseCachedTokensUnreported": unreported,
     "TokenpulseWatchdog": lambda _: [Case("missing data", True, {})],
     "TokenpulseDataStale": stale,

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporters import formatting as fmt
-from exporters.board.alerts import BURN, CLIENT_ERRORS, MISSED, OUTAGE, URGENCY, severity_of
+from exporters.board.alerts import (
+    BURN,
+    CLIENT_ERRORS,
+    CUSTOMER_FLOOD,
+    CUSTOMER_SILENT,
+    MISSED,
+    OUTAGE,
+    RATE_LIMITED,
+    URGENCY,
+    severity_of,
+)
 from exporters.board.breakdown import FleetTargets
 from exporters.board.facts import Extent, Incident, Severity
 from exporters.board.incidents.localisation import Localisation, SeriesGroups, elsewhere_words
@@ -36,6 +46,17 @@ _EXPLAINED_SHARE = 0.5  # of an alert's failures that are in a place, for it to 
 _GROUP = "failures"
 EVERYWHERE = "everywhere"
 INCIDENTS_MAX = 3
+# Alert -> its outcome in short, and what the requests are.
+_DENIALS = {
+    CLIENT_ERRORS: ("client errors", "client errors"),
+    RATE_LIMITED: ("rate-limited", "rate-limited (429)"),
+}
+_CUSTOMER_WORDS = {
+    CUSTOMER_FLOOD: "Customer {customer} sent {share} of all requests of the last hour, over five "
+    "times as many beside those of all others as in the day before.",
+    CUSTOMER_SILENT: "Customer {customer} sent hardly any request in the last hour, and {share} of "
+    "those of the last day; other customers send as usual.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,29 +236,50 @@ def _commonest(failed: Counter[str]) -> list[str]:
     return [name for name, _ in commonest]
 
 
-def client_error_incidents(reading: BoardInput, name_of: NameOf) -> Iterator[Incident]:
-    """Yield the places whose client errors jumped; of two alerts about one place the urgent one."""
-    places: dict[tuple[str, str], AlertState] = {}
-    states = reading.alerts.named(CLIENT_ERRORS)
-    for state in sorted(states, key=lambda state: URGENCY[severity_of(state)]):
-        scope = state.series["scope"]
-        places.setdefault((scope, state.series[scope]), state)
-    for (scope, name), state in list(places.items())[:INCIDENTS_MAX]:
-        place = name_of(name) if scope == "customer" else name
-        words = (
-            f"{fmt.capitalize(scope)} {place}: {fmt.percent(state.value)} of the requests are "
-            "client errors, far more than in the day before; availability does not count them."
-        )
-        yield Incident(
-            severity_of(state),
-            words,
-            CLIENT_ERRORS,
-            CLIENT_ERRORS,
-            incident_key(CLIENT_ERRORS, scope, name),
-            notification_of([state]),
-            Extent(state.value, f"{fmt.percent(state.value)} client errors"),
-            where=((scope, name),),
-        )
+def denial_incidents(reading: BoardInput, name_of: NameOf) -> Iterator[Incident]:
+    """Yield the places whose client errors, or rate-limited requests, jumped.
+
+    Of two alerts about one place and outcome, the more urgent one.
+    """
+    for alert, (outcome, denied) in _DENIALS.items():
+        places: dict[tuple[str, str], AlertState] = {}
+        states = reading.alerts.named(alert)
+        for state in sorted(states, key=lambda state: URGENCY[severity_of(state)]):
+            scope = state.series["scope"]
+            places.setdefault((scope, state.series[scope]), state)
+        for (scope, name), state in list(places.items())[:INCIDENTS_MAX]:
+            place = name_of(name) if scope == "customer" else name
+            share = fmt.percent(state.value)
+            words = (
+                f"{fmt.capitalize(scope)} {place}: {share} of the requests are {denied}, far more "
+                "than in the day before; availability does not count them."
+            )
+            yield Incident(
+                severity_of(state),
+                words,
+                alert,
+                alert,
+                incident_key(alert, scope, name),
+                notification_of([state]),
+                Extent(state.value, f"{share} {outcome}"),
+                where=((scope, name),),
+            )
+
+
+def customer_incidents(reading: BoardInput, name_of: NameOf) -> Iterator[Incident]:
+    """Yield the customers that send a flood of requests, and the large ones that send none."""
+    for alert, words_of in _CUSTOMER_WORDS.items():
+        for state in reading.alerts.named(alert)[:INCIDENTS_MAX]:
+            customer, share = state.series["customer"], fmt.percent(state.value)
+            yield Incident(
+                severity_of(state),
+                words_of.format(customer=name_of(customer), share=share),
+                alert,
+                alert,
+                incident_key(alert, customer),
+                notification_of([state]),
+                where=(("customer", customer),),
+            )
 
 
 def other_incidents(reading: BoardInput, shown: Sequence[Incident]) -> Iterator[Incident]:

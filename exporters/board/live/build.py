@@ -18,7 +18,8 @@ from exporters.board.incidents.cache import USUAL_WINDOW, early_cache_failures
 from exporters.board.incidents.data_quality import DataQuality, data_quality
 from exporters.board.incidents.failures import (
     OUTAGE_WINDOW,
-    client_error_incidents,
+    customer_incidents,
+    denial_incidents,
     other_incidents,
     outages,
 )
@@ -124,7 +125,8 @@ class LiveBoard:
         # If no partition is counted, the traffic is unknown and its alerts describe the past.
         if not quality.blind:
             incidents += outages(reading, self._groups, self.limits)
-            incidents += client_error_incidents(reading, str)
+            incidents += denial_incidents(reading, str)
+            incidents += customer_incidents(reading, str)
             about_thresholds = list(threshold_incidents(statuses, reading, self._groups, str))
             incidents += early_cache_failures(reading, self._groups, statuses, about_thresholds)
             incidents += about_thresholds

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from alerts.backtest.run import Backtest
 from tests.support.backtests import T0, UPTIME, Event, backtested, event, of_rule, policy
 
@@ -71,10 +69,48 @@ def test_an_hour_of_404_for_a_quarter_of_the_traffic_pages_for_its_model() -> No
         assert watched.alert.name == "TokenpulseClientErrorsJump" or not watched.episodes()
 
 
-@pytest.mark.parametrize("outcome", ["cancelled", "rate_limited"])
-def test_other_outcomes_are_no_client_errors(outcome: str) -> None:
-    found = backtested(hours_of_four_models(outcome=outcome), policy(UPTIME), BEGIN_S)
+def test_cancelled_requests_are_no_client_errors() -> None:
+    found = backtested(hours_of_four_models(outcome="cancelled"), policy(UPTIME), BEGIN_S)
     assert all(not watched.episodes() for watched in found.watched)
+
+
+def test_rate_limited_requests_are_no_client_errors_and_page_under_their_own_name() -> None:
+    found = backtested(hours_of_four_models(outcome="rate_limited"), policy(UPTIME), BEGIN_S)
+    ((series, fired_s, _),) = firings(found, "RateLimitedJump page 5m")
+    assert series == {"scope": "model", "model": "b"}
+    assert 270 + 60 < fired_s <= 270 + 60 + 40
+    ((series, _, _),) = firings(found, "RateLimitedJump ticket 1h")
+    assert series == {"scope": "customer", "customer": "customer-1"}
+    for watched in found.watched:
+        assert watched.alert.name == "TokenpulseRateLimitedJump" or not watched.episodes()
+
+
+def hours_of_three_customers(last_hours: dict[str, float]) -> list[Event]:
+    """Six hours of three customers with 600 requests an hour each; `last_hours`: requests an hour
+    from the fifth on, as a share of the usual ones."""
+    return [
+        event(T0 + hour * HOUR_S + at * 6 / share + late_s, customer_id=customer, model="large")
+        for late_s, customer in enumerate(("a", "b", "c"))
+        for hour in range(6)
+        for share in [last_hours.get(customer, 1.0) if hour >= 4 else 1.0]
+        for at in range(round(600 * share))
+    ]
+
+
+def test_a_customer_that_sends_ten_times_as_much_is_a_ticket() -> None:
+    found = backtested(hours_of_three_customers({"b": 10.0}), policy(UPTIME), BEGIN_S)
+    ((series, fired_s, _),) = firings(found, "CustomerFlood ticket")
+    assert series == {"customer": "b"}
+    # Five times as many beside the others are reached after four ninths of the hour.
+    assert abs(fired_s - 1_600 - 300) <= 40
+
+
+def test_a_customer_that_sends_no_more_requests_is_a_ticket() -> None:
+    found = backtested(hours_of_three_customers({"b": 0.0}), policy(UPTIME), BEGIN_S)
+    ((series, fired_s, _),) = firings(found, "CustomerSilent ticket")
+    assert series == {"customer": "b"}
+    # Less than 1 % of its requests of an hour are left.
+    assert 3_540 + 300 <= fired_s <= HOUR_S + 300
 
 
 def minutes_of_tokens(**last_hour: int) -> list[Event]:

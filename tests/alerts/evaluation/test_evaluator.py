@@ -40,6 +40,8 @@ SEEDS = {
     122: "TokenpulseCacheHitLow",
     134: "TokenpulseCachedTokensUnreported",
     100: "TokenpulseNothingCounted",
+    205: "TokenpulseTtftHigh",
+    300: "TokenpulseCustomerSilent",
 }
 LABELS_OF = {spec.name: spec.labels for spec in SPECS} | {"up": ("job", "instance")}
 

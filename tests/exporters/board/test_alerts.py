@@ -72,6 +72,27 @@ def test_the_most_urgent_alert_of_an_objective_comes_first() -> None:
     assert [state.severity for state in found] == ["page", "ticket"]
 
 
+def test_rate_limits_floods_and_silent_customers_are_worded(
+    configured: Callable[..., Any],
+) -> None:
+    def ticket(alert: str, share: float, **series: str) -> AlertState:
+        return AlertState(f"Tokenpulse{alert}", "ticket", {}, series, share, NOW_S, None, True)
+
+    states = [
+        ticket("RateLimitedJump", 0.6, scope="model", model="large"),
+        ticket("CustomerFlood", 0.45, customer="c-1"),
+        ticket("CustomerSilent", 0.123, customer="c-2"),
+    ]
+    facts = facts_under(configured(), FixedRules(states), cold=False)
+    words = {str(one.alert).removeprefix("Tokenpulse"): one.words for one in facts.incidents}
+    assert words["RateLimitedJump"].startswith(
+        "Model large: 60 % of the requests are rate-limited (429), far more"
+    )
+    assert words["CustomerFlood"].startswith("Customer c-1 sent 45 % of all requests")
+    assert words["CustomerSilent"].startswith("Customer c-2 sent hardly any request")
+    assert "12.3 % of those of the last day" in words["CustomerSilent"]
+
+
 def test_client_errors_are_worded_with_the_most_urgent_alert_of_each_place(
     configured: Callable[..., Any],
 ) -> None:
