@@ -122,7 +122,7 @@ def read_json(body: bytes) -> list[SpanGroup]:
         request = _REQUEST.decode(body)
     except msgspec.ValidationError:
         request = _read_leniently(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotTraces("the body is no JSON in UTF-8") from error
     return [
         JsonGroup(resource_spans.resource, scope_spans)
@@ -219,15 +219,20 @@ def _attributes(pairs: Iterable[_Pair], names: frozenset[str]) -> Attributes:
 
 
 def _value(value: _Value | None) -> Attribute:
-    """Return the value as Python has it; None for maps, bytes and values that are not set."""
-    if value is None:
-        return None
+    """Return the value as Python has it; None for maps, bytes and values that are not set.
+
+    Arrays in arrays are None too: how deep they go is the sender's choice.
+    """
+    if value is not None and value.array_value is not None:
+        return [_scalar(item) for item in value.array_value.values or ()]
+    return None if value is None else _scalar(value)
+
+
+def _scalar(value: _Value) -> Attribute:
     if value.string_value is not None:
         return value.string_value
     if value.int_value is not None:
         return _integer(value.int_value)
-    if value.array_value is not None:
-        return [_value(item) for item in value.array_value.values or ()]
     return value.bool_value if value.double_value is None else value.double_value
 
 

@@ -1,15 +1,25 @@
 """OTLP traces in protobuf, read with the messages of opentelemetry-proto.
 
-Pure. Walking the attributes costs most of the time, so a value is read only if its key is wanted.
+Pure. The messages are the published ones but for one thing: attributes are maps. On the wire a map
+is what OTLP sends, repeated messages of a key and a value, but reading one takes a third of the
+time: the keys of no interest never become objects. Of a key given twice the last value counts.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+)
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
+from google.protobuf.message_factory import GetMessageClass
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from opentelemetry.proto.common.v1 import common_pb2
+from opentelemetry.proto.resource.v1 import resource_pb2
+from opentelemetry.proto.trace.v1 import trace_pb2
 
 from streams.intake.otlp.spans import (
     EVENT_ATTRIBUTES,
@@ -24,6 +34,49 @@ from streams.intake.otlp.spans import (
 
 _TRACE_ID_BYTES, _SPAN_ID_BYTES = 16, 8
 _SCALARS = frozenset({"string_value", "int_value", "double_value", "bool_value"})
+_FILES = (common_pb2, resource_pb2, trace_pb2, trace_service_pb2)
+_REQUEST_NAME = "opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest"
+_PAIR_TYPE, _VALUE_TYPE = (
+    f".opentelemetry.proto.common.v1.{name}" for name in ("KeyValue", "AnyValue")
+)
+
+
+def _request_class() -> Any:
+    """Return the class of traces requests whose attributes are maps, in a pool of its own."""
+    pool = DescriptorPool()
+    for module in _FILES:
+        file = FileDescriptorProto()
+        module.DESCRIPTOR.CopyToProto(file)
+        if module is not common_pb2:  # the scope's attributes are there, and are not read
+            for message in file.message_type:
+                _use_maps(message, f".{file.package}.{message.name}")
+        pool.AddSerializedFile(file.SerializeToString())
+    return GetMessageClass(pool.FindMessageTypeByName(_REQUEST_NAME))
+
+
+def _use_maps(message: DescriptorProto, full_name: str) -> None:
+    """Make the attributes of a message, and of the messages in it, maps from key to value."""
+    for nested in message.nested_type:
+        _use_maps(nested, f"{full_name}.{nested.name}")
+    for member in message.field:
+        if member.name == "attributes" and member.type_name == _PAIR_TYPE:
+            entry = message.nested_type.add(name="AttributesEntry")
+            entry.options.map_entry = True
+            optional = FieldDescriptorProto.LABEL_OPTIONAL
+            entry.field.add(
+                name="key", number=1, label=optional, type=FieldDescriptorProto.TYPE_STRING
+            )
+            entry.field.add(
+                name="value",
+                number=2,
+                label=optional,
+                type=FieldDescriptorProto.TYPE_MESSAGE,
+                type_name=_VALUE_TYPE,
+            )
+            member.type_name = f"{full_name}.{entry.name}"
+
+
+_REQUEST = _request_class()
 
 
 def read_proto(body: bytes) -> list[SpanGroup]:
@@ -33,7 +86,7 @@ def read_proto(body: bytes) -> list[SpanGroup]:
     a request of metrics may decode as one of traces.
     """
     try:
-        request = ExportTraceServiceRequest.FromString(body)
+        request = _REQUEST.FromString(body)
     except DecodeError as error:
         raise NotTraces("the bytes are no ExportTraceServiceRequest") from error
     scopes = [
@@ -55,7 +108,7 @@ def read_proto(body: bytes) -> list[SpanGroup]:
 class ProtoGroup:
     """The spans of one `ScopeSpans` message."""
 
-    def __init__(self, resource_spans: ResourceSpans, scope_spans: ScopeSpans) -> None:
+    def __init__(self, resource_spans: Any, scope_spans: Any) -> None:
         self.scope = scope_spans.scope.name
         self._resource = resource_spans.resource.attributes
         self._spans = scope_spans.spans
@@ -83,27 +136,32 @@ class ProtoGroup:
             )
 
 
-def _attributes(pairs: Iterable[KeyValue], names: frozenset[str]) -> Attributes:
-    attributes: Attributes = {}
-    for pair in pairs:
-        key = pair.key
-        if key in names:
-            attributes[key] = _value(pair.value)
-    return attributes
+def _attributes(sent: Mapping[str, Any], names: frozenset[str]) -> Attributes:
+    # Asking for a text or a number is quicker than asking which kind a value has: an empty answer
+    # is rare.
+    return {
+        key: (value := sent[key]).string_value or value.int_value or _value(value)
+        for key in names.intersection(sent)
+    }
 
 
-def _value(value: AnyValue) -> Attribute:
-    """Return the value as Python has it; None for maps, bytes and values that are not set."""
+def _value(value: Any) -> Attribute:
+    """Return the value as Python has it; None for maps, bytes and values that are not set.
+
+    Arrays in arrays are None too, as in JSON.
+    """
+    if value.WhichOneof("value") == "array_value":
+        return [_scalar(item) for item in value.array_value.values]
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Attribute:
     kind = value.WhichOneof("value")
-    if kind in _SCALARS:
-        scalar: Attribute = getattr(value, kind)
-        return scalar
-    if kind == "array_value":
-        return [_value(item) for item in value.array_value.values]
-    return None
+    scalar: Attribute = getattr(value, kind) if kind in _SCALARS else None
+    return scalar
 
 
-def _events(events: Sequence[ProtoSpan.Event]) -> dict[str, SpanEvent]:
+def _events(events: Sequence[Any]) -> dict[str, SpanEvent]:
     first: dict[str, SpanEvent] = {}
     for event in events:
         name = event.name

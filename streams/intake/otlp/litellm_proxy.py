@@ -31,13 +31,14 @@ class ProxyJoin:
 
     def __init__(self, batch: IntakeBatch) -> None:
         self._batch = batch
+        self._spans: list[Span] = []
         self._parents: dict[tuple[str, str], str] = {}
         self._servers: dict[str, dict[str, tuple[Span, str]]] = defaultdict(dict)
         self._requests: list[tuple[Span, Event]] = []
 
-    def add_parent(self, span: Span) -> None:
-        """Remember the parent of a span: a CLIENT span finds its SERVER span along these."""
-        self._parents[span.trace_id, span.span_id] = span.parent_id
+    def add_span(self, span: Span) -> None:
+        """Keep a span until the end: a CLIENT span finds its SERVER span along the parents."""
+        self._spans.append(span)
 
     def add_server(self, span: Span, scope: str) -> bool:
         """Return whether the SERVER span is a call of a model, and keep it until the end if so."""
@@ -54,6 +55,7 @@ class ProxyJoin:
         """Correct the events by their SERVER spans, and add those of SERVER spans alone."""
         if not self._servers:
             return
+        self._parents = {(span.trace_id, span.span_id): span.parent_id for span in self._spans}
         attempts: dict[str, list[tuple[Span, Event]]] = defaultdict(list)
         for request in self._requests:
             server = self._server_of(request[0])

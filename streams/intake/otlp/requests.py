@@ -33,7 +33,7 @@ from streams.intake.otlp.endings import (
 )
 from streams.intake.otlp.litellm_proxy import SERVER_NAMES, ProxyJoin
 from streams.intake.otlp.litellm_usage import add_usage
-from streams.intake.otlp.profile import Profile, Ttft, fits
+from streams.intake.otlp.profile import ANY, Profile, Ttft, fits
 from streams.intake.otlp.profiles import PROFILES, select_profiles
 from streams.intake.otlp.spans import (
     SERVER,
@@ -151,7 +151,7 @@ class RequestReader:
                 batch.rejected.append(RejectedSpan(BAD_SPAN, detail, position, scope, {}))
                 continue
             if join is not None:
-                join.add_parent(span)
+                join.add_span(span)
                 if span.kind == SERVER and join.add_server(span, scope):
                     continue
             plan = next((plan for plan in plans if _is_request(span, plan.profile)), None)
@@ -270,14 +270,19 @@ def _yields(plan: _Plan, scopes: set[str]) -> bool:
 def _is_request(span: Span, profile: Profile) -> bool:
     if profile.kinds and span.kind not in profile.kinds:
         return False
-    if not fits(span.name, profile.names) or fits(span.name, profile.not_names):
+    if profile.names is not ANY and not fits(span.name, profile.names):
+        return False
+    if profile.not_names and fits(span.name, profile.not_names):
         return False
     attributes = span.attributes
-    if profile.requires and not any(
-        attributes.get(name) in values for name, values in profile.requires.items()
-    ):
-        return False
-    return all(attributes.get(name) in (None, *values) for name, values in profile.allows.items())
+    for name, values in profile.allows.items():
+        if attributes.get(name) not in (None, *values):
+            return False
+    for name, values in profile.requires.items():
+        value = attributes.get(name)
+        if isinstance(value, str) and value in values:  # a list is in no set
+            return True
+    return not profile.requires
 
 
 def _fault(span: Span, profile: Profile) -> tuple[str, str] | None:

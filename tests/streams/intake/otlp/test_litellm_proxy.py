@@ -1,0 +1,155 @@
+"""LiteLLM's proxy: what only the SERVER span has corrects the CLIENT span beside it."""
+
+from typing import Any
+
+from streams.intake.otlp.batch import IntakeBatch
+from tests.support.otlp_payloads import read, request, span
+
+SERVER, ROUTE, CLIENT, SECOND = ("aa" * 8, "bb" * 8, "cc" * 8, "dd" * 8)
+TRACE = "ab" * 16
+
+
+def server(status_code: int, *, error: str = "", **fields: object) -> dict[str, Any]:
+    attributes: dict[str, object] = {
+        "http.route": "/v1/chat/completions",
+        "http.response.status_code": status_code,
+    }
+    if error:
+        attributes["error.type"] = error
+    return (
+        span(
+            "POST /v1/chat/completions",
+            attributes,
+            kind=2,
+            status=2 if error else 0,
+            duration_ms=1500,
+            traceId=TRACE,
+            spanId=SERVER,
+        )
+        | fields
+    )
+
+
+def client(
+    span_id: str = CLIENT, *, error: str = "", duration_ms: float = 1000, **fields: object
+) -> dict[str, Any]:
+    attributes: dict[str, object] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "good",
+        "gen_ai.response.time_to_first_chunk": 0.155,
+        "litellm.request.streaming": True,
+        "gen_ai.usage.input_tokens": 8,
+        "gen_ai.usage.output_tokens": 3,
+        "gen_ai.usage.cache_read.input_tokens": 0,
+    }
+    attributes |= {"error.type": error} if error else {"gen_ai.response.finish_reasons": ["stop"]}
+    return (
+        span(
+            "chat good",
+            attributes,
+            status=2 if error else 0,
+            duration_ms=duration_ms,
+            traceId=TRACE,
+            spanId=span_id,
+            parentSpanId=ROUTE,
+        )
+        | fields
+    )
+
+
+def route() -> dict[str, Any]:
+    return span("route good", {}, kind=1, traceId=TRACE, spanId=ROUTE, parentSpanId=SERVER)
+
+
+def joined(
+    servers: list[dict[str, Any]], clients: list[dict[str, Any]], profile: str = "auto"
+) -> IntakeBatch:
+    return read(request(("fastapi", servers), ("litellm", [route(), *clients])), profile)
+
+
+def test_a_good_call_is_one_event() -> None:
+    batch = joined([server(200)], [client()])
+    [event] = batch.events
+    assert event["request_id"] == f"{TRACE}/{CLIENT}"
+    assert (event["outcome"], event["input_tokens"]) == ("success", 8)
+    assert "attempt_of" not in event
+    assert dict(batch.skipped) == {("joined", "fastapi"): 1, ("no_request", "litellm"): 1}
+    assert batch.spans == 3
+
+
+def test_a_client_that_left_is_a_cancellation_without_the_estimated_tokens() -> None:
+    [event] = joined([server(200, error="ConnectionError")], [client()]).events
+    assert (event["outcome"], event["ending"]) == ("cancelled", "cancelled_after_first")
+    assert event["ttft_ms"] == 155
+    assert not [name for name in event if name.endswith("_tokens")]
+
+
+def test_a_cut_stream_is_a_stream_error_though_its_server_span_is_good() -> None:
+    [event] = joined([server(200)], [client(error="APIConnectionError")]).events
+    assert event["outcome"] == "stream_error"
+    assert not [name for name in event if name.endswith("_tokens")]
+
+
+def test_an_unknown_model_has_a_server_span_only_and_is_the_clients_error() -> None:
+    batch = joined([server(400)], [])
+    [event] = batch.events
+    assert event["request_id"] == f"{TRACE}/{SERVER}"
+    assert (event["outcome"], event["error_class"]) == ("client_error", "invalid")
+    assert event["duration_ms"] == 1500
+
+
+def test_a_client_that_left_before_the_provider_answered_has_a_server_span_only() -> None:
+    [event] = joined([server(200, error="ClientDisconnect")], []).events
+    assert (event["outcome"], event["ending"]) == ("cancelled", "cancelled_before_first")
+
+
+def test_a_server_span_of_an_answer_alone_waits_for_no_client_span() -> None:
+    batch = joined([server(200)], [])
+    assert batch.events == []
+    assert batch.skipped["no_client_span", "fastapi"] == 1
+
+
+def test_a_fallback_is_two_attempts_at_one_request() -> None:
+    failed = client(SECOND, error="InternalServerError", duration_ms=40)
+    first, last = sorted(
+        joined([server(200)], [client(), failed]).events, key=lambda event: event["final"]
+    )
+    assert first["request_id"] == f"{TRACE}/{SECOND}"
+    assert (first["outcome"], first["final"]) == ("server_error", False)
+    assert (last["outcome"], last["final"]) == ("success", True)
+    assert {first["attempt_of"], last["attempt_of"]} == {f"{TRACE}/{SERVER}"}
+
+
+def test_two_calls_of_one_trace_find_their_own_server_span_along_the_parents() -> None:
+    other_server = server(200, error="ConnectionError", spanId="ee" * 8)
+    other_client = client(SECOND, parentSpanId="ee" * 8)
+    batch = joined([server(200), other_server], [client(), other_client])
+    assert {event["request_id"][-16:]: event["outcome"] for event in batch.events} == {
+        CLIENT: "success",
+        SECOND: "cancelled",
+    }
+
+
+def test_other_routes_are_no_requests() -> None:
+    health = server(200) | {"name": "GET /health/liveliness", "attributes": []}
+    counting = server(
+        404,
+        attributes=span("", {"http.route": "/v1/messages/count_tokens"})["attributes"],
+    )
+    batch = joined([health, counting], [])
+    assert batch.events == []
+    assert batch.skipped["no_request", "fastapi"] == 2
+
+
+def test_server_spans_of_another_application_are_not_those_of_a_proxy() -> None:
+    body = request(("fastapi", [server(500)]))
+    batch = read(body)
+    assert batch.events == []
+    assert dict(batch.skipped) == {("unknown_scope", "fastapi"): 1}
+    assert len(read(body, "litellm-v2").events) == 1
+
+
+def test_a_span_without_times_gives_no_event() -> None:
+    batch = joined([server(400, startTimeUnixNano="0")], [])
+    assert batch.events == []
