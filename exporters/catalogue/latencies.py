@@ -39,6 +39,15 @@ FIRST_VISIBLE_HISTOGRAM = Spec(
     "Only if events have `first_visible_token_ms`; not part of the TTFT. Not in the convention.",
     "0.2.0",
 )
+FLEET_HISTOGRAM = Spec(
+    "tokenpulse_latency_seconds",
+    "histogram",
+    "Latencies of all models and regions together, for successful responses.",
+    ("latency",),
+    "For heatmaps: a query of the histograms above reads a series for each bucket, model and "
+    "region. Not in the convention.",
+    "0.2.0",
+)
 TTFT_SECONDS = Spec(
     "tokenpulse_ttft_seconds",
     "summary",

@@ -11,7 +11,12 @@ from itertools import chain
 
 from exporters.catalogue.cost import MONEY
 from exporters.catalogue.counters import COUNTER_SPECS, WINDOW_COUNTER_SPECS
-from exporters.catalogue.latencies import REQUEST_HISTOGRAMS, WINDOW_QUANTILES, WINDOW_SAMPLES
+from exporters.catalogue.latencies import (
+    FLEET_HISTOGRAM,
+    REQUEST_HISTOGRAMS,
+    WINDOW_QUANTILES,
+    WINDOW_SAMPLES,
+)
 from exporters.catalogue.objectives import OBJECTIVES
 from exporters.catalogue.pipeline import EXPORTER, PIPELINE
 from exporters.catalogue.spec import SERIES_LABELS, WINDOW_LABELS, MetricGroup, Spec
@@ -268,7 +273,7 @@ GROUPS = (
         "addition. In OpenMetrics a bucket may have an exemplar: the `trace_id` of a recent "
         "request in it, if events contain one. Exemplars are a sample, at most 200 per partition, "
         "kept by the workers while they run.",
-        tuple(REQUEST_HISTOGRAMS.values()),
+        (*REQUEST_HISTOGRAMS.values(), FLEET_HISTOGRAM),
     ),
     MetricGroup(
         "Windows",

@@ -11,6 +11,7 @@ import numpy as np
 
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.latencies import (
+    FLEET_HISTOGRAM,
     GEN_AI_LABELS,
     OPTIONAL_LATENCIES,
     REQUEST_HISTOGRAMS,
@@ -145,6 +146,7 @@ def add_histograms(
     shown: dict[tuple[str, ...], list[Exemplar]] = {}
     for one in sorted(exemplars, key=lambda one: one.ended_at_ms):
         shown.setdefault((one.model, one.region, one.latency), []).append(one)
+        shown.setdefault((one.latency,), []).append(one)
     rows = scope.regroup(totals.series, 0)
     within = (
         scope.regroup(totals.threshold_counts, THRESHOLD_COUNT_BITS)
@@ -159,11 +161,21 @@ def add_histograms(
             "+Inf" if edge_us == EVERYTHING_US else str(edge_us / 1e6) for edge_us in edges[number]
         ]
         groups = (rows.keys << LATENCY_BITS) | number
-        counts = np.column_stack(
-            [_within(within, groups, edge_us) for edge_us in edges[number]]
-        ).tolist()
-        sums_us = rows.values[:, SUM_COLUMNS[number]].tolist()
-        for group, cumulative, sum_us in zip(rows.keys.tolist(), counts, sums_us, strict=True):
+        counts = np.column_stack([_within(within, groups, edge_us) for edge_us in edges[number]])
+        sums_us = rows.values[:, SUM_COLUMNS[number]]
+        of_fleet = counts.sum(axis=0).tolist()
+        if latency not in OPTIONAL_LATENCIES or of_fleet[-1]:
+            page.add_histogram(
+                FLEET_HISTOGRAM,
+                label_text({"latency": latency}),
+                edge_texts,
+                of_fleet,
+                int(sums_us.sum()) / 1e6,
+                _in_buckets(shown.get((latency,), ()), edges[number], of_fleet),
+            )
+        for group, cumulative, sum_us in zip(
+            rows.keys.tolist(), counts.tolist(), sums_us.tolist(), strict=True
+        ):
             if latency in OPTIONAL_LATENCIES and not cumulative[-1]:
                 continue
             values = (operation, provider, *scope.keys[group])

@@ -134,7 +134,6 @@ def _within(latency: FleetLatency, target_s: float) -> Panel:
 
 def distributions() -> Iterator[Panel]:
     """Yield a heatmap of each latency."""
-    chosen = {"gen_ai_request_model": series.CHOSEN["model"], "region": series.CHOSEN["region"]}
     for what, title in (
         ("ttft", "Time to first token"),
         ("tpot", "Time per output token"),
@@ -143,8 +142,9 @@ def distributions() -> Iterator[Panel]:
         spec = latency_metrics.REQUEST_HISTOGRAMS[what]
         yield heat(
             title,
-            f"{spec.help} {spec.meaning} Chosen regions and models, requests a second by bucket. A "
-            "dot is one request that carried a trace id; it leads to its trace.",
-            rate(spec, ("le",), "_bucket", **chosen),
+            f"{spec.help} {spec.meaning} All requests, a second by bucket; the page of a model or "
+            "region has its own. A dot is one request that carried a trace id; it leads to its "
+            "trace.",
+            rate(latency_metrics.FLEET_HISTOGRAM, ("le",), "_bucket", latency=what),
             "s",
         )

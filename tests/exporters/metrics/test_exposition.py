@@ -389,4 +389,15 @@ def test_histograms_count_at_or_under_every_edge(configured: Callable[..., Any])
         assert count == sum(one <= float(edge) for one in ttft_s), edge
     assert value(samples, name + "_count", **labels) == len(ttft_s)
     assert value(samples, name + "_sum", **labels) == pytest.approx(sum(ttft_s), abs=1e-3)
+    # The histogram of the fleet is their sum.
+    fleet = "tokenpulse_latency_seconds"
+    for edge in set(edges):
+        parts = [
+            at for found, at in named(samples, name + "_bucket").items() if ("le", edge) in found
+        ]
+        assert len(parts) > 1
+        assert value(samples, fleet + "_bucket", latency="ttft", le=edge) == sum(parts), edge
+    assert value(samples, fleet + "_sum", latency="ttft") == pytest.approx(
+        sum(named(samples, name + "_sum").values()), abs=1e-6
+    )
     assert not any("_created" in found for found, _ in samples)
