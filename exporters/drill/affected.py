@@ -84,7 +84,7 @@ def _sums(
 
     `tables`: of the steps, each with whether it has probes.
     """
-    mask = name_mask([row[at] for row in names], name)
+    mask = name_mask([row[at] for row in names], {name})
     sums = np.zeros((len(names), 3), np.int64)
     for table, has_probes in tables:
         known = table.keys < len(mask)  # names that are newer than this history are left out

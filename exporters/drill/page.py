@@ -12,14 +12,22 @@ from difflib import get_close_matches
 from jinja2 import Environment
 
 from exporters import formatting as fmt
-from exporters.board.facts import BreakdownRow, LiveFacts, LiveState, ObjectiveRow
+from exporters.board.facts import (
+    BreakdownRow,
+    Incident,
+    LiveFacts,
+    LiveState,
+    ObjectiveRow,
+    PastIncident,
+)
+from exporters.board.incidents.notifications import notification_words, past_notification
 from exporters.board.live.page import TEMPLATE_GLOBALS, KeyedIncident, with_keys
 from exporters.drill.affected import Parts
 from exporters.drill.place import Chart, Place, PlaceHistory, Step
 from exporters.drill.ranges import RANGES
 from exporters.drill.runbooks import INDEX, runbook_html
 from exporters.drill.slowest import SlowRequest
-from exporters.place_links import OTHERS, place_address
+from exporters.place_links import DIMENSION_OF, OTHERS, place_address
 from exporters.static_files import static_files
 from exporters.templates import templates
 from streams.events.fields import OTHER
@@ -31,6 +39,7 @@ KIND_WORDS: Mapping[str, str] = {
     "tier": "Service tier",
     "customer": "Customer",
 }
+_KIND_OF = {dimension: kind for kind, dimension in DIMENSION_OF.items()}
 NEAR_MAX = 5
 
 
@@ -77,6 +86,49 @@ class PlaceView:
         return own + [row for row in rows if row.scope == "fleet"]
 
 
+@dataclass(frozen=True, slots=True)
+class IncidentView:
+    """All that the page of an incident shows."""
+
+    incident: Incident | PastIncident
+    live: LiveState
+    made_at_s: float
+    history: PlaceHistory | None  # None before the first reading
+    charts: Sequence[Chart]
+    name_of: Callable[[str], str] = str  # token of a customer -> its name
+
+    @property
+    def start_s(self) -> float:
+        incident = self.incident
+        if isinstance(incident, PastIncident):
+            return incident.start_s
+        return self.made_at_s if incident.since_s is None else incident.since_s
+
+    @property
+    def end_s(self) -> float | None:
+        """Return when it ended; None while it lasts."""
+        return self.incident.end_s if isinstance(self.incident, PastIncident) else None
+
+    @property
+    def notified(self) -> str:
+        """Return whether a person is or was notified, in words."""
+        if isinstance(self.incident, PastIncident):
+            return past_notification(self.incident)
+        return notification_words(self.incident, self.made_at_s)
+
+    @property
+    def places(self) -> list[tuple[str, str, str]]:
+        """Return the words, the shown name and the address of each place with a page."""
+        return [
+            (KIND_WORDS[kind], self._shown(dimension, name), place_address(kind, name))
+            for dimension, name in self.incident.where
+            if (kind := _KIND_OF.get(dimension))
+        ]
+
+    def _shown(self, dimension: str, name: str) -> str:
+        return self.name_of(name) if dimension == "customer" else shown_name(name)
+
+
 def place_page(view: PlaceView, range_name: str, base: str) -> str:
     """Return the page. `base`: path from the page to the root of the exporter, such as `../`."""
     return _ENVIRONMENT.get_template("place.html").render(
@@ -85,10 +137,26 @@ def place_page(view: PlaceView, range_name: str, base: str) -> str:
         range_name=range_name,
         base=base,
         aged=False,
-        runbooks_url=(view.live.runbooks_url or "").rstrip("/"),
+        runbooks_url=_runbooks_url(view.live),
         assets=_addresses(base),
         address=base + place_address(view.place.kind, view.place.name),
     )
+
+
+def incident_page(view: IncidentView) -> str:
+    """Return the page of an incident; it is at `/incident/<id>`."""
+    return _ENVIRONMENT.get_template("incident.html").render(
+        view=view,
+        history=view.history,
+        band=(view.start_s, view.end_s or view.made_at_s),
+        base="../",
+        runbooks_url=_runbooks_url(view.live),
+        assets=_addresses("../"),
+    )
+
+
+def _runbooks_url(live: LiveState) -> str:
+    return (live.runbooks_url or "").rstrip("/")
 
 
 def runbook_page(name: str) -> str:
@@ -97,6 +165,7 @@ def runbook_page(name: str) -> str:
         title="All alerts" if name == INDEX else name,
         is_index=name == INDEX,
         body=runbook_html(name),
+        base="../",
         assets=_addresses("../"),
     )
 

@@ -4,17 +4,18 @@ Pure. The same sums and nearest-rank percentiles as in `tokenpulse report` for t
 None is "unknown": a step without requests has no ratio and no percentile.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from exporters.board.facts import Where, names_by_dimension
 from exporters.drill.ranges import ChartRange
 from exporters.drill.steps import QUANTILES, RangeHistory, StepFigures
 from exporters.place_links import DIMENSION_OF
-from exporters.windows.incremental import CUSTOMER
+from exporters.windows.incremental import CUSTOMER, FLEET
 from exporters.windows.measured import Measured, outcome_counts
 from streams.events.fields import OUTCOMES
 from streams.state.measures import SERIES_DIMENSIONS
@@ -34,6 +35,10 @@ class Place(NamedTuple):
     @property
     def dimension(self) -> str:
         return DIMENSION_OF[self.kind]
+
+    @property
+    def where(self) -> Where:
+        return ((self.dimension, self.name),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,11 @@ class Chart:
 class PlaceHistory:
     """All that the charts of a page show."""
 
-    place: Place
     range: ChartRange
     steps: tuple[Step, ...]  # oldest first
     unread: int  # steps that are still to be read after a start
     outcomes: dict[str, int]  # of the whole range
+    has_latencies: bool  # percentiles are known for the fleet and for single places only
 
     @property
     def is_running(self) -> bool:
@@ -101,40 +106,57 @@ def names_of(history: RangeHistory, dimension: str) -> list[str]:
     return sorted({key[0] for key in history.groups[dimension]})
 
 
-def place_history(history: RangeHistory, place: Place) -> PlaceHistory:
-    """Return the steps of a place; a place without requests has steps without counts."""
-    rows = _Rows(history, place)
-    steps = tuple(rows.steps())
+def place_history(
+    history: RangeHistory, where: Where, from_s: float = 0, to_s: float = float("inf")
+) -> PlaceHistory:
+    """Return the steps of some places that touch [from_s, to_s].
+
+    A place without requests has steps without counts.
+    """
+    rows = _Rows(history, where)
+    steps = tuple(step for step in rows.steps() if step.end_s > from_s and step.start_s <= to_s)
     outcomes: dict[str, int] = {}
     for step in steps:
         for name, count in step.outcomes.items():
             outcomes[name] = outcomes.get(name, 0) + count
     # In the order of the event contract, so that a row keeps its position between reloads.
     ordered = {name: outcomes[name] for name in OUTCOMES if name in outcomes}
-    return PlaceHistory(place, history.range, steps, history.unread, ordered)
+    return PlaceHistory(history.range, steps, history.unread, ordered, rows.has_latencies)
 
 
 class _Rows:
-    """Selects the rows of one place from the figures of all."""
+    """Selects the rows of some places from the figures of all."""
 
-    def __init__(self, history: RangeHistory, place: Place) -> None:
+    def __init__(self, history: RangeHistory, where: Where) -> None:
         self._history = history
-        self._is_customer = place.dimension == CUSTOMER
-        self._dimension = place.dimension
+        names = names_by_dimension(where)
+        self._is_customer = CUSTOMER in names
+        # Percentiles cannot be added up, so they are there only for the groups that were read.
+        self._dimension, self._group = FLEET, 0 if not where else None
         if self._is_customer:
-            self._mask = name_mask([customer for customer, _ in history.customers], place.name)
-            self._group = None
+            dimensions: Sequence[str] = (CUSTOMER, "model")
+            rows: Sequence[Sequence[str]] = history.customers
         else:
-            at = SERIES_DIMENSIONS.index(place.dimension)
-            self._mask = name_mask([name[at] for name in history.series], place.name)
-            keys = history.groups[place.dimension]
-            self._group = next((n for n, key in enumerate(keys) if key[0] == place.name), None)
+            dimensions, rows = SERIES_DIMENSIONS, history.series
+            if len(where) == 1:
+                self._dimension = where[0][0]
+                keys = history.groups[self._dimension]
+                matching = (number for number, key in enumerate(keys) if key[0] == where[0][1])
+                self._group = next(matching, None)
+        self._mask = np.ones(len(rows), np.bool_)
+        for at, dimension in enumerate(dimensions):
+            if dimension in names:
+                self._mask &= name_mask([row[at] for row in rows], names[dimension])
+
+    @property
+    def has_latencies(self) -> bool:
+        return not self._is_customer and (self._group is not None or self._dimension != FLEET)
 
     def steps(self) -> Iterator[Step]:
         for figures in self._history.steps:
             row = self._row(figures)
             samples, quantiles_s = self._latencies(figures)
-            scope = CUSTOMER if self._is_customer else self._dimension
+            scope = CUSTOMER if self._is_customer else FLEET
             measured = Measured.from_row(
                 scope, row.tolist(), samples=samples, quantiles_s=quantiles_s
             )
@@ -186,9 +208,9 @@ class _Rows:
         return samples, quantiles_s
 
 
-def name_mask(names: Sequence[str], name: str) -> npt.NDArray[np.bool_]:
-    """Return which of the names are `name`."""
-    return np.fromiter((one == name for one in names), np.bool_, len(names))
+def name_mask(names: Sequence[str], chosen: Collection[str]) -> npt.NDArray[np.bool_]:
+    """Return which of the names are among the chosen ones."""
+    return np.fromiter((name in chosen for name in names), np.bool_, len(names))
 
 
 # -- charts ----------------------------------------------------------------------------------------
@@ -235,7 +257,7 @@ def charts(history: PlaceHistory, targets: ChartTargets) -> tuple[Chart, ...]:
             ),
         ),
     ]
-    if history.place.dimension != CUSTOMER:
+    if history.has_latencies:
         made += [
             _latency_chart("ttft", "Time to first token", measured, targets.ttft_p95_s),
             _latency_chart("tpot", "Time per output token", measured, targets.tpot_p95_s),

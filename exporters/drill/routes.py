@@ -1,23 +1,30 @@
-"""The pages of single places over HTTP: `/model/<name>?range=1h` and the like, and the runbooks.
+"""The pages of places, incidents and runbooks over HTTP: `/model/<name>?range=1h` and the like.
 
 Login is that of the whole exporter (server/web_config.py). Addresses in a page are relative.
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from exporters.board.facts import LiveState
+from exporters.board.facts import Incident, LiveFacts, LiveState, PastIncident
 from exporters.drill.affected import parts_of
 from exporters.drill.current import CurrentWindow
 from exporters.drill.history import HistoryCache
-from exporters.drill.page import PlaceView, near_names, place_page, runbook_page, shown_name
+from exporters.drill.page import (
+    IncidentView,
+    PlaceView,
+    incident_page,
+    near_names,
+    place_page,
+    runbook_page,
+    shown_name,
+)
 from exporters.drill.place import (
     ChartTargets,
     Place,
-    PlaceHistory,
     charts,
     names_of,
     place_history,
@@ -30,6 +37,7 @@ from exporters.place_links import DIMENSION_OF, OTHERS, place_address
 from exporters.static_files import SAFE_HEADERS, static_route
 from streams.events.fields import OTHER
 
+MARGIN_MIN_S = 300.0  # of the charts of an incident, before and after it
 _FRESH = {**SAFE_HEADERS, "Cache-Control": "no-store"}
 
 
@@ -59,6 +67,9 @@ def drill_routes(source: DrillSource) -> list[web.RouteDef]:
         # Some milliseconds of work, in which this loop answers other requests.
         return await asyncio.to_thread(_answer, source, place, chart_range, base)
 
+    async def incident(request: web.Request) -> web.Response:
+        return await asyncio.to_thread(_incident, source, request.match_info["id"])
+
     async def runbook(request: web.Request) -> web.Response:
         name = request.match_info.get("alert", INDEX)
         if name not in (INDEX, *runbook_names()):
@@ -71,6 +82,7 @@ def drill_routes(source: DrillSource) -> list[web.RouteDef]:
     return [
         web.get(f"/{{kind:{kinds}}}/{{name}}", show),
         web.get(f"/{{kind:{kinds}}}", show),
+        web.get("/incident/{id}", incident),
         web.get("/runbooks/", runbook),
         web.get("/runbooks/{alert}", runbook),
         static_route("exporters.drill"),
@@ -85,16 +97,9 @@ def _answer(source: DrillSource, place: Place, chart_range: ChartRange, base: st
         known = names_of(history, place.dimension)
         if place.name not in known:
             return _unknown(place, known, base)
-    of_place: PlaceHistory | None = None
-    if history is not None:
-        of_place = place_history(history, place)
+    of_place = None if history is None else place_history(history, place.where)
     live = source.live()
-    facts = live.facts
-    targets = ChartTargets()
-    if facts is not None:
-        targets = ChartTargets(
-            facts.availability_ratio.target, facts.ttft_p95_s.target, facts.tpot_p95_s.target
-        )
+    targets = _targets(live.facts)
     title = source.name_of(place.name) if place.kind == "customer" else shown_name(place.name)
     view = PlaceView(
         place,
@@ -113,6 +118,42 @@ def _answer(source: DrillSource, place: Place, chart_range: ChartRange, base: st
     )
     return web.Response(
         text=place_page(view, chart_range.name, base), content_type="text/html", headers=_FRESH
+    )
+
+
+def _incident(source: DrillSource, incident_id: str) -> web.Response:
+    live = source.live()
+    facts = live.facts
+    if facts is None:
+        return _plain(503, f"no incidents now: {live.problem or 'no event was counted yet'}")
+    incidents: tuple[Incident | PastIncident, ...] = (*facts.incidents, *facts.past_incidents)
+    # An incident that two exporters saw has no id until one of them has recorded it.
+    known = {incident.id: incident for incident in incidents if incident.id}
+    incident = known.get(incident_id)
+    if incident is None:
+        return _plain(404, f"no incident {incident_id!r} in the last 24 hours; / lists all of them")
+    view = IncidentView(incident, live, facts.made_at_s, None, (), source.name_of)
+    end_s = facts.made_at_s if view.end_s is None else view.end_s
+    # Some time before and after, so that the change is in the picture.
+    margin_s = max(MARGIN_MIN_S, (end_s - view.start_s) / 4)
+    from_s, to_s = view.start_s - margin_s, end_s + margin_s
+    chart_range = next(
+        (each for each in RANGES.values() if facts.made_at_s - from_s <= each.span_s),
+        RANGES["24h"],
+    )
+    history = source.history.history(chart_range)
+    if history is not None:
+        places = tuple(pair for pair in incident.where if pair[0] in DIMENSION_OF.values())
+        past = place_history(history, places, from_s, to_s)
+        view = replace(view, history=past, charts=charts(past, _targets(facts)))
+    return web.Response(text=incident_page(view), content_type="text/html", headers=_FRESH)
+
+
+def _targets(facts: LiveFacts | None) -> ChartTargets:
+    if facts is None:
+        return ChartTargets()
+    return ChartTargets(
+        facts.availability_ratio.target, facts.ttft_p95_s.target, facts.tpot_p95_s.target
     )
 
 

@@ -71,6 +71,7 @@ class StepHistory(UpToNow):
             dimension: Grouping(dimension, (dimension,), SERIES_DIMENSIONS)
             for dimension in SERIES_DIMENSIONS
         }
+        self.groupings[FLEET] = Grouping(FLEET, (), SERIES_DIMENSIONS)
         self._figures: dict[int, StepFigures] = {}
         self._versions: dict[int, _Versions] = {}  # of the slices behind the figures
         self._sums: dict[int, dict[int, _LevelSum]] = {}  # step -> level; of unsettled steps

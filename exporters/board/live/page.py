@@ -106,6 +106,7 @@ def page(parts: Mapping[str, str], state: LiveState, assets: Mapping[str, str], 
         title=title(state),
         assets=assets,
         build=build,
+        base="",
     )
 
 

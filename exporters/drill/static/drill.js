@@ -72,6 +72,19 @@
     };
   }
 
+  // The time of an incident, behind the lines.
+  function shade(figure, plot) {
+    if (!figure.dataset.from) return;
+    const { left, top, width, height } = plot.bbox;
+    const place = (at) => Math.min(left + width, Math.max(left, plot.valToPos(at, "x", true)));
+    const begin = place(Number(figure.dataset.from));
+    plot.ctx.save();
+    plot.ctx.globalAlpha = 0.14;
+    plot.ctx.fillStyle = colour("--fourth");
+    plot.ctx.fillRect(begin, top, Math.max(2, place(Number(figure.dataset.to)) - begin), height);
+    plot.ctx.restore();
+  }
+
   function options(figure, table) {
     const { unit } = figure.dataset;
     const step = Number(figure.dataset.step);
@@ -114,6 +127,7 @@
         { ...axis, space: 70, size: 30, values: (plot, ticks) => ticks.map((at) => (isDaily ? day : clock)(new Date(at * 1000))) },
         { ...axis, size: 62, values: (plot, ticks) => ticks.map((value) => axisText(unit, value)) },
       ],
+      hooks: { drawClear: [(plot) => shade(figure, plot)] },
       cursor: { sync: { key: "page" }, y: false, drag: { x: false, y: false } },
     };
   }
@@ -147,6 +161,7 @@
       return;
     }
     figures.forEach((figure, at) => {
+      Object.assign(figure.dataset, others[at].dataset);
       figure.querySelector("table").replaceWith(others[at].querySelector("table"));
       const entry = charts.get(figure.id);
       const table = read(figure);

@@ -128,7 +128,7 @@ def test_late_events_change_a_step_that_was_read(
             await history.read(NOW_S)
             read = history.history(RANGES["1h"])
             assert read is not None
-            steps = place_history(read, Place("model", "opus")).steps
+            steps = place_history(read, Place("model", "opus").where).steps
             found.append(sum(step.measured.requests for step in steps))
         await writer.close()
         return found
