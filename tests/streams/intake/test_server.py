@@ -14,8 +14,8 @@ from aiohttp import ClientSession
 from streams.config.settings import Settings
 from streams.intake.delivery import Delivery
 from streams.kafka.dead_letters import DeadLetterHeaders
-from tests.streams.intake.conftest import IntakeOnBroker
 from tests.support.event_samples import EVENT
+from tests.support.intake_on_broker import IntakeOnBroker
 
 PATH = "/v1/events"
 LINES, CLOUD, CLOUD_BATCH = (

@@ -15,7 +15,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from streams.config.settings import Settings
 from streams.kafka.dead_letters import DeadLetterHeaders
-from tests.streams.intake.conftest import IntakeOnBroker
+from tests.support.intake_on_broker import IntakeOnBroker
 
 PATH = "/v1/traces"
 PROTO, JSON = "application/x-protobuf", "application/json"

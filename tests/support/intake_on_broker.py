@@ -1,0 +1,40 @@
+"""An intake over the embedded broker, asked over HTTP in the same process."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from aiohttp import ClientSession, web
+
+from streams.config.settings import Kafka, Settings
+from streams.intake.app import create_runner, create_server
+from streams.intake.delivery import Delivery
+from streams.intake.tokens import load_tokens
+from tests.support.servers import Broker
+
+Result = TypeVar("Result")
+Use = Callable[[ClientSession, Settings], Awaitable[Result]]
+
+
+class IntakeOnBroker:
+    """Runs an intake for the time of one coroutine."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+
+    def run(self, use: Use[Result], kafka: Kafka | None = None, **intake: Any) -> Result:
+        """Return what `use` returns; it gets a client of the intake, and the settings."""
+        settings = Settings(kafka=kafka or self.broker.new_kafka(), intake={"port": 0, **intake})
+        return asyncio.run(self._run(use, settings))
+
+    async def _run(self, use: Use[Result], settings: Settings) -> Result:
+        async with Delivery(settings.kafka) as delivery:
+            runner = create_runner(create_server(settings, load_tokens(settings.intake), delivery))
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            host, port = runner.addresses[0]
+            try:
+                async with ClientSession(f"http://{host}:{port}") as client:
+                    return await use(client, settings)
+            finally:
+                await runner.cleanup()
