@@ -11,6 +11,8 @@ from typing import Literal
 # On the page: met; not missed yet, but near it; missed; unknown.
 State = Literal["ok", "at_risk", "breached", "unknown"]
 Severity = Literal["page", "ticket", "info"]
+CATCHING_UP = "Catching up: "  # begin of the words of Freshness
+NOTHING_COUNTED = "no worker has counted an event yet"  # end of a problem
 BUDGET_NEARLY_GONE = 0.1  # share of an error budget below which its objective is at risk
 
 

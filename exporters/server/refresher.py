@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from exporters.board.alerts import AlertRules
-from exporters.board.facts import LiveFacts, LiveState
+from exporters.board.facts import NOTHING_COUNTED, LiveFacts, LiveState
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.drill.current import CurrentWindow
 from exporters.loop_thread import LoopThread
@@ -168,8 +168,7 @@ class Refresher:
         problem = (
             None
             if collected.partitions
-            else f"no state of group {kafka.group!r} and topic {kafka.topic!r}: no worker has "
-            "counted an event yet"
+            else f"no state of group {kafka.group!r} and topic {kafka.topic!r}: {NOTHING_COUNTED}"
         )
         export = Export(
             page,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from exporters import formatting as fmt
 from exporters.board.alerts import DATA_STALE, WINDOW_INCOMPLETE
-from exporters.board.facts import Freshness, Incident, State
+from exporters.board.facts import CATCHING_UP, Freshness, Incident, State
 from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.incidents.pipeline import HALTED, partition_list, pipeline_incidents
 from exporters.board.incidents.recent_totals import RecentTotals, totals_of
@@ -17,7 +17,6 @@ from exporters.board.input import BoardInput
 from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
 STATE_LOST = "TokenpulseStateLost"
-CATCHING_UP = "Catching up: "
 QUIET_AFTER_S = 60.0
 # Alerts that leave the numbers of the board as good as they are.
 _HARMLESS = {"TokenpulseArchiveOld", WINDOW_INCOMPLETE}

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporters import formatting as fmt
-from exporters.board.facts import Incident, ObjectiveRow, Severity, State, TileValue
-from exporters.board.incidents.data_quality import CATCHING_UP, DataQuality
+from exporters.board.facts import CATCHING_UP, Incident, ObjectiveRow, Severity, State, TileValue
+from exporters.board.incidents.data_quality import DataQuality
 from exporters.board.objectives import RANK
 from exporters.board.tiles import WINDOW
 

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -15,6 +16,8 @@ from markupsafe import Markup
 from exporters import formatting as fmt
 from exporters.board.facts import (
     BUDGET_NEARLY_GONE,
+    CATCHING_UP,
+    NOTHING_COUNTED,
     HistoryStrip,
     Incident,
     LiveFacts,
@@ -220,6 +223,24 @@ def _target_text(key: str, target: float) -> str:
     return fmt.exact_percent(target) if key in ("cache", "availability") else fmt.tokens(target)
 
 
+Phase = Literal["catching", "empty", "partial", ""]
+
+
+def data_phase(facts: LiveFacts | None, problem: str | None) -> Phase:
+    """Return what is special about the data, which has a colour of its own; "" if nothing is."""
+    if facts is None:
+        return "empty" if problem is None or problem.endswith(NOTHING_COUNTED) else ""
+    fresh = facts.freshness
+    if fresh.words.startswith(CATCHING_UP):
+        return "catching"
+    # Old numbers are worse than missing ones, and keep their colour.
+    if fresh.state == "breached":
+        return ""
+    if not facts.requests and facts.state == "unknown":
+        return "empty"
+    return "partial" if fresh.rebuilt or not fresh.complete else ""
+
+
 def budget_state(objective: ObjectiveRow) -> State:
     """Return the state of a budget bar: how much is left, whatever the burn rates are."""
     left = objective.budget_left_ratio
@@ -255,6 +276,7 @@ TEMPLATE_GLOBALS: Mapping[str, object] = {
     "STATE_WORDS": STATE_WORDS,
     "OVERALL_WORDS": OVERALL_WORDS,
     "budget_state": budget_state,
+    "data_phase": data_phase,
     "budget_width": budget_width,
     "burn_columns": burn_columns,
     "strip_summary": strip_summary,

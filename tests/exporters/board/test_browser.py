@@ -11,7 +11,7 @@ import bcrypt
 import pytest
 from aiohttp import web
 
-from exporters.board.facts import Incident, LiveFacts, LiveState
+from exporters.board.facts import Incident, LiveFacts, LiveState, PastIncident
 from exporters.board.live import routes
 from exporters.board.live.routes import board_routes
 from exporters.formatting import unbroken
@@ -105,6 +105,29 @@ def test_it_fits_every_screen_and_asks_only_its_own_server(
                 assert page.console == []
                 assert all(one.startswith(url) for one in page.requests)
                 assert len(page.requests) <= 6
+
+    asyncio.run(check())
+
+
+def test_the_worst_ten_places_fit_on_the_screen_of_an_operator() -> None:
+    models = WITH_INCIDENTS.models
+    many = (*models, *(replace(models[0], name=f"model-{at}") for at in range(10)))
+    past = PastIncident("page", 30 * "word ", None, None, 1.0, 2.0, None, None, None)
+    facts = replace(WITH_INCIDENTS, models=many, past_incidents=(past,))
+
+    async def check() -> None:
+        async with opened(facts, width=1440, height=900) as (page, _):
+            bottoms = await page.evaluate(
+                """Object.fromEntries(['#incidents', '#objectives', '#tiles',
+                  '#models tbody tr:nth-child(10)', '#regions tbody tr:last-child'].map((place) =>
+                  [place, document.querySelector(place).getBoundingClientRect().bottom]))"""
+            )
+            assert max(bottoms.values()) <= 900, bottoms
+            wide = await page.evaluate(
+                """[...document.querySelectorAll('#models .scroll, #regions .scroll')].filter(
+                  (table) => table.scrollWidth > table.clientWidth).length"""
+            )
+            assert wide == 0
 
     asyncio.run(check())
 

@@ -5,6 +5,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import exporters.board.facts as facts_module
-from exporters.board.facts import Incident, LiveFacts, LiveState, State, TileValue
+from exporters.board.facts import (
+    NOTHING_COUNTED,
+    Incident,
+    LiveFacts,
+    LiveState,
+    State,
+    TileValue,
+)
 from exporters.board.live.page import FRAGMENTS, fragments, page, with_keys
 from exporters.board.live.routes import assets, build, event, live_json, news
 from exporters.formatting import budget_left, unbroken
@@ -309,6 +317,9 @@ PAIRS = [
     *[(tone, f"{tone}-tint", TEXT) for tone in ("ok", "at_risk", "breached", "unknown")],
     *[("text", f"{tone}-tint", TEXT) for tone in ("ok", "at_risk", "breached", "unknown")],
     *[("muted", f"{tone}-tint", TEXT) for tone in ("unknown",)],
+    *[(tone, "surface", TEXT) for tone in ("catching", "empty", "partial")],
+    *[(tone, f"{tone}-tint", TEXT) for tone in ("catching", "empty", "partial")],
+    *[("text", f"{tone}-tint", TEXT) for tone in ("catching", "empty", "partial")],
     *[("ink", tone, TEXT) for tone in ("ok", "at_risk", "breached")],
     ("edge", "surface", GRAPHICS),
     ("focus", "surface", GRAPHICS),
@@ -341,6 +352,36 @@ def test_colours_have_the_contrast_of_wcag_aa(scheme: str) -> None:
         light, dark = sorted(map(luminance, (colours[front], colours[back])), reverse=True)
         found = (light + 0.05) / (dark + 0.05)
         assert found >= least, f"{front} on {back}: {found:.2f}"
+
+
+def phases(facts: LiveFacts | None, problem: str | None = None) -> list[list[str]]:
+    """The phases of the data on the banner, then on the line below it."""
+    part = fragments(LiveState(facts, problem, 1.0))["status"]
+    tags = re.findall('<div class="(?:hero|fresh)"[^>]*>', part)
+    return [re.findall('data-phase="(.*?)"', tag) for tag in tags]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark", "print"])
+def test_each_state_of_the_data_has_a_colour_of_its_own(scheme: str) -> None:
+    tones = ("ok", "at_risk", "breached", "unknown", "catching", "empty", "partial")
+    assert len({schemes()[scheme][tone] for tone in tones}) == len(tones)
+
+
+def test_the_banner_has_the_colour_of_what_the_data_is_like() -> None:
+    def fresh(**changes: Any) -> LiveFacts:
+        return replace(WELL, freshness=replace(WELL.freshness, **changes))
+
+    assert phases(WELL) == [[], []]
+    catching = fresh(words="Catching up: 1,200 records wait.", state="breached")
+    assert phases(catching) == [["catching"], ["catching"]]
+    # Numbers of a part of the traffic do not change the state of the service.
+    assert phases(fresh(complete=False)) == [[], ["partial"]]
+    assert phases(fresh(rebuilt=True)) == [[], ["partial"]]
+    assert phases(fresh(complete=False, state="breached")) == [[], []]
+    assert phases(replace(WELL, requests=0, state="unknown")) == [["empty"], ["empty"]]
+    assert phases(None) == [["empty"]]
+    assert phases(None, f"no state of group 'g' and topic 't': {NOTHING_COUNTED}") == [["empty"]]
+    assert phases(None, "Redis does not answer") == [[]]
 
 
 def test_no_colour_stands_outside_the_variables() -> None:
