@@ -60,6 +60,8 @@ class Profile:
     # Its spans repeat those of these scopes, if both are in one batch.
     yields_to: tuple[str, ...] = ()
     invents_usage: bool = False  # of failed and cancelled requests
+    # If the source names the profile: name and kind of a span suffice, and scopes vary by version.
+    takes_any_scope: bool = False
     takes_any_id: bool = False  # ids may be any text
     servers: tuple[str, ...] = ()  # scopes of the proxy's SERVER spans, joined with the requests
 

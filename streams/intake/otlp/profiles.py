@@ -172,6 +172,7 @@ _SEMCONV = Profile(
     resource=_REGION,
     ttft=(_FIRST_CHUNK, _FIRST_CHUNK_OF_OPERATION),
     stream=False,
+    takes_any_scope=True,
 )
 
 # In this order the profile of a scope is looked for.
@@ -292,6 +293,7 @@ PROFILES: tuple[Profile, ...] = (
         resource={**_REGION, "model": ("service.name",)},
         ttft=(_ENGINE_TTFT,),
         duration=_ENGINE_DURATION,
+        takes_any_scope=True,
     ),
     Profile(
         "sglang",
@@ -302,6 +304,7 @@ PROFILES: tuple[Profile, ...] = (
         resource={**_REGION, "model": ("service.name",)},
         ttft=(_ENGINE_TTFT,),
         duration=_ENGINE_DURATION,
+        takes_any_scope=True,
     ),
     Profile(
         "agentgateway",
@@ -312,6 +315,7 @@ PROFILES: tuple[Profile, ...] = (
         requires=_OPERATION,
         resource=_REGION,
         ttft=(Ttft("agw.ai.time_to_first_token", SECOND_MS), _FIRST_CHUNK),
+        takes_any_scope=True,
     ),
     Profile(
         "kong",
@@ -322,6 +326,7 @@ PROFILES: tuple[Profile, ...] = (
         allows=_OPERATION,
         resource=_REGION,
         ttft=(_FIRST_CHUNK,),
+        takes_any_scope=True,
     ),
     Profile(
         "openrouter",
@@ -345,6 +350,7 @@ PROFILES: tuple[Profile, ...] = (
         ttft=(Ttft("trace.metadata.openrouter.first_token_ms"), _FIRST_CHUNK),
         cut=Cut.NO_FINISH_REASON,
         takes_any_id=True,
+        takes_any_scope=True,
     ),
     _SEMCONV,
 )
@@ -353,14 +359,12 @@ PROFILES: tuple[Profile, ...] = (
 def select_profiles(name: str = AUTO) -> tuple[Profile, ...]:
     """Return the profiles of a source: all of them if it is `auto`, else the named one.
 
-    Named, `semconv` takes any scope. Raise ConfigError if there is no such profile.
+    A named profile may take spans of any scope. Raise ConfigError if there is no such profile.
     """
     if name == AUTO:
         return PROFILES
-    if name == _SEMCONV.name:
-        return (replace(_SEMCONV, scopes=ANY),)
-    chosen = tuple(profile for profile in PROFILES if profile.name == name)
-    if not chosen:
-        names = ", ".join(profile.name for profile in PROFILES)
-        raise ConfigError(f"there is no profile {name!r}; take auto or one of {names}")
-    return chosen
+    for profile in PROFILES:
+        if profile.name == name:
+            return (replace(profile, scopes=ANY) if profile.takes_any_scope else profile,)
+    names = ", ".join(profile.name for profile in PROFILES)
+    raise ConfigError(f"there is no profile {name!r}; take auto or one of {names}")

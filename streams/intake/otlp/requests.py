@@ -91,7 +91,7 @@ class RequestReader:
         customer = tuple(customer_attributes)
         self._plans = [_plan(item, customer) for item in profiles or select_profiles()]
         self._model = model
-        self._names = frozenset[str]().union(
+        self.attribute_names = frozenset[str]().union(
             *(_attribute_names(plan) for plan in self._plans), SERVER_NAMES, _SAMPLING_NAMES
         )
         self._by_scope: dict[str, list[_Plan]] = {}
@@ -143,7 +143,7 @@ class RequestReader:
     ) -> None:
         resource: Attributes | None = None
         scope = group.scope
-        for span in group.spans(self._names):
+        for span in group.spans(self.attribute_names):
             position = batch.spans
             batch.spans += 1
             if span is None:
@@ -160,7 +160,7 @@ class RequestReader:
                 batch.skipped[REPEATS_USAGE if repeats else NO_REQUEST, scope] += 1
                 continue
             if resource is None:
-                resource = group.resource(self._names)
+                resource = group.resource(self.attribute_names)
             event = self._event(span, plan, resource, scope, batch)
             fault = _fault(span, plan.profile)
             if fault is None:
