@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what some checks need beyond Python: promtool, redis-server, a headless Chromium, Java
-# and Maven from Debian's packages, and by Maven the Apache Kafka that tests/kafka/pom.xml names,
-# into a cache directory.
+# and Maven from Debian's packages, by Maven the Apache Kafka that tests/kafka/pom.xml names, and the
+# producers of tests/producers from PyPI, into a cache directory.
 # Harmless where all is there already; where it cannot be had, `make test` says what did not run.
 #
 #   provision.sh        install, and verify every jar against tests/kafka/jars.sha256
@@ -72,9 +72,22 @@ lock_kafka() {
   digests "$fetched" >kafka/jars.sha256
 }
 
+provide_producers() { # SDKs and instrumentations whose spans the tests read, in a venv of their own
+  local there="${TOKENPULSE_TEST_CACHE:-$HOME/.cache/tokenpulse-tests}/producers"
+  if cmp -s producers/requirements.lock "$there/installed.lock"; then return; fi
+  rm -rf "$there"
+  if ! "${PYTHON:-python3}" -m venv "$there" || ! "$there/bin/pip" install -q \
+    --disable-pip-version-check --require-hashes -r producers/requirements.lock; then
+    echo "not installed: the producers of tests/producers/requirements.lock (pip, see above)"
+    return
+  fi
+  cp producers/requirements.lock "$there/installed.lock"
+}
+
 if [ "${1:-}" = lock ]; then
   lock_kafka
 else
   install_packages
   provide_kafka
+  provide_producers
 fi

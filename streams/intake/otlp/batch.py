@@ -1,4 +1,4 @@
-"""What a record of spans became.
+"""The result of reading a record of spans.
 
 Pure. Each span of the record is in exactly one of the three: it gave an event, was skipped as no
 request of its own, or was rejected.
@@ -29,7 +29,7 @@ BAD_SPAN, BAD_ID, BAD_TIME = "bad_span", "bad_id", "bad_time"
 
 @dataclass(frozen=True, slots=True)
 class RejectedSpan:
-    """A request that cannot be counted: never its prompts, only what was taken from it."""
+    """A request that cannot be counted; `fields` are those that were read, without prompts."""
 
     reason: str
     detail: str
@@ -40,12 +40,12 @@ class RejectedSpan:
 
 @dataclass(slots=True)
 class IntakeBatch:
-    """The events of a record, and what became of its other spans."""
+    """The events of a record, and the counts of the spans that gave none."""
 
     events: list[Event] = field(default_factory=list)
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)  # (reason, scope)
     rejected: list[RejectedSpan] = field(default_factory=list)
-    # Spans that count, but not as surely as others: (what is not clear, scope).
+    # Spans that count with less certainty: (note, scope).
     notes: Counter[tuple[str, str]] = field(default_factory=Counter)
     spans: int = 0
 

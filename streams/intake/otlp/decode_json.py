@@ -1,7 +1,7 @@
-"""OTLP traces in JSON, as the specification has it and as other writers do.
+"""OTLP traces in JSON, as the specification defines it and as several writers send it.
 
 Pure. The specification: names in camelCase, ids in hexadecimal, enums as integers, 64-bit integers
-as text. Other writers send names in snake_case, ids in base64 or as lists of bytes, names of
+as text. Some writers send names in snake_case, ids in base64 or as lists of bytes, names of
 enums, and integers as numbers or as `{low, high}`.
 """
 
@@ -65,7 +65,7 @@ class _Status(msgspec.Struct):
     code: int | str | None = None
 
 
-class _Span(msgspec.Struct, rename="camel"):
+class _JsonSpan(msgspec.Struct, rename="camel"):
     trace_id: _Identifier = None
     span_id: _Identifier = None
     parent_span_id: _Identifier = None
@@ -79,7 +79,7 @@ class _Span(msgspec.Struct, rename="camel"):
     events: list[_Event] | None = None
 
 
-class _Scope(msgspec.Struct):
+class _JsonScope(msgspec.Struct):
     name: str | None = None
 
 
@@ -87,18 +87,18 @@ class _Resource(msgspec.Struct):
     attributes: list[_Pair] | None = None
 
 
-class _ScopeSpans(msgspec.Struct):
-    scope: _Scope | None = None
-    spans: list[_Span | None] | None = None
+class _JsonScopeSpans(msgspec.Struct):
+    scope: _JsonScope | None = None
+    spans: list[_JsonSpan | None] | None = None
 
 
-class _ResourceSpans(msgspec.Struct, rename="camel"):
+class _JsonResourceSpans(msgspec.Struct, rename="camel"):
     resource: _Resource | None = None
-    scope_spans: list[_ScopeSpans] | None = None
+    scope_spans: list[_JsonScopeSpans] | None = None
 
 
 class _Request(msgspec.Struct, rename="camel"):
-    resource_spans: list[_ResourceSpans]
+    resource_spans: list[_JsonResourceSpans]
 
 
 _REQUEST = msgspec.json.Decoder(_Request)
@@ -153,7 +153,7 @@ def _read_leniently(body: bytes) -> _Request:
 
 def _span_or_none(document: object) -> object:
     try:
-        msgspec.convert(document, _Span)
+        msgspec.convert(document, _JsonSpan)
     except msgspec.ValidationError:
         return None
     return document
@@ -177,13 +177,11 @@ def _camel_case(document: Any) -> Any:
 class JsonGroup:
     """The spans of one member of `scopeSpans`."""
 
-    def __init__(self, resource: _Resource | None, scope_spans: _ScopeSpans) -> None:
+    def __init__(self, resource: _Resource | None, scope_spans: _JsonScopeSpans) -> None:
         self.scope = (scope_spans.scope and scope_spans.scope.name) or ""
         self._resource = resource
-        self._spans: Sequence[_Span | None] = scope_spans.spans or ()
-
-    def __len__(self) -> int:
-        return len(self._spans)
+        self._spans: Sequence[_JsonSpan | None] = scope_spans.spans or ()
+        self.size = len(self._spans)
 
     def resource(self, names: frozenset[str]) -> Attributes:
         return _attributes((self._resource and self._resource.attributes) or (), names)
@@ -193,7 +191,7 @@ class JsonGroup:
             yield None if span is None else _span(span, names)
 
 
-def _span(span: _Span, names: frozenset[str]) -> Span | None:
+def _span(span: _JsonSpan, names: frozenset[str]) -> Span | None:
     start_ns, end_ns = _integer(span.start_time_unix_nano), _integer(span.end_time_unix_nano)
     return Span(
         _identifier(span.trace_id, TRACE_ID_CHARACTERS),
@@ -249,7 +247,7 @@ def _events(events: Iterable[_Event]) -> dict[str, SpanEvent]:
 
 def _integer(value: _Integer) -> int | None:
     if isinstance(value, str):
-        # int() also reads blanks, underscores and digits of other scripts.
+        # int() also reads blanks, underscores and digits of foreign scripts.
         return int(value) if re.fullmatch(r"-?[0-9]{1,20}", value) else None
     if isinstance(value, _Long):
         return (value.high << 32) + (value.low & 0xFFFFFFFF)

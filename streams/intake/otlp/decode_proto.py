@@ -1,7 +1,7 @@
 """OTLP traces in protobuf, read with the messages of opentelemetry-proto.
 
 Pure. The messages are the published ones but for one thing: attributes are maps. On the wire a map
-is what OTLP sends, repeated messages of a key and a value, but reading one takes a third of the
+is a list of messages with a key and a value, as OTLP sends it, but reading one takes a third of the
 time: the keys of no interest never become objects. Of a key given twice the last value counts.
 """
 
@@ -112,9 +112,7 @@ class ProtoGroup:
         self.scope = scope_spans.scope.name
         self._resource = resource_spans.resource.attributes
         self._spans = scope_spans.spans
-
-    def __len__(self) -> int:
-        return len(self._spans)
+        self.size = len(self._spans)
 
     def resource(self, names: frozenset[str]) -> Attributes:
         return _attributes(self._resource, names)

@@ -1,4 +1,4 @@
-"""How a request ended, from what its span says about it.
+"""How a request ended, from status, error and finish reason of its span.
 
 Pure. An HTTP status decides first, then the class of the error, then the finish reason. A failure
 that neither explains is a `server_error` of unknown class.
@@ -101,7 +101,7 @@ class End:
     outcome: str
     error_class: str | None = None
     ending: str | None = None
-    note: str | None = None  # what was not clear
+    note: str | None = None  # why the end is not certain
 
 
 _SUCCESSES = {reason: End("success", ending=ending) for reason, ending in ENDINGS.items()}
@@ -119,14 +119,14 @@ def end_of_success(reason: str | None) -> End:
     return _ABORTED if reason in CANCELLED_REASONS else _SUCCESSES.get(reason, _SUCCESS)
 
 
-def is_cut(span: Span, cut: Cut, stream: bool | None, reason: str | None) -> bool:
+def lacks_ending(span: Span, cut: Cut, stream: bool | None, reason: str | None) -> bool:
     """Return whether a span without an error shows that its stream did not finish."""
     if cut is Cut.NOT_SHOWN or not stream or reason is not None:
         return False
     return cut is Cut.NO_FINISH_REASON or span.status == STATUS_UNSET
 
 
-def end_of_cut() -> End:
+def end_of_unfinished() -> End:
     """Return the end of a stream that was cut by the provider or left by the client: not clear.
 
     It is not held against the provider.
@@ -170,7 +170,7 @@ def _end_of_status(status_code: int, kind: str) -> End:
     return End(outcome, error_class)
 
 
-def failed(span: Span, status_code: int | None, kind: str | None) -> bool:
+def has_error(span: Span, status_code: int | None, kind: str | None) -> bool:
     """Return whether a span has an error: by its status, by a class of errors or by HTTP."""
     return (
         span.status == STATUS_ERROR

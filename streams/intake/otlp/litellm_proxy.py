@@ -1,8 +1,8 @@
 """The SERVER and CLIENT spans of LiteLLM's proxy, joined within a record.
 
 Pure. The CLIENT span has the usage, one for each attempt at a provider; only the SERVER span has
-what the client saw. Of a client that left, the CLIENT span is a success with estimated tokens. A
-request that no provider got, as for an unknown model, has a SERVER span only.
+the answer that the client got. If the client left, the CLIENT span is a success with estimated
+tokens. A request that no provider got, as for an unknown model, has a SERVER span only.
 """
 
 import re
@@ -76,6 +76,7 @@ class ProxyJoin:
         if not servers:
             return None
         parent_id = span.parent_id
+        # Parents of a record may form a circle: the number of steps is limited.
         for _ in range(_MOST_STEPS):
             if parent_id in servers:
                 return servers[parent_id][0]
@@ -113,6 +114,7 @@ class ProxyJoin:
 
 def _correct(server: Span, requests: list[tuple[Span, Event]]) -> None:
     """Mark the attempts of one request, and cancel the last one if its client left."""
+    # Retries and fallbacks run one after another: the last to end gave the client its answer.
     requests.sort(key=lambda request: (request[0].end_ns, request[0].span_id))
     last = requests[-1][1]
     if len(requests) > 1:

@@ -1,4 +1,4 @@
-"""What a profile says about the spans of one producer.
+"""Profiles: which spans of a producer are requests, and where their fields are.
 
 Pure: plain data. A span is a request if scope, name, kind and attributes fit; the choice is static,
 so that a call that gives several spans gives one event. Lists of attributes are in the order in
@@ -19,7 +19,7 @@ INFERENCE = frozenset({"chat", "text_completion", "generate_content"})
 
 
 class Cut(Enum):
-    """What a producer leaves out of a stream that was cut or cancelled but has no error."""
+    """How a producer shows a stream that was cut or cancelled, if not by an error."""
 
     NOT_SHOWN = "such a stream looks like a success"
     NO_FINISH_REASON = "no finish reason"
@@ -36,7 +36,7 @@ class Ttft:
 
 
 @dataclass(frozen=True)
-class Profile:
+class SpanProfile:
     """Which spans of a producer are requests, and where the fields of the event come from."""
 
     name: str

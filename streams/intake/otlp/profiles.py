@@ -15,7 +15,7 @@ from streams.intake.otlp.profile import (
     OF_SERVERS,
     Cut,
     Fields,
-    Profile,
+    SpanProfile,
     Ttft,
 )
 from streams.intake.otlp.spans import FIRST_CHUNK_EVENT, FIRST_TOKEN_EVENT
@@ -73,6 +73,7 @@ _GEN_AI: Fields = {
 }
 _LITELLM: Fields = {
     **_GEN_AI,
+    # The provider's code is a status only if it has three digits; it may be a word such as `bad`.
     "stream": ("litellm.request.streaming", "llm.is_streaming"),
     "status_code": (
         "http.response.status_code",
@@ -117,6 +118,7 @@ _VERCEL: Fields = {
     "finish": (*_GEN_AI["finish"], "ai.response.finishReason"),
 }
 
+# Seconds from the start of the span, whether or not a client or an engine measured them.
 _FIRST_CHUNK = Ttft("gen_ai.response.time_to_first_chunk", SECOND_MS)
 _FIRST_CHUNK_OF_OPERATION = Ttft("gen_ai.client.operation.time_to_first_chunk", SECOND_MS)
 _ENGINE_TTFT = Ttft("gen_ai.latency.time_to_first_token", SECOND_MS)
@@ -162,7 +164,7 @@ _SEMCONV_SCOPES = (
     "bifrost*",
 )
 
-_SEMCONV = Profile(
+_SEMCONV = SpanProfile(
     "semconv",
     _SEMCONV_SCOPES,
     _GEN_AI,
@@ -176,12 +178,13 @@ _SEMCONV = Profile(
 )
 
 # In this order the profile of a scope is looked for.
-PROFILES: tuple[Profile, ...] = (
-    Profile(
+PROFILES: tuple[SpanProfile, ...] = (
+    SpanProfile(
         "litellm-legacy",
         ("litellm",),
         {**_LITELLM, "stream": ("llm.is_streaming",)},
         title="LiteLLM, callback `otel`",
+        # `raw_gen_ai_request` below it repeats the call, the proxy's span above it has no model.
         names=("litellm_request",),
         kinds=INSIDE,
         allows={"llm.request.type": _LEGACY_CALLS},
@@ -189,7 +192,7 @@ PROFILES: tuple[Profile, ...] = (
         usage_text="metadata.usage_object",
         invents_usage=True,
     ),
-    Profile(
+    SpanProfile(
         "litellm-v2",
         ("litellm",),
         _LITELLM,
@@ -202,7 +205,7 @@ PROFILES: tuple[Profile, ...] = (
         invents_usage=True,
         servers=("fastapi", "opentelemetry.instrumentation.fastapi", "litellm"),
     ),
-    Profile(
+    SpanProfile(
         "openllmetry",
         _OPENLLMETRY_SCOPES,
         _GEN_AI,
@@ -211,9 +214,10 @@ PROFILES: tuple[Profile, ...] = (
         requires={**_OPERATION, "llm.request.type": frozenset({"chat", "completion"})},
         resource=_REGION,
         ttft=(Ttft(event=FIRST_CHUNK_EVENT), _FIRST_CHUNK),
+        # Cut and cancelled streams end with status OK, without usage.
         cut=Cut.NO_FINISH_REASON,
     ),
-    Profile(
+    SpanProfile(
         "anthropic-sdk",
         ("com.anthropic.sdk.*",),
         _GEN_AI,
@@ -222,13 +226,14 @@ PROFILES: tuple[Profile, ...] = (
         requires=_OPERATION,
         resource=_REGION,
         ttft=(_FIRST_CHUNK, _FIRST_CHUNK_OF_OPERATION),
+        # The instrumentation makes a second span, in a trace of its own, with the same usage.
         yields_to=(
             "opentelemetry.instrumentation.anthropic",
             "openinference.instrumentation.anthropic",
             "litellm",
         ),
     ),
-    Profile(
+    SpanProfile(
         "openinference",
         _OPENINFERENCE_SCOPES,
         _OPENINFERENCE,
@@ -239,7 +244,7 @@ PROFILES: tuple[Profile, ...] = (
         parameters="llm.invocation_parameters",
         cut=Cut.NO_STATUS,
     ),
-    Profile(
+    SpanProfile(
         "openinference-frameworks",
         ("openinference.instrumentation.*", "@arizeai/openinference-instrumentation-*"),
         _OPENINFERENCE,
@@ -251,7 +256,7 @@ PROFILES: tuple[Profile, ...] = (
         cut=Cut.NO_STATUS,
         yields_to=_OPENINFERENCE_SCOPES,
     ),
-    Profile(
+    SpanProfile(
         "envoy-ai-gateway",
         ("envoyproxy/ai-gateway*",),
         _OPENINFERENCE,
@@ -263,17 +268,18 @@ PROFILES: tuple[Profile, ...] = (
         parameters="llm.invocation_parameters",
         cut=Cut.NO_STATUS,
     ),
-    Profile(
+    SpanProfile(
         "vercel-ai-sdk-legacy",
         ("ai",),
         _VERCEL,
         title="Vercel AI SDK up to 6",
+        # The span around them adds up the usage of all steps.
         names=("ai.*.doStream*", "ai.*.doGenerate*"),
         resource=_REGION,
         ttft=(Ttft("ai.response.msToFirstChunk"), Ttft("ai.stream.msToFirstChunk")),
         stream=False,
     ),
-    Profile(
+    SpanProfile(
         "vercel-ai-sdk",
         ("gen_ai",),
         _GEN_AI,
@@ -284,7 +290,7 @@ PROFILES: tuple[Profile, ...] = (
         ttft=(_FIRST_CHUNK_OF_OPERATION, _FIRST_CHUNK),
         stream=False,
     ),
-    Profile(
+    SpanProfile(
         "vllm",
         ("vllm*",),
         {**_GEN_AI, "model": (*_GEN_AI["model"], "vllm.model"), "region": ()},
@@ -295,29 +301,31 @@ PROFILES: tuple[Profile, ...] = (
         duration=_ENGINE_DURATION,
         takes_any_scope=True,
     ),
-    Profile(
+    SpanProfile(
         "sglang",
         ("sglang*",),
         {**_GEN_AI, "region": ()},
         title="SGLang",
+        # Its stages, from tokenizer to decode loop, are children of this root.
         names=("Req *",),
         resource={**_REGION, "model": ("service.name",)},
         ttft=(_ENGINE_TTFT,),
         duration=_ENGINE_DURATION,
         takes_any_scope=True,
     ),
-    Profile(
+    SpanProfile(
         "agentgateway",
         ("agentgateway*",),
         {**_GEN_AI, "status_code": (*_GEN_AI["status_code"], "http.status"), "region": ()},
         title="agentgateway",
         kinds=OF_SERVERS,
+        # Spans of routes to other services have no operation.
         requires=_OPERATION,
         resource=_REGION,
         ttft=(Ttft("agw.ai.time_to_first_token", SECOND_MS), _FIRST_CHUNK),
         takes_any_scope=True,
     ),
-    Profile(
+    SpanProfile(
         "kong",
         ("kong*",),
         _GEN_AI,
@@ -328,7 +336,7 @@ PROFILES: tuple[Profile, ...] = (
         ttft=(_FIRST_CHUNK,),
         takes_any_scope=True,
     ),
-    Profile(
+    SpanProfile(
         "openrouter",
         ("openrouter*", "broadcast*"),
         {
@@ -356,7 +364,7 @@ PROFILES: tuple[Profile, ...] = (
 )
 
 
-def select_profiles(name: str = AUTO) -> tuple[Profile, ...]:
+def select_profiles(name: str = AUTO) -> tuple[SpanProfile, ...]:
     """Return the profiles of a source: all of them if it is `auto`, else the named one.
 
     A named profile may take spans of any scope. Raise ConfigError if there is no such profile.

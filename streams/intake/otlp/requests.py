@@ -25,15 +25,15 @@ from streams.intake.otlp.batch import (
 )
 from streams.intake.otlp.endings import (
     CANCELLED_REASONS,
-    end_of_cut,
     end_of_error,
     end_of_success,
-    failed,
-    is_cut,
+    end_of_unfinished,
+    has_error,
+    lacks_ending,
 )
 from streams.intake.otlp.litellm_proxy import SERVER_NAMES, ProxyJoin
 from streams.intake.otlp.litellm_usage import add_usage
-from streams.intake.otlp.profile import ANY, Profile, Ttft, fits
+from streams.intake.otlp.profile import ANY, SpanProfile, Ttft, fits
 from streams.intake.otlp.profiles import PROFILES, select_profiles
 from streams.intake.otlp.spans import (
     SERVER,
@@ -70,7 +70,7 @@ _NO_IDS = ("", "0" * TRACE_ID_CHARACTERS, "0" * SPAN_ID_CHARACTERS)
 class _Plan:
     """A profile, ready to read: the lists of attributes of each field with their readers."""
 
-    profile: Profile
+    profile: SpanProfile
     fields: tuple[tuple[str, tuple[str, ...], Callable[[Attribute], object]], ...]
     usage_names: frozenset[str]
 
@@ -83,7 +83,7 @@ class RequestReader:
 
     def __init__(
         self,
-        profiles: Sequence[Profile] | None = None,
+        profiles: Sequence[SpanProfile] | None = None,
         *,
         customer_attributes: Sequence[str] = (),
         model: str | None = None,
@@ -99,9 +99,10 @@ class RequestReader:
         self._is_auto = len(self._plans) > 1
 
     def read(self, groups: Sequence[SpanGroup]) -> IntakeBatch:
-        """Return the events of one record, and what became of the other spans."""
+        """Return the events of one record, with the counts of its skipped and rejected spans."""
         batch = IntakeBatch()
         scopes = {group.scope for group in groups}
+        # A profile yields only to spans that count: a source may name it alone.
         counted = {scope for scope in scopes if self._plans_of(scope)}
         # An application of its own may have FastAPI spans too; beside LiteLLM they are the proxy's.
         join = ProxyJoin(batch) if self._servers and self._has_proxy(groups, scopes) else None
@@ -111,8 +112,8 @@ class RequestReader:
             if plans or is_server:
                 self._read_group(group, plans, join if is_server else None, batch)
             else:
-                batch.skipped[self._scope_reason(group.scope), group.scope] += len(group)
-                batch.spans += len(group)
+                batch.skipped[self._scope_reason(group.scope), group.scope] += group.size
+                batch.spans += group.size
         if join is not None:
             join.finish()
         return batch
@@ -121,6 +122,7 @@ class RequestReader:
         plans = self._by_scope.get(scope)
         if plans is None:
             taking = [plan for plan in self._plans if plan.profile.takes(scope)]
+            # The first profile has the scope, so that no span gives two events.
             # Profiles share a scope only if they name it alike: those of LiteLLM.
             plans = [plan for plan in taking if plan.profile.scopes == taking[0].profile.scopes]
             if len(self._by_scope) < 1000:  # scopes are names of senders: not without a limit
@@ -159,7 +161,7 @@ class RequestReader:
                 repeats = any(not plan.usage_names.isdisjoint(span.attributes) for plan in plans)
                 batch.skipped[REPEATS_USAGE if repeats else NO_REQUEST, scope] += 1
                 continue
-            if resource is None:
+            if resource is None:  # read once a group, and not for groups without requests
                 resource = group.resource(self.attribute_names)
             event = self._event(span, plan, resource, scope, batch)
             fault = _fault(span, plan.profile)
@@ -181,6 +183,7 @@ class RequestReader:
             "trace_id": span.trace_id,
         }
         for name, keys, read in plan.fields:
+            # The first alias that has a meaning wins: `error.code` may be a text without one.
             for key in keys:
                 if key in attributes:
                     value = read(attributes[key])
@@ -196,14 +199,14 @@ class RequestReader:
         _settle_tokens(event, profile)
         if _first(attributes, profile.fields.get("from_cache", ()), flag):
             event["served_from"] = "response_cache"
-        if (span.trace_state or not _SAMPLING_NAMES.isdisjoint(attributes)) and _is_sampled(span):
+        if _is_one_of_a_sample(span):
             batch.notes["sampled", scope] += 1
         if event["outcome"] == "success" and "input_tokens" not in event:
             batch.notes["no_usage", scope] += 1
         return event
 
-    def _add_defaults(self, event: Event, profile: Profile, resource: Attributes) -> None:
-        """Add what the resource and the configuration say, if the span does not."""
+    def _add_defaults(self, event: Event, profile: SpanProfile, resource: Attributes) -> None:
+        """Add model and region of the resource or the configuration, if the span has none."""
         if self._model:
             event.setdefault("model", self._model)
         for name, keys in profile.resource.items():
@@ -214,19 +217,19 @@ class RequestReader:
                     event[name] = value
 
     def _add_end(
-        self, event: Event, span: Span, profile: Profile, scope: str, batch: IntakeBatch
+        self, event: Event, span: Span, profile: SpanProfile, scope: str, batch: IntakeBatch
     ) -> None:
         """Add outcome, error class and ending."""
         fields, attributes = profile.fields, span.attributes
         status_code = _first(attributes, fields["status_code"], status)
         kind = _first(attributes, fields["error_type"], text)
         reason = _first(attributes, fields["finish"], finish_reason)
-        if reason not in CANCELLED_REASONS and failed(span, status_code, kind):
+        if reason not in CANCELLED_REASONS and has_error(span, status_code, kind):
             # LiteLLM's callback `otel` has no TTFT, but counts the tokens that came.
             saw_token = "ttft_ms" in event or event.get("output_tokens", 0) > 0
             end = end_of_error(span, status_code, kind, saw_token)
-        elif is_cut(span, profile.cut, event.get("stream"), reason):
-            end = end_of_cut()
+        elif lacks_ending(span, profile.cut, event.get("stream"), reason):
+            end = end_of_unfinished()
         else:
             end = end_of_success(reason)
         event["outcome"] = end.outcome
@@ -238,7 +241,7 @@ class RequestReader:
             batch.notes[end.note, scope] += 1
 
 
-def _plan(profile: Profile, customer: tuple[str, ...]) -> _Plan:
+def _plan(profile: SpanProfile, customer: tuple[str, ...]) -> _Plan:
     fields = {**profile.fields, "customer_id": customer}
     usage = (key for name in TOKEN_FIELDS for key in profile.fields.get(name, ()))
     return _Plan(
@@ -267,7 +270,7 @@ def _yields(plan: _Plan, scopes: set[str]) -> bool:
     return bool(patterns) and any(fits(scope, patterns) for scope in scopes)
 
 
-def _is_request(span: Span, profile: Profile) -> bool:
+def _is_request(span: Span, profile: SpanProfile) -> bool:
     if profile.kinds and span.kind not in profile.kinds:
         return False
     if profile.names is not ANY and not fits(span.name, profile.names):
@@ -285,7 +288,7 @@ def _is_request(span: Span, profile: Profile) -> bool:
     return not profile.requires
 
 
-def _fault(span: Span, profile: Profile) -> tuple[str, str] | None:
+def _fault(span: Span, profile: SpanProfile) -> tuple[str, str] | None:
     """Return reason and detail if the request cannot be identified or placed in time."""
     if span.trace_id in _NO_IDS or span.span_id in _NO_IDS:
         return BAD_ID, "trace id or span id is missing or all zero"
@@ -309,7 +312,7 @@ def _first(
     return None
 
 
-def _add_times(event: Event, span: Span, profile: Profile) -> None:
+def _add_times(event: Event, span: Span, profile: SpanProfile) -> None:
     duration_ms = None
     if profile.duration is not None:
         duration_ms = _measured_ms(span, profile.duration)
@@ -334,7 +337,7 @@ def _measured_ms(span: Span, source: Ttft) -> float | None:
     return None if value is None else value * source.ms
 
 
-def _add_stream(event: Event, span: Span, profile: Profile) -> None:
+def _add_stream(event: Event, span: Span, profile: SpanProfile) -> None:
     """Add the flag of the span; without one a TTFT shows a stream, else the profile's usual."""
     stream = _first(span.attributes, profile.fields.get("stream", ()), flag)
     if profile.parameters:
@@ -348,11 +351,13 @@ def _add_stream(event: Event, span: Span, profile: Profile) -> None:
         event["stream"] = stream
 
 
-def _settle_tokens(event: Event, profile: Profile) -> None:
+def _settle_tokens(event: Event, profile: SpanProfile) -> None:
     """Drop invented tokens, and make input and output inclusive if the total shows they are not."""
     if profile.invents_usage and event["outcome"] != "success":
         drop_tokens(event)
         return
+    # Two faults are usual: input without cached tokens, and output without reasoning. The total
+    # tells which numbers a producer added up.
     total, sent, received = (
         event.get(name) for name in ("total_tokens", "input_tokens", "output_tokens")
     )
@@ -366,10 +371,12 @@ def _settle_tokens(event: Event, profile: Profile) -> None:
         event["output_tokens"] = received + reasoning
 
 
-def _is_sampled(span: Span) -> bool:
+def _is_one_of_a_sample(span: Span) -> bool:
     """Return whether spans beside this one were left out: counts of requests are then wrong."""
     if span.trace_state and _SAMPLED.search(span.trace_state):
         return True
+    if _SAMPLING_NAMES.isdisjoint(span.attributes):
+        return False
     share = number(span.attributes.get("sampling.probability"))
     one_of = number(span.attributes.get("SampleRate"))
     return (share is not None and share < 1) or (one_of is not None and one_of > 1)

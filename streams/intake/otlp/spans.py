@@ -17,7 +17,7 @@ INTERNAL, SERVER, CLIENT = 1, 2, 3  # span kinds
 STATUS_UNSET, STATUS_OK, STATUS_ERROR = 0, 1, 2
 TRACE_ID_CHARACTERS, SPAN_ID_CHARACTERS = 32, 16  # hexadecimal
 
-# Span events that tell when the first token came, or why a span failed.
+# Span events that tell when the first token came, or why a span has_error.
 FIRST_TOKEN_EVENT = "First Token Stream Event"  # noqa: S105 - the name of a span event
 FIRST_CHUNK_EVENT = "gen_ai.content.completion.chunk"
 EXCEPTION_EVENT = "exception"
@@ -58,8 +58,7 @@ class SpanGroup(Protocol):
     """The spans that one instrumentation scope of one resource sent."""
 
     scope: str
-
-    def __len__(self) -> int: ...
+    size: int  # spans
 
     def resource(self, names: frozenset[str]) -> Attributes:
         """Return those attributes of the resource that have one of the names."""

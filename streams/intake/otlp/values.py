@@ -1,6 +1,6 @@
 """Attributes become numbers, names and flags.
 
-Pure. Producers send one fact as a number, as text or as a list; what has no meaning is None.
+Pure. Producers send one fact as a number, as text or as a list; a value without a meaning is None.
 """
 
 import re
@@ -16,7 +16,7 @@ _FLAGS = {"true": True, "false": False}
 
 
 class Parameters(msgspec.Struct):
-    """The two members of a call's parameters that are read: the others may hold prompts."""
+    """The two members of a call's parameters that are read: the rest may hold prompts."""
 
     stream: bool | None = None
     model: str | None = None

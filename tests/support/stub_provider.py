@@ -1,0 +1,155 @@
+"""A provider on a loopback port that speaks the APIs of OpenAI and Anthropic, and takes OTLP.
+
+The model of a request says how it ends: `good`, `err400` and the like, `cut` (the stream breaks) or
+`again` (429 once, then good).
+"""
+
+import gzip
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+FIRST_BYTE_S = 0.15
+USAGE = {
+    "prompt_tokens": 2048,
+    "completion_tokens": 120,
+    "total_tokens": 2168,
+    "prompt_tokens_details": {"cached_tokens": 1536},
+    "completion_tokens_details": {"reasoning_tokens": 64},
+}
+ANTHROPIC_USAGE = {
+    "input_tokens": 12,
+    "cache_read_input_tokens": 1800,
+    "cache_creation_input_tokens": 300,
+    "output_tokens": 40,
+}
+
+
+class StubProvider:
+    """What was served, and the bodies of OTLP that came."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.served: list[str] = []  # models of the requests, in their order
+        self.traces: list[bytes] = []
+
+
+@contextmanager
+def stub_provider() -> Iterator[StubProvider]:
+    """Yield a provider that runs until the end."""
+
+    class Handler(_Handler):
+        pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    provider = Handler.provider = StubProvider(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield provider
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    provider: StubProvider
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/v1/traces":
+            is_gzip = self.headers.get("Content-Encoding") == "gzip"
+            self.provider.traces.append(gzip.decompress(body) if is_gzip else body)
+            self._answer(200, b"", "application/x-protobuf")
+            return
+        asked = json.loads(body)
+        model = asked["model"]
+        again = model == "again" and "again" not in self.provider.served
+        self.provider.served.append(model)
+        if model.startswith("err") or again:
+            status = 429 if again else int(model[3:])
+            error = {"error": {"message": "no", "type": "t", "code": None}}
+            self._answer(status, json.dumps(error).encode())
+        elif self.path == "/v1/messages":
+            self._answer(200, json.dumps(_message(model)).encode())
+        elif asked.get("stream"):
+            self._stream(model, asked)
+        else:
+            self._answer(200, json.dumps(_completion(model)).encode())
+
+    def _answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _stream(self, model: str, asked: dict[str, Any]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.close_connection = True
+        time.sleep(FIRST_BYTE_S)
+        try:
+            for text in ("a", "b"):
+                self._chunk(_delta(model, {"content": text}))
+            if model == "cut":
+                return  # without the last chunk of the transfer encoding
+            self._chunk(_delta(model, {}, finish="stop"))
+            if (asked.get("stream_options") or {}).get("include_usage"):
+                self._chunk(_delta(model, None) | {"usage": USAGE})
+            self._chunk(None)
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            return  # the client left
+
+    def _chunk(self, content: dict[str, Any] | None) -> None:
+        text = "[DONE]" if content is None else json.dumps(content)
+        data = f"data: {text}\n\n".encode()
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+
+    def log_message(self, *_: object) -> None:
+        """Write no log of requests."""
+
+
+def _delta(model: str, delta: dict[str, Any] | None, finish: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": model,
+        "choices": [] if delta is None else [choice],
+    }
+
+
+def _completion(model: str) -> dict[str, Any]:
+    message = {"role": "assistant", "content": "ab"}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": USAGE,
+    }
+
+
+def _message(model: str) -> dict[str, Any]:
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [{"type": "text", "text": "ab"}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": ANTHROPIC_USAGE,
+    }
