@@ -11,6 +11,10 @@ ARCHIVE_STALE_AFTER_INTERVALS = 2  # of worker.archive_interval_s
 MANY_WAITING = 1_000  # records in Kafka that no worker has counted
 REFUSED_SHARE = "0.01"
 FEWEST_REFUSED = 10
+# Share of a memory limit. Redis rejects all writes at its limit, so its second threshold pages.
+MEMORY_NEAR_LIMIT = Fraction(9, 10)
+REDIS_NEAR_LIMIT = Fraction(8, 10)
+REDIS_AT_LIMIT = Fraction(95, 100)
 # Duplicates without one new request, in five minutes: more than a producer's retries in a quiet
 # night, and this share of the requests of five usual minutes.
 FEWEST_DUPLICATES = 100

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from alerts.promql import INSTALLATION, aggregate, any_of, newest, number, on, total_of
+from alerts.rules.memory import memory_alerts
 from alerts.rules.model import Alert, Group, Read, page, ticket
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
@@ -39,6 +40,7 @@ def pipeline_groups() -> tuple[Group, ...]:
         Group("tokenpulse-freshness", (*_stale(), _disagree())),
         Group("tokenpulse-state", (*_state(), *_counter_alerts())),
         Group("tokenpulse-flow", (_lag(), _rejection_alert(), _nothing_counted())),
+        Group("tokenpulse-memory", tuple(memory_alerts())),
     )
 
 

@@ -176,6 +176,38 @@ WORKER_STORE_ERRORS = Spec(
     ("worker",),
     "Redis is slow, full or down.",
 )
+WORKER_MEMORY = Spec(
+    "tokenpulse_worker_memory_bytes",
+    "gauge",
+    "Resident memory of a worker process.",
+    ("worker",),
+    "Of workers whose heartbeat is as new as the newest. Absent if the system does not report it.",
+    "0.2.0",
+)
+WORKER_MEMORY_LIMIT = Spec(
+    "tokenpulse_worker_memory_limit_bytes",
+    "gauge",
+    "Memory limit of the container of a worker process.",
+    ("worker",),
+    "Above it the kernel ends the process. Absent if there is no limit.",
+    "0.2.0",
+)
+REDIS_MEMORY = Spec(
+    "tokenpulse_redis_memory_bytes",
+    "gauge",
+    "Memory that Redis uses, as the workers read it every 15 s.",
+    (),
+    "Absent until a worker has read it.",
+    "0.2.0",
+)
+REDIS_MEMORY_LIMIT = Spec(
+    "tokenpulse_redis_memory_limit_bytes",
+    "gauge",
+    "`maxmemory` of Redis.",
+    (),
+    "At this limit Redis rejects every write. Absent if there is no limit.",
+    "0.2.0",
+)
 
 # -- the exporter ----------------------------------------------------------------------------------
 
@@ -200,6 +232,22 @@ EXPORTER_FAILURES = Spec(
     "Refreshes that failed since the exporter started.",
     (),
     "The reason is at /readyz and in the log.",
+)
+EXPORTER_MEMORY = Spec(
+    "tokenpulse_exporter_memory_bytes",
+    "gauge",
+    "Resident memory of the exporter process.",
+    (),
+    "Absent if the system does not report it.",
+    "0.2.0",
+)
+EXPORTER_MEMORY_LIMIT = Spec(
+    "tokenpulse_exporter_memory_limit_bytes",
+    "gauge",
+    "Memory limit of the container of the exporter process.",
+    (),
+    "Above it the kernel ends the process. Absent if there is no limit.",
+    "0.2.0",
 )
 BUILD_INFO = Spec(
     "tokenpulse_build_info",
@@ -243,10 +291,21 @@ PIPELINE = MetricGroup(
         DUPLICATE_WINDOW_IDS,
         DUPLICATE_WINDOW_FORGOTTEN,
         *WORKER_TOTALS.values(),
+        WORKER_MEMORY,
+        WORKER_MEMORY_LIMIT,
+        REDIS_MEMORY,
+        REDIS_MEMORY_LIMIT,
     ),
 )
 EXPORTER = MetricGroup(
     "The exporter",
     "About the exporter process that answers the scrape.",
-    (EXPORTER_REFRESHED, EXPORTER_REFRESH, EXPORTER_FAILURES, BUILD_INFO),
+    (
+        EXPORTER_REFRESHED,
+        EXPORTER_REFRESH,
+        EXPORTER_FAILURES,
+        EXPORTER_MEMORY,
+        EXPORTER_MEMORY_LIMIT,
+        BUILD_INFO,
+    ),
 )

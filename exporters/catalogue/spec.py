@@ -31,7 +31,7 @@ class Spec(NamedTuple):
     def unit(self) -> str:
         """Return the base unit; empty for plain counts."""
         stem = self.name.removesuffix("_total")
-        units = ("seconds", "ratio", "tokens", "usd")
+        units = ("seconds", "ratio", "tokens", "usd", "bytes")
         return next((unit for unit in units if stem.endswith("_" + unit)), "")
 
 

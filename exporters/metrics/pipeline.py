@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
+from exporters.catalogue.spec import Spec
 from exporters.metrics.exposition import Page, join, label_text
+from slo.health_limits import STALE_AFTER_S
 from streams.state.coverage import Coverage
 from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
@@ -86,3 +88,31 @@ def add_workers(page: Page, signs: Sequence[Heartbeat]) -> None:
         for name, spec in pipeline_metrics.WORKER_TOTALS.items():
             if (count := sign.number(name)) is not None:
                 page.add(spec, label_text({"worker": worker}), int(count))
+    _add_memory(page, newest)
+
+
+def _add_memory(page: Page, newest: Mapping[str, Heartbeat]) -> None:
+    """Add the memory of the workers that run, and of Redis as the newest heartbeat has it."""
+    ages_ms = {worker: sign.number("at_ms") or 0.0 for worker, sign in newest.items()}
+    latest_ms = max(ages_ms.values(), default=0.0)
+    for worker, sign in sorted(newest.items()):
+        # The last heartbeat of a worker that ended stays stored; its memory is free.
+        if latest_ms - ages_ms[worker] <= STALE_AFTER_S * 1_000:
+            label = label_text({"worker": worker})
+            specs = (pipeline_metrics.WORKER_MEMORY, pipeline_metrics.WORKER_MEMORY_LIMIT)
+            _add_bytes(page, sign, "memory", specs, label)
+    # Each worker checks Redis for itself.
+    reported = [sign for sign in newest.values() if sign.number("store_memory_bytes")]
+    if reported:
+        sign = max(reported, key=lambda sign: sign.number("at_ms") or 0.0)
+        specs = (pipeline_metrics.REDIS_MEMORY, pipeline_metrics.REDIS_MEMORY_LIMIT)
+        _add_bytes(page, sign, "store_memory", specs, "")
+
+
+def _add_bytes(
+    page: Page, sign: Heartbeat, name: str, specs: tuple[Spec, Spec], label: str
+) -> None:
+    """Add the memory and its limit, in bytes, that a heartbeat reports under `name`."""
+    for spec, field in zip(specs, (f"{name}_bytes", f"{name}_limit_bytes"), strict=True):
+        if count := sign.number(field):
+            page.add(spec, label, int(count))

@@ -23,6 +23,7 @@ from exporters.reference.customers import Customer
 from exporters.server.collector import Collector
 from streams.config.settings import Settings
 from streams.errors import one_line
+from streams.memory import process_memory
 from streams.store.contract import StoreError
 from streams.store.redis import connected
 
@@ -194,5 +195,9 @@ class Refresher:
         if self._refreshed_at_s is not None:
             page.add(pipeline_metrics.EXPORTER_REFRESHED, "", round(self._refreshed_at_s, 3))
         page.add(pipeline_metrics.EXPORTER_FAILURES, "", self._failures)
+        if memory := process_memory():
+            page.add(pipeline_metrics.EXPORTER_MEMORY, "", memory.used)
+            if memory.limit is not None:
+                page.add(pipeline_metrics.EXPORTER_MEMORY_LIMIT, "", memory.limit)
         running = label_text({"version": version("tokenpulse")})
         page.add(pipeline_metrics.BUILD_INFO, running, 1)

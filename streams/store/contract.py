@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from streams.errors import Unavailable
+from streams.memory import MemoryUse
 from streams.state.snapshot import Snapshot, Stored
 
 
@@ -108,6 +109,9 @@ class Store(Protocol):
         """Write a heartbeat. Return the last command enqueued for the partition, if any."""
         ...
 
-    async def check(self) -> None:
-        """Raise StoreUnfitError if the store may throw state away by itself."""
+    async def check(self) -> MemoryUse | None:
+        """Return the memory of the store; None if it does not report it.
+
+        Raises StoreUnfitError if the store may throw state away by itself.
+        """
         ...

@@ -19,6 +19,7 @@ from redis.exceptions import NoScriptError, RedisError
 from streams.config.security import redis_kwargs
 from streams.config.settings import Redis
 from streams.errors import ConfigError, one_line
+from streams.memory import MemoryUse
 from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
 from streams.store.contract import (
     Answer,
@@ -217,7 +218,7 @@ class RedisStore:
             raise StoreError(f"{key}: cannot write: {_reason(error)}") from error
         return _parse_command(command_key, cast(dict[bytes, bytes], command))
 
-    async def check(self) -> None:
+    async def check(self) -> MemoryUse | None:
         """See `Store`."""
         try:
             async with asyncio.timeout(FLUSH_DEADLINE_S):
@@ -226,6 +227,10 @@ class RedisStore:
             raise StoreError(f"cannot ask Redis for its settings: {_reason(error)}") from error
         if problem := eviction_problem(memory.get("maxmemory_policy")):
             raise StoreUnfitError(f"Redis: {problem}")
+        if "used_memory" not in memory:
+            return None
+        # A maxmemory of 0 is no limit.
+        return MemoryUse(int(memory["used_memory"]), int(memory.get("maxmemory", 0)) or None)
 
     async def _run(self, name: str, key: str, arguments: Sequence[str | bytes | int]) -> object:
         if name not in self._loaded:

@@ -1,11 +1,20 @@
 """Sends the heartbeat of each partition, and receives operator commands with the answer."""
 
 import time
+from typing import Any
 
+from streams.memory import MemoryUse, process_memory
 from streams.store.contract import OperatorCommand
 from streams.store.heartbeat import HaltReason
 from streams.worker.context import WorkerContext
 from streams.worker.partition_worker import PartitionWorker
+
+
+def _memory_fields(name: str, memory: MemoryUse | None) -> dict[Any, int]:
+    """Return the fields of a memory; its limit is 0 if there is none."""
+    if memory is None:
+        return {}
+    return {f"{name}_bytes": memory.used, f"{name}_limit_bytes": memory.limit or 0}
 
 
 class HeartbeatSender:
@@ -48,6 +57,8 @@ class HeartbeatSender:
                 "seen_ids": len(ids) if ids is not None else 0,
                 "seen_forgotten": ids.forgotten if ids is not None else 0,
                 "archived_ms": state.archived_at_ms,
+                **_memory_fields("memory", process_memory()),
+                **_memory_fields("store_memory", self._context.supervision.store_memory),
                 **({"exemplars": exemplars} if exemplars is not None else {}),
                 **({"field_samples": samples} if samples is not None else {}),
             },

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from streams.memory import MemoryUse
 from streams.store.contract import Store, StoreError, StoreUnfitError
 from streams.worker.partition_log import PartitionLog
 
@@ -38,6 +39,7 @@ class StoreSupervision:
         self._checked_at = time.monotonic()  # the app checks the store before it starts
         self.answers = True  # whether the store answered the last call
         self.unfit_reason = ""  # why the store must not be written to
+        self.store_memory: MemoryUse | None = None  # at the last check
 
     @property
     def is_fit(self) -> bool:
@@ -67,7 +69,7 @@ class StoreSupervision:
             return
         self._checked_at = time.monotonic()
         try:
-            await self._store.check()
+            self.store_memory = await self._store.check()
             reason = ""
         except StoreUnfitError as error:
             reason = str(error)

@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from streams.store.contract import Answer, StoreError, StoreUnfitError
+from tests.support.checks import not_none
 from tests.support.counting import Counting, agreed_offset, snapshot
 from tests.support.redis_servers import KINDS, RedisProcess, opened, recovered, working
 from tests.support.servers import wait_until
@@ -72,7 +73,11 @@ def test_a_server_that_was_told_to_evict_is_found_out_while_it_runs(
 ) -> None:
     async def story(server: RedisProcess, client: redis.Redis) -> None:
         async with opened(server.url) as store:
-            await store.check()
+            memory = not_none(await store.check())
+            assert memory.used > 100_000
+            assert memory.limit is None
+            client.config_set("maxmemory", "64mb")
+            assert not_none(await store.check()).limit == 64 * 1024**2
             client.config_set("maxmemory-policy", policy)
             with pytest.raises(StoreUnfitError) as caught:
                 await store.check()

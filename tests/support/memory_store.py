@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from streams.memory import MemoryUse
 from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
 from streams.store.contract import (
     Answer,
@@ -205,13 +206,14 @@ class MemoryStore:
         await self._delay("pulsed")
         return order
 
-    async def check(self) -> None:
+    async def check(self) -> MemoryUse | None:
         """See `Store`."""
         await self._delay("check")
         problem = eviction_problem(self._redis.policy)
         await self._delay("checked")
         if problem:
             raise StoreUnfitError(f"Redis: {problem}")
+        return None
 
     def _of(self, claim: Claimed) -> MemoryHash:
         return self._redis.partition(int(claim.key.rpartition(":")[2].rstrip("}")))

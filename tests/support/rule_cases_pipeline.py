@@ -270,3 +270,23 @@ def nothing_counted(_: Labels) -> list[Case]:
         Case("recovering", False, seen(then(0, 50_000), flat, f"0+1000x{STEPS}", None)),
         Case("missing data", False, {}),
     ]
+
+
+def memory(rule: Labels) -> list[Case]:
+    cause, labels = rule["cause"], {"worker": {"worker": "w1"}, "exporter": {"instance": "a"}}
+    limit = {"page": 95, "ticket": 80}[rule["severity"]] if cause == "redis" else 90
+
+    def seen(used: str, most: str | None) -> Series:
+        about = labels.get(cause, {})
+        series = {named(f"tokenpulse_{cause}_memory_bytes", **about): used}
+        if most is not None:
+            series[named(f"tokenpulse_{cause}_memory_limit_bytes", **about)] = most
+        return series
+
+    return [
+        Case("just above", True, seen(held(limit + 1), held(100))),
+        Case("at the limit", False, seen(held(limit), held(100))),
+        Case("no limit", False, seen(held(10**12), None)),
+        Case("recovering", False, seen(then(limit + 1, 5), held(100))),
+        Case("missing data", False, seen(ended(limit + 1), ended(100))),
+    ]

@@ -131,6 +131,19 @@ def _lag_words(alert: _ActiveAlert) -> Iterator[str]:
     )
 
 
+def _memory_words(alert: _ActiveAlert) -> Iterator[str]:
+    for state in alert.states:
+        cause, share = state.rule_labels.get("cause", ""), fmt.percent(state.value)
+        if cause == "redis":
+            yield f"Redis uses {share} of its maxmemory: at the limit it rejects every write."
+        else:
+            which = " ".join(filter(None, (cause, state.series.get("worker", ""))))
+            yield (
+                f"{fmt.capitalize(which)} uses {share} of its memory: above the limit the kernel "
+                "ends it."
+            )
+
+
 def _archive_words(alert: _ActiveAlert) -> Iterator[str]:
     age = fmt.span(max(state.value for state in alert.states))
     yield (
@@ -238,6 +251,7 @@ _WORDS: Mapping[str, Callable[[_ActiveAlert], Iterator[str]]] = {
     "TokenpulseCachedTokensUnreported": _unreported_words,
     "TokenpulseLabelsFolded": _overflow_words,
     "TokenpulseArchiveOld": _archive_words,
+    "TokenpulseMemoryNearLimit": _memory_words,
     WINDOW_INCOMPLETE: _window_words,
 }
 WORDED = frozenset(_WORDS)

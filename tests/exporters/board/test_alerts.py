@@ -93,6 +93,26 @@ def test_rate_limits_floods_and_silent_customers_are_worded(
     assert "12.3 % of those of the last day" in words["CustomerSilent"]
 
 
+def test_memory_near_its_limit_is_worded_by_its_cause(configured: Callable[..., Any]) -> None:
+    def near(cause: str, severity: str, **series: str) -> AlertState:
+        return AlertState(
+            "TokenpulseMemoryNearLimit", severity, {"cause": cause}, series, 0.96, NOW_S, None, True
+        )
+
+    states = [
+        near("redis", "page"),
+        near("worker", "ticket", worker="host:1"),
+        near("exporter", "ticket"),
+    ]
+    facts = facts_under(configured(), FixedRules(states), cold=False)
+    words = [one.words for one in facts.incidents if one.alert == "TokenpulseMemoryNearLimit"]
+    assert sorted(text.partition(":")[0] for text in words) == [
+        "Exporter uses 96 % of its memory",
+        "Redis uses 96 % of its maxmemory",
+        "Worker host",
+    ]
+
+
 def test_client_errors_are_worded_with_the_most_urgent_alert_of_each_place(
     configured: Callable[..., Any],
 ) -> None:
