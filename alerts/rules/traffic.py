@@ -60,6 +60,7 @@ class _Jump:
     outcome: str
     are: str  # completes `90% of the requests`
     answered: str
+    requests: str
     needs_loss: bool  # a page needs fewer successes than usual too
 
 
@@ -69,6 +70,7 @@ CLIENT_ERRORS = _Jump(
     "client_error",
     "are client errors",
     "were answered with a 4xx status",
+    "client errors",
     needs_loss=False,
 )
 RATE_LIMITED = _Jump(
@@ -77,6 +79,7 @@ RATE_LIMITED = _Jump(
     "rate_limited",
     "are rate-limited",
     "were answered with status 429",
+    "rate-limited requests",
     needs_loss=True,
 )
 
@@ -125,7 +128,7 @@ def _jump_alert(
         summary=f"{_SHARE} of the requests of {name} {jump.are}",
         description=f"Over the last {window} {_SHARE} of the requests of {name} {jump.answered}; "
         f"in the day before, it was less than {percent_text(CLIENT_ERRORS_USUAL_BELOW)}. "
-        "Availability does not count such requests, so it does not show this.",
+        f"Availability does not count {jump.requests}, so it does not show this.",
         value=f"{_SHARE} {jump.are}",
         target=f"at most {percent_text(above)}",
         for_s=for_s,
