@@ -8,6 +8,15 @@ from pydantic import Field, model_validator
 from streams.config.base import Section
 
 
+class IntakeSource(Section):
+    """A topic whose records become events."""
+
+    topic: str
+    # `events`, `otlp_proto`, `otlp_json`, a shipped mapping or the path of one in SQL
+    format: str
+    profile: str = "auto"  # of spans
+
+
 class Intake(Section):
     """The intake: its address, the tokens of the senders, and limits of size and time."""
 
@@ -19,6 +28,11 @@ class Intake(Section):
         None,
         description="YAML file with the bearer tokens of the senders (intake.md). Without it every "
         "sender is accepted, and the intake listens on loopback addresses only.",
+    )
+    sources: tuple[IntakeSource, ...] = Field(
+        (),
+        description="Topics whose records become events, each with `topic`, `format` (`events`, "
+        "`otlp_proto`, `otlp_json`, or a mapping) and, for spans, `profile` (intake.md).",
     )
     max_body_bytes: int = Field(
         20 * 1_048_576,
@@ -60,4 +74,7 @@ class Intake(Section):
             raise ValueError(
                 "max_decoded_bytes is more than max_in_flight_bytes; the largest body must fit in"
             )
+        topics = [source.topic for source in self.sources]
+        if len(set(topics)) < len(topics):
+            raise ValueError("sources has a topic twice; give each topic one format")
         return self

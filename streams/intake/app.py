@@ -7,7 +7,7 @@ import signal
 
 from aiohttp import web
 
-from streams.config.settings import Settings
+from streams.config.settings import Intake, Settings
 from streams.errors import ConfigError
 from streams.intake.conversion import converter_of
 from streams.intake.delivery import Delivery
@@ -15,9 +15,11 @@ from streams.intake.event_bodies import EventBodies
 from streams.intake.metrics import IntakeMetrics
 from streams.intake.processing import Processor
 from streams.intake.server import Bodies, InFlight, IntakeServer
+from streams.intake.source_topics import create_source_topics
 from streams.intake.span_conversion import is_profile
 from streams.intake.tokens import Tokens, load_tokens
 from streams.intake.trace_bodies import TraceBodies
+from streams.kafka.topics import check_sources
 
 log = logging.getLogger(__name__)
 
@@ -41,25 +43,39 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     tokens = load_tokens(settings.intake)
+    intake = settings.intake
+    in_flight = InFlight(intake.max_in_flight_bytes)
+    metrics = IntakeMetrics(lambda: in_flight.size)
+    processor = Processor(settings.worker, metrics)
+    await check_sources(settings.kafka, [source.topic for source in intake.sources])
     async with Delivery(settings.kafka) as delivery:
-        runner = create_runner(create_server(settings, tokens, delivery))
+        server = create_server(intake, tokens, delivery, processor, metrics, in_flight)
+        sources = create_source_topics(settings, delivery, processor, metrics)
+        runner = create_runner(server)
         await runner.setup()
         try:
             host, port = await _listen(runner, settings)
             log.info("listening on http://%s:%d%s", host, port, EventBodies.path)
+            if sources is not None:
+                await sources.app.start()
             await stopping.wait()
         finally:
+            if sources is not None:
+                await sources.app.stop()
             await runner.cleanup()
 
 
-def create_server(settings: Settings, tokens: Tokens, delivery: Delivery) -> IntakeServer:
+def create_server(
+    intake: Intake,
+    tokens: Tokens,
+    delivery: Delivery,
+    processor: Processor,
+    metrics: IntakeMetrics,
+    in_flight: InFlight,
+) -> IntakeServer:
     """Return the server. Raises ConfigError if a sender names a source that does not exist."""
-    intake = settings.intake
-    in_flight = InFlight(intake.max_in_flight_bytes)
-    metrics = IntakeMetrics(lambda: in_flight.size)
     converters = {name: converter_of(name) for name in tokens.sources() if not is_profile(name)}
     bodies: list[Bodies] = [EventBodies(converters, intake.max_records), TraceBodies()]
-    processor = Processor(settings.worker, metrics)
     return IntakeServer(intake, bodies, tokens, delivery, processor, metrics, in_flight)
 
 

@@ -62,8 +62,8 @@ class Converter(Protocol):
     async def convert(self, records: Sequence[Record], origin: str) -> Converted:
         """Return the events of the records.
 
-        `origin` names the records for ids of events that have none of their own: the same records
-        always come with the same one.
+        `origin` and the line of a record make the id of an event that has none of its own: the same
+        record always comes with the same ones.
         """
         ...
 
@@ -94,16 +94,13 @@ class MappingConverter:
 
     async def convert(self, records: Sequence[Record], origin: str) -> Converted:
         """Return the events that the mapping returns for the records."""
-        numbered = [
-            Record(index, record.value, record.key, record.timestamp_ms, record.headers)
-            for index, record in enumerate(records)
-        ]
+        index_of = {record.line: index for index, record in enumerate(records)}
         async with self._lock:
             # DuckDB works outside of the interpreter's lock: the loop answers others meanwhile.
-            batch = await asyncio.to_thread(self._mapping.map, numbered, Source(origin))
+            batch = await asyncio.to_thread(self._mapping.map, records, Source(origin))
         rejected = [
             RejectedPart(
-                Place(failure.line),
+                Place(index_of[failure.line]),
                 NOT_MAPPED,
                 _without_values(failure.problem),
                 _MAPPING_HELP,
@@ -121,8 +118,9 @@ class MappingConverter:
         places: list[Place] = []
         parts: Counter[int] = Counter()
         for row in batch.rows:
-            places.append(Place(row.line, parts[row.line]))
-            parts[row.line] += 1
+            index = index_of[row.line]
+            places.append(Place(index, parts[index]))
+            parts[index] += 1
         return Converted([row.encode() for row in batch.rows], places, rejected, skipped, notes)
 
 

@@ -1,6 +1,6 @@
 """The metrics of one intake process, at its own `/metrics`.
 
-The label `source` is the name of the sender, from the file of the tokens.
+The label `source` is the name of the sender, from the file of the tokens, or the source topic.
 """
 
 from collections.abc import Callable
@@ -40,6 +40,12 @@ class IntakeMetrics:
             f"{_PREFIX}last_event_timestamp_seconds",
             "Time at which Kafka last confirmed an event, in seconds since the epoch",
             ["source"],
+            registry=self.registry,
+        )
+        self.lag = Gauge(
+            f"{_PREFIX}lag_records",
+            "Records of a source topic that are not events yet",
+            ["source", "partition"],
             registry=self.registry,
         )
         self.seconds = Histogram(

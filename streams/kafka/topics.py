@@ -6,7 +6,7 @@ with one line.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -191,15 +191,28 @@ async def check_topics(settings: Settings, timeout_s: float = 5) -> None:
     needed = {"topic": kafka.topic, "dlq_topic": kafka.dlq_topic}
     if settings.worker.archive_interval_s:
         needed["archive_topic"] = kafka.archive_topic
-    async with _admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
-        # All names are read, as some brokers create a topic that a client asks for by name.
-        there = set(await admin.list_topics())
+    there = await _read_topics(kafka, timeout_s)
     for setting, name in needed.items():
         if name not in there:
             raise Unavailable(
                 f"{name}: no such topic at {kafka.bootstrap}, or this user may not see it; run "
                 f"`tokenpulse topics create`, or set kafka.{setting}"
             )
+
+
+async def check_sources(kafka: Kafka, topics: Collection[str], timeout_s: float = 5) -> None:
+    """Raise Unavailable if a source topic of the intake does not exist."""
+    if missing := sorted(set(topics) - await _read_topics(kafka, timeout_s)):
+        raise Unavailable(
+            f"{missing[0]}: no such topic at {kafka.bootstrap}, or this user may not see it; "
+            "create it, or change intake.sources"
+        )
+
+
+async def _read_topics(kafka: Kafka, timeout_s: float) -> set[str]:
+    async with _admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
+        # All names are read, as some brokers create a topic that a client asks for by name.
+        return set(await admin.list_topics())
 
 
 async def read_timestamp_warning(kafka: Kafka, timeout_s: float = 5) -> str | None:

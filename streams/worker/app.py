@@ -1,7 +1,6 @@
 """The Faust app of a worker process: settings, one agent, start and stop.
 
-A comment gives the reason for each Faust setting that differs from its default. All logic is in
-worker.py and the modules it uses.
+All logic is in worker.py and the modules it uses; streams/kafka/faust_app.py has Faust's settings.
 """
 
 import asyncio
@@ -14,11 +13,11 @@ from typing import Any, NoReturn, cast
 import faust
 from aiokafka.errors import IllegalStateError, KafkaError
 from faust.types import TP, StreamT
-from yarl import URL
 
 from streams.config.security import redis_kwargs
 from streams.config.settings import Settings
 from streams.kafka.dead_letters import DeadLetterHeaders
+from streams.kafka.faust_app import broker_urls, create_batch_app
 from streams.kafka.fetch import Batch
 from streams.kafka.topics import DLQ_HEADER_BYTES, check_topics
 from streams.kafka.transport import BatchConsumer, BatchTransport
@@ -33,7 +32,6 @@ from streams.worker.worker import RECLAIMS, StreamWorker
 
 log = logging.getLogger(__name__)
 
-TEN_YEARS_S = 315_360_000.0
 # If a seek takes longer than Faust's request timeout, set to 90 s below, it fails and so do all
 # later ones.
 LOADING_DEADLINE_S = 80.0
@@ -127,49 +125,15 @@ class KafkaConsumerControl:
             self.app.consumer.resume_partitions({tp})
 
 
-class App(faust.App):
-    """A Faust app without files: Faust would create a directory for its tables."""
-
-    def _create_directories(self) -> None:
-        pass
-
-
 def create_app(settings: Settings) -> tuple[faust.App, StreamWorker]:
     """Return the Faust app of a worker process, and the worker that it feeds."""
     kafka = settings.kafka
-    brokers = [URL(f"aiokafka://{address.strip()}") for address in kafka.bootstrap.split(",")]
-    app = App(
+    app = create_batch_app(
+        kafka,
         kafka.group,
-        broker=brokers,
-        # `tokenpulse topics create` creates topics, with our partitions, retention and sizes.
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        # With 0 and no tables the assignor is a plain round robin.
-        table_standby_replicas=0,
-        web_enabled=False,
-        # A batch that waits for a silent Redis must not hold up a rebalance.
-        stream_wait_empty=False,
-        # Counts batches of up to fetch_max_partition_bytes each.
-        stream_buffer_maxsize=2,
-        stream_processing_timeout=60,
-        key_serializer="raw",
-        value_serializer="raw",
-        # A worker that is idle for longer would leave the group for good.
-        broker_max_poll_interval=TEN_YEARS_S,
-        broker_session_timeout=kafka.session_timeout_s,
-        broker_heartbeat_interval=kafka.heartbeat_interval_s,
-        broker_rebalance_timeout=60,
-        broker_request_timeout=90,
         broker_commit_interval=5,
-        broker_check_crcs=True,
-        producer_request_timeout=30,
-        producer_acks=-1,
-        producer_compression_type="gzip",  # every Kafka client reads it without extra packages
         # Any record that can be read may be rejected, and must fit into the dead-letter topic.
         producer_max_request_size=settings.worker.max_batch_mb * 1_000_000 + DLQ_HEADER_BYTES,
-        producer_linger=0.02,
-        consumer_auto_offset_reset="earliest",
-        worker_redirect_stdouts=False,
     )
     client = connected(settings.redis)
     store = RedisStore(client, kafka.group, kafka.topic)
@@ -182,7 +146,7 @@ def create_app(settings: Settings) -> tuple[faust.App, StreamWorker]:
         archive,
     )
     app.transport = BatchTransport(
-        brokers,
+        broker_urls(kafka),
         app,
         kafka=kafka,
         max_batch_bytes=settings.worker.max_batch_mb * 1_000_000,

@@ -50,6 +50,22 @@ class Broker:
         """Every record of a topic, in log order per partition; fails if there are not `records`."""
         return asyncio.run(self._read(topic, records))
 
+    async def read_some(self, topic: str) -> list[Any]:
+        """The records of a topic that are there now, partition by partition."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
+        await consumer.start()
+        try:
+            tps = [TopicPartition(topic, number) for number in await partitions_of(consumer, topic)]
+            consumer.assign(tps)
+            await consumer.seek_to_beginning(*tps)
+            records: list[Any] = []
+            # A fetch that finds nothing new for this long has read all.
+            while batches := await consumer.getmany(timeout_ms=1_000):
+                records.extend(record for batch in batches.values() for record in batch)
+        finally:
+            await consumer.stop()
+        return records
+
     async def _read(self, topic: str, records: int) -> dict[int, list[Any]]:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
         await consumer.start()

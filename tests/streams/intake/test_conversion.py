@@ -32,15 +32,20 @@ def mapping(tmp_path: Path) -> MappingConverter:
     return converter
 
 
-def record(**changes: object) -> Record:
+def record(line: int = 0, **changes: object) -> Record:
     members = {"kind": "call", "model": "opus", "tokens": 7, "at": 1_700_000_000_000, **changes}
-    return Record(9, json.dumps(members).encode())
+    return Record(line, json.dumps(members).encode())
 
 
 def test_a_mapping_gives_events_and_the_places_of_what_it_cannot_map(
     mapping: MappingConverter,
 ) -> None:
-    records = [record(), record(kind="other"), record(tokens="my secret prompt"), record()]
+    records = [
+        record(70),
+        record(71, kind="other"),
+        record(72, tokens="my secret prompt"),
+        record(80),
+    ]
     converted = asyncio.run(mapping.convert(records, "a" * 24))
     assert converted.places == [Place(0), Place(3)]
     assert [json.loads(event)["input_tokens"] for event in converted.events] == [7, 7]

@@ -1,0 +1,231 @@
+"""Source topics: Faust agents turn their records into events.
+
+The offset of a source moves past a batch only after the broker has all its events and dead letters,
+so that each record is read at least once, whenever the process ends. A batch that is read again
+makes the same request ids, which workers recognise.
+
+    batch -> is it the next one? -> events -> delivery -> position, committed once a second
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any, cast
+
+from aiokafka.errors import KafkaError
+from faust.types import TP, StreamT
+
+from streams.config.settings import Intake, Kafka, Settings
+from streams.errors import Unavailable
+from streams.intake.conversion import Converter, MappingConverter, converter_of
+from streams.intake.delivery import Delivery
+from streams.intake.metrics import IntakeMetrics
+from streams.intake.processing import Origin, Processor
+from streams.intake.span_conversion import FORMATS, SpanConverter
+from streams.kafka.faust_app import App, broker_urls, create_batch_app
+from streams.kafka.fetch import Batch
+from streams.kafka.transport import BatchConsumer, BatchTransport
+from streams.sources.sql_mapping import Record
+from streams.watchdog import Lasting, Ticker, Watchdog, die
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 1.0
+ENDING_DEADLINE_S = 25.0
+COMMIT_INTERVAL_S = 1.0
+_NO_EPOCH = -1  # before the first seek
+
+
+@dataclass(slots=True)
+class _Position:
+    """How far one partition was read and delivered, since it was assigned to this process."""
+
+    next_offset: int
+    epoch: int = _NO_EPOCH
+
+
+class SourceTopics:
+    """Reads all source topics of one process."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        converters: Mapping[str, Converter],
+        delivery: Delivery,
+        processor: Processor,
+        metrics: IntakeMetrics,
+        max_batch_bytes: int,
+    ) -> None:
+        """`converters`: by topic."""
+        self._converters = converters
+        self._delivery, self._processor, self._metrics = delivery, processor, metrics
+        self._positions: dict[TP, _Position] = {}
+        self.app = create_batch_app(
+            kafka, f"{kafka.group}-intake", broker_commit_interval=COMMIT_INTERVAL_S
+        )
+        self.app.transport = BatchTransport(
+            broker_urls(kafka),
+            self.app,
+            kafka=kafka,
+            max_batch_bytes=max_batch_bytes,
+            load=self._load,
+            note_seeks=self._note_seeks,
+            durable_offsets=self._delivered_offsets,
+        )
+        for topic in converters:
+            self._add_agent(self.app, topic)
+        self._install_watchdog(self.app)
+
+    def _add_agent(self, app: App, topic: str) -> None:
+        channel = app.topic(topic, key_serializer="raw", value_serializer="raw")
+
+        @app.agent(channel, concurrency=1, name=f"intake-{topic}")
+        async def read(batches: StreamT[Batch]) -> None:
+            async for batch in batches:
+                try:
+                    await self.take(batch)
+                except Exception:
+                    # Faust would acknowledge the batch and continue with the next.
+                    log.exception("%s-%d: cannot convert a batch", batch.topic, batch.partition)
+                    die("an unexpected error in a source topic; the batch will be read again")
+
+    async def take(self, batch: Batch) -> None:
+        """Deliver the events of a batch, if it is the next one of its partition."""
+        tp = TP(batch.topic, batch.partition)
+        position = self._positions.get(tp)
+        # Batches wait in queues: this one was fetched before a seek, or for an earlier assignment.
+        if position is None or batch.epoch != position.epoch:
+            return
+        if batch.fetch_offset != position.next_offset:
+            log.warning("%s: no batch at offset %d: reading it again", tp, position.next_offset)
+            consumer = cast(BatchConsumer, self.app.consumer)
+            self._note_seeks(await consumer.seek_to({tp: position.next_offset}))
+            return
+        if batch.unreadable is not None:
+            log.error("%s: stopped: %s", tp, batch.unreadable.why)
+            return
+        if batch.values:
+            await self._deliver(batch, tp, position)
+        position.next_offset = batch.next_offset
+        lag = max(0, batch.readable - batch.next_offset)
+        self._metrics.lag.labels(batch.topic, str(batch.partition)).set(lag)
+
+    async def _deliver(self, batch: Batch, tp: TP, position: _Position) -> None:
+        """Return once the broker has all events of a batch, or the partition was given away."""
+        converter = self._converters[batch.topic]
+        records = _records(batch, isinstance(converter, MappingConverter))
+        converted = await converter.convert(records, f"{batch.topic}-{batch.partition}")
+        place = Origin(batch.topic, batch.partition, batch.offsets, batch.timestamps_ms)
+        processed = self._processor.process(converted, place)
+        while self._positions.get(tp) is position:
+            try:
+                await self._delivery.deliver(processed.events, processed.letters)
+            except Unavailable:  # reported by the delivery
+                await asyncio.sleep(RETRY_AFTER_S)
+            else:
+                self._processor.count(batch.topic, len(records), converted, processed)
+                return
+
+    async def _load(self, tps: Set[TP], generation: int) -> Mapping[TP, int]:
+        """Return the committed offset of each assigned partition; empty if the group moved on."""
+        consumer = cast(BatchConsumer, self.app.consumer)
+        sources = {tp for tp in tps if tp.topic in self._converters}
+        while True:
+            try:
+                offsets = await consumer.confirm(sources)
+                break
+            except (KafkaError, TimeoutError) as error:
+                if isinstance(error, KafkaError) and not error.retriable:
+                    die(f"the group coordinator refuses this intake: {error!r}")
+                log.warning("the group coordinator does not answer: %r: asking again", error)
+                await asyncio.sleep(RETRY_AFTER_S)
+        offsets = offsets or {}
+        self._positions = {tp: _Position(offset) for tp, offset in offsets.items()}
+        return offsets
+
+    def _note_seeks(self, epochs: Mapping[TP, int]) -> None:
+        for tp, epoch in epochs.items():
+            if (position := self._positions.get(tp)) is not None:
+                position.epoch = epoch
+
+    def _delivered_offsets(self) -> Mapping[TP, int]:
+        return {tp: position.next_offset for tp, position in self._positions.items()}
+
+    def _install_watchdog(self, app: App) -> None:
+        consumer_ticker = Ticker("consumer", 20)
+        watchdog = Watchdog(
+            [consumer_ticker.check, Lasting("rebalancing", 60, lambda: bool(app.rebalancing)).check]
+        )
+
+        @app.task  # type: ignore[untyped-decorator]
+        async def start(app: Any) -> None:
+            consumer = cast(BatchConsumer, app.consumer)
+            asyncio.run_coroutine_threadsafe(consumer_ticker.run(), consumer._thread.thread_loop)
+            watchdog.start()
+
+        @app.on_partitions_revoked.connect  # type: ignore[arg-type]
+        async def give_back(app: Any, *_: Any, **__: Any) -> None:
+            consumer = cast(BatchConsumer, app.consumer)
+            await consumer.force_commit()
+            self._positions = {}
+            consumer.forget_assignment()
+
+        @app.on_before_shutdown.connect  # type: ignore[arg-type]
+        async def expect_end(app: Any, *_: Any, **__: Any) -> None:
+            watchdog.expect_end(ENDING_DEADLINE_S)
+
+
+def source_converters(intake: Intake) -> dict[str, Converter]:
+    """Return the converter of each source topic.
+
+    Raises ConfigError if a profile or mapping does not exist.
+    """
+    return {
+        source.topic: (
+            SpanConverter(source.profile, source.format)
+            if source.format in FORMATS
+            else converter_of(source.format)
+        )
+        for source in intake.sources
+    }
+
+
+def create_source_topics(
+    settings: Settings, delivery: Delivery, processor: Processor, metrics: IntakeMetrics
+) -> SourceTopics | None:
+    """Return the reader of the source topics; None without any. Raises ConfigError."""
+    if not settings.intake.sources:
+        return None
+    return SourceTopics(
+        settings.kafka,
+        source_converters(settings.intake),
+        delivery,
+        processor,
+        metrics,
+        settings.worker.max_batch_mb * 1_000_000,
+    )
+
+
+def _records(batch: Batch, has_keys: bool) -> Sequence[Record]:
+    """Return the records of a batch; keys and headers only for those who read them."""
+    if not has_keys:
+        pairs = zip(batch.offsets, batch.values, strict=True)
+        return [Record(offset, value or b"") for offset, value in pairs]
+    records = []
+    for position, offset in enumerate(batch.offsets):
+        key = batch.key(position)
+        headers = {
+            name: (value or b"").decode(errors="replace")
+            for name, value in batch.records[position].headers
+        }
+        records.append(
+            Record(
+                offset,
+                batch.values[position] or b"",
+                None if key is None else key.decode(errors="replace"),
+                batch.timestamps_ms[position],
+                headers or None,
+            )
+        )
+    return records
