@@ -9,6 +9,9 @@ from aiohttp import ClientSession, web
 from streams.config.settings import Kafka, Settings
 from streams.intake.app import create_runner, create_server
 from streams.intake.delivery import Delivery
+from streams.intake.metrics import IntakeMetrics
+from streams.intake.processing import Processor
+from streams.intake.server import InFlight
 from streams.intake.tokens import load_tokens
 from tests.support.servers import Broker
 
@@ -29,7 +32,17 @@ class IntakeOnBroker:
 
     async def _run(self, use: Use[Result], settings: Settings) -> Result:
         async with Delivery(settings.kafka) as delivery:
-            runner = create_runner(create_server(settings, load_tokens(settings.intake), delivery))
+            in_flight = InFlight(settings.intake.max_in_flight_bytes)
+            metrics = IntakeMetrics(lambda: in_flight.size)
+            server = create_server(
+                settings.intake,
+                load_tokens(settings.intake),
+                delivery,
+                Processor(settings.worker, metrics),
+                metrics,
+                in_flight,
+            )
+            runner = create_runner(server)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             host, port = runner.addresses[0]
