@@ -66,6 +66,7 @@ SEGMENTS_SHOWN = 5
 RATE_AND_MIX = "Rate: it got better or worse itself. Mix: its share of the traffic changed."
 AGAINST_DAYS = "Compared with the days before taken together, so a little off the medians above."
 ADJECTIVES: dict[PeriodKind, str] = {"day": "Daily", "week": "Weekly", "month": "Monthly"}
+YEARS = {"week": ", {}", "month": " {}"}  # after the name of a week or month
 DAY_AGAINST = ("Against 7 days", "Against 28 days")
 NO_DIRECTORY = "No customer directory is configured."
 NO_SEGMENTS = "No customer directory is configured, or customers are no longer counted by name."
@@ -422,7 +423,7 @@ def _against_titles(facts: DailyFacts, period: Period) -> tuple[str, ...]:
     spans = {change.span for change in facts.edition.changes}
     earlier = {span: period.step(-back) for span, back in SPANS[facts.period].items()}
     return tuple(
-        f"Against {one.short}{f' of {one.first:%Y}' if span == 'year' else ''}"
+        f"Against {one.short}{YEARS[facts.period].format(one.label[:4]) if span == 'year' else ''}"
         for span, one in earlier.items()
         if span in spans
     )
