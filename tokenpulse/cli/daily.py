@@ -79,12 +79,14 @@ def daily(
         recipients(settings.daily)  # fails now if they are not configured
     day = date_of(date, settings.exporter.time_zone, time.time())
     # A date is of one board; the schedule sends the last closed day, week and month.
-    scheduled = send and period is None and day is None and output is None and not prints
+    scheduled = send and period is None and day is None
     kinds = settings.daily.periods if scheduled else (period or "day",)
     boards = run_with_redis(
         settings,
         lambda client: _build_and_deliver(client, settings, day, kinds, send, again, scheduled),
     )
+    if not boards and (output is not None or prints):
+        raise RequestError(f"no {' and no '.join(kinds)} is over yet")
     if output is not None:
         write_output("--output", output, _render(boards[0][0], chosen))
     elif prints:

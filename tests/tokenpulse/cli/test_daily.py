@@ -38,6 +38,18 @@ def test_it_prints_the_last_closed_day_as_plain_text(settings: Settings) -> None
     assert done.stdout.splitlines()[:-1] == named.stdout.splitlines()[:-1]  # the last: when made
 
 
+def test_it_prints_weeks_and_months(settings: Settings) -> None:
+    for kind, words in (("week", "Weekly reliability board, Week "), ("month", "Monthly rel")):
+        done = run("daily", "--period", kind, "--date", TODAY, settings=settings)
+        assert done.exit_code == 0, done.output
+        assert done.stdout.startswith(words)
+        assert f"this {kind}" in done.stdout
+    assert_one_line(
+        run("daily", "--period", "week", "--date", "2026-W99", settings=settings), "2026-W46"
+    )
+    assert run("daily", "--period", "year", settings=settings).exit_code == 2
+
+
 @pytest.mark.parametrize("format_", ["text", "html", "pdf", "csv", "json"])
 def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(
     settings: Settings, tmp_path: Path, format_: str

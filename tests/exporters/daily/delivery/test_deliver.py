@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from redis import Redis
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.delivery.deliver import Outcome, deliver
 from exporters.daily.delivery.sent import LEASE_S, Sent
+from exporters.daily.editions.periods import period_at
 from streams.config.settings import Daily
 from streams.errors import RequestError
 from streams.store.contract import StoreError
 from streams.store.redis import connect
 from tests.support.command import run
 from tests.support.daily_samples import DATE, some_facts
+from tests.support.edition_samples import some_edition
 from tests.support.exporter_state import settings_for, some_events, write_state
 from tests.support.mailboxes import (
     MAILED,
@@ -183,6 +186,36 @@ def test_without_redis_nothing_is_sent(mailbox: Mailbox, unused_port: int) -> No
     assert mailbox.messages == []
 
 
+def test_a_week_is_delivered_once_beside_its_days(
+    mailbox: Mailbox, channel: Channel, webhook_file: Path, send: Callable[..., Any]
+) -> None:
+    daily = mailed(mailbox, slack_webhook_file=webhook_file)
+    sent = [*MAILED, ("Slack", "delivered", False)]
+    week, month = some_edition("week"), some_edition("month")
+    assert send(daily) == send(daily, week) == send(daily, month) == sent
+    for facts in (week, month):
+        assert all(words.startswith("delivered before") for _, words, _ in send(daily, facts))
+    identities = [message["Message-ID"] for _, message in mailbox.messages]
+    assert len(set(identities)) == 3
+    assert identities[1].startswith("<daily.2026-W44.")
+    assert identities[2].startswith("<daily.2026-10.")
+    assert channel.messages[1]["text"].startswith("Reliability Week 44, 26 October to 1 November")
+    with pytest.raises(RequestError, match="2026-10 is not over; send a closed month"):
+        send(daily, some_edition("month", 12))
+
+
+def test_a_provisional_week_is_updated_once_it_is_final_with_other_numbers(
+    mailbox: Mailbox, send: Callable[..., Any]
+) -> None:
+    week = some_edition("week")
+    open_week = replace(week, days=(*week.days[:-1], replace(week.day, state="provisional")))
+    worse = replace(week.day.values.availability_ratio, value=0.9981, mark="missed")
+    final_week = replace(week.day, values=replace(week.day.values, availability_ratio=worse))
+    send(mailed(mailbox), open_week)
+    assert send(mailed(mailbox), replace(week, days=(*week.days[:-1], final_week))) == MAILED
+    assert mailbox.messages[-1][1]["Subject"].startswith("Update: Reliability Week 44")
+
+
 def test_a_day_that_is_not_over_is_not_sent(mailbox: Mailbox, send: Callable[..., Any]) -> None:
     facts = some_facts()
     with pytest.raises(RequestError, match="2026-11-04 is not over"):
@@ -224,3 +257,27 @@ def test_the_command_delivers_the_last_closed_day_and_says_who_did_not_get_it(
     done = run("daily", "--send", "--date", "today", settings=settings)
     assert done.exit_code == 2
     assert "is not over" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_command_sends_the_boards_that_are_configured(
+    mailbox: Mailbox, redis_server: RedisServer, redis_client: Redis
+) -> None:
+    now_s = time.time()
+    base = settings_for(redis_server.url)
+    write_state(base, {0: some_events(1, 400, now_s - 40 * 86_400, now_s)}, now_s)
+    daily = Daily(**mailed(mailbox), periods=("day", "week", "month"))
+    settings = base.model_copy(update={"daily": daily})
+    today = datetime.fromtimestamp(now_s, UTC).date()
+    names = [period_at(today, kind).step(-1).label for kind in daily.periods]
+    expected = [f"{name}: e-mail to {address}: delivered" for name in names for address in TO]
+    done = run("daily", "--send", settings=settings)
+    assert (done.exit_code, done.stdout.splitlines()) == (0, expected)
+    again = run("daily", "--send", settings=settings)
+    assert again.stdout.count("delivered before, on 20") == len(expected)
+    only = run("daily", "--send", "--period", "week", "--again", settings=settings)
+    assert only.stdout.splitlines() == expected[2:4]
+    assert len(mailbox.messages) == 4
+    running = run("daily", "--send", "--period", "week", "--date", "today", settings=settings)
+    assert running.exit_code == 2
+    assert "is not over; send a closed week" in running.stderr

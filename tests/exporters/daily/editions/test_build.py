@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from exporters.daily.day.facts import METRICS, DailyFacts, Day, PeriodKind
 from exporters.daily.render.view import period_of
 from tests.support.checks import not_none
@@ -78,6 +80,7 @@ def named(name: str, shown: str) -> bool:
     return shown in (name, name.capitalize(), unlisted)
 
 
+@pytest.mark.slow
 def test_each_week_and_month_is_a_recount_of_its_days(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
         now_s = await fill(world, 38) + 5 * HOUR_S  # to 2 December
@@ -93,6 +96,7 @@ def test_each_week_and_month_is_a_recount_of_its_days(in_world: Callable[..., An
     in_world(use)
 
 
+@pytest.mark.slow
 def test_days_that_are_only_stored_add_up_as_well(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
         now_s = await fill(world, 9, "Asia/Kolkata") + 5 * HOUR_S
