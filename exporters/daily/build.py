@@ -22,11 +22,11 @@ from exporters.daily.day.causes import with_customer_name
 from exporters.daily.day.facts import (
     BoardTargets,
     CacheMargin,
-    Cause,
     Contract,
     DailyFacts,
     Day,
     GrowthRow,
+    MetricCause,
     PeriodKind,
     Risk,
     Segment,
@@ -70,7 +70,7 @@ _RISKS_STORED_WITHIN_S = 3 * 86_400
 class _Explanation(NamedTuple):
     """What moved a day: as it was stored, or as it is now."""
 
-    causes: tuple[Cause, ...] = ()
+    causes: tuple[MetricCause, ...] = ()
     segments: tuple[Segment, ...] = ()
     growth: tuple[GrowthRow, ...] = ()
     cache: CacheMargin | None = None
@@ -217,7 +217,7 @@ class DailyBoardBuilder:
 
     async def _causes(
         self, day: Day, counts: DayCounts, history: Sequence[DayCounts], days: Sequence[Day]
-    ) -> tuple[Cause, ...]:
+    ) -> tuple[MetricCause, ...]:
         base = base_of([earlier for earlier in days if earlier.to_s <= counts.day.from_s])
         if base is None:
             return ()

@@ -21,7 +21,7 @@ from streams.store.contract import StoreError
 
 # (YYYY-MM-DD, `today` or `yesterday`; day, week or month) -> its board; None if no event was ever
 # counted. Raises BusyError, StoreError, RequestError.
-Source = Callable[[str, PeriodKind], Awaitable[DailyFacts | None]]
+BoardSource = Callable[[str, PeriodKind], Awaitable[DailyFacts | None]]
 
 NOTHING_YET = "Nothing was counted yet: no worker has seen an event."
 _AGAIN_S = "5"
@@ -55,13 +55,13 @@ FORMATS: Mapping[str, _Format] = {
 }
 
 
-def daily_routes(source: Source) -> list[web.RouteDef]:
+def daily_routes(source: BoardSource) -> list[web.RouteDef]:
     """Return the routes of the board that `source` has."""
     return [web.get(path, _answerer(source, found)) for path, found in FORMATS.items()]
 
 
 def _answerer(
-    source: Source, found: _Format
+    source: BoardSource, found: _Format
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def answer(request: web.Request) -> web.StreamResponse:
         try:

@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 from exporters.board.alerts import AlertRules
 from exporters.board.live.routes import board_routes
 from exporters.daily.cache import BoardCache
-from exporters.daily.routes import Source, daily_routes
+from exporters.daily.routes import BoardSource, daily_routes
 from exporters.drill.history import HistoryCache
 from exporters.drill.routes import DrillSource, drill_routes
 from exporters.reference.customers import Customer, Customers, load_directory
@@ -40,7 +40,7 @@ REFRESHER: web.AppKey[Refresher] = web.AppKey("refresher", Refresher)
 def create_app(
     refresher: Refresher,
     config: WebConfig | None = None,
-    daily: Source | None = None,
+    daily: BoardSource | None = None,
     status: StatusCache | None = None,
     drill: DrillSource | None = None,
 ) -> web.Application:

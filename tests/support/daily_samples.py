@@ -9,7 +9,6 @@ from exporters.daily.day.facts import (
     BoardTargets,
     CacheMargin,
     CacheRow,
-    Cause,
     Comparison,
     Contract,
     Correction,
@@ -18,6 +17,7 @@ from exporters.daily.day.facts import (
     GrowthRow,
     GrowthVerdict,
     Mark,
+    MetricCause,
     Risk,
     Segment,
     Span,
@@ -209,19 +209,19 @@ def some_facts(seed: int = 1, on: str = DATE) -> DailyFacts:
             Risk("default", "ttft-slo", "model aurora-4-mini", 0.99, None, None, None, None, False),
         ),
         causes=(
-            Cause(
+            MetricCause(
                 *("ttft_p95_s", "model", "aurora-4-large", 0.031, 0.004, 0.027),
                 "P95 TTFT rose by 47 ms to 314 ms: model aurora-4-large added 31 ms: +27 ms by "
                 "rate (its own P95 TTFT rose from 288 ms to 402 ms) and +4 ms by mix (share of "
                 "the traffic rose from 22.1 % to 24.3 %).",
             ),
-            Cause(
+            MetricCause(
                 *("ttft_p95_s", "region", "eu-west-1", 0.022, 0.001, 0.021),
                 "Region eu-west-1 added 22 ms of this change in P95 TTFT: +21 ms by rate (its "
                 "own P95 TTFT rose from 271 ms to 371 ms) and +1 ms by mix (share of the "
                 "traffic rose from 31 % to 31.4 %).",
             ),
-            Cause(
+            MetricCause(
                 *("cache_hit_ratio", "customer", "Acme Corp", -0.0061, -0.0042, -0.0019),
                 "Cache hit rate fell by 0.8 points to 46.2 %: customer Acme Corp took 0.6 points: "
                 "-0.2 points by rate (its own cache hit rate fell from 14.1 % to 12 %) and -0.4 "
@@ -282,7 +282,7 @@ def hostile_facts() -> DailyFacts:
             facts.days[-1],
         ),
         causes=tuple(
-            Cause("ttft_p95_s", "customer", text, 0.01, 0.004, 0.006, f"{text} and {note}")
+            MetricCause("ttft_p95_s", "customer", text, 0.01, 0.004, 0.006, f"{text} and {note}")
             for text in (texts[0], texts[5], texts[11])
         ),
         risks=tuple(

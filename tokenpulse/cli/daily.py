@@ -11,7 +11,7 @@ import redis.asyncio as aioredis
 from exporters.daily.build import DailyBoardBuilder
 from exporters.daily.cache import date_of
 from exporters.daily.day.facts import PERIODS, DailyFacts, PeriodKind
-from exporters.daily.delivery.deliver import Outcome, deliver, recipients
+from exporters.daily.delivery.deliver import DeliveryOutcome, deliver, recipients
 from exporters.daily.render.data import csv_text, json_text
 from exporters.daily.render.html import html
 from exporters.daily.render.pdf import pdf
@@ -106,7 +106,7 @@ async def _build_and_deliver(
     send: bool,
     again: bool,
     scheduled: bool,
-) -> list[tuple[DailyFacts, list[Outcome]]]:
+) -> list[tuple[DailyFacts, list[DeliveryOutcome]]]:
     policies = load_policies(settings.exporter.policies)
     customers = load_directory(settings)
     builder = DailyBoardBuilder(settings, policies, client, customers)

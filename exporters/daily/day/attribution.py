@@ -57,7 +57,7 @@ class Side(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ChangePart:
     """The share of one group in the change of a metric, in the metric's unit."""
 
     name: str
@@ -74,7 +74,7 @@ class Part:
 
 def parts_of(
     metric: Metric, before: Mapping[str, Counts], now: Mapping[str, Counts], days: int
-) -> list[Part]:
+) -> list[ChangePart]:
     """Return the part of each group; `before` holds sums of `days` days.
 
     Groups on neither side are left out. The result is empty if one side has no data to compare.
@@ -106,12 +106,12 @@ def parts_of(
             return _percentiles({name: (old.tpot, new.tpot) for name, (old, new) in pairs.items()})
 
 
-def _tokens(name: str, before: Counts, now: Counts, days: int) -> Part:
+def _tokens(name: str, before: Counts, now: Counts, days: int) -> ChangePart:
     n0, n1 = before.requests / days, float(now.requests)
     t0 = before.tokens / before.requests if before.requests else None
     t1 = now.tokens / now.requests if now.requests else None
     low, high = _both(t0, t1)
-    return Part(
+    return ChangePart(
         name,
         mix=(high + low) / 2 * (n1 - n0),
         rate=(n1 + n0) / 2 * (high - low),
@@ -127,7 +127,7 @@ def _both(before: float | None, now: float | None) -> tuple[float, float]:
     return low or 0.0, high or 0.0
 
 
-def _ratios(pairs: Mapping[str, tuple[tuple[int, int], ...]]) -> list[Part]:
+def _ratios(pairs: Mapping[str, tuple[tuple[int, int], ...]]) -> list[ChangePart]:
     """Return the parts of a ratio; `pairs`: name -> (all, good) before and now."""
     all0, good0 = (sum(pair[0][at] for pair in pairs.values()) for at in (0, 1))
     all1, good1 = (sum(pair[1][at] for pair in pairs.values()) for at in (0, 1))
@@ -144,7 +144,7 @@ def _ratios(pairs: Mapping[str, tuple[tuple[int, int], ...]]) -> list[Part]:
         now = Side(n1 / all1, g1 / n1 if n1 else None)
         r0, r1 = _both(before.value, now.value)
         parts.append(
-            Part(
+            ChangePart(
                 name,
                 mix=(now.weight - before.weight) * ((r1 + r0) / 2 - middle),
                 rate=(now.weight + before.weight) / 2 * (r1 - r0),
@@ -155,7 +155,7 @@ def _ratios(pairs: Mapping[str, tuple[tuple[int, int], ...]]) -> list[Part]:
     return parts
 
 
-def _percentiles(pairs: Mapping[str, tuple[Table, Table]]) -> list[Part]:
+def _percentiles(pairs: Mapping[str, tuple[Table, Table]]) -> list[ChangePart]:
     """Return the parts of a P95; `pairs`: name -> histogram before and now."""
     # Dense: one element for each bucket, so that groups can be added and exchanged by arithmetic.
     counts = {name: (_dense(old), _dense(new)) for name, (old, new) in pairs.items() if old or new}
@@ -168,7 +168,7 @@ def _percentiles(pairs: Mapping[str, tuple[Table, Table]]) -> list[Part]:
     return [_percentile(name, pair, totals) for name, pair in counts.items()]
 
 
-def _percentile(name: str, pair: tuple[Weights, Weights], totals: list[Weights]) -> Part:
+def _percentile(name: str, pair: tuple[Weights, Weights], totals: list[Weights]) -> ChangePart:
     """Return the part of one group: the Shapley values of its weight and its shape."""
     samples = [float(total.sum()) for total in totals]
     sizes = [float(group.sum()) for group in pair]
@@ -194,7 +194,7 @@ def _percentile(name: str, pair: tuple[Weights, Weights], totals: list[Weights])
         Side(weight, None if shape is None else _p95_s(shape, shape))
         for weight, shape in zip(weights, shapes, strict=True)
     )
-    return Part(name, mix, rate, before, now)
+    return ChangePart(name, mix, rate, before, now)
 
 
 def _dense(table: Table) -> Weights:

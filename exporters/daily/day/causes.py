@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from exporters.daily.day import text
-from exporters.daily.day.attribution import Part, parts_of
+from exporters.daily.day.attribution import ChangePart, parts_of
 from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, p95_s
-from exporters.daily.day.facts import METRICS, BoardTargets, Cause, Day, Metric
+from exporters.daily.day.facts import METRICS, BoardTargets, Day, Metric, MetricCause
 from exporters.daily.day.text import PROBES
 from exporters.daily.day.trends import FALLS_WELL, NEEDED, SPREADS, WEEK, Base
 from exporters.windows.incremental import CUSTOMER
@@ -50,7 +50,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class GroupTraffic:
     """Sums over a stretch of time, in total and by group."""
 
     fleet: Counts
@@ -59,7 +59,7 @@ class Traffic:
     # Of dimensions whose smaller names were added up on some days, the names that never were.
     stored_names: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-    def fold_names(self, stored_names: Mapping[str, frozenset[str]]) -> "Traffic":
+    def fold_names(self, stored_names: Mapping[str, frozenset[str]]) -> "GroupTraffic":
         """Fold the names that one side lacks into the rest, on both sides.
 
         A name on one side that is part of the rest on the other side would look like a change.
@@ -75,12 +75,12 @@ class Traffic:
 
 def causes(
     day: Day,
-    now: Traffic,
-    before: Traffic,
+    now: GroupTraffic,
+    before: GroupTraffic,
     base: Base,
     targets: BoardTargets,
     metrics: Sequence[Metric] = METRICS,
-) -> tuple[Cause, ...]:
+) -> tuple[MetricCause, ...]:
     """Return at most three causes, of the metric that moved most first; customers by token.
 
     `metrics`: those to explain.
@@ -99,7 +99,7 @@ def causes(
             if part.total * move.change > 0 and abs(part.total) >= _SECOND_LEAST * moving
         ]
     return tuple(
-        Cause(
+        MetricCause(
             metric=move.metric,
             dimension=dimension,
             name=part.name,
@@ -119,14 +119,14 @@ def causes(
     )
 
 
-def with_customer_name(cause: Cause, name_of: Callable[[str], str]) -> Cause:
+def with_customer_name(cause: MetricCause, name_of: Callable[[str], str]) -> MetricCause:
     """Return the cause with the customer's name in place of the token; `name_of`: token -> name."""
     if cause.dimension != CUSTOMER:
         return cause
     return replace(cause, name=name_of(cause.name), words=text.with_names(cause.words, name_of))
 
 
-def find_moves(day: Day, now: Traffic, before: Traffic, base: Base) -> list[Move]:
+def find_moves(day: Day, now: GroupTraffic, before: GroupTraffic, base: Base) -> list[Move]:
     """Return the metrics that moved: missed targets first, then the most unusual."""
     moves = []
     for metric in METRICS:
@@ -148,7 +148,7 @@ def find_moves(day: Day, now: Traffic, before: Traffic, base: Base) -> list[Move
     return sorted(moves, key=lambda move: (not move.missed, -move.spreads))
 
 
-def _value(metric: Metric, traffic: Traffic) -> float | None:
+def _value(metric: Metric, traffic: GroupTraffic) -> float | None:
     fleet = traffic.fleet
     match metric:
         case "tokens":
@@ -163,9 +163,11 @@ def _value(metric: Metric, traffic: Traffic) -> float | None:
             return fleet.cache_hit_ratio
 
 
-def _explanation(move: Move, now: Traffic, before: Traffic) -> tuple[str, list[Part]] | None:
+def _explanation(
+    move: Move, now: GroupTraffic, before: GroupTraffic
+) -> tuple[str, list[ChangePart]] | None:
     """Return the dimension that explains most and its parts, the largest first."""
-    best: tuple[float, str, list[Part]] | None = None
+    best: tuple[float, str, list[ChangePart]] | None = None
     for dimension in DIMENSIONS:
         # Parts by this dimension, those that moved the metric in its direction first.
         sides = [_names(dimension, move.metric, traffic) for traffic in (before, now)]
@@ -181,14 +183,14 @@ def _explanation(move: Move, now: Traffic, before: Traffic) -> tuple[str, list[P
     return None if best is None else best[1:]
 
 
-def _concentration(parts: list[Part]) -> float:
+def _concentration(parts: list[ChangePart]) -> float:
     """Return by how much the first part exceeds its share of the traffic."""
     weight = sum(part.before.weight + part.now.weight for part in parts)
     share = (parts[0].before.weight + parts[0].now.weight) / weight
     return abs(parts[0].total) / sum(abs(part.total) for part in parts) - share
 
 
-def _names(dimension: str, metric: Metric, traffic: Traffic) -> Mapping[str, Counts]:
+def _names(dimension: str, metric: Metric, traffic: GroupTraffic) -> Mapping[str, Counts]:
     names = traffic.groups.get(dimension, {})
     if dimension != CUSTOMER or metric != "availability_ratio" or not names:
         return names

@@ -105,7 +105,7 @@ class Trend:
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class MetricCause:
     """The cause of a metric's change, split into mix and rate.
 
     mix: the part by which its share of the traffic changed; rate: the part by which it got better
@@ -264,7 +264,7 @@ class DailyFacts:
     month: str  # YYYY-MM
     month_to_date: Values
     risks: tuple[Risk, ...]  # the worst first
-    causes: tuple[Cause, ...]  # at most three, the largest first
+    causes: tuple[MetricCause, ...]  # at most three, the largest first
     segments: tuple[Segment, ...]  # empty without a customer directory
     growth: tuple[GrowthRow, ...]  # the fleet, then the largest models, segments and customers
     cache: CacheMargin | None  # None without a price book, or if the day's slices are gone

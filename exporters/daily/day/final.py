@@ -19,10 +19,10 @@ from exporters.daily.day.facts import (
     METRICS,
     BoardTargets,
     CacheMargin,
-    Cause,
     Correction,
     Day,
     GrowthRow,
+    MetricCause,
     Risk,
     Segment,
     Values,
@@ -71,7 +71,7 @@ class FinalDay(_Stored, frozen=True):
     zone: str
     day: Day
     targets: BoardTargets  # in force when it became final
-    causes: tuple[Cause, ...]
+    causes: tuple[MetricCause, ...]
     segments: tuple[Segment, ...]
     risks: tuple[Risk, ...] | None = None  # None: it became final too late to know their status
     cache: CacheMargin | None = None  # None: no price book, or stored by an earlier version

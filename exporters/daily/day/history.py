@@ -10,16 +10,16 @@ from zoneinfo import ZoneInfo
 
 from exporters.daily.day import text
 from exporters.daily.day.calendar import CalendarDay
-from exporters.daily.day.causes import Traffic, causes
+from exporters.daily.day.causes import GroupTraffic, causes
 from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, add_groups, counts_of
 from exporters.daily.day.facts import (
     METRICS,
     BoardTargets,
-    Cause,
     Day,
     DayAttempts,
     DayState,
     Metric,
+    MetricCause,
 )
 from exporters.daily.day.final import FinalDay, corrections
 from exporters.daily.day.metrics import values_of
@@ -167,7 +167,7 @@ def traffic_of(
     days: Sequence[DayCounts],
     details: Mapping[str, tuple[Counts, Groups]],
     scopes: Mapping[str, Grouping],
-) -> Traffic:
+) -> GroupTraffic:
     """Return the sums of some days.
 
     `details`: by date, the stored counts of days that the slices no longer cover.
@@ -179,7 +179,7 @@ def traffic_of(
     stored = [details[counts.day.date] for counts in days if counts.parts is None]
     fleets = [counts.fleet for counts in days if counts.fleet is not None]
     stored_groups = [names for _, names in stored]
-    return Traffic(
+    return GroupTraffic(
         fleet=Counts.sum([*fleets, *(fleet for fleet, _ in stored)]),
         groups=add_groups([groups, *stored_groups]) if stored else groups,
         days=len(days),
@@ -200,12 +200,12 @@ def _stored_names(days: Sequence[Groups]) -> dict[str, frozenset[str]]:
 
 def causes_of(
     day: Day,
-    now: Traffic,
-    before: Traffic | None,
+    now: GroupTraffic,
+    before: GroupTraffic | None,
     base: Base | None,
     targets: BoardTargets,
     metrics: Sequence[Metric] = METRICS,
-) -> tuple[Cause, ...]:
+) -> tuple[MetricCause, ...]:
     """Return the causes of the changes of `metrics`; none without days to compare with."""
     if before is None or base is None or not before.days:
         return ()

@@ -18,7 +18,7 @@ from exporters.daily.day.calendar import (
     days_until,
     fits_slices,
 )
-from exporters.daily.day.causes import Traffic
+from exporters.daily.day.causes import GroupTraffic
 from exporters.daily.day.counts import Counts, Groups
 from exporters.daily.day.final import FinalCounts, FinalDay
 from exporters.daily.day.history import DayCounts, day_counts, traffic_of
@@ -153,7 +153,7 @@ class DaySource:
             for day in days
         ]
 
-    async def traffic(self, days: Sequence[DayCounts]) -> Traffic:
+    async def traffic(self, days: Sequence[DayCounts]) -> GroupTraffic:
         """Return the sums of some days by group; days without data are left out."""
         details = await self.details(days)
         present = [
@@ -161,12 +161,12 @@ class DaySource:
         ]
         return traffic_of(present, details, self._reader.scopes)
 
-    async def fleet(self, days: Sequence[DayCounts]) -> Traffic:
+    async def fleet(self, days: Sequence[DayCounts]) -> GroupTraffic:
         """Return the sum of some days' fleets without groups; its `days` are those with data."""
         details = await self.details(days)
         fleets = [counts.fleet for counts in days if counts.fleet is not None]
         fleets += [fleet for fleet, _ in details.values()]
-        return Traffic(Counts.sum(fleets), {}, len(fleets))
+        return GroupTraffic(Counts.sum(fleets), {}, len(fleets))
 
     async def store(self, record: FinalDay, counts: FinalCounts) -> FinalDay:
         """Store a final day; return the stored one, as another process may have been faster."""

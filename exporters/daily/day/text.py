@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from zoneinfo import ZoneInfo
 
-from exporters.daily.day.attribution import Part
+from exporters.daily.day.attribution import ChangePart
 from exporters.daily.day.facts import Correction, Day, Metric, PeriodKind, Values
 from exporters.daily.day.figures import amount, figure, is_visible
 from exporters.formatting import capitalize, count, counted, minute, percent, tokens
@@ -49,7 +49,7 @@ def cause(
     metric: Metric,
     move: tuple[float, float],
     dimension: str,
-    part: Part,
+    part: ChangePart,
     target: float | None = None,
     *,
     is_first: bool = True,
@@ -82,7 +82,7 @@ def _group(dimension: str, name: str) -> str:
     return f"all other {dimension}s together" if name == OTHER else f"{dimension} {name}"
 
 
-def _split(metric: Metric, part: Part) -> str:
+def _split(metric: Metric, part: ChangePart) -> str:
     """Return the shares of rate and mix in a part, in words."""
     by_rate, by_mix = f"by rate ({_rate(metric, part)})", f"by mix ({_mix(metric, part)})"
     if not is_visible(metric, part.mix):
@@ -92,7 +92,7 @@ def _split(metric: Metric, part: Part) -> str:
     return f": {_signed(metric, part.rate)} {by_rate} and {_signed(metric, part.mix)} {by_mix}"
 
 
-def _rate(metric: Metric, part: Part) -> str:
+def _rate(metric: Metric, part: ChangePart) -> str:
     before, now = part.before.value, part.now.value
     # A name on one side only has no own change; its share says all.
     if before is None or now is None:
@@ -105,7 +105,7 @@ def _rate(metric: Metric, part: Part) -> str:
     )
 
 
-def _mix(metric: Metric, part: Part) -> str:
+def _mix(metric: Metric, part: ChangePart) -> str:
     before, now = part.before.weight, part.now.weight
     if metric == "tokens":
         return _from_to("requests a day", before, now, count)

@@ -39,7 +39,7 @@ KNOWN_OF: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedNumber:
     """One of the seven numbers with its mark."""
 
     key: str  # a Metric, `error_budget` or `credits`
@@ -54,7 +54,7 @@ class Judged:
         return TITLES[self.key]
 
 
-def judge(values: Values, targets: BoardTargets, risks: Sequence[Risk]) -> tuple[Judged, ...]:
+def judge(values: Values, targets: BoardTargets, risks: Sequence[Risk]) -> tuple[JudgedNumber, ...]:
     """Return the seven numbers in the order of the board."""
     return (
         *(judge_metric(metric, values, targets) for metric in METRICS),
@@ -63,10 +63,10 @@ def judge(values: Values, targets: BoardTargets, risks: Sequence[Risk]) -> tuple
     )
 
 
-def judge_metric(metric: Metric, values: Values, targets: BoardTargets) -> Judged:
+def judge_metric(metric: Metric, values: Values, targets: BoardTargets) -> JudgedNumber:
     """Return the value of a metric with its mark."""
     value = values.of(metric)
-    return Judged(
+    return JudgedNumber(
         metric,
         figure(metric, value.value, targets.of(metric)),
         value.mark,
@@ -75,12 +75,12 @@ def judge_metric(metric: Metric, values: Values, targets: BoardTargets) -> Judge
     )
 
 
-def judge_budget(risk: Risk | None) -> Judged:
+def judge_budget(risk: Risk | None) -> JudgedNumber:
     """Return an objective's error budget with its mark; None stands for no objective."""
     left = None if risk is None else risk.budget_left_ratio
     # A budget that is spent exactly is met: the target allows these failures.
     mark: Mark = "unknown" if left is None else "missed" if left < 0 else "met"
-    return Judged("error_budget", formatting.budget_left(left), mark)
+    return JudgedNumber("error_budget", formatting.budget_left(left), mark)
 
 
 def worst_budget(risks: Sequence[Risk]) -> Risk | None:
@@ -89,17 +89,17 @@ def worst_budget(risks: Sequence[Risk]) -> Risk | None:
     return min(known, key=lambda risk: risk.budget_left_ratio or 0.0, default=None)
 
 
-def _judge_credits(risks: Sequence[Risk]) -> Judged:
+def _judge_credits(risks: Sequence[Risk]) -> JudgedNumber:
     projected = [Money.read(risk.credit_projected) for risk in risks if risk.credit_projected]
     at_risk = total(projected)
     if at_risk is None:
-        return Judged("credits", "none", "unknown")
+        return JudgedNumber("credits", "none", "unknown")
     # `0.00 USD` is a credit that is not due.
     is_due = any(money.amount for money in projected)
-    return Judged("credits", at_risk, "missed" if is_due else "met")
+    return JudgedNumber("credits", at_risk, "missed" if is_due else "met")
 
 
-def verdict(numbers: Sequence[Judged]) -> str:
+def verdict(numbers: Sequence[JudgedNumber]) -> str:
     """Return the day in a few words: `missed P95 TTFT, Uptime` or `all 6 targets met`."""
     # Numbers without a target or a value are neither met nor missed.
     judged = [number for number in numbers if number.mark != "unknown"]
@@ -147,12 +147,12 @@ def _all_met(number: int) -> str:
     return "the target met" if number == 1 else f"all {number} targets met"
 
 
-def _name(number: Judged) -> str:
+def _name(number: JudgedNumber) -> str:
     """Return its name within a sentence: `uptime`, `error budget`."""
     return _NAMES[number.key]
 
 
-def _name_and_value(number: Judged) -> str:
+def _name_and_value(number: JudgedNumber) -> str:
     # `P95 TTFT at 314 ms`, but `error budget (overdrawn by 29 %)`.
     if number.key in METRICS:
         return f"{_name(number)} at {number.text}"

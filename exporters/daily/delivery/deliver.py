@@ -29,7 +29,7 @@ SLACK = "Slack"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DeliveryOutcome:
     """The result of one delivery."""
 
     recipient: str  # `e-mail to board@example.com`, `Slack`
@@ -55,7 +55,7 @@ def recipients(daily: Daily) -> list[str]:
 
 async def deliver(
     settings: Settings, client: "aioredis.Redis", facts: DailyFacts, again: bool
-) -> list[Outcome]:
+) -> list[DeliveryOutcome]:
     """Deliver to all recipients that have not received this day.
 
     Recipients that received different numbers before the day was final get an update; `again`
@@ -81,7 +81,7 @@ async def deliver(
         updated = {name for name, delivery in earlier.items() if _needs_update(delivery, facts)}
         pending = {name for name in all_recipients if again or name not in earlier} | updated
         outcomes = [
-            Outcome(name, f"delivered before, on {_instant(delivery)}; --again repeats it")
+            DeliveryOutcome(name, f"delivered before, on {_instant(delivery)}; --again repeats it")
             for name, delivery in earlier.items()
             if name not in pending
         ]
@@ -108,7 +108,7 @@ async def _by_mail(
     sent: Sent,
     again: bool,
     update: bool,
-) -> list[Outcome]:
+) -> list[DeliveryOutcome]:
     daily = settings.daily
     message_id = _message_id(settings, period_of(facts).label, again, update)
     message = mail.compose(facts, daily, message_id, update)
@@ -119,28 +119,33 @@ async def _by_mail(
     try:
         rejections = await _send_with_retries(send)
     except mail.MailError as error:
-        return [Outcome(_mail_recipient(address), str(error), failed=True) for address in addresses]
+        return [
+            DeliveryOutcome(_mail_recipient(address), str(error), failed=True)
+            for address in addresses
+        ]
     reasons = {rejection.address: rejection.words for rejection in rejections}
     outcomes = []
     for address in addresses:
         recipient = _mail_recipient(address)
         if address in reasons:
-            outcomes.append(Outcome(recipient, f"rejected: {reasons[address]}", failed=True))
+            outcomes.append(
+                DeliveryOutcome(recipient, f"rejected: {reasons[address]}", failed=True)
+            )
             continue
         await sent.note(recipient_hash(recipient), time.time(), _open_numbers(facts))
-        outcomes.append(Outcome(recipient, "delivered"))
+        outcomes.append(DeliveryOutcome(recipient, "delivered"))
     return outcomes
 
 
-async def _to_slack(daily: Daily, facts: DailyFacts, sent: Sent, update: bool) -> Outcome:
+async def _to_slack(daily: Daily, facts: DailyFacts, sent: Sent, update: bool) -> DeliveryOutcome:
     url = daily.slack_webhook() or ""
     message = slack.payload(facts, daily.public_url, update)
     try:
         await _send_with_retries(lambda: slack.post(url, message))
     except slack.SlackError as error:
-        return Outcome(SLACK, str(error), failed=True)
+        return DeliveryOutcome(SLACK, str(error), failed=True)
     await sent.note(recipient_hash(SLACK), time.time(), _open_numbers(facts))
-    return Outcome(SLACK, "delivered")
+    return DeliveryOutcome(SLACK, "delivered")
 
 
 async def _send_with_retries(send: Callable[[], Awaitable[T]]) -> T:

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from exporters.daily.day.facts import DailyFacts, Mark
-from exporters.daily.render.rows import Row
+from exporters.daily.render.rows import NumberRow
 from exporters.daily.render.view import subject, view_of
 
 TIMEOUT_S = 15.0
@@ -88,7 +88,7 @@ def _plain(text: str, longest: int) -> dict[str, Any]:
     return {"type": "plain_text", "text": text or "–", "emoji": False}
 
 
-def _field(row: Row) -> dict[str, Any]:
+def _field(row: NumberRow) -> dict[str, Any]:
     judged = f"{_SHAPES[row.value.mark]} {row.value.words}"
     target = f", {row.target}" if row.target else ""
     lines = [row.title, row.value.text, f"{judged}{target}"]

@@ -12,16 +12,16 @@ from exporters.daily.commercial.cache_margin import stored_margin
 from exporters.daily.commercial.names import CustomerNames
 from exporters.daily.day import text
 from exporters.daily.day.calendar import day_of
-from exporters.daily.day.causes import Traffic, with_customer_name
+from exporters.daily.day.causes import GroupTraffic, with_customer_name
 from exporters.daily.day.counts import Counts
 from exporters.daily.day.facts import (
     METRICS,
     BoardTargets,
     CacheMargin,
-    Cause,
     DailyFacts,
     Day,
     Edition,
+    MetricCause,
     Segment,
     Span,
 )
@@ -156,7 +156,7 @@ class EditionBuilder:
         details = await self._source.details(apart)
         return {date: fleet for date, (fleet, _) in details.items()}
 
-    async def _traffic(self, days: PeriodDays, stored: Mapping[str, Counts]) -> Traffic:
+    async def _traffic(self, days: PeriodDays, stored: Mapping[str, Counts]) -> GroupTraffic:
         """Return the traffic of a period by group, in total as the board shows it."""
         traffic = await self._source.traffic(days.history)
         parts = [final_counts(counts, stored) for counts in days.history]
@@ -165,13 +165,13 @@ class EditionBuilder:
     async def _causes(
         self,
         day: Day,
-        now: Traffic,
+        now: GroupTraffic,
         selected: Mapping[Period, PeriodDays],
         stored: Mapping[str, Counts],
         compared: Mapping[Span, Period],
         before: Sequence[Day],
         targets: BoardTargets,
-    ) -> tuple[Cause, ...]:
+    ) -> tuple[MetricCause, ...]:
         """Return the causes of the changes against the period before.
 
         Tokens are left out: their growth is shown by name.
@@ -183,7 +183,7 @@ class EditionBuilder:
         causes = causes_of(day, now, previous, base, targets, METRICS[1:])
         return tuple(with_customer_name(cause, self._names.name_of) for cause in causes)
 
-    def _segments(self, now: Traffic) -> tuple[Segment, ...]:
+    def _segments(self, now: GroupTraffic) -> tuple[Segment, ...]:
         # Of days whose smaller customers were added up, no segment is known.
         if CUSTOMER in now.stored_names:
             return ()

@@ -20,7 +20,7 @@ from exporters.daily.day.facts import (
 )
 from exporters.daily.day.verdict import (
     TITLES,
-    Judged,
+    JudgedNumber,
     judge,
     judge_budget,
     judge_metric,
@@ -75,7 +75,7 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class NumberRow:
     """One of the seven numbers."""
 
     key: str
@@ -90,7 +90,7 @@ class Row:
     chart: Chart | None = None
 
 
-def seven(facts: DailyFacts) -> tuple[Row, ...]:
+def seven(facts: DailyFacts) -> tuple[NumberRow, ...]:
     """Return all seven, in the order of the board."""
     numbers = judge(facts.day.values, facts.targets, facts.risks)
     budget, credits = numbers[-2:]
@@ -124,7 +124,7 @@ def mark_budget(risk: Risk) -> Marked:
     return _marked(judge_budget(risk))
 
 
-def _marked(number: Judged) -> Marked:
+def _marked(number: JudgedNumber) -> Marked:
     # The reason why a number has no verdict: no value, too little known, or no target.
     words = "too little known" if number.is_weak else "no target"
     if number.text == UNKNOWN:
@@ -132,13 +132,13 @@ def _marked(number: Judged) -> Marked:
     return Marked(number.text, number.mark, _MARK_WORDS.get(number.mark, words), number.known)
 
 
-def _metric_rows(facts: DailyFacts, numbers: Sequence[Judged]) -> Iterator[Row]:
+def _metric_rows(facts: DailyFacts, numbers: Sequence[JudgedNumber]) -> Iterator[NumberRow]:
     trends = {trend.metric: trend for trend in facts.trends}
     chosen = [day.date for day in facts.days].index(facts.date)
     for metric, number in zip(METRICS, numbers[: len(METRICS)], strict=True):
         value = facts.day.values.of(metric).value
         trend, target = trends.get(metric), facts.targets.of(metric)
-        yield Row(
+        yield NumberRow(
             key=metric,
             title=TITLES[metric],
             about=ABOUT[metric],
@@ -231,13 +231,13 @@ def _chart(metric: Metric, facts: DailyFacts, chosen: int) -> Chart:
     return Chart(drawn, tuple(value.mark for value in values), target, chosen, words)
 
 
-def _budget_row(number: Judged, risks: tuple[Risk, ...]) -> Row:
+def _budget_row(number: JudgedNumber, risks: tuple[Risk, ...]) -> NumberRow:
     worst = worst_budget(risks)
     note = "no objective with a budget has data"
     if worst is not None:
         budgets = sum(risk.budget_left_ratio is not None for risk in risks)
         note = f"worst of {count(budgets)}: {objective(worst)}, {short(worst.scope)}"
-    return Row(
+    return NumberRow(
         key=number.key,
         title=number.title,
         about=ABOUT[number.key],
@@ -247,12 +247,12 @@ def _budget_row(number: Judged, risks: tuple[Risk, ...]) -> Row:
     )
 
 
-def _credit_row(number: Judged, risks: tuple[Risk, ...]) -> Row:
+def _credit_row(number: JudgedNumber, risks: tuple[Risk, ...]) -> NumberRow:
     due = figures.total([Money.read(risk.credit_due) for risk in risks if risk.credit_due])
     value = _marked(number)
     if number.mark == "unknown":
         value = Marked(number.text, number.mark, "no SLA with a fee")
-    return Row(
+    return NumberRow(
         key=number.key,
         title=number.title,
         about=ABOUT[number.key],

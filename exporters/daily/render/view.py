@@ -5,7 +5,6 @@ directory; each renderer escapes them for its format.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from zoneinfo import ZoneInfo
@@ -16,13 +15,8 @@ from exporters.daily.day.facts import (
     DailyFacts,
     Day,
     PeriodKind,
-    Risk,
-    Segment,
 )
-from exporters.daily.day.figures import figure
 from exporters.daily.day.verdict import (
-    AT_RISK_BUDGET_LEFT,
-    TITLES,
     is_at_risk,
     judge,
     verdict,
@@ -42,23 +36,26 @@ from exporters.daily.render.commercial import (
     contracts_note,
     growth_line,
 )
+from exporters.daily.render.details import (
+    RiskRow,
+    SegmentRow,
+    attempts_words,
+    metric_corrections,
+    risk_corrections,
+    risk_row,
+    risks_note,
+    segment_row,
+)
 from exporters.daily.render.rows import (
     Marked,
-    Row,
-    mark_budget,
+    NumberRow,
     mark_metric,
-    objective,
     seven,
-    short,
 )
 from exporters.formatting import (
-    budget_left,
     count,
     counted,
-    exact_percent,
     minute,
-    percent,
-    tokens,
 )
 
 RISKS_SHOWN = 5
@@ -77,33 +74,6 @@ READING = (
 )
 NORMS = "A norm is the median of the days before."
 SUMS = "Percentiles and ratios are those of all requests of the {period}, not means of its days."
-
-
-@dataclass(frozen=True, slots=True)
-class RiskRow:
-    """One objective with a budget."""
-
-    name: str  # `default/uptime`
-    scope: str
-    target: str
-    attained: str
-    budget: Marked
-    credit: str
-    adjusted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentRow:
-    """Customers of one segment."""
-
-    name: str
-    customers: str  # `42 customers`
-    requests: str
-    tokens: str
-    availability: str
-    cache_hit: str
-    tokens_known: str  # `61.3 % known`; empty if it is known for all requests or for none
-    cache_known: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +111,7 @@ class View:
     trust: str
     reliable: bool  # final, complete and not corrected
     corrections: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[NumberRow, ...]
     against_titles: tuple[str, ...]  # `Against 7 days`
     month_title: str  # `November to date`; empty on the board of a week or month
     attempts: str  # one sentence; empty if all attempts of the day were final
@@ -176,7 +146,7 @@ class View:
 def view_of(facts: DailyFacts) -> View:
     """Return the texts of a board."""
     day = facts.day
-    corrections = (*_corrections(facts), *_risk_corrections(facts))
+    corrections = (*metric_corrections(facts), *risk_corrections(facts))
     badges = _badges(day)
     # Corrected budgets and credits count as well, beside the day's own metrics.
     if corrections and "corrected" not in badges:
@@ -206,7 +176,7 @@ def view_of(facts: DailyFacts) -> View:
         rows=rows,
         against_titles=_against_titles(facts, period),
         month_title=f"{month} to date" if is_day else "",
-        attempts=_attempts(day, facts.targets.availability_ratio),
+        attempts=attempts_words(day, facts.targets.availability_ratio),
         causes=tuple(cause.words for cause in facts.causes),
         causes_note=_causes_note(facts, period) if facts.causes else "",
         causes_none=f"No change beyond the usual ones of a {facts.period}.",
@@ -217,9 +187,9 @@ def view_of(facts: DailyFacts) -> View:
         contracts=tuple(contract_row(contract) for contract in due[:CONTRACTS_SHOWN]),
         contracts_more=max(0, len(due) - CONTRACTS_SHOWN),
         contracts_note=contracts_note(facts.contracts, due),
-        risks=tuple(_risk_row(risk) for risk in at_risk[:RISKS_SHOWN]),
+        risks=tuple(risk_row(risk) for risk in at_risk[:RISKS_SHOWN]),
         risks_more=max(0, len(at_risk) - RISKS_SHOWN),
-        risks_note=_risks_note(facts.risks),
+        risks_note=risks_note(facts.risks),
         growth=tuple(growth_line(row, facts) for row in facts.growth),
         growth_titles=(
             (*GROWTH_TITLES, f"A day in {month}") if is_day else _against_titles(facts, period)
@@ -229,7 +199,7 @@ def view_of(facts: DailyFacts) -> View:
         else ("Projected",) * (facts.period == "month" and facts.day.state == "running"),
         growth_note=GROWTH_NOTES[facts.period] if facts.growth else "",
         segments_none=NO_DIRECTORY if is_day else NO_SEGMENTS,
-        segments=tuple(_segment_row(one, facts) for one in facts.segments[:SEGMENTS_SHOWN]),
+        segments=tuple(segment_row(one, facts) for one in facts.segments[:SEGMENTS_SHOWN]),
         segments_more=max(0, len(facts.segments) - SEGMENTS_SHOWN),
         days=tuple(_column(one, facts) for one in facts.days),
         days_title=counted(len(facts.days), facts.period),
@@ -272,95 +242,6 @@ def _badges(day: Day) -> tuple[str, ...]:
     if day.corrections:
         badges.append("corrected")
     return tuple(badges)
-
-
-def _attempts(day: Day, target: float | None) -> str:
-    """Return the attempts of a day beside its requests, in one sentence."""
-    if day.attempts is None:
-        return ""
-    return (
-        f"Retries and fallbacks: {counted(day.attempts.attempts, 'attempt')} at "
-        f"{counted(day.values.requests, 'request')}; the providers succeeded in "
-        f"{percent(day.attempts.availability_ratio, target)} of the attempts that count, the "
-        f"customers in {percent(day.values.availability_ratio.value, target)} of the requests."
-    )
-
-
-def _corrections(facts: DailyFacts) -> Iterator[str]:
-    for correction in facts.day.corrections:
-        metric = correction.metric
-        target = facts.targets.of(metric)
-        yield (
-            f"Correction, {TITLES[metric]}: final as {figure(metric, correction.sealed, target)}, "
-            f"today {figure(metric, correction.now, target)} ({correction.words})."
-        )
-
-
-def _risk_corrections(facts: DailyFacts) -> Iterator[str]:
-    """Yield one sentence about all error budgets and credits that read otherwise."""
-    final = {risk.key: risk for risk in facts.risks}
-    differences = []
-    for risk in facts.risks_corrected:
-        before, now = _risk_words(final[risk.key]), _risk_words(risk)
-        if before != now:
-            name = f"{objective(risk)}, {short(risk.scope)}"
-            differences.append(f"{name}: final as {before}, today {now}")
-    if differences:
-        more = f"; {len(differences) - 1} more" if len(differences) > 1 else ""
-        yield f"Correction, error budget of {differences[0]} (late events or maintenance{more})."
-
-
-def _risk_words(risk: Risk) -> str:
-    ahead = "" if risk.credit_projected is None else f" and {risk.credit_projected} ahead"
-    return f"{budget_left(risk.budget_left_ratio)}{ahead}"
-
-
-def _risk_row(risk: Risk) -> RiskRow:
-    return RiskRow(
-        name=objective(risk),
-        scope=short(risk.scope),
-        target=exact_percent(risk.target_ratio),
-        attained=percent(risk.attained_ratio, risk.target_ratio),
-        budget=mark_budget(risk),
-        credit=risk.credit_projected or "–",
-        adjusted=risk.adjusted,
-    )
-
-
-def _risks_note(risks: Sequence[Risk]) -> str:
-    """Return the number of objectives that are not at risk, and of those without data."""
-    if not risks:
-        return "No policy in force has an error budget."
-    unknown = sum(risk.budget_left_ratio is None and not is_at_risk(risk) for risk in risks)
-    safe = sum(not is_at_risk(risk) for risk in risks) - unknown
-    parts = []
-    if safe:
-        verb = "has" if safe == 1 else "have"
-        least = exact_percent(AT_RISK_BUDGET_LEFT)
-        parts.append(f"{counted(safe, 'objective')} {verb} at least {least} of the budget left")
-    if unknown:
-        verb = "has" if unknown == 1 else "have"
-        parts.append(f"{counted(unknown, 'objective')} {verb} no data")
-    return f"{'; '.join(parts)}." if parts else ""
-
-
-def _segment_row(segment: Segment, facts: DailyFacts) -> SegmentRow:
-    targets = facts.targets
-    return SegmentRow(
-        name=short(segment.name),
-        customers=counted(segment.customers, "customer"),
-        requests=count(segment.requests),
-        tokens=tokens(segment.tokens),
-        availability=percent(segment.availability_ratio, targets.availability_ratio),
-        cache_hit=percent(segment.cache_hit_ratio, targets.cache_hit_ratio),
-        tokens_known=_known_share(segment.tokens_known_ratio),
-        cache_known=_known_share(segment.cached_known_ratio),
-    )
-
-
-def _known_share(ratio: float | None) -> str:
-    # If none of it is known, the value itself is "unknown".
-    return f"{percent(ratio)} known" if ratio and ratio < 1 else ""
 
 
 def _column(day: Day, facts: DailyFacts) -> DayColumn:

@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 
 from exporters.daily.day.attribution import parts_of
 from exporters.daily.day.calendar import CalendarDay
-from exporters.daily.day.causes import Traffic, causes, find_moves, with_customer_name
+from exporters.daily.day.causes import GroupTraffic, causes, find_moves, with_customer_name
 from exporters.daily.day.counts import Counts, p95_s
-from exporters.daily.day.facts import BoardTargets, Cause, Day, DayState, Metric
+from exporters.daily.day.facts import BoardTargets, Day, DayState, Metric, MetricCause
 from exporters.daily.day.history import DayCounts, traffic_of
 from exporters.daily.day.metrics import values_of
 from exporters.daily.day.stretches import StretchReader
@@ -175,10 +175,10 @@ def test_tokens_are_requests_times_their_size() -> None:
 # -- the causes ------------------------------------------------------------------------------------
 
 
-def traffic(by: dict[str, dict[str, Counts]], days: int = 1) -> Traffic:
+def traffic(by: dict[str, dict[str, Counts]], days: int = 1) -> GroupTraffic:
     """`by`: dimension -> name -> counts; the fleet is the sum of the first dimension."""
     first = next(iter(by.values()))
-    return Traffic(Counts.sum(first.values()), by, days)
+    return GroupTraffic(Counts.sum(first.values()), by, days)
 
 
 def day_of(counts: Counts, state: DayState = "sealed") -> Day:
@@ -186,8 +186,11 @@ def day_of(counts: Counts, state: DayState = "sealed") -> Day:
 
 
 def explained(
-    now: Traffic, before: Traffic, days: int = 28, name_of: type[str] | Callable[..., Any] = str
-) -> tuple[Cause, ...]:
+    now: GroupTraffic,
+    before: GroupTraffic,
+    days: int = 28,
+    name_of: type[str] | Callable[..., Any] = str,
+) -> tuple[MetricCause, ...]:
     usual = [day_of(before.fleet)] * days
     found = causes(day_of(now.fleet), now, before, Base(tuple(usual)), TARGETS)
     return tuple(with_customer_name(cause, name_of) for cause in found)
@@ -243,7 +246,7 @@ def test_within_the_usual_spread_nothing_has_a_cause() -> None:
 
 
 def test_a_missed_target_comes_before_a_larger_move() -> None:
-    before = Traffic(timed(s0_25=1_000), {"model": {"a": timed(s0_25=1_000)}}, 1)
+    before = GroupTraffic(timed(s0_25=1_000), {"model": {"a": timed(s0_25=1_000)}}, 1)
     base = replace(
         before.fleet, input_tokens=100_000, cached_tokens=50_000, cached_of_tokens=100_000
     )
@@ -252,8 +255,8 @@ def test_a_missed_target_comes_before_a_larger_move() -> None:
     )
     moved = find_moves(
         day_of(after),
-        Traffic(after, {}),
-        Traffic(base, {}),
+        GroupTraffic(after, {}),
+        GroupTraffic(base, {}),
         Base((day_of(base),) * 28),
     )
     assert [(one.metric, one.missed) for one in moved] == [
@@ -266,7 +269,10 @@ def test_a_missed_target_comes_before_a_larger_move() -> None:
 def test_a_running_day_is_not_asked_why_it_has_fewer_tokens() -> None:
     before, now = cached(1_000_000, 500_000), cached(400_000, 200_000)
     moved = find_moves(
-        day_of(now, "running"), Traffic(now, {}), Traffic(before, {}), Base((day_of(before),) * 28)
+        day_of(now, "running"),
+        GroupTraffic(now, {}),
+        GroupTraffic(before, {}),
+        Base((day_of(before),) * 28),
     )
     assert moved == []
 
@@ -275,14 +281,14 @@ def test_the_first_days_of_all_are_no_norm_of_tokens() -> None:
     before, now = cached(400_000, 200_000), cached(1_000_000, 500_000)
     for days, metrics in ((1, []), (2, []), (3, ["tokens"])):
         base = Base((day_of(before),) * days)
-        moved = find_moves(day_of(now), Traffic(now, {}), Traffic(before, {}), base)
+        moved = find_moves(day_of(now), GroupTraffic(now, {}), GroupTraffic(before, {}), base)
         assert [one.metric for one in moved] == metrics, days
 
 
 def test_customers_have_no_probes_so_these_stand_beside_them() -> None:
     fleet = [judged(1_100, 1_099), judged(1_100, 1_059)]
     sides = [
-        Traffic(
+        GroupTraffic(
             one,
             {"customer": {"t1": judged(500, 500), "t2": judged(500, 499)}, "model": {"m": one}},
         )

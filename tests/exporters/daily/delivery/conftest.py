@@ -12,7 +12,7 @@ from redis import Redis
 
 from exporters.daily.day.facts import DailyFacts
 from exporters.daily.delivery import deliver as delivery
-from exporters.daily.delivery.deliver import Outcome, deliver
+from exporters.daily.delivery.deliver import DeliveryOutcome, deliver
 from streams.config.settings import Daily
 from streams.store.redis import connect
 from tests.support.daily_samples import some_facts
@@ -65,7 +65,7 @@ def send(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
     ) -> list[tuple[str, str, bool]]:
         settings = settings_for(redis_server.url).model_copy(update={"daily": Daily(**daily)})
 
-        async def go() -> list[Outcome]:
+        async def go() -> list[DeliveryOutcome]:
             client = connect(settings.redis.url, 5)
             try:
                 return await deliver(settings, client, facts or some_facts(), again)

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from exporters.daily.day.facts import DailyFacts
-from exporters.daily.delivery.deliver import Outcome, deliver
+from exporters.daily.delivery.deliver import DeliveryOutcome, deliver
 from exporters.daily.delivery.sent import LEASE_S, Sent
 from exporters.daily.editions.periods import period_at
 from streams.config.settings import Daily
@@ -117,7 +117,7 @@ def test_two_runs_at_once_deliver_once(
 ) -> None:
     settings = settings_for(redis_server.url).model_copy(update={"daily": Daily(**mailed(mailbox))})
 
-    async def go() -> list[list[Outcome] | BaseException]:
+    async def go() -> list[list[DeliveryOutcome] | BaseException]:
         client = connect(settings.redis.url, 5)
         try:
             return await asyncio.gather(
