@@ -22,7 +22,7 @@ from streams.sources.conversion import (
     instant_ms,
     number,
 )
-from streams.sources.declaration import PLACEHOLDER, Mapping, Source, Term, Time, When
+from streams.sources.declaration import PLACEHOLDER, FieldSource, Mapping, Term, Time, When
 from streams.sources.files import RawRow, UnreadableFile
 
 Get = Callable[[RawRow], Any]  # a field's value, None for null; raises Unusable
@@ -56,7 +56,7 @@ class FieldCompiler:
             convert = epoch_ms(time.unit) if time.kind == "epoch" else amount_ms(time.unit)
         return lambda index, raw: convert(fetch(raw))
 
-    def field(self, name: str, source: Source) -> Get:
+    def field(self, name: str, source: FieldSource) -> Get:
         """Return the function that reads a field; it returns None if the row has no value."""
         unit = source.unit if source.unit and source.unit != "timestamp" else "ms"
         convert = converter(name, unit)
@@ -95,9 +95,9 @@ class FieldCompiler:
         nulls = (*source.nulls, *(code(null) for null in source.nulls))
         default = source.default
         # The default of a term is a number in the term's place; that of a field is a value of it.
-        if default is not None and isinstance(source, Source):
+        if default is not None and isinstance(source, FieldSource):
             default = converter(name)(default)
-        if isinstance(source, Source) and source.table is not None:
+        if isinstance(source, FieldSource) and source.table is not None:
             plain = converter(name)
             table = {
                 code(key): None if value is None else plain(value)
@@ -133,7 +133,7 @@ class FieldCompiler:
 
         return unless_number
 
-    def _sum(self, name: str, source: Source, convert: Convert) -> Get:
+    def _sum(self, name: str, source: FieldSource, convert: Convert) -> Get:
         """Return the function for `add` minus `subtract`; None if any term is null."""
         signed = [(1, self._term(name, term)) for term in source.add or []]
         signed += [(-1, self._term(name, term)) for term in source.subtract]
@@ -164,7 +164,7 @@ class FieldCompiler:
             convert = number
         return self._value(name, term, fetch, convert)
 
-    def _template(self, name: str, source: Source) -> Get:
+    def _template(self, name: str, source: FieldSource) -> Get:
         """Return the function that fills in the `{...}` of a template; None if any is null.
 
         A null is the empty text if the table has a line for the text that then results.
@@ -235,7 +235,7 @@ def _json_fetch(column: str, optional: bool) -> Get:
     return fetch
 
 
-def _origin(source: Source) -> str:
+def _origin(source: FieldSource) -> str:
     """Return the columns of a field, for messages."""
     if source.column is not None:
         return f"(column {source.column})"

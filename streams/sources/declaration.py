@@ -72,7 +72,7 @@ class Term(Part):
 Shorthand = BeforeValidator(_column)
 
 
-class Source(Term):
+class FieldSource(Term):
     """The source of a field: exactly one of column, constant, template, add."""
 
     constant: Any = None
@@ -158,7 +158,7 @@ class Mapping(Part):
     csv: Csv = Csv()
     rows: str | None = None
     time: Time
-    fields: dict[str, Annotated[Source, Shorthand]]
+    fields: dict[str, Annotated[FieldSource, Shorthand]]
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -183,7 +183,7 @@ class Mapping(Part):
         return self
 
 
-def _check_field(name: str, source: Source) -> None:
+def _check_field(name: str, source: FieldSource) -> None:
     """Raise ValueError for a field that is wrong whatever the file contains."""
     if name not in KINDS:
         raise ValueError(f"fields.{name}: no such field; use {', '.join(KINDS)}")
@@ -196,7 +196,7 @@ def _check_field(name: str, source: Source) -> None:
     _check_constants(name, source)
 
 
-def _check_terms(name: str, source: Source) -> None:
+def _check_terms(name: str, source: FieldSource) -> None:
     """Check the units, and the terms of a sum."""
     if source.add is not None and KINDS[name] not in ("duration", "whole"):
         raise ValueError(f"fields.{name}.add: {name} is no number; use a template")
@@ -214,7 +214,7 @@ def _check_terms(name: str, source: Source) -> None:
         raise ValueError(f"fields.{name}.unit: belongs to a column or to the terms of `add`")
 
 
-def _check_constants(name: str, source: Source) -> None:
+def _check_constants(name: str, source: FieldSource) -> None:
     """Check that each value written in the mapping is valid in an event."""
     table = source.table or {}
     values = {"constant": source.constant, "default": source.default}

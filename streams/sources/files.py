@@ -112,13 +112,13 @@ class _ZstdStream(io.RawIOBase):
                 return 0
             if not packed:
                 raise EOFError("the zstd data ends too early")
-            self._content = memoryview(self._decompressed(packed))
+            self._content = memoryview(self._decompress(packed))
         size = min(len(buffer), len(self._content))
         buffer[:size] = self._content[:size]
         self._content = self._content[size:]
         return size
 
-    def _decompressed(self, packed: bytes) -> bytes:
+    def _decompress(self, packed: bytes) -> bytes:
         parts = []
         while packed:
             self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()

@@ -1,9 +1,10 @@
 """Records from files, for mappings in SQL: each row of the file as one JSON value with its line.
 
-The format is recognised from the content unless the mapping names it: Parquet, JSON Lines, one JSON
-document with a list of rows, or CSV with a header; plain, gzip or zstd.
+The format is recognised from the content unless the mapping names it: Parquet, JSON Lines, JSON
+objects over several lines, one JSON list of rows, or CSV with a header; plain, gzip or zstd.
 """
 
+import json
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -41,9 +42,12 @@ def read_records(path: Path, options: FileOptions) -> Iterator[Record | RowError
         return
     with open_plain(path) as file:
         head = file.peek(_HEAD_BYTES)[:_HEAD_BYTES].removeprefix(BOM)
-        kind = options.format or _format(head)
+        kind = options.format or ("json" if options.rows else _format(head))
         if kind == "jsonl":
             yield from _lines(file)
+            return
+        if kind == "documents":
+            yield from _documents(path, file)
             return
         if kind == "json":
             for row in json_rows(path, file, options.rows):
@@ -74,8 +78,8 @@ def _format(head: bytes) -> str:
     if not text.startswith(b"{"):
         return "csv"
     line, newline, _ = text.partition(b"\n")
-    # A long first line is one of several, unless a document has all on one line: name its format.
-    return "jsonl" if not newline or _is_json(line) else "json"
+    # An object that goes on after the first line is a record itself, as are those after it.
+    return "jsonl" if not newline or _is_json(line) else "documents"
 
 
 def _is_json(line: bytes) -> bool:
@@ -100,6 +104,28 @@ def _lines(file: "Bytes") -> Iterator[Record | RowError]:
             yield line
         elif not line.isspace():
             yield Record(number, line.rstrip(b"\r\n"))
+
+
+def _documents(path: Path, file: "Bytes") -> Iterator[Record | RowError]:
+    """Yield the JSON values of a file one after the other, however their lines are broken."""
+    try:
+        text = file.read().removeprefix(BOM).decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableFile(f"{path}: not UTF-8: {error}; convert the file") from error
+    decoder, start, line = json.JSONDecoder(), 0, 1
+    while start < len(text):
+        if text[start].isspace():
+            line += text[start] == "\n"
+            start += 1
+            continue
+        try:
+            _, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError) as error:
+            yield RowError(line, f"not JSON: {error}; the rest of the file is not read")
+            return
+        yield Record(line, text[start:end])
+        line += text.count("\n", start, end)
+        start = end
 
 
 def _document_record(row: RawRow | RowError) -> Record | RowError:

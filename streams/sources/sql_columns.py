@@ -62,7 +62,7 @@ class ResultColumns:
         # Messages by row, for the few rows that have some.
         problems: dict[int, dict[str, str]] = {}
         values = [
-            (name, _converted(name, columns[index], convert, problems))
+            (name, _convert_column(name, columns[index], convert, problems))
             for index, name, convert in self._fields
         ]
         ids = self._ids(columns, lines, source, problems)
@@ -99,7 +99,7 @@ class ResultColumns:
         prefix = source[: MAX_TEXT - 20]  # leaves room for any line number
         if isinstance(self._request_id, int):
             given = columns[self._request_id]
-            ids = _converted("request_id", given, converter("request_id"), problems)
+            ids = _convert_column("request_id", given, converter("request_id"), problems)
             if None not in ids:
                 return ids
         else:
@@ -128,7 +128,7 @@ def _expression(name: str, kind: str) -> str:
     raise ValueError(f"{name}: found the type {kind}; cast it to a number, a text or a boolean")
 
 
-def _converted(
+def _convert_column(
     name: str,
     column: Column,
     convert: Callable[[Any], Any],

@@ -105,7 +105,7 @@ class SqlMapping:
         self._engine = Engine(time_limit_s)
         self._source: Source | None = None
         self._define(Source(""))
-        self._sql, self._columns = self._checked(sql.rstrip().rstrip(";"))
+        self._sql, self._columns = self._check(sql.rstrip().rstrip(";"))
 
     def map(self, records: Sequence[Record], source: Source) -> MappedBatch:
         """Return the events of the records, by line, and one failure for each unusable record."""
@@ -137,12 +137,12 @@ class SqlMapping:
         self._source = source
         self._engine.load("batch", _arrays([]))
         base = "NULL" if source.base_ms is None else str(source.base_ms)
-        first = "NULL" if source.first is None else f"try_cast({_quoted(source.first)} AS JSON)"
-        constants = f"{_quoted(source.name)} AS source, {base}::BIGINT AS base, {first} AS first"
+        first = "NULL" if source.first is None else f"try_cast({_quote(source.first)} AS JSON)"
+        constants = f"{_quote(source.name)} AS source, {base}::BIGINT AS base, {first} AS first"
         record = "line, raw::JSON AS r, key, timestamp, headers::JSON AS headers"
         self._engine.define("records", f"SELECT {record}, {constants} FROM batch")  # noqa: S608
 
-    def _checked(self, sql: str) -> tuple[str, ResultColumns]:
+    def _check(self, sql: str) -> tuple[str, ResultColumns]:
         """Return the query and its columns. Raises SqlMappingError if it is no mapping."""
         try:
             if not self._engine.is_select(sql):
@@ -270,7 +270,7 @@ def _not_strict(constant: str) -> Any:
     raise _NotStrictError(constant)
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 

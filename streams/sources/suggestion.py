@@ -7,16 +7,14 @@ from pathlib import Path
 import msgspec
 
 from streams.errors import RequestError
-from streams.sources.files import RowError, UnreadableFile, open_plain, plain_lines
-from streams.sources.reading import load_mapping, read_rows, shipped_mappings
+from streams.sources.files import open_plain, plain_lines
+from streams.sources.guess import guesses
 
 _ROWS = 50  # of the file that are looked at
 _COLUMNS_MAX = 20  # that a message names
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # Each of them makes a line an event, if a bad one; files of others hardly have such names.
 _OF_EVENTS = ("request_id", "ended_at")
-
-_MEASURES = {"input_tokens", "output_tokens", "duration_ms"}
 
 
 def check_events(path: Path) -> None:
@@ -33,7 +31,7 @@ def check_events(path: Path) -> None:
     objects = list(map(_members, lines))
     if not lines or any(name in members for members in objects for name in _OF_EVENTS):
         return
-    fitting = [name for name in shipped_mappings() if _fits(path, name)]
+    fitting = [guess.name for guess in guesses(path)]
     if fitting:
         advice = f"give --mapping {' or '.join(fitting)}, which fits"
     else:
@@ -52,19 +50,6 @@ def _members(line: bytes) -> dict[str, msgspec.Raw]:
         return _OBJECT.decode(line)
     except (msgspec.DecodeError, RecursionError):
         return {}
-
-
-def _fits(path: Path, name: str) -> bool:
-    """Return whether a shipped mapping maps all of the first rows."""
-    try:
-        rows = list(islice(read_rows(path, load_mapping(name), base_ms=0), _ROWS))
-    except UnreadableFile:  # it lacks a column of the mapping
-        return False
-    # A mapping of constants fits every file: the rows must also have a number that they measured.
-    return bool(rows) and not any(
-        isinstance(row, RowError) or row.problems or not _MEASURES & row.event.keys()
-        for row in rows
-    )
 
 
 def _csv_columns(line: bytes) -> list[str]:

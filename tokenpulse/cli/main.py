@@ -49,6 +49,7 @@ COMMANDS = {
     "simulate": ("traffic:simulate", "Send simulated traffic, with faults on request."),
     "sla": ("sla:sla", "Show the status of every objective, credits and adjustments."),
     "topics": ("servers:topics", "Create Kafka topics."),
+    "try": ("attempt:try_", "Show which mapping reads a file, and ten events as counted."),
     "up": ("up:up", "Run the whole stack on this machine, with simulated traffic."),
     "worker": ("processes.worker:worker", "Consume events and keep the state in Redis."),
 }

@@ -26,7 +26,7 @@ WITH calls AS (
            coalesce(r->>'level', 'DEFAULT') = 'ERROR' AS is_error,
            coalesce(r->>'statusMessage', r->>'status_message', 'error') AS message
     FROM records
-    WHERE upper(coalesce(r->>'type', 'GENERATION')) = 'GENERATION'
+    WHERE upper(r->>'type') = 'GENERATION'
 )
 SELECT line,
        r->>'id' AS request_id,

@@ -132,3 +132,11 @@ def test_the_first_record_and_the_base_are_the_same_for_all_batches(
 def test_a_mapping_that_is_not_there_is_answered_with_the_shipped_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"shipped mapping: .*azure_llm_2023"):
         load_mapping(str(tmp_path / "none.sql"))
+
+
+def test_objects_over_several_lines_are_one_record_each(tmp_path: Path) -> None:
+    content = "\n".join(json.dumps(row, indent=2) for row in ROWS) + "\n{broken"
+    rows = read(tmp_path / "day.json", content.encode())
+    assert ids(rows[:-1]) == EXPECTED
+    assert [row.line for row in rows] == [1, 7, 13, 19, 25, 31]
+    assert isinstance(rows[-1], RowError)

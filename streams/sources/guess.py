@@ -1,0 +1,158 @@
+"""Guess which shipped mapping reads a file, and how the worker would count its first rows."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from streams.events.decoder import EventLimits, decode
+from streams.events.faults import faults_of
+from streams.events.fields import FIELDS
+from streams.sources.declaration import SHIPPED
+from streams.sources.events import read_events
+from streams.sources.files import RowError, UnreadableFile
+from streams.sources.reading import load_mapping, shipped_mappings, stem
+from streams.sources.records import read_records
+from streams.sources.rows import Row
+from streams.sources.sql_mapping import FileOptions, Record, Source, SqlMapping
+
+ROWS = 200  # of the file that are looked at
+# A mapping of constants fits every file: events must also have a number that they measured.
+MEASURES = {"input_tokens", "output_tokens", "duration_ms", "ttft_ms"}
+_MOST_FAILURES = 0.1  # of the rows, for a mapping that fits
+_LIMITS = EventLimits(max_event_bytes=262_144, future_tolerance_ms=2**60, horizon_ms=2**60)
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """The first rows of a file, read with one mapping.
+
+    `mapping`: None for events of the contract. `skipped`: records without an event.
+    """
+
+    mapping: SqlMapping | None
+    rows: list[Row]
+    failures: list[RowError]
+    skipped: int = 0
+
+    @property
+    def fits(self) -> bool:
+        """True if nearly all rows are events with a measured number."""
+        measured = sum(bool(MEASURES & row.event.keys()) for row in self.rows)
+        judged = len(self.rows) + len(self.failures)
+        return bool(self.rows) and (
+            len(self.failures) <= _MOST_FAILURES * judged and measured >= judged / 2
+        )
+
+    @property
+    def name(self) -> str:
+        """The name or path of the mapping, as `--mapping` takes it."""
+        if self.mapping is None:
+            return ""
+        path = Path(self.mapping.name)
+        return path.stem if path.parent == SHIPPED else self.mapping.name
+
+    @property
+    def fields(self) -> Counter[str]:
+        """Number of rows that have each field."""
+        return Counter(name for row in self.rows for name in row.event)
+
+    def unknown(self) -> tuple[list[str], dict[str, float]]:
+        """Return the fields that no row has, and the share of rows that have each other one."""
+        counts = self.fields
+        names = [field.name for field in FIELDS if field.name not in _SELDOM]
+        absent = [name for name in names if not counts[name]]
+        partly = {name: counts[name] / len(self.rows) for name in names if counts[name]}
+        return absent, {name: share for name, share in partly.items() if share < 1}
+
+    def verdicts(self) -> Counter[str]:
+        """Return how often the worker would reject an event or a field, by reason."""
+        values = [row.encode() for row in self.rows]
+        decoded = decode(values, np.zeros(len(values), np.int64), None, _LIMITS)
+        counts = Counter(
+            f"rejected: {rejection.reason}, {rejection.detail}" for rejection in decoded.rejections
+        )
+        for bits in decoded.columns.faults.tolist():
+            counts.update(f"{field}: {reason}" for field, reason in faults_of(bits))
+        return counts
+
+
+# Fields that few sources have: their absence is no news.
+_SELDOM = {
+    *("error", "status_code", "use_case", "probe", "total_tokens", "estimated_tokens"),
+    *("served_from", "requested_service_tier", "attempt_of", "final", "first_visible_token_ms"),
+    *("error_class", "ending", "trace_id"),
+}
+
+
+def guesses(path: Path, names: Iterable[str] | None = None) -> list[Guess]:
+    """Return what fits the first rows of a file, the guess that knows most first.
+
+    `names`: mappings to try; all shipped ones by default. Raises UnreadableFile.
+    """
+    fitting = []
+    samples: dict[FileOptions, list[Record | RowError]] = {}
+    for name in shipped_mappings() if names is None else names:
+        mapping = load_mapping(name)
+        if not isinstance(mapping, SqlMapping):
+            continue
+        options = mapping.options
+        if options not in samples:
+            samples[options] = _sample(path, options)
+        guess = read_with(mapping, samples[options], path)
+        if guess.fits:
+            fitting.append(guess)
+    return sorted(fitting, key=_knowledge, reverse=True)
+
+
+def read_with(mapping: SqlMapping, sample: list[Record | RowError], path: Path) -> Guess:
+    """Return the rows of a sample with this mapping."""
+    records = [record for record in sample if isinstance(record, Record)]
+    errors = [record for record in sample if isinstance(record, RowError)]
+    first = records[0].value if records else ""
+    text = first if isinstance(first, str) else first.decode(errors="replace")
+    batch = mapping.map(records, Source(stem(path), None, text))
+    return Guess(mapping, batch.rows, [*batch.failures, *errors], batch.skipped)
+
+
+def read_sample(path: Path, mapping: SqlMapping) -> Guess:
+    """Return the first rows of a file with this mapping. Raises UnreadableFile."""
+    return read_with(mapping, list(islice(read_records(path, mapping.options), ROWS)), path)
+
+
+def contract_events(path: Path) -> Guess | None:
+    """Return the first lines of a file if they are events of the contract, else None."""
+    rows: list[Row] = []
+    failures: list[RowError] = []
+    try:
+        lines = list(islice(read_events(path), ROWS))
+    except UnreadableFile:
+        return None
+    for line in lines:
+        if isinstance(line, RowError):
+            failures.append(line)
+        elif line.ended_at_ms is None or line.key is None:
+            failures.append(RowError(line.line, "no request_id or no ended_at"))
+        else:
+            rows.append(Row(line.line, msgspec.json.decode(line.value), line.ended_at_ms))
+    return Guess(None, rows, failures) if len(rows) > len(failures) else None
+
+
+def _sample(path: Path, options: FileOptions) -> list[Record | RowError]:
+    try:
+        return list(islice(read_records(path, options), ROWS))
+    except UnreadableFile:
+        # The format that a mapping names may be another one than that of the file.
+        if options == FileOptions():
+            raise
+        return []
+
+
+def _knowledge(guess: Guess) -> tuple[float, float]:
+    """Return how much the events of a guess have: the share of rows, then fields for each row."""
+    judged = len(guess.rows) + len(guess.failures)
+    return len(guess.rows) / judged, sum(guess.fields.values()) / len(guess.rows)

@@ -1,0 +1,148 @@
+"""Draft a mapping from the names of a file's columns, for a file that no shipped mapping reads."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from streams.sources.sql_mapping import Record
+
+# Usual names of each field's column, preferred ones first; lower case, without signs between words.
+_NAMES = {
+    "request_id": "requestid|xrequestid|requestuid|callid|traceid|spanid|uuid|id",
+    "model": "responsemodel|model|modelname|requestmodel|deployment|engine",
+    "outcome": "outcome",
+    "status_code": "statuscode|httpstatus|responsecode|responsestatus|status|code",
+    "error": "errortype|errorclass|error|errormessage|exception",
+    "region": "region|location|zone",
+    "channel": "provider|providername|channel|backend",
+    "customer_id": "customerid|customer|tenant|tenantid|team|teamid|orgid|userid|user|apikey",
+    "stream": "stream|streaming|isstream|streamed",
+    "ttft_ms": "ttft|timetofirsttoken|firsttokenlatency|timetofirstchunk|firstbyte|ttfb",
+    "duration_ms": "duration|latency|e2elatency|responsetime|elapsed|totaltime|requesttime|took",
+    "input_tokens": "inputtokens|prompttokens|tokensin|promptlen|inputlen|prompt|contexttokens",
+    "cached_input_tokens": "cachedinputtokens|cachedtokens|cachereadinputtokens|cachehittokens",
+    "output_tokens": "outputtokens|completiontokens|tokensout|generatedtokens|completion|outputlen",
+    "reasoning_tokens": "reasoningtokens|thinkingtokens",
+}
+_END = "endedat|endtime|end|finishedat|completedat|timestamp|time|ts|date|createdat|logtime"
+_START = "starttime|startedat|start|arrival|arrivedat|receivedat"
+# Words at the end of a column's name, and what makes milliseconds of its number.
+_UNITS = {
+    **dict.fromkeys(("ms", "millis", "milliseconds"), ""),
+    **dict.fromkeys(("s", "sec", "secs", "seconds"), " * 1000"),
+    **dict.fromkeys(("us", "micros", "microseconds"), " / 1000"),
+    **dict.fromkeys(("ns", "nanos", "nanoseconds"), " / 1000000"),
+}
+_CAMEL_UNIT = re.compile(r"(?<=[a-z])(Ms|Us|Ns|Sec|Seconds|Millis)$")
+_RECORDS, _DEPTH, _UNUSED_MAX = 50, 4, 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A value in the records: the members that lead to it, and the words of its name."""
+
+    path: tuple[str, ...]
+
+    @property
+    def words(self) -> list[str]:
+        """The words of the last name. A unit may be one: latency_ms, latencyMs."""
+        name = _CAMEL_UNIT.sub(r"_\1", self.path[-1])
+        return [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
+
+    @property
+    def factor(self) -> str:
+        return _UNITS.get(self.words[-1], "") if self.words else ""
+
+    def names(self) -> Iterator[str]:
+        """Yield the names under which the column may be wanted: without its unit and its prefix."""
+        words = self.words
+        if words and words[-1] in _UNITS:
+            yield "".join(words[:-1])
+        # gen_ai.usage.input_tokens is also input_tokens.
+        last = re.split(r"[^a-z0-9]+", self.path[-1].rpartition(".")[2].lower())
+        yield from ("".join(words), "".join(last))
+
+    @property
+    def text(self) -> str:
+        """The SQL of the value as text."""
+        path = self.path[0]
+        if len(self.path) > 1 or path.startswith(("$", "/")):
+            path = "$" + "".join(f'."{name}"' for name in self.path)
+        quoted = path.replace("'", "''")
+        return f"r->>'{quoted}'"
+
+    @property
+    def milliseconds(self) -> str:
+        return f"try_cast({self.text} AS DOUBLE){self.factor}"
+
+
+def starter(sample: Sequence[Record]) -> str:
+    """Return a mapping in SQL that uses those columns of the records whose names are clear."""
+    columns = _columns(sample)
+    by_name: dict[str, _Column] = {}
+    for column in columns:
+        for name in column.names():
+            by_name.setdefault(name, column)
+    chosen = {field: match for field, names in _NAMES.items() if (match := _first(by_name, names))}
+    end, start = _first(by_name, _END), _first(by_name, _START)
+    selected = _expressions(chosen, end, start)
+    used = {*chosen.values(), end or start}
+    unused = [column.text for column in columns if column not in used][:_UNUSED_MAX]
+    return "".join(
+        (
+            "-- about: draft: check each column, and the units of times\n",
+            *(f"-- not used: {text}\n" for text in unused),
+            "SELECT line",
+            *(f",\n       {expression} AS {field}" for field, expression in selected.items()),
+            "\nFROM records\n",
+        )
+    )
+
+
+def _first(by_name: Mapping[str, _Column], names: str) -> _Column | None:
+    return next((by_name[name] for name in names.split("|") if name in by_name), None)
+
+
+def _expressions(
+    chosen: Mapping[str, _Column], end: _Column | None, start: _Column | None
+) -> dict[str, str]:
+    """Return the expression of each field."""
+    at = end or start
+    selected = {"ended_at": f"epoch_ms_of({at.text})" if at else "NULL"}
+    # Only the start is known: the end lies a duration later.
+    if end is None and start and "duration_ms" in chosen:
+        selected["ended_at"] += f" + {chosen['duration_ms'].milliseconds}"
+    selected["model"] = "'unknown'"
+    for field, column in chosen.items():
+        if field not in ("status_code", "error"):
+            selected[field] = column.milliseconds if field.endswith("_ms") else column.text
+    if "outcome" not in chosen:
+        failure = [
+            chosen[name].text if name in chosen else "NULL" for name in ("status_code", "error")
+        ]
+        is_known = any(name in chosen for name in ("status_code", "error"))
+        outcome = f"coalesce(outcome_of({', '.join(failure)}), 'success')"
+        selected["outcome"] = outcome if is_known else "'success'"
+    return selected
+
+
+def _columns(sample: Sequence[Record]) -> list[_Column]:
+    """Return all plain values in the first records, in their order."""
+    paths: dict[tuple[str, ...], None] = {}
+    for record in sample[:_RECORDS]:
+        try:
+            paths |= dict.fromkeys(_leaves(msgspec.json.decode(record.value), ()))
+        except (msgspec.DecodeError, RecursionError):
+            continue
+    return [_Column(path) for path in paths if path]
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if not isinstance(value, dict):
+        yield path
+    elif len(path) < _DEPTH:
+        for name, member in value.items():
+            yield from _leaves(member, (*path, name))

@@ -1,0 +1,134 @@
+"""What `tokenpulse try` finds out about a file: the mapping that fits, and a draft if none does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.sources.guess import contract_events, guesses, read_sample
+from streams.sources.records import read_records
+from streams.sources.sql_mapping import FileOptions, Record, Source, SqlMapping
+from streams.sources.starter import starter
+from tests.support.traces import TRACES, needs_traces
+
+ENVOY = {
+    "start_time": "2026-11-20T10:00:00Z",
+    "response_code": 200,
+    "response_flags": "-",
+    "duration": 2_000,
+    "gen_ai.request.model": "gpt 4",
+    "gen_ai.usage.input_tokens": 15,
+}
+EVENT = {
+    "request_id": "a",
+    "ended_at": 1_795_168_802_000,
+    "model": "m\N{SNOWMAN}",
+    "outcome": "success",
+    "duration_ms": 5,
+}
+
+
+def lines(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_the_mapping_that_fits_is_found_whatever_the_file_is_called(tmp_path: Path) -> None:
+    (guess,) = guesses(lines(tmp_path / "misnamed.csv", ENVOY, ENVOY))
+    assert guess.name == "envoy_ai_gateway"
+    assert guess.fits
+    assert len(guess.rows) == 2
+    absent, partly = guess.unknown()
+    assert {"ttft_ms", "region", "output_tokens"} <= set(absent)
+    assert partly == {}
+
+
+def test_fields_of_some_rows_are_known_in_part(tmp_path: Path) -> None:
+    other = {**ENVOY, "gen_ai.usage.input_tokens": None}
+    (guess,) = guesses(lines(tmp_path / "day.jsonl", ENVOY, ENVOY, other, ENVOY))
+    assert guess.unknown()[1] == {"input_tokens": 0.75}
+
+
+@pytest.mark.parametrize(
+    "row", [{"a": 1}, {"model": "m", "time": "2026-11-20T10:00:00Z"}, {"endTime": "never"}]
+)
+def test_rows_without_a_measured_number_fit_no_mapping(tmp_path: Path, row: Any) -> None:
+    assert guesses(lines(tmp_path / "day.jsonl", row, row)) == []
+
+
+def test_many_failures_are_no_fit(tmp_path: Path) -> None:
+    rows = [ENVOY, *({"start_time": "x", "gen_ai.request.model": "m"} for _ in range(3))]
+    assert guesses(lines(tmp_path / "day.jsonl", *rows)) == []
+
+
+def test_events_of_the_contract_need_no_mapping(tmp_path: Path) -> None:
+    guess = contract_events(lines(tmp_path / "day.jsonl", EVENT, EVENT, {"ended_at": "x"}))
+    assert guess is not None
+    assert (guess.mapping, guess.name, len(guess.rows)) == (None, "", 2)
+    assert [failure.line for failure in guess.failures] == [3]
+    assert contract_events(lines(tmp_path / "other.jsonl", ENVOY)) is None
+
+
+def test_the_verdicts_of_the_worker_are_counted(tmp_path: Path) -> None:
+    broken = {**EVENT, "request_id": ""}
+    guess = contract_events(lines(tmp_path / "day.jsonl", EVENT, broken))
+    assert guess is not None
+    verdicts = guess.verdicts()
+    assert verdicts["model: renamed"] == 1
+    assert [text.partition(":")[0] for text in verdicts if "request_id" in text] == ["rejected"]
+
+
+@needs_traces
+def test_every_trace_is_recognised() -> None:
+    for name, pattern in (
+        ("azure_llm_2023", "*.csv"),
+        ("mooncake_conversation", "*.csv.gz"),
+        ("vllm_overload_logs", "detail_log_*.json"),
+        ("llmperf_leaderboard", "individual/*.json"),
+    ):
+        path = min((TRACES / name).glob(pattern))
+        assert [guess.name for guess in guesses(path)] == [name]
+
+
+def draft(*rows: Any) -> str:
+    return starter([Record(line, json.dumps(row)) for line, row in enumerate(rows, 1)])
+
+
+def test_a_draft_maps_the_columns_whose_names_are_clear(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "time,request_uid,model_name,http_status,latencyMs,ttft_s,prompt_tokens,colour\n"
+        "2026-11-20T10:00:02Z,a,llama,200,1200,0.3,100,red\n"
+        "2026-11-20T10:00:02Z,b,llama,429,10,,100,red\n"
+    )
+    records = [row for row in read_records(path, FileOptions()) if isinstance(row, Record)]
+    sql = starter(records)
+    assert "-- not used: r->>'colour'" in sql
+    guess = read_sample(path, SqlMapping(sql, "draft"))
+    assert guess.failures == []
+    first, second = (row.event for row in guess.rows)
+    assert first == {
+        "request_id": "a",
+        "ended_at": 1_795_168_802_000,
+        "model": "llama",
+        "outcome": "success",
+        "ttft_ms": 300,
+        "duration_ms": 1200,
+        "input_tokens": 100,
+    }
+    assert second["outcome"] == "rate_limited"
+
+
+def test_a_draft_reaches_into_objects_and_adds_the_duration_to_a_start() -> None:
+    row = {"start": 1_795_168_800, "x": {"usage": {"input_tokens": 7}}, "it's": 1, "duration_s": 2}
+    sql = draft(row)
+    (mapped,) = SqlMapping(sql, "draft").map([Record(1, json.dumps(row))], Source("log")).rows
+    assert mapped.event["ended_at"] == 1_795_168_802_000
+    assert mapped.event["input_tokens"] == 7
+    assert mapped.event["duration_ms"] == 2_000
+
+
+def test_a_draft_of_nothing_is_still_a_mapping() -> None:
+    SqlMapping(draft(), "draft")
+    SqlMapping(draft({}, 5, [1]), "draft")

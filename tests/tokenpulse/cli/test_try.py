@@ -1,0 +1,50 @@
+"""`tokenpulse try`: the first rows of a file, as they would be counted."""
+
+import json
+from pathlib import Path
+
+from tests.support.command import assert_one_line, run
+
+EVENT = {"request_id": "a", "ended_at": 1_795_168_802_000, "model": "m", "status_code": 200}
+ENVOY = {
+    "start_time": "2026-11-20T10:00:00Z",
+    "response_code": 429,
+    "duration": 2_000,
+    "gen_ai.request.model": "gpt-4o",
+}
+
+
+def test_a_known_source_is_shown_with_the_command_that_replays_it(tmp_path: Path) -> None:
+    log = tmp_path / "access.jsonl"
+    log.write_text(json.dumps(ENVOY) + "\n" + json.dumps(ENVOY) + "\n{broken\n")
+    named, guessed = run("try", log, "--mapping", "envoy_ai_gateway"), run("try", log)
+    assert guessed.exit_code == 1  # a third of its rows is broken
+    assert named.exit_code == 0
+    assert "2 events, 0 left out, 1 could not be mapped" in named.stdout
+    assert "line 3: not JSON" in named.stdout
+    assert "2026-11-20T10:00:02Z  gpt-4o  rate_limited  -     2 s" in named.stdout
+    assert named.stdout.endswith(f"tokenpulse replay {log} --mapping envoy_ai_gateway\n")
+
+
+def test_events_of_the_contract_need_no_mapping(tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    log.write_text(json.dumps(EVENT) + "\n")
+    done = run("try", log)
+    assert done.exit_code == 0
+    assert "events of the contract" in done.stdout
+    assert done.stdout.endswith(f"tokenpulse replay {log}\n")
+
+
+def test_an_unknown_file_gets_a_draft_that_can_be_tried(tmp_path: Path) -> None:
+    log, draft = tmp_path / "own.csv", tmp_path / "my.sql"
+    log.write_text("time,model,latency_s\n2026-11-20T10:00:02Z,m,1.5\n")
+    done = run("try", log)
+    assert done.exit_code == 1
+    draft.write_text(done.stdout)
+    again = run("try", log, "--mapping", draft)
+    assert again.exit_code == 0
+    assert "1.5 s" in again.stdout
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    assert_one_line(run("try", tmp_path / "none"), "No such file")

@@ -1,0 +1,105 @@
+"""`tokenpulse try`: what a file contains, and how it would be counted."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from exporters.formatting import latency
+from streams.errors import RequestError
+from streams.sources.guess import ROWS, Guess, contract_events, guesses, read_sample
+from streams.sources.reading import load_mapping
+from streams.sources.records import read_records
+from streams.sources.rows import Row
+from streams.sources.sql_mapping import FileOptions, Record, SqlMapping
+from streams.sources.starter import starter
+from tokenpulse.report_tables import table
+
+_SHOWN = 10  # events, and failures
+_MODEL_MAX = 40  # characters; the last part of a path is the name
+_COLUMNS = ("input_tokens", "cached_input_tokens", "output_tokens")
+
+
+@click.command("try")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--mapping", help="Try this mapping, and not all shipped ones.")
+def try_(file: Path, mapping: str | None) -> None:
+    """Show which mapping reads a file, and ten events as they would be counted.
+
+    The first 200 rows are read; the command writes and sends them nowhere. For a topic, save some
+    of its records to a file, one a line. If no mapping fits, it prints one to begin with. Exit
+    status 1: none fits.
+    """
+    guess, others = _best(file, mapping)
+    if guess is None:
+        records = [
+            record
+            for record in islice(read_records(file, FileOptions()), ROWS)
+            if isinstance(record, Record)
+        ]
+        click.echo(f"{file}: no shipped mapping fits. A mapping to begin with:\n", err=True)
+        click.echo(starter(records), nl=False)
+        click.echo("\nSave it as my.sql and try it with --mapping my.sql", err=True)
+        raise SystemExit(1)
+    for line in _lines(file, guess, others):
+        click.echo(line)
+
+
+def _best(file: Path, name: str | None) -> tuple[Guess | None, list[str]]:
+    """Return the best guess and the names of other mappings that fit. Raises UnreadableFile."""
+    if name is not None:
+        mapping = load_mapping(name)
+        if not isinstance(mapping, SqlMapping):
+            raise RequestError(f"--mapping: {name} is no SQL; replay reads it nevertheless")
+        return read_sample(file, mapping), []
+    if events := contract_events(file):
+        return events, []
+    fitting = guesses(file)
+    return (fitting[0] if fitting else None), [guess.name for guess in fitting[1:]]
+
+
+def _lines(file: Path, guess: Guess, others: list[str]) -> Iterator[str]:
+    about = "events of the contract (docs/events.md)"
+    if guess.mapping is not None:
+        about = f"{guess.name}: {guess.mapping.about}"
+    yield f"source   {about}" + (f"; also {', '.join(others)}" if others else "")
+    yield (
+        f"rows     {len(guess.rows)} events, {guess.skipped} left out, "
+        f"{len(guess.failures)} could not be mapped (of the first {ROWS})"
+    )
+    for failure in guess.failures[:_SHOWN]:
+        yield f"  line {failure.line}: {failure.problem}"
+    for row in islice((row for row in guess.rows if row.problems), _SHOWN):
+        yield from (f"  line {row.line}: {problem}" for problem in row.problems)
+    if guess.rows:
+        absent, partly = guess.unknown()
+        yield f"unknown  {', '.join(absent) or 'no field'}"
+        if partly:
+            shares = ", ".join(f"{field} ({share:.0%})" for field, share in partly.items())
+            yield f"partly   {shares} of the events"
+        for verdict, count in guess.verdicts().most_common():
+            yield f"worker   {verdict} ({count} events)"
+        yield ""
+        yield from table([_HEAD, *map(_cells, guess.rows[:_SHOWN])])
+    yield ""
+    option = "" if guess.mapping is None else f" --mapping {guess.name}"
+    yield f"replay   tokenpulse replay {file}{option}"
+
+
+_HEAD = ("line", "ended at", "model", "outcome", "ttft", "duration", "input", "cached", "output")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    event = row.event
+    at = datetime.fromtimestamp(row.ended_at_ms / 1_000, UTC)
+    times = (event.get(name) for name in ("ttft_ms", "duration_ms"))
+    return (
+        str(row.line),
+        f"{at:%Y-%m-%dT%H:%M:%S}Z",
+        str(event.get("model", "unknown"))[-_MODEL_MAX:],
+        str(event.get("outcome", event.get("status_code", ""))),
+        *("-" if ms is None else latency(ms / 1_000) for ms in times),
+        *(str(event.get(name, "-")) for name in _COLUMNS),
+    )
