@@ -71,6 +71,7 @@ class Guess:
 
     def verdicts(self) -> Counter[str]:
         """Return how often the worker would reject an event or a field, by reason."""
+        # Without a watermark and clock no event is too late or from the future.
         values = [row.encode() for row in self.rows]
         decoded = decode(values, np.zeros(len(values), np.int64), None, _LIMITS)
         counts = Counter(
@@ -101,6 +102,7 @@ def guesses(path: Path, names: Iterable[str] | None = None) -> list[Guess]:
         if not isinstance(mapping, SqlMapping):
             continue
         options = mapping.options
+        # Most mappings leave the format open, so that one sample serves all of them.
         if options not in samples:
             samples[options] = _sample(path, options)
         guess = read_with(mapping, samples[options], path)

@@ -47,6 +47,7 @@ def read_rows(
         return
     first: str | None = None
     for records, errors in _batches(path, mapping):
+        # Of the file, not of the batch: clocks are counted from it.
         if first is None and records:
             first = _text(records[0])
         source = Source(stem(path), base_ms, first)
@@ -73,6 +74,7 @@ def _batches(path: Path, mapping: SqlMapping) -> Iterator[tuple[list[Record], li
         else:
             records.append(record)
             size += len(record.value)
+        # Payloads of 12 kB fill the processor's caches long before the count is reached.
         if len(records) + len(errors) >= BATCH_RECORDS or size >= BATCH_BYTES:
             yield records, errors
             records, errors, size = [], [], 0

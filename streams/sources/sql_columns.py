@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from streams.events.epoch import EARLIEST_MS, LATEST_MS
-from streams.events.fields import FIELDS, MAX_TEXT, MAX_TIME_MS
+from streams.events.fields import FIELDS, MAX_STATUS, MAX_TEXT, MAX_TIME_MS
 from streams.sources.conversion import (
     KINDS,
     MAX_NUMBER,
@@ -31,6 +31,9 @@ _WORDS = {
     for field in FIELDS
     if KINDS.get(field.name) == "choice"
 }
+
+# The largest number of each kind of field that needs no look at the single value.
+_LARGEST = {"whole": MAX_NUMBER - 1, "duration": MAX_NUMBER - 1, "status": MAX_STATUS}
 
 Column = Sequence[Any]
 
@@ -99,6 +102,7 @@ class ResultColumns:
         prefix = source[: MAX_TEXT - 20]  # leaves room for any line number
         if isinstance(self._request_id, int):
             given = columns[self._request_id]
+            # A record without an id of its own is still one request.
             ids = _convert_column("request_id", given, converter("request_id"), problems)
             if None not in ids:
                 return ids
@@ -154,6 +158,7 @@ def _is_usable(name: str, column: Column) -> bool:
     """Return whether all values of a column are the field's already."""
     kinds = {type(value) for value in column}
     kinds.discard(type(None))
+    # All null: no row has the field.
     if not kinds:
         return True
     kind = KINDS[name]
@@ -163,10 +168,11 @@ def _is_usable(name: str, column: Column) -> bool:
         return kinds == {str} and "" not in column
     if kind == "truth":
         return kinds == {bool}
-    if (kind == "whole" and kinds == {int}) or (kind == "duration" and kinds <= {int, float}):
+    if kinds == {int} or (kind == "duration" and kinds <= {int, float}):
         given = [value for value in column if value is not None]
-        # The sum also shows a NaN, which no minimum does.
-        return bool(min(given) >= 0 and sum(given) < MAX_NUMBER)
+        # A NaN makes the sum one, but may hide from minimum and maximum.
+        is_number = not math.isnan(sum(given))
+        return is_number and min(given) >= 0 and max(given) <= _LARGEST.get(kind, -1)
     return False
 
 

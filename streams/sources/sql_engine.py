@@ -1,7 +1,7 @@
 """A DuckDB that runs one SELECT of an operator, cut off from files, network and extensions.
 
-Time and memory are bounded: a query that runs longer than `time_limit_s` is interrupted, and one
-that needs more than `MEMORY_LIMIT` fails. Not for use by two threads at once.
+Time and memory are bounded: a query that runs longer than its limit is interrupted, and one that
+needs more than `MEMORY_LIMIT` fails. Not for use by two threads at once.
 """
 
 import threading
@@ -42,8 +42,7 @@ class QueryStopped(Exception):
 class Engine:
     """One locked database in memory, with the shipped macros."""
 
-    def __init__(self, time_limit_s: float = TIME_LIMIT_S) -> None:
-        self._time_limit_s = time_limit_s
+    def __init__(self) -> None:
         self._connection = duckdb.connect(":memory:")
         for name, parameters in UNBOUNDED.items():
             self._connection.execute(
@@ -72,14 +71,14 @@ class Engine:
         """Return the names and types of a query's columns. Raises duckdb.Error if it is wrong."""
         return {name: kind for name, kind, *_ in self.rows(f"DESCRIBE {sql}")}
 
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, limit_s: float = TIME_LIMIT_S) -> list[tuple[Any, ...]]:
         """Return the rows of a query. Raises QueryStopped, and duckdb.Error if a row fails."""
-        timer = threading.Timer(self._time_limit_s, self._connection.interrupt)
+        timer = threading.Timer(limit_s, self._connection.interrupt)
         timer.start()
         try:
             return self._connection.execute(sql).fetchall()
         except duckdb.InterruptException as error:
-            raise QueryStopped(f"ran longer than {self._time_limit_s:g} s") from error
+            raise QueryStopped(f"ran longer than {limit_s:g} s") from error
         finally:
             timer.cancel()
 

@@ -28,8 +28,10 @@ OPTION = re.compile(r"--\s*(about|format|rows|delimiter|columns):\s*(.+?)\s*$")
 FORMATS = ("csv", "jsonl", "json", "parquet")
 REQUIRED = ("line", "ended_at", "model")
 GIVE_OUTCOME = ("outcome", "status_code", "ending", "error_class")
-# The halves of a batch that ran too long may take this many time limits together.
+# A batch that ran too long may take this many time limits until its bad records are known. Each
+# half has half the time of the whole, but not less than this part of the limit.
 LIMITS_PER_BATCH = 5
+SHORTEST_PART = 20
 _MESSAGE_MAX = 300
 
 
@@ -102,13 +104,14 @@ class SqlMapping:
             raise SqlMappingError(
                 f"{name}: format: found {self.options.format!r}; use {', '.join(FORMATS)}"
             )
-        self._engine = Engine(time_limit_s)
+        self._engine = Engine()
         self._source: Source | None = None
         self._define(Source(""))
         self._sql, self._columns = self._check(sql.rstrip().rstrip(";"))
 
     def map(self, records: Sequence[Record], source: Source) -> MappedBatch:
         """Return the events of the records, by line, and one failure for each unusable record."""
+        # The constants of a source are part of the view, which is planned anew for each query.
         if source != self._source:
             self._define(source)
         batch = MappedBatch()
@@ -121,7 +124,7 @@ class SqlMapping:
                 batch.failures.append(RowError(record.line, f"not UTF-8: {error}"))
         deadline = time.monotonic() + LIMITS_PER_BATCH * self._time_limit_s
         answered: set[int] = set()
-        for row in self._query(texts, batch.failures, deadline):
+        for row in self._query(texts, batch.failures, deadline, self._time_limit_s):
             answered.add(row.line)
             if isinstance(row, Row):
                 batch.rows.append(row)
@@ -144,6 +147,7 @@ class SqlMapping:
 
     def _check(self, sql: str) -> tuple[str, ResultColumns]:
         """Return the query and its columns. Raises SqlMappingError if it is no mapping."""
+        # COPY, SET and ATTACH are statements too, and so is a second one behind a semicolon.
         try:
             if not self._engine.is_select(sql):
                 raise SqlMappingError(f"{self.name}: write exactly one SELECT (docs/mappings.md)")
@@ -176,16 +180,23 @@ class SqlMapping:
         return query, columns
 
     def _query(
-        self, texts: list[tuple[Record, str]], failures: list[RowError], deadline: float
+        self,
+        texts: list[tuple[Record, str]],
+        failures: list[RowError],
+        deadline: float,
+        limit_s: float,
     ) -> list[Row | RowError]:
         """Return the rows of these records; append a failure for each that the query fails on."""
         if not texts:
             return []
         self._engine.load("batch", _arrays(texts))
         try:
-            result = self._engine.rows(self._sql)
+            # A record alone has all of the time: a slow machine must not make it a failure.
+            result = self._engine.rows(
+                self._sql, self._time_limit_s if len(texts) == 1 else limit_s
+            )
         except (duckdb.Error, QueryStopped) as error:
-            return self._query_parts(texts, failures, deadline, error)
+            return self._query_parts(texts, failures, deadline, limit_s, error)
         assert self._source is not None
         return self._columns.rows(result, self._source.name)
 
@@ -194,8 +205,10 @@ class SqlMapping:
         texts: list[tuple[Record, str]],
         failures: list[RowError],
         deadline: float,
+        limit_s: float,
         error: Exception,
     ) -> list[Row | RowError]:
+        """Return the rows of records on which the query failed together."""
         # Text that is no strict JSON fails the whole batch: mend or report it first.
         usable = []
         for record, text in texts:
@@ -205,14 +218,16 @@ class SqlMapping:
             else:
                 failures.append(RowError(record.line, f"not JSON: {strict}"))
         if usable != texts:
-            return self._query(usable, failures, deadline)
+            return self._query(usable, failures, deadline, limit_s)
+        # Past the deadline records share the failure of their neighbours: the time is bounded.
         if len(texts) == 1 or time.monotonic() > deadline:
             failures += [RowError(record.line, _message(error)) for record, _ in texts]
             return []
         middle = len(texts) // 2
+        half_s = max(limit_s / 2, self._time_limit_s / SHORTEST_PART)
         return [
-            *self._query(texts[:middle], failures, deadline),
-            *self._query(texts[middle:], failures, deadline),
+            *self._query(texts[:middle], failures, deadline, half_s),
+            *self._query(texts[middle:], failures, deadline, half_s),
         ]
 
 
@@ -234,6 +249,7 @@ def _options(sql: str) -> dict[str, str]:
 
 def _arrays(texts: Sequence[tuple[Record, str]]) -> dict[str, np.ndarray[Any, Any]]:
     """Return the table `batch` of these records."""
+    # DuckDB reads arrays of objects and masked arrays in place: no copy, no Arrow.
     size = len(texts)
     lines = np.empty(size, np.int64)
     stamps = np.ma.masked_array(np.zeros(size, np.int64), mask=True)

@@ -111,6 +111,7 @@ def _expressions(
 ) -> dict[str, str]:
     """Return the expression of each field."""
     at = end or start
+    # In the order in which a person checks them: time and model first.
     selected = {"ended_at": f"epoch_ms_of({at.text})" if at else "NULL"}
     # Only the start is known: the end lies a duration later.
     if end is None and start and "duration_ms" in chosen:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from streams.sources.sql_engine import TIME_LIMIT_S
+from streams.sources import sql_engine
+from streams.sources.sql_engine import MEMORY_LIMIT, SETTINGS, TIME_LIMIT_S
 from streams.sources.sql_mapping import (
     MappedBatch,
     Record,
@@ -180,23 +181,40 @@ def test_a_text_beyond_all_memory_is_refused(expression: str) -> None:
     assert "is not available" in batch.failures[0].problem
 
 
-def test_a_query_beyond_its_memory_fails_and_the_next_one_works() -> None:
-    more = "length(list(range)::VARCHAR) FROM range(1000000000 + length(r->>'m'))"
-    mapping = SqlMapping(with_column(f"(SELECT {more}) AS input_tokens"), "m", time_limit_s=20)
-    (failure,) = mapping.map([Record(1, GOOD)], Source("day")).failures
+def test_a_record_that_needs_too_much_memory_costs_itself_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    less = [setting.replace(MEMORY_LIMIT, "64MB") for setting in SETTINGS]
+    monkeypatch.setattr(sql_engine, "SETTINGS", less)
+    more = "(SELECT length(list(range)::VARCHAR) FROM range((r->>'rows')::BIGINT)) AS input_tokens"
+    heavy = b'{"id": "b", "t": 1795168801, "m": "x", "rows": 50000000}'
+    batch = mapped(with_column(more), GOOD.replace(b"}", b', "rows": 3}'), heavy)
+    assert [row.event["input_tokens"] for row in batch.rows] == [len("[0, 1, 2]")]
+    (failure,) = batch.failures
+    assert failure.line == 2
     assert "Memory" in failure.problem
 
 
+RUNAWAY = """(SELECT count(*) FROM range((r->>'rows')::BIGINT) a, range(100000) b
+    WHERE (a.range * b.range) % 7 = 3) AS input_tokens"""
+
+
 def test_a_runaway_query_is_stopped_and_only_its_record_fails() -> None:
-    runaway = """(SELECT count(*) FROM range((r->>'rows')::BIGINT) a, range(100000) b
-        WHERE (a.range * b.range) % 7 = 3) AS input_tokens"""
     heavy = b'{"id": "b", "t": 1795168801, "m": "x", "rows": 100000000}'
     began = time.monotonic()
-    batch = mapped(with_column(runaway), GOOD, heavy, time_limit_s=0.1)
-    assert [row.event["request_id"] for row in batch.rows] == ["a"]
+    batch = mapped(with_column(RUNAWAY), GOOD, heavy, GOOD, GOOD, time_limit_s=0.4)
+    assert len(batch.rows) == 3
     assert [(failure.line, failure.problem) for failure in batch.failures] == [
-        (2, "ran longer than 0.1 s")
+        (2, "ran longer than 0.4 s")
     ]
+    assert time.monotonic() - began < TIME_LIMIT_S
+
+
+def test_a_query_that_runs_away_for_every_record_ends_after_a_few_limits() -> None:
+    heavy = b'{"id": "b", "t": 1795168801, "m": "x", "rows": 100000000}'
+    began = time.monotonic()
+    batch = mapped(with_column(RUNAWAY), *[heavy] * 500, time_limit_s=0.05)
+    assert len(batch.failures) == 500
     assert time.monotonic() - began < TIME_LIMIT_S
 
 

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from streams.simulator.generator import Traffic
 from streams.simulator.profile import Profile
@@ -299,6 +300,25 @@ def test_too_many_unmapped_rows_are_status_3_and_few_lines(
     # The rows have the ids of before: all of them are duplicates.
     assert enough.returncode == 1
     assert enough.stdout.startswith("15 rows: 0 counted, 3 duplicates, 0 rejected, 12 could not")
+
+
+@pytest.mark.slow
+def test_a_mapping_in_sql_counts_a_compressed_file(
+    broker: Broker, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    mapping, file = tmp_path / "mapping.sql", tmp_path / "rows.bin"
+    mapping.write_text(
+        "SELECT line, epoch_ms_of(r->>'at') AS ended_at, 'm' AS model, 'success' AS outcome, "
+        "(r->>'tokens')::BIGINT AS input_tokens FROM records"
+    )
+    rows = "".join(f"{1_760_000_000 + n},{n}\n" for n in range(50))
+    file.write_bytes(zstandard.compress(f"at,tokens\n{rows}1760000000,x\n".encode()))
+    settings = worker_settings(broker, redis_server.url)
+    with WorkerProcess(settings, tmp_path / "worker.log"):
+        done = tokenpulse("replay", file, "--mapping", mapping, settings=settings)
+    assert done.returncode == 3
+    assert done.stdout.startswith("51 rows: 50 counted, 0 rejected, 1 could not be mapped\n")
+    assert done.stderr.startswith(f"{file}: line 52: Conversion Error: ")
 
 
 @pytest.mark.parametrize(
