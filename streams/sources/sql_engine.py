@@ -39,7 +39,7 @@ class QueryStopped(Exception):
     """The query ran longer than its time limit and was interrupted."""
 
 
-class Engine:
+class SqlEngine:
     """One locked database in memory, with the shipped macros."""
 
     def __init__(self) -> None:

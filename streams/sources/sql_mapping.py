@@ -21,7 +21,7 @@ from streams.sources.conversion import KINDS
 from streams.sources.files import RowError, decode_json
 from streams.sources.rows import Row
 from streams.sources.sql_columns import ResultColumns
-from streams.sources.sql_engine import TIME_LIMIT_S, Engine, QueryStopped
+from streams.sources.sql_engine import TIME_LIMIT_S, QueryStopped, SqlEngine
 
 # Comments `-- key: value` before the SELECT: how a file is read, and a line for people.
 OPTION = re.compile(r"--\s*(about|format|rows|delimiter|columns):\s*(.+?)\s*$")
@@ -104,7 +104,7 @@ class SqlMapping:
             raise SqlMappingError(
                 f"{name}: format: found {self.options.format!r}; use {', '.join(FORMATS)}"
             )
-        self._engine = Engine()
+        self._engine = SqlEngine()
         self._source: Source | None = None
         self._define(Source(""))
         self._sql, self._columns = self._check(sql.rstrip().rstrip(";"))

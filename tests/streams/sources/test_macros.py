@@ -9,7 +9,7 @@ import pytest
 from streams.events.epoch import UNITS
 from streams.events.fields import STATUS_OUTCOMES, outcome_of
 from streams.events.names import usable_label
-from streams.sources.sql_engine import Engine
+from streams.sources.sql_engine import SqlEngine
 from tests.support.traces import TRACES
 
 USAGE = TRACES / "native" / "provider-usage"
@@ -28,7 +28,7 @@ MACROS = {
 }
 
 
-ENGINE = Engine()
+ENGINE = SqlEngine()
 
 
 def value(expression: str) -> Any:
