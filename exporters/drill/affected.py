@@ -4,7 +4,7 @@ Pure. Customers are counted by model only, so a region has no customers, and a c
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Parts:
     count: int  # all of them
     failing: int  # those with a failure
     failed: int  # failures of all parts
+    is_partial: bool = False  # rows of customers with few requests are missing
 
 
 def parts_of(history: RangeHistory, place: Place) -> tuple[Parts, ...]:
@@ -73,7 +74,11 @@ def parts_of(history: RangeHistory, place: Place) -> tuple[Parts, ...]:
             ((step.customers, False) for step in history.steps),
         )
         other = _CUSTOMER_DIMENSIONS[1 - at]
-        made.append(_by_name(other, [name[1 - at] for name in history.customers], sums))
+        parts = _by_name(other, [name[1 - at] for name in history.customers], sums)
+        is_partial = other == CUSTOMER and any(
+            step.exact_customers is not None for step in history.steps
+        )
+        made.append(replace(parts, is_partial=is_partial))
     return tuple(parts for parts in made if parts.count > 1)
 
 

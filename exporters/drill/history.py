@@ -59,6 +59,13 @@ class HistoryCache:
             self._due[chart_range.step_s] = 0.0
         return self._published.get(chart_range.name)
 
+    def ask(self, chart_range: ChartRange, customer: str) -> None:
+        """Keep all counts of a customer in the steps of a range from the next reading on."""
+        for history in self._histories:
+            if history.step_s == chart_range.step_s:
+                history.ask(customer)
+                self._due[history.step_s] = 0.0
+
     async def _run(self) -> None:
         await repeat("charts", self._refresh, LOOK_EVERY_S, self._client, log)
 

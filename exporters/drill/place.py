@@ -121,7 +121,8 @@ def place_history(
             outcomes[name] = outcomes.get(name, 0) + count
     # In the order of the event contract, so that a row keeps its position between reloads.
     ordered = {name: outcomes[name] for name in OUTCOMES if name in outcomes}
-    return PlaceHistory(history.range, steps, history.unread, ordered, rows.has_latencies)
+    unread = history.unread + rows.unread
+    return PlaceHistory(history.range, steps, unread, ordered, rows.has_latencies)
 
 
 class _Rows:
@@ -143,6 +144,8 @@ class _Rows:
                 keys = history.groups[self._dimension]
                 matching = (number for number, key in enumerate(keys) if key[0] == where[0][1])
                 self._group = next(matching, None)
+        self._customers = names.get(CUSTOMER, set())
+        self.unread = 0  # steps that do not have all rows of the customer yet
         self._mask = np.ones(len(rows), np.bool_)
         for at, dimension in enumerate(dimensions):
             if dimension in names:
@@ -154,6 +157,9 @@ class _Rows:
 
     def steps(self) -> Iterator[Step]:
         for figures in self._history.steps:
+            if not all(map(figures.is_exact, self._customers)):
+                self.unread += 1
+                continue
             row = self._row(figures)
             samples, quantiles_s = self._latencies(figures)
             scope = CUSTOMER if self._is_customer else FLEET

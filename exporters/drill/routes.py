@@ -4,7 +4,7 @@ Login is that of the whole exporter (server/web_config.py). Addresses in a page 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aiohttp import web
@@ -32,6 +32,7 @@ from exporters.drill.place import (
 from exporters.drill.ranges import DEFAULT_RANGE, RANGES, ChartRange
 from exporters.drill.runbooks import INDEX, runbook_names
 from exporters.drill.slowest import slowest_requests
+from exporters.drill.steps import RangeHistory, StepFigures
 from exporters.formatting import enumeration
 from exporters.place_links import DIMENSION_OF, OTHERS, place_address
 from exporters.static_files import SAFE_HEADERS, static_route
@@ -97,6 +98,8 @@ def _answer(source: DrillSource, place: Place, chart_range: ChartRange, base: st
         known = names_of(history, place.dimension)
         if place.name not in known:
             return _unknown(place, known, base)
+    if place.kind == "customer" and any(not step.is_exact(place.name) for step in _steps(history)):
+        source.history.ask(chart_range, place.name)
     of_place = None if history is None else place_history(history, place.where)
     live = source.live()
     targets = _targets(live.facts)
@@ -147,6 +150,10 @@ def _incident(source: DrillSource, incident_id: str) -> web.Response:
         past = place_history(history, places, from_s, to_s)
         view = replace(view, history=past, charts=charts(past, _targets(facts)))
     return web.Response(text=incident_page(view), content_type="text/html", headers=_FRESH)
+
+
+def _steps(history: RangeHistory | None) -> Sequence[StepFigures]:
+    return () if history is None else history.steps
 
 
 def _targets(facts: LiveFacts | None) -> ChartTargets:

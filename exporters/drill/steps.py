@@ -13,6 +13,8 @@ import numpy as np
 
 from exporters.drill.ranges import ChartRange
 from exporters.windows.incremental import FLEET, Grouping, PartKey, Sums, UpToNow, percentiles
+from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT
+from streams.events.fields import OUTCOMES
 from streams.state import histogram
 from streams.state.coverage import Coverage
 from streams.state.measures import SERIES_DIMENSIONS, GroupKey, without_apart_tiers
@@ -26,6 +28,10 @@ from streams.worker.exemplars import Exemplar
 STEPS_AT_ONCE = 8  # read in one refresh, which bounds its time and memory
 SETTLED_S = 600  # after its end, a step seldom changes: its sums are dropped, its figures stay
 QUANTILES = (0.5, 0.95, 0.99)
+# Customer rows (customer and model) that a step keeps, besides those of the customers with an open
+# page. With 20,000 customers all rows of a day would take 1 GB.
+CUSTOMER_ROWS_MAX = 1_000
+ASKED_MAX = 100  # customers
 _PARTS_MAX = 32
 
 _Versions = dict[PartKey, Version]
@@ -41,6 +47,12 @@ class StepFigures:
     customers: Table  # as in Aggregate
     # By dimension: (group, latency) -> [samples, percentiles in ns], in the order of QUANTILES.
     percentiles: Mapping[str, Table]
+    # Customers whose rows are all in `customers`; None if the rows of all customers are.
+    exact_customers: frozenset[str] | None = None
+
+    def is_exact(self, customer: str) -> bool:
+        """Return whether all rows of a customer are kept."""
+        return self.exact_customers is None or customer in self.exact_customers
 
 
 @dataclass(slots=True)
@@ -77,12 +89,27 @@ class StepHistory(UpToNow):
         self._sums: dict[int, dict[int, _LevelSum]] = {}  # step -> level; of unsettled steps
         self._working: list[int] | None = None  # the steps of this refresh; None: not chosen yet
         self._extents: dict[int, tuple[PartitionView, tuple[int, int]]] = {}
+        self._asked: dict[str, None] = {}  # customers with an open page, the newest last
+        self._newly_asked: list[str] = []  # by other threads
         self.unread = 0  # steps that are not up to date after the last refresh
 
     def begin(self, as_of_s: float) -> None:
         """Prepare for a refresh at `as_of_s`, the wall clock."""
         super().begin(as_of_s)
         self._working = None
+        asked, self._newly_asked = self._newly_asked, []
+        for customer in asked:
+            self._asked[customer] = None
+            for start_s, step in self._figures.items():
+                if not step.is_exact(customer):
+                    self._versions.pop(start_s, None)  # so that it is read again
+        for customer in list(self._asked)[:-ASKED_MAX]:
+            del self._asked[customer]
+
+    def ask(self, customer: str) -> None:
+        """Keep all rows of a customer from the next refresh on; called by any thread."""
+        if customer not in self._asked:
+            self._newly_asked.append(customer)
 
     def figures(self) -> tuple[StepFigures, ...]:
         """Return the steps that were read, oldest first."""
@@ -191,7 +218,31 @@ class StepHistory(UpToNow):
             part = total if grouping.is_by_tier else mixed
             cells = grouping.regroup(part.cells, CELL_BITS)
             quantiles[dimension] = _percentile_table(cells)
-        return StepFigures(start_s, start_s + self.step_s, total.series, total.customers, quantiles)
+        customers, exact_customers = self._bounded(total.customers, snapshot.customers)
+        return StepFigures(
+            start_s,
+            start_s + self.step_s,
+            total.series,
+            customers,
+            quantiles,
+            exact_customers,
+        )
+
+    def _bounded(
+        self, customers: Table, names: Sequence[CustomerKey]
+    ) -> tuple[Table, frozenset[str] | None]:
+        """Return the rows to keep: those of open pages, with most failures, with most requests."""
+        if len(customers) <= CUSTOMER_ROWS_MAX:
+            return customers, None
+        outcomes = customers.values[:, : len(OUTCOMES)]
+        requests = outcomes.sum(axis=1)
+        failed = outcomes[:, ELIGIBLE_AT].sum(axis=1) - outcomes[:, SUCCESS_AT]
+        numbers = [number for number, key in enumerate(names) if key[0] in self._asked]
+        chosen = np.isin(customers.keys, np.array(numbers, np.int64))
+        # lexsort orders by its last key first.
+        for order in ((-requests, -failed), (-failed, -requests)):
+            chosen[np.lexsort(order)[: CUSTOMER_ROWS_MAX // 2]] = True
+        return Table(customers.keys[chosen], customers.values[chosen]), frozenset(self._asked)
 
 
 def _by_level(covered: _Versions) -> dict[int, _Versions]:
