@@ -80,7 +80,7 @@ def _inflate_gzip(body: bytes, max_bytes: int) -> bytes | None:
             return None
         if not member.eof:
             raise BodyError(HTTPStatus.BAD_REQUEST, "gzip: the data ends too early")
-        # A member without content would cost a copy of the rest for nothing.
+        # A member without content would cost a copy of the rest.
         if member.unused_data and not parts[-1]:
             raise BodyError(HTTPStatus.BAD_REQUEST, "gzip: an empty member before the end")
         body = member.unused_data

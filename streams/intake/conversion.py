@@ -1,6 +1,6 @@
 """Records of one source become events of the contract, whatever their format.
 
-A converter never fails for a record: what cannot be converted is rejected or skipped, and counted.
+A converter never fails for a record: parts that cannot be converted are rejected or skipped.
 Its messages and dead letters name fields and rules, and never hold a value of the payload, as that
 may be a prompt.
 """
@@ -20,11 +20,11 @@ from streams.sources.sql_mapping import Record, Source, SqlMapping
 EVENTS = "events"  # the format of records that are events of the contract
 NOT_MAPPED = "not_mapped"
 _MAPPING_HELP = "check the record against the page of its source (docs/mappings.md)"
-# What tells LiteLLM's payloads from events; it stands in each of them.
+# A member of each of LiteLLM's payloads, and of no event.
 _LITELLM_MARK, LITELLM = b'"litellm_call_id"', "litellm"
 
 
-class Place(NamedTuple):
+class PartPlace(NamedTuple):
     """Where an event comes from: the record, from 0, and the part of it, such as a span."""
 
     record: int
@@ -32,9 +32,12 @@ class Place(NamedTuple):
 
 
 class RejectedPart(NamedTuple):
-    """What cannot be counted: its place, the rule that it broke, and what may be shown of it."""
+    """A part of a record that cannot be counted, and the rule that it broke.
 
-    place: Place
+    `value`: the part of it that may be shown; None if there is no such part.
+    """
+
+    place: PartPlace
     reason: str
     detail: str
     fix: str
@@ -43,14 +46,14 @@ class RejectedPart(NamedTuple):
 
 @dataclass(slots=True)
 class Converted:
-    """The events of some records, with the place of each, and what became of the others.
+    """The events of some records, with the place of each, and the parts without an event.
 
     `skipped`: parts that are no request, by (reason, scope). `notes`: events that count less surely
-    than others, by (what is not clear, scope).
+    than usual, by (reason, scope).
     """
 
     events: list[bytes]
-    places: list[Place]
+    places: list[PartPlace]
     rejected: list[RejectedPart] = field(default_factory=list)
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
     notes: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -77,7 +80,7 @@ class EventConverter:
             record.value if isinstance(record.value, bytes) else record.value.encode()
             for record in records
         ]
-        return Converted(values, [Place(index) for index in range(len(values))])
+        return Converted(values, [PartPlace(index) for index in range(len(values))])
 
 
 class MappingConverter:
@@ -96,11 +99,11 @@ class MappingConverter:
         """Return the events that the mapping returns for the records."""
         index_of = {record.line: index for index, record in enumerate(records)}
         async with self._lock:
-            # DuckDB works outside of the interpreter's lock: the loop answers others meanwhile.
+            # DuckDB works outside of the interpreter's lock: the loop answers requests meanwhile.
             batch = await asyncio.to_thread(self._mapping.map, records, Source(origin))
         rejected = [
             RejectedPart(
-                Place(index_of[failure.line]),
+                PartPlace(index_of[failure.line]),
                 NOT_MAPPED,
                 _without_values(failure.problem),
                 _MAPPING_HELP,
@@ -115,11 +118,11 @@ class MappingConverter:
         skipped: Counter[tuple[str, str]] = Counter()
         if batch.skipped:
             skipped["no_row", self._name] = batch.skipped
-        places: list[Place] = []
+        places: list[PartPlace] = []
         parts: Counter[int] = Counter()
         for row in batch.rows:
             index = index_of[row.line]
-            places.append(Place(index, parts[index]))
+            places.append(PartPlace(index, parts[index]))
             parts[index] += 1
         return Converted([row.encode() for row in batch.rows], places, rejected, skipped, notes)
 

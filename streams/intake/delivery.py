@@ -129,6 +129,7 @@ class Delivery:
             # One warning for a failure that repeats with every group.
             log.warning("%s: answering 503", text)
         self.problem = text
+        # A producer that failed sends no more records: both are opened anew.
         for request in group:
             request.confirmed.set_exception(Unavailable(text))
         await self._close()

@@ -1,4 +1,4 @@
-"""Bodies of `POST /v1/events`: records become events, and what became of them an answer."""
+"""Bodies of `POST /v1/events`: records become events, and the counts of both an answer."""
 
 import hashlib
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class EventBodies:
     path = EVENTS_PATH
 
     def __init__(self, converters: Mapping[str, Converter], max_records: int) -> None:
-        """`converters`: of the sources that senders name; others are made when they are needed."""
+        """`converters`: of the sources that senders name; further ones are made when needed."""
         self._converters = dict(converters)
         self._max_records = max_records
 

@@ -1,6 +1,6 @@
-"""Records of the event contract: those that can be counted, with their key, and the others.
+"""Records of the event contract: those that can be counted, with their keys, and the rejected ones.
 
-The worker's decoder judges them, so that the answer names what the worker would reject.
+The worker's decoder judges them, so that the answer names each record that the worker would reject.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class RejectedEvent(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedEvents:
     """The records of one request: the events, with their keys, and the rejected records."""
 
     events: list[Event]
@@ -50,7 +50,7 @@ def without_horizon(limits: EventLimits) -> EventLimits:
     return replace(limits, horizon_ms=MAX_TIME_MS)
 
 
-def judge(records: Sequence[bytes], now_ms: int, limits: EventLimits) -> Judged:
+def judge(records: Sequence[bytes], now_ms: int, limits: EventLimits) -> JudgedEvents:
     """Judge the records of one request, which arrived at `now_ms`."""
     stamps = np.full(len(records), now_ms, np.int64)
     rejections = decode(records, stamps, None, limits).rejections
@@ -70,7 +70,7 @@ def judge(records: Sequence[bytes], now_ms: int, limits: EventLimits) -> Judged:
     events: list[Event] = [
         (key.request_id.encode(), value) for key, value in zip(keys, accepted, strict=True)
     ]
-    return Judged(events, rejected)
+    return JudgedEvents(events, rejected)
 
 
 def _fix(reason: str, detail: str) -> str:

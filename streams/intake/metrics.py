@@ -34,7 +34,7 @@ class IntakeMetrics:
             "scope",
         )
         self.notes = self._counter(
-            "notes", "Events that count less surely than others, and why", "note", "scope"
+            "notes", "Events that count less surely than usual, and why", "note", "scope"
         )
         self.last_event = Gauge(
             f"{_PREFIX}last_event_timestamp_seconds",
@@ -70,7 +70,7 @@ class IntakeMetrics:
         self.skipped.labels(source, reason, self._scope(reason, scope)).inc(count)
 
     def count_note(self, source: str, note: str, scope: str, count: int) -> None:
-        """Count events that count less surely than others."""
+        """Count events that count less surely than usual."""
         self.notes.labels(source, note, self._scope(note, scope)).inc(count)
 
     def _scope(self, reason: str, scope: str) -> str:

@@ -1,6 +1,6 @@
 """The way of converted records to Kafka, shared by the HTTP server and the source topics.
 
-The worker's decoder judges every event, so that what it would reject is known here, with its fix.
+The worker's decoder judges every event, so that a rejection and its fix are known here.
 Rejected parts become dead letters in the same delivery as the events.
 """
 
@@ -38,14 +38,14 @@ class Processed:
 
 
 class Processor:
-    """Judges events, writes dead letters, and counts what was delivered."""
+    """Judges events, writes dead letters, and counts the delivered records."""
 
     def __init__(self, worker: Worker, metrics: IntakeMetrics) -> None:
         self._limits = without_horizon(event_limits(worker))
         self._metrics = metrics
 
     def process(self, converted: Converted, origin: Origin) -> Processed:
-        """Return the events with their keys, and the dead letters of the others."""
+        """Return the events with their keys, and the dead letters of the rejected parts."""
         judged = judge(converted.events, now_ms(), self._limits)
         rejected = list(converted.rejected)
         for position, reason, detail, fix in judged.rejected:

@@ -1,9 +1,9 @@
 """The HTTP server of the intake: /v1/events, /v1/traces, /healthz, /readyz and /metrics.
 
-A request is answered with 200 only after the broker has all its events and dead letters. What may
-succeed later is answered with 503 and `Retry-After`, never with 429, which some senders treat as
-final. Bytes that were received and are not confirmed are limited for the whole process, so that a
-broker that stands still costs answers, not memory.
+A request is answered with 200 only after the broker has all its events and dead letters. A request
+that may succeed later is answered with 503 and `Retry-After`, never with 429, which some senders
+treat as final. Bytes that were received and are not confirmed are limited for the whole process,
+so that a broker that stands still costs answers, not memory.
 """
 
 import asyncio
@@ -148,7 +148,7 @@ class IntakeServer:
         return web.Response(status=status, body=body, content_type=kind, headers=headers)
 
     async def _take(self, bodies: Bodies, request: web.Request, sender: Sender) -> Processed:
-        """Return what became of a body once its events are delivered.
+        """Return the events and rejected parts of a body once the events are delivered.
 
         Raises BodyError, or Unavailable if the sender must send it again.
         """
@@ -195,7 +195,7 @@ class IntakeServer:
             raise Unavailable(f"Kafka does not confirm the events; {_AGAIN}") from error
 
     def _origin(self, bodies: Bodies, sender: Sender, records: int) -> Origin:
-        """Return what stands for topic and offsets: path and sender, and the request's number."""
+        """Return a topic and offsets of a request: path and sender, and the request's number."""
         self._requests += 1
         first = (self._started_ms + self._requests) * _MOST_RECORDS
         offsets = range(first, first + max(1, records))

@@ -97,6 +97,7 @@ class SourceTopics:
         # Batches wait in queues: this one was fetched before a seek, or for an earlier assignment.
         if position is None or batch.epoch != position.epoch:
             return
+        # Faust drops queued batches in a rebalance; the next one then leaves a gap.
         if batch.fetch_offset != position.next_offset:
             log.warning("%s: no batch at offset %d: reading it again", tp, position.next_offset)
             consumer = cast(BatchConsumer, self.app.consumer)
@@ -118,6 +119,7 @@ class SourceTopics:
         converted = await converter.convert(records, f"{batch.topic}-{batch.partition}")
         place = Origin(batch.topic, batch.partition, batch.offsets, batch.timestamps_ms)
         processed = self._processor.process(converted, place)
+        # After a rebalance the new owner reads the batch again, so this process gives it up.
         while self._positions.get(tp) is position:
             try:
                 await self._delivery.deliver(processed.events, processed.letters)
@@ -141,6 +143,7 @@ class SourceTopics:
                 log.warning("the group coordinator does not answer: %r: asking again", error)
                 await asyncio.sleep(RETRY_AFTER_S)
         offsets = offsets or {}
+        # New objects: a batch in transit still has the old one, and cannot move the new position.
         self._positions = {tp: _Position(offset) for tp, offset in offsets.items()}
         return offsets
 
@@ -167,6 +170,7 @@ class SourceTopics:
         @app.on_partitions_revoked.connect  # type: ignore[arg-type]
         async def give_back(app: Any, *_: Any, **__: Any) -> None:
             consumer = cast(BatchConsumer, app.consumer)
+            # Less for the next owner to read again.
             await consumer.force_commit()
             self._positions = {}
             consumer.forget_assignment()
@@ -208,7 +212,7 @@ def create_source_topics(
 
 
 def _records(batch: Batch, has_keys: bool) -> Sequence[Record]:
-    """Return the records of a batch; keys and headers only for those who read them."""
+    """Return the records of a batch; keys and headers only for converters that read them."""
     if not has_keys:
         pairs = zip(batch.offsets, batch.values, strict=True)
         return [Record(offset, value or b"") for offset, value in pairs]

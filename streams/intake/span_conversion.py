@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streams.intake.conversion import Converted, Place, RejectedPart
+from streams.intake.conversion import Converted, PartPlace, RejectedPart
 from streams.intake.otlp.batch import IntakeBatch
 from streams.intake.otlp.decode import read_traces
 from streams.intake.otlp.profiles import AUTO, PROFILES, select_profiles
@@ -15,7 +15,7 @@ from streams.sources.sql_mapping import Record
 
 FORMATS = ("otlp_proto", "otlp_json")  # as the Collector's kafkaexporter names them
 NOT_TRACES = "not_traces"
-# From this size on, a record is decoded in a thread, so that the loop answers others meanwhile.
+# From this size on, a record is decoded in a thread, so that the loop answers requests meanwhile.
 _LARGE_BYTES = 262_144
 _SPAN_FIX = "check the span against the profile of its producer (docs/intake.md)"
 _RECORD_FIX = "send OTLP traces to this topic, in the encoding of intake.sources"
@@ -43,7 +43,7 @@ class SpanConverter:
                 batch = await self._read(value)
             except NotTraces as error:
                 converted.rejected.append(
-                    RejectedPart(Place(index), NOT_TRACES, str(error), _RECORD_FIX, None)
+                    RejectedPart(PartPlace(index), NOT_TRACES, str(error), _RECORD_FIX, None)
                 )
             else:
                 _add(batch, index, converted)
@@ -59,14 +59,14 @@ class SpanConverter:
 
 
 def _add(batch: IntakeBatch, index: int, converted: Converted) -> None:
-    """Add the events of one record, the others of its spans, and why."""
+    """Add the events of one record, and its skipped and rejected spans."""
     converted.events += [msgspec.json.encode(event) for event in batch.events]
-    converted.places += [Place(index, number) for number in range(len(batch.events))]
+    converted.places += [PartPlace(index, number) for number in range(len(batch.events))]
     converted.skipped += batch.skipped
     converted.notes += batch.notes
     converted.rejected += [
         RejectedPart(
-            Place(index, span.position),
+            PartPlace(index, span.position),
             span.reason,
             span.detail,
             _SPAN_FIX,

@@ -30,7 +30,7 @@ class _Entry(Sender):
     token: Annotated[SecretStr, Field(min_length=SHORTEST_TOKEN)]
 
 
-class _File(BaseModel):
+class _TokensFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     senders: tuple[_Entry, ...] = Field(min_length=1)
@@ -84,11 +84,12 @@ def load_tokens(settings: Intake) -> Tokens:
 def _read_senders(path: Path) -> dict[bytes, Sender]:
     document = parse_document(read_text(path, f"{_SETTING}: {path}"), str(path), has_secrets=True)
     try:
-        entries = _File.model_validate(document or {}).senders
+        entries = _TokensFile.model_validate(document or {}).senders
     except ValidationError as error:
         fix = "write a list `senders` of `token`, `tenant` and `source` (docs/intake.md)"
         lines = findings(error.errors(), str(path), fix, is_public=lambda location: False)
         raise ConfigError("\n".join(lines)) from None
+    # A hash in memory: a dump of the process reveals no token.
     senders = {
         _hash(entry.token.get_secret_value()): Sender(tenant=entry.tenant, source=entry.source)
         for entry in entries

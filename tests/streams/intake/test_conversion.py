@@ -10,7 +10,7 @@ from streams.errors import ConfigError
 from streams.intake.conversion import (
     EventConverter,
     MappingConverter,
-    Place,
+    PartPlace,
     converter_of,
     recognise,
 )
@@ -47,11 +47,11 @@ def test_a_mapping_gives_events_and_the_places_of_what_it_cannot_map(
         record(80),
     ]
     converted = asyncio.run(mapping.convert(records, "a" * 24))
-    assert converted.places == [Place(0), Place(3)]
+    assert converted.places == [PartPlace(0), PartPlace(3)]
     assert [json.loads(event)["input_tokens"] for event in converted.events] == [7, 7]
     assert list(converted.skipped.values()) == [1]
     [rejected] = converted.rejected
-    assert (rejected.place, rejected.reason, rejected.value) == (Place(2), "not_mapped", None)
+    assert (rejected.place, rejected.reason, rejected.value) == (PartPlace(2), "not_mapped", None)
     assert rejected.detail
     assert "secret" not in f"{converted}"
 
