@@ -24,7 +24,7 @@ def memory_alerts() -> Iterator[Alert]:
     for severity, share, for_s in ((page, REDIS_AT_LIMIT, 60), (ticket, REDIS_NEAR_LIMIT, 300)):
         yield severity(
             _NAME,
-            _used(redis, (), share),
+            _share_above(redis, (), share),
             f"Redis uses {_SHARE} of its maxmemory",
             f"{full} Give it more memory, or shorten what is stored (worker.limits, retention).",
             f"{_SHARE} of maxmemory",
@@ -41,7 +41,7 @@ def memory_alerts() -> Iterator[Alert]:
         which = f"{process.capitalize()} {{{{ $labels.{label} }}}}"
         yield ticket(
             _NAME,
-            _used((used, limit), (label,), MEMORY_NEAR_LIMIT),
+            _share_above((used, limit), (label,), MEMORY_NEAR_LIMIT),
             f"{which} uses {_SHARE} of its memory",
             f"{which} uses {_SHARE} of the memory limit of its container. Above the limit the "
             "kernel ends it; after a restart it needs as much again.",
@@ -53,7 +53,7 @@ def memory_alerts() -> Iterator[Alert]:
         )
 
 
-def _used(specs: tuple[Spec, Spec], by: tuple[str, ...], share: Fraction) -> str:
+def _share_above(specs: tuple[Spec, Spec], by: tuple[str, ...], share: Fraction) -> str:
     """Return PromQL for the memory as a share of its limit, if it is above a share."""
     used, limit = (aggregate("max", spec.name, (*INSTALLATION, *by)) for spec in specs)
     return f"{used} / {limit} > {number(share)}"

@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from alerts.promql import INSTALLATION
+from exporters.catalogue.requests import WINDOW_REQUESTS
 from slo.policy.policy import Objective, Policy
 
 # One bad scrape, or an exporter that dies, must not look like a recovery: stale data is told
@@ -47,7 +48,8 @@ class Alert:
     for_s: int = 0
     keep_firing_s: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
-    budget_left: str = ""  # of the error budget, where there is one
+    budget_left: str = ""  # of the error budget, if there is one
+    affected: str = ""  # share of the traffic in the alert's place, if it has one
     link: str = dashboard("pipeline")  # uid and variables
     reads: tuple[Read, ...] = ()
 
@@ -66,6 +68,7 @@ class Links:
 
     runbooks: str = "https://tokenpulse.example/docs/runbooks"
     dashboards: str = "https://grafana.example"
+    board: str = ""  # address of the live board; without it no alert links to it
     job: str = "tokenpulse-exporter"  # regular expression of the exporters' scrape jobs
 
 
@@ -79,6 +82,26 @@ def query_template(selector: str, *labels: str) -> str:
     matchers = "".join(f",{label}=%q" for label in equal)
     values = " ".join(f"$labels.{label}" for label in equal)
     return f'printf "{selector}{matchers}}}" {values} | query'
+
+
+def traffic_share(window: str, *labels: str, scope: str = "%q") -> str:
+    """Return a template for the share of all requests that the alert's place has in a window.
+
+    `labels`: those that name the place. `scope`: of the place; by default the alert's label.
+    """
+    metric, fleet = WINDOW_REQUESTS.name, f"scope='fleet',window='{window}'"
+    own = "".join(f",{label}=%q" for label in labels)
+    same = "".join(f",{label}=%q" for label in INSTALLATION)
+    query = (
+        f"sum({metric}{{scope={scope},window='{window}'{own}{same}}})"
+        f" / sum({metric}{{{fleet}{same}}})"
+    )
+    # Both sums have the labels of the installation, so those values come twice.
+    names = (*(("scope",) if scope == "%q" else ()), *labels, *INSTALLATION, *INSTALLATION)
+    values = " ".join(f"$labels.{label}" for label in names)
+    share = "{{ . | first | value | humanizePercentage }} of all requests"
+    begin = f'{{{{ with printf "{query}" {values} | query }}}}'
+    return f"{begin}{share}{{{{ else }}}}unknown{{{{ end }}}}"
 
 
 def _alert(

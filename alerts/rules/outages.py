@@ -14,7 +14,7 @@ place silences those of the smaller places inside it.
 """
 
 from alerts.promql import any_of, newest, number, on, total_of
-from alerts.rules.model import Alert, Read, dashboard
+from alerts.rules.model import Alert, Read, dashboard, traffic_share
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
     CELL_MIN_REQUESTS,
@@ -175,6 +175,15 @@ def _cell_outage() -> Alert:
     )
 
 
+def _affected(scope: str) -> str:
+    """Return the template for the share of the traffic of a place; empty for the fleet."""
+    if scope == "fleet":
+        return ""
+    if scope == CELL:
+        return traffic_share(CELL_WINDOW, *_CELL, scope="'series'")
+    return traffic_share(_WINDOW, scope, scope=f"'{scope}'")
+
+
 def _page(
     where: str,
     scope: str,
@@ -195,6 +204,7 @@ def _page(
         for_s=for_s,
         keep_firing_s=keep_firing_s,
         labels={**_LABELS, "scope": scope},
+        affected=_affected(scope),
         link=dashboard("live", "model", "region"),
         reads=(*reads, Read("series", CELL_WINDOW)),
     )

@@ -18,6 +18,7 @@ from alerts.rules.model import (
     dashboard,
     objective_labels,
     query_template,
+    traffic_share,
     whom,
 )
 from alerts.rules.outages import CELL, CELL_WINDOW
@@ -202,6 +203,7 @@ def _slow_cell(policy: Policy, objective: LatencyThresholdObjective) -> Alert:
         "requests of other models in this region.",
         value=f"{share} within {limit}",
         target=f"at least {percent_text(CELL_IN_TIME_BELOW)} within {limit}",
+        affected=traffic_share(CELL_WINDOW, "model", "region", scope="'series'"),
         for_s=level.for_s,
         keep_firing_s=KEEP_FIRING_S,
         labels=objective_labels(policy, objective) | {"scope": CELL},

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from alerts.promql import any_of, newest, number, total_of
 from alerts.rules.customers import customer_alerts
-from alerts.rules.model import KEEP_FIRING_S, Alert, Group, Read, dashboard, whom
+from alerts.rules.model import KEEP_FIRING_S, Alert, Group, Read, dashboard, traffic_share, whom
 from alerts.rules.outages import outage_alerts
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
@@ -102,19 +102,19 @@ def _jump_alert(
         matchers = {"scope": any_of(scopes), "window": any_of((window,))}
         return total_of(newest(catalogue.WINDOW_REQUESTS, matchers, (*by, "outcome")), by)
 
-    def ended(outcome: str, window: str) -> str:
+    def of_outcome(outcome: str, window: str) -> str:
         matchers = {"scope": any_of(scopes), "window": any_of((window,))}
         return newest(catalogue.WINDOW_REQUESTS, matchers | {"outcome": any_of((outcome,))}, by)
 
     def errors(window: str) -> str:
-        return ended(jump.outcome, window)
+        return of_outcome(jump.outcome, window)
 
     loss = ""
     if jump.needs_loss and severity == "page":
         share = SUCCESSES_FELL_BELOW * Fraction(ROLLING_S[window], _USUAL_S)
-        before = f"({ended('success', _DAY)} - {ended('success', _HOUR)})"
+        before = f"({of_outcome('success', _DAY)} - {of_outcome('success', _HOUR)})"
         # Without any success there is no series of it.
-        loss = f"\nunless {ended('success', window)} >= {number(share)} * {before}"
+        loss = f"\nunless {of_outcome('success', window)} >= {number(share)} * {before}"
     usual = f"({requests(_DAY)} - {requests(_HOUR)})"
     name = "".join(f"{{{{ with $labels.{one} }}}}{one} {{{{ . }}}}{{{{ end }}}}" for one in scopes)
     return Alert(
@@ -130,6 +130,7 @@ def _jump_alert(
         f"in the day before, it was less than {percent_text(CLIENT_ERRORS_USUAL_BELOW)}. "
         f"Availability does not count {jump.requests}, so it does not show this.",
         value=f"{_SHARE} {jump.are}",
+        affected=traffic_share(window, *scopes),
         target=f"at most {percent_text(above)}",
         for_s=for_s,
         keep_firing_s=KEEP_FIRING_S,

@@ -314,7 +314,9 @@ def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(
         target="at most 300ms",
         budget_left="12%",
         runbook_url="https://runbooks/TokenpulseTtftHigh.md",
-        dashboard_url="https://grafana/d/tokenpulse-live",
+        dashboard_url="https://grafana/d/tokenpulse-live?orgId=1",
+        affected="12% of all requests",
+        board_url="https://board/model/large",
     )
     wait_until(lambda: bool(receiver.at("/webhook_url") and receiver.at("/slack")), "both are told")
     (hook,) = receiver.at("/webhook_url")
@@ -325,7 +327,12 @@ def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(
     assert attachment["title"] == "[PAGE 1] eu large P95 time to first token is over 300ms: 412ms"
     assert "Now 412ms | target at most 300ms | error budget left 12%" in attachment["text"]
     assert "<https://runbooks/TokenpulseTtftHigh.md|Runbook>" in attachment["text"]
-    assert "<https://grafana/d/tokenpulse-live|Dashboard>" in attachment["text"]
+    assert re.search(
+        r"<https://grafana/d/tokenpulse-live\?orgId=1&from=\d{13}&to=now\|Dashboard>",
+        attachment["text"],
+    )
+    assert "<https://board/model/large|Board>" in attachment["text"]
+    assert "| affected 12% of all requests | since " in attachment["text"]
 
 
 @needs_alertmanager
@@ -370,7 +377,13 @@ def test_every_template_renders(name: str, tmp_path: Path) -> None:
     alert = {
         "status": "firing",
         "labels": {"severity": "page"},
-        "annotations": {"value": "412ms", "target": "at most 300ms", "budget_left": "12%"},
+        "annotations": {
+            "value": "412ms",
+            "target": "at most 300ms",
+            "budget_left": "12%",
+            "affected": "7% of all requests",
+            "board_url": "https://board/model/large",
+        },
         "startsAt": "2026-11-22T05:06:07Z",
     }
     data = tmp_path / "data.json"
@@ -382,4 +395,6 @@ def test_every_template_renders(name: str, tmp_path: Path) -> None:
     )
     assert "no value" not in found
     if name in ("text", "html", "slack"):
-        assert all(text in found for text in ("412ms", "at most 300ms", "12%"))
+        # Half an hour before 2026-11-22T05:06:07Z.
+        texts = ("412ms", "at most 300ms", "12%", "7% of all", "board/model", "from=1795322167000")
+        assert all(text in found for text in texts)

@@ -54,6 +54,9 @@ def rules() -> None:
 @click.option(
     "--dashboards", default=_DEFAULT.dashboards, show_default=True, help="URL of Grafana."
 )
+@click.option(
+    "--board", default="", help="URL of the live board; without it no alert links to the board."
+)
 @click.option("--job", default=_DEFAULT.job, show_default=True, help="Scrape job of the exporters.")
 @click.option(
     "--allow-example-urls",
@@ -69,6 +72,7 @@ def build_rules(
     files: tuple[str, ...],
     runbooks: str,
     dashboards: str,
+    board: str,
     job: str,
     allow_example_urls: bool,
     check: bool,
@@ -82,10 +86,14 @@ def build_rules(
     for line in unread(policies, window_plan(load_settings(ctx.obj))):
         click.echo(line, err=True)
     if not check and not allow_example_urls:
-        for option, url in (("--runbooks", runbooks), ("--dashboards", dashboards)):
+        for option, url in (
+            ("--runbooks", runbooks),
+            ("--dashboards", dashboards),
+            ("--board", board),
+        ):
             _refuse_example(option, url)
     out = out or Path("alerts/generated") / output
-    texts = build(policies, output, Links(runbooks, dashboards, job))
+    texts = build(policies, output, Links(runbooks, dashboards, board, job))
     stale = [name for name, text in texts.items() if _read(out / name) != text.encode()]
     if check:
         for name in stale:

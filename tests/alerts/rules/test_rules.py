@@ -245,6 +245,15 @@ def test_a_burn_rate_names_its_place_and_its_kind(
     assert {(rule["labels"]["scope"], rule["labels"]["kind"]) for rule in burns} == {labels}
 
 
+def test_links_to_the_board_lead_to_the_place_and_only_if_its_address_is_given() -> None:
+    without = alerts_in(build([])["tokenpulse.yml"])
+    assert all("board_url" not in rule["annotations"] for rule in without)
+    for rule in alerts_in(build([], links=Links(board="https://board/"))["tokenpulse.yml"]):
+        assert rule["annotations"]["board_url"].startswith(
+            "https://board/{{ if $labels.model }}model/{{ $labels.model | urlquery }}"
+        )
+
+
 def test_kubernetes_gets_the_same_rules_as_a_manifest() -> None:
     policies = [load_policy("default")]
     for name, text in build(policies, "kubernetes").items():
