@@ -33,7 +33,7 @@ OWN = {
     "rules build": {1: "with `--check`: a file would change"},
     "scenario KIND": {1: "no simulator acknowledged it in time; it is removed"},
     "scenario stop": {1: "no simulator stopped it in time"},
-    "try": {1: "no shipped mapping fits the file"},
+    "try": {1: "no shipped mapping fits the file, or the named one has no event"},
     "worker": {
         1: "it cannot continue, and its log has the reason; start it again",
         WATCHDOG: "its event loop stood still, so the watchdog ended it; start it again",

@@ -20,6 +20,7 @@ from streams.sources.records import read_records
 from streams.sources.rows import Row
 from streams.sources.sql_mapping import FileOptions, Record, Source, SqlMapping
 
+EVENTS = "events"  # the name of what needs no mapping
 ROWS = 200  # of the file that are looked at
 # A mapping of constants fits every file: events must also have a number that they measured.
 MEASURES = {"input_tokens", "output_tokens", "duration_ms", "ttft_ms"}
@@ -29,12 +30,13 @@ _LIMITS = EventLimits(max_event_bytes=262_144, future_tolerance_ms=2**60, horizo
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """The first rows of a file, read with one mapping.
+    """The first rows of a file, read in one way.
 
-    `mapping`: None for events of the contract. `skipped`: records without an event.
+    `name`: what `--mapping` and `intake.sources` call it. `skipped`: records without an event.
     """
 
-    mapping: SqlMapping | None
+    name: str
+    about: str
     rows: list[Row]
     failures: list[RowError]
     skipped: int = 0
@@ -47,14 +49,6 @@ class Guess:
         return bool(self.rows) and (
             len(self.failures) <= _MOST_FAILURES * judged and measured >= judged / 2
         )
-
-    @property
-    def name(self) -> str:
-        """The name or path of the mapping, as `--mapping` takes it."""
-        if self.mapping is None:
-            return ""
-        path = Path(self.mapping.name)
-        return path.stem if path.parent == SHIPPED else self.mapping.name
 
     @property
     def fields(self) -> Counter[str]:
@@ -118,7 +112,9 @@ def read_with(mapping: SqlMapping, sample: list[Record | RowError], path: Path) 
     first = records[0].value if records else ""
     text = first if isinstance(first, str) else first.decode(errors="replace")
     batch = mapping.map(records, Source(stem(path), None, text))
-    return Guess(mapping, batch.rows, [*batch.failures, *errors], batch.skipped)
+    origin = Path(mapping.name)
+    name = origin.stem if origin.parent == SHIPPED else mapping.name
+    return Guess(name, mapping.about, batch.rows, [*batch.failures, *errors], batch.skipped)
 
 
 def read_sample(path: Path, mapping: SqlMapping) -> Guess:
@@ -141,7 +137,9 @@ def contract_events(path: Path) -> Guess | None:
             failures.append(RowError(line.line, "no request_id or no ended_at"))
         else:
             rows.append(Row(line.line, msgspec.json.decode(line.value), line.ended_at_ms))
-    return Guess(None, rows, failures) if len(rows) > len(failures) else None
+    if len(rows) <= len(failures):
+        return None
+    return Guess(EVENTS, "events of the contract (docs/events.md)", rows, failures)
 
 
 def _sample(path: Path, options: FileOptions) -> list[Record | RowError]:

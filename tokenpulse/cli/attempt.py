@@ -9,12 +9,13 @@ import click
 
 from exporters.formatting import latency
 from streams.errors import RequestError
-from streams.sources.guess import ROWS, Guess, contract_events, guesses, read_sample
+from streams.sources.guess import EVENTS, ROWS, Guess, contract_events, guesses, read_sample
 from streams.sources.reading import load_mapping
 from streams.sources.records import read_records
 from streams.sources.rows import Row
 from streams.sources.sql_mapping import FileOptions, Record, SqlMapping
 from streams.sources.starter import starter
+from tokenpulse import span_sample
 from tokenpulse.report_tables import table
 
 _SHOWN = 10  # events, and failures
@@ -28,9 +29,9 @@ _COLUMNS = ("input_tokens", "cached_input_tokens", "output_tokens")
 def try_(file: Path, mapping: str | None) -> None:
     """Show which mapping reads a file, and ten events as they would be counted.
 
-    The first 200 rows are read; the command writes and sends them nowhere. For a topic, save some
-    of its records to a file, one a line. If no mapping fits, it prints one to begin with. Exit
-    status 1: none fits.
+    The first 200 rows are read, and sent nowhere. For a topic, save some of its records to a file,
+    one a line; OTLP traces are recognised too. If no mapping fits, it prints one to begin with.
+    Exit status 1: none fits.
     """
     guess, others = _best(file, mapping)
     if guess is None:
@@ -45,6 +46,8 @@ def try_(file: Path, mapping: str | None) -> None:
         raise SystemExit(1)
     for line in _lines(file, guess, others):
         click.echo(line)
+    if not guess.rows:
+        raise SystemExit(1)
 
 
 def _best(file: Path, name: str | None) -> tuple[Guess | None, list[str]]:
@@ -54,17 +57,16 @@ def _best(file: Path, name: str | None) -> tuple[Guess | None, list[str]]:
         if not isinstance(mapping, SqlMapping):
             raise RequestError(f"--mapping: {name} is no SQL; replay reads it nevertheless")
         return read_sample(file, mapping), []
-    if events := contract_events(file):
-        return events, []
+    if known := contract_events(file) or span_sample.read(file):
+        return known, []
     fitting = guesses(file)
     return (fitting[0] if fitting else None), [guess.name for guess in fitting[1:]]
 
 
 def _lines(file: Path, guess: Guess, others: list[str]) -> Iterator[str]:
-    about = "events of the contract (docs/events.md)"
-    if guess.mapping is not None:
-        about = f"{guess.name}: {guess.mapping.about}"
-    yield f"source   {about}" + (f"; also {', '.join(others)}" if others else "")
+    yield f"source   {guess.name}: {guess.about}" + (
+        f"; also {', '.join(others)}" if others else ""
+    )
     yield (
         f"rows     {len(guess.rows)} events, {guess.skipped} left out, "
         f"{len(guess.failures)} could not be mapped (of the first {ROWS})"
@@ -84,8 +86,14 @@ def _lines(file: Path, guess: Guess, others: list[str]) -> Iterator[str]:
         yield ""
         yield from table([_HEAD, *map(_cells, guess.rows[:_SHOWN])])
     yield ""
-    option = "" if guess.mapping is None else f" --mapping {guess.name}"
-    yield f"replay   tokenpulse replay {file}{option}"
+    # Spans come from Kafka or over HTTP only.
+    if guess.name not in span_sample.FORMATS:
+        option = "" if guess.name == EVENTS else f" --mapping {guess.name}"
+        yield f"replay   tokenpulse replay {file}{option}"
+    # A topic of events needs no intake.
+    if guess.name != EVENTS:
+        source = f"{{topic: TOPIC, format: {guess.name}}}"
+        yield f"topic    intake: {{sources: [{source}]}} (docs/intake.md)"
 
 
 _HEAD = ("line", "ended at", "model", "outcome", "ttft", "duration", "input", "cached", "output")

@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+from google.protobuf import json_format
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 from tests.support.command import assert_one_line, run
 
 EVENT = {"request_id": "a", "ended_at": 1_795_168_802_000, "model": "m", "status_code": 200}
@@ -23,7 +26,8 @@ def test_a_known_source_is_shown_with_the_command_that_replays_it(tmp_path: Path
     assert "2 events, 0 left out, 1 could not be mapped" in named.stdout
     assert "line 3: not JSON" in named.stdout
     assert "2026-11-20T10:00:02Z  gpt-4o  rate_limited  -     2 s" in named.stdout
-    assert named.stdout.endswith(f"tokenpulse replay {log} --mapping envoy_ai_gateway\n")
+    assert f"tokenpulse replay {log} --mapping envoy_ai_gateway\n" in named.stdout
+    assert "sources: [{topic: TOPIC, format: envoy_ai_gateway}]" in named.stdout
 
 
 def test_events_of_the_contract_need_no_mapping(tmp_path: Path) -> None:
@@ -48,3 +52,43 @@ def test_an_unknown_file_gets_a_draft_that_can_be_tried(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert_one_line(run("try", tmp_path / "none"), "No such file")
+
+
+def test_traces_are_recognised_in_both_encodings(tmp_path: Path) -> None:
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o"}
+    span = {
+        "traceId": "1" * 32,
+        "spanId": "2" * 16,
+        "name": "chat gpt-4o",
+        "kind": 3,
+        "startTimeUnixNano": "1795168800000000000",
+        "endTimeUnixNano": "1795168802000000000",
+        "attributes": [
+            {"key": key, "value": {"stringValue": value}} for key, value in attributes.items()
+        ],
+    }
+    scope = {"name": "opentelemetry.instrumentation.openai.v1"}
+    body = {"resourceSpans": [{"scopeSpans": [{"scope": scope, "spans": [span]}]}]}
+    traces = tmp_path / "traces"
+    traces.write_text(json.dumps(body) + "\n")
+    in_json = run("try", traces)
+    message = json_format.ParseDict(body, ExportTraceServiceRequest())
+    (sent,) = message.resource_spans[0].scope_spans[0].spans
+    # In protobuf's JSON ids are base64, in that of OTLP hexadecimal.
+    sent.trace_id, sent.span_id = bytes.fromhex("1" * 32), bytes.fromhex("2" * 16)
+    traces.write_bytes(message.SerializeToString())
+    in_proto = run("try", traces)
+    for done, encoding in ((in_json, "otlp_json"), (in_proto, "otlp_proto")):
+        assert done.exit_code == 0
+        assert f"source   {encoding}: OpenTelemetry traces" in done.stdout
+        assert "2026-11-20T10:00:02Z  gpt-4o" in done.stdout
+        assert f"format: {encoding}}}]" in done.stdout
+        assert "tokenpulse replay" not in done.stdout
+
+
+def test_a_mapping_that_fits_no_row_is_status_1(tmp_path: Path) -> None:
+    log = tmp_path / "own.csv"
+    log.write_text("a,b\n1,2\n")
+    done = run("try", log, "--mapping", "envoy_ai_gateway")
+    assert done.exit_code == 1
+    assert "0 events" in done.stdout
