@@ -246,12 +246,13 @@ def _events(events: Iterable[_Event]) -> dict[str, SpanEvent]:
 
 
 def _integer(value: _Integer) -> int | None:
+    """Return the number of 64 bits, signed or not; None if it is no such number."""
     if isinstance(value, str):
         # int() also reads blanks, underscores and digits of foreign scripts.
-        return int(value) if re.fullmatch(r"-?[0-9]{1,20}", value) else None
-    if isinstance(value, _Long):
-        return (value.high << 32) + (value.low & 0xFFFFFFFF)
-    return value
+        value = int(value) if re.fullmatch(r"-?[0-9]{1,20}", value) else None
+    elif isinstance(value, _Long):
+        value = (value.high << 32) + (value.low & 0xFFFFFFFF)
+    return value if value is not None and -(2**63) <= value < 2**64 else None
 
 
 def _enum(value: int | str | None, numbers: dict[str, int]) -> int:

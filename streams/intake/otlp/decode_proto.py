@@ -135,10 +135,13 @@ class ProtoGroup:
 
 
 def _attributes(sent: Mapping[str, Any], names: frozenset[str]) -> Attributes:
-    # Asking for a text or a number is quicker than asking which kind a value has: an empty answer
-    # is rare.
+    # Asking for a content is quicker than asking which kind it is; empty ones are rare.
     return {
-        key: (value := sent[key]).string_value or value.int_value or _value(value)
+        key: (value := sent[key]).string_value
+        or value.int_value
+        or value.double_value
+        or value.bool_value
+        or _value(value)
         for key in names.intersection(sent)
     }
 
@@ -148,13 +151,13 @@ def _value(value: Any) -> Attribute:
 
     Arrays in arrays are None too, as in JSON.
     """
-    if value.WhichOneof("value") == "array_value":
-        return [_scalar(item) for item in value.array_value.values]
-    return _scalar(value)
-
-
-def _scalar(value: Any) -> Attribute:
     kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_scalar(item, item.WhichOneof("value")) for item in value.array_value.values]
+    return _scalar(value, kind)
+
+
+def _scalar(value: Any, kind: str | None) -> Attribute:
     scalar: Attribute = getattr(value, kind) if kind in _SCALARS else None
     return scalar
 

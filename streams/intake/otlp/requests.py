@@ -156,8 +156,10 @@ class RequestReader:
                 join.add_span(span)
                 if span.kind == SERVER and join.add_server(span, scope):
                     continue
-            plan = next((plan for plan in plans if _is_request(span, plan.profile)), None)
-            if plan is None:
+            for plan in plans:
+                if _is_request(span, plan.profile):
+                    break
+            else:
                 repeats = any(not plan.usage_names.isdisjoint(span.attributes) for plan in plans)
                 batch.skipped[REPEATS_USAGE if repeats else NO_REQUEST, scope] += 1
                 continue

@@ -10,6 +10,7 @@ import msgspec
 from streams.intake.otlp.spans import Attribute
 
 _INTEGER = re.compile(r"[0-9]{1,15}")
+_MOST = 10**15
 _STATUS = re.compile(r"[1-9][0-9]{2}")
 _MESSAGE_STATUS = re.compile(r"Error code: ([1-9][0-9]{2})\b")
 _FLAGS = {"true": True, "false": False}
@@ -27,15 +28,15 @@ _NO_PARAMETERS = Parameters()
 
 
 def count(value: Attribute) -> int | None:
-    """Return the whole number, 0 or above, that a number or text of digits stands for."""
-    kind = type(value)
-    if kind is int:
-        return value if value >= 0 else None  # type: ignore[operator, return-value]
-    if kind is str:
-        return int(value) if _INTEGER.fullmatch(value) else None  # type: ignore[arg-type]
-    if kind is float and value.is_integer() and value >= 0:  # type: ignore[operator, union-attr]
-        return int(value)  # type: ignore[arg-type]
-    return None
+    """Return the whole number, 0 or above, that a number or text of digits stands for.
+
+    None from 10**15 on: such a number is no count, and JSON could not carry it.
+    """
+    if isinstance(value, str):
+        return int(value) if _INTEGER.fullmatch(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST:
+        return None
+    return int(value) if value == int(value) else None
 
 
 def number(value: Attribute) -> float | None:
@@ -45,7 +46,7 @@ def number(value: Attribute) -> float | None:
             value = float(value)
         except ValueError:
             return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST:
         return float(value)
     return None
 

@@ -189,6 +189,13 @@ def test_what_is_no_traces_request_is_refused_without_a_word_of_it(name: str) ->
     assert "secret" not in str(raised.value)
 
 
+def test_spans_without_ids_of_their_length_are_another_message_that_decodes_by_chance() -> None:
+    message = ExportTraceServiceRequest.FromString(proto_request({}))
+    message.resource_spans[0].scope_spans[0].spans[0].trace_id = b"up"
+    with pytest.raises(NotTraces, match="16 and 8 bytes"):
+        read_traces(message.SerializeToString())
+
+
 def test_a_content_type_that_is_none_of_otlp_is_refused() -> None:
     with pytest.raises(NotTraces, match="text/plain"):
         read_traces(b"{}", "text/plain")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from streams.errors import ConfigError
@@ -105,6 +106,22 @@ def test_outcomes(attributes: dict[str, object], outcome: str, error_class: str 
         assert (event["outcome"], event.get("error_class")) == (outcome, error_class)
 
 
+@pytest.mark.parametrize(
+    ("message", "outcome"),
+    [
+        ("Error code: 429 - quota", "rate_limited"),
+        ("Error code: 4290", "server_error"),
+        ("no Error code: 429", "server_error"),
+    ],
+)
+def test_the_status_of_an_error_may_be_in_the_message_of_its_exception_only(
+    message: str, outcome: str
+) -> None:
+    attributes = {"exception.type": "openai.APIStatusError", "exception.message": message}
+    event = event_of(status=2, events=(("exception", 5, attributes),))
+    assert event["outcome"] == outcome
+
+
 def test_an_error_that_nothing_explains_is_counted_as_one_of_unknown_class() -> None:
     batch = batch_of(status=2)
     assert batch.events[0]["outcome"] == "server_error"
@@ -152,6 +169,22 @@ def test_tokens_are_inclusive_if_the_total_shows_it(
     }
     event = event_of({names[name]: content for name, content in sent.items()})
     assert (event.get("input_tokens"), event.get("output_tokens")) == expected
+
+
+@pytest.mark.parametrize("huge", [10**15, 10**40, "9" * 300, 1e300, 0.5])
+def test_a_number_that_is_no_count_is_left_out_and_the_event_can_be_encoded(huge: object) -> None:
+    wide = {"key": "gen_ai.usage.input_tokens", "value": {"intValue": huge}}
+    sent = span("chat m", CHAT | {"gen_ai.usage.output_tokens": huge})
+    sent["attributes"].append(wide if isinstance(huge, int | str) else sent["attributes"][0])
+    [event] = read(request(("scope", [sent])), "semconv").events
+    assert not {"input_tokens", "output_tokens"} & set(event)
+    msgspec.json.encode(event)
+
+
+def test_a_time_of_more_than_64_bits_costs_its_span() -> None:
+    sent = span("chat m", CHAT, endTimeUnixNano=10**40)
+    batch = read(request(("scope", [sent])), "semconv")
+    assert [rejected.reason for rejected in batch.rejected] == ["bad_time"]
 
 
 def test_customer_and_model_come_from_the_source_if_it_names_them() -> None:
