@@ -32,9 +32,11 @@ EXPLAINED_KEEP_S = 420
 # By the long window of a burn rate; the short one of 6 h is 30 minutes.
 _BURN_KEEP_S = {"1h": EXPLAINED_KEEP_S, "6h": 1_920}
 # Places differ by chance in when they cross the limit. So that those of a fleet that is down do
-# not page beside it, they wait for one more sample, and the fleet's alert outlasts theirs.
+# not page beside it, they wait for one more sample; and a larger place outlasts those inside it,
+# one model in one region by as long as its window takes to show the recovery.
 _FLEET_FOR_S, _PLACE_FOR_S = 10, 20
-_FLEET_KEEP_S = EXPLAINED_KEEP_S + 30
+PLACE_KEEP_S = EXPLAINED_KEEP_S + 60
+FLEET_KEEP_S = PLACE_KEEP_S + 30
 _WINDOW = "1m"
 _CELL = ("model", "region")
 _LABELS = {"derived_from": "state", "route": "sre"}
@@ -135,7 +137,7 @@ def _outage(scope: str, by: tuple[str, ...], unless: str) -> Alert:
         f"Over the last minute {_SHARE} of the requests{where} that count for availability "
         "succeeded, fewer than half.",
         _PLACE_FOR_S if by else _FLEET_FOR_S,
-        EXPLAINED_KEEP_S if by else _FLEET_KEEP_S,
+        PLACE_KEEP_S if by else FLEET_KEEP_S,
         Read(scope, _WINDOW),
     )
 

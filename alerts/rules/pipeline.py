@@ -26,9 +26,11 @@ from slo.health_limits import (
 )
 from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
-# Four evaluations: one failed scrape ends no page, and the requests that the page silences are
-# judged again soon after the workers or Redis return.
-_KEEP_STALE_S = 15
+# One failed scrape ends no page, and missing traffic is judged again only once the records that
+# waited are counted. Heartbeats are as old as the failure when Redis or the exporter returns, so
+# the alerts on these last longer than those on workers.
+_KEEP_STALE_S = 30
+_KEEP_UNREAD_S = 45
 _DAY = "24h"
 _PARTITION = ("partition",)
 _WHICH = "partition {{ $labels.partition }}"
@@ -64,8 +66,7 @@ def _stale() -> Iterator[Alert]:
         "unreadable",
         "readable",
         15,
-        # Heartbeats are as old as the failure when Redis answers again.
-        _KEEP_STALE_S,
+        _KEEP_UNREAD_S,
         cause="state",
     )
     yield page(
@@ -76,6 +77,7 @@ def _stale() -> Iterator[Alert]:
         f"read {age} ago",
         f"at most {STALE_AFTER_S}s",
         0,
+        _KEEP_UNREAD_S,
         cause="exporter",
     )
     newest_pulse = newest(catalogue_health.PARTITION_PULSE)
@@ -99,6 +101,7 @@ def _stale() -> Iterator[Alert]:
         f"no heartbeat for {age}",
         f"at most {STALE_AFTER_S}s",
         0,
+        _KEEP_STALE_S,
         cause="worker",
     )
     # The heartbeat of a dead or frozen worker has an old answer too: so the answer's age is
@@ -112,6 +115,7 @@ def _stale() -> Iterator[Alert]:
         f"no answer for {age}",
         f"at most {BROKER_SILENT_AFTER_S}s",
         0,
+        _KEEP_STALE_S,
         cause="broker",
     )
     yield page(
@@ -122,6 +126,7 @@ def _stale() -> Iterator[Alert]:
         f"written {age} ago",
         f"at most {BEHIND_AFTER_S}s while records wait",
         0,
+        _KEEP_STALE_S,
         cause="checkpoint",
     )
     # Freshness does not grow in silence, so it counts only while something is written.
@@ -133,6 +138,7 @@ def _stale() -> Iterator[Alert]:
         f"{age} behind",
         f"at most {BEHIND_AFTER_S}s",
         15,
+        _KEEP_STALE_S,
         cause="behind",
     )
 

@@ -46,6 +46,8 @@ from slo.policy.units import latency_text, percent_text
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.windows import ROLLING_S
 
+# Less than alerts on stale data last: after those end, missing records are no missing traffic.
+_KEEP_VOLUME_S = 15
 _TREND = "24h"
 _NAMES: dict[Latency, str] = {
     "ttft": "TokenpulseTtftHigh",
@@ -348,7 +350,7 @@ def _token_volume(
         f"fires below {below}.",
         value=value,
         target=f"at least {below} of the last {indicator.baseline}",
-        keep_firing_s=KEEP_FIRING_S,
+        keep_firing_s=_KEEP_VOLUME_S,
         link=_LIVE,
         reads=tuple(
             Read(selection.scope, window) for window in (indicator.window, indicator.baseline)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alerts.rules.outages import EXPLAINED_KEEP_S
+from alerts.rules.outages import PLACE_KEEP_S
 from tests.support.alerting_stack import PROMETHEUS, AlertingStack, Page, scenario
 from tests.support.alertmanager import AMTOOL, SERVER
 from tests.support.checks import not_none
@@ -85,7 +85,7 @@ def test_each_fault_pages_what_is_right_and_nothing_else_and_each_page_ends(
 
         stack.kill_worker()  # the other one takes over, so nobody is called
         pages.wait_for_ends([STALE, LATE, CACHE], FAULT_S + END_S)
-        pages.wait_for_ends([OUTAGE], EXPLAINED_KEEP_S + END_S)
+        pages.wait_for_ends([OUTAGE], PLACE_KEEP_S + END_S)
         table = [
             f"{what:<20}"
             f" paged after {min(page.paged_at_s for page in pages.about(labels)) - from_s:5.1f} s,"

@@ -23,14 +23,14 @@ def held(value: float | str) -> str:
     return f"{value}+0x{STEPS}"
 
 
-def then(before: float | str, after: float | str, for_steps: int = 17) -> str:
-    """A value that changes before the end; 17 steps are more than eight minutes."""
+def then(before: float | str, after: float | str, for_steps: int = 19) -> str:
+    """A value that changes before the end; 19 steps are more than nine minutes."""
     return f"{before}+0x{STEPS - for_steps} {after}+0x{for_steps - 1}"
 
 
 def ended(value: float | str) -> str:
     """A series that stops, longer ago than Prometheus looks back and alerts are kept firing."""
-    return f"{value}+0x{STEPS - 27} _x27"
+    return f"{value}+0x{STEPS - 30} _x30"
 
 
 def named(name: str, **labels: str) -> str:

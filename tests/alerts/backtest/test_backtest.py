@@ -172,7 +172,7 @@ def test_silence_up_to_to_is_silence() -> None:
     }
     events = steady(0, 600)
     assert told(backtested(events, policy(drop)), "volume") == []
-    assert told(backtested(events, policy(drop), to_s=T0 + 800), "volume") == [(650, 655, 720)]
+    assert told(backtested(events, policy(drop), to_s=T0 + 800), "volume") == [(650, 655, 675)]
 
 
 # -- objectives ------------------------------------------------------------------------------------

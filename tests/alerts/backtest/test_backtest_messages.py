@@ -158,7 +158,7 @@ def test_one_fault_of_all_models_is_one_page() -> None:
     pages = [message for message in document["messages"]["sent"] if message["receiver"] == "pages"]
     assert [(message["at"], message["kind"], message["firing"]) for message in pages] == [
         ("2026-01-01T00:02:55Z", "new", 1),
-        ("2026-01-01T00:11:25Z", "resolved", 0),
+        ("2026-01-01T00:12:25Z", "resolved", 0),
     ]
     (fleet,) = pages[0]["added"]
     assert (fleet["alert"], fleet["scope"]["scope"]) == ("TokenpulseOutage", "fleet")

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from alerts.backtest.recording import Recording, read_file
 from alerts.backtest.report import report
 from alerts.backtest.run import Backtest, run, thresholds
-from alerts.rules.outages import EXPLAINED_KEEP_S
+from alerts.rules.outages import FLEET_KEEP_S
 from slo.policy.loading import load_policies
 from slo.policy.policy import Policy
 from streams.config.settings import Settings
@@ -235,7 +235,7 @@ def test_every_published_outage_of_a_site_pages_for_as_long_as_it_lasted() -> No
         assert down_s < one.fired_at_s <= down_s + 60
         assert one.resolved_at_s is not None
         # half of a minute, a step, and the time that the alert is kept firing
-        assert up_s < one.resolved_at_s <= up_s + 30 + 20 + EXPLAINED_KEEP_S
+        assert up_s < one.resolved_at_s <= up_s + 30 + 20 + FLEET_KEEP_S
     (objective,) = report(found)["promises"]
     down_s = sum(up - down for down, up in downs)
     bad = objective["attainment"]["counted"] - int(objective["attainment"]["good"])

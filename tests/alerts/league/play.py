@@ -12,21 +12,24 @@ import numpy as np
 
 from alerts.backtest.notifications import FiredAlert
 from alerts.backtest.run import Evaluation
+from alerts.backtest.stack import STEP_S, SliceRows
 from alerts.backtest.timeline import AlertTimeline
 from alerts.evaluation.evaluator import RuleEvaluator, request_groups
-from alerts.evaluation.matrix import Families, Matrix
+from alerts.evaluation.matrix import Bools, Families, Matrix
 from alerts.rules.model import EVERY_S, Alert
 from slo.alert_state import sample_key
 from slo.policy.loading import load_policy
 from streams.state.tables import Ints
 from tests.alerts.league.burn_rules import burn_groups, compared_policy
-from tests.alerts.league.incidents import RECOVERY_S, Incident
+from tests.alerts.league.incidents import Incident, Phase
 from tests.alerts.league.pipeline import JOB, PipelineMetrics, evaluated_rules
 from tests.alerts.league.traffic import START_S, TiledRecording, Traffic, TrafficCounter
 
 POLICIES = (load_policy("default"), compared_policy())
 _PIPELINE = evaluated_rules()
-_BEFORE_S = 120  # evaluated before the start: no alert may fire without a fault
+_CATCH_UP_S = 10  # until the records that waited are counted
+_SETTLED_S = 240  # after the last fault of the pipeline; later no rule on it begins to fire
+_BEFORE_S = 60  # evaluated before the start: no alert may fire without a fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,36 +41,56 @@ class Played:
 
 
 class _Evaluation(Evaluation):
-    """An evaluation in which Prometheus has no samples of the exporter for some time."""
+    """An evaluation over what is counted while a fault of the pipeline lasts, and after it.
+
+    `later`: all events, counted once the pipeline has caught up at `caught_up_s`; None if no
+    record had to wait. `unread_s`: when Prometheus has no samples of the exporter.
+    """
 
     def __init__(
         self,
         counter: TrafficCounter,
-        recording: TiledRecording,
+        parts: Sequence[SliceRows],
         end_s: int,
-        unread_s: Sequence[tuple[int, int]],
+        later: "_Evaluation | None" = None,
+        caught_up_s: int = 0,
+        unread_s: Sequence[tuple[int, int]] = (),
     ) -> None:
-        assert recording.begin_s is not None
+        recording = TiledRecording(counter, parts, end_s)
         groups = [*request_groups(POLICIES[:1]), *burn_groups(POLICIES[1])]
         super().__init__(
             *(POLICIES, groups, counter.settings, recording),
-            *((recording.begin_s, end_s), START_S - _BEFORE_S),
+            *((recording.first_s, end_s), START_S - _BEFORE_S),
         )
-        self._unread_s = unread_s
+        self._later, self._caught_up_s, self._unread_s = later, caught_up_s, unread_s
 
     def families(self, begin: int, ends: Ints, until: int) -> Families:
-        """Return the samples at `ends`; none while the exporter is not read."""
+        """Return the samples that Prometheus has after each of the slots `ends`."""
         families = super().families(begin, ends, until)
-        times_s = self.origin_s + ends * 10
+        times_s = self.origin_s + ends * STEP_S - START_S
+        if self._later is not None:
+            later = self._later.families(begin, ends, until)
+            families = _joined(families, later, times_s < self._caught_up_s)
         is_read = np.ones(len(ends), np.bool_)
         for begin_s, end_s in self._unread_s:
-            is_read &= (times_s < START_S + begin_s) | (times_s >= START_S + end_s)
-        if is_read.all():
-            return families
-        return {
-            metric: Matrix(matrix.keys, matrix.values, matrix.present & is_read)
-            for metric, matrix in families.items()
-        }
+            is_read &= (times_s < begin_s) | (times_s >= end_s)
+        return {metric: matrix.only(is_read) for metric, matrix in families.items()}
+
+
+def _joined(early: Families, late: Families, is_early: Bools) -> Families:
+    """Return the samples of `early` if `is_early`, else those of `late`."""
+    empty = Matrix.empty(len(is_early))
+    joined = {}
+    for metric in early.keys() | late.keys():
+        first, second = early.get(metric, empty), late.get(metric, empty)
+        keys = tuple(dict.fromkeys(first.keys + second.keys))
+        first, second = first.spread(keys), second.spread(keys)
+        joined[metric] = Matrix(
+            keys,
+            np.where(is_early, first.values, second.values),
+            np.where(is_early, first.present, second.present),
+        )
+    return joined
 
 
 def kinds_of(incidents: Iterable[Incident]) -> list[Traffic]:
@@ -75,27 +98,44 @@ def kinds_of(incidents: Iterable[Incident]) -> list[Traffic]:
     kinds: dict[Traffic, None] = {}
     for incident in incidents:
         kinds[Traffic(rate=incident.rate)] = None
-        for phase in incident.phases:
-            kinds[Traffic(phase.faults, incident.rate)] = None
+        phases = (*incident.phases, *(incident.counted_later or ()))
+        kinds |= {_traffic(incident, phase): None for phase in phases}
     return list(kinds)
+
+
+def _traffic(incident: Incident, phase: Phase) -> Traffic:
+    return Traffic(phase.faults, incident.rate * phase.times)
+
+
+def _parts(incident: Incident, phases: Iterable[Phase], counter: TrafficCounter) -> list[SliceRows]:
+    """Return the slices from the history to the end of the recovery."""
+    healthy = Traffic(rate=incident.rate)
+    parts = counter.history(healthy)
+    at_s = START_S
+    for phase in phases:
+        parts += counter.repeated(_traffic(incident, phase), at_s, at_s + phase.lasts_s)
+        at_s += phase.lasts_s
+    return [*parts, *counter.repeated(healthy, at_s, START_S + incident.end_s)]
 
 
 def play(incident: Incident, counter: TrafficCounter) -> Played:
     """Return the alerts of an incident."""
-    healthy = Traffic(rate=incident.rate)
-    parts = counter.history(healthy)
-    at_s = START_S
-    for phase in incident.phases:
-        parts += counter.repeated(Traffic(phase.faults, incident.rate), at_s, at_s + phase.lasts_s)
-        at_s += phase.lasts_s
-    end_s = at_s + RECOVERY_S
-    parts += counter.repeated(healthy, at_s, end_s)
-    unread_s = [
-        (fault.begin_s, min(fault.end_s, end_s - START_S))
-        for fault in incident.pipeline
-        if fault.kind in ("no_exporter", "page_rejected")
-    ]
-    evaluation = _Evaluation(counter, TiledRecording(counter, parts, end_s), end_s, unread_s)
+    end_s = START_S + incident.end_s
+    later = None
+    if incident.counted_later is not None:
+        later = _Evaluation(counter, _parts(incident, incident.counted_later, counter), end_s)
+    evaluation = _Evaluation(
+        counter,
+        _parts(incident, incident.phases, counter),
+        end_s,
+        later,
+        incident.begin_recovery_s + _CATCH_UP_S,
+        [
+            (fault.begin_s, min(fault.end_s, incident.end_s))
+            for fault in incident.pipeline
+            if fault.kind in ("no_exporter", "page_rejected")
+        ],
+    )
     evaluation.run()
     fired: list[FiredAlert] = []
     burns_s: dict[str, float] = {}
@@ -107,16 +147,17 @@ def play(incident: Incident, counter: TrafficCounter) -> Played:
         elif alerts:
             burns_s[generator] = min(burns_s.get(generator, math.inf), alerts[0].fired_at_s)
     if incident.pipeline:
-        fired += _pipeline_alerts(incident, end_s)
+        fired += _pipeline_alerts(incident)
     return Played(tuple(sorted(fired, key=lambda alert: alert.fired_at_s)), burns_s)
 
 
-def _pipeline_alerts(incident: Incident, end_s: int) -> list[FiredAlert]:
+def _pipeline_alerts(incident: Incident) -> list[FiredAlert]:
     """Return the firings of the rules on the pipeline, evaluated one instant after another."""
     metrics, evaluator = PipelineMetrics(incident.pipeline, START_S), RuleEvaluator(_PIPELINE)
     open_since_s: dict[tuple[tuple[str, str], ...], int] = {}
     fired = []
-    for now_s in range(-_BEFORE_S, end_s - START_S + 1, EVERY_S):
+    faults_end_s = max(min(fault.end_s, incident.end_s) for fault in incident.pipeline)
+    for now_s in range(-_BEFORE_S, min(faults_end_s + _SETTLED_S, incident.end_s) + 1, EVERY_S):
         states = evaluator.evaluate(metrics.samples(START_S + now_s), START_S + now_s)
         firing = {
             sample_key(_labels(state.alert, state.severity, state.series, state.rule_labels))

@@ -9,7 +9,7 @@ from pathlib import Path
 from alerts.backtest.alertmanager import load
 from alerts.backtest.notifications import simulate
 from tests.alerts.league.delivery import Delivered, Labels, deliver
-from tests.alerts.league.incidents import INCIDENTS, RECOVERY_S, Incident, Page
+from tests.alerts.league.incidents import INCIDENTS, Incident, Page
 from tests.alerts.league.play import POLICIES, Played, kinds_of, play
 from tests.alerts.league.traffic import TrafficCounter
 from tests.support.paths import ROOT
@@ -67,10 +67,9 @@ def played(incidents: Sequence[Incident]) -> list[Played]:
 
 def simulated(incident: Incident, alerts: Played) -> Result:
     """Return the pages as `tokenpulse backtest` simulates Alertmanager, with their exact times."""
-    end_s = sum(phase.lasts_s for phase in incident.phases) + RECOVERY_S
     is_open: set[Labels] = set()
     pages = []
-    for message in simulate(load(), alerts.alerts, end_s).messages:
+    for message in simulate(load(), alerts.alerts, incident.end_s).messages:
         if message.receiver != "pages":
             continue
         group = tuple(sorted(message.group.items()))
@@ -108,7 +107,7 @@ def markdown(results: Sequence[Result]) -> str:
         cells = (
             result.incident.name,
             "; ".join(map(_page_text, result.incident.pages)) or "none",
-            "; ".join(map(_seconds, result.came_s)) or "",
+            "; ".join(_after(result.incident, at_s) for at_s in result.came_s),
             "; ".join(map(_group_text, result.other_pages)) or "0",
             *(_seconds(result.burns_s.get(generator)) for generator in GENERATORS),
         )
@@ -141,6 +140,11 @@ def _page_text(page: Page) -> str:
 def _group_text(group: Labels) -> str:
     hidden = ("job", "policy", "objective")
     return _page_text({label: value for label, value in group if label not in hidden})
+
+
+def _after(incident: Incident, at_s: float | None) -> str:
+    is_late = at_s is not None and at_s > incident.within_s
+    return _seconds(at_s) + (", late" if is_late else "")
 
 
 def _seconds(at_s: float | None) -> str:

@@ -35,11 +35,35 @@ RATE = 20.0  # requests per second
 USUAL_FAILING = 0.0002
 
 
+_ANSWER = {
+    "outcome": "success",
+    "stream": True,
+    "ttft_ms": 200,
+    "duration_ms": 3_170,  # 30 ms for each token after the first
+    "input_tokens": 1_000,
+    "cached_input_tokens": 500,
+    "output_tokens": 100,
+}
+# What the requests that a fault hits are, and what is different in their answers.
+_OUTCOMES: dict[str, dict[str, Any]] = {
+    "failing": {"outcome": "server_error"},
+    "timeout": {"outcome": "timeout"},
+    "not_found": {"outcome": "client_error", "status_code": 404},
+    "rate_limited": {"outcome": "rate_limited", "status_code": 429},
+}
+_ANSWERS: dict[str, dict[str, Any]] = {
+    "slow": {"ttft_ms": 2_000, "duration_ms": 4_970},
+    "slow_tokens": {"duration_ms": 10_100},
+    "cold": {"cached_input_tokens": 0},
+    "unreported": {"cached_input_tokens": None},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What happens to a share of the requests of a place; empty names mean all."""
 
-    kind: str  # "failing", "timeout", "client_error", "rate_limited", "slow", "cold", "absent"
+    kind: str  # a key of _OUTCOMES or _ANSWERS, ; "never" (sent) or "absent"
     share: float = 1.0
     model: str = ""
     region: str = ""
@@ -71,34 +95,23 @@ def _events(traffic: Traffic, begin_s: int) -> list[dict[str, Any]]:
     events = []
     for at in range(total):
         kinds = {fault.kind for fault, hit in hits.items() if hit[at]}
-        if "absent" in kinds:
+        if kinds & {"absent", "never"}:
             continue
-        event = {
+        event: dict[str, Any] = {
             "request_id": f"{begin_s}-{at}",
             "ended_at": begin_s * 1_000 + int(at * 1_000 / traffic.rate),
             "model": str(names["model"][at]),
             "region": str(names["region"][at]),
             "customer_id": str(names["customer"][at]),
-            "outcome": "success",
         }
-        if "failing" in kinds:
-            event["outcome"] = "server_error"
-        elif "timeout" in kinds:
-            event["outcome"] = "timeout"
-        elif "client_error" in kinds:
-            event |= {"outcome": "client_error", "status_code": 404}
-        elif "rate_limited" in kinds:
-            event["outcome"] = "rate_limited"
-        else:
-            ttft_ms = 2_000 if "slow" in kinds else 200
-            event |= {
-                "stream": True,
-                "ttft_ms": ttft_ms,
-                "duration_ms": ttft_ms + 99 * 30,
-                "input_tokens": 1_000,
-                "cached_input_tokens": 0 if "cold" in kinds else 500,
-                "output_tokens": 100,
-            }
+        outcome = next((_OUTCOMES[kind] for kind in _OUTCOMES if kind in kinds), None)
+        if outcome is None:
+            outcome = dict(_ANSWER)
+            for kind in _ANSWERS.keys() & kinds:
+                outcome |= _ANSWERS[kind]
+            if outcome["cached_input_tokens"] is None:
+                del outcome["cached_input_tokens"]
+        event |= outcome
         events.append(event)
     return events
 
@@ -181,7 +194,7 @@ class TiledRecording(Recording):
     def __init__(self, counter: TrafficCounter, parts: Sequence[SliceRows], end_s: int) -> None:
         super().__init__(counter.settings, counter.thresholds, end_s)
         self.registry = counter.registry
-        self.begin_s = START_S - _HISTORY_S
+        self.begin_s = self.first_s = START_S - _HISTORY_S
         self._rows: SliceRows = joined(parts)
 
     def read(self, until_s: int) -> SliceRows:
