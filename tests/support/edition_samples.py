@@ -29,7 +29,7 @@ def some_edition(kind: PeriodKind = "week", days_over: int | None = None) -> Dai
     missed = values(86.9e9, 0.3142, 0.0361, 0.99953, 0.462, 33_689_131)
     days[-1] = replace(days[-1], values=missed)
     total = len(period.days)
-    trust = "Final since 2026-11-01 06:00; no records are known to be missing."
+    trust = "Final since 2026-11-02 06:00; no records are known to be missing."
     so_far = "So far: "
     if days_over is not None:
         days[-1] = replace(days[-1], state="running", sealed_at_s=None)
