@@ -23,6 +23,7 @@ from exporters.board.facts import (
 from exporters.board.incidents.notifications import notification_words, past_notification
 from exporters.board.live.page import TEMPLATE_GLOBALS, KeyedIncident, with_keys
 from exporters.drill.affected import Parts
+from exporters.drill.heatmap import heatmaps
 from exporters.drill.place import Chart, Place, PlaceHistory, Step
 from exporters.drill.ranges import RANGES
 from exporters.drill.runbooks import INDEX, runbook_html
@@ -228,6 +229,7 @@ def _environment() -> Environment:
             **TEMPLATE_GLOBALS,
             "KIND_WORDS": KIND_WORDS,
             "RANGES": RANGES,
+            "heatmaps": heatmaps,
             "part_name": part_name,
             "step_text": step_text,
             "value_text": value_text,

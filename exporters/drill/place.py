@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from exporters.board.facts import Where, names_by_dimension
 from exporters.drill.ranges import ChartRange
-from exporters.drill.steps import QUANTILES, RangeHistory, StepFigures
+from exporters.drill.steps import BAND_BITS, BAND_ENDS_S, QUANTILES, RangeHistory, StepFigures
 from exporters.place_links import DIMENSION_OF
 from exporters.windows.incremental import CUSTOMER, FLEET
 from exporters.windows.measured import Measured, outcome_counts
@@ -51,6 +51,7 @@ class Step:
     is_complete: bool  # False: records of it are known to be missing
     measured: Measured
     outcomes: dict[str, int]  # requests and probes; without outcomes of 0
+    bands: dict[str, tuple[int, ...]]  # requests by band of each latency (steps.BAND_ENDS_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,7 @@ class _Rows:
                 coverage.complete(figures.start_s, figures.end_s),
                 measured,
                 self._outcomes(row),
+                self._bands(figures),
             )
 
     def _row(self, figures: StepFigures) -> Ints:
@@ -193,6 +195,21 @@ class _Rows:
             counts = row[: len(OUTCOMES)].tolist()
             return {name: n for name, n in zip(OUTCOMES, counts, strict=True) if n}
         return outcome_counts(row.reshape(1, -1))
+
+    def _bands(self, figures: StepFigures) -> dict[str, tuple[int, ...]]:
+        bands: dict[str, tuple[int, ...]] = {}
+        if self._group is None:
+            return bands
+        table = figures.bands[self._dimension]
+        for at, latency in enumerate(LATENCIES):
+            first = (self._group << LATENCY_BITS | at) << BAND_BITS
+            keys = np.arange(first, first + len(BAND_ENDS_S) + 1)
+            low, high = np.searchsorted(table.keys, [keys[0], keys[-1] + 1])
+            counts = np.zeros(len(keys), np.int64)
+            counts[table.keys[low:high] - first] = table.values[low:high]
+            if counts.any():
+                bands[latency] = tuple(counts.tolist())
+        return bands
 
     def _latencies(
         self, figures: StepFigures

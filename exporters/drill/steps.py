@@ -32,6 +32,10 @@ QUANTILES = (0.5, 0.95, 0.99)
 # page. With 20,000 customers all rows of a day would take 1 GB.
 CUSTOMER_ROWS_MAX = 1_000
 ASKED_MAX = 100  # customers
+# Upper ends of the bands of latency in the heatmap, in seconds; the last band has no end.
+BAND_ENDS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
+BAND_BITS = 4
+_BAND_ENDS_NS = np.array([round(end_s * 1e9) for end_s in BAND_ENDS_S], np.int64)
 _PARTS_MAX = 32
 
 _Versions = dict[PartKey, Version]
@@ -47,6 +51,8 @@ class StepFigures:
     customers: Table  # as in Aggregate
     # By dimension: (group, latency) -> [samples, percentiles in ns], in the order of QUANTILES.
     percentiles: Mapping[str, Table]
+    # By dimension: (group, latency, band) -> requests.
+    bands: Mapping[str, Table]
     # Customers whose rows are all in `customers`; None if the rows of all customers are.
     exact_customers: frozenset[str] | None = None
 
@@ -213,11 +219,12 @@ class StepHistory(UpToNow):
 
     def _make_figures(self, start_s: int, total: Aggregate, snapshot: StateSnapshot) -> StepFigures:
         mixed = without_apart_tiers(total, snapshot.series, self._apart_tiers)
-        quantiles = {}
+        quantiles, bands = {}, {}
         for dimension, grouping in self.groupings.items():
             part = total if grouping.is_by_tier else mixed
             cells = grouping.regroup(part.cells, CELL_BITS)
             quantiles[dimension] = _percentile_table(cells)
+            bands[dimension] = _band_table(cells)
         customers, exact_customers = self._bounded(total.customers, snapshot.customers)
         return StepFigures(
             start_s,
@@ -225,6 +232,7 @@ class StepHistory(UpToNow):
             total.series,
             customers,
             quantiles,
+            bands,
             exact_customers,
         )
 
@@ -261,6 +269,14 @@ def _percentile_table(cells: Table) -> Table:
     return Table(
         np.array(keys, np.int64), np.array(rows, np.int64).reshape(len(rows), 1 + len(QUANTILES))
     )
+
+
+def _band_table(cells: Table) -> Table:
+    """Return (group, latency, band) -> requests; a few bands instead of hundreds of buckets."""
+    values_ns = histogram.highest_in(cells.keys & ((1 << histogram.BUCKET_BITS) - 1))
+    bands = np.searchsorted(_BAND_ENDS_NS, values_ns)
+    keys = (cells.keys >> histogram.BUCKET_BITS) << BAND_BITS | bands
+    return Table.summed(keys, cells.values)
 
 
 @dataclass(frozen=True, slots=True)
