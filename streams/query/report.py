@@ -3,6 +3,7 @@
 `query` reads the store; the rest is pure. docs/report.schema.json describes the result of `build`.
 """
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,12 +72,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The range of an answer, on boundaries for which the store has exact slices."""
+    """The range of an answer, on boundaries for which the store has exact slices.
+
+    `settled_s`: end of its steps that the watermark has reached; later ones may still grow.
+    """
 
     from_s: int
     to_s: int
     step_s: int
     as_of_s: int
+    settled_s: int
 
     @property
     def starts(self) -> range:
@@ -86,7 +91,23 @@ class Range:
     def slices(self, view: PartitionView, start_s: int) -> list[SliceId]:
         """Return the slices of a partition that make up the step from `start_s` on."""
         end_s = start_s + self.step_s
+        if start_s >= view.meta.merged_until_s[1]:
+            # Only unmerged slices are here. A wrong clock may put some years ahead, and `cover`
+            # would look at each 10 s until then.
+            return sorted(
+                slice_
+                for slice_ in view.index
+                if not slice_.level and start_s <= slice_.start_s < end_s
+            )
         return list(cover(view.index, view.meta.merged_until_s, start_s, end_s))
+
+
+@dataclass(frozen=True, slots=True)
+class LaterRequests:
+    """The requests that are stored after the end of a report, by clocks that are far ahead."""
+
+    requests: int
+    until_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +122,7 @@ class ReportData:
     series: Sequence[SeriesKey]
     customers: Sequence[CustomerKey]
     apart_tiers: frozenset[str]
+    later: LaterRequests | None = None
 
     def groups(self, aggregate: Aggregate) -> dict[GroupKey, Aggregate]:
         """Split an aggregate by the dimensions of the question."""
@@ -128,32 +150,48 @@ def _watermark_s(views: Sequence[PartitionView]) -> int:
     return max(settled_ms or provisional_ms, default=0) // 1_000
 
 
-def newest_s(views: Sequence[PartitionView], watermark_s: int) -> int:
-    """Return the last second that was counted, at most AHEAD_S after the watermark.
+def newest_s(views: Sequence[PartitionView], watermark_s: int, now_s: int) -> int:
+    """Return the last second that was counted, at most that of now or AHEAD_S after the watermark.
 
-    The watermark may be behind the newest events if senders stamp them (CreateTime). An event far
-    ahead has a wrong clock.
+    The watermark is behind the newest events if senders stamp them (CreateTime) and few follow one
+    another closely. An event that is far ahead has a wrong clock.
     """
+    limit_s = max(now_s, watermark_s + AHEAD_S)
     ends_s = (
         slice_.end_s - 1
         for view in views
         for slice_ in view.index
-        if slice_.level == 0 and slice_.start_s <= watermark_s + AHEAD_S
+        if slice_.level == 0 and slice_.start_s <= limit_s
     )
     newest = max(ends_s, default=watermark_s)
     # The slice of the watermark reaches further than the watermark itself.
     return newest if newest - LEVELS[0].step_s >= watermark_s else watermark_s
 
 
-def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
+def later_slices(question: Question, range_: Range, view: PartitionView) -> list[SliceId]:
+    """Return the slices of a partition after the end of a range that its question leaves open."""
+    if question.to_s is not None or question.as_of_s is not None:
+        return []
+    # Slices after the watermark are not merged.
+    return [slice_ for slice_ in view.index if not slice_.level and slice_.start_s >= range_.to_s]
+
+
+def choose_range(question: Question, views: Sequence[PartitionView], now_s: int) -> Range:
     """Fill in the open parts of a question, and widen its step to the slices still stored.
 
-    Raises RequestError if the range is empty or has too many steps.
+    `now_s`: seconds since 1970. Raises RequestError if the range is empty or has too many steps.
     """
     watermark_s = _watermark_s(views)
-    as_of_s = newest_s(views, watermark_s) if question.as_of_s is None else question.as_of_s
+    as_of_s = question.as_of_s
+    if as_of_s is None:
+        as_of_s = newest_s(views, watermark_s, now_s)
+        # Behind the last slice there are no steps to show.
+        ends_s = (slice_.end_s for view in views for slice_ in view.index)
+        last_s = max(as_of_s + 1, max(ends_s, default=0))
+    else:
+        last_s = as_of_s + 1
     # The end is exclusive, and the second of the watermark belongs to the answer.
-    to_s = as_of_s + 1 if question.to_s is None else min(question.to_s, as_of_s + 1)
+    to_s = as_of_s + 1 if question.to_s is None else min(question.to_s, last_s)
     from_s = question.from_s
     # The oldest stored slice is the default start.
     if from_s is None:
@@ -165,20 +203,34 @@ def choose_range(question: Question, views: Sequence[PartitionView]) -> Range:
             f"no data to report between {rfc3339(from_s)} and {rfc3339(to_s)}: --from must lie "
             "before --to, and both before --as-of"
         )
-    step_s = question.step_s
-    # Old slices are merged into longer ones. Their length must divide the step of the answer, and
-    # a longer step starts earlier, where the slices may be longer still.
-    while step_s % (kept_s := kept_step_s(from_s // step_s * step_s, watermark_s)):
-        step_s = kept_s * -(-step_s // kept_s)
-        # Steps start at midnight UTC, so their length must divide a day.
-        while DAY_S % step_s:
-            step_s += kept_s
-    chosen = Range(from_s // step_s * step_s, -(-to_s // step_s) * step_s, step_s, as_of_s)
+    step_s = _exact_step_s(question.step_s, from_s, watermark_s)
+    # Years may lie between the watermark and a later event: they make the step longer.
+    if to_s > watermark_s + 1:
+        least_s = -(-(to_s - from_s) // STEPS_MAX)
+        while step_s < min(least_s, DAY_S):
+            step_s = _exact_step_s(step_s + LEVELS[0].step_s, from_s, watermark_s)
+    settled_s = -(-(watermark_s + 1) // step_s) * step_s
+    to_s = -(-to_s // step_s) * step_s
+    chosen = Range(from_s // step_s * step_s, to_s, step_s, as_of_s, min(settled_s, to_s))
     if len(chosen.starts) > STEPS_MAX:
         raise RequestError(
             f"--step: {step_s} s makes more than {STEPS_MAX} steps; give a longer one"
         )
     return chosen
+
+
+def _exact_step_s(step_s: int, from_s: int, watermark_s: int) -> int:
+    """Return the shortest step from `step_s` on that divides a day and has exact slices."""
+    # Steps start at midnight UTC, so their length must divide a day.
+    while DAY_S % step_s:
+        step_s += LEVELS[0].step_s
+    # Old slices are merged into longer ones. Their length must divide the step of the answer, and
+    # a longer step starts earlier, where the slices may be longer still.
+    while step_s % (kept_s := kept_step_s(from_s // step_s * step_s, watermark_s)):
+        step_s = kept_s * -(-step_s // kept_s)
+        while DAY_S % step_s:
+            step_s += kept_s
+    return step_s
 
 
 def combine(
@@ -188,7 +240,7 @@ def combine(
     series: Sequence[SeriesKey],
     customers: Sequence[CustomerKey],
 ) -> ReportData:
-    """Merge the slices of all partitions."""
+    """Merge the slices of all partitions, and count the requests after the range."""
     steps = {
         start_s: Aggregate.merged(
             [
@@ -205,8 +257,22 @@ def combine(
         unplaced.update(view.meta.unplaced)
     total = Aggregate.merged([*steps.values(), rejection_counts(unplaced)])
     coverage = Coverage.of(view.meta for view, _ in partitions)
+    later = [
+        (slice_id.end_s, slices[slice_id])
+        for view, slices in partitions
+        for slice_id in later_slices(question, range_, view)
+    ]
+    requests = measures(whole(Aggregate.merged([slice_ for _, slice_ in later])))["requests"]
     return ReportData(
-        question.by, range_, steps, total, coverage, series, customers, question.apart_tiers
+        question.by,
+        range_,
+        steps,
+        total,
+        coverage,
+        series,
+        customers,
+        question.apart_tiers,
+        LaterRequests(requests, max(end_s for end_s, _ in later)) if requests else None,
     )
 
 
@@ -218,10 +284,11 @@ async def query(client: "aioredis.Redis", group: str, topic: str, question: Ques
             f"no state of group {group!r} and topic {topic!r}: start a worker, or set kafka.group "
             "and kafka.topic to those of its settings"
         )
-    range_ = choose_range(question, snapshot.views)
+    range_ = choose_range(question, snapshot.views, int(time.time()))
     cache = SliceCache(
         lambda view: [
-            slice_id for start_s in range_.starts for slice_id in range_.slices(view, start_s)
+            *(slice_id for start_s in range_.starts for slice_id in range_.slices(view, start_s)),
+            *later_slices(question, range_, view),
         ]
     )
     await snapshot.load([cache], SLICES_PER_ROUND)
@@ -241,13 +308,21 @@ def build(answer: ReportData) -> dict[str, Any]:
     range_, coverage = answer.range, answer.coverage
 
     def measures_of(aggregate: Aggregate, from_s: int, to_s: int) -> dict[str, Any]:
-        return {**measures(answer.whole(aggregate)), "complete": coverage.complete(from_s, to_s)}
+        complete = coverage.complete(from_s, to_s) and to_s <= range_.settled_s
+        return {**measures(answer.whole(aggregate)), "complete": complete}
 
     report: dict[str, Any] = {
         "from": rfc3339(range_.from_s),
         "to": rfc3339(range_.to_s),
         "step_s": range_.step_s,
         "as_of": rfc3339(range_.as_of_s),
+        "settled_until": rfc3339(range_.settled_s),
+        "later": None
+        if answer.later is None
+        else {
+            "requests": answer.later.requests,
+            "until": rfc3339(answer.later.until_s),
+        },
         "gaps": [
             {
                 "from": rfc3339_ms(gap.from_ms),

@@ -57,7 +57,8 @@ def json_schema() -> dict[str, Any]:
             "complete": {
                 "type": "boolean",
                 "description": "False where records of this stretch of time are known to be "
-                "missing (see `gaps`), or where the state began later; not in groups.",
+                "missing (see `gaps`), where the state began later, and after `settled_until`; "
+                "not in groups.",
             },
             "tokens": {
                 **_object(dict.fromkeys((*TOKENS, "total"), _COUNT)),
@@ -168,6 +169,22 @@ def json_schema() -> dict[str, Any]:
                 "one that divides a day into slices still kept at `from`.",
             },
             "as_of": {**_INSTANT, "description": "The instant the answer is for."},
+            "settled_until": {
+                **_INSTANT,
+                "description": "The watermark, at the end of a step, or `to` if that is earlier: "
+                "the steps after it may still grow, and are not complete.",
+            },
+            "later": {
+                "type": ["object", "null"],
+                "properties": {
+                    "requests": {**_COUNT, "description": "Without probes."},
+                    "until": {**_INSTANT, "description": "End, not included."},
+                },
+                "required": ["requests", "until"],
+                "additionalProperties": False,
+                "description": "Requests stored after `to`, if the report chose its end itself: "
+                "clocks that are far ahead of the time of the report; null: none.",
+            },
             "gaps": {
                 "type": "array",
                 "items": gap,
@@ -183,7 +200,10 @@ def json_schema() -> dict[str, Any]:
             "steps": steps,
             "groups": {"type": "array", "items": {"$ref": "#/$defs/group"}},
         },
-        required=["from", "to", "step_s", "as_of", "gaps", "lost_records", "total", "steps"],
+        required=[
+            *("from", "to", "step_s", "as_of", "settled_until", "later"),
+            *("gaps", "lost_records", "total", "steps"),
+        ],
     )
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

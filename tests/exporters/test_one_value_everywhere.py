@@ -153,6 +153,9 @@ def report_total(numbers: Numbers) -> dict[str, Any]:
     return {
         "from": "2026-11-03T00:00:00Z",
         "to": "2026-11-04T00:00:00Z",
+        "settled_until": "2026-11-04T00:00:00Z",
+        "later": None,
+        "steps": [],
         "total": {
             "complete": True,
             "requests": numbers.requests,

@@ -27,7 +27,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("--from", "from_s", type=Instant(), help="Start; default: oldest data."),
-    click.option("--to", "to_s", type=Instant(), help="End; default: newest data."),
+    click.option("--to", "to_s", type=Instant(), help="End; default: newest data up to now."),
     click.option(
         *("--step", "step_s"),
         type=TimeSpan(),
@@ -121,8 +121,20 @@ def print_measures(report: dict[str, Any], targets: BoardTargets) -> None:
     """Print the total of a report as a short table."""
     total = report["total"]
     click.echo(f"{report['from']} to {report['to']}")
-    if not total["complete"]:
+    settled_until = report["settled_until"]
+    settled = [step for step in report["steps"] if step["start"] < settled_until]
+    if not all(step["measures"]["complete"] for step in settled):
         click.echo("  INCOMPLETE: records of this time are missing; --json lists the gaps")
+    if settled_until != report["to"]:
+        click.echo(
+            f"  NOT COMPLETE after {settled_until}: too few events came to confirm the time of the "
+            "newest; the requests are counted, and more may follow"
+        )
+    if later := report["later"]:
+        click.echo(
+            f"  NOT INCLUDED: {counted(later['requests'], 'request')} after {report['to']}, up to "
+            f"{later['until']} (a clock far ahead); --to shows them"
+        )
     rows = [
         ("requests", count(total["requests"])),
         ("duplicates", count(total["duplicates"])),

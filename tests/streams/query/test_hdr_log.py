@@ -37,7 +37,7 @@ def answer(*by: str) -> ReportData:
     view = PartitionView(0, shelf.offset, shelf.meta, shelf.index, totals)
     slices = {slice_id: shelf.aggregate(slice_id) for slice_id in view.index}
     question = Question(by=by)
-    range_ = choose_range(question, [view])
+    range_ = choose_range(question, [view], NOON)
     return combine(question, range_, [(view, slices)], *shelf.names())
 
 

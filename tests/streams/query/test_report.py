@@ -66,7 +66,7 @@ def query(shelves: Iterable[Any], **asked: Any) -> ReportData:
     ]
     names = [shelf.names() for shelf in shelves]
     assert all(one == names[0] for one in names)
-    return combine(question, choose_range(question, views), read, *names[0])
+    return combine(question, choose_range(question, views, NOON), read, *names[0])
 
 
 def rfc3339(at_s: int) -> str:
@@ -103,7 +103,7 @@ def test_every_number_of_a_report_is_that_of_a_recount(
         return
     report = answer([shelf], **asked, by=by)
 
-    found = choose_range(Question(**asked), [view_of(shelf)])
+    found = choose_range(Question(**asked), [view_of(shelf)], NOON)
     assert (report["from"], report["to"]) == (rfc3339(found.from_s), rfc3339(found.to_s))
     assert found.from_s <= max(asked["from_s"], oldest)
     assert found.to_s >= (asked["to_s"] or truth.watermark_ms // 1_000 + 1)
@@ -257,7 +257,8 @@ def test_a_report_has_exactly_the_keys_that_are_promised() -> None:
     log = [plain(NOON, region="eu"), (b"{", 0), plain(NOON + 400, probe=True)]
     report = answer([shelf_after(log)], by=("model", "region"))
     assert list(report) == [
-        *("from", "to", "step_s", "as_of", "gaps", "lost_records"),
+        *("from", "to", "step_s", "as_of", "settled_until", "later"),
+        *("gaps", "lost_records"),
         *("total", "steps", "groups"),
     ]
     assert (report["gaps"], report["lost_records"]) == ([], 0)
@@ -357,8 +358,8 @@ def test_the_begin_of_the_first_step_decides_what_is_still_kept() -> None:
 
 def test_left_open_a_report_covers_what_is_stored() -> None:
     shelf = shelf_after([plain(NOON + 7), plain(NOON + 1_000)])
-    found = choose_range(Question(), [view_of(shelf)])
-    assert found == Range(NOON, NOON + 1_200, 300, NOON + 1_000)
+    found = choose_range(Question(), [view_of(shelf)], NOON)
+    assert found == Range(NOON, NOON + 1_200, 300, NOON + 1_000, NOON + 1_200)
 
 
 def test_what_comes_after_as_of_is_not_part_of_the_answer() -> None:
@@ -370,7 +371,7 @@ def test_what_comes_after_as_of_is_not_part_of_the_answer() -> None:
 
 def test_nothing_is_older_than_the_horizon() -> None:
     shelf = shelf_after([plain(NOON)])
-    found = choose_range(Question(from_s=NOON - 500 * DAY_S), [view_of(shelf)])
+    found = choose_range(Question(from_s=NOON - 500 * DAY_S), [view_of(shelf)], NOON)
     assert found.from_s == (NOON - 400 * DAY_S) // DAY_S * DAY_S
     assert found.step_s == DAY_S
 
@@ -397,4 +398,4 @@ def test_an_empty_range_is_told_how_to_mend_it() -> None:
     view = view_of(shelf_after([plain(NOON)]))
     for question in (Question(from_s=NOON + 600), Question(from_s=NOON - 5, to_s=NOON - 5)):
         with pytest.raises(RequestError, match="--from must lie before --to"):
-            choose_range(question, [view])
+            choose_range(question, [view], NOON)

@@ -1,21 +1,117 @@
-"""The range of a report that its question leaves open."""
+"""The range of a report that its question leaves open, and what lies after the watermark."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
 from msgspec.structs import replace
 
-from streams.query.report import Question, choose_range
-from streams.state.slices import Aggregate
+from streams.query.instants import rfc3339
+from streams.query.report import Question, build, choose_range, combine
+from streams.state.slices import Aggregate, SliceId
 from streams.store.reader import PartitionView
-from tests.support.shelf import NOON, plain, shelf_after
+from tests.support.oracle import judge
+from tests.support.shelf import (
+    DAY_S,
+    HOUR_S,
+    NOON,
+    Shelf,
+    checkpoint,
+    loaded,
+    plain,
+    shelf_after,
+)
+
+YEAR_2100_S = 4_102_444_800
+BUSY = tuple(range(NOON, NOON + 100))
+
+
+def stamped_by_sender(times_s: Sequence[int]) -> Shelf:
+    """Count one event at each of these times, in a log whose timestamps are the senders'."""
+    log = [plain(at_s, request_id=str(number)) for number, at_s in enumerate(times_s)]
+    shelf = Shelf()
+    state = loaded(shelf)
+    for at in range(0, len(log), 10):
+        decoded = judge(log[at : at + 10], state.watermark, by_sender=True)
+        assert not decoded.rejections
+        state.apply(decoded, min(at + 10, len(log)))
+    checkpoint(state, shelf)
+    return shelf
+
+
+def view_of(shelf: Shelf) -> PartitionView:
+    """Return the stored state of the only partition."""
+    totals = Aggregate.unpack(shelf.fields["totals"])
+    return PartitionView(0, shelf.offset, shelf.meta, shelf.index, totals)
+
+
+def report(shelf: Shelf, now_s: int, **asked: Any) -> dict[str, Any]:
+    """Return the report of one partition at an instant."""
+    view = view_of(shelf)
+    question = Question(**asked)
+    slices = {slice_id: shelf.aggregate(slice_id) for slice_id in view.index}
+    range_ = choose_range(question, [view], now_s)
+    return build(combine(question, range_, [(view, slices)], *shelf.names()))
 
 
 def test_one_wild_event_in_a_quiet_partition_does_not_set_the_end() -> None:
     """Its watermark may still fall, as that of every log that senders stamp may at its begin."""
     shelf = shelf_after([plain(NOON + at) for at in range(40)])
-    totals = Aggregate.unpack(shelf.fields["totals"])
-    busy = PartitionView(0, shelf.offset, shelf.meta, shelf.index, totals)
-    year_2100_ms = 4_102_444_800_000
+    busy = view_of(shelf)
+    year_2100_ms = YEAR_2100_S * 1_000
     meta = replace(busy.meta, watermark_ms=year_2100_ms, newest_ms=(year_2100_ms,), anchor_ms=None)
     quiet = PartitionView(1, 1, meta, {}, busy.totals)
-    alone = choose_range(Question(), [busy])
-    assert choose_range(Question(), [busy, quiet]) == alone
-    assert choose_range(Question(), [quiet]).as_of_s == year_2100_ms // 1_000
+    alone = choose_range(Question(), [busy], NOON)
+    assert choose_range(Question(), [busy, quiet], NOON) == alone
+    assert choose_range(Question(), [quiet], NOON).as_of_s == YEAR_2100_S
+
+
+@pytest.mark.parametrize(("events", "pause_s"), [(10, 12 * HOUR_S), (20, DAY_S), (40, DAY_S)])
+def test_every_request_of_a_sparse_log_is_in_the_report(events: int, pause_s: int) -> None:
+    times_s = [NOON + number * pause_s for number in range(events)]
+    shelf = stamped_by_sender(times_s)
+    result = report(shelf, times_s[-1] + HOUR_S)
+    assert result["total"]["requests"] == events
+    assert result["later"] is None
+
+    # The watermark is behind the last events: no other event confirms their times.
+    settled_until = result["settled_until"]
+    assert settled_until < rfc3339(times_s[-1])
+    assert result["total"]["complete"] is False
+    assert all(
+        step["measures"]["complete"] is (step["start"] < settled_until) for step in result["steps"]
+    )
+
+    # An end that was asked for is obeyed, in the stretch after the watermark too.
+    assert report(shelf, NOON, to_s=times_s[-1] + DAY_S)["total"]["requests"] == events
+    last = report(shelf, times_s[-1], from_s=times_s[-1], to_s=times_s[-1] + 60)
+    assert (last["total"]["requests"], last["total"]["complete"]) == (1, False)
+
+
+def test_a_range_before_the_watermark_is_complete_as_before() -> None:
+    result = report(stamped_by_sender([*BUSY, NOON + 3 * DAY_S]), NOON, to_s=NOON + 50, step_s=10)
+    assert (result["total"]["requests"], result["total"]["complete"]) == (50, True)
+    assert result["to"] == result["settled_until"] == rfc3339(NOON + 50)
+
+
+def test_requests_of_a_clock_far_ahead_are_named_and_shown_on_request() -> None:
+    shelf = stamped_by_sender([*BUSY, NOON + 3 * DAY_S])
+    result = report(shelf, NOON + 100)
+    assert (result["total"]["requests"], result["total"]["complete"]) == (100, True)
+    assert result["later"] == {"requests": 1, "until": rfc3339(NOON + 3 * DAY_S + 10)}
+
+    for asked in ({"to_s": NOON + 4 * DAY_S}, {"as_of_s": NOON + 4 * DAY_S}):
+        shown = report(shelf, NOON + 100, **asked)
+        assert (shown["total"]["requests"], shown["later"]) == (101, None)
+    # Once that time has come, the event is no longer ahead.
+    assert report(shelf, NOON + 4 * DAY_S)["total"]["requests"] == 101
+
+
+def test_an_event_years_ahead_makes_the_steps_longer_instead_of_an_error() -> None:
+    wild_s = NOON + 10 * 365 * DAY_S
+    view = view_of(stamped_by_sender([*BUSY, wild_s]))
+    range_ = choose_range(Question(to_s=YEAR_2100_S), [view], NOON)
+    assert range_.step_s == 17_280
+    slices = [slice_id for start_s in range_.starts for slice_id in range_.slices(view, start_s)]
+    assert (slices[-1], len(slices)) == (SliceId(0, wild_s), len(set(slices)))
+    assert {slice_id.start_s // 60 * 60 for slice_id in slices} == {NOON, NOON + 60, wild_s}

@@ -177,6 +177,8 @@ def test_report_as_json_has_exactly_the_documented_keys(
         "to": "2025-10-09T08:55:00Z",
         "step_s": 300,
         "as_of": "2025-10-09T08:53:20Z",
+        "settled_until": "2025-10-09T08:55:00Z",
+        "later": None,
         "gaps": [],
         "lost_records": 0,
         "total": whole,
@@ -312,7 +314,8 @@ def test_report_shows_attempts_classes_endings_and_known_shares(
         "first_visible_seconds": {"count": 2, "p95": 1.5},
     }
     print_measures(
-        {"from": "a", "to": "b", "total": total}, BoardTargets(None, None, None, None, None)
+        {"from": "a", "to": "b", "settled_until": "b", "later": None, "steps": [], "total": total},
+        BoardTargets(None, None, None, None, None),
     )
     printed = capsys.readouterr().out
     for line in (

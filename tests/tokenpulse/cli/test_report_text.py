@@ -1,0 +1,65 @@
+"""The short table of `tokenpulse report` and `replay`."""
+
+from typing import Any
+
+import pytest
+
+from exporters.daily.day.facts import BoardTargets
+from tokenpulse.cli.report import print_measures
+
+TARGETS = BoardTargets(None, None, None, None, None)
+MISSING = "INCOMPLETE: records of this time are missing; --json lists the gaps"
+
+
+def step(start: str, complete: bool = True) -> dict[str, Any]:
+    return {"start": f"2026-11-22T{start}:00Z", "measures": {"complete": complete}}
+
+
+def printed(capsys: pytest.CaptureFixture[str], **changes: Any) -> list[str]:
+    """Return the lines of a report of ten minutes in two steps."""
+    total = {
+        "requests": 10,
+        "duplicates": 0,
+        "tokens": {"total": 0},
+        "known_ratio": {},
+        "provider": {"attempts": 10},
+        "client_errors": {},
+        "endings": {},
+        "tier_changed": 0,
+        "field_faults": {},
+    }
+    report = {
+        "from": "2026-11-22T12:00:00Z",
+        "to": "2026-11-22T12:10:00Z",
+        "settled_until": "2026-11-22T12:10:00Z",
+        "later": None,
+        "steps": [step("12:00"), step("12:05")],
+        "total": total,
+    }
+    print_measures(report | changes, TARGETS)
+    return [line.strip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_settled_report_without_gaps_has_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys)
+    assert lines[0] == "2026-11-22T12:00:00Z to 2026-11-22T12:10:00Z"
+    assert lines[1].split() == ["requests", "10"]
+
+
+def test_missing_records_and_unsettled_time_are_told_apart(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    steps = [step("12:00"), step("12:05", complete=False)]
+    assert MISSING in printed(capsys, steps=steps)
+    lines = printed(capsys, steps=steps, settled_until="2026-11-22T12:05:00Z")
+    assert MISSING not in lines
+    assert lines[1].startswith("NOT COMPLETE after 2026-11-22T12:05:00Z: ")
+
+
+def test_requests_after_the_end_are_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, later={"requests": 1, "until": "2026-11-25T12:00:10Z"})
+    assert lines[1] == (
+        "NOT INCLUDED: 1 request after 2026-11-22T12:10:00Z, up to 2026-11-25T12:00:10Z (a clock "
+        "far ahead); --to shows them"
+    )
+    assert sum("NOT" in line for line in lines) == 1
