@@ -47,6 +47,7 @@ def policy_groups(policy: Policy) -> tuple[Group, ...]:
             alerts = tuple(latency_alerts(policy, objective))
         else:
             alerts = tuple(share_alerts(policy, objective))
+        # Inhibition compares labels, also of objectives whose scope names a single region or model.
         pinned = _selector_labels(Selection.of(objective.scope))
         groups.append(
             Group(

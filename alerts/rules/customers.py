@@ -1,8 +1,8 @@
 """Rules about one customer: a flood of requests, and silence of a large one.
 
-Pure. They compare the last hour with the day, and the customer with all others: what the hours of
-the day do to all customers alike is no change of one of them. Below, `c` are the requests of the
-customer and `f` those of the fleet.
+Pure. They compare the last hour with the day, and the customer with all others: a rise or fall that
+all customers share, as by day and night, is no change of a single customer. Below, `c` are the
+requests of the customer and `f` those of the fleet.
 
     flood      c / f of the hour is large, and c / (f - c) many times that of the rest of the day
     silence    c / f of the day is large, and c of the hour is hardly any of f of the hour * c / f
@@ -55,6 +55,8 @@ def _flood() -> Alert:
     # series: so `<` stands for "more".
     others_hour = f"({hour} - {_PER_CUSTOMER} {fleet_hour})"
     others_rest = f"({rest} - {_PER_CUSTOMER} {fleet_rest})"
+    # The own rate alone would fire when a working day begins, the ratio to the others alone when
+    # theirs ends.
     return _ticket(
         "TokenpulseCustomerFlood",
         f"{hour} / {_PER_CUSTOMER} {fleet_hour} > {number(FLOOD_SHARE)}"
@@ -73,6 +75,7 @@ def _flood() -> Alert:
 
 def _silence() -> Alert:
     day = _requests(_DAY, (_CUSTOMER,))
+    # By the traffic of this hour, not of the day: at night a customer is expected to send less too.
     expected = f"{day} * {_PER_CUSTOMER} ({_requests(_HOUR)} / {_requests(_DAY)})"
     return _ticket(
         "TokenpulseCustomerSilent",

@@ -136,8 +136,9 @@ def _place(objective: ErrorBudgetObjective) -> str:
 
 
 def _kind(objective: ErrorBudgetObjective) -> str:
-    """Return what spends the budget: what `tokenpulse_availability_ratio` counts, or else."""
+    """Return the label `kind`: the failures of `tokenpulse_availability_ratio`, others, latency."""
     indicator = objective.indicator
+    # An outage raises only burn rates of the failures that availability counts.
     if not isinstance(indicator, RequestRatio | MinuteUptime | SliceRatioMean):
         return "latency"
     is_usual = indicator.eligible == USUALLY_ELIGIBLE and indicator.failed == USUALLY_ELIGIBLE - {

@@ -21,6 +21,7 @@ def memory_alerts() -> Iterator[Alert]:
     """Yield the alerts, one for each kind of server and severity."""
     redis = (catalogue.REDIS_MEMORY, catalogue.REDIS_MEMORY_LIMIT)
     full = "At maxmemory Redis rejects every write: no request is counted until there is room."
+    # The page says all that the ticket would, and Alertmanager silences the ticket then.
     for severity, share, for_s in ((page, REDIS_AT_LIMIT, 60), (ticket, REDIS_NEAR_LIMIT, 300)):
         yield severity(
             _NAME,

@@ -44,7 +44,7 @@ class Alert:
     summary: str
     description: str
     value: str  # the number now
-    target: str  # what it should be
+    target: str  # the number as it should be
     for_s: int = 0
     keep_firing_s: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)

@@ -102,6 +102,7 @@ def _scrapes(job: str) -> Iterator[Alert]:
         f"{metric}{{job=~{string_literal(job)}}}"
         for metric in ("up", "scrape_samples_scraped", "scrape_duration_seconds")
     )
+    # Prometheus notes the samples of a page that it then drops; of no answer it notes 0.
     yield page(
         "TokenpulseScrapeLimit",
         f"{aggregate('max', samples, _PER_TARGET)} > 0"
@@ -167,6 +168,7 @@ def _alerting() -> Iterator[Alert]:
         60,
         cause="evaluation",
     )
+    # Alertmanager repeats a failed message with its group, so a single failure is mostly delivered.
     yield page(
         "TokenpulseAlertingFails",
         f"{failed} > {DELIVERY_MANY_FAILED}"

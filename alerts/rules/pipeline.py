@@ -41,7 +41,7 @@ def pipeline_groups() -> tuple[Group, ...]:
     return (
         Group("tokenpulse-freshness", (*_stale(), _disagree())),
         Group("tokenpulse-state", (*_state(), *_counter_alerts())),
-        Group("tokenpulse-flow", (_lag(), _rejection_alert(), _nothing_counted())),
+        Group("tokenpulse-flow", (_lag(), _rejection_alert(), _empty_count_alert())),
         Group("tokenpulse-memory", tuple(memory_alerts())),
     )
 
@@ -129,7 +129,7 @@ def _stale() -> Iterator[Alert]:
         _KEEP_STALE_S,
         cause="checkpoint",
     )
-    # Freshness does not grow in silence, so it counts only while something is written.
+    # Freshness does not grow in silence, so it counts only while records are written.
     yield page(
         "TokenpulseDataStale",
         f"{fresh} > {BEHIND_AFTER_S}\nand time() - {written} <= {BEHIND_AFTER_S}",
@@ -306,7 +306,7 @@ def _rejection_alert() -> Alert:
     )
 
 
-def _nothing_counted() -> Alert:
+def _empty_count_alert() -> Alert:
     """Return the alert on producers that send while no request is counted.
 
     All numbers of requests are empty then, as in a night without traffic. A producer that sends
@@ -319,6 +319,7 @@ def _nothing_counted() -> Alert:
     day = {"scope": any_of(("fleet",)), "window": any_of((_DAY,))}
     usual = total_of(newest(catalogue.WINDOW_REQUESTS, day, ("outcome",)))
     # 300 s of 86,400 s.
+    # Old records that are replayed at night are many, but few beside a usual day.
     many = f"{duplicates} * 300 >= {number(DUPLICATES_OF_USUAL / 288)} * {usual}"
     alert = page(
         "TokenpulseNothingCounted",

@@ -176,7 +176,7 @@ def _slow_cell(policy: Policy, objective: LatencyThresholdObjective) -> Alert:
     within = newest(catalogue.WITHIN_TARGET_RATIO, scope | matching, SERIES_DIMENSIONS)
     cell = ("model", "region")
 
-    def measured(by: tuple[str, ...]) -> str:
+    def sample_count(by: tuple[str, ...]) -> str:
         return total_of(counted, by)
 
     def in_time(by: tuple[str, ...]) -> str:
@@ -186,7 +186,7 @@ def _slow_cell(policy: Policy, objective: LatencyThresholdObjective) -> Alert:
         # Both differences are negative, so the share is not.
         good, every = (
             f"({counts(cell)} - {on(label)} group_left () {counts((label,))})"
-            for counts in (in_time, measured)
+            for counts in (in_time, sample_count)
         )
         return f"{good} / {every} >= {number(CELL_ELSEWHERE_IN_TIME)}"
 
@@ -196,8 +196,8 @@ def _slow_cell(policy: Policy, objective: LatencyThresholdObjective) -> Alert:
     return Alert(
         name="TokenpulseModelSlowInRegion",
         severity=level.severity,
-        expr=f"{in_time(cell)} / {measured(cell)} < {number(CELL_IN_TIME_BELOW)}"
-        f"\nand {measured(cell)} >= {CELL_MIN_REQUESTS}"
+        expr=f"{in_time(cell)} / {sample_count(cell)} < {number(CELL_IN_TIME_BELOW)}"
+        f"\nand {sample_count(cell)} >= {CELL_MIN_REQUESTS}"
         f"\nand {elsewhere('model')}\nand {elsewhere('region')}",
         summary=f"Most requests{where} are slow: {share} have a {latency} within {limit}",
         description=f"{about_text(objective)}Over the last {CELL_WINDOW} {share} of the requests"

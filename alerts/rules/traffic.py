@@ -43,7 +43,7 @@ def traffic_groups() -> tuple[Group, ...]:
         Group("tokenpulse-outage", outage_alerts()),
         *(Group(jump.group, tuple(_jump_alerts(jump))) for jump in (CLIENT_ERRORS, RATE_LIMITED)),
         Group("tokenpulse-customers", customer_alerts()),
-        Group("tokenpulse-reporting", (_cached_tokens_unreported(),)),
+        Group("tokenpulse-reporting", (_missing_reports_alert(),)),
     )
 
 
@@ -95,6 +95,7 @@ def _jump_alert(
     jump: _Jump, severity: str, scopes: tuple[str, ...], window: str, for_s: int
 ) -> Alert:
     """Return the alert on an outcome that was rare and is that of most, or nearly all, requests."""
+    # Availability does not fall, so only nearly all requests are as bad as an outage.
     above = CLIENT_ERRORS_NEARLY_ALL if severity == "page" else CLIENT_ERRORS_MANY
     by = ("scope", *scopes)
 
@@ -142,7 +143,7 @@ def _jump_alert(
     )
 
 
-def _cached_tokens_unreported() -> Alert:
+def _missing_reports_alert() -> Alert:
     """Return the alert on a model whose input tokens arrive without their cached part.
 
     Alerts on the cache hit ratio are silent then, as they need a known ratio.
@@ -154,7 +155,7 @@ def _cached_tokens_unreported() -> Alert:
         types = {"type": any_of(catalogue.INPUT_TOKEN_TYPES)}
         return total_of(newest(catalogue.WINDOW_TOKENS, matchers | types, (*by, "type")), by)
 
-    def known(window: str) -> str:
+    def known_tokens(window: str) -> str:
         matchers = {"scope": any_of(by), "window": any_of((window,))}
         return newest(catalogue.WINDOW_INPUT_TOKENS, matchers, by)
 
@@ -166,11 +167,11 @@ def _cached_tokens_unreported() -> Alert:
         }
         return newest(catalogue.WINDOW_REQUESTS, matchers, by)
 
-    usual = f"({known(_DAY)} - {known(_HOUR)}) / ({tokens(_DAY)} - {tokens(_HOUR)})"
+    usual = f"({known_tokens(_DAY)} - {known_tokens(_HOUR)}) / ({tokens(_DAY)} - {tokens(_HOUR)})"
     return Alert(
         name="TokenpulseCachedTokensUnreported",
         severity="ticket",
-        expr=f"{known(_HOUR)} / {tokens(_HOUR)} < {number(UNREPORTED_BELOW)} * {usual}"
+        expr=f"{known_tokens(_HOUR)} / {tokens(_HOUR)} < {number(UNREPORTED_BELOW)} * {usual}"
         f"\nand {usual} >= {number(USUAL_KNOWN_SHARE)}"
         f"\nand {successes(_HOUR)} >= {RECENT_MIN_REQUESTS}"
         f"\nand {successes(_DAY)} - {successes(_HOUR)} >= {USUAL_MIN_REQUESTS}",
