@@ -158,7 +158,12 @@ class SourceTopics:
     def _install_watchdog(self, app: App) -> None:
         consumer_ticker = Ticker("consumer", 20)
         watchdog = Watchdog(
-            [consumer_ticker.check, Lasting("rebalancing", 60, lambda: bool(app.rebalancing)).check]
+            [
+                consumer_ticker.check,
+                Lasting("rebalancing", 60, lambda: bool(app.rebalancing)).check,
+                # Faust would leave the HTTP server running without its agents.
+                lambda: f"Faust ended: {app.crash_reason!r}" if app.crashed else None,
+            ]
         )
 
         @app.task  # type: ignore[untyped-decorator]

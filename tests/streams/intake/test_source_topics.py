@@ -1,0 +1,136 @@
+"""The offset of a source topic moves past a batch only when Kafka has all its events."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from faust.types import TP
+
+from streams.config.settings import Kafka, Worker
+from streams.errors import Unavailable
+from streams.intake import source_topics
+from streams.intake.conversion import EventConverter
+from streams.intake.delivery import Delivery
+from streams.intake.metrics import IntakeMetrics
+from streams.intake.processing import Processor
+from streams.intake.source_topics import SourceTopics
+from streams.kafka.fetch import Batch
+from tests.support.event_samples import EVENT
+
+SOURCE = TP("source", 0)
+
+
+class HeldDelivery:
+    """Takes events, and confirms them when the test says so."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[list[Any], asyncio.Future[None]]] = []
+
+    def deliver(self, events: list[Any], _letters: list[Any]) -> asyncio.Future[None]:
+        future = asyncio.get_running_loop().create_future()
+        self.taken.append((events, future))
+        return future
+
+
+class Sources(SourceTopics):
+    """Source topics of one partition, assigned at offset 10 with epoch 1."""
+
+    def __init__(self) -> None:
+        self.held = HeldDelivery()
+        metrics = IntakeMetrics(lambda: 0)
+        super().__init__(
+            Kafka(),
+            {SOURCE.topic: EventConverter()},
+            cast(Delivery, self.held),
+            Processor(Worker(), metrics),
+            metrics,
+            1_000_000,
+        )
+        self.sought: list[dict[TP, int]] = []
+
+    async def assign(self, offset: int, epoch: int) -> None:
+        async def confirm(tps: set[TP]) -> dict[TP, int]:
+            return dict.fromkeys(tps, offset)
+
+        async def seek_to(offsets: dict[TP, int]) -> dict[TP, int]:
+            self.sought.append(offsets)
+            return dict.fromkeys(offsets, epoch + 1)
+
+        self.app = cast(
+            Any, SimpleNamespace(consumer=SimpleNamespace(confirm=confirm, seek_to=seek_to))
+        )
+        await self._load({SOURCE}, 1)
+        self._note_seeks({SOURCE: epoch})
+
+    @property
+    def offset(self) -> int:
+        return self._delivered_offsets()[SOURCE]
+
+
+def batch(offset: int, count: int = 2, epoch: int = 1) -> Batch:
+    value = json.dumps({**EVENT, "request_id": f"r-{offset}"}).encode()
+    end = offset + count
+    return Batch(
+        *(SOURCE.topic, SOURCE.partition, 1, offset, end, end + 5, end + 5),
+        range(offset, end),
+        [0] * count,
+        [value] * count,
+        [],
+        epoch=epoch,
+    )
+
+
+def run(use: Callable[[Sources], Awaitable[None]]) -> None:
+    async def main() -> None:
+        sources = Sources()
+        await sources.assign(10, epoch=1)
+        await use(sources)
+
+    asyncio.run(main())
+
+
+def test_an_offset_moves_when_the_events_are_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_topics, "RETRY_AFTER_S", 0)
+
+    async def use(sources: Sources) -> None:
+        taking = asyncio.create_task(sources.take(batch(10)))
+        await asyncio.sleep(0)
+        assert sources.offset == 10
+        # A failure is tried again with the same events.
+        sources.held.taken[0][1].set_exception(Unavailable("no broker"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert sources.held.taken[0][0] == sources.held.taken[1][0]
+        assert sources.offset == 10
+        sources.held.taken[1][1].set_result(None)
+        await taking
+        assert sources.offset == 12
+
+    run(use)
+
+
+def test_a_batch_that_is_not_the_next_one_is_dropped_or_read_again() -> None:
+    async def use(sources: Sources) -> None:
+        await sources.take(batch(10, epoch=0))  # fetched before the last seek
+        assert (sources.held.taken, sources.sought) == ([], [])
+        await sources.take(batch(14))  # the one before it was dropped
+        assert (sources.held.taken, sources.sought) == ([], [{SOURCE: 10}])
+        await sources.take(batch(14))  # and this one was fetched before the new seek
+        assert sources.offset == 10
+
+    run(use)
+
+
+def test_a_batch_in_transit_moves_no_offset_of_a_later_assignment() -> None:
+    async def use(sources: Sources) -> None:
+        taking = asyncio.create_task(sources.take(batch(10)))
+        await asyncio.sleep(0)
+        await sources.assign(10, epoch=2)
+        sources.held.taken[0][1].set_result(None)
+        await taking
+        assert sources.offset == 10
+
+    run(use)
