@@ -33,7 +33,7 @@ class Columns:
     series: list[SeriesKey]  # distinct
     customer_index: npt.NDArray[np.int32]  # index into `customers`
     customers: list[tuple[str, str]]  # distinct (customer_id, model)
-    final: npt.NDArray[np.bool_]  # no other attempt at the same request followed; all probes are
+    final: npt.NDArray[np.bool_]  # no other attempt at the same request followed
     error_class: npt.NDArray[np.int8]  # index into ERROR_CLASSES; -1: none, or not known
     ending: npt.NDArray[np.int8]  # index into ENDINGS; -1: not known
     tier_changed: npt.NDArray[np.bool_]  # served in another tier than the requested one

@@ -207,7 +207,8 @@ def _judge_time(
     ended_at_ms, stamped_ms = rows.ended_at_ms, timestamps_ms[rows.position]
     rows.reject(stamped_ms < 0, "no_timestamp", "the record has no Kafka timestamp")
     rows.reject(
-        ended_at_ms - limits.future_tolerance_ms > stamped_ms,
+        # Timestamps before 2015 are of senders without a clock: no time can be compared with them.
+        (ended_at_ms - limits.future_tolerance_ms > stamped_ms) & (stamped_ms >= EARLIEST_MS),
         "from_the_future",
         "ended_at: {} ms after the record's timestamp; the limit is "
         f"{limits.future_tolerance_ms}",
@@ -251,21 +252,20 @@ def _series(
 
 def _identities(
     request: npt.NDArray[np.uint64],
-    outcome: npt.NDArray[np.int8],
+    answered: npt.NDArray[np.bool_],
     ended_at_ms: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.uint64]:
     """Return the hashes by which duplicates are recognised, shape (n, 2).
 
-    A success is known by its request id alone, as a request is answered once. An event without
-    success is known by its end too: gateways report each failed attempt, and then the one that was
-    answered, under the same id.
+    `answered`: which are final successes. These are known by their request id alone, as a request
+    is answered once. Other events are known by their end too: gateways report each failed or
+    slower attempt, and the one that was answered, under the same id.
     """
-    failed = outcome != SUCCESS
-    if not failed.any():
+    if answered.all():
         return request
-    identities = request.copy()
+    identities, others = request.copy(), ~answered
     # A multiplier with well-spread bits, so that near times differ in all bits of the product.
-    identities[failed, 0] ^= ended_at_ms[failed].astype(np.uint64) * _SPREAD
+    identities[others, 0] ^= ended_at_ms[others].astype(np.uint64) * _SPREAD
     return identities
 
 
@@ -277,7 +277,7 @@ def _columns(
 ) -> Columns:
     alive = slice(None) if rows.alive.all() else rows.alive
     at = passed[rows.position[alive]]
-    probe = rows.flag("probe", True)[alive]
+    probe, final = rows.flag("probe", True)[alive], ~rows.flag("final", False)[alive]
     outcome = rows.outcome[alive]
     numbers = {name: values[alive] for name, values in rows.numbers.items()}
     answered = (outcome == SUCCESS) & ~probe
@@ -319,13 +319,15 @@ def _columns(
     customer_index, customers = interned(rows.pairs, rows.pair[alive])
     return Columns(
         position=rows.position[alive],
-        request=_identities(rows.request[alive], outcome, rows.ended_at_ms[alive]),
+        request=_identities(
+            rows.request[alive], (outcome == SUCCESS) & final, rows.ended_at_ms[alive]
+        ),
         ended_at_ms=rows.ended_at_ms[alive],
         watermark_ms=course.time_ms[at],
         arrived_ms=course.arrived_ms[at],
         outcome=outcome,
         probe=probe,
-        final=probe | ~rows.flag("final", False)[alive],
+        final=final,
         error_class=rows.error_class[alive],
         ending=rows.ending[alive],
         tier_changed=_find_tier_changes(rows)[alive],

@@ -29,7 +29,7 @@ REASON_HELP: dict[str, tuple[str, str]] = {
     ),
     "too_deep": (f"nested deeper than {MAX_DEPTH} levels", "flatten; the event itself is flat"),
     "not_json": (
-        "not one JSON text in UTF-8; NaN, Infinity and lone surrogates are not JSON",
+        "not one JSON text, or a `request_id` that is not UTF-8",
         "encode with a JSON library, one event a record",
     ),
     "missing_field": (
@@ -95,7 +95,7 @@ FIELD_COSTS: dict[str, str] = {
     "ended_at": "the record is rejected",
     "model": "counts under the model `unknown`",
     "outcome": "follows from `status_code`; without both the record is rejected",
-    "status_code": "no cost if there is an `outcome`; else the record is rejected",
+    "status_code": "digits in a text count as the number; without `outcome` the record is rejected",
     "error": "a 2xx status is a success; an error that is an object is an error",
     "region": "counts under the region `unknown`",
     "channel": "counts under the channel `unknown`",
@@ -188,7 +188,12 @@ null means missing.
   is below the duration.
 - Without `stream`, a TTFT does not count if it is the duration: many gateways write the end of an
   answer that was not streamed for its first token.
-- A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration.
+- A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration. The same holds for
+  `first_visible_token_ms` against both; it counts for any success, streamed or not.
+- NaN, Infinity, lone surrogates and bytes that are not UTF-8 are not JSON, but cost their field
+  only; the character U+FFFD stands for what is no text. In a `request_id` they cost the record.
+- A label that is a number counts under its digits.
+- Record timestamps before 2015 are not compared with `ended_at`.
 - A probe counts for uptime only: its latencies and tokens are checked and left out. So does an
   answer that is `served_from` a `response_cache`, which is also counted apart.
 - The cache hit ratio is of the requests whose cached tokens are known. Send
@@ -229,14 +234,15 @@ its `ended_at`. `attempt_of` names the customer's request, the same in all its a
 attempts but the last have `final: false`. The last one counts as the customer's request. The others
 count for the provider only: they are in `provider` of the report and in
 `tokenpulse_attempts_total`, but not in requests, availability, tokens and bills of a customer. A
-success that is not final (of two parallel attempts the slower one) is in the latencies.
+success that is not final (of two parallel attempts the slower one) is in the latencies. A probe
+may be an attempt, too.
 
 ## Duplicates
 
 Gateways and Kafka clients send records again. A repeated event does not count if it arrives within
 `worker.dedup_window_s` of the one before, however long ago the request ended. Arrival is the
-partition's watermark when the record is read. A success is recognised by its `request_id`, since a
-request is answered once; a failed one by its `request_id` and `ended_at`.
+partition's watermark when the record is read. A final success is recognised by its `request_id`,
+since a request is answered once; any other event by its `request_id` and `ended_at`.
 
 Duplicates are recognised within one partition: the same id in two partitions counts twice. Use
 `request_id` as the key of the record, so that a repeated event is in the same partition.

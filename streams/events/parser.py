@@ -60,6 +60,16 @@ _TIME = re.compile(TIME_PATTERN)
 _STATUS_TEXT = re.compile(rb'"([0-9]{1,3})"')
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _INTEGER = re.compile(rb"-?[0-9]+")
+# Text, and what Python and JavaScript write for numbers that JSON does not have.
+_TOKEN = re.compile(_STRING.pattern + rb"|NaN|-?Infinity", re.DOTALL)
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair of surrogates
+    rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"  # a lone one
+    rb"|\\.",
+    re.DOTALL,
+)
+_REPLACED = "\ufffd".encode()  # stands for what is no text
+_NOT_A_NUMBER = b'"\\u0000NaN"'
 _NS_DIGITS = 19  # of nanoseconds since the epoch
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
@@ -86,7 +96,9 @@ def readable(
     if not all(map(bytes.isascii, records)):
         for position, record in enumerate(records):
             if not record.isascii() and position not in verdicts and not _is_utf8(record):
-                verdicts[position] = "not_json", "not UTF-8"
+                records[position] = mended = record.decode(errors="replace").encode()
+                if not _has_id_of_text(mended):
+                    verdicts[position] = "not_json", "request_id: not UTF-8"
     positions = np.arange(len(records))
     if not verdicts:
         return records, positions
@@ -108,6 +120,34 @@ def _is_utf8(record: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _mend(record: bytes) -> bytes:
+    """Return a record in UTF-8 without lone surrogates, NaN and Infinity, which are not JSON."""
+    return _TOKEN.sub(_mend_token, record)
+
+
+def _mend_token(token: re.Match[bytes]) -> bytes:
+    if not token[0].startswith(b'"'):
+        return _NOT_A_NUMBER
+    return _ESCAPE.sub(lambda escape: _REPLACED if escape[1] else escape[0], token[0])
+
+
+def _is_json(record: bytes) -> bool:
+    try:
+        _ANYTHING.decode(record)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _has_id_of_text(mended: bytes) -> bool:
+    """Return whether no character of a mended record's id was replaced: two ids may be one then."""
+    try:
+        raw = bytes(_OBJECT.decode(mended).get("request_id", b""))
+    except msgspec.DecodeError:
+        return True  # is rejected for another reason
+    return not raw.startswith(b'"') or _REPLACED not in raw
 
 
 def usual_events(records: Sequence[bytes]) -> list[Any] | None:
@@ -159,16 +199,17 @@ def _decode_by_field(record: bytes) -> tuple[tuple[str, str] | None, Any, list[W
     The fast decoder also fails at wrong values that a later duplicate key overrides; here the last
     one wins. A wrong value costs its field, if the record can be counted without it.
     """
+    if not _is_json(record):
+        record = _mend(record)
+        if not _is_json(record):
+            return ("not_json", "malformed"), None, []
+        if not _has_id_of_text(record):
+            return ("not_json", "request_id: has a lone surrogate"), None, []
     try:
         given = _OBJECT.decode(record)
     except msgspec.ValidationError:
-        try:
-            kind = _json_type(bytes(_ANYTHING.decode(record)))
-        except msgspec.DecodeError:
-            return ("not_json", "malformed"), None, []
+        kind = _json_type(bytes(_ANYTHING.decode(record)))
         return ("bad_type", f"event: expected object, found {kind}"), None, []
-    except msgspec.DecodeError:
-        return ("not_json", "malformed"), None, []
     values, faults = {}, []
     for field in FIELDS:
         raw = bytes(given.get(field.name, b"null"))
@@ -190,6 +231,9 @@ def _decode_by_field(record: bytes) -> tuple[tuple[str, str] | None, Any, list[W
 
 def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None]:
     """Return a field's value, and its fault or None: (reason, detail)."""
+    if raw == _NOT_A_NUMBER:
+        expected = " or ".join(field.kind.json_types)
+        return None, ("bad_type", f"{field.name}: expected {expected}, found NaN or Infinity")
     try:
         return _VALUE[field.name].decode(raw), None
     except msgspec.ValidationError:

@@ -75,7 +75,7 @@ class Partition:
                 self.watermark_ms = row.at_ms
                 refused[_step(row.at_ms)] += self.unplaced.elements()
                 self.unplaced.clear()
-            name = identity(event["request_id"], row.outcome, row.at_ms)
+            name = identity(event["request_id"], row.outcome, row.final, row.at_ms)
             if self._is_duplicate(name, row.at_ms):
                 refused[_step(self.watermark_ms)].append(DUPLICATE)
             else:

@@ -68,6 +68,9 @@ STATUSES = {
     529: "overloaded",
 }
 Faults = list[tuple[str, str]]
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# NaN and Infinity, which JSON lacks; false, so that no error is found in it.
+NOT_A_NUMBER: tuple[()] = ()
 
 
 class Rejected(Exception):
@@ -94,16 +97,22 @@ def _event(value: bytes | None, max_bytes: int) -> dict[str, Any]:
         raise Rejected("too_deep")
     try:
         event = json.loads(
-            value.decode(),
-            parse_constant=_no_constant,
+            value.decode(errors="replace"),
+            parse_constant=lambda _: NOT_A_NUMBER,
             parse_float=_Number,
-            object_pairs_hook=_object,
         )
-        json.dumps(event, ensure_ascii=False).encode()  # lone surrogates are no text
     except (ValueError, RecursionError):
         raise Rejected("not_json") from None
     if not isinstance(event, dict):
         raise Rejected("bad_type")
+    request_id = str(event.get("request_id", ""))
+    is_utf8 = value.decode(errors="replace").encode() == value
+    if LONE_SURROGATE.search(request_id) or ("\ufffd" in request_id and not is_utf8):
+        raise Rejected("not_json")  # two ids would become one
+    event = {
+        key: LONE_SURROGATE.sub("\ufffd", held) if isinstance(held, str) else held
+        for key, held in event.items()
+    }
     return {key: held for key, held in event.items() if held is not None}
 
 
@@ -169,7 +178,7 @@ def _row(given: dict[str, Any], input_limits: Sequence[int]) -> dict[str, Any]:
         "ended_at_ms": ended_at_ms,
         "outcome": outcome,
         "probe": probe,
-        "final": probe or flags["final"] is not False,
+        "final": flags["final"] is not False,
         "error_class": error_class,
         "ending": ending,
         "tier_changed": asked and len(tiers) == 2 and "unknown" not in tiers,
@@ -206,13 +215,6 @@ def _length_class(input_tokens: int | None, limits: Sequence[int]) -> str:
     return " ".join(above + below)
 
 
-def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The last value of each key; lone surrogates are no text in the others either."""
-    if len(event := dict(members)) < len(members):
-        json.dumps(members, ensure_ascii=False).encode()
-    return event
-
-
 class _Number(float):
     """A number written with a fraction or an exponent, and how it was written."""
 
@@ -222,10 +224,6 @@ class _Number(float):
         return number
 
     text: str
-
-
-def _no_constant(text: str) -> None:
-    raise ValueError(text)
 
 
 def _whole(value: object) -> int | None:

@@ -163,9 +163,10 @@ def recount(
         if isinstance(read, str):
             rejections[read] += 1
             continue
-        request_id = str(json.loads(value)["request_id"])
+        request_id = str(json.loads(value.decode(errors="replace"))["request_id"])
         at_ms = read["ended_at_ms"]
-        identity = request_id if read["outcome"] == "success" else (request_id, at_ms)
+        answered = read["outcome"] == "success" and read["final"]
+        identity = request_id if answered else (request_id, at_ms)
         watermark_ms = max(watermark_ms, at_ms)
         part = watermark_ms // step_ms
         # Too old beside an end in a far year, which only these limits accept: no duplicates.

@@ -156,9 +156,9 @@ def is_duplicate(
     return any(one == request_id and at > watermark_ms - window_ms for one, at in before)
 
 
-def identity(request_id: object, outcome: str, ended_at_ms: int) -> object:
+def identity(request_id: object, outcome: str, final: bool, ended_at_ms: int) -> object:
     """What a duplicate has in common with its original."""
-    return request_id if outcome == "success" else (request_id, ended_at_ms)
+    return request_id if outcome == "success" and final else (request_id, ended_at_ms)
 
 
 def arrival_step_ms(window_ms: int) -> int:
@@ -217,7 +217,7 @@ def _duplicates(
     found = set()
     for position, at_ms in zip(accepted, arrived_ms, strict=True):
         row = read[position]
-        name = identity(log[position][0]["request_id"], row.outcome, row.at_ms)
+        name = identity(log[position][0]["request_id"], row.outcome, row.final, row.at_ms)
         if before[name] and (
             at_ms < 0 or is_duplicate(before[name], name, at_ms, window_ms + step_ms)
         ):

@@ -301,3 +301,29 @@ def test_faults_of_a_rejected_record_are_not_counted() -> None:
 
 def test_each_fault_has_a_bit_of_its_own() -> None:
     assert len({int(fault_bit(*fault)) for fault in FAULTS}) == len(FAULTS) <= 64
+
+
+@pytest.mark.parametrize(
+    ("member", "faults"),
+    [
+        (b'"u":NaN', []),
+        (b'"u":[{"v":-Infinity}]', []),
+        (b'"duration_ms":NaN', [("duration_ms", "bad_type")]),
+        (b'"customer_id":NaN', [("customer_id", "bad_type")]),
+        (b'"u":"\xff"', []),
+        (b'"\xff":1', []),
+        (b'"region":"Z\xfcrich"', [("region", "renamed")]),
+        (b'"error":"\xed\xa0\x80"', []),
+        (b'"error":"cut \\ud83d"', []),
+        (b'"u":"\\udc00x NaN"', []),
+        (b'"u":"a pair \\ud83d\\ude00 and \\\\ud83d","probe":NaN', [("probe", "bad_type")]),
+    ],
+)
+def test_what_json_does_not_allow_costs_its_field_only(
+    member: bytes, faults: list[tuple[str, str]]
+) -> None:
+    """Python writes NaN, JavaScript cuts pairs of surrogates, and some servers send Latin-1."""
+    decoded = judge([BARE.encode() + b"," + member + b"}"])
+    [row] = rows(decoded)
+    assert row["faults"] == faults
+    assert row["outcome"] == "timeout"

@@ -245,3 +245,16 @@ def test_duplicates_are_tallied_beside_the_reasons() -> None:
         {},
         0,
     )
+
+
+def test_parallel_attempts_under_one_id_are_counted_each_once() -> None:
+    slower = raw(final=False, attempt_of="1", ended_at=NOW - 1)
+    answered = raw(final=True, attempt_of="1", ended_at=NOW)
+    again = raw(final=True, attempt_of="1", ended_at=NOW + 1)
+    for log in ([slower, answered], [answered, slower]):
+        columns = judge([*log, slower, again]).columns
+        found = ArrivalWindow(300_000, PLENTY).find_duplicates(columns)
+        assert found.tolist() == [False, False, True, True]
+        assert columns.final.tolist() == [
+            b'"final": true' in value for value in (*log, slower, again)
+        ]
