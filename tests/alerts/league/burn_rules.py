@@ -1,4 +1,4 @@
-"""What two well-known generators of burn-rate rules would have sent on the same series.
+"""Burn-rate rules of two well-known generators, to be evaluated on the same series.
 
 Both compile multi-window, multi-burn-rate alerts of the Google SRE Workbook. Their factors,
 windows and waits are taken over by hand, their objectives are those of the default policy: 99.9 %

@@ -1,9 +1,10 @@
-"""The alerts of all incidents through a real Alertmanager, and what its receivers make of them.
+"""The alerts of all incidents through a real Alertmanager, and the pages that its receivers count.
 
 Alertmanager runs with the shipped routes and inhibitions; only their times are shortened, all by
 SPEED. Each incident is a Tokenpulse of its own (label `cluster`). Alerts are posted round by
-round: a round has the next change of every incident, and ends when Alertmanager has sent what it
-sends within a group's wait and interval. So the order of changes counts, not the machine's speed.
+round: a round has the next change of every incident, and ends when Alertmanager has sent the
+messages that are due within a group's wait and interval. So the order of changes counts, not the
+machine's speed.
 """
 
 import hashlib
@@ -46,7 +47,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What reached the people about one incident."""
+    """The messages about one incident."""
 
     paged: tuple[Labels, ...]  # groups that opened a PagerDuty incident, in order
     slack_messages: int  # of pages, in the channel of the people on call
@@ -57,6 +58,7 @@ def changes_of(alerts: Sequence[FiredAlert]) -> list[Change]:
     times_s = sorted({at_s for alert in alerts for at_s in (alert.fired_at_s, alert.resolved_at_s)})
     changes: list[Change] = []
     for at_s in times_s:
+        # The alert still fires at the end.
         if math.isinf(at_s):
             continue
         firing = frozenset(
@@ -72,7 +74,7 @@ def changes_of(alerts: Sequence[FiredAlert]) -> list[Change]:
 
 
 def deliver(folder: Path, incidents: Sequence[Sequence[FiredAlert]]) -> list[Delivered]:
-    """Return what reached the people about each incident; `folder` is for Alertmanager's files."""
+    """Return the messages about each incident; `folder` is for Alertmanager's files."""
     changes = [changes_of(alerts) for alerts in incidents]
     with _alertmanager(folder) as (manager, receiver):
         for number in range(max(map(len, changes), default=0)):
@@ -80,13 +82,13 @@ def deliver(folder: Path, incidents: Sequence[Sequence[FiredAlert]]) -> list[Del
             for incident, steps in enumerate(changes):
                 if number < len(steps):
                     before = steps[number - 1].firing if number else frozenset()
-                    body += _posted(incident, before, steps[number].firing)
+                    body += _alert_bodies(incident, before, steps[number].firing)
             _post(manager, body)
             _wait_for_round(manager, receiver, number)
-    return [_delivered(receiver, incident) for incident in range(len(incidents))]
+    return [_count_pages(receiver, incident) for incident in range(len(incidents))]
 
 
-def _posted(incident: int, before: frozenset[Labels], firing: frozenset[Labels]) -> list[Any]:
+def _alert_bodies(incident: int, before: frozenset[Labels], firing: frozenset[Labels]) -> list[Any]:
     """Return the alerts of one change as Prometheus sends them, with those that have ended."""
     now = datetime.now(UTC)
     return [
@@ -112,7 +114,8 @@ def _post(manager: Alertmanager, body: list[Any]) -> None:
 def _wait_for_round(manager: Alertmanager, receiver: Receiver, number: int) -> None:
     """Wait until Alertmanager has sent a page that it got after the alerts of the round."""
     marker = {"alertname": "Marker", "severity": "page", "reason": str(number)}
-    _post(manager, _posted(-1, frozenset(), frozenset([tuple(sorted(marker.items()))])))
+    _post(manager, _alert_bodies(-1, frozenset(), frozenset([tuple(sorted(marker.items()))])))
+    # The marker is sent after one wait of a group; changed groups have their interval to wait.
     time.sleep(_ROUND_S)
     wait_until(
         lambda: any(
@@ -124,9 +127,10 @@ def _wait_for_round(manager: Alertmanager, receiver: Receiver, number: int) -> N
     )
 
 
-def _delivered(receiver: Receiver, incident: int) -> Delivered:
+def _count_pages(receiver: Receiver, incident: int) -> Delivered:
     """Return the pages about one incident, as a receiver with de-duplication counts them."""
     cluster = f"incident-{incident}"
+    # PagerDuty gets a hash of the group's key, and the webhook the key itself.
     groups = {
         hashlib.sha256(hook["groupKey"].encode()).hexdigest(): hook["groupLabels"]
         for hook in receiver.at("/webhook_url")
@@ -136,6 +140,7 @@ def _delivered(receiver: Receiver, incident: int) -> Delivered:
     paged = []
     for message in receiver.at("/v2/enqueue"):
         key = message["dedup_key"]
+        # Those of another incident, and the markers of the rounds.
         if key not in groups:
             continue
         if message["event_action"] == "resolve":

@@ -40,7 +40,7 @@ _FROZEN = {
 }
 
 
-class Put(Protocol):
+class SampleSetter(Protocol):
     """Sets one sample."""
 
     def __call__(self, metric: str, value: float, **labels: str) -> None: ...
@@ -69,13 +69,13 @@ def evaluated_rules() -> list[Group]:
     """
     by_traffic = {group.name for group in traffic_groups()}
     return [
-        Group(group.name, tuple(filter(None, map(_evaluated, group.alerts))))
+        Group(group.name, tuple(filter(None, map(_rule_here, group.alerts))))
         for group in builtin_groups(Links().job)
         if group.name not in by_traffic
     ]
 
 
-def _evaluated(alert: Alert) -> Alert | None:
+def _rule_here(alert: Alert) -> Alert | None:
     expression = alert.expr.replace("count by", "sum by")
     if alert.name == WATCHDOG or any(word in expression for word in _NOT_EVALUATED):
         return None
@@ -93,35 +93,39 @@ class PipelineMetrics:
         since_s = now_s - self._start_s
         samples: dict[str, dict[SampleKey, float]] = {}
 
-        def put(metric: str, value: float, **labels: str) -> None:
+        def set_sample(metric: str, value: float, **labels: str) -> None:
             samples.setdefault(metric, {})[sample_key({"job": JOB, **labels})] = value
 
-        self._healthy(put, now_s)
+        self._healthy(set_sample, now_s)
         for fault in self._faults:
             if since_s >= fault.begin_s:
-                self._apply(fault, put, samples, now_s, since_s)
+                self._apply(fault, set_sample, samples, now_s, since_s)
         return samples
 
-    def _healthy(self, put: Put, now_s: float) -> None:
-        put("up", 1.0, instance="exporter:9108")
-        put("scrape_samples_scraped", 5_000.0, instance="exporter:9108")
-        put("scrape_duration_seconds", 0.1, instance="exporter:9108")
-        put("prometheus_rule_evaluation_failures_total", 0.0, rule_group="r;tokenpulse-state")
+    def _healthy(self, set_sample: SampleSetter, now_s: float) -> None:
+        set_sample("up", 1.0, instance="exporter:9108")
+        set_sample("scrape_samples_scraped", 5_000.0, instance="exporter:9108")
+        set_sample("scrape_duration_seconds", 0.1, instance="exporter:9108")
+        set_sample(
+            "prometheus_rule_evaluation_failures_total", 0.0, rule_group="r;tokenpulse-state"
+        )
         sent = 1_000.0 + (now_s - self._start_s) / 10
-        put("alertmanager_notifications_total", sent, integration="pagerduty")
-        put("alertmanager_notifications_failed_total", 0.0, integration="pagerduty")
-        put("prometheus_notifications_dropped_total", 0.0, instance="prometheus:9090")
-        put("alertmanager_config_last_reload_successful", 1.0)
-        put(catalogue.STATE_READABLE.name, 1.0)
-        put(catalogue.EXPORTER_REFRESHED.name, now_s - 1)
-        put(catalogue.ARCHIVE_INTERVAL.name, _ARCHIVED_EVERY_S)
-        put(requests.REQUESTS_TOTAL.name, 1e6 + _RATE * (now_s - self._start_s), model="large")
-        put(requests.REFUSED_TOTAL.name, 0.0, reason="not_json")
-        put(requests.DUPLICATES_TOTAL.name, 0.0)
+        set_sample("alertmanager_notifications_total", sent, integration="pagerduty")
+        set_sample("alertmanager_notifications_failed_total", 0.0, integration="pagerduty")
+        set_sample("prometheus_notifications_dropped_total", 0.0, instance="prometheus:9090")
+        set_sample("alertmanager_config_last_reload_successful", 1.0)
+        set_sample(catalogue.STATE_READABLE.name, 1.0)
+        set_sample(catalogue.EXPORTER_REFRESHED.name, now_s - 1)
+        set_sample(catalogue.ARCHIVE_INTERVAL.name, _ARCHIVED_EVERY_S)
+        set_sample(
+            requests.REQUESTS_TOTAL.name, 1e6 + _RATE * (now_s - self._start_s), model="large"
+        )
+        set_sample(requests.REFUSED_TOTAL.name, 0.0, reason="not_json")
+        set_sample(requests.DUPLICATES_TOTAL.name, 0.0)
         day = {"scope": "fleet", "window": "24h", "outcome": "success"}
-        put(requests.WINDOW_REQUESTS.name, _RATE * 86_400, **day)
+        set_sample(requests.WINDOW_REQUESTS.name, _RATE * 86_400, **day)
         for window in ("1m", "1h", "24h"):
-            put(requests.WINDOW_COMPLETE.name, 1.0, window=window)
+            set_sample(requests.WINDOW_COMPLETE.name, 1.0, window=window)
         for number in ALL:
             for spec, value in (
                 (catalogue.PARTITION_PULSE, now_s - 2),
@@ -133,12 +137,12 @@ class PipelineMetrics:
                 (catalogue.LOST_RECORDS, 0.0),
                 (catalogue.STATE_LOSSES, 0.0),
             ):
-                put(spec.name, value, partition=str(number))
+                set_sample(spec.name, value, partition=str(number))
 
     def _apply(
         self,
         fault: PipelineFault,
-        put: Put,
+        set_sample: SampleSetter,
         samples: dict[str, dict[SampleKey, float]],
         now_s: float,
         since_s: float,
@@ -148,61 +152,66 @@ class PipelineMetrics:
         # Counters stay as high as they rose when the fault is over.
         match fault.kind:
             case "refused":
-                put(requests.REFUSED_TOTAL.name, fault.amount * lasted_s, reason=fault.reason)
+                set_sample(
+                    requests.REFUSED_TOTAL.name, fault.amount * lasted_s, reason=fault.reason
+                )
             case "silence":
                 counted = 1e6 + _RATE * (since_s - lasted_s)
-                put(requests.REQUESTS_TOTAL.name, counted, model="large")
+                set_sample(requests.REQUESTS_TOTAL.name, counted, model="large")
             case "duplicates":
-                put(requests.DUPLICATES_TOTAL.name, fault.amount * lasted_s)
+                set_sample(requests.DUPLICATES_TOTAL.name, fault.amount * lasted_s)
             case "rules_fail":
                 metric = "prometheus_rule_evaluation_failures_total"
-                put(metric, lasted_s / 5, rule_group="r;tokenpulse-state")
+                set_sample(metric, lasted_s / 5, rule_group="r;tokenpulse-state")
             case "delivery_fails":
                 metric = "alertmanager_notifications_failed_total"
-                put(metric, lasted_s / 10, integration="pagerduty")
+                set_sample(metric, lasted_s / 10, integration="pagerduty")
             case "sending_fails":
                 metric = "prometheus_notifications_dropped_total"
-                put(metric, lasted_s, instance="prometheus:9090")
+                set_sample(metric, lasted_s, instance="prometheus:9090")
             case "lost_records":
                 for number in fault.partitions:
-                    put(catalogue.LOST_RECORDS.name, fault.amount, partition=str(number))
+                    set_sample(catalogue.LOST_RECORDS.name, fault.amount, partition=str(number))
             case "lost_state":
                 for number in fault.partitions:
-                    put(catalogue.STATE_LOSSES.name, 1.0, partition=str(number))
+                    set_sample(catalogue.STATE_LOSSES.name, 1.0, partition=str(number))
         if since_s < fault.end_s:
-            self._fail(fault, put, samples, begin_s, now_s)
+            self._fail(fault, set_sample, samples, begin_s, now_s)
 
     def _fail(
         self,
         fault: PipelineFault,
-        put: Put,
+        set_sample: SampleSetter,
         samples: dict[str, dict[SampleKey, float]],
         begin_s: float,
         now_s: float,
     ) -> None:
-        """Change what is only wrong while the fault lasts."""
+        """Change the samples that are wrong only while the fault lasts."""
         age_s, frozen = now_s - begin_s, _FROZEN.get(fault.kind, ())
         if fault.kind in ("redis", "stuck_exporter"):
-            put(catalogue.EXPORTER_REFRESHED.name, begin_s)
+            set_sample(catalogue.EXPORTER_REFRESHED.name, begin_s)
         match fault.kind:
             case "redis":
-                put(catalogue.STATE_READABLE.name, 0.0)
+                set_sample(catalogue.STATE_READABLE.name, 0.0)
             case "halted":
                 for number in fault.partitions:
                     labels = {"partition": str(number), "reason": fault.reason}
-                    put(catalogue.PARTITION_HALTED.name, 1.0, **labels)
+                    set_sample(catalogue.PARTITION_HALTED.name, 1.0, **labels)
             case "behind":
                 for number in fault.partitions:
-                    put(catalogue.PARTITION_FRESHNESS.name, 4 + age_s / 2, partition=str(number))
+                    set_sample(
+                        catalogue.PARTITION_FRESHNESS.name, 4 + age_s / 2, partition=str(number)
+                    )
             case "lost_state" | "lost_records":
-                put(requests.WINDOW_COMPLETE.name, 0.0, window="1h")
+                set_sample(requests.WINDOW_COMPLETE.name, 0.0, window="1h")
             case "no_exporter" | "page_rejected":
                 for metric in [name for name in samples if not name.startswith(_OWN)]:
                     del samples[metric]
-                put("up", 0.0, instance="exporter:9108")
+                set_sample("up", 0.0, instance="exporter:9108")
                 scraped = 250_000.0 if fault.kind == "page_rejected" else 0.0
-                put("scrape_samples_scraped", scraped, instance="exporter:9108")
+                set_sample("scrape_samples_scraped", scraped, instance="exporter:9108")
+        # Records wait wherever times stand still.
         for number in fault.partitions if frozen else ():
             for metric in frozen:
-                put(metric, begin_s - 2, partition=str(number))
-            put(catalogue.PARTITION_LAG.name, 20 + age_s * 2, partition=str(number))
+                set_sample(metric, begin_s - 2, partition=str(number))
+            set_sample(catalogue.PARTITION_LAG.name, 20 + age_s * 2, partition=str(number))

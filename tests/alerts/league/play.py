@@ -21,9 +21,9 @@ from slo.alert_state import sample_key
 from slo.policy.loading import load_policy
 from streams.state.tables import Ints
 from tests.alerts.league.burn_rules import burn_groups, compared_policy
-from tests.alerts.league.incidents import Incident, Phase
+from tests.alerts.league.incident import LeagueIncident, Phase
 from tests.alerts.league.pipeline import JOB, PipelineMetrics, evaluated_rules
-from tests.alerts.league.traffic import START_S, TiledRecording, Traffic, TrafficCounter
+from tests.alerts.league.traffic import START_S, TiledRecording, TrafficCounter, TrafficKind
 
 POLICIES = (load_policy("default"), compared_policy())
 _PIPELINE = evaluated_rules()
@@ -34,14 +34,14 @@ _BEFORE_S = 60  # evaluated before the start: no alert may fire without a fault
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What the rules did in an incident."""
+    """The alerts of an incident."""
 
     alerts: tuple[FiredAlert, ...]  # in the order in which they fired
     burns_s: dict[str, float]  # by generator: when its first rule fired
 
 
 class _Evaluation(Evaluation):
-    """An evaluation over what is counted while a fault of the pipeline lasts, and after it.
+    """An evaluation over the counts while a fault of the pipeline lasts, and those after it.
 
     `later`: all events, counted once the pipeline has caught up at `caught_up_s`; None if no
     record had to wait. `unread_s`: when Prometheus has no samples of the exporter.
@@ -66,18 +66,19 @@ class _Evaluation(Evaluation):
 
     def families(self, begin: int, ends: Ints, until: int) -> Families:
         """Return the samples that Prometheus has after each of the slots `ends`."""
+        # Both are read slot after slot, so each must be asked for every stretch.
         families = super().families(begin, ends, until)
         times_s = self.origin_s + ends * STEP_S - START_S
         if self._later is not None:
             later = self._later.families(begin, ends, until)
-            families = _joined(families, later, times_s < self._caught_up_s)
+            families = _join(families, later, times_s < self._caught_up_s)
         is_read = np.ones(len(ends), np.bool_)
         for begin_s, end_s in self._unread_s:
             is_read &= (times_s < begin_s) | (times_s >= end_s)
         return {metric: matrix.only(is_read) for metric, matrix in families.items()}
 
 
-def _joined(early: Families, late: Families, is_early: Bools) -> Families:
+def _join(early: Families, late: Families, is_early: Bools) -> Families:
     """Return the samples of `early` if `is_early`, else those of `late`."""
     empty = Matrix.empty(len(is_early))
     joined = {}
@@ -93,32 +94,34 @@ def _joined(early: Families, late: Families, is_early: Bools) -> Families:
     return joined
 
 
-def kinds_of(incidents: Iterable[Incident]) -> list[Traffic]:
+def kinds_of(incidents: Iterable[LeagueIncident]) -> list[TrafficKind]:
     """Return the kinds of traffic of some incidents, each once."""
-    kinds: dict[Traffic, None] = {}
+    kinds: dict[TrafficKind, None] = {}
     for incident in incidents:
-        kinds[Traffic(rate=incident.rate)] = None
+        kinds[TrafficKind(rate=incident.rate)] = None
         phases = (*incident.phases, *(incident.counted_later or ()))
         kinds |= {_traffic(incident, phase): None for phase in phases}
     return list(kinds)
 
 
-def _traffic(incident: Incident, phase: Phase) -> Traffic:
-    return Traffic(phase.faults, incident.rate * phase.times)
+def _traffic(incident: LeagueIncident, phase: Phase) -> TrafficKind:
+    return TrafficKind(phase.faults, incident.rate * phase.times)
 
 
-def _parts(incident: Incident, phases: Iterable[Phase], counter: TrafficCounter) -> list[SliceRows]:
+def _parts(
+    incident: LeagueIncident, phases: Iterable[Phase], counter: TrafficCounter
+) -> list[SliceRows]:
     """Return the slices from the history to the end of the recovery."""
-    healthy = Traffic(rate=incident.rate)
+    healthy = TrafficKind(rate=incident.rate)
     parts = counter.history(healthy)
     at_s = START_S
     for phase in phases:
-        parts += counter.repeated(_traffic(incident, phase), at_s, at_s + phase.lasts_s)
+        parts += counter.repeat(_traffic(incident, phase), at_s, at_s + phase.lasts_s)
         at_s += phase.lasts_s
-    return [*parts, *counter.repeated(healthy, at_s, START_S + incident.end_s)]
+    return [*parts, *counter.repeat(healthy, at_s, START_S + incident.end_s)]
 
 
-def play(incident: Incident, counter: TrafficCounter) -> Played:
+def play(incident: LeagueIncident, counter: TrafficCounter) -> Played:
     """Return the alerts of an incident."""
     end_s = START_S + incident.end_s
     later = None
@@ -140,7 +143,7 @@ def play(incident: Incident, counter: TrafficCounter) -> Played:
     fired: list[FiredAlert] = []
     burns_s: dict[str, float] = {}
     for watched in evaluation.watched:
-        alerts = _fired(watched.alert, watched.timeline)
+        alerts = _firings(watched.alert, watched.timeline)
         generator = watched.alert.labels.get("generator")
         if generator is None:
             fired += alerts
@@ -151,7 +154,7 @@ def play(incident: Incident, counter: TrafficCounter) -> Played:
     return Played(tuple(sorted(fired, key=lambda alert: alert.fired_at_s)), burns_s)
 
 
-def _pipeline_alerts(incident: Incident) -> list[FiredAlert]:
+def _pipeline_alerts(incident: LeagueIncident) -> list[FiredAlert]:
     """Return the firings of the rules on the pipeline, evaluated one instant after another."""
     metrics, evaluator = PipelineMetrics(incident.pipeline, START_S), RuleEvaluator(_PIPELINE)
     open_since_s: dict[tuple[tuple[str, str], ...], int] = {}
@@ -171,7 +174,7 @@ def _pipeline_alerts(incident: Incident) -> list[FiredAlert]:
     return [*fired, *(FiredAlert(dict(key), since_s) for key, since_s in open_since_s.items())]
 
 
-def _fired(alert: Alert, timeline: AlertTimeline) -> list[FiredAlert]:
+def _firings(alert: Alert, timeline: AlertTimeline) -> list[FiredAlert]:
     """Return the firings of a rule of a backtest."""
     return [
         FiredAlert(

@@ -9,7 +9,8 @@ from pathlib import Path
 from alerts.backtest.alertmanager import load
 from alerts.backtest.notifications import simulate
 from tests.alerts.league.delivery import Delivered, Labels, deliver
-from tests.alerts.league.incidents import INCIDENTS, Incident, Page
+from tests.alerts.league.incident import LeagueIncident, Page
+from tests.alerts.league.incidents import INCIDENTS
 from tests.alerts.league.play import POLICIES, Played, kinds_of, play
 from tests.alerts.league.traffic import TrafficCounter
 from tests.support.paths import ROOT
@@ -24,7 +25,7 @@ _SHORT = len("Tokenpulse")
 class Result:
     """An incident and its pages: (seconds after the start, labels of the group)."""
 
-    incident: Incident
+    incident: LeagueIncident
     pages: tuple[tuple[float, Labels], ...]
     burns_s: dict[str, float]
 
@@ -48,7 +49,7 @@ class Result:
 
     @property
     def is_right(self) -> bool:
-        """Return whether each expected page came in time, and no other."""
+        """Return whether each expected page came in time, and none beside them."""
         came_s = self.came_s
         in_time = all(at_s is not None and at_s <= self.incident.within_s for at_s in came_s)
         return in_time and not self.other_pages
@@ -59,17 +60,18 @@ def is_about(group: Labels, page: Page) -> bool:
     return page.items() <= dict(group).items()
 
 
-def played(incidents: Sequence[Incident]) -> list[Played]:
-    """Return what the rules do in each incident."""
+def play_all(incidents: Sequence[LeagueIncident]) -> list[Played]:
+    """Return the alerts of each incident."""
     counter = TrafficCounter(POLICIES, kinds_of(incidents))
     return [play(incident, counter) for incident in incidents]
 
 
-def simulated(incident: Incident, alerts: Played) -> Result:
+def simulate_pages(incident: LeagueIncident, alerts: Played) -> Result:
     """Return the pages as `tokenpulse backtest` simulates Alertmanager, with their exact times."""
     is_open: set[Labels] = set()
     pages = []
     for message in simulate(load(), alerts.alerts, incident.end_s).messages:
+        # Tickets and digests wake no person.
         if message.receiver != "pages":
             continue
         group = tuple(sorted(message.group.items()))
@@ -90,11 +92,12 @@ def without_cluster(delivered: Delivered) -> list[Labels]:
 
 def run() -> tuple[list[Result], list[Delivered]]:
     """Play all incidents, and deliver their alerts by a real Alertmanager."""
-    by_rules = played(INCIDENTS)
+    by_rules = play_all(INCIDENTS)
     with tempfile.TemporaryDirectory() as folder:
         delivered = deliver(Path(folder), [alerts.alerts for alerts in by_rules])
     results = [
-        simulated(incident, alerts) for incident, alerts in zip(INCIDENTS, by_rules, strict=True)
+        simulate_pages(incident, alerts)
+        for incident, alerts in zip(INCIDENTS, by_rules, strict=True)
     ]
     return results, delivered
 
@@ -142,7 +145,7 @@ def _group_text(group: Labels) -> str:
     return _page_text({label: value for label, value in group if label not in hidden})
 
 
-def _after(incident: Incident, at_s: float | None) -> str:
+def _after(incident: LeagueIncident, at_s: float | None) -> str:
     is_late = at_s is not None and at_s > incident.within_s
     return _seconds(at_s) + (", late" if is_late else "")
 

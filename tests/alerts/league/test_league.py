@@ -1,4 +1,4 @@
-"""The league of incidents: each pages as it must, in time, and no other page comes."""
+"""The league of incidents: each pages as it must and in time."""
 
 from collections import Counter
 
@@ -10,9 +10,9 @@ from tests.alerts.league.table import (
     DOC,
     END,
     markdown,
-    played,
+    play_all,
     run,
-    simulated,
+    simulate_pages,
     without_cluster,
 )
 from tests.support.alertmanager import SERVER
@@ -28,8 +28,8 @@ QUICK = (
 def test_three_incidents_page_as_they_must() -> None:
     incidents = [incident for incident in INCIDENTS if incident.name in QUICK]
     assert len(incidents) == len(QUICK)
-    for incident, alerts in zip(incidents, played(incidents), strict=True):
-        result = simulated(incident, alerts)
+    for incident, alerts in zip(incidents, play_all(incidents), strict=True):
+        result = simulate_pages(incident, alerts)
         assert result.is_right, (incident.name, result.pages)
 
 

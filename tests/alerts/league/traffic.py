@@ -61,7 +61,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to a share of the requests of a place; empty names mean all."""
+    """A change of a share of the requests of a place; empty names mean all."""
 
     kind: str  # a key of _OUTCOMES or _ANSWERS, ; "never" (sent) or "absent"
     share: float = 1.0
@@ -71,15 +71,16 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class TrafficKind:
     """Traffic that stays the same."""
 
     faults: tuple[Fault, ...] = ()
     rate: float = RATE
 
 
-def _events(traffic: Traffic, begin_s: int) -> list[dict[str, Any]]:
+def _events(traffic: TrafficKind, begin_s: int) -> list[dict[str, Any]]:
     """Return the events of one tile that begins at a second."""
+    # The same names for all kinds of one rate, so that only the faults differ.
     random = np.random.default_rng(0)
     total = int(traffic.rate * TILE_S)
     names = {
@@ -123,6 +124,7 @@ def _hits(fault: Fault, names: Mapping[str, Any], total: int) -> Any:
         name = getattr(fault, label)
         if name:
             is_there &= names[label] == name
+    # A share of 0.05 hits each twentieth request of the place.
     before = np.floor(np.cumsum(is_there) * fault.share)
     return is_there & (np.diff(before, prepend=0.0) > 0)
 
@@ -130,7 +132,7 @@ def _hits(fault: Fault, names: Mapping[str, Any], total: int) -> Any:
 class TrafficCounter:
     """Counts each kind of traffic once, in one registry of names."""
 
-    def __init__(self, policies: Sequence[Policy], kinds: Sequence[Traffic]) -> None:
+    def __init__(self, policies: Sequence[Policy], kinds: Sequence[TrafficKind]) -> None:
         self.settings = Settings()
         self.thresholds = thresholds(policies, self.settings.worker)
         self._recording = Recording(self.settings, self.thresholds, None)
@@ -138,32 +140,31 @@ class TrafficCounter:
         for kind, begin_s in begins_s.items():
             events = [msgspec.json.encode(event) for event in _events(kind, begin_s)]
             self._recording.add(kind, [*events], None)
+        # A rejected event would be missing traffic.
         assert not self._recording.refused
         rows = self._recording.read(START_S + len(begins_s) * _HOUR_S)
         self._recording.close()
         self.registry = self._recording.registry
         self._tiles = {
             kind: {
-                name: _shifted(
-                    part.select(part.starts_s // _HOUR_S == begin_s // _HOUR_S), -begin_s
-                )
+                name: _shift(part.select(part.starts_s // _HOUR_S == begin_s // _HOUR_S), -begin_s)
                 for name, part in rows.items()
             }
             for kind, begin_s in begins_s.items()
         }
 
-    def repeated(self, kind: Traffic, begin_s: int, end_s: int) -> list[SliceRows]:
+    def repeat(self, kind: TrafficKind, begin_s: int, end_s: int) -> list[SliceRows]:
         """Return the slices of a kind of traffic from one second to another."""
         tile = self._tiles[kind]
         return [
             {
-                name: _shifted(part.select(part.starts_s < end_s - at_s), at_s)
+                name: _shift(part.select(part.starts_s < end_s - at_s), at_s)
                 for name, part in tile.items()
             }
             for at_s in range(begin_s, end_s, TILE_S)
         ]
 
-    def history(self, kind: Traffic) -> list[SliceRows]:
+    def history(self, kind: TrafficKind) -> list[SliceRows]:
         """Return three days until the start; only the last two hours are in fine slices."""
         tile = self._tiles[kind]
         whole = {}
@@ -181,10 +182,10 @@ class TrafficCounter:
             )
             for name, part in whole.items()
         }
-        return [early, *self.repeated(kind, START_S - _FINE_S, START_S)]
+        return [early, *self.repeat(kind, START_S - _FINE_S, START_S)]
 
 
-def _shifted(part: KeyedRows, by_s: int) -> KeyedRows:
+def _shift(part: KeyedRows, by_s: int) -> KeyedRows:
     return part._replace(starts_s=part.starts_s + by_s)
 
 

@@ -1,0 +1,245 @@
+"""Incidents of Tokenpulse itself, and several faults at once."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.alerts.league.incident import (
+    BURN,
+    CACHE,
+    HALTED,
+    HOUR_S,
+    QUARTER_S,
+    TTFT,
+    VOLUME,
+    LeagueIncident,
+    Phase,
+    lasting,
+    outage,
+    page,
+    waiting,
+)
+from tests.alerts.league.pipeline import ALL, PARTITIONS, PipelineFault
+from tests.alerts.league.traffic import Fault
+
+
+def _during(lasts_s: int, kind: str, *partitions: int, **more: Any) -> PipelineFault:
+    return PipelineFault(kind, end_s=lasts_s, partitions=partitions or ALL, **more)
+
+
+def pipeline_incidents() -> Iterator[LeagueIncident]:
+    long = lasting(600, waiting(PARTITIONS))
+    healthy = lasting(600)
+    yield LeagueIncident(
+        "one of four workers dies",
+        lasting(600, waiting(2)),
+        (page("DataStale", cause="worker"),),
+        pipeline=(_during(600, "dead", 0, 1),),
+    )
+    yield LeagueIncident(
+        "a worker restarts in 20 s", lasting(20, waiting(2)), pipeline=(_during(20, "dead", 0, 1),)
+    )
+    yield LeagueIncident(
+        "all workers die",
+        long,
+        (page("DataStale", cause="workers"),),
+        pipeline=(_during(600, "dead"),),
+    )
+    yield LeagueIncident(
+        "all workers restart in 20 s",
+        lasting(20, waiting(PARTITIONS)),
+        pipeline=(_during(20, "dead"),),
+    )
+    yield LeagueIncident(
+        "Redis does not answer",
+        long,
+        (page("DataStale", cause="state"),),
+        pipeline=(_during(600, "redis"),),
+    )
+    yield LeagueIncident(
+        "Redis restarts in 10 s", lasting(10, waiting(PARTITIONS)), pipeline=(_during(10, "redis"),)
+    )
+    yield LeagueIncident(
+        "Kafka does not answer",
+        long,
+        (page("DataStale", cause="broker"),),
+        pipeline=(_during(600, "broker"),),
+    )
+    yield LeagueIncident(
+        "Kafka restarts in 15 s",
+        lasting(20, waiting(PARTITIONS)),
+        pipeline=(_during(15, "broker"),),
+    )
+    yield LeagueIncident(
+        "the exporter is stuck",
+        long,
+        (page("DataStale", cause="exporter"),),
+        pipeline=(_during(600, "stuck_exporter"),),
+    )
+    yield LeagueIncident(
+        "no exporter answers",
+        healthy,
+        (page("ExporterDown", cause="down"),),
+        pipeline=(_during(600, "no_exporter"),),
+    )
+    yield LeagueIncident(
+        "the exporter restarts in 10 s", healthy, pipeline=(_during(10, "no_exporter"),)
+    )
+    yield LeagueIncident(
+        "the exporter's page is too long",
+        healthy,
+        (page("ScrapeLimit", cause="samples"),),
+        pipeline=(_during(600, "page_rejected"),),
+    )
+    yield LeagueIncident(
+        "a partition is halted",
+        lasting(600, waiting(1)),
+        (HALTED,),
+        pipeline=(_during(600, "halted", 3, reason="store_policy"),),
+    )
+    yield LeagueIncident(
+        "two partitions are halted for one reason",
+        lasting(600, waiting(2)),
+        (HALTED,),
+        pipeline=(_during(600, "halted", 3, 4, reason="store_policy"),),
+    )
+    yield LeagueIncident(
+        "a partition falls behind",
+        healthy,
+        (page("DataStale", cause="behind"),),
+        180,
+        (_during(600, "behind", 5),),
+    )
+    yield LeagueIncident(
+        "Redis loses the state of a partition",
+        healthy,
+        (page("StateLost"),),
+        pipeline=(_during(300, "lost_state", 2),),
+    )
+    yield LeagueIncident(
+        "Kafka deletes records before they are counted",
+        healthy,
+        (page("RecordsLost"),),
+        pipeline=(_during(300, "lost_records", 2, amount=500),),
+    )
+    rejected = {"reason": "not_json", "amount": 20}
+    yield LeagueIncident(
+        "a producer sends records that are all rejected",
+        lasting(600, Fault("never")),
+        (page("NothingCounted"),),
+        420,
+        (_during(600, "silence"), _during(600, "refused", **rejected)),
+        is_known_failure=True,  # the missing volume pages first, and both pages are true
+    )
+    yield LeagueIncident(
+        "5 % of the records are rejected",
+        lasting(600, Fault("absent", 0.05)),
+        pipeline=(_during(600, "refused", reason="not_json", amount=1),),
+    )
+    for kind, cause, text in (
+        ("rules_fail", "evaluation", "rules of Prometheus fail"),
+        ("delivery_fails", "delivery", "PagerDuty rejects the messages"),
+        ("sending_fails", "sending", "Prometheus does not reach one of two Alertmanagers"),
+    ):
+        yield LeagueIncident(
+            text,
+            healthy,
+            (page("AlertingFails", cause=cause),),
+            240,
+            (_during(600, kind),),
+        )
+
+
+def combinations() -> Iterator[LeagueIncident]:
+    eu, ap = Fault("failing", region="eu"), Fault("failing", region="ap")
+    large, mini = Fault("failing", model="large"), Fault("failing", model="mini")
+    dead, worker = _during(600, "dead", 0, 1), page("DataStale", cause="worker")
+    eu_page, ap_page = outage("region", region="eu"), outage("region", region="ap")
+    mini_page = outage("model", model="mini")
+    yield LeagueIncident(
+        "a worker dies, and region eu fails",
+        lasting(600, waiting(2), eu),
+        (worker, eu_page),
+        75,
+        (dead,),
+    )
+    yield LeagueIncident(
+        "a worker dies, and all fail",
+        lasting(600, waiting(2), Fault("failing")),
+        (worker, outage()),
+        75,
+        (dead,),
+    )
+    yield LeagueIncident(
+        "a partition is halted, and all fail",
+        lasting(600, waiting(1), Fault("failing")),
+        (HALTED, outage()),
+        75,
+        (_during(600, "halted", 3, reason="store_policy"),),
+    )
+    yield LeagueIncident(
+        "a worker dies, and no request arrives",
+        lasting(600, Fault("never")),
+        (worker, VOLUME),
+        360,
+        (dead,),
+        is_known_failure=True,  # a late partition silences missing traffic until it is back
+    )
+    yield LeagueIncident(
+        "all workers die while model large fails",
+        lasting(600, waiting(PARTITIONS)),
+        (page("DataStale", cause="workers"),),
+        pipeline=(_during(600, "dead"),),
+    )
+    yield LeagueIncident(
+        "all fail, and five minutes later no exporter answers",
+        lasting(600, Fault("failing")),
+        (outage(), page("ExporterDown", cause="down")),
+        360,
+        (PipelineFault("no_exporter", 300, 600),),
+    )
+    yield LeagueIncident(
+        "90 % of the regions us and ap fail",
+        lasting(QUARTER_S, Fault("failing", 0.9, region="us"), Fault("failing", 0.9, region="ap")),
+        (outage("region", region="us"), ap_page),
+        75,
+    )
+    yield LeagueIncident(
+        "region ap and model large fail",
+        lasting(QUARTER_S, ap, large),
+        (ap_page, outage("model", model="large")),
+        75,
+        is_known_failure=True,  # no place alone explains that most of the fleet fails
+    )
+    yield LeagueIncident(
+        "region ap and model mini fail", lasting(QUARTER_S, ap, mini), (ap_page, mini_page), 75
+    )
+    yield LeagueIncident(
+        "region eu fails, then region us",
+        (Phase(600, (eu,)), Phase(600, (Fault("failing", region="us"),))),
+        (eu_page, outage("region", region="us")),
+        675,
+    )
+    yield LeagueIncident(
+        "5 % of all fail, and 25 minutes later region ap",
+        (Phase(1_500, (Fault("failing", 0.05),)), Phase(600, (Fault("failing", 0.05), ap))),
+        (BURN, ap_page),
+        1_590,
+    )
+    yield LeagueIncident(
+        "region ap is slow, and model mini fails",
+        lasting(QUARTER_S, Fault("slow", region="ap"), mini),
+        (TTFT, mini_page),
+        300,
+    )
+    yield LeagueIncident(
+        "region eu fails, and the cache is empty",
+        lasting(HOUR_S, eu, Fault("cold")),
+        (eu_page, CACHE),
+        3_000,
+    )
+    yield LeagueIncident(
+        "the cache is empty, and so all are late",
+        lasting(HOUR_S, Fault("cold"), Fault("slow")),
+        (TTFT, CACHE),
+        2_700,
+    )
