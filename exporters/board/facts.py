@@ -174,7 +174,7 @@ Amounts = tuple[tuple[str, int], ...]  # (name, requests), the largest first
 
 @dataclass(frozen=True, slots=True)
 class ModelDetails:
-    """One model: what its customers got, and how its provider answered."""
+    """One model: the results for its customers, and the answers of its provider."""
 
     name: str
     requests: int

@@ -1,4 +1,4 @@
-"""What a place consists of, and which part of it fails: its models, regions, customers and so on.
+"""The parts of a place and their failures: its models, regions, customers and so on.
 
 Pure. Customers are counted by model only, so a region has no customers, and a customer has models.
 """
@@ -23,7 +23,7 @@ _CUSTOMER_DIMENSIONS = (CUSTOMER, "model")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PlacePart:
     """One model, region, channel, tier or customer of a place, over the range of the page."""
 
     name: str
@@ -41,7 +41,7 @@ class Parts:
     """The parts of one kind: first those with the most failures, then those with most requests."""
 
     kind: str  # of DIMENSION_OF
-    rows: tuple[Part, ...]  # PARTS_MAX at most
+    rows: tuple[PlacePart, ...]  # PARTS_MAX at most
     count: int  # all of them
     failing: int  # those with a failure
     failed: int  # failures of all parts
@@ -123,5 +123,5 @@ def _by_name(kind: str, names: Sequence[str], sums: Ints) -> Parts:
     )
 
 
-def _parts(totals: dict[str, list[int]]) -> Iterator[Part]:
-    return (Part(name, *amounts) for name, amounts in totals.items())
+def _parts(totals: dict[str, list[int]]) -> Iterator[PlacePart]:
+    return (PlacePart(name, *amounts) for name, amounts in totals.items())

@@ -249,7 +249,7 @@ class ChartTargets:
 
 
 def charts(history: PlaceHistory, targets: ChartTargets) -> tuple[Chart, ...]:
-    """Return the charts of a place; those of latencies not for customers, who have none."""
+    """Return the charts of a place; those of latencies not for customers, as they have none."""
     steps = history.steps
     measured = [step.measured for step in steps]
     failures = [name for name in history.outcomes if name != "success"]

@@ -44,7 +44,7 @@ _FRESH = {**SAFE_HEADERS, "Cache-Control": "no-store"}
 
 @dataclass(frozen=True, slots=True)
 class DrillSource:
-    """What the pages are made from; none of it blocks."""
+    """The sources of the pages; none of them blocks."""
 
     live: Callable[[], LiveState]
     current: Callable[[], CurrentWindow | None]

@@ -1,4 +1,4 @@
-"""Figures of equal steps of time, for the charts: what is left of the slices once they are read.
+"""Figures of equal steps of time, for the charts: the remains of the slices after their reading.
 
 Pure. A consumer of slices (streams/store/reader.py), as the windows are. A step is added up from
 the slices of all partitions; then its histograms are replaced by the percentiles of each group. So

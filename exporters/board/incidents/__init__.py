@@ -1,1 +1,1 @@
-"""The incidents of the live board: what is wrong, where, and who is notified."""
+"""The incidents of the live board: faults, their places, and the notification of each."""

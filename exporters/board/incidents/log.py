@@ -75,7 +75,7 @@ class IncidentRecord:
             and other.start_s <= self.seen_s + REOPEN_S
         )
 
-    def joined(self, other: "IncidentRecord") -> "IncidentRecord":
+    def join(self, other: "IncidentRecord") -> "IncidentRecord":
         """Return this record with the sights of another one of the same incident."""
         worst = max(self, other, key=lambda record: record.badness or float("-inf"))
         shares = [share for share in (self.affected_ratio, other.affected_ratio) if share]
@@ -115,7 +115,7 @@ class IncidentLog:
         self._changed: set[str] = set()
         self._written_s = self._read_s = 0.0
         for record in sorted(stored, key=lambda record: record.start_s):
-            self._add_stored(record)
+            self._add_record(record)
         self._open = {record.key: record for record in self._records.values() if record.is_open}
         # Records that were open at the restart continue however long the exporter was away.
         self._resumed = set(self._open)
@@ -124,12 +124,12 @@ class IncidentLog:
             key for key, record in self._open.items() if record.fires_from_s is not None
         }
 
-    def _add_stored(self, record: IncidentRecord) -> None:
+    def _add_record(self, record: IncidentRecord) -> None:
         """Add a record of before a restart; two exporters may have written one incident twice."""
         for field, earlier in self._records.items():
             if earlier.is_also(record):
                 is_open = earlier.is_open or record.is_open
-                self._records[field] = replace(earlier.joined(record), is_open=is_open)
+                self._records[field] = replace(earlier.join(record), is_open=is_open)
                 self._changed |= {field, record.field}
                 return
         self._records[record.field] = record
@@ -139,7 +139,7 @@ class IncidentLog:
     ) -> tuple[Incident, ...]:
         """Record the incidents of one refresh and return them with their starts and peaks.
 
-        `is_blind`: nothing can be concluded about the traffic, so no incident ends.
+        `is_blind`: the traffic is unknown, so no incident ends.
         """
         shown = []
         keyed = self._with_keys(incidents)
@@ -200,12 +200,12 @@ class IncidentLog:
     # -- the store -------------------------------------------------------------------------------
 
     def is_due(self, now_s: float) -> bool:
-        """Return whether to read what other exporters stored, and then to write the changes."""
+        """Return whether to read the stored records, and then to write the changes."""
         after_s = _WRITE_EVERY_S if self._changed else _READ_EVERY_S
         return now_s - self._read_s >= after_s
 
     def agree(self, stored: Iterable[IncidentRecord], now_s: float) -> None:
-        """Adopt what other exporters of the same state stored.
+        """Adopt the records of further exporters of the same state.
 
         Of two records of one incident the field with the earlier start stays. An incident that
         only another exporter saw is adopted when it has ended, or is no longer seen by it.
@@ -224,8 +224,8 @@ class IncidentLog:
                 self._changed |= {other.field} if other.is_open else set()
 
     def _join(self, own: IncidentRecord, other: IncidentRecord) -> None:
-        """Put what another exporter stored of an incident into its record."""
-        joined = replace(own.joined(other), is_open=own.is_open)
+        """Join an incident's record with that of another exporter."""
+        joined = replace(own.join(other), is_open=own.is_open)
         del self._records[own.field]
         self._records[joined.field] = joined
         if self._open.get(own.key) is own:
@@ -234,7 +234,7 @@ class IncidentLog:
             self._changed |= {own.field, other.field, joined.field}
 
     def changes(self, now_s: float) -> tuple[dict[str, bytes], list[str]]:
-        """Return the fields to write, and those to delete; nothing between two times to write."""
+        """Return the fields to write, and those to delete; none between two times to write."""
         is_due = now_s - self._written_s >= _WRITE_EVERY_S
         if not self._changed or not is_due:
             return {}, []

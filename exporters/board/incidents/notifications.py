@@ -12,7 +12,7 @@ _STATE_RANK = {"firing": 0, "pending": 1, "none": 2}
 
 
 def incident_key(alert: str, *place: str) -> str:
-    """Return the key of an incident: its alert, and what the alert is about."""
+    """Return the key of an incident: its alert, and the place of the alert."""
     return "|".join((alert, *place))
 
 

@@ -56,7 +56,7 @@ def pipeline_incidents(reading: BoardInput, totals: RecentTotals) -> Iterator[In
 
 
 def _place(states: Sequence[AlertState]) -> str:
-    """Return what the alert is about, from its labels."""
+    """Return the place of an alert, from its labels."""
     return ",".join(sorted("=".join(pair) for state in states for pair in state.series.items()))
 
 

@@ -227,7 +227,7 @@ Phase = Literal["catching", "empty", "partial", ""]
 
 
 def data_phase(facts: LiveFacts | None, problem: str | None) -> Phase:
-    """Return what is special about the data, which has a colour of its own; "" if nothing is."""
+    """Return the phase of the data, which has its own colour; "" for current, complete data."""
     if facts is None:
         return "empty" if problem is None or problem.endswith(NOTHING_COUNTED) else ""
     fresh = facts.freshness

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from exporters.drill.affected import PARTS_MAX, Part, Parts, parts_of
+from exporters.drill.affected import PARTS_MAX, Parts, PlacePart, parts_of
 from exporters.drill.history import HistoryCache
 from exporters.drill.place import Place
 from exporters.drill.ranges import RANGES
@@ -33,13 +33,13 @@ def read_parts(settings: Settings, place: Place) -> dict[str, Parts]:
     return {parts.kind: parts for parts in asyncio.run(read())}
 
 
-def counted(place: Place, kind: str) -> dict[str, Part]:
+def counted(place: Place, kind: str) -> dict[str, PlacePart]:
     """Count the events of a place by another dimension."""
 
     def name_in(one: dict[str, str], kind: str) -> str:
         return token_of(one["customer_id"]) if kind == "customer" else one[DIMENSION_OF[kind]]
 
-    found: dict[str, Part] = {}
+    found: dict[str, PlacePart] = {}
     for one in EVENTS:
         is_probe = bool(one.get("probe"))
         if name_in(one, place.kind) != place.name or (
@@ -47,9 +47,9 @@ def counted(place: Place, kind: str) -> dict[str, Part]:
         ):
             continue
         name = name_in(one, kind)
-        before = found.get(name, Part(name, 0, 0, 0))
+        before = found.get(name, PlacePart(name, 0, 0, 0))
         is_eligible = one["outcome"] in ELIGIBLE
-        found[name] = Part(
+        found[name] = PlacePart(
             name,
             before.requests + (not is_probe),
             before.eligible + is_eligible,
