@@ -273,7 +273,7 @@ def metrics(url: str) -> Mapping[str, float]:
 def test_up_runs_everything_and_leaves_nothing_after_sigterm(tmp_path: Path) -> None:
     with up(tmp_path, TOKENPULSE_EXPORTER__PORT="0") as (process, printed):
         pids = children_of(process.pid)
-        assert len(pids) == 5  # broker, redis, worker, exporter, simulator
+        assert len(pids) == 6  # broker, redis, worker, intake, exporter, simulator
         found = re.search(r"http://127\.0\.0\.1:\d+/metrics", printed)
         assert found, printed
         assert re.search(r"Kafka +127\.0\.0\.1:\d+, topic inference\.requests", printed)
