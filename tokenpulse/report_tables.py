@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from exporters.daily.day.facts import BoardTargets
-from exporters.formatting import UNKNOWN, count, latency, percent, tokens
+from exporters.formatting import UNKNOWN, count, known_tokens, latency, percent
 
 _MEASURES = ("requests", "tokens", "cache hit", "available", "ttft p95", "tpot p95", "duration p95")
 
@@ -59,7 +59,7 @@ def _rows(
 def _cells(measures: Mapping[str, Any], targets: BoardTargets) -> tuple[str, ...]:
     return (
         count(measures["requests"]),
-        tokens(measures["tokens"]["total"]),
+        known_tokens(measures["tokens"]["total"], measures["known_ratio"].get("tokens")),
         percent(measures.get("cache_hit_ratio"), targets.cache_hit_ratio),
         percent(measures.get("availability_ratio"), targets.availability_ratio),
         *(

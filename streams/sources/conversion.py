@@ -174,7 +174,14 @@ def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
         if at.tzinfo is None:
             if zone is None:
                 raise Unusable(value, "has no zone; set time.zone")
-            at = at.replace(tzinfo=zone)
+            local, at = at, at.replace(tzinfo=zone)
+            # Python would take the time by the offset before the clocks were set forward.
+            if at.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != local:
+                raise Unusable(
+                    value,
+                    f"does not exist in {zone}, as the clocks were set forward; write times with "
+                    "an offset, or in UTC",
+                )
         return (at - EPOCH) // MICROSECOND / 1_000
 
     return convert

@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # generic in the type stubs only
 
 _decode = msgspec.json.Decoder().decode
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a file without line ends would otherwise fill the memory
+# A prompt may be longer than the 131,072 characters that Python allows for a cell by default.
+csv.field_size_limit(MAX_LINE_BYTES)
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"

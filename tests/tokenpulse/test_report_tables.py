@@ -13,6 +13,7 @@ def measures(requests: int, ttft_s: float | None = None) -> dict[str, Any]:
     return {
         "requests": requests,
         "tokens": {"total": 10 * requests},
+        "known_ratio": {"tokens": 1.0},
         "availability_ratio": 0.5,
         "ttft_seconds": latency,
     }
@@ -65,3 +66,10 @@ def test_there_is_no_table_unless_it_is_asked_for() -> None:
     assert list(report_table({"steps": []}, TARGETS, by_step=False)) == []
     empty: dict[str, Any] = {"steps": [], "groups": []}
     assert list(report_table(empty, TARGETS, by_step=False)) == ["no request in any group"]
+
+
+def test_tokens_that_no_request_has_are_unknown_and_not_0() -> None:
+    without = measures(2) | {"tokens": {"total": 0}, "known_ratio": {"tokens": 0.0}}
+    group = {"key": {"model": "a"}, "total": without, "steps": []}
+    lines = list(report_table(REPORT | {"groups": [group]}, TARGETS, by_step=False))
+    assert first_columns(lines, 3)[1] == ["a", "2", "unknown"]

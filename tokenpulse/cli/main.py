@@ -9,9 +9,10 @@ import importlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from streams.errors import TokenpulseError
 
@@ -49,7 +50,10 @@ COMMANDS = {
     "simulate": ("traffic:simulate", "Send simulated traffic, with faults on request."),
     "sla": ("sla:sla", "Show the status of every objective, credits and adjustments."),
     "topics": ("servers:topics", "Create Kafka topics."),
-    "try": ("attempt:try_", "Show which mapping reads a file, and ten events as counted."),
+    "try": (
+        "attempt:try_",
+        "Show which mapping reads a file, and ten events as they would be counted.",
+    ),
     "up": ("up:up", "Run the whole stack on this machine, with simulated traffic."),
     "worker": ("processes.worker:worker", "Consume events and keep the state in Redis."),
 }
@@ -104,6 +108,32 @@ class OneLineErrors(click.Group):
             for line in str(error).splitlines():
                 click.echo(f"tokenpulse: {_printable(line)}", err=True)
             sys.exit(2)
+        except click.UsageError as error:
+            _exit_with_usage(error, f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip())
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Parse the options of the root command."""
+        try:
+            return super().make_context(*args, **options)
+        except click.UsageError as error:
+            _exit_with_usage(error, "tokenpulse")
+
+
+def _exit_with_usage(error: click.UsageError, command: str) -> NoReturn:
+    """Print a wrong argument as one line that names the help, and exit with its status.
+
+    `command`: the command whose help is named if the error has none.
+    """
+    # Without arguments a group shows its help, which is the message of this error.
+    if isinstance(error, NoArgsIsHelpError):
+        raise error
+    if error.ctx is not None:
+        command = error.ctx.command_path
+    # Click lists the choices of a missing argument on lines of their own.
+    problem = " ".join(error.format_message().split()).removesuffix(".")
+    problem += "" if problem.endswith("?") else ";"
+    click.echo(f"Error: {_printable(problem)} see `{command} --help`", err=True)
+    sys.exit(error.exit_code)
 
 
 def _printable(line: str) -> str:

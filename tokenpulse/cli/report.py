@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from exporters.daily.day.facts import BoardTargets
 from exporters.daily.day.metrics import board_targets
-from exporters.formatting import UNKNOWN, count, counted, known_for, latency, percent, tokens
+from exporters.formatting import UNKNOWN, count, counted, known_for, known_tokens, latency, percent
 from slo.policy.loading import load_policies
 from slo.policy.targets import targets_of
 from streams.config.settings import Settings
@@ -138,7 +138,7 @@ def print_measures(report: dict[str, Any], targets: BoardTargets) -> None:
     rows = [
         ("requests", count(total["requests"])),
         ("duplicates", count(total["duplicates"])),
-        ("tokens", tokens(total["tokens"]["total"]) + _known(total, "tokens", "requests")),
+        ("tokens", _tokens(total)),
         (
             "cache hit",
             percent(total.get("cache_hit_ratio"), targets.cache_hit_ratio)
@@ -159,6 +159,15 @@ def print_measures(report: dict[str, Any], targets: BoardTargets) -> None:
     rows += _counted_apart(total)
     for name, value in rows:
         click.echo(f"  {name:<{max(12, len(name) + 2)}}{value}")
+
+
+def _tokens(total: dict[str, Any]) -> str:
+    """Return the tokens, and for which share of the requests they are known if not for all."""
+    ratio = total["known_ratio"].get("tokens")
+    text = known_tokens(total["tokens"]["total"], ratio)
+    if ratio == 0:
+        return f"{text}, known for 0 % of requests"
+    return text + _known(total, "tokens", "requests")
 
 
 def _known(total: dict[str, Any], measure: str, of: str) -> str:

@@ -10,7 +10,7 @@ from exporters.daily.day.facts import DailyFacts, Day, Risk, Segment
 from exporters.daily.day.figures import figure
 from exporters.daily.day.verdict import AT_RISK_BUDGET_LEFT, TITLES, is_at_risk
 from exporters.daily.render.rows import Marked, mark_budget, objective, short
-from exporters.formatting import budget_left, count, counted, exact_percent, percent, tokens
+from exporters.formatting import budget_left, count, counted, exact_percent, known_tokens, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def segment_row(segment: Segment, facts: DailyFacts) -> SegmentRow:
         name=short(segment.name),
         customers=counted(segment.customers, "customer"),
         requests=count(segment.requests),
-        tokens=tokens(segment.tokens),
+        tokens=known_tokens(segment.tokens, segment.tokens_known_ratio),
         availability=percent(segment.availability_ratio, targets.availability_ratio),
         cache_hit=percent(segment.cache_hit_ratio, targets.cache_hit_ratio),
         tokens_known=_known_share(segment.tokens_known_ratio),

@@ -130,6 +130,24 @@ def test_a_quoted_cell_may_hold_line_breaks_and_the_row_has_the_number_of_its_fi
     assert [(row.line, row.event["input_tokens"]) for row in found] == [(2, 10), (4, 20)]
 
 
+def test_a_quoted_cell_may_be_as_long_as_a_long_prompt(tmp_path: Path) -> None:
+    """Python's own limit of a cell is 131,072 characters."""
+    path = tmp_path / "day.csv"
+    path.write_text('at,input,prompt\n1767225600,10,"' + "p" * 140_000 + '"\n')
+    yaml = "format: csv\ntime: {column: at, kind: epoch, unit: s, marks: end}\n"
+    yaml += "fields: {model: {constant: m}, outcome: {constant: success}, input_tokens: input}\n"
+    sql = (
+        "-- format: csv\n"
+        "SELECT line, (r->>'at')::BIGINT * 1000 AS ended_at, 'm' AS model, 'success' AS outcome, "
+        "(r->>'input')::BIGINT AS input_tokens FROM records"
+    )
+    for name, text in (("m.yaml", yaml), ("m.sql", sql)):
+        (tmp_path / name).write_text(text)
+        [row] = read_rows(path, load_mapping(str(tmp_path / name)))
+        assert isinstance(row, Row), row
+        assert row.event["input_tokens"] == 10
+
+
 def test_a_line_too_long_to_hold_is_reported_and_the_next_one_read(
     read: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Columns become fields: units, nulls, codes, templates and times."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -262,6 +263,23 @@ def test_text_times_are_cut_to_milliseconds_whatever_their_digits_and_zone(
         "2025-01-01 01:00:00",  # the zone's winter time
         "2025-07-01 02:00:00.5",  # its summer time
     ) == [BASE_MS + ms for ms in (0, 1, 123, 0, 0, 15_638_400_500)]
+
+
+def test_a_local_time_that_the_clocks_skipped_is_reported(read: Callable[..., Any]) -> None:
+    text = "{column: at, kind: text, marks: end, zone: Europe/Berlin}"
+    mapping = re.sub(r"time: {.*}", f"time: {text}", SIMPLE)
+    assert mapping != SIMPLE
+    times = ["2026-03-29 01:59:59", "2026-03-29 02:30:00", "2026-03-29 03:00:00"]
+    times += ["2026-10-25 02:30:00"]  # twice there: the first is meant
+    before, skipped, after, twice = read(
+        "at,input\n" + "".join(f"{at},1\n" for at in times), mapping
+    )
+    assert after.ended_at_ms - before.ended_at_ms == 1_000
+    assert twice.ended_at_ms == 1_792_888_200_000
+    assert skipped.problem == (
+        "time (column at): found '2026-03-29 02:30:00'; does not exist in Europe/Berlin, as the "
+        "clocks were set forward; write times with an offset, or in UTC"
+    )
 
 
 def test_a_text_time_without_zone_or_without_sense_is_reported(read: Callable[..., Any]) -> None:

@@ -81,6 +81,27 @@ def test_an_unknown_setting_is_one_line_that_names_it(tmp_path: Path) -> None:
     assert_one_line(run("--config", tmp_path / "absent.yaml", "report"), "no such file")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("--nope", "No such option: --nope; see `main --help`"),
+        ("nope", "No such command 'nope'; see `main --help`"),
+        ("replay", "Missing argument 'FILE'; see `main replay --help`"),
+        ("report --by", "Option '--by' requires an argument; see `main report --help`"),
+        ("report --nope", "No such option: --nope Did you mean --to? see `main report --help`"),
+        (
+            "report --step 3x",
+            "Invalid value for '--step': '3x' is not a span; write 10s, 5m, 1h or 1d; see "
+            "`main report --help`",
+        ),
+        ("health nope", "No such command 'nope'; see `main health --help`"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_that_names_the_help(arguments: str, line: str) -> None:
+    done = run(*arguments.split())
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"Error: {line}\n")
+
+
 def test_a_secret_that_is_too_short_is_not_shown() -> None:
     done = run("worker", TOKENPULSE_WORKER__CUSTOMER_KEY="hunter2")
     assert done.exit_code == 2

@@ -15,13 +15,15 @@ def step(start: str, complete: bool = True) -> dict[str, Any]:
     return {"start": f"2026-11-22T{start}:00Z", "measures": {"complete": complete}}
 
 
-def printed(capsys: pytest.CaptureFixture[str], **changes: Any) -> list[str]:
+def printed(
+    capsys: pytest.CaptureFixture[str], ratios: dict[str, float] | None = None, **changes: Any
+) -> list[str]:
     """Return the lines of a report of ten minutes in two steps."""
     total = {
         "requests": 10,
         "duplicates": 0,
         "tokens": {"total": 0},
-        "known_ratio": {},
+        "known_ratio": ratios or {},
         "provider": {"attempts": 10},
         "client_errors": {},
         "endings": {},
@@ -63,3 +65,11 @@ def test_requests_after_the_end_are_named_in_one_line(capsys: pytest.CaptureFixt
         "far ahead); --to shows them"
     )
     assert sum("NOT" in line for line in lines) == 1
+
+
+def test_tokens_that_no_request_has_are_unknown_and_not_0(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = printed(capsys, ratios={"tokens": 0.0})
+    assert "tokens      unknown, known for 0 % of requests" in lines
+    assert "tokens      0" in printed(capsys, ratios={})  # of requests that all failed
