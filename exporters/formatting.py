@@ -133,12 +133,12 @@ def tokens(number: float | None) -> str:
     return f"{_plain(_half_even(scaled, three_digits(scaled)))} {letter}"
 
 
-def known_tokens(number: float, ratio: float | None) -> str:
+def known_tokens(number: float | None, ratio: float | None) -> str:
     """Return a sum of tokens as `tokens` does; unknown if it is 0 and no request has any.
 
     `ratio`: share of the requests whose tokens are known; None without any request.
     """
-    return UNKNOWN if not number and ratio == 0 else tokens(number)
+    return UNKNOWN if number == 0 and ratio == 0 else tokens(number)
 
 
 def known_for(ratio: float | None, noun: str) -> str:
