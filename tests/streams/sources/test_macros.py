@@ -55,7 +55,7 @@ def test_every_recorded_shape_has_a_macro() -> None:
         assert {path.stem for path in Path(USAGE).glob("*.json")} == MACROS.keys()
 
 
-@pytest.mark.parametrize("macro", {*MACROS.values(), "usage_bedrock_log"})
+@pytest.mark.parametrize("macro", sorted({*MACROS.values(), "usage_bedrock_log"}))
 @pytest.mark.parametrize("document", [{}, None, [], {"prompt_tokens": "many"}])
 def test_usage_without_counts_is_unknown_and_not_zero(macro: str, document: Any) -> None:
     counts = usage(macro, document)
