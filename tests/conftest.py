@@ -30,6 +30,14 @@ hypothesis.settings.register_profile("tokenpulse", deadline=None)
 hypothesis.settings.load_profile("tokenpulse")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def user_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands of the tests find no stack that the user runs, and leave it no link."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[LocalStack]:
     stack = start_servers()

@@ -1,5 +1,8 @@
 """Which `tokenpulse up` runs on this machine: a state file in the directory of each stack.
 
+The directory of a stack is below the temporary directory of its terminal. Another terminal may have
+another one (TMPDIR), so a link to each is in a directory that depends on the user only.
+
 Only the user of a stack can read its directory. A stack locks its directory while it lives and
 removes it at its end, so a state file without a lock is that of a killed stack, even if another
 process has its id now.
@@ -9,7 +12,8 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +41,33 @@ class RunningStack:
         return str(self.settings["redis"]["url"])
 
 
+def user_directory() -> Path | None:
+    """Return the directory with the links to this user's stacks; None if none can be written.
+
+    It is below XDG_RUNTIME_DIR, or ~/.cache if that is not set or not writable.
+    """
+    bases = [Path(runtime)] if (runtime := os.environ.get("XDG_RUNTIME_DIR")) else []
+    with suppress(RuntimeError):  # a user of a container may have no home directory
+        bases.append(Path.home() / ".cache")
+    for base in bases:
+        directory = base / "tokenpulse"
+        with suppress(OSError):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if directory.stat().st_uid == os.getuid() and os.access(directory, os.W_OK | os.X_OK):
+                return directory
+    return None
+
+
+def remove_dead_links() -> None:
+    """Remove the links to the directories of stacks that have ended."""
+    for link in _links():
+        if not link.exists():
+            with suppress(OSError):
+                link.unlink()
+
+
 def write_state(directory: Path, stack: RunningStack) -> None:
-    """Write the state file of a stack atomically."""
+    """Write the state file of a stack atomically, and link its directory for other terminals."""
     draft = directory / f"{STATE_FILE}.draft"
     # Only the user may read it: it has secrets, and the addresses lead to all data.
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -46,12 +75,17 @@ def write_state(directory: Path, stack: RunningStack) -> None:
         json.dump(asdict(stack), file)
     # A reader sees the whole file or none.
     draft.rename(directory / STATE_FILE)
+    if links := user_directory():
+        # Without the link the stack runs as well; commands with the same TMPDIR find it.
+        with suppress(OSError):
+            (links / directory.name).symlink_to(directory.absolute())
 
 
 def running_stacks() -> list[RunningStack]:
     """Return the running stacks of this user, the newest first."""
     stacks = []
-    for file in Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*/{STATE_FILE}"):
+    for directory in _stack_directories():
+        file = directory / STATE_FILE
         try:
             if file.stat().st_uid == os.getuid() and _is_locked(file.parent):
                 stack = RunningStack(**json.loads(file.read_text(encoding="utf-8")))
@@ -60,6 +94,17 @@ def running_stacks() -> list[RunningStack]:
         except (OSError, ValueError, TypeError, KeyError):
             continue  # removed meanwhile, or of another version
     return sorted(stacks, key=lambda stack: -stack.started_at_ms)
+
+
+def _stack_directories() -> Iterator[Path]:
+    """Yield each directory that may be of a stack once."""
+    near = Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*")
+    yield from {directory.resolve() for directory in (*near, *_links())}
+
+
+def _links() -> list[Path]:
+    directory = user_directory()
+    return [] if directory is None else list(directory.glob(f"{TEMP_PREFIX}*"))
 
 
 def _is_locked(directory: Path) -> bool:

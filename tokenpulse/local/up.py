@@ -13,7 +13,7 @@ from typing import Any
 from exporters.status_page.routes import PATH as STATUS_PATH
 from streams.config.settings import Settings
 from streams.intake.body import EVENTS_PATH
-from tokenpulse.local.discovery import RunningStack, write_state
+from tokenpulse.local.discovery import RunningStack, remove_dead_links, write_state
 from tokenpulse.local.embedded import StackError, changed_settings, reachable
 from tokenpulse.local.stack import LocalStack
 
@@ -56,6 +56,7 @@ def run_up(settings: Settings) -> int:
             raise
     finally:
         stack.stop()
+        remove_dead_links()
     return 0
 
 
