@@ -214,6 +214,9 @@ def read_file(
         recording.add(path, batch, None)
     problems.summarise()
     recording.unmapped += problems.unmapped
+    if problems.rejected:
+        # The reason that the worker gives a time of another unit.
+        recording.refused["out_of_range"] += problems.rejected
 
 
 def _values(
@@ -226,7 +229,7 @@ def _values(
             continue
         if isinstance(row, EventLine) and row.unit is not None:
             # Taken as milliseconds, one such event would add decades of silence.
-            problems.report(
+            problems.report_rejected(
                 RowError(row.line, f"ended_at: looks like {row.unit}; send milliseconds")
             )
             continue

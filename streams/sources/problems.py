@@ -20,7 +20,8 @@ _VALUE = re.compile(r"found .*(?=;)|'[^']*'|\d+", re.DOTALL)
 class RowProblems:
     """Prints the problems of one file's rows through `say`, and counts them.
 
-    `unmapped`: rows that did not become an event. `left_out`: fields left out of rows that did.
+    `unmapped`: rows that did not become an event. `rejected`: events that the worker would reject.
+    `left_out`: fields left out of rows that became an event.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
@@ -28,11 +29,17 @@ class RowProblems:
         self._counts: Counter[str] = Counter()
         self._first: dict[str, tuple[int, str]] = {}
         self.unmapped = 0
+        self.rejected = 0
         self.left_out = 0
 
     def report(self, error: RowError) -> None:
         """Print why a row did not become an event, unless ten of this kind are printed already."""
         self.unmapped += 1
+        self._print(error.line, error.problem)
+
+    def report_rejected(self, error: RowError) -> None:
+        """Print why the worker would reject an event, in the same way."""
+        self.rejected += 1
         self._print(error.line, error.problem)
 
     def report_fields(self, row: Row) -> None:
