@@ -14,6 +14,7 @@ from typing import NoReturn
 
 log = logging.getLogger(__name__)
 
+# EX_SOFTWARE of sysexits.h: tells such an end from a stop and from an error of usage.
 EXIT_CODE = 70
 PERIOD_S = 1.0
 
@@ -24,6 +25,7 @@ class Watchdog:
     def __init__(self, checks: "list[Callable[[], str | None]]") -> None:
         self._checks = checks
         self._stopping = threading.Event()
+        # A daemon thread: a process that ends by itself does not wait for it.
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
@@ -39,15 +41,18 @@ class Watchdog:
 
         Call it only when the last checkpoint is written.
         """
+        # The monotonic clock does not jump when the wall clock is corrected.
         until = time.monotonic() + within_s
 
         def overdue() -> str | None:
             late = time.monotonic() > until
             return f"told to end, it had not after {within_s:g} s" if late else None
 
+        # In place of the other checks, which loops that shut down would fail.
         self._checks = [overdue]
 
     def _watch(self) -> None:
+        # The wait is a sleep that stop() ends at once.
         while not self._stopping.wait(PERIOD_S):
             for check in self._checks:
                 if problem := check():
@@ -69,6 +74,7 @@ class Ticker:
 
     def check(self) -> str | None:
         """Return the problem for the watchdog, or None."""
+        # Not started yet: there is no age.
         if self._ticked_at is None:
             return None
         age_s = time.monotonic() - self._ticked_at
@@ -99,5 +105,6 @@ class Lasting:
 def die(reason: str) -> NoReturn:
     """End the process now, without a clean-up that could hang: stored state is always complete."""
     log.critical("ending this worker: %s", reason)
+    # os._exit runs no exit handlers, so the log is flushed here.
     logging.shutdown()
     os._exit(EXIT_CODE)

@@ -14,6 +14,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def _address(text: str) -> str:
+    # Stricter than RFC 5322: such an address can carry no header and no second recipient.
     if not re.fullmatch(r"[^\s@<>,;:\"()\[\]\\]+@[A-Za-z0-9.-]+", text) or not text.isascii():
         raise ValueError("write a plain address, such as board@example.com")
     return text
@@ -86,6 +87,7 @@ class Daily(Section):
             "mail_to": self.mail_to,
         }
         missing = [name for name, value in mail.items() if not value]
+        # All or none: without e-mail the three stay unset.
         if 0 < len(missing) < len(mail):
             raise ValueError(f"e-mail needs {', '.join(mail)}; set {' and '.join(missing)}")
         if (self.smtp_username is None) != (self.smtp_password_file is None):
@@ -110,11 +112,13 @@ class Daily(Section):
         url = _text(self.slack_webhook_file, "daily.slack_webhook_file")
         try:
             parts = urlsplit(url)
+            # Unencrypted only within this machine, for a test server or a proxy.
             fits = parts.scheme == "https" or (
                 parts.scheme == "http" and parts.hostname in _LOOPBACK
             )
         except ValueError:
             fits = False
+        # A blank or line break of the file would become a part of the address.
         if not fits or not url.isprintable() or " " in url:
             raise ConfigError(
                 f"daily.slack_webhook_file: {self.slack_webhook_file} contains no https:// URL; "

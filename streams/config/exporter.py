@@ -14,6 +14,7 @@ WindowName = Literal["1m", "5m", "30m", "1h", "6h", "24h", "3d", "30d"]
 def _known_zone(zone: str) -> str:
     try:
         ZoneInfo(zone)
+    # ZoneInfo raises ValueError for a path, and OSError for the name of a folder.
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError("unknown time zone; use an IANA name such as Europe/Berlin") from error
     return zone

@@ -68,6 +68,7 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
+    # A class attribute: pydantic builds the sources itself and passes no argument on.
     file_content: ClassVar[Mapping[str, Any]] = {}
 
     kafka: Kafka = Kafka()
@@ -103,8 +104,10 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
         path = Path(named)
     if path is not None and not os.path.isfile(path):
         raise ConfigError(f"{path}: no such file; give --config the path of a YAML file")
+    # pydantic ignores variables that match no field, so a misspelt one would have no effect.
     misspelt = list(misspelt_variables(os.environ, _variables(), ENV_PREFIX))
     content = _read_file(path) if path is not None else {}
+    # A class for each call: the content of one file must not reach the next.
     reading = type("Settings", (Settings,), {"file_content": content})
     try:
         settings: Settings = reading(**(overrides or {}))
@@ -174,6 +177,7 @@ def _is_public(location: Location) -> bool:
         if (section := _section(field)) is None:
             return SecretStr not in get_args(field.annotation) and field.repr
         fields = section.model_fields
+    # The location is a whole section, which may contain a secret.
     return False
 
 

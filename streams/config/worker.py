@@ -19,6 +19,7 @@ class Limits(Section):
     regions: int = Field(100, ge=1, description="Distinct regions.")
     channels: int = Field(50, ge=1, description="Distinct channels.")
     service_tiers: int = Field(20, ge=1, description="Distinct service tiers.")
+    # The upper limits keep the registry's numbers within the bits of a table key.
     series: int = Field(
         2_000, ge=1, le=100_000, description="Distinct (model, region, channel, tier)."
     )
@@ -151,6 +152,7 @@ class Worker(Section):
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
+        # The two may differ, and the wrong one would give every customer another hash.
         if self.customer_key is not None and self.customer_key_file is not None:
             raise ValueError("give customer_key or customer_key_file, not both")
         return self
@@ -162,6 +164,7 @@ class Worker(Section):
         else:
             key = self.customer_key
             secret = b"" if key is None else key.get_secret_value().encode()
+        # A short key can be guessed, and the hashes then betray the ids.
         if len(secret) < 16:
             raise ConfigError(
                 "worker.customer_key: customer ids are stored only as a keyed hash; set "

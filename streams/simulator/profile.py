@@ -54,6 +54,7 @@ class Tier:
     stream_ratio: float
 
 
+# The weights of each list sum to 1: they are shares of the requests.
 MODELS = (
     Model("aurora-4-small", 0.30, 75, 11, 180),
     Model("aurora-4-medium", 0.28, 105, 18, 260),
@@ -62,6 +63,7 @@ MODELS = (
     Model("aurora-4-reasoning", 0.08, 150, 26, 900, reasons=True),
     Model("aurora-3-medium", 0.06, 130, 28, 220),
 )
+# Offsets of standard time: the profile has no daylight saving time.
 REGIONS = (
     Region("us-east-1", 0.40, -5, 1.0),
     Region("us-west-2", 0.20, -8, 0.95),
@@ -112,6 +114,7 @@ class Profile:
 
     def __post_init__(self) -> None:
         for name in ("events_per_s", "customers", "probe_interval_s"):
+            # A comparison with NaN is false, so NaN is rejected too.
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name}: got {value}; write a number above 0")
@@ -121,6 +124,7 @@ class Profile:
             if not getattr(self, name):
                 raise ValueError(f"{name}: got none; name at least one")
         failing = dict(self.failures)
+        # The first outcome is success, which is no failure.
         if unknown := sorted(failing.keys() - set(OUTCOMES[1:])):
             raise ValueError(f"failures: got {unknown[0]}; use {', '.join(OUTCOMES[1:])}")
         if min(failing.values(), default=0) < 0 or sum(failing.values()) > 1:

@@ -57,6 +57,7 @@ async def simulate(
                 until_ms = until_ms if end_ms is None else min(until_ms, end_ms)
                 await _send(producer, traffic, sent_to_ms, until_ms)
                 requests.sent_to_ms = sent_to_ms = max(sent_to_ms, until_ms)
+                # Only after catching up: a backlog is sent without pauses.
                 if now_ms() - sent_to_ms < STRIDE_MS:
                     await _sleep(stopping, TICK_MS / 1_000)
             await producer.flush()
@@ -110,6 +111,7 @@ class _RequestWatch:
         try:
             before = (await self._store.read()).simulator(self._seed)
         except StoreError as error:
+            # Without the record of what was sent, the past might be sent twice.
             self._report_unavailable(error)
             return now_ms
         first_ms = now_ms - round(past_s * 1_000)

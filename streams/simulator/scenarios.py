@@ -37,6 +37,7 @@ def _span(value: object) -> timedelta:
         amount, unit_s = value[:-1], SPAN_UNITS_S[value[-1]]
     if isinstance(value, timedelta):
         span = value
+    # A bool is an int in Python, but no number of seconds.
     elif isinstance(amount, str | int | float) and not isinstance(amount, bool):
         try:
             span = timedelta(seconds=float(amount) * unit_s)
@@ -50,6 +51,7 @@ def _span(value: object) -> timedelta:
 
 
 def _instant_or_span(value: object) -> datetime | timedelta:
+    # An instant in ISO 8601 has a T; no span has one.
     if isinstance(value, str) and "T" in value:
         try:
             value = datetime.fromisoformat(value)
@@ -148,6 +150,7 @@ class CacheFailure(Scenario):
 
     def apply(self, requests: Requests, hit: Bools, draws: Floats) -> None:
         """Turn cache reads into cache writes."""
+        # The prompt is as long as before: what is not read from the cache is written to it.
         kept = (requests.cached_input_tokens * self.kept_share).astype(np.int64)
         lost = np.where(hit, requests.cached_input_tokens - kept, 0)
         requests.cached_input_tokens -= lost
@@ -174,6 +177,7 @@ class StreamErrors(Scenario):
         streaming = requests.stream & (requests.outcome == SUCCESS)
         broken = hit & streaming & (draws[:, 0] < self.share)
         requests.outcome[broken] = STREAM_ERROR
+        # The second draw is independent of the one that chose the request.
         requests.cut_short(broken, draws[:, 1])
 
 

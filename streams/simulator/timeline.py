@@ -89,6 +89,7 @@ class Timeline:
             for field, name in scenario.where.model_dump(exclude_none=True).items():
                 known = names[field]
                 if name not in known:
+                    # Of a long list, such as the customers, the first and the last name do.
                     shown = ", ".join(known) if len(known) < 12 else f"{known[0]} to {known[-1]}"
                     problems.append(
                         f"{self.source}: scenarios[{index}].where.{field}: got {name!r}, which "
@@ -127,9 +128,11 @@ def load_timeline(path_or_name: str | Path) -> Timeline:
     entries = document.get("scenarios") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise TimelineError(f"{source}: scenarios: got no list; start the file with `scenarios:`")
+    # A key of YAML may be a number; texts can be sorted.
     if extra := sorted(str(key) for key in document if key not in ("scenarios", "description")):
         raise TimelineError(f"{source}: {extra[0]}: no such key; use description and scenarios")
     scenarios, problems = [], []
+    # All entries are read before failing, so that one run shows all problems.
     for index, entry in enumerate(entries):
         try:
             scenarios.append(_scenario(entry, source, f"scenarios[{index}]"))

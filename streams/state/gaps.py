@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from streams.events.watermark import Times
 from streams.state.snapshot import Gap
 
+# Each checkpoint writes the metadata with all gaps, so their number is bounded.
 _GAPS_MAX = 64
 
 
 def open_gap(gaps: Sequence[Gap], watermark_ms: int, records: int) -> list[Gap]:
     """Return the gaps after `records` records were missed at this watermark."""
+    # The stream has not moved on since this gap opened, so the new one continues it.
     if gaps and gaps[-1].to_ms is None:
         return [*gaps[:-1], gaps[-1]._replace(records=gaps[-1].records + records)]
     return _limit([*gaps, Gap(watermark_ms, None, records)])
@@ -30,6 +32,7 @@ def close_gap(gaps: Sequence[Gap], ended_at_ms: Times, arrived_ms: Times) -> lis
     follows = (arrived_ms >= gaps[-1].from_ms) & (ended_at_ms <= arrived_ms)
     if not follows.any():
         return list(gaps)
+    # argmax finds the first True; the end is exclusive, so its millisecond still counts as missed.
     to_ms = int(arrived_ms[follows.argmax()]) + 1
     return [*gaps[:-1], gaps[-1]._replace(to_ms=to_ms)]
 
@@ -52,6 +55,7 @@ def add_incomplete(
     closed += [Gap(from_s * 1_000, to_s * 1_000, 0) for from_s, to_s in stretches]
     if missed or is_open:
         records = sum(gap.records for gap in missed)
+        # At most one gap is open, so both causes share it, from the earlier beginning.
         from_ms = min([watermark_ms, *(gap.from_ms for gap in missed)])
         missed = [Gap(from_ms, None, records)]
     return _limit([*sorted(closed, key=lambda gap: gap.from_ms), *missed])

@@ -84,6 +84,7 @@ def without_apart_tiers(
     if not rows.any():
         return aggregate
     series = aggregate.series.values.copy()
+    # Streamed requests are the denominator of the known share of TTFT, so they go with it.
     emptied = [*SUM_COLUMNS, KNOWN_AT + KNOWN.index("streamed")]
     series[np.ix_(np.flatnonzero(rows), emptied)] = 0
     return replace(
@@ -128,6 +129,7 @@ def _regrouped(table: Table, group_of: Ints, low_bits: int) -> dict[int, Table]:
     """Replace series by groups and cut by group; each part's keys then begin at group 0."""
     if not len(table):
         return {}
+    # A key is (series << low_bits) | the rest.
     low = table.keys & ((1 << low_bits) - 1)
     keys = (group_of[table.keys >> low_bits] << low_bits) | low
     return dict(Table.summed(keys, table.values).split(low_bits))
@@ -225,6 +227,7 @@ def known_shares(aggregate: Aggregate) -> dict[str, float]:
 def counters(aggregate: Aggregate) -> Ints:
     """Return the sums of COUNTERS of an aggregate, over all its groups."""
     sums = np.zeros(len(COUNTERS), np.int64)
+    # add.at adds at each repeated index; `+=` on an index array would add once.
     np.add.at(sums, aggregate.counters.keys & ((1 << COUNTER_BITS) - 1), aggregate.counters.values)
     return sums
 
@@ -240,6 +243,7 @@ def _provider_view(aggregate: Aggregate, sums: Ints) -> dict[str, Any]:
     attempts = outcomes(aggregate) + sums[ATTEMPTS_AT:ATTEMPT_TOKENS_AT]
     added = sums[ATTEMPT_TOKENS_AT : ATTEMPT_TOKENS_AT + len(TOKENS)].tolist()
     spent = {
+        # `tokens` ends with `total`, which has no counter and is computed below.
         name: count + more
         for (name, count), more in zip(tokens(aggregate).items(), added, strict=False)
     }
@@ -285,6 +289,7 @@ def latency(aggregate: Aggregate, name: str) -> dict[str, float | int]:
     """
     number = LATENCIES.index(name)
     cell = aggregate.cells.keys & ((1 << CELL_BITS) - 1)
+    # Keys are sorted by (latency, bucket), so the cells of one latency are one stretch.
     low, high = np.searchsorted(
         cell, [number << histogram.BUCKET_BITS, (number + 1) << histogram.BUCKET_BITS]
     )
@@ -369,6 +374,7 @@ def measured_threshold_counts(aggregate: Aggregate) -> Table:
     # The output speed has no histogram: it is known of the requests whose TPOT is.
     is_speed = (wanted & ((1 << LATENCY_BITS) - 1)) == CLOCKS.index("output_speed")
     wanted = np.where(is_speed, wanted - _SPEED_ABOVE_TPOT, wanted)
+    # searchsorted may point past the end; the comparison below drops what is not there.
     at = np.searchsorted(histograms, wanted)
     at = np.minimum(at, max(0, len(histograms) - 1))
     measured = np.zeros(len(wanted), np.int64)
@@ -386,6 +392,7 @@ def by_histogram(cells: Table) -> tuple[Ints, Ints, Ints]:
     if not len(keys):
         nothing = np.empty(0, np.int64)
         return nothing, nothing, nothing
+    # The keys are sorted: a histogram starts where a key differs from the one before.
     starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
     ends = np.append(starts[1:], len(keys)) - 1
     return keys[starts], np.add.reduceat(cells.values, starts), ends

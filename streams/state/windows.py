@@ -31,6 +31,7 @@ ROLLING_S = {
 def kept_step_s(at_s: int, watermark_s: int) -> int:
     """Length of the finest slices still kept around `at_s` when the stream is at `watermark_s`."""
     for step_s, keep_s in LEVELS:
+        # The slice around `at_s` is kept while its end is within `keep_s` of the watermark.
         if at_s // step_s * step_s + step_s > watermark_s - keep_s:
             return step_s
     return LEVELS[-1].step_s
@@ -41,7 +42,9 @@ def rolling(span_s: int, as_of_s: int, watermark_s: int) -> tuple[int, int]:
     finest = LEVELS[0].step_s
     to_s = as_of_s // finest * finest + finest
     from_s = to_s - span_s
+    # The far end lies in the coarsest slices of the window, so it decides.
     step_s = kept_step_s(from_s, max(watermark_s, as_of_s))
+    # Rounded up: a slice that begins before the window would count too much.
     return -(-from_s // step_s) * step_s, to_s
 
 
@@ -51,12 +54,14 @@ def calendar(unit: str, as_of_s: int, zone: ZoneInfo, watermark_s: int) -> tuple
     If midnight is not the start of a slice that is still kept (in zones that are off by half an
     hour, days ago), the window begins with the next slice.
     """
+    # Midnight by the wall clock: a day on which the clocks change has 23 or 25 hours.
     local = datetime.fromtimestamp(as_of_s, zone).replace(hour=0, minute=0, second=0, fold=0)
     start = local.replace(day=1) if unit == "month" else local
     finest = LEVELS[0].step_s
     to_s = as_of_s // finest * finest + finest
     from_s = int(start.timestamp())
     step_s = kept_step_s(from_s, max(watermark_s, as_of_s))
+    # Rounded up, so that no slice of the day before is counted.
     return -(-from_s // step_s) * step_s, to_s
 
 
@@ -64,6 +69,7 @@ def calendar_end(unit: str, as_of_s: int, zone: ZoneInfo) -> int:
     """First second of the next calendar `day` or `month`."""
     local = datetime.fromtimestamp(as_of_s, zone).replace(hour=0, minute=0, second=0, fold=0)
     if unit == "month":
+        # Four days after the 28th is in the next month, however long this one is.
         following = (local.replace(day=28) + timedelta(days=4)).replace(day=1)
     else:
         following = local + timedelta(days=1)
@@ -98,12 +104,15 @@ def cover(
     end_s = min(to_s, latest)
     found = []
     while position < end_s:
+        # Coarsest first: the fewer slices, the less to add up.
         for level in reversed(range(len(LEVELS))):
             after = position + LEVELS[level].step_s
             fits = position % LEVELS[level].step_s == 0 and after <= to_s
+            # The finest level needs no check: any stretch can be cut into its slices.
             if level == 0 or (fits and after <= merged_until_s[level]):
                 break
         of = SliceId(level, position)
+        # A slice without events is not stored.
         if of in stored:
             found.append(of)
         position = after

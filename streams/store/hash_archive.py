@@ -62,6 +62,7 @@ class HashesPlace(Place):
 
     def records(self, field: Field, value: bytes) -> list[Record]:
         """Return the records that hold a field's value."""
+        # An empty value needs a record too, or it would look deleted.
         pieces = [value[at : at + PART_BYTES] for at in range(0, len(value), PART_BYTES)] or [b""]
         crc = zlib.crc32(value)
         return [
@@ -99,6 +100,7 @@ class HashesPlace(Place):
 def _join_parts(pieces: Mapping[int, FieldPart]) -> bytes | None:
     if 0 not in pieces or any(at not in pieces for at in range(pieces[0].parts)):
         return None
+    # Parts of two writes mix if a writer died between them; the CRC of the whole then differs.
     value = b"".join(pieces[at].data for at in range(pieces[0].parts))
     return value if zlib.crc32(value) == pieces[0].crc else None
 
@@ -145,8 +147,10 @@ class HashArchive:
     async def _synchronise(self) -> int:
         restored = 0
         stored = await self._sequence()
+        # A lower number than this process wrote means that Redis went back since the last pass.
         if self._archived is None or stored < self._archived.sequence:
             contents = self._place.contents(await self._archive.live(self._place))
+            # The number is no field of a hash and must not be restored as one.
             sequence = int(contents.pop(_SEQUENCE, b"0"))
             self._archived = _Archived(
                 sequence, {field: _fingerprint(value) for field, value in contents.items()}
@@ -163,8 +167,10 @@ class HashArchive:
         records: list[Record] = []
         for field, (crc, parts) in current.items():
             before = archived.values.get(field, (None, 0))
+            # Unchanged fields are in the compacted topic already.
             if before != (crc, parts):
                 records += self._place.records(field, contents[field])
+                # A value that became shorter leaves parts behind that no new record replaces.
                 records += self._place.tombstones(field, range(parts, before[1]))
         for field, (_, parts) in archived.values.items():
             if field not in current:
@@ -172,6 +178,7 @@ class HashArchive:
         if not records:
             return
         sequence = max(archived.sequence, stored) + 1
+        # Redis first: if this process dies between the two, Redis is ahead and keeps its values.
         await _answer(self._redis.hset(self._marker, "sequence", str(sequence)), self._marker)
         await self._archive.send(
             self._place, [*records, *self._place.records(_SEQUENCE, str(sequence).encode())]
@@ -179,6 +186,7 @@ class HashArchive:
         self._archived = _Archived(sequence, current)
 
     async def _restore(self, contents: Contents, sequence: int) -> None:
+        # One transaction: the number must not arrive without the fields.
         async with self._redis.pipeline(transaction=True) as pipe:
             for (name, field), value in contents.items():
                 pipe.hset(self._prefix + name, field, value)
@@ -203,6 +211,7 @@ class HashArchive:
             async for key in self._redis.scan_iter(
                 f"{_escape_pattern(self._prefix)}*", _SCAN_COUNT
             ):
+                # The pattern also matches hashes that are not archived, such as the scenarios.
                 if key.decode().removeprefix(self._prefix).startswith(KINDS):
                     keys.append(key)
             async with self._redis.pipeline(transaction=True) as pipe:

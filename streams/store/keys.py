@@ -6,10 +6,12 @@ cluster. `deploy/redis/users.acl` grants access by the same names.
 
 from dataclasses import dataclass
 
+# Ends of the keys of hashes; `hash_archive` archives those whose names start so.
 DAYS = "days"
 BOARD_INCIDENTS = "board-incidents"
 INCIDENTS = "incidents"
 MAINTENANCE = "maintenance"
+# With a colon: families of hashes, one for each objective or day.
 LEDGER = "ledger:"
 SENT = "sent:"
 
@@ -27,6 +29,7 @@ class Keys:
 
     def heartbeat(self, partition: int) -> str:
         """Return the key of the hash that a partition's worker renews even if no record arrives."""
+        # Published names keep their spelling: `pulse` here, `order` below.
         return f"{self.partition(partition)}:pulse"
 
     def command(self, partition: int) -> str:

@@ -32,6 +32,7 @@ from streams.store.contract import (
 )
 from streams.store.keys import Keys
 
+# A flush is one command; a load may read many slices, in several commands.
 FLUSH_DEADLINE_S = 10.0
 LOAD_DEADLINE_S = 20.0
 
@@ -135,12 +136,14 @@ class RedisStore:
     async def _claim(self, key: str, partition: int) -> Claimed:
         owner, offset = cast(list[bytes | None], await self._run("claim", key, [uuid.uuid4().hex]))
         assert owner is not None
+        # Before any state is written, so that readers list the partition with its heartbeat.
         partitions = self._keys.partitions
         await self._redis.sadd(partitions, str(partition))
         claimed = Claimed(key, owner.decode(), Stored(int(offset or 0)))
         if offset is None:
             return claimed
         fields = await self._load_fields(claimed, ["meta", "index", "totals"])
+        # After the metadata, which tells how many names the registry has.
         fields |= await self._load_fields(claimed, registry_fields(decode_meta(fields["meta"])))
         claimed.stored = Stored(int(offset), fields)
         return claimed
@@ -162,8 +165,10 @@ class RedisStore:
             raise StoreError(f"{claim.key}: cannot read: {_reason(error)}") from error
 
     async def _look(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
+        # The owner comes with the fields: a claim between two commands would go unnoticed.
         owner, *values = cast(
-            list[bytes | None], await self._redis.hmget(claim.key, ["owner", *fields])
+            list[bytes | None],
+            await self._redis.hmget(claim.key, ["owner", *fields]),
         )
         if owner is None:
             raise Lost(f"{claim.key}: the state is gone")
@@ -174,9 +179,11 @@ class RedisStore:
 
     async def _load_fields(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
+        # In parts: Redis runs one command at a time, and a long reply holds up its other clients.
         for at in range(0, len(fields), 500):
             part = fields[at : at + 500]
             found |= await self._look(claim, part)
+            # The metadata or the index names each field: a missing one was evicted or deleted.
             if missing := [name for name in part if name not in found]:
                 raise Lost(f"{claim.key}: field {missing[0]} is gone: the state was damaged")
         return found
@@ -207,6 +214,7 @@ class RedisStore:
         key = self._keys.heartbeat(partition)
         command_key = self._keys.command(partition)
         try:
+            # One round trip; heartbeat and command need not be of the same moment.
             async with (
                 asyncio.timeout(FLUSH_DEADLINE_S),
                 self._redis.pipeline(transaction=False) as pipe,
@@ -233,6 +241,7 @@ class RedisStore:
         return MemoryUse(int(memory["used_memory"]), int(memory.get("maxmemory", 0)) or None)
 
     async def _run(self, name: str, key: str, arguments: Sequence[str | bytes | int]) -> object:
+        # EVALSHA sends the hash of a script instead of its text.
         if name not in self._loaded:
             self._loaded[name] = await self._redis.script_load(self._scripts[name])
         try:
@@ -246,6 +255,7 @@ def _parse_command(key: str, stored: Mapping[bytes, bytes]) -> OperatorCommand |
     if not stored:
         return None
     fields = {
+        # Bytes that are not UTF-8 must not end the worker: the error below shows them.
         str(name, "utf-8", "replace"): str(value, "utf-8", "replace")
         for name, value in stored.items()
     }

@@ -34,11 +34,13 @@ class HeartbeatSender:
         unfit_reason = self._context.supervision.unfit_reason
         silence_s = self._context.consumer.broker_silence_s()
         at_ms = time.time_ns() // 1_000_000
+        # Taken before the call and marked as sent after it, so that a failed call loses none.
         exemplars, samples = worker.exemplars.unsent(), worker.field_samples.unsent()
         command = await self._context.store.send_heartbeat(
             worker.partition,
             {
                 "at_ms": at_ms,
+                # By the wall clock, which other processes share; 0 if no broker has answered yet.
                 "broker_at_ms": 0 if silence_s is None else at_ms - round(silence_s * 1_000),
                 "worker": self._worker_name,
                 "highwater": admission.highwater,
@@ -50,6 +52,7 @@ class HeartbeatSender:
                 "reseeks": counters.reseeks,
                 "key_mismatches": counters.key_mismatches,
                 "store_errors": counters.store_errors,
+                # An unfit store halts all partitions, so it goes before their own reasons.
                 "halted": HaltReason.STORE_POLICY if unfit_reason else halt.reason if halt else "",
                 "halted_at": halt.offset if halt else state.next_offset,
                 "halted_detail": unfit_reason or (halt.detail if halt else ""),

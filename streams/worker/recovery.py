@@ -73,6 +73,7 @@ class Loader:
             claim = await self._restore(claim, archived)
             return Loaded(partition, claim, self._build(claim.stored), went_back=False)
         state = self._build(claim.stored)
+        # A committed offset without state: the loss must not pass for a new partition.
         if not claim.stored.fields and committed > 0:
             partition_log.at(committed).error(
                 "state lost from the store, but this offset was committed: rebuilt from the "
@@ -97,6 +98,7 @@ class Loader:
         fields = remade(archived.fields)
         sequence = decode_meta(fields["meta"]).sequence
         snapshot = Snapshot(sequence, claim.stored.offset, archived.offset, fields, ())
+        # Written before the first record is counted: the store holds what memory builds on.
         OffsetAdmission.check_answer(await self._store.flush(claim, snapshot))
         # As after a claim, memory begins without slices; they are loaded when a batch needs them.
         names = [name for name in fields if not name.startswith("s:")]

@@ -121,6 +121,7 @@ def read_json(body: bytes) -> list[SpanGroup]:
     try:
         request = _REQUEST.decode(body)
     except msgspec.ValidationError:
+        # Most bodies decode in one step; only those that do not fit are read span by span.
         request = _read_leniently(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotTraces("the body is no JSON in UTF-8") from error
@@ -137,6 +138,7 @@ def _read_leniently(body: bytes) -> _Request:
         document = _camel_case(msgspec.json.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotTraces("the body is no JSON in UTF-8") from error
+    # An empty request is valid OTLP, but lacks the member that the strict type requires.
     if document == {}:
         return _Request([])
     if not isinstance(document, dict) or not isinstance(document.get("resourceSpans"), list):
@@ -145,6 +147,7 @@ def _read_leniently(body: bytes) -> _Request:
         for resource_spans in document["resourceSpans"]:
             for scope_spans in resource_spans.get("scopeSpans") or ():
                 spans = scope_spans.get("spans") or ()
+                # One wrong span costs itself, not its batch.
                 scope_spans["spans"] = [_span_or_none(span) for span in spans]
         return msgspec.convert(document, _Request)
     except (msgspec.ValidationError, AttributeError, TypeError) as error:
@@ -227,6 +230,7 @@ def _value(value: _Value | None) -> Attribute:
 
 
 def _scalar(value: _Value) -> Attribute:
+    # The first member that is set: in OTLP a value has one at most.
     if value.string_value is not None:
         return value.string_value
     if value.int_value is not None:
@@ -251,7 +255,9 @@ def _integer(value: _Integer) -> int | None:
         # int() also reads blanks, underscores and digits of foreign scripts.
         value = int(value) if re.fullmatch(r"-?[0-9]{1,20}", value) else None
     elif isinstance(value, _Long):
+        # protobuf.js writes `low` as a signed number of 32 bits.
         value = (value.high << 32) + (value.low & 0xFFFFFFFF)
+    # Times are unsigned and attributes signed, and both are read here.
     return value if value is not None and -(2**63) <= value < 2**64 else None
 
 
@@ -270,6 +276,7 @@ def _identifier(value: _Identifier, characters: int) -> str:
             return ""
     if not isinstance(value, str) or not value:
         return ""
+    # Not as long as in hexadecimal: base64, as JSON of other protobuf messages has it.
     if len(value) != characters:
         try:
             decoded = base64.b64decode(value, validate=True).hex()

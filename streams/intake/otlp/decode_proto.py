@@ -43,6 +43,7 @@ _PAIR_TYPE, _VALUE_TYPE = (
 
 def _request_class() -> Any:
     """Return the class of traces requests whose attributes are maps, in a pool of its own."""
+    # The default pool has the published messages under the same names already.
     pool = DescriptorPool()
     for module in _FILES:
         file = FileDescriptorProto()
@@ -61,6 +62,7 @@ def _use_maps(message: DescriptorProto, full_name: str) -> None:
     for member in message.field:
         if member.name == "attributes" and member.type_name == _PAIR_TYPE:
             entry = message.nested_type.add(name="AttributesEntry")
+            # protobuf tells a map's entries by this option; the bytes on the wire are the same.
             entry.options.map_entry = True
             optional = FieldDescriptorProto.LABEL_OPTIONAL
             entry.field.add(
@@ -95,6 +97,7 @@ def read_proto(body: bytes) -> list[SpanGroup]:
         for scope_spans in resource_spans.scope_spans
     ]
     spans = [span for _, scope_spans in scopes for span in scope_spans.spans]
+    # protobuf skips unknown fields, so many other messages decode without an error.
     if spans and not any(
         len(span.trace_id) == _TRACE_ID_BYTES and len(span.span_id) == _SPAN_ID_BYTES
         for span in spans

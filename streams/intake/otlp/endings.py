@@ -25,6 +25,7 @@ ENDINGS: Final = {
 }
 CANCELLED_REASONS = frozenset({"abort", "aborted", "cancelled", "canceled"})
 
+# Errors of the connection: the provider has sent no status.
 _NO_CONNECTION = frozenset(
     {
         *("APIConnectionError", "ConnectError", "ConnectionError", "ConnectionResetError"),
@@ -32,6 +33,7 @@ _NO_CONNECTION = frozenset(
         *("ServerDisconnectedError", "ModelStreamErrorException", "ChunkedEncodingError"),
     }
 )
+# The client left or stopped the call.
 CANCELLED_TYPES = frozenset(
     {"CancelledError", "GeneratorExit", "ClientDisconnect", "AbortError", "KeyboardInterrupt"}
 )
@@ -116,6 +118,7 @@ def end_of_success(reason: str | None) -> End:
     """Return the end of a span without an error that finished for the reason."""
     if reason is None:
         return _SUCCESS
+    # A reason that the contract does not have is still that of a finished answer.
     return _ABORTED if reason in CANCELLED_REASONS else _SUCCESSES.get(reason, _SUCCESS)
 
 
@@ -146,7 +149,9 @@ def end_of_error(span: Span, status_code: int | None, kind: str | None, saw_toke
         status_code = status_code or status_of_message(
             exception.attributes.get("exception.message")
         )
+    # Some SDKs write the path of the class, such as openai.RateLimitError.
     kind = "" if kind is None else kind.rpartition(".")[2]
+    # The attribute error.type may be the HTTP status itself.
     # An error after the headers of a good answer keeps their status: the class says more then.
     status_code = status(kind) or status_code
     if status_code is not None and status_code >= 400:
@@ -154,6 +159,7 @@ def end_of_error(span: Span, status_code: int | None, kind: str | None, saw_toke
     if kind in _NO_CONNECTION:
         return End("stream_error" if saw_token or status_code else "server_error")
     outcome, error_class = _TYPES.get(kind, (None, None))
+    # HTTP 200 came before the error: the answer broke off while it was streamed.
     if status_code is not None and outcome in (None, "server_error"):
         return End("stream_error")
     return _UNKNOWN_ERROR if outcome is None else End(outcome, error_class)

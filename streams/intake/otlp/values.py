@@ -9,9 +9,11 @@ import msgspec
 
 from streams.intake.otlp.spans import Attribute
 
+# 15 digits are exact in a float, as which many readers of JSON hold numbers.
 _INTEGER = re.compile(r"[0-9]{1,15}")
 _MOST = 10**15
 _STATUS = re.compile(r"[1-9][0-9]{2}")
+# The OpenAI SDK begins the message so; the rest may quote the request.
 _MESSAGE_STATUS = re.compile(r"Error code: ([1-9][0-9]{2})\b")
 _FLAGS = {"true": True, "false": False}
 
@@ -34,6 +36,7 @@ def count(value: Attribute) -> int | None:
     """
     if isinstance(value, str):
         return int(value) if _INTEGER.fullmatch(value) else None
+    # A bool is an int in Python, but no count.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST:
         return None
     return int(value) if value == int(value) else None
@@ -65,6 +68,7 @@ def flag(value: Attribute) -> bool | None:
 
 def status(value: Attribute) -> int | None:
     """Return the HTTP status that a number or text of three digits stands for."""
+    # `type` instead of isinstance: a bool is no status.
     if type(value) is int:
         return value if 100 <= value <= 999 else None
     return int(value) if isinstance(value, str) and _STATUS.fullmatch(value) else None
