@@ -102,13 +102,16 @@ class StateWriter:
         values: Sequence[dict[str, Any] | bytes],
         at_s: float = NOW_S,
         duplicates: int = 0,
+        by_sender: bool = False,
     ) -> None:
         """Count records and write one checkpoint and a pulse; `at_s` is the writer's clock. The
-        last `duplicates` of the events are set apart as such."""
+        last `duplicates` of the events are set apart as such. `by_sender`: whether the timestamps
+        of the records are those of their senders."""
         claim, state = await self.owned(partition)
         raw = [one if isinstance(one, bytes) else msgspec.json.encode(one) for one in values]
         stamps = np.full(len(raw), round(at_s * 1_000), np.int64)
-        decoded = decode(raw, stamps, state.watermark, self._rules)
+        marks = np.full(len(raw), True) if by_sender else None
+        decoded = decode(raw, stamps, state.watermark, self._rules, marks)
         events = len(decoded.columns.ended_at_ms)
         decoded = deduplicate(decoded, np.arange(events) >= events - duplicates)
         missing = state.missing(decoded)
