@@ -112,7 +112,7 @@ def _documents(path: Path, file: "Bytes") -> Iterator[Record | RowError]:
         text = file.read().removeprefix(BOM).decode()
     except UnicodeDecodeError as error:
         raise UnreadableFile(f"{path}: not UTF-8: {error}; convert the file") from error
-    # jq and editors write one object over several lines, and others behind it.
+    # jq and editors write one object over several lines, and more of them behind it.
     decoder, start, line = json.JSONDecoder(), 0, 1
     while start < len(text):
         if text[start].isspace():

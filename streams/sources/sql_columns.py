@@ -82,7 +82,7 @@ class ResultColumns:
             event = {
                 name: value for name, value in zip(names, row, strict=True) if value is not None
             }
-            # Most rows have an outcome, and nothing to look for.
+            # Most rows have an outcome, and no text to search.
             problem = None if "outcome" in event else find_problem(event, left_out)
             if problem is None and "request_id" in left_out:
                 problem = left_out["request_id"]

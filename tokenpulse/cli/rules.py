@@ -63,7 +63,7 @@ def rules() -> None:
     is_flag=True,
     help="Write links to example addresses, which lead nowhere.",
 )
-@click.option("--check", is_flag=True, help="Write nothing; exit status 1 if a file would change.")
+@click.option("--check", is_flag=True, help="Write no file; exit status 1 if a file would change.")
 @click.pass_context
 def build_rules(
     ctx: click.Context,

@@ -1,7 +1,7 @@
 """Which `tokenpulse up` runs on this machine: a state file in the directory of each stack.
 
 The directory of a stack is below the temporary directory of its terminal. Another terminal may have
-another one (TMPDIR), so a link to each is in a directory that depends on the user only.
+another one (TMPDIR), so the links to all are in a directory that depends on the user only.
 
 Only the user of a stack can read its directory. A stack locks its directory while it lives and
 removes it at its end, so a state file without a lock is that of a killed stack, even if another
@@ -42,7 +42,7 @@ class RunningStack:
 
 
 def user_directory() -> Path | None:
-    """Return the directory with the links to this user's stacks; None if none can be written.
+    """Return the directory with the links to the stacks of this user; None if it cannot be written.
 
     It is below XDG_RUNTIME_DIR, or ~/.cache if that is not set or not writable.
     """

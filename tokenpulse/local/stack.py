@@ -72,7 +72,7 @@ class LocalStack:
 
     `workers`: number of worker processes. `exporter`, `simulate`, `intake`: run these too. `start`
     raises StackError. Ports of `settings.local` that are 0 become free ones; exporter and intake
-    take their default ports if these are free, or else others, unless they are configured.
+    take their default ports if these are free, or else free ones, unless they are configured.
     `on_failure` is called if the stack ends by itself.
     """
 
@@ -171,7 +171,7 @@ class LocalStack:
             try:
                 self._supervisor.start()
             except BaseException as error:
-                # No data is worth a grace period: nothing was counted yet.
+                # No data is worth a grace period: no event was counted yet.
                 self._supervisor.interrupt(hard=True)
                 self._supervisor.stop()
                 self._directory.remove()

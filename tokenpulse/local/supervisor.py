@@ -216,7 +216,7 @@ class Supervisor:
             )
 
     def _stop_all(self) -> None:
-        """End the children; vital ones last, as the others may still send them data."""
+        """End the children; vital ones last, as the rest may still send them data."""
         for vital in (False, True):
             ending = [item for item in self._running.values() if item.child.vital == vital]
             for running in ending:
