@@ -96,9 +96,11 @@ def exported_page() -> list[str]:
 def write_hour(samples: list[str], end_s: int, file: TextIO) -> None:
     """Write the page at every step of the hour before `end_s`, in the OpenMetrics format."""
     for line in samples:
+        # An exemplar follows ` # ` and is cut off.
         series, value_text = line.split(" # ")[0].rsplit(" ", 1)
         name, value = series.split("{")[0], float(value_text)
         rises = name.endswith(("_total", "_bucket", "_count", "_sum"))
+        # The labels that Prometheus adds to what it scrapes.
         if "{" in series:
             series = series.replace("{", '{job="tokenpulse",instance="bench",', 1)
         else:
@@ -120,9 +122,11 @@ def queries() -> Iterator[tuple[str, str, bool]]:
         }
         values = FILLED | chosen
 
+        # Bound as a default, as the loop assigns `values` anew for each board.
         def fill(match: re.Match[str], values: dict[str, str] = values) -> str:
             return values[match[1] or match[2]]
 
+        # Panels of a collapsed row are inside the row.
         rows = [row for row in board["panels"] if row["type"] == "row"]
         panels = [panel for panel in board["panels"] if panel["type"] != "row"]
         for panel in panels + [panel for row in rows for panel in row["panels"]]:
@@ -148,6 +152,7 @@ def best_ms(url: str, expression: str, is_instant: bool, end_s: int) -> float:
         ) as answer:
             answer.read()
         times_ms.append((time.perf_counter() - began) * 1_000)
+    # The fastest round: other work of the machine only adds time.
     return min(times_ms)
 
 

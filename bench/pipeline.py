@@ -48,10 +48,12 @@ def make_events(first: int, count: int, total: int, end_ms: int) -> list[tuple[b
 
     They cover the ten minutes before `end_ms` (epoch ms), in order of time but for half a second.
     """
+    # Seeded by the first number, so that each run sends the same events.
     rng = np.random.default_rng(first)
     place_ms = SPAN_S * 1_000 * np.arange(first, first + count) // total
     ended = (end_ms - SPAN_S * 1_000 + place_ms - rng.integers(0, 500, count)).tolist()
     series = rng.integers(0, len(SERIES), count).tolist()
+    # Few customers send most of the requests.
     customer = (rng.zipf(1.3, count) % CUSTOMERS).tolist()
     ttft = rng.lognormal(-1.6, 0.4, count) * 1_000
     output = (1 + rng.lognormal(5, 0.8, count)).astype(int)
@@ -94,6 +96,7 @@ def make_events(first: int, count: int, total: int, end_ms: int) -> list[tuple[b
 async def fill(settings: Settings) -> float:
     """Write the backlog; the mean size of a value in bytes."""
     size = 0
+    # Uncompressed, so that the codec is not what is measured.
     async with EventProducer(settings.kafka, compression="none") as producer:
         end_ms = time.time_ns() // 1_000_000
         for first in range(0, EVENTS, 200_000):
@@ -162,12 +165,15 @@ def pipeline(
                 pipe.hget(key, "offset")
             stored = sum(int(offset or 0) for offset in pipe.execute())
             now = time.perf_counter()
+            # Start of the process and joining the group are not measured.
             if stored and first is None:
                 first = (stored, now)
             if stored >= EVENTS and first is not None:
                 status = Path(f"/proc/{worker.pid}/status").read_text()
                 peak_kb = int(status.split("VmHWM:")[1].split()[0])
+                # The program's name stands in parentheses and may contain blanks.
                 ticks = Path(f"/proc/{worker.pid}/stat").read_text().rsplit(")", 1)[1].split()
+                # User and system time are fields 14 and 15, counted from the process id.
                 cpu_s = (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK")
                 return (stored - first[0]) / (now - first[1]), peak_kb * 1_024 / 1e6, cpu_s
             if worker.poll() is not None or time.monotonic() > deadline:

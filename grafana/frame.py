@@ -69,6 +69,7 @@ class Variable:
             self.about,
             f"label_values({found}, {self.label})",
             several=self.several,
+            # `.+` needs the label; `.*` also matches series without it.
             all_value=".*" if self.optional else ".+",
         )
 
@@ -151,6 +152,7 @@ def board(
         description=about,
         tags=[TAG],
         timezone=_time_zone(Exporter().time_zone),
+        # Boards are generated: a change made in Grafana would be overwritten.
         editable=False,
         graph_tooltip=dashboard.DashboardCursorSync.CROSSHAIR,
         time=dashboard.DashboardDashboardTime(from_val=since, to="now"),

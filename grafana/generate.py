@@ -44,6 +44,7 @@ def documents(policies: Sequence[Policy]) -> dict[str, str]:
 
 def encode(board: Any) -> str:
     """Return the JSON of a board, as Grafana reads it."""
+    # Sorted and indented, so that a change is a small diff.
     return json.dumps(board, cls=JSONEncoder, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -60,6 +61,7 @@ def main(names: tuple[str, ...], out: Path, check: bool) -> None:
     wanted = {out / path: text for path, text in texts.items()}
     there = [path for folder in BOARDS for path in (out / folder).glob("*.json")]
     present = {path: path.read_text(encoding="utf-8") for path in there}
+    # Files without a board, and boards without a file.
     stale = sorted({*wanted} ^ {*present}) + [
         path for path in wanted if present.get(path, wanted[path]) != wanted[path]
     ]

@@ -148,6 +148,7 @@ def matrix(
                 "rowField": row,
                 "columnField": column,
                 "valueField": "Value",
+                # A 0 would look like a measured value.
                 "emptyValue": "null",
             },
         )

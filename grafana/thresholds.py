@@ -61,6 +61,7 @@ def limits_of(policies: Sequence[Policy]) -> BoardLimits:
     """Return the thresholds that some policies set."""
     targets = targets_of(policies)
     burns = sorted(_fast_burns(policies))
+    # A warning from the slowest rate that a rule watches, red from the fastest.
     burn_ends = (burns[0], burns[-1]) if burns else (None, None)
     volume, volume_windows = _volume(policies)
     # Rounded, as 1 - 0.999 is 0.0010000000000000009 as a float.
@@ -98,6 +99,7 @@ def _volume(policies: Sequence[Policy]) -> tuple[Steps, tuple[str, str]]:
             if isinstance(one.indicator, TokenVolumeDrop):
                 lowest = min(float(level.below) for level in one.levels)
                 return bad_below(lowest), (one.indicator.window, one.indicator.baseline)
+    # Without a rule the panel compares these two.
     return NEUTRAL, ("5m", "1h")
 
 

@@ -82,6 +82,7 @@ def data_verdict(window: queries.Match, *, width: int, height: int) -> Panel:
     )
     link = dashboard.DashboardLink(
         title=f"Open {TITLES['pipeline']}",
+        # The other board opens with the time range that is shown here.
         url=f"/d/{uid_of('pipeline')}?${{__url_time_range}}",
     )
     show_outside_menus(link)

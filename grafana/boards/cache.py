@@ -18,6 +18,7 @@ from streams.config.exporter import Exporter
 SPAN = Chosen("window")
 _SHOWN = 20  # worst customers
 _MODEL = Chosen("model")
+# The types exclude one another, so these two add up to the input.
 _INPUT = AnyOf(("uncached_input", "cached_input"))
 
 VARIABLES = (
@@ -157,6 +158,7 @@ def _over_time(limits: BoardLimits) -> Iterator[Panel]:
             Query(window(cost_metrics.CACHE_LOST, "fleet", SPAN), "lost"),
         ),
         "currencyUSD",
+        # Below 0 if the writes cost more than the reads save.
         least=None,
     )
 

@@ -39,6 +39,7 @@ def daily(limits: BoardLimits) -> dashboard.Dashboard:
             BoardSection("Promises and money", tuple(_promises())),
         ),
         since="now-30d",
+        # Alerts of a month would cover the graphs with lines.
         has_annotations=False,
         refresh="5m",
     )
@@ -104,6 +105,7 @@ def _norm(limits: BoardLimits) -> Iterator[Panel]:
             Column("P95 TPOT", _p95("tpot", spans), "s", limits.tpot),
             Column("Uptime", uptime, "percentunit", limits.availability, 3),
             Column("Cache hit", hits, "percentunit", limits.cache_hit, 1),
+            # Tokens come by type; a window's number is their sum.
             Column("Tokens", f"sum by (window) ({tokens})", "short"),
             Column(
                 "Coverage",
@@ -140,6 +142,7 @@ def _trend(limits: BoardLimits) -> Iterator[Panel]:
             (Query(series.p95(one.seconds, "fleet", DAY), "24 hours"),),
             "s",
             one.thresholds,
+            # Windows of 24 hours change slowly, so a point an hour is enough.
             step="1h",
         )
     yield graph(
@@ -242,6 +245,7 @@ def _segment_sum(of: str) -> str:
 
 def _by_segment() -> str:
     eligible = window(request_metrics.WINDOW_ELIGIBLE_REQUESTS, "customer", DAY)
+    # Ratios of customers cannot be added up; their successes can.
     good = f"{window(request_metrics.AVAILABILITY_RATIO, 'customer', DAY)} * {eligible}"
     return f"sum by (segment) ({good}) / sum by (segment) ({eligible})"
 

@@ -103,6 +103,7 @@ def _verdicts(limits: BoardLimits) -> Iterator[Panel]:
         f"min({budget})",
         "percentunit",
         bad_below(0, BUDGET_AT_RISK),
+        # Grafana's ranges include both ends, and a budget of exactly 0 is not missed.
         named=Named(
             ranges=(
                 (None, -1e-9, "MISSED", BAD),
@@ -250,6 +251,7 @@ def _why(limits: BoardLimits) -> Iterator[Panel]:
     yield graph(
         "Tokens per request",
         "Input and output over the last minute. Longer requests explain a higher latency.",
+        # `on ()` drops all labels: one number of requests divides the tokens of each type.
         (
             Query(
                 f"{series.tokens_of_minute_per_s('fleet', ('type',))} / on () group_left () "

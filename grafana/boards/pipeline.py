@@ -64,6 +64,7 @@ def _counting_panels() -> Iterator[Panel]:
         (
             "Partitions halted",
             "Partitions that a worker refuses to count until a person has looked.",
+            # 0 instead of no value if an exporter reads the state and no partition is halted.
             f"count({halted} == 1) or 0 * {newest(pipeline_metrics.STATE_READABLE)}",
         ),
         (
@@ -92,6 +93,7 @@ def _counting_panels() -> Iterator[Panel]:
             increase(request_metrics.FOLDED_TOTAL),
         ),
     ):
+        # Duplicates are recognised as intended, so no number of them is bad.
         thresholds = ((None, GOOD),) if title == "Duplicates" else _NONE_AT_ALL
         yield number(title, about, expr, "short", thresholds, width=4, decimals=0)
 
@@ -200,6 +202,7 @@ def _rejection_panels() -> Iterator[Panel]:
         "Refused share",
         "Of all records; red where a rule tells of it.",
         (
+            # Requests do not include rejected records, so all records are the sum of both.
             Query(
                 f"{rate(request_metrics.REFUSED_TOTAL)} / ({rate(request_metrics.REFUSED_TOTAL)}"
                 f" + ({series.requests_per_s('fleet', ())}))",

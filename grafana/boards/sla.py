@@ -81,6 +81,7 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Attainment",
         "Share of requests, minutes or slices that were good. Compare with the target beside it.",
+        # Of several objectives the worst is shown: lowest attainment, highest target.
         f"min({_of(objective_metrics.ATTAINMENT)})",
         "percentunit",
         decimals=4,
@@ -111,6 +112,7 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
     yield number(
         "Budget used up in",
         "If the last day goes on. Unknown where that is not in sight.",
+        # A budget that is used up has its end in the past: 0 s are left.
         f"clamp_min(min({_of(objective_metrics.EXHAUSTED)}) - time(), 0)",
         "dtdurations",
         unknown="not in sight",
@@ -119,6 +121,7 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
         "Minutes down",
         "Minutes of the period so far that were judged as down. Only for promises that judge "
         "minutes or slices.",
+        # The metric counts seconds.
         f"sum({_of(objective_metrics.VERDICTS, verdict='down')}) / 60",
         "m",
         bad_above(1),
@@ -155,6 +158,7 @@ def _minutes() -> Iterator[Panel]:
         "`tokenpulse sla` has it.",
         Query(f"topk({_ROWS}, clamp_min({grown}, 0) / 60)", series.promise_legend()),
         "m",
+        # In minutes: a second of down time turns the cell red.
         ((None, GOOD), (1 / 60, BAD)),
         _SLICE,
     )

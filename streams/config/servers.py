@@ -31,6 +31,7 @@ def _brokers(bootstrap: str) -> str:
     for address in bootstrap.split(","):
         host, _, port = address.strip().rpartition(":")
         try:
+            # IPv6 addresses stand in brackets; idna rejects labels that are empty or too long.
             is_host = bool(host.strip("[]").encode("idna"))
         except UnicodeError:
             is_host = False
@@ -182,11 +183,13 @@ def _redis_address(url: str) -> str:
         _ = parts.port  # raises if it is no port
     except ValueError:
         raise ValueError(f"not an address; {fix}") from None
+    # urlsplit also accepts `redis:host`, without the slashes.
     if parts.scheme not in ("redis", "rediss", "unix") or not url.startswith(f"{parts.scheme}://"):
         raise ValueError(f"not an address of Redis; {fix}")
     if parts.scheme == "unix" and not parts.path:
         raise ValueError(f"the path of the socket is missing; {fix}")
     database = parts.path.strip("/")
+    # The path of a socket is no number of a database.
     if parts.scheme != "unix" and database and not re.fullmatch("[0-9]{1,9}", database):
         raise ValueError(f"the number of the database is no number; {fix}")
     return url
@@ -199,6 +202,7 @@ class Redis(Section):
         "redis://127.0.0.1:6379/0",
         description="Address: `redis://`, `rediss://` (TLS) or `unix://`. It may contain "
         "user and password.",
+        # The address may contain a password, so it is in no representation.
         repr=False,
     )
     timeout_s: float = Field(
@@ -239,6 +243,7 @@ class Redis(Section):
     def _mask_login(self, url: str) -> str:
         """Return the URL without its login and options, which may contain a password."""
         scheme, _, rest = url.partition("://")
+        # At the last @, as a password may contain one.
         address, options, _ = rest.rpartition("@")[2].partition("?")
         login = "(credentials)@" if "@" in rest else ""
         return f"{scheme}://{login}{address}{'?(options)' if options else ''}"

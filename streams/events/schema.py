@@ -114,6 +114,7 @@ def _property(field: Field) -> dict[str, Any]:
     described = {"description": field.meaning}
     if field.required:
         return described | _KINDS[field.kind]
+    # null means missing, so each optional field may be null.
     return described | {"anyOf": [_KINDS[field.kind], {"type": "null"}]}
 
 

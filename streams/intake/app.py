@@ -60,6 +60,7 @@ async def _serve(settings: Settings) -> None:
                 await sources.app.start()
             await stopping.wait()
         finally:
+            # Sources and server end first: both deliver, and the outer block closes the producers.
             if sources is not None:
                 await sources.app.stop()
             await runner.cleanup()

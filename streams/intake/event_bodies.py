@@ -58,6 +58,7 @@ class EventBodies:
                 "rejected_events": len(rejected),
                 "errors": [_describe(part) for part in rejected[:MOST_LISTED]],
             }
+        # A part is answered with 200: a sender must not repeat the events that were accepted.
         all_bad = rejected and not processed.events
         status = HTTPStatus.BAD_REQUEST if all_bad else HTTPStatus.OK
         return status, JSON, msgspec.json.encode(content)

@@ -52,6 +52,7 @@ def without_horizon(limits: EventLimits) -> EventLimits:
 
 def judge(records: Sequence[bytes], now_ms: int, limits: EventLimits) -> JudgedEvents:
     """Judge the records of one request, which arrived at `now_ms`."""
+    # Kafka will stamp the events about now.
     stamps = np.full(len(records), now_ms, np.int64)
     rejections = decode(records, stamps, None, limits).rejections
     rejected = [

@@ -19,6 +19,7 @@ class IntakeMetrics:
     """Counters of one process; they start at zero with it."""
 
     def __init__(self, in_flight_bytes: Callable[[], int]) -> None:
+        # The default registry would add metrics of Python and of the process.
         self.registry = CollectorRegistry()
         self._scopes: set[tuple[str, str]] = set()
         self.answers = self._counter("answers", "Requests by status of the answer", "code")

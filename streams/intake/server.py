@@ -61,6 +61,7 @@ class InFlight:
 
     def reserve(self, size: int) -> None:
         """Add bytes; a negative number gives bytes back. Raises Unavailable without room."""
+        # Only requests for room can fail; bytes are always taken back.
         if size > 0 and self.size + size > self._max_bytes:
             raise Unavailable(
                 f"{self.size} bytes wait for Kafka (intake.max_in_flight_bytes); {_AGAIN}"
@@ -157,6 +158,7 @@ class IntakeServer:
             body = await self._read(request, reservation)
             encoding = request.headers.get("Content-Encoding", "")
             content = inflate(encoding, body, self._settings.max_decoded_bytes)
+            # Decompressed content takes more memory than the body that was reserved.
             reservation.cover(len(content))
             records, converted = await bodies.convert(sender, request.content_type, content)
             processed = self._processor.process(converted, self._origin(bodies, sender, records))
@@ -190,6 +192,7 @@ class IntakeServer:
 
     async def _wait(self, confirmed: asyncio.Future[None]) -> None:
         try:
+            # Shielded: a delivery goes on after its request has timed out.
             await asyncio.wait_for(asyncio.shield(confirmed), self._settings.answer_timeout_s)
         except TimeoutError as error:
             raise Unavailable(f"Kafka does not confirm the events; {_AGAIN}") from error
@@ -197,6 +200,7 @@ class IntakeServer:
     def _origin(self, bodies: Bodies, sender: Sender, records: int) -> Origin:
         """Return a topic and offsets of a request: path and sender, and the request's number."""
         self._requests += 1
+        # Counted from the time of the start, so that a restart does not repeat the same offsets.
         first = (self._started_ms + self._requests) * _MOST_RECORDS
         offsets = range(first, first + max(1, records))
         return Origin(f"{bodies.path}:{sender.tenant}", 0, offsets, [now_ms()] * len(offsets))

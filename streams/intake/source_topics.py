@@ -61,6 +61,7 @@ class SourceTopics:
         self._converters = converters
         self._delivery, self._processor, self._metrics = delivery, processor, metrics
         self._positions: dict[TP, _Position] = {}
+        # A group of its own: its members read the sources, not the events.
         self.app = create_batch_app(
             kafka, f"{kafka.group}-intake", broker_commit_interval=COMMIT_INTERVAL_S
         )

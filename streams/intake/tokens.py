@@ -59,6 +59,7 @@ class Tokens:
         if self._senders is None:
             return ANONYMOUS
         scheme, _, token = authorization.partition(" ")
+        # Schemes are compared without case (RFC 9110).
         if scheme.lower() != "bearer":
             return None
         return self._senders.get(_hash(token.strip()))
@@ -88,6 +89,7 @@ def _read_senders(path: Path) -> dict[bytes, Sender]:
     except ValidationError as error:
         fix = "write a list `senders` of `token`, `tenant` and `source` (docs/intake.md)"
         lines = findings(error.errors(), str(path), fix, is_public=lambda location: False)
+        # The cause would repeat the content of the file.
         raise ConfigError("\n".join(lines)) from None
     # A hash in memory: a dump of the process reveals no token.
     senders = {
@@ -100,6 +102,7 @@ def _read_senders(path: Path) -> dict[bytes, Sender]:
 
 
 def _hash(token: str) -> bytes:
+    # A header may have bytes that are not UTF-8: they match no token, and raise no error.
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 

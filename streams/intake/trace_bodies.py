@@ -53,6 +53,7 @@ class TraceBodies:
         if key not in self._converters:
             self._converters[key] = SpanConverter(profile, content_type)
         converted = await self._converters[key].convert([Record(0, content)], "")
+        # A body that is no traces request is wrong as a whole, not span by span.
         for part in converted.rejected:
             if part.reason == NOT_TRACES:
                 raise BodyError(HTTPStatus.BAD_REQUEST, part.detail)
@@ -79,6 +80,7 @@ class TraceBodies:
         if content_type != PROTOBUF:
             return JSON, msgspec.json.encode({"code": code, "message": message})
         text = message.encode()
+        # Codes are below 128, so each is one byte.
         return PROTOBUF, _CODE_TAG + bytes([code]) + _MESSAGE_TAG + _varint(len(text)) + text
 
 

@@ -13,6 +13,7 @@ from streams.errors import Unavailable
 
 _BATCH = 4_096
 _POLL_MS = 500
+# So many empty polls in a row, 30 s, mean that the brokers are silent.
 _SILENCE_POLLS = 60
 
 Records = list[ConsumerRecord[Any, Any]]
@@ -61,6 +62,7 @@ class TopicReader:
         except (KafkaError, OSError) as error:
             await self._consumer.stop()
             raise self._unavailable(error) from error
+        # After a cancellation too: an open consumer would keep its tasks.
         except BaseException:
             await self._consumer.stop()
             raise
@@ -75,6 +77,7 @@ class TopicReader:
                     self.ends.setdefault(partition.partition, end)
             if len(self.ends) == len(partitions):
                 return
+            # The record itself is read again after a seek.
             await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=1)
         raise self._silence()
 
@@ -90,6 +93,7 @@ class TopicReader:
         self, starts: Mapping[int, int] | None = None
     ) -> AsyncIterator[tuple[TopicPartition, Records]]:
         """Yield the records by partition, from `starts` or else from the begin, up to `ends`."""
+        # A partition without records is left out: none of it would ever come.
         wanted = {
             TopicPartition(self.topic, number): (starts or self.begins)[number]
             for number, end in self.ends.items()
@@ -106,6 +110,7 @@ class TopicReader:
                 batches = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH)
                 for partition, records in batches.items():
                     end = self.ends[partition.partition]
+                    # A fetch may reach beyond the end, as producers write meanwhile.
                     yield partition, [record for record in records if record.offset < end]
                 silent = 0 if batches else silent + 1
                 if silent > _SILENCE_POLLS:
@@ -115,6 +120,7 @@ class TopicReader:
 
     async def fetch(self, number: int, offset: int) -> ConsumerRecord[Any, Any] | None:
         """Return the record at an offset of a partition; None if Kafka no longer has it."""
+        # Beyond the end a fetch would wait for a record that may never come.
         if not self.begins.get(number, 0) <= offset < self.ends.get(number, 0):
             return None
         partition = TopicPartition(self.topic, number)

@@ -62,6 +62,7 @@ class RejectedRecord:
         try:
             raw = _MEMBERS.decode(self.value).get(self.field)
         except (msgspec.DecodeError, RecursionError):
+            # It may have been rejected because it is not JSON: show all of it.
             return self.value
         return None if raw is None else bytes(raw)
 
@@ -130,6 +131,7 @@ async def read_rejected(
     snapshot = await StateReader(client, kafka.group, kafka.topic).snapshot()
     fields = await _read_fields(kafka, snapshot.heartbeats, reason, last)
     records = await _read_dead_letters(kafka, reason, last) if _is_of_record(reason) else []
+    # Both lists may have `last` entries; the newest of both together are shown.
     return sorted([*fields, *records], key=_place_in_log)[-last:]
 
 
@@ -169,6 +171,7 @@ async def _read_field(reader: TopicReader, partition: int, sample: FieldSample) 
         topic=reader.topic,
         partition=partition,
         offset=sample.offset,
+        # Kafka writes -1 for a record without a timestamp.
         timestamp_ms=max(0, sample.timestamp_ms),
         rejected_at_ms=None,
         reason=sample.reason,
@@ -225,6 +228,7 @@ def _parse(letter: Any) -> RejectedRecord | None:
         headers = DeadLetterHeaders.parse(letter.headers)
     except (KeyError, ValueError):
         return None
+    # A detail begins with the name of its field, if it is about one.
     name = headers.detail.partition(":")[0]
     field = name if name in _RANGES else None
     return RejectedRecord(

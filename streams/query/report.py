@@ -128,6 +128,7 @@ class ReportData:
         """Split an aggregate by the dimensions of the question."""
         if "customer" in self.by:
             return by_customer_model(aggregate, self.customers, self.by)
+        # Groups by tier show the latencies of each tier, so all of them stay.
         if "service_tier" not in self.by:
             aggregate = without_apart_tiers(aggregate, self.series, self.apart_tiers)
         return by_series(aggregate, self.series, self.by)
@@ -211,6 +212,7 @@ def choose_range(question: Question, views: Sequence[PartitionView], now_s: int)
             step_s = _exact_step_s(step_s + LEVELS[0].step_s, from_s, watermark_s)
     settled_s = -(-(watermark_s + 1) // step_s) * step_s
     to_s = -(-to_s // step_s) * step_s
+    # Rounded down to a boundary of the step: only there are slices exact.
     chosen = Range(from_s // step_s * step_s, to_s, step_s, as_of_s, min(settled_s, to_s))
     if len(chosen.starts) > STEPS_MAX:
         raise RequestError(
@@ -308,6 +310,7 @@ def build(answer: ReportData) -> dict[str, Any]:
     range_, coverage = answer.range, answer.coverage
 
     def measures_of(aggregate: Aggregate, from_s: int, to_s: int) -> dict[str, Any]:
+        # A step after the watermark may still grow, even if no record of it is lost.
         complete = coverage.complete(from_s, to_s) and to_s <= range_.settled_s
         return {**measures(answer.whole(aggregate)), "complete": complete}
 

@@ -19,6 +19,7 @@ from typing import Any
 from streams.simulator.scenarios import EPOCH, Scenario, TimelineError
 from streams.simulator.timeline import Timeline
 
+# 16 million ids are enough for one list.
 ID_BYTES = 3
 
 
@@ -50,6 +51,7 @@ class ScenarioRequest:
             request = cls(id_, fields["entry"], str(fields["by"]))
         except (ValueError, KeyError, TypeError) as error:
             raise TimelineError(f"{id_}: not a request of this version; stop it") from error
+        # A relative start would count from each simulator's own time.
         if isinstance(request.scenario.start, timedelta):
             raise TimelineError(f"{id_}.start: got no instant; stop it and request it again")
         return request
@@ -89,6 +91,7 @@ class Follower:
     ) -> Timeline:
         """Return the timeline from the present on (epoch ms); the same object if unchanged."""
         listed = {request.id for request in requests}
+        # A request stays known after its end, so that it is applied once.
         for request in requests:
             if request.id not in self._place_of:
                 timeline = self._apply(timeline, request, present_ms)
@@ -99,12 +102,14 @@ class Follower:
                 self._active.remove(id_)
                 self.messages.append(f"scenario {id_} ended")
             elif id_ not in listed:
+                # It keeps its place, as later scenarios draw random numbers by place.
                 timeline = timeline.limited(place, 0, present_ms)
                 self._active.remove(id_)
                 self.messages.append(f"scenario {id_} was stopped")
         return timeline
 
     def _apply(self, timeline: Timeline, request: ScenarioRequest, present_ms: int) -> Timeline:
+        # Noted first, so that a request with a mistake is reported once.
         self._place_of[request.id] = None
         place = len(timeline.scenarios)
         try:
@@ -114,6 +119,7 @@ class Follower:
             return timeline
         longer = timeline.with_entry(request.entry)
         end_ms = longer.scenarios[place].end_ms
+        # It was over before this simulator read it.
         if end_ms <= present_ms:
             return timeline
         self._place_of[request.id] = place

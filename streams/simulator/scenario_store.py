@@ -50,6 +50,7 @@ class SimulatorStatus:
         return json.dumps(
             {
                 "seed": self.seed,
+                # Stored names keep their spelling.
                 "said_at_ms": self.reported_at_ms,
                 "sent_to_ms": self.sent_to_ms,
                 "events_per_s": self.events_per_s,
@@ -105,6 +106,7 @@ class ScenarioStore:
 
         async def call() -> list[Any]:
             async with self._client.pipeline(transaction=False) as pipe:
+                # The time of Redis in the same round trip, as clocks of machines differ.
                 pipe.time()
                 pipe.hgetall(self._requests)
                 pipe.hgetall(self._simulators)

@@ -64,11 +64,13 @@ class Term(Part):
 
     column: str | None = None
     unit: Unit | Literal["timestamp"] | None = None
+    # An empty cell of a CSV file is no value.
     nulls: list[Any] = [""]
     optional: bool = False
     default: Any = None
 
 
+# A text alone is short for `{column: text}`.
 Shorthand = BeforeValidator(_column)
 
 

@@ -44,6 +44,7 @@ class SqlEngine:
 
     def __init__(self) -> None:
         self._connection = duckdb.connect(":memory:")
+        # A macro hides the built-in function of its name.
         for name, parameters in UNBOUNDED.items():
             self._connection.execute(
                 f"CREATE MACRO {name}({parameters}) AS "
@@ -73,6 +74,7 @@ class SqlEngine:
 
     def rows(self, sql: str, limit_s: float = TIME_LIMIT_S) -> list[tuple[Any, ...]]:
         """Return the rows of a query. Raises QueryStopped, and duckdb.Error if a row fails."""
+        # execute() blocks this thread, so that another one has to interrupt it.
         timer = threading.Timer(limit_s, self._connection.interrupt)
         timer.start()
         try:
@@ -80,6 +82,7 @@ class SqlEngine:
         except duckdb.InterruptException as error:
             raise QueryStopped(f"ran longer than {limit_s:g} s") from error
         finally:
+            # A timer that fires later would interrupt the next query.
             timer.cancel()
 
 

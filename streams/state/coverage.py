@@ -50,6 +50,7 @@ def _merged(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
         if last is None or (last.to_ms is not None and last.to_ms <= gap.from_ms):
             found.append(gap)
             continue
+        # A gap without an end leaves the joined one open too.
         ends_ms = [end_ms for end_ms in (last.to_ms, gap.to_ms) if end_ms is not None]
         to_ms = max(ends_ms) if len(ends_ms) == 2 else None
         found[-1] = Gap(last.from_ms, to_ms, last.records + gap.records)

@@ -11,6 +11,7 @@ from streams.state.slices import LEVELS, SliceId
 def reach_s(watermark_ms: int, lateness_s: int) -> list[int]:
     """Return by level the end of the last slice that ended `lateness_s` before the watermark."""
     until_s = watermark_ms // 1_000 - lateness_s
+    # The finest level is merged from no other, so it has no reach.
     return [0, *(max(0, until_s // step_s * step_s) for step_s, _ in LEVELS[1:])]
 
 
@@ -27,6 +28,7 @@ def to_merge(
     from_s, until_s = before_s[level], after_s[level]
     if from_s == until_s:
         return []
+    # A set, as callers chain lists that share slices.
     return sorted(
         {of for of in slice_ids if of.level == level - 1 and from_s <= of.start_s < until_s}
     )
@@ -47,7 +49,9 @@ def slices_of(start_s: int, merged_until_s: Sequence[int], watermark_s: int) -> 
     for level, (step_s, keep_s) in enumerate(LEVELS):
         slice_id = SliceId(level, start_s // step_s * step_s)
         if level and start_s >= merged_until_s[level]:
+            # Coarser levels reach less far, so none of them counts it either.
             break
+        # An expired slice still counts until it is part of a coarser one.
         if awaits_merging(slice_id, merged_until_s) or slice_id.end_s > watermark_s - keep_s:
             slice_ids.append(slice_id)
     return slice_ids

@@ -36,6 +36,7 @@ def event_limits(worker: Worker) -> EventLimits:
 
 def token_time_us(tokens_per_s: float) -> int:
     """Return the time per token, in whole microseconds, at or under which a speed is reached."""
+    # Rounded down: at this time per token the speed is still reached.
     return int(10**6 // tokens_per_s)
 
 

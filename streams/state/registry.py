@@ -83,6 +83,7 @@ class Registry:
         self.overflowed: Counter[str] = Counter()  # events, by dimension
         self._series_number: dict[SeriesKey, int] = {}
         self._customer_number: dict[CustomerKey, int] = {}
+        # The input length, last in a key, has few classes and no limit.
         self._seen: tuple[set[str], ...] = tuple(set() for _ in KEY_DIMENSIONS[:-1])
         self._customers: set[str] = set()
         self._hash_of: dict[str, str] = {}
@@ -128,6 +129,7 @@ class Registry:
         return found
 
     def _new_series(self, key: SeriesKey, events: int) -> int:
+        # Requested tiers have a limit as large as that of the served ones.
         caps = (*self._limits[: len(SERIES_DIMENSIONS)], self._limits.service_tier)
         kept = [
             name if name in seen or name == OTHER or len(seen) < cap else OTHER
@@ -169,6 +171,7 @@ class Registry:
             customer = OTHER
         key = (customer, model if model in self._seen[0] else OTHER)
         full = len(self.customers) >= self._limits.customer_models
+        # The row of other models is always allowed, so that every event has a row.
         if full and key not in self._customer_number and key[1] != OTHER:
             self.overflowed["customer_model"] += events
             key = (customer, OTHER)

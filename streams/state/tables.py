@@ -56,6 +56,7 @@ class Table:
     @classmethod
     def merged(cls, tables: Sequence["Table"]) -> Self:
         """The sum of one or more tables of equal width."""
+        # Without a filled table the first one gives the width.
         filled = [table for table in tables if len(table.keys)] or list(tables[:1])
         if len(filled) == 1:
             return cls(filled[0].keys, filled[0].values)
@@ -68,6 +69,7 @@ class Table:
         values = np.zeros((len(distinct), filled[0].values.shape[1]), np.int64)
         ends = np.cumsum([len(table) for table in filled])
         for table, rows in zip(filled, np.split(place, ends[:-1]), strict=True):
+            # The keys of a table are distinct, so no row is added to twice.
             values[rows] += table.values
         return cls(distinct, values)
 
@@ -100,9 +102,11 @@ class Table:
         if values.ndim > 1:
             columns = values.shape[1]
             filled = np.flatnonzero(values.any(axis=0))
+            # Rows have fewer than 63 columns, so the mask is one number.
             mask = int((1 << filled).sum())
             head = [_MASKED + columns, len(self.keys), mask]
             values = values[:, filled]
+        # Keys rise, so their differences are small and mostly take one byte.
         differences = np.diff(self.keys, prepend=np.int64(0))
         numbers = np.concatenate((np.array(head, np.int64), differences, values.ravel()))
         return leb128_encode(numbers)[0]
@@ -145,6 +149,7 @@ def leb128_encode(numbers: Ints, places: Ints = _NO_PLACES) -> tuple[bytes, Ints
     before = np.concatenate((np.zeros(1, np.int64), np.cumsum(more)))  # bytes more than numbers
     out = np.empty(len(numbers) + int(before[-1]), np.uint8)
     is_first = np.ones(len(out), np.bool_)
+    # The second byte of each large number, behind the extra bytes of all earlier ones.
     position = large + before[:-1] + 1
     while len(rest):
         goes_on = rest > _LOW_BITS
@@ -159,12 +164,14 @@ def leb128_decode(data: npt.NDArray[np.uint8]) -> Ints:
     """Read all numbers of a buffer that `leb128_encode` wrote."""
     if len(data) == 0:
         return np.empty(0, np.int64)
+    # Only the last byte of a number has no high bit.
     ends = np.flatnonzero(data < 0x80)
     if len(ends) == 0 or ends[-1] != len(data) - 1:
         raise ValueError("LEB128 data ends inside a number")
     if len(ends) == len(data):
         return data.astype(np.int64)
     starts = np.concatenate((np.zeros(1, np.int64), ends[:-1] + 1))
+    # The place of each byte within its number: seven bits a place.
     place = np.arange(len(data), dtype=np.int64) - np.repeat(starts, ends - starts + 1)
     digits = (data & 0x7F).astype(np.int64) << (7 * place)
     return np.add.reduceat(digits, starts)

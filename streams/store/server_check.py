@@ -22,6 +22,7 @@ async def check_redis(url: str, timeout_s: float = 2, **secured: Any) -> int:
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
+            # Without retries, so that the answer comes within the time limit.
             retry=None,
             **secured,
         )
@@ -30,6 +31,7 @@ async def check_redis(url: str, timeout_s: float = 2, **secured: Any) -> int:
     try:
         async with asyncio.timeout(timeout_s):
             info = await client.info()
+    # Before RedisError, of which it is a subclass.
     except redis.exceptions.AuthenticationError as error:
         raise Unavailable(
             f"Redis at {where} refuses the login: {one_line(error)}; set "

@@ -164,6 +164,7 @@ class OffsetAdmission(Generic[C]):
         Before the next call the decision must have been carried out: after Count the counts end
         where the batch does, after Seek the seek is made.
         """
+        # Before its end of the log is noted: a batch from before a seek may show an older one.
         if self.halted or batch.epoch < self.epoch:  # fetched before the last seek
             return Drop()
         self.highwater, self.readable = batch.highwater, batch.readable
@@ -177,6 +178,7 @@ class OffsetAdmission(Generic[C]):
                 HaltReason.LOG_TRUNCATED,
                 f"the log ends at offset {batch.highwater}, before the last counted record",
             )
+        # Kafka may have deleted the records between, but one answer is no proof.
         if batch.fetch_offset > expected and (again := self._doubt()):
             return again
         if batch.unreadable is not None:
@@ -219,6 +221,7 @@ class OffsetAdmission(Generic[C]):
         known = self._unverified
         if known is None or batch.next_offset <= known.offset:
             return True
+        # A batch that begins after the record cannot show whether it is the same.
         actual = batch.fingerprint(known.offset) if batch.fetch_offset <= known.offset else None
         if actual is not None and actual != known:
             return False

@@ -206,6 +206,7 @@ async def _load(
 def _install_life_cycle(
     app: faust.App, worker: StreamWorker, hashes: HashArchive | None, archive_interval_s: int
 ) -> None:
+    # Two loops: Faust's consumer has a thread of its own.
     main_ticker = Ticker("main", 20)
     consumer_ticker = Ticker("consumer", 20)
     watchdog = Watchdog(

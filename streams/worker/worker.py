@@ -29,6 +29,7 @@ from streams.worker.supervision import StoreSupervision, WorkerCounters
 
 log = logging.getLogger(__name__)
 
+# A rebalance waits for all members of the group, so giving back must be quick.
 REVOKE_DEADLINE_S = 5.0
 RECLAIMS = 3
 STALL_S = 120.0
@@ -108,6 +109,7 @@ class StreamWorker:
 
     def _release_all(self) -> list[PartitionWorker]:
         released, self._partitions = list(self._partitions.values()), {}
+        # Marked on each worker too: a task that is under way still refers to it.
         for worker in released:
             worker.released = True
         return released
@@ -242,6 +244,7 @@ class StreamWorker:
         """Archive the state of each partition for ever, whenever that is due."""
         while True:
             await asyncio.sleep(ARCHIVE_CHECK_S)
+            # A copy, as the partitions may change while one is archived.
             for worker in list(self._partitions.values()):
                 await worker.archive()
 
@@ -267,6 +270,7 @@ class StreamWorker:
 
     def _resident_max_bytes(self) -> int:
         """Return the memory for the slices of one partition."""
+        # Equal shares keep the sum over all partitions within the setting.
         return self._settings.resident_max_mb * 1_000_000 // max(1, len(self._partitions))
 
     async def _exchange_heartbeat(self, worker: PartitionWorker) -> None:

@@ -107,6 +107,7 @@ class OneLineErrors(click.Group):
         except TokenpulseError as error:
             for line in str(error).splitlines():
                 click.echo(f"tokenpulse: {_printable(line)}", err=True)
+            # As click exits for wrong usage; 1 is the answer of a check that failed.
             sys.exit(2)
         except click.UsageError as error:
             _exit_with_usage(error, f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip())

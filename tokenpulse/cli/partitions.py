@@ -18,6 +18,7 @@ from tokenpulse.report_tables import table
 
 T = TypeVar("T")
 
+# A worker reads commands with its heartbeats; a reload may delay them.
 ACKNOWLEDGED_WITHIN_S = 30.0
 REASON = click.option("--reason", type=Words(), required=True, help="Reason; the worker logs it.")
 COLUMNS = (
@@ -70,6 +71,7 @@ def partitions_move(ctx: click.Context, partition: int, to: int, reason: str, ye
     skipped records count as lost, and windows that contain them are incomplete.
     """
     if not yes:
+        # Shows the halt before an operator gives records up.
         status = _with_partitions(ctx, lambda partitions: partitions.check(partition, to))
         click.confirm(
             f"partition {partition} is halted at offset {status.halted_at} ({status.halted}); "
@@ -94,6 +96,7 @@ def partitions_set_watermark(ctx: click.Context, partition: int, to_s: int, reas
     """
     command = new_command(CommandKind.SET_WATERMARK, to_s * 1_000, reason)
     status = _send(ctx, partition, command)
+    # An acknowledged command may have been rejected: only `set_back` proves that it was applied.
     done = status.set_back
     if done is None or done.command != command.id:
         click.echo(

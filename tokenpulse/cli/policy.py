@@ -74,6 +74,7 @@ def import_openslo(file: Path, name: str | None) -> None:
             f"{file}: no SLO of it can be imported; docs/policies.md lists the supported forms"
         )
     text = to_yaml(imported.policy)
+    # Read back, so that no policy is printed that cannot be used.
     read_policy(text, f"{file}, imported")
     click.echo(text, nl=False)
     sys.exit(bool(imported.notes))

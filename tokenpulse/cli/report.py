@@ -50,6 +50,7 @@ _OPTIONS = (
 
 def question_options(command: Command) -> Command:
     """Add the options of a question to a command."""
+    # Reversed, as each decorator goes before those applied earlier: `--help` keeps the order.
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -83,6 +84,7 @@ def report(ctx: click.Context, /, as_json: bool, hdr: Path | None, **options: An
     settings = load_client_settings(ctx.obj)
     question = parse_question(settings, **options)
     if hdr is not None:
+        # Before the query, which may take long.
         check_output("--hdr", hdr)
     kafka = settings.kafka
     answer = run_with_redis(
@@ -122,6 +124,7 @@ def print_measures(report: dict[str, Any], targets: BoardTargets) -> None:
     total = report["total"]
     click.echo(f"{report['from']} to {report['to']}")
     settled_until = report["settled_until"]
+    # Later steps may still grow, which the next line tells.
     settled = [step for step in report["steps"] if step["start"] < settled_until]
     if not all(step["measures"]["complete"] for step in settled):
         click.echo("  INCOMPLETE: records of this time are missing; --json lists the gaps")
@@ -181,6 +184,7 @@ def _known(total: dict[str, Any], measure: str, of: str) -> str:
 def _counted_apart(total: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield rows for what many services never have: attempts, client errors, endings, faults."""
     provider = total["provider"]
+    # Equal if each request had one attempt.
     if provider["attempts"] != total["requests"]:
         available = percent(provider.get("availability_ratio"))
         yield "attempts", f"{count(provider['attempts'])}, {available} available of the provider"

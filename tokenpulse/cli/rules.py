@@ -94,6 +94,7 @@ def build_rules(
             _refuse_example(option, url)
     out = out or Path("alerts/generated") / output
     texts = build(policies, output, Links(runbooks, dashboards, board, job))
+    # As bytes, so that line ends are compared too.
     stale = [name for name, text in texts.items() if _read(out / name) != text.encode()]
     if check:
         for name in stale:
@@ -114,6 +115,7 @@ def build_rules(
 def _refuse_example(option: str, url: str) -> None:
     """Raise RequestError for an address that is reserved for examples: its links lead nowhere."""
     try:
+        # A full name in DNS may end in a dot.
         host = (urlsplit(url).hostname or "").rstrip(".")
     except ValueError as error:
         raise RequestError(f"{option}: got {shown(url)}; write an address, https://...") from error

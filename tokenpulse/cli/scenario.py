@@ -37,6 +37,7 @@ FILTERS = {  # option -> field of an event
     "tier": "service_tier",
     "customer": "customer_id",
 }
+# Errors name the fields of a scenario; operators know the options.
 OPTION_OF = {
     "start": "--in",
     "duration": "--for",
@@ -67,10 +68,12 @@ def _kind_command(kind: str, model: type[Scenario]) -> click.Command:
     """Build the command that starts one kind of scenario, with its parameters as options."""
 
     def start(ctx: click.Context, /, url: str | None, **options: Any) -> None:
+        # Options that were not given keep the defaults of the kind.
         given = {name: value for name, value in options.items() if value is not None}
         _request(ctx, url, kind, given)
 
     command = click.pass_context(start)
+    # Reversed, as each decorator goes before those applied earlier.
     for option in reversed(
         [
             click.option("--for", "for_", required=True, help="How long, e.g. 90s, 5m, 2h."),
@@ -89,6 +92,7 @@ def _parameters(model: type[Scenario]) -> list[Any]:
         click.option(
             _option(name),
             name,
+            # A span stays text here: the scenario parses it as in a timeline's file.
             type=str if isinstance(field.default, timedelta) else float,
             help=f"Default: {format_parameter(field.default)}.",
         )
@@ -106,6 +110,7 @@ def _request(ctx: click.Context, url: str | None, kind: str, options: dict[str, 
     where = {field: options.pop(name) for name, field in FILTERS.items() if name in options}
     entry = {"kind": kind, "start": options.pop("in_"), "duration": options.pop("for_")}
     entry |= {"where": where, **options}
+    # Checked first, so that a mistake is named before a request is written.
     try:
         Timeline(source=kind).with_entry(entry).check_names(Profile.default().names())
     except TimelineError as error:

@@ -162,6 +162,7 @@ def lines(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield the lines of a report (slo/engine/report.py) for people."""
     for entry in entries:
         scope = ", ".join(f"{key} {name}" for key, name in entry["scope"].items())
+        # Fractions: with floats an objective at its very target could seem missed.
         target = Fraction(entry["target_ratio"])
         attained = _ratio(entry["attainment"])
         judged = "" if attained is None else ", met" if attained >= target else ", MISSED"

@@ -101,6 +101,7 @@ def free_port(host: str = HOST) -> int:
 
 
 def _bound(host: str, port: int) -> socket.socket:
+    # AI_PASSIVE: an empty host means all interfaces, as for servers.
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -156,6 +157,7 @@ class StackDirectory:
     def __init__(self) -> None:
         _remove_leftovers()
         self.path = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX))
+        # The mark tells directories of stacks from others with the same prefix.
         (self.path / TEMP_MARK).touch()
         self._lock = os.open(self.path, os.O_RDONLY)
         _try_lock(self._lock)
@@ -163,12 +165,14 @@ class StackDirectory:
     def remove(self) -> None:
         """Remove the directory with its content."""
         shutil.rmtree(self.path, ignore_errors=True)
+        # Last: the lock keeps other stacks away until the content is gone.
         os.close(self._lock)
 
 
 def _remove_leftovers() -> None:
     for mark in Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*/{TEMP_MARK}"):
         with suppress(OSError):
+            # All users may share the temporary directory.
             if mark.stat().st_uid != os.getuid():
                 continue
             lock = os.open(mark.parent, os.O_RDONLY)

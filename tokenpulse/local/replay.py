@@ -131,6 +131,7 @@ def run_replay(
     Raises Unavailable, ConfigError, or RequestError if the file needs a mapping.
     """
     if replay.mapping is None:
+        # A wrong kind of file is named before a stack is started.
         check_events(replay.path)
     extent = _measure(replay, time.time_ns() // 1_000_000)
     stack = (
@@ -236,6 +237,7 @@ async def _send(
             # Send what is due before waiting for a later row.
             if len(chunk) >= CHUNK or due_s > 0:
                 await producer.send_many(chunk)
+                # The row at hand is not sent yet.
                 bar.update(outcome.rows - 1 - bar.n)
                 outcome.sent += len(chunk)
                 chunk = []

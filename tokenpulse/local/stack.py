@@ -50,6 +50,7 @@ Result = TypeVar("Result")
 
 SERVER_START_S = 15
 SERVER_CHILD_START_S = 30
+# A free port may be taken between its choice and its use.
 PORT_ATTEMPTS = 3
 # A consumer group of the embedded broker is stable after half the session timeout (measured).
 SESSION_TIMEOUT_S, HEARTBEAT_INTERVAL_S = 2.0, 0.333
@@ -158,6 +159,7 @@ class LocalStack:
 
     def start(self) -> None:
         """Start all children and wait until the servers answer. Raises StackError."""
+        # First, so that a missing program leaves no directory behind.
         broker, redis = broker_binary(), redis_binary()
         # Two stacks that start together could choose the same free port.
         with one_start_at_a_time():
@@ -296,8 +298,10 @@ class LocalStack:
             "port": port,
             "bind": HOST,
             "dir": self.log_dir,
+            # Without files: the state ends with the stack.
             "save": "",
             "appendonly": "no",
+            # A worker accepts no other policy.
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
         }
@@ -309,6 +313,7 @@ class LocalStack:
             name,
             sys.executable,
             ("-m", "tokenpulse.cli.main", *command),
+            # Unbuffered, so that the log has the last lines of a process that was killed.
             environment={**self.environment, "PYTHONUNBUFFERED": "1"},
         )
 

@@ -130,6 +130,7 @@ def _past(settings: Settings) -> str:
 def _command() -> str:
     """Return the command to type for `tokenpulse` in the present directory."""
     name = Path(sys.argv[0])
+    # A command that PATH leads to needs no directory.
     if shutil.which(name.name) == str(name) or not name.is_absolute():
         return name.name if name.is_absolute() else str(name)
     return shlex.quote(os.path.relpath(name))

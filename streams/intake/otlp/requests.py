@@ -61,8 +61,10 @@ _READERS: dict[str, Callable[[Attribute], object]] = {
     **dict.fromkeys(_LABELS, text),
     **dict.fromkeys(TOKEN_FIELDS, count),
 }
+# `ot=th:` in the tracestate is a sampling threshold; a zero one keeps all spans.
 _SAMPLED = re.compile(r"(?:^|,)\s*ot=(?:[^,]*;)?th:0*[1-9a-f]")
 _SAMPLING_NAMES = frozenset({"sampling.probability", "SampleRate"})
+# Ids of zeros alone are invalid by W3C Trace Context.
 _NO_IDS = ("", "0" * TRACE_ID_CHARACTERS, "0" * SPAN_ID_CHARACTERS)
 
 
@@ -280,6 +282,7 @@ def _is_request(span: Span, profile: SpanProfile) -> bool:
     if profile.not_names and fits(span.name, profile.not_names):
         return False
     attributes = span.attributes
+    # Here the attribute may be absent, unlike in `requires`.
     for name, values in profile.allows.items():
         if attributes.get(name) not in (None, *values):
             return False

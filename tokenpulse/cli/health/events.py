@@ -40,6 +40,7 @@ async def _has_event_since(settings: Settings, since_ms: int) -> bool:
     try:
         searched = dict.fromkeys(consumer.assignment(), since_ms)
         offsets = await consumer.offsets_for_times(searched)
+        # Kafka answers None for a partition without a record since then.
         return any(offset is not None for offset in offsets.values())
     finally:
         await consumer.stop()

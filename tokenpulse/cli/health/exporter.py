@@ -23,6 +23,7 @@ def exporter(ctx: click.Context) -> None:
 
 def _readiness_problem(port: int) -> str | None:
     """Ask the exporter; None if it is ready."""
+    # http.client uses no proxy of the environment, which urllib would.
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/readyz")

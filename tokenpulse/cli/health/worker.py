@@ -34,6 +34,7 @@ async def _read_progress(client: "aioredis.Redis", settings: Settings) -> list[P
     for heartbeat in snapshot.heartbeats:
         view = views.get(heartbeat.partition)
         if view is None:
+            # Claimed, but without a checkpoint yet.
             progress.append(Progress(heartbeat, None, None))
         else:
             progress.append(Progress(heartbeat, view.offset, view.meta.written_at_ms / 1_000))
