@@ -194,6 +194,7 @@ def graph(
     if thresholds == NEUTRAL:
         shown = common.GraphThresholdsStyleMode.OFF
     limits = [value for value, _ in thresholds if value is not None]
+    # Many thick lines would hide each other.
     config.custom = timeseries.FieldConfig(
         draw_style=common.GraphDrawStyle.LINE,
         line_width=1 if many or stacked else 2,
@@ -228,10 +229,12 @@ def heat(title: str, about: str, expr: str, unit: str, *, width: int = 8) -> Pan
             scheme="Oranges",
             fill="dark-orange",
             scale=heatmap.HeatmapColorScale.EXPONENTIAL,
+            # A root spreads small counts, so that few slow requests stay visible.
             exponent=0.5,
             steps=64,
         ),
         cell_gap=1,
+        # Empty buckets get no colour.
         filter_values=heatmap.FilterValueRange(le=1e-9),
         y_axis=heatmap.YAxisConfig(unit=unit, axis_placement=common.AxisPlacement.LEFT),
         cell_values=heatmap.CellValues(unit="reqps"),

@@ -39,6 +39,7 @@ def select(spec: Spec, suffix: str, labels: Mapping[str, Match]) -> str:
     """Return a selector. `suffix`: kind of a histogram's samples, such as `_bucket`, or empty."""
     if bool(suffix) != (spec.kind == "histogram"):
         raise ValueError(f"{spec.name}: is a {spec.kind}; only a histogram's samples have a suffix")
+    # Several installations may report to one Prometheus: `$job` separates them.
     matchers = ['job=~"$job"']
     for label, match in labels.items():
         _check(spec, (label,), suffix)
@@ -90,6 +91,7 @@ def only_worst(expr: str, by: str, number: int, *, lowest: bool = False) -> str:
     the highest values, or the `lowest`.
     """
     choose, extreme = ("bottomk", "min") if lowest else ("topk", "max")
+    # `@ end()` looks back from the same moment for each point of the graph.
     over_time = f"{extreme}_over_time(({expr})[{RANGE}:{STEP}] @ end())"
     return f"({expr}) and on ({by}) {choose}({number}, {extreme} by ({by}) ({over_time}))"
 
@@ -113,6 +115,7 @@ def _rising(
     # `max` over exporters comes before any sum: a sum of both would double the rate.
     each = (*spec.labels, *_SAMPLE_LABELS.get(suffix, ()))
     risen = aggregate("max", f"{function}({select(spec, suffix, labels)}[{span}])", each)
+    # By all labels there is no sum to take.
     return risen if set(by) == set(each) else sum_of(risen, by)
 
 

@@ -99,11 +99,13 @@ def turned_away_ratio(scope: str, span: Match, /) -> str:
     by = (*SCOPE_LABELS[scope], "outcome")
     shed = window(request_metrics.WINDOW_REQUESTS, scope, span, by, outcome=AnyOf(SHED))
     total = requests(scope, span)
+    # The share is 0, not absent, if no request was turned away.
     return f"({sum_of(shed, SCOPE_LABELS[scope])} or 0 * {total}) / {total}"
 
 
 def length_s(span: Match) -> str:
     """Return the length of a window at this moment, in seconds."""
+    # scalar() drops all labels, so that a number of any scope can be divided by it.
     return f"scalar(time() - {newest(request_metrics.WINDOW_START, window=span)})"
 
 
@@ -157,6 +159,7 @@ def cache_target(limits: BoardLimits) -> str:
 
 
 def _percent(ratio: float) -> str:
+    # Eight digits hide the rounding of floats, and keep those of 99.999%.
     return f"{ratio * 100:.8g}%"
 
 

@@ -67,6 +67,7 @@ def problems(settings: Settings, role: str) -> Iterator[str]:
             check(settings)
         except TokenpulseError as error:
             for line in str(error).splitlines():
+                # Two checks may find the same problem in one file.
                 if line not in lines:
                     lines.add(line)
                     yield line

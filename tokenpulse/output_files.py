@@ -16,6 +16,7 @@ def check_output(option: str, path: Path) -> None:
     try:
         if path.is_dir():
             raise IsADirectoryError(None, "it is a directory")
+        # A new file needs the right to write to its directory, an old one only its own.
         place = path if path.exists() else path.parent
         if not place.exists():
             raise FileNotFoundError(None, f"no directory {place}")

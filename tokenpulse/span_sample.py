@@ -11,6 +11,7 @@ from streams.sources.rows import Row
 
 FORMATS = ("otlp_json", "otlp_proto")
 _MARKS = (b'"resourceSpans"', b'"resource_spans"')
+# A sample shows whether a profile reads the file; the rest may be very large.
 _SAMPLE_BYTES = 16 * 1024 * 1024
 _PROTO_FIRST = 0x0A  # field 1, with a length: the spans of a resource
 

@@ -30,6 +30,7 @@ def read_secret(file: Path, setting: str) -> bytes:
     `setting`: the path of the setting, for the ConfigError if the file cannot be read.
     """
     try:
+        # Editors end a file with a line break, which is no part of the secret.
         return file.read_bytes().strip()
     except OSError as error:
         raise ConfigError(

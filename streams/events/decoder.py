@@ -219,11 +219,13 @@ def _judge_time(
     own = None if by_sender is None else by_sender[position]
     course = advance(watermark, ended_at_ms[alive], own, limits.horizon_ms)
     is_event = np.zeros(len(timestamps_ms) + 1, np.int64)
+    # One place later, so that a record does not count itself.
     is_event[position + 1] = 1
     passed = np.cumsum(is_event)[:-1]
 
     behind_ms = np.full(len(ended_at_ms), -1, np.int64)
     behind_ms[alive] = course.time_ms[:-1] - ended_at_ms[alive]
+    # Before the watermark is settled no event is too late.
     behind_ms[np.flatnonzero(alive)[: course.settled_at]] = -1
     rows.reject(
         behind_ms > limits.horizon_ms,
@@ -284,6 +286,7 @@ def _columns(
     from_cache = answered & rows.flag("served_from", "response_cache")[alive]
     measured = answered & ~from_cache
     metered = ~(probe | from_cache)
+    # Unknown numbers are -1 and count as 0.
     tokens = {name: np.where(metered, np.maximum(numbers[name], 0), 0) for name in _TOKEN_COLUMNS}
 
     ttft_ms, duration_ms = numbers["ttft_ms"], numbers["duration_ms"]

@@ -44,6 +44,7 @@ def _struct(name: str, fields: Sequence[Field], *, is_closed: bool = False) -> t
         else (field.name, field.kind.type | None, field.absent)
         for field in fields
     ]
+    # An event holds no containers, so it cannot be part of a circle: the collector skips it.
     return msgspec.defstruct(name, members, gc=False, forbid_unknown_fields=is_closed)
 
 
@@ -107,6 +108,7 @@ def readable(
 
 
 def _depth(record: bytes) -> int:
+    # Brackets in texts do not nest.
     bare = np.frombuffer(_STRING.sub(b"", record), np.uint8)
     steps = np.zeros(len(bare), np.int64)
     steps[(bare == ord("[")) | (bare == ord("{"))] = 1

@@ -120,6 +120,7 @@ class MappingConverter:
             skipped["no_row", self._name] = batch.skipped
         places: list[PartPlace] = []
         parts: Counter[int] = Counter()
+        # A mapping may return several rows for one record.
         for row in batch.rows:
             index = index_of[row.line]
             places.append(PartPlace(index, parts[index]))
@@ -145,6 +146,7 @@ def _is_event(record: bytes) -> bool:
     try:
         return "ended_at" in msgspec.json.decode(record, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError):
+        # A record that is no JSON is judged as an event, whose rejection names the fault.
         return True
 
 

@@ -192,7 +192,7 @@ class IntakeServer:
 
     async def _wait(self, confirmed: asyncio.Future[None]) -> None:
         try:
-            # Shielded: a delivery goes on after its request has timed out.
+            # Shielded: a delivery continues after its request has timed out.
             await asyncio.wait_for(asyncio.shield(confirmed), self._settings.answer_timeout_s)
         except TimeoutError as error:
             raise Unavailable(f"Kafka does not confirm the events; {_AGAIN}") from error

@@ -130,6 +130,7 @@ class EventProducer:
                 await self.flush()
         finally:
             self._stop_linger()
+            # After an error batches are left: their tasks must not outlive the producer.
             for lane in self._lanes:
                 if lane.task is not None:
                     lane.task.cancel()

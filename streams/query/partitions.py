@@ -222,6 +222,7 @@ class Partitions:
         async with asyncio.timeout(within_s):
             while True:
                 if await self._is_acknowledged(partition, command):
+                    # The status from before does not show the effect of the command.
                     statuses = await self.statuses()
                     return next(status for status in statuses if status.partition == partition)
                 await asyncio.sleep(_POLL_S)

@@ -256,6 +256,7 @@ class Traffic:
                 yield replaced(record, send_at_ms=record.send_at_ms + again_after_ms)
 
     def _generator(self, slot: int, stream: int) -> np.random.Generator:
+        # A seed for each slot and purpose: no draw depends on how many came before it.
         sequence = np.random.SeedSequence(self.seed, spawn_key=(slot, stream))
         return np.random.Generator(np.random.PCG64(sequence))
 
@@ -335,6 +336,7 @@ class Traffic:
 
 def _hex(rows: np.typing.NDArray[np.uint8]) -> list[str]:
     """Return each row of bytes in hexadecimal."""
+    # One conversion for all rows, instead of one for each.
     digits, width = rows.tobytes().hex(), 2 * rows.shape[1]
     return [digits[at : at + width] for at in range(0, len(digits), width)]
 

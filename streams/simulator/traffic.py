@@ -111,6 +111,7 @@ class Population:
         # Zipf-Mandelbrot: a plain Zipf law would give the first customer a fifth of everything.
         ranks = np.arange(1, profile.customers + 1)
         self._customer = _cumulative(1 / (ranks + 2.0))
+        # np.resize repeats the list for all customers.
         self._cache = np.resize(np.array(CACHE_BY_RANK), profile.customers)
         self._region_weights = np.array([region.weight for region in profile.regions])
         self._region_weights /= self._region_weights.sum()
@@ -205,6 +206,7 @@ class Population:
         """
         local_ms = time_ms + self._offsets_ms
         day = np.cos(2 * np.pi * (local_ms / DAY_MS - BUSIEST_HOUR / 24))
+        # Wednesday noon is 2.5 days after Monday begins.
         week = np.cos(2 * np.pi * ((local_ms - FIRST_MONDAY_MS) / WEEK_MS - 2.5 / 7))
         rhythm: Floats = self._region_weights * (1 + DAILY_SWING * day) * (1 + WEEKLY_SWING * week)
         return rhythm

@@ -182,6 +182,7 @@ def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
                     f"does not exist in {zone}, as the clocks were set forward; write times with "
                     "an offset, or in UTC",
                 )
+        # In whole microseconds first: seconds as a float would lose digits.
         return (at - EPOCH) // MICROSECOND / 1_000
 
     return convert
@@ -270,6 +271,7 @@ def converter(field: str, unit: Unit = "ms") -> Convert:
     if kind == "choice":
         return choice(_WORDS[field])
     plain: Mapping[str, Convert] = {
+        # The worker makes labels of names, for all producers alike.
         "label": text,
         "truth": truth,
         "whole": whole,

@@ -123,6 +123,7 @@ class _ZstdStream(io.RawIOBase):
     def _decompress(self, packed: bytes) -> bytes:
         parts = []
         while packed:
+            # Frames follow one another in a file that was appended to.
             self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
             parts.append(self._frame.decompress(packed))
             packed = self._frame.unused_data if self._frame.eof else b""

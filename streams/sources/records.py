@@ -41,6 +41,7 @@ def read_records(path: Path, options: FileOptions) -> Iterator[Record | RowError
         yield from _parquet(path)
         return
     with open_plain(path) as file:
+        # peek() leaves the bytes to the reader of the format.
         head = file.peek(_HEAD_BYTES)[:_HEAD_BYTES].removeprefix(BOM)
         kind = options.format or ("json" if options.rows else _format(head))
         if kind == "jsonl":
@@ -94,6 +95,7 @@ def _is_json(line: bytes) -> bool:
 def _delimiter(head: bytes) -> str:
     """Return the delimiter that the header of a CSV file has most often outside of quotes."""
     header = head.partition(b"\n")[0].decode(errors="replace")
+    # Between quotes are the second, the fourth, ... part.
     unquoted = "".join(header.split('"')[::2])
     return max(DELIMITERS, key=unquoted.count)
 

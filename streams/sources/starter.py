@@ -69,6 +69,7 @@ class _Column:
     def text(self) -> str:
         """The SQL of the value as text."""
         path = self.path[0]
+        # DuckDB takes a text that begins with $ or / for a path.
         if len(self.path) > 1 or path.startswith(("$", "/")):
             path = "$" + "".join(f'."{name}"' for name in self.path)
         quoted = path.replace("'", "''")

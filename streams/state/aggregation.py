@@ -65,7 +65,7 @@ def record(
     rows = _distinct(slot, series)
     # Attempts that were not final have latencies, but are no request of a customer.
     final = _only_final(columns)
-    known = _known(final)
+    known = _known_columns(final)
     real = ~columns.probe & columns.final
     amounts = _counter_amounts(columns)
 
@@ -191,7 +191,7 @@ def _tokens(columns: Columns) -> tuple[Ints, ...]:
     )
 
 
-def _known(columns: Columns) -> tuple[npt.NDArray[Any], ...]:
+def _known_columns(columns: Columns) -> tuple[npt.NDArray[Any], ...]:
     """Return one array for each of KNOWN."""
     success = columns.outcome == _SUCCESS
     spent = columns.input_tokens + columns.output_tokens

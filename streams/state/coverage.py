@@ -29,7 +29,7 @@ class Coverage:
         known_ms = [at_ms for at_ms in begun_ms if at_ms is not None]
         return cls(
             since_ms=max(known_ms) if len(known_ms) == len(begun_ms) else None,
-            gaps=_merged(gap for meta in metas for gap in meta.gaps),
+            gaps=_join(gap for meta in metas for gap in meta.gaps),
             lost_records=sum(meta.lost_records for meta in metas),
         )
 
@@ -43,7 +43,7 @@ class Coverage:
         )
 
 
-def _merged(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
+def _join(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
     found: list[Gap] = []
     for gap in sorted(gaps, key=lambda gap: gap.from_ms):
         last = found[-1] if found else None

@@ -147,7 +147,7 @@ class PartitionState:
         )
         starts = np.unique(times_ms // 10_000) * 10
         watermark_s = (decoded.watermark.settled_ms or 0) // 1_000
-        merged = self._merged(decoded.watermark.settled_ms)
+        merged = self._advance_reach(decoded.watermark.settled_ms)
         for start_s in starts.tolist():
             wanted.update(slices_of(start_s, self._merged_until_s, watermark_s))
         for level in range(1, len(LEVELS)):
@@ -191,7 +191,7 @@ class PartitionState:
         for start_s, aggregate in added:
             for of in slices_of(start_s, self._merged_until_s, (watermark_ms or 0) // 1_000):
                 add(of, (aggregate,))
-        merged = self._merged(watermark_ms)
+        merged = self._advance_reach(watermark_ms)
         for level in range(1, len(LEVELS)):
             # With the slices that the level below has just got.
             stored = chain(self._slices, staged)
@@ -375,7 +375,7 @@ class PartitionState:
                 del self._slices[of]
                 total -= sizes[of]
 
-    def _merged(self, watermark_ms: int | None) -> list[int]:
+    def _advance_reach(self, watermark_ms: int | None) -> list[int]:
         """Return how far each level reaches at this watermark; never less than before."""
         if watermark_ms is None:
             return self._merged_until_s

@@ -143,6 +143,7 @@ class Ledger:
         self._versions += 1
         copy = Copy(
             version=f"{self._versions}-{self.run}",
+            # An empty field needs a part too.
             parts=max(1, -(-len(data) // PART_BYTES)),
             length=len(data),
             crc=zlib.crc32(data),

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 WRITE_DEADLINE_S = 120.0
 READ_DEADLINE_S = 60.0
 REQUEST_DEADLINE_S = 15.0  # also bounds how long a producer takes to stop
+# More than a part of a value (archive.PART_BYTES) with its key.
 BATCH_BYTES = 1_000_000
 POLL_MS = 200
 
@@ -159,6 +160,7 @@ class KafkaArchive:
                 f"{self._topic}: no such topic at {self._kafka.bootstrap}; run `tokenpulse topics "
                 "create`, or set kafka.archive_topic"
             )
+        # The archive topic may have fewer partitions than that of the events.
         return TopicPartition(self._topic, place.partition % len(set(partitions)))
 
     @asynccontextmanager

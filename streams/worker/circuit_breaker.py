@@ -58,6 +58,7 @@ class CircuitBreaker:
         recent = np.concatenate((self._recent, batch))
         if reason := self._reason(recent):
             return reason
+        # Neither limit looks further back.
         self._recent = recent[-max(self._records, self._run) :]
         return None
 

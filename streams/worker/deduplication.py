@@ -52,6 +52,7 @@ def deduplicate(decoded: Decoded, duplicate: Marks) -> Decoded:
         return decoded
     columns, counted = decoded.columns, ~duplicate
     named: dict[str, Any] = {}
+    # Interned anew, so that names which only duplicates have are left out.
     named["series_index"], named["series"] = interned(columns.series, columns.series_index[counted])
     named["customer_index"], named["customers"] = interned(
         columns.customers, columns.customer_index[counted]
@@ -250,6 +251,7 @@ class Deduplicator:
         judged_ms = arrived_ms + np.where(shifted, self._shift_ms, 0)
         step_ms = arrival_step_ms(self._window_ms)
         comparable = _is_comparable(columns.ended_at_ms, judged_ms, step_ms)
+        # As in ReplayHorizon: these records arrived in the part in which the watermark was settled.
         arrived_ms = np.where(arrived_ms < 0, self._horizon.settled_at_ms, arrived_ms)
         self._window.remember(columns.request[comparable], arrived_ms[comparable], settled_ms)
 

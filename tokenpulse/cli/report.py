@@ -145,7 +145,7 @@ def print_measures(report: dict[str, Any], targets: BoardTargets) -> None:
         (
             "cache hit",
             percent(total.get("cache_hit_ratio"), targets.cache_hit_ratio)
-            + _known(total, "cached_input", "input tokens"),
+            + _known_note(total, "cached_input", "input tokens"),
         ),
         ("available", percent(total.get("availability_ratio"), targets.availability_ratio)),
     ]
@@ -170,10 +170,10 @@ def _tokens(total: dict[str, Any]) -> str:
     text = known_tokens(total["tokens"]["total"], ratio)
     if ratio == 0:
         return f"{text}, known for 0 % of requests"
-    return text + _known(total, "tokens", "requests")
+    return text + _known_note(total, "tokens", "requests")
 
 
-def _known(total: dict[str, Any], measure: str, of: str) -> str:
+def _known_note(total: dict[str, Any], measure: str, of: str) -> str:
     """Return for which share of `of` a measure is known; empty if it is for all or for none."""
     share = total["known_ratio"].get(measure)
     # A value that is known for none is unknown itself.

@@ -83,6 +83,7 @@ class ProxyJoin:
             parent_id = self._parents.get((span.trace_id, parent_id), "")
             if not parent_id:
                 break
+        # With several calls in a trace only the parents tell them apart.
         return next(iter(servers.values()))[0] if len(servers) == 1 else None
 
     def _add_alone(self, server: Span, scope: str) -> None:
@@ -131,6 +132,7 @@ def _correct(server: Span, requests: list[tuple[Span, Event]]) -> None:
 def _is_model_call(span: Span) -> bool:
     route = next((span.attributes[name] for name in _ROUTE_NAMES if name in span.attributes), None)
     if not isinstance(route, str):
+        # Without a route the span's name has it: `POST /v1/messages`.
         method, _, route = span.name.partition(" ")
         if method != "POST":
             return False
@@ -140,6 +142,7 @@ def _is_model_call(span: Span) -> bool:
 def _client_left(server: Span) -> bool:
     status_code = _status_of(server)
     if status_code is not None and status_code >= 400:
+        # 499: the client closed the connection.
         return status_code == 499
     kind = text(server.attributes.get("error.type")) or ""
     return server.status == STATUS_ERROR and kind.rpartition(".")[2] in _CLIENT_LEFT
