@@ -188,6 +188,7 @@ def _laid_out(sections: Sequence[BoardSection]) -> list[dashboard.Panel | dashbo
         x, y, tallest = 0, y + 1, 0
         for panel in section.panels:
             if x + panel.width > panels.WIDTH:
+                # The next line of panels begins below the tallest of this one.
                 x, y, tallest = 0, y + tallest, 0
             number += 1
             panel.model.grid_pos = dashboard.GridPos(h=panel.height, w=panel.width, x=x, y=y)
@@ -196,6 +197,7 @@ def _laid_out(sections: Sequence[BoardSection]) -> list[dashboard.Panel | dashbo
         models = [panel.model for panel in section.panels]
         if section.is_collapsed:
             heading.panels = models
+            # Panels of a collapsed row take no room until it is opened.
             y = top + 1
         else:
             rows += models

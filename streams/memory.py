@@ -29,6 +29,7 @@ class MemoryUse(NamedTuple):
 def process_memory() -> MemoryUse | None:
     """Return the resident memory of this process; None if the system does not report it."""
     try:
+        # The second number of statm is that of the resident pages.
         pages = int(_STATM.read_text().split()[1])
     except (OSError, ValueError, IndexError):
         return None

@@ -262,6 +262,7 @@ def _exporters() -> Iterator[Panel]:
     yield graph(
         "Exporters that answer",
         "Scrape targets by instance: 1 answers, 0 does not.",
+        # Prometheus writes this series itself, so it is not in the catalogue.
         (Query('up{job=~"$job"}', "{{instance}}"),),
         "bool_yes_no",
         most=1,

@@ -46,6 +46,7 @@ def try_(file: Path, mapping: str | None) -> None:
         raise SystemExit(1)
     for line in _lines(file, guess, others):
         click.echo(line)
+    # A named mapping may read the file and find no event.
     if not guess.rows:
         raise SystemExit(1)
 
@@ -57,6 +58,7 @@ def _best(file: Path, name: str | None) -> tuple[Guess | None, list[str]]:
         if not isinstance(mapping, SqlMapping):
             raise RequestError(f"--mapping: {name} is no SQL; replay reads it nevertheless")
         return read_sample(file, mapping), []
+    # Files that need no mapping are recognised first.
     if known := contract_events(file) or span_sample.read(file):
         return known, []
     fitting = guesses(file)
@@ -106,6 +108,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         str(row.line),
         f"{at:%Y-%m-%dT%H:%M:%S}Z",
+        # The end of a path tells more than its begin.
         str(event.get("model", "unknown"))[-_MODEL_MAX:],
         str(event.get("outcome", event.get("status_code", ""))),
         *("-" if ms is None else latency(ms / 1_000) for ms in times),

@@ -75,6 +75,7 @@ def replay(
         overrides["redis"] = {"url": redis_url}
     settings = load_settings(ctx.obj, overrides)
     if report_json is not None:
+        # Before the replay, which may take minutes.
         check_output("--report-json", report_json)
     if mapping is None and base is not None:
         raise RequestError("--base: is for relative times of a mapping; name one, or leave it out")

@@ -231,6 +231,7 @@ async def _until(store: ScenarioStore, condition: Callable[[Reading], bool]) -> 
 
 def _active_ids(reading: Reading) -> set[str]:
     """Return the ids of the requests that a live simulator applies or will apply."""
+    # A simulator that died applies no request any more.
     alive = (simulator for simulator in reading.simulators if simulator.is_alive(reading.now_ms))
     return {request_id for simulator in alive for request_id in simulator.active_ids}
 
@@ -245,6 +246,7 @@ def _with_option_names(kind: str, problems: str) -> str:
     """Replace the keys of a timeline file in error messages by the options of the command."""
     lines = []
     for line in problems.splitlines():
+        # Errors name the entry as the first one of a timeline.
         key, _, text = line.removeprefix(f"{kind}: scenarios[0]").partition(": ")
         text = text.replace("where: {customer_id: ...}", "--customer acct-0001")
         lines.append(f"{_option(key.removeprefix('.')) if key else kind}: {text}")
