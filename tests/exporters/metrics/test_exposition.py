@@ -87,7 +87,11 @@ def full_state(settings: Settings) -> None:
         ]
         await writer.write(0, events[::2])
         await writer.write(1, [*events[1::2], b"not json", event(NOW_S, model='a"b\\c')])
-        await writer.send_heartbeat(1, NOW_S, halted="unreadable", archived_ms=NOW_S * 1_000)
+        memory = dict.fromkeys(("memory_bytes", "memory_limit_bytes"), 5)
+        memory |= {f"store_{name}": value for name, value in memory.items()}
+        await writer.send_heartbeat(
+            1, NOW_S, halted="unreadable", archived_ms=NOW_S * 1_000, **memory
+        )
         await writer.close()
 
     asyncio.run(write())

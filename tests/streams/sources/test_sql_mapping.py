@@ -200,7 +200,7 @@ RUNAWAY = """(SELECT count(*) FROM range((r->>'rows')::BIGINT) a, range(100000) 
 
 
 def test_a_runaway_query_is_stopped_and_only_its_record_fails() -> None:
-    heavy = b'{"id": "b", "t": 1795168801, "m": "x", "rows": 100000000}'
+    heavy = b'{"id": "b", "t": 1795168801, "m": "x", "rows": 1000000}'
     began = time.monotonic()
     batch = mapped(with_column(RUNAWAY), GOOD, heavy, GOOD, GOOD, time_limit_s=0.4)
     assert len(batch.rows) == 3
@@ -211,7 +211,7 @@ def test_a_runaway_query_is_stopped_and_only_its_record_fails() -> None:
 
 
 def test_a_query_that_runs_away_for_every_record_ends_after_a_few_limits() -> None:
-    heavy = b'{"id": "b", "t": 1795168801, "m": "x", "rows": 100000000}'
+    heavy = b'{"id": "b", "t": 1795168801, "m": "x", "rows": 1000000}'
     began = time.monotonic()
     batch = mapped(with_column(RUNAWAY), *[heavy] * 500, time_limit_s=0.05)
     assert len(batch.failures) == 500

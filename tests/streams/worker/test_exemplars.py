@@ -230,8 +230,13 @@ def configured(redis_server: RedisServer, redis_client: Redis) -> Callable[..., 
     return configure
 
 
-def shown(settings: Settings) -> dict[tuple[str, str], tuple[dict[str, str], float, float]]:
-    """{(metric, le): (trace id, value, time)} of an export in OpenMetrics."""
+def shown(
+    settings: Settings, of_fleet: bool = False
+) -> dict[tuple[str, str], tuple[dict[str, str], float, float]]:
+    """{(metric, le): (trace id, value, time)} of an export in OpenMetrics.
+
+    `of_fleet`: of the histograms of all requests, else of those by model and region.
+    """
     text = export(settings).page.text(openmetrics=True).decode()
     return {
         (sample.name, sample.labels["le"]): (
@@ -241,7 +246,7 @@ def shown(settings: Settings) -> dict[tuple[str, str], tuple[dict[str, str], flo
         )
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.exemplar
+        if sample.exemplar and (family.name == "tokenpulse_latency_seconds") == of_fleet
     }
 
 
@@ -284,8 +289,10 @@ def test_each_latency_is_shown_at_its_own_histogram(configured: Callable[..., An
 def test_the_newest_of_a_bucket_is_shown(configured: Callable[..., Any]) -> None:
     newer, older = exemplar(2 * 10**8, "newer"), exemplar(2 * 10**8, "older", NOW_S * 1_000 - 9)
     for pair in ([newer, older], [older, newer]):
-        ((labels, _, _),) = shown(configured([event(NOW_S)], *pair)).values()
-        assert labels == {"trace_id": "newer"}
+        settings = configured([event(NOW_S)], *pair)
+        for of_fleet in (False, True):
+            ((labels, _, _),) = shown(settings, of_fleet).values()
+            assert labels == {"trace_id": "newer"}
 
 
 def test_what_is_in_no_counted_bucket_is_left_out(configured: Callable[..., Any]) -> None:
@@ -297,6 +304,8 @@ def test_what_is_in_no_counted_bucket_is_left_out(configured: Callable[..., Any]
         exemplar(10**15),
     )
     assert shown(settings) == {}
+    # The histogram of the fleet counts every model and region, so it shows an exemplar of any.
+    assert len(shown(settings, of_fleet=True)) == 1
 
 
 def test_the_plain_format_and_the_numbers_know_nothing_of_exemplars(
