@@ -186,4 +186,4 @@ def test_an_outage_ordered_in_another_terminal_is_told_on_the_board_and_goes(
     assert gone(pids)()
     assert list(tmp_path.iterdir()) == []
     if os.path.isdir("/proc/self"):
-        assert len(pids) == 5  # broker, Redis, worker, exporter, simulator
+        assert len(pids) == 6  # broker, Redis, worker, intake, exporter, simulator
