@@ -195,8 +195,6 @@ def _at_rest(world: World) -> Iterator[None]:
 
     wait_until(caught_up, f"stored offsets reach {ends}", mended + LIVENESS_S - time.monotonic())
     yield
-    for slot in world.slots(Is.UP):
-        slot.stop()
     wait_until(lambda: _none_left(world), "all workers end", LIVENESS_S)
     if world.fleet.wrong:
         raise Wrong("; ".join(world.fleet.wrong))
@@ -204,6 +202,9 @@ def _at_rest(world: World) -> Iterator[None]:
 
 def _none_left(world: World) -> bool:
     world.fleet.tend()
+    # Again and again, as a worker that had ended by itself may be started meanwhile.
+    for slot in world.slots(Is.UP):
+        slot.stop()
     return len(world.fleet.of(Is.OFF)) == len(world.fleet.slots)
 
 
