@@ -53,6 +53,7 @@ _EVENT = msgspec.json.Decoder(_Event)
 _USUAL = msgspec.json.Decoder(
     _struct("_Usual", [field for field in FIELDS if not field.rare], is_closed=True)
 )
+_IDENTIFIED = msgspec.json.Decoder(_struct("_Identified", FIELDS[:1]))
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANYTHING = msgspec.json.Decoder(msgspec.Raw)
 _VALUE = {field.name: msgspec.json.Decoder(field.kind.type) for field in FIELDS}
@@ -150,6 +151,15 @@ def _has_id_of_text(mended: bytes) -> bool:
     except msgspec.DecodeError:
         return True  # is rejected for another reason
     return not raw.startswith(b'"') or _REPLACED not in raw
+
+
+def record_key(record: bytes) -> bytes:
+    """Return the Kafka key of a record that was accepted: its request id."""
+    try:
+        event = _IDENTIFIED.decode(record)
+    except msgspec.DecodeError:
+        event = _IDENTIFIED.decode(_mend(record))
+    return str(event.request_id).encode()
 
 
 def usual_events(records: Sequence[bytes]) -> list[Any] | None:

@@ -7,22 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from streams.events.decoder import EventLimits, decode
 from streams.events.fields import FIELDS, MAX_TIME_MS
+from streams.events.parser import record_key
 from streams.kafka.producer import Event
 from streams.query.rejected_help import record_fix
 
 _FIELDS = {field.name for field in FIELDS}
-
-
-class _Identified(msgspec.Struct, gc=False):
-    request_id: str
-
-
-_IDENTIFIED = msgspec.json.Decoder(_Identified)
 
 
 class RejectedEvent(NamedTuple):
@@ -67,10 +60,7 @@ def judge(records: Sequence[bytes], now_ms: int, limits: EventLimits) -> JudgedE
     positions = {rejection.position for rejection in rejections}
     accepted = [record for at, record in enumerate(records) if at not in positions]
     # The key decides the partition, and repeated requests are recognised within a partition.
-    keys = map(_IDENTIFIED.decode, accepted)
-    events: list[Event] = [
-        (key.request_id.encode(), value) for key, value in zip(keys, accepted, strict=True)
-    ]
+    events: list[Event] = [(record_key(record), record) for record in accepted]
     return JudgedEvents(events, rejected)
 
 
