@@ -64,7 +64,7 @@ class Engine:
     ) -> None:
         """`token_of`: customer id -> its token in the state. `apart_tiers`: of the settings."""
         self._token_of, self._apart_tiers = token_of, apart_tiers
-        self._promises = [
+        self._objectives = [
             (policy, objective)
             for policy in policies
             for objective in policy.error_budget_objectives()
@@ -93,7 +93,7 @@ class Engine:
     async def begin(self, now_s: float) -> None:
         """Prepare for a refresh at `now_s`, the wall clock. Raises StoreError."""
         self._taken.clear()
-        if not self._promises:
+        if not self._objectives:
             return
         today = int(now_s) // 60 // DAY
         if not self._kept or now_s - self._refreshed_s > _ONE_PAUSE_S:
@@ -110,7 +110,7 @@ class Engine:
 
         `keep`: whether to store the counts. Raises StoreError.
         """
-        if not self._promises:
+        if not self._objectives:
             return []
         views = snapshot.views
         floors, due = self._plan(views)
@@ -172,7 +172,7 @@ class Engine:
         self._counts, self._done, self._kept, self._changed = {}, {}, [], set()
         self._recount = Recount()
         self.windows = await self._store.windows()
-        for policy, objective in self._promises:
+        for policy, objective in self._objectives:
             days = retention_days(objective)
             minute_counts = MinuteCounts(today + 2 - days, days)
             kept = TrackedObjective(
@@ -228,9 +228,9 @@ class Engine:
         """Return the floors of the levels, and the coarser slices to count."""
         self._drop_other_states(views)
         floors = floors_s(views)
+        all_counts = [kept.minute_counts for kept in self._kept]
         for view in views:
             _, sequence = self._done.get(view.partition, (-1, -1))
-            all_counts = [kept.minute_counts for kept in self._kept]
             if self._recount.begin(view, sequence, floors[1], all_counts):
                 self._counts.clear()
         return floors, self._coarse(views, floors)
@@ -369,7 +369,7 @@ class Engine:
         try:
             await self._write()
         except StoreError as error:  # what is known stays known, and the next try writes it all
-            log.warning("%s; ledgers are not stored", error)
+            log.warning("%s; minute counts are not stored", error)
 
     async def _write(self) -> None:
         for kept in self._kept:

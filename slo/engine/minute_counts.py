@@ -154,16 +154,17 @@ class MinuteCounts:
         cut = [tuple(min(max(at, self.begin), self.end) for at in stretch) for stretch in stretches]
         first_block = (min(max(rest_begin, self.begin), self.end) - self.begin) // BLOCK
         for name, row in self.rows.items():
-            cleared = [
-                begin + at
-                for begin, end in cut
-                for at in np.flatnonzero(row.counts[begin - self.begin : end - self.begin, 0])
-            ]
-            row.counts[np.array(cleared, np.int64) - self.begin] = 0
             blocks = np.flatnonzero(row.rest[first_block:, 0]) + first_block
             row.rest[blocks] = 0
-            for minute in (*cleared, *(blocks * BLOCK + self.begin)):
-                self._mark_dirty(name, int(minute))
+            changed = [blocks * BLOCK]
+            for begin, end in cut:
+                minutes = np.flatnonzero(row.counts[begin - self.begin : end - self.begin, 0])
+                minutes += begin - self.begin
+                row.counts[minutes] = 0
+                changed.append(minutes)
+            # Once a day: all that is known of a day changes together.
+            for day in np.unique(np.concatenate(changed) // DAY).tolist():
+                self._mark_dirty(name, self.begin + day * DAY)
 
     def see(self, begin: int, end: int) -> None:
         """These minutes were counted whole."""

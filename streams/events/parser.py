@@ -53,7 +53,9 @@ _EVENT = msgspec.json.Decoder(_Event)
 _USUAL = msgspec.json.Decoder(
     _struct("_Usual", [field for field in FIELDS if not field.rare], is_closed=True)
 )
-_IDENTIFIED = msgspec.json.Decoder(_struct("_Identified", FIELDS[:1]))
+_IDENTIFIED = msgspec.json.Decoder(
+    _struct("_Identified", [field for field in FIELDS if field.name == "request_id"])
+)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANYTHING = msgspec.json.Decoder(msgspec.Raw)
 _VALUE = {field.name: msgspec.json.Decoder(field.kind.type) for field in FIELDS}
@@ -98,8 +100,8 @@ def readable(
     if not all(map(bytes.isascii, records)):
         for position, record in enumerate(records):
             if not record.isascii() and position not in verdicts and not _is_utf8(record):
-                records[position] = mended = record.decode(errors="replace").encode()
-                if not _has_id_of_text(mended):
+                records[position] = repaired = record.decode(errors="replace").encode()
+                if not _has_id_of_text(repaired):
                     verdicts[position] = "not_json", "request_id: not UTF-8"
     positions = np.arange(len(records))
     if not verdicts:
@@ -125,12 +127,12 @@ def _is_utf8(record: bytes) -> bool:
     return True
 
 
-def _mend(record: bytes) -> bytes:
+def _repair(record: bytes) -> bytes:
     """Return a record in UTF-8 without lone surrogates, NaN and Infinity, which are not JSON."""
-    return _TOKEN.sub(_mend_token, record)
+    return _TOKEN.sub(_repair_token, record)
 
 
-def _mend_token(token: re.Match[bytes]) -> bytes:
+def _repair_token(token: re.Match[bytes]) -> bytes:
     if not token[0].startswith(b'"'):
         return _NOT_A_NUMBER
     return _ESCAPE.sub(lambda escape: _REPLACED if escape[1] else escape[0], token[0])
@@ -144,10 +146,10 @@ def _is_json(record: bytes) -> bool:
     return True
 
 
-def _has_id_of_text(mended: bytes) -> bool:
-    """Return whether no character of a mended record's id was replaced: two ids may be one then."""
+def _has_id_of_text(repaired: bytes) -> bool:
+    """Return whether no character of the id was replaced: two ids may be one then."""
     try:
-        raw = bytes(_OBJECT.decode(mended).get("request_id", b""))
+        raw = bytes(_OBJECT.decode(repaired).get("request_id", b""))
     except msgspec.DecodeError:
         return True  # is rejected for another reason
     return not raw.startswith(b'"') or _REPLACED not in raw
@@ -158,7 +160,7 @@ def record_key(record: bytes) -> bytes:
     try:
         event = _IDENTIFIED.decode(record)
     except msgspec.DecodeError:
-        event = _IDENTIFIED.decode(_mend(record))
+        event = _IDENTIFIED.decode(_repair(record))
     return str(event.request_id).encode()
 
 
@@ -212,7 +214,7 @@ def _decode_by_field(record: bytes) -> tuple[tuple[str, str] | None, Any, list[W
     one wins. A wrong value costs its field, if the record can be counted without it.
     """
     if not _is_json(record):
-        record = _mend(record)
+        record = _repair(record)
         if not _is_json(record):
             return ("not_json", "malformed"), None, []
         if not _has_id_of_text(record):
