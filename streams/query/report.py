@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import redis.asyncio as aioredis
@@ -88,18 +89,21 @@ class Range:
         """The start of each step."""
         return range(self.from_s, self.to_s, self.step_s)
 
-    def slices(self, view: PartitionView, start_s: int) -> list[SliceId]:
-        """Return the slices of a partition that make up the step from `start_s` on."""
-        end_s = start_s + self.step_s
-        if start_s >= view.meta.merged_until_s[1]:
-            # Only unmerged slices are here. A wrong clock may put some years ahead, and `cover`
-            # would look at each 10 s until then.
-            return sorted(
-                slice_
-                for slice_ in view.index
-                if not slice_.level and start_s <= slice_.start_s < end_s
-            )
-        return list(cover(view.index, view.meta.merged_until_s, start_s, end_s))
+    def slices(self, view: PartitionView) -> dict[int, list[SliceId]]:
+        """Return the slices of a partition that make up each step, by its start; some have none."""
+        merged_s = view.meta.merged_until_s
+        by_start = {
+            start_s: list(cover(view.index, merged_s, start_s, start_s + self.step_s))
+            for start_s in self.starts
+            if start_s < merged_s[1]
+        }
+        # Later steps have unmerged slices only. A wrong clock may put some years ahead, and `cover`
+        # would look at each 10 s until then.
+        for slice_ in sorted(view.index):
+            start_s = slice_.start_s // self.step_s * self.step_s
+            if not slice_.level and start_s in self.starts and start_s >= merged_s[1]:
+                by_start.setdefault(start_s, []).append(slice_)
+        return by_start
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +247,13 @@ def combine(
     customers: Sequence[CustomerKey],
 ) -> ReportData:
     """Merge the slices of all partitions, and count the requests after the range."""
+    by_view = [(range_.slices(view), slices) for view, slices in partitions]
     steps = {
         start_s: Aggregate.merged(
             [
                 slices[slice_id]
-                for view, slices in partitions
-                for slice_id in range_.slices(view, start_s)
+                for by_start, slices in by_view
+                for slice_id in by_start.get(start_s, ())
             ]
         )
         for start_s in range_.starts
@@ -289,7 +294,7 @@ async def query(client: "aioredis.Redis", group: str, topic: str, question: Ques
     range_ = choose_range(question, snapshot.views, int(time.time()))
     cache = SliceCache(
         lambda view: [
-            *(slice_id for start_s in range_.starts for slice_id in range_.slices(view, start_s)),
+            *chain.from_iterable(range_.slices(view).values()),
             *later_slices(question, range_, view),
         ]
     )
