@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from streams.intake.otlp.decode import read_traces
+from streams.intake.otlp.decode import JSON, PROTO, read_traces
 from streams.intake.otlp.requests import RequestReader
 from streams.intake.otlp.spans import NotTraces
 from streams.sources.files import RowError, UnreadableFile, open_plain
 from streams.sources.guess import Guess
 from streams.sources.rows import Row
 
-FORMATS = ("otlp_json", "otlp_proto")
 _MARKS = (b'"resourceSpans"', b'"resource_spans"')
 # A sample shows whether a profile reads the file; the rest may be very large.
 _SAMPLE_BYTES = 16 * 1024 * 1024
@@ -27,7 +26,7 @@ def read(path: Path) -> Guess | None:
     # A text may begin with a line end, which is the same byte.
     if not is_json and (content[:1] != bytes((_PROTO_FIRST,)) or content[1:].isascii()):
         return None
-    name = FORMATS[0] if is_json else FORMATS[1]
+    name = JSON if is_json else PROTO
     rows: list[Row] = []
     failures: list[RowError] = []
     reader, skipped = RequestReader(), 0

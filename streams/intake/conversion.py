@@ -14,10 +14,10 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from streams.errors import ConfigError
+from streams.sources.events import EVENTS
 from streams.sources.reading import load_mapping, shipped_mappings
 from streams.sources.sql_mapping import Record, Source, SqlMapping
 
-EVENTS = "events"  # the format of records that are events of the contract
 NOT_MAPPED = "not_mapped"
 _MAPPING_HELP = "check the record against the page of its source (docs/mappings.md)"
 # A member of each of LiteLLM's payloads, and of no event.
@@ -76,10 +76,7 @@ class EventConverter:
 
     async def convert(self, records: Sequence[Record], origin: str) -> Converted:
         """Return the records as they are."""
-        values = [
-            record.value if isinstance(record.value, bytes) else record.value.encode()
-            for record in records
-        ]
+        values = [record.content for record in records]
         return Converted(values, [PartPlace(index) for index in range(len(values))])
 
 

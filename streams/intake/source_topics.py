@@ -21,8 +21,9 @@ from streams.errors import Unavailable
 from streams.intake.conversion import Converter, MappingConverter, converter_of
 from streams.intake.delivery import Delivery
 from streams.intake.metrics import IntakeMetrics
+from streams.intake.otlp.decode import FORMATS
 from streams.intake.processing import Origin, Processor
-from streams.intake.span_conversion import FORMATS, SpanConverter
+from streams.intake.span_conversion import SpanConverter
 from streams.kafka.faust_app import App, broker_urls, create_batch_app
 from streams.kafka.fetch import Batch
 from streams.kafka.transport import BatchConsumer, BatchTransport

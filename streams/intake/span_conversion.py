@@ -13,7 +13,6 @@ from streams.intake.otlp.requests import RequestReader
 from streams.intake.otlp.spans import NotTraces
 from streams.sources.sql_mapping import Record
 
-FORMATS = ("otlp_proto", "otlp_json")  # as the Collector's kafkaexporter names them
 NOT_TRACES = "not_traces"
 # From this size on, a record is decoded in a thread, so that the loop answers requests meanwhile.
 _LARGE_BYTES = 262_144
@@ -38,9 +37,8 @@ class SpanConverter:
         """Return the events of the spans in the records; spans have ids of their own."""
         converted = Converted([], [])
         for index, record in enumerate(records):
-            value = record.value if isinstance(record.value, bytes) else record.value.encode()
             try:
-                batch = await self._read(value)
+                batch = await self._read(record.content)
             except NotTraces as error:
                 converted.rejected.append(
                     RejectedPart(PartPlace(index), NOT_TRACES, str(error), _RECORD_FIX, None)

@@ -15,6 +15,8 @@ from streams.events.epoch import EARLIEST_MS, UNIT_NAMES, epoch_unit
 from streams.events.parser import time_ms
 from streams.sources.files import RowError, open_plain, plain_lines
 
+EVENTS = "events"  # the format of records that need no mapping
+
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TIME = msgspec.json.Decoder(int | str)
 _ID = msgspec.json.Decoder(str | int)

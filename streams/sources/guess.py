@@ -13,14 +13,13 @@ from streams.events.decoder import EventLimits, decode
 from streams.events.faults import faults_of
 from streams.events.fields import FIELDS
 from streams.sources.declaration import SHIPPED
-from streams.sources.events import read_events
+from streams.sources.events import EVENTS, read_events
 from streams.sources.files import RowError, UnreadableFile
 from streams.sources.reading import load_mapping, shipped_mappings, stem
 from streams.sources.records import read_records
 from streams.sources.rows import Row
 from streams.sources.sql_mapping import FileOptions, Record, Source, SqlMapping
 
-EVENTS = "events"  # the name of what needs no mapping
 ROWS = 200  # of the file that are looked at
 # A mapping of constants fits every file: events must also have a number that they measured.
 MEASURES = {"input_tokens", "output_tokens", "duration_ms", "ttft_ms"}
@@ -110,9 +109,8 @@ def read_with(mapping: SqlMapping, sample: list[Record | RowError], path: Path) 
     """Return the rows of a sample with this mapping."""
     records = [record for record in sample if isinstance(record, Record)]
     errors = [record for record in sample if isinstance(record, RowError)]
-    first = records[0].value if records else ""
-    text = first if isinstance(first, str) else first.decode(errors="replace")
-    batch = mapping.map(records, Source(stem(path), None, text))
+    first = records[0].readable_text if records else ""
+    batch = mapping.map(records, Source(stem(path), None, first))
     origin = Path(mapping.name)
     name = origin.stem if origin.parent == SHIPPED else mapping.name
     return Guess(name, mapping.about, batch.rows, [*batch.failures, *errors], batch.skipped)

@@ -49,7 +49,7 @@ def read_rows(
     for records, errors in _batches(path, mapping):
         # Of the file, not of the batch: clocks are counted from it.
         if first is None and records:
-            first = _text(records[0])
+            first = records[0].readable_text
         source = Source(stem(path), base_ms, first)
         batch = mapping.map(records, source)
         rows: list[Row | RowError] = [*batch.rows, *batch.failures, *errors]
@@ -79,8 +79,3 @@ def _batches(path: Path, mapping: SqlMapping) -> Iterator[tuple[list[Record], li
             yield records, errors
             records, errors, size = [], [], 0
     yield records, errors
-
-
-def _text(record: Record) -> str:
-    value = record.value
-    return value if isinstance(value, str) else value.decode(errors="replace")

@@ -53,6 +53,21 @@ class Record:
     timestamp_ms: int | None = None
     headers: Mapping[str, str] | None = None
 
+    @property
+    def content(self) -> bytes:
+        """The value as UTF-8."""
+        return self.value if isinstance(self.value, bytes) else self.value.encode()
+
+    @property
+    def text(self) -> str:
+        """The value as text. Raises UnicodeDecodeError."""
+        return self.value if isinstance(self.value, str) else self.value.decode()
+
+    @property
+    def readable_text(self) -> str:
+        """The value as text, with U+FFFD in place of what is no UTF-8."""
+        return self.value if isinstance(self.value, str) else self.value.decode(errors="replace")
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -118,8 +133,7 @@ class SqlMapping:
         texts: list[tuple[Record, str]] = []
         for record in records:
             try:
-                value = record.value
-                texts.append((record, value if isinstance(value, str) else value.decode()))
+                texts.append((record, record.text))
             except UnicodeDecodeError as error:
                 batch.failures.append(RowError(record.line, f"not UTF-8: {error}"))
         deadline = time.monotonic() + LIMITS_PER_BATCH * self._time_limit_s

@@ -9,7 +9,9 @@ import click
 
 from exporters.formatting import latency
 from streams.errors import RequestError
-from streams.sources.guess import EVENTS, ROWS, Guess, contract_events, guesses, read_sample
+from streams.intake.otlp.decode import FORMATS
+from streams.sources.events import EVENTS
+from streams.sources.guess import ROWS, Guess, contract_events, guesses, read_sample
 from streams.sources.reading import load_mapping
 from streams.sources.records import read_records
 from streams.sources.rows import Row
@@ -89,7 +91,7 @@ def _lines(file: Path, guess: Guess, others: list[str]) -> Iterator[str]:
         yield from table([_HEAD, *map(_cells, guess.rows[:_SHOWN])])
     yield ""
     # Spans come from Kafka or over HTTP only.
-    if guess.name not in span_sample.FORMATS:
+    if guess.name not in FORMATS:
         option = "" if guess.name == EVENTS else f" --mapping {guess.name}"
         yield f"replay   tokenpulse replay {file}{option}"
     # A topic of events needs no intake.

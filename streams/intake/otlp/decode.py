@@ -1,14 +1,15 @@
 """A body of OTLP traces, in either encoding, becomes groups of spans.
 
-Pure. `otlp_proto` and `otlp_json` are the encodings as the Collector's kafkaexporter names them.
+Pure. FORMATS are the encodings as the Collector's kafkaexporter names them.
 """
 
 from streams.intake.otlp.decode_json import read_json
 from streams.intake.otlp.decode_proto import read_proto
 from streams.intake.otlp.spans import NotTraces, SpanGroup
 
-PROTO_TYPES = frozenset({"otlp_proto", "application/x-protobuf", "application/protobuf"})
-JSON_TYPES = frozenset({"otlp_json", "application/json"})
+PROTO, JSON = FORMATS = ("otlp_proto", "otlp_json")
+PROTO_TYPES = frozenset({PROTO, "application/x-protobuf", "application/protobuf"})
+JSON_TYPES = frozenset({JSON, "application/json"})
 
 
 def read_traces(body: bytes, content_type: str | None = None) -> list[SpanGroup]:
@@ -19,7 +20,7 @@ def read_traces(body: bytes, content_type: str | None = None) -> list[SpanGroup]
     """
     kind = None if content_type is None else content_type.partition(";")[0].strip().lower()
     if kind is None:
-        kind = "otlp_json" if body.lstrip()[:1] == b"{" else "otlp_proto"
+        kind = JSON if body.lstrip()[:1] == b"{" else PROTO
     if kind in JSON_TYPES:
         return read_json(body) if body.strip() else []
     if kind in PROTO_TYPES:
