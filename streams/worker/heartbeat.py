@@ -22,6 +22,11 @@ class HeartbeatSender:
 
     def __init__(self, worker_name: str, context: WorkerContext) -> None:
         self._worker_name, self._context = worker_name, context
+        self._memory = process_memory()
+
+    def measure(self) -> None:
+        """Read the memory of this process, which the heartbeats of all its partitions report."""
+        self._memory = process_memory()
 
     async def send(self, worker: PartitionWorker) -> OperatorCommand | None:
         """Send a heartbeat. Return the last command enqueued for the partition, if any.
@@ -60,7 +65,7 @@ class HeartbeatSender:
                 "seen_ids": len(ids) if ids is not None else 0,
                 "seen_forgotten": ids.forgotten if ids is not None else 0,
                 "archived_ms": state.archived_at_ms,
-                **_memory_fields("memory", process_memory()),
+                **_memory_fields("memory", self._memory),
                 **_memory_fields("store_memory", self._context.supervision.store_memory),
                 **({"exemplars": exemplars} if exemplars is not None else {}),
                 **({"field_samples": samples} if samples is not None else {}),

@@ -251,6 +251,7 @@ class StreamWorker:
     async def flush_all(self) -> None:
         """Write a checkpoint and send a heartbeat of each partition. Raises Lost as `consume`."""
         await self._supervision.check()
+        self._heartbeat.measure()
         for worker in list(self._partitions.values()):
             try:
                 if self._supervision.is_fit:
