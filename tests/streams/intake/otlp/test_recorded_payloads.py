@@ -176,7 +176,7 @@ def test_envoy_ai_gateway(name: str, expected: dict[str, object]) -> None:
 def test_a_span_of_a_scope_that_no_profile_takes_is_skipped_and_its_scope_counted() -> None:
     batch = read_file(PAYLOADS / "trace.json")
     assert (batch.events, batch.rejected) == ([], [])
-    assert dict(batch.skipped) == {("unknown_scope", "acme.sdk"): 1}
+    assert dict(batch.skipped) == {("unknown_scope", "my.library"): 1}
 
 
 def every_payload() -> list[Path]:
