@@ -40,7 +40,7 @@ from exporters.daily.day.final import (
     silent_until_s,
 )
 from exporters.daily.day.history import BoardContext, DayCounts, causes_of
-from exporters.daily.day.metrics import board_targets, segments_of, values_of
+from exporters.daily.day.metrics import board_targets, counts_by_segment, segments_of, values_of
 from exporters.daily.day.risks import RiskReader, risks_that_differ, risks_to_store
 from exporters.daily.day.source import MONTH_LONGEST, DaySource
 from exporters.daily.day.stretches import StretchSums
@@ -210,6 +210,12 @@ class DailyBoardBuilder:
             growth=growth,
             cache=None if counts.parts is None else self._margin(counts.parts),
             fleet=pack_counts(traffic.fleet),
+            by_segment={
+                name: pack_counts(one)
+                for name, one in counts_by_segment(
+                    traffic.groups[CUSTOMER], self._customers
+                ).items()
+            },
         )
         return await self._source.store(record, FinalCounts.of(traffic.fleet, traffic.groups))
 

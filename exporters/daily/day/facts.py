@@ -146,7 +146,7 @@ class Segment:
     """Customers of one segment on the board's day. Latencies are not kept by customer."""
 
     name: str
-    customers: int
+    customers: int | None  # None: of days that are only stored, as the same ones return each day
     requests: int
     tokens: int | None
     availability_ratio: float | None

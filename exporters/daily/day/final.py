@@ -78,6 +78,16 @@ class FinalDay(_Stored, frozen=True):
     growth: tuple[GrowthRow, ...] | None = None  # None: too late, or stored by an earlier version
     # Of all traffic, for weeks and months: kept longer than FinalCounts. None: an earlier version.
     fleet: _PackedCounts | None = None
+    # By segment as the directory was then, for weeks and months: the counts by customer expire
+    # earlier and have the largest customers only. None: an earlier version.
+    by_segment: dict[str, _PackedCounts] | None = None
+
+    @property
+    def segment_counts(self) -> dict[str, Counts] | None:
+        """Return the counts of each segment; None if an earlier version stored the day."""
+        if self.by_segment is None:
+            return None
+        return {name: _unpack(packed) for name, packed in self.by_segment.items()}
 
     @property
     def counts(self) -> Counts | None:

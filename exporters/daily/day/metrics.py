@@ -3,7 +3,7 @@
 Pure.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from exporters.daily.day.counts import Counts, p95_s, samples
 from exporters.daily.day.facts import BoardTargets, Mark, Segment, Value, Values
@@ -101,31 +101,54 @@ def _cache_hit(counts: Counts, targets: BoardTargets) -> Mark:
 
 
 def segments_of(
-    by_customer: Mapping[str, Counts], customers: Mapping[str, Customer]
+    by_customer: Mapping[str, Counts],
+    customers: Mapping[str, Customer],
+    stored: Sequence[Mapping[str, Counts]] = (),
 ) -> tuple[Segment, ...]:
     """Return the segments by tokens, the largest first; none without a directory.
 
     Both mappings have the tokens under which the state counts customers as keys. Probes have no
-    customer, so they are not in these numbers.
+    customer, so they are not in these numbers. `stored`: the counts by segment of further days.
     """
     if not customers:
         return ()
-    members: dict[str, list[Counts]] = {}
-    for token, counts in by_customer.items():
-        customer = customers.get(token)
-        name = NOT_LISTED if customer is None else customer.segment
-        members.setdefault(name, []).append(counts)
-    segments = [_segment(name, counts) for name, counts in members.items()]
+    members = _members(by_customer, customers)
+    names = dict.fromkeys([*members, *(name for day in stored for name in day)])
+    segments = []
+    for name in names:
+        counts = [*members.get(name, []), *(day[name] for day in stored if name in day)]
+        segments.append(_segment(name, counts, None if stored else len(counts)))
     return tuple(
         sorted(segments, key=lambda one: (one.name == NOT_LISTED, -(one.tokens or 0), one.name))
     )
 
 
-def _segment(name: str, members: list[Counts]) -> Segment:
-    total = Counts.sum(members)
+def counts_by_segment(
+    by_customer: Mapping[str, Counts], customers: Mapping[str, Customer]
+) -> dict[str, Counts]:
+    """Return the counts of each segment; none without a directory."""
+    if not customers:
+        return {}
+    return {name: Counts.sum(counts) for name, counts in _members(by_customer, customers).items()}
+
+
+def _members(
+    by_customer: Mapping[str, Counts], customers: Mapping[str, Customer]
+) -> dict[str, list[Counts]]:
+    """Return the counts of the customers of each segment."""
+    members: dict[str, list[Counts]] = {}
+    for token, counts in by_customer.items():
+        customer = customers.get(token)
+        name = NOT_LISTED if customer is None else customer.segment
+        members.setdefault(name, []).append(counts)
+    return members
+
+
+def _segment(name: str, counts: list[Counts], customers: int | None) -> Segment:
+    total = Counts.sum(counts)
     return Segment(
         name=name,
-        customers=len(members),
+        customers=customers,
         requests=total.requests,
         tokens=total.known_tokens,
         availability_ratio=total.availability_ratio,

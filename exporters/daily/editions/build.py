@@ -112,7 +112,7 @@ class EditionBuilder:
             days=tuple(totals[one] for one in shown),
             trends=(),
             causes=await self._causes(day, now, selected, stored, compared, before, board.targets),
-            segments=self._segments(now),
+            segments=await self._segments(in_period.history),
             growth=tuple(self._names.growth(row) for row in growth),
             cache=self._names.margin(self._period_margin(in_period.history)),
             edition=Edition(
@@ -183,11 +183,21 @@ class EditionBuilder:
         causes = causes_of(day, now, previous, base, targets, METRICS[1:])
         return tuple(with_customer_name(cause, self._names.name_of) for cause in causes)
 
-    def _segments(self, now: GroupTraffic) -> tuple[Segment, ...]:
-        # Of days whose smaller customers were added up, no segment is known.
-        if CUSTOMER in now.stored_names:
+    async def _segments(self, history: Sequence[DayCounts]) -> tuple[Segment, ...]:
+        """Return the segments of a period; none if those of one of its days are not known."""
+        stored, by_customer = [], []
+        for counts in history:
+            record = counts.record if counts.parts is None else None
+            by_segment = None if record is None else record.segment_counts
+            if by_segment:
+                stored.append(by_segment)
+            elif counts.has_data:
+                by_customer.append(counts)
+        traffic = await self._source.traffic(by_customer)
+        # Counts by customer expire, and smaller customers of stored days were added up.
+        if traffic.days < len(by_customer) or CUSTOMER in traffic.stored_names:
             return ()
-        return segments_of(now.groups[CUSTOMER], self._customers)
+        return segments_of(traffic.groups[CUSTOMER], self._customers, stored)
 
     def _period_margin(self, history: Sequence[DayCounts]) -> CacheMargin | None:
         """Return the margin of the cache: by name if all days have their slices, else in total."""

@@ -31,7 +31,7 @@ class SegmentRow:
     """Customers of one segment."""
 
     name: str
-    customers: str  # `42 customers`
+    customers: str  # `42 customers`, `customers unknown`
     requests: str
     tokens: str
     availability: str
@@ -117,7 +117,11 @@ def segment_row(segment: Segment, facts: DailyFacts) -> SegmentRow:
     targets = facts.targets
     return SegmentRow(
         name=short(segment.name),
-        customers=counted(segment.customers, "customer"),
+        customers=(
+            "customers unknown"
+            if segment.customers is None
+            else counted(segment.customers, "customer")
+        ),
         requests=count(segment.requests),
         tokens=known_tokens(segment.tokens, segment.tokens_known_ratio),
         availability=percent(segment.availability_ratio, targets.availability_ratio),

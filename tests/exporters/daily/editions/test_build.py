@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from exporters.daily.day.facts import METRICS, DailyFacts, Day, PeriodKind
+from exporters.daily.day.final import NAMES_MAX
+from exporters.daily.day.metrics import NOT_LISTED
 from exporters.daily.render.view import period_of
 from tests.support.checks import not_none
 from tests.support.daily_state import DAY_S, HOUR_S, World, at, recount, some_traffic
@@ -104,3 +106,48 @@ def test_days_that_are_only_stored_add_up_as_well(in_world: Callable[..., Any]) 
         await assert_edition(world, now_s + 2 * DAY_S, "week", "2026-W44", 1)
 
     in_world(use, zone="Asia/Kolkata")
+
+
+@pytest.mark.parametrize(
+    ("zone", "later_d"),
+    # Slices that make up a day are kept for 35 days at full hours off UTC, else for six hours.
+    [("UTC", 50), ("Asia/Kolkata", 1), ("America/Los_Angeles", 50)],
+)
+def test_the_segments_of_an_old_week_are_a_recount_in_every_zone(
+    in_world: Callable[..., Any], zone: str, later_d: int
+) -> None:
+    async def use(world: World) -> None:
+        builder, begin = world.builder(**DIRECTORY), at("2026-10-26 00:00", zone)
+        # More customers than are stored of a day, most of them too small to be stored by name.
+        small = [f"small {number}" for number in range(NAMES_MAX + 10)]
+        for start in range(int(begin), int(begin) + 7 * DAY_S, DAY_S):
+            traffic = some_traffic(start, 4 * len(small), start, start + DAY_S, probe=False)
+            for number, one in enumerate(traffic):
+                names = ("acme", "globex", *small[number % len(small) :])
+                one["customer_id"] = names[number % 3]
+            await world.add(0, traffic)
+            # The Sunday of Los Angeles has 25 hours.
+            await world.tell(start + DAY_S + 5.2 * HOUR_S)
+            await builder.facts(start + DAY_S + 5.2 * HOUR_S)
+        now_s = begin + (7 + later_d) * DAY_S
+        await world.tell(now_s)
+
+        facts = await world.builder(**DIRECTORY).facts(now_s, "2026-W44", "week")
+
+        inside = world.within(facts.day.from_s, facts.day.to_s)
+        assert {one.name for one in facts.segments} == {"enterprise", "smb", NOT_LISTED}
+        for segment in facts.segments:
+            owners = {"enterprise": ["acme"], "smb": ["globex"]}.get(segment.name)
+            expected = recount(
+                one
+                for one in inside
+                if (one["customer_id"] in owners if owners else one["customer_id"] in small)
+            )
+            assert segment.requests == expected["requests"], segment
+            assert segment.tokens == expected["tokens"], segment
+            assert segment.availability_ratio == expected["availability_ratio"], segment
+            assert segment.cache_hit_ratio == expected["cache_hit_ratio"], segment
+            is_counted_apart = zone == "UTC"
+            assert (segment.customers is not None) == is_counted_apart, segment
+
+    in_world(use, zone=zone)
