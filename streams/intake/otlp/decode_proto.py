@@ -1,11 +1,13 @@
 """OTLP traces in protobuf, read with the messages of opentelemetry-proto.
 
-Pure. The messages are the published ones but for one thing: attributes are maps. On the wire a map
-is a list of messages with a key and a value, as OTLP sends it, but reading one takes a third of the
-time: the keys of no interest never become objects. Of a key given twice the last value counts.
+Pure. The messages are the published ones but for one thing: attributes are maps from key to the
+bytes of the value. On the wire a map is a list of messages with a key and a value, as OTLP sends
+it, and a message inside a message is written as bytes are. So attributes of no interest never
+become objects, and their content is not checked. Of a key given twice the last value counts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from struct import Struct
 from typing import Any
 
 from google.protobuf.descriptor_pb2 import (
@@ -36,9 +38,16 @@ _TRACE_ID_BYTES, _SPAN_ID_BYTES = 16, 8
 _SCALARS = frozenset({"string_value", "int_value", "double_value", "bool_value"})
 _FILES = (common_pb2, resource_pb2, trace_pb2, trace_service_pb2)
 _REQUEST_NAME = "opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest"
-_PAIR_TYPE, _VALUE_TYPE = (
-    f".opentelemetry.proto.common.v1.{name}" for name in ("KeyValue", "AnyValue")
-)
+_PAIR_TYPE = ".opentelemetry.proto.common.v1.KeyValue"
+# First bytes of an AnyValue: number and wire type of its member.
+_INT_TAG, _DOUBLE_TAG = 0x18, 0x21
+_DOUBLE = Struct("<xd")  # behind the tag
+_MORE = 0x80  # the bit of a byte that is not the last one of its number
+# Texts, flags and lists that were decoded before: names of models, providers and regions come again
+# with nearly every span. Longer texts may quote a request, and are not kept.
+_KNOWN: dict[bytes, Attribute] = {}
+_LONGEST_KNOWN, _MOST_KNOWN = 32, 10_000
+_NO_REQUEST = "the bytes are no ExportTraceServiceRequest"
 
 
 def _request_class() -> Any:
@@ -56,7 +65,7 @@ def _request_class() -> Any:
 
 
 def _use_maps(message: DescriptorProto, full_name: str) -> None:
-    """Make the attributes of a message, and of the messages in it, maps from key to value."""
+    """Make the attributes of a message, and of the messages in it, maps from key to bytes."""
     for nested in message.nested_type:
         _use_maps(nested, f"{full_name}.{nested.name}")
     for member in message.field:
@@ -69,11 +78,7 @@ def _use_maps(message: DescriptorProto, full_name: str) -> None:
                 name="key", number=1, label=optional, type=FieldDescriptorProto.TYPE_STRING
             )
             entry.field.add(
-                name="value",
-                number=2,
-                label=optional,
-                type=FieldDescriptorProto.TYPE_MESSAGE,
-                type_name=_VALUE_TYPE,
+                name="value", number=2, label=optional, type=FieldDescriptorProto.TYPE_BYTES
             )
             member.type_name = f"{full_name}.{entry.name}"
 
@@ -90,7 +95,7 @@ def read_proto(body: bytes) -> list[SpanGroup]:
     try:
         request = _REQUEST.FromString(body)
     except DecodeError as error:
-        raise NotTraces("the bytes are no ExportTraceServiceRequest") from error
+        raise NotTraces(_NO_REQUEST) from error
     scopes = [
         (resource_spans, scope_spans)
         for resource_spans in request.resource_spans
@@ -137,30 +142,53 @@ class ProtoGroup:
             )
 
 
-def _attributes(sent: Mapping[str, Any], names: frozenset[str]) -> Attributes:
-    # Asking for a content is quicker than asking which kind it is; empty ones are rare.
-    return {
-        key: (value := sent[key]).string_value
-        or value.int_value
-        or value.double_value
-        or value.bool_value
-        or _value(value)
-        for key in names.intersection(sent)
-    }
+def _attributes(sent: Mapping[str, bytes], names: frozenset[str]) -> Attributes:
+    """Return the attributes that have one of the names. Raises NotTraces if one cannot be read."""
+    known = _KNOWN.get
+    attributes: Attributes = {}
+    try:
+        for key in names.intersection(sent):
+            encoded = sent[key]
+            value = known(encoded)
+            attributes[key] = _value(encoded) if value is None else value
+    except (DecodeError, UnicodeDecodeError):
+        # The cause would quote the attribute.
+        raise NotTraces(_NO_REQUEST) from None
+    return attributes
 
 
-def _value(value: Any) -> Attribute:
-    """Return the value as Python has it; None for maps, bytes and values that are not set.
+def _value(encoded: bytes) -> Attribute:
+    """Return the value of an encoded AnyValue as Python has it.
 
-    Arrays in arrays are None too, as in JSON.
+    None for maps, bytes and values that are not set, and for arrays in arrays, as in JSON.
     """
+    size = len(encoded)
+    tag = encoded[0] if encoded else None
+    # Counts and times differ from span to span, and are quicker to read without protobuf.
+    if tag == _INT_TAG:
+        if size == 2 and encoded[1] < _MORE:
+            return encoded[1]
+        if size == 3 and encoded[1] >= _MORE > encoded[2]:
+            return encoded[1] - _MORE + _MORE * encoded[2]
+    elif tag == _DOUBLE_TAG and size == _DOUBLE.size:
+        share: float = _DOUBLE.unpack(encoded)[0]
+        return share
+    value = _any_value(common_pb2.AnyValue.FromString(encoded))
+    if size <= _LONGEST_KNOWN and tag != _INT_TAG:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[encoded] = value
+    return value
+
+
+def _any_value(value: common_pb2.AnyValue) -> Attribute:
     kind = value.WhichOneof("value")
     if kind == "array_value":
         return [_scalar(item, item.WhichOneof("value")) for item in value.array_value.values]
     return _scalar(value, kind)
 
 
-def _scalar(value: Any, kind: str | None) -> Attribute:
+def _scalar(value: common_pb2.AnyValue, kind: str | None) -> Attribute:
     scalar: Attribute = getattr(value, kind) if kind in _SCALARS else None
     return scalar
 

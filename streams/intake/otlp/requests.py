@@ -75,6 +75,7 @@ class _Plan:
     profile: SpanProfile
     fields: tuple[tuple[str, tuple[str, ...], Callable[[Attribute], object]], ...]
     usage_names: frozenset[str]
+    error_names: frozenset[str]  # attributes of the HTTP status and of the class of an error
 
 
 class RequestReader:
@@ -199,7 +200,7 @@ class RequestReader:
         _add_stream(event, span, profile)
         if profile.usage_text:
             add_usage(event, attributes.get(profile.usage_text))
-        self._add_end(event, span, profile, scope, batch)
+        self._add_end(event, span, plan, scope, batch)
         _settle_tokens(event, profile)
         if _first(attributes, profile.fields.get("from_cache", ()), flag):
             event["served_from"] = "response_cache"
@@ -221,12 +222,15 @@ class RequestReader:
                     event[name] = value
 
     def _add_end(
-        self, event: Event, span: Span, profile: SpanProfile, scope: str, batch: IntakeBatch
+        self, event: Event, span: Span, plan: _Plan, scope: str, batch: IntakeBatch
     ) -> None:
         """Add outcome, error class and ending."""
+        profile = plan.profile
         fields, attributes = profile.fields, span.attributes
-        status_code = _first(attributes, fields["status_code"], status)
-        kind = _first(attributes, fields["error_type"], text)
+        status_code = kind = None
+        if not plan.error_names.isdisjoint(attributes):  # few spans have one
+            status_code = _first(attributes, fields["status_code"], status)
+            kind = _first(attributes, fields["error_type"], text)
         reason = _first(attributes, fields["finish"], finish_reason)
         if reason not in CANCELLED_REASONS and has_error(span, status_code, kind):
             # LiteLLM's callback `otel` has no TTFT, but counts the tokens that came.
@@ -252,6 +256,7 @@ def _plan(profile: SpanProfile, customer: tuple[str, ...]) -> _Plan:
         profile,
         tuple((name, fields[name], read) for name, read in _READERS.items() if fields.get(name)),
         frozenset(usage),
+        frozenset((*fields["status_code"], *fields["error_type"])),
     )
 
 
@@ -363,9 +368,8 @@ def _settle_tokens(event: Event, profile: SpanProfile) -> None:
         return
     # Two faults are usual: input without cached tokens, and output without reasoning. The total
     # tells which numbers a producer added up.
-    total, sent, received = (
-        event.get(name) for name in ("total_tokens", "input_tokens", "output_tokens")
-    )
+    total = event.get("total_tokens")
+    sent, received = event.get("input_tokens"), event.get("output_tokens")
     if total is None or sent is None or received is None or sent + received == total:
         return
     cached = event.get("cached_input_tokens", 0) + event.get("cache_write_tokens", 0)
@@ -380,8 +384,7 @@ def _is_one_of_a_sample(span: Span) -> bool:
     """Return whether spans beside this one were left out: counts of requests are then wrong."""
     if span.trace_state and _SAMPLED.search(span.trace_state):
         return True
-    if _SAMPLING_NAMES.isdisjoint(span.attributes):
-        return False
-    share = number(span.attributes.get("sampling.probability"))
-    one_of = number(span.attributes.get("SampleRate"))
+    attributes = span.attributes
+    share = number(attributes.get("sampling.probability"))
+    one_of = number(attributes.get("SampleRate"))
     return (share is not None and share < 1) or (one_of is not None and one_of > 1)

@@ -34,12 +34,14 @@ def count(value: Attribute) -> int | None:
 
     None from 10**15 on: such a number is no count, and JSON could not carry it.
     """
+    # Nearly all are whole numbers; `type`, as a bool is an int in Python, but no count.
+    if type(value) is int:
+        return value if 0 <= value < _MOST else None
     if isinstance(value, str):
         return int(value) if _INTEGER.fullmatch(value) else None
-    # A bool is an int in Python, but no count.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST:
+    if not isinstance(value, float) or not 0 <= value < _MOST:
         return None
-    return int(value) if value == int(value) else None
+    return int(value) if value.is_integer() else None
 
 
 def number(value: Attribute) -> float | None:
@@ -49,9 +51,9 @@ def number(value: Attribute) -> float | None:
             value = float(value)
         except ValueError:
             return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST:
-        return float(value)
-    return None
+    elif type(value) is int:  # not of a bool
+        return float(value) if 0 <= value < _MOST else None
+    return value if isinstance(value, float) and 0 <= value < _MOST else None
 
 
 def text(value: Attribute) -> str | None:
