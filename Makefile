@@ -51,8 +51,10 @@ lint: .venv/.dev ## formatting, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: .venv/.run ## events per second of the whole path, beside plain clients in the same run
-	@$(BIN)/python -m bench.pipeline $(ARGS)
+bench: .venv/.run ## records per second of the intake, then events per second of the whole path
+	@$(BIN)/python -m bench.intake
+	@$(BIN)/python -m bench.mappings
+	@$(BIN)/python -m bench.pipeline
 
 bench-panels: .venv/.run ## times of all dashboard queries on a real Prometheus with a large page
 	@$(BIN)/python -m bench.panels

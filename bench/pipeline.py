@@ -9,7 +9,7 @@ minutes of event time) is written to the embedded broker. Then, one after anothe
                   windows, checkpoint to Redis; and once more without looking for duplicates
 
 The pipeline's rate is taken from the store: from the first checkpoint to the one that holds all.
-The last line is for machines.
+The last line is for machines, so `make bench` runs this after the benchmarks of the intake.
 """
 
 import asyncio

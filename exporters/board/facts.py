@@ -11,8 +11,6 @@ from typing import Literal
 # On the page: met; not missed yet, but near it; missed; unknown.
 State = Literal["ok", "at_risk", "breached", "unknown"]
 Severity = Literal["page", "ticket", "info"]
-CATCHING_UP = "Catching up: "  # begin of the words of Freshness
-NOTHING_COUNTED = "no worker has counted an event yet"  # end of a problem
 BUDGET_NEARLY_GONE = 0.1  # share of an error budget below which its objective is at risk
 
 
@@ -167,6 +165,8 @@ class Freshness:
     workers: int  # with a recent heartbeat
     complete: bool  # False: records of the board's window are known to be missing
     rebuilt: bool = False  # the state was lost within the last 15 minutes, and is rebuilt
+    # Records wait that no alert fires for yet, as after the start of a worker.
+    catching_up: bool = False
 
 
 Amounts = tuple[tuple[str, int], ...]  # (name, requests), the largest first
@@ -234,3 +234,4 @@ class LiveState:
     problem: str | None  # why there are no facts; one line
     made_at: float  # monotonic; differs after every refresh
     runbooks_url: str | None = None  # address of docs/runbooks
+    nothing_counted: bool = False  # there are no facts because no worker has counted an event yet

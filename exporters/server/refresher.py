@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from exporters.board.alerts import AlertRules
-from exporters.board.facts import NOTHING_COUNTED, LiveFacts, LiveState
+from exporters.board.facts import LiveFacts, LiveState
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.drill.current import CurrentWindow
 from exporters.loop_thread import LoopThread
@@ -95,7 +95,12 @@ class Refresher:
         """Return the facts for the live board."""
         export = self.export()
         return LiveState(
-            export.live, export.problem, export.made_at, self._settings.exporter.runbooks_url
+            export.live,
+            export.problem,
+            export.made_at,
+            self._settings.exporter.runbooks_url,
+            # A state without partitions is the only problem of one that can be read.
+            nothing_counted=export.readable and export.problem is not None,
         )
 
     def current(self) -> CurrentWindow | None:
@@ -169,7 +174,8 @@ class Refresher:
         problem = (
             None
             if collected.partitions
-            else f"no state of group {kafka.group!r} and topic {kafka.topic!r}: {NOTHING_COUNTED}"
+            else f"no state of group {kafka.group!r} and topic {kafka.topic!r}: "
+            "no worker has counted an event yet"
         )
         export = Export(
             page,

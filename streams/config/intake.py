@@ -34,6 +34,12 @@ class Intake(Section):
         description="Topics whose records become events, each with `topic`, `format` (`events`, "
         "`otlp_proto`, `otlp_json`, or a mapping) and, for spans, `profile` (intake.md).",
     )
+    customer_attributes: tuple[str, ...] = Field(
+        (),
+        description="Attributes of OTLP spans that name the customer, such as `user.id`; the first "
+        "one that a span has is used. Without any, spans have no customer: such names are personal "
+        "data, and only you can decide that they may be stored.",
+    )
     max_body_bytes: int = Field(
         20 * 1_048_576,
         ge=1_024,

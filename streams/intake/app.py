@@ -76,7 +76,10 @@ def create_server(
 ) -> IntakeServer:
     """Return the server. Raises ConfigError if a sender names a source that does not exist."""
     converters = {name: converter_of(name) for name in tokens.sources() if not is_profile(name)}
-    bodies: list[Bodies] = [EventBodies(converters, intake.max_records), TraceBodies()]
+    bodies: list[Bodies] = [
+        EventBodies(converters, intake.max_records),
+        TraceBodies(intake.customer_attributes),
+    ]
     return IntakeServer(intake, bodies, tokens, delivery, processor, metrics, in_flight)
 
 

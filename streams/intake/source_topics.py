@@ -194,7 +194,7 @@ def source_converters(intake: Intake) -> dict[str, Converter]:
     """
     return {
         source.topic: (
-            SpanConverter(source.profile, source.format)
+            SpanConverter(source.profile, source.format, intake.customer_attributes)
             if source.format in FORMATS
             else converter_of(source.format)
         )

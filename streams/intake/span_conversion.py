@@ -28,9 +28,9 @@ def is_profile(name: str) -> bool:
 class SpanConverter:
     """Reads the spans of one source."""
 
-    def __init__(self, profile: str, encoding: str) -> None:
+    def __init__(self, profile: str, encoding: str, customer_attributes: Sequence[str]) -> None:
         """`profile`: `auto` or a name. `encoding`: name or media type. Raises ConfigError."""
-        self._reader = RequestReader(select_profiles(profile))
+        self._reader = RequestReader(select_profiles(profile), customer_attributes)
         self._encoding = encoding
 
     async def convert(self, records: Sequence[Record], origin: str) -> Converted:

@@ -4,6 +4,7 @@ https://opentelemetry.io/docs/specs/otlp/#otlphttp: the answer has the type of t
 spans that are no request of their own are not rejected ones.
 """
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -36,7 +37,8 @@ class TraceBodies:
 
     path = TRACES_PATH
 
-    def __init__(self) -> None:
+    def __init__(self, customer_attributes: Sequence[str]) -> None:
+        self._customer_attributes = customer_attributes
         self._converters: dict[tuple[str, str], SpanConverter] = {}
 
     async def convert(
@@ -51,7 +53,7 @@ class TraceBodies:
         profile = sender.source if sender.source and is_profile(sender.source) else AUTO
         key = profile, content_type
         if key not in self._converters:
-            self._converters[key] = SpanConverter(profile, content_type)
+            self._converters[key] = SpanConverter(profile, content_type, self._customer_attributes)
         converted = await self._converters[key].convert([Record(0, content)], "")
         # A body that is no traces request is wrong as a whole, not span by span.
         for part in converted.rejected:

@@ -45,7 +45,7 @@ from streams.simulator.traffic import (
 __all__ = [
     "MALFORMATIONS",
     "Profile",
-    "Record",
+    "SimulatedRecord",
     "Timeline",
     "TimelineError",
     "Traffic",
@@ -64,7 +64,7 @@ TIMEOUT = OUTCOMES.index("timeout")
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SimulatedRecord:
     """One Kafka record: `key` is the request id, `value` the event as JSON.
 
     `ended_at_ms` is the true end of the request, even if `value` is malformed or differs.
@@ -156,14 +156,16 @@ class Traffic:
             ),
             SLOT_CHOICES_MS[-1],
         )
-        self._drawn: dict[int, dict[int, list[Record]]] = {}  # slot of end -> slot of sending
-        self._newest: tuple[int, list[Record]] = (-1, [])  # slot of sending, its records
+        # Slot of end -> slot of sending -> records.
+        self._drawn: dict[int, dict[int, list[SimulatedRecord]]] = {}
+        # Slot of sending, its records.
+        self._newest: tuple[int, list[SimulatedRecord]] = (-1, [])
 
     def with_timeline(self, timeline: Timeline) -> "Traffic":
         """Return the same traffic with another timeline."""
         return Traffic(self.profile, self.seed, timeline)
 
-    def records(self, from_ms: int, to_ms: int) -> Iterator[Record]:
+    def records(self, from_ms: int, to_ms: int) -> Iterator[SimulatedRecord]:
         """Yield the records sent in [from_ms, to_ms), in the order of sending.
 
         The cuts between consecutive ranges do not change the records. There is no traffic before
@@ -174,7 +176,7 @@ class Traffic:
             first = bisect_left(sent, from_ms, key=_SENT)
             yield from sent[first : bisect_left(sent, to_ms, key=_SENT)]
 
-    def _slot_records(self, slot: int) -> list[Record]:
+    def _slot_records(self, slot: int) -> list[SimulatedRecord]:
         """Return the records sent in one slot, in order."""
         newest, sent = self._newest
         if slot == newest:
@@ -206,7 +208,7 @@ class Traffic:
         self._newest = (slot, sent)
         return sent
 
-    def _draw(self, slot: int) -> dict[int, list[Record]]:
+    def _draw(self, slot: int) -> dict[int, list[SimulatedRecord]]:
         """Draw the requests that end in a slot; return their records by slot of sending."""
         start_ms, end_ms = slot * self.slot_ms, (slot + 1) * self.slot_ms
         calm = self._generator(slot, CALM)
@@ -237,7 +239,7 @@ class Traffic:
             by_slot[record.send_at_ms // self.slot_ms].append(record)
         return dict(by_slot)
 
-    def _records_of(self, requests: Requests) -> Iterator[Record]:
+    def _records_of(self, requests: Requests) -> Iterator[SimulatedRecord]:
         """Yield the records of these requests, with malformed and repeated ones."""
         ways = tuple(MALFORMATIONS.values())
         for record, draw, again_after_ms in zip(
@@ -282,7 +284,7 @@ class Traffic:
             hit &= getattr(requests, field) == index
         return hit
 
-    def _encode(self, requests: Requests) -> Iterator[Record]:
+    def _encode(self, requests: Requests) -> Iterator[SimulatedRecord]:
         """Yield one valid record for each request, in their order."""
         outcome, output = requests.outcome, requests.output_tokens
         answered = ~np.isin(outcome, REFUSED)
@@ -326,7 +328,7 @@ class Traffic:
             _present(traces, requests.traced),
         )
         return map(
-            Record,
+            SimulatedRecord,
             map(str.encode, ids),
             map(_ENCODER.encode, events),
             requests.ended_at_ms.tolist(),

@@ -78,7 +78,7 @@ class Archived:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ArchivePlace:
     """Where a partition's records are: what all of their keys begin with."""
 
     group: str
@@ -119,7 +119,7 @@ class Ledger:
     with other contents, but never from the same owner. So a ledger ends with the ownership.
     """
 
-    place: Place
+    place: ArchivePlace
     owner: str
     run: str  # distinguishes the versions of this owner from those of any other owner
     keys: set[bytes]  # all that may lie in the archive, named by a manifest or not
@@ -224,7 +224,7 @@ def keep(live: dict[bytes, bytes], key: bytes, value: bytes | None) -> None:
         live[key] = value
 
 
-def restored(place: Place, live: Mapping[bytes, bytes]) -> tuple[Archived | None, list[str]]:
+def restored(place: ArchivePlace, live: Mapping[bytes, bytes]) -> tuple[Archived | None, list[str]]:
     """Return the newest complete archive, and one line about each newer, incomplete archive.
 
     `live`: our records, as `keep` collects them. Raises ValueError if the newest archive was
@@ -247,12 +247,12 @@ def restored(place: Place, live: Mapping[bytes, bytes]) -> tuple[Archived | None
     return None, faults
 
 
-def _manifests(place: Place, live: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
+def _manifests(place: ArchivePlace, live: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
     begin = f"{place.prefix}{_MANIFEST}|".encode()
     return ((key, live[key]) for key in reversed(list(live)) if key.startswith(begin))
 
 
-def _join_copy(place: Place, name: str, copy: Copy, live: Mapping[bytes, bytes]) -> bytes:
+def _join_copy(place: ArchivePlace, name: str, copy: Copy, live: Mapping[bytes, bytes]) -> bytes:
     """Return the bytes of a copy. Raises LookupError if some are missing."""
     parts = [live[key] for key in place.keys(name, copy) if key in live]
     data = parts[0] if len(parts) == 1 else b"".join(parts)

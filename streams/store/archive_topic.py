@@ -22,9 +22,9 @@ from streams.errors import one_line
 from streams.store.archive import (
     Archived,
     ArchiveError,
+    ArchivePlace,
     Ledger,
     Look,
-    Place,
     Record,
     Send,
     keep,
@@ -104,7 +104,7 @@ class KafkaArchive:
             log.warning("%s: passed over: %s", self._topic, fault)
         return found
 
-    async def live(self, place: Place) -> dict[bytes, bytes]:
+    async def live(self, place: ArchivePlace) -> dict[bytes, bytes]:
         """Return every key of `place` that has a value, with it. Raises ArchiveError."""
         # A topic that was made again has lower offsets, and its content is known from here on.
         self._ends[place.prefix] = -1
@@ -114,7 +114,7 @@ class KafkaArchive:
         except (KafkaError, OSError, TimeoutError) as error:
             raise self._unusable(place.partition, "read", error) from error
 
-    async def send(self, place: Place, records: Sequence[Record]) -> None:
+    async def send(self, place: ArchivePlace, records: Sequence[Record]) -> None:
         """Write records of `place`, and return when Kafka has them. Raises ArchiveError."""
         try:
             async with asyncio.timeout(WRITE_DEADLINE_S):
@@ -124,10 +124,10 @@ class KafkaArchive:
         except (KafkaError, OSError, TimeoutError) as error:
             raise self._unusable(place.partition, "written", error) from error
 
-    def _place(self, partition: int) -> Place:
-        return Place(self._kafka.group, self._kafka.topic, partition)
+    def _place(self, partition: int) -> ArchivePlace:
+        return ArchivePlace(self._kafka.group, self._kafka.topic, partition)
 
-    async def _live(self, place: Place, values: bool) -> dict[bytes, bytes]:
+    async def _live(self, place: ArchivePlace, values: bool) -> dict[bytes, bytes]:
         """Return the keys of `place` that have a value, in log order, with empty or real values."""
         live: dict[bytes, bytes] = {}
         consumer = AIOKafkaConsumer(
@@ -153,7 +153,7 @@ class KafkaArchive:
                         keep(live, record.key, value)
         return live
 
-    def _tp(self, place: Place, partitions: Iterable[int] | None) -> TopicPartition:
+    def _tp(self, place: ArchivePlace, partitions: Iterable[int] | None) -> TopicPartition:
         """Return the partition of the archive topic that holds a partition's records."""
         if not partitions:
             raise ArchiveError(
@@ -164,7 +164,7 @@ class KafkaArchive:
         return TopicPartition(self._topic, place.partition % len(set(partitions)))
 
     @asynccontextmanager
-    async def _sender(self, place: Place) -> AsyncIterator[Send]:
+    async def _sender(self, place: ArchivePlace) -> AsyncIterator[Send]:
         producer = AIOKafkaProducer(
             acks="all",
             compression_type="zstd",

@@ -23,7 +23,7 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from streams.errors import one_line
-from streams.store.archive import PART_BYTES, Place, Record
+from streams.store.archive import PART_BYTES, ArchivePlace, Record
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import StoreError
 from streams.store.keys import BOARD_INCIDENTS, DAYS, INCIDENTS, LEDGER, MAINTENANCE, SENT, Keys
@@ -50,7 +50,7 @@ class FieldPart(msgspec.Struct, array_like=True, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class HashesPlace(Place):
+class HashesPlace(ArchivePlace):
     """The keys of the archived hashes, which lie in the partition of the topic's first one."""
 
     @property

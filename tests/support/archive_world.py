@@ -15,8 +15,8 @@ from typing import Any
 
 from streams.store.archive import (
     Archived,
+    ArchivePlace,
     Ledger,
-    Place,
     Record,
     keep,
     restored,
@@ -32,7 +32,7 @@ from tests.support.shelf import (
     plain,
 )
 
-PLACE = Place("group", "topic", 7)
+PLACE = ArchivePlace("group", "topic", 7)
 AT_MS = 1_760_000_000_000
 
 

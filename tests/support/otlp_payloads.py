@@ -1,6 +1,7 @@
 """Recorded OTLP payloads, and spans to build others from."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ START_NS = 1_790_000_000_000_000_000
 MS = 1_000_000
 
 
-def read(body: bytes, profile: str = AUTO, **options: Any) -> IntakeBatch:
+def read(body: bytes, profile: str = AUTO, customer_attributes: Sequence[str] = ()) -> IntakeBatch:
     """Return what a record becomes by a profile."""
-    return RequestReader(select_profiles(profile), **options).read(read_traces(body))
+    return RequestReader(select_profiles(profile), customer_attributes).read(read_traces(body))
 
 
 def read_file(path: Path, profile: str = AUTO) -> IntakeBatch:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from exporters import formatting as fmt
 from exporters.board.alerts import DATA_STALE, WINDOW_INCOMPLETE
-from exporters.board.facts import CATCHING_UP, Freshness, Incident, State
+from exporters.board.facts import Freshness, Incident, State
 from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.incidents.pipeline import HALTED, partition_list, pipeline_incidents
 from exporters.board.incidents.recent_totals import RecentTotals, totals_of
@@ -73,6 +73,8 @@ def data_quality(
         workers=len(workers),
         complete=complete,
         rebuilt=bool(reading.alerts.named(STATE_LOST)),
+        # Partitions that no worker reads are worse than late ones, and have other words.
+        catching_up=bool(delays_s) and not (unowned or silences_s or _has_fired(reading)),
     )
     return DataQuality(
         freshness,
@@ -176,13 +178,16 @@ def _delay_incidents(reading: BoardInput, delays_s: dict[int, float]) -> Iterato
             f"{partition_list(delays_s)} {'is' if len(delays_s) == 1 else 'are'} "
             f"{fmt.span(max(delays_s.values()))} behind{records}."
         )
-        # The rule waits before it fires, as a worker that starts reads what waited for it.
-        fires = any(state.firing_since_s for state in reading.alerts.named(DATA_STALE))
         yield _stale_incident(
-            fmt.capitalize(words) if fires else f"{CATCHING_UP}{words}",
+            fmt.capitalize(words) if _has_fired(reading) else f"Catching up: {words}",
             reading,
             "behind",
         )
+
+
+def _has_fired(reading: BoardInput) -> bool:
+    """Return whether old data is alerted: the rule waits, as a worker that starts is behind."""
+    return any(state.firing_since_s for state in reading.alerts.named(DATA_STALE))
 
 
 # -- words -----------------------------------------------------------------------------------------

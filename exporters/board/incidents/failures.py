@@ -32,7 +32,7 @@ from exporters.board.objectives import NameOf
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import failures, outcome_counts
 from slo.alert_state import AlertState
-from slo.policy.conditions import BURN_MIN_FAILURES, OUTAGE_BELOW
+from slo.policy.conditions import BURN_MIN_FAILURES, FLOOD_TIMES_OTHERS, OUTAGE_BELOW
 from streams.events.decoder import ELIGIBLE
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.tables import Ints
@@ -52,8 +52,8 @@ _DENIALS = {
     RATE_LIMITED: ("rate-limited", "rate-limited (429)"),
 }
 _CUSTOMER_WORDS = {
-    CUSTOMER_FLOOD: "Customer {customer} sent {share} of all requests of the last hour, over five "
-    "times as many beside those of all others as in the day before.",
+    CUSTOMER_FLOOD: "Customer {customer} sent {share} of all requests of the last hour, over "
+    f"{FLOOD_TIMES_OTHERS} times as many beside those of all others as in the day before.",
     CUSTOMER_SILENT: "Customer {customer} sent hardly any request in the last hour, and {share} of "
     "those of the last day; other customers send as usual.",
 }

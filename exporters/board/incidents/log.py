@@ -93,13 +93,9 @@ class IncidentRecord:
             where=tuple(dict.fromkeys((*self.where, *other.where))),
         )
 
-    def encode(self) -> bytes:
-        """Return the stored form."""
-        return msgspec.json.encode(self)
-
     @classmethod
     def decode(cls, stored: bytes) -> "IncidentRecord | None":
-        """Return a stored record; None if another version wrote it in another form."""
+        """Return a record from its JSON; None if another version wrote it in another form."""
         try:
             return msgspec.json.decode(stored, type=cls)
         except msgspec.DecodeError:
@@ -239,7 +235,11 @@ class IncidentLog:
         if not self._changed or not is_due:
             return {}, []
         changed = {name: self._records.get(name) for name in sorted(self._changed)}
-        written = {name: record.encode() for name, record in changed.items() if record is not None}
+        written = {
+            name: msgspec.json.encode(record)
+            for name, record in changed.items()
+            if record is not None
+        }
         return written, [name for name, record in changed.items() if record is None]
 
     def mark_written(self, now_s: float) -> None:

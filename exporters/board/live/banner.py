@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporters import formatting as fmt
-from exporters.board.facts import CATCHING_UP, Incident, ObjectiveRow, Severity, State, TileValue
+from exporters.board.facts import Incident, ObjectiveRow, Severity, State, TileValue
 from exporters.board.incidents.data_quality import DataQuality
 from exporters.board.objectives import RANK
 from exporters.board.tiles import WINDOW
@@ -45,7 +45,7 @@ def make_banner(
     # Old numbers do not describe the present, so this goes before all incidents.
     if quality.stale:
         words = quality.freshness.words
-        if words.startswith(CATCHING_UP):
+        if quality.freshness.catching_up:
             return Banner("unknown", words)
         return Banner("unknown", f"These numbers are old: {words[:1].lower()}{words[1:]}")
     findings = [*_missed_cards(cards), *_missed_objectives(objectives)]

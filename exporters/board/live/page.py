@@ -16,8 +16,6 @@ from markupsafe import Markup
 from exporters import formatting as fmt
 from exporters.board.facts import (
     BUDGET_NEARLY_GONE,
-    CATCHING_UP,
-    NOTHING_COUNTED,
     HistoryStrip,
     Incident,
     LiveFacts,
@@ -86,8 +84,14 @@ class KeyedIncident:
 def fragments(state: LiveState) -> dict[str, str]:
     """Return the HTML of every part of the page, by the id of its section."""
     facts = state.facts
-    shown: dict[str, object] = {"facts": facts, "problem": state.problem, "aged": False, "base": ""}
-    shown["runbooks_url"] = (state.runbooks_url or "").rstrip("/")
+    shown: dict[str, object] = {
+        "facts": facts,
+        "problem": state.problem,
+        "phase": data_phase(state),
+        "aged": False,
+        "base": "",
+        "runbooks_url": (state.runbooks_url or "").rstrip("/"),
+    }
     if facts is not None:
         shown |= {
             "aged": facts.freshness.state == "breached",
@@ -226,12 +230,13 @@ def _target_text(key: str, target: float) -> str:
 Phase = Literal["catching", "empty", "partial", ""]
 
 
-def data_phase(facts: LiveFacts | None, problem: str | None) -> Phase:
+def data_phase(state: LiveState) -> Phase:
     """Return the phase of the data, which has its own colour; "" for current, complete data."""
+    facts = state.facts
     if facts is None:
-        return "empty" if problem is None or problem.endswith(NOTHING_COUNTED) else ""
+        return "empty" if state.nothing_counted else ""
     fresh = facts.freshness
-    if fresh.words.startswith(CATCHING_UP):
+    if fresh.catching_up:
         return "catching"
     # Old numbers are worse than missing ones, and keep their colour.
     if fresh.state == "breached":
@@ -276,7 +281,6 @@ TEMPLATE_GLOBALS: Mapping[str, object] = {
     "STATE_WORDS": STATE_WORDS,
     "OVERALL_WORDS": OVERALL_WORDS,
     "budget_state": budget_state,
-    "data_phase": data_phase,
     "budget_width": budget_width,
     "burn_columns": burn_columns,
     "strip_summary": strip_summary,

@@ -113,7 +113,7 @@ async def _by_mail(
     message_id = _message_id(settings, period_of(facts).label, again, update)
     message = mail.compose(facts, daily, message_id, update)
 
-    async def send() -> list[mail.Rejection]:
+    async def send() -> list[mail.RejectedRecipient]:
         return await asyncio.to_thread(mail.send, message, daily, addresses)
 
     try:

@@ -33,7 +33,7 @@ class MailError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class RejectedRecipient:
     """One recipient that the server rejected while it accepted the message for the rest."""
 
     address: str
@@ -63,7 +63,7 @@ def compose(facts: DailyFacts, daily: Daily, message_id: str, update: bool = Fal
     return made
 
 
-def send(made: EmailMessage, daily: Daily, to: Sequence[str]) -> list[Rejection]:
+def send(made: EmailMessage, daily: Daily, to: Sequence[str]) -> list[RejectedRecipient]:
     """Send the message to these recipients; return those that the server rejected.
 
     Raises MailError if the server accepts no recipient, ConfigError if a file cannot be used.
@@ -103,7 +103,8 @@ def send(made: EmailMessage, daily: Daily, to: Sequence[str]) -> list[Rejection]
         fix = "check daily.smtp_host and daily.smtp_port"
         raise MailError(f"{where} does not accept it: {why}; {fix}", again=True) from None
     return [
-        Rejection(address, _answer_text(*answer, password)) for address, answer in rejected.items()
+        RejectedRecipient(address, _answer_text(*answer, password))
+        for address, answer in rejected.items()
     ]
 
 

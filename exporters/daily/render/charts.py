@@ -5,7 +5,7 @@ Pure. Coordinates from the upper left corner, y downwards, as in SVG.
 
 from dataclasses import dataclass
 
-from exporters.daily.render.rows import Chart
+from exporters.daily.render.rows import MetricChart
 
 Point = tuple[float, float]
 
@@ -20,7 +20,7 @@ class Plot:
     target_y: float | None  # None: no target, or nothing to draw
 
 
-def plot(chart: Chart, width: float, height: float, margin: float = 4) -> Plot:
+def plot(chart: MetricChart, width: float, height: float, margin: float = 4) -> Plot:
     """Lay a chart out in a box; the target's line is always inside."""
     known = [value for value in chart.values if value is not None]
     # A target alone has no scale.

@@ -12,7 +12,7 @@ from jinja2 import Environment
 from exporters.daily.day.facts import METRICS, DailyFacts
 from exporters.daily.day.verdict import TITLES
 from exporters.daily.render.charts import Plot, plot
-from exporters.daily.render.rows import Chart
+from exporters.daily.render.rows import MetricChart
 from exporters.daily.render.view import View, view_of
 from exporters.formatting import unbroken
 from exporters.templates import style_source, templates
@@ -93,5 +93,5 @@ def _unbroken(value: Any) -> Any:
     return unbroken(value) if type(value) is str else value
 
 
-def _plot(chart: Chart) -> Plot:
+def _plot(chart: MetricChart) -> Plot:
     return plot(chart, CHART_WIDTH, CHART_HEIGHT)

@@ -64,7 +64,7 @@ class Against:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class MetricChart:
     """A metric over the days of the board, oldest first."""
 
     values: tuple[float | None, ...]
@@ -87,7 +87,7 @@ class NumberRow:
     note: str = ""  # in place of norms: the worst objective, the credits due
     against: tuple[Against, ...] = ()  # in the order of the view's `against_titles`
     month: Marked | None = None  # to date; None on the board of a week or month
-    chart: Chart | None = None
+    chart: MetricChart | None = None
 
 
 def seven(facts: DailyFacts) -> tuple[NumberRow, ...]:
@@ -215,7 +215,7 @@ def _against_period(change: PeriodChange, target: float | None) -> Against:
     return Against(words, f"then {then}" if then else "", better)
 
 
-def _chart(metric: Metric, facts: DailyFacts, chosen: int) -> Chart:
+def _chart(metric: Metric, facts: DailyFacts, chosen: int) -> MetricChart:
     values = [day.values.of(metric) for day in facts.days]
     target = facts.targets.of(metric)
     drawn = tuple(
@@ -228,7 +228,7 @@ def _chart(metric: Metric, facts: DailyFacts, chosen: int) -> Chart:
     if known:
         low, high = (figures.figure(metric, value, target) for value in (min(known), max(known)))
         words = f"lowest {low}, highest {high}"
-    return Chart(drawn, tuple(value.mark for value in values), target, chosen, words)
+    return MetricChart(drawn, tuple(value.mark for value in values), target, chosen, words)
 
 
 def _budget_row(number: JudgedNumber, risks: tuple[Risk, ...]) -> NumberRow:

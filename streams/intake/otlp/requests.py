@@ -79,21 +79,16 @@ class _Plan:
 
 
 class RequestReader:
-    """Reads the records of one source: which profiles it has, and which attribute is a customer.
-
-    `model` stands for that of spans that have none, as those of an engine that serves one model.
-    """
+    """Reads the records of one source: which profiles it has, and which attribute is a customer."""
 
     def __init__(
         self,
         profiles: Sequence[SpanProfile] | None = None,
-        *,
         customer_attributes: Sequence[str] = (),
-        model: str | None = None,
     ) -> None:
+        """`customer_attributes`: of spans, in the order in which they are tried."""
         customer = tuple(customer_attributes)
         self._plans = [_plan(item, customer) for item in profiles or select_profiles()]
-        self._model = model
         self.attribute_names = frozenset[str]().union(
             *(_attribute_names(plan) for plan in self._plans), SERVER_NAMES, _SAMPLING_NAMES
         )
@@ -211,9 +206,7 @@ class RequestReader:
         return event
 
     def _add_defaults(self, event: Event, profile: SpanProfile, resource: Attributes) -> None:
-        """Add model and region of the resource or the configuration, if the span has none."""
-        if self._model:
-            event.setdefault("model", self._model)
+        """Add model and region of the resource, if the span has none."""
         for name, keys in profile.resource.items():
             # The resource's region is where the call was made; an address is only a hint.
             if name == "region" or name not in event:

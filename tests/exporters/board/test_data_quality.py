@@ -164,6 +164,7 @@ def test_a_worker_that_starts_catches_up_before_the_rule_fires(
     )
     facts = facts_under(configured(), FixedRules([behind]), cold=False)
     assert facts.headline.startswith(headline)
+    assert facts.freshness.catching_up == (firing_since_s is None)
     assert facts.state == "unknown"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,7 +95,10 @@ def test_a_restart_at_any_time_changes_no_record(steps: list[tuple[int, set[str]
         now_s += pause_s
         seen = [replace(failing(0.5), key=key) for key in sorted(keys)]
         assert straight.update(seen, now_s, False) == restarted.update(seen, now_s, False)
-        records = [IncidentRecord.decode(record.encode()) for record in restarted._records.values()]
+        records = [
+            IncidentRecord.decode(msgspec.json.encode(record))
+            for record in restarted._records.values()
+        ]
         closed = {key for key in restarted._open if not restarted._open[key].is_open}
         # A pause that is shorter than REOPEN_S is forgotten by a restart: then a new one begins.
         if not closed:

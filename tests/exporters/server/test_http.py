@@ -75,17 +75,18 @@ def test_the_board_has_facts_while_there_is_a_state_and_else_the_reason(
     settings = quick(own_redis.url)
     refresher = refreshing(settings)
     assert (refresher.live().facts, refresher.live().problem) == (None, problem(refresher))
-    wait_until(
-        lambda: "no worker has counted" in (refresher.live().problem or ""), "an empty Redis"
-    )
+    assert not refresher.live().nothing_counted  # nothing was read yet
+    wait_until(lambda: refresher.live().nothing_counted, "an empty Redis")
+    assert "no worker has counted" in (refresher.live().problem or "")
     write_now(settings)
     wait_until(lambda: refresher.live().facts is not None, "facts")
     first = refresher.live()
-    assert (first.problem, first.facts.requests) == (None, 1)
+    assert (first.problem, first.facts.requests, first.nothing_counted) == (None, 1, False)
     wait_until(lambda: refresher.live().made_at > first.made_at, "news")
     own_redis.kill()
     wait_until(lambda: refresher.live().facts is None, "no facts")
     assert "cannot read the state" in refresher.live().problem
+    assert not refresher.live().nothing_counted
 
 
 # -- the process -----------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ ATTRIBUTES: dict[str, Any] = {
     "gen_ai.usage.output_tokens": 120,
     "gen_ai.response.time_to_first_chunk": 0.15,
     "gen_ai.input.messages": SECRET,
+    "user.id": "acme",
 }
 
 
@@ -147,6 +148,19 @@ def test_spans_that_are_no_request_are_skipped_and_counted_by_scope(
     lines = [line for line in intake.run(use).splitlines() if "my.own.scope" in line]
     [line] = [line for line in lines if line.startswith("tokenpulse_intake_skipped_total")]
     assert line.endswith(" 2.0")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_customer_is_the_attribute_that_the_settings_name(
+    intake: IntakeOnBroker, named: bool
+) -> None:
+    async def use(client: ClientSession, settings: Settings) -> Settings:
+        assert await post(client, request(1).SerializeToString()) == (200, PROTO, b"")
+        return settings
+
+    settings = intake.run(use, customer_attributes=("team", "user.id") if named else ())
+    [[record]] = [log for log in intake.broker.read(settings.kafka.topic, 1).values() if log]
+    assert json.loads(record.value).get("customer_id") == ("acme" if named else None)
 
 
 def test_what_is_no_trace_is_answered_with_a_status_message(intake: IntakeOnBroker) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.events.decoder import EventLimits, decode
-from streams.simulator.generator import Record, Timeline, Traffic
+from streams.simulator.generator import SimulatedRecord, Timeline, Traffic
 from streams.simulator.profile import Profile
 from streams.simulator.traffic import Population
 
@@ -24,11 +24,11 @@ NOON = WEDNESDAY + 12 * 3_600_000
 RULES = EventLimits(max_event_bytes=262_144, future_tolerance_ms=0, horizon_ms=2 * DAY_MS)
 
 
-def events_of(records: Iterator[Any] | list[Record]) -> list[dict[str, Any]]:
+def events_of(records: Iterator[Any] | list[SimulatedRecord]) -> list[dict[str, Any]]:
     return [msgspec.json.decode(record.value) for record in records]
 
 
-def refusals_of(records: list[Record]) -> list[Any]:
+def refusals_of(records: list[SimulatedRecord]) -> list[Any]:
     sent = np.array([record.send_at_ms for record in records], np.int64)
     return decode([record.value for record in records], sent, None, RULES).rejections
 
@@ -38,7 +38,7 @@ def nearest_rank(values: list[float], share: int) -> float:
 
 
 @cache
-def calm_half_hour(seed: int) -> list[Record]:
+def calm_half_hour(seed: int) -> list[SimulatedRecord]:
     traffic = Traffic(Profile.default(events_per_s=25), seed)
     return list(traffic.records(NOON, NOON + 1_800_000))
 
@@ -55,13 +55,13 @@ SPAN_MS = 100_000
 
 
 @cache
-def storm_in_one_go(events_per_s: int) -> list[Record]:
+def storm_in_one_go(events_per_s: int) -> list[SimulatedRecord]:
     traffic = Traffic(Profile.default(events_per_s), 5, STORM)
     return list(traffic.records(NOON, NOON + SPAN_MS))
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
-    def drawn(seed: int) -> list[Record]:
+    def drawn(seed: int) -> list[SimulatedRecord]:
         return list(Traffic(Profile.default(20), seed).records(NOON, NOON + 60_000))
 
     assert drawn(3) == drawn(3)

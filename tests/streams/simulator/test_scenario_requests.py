@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams.simulator.generator import Record, Traffic
+from streams.simulator.generator import SimulatedRecord, Traffic
 from streams.simulator.profile import Profile
 from streams.simulator.scenario_requests import Follower, ScenarioRequest
 from streams.simulator.scenarios import TimelineError
@@ -23,7 +23,7 @@ class Running:
         self.traffic = Traffic(PROFILE, 11)
         self.follower = Follower(PROFILE.names())
         self.present_ms = NOON
-        self.sent: list[Record] = []
+        self.sent: list[SimulatedRecord] = []
 
     def send_to(self, until_ms: int, *orders: ScenarioRequest) -> None:
         timeline = self.follower.follow(self.traffic.timeline, orders, self.present_ms)
@@ -34,7 +34,7 @@ class Running:
 
 
 @cache
-def calm() -> dict[bytes, Record]:
+def calm() -> dict[bytes, SimulatedRecord]:
     sent = Traffic(PROFILE, 11).records(NOON, NOON + SPAN_MS + REACH_MS)
     return {record.key: record for record in sent}
 

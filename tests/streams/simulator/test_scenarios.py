@@ -12,7 +12,7 @@ from streams.events.columns import Rejection
 from streams.events.decoder import EventLimits, decode
 from streams.simulator.generator import (
     MALFORMATIONS,
-    Record,
+    SimulatedRecord,
     Timeline,
     Traffic,
 )
@@ -22,12 +22,12 @@ SPAN_MS = 600_000
 RULES = EventLimits(max_event_bytes=262_144, future_tolerance_ms=0, horizon_ms=86_400_000)
 
 
-def records_under(timeline: Timeline) -> list[Record]:
+def records_under(timeline: Timeline) -> list[SimulatedRecord]:
     return list(Traffic(PROFILE, 11, timeline).records(NOON, NOON + SPAN_MS))
 
 
 @cache
-def calm_records() -> list[Record]:
+def calm_records() -> list[SimulatedRecord]:
     return records_under(Timeline())
 
 
@@ -36,12 +36,14 @@ def calm_events() -> dict[bytes, dict[str, Any]]:
     return {record.key: msgspec.json.decode(record.value) for record in calm_records()}
 
 
-def under(kind: str, where: dict[str, str] | None = None, **parameters: Any) -> list[Record]:
+def under(
+    kind: str, where: dict[str, str] | None = None, **parameters: Any
+) -> list[SimulatedRecord]:
     """Records of ten minutes with one scenario in the fourth to sixth."""
     return records_under(Timeline().with_scenario(kind, START, 180, where, **parameters))
 
 
-def events_by_key(records: list[Record]) -> dict[bytes, dict[str, Any]]:
+def events_by_key(records: list[SimulatedRecord]) -> dict[bytes, dict[str, Any]]:
     return {record.key: msgspec.json.decode(record.value) for record in records}
 
 
@@ -202,7 +204,7 @@ def test_a_flood_adds_requests_of_one_customer_and_changes_none() -> None:
 def test_duplicates_are_the_same_bytes_sent_once_more_after_the_delay() -> None:
     where = {"region": "eu-west-1"}
     records = under("duplicates", where, share=0.5, after="20s")
-    first: dict[bytes | None, Record] = {}
+    first: dict[bytes | None, SimulatedRecord] = {}
     copies = []
     for record in records:
         if first.setdefault(record.key, record) is not record:
@@ -230,7 +232,7 @@ def test_late_records_are_the_same_records_sent_later() -> None:
     assert abs(len(late) / could - 0.6) < 0.05
 
 
-def rejections(records: list[Record]) -> list[Rejection]:
+def rejections(records: list[SimulatedRecord]) -> list[Rejection]:
     sent = np.array([record.send_at_ms for record in records], np.int64)
     return decode([record.value for record in records], sent, None, RULES).rejections
 

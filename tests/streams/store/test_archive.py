@@ -21,9 +21,9 @@ from streams.store.archive import (
     PART_BYTES,
     SCHEMA,
     ArchiveError,
+    ArchivePlace,
     Copy,
     Ledger,
-    Place,
     Record,
     keep,
     markers,
@@ -280,7 +280,7 @@ def test_only_whole_keys_of_the_same_group_topic_and_partition_are_ours() -> Non
         replace(PLACE, group="group2"),
         replace(PLACE, topic="topic2"),
         replace(PLACE, partition=77),
-        Place("group|topic|7", "t", 1),  # a group may be called anything
+        ArchivePlace("group|topic|7", "t", 1),  # a group may be called anything
     ):
         [key] = other.keys("meta", copy)
         assert not PLACE.owns(key)

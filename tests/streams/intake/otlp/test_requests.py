@@ -1,5 +1,6 @@
 """What a reader does with any producer: times, labels, tokens, outcomes, rejections and notes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,11 +17,11 @@ CHAT: dict[str, object] = {"gen_ai.operation.name": "chat", "gen_ai.request.mode
 def batch_of(
     attributes: dict[str, object] | None = None,
     *,
-    options: dict[str, Any] | None = None,
+    customer_attributes: Sequence[str] = (),
     **fields: Any,
 ) -> IntakeBatch:
     body = request(("scope", [span("chat m", CHAT | (attributes or {}), **fields)]))
-    return read(body, "semconv", **(options or {}))
+    return read(body, "semconv", customer_attributes)
 
 
 def event_of(attributes: dict[str, object] | None = None, **fields: Any) -> Event:
@@ -187,13 +188,11 @@ def test_a_time_of_more_than_64_bits_costs_its_span() -> None:
     assert [rejected.reason for rejected in batch.rejected] == ["bad_time"]
 
 
-def test_customer_and_model_come_from_the_source_if_it_names_them() -> None:
-    attributes: dict[str, object] = {"user.id": "u-1", "gen_ai.request.model": ""}
+def test_only_a_named_attribute_is_the_customer_and_the_first_one_wins() -> None:
+    attributes: dict[str, object] = {"user.id": "u-1", "enduser.id": "e-1"}
     assert "customer_id" not in event_of(attributes)
-    [event] = batch_of(
-        attributes, options={"customer_attributes": ["team", "user.id"], "model": "own"}
-    ).events
-    assert (event["customer_id"], event["model"]) == ("u-1", "own")
+    [event] = batch_of(attributes, customer_attributes=["team", "user.id", "enduser.id"]).events
+    assert event["customer_id"] == "u-1"
 
 
 @pytest.mark.parametrize(
