@@ -26,11 +26,14 @@ from streams.state.windows import ROLLING_S
 
 API_VERSION = "openslo/v1"
 _NAME_LENGTH = 63
+# One selector below sum, rate and increase, which change neither the requests nor their ratio.
+# Arithmetic, `offset` or a second metric do not match, so such queries are never half understood.
 _QUERY = re.compile(
     r"\s*(sum\s*\(\s*)?((?:rate|increase)\s*\(\s*)?([a-zA-Z_:][a-zA-Z0-9_:]*)\s*"
     r"(?:\{([^{}]*)\}\s*)?(?:\[[^\[\]]*\]\s*)?([)\s]*)"
 )
 _MATCHER = re.compile(r'\s*(\w+)\s*(=~|!~|!=|=)\s*"([^"\\]*)"\s*(?:,|$)')
+# A regular expression is a list of names only if it has no special characters.
 _ALTERNATIVES = re.compile(r"[A-Za-z0-9_:/@ -]+(?:\|[A-Za-z0-9_:/@ -]+)*")
 _SPAN = re.compile(r"([1-9][0-9]*)([mhdwMQY])")
 _LATENCY_OF = {spec.name: latency for latency, spec in WINDOW_QUANTILES.items()}
@@ -77,6 +80,7 @@ def from_openslo(documents: Iterable[Any], origin: str, name: str) -> Imported:
         except _NotMapped as reason:
             notes.append(f"{place}: {reason}")
         else:
+            # The objective itself maps, so it is imported, and the note says what is missing.
             if _at(entry, "spec").get("alertPolicies"):
                 notes.append(
                     f"{place}: spec.alertPolicies: not imported; burn-rate alerts are compiled "
@@ -149,6 +153,7 @@ def _period(windows: Any) -> dict[str, Any]:
     count, unit = (int(found[1]), found[2]) if found else (0, "")
     calendar = window.get("calendar")
     if isinstance(calendar, dict):
+        # A month that begins on another day, or at noon, has other requests in it.
         starts_first = re.fullmatch(
             r"\d{4}-\d\d-01[T ]00:00(:00)?Z?", str(calendar.get("startTime"))
         )
@@ -161,6 +166,7 @@ def _period(windows: Any) -> dict[str, Any]:
     days = {"d": count, "w": 7 * count}.get(unit, 0)
     if unit == "h" and count % 24 == 0:
         days = count // 24
+    # Without `isRolling` a window of days is aligned to the calendar, which no policy can say.
     if not days or window.get("isRolling") is not True:
         raise _NotMapped(
             f"spec.timeWindow: got {window.get('duration')}; only rolling days and weeks and "
@@ -178,6 +184,8 @@ def _target(target: Mapping[str, Any], place: str) -> Fraction:
 
 def _number(found: Any, place: str) -> Fraction:
     try:
+        # Through text, so that 0.999 of a YAML file is 999/1000 and not the nearest binary
+        # fraction.
         if not isinstance(found, bool) and found is not None:
             return Fraction(Decimal(str(found)))
     except (InvalidOperation, ValueError, OverflowError):
@@ -200,6 +208,7 @@ def _indicator(
     which = "good" if "good" in ratio else "bad"
     part = _selector(ratio[which], f"ratioMetric.{which}")
     scope = _scope(total, {"outcome", "latency"})
+    # A part of other series could exceed its total.
     if _scope(part, {"outcome", "latency", "target_seconds"}) != scope:
         raise _NotMapped("ratioMetric: the two queries select different series; use one scope")
     metrics = (part.metric, total.metric)
@@ -223,13 +232,17 @@ def _of_requests(
 ) -> dict[str, Any]:
     eligible, named = _outcomes(total), _outcomes(part)
     failed = [one for one in eligible if (one not in named if is_good else one in named)]
+    # The metric leaves synthetic checks out, and so must the objective.
     counting = {"eligible": eligible, "failed": failed, "probes": False}
     if method == "Occurrences":
         return {"kind": "request_ratio", **counting}
     if method == "Timeslices":
+        # `minute_verdicts` judges single minutes; a slice of several has a status of its own.
         if _slice_minutes(target, place) != 1:
             raise _NotMapped(f"{place}.timeSliceWindow: only 1m maps for requests")
         share = _number(target.get("timeSliceTarget"), f"{place}.timeSliceTarget")
+        # OpenSLO has the good share that a slice needs, a policy the bad share that it may not
+        # exceed.
         return {"kind": "minute_verdicts", "down_above": percent_text(1 - share), **counting}
     if method == "RatioTimeslices":
         minutes = _slice_minutes(target, place)
@@ -263,9 +276,11 @@ def _of_threshold(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     if query.metric not in _LATENCY_OF:
         raise _NotMapped(f"thresholdMetric: got {query.metric}; only {', '.join(_LATENCY_OF)} map")
+    # With Occurrences the samples of the percentile would count, which are no requests.
     if method != "Timeslices" or target.get("op") != "lte":
         raise _NotMapped(f"{place}: a threshold maps with budgetingMethod Timeslices and op: lte")
     minutes = _slice_minutes(target, place)
+    # A percentile over a longer window would judge each request in several slices.
     if ROLLING_S.get(_only(query, "window")) != minutes * 60:
         raise _NotMapped(f"{place}.timeSliceWindow: differs from the query's window; use one")
     latency = {
@@ -274,6 +289,7 @@ def _of_threshold(
     }
     share = _number(_only(query, "quantile"), "quantile")
     scope = _scope(query, {"window", "quantile", "scope"})
+    # Without the names, the series of all models or regions would be one objective.
     if set(scope) != set(SCOPE_LABELS.get(_only(query, "scope"), ("scope",))):
         raise _NotMapped(f"{query.metric}: scope and names do not belong together; name what it is")
     return scope, _slice_percentile(latency, share, target, place)
@@ -316,6 +332,7 @@ def _selector(source: Any, place: str) -> _Selector:
     query = str(_at(metric_source, "spec").get("query", ""))
     found = _QUERY.fullmatch(query)
     opened = 0 if found is None else (found[1] is not None) + (found[2] is not None)
+    # A regular expression cannot count parentheses.
     if found is None or found[5].count(")") != opened:
         raise _NotMapped(
             f"{place}: got the query {query!r}; only a Prometheus query of one Tokenpulse metric "

@@ -40,6 +40,7 @@ def any_of(names: tuple[str, ...]) -> str:
 
 def alternatives(names: Iterable[str]) -> str:
     """Return the regular expression of any of some names, as a PromQL string."""
+    # Of the special characters, names of models may hold points.
     return string_literal("|".join(name.replace(".", "\\.") for name in names))
 
 

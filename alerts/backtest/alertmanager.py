@@ -158,6 +158,7 @@ def read(text: str, origin: str) -> AlertmanagerConfig:
                 )
                 for rule in document.get("inhibit_rules") or ()
             ),
+            # A receiver with a name alone is a black hole: alerts are routed to it to be dropped.
             frozenset(entry["name"] for entry in document["receivers"] if len(entry) > 1),
         )
     except (AttributeError, KeyError, TypeError, ValueError, re.error) as problem:
@@ -177,9 +178,11 @@ def _route(
     by = node.get("group_by")
     group_by: tuple[str, ...] | None = ()
     if by is not None:
+        # `...` is Alertmanager's word for all labels.
         group_by = None if "..." in by else tuple(by)
     elif parent is not None:
         group_by = parent.group_by
+    # Unlike the grouping, active times are not inherited from the route above.
     names = node.get("active_time_intervals")
     route = Route(
         matchers=_matchers(node.get("matchers")),
@@ -219,6 +222,7 @@ def _matchers(texts: Iterable[str] | None) -> Matchers:
             if matched is None:
                 raise ValueError(f"matcher {text}")
             label, operator, value = matched.groups()
+            # Values without quotation marks have no escapes.
             if value.startswith('"'):
                 value = re.sub(r"\\(.)", r"\1", value[1:-1])
             matchers.append(Matcher(label, operator, value))
@@ -228,6 +232,8 @@ def _matchers(texts: Iterable[str] | None) -> Matchers:
 
 def _times(entries: Iterable[Mapping[str, Any]]) -> Iterator[ActiveTime]:
     for entry in entries:
+        # Other zones and days of the month would need a calendar; a wrong time would be worse than
+        # none.
         if entry.get("location", "UTC") != "UTC" or not set(entry) <= _SIMULATED_TIMES:
             raise ValueError(f"only weekdays and times of the UTC day, got {dict(entry)}")
         weekdays = frozenset(_days(entry.get("weekdays") or ["monday:sunday"]))

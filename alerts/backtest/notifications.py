@@ -136,12 +136,14 @@ class _Simulation:
     def _next_flush_s(self, group: _Group, at_s: float) -> float:
         """Return the next time, in steps of the group's interval, at which a message may differ."""
         step_s = group.route.group_interval_s
+        # Whether a message is sent depends on the time of day too, so no step can be left out.
         if group.route.active is not None:
             return at_s + step_s
         after = bisect_right(self._changes_s, at_s)
         due_s = self._changes_s[after] if after < len(self._changes_s) else math.inf
         if group.sent:
             due_s = min(due_s, group.sent_at_s + group.route.repeat_s)
+        # Nothing changes and nothing is repeated: the loop of the caller ends.
         if math.isinf(due_s):
             return due_s
         return at_s + max(1, math.ceil((due_s - at_s) / step_s)) * step_s
@@ -162,6 +164,7 @@ class _Simulation:
         has_ended = any(at in group.sent for at in heard if at not in firing)
         kind: Kind
         if added:
+            # After all alerts have ended, the next one is new to the reader.
             kind = "more" if group.sent.intersection(firing) else "new"
         elif has_ended:
             kind = "resolved"

@@ -108,6 +108,7 @@ class StackGrouping(Grouping):
 def stack(rows: SliceRows, origin_s: int) -> Stack | None:
     """Stack rows by slots that count from `origin_s`; None if there are none."""
     pairs = {name: _pairs(rows[name], low_bits, origin_s) for name, low_bits in _LOW_BITS.items()}
+    # Sorted by slot first, as the slot stands in the high bits.
     series = np.unique(pairs["series"])
     if not len(series):
         return None

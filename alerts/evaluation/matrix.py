@@ -52,6 +52,7 @@ class Matrix:
         """Return a row for each of `keys`; those that have no row here are never present."""
         if self.keys == keys:
             return self
+        # Below, row -1 would be out of range.
         if not self.keys:
             shape = len(keys), self.values.shape[1]
             return Matrix(keys, np.zeros(shape), np.zeros(shape, np.bool_))
@@ -69,6 +70,7 @@ class Matrix:
         number = [groups.setdefault(_among(key, on), len(groups)) for key in self.keys]
         shape = len(groups), self.values.shape[1]
         values, counts = np.zeros(shape), np.zeros(shape, np.int64)
+        # Values that are not present may be NaN, which would spread to the sum.
         np.add.at(values, number, np.where(self.present, self.values, 0.0))
         np.add.at(counts, number, self.present)
         if is_one and (counts > 1).any():

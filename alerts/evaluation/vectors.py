@@ -67,6 +67,7 @@ def single(inner: Node) -> Node:
 
     def node(families: Families, times_s: Floats) -> Floats:
         matrix = as_vector(inner(families, times_s))
+        # The sum is the value itself if only one element is present.
         sums = np.where(matrix.present, matrix.values, 0.0).sum(axis=0)
         return np.where(matrix.present.sum(axis=0) == 1, sums, np.nan)
 
@@ -83,6 +84,7 @@ def combine(sign: str, left: Node, right: Node, on: Labels) -> Node:
             first, second = first.spread(keys), second.spread(keys)
             values = np.where(first.present, first.values, second.values)
             return Matrix(keys, values, first.present | second.present)
+        # Values of the right side do not matter, only which labels it has.
         others = second.spread(first.keys) if on is None else second.folded(on, first.keys)
         return first.only(others.present if sign == "and" else ~others.present)
 

@@ -89,6 +89,7 @@ def unread(policies: Iterable[Policy], published: dict[str, list[str]]) -> list[
     # The scrape job is in no condition on a window.
     builtin = (alert for group in builtin_groups(Links().job) for alert in group.alerts)
     alerts += [(alert.name, alert) for alert in builtin]
+    # A set: the levels of an objective read the same windows.
     missing = {
         f"{origin}: reads the window {read.window} by {read.scope}, which the exporter does not "
         "publish; add it to its windows"
@@ -132,6 +133,7 @@ def _rule(alert: Alert, links: Links) -> dict[str, Any]:
         "description": alert.description,
         "value": alert.value,
         "target": alert.target,
+        # An empty annotation would be an empty line of the message.
         **({"budget_left": alert.budget_left} if alert.budget_left else {}),
         **({"affected": alert.affected} if alert.affected else {}),
         "runbook_url": f"{links.runbooks.rstrip('/')}/{quote(alert.name)}.md",
@@ -152,4 +154,5 @@ def _manifest(name: str, groups: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _dump(document: dict[str, Any] | list[dict[str, Any]]) -> str:
     whole = {"groups": document} if isinstance(document, list) else document
+    # A folded expression could not be searched for, or copied into a query.
     return to_yaml(whole, width=10_000)

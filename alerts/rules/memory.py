@@ -56,5 +56,6 @@ def memory_alerts() -> Iterator[Alert]:
 
 def _share_above(specs: tuple[Spec, Spec], by: tuple[str, ...], share: Fraction) -> str:
     """Return PromQL for the memory as a share of its limit, if it is above a share."""
+    # The vectors match by labels: a process without a limit has no partner, and gives no alert.
     used, limit = (aggregate("max", spec.name, (*INSTALLATION, *by)) for spec in specs)
     return f"{used} / {limit} > {number(share)}"

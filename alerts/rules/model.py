@@ -15,6 +15,7 @@ from slo.policy.policy import Objective, Policy
 # One bad scrape, or an exporter that dies, must not look like a recovery: stale data is told
 # before this has passed.
 KEEP_FIRING_S = 60
+# The delay of an alert is up to one interval longer than that of the numbers.
 EVERY_S = 5
 
 
@@ -142,6 +143,8 @@ def objective_labels(policy: Policy, objective: Objective) -> dict[str, str]:
         "policy": policy.name,
         "objective": objective.name,
         "route": objective.route,
+        # Inhibitions of alertmanager.yml compare it: alerts from the state are silent while it is
+        # stale.
         "derived_from": "state",
         "digest": "cro",
     }

@@ -73,6 +73,7 @@ def latency_alerts(policy: Policy, objective: LatencyThresholdObjective) -> Iter
             labels=objective_labels(policy, objective),
             link=_LIVE,
         )
+    # Only a target of the fleet is one for every cell; one of a model says nothing about others.
     if selection.scope == "fleet":
         yield _slow_cell(policy, objective)
 
@@ -122,6 +123,7 @@ def _percentile(
     expr = (
         f"{value(indicator.window)} > {number(limit_s)}\nand {samples} >= {indicator.min_samples}"
     )
+    # A long window holds the bad minutes long after the recovery; a short one shows it.
     for shorter in windows[1:]:
         expr += f"\nand {value(shorter)} > {number(limit_s * (1 - RECOVERY_MARGIN))}"
     return _latency_alert(
@@ -149,6 +151,7 @@ def _share_within(
     )
     samples = total_of(counted, selection.by)
     expr = (
+        # Ratio times samples is a whole number but for the rounding of floats.
         f"{total_of(f'round({within} * {counted})', selection.by)} / {samples}"
         f" < {number(Fraction(indicator.percentile, 100))}"
         f"\nand {samples} >= {indicator.min_samples}"
@@ -340,6 +343,8 @@ def _token_volume(
     return Alert(
         name="TokenpulseTokenVolumeDrop",
         severity=level.severity,
+        # Without any request the window has no series, and a missing vector fires nothing: 0 stands
+        # for it.
         expr=f"({now} or 0 * {baseline}) / {baseline} * {number(times)}"
         f" < {number(level.below)}\nand {baseline} >= {indicator.min_baseline_tokens}"
         f"\nand {requests} >= {number(BASELINE_MIN_REQUESTS * times)}",

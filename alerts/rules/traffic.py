@@ -73,6 +73,8 @@ CLIENT_ERRORS = _Jump(
     "client errors",
     needs_loss=False,
 )
+# One customer that sends far too much makes most requests rate-limited while the others are served
+# as usual, so a page needs lost successes too.
 RATE_LIMITED = _Jump(
     "TokenpulseRateLimitedJump",
     "tokenpulse-rate-limits",
@@ -163,6 +165,7 @@ def _missing_reports_alert() -> Alert:
         matchers = {
             "scope": any_of(by),
             "window": any_of((window,)),
+            # Only answers have input tokens to report.
             "outcome": any_of(("success",)),
         }
         return newest(catalogue.WINDOW_REQUESTS, matchers, by)

@@ -16,6 +16,7 @@ from slo.policy.units import Money
 def credit_share(sla: Sla, ratio: Fraction | None) -> Fraction:
     """Return the share of the fee that is due; 0 if the attainment is unknown."""
     due = Fraction(0)
+    # Mildest first, so the last tier that fits is the greatest credit.
     for tier in sla.credit_tiers:
         if ratio is not None and ratio < tier.below:
             due = tier.credit
@@ -33,6 +34,7 @@ def credit(sla: Sla, ratio: Fraction | None, base: Money) -> Money:
             raise ValueError(f"min_credit is in {sla.min_credit.currency}, the fee {base}; use one")
         if exact <= Fraction(sla.min_credit.amount):
             exact = Fraction(0)
+    # Not round(): it would round a half to the even hundredth, and bills round it up.
     return Money(Decimal(floor(exact * 100 + Fraction(1, 2))).scaleb(-2), base.currency)
 
 

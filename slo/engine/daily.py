@@ -45,11 +45,13 @@ def by_day(
     for day in range(max(today + 1 - days, minute_counts.first_day), today + 1):
         begin = day * DAY
         end = min(begin + DAY, now_s // 60 + 1)
+        # A run of bad minutes may begin the day before or end the day after.
         made_of = (
             tuple(minute_counts.version(name, one) for one in (day - 1, day, day + 1)),
             tuple(one for one in excluded if one[0] < begin + 2 * DAY and begin - DAY < one[1]),
         )
         known = cache.known.get((name, day))
+        # Its end is now, so it is never cached.
         if day == today:
             attained = attainment_over(
                 objective, minute_counts, name, excluded, (begin, end), now_s
@@ -62,6 +64,7 @@ def by_day(
             )[0]
             cache.known[name, day] = made_of, attained
         found.append(DayUptime(day, attained, day == today))
+    # The strip moves on each midnight; names and days would else grow without a limit.
     for key in [key for key in cache.known if key[1] < minute_counts.first_day]:
         del cache.known[key]
     return tuple(found)

@@ -15,6 +15,7 @@ from slo.engine.minute_status import Attainment
 from slo.policy.policy import ErrorBudgetObjective, Policy
 
 SEAL_AFTER_S = 86_400  # a period is closed this long after its end, when late events are in
+# Longer ones are typing errors of a year or month, and would hide a whole period.
 LONGEST_S = 31 * 86_400
 
 
@@ -35,6 +36,7 @@ class Maintenance:
     cancelled_why: str | None = None
 
     def __post_init__(self) -> None:
+        # Minutes are the smallest unit with a status: half of one cannot be excluded.
         if self.from_s % 60 or self.to_s % 60:
             raise ValueError("a window begins and ends with a whole minute")
         if not 0 <= self.from_s < self.to_s <= self.from_s + LONGEST_S:
@@ -88,6 +90,7 @@ def causes(
     elsewhere (counting.py)."""
     found = [
         Cause(
+            # Without the author and reason, so that a corrected text is no change of the period.
             f"policy:{one.from_s}-{one.to_s}",
             one.from_s // 60,
             one.to_s // 60,
@@ -102,6 +105,7 @@ def causes(
         for one in windows
         if one.covers(policy.name, objective.name)
     ]
+    # Exclusions of the policy and by command are one list for the reader.
     return sorted(found, key=lambda one: (one.begin, one.id))
 
 
@@ -124,6 +128,7 @@ class ClosedPeriod:
     def pack(self) -> bytes:
         """As bytes for the store; exact."""
         return msgspec.json.encode(
+            # As text: not every reader of JSON keeps integers of more than 64 bits, or even 53.
             {**asdict(self), "good": [str(self.good.numerator), str(self.good.denominator)]}
         )
 
@@ -162,6 +167,7 @@ def adjustment(
     because = [
         f"{one.id} by {one.author}: {one.reason}"
         for one in in_force
+        # An exclusion that was added after the period was closed.
         if one.id not in closed_period.causes
         and one.begin < closed_period.end
         and closed_period.begin < one.end
@@ -174,6 +180,7 @@ def adjustment(
             because.append(f"{gone} cancelled by {one.cancelled_by}: {one.cancelled_why}")
         elif gone not in still:
             because.append(f"{gone} taken out of the policy")
+    # Nothing else changes a closed period: its exclusions are the same, so its counts differ.
     return Adjustment(closed_period, now, tuple(because) or ("events that came late",))
 
 
@@ -181,5 +188,6 @@ def close_period(
     attained: Attainment, begin: int, end: int, in_force: Iterable[Cause], now_s: int
 ) -> ClosedPeriod:
     """Return the period, closed with its counts at this moment."""
+    # The exclusions of that moment, so that a later adjustment can name what has changed.
     ids = tuple(one.id for one in in_force if one.begin < end and begin < one.end)
     return ClosedPeriod(begin, end, attained.good, attained.counted, now_s, ids)

@@ -39,6 +39,7 @@ def count_matches(
 
     `token_of`: customer id -> its token in the state. A step that is partly excluded counts.
     """
+    # Only its scope and exclusions matter; target and period must be there and are not used.
     everything = ErrorBudgetObjective(
         name=objective.name,
         scope=objective.scope,
@@ -52,6 +53,7 @@ def count_matches(
         for start_s, aggregate in steps.items()
         if not any(
             one.where.selects_all
+            # Exclusions of some of the requests are left to the selection below.
             and (one.from_s or 0) <= start_s
             and start_s + step_s <= (one.to_s or 0)
             for one in policy.exclusions_of(objective)

@@ -23,6 +23,7 @@ from slo.engine.minute_counts import DAY, MinuteCounts
 from streams.store.contract import StoreError
 from streams.store.keys import Keys
 
+# The longest rolling period, 400 days, and the days that a hash spans.
 KEPT_S = 432 * 86_400
 
 Hash = dict[bytes, bytes]
@@ -44,28 +45,32 @@ class Head:
 
 
 class MinuteCountStore:
-    """The ledgers of one consumer group and topic. Every call raises StoreError where Redis does
-    not answer."""
+    """The stored counts of one consumer group and topic.
+
+    Every call raises StoreError if Redis does not answer.
+    """
 
     def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
         self._redis = client
         self._keys = Keys(group, topic)
 
     async def head(self, ledger_id: str) -> Head:
-        """The head of a minute_counts; an empty one where there is none."""
+        """Return the header of an objective's counts; an empty one if nothing is stored."""
         try:
             return _head(cast(Hash, await self._redis.hgetall(self._keys.ledger(ledger_id))))
         except (RedisError, OSError) as error:
             raise _store_error("read", ledger_id, error) from error
 
     async def fill(self, ledger_id: str, minute_counts: MinuteCounts) -> None:
-        """Read the days that a minute_counts spans."""
+        """Read the days that the counts span from Redis into them."""
         days = range(minute_counts.first_day, minute_counts.first_day + minute_counts.days)
         try:
             for month in sorted({_month(day) for day in days}):
                 found = await self._redis.hgetall(self._keys.ledger(ledger_id, month))
                 for name, data in cast(Hash, found).items():
+                    # At most two splits: the name of a model may hold colons.
                     kind, day, of = name.decode().split(":", 2)
+                    # Fields of later versions are left alone.
                     if kind in "cs":
                         minute_counts.unpack(of if kind == "c" else None, int(day), data)
         except (RedisError, OSError) as error:
@@ -88,6 +93,7 @@ class MinuteCountStore:
             async with self._redis.pipeline(transaction=True) as pipe:
                 await pipe.watch(key)
                 head = _head(cast(Hash, await pipe.hgetall(key)))
+                # The stored counts include checkpoints that this exporter has not read yet.
                 if not head.is_within(reach):
                     return None
                 pipe.multi()  # type: ignore[no-untyped-call]
@@ -101,6 +107,8 @@ class MinuteCountStore:
                 for month in sorted(months):
                     pipe.expire(self._keys.ledger(ledger_id, month), KEPT_S)
                 for (name, begin), closed_period in closed_periods.items():
+                    # The first exporter that closes a period decides its figures: they were
+                    # published.
                     if (name, begin) not in head.closed_periods:
                         head.closed_periods[name, begin] = closed_period
                         pipe.hset(key, f"closed:{begin}:{name}", closed_period.pack())
@@ -115,7 +123,7 @@ class MinuteCountStore:
         return head
 
     async def windows(self) -> list[Maintenance]:
-        """All maintenance windows, cancelled ones too, by begin."""
+        """Return all maintenance windows, cancelled ones too, by begin."""
         try:
             found = await self._redis.hgetall(self._keys.maintenance)
         except (RedisError, OSError) as error:

@@ -42,6 +42,7 @@ class ObjectiveResult:
         found: dict[str, str] = {
             dimension: names[0]
             for dimension, names in self.objective.scope.names().items()
+            # Of several names none describes the scope; tokens of customers are translated below.
             if len(names) == 1 and dimension != "customer"
         }
         customer = self.name if self.objective.scope.per == "customer" else self.customer
@@ -60,9 +61,12 @@ def credits(
     """Return the credits of objectives with an SLA and a fee; `fee_of`: customer -> monthly fee."""
     together: dict[tuple[str, str, str | None], list[ObjectiveResult]] = {}
     for one in found:
+        # `greatest_of` holds among the objectives of one policy for one payer.
         together.setdefault((one.policy.name, one.name, one.customer), []).append(one)
     due: dict[Key, Money] = {}
     for (_, name, customer), group in together.items():
+        # A name is that of a customer only if the scope is by customer; else it is a model or
+        # region.
         per_customer = any(one.objective.scope.per == "customer" for one in group)
         payer = name if per_customer else customer
         ratios = {one.objective.name: ratio_of(one) for one in group}
@@ -132,6 +136,7 @@ def exact(ratio: Fraction | None) -> str | None:
     if ratio is None:
         return None
     with localcontext() as context:
+        # The default of 28 digits could cut a large number of good requests before its 15 decimals.
         context.prec = 60
         scaled = Decimal(round(ratio * 10**15)).scaleb(-15)
         return f"{scaled.normalize():f}"

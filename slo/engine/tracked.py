@@ -50,6 +50,7 @@ class TrackedObjective:
 
     def closed_periods(self, name: str) -> list[ClosedPeriod]:
         """Return the closed periods that the counts still span, newest first."""
+        # The stored form goes before our own: another exporter may have closed the period first.
         found = {**self.fresh, **self.head.closed_periods}
         mine = [
             one
@@ -84,6 +85,7 @@ class TrackedObjective:
     def close_last_period(self, windows: Sequence[Maintenance], now_s: int) -> None:
         """Close the last period that is over, once late events had their time."""
         begin, end = last_closed_period(self.objective.period, now_s - SEAL_AFTER_S)
+        # Counts that begin within the period would close it with a part of its requests.
         if begin < self.minute_counts.begin:
             return
         in_force = self.causes(windows)
@@ -94,6 +96,8 @@ class TrackedObjective:
             attained, _ = attainment_over(
                 self.objective, self.minute_counts, name, excluded, (begin, end), now_s
             )
+            # A period without counted requests is not closed: late events would adjust an empty
+            # result.
             if attained.counted:
                 self.fresh[name, begin] = close_period(attained, begin, end, in_force, now_s)
 

@@ -60,6 +60,7 @@ def unknown_reason(
     """
     counted = np.flatnonzero(span.counts[:, 0])
     newest = span.begin + int(counted[-1]) if len(counted) else -1
+    # Requests that were not counted look like no requests, so this reason is looked for first.
     if gap := _gap(objective, gaps, newest):
         return gap
     total = int(span.counts[:, 0].sum(dtype=np.int64)) + int(span.rest[:, 0].sum(dtype=np.int64))
@@ -70,6 +71,7 @@ def unknown_reason(
     if not total:
         return UnknownReason("no_requests", f"no {kind} that counts has ended {since}")
     least = objective.indicator.min_samples
+    # These judge sums of requests; the others judge minutes or slices, which must be whole.
     if isinstance(objective.indicator, RequestRatio | LatencyRatio):
         inside = int(span.counts[~is_excluded, 0].sum(dtype=np.int64))
         return UnknownReason("too_few", f"{inside:,} {kind}s {since}, and {least:,} are needed")
@@ -83,6 +85,7 @@ def _gap(objective: ErrorBudgetObjective, gaps: CountGaps, newest: int) -> Unkno
     indicator = objective.indicator
     if gaps.limit is not None and isinstance(indicator, LatencyIndicator):
         first, last = gaps.limit
+        # A gap that counted minutes follow is over: the limit was added to the workers since.
         if last >= newest:
             limit = latency_text(indicator.limit_us)
             return UnknownReason(

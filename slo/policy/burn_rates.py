@@ -53,6 +53,7 @@ def burn_rate_thresholds(objective: ErrorBudgetObjective) -> tuple[BurnRateThres
     for severity, long, short, share in RECOMMENDED:
         factor = share * Fraction(period_s(objective), BURN_MINUTES[long] * 60)
         is_wanted = objective.severity == "page" or severity == objective.severity
+        # The burn rate of a full outage is 1 / error budget.
         if is_wanted and 1 <= factor < 1 / objective.error_budget:
             found.append(BurnRateThreshold(severity, long, short, factor, share))
     return tuple(found)

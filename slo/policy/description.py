@@ -49,10 +49,12 @@ def uncounted_limits(policy: Policy, worker: Worker) -> list[UncountedLimit]:
     missing = []
     for objective in policy.objectives:
         for clock, limit_us in _limits(objective):
+            # Counted exactly only at these limits; a histogram would be up to 0.8 % off.
             if limit_us in counted_us[clock]:
                 continue
             is_speed = clock == "output_speed"
             setting = "worker.output_speed_targets" if is_speed else f"worker.{clock}_targets_s"
+            # The setting has tokens per second, the limit microseconds per token.
             value = str(round(10**6 / limit_us)) if is_speed else f"{limit_us / 1e6:g}"
             missing.append(UncountedLimit(objective.name, setting, value))
         missing += [
@@ -92,10 +94,12 @@ def describe(policy: Policy, objective: Objective) -> Iterator[str]:
         yield f"good: {_names(indicator.eligible - indicator.failed)}"
         yield f"bad: {', '.join(bad)}"
         ignored = _names(frozenset(OUTCOMES) - indicator.eligible)
+        # Some of its classes count, so the outcome as a whole is not ignored.
         if ignored and indicator.error_classes and "client_error" not in indicator.eligible:
             ignored = ignored.replace("client_error", "client_error of any other class")
         yield f"not counted: {ignored or 'none'}"
         probes = "counted" if indicator.probes else "not counted"
+        # Synthetic checks have no customer.
         if "customer" not in objective.scope.dimensions():
             yield f"synthetic checks: {probes}"
     elif isinstance(indicator, LatencyIndicator | RollingPercentile):

@@ -41,6 +41,7 @@ class PolicyPart(BaseModel):
 
 
 def _whole_minutes_of_an_hour(slice_s: int) -> int:
+    # Counts are kept by minute, and slices that divide an hour have the same edges on every day.
     if slice_s % 60 or 3_600 % slice_s:
         raise ValueError("use a span of whole minutes that divides an hour, such as 5m")
     return slice_s
@@ -67,6 +68,7 @@ class _OfRequests(PolicyPart):
 
     @model_validator(mode="after")
     def _check_outcomes(self) -> Self:
+        # An objective that nothing can meet or miss is a typing error, never a contract.
         if "success" in self.failed or "success" not in self.eligible:
             raise ValueError("success is eligible and has not failed; correct eligible and failed")
         if not self.failed and not self.error_classes:
@@ -184,6 +186,7 @@ class RollingPercentile(PolicyPart):
 
     @model_validator(mode="after")
     def _check_percentile(self) -> Self:
+        # The rule that alerts reads a published metric, so no other percentile can be evaluated.
         published = [round(quantile * 100) for quantile in EXPORTED_QUANTILES]
         if self.percentile not in published:
             raise ValueError(

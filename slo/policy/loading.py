@@ -19,6 +19,7 @@ from streams.config.validation import UNKNOWN_KIND, findings, shown
 from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
 
+# Larger than any policy: a wrong path must not fill the memory.
 MAX_BYTES = 1_000_000
 
 
@@ -61,6 +62,7 @@ def as_policy(document: dict[str, Any], origin: str) -> Policy:
 
 def _with_kind(finding: ErrorDetails) -> ErrorDetails:
     """Return the finding; if it is an unknown kind of indicator, place it at that key."""
+    # Pydantic places this finding at the whole objective and names classes of ours.
     if finding["type"] != "union_tag_not_found" or not isinstance(finding["input"], dict):
         return finding
     indicator = finding["input"].get("indicator")
@@ -109,9 +111,11 @@ def load_policies(paths_or_names: Iterable[str | Path]) -> tuple[Policy, ...]:
     for one in paths_or_names:
         try:
             policy = load_policy(one)
+        # The next files are read all the same, so that one run shows all findings.
         except PolicyError as error:
             problems.append(str(error))
             continue
+        # The name is a label of all metrics of the policy: two of one name could not be told apart.
         if policy.name in origin_of:
             other = origin_of[policy.name]
             problems.append(f"{one}: name: got {policy.name!r}, as in {other}; rename one")

@@ -49,6 +49,7 @@ Severity = Literal["page", "ticket"]
 Fleet = Literal["fleet"]
 
 
+# A word for the empty scope, as an empty mapping would look like something forgotten.
 def _fleet(found: Any) -> Any:
     return Scope() if found == "fleet" else found
 
@@ -92,6 +93,7 @@ class ErrorBudgetObjective(_Objective):
         if self.sla is not None:
             if not isinstance(self.period, CalendarMonth):
                 raise ValueError("credits are for calendar months; write period: {calendar: month}")
+            # The first tier is the mildest, so it has the highest bound (sla.py).
             if self.sla.credit_tiers[0].below > self.target:
                 raise ValueError(
                     f"sla: a credit below {percent_text(self.sla.credit_tiers[0].below)} would be "
@@ -168,11 +170,13 @@ class ShareThresholdObjective(_Objective):
     @model_validator(mode="after")
     def _check_indicator(self) -> Self:
         _only_published(self.scope, self.indicator.kind)
+        # A lower share is worse, so the sign turns.
         _page_is_worse([(level.severity, -level.below) for level in self.levels])
         return self
 
 
 def _no_customers(scope: Scope, kind: str) -> None:
+    # The state has no latencies by customer: their histograms would be its largest part.
     if "customer" in scope.dimensions():
         raise ValueError(
             f"latencies are not kept by customer, so {kind} cannot be; use request_ratio, "
@@ -199,6 +203,7 @@ def _page_is_worse(levels: Sequence[tuple[Severity, int | Fraction]]) -> None:
 
 def _tag(found: Any) -> str | None:
     """Return the class of an entry of `objectives`, by the kind of its indicator."""
+    # A policy that is built in Python has objectives, one that is read from a file has mappings.
     if isinstance(found, _Objective):
         return type(found).__name__
     indicator = found.get("indicator") if isinstance(found, Mapping) else None
@@ -282,6 +287,8 @@ class Policy(PolicyPart):
         for objective in self.error_budget_objectives():
             if objective.sla is not None and objective.sla.greatest_of is not None:
                 group = objective.sla.greatest_of
+                # Credits are compared as amounts: of different fees, the greatest would not be the
+                # worst result.
                 if bases.setdefault(group, objective.sla.base) != objective.sla.base:
                     raise ValueError(
                         f"objective {objective.name}: its fee differs from that of the others with "
@@ -292,6 +299,9 @@ class Policy(PolicyPart):
     @model_validator(mode="after")
     def _check_exclusions(self) -> Self:
         for objective in self.objectives:
+            # The state has two tables: requests by model, region, channel and tier, and requests by
+            # customer and model. An objective is counted from one of them, which lacks the other's
+            # names.
             if "customer" not in objective.scope.dimensions():
                 unknown = {"customer"}
             else:

@@ -42,6 +42,8 @@ class InputTokens(PolicyPart):
         """
         if length == UNKNOWN:
             return unknown
+        # Requests of an older state may be in classes of other limits, which overlap the range only
+        # partly: guessing a side would falsify a contract.
         lengths = lengths_of(length)
         if lengths is None:
             return None
@@ -110,6 +112,7 @@ class ScopeFilter(PolicyPart):
     @classmethod
     def _no_empty_list(cls, found: Any) -> Any:
         if isinstance(found, Mapping):
+            # An empty list would select all names, the opposite of what it looks like.
             for key, names in found.items():
                 if names is None or names == []:
                     raise ValueError(f"{key} names nothing; write a name or leave the key out")
@@ -128,6 +131,7 @@ class Scope(ScopeFilter):
 
     @model_validator(mode="after")
     def _customers_are_known_by_model_only(self) -> Self:
+        # A table of customers by all dimensions would have too many rows.
         others = sorted(self.dimensions() - {"customer", "model"}) + sorted(self.finer())
         if "customer" in self.dimensions() and others:
             raise ValueError(
@@ -153,6 +157,7 @@ class CalendarMonth(PolicyPart):
 
 
 def _period_tag(found: Any) -> str:
+    # By its key and not by trying both, so that errors are those of the period that was meant.
     is_calendar = isinstance(found, CalendarMonth) or (
         isinstance(found, Mapping) and "calendar" in found
     )

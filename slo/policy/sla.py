@@ -46,6 +46,7 @@ class Sla(PolicyPart):
     @field_validator("credit_tiers")
     @classmethod
     def _tiers_get_worse(cls, tiers: tuple[CreditTier, ...]) -> tuple[CreditTier, ...]:
+        # The last tier that fits decides: out of order, a mild credit would hide a greater one.
         for milder, worse in pairwise(tiers):
             if worse.below >= milder.below or worse.credit <= milder.credit:
                 raise ValueError(
@@ -59,6 +60,8 @@ class Sla(PolicyPart):
     def _one_base(self) -> Self:
         if self.monthly_fee is not None and self.committed_spend is not None:
             raise ValueError("give monthly_fee or committed_spend, not both")
+        # Without a fee here the customer directory has the currency, which is compared at each
+        # credit.
         amounts = [self.base, self.min_credit]
         if len({amount.currency for amount in amounts if amount is not None}) > 1:
             raise ValueError("min_credit is in another currency than the fee; use one")

@@ -42,6 +42,7 @@ class Targets:
 
 def targets_of(policies: Iterable[Policy]) -> Targets:
     """Return the fleet's targets in some policies."""
+    # A target of one model or customer would be wrong beside a number of the fleet.
     objectives = [one for policy in policies for one in policy.objectives if one.scope == Scope()]
     caches = [
         one
@@ -62,6 +63,7 @@ def targets_of(policies: Iterable[Policy]) -> Targets:
         ),
         cache_hit_ticket_ratio=_level(caches, "ticket"),
         cache_hit_page_ratio=_level(caches, "page"),
+        # Bands of several policies would overlap, so the first that has any gives them.
         cache_hit_bands=next((one.bands for one in caches if one.bands), ()),
     )
 
@@ -78,6 +80,7 @@ def _latency_s(objectives: Sequence[object], measure: Latency) -> float | None:
             for one in objectives
             if isinstance(one, LatencyThresholdObjective)
             and one.indicator.measure == measure
+            # The boards show the P95; a target of another percentile is no limit for it.
             and one.indicator.percentile == 95
         ),
         default=None,

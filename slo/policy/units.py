@@ -16,11 +16,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Str
 from streams.events.fields import CLIENT_CLASSES, LABEL_PATTERN, OUTCOMES
 from streams.state.windows import ROLLING_S
 
+# ASCII digits without sign or exponent: the JSON schema has the same pattern, and `\d` means more
+# characters in Python than in other languages.
 _DECIMAL = r"(?:0|[1-9][0-9]{0,14})(?:[.][0-9]{1,9})?"
 PERCENT_PATTERN = rf"^{_DECIMAL} ?%$"
 LATENCY_PATTERN = rf"^{_DECIMAL} ?(?:us|ms|s)$"
 SPAN_PATTERN = "^[1-9][0-9]{0,5} ?[smhd]$"
 MONEY_PATTERN = rf"^{_DECIMAL} [A-Z]{{3}}$"
+# Whole minutes with a zone: statuses are by minute, and a time without a zone is ambiguous.
 INSTANT_PATTERN = (
     "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(?::00)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})$"
 )
@@ -96,6 +99,7 @@ def money(text: str) -> Money:
 
 def percent_text(ratio: Fraction) -> str:
     """Return a ratio as a percent, exact to nine digits: 999/1000 is `99.9%`."""
+    # Integers until the last step: a float cannot hold 99.9 % exactly.
     return f"{(Decimal((ratio * 10**11).__round__()) / 10**9).normalize():f}%"
 
 
@@ -140,6 +144,7 @@ def _first(version: int) -> int:
 
 def _open(ratio: Fraction) -> Fraction:
     """Return a target between 0 and 100 %: 100 % leaves no error budget to divide by."""
+    # At 0 % every value is met, so there is nothing to promise.
     if not 0 < ratio < 1:
         raise ValueError("write more than 0% and less than 100%, such as 99.9%")
     return ratio
