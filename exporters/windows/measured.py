@@ -20,6 +20,8 @@ from streams.state.slices import (
     COUNTER_BITS,
     CUSTOMER_KNOWN_AT,
     CUSTOMER_TOKENS_AT,
+    FAILED_STREAMED_AT,
+    FAILED_UNSTREAMED_AT,
     KNOWN,
     KNOWN_AT,
     LATENCIES,
@@ -38,6 +40,8 @@ CACHED_OF_AT = KNOWN.index("cached_input_of")
 TOKENS_KNOWN_AT, FROM_CACHE_AT, STREAMED_AT = map(
     KNOWN.index, ("tokens", "response_cache", "streamed")
 )
+# Failures of probes, and of producers without the flag, are unknown; a few may be.
+_STREAM_KNOWN_MIN = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +199,27 @@ def failures(sums: Sums, groups: int) -> tuple[Ints, Ints]:
     counted = sums.counts.values[:, :PROBES_AT] + sums.counts.values[:, PROBES_AT:TOKENS_AT]
     eligible = counted[:, ELIGIBLE_AT].sum(axis=1)
     return _spread(sums.counts.keys, eligible - counted[:, SUCCESS_AT], eligible, groups)
+
+
+def stream_failures(sums: Sums, groups: int) -> tuple[Ints, Ints] | None:
+    """Count as `failures`, with a row for streamed requests and one for all others.
+
+    None if it is not known of too many failures whether they were streamed.
+    """
+    bad, total = failures(sums, groups)
+    low = sums.counters.keys & ((1 << COUNTER_BITS) - 1)
+    parts = []
+    for counter in (FAILED_STREAMED_AT, FAILED_UNSTREAMED_AT):
+        mine = low == counter
+        part = np.zeros(groups, np.int64)
+        np.add.at(part, sums.counters.keys[mine] >> COUNTER_BITS, sums.counters.values[mine])
+        parts.append(part)
+    streamed, unstreamed = parts
+    if int(streamed.sum() + unstreamed.sum()) < _STREAM_KNOWN_MIN * int(bad.sum()):
+        return None
+    of_streams = streamed.copy()
+    np.add.at(of_streams, sums.counts.keys, sums.counts.values[:, KNOWN_AT + STREAMED_AT])
+    return np.stack((streamed, bad - streamed)), np.stack((of_streams, total - of_streams))
 
 
 def outcome_counts(rows: Ints) -> dict[str, int]:

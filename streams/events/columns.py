@@ -36,6 +36,7 @@ class Columns:
     final: npt.NDArray[np.bool_]  # no other attempt at the same request followed
     error_class: npt.NDArray[np.int8]  # index into ERROR_CLASSES; -1: none, or not known
     ending: npt.NDArray[np.int8]  # index into ENDINGS; -1: not known
+    stream: npt.NDArray[np.int8]  # as sent: 1 streamed, 0 not; -1: not known
     tier_changed: npt.NDArray[np.bool_]  # served in another tier than the requested one
     # Latencies; -1 if not measured. Probes and answers from a response cache have none.
     ttft_ns: npt.NDArray[np.int64]  # of streamed successes
@@ -60,6 +61,17 @@ class Columns:
     def latencies_ns(self) -> tuple[npt.NDArray[np.int64], ...]:
         """Return the latencies that have a histogram, in the order of slices.LATENCIES."""
         return self.ttft_ns, self.tpot_ns, self.duration_ns, self.first_visible_ns
+
+    @property
+    def tokens(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """Return the tokens in the order of slices.TOKENS."""
+        return (
+            self.input_tokens,
+            self.cached_input_tokens,
+            self.cache_write_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

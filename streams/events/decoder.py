@@ -290,11 +290,12 @@ def _columns(
     tokens = {name: np.where(metered, np.maximum(numbers[name], 0), 0) for name in _TOKEN_COLUMNS}
 
     ttft_ms, duration_ms = numbers["ttft_ms"], numbers["duration_ms"]
-    stream = rows.flag("stream", True)[alive]
+    sent_stream = rows.ternary("stream")[alive]
+    stream = sent_stream == 1
     # Gateways that do not stream often write the end for the first token. If it is not known
     # whether an answer was streamed, only a first token before the end shows that it was.
     # Without a duration there is no end that the time could be.
-    early = rows.flag("stream", None)[alive] & ((ttft_ms < duration_ms) | (duration_ms < 0))
+    early = (sent_stream < 0) & ((ttft_ms < duration_ms) | (duration_ms < 0))
     timed = measured & (stream | early) & (ttft_ms >= 0)
     at_once = stream & (ttft_ms == duration_ms) & (tokens["output_tokens"] > _FEW_TOKENS)
     faults = rows.faults[alive]
@@ -333,6 +334,7 @@ def _columns(
         final=final,
         error_class=rows.error_class[alive],
         ending=rows.ending[alive],
+        stream=sent_stream,
         tier_changed=_find_tier_changes(rows)[alive],
         series_index=series_index,
         series=series,

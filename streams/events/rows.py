@@ -87,6 +87,11 @@ class Rows:
         at = KIND_FIELDS.index(name)
         return np.fromiter((kind[at] == value for kind in self.kinds), np.bool_)[self.kind]
 
+    def ternary(self, name: str) -> npt.NDArray[np.int8]:
+        """Return a flag of the usual KIND_FIELDS in each row: 1, 0, or -1 if it is not known."""
+        at = KIND_FIELDS.index(name)
+        return np.fromiter((_TERNARY[kind[at]] for kind in self.kinds), np.int8)[self.kind]
+
 
 NO_OUTCOME, NO_MEANING = -1, -2
 _OUTCOME_INDEX: dict[str | None, int] = {outcome: at for at, outcome in enumerate(OUTCOMES)}
@@ -101,6 +106,7 @@ LABEL_FIELDS = (*SERIES_FIELDS, "use_case")
 _USUAL_KIND_FIELDS = (*LABEL_FIELDS, "stream", "probe")
 _RARE_KIND_FIELDS = ("estimated_tokens", "served_from", "final")
 KIND_FIELDS = (*_USUAL_KIND_FIELDS, *_RARE_KIND_FIELDS)
+_TERNARY = {True: 1, False: 0, None: -1}
 _ABSENT = {field.name: field.absent for field in FIELDS}
 _RARE_KIND_ABSENT = tuple(_ABSENT[name] for name in _RARE_KIND_FIELDS)
 _PAIR_FIELDS = ("customer_id", "model")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from streams.events.columns import Columns, Decoded
 from streams.events.faults import faults_in
-from streams.events.fields import CLIENT_CLASSES, MAX_LATENCY_MS, OUTCOMES
+from streams.events.fields import CLIENT_CLASSES, ELIGIBLE, MAX_LATENCY_MS, OUTCOMES
 from streams.state import histogram
 from streams.state.edges import EVERYTHING_US
 from streams.state.slices import (
@@ -28,6 +28,8 @@ from streams.state.slices import (
     CUSTOMER_TOKENS_AT,
     ENDING_TOKENS_AT,
     ENDINGS_AT,
+    FAILED_STREAMED_AT,
+    FAILED_UNSTREAMED_AT,
     KNOWN_AT,
     LATENCY_BITS,
     LEVELS,
@@ -47,7 +49,8 @@ from streams.state.tables import Ints, Table
 # Recorded events are keyed by their slot first, so that one sort serves all slots of a batch.
 _SERIES_BITS = 28  # config.Limits keeps the numbers below 2**28
 _THRESHOLD_INDEX_BITS = 8
-_SUCCESS = OUTCOMES.index("success")
+_SUCCESS, _STREAM_ERROR = OUTCOMES.index("success"), OUTCOMES.index("stream_error")
+_IS_FAILURE = np.array([name in ELIGIBLE and name != "success" for name in OUTCOMES])
 _FAULT_BITS = 16  # of a fault's key
 
 
@@ -181,16 +184,6 @@ def _only_final(columns: Columns) -> Columns:
     )
 
 
-def _tokens(columns: Columns) -> tuple[Ints, ...]:
-    return (
-        columns.input_tokens,
-        columns.cached_input_tokens,
-        columns.cache_write_tokens,
-        columns.output_tokens,
-        columns.reasoning_tokens,
-    )
-
-
 def _known_columns(columns: Columns) -> tuple[npt.NDArray[Any], ...]:
     """Return one array for each of KNOWN."""
     success = columns.outcome == _SUCCESS
@@ -226,7 +219,7 @@ def _counter_amounts(columns: Columns) -> list[tuple[Ints, Ints, Ints]]:
         attempts = np.flatnonzero(~columns.final)
         outcomes = ATTEMPTS_AT + columns.outcome[attempts].astype(np.int64)
         found.append((attempts, outcomes, np.ones_like(attempts)))
-        for i, tokens in enumerate(_tokens(columns)):
+        for i, tokens in enumerate(columns.tokens):
             found.append(
                 (attempts, np.full_like(attempts, ATTEMPT_TOKENS_AT + i), tokens[attempts])
             )
@@ -246,6 +239,13 @@ def _counter_amounts(columns: Columns) -> list[tuple[Ints, Ints, Ints]]:
     if columns.tier_changed.any():
         changed = np.flatnonzero(real & columns.tier_changed)
         found.append((changed, np.full_like(changed, TIER_CHANGED_AT), np.ones_like(changed)))
+    failed = np.flatnonzero(_IS_FAILURE[columns.outcome] & real)
+    if len(failed):
+        # Only a streamed answer can end early, also if the event does not have the flag.
+        is_streamed = (columns.stream[failed] == 1) | (columns.outcome[failed] == _STREAM_ERROR)
+        is_known = is_streamed | (columns.stream[failed] == 0)
+        counter = np.where(is_streamed, FAILED_STREAMED_AT, FAILED_UNSTREAMED_AT)[is_known]
+        found.append((failed[is_known], counter, np.ones_like(counter)))
     return found
 
 
@@ -313,7 +313,7 @@ def _sum_rows(
 def _series_rows(columns: Columns, rows: _NumberedRows, known: Sequence[npt.NDArray[Any]]) -> Table:
     outcome = columns.outcome.astype(np.int64) + np.where(columns.probe, PROBES_AT, 0)
     # Probes come without tokens and latencies: decoding sees to that.
-    amounts = {TOKENS_AT + i: tokens for i, tokens in enumerate(_tokens(columns))}
+    amounts = {TOKENS_AT + i: tokens for i, tokens in enumerate(columns.tokens)}
     for column, value in zip(SUM_COLUMNS, columns.latencies_ns, strict=True):
         amounts[column] = np.where(value >= 0, (value + 500) // 1_000, 0)
     amounts |= {KNOWN_AT + i: amount for i, amount in enumerate(known)}
@@ -327,7 +327,7 @@ def _customer_rows(
     real: npt.NDArray[np.bool_],
     known: Sequence[npt.NDArray[Any]],
 ) -> Table:
-    amounts = {CUSTOMER_TOKENS_AT + i: tokens[real] for i, tokens in enumerate(_tokens(columns))}
+    amounts = {CUSTOMER_TOKENS_AT + i: tokens[real] for i, tokens in enumerate(columns.tokens)}
     amounts |= {CUSTOMER_KNOWN_AT + i: amount[real] for i, amount in enumerate(known)}
     return _sum_rows(rows, CUSTOMER_COLUMNS, columns.outcome[real].astype(np.int64), amounts)
 
@@ -388,13 +388,3 @@ def _by_threshold(part: Table, thresholds: Thresholds) -> Table:
     row = part.keys >> _THRESHOLD_INDEX_BITS
     keys = (row << THRESHOLD_BITS) | limit_us[latency, part.keys & (size - 1)]
     return Table(keys, part.values)
-
-
-def restart_histograms(totals: Aggregate) -> Aggregate:
-    """Return totals whose exported histograms begin again at zero, a counter reset.
-
-    A new edge cannot be given the past, and a histogram must stay cumulative.
-    """
-    series = totals.series.values.copy()
-    series[:, SUM_COLUMNS] = 0
-    return replace(totals, series=Table(totals.series.keys, series), threshold_counts=Table.empty())

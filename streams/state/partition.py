@@ -26,12 +26,7 @@ import numpy as np
 
 from streams.events.decoder import Decoded
 from streams.events.watermark import Watermark
-from streams.state.aggregation import (
-    place_rejections,
-    record,
-    record_totals,
-    restart_histograms,
-)
+from streams.state.aggregation import place_rejections, record, record_totals
 from streams.state.gaps import add_incomplete, close_gap, drop_expired, open_gap
 from streams.state.levels import awaits_merging, coarser, reach_s, slices_of, to_merge
 from streams.state.registry import Registry
@@ -49,6 +44,7 @@ from streams.state.slices import (
     SliceId,
     Thresholds,
     rejection_counts,
+    restart_histograms,
 )
 from streams.state.snapshot import (
     SCHEMA,

@@ -80,7 +80,8 @@ _REASON_BITS = 4
 
 # Counters: of attempts that were not final, requests by outcome and tokens; of final requests,
 # client errors by class, endings, the output tokens of each ending, and changed tiers; of the
-# attempts, client errors by class. A place is stored: only ever append.
+# attempts, client errors by class; of final requests, failures that an SLA counts, if they were
+# streamed and if they were not (neither if that is not known). A place is stored: only append.
 COUNTERS = (
     *(f"attempt_{outcome}" for outcome in OUTCOMES),
     *(f"attempt_{name}" for name in TOKENS),
@@ -89,6 +90,8 @@ COUNTERS = (
     *(f"output_tokens_{ending}" for ending in ENDINGS),
     "tier_changed",
     *(f"attempt_client_{name}" for name in CLIENT_CLASSES),
+    "failed_streamed",
+    "failed_unstreamed",
 )
 ATTEMPTS_AT, ATTEMPT_TOKENS_AT = 0, len(OUTCOMES)
 CLIENT_AT = COUNTERS.index(f"client_{CLIENT_CLASSES[0]}")
@@ -96,6 +99,8 @@ ENDINGS_AT = COUNTERS.index(f"ending_{ENDINGS[0]}")
 ENDING_TOKENS_AT = COUNTERS.index(f"output_tokens_{ENDINGS[0]}")
 TIER_CHANGED_AT = COUNTERS.index("tier_changed")
 ATTEMPT_CLIENT_AT = COUNTERS.index(f"attempt_client_{CLIENT_CLASSES[0]}")
+FAILED_STREAMED_AT = COUNTERS.index("failed_streamed")
+FAILED_UNSTREAMED_AT = COUNTERS.index("failed_unstreamed")
 COUNTER_BITS = 8
 
 LATENCY_BITS = 3
@@ -367,3 +372,13 @@ def faults_by_field(aggregate: Aggregate) -> dict[Fault, int]:
         )
         if key >= FAULTS_AT
     }
+
+
+def restart_histograms(totals: Aggregate) -> Aggregate:
+    """Return totals whose exported histograms begin again at zero, a counter reset.
+
+    A new edge cannot be given the past, and a histogram must stay cumulative.
+    """
+    series = totals.series.values.copy()
+    series[:, SUM_COLUMNS] = 0
+    return replace(totals, series=Table(totals.series.keys, series), threshold_counts=Table.empty())

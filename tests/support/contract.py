@@ -198,6 +198,7 @@ def _row(given: dict[str, Any], input_limits: Sequence[int]) -> dict[str, Any]:
         "estimated": metered and flags["estimated_tokens"] is True,
         "from_cache": cached,
         "streamed": False,
+        "stream": flags["stream"],
     }
     if outcome == "success" and metered:
         _add_latencies(row, flags["stream"], ttft, duration, faults)

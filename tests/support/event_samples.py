@@ -70,6 +70,7 @@ def rows(decoded: Decoded) -> list[dict[str, Any]]:
             "probe": bool(columns.probe[at]),
             "error_class": (*ERROR_CLASSES, None)[columns.error_class[at]],
             "ending": (*ENDINGS, None)[columns.ending[at]],
+            "stream": (False, True, None)[columns.stream[at]],
             "series": columns.series[columns.series_index[at]],
             "customer": columns.customers[columns.customer_index[at]],
         }

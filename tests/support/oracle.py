@@ -20,7 +20,7 @@ import numpy as np
 
 from streams.events.columns import Decoded, SeriesKey
 from streams.events.decoder import EventLimits, decode
-from streams.events.fields import CLIENT_CLASSES, OUTCOMES, REASONS
+from streams.events.fields import CLIENT_CLASSES, ELIGIBLE, OUTCOMES, REASONS
 from streams.events.watermark import Watermark
 from streams.state.histogram import BUCKET_BITS
 from streams.state.registry import NameLimits
@@ -261,6 +261,10 @@ def row_of(event: dict[str, Any], input_limits: Sequence[int] = ()) -> Row:
             counters[f"ending_{read['ending']}"] += 1
             counters[f"output_tokens_{read['ending']}"] += tokens["output"]
         counters["tier_changed"] += read["tier_changed"]
+        if read["outcome"] in ELIGIBLE - {"success"}:
+            streamed = read["outcome"] == "stream_error" or read["stream"]
+            counters["failed_streamed"] += streamed is True
+            counters["failed_unstreamed"] += streamed is False
     return Row(
         at_ms=read["ended_at_ms"],
         series=read["series"],

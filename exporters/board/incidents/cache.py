@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from exporters import formatting as fmt
 from exporters.board.facts import Extent, Incident, Severity
-from exporters.board.incidents.failures import EVERYWHERE, INCIDENTS_MAX, OUTAGE_WINDOW
+from exporters.board.incidents.clusters import EVERYWHERE
+from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
 from exporters.board.incidents.localisation import SeriesGroups
 from exporters.board.incidents.notifications import incident_key
 from exporters.board.input import BoardInput

@@ -7,7 +7,6 @@ outage is shown within seconds.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,14 +24,15 @@ from exporters.board.alerts import (
 )
 from exporters.board.breakdown import FleetTargets
 from exporters.board.facts import Extent, Incident, Severity
-from exporters.board.incidents.localisation import Localisation, SeriesGroups, elsewhere_words
+from exporters.board.incidents.clusters import EVERYWHERE, FailureCluster, FailureCounts
+from exporters.board.incidents.localisation import STREAM_NAMES, SeriesGroups
 from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.input import BoardInput
 from exporters.board.objectives import NameOf
 from exporters.windows.incremental import Sums
-from exporters.windows.measured import failures, outcome_counts
+from exporters.windows.measured import outcome_counts
 from slo.alert_state import AlertState
-from slo.policy.conditions import BURN_MIN_FAILURES, FLOOD_TIMES_OTHERS, OUTAGE_BELOW
+from slo.policy.conditions import FLOOD_TIMES_OTHERS, OUTAGE_BELOW
 from streams.events.decoder import ELIGIBLE
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.tables import Ints
@@ -44,8 +44,10 @@ _NEWEST_DIFFERS = 0.1  # from the share of the minute, relative to it, to be wor
 _STREAMING_SHARE = 0.8  # of the failures that are broken streams, for streaming to be named
 _EXPLAINED_SHARE = 0.5  # of an alert's failures that are in a place, for it to be the same fault
 _GROUP = "failures"
-EVERYWHERE = "everywhere"
 INCIDENTS_MAX = 3
+# Which requests a cluster has, by STREAM_NAMES: as the subject, and before `requests`.
+_KINDS = {None: "", "streamed": "streaming", "unstreamed": "requests without streaming"}
+_REQUESTS = {None: "", "streamed": "streamed ", "unstreamed": ""}
 # Alert -> its outcome in short, and what the requests are.
 _DENIALS = {
     CLIENT_ERRORS: ("client errors", "client errors"),
@@ -59,19 +61,6 @@ _CUSTOMER_WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FailureCluster:
-    """Failures in one place, or in all places alike if `where` is None."""
-
-    where: Localisation | None
-    bad: int
-    total: int
-
-    @property
-    def place(self) -> str:
-        return EVERYWHERE if self.where is None else self.where.words
-
-
 # -- availability ----------------------------------------------------------------------------------
 
 
@@ -82,15 +71,17 @@ def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> 
     no rule looks at a single minute, and the burn-rate alerts follow if the failures continue. Of
     an alert that no place explains, the labels are shown.
     """
-    sums = reading.windows[OUTAGE_WINDOW]["series"]
-    bad, total = failures(sums, len(reading.names["series"]))
+    sums, series = reading.windows[OUTAGE_WINDOW]["series"], len(reading.names["series"])
+    counts, newest = (FailureCounts(one, groups, series) for one in (sums, reading.newest))
+    bad = counts.bad.sum(axis=0)
     allowed = limits.failing_share
     if allowed is None:  # no objective about failures
         allowed = 1 - float(OUTAGE_BELOW)
     unexplained = list(reading.alerts.outages)
     failed_of = {id(alert): bad * _inside_alert(alert, reading) for alert in unexplained}
-    all_requests = int(total.sum())
-    for cluster in _clusters(groups, bad, total, allowed):
+    all_requests = int(counts.total.sum())
+    named: set[str] = set()
+    for cluster in counts.clusters(allowed):
         inside = np.True_ if cluster.where is None else groups.inside(cluster.where)
         # An alert about a larger or a smaller place is the same fault if its failures are here.
         explained = [
@@ -105,13 +96,16 @@ def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> 
             severity = "ticket"
         name = OUTAGE if explained else BURN
         failed_share = fmt.percent(cluster.bad / cluster.total)
+        # Streams and other requests of one place may fail for two reasons: two incidents.
+        kind = (cluster.stream or "",) if cluster.place in named else ()
+        named.add(cluster.place)
         yield Incident(
             severity,
-            _failure_words(cluster, reading, groups, sums),
+            _failure_words(cluster, _newest(cluster, reading, newest), groups, sums),
             name,
             name,
             # One key for the outage and its early sign: the same incident.
-            incident_key(_GROUP, cluster.place),
+            incident_key(_GROUP, cluster.place, *kind),
             notification_of(explained),
             Extent(
                 cluster.bad / cluster.total, f"{failed_share} failed", cluster.bad / all_requests
@@ -157,55 +151,39 @@ def _outage_by_labels(alert: AlertState) -> Incident:
     )
 
 
-def _clusters(
-    groups: SeriesGroups, bad: Ints, total: Ints, allowed: float
-) -> Iterator[FailureCluster]:
-    """Yield the worst place, then the worst of the remaining ones, while it is too bad."""
-    for at in range(INCIDENTS_MAX):
-        # Each round looks at the series outside the places already named.
-        bad_all, total_all = int(bad.sum()), int(total.sum())
-        if bad_all < BURN_MIN_FAILURES:
-            return
-        where = groups.localise(f"failures {at}", groups.splits(bad, total), allowed)
-        if where is None:
-            if bad_all > allowed * total_all:
-                yield FailureCluster(None, bad_all, total_all)
-            return
-        if where.bad < BURN_MIN_FAILURES or where.share <= allowed:
-            return
-        yield FailureCluster(where, where.bad, where.total)
-        # Counts of the named place become 0, so that the next round finds another.
-        elsewhere = ~groups.inside(where)
-        bad, total = bad * elsewhere, total * elsewhere
-
-
-def _failure_words(
-    cluster: FailureCluster, reading: BoardInput, groups: SeriesGroups, sums: Sums
-) -> str:
+def _failure_words(cluster: FailureCluster, newest: str, groups: SeriesGroups, sums: Sums) -> str:
     share, failed = fmt.percent(cluster.bad / cluster.total), _failed(cluster, groups, sums)
     outcomes = ", ".join(_commonest(failed))
-    # The outcome names the client-side dimension: only streamed answers end early.
-    is_streaming = failed["stream_error"] >= _STREAMING_SHARE * failed.total()
+    stream = cluster.stream
+    # If all requests are streamed nothing can be compared, but only streamed answers end early.
+    if stream is None and failed["stream_error"] >= _STREAMING_SHARE * failed.total():
+        stream = STREAM_NAMES[0]
+    requests = fmt.counted(cluster.total, f"{_REQUESTS[cluster.stream]}request")
     words = (
-        f"{share} of {fmt.counted(cluster.total, 'request')} failed in "
-        f"the {fmt.last_window(OUTAGE_WINDOW)} ({outcomes}){_newest(cluster, reading, groups)}"
+        f"{share} of {requests} failed in the {fmt.last_window(OUTAGE_WINDOW)} ({outcomes}){newest}"
     )
+    kind, elsewhere = _KINDS[stream], ""
+    if (cluster.where or cluster.stream) and cluster.total_elsewhere:
+        share_elsewhere = fmt.percent(cluster.bad_elsewhere / cluster.total_elsewhere)
+        of = "elsewhere" if cluster.where else "other requests"
+        elsewhere = f"; {of} {share_elsewhere}"
     if cluster.where is None:
-        streaming = "Streaming: " if is_streaming else ""
-        return f"{streaming}{words}, in all regions and models alike."
-    place = f"{'streaming in ' if is_streaming else ''}{cluster.where.words}"
-    return f"{fmt.capitalize(place)}: {words}{elsewhere_words(cluster.where)}."
+        begin = f"{fmt.capitalize(kind)}: " if kind else ""
+        return f"{begin}{words}, in all regions and models alike{elsewhere}."
+    place = f"{kind} in {cluster.where.words}" if kind else cluster.where.words
+    return f"{fmt.capitalize(place)}: {words}{elsewhere}."
 
 
-def _newest(cluster: FailureCluster, reading: BoardInput, groups: SeriesGroups) -> str:
+def _newest(cluster: FailureCluster, reading: BoardInput, counts: FailureCounts) -> str:
     """Return the share of the last seconds: a minute shows a beginning and an end too late."""
-    bad, total = failures(reading.newest, len(reading.names["series"]))
-    if cluster.where is not None:
-        inside = groups.inside(cluster.where)
-        bad, total = bad * inside, total * inside
-    if int(total.sum()) < _NEWEST_MIN_REQUESTS:
+    # Without the flag, the last seconds of streamed requests cannot be told from others.
+    if cluster.stream is not None and not counts.is_stream_known:
         return ""
-    newest, minute = int(bad.sum()) / int(total.sum()), cluster.bad / cluster.total
+    mask = counts.inside(cluster.where, cluster.stream)
+    bad, total = int(counts.bad[mask].sum()), int(counts.total[mask].sum())
+    if total < _NEWEST_MIN_REQUESTS:
+        return ""
+    newest, minute = bad / total, cluster.bad / cluster.total
     # About the share of the whole minute says no more.
     if abs(newest - minute) < _NEWEST_DIFFERS * minute:
         return ""

@@ -24,6 +24,9 @@ from streams.state.tables import Ints
 
 # Of equally good explanations the first wins; a model in one region only if that explains more.
 DIMENSIONS = ("region", "model", "channel", "service_tier", "model and region")
+# Of the requests, not of their series, so SeriesGroups does not have it.
+STREAM = "stream"
+STREAM_NAMES = ("streamed", "unstreamed")
 _WORDS = {"service_tier": "tier"}
 _NAMES_MAX = 3  # places of one kind that are blamed together
 _CONTRAST_MIN = 2.0  # odds of a bad request, against elsewhere
@@ -97,7 +100,7 @@ def localise(
     last_place = None if last is None else (last.dimension, frozenset(last.names))
     # Weaker evidence than the minimum never wins.
     best, best_score = None, _EVIDENCE_MIN
-    for dimension in DIMENSIONS:
+    for dimension in (*DIMENSIONS, STREAM):
         if dimension in splits:
             for score, candidate in _candidates(dimension, splits[dimension], allowed):
                 # Two explanations that are about as good would alternate.

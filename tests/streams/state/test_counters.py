@@ -37,6 +37,7 @@ LOGS = st.lists(
         },
         optional={
             "probe": st.booleans(),
+            "stream": st.none() | st.booleans(),
             "final": st.none() | st.booleans(),
             "first_visible_token_ms": st.integers(0, 900),
             "service_tier": st.sampled_from(["standard", "priority", None]),

@@ -73,7 +73,7 @@ def test_the_store_equals_a_recount_however_the_log_was_cut(
 
     totals = readable(Aggregate.unpack(shelf.fields["totals"]), *shelf.names())
     everything = told(truth.rows, [reason for _, reason in truth.refused], limits=EDGES)
-    assert totals == everything | {"buckets": {}, "customers": {}}
+    assert totals == everything | {"buckets": {}, "customers": {}, "customer_counters": {}}
     assert len(log) == len(truth.rows) + sum(totals["refused"].values())
 
 

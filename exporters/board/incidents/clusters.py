@@ -1,0 +1,122 @@
+"""Clusters of failures: the places, and the kinds of requests, that explain them.
+
+Pure. Each round names the worst cluster and leaves it out, so that the next one finds another. A
+cluster is a place, streamed requests or all others, or one of these in a place.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters.board.incidents.localisation import (
+    STREAM,
+    STREAM_NAMES,
+    Localisation,
+    SeriesGroups,
+    Split,
+)
+from exporters.windows.incremental import Sums
+from exporters.windows.measured import failures, stream_failures
+from slo.policy.conditions import BURN_MIN_FAILURES
+from streams.state.tables import Ints
+
+EVERYWHERE = "everywhere"
+CLUSTERS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCluster:
+    """Failures in one place, or in all places alike if `where` is None."""
+
+    where: Localisation | None
+    stream: str | None  # one of STREAM_NAMES; None: streamed requests and others alike
+    bad: int
+    total: int
+    bad_elsewhere: int  # of all requests that are not in this cluster or an earlier one
+    total_elsewhere: int
+
+    @property
+    def place(self) -> str:
+        return EVERYWHERE if self.where is None else self.where.words
+
+
+class FailureCounts:
+    """Failures and requests by series: streamed requests in the first row, others in the second.
+
+    If it is not known which failures were streamed, all are in the second row.
+    """
+
+    def __init__(self, sums: Sums, groups: SeriesGroups, series: int) -> None:
+        """Count; `series`: the number of series."""
+        self._groups = groups
+        by_stream = stream_failures(sums, series)
+        self.is_stream_known = by_stream is not None
+        if by_stream is None:
+            bad, total = failures(sums, series)
+            nothing = np.zeros_like(bad)
+            by_stream = np.stack((nothing, bad)), np.stack((nothing, total))
+        self.bad, self.total = by_stream
+
+    def inside(self, where: Localisation | None, stream: str | None) -> npt.NDArray[np.bool_]:
+        """Return a mask of the rows and series of a cluster."""
+        mask = np.ones(self.bad.shape, np.bool_)
+        if where is not None:
+            mask &= self._groups.inside(where)
+        if stream is not None:
+            mask[1 - STREAM_NAMES.index(stream)] = False
+        return mask
+
+    def clusters(self, allowed: float) -> Iterator[FailureCluster]:
+        """Yield the worst cluster, then the worst of the remaining requests, while it is too bad.
+
+        `allowed`: the share of failures that is acceptable.
+        """
+        bad, total = self.bad, self.total
+        for at in range(CLUSTERS_MAX):
+            bad_all, total_all = int(bad.sum()), int(total.sum())
+            if bad_all < BURN_MIN_FAILURES:
+                return
+            where, stream = self._localise(f"failures {at}", bad, total, allowed)
+            mask = self.inside(where, stream)
+            bad_inside, total_inside = int(bad[mask].sum()), int(total[mask].sum())
+            if bad_inside < BURN_MIN_FAILURES or bad_inside <= allowed * total_inside:
+                return
+            yield FailureCluster(
+                where,
+                stream,
+                bad_inside,
+                total_inside,
+                bad_all - bad_inside,
+                total_all - total_inside,
+            )
+            if where is None and stream is None:
+                return
+            # Counts of the named cluster become 0, so that the next round finds another.
+            bad, total = bad * ~mask, total * ~mask
+
+    def _localise(
+        self, question: str, bad: Ints, total: Ints, allowed: float
+    ) -> tuple[Localisation | None, str | None]:
+        """Return the place and the kind of requests that explain the failures best."""
+        # A model that streams most of its requests must not be blamed for what breaks streams,
+        # so both kinds of explanation compete, and the second is sought inside the first.
+        splits = self._groups.splits(bad.sum(axis=0), total.sum(axis=0))
+        best = self._groups.localise(question, splits | self._by_stream(bad, total), allowed)
+        if best is None:
+            return None, None
+        if best.dimension == STREAM:
+            row = STREAM_NAMES.index(best.names[0])
+            splits = self._groups.splits(bad[row], total[row])
+            return self._groups.localise(f"{question} place", splits, allowed), best.names[0]
+        inside = self._groups.inside(best)
+        stream = self._groups.localise(
+            f"{question} stream", self._by_stream(bad[:, inside], total[:, inside]), allowed
+        )
+        return best, None if stream is None else stream.names[0]
+
+    def _by_stream(self, bad: Ints, total: Ints) -> dict[str, Split]:
+        if not self.is_stream_known:
+            return {}
+        return {STREAM: Split(STREAM_NAMES, bad.sum(axis=1), total.sum(axis=1))}
