@@ -29,6 +29,8 @@ class AlertState:
     firing_since_s: float | None  # None while pending
     holds: bool  # False while `keep_firing_for` prolongs the alert
     for_s: float = 0.0  # how long the condition must hold before the alert fires
+    ended_at_s: float | None = None  # when the condition of an alert that is kept firing ended
+    keep_firing_s: float = 0.0  # how long the alert is kept firing after that
 
     @property
     def fires_at_s(self) -> float:
@@ -36,3 +38,8 @@ class AlertState:
         if self.firing_since_s is not None:
             return self.firing_since_s
         return self.pending_since_s + self.for_s
+
+    @property
+    def kept_until_s(self) -> float | None:
+        """Return when an alert that is kept firing ends, if its condition stays away."""
+        return None if self.ended_at_s is None else self.ended_at_s + self.keep_firing_s

@@ -87,6 +87,8 @@ class EvaluatedRule:
             firing_since_s=active.firing_since_s,
             holds=active.ended_at_s is None,
             for_s=self.alert.for_s,
+            ended_at_s=active.ended_at_s,
+            keep_firing_s=self.alert.keep_firing_s,
         )
 
 

@@ -62,20 +62,23 @@ class NoAlertRules:
 
 
 class ActiveAlerts:
-    """The alerts whose condition holds at one moment, pending or firing.
+    """The alerts at one moment: pending, firing, or kept firing after their condition ended.
 
-    An alert that fires on only because of `keep_firing_for` is left out: the board shows the
-    present.
+    The last are apart in `kept`: incidents describe the present, but a person is still notified.
     """
 
     def __init__(self, states: Iterable[AlertState] = ()) -> None:
         # Outages are localised by the board; all other alerts are selected by objective or name.
         self.outages: list[AlertState] = []
-        self.states: list[AlertState] = []  # all of them, in the order of the rules
+        self.states: list[AlertState] = []  # all whose condition holds, in the order of the rules
+        self.kept: list[AlertState] = []  # by `keep_firing_for` only, in the order of the rules
         self._by_objective: dict[tuple[str, str], list[AlertState]] = defaultdict(list)
         self._by_name: dict[str, list[AlertState]] = defaultdict(list)
         for state in states:
-            if not state.holds or _is_noise(state):
+            if _is_noise(state):
+                continue
+            if not state.holds:
+                self.kept.append(state)
                 continue
             self.states.append(state)
             if state.alert == OUTAGE:

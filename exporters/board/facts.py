@@ -135,6 +135,7 @@ class Incident:
     # Of incidents to which further places may come: they continue a record of this group.
     group: str = ""
     id: str = ""  # of its page; given by the log
+    is_over: bool = False  # its condition ended, but its alert is kept firing
 
 
 @dataclass(frozen=True, slots=True)

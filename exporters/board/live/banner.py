@@ -49,10 +49,10 @@ def make_banner(
             return Banner("unknown", words)
         return Banner("unknown", f"These numbers are old: {words[:1].lower()}{words[1:]}")
     findings = [*_missed_cards(cards), *_missed_objectives(objectives)]
-    states = [_STATE_OF[incident.severity] for incident in incidents]
+    states = [_state_of(incident) for incident in incidents]
     states += [finding.state for finding in findings]
     worst: State = min(states, key=lambda state: RANK[state], default="ok")
-    is_explained = any(_STATE_OF[incident.severity] == worst for incident in incidents)
+    is_explained = any(_state_of(incident) == worst for incident in incidents)
     if worst == "ok" and not requests:
         return Banner("unknown", _silence(quality, incidents))
     if worst == "ok":
@@ -63,6 +63,16 @@ def make_banner(
     # No incident explains the colour: the cards and objectives of this state do.
     reasons = [finding.words for finding in findings if finding.state == worst]
     return Banner(worst, _reasons(reasons) + (_also(incidents) if incidents else ""))
+
+
+def _state_of(incident: Incident) -> State:
+    """Return the state that an incident gives the service.
+
+    One that is over has no present, but its open page must not look healthy.
+    """
+    if incident.is_over and incident.severity == "page":
+        return "at_risk"
+    return _STATE_OF[incident.severity]
 
 
 def _listed(incidents: Sequence[Incident]) -> str:

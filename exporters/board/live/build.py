@@ -23,6 +23,7 @@ from exporters.board.incidents.failures import (
     other_incidents,
     outages,
 )
+from exporters.board.incidents.kept import kept_incidents
 from exporters.board.incidents.localisation import SeriesGroups
 from exporters.board.incidents.log import IncidentLog
 from exporters.board.incidents.notifications import overall_notification
@@ -64,10 +65,12 @@ class LiveBoard:
         incidents = self._incidents(reading, statuses, quality)
         if self.incident_log is None:
             self.incident_log = IncidentLog()
+        incidents = self.incident_log.update(incidents, reading.now_s, quality.blind)
+        if not quality.blind:
+            incidents += tuple(kept_incidents(reading.alerts, incidents, reading.now_s))
         # The log keeps tokens, as it is stored; names are put in where it is shown.
         incidents = tuple(
-            replace(incident, words=self._with_names(incident.words))
-            for incident in self.incident_log.update(incidents, reading.now_s, quality.blind)
+            replace(incident, words=self._with_names(incident.words)) for incident in incidents
         )
         past_incidents = tuple(
             replace(incident, words=self._with_names(incident.words))

@@ -94,6 +94,7 @@ def test_a_state_says_whose_it_is_and_since_when() -> None:
     assert (firing.firing_since_s, firing.value, firing.series) == (105, 2.0, {"model": "large"})
     [kept] = evaluator.evaluate({"a": {}}, 110)
     assert (kept.firing_since_s, kept.holds) == (105, False)
+    assert (kept.ended_at_s, kept.kept_until_s) == (110, 120)
     assert evaluator.evaluate({"a": {}}, 120) == []
 
 

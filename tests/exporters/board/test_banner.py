@@ -44,6 +44,7 @@ incidents = st.builds(
     st.text(min_size=1),
     st.none(),
     notification=notifications,
+    is_over=st.booleans(),
 )
 cards = st.builds(TileValue, st.floats(0, 2) | st.none(), st.integers(0, 99), st.just(0.9), states)
 rows = st.builds(replace, st.just(WELL.objectives[0]), state=states)
@@ -68,7 +69,8 @@ def test_the_banner_is_never_greener_than_a_card_an_objective_or_an_alert(
 ) -> None:
     banner = make_banner(shown, FRESH, requests, tiles, objectives)
     for incident in shown:
-        assert is_as_bad(banner.state, AS_STATE[incident.severity])
+        over = incident.is_over and incident.severity == "page"
+        assert is_as_bad(banner.state, "at_risk" if over else AS_STATE[incident.severity])
     below = [card.state for card in tiles.values()] + [row.state for row in objectives]
     assert all(is_as_bad(banner.state, state) for state in below)
     assert ("All is well" in banner.headline) <= (banner.state == "ok")

@@ -1,0 +1,75 @@
+"""Alerts that are kept firing after their condition ended: shown, as a person is notified still."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exporters.board.facts import Incident, LiveFacts, State
+from slo.alert_state import AlertState
+from tests.support.exporter_state import NOW_S
+from tests.support.live_board import FixedRules, facts_under
+
+# Its condition ended 100 s ago, and the page stays open for 8 minutes.
+KEPT = AlertState(
+    "TokenpulseOutage",
+    "page",
+    {"route": "sre"},
+    {"scope": "region", "region": "eu-west-1"},
+    0.2,
+    NOW_S - 300,
+    NOW_S - 280,
+    holds=False,
+    for_s=20.0,
+    ended_at_s=NOW_S - 100,
+    keep_firing_s=480.0,
+)
+
+
+def over(facts: LiveFacts) -> list[Incident]:
+    return [incident for incident in facts.incidents if incident.is_over]
+
+
+@pytest.mark.parametrize(
+    ("severity", "noun", "notification"),
+    [("page", "page", "Paging since 22:08 UTC"), ("ticket", "ticket", "Ticket since 22:08 UTC")],
+)
+def test_a_kept_alert_is_named_and_the_banner_is_not_green(
+    configured: Callable[..., Any], severity: str, noun: str, notification: str
+) -> None:
+    rules = FixedRules([replace(KEPT, severity=severity)])
+    facts = facts_under(configured(), rules, cold=False)
+    (incident,) = facts.incidents
+    assert incident.words == (
+        "Over since 22:11 UTC: TokenpulseOutage (region eu-west-1). "
+        f"Its {noun} stays open until 22:19 UTC, in case the fault returns."
+    )
+    assert (facts.state, facts.notification) == ("at_risk", notification)
+    assert facts.headline == incident.words
+    # It is no incident of now, so the log of incidents has none.
+    assert incident.since_s is None
+
+
+@pytest.mark.parametrize(
+    ("place", "count", "state"),
+    [("eu-west-1", 0, "breached"), ("us-east-1", 1, "breached")],
+)
+def test_a_kept_alert_is_not_repeated_beside_the_incident_of_its_place(
+    configured: Callable[..., Any], place: str, count: int, state: State
+) -> None:
+    series = {"scope": "region", "region": place}
+    holds = replace(KEPT, series=series, holds=True, ended_at_s=None)
+    facts = facts_under(configured(), FixedRules([holds, KEPT]), cold=False)
+    assert len(over(facts)) == count
+    assert facts.state == state
+
+
+def test_places_of_one_kept_alert_are_one_line_until_the_last_ends(
+    configured: Callable[..., Any],
+) -> None:
+    series = {"scope": "region", "region": "us-east-1"}
+    later = replace(KEPT, series=series, ended_at_s=NOW_S - 40)
+    (incident,) = over(facts_under(configured(), FixedRules([KEPT, later]), cold=False))
+    assert "TokenpulseOutage (region eu-west-1 and region us-east-1)" in incident.words
+    assert "until 22:20 UTC" in incident.words
