@@ -79,6 +79,7 @@ def parts_of(history: RangeHistory, place: Place) -> tuple[Parts, ...]:
             step.exact_customers is not None for step in history.steps
         )
         made.append(replace(parts, is_partial=is_partial))
+    # The only part would repeat the numbers of the place itself.
     return tuple(parts for parts in made if parts.count > 1)
 
 
@@ -102,6 +103,7 @@ def _sums(
 
 def _amounts(values: Ints, has_probes: bool) -> Ints:
     requests = values[:, : len(OUTCOMES)]
+    # Availability counts synthetic checks, the number of requests does not.
     counted = requests + values[:, PROBES_AT:TOKENS_AT] if has_probes else requests
     eligible = counted[:, ELIGIBLE_AT].sum(axis=1)
     return np.stack((requests.sum(axis=1), eligible, eligible - counted[:, SUCCESS_AT]), axis=1)
@@ -113,6 +115,7 @@ def _by_name(kind: str, names: Sequence[str], sums: Ints) -> Parts:
         total = totals.setdefault(names[at], [0, 0, 0])
         for column, amount in enumerate(sums[at].tolist()):
             total[column] += amount
+    # The name last, so that equal rows do not change places at each refresh.
     parts = sorted(_parts(totals), key=lambda part: (-part.failed, -part.requests, part.name))
     return Parts(
         kind,

@@ -51,10 +51,12 @@ def heatmaps(history: PlaceHistory | None) -> Iterator[Heatmap]:
             HeatBand(
                 _label(at),
                 tuple(
+                    # Rounded up, so that a single request among thousands is visible.
                     HeatCell(column[at], ceil(LEVELS * column[at] / max(total, 1)))
                     for column, total in zip(columns, totals, strict=True)
                 ),
             )
+            # Empty bands between are kept: a gap is how two kinds of requests show.
             for at in range(filled[-1], filled[0] - 1, -1)
         )
         yield Heatmap(latency, title, steps, bands)

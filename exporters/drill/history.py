@@ -55,6 +55,7 @@ class HistoryCache:
         """Return a range as last read, None before that; from now on it is read more often."""
         before = self._asked.get(chart_range.step_s)
         now = self._asked[chart_range.step_s] = time.monotonic()
+        # The first look at a range for a while: what was read for idle pages may be old.
         if before is None or now - before > OPEN_S:
             self._due[chart_range.step_s] = 0.0
         return self._published.get(chart_range.name)
@@ -75,10 +76,12 @@ class HistoryCache:
             began = time.monotonic()
             try:
                 await self._read([history], time.time())
+            # Half of a reading must not be completed from a later state.
             except Exception:
                 self._forget()
                 raise
             self._schedule(history)
+            # The thread holds the interpreter's lock, which the refresh of the metrics needs.
             await asyncio.sleep(time.monotonic() - began)
 
     def _next_due(self) -> StepHistory | None:

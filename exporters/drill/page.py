@@ -83,6 +83,7 @@ class PlaceView:
         facts = self.live.facts
         named = _naming(self.title)
         rows = facts.objectives if facts else ()
+        # By the shown name, as the row has no other: its scope is in words.
         own = [row for row in rows if named.search(row.scope)]
         return own + [row for row in rows if row.scope == "fleet"]
 
@@ -188,6 +189,7 @@ def shown_name(name: str) -> str:
 
 def near_names(name: str, known: Sequence[str]) -> list[str]:
     """Return the known names that are like a mistyped one, the nearest first."""
+    # Typing errors are mostly of case, which difflib takes for other letters.
     by_folded = {one.casefold(): one for one in known}
     near = get_close_matches(name.casefold(), list(by_folded), NEAR_MAX, 0.5)
     return [by_folded[one] for one in near]

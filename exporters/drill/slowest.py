@@ -45,12 +45,14 @@ def slowest_requests(
         if exemplar[at] != place.name or exemplar.ended_at_ms < from_s * 1_000:
             continue
         if exemplar.latency in _LATENCIES:
+            # A trace may hold several calls; its two latencies of one call end at the same time.
             key = (exemplar.trace_id, exemplar.ended_at_ms)
             requests.setdefault(key, {})[exemplar.latency] = exemplar.value_ns / 1e9
             places[key] = exemplar
     found = [
         SlowRequest(
             trace_id,
+            # The id comes from events: quoted, it cannot change the address.
             None if trace_url is None else trace_url.replace("{trace_id}", quote(trace_id, "")),
             ended_at_ms / 1_000,
             places[trace_id, ended_at_ms].model,

@@ -94,6 +94,7 @@ class CacheMoney:
 
 
 def _add(page: Page, base: str, found: CacheDollars) -> None:
+    # Unknown without prices, and then absent: 0 dollars would be a claim.
     if found.saved_usd is not None:
         page.add(cost_metrics.CACHE_SAVED, base, float(found.saved_usd))
     if found.lost_usd is not None:

@@ -64,6 +64,7 @@ def add_window_counters(page: Page, label: Callable[[int], str], sums: Sums) -> 
 def _add(page: Page, metrics: CounterMetrics, label: Callable[[int], str], counters: Table) -> None:
     for key, amount in zip(counters.keys.tolist(), counters.values.tolist(), strict=True):
         metric = metrics.get(COUNTERS[key & ((1 << COUNTER_BITS) - 1)])
+        # Some counters are published under other metrics, or in totals only.
         if metric is not None:
             spec, extra = metric
             page.add(spec, join(label(key >> COUNTER_BITS), extra), amount)

@@ -43,6 +43,7 @@ class ObjectiveSamples:
 
     def _labels(self, result: ObjectiveResult) -> str:
         scope = result.scope(self._customers.name_of)
+        # In one order, so that the labels of an objective are the same text at each refresh.
         own = {name: scope[name] for name in objective_metrics.SCOPE if name in scope}
         return label_text({"policy": result.policy.name, "objective": result.objective.name, **own})
 
@@ -100,5 +101,6 @@ def _add_ratio(page: Page, spec: Spec, labels: str, ratio: Fraction | None) -> N
 
 
 def _add_usd(page: Page, spec: Spec, labels: str, amount: Money | None) -> None:
+    # A series has one unit, and the names of these metrics end with it.
     if amount is not None and amount.currency == "USD":
         page.add(spec, labels, float(amount.amount))

@@ -31,6 +31,7 @@ class SampleSheet(Page):
 
     def add_page(self, page: Page) -> None:
         """Keep the samples of a page, of metrics that have none here yet."""
+        # Samples that were added as values are exact; those of a page went through its text.
         for metric in (self._metrics or frozenset()) - self.values.keys():
             samples = [_parse_line(metric, line) for line in page.lines(metric)]
             if samples:

@@ -39,6 +39,7 @@ class BoardIncidentStore:
             return
         try:
             stored, unreadable = await self._read(now_s - KEEP_S)
+            # Another exporter may have seen the same incident first: one record of it remains.
             incidents.agree(stored, now_s)
             fields, deleted = incidents.changes(now_s)
             if fields:
@@ -66,6 +67,7 @@ class BoardIncidentStore:
             if record is not None:
                 records.append(record)
                 continue
+            # The field begins with the start, which can be read whatever the content is.
             start_ms = field.partition(b"|")[0]
             if not start_ms.isdigit() or int(start_ms) < before_s * 1_000:
                 old.append(field.decode(errors="surrogateescape"))

@@ -67,6 +67,7 @@ class PageBuilder:
         partition when it was written. `results`: of the objectives; None until they are known.
         """
         page = Page()
+        # Without a partition a total of 0 would look like traffic that stopped.
         if snapshot.views:
             self._add_totals(page, snapshot)
             self._add_windows(page, tracker)
@@ -82,6 +83,7 @@ class PageBuilder:
 
     def _add_totals(self, page: Page, snapshot: StateSnapshot) -> None:
         totals = Aggregate.merged([view.totals for view in snapshot.views])
+        # An edge that a partition does not count would miss its requests.
         edges = _common_edges([view.meta.edges for view in snapshot.views])
         overflowed: dict[str, int] = {}
         for view in snapshot.views:

@@ -21,6 +21,7 @@ from streams.store.redis import connected
 
 log = logging.getLogger(__name__)
 
+# An update of an operator is public within seconds; a day changes its colour slowly.
 REFRESH_S = 5.0
 DAYS_REFRESH_S = 60.0
 NOT_READ_YET = "the page was not read yet; try again in a moment"
@@ -68,6 +69,7 @@ class StatusCache:
 
     async def _read_days(self, now_s: float) -> None:
         today_s = int(now_s) // DAY_S * DAY_S
+        # With today, which is not over: its bar is what a reader looks for first.
         starts = range(today_s - (DAYS - 1) * DAY_S, today_s + 1, DAY_S)
         question = Question(starts[0], starts[-1] + DAY_S, DAY_S, SERIES_DIMENSIONS)
         kafka = self._settings.kafka

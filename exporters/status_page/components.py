@@ -51,6 +51,7 @@ class Component(_Part):
     @property
     def slug(self) -> str:
         """The name in lower case, with hyphens: the component's id in addresses and JSON."""
+        # A name of other scripts alone leaves no letter.
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or "component"
 
     def selects(self, series: Sequence[str]) -> bool:
@@ -74,6 +75,7 @@ class StatusPage(_Part):
     def _check(self) -> Self:
         if self.outage_below > self.degraded_below:
             raise ValueError("outage_below is above degraded_below; swap or correct them")
+        # Stored incidents name components by slug.
         slugs = [component.slug for component in self.components]
         for slug in slugs:
             if slugs.count(slug) > 1:

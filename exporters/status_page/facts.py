@@ -93,6 +93,7 @@ def status_facts(
     components = []
     for component in page.components:
         status = STATUS_OF[book.impact_on(component.slug)]
+        # An incident during maintenance is worse than the maintenance, and stays visible.
         if status == "operational" and running:
             status = "under_maintenance"
         components.append(ComponentFacts(component, status, days.get(component.slug, ())))

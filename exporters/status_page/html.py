@@ -56,6 +56,7 @@ def day_title(facts: StatusFacts, day: StatusDay) -> str:
 
 def days_summary(facts: StatusFacts, part: ComponentFacts) -> str:
     """Return all bars of a component in one sentence, for readers who do not see them."""
+    # Bars differ by colour alone, so their words are also in the text.
     colours = Counter(day.colour(facts.page) for day in part.days)
     named = [
         f"{counted(colours[colour], 'day')} {DAY_WORDS[colour]}"

@@ -80,6 +80,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 _read_head = msgspec.json.Decoder(_Head)
 _read_update = msgspec.json.Decoder(IncidentUpdate)
+# Ids are generated and hold no colon, so a field is a head or an update of exactly one incident.
 _SEPARATOR = ":"
 
 
@@ -113,6 +114,7 @@ def read_incidents(stored: Mapping[bytes, bytes]) -> list[PublicIncident]:
             head.name,
             head.impact,
             head.components,
+            # Redis returns fields in no order; two updates of one second keep theirs by id.
             tuple(sorted(updates[incident_id], key=lambda update: (update.at_s, update.id))),
         )
         for incident_id, head in heads.items()

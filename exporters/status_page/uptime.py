@@ -33,6 +33,7 @@ class StatusDay:
         """Return the colour of the day's bar."""
         if self.ratio is None:
             return "no_data"
+        # Exact fractions: a day exactly at the limit keeps the better colour.
         if self.ratio < page.outage_below:
             return "outage"
         return "degraded" if self.ratio < page.degraded_below else "operational"
@@ -66,5 +67,6 @@ def availability_steps(
 
 def overall(days: Sequence[StatusDay]) -> Fraction | None:
     """Return the availability over all days; None without eligible requests."""
+    # Of all requests, never a mean of days: a quiet night counts as little as it was used.
     eligible = sum(day.eligible for day in days)
     return Fraction(sum(day.good for day in days), eligible) if eligible else None

@@ -18,9 +18,11 @@ def budget_incidents(reading: BoardInput, name_of: NameOf) -> Iterator[Incident]
     """Yield error budgets that burn or are spent; of one objective the worst names only."""
     shown = Counter[int]()
     results: Sequence[ObjectiveResult] = reading.results or ()
+    # Worst first, so that the names that are left out are the better ones.
     for result in sorted(results, key=lambda result: result.status.budget_left or 0):
         incident = _burning(result, reading, name_of) or _objective_miss(result, reading, name_of)
         if incident is not None:
+            # By identity: two policies may each have an objective of this name.
             shown[id(result.objective)] += 1
             if shown[id(result.objective)] <= NAMES_SHOWN:
                 yield incident
@@ -63,6 +65,8 @@ def _burning(result: ObjectiveResult, reading: BoardInput, name_of: NameOf) -> I
 def _history(reading: BoardInput, window: str) -> str:
     """Return how much data a window has, `; 6 h window, 1 h of data`; empty if it is full."""
     since_ms = [view.meta.since_ms for view in reading.views if view.meta.since_ms]
+    # A young state does not fill a long window: the rate is that of the data it has, and the words
+    # tell so.
     data_s = reading.now_s - min(since_ms, default=0) / 1_000
     window_s = BURN_MINUTES[window] * 60
     if data_s >= window_s:

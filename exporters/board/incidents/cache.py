@@ -55,6 +55,7 @@ class _CacheMinute:
         hour_misses, hour_tokens = cache_misses(hour, count)
         requests = _requests(now, count)
         usual_tokens = hour_tokens - tokens
+        # The hour without its last minute, so that a failure does not lower what is usual.
         is_usual = (_requests(hour, count) - requests >= RECENT_MIN_REQUESTS) & (usual_tokens > 0)
         hits = usual_tokens - (hour_misses - misses)
         usual_ratio = np.where(is_usual, hits / np.maximum(usual_tokens, 1), 0.0)
@@ -101,6 +102,7 @@ def _cache_failures(
     is_left = np.ones(len(expected), np.bool_)
     for at in range(INCIDENTS_MAX):
         splits = groups.splits(missing * is_left, expected * is_left)
+        # A place needs half of the share: the incident itself is decided below.
         where = groups.localise(f"cache {at}", splits, _MISSING_MIN / 2)
         inside = is_left & (np.True_ if where is None else groups.inside(where))
         expects = int(expected[inside].sum())
@@ -111,6 +113,7 @@ def _cache_failures(
         place = None if where is None else where.words
         incident = _incident(minute, place, inside, statuses)
         yield place, replace(incident, where=groups.where(where), group="cache")
+        # The next round looks for a second place outside this one.
         is_left &= ~inside
 
 

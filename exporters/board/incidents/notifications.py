@@ -34,6 +34,7 @@ def notification_of(states: Iterable[AlertState]) -> Notification:
 def notification_words(incident: Incident, now_s: float) -> str:
     """Return `Paging since 20:54 UTC`, `Would page in 40 s`, `Ticket since ...` or `Not paged`."""
     notification, is_page = incident.notification, incident.severity == "page"
+    # No rule stands behind it, so no person can be notified of it.
     if incident.severity == "info":
         return "Note"
     if notification.at_s is None:
@@ -69,4 +70,5 @@ def past_notification(past: PastIncident) -> str:
 def since_text(at_s: float, now_s: float) -> str:
     """Return an instant as `20:54 UTC`, with its date if it is older than a day."""
     text = f"{fmt.minute(at_s)} UTC"
+    # Within a day the time alone is clear, and short enough for the banner.
     return text if now_s - at_s > _DAY_S else text.partition(" ")[2]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from streams.state.slices import PROBES_AT, rejections_by_reason
 from streams.store.reader import PartitionView
 
+# Fine enough for sentences; each sample holds all totals.
 EVERY_S = 5.0
 SPAN_S = 15 * 60.0
 

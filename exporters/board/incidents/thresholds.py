@@ -48,6 +48,7 @@ def threshold_incidents(
     # By identity of the objective: policies may use one name twice.
     shown = Counter[int]()
     for status in statuses:
+        # Only the rules decide; a value beyond its target without an alert is a card, no incident.
         if status.alert is None:
             continue
         shown[id(status.objective)] += 1
@@ -97,6 +98,7 @@ def _latency_words(
     inside = series_inside(status, reading)
     sums = reading.windows[LOCALISATION_WINDOW]["series"]
     bad, total = slow(sums, len(inside), indicator.measure, int(target_s * 10**6))
+    # Requests outside the objective's scope must not attract the localisation.
     splits = groups.splits(bad * inside, total * inside)
     where = groups.localise(_question(status), splits, 1 - indicator.percentile / 100)
     target = fmt.exact_latency(target_s)
@@ -153,6 +155,7 @@ def _volume_words(
 ) -> str:
     window = fmt.last_window(indicator.window)
     words = f"Token volume{of_scope} over the {window} fell to {value_text(status)}"
+    # Windows by name are of the fleet; a part of it has no such breakdown.
     if status.objective.scope != Scope():
         return words
     where = localise(_missing_tokens(indicator, reading), 0.5)

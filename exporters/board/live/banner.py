@@ -79,6 +79,7 @@ def _listed(incidents: Sequence[Incident]) -> str:
     """Return the most urgent incident, and the newest if it began clearly later."""
     first, *others = incidents
     begin_s = first.since_s or 0.0
+    # Incidents that begin together are mostly one fault, which the first sentence names.
     later = [other for other in others if (other.since_s or 0.0) > begin_s + _NEW_AFTER_S]
     newest = max(later, key=lambda other: other.since_s or 0.0, default=None)
     words = first.words if newest is None else f"{first.words} New: {newest.words}"
@@ -103,6 +104,7 @@ def _silence(quality: DataQuality, incidents: Sequence[Incident]) -> str:
 
 def _missed_cards(cards: Mapping[str, TileValue]) -> Iterator[_Finding]:
     for label, card in cards.items():
+        # An unknown card is no finding: the card itself shows that.
         if card.state not in ("at_risk", "breached"):
             continue
         if label in _LATENCIES:

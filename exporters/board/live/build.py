@@ -63,6 +63,7 @@ class LiveBoard:
         statuses = threshold_statuses(self._policies, reading)
         quality = data_quality(reading, WINDOW, self._totals, self._stale_after_s)
         incidents = self._incidents(reading, statuses, quality)
+        # A board without a store begins with an empty log; the exporter sets the stored one.
         if self.incident_log is None:
             self.incident_log = IncidentLog()
         incidents = self.incident_log.update(incidents, reading.now_s, quality.blind)

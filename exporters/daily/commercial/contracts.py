@@ -19,6 +19,7 @@ from exporters.reference.customers import Customer
 from exporters.windows.incremental import CUSTOMER, Grouping
 
 OVERDUE_DAYS = 31  # a contract stays listed for so long after its renewal date
+# The scope of a risk is stored as words, also on days of earlier versions.
 _ABOUT_CUSTOMER = re.compile(r"\bcustomer ([0-9a-f]{24})\b")
 
 
@@ -64,6 +65,7 @@ def _contract(
     attained, target = month.availability_ratio, targets.availability_ratio
     if worst is not None:
         attained, target = worst.attained_ratio, worst.target_ratio
+    # Without an objective of its own: the uptime against the fleet's target.
     elif attained is not None and target is not None:
         at_risk = at_risk or attained < target
     credits = [risk.credit_projected for risk in risks if risk.credit_projected is not None]

@@ -66,5 +66,6 @@ def total(amounts: Sequence[Money]) -> str | None:
     sums: dict[str, Decimal] = {}
     for money in amounts:
         sums[money.currency] = sums.get(money.currency, Decimal()) + money.amount
+    # Currencies are never added up: there is no rate that would be right.
     parts = [formatting.money(sums[currency], currency) for currency in sorted(sums)]
     return " + ".join(parts) or None

@@ -109,6 +109,7 @@ def risks_to_store(risks: Sequence[Risk]) -> tuple[Risk, ...]:
         for at, risk in enumerate(risks)
         if at < STORED_MAX
         or (risk.budget_left_ratio or 0) < 0
+        # The amounts are words by now: one with a digit other than 0 is more than nothing.
         or any(digit in "123456789" for digit in f"{risk.credit_due} {risk.credit_projected}")
     )
 

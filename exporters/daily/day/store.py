@@ -53,6 +53,7 @@ class DayStore:
                 pipe.hsetnx(self.key, self._field("detail", date), detail)
                 pipe.hget(self.key, self._field("day", date))
                 stored = (await pipe.execute())[2]
+        # Here, once a day, so that no reader has to.
         await self._expire(Date.fromisoformat(date))
         return cast(bytes, stored)
 
@@ -61,6 +62,7 @@ class DayStore:
             self._field(kind, date)
             for kind, days in (("day", KEPT_DAYS), ("detail", DETAIL_DAYS))
             for date in await self._dates(kind)
+            # ISO dates are ordered as text.
             if date < (newest - timedelta(days=days)).isoformat()
         ]
         if old:

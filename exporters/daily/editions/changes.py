@@ -27,7 +27,9 @@ def changes_of(
 
     `usual`: the periods before, whose spread is the usual one. `growth`: that of the tokens.
     """
+    # A period with missing days would widen the usual spread, and hide a real change.
     known = tuple(day for day in usual if day.values.requests and day.complete)
+    # Of fewer periods the spread is chance; the change is then shown without a judgement.
     base = Base(known) if len(known) >= NEEDED[WEEK] else None
     return tuple(
         _tokens_change(span, before, growth)
@@ -77,6 +79,7 @@ def growth_of_period(
     """
     last = Date.fromisoformat(days[-1].date)
     complete = np.array([day.complete for day in days[-HISTORY_DAYS:]])
+    # NaN for an incomplete day, which would else look like a fall of the tokens.
     fleet_before = np.where([day.complete for day in year_ago], daily_tokens(year_ago), np.nan)
     unknown: DailyTokens = np.full(len(year_ago), np.nan)
     return tuple(

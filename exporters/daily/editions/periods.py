@@ -40,6 +40,7 @@ class Period(NamedTuple):
     def label(self) -> str:
         """Return its short name: `2026-W46`, `2026-11`; of a day, the date."""
         if self.kind == "week":
+            # The year of the week, which differs from that of its Monday around New Year.
             year, week, _ = self.first.isocalendar()
             return f"{year}-W{week:02}"
         return f"{self.first:%Y-%m}" if self.kind == "month" else self.first.isoformat()
@@ -90,6 +91,7 @@ def period_at(date: Date, kind: PeriodKind) -> Period:
             return Period(kind, monday, monday + timedelta(days=6))
         case "month":
             first = date.replace(day=1)
+            # No month has more than 31 days, so this is in the next one.
             following = (first + timedelta(days=31)).replace(day=1)
             return Period(kind, first, following - timedelta(days=1))
 

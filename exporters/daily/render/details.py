@@ -69,6 +69,7 @@ def risk_corrections(facts: DailyFacts) -> Iterator[str]:
     differences = []
     for risk in facts.risks_corrected:
         before, now = _risk_words(final[risk.key]), _risk_words(risk)
+        # A difference that no reader would see is no correction.
         if before != now:
             name = f"{objective(risk)}, {short(risk.scope)}"
             differences.append(f"{name}: final as {before}, today {now}")

@@ -45,6 +45,7 @@ def pdf(facts: DailyFacts) -> bytes:
         format="pdf",
         font_paths=_fonts(),
         sys_inputs={"data": json.dumps(page_data(facts))},
+        # Typst would write the present time into the document, and no two would be the same.
         timestamp=facts.made_at_s,
     )
 
