@@ -79,7 +79,10 @@ class SqlEngine:
         timer.start()
         try:
             return self._connection.execute(sql).fetchall()
-        except duckdb.InterruptException as error:
+        except (duckdb.InterruptException, RuntimeError) as error:
+            # DuckDB raises RuntimeError if the interrupt comes before the query runs.
+            if "interrupt" not in str(error).lower():
+                raise
             raise QueryStopped(f"ran longer than {limit_s:g} s") from error
         finally:
             # A timer that fires later would interrupt the next query.

@@ -154,6 +154,36 @@ def test_litellm_attempts_of_one_call_are_no_duplicates() -> None:
     assert batch.skipped == 1
 
 
+def test_litellm_attempts_in_one_batch_are_one_request_of_the_customer() -> None:
+    first = failure("429_RATE_LIMIT_EXCEEDED", "429", startTime=END_MS / 1_000 - 3)
+    alone = failure("500_PROVIDER_INTERNAL_ERROR", litellm_call_id="call-2")
+    # A record that was sent twice is no second attempt.
+    batch = mapped("litellm", first, litellm(), litellm(), alone)
+    tied = [(row.event.get("attempt_of"), row.event.get("final")) for row in batch.rows]
+    assert tied == [("call-1", False), ("call-1", None), ("call-1", None), (None, None)]
+
+
+@pytest.mark.parametrize(
+    ("first_chunk_s", "ending"), [(0.5, "cancelled_after_first"), (2, "cancelled_before_first")]
+)
+def test_litellm_client_that_left_has_no_invented_tokens(first_chunk_s: float, ending: str) -> None:
+    left = event(
+        "litellm",
+        litellm(
+            error_information={"error_code": "499", "error_class": "ClientDisconnected"},
+            completionStartTime=END_MS / 1_000 - 2 + first_chunk_s,
+        ),
+    )
+    assert (left["outcome"], left["ending"]) == ("cancelled", ending)
+    assert not {"input_tokens", "cached_input_tokens", "output_tokens"} & left.keys()
+
+
+def test_litellm_proxy_writes_the_provider_before_the_model() -> None:
+    by_proxy = event("litellm", litellm(model="openai/gpt-4o", custom_llm_provider="openai"))
+    other = event("litellm", litellm(model="meta/llama", custom_llm_provider="openrouter"))
+    assert (by_proxy["model"], other["model"]) == ("gpt-4o", "meta/llama")
+
+
 @needs_payloads
 def test_litellm_payloads_of_its_loggers() -> None:
     stream = event("litellm", native("litellm-generic-api", "success-stream-usage.json"))
