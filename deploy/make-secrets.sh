@@ -23,7 +23,7 @@ new() { # $1: file; its content comes from standard input
   fi
 }
 
-users='admin worker exporter operator simulator health'
+users='admin worker exporter operator simulator intake health'
 for user in $users; do
   openssl rand -hex 32 | new "redis_${user}_password"
 done

@@ -19,6 +19,7 @@ from exporters.catalogue.latencies import (
 )
 from exporters.catalogue.objectives import OBJECTIVES
 from exporters.catalogue.pipeline import EXPORTER, PIPELINE
+from exporters.catalogue.sources import SOURCES
 from exporters.catalogue.spec import SERIES_LABELS, WINDOW_LABELS, MetricGroup, Spec
 from streams.config.latency import Latency
 
@@ -305,6 +306,7 @@ GROUPS = (
     MONEY,
     OBJECTIVES,
     PIPELINE,
+    SOURCES,
     EXPORTER,
 )
 SPECS = tuple(chain.from_iterable(group.specs for group in GROUPS))

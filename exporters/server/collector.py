@@ -34,6 +34,7 @@ from slo.policy.loading import load_policies
 from streams.config.settings import Settings
 from streams.state.coverage import Coverage
 from streams.store.reader import StateReader, StateSnapshot
+from streams.store.source_store import SourceStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,9 @@ class Collector:
         """Drop all that was read, as after a failed refresh: when Redis comes back it may have
         another state under the same numbers."""
         settings = self._settings
-        self._reader = StateReader(self._client, settings.kafka.group, settings.kafka.topic)
+        kafka = settings.kafka
+        self._reader = StateReader(self._client, kafka.group, kafka.topic)
+        self._sources = SourceStore(self._client, kafka.group, kafka.topic)
         self._engine = engine_for(settings, self._policies, self._client)
         self._pages = PageBuilder(settings, self._policies, self._customers, self._book)
         self._tracker = WindowTracker(
@@ -100,7 +103,10 @@ class Collector:
         results = await self._engine.finish(snapshot, now_s) if snapshot.views else None
         lags = self._lags(snapshot, now_s)
         self._note_freshness(snapshot, now_s)
-        page = self._pages.build(snapshot, self._tracker, lags, self._freshness_s, results)
+        sources = await self._sources.read(now_s)
+        page = self._pages.build(
+            snapshot, self._tracker, lags, self._freshness_s, results, sources, now_s
+        )
         live = current = None
         if snapshot.views:
             reading = self._reading(page, snapshot, lags, results, now_s)

@@ -5,6 +5,7 @@ from itertools import chain
 
 from exporters.metrics import pipeline as pipeline_samples
 from exporters.metrics import requests as request_samples
+from exporters.metrics import sources as source_samples
 from exporters.metrics.cost import CacheMoney
 from exporters.metrics.exposition import Page
 from exporters.metrics.objectives import ObjectiveSamples
@@ -23,6 +24,7 @@ from streams.state.measures import SERIES_DIMENSIONS, without_apart_tiers
 from streams.state.slices import Aggregate, Thresholds
 from streams.state.windows import extent
 from streams.store.reader import StateSnapshot
+from streams.store.source_counts import SourceHistory
 from streams.worker.exemplars import load_exemplars
 
 
@@ -60,11 +62,14 @@ class PageBuilder:
         lags: Mapping[int, int],
         freshness_s: Mapping[int, float],
         results: Sequence[ObjectiveResult] | None,
+        sources: SourceHistory,
+        now_s: float,
     ) -> Page:
         """Return the page of a snapshot and of windows that are up to date with it.
 
         `lags`: records that wait, by partition. `freshness_s`: age of the newest event of each
         partition when it was written. `results`: of the objectives; None until they are known.
+        `now_s`: the wall clock, for the sources of the intake.
         """
         page = Page()
         # Without a partition a total of 0 would look like traffic that stopped.
@@ -79,6 +84,7 @@ class PageBuilder:
         for heartbeat in snapshot.heartbeats:
             pipeline_samples.add_heartbeat(page, heartbeat, lags.get(heartbeat.partition))
         pipeline_samples.add_workers(page, snapshot.heartbeats)
+        source_samples.add_sources(page, sources, now_s)
         return page
 
     def _add_totals(self, page: Page, snapshot: StateSnapshot) -> None:

@@ -15,6 +15,7 @@ from streams.intake.event_bodies import EventBodies
 from streams.intake.metrics import IntakeMetrics
 from streams.intake.processing import Processor
 from streams.intake.server import Bodies, InFlight, IntakeServer
+from streams.intake.source_reports import SourceReports
 from streams.intake.source_topics import create_source_topics
 from streams.intake.span_conversion import is_profile
 from streams.intake.tokens import Tokens, load_tokens
@@ -48,7 +49,9 @@ async def _serve(settings: Settings) -> None:
     metrics = IntakeMetrics(lambda: in_flight.size)
     processor = Processor(settings.worker, metrics)
     await check_sources(settings.kafka, [source.topic for source in intake.sources])
-    async with Delivery(settings.kafka) as delivery:
+    reports = SourceReports(settings, processor.pending)
+    # Counts of the last deliveries are reported after the delivery has ended.
+    async with reports, Delivery(settings.kafka) as delivery:
         server = create_server(intake, tokens, delivery, processor, metrics, in_flight)
         sources = create_source_topics(settings, delivery, processor, metrics)
         runner = create_runner(server)

@@ -49,7 +49,7 @@ class Converted:
     """The events of some records, with the place of each, and the parts without an event.
 
     `skipped`: parts that are no request, by (reason, scope). `notes`: events that count less surely
-    than usual, by (reason, scope).
+    than usual, by (reason, scope). `spans`: how many the records had.
     """
 
     events: list[bytes]
@@ -57,6 +57,7 @@ class Converted:
     rejected: list[RejectedPart] = field(default_factory=list)
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
     notes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    spans: int = 0
 
 
 class Converter(Protocol):

@@ -12,6 +12,7 @@ import numpy as np
 from streams.events.decoder import EventLimits, decode
 from streams.events.fields import FIELDS, MAX_TIME_MS
 from streams.events.parser import record_key
+from streams.events.rows import SUCCESS
 from streams.kafka.producer import Event
 from streams.query.rejected_help import record_fix
 
@@ -32,10 +33,16 @@ class RejectedEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JudgedEvents:
-    """The records of one request: the events, with their keys, and the rejected records."""
+    """The records of one request: the events, with their keys, and the rejected records.
+
+    `successes`: events of answers by a provider, without probes; `with_usage`: of these, the ones
+    whose input tokens are known.
+    """
 
     events: list[Event]
     rejected: list[RejectedEvent]
+    successes: int
+    with_usage: int
 
 
 def without_horizon(limits: EventLimits) -> EventLimits:
@@ -47,7 +54,8 @@ def judge(records: Sequence[bytes], now_ms: int, limits: EventLimits) -> JudgedE
     """Judge the records of one request, which arrived at `now_ms`."""
     # Kafka will stamp the events about now.
     stamps = np.full(len(records), now_ms, np.int64)
-    rejections = decode(records, stamps, None, limits).rejections
+    decoded = decode(records, stamps, None, limits)
+    rejections, columns = decoded.rejections, decoded.columns
     rejected = [
         RejectedEvent(
             rejection.position,
@@ -61,7 +69,10 @@ def judge(records: Sequence[bytes], now_ms: int, limits: EventLimits) -> JudgedE
     accepted = [record for at, record in enumerate(records) if at not in positions]
     # The key decides the partition, and repeated requests are recognised within a partition.
     events: list[Event] = [(record_key(record), record) for record in accepted]
-    return JudgedEvents(events, rejected)
+    success = (columns.outcome == SUCCESS) & ~columns.probe & ~columns.from_cache
+    return JudgedEvents(
+        events, rejected, int(success.sum()), int((success & columns.has_tokens).sum())
+    )
 
 
 def _fix(reason: str, detail: str) -> str:

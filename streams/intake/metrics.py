@@ -24,6 +24,7 @@ class IntakeMetrics:
         self._scopes: set[tuple[str, str]] = set()
         self.answers = self._counter("answers", "Requests by status of the answer", "code")
         self.records = self._counter("records", "Records received, before they became events")
+        self.spans = self._counter("spans", "Spans in the records received")
         self.events = self._counter("events", "Events that Kafka confirmed")
         self.rejected = self._counter(
             "rejected", "Parts of records that cannot be counted", "reason"
@@ -56,6 +57,13 @@ class IntakeMetrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.delay = Histogram(
+            f"{_PREFIX}delay_seconds",
+            "Age of the oldest record of a batch of a source topic when Kafka confirmed its events",
+            ["source"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         in_flight = Gauge(
             f"{_PREFIX}in_flight_bytes",
             "Bytes of requests that are not answered, or not confirmed by Kafka",
@@ -68,14 +76,14 @@ class IntakeMetrics:
 
     def count_skipped(self, source: str, reason: str, scope: str, count: int) -> None:
         """Count parts of records that are no request."""
-        self.skipped.labels(source, reason, self._scope(reason, scope)).inc(count)
+        self.skipped.labels(source, reason, self.scope_label(reason, scope)).inc(count)
 
     def count_note(self, source: str, note: str, scope: str, count: int) -> None:
         """Count events that count less surely than usual."""
-        self.notes.labels(source, note, self._scope(note, scope)).inc(count)
+        self.notes.labels(source, note, self.scope_label(note, scope)).inc(count)
 
-    def _scope(self, reason: str, scope: str) -> str:
-        """Return the label of a scope."""
+    def scope_label(self, reason: str, scope: str) -> str:
+        """Return the label of a scope; the same one for all scopes beyond MOST_SCOPES."""
         if (reason, scope) not in self._scopes:
             if len(self._scopes) >= MOST_SCOPES:
                 return OTHER

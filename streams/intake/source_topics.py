@@ -26,6 +26,7 @@ from streams.intake.processing import Origin, Processor
 from streams.intake.span_conversion import SpanConverter
 from streams.kafka.faust_app import App, broker_urls, create_batch_app
 from streams.kafka.fetch import Batch
+from streams.kafka.producer import now_ms
 from streams.kafka.transport import BatchConsumer, BatchTransport
 from streams.sources.sql_mapping import Record
 from streams.watchdog import Lasting, Ticker, Watchdog, die
@@ -129,6 +130,8 @@ class SourceTopics:
                 await asyncio.sleep(RETRY_AFTER_S)
             else:
                 self._processor.count(batch.topic, len(records), converted, processed)
+                age_s = max(0, now_ms() - min(batch.timestamps_ms)) / 1_000
+                self._metrics.delay.labels(batch.topic).observe(age_s)
                 return
 
     async def _load(self, tps: Set[TP], generation: int) -> Mapping[TP, int]:

@@ -62,6 +62,7 @@ def _add(batch: IntakeBatch, index: int, converted: Converted) -> None:
     converted.places += [PartPlace(index, number) for number in range(len(batch.events))]
     converted.skipped += batch.skipped
     converted.notes += batch.notes
+    converted.spans += batch.spans
     converted.rejected += [
         RejectedPart(
             PartPlace(index, span.position),

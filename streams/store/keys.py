@@ -81,6 +81,10 @@ class Keys:
         """The hash with the number of the last pass that archived hashes of this topic."""
         return f"{self.prefix}hashes"
 
+    def source_counts(self, slot: int) -> str:
+        """Return the key of the hash of what the intake's sources sent in one slot of time."""
+        return f"{self.prefix}source-counts:{slot}"
+
     def sent(self, date: str) -> str:
         """Return the key of the hash of deliveries of one day's board."""
         return f"{self.prefix}{SENT}{date}"

@@ -21,6 +21,8 @@ from streams.store.contract import OperatorCommand
 from streams.store.keys import Keys
 from streams.store.redis import connect, enqueue_command
 from streams.store.server_check import check_redis
+from streams.store.source_counts import EVENTS, PendingCounts, SourceCount
+from streams.store.source_store import SourceStore
 from tests.support.certificates import Authority
 from tests.support.event_samples import raw
 from tests.support.guarded_redis import SHIPPED, GuardedRedis, as_user
@@ -90,6 +92,7 @@ def test_worker_exporter_and_commands_need_no_more_than_their_users_may(
             State(base, client).wait_for(send(kafka, events("second", 0)))
         asyncio.run(give_order(guarded.settings("operator"), kafka))
         asyncio.run(seal_days(guarded.settings("exporter"), kafka))
+        asyncio.run(report_source(guarded.settings("intake"), kafka))
         with guarded.client("worker") as client:
             archived = Keys(kafka.group, kafka.topic).archived_hashes
             wait_until(lambda: client.hget(archived, "sequence") is not None, "days are archived")
@@ -101,7 +104,8 @@ def test_worker_exporter_and_commands_need_no_more_than_their_users_may(
         called = {name.removeprefix("cmdstat_") for name in admin.info("commandstats")}
     # UNWATCH is for an exporter that leaves a ledger to another one.
     needed = called | {"select", "unwatch"}
-    assert allowed("worker") | allowed("exporter") | allowed("operator") <= needed
+    users = ("worker", "exporter", "operator", "intake")
+    assert set().union(*map(allowed, users)) <= needed
 
 
 def allowed(user: str) -> set[str]:
@@ -117,6 +121,16 @@ async def give_order(operator: Redis, kafka: Kafka) -> None:
         await enqueue_command(
             client, kafka.group, kafka.topic, 0, OperatorCommand("1", "resume", None, "", "")
         )
+    finally:
+        await client.aclose()
+
+
+async def report_source(intake: Redis, kafka: Kafka) -> None:
+    client = connect(intake.url, intake.timeout_s, **redis_kwargs(intake))
+    pending = PendingCounts()
+    pending.add({SourceCount(EVENTS, "gateway"): 1}, time.time())
+    try:
+        await SourceStore(client, kafka.group, kafka.topic).add(pending.take())
     finally:
         await client.aclose()
 
@@ -148,6 +162,8 @@ FORBIDDEN = [
     ("exporter", "EVALSHA", "0" * 40, "0"),
     ("exporter", "SCRIPT", "LOAD", "return 1"),
     ("exporter", "HGETALL", "another"),
+    ("intake", "HSET", KEY, "offset", "0"),
+    ("intake", "HGETALL", "tp:{group:topic}:source-counts:0"),
     ("operator", "HSET", KEY, "offset", "0"),
     ("operator", "HSET", "tp:{group:topic}:ledger:a", "a", "1"),
     ("operator", "DEL", KEY),

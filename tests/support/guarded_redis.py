@@ -12,7 +12,7 @@ from tests.support.paths import ROOT
 SHIPPED = ROOT / "deploy/redis"
 
 
-USERS = ("admin", "worker", "exporter", "operator", "simulator", "health")
+USERS = ("admin", "worker", "exporter", "operator", "simulator", "intake", "health")
 
 
 def password(user: str) -> str:

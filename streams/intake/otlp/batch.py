@@ -23,6 +23,10 @@ REPEATS_USAGE = "repeats_usage"  # the usage of a call that another span stands 
 JOINED = "joined"  # a proxy's SERVER span beside the CLIENT span of the same request
 NO_CLIENT_SPAN = "no_client_span"  # a proxy's SERVER span whose CLIENT span is in another record
 
+# Why an event counts less surely than usual.
+SAMPLED = "sampled"  # spans beside its own were left out
+NO_USAGE = "no_usage"
+
 # Why a span is rejected.
 BAD_SPAN, BAD_ID, BAD_TIME = "bad_span", "bad_id", "bad_time"
 

@@ -14,8 +14,10 @@ from streams.intake.otlp.batch import (
     BAD_SPAN,
     BAD_TIME,
     NO_REQUEST,
+    NO_USAGE,
     OTHER_PROFILE,
     REPEATS_USAGE,
+    SAMPLED,
     TOKEN_FIELDS,
     UNKNOWN_SCOPE,
     Event,
@@ -200,9 +202,9 @@ class RequestReader:
         if _first(attributes, profile.fields.get("from_cache", ()), flag):
             event["served_from"] = "response_cache"
         if _is_one_of_a_sample(span):
-            batch.notes["sampled", scope] += 1
+            batch.notes[SAMPLED, scope] += 1
         if event["outcome"] == "success" and "input_tokens" not in event:
-            batch.notes["no_usage", scope] += 1
+            batch.notes[NO_USAGE, scope] += 1
         return event
 
     def _add_defaults(self, event: Event, profile: SpanProfile, resource: Attributes) -> None:

@@ -22,6 +22,7 @@ from exporters.server.collector import Collector
 from streams.config.settings import Settings
 from streams.events.decoder import ELIGIBLE, OUTCOMES, REASONS
 from streams.store.redis import connect
+from streams.store.source_counts import REJECTED, SAMPLED, UNREAD_SPANS, PendingCounts
 from tests.support.checks import not_none
 from tests.support.exporter_state import (
     NOW_S,
@@ -40,6 +41,7 @@ from tests.support.exporter_state import (
 )
 from tests.support.paths import TESTS
 from tests.support.promtool import needs_promtool
+from tests.support.source_history import sent, steady, write_sources
 
 GOLDEN = TESTS / "golden" / "metrics.txt"
 LIVE = [spec for spec in SPECS if spec not in EXPORTER.specs]
@@ -95,6 +97,11 @@ def full_state(settings: Settings) -> None:
         await writer.close()
 
     asyncio.run(write())
+    pending = PendingCounts()
+    steady(pending, "gateway", NOW_S - 2 * 86_400, NOW_S, 5)
+    every_kind = {SAMPLED: 1, REJECTED: 1, UNREAD_SPANS: 1}
+    pending.add(sent("gateway", 1, every_kind), NOW_S)
+    write_sources(settings, [pending])
 
 
 def full_page(settings: Settings) -> Page:

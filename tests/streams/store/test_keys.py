@@ -14,6 +14,7 @@ def test_key_names_are_those_of_earlier_versions() -> None:
     assert (keys.days, keys.maintenance) == ("tp:{g:t}:days", "tp:{g:t}:maintenance")
     assert keys.archived_hashes == "tp:{g:t}:hashes"
     assert keys.sent("2026-11-27") == "tp:{g:t}:sent:2026-11-27"
+    assert keys.source_counts(1_700_000_400) == "tp:{g:t}:source-counts:1700000400"
     assert keys.ledger("o") == "tp:{g:t}:ledger:o"
     assert keys.ledger("o", "2026-11") == "tp:{g:t}:ledger:o:2026-11"
 

@@ -1,0 +1,166 @@
+"""What the sources of the intake sent in the last days, by slots of ten minutes of arrival.
+
+Pure. All intakes of a topic add their counts up in one place, so that a source has one history
+whichever process it sends to, and the exporter's numbers outlast its restarts.
+
+    silence      last event |-------------------| now
+    a day ago               |-------------------|      the events of this span are expected
+    a week ago              |-------------------|      ... or of this one, if these are fewer
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+SLOT_S = 600
+DAY_S, WEEK_S = 86_400, 604_800
+# The silence of a day, a week ago; and some slots for reports that come late.
+KEEP_S = WEEK_S + DAY_S + 6 * SLOT_S
+_SAME_TIME_S = (DAY_S, WEEK_S)
+
+# What is counted of a source. Successes are those that a provider answered and that are no probes.
+RECORDS, EVENTS, REJECTED, SAMPLED = "records", "events", "rejected", "sampled"
+SUCCESSES, WITH_USAGE = "successes", "with_usage"
+UNREAD_SPANS = "unread_spans"  # by scope: spans that no profile of the source takes
+_LAST_EVENT = "last_event"  # not a count: milliseconds since the Unix epoch
+
+
+class SourceCount(NamedTuple):
+    """What a count is of; `scope` only of UNREAD_SPANS."""
+
+    kind: str
+    source: str  # sender or topic: a name without the separator
+    scope: str = ""
+
+    def field(self) -> str:
+        """Return the name of the stored field."""
+        return f"{self.kind}|{self.source}|{self.scope}"
+
+
+class SourceReport(NamedTuple):
+    """What is to be added to one slot."""
+
+    counts: Mapping[str, int]  # by stored field
+    last_events_ms: Mapping[str, int]  # by stored field
+
+
+class PendingCounts:
+    """The counts of one intake that are not stored yet."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, Counter[str]] = {}
+        self._last_ms: dict[int, dict[str, int]] = {}
+
+    def add(self, counts: Mapping[SourceCount, int], now_s: float) -> None:
+        """Add counts of one source at `now_s`; events make it the time of its last one."""
+        slot = slot_of(now_s)
+        into = self._counts.setdefault(slot, Counter())
+        for what, count in counts.items():
+            if count:
+                into[what.field()] += count
+                if what.kind == EVENTS:
+                    last = SourceCount(_LAST_EVENT, what.source).field()
+                    self._last_ms.setdefault(slot, {})[last] = int(now_s * 1_000)
+
+    def take(self) -> dict[int, SourceReport]:
+        """Return all pending counts by slot, which are then no longer pending."""
+        reports = {
+            slot: SourceReport(counts, self._last_ms.get(slot, {}))
+            for slot, counts in self._counts.items()
+            if counts
+        }
+        self._counts, self._last_ms = {}, {}
+        return reports
+
+    def give_back(self, reports: Mapping[int, SourceReport], now_s: float) -> None:
+        """Add counts that could not be stored again, but for slots that are not kept any more."""
+        for slot, (counts, last_ms) in reports.items():
+            if slot >= slot_of(now_s - KEEP_S):
+                self._counts.setdefault(slot, Counter()).update(counts)
+                # Events since then are later.
+                self._last_ms[slot] = {**last_ms, **self._last_ms.get(slot, {})}
+
+
+def slot_of(at_s: float) -> int:
+    """Return the start of the slot of an instant, in seconds since the Unix epoch."""
+    return int(at_s // SLOT_S) * SLOT_S
+
+
+class SourceHistory:
+    """The counts of all sources, by slot."""
+
+    def __init__(self) -> None:
+        self._of_source: dict[str, dict[SourceCount, dict[int, int]]] = {}
+
+    def put(self, slot: int, fields: Mapping[str, int]) -> None:
+        """Take the stored fields of a slot in place of those that it had; counts never fall."""
+        for field, count in fields.items():
+            kind, _, rest = field.partition("|")
+            source, _, scope = rest.partition("|")
+            counts = self._of_source.setdefault(source, {})
+            counts.setdefault(SourceCount(kind, source, scope), {})[slot] = count
+
+    def forget_before(self, slot: int) -> None:
+        """Forget the slots that begin before `slot`, and sources that then have none."""
+        for source, counts in list(self._of_source.items()):
+            for what, by_slot in list(counts.items()):
+                for old in [start for start in by_slot if start < slot]:
+                    del by_slot[old]
+                if not by_slot:
+                    del counts[what]
+            if not counts:
+                del self._of_source[source]
+
+    def sources(self) -> list[str]:
+        """Return the sources that sent something, in alphabetical order."""
+        return sorted(self._of_source)
+
+    def scopes(self, source: str) -> list[str]:
+        """Return the scopes of the source's spans that no profile takes, in alphabetical order."""
+        counts = self._of_source.get(source, {})
+        return sorted(what.scope for what in counts if what.kind == UNREAD_SPANS)
+
+    def total(self, what: SourceCount, span_s: int, now_s: float) -> int:
+        """Return the count of the last `span_s`: of all slots that began in it."""
+        by_slot = self._by_slot(what)
+        first = slot_of(now_s - span_s) + SLOT_S
+        # One slot more, as the clocks of intakes may be ahead.
+        return sum(by_slot.get(slot, 0) for slot in range(first, int(now_s) + SLOT_S, SLOT_S))
+
+    def since_s(self, what: SourceCount) -> int | None:
+        """Return the start of the first slot that has the count."""
+        return min(self._by_slot(what), default=None)
+
+    def _by_slot(self, what: SourceCount) -> Mapping[int, int]:
+        return self._of_source.get(what.source, {}).get(what, {})
+
+    def last_event_s(self, source: str) -> float | None:
+        """Return when Kafka confirmed the last event of a source."""
+        last_ms = self._by_slot(SourceCount(_LAST_EVENT, source))
+        return max(last_ms.values()) / 1_000 if last_ms else None
+
+    def expected_events(self, source: str, now_s: float) -> float | None:
+        """Return how many events the source would have sent since its last one.
+
+        By what it sent in the same span a day ago, or a week ago if that is less. Of a silence of
+        more than a day, its last day. None for a source that is not known for a day.
+        """
+        last_s, since_s = self.last_event_s(source), self.since_s(SourceCount(EVENTS, source))
+        if last_s is None or since_s is None:
+            return None
+        from_s = max(last_s, now_s - DAY_S)
+        known = [
+            self._events(source, from_s - ago_s, now_s - ago_s)
+            for ago_s in _SAME_TIME_S
+            if since_s <= from_s - ago_s
+        ]
+        return min(known, default=None)
+
+    def _events(self, source: str, from_s: float, to_s: float) -> float:
+        """Return the events of a span, those of a slot spread evenly over it."""
+        counts = self._by_slot(SourceCount(EVENTS, source))
+        return sum(
+            counts.get(slot, 0) * (min(to_s, slot + SLOT_S) - max(from_s, slot)) / SLOT_S
+            for slot in range(slot_of(from_s), slot_of(to_s) + SLOT_S, SLOT_S)
+            if min(to_s, slot + SLOT_S) > max(from_s, slot)
+        )
