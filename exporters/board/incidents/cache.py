@@ -110,6 +110,9 @@ def _cache_failures(
             return
         if int(missing[inside].sum()) < _MISSING_MIN * expects:
             return
+        # Chance alone makes some of many small series miss much; the place as a whole must, too.
+        if minute.hit_ratio(inside) > (1 - _MISSING_MIN) * minute.usual_of(inside):
+            return
         place = None if where is None else where.words
         incident = _incident(minute, place, inside, statuses)
         yield place, replace(incident, where=groups.where(where), group="cache")

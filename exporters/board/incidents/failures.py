@@ -70,6 +70,9 @@ def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> 
     A place that explains an active outage alert is an outage. Any further place is an early sign:
     no rule looks at a single minute, and the burn-rate alerts follow if the failures continue. Of
     an alert that no place explains, the labels are shown.
+
+    An outage that recovers slowly is below the condition of its alert before its failures end; the
+    alert is kept firing, and its place is still an outage that notifies a person.
     """
     sums, series = reading.windows[OUTAGE_WINDOW]["series"], len(reading.names["series"])
     counts, newest = (FailureCounts(one, groups, series) for one in (sums, reading.newest))
@@ -77,7 +80,8 @@ def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> 
     allowed = limits.failing_share
     if allowed is None:  # no objective about failures
         allowed = 1 - float(OUTAGE_BELOW)
-    unexplained = list(reading.alerts.outages)
+    kept = [alert for alert in reading.alerts.kept if alert.alert == OUTAGE]
+    unexplained = [*reading.alerts.outages, *kept]
     failed_of = {id(alert): bad * _inside_alert(alert, reading) for alert in unexplained}
     all_requests = int(counts.total.sum())
     named: set[str] = set()
@@ -113,8 +117,10 @@ def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> 
             where=groups.where(cluster.where),
             group=_GROUP,
         )
-    unexplained.sort(key=lambda alert: (URGENCY[severity_of(alert)], alert.value))
-    yield from map(_outage_by_labels, unexplained[:INCIDENTS_MAX])
+    # Kept ones without failures are over (kept.py).
+    holding = [alert for alert in unexplained if alert.holds]
+    holding.sort(key=lambda alert: (URGENCY[severity_of(alert)], alert.value))
+    yield from map(_outage_by_labels, holding[:INCIDENTS_MAX])
 
 
 def _inside_alert(alert: AlertState, reading: BoardInput) -> Ints:

@@ -231,6 +231,20 @@ def test_a_model_that_never_uses_the_cache_is_no_cache_failure(
     assert not any("The cache fails" in one.words for one in facts.incidents)
 
 
+def test_series_that_lose_what_others_gain_are_no_cache_failure(
+    configured: Callable[..., Any],
+) -> None:
+    #  half of the series of each place read nothing from the cache, the others twice the usual
+    def shift(one: dict[str, Any]) -> dict[str, int]:
+        names = ["opus", "sonnet", "haiku", "us-east-1", "eu-west-1", "ap-south-1"]
+        number = names.index(one["model"]) + names.index(one["region"]) + len(one["channel"])
+        hit = one["ended_at"] >= (NOW_S - 60) * 1_000
+        return {"cached_input_tokens": 900 * (number % 2)} if hit else {}
+
+    facts = facts_of(configured(), traffic(3, 20, NOW_S - 900, NOW_S, shift))
+    assert not any("The cache fails" in one.words for one in facts.incidents)
+
+
 def test_the_named_place_of_a_failure_does_not_alternate(configured: Callable[..., Any]) -> None:
     #  eu-west-1 fails as much as sonnet does, and both places explain about the same
     chance = random.Random(7)

@@ -1,5 +1,6 @@
 """Alerts that are kept firing after their condition ended: shown, as a person is notified still."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 from exporters.board.facts import Incident, LiveFacts, State
 from slo.alert_state import AlertState
 from tests.support.exporter_state import NOW_S
-from tests.support.live_board import FixedRules, facts_under
+from tests.support.live_board import FixedRules, facts_under, facts_with
+from tests.support.live_facts import traffic
 
 # Its condition ended 100 s ago, and the page stays open for 8 minutes.
 KEPT = AlertState(
@@ -63,6 +65,24 @@ def test_a_kept_alert_is_not_repeated_beside_the_incident_of_its_place(
     facts = facts_under(configured(), FixedRules([holds, KEPT]), cold=False)
     assert len(over(facts)) == count
     assert facts.state == state
+
+
+def test_an_outage_that_recovers_slowly_is_paging_as_long_as_its_alert_is_kept(
+    configured: Callable[..., Any],
+) -> None:
+    #  eu-west-1:  all fail ....... | 30 % fail: below the condition of the outage alert
+    chance = random.Random(5)
+
+    def fail(one: dict[str, Any]) -> dict[str, str]:
+        hit = one["region"] == "eu-west-1" and chance.random() < 0.3
+        return {"outcome": "server_error"} if hit else {}
+
+    events = traffic(3, 10, NOW_S - 300, NOW_S, fail)
+    facts = facts_with(configured(), FixedRules([KEPT]), events)
+    (outage,) = [incident for incident in facts.incidents if incident.alert == KEPT.alert]
+    assert outage.words.startswith("Region eu-west-1: ")
+    assert not outage.is_over
+    assert (facts.state, facts.notification) == ("breached", "Paging since 22:08 UTC")
 
 
 def test_places_of_one_kept_alert_are_one_line_until_the_last_ends(
