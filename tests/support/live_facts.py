@@ -79,3 +79,16 @@ def the(facts: LiveFacts, alert: str) -> Incident:
     (found,) = told(facts, alert)
     assert found.runbook == alert
     return found
+
+
+def failing(
+    since_s: int, share: float = 1.0, outcome: str = "server_error", **place: Any
+) -> Callable[..., Any]:
+    """Change the outcome of a share of the requests of a place that end since `since_s`."""
+    chance = random.Random(5)
+
+    def change(one: dict[str, Any]) -> dict[str, str]:
+        hit = one["ended_at"] >= since_s * 1_000 and place.items() <= one.items()
+        return {"outcome": outcome} if hit and chance.random() < share else {}
+
+    return change

@@ -1,90 +1,21 @@
-"""The live board in a real browser, over facts made by hand: how it looks, updates and is used."""
+"""The live board in a real browser, over facts made by hand: how it looks and updates."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import bcrypt
 import pytest
-from aiohttp import web
 
-from exporters.board.facts import Incident, LiveFacts, LiveState, PastIncident
+from exporters.board.facts import Incident, LiveFacts, PastIncident
 from exporters.board.live import routes
-from exporters.board.live.routes import board_routes
 from exporters.formatting import unbroken
-from exporters.server.web_config import WebConfig, middleware
+from tests.support.board_browser import LOOKS, PHONE, Source, is_live, opened, served, text_of
 from tests.support.board_samples import STALE, WELL, WITH_INCIDENTS
-from tests.support.browser import Browser, Page
+from tests.support.browser import Browser
 from tokenpulse.local.embedded import free_port
 
 pytestmark = pytest.mark.stack  # needs Chromium
-
-PHONE = {"width": 360, "height": 740, "mobile": True}
-
-
-class Source:
-    """What the exporter knows, as a test sets it."""
-
-    def __init__(self, facts: LiveFacts | None = WELL) -> None:
-        self.now = LiveState(facts, None if facts else "Redis does not answer", 1.0)
-
-    def __call__(self) -> LiveState:
-        return self.now
-
-    def tell(self, facts: LiveFacts, problem: None = None) -> None:
-        self.now = LiveState(facts, problem, self.now.made_at + 1)
-
-
-@asynccontextmanager
-async def served(
-    source: Source, under: str = "", users: dict[str, str] | None = None, port: int = 0
-) -> AsyncIterator[str]:
-    """The board behind a real socket; its address with a slash at the end."""
-    guard = [middleware(WebConfig(users=users))] if users else []
-    app = web.Application(middlewares=guard)
-    app.add_routes(board_routes(source))
-    if under:
-        inner, app = app, web.Application()
-        app.add_subapp(under, inner)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}{under}/"
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
-async def opened(
-    facts: LiveFacts | None = WELL, **options: Any
-) -> AsyncIterator[tuple[Page, Source]]:
-    """A page open on these facts, live; with what tells it of others."""
-    source = Source(facts)
-    async with served(source) as url, Browser.start() as browser:
-        page = await browser.open(url, **options)
-        if options.get("script", True):
-            await is_live(page)
-        yield page, source
-
-
-async def is_live(page: Page, timeout_s: int = 10) -> None:
-    await page.wait_for("document.querySelector('#live').textContent === 'Live'", timeout_s)
-
-
-def text_of(selector: str) -> str:
-    return f"(document.querySelector({json.dumps(selector)})?.textContent ?? '')"
-
-
-LOOKS: dict[str, dict[str, Any]] = {
-    "desktop-light": {},
-    "desktop-dark": {"dark": True},
-    "phone-light": PHONE,
-    "phone-dark": {**PHONE, "dark": True},
-}
 
 
 @pytest.mark.parametrize(
@@ -286,82 +217,6 @@ def test_without_javascript_it_shows_all_and_reloads_itself() -> None:
     asyncio.run(check())
 
 
-def test_a_keyboard_reaches_everything_in_order_and_always_sees_where_it_is() -> None:
-    async def check() -> None:
-        async with opened(WITH_INCIDENTS) as (page, _):
-            await page.press("Tab")
-            assert await page.evaluate("document.activeElement.className") == "skip"
-            where = await page.evaluate("document.activeElement.getBoundingClientRect().top")
-            assert where >= 0, "the skip link is seen when it has the focus"
-            await page.press("Enter")
-            assert await page.evaluate("document.activeElement.id") == "main"
-            seen = []
-            for _ in range(80):
-                await page.press("Tab")
-                name, outline = await page.evaluate(
-                    """(() => {
-                      const at = document.activeElement;
-                      const by = document.getElementById(at.getAttribute('aria-labelledby'));
-                      const name =
-                        at.getAttribute('aria-label') || (by || at).textContent.trim();
-                      const {outlineStyle, outlineWidth} = getComputedStyle(at);
-                      const outline = `${outlineWidth} ${outlineStyle}`;
-                      return [at === document.body ? '' : name, outline];
-                    })()"""
-                )
-                if not name:
-                    break
-                seen.append(name)
-                assert outline == "3px solid", name
-            runbooks = [one.runbook for one in WITH_INCIDENTS.incidents if one.runbook]
-            assert seen.pop(0) == "Incidents"
-            assert seen[: len(runbooks)] == runbooks
-            del seen[: len(runbooks)]
-            assert seen[0] == "Objectives, table"
-            uptime = [name.startswith("uptime, fleet: 30 days") for name in seen].index(True)
-            assert seen[uptime + 1].startswith("30 days: 25 met")
-            assert seen[-5:] == [
-                "Daily board", "These numbers as JSON", "Metrics", "Readiness", "Health",
-            ]  # fmt: skip
-
-    asyncio.run(check())
-
-
-@pytest.mark.parametrize("look", ["desktop-light", "phone-light"])
-def test_a_screen_reader_finds_landmarks_headings_and_tables(look: str) -> None:
-    async def check() -> None:
-        async with opened(WITH_INCIDENTS, **LOOKS[look]) as (page, _):
-            nodes = await page.accessibility()
-            roles = [node.role for node in nodes]
-            for landmark in ("banner", "main", "contentinfo"):
-                assert roles.count(landmark) == 1, landmark
-            named = {(node.role, node.name) for node in nodes}
-            assert {("navigation", "Boards"), ("navigation", "More")} <= named
-            headings = [
-                (node.properties["level"], node.name) for node in nodes if node.role == "heading"
-            ]
-            assert [name for level, name in headings if level == 1] == [
-                unbroken(WITH_INCIDENTS.headline)
-            ]
-            assert [name for level, name in headings if level == 2] == [
-                "Incidents", "Objectives", "The fleet, last 5 minutes", "Models", "Regions",
-                "Uptime by day",
-            ]  # fmt: skip
-            tables = {node.name for node in nodes if node.role == "table"}
-            assert {
-                "Objectives of the policies in force, the worst first",
-                "Models, last 5 minutes, the worst first",
-                "Regions, last 5 minutes, the worst first",
-            } <= tables
-            assert ("rowheader", "eu-west-1") in named
-            assert ("columnheader", "State") in named
-            pictures = [node.name for node in nodes if node.role == "image"]
-            assert any(name.startswith("Last 60 minutes: 225") for name in pictures)
-            assert not [name for name in pictures if not name], "every picture has words"
-
-    asyncio.run(check())
-
-
 def test_it_works_below_a_path_and_behind_a_password() -> None:
     async def check() -> None:
         password = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
@@ -377,35 +232,5 @@ def test_it_works_below_a_path_and_behind_a_password() -> None:
             source.tell(WITH_INCIDENTS)
             await page.wait_for(text_of("#verdict") + " === 'Unhealthy'")
             assert page.console == []
-
-    asyncio.run(check())
-
-
-def test_nothing_moves_for_those_who_asked_for_that() -> None:
-    async def check() -> None:
-        async with opened(reduced_motion=True) as (page, _):
-            moving = "document.getAnimations().length"
-            assert await page.evaluate(moving) == 0
-        async with opened() as (page, _):
-            assert await page.evaluate(moving) == 1
-
-    asyncio.run(check())
-
-
-def test_it_prints_black_on_white_also_from_dark_mode() -> None:
-    async def check() -> None:
-        async with opened(WITH_INCIDENTS, dark=True) as (page, _):
-            await page.command("Emulation.setEmulatedMedia", media="print")
-            assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == (
-                "rgb(255, 255, 255)"
-            )
-            await page.screenshot("board-print.png")
-            words = await page.evaluate(
-                "getComputedStyle(document.querySelector('#incidents .words')).display"
-            )
-            assert words == "block"
-            printed = await page.pdf(preferCSSPageSize=True, printBackground=True)
-            assert printed.startswith(b"%PDF-")
-            assert printed.count(b"/Type /Page\n") <= 3
 
     asyncio.run(check())
