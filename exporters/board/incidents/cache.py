@@ -103,7 +103,7 @@ def _cache_failures(
     for at in range(INCIDENTS_MAX):
         splits = groups.splits(missing * is_left, expected * is_left)
         # A place needs half of the share: the incident itself is decided below.
-        where = groups.localise(f"cache {at}", splits, _MISSING_MIN / 2)
+        where = groups.localise(f"cache {at}", splits, _MISSING_MIN / 2, _MISSING_MIN)
         inside = is_left & (np.True_ if where is None else groups.inside(where))
         expects = int(expected[inside].sum())
         if int(minute.requests[inside].sum()) < USUAL_MIN_REQUESTS or not expects:

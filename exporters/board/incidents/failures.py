@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from exporters import formatting as fmt
 from exporters.board.alerts import (
@@ -86,13 +87,12 @@ def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> 
     all_requests = int(counts.total.sum())
     named: set[str] = set()
     for cluster in counts.clusters(allowed):
-        inside = np.True_ if cluster.where is None else groups.inside(cluster.where)
-        # An alert about a larger or a smaller place is the same fault if its failures are here.
+        where = cluster.where
+        inside = np.ones(series, np.bool_) if where is None else groups.inside(where)
         explained = [
             alert
             for alert in unexplained
-            if (failed := int(failed_of[id(alert)].sum()))
-            and int((failed_of[id(alert)] * inside).sum()) >= _EXPLAINED_SHARE * failed
+            if _is_same_fault(alert, failed_of[id(alert)], inside, cluster.bad)
         ]
         unexplained = [alert for alert in unexplained if alert not in explained]
         severity: Severity = "page"
@@ -121,6 +121,21 @@ def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> 
     holding = [alert for alert in unexplained if alert.holds]
     holding.sort(key=lambda alert: (URGENCY[severity_of(alert)], alert.value))
     yield from map(_outage_by_labels, holding[:INCIDENTS_MAX])
+
+
+def _is_same_fault(
+    alert: AlertState, failed: Ints, inside: npt.NDArray[np.bool_], cluster_failed: int
+) -> bool:
+    """Return whether an alert and a cluster of failures are about one fault.
+
+    `failed`: failures of the alert's place by series. `inside`: the series of the cluster.
+    """
+    common = int((failed * inside).sum())
+    # An alert about a larger or a smaller place is the same fault if its failures are here.
+    if not common or common < _EXPLAINED_SHARE * int(failed.sum()):
+        return False
+    # A place that recovers has few failures; most of those of another fault are elsewhere.
+    return alert.holds or common >= _EXPLAINED_SHARE * cluster_failed
 
 
 def _inside_alert(alert: AlertState, reading: BoardInput) -> Ints:

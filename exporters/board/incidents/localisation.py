@@ -89,20 +89,24 @@ class Localisation:
 
 
 def localise(
-    splits: Mapping[str, Split], allowed: float, last: Localisation | None = None
+    splits: Mapping[str, Split],
+    allowed: float,
+    last: Localisation | None = None,
+    share_min: float = 0.0,
 ) -> Localisation | None:
     """Return the best explanation, or None if bad requests are spread evenly.
 
     `allowed`: the share of bad requests that is acceptable. The share elsewhere must be within it,
     or clearly better than overall. `last`: the explanation of the last refresh, which stays unless
-    another one is clearly better.
+    another one is clearly better. `share_min`: a place with a smaller share of bad requests is not
+    blamed, nor together with a worse one.
     """
     last_place = None if last is None else (last.dimension, frozenset(last.names))
     # Weaker evidence than the minimum never wins.
     best, best_score = None, _EVIDENCE_MIN
     for dimension in (*DIMENSIONS, STREAM):
         if dimension in splits:
-            for score, candidate in _candidates(dimension, splits[dimension], allowed):
+            for score, candidate in _candidates(dimension, splits[dimension], allowed, share_min):
                 # Two explanations that are about as good would alternate.
                 if (dimension, frozenset(candidate.names)) == last_place:
                     score *= _HYSTERESIS
@@ -113,12 +117,13 @@ def localise(
 
 
 def _candidates(
-    dimension: str, split: Split, allowed: float
+    dimension: str, split: Split, allowed: float, share_min: float
 ) -> Iterator[tuple[float, Localisation]]:
     """Yield the worst place, the two worst, ... with the evidence for each."""
     bad_all, total_all = int(split.bad.sum()), int(split.total.sum())
     # A place with less than a twentieth of the bad requests does not explain them.
-    suspects = np.flatnonzero(split.bad >= max(_BAD_MIN, bad_all // 20))
+    is_suspect = split.bad >= max(_BAD_MIN, bad_all // 20)
+    suspects = np.flatnonzero(is_suspect & (split.bad >= share_min * split.total))
     order = suspects[np.argsort(-split.bad[suspects] / split.total[suspects], kind="stable")]
     # Places of one kind are blamed together, the worst first: sums of the first, first two, ...
     bad = total = 0
@@ -191,10 +196,10 @@ class SeriesGroups:
         return splits
 
     def localise(
-        self, question: str, splits: Mapping[str, Split], allowed: float
+        self, question: str, splits: Mapping[str, Split], allowed: float, share_min: float = 0.0
     ) -> Localisation | None:
         """Return the best explanation, as `localise`, with a margin for the last answer."""
-        where = localise(splits, allowed, self._last.get(question))
+        where = localise(splits, allowed, self._last.get(question), share_min)
         self._last[question] = where
         return where
 

@@ -85,6 +85,19 @@ def test_an_outage_that_recovers_slowly_is_paging_as_long_as_its_alert_is_kept(
     assert (facts.state, facts.notification) == ("breached", "Paging since 22:08 UTC")
 
 
+def test_a_fault_elsewhere_is_not_the_outage_whose_alert_is_kept(
+    configured: Callable[..., Any],
+) -> None:
+    #  10 % fail in all regions alike, after the outage of eu-west-1
+    chance = random.Random(5)
+    fails = {"outcome": "stream_error"}
+    events = traffic(3, 10, NOW_S - 300, NOW_S, lambda one: fails if chance.random() < 0.1 else {})
+    facts = facts_with(configured(), FixedRules([KEPT]), events)
+    new = [incident for incident in facts.incidents if not incident.is_over]
+    assert [incident.notification.state for incident in new] == ["none"]
+    assert len(over(facts)) == 1
+
+
 def test_places_of_one_kept_alert_are_one_line_until_the_last_ends(
     configured: Callable[..., Any],
 ) -> None:

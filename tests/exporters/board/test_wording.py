@@ -85,6 +85,15 @@ def test_a_place_is_blamed_that_is_bad_while_all_else_is_well() -> None:
     assert (found.bad_elsewhere, found.share_elsewhere, found.explained) == (0, 0.0, 1.0)
 
 
+def test_a_place_with_less_than_the_smallest_share_is_not_blamed_with_a_worse_one() -> None:
+    #  cached tokens that are missing, in thousands; a few dozen of a hundred are missing by chance
+    by_model = {
+        "model": split(a=(54, 300), b=(126, 280), c=(28, 140), d=(27, 140), e=(26, 80), f=(12, 60))
+    }
+    assert not_none(localise(by_model, 0.2)).names == ("b", "e")
+    assert not_none(localise(by_model, 0.2, share_min=0.4)).names == ("b",)
+
+
 def test_of_two_ways_to_say_the_same_the_region_is_named() -> None:
     same = split(a=(50, 100), b=(0, 100))
     assert blamed(model=same, region=same) == ("region", ("a",))
