@@ -10,6 +10,7 @@ last minute:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,10 @@ from streams.state.tables import Ints
 CACHE_LOW = "TokenpulseCacheHitLow"
 USUAL_WINDOW = "1h"
 _MISSING_MIN = 0.4  # share of the usual cached tokens; normal minutes miss a few hundredths
+# The usual share of n requests varies from minute to minute like that of n / 3 independent ones,
+# as a few long prompts have most of the tokens, and each is read from the cache nearly all or not.
+_REQUESTS_PER_INDEPENDENT = 3
+_CHANCE_DEVIATIONS = 4.5
 _REQUESTS_AT = KNOWN_AT + KNOWN.index("cached_input")
 
 
@@ -74,6 +79,12 @@ class _CacheMinute:
         """Return the usual share, for the mix of the last minute."""
         return int(self.expected[inside].sum()) / max(int(self.tokens[inside].sum()), 1)
 
+    def may_be_chance(self, inside: npt.NDArray[np.bool_]) -> bool:
+        """Return whether so few requests could lose so much of the usual share by chance."""
+        usual, ratio = self.usual_of(inside), self.hit_ratio(inside)
+        independent = max(int(self.requests[inside].sum()), 1) / _REQUESTS_PER_INDEPENDENT
+        return usual - ratio < _CHANCE_DEVIATIONS * sqrt(usual * (1 - usual) / independent)
+
 
 def early_cache_failures(
     reading: BoardInput,
@@ -108,7 +119,7 @@ def _cache_failures(
         expects = int(expected[inside].sum())
         if int(minute.requests[inside].sum()) < USUAL_MIN_REQUESTS or not expects:
             return
-        if int(missing[inside].sum()) < _MISSING_MIN * expects:
+        if int(missing[inside].sum()) < _MISSING_MIN * expects or minute.may_be_chance(inside):
             return
         # Chance alone makes some of many small series miss much; the place as a whole must, too.
         if minute.hit_ratio(inside) > (1 - _MISSING_MIN) * minute.usual_of(inside):

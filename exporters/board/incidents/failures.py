@@ -54,6 +54,9 @@ _DENIALS = {
     CLIENT_ERRORS: ("client errors", "client errors"),
     RATE_LIMITED: ("rate-limited", "rate-limited (429)"),
 }
+_OTHER_WORDS = {
+    "TokenpulseCreditDue": "A credit is due if the period ended now: {places}.",
+}
 _CUSTOMER_WORDS = {
     CUSTOMER_FLOOD: "Customer {customer} sent {share} of all requests of the last hour, over "
     f"{FLOOD_TIMES_OTHERS} times as many beside those of all others as in the day before.",
@@ -301,7 +304,9 @@ def other_incidents(reading: BoardInput, shown: Sequence[Incident]) -> Iterator[
         ]
         yield Incident(
             severity_of(states[0]),
-            f"Alert {alert} holds for {fmt.enumeration(places)}.",
+            _OTHER_WORDS.get(alert, f"Alert {alert} holds for {{places}}.").format(
+                places=fmt.enumeration(places)
+            ),
             alert,
             alert,
             incident_key(alert, *places),

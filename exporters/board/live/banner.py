@@ -62,7 +62,10 @@ def make_banner(
         return Banner(worst, _listed(incidents))
     # No incident explains the colour: the cards and objectives of this state do.
     reasons = [finding.words for finding in findings if finding.state == worst]
-    return Banner(worst, _reasons(reasons) + (_also(incidents) if incidents else ""))
+    # The incident of an objective that is missed begins with the same words.
+    begins = tuple(words.partition(":")[0] for words in reasons[:_FINDINGS_MAX])
+    others = [incident for incident in incidents if not incident.words.startswith(begins)]
+    return Banner(worst, _reasons(reasons) + (_also(others) if others else ""))
 
 
 def _state_of(incident: Incident) -> State:

@@ -89,16 +89,15 @@
     const { unit } = figure.dataset;
     const step = Number(figure.dataset.step);
     const isDaily = step >= 86_400;
-    const words = (at) => (plot, value, series, row) => {
-      if (row === null || row === undefined) return "–";
-      return (charts.get(figure.id)?.table ?? table).words[at][row];
-    };
+    const now = () => charts.get(figure.id)?.table ?? table;
+    // Without a cursor the legend is about the newest step that is over.
+    const lastOver = () => Math.max(0, now().running.lastIndexOf(false));
+    const words = (at) => (plot, value, series, row) => now().words[at][row ?? lastOver()];
     const series = [
       {
         label: "From",
         value: (plot, at) => {
-          if (at === null) return "–";
-          const date = new Date(at * 1000);
+          const date = new Date((at ?? now().times[lastOver()]) * 1000);
           const seconds = step < 60 ? `:${pad(date.getUTCSeconds())}` : "";
           return isDaily ? day(date) : `${day(date)} ${clock(date)}${seconds}`;
         },

@@ -97,6 +97,7 @@ def test_the_banner_names_the_most_urgent_notification(shown: list[Incident]) ->
         ("page", Notification(), "Not paged"),
         ("ticket", Notification("firing", SAMPLE_S), "Ticket since 12:03 UTC"),
         ("ticket", Notification("pending", SAMPLE_S + 720), "Ticket in 12 min"),
+        ("ticket", Notification("pending", SAMPLE_S + 9), "Ticket in 9 s"),
         ("info", Notification(), "Note"),
     ],
 )
@@ -114,6 +115,17 @@ def test_a_new_incident_is_not_hidden_behind_an_old_one() -> None:
     cards = dict.fromkeys(CARDS, WELL.availability_ratio)
     banner = make_banner([burn, minor, new], FRESH, 1, cards, ())
     assert banner.headline == "The budget burns. New: The cache fails. And 1 more."
+
+
+def test_the_incident_of_a_missed_objective_is_not_announced_beside_it() -> None:
+    row = replace(WELL.objectives[0], objective="uptime", scope="fleet", state="breached")
+    missed = Incident("ticket", "Objective uptime is missed: its error budget is spent.", None)
+    cards = dict.fromkeys(CARDS, replace(WELL.availability_ratio, state="ok"))
+    banner = make_banner([missed], FRESH, 1, cards, (row,))
+    assert banner.headline == f"Objective uptime is missed: {row.value}, target {row.target}."
+    cold = Incident("ticket", "The cache fails.", None)
+    banner = make_banner([missed, cold], FRESH, 1, cards, (row,))
+    assert banner.headline.endswith(". 1 incident below.")
 
 
 # -- from the state --------------------------------------------------------------------------------
@@ -243,6 +255,32 @@ def test_series_that_lose_what_others_gain_are_no_cache_failure(
 
     facts = facts_of(configured(), traffic(3, 20, NOW_S - 900, NOW_S, shift))
     assert not any("The cache fails" in one.words for one in facts.incidents)
+
+
+def test_a_few_requests_that_read_less_by_chance_are_no_cache_failure(
+    configured: Callable[..., Any],
+) -> None:
+    #  one request in twenty is of a small tier; its long prompts are from the cache, or not
+    async def use(world: World) -> list[str]:
+        chance = random.Random(2)
+
+        def change(one: dict[str, Any]) -> dict[str, Any]:
+            tokens = 50 + int(chance.lognormvariate(6.5, 1))
+            tier = "batch" if chance.random() < 0.05 else "standard"
+            cached = int(0.98 * tokens) if chance.random() < 0.5 else 0
+            used = {"input_tokens": tokens, "cached_input_tokens": cached}
+            return {"service_tier": tier, "channel": chance.choice("abcd"), **used}
+
+        events = traffic(3, 50, NOW_S - 1_500, NOW_S, change)
+        told, at_s = [], NOW_S - 1_500
+        for until_s in range(NOW_S - 900, NOW_S, 30):
+            new = [one for one in events if at_s * 1_000 <= one["ended_at"] < until_s * 1_000]
+            await world.writer.write(0, new, until_s)
+            at_s = until_s
+            told += [one.words for one in (await world.facts(until_s)).incidents]
+        return told
+
+    assert [words for words in in_world(configured(), use) if "The cache fails" in words] == []
 
 
 def test_the_named_place_of_a_failure_does_not_alternate(configured: Callable[..., Any]) -> None:

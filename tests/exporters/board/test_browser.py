@@ -12,7 +12,7 @@ from exporters.board.live import routes
 from exporters.formatting import unbroken
 from tests.support.board_browser import LOOKS, PHONE, Source, is_live, opened, served, text_of
 from tests.support.board_samples import STALE, WELL, WITH_INCIDENTS
-from tests.support.browser import Browser
+from tests.support.browser import Browser, Page
 from tokenpulse.local.embedded import free_port
 
 pytestmark = pytest.mark.stack  # needs Chromium
@@ -54,11 +54,35 @@ def test_the_worst_ten_places_fit_on_the_screen_of_an_operator() -> None:
                   [place, document.querySelector(place).getBoundingClientRect().bottom]))"""
             )
             assert max(bottoms.values()) <= 900, bottoms
-            wide = await page.evaluate(
-                """[...document.querySelectorAll('#models .scroll, #regions .scroll')].filter(
-                  (table) => table.scrollWidth > table.clientWidth).length"""
-            )
-            assert wide == 0
+            assert await cut_tables(page) == []
+
+    asyncio.run(check())
+
+
+async def cut_tables(page: Page) -> list[str]:
+    """Return the sections whose table is wider than its place on the page."""
+    found: list[str] = await page.evaluate(
+        """['objectives', 'models', 'regions'].filter((id) => {
+          const place = document.querySelector(`#${id} .scroll`);
+          return place.scrollWidth > place.clientWidth;
+        })"""
+    )
+    return found
+
+
+@pytest.mark.parametrize("width", [1200, 1280, 1410, 1440, 1920])
+def test_no_table_is_cut_on_a_screen_of_any_usual_width(width: int) -> None:
+    burn = (("5m", 134.25), ("1h", 23.1), ("6h", 12.4), ("3d", 12.6))
+    name = "largest-customer"
+    rows = tuple(
+        replace(row, objective=name, scope="customer Zephyrine Energy", burn=burn)
+        for row in WITH_INCIDENTS.objectives
+    )
+
+    async def check() -> None:
+        facts = replace(WITH_INCIDENTS, objectives=rows)
+        async with opened(facts, width=width, height=900) as (page, _):
+            assert await cut_tables(page) == []
 
     asyncio.run(check())
 

@@ -16,6 +16,7 @@ from exporters.board.facts import (
     LiveState,
     TileValue,
 )
+from exporters.board.incidents.notifications import since_text
 from exporters.board.live.page import FRAGMENTS, fragments, with_keys
 from exporters.board.live.routes import build, live_json
 from exporters.formatting import budget_left
@@ -195,3 +196,23 @@ def test_the_requests_of_the_window_and_of_availability_have_one_name_each() -> 
     assert (
         "15,234 requests (availability counts 15,200: with probes, without client errors)" in part
     )
+
+
+def test_the_banner_says_since_when_and_how_much_is_affected() -> None:
+    incident = Incident(
+        "page",
+        "Region eu-west-1 fails.",
+        None,
+        since_s=WELL.made_at_s - 65,
+        affected_ratio=0.104,
+    )
+    facts = dataclasses.replace(
+        WELL, headline=f"{incident.words} And 1 more.", incidents=(incident,)
+    )
+    since = f"Since {since_text(WELL.made_at_s - 65, WELL.made_at_s)} , for 1 min 5 s"
+    assert f"{since} · 10.4 % of the fleet affected" in shown_text(
+        fragments(state(facts))["status"]
+    )
+    # Of an older incident than the one in the headline, the line would be wrong.
+    other = dataclasses.replace(facts, headline="These numbers are old: no worker.")
+    assert since not in shown_text(fragments(state(other))["status"])

@@ -19,6 +19,7 @@ from exporters.windows.measured import Measured
 from slo.policy.loading import load_policies
 from tests.support.checks import not_none
 from tests.support.paths import ROOT
+from tokenpulse.local.stack import SIMULATED
 
 # -- words -----------------------------------------------------------------------------------------
 
@@ -178,7 +179,7 @@ def test_every_alert_that_the_board_names_exists_and_has_a_runbook() -> None:
         name for path in sources for name in re.findall(r"\"(Tokenpulse\w+)\"", path.read_text())
     }
     groups = [*builtin_groups("job")]
-    for policy in load_policies(("default",)):
+    for policy in load_policies(("default", SIMULATED / "contracts.yaml")):
         groups += policy_groups(policy)
     rules = {alert.name for group in groups for alert in group.alerts}
     runbooks = {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")}
