@@ -29,6 +29,8 @@ for user in $users; do
 done
 openssl rand -hex 32 | new customer_key
 openssl rand -hex 16 | new grafana_admin_password
+# The senders that the intake accepts: docs/intake.md.
+printf 'senders:\n  - {token: %s, tenant: default}' "$(openssl rand -hex 32)" | new intake_tokens
 
 # The users of Redis, as the SHA-256 of their passwords.
 acl=$(cat "$here/redis/users.acl")

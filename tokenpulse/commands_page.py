@@ -20,6 +20,7 @@ OWN = {
     "exporter": {WATCHDOG: "its event loop stood still, so the watchdog ended it; start it again"},
     "health events": {1: "Kafka received no event in that time"},
     "health exporter": {1: "the exporter is not ready"},
+    "health intake": {1: "the intake is not ready"},
     "health worker": {1: "the worker makes no progress"},
     "partitions move": {1: "no worker acknowledged it in time, or the partition is halted again"},
     "partitions resume": {1: "no worker acknowledged it in time, or the partition is halted again"},

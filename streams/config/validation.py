@@ -34,7 +34,7 @@ def findings(
     """
     for finding in details:
         location, given, kind = finding["loc"], finding["input"], finding["type"]
-        if kind == "too_short" and given:
+        if kind == "too_short" and given and not isinstance(given, str):
             continue  # pydantic counts only the valid entries, and each invalid one has its line
         where = (
             within + _place(location, document, kind in ("missing", UNKNOWN_KIND))
@@ -57,6 +57,8 @@ def _fix(finding: ErrorDetails) -> str:
             return "write keys here"
         case "invalid_key":
             return "keys are text"
+        case "too_short" if isinstance(finding["input"], str):  # of a secret
+            return f"use at least {finding['ctx']['min_length']} characters"
         case "too_short":
             return "write at least one"
     return finding["msg"].removeprefix("Value error, ").replace("Input", "it", 1)

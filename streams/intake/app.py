@@ -9,7 +9,6 @@ from aiohttp import web
 
 from streams.config.settings import Intake, Settings
 from streams.errors import ConfigError
-from streams.intake.conversion import converter_of
 from streams.intake.delivery import Delivery
 from streams.intake.event_bodies import EventBodies
 from streams.intake.metrics import IntakeMetrics
@@ -17,8 +16,8 @@ from streams.intake.processing import Processor
 from streams.intake.server import Bodies, InFlight, IntakeServer
 from streams.intake.source_reports import SourceReports
 from streams.intake.source_topics import create_source_topics
-from streams.intake.span_conversion import is_profile
 from streams.intake.tokens import Tokens, load_tokens
+from streams.intake.tokens_reload import TokensReload
 from streams.intake.trace_bodies import TraceBodies
 from streams.kafka.topics import check_sources
 
@@ -47,12 +46,15 @@ async def _serve(settings: Settings) -> None:
     intake = settings.intake
     in_flight = InFlight(intake.max_in_flight_bytes)
     metrics = IntakeMetrics(lambda: in_flight.size)
+    events = EventBodies(intake.max_records)
+    events.prepare(tokens.sources())
+    reload = TokensReload(intake, tokens, events.prepare)
     processor = Processor(settings.worker, metrics)
     await check_sources(settings.kafka, [source.topic for source in intake.sources])
     reports = SourceReports(settings, processor.pending)
     # Counts of the last deliveries are reported after the delivery has ended.
     async with reports, Delivery(settings.kafka) as delivery:
-        server = create_server(intake, tokens, delivery, processor, metrics, in_flight)
+        server = create_server(intake, events, tokens, delivery, processor, metrics, in_flight)
         sources = create_source_topics(settings, delivery, processor, metrics)
         runner = create_runner(server)
         await runner.setup()
@@ -61,7 +63,9 @@ async def _serve(settings: Settings) -> None:
             log.info("listening on http://%s:%d%s", host, port, EventBodies.path)
             if sources is not None:
                 await sources.app.start()
+            reloading = loop.create_task(reload.run())
             await stopping.wait()
+            reloading.cancel()
         finally:
             # Sources and server end first: both deliver, and the outer block closes the producers.
             if sources is not None:
@@ -71,18 +75,15 @@ async def _serve(settings: Settings) -> None:
 
 def create_server(
     intake: Intake,
+    events: EventBodies,
     tokens: Tokens,
     delivery: Delivery,
     processor: Processor,
     metrics: IntakeMetrics,
     in_flight: InFlight,
 ) -> IntakeServer:
-    """Return the server. Raises ConfigError if a sender names a source that does not exist."""
-    converters = {name: converter_of(name) for name in tokens.sources() if not is_profile(name)}
-    bodies: list[Bodies] = [
-        EventBodies(converters, intake.max_records),
-        TraceBodies(intake.customer_attributes),
-    ]
+    """Return the server of events and traces."""
+    bodies: list[Bodies] = [events, TraceBodies(intake.customer_attributes)]
     return IntakeServer(intake, bodies, tokens, delivery, processor, metrics, in_flight)
 
 

@@ -1,7 +1,7 @@
 """Bodies of `POST /v1/events`: records become events, and the counts of both an answer."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +16,7 @@ from streams.intake.body import (
 )
 from streams.intake.conversion import Converted, Converter, RejectedPart, converter_of, recognise
 from streams.intake.processing import Processed
+from streams.intake.span_conversion import is_profile
 from streams.intake.tokens import Sender
 from streams.sources.sql_mapping import Record
 
@@ -29,10 +30,15 @@ class EventBodies:
 
     path = EVENTS_PATH
 
-    def __init__(self, converters: Mapping[str, Converter], max_records: int) -> None:
-        """`converters`: of the sources that senders name; further ones are made when needed."""
-        self._converters = dict(converters)
+    def __init__(self, max_records: int) -> None:
+        self._converters: dict[str, Converter] = {}
         self._max_records = max_records
+
+    def prepare(self, sources: Iterable[str]) -> None:
+        """Load what the sources of senders need. Raises ConfigError if one does not exist."""
+        for name in sources:
+            if not is_profile(name) and name not in self._converters:
+                self._converters[name] = converter_of(name)
 
     async def convert(
         self, sender: Sender, content_type: str, content: bytes

@@ -46,6 +46,13 @@ class Tokens:
         """`senders`: by the SHA-256 hash of their token; None if no token is needed."""
         self._senders = senders
 
+    def __len__(self) -> int:
+        return len(self._senders or {})
+
+    def replace(self, fresh: "Tokens") -> None:
+        """Take the senders of tokens that were read later."""
+        self._senders = fresh._senders
+
     def sources(self) -> set[str]:
         """Return the sources that senders name."""
         senders = (self._senders or {}).values()

@@ -15,6 +15,9 @@ import yaml
 from click import Command, Context, Group
 
 from streams.config.settings import Settings, load_settings
+from streams.intake.app import SHUTDOWN_S
+from streams.intake.delivery import GROUP_DEADLINE_S
+from streams.intake.tokens import load_tokens
 from streams.worker.app import ENDING_DEADLINE_S
 from tests.support.checks import not_none
 from tests.support.compose import document, environment_of, mounts_of, secrets_of
@@ -24,7 +27,7 @@ from tokenpulse.cli.main import main
 DOCUMENT = document()
 SERVICES = DOCUMENT["services"]
 ONCE = ("topics", "rules", "operator")  # they work, and end
-PUBLISHED = {"grafana": 3000, "exporter": 9464}
+PUBLISHED = {"grafana": 3000, "exporter": 9464, "intake": 4318}
 VENDORED_SCHEMA = "builtin_schemas/vendor/compose-spec.json"
 every_service = pytest.mark.parametrize("name", SERVICES)
 
@@ -41,6 +44,7 @@ def test_it_follows_the_compose_specification() -> None:
 
 def test_all_that_the_issue_wants_is_there() -> None:
     wanted = {"kafka", "redis", "topics", "worker", "exporter", "prometheus", "alertmanager"}
+    wanted |= {"intake"}
     assert wanted | {"grafana", "simulator"} <= set(SERVICES)
     assert SERVICES["simulator"]["profiles"] == ["simulate"]
     always = {name for name, service in SERVICES.items() if not service.get("profiles")}
@@ -107,6 +111,25 @@ def test_limits_are_above_what_each_may_use_by_its_own_settings() -> None:
     assert megabytes(SERVICES["kafka"]["mem_limit"]) >= 2 * megabytes(heap)
 
 
+def test_the_intake_has_room_for_all_requests_in_transit() -> None:
+    in_flight = settings_of("intake").intake.max_in_flight_bytes
+    assert megabytes(SERVICES["intake"]["mem_limit"]) * 1_048_576 >= 2 * in_flight
+
+
+def test_the_intake_accepts_the_token_that_make_secrets_made(made_secrets: Path) -> None:
+    file = made_secrets / "intake_tokens"
+    [sender] = yaml.safe_load(file.read_text())["senders"]
+    tokens = load_tokens(settings_of("intake").intake.model_copy(update={"tokens_file": file}))
+    found = tokens.sender_of(f"Bearer {sender['token']}")
+    assert found is not None
+    assert found.tenant == "default"
+
+
+def test_the_intake_has_time_to_deliver_what_it_received() -> None:
+    grace_s = seconds(SERVICES["intake"]["stop_grace_period"])
+    assert grace_s > SHUTDOWN_S + GROUP_DEADLINE_S
+
+
 def test_a_worker_has_time_for_its_last_checkpoint() -> None:
     assert seconds(SERVICES["worker"]["stop_grace_period"]) > ENDING_DEADLINE_S + 10
 
@@ -140,7 +163,9 @@ def test_what_a_service_waits_for_can_become_so(name: str) -> None:
 
 
 @every_service
-def test_only_grafana_and_the_board_are_published_and_on_loopback_only(name: str) -> None:
+def test_only_grafana_the_board_and_the_intake_are_published_and_on_loopback_only(
+    name: str,
+) -> None:
     ports = SERVICES[name].get("ports", [])
     number = PUBLISHED.get(name)
     assert ports == ([] if number is None else [f"127.0.0.1:{number}:{number}"])
@@ -154,7 +179,8 @@ def test_only_what_must_can_reach_the_outside() -> None:
         for name, service in SERVICES.items()
         if set(service.get("networks", [])) - closed
     }
-    assert open_to == {"exporter": {"front"}, "grafana": {"front"}, "alertmanager": {"outside"}}
+    front = {name: {"front"} for name in PUBLISHED}
+    assert open_to == {**front, "alertmanager": {"outside"}}
     assert "data" not in SERVICES["grafana"]["networks"]
     assert "data" not in SERVICES["prometheus"]["networks"]
 
@@ -258,6 +284,7 @@ def test_the_environment_is_settings_that_exist(name: str) -> None:
         for file in (
             *(settings.redis.password_file, settings.redis.ssl_ca_file),
             settings.worker.customer_key_file,
+            settings.intake.tokens_file,
         )
         if file is not None
     }

@@ -29,7 +29,9 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 PROMETHEUS = "http://prometheus:9090/api/v1"
 ALERTMANAGER = "http://alertmanager:9093/api/v2"
-RUNNING = ("kafka", "redis", "worker", "exporter", "prometheus", "alertmanager", "simulator")
+RUNNING = (
+    *("kafka", "redis", "worker", "intake", "exporter", "prometheus", "alertmanager", "simulator"),
+)
 WAIT_S = 120
 
 

@@ -9,6 +9,7 @@ from aiohttp import ClientSession, web
 from streams.config.settings import Kafka, Settings
 from streams.intake.app import create_runner, create_server
 from streams.intake.delivery import Delivery
+from streams.intake.event_bodies import EventBodies
 from streams.intake.metrics import IntakeMetrics
 from streams.intake.processing import Processor
 from streams.intake.server import InFlight
@@ -34,9 +35,13 @@ class IntakeOnBroker:
         async with Delivery(settings.kafka) as delivery:
             in_flight = InFlight(settings.intake.max_in_flight_bytes)
             metrics = IntakeMetrics(lambda: in_flight.size)
+            events = EventBodies(settings.intake.max_records)
+            tokens = load_tokens(settings.intake)
+            events.prepare(tokens.sources())
             server = create_server(
                 settings.intake,
-                load_tokens(settings.intake),
+                events,
+                tokens,
                 delivery,
                 Processor(settings.worker, metrics),
                 metrics,

@@ -60,6 +60,7 @@ COMMANDS = {
 HEALTH_COMMANDS = {
     "events": ("health.events:events", "Check that Kafka received an event recently."),
     "exporter": ("health.exporter:exporter", "Check that the exporter on this host is ready."),
+    "intake": ("health.intake:intake", "Check that the intake on this host is ready."),
     "worker": ("health.worker:worker", "Check that the worker on this host makes progress."),
 }
 

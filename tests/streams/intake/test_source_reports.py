@@ -12,6 +12,7 @@ from aiohttp import ClientSession, web
 from streams.config.settings import Settings
 from streams.intake.app import create_runner, create_server
 from streams.intake.delivery import Delivery
+from streams.intake.event_bodies import EventBodies
 from streams.intake.metrics import IntakeMetrics
 from streams.intake.processing import Processor
 from streams.intake.server import InFlight
@@ -74,7 +75,15 @@ async def serve(settings: Settings, bodies: list[tuple[str, bytes]]) -> bytes:
     processor = Processor(settings.worker, metrics)
     tokens = load_tokens(settings.intake)
     async with SourceReports(settings, processor.pending), Delivery(settings.kafka) as delivery:
-        server = create_server(settings.intake, tokens, delivery, processor, metrics, in_flight)
+        server = create_server(
+            settings.intake,
+            EventBodies(settings.intake.max_records),
+            tokens,
+            delivery,
+            processor,
+            metrics,
+            in_flight,
+        )
         runner = create_runner(server)
         await runner.setup()
         site = await _listen(runner)

@@ -30,7 +30,7 @@ ALL_COMMANDS = (
     *("policy", "policy check", "policy import-openslo"),
     *("rules", "rules build", "backtest", "sla", "daily"),
     *("maintenance", "maintenance add", "maintenance list", "maintenance cancel"),
-    *("health", "health worker", "health exporter", "health events"),
+    *("health", "health worker", "health exporter", "health events", "health intake"),
 )
 
 
@@ -60,7 +60,7 @@ def test_the_list_of_commands_shows_the_first_line_of_each_ones_help() -> None:
             assert (command.help or "").splitlines()[0] == line
 
 
-@pytest.mark.parametrize("command", ["--help", "health --help", "health exporter"])
+@pytest.mark.parametrize("command", ["--help", "health --help", "health exporter", "health intake"])
 def test_a_health_check_imports_neither_servers_nor_clients(command: str) -> None:
     script = (
         "import sys\n"

@@ -1,14 +1,10 @@
-"""`tokenpulse health exporter`. Imports little, as the container runs it every few seconds."""
-
-import http
-import http.client
+"""`tokenpulse health exporter`."""
 
 import click
 
 from streams.config.settings import load_settings
 from tokenpulse.cli.health import exit_with
-
-TIMEOUT_S = 5.0
+from tokenpulse.cli.health.readiness import readiness_problem
 
 
 @click.command()
@@ -18,19 +14,5 @@ def exporter(ctx: click.Context) -> None:
 
     It is ready if its numbers can be relied on (/readyz).
     """
-    exit_with(_readiness_problem(load_settings(ctx.obj).exporter.port))
-
-
-def _readiness_problem(port: int) -> str | None:
-    """Ask the exporter; None if it is ready."""
-    # http.client uses no proxy of the environment, which urllib would.
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
-    try:
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        text = answer.read().decode(errors="replace").strip()
-    except (OSError, http.client.HTTPException) as error:
-        return f"the exporter does not answer at port {port}: {error!r}"
-    finally:
-        connection.close()
-    return None if answer.status == http.HTTPStatus.OK else text
+    port = load_settings(ctx.obj).exporter.port
+    exit_with(readiness_problem("exporter", "127.0.0.1", port))

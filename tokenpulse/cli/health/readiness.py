@@ -1,0 +1,21 @@
+"""Whether a server of this host is ready. Imports little, as containers ask every few seconds."""
+
+import http
+import http.client
+
+TIMEOUT_S = 5.0
+
+
+def readiness_problem(name: str, host: str, port: int) -> str | None:
+    """Ask `/readyz` of a server; None if it is ready. `name` is the server in the message."""
+    # http.client uses no proxy of the environment, which urllib would.
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return f"the {name} does not answer at port {port}: {error!r}"
+    finally:
+        connection.close()
+    return None if answer.status == http.HTTPStatus.OK else text
