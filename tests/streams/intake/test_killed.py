@@ -1,80 +1,67 @@
-"""An intake that is killed at random: no answered event is lost, no record of a source either."""
+"""An intake that is killed at random: no answered event is lost, no record of a source either.
+
+Events that are sent again, and records that are read again, count once: by their request id.
+"""
 
 import asyncio
 import json
 import random
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from aiohttp import ClientError, ClientSession
 
-from streams.config.settings import Intake, Kafka, Settings
+from streams.config.settings import Settings
 from streams.kafka.producer import EventProducer, produce
 from tests.support.event_samples import EVENT
-from tests.support.servers import Broker, wait_until
-from tokenpulse.local.embedded import environment, free_port, listens
+from tests.support.intake_process import IntakeProcess
+from tests.support.servers import Broker, RedisServer, wait_until
+from tests.support.worker_process import State, WorkerProcess, report, worker_settings
 
 RECORDS, KILLS = 3_000, 2
+INPUT_TOKENS = 1_000
 
 
 def event(number: int) -> bytes:
     ended_at = int(time.time() * 1_000)
-    return json.dumps({**EVENT, "request_id": f"r-{number}", "ended_at": ended_at}).encode()
+    return json.dumps(
+        {**EVENT, "input_tokens": INPUT_TOKENS, "request_id": f"r-{number}", "ended_at": ended_at}
+    ).encode()
 
 
-class KilledIntake:
-    """`tokenpulse intake` in a process of its own, killed and started again."""
-
-    def __init__(self, kafka: Kafka, **intake: Any) -> None:
-        self.port = free_port()
-        settings = Settings(kafka=kafka, intake=Intake(port=self.port, **intake))
-        self._environment = environment(settings)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "tokenpulse.cli.main", "intake"]
-        self._process = subprocess.Popen(command, env=self._environment)
-        wait_until(lambda: listens("127.0.0.1", self.port), "the intake listens")
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def restart(self) -> None:
-        self.kill()
-        self.start()
-
-    def stop(self) -> int:
-        """End it in an orderly way; return its exit status."""
-        assert self._process is not None
-        self._process.terminate()
-        return self._process.wait(timeout=60)
+def assert_each_counted_once(settings: Settings, log: list[Any], directory: Path) -> None:
+    """A worker counts what is in the log, and the report has each request once."""
+    ends = Counter(record.partition for record in log)
+    with (
+        redis.Redis.from_url(settings.redis.url) as client,
+        WorkerProcess(settings, directory / "worker.log") as worker,
+    ):
+        State(settings, client).wait_for(ends)
+        assert worker.stop() == 0
+    total = report(settings)["total"]
+    assert total["requests"] == RECORDS
+    assert total["tokens"]["input"] == RECORDS * INPUT_TOKENS
+    assert total["duplicates"] == len(log) - RECORDS
 
 
-@pytest.fixture
-def killed() -> Iterator[list[KilledIntake]]:
-    running: list[KilledIntake] = []
-    yield running
-    for intake in running:
-        intake.kill()
-
-
-def ids_on(broker: Broker, topic: str) -> set[str]:
-    log = asyncio.run(broker.read_some(topic))
+def ids_of(log: list[Any]) -> set[str]:
     return {json.loads(record.value)["request_id"] for record in log}
 
 
+def log_of(broker: Broker, settings: Settings) -> list[Any]:
+    return asyncio.run(broker.read_some(settings.kafka.topic))
+
+
 @pytest.mark.slow
-def test_no_answered_event_is_lost(broker: Broker, killed: list[KilledIntake]) -> None:
-    kafka = broker.new_kafka(partitions=2)
-    intake = KilledIntake(kafka)
-    killed.append(intake)
-    intake.start()
+def test_no_answered_event_is_lost(
+    broker: Broker, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = worker_settings(broker, redis_server.url, partitions=2)
+    intake = IntakeProcess(settings.kafka)
     answered: set[str] = set()
 
     async def send(client: ClientSession, first: int) -> None:
@@ -84,9 +71,10 @@ def test_no_answered_event_is_lost(broker: Broker, killed: list[KilledIntake]) -
             body = b"[" + b",".join(map(event, numbers)) + b"]"
             while True:
                 try:
-                    url = f"http://127.0.0.1:{intake.port}/v1/events"
                     async with client.post(
-                        url, data=body, headers={"Content-Type": "application/json"}
+                        f"{intake.url}/v1/events",
+                        data=body,
+                        headers={"Content-Type": "application/json"},
                     ) as response:
                         if response.status == 200:
                             answered.update(f"r-{number}" for number in numbers)
@@ -104,15 +92,21 @@ def test_no_answered_event_is_lost(broker: Broker, killed: list[KilledIntake]) -
                 await asyncio.to_thread(intake.restart)
             await asyncio.gather(*senders)
 
-    asyncio.run(run())
-    assert intake.stop() == 0
+    with intake:
+        asyncio.run(run())
+        assert intake.stop() == 0
     assert len(answered) == RECORDS
-    assert ids_on(broker, kafka.topic) == answered
+    log = log_of(broker, settings)
+    assert ids_of(log) == answered
+    assert_each_counted_once(settings, log, tmp_path)
 
 
 @pytest.mark.slow
-def test_no_record_of_a_source_topic_is_lost(broker: Broker, killed: list[KilledIntake]) -> None:
-    kafka = broker.new_kafka(partitions=2)
+def test_no_record_of_a_source_topic_is_lost(
+    broker: Broker, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = worker_settings(broker, redis_server.url, partitions=2)
+    kafka = settings.kafka
     source = broker.new_topic(partitions=2)
 
     async def fill() -> None:
@@ -122,17 +116,20 @@ def test_no_record_of_a_source_topic_is_lost(broker: Broker, killed: list[Killed
             await produce(records, producer)
 
     asyncio.run(fill())
-    intake = KilledIntake(
+    intake = IntakeProcess(
         kafka.model_copy(update={"fetch_max_partition_bytes": 65_536}),
         sources=({"topic": source, "format": "events"},),
     )
-    killed.append(intake)
     dice = random.Random(3)
-    for _ in range(KILLS):
-        intake.restart()
-        time.sleep(dice.uniform(0.1, 1.5))
-    intake.restart()
     expected = {f"r-{number}" for number in range(RECORDS)}
-    wait_until(lambda: ids_on(broker, kafka.topic) >= expected, "all records are events", 60)
-    assert ids_on(broker, kafka.topic) == expected
-    assert intake.stop() == 0
+    with intake:
+        for _ in range(KILLS):
+            time.sleep(dice.uniform(0.1, 1.5))
+            intake.restart()
+        wait_until(
+            lambda: ids_of(log_of(broker, settings)) >= expected, "all records are events", 60
+        )
+        assert intake.stop() == 0
+    log = log_of(broker, settings)
+    assert ids_of(log) == expected
+    assert_each_counted_once(settings, log, tmp_path)
