@@ -1,5 +1,8 @@
 """The SERVER and CLIENT spans of LiteLLM's proxy, joined within a record.
 
+The proxy ends a CLIENT span before its SERVER span, so that a record may end between the two. The
+event of the CLIENT span is in Kafka then, and the SERVER span of a later record gives none.
+
 Pure. The CLIENT span has the usage, one for each attempt at a provider; only the SERVER span has
 the answer that the client got. If the client left, the CLIENT span is a success with estimated
 tokens. A request that no provider got, as for an unknown model, has a SERVER span only.
@@ -24,13 +27,37 @@ _ROUTE = re.compile(
 )
 _CLIENT_LEFT = CANCELLED_TYPES | {"ConnectionError", "ConnectionResetError", "BrokenPipeError"}
 _MOST_STEPS = 50  # from a span to its root
+# Of an exporter that sends every few seconds, a few minutes of a busy proxy.
+_MOST_EARLIER = 100_000
+
+
+class EarlierRequests:
+    """The SERVER spans whose CLIENT spans were in earlier records, as many as fit.
+
+    Their ids are in two sets, of which the older one is dropped as a whole: threads that read
+    records at the same time need no lock.
+    """
+
+    def __init__(self, most: int = _MOST_EARLIER) -> None:
+        self._half = most // 2
+        self._newer: set[str] = set()
+        self._older: set[str] = set()
+
+    def add(self, request_id: str) -> None:
+        """Remember a SERVER span."""
+        if len(self._newer) >= self._half:
+            self._older, self._newer = self._newer, set()
+        self._newer.add(request_id)
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._newer or request_id in self._older
 
 
 class ProxyJoin:
     """The SERVER spans of a record, and the events of the CLIENT spans below them."""
 
-    def __init__(self, batch: IntakeBatch) -> None:
-        self._batch = batch
+    def __init__(self, batch: IntakeBatch, earlier: EarlierRequests) -> None:
+        self._batch, self._earlier = batch, earlier
         self._spans: list[Span] = []
         self._parents: dict[tuple[str, str], str] = {}
         self._servers: dict[str, dict[str, tuple[Span, str]]] = defaultdict(dict)
@@ -53,14 +80,15 @@ class ProxyJoin:
 
     def finish(self) -> None:
         """Correct the events by their SERVER spans, and add those of SERVER spans alone."""
-        if not self._servers:
-            return
         self._parents = {(span.trace_id, span.span_id): span.parent_id for span in self._spans}
         attempts: dict[str, list[tuple[Span, Event]]] = defaultdict(list)
         for request in self._requests:
             server = self._server_of(request[0])
             if server is not None:
                 attempts[_request_id(server)].append(request)
+            elif request[0].parent_id:
+                # LiteLLM's CLIENT spans are right below their SERVER span.
+                self._earlier.add(f"{request[0].trace_id}/{request[0].parent_id}")
         for servers in self._servers.values():
             for server, scope in servers.values():
                 requests = attempts.get(_request_id(server))
@@ -94,7 +122,12 @@ class ProxyJoin:
         status_code = _status_of(server)
         left = _client_left(server)
         is_usable = 0 < server.start_ns <= server.end_ns
-        if not is_usable or not (left or (status_code is not None and status_code >= 400)):
+        is_counted = _request_id(server) in self._earlier
+        if (
+            is_counted
+            or not is_usable
+            or not (left or (status_code is not None and status_code >= 400))
+        ):
             self._batch.skipped[NO_CLIENT_SPAN, scope] += 1
             return
         event: Event = {

@@ -33,7 +33,7 @@ from streams.intake.otlp.endings import (
     has_error,
     lacks_ending,
 )
-from streams.intake.otlp.litellm_proxy import SERVER_NAMES, ProxyJoin
+from streams.intake.otlp.litellm_proxy import SERVER_NAMES, EarlierRequests, ProxyJoin
 from streams.intake.otlp.litellm_usage import add_usage
 from streams.intake.otlp.profile import ANY, SpanProfile, Ttft, fits
 from streams.intake.otlp.profiles import PROFILES, select_profiles
@@ -97,6 +97,7 @@ class RequestReader:
         self._by_scope: dict[str, list[_Plan]] = {}
         self._servers = tuple(scope for plan in self._plans for scope in plan.profile.servers)
         self._is_auto = len(self._plans) > 1
+        self._earlier = EarlierRequests()
 
     def read(self, groups: Sequence[SpanGroup]) -> IntakeBatch:
         """Return the events of one record, with the counts of its skipped and rejected spans."""
@@ -105,7 +106,8 @@ class RequestReader:
         # A profile yields only to spans that count: a source may name it alone.
         counted = {scope for scope in scopes if self._plans_of(scope)}
         # An application of its own may have FastAPI spans too; beside LiteLLM they are the proxy's.
-        join = ProxyJoin(batch) if self._servers and self._has_proxy(groups, scopes) else None
+        has_proxy = self._servers and self._has_proxy(groups, scopes)
+        join = ProxyJoin(batch, self._earlier) if has_proxy else None
         for group in groups:
             plans = [plan for plan in self._plans_of(group.scope) if not _yields(plan, counted)]
             is_server = join is not None and fits(group.scope, self._servers)

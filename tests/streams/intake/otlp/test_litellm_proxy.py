@@ -2,7 +2,12 @@
 
 from typing import Any
 
+import pytest
+
 from streams.intake.otlp.batch import IntakeBatch
+from streams.intake.otlp.decode import JSON, read_traces
+from streams.intake.otlp.litellm_proxy import EarlierRequests
+from streams.intake.otlp.requests import RequestReader
 from tests.support.otlp_payloads import read, request, span
 
 SERVER, ROUTE, CLIENT, SECOND = ("aa" * 8, "bb" * 8, "cc" * 8, "dd" * 8)
@@ -119,6 +124,30 @@ def test_a_fallback_is_two_attempts_at_one_request() -> None:
     assert (first["outcome"], first["final"]) == ("server_error", False)
     assert (last["outcome"], last["final"]) == ("success", True)
     assert {first["attempt_of"], last["attempt_of"]} == {f"{TRACE}/{SERVER}"}
+
+
+@pytest.mark.parametrize("end", [server(500), server(200, error="ConnectionError")])
+def test_spans_in_two_records_are_one_event(end: dict[str, Any]) -> None:
+    reader = RequestReader()
+    resource: dict[str, object] = {"service.name": "litellm"}
+    failed = client(error="InternalServerError", parentSpanId=SERVER)
+    first, second = (
+        reader.read(read_traces(request(group, resource=resource), JSON))
+        for group in (("litellm", [failed]), ("fastapi", [end]))
+    )
+    assert [event["outcome"] for event in first.events] == ["server_error"]
+    assert second.events == []
+    assert second.skipped["no_client_span", "fastapi"] == 1
+    # The SERVER span of another call in the same trace has an event.
+    other = request(("fastapi", [end | {"spanId": "ee" * 8}]), resource=resource)
+    assert len(reader.read(read_traces(other, JSON)).events) == 1
+
+
+def test_the_newest_earlier_requests_are_remembered() -> None:
+    earlier = EarlierRequests(most=4)
+    for number in range(7):
+        earlier.add(str(number))
+    assert [str(number) in earlier for number in range(8)] == [False] * 4 + [True] * 3 + [False]
 
 
 def test_two_calls_of_one_trace_find_their_own_server_span_along_the_parents() -> None:
