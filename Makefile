@@ -4,10 +4,11 @@ BIN := .venv/bin
 ARGS ?=
 JOBS ?= 2
 MINUTES ?= 5
+STRETCH ?= 6
 EVENTS ?= 1000000
 SEED ?=
 
-.PHONY: help setup up test test-all chaos fuzz lint bench bench-panels lock audit docs dashboards screenshots secrets clean
+.PHONY: help setup up test test-all chaos scenarios fuzz lint bench bench-panels lock audit docs dashboards screenshots secrets clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +46,9 @@ fuzz: .venv/.dev ## count EVENTS=1000000 mutated events and recount them; SEED=n
 
 chaos: .venv/.dev ## break everything at random for MINUTES=5, then recount; SEED=n repeats a run
 	@CHAOS_MINUTES=$(MINUTES) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/chaos/test_chaos.py $(ARGS)
+
+scenarios: .venv/.dev ## every fault STRETCH=6 times as long: do board, Prometheus and Alertmanager agree
+	@SCENARIO_STRETCH=$(STRETCH) $(BIN)/python -m pytest -s tests/stack/test_one_truth.py $(ARGS)
 
 lint: .venv/.dev ## formatting, lint and types
 	@$(BIN)/ruff format --check .

@@ -130,15 +130,18 @@ class AlertingStack:
     def _start(self) -> None:
         asked = Settings(
             kafka=Kafka(partitions=PARTITIONS),
-            exporter=Exporter(port=0, policies=self._policies),
+            exporter=Exporter(port=free_port(), policies=self._policies),
         )
         local = self._rest.enter_context(
-            LocalStack(asked, workers=0, exporter=True, simulate=False)
+            LocalStack(asked, workers=0, exporter=False, simulate=False)
         )
-        self.settings = local.settings
+        self.settings, self.board_url = local.settings, local.exporter_url
         self.start_workers(2)
         self.send()
         self._send_history()
+        # After the history: a counter that rises by an hour of requests in some seconds would be
+        # in the rates of the board, and not in those of Prometheus.
+        self._start_exporter()
         receiver = Receiver()
         self._rest.callback(receiver.server.server_close)
         self._rest.callback(receiver.server.shutdown)
@@ -146,7 +149,8 @@ class AlertingStack:
         alertmanager = Alertmanager(self._alertmanager_config(receiver.url))
         self._rest.callback(alertmanager.process.wait)
         self._rest.callback(alertmanager.process.kill)
-        self._start_prometheus(local.exporter_url, alertmanager.url)
+        self.alertmanager_url = alertmanager.url
+        self.prometheus_url = self._start_prometheus(self.board_url, alertmanager.url)
 
     def start_workers(self, count: int) -> None:
         """Start worker processes; killed at the end."""
@@ -174,6 +178,13 @@ class AlertingStack:
             )
         )
 
+    def _start_exporter(self) -> None:
+        command = [sys.executable, "-m", "tokenpulse.cli.main", "exporter"]
+        variables = {**environment(self.settings), "PYTHONPATH": str(ROOT)}
+        self._rest.enter_context(running(command, self._directory / "exporter.log", variables))
+        url = f"{self.board_url}/api/v1/live"
+        wait_until(lambda: _answers(url), "the exporter has numbers", 4 * START_S)
+
     def _rate(self) -> tuple[str, str]:
         return ("--rate", str(EVENTS_PER_S))
 
@@ -199,7 +210,7 @@ class AlertingStack:
         path.write_text(yaml.safe_dump(document))
         return path
 
-    def _start_prometheus(self, exporter_url: str, alertmanager_url: str) -> None:
+    def _start_prometheus(self, exporter_url: str, alertmanager_url: str) -> str:
         rules = self._directory / "rules"
         named = [part for policy in self._policies for part in ("--policy", policy)]
         built = tokenpulse(
@@ -232,6 +243,7 @@ class AlertingStack:
         # An alert that fires before Prometheus has found Alertmanager is sent a minute later.
         url = f"http://{address}/api/v1"
         wait_until(lambda: _at_work(url), "Prometheus scrapes and knows Alertmanager", START_S)
+        return url
 
 
 def scenario(kind: str, start_s: float, duration_s: float, **more: Any) -> dict[str, Any]:
@@ -267,6 +279,14 @@ def running(
 def _address(url: str) -> str:
     """`host:port`."""
     return url.split("/")[2]
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:  # not started yet, or 503 without numbers
+        return False
 
 
 def _at_work(url: str) -> bool:
