@@ -56,8 +56,14 @@ _USUAL = msgspec.json.Decoder(
 _IDENTIFIED = msgspec.json.Decoder(
     _struct("_Identified", [field for field in FIELDS if field.name == "request_id"])
 )
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_NULL = msgspec.Raw(b"null")
+# The values as they were sent: their type and their encoding are judged one by one.
+_GIVEN = msgspec.json.Decoder(
+    msgspec.defstruct("_Given", [(field.name, msgspec.Raw, _NULL) for field in FIELDS])
+)
 _ANYTHING = msgspec.json.Decoder(msgspec.Raw)
+# A decoder of text raises the second for bytes that are not UTF-8.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 _VALUE = {field.name: msgspec.json.Decoder(field.kind.type) for field in FIELDS}
 
 _TIME = re.compile(TIME_PATTERN)
@@ -72,8 +78,10 @@ _ESCAPE = re.compile(
     rb"|\\.",
     re.DOTALL,
 )
-_REPLACED = "\ufffd".encode()  # stands for what is no text
-_NOT_A_NUMBER = b'"\\u0000NaN"'
+# No text in UTF-8 has this byte: the repaired value cannot be taken for one that was sent.
+_NO_TEXT = b"\xff"
+_NOT_A_NUMBER = b'"\xffNaN"'
+_TEXT_NEEDED = "needs text in UTF-8 without half surrogate pairs"
 _NS_DIGITS = 19  # of nanoseconds since the epoch
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
@@ -96,13 +104,6 @@ def readable(
             verdicts[position] = "too_large", detail
         elif record.count(b"[") + record.count(b"{") > MAX_DEPTH < (depth := _depth(record)):
             verdicts[position] = "too_deep", f"{depth} levels; the limit is {MAX_DEPTH}"
-    # The parser skips unknown fields without looking at their encoding.
-    if not all(map(bytes.isascii, records)):
-        for position, record in enumerate(records):
-            if not record.isascii() and position not in verdicts and not _is_utf8(record):
-                records[position] = repaired = record.decode(errors="replace").encode()
-                if not _has_id_of_text(repaired):
-                    verdicts[position] = "not_json", "request_id: not UTF-8"
     positions = np.arange(len(records))
     if not verdicts:
         return records, positions
@@ -119,47 +120,35 @@ def _depth(record: bytes) -> int:
     return int(steps.cumsum().max(initial=0))
 
 
-def _is_utf8(record: bytes) -> bool:
-    try:
-        record.decode()
-    except UnicodeDecodeError:
+def _is_no_text(raw: bytes) -> bool:
+    """Return whether a JSON value is a text that is not UTF-8."""
+    if not raw.startswith(b'"') or raw == _NOT_A_NUMBER:
         return False
-    return True
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _repair(record: bytes) -> bytes:
-    """Return a record in UTF-8 without lone surrogates, NaN and Infinity, which are not JSON."""
+    """Return a record without NaN and Infinity, and with bytes that are not UTF-8 in place of lone
+    surrogates: the parser fails at these wherever they are, and at bytes only in a value it reads.
+    """
     return _TOKEN.sub(_repair_token, record)
 
 
 def _repair_token(token: re.Match[bytes]) -> bytes:
     if not token[0].startswith(b'"'):
         return _NOT_A_NUMBER
-    return _ESCAPE.sub(lambda escape: _REPLACED if escape[1] else escape[0], token[0])
-
-
-def _is_json(record: bytes) -> bool:
-    try:
-        _ANYTHING.decode(record)
-    except msgspec.DecodeError:
-        return False
-    return True
-
-
-def _has_id_of_text(repaired: bytes) -> bool:
-    """Return whether no character of the id was replaced: two ids may be one then."""
-    try:
-        raw = bytes(_OBJECT.decode(repaired).get("request_id", b""))
-    except msgspec.DecodeError:
-        return True  # is rejected for another reason
-    return not raw.startswith(b'"') or _REPLACED not in raw
+    return _ESCAPE.sub(lambda escape: _NO_TEXT if escape[1] else escape[0], token[0])
 
 
 def record_key(record: bytes) -> bytes:
     """Return the Kafka key of a record that was accepted: its request id."""
     try:
         event = _IDENTIFIED.decode(record)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         event = _IDENTIFIED.decode(_repair(record))
     return str(event.request_id).encode()
 
@@ -172,7 +161,7 @@ def usual_events(records: Sequence[bytes]) -> list[Any] | None:
     """
     try:
         return list(map(_USUAL.decode, records))
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None
 
 
@@ -192,7 +181,7 @@ def events_of(
     while True:
         try:
             events.extend(decoding)  # keeps the events before an exception, and resumes after it
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             at = len(events) + len(rejected)
             position = int(positions[at])
             verdict, event, wrong = _decode_by_field(records[at])
@@ -213,20 +202,18 @@ def _decode_by_field(record: bytes) -> tuple[tuple[str, str] | None, Any, list[W
     The fast decoder also fails at wrong values that a later duplicate key overrides; here the last
     one wins. A wrong value costs its field, if the record can be counted without it.
     """
-    if not _is_json(record):
-        record = _repair(record)
-        if not _is_json(record):
-            return ("not_json", "malformed"), None, []
-        if not _has_id_of_text(record):
-            return ("not_json", "request_id: has a lone surrogate"), None, []
     try:
-        given = _OBJECT.decode(record)
-    except msgspec.ValidationError:
-        kind = _json_type(bytes(_ANYTHING.decode(record)))
+        given = _read_values(record)
+    except msgspec.DecodeError:
+        return ("not_json", "malformed"), None, []
+    if given is None:
+        kind = _json_type(record.lstrip())
         return ("bad_type", f"event: expected object, found {kind}"), None, []
+    if _is_no_text(bytes(given.request_id)):
+        return ("not_json", f"request_id: {_TEXT_NEEDED}"), None, []
     values, faults = {}, []
     for field in FIELDS:
-        raw = bytes(given.get(field.name, b"null"))
+        raw = bytes(getattr(given, field.name))
         if raw == b"null":
             if field.required:
                 return ("missing_field", f"{field.name}: required"), None, []
@@ -243,11 +230,29 @@ def _decode_by_field(record: bytes) -> tuple[tuple[str, str] | None, Any, list[W
     return None, _Event(**values), faults
 
 
+def _read_values(record: bytes) -> Any:
+    """Return the values of an object as they were sent; None for other JSON.
+
+    Raises msgspec.DecodeError for what is no JSON.
+    """
+    try:
+        return _GIVEN.decode(record)
+    except msgspec.DecodeError:
+        repaired = _repair(record)
+    _ANYTHING.decode(repaired)  # the other decoder does not read what is no object to its end
+    try:
+        return _GIVEN.decode(repaired)
+    except msgspec.ValidationError:
+        return None
+
+
 def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None]:
     """Return a field's value, and its fault or None: (reason, detail)."""
     if raw == _NOT_A_NUMBER:
         expected = " or ".join(field.kind.json_types)
         return None, ("bad_type", f"{field.name}: expected {expected}, found NaN or Infinity")
+    if _is_no_text(raw):
+        return _decode_no_text(field, raw)
     try:
         return _VALUE[field.name].decode(raw), None
     except msgspec.ValidationError:
@@ -262,7 +267,7 @@ def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None
             return raw.decode(), ("renamed", "")
     if field.kind is FREE_TEXT:
         # An error that is an object is an error: its emptiness decides, as that of a text.
-        return "" if _is_empty(raw) else raw.decode(), ("bad_type", "")
+        return "" if _is_empty(raw) else raw.decode(errors="replace"), ("bad_type", "")
     if field.kind is STATUS and (text := _STATUS_TEXT.fullmatch(raw)):
         return int(text[1]), ("bad_type", "")  # without a status the record may have no outcome
     if kind not in field.kind.json_types:
@@ -275,12 +280,23 @@ def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None
     return None, ("out_of_range", f"{field.name}: needs {field.kind.range}, found {size}")
 
 
+def _decode_no_text(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None]:
+    """Return value and fault of a JSON text that is not UTF-8.
+
+    U+FFFD stands for what is no text, but not in an id: two ids would become one.
+    """
+    if field.kind not in (LABEL, FREE_TEXT):
+        return None, ("bad_type", f"{field.name}: {_TEXT_NEEDED}")
+    text = msgspec.json.decode(raw.decode(errors="replace"))
+    return text, ("renamed", "") if field.kind is LABEL else None
+
+
 def _is_empty(raw: bytes) -> bool:
     """Return whether a JSON value is false, 0, or a text, array or object without content."""
     try:
         return not msgspec.json.decode(raw)
-    except msgspec.DecodeError:
-        return False  # valid JSON with a number that no float holds, such as 1e999
+    except _UNREADABLE:
+        return False  # it has a text that is not UTF-8, or a number that no float holds: 1e999
 
 
 def _whole(raw: bytes) -> bytes | None:

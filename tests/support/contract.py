@@ -69,8 +69,9 @@ STATUSES = {
 }
 Faults = list[tuple[str, str]]
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-# NaN and Infinity, which JSON lacks; false, so that no error is found in it.
-NOT_A_NUMBER: tuple[()] = ()
+ESCAPED_BYTES = re.compile("[\udc80-\udcff]+")  # what Python reads bytes that are not UTF-8 as
+# NaN and Infinity, which JSON lacks, and ids that are no text; false, so that no error is found.
+NO_VALUE: tuple[()] = ()
 
 
 class Rejected(Exception):
@@ -97,23 +98,30 @@ def _event(value: bytes | None, max_bytes: int) -> dict[str, Any]:
         raise Rejected("too_deep")
     try:
         event = json.loads(
-            value.decode(errors="replace"),
-            parse_constant=lambda _: NOT_A_NUMBER,
+            value.decode(errors="surrogateescape"),
+            parse_constant=lambda _: NO_VALUE,
             parse_float=_Number,
         )
     except (ValueError, RecursionError):
         raise Rejected("not_json") from None
     if not isinstance(event, dict):
         raise Rejected("bad_type")
-    request_id = str(event.get("request_id", ""))
-    is_utf8 = value.decode(errors="replace").encode() == value
-    if LONE_SURROGATE.search(request_id) or ("\ufffd" in request_id and not is_utf8):
+    if LONE_SURROGATE.search(str(event.get("request_id", ""))):
         raise Rejected("not_json")  # two ids would become one
-    event = {
-        key: LONE_SURROGATE.sub("\ufffd", held) if isinstance(held, str) else held
-        for key, held in event.items()
-    }
+    event = {key: _text(key, held) for key, held in event.items()}
     return {key: held for key, held in event.items() if held is not None}
+
+
+def _text(name: str, held: Any) -> Any:
+    """Return a value, if it is no text in UTF-8 as it is counted: ids of two would become one."""
+    if not isinstance(held, str) or not LONE_SURROGATE.search(held):
+        return held
+    if name not in (*LABELS, "error"):
+        return NO_VALUE
+    sent = ESCAPED_BYTES.sub(
+        lambda run: run[0].encode(errors="surrogateescape").decode(errors="replace"), held
+    )
+    return LONE_SURROGATE.sub("\ufffd", sent)
 
 
 def _depth(value: bytes) -> int:

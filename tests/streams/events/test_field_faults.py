@@ -304,26 +304,54 @@ def test_each_fault_has_a_bit_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("member", "faults"),
+    ("member", "faults", "counted"),
     [
-        (b'"u":NaN', []),
-        (b'"u":[{"v":-Infinity}]', []),
-        (b'"duration_ms":NaN', [("duration_ms", "bad_type")]),
-        (b'"customer_id":NaN', [("customer_id", "bad_type")]),
-        (b'"u":"\xff"', []),
-        (b'"\xff":1', []),
-        (b'"region":"Z\xfcrich"', [("region", "renamed")]),
-        (b'"error":"\xed\xa0\x80"', []),
-        (b'"error":"cut \\ud83d"', []),
-        (b'"u":"\\udc00x NaN"', []),
-        (b'"u":"a pair \\ud83d\\ude00 and \\\\ud83d","probe":NaN', [("probe", "bad_type")]),
+        (b'"u":NaN', [], {}),
+        (b'"u":[{"v":-Infinity}]', [], {}),
+        (b'"duration_ms":NaN', [("duration_ms", "bad_type")], {"duration_ns": -1}),
+        (b'"customer_id":NaN', [("customer_id", "bad_type")], {"customer": "unknown"}),
+        (b'"customer_id":"\\u0000NaN"', [], {"customer": "\0NaN"}),
+        (b'"u":"\xff"', [], {}),
+        (b'"\xff":1', [], {}),
+        (b'"\\ud800":1,"region":"eu"', [], {"region": "eu"}),
+        (b'"region":"Z\xfcrich"', [("region", "renamed")], {"region": "Z_rich"}),
+        (b'"region":"Z\\ud83drich"', [("region", "renamed")], {"region": "Z_rich"}),
+        (b'"trace_id":"\xff"', [("trace_id", "bad_type")], {}),
+        (b'"attempt_of":"Z\xfc"', [("attempt_of", "bad_type")], {}),
+        (b'"ending":"\xff"', [("ending", "bad_type")], {"ending": None}),
+        (b'"error":"\xed\xa0\x80"', [], {}),
+        (b'"error":"cut \\ud83d"', [], {}),
+        (b'"error":{"cut":"\xff"}', [("error", "bad_type")], {}),
+        (b'"u":"\\udc00x NaN"', [], {}),
+        (
+            b'"u":"a pair \\ud83d\\ude00 and \\\\ud83d","probe":NaN',
+            [("probe", "bad_type")],
+            {"probe": False},
+        ),
     ],
 )
 def test_what_json_does_not_allow_costs_its_field_only(
-    member: bytes, faults: list[tuple[str, str]]
+    member: bytes, faults: list[tuple[str, str]], counted: dict[str, object]
 ) -> None:
     """Python writes NaN, JavaScript cuts pairs of surrogates, and some servers send Latin-1."""
     decoded = judge([BARE.encode() + b"," + member + b"}"])
     [row] = rows(decoded)
     assert row["faults"] == faults
     assert row["outcome"] == "timeout"
+    named = row | {"region": row["series"][1], "customer": row["customer"][0]}
+    assert {name: named[name] for name in counted} == counted
+
+
+@pytest.mark.parametrize("ids", [(b"Z\xfc", b"Z\xf6"), (b"Z\\ud800", b"Z\\udbff")])
+def test_customers_whose_ids_are_no_text_do_not_become_one(ids: tuple[bytes, bytes]) -> None:
+    """The id U+FFFD stands for itself, also beside what is no text."""
+    one, other = (BARE.encode() + b',"customer_id":"' + of + b'"}' for of in ids)
+    itself = BARE.encode() + ',"customer_id":"Z\ufffd"'.encode() + b',"error":"\xff"}'
+    found = rows(judge([one, other, itself]))
+    assert [row["customer"][0] for row in found] == ["unknown", "unknown", "Z\ufffd"]
+    assert [row["faults"] for row in found] == [[("customer_id", "bad_type")]] * 2 + [[]]
+
+
+def test_a_request_id_that_holds_the_replacement_character_is_one_of_text() -> None:
+    value = BARE.replace('"r"', '"r\ufffd"').encode()
+    assert len(rows(judge([value + b"}", value + b',"error":"\xff"}']))) == 2
