@@ -182,12 +182,13 @@ class Engine:
                 minute_counts,
             )
             kept.head = await self._store.head(kept.selection.id)
+            kept.counted = dict(kept.head.reach)
             await self._store.fill(kept.selection.id, minute_counts)
             self._kept.append(kept)
         # Slices that the counts of every objective include are not read again.
-        for partition in {one for kept in self._kept for one in kept.head.reach}:
+        for partition in {one for kept in self._kept for one in kept.counted}:
             self._done[partition] = min(
-                kept.head.reach.get(partition, (-1, -1)) for kept in self._kept
+                kept.counted.get(partition, (-1, -1)) for kept in self._kept
             )
 
     def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
@@ -228,10 +229,12 @@ class Engine:
         """Return the floors of the levels, and the coarser slices to count."""
         self._drop_other_states(views)
         floors = floors_s(views)
-        all_counts = [kept.minute_counts for kept in self._kept]
         for view in views:
-            _, sequence = self._done.get(view.partition, (-1, -1))
-            if self._recount.begin(view, sequence, floors[1], all_counts):
+            counted = [
+                (kept.minute_counts, kept.counted.get(view.partition, (-1, -1))[1])
+                for kept in self._kept
+            ]
+            if self._recount.start_if_set_back(view, floors[1], counted):
                 self._counts.clear()
         return floors, self._coarse(views, floors)
 
@@ -242,6 +245,8 @@ class Engine:
             rebuilt, sequence = self._done.get(view.partition, (-1, -1))
             if sequence >= 0 and (rebuilt != view.meta.rebuilt or sequence > view.meta.sequence):
                 del self._done[view.partition]
+                for kept in self._kept:
+                    kept.counted.pop(view.partition, None)
                 self._counts = {
                     key: held for key, held in self._counts.items() if key[0] != view.partition
                 }
@@ -325,6 +330,8 @@ class Engine:
             if of.level <= 1 and of.start_s >= floors[1] and of in indexes.get(partition, ())
         }
         self._done = {view.partition: (view.meta.rebuilt, view.meta.sequence) for view in views}
+        for kept in self._kept:
+            kept.counted = dict(self._done)
         self._recount.end()
 
     def _see(self, views: Sequence[PartitionView], signs: Sequence[Heartbeat], now_s: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from slo.engine.minute_counts import Pair
 from streams.state.coverage import Coverage
-from streams.state.slices import LEVELS
+from streams.state.slices import HORIZON_S, LEVELS
 from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
 
@@ -29,10 +29,17 @@ def alone_until_s(views: Sequence[PartitionView], floors: Sequence[int]) -> list
     """Return by level the second before which its slices may hold events that finer ones do not.
 
     Before the floor of the next finer level, slices of that level are gone. The same holds before
-    the floor that a watermark once had which an operator has set back.
+    the floor that a watermark once had which an operator has set back, as long as the state keeps
+    slices from before that.
     """
     furthest_s = max(
-        (view.meta.set_back.furthest_ms // 1_000 for view in views if view.meta.set_back), default=0
+        (
+            set_back.furthest_ms // 1_000
+            for view in views
+            if (set_back := view.meta.set_back) is not None
+            and view.watermark_s <= set_back.to_ms // 1_000 + HORIZON_S
+        ),
+        default=0,
     )
     return [
         0,

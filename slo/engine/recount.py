@@ -10,6 +10,8 @@ from slo.engine.minute_counts import DAY, MinuteCounts
 from streams.state.slices import HORIZON_S, SliceId
 from streams.store.reader import PartitionView
 
+DAY_S = DAY * 60
+
 
 class Recount:
     """The recount that is under way, if any: it ends when all its slices were counted."""
@@ -18,32 +20,33 @@ class Recount:
         self._seen: dict[int, int] = {}  # partition -> first checkpoint after it was set back
         self._from_s: int | None = None
 
-    def begin(
+    def start_if_set_back(
         self,
         view: PartitionView,
-        sequence: int,
         minutes_from_s: int,
-        all_counts: Sequence[MinuteCounts],
+        counted: Sequence[tuple[MinuteCounts, int]],
     ) -> bool:
-        """Begin a recount if the watermark was set back after checkpoint `sequence`.
+        """Start a recount for the counts that are older than the last set-back of the watermark.
 
-        `minutes_from_s`: from when on the state has slices of minutes. Return whether counts were
-        cleared.
+        `minutes_from_s`: from when on the state has slices of minutes. `counted`: the counts of
+        each objective, and the last checkpoint of the partition that they include; -1: none.
+        Return whether counts were cleared.
         """
         set_back = view.meta.set_back
-        if (
-            set_back is None
-            or not 0 <= sequence < set_back.checkpoint
-            or self._seen.get(view.partition) == set_back.checkpoint
-        ):
+        if set_back is None or self._seen.get(view.partition) == set_back.checkpoint:
+            return False
+        stale = [counts for counts, last in counted if 0 <= last < set_back.checkpoint]
+        if not stale:
             return False
         self._seen[view.partition] = set_back.checkpoint
         # Slices move to the beginning of their day at most; a day more is for late events.
-        begin = (set_back.to_ms // 60_000 // DAY - 1) * DAY
+        moved_from = (set_back.to_ms // 60_000 // DAY - 1) * DAY
+        # A slice of a day expires once all of it is beyond the horizon. The state has lost those
+        # before this one, so their counts stay.
+        kept_from = (set_back.furthest_ms // 1_000 - HORIZON_S) // DAY_S * DAY
+        begin = max(moved_from, kept_from)
         self._from_s = begin * 60 if self._from_s is None else min(begin * 60, self._from_s)
-        if set_back.furthest_ms // 1_000 - HORIZON_S > begin * 60:
-            return False  # the state has lost events that are counted here
-        for counts in all_counts:
+        for counts in stale:
             # The time that a moved slice covers is a gap of its partition.
             moved = [
                 (
@@ -52,7 +55,7 @@ class Recount:
                 )
                 for gap in view.meta.gaps
             ]
-            counts.clear([*moved, (minutes_from_s // 60, counts.end)], begin)
+            counts.clear([*moved, (max(minutes_from_s // 60, begin), counts.end)], begin)
         return True
 
     def includes(self, slice_id: SliceId) -> bool:

@@ -39,6 +39,7 @@ class TrackedObjective:
     selection: RequestSelection
     minute_counts: MinuteCounts
     head: Head = field(default_factory=Head)
+    counted: Checkpoints = field(default_factory=dict)  # the last ones that the counts include
     # (clock, reach) of the times it was tried to store, oldest first
     tries: list[tuple[int, Checkpoints]] = field(default_factory=list)
     fresh: dict[tuple[str, int], ClosedPeriod] = field(default_factory=dict)  # not stored yet

@@ -277,7 +277,10 @@ class PartitionState:
         self._merged_until_s = self._reach_at(to_ms)
         since_ms = min(self.watermark.since_ms or to_ms, to_ms)
         self.watermark = Watermark.at(to_ms)._replace(since_ms=since_ms)
-        furthest_ms = max(from_ms, self.last_set_back.furthest_ms if self.last_set_back else 0)
+        furthest_ms = from_ms
+        if before := self.last_set_back:
+            # The version before noted only where a watermark was set back from.
+            furthest_ms = max(from_ms, before.furthest_ms, before.from_ms)
         self.last_set_back = SetBack(
             command, from_ms, to_ms, self.next_offset, shift_ms, self.sequence + 1, furthest_ms
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
@@ -16,6 +16,7 @@ from exporters.reference.customers import Customer
 from slo.engine.engine import STORE_EVERY_S
 from slo.engine.maintenance import Maintenance
 from slo.engine.minute_status import Attainment, MinuteStatus
+from streams.state.slices import HORIZON_S
 from tests.support.checks import not_none
 from tests.support.engine_world import (
     MINUTES,
@@ -178,6 +179,8 @@ def test_an_event_that_is_hours_late_still_counts(in_world: Callable[..., Any]) 
     watched=st.sets(st.integers(0, 40)),
     seed=st.integers(0, 1 << 16),
 )
+@example(jumps_s=[HORIZON_S - DAY_S], hours=(2, 1, 1), back_s=0, watched={1, 4}, seed=1)
+@example(jumps_s=[HORIZON_S - 6 * HOUR_S], hours=(2, 1, 1), back_s=0, watched={1, 4}, seed=1)
 def test_a_watermark_set_back_counts_no_request_twice_and_loses_none(
     in_world: Callable[..., Any],
     redis_client: Redis,
@@ -220,6 +223,27 @@ def test_a_watermark_set_back_counts_no_request_twice_and_loses_none(
             assert found["o0", ""].status.attainment == expected
 
     redis_client.flushdb()
+    in_world(use)
+
+
+def test_an_objective_added_after_a_set_back_leaves_the_counts_of_the_others_right(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
+        engine, now_s = world.engine(policy({})), NOON
+        for step in range(16):
+            await world.add(0, traffic(step, 20, now_s, now_s + 900))
+            now_s += 900
+            if step == 8:
+                await world.add(0, [event(now_s + 40 * HOUR_S)])
+            await judge(engine, now_s)
+        await world.writer.set_watermark(0, now_s * 1_000, now_s)
+        await world.add(0, traffic(99, 20, now_s, now_s + 900))
+        now_s += 900 + STORE_EVERY_S
+        found = await judge(world.engine(policy({}, {"target": "90%"})), now_s)
+        expected = recount([one for one in world.events if one["ended_at"] <= now_s * 1_000])
+        assert [found[of, ""].status.attainment for of in ("o0", "o1")] == [expected] * 2
+
     in_world(use)
 
 
