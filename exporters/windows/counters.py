@@ -12,8 +12,15 @@ import numpy as np
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT, Amounts
 from streams.events.fields import OUTCOMES
-from streams.state.slices import ATTEMPT_TOKENS_AT, ATTEMPTS_AT, COUNTER_BITS, PROBES_AT, TOKENS_AT
-from streams.state.tables import Table
+from streams.state.slices import (
+    ATTEMPT_TOKENS_AT,
+    ATTEMPTS_AT,
+    COUNTER_BITS,
+    PROBE_ATTEMPTS_AT,
+    PROBES_AT,
+    TOKENS_AT,
+)
+from streams.state.tables import Ints, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +36,19 @@ def attempts(sums: Sums) -> dict[int, Attempts]:
     Then the attempts are the requests, and both availabilities are the same.
     """
     passed_on = _between(sums.counters, ATTEMPTS_AT, ATTEMPT_TOKENS_AT)
-    if not len(passed_on):
+    probes = _between(sums.counters, PROBE_ATTEMPTS_AT, PROBE_ATTEMPTS_AT + len(OUTCOMES))
+    if not len(passed_on) and not len(probes):
         return {}
-    passed_on_of = passed_on.keys >> COUNTER_BITS
     # A group may have no request of its own: then another group served all of them in the end.
-    groups = np.union1d(sums.counts.keys, passed_on_of)
+    groups = np.union1d(sums.counts.keys, np.append(passed_on.keys, probes.keys) >> COUNTER_BITS)
     at = np.searchsorted(groups, sums.counts.keys)
     outcomes = np.zeros((len(groups), len(OUTCOMES)), np.int64)
     outcomes[at] = sums.counts.values[:, :PROBES_AT]
-    outcome_at = (passed_on.keys & ((1 << COUNTER_BITS) - 1)) - ATTEMPTS_AT
-    outcomes[np.searchsorted(groups, passed_on_of), outcome_at] += passed_on.values
+    _add_by_outcome(outcomes, groups, passed_on, ATTEMPTS_AT)
     # Probes count for availability, but are no attempts at a customer's request.
     counted = outcomes.copy()
     counted[at] += sums.counts.values[:, PROBES_AT:TOKENS_AT]
+    _add_by_outcome(counted, groups, probes, PROBE_ATTEMPTS_AT)
     return {
         group: Attempts(sum(row), eligible, successes, outcomes=row)
         for group, row, eligible, successes in zip(
@@ -52,6 +59,12 @@ def attempts(sums: Sums) -> dict[int, Attempts]:
             strict=True,
         )
     }
+
+
+def _add_by_outcome(outcomes: Ints, groups: Ints, counters: Table, begin: int) -> None:
+    """Add counters by outcome, of which the first is `begin`, to the rows of their groups."""
+    row = np.searchsorted(groups, counters.keys >> COUNTER_BITS)
+    outcomes[row, (counters.keys & ((1 << COUNTER_BITS) - 1)) - begin] += counters.values
 
 
 def amounts(sums: Sums, begin: int, names: Sequence[str]) -> dict[int, dict[str, int]]:

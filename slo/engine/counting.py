@@ -29,6 +29,7 @@ from streams.state.slices import (
     COUNTER_BITS,
     COUNTERS,
     LATENCY_BITS,
+    PROBE_ATTEMPTS_AT,
     PROBES_AT,
     SERIES_COLUMNS,
     THRESHOLD_BITS,
@@ -88,7 +89,7 @@ class RequestSelection:
                 _weights(self._indicator.eligible, probes),
                 _weights(self._indicator.failed, probes),
             )
-            self._counter_weights = _counter_weights(self._indicator)
+            self._counter_weights = _counter_weights(self._indicator, probes)
 
     def count(
         self,
@@ -259,13 +260,15 @@ def _weights(outcomes: frozenset[str], probes: bool) -> Ints:
     return weights
 
 
-def _counter_weights(indicator: RequestIndicator) -> Ints:
+def _counter_weights(indicator: RequestIndicator, probes: bool) -> Ints:
     """Return for each of COUNTERS whether it is added to the counted, and to the bad requests."""
     classes_at = [CLIENT_AT]
     weights = np.zeros((len(COUNTERS), 2), np.int64)
     if indicator.view == "provider":
         for at, outcome in enumerate(OUTCOMES, ATTEMPTS_AT):
             weights[at] = outcome in indicator.eligible, outcome in indicator.failed
+            if probes:
+                weights[at - ATTEMPTS_AT + PROBE_ATTEMPTS_AT] = weights[at]
         classes_at.append(ATTEMPT_CLIENT_AT)
     # The classes are parts of the outcome client_error, which may be counted already.
     is_new = "client_error" not in indicator.eligible

@@ -22,7 +22,6 @@ from slo.engine.minute_count_store import Checkpoints, MinuteCountStore
 from slo.engine.minute_counts import DAY, MinuteCounts, Pair
 from slo.engine.observed import (
     alone_until_s,
-    complete_until_s,
     first_known_minute,
     floors_s,
     sum_counts,
@@ -32,6 +31,7 @@ from slo.engine.report import ObjectiveResult
 from slo.engine.tracked import TrackedObjective, retention_days
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import Policy
+from streams.query.completeness import complete_until_s
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.store.contract import StoreError
@@ -175,17 +175,13 @@ class Engine:
         for policy, objective in self._objectives:
             days = retention_days(objective)
             minute_counts = MinuteCounts(today + 2 - days, days)
-            kept = TrackedObjective(
-                policy,
-                objective,
-                RequestSelection(policy, objective, self._token_of, self._apart_tiers),
-                minute_counts,
-            )
+            selection = RequestSelection(policy, objective, self._token_of, self._apart_tiers)
+            kept = TrackedObjective(policy, objective, selection, minute_counts)
             kept.head = await self._store.head(kept.selection.id)
             kept.counted = dict(kept.head.reach)
             await self._store.fill(kept.selection.id, minute_counts)
             self._kept.append(kept)
-        # Slices that the counts of every objective include are not read again.
+        # Slices that all objectives have counted are not read again.
         for partition in {one for kept in self._kept for one in kept.counted}:
             self._done[partition] = min(
                 kept.counted.get(partition, (-1, -1)) for kept in self._kept
@@ -230,10 +226,7 @@ class Engine:
         self._drop_other_states(views)
         floors = floors_s(views)
         for view in views:
-            counted = [
-                (kept.minute_counts, kept.counted.get(view.partition, (-1, -1))[1])
-                for kept in self._kept
-            ]
+            counted = [(kept.minute_counts, kept.counted_until(view)) for kept in self._kept]
             if self._recount.start_if_set_back(view, floors[1], counted):
                 self._counts.clear()
         return floors, self._coarse(views, floors)
@@ -245,8 +238,6 @@ class Engine:
             rebuilt, sequence = self._done.get(view.partition, (-1, -1))
             if sequence >= 0 and (rebuilt != view.meta.rebuilt or sequence > view.meta.sequence):
                 del self._done[view.partition]
-                for kept in self._kept:
-                    kept.counted.pop(view.partition, None)
                 self._counts = {
                     key: held for key, held in self._counts.items() if key[0] != view.partition
                 }

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from slo.engine.minute_counts import Pair
 from streams.state.coverage import Coverage
 from streams.state.slices import HORIZON_S, LEVELS
-from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
 
 
@@ -57,25 +56,3 @@ def first_known_minute(views: Sequence[PartitionView], coverage: Coverage) -> in
     if coverage.since_ms is None or not first_ms:
         return None
     return max(-(-coverage.since_ms // 60_000), min(first_ms) // 60_000)
-
-
-def complete_until_s(views: Sequence[PartitionView], signs: Sequence[Heartbeat]) -> list[int]:
-    """Return by partition the second up to which its counts are complete: its watermark, or the
-    last time at which its worker had read all records."""
-    by_partition = {sign.partition: sign for sign in signs}
-    found = []
-    for view in views:
-        until_s = view.watermark_s
-        sign = by_partition.get(view.partition)
-        at_ms = None if sign is None else sign.number("at_ms")
-        # A halted worker may have written all that it counted, and not have read the records since.
-        if (
-            sign is not None
-            and at_ms is not None
-            # All records up to the end of the log were counted when this heartbeat was sent.
-            and sign.number("highwater") == view.offset
-            and not sign.text("halted")
-        ):
-            until_s = max(until_s, int(at_ms) // 1_000)
-        found.append(until_s)
-    return found

@@ -28,6 +28,7 @@ from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.scope import CalendarMonth
 from streams.state.registry import SeriesKey
 from streams.state.slices import Aggregate, SliceId
+from streams.store.reader import PartitionView
 
 
 @dataclass(slots=True)
@@ -48,6 +49,13 @@ class TrackedObjective:
     judged: dict[str, tuple[object, ObjectiveStatus]] = field(default_factory=dict)
     gaps: CountGaps = NO_GAPS
     days: DayCache = field(default_factory=DayCache)
+
+    def counted_until(self, view: PartitionView) -> int:
+        """Return the last checkpoint of a partition that the counts include; -1 if none."""
+        rebuilt, sequence = self.counted.get(view.partition, (-1, -1))
+        # The checkpoints of a state that was lost or set back have the same numbers.
+        is_same = rebuilt == view.meta.rebuilt and sequence <= view.meta.sequence
+        return sequence if is_same else -1
 
     def closed_periods(self, name: str) -> list[ClosedPeriod]:
         """Return the closed periods that the counts still span, newest first."""

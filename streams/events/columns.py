@@ -73,6 +73,13 @@ class Columns:
             self.reasoning_tokens,
         )
 
+    @property
+    def output_speed_ns(self) -> npt.NDArray[np.int64]:
+        """Return the time per output token, the first one included; -1 if TPOT is not known."""
+        span_ns = self.duration_ns - self.ttft_ns
+        each_ns = np.rint(span_ns / np.maximum(self.output_tokens, 1))
+        return np.where(self.tpot_ns >= 0, each_ns, -1).astype(np.int64)
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:

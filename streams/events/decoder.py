@@ -206,9 +206,10 @@ def _judge_time(
     many of these lie before each record."""
     ended_at_ms, stamped_ms = rows.ended_at_ms, timestamps_ms[rows.position]
     rows.reject(stamped_ms < 0, "no_timestamp", "the record has no Kafka timestamp")
+    # Timestamps before 2015 are of a machine without a clock: no time can be compared with them.
+    has_clock = stamped_ms >= EARLIEST_MS
     rows.reject(
-        # Timestamps before 2015 are of senders without a clock: no time can be compared with them.
-        (ended_at_ms - limits.future_tolerance_ms > stamped_ms) & (stamped_ms >= EARLIEST_MS),
+        (ended_at_ms - limits.future_tolerance_ms > stamped_ms) & has_clock,
         "from_the_future",
         "ended_at: {} ms after the record's timestamp; the limit is "
         f"{limits.future_tolerance_ms}",
@@ -216,7 +217,11 @@ def _judge_time(
     )
     alive = rows.alive.copy()
     position = rows.position[alive]
-    own = None if by_sender is None else by_sender[position]
+    # Only a broker with a clock vouches for the time of an event: others may be years ahead.
+    unsure = ~has_clock[alive]
+    if by_sender is not None:
+        unsure |= by_sender[position]
+    own = unsure if unsure.any() else None
     course = advance(watermark, ended_at_ms[alive], own, limits.horizon_ms)
     is_event = np.zeros(len(timestamps_ms) + 1, np.int64)
     # One place later, so that a record does not count itself.

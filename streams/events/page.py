@@ -29,7 +29,7 @@ REASON_HELP: dict[str, tuple[str, str]] = {
     ),
     "too_deep": (f"nested deeper than {MAX_DEPTH} levels", "flatten; the event itself is flat"),
     "not_json": (
-        "not one JSON text, or a `request_id` that is not UTF-8",
+        "not one JSON text, or a `request_id` that is not UTF-8 or has half a surrogate pair",
         "encode with a JSON library, one event a record",
     ),
     "missing_field": (
@@ -94,8 +94,10 @@ FIELD_COSTS: dict[str, str] = {
     "request_id": "the record is rejected",
     "ended_at": "the record is rejected",
     "model": "counts under the model `unknown`",
-    "outcome": "follows from `status_code`; without both the record is rejected",
-    "status_code": "digits in a text count as the number; without `outcome` the record is rejected",
+    "outcome": "follows from `status_code`, `ending` or `error_class`; without all of them the "
+    "record is rejected",
+    "status_code": "digits in a text count as the number; else the outcome must follow from "
+    "`outcome`, `ending` or `error_class`",
     "error": "a 2xx status is a success; an error that is an object is an error",
     "region": "counts under the region `unknown`",
     "channel": "counts under the channel `unknown`",
@@ -188,12 +190,15 @@ null means missing.
   is below the duration.
 - Without `stream`, a TTFT does not count if it is the duration: many gateways write the end of an
   answer that was not streamed for its first token.
-- A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration. The same holds for
-  `first_visible_token_ms` against both; it counts for any success, streamed or not.
-- NaN, Infinity, lone surrogates and bytes that are not UTF-8 are not JSON, but cost their field
-  only; the character U+FFFD stands for what is no text. In a `request_id` they cost the record.
+- A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration. A
+  `first_visible_token_ms` that is above the duration, or below the TTFT, by as little is taken as
+  that; it counts for any success, streamed or not.
+- NaN, Infinity, half surrogate pairs and bytes that are not UTF-8 are not JSON, but cost their
+  field only: it becomes unknown. A name that is a label counts with `_` in their place. In a
+  `request_id` they cost the record.
 - A label that is a number counts under its digits.
-- Record timestamps before 2015 are not compared with `ended_at`.
+- A record timestamp before 2015 is of a machine without a clock. It is not compared with
+  `ended_at`, and confirms a time no more than that of a sender ([Time](#time)).
 - A probe counts for uptime only: its latencies and tokens are checked and left out. So does an
   answer that is `served_from` a `response_cache`, which is also counted apart.
 - The cache hit ratio is of the requests whose cached tokens are known. Send
@@ -230,12 +235,12 @@ is dropped (`inconsistent`). Without a class, that of a client error follows fro
 
 A gateway that tries again, at the same provider or at another one, sends an event for each attempt.
 The attempts may share a `request_id` or have one each: a failed attempt is recognised by its id and
-its `ended_at`. `attempt_of` names the customer's request, the same in all its attempts. All
+its `ended_at` ([Duplicates](#duplicates)). `attempt_of` names the customer's request, the same in all its attempts. All
 attempts but the last have `final: false`. The last one counts as the customer's request. The others
 count for the provider only: they are in `provider` of the report and in
 `tokenpulse_attempts_total`, but not in requests, availability, tokens and bills of a customer. A
 success that is not final (of two parallel attempts the slower one) is in the latencies. A probe
-may be an attempt, too.
+with `final: false` counts for the availability of the provider only.
 
 ## Duplicates
 

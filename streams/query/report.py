@@ -14,6 +14,7 @@ import redis.asyncio as aioredis
 
 from streams.config.latency import Latency
 from streams.errors import RequestError
+from streams.query.completeness import complete_until_s
 from streams.query.instants import rfc3339, rfc3339_ms
 from streams.state.coverage import Coverage
 from streams.state.measures import (
@@ -28,6 +29,7 @@ from streams.state.measures import (
 from streams.state.registry import CustomerKey, SeriesKey
 from streams.state.slices import HORIZON_S, LEVELS, Aggregate, SliceId, rejection_counts
 from streams.state.windows import cover, kept_step_s
+from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView, SliceCache, StateReader
 
 STEPS_MAX = 20_000
@@ -75,7 +77,7 @@ class Question:
 class Range:
     """The range of an answer, on boundaries for which the store has exact slices.
 
-    `settled_s`: end of its steps that the watermark has reached; later ones may still grow.
+    `settled_s`: end of its steps that every partition has counted; later ones may still grow.
     """
 
     from_s: int
@@ -181,10 +183,16 @@ def later_slices(question: Question, range_: Range, view: PartitionView) -> list
     return [slice_ for slice_ in view.index if not slice_.level and slice_.start_s >= range_.to_s]
 
 
-def choose_range(question: Question, views: Sequence[PartitionView], now_s: int) -> Range:
+def choose_range(
+    question: Question,
+    views: Sequence[PartitionView],
+    now_s: int,
+    signs: Sequence[Heartbeat] = (),
+) -> Range:
     """Fill in the open parts of a question, and widen its step to the slices still stored.
 
-    `now_s`: seconds since 1970. Raises RequestError if the range is empty or has too many steps.
+    `now_s`: seconds since 1970. `signs`: the last heartbeats of workers. Raises RequestError if the
+    range is empty or has too many steps.
     """
     watermark_s = _watermark_s(views)
     as_of_s = question.as_of_s
@@ -211,18 +219,34 @@ def choose_range(question: Question, views: Sequence[PartitionView], now_s: int)
     step_s = _exact_step_s(question.step_s, from_s, watermark_s)
     # Years may lie between the watermark and a later event: they make the step longer.
     if to_s > watermark_s + 1:
-        least_s = -(-(to_s - from_s) // STEPS_MAX)
-        while step_s < min(least_s, DAY_S):
+        while step_s < DAY_S and len(_starts(from_s, to_s, step_s)) > STEPS_MAX:
             step_s = _exact_step_s(step_s + LEVELS[0].step_s, from_s, watermark_s)
-    settled_s = -(-(watermark_s + 1) // step_s) * step_s
-    to_s = -(-to_s // step_s) * step_s
-    # Rounded down to a boundary of the step: only there are slices exact.
-    chosen = Range(from_s // step_s * step_s, to_s, step_s, as_of_s, min(settled_s, to_s))
-    if len(chosen.starts) > STEPS_MAX:
-        raise RequestError(
-            f"--step: {step_s} s makes more than {STEPS_MAX} steps; give a longer one"
-        )
-    return chosen
+    starts = _starts(from_s, to_s, step_s)
+    if len(starts) > STEPS_MAX:
+        fix = "a longer one" if step_s < DAY_S else "a later --from or an earlier --to"
+        raise RequestError(f"--step: {step_s} s makes more than {STEPS_MAX} steps; give {fix}")
+    settled_s = _settled_s(complete_until_s(views, signs), watermark_s, step_s)
+    from_s, to_s = starts.start, starts.stop
+    return Range(from_s, to_s, step_s, as_of_s, min(max(from_s, settled_s), to_s))
+
+
+def _settled_s(complete_s: Sequence[int], watermark_s: int, step_s: int) -> int:
+    """Return the end of the last step that every partition has counted; 0 if it is not known.
+
+    `complete_s`: by partition; 0 for one of a few events that are not settled.
+    """
+    earliest_s = min(filter(None, complete_s), default=0)
+    # All partitions are in the running step: it is as complete as the answer can be.
+    is_running = earliest_s // step_s >= watermark_s // step_s > 0
+    return (earliest_s // step_s + is_running) * step_s
+
+
+def _starts(from_s: int, to_s: int, step_s: int) -> range:
+    """Return the starts of the steps from before `from_s` to after `to_s`.
+
+    They are multiples of the step: only there are slices exact.
+    """
+    return range(from_s // step_s * step_s, -(-to_s // step_s) * step_s, step_s)
 
 
 def _exact_step_s(step_s: int, from_s: int, watermark_s: int) -> int:
@@ -291,7 +315,7 @@ async def query(client: "aioredis.Redis", group: str, topic: str, question: Ques
             f"no state of group {group!r} and topic {topic!r}: start a worker, or set kafka.group "
             "and kafka.topic to those of its settings"
         )
-    range_ = choose_range(question, snapshot.views, int(time.time()))
+    range_ = choose_range(question, snapshot.views, int(time.time()), snapshot.heartbeats)
     cache = SliceCache(
         lambda view: [
             *chain.from_iterable(range_.slices(view).values()),
@@ -310,14 +334,14 @@ async def make_report(
     return build(await query(client, group, topic, question))
 
 
-def build(answer: ReportData) -> dict[str, Any]:
+def build(data: ReportData) -> dict[str, Any]:
     """Return the report: the measures of the total, of each step and of each group."""
-    range_, coverage = answer.range, answer.coverage
+    range_, coverage = data.range, data.coverage
 
     def measures_of(aggregate: Aggregate, from_s: int, to_s: int) -> dict[str, Any]:
         # A step after the watermark may still grow, even if no record of it is lost.
         complete = coverage.complete(from_s, to_s) and to_s <= range_.settled_s
-        return {**measures(answer.whole(aggregate)), "complete": complete}
+        return {**measures(data.whole(aggregate)), "complete": complete}
 
     report: dict[str, Any] = {
         "from": rfc3339(range_.from_s),
@@ -326,10 +350,10 @@ def build(answer: ReportData) -> dict[str, Any]:
         "as_of": rfc3339(range_.as_of_s),
         "settled_until": rfc3339(range_.settled_s),
         "later": None
-        if answer.later is None
+        if data.later is None
         else {
-            "requests": answer.later.requests,
-            "until": rfc3339(answer.later.until_s),
+            "requests": data.later.requests,
+            "until": rfc3339(data.later.until_s),
         },
         "gaps": [
             {
@@ -340,31 +364,31 @@ def build(answer: ReportData) -> dict[str, Any]:
             for gap in coverage.gaps
         ],
         "lost_records": coverage.lost_records,
-        "total": measures_of(answer.total, range_.from_s, range_.to_s),
+        "total": measures_of(data.total, range_.from_s, range_.to_s),
         "steps": [
             {
                 "start": rfc3339(start_s),
                 "measures": measures_of(step, start_s, start_s + range_.step_s),
             }
-            for start_s, step in answer.steps.items()
+            for start_s, step in data.steps.items()
         ],
     }
-    if answer.by:
-        report["groups"] = _group_reports(answer)
+    if data.by:
+        report["groups"] = _group_reports(data)
     return report
 
 
-def _group_reports(answer: ReportData) -> list[dict[str, Any]]:
+def _group_reports(data: ReportData) -> list[dict[str, Any]]:
     groups: dict[GroupKey, dict[str, Any]] = {
         key: {
-            "key": dict(zip(answer.by, key, strict=True)),
+            "key": dict(zip(data.by, key, strict=True)),
             "total": _group_measures(aggregate),
             "steps": [],
         }
-        for key, aggregate in sorted(answer.groups(answer.total).items())
+        for key, aggregate in sorted(data.groups(data.total).items())
     }
-    for start_s, step in answer.steps.items():
-        for key, aggregate in answer.groups(step).items():
+    for start_s, step in data.steps.items():
+        for key, aggregate in data.groups(step).items():
             groups[key]["steps"].append(
                 {"start": rfc3339(start_s), "measures": _group_measures(aggregate)}
             )

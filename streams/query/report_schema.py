@@ -56,8 +56,8 @@ def json_schema() -> dict[str, Any]:
             },
             "complete": {
                 "type": "boolean",
-                "description": "False where records of this stretch of time are known to be "
-                "missing (see `gaps`), where the state began later, and after `settled_until`; "
+                "description": "False if records of this stretch of time are known to be "
+                "missing (see `gaps`), if the state began later, and after `settled_until`; "
                 "not in groups.",
             },
             "tokens": {
@@ -171,8 +171,8 @@ def json_schema() -> dict[str, Any]:
             "as_of": {**_INSTANT, "description": "The instant the answer is for."},
             "settled_until": {
                 **_INSTANT,
-                "description": "The watermark, at the end of a step, or `to` if that is earlier: "
-                "the steps after it may still grow, and are not complete.",
+                "description": "The end of the last step that every partition has counted, or `to` "
+                "if that is earlier: the steps after it may still grow, and are not complete.",
             },
             "later": {
                 "type": ["object", "null"],

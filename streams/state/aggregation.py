@@ -33,6 +33,7 @@ from streams.state.slices import (
     KNOWN_AT,
     LATENCY_BITS,
     LEVELS,
+    PROBE_ATTEMPTS_AT,
     PROBES_AT,
     SERIES_COLUMNS,
     SUM_COLUMNS,
@@ -79,7 +80,10 @@ def record(
             _customer_rows(columns, _distinct(slot[real], customer[real]), real, known),
             _SERIES_BITS,
         ),
-        "counters": (_counters(slot, series, amounts), _SERIES_BITS + COUNTER_BITS),
+        "counters": (
+            _counters(slot, series, [*amounts, *_probe_attempts(columns)]),
+            _SERIES_BITS + COUNTER_BITS,
+        ),
         "customer_counters": (_counters(slot, customer, amounts), _SERIES_BITS + COUNTER_BITS),
     }
     tables: dict[str, dict[int, Table]] = {
@@ -158,13 +162,6 @@ def place_rejections(
     return placed, waiting
 
 
-def _output_speed_ns(columns: Columns) -> Ints:
-    """Return the time per output token, the first one included; -1 if TPOT is not known."""
-    span_ns = columns.duration_ns - columns.ttft_ns
-    each_ns = np.rint(span_ns / np.maximum(columns.output_tokens, 1))
-    return np.where(columns.tpot_ns >= 0, each_ns, -1).astype(np.int64)
-
-
 def _only_final(columns: Columns) -> Columns:
     """Return the columns with the amounts of final attempts only."""
     final = columns.final
@@ -215,8 +212,9 @@ def _counter_amounts(columns: Columns) -> list[tuple[Ints, Ints, Ints]]:
     """
     found = []
     real = ~columns.probe & columns.final
-    if not columns.final.all():
-        attempts = np.flatnonzero(~columns.final)
+    passed_on = ~columns.probe & ~columns.final
+    if passed_on.any():
+        attempts = np.flatnonzero(passed_on)
         outcomes = ATTEMPTS_AT + columns.outcome[attempts].astype(np.int64)
         found.append((attempts, outcomes, np.ones_like(attempts)))
         for i, tokens in enumerate(columns.tokens):
@@ -228,9 +226,9 @@ def _counter_amounts(columns: Columns) -> list[tuple[Ints, Ints, Ints]]:
         failed = np.flatnonzero(real & (client >= 0) & (client < len(CLIENT_CLASSES)))
         counter = CLIENT_AT + client[failed].astype(np.int64)
         found.append((failed, counter, np.ones_like(failed)))
-        passed_on = np.flatnonzero(~columns.final & (client >= 0) & (client < len(CLIENT_CLASSES)))
-        counter = ATTEMPT_CLIENT_AT + client[passed_on].astype(np.int64)
-        found.append((passed_on, counter, np.ones_like(passed_on)))
+        attempts = np.flatnonzero(passed_on & (client >= 0) & (client < len(CLIENT_CLASSES)))
+        counter = ATTEMPT_CLIENT_AT + client[attempts].astype(np.int64)
+        found.append((attempts, counter, np.ones_like(attempts)))
     if columns.ending.max(initial=-1) >= 0:
         ended = np.flatnonzero(real & (columns.ending >= 0))
         ending = columns.ending[ended].astype(np.int64)
@@ -247,6 +245,18 @@ def _counter_amounts(columns: Columns) -> list[tuple[Ints, Ints, Ints]]:
         counter = np.where(is_streamed, FAILED_STREAMED_AT, FAILED_UNSTREAMED_AT)[is_known]
         found.append((failed[is_known], counter, np.ones_like(counter)))
     return found
+
+
+def _probe_attempts(columns: Columns) -> list[tuple[Ints, Ints, Ints]]:
+    """Return the amounts of probes that were not final, as `_counter_amounts` does.
+
+    They are no attempt at a request of a customer, and count for the provider's availability only.
+    """
+    events = np.flatnonzero(columns.probe & ~columns.final)
+    if not len(events):
+        return []
+    counter = PROBE_ATTEMPTS_AT + columns.outcome[events].astype(np.int64)
+    return [(events, counter, np.ones_like(events))]
 
 
 def _counters(slot: Ints, number: Ints, amounts: Sequence[tuple[Ints, Ints, Ints]]) -> Table:
@@ -358,7 +368,7 @@ def _within(
     for number, (latency_ns, limits_us) in enumerate(zip(clocks, thresholds, strict=True)):
         if not limits_us:
             continue
-        values = _output_speed_ns(columns) if latency_ns is None else latency_ns
+        values = columns.output_speed_ns if latency_ns is None else latency_ns
         known = values >= 0
         if not known.any():
             continue

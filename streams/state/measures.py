@@ -32,6 +32,7 @@ from streams.state.slices import (
     KNOWN_END,
     LATENCIES,
     LATENCY_BITS,
+    PROBE_ATTEMPTS_AT,
     PROBES_AT,
     SUM_COLUMNS,
     THRESHOLD_BITS,
@@ -49,6 +50,7 @@ from streams.state.tables import Ints, Table
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "max": 1.0}
 _ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
 _SUCCESS_AT = OUTCOMES.index("success")
+_PROBE_ATTEMPTS = slice(PROBE_ATTEMPTS_AT, PROBE_ATTEMPTS_AT + len(OUTCOMES))
 GroupKey = tuple[str, ...]
 
 
@@ -58,13 +60,8 @@ def by_series(
     """One aggregate for each distinct value of some of the series' dimensions."""
     places = [SERIES_DIMENSIONS.index(dimension) for dimension in dimensions]
     numbers: dict[GroupKey, int] = {}
-    group_of = np.array(
-        [
-            numbers.setdefault(tuple(name[place] for place in places), len(numbers))
-            for name in names
-        ],
-        np.int64,
-    )
+    keys = [tuple(name[place] for place in places) for name in names]
+    group_of = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
     parts = {
         "series": _regrouped(aggregate.series, group_of, 0),
         "cells": _regrouped(aggregate.cells, group_of, CELL_BITS),
@@ -234,7 +231,8 @@ def counters(aggregate: Aggregate) -> Ints:
 
 def counted_events(aggregate: Aggregate) -> int:
     """Return the number of counted events: requests, attempts before the final ones, probes."""
-    attempts = counters(aggregate)[ATTEMPTS_AT:ATTEMPT_TOKENS_AT]
+    sums = counters(aggregate)
+    attempts = sums[ATTEMPTS_AT:ATTEMPT_TOKENS_AT] + sums[_PROBE_ATTEMPTS]
     return int(outcomes(aggregate).sum() + attempts.sum() + probe_outcomes(aggregate).sum())
 
 
@@ -252,7 +250,7 @@ def _provider_view(aggregate: Aggregate, sums: Ints) -> dict[str, Any]:
         "outcomes": {name: int(n) for name, n in zip(OUTCOMES, attempts, strict=True)},
         "tokens": {**spent, "total": spent["input"] + spent["output"]},
     }
-    counted = attempts + probe_outcomes(aggregate)
+    counted = attempts + probe_outcomes(aggregate) + sums[_PROBE_ATTEMPTS]
     if eligible := int(counted[_ELIGIBLE_AT].sum()):
         view["availability_ratio"] = int(counted[_SUCCESS_AT]) / eligible
     return view

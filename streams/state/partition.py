@@ -33,6 +33,7 @@ from streams.state.registry import Registry
 from streams.state.set_back import (
     Rearrangement,
     SetBack,
+    find_furthest_ms,
     incomplete_stretches,
     rearrange,
     refuse_set_back,
@@ -277,12 +278,9 @@ class PartitionState:
         self._merged_until_s = self._reach_at(to_ms)
         since_ms = min(self.watermark.since_ms or to_ms, to_ms)
         self.watermark = Watermark.at(to_ms)._replace(since_ms=since_ms)
-        furthest_ms = from_ms
-        if before := self.last_set_back:
-            # The version before noted only where a watermark was set back from.
-            furthest_ms = max(from_ms, before.furthest_ms, before.from_ms)
         self.last_set_back = SetBack(
-            command, from_ms, to_ms, self.next_offset, shift_ms, self.sequence + 1, furthest_ms
+            *(command, from_ms, to_ms, self.next_offset, shift_ms, self.sequence + 1),
+            find_furthest_ms(from_ms, self.last_set_back),
         )
         self._changed = True
 

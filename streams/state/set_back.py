@@ -43,6 +43,12 @@ class Rearrangement(NamedTuple):
     removed: Collection[SliceId]
 
 
+def find_furthest_ms(from_ms: int, before: SetBack | None) -> int:
+    """Return where a watermark that is set back from `from_ms` stood at most."""
+    # The state schema before 5 did not note it, only where the last one was set back from.
+    return max(from_ms, *((before.furthest_ms, before.from_ms) if before else (0,)))
+
+
 def refuse_set_back(watermark_ms: int | None, to_ms: int) -> str | None:
     """Return why a watermark cannot be set back to a time; None if it can.
 

@@ -81,7 +81,8 @@ _REASON_BITS = 4
 # Counters: of attempts that were not final, requests by outcome and tokens; of final requests,
 # client errors by class, endings, the output tokens of each ending, and changed tiers; of the
 # attempts, client errors by class; of final requests, failures that an SLA counts, if they were
-# streamed and if they were not (neither if that is not known). A place is stored: only append.
+# streamed and if they were not (neither if that is not known); probes that were not final, by
+# outcome. A place is stored: only append.
 COUNTERS = (
     *(f"attempt_{outcome}" for outcome in OUTCOMES),
     *(f"attempt_{name}" for name in TOKENS),
@@ -92,6 +93,7 @@ COUNTERS = (
     *(f"attempt_client_{name}" for name in CLIENT_CLASSES),
     "failed_streamed",
     "failed_unstreamed",
+    *(f"probe_attempt_{outcome}" for outcome in OUTCOMES),
 )
 ATTEMPTS_AT, ATTEMPT_TOKENS_AT = 0, len(OUTCOMES)
 CLIENT_AT = COUNTERS.index(f"client_{CLIENT_CLASSES[0]}")
@@ -101,6 +103,7 @@ TIER_CHANGED_AT = COUNTERS.index("tier_changed")
 ATTEMPT_CLIENT_AT = COUNTERS.index(f"attempt_client_{CLIENT_CLASSES[0]}")
 FAILED_STREAMED_AT = COUNTERS.index("failed_streamed")
 FAILED_UNSTREAMED_AT = COUNTERS.index("failed_unstreamed")
+PROBE_ATTEMPTS_AT = COUNTERS.index(f"probe_attempt_{OUTCOMES[0]}")
 COUNTER_BITS = 8
 
 LATENCY_BITS = 3

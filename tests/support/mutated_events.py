@@ -109,7 +109,7 @@ def mutated_log(chance: random.Random, size: int) -> list[bytes]:
 def check(values: list[bytes], chance: random.Random) -> Counter[str]:
     """Compare the counts of a log, in batches of any size, with its recount; return the counts."""
     batches, aggregate = _count(values, chance)
-    outcomes, attempts, rejections, faults = recount(values)
+    outcomes, attempts, probe_attempts, rejections, faults = recount(values)
     counts: Counter[str] = Counter()
     for decoded in batches:
         counts["counted"] += len(decoded.columns.position)
@@ -118,7 +118,7 @@ def check(values: list[bytes], chance: random.Random) -> Counter[str]:
         counts.update(f"rejected {rejection.reason}" for rejection in decoded.rejections)
     assert counts["counted"] + counts["duplicates"] + counts["rejected"] == len(values)
     assert {reason: counts[f"rejected {reason}"] for reason in rejections} == rejections
-    assert counts["counted"] == outcomes.total() + attempts.total()
+    assert counts["counted"] == outcomes.total() + attempts.total() + probe_attempts
     total = measures(whole(aggregate))
     assert Counter(total["provider"]["outcomes"]) - Counter(total["outcomes"]) == attempts
     eligible = sum(outcomes[name] for name in ELIGIBLE)
@@ -150,10 +150,12 @@ def _count(values: list[bytes], chance: random.Random) -> tuple[list[Decoded], A
 
 def recount(
     values: list[bytes],
-) -> tuple[Counter[str], Counter[str], Counter[str], Counter[tuple[str, str]]]:
-    """Return the outcomes of requests and of other attempts, the rejections, and the faults."""
+) -> tuple[Counter[str], Counter[str], int, Counter[str], Counter[tuple[str, str]]]:
+    """Return the outcomes of requests and of other attempts, the number of probes that were not
+    final, the rejections, and the faults."""
     outcomes: Counter[str] = Counter()
     attempts: Counter[str] = Counter()
+    probe_attempts = 0
     rejections: Counter[str] = Counter()
     faults: Counter[tuple[str, str]] = Counter()
     arrivals: dict[object, int] = {}  # identity -> part of its latest arrival
@@ -173,8 +175,11 @@ def recount(
         is_comparable = at_ms >= (part + 1) * step_ms - HORIZON_S * 1_000
         known = arrivals.get(identity) if is_comparable else None
         if known is None or known * step_ms <= watermark_ms - WINDOW_MS - step_ms:
-            (outcomes if read["final"] else attempts)[read["outcome"]] += 1
+            if read["probe"] and not read["final"]:
+                probe_attempts += 1
+            else:
+                (outcomes if read["final"] else attempts)[read["outcome"]] += 1
             faults.update(read["faults"])
         if is_comparable:
             arrivals[identity] = part
-    return outcomes, attempts, rejections, faults
+    return outcomes, attempts, probe_attempts, rejections, faults

@@ -247,7 +247,9 @@ def row_of(event: dict[str, Any], input_limits: Sequence[int] = ()) -> Row:
         span_ns = read["duration_ns"] - read["ttft_ns"]
         latencies_ns["output_speed"] = round(Fraction(span_ns, tokens["output"]))
     counters = Counter[str]()
-    if not read["final"]:
+    if not read["final"] and read["probe"]:
+        counters[f"probe_attempt_{read['outcome']}"] += 1
+    elif not read["final"]:
         counters[f"attempt_{read['outcome']}"] += 1
         counters.update({f"attempt_{name}": n for name, n in tokens.items()})
         if read["error_class"] in CLIENT_CLASSES:
@@ -353,7 +355,8 @@ def told(
     for row in rows:
         series[row.series]["probe " * row.probe + row.outcome] += row.final
         counters.update({(row.series, name): n for name, n in row.counters.items()})
-        customer_counters.update({(row.customer, name): n for name, n in row.counters.items()})
+        if not row.probe:
+            customer_counters.update({(row.customer, name): n for name, n in row.counters.items()})
         amounts = Counter({f"{name} tokens": n for name, n in row.tokens.items()})
         amounts.update({f"known {name}": n for name, n in row.known.items()})
         series[row.series].update(amounts)

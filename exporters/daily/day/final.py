@@ -28,7 +28,7 @@ from exporters.daily.day.facts import (
     Values,
 )
 from slo.engine.maintenance import SEAL_AFTER_S
-from slo.engine.observed import complete_until_s
+from streams.query.completeness import complete_until_s
 from streams.state.registry import OTHER
 from streams.state.tables import Table
 from streams.store.heartbeat import Heartbeat

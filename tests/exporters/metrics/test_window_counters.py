@@ -47,10 +47,10 @@ def events_of_gateways(seed: int, count: int, from_s: float, to_s: float) -> lis
     chance = random.Random(seed)
     events = some_events(seed, count, from_s, to_s)
     for one in events:
-        if one.get("probe"):
-            continue
         if chance.random() < 0.3:
             one["final"] = False
+        if one.get("probe"):
+            continue
         if chance.random() < 0.5 and one["outcome"] in ENDING_OF:
             one["ending"] = ENDING_OF[one["outcome"]]
         if chance.random() < 0.5 and one["outcome"] == "client_error":

@@ -67,6 +67,8 @@ def test_the_provider_answers_for_its_attempts_and_for_some_client_errors(
     ]
     answered = [event(NOON + at, channel=channel) for at in (10, 11) for channel in "ab"]
     broken = event(NOON + 12, channel="a", ending="error_finish")
+    # An attempt at a check, which the provider's availability counts as checks.
+    probe = event(NOON + 13, channel="b", probe=True, final=False, outcome="timeout")
 
     async def use(world: World) -> None:
         of = policy(
@@ -79,7 +81,7 @@ def test_the_provider_answers_for_its_attempts_and_for_some_client_errors(
                 | {"error_classes": ["auth"]}
             },
         )
-        await world.add(0, [*refused, *answered, broken])
+        await world.add(0, [*refused, *answered, broken, probe])
         found = await judge(world.engine(of), NOON + 60)
         attained = {key: one.status.attainment for key, one in found.items()}
         assert attained == {
@@ -88,7 +90,7 @@ def test_the_provider_answers_for_its_attempts_and_for_some_client_errors(
             ("o1", "a"): Attainment(Fraction(2), 4),
             ("o1", "b"): Attainment(Fraction(2), 2),
             ("o2", "a"): Attainment(Fraction(2), 4),
-            ("o2", "b"): Attainment(Fraction(2), 3),
+            ("o2", "b"): Attainment(Fraction(2), 4),
             ("o3", ""): Attainment(Fraction(9), 10),  # of 400, 401, 402, 403, 404, 413
         }
 

@@ -2,7 +2,8 @@
 
 from msgspec.structs import replace
 
-from slo.engine.observed import complete_until_s, floors_s
+from slo.engine.observed import floors_s
+from streams.query.completeness import complete_until_s
 from streams.state.slices import Aggregate
 from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView

@@ -173,3 +173,14 @@ def test_a_number_too_long_for_an_integer_is_out_of_range() -> None:
     big = EventLimits(max_event_bytes=10**6, future_tolerance_ms=0, horizon_ms=0)
     long = raw().replace(str(NOW).encode(), b"9" * 10_000)
     assert verdict(long, rules=big) == "out_of_range"
+
+
+def test_a_broker_without_a_clock_rejects_nothing_and_vouches_for_no_time() -> None:
+    """Its timestamps say as little of the time of an event as those of a sender."""
+    year_2100_ms = 4_102_444_800_000
+    log = [raw(ended_at=NOW + at) for at in range(20)]
+    log.insert(10, raw(ended_at=year_2100_ms))
+    decoded = judge(log, timestamps_ms=[1_000] * len(log), watermark_ms=NOW)
+    assert decoded.rejections == []
+    assert decoded.watermark_ms is not None
+    assert decoded.watermark_ms < year_2100_ms

@@ -7,8 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from streams.query.instants import rfc3339
-from streams.query.report import Question, build, choose_range, combine
+from streams.query.report import STEPS_MAX, Question, build, choose_range, combine
 from streams.state.slices import Aggregate, SliceId
+from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
 from tests.support.oracle import judge
 from tests.support.shelf import (
@@ -105,6 +106,34 @@ def test_requests_of_a_clock_far_ahead_are_named_and_shown_on_request() -> None:
         assert (shown["total"]["requests"], shown["later"]) == (101, None)
     # Once that time has come, the event is no longer ahead.
     assert report(shelf, NOON + 4 * DAY_S)["total"]["requests"] == 101
+
+
+def test_a_report_is_complete_up_to_the_partition_that_is_furthest_behind() -> None:
+    ahead, behind = (view_of(shelf_after([plain(NOON + at) for at in range(n)])) for n in (900, 40))
+    views = [ahead, PartitionView(1, behind.offset, behind.meta, behind.index, behind.totals)]
+    assert choose_range(Question(step_s=10), views, NOON).settled_s == NOON + 30
+    # Its worker has read all records: no more will come for the time before the heartbeat.
+    at_end = {"at_ms": str((NOON + 600) * 1_000), "highwater": str(behind.offset)}
+    idle = Heartbeat(1, {**at_end, "halted": ""})
+    assert choose_range(Question(step_s=10), views, NOON, [idle]).settled_s == NOON + 600
+    halted = Heartbeat(1, {**at_end, "halted": "POISONED"})
+    assert choose_range(Question(step_s=10), views, NOON, [halted]).settled_s == NOON + 30
+
+
+def test_nothing_is_complete_as_long_as_no_time_is_settled() -> None:
+    result = report(stamped_by_sender([NOON]), NOON)
+    assert result["settled_until"] == result["from"]
+    assert (result["total"]["requests"], result["total"]["complete"]) == (1, False)
+
+
+@pytest.mark.parametrize("offset_s", [0, 1])
+def test_a_report_has_at_most_the_steps_that_the_error_names(offset_s: int) -> None:
+    """A range that begins within a step has one step more than its length."""
+    view = view_of(stamped_by_sender([*BUSY, NOON + 400 * DAY_S]))
+    asked = Question(from_s=NOON + offset_s, to_s=NOON + STEPS_MAX * 300 + offset_s)
+    range_ = choose_range(asked, [view], NOON)
+    assert len(range_.starts) <= STEPS_MAX
+    assert (range_.step_s == 300) is (offset_s == 0)
 
 
 def test_an_event_years_ahead_makes_the_steps_longer_instead_of_an_error() -> None:

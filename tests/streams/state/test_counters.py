@@ -133,6 +133,15 @@ def test_an_attempt_that_is_not_final_spends_the_provider_s_tokens() -> None:
     assert total["known_ratio"] == {"tokens": 1, "cached_input": 1, "ttft": 1}
 
 
+def test_a_probe_that_is_not_final_counts_for_the_availability_of_the_provider_only() -> None:
+    probe = {"probe": True, "final": False, "outcome": "timeout", "request_id": "check"}
+    total = total_of(EVENT, EVENT | probe)
+    assert (total["requests"], total["availability_ratio"]) == (1, 1)
+    provider = total["provider"]
+    assert (provider["attempts"], provider["outcomes"]["timeout"]) == (1, 0)
+    assert provider["availability_ratio"] == 0.5
+
+
 def test_client_errors_are_counted_by_class_and_endings_with_their_tokens() -> None:
     refused = [
         {"request_id": f"r{status}", "ended_at": NOW, "status_code": status}
