@@ -235,10 +235,10 @@ is dropped (`inconsistent`). Without a class, that of a client error follows fro
 
 A gateway that tries again, at the same provider or at another one, sends an event for each attempt.
 The attempts may share a `request_id` or have one each: a failed attempt is recognised by its id and
-its `ended_at` ([Duplicates](#duplicates)). `attempt_of` names the customer's request, the same in all its attempts. All
-attempts but the last have `final: false`. The last one counts as the customer's request. The others
-count for the provider only: they are in `provider` of the report and in
-`tokenpulse_attempts_total`, but not in requests, availability, tokens and bills of a customer. A
+its `ended_at` ([Duplicates](#duplicates)). `attempt_of` names the customer's request, the same in
+all its attempts. All attempts but the last have `final: false`. The last one counts as the
+customer's request. The others count for the provider only: they are in `provider` of the report and
+in `tokenpulse_attempts_total`, but not in requests, availability, tokens and bills of a customer. A
 success that is not final (of two parallel attempts the slower one) is in the latencies. A probe
 with `final: false` counts for the availability of the provider only.
 
