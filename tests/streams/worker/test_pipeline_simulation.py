@@ -31,7 +31,7 @@ from streams.worker.worker import StreamWorker
 from tests.support.memory_store import MemoryHash, MemoryRedis, MemoryStore
 from tests.support.shelf import Shelf
 
-LIVES = 60
+LIVES, QUICK_LIVES = 60, 24
 LIVES_WITH_A_COMMAND = (*range(7), 24)
 WILD_AT = 90  # number of a record with a wrong clock, in those lives
 EVENTS = 400
@@ -328,9 +328,19 @@ def stored_after(world: World, troubles: bool) -> dict[str, Any]:
     return stored | {"meta": msgspec.structs.replace(stored["meta"], rebuilt=0)}
 
 
-@pytest.mark.parametrize("seed", range(LIVES))
-def test_whatever_happens_the_state_is_that_of_an_undisturbed_worker(seed: int) -> None:
+def assert_undisturbed(seed: int) -> None:
     assert lasting(seed, troubles=True) == lasting(seed, troubles=False)
+
+
+@pytest.mark.parametrize("seed", range(QUICK_LIVES))
+def test_whatever_happens_the_state_is_that_of_an_undisturbed_worker(seed: int) -> None:
+    assert_undisturbed(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(QUICK_LIVES, LIVES))
+def test_the_state_of_further_lives_is_that_of_an_undisturbed_worker(seed: int) -> None:
+    assert_undisturbed(seed)
 
 
 def poisoned(seed: int) -> World:
