@@ -163,6 +163,7 @@ def _attainment(
     backtest: Backtest, replayed: ReplayedObjective, name: str, until_s: int
 ) -> Attainment:
     """Return the attainment from the first evaluated minute to `until_s`."""
+    # The minute of the end counts: a firing within it has spent its part of the budget.
     stretch = (backtest.from_s // 60, -(-until_s // 60))
     return attainment_over(
         replayed.objective, replayed.minute_counts, name, replayed.excluded, stretch, until_s
@@ -245,6 +246,7 @@ def _month(
         )[0].ratio
         for replayed in group
     }
+    # Without a customer directory only a fee of the policy itself makes an amount.
     due = credits_due(policy, ratios, None)
     for replayed in group:
         ratio, amount = ratios[replayed.objective.name], due.get(replayed.objective.name)
@@ -296,6 +298,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     if "messages" in document:
         yield from _message_lines(document["messages"])
     for rule in document["rules"]:
+        # A rule that nearly fired shows that its `for` decides, which is what a backtest is for.
         if rule["too_short"]:
             yield (
                 f"  {_rule_text(rule)}: held {rule['too_short']} times for less than "
@@ -325,6 +328,7 @@ def _message_lines(messages: Mapping[str, Any]) -> Iterator[str]:
     receivers = Counter(message["receiver"] for message in messages["sent"] if message["added"])
     repeats = sum(message["kind"] == "repeat" for message in messages["sent"])
     by_receiver = ", ".join(f"{count} to {name}" for name, count in sorted(receivers.items()))
+    # Alerts without a severity are for Alertmanager alone, and never in a message.
     silenced = sum(entry["severity"] != "none" for entry in messages["silenced"])
     yield (
         f"messages: {by_receiver or 'none'}; repeated: {repeats}; alerts in no message: {silenced}"

@@ -19,6 +19,7 @@ from slo.health_limits import (
 
 WATCHDOG = "TokenpulseWatchdog"  # always fires
 
+# Rules of other teams in the same Prometheus are no concern of ours.
 _OURS = 'rule_group=~".*;tokenpulse-.*"'
 _BODY_REFUSED = "prometheus_target_scrapes_exceeded_body_size_limit_total"
 _PER_TARGET = (*INSTALLATION, "instance")
@@ -38,6 +39,7 @@ def _watchdog() -> Alert:
     return Alert(
         name=WATCHDOG,
         severity="none",
+        # Without any metric of ours: it must fire also while no exporter answers.
         expr="vector(1)",
         summary="Alerting works",
         description="Always firing. An external receiver raises the alarm when this alert stops "
@@ -64,6 +66,7 @@ def _exporters(job: str) -> Iterator[Alert]:
     )
     yield page(
         "TokenpulseExporterDown",
+        # `absent` has no labels to join by, so it can tell no installation from another.
         f"absent({up})\nand on () absent({catalogue.EXPORTER_REFRESHED.name})",
         "Prometheus has no exporter to scrape",
         f"No scrape job matches {job}, and no exporter is scraped by another job. No alert about "

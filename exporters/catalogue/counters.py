@@ -64,6 +64,8 @@ COUNTER_SPECS = (
     TIER_CHANGED_TOTAL,
 )
 
+# The same amounts of a window. Totals can be summed by Prometheus over any time; windows follow
+# event time, so they are right also after an outage of the pipeline.
 WINDOW_PROVIDER_ATTEMPTS = Spec(
     "tokenpulse_window_provider_attempts",
     "gauge",

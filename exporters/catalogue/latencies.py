@@ -5,6 +5,7 @@ Pure declarations.
 
 from exporters.catalogue.spec import WINDOW_LABELS, Spec
 
+# The labels of OpenTelemetry's conventions for generative AI, so that dashboards for them fit.
 GEN_AI_LABELS = (
     *("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"),
     "region",
@@ -114,6 +115,7 @@ REQUEST_HISTOGRAMS = {
     "duration": DURATION_HISTOGRAM,
     "first_visible": FIRST_VISIBLE_HISTOGRAM,
 }
+# Percentiles cannot be added up over labels, so each has its own metric of samples beside it.
 WINDOW_QUANTILES = {
     "ttft": TTFT_SECONDS,
     "tpot": TPOT_SECONDS,

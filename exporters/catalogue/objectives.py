@@ -3,6 +3,8 @@
 from exporters.catalogue.spec import MetricGroup, Spec
 
 SCOPE = ("model", "region", "channel", "service_tier", "customer")
+# All dimensions for every metric: Prometheus takes a label that an objective does not have for an
+# empty one, so that all objectives can be joined by the same labels.
 LABELS = ("policy", "objective", *SCOPE)
 
 ATTAINMENT = Spec(
@@ -50,6 +52,7 @@ ELIGIBLE = Spec(
     (*LABELS, "window"),
     "Number of requests behind the burn rate.",
 )
+# Published names keep their spelling: a verdict is what the code calls a minute status.
 VERDICTS = Spec(
     "tokenpulse_objective_verdict_seconds",
     "gauge",

@@ -53,6 +53,7 @@ PARTITION_CHECKPOINT = Spec(
     ("partition",),
     "It is written only if there were records to count.",
 )
+# Published names keep their spelling: a pulse is what the code calls a heartbeat.
 PARTITION_PULSE = Spec(
     "tokenpulse_partition_pulse_timestamp_seconds",
     "gauge",
@@ -74,6 +75,7 @@ PARTITION_FLUSH = Spec(
     ("partition",),
     "Rises first when Redis becomes slow.",
 )
+# Taken when a checkpoint is first read: without traffic it must not grow, and raise an alert.
 PARTITION_FRESHNESS = Spec(
     "tokenpulse_partition_freshness_seconds",
     "gauge",

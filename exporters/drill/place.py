@@ -206,6 +206,7 @@ class _Rows:
             keys = np.arange(first, first + len(BAND_ENDS_S) + 1)
             low, high = np.searchsorted(table.keys, [keys[0], keys[-1] + 1])
             counts = np.zeros(len(keys), np.int64)
+            # The table has only bands with requests: the others stay 0.
             counts[table.keys[low:high] - first] = table.values[low:high]
             if counts.any():
                 bands[latency] = tuple(counts.tolist())
@@ -219,6 +220,7 @@ class _Rows:
         if self._group is None:
             return samples, quantiles_s
         table = figures.percentiles[self._dimension]
+        # Keys are sorted, so all latencies of the group are one range of rows.
         first = self._group << LATENCY_BITS
         low, high = np.searchsorted(table.keys, [first, first + len(LATENCIES)])
         for key, values in zip(
@@ -252,6 +254,7 @@ def charts(history: PlaceHistory, targets: ChartTargets) -> tuple[Chart, ...]:
     """Return the charts of a place; those of latencies not for customers, as they have none."""
     steps = history.steps
     measured = [step.measured for step in steps]
+    # Of the whole range, so that a line is there in every step and keeps its colour.
     failures = [name for name in history.outcomes if name != "success"]
     made = [
         Chart(
@@ -305,6 +308,7 @@ def charts(history: PlaceHistory, targets: ChartTargets) -> tuple[Chart, ...]:
             ),
         ),
     ]
+    # Without a failure the chart of outcomes has no line, and would be an empty frame.
     return tuple(chart for chart in made if chart.lines)
 
 

@@ -34,6 +34,7 @@ def _status(facts: StatusFacts) -> Json:
 
 
 def _component(facts: StatusFacts, part: ComponentFacts, position: int) -> Json:
+    # The file has no date of a component: the first day of its bars stands for it.
     begin = rfc3339(part.days[0].start_s) if part.days else page_json(facts)["updated_at"]
     return {
         "id": part.component.slug,
@@ -43,6 +44,7 @@ def _component(facts: StatusFacts, part: ComponentFacts, position: int) -> Json:
         "created_at": begin,
         "updated_at": rfc3339(facts.now_s),
         "position": position,
+        # Clients expect these keys, though pages of ours have no groups of components.
         "group_id": None,
         "group": False,
         "showcase": True,
@@ -112,6 +114,7 @@ def _maintenance(facts: StatusFacts, window: Maintenance) -> Json:
         "created_at": created,
         "updated_at": created,
         "display_at": created,
+        # Maintenance concerns all policies, so no component is singled out.
         "affected_components": [],
     }
     return {

@@ -48,7 +48,7 @@ def threshold_incidents(
     # By identity of the objective: policies may use one name twice.
     shown = Counter[int]()
     for status in statuses:
-        # Only the rules decide; a value beyond its target without an alert is a card, no incident.
+        # Only the rules decide: a value beyond its target without an alert is a card, no incident.
         if status.alert is None:
             continue
         shown[id(status.objective)] += 1

@@ -24,6 +24,7 @@ from streams.errors import ConfigError, RequestError
 T = TypeVar("T")
 
 ATTEMPTS = 3
+# Short, as a run holds the claim of the day meanwhile; the next run tries again anyway.
 FIRST_WAIT_S, WAIT_MAX_S = 1.0, 30.0
 SLACK = "Slack"
 
@@ -70,6 +71,7 @@ async def deliver(
         raise RequestError(f"{label} is not over; send a closed {facts.period}")
     sent = Sent(client, settings.kafka.group, settings.kafka.topic, label)
     deliveries = await sent.claim(time.time())
+    # Two runs at once would both send: the second one ends here.
     if deliveries is None:
         raise RequestError(f"another run is sending {label}; try again in some minutes")
     try:
@@ -132,6 +134,7 @@ async def _by_mail(
                 DeliveryOutcome(recipient, f"rejected: {reasons[address]}", failed=True)
             )
             continue
+        # At once and one by one: a run that dies later sends this one no second time.
         await sent.note(recipient_hash(recipient), time.time(), _open_numbers(facts))
         outcomes.append(DeliveryOutcome(recipient, "delivered"))
     return outcomes
@@ -171,6 +174,7 @@ def _open_numbers(facts: DailyFacts) -> str:
 def _needs_update(delivery: str, facts: DailyFacts) -> bool:
     """Return True if the day is final now and was delivered with different numbers."""
     delivered_numbers = delivery.partition(" ")[2]
+    # Without numbers the day was final when it was delivered, and does not change any more.
     if not delivered_numbers or facts.day.state != "sealed":
         return False
     return delivered_numbers != numbers(view_of(facts))

@@ -105,6 +105,7 @@ def short(name: str) -> str:
     """Shorten a name in the middle if it would not fit on the sheet."""
     if len(name) <= NAME_LONGEST:
         return name
+    # Long names mostly differ at their ends, so both ends are kept.
     half = NAME_LONGEST // 2
     return f"{name[: half - 1]}…{name[-half:]}"
 

@@ -155,6 +155,7 @@ def view_of(facts: DailyFacts) -> View:
     month = f"{date.fromisoformat(f'{facts.month}-01'):%B}"
     is_day = facts.edition is None
     rows = seven(facts)
+    # Sorted by renewal date, so that those with the least time left are shown.
     due = [contract for contract in facts.contracts if contract.days_left <= RENEWAL_DAYS]
     at_risk = [risk for risk in facts.risks if is_at_risk(risk)]
     made = f"{_made(facts)} {facts.zone}"
@@ -171,6 +172,7 @@ def view_of(facts: DailyFacts) -> View:
         headline=facts.headline,
         verdict=verdict(judge(day.values, facts.targets, facts.risks)),
         trust=facts.trust,
+        # With another badge the numbers may still change, or are not of the whole day.
         reliable=badges == ("final",),
         corrections=corrections,
         rows=rows,
@@ -225,6 +227,7 @@ def subject(view: View, update: bool = False) -> str:
 
 def numbers(view: View) -> str:
     """Return a hash of the seven numbers and their marks."""
+    # The texts and not the values: a change that no reader sees sends no second e-mail.
     numbers = [(row.key, row.value.text, row.value.mark) for row in view.rows]
     return hashlib.sha256(repr(numbers).encode()).hexdigest()[:32]
 
@@ -248,6 +251,7 @@ def _column(day: Day, facts: DailyFacts) -> DayColumn:
     badges = _badges(day)
     first = date.fromisoformat(day.date)
     period = period_at(first, facts.period)
+    # As short as a column of the strip; the rest of the name is there for screen readers.
     name = {"week": period.label[-2:], "month": f"{first:%b}"}.get(facts.period, day.date[-2:])
     letters = {"provisional": "P", "still running": "R", "no data": "–"}
     marks = letters.get(badges[0], "") + ("!" if not day.complete else "")
@@ -282,6 +286,7 @@ def _beside(facts: DailyFacts, step: int) -> str | None:
     exists = (
         _has_board(beside.last.isoformat(), facts)
         if step < 0
+        # Both are dates in the zone of the board, which are ordered as text.
         else beside.first.isoformat() <= _made(facts)[:10]
     )
     return beside.label if exists else None
