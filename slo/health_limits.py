@@ -27,3 +27,10 @@ SCRAPE_NEAR_LIMIT = Fraction(8, 10)
 # messages, are no single one that the next attempt delivers.
 DELIVERY_MANY_FAILED = 2
 DELIVERY_FAILED_SHARE = Fraction(1, 2)
+# A source of the intake is silent if it usually had sent so many events since its last one, and
+# that one is so old.
+SOURCE_SILENT_EXPECTED = 20
+SOURCE_SILENT_AFTER_S = 300
+# A scope is new for so long, of a source that was known for so long before it.
+SCOPE_NEW_S = 21_600
+SOURCE_KNOWN_S = 86_400

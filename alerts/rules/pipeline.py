@@ -11,6 +11,7 @@ from dataclasses import replace
 from alerts.promql import INSTALLATION, aggregate, any_of, newest, number, on, total_of
 from alerts.rules.memory import memory_alerts
 from alerts.rules.model import Alert, Group, Read, page, ticket
+from alerts.rules.sources import source_alerts
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
 from exporters.catalogue.spec import Spec
@@ -43,6 +44,7 @@ def pipeline_groups() -> tuple[Group, ...]:
         Group("tokenpulse-state", (*_state(), *_counter_alerts())),
         Group("tokenpulse-flow", (_lag(), _rejection_alert(), _empty_count_alert())),
         Group("tokenpulse-memory", tuple(memory_alerts())),
+        Group("tokenpulse-sources", tuple(source_alerts())),
     )
 
 

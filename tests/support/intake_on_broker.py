@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from aiohttp import ClientSession, web
@@ -13,6 +14,7 @@ from streams.intake.event_bodies import EventBodies
 from streams.intake.metrics import IntakeMetrics
 from streams.intake.processing import Processor
 from streams.intake.server import InFlight
+from streams.intake.source_reports import SourceReports
 from streams.intake.tokens import load_tokens
 from tests.support.servers import Broker
 
@@ -29,23 +31,28 @@ class IntakeOnBroker:
     def run(self, use: Use[Result], kafka: Kafka | None = None, **intake: Any) -> Result:
         """Return what `use` returns; it gets a client of the intake, and the settings."""
         settings = Settings(kafka=kafka or self.broker.new_kafka(), intake={"port": 0, **intake})
+        return asyncio.run(self._run(use, settings, AsyncExitStack()))
+
+    def run_reporting(self, use: Use[Result], settings: Settings) -> Result:
+        """Return what `use` returns, once the counts of the sources are in Redis."""
         return asyncio.run(self._run(use, settings))
 
-    async def _run(self, use: Use[Result], settings: Settings) -> Result:
-        async with Delivery(settings.kafka) as delivery:
-            in_flight = InFlight(settings.intake.max_in_flight_bytes)
-            metrics = IntakeMetrics(lambda: in_flight.size)
-            events = EventBodies(settings.intake.max_records)
-            tokens = load_tokens(settings.intake)
-            events.prepare(tokens.sources())
+    async def _run(
+        self, use: Use[Result], settings: Settings, reports: AsyncExitStack | None = None
+    ) -> Result:
+        """`reports`: in place of those to Redis."""
+        in_flight = InFlight(settings.intake.max_in_flight_bytes)
+        metrics = IntakeMetrics(lambda: in_flight.size)
+        processor = Processor(settings.worker, metrics)
+        events = EventBodies(settings.intake.max_records)
+        tokens = load_tokens(settings.intake)
+        events.prepare(tokens.sources())
+        async with (
+            reports or SourceReports(settings, processor.pending),
+            Delivery(settings.kafka) as delivery,
+        ):
             server = create_server(
-                settings.intake,
-                events,
-                tokens,
-                delivery,
-                Processor(settings.worker, metrics),
-                metrics,
-                in_flight,
+                settings.intake, events, tokens, delivery, processor, metrics, in_flight
             )
             runner = create_runner(server)
             await runner.setup()

@@ -32,6 +32,7 @@ from tests.support.rule_cases_pipeline import (
     stale,
     store_errors,
 )
+from tests.support.rule_cases_sources import gone_silent, new_scope, sampled, usage_missing
 from tests.support.rule_cases_traffic import (
     client_errors,
     flood,
@@ -82,6 +83,10 @@ CASES: dict[str, Callable[[Labels], list[Case]]] = {
     "TokenpulseLabelsFolded": rose("tokenpulse_folded_total", 1, dimension="model"),
     "TokenpulseLagGrowing": lag_growing,
     "TokenpulseRecordsRefused": refused,
+    "TokenpulseSourceSilent": gone_silent,
+    "TokenpulseSourceUsageMissing": usage_missing,
+    "TokenpulseSourceSampled": sampled,
+    "TokenpulseSourceScopeNew": new_scope,
 }
 
 

@@ -176,6 +176,43 @@ def _store_error_words(alert: _ActiveAlert) -> Iterator[str]:
     )
 
 
+# -- sources ---------------------------------------------------------------------------------------
+
+
+def _silent_source_words(alert: _ActiveAlert) -> Iterator[str]:
+    for state in alert.states:
+        expected = fmt.counted(round(state.value), "event")
+        yield (
+            f"Source {state.series['source']} is silent: by now it usually had sent {expected}. "
+            "Its requests have stopped, or are not seen."
+        )
+
+
+def _usage_words(alert: _ActiveAlert) -> Iterator[str]:
+    for state in alert.states:
+        yield (
+            f"Source {state.series['source']} sends token counts for {fmt.percent(state.value)} of "
+            "its answers, less than half of the usual share: sums of tokens are too small."
+        )
+
+
+def _sample_words(alert: _ActiveAlert) -> Iterator[str]:
+    for state in alert.states:
+        yield (
+            f"Source {state.series['source']} sends sampled traces ({fmt.percent(state.value)} of "
+            "its events): all its counts are too small."
+        )
+
+
+def _scope_words(alert: _ActiveAlert) -> Iterator[str]:
+    for state in alert.states:
+        yield (
+            f"Source {state.series['source']} sends spans of the new scope "
+            f"{state.series['span_scope']}, which no profile takes: requests in them are not "
+            "counted."
+        )
+
+
 # -- records and windows ---------------------------------------------------------------------------
 
 
@@ -248,6 +285,10 @@ _WORDS: Mapping[str, Callable[[_ActiveAlert], Iterator[str]]] = {
     LAG_GROWING: _lag_words,
     "TokenpulseNothingCounted": _nothing_counted_words,
     "TokenpulseRecordsRefused": _rejection_words,
+    "TokenpulseSourceSilent": _silent_source_words,
+    "TokenpulseSourceUsageMissing": _usage_words,
+    "TokenpulseSourceSampled": _sample_words,
+    "TokenpulseSourceScopeNew": _scope_words,
     "TokenpulseCachedTokensUnreported": _unreported_words,
     "TokenpulseLabelsFolded": _overflow_words,
     "TokenpulseArchiveOld": _archive_words,

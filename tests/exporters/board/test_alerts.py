@@ -93,6 +93,27 @@ def test_rate_limits_floods_and_silent_customers_are_worded(
     assert "12.3 % of those of the last day" in words["CustomerSilent"]
 
 
+def test_sources_are_named(configured: Callable[..., Any]) -> None:
+    def ticket(alert: str, value: float, **series: str) -> AlertState:
+        return AlertState(
+            f"TokenpulseSource{alert}", "ticket", {}, series, value, NOW_S, None, True
+        )
+
+    states = [
+        ticket("Silent", 412.4, source="gateway"),
+        ticket("UsageMissing", 0.25, source="batch"),
+        ticket("Sampled", 0.1, source="collector"),
+        ticket("ScopeNew", 600, source="collector", span_scope="genai.v3"),
+    ]
+    facts = facts_under(configured(), FixedRules(states), cold=False)
+    words = {str(one.alert).removeprefix("TokenpulseSource"): one.words for one in facts.incidents}
+    assert words["Silent"].startswith("Source gateway is silent: by now it usually had sent 412")
+    assert words["UsageMissing"].startswith("Source batch sends token counts for 25 % of its")
+    assert words["Sampled"].startswith("Source collector sends sampled traces (10 % of its events)")
+    assert "new scope genai.v3" in words["ScopeNew"]
+    assert facts.freshness.state == "at_risk"
+
+
 def test_memory_near_its_limit_is_worded_by_its_cause(configured: Callable[..., Any]) -> None:
     def near(cause: str, severity: str, **series: str) -> AlertState:
         return AlertState(

@@ -59,6 +59,8 @@ LABELS = {
     "dimension": st.sampled_from(["model", "region"]),
     "model": st.sampled_from(["large", "small"]),
     "window": st.sampled_from(["5m", "1h"]),
+    "source": st.sampled_from(["gateway", "batch"]),
+    "span_scope": st.sampled_from(["genai.v3", "net/http"]),
     "reason": st.sampled_from(["unreadable", "store_policy"]),
 }
 

@@ -7,17 +7,10 @@ from pathlib import Path
 
 import pytest
 import redis
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 
 from streams.config.settings import Settings
-from streams.intake.app import create_runner, create_server
-from streams.intake.delivery import Delivery
-from streams.intake.event_bodies import EventBodies
-from streams.intake.metrics import IntakeMetrics
-from streams.intake.processing import Processor
-from streams.intake.server import InFlight
 from streams.intake.source_reports import SourceReports
-from streams.intake.tokens import load_tokens
 from streams.store.redis import connect
 from streams.store.source_counts import (
     EVENTS,
@@ -32,6 +25,7 @@ from streams.store.source_counts import (
     SourceHistory,
 )
 from streams.store.source_store import SourceStore
+from tests.support.intake_on_broker import IntakeOnBroker
 from tests.support.otlp_payloads import document, span
 from tests.support.redis_servers import RedisProcess
 from tests.support.servers import Broker, RedisServer
@@ -68,45 +62,23 @@ async def history_in(redis_url: str, settings: Settings) -> SourceHistory:
         await client.aclose()
 
 
-async def serve(settings: Settings, bodies: list[tuple[str, bytes]]) -> bytes:
-    """Run an intake for some bodies, until its end, and return its metrics."""
-    in_flight = InFlight(settings.intake.max_in_flight_bytes)
-    metrics = IntakeMetrics(lambda: in_flight.size)
-    processor = Processor(settings.worker, metrics)
-    tokens = load_tokens(settings.intake)
-    async with SourceReports(settings, processor.pending), Delivery(settings.kafka) as delivery:
-        server = create_server(
-            settings.intake,
-            EventBodies(settings.intake.max_records),
-            tokens,
-            delivery,
-            processor,
-            metrics,
-            in_flight,
-        )
-        runner = create_runner(server)
-        await runner.setup()
-        site = await _listen(runner)
-        async with ClientSession(site, headers={"Content-Type": "application/json"}) as client:
-            for path, body in bodies:
-                async with client.post(path, data=body) as answer:
-                    assert answer.status in (200, 400)
-        await runner.cleanup()
-    return metrics.page()
-
-
-async def _listen(runner: web.AppRunner) -> str:
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0]
-    return f"http://{host}:{port}"
-
-
 def test_what_a_source_sent_is_in_its_history_once_the_intake_has_ended(
-    broker: Broker, redis_server: RedisServer, redis_client: redis.Redis
+    intake: IntakeOnBroker, redis_server: RedisServer, redis_client: redis.Redis
 ) -> None:
-    settings = Settings(kafka=broker.new_kafka(), redis={"url": redis_server.url})
-    page = asyncio.run(serve(settings, [("/v1/traces", traces()), ("/v1/events", b"{}")]))
-    assert f'tokenpulse_intake_spans_total{{source="{SOURCE}"}} 6.0' in page.decode()
+    settings = Settings(
+        kafka=intake.broker.new_kafka(), redis={"url": redis_server.url}, intake={"port": 0}
+    )
+
+    async def use(client: ClientSession, _: Settings) -> str:
+        headers = {"Content-Type": "application/json"}
+        for path, body, status in (("/v1/traces", traces(), 200), ("/v1/events", b"{}", 400)):
+            async with client.post(path, data=body, headers=headers) as answer:
+                assert answer.status == status
+        async with client.get("/metrics") as answer:
+            return await answer.text()
+
+    page = intake.run_reporting(use, settings)
+    assert f'tokenpulse_intake_spans_total{{source="{SOURCE}"}} 6.0' in page
     history = asyncio.run(history_in(redis_server.url, settings))
     assert history.sources() == [SOURCE]
     assert history.scopes(SOURCE) == ["pg"]
