@@ -22,7 +22,7 @@ WITH payloads AS (
         "model_parameters": {"stream": "BOOLEAN"}}') AS p,
         try_cast(p->>'metadata' AS JSON) AS metadata
     FROM payloads
-), calls AS (
+), calls AS MATERIALIZED (
     SELECT line, p, metadata,
            metadata->'usage_object' AS usage,
            usage_openai(usage) AS openai,
@@ -44,22 +44,23 @@ WITH payloads AS (
     WHERE p.call_type IS NULL
        OR regexp_matches(p.call_type,
               'completion|responses|anthropic_messages|generate_content|pass_through')
+), attempts AS (
+    SELECT call_id, min(started) AS first_started, max(started) AS last_started
+    FROM calls GROUP BY call_id HAVING count(*) > 1
 ), judged AS (
     SELECT *,
            status <> 'failure' AS is_success,
            -- the proxy logs a client that left as a success with this error
            error_class = 'ClientDisconnected' AS is_left,
            is_success AND NOT is_cache_hit AND NOT is_left AS has_usage,
-           call_id IS NOT NULL AND started < max(started) OVER (PARTITION BY call_id)
-               AS has_later_attempt,
-           call_id IS NOT NULL AND started > min(started) OVER (PARTITION BY call_id)
-               AS has_earlier_attempt,
+           coalesce(started < last_started, false) AS has_later_attempt,
+           coalesce(started > first_started, false) AS has_earlier_attempt,
            -- without a stream, and on failures, the end is written in place of the first chunk
            CASE WHEN coalesce(stream, first_chunk < ended) AND first_chunk < ended
                 THEN first_chunk - started END AS ttft,
            coalesce(try_cast(regexp_extract(error, '^\d{3}') AS INTEGER),
                     try_cast(regexp_extract(error_code, '^\d{3}$') AS INTEGER)) AS code
-    FROM calls
+    FROM calls LEFT JOIN attempts USING (call_id)
 )
 SELECT line,
        -- attempts of one call have the same id, but each its own start
