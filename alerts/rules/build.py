@@ -136,6 +136,7 @@ def _rule(alert: Alert, links: Links) -> dict[str, Any]:
         # An empty annotation would be an empty line of the message.
         **({"budget_left": alert.budget_left} if alert.budget_left else {}),
         **({"affected": alert.affected} if alert.affected else {}),
+        **({"customers": alert.customers} if alert.customers else {}),
         "runbook_url": f"{links.runbooks.rstrip('/')}/{quote(alert.name)}.md",
         "dashboard_url": f"{links.dashboards.rstrip('/')}/d/{alert.link}",
         **({"board_url": f"{links.board.rstrip('/')}/{_BOARD_PAGE}"} if links.board else {}),

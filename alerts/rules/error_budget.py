@@ -12,6 +12,7 @@ from alerts.rules.model import (
     KEEP_FIRING_S,
     Alert,
     about_text,
+    customers_affected,
     dashboard,
     objective_labels,
     query_template,
@@ -110,6 +111,12 @@ def _burn_alert(policy: Policy, objective: ErrorBudgetObjective, level: BurnRate
         target=f"{percent_text(objective.target)}, so at most {factor} times as fast as "
         "sustainable",
         budget_left=_budget_template(policy, objective),
+        # The budget of a latency, or of one place, is spent without these failures.
+        customers=(
+            customers_affected()
+            if (_place(objective), _kind(objective)) == ("fleet", "availability")
+            else ""
+        ),
         keep_firing_s=KEEP_FIRING_S,
         labels=objective_labels(policy, objective)
         | {"window": level.long, "scope": _place(objective), "kind": _kind(objective)},

@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from alerts.promql import INSTALLATION
-from exporters.catalogue.requests import WINDOW_REQUESTS
+from exporters.catalogue.requests import FAILING_CUSTOMERS, WINDOW_REQUESTS
 from slo.policy.policy import Objective, Policy
 
 # One bad scrape, or an exporter that dies, must not look like a recovery: stale data is told
@@ -51,8 +51,12 @@ class Alert:
     labels: Mapping[str, str] = field(default_factory=dict)
     budget_left: str = ""  # of the error budget, if there is one
     affected: str = ""  # share of the traffic in the alert's place, if it has one
+    customers: str = ""  # number of customers with failures, of alerts about failures
     link: str = dashboard("pipeline")  # uid and variables
     reads: tuple[Read, ...] = ()
+
+
+CUSTOMERS_WINDOW = "5m"  # always summed by customer, for the live board
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,18 @@ def traffic_share(window: str, *labels: str, scope: str = "%q") -> str:
     share = "{{ . | first | value | humanizePercentage }} of all requests"
     begin = f'{{{{ with printf "{query}" {values} | query }}}}'
     return f"{begin}{share}{{{{ else }}}}unknown{{{{ end }}}}"
+
+
+def customers_affected() -> str:
+    """Return a template for the number of customers with failures.
+
+    In all places: the state has no customers by region.
+    """
+    selector = f"{FAILING_CUSTOMERS.name}{{scope='fleet',window='{CUSTOMERS_WINDOW}'"
+    return (
+        f"{{{{ with {query_template(selector)} }}}}{{{{ . | first | value }}}} with failures in "
+        f"the last {CUSTOMERS_WINDOW}, in all places{{{{ else }}}}unknown{{{{ end }}}}"
+    )
 
 
 def _alert(

@@ -14,7 +14,7 @@ place silences those of the smaller places inside it.
 """
 
 from alerts.promql import any_of, newest, number, on, total_of
-from alerts.rules.model import Alert, Read, dashboard, traffic_share
+from alerts.rules.model import Alert, Read, customers_affected, dashboard, traffic_share
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
     CELL_MIN_REQUESTS,
@@ -207,6 +207,7 @@ def _page(
         keep_firing_s=keep_firing_s,
         labels={**_LABELS, "scope": scope},
         affected=_affected(scope),
+        customers=customers_affected(),
         link=dashboard("live", "model", "region"),
         reads=(*reads, Read("series", CELL_WINDOW)),
     )

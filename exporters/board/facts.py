@@ -225,6 +225,7 @@ class LiveFacts:
     notification: str = "Not paged"  # in words: the most urgent of all incidents
     details: RequestDetails | None = None  # None if no event of the window has such fields
     past_incidents: tuple[PastIncident, ...] = ()  # of the last 24 hours, the newest first
+    failing_customers: int = 0  # customers with a failure in the window
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,15 @@ WINDOW_REQUESTS = Spec(
     "Absent if there was none. The lag shows whether that is because of no traffic or a stuck "
     "pipeline.",
 )
+FAILING_CUSTOMERS = Spec(
+    "tokenpulse_window_failing_customers",
+    "gauge",
+    "Customers with at least one failed request in a window, of those that availability counts.",
+    ("scope", "window"),
+    "Who is affected, in alert messages. Only scope fleet, as customers are not counted by region. "
+    "Customers beyond worker.limits count as one.",
+    "0.2.0",
+)
 WINDOW_TOKENS = Spec(
     "tokenpulse_window_tokens",
     "gauge",
@@ -294,6 +303,7 @@ GROUPS = (
             AVAILABILITY_RATIO,
             WINDOW_ELIGIBLE_REQUESTS,
             WINDOW_REQUESTS,
+            FAILING_CUSTOMERS,
             WINDOW_TOKENS,
             WINDOW_CACHE_WRITE_TOKENS,
             WINDOW_REASONING_TOKENS,

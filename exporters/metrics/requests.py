@@ -24,7 +24,7 @@ from exporters.metrics.counters import OUTCOME_LABELS, add_counters, add_window_
 from exporters.metrics.exposition import Page, exemplar_text, join, label_text
 from exporters.reference.customers import Customer
 from exporters.windows.incremental import CUSTOMER, Grouping, Sums, percentiles
-from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT
+from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT, failing_customers
 from streams.events.fields import REASONS
 from streams.state.edges import EVERYTHING_US
 from streams.state.measures import EXPORTED_QUANTILES
@@ -279,6 +279,12 @@ def add_customers(
         add_counts(page, base, row[:PROBES_AT], row[:PROBES_AT], tokens, known)
         shown.append((token, base))
     return shown
+
+
+def add_failing_customers(page: Page, window: str, sums: Sums) -> None:
+    """Add the number of customers with failures; `sums`: of the scope customer."""
+    base = label_text({"scope": "fleet", "window": window})
+    page.add(request_metrics.FAILING_CUSTOMERS, base, failing_customers(sums))
 
 
 def add_counts(

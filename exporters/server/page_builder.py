@@ -132,6 +132,8 @@ class PageBuilder:
                         self._money.add_customers(page, exported, window.sums[CUSTOMER_MODEL])
                 else:
                     request_samples.add_window(page, name, groupings[scope], sums)
+            if name in self.plan and CUSTOMER in window.sums:
+                request_samples.add_failing_customers(page, name, window.sums[CUSTOMER])
             if self._money is not None and MODEL_TIER in window.sums:
                 self._money.add_window(page, name, window.sums[MODEL_TIER])
 

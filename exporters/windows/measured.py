@@ -201,6 +201,12 @@ def failures(sums: Sums, groups: int) -> tuple[Ints, Ints]:
     return _spread(sums.counts.keys, eligible - counted[:, SUCCESS_AT], eligible, groups)
 
 
+def failing_customers(sums: Sums) -> int:
+    """Return the number of customers with a failure; `sums`: of the scope customer."""
+    rows = sums.counts.values
+    return int((rows[:, ELIGIBLE_AT].sum(axis=1) > rows[:, SUCCESS_AT]).sum())
+
+
 def stream_failures(sums: Sums, groups: int) -> tuple[Ints, Ints] | None:
     """Count as `failures`, with a row for streamed requests and one for all others.
 

@@ -316,6 +316,7 @@ def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(
         runbook_url="https://runbooks/TokenpulseTtftHigh.md",
         dashboard_url="https://grafana/d/tokenpulse-live?orgId=1",
         affected="12% of all requests",
+        customers="37 with failures in the last 5m, in all places",
         board_url="https://board/model/large",
     )
     wait_until(lambda: bool(receiver.at("/webhook_url") and receiver.at("/slack")), "both are told")
@@ -332,7 +333,8 @@ def test_a_page_reaches_the_webhook_and_the_channel_with_all_a_person_needs(
         attachment["text"],
     )
     assert "<https://board/model/large|Board>" in attachment["text"]
-    assert "| affected 12% of all requests | since " in attachment["text"]
+    customers = "customers 37 with failures in the last 5m, in all places"
+    assert f"| affected 12% of all requests | {customers} | since " in attachment["text"]
 
 
 @needs_alertmanager

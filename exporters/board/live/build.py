@@ -35,6 +35,8 @@ from exporters.board.objectives import NameOf, history_strips, objective_statuse
 from exporters.board.thresholds import ThresholdStatus, objective_windows, threshold_statuses
 from exporters.board.tiles import WINDOW, TileValues
 from exporters.place_links import DIMENSION_OF
+from exporters.windows.incremental import CUSTOMER
+from exporters.windows.measured import failing_customers
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of
 
@@ -116,6 +118,7 @@ class LiveBoard:
             notification=overall_notification(incidents, reading.now_s),
             details=request_details(reading, WINDOW),
             past_incidents=past_incidents,
+            failing_customers=failing_customers(reading.windows[WINDOW][CUSTOMER]),
         )
 
     def _with_names(self, words: str) -> str:

@@ -216,3 +216,13 @@ def test_the_banner_says_since_when_and_how_much_is_affected() -> None:
     # Of an older incident than the one in the headline, the line would be wrong.
     other = dataclasses.replace(facts, headline="These numbers are old: no worker.")
     assert since not in shown_text(fragments(state(other))["status"])
+
+
+def test_the_banner_says_how_many_customers_have_failures() -> None:
+    def words(customers: int) -> str:
+        facts = dataclasses.replace(WELL, failing_customers=customers)
+        return shown_text(fragments(state(facts))["status"])
+
+    assert "tokens; 1,204 customers with failures" in words(1_204)
+    assert "tokens; 1 customer with failures" in words(1)
+    assert "with failures" not in words(0)

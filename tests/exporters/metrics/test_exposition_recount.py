@@ -27,6 +27,8 @@ from tests.support.exporter_state import (
     write_state,
 )
 
+# Always summed by customer, for the live board.
+BY_CUSTOMER = ("5m",)
 SPANS_S = {"1m": 60, "5m": 300, "30m": 1_800, "1h": 3_600}
 
 
@@ -43,6 +45,13 @@ def recount(events: list[dict[str, Any]]) -> dict[str, Any]:
         "outcomes": Counter(one["outcome"] for one in real),
         "good": sum(one["outcome"] == "success" for one in eligible),
         "eligible": len(eligible),
+        "failing": len(
+            {
+                one["customer_id"]
+                for one in real
+                if one["outcome"] in ELIGIBLE and one["outcome"] != "success"
+            }
+        ),
         "input": sum(one["input_tokens"] for one in real),
         "cached": sum(one["cached_input_tokens"] for one in real),
         "output": sum(one["output_tokens"] for one in real),
@@ -76,6 +85,9 @@ def check_window(
     assert eligible == said["eligible"]
     if scope_labels["scope"] == "customer":
         return
+    if scope_labels["scope"] == "fleet" and scope_labels["window"] in BY_CUSTOMER:
+        failing = value(samples, "tokenpulse_window_failing_customers", **scope_labels)
+        assert failing == said["failing"]
     ttft_s = said["ttft_s"]
     assert value(samples, "tokenpulse_ttft_samples", **scope_labels) == len(ttft_s)
     for quantile in ("0.5", "0.9", "0.95", "0.99"):
