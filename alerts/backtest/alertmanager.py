@@ -162,6 +162,7 @@ def read(text: str, origin: str) -> AlertmanagerConfig:
             frozenset(entry["name"] for entry in document["receivers"] if len(entry) > 1),
         )
     except (AttributeError, KeyError, TypeError, ValueError, re.error) as problem:
+        # amtool names the line and the rule, which a simulation does not know.
         raise ConfigError(
             f"{origin}: cannot be simulated: {problem!r}; check it with amtool check-config"
         ) from problem

@@ -62,6 +62,7 @@ class EvaluatedRule:
             # A pending alert ends at once; only a firing one is prolonged.
             if active.firing_since_s is None or not is_prolonged:
                 del self._active[key]
+        # Sorted, so that two exporters of one state list alerts in one order.
         return [self._state(key, self._active[key]) for key in sorted(self._active)]
 
     @property
@@ -115,6 +116,7 @@ class RuleEvaluator:
 
     def wants(self, metric: str, key: SampleKey) -> bool:
         """Return whether some rule reads the samples of a label set."""
+        # The same label sets come at every refresh, so each is matched against the rules once.
         if (metric, key) not in self._wanted:
             self._wanted[metric, key] = any(
                 selector.metric == metric and selector.matches(key)

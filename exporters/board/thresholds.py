@@ -128,6 +128,8 @@ def _cache_hits(
             _Measurement(
                 measured.cache_hit_ratio,
                 measured.cached_of_tokens,
+                # Both limits, as in the rule: few tokens, or few that report their cached part,
+                # judge nothing.
                 measured.cached_of_tokens >= indicator.min_input_tokens
                 and (measured.cached_known_ratio or 0) >= indicator.min_known_ratio,
                 _shorter(indicator.window, short),
@@ -148,6 +150,7 @@ def _token_volumes(
             share = float(Fraction(now.get(name, _EMPTY).tokens, baseline.tokens) * times)
         is_enough = (
             baseline.tokens >= indicator.min_baseline_tokens
+            # A few long requests may have many tokens: their number says little about the traffic.
             and baseline.requests >= BASELINE_MIN_REQUESTS * times
         )
         yield name, _Measurement(share, baseline.tokens, is_enough)
@@ -159,6 +162,7 @@ def _state(objective: ThresholdObjective, measurement: _Measurement) -> State:
     "unknown" with too few samples.
     """
     value = measurement.value
+    # The rules need as many samples, so that no row is red for which no alert could fire.
     if value is None or not measurement.is_enough:
         return "unknown"
     if isinstance(objective, LatencyThresholdObjective):

@@ -55,6 +55,7 @@ class TileValues:
         value, targets = self._fleet.cache_hit_ratio, self._targets
         lowest, target = targets.cache_hit_page_ratio, targets.cache_hit_ticket_ratio
         state: State = "ok"
+        # A rate of few reporting sources may be far from that of the fleet.
         if value is None or (lowest is None and target is None) or is_weak(known_ratio):
             state = "unknown"
         elif lowest is not None and value < lowest:
@@ -107,6 +108,7 @@ class TileValues:
         states: list[State] = [
             status.state
             for status in self._statuses
+            # Only the objective of the fleet: a drop of one model is an incident of its own.
             if isinstance(status.objective.indicator, TokenVolumeDrop)
             and status.objective.scope == Scope()
         ]

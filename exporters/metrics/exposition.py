@@ -38,6 +38,7 @@ class Page:
 
     def add(self, spec: Spec, labels: str, value: float) -> None:
         """Add one sample; `labels` as `label_text` writes them."""
+        # Text at once and not objects: a page may have tens of thousands of samples, each second.
         line = f"{spec.name}{{{labels}}} {value}\n" if labels else f"{spec.name} {value}\n"
         self._lines.setdefault(spec.name, []).append(line)
 

@@ -46,6 +46,7 @@ class _ConfigPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+# Names and defaults are those of Prometheus' exporter toolkit, so that one file fits all exporters.
 class _Tls(_ConfigPart):
     cert_file: Path
     key_file: Path
@@ -72,6 +73,7 @@ def _check_hash(text: str) -> str:
 
 
 def _check_header(text: str) -> str:
+    # A line break in a value would begin a further header.
     if "\r" in text or "\n" in text:
         raise ValueError("a header is one line")
     return text

@@ -136,6 +136,7 @@ class _Spread:
     """The usual change of a series, as the logarithm of a ratio."""
 
     def __init__(self, tokens: DailyTokens) -> None:
+        # Without the newest change, which is to be judged by the others.
         daily = _changes(tokens)[-REFERENCE_DAYS - 1 : -1]
         self._day = _deviation(daily)
         self._factor = 1.0
@@ -155,6 +156,7 @@ class _Spread:
 
 def _changes(tokens: DailyTokens) -> DailyTokens:
     """Return the log change of each element against the one 7 before; NaN if unknown."""
+    # A day without tokens has no logarithm, and is no usual change.
     positive = np.where(tokens > 0, tokens, np.nan)
     return np.log(positive[7:]) - np.log(positive[:-7]) if len(tokens) > 7 else np.empty(0)
 
@@ -180,6 +182,7 @@ def _against(
     """Compare the `days` before the index `end` with the same days `back` days earlier."""
     begin = end - days
     now, before = tokens[begin:end], tokens[max(0, begin - back) : max(0, end - back)]
+    # The series may begin later than the earlier days: these are unknown.
     if len(before) < days:
         before = np.concatenate([np.full(days - len(before), np.nan), before])
     return _paired(span, now, before, spread)
@@ -187,6 +190,7 @@ def _against(
 
 def _paired(span: Span, now: DailyTokens, before: DailyTokens, spread: _Spread) -> Comparison:
     """Compare days with as many earlier days, each with the one at its place."""
+    # Days that are unknown on one side are left out on both, so that each weekday has its partner.
     both = ~np.isnan(now) & ~np.isnan(before)
     pairs = int(both.sum())
     if not pairs or pairs < _KNOWN_SHARE_LEAST * len(now):

@@ -137,6 +137,7 @@ def _growth_cell(comparison: Comparison) -> GrowthCell:
 def cache_line(row: CacheRow, target: float | None) -> CacheLine:
     """Return the texts of a name; `target`: the hit ratio that is good enough."""
     mark: Mark = "unknown"
+    # The colour is that of the hit rate; dollars have no target.
     if row.hit_ratio is not None and target is not None:
         mark = "met" if row.hit_ratio >= target else "missed"
     return CacheLine(
@@ -169,6 +170,7 @@ def contract_row(contract: Contract) -> ContractRow:
     """Return the texts of a contract."""
     days, target = contract.days_left, contract.target_ratio
     mark: Mark = "missed" if contract.at_risk else "met"
+    # Without any request nothing is known, and a green mark would claim that it is safe.
     if contract.attained_ratio is None and not contract.at_risk:
         mark = "unknown"
     due = f"in {counted(days, 'day')}" if days > 0 else f"{counted(-days, 'day')} ago"
@@ -181,6 +183,7 @@ def contract_row(contract: Contract) -> ContractRow:
         attained=percent(contract.attained_ratio, target),
         target="" if target is None else f"of {exact_percent(target)}",
         budget="–" if contract.objective is None else budget_left(contract.budget_left_ratio),
+        # Contracts may be in several currencies, whose credits stay apart.
         credit=total([Money.read(credit) for credit in contract.credits_projected]) or "–",
         mark=mark,
         words={"missed": "at risk", "met": "safe"}.get(mark, UNKNOWN),
