@@ -6,6 +6,7 @@ from grafana_foundation_sdk.models import dashboard
 
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
+from exporters.catalogue import sources as source_metrics
 from exporters.catalogue.spec import Spec
 from grafana import series
 from grafana.frame import BoardSection, Variable, board
@@ -19,6 +20,7 @@ from slo.health_limits import (
     BEHIND_AFTER_S,
     MANY_WAITING,
     REFUSED_SHARE,
+    SOURCE_SILENT_EXPECTED,
     STALE_AFTER_S,
 )
 
@@ -49,6 +51,7 @@ def pipeline(limits: BoardLimits) -> dashboard.Dashboard:
             trust_details(SPAN),
             BoardSection("Partitions", tuple(_partitions())),
             BoardSection("Records that were not counted", tuple(_rejection_panels())),
+            BoardSection("Sources of the intake", tuple(_sources())),
             BoardSection("Workers", tuple(_workers())),
             BoardSection("Exporters and windows", tuple(_exporters())),
         ),
@@ -220,6 +223,70 @@ def _rejection_panels() -> Iterator[Panel]:
             Query(rate(request_metrics.FOLDED_TOTAL, ("dimension",)), "folded {{dimension}}"),
         ),
         "cps",
+    )
+
+
+def _sources() -> Iterator[Panel]:
+    by = ("source",)
+
+    def last_hour(spec: Spec) -> str:
+        return newest(spec, by, window=SPAN)
+
+    yield listing(
+        "Every source now",
+        "What each sender and source topic sent in the last hour. A source is silent if it usually "
+        "had sent many events since its last one; sampled traces make all counts too small.",
+        by,
+        (
+            Column(
+                "Last event",
+                age_s(newest(source_metrics.SOURCE_LAST_EVENT, by)),
+                "s",
+                decimals=0,
+            ),
+            Column(
+                "Expected since then",
+                newest(source_metrics.SOURCE_EXPECTED, by),
+                "short",
+                bad_above(SOURCE_SILENT_EXPECTED),
+                0,
+            ),
+            Column("Records", last_hour(source_metrics.SOURCE_RECORDS), "short"),
+            Column("Events", last_hour(source_metrics.SOURCE_EVENTS), "short"),
+            Column("Rejected", last_hour(source_metrics.SOURCE_REJECTED), "short"),
+            Column(
+                "With usage",
+                f"{last_hour(source_metrics.SOURCE_WITH_USAGE)}"
+                f" / {last_hour(source_metrics.SOURCE_SUCCESSES)}",
+                "percentunit",
+                decimals=1,
+            ),
+            Column("Of a sample", last_hour(source_metrics.SOURCE_SAMPLED), "short", _NONE_AT_ALL),
+        ),
+        unknown="no intake",
+        width=14,
+        height=7,
+    )
+    yield listing(
+        "Scopes that no profile takes",
+        "Spans in the last hour whose scope no profile of the source reads, and since when they "
+        "come. Usual for databases and HTTP; requests in them are not counted.",
+        ("source", "span_scope"),
+        (
+            Column(
+                "Spans",
+                newest(source_metrics.SOURCE_UNREAD_SPANS, ("source", "span_scope"), window=SPAN),
+                "short",
+            ),
+            Column(
+                "Known for",
+                age_s(newest(source_metrics.SOURCE_SCOPE_SINCE, ("source", "span_scope"))),
+                "dtdurations",
+            ),
+        ),
+        unknown="none",
+        width=10,
+        height=7,
     )
 
 
