@@ -26,3 +26,14 @@ def complete_until_s(views: Sequence[PartitionView], signs: Sequence[Heartbeat])
             until_s = max(until_s, int(at_ms) // 1_000)
         found.append(until_s)
     return found
+
+
+def settled_until_s(complete_s: Sequence[int], watermark_s: int, step_s: int) -> int:
+    """Return the end of the last step that every partition has counted; 0 if it is not known.
+
+    `complete_s`: by partition; 0 for one of a few events that are not settled.
+    """
+    earliest_s = min(filter(None, complete_s), default=0)
+    # All partitions are in the running step: it is as complete as the answer can be.
+    is_running = earliest_s // step_s >= watermark_s // step_s > 0
+    return (earliest_s // step_s + is_running) * step_s

@@ -14,7 +14,7 @@ import redis.asyncio as aioredis
 
 from streams.config.latency import Latency
 from streams.errors import RequestError
-from streams.query.completeness import complete_until_s
+from streams.query.completeness import complete_until_s, settled_until_s
 from streams.query.instants import rfc3339, rfc3339_ms
 from streams.state.coverage import Coverage
 from streams.state.measures import (
@@ -225,20 +225,9 @@ def choose_range(
     if len(starts) > STEPS_MAX:
         fix = "a longer one" if step_s < DAY_S else "a later --from or an earlier --to"
         raise RequestError(f"--step: {step_s} s makes more than {STEPS_MAX} steps; give {fix}")
-    settled_s = _settled_s(complete_until_s(views, signs), watermark_s, step_s)
+    settled_s = settled_until_s(complete_until_s(views, signs), watermark_s, step_s)
     from_s, to_s = starts.start, starts.stop
     return Range(from_s, to_s, step_s, as_of_s, min(max(from_s, settled_s), to_s))
-
-
-def _settled_s(complete_s: Sequence[int], watermark_s: int, step_s: int) -> int:
-    """Return the end of the last step that every partition has counted; 0 if it is not known.
-
-    `complete_s`: by partition; 0 for one of a few events that are not settled.
-    """
-    earliest_s = min(filter(None, complete_s), default=0)
-    # All partitions are in the running step: it is as complete as the answer can be.
-    is_running = earliest_s // step_s >= watermark_s // step_s > 0
-    return (earliest_s // step_s + is_running) * step_s
 
 
 def _starts(from_s: int, to_s: int, step_s: int) -> range:
