@@ -202,7 +202,7 @@ FAILING_CUSTOMERS = Spec(
     "tokenpulse_window_failing_customers",
     "gauge",
     "Customers with at least one failed request in a window, of those that availability counts.",
-    ("scope", "window"),
+    WINDOW_LABELS,
     "Who is affected, in alert messages. Only scope fleet, as customers are not counted by region. "
     "Customers beyond worker.limits count as one.",
     "0.2.0",
