@@ -72,16 +72,16 @@ lock_kafka() {
   digests "$fetched" >kafka/jars.sha256
 }
 
-provide_producers() { # SDKs and instrumentations whose spans the tests read, in a venv of their own
-  local there="${TOKENPULSE_TEST_CACHE:-$HOME/.cache/tokenpulse-tests}/producers"
-  if cmp -s producers/requirements.lock "$there/installed.lock"; then return; fi
+provide_producers() { # $1: a lock file of SDKs, instrumentations or a gateway; $2: name of its venv
+  local there="${TOKENPULSE_TEST_CACHE:-$HOME/.cache/tokenpulse-tests}/$2"
+  if cmp -s "$1" "$there/installed.lock"; then return; fi
   rm -rf "$there"
   if ! "${PYTHON:-python3}" -m venv "$there" || ! "$there/bin/pip" install -q \
-    --disable-pip-version-check --require-hashes -r producers/requirements.lock; then
-    echo "not installed: the producers of tests/producers/requirements.lock (pip, see above)"
+    --disable-pip-version-check --require-hashes -r "$1"; then
+    echo "not installed: the producers of tests/$1 (pip, see above)"
     return
   fi
-  cp producers/requirements.lock "$there/installed.lock"
+  cp "$1" "$there/installed.lock"
 }
 
 if [ "${1:-}" = lock ]; then
@@ -89,5 +89,6 @@ if [ "${1:-}" = lock ]; then
 else
   install_packages
   provide_kafka
-  provide_producers
+  provide_producers producers/requirements.lock producers
+  provide_producers producers/requirements-litellm.lock litellm
 fi

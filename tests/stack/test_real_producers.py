@@ -1,16 +1,19 @@
-"""Unmodified SDKs and instrumentations from PyPI: their spans give what the provider served.
+"""Unmodified SDKs and instrumentations from PyPI: the report is what the provider served.
 
 `bash tests/provision.sh` makes the environment that they run in.
 """
 
 import json
 import subprocess
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.otlp_payloads import read
+from tests.support.counted_traffic import CountedTraffic
 from tests.support.producers import TRAFFIC, producers_python
+from tests.support.servers import Broker, RedisServer
 from tests.support.stub_provider import FIRST_BYTE_S, stub_provider
 
 pytestmark = [pytest.mark.stack]
@@ -41,29 +44,38 @@ EXPECTED = {
     "openllmetry": [*CALLS, CUT | {"outcome": "cancelled"}, LEFT, CLAUDE],
 }
 FIELDS = ("model", "outcome", *CLAUDE)
+TOKENS = {
+    "input": "input_tokens",
+    "cached_input": "cached_input_tokens",
+    "output": "output_tokens",
+}
 
 
 @pytest.mark.parametrize("producer", EXPECTED)
-def test_the_events_are_the_calls_that_the_provider_served(producer: str) -> None:
-    python = producers_python()
-    with stub_provider() as provider:
+def test_the_events_are_the_calls_that_the_provider_served(
+    producer: str, broker: Broker, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    expected = EXPECTED[producer]
+    with stub_provider() as provider, CountedTraffic(broker, redis_server) as traffic:
         done = subprocess.run(
-            [python, TRAFFIC, producer, provider.url, provider.url],
+            [producers_python(), TRAFFIC, producer, provider.url, traffic.url],
             capture_output=True,
             text=True,
             timeout=120,
         )
         assert done.returncode == 0, done.stderr
-    batches = [read(body) for body in provider.traces]
-    events = sorted(
-        (event for batch in batches for event in batch.events), key=lambda item: item["ended_at"]
-    )
+        events = traffic.events(len(expected))
     facts = [{key: event[key] for key in FIELDS if key in event} for event in events]
-    assert facts == EXPECTED[producer]
-    assert len(provider.served) == len(events) + 1  # the retry
-    assert not [batch for batch in batches if batch.rejected]
+    assert facts == expected
+    assert len(provider.ended) == len(events) + 1  # the retry
+    assert "Ada" not in repr(events)
+    for model, measures in traffic.measures_by_model(tmp_path).items():
+        calls = [call for call in expected if call["model"] == model]
+        outcomes = {name: count for name, count in measures["outcomes"].items() if count}
+        assert outcomes == Counter(call["outcome"] for call in calls)
+        for name, field in TOKENS.items():
+            assert measures["tokens"][name] == sum(call.get(field, 0) for call in calls)
     measured_ms = [1000 * seconds for seconds in json.loads(done.stdout.splitlines()[-1])]
     first_tokens_ms = [event["ttft_ms"] for event in events if "ttft_ms" in event]
     assert first_tokens_ms == pytest.approx(measured_ms, abs=20)
     assert min(first_tokens_ms) >= 1000 * FIRST_BYTE_S
-    assert "Ada" not in repr(batches)

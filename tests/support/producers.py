@@ -1,4 +1,4 @@
-"""The environment of the real producers, made by `bash tests/provision.sh`."""
+"""The environments of the real producers, made by `bash tests/provision.sh`."""
 
 import os
 from pathlib import Path
@@ -8,12 +8,14 @@ import pytest
 from tests.support.paths import TESTS
 
 TRAFFIC = TESTS / "producers" / "traffic.py"
+LITELLM_SDK = TESTS / "producers" / "litellm_sdk.py"
+LITELLM_PROXY = TESTS / "producers" / "litellm_proxy.yaml"
 CACHE = Path(os.environ.get("TOKENPULSE_TEST_CACHE", Path.home() / ".cache" / "tokenpulse-tests"))
 
 
-def producers_python() -> Path:
-    """Return the Python of the environment; skip the test without one."""
-    python = CACHE / "producers" / "bin" / "python"
+def producers_python(name: str = "producers") -> Path:
+    """Return the Python of an environment; skip the test without one."""
+    python = CACHE / name / "bin" / "python"
     if not python.exists():
         pytest.skip(f"{python} is not there: run `bash tests/provision.sh`")
     return python

@@ -1,10 +1,9 @@
-"""A provider on a loopback port that speaks the APIs of OpenAI and Anthropic, and takes OTLP.
+"""A provider on a loopback port that speaks the APIs of OpenAI and Anthropic.
 
-The model of a request says how it ends: `good`, `err400` and the like, `cut` (the stream breaks) or
-`again` (429 once, then good).
+The model of a request says how it ends: `good`, `err400` and the like, `cut` (the stream breaks),
+`slow` (a stream of seconds, which a client can leave) or `again` (429 once, then good).
 """
 
-import gzip
 import json
 import threading
 import time
@@ -14,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 FIRST_BYTE_S = 0.15
+SLOW_CHUNKS, SLOW_CHUNK_S = 60, 0.1
+OUTCOMES = {400: "client_error", 429: "rate_limited", 500: "server_error", 503: "overloaded"}
 USAGE = {
     "prompt_tokens": 2048,
     "completion_tokens": 120,
@@ -30,12 +31,11 @@ ANTHROPIC_USAGE = {
 
 
 class StubProvider:
-    """What was served, and the bodies of OTLP that came."""
+    """The address, and what was served."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.served: list[str] = []  # models of the requests, in their order
-        self.traces: list[bytes] = []
+        self.ended: list[tuple[str, str]] = []  # model and outcome, in the order of the ends
 
 
 @contextmanager
@@ -62,34 +62,32 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path == "/v1/traces":
-            is_gzip = self.headers.get("Content-Encoding") == "gzip"
-            self.provider.traces.append(gzip.decompress(body) if is_gzip else body)
-            self._answer(200, b"", "application/x-protobuf")
-            return
         asked = json.loads(body)
         model = asked["model"]
-        again = model == "again" and "again" not in self.provider.served
-        self.provider.served.append(model)
+        again = model == "again" and (model, OUTCOMES[429]) not in self.provider.ended
         if model.startswith("err") or again:
             status = 429 if again else int(model[3:])
             error = {"error": {"message": "no", "type": "t", "code": None}}
+            self.provider.ended.append((model, OUTCOMES[status]))
             self._answer(status, json.dumps(error).encode())
         elif self.path == "/v1/messages":
+            self.provider.ended.append((model, "success"))
             self._answer(200, json.dumps(_message(model)).encode())
         elif asked.get("stream"):
-            self._stream(model, asked)
+            self.provider.ended.append((model, self._stream(model, asked)))
         else:
+            self.provider.ended.append((model, "success"))
             self._answer(200, json.dumps(_completion(model)).encode())
 
-    def _answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
+    def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def _stream(self, model: str, asked: dict[str, Any]) -> None:
+    def _stream(self, model: str, asked: dict[str, Any]) -> str:
+        """Return the outcome."""
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
@@ -97,17 +95,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         time.sleep(FIRST_BYTE_S)
         try:
-            for text in ("a", "b"):
-                self._chunk(_delta(model, {"content": text}))
+            for _ in range(SLOW_CHUNKS if model == "slow" else 2):
+                self._chunk(_delta(model, {"content": "a"}))
+                if model == "slow":
+                    time.sleep(SLOW_CHUNK_S)
             if model == "cut":
-                return  # without the last chunk of the transfer encoding
+                return "stream_error"  # without the last chunk of the transfer encoding
             self._chunk(_delta(model, {}, finish="stop"))
             if (asked.get("stream_options") or {}).get("include_usage"):
                 self._chunk(_delta(model, None) | {"usage": USAGE})
             self._chunk(None)
             self.wfile.write(b"0\r\n\r\n")
         except OSError:
-            return  # the client left
+            return "cancelled"  # the client left
+        return "success"
 
     def _chunk(self, content: dict[str, Any] | None) -> None:
         text = "[DONE]" if content is None else json.dumps(content)
