@@ -8,6 +8,8 @@ from fractions import Fraction
 STALE_AFTER_S = 30
 BEHIND_AFTER_S = 60
 ARCHIVE_STALE_AFTER_INTERVALS = 2  # of worker.archive_interval_s
+# Share of the partitions: if as many are halted, their records are what the token volume lacks.
+HALTED_MOST = Fraction(1, 2)
 MANY_WAITING = 1_000  # records in Kafka that no worker has counted
 REFUSED_SHARE = "0.01"
 FEWEST_REFUSED = 10

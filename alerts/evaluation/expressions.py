@@ -31,6 +31,7 @@ from alerts.evaluation.vectors import (
     combine,
     compare,
     compute,
+    ones,
     single,
     vector_of,
 )
@@ -201,7 +202,8 @@ class _ExpressionCompiler:
         if fold is None or not is_by:
             raise self._error(tree)
         by = frozenset(tree.modifier.labels) if tree.modifier is not None else frozenset()
-        return aggregate(*fold, by, self.compile(tree.expr))
+        inner = self.compile(tree.expr)
+        return aggregate(*fold, by, ones(inner) if str(tree.op) == "count" else inner)
 
     def _call(self, tree: promql.Call) -> Node:
         # Range functions need the selector itself, not its value.

@@ -30,6 +30,7 @@ AGGREGATES: dict[str, tuple[np.ufunc, float]] = {
     "max": (np.fmax, np.nan),
     "min": (np.fmin, np.nan),
     "sum": (np.add, 0.0),
+    "count": (np.add, 0.0),  # of ones
 }
 
 
@@ -60,6 +61,11 @@ def aggregate(fold: np.ufunc, neutral: float, by: frozenset[str], inner: Node) -
         )
 
     return node
+
+
+def ones(inner: Node) -> Node:
+    """Return 1 for each element."""
+    return lambda families, times_s: as_vector(inner(families, times_s)).map(np.ones_like)
 
 
 def single(inner: Node) -> Node:

@@ -10,10 +10,11 @@ from urllib.parse import quote
 
 from alerts.promql import seconds_text
 from alerts.rules.error_budget import error_budget_alerts
+from alerts.rules.latencies import latency_alerts
 from alerts.rules.model import EVERY_S, Alert, Group, Links
 from alerts.rules.monitoring import monitoring_groups
 from alerts.rules.pipeline import pipeline_groups
-from alerts.rules.thresholds import latency_alerts, share_alerts
+from alerts.rules.shares import share_alerts
 from alerts.rules.traffic import traffic_groups
 from slo.policy.policy import ErrorBudgetObjective, LatencyThresholdObjective, Policy
 from slo.policy.selection import Selection

@@ -35,6 +35,9 @@ def dashboard(uid: str, *labels: str) -> str:
     return f"tokenpulse-{uid}?orgId=1{chosen}"
 
 
+LIVE = dashboard("live", "model", "region")  # of the place that the alert names
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """One alerting rule. Texts may hold Prometheus' templates."""
@@ -140,7 +143,7 @@ def _alert(
     )
 
 
-page, ticket = partial(_alert, "page"), partial(_alert, "ticket")
+page, ticket, silent = (partial(_alert, severity) for severity in ("page", "ticket", "none"))
 
 
 def whom(labels: tuple[str, ...]) -> str:

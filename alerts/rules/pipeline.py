@@ -1,8 +1,8 @@
 """Rules about Tokenpulse's own health, which need no policy.
 
 Pure. Stale data must page before an operator trusts it or takes a silent alert for health.
-`TokenpulseDataStale` pages, and silences the alerts that it makes untrue: all that are derived
-from the state if no partition is current, else those on missing traffic.
+`TokenpulseDataStale` pages, and silences all alerts that are derived from the state if no partition
+is current. If only some are late, missing traffic is not judged: `_late_records`.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from alerts.promql import INSTALLATION, aggregate, any_of, newest, number, on, total_of
 from alerts.rules.memory import memory_alerts
-from alerts.rules.model import Alert, Group, Read, page, ticket
+from alerts.rules.model import Alert, Group, Read, page, silent, ticket
 from alerts.rules.sources import source_alerts
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
@@ -21,17 +21,20 @@ from slo.health_limits import (
     DUPLICATES_OF_USUAL,
     FEWEST_DUPLICATES,
     FEWEST_REFUSED,
+    HALTED_MOST,
     MANY_WAITING,
     REFUSED_SHARE,
     STALE_AFTER_S,
 )
 from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
-# One failed scrape ends no page, and missing traffic is judged again only once the records that
-# waited are counted. Heartbeats are as old as the failure when Redis or the exporter returns, so
-# the alerts on these last longer than those on workers.
+# One failed scrape ends no page. Heartbeats are as old as the failure when Redis or the exporter
+# returns, so the alerts on these last longer than those on workers.
 _KEEP_STALE_S = 30
 _KEEP_UNREAD_S = 45
+# Missing traffic is judged again once the records that waited are counted, and traffic that stopped
+# together with a worker had a minute to come back.
+_KEEP_LATE_S = 60
 _DAY = "24h"
 _PARTITION = ("partition",)
 _WHICH = "partition {{ $labels.partition }}"
@@ -40,7 +43,7 @@ _WHICH = "partition {{ $labels.partition }}"
 def pipeline_groups() -> tuple[Group, ...]:
     """Return the groups of all such rules."""
     return (
-        Group("tokenpulse-freshness", (*_stale(), _disagree())),
+        Group("tokenpulse-freshness", (*_stale(), _late_records(), _disagree())),
         Group("tokenpulse-state", (*_state(), *_counter_alerts())),
         Group("tokenpulse-flow", (_lag(), _rejection_alert(), _empty_count_alert())),
         Group("tokenpulse-memory", tuple(memory_alerts())),
@@ -142,6 +145,43 @@ def _stale() -> Iterator[Alert]:
         15,
         _KEEP_STALE_S,
         cause="behind",
+    )
+
+
+def _late_records() -> Alert:
+    """Return the alert that holds while records that wait may be what the token volume lacks.
+
+    It goes to no person; while it fires, Alertmanager sends no page about missing traffic. A few
+    halted partitions, which may stay halted for hours, explain no loss of most tokens.
+    """
+    pulse, broker, written, lag, fresh = (
+        newest(spec, by=_PARTITION)
+        for spec in (
+            catalogue_health.PARTITION_PULSE,
+            catalogue_health.PARTITION_BROKER,
+            catalogue_health.PARTITION_CHECKPOINT,
+            catalogue_health.PARTITION_LAG,
+            catalogue_health.PARTITION_FRESHNESS,
+        )
+    )
+    halted = newest(catalogue_health.PARTITION_HALTED, by=_PARTITION)
+    late = (
+        f"time() - {pulse} > {STALE_AFTER_S}\nor {pulse} - {broker} > {BROKER_SILENT_AFTER_S}"
+        f"\nor time() - {written} > {BEHIND_AFTER_S} and {lag} > 0 unless {halted} == 1"
+        f"\nor {fresh} > {BEHIND_AFTER_S} and time() - {written} <= {BEHIND_AFTER_S}"
+    )
+    count = aggregate("count", f"{halted} == 1", INSTALLATION)
+    every = aggregate("count", pulse, INSTALLATION)
+    return silent(
+        "TokenpulseOutageExplains",
+        f"{aggregate('count', late, INSTALLATION)}\nor {count} / {every} >= {number(HALTED_MOST)}",
+        "Records that wait explain the low token volume",
+        "Sent to no person. While it fires, Alertmanager sends no page about missing traffic.",
+        "{{ $value | humanize }}",
+        "silent while all partitions are current",
+        0,
+        _KEEP_LATE_S,
+        explains="late",
     )
 
 

@@ -70,6 +70,9 @@ HOUR_OF_DAY_MOST = Fraction(1, 2)
 UNREPORTED_BELOW = Fraction(1, 2)
 USUAL_KNOWN_SHARE = Fraction(1, 10)
 
+# Requests over the limit in the window of a percentile; fewer may be chance, as of a quiet night.
+LATE_MIN_REQUESTS = 10
+
 # Failures in the long window of a burn rate; ten may be one unlucky customer.
 BURN_MIN_FAILURES = 10
 # The same limit, as requests, for minutes and slices, which do not show single failures.

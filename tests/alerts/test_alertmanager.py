@@ -143,13 +143,14 @@ def alertmanager(tmp_path: Path, config: Path, receiver: Receiver) -> Iterator[A
         ),
         pytest.param(
             STALE | {"cause": "worker", "partition": "0"},
-            [VOLUME, STALE | {"cause": "behind", "partition": "0"}],
+            [STALE | {"cause": "behind", "partition": "0"}],
             [
+                VOLUME,
                 OUTAGE | {"scope": "region", "region": "eu"},
                 BURN | {"severity": "page"},
                 STALE | {"cause": "behind", "partition": "1"},
             ],
-            id="one late partition biases volumes only",
+            id="one late partition leaves ratios true",
         ),
         pytest.param(
             STALE | {"cause": "state"},
@@ -216,6 +217,12 @@ def alertmanager(tmp_path: Path, config: Path, receiver: Receiver) -> Iterator[A
                 VOLUME,
             ],
             id="failures of places that are down explain the burn rate of the fleet",
+        ),
+        pytest.param(
+            EXPLAINS | {"explains": "late"},
+            [VOLUME],
+            [FLEET_BURN, OUTAGE | {"scope": "region", "region": "eu"}],
+            id="records that wait explain the missing tokens",
         ),
         pytest.param(
             EXPLAINS | {"explains": "volume"},

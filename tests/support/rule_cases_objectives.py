@@ -134,9 +134,13 @@ def latency(rule: Labels) -> list[Case]:
     if rule["objective"] == "ttft-by-region":
         which = {"scope": "region", "region": "eu"}
 
-    def seen(five: str, one: str, samples: str) -> Series:
+    def seen(five: str, one: str, samples: str, within: str | None = held(0.5)) -> Series:
+        """`within`: share of the samples that are within the limit, if that is counted."""
         seconds = f"tokenpulse_{name}_seconds"
+        counted = {"latency": name, "target_seconds": f"{limit_s:g}", "window": "5m"}
+        good = {named("tokenpulse_within_target_ratio", **counted, **which): within or ""}
         return {
+            **(good if within else {}),
             named(seconds, window="5m", **level, **which): five,
             named(seconds, window="1m", **level, **which): one,
             named(f"tokenpulse_{name}_samples", window="5m", **which): samples,
@@ -146,12 +150,17 @@ def latency(rule: Labels) -> list[Case]:
         }
 
     over, under = limit_s * 1.01, limit_s * 0.99
+    enough = 1_000 if name == "duration" else 200  # of which 1 %, or 5 %, are ten
     return [
         Case("over the limit", True, seen(held(over), held(over), held(20))),
         Case("a lull of a minute", True, seen(held(over), held(under), held(20))),
         Case("exactly at the limit", False, seen(held(limit_s), held(limit_s), held(10_000))),
         Case("below target", False, seen(held(under), held(under), held(10_000))),
-        Case("too few samples", False, seen(held(over), held(over), held(19))),
+        Case("too few samples", False, seen(held(over), held(over), held(19), held(0.2))),
+        Case("ten are late", True, seen(held(over), held(over), held(80), held(0.875))),
+        Case("nine are late", False, seen(held(over), held(over), held(80), held(0.8875))),
+        Case("ten must be late", True, seen(held(over), held(over), held(enough), None)),
+        Case("fewer may be late", False, seen(held(over), held(over), held(enough - 1), None)),
         Case("recovering", False, seen(held(over), then(over, limit_s / 2), held(10_000))),
         Case("traffic has stopped", False, seen(held(over), ended(over), held(10_000))),
         Case("missing data", False, seen(ended(over), ended(over), ended(10_000))),
@@ -160,7 +169,7 @@ def latency(rule: Labels) -> list[Case]:
 
 
 def within_target(rule: Labels) -> list[Case]:
-    """Two channels of one model: 94 of 100 within are too few, 95 are the P95 that was promised."""
+    """Two channels of one model: 188 of 200 within are too few, 190 are the P95 of the target."""
 
     def seen(direct: tuple[float, int], partner: tuple[float, int], region: str = "eu") -> Series:
         found = {}
@@ -175,8 +184,10 @@ def within_target(rule: Labels) -> list[Case]:
         return found
 
     return [
-        Case("94 of 100 within", True, seen((1, 60), (0.85, 40))),
-        Case("exactly 95 of 100 within", False, seen((1, 60), (0.875, 40))),
+        Case("94 of 100 within", False, seen((1, 60), (0.85, 40))),
+        Case("188 of 200 within", True, seen((1, 120), (0.85, 80))),
+        Case("exactly 190 of 200 within", False, seen((1, 120), (0.875, 80))),
+        Case("90 of 100 within, so ten are late", True, seen((1, 60), (0.75, 40))),
         Case("too few samples", False, seen((0, 10), (0, 9))),
         Case("another region", False, seen((0, 60), (0, 40), "us")),
         Case("missing data", False, {}),
@@ -282,7 +293,10 @@ def token_volume(rule: Labels) -> list[Case]:
     if rule["objective"] == "volume-of-large":
         which, window, times = {"scope": "model", "model": "large"}, "1m", 60
 
-    def seen(now: str | None, hour: int, requests: str = held(10**6)) -> Series:
+    def seen(
+        now: str | None, hour: int, requests: str = held(10**6), minute: str | None = None
+    ) -> Series:
+        """`minute`: tokens of the last minute, of each type; none if the window is gone."""
         found = {
             named("tokenpulse_window_tokens", window="1h", type="output", **which): held(hour),
             named("tokenpulse_window_tokens", window="1h", type="cached_input", **which): held(
@@ -293,14 +307,23 @@ def token_volume(rule: Labels) -> list[Case]:
         if now is not None:
             for kind in ("output", "cached_input"):
                 found[named("tokenpulse_window_tokens", window=window, type=kind, **which)] = now
+        if minute is not None:
+            for kind in ("output", "cached_input"):
+                found[named("tokenpulse_window_tokens", window="1m", type=kind, **which)] = minute
         return found
 
     usual = 1_000_000
     hour = usual * times
+    few = held(usual / 5)
+    minutes = [
+        Case("a lull", True, seen(few, hour, minute=held(0.36 * usual / 5))),
+        Case("requests arrive again", False, seen(few, hour, minute=held(0.37 * usual / 5))),
+    ]
     return [
         Case("a fifth of the usual volume", True, seen(held(usual / 5), hour)),
         Case("nothing at all comes, so the window is gone", True, seen(None, hour)),
         Case("it ended", True, seen(ended(usual), hour)),
+        *(minutes if window == "5m" else ()),
         Case("half of the usual volume", False, seen(held(usual / 2), hour)),
         Case("too few samples", False, seen(None, hour, held(50 * times - 1))),
         Case("too few tokens", False, seen(None, 49_999)),

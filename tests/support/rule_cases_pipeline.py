@@ -55,6 +55,44 @@ def stale_exporter() -> list[Case]:
     ]
 
 
+BEHIND = named("tokenpulse_partition_freshness_seconds", partition="0")
+
+
+def late_records() -> list[Case]:
+    """Four partitions, of which the first is late, or some are halted."""
+
+    def seen(
+        pulse_s: int = 2, broker_s: int = 3, written_s: int = 2, fresh_s: int = 4, halted: int = 0
+    ) -> Series:
+        found = {named("tokenpulse_partition_lag_records", partition="0"): held(10)}
+        for number in range(4):
+            late, which = number == 0, {"partition": str(number)}
+            for name, age_s, usual_s in (
+                ("pulse", pulse_s, 2),
+                ("broker", broker_s, 3),
+                ("checkpoint", written_s, 2),
+            ):
+                gauge = named(f"tokenpulse_partition_{name}_timestamp_seconds", **which)
+                found[gauge] = ago(age_s if late else usual_s)
+            fresh = named("tokenpulse_partition_freshness_seconds", **which)
+            found[fresh] = held(fresh_s if late else 4)
+            reason = named("tokenpulse_partition_halted", reason="store_policy", **which)
+            found[reason] = held(int(number < halted))
+        return found
+
+    return [
+        Case("its worker is dead", True, seen(pulse_s=31, broker_s=32)),
+        Case("Kafka does not answer its worker", True, seen(broker_s=23)),
+        Case("its records wait", True, seen(written_s=61)),
+        Case("it is behind", True, seen(fresh_s=61)),
+        Case("half of the partitions are halted", True, seen(written_s=61, halted=2)),
+        Case("a quarter is halted", False, seen(written_s=61, halted=1)),
+        Case("all are current", False, seen()),
+        Case("it was behind", False, {**seen(), BEHIND: then(61, 4)}),
+        Case("missing data", False, {}),
+    ]
+
+
 def stale_broker() -> list[Case]:
     broker = named("tokenpulse_partition_broker_timestamp_seconds", **PARTITION)
     pulse = named("tokenpulse_partition_pulse_timestamp_seconds", **PARTITION)

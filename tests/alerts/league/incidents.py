@@ -16,7 +16,11 @@ from tests.alerts.league.incident import (
     outage,
     page,
 )
-from tests.alerts.league.pipeline_incidents import combinations, pipeline_incidents
+from tests.alerts.league.pipeline_incidents import (
+    combinations,
+    pipeline_incidents,
+    without_traffic,
+)
 from tests.alerts.league.traffic import Fault
 
 
@@ -185,11 +189,13 @@ def _volume() -> Iterator[LeagueIncident]:
     half = lasting(QUARTER_S, Fault("failing", 0.5))
     yield LeagueIncident(f"{quiet}: half fail", half, (BURN,), 300, rate=0.1)
     yield LeagueIncident(f"{quiet}: one fails", lasting(20, Fault("failing")), rate=0.1)
+    yield LeagueIncident(f"{quiet}: two are slow", lasting(20, Fault("slow")), rate=0.1)
+    few = lasting(40, Fault("slow_tokens"))
+    yield LeagueIncident(f"{quiet}: four write slowly", few, rate=0.1)
+    tenth = lasting(HOUR_S, Fault("slow", 0.1))
+    yield LeagueIncident(f"{quiet}: a tenth is slow", tenth, rate=0.1)
     yield LeagueIncident(
-        f"{quiet}: two are slow",
-        lasting(20, Fault("slow")),
-        rate=0.1,
-        is_known_failure=True,  # the percentile of 30 requests: 2 are more than 5 %
+        f"{quiet}: all are slow", lasting(QUARTER_S, Fault("slow")), (TTFT,), 180, rate=0.1
     )
     yield LeagueIncident(f"{quiet}: none arrives", lasting(HALF_S, Fault("never")), rate=0.1)
 
@@ -216,5 +222,6 @@ INCIDENTS = (
     *_volume(),
     *_cache(),
     *pipeline_incidents(),
+    *without_traffic(),
     *combinations(),
 )

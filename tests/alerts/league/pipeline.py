@@ -4,7 +4,7 @@ Times are seconds since 1970. All series have the label `job` of the scrape, as 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from alerts.rules.build import builtin_groups
@@ -64,22 +64,18 @@ class PipelineFault:
 def evaluated_rules() -> list[Group]:
     """Return the rules on the pipeline and the monitoring that can be evaluated here.
 
-    Left out: `offset`, `absent`, `min_over_time` and the watchdog. `count` becomes `sum`, which is
-    present for the same labels; only the number in the text differs.
+    Left out: `offset`, `absent`, `min_over_time` and the watchdog.
     """
     by_traffic = {group.name for group in traffic_groups()}
     return [
-        Group(group.name, tuple(filter(None, map(_rule_here, group.alerts))))
+        Group(group.name, tuple(filter(_can_evaluate, group.alerts)))
         for group in builtin_groups(Links().job)
         if group.name not in by_traffic
     ]
 
 
-def _rule_here(alert: Alert) -> Alert | None:
-    expression = alert.expr.replace("count by", "sum by")
-    if alert.name == WATCHDOG or any(word in expression for word in _NOT_EVALUATED):
-        return None
-    return replace(alert, expr=expression)
+def _can_evaluate(alert: Alert) -> bool:
+    return alert.name != WATCHDOG and not any(word in alert.expr for word in _NOT_EVALUATED)
 
 
 class PipelineMetrics:
