@@ -69,6 +69,11 @@ def total_of(expr: str, by: Collection[str] = ()) -> str:
     return sum_of(expr, (*INSTALLATION, *by))
 
 
+def largest_two(expr: str, by: Collection[str] = ()) -> str:
+    """Return the two elements with the largest values among those with the same labels `by`."""
+    return f"topk by ({', '.join((*INSTALLATION, *by))}) (2, {expr})"
+
+
 def on(*labels: str) -> str:
     """Return the clause that matches two vectors of one Tokenpulse by some labels."""
     return f"on ({', '.join((*INSTALLATION, *labels))})"

@@ -31,6 +31,7 @@ from alerts.evaluation.vectors import (
     combine,
     compare,
     compute,
+    largest,
     ones,
     single,
     vector_of,
@@ -199,9 +200,11 @@ class _ExpressionCompiler:
         # `without` and other aggregations are in no rule; guessing their meaning would be worse.
         fold = AGGREGATES.get(str(tree.op))
         is_by = tree.modifier is None or tree.modifier.type == promql.AggModifierType.By
+        by = frozenset(tree.modifier.labels) if tree.modifier is not None else frozenset()
+        if str(tree.op) == "topk" and is_by and isinstance(tree.param, promql.NumberLiteral):
+            return largest(int(tree.param.val), by, self.compile(tree.expr))
         if fold is None or not is_by:
             raise self._error(tree)
-        by = frozenset(tree.modifier.labels) if tree.modifier is not None else frozenset()
         inner = self.compile(tree.expr)
         return aggregate(*fold, by, ones(inner) if str(tree.op) == "count" else inner)
 

@@ -63,6 +63,26 @@ def aggregate(fold: np.ufunc, neutral: float, by: frozenset[str], inner: Node) -
     return node
 
 
+def largest(count: int, by: frozenset[str], inner: Node) -> Node:
+    """Keep the `count` largest elements of those that have the same labels `by`."""
+
+    def node(families: Families, times_s: Floats) -> Matrix:
+        matrix = as_vector(inner(families, times_s))
+        rows_of: dict[SampleKey, list[int]] = {}
+        for row, key in enumerate(matrix.keys):
+            rows_of.setdefault(tuple(pair for pair in key if pair[0] in by), []).append(row)
+        # NaN is sorted to the end, and so is an absent element.
+        falling = np.where(matrix.present, -matrix.values, np.nan)
+        is_kept = np.zeros(matrix.present.shape, np.bool_)
+        for rows in rows_of.values():
+            # The inverse of the order is the rank of each row.
+            order = np.argsort(falling[rows], axis=0, kind="stable")
+            is_kept[rows] = np.argsort(order, axis=0) < count
+        return matrix.only(is_kept)
+
+    return node
+
+
 def ones(inner: Node) -> Node:
     """Return 1 for each element."""
     return lambda families, times_s: as_vector(inner(families, times_s)).map(np.ones_like)

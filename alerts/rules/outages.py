@@ -5,15 +5,17 @@ down and serves most of the fleet, the fleet is below its limit too; if model la
 serves most of eu, eu is. So an alert holds only if no other place explains its failures:
 
     place      holds unless
-    fleet      one region, or one model, that is down has nearly all failures of the fleet
-    region     one model that is down has nearly all failures of the region
-    model      one region that is down, and not by this model, has nearly all failures of the model
+    fleet      one or two regions or models that are down have nearly all failures of the fleet
+    region     one or two models that are down have nearly all failures of the region
+    model      one or two regions that are down, and not by this model, have nearly all of the model
 
 What an expression cannot see, Alertmanager's inhibition does (docs/alerting.md): the outage of a
 place silences those of the smaller places inside it.
 """
 
-from alerts.promql import any_of, newest, number, on, total_of
+from collections.abc import Callable, Iterable
+
+from alerts.promql import any_of, largest_two, newest, number, on, total_of
 from alerts.rules.model import Alert, Read, customers_affected, dashboard, traffic_share
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
@@ -45,11 +47,19 @@ _SHARE = "{{ $value | humanizePercentage }}"
 
 def outage_alerts() -> tuple[Alert, ...]:
     """Return the outages, and the alerts that fold other alerts into them."""
-    fleet = "".join(f"\nunless {on()} ({_explains_fleet(part)})" for part in ("region", "model"))
+    fleet = (
+        _explains_fleet("region"),
+        _explains_fleet("model"),
+        _two_explain("region", ()),
+        _two_explain("model", ()),
+        _region_and_model_explain(),
+    )
+    region = _model_explains_region(), _two_explain("model", ("region",))
+    model = _region_explains_model(), _two_explain("region", ("model",))
     return (
         _outage("fleet", (), fleet),
-        _outage("region", ("region",), f"\nunless {on('region')} ({_model_explains_region()})"),
-        _outage("model", ("model",), f"\nunless {on('model')} ({_region_explains_model()})"),
+        _outage("region", ("region",), region),
+        _outage("model", ("model",), model),
         _cell_outage(),
         *(_explained_burn(window, keep_s) for window, keep_s in _BURN_KEEP_S.items()),
         _explained_volume(),
@@ -125,7 +135,53 @@ def _region_explains_model() -> str:
     )
 
 
-def _outage(scope: str, by: tuple[str, ...], unless: str) -> Alert:
+def _two_explain(part: str, of: tuple[str, ...]) -> str:
+    """Return PromQL for the fleet, a region or a model that only two of its parts bring down.
+
+    The parts (regions or models that are down) have nearly all of its failures, and most requests
+    of the others succeed: otherwise two places fail by chance a little more than the rest.
+    """
+    by = (part, *of)
+    worst = largest_two(f"({failures(by)} and {on(part)} ({_down(part, (part,))}))", of)
+    requests = f"{eligible(by)} and {on(*by)} {worst}"
+    return _rest_is_well(
+        f"({failures(of)} - {total_of(worst, of)})",
+        failures(of),
+        f"({eligible(of)} - {total_of(requests, of)})",
+    )
+
+
+def _region_and_model_explain() -> str:
+    """Return PromQL for a region and a model that together bring the fleet down, by both.
+
+    Both contain the requests of that model in that region, which must not count twice.
+    """
+
+    def rest(count: Callable[[tuple[str, ...]], str]) -> str:
+        whole, cells = count(()), count(_CELL)
+        region, model = (
+            f"({count((part,))} and {on(part)} ({_down(part, (part,))}))"
+            for part in ("region", "model")
+        )
+        return (
+            f"({cells} + {on()} group_left () {whole}"
+            f" - {on('region')} group_left () {region} - {on('model')} group_left () {model})"
+        )
+
+    every = f"(0 * {failures(_CELL)} + {on()} group_left () {failures(())})"
+    return _rest_is_well(rest(failures), every, rest(eligible))
+
+
+def _rest_is_well(failed: str, every: str, requests: str) -> str:
+    """Return PromQL for places whose failures are elsewhere than in this rest of their requests.
+
+    `failed`: failures of the rest. `every`: all failures. `requests`: those of the rest.
+    """
+    few = number(1 - EXPLAINS_ABOVE)
+    return f"{failed} < {few} * {every} and {failed} < {OUTAGE_BELOW} * {requests}"
+
+
+def _outage(scope: str, by: tuple[str, ...], unless: Iterable[str]) -> Alert:
     """Return the alert of the last minute; budgets burn over an hour."""
     where = "".join(f" of {label} {{{{ $labels.{label} }}}}" for label in by)
     if scope == "region":
@@ -133,7 +189,7 @@ def _outage(scope: str, by: tuple[str, ...], unless: str) -> Alert:
     return _page(
         where,
         scope,
-        _down(scope, ("scope", *by)) + unless,
+        _down(scope, ("scope", *by)) + "".join(f"\nunless {on(*by)} ({part})" for part in unless),
         f"Over the last minute {_SHARE} of the requests{where} that count for availability "
         "succeeded, fewer than half.",
         _PLACE_FOR_S if by else _FLEET_FOR_S,

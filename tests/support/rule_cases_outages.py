@@ -23,6 +23,18 @@ LARGE_L_IS_DOWN: Cells = {
     ("l", "us"): (3_000, 3_000),
     ("s", "us"): (0, 1_000),
 }
+NINE: Cells = {(model, region): (0, 1_000) for model in "lms" for region in ("ap", "eu", "us")}
+ALL_FAIL: Cells = dict.fromkeys(NINE, (1_000, 1_000))
+EU_AND_US_ARE_DOWN: Cells = ALL_FAIL | {(model, "ap"): (0, 1_000) for model in "lms"}
+L_AND_S_ARE_DOWN: Cells = ALL_FAIL | {("m", region): (0, 1_000) for region in ("ap", "eu", "us")}
+EU_AND_L_ARE_DOWN: Cells = ALL_FAIL | {
+    (model, region): (0, 1_000) for model in "ms" for region in ("ap", "us")
+}
+# Six of ten, and by chance two regions a little more.
+MOST_FAIL: Cells = {
+    (model, region): (90 if region == "ap" else 800, 150 if region == "ap" else 1_000)
+    for model, region in NINE
+}
 ALL_IS_DOWN: Cells = {cell: (total, total) for cell, (_, total) in HEALTHY.items()}
 ONLY_REGION: Cells = {("l", "eu"): (1_000, 1_000), ("s", "eu"): (500, 500)}
 ONLY_CELL: Cells = {("l", "eu"): (1_000, 1_000), ("s", "us"): (0, 1_500)}
@@ -86,7 +98,11 @@ FAULTS: list[tuple[str, tuple[str, ...], Cells]] = [
     ("model l is down, and the regions are at half", ("model",), L_IS_DOWN),
     ("eu is down, which is most of the fleet and of each model", ("region",), LARGE_EU_IS_DOWN),
     ("model l is down, which is most of the fleet and each region", ("model",), LARGE_L_IS_DOWN),
+    ("eu and us are down, and ap is well", ("region",), EU_AND_US_ARE_DOWN),
+    ("models l and s are down, and m is well", ("model",), L_AND_S_ARE_DOWN),
+    ("eu and model l are down, all else is well", ("region", "model"), EU_AND_L_ARE_DOWN),
     # Alertmanager silences the smaller ones.
+    ("most fail in all places", ("fleet", "region", "model"), MOST_FAIL),
     ("all is down", ("fleet", "region", "model"), ALL_IS_DOWN),
     ("all is down, and there is one region", ("fleet", "region"), ONLY_REGION),
     ("a model and a region that have only each other", ("model",), ONLY_CELL),

@@ -55,6 +55,9 @@ def test_vectors_meet_as_in_prometheus() -> None:
     assert found("b >= max by (m) (a)") == {"x": 10}
     assert found("sum(round(a * 0.5))") == {"": 2 + 3}
     assert found("count(a > 3)") == {"": 1}
+    assert found("sum(topk(1, b))") == {"": 10}
+    assert found("sum(topk(2, a or b))") == {"": 10 + 5}
+    assert found("max by (m) (topk by (m) (1, 0 - a))") == {"x": -3}
     assert found("b / (0 * b) > 1") == {"x": float("inf"), "y": float("inf")}
     assert found("b > 1 and b < 5 or b > 9") == {"x": 10, "y": 4}
     assert found('b{m!="x"}') == {"y": 4}

@@ -232,8 +232,22 @@ def combinations() -> Iterator[LeagueIncident]:
         lasting(QUARTER_S, ap, large),
         (ap_page, outage("model", model="large")),
         75,
-        is_known_failure=True,  # no place alone explains that most of the fleet fails
     )
+    small, us = Fault("failing", model="small"), Fault("failing", region="us")
+    for text, faults, pages in (
+        ("regions eu and us fail", (eu, us), (eu_page, outage("region", region="us"))),
+        (
+            "models large and small fail",
+            (large, small),
+            (outage("model", model="large"), outage("model", model="small")),
+        ),
+        (
+            "region us and model large fail",
+            (us, large),
+            (outage("region", region="us"), outage("model", model="large")),
+        ),
+    ):
+        yield LeagueIncident(text, lasting(QUARTER_S, *faults), pages, 75)
     yield LeagueIncident(
         "region ap and model mini fail", lasting(QUARTER_S, ap, mini), (ap_page, mini_page), 75
     )
