@@ -13,6 +13,11 @@ HALTED_MOST = Fraction(1, 2)
 MANY_WAITING = 1_000  # records in Kafka that no worker has counted
 REFUSED_SHARE = "0.01"
 FEWEST_REFUSED = 10
+# A page: most of the records of two minutes, and not those of one client at night.
+REFUSED_MOST = "0.5"
+FEWEST_REFUSED_PAGE = 50
+# Requests that two minutes hold on average; if they hold none, that is no chance.
+BUSY_MIN_REQUESTS = 20
 # Share of a memory limit. Redis rejects all writes at its limit, so its second threshold pages.
 MEMORY_NEAR_LIMIT = Fraction(9, 10)
 REDIS_NEAR_LIMIT = Fraction(8, 10)

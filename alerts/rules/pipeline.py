@@ -7,10 +7,20 @@ is current. If only some are late, missing traffic is not judged: `_late_records
 
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 
-from alerts.promql import INSTALLATION, aggregate, any_of, newest, number, on, total_of
+from alerts.promql import (
+    INSTALLATION,
+    aggregate,
+    any_of,
+    newest,
+    number,
+    on,
+    seconds_text,
+    total_of,
+)
 from alerts.rules.memory import memory_alerts
-from alerts.rules.model import Alert, Group, Read, page, silent, ticket
+from alerts.rules.model import KEEP_FIRING_S, Alert, Group, Read, page, silent, ticket
 from alerts.rules.sources import source_alerts
 from exporters.catalogue import pipeline as catalogue_health
 from exporters.catalogue import requests as catalogue
@@ -18,14 +28,18 @@ from exporters.catalogue.spec import Spec
 from slo.health_limits import (
     ARCHIVE_STALE_AFTER_INTERVALS,
     BEHIND_AFTER_S,
+    BUSY_MIN_REQUESTS,
     DUPLICATES_OF_USUAL,
     FEWEST_DUPLICATES,
     FEWEST_REFUSED,
+    FEWEST_REFUSED_PAGE,
     HALTED_MOST,
     MANY_WAITING,
+    REFUSED_MOST,
     REFUSED_SHARE,
     STALE_AFTER_S,
 )
+from slo.policy.units import percent_text
 from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
 # One failed scrape ends no page. Heartbeats are as old as the failure when Redis or the exporter
@@ -45,7 +59,7 @@ def pipeline_groups() -> tuple[Group, ...]:
     return (
         Group("tokenpulse-freshness", (*_stale(), _late_records(), _disagree())),
         Group("tokenpulse-state", (*_state(), *_counter_alerts())),
-        Group("tokenpulse-flow", (_lag(), _rejection_alert(), _empty_count_alert())),
+        Group("tokenpulse-flow", (_lag(), *_rejection_alerts(), _empty_count_alert())),
         Group("tokenpulse-memory", tuple(memory_alerts())),
         Group("tokenpulse-sources", tuple(source_alerts())),
     )
@@ -323,29 +337,37 @@ def _lag() -> Alert:
     )
 
 
-def _rate(spec: Spec, labels: tuple[str, ...]) -> str:
-    """Return PromQL for the rate of a counter over five minutes, summed over its labels."""
-    return total_of(aggregate("max", f"rate({spec.name}[5m])", (*INSTALLATION, *labels)))
+def _rate(spec: Spec, labels: tuple[str, ...], span: str = "5m") -> str:
+    """Return PromQL for the rate of a counter over a span, summed over its labels."""
+    return total_of(aggregate("max", f"rate({spec.name}[{span}])", (*INSTALLATION, *labels)))
 
 
-def _rejection_alert() -> Alert:
-    """Return the alert on the share of rejected records.
+def _rejection_alerts() -> Iterator[Alert]:
+    """Yield the alerts on the share of rejected records.
 
-    A share, so that a burst after an outage does not fire; nor does one broken record.
+    A share, so that a burst after an outage does not fire; nor does one broken record. If most
+    records are rejected, the page comes before that on missing tokens, which it explains.
     """
-    refused = _rate(catalogue.REFUSED_TOTAL, ("reason",))
-    counted = _rate(catalogue.REQUESTS_TOTAL, catalogue.REQUESTS_TOTAL.labels)
-    return ticket(
-        "TokenpulseRecordsRefused",
-        f"{refused} / ({refused} + ({counted} or 0 * {refused})) > {REFUSED_SHARE}"
-        f"\nand {refused} * 300 >= {FEWEST_REFUSED}",
-        "{{ $value | humanizePercentage }} of the records are rejected",
-        "They are on the dead-letter topic, with the reason in their headers. A producer breaks "
-        "the event contract (docs/events.md), and its requests are not counted.",
-        "{{ $value | humanizePercentage }} rejected",
-        "at most 1%",
-        60,
-    )
+    for severity, span_s, share, fewest in (
+        ("page", 120, REFUSED_MOST, FEWEST_REFUSED_PAGE),
+        ("ticket", 300, REFUSED_SHARE, FEWEST_REFUSED),
+    ):
+        span = seconds_text(span_s)
+        refused = _rate(catalogue.REFUSED_TOTAL, ("reason",), span)
+        counted = _rate(catalogue.REQUESTS_TOTAL, catalogue.REQUESTS_TOTAL.labels, span)
+        percent = percent_text(Fraction(share))
+        yield (page if severity == "page" else ticket)(
+            "TokenpulseRecordsRefused",
+            f"{refused} / ({refused} + ({counted} or 0 * {refused})) > {share}"
+            f"\nand {refused} * {span_s} >= {fewest}",
+            "{{ $value | humanizePercentage }} of the records are rejected",
+            "They are on the dead-letter topic, with the reason in their headers. A producer "
+            "breaks the event contract (docs/events.md), and its requests are not counted.",
+            "{{ $value | humanizePercentage }} rejected",
+            f"at most {percent}",
+            60,
+            KEEP_FIRING_S if severity == "page" else 0,
+        )
 
 
 def _empty_count_alert() -> Alert:
@@ -356,8 +378,15 @@ def _empty_count_alert() -> Alert:
     """
     refused = _rate(catalogue.REFUSED_TOTAL, ("reason",))
     duplicates = _rate(catalogue.DUPLICATES_TOTAL, ())
-    counted = _rate(catalogue.REQUESTS_TOTAL, catalogue.REQUESTS_TOTAL.labels)
-    probes = _rate(catalogue.PROBES_TOTAL, catalogue.PROBES_TOTAL.labels)
+    counted, just_counted, probes, just_probed = (
+        _rate(spec, spec.labels, span)
+        for spec in (catalogue.REQUESTS_TOTAL, catalogue.PROBES_TOTAL)
+        for span in ("5m", "2m")
+    )
+    hour = {"scope": any_of(("fleet",)), "window": any_of(("1h",))}
+    lately = total_of(newest(catalogue.WINDOW_REQUESTS, hour, ("outcome",)))
+    # With less traffic two minutes without a request may be chance, and five must be empty.
+    busy = f"{lately} >= {number(BUSY_MIN_REQUESTS * 30)}"
     day = {"scope": any_of(("fleet",)), "window": any_of((_DAY,))}
     usual = total_of(newest(catalogue.WINDOW_REQUESTS, day, ("outcome",)))
     # 300 s of 86,400 s.
@@ -367,15 +396,18 @@ def _empty_count_alert() -> Alert:
         "TokenpulseNothingCounted",
         f"(({refused} + {duplicates}) * 300 and {refused} * 300 >= {FEWEST_REFUSED}"
         f"\nor {duplicates} * 300 >= {FEWEST_DUPLICATES} and {many})"
-        f"\nunless {on()} ({counted} > 0)\nunless {on()} ({probes} > 0)",
+        f"\nunless {on()} ({just_counted} > 0 or {just_probed} > 0)"
+        f"\nunless {on()} (({counted} > 0 or {probes} > 0) unless {busy})",
         "Records arrive, but none of them is counted",
-        "Over the last 5m {{ $value | humanize }} records arrived, and all were rejected or were "
-        "duplicates. All numbers of requests are empty, as if there were no traffic.",
+        "Over the last 5m {{ $value | humanize }} records were rejected or were duplicates, and "
+        "over the last 2m no other record arrived. Numbers of requests fall as if there were no "
+        "traffic.",
         "{{ $value | humanize }} records, none counted",
         "at least one of them counted",
-        60,
+        30,
+        KEEP_FIRING_S,
     )
-    return replace(alert, reads=(Read("fleet", _DAY),))
+    return replace(alert, reads=(Read("fleet", "1h"), Read("fleet", _DAY)))
 
 
 def _increase(spec: Spec, span: str, label: str, over: int = 0) -> str:

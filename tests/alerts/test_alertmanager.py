@@ -44,6 +44,9 @@ DOWN = {"alertname": "TokenpulseExporterDown", "severity": "page", "cause": "dow
 INCOMPLETE = {"alertname": "TokenpulseWindowIncomplete", "severity": "ticket"}
 LARGE_IN_EU = {"scope": "model_region", "model": "large", "region": "eu"}
 UNDELIVERED = {"alertname": "TokenpulseAlertingFails", "cause": "delivery"}
+REFUSED = {"alertname": "TokenpulseRecordsRefused"}
+NOT_COUNTED = {"alertname": "TokenpulseNothingCounted", "severity": "page"}
+HALTED = {"alertname": "TokenpulsePartitionHalted", "severity": "page", "partition": "0"}
 LAG = {"alertname": "TokenpulseLagGrowing", "severity": "ticket", "route": "sre"}
 
 
@@ -223,6 +226,18 @@ def alertmanager(tmp_path: Path, config: Path, receiver: Receiver) -> Iterator[A
             [VOLUME],
             [FLEET_BURN, OUTAGE | {"scope": "region", "region": "eu"}],
             id="records that wait explain the missing tokens",
+        ),
+        pytest.param(
+            REFUSED | {"severity": "page"},
+            [VOLUME, REFUSED | {"severity": "ticket"}, NOT_COUNTED],
+            [BURN | {"severity": "page"}, HALTED | {"reason": "dead_letters"}],
+            id="records that are rejected explain the missing tokens",
+        ),
+        pytest.param(
+            HALTED | {"reason": "dead_letters"},
+            [REFUSED | {"severity": "page"}, NOT_COUNTED],
+            [BURN | {"severity": "page"}, HALTED | {"reason": "store_policy"}],
+            id="a partition that halts for its rejected records says so",
         ),
         pytest.param(
             EXPLAINS | {"explains": "volume"},

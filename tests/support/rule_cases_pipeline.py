@@ -252,7 +252,7 @@ def lag_growing(_: Labels) -> list[Case]:
     ]
 
 
-def refused(_: Labels) -> list[Case]:
+def refused(rule: Labels) -> list[Case]:
     def seen(rejections: str, requests: str | None) -> Series:
         found = {named("tokenpulse_refused_total", reason="not_json"): rejections}
         if requests is not None:
@@ -260,6 +260,15 @@ def refused(_: Labels) -> list[Case]:
         return found
 
     many = f"0+1000x{STEPS}"
+    if rule["severity"] == "page":
+        return [
+            Case("more than half", True, seen(f"0+1001x{STEPS}", many)),
+            Case("all of them", True, seen(f"0+20x{STEPS}", None)),
+            Case("half", False, seen(many, many)),
+            Case("too few samples", False, seen(f"0+12x{STEPS}", None)),
+            Case("recovering", False, seen(then(0, 50_000), many)),
+            Case("missing data", False, {}),
+        ]
     return [
         Case("two percent", True, seen(f"0+20x{STEPS}", many)),
         Case("all of them", True, seen(f"0+20x{STEPS}", None)),
@@ -286,9 +295,16 @@ def nothing_counted(_: Labels) -> list[Case]:
         about = {"scope": "fleet", "window": "24h", "outcome": "success"}
         return {named("tokenpulse_window_requests", **about): held(day)}
 
+    def lately(hour: int) -> Series:
+        about = {"scope": "fleet", "window": "1h", "outcome": "success"}
+        return {named("tokenpulse_window_requests", **about): held(hour)}
+
+    just = f"0+9x{STEPS - 6} {9 * (STEPS - 6)}+0x5", None  # counted until three minutes ago
     flat, few, rising = held(9), f"0+2x{STEPS}", f"0+20x{STEPS}"
     return [
         Case("all are rejected", True, seen(rising, flat, flat, None)),
+        Case("for three minutes by day", True, {**seen(rising, flat, *just), **lately(600)}),
+        Case("for three minutes at night", False, {**seen(rising, flat, *just), **lately(599)}),
         Case("all are duplicates", True, {**seen(flat, rising, flat, None), **usual(100_000)}),
         Case("a replay in a night", False, {**seen(flat, rising, flat, None), **usual(200_000)}),
         Case(

@@ -236,8 +236,8 @@ def _rejection_words(alert: _ActiveAlert) -> Iterator[str]:
 
 def _nothing_counted_words(alert: _ActiveAlert) -> Iterator[str]:
     yield (
-        "Records arrive, but for five minutes all of them were rejected or duplicates: no request "
-        "is counted."
+        "Records arrive, but all of the last minutes were rejected or duplicates: no request is "
+        "counted."
     )
 
 

@@ -154,7 +154,7 @@ def test_an_overloaded_server_pages_when_a_recount_of_its_log_says(scale: int) -
         five, one = (
             [ttft_s for at, ttft_s in calls if seen - span <= at < seen] for span in (300, 60)
         )
-        is_over = len(five) >= 20 and p95(five) > 0.3
+        is_over = len(five) >= 20 and p95(five) > 0.3 and sum(s > 0.3 for s in five) >= 10
         is_bad_without_traffic |= is_over and not one
         holds = is_over and len(one) > 0 and p95(one) > 0.27
         if holds:
@@ -189,9 +189,18 @@ def test_hosted_models_page_if_their_published_percentile_is_over_the_limit() ->
         for one in of_rule(found, "TokenpulseTtftHigh").episodes()
         if one.resolved_at_s is None
     }
-    assert firing == {
+    late = {
+        run: sum(
+            row["error_code"] is None and row["ttft_s"] > 0.3
+            for row in json.loads((folder / f"{run}.json").read_text())
+        )
+        for run in runs
+    }
+    over = {
         run for run, answer in runs.items() if answer["ttft_s_no_error"]["p95_nearest_rank"] > 0.3
     }
+    assert firing == {run for run in over if late[run] >= 10}
+    assert over - firing == {"anyscale_13b"}  # nine of its 150 requests
     objectives = {one["scope"]["model"]: one for one in report(found)["promises"]}
     for name, answer in runs.items():
         counted = answer["rows"] - answer["error_codes"].get("429", 0)

@@ -18,6 +18,7 @@ from tests.alerts.league.incident import (
 )
 from tests.alerts.league.pipeline_incidents import (
     combinations,
+    not_counted,
     pipeline_incidents,
     without_traffic,
 )
@@ -222,6 +223,7 @@ INCIDENTS = (
     *_volume(),
     *_cache(),
     *pipeline_incidents(),
+    *not_counted(),
     *without_traffic(),
     *combinations(),
 )

@@ -118,8 +118,9 @@ class PipelineMetrics:
         )
         set_sample(requests.REFUSED_TOTAL.name, 0.0, reason="not_json")
         set_sample(requests.DUPLICATES_TOTAL.name, 0.0)
-        day = {"scope": "fleet", "window": "24h", "outcome": "success"}
-        set_sample(requests.WINDOW_REQUESTS.name, _RATE * 86_400, **day)
+        for window, span_s in (("1h", 3_600), ("24h", 86_400)):
+            usual = {"scope": "fleet", "window": window, "outcome": "success"}
+            set_sample(requests.WINDOW_REQUESTS.name, _RATE * span_s, **usual)
         for window in ("1m", "1h", "24h"):
             set_sample(requests.WINDOW_COMPLETE.name, 1.0, window=window)
         for number in ALL:
@@ -151,8 +152,8 @@ class PipelineMetrics:
                 set_sample(
                     requests.REFUSED_TOTAL.name, fault.amount * lasted_s, reason=fault.reason
                 )
-            case "silence":
-                counted = 1e6 + _RATE * (since_s - lasted_s)
+            case "uncounted":
+                counted = 1e6 + _RATE * (since_s - lasted_s * fault.amount)
                 set_sample(requests.REQUESTS_TOTAL.name, counted, model="large")
             case "duplicates":
                 set_sample(requests.DUPLICATES_TOTAL.name, fault.amount * lasted_s)

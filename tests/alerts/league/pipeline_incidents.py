@@ -121,20 +121,6 @@ def pipeline_incidents() -> Iterator[LeagueIncident]:
         (page("RecordsLost"),),
         pipeline=(_during(300, "lost_records", 2, amount=500),),
     )
-    rejected = {"reason": "not_json", "amount": 20}
-    yield LeagueIncident(
-        "a producer sends records that are all rejected",
-        lasting(600, Fault("never")),
-        (page("NothingCounted"),),
-        420,
-        (_during(600, "silence"), _during(600, "refused", **rejected)),
-        is_known_failure=True,  # the missing volume pages first, and both pages are true
-    )
-    yield LeagueIncident(
-        "5 % of the records are rejected",
-        lasting(600, Fault("absent", 0.05)),
-        pipeline=(_during(600, "refused", reason="not_json", amount=1),),
-    )
     for kind, cause, text in (
         ("rules_fail", "evaluation", "rules of Prometheus fail"),
         ("delivery_fails", "delivery", "PagerDuty rejects the messages"),
@@ -147,6 +133,48 @@ def pipeline_incidents() -> Iterator[LeagueIncident]:
             240,
             (_during(600, kind),),
         )
+
+
+def not_counted() -> Iterator[LeagueIncident]:
+    """Yield faults of producers, whose records arrive and are not counted."""
+    refused = page("RecordsRefused")
+    for share, text in ((1.0, "all"), (0.9, "nine tenths of the"), (0.7, "seven tenths of the")):
+        yield LeagueIncident(
+            f"{text} records are rejected",
+            lasting(600, Fault("absent", share)),
+            (refused,),
+            200,
+            (
+                _during(600, "uncounted", amount=share),
+                _during(600, "refused", reason="not_json", amount=20 * share),
+            ),
+        )
+    yield LeagueIncident(
+        "all records are rejected, and the partitions halt",
+        lasting(600, Fault("never")),
+        (page("PartitionHalted", reason="dead_letters"),),
+        60,
+        (
+            _during(600, "uncounted", amount=1.0),
+            _during(40, "refused", reason="not_json", amount=20),
+            PipelineFault("halted", 40, 600, reason="dead_letters"),
+        ),
+    )
+    yield LeagueIncident(
+        "all records are duplicates",
+        lasting(600, Fault("never")),
+        (page("NothingCounted"),),
+        225,
+        (_during(600, "uncounted", amount=1.0), _during(600, "duplicates", amount=20)),
+    )
+    yield LeagueIncident(
+        "5 % of the records are rejected",
+        lasting(600, Fault("absent", 0.05)),
+        pipeline=(
+            _during(600, "uncounted", amount=0.05),
+            _during(600, "refused", reason="not_json", amount=1),
+        ),
+    )
 
 
 def without_traffic() -> Iterator[LeagueIncident]:
