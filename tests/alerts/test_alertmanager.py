@@ -230,7 +230,7 @@ def alertmanager(tmp_path: Path, config: Path, receiver: Receiver) -> Iterator[A
         pytest.param(
             REFUSED | {"severity": "page"},
             [VOLUME, REFUSED | {"severity": "ticket"}, NOT_COUNTED],
-            [BURN | {"severity": "page"}, HALTED | {"reason": "dead_letters"}],
+            [BURN | {"severity": "page"}, HALTED | {"reason": "store_policy"}],
             id="records that are rejected explain the missing tokens",
         ),
         pytest.param(
