@@ -17,9 +17,11 @@ import redis
 import yaml
 
 from streams.config.settings import Exporter, Kafka, Settings
+from streams.store.source_counts import DAY_S, UNREAD_SPANS, PendingCounts, SourceCount
 from tests.support.alerting_stack import PROMETHEUS, PROMETHEUS_CONFIG, running, scenario
 from tests.support.paths import ROOT
 from tests.support.servers import wait_until
+from tests.support.source_history import sent, steady, write_sources
 from tests.support.worker_process import START_S, State, WorkerProcess, tokenpulse
 from tokenpulse.local.embedded import environment, free_port
 from tokenpulse.local.stack import LocalStack
@@ -88,6 +90,14 @@ class Prometheus:
             return json.load(answer)["data"]
 
 
+def _source_of_two_days() -> PendingCounts:
+    """What an intake counted of a source that sends whole traces, and spans of a database."""
+    pending, now_s = PendingCounts(), time.time()
+    steady(pending, "gateway", now_s - 2 * DAY_S, now_s, 50)
+    pending.add(sent("gateway", 50) | {SourceCount(UNREAD_SPANS, "gateway", "pg"): 9}, now_s)
+    return pending
+
+
 class GrafanaStack:
     """All of it. A context manager."""
 
@@ -128,6 +138,8 @@ class GrafanaStack:
         port = free_port()
         exporter = local.settings.exporter.model_copy(update={"port": port})
         self._settings = local.settings.model_copy(update={"worker": worker, "exporter": exporter})
+        # Before the exporter starts: it reads slots of more than an hour ago once only.
+        write_sources(self._settings, [_source_of_two_days()])
         self._open.enter_context(WorkerProcess(self._settings, self._directory / "worker.log"))
         self._open.enter_context(
             running(
@@ -150,14 +162,14 @@ class GrafanaStack:
         outage = scenario("outage", time.time() - 1_800, 600, error_share=0.5)
         timeline = self._directory / "timeline.yaml"
         timeline.write_text(yaml.safe_dump({"scenarios": [outage]}))
-        sent = tokenpulse(
+        simulated = tokenpulse(
             *("simulate", *RATE, "--for", HISTORY, "--ending-now", "--scenarios", str(timeline)),
             settings=self._settings,
         )
-        assert sent.returncode == 0, sent.stderr
+        assert simulated.returncode == 0, simulated.stderr
         with redis.Redis.from_url(self._settings.redis.url) as client:
             counted = State(self._settings, client)
-            counted.wait_past(range(PARTITIONS), int(sent.stdout.split()[0]) - 1)
+            counted.wait_past(range(PARTITIONS), int(simulated.stdout.split()[0]) - 1)
 
     def _start_prometheus(self, exporter: str) -> Prometheus:
         rules = self._directory / "rules"
