@@ -25,8 +25,9 @@ from streams.kafka.topic_reader import TopicReader
 from streams.sources.events import EventLine, read_events
 from streams.sources.files import RowError
 from streams.sources.problems import RowProblems
-from streams.sources.reading import AnyMapping, read_rows
+from streams.sources.reading import read_rows
 from streams.sources.rows import Row
+from streams.sources.sql_mapping import SqlMapping
 from streams.state.aggregation import record
 from streams.state.histogram import BUCKET_BITS
 from streams.state.limits import event_limits, name_limits
@@ -203,7 +204,7 @@ def _events(index: npt.NDArray[np.int32]) -> list[int]:
 
 
 def read_file(
-    recording: Recording, path: Path, mapping: AnyMapping | None, base_ms: int | None, say: Say
+    recording: Recording, path: Path, mapping: SqlMapping | None, base_ms: int | None, say: Say
 ) -> None:
     """Record a file: rows as the mapping says, or without one events as JSON lines.
 
@@ -220,7 +221,7 @@ def read_file(
 
 
 def _values(
-    path: Path, mapping: AnyMapping | None, base_ms: int | None, problems: RowProblems
+    path: Path, mapping: SqlMapping | None, base_ms: int | None, problems: RowProblems
 ) -> Iterator[bytes]:
     rows = read_events(path) if mapping is None else read_rows(path, mapping, base_ms)
     for row in rows:

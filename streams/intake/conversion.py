@@ -13,10 +13,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from streams.errors import ConfigError
 from streams.sources.events import EVENTS
 from streams.sources.reading import load_mapping, shipped_mappings
-from streams.sources.sql_mapping import Record, Source, SqlMapping
+from streams.sources.sql_mapping import Record, Source
 
 NOT_MAPPED = "not_mapped"
 _MAPPING_HELP = "check the record against the page of its source (docs/mappings.md)"
@@ -86,10 +85,7 @@ class MappingConverter:
 
     def __init__(self, name_or_path: str) -> None:
         """Load the mapping. Raises ConfigError."""
-        mapping = load_mapping(name_or_path)
-        if not isinstance(mapping, SqlMapping):
-            raise ConfigError(f"{name_or_path}: the intake takes mappings in SQL; convert it")
-        self._mapping = mapping
+        self._mapping = load_mapping(name_or_path)
         self._name = name_or_path
         self._lock = asyncio.Lock()  # a mapping is not for two threads at once
 

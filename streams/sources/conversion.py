@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
+from zoneinfo import ZoneInfo
 
-from streams.events.epoch import EARLIEST_MS, LATEST_MS, UNIT_NAMES, UNITS, Unit, epoch_unit
+from streams.events.epoch import EARLIEST_MS, LATEST_MS, UNIT_NAMES, epoch_unit
 from streams.events.fields import (
     CUSTOMER,
     FIELDS,
@@ -31,6 +33,7 @@ Convert = Callable[[Any], Any]
 _LABEL = re.compile(LABEL_PATTERN)
 MAX_NUMBER = 10**24  # far above any count or time, and sums of such still fit a float
 
+HALF_MICROSECOND_MS = 0.0005  # 1.001 s is 1000.9999... ms in binary, and must become 1001
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -41,6 +44,8 @@ class Unusable(ValueError):
 
     def __init__(self, value: Any, fix: str) -> None:
         super().__init__(f"found {excerpt(value)}; {fix}")
+        self.value = value
+        self.fix = fix
 
 
 def excerpt(value: Any) -> str:
@@ -108,45 +113,22 @@ def status(value: Any) -> int | None:
     return result
 
 
-def duration(unit: Unit) -> Convert:
-    """Return a conversion from a number of `unit` to milliseconds >= 0; of -1 to None."""
-    multiplier, divisor = UNITS[unit]
-
-    def convert(value: Any) -> float | None:
-        amount = number(value)
-        if amount == NOT_MEASURED:
-            return None
-        if amount < 0:
-            raise Unusable(value, "write a duration that is not below 0")
-        return amount * multiplier / divisor
-
-    return convert
+def duration(value: Any) -> float | None:
+    """Return milliseconds >= 0, None for -1."""
+    amount = number(value)
+    if amount == NOT_MEASURED:
+        return None
+    if amount < 0:
+        raise Unusable(value, "write a duration that is not below 0")
+    return float(amount)
 
 
-def amount_ms(unit: Unit) -> Convert:
-    """Return a conversion from a number of `unit` to signed milliseconds, for times."""
-    multiplier, divisor = UNITS[unit]
-
-    def convert(value: Any) -> float:
-        return number(value) * multiplier / divisor
-
-    return convert
-
-
-def epoch_ms(unit: Unit) -> Convert:
-    """Return a conversion from a number of `unit` since the epoch to milliseconds.
-
-    A number that is a time of this century in another unit is unusable.
-    """
-    convert_amount = amount_ms(unit)
-
-    def convert(value: Any) -> float:
-        at_ms: float = convert_amount(value)
-        if not EARLIEST_MS <= at_ms <= LATEST_MS and (other := epoch_unit(number(value))):
-            raise Unusable(value, f"these look like {UNIT_NAMES[other]}: set time.unit to {other}")
-        return at_ms
-
-    return convert
+def epoch_ms(value: Any) -> float:
+    """Return milliseconds since the epoch. A time of this century in another unit is unusable."""
+    at_ms = number(value)
+    if not EARLIEST_MS <= at_ms <= LATEST_MS and (other := epoch_unit(at_ms)):
+        raise Unusable(value, f"these look like {UNIT_NAMES[other]}; select milliseconds")
+    return float(at_ms)
 
 
 def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
@@ -186,6 +168,23 @@ def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
         return (at - EPOCH) // MICROSECOND / 1_000
 
     return convert
+
+
+@lru_cache(maxsize=64)
+def _instant_conversion(zone: str | None, pattern: str | None) -> Convert:
+    return instant_ms(ZoneInfo(zone) if zone else None, pattern)
+
+
+def parse_time(json_text: str | None, zone: str | None, pattern: str | None) -> str:
+    """Return the instant of a JSON value as JSON: milliseconds, or what `unusable` returns in SQL.
+
+    `zone`: name of the time zone of text without one. `pattern`: of `strptime`; None for RFC 3339.
+    """
+    value = None if json_text is None else json.loads(json_text)
+    try:
+        return repr(_instant_conversion(zone, pattern)(value))
+    except Unusable as unusable:
+        return json.dumps({"unusable": value, "fix": unusable.fix})
 
 
 def label(value: Any) -> str:
@@ -263,16 +262,15 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 NUMERIC = ("duration", "whole", "status")  # conversions to numbers
 
 
-def converter(field: str, unit: Unit = "ms") -> Convert:
-    """Return the conversion for one field of the event. `unit`: of a duration in the file."""
+def converter(field: str) -> Convert:
+    """Return the conversion for one field of the event."""
     kind = KINDS[field]
-    if kind == "duration":
-        return duration(unit)
     if kind == "choice":
         return choice(_WORDS[field])
     plain: Mapping[str, Convert] = {
         # The worker makes labels of names, for all producers alike.
         "label": text,
+        "duration": duration,
         "truth": truth,
         "whole": whole,
         "status": status,

@@ -139,43 +139,54 @@ def _refuse_foreign(path: Path, file: "Bytes") -> None:
             raise UnreadableFile(f"{path}: is {name}; convert it to UTF-8 CSV or JSON")
 
 
-def json_lines(file: "Bytes") -> Iterator[RawRow | RowError]:
-    """Yield a row for each line, which must be an object; skip blank lines."""
-    for number, line in plain_lines(file):
-        if isinstance(line, RowError):
-            yield line
-            continue
-        if line.isspace():
-            continue
-        try:
-            value = decode_json(line)
-        except (ValueError, RecursionError) as error:  # thousands of nested brackets
-            yield RowError(number, f"not JSON: {error}; write one object a line")
-            continue
-        # Lists and numbers are JSON too, but have no columns.
-        if type(value) is dict:
-            yield RawRow(number, value)
-        else:
-            yield RowError(number, f"found {_kind(value)}; write one object a line")
-
-
 def decode_json(line: bytes) -> Any:
     """Return the JSON value of a line. Raises ValueError or RecursionError."""
     try:
         return _decode(line)
     except msgspec.DecodeError:
         # NaN, 1e999 and half a surrogate pair must cost their column, not the row.
-        return json.loads(line, parse_int=_parse_int, parse_constant=_parse_constant)
+        return json.loads(
+            line, parse_int=_parse_int, parse_float=_parse_float, parse_constant=_parse_constant
+        )
 
 
-def _parse_int(digits: str) -> int | float:
+def _parse_int(digits: str) -> int | str:
     # Python refuses to read thousands of digits; far fewer are beyond any column.
-    return int(digits) if len(digits) < 1_000 else math.inf
+    return int(digits) if len(digits) < 1_000 else _infinity(digits)
 
 
-def _parse_constant(name: str) -> float | None:
+def _parse_float(digits: str) -> float | str:
+    number = float(digits)
+    return _infinity(digits) if math.isinf(number) else number
+
+
+def _parse_constant(name: str) -> str | None:
     # Data frames write NaN for a value that is missing, in columns of text too.
-    return None if name == "NaN" else float(name)
+    return None if name == "NaN" else name
+
+
+def _infinity(digits: str) -> str:
+    # A text, as JSON has no such number; it is still no number that a field can have.
+    return "-Infinity" if digits.startswith("-") else "Infinity"
+
+
+def mend(value: Any) -> Any:
+    """Return a JSON value with half surrogate pairs replaced, which no record can hold.
+
+    A text becomes a list of one text: it is no name any more, but an error is still one.
+    """
+    if isinstance(value, dict):
+        return {_mended_text(name): mend(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [mend(member) for member in value]
+    if isinstance(value, str) and (text := _mended_text(value)) != value:
+        return [text]
+    return value
+
+
+def _mended_text(text: str) -> str:
+    # Half a pair encodes to several bytes, each of which decodes to U+FFFD.
+    return text if text.isascii() else text.encode(errors="surrogatepass").decode(errors="replace")
 
 
 class CsvRows:
@@ -262,6 +273,7 @@ def json_rows(path: Path, file: "Bytes", at: str | None) -> Iterator[RawRow | Ro
             file.read().removeprefix(BOM).decode(),
             object_pairs_hook=_members,
             parse_int=_parse_int,
+            parse_float=_parse_float,
             parse_constant=_parse_constant,
         )
     except (ValueError, RecursionError) as error:

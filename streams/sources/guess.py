@@ -15,7 +15,7 @@ from streams.events.fields import FIELDS
 from streams.sources.declaration import SHIPPED
 from streams.sources.events import EVENTS, read_events
 from streams.sources.files import RowError, UnreadableFile
-from streams.sources.reading import load_mapping, shipped_mappings, stem
+from streams.sources.reading import first_usable, load_mapping, shipped_mappings, stem
 from streams.sources.records import read_records
 from streams.sources.rows import Row
 from streams.sources.sql_mapping import FileOptions, Record, Source, SqlMapping
@@ -93,8 +93,6 @@ def guesses(path: Path, names: Iterable[str] | None = None) -> list[Guess]:
     samples: dict[FileOptions, list[Record | RowError]] = {}
     for name in shipped_mappings() if names is None else names:
         mapping = load_mapping(name)
-        if not isinstance(mapping, SqlMapping):
-            continue
         options = mapping.options
         # Most mappings leave the format open, so that one sample serves all of them.
         if options not in samples:
@@ -109,8 +107,8 @@ def read_with(mapping: SqlMapping, sample: list[Record | RowError], path: Path) 
     """Return the rows of a sample with this mapping."""
     records = [record for record in sample if isinstance(record, Record)]
     errors = [record for record in sample if isinstance(record, RowError)]
-    first = records[0].readable_text if records else ""
-    batch = mapping.map(records, Source(stem(path), None, first))
+    source = Source(stem(path), None, first_usable(mapping, records, stem(path)))
+    batch = mapping.map(records, source)
     origin = Path(mapping.name)
     name = origin.stem if origin.parent == SHIPPED else mapping.name
     return Guess(name, mapping.about, batch.rows, [*batch.failures, *errors], batch.skipped)

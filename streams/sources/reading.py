@@ -1,16 +1,15 @@
-"""Load a mapping of either language, and read a file with it."""
+"""Load a mapping, and read a file with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from streams.sources import yaml_rows
-from streams.sources.declaration import SHIPPED, Mapping, load_yaml
+from streams.sources.declaration import SHIPPED, load_yaml
 from streams.sources.files import RowError
 from streams.sources.records import read_records
 from streams.sources.rows import Row
 from streams.sources.sql_mapping import Record, Source, SqlMapping, read_sql
+from streams.sources.translation import translate
 
-AnyMapping = Mapping | SqlMapping
 # A larger batch costs less a record; its texts are in memory several times.
 BATCH_RECORDS, BATCH_BYTES = 8_192, 8 * 1024 * 1024
 _COMPRESSED = (".gz", ".zst", ".zstd")
@@ -21,7 +20,7 @@ def shipped_mappings() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.sql"))
 
 
-def load_mapping(name_or_path: str) -> AnyMapping:
+def load_mapping(name_or_path: str) -> SqlMapping:
     """Load the shipped mapping of that name, or a file of SQL or YAML. Raises ConfigError."""
     # A shipped name wins over a file of that name, so that a name always means the same.
     names = shipped_mappings()
@@ -30,11 +29,11 @@ def load_mapping(name_or_path: str) -> AnyMapping:
     fix = "give the path of an SQL file or a shipped mapping: " + ", ".join(names)
     if path.suffix == ".sql":
         return read_sql(name_or_path, path, fix)
-    return load_yaml(path, fix)
+    return SqlMapping(translate(load_yaml(path, fix)), str(path))
 
 
 def read_rows(
-    path: Path, mapping: AnyMapping, base_ms: int | None = None
+    path: Path, mapping: SqlMapping, base_ms: int | None = None
 ) -> Iterator[Row | RowError]:
     """Yield every row of the file, in its order, as an event or as an error.
 
@@ -42,18 +41,33 @@ def read_rows(
     or no outcome. `base_ms` replaces the mapping's base for relative times. Raises UnreadableFile,
     from the iterator, if the file cannot be read or lacks a mapped column.
     """
-    if isinstance(mapping, Mapping):
-        yield from yaml_rows.read_rows(path, mapping, base_ms)
-        return
-    first: str | None = None
+    first: Record | None = None
     for records, errors in _batches(path, mapping):
         # Of the file, not of the batch: clocks are counted from it.
-        if first is None and records:
-            first = records[0].readable_text
+        if first is None:
+            first = first_usable(mapping, records, stem(path), base_ms)
         source = Source(stem(path), base_ms, first)
         batch = mapping.map(records, source)
         rows: list[Row | RowError] = [*batch.rows, *batch.failures, *errors]
         yield from sorted(rows, key=lambda row: row.line)
+
+
+def first_usable(
+    mapping: SqlMapping, records: Sequence[Record], name: str, base_ms: int | None = None
+) -> Record | None:
+    """Return the first record of which the mapping makes an event; None if of none.
+
+    A mapping that does not use it gets the first record.
+    """
+    if not mapping.uses_first:
+        return records[0] if records else None
+    each = Source(name, base_ms, each_is_first=True)
+    # Nearly always it is the first record.
+    for candidates in (records[:1], records[1:]):
+        if rows := mapping.map(candidates, each).rows:
+            line = min(row.line for row in rows)
+            return next(record for record in candidates if record.line == line)
+    return None
 
 
 def stem(path: Path) -> str:

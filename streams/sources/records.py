@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import msgspec
 
+from streams.sources.conversion import excerpt
 from streams.sources.files import (
     BOM,
     CsvRows,
@@ -20,6 +21,7 @@ from streams.sources.files import (
     RowError,
     UnreadableFile,
     json_rows,
+    mend,
     open_plain,
     plain_lines,
 )
@@ -37,6 +39,11 @@ _encode = msgspec.json.encode
 
 def read_records(path: Path, options: FileOptions) -> Iterator[Record | RowError]:
     """Yield the rows of a file in their order. Raises UnreadableFile, from the iterator."""
+    for number, record in enumerate(_records(path, options), 1):
+        yield record if isinstance(record, RowError) else record.numbered(number)
+
+
+def _records(path: Path, options: FileOptions) -> Iterator[Record | RowError]:
     if options.format == "parquet" or _is_parquet(path):
         yield from _parquet(path)
         return
@@ -55,12 +62,27 @@ def read_records(path: Path, options: FileOptions) -> Iterator[Record | RowError
                 yield _document_record(row)
             return
         table = CsvRows(path, file, options.delimiter or _delimiter(head), options.columns)
+        _check_header(path, table.columns, options)
         for row in table:
             if isinstance(row, RawRow):
                 members = dict(zip(table.columns, row.values, strict=True))
                 yield Record(row.line, _encode(members))
             else:
                 yield row
+
+
+def _check_header(path: Path, columns: list[str], options: FileOptions) -> None:
+    """Raise UnreadableFile if a column that the mapping reads is absent, or is there twice."""
+    for name in (*options.required, *options.optional):
+        occurrences = columns.count(name)
+        # Either of two columns may be the right one, also if the file may lack it.
+        if occurrences == 1 or (occurrences == 0 and name in options.optional):
+            continue
+        listed = ", ".join(columns[:12])
+        raise UnreadableFile(
+            f"{path}: {occurrences or 'no'} columns named {name!r}; correct the mapping, or make "
+            f"the column optional; the file has {excerpt(listed)}"
+        )
 
 
 def _is_parquet(path: Path) -> bool:
@@ -134,7 +156,14 @@ def _documents(path: Path, file: "Bytes") -> Iterator[Record | RowError]:
 def _document_record(row: RawRow | RowError) -> Record | RowError:
     if isinstance(row, RowError):
         return row
-    return Record(row.line, _encode(row.values), row.key or None)
+    return Record(row.line, _json_text(row.values), row.key or None)
+
+
+def _json_text(values: Any) -> bytes | str:
+    try:
+        return _encode(values)
+    except UnicodeEncodeError:  # half a surrogate pair
+        return json.dumps(mend(values), ensure_ascii=False)
 
 
 def _parquet(path: Path) -> Iterator[Record | RowError]:

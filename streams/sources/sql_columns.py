@@ -8,9 +8,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
+import msgspec
+
 from streams.events.epoch import EARLIEST_MS, LATEST_MS
 from streams.events.fields import FIELDS, MAX_STATUS, MAX_TEXT, MAX_TIME_MS
 from streams.sources.conversion import (
+    HALF_MICROSECOND_MS,
     KINDS,
     MAX_NUMBER,
     Unusable,
@@ -19,10 +22,9 @@ from streams.sources.conversion import (
     excerpt,
     instant_ms,
 )
-from streams.sources.files import RowError
+from streams.sources.files import RowError, decode_json
 from streams.sources.rows import Row, find_problem
 
-HALF_MICROSECOND_MS = 0.0005  # 1.001 s is 1000.9999... ms in binary, and must become 1001
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
 _INTEGERS |= {f"U{name}" for name in _INTEGERS}
 _PLAIN = {*_INTEGERS, "DOUBLE", "FLOAT", "BOOLEAN", "VARCHAR"}
@@ -34,6 +36,8 @@ _WORDS = {
 
 # The largest number of each kind of field that needs no look at the single value.
 _LARGEST = {"whole": MAX_NUMBER - 1, "duration": MAX_NUMBER - 1, "status": MAX_STATUS}
+
+_MARKS = {"unusable", "fix"}  # the members of a result of the macro `unusable`
 
 Column = Sequence[Any]
 
@@ -54,13 +58,16 @@ class ResultColumns:
             for index, name in enumerate(self._names)
             if name in KINDS and name != "request_id"
         ]
+        self._json = [index for index, kind in enumerate(types.values()) if kind == "JSON"]
         self._request_id = types.keys() & {"request_id"} and self._names.index("request_id")
 
     def rows(self, result: list[tuple[Any, ...]], source: str) -> list[Row | RowError]:
         """Return an event or an error for each row of the result."""
         if not result:
             return []
-        columns = list(zip(*result, strict=True))
+        columns: list[Column] = list(zip(*result, strict=True))
+        for index in self._json:
+            columns[index] = [_decode_value(text) for text in columns[index]]
         lines = columns[self._line]
         # Messages by row, for the few rows that have some.
         problems: dict[int, dict[str, str]] = {}
@@ -121,8 +128,8 @@ def _expression(name: str, kind: str) -> str:
         return quoted
     if kind.startswith("DECIMAL"):
         return f"{quoted}::DOUBLE AS {quoted}"
-    if kind == "JSON":  # a text without its quotes
-        return f"{quoted}->>'$' AS {quoted}"
+    if kind == "JSON":
+        return f"{quoted}::VARCHAR AS {quoted}"
     if name == "ended_at" and kind.startswith("TIMESTAMP"):
         return f"epoch_us({quoted}) / 1000 AS {quoted}"
     if kind == "UUID" or kind.startswith("ENUM"):
@@ -130,6 +137,19 @@ def _expression(name: str, kind: str) -> str:
     if kind in ('"NULL"', "NULL"):
         return f"{quoted}::VARCHAR AS {quoted}"
     raise ValueError(f"{name}: found the type {kind}; cast it to a number, a text or a boolean")
+
+
+def _decode_value(text: str | None) -> Any:
+    """Return the value of a JSON text; for a result of the macro `unusable`, the reason."""
+    if text is None:
+        return None
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:  # DuckDB passes on NaN and 1e999
+        value = decode_json(text.encode())
+    if type(value) is dict and value.keys() == _MARKS:
+        return Unusable(value["unusable"], str(value["fix"]))
+    return value
 
 
 def _convert_column(
@@ -147,6 +167,8 @@ def _convert_column(
             values.append(None)
             continue
         try:
+            if isinstance(value, Unusable):
+                raise value
             values.append(convert(value))
         except Unusable as unusable:
             problems.setdefault(index, {})[name] = f"{name}: {unusable}"
@@ -176,7 +198,6 @@ def _is_usable(name: str, column: Column) -> bool:
     return False
 
 
-_from_number = epoch_ms("ms")
 _from_text = instant_ms(None, None)
 
 
@@ -197,9 +218,11 @@ def _instants(column: Column) -> list[int | Unusable]:
 
 def _instant(value: Any) -> int:
     """Return milliseconds since the epoch. Raises Unusable."""
+    if isinstance(value, Unusable):
+        raise value
     if value is None:
         raise Unusable(value, "select the time at which the request ended")
-    at_ms = _from_text(value) if isinstance(value, str) else _from_number(value)
+    at_ms = _from_text(value) if isinstance(value, str) else epoch_ms(value)
     ended_at_ms: int = math.floor(at_ms + HALF_MICROSECOND_MS)
     if not 0 <= ended_at_ms <= MAX_TIME_MS:
         raise Unusable(value, f"write milliseconds since 1970; {excerpt(ended_at_ms)} is no time")

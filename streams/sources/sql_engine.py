@@ -11,10 +11,13 @@ from typing import Any
 
 import duckdb
 import numpy as np
+from duckdb.func import FunctionNullHandling
+from duckdb.sqltypes import VARCHAR
 from numpy.typing import NDArray
 
-from streams.events.epoch import EARLIEST_MS, LATEST_MS, UNITS
-from streams.events.fields import MAX_LABEL, STATUS_OUTCOMES
+from streams.events.epoch import EARLIEST_MS, LATEST_MS, UNIT_NAMES, UNITS
+from streams.events.fields import MAX_LABEL, MAX_TIME_MS, STATUS_OUTCOMES
+from streams.sources.conversion import HALF_MICROSECOND_MS, parse_time
 
 MEMORY_LIMIT = "512MB"
 TIME_LIMIT_S = 10.0  # for one batch
@@ -50,8 +53,17 @@ class SqlEngine:
                 f"CREATE MACRO {name}({parameters}) AS "
                 f"error('{name} is not available in mappings')::VARCHAR"
             )
+        # DuckDB's own functions move a local time that the clocks skip, and have other patterns.
+        self._connection.create_function(
+            "parse_time",
+            parse_time,
+            [VARCHAR] * 3,
+            VARCHAR,
+            null_handling=FunctionNullHandling.SPECIAL,
+        )
         self._connection.execute(_contract_macros())
-        self._connection.execute((files(__package__) / "macros.sql").read_text())
+        for name in ("macros.sql", "values.sql"):
+            self._connection.execute((files(__package__) / name).read_text())
         for setting in SETTINGS:
             self._connection.execute(f"SET {setting}")
 
@@ -90,11 +102,8 @@ class SqlEngine:
 
 
 def _contract_macros() -> str:
-    """Return the CREATE MACRO statements of `epoch_ms_of`, `label` and `status_outcome`.
-
-    They repeat facts of the event contract, so they are built from it.
-    """
-    return "\n".join((_epoch_ms_of(), _label(), _status_outcome()))
+    """Return the CREATE MACRO statements that repeat facts of the event contract."""
+    return "\n".join((_epoch_ms_of(), _units(), _counted_at(), _label(), _status_outcome()))
 
 
 def _epoch_ms_of(argument: str = "x") -> str:
@@ -110,6 +119,30 @@ def _epoch_ms_of(argument: str = "x") -> str:
         f"CREATE MACRO epoch_ms_of({argument}) AS coalesce("
         f"number_epoch_ms(try_cast({argument}::VARCHAR AS DOUBLE)), "
         f"epoch_us(try_cast({argument}::VARCHAR AS TIMESTAMPTZ)) / 1000);"
+    )
+
+
+def _units() -> str:
+    """Return the macros that say whether milliseconds, or a number of any unit, are a time."""
+    cases = " ".join(
+        f"WHEN n * {multiplier} / {divisor} BETWEEN {EARLIEST_MS} AND {LATEST_MS} "
+        f"THEN '{UNIT_NAMES[unit]}: set time.unit to {unit}'"
+        for unit, (multiplier, divisor) in UNITS.items()
+    )
+    return (
+        f"CREATE MACRO is_of_century(ms) AS ms BETWEEN {EARLIEST_MS} AND {LATEST_MS};\n"
+        f"CREATE MACRO unit_of_epoch(n) AS CASE {cases} END;"
+    )
+
+
+def _counted_at() -> str:
+    """Return the macro from milliseconds after `start` to the time of an event, as JSON."""
+    # Text of a time, unlike a number, is not searched for another unit.
+    at = f"floor(ms + {HALF_MICROSECOND_MS})::BIGINT + start"
+    return (
+        f"CREATE MACRO counted_at(ms, start) AS CASE WHEN ms + start > -1 "
+        f"AND ms + start < {MAX_TIME_MS + 1} THEN to_json(make_timestamptz(({at}) * 1000)) "
+        "ELSE unusable(ms + start, 'write milliseconds after 1970, to the year 9999') END;"
     )
 
 

@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import numpy as np
 
 from streams.config.yaml_file import read_text
 from streams.errors import ConfigError
 from streams.sources.conversion import KINDS
-from streams.sources.files import RowError, decode_json
+from streams.sources.files import RowError, decode_json, mend
 from streams.sources.rows import Row
 from streams.sources.sql_columns import ResultColumns
 from streams.sources.sql_engine import TIME_LIMIT_S, QueryStopped, SqlEngine
+from streams.sources.sql_text import text_literal
 
 # Comments `-- key: value` before the SELECT: how a file is read, and a line for people.
-OPTION = re.compile(r"--\s*(about|format|rows|delimiter|columns):\s*(.+?)\s*$")
+OPTION = re.compile(r"--\s*(about|format|rows|delimiter|columns|required|optional):\s*(.+?)\s*$")
 FORMATS = ("csv", "jsonl", "json", "parquet")
 REQUIRED = ("line", "ended_at", "model")
 GIVE_OUTCOME = ("outcome", "status_code", "ending", "error_class")
@@ -33,6 +35,7 @@ GIVE_OUTCOME = ("outcome", "status_code", "ending", "error_class")
 LIMITS_PER_BATCH = 5
 SHORTEST_PART = 20
 _MESSAGE_MAX = 300
+_check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class SqlMappingError(ConfigError):
@@ -44,7 +47,8 @@ class Record:
     """One record of a file or topic.
 
     `line`: line of the file, or offset in the partition. `value`: one JSON value, UTF-8.
-    `timestamp_ms`: when the producer or the broker took the record, if known.
+    `timestamp_ms`: when the producer or the broker took the record, if known. `number`: of the
+    record in the file, from 1, with those that cannot be read.
     """
 
     line: int
@@ -52,6 +56,7 @@ class Record:
     key: str | None = None
     timestamp_ms: int | None = None
     headers: Mapping[str, str] | None = None
+    number: int | None = None
 
     @property
     def content(self) -> bytes:
@@ -68,6 +73,10 @@ class Record:
         """The value as text, with U+FFFD in place of what is no UTF-8."""
         return self.value if isinstance(self.value, str) else self.value.decode(errors="replace")
 
+    def numbered(self, number: int) -> "Record":
+        """Return the record with its number."""
+        return Record(self.line, self.value, self.key, self.timestamp_ms, self.headers, number)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -75,12 +84,13 @@ class Source:
 
     `name`: the file without endings, or `topic-partition`; ids are made of it and the line if the
     mapping returns no `request_id`. `base_ms`: where relative times begin, if the operator chose
-    it. `first`: the first record of the file, as JSON text.
+    it. `first`: the first usable record of the file. `each_is_first`: every record is its own one.
     """
 
     name: str
     base_ms: int | None = None
-    first: str | None = None
+    first: Record | None = None
+    each_is_first: bool = False
 
 
 @dataclass(slots=True)
@@ -94,12 +104,17 @@ class MappedBatch:
 
 @dataclass(frozen=True, slots=True)
 class FileOptions:
-    """How the file is read. None and the empty text: recognised from the content."""
+    """How the file is read. None and the empty text: recognised from the content.
+
+    `required` and `optional`: columns that a CSV header must have once, or at most once.
+    """
 
     format: str | None = None
     rows: str | None = None
     delimiter: str | None = None
     columns: tuple[str, ...] | None = None
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 class SqlMapping:
@@ -110,15 +125,13 @@ class SqlMapping:
         self._time_limit_s = time_limit_s
         options = _options(sql)
         self.about = options.pop("about", "")
-        columns = options.pop("columns", None)
-        self.options = FileOptions(
-            columns=tuple(part.strip() for part in columns.split(",")) if columns else None,
-            **options,
-        )
+        self.options = _file_options(options)
         if self.options.format not in (None, *FORMATS):
             raise SqlMappingError(
                 f"{name}: format: found {self.options.format!r}; use {', '.join(FORMATS)}"
             )
+        # Only queries that use it need a search for it.
+        self.uses_first = re.search(r"\bfirst\b", sql) is not None
         self._engine = SqlEngine()
         self._source: Source | None = None
         self._define(Source(""))
@@ -132,10 +145,11 @@ class SqlMapping:
         batch = MappedBatch()
         texts: list[tuple[Record, str]] = []
         for record in records:
-            try:
-                texts.append((record, record.text))
-            except UnicodeDecodeError as error:
-                batch.failures.append(RowError(record.line, f"not UTF-8: {error}"))
+            text = _usable_text(record)
+            if isinstance(text, RowError):
+                batch.failures.append(text)
+            else:
+                texts.append((record, text))
         deadline = time.monotonic() + LIMITS_PER_BATCH * self._time_limit_s
         answered: set[int] = set()
         for row in self._query(texts, batch.failures, deadline, self._time_limit_s):
@@ -154,9 +168,15 @@ class SqlMapping:
         self._source = source
         self._engine.load("batch", _arrays([]))
         base = "NULL" if source.base_ms is None else str(source.base_ms)
-        first = "NULL" if source.first is None else f"try_cast({_quote(source.first)} AS JSON)"
-        constants = f"{_quote(source.name)} AS source, {base}::BIGINT AS base, {first} AS first"
-        record = "line, raw::JSON AS r, key, timestamp, headers::JSON AS headers"
+        first, number = "NULL", "NULL"
+        if source.each_is_first:
+            first, number = "raw::JSON", "number"
+        elif source.first is not None:
+            first = f"try_cast({text_literal(source.first.readable_text)} AS JSON)"
+            number = str(source.first.number or "NULL")
+        constants = f"{text_literal(source.name)} AS source, {base}::BIGINT AS base"
+        constants += f", {first} AS first, {number}::BIGINT AS first_number"
+        record = "line, number, raw::JSON AS r, key, timestamp, headers::JSON AS headers"
         self._engine.define("records", f"SELECT {record}, {constants} FROM batch")  # noqa: S608
 
     def _check(self, sql: str) -> tuple[str, ResultColumns]:
@@ -223,16 +243,6 @@ class SqlMapping:
         error: Exception,
     ) -> list[Row | RowError]:
         """Return the rows of records on which the query failed together."""
-        # Text that is no strict JSON fails the whole batch: mend or report it first.
-        usable = []
-        for record, text in texts:
-            strict = _strict_json(text)
-            if isinstance(strict, str):
-                usable.append((record, strict))
-            else:
-                failures.append(RowError(record.line, f"not JSON: {strict}"))
-        if usable != texts:
-            return self._query(usable, failures, deadline, limit_s)
         # Past the deadline records share the failure of their neighbours: the time is bounded.
         if len(texts) == 1 or time.monotonic() > deadline:
             failures += [RowError(record.line, _message(error)) for record, _ in texts]
@@ -250,6 +260,21 @@ def read_sql(name: str, path: Path, fix: str) -> SqlMapping:
     return SqlMapping(read_text(path, name, fix=fix, error=SqlMappingError), str(path))
 
 
+def _file_options(options: dict[str, str]) -> FileOptions:
+    names = {key: options.pop(key, None) for key in ("columns", "required", "optional")}
+    columns, required, optional = (text and _names(text) for text in names.values())
+    return FileOptions(
+        columns=columns or None, required=required or (), optional=optional or (), **options
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Return the names in a list `a, b`, or in a JSON list if they have commas."""
+    if text.startswith("["):
+        return tuple(json.loads(text))
+    return tuple(part.strip() for part in text.split(","))
+
+
 def _options(sql: str) -> dict[str, str]:
     """Return the options in the comments before the SELECT."""
     options: dict[str, str] = {}
@@ -257,7 +282,10 @@ def _options(sql: str) -> dict[str, str]:
         if line.strip() and not line.startswith("--"):
             break
         if match := OPTION.match(line):
-            options[match[1]] = match[2].strip("'\"") if match[1] == "delimiter" else match[2]
+            value = match[2]
+            # Quotes show a blank, and a delimiter that may be a quote itself.
+            is_quoted = match[1] == "delimiter" and len(value) > 2 and value[0] == value[-1]
+            options[match[1]] = value[1:-1] if is_quoted else value
     return options
 
 
@@ -266,42 +294,46 @@ def _arrays(texts: Sequence[tuple[Record, str]]) -> dict[str, np.ndarray[Any, An
     # DuckDB reads arrays of objects and masked arrays in place: no copy, no Arrow.
     size = len(texts)
     lines = np.empty(size, np.int64)
-    stamps = np.ma.masked_array(np.zeros(size, np.int64), mask=True)
+    stamps, numbers = (np.ma.masked_array(np.zeros(size, np.int64), mask=True) for _ in range(2))
     raw, keys, headers = (np.empty(size, object) for _ in range(3))
     for index, (record, text) in enumerate(texts):
         lines[index], raw[index], keys[index] = record.line, text, record.key
         if record.timestamp_ms is not None:
             stamps[index] = record.timestamp_ms
+        if record.number is not None:
+            numbers[index] = record.number
         if record.headers:
             headers[index] = json.dumps(dict(record.headers))
-    return {"line": lines, "raw": raw, "key": keys, "timestamp": stamps, "headers": headers}
+    return {
+        "line": lines,
+        "number": numbers,
+        "raw": raw,
+        "key": keys,
+        "timestamp": stamps,
+        "headers": headers,
+    }
 
 
-def _strict_json(text: str) -> str | ValueError | RecursionError:
-    """Return the text, or JSON without NaN and half surrogate pairs; the error if it is no JSON."""
+def _usable_text(record: Record) -> str | RowError:
+    """Return the record's JSON as the database reads it."""
     try:
-        json.loads(text, parse_constant=_not_strict)
-        if "\\ud" not in text.lower():
-            return text
-    except _NotStrictError:
-        pass
+        text = record.text
+        # DuckDB alone accepts a comma before a closing bracket.
+        _check_syntax(text)
+    except UnicodeDecodeError as error:
+        return RowError(record.line, f"not UTF-8: {error}")
+    except (msgspec.DecodeError, RecursionError):
+        return _mended_text(record)
+    return text
+
+
+def _mended_text(record: Record) -> str | RowError:
+    """Return the JSON of a record with NaN or half a surrogate pair; an error if it is no JSON."""
+    try:
+        value = decode_json(record.content)
     except (ValueError, RecursionError) as error:
-        return error
-    return (
-        json.dumps(decode_json(text.encode()), ensure_ascii=False).encode(errors="replace").decode()
-    )
-
-
-class _NotStrictError(Exception):
-    """The text has NaN or Infinity, which data frames write and JSON does not have."""
-
-
-def _not_strict(constant: str) -> Any:
-    raise _NotStrictError(constant)
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+        return RowError(record.line, f"not JSON: {error}; write one JSON value a line")
+    return json.dumps(mend(value), ensure_ascii=False)
 
 
 def _message(error: Exception) -> str:

@@ -8,14 +8,13 @@ from pathlib import Path
 import click
 
 from exporters.formatting import latency
-from streams.errors import RequestError
 from streams.intake.otlp.decode import FORMATS
 from streams.sources.events import EVENTS
 from streams.sources.guess import ROWS, Guess, contract_events, guesses, read_sample
 from streams.sources.reading import load_mapping
 from streams.sources.records import read_records
 from streams.sources.rows import Row
-from streams.sources.sql_mapping import FileOptions, Record, SqlMapping
+from streams.sources.sql_mapping import FileOptions, Record
 from streams.sources.starter import starter
 from tokenpulse import span_sample
 from tokenpulse.report_tables import table
@@ -56,10 +55,7 @@ def try_(file: Path, mapping: str | None) -> None:
 def _best(file: Path, name: str | None) -> tuple[Guess | None, list[str]]:
     """Return the best guess and the names of other mappings that fit. Raises UnreadableFile."""
     if name is not None:
-        mapping = load_mapping(name)
-        if not isinstance(mapping, SqlMapping):
-            raise RequestError(f"--mapping: {name} is no SQL; replay reads it nevertheless")
-        return read_sample(file, mapping), []
+        return read_sample(file, load_mapping(name)), []
     # Files that need no mapping are recognised first.
     if known := contract_events(file) or span_sample.read(file):
         return known, []

@@ -23,8 +23,9 @@ from streams.query.report import Question, make_report
 from streams.sources.events import EventLine, read_events
 from streams.sources.files import RowError
 from streams.sources.problems import RowProblems
-from streams.sources.reading import AnyMapping, read_rows
+from streams.sources.reading import read_rows
 from streams.sources.rows import Row
+from streams.sources.sql_mapping import SqlMapping
 from streams.sources.suggestion import check_events
 from streams.state.measures import counted_events
 from streams.state.slices import duplicates_of, rejections_by_reason
@@ -55,7 +56,7 @@ class Replay:
     """
 
     path: Path
-    mapping: AnyMapping | None = None
+    mapping: SqlMapping | None = None
     as_recorded: bool = False
     speed: float | None = None
     base_ms: int | None = None

@@ -88,7 +88,7 @@ def test_a_broken_csv_line_is_reported_with_its_number_and_reading_goes_on(
         (8, False),  # text after the closing quote
         (9, True),
     ]
-    assert found[2].problem == "time (column at): found 'x'; write a number, or make it null"
+    assert found[2].problem == "ended_at: found 'x'; write a number, or make it null"
     assert found[4].problem.startswith("not UTF-8: ")
 
 
@@ -169,9 +169,9 @@ def test_rows_under_a_repeated_key_are_all_read(read: Callable[..., Any]) -> Non
     ("content", "mapping", "finding"),
     [
         (b"", SIMPLE, "is empty"),
-        (b"at,other\n1,2\n", SIMPLE, "no columns named 'input' for fields.input_tokens"),
+        (b"at,other\n1,2\n", SIMPLE, "no columns named 'input'; correct the mapping"),
         (b"at,input,input\n1,2,3\n", SIMPLE, "2 columns named 'input'"),
-        (b"PAR1....", SIMPLE, "is a Parquet file"),
+        (b"PAR1....", SIMPLE, "give a readable, complete file"),
         (b"\xff\xfea\x00", SIMPLE, "is UTF-16"),
         (gzip.compress(random.Random(1).randbytes(9_000))[:5_000], SIMPLE, "end-of-stream"),
         (b"\x1f\x8bnot gzip", SIMPLE, "nknown compression method"),

@@ -118,7 +118,7 @@ def test_a_status_that_gives_no_outcome_makes_no_event(
 def test_a_row_without_an_outcome_is_reported_with_its_line_and_the_reason(tmp_path: Path) -> None:
     problems = {
         None: "no outcome and no status_code: map a column that has one, or give a `default`",
-        1_200: "status_code (column status_code): found 1200; write an HTTP status, 0 to 999",
+        1_200: "status_code: found 1200; write an HTTP status, 0 to 999",
         700: "status_code: found 700, for which no outcome is known; map an outcome",
     }
     for status, problem in problems.items():
@@ -126,7 +126,7 @@ def test_a_row_without_an_outcome_is_reported_with_its_line_and_the_reason(tmp_p
         assert row == RowError(1, problem)
     row = mapped(tmp_path, {"ended_at": AT, "outcome": "Success"})
     assert isinstance(row, RowError)
-    assert row.problem.startswith("outcome (column outcome): found 'Success'; give a `table`")
+    assert row.problem.startswith("outcome: found 'Success'; give a `table`")
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "csv"])
@@ -184,7 +184,7 @@ def test_an_ending_or_error_class_alone_gives_an_outcome(
     (row,) = read_rows(tmp_path / "rows", load_mapping(str(tmp_path / "m.yaml")))
     if outcome is None:
         assert isinstance(row, RowError)
-        assert row.problem.startswith(f"{name} (column word): found {word!r}; give a `table`")
+        assert row.problem.startswith(f"{name}: found {word!r}; give a `table`")
     else:
         assert isinstance(row, Row)
         assert outcome_in(judged([row.encode()])) == outcome
@@ -197,7 +197,7 @@ def test_a_word_that_the_contract_lacks_is_reported_with_those_that_it_has(tmp_p
     (row,) = read_rows(tmp_path / "rows", load_mapping(str(tmp_path / "m.yaml")))
     assert isinstance(row, Row)
     assert row.problems == (
-        "served_from (column from): found 'Response_Cache'; give a `table` that leads to one of "
+        "served_from: found 'Response_Cache'; give a `table` that leads to one of "
         "model, response_cache",
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streams.sources.reading import AnyMapping, load_mapping, read_rows, shipped_mappings
+from streams.sources.reading import load_mapping, read_rows, shipped_mappings
 from streams.sources.rows import Row
 from streams.sources.sql_mapping import MappedBatch, Record, Source, SqlMapping
 from tests.support.paths import ROOT
@@ -22,7 +22,7 @@ END_MS = 1_795_168_802_000  # 2026-11-20T10:00:02Z
 
 
 @functools.cache
-def mapping_of(name: str) -> AnyMapping:
+def mapping_of(name: str) -> SqlMapping:
     return load_mapping(name)
 
 

@@ -57,7 +57,7 @@ def test_key_timestamp_headers_base_source_and_first_are_columns_of_a_record() -
     sql = """SELECT line, timestamp + base AS ended_at, source || key AS model,
         headers->>'team' AS customer_id, first->>'v' AS region, 'success' AS outcome FROM records"""
     record = Record(7, b"{}", "k", 1_795_168_801_000, {"team": "red"})
-    (row,) = SqlMapping(sql, "m").map([record], Source("topic-3", 5, '{"v": "eu"}')).rows
+    (row,) = SqlMapping(sql, "m").map([record], Source("topic-3", 5, Record(1, '{"v": "eu"}'))).rows
     assert row.event == {
         "request_id": "topic-3-7",
         "ended_at": 1_795_168_801_005,
