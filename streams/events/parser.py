@@ -62,8 +62,10 @@ _GIVEN = msgspec.json.Decoder(
     msgspec.defstruct("_Given", [(field.name, msgspec.Raw, _NULL) for field in FIELDS])
 )
 _ANYTHING = msgspec.json.Decoder(msgspec.Raw)
-# A decoder of text raises the second for bytes that are not UTF-8.
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+# What msgspec raises for bytes of a sender: the second for text that is not UTF-8, the third for
+# deep nesting.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_FIELD = {field.name: field for field in FIELDS}
 _VALUE = {field.name: msgspec.json.Decoder(field.kind.type) for field in FIELDS}
 
 _TIME = re.compile(TIME_PATTERN)
@@ -131,7 +133,7 @@ def _is_no_text(raw: bytes) -> bool:
     return False
 
 
-def _repair(record: bytes) -> bytes:
+def repair(record: bytes) -> bytes:
     """Return a record without NaN and Infinity, and with bytes that are not UTF-8 in place of lone
     surrogates: the parser fails at these wherever they are, and at bytes only in a value it reads.
     """
@@ -144,13 +146,26 @@ def _repair_token(token: re.Match[bytes]) -> bytes:
     return _ESCAPE.sub(lambda escape: _NO_TEXT if escape[1] else escape[0], token[0])
 
 
-def record_key(record: bytes) -> bytes:
-    """Return the Kafka key of a record that was accepted: its request id."""
+def record_key(record: bytes) -> bytes | None:
+    """Return the Kafka key of a record: its request id; None if it has no usable one."""
     try:
-        event = _IDENTIFIED.decode(record)
-    except _UNREADABLE:
-        event = _IDENTIFIED.decode(_repair(record))
-    return str(event.request_id).encode()
+        return str(_IDENTIFIED.decode(record).request_id).encode()
+    except UNREADABLE:
+        request_id, _ = given_value(record, "request_id")
+    return None if request_id is None else str(request_id).encode()
+
+
+def given_value(record: bytes, name: str) -> tuple[Any, tuple[str, str] | None]:
+    """Return the value of one field of a record of any bytes, and its fault, as `events_of` does.
+
+    (None, None) if the record has no such field, or cannot be read.
+    """
+    try:
+        given = _read_values(record)
+    except UNREADABLE:
+        given = None
+    raw = b"null" if given is None else bytes(getattr(given, name))
+    return (None, None) if raw == b"null" else _decode_field(_FIELD[name], raw)
 
 
 def usual_events(records: Sequence[bytes]) -> list[Any] | None:
@@ -161,7 +176,7 @@ def usual_events(records: Sequence[bytes]) -> list[Any] | None:
     """
     try:
         return list(map(_USUAL.decode, records))
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -181,7 +196,7 @@ def events_of(
     while True:
         try:
             events.extend(decoding)  # keeps the events before an exception, and resumes after it
-        except _UNREADABLE:
+        except UNREADABLE:
             at = len(events) + len(rejected)
             position = int(positions[at])
             verdict, event, wrong = _decode_by_field(records[at])
@@ -238,7 +253,7 @@ def _read_values(record: bytes) -> Any:
     try:
         return _GIVEN.decode(record)
     except msgspec.DecodeError:
-        repaired = _repair(record)
+        repaired = repair(record)
     _ANYTHING.decode(repaired)  # the other decoder does not read what is no object to its end
     try:
         return _GIVEN.decode(repaired)
@@ -295,7 +310,7 @@ def _is_empty(raw: bytes) -> bool:
     """Return whether a JSON value is false, 0, or a text, array or object without content."""
     try:
         return not msgspec.json.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False  # it has a text that is not UTF-8, or a number that no float holds: 1e999
 
 

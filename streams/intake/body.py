@@ -5,11 +5,13 @@ Pure: no network and no clock.
 
 import zlib
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import cramjam
 import msgspec
 import numpy as np
+
+from streams.events.parser import UNREADABLE, repair
 
 EVENTS_PATH, TRACES_PATH = "/v1/events", "/v1/traces"
 CLOUD_EVENT = "application/cloudevents+json"
@@ -20,6 +22,7 @@ JSON_TYPES = ("application/json", CLOUD_EVENT, CLOUD_EVENTS, *_LINES)
 _OBJECTS_PER_RECORD = 64
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_Value = TypeVar("_Value")
 
 
 class _Object(msgspec.Struct, gc=False):
@@ -120,9 +123,9 @@ def split_records(content_type: str, body: bytes, max_records: int) -> list[byte
         if start == b"[":
             return _split_array(body, max_records)
         if start == b"{":
-            _OBJECT.decode(body)
+            _decode(_OBJECT, body)
             return [body]
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         # Some senders label lines as application/json.
         if start == b"{" and b"\n" in body.strip():
             return _split_lines(body, max_records)
@@ -138,10 +141,10 @@ def _split_array(body: bytes, max_records: int) -> list[bytes]:
     if body.count(b"{") > max_records * _OBJECTS_PER_RECORD:
         raise _too_many(max_records)
     # Fails at the first element that is no object, so that numbers cannot fill the memory.
-    count = len(_OBJECTS.decode(body))
+    count = len(_decode(_OBJECTS, body))
     if count > max_records:
         raise _too_many(max_records)
-    return [bytes(record) for record in _LIST.decode(body)]
+    return [bytes(record) for record in _decode(_LIST, body)]
 
 
 def _split_lines(body: bytes, max_records: int) -> list[bytes]:
@@ -163,14 +166,24 @@ def unwrap_cloud_event(record: bytes) -> bytes:
     The envelope's `id` and `time` fill in for `request_id` and `ended_at`, if the data has none.
     """
     try:
-        envelope = _MEMBERS.decode(record)
+        envelope = _decode(_MEMBERS, record)
         data = envelope.get("data")
         if "specversion" not in envelope or data is None:
             return record
         members: dict[str, Any] = dict(_MEMBERS.decode(data))
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return record
     for name, attribute in (("request_id", "id"), ("ended_at", "time")):
         if name not in members and attribute in envelope:
             members[name] = envelope[attribute]
     return msgspec.json.encode(members)
+
+
+def _decode(decoder: msgspec.json.Decoder[_Value], text: bytes) -> _Value:
+    """Decode JSON in which NaN, Infinity and half surrogate pairs cost their own value only."""
+    try:
+        return decoder.decode(text)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        return decoder.decode(repair(text))

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from streams.events.parser import UNREADABLE
 from streams.sources.events import EVENTS
 from streams.sources.reading import load_mapping, shipped_mappings
 from streams.sources.sql_mapping import Record, Source
@@ -139,7 +140,7 @@ def recognise(records: Sequence[bytes]) -> str:
 def _is_event(record: bytes) -> bool:
     try:
         return "ended_at" in msgspec.json.decode(record, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         # A record that is no JSON is judged as an event, whose rejection names the fault.
         return True
 

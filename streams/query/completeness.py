@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
 
+_TOGETHER_S = 60  # watermarks of partitions that are all read differ by less
+
 
 def complete_until_s(views: Sequence[PartitionView], signs: Sequence[Heartbeat]) -> list[int]:
     """Return by partition the second up to which its counts are complete: its watermark, or the
@@ -28,12 +30,24 @@ def complete_until_s(views: Sequence[PartitionView], signs: Sequence[Heartbeat])
     return found
 
 
-def settled_until_s(complete_s: Sequence[int], watermark_s: int, step_s: int) -> int:
-    """Return the end of the last step that every partition has counted; 0 if it is not known.
-
-    `complete_s`: by partition; 0 for one of a few events that are not settled.
-    """
-    earliest_s = min(filter(None, complete_s), default=0)
-    # All partitions are in the running step: it is as complete as the answer can be.
-    is_running = earliest_s // step_s >= watermark_s // step_s > 0
+def settled_until_s(
+    views: Sequence[PartitionView], signs: Sequence[Heartbeat], watermark_s: int, step_s: int
+) -> int:
+    """Return the end of the last step that every partition has counted; 0 if it is not known."""
+    has_worker = {sign.partition for sign in signs}
+    # A few events of senders' clocks settle no time, which says nothing of a partition unless its
+    # worker is known to be behind.
+    known_s = [
+        until_s
+        for view, until_s in zip(views, complete_until_s(views, signs), strict=True)
+        if until_s or view.partition in has_worker
+    ]
+    earliest_s = min(known_s, default=0)
+    # Workers write their checkpoints one after another: the running step is as complete as it can
+    # be if all are there.
+    is_running = (
+        earliest_s > 0
+        and earliest_s >= watermark_s - _TOGETHER_S
+        and earliest_s // step_s >= watermark_s // step_s
+    )
     return (earliest_s // step_s + is_running) * step_s

@@ -16,6 +16,7 @@ import redis.asyncio as aioredis
 from streams.config.settings import Kafka
 from streams.events.fields import FIELDS, REASONS
 from streams.events.page import FIELD_COSTS
+from streams.events.parser import UNREADABLE
 from streams.kafka.dead_letters import DeadLetterHeaders
 from streams.kafka.topic_reader import TopicReader
 from streams.query.instants import rfc3339_ms
@@ -61,7 +62,7 @@ class RejectedRecord:
             return self.value
         try:
             raw = _MEMBERS.decode(self.value).get(self.field)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             # It may have been rejected because it is not JSON: show all of it.
             return self.value
         return None if raw is None else bytes(raw)
@@ -95,8 +96,8 @@ def describe(value: bytes | None) -> str:
         return "no value"
     try:
         content = msgspec.json.decode(value)
-    except (msgspec.DecodeError, RecursionError):
-        return f"{len(value)} bytes that are not JSON"
+    except UNREADABLE:
+        return f"{len(value)} bytes that are not JSON in UTF-8"
     if isinstance(content, str):
         return f"a text of {len(content)} characters"
     if isinstance(content, list | dict):

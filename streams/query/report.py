@@ -14,7 +14,7 @@ import redis.asyncio as aioredis
 
 from streams.config.latency import Latency
 from streams.errors import RequestError
-from streams.query.completeness import complete_until_s, settled_until_s
+from streams.query.completeness import settled_until_s
 from streams.query.instants import rfc3339, rfc3339_ms
 from streams.state.coverage import Coverage
 from streams.state.measures import (
@@ -225,7 +225,7 @@ def choose_range(
     if len(starts) > STEPS_MAX:
         fix = "a longer one" if step_s < DAY_S else "a later --from or an earlier --to"
         raise RequestError(f"--step: {step_s} s makes more than {STEPS_MAX} steps; give {fix}")
-    settled_s = settled_until_s(complete_until_s(views, signs), watermark_s, step_s)
+    settled_s = settled_until_s(views, signs, watermark_s, step_s)
     from_s, to_s = starts.start, starts.stop
     return Range(from_s, to_s, step_s, as_of_s, min(max(from_s, settled_s), to_s))
 

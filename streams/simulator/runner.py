@@ -8,9 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import msgspec
-
 from streams.config.settings import Settings
+from streams.events.parser import record_key
 from streams.kafka.producer import CHUNK_RECORDS, EventProducer, now_ms
 from streams.simulator.generator import NOTHING_PLANNED, Traffic
 from streams.simulator.profile import Profile
@@ -188,23 +187,11 @@ async def produce(settings: Settings, source: BinaryIO) -> int:
 
     A line without a readable request_id gets no key; the worker rejects it with a reason.
     """
-    keys = msgspec.json.Decoder(_Keyed)
     async with EventProducer(settings.kafka) as producer:
         for chunk in _chunks(source):
-            events = []
-            for line in chunk:
-                try:
-                    key: bytes | None = keys.decode(line).request_id.encode()
-                except (msgspec.MsgspecError, UnicodeError, RecursionError):
-                    key = None
-                events.append((key, line))
-            await producer.send_many(events)
+            await producer.send_many([(record_key(line), line) for line in chunk])
         await producer.flush()
         return producer.sent
-
-
-class _Keyed(msgspec.Struct):
-    request_id: str
 
 
 def _chunks(source: BinaryIO) -> Iterator[list[bytes]]:

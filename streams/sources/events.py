@@ -12,14 +12,12 @@ from pathlib import Path
 import msgspec
 
 from streams.events.epoch import EARLIEST_MS, UNIT_NAMES, epoch_unit
-from streams.events.parser import time_ms
+from streams.events.parser import UNREADABLE, given_value, record_key, repair, time_ms
 from streams.sources.files import RowError, open_plain, plain_lines
 
 EVENTS = "events"  # the format of records that need no mapping
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_TIME = msgspec.json.Decoder(int | str)
-_ID = msgspec.json.Decoder(str | int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,10 @@ class EventLine:
         if not shift_ms or self.ended_at_ms is None:
             return self.value
         # All fields but one stay raw: 1.50 must not become 1.5.
-        fields = _FIELDS.decode(self.value)
+        try:
+            fields = _FIELDS.decode(self.value)
+        except UNREADABLE:
+            fields = _FIELDS.decode(repair(self.value))
         fields["ended_at"] = msgspec.Raw(str(self.ended_at_ms + shift_ms).encode())
         return msgspec.json.encode(fields)
 
@@ -63,25 +64,11 @@ def read_events(path: Path) -> Iterator[EventLine | RowError]:
 
 def _identity(value: bytes) -> tuple[bytes | None, int | None, str | None]:
     """Return the record's key, which is the request id, and `ended_at_ms` and `unit`."""
-    try:
-        fields = _FIELDS.decode(value)
-    except (msgspec.DecodeError, RecursionError):
-        return None, None, None
-    return _key(fields.get("request_id")), *_time(fields.get("ended_at"))
+    return record_key(value), *_time(value)
 
 
-def _key(raw: msgspec.Raw | None) -> bytes | None:
-    try:
-        return None if raw is None else str(_ID.decode(raw)).encode()
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        return None
-
-
-def _time(raw: msgspec.Raw | None) -> tuple[int | None, str | None]:
-    try:
-        given = None if raw is None else _TIME.decode(raw)
-    except msgspec.DecodeError:
-        return None, None
+def _time(value: bytes) -> tuple[int | None, str | None]:
+    given, _ = given_value(value, "ended_at")
     at_ms = time_ms(given) if isinstance(given, str) else given
     if at_ms is None:
         return None, None

@@ -5,16 +5,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import numpy as np
 
 from streams.events.decoder import EventLimits, decode
 from streams.events.faults import faults_of
 from streams.events.fields import FIELDS
+from streams.events.parser import given_value
 from streams.sources.declaration import SHIPPED
 from streams.sources.events import EVENTS, read_events
-from streams.sources.files import RowError, UnreadableFile
+from streams.sources.files import RowError, UnreadableFile, decode_json
 from streams.sources.reading import first_usable, load_mapping, shipped_mappings, stem
 from streams.sources.records import read_records
 from streams.sources.rows import Row
@@ -130,13 +131,18 @@ def contract_events(path: Path) -> Guess | None:
     for line in lines:
         if isinstance(line, RowError):
             failures.append(line)
-        elif line.ended_at_ms is None or line.key is None:
+        elif line.ended_at_ms is None or given_value(line.value, "request_id") == (None, None):
             failures.append(RowError(line.line, "no request_id or no ended_at"))
         else:
-            rows.append(Row(line.line, msgspec.json.decode(line.value), line.ended_at_ms))
+            rows.append(Row(line.line, _shown(line.value), line.ended_at_ms))
     if len(rows) <= len(failures):
         return None
     return Guess(EVENTS, "events of the contract (docs/events.md)", rows, failures)
+
+
+def _shown(value: bytes) -> Any:
+    """Return an event as it is shown; U+FFFD stands for what is no text."""
+    return decode_json(value.decode(errors="replace").encode())
 
 
 def _sample(path: Path, options: FileOptions) -> list[Record | RowError]:

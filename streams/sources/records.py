@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import msgspec
 
+from streams.events.parser import UNREADABLE
 from streams.sources.conversion import excerpt
 from streams.sources.files import (
     BOM,
@@ -108,7 +109,7 @@ def _format(head: bytes) -> str:
 def _is_json(line: bytes) -> bool:
     try:
         msgspec.json.decode(line)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         # Data frames write NaN; a line that ends as an object does is one.
         return line.rstrip().endswith(b"}") and line.count(b"{") <= line.count(b"}")
     return True

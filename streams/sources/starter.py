@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from streams.events.parser import UNREADABLE
 from streams.sources.sql_mapping import Record
 
 # Usual names of each field's column, preferred ones first; lower case, without signs between words.
@@ -137,7 +138,7 @@ def _columns(sample: Sequence[Record]) -> list[_Column]:
     for record in sample[:_RECORDS]:
         try:
             paths |= dict.fromkeys(_leaves(msgspec.json.decode(record.value), ()))
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             continue
     return [_Column(path) for path in paths if path]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from streams.errors import RequestError
+from streams.events.parser import UNREADABLE
 from streams.sources.files import open_plain, plain_lines
 from streams.sources.guess import guesses
 
@@ -48,7 +49,7 @@ def check_events(path: Path) -> None:
 def _members(line: bytes) -> dict[str, msgspec.Raw]:
     try:
         return _OBJECT.decode(line)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return {}
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from streams.events.columns import Columns, SeriesKey
 from streams.events.fields import LABEL_PATTERN
+from streams.events.parser import UNREADABLE
 from streams.state.slices import LATENCIES, Thresholds
 from streams.state.tables import Ints
 
@@ -139,7 +140,7 @@ def load_exemplars(text: str) -> list[Exemplar]:
 def _trace_id(record: bytes) -> str | None:
     try:
         trace_id = _TRACED.decode(record).trace_id
-    except msgspec.DecodeError:  # of a repeated key the event decoder takes the last value
+    except UNREADABLE:  # of a repeated key the event decoder takes the last value
         return None
     return trace_id if trace_id and _TRACE_ID.fullmatch(trace_id) else None
 

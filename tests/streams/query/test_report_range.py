@@ -120,6 +120,24 @@ def test_a_report_is_complete_up_to_the_partition_that_is_furthest_behind() -> N
     assert choose_range(Question(step_s=10), views, NOON, [halted]).settled_s == NOON + 30
 
 
+def test_a_partition_that_is_behind_within_a_long_step_is_not_complete() -> None:
+    ahead, behind = (view_of(shelf_after([plain(NOON + at) for at in range(n)])) for n in (900, 40))
+    views = [ahead, PartitionView(1, behind.offset, behind.meta, behind.index, behind.totals)]
+    range_ = choose_range(Question(step_s=DAY_S), views, NOON)
+    assert range_.settled_s == range_.from_s
+
+
+def test_a_partition_without_a_settled_time_counts_if_its_worker_is_behind() -> None:
+    busy = view_of(shelf_after([plain(NOON + at) for at in range(900)]))
+    few = view_of(stamped_by_sender([NOON]))
+    views = [busy, PartitionView(1, few.offset, few.meta, few.index, few.totals)]
+    now_ms = str((NOON + 900) * 1_000)
+    behind = Heartbeat(1, {"at_ms": now_ms, "highwater": "5000", "halted": ""})
+    question = Question(step_s=10)
+    assert choose_range(question, views, NOON).settled_s == NOON + 900
+    assert choose_range(question, views, NOON, [behind]).settled_s == NOON
+
+
 def test_nothing_is_complete_as_long_as_no_time_is_settled() -> None:
     result = report(stamped_by_sender([NOON]), NOON)
     assert result["settled_until"] == result["from"]

@@ -103,6 +103,17 @@ def test_requests_without_a_latency_are_not_taken() -> None:
     assert traces(found) == {"slow", "newest"}
 
 
+def test_a_trace_that_is_no_text_is_passed_over() -> None:
+    values = [
+        msgspec.json.encode(event(NOW_S, trace_id=trace, duration_ms=9_000)) for trace in ("x", "y")
+    ]
+    values[0] = values[0].replace(b'"x"', b'"\xff"')
+    columns = decode(values, np.full(2, NOW_S * 1_000), None, RULES).columns
+    kept = Exemplars(EDGES)
+    kept.sample(values, columns, lambda series: True)
+    assert traces(load_exemplars(kept.dump())) == {"y"}
+
+
 def test_series_that_are_not_counted_under_their_name_are_left_out() -> None:
     found = looked_at(
         [event(NOW_S, trace_id="a"), event(NOW_S, trace_id="b", model="invented")],
