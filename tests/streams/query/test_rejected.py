@@ -12,7 +12,7 @@ from streams.query.rejected_help import INCONSISTENT, field_help, record_fix
     ("found", "description"),
     [
         (None, "no value"),
-        (b"", "0 bytes that are not JSON"),
+        (b"", "0 bytes that are not JSON in UTF-8"),
         (b'"\xc3\xa9t\xc3\xa9"', "a text of 3 characters"),
         (b"-1", "an integer of 2 characters"),
         (b"1.5e3", "a number of 5 characters"),
@@ -20,7 +20,7 @@ from streams.query.rejected_help import INCONSISTENT, field_help, record_fix
         (b"null", "null"),
         (b"[1, 2]", "a list of 6 bytes"),
         (b'{"a": 1}', "an object of 8 bytes"),
-        (b"[" * 100_000, "100000 bytes that are not JSON"),
+        (b"[" * 100_000, "100000 bytes that are not JSON in UTF-8"),
     ],
 )
 def test_a_description_has_type_and_size_and_no_content(
