@@ -34,13 +34,13 @@ def settled_until_s(
     views: Sequence[PartitionView], signs: Sequence[Heartbeat], watermark_s: int, step_s: int
 ) -> int:
     """Return the end of the last step that every partition has counted; 0 if it is not known."""
-    has_worker = {sign.partition for sign in signs}
-    # A few events of senders' clocks settle no time, which says nothing of a partition unless its
-    # worker is known to be behind.
+    halted = {sign.partition for sign in signs if sign.text("halted")}
+    # A few events of senders' clocks settle no time, which says nothing of a partition that is
+    # being read.
     known_s = [
         until_s
         for view, until_s in zip(views, complete_until_s(views, signs), strict=True)
-        if until_s or view.partition in has_worker
+        if until_s or view.partition in halted
     ]
     earliest_s = min(known_s, default=0)
     # Workers write their checkpoints one after another: the running step is as complete as it can

@@ -127,15 +127,15 @@ def test_a_partition_that_is_behind_within_a_long_step_is_not_complete() -> None
     assert range_.settled_s == range_.from_s
 
 
-def test_a_partition_without_a_settled_time_counts_if_its_worker_is_behind() -> None:
+def test_a_partition_without_a_settled_time_counts_if_it_is_halted() -> None:
     busy = view_of(shelf_after([plain(NOON + at) for at in range(900)]))
     few = view_of(stamped_by_sender([NOON]))
     views = [busy, PartitionView(1, few.offset, few.meta, few.index, few.totals)]
     now_ms = str((NOON + 900) * 1_000)
-    behind = Heartbeat(1, {"at_ms": now_ms, "highwater": "5000", "halted": ""})
+    halted = Heartbeat(1, {"at_ms": now_ms, "highwater": "5000", "halted": "POISONED"})
     question = Question(step_s=10)
     assert choose_range(question, views, NOON).settled_s == NOON + 900
-    assert choose_range(question, views, NOON, [behind]).settled_s == NOON
+    assert choose_range(question, views, NOON, [halted]).settled_s == NOON
 
 
 def test_nothing_is_complete_as_long_as_no_time_is_settled() -> None:

@@ -98,6 +98,7 @@ def test_metrics_from_the_older_state_are_identical(older: Settings) -> None:
     new = {
         "tokenpulse_archive_interval_seconds",
         "tokenpulse_known_ratio",
+        "tokenpulse_window_failing_customers",
         "tokenpulse_estimated_tokens_total",
         "tokenpulse_response_cache_total",
     }

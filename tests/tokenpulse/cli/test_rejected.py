@@ -67,7 +67,7 @@ def test_each_record_has_its_place_reason_and_fix_but_no_value(settings: Setting
     assert first[0].endswith("Z: not_json")
     assert first[1:] == [
         "  rule   malformed",
-        "  found  1 bytes that are not JSON",
+        "  found  1 bytes that are not JSON in UTF-8",
         "  fix    encode with a JSON library, one event a record",
     ]
     assert ", offset 5, " in second[0]
