@@ -222,7 +222,7 @@ def _judge_time(
     if by_sender is not None:
         unsure |= by_sender[position]
     own = unsure if unsure.any() else None
-    course = advance(watermark, ended_at_ms[alive], own, limits.horizon_ms)
+    course = advance(watermark, ended_at_ms[alive], own, limits.horizon_ms, rows.request[alive, 0])
     is_event = np.zeros(len(timestamps_ms) + 1, np.int64)
     # One place later, so that a record does not count itself.
     is_event[position + 1] = 1

@@ -21,7 +21,8 @@ other events confirm:
 How many successive events are needed follows the partition's own rate: as many as its newest events
 hold within JUMP_MS of one another, at least NEEDED_MIN, so that a quiet partition resumes soon,
 and at most NEEDED_MAX: with 30 % of wrong clocks, 28 of 32 have a chance of 2e-11.
-Late events, more than JUMP_MS before the anchor, neither confirm nor interrupt.
+Late events, more than JUMP_MS before the anchor, neither confirm nor interrupt. Nor does an event
+after it whose request is among those already: a record that is sent again confirms nothing.
 
 Before the first BEGIN events there is no anchor. The watermark is then provisional, and may fall:
 the first event of a log may be the one with the wrong clock. It is for readers only. Nothing is
@@ -35,6 +36,7 @@ import numpy.typing as npt
 
 Times = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]
+Ids = npt.NDArray[np.uint64]
 
 JUMP_MS = 30 * 60 * 1_000  # below one hour, so that a wrong time zone is seen as a wrong clock
 NEEDED_MIN, NEEDED_MAX = 3, 32
@@ -51,6 +53,8 @@ class Watermark(NamedTuple):
     # Ends of the newest events that senders stamped and that were not late, in log order.
     newest_ms: tuple[int, ...] = ()
     since_ms: int | None = None  # end of the earliest of the first events with a right clock
+    # Hashed request ids of the newest events that senders stamped and that nothing has confirmed.
+    unconfirmed: tuple[int, ...] = ()
 
     @classmethod
     def at(cls, time_ms: int | None) -> "Watermark":
@@ -79,12 +83,17 @@ class Course(NamedTuple):
 
 
 def advance(
-    watermark: Watermark, ended_at_ms: Times, by_sender: Marks | None, horizon_ms: int
+    watermark: Watermark,
+    ended_at_ms: Times,
+    by_sender: Marks | None,
+    horizon_ms: int,
+    request: Ids,
 ) -> Course:
     """Return the watermark along these events.
 
     `ended_at_ms`: shape (n,), in log order. `by_sender`: which of their records the sender stamped;
-    None if none. An event more than `horizon_ms` behind the watermark changes nothing.
+    None if none. An event more than `horizon_ms` behind the watermark changes nothing. `request`:
+    their hashed request ids.
     """
     stamped = by_sender is not None and bool(by_sender.any())
     provisional = watermark.time_ms is not None and watermark.anchor_ms is None
@@ -96,7 +105,7 @@ def advance(
         trusted_ms = max(int(ended_at_ms.max()), watermark.anchor_ms or 0)
         since_ms = int(ended_at_ms[0]) if watermark.since_ms is None else watermark.since_ms
         last = Watermark(int(latest_ms[-1]), trusted_ms, watermark.newest_ms, since_ms)
-        return Course(latest_ms, 0, last)
+        return Course(latest_ms, 0, last._replace(unconfirmed=watermark.unconfirmed))
     if by_sender is None:
         by_sender = np.zeros(len(ended_at_ms), np.bool_)
     anchor_ms = watermark.anchor_ms
@@ -105,20 +114,21 @@ def advance(
         in_time = latest_ms[:-1] - ended_at_ms <= horizon_ms
         in_time &= ended_at_ms >= anchor_ms - JUMP_MS
         newest_ms = (*watermark.newest_ms, *ended_at_ms[in_time][-_NEWEST:].tolist())[-_NEWEST:]
-        last = Watermark(int(latest_ms[-1]), anchor_ms, newest_ms, watermark.since_ms)
+        last = watermark._replace(time_ms=int(latest_ms[-1]), newest_ms=newest_ms)
         return Course(latest_ms, 0, last)
-    return _advance_singly(watermark, ended_at_ms, by_sender, horizon_ms)
+    return _advance_singly(watermark, ended_at_ms, by_sender, horizon_ms, request)
 
 
 def _advance_singly(
-    watermark: Watermark, ended_at_ms: Times, by_sender: Marks, horizon_ms: int
+    watermark: Watermark, ended_at_ms: Times, by_sender: Marks, horizon_ms: int, request: Ids
 ) -> Course:
     """As `advance`, one event at a time: needed only if an event lies far ahead, and at first."""
     times_ms = [-1 if watermark.time_ms is None else watermark.time_ms]
     settled_at = len(ended_at_ms) + 1 if watermark.anchor_ms is None else 0
-    for ended_ms, own in zip(ended_at_ms.tolist(), by_sender.tolist(), strict=True):
+    events = zip(ended_at_ms.tolist(), by_sender.tolist(), request.tolist(), strict=True)
+    for ended_ms, own, request_id in events:
         if own:
-            watermark = _advance_by_one(watermark, ended_ms, horizon_ms)
+            watermark = _advance_by_one(watermark, ended_ms, horizon_ms, request_id)
         elif watermark.anchor_ms is None or watermark.time_ms is None:
             since_ms = _earliest_near((*watermark.newest_ms, ended_ms), ended_ms)
             watermark = watermark._replace(time_ms=ended_ms, anchor_ms=ended_ms, since_ms=since_ms)
@@ -133,31 +143,45 @@ def _advance_singly(
     return Course(np.array(times_ms, np.int64), settled_at, watermark)
 
 
-def _advance_by_one(watermark: Watermark, ended_ms: int, horizon_ms: int) -> Watermark:
+def _advance_by_one(
+    watermark: Watermark, ended_ms: int, horizon_ms: int, request_id: int
+) -> Watermark:
     """Return the watermark after an event that its sender stamped."""
-    time_ms, anchor_ms, newest_ms, since_ms = watermark
+    time_ms, anchor_ms, newest_ms, since_ms, unconfirmed = watermark
     if anchor_ms is not None and time_ms is not None:
         if time_ms - ended_ms > horizon_ms or ended_ms < anchor_ms - JUMP_MS:
             return watermark
-        newest_ms = (*newest_ms, ended_ms)[-_NEWEST:]
         if ended_ms <= anchor_ms + JUMP_MS:
-            return Watermark(max(time_ms, ended_ms), anchor_ms, newest_ms, since_ms)
+            newest_ms = (*newest_ms, ended_ms)[-_NEWEST:]
+            return watermark._replace(time_ms=max(time_ms, ended_ms), newest_ms=newest_ms)
+        if request_id in unconfirmed:
+            return watermark
+        unconfirmed = (*unconfirmed, request_id)[-_NEWEST:]
+        newest_ms = (*newest_ms, ended_ms)[-_NEWEST:]
         needed = _needed(newest_ms)
         if len(newest_ms) >= needed:
             # A few late events among many must not hold the anchor back; few must all confirm.
             late = needed // _LATE_SHARE if needed >= BEGIN else 0
             anchor_ms = max(anchor_ms, sorted(newest_ms[-needed:])[late])
         if ended_ms <= anchor_ms + JUMP_MS:
-            time_ms = max(time_ms, ended_ms)
-        return Watermark(max(time_ms, anchor_ms), anchor_ms, newest_ms, since_ms)
+            time_ms, unconfirmed = max(time_ms, ended_ms), ()
+        return Watermark(max(time_ms, anchor_ms), anchor_ms, newest_ms, since_ms, unconfirmed)
+    if request_id in unconfirmed:
+        return watermark
+    unconfirmed = (*unconfirmed, request_id)
     newest_ms = (*newest_ms, ended_ms)
     if len(newest_ms) < BEGIN:
         begin_ms, anchor_ms = sorted(newest_ms)[(len(newest_ms) - 1) // 2], None
     else:
         # Not the earliest: a few clocks that are slow must not set it.
         begin_ms = anchor_ms = sorted(newest_ms)[BEGIN // 4]
+        unconfirmed = ()
     return Watermark(
-        _latest_near(newest_ms, begin_ms), anchor_ms, newest_ms, _earliest_near(newest_ms, begin_ms)
+        _latest_near(newest_ms, begin_ms),
+        anchor_ms,
+        newest_ms,
+        _earliest_near(newest_ms, begin_ms),
+        unconfirmed,
     )
 
 

@@ -343,6 +343,7 @@ class PartitionState:
                 recent=dict(self.recent),
                 archived_at_ms=self.archived_at_ms,
                 newest_ms=self.watermark.newest_ms,
+                unconfirmed=self.watermark.unconfirmed,
                 anchor_ms=self.watermark.anchor_ms,
                 set_back=self.last_set_back,
             )

@@ -65,11 +65,13 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     newest_ms: tuple[int, ...] = ()
     anchor_ms: int | None = None
     set_back: SetBack | None = None  # the last time that an operator set the watermark back
+    unconfirmed: tuple[int, ...] = ()  # of the watermark
 
     def watermark(self) -> Watermark:
         """Return the watermark with what its next move depends on."""
         anchor_ms = self.anchor_ms if self.newest_ms else self.anchor_ms or self.watermark_ms
-        return Watermark(self.watermark_ms, anchor_ms, self.newest_ms, self.since_ms)
+        known = self.newest_ms, self.since_ms, self.unconfirmed
+        return Watermark(self.watermark_ms, anchor_ms, *known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ def test_an_event_reads_as_the_definitions_say() -> None:
             "estimated": False,
             "from_cache": False,
             "streamed": True,
+            "stream": None,
             "final": True,
             "error_class": None,
             "ending": None,
