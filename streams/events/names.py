@@ -19,9 +19,9 @@ _ARN_PARTS = 5  # arn, partition, service, region and account come before the re
 def usable_label(given: str | int | None, only_last_part: bool = False) -> tuple[str, bool]:
     """Return the label for a name, and whether it differs from the name that was sent.
 
-    Characters that no label has become `_`; a name that is too long, or reserved, ends in a hash
-    of its text. Null and empty names are `unknown`. `only_last_part`: an ARN or a path is cut
-    to its last part first.
+    Characters that no label has become `_`; a name that is too long, or reserved, or that has no
+    letter then, ends in a hash of its text. Null and empty names are `unknown`. `only_last_part`:
+    an ARN or a path is cut to its last part first.
     """
     if given is None or given == "":
         return UNKNOWN, False
@@ -29,7 +29,9 @@ def usable_label(given: str | int | None, only_last_part: bool = False) -> tuple
     if text == given and given != OTHER and _LABEL.fullmatch(text):
         return text, False
     label = _NOT_IN_LABELS.sub("_", text)
-    if len(label) > MAX_LABEL or label == OTHER:
+    # Names in another script would become one: all of four characters are `____`.
+    has_letter = label.upper() != label.lower()
+    if len(label) > MAX_LABEL or label == OTHER or (label != text and not has_letter):
         label = f"{label[: MAX_LABEL - _HASH_DIGITS - 1]}-{_hash(text)}"
     return label, True
 

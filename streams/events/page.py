@@ -204,8 +204,9 @@ null means missing.
 - The cache hit ratio is of the requests whose cached tokens are known. Send
   `cached_input_tokens: 0` if there were none: a missing field is not 0.
 - Any text or number is a customer id. In other names, characters that are not letters, digits,
-  space and `. _ : / @ -` become `_`; a name that is longer than 96, or reserved (`__other__`), is
-  cut and ends in `-` and 8 hexadecimal digits of the SHA-256 of its text. With
+  space and `. _ : / @ -` become `_`. A name that is longer than 96, reserved (`__other__`), or
+  without a letter after that, ends in `-` and 8 hexadecimal digits of the
+  SHA-256 of its text. With
   `worker.names_last_part` an ARN or a path counts under its last part: `a/b/gemini-2` under
   `gemini-2`.
 
@@ -249,6 +250,12 @@ Gateways and Kafka clients send records again. A repeated event does not count i
 partition's watermark when the record is read. A final success is recognised by its `request_id`,
 since a request is answered once; any other event by its `request_id` and `ended_at`.
 
+If the senders stamp the records (`CreateTime`), the watermark of a partition that was idle for half
+an hour, or that has less than one event in 15 minutes, moves only when later events confirm it, and
+then by more than the default window: of copies sent just before and after that moment both count.
+With `LogAppendTime` this happens only to an event that ended half an hour before others and is
+sent again after them ([Time](#time)).
+
 Duplicates are recognised within one partition: the same id in two partitions counts twice. Use
 `request_id` as the key of the record, so that a repeated event is in the same partition.
 
@@ -279,8 +286,8 @@ a worker's clock.
 If the broker stamps the records (`LogAppendTime`), the watermark is the latest `ended_at` so far.
 If the senders stamp them (`CreateTime`), a sender's clock may be wrong, and its timestamp with it.
 The watermark then follows the events that other events confirm: one event with a wild time does not
-move it; it is counted at its own time. A clock that is wrong for most events in a row
-still moves it.
+move it, however often it is sent; it is counted at its own time. A clock that is wrong for most
+requests in a row still moves it.
 
 `LogAppendTime` is better: give the topic `message.timestamp.type=LogAppendTime`, as
 `tokenpulse topics create` does. With `CreateTime` set at least `message.timestamp.after.max.ms`, so

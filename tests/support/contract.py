@@ -291,7 +291,8 @@ def _label(name: str, value: object, faults: Faults) -> str:
         return "unknown"
     text = value.text if isinstance(value, _Number) else str(value)
     label = re.sub("[^A-Za-z0-9._:/@ -]", "_", text)
-    if len(label) > 96 or label == "__other__":
+    has_no_letter = label != text and not re.search("[A-Za-z]", label)
+    if len(label) > 96 or label == "__other__" or has_no_letter:
         label = label[:87] + "-" + hashlib.sha256(text.encode()).hexdigest()[:8]
     if label != value:
         faults.append((name, "renamed"))

@@ -182,6 +182,18 @@ def test_a_number_and_its_text_are_one_customer_and_one_request_id() -> None:
     assert first == second
 
 
+def test_names_of_another_script_do_not_become_one() -> None:
+    names = [
+        "\u901a\u4e49\u5343\u95ee",
+        "\u6587\u5fc3\u4e00\u8a00",
+        "\u043c\u043e\u0434\u0435\u043b\u044c-1",
+    ]
+    found = [accepted(raw(model=name))["series"][0] for name in names]
+    assert [name[:4] for name in found] == ["____"] * 3
+    assert len(set(found)) == 3
+    assert accepted(raw(model="Z\u00fcrich-1"))["series"][0] == "Z_rich-1"
+
+
 def test_a_reserved_customer_id_is_renamed() -> None:
     row = accepted(raw(customer_id="__other__"))
     assert row["customer"][0] == "__other__-c9e63338"
