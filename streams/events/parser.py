@@ -151,21 +151,19 @@ def record_key(record: bytes) -> bytes | None:
     try:
         return str(_IDENTIFIED.decode(record).request_id).encode()
     except UNREADABLE:
-        request_id, _ = given_value(record, "request_id")
+        raw = given_json(record, "request_id")
+    request_id = None if raw is None else _decode_field(_FIELD["request_id"], raw)[0]
     return None if request_id is None else str(request_id).encode()
 
 
-def given_value(record: bytes, name: str) -> tuple[Any, tuple[str, str] | None]:
-    """Return the value of one field of a record of any bytes, and its fault, as `events_of` does.
-
-    (None, None) if the record has no such field, or cannot be read.
-    """
+def given_json(record: bytes, name: str) -> bytes | None:
+    """Return one field of a record of any bytes, as it was sent; None if the record has none."""
     try:
         given = _read_values(record)
     except UNREADABLE:
         given = None
     raw = b"null" if given is None else bytes(getattr(given, name))
-    return (None, None) if raw == b"null" else _decode_field(_FIELD[name], raw)
+    return None if raw == b"null" else raw
 
 
 def usual_events(records: Sequence[bytes]) -> list[Any] | None:

@@ -12,12 +12,13 @@ from pathlib import Path
 import msgspec
 
 from streams.events.epoch import EARLIEST_MS, UNIT_NAMES, epoch_unit
-from streams.events.parser import UNREADABLE, given_value, record_key, repair, time_ms
+from streams.events.parser import UNREADABLE, given_json, record_key, repair, time_ms
 from streams.sources.files import RowError, open_plain, plain_lines
 
 EVENTS = "events"  # the format of records that need no mapping
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TIME = msgspec.json.Decoder(int | str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,11 @@ def _identity(value: bytes) -> tuple[bytes | None, int | None, str | None]:
 
 
 def _time(value: bytes) -> tuple[int | None, str | None]:
-    given, _ = given_value(value, "ended_at")
+    raw = given_json(value, "ended_at")
+    try:
+        given = None if raw is None else _TIME.decode(raw)
+    except UNREADABLE:
+        return None, None
     at_ms = time_ms(given) if isinstance(given, str) else given
     if at_ms is None:
         return None, None

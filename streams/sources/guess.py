@@ -12,7 +12,7 @@ import numpy as np
 from streams.events.decoder import EventLimits, decode
 from streams.events.faults import faults_of
 from streams.events.fields import FIELDS
-from streams.events.parser import given_value
+from streams.events.parser import given_json
 from streams.sources.declaration import SHIPPED
 from streams.sources.events import EVENTS, read_events
 from streams.sources.files import RowError, UnreadableFile, decode_json
@@ -131,7 +131,7 @@ def contract_events(path: Path) -> Guess | None:
     for line in lines:
         if isinstance(line, RowError):
             failures.append(line)
-        elif line.ended_at_ms is None or given_value(line.value, "request_id") == (None, None):
+        elif line.ended_at_ms is None or given_json(line.value, "request_id") is None:
             failures.append(RowError(line.line, "no request_id or no ended_at"))
         else:
             rows.append(Row(line.line, _shown(line.value), line.ended_at_ms))

@@ -21,6 +21,7 @@ from streams.sources.conversion import HALF_MICROSECOND_MS, parse_time
 
 MEMORY_LIMIT = "512MB"
 TIME_LIMIT_S = 10.0  # for one batch
+_INTERRUPT_EVERY_S = 0.05
 # In this order: the last one makes all of them final.
 SETTINGS = (
     "autoinstall_known_extensions=false",
@@ -86,9 +87,10 @@ class SqlEngine:
 
     def rows(self, sql: str, limit_s: float = TIME_LIMIT_S) -> list[tuple[Any, ...]]:
         """Return the rows of a query. Raises QueryStopped, and duckdb.Error if a row fails."""
+        finished = threading.Event()
         # execute() blocks this thread, so that another one has to interrupt it.
-        timer = threading.Timer(limit_s, self._connection.interrupt)
-        timer.start()
+        watch = threading.Thread(target=self._interrupt, args=(finished, limit_s), daemon=True)
+        watch.start()
         try:
             return self._connection.execute(sql).fetchall()
         except (duckdb.InterruptException, RuntimeError) as error:
@@ -97,8 +99,17 @@ class SqlEngine:
                 raise
             raise QueryStopped(f"ran longer than {limit_s:g} s") from error
         finally:
-            # A timer that fires later would interrupt the next query.
-            timer.cancel()
+            # An interrupt that comes later would end the next query.
+            finished.set()
+            watch.join()
+
+    def _interrupt(self, finished: threading.Event, limit_s: float) -> None:
+        """Interrupt the query that runs after `limit_s`, until it is finished."""
+        pause_s = limit_s
+        while not finished.wait(pause_s):
+            self._connection.interrupt()
+            # DuckDB forgets an interrupt that comes while it plans the query.
+            pause_s = _INTERRUPT_EVERY_S
 
 
 def _contract_macros() -> str:

@@ -33,7 +33,7 @@ COMMANDS = {
     ),
     "intake": ("processes.intake:intake", "Take events of producers over HTTP (docs/intake.md)."),
     "maintenance": ("sla:maintenance", "Manage windows whose minutes do not count (docs/sla.md)."),
-    "mapping": ("mapping:mapping", "Move mappings from YAML to SQL (docs/mappings-yaml.md)."),
+    "mapping": ("mapping:mapping", "Move mappings from YAML to SQL."),
     "partitions": (
         "partitions:partitions",
         "List partitions, resume halted ones, and set a watermark back.",

@@ -59,7 +59,7 @@ def test_produce_sends_lines_as_they_are_keyed_by_request_id(
     [log] = broker.read(settings.kafka.topic, 3).values()
     assert [(one.key, one.value) for one in log] == [
         (b"r-1", LINES[0]),
-        (None, LINES[1]),
+        (b"7", LINES[1]),
         (None, LINES[2]),
     ]
 

@@ -290,10 +290,10 @@ def test_too_many_unmapped_rows_are_status_3_and_few_lines(
         "15 rows: 3 counted, 0 rejected, 12 could not be mapped, 1 fields left out\n"
     )
     *shown, left_out, more, verdict = done.stderr.splitlines()
-    problem = "time (column at): found 'x0'; write a number, or make it null"
+    problem = "ended_at: found 'x0'; write a number, or make it null"
     assert shown[0] == f"{file}: line 3: {problem}"
     assert len(shown) == 10
-    assert left_out.startswith(f"{file}: line 15: input_tokens (column tokens): found 'x'")
+    assert left_out.startswith(f"{file}: line 15: input_tokens: found 'x'")
     assert left_out.endswith("; the row counts without it")
     assert more == f"{file}: 2 more like line 3: {problem}"
     assert verdict.startswith("tokenpulse: 12 rows could not be mapped; ")
