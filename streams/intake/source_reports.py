@@ -48,6 +48,8 @@ class SourceReports:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), REPORT_EVERY_S)
             await self.report()
+        # The end may have come during a slow report.
+        await self.report()
 
     async def report(self) -> None:
         """Store all pending counts; if Redis does not take them, they stay pending."""

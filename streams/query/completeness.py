@@ -46,7 +46,8 @@ def settled_until_s(
     # Workers write their checkpoints one after another: the running step is as complete as it can
     # be if all are there.
     is_running = (
-        earliest_s > 0
+        not halted
+        and earliest_s > 0
         and earliest_s >= watermark_s - _TOGETHER_S
         and earliest_s // step_s >= watermark_s // step_s
     )

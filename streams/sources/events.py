@@ -44,7 +44,10 @@ class EventLine:
         try:
             fields = _FIELDS.decode(self.value)
         except UNREADABLE:
-            fields = _FIELDS.decode(repair(self.value))
+            try:
+                fields = _FIELDS.decode(repair(self.value))
+            except UNREADABLE:  # a name of a field is no text: the event stays at its time
+                return self.value
         fields["ended_at"] = msgspec.Raw(str(self.ended_at_ms + shift_ms).encode())
         return msgspec.json.encode(fields)
 

@@ -131,7 +131,7 @@ class SqlMapping:
                 f"{name}: format: found {self.options.format!r}; use {', '.join(FORMATS)}"
             )
         # Only queries that use it need a search for it.
-        self.uses_first = re.search(r"\bfirst\b", sql) is not None
+        self.uses_first = re.search(r"\bfirst(_number)?\b", sql, re.IGNORECASE) is not None
         self._engine = SqlEngine()
         self._source: Source | None = None
         self._define(Source(""))
@@ -261,18 +261,25 @@ def read_sql(name: str, path: Path, fix: str) -> SqlMapping:
 
 
 def _file_options(options: dict[str, str]) -> FileOptions:
-    names = {key: options.pop(key, None) for key in ("columns", "required", "optional")}
-    columns, required, optional = (text and _names(text) for text in names.values())
-    return FileOptions(
-        columns=columns or None, required=required or (), optional=optional or (), **options
+    columns, required, optional = (
+        _names(name, options.pop(name, "")) for name in ("columns", "required", "optional")
     )
+    return FileOptions(columns=columns or None, required=required, optional=optional, **options)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    """Return the names in a list `a, b`, or in a JSON list if they have commas."""
-    if text.startswith("["):
-        return tuple(json.loads(text))
-    return tuple(part.strip() for part in text.split(","))
+def _names(option: str, text: str) -> tuple[str, ...]:
+    """Return the names in a list `a, b`, or in a JSON list if they have commas.
+
+    Raises SqlMappingError.
+    """
+    if not text.startswith("["):
+        return tuple(part.strip() for part in text.split(",")) if text else ()
+    try:
+        return msgspec.json.decode(text, type=tuple[str, ...])
+    except msgspec.DecodeError as error:
+        raise SqlMappingError(
+            f'{option}: no JSON list of names: {error}; write a, b or ["a, b"]'
+        ) from error
 
 
 def _options(sql: str) -> dict[str, str]:

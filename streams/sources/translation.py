@@ -75,7 +75,7 @@ class _Query:
         if self._step and "duration_ms" in mapping.fields:
             self._clock["took"] = _as_json(self._fields["duration_ms"])
         if time.origin == "first":
-            first = _Row(mapping, "first", "first_", {})
+            first = _Row(mapping, "first", "f_", {})
             rows.append(first)
             self._clock["first_instant"] = first.time(time)
             if "took" in self._clock:
@@ -128,6 +128,7 @@ class _Row:
     """Expressions over one record, the JSON value `root`.
 
     `columns`: what they read from it; `codes`: of some columns; `texts`: of templates, from codes.
+    Their names begin with `c_` or `f_`, `k_` and `t_`, as no other name of the query does.
     """
 
     def __init__(self, mapping: Mapping, root: str, prefix: str, read: dict[str, bool]) -> None:
@@ -194,9 +195,7 @@ class _Row:
 
     def _code(self, column: str) -> str:
         """Return the name in SQL of the code of a column."""
-        alias = f"{column}_code"
-        while alias.lower() in {used.lower() for used in self.columns}:
-            alias += "_"
+        alias = f"k_{column}"
         self.codes[alias] = f"code_of({column})"
         return alias
 
@@ -325,7 +324,7 @@ class _Row:
         return self._value(name, source, _as_json(alias), cases)
 
     def _text_name(self, field: str) -> str:
-        return f"{self._prefix}text_of_{field}"
+        return f"t_{self._prefix}{field}"
 
     def _conditional(self, when: When, value: str) -> str:
         column = self._column(when.column, is_required=True)

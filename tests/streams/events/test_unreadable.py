@@ -59,6 +59,24 @@ def test_a_key_that_is_no_text_costs_nothing() -> None:
     assert recognise([record]) == "events"
 
 
+def test_a_line_whose_field_has_a_name_that_is_no_text_stays_at_its_time(tmp_path: Path) -> None:
+    for name in (b'"\xff"', b'"\\ud800"'):
+        file = tmp_path / "events.jsonl"
+        file.write_bytes(raw()[:-1] + b"," + name + b":1}\n")
+        [line] = read_events(file)
+        assert isinstance(line, EventLine)
+        assert line.ended_at_ms == NOW
+        assert line.encode(60_000) == line.value
+
+
+def test_an_event_whose_model_is_no_text_is_tried(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(raw(model="M").replace(b'"M"', b'"\\ud800"') + b"\n")
+    guess = contract_events(file)
+    assert guess is not None
+    assert guess.verdicts()
+
+
 def test_a_value_that_is_no_text_is_described() -> None:
     assert describe(b'"\xff"') == "3 bytes that are not JSON in UTF-8"
 

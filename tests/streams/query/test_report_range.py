@@ -138,6 +138,13 @@ def test_a_partition_without_a_settled_time_counts_if_it_is_halted() -> None:
     assert choose_range(question, views, NOON, [halted]).settled_s == NOON
 
 
+def test_the_step_of_a_halted_partition_is_not_complete() -> None:
+    view = view_of(shelf_after([plain(NOON + at) for at in range(905)]))
+    halted = Heartbeat(0, {"at_ms": "0", "highwater": "5000", "halted": "POISONED"})
+    assert choose_range(Question(step_s=300), [view], NOON).settled_s == NOON + 1_200
+    assert choose_range(Question(step_s=300), [view], NOON, [halted]).settled_s == NOON + 900
+
+
 def test_nothing_is_complete_as_long_as_no_time_is_settled() -> None:
     result = report(stamped_by_sender([NOON]), NOON)
     assert result["settled_until"] == result["from"]

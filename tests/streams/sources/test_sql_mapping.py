@@ -228,3 +228,18 @@ def test_options_are_comments_before_the_select() -> None:
     assert mapping.options.format == "csv"
     assert mapping.options.delimiter == ";"
     assert mapping.options.columns == ("a", "b")
+
+
+@pytest.mark.parametrize("text", ["[prompt], at", "[1, 2]", '["a"'])
+def test_names_that_are_no_list_are_an_error_of_the_mapping(text: str) -> None:
+    with pytest.raises(SqlMappingError, match="columns: no JSON list of names"):
+        SqlMapping(f"-- format: csv\n-- columns: {text}\n" + SELECT.format(more=""), "m")
+
+
+@pytest.mark.parametrize("name", ["first", "first_number", "FIRST_NUMBER"])
+def test_a_query_that_uses_the_first_record_is_recognised(name: str) -> None:
+    text = f"SELECT line, 1795168801000 + number - coalesce({name}::VARCHAR, '0')::DOUBLE::BIGINT"
+    mapping = SqlMapping(
+        f"{text} AS ended_at, 'm' AS model, 'success' AS outcome FROM records", "m"
+    )
+    assert mapping.uses_first

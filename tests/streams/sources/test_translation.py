@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from streams.sources.reading import load_mapping, read_rows
 from streams.sources.rows import Row
-from tests.support.mapped_files import SIMPLE
+from tests.support.mapped_files import BASE_MS, SIMPLE
 from tests.support.paths import ROOT
 from tokenpulse.cli.main import main
 
@@ -76,6 +76,40 @@ def test_names_with_commas_of_a_table_without_header_are_kept(read: Callable[...
     mapping = SIMPLE.replace("input_tokens: input", "input_tokens: 'in, all'")
     mapping += "csv: {columns: [at, 'in, all'], delimiter: ';'}\n"
     assert [row.event["input_tokens"] for row in read("1;12\n2;13\n", mapping)] == [12, 13]
+
+
+EPOCH = (
+    "time: {column: at, kind: epoch, unit: s, marks: end}\n"
+    "fields:\n  outcome: {constant: success}\n"
+)
+# Columns whose names the query might use for other values.
+CLASHES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "clock": (
+        "time: {column: instant, kind: relative, unit: s, origin: first, marks: arrival, "
+        "count_at: end, base: 2025-01-01T00:00:00Z}\nfields:\n  outcome: {constant: success}\n"
+        "  model: {constant: m}\n  duration_ms: {column: took, unit: s}\n",
+        {"instant": 5, "took": 1, "first_number": 7},
+        {"model": "m", "duration_ms": 1_000},
+    ),
+    "text": (
+        f"{EPOCH}  model: {{template: '{{model}}-{{v}}'}}\n  region: {{column: text_of_model}}\n",
+        {"at": 1_735_689_600, "model": "m", "v": 1, "text_of_model": "zz"},
+        {"model": "m-1", "region": "zz"},
+    ),
+    "code": (
+        f"{EPOCH}  model: {{column: a, table: {{1: one}}}}\n  channel: {{column: a_code}}\n",
+        {"at": 1_735_689_600, "a": 1, "a_code": "direct"},
+        {"model": "one", "channel": "direct"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLASHES)
+def test_a_column_may_have_any_name(read: Callable[..., Any], name: str) -> None:
+    mapping, row, expected = CLASHES[name]
+    [found] = read(json.dumps(row), f"format: jsonl\n{mapping}", "rows.jsonl")
+    assert {field: found.event[field] for field in expected} == expected
+    assert found.ended_at_ms == BASE_MS
 
 
 def test_the_first_usable_row_is_the_origin_also_if_rows_before_it_fail(
