@@ -9,7 +9,6 @@ tokens. A request that no provider got, as for an unknown model, has a SERVER sp
 """
 
 import re
-import threading
 from collections import defaultdict
 
 from streams.intake.otlp.batch import JOINED, NO_CLIENT_SPAN, Event, IntakeBatch, drop_tokens
@@ -35,25 +34,24 @@ _MOST_EARLIER = 100_000
 class EarlierRequests:
     """The SERVER spans whose CLIENT spans were in earlier records, as many as fit.
 
-    Their ids are in two sets, of which the older one is dropped as a whole. Several threads read
-    records at the same time.
+    Their ids are in two sets, of which the older one is dropped as a whole. Threads that read
+    records at the same time need no lock: the sets change places in one assignment, so that two
+    threads that do it at once drop the same set.
     """
 
     def __init__(self, most: int = _MOST_EARLIER) -> None:
         self._half = most // 2
-        self._newer: set[str] = set()
-        self._older: set[str] = set()
-        self._lock = threading.Lock()  # two threads must not drop both sets
+        self._newer_older: tuple[set[str], set[str]] = set(), set()
 
     def add(self, request_id: str) -> None:
         """Remember a SERVER span."""
-        with self._lock:
-            if len(self._newer) >= self._half:
-                self._older, self._newer = self._newer, set()
-            self._newer.add(request_id)
+        newer, _ = self._newer_older
+        if len(newer) >= self._half:
+            self._newer_older = set(), newer
+        self._newer_older[0].add(request_id)
 
     def __contains__(self, request_id: str) -> bool:
-        return request_id in self._newer or request_id in self._older
+        return any(request_id in ids for ids in self._newer_older)
 
 
 class ProxyJoin:
