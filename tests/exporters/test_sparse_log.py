@@ -43,7 +43,8 @@ def test_sla_daily_board_and_status_page_count_events_after_the_watermark(
     async def write_and_read_status() -> list[int]:
         """Return the eligible requests of each component on the status page."""
         writer = StateWriter(settings)
-        await writer.write(0, [event(at_s) for at_s in times_s], now_s, by_sender=True)
+        events = [event(at_s, request_id=f"r{at_s}") for at_s in times_s]
+        await writer.write(0, events, now_s, by_sender=True)
         _, state = await writer.owned(0)
         assert not_none(state.watermark.settled_ms) < times_s[-2] * 1_000
         await writer.close()
