@@ -144,7 +144,7 @@ def _first(version: int) -> int:
 
 def _open(ratio: Fraction) -> Fraction:
     """Return a target between 0 and 100 %: 100 % leaves no error budget to divide by."""
-    # At 0 % every value is met, so there is nothing to promise.
+    # At 0 % every value is met, so that it is no objective.
     if not 0 < ratio < 1:
         raise ValueError("write more than 0% and less than 100%, such as 99.9%")
     return ratio
