@@ -8,7 +8,7 @@ never the value.
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -29,6 +29,7 @@ from streams.events.fields import (
     Field,
 )
 
+_Value = TypeVar("_Value")
 Verdicts = dict[int, tuple[str, str]]  # position in the batch -> (reason, detail)
 Wrong = tuple[str, str, str]  # field, reason, detail
 FieldFaults = dict[int, list[Wrong]]  # position in the batch -> fields that are wrong, and why
@@ -131,6 +132,19 @@ def _is_no_text(raw: bytes) -> bool:
     except UnicodeDecodeError:
         return True
     return False
+
+
+def decode_lenient(decoder: msgspec.json.Decoder[_Value], text: bytes) -> _Value:
+    """Decode JSON in which NaN, Infinity and half surrogate pairs cost their own value only.
+
+    Raises one of UNREADABLE.
+    """
+    try:
+        return decoder.decode(text)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        return decoder.decode(repair(text))
 
 
 def repair(record: bytes) -> bytes:

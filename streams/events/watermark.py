@@ -104,8 +104,10 @@ def advance(
     if not stamped and not provisional:
         trusted_ms = max(int(ended_at_ms.max()), watermark.anchor_ms or 0)
         since_ms = int(ended_at_ms[0]) if watermark.since_ms is None else watermark.since_ms
-        last = Watermark(int(latest_ms[-1]), trusted_ms, watermark.newest_ms, since_ms)
-        return Course(latest_ms, 0, last._replace(unconfirmed=watermark.unconfirmed))
+        last = watermark._replace(
+            time_ms=int(latest_ms[-1]), anchor_ms=trusted_ms, since_ms=since_ms
+        )
+        return Course(latest_ms, 0, last)
     if by_sender is None:
         by_sender = np.zeros(len(ended_at_ms), np.bool_)
     anchor_ms = watermark.anchor_ms

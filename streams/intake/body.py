@@ -5,13 +5,13 @@ Pure: no network and no clock.
 
 import zlib
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 import cramjam
 import msgspec
 import numpy as np
 
-from streams.events.parser import UNREADABLE, repair
+from streams.events.parser import UNREADABLE, decode_lenient
 
 EVENTS_PATH, TRACES_PATH = "/v1/events", "/v1/traces"
 CLOUD_EVENT = "application/cloudevents+json"
@@ -22,7 +22,6 @@ JSON_TYPES = ("application/json", CLOUD_EVENT, CLOUD_EVENTS, *_LINES)
 _OBJECTS_PER_RECORD = 64
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_Value = TypeVar("_Value")
 
 
 class _Object(msgspec.Struct, gc=False):
@@ -123,7 +122,7 @@ def split_records(content_type: str, body: bytes, max_records: int) -> list[byte
         if start == b"[":
             return _split_array(body, max_records)
         if start == b"{":
-            _decode(_OBJECT, body)
+            decode_lenient(_OBJECT, body)
             return [body]
     except UNREADABLE as error:
         # Some senders label lines as application/json.
@@ -141,10 +140,10 @@ def _split_array(body: bytes, max_records: int) -> list[bytes]:
     if body.count(b"{") > max_records * _OBJECTS_PER_RECORD:
         raise _too_many(max_records)
     # Fails at the first element that is no object, so that numbers cannot fill the memory.
-    count = len(_decode(_OBJECTS, body))
+    count = len(decode_lenient(_OBJECTS, body))
     if count > max_records:
         raise _too_many(max_records)
-    return [bytes(record) for record in _decode(_LIST, body)]
+    return [bytes(record) for record in decode_lenient(_LIST, body)]
 
 
 def _split_lines(body: bytes, max_records: int) -> list[bytes]:
@@ -166,7 +165,7 @@ def unwrap_cloud_event(record: bytes) -> bytes:
     The envelope's `id` and `time` fill in for `request_id` and `ended_at`, if the data has none.
     """
     try:
-        envelope = _decode(_MEMBERS, record)
+        envelope = decode_lenient(_MEMBERS, record)
         data = envelope.get("data")
         if "specversion" not in envelope or data is None:
             return record
@@ -177,13 +176,3 @@ def unwrap_cloud_event(record: bytes) -> bytes:
         if name not in members and attribute in envelope:
             members[name] = envelope[attribute]
     return msgspec.json.encode(members)
-
-
-def _decode(decoder: msgspec.json.Decoder[_Value], text: bytes) -> _Value:
-    """Decode JSON in which NaN, Infinity and half surrogate pairs cost their own value only."""
-    try:
-        return decoder.decode(text)
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
-        return decoder.decode(repair(text))

@@ -8,38 +8,38 @@ from streams.store.reader import PartitionView
 _TOGETHER_S = 60  # watermarks of partitions that are all read differ by less
 
 
-def complete_until_s(views: Sequence[PartitionView], signs: Sequence[Heartbeat]) -> list[int]:
+def complete_until_s(views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat]) -> list[int]:
     """Return by partition the second up to which its counts are complete: its watermark, or the
     last time at which its worker had read all records."""
-    by_partition = {sign.partition: sign for sign in signs}
-    found = []
+    by_partition = {heartbeat.partition: heartbeat for heartbeat in heartbeats}
+    complete_s = []
     for view in views:
         until_s = view.watermark_s
-        sign = by_partition.get(view.partition)
-        at_ms = None if sign is None else sign.number("at_ms")
+        heartbeat = by_partition.get(view.partition)
+        at_ms = None if heartbeat is None else heartbeat.number("at_ms")
         # A halted worker may have written all that it counted, and not have read the records since.
         if (
-            sign is not None
+            heartbeat is not None
             and at_ms is not None
             # All records up to the end of the log were counted when this heartbeat was sent.
-            and sign.number("highwater") == view.offset
-            and not sign.text("halted")
+            and heartbeat.number("highwater") == view.offset
+            and not heartbeat.text("halted")
         ):
             until_s = max(until_s, int(at_ms) // 1_000)
-        found.append(until_s)
-    return found
+        complete_s.append(until_s)
+    return complete_s
 
 
 def settled_until_s(
-    views: Sequence[PartitionView], signs: Sequence[Heartbeat], watermark_s: int, step_s: int
+    views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat], watermark_s: int, step_s: int
 ) -> int:
     """Return the end of the last step that every partition has counted; 0 if it is not known."""
-    halted = {sign.partition for sign in signs if sign.text("halted")}
+    halted = {heartbeat.partition for heartbeat in heartbeats if heartbeat.text("halted")}
     # A few events of senders' clocks settle no time, which says nothing of a partition that is
     # being read.
     known_s = [
         until_s
-        for view, until_s in zip(views, complete_until_s(views, signs), strict=True)
+        for view, until_s in zip(views, complete_until_s(views, heartbeats), strict=True)
         if until_s or view.partition in halted
     ]
     earliest_s = min(known_s, default=0)

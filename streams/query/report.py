@@ -187,11 +187,11 @@ def choose_range(
     question: Question,
     views: Sequence[PartitionView],
     now_s: int,
-    signs: Sequence[Heartbeat] = (),
+    heartbeats: Sequence[Heartbeat] = (),
 ) -> Range:
     """Fill in the open parts of a question, and widen its step to the slices still stored.
 
-    `now_s`: seconds since 1970. `signs`: the last heartbeats of workers. Raises RequestError if the
+    `now_s`: seconds since 1970. `heartbeats`: the last ones of workers. Raises RequestError if the
     range is empty or has too many steps.
     """
     watermark_s = _watermark_s(views)
@@ -225,7 +225,7 @@ def choose_range(
     if len(starts) > STEPS_MAX:
         fix = "a longer one" if step_s < DAY_S else "a later --from or an earlier --to"
         raise RequestError(f"--step: {step_s} s makes more than {STEPS_MAX} steps; give {fix}")
-    settled_s = settled_until_s(views, signs, watermark_s, step_s)
+    settled_s = settled_until_s(views, heartbeats, watermark_s, step_s)
     from_s, to_s = starts.start, starts.stop
     return Range(from_s, to_s, step_s, as_of_s, min(max(from_s, settled_s), to_s))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from streams.events.epoch import EARLIEST_MS, UNIT_NAMES, epoch_unit
-from streams.events.parser import UNREADABLE, given_json, record_key, repair, time_ms
+from streams.events.parser import UNREADABLE, decode_lenient, given_json, record_key, time_ms
 from streams.sources.files import RowError, open_plain, plain_lines
 
 EVENTS = "events"  # the format of records that need no mapping
@@ -42,12 +42,9 @@ class EventLine:
             return self.value
         # All fields but one stay raw: 1.50 must not become 1.5.
         try:
-            fields = _FIELDS.decode(self.value)
-        except UNREADABLE:
-            try:
-                fields = _FIELDS.decode(repair(self.value))
-            except UNREADABLE:  # a name of a field is no text: the event stays at its time
-                return self.value
+            fields = decode_lenient(_FIELDS, self.value)
+        except UNREADABLE:  # a name of a field is no text: the event stays at its time
+            return self.value
         fields["ended_at"] = msgspec.Raw(str(self.ended_at_ms + shift_ms).encode())
         return msgspec.json.encode(fields)
 

@@ -170,21 +170,23 @@ def _infinity(digits: str) -> str:
     return "-Infinity" if digits.startswith("-") else "Infinity"
 
 
-def mend(value: Any) -> Any:
+def replace_half_pairs(value: Any) -> Any:
     """Return a JSON value with half surrogate pairs replaced, which no record can hold.
 
     A text becomes a list of one text: it is no name any more, but an error is still one.
     """
     if isinstance(value, dict):
-        return {_mended_text(name): mend(member) for name, member in value.items()}
+        return {
+            _replace_in_text(name): replace_half_pairs(member) for name, member in value.items()
+        }
     if isinstance(value, list):
-        return [mend(member) for member in value]
-    if isinstance(value, str) and (text := _mended_text(value)) != value:
+        return [replace_half_pairs(member) for member in value]
+    if isinstance(value, str) and (text := _replace_in_text(value)) != value:
         return [text]
     return value
 
 
-def _mended_text(text: str) -> str:
+def _replace_in_text(text: str) -> str:
     # Half a pair encodes to several bytes, each of which decodes to U+FFFD.
     return text if text.isascii() else text.encode(errors="surrogatepass").decode(errors="replace")
 

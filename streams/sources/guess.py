@@ -15,7 +15,7 @@ from streams.events.fields import FIELDS
 from streams.events.parser import given_json
 from streams.sources.declaration import SHIPPED
 from streams.sources.events import EVENTS, read_events
-from streams.sources.files import RowError, UnreadableFile, decode_json, mend
+from streams.sources.files import RowError, UnreadableFile, decode_json, replace_half_pairs
 from streams.sources.reading import first_usable, load_mapping, shipped_mappings, stem
 from streams.sources.records import read_records
 from streams.sources.rows import Row
@@ -142,7 +142,7 @@ def contract_events(path: Path) -> Guess | None:
 
 def _shown(value: bytes) -> Any:
     """Return an event as it is shown; U+FFFD stands for what is no text."""
-    return mend(decode_json(value.decode(errors="replace").encode()))
+    return replace_half_pairs(decode_json(value.decode(errors="replace").encode()))
 
 
 def _sample(path: Path, options: FileOptions) -> list[Record | RowError]:

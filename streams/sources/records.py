@@ -22,9 +22,9 @@ from streams.sources.files import (
     RowError,
     UnreadableFile,
     json_rows,
-    mend,
     open_plain,
     plain_lines,
+    replace_half_pairs,
 )
 from streams.sources.sql_mapping import FileOptions, Record
 
@@ -164,7 +164,7 @@ def _json_text(values: Any) -> bytes | str:
     try:
         return _encode(values)
     except UnicodeEncodeError:  # half a surrogate pair
-        return json.dumps(mend(values), ensure_ascii=False)
+        return json.dumps(replace_half_pairs(values), ensure_ascii=False)
 
 
 def _parquet(path: Path) -> Iterator[Record | RowError]:

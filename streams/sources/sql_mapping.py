@@ -19,7 +19,7 @@ import numpy as np
 from streams.config.yaml_file import read_text
 from streams.errors import ConfigError
 from streams.sources.conversion import KINDS
-from streams.sources.files import RowError, decode_json, mend
+from streams.sources.files import RowError, decode_json, replace_half_pairs
 from streams.sources.rows import Row
 from streams.sources.sql_columns import ResultColumns
 from streams.sources.sql_engine import TIME_LIMIT_S, QueryStopped, SqlEngine
@@ -330,17 +330,17 @@ def _usable_text(record: Record) -> str | RowError:
     except UnicodeDecodeError as error:
         return RowError(record.line, f"not UTF-8: {error}")
     except (msgspec.DecodeError, RecursionError):
-        return _mended_text(record)
+        return _strict_text(record)
     return text
 
 
-def _mended_text(record: Record) -> str | RowError:
+def _strict_text(record: Record) -> str | RowError:
     """Return the JSON of a record with NaN or half a surrogate pair; an error if it is no JSON."""
     try:
         value = decode_json(record.content)
     except (ValueError, RecursionError) as error:
         return RowError(record.line, f"not JSON: {error}; write one JSON value a line")
-    return json.dumps(mend(value), ensure_ascii=False)
+    return json.dumps(replace_half_pairs(value), ensure_ascii=False)
 
 
 def _message(error: Exception) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
-from streams.events.epoch import UNITS
+from streams.events.epoch import UNITS, Unit
 
 Case = tuple[str, str]  # a condition and its result
 
@@ -52,9 +52,9 @@ def path_literal(path: Sequence[str]) -> str:
     return text_literal("$" + "".join(f'."{name}"' for name in names))
 
 
-def number_in_ms(json_sql: str, unit: str) -> str:
+def number_in_ms(json_sql: str, unit: Unit) -> str:
     """Return the number of a unit in milliseconds."""
-    multiplier, divisor = next(scale for name, scale in UNITS.items() if name == unit)
+    multiplier, divisor = UNITS[unit]
     if divisor > 1:
         return f"number_divided({json_sql}, {divisor})"
     return f"number_of({json_sql})" + (f" * {multiplier}" if multiplier > 1 else "")

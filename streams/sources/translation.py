@@ -7,11 +7,11 @@ it reports with the value, as `streams/sources/values.sql` describes.
 import json
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from streams.events.epoch import UNITS
-from streams.sources.conversion import KINDS, NUMERIC, code, converter
+from streams.sources.conversion import EPOCH, KINDS, NUMERIC, code, converter
 from streams.sources.declaration import PLACEHOLDER, FieldSource, Mapping, Term, Time, When
 from streams.sources.sql_text import (
     Case,
@@ -28,7 +28,6 @@ from streams.sources.sql_text import (
 )
 
 NO_NUMBER = "write a number, or make it null"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def translate(mapping: Mapping) -> str:
@@ -107,7 +106,7 @@ class _Query:
             instant = f"{instant} - ({self._instant('first_')})"
         start = "0"
         if self._mapping.time.base is not None:
-            base_ms = (self._mapping.time.base - _EPOCH) // timedelta(milliseconds=1)
+            base_ms = (self._mapping.time.base - EPOCH) // timedelta(milliseconds=1)
             start = f"coalesce(base, {base_ms})"
         return case_of(
             [("number_of(instant) IS NULL", "instant")], f"counted_at({instant}, {start})"

@@ -45,8 +45,10 @@ class Rearrangement(NamedTuple):
 
 def find_furthest_ms(from_ms: int, before: SetBack | None) -> int:
     """Return where a watermark that is set back from `from_ms` stood at most."""
+    if before is None:
+        return from_ms
     # The state schema before 5 did not note it, only where the last one was set back from.
-    return max(from_ms, *((before.furthest_ms, before.from_ms) if before else (0,)))
+    return max(from_ms, before.furthest_ms, before.from_ms)
 
 
 def refuse_set_back(watermark_ms: int | None, to_ms: int) -> str | None:

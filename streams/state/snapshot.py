@@ -70,8 +70,13 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     def watermark(self) -> Watermark:
         """Return the watermark with what its next move depends on."""
         anchor_ms = self.anchor_ms if self.newest_ms else self.anchor_ms or self.watermark_ms
-        known = self.newest_ms, self.since_ms, self.unconfirmed
-        return Watermark(self.watermark_ms, anchor_ms, *known)
+        return Watermark(
+            time_ms=self.watermark_ms,
+            anchor_ms=anchor_ms,
+            newest_ms=self.newest_ms,
+            since_ms=self.since_ms,
+            unconfirmed=self.unconfirmed,
+        )
 
 
 @dataclass(frozen=True, slots=True)

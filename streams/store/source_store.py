@@ -1,4 +1,4 @@
-"""The counts of the sources in Redis: a hash for each slot, which ends by itself."""
+"""The counts of the sources in Redis: a hash for each slot, which expires."""
 
 import asyncio
 from collections.abc import Mapping
