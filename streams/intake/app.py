@@ -16,7 +16,7 @@ from streams.intake.processing import Processor
 from streams.intake.server import Bodies, InFlight, IntakeServer
 from streams.intake.source_reports import SourceReports
 from streams.intake.source_topics import create_source_topics
-from streams.intake.tokens import Tokens, load_tokens
+from streams.intake.tokens import Tokens
 from streams.intake.tokens_reload import TokensReload
 from streams.intake.trace_bodies import TraceBodies
 from streams.kafka.topics import check_sources
@@ -42,19 +42,19 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    tokens = load_tokens(settings.intake)
     intake = settings.intake
     in_flight = InFlight(intake.max_in_flight_bytes)
     metrics = IntakeMetrics(lambda: in_flight.size)
     events = EventBodies(intake.max_records)
-    events.prepare(tokens.sources())
-    reload = TokensReload(intake, tokens, events.prepare)
+    reload = TokensReload(intake, events.prepare)
     processor = Processor(settings.worker, metrics)
     await check_sources(settings.kafka, [source.topic for source in intake.sources])
     reports = SourceReports(settings, processor.pending)
     # Counts of the last deliveries are reported after the delivery has ended.
     async with reports, Delivery(settings.kafka) as delivery:
-        server = create_server(intake, events, tokens, delivery, processor, metrics, in_flight)
+        server = create_server(
+            intake, events, reload.tokens, delivery, processor, metrics, in_flight
+        )
         sources = create_source_topics(settings, delivery, processor, metrics)
         runner = create_runner(server)
         await runner.setup()

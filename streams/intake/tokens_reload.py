@@ -17,17 +17,26 @@ _Stamp = tuple[int, int, int]
 
 
 class TokensReload:
-    """Replaces the senders of `tokens` if their file changes.
+    """Reads the file of the tokens, and replaces the senders of `tokens` if the file changes.
 
-    A file that cannot be used changes nothing: the senders read before stay valid.
+    A file that cannot be used changes nothing: the senders read before stay valid, and the file is
+    read at each check until it can be used.
     """
 
-    def __init__(
-        self, settings: Intake, tokens: Tokens, prepare: Callable[[set[str]], None]
-    ) -> None:
-        """`prepare`: loads the sources that the senders name. Raises ConfigError."""
-        self._settings, self._tokens, self._prepare = settings, tokens, prepare
+    def __init__(self, settings: Intake, prepare: Callable[[set[str]], None]) -> None:
+        """Read the file. Raises ConfigError.
+
+        `prepare`: loads the sources that the senders name. Raises ConfigError.
+        """
+        self._settings, self._prepare = settings, prepare
+        self._problem: str | None = None  # logged last; None if the file was usable
         self._stamp = _stamp(settings.tokens_file)
+        self.tokens = self._load()
+
+    def _load(self) -> Tokens:
+        tokens = load_tokens(self._settings)
+        self._prepare(tokens.sources())
+        return tokens
 
     async def run(self) -> None:
         """Check the file until the task is cancelled."""
@@ -40,16 +49,29 @@ class TokensReload:
         # Taken before the content, so that a change while it is read is seen at the next check.
         stamp = _stamp(self._settings.tokens_file)
         if stamp == self._stamp:
+            self._problem = None
             return
-        self._stamp = stamp
         try:
-            fresh = load_tokens(self._settings)
-            self._prepare(fresh.sources())
+            fresh = self._load()
         except ConfigError as error:
-            log.error("%s; the tokens read before stay valid", one_line(error))
+            self._report(one_line(error))
+        # A check that fails must not end the next ones.
+        except Exception as error:
+            # Without its text, which may quote a token.
+            self._report(
+                f"{self._settings.tokens_file}: got {type(error).__name__} while reading it and "
+                "the sources of its senders; check them with `tokenpulse config check`"
+            )
         else:
-            self._tokens.replace(fresh)
+            self._stamp, self._problem = stamp, None
+            self.tokens.replace(fresh)
             log.info("%s: read again: %d senders", self._settings.tokens_file, len(fresh))
+
+    def _report(self, problem: str) -> None:
+        """Log a problem once, however many checks find it."""
+        if problem != self._problem:
+            self._problem = problem
+            log.error("%s; the tokens read before stay valid", problem)
 
 
 def _stamp(path: Path | None) -> _Stamp | None:
