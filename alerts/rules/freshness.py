@@ -13,10 +13,12 @@ from exporters.catalogue import pipeline as catalogue_health
 from slo.health_limits import BEHIND_AFTER_S, HALTED_MOST, STALE_AFTER_S
 from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
-# One failed scrape ends no page. Heartbeats are as old as the failure when Redis or the exporter
-# returns, so the alerts on these last longer than those on workers.
+# One failed scrape ends no page. An alert that explains others lasts longer than they do, so that
+# no page about its consequences comes while it ends: workers that return claim their partitions one
+# after another, and heartbeats are as old as the failure when Redis or the exporter returns.
 _KEEP_STALE_S = 30
-_KEEP_UNREAD_S = 45
+_KEEP_WORKERS_S = 45
+_KEEP_UNREAD_S = 60
 # Missing traffic is judged again once the records that waited are counted, and traffic that stopped
 # together with a worker had a minute to come back.
 _KEEP_LATE_S = 60
@@ -75,7 +77,7 @@ def _stale() -> Iterator[Alert]:
         f"no heartbeat for {age}",
         f"at most {STALE_AFTER_S}s",
         0,
-        _KEEP_STALE_S,
+        _KEEP_WORKERS_S,
         cause="workers",
     )
     yield page(

@@ -44,6 +44,16 @@ def pipeline_incidents() -> Iterator[LeagueIncident]:
         (page("DataStale", cause="workers"),),
         pipeline=(_during(600, "dead"),),
     )
+    # The workers claim the last partitions 12 s after the first: a rebalance of the group.
+    yield LeagueIncident(
+        "all workers die, and return one after another",
+        lasting(612, waiting(PARTITIONS)),
+        (page("DataStale", cause="workers"),),
+        pipeline=(
+            _during(600, "dead", *ALL[: PARTITIONS // 2]),
+            _during(612, "dead", *ALL[PARTITIONS // 2 :]),
+        ),
+    )
     yield LeagueIncident(
         "all workers restart in 20 s",
         lasting(20, waiting(PARTITIONS)),
