@@ -85,6 +85,13 @@ class Keys:
         """Return the key of the hash of what the intake's sources sent in one slot of time."""
         return f"{self.prefix}source-counts:{slot}"
 
+    def source_changes(self, day: int) -> str:
+        """Return the key of the hash that marks the slots of a day as changed, by their start.
+
+        `day`: days since 1970.
+        """
+        return f"{self.prefix}source-counts:changes:{day}"
+
     def sent(self, date: str) -> str:
         """Return the key of the hash of deliveries of one day's board."""
         return f"{self.prefix}{SENT}{date}"

@@ -26,11 +26,11 @@ _LAST_EVENT = "last_event"  # not a count: milliseconds since the Unix epoch
 
 
 class SourceCount(NamedTuple):
-    """What a count is of; `scope` only of UNREAD_SPANS."""
+    """What a count is of."""
 
     kind: str
     source: str  # sender or topic: a name without the separator
-    scope: str = ""
+    scope: str = ""  # of UNREAD_SPANS; of a last event, the intake that wrote it
 
     def field(self) -> str:
         """Return the name of the stored field."""
@@ -41,7 +41,14 @@ class SourceReport(NamedTuple):
     """What is to be added to one slot."""
 
     counts: Mapping[str, int]  # by stored field
-    last_events_ms: Mapping[str, int]  # by stored field
+    last_events_ms: Mapping[str, int]  # by source
+
+    def fields(self, intake: str) -> dict[str, int]:
+        """Return the stored fields of the last events that `intake` writes."""
+        return {
+            SourceCount(_LAST_EVENT, source, intake).field(): at_ms
+            for source, at_ms in self.last_events_ms.items()
+        }
 
 
 class PendingCounts:
@@ -49,6 +56,8 @@ class PendingCounts:
 
     def __init__(self) -> None:
         self._counts: dict[int, Counter[str]] = {}
+        # By slot and source. Those of the newest slots stay here, as an intake's clock may be set
+        # back within a slot.
         self._last_ms: dict[int, dict[str, int]] = {}
 
     def add(self, counts: Mapping[SourceCount, int], now_s: float) -> None:
@@ -59,17 +68,23 @@ class PendingCounts:
             if count:
                 into[what.field()] += count
                 if what.kind == EVENTS:
-                    last = SourceCount(_LAST_EVENT, what.source).field()
-                    self._last_ms.setdefault(slot, {})[last] = int(now_s * 1_000)
+                    self._note_last(slot, {what.source: int(now_s * 1_000)})
+
+    def _note_last(self, slot: int, last_ms: Mapping[str, int]) -> None:
+        known = self._last_ms.setdefault(slot, {})
+        for source, at_ms in last_ms.items():
+            known[source] = max(known.get(source, 0), at_ms)
 
     def take(self) -> dict[int, SourceReport]:
         """Return all pending counts by slot, which are then no longer pending."""
         reports = {
-            slot: SourceReport(counts, self._last_ms.get(slot, {}))
+            slot: SourceReport(counts, dict(self._last_ms.get(slot, {})))
             for slot, counts in self._counts.items()
             if counts
         }
-        self._counts, self._last_ms = {}, {}
+        newest = max(self._last_ms, default=0)
+        self._last_ms = {slot: ms for slot, ms in self._last_ms.items() if slot > newest - DAY_S}
+        self._counts = {}
         return reports
 
     def give_back(self, reports: Mapping[int, SourceReport], now_s: float) -> None:
@@ -77,8 +92,7 @@ class PendingCounts:
         for slot, (counts, last_ms) in reports.items():
             if slot >= slot_of(now_s - KEEP_S):
                 self._counts.setdefault(slot, Counter()).update(counts)
-                # Events since then are later.
-                self._last_ms[slot] = {**last_ms, **self._last_ms.get(slot, {})}
+                self._note_last(slot, last_ms)
 
 
 def slot_of(at_s: float) -> int:
@@ -91,9 +105,12 @@ class SourceHistory:
 
     def __init__(self) -> None:
         self._of_source: dict[str, dict[SourceCount, dict[int, int]]] = {}
+        self._slots: set[int] = set()
 
     def put(self, slot: int, fields: Mapping[str, int]) -> None:
-        """Take the stored fields of a slot in place of those that it had; counts never fall."""
+        """Take the stored fields of a slot in place of all that it had."""
+        self._forget({slot})
+        self._slots.add(slot)
         for field, count in fields.items():
             kind, _, rest = field.partition("|")
             source, _, scope = rest.partition("|")
@@ -102,10 +119,16 @@ class SourceHistory:
 
     def forget_before(self, slot: int) -> None:
         """Forget the slots that begin before `slot`, and sources that then have none."""
+        self._forget({old for old in self._slots if old < slot})
+
+    def _forget(self, slots: set[int]) -> None:
+        if self._slots.isdisjoint(slots):
+            return
+        self._slots -= slots
         for source, counts in list(self._of_source.items()):
             for what, by_slot in list(counts.items()):
-                for old in [start for start in by_slot if start < slot]:
-                    del by_slot[old]
+                for slot in slots & by_slot.keys():
+                    del by_slot[slot]
                 if not by_slot:
                     del counts[what]
             if not counts:
@@ -135,9 +158,12 @@ class SourceHistory:
         return self._of_source.get(what.source, {}).get(what, {})
 
     def last_event_s(self, source: str) -> float | None:
-        """Return when Kafka confirmed the last event of a source."""
-        last_ms = self._by_slot(SourceCount(_LAST_EVENT, source))
-        return max(last_ms.values()) / 1_000 if last_ms else None
+        """Return when Kafka confirmed the last event of a source, of all intakes."""
+        counts = self._of_source.get(source, {})
+        last_ms = [
+            max(by_slot.values()) for what, by_slot in counts.items() if what.kind == _LAST_EVENT
+        ]
+        return max(last_ms) / 1_000 if last_ms else None
 
     def expected_events(self, source: str, now_s: float) -> float | None:
         """Return how many events the source would have sent since its last one.

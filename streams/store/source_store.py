@@ -1,7 +1,12 @@
-"""The counts of the sources in Redis: a hash for each slot, which expires."""
+"""The counts of the sources in Redis: a hash for each slot, which expires.
+
+An intake writes a slot late after an outage of Redis. So each write also marks its slot as changed,
+in a hash for each day, and a reader reads exactly the slots whose mark is not the one it has seen.
+"""
 
 import asyncio
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import redis.asyncio as aioredis
@@ -10,11 +15,17 @@ from redis.exceptions import RedisError
 from streams.errors import one_line
 from streams.store.contract import StoreError
 from streams.store.keys import Keys
-from streams.store.source_counts import KEEP_S, SLOT_S, SourceHistory, SourceReport, slot_of
+from streams.store.source_counts import (
+    DAY_S,
+    KEEP_S,
+    SLOT_S,
+    SourceHistory,
+    SourceReport,
+    slot_of,
+)
 
 _DEADLINE_S = 10.0
-# Slots that may still change: intakes report every few seconds, and later after an outage of Redis.
-_OPEN_S = 3_600
+_Hash = dict[bytes, bytes]
 
 
 class SourceStore:
@@ -22,8 +33,10 @@ class SourceStore:
 
     def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
         self._redis, self._keys = client, Keys(group, topic)
+        # Intakes write their last events to fields of their own: the newest one is the last.
+        self._intake = secrets.token_hex(4)
         self._history = SourceHistory()
-        self._read: set[int] = set()  # slots that need not be read again
+        self._seen: dict[int, bytes] = {}  # the mark of each slot, as it was read
 
     async def add(self, reports: Mapping[int, SourceReport]) -> None:
         """Add counts to their slots, all or none.
@@ -37,9 +50,13 @@ class SourceStore:
                     key = self._keys.source_counts(slot)
                     for field, count in report.counts.items():
                         pipe.hincrby(key, field, count)
-                    for field, at_ms in report.last_events_ms.items():
+                    for field, at_ms in report.fields(self._intake).items():
                         pipe.hset(key, field, str(at_ms))
                     pipe.expire(key, KEEP_S + SLOT_S)
+                    changes = self._keys.source_changes(slot // DAY_S)
+                    # A mark never repeats, also if Redis lost writes and counts start again.
+                    pipe.hset(changes, str(slot), secrets.token_hex(8))
+                    pipe.expire(changes, KEEP_S + DAY_S)
                 await pipe.execute()
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreError(
@@ -47,29 +64,44 @@ class SourceStore:
             ) from error
 
     async def read(self, now_s: float) -> SourceHistory:
-        """Return all kept counts; only slots that may still change are read again.
+        """Return all kept counts; only slots that changed since the last call are read again.
 
         Raises StoreError.
         """
-        oldest, open_from = slot_of(now_s - KEEP_S), slot_of(now_s - _OPEN_S)
         # One slot more, as the clocks of intakes may be ahead.
-        wanted = [
+        oldest, newest = slot_of(now_s - KEEP_S), slot_of(now_s) + SLOT_S
+        days = range(oldest // DAY_S, newest // DAY_S + 1)
+        # Marks first: a slot that changes meanwhile is read once more at the next call.
+        marks = {
+            slot: mark
+            for hashes in await self._hashes([self._keys.source_changes(day) for day in days])
+            for slot, mark in ((int(field), mark) for field, mark in hashes.items())
+            if oldest <= slot <= newest
+        }
+        # A slot without a mark was lost with Redis' data.
+        changed = [
             slot
-            for slot in range(oldest, slot_of(now_s) + 2 * SLOT_S, SLOT_S)
-            if slot not in self._read
+            for slot in sorted(marks.keys() | self._seen.keys())
+            if slot >= oldest and marks.get(slot) != self._seen.get(slot)
         ]
+        stored = await self._hashes([self._keys.source_counts(slot) for slot in changed])
+        for slot, fields in zip(changed, stored, strict=True):
+            self._history.put(slot, {field.decode(): int(count) for field, count in fields.items()})
+        self._history.forget_before(oldest)
+        self._seen = marks
+        return self._history
+
+    async def _hashes(self, keys: Sequence[str]) -> list[_Hash]:
+        """Return the hashes of these keys. Raises StoreError."""
+        if not keys:
+            return []
         try:
             async with (
                 asyncio.timeout(_DEADLINE_S),
                 self._redis.pipeline(transaction=False) as pipe,
             ):
-                for slot in wanted:
-                    pipe.hgetall(self._keys.source_counts(slot))
-                answers = cast(list[dict[bytes, bytes]], await pipe.execute())
+                for key in keys:
+                    pipe.hgetall(key)
+                return cast(list[_Hash], await pipe.execute())
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreError(f"cannot read the counts of the sources: {one_line(error)}") from error
-        for slot, fields in zip(wanted, answers, strict=True):
-            self._history.put(slot, {field.decode(): int(count) for field, count in fields.items()})
-        self._history.forget_before(oldest)
-        self._read = {slot for slot in (*self._read, *wanted) if oldest <= slot < open_from}
-        return self._history

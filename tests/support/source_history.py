@@ -1,6 +1,7 @@
 """Histories of the intake's sources, written through the real store."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from streams.config.settings import Settings
@@ -37,9 +38,14 @@ def steady(pending: PendingCounts, source: str, from_s: float, to_s: float, even
 def history_of(*pending: PendingCounts) -> SourceHistory:
     """What a reader makes of the counts, without a store."""
     history = SourceHistory()
-    for counts in pending:
+    fields: dict[int, Counter[str]] = {}
+    for number, counts in enumerate(pending):
         for slot, report in counts.take().items():
-            history.put(slot, {**report.counts, **report.last_events_ms})
+            into = fields.setdefault(slot, Counter())
+            into.update(report.counts)
+            into.update(report.fields(f"intake-{number}"))
+    for slot, of_slot in fields.items():
+        history.put(slot, of_slot)
     return history
 
 

@@ -1,6 +1,7 @@
 """What a source is expected to send while it is silent, and its history in Redis."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -178,3 +179,104 @@ def test_a_redis_that_does_not_answer_is_an_error_of_the_store(unused_port: int)
         await client.aclose()
 
     asyncio.run(use())
+
+
+def shown(history: SourceHistory, now_s: float) -> object:
+    """All that a history shows at `now_s`."""
+    return {
+        source: (
+            history.last_event_s(source),
+            history.expected_events(source, now_s),
+            [
+                history.total(SourceCount(EVENTS, source), span_s, now_s)
+                for span_s in (HOUR_S, DAY_S, WEEK_S)
+            ],
+        )
+        for source in history.sources()
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reader_sees_what_a_new_reader_sees_however_late_counts_are_written(
+    redis_server: RedisServer, redis_client: redis.Redis, seed: int
+) -> None:
+    draw = random.Random(seed)
+
+    async def use(reader: SourceStore, intake: SourceStore) -> None:
+        now_s: float = NOW_S
+        client = connect(redis_server.url, 5)
+        for _ in range(30):
+            pending = PendingCounts()
+            for _ in range(draw.randint(0, 3)):
+                # From beyond the kept time up to a clock that is ahead.
+                at_s = now_s - draw.choice((-300, 0, 900, 5_000, DAY_S, KEEP_S, KEEP_S + HOUR_S))
+                pending.add(sent(draw.choice("ab"), draw.randint(1, 9)), at_s)
+            await intake.add(pending.take())
+            if draw.random() < 0.1:  # Redis lost its data
+                redis_client.flushdb()
+            fresh = SourceStore(client, "g", "t")
+            read = shown(await reader.read(now_s), now_s)
+            assert read == shown(await fresh.read(now_s), now_s)
+            now_s += draw.choice((1, 60, SLOT_S, DAY_S))
+        await client.aclose()
+
+    stores(redis_server, use)
+
+
+def test_only_slots_that_changed_are_read_again(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    async def use(reader: SourceStore, intake: SourceStore) -> list[int]:
+        await intake.add(steady_until(NOW_S, NOW_S - DAY_S).take())
+        calls = []
+        for changed in (0, 0, 2):
+            for number in range(changed):
+                pending = PendingCounts()
+                pending.add(sent("gateway", 1), NOW_S - number * DAY_S / 2)
+                await intake.add(pending.take())
+            before = redis_client.info("commandstats")["cmdstat_hgetall"]["calls"]
+            await reader.read(NOW_S)
+            calls.append(redis_client.info("commandstats")["cmdstat_hgetall"]["calls"] - before)
+        return calls
+
+    redis_client.hgetall("any")
+    first, idle, late = stores(redis_server, use)
+    assert first - idle == DAY_S // SLOT_S
+    assert late - idle == 2
+    assert idle <= (KEEP_S + SLOT_S) // DAY_S + 2  # the marks of each day
+
+
+def test_the_last_event_of_two_intakes_is_the_later_one_whichever_writes_last(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    async def use(one: SourceStore, two: SourceStore) -> list[float | None]:
+        seen = []
+        # In one slot: the second intake reports later what it sent before.
+        for store, at_s in ((one, NOW_S + 500), (two, NOW_S + 100), (two, NOW_S + 550)):
+            pending = PendingCounts()
+            pending.add(sent("gateway", 1), at_s)
+            await store.add(pending.take())
+            history = await two.read(NOW_S + 560)
+            seen.append(history.last_event_s("gateway"))
+        return seen
+
+    assert stores(redis_server, use) == [NOW_S + 500, NOW_S + 500, NOW_S + 550]
+
+
+def test_the_last_event_stays_if_a_clock_is_set_back_or_an_older_report_is_given_back(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    async def use(store: SourceStore, _: SourceStore) -> list[float | None]:
+        pending, seen = PendingCounts(), []
+        for at_s, is_lost in ((NOW_S + 500, False), (NOW_S + 100, False), (NOW_S + 50, True)):
+            pending.add(sent("gateway", 1), at_s)
+            reports = pending.take()
+            if is_lost:
+                pending.add(sent("gateway", 1), NOW_S + 510)
+                pending.give_back(reports, NOW_S + 520)
+                reports = pending.take()
+            await store.add(reports)
+            seen.append((await store.read(NOW_S + 560)).last_event_s("gateway"))
+        return seen
+
+    assert stores(redis_server, use) == [NOW_S + 500, NOW_S + 500, NOW_S + 510]
