@@ -190,7 +190,7 @@ def request_details(reading: BoardInput, window: str) -> RequestDetails | None:
 
 
 def _model_details(reading: BoardInput, window: str) -> list[ModelDetails]:
-    """Return the models with further attempts or a first visible token."""
+    """Return the models whose attempts are not their requests, or with a first visible token."""
     measured = reading.by_name(window, "model")
     names = reading.names["model"]
     views = {
@@ -211,7 +211,10 @@ def _model_details(reading: BoardInput, window: str) -> list[ModelDetails]:
             first_visible_p95_s=requests.p95_s("first_visible"),
             first_visible_samples=requests.samples.get("first_visible", 0),
         )
-        if row.attempts > row.requests or row.first_visible_samples:
+        # Two numbers that are equal by chance may be of different requests.
+        requested = row.requests, row.availability_ratio
+        answered = row.attempts, row.provider_availability_ratio
+        if requested != answered or row.first_visible_samples:
             rows.append(row)
     return rows
 

@@ -180,7 +180,7 @@ class ModelDetails:
     name: str
     requests: int
     availability_ratio: float | None
-    attempts: int  # equal to the requests if all of them were final
+    attempts: int  # without answers from a response cache, for which no provider was asked
     provider_availability_ratio: float | None
     ttft_p95_s: float | None
     first_visible_p95_s: float | None
@@ -191,8 +191,8 @@ class ModelDetails:
 class RequestDetails:
     """The parts of the board that most traffic does not have."""
 
-    models: tuple[ModelDetails, ...]  # those with further attempts or a first visible token
-    has_attempts: bool  # some model has further attempts, so that the columns are of use
+    models: tuple[ModelDetails, ...]  # whose attempts are not the requests, or with a first visible
+    has_attempts: bool  # some attempts are not the requests, so that the columns are of use
     has_first_visible: bool
     endings: Amounts
     client_errors: Amounts  # by class

@@ -10,8 +10,8 @@ ATTEMPTS_TOTAL = Spec(
     "counter",
     "Attempts that were not final (`final: false`), without probes.",
     (*SERIES_LABELS, "outcome"),
-    "tokenpulse_requests_total is the customers' view; the sum of both is the provider's. Absent "
-    "until it occurs.",
+    "tokenpulse_requests_total is the customers' view; the sum of both, less "
+    "tokenpulse_response_cache_total, is the provider's. Absent until it occurs.",
     "0.2.0",
 )
 ATTEMPT_TOKENS_TOTAL = Spec(
@@ -69,11 +69,13 @@ COUNTER_SPECS = (
 WINDOW_PROVIDER_ATTEMPTS = Spec(
     "tokenpulse_window_provider_attempts",
     "gauge",
-    "All attempts in a window by outcome, final or not, without probes.",
+    "All attempts in a window by outcome, final or not, without probes and answers from a response "
+    "cache.",
     (*WINDOW_LABELS, "outcome"),
     "The providers' view: a request with a failed attempt and an answered one counts twice. Absent "
-    "if all attempts of the window were final, as tokenpulse_window_requests is the same; outcomes "
-    "that did not occur are absent. Not for customers.",
+    "if all attempts of the window were final and none was answered from a response cache, as "
+    "tokenpulse_window_requests is the same; outcomes that did not occur are absent. Not for "
+    "customers.",
     "0.2.0",
 )
 WINDOW_PROVIDER_ELIGIBLE = Spec(
@@ -81,7 +83,7 @@ WINDOW_PROVIDER_ELIGIBLE = Spec(
     "gauge",
     "Attempts and probes behind the provider availability ratio of a window.",
     WINDOW_LABELS,
-    "Absent as tokenpulse_window_provider_attempts.",
+    "Absent as tokenpulse_window_provider_attempts; 0 if a response cache answered all requests.",
     "0.2.0",
 )
 PROVIDER_AVAILABILITY_RATIO = Spec(
@@ -89,9 +91,10 @@ PROVIDER_AVAILABILITY_RATIO = Spec(
     "gauge",
     "Share of successes among the attempts and probes in a window that count for availability.",
     WINDOW_LABELS,
-    "What customers would see without retries and fallbacks. Absent if all attempts of the window "
-    "were final, so query `tokenpulse_provider_availability_ratio or "
-    "tokenpulse_availability_ratio`.",
+    "What customers would see without retries, fallbacks and response cache. Absent if no provider "
+    "was asked, and if the attempts of the window are its requests, so query "
+    "`tokenpulse_provider_availability_ratio or (tokenpulse_availability_ratio unless "
+    "tokenpulse_window_provider_eligible_attempts)`.",
     "0.2.0",
 )
 WINDOW_CLIENT_ERRORS = Spec(

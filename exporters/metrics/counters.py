@@ -46,7 +46,7 @@ def add_counters(page: Page, labels: Mapping[int, str], counters: Table) -> None
 
 
 def add_window_counters(page: Page, label: Callable[[int], str], sums: Sums) -> None:
-    """Add the counters of a window, and all attempts of its groups if some were not final.
+    """Add the counters of a window, and the attempts of its groups if they are not the requests.
 
     `label`: returns the labels of a group.
     """

@@ -225,8 +225,7 @@ def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
         ]
         tokens, known = row[TOKENS_AT:SUMS_AT], row[KNOWN_AT:]
         add_counts(page, labels[group], row[:PROBES_AT], counted, tokens, known)
-    if len(sums.counters):
-        add_window_counters(page, label, sums)
+    add_window_counters(page, label, sums)
     found = percentiles(sums, EXPORTED_QUANTILES)
     streamed = dict(
         zip(sums.counts.keys.tolist(), sums.counts.values[:, _STREAMED_AT].tolist(), strict=True)

@@ -16,11 +16,15 @@ from streams.state.slices import (
     ATTEMPT_TOKENS_AT,
     ATTEMPTS_AT,
     COUNTER_BITS,
+    KNOWN,
+    KNOWN_AT,
     PROBE_ATTEMPTS_AT,
     PROBES_AT,
     TOKENS_AT,
 )
 from streams.state.tables import Ints, Table
+
+_FROM_CACHE_AT = KNOWN_AT + KNOWN.index("response_cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +35,22 @@ class Attempts(Amounts):
 
 
 def attempts(sums: Sums) -> dict[int, Attempts]:
-    """Return the attempts of each group; empty if all attempts of the window were final.
+    """Return the attempts of each group; empty if they are the requests of the window.
 
-    Then the attempts are the requests, and both availabilities are the same.
+    They are if all attempts were final and no answer is from a gateway's response cache, for which
+    no provider was asked. Then both availabilities are the same.
     """
     passed_on = _between(sums.counters, ATTEMPTS_AT, ATTEMPT_TOKENS_AT)
     probes = _between(sums.counters, PROBE_ATTEMPTS_AT, PROBE_ATTEMPTS_AT + len(OUTCOMES))
-    if not len(passed_on) and not len(probes):
+    from_cache = sums.counts.values[:, _FROM_CACHE_AT]
+    if not len(passed_on) and not len(probes) and not from_cache.any():
         return {}
     # A group may have no request of its own: then another group served all of them in the end.
     groups = np.union1d(sums.counts.keys, np.append(passed_on.keys, probes.keys) >> COUNTER_BITS)
     at = np.searchsorted(groups, sums.counts.keys)
     outcomes = np.zeros((len(groups), len(OUTCOMES)), np.int64)
     outcomes[at] = sums.counts.values[:, :PROBES_AT]
+    outcomes[at, SUCCESS_AT] -= from_cache
     _add_by_outcome(outcomes, groups, passed_on, ATTEMPTS_AT)
     # Probes count for availability, but are no attempts at a customer's request.
     counted = outcomes.copy()

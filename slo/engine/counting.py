@@ -28,8 +28,13 @@ from streams.state.slices import (
     CLOCKS,
     COUNTER_BITS,
     COUNTERS,
+    CUSTOMER_KNOWN_AT,
+    KNOWN,
+    KNOWN_AT,
     LATENCY_BITS,
+    PROBE_ATTEMPT_CLIENT_AT,
     PROBE_ATTEMPTS_AT,
+    PROBE_CLIENT_AT,
     PROBES_AT,
     SERIES_COLUMNS,
     THRESHOLD_BITS,
@@ -89,6 +94,10 @@ class RequestSelection:
                 _weights(self._indicator.eligible, probes),
                 _weights(self._indicator.failed, probes),
             )
+            if self._indicator.view == "provider":
+                known_at = CUSTOMER_KNOWN_AT if self.by_customer else KNOWN_AT
+                # These are successes that no provider was asked for; success is always eligible.
+                self._weights[0][known_at + KNOWN.index("response_cache")] = -1
             self._counter_weights = _counter_weights(self._indicator, probes)
 
     def count(
@@ -262,7 +271,7 @@ def _weights(outcomes: frozenset[str], probes: bool) -> Ints:
 
 def _counter_weights(indicator: RequestIndicator, probes: bool) -> Ints:
     """Return for each of COUNTERS whether it is added to the counted, and to the bad requests."""
-    classes_at = [CLIENT_AT]
+    classes_at = [CLIENT_AT, PROBE_CLIENT_AT] if probes else [CLIENT_AT]
     weights = np.zeros((len(COUNTERS), 2), np.int64)
     if indicator.view == "provider":
         for at, outcome in enumerate(OUTCOMES, ATTEMPTS_AT):
@@ -270,6 +279,8 @@ def _counter_weights(indicator: RequestIndicator, probes: bool) -> Ints:
             if probes:
                 weights[at - ATTEMPTS_AT + PROBE_ATTEMPTS_AT] = weights[at]
         classes_at.append(ATTEMPT_CLIENT_AT)
+        if probes:
+            classes_at.append(PROBE_ATTEMPT_CLIENT_AT)
     # The classes are parts of the outcome client_error, which may be counted already.
     is_new = "client_error" not in indicator.eligible
     for first in classes_at:
@@ -294,6 +305,9 @@ def _digest(
         _plain(objective.scope),
         [(one.from_s, one.to_s, _plain(one.where)) for one in partial],
     ]
+    if isinstance(objective.indicator, RequestIndicator) and objective.indicator.view == "provider":
+        # Older counts of this view have the answers from response caches among the successes.
+        parts.append("without response caches")
     if _leaves_tiers_apart(objective):
         parts.append(sorted(apart_tiers))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]

@@ -84,7 +84,7 @@ def describe(policy: Policy, objective: Objective) -> Iterator[str]:
     if isinstance(indicator, RequestIndicator):
         provider = indicator.view == "provider"
         yield (
-            "view: provider, so each attempt counts, final or not"
+            "view: provider, so each attempt counts, final or not; answers of a response cache not"
             if provider
             else "view: customer, so each request counts once, by its final attempt"
         )

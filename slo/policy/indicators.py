@@ -60,7 +60,8 @@ class _OfRequests(PolicyPart):
     error_classes: frozenset[ErrorClass] = frozenset()
     """Classes of client errors that are eligible and count against the objective."""
     view: View = "customer"
-    """Whether attempts count after which the gateway went on to another: for `provider` they do."""
+    """`provider` also counts the attempts after which the gateway went on to another, and leaves
+    out the answers from a gateway's response cache."""
     probes: Flag = True
     """Whether synthetic checks count; customers have none."""
     min_samples: Count = Field(1, ge=1)

@@ -199,8 +199,11 @@ null means missing.
 - A label that is a number counts under its digits.
 - A record timestamp before 2015 is of a machine without a clock. It is not compared with
   `ended_at`, and confirms a time no more than that of a sender ([Time](#time)).
-- A probe counts for uptime only: its latencies and tokens are checked and left out. So does an
-  answer that is `served_from` a `response_cache`, which is also counted apart.
+- A probe counts for uptime only: its latencies and tokens are checked and left out. Its class of
+  client error counts for objectives with `error_classes` and `probes`, not among the client errors
+  of requests.
+- An answer that is `served_from` a `response_cache` also counts for uptime only, and apart. It does
+  not count for the provider, which was not asked.
 - The cache hit ratio is of the requests whose cached tokens are known. Send
   `cached_input_tokens: 0` if there were none: a missing field is not 0.
 - Any text or number is a customer id. In other names, characters that are not letters, digits,

@@ -98,7 +98,8 @@ def json_schema() -> dict[str, Any]:
                     required=["attempts", "outcomes", "tokens"],
                 ),
                 "description": "All attempts, as their providers see them: the requests, and the "
-                "attempts before the final ones, which no other measure counts.",
+                "attempts before the final ones, which no other measure counts. Answers from a "
+                "response cache are left out. Without an attempt that counts, there is no ratio.",
             },
             "client_errors": {
                 **_object(dict.fromkeys(CLIENT_CLASSES, _COUNT), required=[]),

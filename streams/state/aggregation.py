@@ -33,7 +33,9 @@ from streams.state.slices import (
     KNOWN_AT,
     LATENCY_BITS,
     LEVELS,
+    PROBE_ATTEMPT_CLIENT_AT,
     PROBE_ATTEMPTS_AT,
+    PROBE_CLIENT_AT,
     PROBES_AT,
     SERIES_COLUMNS,
     SUM_COLUMNS,
@@ -53,6 +55,11 @@ _THRESHOLD_INDEX_BITS = 8
 _SUCCESS, _STREAM_ERROR = OUTCOMES.index("success"), OUTCOMES.index("stream_error")
 _IS_FAILURE = np.array([name in ELIGIBLE and name != "success" for name in OUTCOMES])
 _FAULT_BITS = 16  # of a fault's key
+# Columns that an attempt before the final one has none of, as it is no request.
+_OF_REQUESTS = (
+    *("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens"),
+    *("reasoning_tokens", "has_tokens", "has_cached", "estimated", "from_cache"),
+)
 
 
 def record(
@@ -81,7 +88,7 @@ def record(
             _SERIES_BITS,
         ),
         "counters": (
-            _counters(slot, series, [*amounts, *_probe_attempts(columns)]),
+            _counters(slot, series, [*amounts, *_probe_amounts(columns)]),
             _SERIES_BITS + COUNTER_BITS,
         ),
         "customer_counters": (_counters(slot, customer, amounts), _SERIES_BITS + COUNTER_BITS),
@@ -100,15 +107,7 @@ def record(
     return [
         (
             start * step_s,
-            Aggregate(
-                series=tables["series"][at],
-                cells=tables["cells"].get(at, nothing.cells),
-                threshold_counts=tables["threshold_counts"].get(at, nothing.threshold_counts),
-                customers=tables["customers"].get(at, nothing.customers),
-                rejected=tables["rejected"].get(at, nothing.rejected),
-                counters=tables["counters"].get(at, nothing.counters),
-                customer_counters=tables["customer_counters"].get(at, nothing.counters),
-            ),
+            replace(nothing, **{name: of[at] for name, of in tables.items() if at in of}),
         )
         for at, start in enumerate(starts.tolist())
     ]
@@ -167,18 +166,7 @@ def _only_final(columns: Columns) -> Columns:
     final = columns.final
     if final.all():
         return columns
-    return replace(
-        columns,
-        input_tokens=columns.input_tokens * final,
-        cached_input_tokens=columns.cached_input_tokens * final,
-        cache_write_tokens=columns.cache_write_tokens * final,
-        output_tokens=columns.output_tokens * final,
-        reasoning_tokens=columns.reasoning_tokens * final,
-        has_tokens=columns.has_tokens & final,
-        has_cached=columns.has_cached & final,
-        estimated=columns.estimated & final,
-        from_cache=columns.from_cache & final,
-    )
+    return replace(columns, **{name: getattr(columns, name) * final for name in _OF_REQUESTS})
 
 
 def _known_columns(columns: Columns) -> tuple[npt.NDArray[Any], ...]:
@@ -221,14 +209,7 @@ def _counter_amounts(columns: Columns) -> list[tuple[Ints, Ints, Ints]]:
             found.append(
                 (attempts, np.full_like(attempts, ATTEMPT_TOKENS_AT + i), tokens[attempts])
             )
-    if columns.error_class.max(initial=-1) >= 0:
-        client = columns.error_class
-        failed = np.flatnonzero(real & (client >= 0) & (client < len(CLIENT_CLASSES)))
-        counter = CLIENT_AT + client[failed].astype(np.int64)
-        found.append((failed, counter, np.ones_like(failed)))
-        attempts = np.flatnonzero(passed_on & (client >= 0) & (client < len(CLIENT_CLASSES)))
-        counter = ATTEMPT_CLIENT_AT + client[attempts].astype(np.int64)
-        found.append((attempts, counter, np.ones_like(attempts)))
+    found += _client_errors(columns, {CLIENT_AT: real, ATTEMPT_CLIENT_AT: passed_on})
     if columns.ending.max(initial=-1) >= 0:
         ended = np.flatnonzero(real & (columns.ending >= 0))
         ending = columns.ending[ended].astype(np.int64)
@@ -247,16 +228,32 @@ def _counter_amounts(columns: Columns) -> list[tuple[Ints, Ints, Ints]]:
     return found
 
 
-def _probe_attempts(columns: Columns) -> list[tuple[Ints, Ints, Ints]]:
-    """Return the amounts of probes that were not final, as `_counter_amounts` does.
-
-    They are no attempt at a request of a customer, and count for the provider's availability only.
-    """
-    events = np.flatnonzero(columns.probe & ~columns.final)
-    if not len(events):
+def _client_errors(
+    columns: Columns, places: Mapping[int, npt.NDArray[np.bool_]]
+) -> list[tuple[Ints, Ints, Ints]]:
+    """Return client errors by class as amounts; `places`: first counter -> the events it counts."""
+    client = columns.error_class
+    if client.max(initial=-1) < 0:
         return []
+    found = []
+    for first, selected in places.items():
+        failed = np.flatnonzero(selected & (client >= 0) & (client < len(CLIENT_CLASSES)))
+        found.append((failed, first + client[failed].astype(np.int64), np.ones_like(failed)))
+    return found
+
+
+def _probe_amounts(columns: Columns) -> list[tuple[Ints, Ints, Ints]]:
+    """Return the amounts of probes, which are no requests, as `_counter_amounts` does.
+
+    Those that were not final count for the provider's availability only.
+    """
+    if not columns.probe.any():
+        return []
+    final, passed_on = columns.probe & columns.final, columns.probe & ~columns.final
+    events = np.flatnonzero(passed_on)
     counter = PROBE_ATTEMPTS_AT + columns.outcome[events].astype(np.int64)
-    return [(events, counter, np.ones_like(events))]
+    classes = _client_errors(columns, {PROBE_CLIENT_AT: final, PROBE_ATTEMPT_CLIENT_AT: passed_on})
+    return [(events, counter, np.ones_like(events)), *classes]
 
 
 def _counters(slot: Ints, number: Ints, amounts: Sequence[tuple[Ints, Ints, Ints]]) -> Table:

@@ -237,8 +237,12 @@ def counted_events(aggregate: Aggregate) -> int:
 
 
 def _provider_view(aggregate: Aggregate, sums: Ints) -> dict[str, Any]:
-    """Return the measures of all attempts: the requests, and the attempts before the final ones."""
+    """Return the measures of all attempts: the requests, and the attempts before the final ones.
+
+    Answers from a gateway's response cache are left out: no provider was asked.
+    """
     attempts = outcomes(aggregate) + sums[ATTEMPTS_AT:ATTEMPT_TOKENS_AT]
+    attempts[_SUCCESS_AT] -= known(aggregate)["response_cache"]
     added = sums[ATTEMPT_TOKENS_AT : ATTEMPT_TOKENS_AT + len(TOKENS)].tolist()
     spent = {
         # `tokens` ends with `total`, which has no counter and is computed below.

@@ -82,7 +82,8 @@ _REASON_BITS = 4
 # client errors by class, endings, the output tokens of each ending, and changed tiers; of the
 # attempts, client errors by class; of final requests, failures that an SLA counts, if they were
 # streamed and if they were not (neither if that is not known); probes that were not final, by
-# outcome. A place is stored: only append.
+# outcome; client errors by class of final probes, and of those that were not final. A place is
+# stored: only append.
 COUNTERS = (
     *(f"attempt_{outcome}" for outcome in OUTCOMES),
     *(f"attempt_{name}" for name in TOKENS),
@@ -94,6 +95,8 @@ COUNTERS = (
     "failed_streamed",
     "failed_unstreamed",
     *(f"probe_attempt_{outcome}" for outcome in OUTCOMES),
+    *(f"probe_client_{name}" for name in CLIENT_CLASSES),
+    *(f"probe_attempt_client_{name}" for name in CLIENT_CLASSES),
 )
 ATTEMPTS_AT, ATTEMPT_TOKENS_AT = 0, len(OUTCOMES)
 CLIENT_AT = COUNTERS.index(f"client_{CLIENT_CLASSES[0]}")
@@ -104,6 +107,8 @@ ATTEMPT_CLIENT_AT = COUNTERS.index(f"attempt_client_{CLIENT_CLASSES[0]}")
 FAILED_STREAMED_AT = COUNTERS.index("failed_streamed")
 FAILED_UNSTREAMED_AT = COUNTERS.index("failed_unstreamed")
 PROBE_ATTEMPTS_AT = COUNTERS.index(f"probe_attempt_{OUTCOMES[0]}")
+PROBE_CLIENT_AT = COUNTERS.index(f"probe_client_{CLIENT_CLASSES[0]}")
+PROBE_ATTEMPT_CLIENT_AT = COUNTERS.index(f"probe_attempt_client_{CLIENT_CLASSES[0]}")
 COUNTER_BITS = 8
 
 LATENCY_BITS = 3

@@ -68,7 +68,8 @@ def must(
 
 
 def provider_of(rows: list[Row], tokens: dict[str, int], counters: Counter[str]) -> dict[str, Any]:
-    """Return the measures of all attempts."""
+    """Return the measures of all attempts that a provider was asked for."""
+    rows = [row for row in rows if not row.known["response_cache"]]
     attempts = [row for row in rows if not row.probe]
     spent = {name: tokens[name] + counters[f"attempt_{name}"] for name in TOKENS}
     found: dict[str, Any] = {

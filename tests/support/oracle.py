@@ -247,8 +247,11 @@ def row_of(event: dict[str, Any], input_limits: Sequence[int] = ()) -> Row:
         span_ns = read["duration_ns"] - read["ttft_ns"]
         latencies_ns["output_speed"] = round(Fraction(span_ns, tokens["output"]))
     counters = Counter[str]()
-    if not read["final"] and read["probe"]:
-        counters[f"probe_attempt_{read['outcome']}"] += 1
+    if read["probe"]:
+        attempt = "probe" if read["final"] else "probe_attempt"
+        counters[f"{attempt}_{read['outcome']}"] += not read["final"]
+        if read["error_class"] in CLIENT_CLASSES:
+            counters[f"{attempt}_client_{read['error_class']}"] += 1
     elif not read["final"]:
         counters[f"attempt_{read['outcome']}"] += 1
         counters.update({f"attempt_{name}": n for name, n in tokens.items()})
@@ -256,7 +259,7 @@ def row_of(event: dict[str, Any], input_limits: Sequence[int] = ()) -> Row:
             counters[f"attempt_client_{read['error_class']}"] += 1
         tokens = dict.fromkeys(tokens, 0)
         known = {name: amount * (name == "streamed") for name, amount in known.items()}
-    elif not read["probe"]:
+    else:
         if read["error_class"] in CLIENT_CLASSES:
             counters[f"client_{read['error_class']}"] += 1
         if read["ending"] is not None:

@@ -184,9 +184,10 @@ def _known_note(total: dict[str, Any], measure: str, of: str) -> str:
 def _counted_apart(total: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield rows for what many services never have: attempts, client errors, endings, faults."""
     provider = total["provider"]
-    # Equal if each request had one attempt.
-    if provider["attempts"] != total["requests"]:
-        available = percent(provider.get("availability_ratio"))
+    ratio = provider.get("availability_ratio")
+    # Equal if each request had one attempt, and none was answered from a response cache.
+    if (provider["attempts"], ratio) != (total["requests"], total.get("availability_ratio")):
+        available = percent(ratio)
         yield "attempts", f"{count(provider['attempts'])}, {available} available of the provider"
     if errors := total["client_errors"]:
         yield "client", ", ".join(f"{name} {count(errors[name])}" for name in errors)

@@ -67,7 +67,10 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class DayAttempts:
-    """All attempts at the requests of a day, final or not, as the providers answered them."""
+    """All attempts at the requests of a day, final or not, as the providers answered them.
+
+    Answers from a gateway's response cache are left out: no provider was asked.
+    """
 
     attempts: int
     availability_ratio: float | None  # of the attempts and synthetic checks that count
@@ -86,7 +89,7 @@ class Day:
     sealed_at_s: int | None = None
     corrections: tuple[Correction, ...] = ()
     note: str = ""  # why it is provisional or incomplete, one sentence; empty if it is neither
-    attempts: DayAttempts | None = None  # None if all attempts were final
+    attempts: DayAttempts | None = None  # None if they are the requests
 
 
 @dataclass(frozen=True, slots=True)

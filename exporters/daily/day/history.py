@@ -38,7 +38,7 @@ class DayCounts(NamedTuple):
     parts: tuple[StretchSums, ...] | None  # None: the slices that are kept do not cover it
     fleet: Counts | None
     record: FinalDay | None  # if the day is final
-    attempts: DayAttempts | None = None  # None if all attempts were final
+    attempts: DayAttempts | None = None  # None if they are the requests
 
     @property
     def versions(self) -> object:

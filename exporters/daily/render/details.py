@@ -45,8 +45,8 @@ def attempts_words(day: Day, target: float | None) -> str:
     if day.attempts is None:
         return ""
     return (
-        f"Retries and fallbacks: {counted(day.attempts.attempts, 'attempt')} at "
-        f"{counted(day.values.requests, 'request')}; the providers succeeded in "
+        f"Providers: {counted(day.attempts.attempts, 'attempt')} at "
+        f"{counted(day.values.requests, 'request')}; they succeeded in "
         f"{percent(day.attempts.availability_ratio, target)} of the attempts that count, the "
         f"customers in {percent(day.values.availability_ratio.value, target)} of the requests."
     )

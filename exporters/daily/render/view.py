@@ -114,7 +114,7 @@ class View:
     rows: tuple[NumberRow, ...]
     against_titles: tuple[str, ...]  # `Against 7 days`
     month_title: str  # `November to date`; empty on the board of a week or month
-    attempts: str  # one sentence; empty if all attempts of the day were final
+    attempts: str  # one sentence; empty if the attempts of the day are its requests
     causes: tuple[str, ...]
     causes_note: str  # what rate and mix mean; empty without a cause
     causes_none: str  # in place of causes

@@ -44,6 +44,20 @@ def test_both_availabilities_stand_side_by_side(configured: Callable[..., Any]) 
     assert "First visible" not in markup
 
 
+def test_a_response_cache_leaves_the_provider_s_availability_to_what_it_answered(
+    configured: Callable[..., Any],
+) -> None:
+    cached = [event(NOW_S, model="opus", served_from="response_cache") for _ in range(2)]
+    # As many attempts as requests, by chance: one retry, and one answer from the cache.
+    retried = event(NOW_S, model="sonnet", outcome="timeout", final=False)
+    events = [*cached, retried, event(NOW_S, model="sonnet"), cached[0] | {"model": "sonnet"}]
+    details = not_none(facts_of(configured(), events).details)
+    by_name = {row.name: row for row in details.models}
+    assert (by_name["opus"].attempts, by_name["opus"].provider_availability_ratio) == (0, None)
+    assert (by_name["sonnet"].attempts, by_name["sonnet"].requests) == (2, 2)
+    assert by_name["sonnet"].provider_availability_ratio == 0.5
+
+
 def test_the_first_visible_token_stands_beside_the_ttft(configured: Callable[..., Any]) -> None:
     events = [
         event(NOW_S, model="reasoner", first_visible_token_ms=5_000, duration_ms=9_000),

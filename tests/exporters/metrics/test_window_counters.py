@@ -51,6 +51,8 @@ def events_of_gateways(seed: int, count: int, from_s: float, to_s: float) -> lis
             one["final"] = False
         if one.get("probe"):
             continue
+        if chance.random() < 0.2 and one.get("final", True):
+            one["served_from"] = "response_cache"
         if chance.random() < 0.5 and one["outcome"] in ENDING_OF:
             one["ending"] = ENDING_OF[one["outcome"]]
         if chance.random() < 0.5 and one["outcome"] == "client_error":
@@ -63,18 +65,28 @@ def events_of_gateways(seed: int, count: int, from_s: float, to_s: float) -> lis
     return events
 
 
+def is_cached(one: dict[str, Any]) -> bool:
+    """Return whether a gateway's response cache answered, so that no provider was asked."""
+    return one["outcome"] == "success" and "served_from" in one
+
+
 def recounted(events: list[dict[str, Any]]) -> dict[str, Any]:
     """The samples of some events, by metric and further label."""
+    asked = [one for one in events if not is_cached(one)]
     real = [one for one in events if not one.get("probe")]
     final = [one for one in real if one.get("final", True)]
-    eligible = [one["outcome"] for one in events if one["outcome"] in ELIGIBLE]
+    eligible = [one["outcome"] for one in asked if one["outcome"] in ELIGIBLE]
     return {
-        "attempts": Counter(one["outcome"] for one in real),
+        "attempts": Counter(one["outcome"] for one in asked if not one.get("probe")),
         "eligible": len(eligible),
         "availability": eligible.count("success") / len(eligible) if eligible else None,
         "tokenpulse_window_endings": Counter(one["ending"] for one in final if "ending" in one),
         "tokenpulse_window_ending_output_tokens": sum(
-            (Counter({one["ending"]: one["output_tokens"]}) for one in final if "ending" in one),
+            (
+                Counter({one["ending"]: 0 if is_cached(one) else one["output_tokens"]})
+                for one in final
+                if "ending" in one
+            ),
             Counter[str](),
         ),
         "tokenpulse_window_client_errors": Counter(
@@ -93,7 +105,7 @@ def by_label(samples: Samples, metric: str, label: str, scope: dict[str, str]) -
 
 def check_groups(samples: Samples, events: list[dict[str, Any]], window: str) -> None:
     """Compare all groups of a window, in all scopes."""
-    passed_on = any(one.get("final") is False for one in events)
+    differs = any(one.get("final") is False or is_cached(one) for one in events)
     for scope, dimensions in DIMENSIONS.items():
         groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for one in events:
@@ -102,7 +114,7 @@ def check_groups(samples: Samples, events: list[dict[str, Any]], window: str) ->
         for key, members in groups.items():
             labels = {"scope": scope, "window": window, **dict(zip(dimensions, key, strict=True))}
             told = recounted(members)
-            if passed_on:
+            if differs:
                 assert by_label(samples, ATTEMPTS, "outcome", labels) == told["attempts"]
                 assert value(samples, ELIGIBLE_ATTEMPTS, **labels) == told["eligible"]
                 assert value(samples, AVAILABILITY, **labels) == told["availability"]
@@ -183,6 +195,29 @@ def test_a_failed_attempt_and_its_fallback_are_one_available_request(
     assert value(samples, AVAILABILITY, **opus) == 0
     assert value(samples, AVAILABILITY, **sonnet) == 1
     assert by_label(samples, ATTEMPTS, "outcome", opus) == {"timeout": 1}
+
+
+def test_a_provider_that_was_never_asked_has_no_availability(
+    configured: Callable[..., Any],
+) -> None:
+    settings = configured(windows=["5m"])
+    cached = event(NOW_S, model="opus", served_from="response_cache")
+    write_state(settings, {0: [cached, event(NOW_S, model="sonnet")]})
+    samples = samples_of(settings)
+    opus, sonnet = (
+        {"scope": "model", "window": "5m", "model": name} for name in ("opus", "sonnet")
+    )
+    assert value(samples, "tokenpulse_availability_ratio", **opus) == 1
+    assert value(samples, AVAILABILITY, **opus) is None
+    # The documented query leaves such a model out instead of taking the customers' ratio for it.
+    assert value(samples, ELIGIBLE_ATTEMPTS, **opus) == 0
+    assert (
+        value(samples, AVAILABILITY, **sonnet),
+        by_label(samples, ATTEMPTS, "outcome", opus),
+    ) == (
+        1,
+        {},
+    )
 
 
 def test_the_first_visible_token_has_percentiles_of_its_own(

@@ -97,6 +97,60 @@ def test_the_provider_answers_for_its_attempts_and_for_some_client_errors(
     in_world(use)
 
 
+def test_no_provider_answers_for_a_response_cache(in_world: Callable[..., Any]) -> None:
+    ratio = {"kind": "request_ratio", "view": "provider"}
+    events = [
+        *(event(NOON + at, channel="a", served_from="response_cache") for at in range(4)),
+        event(NOON + 5, channel="a", outcome="timeout"),
+        event(NOON + 6, channel="a"),
+        event(NOON + 7, channel="b", served_from="response_cache"),
+        event(NOON + 8, channel="b", served_from="response_cache", customer_id="globex"),
+    ]
+
+    async def use(world: World) -> None:
+        of = policy(
+            {"scope": {"per": "channel"}, "indicator": ratio},
+            {"scope": {"per": "customer"}, "indicator": ratio},
+            {"indicator": ratio | {"view": "customer"}},
+        )
+        await world.add(0, events)
+        found = await judge(world.engine(of), NOON + 60)
+        attained = {key: one.status.attainment.counted for key, one in found.items()}
+        token = next(name for objective, name in found if objective == "o1")
+        assert attained == {("o0", "a"): 2, ("o1", token): 2, ("o2", ""): 8}
+        assert found["o0", "a"].status.attainment == Attainment(Fraction(1), 2)
+        assert found["o1", token].status.attainment == Attainment(Fraction(1), 2)
+
+    in_world(use)
+
+
+def test_client_errors_of_probes_count_as_their_objective_says(
+    in_world: Callable[..., Any],
+) -> None:
+    missing = {"kind": "request_ratio", "error_classes": ["not_found"]}
+    probes = [
+        event(NOON + at, probe=True, outcome=None, status_code=status, final=final)
+        for at, (status, final) in enumerate([(200, True), (404, True), (404, False), (401, True)])
+    ]
+
+    async def use(world: World) -> None:
+        of = policy(
+            {"indicator": missing},
+            {"indicator": missing | {"view": "provider"}},
+            {"indicator": missing | {"view": "provider", "probes": False}},
+        )
+        await world.add(0, [*probes, event(NOON + 9)])
+        found = await judge(world.engine(of), NOON + 60)
+        attained = {key: one.status.attainment for key, one in found.items()}
+        assert attained == {
+            ("o0", ""): Attainment(Fraction(2), 3),
+            ("o1", ""): Attainment(Fraction(2), 4),
+            ("o2", ""): Attainment(Fraction(1), 1),
+        }
+
+    in_world(use)
+
+
 def test_objectives_by_requested_tier_count_downgraded_requests(
     in_world: Callable[..., Any],
 ) -> None:

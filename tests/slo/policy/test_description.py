@@ -28,7 +28,7 @@ def test_a_share_of_requests_names_scope_view_outcomes_and_exclusions() -> None:
     assert found == [
         "target: 99.9% of requests good, over 30 days",
         "requests: model large or small, region eu, input_tokens at most 128000",
-        "view: provider, so each attempt counts, final or not",
+        "view: provider, so each attempt counts, final or not; answers of a response cache not",
         "good: success, server_error, overloaded, stream_error",
         "bad: timeout, client errors of class auth",
         "not counted: rate_limited, client_error of any other class, cancelled",

@@ -142,6 +142,25 @@ def test_a_probe_that_is_not_final_counts_for_the_availability_of_the_provider_o
     assert provider["availability_ratio"] == 0.5
 
 
+def test_a_provider_has_no_part_in_answers_from_a_response_cache() -> None:
+    cached = EVENT | {"request_id": "cached", "served_from": "response_cache"}
+    failed = EVENT | {"request_id": "failed", "outcome": "timeout", "model": "other"}
+    events = [cached, failed, cached | {"request_id": "again", "model": "other"}]
+    aggregate, series, customers = counted([(event, NOW) for event in events])
+    total = measures(whole(aggregate))
+    assert (total["requests"], total["availability_ratio"]) == (3, pytest.approx(2 / 3))
+    provider = total["provider"]
+    assert (provider["attempts"], provider["outcomes"]["success"]) == (1, 0)
+    assert provider["availability_ratio"] == 0
+    models = {name: measures(of) for (name,), of in by_series(aggregate, series, ["model"]).items()}
+    # Unknown, not 0 or 100 %: the provider of this model was never asked.
+    unasked = models[str(EVENT["model"])]
+    assert (unasked["availability_ratio"], unasked["provider"]["attempts"]) == (1, 0)
+    assert "availability_ratio" not in unasked["provider"]
+    ((_, customer),) = by_customer_model(aggregate, customers, ["customer"]).items()
+    assert measures(customer)["provider"]["attempts"] == 1
+
+
 def test_client_errors_are_counted_by_class_and_endings_with_their_tokens() -> None:
     refused = [
         {"request_id": f"r{status}", "ended_at": NOW, "status_code": status}
