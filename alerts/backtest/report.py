@@ -15,11 +15,12 @@ from alerts.backtest.run import Backtest, Watched
 from alerts.backtest.samples import ReplayedObjective
 from alerts.backtest.timeline import Episode
 from alerts.promql import seconds_text
-from slo.engine.attainment import Stretch, attainment_over, period_of
+from slo.engine.attainment import Stretch, attainment_over, excluded_minutes, period_of
 from slo.engine.credits import credit_share, credits_due
 from slo.engine.minute_counts import DAY
 from slo.engine.minute_status import Attainment, burn_rate
 from slo.engine.report import exact, instant
+from slo.engine.unknown import NO_GAPS, unknown_reason
 from slo.policy.burn_rates import period_s
 from slo.policy.policy import Policy
 from slo.policy.scope import CalendarMonth
@@ -206,6 +207,7 @@ def _promise(backtest: Backtest, replayed: ReplayedObjective, name: str) -> dict
             "good": exact(attained.good),
             "counted": attained.counted,
         },
+        "unknown": _unknown(backtest, replayed, name) if ratio is None else None,
         "budget_spent_ratio": None if ratio is None else exact(burn_rate(ratio, target)),
         "budget_spent_of_period_ratio": exact(_spent(backtest, replayed, name, backtest.to_s)),
         "worst_burn": {
@@ -214,6 +216,17 @@ def _promise(backtest: Backtest, replayed: ReplayedObjective, name: str) -> dict
             if owner == name
         },
     }
+
+
+def _unknown(backtest: Backtest, replayed: ReplayedObjective, name: str) -> dict[str, str]:
+    """Return why the attainment of the evaluated time is unknown."""
+    # The minute of the end counts, as in `_attainment`.
+    stretch = (backtest.from_s // 60, -(-backtest.to_s // 60))
+    span = replayed.minute_counts.span(name, *stretch)
+    is_excluded = excluded_minutes(replayed.excluded, span)
+    # A backtest counts by all limits of its policy, so its counts have no gaps.
+    reason = unknown_reason(replayed.objective, span, is_excluded, NO_GAPS)
+    return {"reason": reason.code, "words": reason.words}
 
 
 def _credits(objectives: Iterable[ReplayedObjective]) -> list[dict[str, Any]]:
@@ -339,7 +352,7 @@ def _promise_lines(promise: Mapping[str, Any]) -> Iterator[str]:
     about = f"{promise['policy']}/{promise['objective']}{_scope_text(promise['scope'])}"
     ratio = promise["attainment"]["ratio"]
     if ratio is None:
-        yield f"{about}: no request counted"
+        yield f"{about}: unknown: {promise['unknown']['words']}"
         return
     yield (
         f"{about}: {_percent(ratio)} of {_percent(promise['target_ratio'])}; error budget spent: "

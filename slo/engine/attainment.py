@@ -107,7 +107,7 @@ def objective_status(
                 objective, minute_counts, name, excluded, (whole - max(minutes, step), whole), now_s
             )[0]
         span = minute_counts.span(name, *stretch)
-        counts = span.counts[~_excluded_minutes(excluded, span)] if excluded else span.counts
+        counts = span.counts[~excluded_minutes(excluded, span)] if excluded else span.counts
         eligible[window] = int(counts[:, 0].sum(dtype=np.int64))
         if recent.ratio is not None:
             burn[window] = burn_rate(recent.ratio, objective.target)
@@ -116,7 +116,7 @@ def objective_status(
     unknown = None
     if attained.ratio is None:
         span = minute_counts.span(name, begin, min(now, end))
-        unknown = unknown_reason(objective, span, _excluded_minutes(excluded, span), gaps)
+        unknown = unknown_reason(objective, span, excluded_minutes(excluded, span), gaps)
     left = None if attained.ratio is None else remaining_budget(attained.ratio, objective.target)
     return ObjectiveStatus(
         attainment=attained,
@@ -146,7 +146,7 @@ def attainment_over(
     if isinstance(indicator, RequestRatio | LatencyRatio):
         minutes, rest = span.counts, span.rest
         if excluded:
-            minutes = minutes[~_excluded_minutes(excluded, span)]
+            minutes = minutes[~excluded_minutes(excluded, span)]
             rest = rest[~_excluded_blocks(excluded, span)]
         total, bad = (
             int(minutes[:, at].sum(dtype=np.int64)) + int(rest[:, at].sum(dtype=np.int64))
@@ -212,7 +212,7 @@ def _minutes(indicator: MinuteUptime, span: MinuteSpan, excluded: Sequence[Stret
     found[(total < indicator.min_samples) | (span.seen != Completeness.WHOLE)] = (
         MinuteStatus.UNKNOWN
     )
-    found[_excluded_minutes(excluded, span)] = MinuteStatus.EXCLUDED
+    found[excluded_minutes(excluded, span)] = MinuteStatus.EXCLUDED
     # Begin and end of each run of bad minutes, alternating.
     edges = np.flatnonzero(np.diff(found == MinuteStatus.DOWN, prepend=False, append=False))
     for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
@@ -234,7 +234,7 @@ def _slices(
         span = minute_counts.span(
             name, span.begin + skipped, (span.begin + len(span.seen)) // step * step
         )
-    out: Bools = _excluded_minutes(excluded, span).reshape(-1, step)
+    out: Bools = excluded_minutes(excluded, span).reshape(-1, step)
     # Excluded minutes are set to 0 before the sum, so that the rest of their slice counts.
     counts = np.where(out.reshape(-1, 1), 0, span.counts).reshape(-1, step, 2)
     sums = counts.sum(axis=1, dtype=np.int64)
@@ -272,7 +272,8 @@ def _ratio_mean(
     return Attainment(good + silent * (indicator.unknown == "up"), int(counted.sum()) + silent)
 
 
-def _excluded_minutes(excluded: Sequence[Stretch], span: MinuteSpan) -> Bools:
+def excluded_minutes(excluded: Sequence[Stretch], span: MinuteSpan) -> Bools:
+    """Return which minutes of a span are in one of the excluded stretches."""
     out = np.zeros(len(span.seen), np.bool_)
     for begin, end in excluded:
         out[max(begin - span.begin, 0) : max(end - span.begin, 0)] = True

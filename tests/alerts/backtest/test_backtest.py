@@ -141,6 +141,30 @@ def test_the_input_lengths_of_a_policy_are_counted_without_a_setting() -> None:
     assert objective["attainment"]["good"] == "60"
 
 
+def test_an_objective_with_too_few_requests_says_how_many_it_has_and_needs() -> None:
+    enough = {"kind": "request_ratio", "min_samples": 61}
+    few = UPTIME | {"indicator": enough}
+    none = UPTIME | {"name": "none", "scope": {"model": "small"}}
+    minutes = {"kind": "minute_verdicts", "down_above": "5%", "min_samples": 61}
+    month = {"period": {"calendar": "month"}}
+    of = policy(few, none, UPTIME | {"name": "minutes", "indicator": minutes} | month)
+    found = report(backtested(steady(0, 60), of))
+    unknown = {one["objective"]: one["unknown"] for one in found["promises"]}
+    since = "since 2026-01-01 00:00 UTC"
+    assert unknown == {
+        "uptime": {"reason": "too_few", "words": f"60 requests {since}, and 61 are needed"},
+        "none": {"reason": "no_requests", "words": f"no request that counts has ended {since}"},
+        "minutes": {
+            "reason": "too_few",
+            "words": f"no minute or slice {since} is whole with 61 requests",
+        },
+    }
+    assert f"p/uptime: unknown: 60 requests {since}, and 61 are needed" in list(lines(found))
+    one_more = policy(UPTIME | {"indicator": enough | {"min_samples": 60}})
+    (objective,) = report(backtested(steady(0, 60), one_more))["promises"]
+    assert (objective["unknown"], objective["attainment"]["ratio"]) == (None, "1")
+
+
 def test_several_names_together_are_judged_by_counts() -> None:
     """10 % of the requests of two models are slow: no P95 of theirs can be added up."""
     events = [*steady(0, 540, model="small"), *steady(0, 60, model="large", ttft_ms=900)]

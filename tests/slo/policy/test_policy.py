@@ -30,6 +30,7 @@ from slo.policy.scope import InputTokens, RollingDays
 from slo.policy.units import Money, latency_text, latency_us, percent, percent_text
 from streams.config.settings import Settings
 from streams.config.yaml_file import parse_document
+from streams.events.fields import end_of
 from tests.support.checks import not_none
 from tests.support.paths import TESTS
 from tests.support.policy_files import EVERY_KEY
@@ -190,6 +191,30 @@ def test_a_preset_names_its_source_and_says_to_verify(name: str) -> None:
     policy = load_policy(name)
     assert policy.source
     assert "erify against your contract" in (policy.about or "").replace("\n", " ")
+
+
+def test_the_preset_openrouter_counts_what_its_clauses_say() -> None:
+    indicator = load_policy("openrouter").error_budget_objectives()[0].indicator
+    assert isinstance(indicator, RequestRatio)
+
+    def failed(status_code: int, outcome: str | None = None, of: str | None = None) -> bool:
+        ended, error_class = end_of(outcome, status_code, None, of, None)
+        counts = ended in indicator.eligible or error_class in indicator.error_classes
+        is_bad = ended in indicator.failed or error_class in indicator.error_classes
+        assert counts == (is_bad or ended == "success")
+        return is_bad
+
+    # The published guide: these count against the provider, and these do not count.
+    named = {401, 402, 404, *range(500, 600)}
+    assert {400, 403, 413, 429}.isdisjoint(named)
+    unnamed = {status for status in range(1_000) if end_of(None, status, None, None, None)[0]}
+    unnamed = {status for status in unnamed if failed(status)} - named
+    assert all(map(failed, named))
+    clauses = document().split("\n`openrouter`:\n")[1].split("\n## ")[0]
+    [row] = [line for line in clauses.splitlines() if "both count against the provider" in line]
+    assert {int(number) for number in re.findall(r"\b\d{3}\b", row.split("|")[1])} == unnamed
+    assert not failed(408, outcome="client_error")
+    assert not failed(410, of="invalid")
 
 
 def document() -> str:
