@@ -72,7 +72,7 @@ SOURCE_WITH_USAGE = Spec(
 SOURCE_SAMPLED = Spec(
     "tokenpulse_source_sampled_events",
     "gauge",
-    "Events of spans beside which others were left out, in a window of arrival.",
+    "Events from traces of which a sampler dropped spans, in a window of arrival.",
     _PER_WINDOW,
     "Must be 0: counts of requests and tokens are too small.",
     "0.2.0",

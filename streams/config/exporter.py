@@ -98,8 +98,8 @@ class Exporter(Section):
         None,
         ge=0,
         le=65_535,
-        description="Port of the status page, without users; 0 chooses a free port. Default: the "
-        "page is at `/status` of the exporter's port, for its users.",
+        description="Port of the status page, which needs no login there; 0 chooses a free port. "
+        "Default: the page is at `/status` of the exporter's port, with the login of that port.",
     )
     provider_name: str = Field(
         "tokenpulse",

@@ -14,7 +14,7 @@ class Latency(Section):
 
     apart_tiers: frozenset[_Tier] = Field(
         frozenset({"batch"}),
-        description="Service tiers whose latencies are in no percentile, and in no latency "
-        "objective, of several tiers together; only by tier. An objective whose scope names such "
-        "a tier counts it.",
+        description="Service tiers whose latencies are shown by tier only: percentiles and latency "
+        "objectives of several tiers leave them out. An objective whose scope names such a tier "
+        "counts it.",
     )

@@ -214,8 +214,7 @@ def document() -> str:
         "`tokenpulse config check` prints the settings in force, without secrets, and checks the",
         "key, the files that they name, and that Kafka and Redis answer. It shows all problems at",
         "once. `--role worker`, `exporter`, `intake` or `client` checks only what such a process",
-        "needs. The command warns if the event topic takes the senders' timestamps without",
-        "a limit.",
+        "needs. The command warns if the event topic accepts any timestamp of a sender.",
         "",
         "An unknown setting is an error. Names that end in `_s`, `_h` and `_mb` are in seconds,",
         "hours and megabytes. A setting without a default is not set.",
@@ -242,6 +241,11 @@ def _rows(section: type[Section], prefix: str) -> list[str]:
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, tuple):
-        return "[" + ", ".join(str(part) for part in value) + "]"
+    match value:
+        case tuple() | frozenset():
+            # A set has no order of its own; the document must not change from run to run.
+            parts = sorted(value) if isinstance(value, frozenset) else value
+            return "[" + ", ".join(str(part) for part in parts) + "]"
+        case bool():
+            return str(value).lower()  # as YAML writes it
     return str(value)

@@ -70,7 +70,7 @@ class Worker(Section):
         description="Count ARNs and paths among models, regions, channels, service tiers and use "
         "cases under their last part: "
         "`projects/p/locations/l/publishers/google/models/gemini-2` under `gemini-2`. "
-        "`meta-llama/Llama-3` is a path too. Set it alike for all workers.",
+        "This includes names such as `meta-llama/Llama-3`. Give all workers the same value.",
     )
     max_batch_mb: int = Field(
         32,
@@ -144,9 +144,9 @@ class Worker(Section):
         tuple[Annotated[int, Field(ge=1, le=10**12)], ...], Field(max_length=8)
     ] = Field(
         (),
-        description="Input lengths in tokens that policies name. Requests up to and above each "
-        "are counted apart, which multiplies the series in the state; metrics, boards and "
-        "reports show their sums.",
+        description="Input lengths in tokens that policies name. The requests up to and above "
+        "each limit are counted separately, which multiplies the series in the state; metrics, "
+        "boards and reports show their sums.",
     )
     limits: Limits = Limits()
 

@@ -320,7 +320,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "ending",
         ENDING,
-        "how the output ended; a success that ended in a failure is none",
+        "how the output ended; a failed ending replaces the outcome `success`",
         rare=True,
     ),
 )

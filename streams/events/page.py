@@ -43,7 +43,7 @@ REASON_HELP: dict[str, tuple[str, str]] = {
     ),
     "out_of_range": (
         "`request_id` is empty, `ended_at` is no date, before 2015 or in another unit, or "
-        "`outcome` and `status_code` are none that the table allows",
+        "`outcome` and `status_code` are not values that the table allows",
         "send `ended_at` in milliseconds: seconds, microseconds and nanoseconds are named in the "
         "detail; outcomes are written in small letters",
     ),
@@ -73,8 +73,8 @@ FIELD_REASON_HELP: dict[str, tuple[str, str]] = {
         "check the unit: latencies are in milliseconds",
     ),
     "inconsistent": (
-        "the part exceeds its known whole, `total_tokens` is not the sum, or `error_class` is none "
-        "of the outcome; it is unknown, and the class follows from the status",
+        "the part exceeds its known whole, `total_tokens` is not the sum, or `error_class` does "
+        "not belong to the outcome; it is unknown, and the class follows from the status",
         "check what is mapped: cached tokens are a part of the input, reasoning of the output, and "
         "the first token comes before the end",
     ),
@@ -103,7 +103,7 @@ FIELD_COSTS: dict[str, str] = {
     "channel": "counts under the channel `unknown`",
     "service_tier": "counts under the tier `unknown`",
     "customer_id": "counts under the customer `unknown`",
-    "use_case": "no cost",
+    "use_case": "nothing changes: it is not counted",
     "stream": "TTFT does not count if it is the duration",
     "ttft_ms": "no TTFT and no TPOT",
     "duration_ms": "no duration and no TPOT",
@@ -118,7 +118,7 @@ FIELD_COSTS: dict[str, str] = {
     "estimated_tokens": "the tokens count as exact",
     "served_from": "counts as answered by the model",
     "requested_service_tier": "counts as requested at the tier that served it",
-    "attempt_of": "no cost; `final` decides what the attempt counts for",
+    "attempt_of": "nothing changes: `final` decides what the attempt counts for",
     "final": "counts as a request of a customer",
     "first_visible_token_ms": "no time to the first visible token",
     "error_class": "that of a client error follows from `status_code`",
@@ -190,9 +190,9 @@ null means missing.
   is below the duration.
 - Without `stream`, a TTFT does not count if it is the duration: many gateways write the end of an
   answer that was not streamed for its first token.
-- A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration. A
-  `first_visible_token_ms` that is above the duration, or below the TTFT, by as little is taken as
-  that; it counts for any success, streamed or not.
+- A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration. In the same way a
+  `first_visible_token_ms` a little above the duration is taken as the duration, and a little below
+  the TTFT as the TTFT. It counts for any success, streamed or not.
 - NaN, Infinity, half surrogate pairs and bytes that are not UTF-8 are not JSON, but cost their
   field only: it becomes unknown. A name that is a label counts with `_` in their place. In a
   `request_id` they cost the record.
@@ -207,31 +207,31 @@ null means missing.
 - The cache hit ratio is of the requests whose cached tokens are known. Send
   `cached_input_tokens: 0` if there were none: a missing field is not 0.
 - Any text or number is a customer id. In other names, characters that are not letters, digits,
-  space and `. _ : / @ -` become `_`. A name that is longer than 96, reserved (`__other__`), or
-  without a letter after that, ends in `-` and 8 hexadecimal digits of the
-  SHA-256 of its text. With
-  `worker.names_last_part` an ARN or a path counts under its last part: `a/b/gemini-2` under
-  `gemini-2`.
+  space and `. _ : / @ -` become `_`. If the result is longer than 96 characters, reserved
+  (`__other__`) or without a letter, it ends in `-` and 8 hexadecimal digits of the SHA-256 of its
+  text. With `worker.names_last_part` an ARN or a path counts under its last part: `a/b/gemini-2`
+  under `gemini-2`.
 
 ## Outcome from the HTTP status
 
-Read if there is no usable `outcome`. A record with another status, without ending and class, is
-rejected (`out_of_range`).
+The status is read if there is no usable `outcome`. A record with a status that is not in this
+table, and without ending and class, is rejected (`out_of_range`).
 
 {outcomes}
 
 ## Ending and error class
 
-The ending replaces a success, given or from the status: an answer without output or with an error
-as its finish reason is none. Any other given outcome stays. Without outcome and status the ending
-gives the outcome, and without an ending the class. `output_tokens` are those delivered until the
-end. A success with 0 output tokens and no ending stays a success: embeddings have none.
+An ending replaces the outcome `success`, whether that is given or follows from the status: an
+answer that ended without output, or with an error as its finish reason, is not a success. It does
+not replace any other outcome. Without outcome and status, the outcome follows from the ending;
+without an ending, from the error class. `output_tokens` are those delivered until the end. A
+success with 0 output tokens and no ending stays a success: embeddings have no output tokens.
 
 {endings}
 
-A class refines an outcome: `rate` is of `rate_limited`, `upstream` of `server_error`, `timeout`,
-`overloaded` and `stream_error`, the others of `client_error`. A class that contradicts the outcome
-is dropped (`inconsistent`). Without a class, that of a client error follows from its status:
+Each class belongs to certain outcomes: `rate` to `rate_limited`; `upstream` to `server_error`,
+`timeout`, `overloaded` and `stream_error`; the others to `client_error`. A class of another outcome
+is dropped (`inconsistent`). If a client error has no class, it follows from the status:
 
 {classes}
 
@@ -243,8 +243,8 @@ its `ended_at` ([Duplicates](#duplicates)). `attempt_of` names the customer's re
 all its attempts. All attempts but the last have `final: false`. The last one counts as the
 customer's request. The others count for the provider only: they are in `provider` of the report and
 in `tokenpulse_attempts_total`, but not in requests, availability, tokens and bills of a customer. A
-success that is not final (of two parallel attempts the slower one) is in the latencies. A probe
-with `final: false` counts for the availability of the provider only.
+success that is not final, such as the slower of two parallel attempts, counts in the latencies. A
+probe with `final: false` counts for the availability of the provider only.
 
 ## Duplicates
 
@@ -269,8 +269,8 @@ A wrong field of a record that counts adds one to
 
 {faults}
 
-How much is known is a number of its own: `tokenpulse_known_ratio` on `/metrics`, `known_ratio` in
-the report.
+`tokenpulse_known_ratio` on `/metrics`, and `known_ratio` in the report, are the share of the
+traffic for which a measure is known.
 
 ## Why a record is rejected
 
@@ -298,12 +298,12 @@ that the broker rejects records from the future; `tokenpulse config check` warns
 
 ## Versions
 
-Version 2 counts what version 1 rejected; an event that is valid in version 1 needs no change. Four
-numbers of such events differ: a missing `cached_input_tokens` is unknown, not 0; a missing `stream`
-is unknown, not `true`; `cache_write_tokens` above or without `input_tokens` are unknown; a TTFT
-that is the duration gives no TPOT. New fields are `total_tokens`, `estimated_tokens`,
-`served_from`, `requested_service_tier`, `attempt_of`, `final`, `first_visible_token_ms`,
-`error_class` and `ending`.
+Version 2 counts many records that version 1 rejected. An event that is valid in version 1 needs no
+change, but four of its numbers may differ: a missing `cached_input_tokens` is unknown, not 0; a
+missing `stream` is unknown, not `true`; `cache_write_tokens` above or without `input_tokens` are
+unknown; a TTFT that is the duration gives no TPOT. New fields are `total_tokens`,
+`estimated_tokens`, `served_from`, `requested_service_tier`, `attempt_of`, `final`,
+`first_visible_token_ms`, `error_class` and `ending`.
 """
 
 
