@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.events.columns import Columns, Decoded, Rejection, SeriesKey, interned
-from streams.events.epoch import BEFORE_2015, EARLIEST_MS, time_fault
+from streams.events.epoch import BEFORE_2015, EARLIEST_MS, time_fault, unit_hint
 from streams.events.faults import fault_bit
 from streams.events.fields import (
     ELIGIBLE,
@@ -44,7 +44,7 @@ from streams.events.fields import (
 from streams.events.input_length import NOT_CLASSIFIED, class_names, class_numbers
 from streams.events.names import are_usable_customers, usable_customer, usable_label
 from streams.events.numbers import judge_numbers
-from streams.events.parser import BAD_TIME, NO_DATE, TOO_EARLY, Verdicts, readable
+from streams.events.parser import BAD_TIME, NO_DATE, QUOTED_TIMES, TOO_EARLY, Verdicts, readable
 from streams.events.rows import (
     LABEL_FIELDS,
     NO_MEANING,
@@ -145,6 +145,9 @@ def _judge_identity(rows: Rows) -> None:
         rows.reject(ended_at_ms == BAD_TIME, "bad_type", f"ended_at: needs {TIME.range}")
         rows.reject(ended_at_ms == NO_DATE, _RANGE, f"ended_at: needs {TIME.range}")
         rows.reject(ended_at_ms == TOO_EARLY, _RANGE, f"ended_at: {BEFORE_2015}")
+        for mark, unit in QUOTED_TIMES.items():
+            detail = f"ended_at: a number in quotes: {unit_hint(unit)}"
+            rows.reject(ended_at_ms == mark, "bad_type", detail)
         # Only the parser's marks were negative; what is left is too early, mostly seconds.
         early = rows.alive & (ended_at_ms < EARLIEST_MS)
         details = np.full(len(early), "", object)
@@ -298,9 +301,9 @@ def _columns(
     sent_stream = rows.ternary("stream")[alive]
     stream = sent_stream == 1
     # Gateways that do not stream often write the end for the first token. If it is not known
-    # whether an answer was streamed, only a first token before the end shows that it was.
-    # Without a duration there is no end that the time could be.
-    early = (sent_stream < 0) & ((ttft_ms < duration_ms) | (duration_ms < 0))
+    # whether an answer was streamed, only a first token before the end shows that it was. An
+    # unknown duration, -1, shows nothing.
+    early = (sent_stream < 0) & (ttft_ms < duration_ms)
     timed = measured & (stream | early) & (ttft_ms >= 0)
     at_once = stream & (ttft_ms == duration_ms) & (tokens["output_tokens"] > _FEW_TOKENS)
     faults = rows.faults[alive]

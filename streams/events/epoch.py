@@ -29,9 +29,14 @@ BEFORE_2015 = "before 2015; send when the request ended, in milliseconds or as R
 def time_fault(number: int) -> str | None:
     """Return why a number is no time in milliseconds and what to send; None if its size fits."""
     unit = epoch_unit(number)
-    if unit not in (None, "ms"):
-        return f"looks like {UNIT_NAMES[unit]}; send milliseconds"
+    if unit is not None and unit != "ms":
+        return unit_hint(unit)
     return BEFORE_2015 if number < EARLIEST_MS else None
+
+
+def unit_hint(unit: Unit) -> str:
+    """Return what a time that is no integer in milliseconds looks like, and what to send."""
+    return f"looks like {UNIT_NAMES[unit]}; send {'an integer' if unit == 'ms' else 'milliseconds'}"
 
 
 def epoch_unit(number: int | float) -> Unit | None:

@@ -39,7 +39,8 @@ REASON_HELP: dict[str, tuple[str, str]] = {
     "bad_type": (
         "the record is no object, or `request_id`, `ended_at` or the only outcome has another type "
         "than the table says",
-        "note that `true` is not 1",
+        "note that `true` is not 1; send `ended_at` as an integer in milliseconds, without quotes: "
+        "the detail names the unit that the number is in",
     ),
     "out_of_range": (
         "`request_id` is empty, `ended_at` is no date, before 2015 or in another unit, or "
@@ -104,9 +105,9 @@ FIELD_COSTS: dict[str, str] = {
     "service_tier": "counts under the tier `unknown`",
     "customer_id": "counts under the customer `unknown`",
     "use_case": "nothing changes: it is not counted",
-    "stream": "TTFT does not count if it is the duration",
+    "stream": "TTFT counts only if it is below a known duration",
     "ttft_ms": "no TTFT and no TPOT",
-    "duration_ms": "no duration and no TPOT",
+    "duration_ms": "no duration and no TPOT; without `stream` no TTFT",
     "input_tokens": "no input, cached and written tokens, no part in the cache hit ratio",
     "cached_input_tokens": "no part in the cache hit ratio; its input tokens are `unknown_input`",
     "cache_write_tokens": "no tokens written to the cache",
@@ -188,8 +189,8 @@ null means missing.
 - TTFT and duration count for successes only, TTFT only of streams; TPOT is
   `(duration - TTFT) / (output_tokens - 1)` if there is more than one output token and the TTFT
   is below the duration.
-- Without `stream`, a TTFT does not count if it is the duration: many gateways write the end of an
-  answer that was not streamed for its first token.
+- Without `stream`, a TTFT counts only if it is below a known duration: many gateways write the end
+  of an answer that was not streamed for its first token.
 - A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration. In the same way a
   `first_visible_token_ms` a little above the duration is taken as the duration, and a little below
   the TTFT as the TTFT. It counts for any success, streamed or not.
@@ -206,11 +207,11 @@ null means missing.
   not count for the provider, which was not asked.
 - The cache hit ratio is of the requests whose cached tokens are known. Send
   `cached_input_tokens: 0` if there were none: a missing field is not 0.
-- Any text or number is a customer id. In other names, characters that are not letters, digits,
-  space and `. _ : / @ -` become `_`. If the result is longer than 96 characters, reserved
-  (`__other__`) or without a letter, it ends in `-` and 8 hexadecimal digits of the SHA-256 of its
-  text. With `worker.names_last_part` an ARN or a path counts under its last part: `a/b/gemini-2`
-  under `gemini-2`.
+- Any text or number is a customer id; `7`, `7.0` and `"7"` are one. In other names, characters
+  that are not letters, digits, space and `. _ : / @ -` become `_`. If the result is longer than 96
+  characters, reserved (`__other__`) or without a letter, it ends in `-` and 8 hexadecimal digits of
+  the SHA-256 of its text. With `worker.names_last_part` an ARN or a path counts under its last
+  part: `a/b/gemini-2` under `gemini-2`.
 
 ## Outcome from the HTTP status
 

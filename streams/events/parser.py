@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streams.events.epoch import EARLIEST_MS, time_fault
+from streams.events.epoch import EARLIEST_MS, Unit, epoch_unit, time_fault, unit_hint
 from streams.events.fields import (
     CUSTOMER,
     FIELDS,
@@ -35,6 +35,8 @@ Wrong = tuple[str, str, str]  # field, reason, detail
 FieldFaults = dict[int, list[Wrong]]  # position in the batch -> fields that are wrong, and why
 # Results of time_ms for text that is no time of an event.
 BAD_TIME, NO_DATE, TOO_EARLY = -1, -2, -3
+# The same, for a number in quotes that is a time since the epoch in one of its units.
+QUOTED_TIMES: dict[int, Unit] = {-4: "s", -5: "ms", -6: "us", -7: "ns"}
 
 
 def _struct(name: str, fields: Sequence[Field], *, is_closed: bool = False) -> type[Any]:
@@ -70,6 +72,8 @@ _FIELD = {field.name: field for field in FIELDS}
 _VALUE = {field.name: msgspec.json.Decoder(field.kind.type) for field in FIELDS}
 
 _TIME = re.compile(TIME_PATTERN)
+_QUOTED_NUMBER = re.compile("[0-9]{1,19}(?:[.][0-9]+)?")  # 19 digits: nanoseconds since the epoch
+_QUOTED_TIMES: dict[Unit | None, int] = {unit: mark for mark, unit in QUOTED_TIMES.items()}
 _STATUS_TEXT = re.compile(rb'"([0-9]{1,3})"')
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _INTEGER = re.compile(rb"-?[0-9]+")
@@ -289,7 +293,8 @@ def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None
         if field.kind in (*TOKEN_KINDS, STATUS) and (whole := _whole(raw)) is not None:
             return _decode_field(field, whole)
         if field.kind is CUSTOMER:
-            return raw.decode(), None
+            # 7.0 is the number 7; other numbers are told apart by how they are written.
+            return (_whole(raw) or raw).decode(), None
         if field.kind is LABEL:
             return raw.decode(), ("renamed", "")
     if field.kind is FREE_TEXT:
@@ -299,7 +304,9 @@ def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None
         return int(text[1]), ("bad_type", "")  # without a status the record may have no outcome
     if kind not in field.kind.json_types:
         expected = " or ".join(field.kind.json_types)
-        return None, ("bad_type", f"{field.name}: expected {expected}, found {kind}")
+        unit = epoch_unit(float(raw)) if field.kind is TIME and kind == "number" else None
+        hint = f": {unit_hint(unit)}" if unit else ""
+        return None, ("bad_type", f"{field.name}: expected {expected}, found {kind}{hint}")
     # Longer numbers are no time in any unit, and may be too long for int and float.
     if field.kind is TIME and len(raw) <= _NS_DIGITS and (fault := time_fault(int(raw))):
         return None, ("out_of_range", f"{field.name}: {fault}")
@@ -341,11 +348,13 @@ def _json_type(raw: bytes) -> str:
 def time_ms(text: str) -> int:
     """Return the milliseconds of an RFC 3339 time, rounded down.
 
-    BAD_TIME if the text is none, NO_DATE if its date is none, TOO_EARLY if it is before 2015.
+    BAD_TIME if the text is none, NO_DATE if its date is none, TOO_EARLY if it is before 2015, and
+    one of QUOTED_TIMES if it is a number in a unit of the epoch.
     A leap second :60 is the second after :59, as POSIX counts.
     """
     if (match := _TIME.fullmatch(text)) is None:
-        return BAD_TIME
+        is_number = _QUOTED_NUMBER.fullmatch(text) is not None
+        return _QUOTED_TIMES.get(epoch_unit(float(text)), BAD_TIME) if is_number else BAD_TIME
     date, minute, second, fraction, zone = match.groups()
     leap_ms = 1000 if second == "60" else 0
     try:

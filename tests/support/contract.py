@@ -306,6 +306,8 @@ def _customer(value: object, faults: Faults) -> str:
         faults.append(("customer_id", "bad_type"))
         return "unknown"
     text = value.text if isinstance(value, _Number) else str(value)
+    if isinstance(value, _Number) and (whole := _whole(value)) is not None:
+        text = str(whole)
     if len(text.encode()) > 512:
         faults.append(("customer_id", "out_of_range"))
         return "unknown"
@@ -485,7 +487,7 @@ def _add_latencies(
     row["streamed"] = stream is True
     if duration is not None:
         row["duration_ns"] = round(Fraction(duration * 1e6))
-    early = stream is None and ttft is not None and (duration is None or ttft < duration)
+    early = stream is None and ttft is not None and duration is not None and ttft < duration
     if ttft is None or not (stream or early):
         return
     row["streamed"], row["ttft_ns"] = True, round(Fraction(ttft * 1e6))

@@ -166,6 +166,10 @@ def test_a_path_counts_under_its_last_part_if_the_worker_is_set_so(given: Any, l
         ("é" * 256, "é" * 256),
         (4711, "4711"),
         (1.50, "1.5"),
+        (4711.0, "4711"),
+        (-0.0, "0"),
+        (2.0**53, str(2**53)),
+        (2.0**54, "1.8014398509481984e+16"),
         (10**30, str(10**30)),
         ("", "unknown"),
     ],
@@ -176,9 +180,15 @@ def test_any_text_or_number_is_a_customer_id(given: Any, customer: str) -> None:
 
 
 def test_a_number_and_its_text_are_one_customer_and_one_request_id() -> None:
-    decoded = judge([raw(customer_id=7, request_id=7), raw(customer_id="7", request_id="7")])
+    decoded = judge(
+        [
+            raw(customer_id=7, request_id=7),
+            raw(customer_id="7", request_id="7"),
+            raw(customer_id=7.0),  # as Lua and JavaScript write the number 7
+        ]
+    )
     assert decoded.columns.customers == [("7", "opus")]
-    first, second = decoded.columns.request.tolist()
+    first, second, _ = decoded.columns.request.tolist()
     assert first == second
 
 
@@ -267,7 +277,9 @@ def test_a_ttft_above_the_duration_by_rounding_is_the_duration(
     ("changes", "counts", "suspicious"),
     [
         ({"stream": None, "ttft_ms": 2_250.5}, False, False),
-        ({"stream": None, "duration_ms": None}, True, False),
+        ({"stream": None, "duration_ms": None}, False, False),
+        ({"stream": None, "duration_ms": -1}, False, False),
+        ({"stream": True, "duration_ms": None}, True, False),
         ({"stream": None, "ttft_ms": 2_250.4}, True, False),
         ({"stream": True, "ttft_ms": 2_250.5}, True, True),
         ({"stream": True, "ttft_ms": 2_250.5, "output_tokens": 5}, True, False),
@@ -319,6 +331,10 @@ def test_each_fault_has_a_bit_of_its_own() -> None:
     ("member", "faults", "counted"),
     [
         (b'"u":NaN', [], {}),
+        (b"NaN:1", [], {}),
+        (b"-Infinity:NaN", [], {}),
+        (b'"u":{NaN:1}', [], {}),
+        (b'"customer_id":{NaN:1}', [("customer_id", "bad_type")], {"customer": "unknown"}),
         (b'"u":[{"v":-Infinity}]', [], {}),
         (b'"duration_ms":NaN', [("duration_ms", "bad_type")], {"duration_ns": -1}),
         (b'"customer_id":NaN', [("customer_id", "bad_type")], {"customer": "unknown"}),

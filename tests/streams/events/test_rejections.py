@@ -169,6 +169,36 @@ def test_a_time_of_another_unit_or_of_1970_is_rejected_with_the_fix(
     assert decoded.rejections == [Rejection(1, "out_of_range", f"ended_at: {fix}", NOW)]
 
 
+@pytest.mark.parametrize(
+    ("ended_at", "detail"),
+    [
+        ("1700000000.25", "expected integer or string, found number: looks like seconds; "),
+        ("1.7e9", "expected integer or string, found number: looks like seconds; "),
+        ("1700000000000.5", "expected integer or string, found number: looks like milliseconds; "),
+        ("1.7e15", "expected integer or string, found number: looks like microseconds; "),
+        ("1.7e18", "expected integer or string, found number: looks like nanoseconds; "),
+        ("12.5", "expected integer or string, found number"),
+        ("1e999", "expected integer or string, found number"),
+        ('"1700000000"', "a number in quotes: looks like seconds; "),
+        ('"1700000000.25"', "a number in quotes: looks like seconds; "),
+        ('"1700000000000"', "a number in quotes: looks like milliseconds; "),
+        ('"1700000000000000"', "a number in quotes: looks like microseconds; "),
+        ('"1700000000000000000"', "a number in quotes: looks like nanoseconds; "),
+        ('"1700"', f"needs {TIME.range}"),
+        ('"17000000000000000000000000"', f"needs {TIME.range}"),
+        ('"1700000000\u0660"', f"needs {TIME.range}"),
+    ],
+)
+def test_a_fraction_and_a_number_in_quotes_name_the_unit_they_are_in(
+    ended_at: str, detail: str
+) -> None:
+    wrong = raw().replace(str(NOW).encode(), ended_at.encode())
+    decoded = judge([raw(), wrong])
+    send = "send an integer" if "milliseconds;" in detail else "send milliseconds"
+    detail += send if detail.endswith("; ") else ""
+    assert decoded.rejections == [Rejection(1, "bad_type", f"ended_at: {detail}", NOW)]
+
+
 def test_a_number_too_long_for_an_integer_is_out_of_range() -> None:
     big = EventLimits(max_event_bytes=10**6, future_tolerance_ms=0, horizon_ms=0)
     long = raw().replace(str(NOW).encode(), b"9" * 10_000)
