@@ -91,4 +91,5 @@ else
   provide_kafka
   provide_producers producers/requirements.lock producers
   provide_producers producers/requirements-litellm.lock litellm
+  provide_producers producers/requirements-confluent.lock confluent
 fi

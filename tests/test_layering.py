@@ -13,7 +13,7 @@ FOLDERS = {
     "streams": (
         ".",
         *("config", "events", "intake/otlp", "state", "store", "kafka", "worker", "query"),
-        *("sources", "intake", "simulator"),
+        *("sources", "intake/confluent", "intake", "simulator"),
     ),
     "slo": (".", "policy", "engine"),
     "exporters": (

@@ -11,6 +11,7 @@ from slo.policy.loading import load_policies
 from streams.config.security import client_kwargs, redis_kwargs
 from streams.config.settings import Settings
 from streams.errors import TokenpulseError
+from streams.intake.source_topics import source_converters
 from streams.intake.tokens import load_tokens
 from streams.kafka.topics import check_broker
 from streams.store.server_check import check_redis
@@ -40,6 +41,10 @@ def _check_tokens(settings: Settings) -> None:
     load_tokens(settings.intake)
 
 
+def _check_sources(settings: Settings) -> None:
+    source_converters(settings.intake, settings.schema_registry)
+
+
 _SERVERS: tuple[Check, ...] = (_check_kafka, _check_redis)
 _FILES: tuple[Check, ...] = (
     lambda settings: load_policies(settings.exporter.policies),
@@ -54,8 +59,8 @@ ROLES: dict[str, tuple[Check, ...]] = {
     "worker": (*_KEY, *_SERVERS),
     "exporter": (*_FILES, _check_redis),
     "client": _SERVERS,
-    "intake": (_check_tokens, _check_kafka),
-    "all": (*_KEY, *_FILES, _check_tokens, *_SERVERS),
+    "intake": (_check_tokens, _check_sources, _check_kafka),
+    "all": (*_KEY, *_FILES, _check_tokens, _check_sources, *_SERVERS),
 }
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
 from streams.errors import ConfigError
 
@@ -36,3 +36,16 @@ def read_secret(file: Path, setting: str) -> bytes:
         raise ConfigError(
             f"{setting}: cannot read {file}: {error.strerror}; make it readable for this user"
         ) from error
+
+
+def read_password(given: SecretStr | None, file: Path | None, section: str) -> str | None:
+    """Return a password that is given, or in a file; `section`: for the ConfigError."""
+    if file is None:
+        return None if given is None else given.get_secret_value()
+    secret = read_secret(file, f"{section}.password_file")
+    if not secret:
+        raise ConfigError(f"{section}.password_file: {file} is empty; write the password into it")
+    try:
+        return secret.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{section}.password_file: {file} is not text in UTF-8") from error

@@ -1,7 +1,7 @@
 """The settings of `tokenpulse intake`. Pure."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,20 @@ class IntakeSource(Section):
     # `events`, `otlp_proto`, `otlp_json`, a shipped mapping or the path of one in SQL
     format: str
     profile: str = "auto"  # of spans
+    # of the records, before their format: `confluent_...` takes the schema id off (confluent.md)
+    encoding: Literal["plain", "confluent_avro", "confluent_json", "confluent_protobuf"] = "plain"
+
+    @model_validator(mode="after")
+    def _check_encoding(self) -> Self:
+        # Spans are read from the payload itself.
+        wanted = {"otlp_proto": "confluent_protobuf", "otlp_json": "confluent_json"}
+        fitting = wanted.get(self.format)
+        if fitting and self.encoding not in ("plain", fitting):
+            raise ValueError(
+                f"encoding {self.encoding} does not hold {self.format}; leave it out, or set "
+                f"{fitting}"
+            )
+        return self
 
 
 class Intake(Section):
@@ -32,7 +46,8 @@ class Intake(Section):
     sources: tuple[IntakeSource, ...] = Field(
         (),
         description="Topics whose records become events, each with `topic`, `format` (`events`, "
-        "`otlp_proto`, `otlp_json`, or a mapping) and, for spans, `profile` (intake.md).",
+        "`otlp_proto`, `otlp_json`, or a mapping), for spans `profile` (intake.md), and for "
+        "records of Confluent's serialisers `encoding` (sources/confluent.md).",
     )
     customer_attributes: tuple[str, ...] = Field(
         (),

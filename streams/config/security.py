@@ -48,15 +48,20 @@ def redis_kwargs(redis: Redis) -> dict[str, Any]:
 
 
 def _context(section: Kafka | Redis, name: str) -> ssl.SSLContext:
-    if section.ssl_ca_file is None:
-        context = ssl.create_default_context()
-    else:  # trust only these CAs, not those of the system
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        load_authorities(context, section.ssl_ca_file, f"{name}.ssl_ca_file")
+    context = trust(section.ssl_ca_file, f"{name}.ssl_ca_file")
     if section.ssl_cert_file is not None and section.ssl_key_file is not None:
         load_certificate(
             context, section.ssl_cert_file, section.ssl_key_file, f"{name}.ssl_cert_file"
         )
+    return context
+
+
+def trust(authorities: Path | None, setting: str) -> ssl.SSLContext:
+    """Return a context that trusts these CAs, or those of the system. Raises ConfigError."""
+    if authorities is None:
+        return ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    load_authorities(context, authorities, setting)
     return context
 
 

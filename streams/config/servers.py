@@ -10,20 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_serializer, model_validator
 
-from streams.config.base import Section, read_secret
-from streams.errors import ConfigError
-
-
-def _password(given: SecretStr | None, file: Path | None, section: str) -> str | None:
-    if file is None:
-        return None if given is None else given.get_secret_value()
-    secret = read_secret(file, f"{section}.password_file")
-    if not secret:
-        raise ConfigError(f"{section}.password_file: {file} is empty; write the password into it")
-    try:
-        return secret.decode()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{section}.password_file: {file} is not text in UTF-8") from error
+from streams.config.base import Section, read_password
 
 
 def _brokers(bootstrap: str) -> str:
@@ -172,7 +159,7 @@ class Kafka(Section):
 
     def login_password(self) -> str | None:
         """Return the password. Raises ConfigError if its file cannot be read."""
-        return _password(self.password, self.password_file, "kafka")
+        return read_password(self.password, self.password_file, "kafka")
 
 
 def _redis_address(url: str) -> str:
@@ -237,7 +224,7 @@ class Redis(Section):
 
     def login_password(self) -> str | None:
         """Return the password. Raises ConfigError if its file cannot be read."""
-        return _password(self.password, self.password_file, "redis")
+        return read_password(self.password, self.password_file, "redis")
 
     @field_serializer("url", when_used="json")
     def _mask_login(self, url: str) -> str:

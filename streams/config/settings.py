@@ -30,6 +30,7 @@ from streams.config.exporter import Exporter
 from streams.config.intake import Intake
 from streams.config.latency import Latency
 from streams.config.local import Local
+from streams.config.schema_registry import SchemaRegistry
 from streams.config.servers import Kafka, Redis
 from streams.config.validation import Location, findings
 from streams.config.worker import Limits, Worker
@@ -47,6 +48,7 @@ __all__ = [
     "Limits",
     "Local",
     "Redis",
+    "SchemaRegistry",
     "Section",
     "Settings",
     "Worker",
@@ -78,6 +80,7 @@ class Settings(BaseSettings):
     exporter: Exporter = Exporter()
     daily: Daily = Daily()
     intake: Intake = Intake()
+    schema_registry: SchemaRegistry = SchemaRegistry()
     local: Local = Local()
 
     @classmethod

@@ -50,6 +50,12 @@ class IntakeMetrics:
             ["source", "partition"],
             registry=self.registry,
         )
+        self.waiting = Gauge(
+            f"{_PREFIX}waiting_for_schema",
+            "1 if a partition of a source topic waits for the schema of its records, else 0",
+            ["source", "partition"],
+            registry=self.registry,
+        )
         self.seconds = Histogram(
             f"{_PREFIX}answer_seconds",
             "Time from the first byte of a request to its answer",

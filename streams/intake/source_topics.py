@@ -16,10 +16,13 @@ from typing import Any, cast
 from aiokafka.errors import KafkaError
 from faust.types import TP, StreamT
 
-from streams.config.settings import Intake, Kafka, Settings
-from streams.errors import Unavailable
-from streams.intake.conversion import Converter, MappingConverter, converter_of
+from streams.config.settings import Intake, Kafka, SchemaRegistry, Settings
+from streams.errors import ConfigError, Unavailable
+from streams.intake.confluent.registry import SchemaDecoders
+from streams.intake.confluent.wire_format import ENCODINGS, with_header
+from streams.intake.conversion import Converted, Converter, MappingConverter, converter_of
 from streams.intake.delivery import Delivery
+from streams.intake.framed_conversion import FramedConverter, needs_schemas
 from streams.intake.metrics import IntakeMetrics
 from streams.intake.otlp.decode import FORMATS
 from streams.intake.processing import Origin, Processor
@@ -34,6 +37,7 @@ from streams.watchdog import Lasting, Ticker, Watchdog, die
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1.0
+LONGEST_PAUSE_S = 10.0
 ENDING_DEADLINE_S = 25.0
 COMMIT_INTERVAL_S = 1.0
 _NO_EPOCH = -1  # before the first seek
@@ -118,8 +122,10 @@ class SourceTopics:
     async def _deliver(self, batch: Batch, tp: TP, position: _Position) -> None:
         """Return once the broker has all events of a batch, or the partition was given away."""
         converter = self._converters[batch.topic]
-        records = _records(batch, isinstance(converter, MappingConverter))
-        converted = await converter.convert(records, f"{batch.topic}-{batch.partition}")
+        records = _records(batch, converter)
+        converted = await self._convert(converter, records, tp, position)
+        if converted is None:
+            return
         place = Origin(batch.topic, batch.partition, batch.offsets, batch.timestamps_ms)
         processed = self._processor.process(converted, place)
         # After a rebalance the new owner reads the batch again, so this process gives it up.
@@ -133,6 +139,31 @@ class SourceTopics:
                 age_s = max(0, now_ms() - min(batch.timestamps_ms)) / 1_000
                 self._metrics.delay.labels(batch.topic).observe(age_s)
                 return
+
+    async def _convert(
+        self, converter: Converter, records: Sequence[Record], tp: TP, position: _Position
+    ) -> Converted | None:
+        """Return the events of records; None if the partition was given away.
+
+        Waits if a schema is not there: without it nothing says whether the records are right.
+        """
+        waiting = self._metrics.waiting.labels(tp.topic, str(tp.partition))
+        pause_s, reported = RETRY_AFTER_S, ""
+        try:
+            while self._positions.get(tp) is position:
+                try:
+                    return await converter.convert(records, f"{tp.topic}-{tp.partition}")
+                except Unavailable as error:
+                    # One warning for a problem that repeats with every attempt.
+                    if str(error) != reported:
+                        reported = str(error)
+                        log.warning("%s-%d: waiting: %s", tp.topic, tp.partition, reported)
+                    waiting.set(1)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            return None
+        finally:
+            waiting.set(0)
 
     async def _load(self, tps: Set[TP], generation: int) -> Mapping[TP, int]:
         """Return the committed offset of each assigned partition; empty if the group moved on."""
@@ -190,19 +221,30 @@ class SourceTopics:
             watchdog.expect_end(ENDING_DEADLINE_S)
 
 
-def source_converters(intake: Intake) -> dict[str, Converter]:
+def source_converters(intake: Intake, registry: SchemaRegistry) -> dict[str, Converter]:
     """Return the converter of each source topic.
 
-    Raises ConfigError if a profile or mapping does not exist.
+    Raises ConfigError if a profile or mapping does not exist, or if schemas can come from nowhere.
     """
-    return {
-        source.topic: (
+    decoders: SchemaDecoders | None = None
+    converters: dict[str, Converter] = {}
+    for source in intake.sources:
+        are_spans = source.format in FORMATS
+        converter: Converter = (
             SpanConverter(source.profile, source.format, intake.customer_attributes)
-            if source.format in FORMATS
+            if are_spans
             else converter_of(source.format)
         )
-        for source in intake.sources
-    }
+        if source.encoding in ENCODINGS:
+            if needs_schemas(source.encoding, are_spans) and not (registry.url or registry.files):
+                raise ConfigError(
+                    f"intake.sources: topic {source.topic} is {source.encoding}, whose records "
+                    "need their schemas; set schema_registry.url or schema_registry.files"
+                )
+            decoders = decoders or SchemaDecoders(registry)
+            converter = FramedConverter(source.encoding, converter, decoders, are_spans)
+        converters[source.topic] = converter
+    return converters
 
 
 def create_source_topics(
@@ -213,7 +255,7 @@ def create_source_topics(
         return None
     return SourceTopics(
         settings.kafka,
-        source_converters(settings.intake),
+        source_converters(settings.intake, settings.schema_registry),
         delivery,
         processor,
         metrics,
@@ -221,11 +263,16 @@ def create_source_topics(
     )
 
 
-def _records(batch: Batch, has_keys: bool) -> Sequence[Record]:
+def _records(batch: Batch, converter: Converter) -> Sequence[Record]:
     """Return the records of a batch; keys and headers only for converters that read them."""
-    if not has_keys:
-        pairs = zip(batch.offsets, batch.values, strict=True)
-        return [Record(offset, value or b"") for offset, value in pairs]
+    values = [value or b"" for value in batch.values]
+    if isinstance(converter, FramedConverter):
+        # A header may name the schema in place of the value.
+        pairs = zip(values, batch.records, strict=True)
+        values = [with_header(value, record.headers) for value, record in pairs]
+        converter = converter.inner
+    if not isinstance(converter, MappingConverter):
+        return list(map(Record, batch.offsets, values))
     records = []
     for position, offset in enumerate(batch.offsets):
         key = batch.key(position)
@@ -236,7 +283,7 @@ def _records(batch: Batch, has_keys: bool) -> Sequence[Record]:
         records.append(
             Record(
                 offset,
-                batch.values[position] or b"",
+                values[position],
                 None if key is None else key.decode(errors="replace"),
                 batch.timestamps_ms[position],
                 headers or None,

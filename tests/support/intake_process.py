@@ -5,7 +5,7 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
-from streams.config.settings import Intake, Kafka, Settings
+from streams.config.settings import Intake, Kafka, SchemaRegistry, Settings
 from tests.support.servers import wait_until
 from tokenpulse.local.embedded import environment, free_port, listens
 
@@ -13,8 +13,14 @@ from tokenpulse.local.embedded import environment, free_port, listens
 class IntakeProcess:
     """An intake on a free loopback port; killed at the end of the block if it still runs."""
 
-    def __init__(self, kafka: Kafka, **intake: Any) -> None:
-        self.settings = Settings(kafka=kafka, intake=Intake(port=free_port(), **intake))
+    def __init__(
+        self, kafka: Kafka, schema_registry: SchemaRegistry | None = None, **intake: Any
+    ) -> None:
+        self.settings = Settings(
+            kafka=kafka,
+            intake=Intake(port=free_port(), **intake),
+            schema_registry=schema_registry or SchemaRegistry(),
+        )
         self.port = self.settings.intake.port
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None

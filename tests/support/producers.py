@@ -8,6 +8,7 @@ import pytest
 from tests.support.paths import TESTS
 
 TRAFFIC = TESTS / "producers" / "traffic.py"
+CONFLUENT = TESTS / "producers" / "confluent_serialisers.py"
 LITELLM_SDK = TESTS / "producers" / "litellm_sdk.py"
 LITELLM_PROXY = TESTS / "producers" / "litellm_proxy.yaml"
 CACHE = Path(os.environ.get("TOKENPULSE_TEST_CACHE", Path.home() / ".cache" / "tokenpulse-tests"))

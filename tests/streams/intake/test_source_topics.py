@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,12 +12,13 @@ from faust.types import TP
 from streams.config.settings import Kafka, Worker
 from streams.errors import Unavailable
 from streams.intake import source_topics
-from streams.intake.conversion import EventConverter
+from streams.intake.conversion import Converted, Converter, EventConverter
 from streams.intake.delivery import Delivery
 from streams.intake.metrics import IntakeMetrics
 from streams.intake.processing import Processor
 from streams.intake.source_topics import SourceTopics
 from streams.kafka.fetch import Batch
+from streams.sources.sql_mapping import Record
 from tests.support.event_samples import EVENT
 
 SOURCE = TP("source", 0)
@@ -38,12 +39,12 @@ class HeldDelivery:
 class Sources(SourceTopics):
     """Source topics of one partition, assigned at offset 10 with epoch 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, converter: Converter) -> None:
         self.held = HeldDelivery()
-        metrics = IntakeMetrics(lambda: 0)
+        self.metrics = metrics = IntakeMetrics(lambda: 0)
         super().__init__(
             Kafka(),
-            {SOURCE.topic: EventConverter()},
+            {SOURCE.topic: converter},
             cast(Delivery, self.held),
             Processor(Worker(), metrics),
             metrics,
@@ -83,9 +84,9 @@ def batch(offset: int, count: int = 2, epoch: int = 1) -> Batch:
     )
 
 
-def run(use: Callable[[Sources], Awaitable[None]]) -> None:
+def run(use: Callable[[Sources], Awaitable[None]], converter: Converter | None = None) -> None:
     async def main() -> None:
-        sources = Sources()
+        sources = Sources(converter or EventConverter())
         await sources.assign(10, epoch=1)
         await use(sources)
 
@@ -134,3 +135,58 @@ def test_a_batch_in_transit_moves_no_offset_of_a_later_assignment() -> None:
         assert sources.offset == 10
 
     run(use)
+
+
+class LateSchema:
+    """Converts records once the test says that their schema is there."""
+
+    def __init__(self) -> None:
+        self.is_there = False
+        self.attempts = 0
+
+    async def convert(self, records: Sequence[Record], origin: str) -> Converted:
+        self.attempts += 1
+        if not self.is_there:
+            raise Unavailable("schema id 7: answered 404")
+        return await EventConverter().convert(records, origin)
+
+
+def waits(sources: Sources) -> float:
+    return float(sources.metrics.waiting.labels(*map(str, SOURCE))._value.get())
+
+
+def test_records_wait_for_their_schema_and_none_is_lost_or_skipped(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(source_topics, "RETRY_AFTER_S", 0)
+    schema = LateSchema()
+
+    async def use(sources: Sources) -> None:
+        taking = asyncio.create_task(sources.take(batch(10)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert schema.attempts > 2
+        assert (sources.offset, sources.held.taken, waits(sources)) == (10, [], 1)
+        assert caplog.messages == ["source-0: waiting: schema id 7: answered 404"]
+        schema.is_there = True
+        for _ in range(10):
+            await asyncio.sleep(0)
+        [(events, confirmed)] = sources.held.taken
+        confirmed.set_result(None)
+        await taking
+        assert (len(events), sources.offset, waits(sources)) == (2, 12, 0)
+
+    run(use, schema)
+
+
+def test_a_partition_that_is_given_away_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_topics, "RETRY_AFTER_S", 0)
+
+    async def use(sources: Sources) -> None:
+        taking = asyncio.create_task(sources.take(batch(10)))
+        await asyncio.sleep(0)
+        await sources.assign(10, epoch=2)
+        await taking
+        assert (sources.offset, sources.held.taken, waits(sources)) == (10, [], 0)
+
+    run(use, LateSchema())

@@ -1,0 +1,1 @@
+"""Records in the wire format of Confluent's serialisers, and the schemas that they name."""

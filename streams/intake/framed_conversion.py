@@ -1,0 +1,99 @@
+"""Records of Confluent's serialisers become JSON, and then events as those of other topics."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from streams.intake.confluent.registry import SchemaDecoders
+from streams.intake.confluent.schemas import Decode
+from streams.intake.confluent.wire_format import (
+    AVRO,
+    JSON,
+    PROTOBUF,
+    Frame,
+    MalformedRecord,
+    SchemaName,
+    read_frame,
+)
+from streams.intake.conversion import Converted, Converter, PartPlace, RejectedPart
+from streams.sources.sql_mapping import Record
+
+MALFORMED = "malformed"
+_FIX = "check the record, and `encoding` of its topic (docs/sources/confluent.md)"
+_NEED_SCHEMAS = (AVRO, PROTOBUF)
+# From this size on, a batch is decoded in a thread, so that the loop answers requests meanwhile.
+_LARGE_BYTES = 262_144
+
+
+class FramedConverter:
+    """Takes off the frame of each record, decodes its payload, and converts what is in it.
+
+    A record that cannot be read costs only itself. Unavailable is raised if a schema is not there,
+    as the record may be right.
+    """
+
+    def __init__(
+        self, encoding: str, inner: Converter, decoders: SchemaDecoders, reads_payload: bool
+    ) -> None:
+        """`reads_payload`: the inner converter takes the payload as it is, without its schema."""
+        self.inner = inner
+        self._encoding = encoding
+        self._decoders = decoders
+        self._is_decoded = not reads_payload and encoding != JSON
+
+    async def convert(self, records: Sequence[Record], origin: str) -> Converted:
+        """Return the events of the records. Raises Unavailable."""
+        frames: list[Frame | MalformedRecord] = []
+        for record in records:
+            try:
+                frames.append(read_frame(record.content, self._encoding))
+            except MalformedRecord as error:
+                frames.append(error)
+        decoders: dict[SchemaName, Decode] = {}
+        if self._is_decoded:
+            for name in {frame.schema for frame in frames if isinstance(frame, Frame)}:
+                decoders[name] = await self._decoders.decoder(name, self._encoding)
+        if sum(len(record.value) for record in records) < _LARGE_BYTES:
+            payloads = _decode(frames, decoders)
+        else:
+            payloads = await asyncio.to_thread(_decode, frames, decoders)
+        readable, places, rejected = [], [], []
+        for index, (record, payload) in enumerate(zip(records, payloads, strict=True)):
+            if isinstance(payload, MalformedRecord):
+                # The record itself may hold prompts.
+                rejected.append(RejectedPart(PartPlace(index), MALFORMED, str(payload), _FIX, None))
+            else:
+                places.append(index)
+                readable.append(replace(record, value=payload))
+        converted = await self.inner.convert(readable, origin)
+        converted.places = [
+            place._replace(record=places[place.record]) for place in converted.places
+        ]
+        converted.rejected = rejected + [
+            part._replace(place=part.place._replace(record=places[part.place.record]))
+            for part in converted.rejected
+        ]
+        return converted
+
+
+def _decode(
+    frames: Sequence[Frame | MalformedRecord], decoders: Mapping[SchemaName, Decode]
+) -> list[bytes | MalformedRecord]:
+    """Return the JSON of each record; without decoders its payload."""
+    payloads: list[bytes | MalformedRecord] = []
+    for frame in frames:
+        if isinstance(frame, MalformedRecord):
+            payloads.append(frame)
+        elif not decoders:
+            payloads.append(frame.payload)
+        else:
+            try:
+                payloads.append(decoders[frame.schema](frame.indexes, frame.payload))
+            except MalformedRecord as error:
+                payloads.append(error)
+    return payloads
+
+
+def needs_schemas(encoding: str, reads_payload: bool) -> bool:
+    """Return whether records of this encoding cannot be read without their schemas."""
+    return encoding in _NEED_SCHEMAS and not reads_payload
