@@ -29,6 +29,10 @@ from streams.errors import ConfigError
 if TYPE_CHECKING:  # generic in the type stubs only
     Bytes = io.BufferedReader[Any]
 
+# In place of numbers that are not finite, which JSON does not have. As texts a cast to DOUBLE reads
+# them; they are no number that a field can have, and no name, as a model may be named Infinity.
+INFINITE_TEXTS = ("1e+999", "-1e+999")
+
 _decode = msgspec.json.Decoder().decode
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a file without line ends would otherwise fill the memory
 # A prompt may be longer than the 131,072 characters that Python allows for a cell by default.
@@ -162,12 +166,11 @@ def _parse_float(digits: str) -> float | str:
 
 def _parse_constant(name: str) -> str | None:
     # Data frames write NaN for a value that is missing, in columns of text too.
-    return None if name == "NaN" else name
+    return None if name == "NaN" else _infinity(name)
 
 
 def _infinity(digits: str) -> str:
-    # A text, as JSON has no such number; it is still no number that a field can have.
-    return "-Infinity" if digits.startswith("-") else "Infinity"
+    return INFINITE_TEXTS[digits.startswith("-")]
 
 
 def replace_half_pairs(value: Any) -> Any:

@@ -22,7 +22,7 @@ from streams.sources.conversion import (
     excerpt,
     instant_ms,
 )
-from streams.sources.files import RowError, decode_json
+from streams.sources.files import INFINITE_TEXTS, RowError, decode_json
 from streams.sources.rows import Row, find_problem
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
@@ -37,6 +37,10 @@ _WORDS = {
 # The largest number of each kind of field that needs no look at the single value.
 _LARGEST = {"whole": MAX_NUMBER - 1, "duration": MAX_NUMBER - 1, "status": MAX_STATUS}
 
+# Texts that are no names: numbers that are not finite, and the text of an empty column.
+_NO_NAMES = frozenset(("", *INFINITE_TEXTS))
+
+_NAMES = ("label", "text")  # kinds of fields that are names
 _MARKS = {"unusable", "fix"}  # the members of a result of the macro `unusable`
 
 Column = Sequence[Any]
@@ -169,6 +173,8 @@ def _convert_column(
         try:
             if isinstance(value, Unusable):
                 raise value
+            if value in INFINITE_TEXTS and KINDS[name] in _NAMES:
+                raise Unusable(float(value), "write a text or a finite number")
             values.append(convert(value))
         except Unusable as unusable:
             problems.setdefault(index, {})[name] = f"{name}: {unusable}"
@@ -186,15 +192,16 @@ def _is_usable(name: str, column: Column) -> bool:
     kind = KINDS[name]
     if kind == "choice":
         return kinds == {str} and set(column) - {None} <= _WORDS[name]
-    if kind in ("label", "text"):
-        return kinds == {str} and "" not in column
+    if kind in _NAMES:
+        return kinds == {str} and _NO_NAMES.isdisjoint(column)
     if kind == "truth":
         return kinds == {bool}
     if kinds == {int} or (kind == "duration" and kinds <= {int, float}):
         given = [value for value in column if value is not None]
-        # A NaN makes the sum one, but may hide from minimum and maximum.
-        is_number = not math.isnan(sum(given))
-        return is_number and min(given) >= 0 and max(given) <= _LARGEST.get(kind, -1)
+        # A NaN makes the sum one, but may hide from minimum and maximum. These come first, as the
+        # sum of larger numbers may be beyond any float.
+        is_in_range = min(given) >= 0 and max(given) <= _LARGEST.get(kind, -1)
+        return is_in_range and not math.isnan(sum(given))
     return False
 
 

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from streams.events.epoch import EARLIEST_MS, LATEST_MS, UNIT_NAMES, UNITS
 from streams.events.fields import MAX_LABEL, MAX_TIME_MS, STATUS_OUTCOMES
 from streams.sources.conversion import HALF_MICROSECOND_MS, parse_time
+from streams.sources.files import INFINITE_TEXTS
+from streams.sources.sql_text import text_literals
 
 MEMORY_LIMIT = "512MB"
 TIME_LIMIT_S = 10.0  # for one batch
@@ -161,7 +163,8 @@ def _label() -> str:
     """Return the macro that makes a name of the contract: the last part of a long path."""
     return (
         "CREATE MACRO label(x) AS nullif(left(regexp_replace("
-        f"CASE WHEN length(x) > {MAX_LABEL} THEN regexp_extract(x, '[^/]*$') ELSE x END, "
+        f"CASE WHEN length(x) > {MAX_LABEL} THEN regexp_extract(x, '[^/]*$') "
+        f"WHEN x IN ({text_literals(INFINITE_TEXTS)}) THEN NULL ELSE x END, "
         f"'[^A-Za-z0-9._:/@ -]', '_', 'g'), {MAX_LABEL}), '');"
     )
 

@@ -122,6 +122,32 @@ def test_nan_and_half_surrogate_pairs_are_read_as_data_frames_write_them() -> No
     assert [row.event["request_id"] for row in batch.rows] == ["a", "b"]
 
 
+NAMES = "r->>'v' AS region, r->'v' AS channel, label(r->>'v') AS use_case"
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "1e999", "-1E+400", "9" * 4_400])
+def test_a_number_that_is_not_finite_is_unknown_in_each_field_but_an_error(number: str) -> None:
+    numbers = "(r->>'v')::DOUBLE AS ttft_ms, r->'v' AS duration_ms, r->>'v' AS input_tokens"
+    sql = with_column(f"{NAMES}, {numbers}, r->>'v' AS error")
+    batch = mapped(sql, GOOD[:-1] + f', "v": {number}}}'.encode())
+    (row,) = batch.rows
+    assert row.event.keys() == {"request_id", "ended_at", "model", "outcome", "error"}
+    reported = [problem.partition(":")[0] for problem in row.problems]
+    assert reported == ["region", "channel", "ttft_ms", "duration_ms", "input_tokens"]
+
+
+def test_a_text_like_infinity_is_a_name() -> None:
+    batch = mapped(with_column(NAMES), GOOD[:-1] + b', "v": "Infinity"}')
+    (row,) = batch.rows
+    assert {row.event[name] for name in ("region", "channel", "use_case")} == {"Infinity"}
+
+
+def test_a_number_beyond_any_float_costs_its_field_and_not_the_batch() -> None:
+    large = GOOD[:-1] + b', "n": ' + b"9" * 400 + b"}"
+    batch = mapped(with_column("r->'n' AS duration_ms, r->'n' AS input_tokens"), GOOD, large)
+    assert [len(row.problems) for row in batch.rows] == [0, 2]
+
+
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
